@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package netns tells network namespaces apart.
+//
+// BPF programs know a network namespace by its cookie, which the kernel never
+// gives out twice. The inode number of the nsfs file is reused as soon as a
+// namespace is gone; it serves to compare namespaces that both exist now.
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrNotNetNS is returned for paths that exist and are no network
+	// namespace: for instance the plain file that is left in /run/netns when
+	// the namespace mounted on it has been unmounted.
+	ErrNotNetNS = errors.New("not a network namespace")
+	// ErrNotSupported is returned where the kernel does not tell cookies.
+	ErrNotSupported = errors.New("kernel does not know SO_NETNS_COOKIE (Linux 5.14 or later is needed)")
+)
+
+// Of the calling thread, as /proc/self would show the main thread's namespaces.
+const (
+	ownNet   = "/proc/thread-self/ns/net"
+	ownMount = "/proc/thread-self/ns/mnt"
+)
+
+// ID names a network namespace.
+type ID struct {
+	// Cookie is unique for the life of the kernel, see SO_NETNS_COOKIE.
+	Cookie uint64
+	// Dev and Inode are those of the nsfs file, unique among living namespaces.
+	Dev, Inode uint64
+}
+
+// Identify returns the identity of the network namespace at path. It needs
+// CAP_SYS_ADMIN: the cookie can only be asked of a socket, and for that one
+// thread enters the namespace for a moment.
+//
+// A missing path is fs.ErrNotExist. See also ErrNotNetNS and ErrNotSupported.
+func Identify(path string) (ID, error) {
+	id, err := identify(path, func(fd int) (uint64, error) { return cookieIn(fd, ownNet) })
+	if err != nil {
+		return ID{}, fmt.Errorf("identify network namespace %q: %w", path, err)
+	}
+	return id, nil
+}
+
+// Own returns the identity of the network namespace that the caller is in.
+func Own() (ID, error) {
+	runtime.LockOSThread() // the file and the socket must come from one thread
+	defer runtime.UnlockOSThread()
+	id, err := identify(ownNet, func(int) (uint64, error) { return cookie() })
+	if err != nil {
+		return ID{}, fmt.Errorf("identify own network namespace: %w", err)
+	}
+	return id, nil
+}
+
+// Stat returns device and inode of the namespace file at path without entering
+// it. A missing path is fs.ErrNotExist; what is no namespace file at all is
+// ErrNotNetNS. The kind of namespace is not looked at.
+func Stat(path string) (dev, ino uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, 0, fmt.Errorf("stat network namespace %q: %w", path, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, 0, fmt.Errorf("statfs network namespace %q: %w", path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return 0, 0, fmt.Errorf("stat network namespace %q: %w", path, ErrNotNetNS)
+	}
+	return st.Dev, st.Ino, nil
+}
+
+// SameAsOwn tells whether path is the network namespace that the caller is in,
+// which for a CNI plugin is that of the host.
+func SameAsOwn(path string) (bool, error) {
+	dev, ino, err := Stat(path)
+	if err != nil {
+		return false, err
+	}
+	ownDev, ownIno, err := Stat(ownNet)
+	if err != nil {
+		return false, err
+	}
+	return dev == ownDev && ino == ownIno, nil
+}
+
+// MountNS returns the inode of the caller's mount namespace. A path that was
+// recorded in another mount namespace says nothing here about what it named.
+func MountNS() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(ownMount, &st); err != nil {
+		return 0, fmt.Errorf("stat own mount namespace: %w", err)
+	}
+	return st.Ino, nil
+}
+
+// PID returns the process whose network namespace path stands for, if path is
+// /proc/PID/ns/net or /proc/PID/task/TID/ns/net. It does not look whether the
+// process exists.
+func PID(path string) (int, bool) {
+	w := strings.Split(filepath.Clean(path), "/")
+	// Cut the thread out: "", "proc", PID, "task", TID, "ns", "net".
+	if len(w) == 7 && w[3] == "task" {
+		if _, ok := positive(w[4]); !ok {
+			return 0, false
+		}
+		w = append(w[:3:3], w[5:]...)
+	}
+	if len(w) != 5 || w[0] != "" || w[1] != "proc" || w[3] != "ns" || w[4] != "net" {
+		return 0, false
+	}
+	return positive(w[2])
+}
+
+func positive(s string) (int, bool) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || n == 0 {
+		return 0, false
+	}
+	return int(n), true
+}
+
+func identify(path string, ask func(fd int) (uint64, error)) (ID, error) {
+	// O_NONBLOCK, as path comes from outside and might be a FIFO.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return ID{}, fmt.Errorf("open: %w", err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return ID{}, fmt.Errorf("stat: %w", err)
+	}
+	if err := checkKind(fd); err != nil {
+		return ID{}, err
+	}
+	c, err := ask(fd)
+	if err != nil {
+		return ID{}, err
+	}
+	return ID{Cookie: c, Dev: st.Dev, Inode: st.Ino}, nil
+}
+
+func checkKind(fd int) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fmt.Errorf("statfs: %w", err)
+	}
+	// Before the ioctl, whose number means something else to other files.
+	if fs.Type != unix.NSFS_MAGIC {
+		return fmt.Errorf("%w: on a file system of type %#x", ErrNotNetNS, fs.Type)
+	}
+	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+	if err != nil {
+		return fmt.Errorf("ask for the kind of namespace: %w", err)
+	}
+	if kind != unix.CLONE_NEWNET {
+		return fmt.Errorf("%w: a namespace of type %#x", ErrNotNetNS, kind)
+	}
+	return nil
+}
