@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Everything that crosses between the programs and user space. bpf2go makes the Go types from here, so
+ * there is no second copy. Any change of size, order or meaning is a new ABI_VERSION: pinned maps of
+ * another version are refused, never reinterpreted.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+#define ABI_VERSION	 1
+#define MAX_PORT_RANGES	 16
+#define ATTACHMENT_KEY	 32 /* SHA-256 of network, container and interface */
+
+/* One end of a connection, named by the two initial sequence numbers as that end sees them. NAT keeps them. */
+struct isn_pair {
+	__u32 own;
+	__u32 peer;
+};
+
+enum role {
+	ROLE_ACTIVE = 0,  /* called connect(2) */
+	ROLE_PASSIVE = 1, /* came out of accept(2) */
+	ROLE_MAX,
+};
+
+/* How the bytes that a socket sends travel right now. */
+enum mode {
+	MODE_PENDING = 0, /* nothing sent yet */
+	MODE_REDIRECT = 1,
+	MODE_TCP = 2,
+};
+
+/* Why a socket's bytes go by TCP. Each is a metric label and a row in docs/DATAPATH.md. */
+enum reason {
+	REASON_NONE = 0,
+	REASON_NO_PEER = 1,	     /* the other end has not joined (yet), or is gone */
+	REASON_UNREAD = 2,	     /* the peer's application has not read all bytes that went by TCP */
+	REASON_BACKLOG_BYTES = 3,    /* the reader is behind by more than maxBacklogBytes */
+	REASON_BACKLOG_MESSAGES = 4, /* ... or by more than maxBacklogMessages */
+	REASON_RCVLOWAT = 5,	     /* the reader set SO_RCVLOWAT, which only TCP honours */
+	REASON_STATE = 6,	     /* neither ESTABLISHED nor CLOSE_WAIT: let TCP answer */
+	REASON_ULP = 7,		     /* an upper-layer protocol (kTLS) owns the stream */
+	REASON_DISABLED = 8,	     /* the kill switch is on */
+	REASON_POLICY = 9,	     /* peers or ports of an endpoint changed and now say no */
+	REASON_PEER_LEFT = 10,	     /* the redirect found no socket: the peer is closing */
+	REASON_MAX,
+};
+
+/* What became of a connection at the moment it was made. Each is a metric label. */
+enum result {
+	RESULT_JOINED = 0,    /* both ends are known: the flow may be redirected */
+	RESULT_REMOTE = 1,    /* the other end is not in an endpoint of this node */
+	RESULT_DENIED = 2,    /* peers or ports of an endpoint say no */
+	RESULT_COLLISION = 3, /* another flow has the same two sequence numbers */
+	RESULT_MAP_FULL = 4,  /* maxSockets reached */
+	RESULT_REPAIR = 5,    /* TCP_REPAIR: its numbers are whatever the process says */
+	RESULT_MPTCP = 6,
+	RESULT_ULP = 7,
+	RESULT_ERROR = 8, /* no memory, or the socket is in another sockmap */
+	RESULT_MAX,
+};
+
+enum peers {
+	PEERS_NODE = 0,
+	PEERS_NAMESPACE = 1,
+	PEERS_POD = 2,
+};
+
+/* Inclusive on both sides, host byte order. */
+struct port_range {
+	__u16 first;
+	__u16 last;
+};
+
+/* config[0]: node-wide, read for every message. */
+struct config {
+	__u32 abi; /* always first, so that any version can read it */
+	__u32 disabled;
+	__u32 epoch; /* bumped when an endpoint's policy changes: each socket then asks once more */
+	__u32 max_backlog_bytes;
+	__u32 max_backlog_messages;
+	__u32 pad;
+	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
+	__u8 version[48]; /* of the program that loaded, NUL-terminated */
+};
+
+/* endpoints[netns cookie]: the policy of one container sandbox. */
+struct endpoint {
+	__u64 group;	  /* equal groups are one namespace for PEERS_NAMESPACE */
+	__u8 accelerate;  /* 0: opted out; known, so that no other link takes it */
+	__u8 peers;	  /* enum peers */
+	__u8 includes;	  /* used entries of include; 0: every port */
+	__u8 excludes;	  /* used entries of exclude */
+	__u32 pad;
+	struct port_range include[MAX_PORT_RANGES];
+	struct port_range exclude[MAX_PORT_RANGES];
+};
+
+/* flows[active end's pair]: where the two ends of one connection meet. Addresses are hints, never dereferenced. */
+struct flow {
+	__u64 active_sk;
+	__u64 passive_sk; /* written last by the end that joins: not 0 means that both ends are in the sockhash */
+	__u64 active_netns;
+	__u64 passive_netns;
+	__u16 port; /* of the passive end, host byte order */
+	__u8 denied; /* the passive end is here, but a policy keeps it out */
+	__u8 pad[5];
+};
+
+/* What a socket carries while it lives. The kernel frees it with the socket. */
+struct sock_state {
+	struct isn_pair self; /* own key in the sockhash */
+	struct isn_pair peer; /* the other end's key */
+	__u64 peer_sk;	      /* kernel address of the other end, 0 until known; only ever read fault-safely */
+	__u64 netns;
+	__u64 peer_netns;
+	__u64 redirected_bytes;
+	__u64 redirected_messages;
+	__u64 tcp_messages;
+	__u64 established_ns; /* CLOCK_MONOTONIC */
+	__u32 epoch;
+	__u32 burst_messages; /* redirected since the peer's backlog was last seen empty */
+	__u32 burst_smallest; /* bytes of the smallest of them */
+	__u16 port;	      /* of the passive end, host byte order */
+	__u8 role;	      /* enum role */
+	__u8 mode;	      /* enum mode */
+	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
+	__u8 denied;	      /* the policy of this epoch says no */
+	__u8 pad[6];
+};
+
+/* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
+struct totals {
+	__u64 redirected_bytes; /* the first four: of sockets that closed */
+	__u64 redirected_messages;
+	__u64 tcp_bytes;
+	__u64 tcp_messages;
+	__u64 flows[ROLE_MAX * RESULT_MAX]; /* role * RESULT_MAX + result */
+	__u64 fallbacks[REASON_MAX];
+};
+
+/* attachments[SHA-256]: what one CNI ADD did, or why it did nothing. Only user space reads and writes it. */
+struct attachment {
+	__u64 netns_cookie; /* 0: no endpoint */
+	__u64 netns_dev;
+	__u64 netns_inode;
+	__u64 mount_ns;	 /* inode of the mount namespace that netns_path was seen in */
+	__u64 cgroup_id; /* 0: no link */
+	__u64 created_ns; /* CLOCK_BOOTTIME */
+	__u8 network_key[ATTACHMENT_KEY]; /* SHA-256 of the network name, which may be longer than `network` */
+	__u8 network[128];
+	__u8 container_id[128];
+	__u8 ifname[16];
+	__u8 pod_namespace[64];
+	__u8 pod_name[256];
+	__u8 netns_path[256];
+	__u8 cgroup_source[32];
+	__u8 declined[256]; /* why it is not accelerated, in words; empty: it is */
+};
+
+/* One socket as the flows iterator writes it. Addresses are network order, v4 in the first four bytes. */
+struct flow_record {
+	struct isn_pair self;
+	struct isn_pair peer;
+	__u64 cookie;
+	__u64 netns;
+	__u64 peer_netns;
+	__u64 redirected_bytes;
+	__u64 redirected_messages;
+	__u64 tcp_bytes;
+	__u64 tcp_messages;
+	__u64 established_ns;
+	__u32 backlog_bytes; /* received and not yet read, as the kernel charges it */
+	__u16 family;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 role;
+	__u8 mode;
+	__u8 reason;
+	__u8 joined;
+	__u8 state; /* TCP state */
+	__u8 pad;
+	__u8 local_addr[16];
+	__u8 remote_addr[16];
+};
+
+_Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no padding");
+_Static_assert(sizeof(struct config) == 80, "config is an ABI");
+_Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
+_Static_assert(sizeof(struct flow) == 40, "flow is an ABI");
+_Static_assert(sizeof(struct sock_state) == 96, "sock_state is an ABI");
+_Static_assert(sizeof(struct flow_record) == 128, "flow_record is an ABI");

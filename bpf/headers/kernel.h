@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The few kernel types that the programs look into, each with the few members that they read.
+ * preserve_access_index makes every access a CO-RE relocation: the loader puts in the offsets of
+ * the running kernel from its BTF, so neither order nor padding matters here, only names and types.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+	} in6_u;
+};
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	struct {
+		long long counter;
+	} skc_cookie;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct {
+		atomic_t rmem_alloc;
+	} sk_backlog;
+	int sk_rcvlowat;
+};
+
+struct inet_sock {
+	struct sock sk;
+};
+
+struct tcp_ulp_ops;
+struct tcp_fastopen_request;
+struct request_sock;
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	const struct tcp_ulp_ops *icsk_ulp_ops;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 write_seq;
+	__u32 copied_seq;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
+	struct tcp_fastopen_request *fastopen_req;
+	struct request_sock *fastopen_rsk;
+	__u8 syn_fastopen : 1;
+	bool is_mptcp;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 session_id;
+	__u64 seq_num;
+};
+
+struct bpf_map___opaque;
+
+#pragma clang attribute pop
+
+/* A BPF context, not a kernel object: its offsets are fixed, so no relocations. */
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	void *map;
+	struct sock *sk;
+	void *value;
+};
+
+/* net/tcp_states.h and linux/socket.h: part of the user ABI, but only as macros or not at all. */
+enum {
+	SOCK_ESTABLISHED = 1,
+	SOCK_CLOSE_WAIT = 8,
+	FAMILY_INET = 2,
+	FAMILY_INET6 = 10,
+	TCP_HEADER_SYN = 0x02,
+};

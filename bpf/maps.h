@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map, with who writes it and who reads it. Names are the pin names. Sizes of the first two are set at load. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/* Both ends of every flow. sock_ops inserts and may delete a socket that never had a peer; the verdict redirects into it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct isn_pair);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
+/*
+ * Rendezvous. Written by sock_ops, read by both programs. LRU because an entry whose socket closed after its
+ * cgroup link had gone would otherwise stay: losing one costs a flow its acceleration, never a byte.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct isn_pair);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Per-socket state: the only memory that the verdict writes for a message. Read by the flows iterator. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sock_state);
+} states SEC(".maps");
+
+/* Policy by netns cookie. Written by user space under its lock, read by both programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+/* Sums by netns cookie. Entries are made and removed by user space; the programs only add. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct totals);
+} totals SEC(".maps");
+
+/* Node-wide switches and bounds. Written by user space, read for every message. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
+/* The plugin's own records. No program touches it; it lives here because bpffs dies with the node, like all it describes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u8[ATTACHMENT_KEY]);
+	__type(value, struct attachment);
+} attachments SEC(".maps");

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How the two ends of a connection find each other: the only code that derives a key.
+ *
+ * The active end enters the sockhash first and leaves a rendezvous entry. The passive end looks it up: without one
+ * its client is not on this node and the socket is never touched. The first packet that answers the active end
+ * proves that the passive end's callback has run; if nobody joined by then, the active end leaves again.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "maps.h"
+#include "policy.h"
+#include "totals.h"
+
+/* errno.h values that the map helpers answer with. */
+#define E2BIG_ANSWER -7
+
+/* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
+#define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
+
+static __always_inline struct isn_pair mirrored(struct isn_pair pair)
+{
+	return (struct isn_pair){ .own = pair.peer, .peer = pair.own };
+}
+
+/*
+ * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
+ * the SYN, so the difference is the ISN in both cases.
+ */
+static __always_inline struct isn_pair active_pair(const struct bpf_sock_ops *ops)
+{
+	return (struct isn_pair){ .own = ops->snd_una - (__u32)ops->bytes_acked, .peer = ops->rcv_nxt - 1 };
+}
+
+static __always_inline struct isn_pair passive_pair(const struct bpf_sock_ops *ops)
+{
+	return (struct isn_pair){ .own = ops->snd_nxt - 1, .peer = ops->rcv_nxt - 1 };
+}
+
+/* Is this a socket that a sockmap must not hold? RESULT_JOINED stands for "no objection". */
+static __always_inline enum result objection(struct tcp_sock *tp)
+{
+	/* Subflows share the callbacks, and on kernels before fbade4bd08ba inserting one corrupts the MPTCP socket. */
+	if (bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ_BITFIELD(tp, is_mptcp))
+		return RESULT_MPTCP;
+	if (tp->inet_conn.icsk_ulp_ops)
+		return RESULT_ULP;
+	return RESULT_JOINED;
+}
+
+/*
+ * The storage for a new connection, or NULL when there is nothing to do: no memory, or the link of a parent
+ * cgroup has handled this very connection before ours. Storage of an earlier connection of a socket that was
+ * disconnected and connects again is written over.
+ */
+static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct isn_pair self, enum role role)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	const struct config *cfg;
+	__u32 zero = 0;
+
+	if (!state || (state->self.own == self.own && state->self.peer == self.peer && state->established_ns))
+		return NULL;
+	cfg = bpf_map_lookup_elem(&config, &zero);
+	__builtin_memset(state, 0, sizeof(*state));
+	state->self = self;
+	state->peer = mirrored(self);
+	state->role = role;
+	state->established_ns = bpf_ktime_get_ns();
+	state->epoch = cfg ? cfg->epoch : 0;
+	return state;
+}
+
+/* Out of the sockhash without a trace. Only for a socket that no peer knows: leaving a pair loses unread bytes. */
+static __always_inline void forget(struct bpf_sock *sk, struct isn_pair self)
+{
+	bpf_map_delete_elem(&sockets, &self);
+	bpf_sk_storage_delete(&states, sk);
+}
+
+static __always_inline enum result enter(struct bpf_sock_ops *ops, struct isn_pair self)
+{
+	long err = bpf_sock_hash_update(ops, &sockets, &self, BPF_NOEXIST);
+
+	if (!err)
+		return RESULT_JOINED;
+	if (err == E2BIG_ANSWER)
+		return RESULT_MAP_FULL;
+	return err == -17 /* EEXIST */ ? RESULT_COLLISION : RESULT_ERROR;
+}
+
+/*
+ * With Fast Open data on the SYN the passive end comes first. It finds the active one by the number that is known
+ * then: {client ISN, 0}, written as the SYN leaves.
+ */
+static __always_inline struct isn_pair fast_open_key(__u32 client_isn)
+{
+	return (struct isn_pair){ .own = client_isn, .peer = 0 };
+}
+
+static __always_inline void announce_fast_open(struct tcp_sock *tp, __u64 netns)
+{
+	struct isn_pair key = fast_open_key(tp->write_seq);
+	struct flow flow = { .active_sk = (__u64)tp, .active_netns = netns };
+
+	if (tp->fastopen_req)
+		bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
+}
+
+/* Fast Open: the passive end waits in the rendezvous entry already. */
+static __always_inline bool meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &state->self);
+
+	if (!flow || flow->active_sk || !flow->passive_sk)
+		return false;
+	state->peer_sk = flow->passive_sk;
+	state->peer_netns = flow->passive_netns;
+	state->port = flow->port;
+	flow->active_netns = state->netns;
+	flow->active_sk = (__u64)tp;
+	return true;
+}
+
+static __always_inline enum result open_rendezvous(struct sock_state *state, struct tcp_sock *tp)
+{
+	struct flow flow = { .active_sk = (__u64)tp, .active_netns = state->netns };
+
+	if (!bpf_map_update_elem(&flows, &state->self, &flow, BPF_NOEXIST))
+		return RESULT_JOINED;
+	return meet_waiting_passive(state, tp) ? RESULT_JOINED : RESULT_COLLISION;
+}
+
+static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct isn_pair self = active_pair(ops);
+	struct isn_pair announced = fast_open_key(self.own);
+	struct sock_state *state;
+	enum result result;
+
+	if (!tp)
+		return;
+	if (BPF_CORE_READ_BITFIELD(tp, syn_fastopen))
+		bpf_map_delete_elem(&flows, &announced);
+	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
+	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
+	if (result != RESULT_JOINED)
+		return count_flow(netns, ROLE_ACTIVE, result);
+	state = new_state(sk, self, ROLE_ACTIVE);
+	if (!state)
+		return;
+	state->netns = netns;
+	result = open_rendezvous(state, tp);
+	if (result != RESULT_JOINED) {
+		/* The entry belongs to another flow: leave it alone. */
+		bpf_sk_storage_delete(&states, sk);
+		return count_flow(netns, ROLE_ACTIVE, result);
+	}
+	result = enter(ops, self);
+	if (result != RESULT_JOINED) {
+		bpf_map_delete_elem(&flows, &self);
+		bpf_sk_storage_delete(&states, sk);
+		return count_flow(netns, ROLE_ACTIVE, result);
+	}
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
+}
+
+/* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
+static __always_inline struct flow *find_active(struct tcp_sock *tp, struct isn_pair key)
+{
+	struct isn_pair announced = fast_open_key(key.own);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct flow copy;
+
+	if (flow || !tp->fastopen_rsk)
+		return flow;
+	flow = bpf_map_lookup_elem(&flows, &announced);
+	if (!flow)
+		return NULL;
+	copy = *flow;
+	copy.active_sk = 0; /* it fills itself in when the SYN-ACK arrives */
+	if (bpf_map_update_elem(&flows, &key, &copy, BPF_NOEXIST))
+		return NULL;
+	return bpf_map_lookup_elem(&flows, &key);
+}
+
+static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct isn_pair self = passive_pair(ops);
+	struct sock_state *state;
+	enum result result;
+	struct flow *flow;
+
+	if (!tp)
+		return;
+	flow = find_active(tp, mirrored(self));
+	if (!flow)
+		return count_flow(netns, ROLE_PASSIVE, RESULT_REMOTE);
+	/* Somebody joined before: the link of a parent cgroup, or a collision. Either way this socket stays out. */
+	if (flow->passive_sk)
+		return;
+	result = objection(tp);
+	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port))
+		result = RESULT_DENIED;
+	if (result != RESULT_JOINED) {
+		flow->denied = result == RESULT_DENIED;
+		return count_flow(netns, ROLE_PASSIVE, result);
+	}
+	state = new_state(sk, self, ROLE_PASSIVE);
+	if (!state)
+		return;
+	state->netns = netns;
+	state->peer_netns = flow->active_netns;
+	state->peer_sk = flow->active_sk;
+	state->port = ops->local_port;
+	result = enter(ops, self);
+	if (result != RESULT_JOINED) {
+		bpf_sk_storage_delete(&states, sk);
+		return count_flow(netns, ROLE_PASSIVE, result);
+	}
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	flow->passive_netns = netns;
+	flow->port = ops->local_port;
+	/* Last: from here on the active end may redirect to this socket, which is in the sockhash. */
+	flow->passive_sk = (__u64)tp;
+	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
+	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
+}
+
+/*
+ * The peer has answered, so its own callback has run. Nobody joined: it is not in an endpoint of this node, and
+ * being in a sockmap has costs, so leave. A missing rendezvous entry proves nothing: it may have been evicted, or
+ * the peer has closed and taken it along with bytes of ours still unread.
+ */
+static __always_inline void on_answer(struct bpf_sock_ops *ops, struct bpf_sock *sk)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	enum result result;
+	struct isn_pair self;
+	struct flow *flow;
+	__u64 netns;
+
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
+	if (!state || state->role != ROLE_ACTIVE)
+		return;
+	self = state->self;
+	netns = state->netns;
+	flow = bpf_map_lookup_elem(&flows, &self);
+	if (!flow || flow->passive_sk || flow->active_sk != (__u64)bpf_skc_to_tcp_sock(sk))
+		return;
+	result = flow->denied ? RESULT_DENIED : RESULT_REMOTE;
+	bpf_map_delete_elem(&flows, &self);
+	forget(sk, self);
+	count_flow(netns, ROLE_ACTIVE, result);
+}
+
+static __always_inline void on_close(struct bpf_sock *sk)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct isn_pair key;
+	struct totals *sums;
+
+	if (!state || !tp)
+		return;
+	sums = totals_of(state->netns);
+	if (sums) {
+		add(&sums->redirected_bytes, state->redirected_bytes);
+		add(&sums->redirected_messages, state->redirected_messages);
+		add(&sums->tcp_bytes, tp->bytes_sent - tp->bytes_retrans);
+		add(&sums->tcp_messages, state->tcp_messages);
+	}
+	key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	bpf_map_delete_elem(&flows, &key);
+	/* The socket may be disconnected rather than freed, and connect again. */
+	bpf_sk_storage_delete(&states, sk);
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * TCP between containers of one node, handed from socket to socket.
+ *
+ *   sock_ops         per cgroup: takes the sockets of registered network namespaces into the sockhash
+ *   sock_ops_any     the same for a cgroup that somebody attached by hand: every namespace
+ *   verdict          per message: redirect it to the other end, or leave it to TCP
+ *   list_flows       iterator: what `sockmapctl flows` and the metrics read
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "abi.h"
+#include "maps.h"
+#include "totals.h"
+#include "policy.h"
+#include "pairing.h"
+#include "verdict.h"
+
+/* Only so that these types stand in BTF, where bpf2go finds them. No program refers to it, so it is never loaded. */
+struct {
+	struct flow_record flow_record;
+	enum role role;
+	enum mode mode;
+	enum reason reason;
+	enum result result;
+	enum peers peers;
+} types_for_user_space __attribute__((unused));
+
+static __always_inline bool switched_off(void)
+{
+	__u32 zero = 0;
+	struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return !cfg || cfg->disabled;
+}
+
+/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. */
+static __always_inline bool takes_part(__u64 netns, bool any)
+{
+	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
+
+	return ep ? ep->accelerate : any;
+}
+
+static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
+{
+	__u64 netns = bpf_get_netns_cookie(ops);
+
+	if (switched_off() || !takes_part(netns, any))
+		return;
+	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		on_active(ops, sk, netns);
+	else
+		on_passive(ops, sk, netns);
+}
+
+static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u64 netns;
+
+	if (!tp || !tp->fastopen_req)
+		return;
+	netns = bpf_get_netns_cookie(ops);
+	if (!switched_off() && takes_part(netns, any))
+		announce_fast_open(tp, netns);
+}
+
+static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
+{
+	struct bpf_sock *sk = ops->sk;
+
+	if (!sk)
+		return 1;
+	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		on_connect(ops, sk, any);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_established(ops, sk, any);
+		break;
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
+		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
+		if (!(ops->skb_tcp_flags & TCP_HEADER_SYN))
+			on_answer(ops, sk);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		on_answer(ops, sk);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[1] == BPF_TCP_CLOSE)
+			on_close(sk);
+		break;
+	}
+	return 1;
+}
+
+SEC("sockops")
+int sock_ops(struct bpf_sock_ops *ops)
+{
+	return dispatch(ops, false);
+}
+
+SEC("sockops")
+int sock_ops_any(struct bpf_sock_ops *ops)
+{
+	return dispatch(ops, true);
+}
+
+/* Always SK_PASS: the helper's own answer for an absent peer would make send(2) fail with EACCES. */
+SEC("sk_msg")
+int verdict(struct sk_msg_md *msg)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct sock_state *state;
+	enum reason reason;
+
+	if (!sk)
+		return SK_PASS;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (!state)
+		return SK_PASS;
+	reason = why_tcp(msg, sk, state);
+	if (reason == REASON_NONE) {
+		if (bpf_msg_redirect_hash(msg, &sockets, &state->peer, BPF_F_INGRESS) == SK_PASS) {
+			state->mode = MODE_REDIRECT;
+			state->burst_messages++;
+			state->redirected_messages++;
+			state->redirected_bytes += msg->size;
+			return SK_PASS;
+		}
+		reason = REASON_PEER_LEFT;
+	}
+	/* Waiting for the reader is what follows any reason: keep the one that began it. */
+	if (state->mode != MODE_TCP || reason != REASON_UNREAD)
+		state->reason = reason;
+	if (state->mode != MODE_TCP)
+		count_fallback(state->netns, reason);
+	state->mode = MODE_TCP;
+	state->tcp_messages++;
+	return SK_PASS;
+}
+
+static __always_inline void write_addresses(struct flow_record *rec, struct sock *sk)
+{
+	rec->family = sk->__sk_common.skc_family;
+	rec->local_port = sk->__sk_common.skc_num;
+	rec->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (rec->family == FAMILY_INET6) {
+		BPF_CORE_READ_INTO(&rec->local_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&rec->remote_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	} else {
+		*(__u32 *)rec->local_addr = sk->__sk_common.skc_rcv_saddr;
+		*(__u32 *)rec->remote_addr = sk->__sk_common.skc_daddr;
+	}
+}
+
+static __always_inline bool has_joined(const struct sock_state *state)
+{
+	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct flow *flow;
+
+	if (state->peer_sk)
+		return true;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	return flow && flow->passive_sk;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int list_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock_state *state = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct flow_record rec = {};
+	struct tcp_sock *tp;
+
+	if (!state || !sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	rec.self = state->self;
+	rec.peer = state->peer;
+	rec.cookie = sk->__sk_common.skc_cookie.counter;
+	rec.netns = state->netns;
+	rec.peer_netns = state->peer_netns;
+	rec.redirected_bytes = state->redirected_bytes;
+	rec.redirected_messages = state->redirected_messages;
+	rec.tcp_bytes = tp->bytes_sent - tp->bytes_retrans;
+	rec.tcp_messages = state->tcp_messages;
+	rec.established_ns = state->established_ns;
+	rec.backlog_bytes = sk->sk_backlog.rmem_alloc.counter;
+	rec.role = state->role;
+	rec.mode = state->mode;
+	rec.reason = state->mode == MODE_TCP ? state->reason : REASON_NONE;
+	rec.joined = has_joined(state);
+	rec.state = sk->__sk_common.skc_state;
+	write_addresses(&rec, sk);
+	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counting. Never per message: at establishment, when a socket falls back to TCP, and when it closes. */
+#pragma once
+
+#include "maps.h"
+
+static __always_inline struct totals *totals_of(__u64 netns)
+{
+	struct totals *sums = bpf_map_lookup_elem(&totals, &netns);
+	__u64 unregistered = 0;
+
+	return sums ? sums : bpf_map_lookup_elem(&totals, &unregistered);
+}
+
+/* Atomic although per CPU: a softirq may run the same program between a load and its store. */
+static __always_inline void add(__u64 *counter, __u64 amount)
+{
+	__sync_fetch_and_add(counter, amount);
+}
+
+static __always_inline void count_flow(__u64 netns, enum role role, enum result result)
+{
+	struct totals *sums = totals_of(netns);
+
+	if (sums)
+		add(&sums->flows[role * RESULT_MAX + result], 1);
+}
+
+static __always_inline void count_fallback(__u64 netns, __u32 reason)
+{
+	struct totals *sums = totals_of(netns);
+
+	if (sums && reason < REASON_MAX)
+		add(&sums->fallbacks[reason], 1);
+}

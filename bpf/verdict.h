@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* May this message be redirected? Run for every send(2) of a socket in the sockhash, under its lock. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "maps.h"
+#include "policy.h"
+
+/* What the verdict needs to know of the other end. A snapshot: the other end is not locked. */
+struct peer_view {
+	__u32 backlog_bytes; /* charged to its receive memory and not yet read */
+	__u32 copied_seq;    /* up to where its application has read the TCP stream */
+	int rcvlowat;
+	bool ulp;
+};
+
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+/*
+ * peer_sk may be stale: its socket freed, its memory another socket's. Both ways of reading survive that, and
+ * what they read is a hint only: the redirect by key is the authority, and a closed peer has left the sockhash.
+ * bpf_rdonly_cast (6.2) turns each read into one instruction; before it, each is a helper call.
+ */
+static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
+{
+	struct peer_view view = {};
+	struct tcp_sock *tp;
+
+	if (bpf_rdonly_cast) {
+		tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
+		view.backlog_bytes = tp->inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter;
+		view.copied_seq = tp->copied_seq;
+		view.rcvlowat = tp->inet_conn.icsk_inet.sk.sk_rcvlowat;
+		view.ulp = tp->inet_conn.icsk_ulp_ops;
+		return view;
+	}
+	tp = (struct tcp_sock *)peer_sk;
+	view.backlog_bytes = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter);
+	view.copied_seq = BPF_CORE_READ(tp, copied_seq);
+	view.rcvlowat = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvlowat);
+	view.ulp = BPF_CORE_READ(tp, inet_conn.icsk_ulp_ops);
+	return view;
+}
+
+/* The active end learns who joined when it first sends. */
+static __always_inline bool know_peer(struct sock_state *state)
+{
+	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct flow *flow;
+
+	if (state->peer_sk)
+		return true;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return false;
+	if (state->role == ROLE_ACTIVE) {
+		state->peer_netns = flow->passive_netns;
+		state->port = flow->port;
+		state->peer_sk = flow->passive_sk;
+	} else {
+		state->peer_sk = flow->active_sk; /* Fast Open: it came second */
+	}
+	return state->peer_sk;
+}
+
+static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
+{
+	if (state->epoch != cfg->epoch) {
+		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port);
+		state->epoch = cfg->epoch;
+	}
+	return state->denied;
+}
+
+/*
+ * The kernel bounds neither the bytes nor the messages that wait for a slow reader. A message also costs about
+ * 1 KiB that nobody is charged for. How many still wait is not known; it is at most what was sent since the
+ * backlog was last empty, and at most what fits into the backlog by the size of the smallest of them.
+ */
+static __always_inline enum reason over_bounds(struct sock_state *state, const struct config *cfg, __u32 backlog,
+					       __u32 size)
+{
+	if (!backlog) {
+		/* One message is always let through, however big: else a small bound would stop every big write. */
+		state->burst_messages = 0;
+		state->burst_smallest = size;
+		return REASON_NONE;
+	}
+	if (backlog + size > cfg->max_backlog_bytes)
+		return REASON_BACKLOG_BYTES;
+	if (size < state->burst_smallest)
+		state->burst_smallest = size;
+	if (state->burst_messages >= cfg->max_backlog_messages &&
+	    backlog / state->burst_smallest >= cfg->max_backlog_messages)
+		return REASON_BACKLOG_MESSAGES;
+	return REASON_NONE;
+}
+
+/*
+ * REASON_NONE: redirect. The order of the questions is the order in docs/DATAPATH.md.
+ *
+ * The reader takes redirected bytes before TCP bytes. So redirecting keeps the order only when its application has
+ * read all that went by TCP: own write_seq (stable: own lock held) equals its copied_seq (only grows). Acknowledged
+ * is not read. It is asked each time, which also covers bytes that TCP sent without asking us (Fast Open).
+ */
+static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk, struct sock_state *state)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct peer_view peer;
+	struct config *cfg;
+	__u32 zero = 0;
+
+	cfg = bpf_map_lookup_elem(&config, &zero);
+	if (!cfg || !tp || cfg->disabled)
+		return REASON_DISABLED;
+	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
+	if (sk->state != SOCK_ESTABLISHED && sk->state != SOCK_CLOSE_WAIT)
+		return REASON_STATE;
+	if (tp->inet_conn.icsk_ulp_ops)
+		return REASON_ULP;
+	if (!know_peer(state))
+		return REASON_NO_PEER;
+	if (denied(state, cfg))
+		return REASON_POLICY;
+	peer = look_at_peer(state->peer_sk);
+	if (peer.ulp)
+		return REASON_ULP;
+	if (peer.rcvlowat > 1)
+		return REASON_RCVLOWAT;
+	if (tp->write_seq != peer.copied_seq)
+		return REASON_UNREAD;
+	return over_bounds(state, cfg, peer.backlog_bytes, msg->size);
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Link is one pinned cgroup link.
+type Link struct {
+	LinkKey
+	// Alive is false when the cgroup is gone: the kernel has detached the link and only the pin is left.
+	Alive bool
+}
+
+// Attach makes sure that the cgroup behind fd, whose id is in key, has its link. It reports whether it made one.
+//
+// It returns ErrTooManyPrograms and ErrExclusiveProgram for what only the operator can solve.
+func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
+	alive, err := d.linkAlive(key)
+	if alive || err != nil {
+		return false, err
+	}
+	if err := d.Detach(key); err != nil {
+		return false, err
+	}
+	name := bpfProgSockOps
+	if key.Manual {
+		name = bpfProgSockOpsAny
+	}
+	prog, err := d.program(name)
+	if err != nil {
+		return false, err
+	}
+	l, err := link.AttachRawLink(link.RawLinkOptions{
+		Target: int(cgroup.Fd()), Program: prog, Attach: ebpf.AttachCGroupSockOps,
+	})
+	if err != nil {
+		return false, fmt.Errorf("attach sock_ops to cgroup %s: %w", cgroup.Name(), explainAttach(err))
+	}
+	defer l.Close()
+	if err := l.Pin(d.layout.link(key)); err != nil {
+		return false, fmt.Errorf("pin link of cgroup %s: %w", cgroup.Name(), err)
+	}
+	return true, nil
+}
+
+func explainAttach(err error) error {
+	switch {
+	case errors.Is(err, unix.E2BIG):
+		return fmt.Errorf("%w: %w (see: bpftool cgroup show)", ErrTooManyPrograms, err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: %w (attach that one with BPF_F_ALLOW_MULTI; see: bpftool cgroup tree)", ErrExclusiveProgram, err)
+	}
+	return err
+}
+
+// Detach removes a link's pin and with it the link. One that is not there is not an error.
+func (d *Datapath) Detach(key LinkKey) error {
+	if err := os.Remove(d.layout.link(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove link pin: %w", err)
+	}
+	return nil
+}
+
+// Links lists the pinned links.
+func (d *Datapath) Links() ([]Link, error) {
+	entries, err := os.ReadDir(d.layout.links())
+	if err != nil {
+		return nil, fmt.Errorf("read link pins: %w", err)
+	}
+	links := make([]Link, 0, len(entries))
+	for _, e := range entries {
+		key, err := parseLinkKey(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		alive, err := d.linkAlive(key)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, Link{key, alive})
+	}
+	return links, nil
+}
+
+// LinkAlive reports whether the cgroup has its link and still exists.
+func (d *Datapath) LinkAlive(key LinkKey) (bool, error) { return d.linkAlive(key) }
+
+func (d *Datapath) linkAlive(key LinkKey) (bool, error) {
+	l, err := link.LoadPinnedLink(d.layout.link(key), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned link %s: %w", key, err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return false, fmt.Errorf("ask pinned link %s: %w", key, err)
+	}
+	cgroup := info.Cgroup()
+	return cgroup != nil && cgroup.CgroupId == key.CgroupID, nil
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// AttachmentKey names one CNI attachment: network, container and interface, none of which has a bounded length.
+type AttachmentKey [32]byte
+
+// NewAttachmentKey hashes the three names. None of them may contain a NUL, which CNI does not allow either.
+func NewAttachmentKey(network, containerID, ifName string) AttachmentKey {
+	return sha256.Sum256([]byte(network + "\x00" + containerID + "\x00" + ifName))
+}
+
+// Attachment is the record of one ADD: what it made, or why it made nothing. Texts longer than the record's fields
+// are cut.
+type Attachment struct {
+	Network, ContainerID, IfName string
+	PodNamespace, PodName        string
+	NetNSCookie                  uint64 // 0: no endpoint
+	NetNSPath                    string
+	NetNSDev, NetNSInode         uint64
+	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
+	CgroupID                     uint64 // 0: no link
+	CgroupSource                 string
+	Declined                     string // why it is not accelerated; empty: it is
+	Created                      time.Time
+
+	networkKey [32]byte
+}
+
+// OfNetwork reports whether the attachment belongs to the network of this name, however long.
+func (a Attachment) OfNetwork(name string) bool {
+	return a.networkKey == sha256.Sum256([]byte(name))
+}
+
+func (a Attachment) encode() bpfAttachment {
+	out := bpfAttachment{
+		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
+		CgroupId: a.CgroupID, CreatedNs: bootTime(), NetworkKey: sha256.Sum256([]byte(a.Network)),
+	}
+	setText(out.Network[:], a.Network)
+	setText(out.ContainerId[:], a.ContainerID)
+	setText(out.Ifname[:], a.IfName)
+	setText(out.PodNamespace[:], a.PodNamespace)
+	setText(out.PodName[:], a.PodName)
+	setText(out.NetnsPath[:], a.NetNSPath)
+	setText(out.CgroupSource[:], a.CgroupSource)
+	setText(out.Declined[:], a.Declined)
+	return out
+}
+
+func (a *bpfAttachment) decode() Attachment {
+	return Attachment{
+		Network: text(a.Network[:]), ContainerID: text(a.ContainerId[:]), IfName: text(a.Ifname[:]),
+		PodNamespace: text(a.PodNamespace[:]), PodName: text(a.PodName[:]),
+		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
+		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
+		Declined: text(a.Declined[:]), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
+	}
+}
+
+func (d *Datapath) attachments() (*ebpf.Map, error) {
+	return d.mapOf(bpfMapAttachments, unsafe.Sizeof(bpfAttachment{}))
+}
+
+// PutAttachment writes the record of an ADD, over an older one of the same key.
+func (d *Datapath) PutAttachment(key AttachmentKey, a Attachment) error {
+	m, err := d.attachments()
+	if err != nil {
+		return err
+	}
+	record := a.encode()
+	if err := m.Put(key, &record); err != nil {
+		return fmt.Errorf("record attachment: %w", err)
+	}
+	return nil
+}
+
+// Attachment reads one record; ok is false when there is none.
+func (d *Datapath) Attachment(key AttachmentKey) (a Attachment, ok bool, err error) {
+	m, err := d.attachments()
+	if err != nil {
+		return a, false, err
+	}
+	var record bpfAttachment
+	if err := m.Lookup(key, &record); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return a, false, nil
+	} else if err != nil {
+		return a, false, fmt.Errorf("read attachment: %w", err)
+	}
+	return record.decode(), true, nil
+}
+
+// DeleteAttachment removes a record. One that is not there is not an error.
+func (d *Datapath) DeleteAttachment(key AttachmentKey) error {
+	m, err := d.attachments()
+	if err != nil {
+		return err
+	}
+	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove attachment: %w", err)
+	}
+	return nil
+}
+
+// Attachments lists all records. The caller holds the lock, or can live with a list that changes under it.
+func (d *Datapath) Attachments() (map[AttachmentKey]Attachment, error) {
+	m, err := d.attachments()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		key    AttachmentKey
+		record bpfAttachment
+		all    = map[AttachmentKey]Attachment{}
+	)
+	it := m.Iterate()
+	for it.Next(&key, &record) {
+		all[key] = record.decode()
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("list attachments: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Settings are node-wide. MaxSockets counts both ends of each flow and only takes effect when the maps are made; the
+// bounds of what may wait for one reader can change at any time.
+type Settings struct {
+	MaxSockets         uint32
+	MaxBacklogBytes    uint32
+	MaxBacklogMessages uint32
+	Version            string // of the program that loads, for status
+}
+
+// Config is what is in force.
+type Config struct {
+	Settings
+	Disabled bool
+	Epoch    uint32
+	LoadedAt time.Time
+}
+
+func (d *Datapath) config() (cfg bpfConfig, err error) {
+	m, err := d.mapOf(bpfMapConfig, unsafe.Sizeof(cfg))
+	if err != nil {
+		return cfg, err
+	}
+	if m.Type() != ebpf.Array {
+		return cfg, &StateError{d.layout.pin(bpfMapConfig), "a " + m.Type().String(), "an Array"}
+	}
+	if err := m.Lookup(uint32(0), &cfg); err != nil {
+		return cfg, fmt.Errorf("read config map: %w", err)
+	}
+	return cfg, nil
+}
+
+// Config reads what is in force.
+func (d *Datapath) Config() (Config, error) {
+	cfg, err := d.config()
+	if err != nil {
+		return Config{}, err
+	}
+	sockets, err := d.mapOf(bpfMapSockets, 8)
+	if err != nil {
+		return Config{}, err
+	}
+	return Config{
+		Settings: Settings{
+			MaxSockets:         sockets.MaxEntries(),
+			MaxBacklogBytes:    cfg.MaxBacklogBytes,
+			MaxBacklogMessages: cfg.MaxBacklogMessages,
+			Version:            text(cfg.Version[:]),
+		},
+		Disabled: cfg.Disabled != 0,
+		Epoch:    cfg.Epoch,
+		LoadedAt: sinceBoot(cfg.LoadedNs),
+	}, nil
+}
+
+// update changes the config map. The caller holds the lock, so nobody else writes between the read and the write;
+// programs see either the old or the new words.
+func (d *Datapath) update(change func(*bpfConfig)) error {
+	cfg, err := d.config()
+	if err != nil {
+		return err
+	}
+	was := cfg
+	change(&cfg)
+	if cfg == was {
+		return nil
+	}
+	if err := d.maps[bpfMapConfig].Put(uint32(0), &cfg); err != nil {
+		return fmt.Errorf("write config map: %w", err)
+	}
+	return nil
+}
+
+// SetDisabled turns the kill switch. Disabling sends every live flow to TCP with its next message; what was
+// redirected before stays readable first, so no byte is lost or reordered.
+func (d *Datapath) SetDisabled(disabled bool) error {
+	return d.update(func(c *bpfConfig) {
+		c.Disabled = 0
+		if disabled {
+			c.Disabled = 1
+		}
+	})
+}
+
+// SetBounds changes the bounds of what may wait for one reader, for live flows too.
+func (d *Datapath) SetBounds(maxBytes, maxMessages uint32) error {
+	return d.update(func(c *bpfConfig) {
+		c.MaxBacklogBytes, c.MaxBacklogMessages = maxBytes, maxMessages
+	})
+}
+
+// bumpEpoch makes every live socket ask its policy once more.
+func (d *Datapath) bumpEpoch() error {
+	return d.update(func(c *bpfConfig) { c.Epoch++ })
+}
+
+func text(b []byte) string {
+	s, _, _ := bytes.Cut(b, []byte{0})
+	return string(s)
+}
+
+// setText copies s, cut to what fits with a final NUL: these texts are for people, keys are hashes.
+func setText(dst []byte, s string) {
+	clear(dst)
+	copy(dst[:len(dst)-1], s)
+}
+
+func bootTime() uint64 {
+	var ts unix.Timespec
+	// It cannot fail for a clock that exists since 2.6.39.
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return uint64(ts.Nano())
+}
+
+func sinceBoot(ns uint64) time.Time {
+	return time.Now().Add(-time.Duration(bootTime() - ns)).Round(time.Millisecond)
+}

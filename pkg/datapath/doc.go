@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package datapath owns every BPF object of the project: it loads and pins them, attaches them to cgroups, and reads
+// and writes their maps. It is the only importer of cilium/ebpf.
+//
+// # State
+//
+// Everything lives below one directory on bpffs, by default /sys/fs/bpf/sockmap, and dies with the node:
+//
+//	<dir>/v1/config ... sockets     one pin for each map and program, named as in bpf/maps.h
+//	<dir>/v1/links/cgroup-<id>      the link of one cgroup, for registered network namespaces only
+//	<dir>/v1/links/manual-<id>      the link of one cgroup that somebody attached by hand: every namespace
+//	<dir>/new-<pid>                 being built by Load; a left-over one is from a killed process and is removed
+//
+// The number in v1 is the ABI of bpf/abi.h. State of another ABI is refused, never reinterpreted.
+//
+// # Locking
+//
+// Functions that change state expect the caller to hold pkg/lock's lock on <dir>. Reading needs none: each pin is
+// published complete, by rename.
+//
+// # References
+//
+// A Datapath holds file descriptors only; closing it changes nothing in the kernel. Pins keep maps, programs and
+// links alive. A socket in the sockhash keeps the verdict that was attached when it entered, for its whole life:
+// that is why Unload turns the kill switch before it removes anything.
+package datapath

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// MaxPortRanges is how many ranges each of include and exclude can hold.
+const MaxPortRanges = 16
+
+// Peers says whom a flow of an endpoint may join. Both ends must agree.
+type Peers uint8
+
+// See bpf/abi.h.
+const (
+	PeersNode      = Peers(bpfPeersPEERS_NODE)
+	PeersNamespace = Peers(bpfPeersPEERS_NAMESPACE)
+	PeersPod       = Peers(bpfPeersPEERS_POD)
+)
+
+// PortRange is inclusive on both sides.
+type PortRange struct{ First, Last uint16 }
+
+// Policy is what an endpoint allows.
+type Policy struct {
+	Accelerate bool   // false: opted out, whichever link covers its cgroup
+	Namespace  string // equal names are one namespace for PeersNamespace; empty: alone
+	Peers      Peers
+	Include    []PortRange // of the passive end; empty: every port
+	Exclude    []PortRange
+}
+
+func (p Policy) encode(cookie uint64) (bpfEndpoint, error) {
+	ep := bpfEndpoint{Group: cookie, Peers: uint8(p.Peers)}
+	if len(p.Include) > MaxPortRanges || len(p.Exclude) > MaxPortRanges {
+		return ep, fmt.Errorf("ports have %d included and %d excluded ranges, at most %d each are possible",
+			len(p.Include), len(p.Exclude), MaxPortRanges)
+	}
+	if p.Accelerate {
+		ep.Accelerate = 1
+	}
+	if p.Namespace != "" {
+		// Hashed so that it fits a word. Truncated SHA-256: nobody can choose a name that lands on another's.
+		sum := sha256.Sum256([]byte(p.Namespace))
+		ep.Group = binary.NativeEndian.Uint64(sum[:8])
+	}
+	ep.Includes, ep.Excludes = uint8(len(p.Include)), uint8(len(p.Exclude))
+	for i, r := range p.Include {
+		ep.Include[i].First, ep.Include[i].Last = r.First, r.Last
+	}
+	for i, r := range p.Exclude {
+		ep.Exclude[i].First, ep.Exclude[i].Last = r.First, r.Last
+	}
+	return ep, nil
+}
+
+// SetEndpoint registers the network namespace with this cookie, or changes its policy: live sockets then ask again.
+func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
+	ep, err := p.encode(cookie)
+	if err != nil {
+		return err
+	}
+	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
+	if err != nil {
+		return err
+	}
+	sums, err := d.totals()
+	if err != nil {
+		return err
+	}
+	if err := newTotals(sums, cookie); err != nil {
+		return err
+	}
+	var was bpfEndpoint
+	known := m.Lookup(cookie, &was) == nil
+	if known && was == ep {
+		return nil
+	}
+	if err := m.Put(cookie, &ep); err != nil {
+		return fmt.Errorf("register endpoint: %w", err)
+	}
+	if known {
+		return d.bumpEpoch()
+	}
+	return nil
+}
+
+// DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. One that is not there is not
+// an error.
+func (d *Datapath) DeleteEndpoint(cookie uint64) error {
+	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
+	if err != nil {
+		return err
+	}
+	if err := m.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget endpoint: %w", err)
+	}
+	return d.retireTotals(cookie)
+}
+
+// Endpoints lists the cookies of registered network namespaces and whether they take part.
+func (d *Datapath) Endpoints() (map[uint64]bool, error) {
+	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
+	if err != nil {
+		return nil, err
+	}
+	var (
+		cookie uint64
+		ep     bpfEndpoint
+		all    = map[uint64]bool{}
+	)
+	it := m.Iterate()
+	for it.Next(&cookie, &ep) {
+		all[cookie] = ep.Accelerate != 0
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("list endpoints: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// FlowKey names one end of a connection by both initial sequence numbers. The other end's key is the mirror image.
+type FlowKey struct{ Own, Peer uint32 }
+
+// Mirror is the key of the other end.
+func (k FlowKey) Mirror() FlowKey { return FlowKey{k.Peer, k.Own} }
+
+// Flow is one live socket of an accelerated, or to be accelerated, connection. Counts are of what it sent.
+type Flow struct {
+	Key                FlowKey        `json:"-"`
+	Local              netip.AddrPort `json:"local"`
+	Remote             netip.AddrPort `json:"remote"`
+	Role               Role           `json:"role"`
+	Mode               Mode           `json:"mode"`
+	Reason             Reason         `json:"reason,omitempty"`
+	Joined             bool           `json:"joined"` // the other end is here too
+	RedirectedBytes    uint64         `json:"redirectedBytes"`
+	RedirectedMessages uint64         `json:"redirectedMessages"`
+	TCPBytes           uint64         `json:"tcpBytes"`
+	TCPMessages        uint64         `json:"tcpMessages"`
+	BacklogBytes       uint32         `json:"backlogBytes"` // received and not yet read, as the kernel charges it
+	State              uint8          `json:"tcpState"`
+	Age                time.Duration  `json:"ageNanoseconds"`
+	NetNS              uint64         `json:"netnsCookie"`
+	PeerNetNS          uint64         `json:"peerNetnsCookie,omitempty"`
+	Cookie             uint64         `json:"socketCookie,omitempty"`
+}
+
+// Flows calls yield for every live socket, as the kernel's iterator finds them; it stops when yield returns false.
+func (d *Datapath) Flows(yield func(Flow) bool) error {
+	prog, err := d.program(bpfProgListFlows)
+	if err != nil {
+		return err
+	}
+	states, err := d.mapOf(bpfMapStates, unsafe.Sizeof(bpfSockState{}))
+	if err != nil {
+		return err
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: prog, Map: states})
+	if err != nil {
+		return fmt.Errorf("attach flows iterator: %w", err)
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return fmt.Errorf("open flows iterator: %w", err)
+	}
+	defer r.Close()
+	return readFlows(bufio.NewReaderSize(r, 64<<10), yield)
+}
+
+func readFlows(r io.Reader, yield func(Flow) bool) error {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	var rec bpfFlowRecord
+	buf := make([]byte, unsafe.Sizeof(rec))
+	for {
+		_, err := io.ReadFull(r, buf)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read flows iterator: %w", err)
+		}
+		if _, err := binary.Decode(buf, binary.NativeEndian, &rec); err != nil {
+			return fmt.Errorf("decode flow: %w", err)
+		}
+		if !yield(rec.decode(ts.Nano())) {
+			return nil
+		}
+	}
+}
+
+func (r *bpfFlowRecord) decode(now int64) Flow {
+	return Flow{
+		Key:                FlowKey{r.Self.Own, r.Self.Peer},
+		Local:              addrPort(r.Family, r.LocalAddr, r.LocalPort),
+		Remote:             addrPort(r.Family, r.RemoteAddr, r.RemotePort),
+		Role:               Role(r.Role),
+		Mode:               Mode(r.Mode),
+		Reason:             Reason(r.Reason),
+		Joined:             r.Joined != 0,
+		RedirectedBytes:    r.RedirectedBytes,
+		RedirectedMessages: r.RedirectedMessages,
+		TCPBytes:           r.TcpBytes,
+		TCPMessages:        r.TcpMessages,
+		BacklogBytes:       r.BacklogBytes,
+		State:              r.State,
+		Age:                time.Duration(now - int64(r.EstablishedNs)),
+		NetNS:              r.Netns,
+		PeerNetNS:          r.PeerNetns,
+		Cookie:             r.Cookie,
+	}
+}
+
+// addrPort shows v4-mapped addresses as the v4 addresses that they stand for.
+func addrPort(family uint16, addr [16]byte, port uint16) netip.AddrPort {
+	if family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), port)
+}

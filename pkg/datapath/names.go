@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import "fmt"
+
+// Role says which end of a connection a socket is.
+type Role uint8
+
+// Mode says how the bytes that a socket sends travel right now.
+type Mode uint8
+
+// Reason says why they travel by TCP.
+type Reason uint8
+
+// Result says what became of a connection when it was made.
+type Result uint8
+
+// The values that programs outside this package compare with. All others are only printed.
+const (
+	RoleActive     = Role(bpfRoleROLE_ACTIVE)
+	RolePassive    = Role(bpfRoleROLE_PASSIVE)
+	ModePending    = Mode(bpfModeMODE_PENDING)
+	ModeRedirect   = Mode(bpfModeMODE_REDIRECT)
+	ModeTCP        = Mode(bpfModeMODE_TCP)
+	ReasonNone     = Reason(bpfReasonREASON_NONE)
+	ResultJoined   = Result(bpfResultRESULT_JOINED)
+	ResultRemote   = Result(bpfResultRESULT_REMOTE)
+	ResultDenied   = Result(bpfResultRESULT_DENIED)
+	ResultMapFull  = Result(bpfResultRESULT_MAP_FULL)
+	ReasonDisabled = Reason(bpfReasonREASON_DISABLED)
+)
+
+var (
+	roleNames = [bpfRoleROLE_MAX]string{
+		bpfRoleROLE_ACTIVE:  "active",
+		bpfRoleROLE_PASSIVE: "passive",
+	}
+	modeNames = [...]string{
+		bpfModeMODE_PENDING:  "pending",
+		bpfModeMODE_REDIRECT: "redirect",
+		bpfModeMODE_TCP:      "tcp",
+	}
+	reasonNames = [bpfReasonREASON_MAX]string{
+		bpfReasonREASON_NONE:             "",
+		bpfReasonREASON_NO_PEER:          "no-peer",
+		bpfReasonREASON_UNREAD:           "unread",
+		bpfReasonREASON_BACKLOG_BYTES:    "backlog-bytes",
+		bpfReasonREASON_BACKLOG_MESSAGES: "backlog-messages",
+		bpfReasonREASON_RCVLOWAT:         "rcvlowat",
+		bpfReasonREASON_STATE:            "state",
+		bpfReasonREASON_ULP:              "ulp",
+		bpfReasonREASON_DISABLED:         "disabled",
+		bpfReasonREASON_POLICY:           "policy",
+		bpfReasonREASON_PEER_LEFT:        "peer-left",
+	}
+	resultNames = [bpfResultRESULT_MAX]string{
+		bpfResultRESULT_JOINED:    "joined",
+		bpfResultRESULT_REMOTE:    "remote",
+		bpfResultRESULT_DENIED:    "denied",
+		bpfResultRESULT_COLLISION: "collision",
+		bpfResultRESULT_MAP_FULL:  "map-full",
+		bpfResultRESULT_REPAIR:    "repair",
+		bpfResultRESULT_MPTCP:     "mptcp",
+		bpfResultRESULT_ULP:       "ulp",
+		bpfResultRESULT_ERROR:     "error",
+	}
+)
+
+func nameOf[T ~uint8](names []string, value T, kind string) string {
+	if int(value) < len(names) {
+		return names[value]
+	}
+	return fmt.Sprintf("%s(%d)", kind, value)
+}
+
+func (r Role) String() string   { return nameOf(roleNames[:], r, "role") }
+func (m Mode) String() string   { return nameOf(modeNames[:], m, "mode") }
+func (r Reason) String() string { return nameOf(reasonNames[:], r, "reason") }
+func (r Result) String() string { return nameOf(resultNames[:], r, "result") }
+
+// MarshalText makes the names, not the numbers, stand in JSON.
+func (r Role) MarshalText() ([]byte, error)   { return []byte(r.String()), nil }
+func (m Mode) MarshalText() ([]byte, error)   { return []byte(m.String()), nil }
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

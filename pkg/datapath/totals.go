@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// Keys of totals that are no netns cookies. The programs add to unregistered: sockets of cgroups attached by hand.
+// Only user space writes retired, under the lock: the sums of endpoints that are gone, so that the node's sums grow
+// only.
+const (
+	unregistered = uint64(0)
+	retired      = ^uint64(0)
+)
+
+// Totals are sums over closed sockets, and over all connections ever made.
+type Totals struct {
+	RedirectedBytes    uint64
+	RedirectedMessages uint64
+	TCPBytes           uint64
+	TCPMessages        uint64
+	Flows              map[Role]map[Result]uint64
+	Fallbacks          map[Reason]uint64
+}
+
+func (d *Datapath) totals() (*ebpf.Map, error) {
+	return d.mapOf(bpfMapTotals, unsafe.Sizeof(bpfTotals{}))
+}
+
+func newTotals(m *ebpf.Map, cookie uint64) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	err = m.Update(cookie, make([]bpfTotals, cpus), ebpf.UpdateNoExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return fmt.Errorf("make totals: %w", err)
+	}
+	return nil
+}
+
+func addTotals(sum *bpfTotals, t *bpfTotals) {
+	sum.RedirectedBytes += t.RedirectedBytes
+	sum.RedirectedMessages += t.RedirectedMessages
+	sum.TcpBytes += t.TcpBytes
+	sum.TcpMessages += t.TcpMessages
+	for i, n := range t.Flows {
+		sum.Flows[i] += n
+	}
+	for i, n := range t.Fallbacks {
+		sum.Fallbacks[i] += n
+	}
+}
+
+// retireTotals moves the sums of an endpoint to the retired entry.
+func (d *Datapath) retireTotals(cookie uint64) error {
+	m, err := d.totals()
+	if err != nil {
+		return err
+	}
+	var gone, sum []bpfTotals
+	if err := m.Lookup(cookie, &gone); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("read totals: %w", err)
+	}
+	if err := newTotals(m, retired); err != nil {
+		return err
+	}
+	if err := m.Lookup(retired, &sum); err != nil {
+		return fmt.Errorf("read retired totals: %w", err)
+	}
+	for i := range gone {
+		addTotals(&sum[0], &gone[i])
+	}
+	// The sum first: a kill in between counts twice, the other way round would lose counts.
+	if err := m.Put(retired, sum); err != nil {
+		return fmt.Errorf("write retired totals: %w", err)
+	}
+	if err := m.Delete(cookie); err != nil {
+		return fmt.Errorf("remove totals: %w", err)
+	}
+	return nil
+}
+
+// Totals reads the sums by netns cookie. Cookie 0 gathers what belongs to no endpoint that is registered now.
+func (d *Datapath) Totals() (map[uint64]Totals, error) {
+	m, err := d.totals()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		cookie uint64
+		perCPU []bpfTotals
+		sums   = map[uint64]*bpfTotals{}
+	)
+	it := m.Iterate()
+	for it.Next(&cookie, &perCPU) {
+		if cookie == retired {
+			cookie = unregistered
+		}
+		if sums[cookie] == nil {
+			sums[cookie] = &bpfTotals{}
+		}
+		for i := range perCPU {
+			addTotals(sums[cookie], &perCPU[i])
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("list totals: %w", err)
+	}
+	all := make(map[uint64]Totals, len(sums))
+	for cookie, sum := range sums {
+		all[cookie] = sum.decode()
+	}
+	return all, nil
+}
+
+func (t *bpfTotals) decode() Totals {
+	out := Totals{
+		RedirectedBytes: t.RedirectedBytes, RedirectedMessages: t.RedirectedMessages,
+		TCPBytes: t.TcpBytes, TCPMessages: t.TcpMessages,
+		Flows: map[Role]map[Result]uint64{}, Fallbacks: map[Reason]uint64{},
+	}
+	for role := range Role(bpfRoleROLE_MAX) {
+		out.Flows[role] = map[Result]uint64{}
+		for result := range Result(bpfResultRESULT_MAX) {
+			out.Flows[role][result] = t.Flows[int(role)*int(bpfResultRESULT_MAX)+int(result)]
+		}
+	}
+	for reason := ReasonNone + 1; reason < Reason(bpfReasonREASON_MAX); reason++ {
+		out.Fallbacks[reason] = t.Fallbacks[reason]
+	}
+	return out
+}
