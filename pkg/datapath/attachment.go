@@ -31,8 +31,8 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
-	Declined                     string // why it is not accelerated; empty: it is
-	Created                      time.Time
+	Declined                     string    // why it is not accelerated; empty: it is
+	Created                      time.Time // zero in a new record: PutAttachment sets it
 
 	networkKey [32]byte
 }
@@ -45,7 +45,14 @@ func (a Attachment) OfNetwork(name string) bool {
 func (a Attachment) encode() bpfAttachment {
 	out := bpfAttachment{
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
-		CgroupId: a.CgroupID, CreatedNs: bootTime(), NetworkKey: sha256.Sum256([]byte(a.Network)),
+		CgroupId: a.CgroupID, CreatedNs: bootTime(), NetworkKey: a.networkKey,
+	}
+	// A record that was read and is written back keeps what its texts, being cut, no longer say.
+	if a.networkKey == [32]byte{} {
+		out.NetworkKey = sha256.Sum256([]byte(a.Network))
+	}
+	if !a.Created.IsZero() {
+		out.CreatedNs -= uint64(time.Since(a.Created))
 	}
 	setText(out.Network[:], a.Network)
 	setText(out.ContainerId[:], a.ContainerID)

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestHalfCloseDeliversEverythingBothWays(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	request := pattern(make([]byte, 100<<10), 1)
+	if _, err := client.Write(request); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("write after shutdown: %v, want EPIPE", err)
+	}
+	receive(t, server, request)
+	wantEOF(t, server)
+	send(t, server, client, 100<<10, 2)
+	f, _ := flowOf(t, d, server)
+	if f.RedirectedBytes != 100<<10 {
+		t.Errorf("the answer after the half close was not redirected: %+v", f)
+	}
+	server.Close()
+	wantEOF(t, client)
+}
+
+func TestCloseWithDataInFlightLosesNothing(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	for round := range uint64(50) {
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		want := pattern(make([]byte, 200<<10), round)
+		for i := 0; i < len(want); i += 10 << 10 {
+			if _, err := client.Write(want[i : i+10<<10]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		client.Close()
+		receive(t, server, want)
+		wantEOF(t, server)
+		server.Close()
+	}
+	eventually(t, "the sockhash is empty", func() bool { return socketsIn(t, d) == 0 })
+}
+
+func TestResetDeliversWhatCameBefore(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	want := pattern(make([]byte, 50<<10), 1)
+	if _, err := client.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	receive(t, server, want)
+	deadline(t, server)
+	if n, err := server.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read %d bytes and error %v, want ECONNRESET", n, err)
+	}
+}
+
+// The sums of closed sockets are what was sent, whichever way it went.
+func TestTotalsAddUpWhenSocketsClose(t *testing.T) {
+	d, g := load(t, Settings{1024, 64 << 10, 4096, "test"}), newGroup(t)
+	g.attach(t, d)
+	const pairs, size = 10, 1 << 20
+	var sent uint64
+	for i := range uint64(pairs) {
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		send(t, client, server, size, i)
+		send(t, server, client, size, i+1)
+		sent += 2 * size
+		client.Close()
+		server.Close()
+	}
+	sums := func() Totals {
+		all, err := d.Totals()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[unregistered]
+	}
+	eventually(t, "all sockets are closed", func() bool { return len(d.flowsOf(t)) == 0 })
+	if s := sums(); s.RedirectedBytes+s.TCPBytes != sent || s.RedirectedBytes == 0 {
+		t.Errorf("counted %d bytes redirected and %d by TCP, sent %d", s.RedirectedBytes, s.TCPBytes, sent)
+	}
+	wantFlows(t, d, RoleActive, ResultJoined, pairs)
+	wantFlows(t, d, RolePassive, ResultJoined, pairs)
+}
+
+// stream writes for a while and reports what it wrote; the reader checks each byte.
+func stream(t *testing.T, from, to net.Conn, during func()) {
+	t.Helper()
+	const chunk = 8 << 10
+	stop, total := make(chan struct{}), make(chan int)
+	block := pattern(make([]byte, chunk), 3)
+	go func() {
+		n := 0
+		defer func() { total <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := from.Write(block); err != nil {
+				t.Errorf("write: %v", err)
+				return
+			}
+			n++
+		}
+	}()
+	read := make(chan int)
+	go func() {
+		n := 0
+		defer func() { read <- n }()
+		for {
+			buf := make([]byte, chunk)
+			if !readBlock(to, buf) {
+				return
+			}
+			if string(buf) != string(block) {
+				t.Errorf("block %d differs", n)
+				return
+			}
+			n++
+		}
+	}()
+	during()
+	close(stop)
+	wrote := <-total
+	from.(*net.TCPConn).CloseWrite()
+	if got := <-read; got != wrote || wrote == 0 {
+		t.Errorf("wrote %d blocks, read %d", wrote, got)
+	}
+}
+
+func readBlock(c net.Conn, buf []byte) bool {
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for n := 0; n < len(buf); {
+		m, err := c.Read(buf[n:])
+		if err != nil {
+			return false
+		}
+		n += m
+	}
+	return true
+}
+
+func TestDisableAndEnableInMidStream(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	stream(t, client, server, func() {
+		for range 20 {
+			time.Sleep(10 * time.Millisecond)
+			if err := d.SetDisabled(true); err != nil {
+				t.Error(err)
+			}
+			eventually(t, "the flow is on TCP", func() bool {
+				f, _ := flowOf(t, d, client)
+				return f.Mode == ModeTCP && f.Reason == ReasonDisabled
+			})
+			if err := d.SetDisabled(false); err != nil {
+				t.Error(err)
+			}
+			eventually(t, "the flow is redirected again", func() bool {
+				f, _ := flowOf(t, d, client)
+				return f.Mode == ModeRedirect
+			})
+		}
+	})
+}
+
+func TestUnloadInMidStream(t *testing.T) {
+	dir, g := newStateDir(t), newGroup(t)
+	d, err := Load(dir, defaults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	stream(t, client, server, func() {
+		time.Sleep(50 * time.Millisecond)
+		before, ok := flowOf(t, d, client)
+		if !ok || before.RedirectedBytes == 0 {
+			t.Errorf("not redirected before: %+v", before)
+		}
+		if err := Unload(dir, false); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing.
+		if after, _ := flowOf(t, d, client); after.Mode != ModeTCP || after.TCPBytes <= before.TCPBytes {
+			t.Errorf("not on TCP after: %+v", after)
+		}
+	})
+	d.Close()
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const unifiedMount = "/sys/fs/cgroup/unified"
+
+var defaults = Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
+
+// newStateDir mounts a bpffs of the test's own and makes a state directory on it.
+func newStateDir(t testing.TB) string {
+	t.Helper()
+	mount := t.TempDir()
+	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
+		t.Fatalf("mount bpffs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mount, 0); err != nil {
+			t.Errorf("unmount bpffs: %v", err)
+		}
+	})
+	dir := filepath.Join(mount, "sockmap")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func load(t testing.TB, s Settings) *Datapath {
+	t.Helper()
+	dir := newStateDir(t)
+	d, err := Load(dir, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := Unload(dir, false); err != nil {
+			t.Error(err)
+		}
+		d.Close()
+	})
+	return d
+}
+
+// group is a cgroup of the test's own. Membership is of the whole process, so tests that use it run one at a time.
+type group struct {
+	dir *os.File
+	id  uint64
+	mu  sync.Mutex
+}
+
+func newGroup(t testing.TB) *group {
+	t.Helper()
+	path, err := os.MkdirTemp(cgroupMount(t), "sockmap-datapath-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		dir.Close()
+		if err := os.Remove(path); err != nil {
+			t.Errorf("remove cgroup: %v", err)
+		}
+	})
+	return &group{dir: dir, id: st.Ino}
+}
+
+func cgroupMount(t testing.TB) string {
+	t.Helper()
+	for _, mount := range []string{unifiedMount, "/sys/fs/cgroup"} {
+		var st unix.Statfs_t
+		if unix.Statfs(mount, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+			return mount
+		}
+	}
+	t.Fatal("no cgroup2 mount")
+	return ""
+}
+
+// in runs f while this process is in the group: sockets that f makes belong to it for life.
+func (g *group) in(t testing.TB, f func()) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	move(t, g.dir.Name())
+	defer move(t, filepath.Dir(g.dir.Name()))
+	f()
+}
+
+func move(t testing.TB, cgroup string) {
+	t.Helper()
+	procs := filepath.Join(cgroup, "cgroup.procs")
+	if err := os.WriteFile(procs, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *group) attach(t testing.TB, d *Datapath) LinkKey {
+	t.Helper()
+	key := LinkKey{CgroupID: g.id, Manual: true}
+	if _, err := d.Attach(g.dir, key); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// pair connects two TCP sockets of the group over loopback.
+func (g *group) pair(t testing.TB, network, address string) (client, server *net.TCPConn) {
+	t.Helper()
+	var l net.Listener
+	g.in(t, func() { l = listen(t, network, address) })
+	defer l.Close()
+	g.in(t, func() { client = dial(t, network, l.Addr().String()) })
+	return client, accept(t, l)
+}
+
+func listen(t testing.TB, network, address string) net.Listener {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(t.Context(), network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func dial(t testing.TB, network, address string) *net.TCPConn {
+	t.Helper()
+	c, err := net.DialTimeout(network, address, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+func accept(t testing.TB, l net.Listener) *net.TCPConn {
+	t.Helper()
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// flowOf finds the socket of c in the live flows; ok is false when it is not among them.
+func flowOf(t testing.TB, d *Datapath, c net.Conn) (found Flow, ok bool) {
+	t.Helper()
+	local, remote := c.LocalAddr().String(), c.RemoteAddr().String()
+	err := d.Flows(func(f Flow) bool {
+		if f.Local.String() == local && f.Remote.String() == remote {
+			found, ok = f, true
+		}
+		return !ok
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found, ok
+}

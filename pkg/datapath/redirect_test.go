@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"net"
+	"testing"
+)
+
+func TestBytesOfAPairAreRedirectedBothWays(t *testing.T) {
+	for _, tt := range []struct{ name, listen, address, dial, target string }{
+		{"IPv4", "tcp4", "127.0.0.1:0", "tcp4", "127.0.0.1"},
+		{"IPv6", "tcp6", "[::1]:0", "tcp6", "::1"},
+		{"v4 client, dual-stack server", "tcp", "[::]:0", "tcp4", "127.0.0.1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, g := load(t, defaults), newGroup(t)
+			g.attach(t, d)
+			var l net.Listener
+			var client *net.TCPConn
+			g.in(t, func() { l = listen(t, tt.listen, tt.address) })
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			g.in(t, func() { client = dial(t, tt.dial, net.JoinHostPort(tt.target, port)) })
+			server := accept(t, l)
+			send(t, client, server, 300<<10, 1)
+			send(t, server, client, 300<<10, 2)
+			for end, conn := range map[Role]net.Conn{RoleActive: client, RolePassive: server} {
+				wantAllRedirected(t, d, conn, end, 300<<10)
+			}
+		})
+	}
+}
+
+func wantAllRedirected(t *testing.T, d *Datapath, c net.Conn, role Role, bytes uint64) {
+	t.Helper()
+	f, ok := flowOf(t, d, c)
+	if !ok {
+		t.Fatalf("the %s end is not among the live flows", role)
+	}
+	if f.RedirectedBytes != bytes || f.TCPBytes != 0 || f.Role != role || f.Mode != ModeRedirect || !f.Joined {
+		t.Errorf("%s end: want %d bytes redirected and none by TCP: %+v", role, bytes, f)
+	}
+}
+
+func TestClientOfAnOutsideServerLeavesAtTheFirstAnswer(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		serverFirst bool
+	}{{"client speaks first", false}, {"server speaks first", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, g := load(t, defaults), newGroup(t)
+			g.attach(t, d)
+			l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
+			var client *net.TCPConn
+			g.in(t, func() { client = dial(t, "tcp4", l.Addr().String()) })
+			server := accept(t, l)
+			if tt.serverFirst {
+				send(t, server, client, 1, 1)
+			} else {
+				send(t, client, server, 1, 1)
+			}
+			wantNoSockets(t, d)
+			if _, ok := flowOf(t, d, client); ok {
+				t.Error("the client still has its storage")
+			}
+			send(t, client, server, 1<<20, 2)
+			send(t, server, client, 1<<20, 3)
+			wantFlows(t, d, RoleActive, ResultRemote, 1)
+		})
+	}
+}
+
+func TestServerOfAnOutsideClientNeverEnters(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	var l net.Listener
+	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
+	client := dial(t, "tcp4", l.Addr().String())
+	server := accept(t, l)
+	wantNoSockets(t, d)
+	send(t, client, server, 1<<20, 1)
+	wantNoSockets(t, d)
+	send(t, server, client, 1<<20, 2)
+	wantNoSockets(t, d)
+	wantFlows(t, d, RolePassive, ResultRemote, 1)
+}
+
+func TestSameLoopbackAddressesInTwoNamespacesDoNotMeet(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	type end struct{ client, server *net.TCPConn }
+	var ends []end
+	for range 2 {
+		ns := newNetNS(t)
+		var e end
+		g.in(t, func() {
+			ns.do(func() {
+				l := listen(t, "tcp4", "127.0.0.1:8080")
+				e.client = dialFrom(t, "127.0.0.1:40000", "127.0.0.1:8080")
+				e.server = accept(t, l)
+			})
+		})
+		ends = append(ends, e)
+	}
+	for round := range uint64(50) {
+		for i, e := range ends {
+			send(t, e.client, e.server, 4096, 1+round*4+uint64(i))
+			send(t, e.server, e.client, 4096, 3+round*4+uint64(i))
+		}
+	}
+	if n := len(d.flowsOf(t)); n != 4 {
+		t.Fatalf("%d live ends, want 4", n)
+	}
+	for _, f := range d.flowsOf(t) {
+		if f.RedirectedBytes != 50*4096 {
+			t.Errorf("not all redirected: %+v", f)
+		}
+	}
+}
+
+// The kernel takes a socket into a sockmap once in its life, so the second connection stays on TCP: what matters is
+// that nothing of the first is taken for the second.
+func TestDisconnectedSocketConnectsAgainByTCP(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	var l net.Listener
+	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
+	var client *net.TCPConn
+	g.in(t, func() { client = dial(t, "tcp4", l.Addr().String()) })
+	server := accept(t, l)
+	send(t, client, server, 1000, 1)
+	fd := rawConn(t, client)
+	fd.control(t, disconnect)
+	server.Close()
+	fd.control(t, func(fd int) error { return connect4(fd, l.Addr()) })
+	server = accept(t, l)
+	send(t, client, server, 5000, 2)
+	send(t, server, client, 5000, 3)
+	if flows := d.flowsOf(t); len(flows) != 0 {
+		t.Errorf("live flows: %+v", flows)
+	}
+	wantFlows(t, d, RoleActive, Result(bpfResultRESULT_ERROR), 1)
+	wantFlows(t, d, RoleActive, ResultJoined, 1)
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// pattern fills b with bytes that depend on the seed and on each position.
+func pattern(b []byte, seed uint64) []byte {
+	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
+	src.Read(b)
+	return b
+}
+
+// send writes size bytes at one end and compares what the other end reads.
+func send(t testing.TB, from, to net.Conn, size int, seed uint64) {
+	t.Helper()
+	want := pattern(make([]byte, size), seed)
+	written := make(chan error, 1)
+	go func() {
+		_, err := from.Write(want)
+		written <- err
+	}()
+	receive(t, to, want)
+	if err := <-written; err != nil {
+		t.Fatalf("write: %v", err)
+	}
+}
+
+// receive reads len(want) bytes and compares them.
+func receive(t testing.TB, from net.Conn, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	deadline(t, from)
+	if n, err := io.ReadFull(from, got); err != nil {
+		t.Fatalf("read: %v after %d of %d bytes", err, n, len(want))
+	}
+	if !bytes.Equal(got, want) {
+		i := 0
+		for got[i] == want[i] {
+			i++
+		}
+		t.Fatalf("byte %d of %d differs", i, len(want))
+	}
+}
+
+func wantEOF(t testing.TB, c net.Conn) {
+	t.Helper()
+	deadline(t, c)
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("read %d bytes and error %v, want end of file", n, err)
+	}
+}
+
+func deadline(t testing.TB, c net.Conn) {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func dialFrom(t testing.TB, from, to string) *net.TCPConn {
+	local, err := net.ResolveTCPAddr("tcp4", from)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	c, err := (&net.Dialer{LocalAddr: local, Timeout: 5 * time.Second}).DialContext(context.Background(), "tcp4", to)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// flowsOf lists all live ends.
+func (d *Datapath) flowsOf(t testing.TB) (all []Flow) {
+	t.Helper()
+	if err := d.Flows(func(f Flow) bool { all = append(all, f); return true }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// socketsIn counts the sockhash.
+func socketsIn(t testing.TB, d *Datapath) (n int) {
+	t.Helper()
+	m, err := d.mapOf(bpfMapSockets, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key, next bpfIsnPair
+	for err = m.NextKey(nil, &next); err == nil; err = m.NextKey(&key, &next) {
+		n, key = n+1, next
+	}
+	return n
+}
+
+func wantNoSockets(t testing.TB, d *Datapath) {
+	t.Helper()
+	if n := socketsIn(t, d); n != 0 {
+		t.Errorf("%d sockets are in the sockhash, want none", n)
+	}
+}
+
+func wantFlows(t testing.TB, d *Datapath, role Role, result Result, want uint64) {
+	t.Helper()
+	if got := flowsCounted(t, d, role, result); got != want {
+		t.Errorf("%d flows counted as %s %s, want %d", got, role, result, want)
+	}
+}
+
+func flowsCounted(t testing.TB, d *Datapath, role Role, result Result) (n uint64) {
+	t.Helper()
+	all, err := d.Totals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sums := range all {
+		n += sums.Flows[role][result]
+	}
+	return n
+}
+
+// eventually waits until ok, at most five seconds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+type rawSocket struct{ syscall.RawConn }
+
+func rawConn(t testing.TB, c *net.TCPConn) rawSocket {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rawSocket{raw}
+}
+
+func (r rawSocket) control(t testing.TB, f func(fd int) error) {
+	t.Helper()
+	var err error
+	if ctlErr := r.Control(func(fd uintptr) { err = f(int(fd)) }); ctlErr != nil {
+		t.Fatal(ctlErr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func disconnect(fd int) error {
+	addr := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&addr)), unsafe.Sizeof(addr))
+	if errno != 0 {
+		return fmt.Errorf("disconnect: %w", errno)
+	}
+	return nil
+}
+
+func connect4(fd int, to net.Addr) error {
+	a := to.(*net.TCPAddr)
+	sa := &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}
+	err := unix.Connect(fd, sa)
+	for end := time.Now().Add(time.Second); errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EALREADY); {
+		if time.Now().After(end) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+		if err = unix.Connect(fd, sa); errors.Is(err, unix.EISCONN) {
+			return nil
+		}
+	}
+	return err
+}
+
+// receiveMemory is the kernel's own count of what waits at the socket: SO_MEMINFO's SK_MEMINFO_RMEM_ALLOC.
+func receiveMemory(t testing.TB, c *net.TCPConn) (bytes uint32) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) error {
+		var info [9]uint32
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		bytes = info[0]
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	})
+	return bytes
+}
