@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cniconf reads what a container runtime hands to the plugin: the configuration on standard input
+// and CNI_ARGS. It is pure: no file, no environment, no clock, so that every answer is a matter of its input.
+//
+// The configuration comes from two kinds of people, and they are treated differently. What the operator wrote
+// into the conflist is checked, and all wrong values are reported together. What the runtime or the author of a
+// pod adds (capabilities, annotations, CNI_ARGS) never fails a pod: it is dropped with a warning.
+package cniconf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// Defaults of the keys that have one.
+const (
+	DefaultBPFFSPath                 = "/sys/fs/bpf/sockmap"
+	DefaultMaxSockets         uint32 = 65536
+	DefaultMaxBacklogBytes    uint32 = 4 << 20
+	DefaultMaxBacklogMessages uint32 = 4096
+)
+
+// Peers says whom the flows of an endpoint may join.
+type Peers string
+
+// The values of the key peers.
+const (
+	PeersNode      Peers = "node"      // any endpoint of this node
+	PeersNamespace Peers = "namespace" // endpoints with the same K8S_POD_NAMESPACE
+	PeersPod       Peers = "pod"       // this sandbox only
+)
+
+// Conf is one call's configuration, checked and with defaults filled in.
+type Conf struct {
+	CNIVersion, Name, Type string // as the runtime put them; their presence is not checked here
+
+	Enabled  bool // before annotations, see Accelerate
+	Required bool
+
+	// CgroupPath is a directory below the cgroup2 mount ("/kubepods/pod1") or an absolute path of the file system,
+	// cleaned; "" when the cgroup is to be discovered.
+	CgroupPath string
+	BPFFSPath  string // absolute, cleaned, no component with a dot
+
+	MaxSockets         uint32 // entries of the sockhash
+	MaxBacklogBytes    uint32 // per direction of a flow
+	MaxBacklogMessages uint32 // per direction of a flow
+
+	Peers         Peers
+	Ports         Ports
+	AcceptHazards []string // names from Hazards or HazardAll, as written; see HazardsAccepted
+
+	LogLevel slog.Level
+	LogFile  string // absolute, or "" for standard error
+
+	// RuntimeCgroupPath is runtimeConfig.cgroupPath verbatim, unchecked: runtimes disagree on its form, and only
+	// someone who sees the cgroup hierarchy can tell what it means.
+	RuntimeCgroupPath string
+	Annotations       map[string]string // of the pod, when the runtime passes them; nil otherwise
+
+	// PrevResult holds the very bytes that stood on standard input, because passing a result through a struct
+	// drops unknown keys and rounds big numbers. nil when absent or null.
+	PrevResult json.RawMessage
+
+	// ValidAttachments lists what GC must keep. nil means that the runtime said nothing, which is not the same as
+	// an empty list: that one says that nothing of this network is alive.
+	ValidAttachments *[]Attachment
+
+	Warnings []string // for the log: what was ignored, and why
+}
+
+// Attachment is one container and interface that the runtime still knows.
+type Attachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+}
+
+// Parse reads a configuration and checks every value. The error is a *SyntaxError, or joins one *FieldError per
+// wrong value; the Conf is nil then.
+func Parse(stdin []byte) (*Conf, error) {
+	p, err := parse(stdin)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.wrong) > 0 {
+		return nil, errors.Join(p.wrong...)
+	}
+	return p.conf, nil
+}
+
+// ParseLenient reads a configuration for the verbs that must work whatever it says: a container whose DEL fails
+// over a typing error cannot be removed. A wrong value becomes a warning and its key keeps the default.
+// The Conf is never nil; the error is nil or a *SyntaxError, and the Conf holds only defaults then.
+func ParseLenient(stdin []byte) (*Conf, error) {
+	p, err := parse(stdin)
+	if err != nil {
+		return defaults(), err
+	}
+	for _, wrong := range p.wrong {
+		p.conf.warn("ignored: %v", wrong)
+	}
+	return p.conf, nil
+}
+
+func defaults() *Conf {
+	return &Conf{
+		Enabled:            true,
+		BPFFSPath:          DefaultBPFFSPath,
+		MaxSockets:         DefaultMaxSockets,
+		MaxBacklogBytes:    DefaultMaxBacklogBytes,
+		MaxBacklogMessages: DefaultMaxBacklogMessages,
+		Peers:              PeersNode,
+		LogLevel:           slog.LevelInfo,
+	}
+}
+
+// parser gathers what is wrong while it fills in a Conf, so that one run tells the operator everything.
+type parser struct {
+	conf  *Conf
+	wrong []error
+}
+
+func parse(stdin []byte) (*parser, error) {
+	found, err := document(stdin)
+	if err != nil {
+		return nil, err
+	}
+	p := &parser{conf: defaults()}
+	values := make(map[string]json.RawMessage, len(found))
+	for _, m := range found {
+		if _, again := values[m.name]; again {
+			p.conf.warn("key %s is given more than once, the last one counts", quoted(m.name))
+		}
+		values[m.name] = m.value
+	}
+	for _, k := range append(protocolKeys(), keys()...) {
+		raw, present := values[k.name]
+		// Templates write null for what nobody set.
+		if present && !isNull(raw) {
+			k.set(value{parser: p, key: k.name, allowed: k.allowed, raw: raw})
+		}
+	}
+	p.attachments(values)
+	p.unknown(found)
+	p.conf.checkAnnotations()
+	return p, nil
+}
+
+// unknown warns about keys that nobody reads. They are no error: a conflist that a newer version understands
+// must not stop pods on a node that has an older one.
+func (p *parser) unknown(found []member) {
+	var known, own []string
+	for _, k := range protocolKeys() {
+		known = append(known, k.name)
+	}
+	for _, k := range keys() {
+		own = append(own, k.name)
+	}
+	known = append(known, own...)
+	known = append(known, "ipam", "dns", "args")
+	for _, m := range found {
+		if !strings.HasPrefix(m.name, "cni.dev/") {
+			p.conf.warnUnknown("key", "", m.name, known, own)
+		}
+	}
+}
+
+// maxWarnings keeps a pod that carries thousands of malformed annotations from flooding the node's log.
+const maxWarnings = 64
+
+func (c *Conf) warn(format string, args ...any) {
+	c.Warnings = appendWarning(c.Warnings, format, args...)
+}
+
+func appendWarning(warnings []string, format string, args ...any) []string {
+	switch {
+	case len(warnings) < maxWarnings:
+		return append(warnings, fmt.Sprintf(format, args...))
+	case len(warnings) == maxWarnings:
+		return append(warnings, "further warnings are left out")
+	}
+	return warnings
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cniconf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func mustParse(t *testing.T, stdin string) *Conf {
+	t.Helper()
+	conf, err := Parse([]byte(stdin))
+	if err != nil {
+		t.Fatalf("parse %s: %v", stdin, err)
+	}
+	return conf
+}
+
+func TestEmptyConfigurationHasTheDefaults(t *testing.T) {
+	want := &Conf{
+		Enabled:            true,
+		BPFFSPath:          "/sys/fs/bpf/sockmap",
+		MaxSockets:         65536,
+		MaxBacklogBytes:    4194304,
+		MaxBacklogMessages: 4096,
+		Peers:              "node",
+		LogLevel:           slog.LevelInfo,
+	}
+	if diff := cmp.Diff(want, mustParse(t, `{}`)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEachDefaultOfTheKeyTableIsTheDefault(t *testing.T) {
+	for _, k := range keys() {
+		for _, written := range []string{k.def, "null"} {
+			got := mustParse(t, fmt.Sprintf(`{%q: %s}`, k.name, written))
+			if diff := cmp.Diff(defaults(), got); diff != "" && k.def != "[]" {
+				t.Errorf("%s: %s: %s", k.name, written, diff)
+			}
+		}
+	}
+}
+
+func TestEveryKeySetsItsField(t *testing.T) {
+	got := mustParse(t, `{
+		"cniVersion": "1.1.0", "name": "net", "type": "sockmap",
+		"enabled": false, "required": true,
+		"cgroupPath": "/kubepods//pod1/", "bpffsPath": "/run/bpf/sockmap/",
+		"maxSockets": 4194304, "maxBacklogBytes": 4096, "maxBacklogMessages": 1,
+		"peers": "pod",
+		"ports": {"include": ["443", "80"], "exclude": ["1-1023"]},
+		"acceptHazards": ["fin", "all"],
+		"logLevel": "debug", "logFile": "/var/log/sockmap.log",
+		"runtimeConfig": {"cgroupPath": "kubepods-pod1.slice", "io.kubernetes.cri.pod-annotations": {"a": "b"}}
+	}`)
+	want := &Conf{
+		CNIVersion: "1.1.0", Name: "net", Type: "sockmap",
+		Required:   true,
+		CgroupPath: "/kubepods/pod1", BPFFSPath: "/run/bpf/sockmap",
+		MaxSockets: 4194304, MaxBacklogBytes: 4096, MaxBacklogMessages: 1,
+		Peers:         PeersPod,
+		Ports:         Ports{Include: []PortRange{{80, 80}, {443, 443}}, Exclude: []PortRange{{1, 1023}}},
+		AcceptHazards: []string{"fin", "all"},
+		LogLevel:      slog.LevelDebug, LogFile: "/var/log/sockmap.log",
+		RuntimeCgroupPath: "kubepods-pod1.slice",
+		Annotations:       map[string]string{"a": "b"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// wrongValue is a configuration, and what its one error says.
+type wrongValue struct{ in, key, value, allowed string }
+
+func wrongValues() []wrongValue {
+	long := strings.Repeat("x", 5000)
+	const (
+		boolean  = "the boolean true or false"
+		sockets  = "a whole number from 1 to 4194304"
+		backlog  = "a whole number from 4096 to 1073741824"
+		messages = "a whole number from 1 to 1048576"
+		cgroup   = `"" or an absolute path other than "/", without ".."`
+		bpffs    = `an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`
+		port     = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
+		hazard   = "one of all, splice, fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, " +
+			"backpressure, fin, epoll-edge"
+		attachment = "an object with the strings containerID and ifname"
+	)
+	return []wrongValue{
+		{`{"enabled": "true"}`, "enabled", `"true"`, boolean},
+		{`{"enabled": 1}`, "enabled", `1`, boolean},
+		{`{"required": {"a" : [ 1 ]}}`, "required", `{"a":[1]}`, boolean},
+		{`{"cgroupPath": "kubepods/pod1"}`, "cgroupPath", `"kubepods/pod1"`, cgroup},
+		{`{"cgroupPath": "/"}`, "cgroupPath", `"/"`, cgroup},
+		{`{"cgroupPath": "//."}`, "cgroupPath", `"//."`, cgroup},
+		{`{"cgroupPath": "/a/../b"}`, "cgroupPath", `"/a/../b"`, cgroup},
+		{`{"cgroupPath": "/a\u0000b"}`, "cgroupPath", `"/a\u0000b"`, cgroup},
+		{`{"cgroupPath": 7}`, "cgroupPath", `7`, cgroup},
+		{`{"cgroupPath": "/` + long + `"}`, "cgroupPath", `"/` + long[:78] + `...`, cgroup},
+		{`{"bpffsPath": ""}`, "bpffsPath", `""`, bpffs},
+		{`{"bpffsPath": "/"}`, "bpffsPath", `"/"`, bpffs},
+		{`{"bpffsPath": "sys/fs/bpf"}`, "bpffsPath", `"sys/fs/bpf"`, bpffs},
+		{`{"bpffsPath": "/sys/fs/bpf/v1.2"}`, "bpffsPath", `"/sys/fs/bpf/v1.2"`, bpffs},
+		{`{"bpffsPath": "/sys/../bpf"}`, "bpffsPath", `"/sys/../bpf"`, bpffs},
+		{`{"maxSockets": 0}`, "maxSockets", `0`, sockets},
+		{`{"maxSockets": -1}`, "maxSockets", `-1`, sockets},
+		{`{"maxSockets": 1.5}`, "maxSockets", `1.5`, sockets},
+		{`{"maxSockets": 1e3}`, "maxSockets", `1e3`, sockets},
+		{`{"maxSockets": 4194305}`, "maxSockets", `4194305`, sockets},
+		{`{"maxSockets": 4294967297}`, "maxSockets", `4294967297`, sockets},
+		{`{"maxSockets": 18446744073709551617}`, "maxSockets", `18446744073709551617`, sockets},
+		{`{"maxSockets": "65536"}`, "maxSockets", `"65536"`, sockets},
+		{`{"maxBacklogBytes": 4095}`, "maxBacklogBytes", `4095`, backlog},
+		{`{"maxBacklogBytes": 1073741825}`, "maxBacklogBytes", `1073741825`, backlog},
+		{`{"maxBacklogMessages": 0}`, "maxBacklogMessages", `0`, messages},
+		{`{"maxBacklogMessages": 1048577}`, "maxBacklogMessages", `1048577`, messages},
+		{`{"peers": "cluster"}`, "peers", `"cluster"`, "one of node, namespace, pod"},
+		{`{"peers": "Node"}`, "peers", `"Node"`, "one of node, namespace, pod"},
+		{`{"peers": ["node"]}`, "peers", `["node"]`, "one of node, namespace, pod"},
+		{`{"ports": ["80"]}`, "ports", `["80"]`, "an object with the lists include and exclude"},
+		{`{"ports": {"include": "80"}}`, "ports.include", `"80"`, "a list of ports"},
+		{`{"ports": {"include": [80]}}`, "ports.include[0]", `80`, port},
+		{`{"ports": {"include": ["80", "http"]}}`, "ports.include[1]", `"http"`, port},
+		{`{"ports": {"exclude": ["80", "81", "0"]}}`, "ports.exclude[2]", `"0"`, port},
+		{`{"ports": {"exclude": ["65536"]}}`, "ports.exclude[0]", `"65536"`, port},
+		{`{"ports": {"exclude": ["9-8"]}}`, "ports.exclude[0]", `"9-8"`, port},
+		{`{"ports": {"exclude": ["80-"]}}`, "ports.exclude[0]", `"80-"`, port},
+		{`{"ports": {"exclude": ["-80"]}}`, "ports.exclude[0]", `"-80"`, port},
+		{`{"ports": {"exclude": ["1-2-3"]}}`, "ports.exclude[0]", `"1-2-3"`, port},
+		{`{"ports": {"exclude": [" 80"]}}`, "ports.exclude[0]", `" 80"`, port},
+		{`{"ports": {"exclude": [null]}}`, "ports.exclude[0]", `null`, port},
+		{`{"acceptHazards": "all"}`, "acceptHazards", `"all"`, "a list of names of hazards"},
+		{`{"acceptHazards": ["splice", "splcie"]}`, "acceptHazards[1]", `"splcie"`, hazard},
+		{`{"acceptHazards": [null]}`, "acceptHazards[0]", `null`, hazard},
+		{`{"logLevel": "trace"}`, "logLevel", `"trace"`, "one of debug, info, warn, error"},
+		{`{"logLevel": 0}`, "logLevel", `0`, "one of debug, info, warn, error"},
+		{`{"logFile": "sockmap.log"}`, "logFile", `"sockmap.log"`, `"" or an absolute path of a file, without ".."`},
+		{`{"name": 1}`, "name", `1`, "a string"},
+		{`{"prevResult": "x"}`, "prevResult", `"x"`, "an object"},
+		{`{"prevResult": [{}]}`, "prevResult", `[{}]`, "an object"},
+		{
+			`{"cni.dev/valid-attachments": {}}`, "cni.dev/valid-attachments", `{}`,
+			"a list of objects with containerID and ifname",
+		},
+		{
+			`{"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b"}]}`,
+			"cni.dev/valid-attachments[1]", `{"containerID":"b"}`, attachment,
+		},
+		{`{"cni.dev/attachments": [7]}`, "cni.dev/attachments[0]", `7`, attachment},
+	}
+}
+
+func TestWrongValuesAreRefusedByKeyAndValue(t *testing.T) {
+	for _, tt := range wrongValues() {
+		t.Run(tt.key+" "+tt.value[:min(len(tt.value), 30)], func(t *testing.T) {
+			conf, err := Parse([]byte(tt.in))
+			if conf != nil {
+				t.Errorf("got a configuration besides the error: %+v", conf)
+			}
+			var got *FieldError
+			if !errors.As(err, &got) {
+				t.Fatalf("got error %v, want a *FieldError", err)
+			}
+			if diff := cmp.Diff(&FieldError{tt.key, tt.value, tt.allowed}, got); diff != "" {
+				t.Error(diff)
+			}
+			if want := tt.key + ": " + tt.value + " is not " + tt.allowed; err.Error() != want {
+				t.Errorf("got text %q, want %q", err, want)
+			}
+			// The same input must not stop a DEL, and must not leave anything of the wrong value behind.
+			lenient, err := ParseLenient([]byte(tt.in))
+			if err != nil {
+				t.Fatal("lenient:", err)
+			}
+			want := defaults()
+			want.Warnings = []string{"ignored: " + got.Error()}
+			if diff := cmp.Diff(want, lenient); diff != "" {
+				t.Error("lenient:", diff)
+			}
+		})
+	}
+}
+
+func TestAllWrongValuesAreReportedAtOnce(t *testing.T) {
+	_, err := Parse([]byte(`{"ports": {"include": ["x", "80", "y"], "exclude": "z"}, "peers": 1, "enabled": 2}`))
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		t.Fatalf("got %v, want joined errors", err)
+	}
+	var got []string
+	for _, err := range joined.Unwrap() {
+		var field *FieldError
+		if !errors.As(err, &field) {
+			t.Fatalf("got %v, want a *FieldError", err)
+		}
+		got = append(got, field.Key)
+	}
+	want := []string{"enabled", "peers", "ports.include[0]", "ports.include[2]", "ports.exclude"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOneWrongPortLeavesTheOthersOutToo(t *testing.T) {
+	conf, err := ParseLenient([]byte(`{"ports": {"include": ["80"], "exclude": ["x"]}, "peers": "pod"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Ports{}, conf.Ports); diff != "" {
+		t.Error(diff)
+	}
+	if conf.Peers != PeersPod {
+		t.Errorf("a right value beside a wrong one was lost: peers is %q", conf.Peers)
+	}
+}
+
+func TestPortRangesAreJoinedAndSorted(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want []PortRange
+	}{
+		{`[]`, nil},
+		{`null`, nil},
+		{`["1-65535"]`, []PortRange{{1, 65535}}},
+		{`["443", "80"]`, []PortRange{{80, 80}, {443, 443}}},
+		{`["80", "80"]`, []PortRange{{80, 80}}},
+		{`["82", "80", "81"]`, []PortRange{{80, 82}}},
+		{`["80", "82"]`, []PortRange{{80, 80}, {82, 82}}},
+		{`["100-200", "150-160"]`, []PortRange{{100, 200}}},
+		{`["150-300", "100-200"]`, []PortRange{{100, 300}}},
+		{`["65535", "1-65534", "7"]`, []PortRange{{1, 65535}}},
+		{`["65535", "65535", "1"]`, []PortRange{{1, 1}, {65535, 65535}}},
+	} {
+		got := mustParse(t, `{"ports": {"include": `+tt.in+`}}`).Ports.Include
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", tt.in, diff)
+		}
+	}
+}
+
+func TestPortRangesAreCountedAfterJoining(t *testing.T) {
+	list := func(n, step int) string {
+		var ports []string
+		for i := range n {
+			ports = append(ports, fmt.Sprintf(`"%d"`, 1000+i*step))
+		}
+		return `{"ports": {"exclude": [` + strings.Join(ports, ",") + `]}}`
+	}
+	if n := len(mustParse(t, list(MaxPortRanges, 2)).Ports.Exclude); n != MaxPortRanges {
+		t.Errorf("got %d ranges, want %d", n, MaxPortRanges)
+	}
+	if diff := cmp.Diff([]PortRange{{1000, 1099}}, mustParse(t, list(100, 1)).Ports.Exclude); diff != "" {
+		t.Error(diff)
+	}
+	_, err := Parse([]byte(list(MaxPortRanges+1, 2)))
+	want := "ports.exclude: a list of 17 separate ranges is not a list of at most 16 " +
+		"(ranges that overlap or adjoin count as one)"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestPortRangePrintsAsConfigured(t *testing.T) {
+	for want, r := range map[string]PortRange{"80": {80, 80}, "8000-8999": {8000, 8999}} {
+		if r.String() != want {
+			t.Errorf("got %s, want %s", r, want)
+		}
+	}
+}
+
+func TestSyntaxErrorsSayWhere(t *testing.T) {
+	for _, tt := range []struct {
+		in           string
+		line, column int
+		offset       int64
+		text         string
+	}{
+		{"", 1, 1, 0, "unexpected end of JSON input"},
+		{"{", 1, 1, 1, "unexpected end of JSON input"},
+		{"{\n  \"peers\": node\n}", 2, 13, 15, "invalid character 'o' in literal null (expecting 'u')"},
+		{`{"a":1} x`, 1, 9, 9, "invalid character 'x' after top-level value"},
+		{`{"a":1,}`, 1, 8, 8, "invalid character '}' looking for beginning of object key string"},
+		{`[]`, 1, 1, 0, "not a JSON object"},
+		{`null`, 1, 1, 0, "not a JSON object"},
+		{`"{}"`, 1, 1, 0, "not a JSON object"},
+	} {
+		conf, err := Parse([]byte(tt.in))
+		var got *SyntaxError
+		if !errors.As(err, &got) || conf != nil {
+			t.Errorf("%q: got %v and error %v, want a *SyntaxError", tt.in, conf, err)
+			continue
+		}
+		if got.Line != tt.line || got.Column != tt.column || got.Offset != tt.offset {
+			t.Errorf("%q: got line %d, column %d, byte %d, want %d, %d, %d", tt.in,
+				got.Line, got.Column, got.Offset, tt.line, tt.column, tt.offset)
+		}
+		if !strings.HasSuffix(err.Error(), tt.text) {
+			t.Errorf("%q: got %q, want it to end in %q", tt.in, err, tt.text)
+		}
+		lenient, err := ParseLenient([]byte(tt.in))
+		if !errors.As(err, &got) {
+			t.Errorf("%q: lenient: got %v, want a *SyntaxError", tt.in, err)
+		}
+		if diff := cmp.Diff(defaults(), lenient); diff != "" {
+			t.Errorf("%q: lenient: %s", tt.in, diff)
+		}
+	}
+}
+
+func TestUnknownKeysWarnAndNearMissesAreNamed(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want []string
+	}{
+		{`{"ipam": {}, "dns": {}, "args": {}, "capabilities": {}, "cni.dev/other": 1, "name": "n"}`, nil},
+		{`{"maxSocket": 1}`, []string{`unknown key "maxSocket" is ignored (did you mean "maxSockets"?)`}},
+		{`{"Enabled": false}`, []string{`unknown key "Enabled" is ignored (did you mean "enabled"?)`}},
+		{`{"bpfPath": "/x"}`, []string{`unknown key "bpfPath" is ignored (did you mean "bpffsPath"?)`}},
+		{`{"peer": "pod"}`, []string{`unknown key "peer" is ignored (did you mean "peers"?)`}},
+		{`{"parks": 1}`, []string{`unknown key "parks" is ignored`}}, // two edits from ports, which has five letters
+		{`{"colour": 1, "": 2}`, []string{`unknown key "colour" is ignored`, `unknown key "" is ignored`}},
+		{`{"a\u0007\u2028": 1}`, []string{`unknown key "a\a\u2028" is ignored`}},
+		{
+			`{"ports": {"included": ["80"]}}`,
+			[]string{`unknown key "ports.included" is ignored (did you mean "ports.include"?)`},
+		},
+		{
+			`{"capabilities": {"cgrouppath": true, "portMappings": true, "cgroupPath": true}}`,
+			[]string{`capability "cgrouppath" is unknown (did you mean "cgroupPath"?)`},
+		},
+		{`{"peers": "pod", "peers": "node"}`, []string{`key "peers" is given more than once, the last one counts`}},
+	} {
+		got := mustParse(t, tt.in)
+		if diff := cmp.Diff(tt.want, got.Warnings); diff != "" {
+			t.Errorf("%s: %s", tt.in, diff)
+		}
+		got.Warnings, got.Name = nil, ""
+		if diff := cmp.Diff(defaults(), got); diff != "" {
+			t.Errorf("%s changed something: %s", tt.in, diff)
+		}
+	}
+}
+
+func TestRepeatedKeyCountsByItsLastValue(t *testing.T) {
+	if got := mustParse(t, `{"peers": 7, "peers": "pod"}`).Peers; got != PeersPod {
+		t.Errorf("got %q, want pod", got)
+	}
+}
+
+func TestWarningsAreBounded(t *testing.T) {
+	var in strings.Builder
+	in.WriteString(`{"name": "n"`)
+	for i := range 1000 {
+		fmt.Fprintf(&in, `, "%d%s": 1`, i, strings.Repeat("x", 1000))
+	}
+	in.WriteString("}")
+	warnings := mustParse(t, in.String()).Warnings
+	if n := len(warnings); n != maxWarnings+1 || warnings[n-1] != "further warnings are left out" {
+		t.Errorf("got %d warnings, the last %q", n, warnings[n-1])
+	}
+	if longest := len(warnings[0]); longest > 150 {
+		t.Errorf("a warning has %d bytes", longest)
+	}
+}

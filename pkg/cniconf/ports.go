@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cniconf
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// MaxPortRanges is how many ranges each list may come to once joined; the programs walk them for each flow.
+const MaxPortRanges = 16
+
+// Ports chooses flows by the port that the passive end listens on. A port is in when Include is empty or has it,
+// and Exclude does not. Both lists are sorted and no two of their ranges overlap or adjoin.
+type Ports struct {
+	Include, Exclude []PortRange
+}
+
+// PortRange is inclusive at both ends; First is at least 1 and at most Last.
+type PortRange struct {
+	First, Last uint16
+}
+
+// String writes the range as the configuration does: "80" or "8000-8999".
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+func (v value) ports() {
+	found, ok := members(v.raw)
+	if !ok {
+		v.reject()
+		return
+	}
+	before := len(v.wrong)
+	var ports Ports
+	for _, m := range found {
+		sub := value{v.parser, v.key + "." + m.name, "a list of ports", m.value}
+		switch {
+		case m.name == "include":
+			ports.Include = sub.portRanges()
+		case m.name == "exclude":
+			ports.Exclude = sub.portRanges()
+		default:
+			names := []string{"include", "exclude"}
+			v.conf.warnUnknown("key", v.key+".", m.name, names, names)
+		}
+	}
+	if len(v.wrong) == before {
+		v.conf.Ports = ports
+	}
+}
+
+func (v value) portRanges() []PortRange {
+	items, ok := v.list()
+	if !ok {
+		return nil
+	}
+	var ranges []PortRange
+	for i, raw := range items {
+		item := v.item(i, raw, `a port such as "80" or a range such as "8000-8999", from 1 to 65535`)
+		r, ok := parsePortRange(raw)
+		if !ok {
+			item.reject()
+			continue
+		}
+		ranges = append(ranges, r)
+	}
+	ranges = joinPortRanges(ranges)
+	if len(ranges) > MaxPortRanges {
+		v.wrong = append(v.wrong, &FieldError{
+			Key:     v.key,
+			Value:   fmt.Sprintf("a list of %d separate ranges", len(ranges)),
+			Allowed: fmt.Sprintf("a list of at most %d (ranges that overlap or adjoin count as one)", MaxPortRanges),
+		})
+	}
+	return ranges
+}
+
+func parsePortRange(raw json.RawMessage) (PortRange, bool) {
+	s, ok := str(raw)
+	if !ok {
+		return PortRange{}, false
+	}
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	low, err := strconv.ParseUint(first, 10, 16)
+	if err != nil || low == 0 {
+		return PortRange{}, false
+	}
+	high, err := strconv.ParseUint(last, 10, 16)
+	if err != nil || high < low {
+		return PortRange{}, false
+	}
+	return PortRange{uint16(low), uint16(high)}, true
+}
+
+// joinPortRanges sorts, and makes one of ranges that overlap or adjoin.
+func joinPortRanges(ranges []PortRange) []PortRange {
+	slices.SortFunc(ranges, func(a, b PortRange) int { return cmp.Compare(a.First, b.First) })
+	var joined []PortRange
+	for _, r := range ranges {
+		// As ints: 65535 + 1 is 0 in a uint16.
+		if n := len(joined); n > 0 && int(r.First) <= int(joined[n-1].Last)+1 {
+			joined[n-1].Last = max(joined[n-1].Last, r.Last)
+			continue
+		}
+		joined = append(joined, r)
+	}
+	return joined
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cniconf
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Capabilities that a conflist entry asks the runtime for. Each is also the key below runtimeConfig.
+const (
+	CapabilityCgroupPath     = "cgroupPath"
+	CapabilityPodAnnotations = "io.kubernetes.cri.pod-annotations"
+)
+
+// Annotations of a pod that the plugin reads.
+const (
+	AnnotationAccelerate    = "sockmap-cni/accelerate"     // "true" or "false": overrides enabled
+	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // names from Hazards or "all", comma separated
+
+	annotationPrefix = "sockmap-cni/"
+)
+
+// Accelerate says whether this container is to be accelerated, and where that was said, in words for the log.
+func (c *Conf) Accelerate() (on bool, source string) {
+	switch c.Annotations[AnnotationAccelerate] {
+	case "true":
+		return true, "annotation " + AnnotationAccelerate
+	case "false":
+		return false, "annotation " + AnnotationAccelerate
+	}
+	return c.Enabled, "configuration"
+}
+
+// capabilities are for the runtime, not for us; but a capability that no runtime knows is silently not passed, so
+// a slip in one of ours would go unnoticed for ever.
+func (v value) capabilities() {
+	asked, _ := members(v.raw)
+	ours := []string{CapabilityCgroupPath, CapabilityPodAnnotations}
+	for _, m := range asked {
+		if near := nearest(m.name, ours); near != "" && near != m.name {
+			v.conf.warn("capability %s is unknown (did you mean %q?)", quoted(m.name), near)
+		}
+	}
+}
+
+// runtimeConfig comes from the runtime and, in its annotations, from whoever wrote the pod: nothing in it may
+// keep a pod from starting.
+func (v value) runtimeConfig() {
+	found, ok := members(v.raw)
+	if !ok {
+		v.conf.warn("runtimeConfig is ignored: %s is not an object", shown(v.raw))
+		return
+	}
+	for _, m := range found {
+		switch {
+		case isNull(m.value):
+		case m.name == CapabilityCgroupPath:
+			path, ok := str(m.value)
+			if !ok {
+				v.conf.warn("runtimeConfig.cgroupPath is ignored: %s is not a string", shown(m.value))
+			}
+			v.conf.RuntimeCgroupPath = path
+		case m.name == CapabilityPodAnnotations:
+			v.conf.Annotations = v.annotations(m.value)
+		}
+	}
+}
+
+// annotations drops single values that are no strings, so that a runtime's mistake in one costs only that one.
+func (v value) annotations(raw json.RawMessage) map[string]string {
+	found, ok := members(raw)
+	if !ok {
+		v.conf.warn("pod annotations are ignored: %s is not an object", shown(raw))
+		return nil
+	}
+	annotations := make(map[string]string, len(found))
+	for _, m := range found {
+		s, ok := str(m.value)
+		if !ok {
+			v.conf.warn("annotation %s is ignored: %s is not a string", quoted(m.name), shown(m.value))
+			continue
+		}
+		annotations[m.name] = s
+	}
+	return annotations
+}
+
+// checkAnnotations warns about what Accelerate and HazardsAccepted pass over.
+func (c *Conf) checkAnnotations() {
+	ours := []string{AnnotationAccelerate, AnnotationAcceptHazards}
+	// Sorted, so that the same pod always gives the same log.
+	for _, name := range slices.Sorted(maps.Keys(c.Annotations)) {
+		if strings.HasPrefix(name, annotationPrefix) {
+			c.warnUnknown("annotation", "", name, ours, ours)
+		}
+	}
+	if s, ok := c.Annotations[AnnotationAccelerate]; ok && s != "true" && s != "false" {
+		c.warn("annotation %s is ignored: %s is not one of true, false", AnnotationAccelerate, quoted(s))
+	}
+	for _, name := range splitList(c.Annotations[AnnotationAcceptHazards]) {
+		if !knownHazard(name) {
+			c.warn("annotation %s: %s is ignored, it is not one of %s", AnnotationAcceptHazards, quoted(name),
+				strings.Join(hazardNames(), ", "))
+		}
+	}
+}
+
+// splitList splits at commas and drops spaces and empty parts.
+func splitList(s string) []string {
+	var parts []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
