@@ -88,8 +88,35 @@ func (d *Datapath) retireTotals(cookie uint64) error {
 	return nil
 }
 
-// Totals reads the sums by netns cookie. Cookie 0 gathers what belongs to no endpoint that is registered now.
+// Totals reads the sums by netns cookie. Cookie 0 gathers what belongs to no endpoint that is registered now: its
+// sums, and those of all cookies together, grow only.
 func (d *Datapath) Totals() (map[uint64]Totals, error) {
+	sums, err := d.sums()
+	if err != nil {
+		return nil, err
+	}
+	if gone := sums[retired]; gone != nil {
+		if sums[unregistered] == nil {
+			sums[unregistered] = &bpfTotals{}
+		}
+		addTotals(sums[unregistered], gone)
+		delete(sums, retired)
+	}
+	return decodeTotals(sums), nil
+}
+
+// PresentTotals are Totals without those of endpoints that are gone: no cookie's sums grow by what another had
+// counted before, as a rate over them would take for traffic.
+func (d *Datapath) PresentTotals() (map[uint64]Totals, error) {
+	sums, err := d.sums()
+	if err != nil {
+		return nil, err
+	}
+	delete(sums, retired)
+	return decodeTotals(sums), nil
+}
+
+func (d *Datapath) sums() (map[uint64]*bpfTotals, error) {
 	m, err := d.totals()
 	if err != nil {
 		return nil, err
@@ -101,24 +128,24 @@ func (d *Datapath) Totals() (map[uint64]Totals, error) {
 	)
 	it := m.Iterate()
 	for it.Next(&cookie, &perCPU) {
-		if cookie == retired {
-			cookie = unregistered
-		}
-		if sums[cookie] == nil {
-			sums[cookie] = &bpfTotals{}
-		}
+		sum := &bpfTotals{}
 		for i := range perCPU {
-			addTotals(sums[cookie], &perCPU[i])
+			addTotals(sum, &perCPU[i])
 		}
+		sums[cookie] = sum
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("list totals: %w", err)
 	}
+	return sums, nil
+}
+
+func decodeTotals(sums map[uint64]*bpfTotals) map[uint64]Totals {
 	all := make(map[uint64]Totals, len(sums))
 	for cookie, sum := range sums {
 		all[cookie] = sum.decode()
 	}
-	return all, nil
+	return all
 }
 
 func (t *bpfTotals) decode() Totals {

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import "unsafe"
+
+// The maps that can fill up, by the names of their pins.
+const (
+	MapSockets     = bpfMapSockets
+	MapEndpoints   = bpfMapEndpoints
+	MapAttachments = bpfMapAttachments
+)
+
+// Capacity returns how many entries each map that can fill up has room for.
+func (d *Datapath) Capacity() (map[string]uint32, error) {
+	capacity := map[string]uint32{}
+	for name, valueSize := range map[string]uintptr{
+		MapSockets:     8,
+		MapEndpoints:   unsafe.Sizeof(bpfEndpoint{}),
+		MapAttachments: unsafe.Sizeof(bpfAttachment{}),
+	} {
+		m, err := d.mapOf(name, valueSize)
+		if err != nil {
+			return nil, err
+		}
+		capacity[name] = m.MaxEntries()
+	}
+	return capacity, nil
+}
