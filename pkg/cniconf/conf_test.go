@@ -4,27 +4,20 @@ package cniconf
 
 import (
 	"encoding/json"
-	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/google/go-cmp/cmp"
 )
 
-// conflist is a network configuration list as far as a runtime looks into it.
-type conflist struct {
-	CNIVersion, Name string
-	Plugins          []json.RawMessage
-}
-
 // conflists returns every network configuration below conf/, by its path there.
-func conflists(t *testing.T) map[string]conflist {
+func conflists(t *testing.T) map[string]*libcni.NetworkConfigList {
 	t.Helper()
 	root := filepath.Join("..", "..", "conf")
-	lists := make(map[string]conflist)
+	lists := make(map[string]*libcni.NetworkConfigList)
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".conflist" {
 			return err
@@ -33,19 +26,8 @@ func conflists(t *testing.T) map[string]conflist {
 		if err != nil {
 			return err
 		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		var list conflist
-		if err := json.Unmarshal(text, &list); err != nil {
-			return fmt.Errorf("parse %s: %w", path, err)
-		}
-		if list.Name == "" || list.CNIVersion == "" || len(list.Plugins) == 0 {
-			return fmt.Errorf("parse %s: no name, no version or no plugins", path)
-		}
-		lists[name] = list
-		return nil
+		lists[name], err = libcni.NetworkConfFromFile(path)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,30 +49,27 @@ func TestShippedConflistsAreTaken(t *testing.T) {
 		},
 	}
 	for name := range want {
-		if _, ok := lists[name]; !ok {
+		if lists[name] == nil {
 			t.Errorf("conf/%s is missing", name)
 		}
 	}
 	for name, list := range lists {
 		t.Run(name, func(t *testing.T) {
-			var entry map[string]any
-			if err := json.Unmarshal(list.Plugins[len(list.Plugins)-1], &entry); err != nil {
-				t.Fatal(err)
+			last := list.Plugins[len(list.Plugins)-1]
+			if last.Network.Type != "sockmap" {
+				t.Fatalf("the last plugin is %q, want sockmap", last.Network.Type)
 			}
-			if entry["type"] != "sockmap" {
-				t.Fatalf("the last plugin is %q, want sockmap", entry["type"])
-			}
-			capabilities := map[string]any{CapabilityCgroupPath: true, CapabilityPodAnnotations: true}
-			if diff := cmp.Diff(any(capabilities), entry["capabilities"]); diff != "" {
+			capabilities := map[string]bool{CapabilityCgroupPath: true, CapabilityPodAnnotations: true}
+			if diff := cmp.Diff(capabilities, last.Network.Capabilities); diff != "" {
 				t.Error("capabilities:", diff)
 			}
-			entry["name"], entry["cniVersion"] = list.Name, list.CNIVersion
-			entry["prevResult"] = json.RawMessage(`{"cniVersion":"1.0.0"}`)
-			injected, err := json.Marshal(entry)
+			injected, err := libcni.InjectConf(last, map[string]any{
+				"name": list.Name, "cniVersion": list.CNIVersion, "prevResult": json.RawMessage(`{"cniVersion":"1.0.0"}`),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := Parse(injected)
+			got, err := Parse(injected.Bytes)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +103,7 @@ func TestShippedConflistsCanRunSideBySide(t *testing.T) {
 			Bridge string
 			IPAM   struct{ Ranges [][]struct{ Subnet string } }
 		}
-		if err := json.Unmarshal(list.Plugins[0], &first); err != nil {
+		if err := json.Unmarshal(list.Plugins[0].Bytes, &first); err != nil {
 			t.Fatal(err)
 		}
 		if first.Bridge != "" {

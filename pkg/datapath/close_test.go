@@ -121,7 +121,10 @@ func stream(t *testing.T, from, to net.Conn, during func()) {
 				t.Errorf("write: %v", err)
 				return
 			}
-			n++
+			// A pause now and then: a flow returns to redirect only when the reader has caught up.
+			if n++; n%64 == 0 {
+				time.Sleep(time.Millisecond)
+			}
 		}
 	}()
 	read := make(chan int)

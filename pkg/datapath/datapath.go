@@ -24,24 +24,26 @@ type Datapath struct {
 // Open returns a handle on what Load pinned below dir. It takes no lock.
 //
 // It returns ErrNotLoaded when there is nothing, and a *StateError when what is there is not ours to use.
-func Open(dir string) (d *Datapath, err error) {
-	d = &Datapath{layout{dir}, map[string]*ebpf.Map{}, map[string]*ebpf.Program{}}
+func Open(dir string) (*Datapath, error) {
+	d := &Datapath{layout{dir}, map[string]*ebpf.Map{}, map[string]*ebpf.Program{}}
 	if _, err := os.Stat(d.layout.state()); errors.Is(err, fs.ErrNotExist) {
 		return nil, d.notLoaded()
 	}
-	defer func() {
-		if err != nil {
-			d.Close()
-		}
-	}()
-	cfg, err := d.config()
-	if err != nil {
-		return nil, err
-	}
-	if cfg.Abi != ABI {
-		return nil, &StateError{d.layout.pin(bpfMapConfig), fmt.Sprintf("ABI %d", cfg.Abi), fmt.Sprintf("ABI %d", ABI)}
+	if err := d.checkABI(); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+func (d *Datapath) checkABI() error {
+	cfg, err := d.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Abi != ABI {
+		return &StateError{d.layout.pin(bpfMapConfig), fmt.Sprintf("ABI %d", cfg.Abi), fmt.Sprintf("ABI %d", ABI)}
+	}
+	return nil
 }
 
 // notLoaded tells an empty state directory from one that another version uses.

@@ -84,3 +84,23 @@ func (r Role) MarshalText() ([]byte, error)   { return []byte(r.String()), nil }
 func (m Mode) MarshalText() ([]byte, error)   { return []byte(m.String()), nil }
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Roles lists every role.
+func Roles() []Role { return upTo(Role(0), Role(bpfRoleROLE_MAX)) }
+
+// Modes lists every mode.
+func Modes() []Mode { return upTo(Mode(0), Mode(len(modeNames))) }
+
+// Reasons lists every reason but ReasonNone.
+func Reasons() []Reason { return upTo(ReasonNone+1, Reason(bpfReasonREASON_MAX)) }
+
+// Results lists every result.
+func Results() []Result { return upTo(Result(0), Result(bpfResultRESULT_MAX)) }
+
+func upTo[T ~uint8](first, end T) []T {
+	all := make([]T, 0, end-first)
+	for v := first; v < end; v++ {
+		all = append(all, v)
+	}
+	return all
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"context"
+	"net"
+	"os"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// connOf makes a net.Conn of a connected descriptor, which it takes over.
+func connOf(t testing.TB, fd int) *net.TCPConn {
+	t.Helper()
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// fastOpenServer listens in a namespace that allows Fast Open.
+func fastOpenServer(t *testing.T, g *group, ns *netNS) net.Listener {
+	t.Helper()
+	ns.sysctl(t, "ipv4/tcp_fastopen", "3")
+	var l net.Listener
+	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:0") }) })
+	allowFastOpen(t, l)
+	return l
+}
+
+func allowFastOpen(t *testing.T, l net.Listener) {
+	t.Helper()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rawSocket{raw}.control(t, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16)
+	})
+}
+
+// fastOpen connects and sends with one call.
+func fastOpen(t *testing.T, g *group, ns *netNS, to net.Addr, data []byte) *net.TCPConn {
+	t.Helper()
+	port := to.(*net.TCPAddr).Port
+	fd := -1
+	g.in(t, func() {
+		ns.do(func() {
+			var err error
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+				t.Error(err)
+				return
+			}
+			sa := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
+			if err := unix.Sendto(fd, data, unix.MSG_FASTOPEN, sa); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	return connOf(t, fd)
+}
+
+func TestFastOpenPairs(t *testing.T) {
+	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	g.attach(t, d)
+	l := fastOpenServer(t, g, ns)
+	// The first connection only asks for a cookie; those after it carry data on the SYN, and the passive end comes first.
+	for round := range uint64(5) {
+		data := pattern(make([]byte, 500), round)
+		client := fastOpen(t, g, ns, l.Addr(), data)
+		server := accept(t, l)
+		onSYN := synDataAcked(t, client)
+		if onSYN != (round > 0) {
+			t.Fatalf("round %d: data on the SYN accepted: %v", round, onSYN)
+		}
+		receive(t, server, data)
+		send(t, client, server, 100<<10, round+1)
+		send(t, server, client, 100<<10, round+2)
+		c, _ := flowOf(t, d, client)
+		s, _ := flowOf(t, d, server)
+		if c.RedirectedBytes != 100<<10 || c.TCPBytes != 500 || s.RedirectedBytes != 100<<10 {
+			t.Errorf("round %d: want all but the first 500 bytes redirected:\n%+v\n%+v", round, c, s)
+		}
+		client.Close()
+		server.Close()
+	}
+	wantFlows(t, d, RoleActive, ResultJoined, 5)
+}
+
+func TestFastOpenToAnOutsideServerLeaves(t *testing.T) {
+	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	g.attach(t, d)
+	ns.sysctl(t, "ipv4/tcp_fastopen", "3")
+	var l net.Listener
+	ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:0") })
+	allowFastOpen(t, l)
+	for round := range uint64(3) {
+		data := pattern(make([]byte, 500), round)
+		client := fastOpen(t, g, ns, l.Addr(), data)
+		server := accept(t, l)
+		receive(t, server, data)
+		send(t, client, server, 10<<10, round)
+		send(t, server, client, 10<<10, round)
+		wantNoSockets(t, d)
+	}
+	wantFlows(t, d, RoleActive, ResultRemote, 3)
+}
+
+func synDataAcked(t *testing.T, c *net.TCPConn) (acked bool) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			acked = info.Options&32 != 0 // TCPI_OPT_SYN_DATA
+		}
+		return err
+	})
+	return acked
+}
+
+// A process may set any sequence numbers with TCP_REPAIR and then connects without a packet: such a socket must not
+// be able to take the place of another.
+func TestRepairedSocketNeverEnters(t *testing.T) {
+	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	g.attach(t, d)
+	fd := -1
+	g.in(t, func() {
+		ns.do(func() {
+			var err error
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+				t.Error(err)
+			}
+			to := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
+				t.Error(err)
+			}
+			if err := unix.Connect(fd, to); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	defer unix.Close(fd)
+	wantNoSockets(t, d)
+	wantFlows(t, d, RoleActive, Result(bpfResultRESULT_REPAIR), 1)
+}
+
+func TestMPTCPIsLeftAlone(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		client, server bool
+		redirected     bool
+	}{
+		{"both ends", true, true, false},
+		{"listener only, as Go does by default", false, true, true},
+		{"client only", true, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, g := load(t, defaults), newGroup(t)
+			g.attach(t, d)
+			var l net.Listener
+			var client net.Conn
+			g.in(t, func() {
+				var lc net.ListenConfig
+				lc.SetMultipathTCP(tt.server)
+				var err error
+				if l, err = lc.Listen(context.Background(), "tcp4", "127.0.0.1:0"); err != nil {
+					t.Error(err)
+				}
+			})
+			t.Cleanup(func() { l.Close() })
+			g.in(t, func() {
+				var dialer net.Dialer
+				dialer.SetMultipathTCP(tt.client)
+				var err error
+				if client, err = dialer.Dial("tcp4", l.Addr().String()); err != nil {
+					t.Error(err)
+				}
+			})
+			t.Cleanup(func() { client.Close() })
+			server := accept(t, l)
+			send(t, client, server, 1<<20, 1)
+			send(t, server, client, 1<<20, 2)
+			redirected := false
+			for _, f := range d.flowsOf(t) {
+				redirected = redirected || f.RedirectedBytes > 0
+			}
+			if redirected != tt.redirected {
+				t.Errorf("redirected: %v, want %v: %+v", redirected, tt.redirected, d.flowsOf(t))
+			}
+		})
+	}
+}
+
+func TestFullMapLeavesConnectionsOnTCP(t *testing.T) {
+	d, g := load(t, Settings{4, 4 << 20, 4096, "test"}), newGroup(t)
+	g.attach(t, d)
+	for i := range uint64(5) {
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		send(t, client, server, 10<<10, i)
+		send(t, server, client, 10<<10, i)
+	}
+	if n := socketsIn(t, d); n != 4 {
+		t.Errorf("%d sockets are in a sockhash of 4", n)
+	}
+	wantFlows(t, d, RoleActive, ResultMapFull, 3)
+	wantFlows(t, d, RolePassive, ResultJoined, 2)
+}
+
+// The active end has room, the passive end has not: the active one must leave again.
+func TestMapFullForThePassiveEndOnly(t *testing.T) {
+	d, g := load(t, Settings{1, 4 << 20, 4096, "test"}), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 10<<10, 1)
+	send(t, server, client, 10<<10, 2)
+	wantNoSockets(t, d)
+	wantFlows(t, d, RolePassive, ResultMapFull, 1)
+	wantFlows(t, d, RoleActive, ResultRemote, 1)
+}
+
+// Another flow has the same two numbers: stay on TCP, and leave the other's entry alone. The numbers cannot be chosen,
+// so the handshake is held up until the entry that it will ask for is there.
+func TestCollisionStaysOnTCP(t *testing.T) {
+	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	g.attach(t, d)
+	var l net.Listener
+	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
+	flows, err := d.mapOf(bpfMapFlows, unsafe.Sizeof(bpfFlow{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var client *net.TCPConn
+	held := holdHandshake(t, ns, 7000, func(own, peer uint32) {
+		other := bpfFlow{ActiveSk: 1, PassiveSk: 2}
+		if err := flows.Put(bpfIsnPair{Own: own, Peer: peer}, &other); err != nil {
+			t.Error(err)
+		}
+	})
+	g.in(t, func() { ns.do(func() { client = dial(t, "tcp4", "127.0.0.1:7000") }) })
+	key := <-held
+	server := accept(t, l)
+	send(t, client, server, 10<<10, 1)
+	send(t, server, client, 10<<10, 2)
+	wantNoSockets(t, d)
+	wantFlows(t, d, RoleActive, Result(bpfResultRESULT_COLLISION), 1)
+	var kept bpfFlow
+	if err := flows.Lookup(key, &kept); err != nil || kept.ActiveSk != 1 || kept.PassiveSk != 2 {
+		t.Errorf("the other flow's entry was touched: %+v, %v", kept, err)
+	}
+}

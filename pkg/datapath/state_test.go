@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+)
+
+func TestLoadTwiceIsOneLoad(t *testing.T) {
+	d := load(t, defaults)
+	if err := d.SetDisabled(true); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(d.Dir(), Settings{MaxSockets: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	cfg, err := again.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !cfg.Disabled || cfg.MaxSockets != defaults.MaxSockets || cfg.Version != "test" {
+		t.Errorf("the second load changed what is there: %+v", cfg)
+	}
+}
+
+func TestUnfinishedLoadIsRemoved(t *testing.T) {
+	dir := newStateDir(t)
+	left := layout{dir}.building(1)
+	if err := os.MkdirAll(filepath.Join(left, "links"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Load(dir, defaults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+	if err := Unload(dir, false); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the state directory is still there: %v", err)
+	}
+	if err := Unload(dir, false); err != nil {
+		t.Errorf("the second unload: %v", err)
+	}
+}
+
+func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		make func(t *testing.T, dir string)
+		says []string
+	}{
+		{"a newer directory", func(t *testing.T, dir string) {
+			mkdir(t, filepath.Join(dir, "v2"))
+		}, []string{`"v2"`, `"v1"`}},
+		{"another ABI", func(t *testing.T, dir string) {
+			d, err := Load(dir, defaults)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if err := d.update(func(c *bpfConfig) { c.Abi = 9 }); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"ABI 9", "ABI 1"}},
+		{"a map of somebody else", func(t *testing.T, dir string) {
+			mkdir(t, filepath.Join(dir, "v1"))
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 16, MaxEntries: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if err := m.Pin(filepath.Join(dir, "v1", "config")); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"16 bytes", "80 bytes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := newStateDir(t)
+			tt.make(t, dir)
+			_, openErr := Open(dir)
+			_, loadErr := Load(dir, defaults)
+			for call, err := range map[string]error{"open": openErr, "load": loadErr, "unload": Unload(dir, false)} {
+				if !errors.Is(err, ErrForeignState) {
+					t.Errorf("%s: %v", call, err)
+					continue
+				}
+				for _, word := range append(tt.says, "sockmapctl unload --force") {
+					if !strings.Contains(err.Error(), word) {
+						t.Errorf("%s: %q does not say %q", call, err, word)
+					}
+				}
+			}
+			if err := Unload(dir, true); err != nil {
+				t.Errorf("unload by force: %v", err)
+			}
+		})
+	}
+}
+
+func mkdir(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNotLoaded(t *testing.T) {
+	if _, err := Open(filepath.Join(newStateDir(t), "nothing")); !errors.Is(err, ErrNotLoaded) {
+		t.Errorf("open: %v", err)
+	}
+}
+
+func TestDirectoryOutsideBPFFSIsRefused(t *testing.T) {
+	err := EnsureDir(t.Context(), filepath.Join(t.TempDir(), "sockmap"))
+	if !errors.Is(err, ErrNoBPFFS) || !strings.Contains(err.Error(), "mount -t bpf") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAttachIsOneLinkPerCgroup(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	key := LinkKey{CgroupID: g.id}
+	for i, want := range []bool{true, false, false} {
+		if made, err := d.Attach(g.dir, key); err != nil || made != want {
+			t.Errorf("attach %d: made %v, %v", i, made, err)
+		}
+	}
+	links, err := d.Links()
+	if err != nil || len(links) != 1 || links[0] != (Link{key, true}) {
+		t.Errorf("links: %v, %v", links, err)
+	}
+	for range 2 {
+		if err := d.Detach(key); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLinkOfARemovedCgroupIsNotAlive(t *testing.T) {
+	d := load(t, defaults)
+	path := filepath.Join(cgroupMount(t), "sockmap-datapath-gone")
+	mkdir(t, path)
+	dir, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	info, err := dir.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := LinkKey{CgroupID: info.Sys().(*syscall.Stat_t).Ino}
+	if _, err := d.Attach(dir, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the kernel has cut the link", func() bool {
+		alive, err := d.LinkAlive(key)
+		return err == nil && !alive
+	})
+}
+
+func sockOpsProgram(t *testing.T) *ebpf.Program {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SockOps, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestFullCgroupIsExplained(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	p := sockOpsProgram(t)
+	for range 64 {
+		l, err := link.AttachRawLink(link.RawLinkOptions{
+			Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	_, err := d.Attach(g.dir, LinkKey{CgroupID: g.id})
+	if !errors.Is(err, ErrTooManyPrograms) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestExclusiveForeignProgramIsExplained(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	p := sockOpsProgram(t)
+	attach := link.RawAttachProgramOptions{Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps}
+	if err := link.RawAttachProgram(attach); err != nil {
+		t.Fatal(err)
+	}
+	defer link.RawDetachProgram(link.RawDetachProgramOptions{
+		Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps,
+	})
+	_, err := d.Attach(g.dir, LinkKey{CgroupID: g.id})
+	if !errors.Is(err, ErrExclusiveProgram) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Every value that the programs can write has a name, and no two share one.
+func TestEveryValueHasAName(t *testing.T) {
+	for kind, names := range map[string][]string{
+		"role": roleNames[:], "mode": modeNames[:], "reason": reasonNames[1:], "result": resultNames[:],
+	} {
+		seen := map[string]bool{}
+		for i, name := range names {
+			if name == "" || seen[name] {
+				t.Errorf("%s %d: name %q is empty or used twice", kind, i, name)
+			}
+			seen[name] = true
+		}
+	}
+}
+
+// The embedded programs are those of bpf/: CI compares with a fresh build, this test that nothing was forgotten.
+func TestEveryMapAndProgramIsPinned(t *testing.T) {
+	d := load(t, defaults)
+	spec, err := loadBpf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{"links": true}
+	for name, m := range spec.Maps {
+		want[name] = !strings.HasPrefix(m.Name, ".")
+	}
+	for name := range spec.Programs {
+		want[name] = true
+	}
+	for name, pinned := range want {
+		_, err := os.Stat(d.layout.pin(name))
+		if pinned && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
