@@ -21,7 +21,7 @@ func NewAttachmentKey(network, containerID, ifName string) AttachmentKey {
 }
 
 // Attachment is the record of one ADD: what it made, or why it made nothing. Texts longer than the record's fields
-// are cut.
+// are cut, a path to a network namespace is left out.
 type Attachment struct {
 	Network, ContainerID, IfName string
 	PodNamespace, PodName        string
@@ -59,7 +59,10 @@ func (a Attachment) encode() bpfAttachment {
 	setText(out.Ifname[:], a.IfName)
 	setText(out.PodNamespace[:], a.PodNamespace)
 	setText(out.PodName[:], a.PodName)
-	setText(out.NetnsPath[:], a.NetNSPath)
+	// The only text that programs act on: cut, it would name something else.
+	if len(a.NetNSPath) < len(out.NetnsPath) {
+		setText(out.NetnsPath[:], a.NetNSPath)
+	}
 	setText(out.CgroupSource[:], a.CgroupSource)
 	setText(out.Declined[:], a.Declined)
 	return out

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+)
+
+// CheckNetNS tells whether path can be the network namespace of a container, without any side effect. It returns
+// ErrNetNS when it is missing, no network namespace, or the caller's own, which for a CNI plugin is the host's.
+func CheckNetNS(path string) error {
+	own, err := netns.SameAsOwn(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
+		return fmt.Errorf("%w: %w", ErrNetNS, err)
+	case err != nil:
+		return err
+	case own:
+		return fmt.Errorf("%w: %q is that of the host (containers with host networking are not passed to CNI plugins)",
+			ErrNetNS, path)
+	}
+	return nil
+}
+
+// Add accelerates a sandbox: it loads if nothing is loaded, attaches the container's cgroup and registers the
+// network namespace. It is idempotent, and the last Add of one network namespace decides its policy.
+//
+// Every error means that the sandbox is not accelerated, or still as an earlier Add of the same attachment made it.
+// What was made on the way is undone, but for what belongs to the node: loaded programs, a mount.
+func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) {
+	record, err := newRecord(sb)
+	if err != nil {
+		return Outcome{}, err
+	}
+	found, dir, err := n.findCgroup(sb, want)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer dir.Close()
+	record.CgroupID, record.CgroupSource = found.ID, string(found.Source)
+	want.Policy.Accelerate = true
+
+	s, err := n.load(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer s.end()
+	out := Outcome{Cgroup: found, NetNSCookie: record.NetNSCookie, Loaded: s.loaded}
+	if out.Disabled, err = s.applySettings(); err != nil {
+		return Outcome{}, err
+	}
+	// Before the own record, as it makes room in maps that leftovers have filled.
+	out.Reaped = s.reapSome(sb.key())
+	if err := s.register(sb.key(), record, want.Policy, dir); err != nil {
+		return Outcome{}, err
+	}
+	return out, nil
+}
+
+// newRecord identifies the network namespace, and what else there is to record about a sandbox.
+func newRecord(sb Sandbox) (datapath.Attachment, error) {
+	if err := CheckNetNS(sb.NetNSPath); err != nil {
+		return datapath.Attachment{}, err
+	}
+	id, err := netns.Identify(sb.NetNSPath)
+	if err != nil {
+		return datapath.Attachment{}, err
+	}
+	mountNS, err := netns.MountNS()
+	if err != nil {
+		return datapath.Attachment{}, err
+	}
+	return datapath.Attachment{
+		Network: sb.Network, ContainerID: sb.ContainerID, IfName: sb.IfName,
+		PodNamespace: sb.PodNamespace, PodName: sb.PodName,
+		NetNSCookie: id.Cookie, NetNSDev: id.Dev, NetNSInode: id.Inode, NetNSPath: sb.NetNSPath, MountNS: mountNS,
+	}, nil
+}
+
+// findCgroup returns the cgroup to attach to, open, so that what is attached to is what was found.
+func (n *Node) findCgroup(sb Sandbox, want Want) (cgroup.Found, *os.File, error) {
+	mount, err := n.mount()
+	if errors.Is(err, cgroup.ErrNoCgroup2) {
+		if err = n.step("mount cgroup2"); err == nil {
+			mount, err = cgroup.MountPrivate(privateMount)
+		}
+	}
+	if err != nil {
+		return cgroup.Found{}, nil, err
+	}
+	found, err := cgroup.Find(mount, cgroup.Request{
+		Explicit: want.CgroupPath, Runtime: want.RuntimeCgroupPath, PodUID: sb.PodUID, NetNS: sb.NetNSPath,
+		ContainerID: sb.ContainerID,
+	})
+	if err != nil && want.CgroupPath != "" {
+		err = &ConfigError{err}
+	}
+	if err != nil {
+		return cgroup.Found{}, nil, err
+	}
+	// The id is that of the open directory: the one that was found may have been made anew in between.
+	dir, id, err := cgroup.Open(found.Path)
+	found.ID = id
+	return found, dir, err
+}
+
+// applySettings brings the bounds of this configuration into force, if those of the first load or of another
+// configuration are. It reports whether the kill switch is on.
+func (s *session) applySettings() (disabled bool, err error) {
+	now, err := s.d.Config()
+	if err != nil {
+		return false, err
+	}
+	want := s.Settings
+	if now.MaxSockets != want.MaxSockets {
+		s.log().Warn("maxSockets differs from what is loaded, which stays in force until unload or reboot",
+			"configured", want.MaxSockets, "loaded", now.MaxSockets)
+	}
+	if now.MaxBacklogBytes == want.MaxBacklogBytes && now.MaxBacklogMessages == want.MaxBacklogMessages {
+		return now.Disabled, nil
+	}
+	s.log().Warn("change the node-wide bounds to those of this configuration",
+		"maxBacklogBytes", want.MaxBacklogBytes, "wasBytes", now.MaxBacklogBytes,
+		"maxBacklogMessages", want.MaxBacklogMessages, "wasMessages", now.MaxBacklogMessages)
+	if err := s.step("settings"); err != nil {
+		return false, err
+	}
+	return now.Disabled, s.d.SetBounds(want.MaxBacklogBytes, want.MaxBacklogMessages)
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// OptOut registers a sandbox that is not to be accelerated, so that no link that covers its cgroup takes it, and
+// records why. It never loads: where nothing is loaded, nothing can take the sandbox.
+func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
+	record, err := newRecord(sb)
+	if err != nil {
+		return err
+	}
+	s, err := n.change(ctx)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	record.Declined = reason
+	return s.register(sb.key(), record, datapath.Policy{}, nil)
+}
+
+// Decline records why a sandbox could not be accelerated, so that status can tell. It never loads, and leaves alone
+// what an earlier Add made for the same sandbox.
+func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
+	record, err := newRecord(sb)
+	if err != nil {
+		return err
+	}
+	s, err := n.change(ctx)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	earlier, ok := s.records[sb.key()]
+	if ok && earlier.Declined == "" && earlier.NetNSCookie == record.NetNSCookie {
+		return nil
+	}
+	record.Declined = reason
+	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
+	record.NetNSCookie = 0
+	return s.register(sb.key(), record, datapath.Policy{}, nil)
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is.
+func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
+	s, err := n.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.end()
+	return s.loaded, nil
+}
+
+// Unload sends live flows to TCP and removes all links, programs and maps, and with them every record. It reports
+// whether there was anything. With force it removes state of other versions too, whatever it is.
+func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error) {
+	held, err := n.lock(ctx, false)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return false, n.unmount()
+	}
+	if err != nil {
+		return false, err
+	}
+	defer held.Unlock()
+	// Forced removal does not look at what it removes, so it must not go where pins cannot be.
+	if err := datapath.CheckDir(n.Dir); err != nil {
+		return false, err
+	}
+	if err := n.step("unload"); err != nil {
+		return false, err
+	}
+	if err := datapath.Unload(n.Dir, force); err != nil {
+		return false, err
+	}
+	return true, n.unmount()
+}
+
+// unmount takes the private cgroup2 mount away that an Add needed.
+func (n *Node) unmount() error {
+	mount, err := n.mount()
+	if errors.Is(err, cgroup.ErrNoCgroup2) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return mount.Unmount()
+}
+
+// Ready tells whether an Add could accelerate a container now. It loads for that if nothing is loaded: that a
+// kernel takes the programs shows in no other way, and what is loaded serves the next Add.
+func (n *Node) Ready(ctx context.Context) error {
+	if _, err := n.mount(); err != nil && !errors.Is(err, cgroup.ErrNoCgroup2) {
+		return err // none at all is fine: Add mounts one
+	}
+	d, err := datapath.Open(n.Dir)
+	if err == nil {
+		return d.Close()
+	}
+	if !errors.Is(err, datapath.ErrNotLoaded) {
+		return err
+	}
+	_, err = n.Load(ctx)
+	return err
+}

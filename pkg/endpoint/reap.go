@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+)
+
+// Removed is one thing that was cleaned up without its runtime's DEL.
+type Removed struct {
+	Kind string `json:"kind"` // "attachment", "link" or "endpoint"
+	Name string `json:"name"` // network/container/interface, name of the link's pin, netns cookie
+	Why  string `json:"why"`
+}
+
+// Ref is an attachment of a network that its runtime still knows.
+type Ref struct{ ContainerID, IfName string }
+
+// reapTime bounds what an Add spends on leftovers of others. They are looked at in random order, so that some Adds
+// together see all of them.
+const reapTime = time.Millisecond
+
+// GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
+// then only what is provably dead goes. It goes on after errors and joins them.
+func (n *Node) GC(ctx context.Context, network string, valid *[]Ref) ([]Removed, error) {
+	return n.sweep(ctx, func(s *session, w witness) *reaper {
+		r := &reaper{session: s, witness: w, of: network}
+		if valid != nil {
+			r.valid = map[datapath.AttachmentKey]bool{}
+			for _, ref := range *valid {
+				r.valid[datapath.NewAttachmentKey(network, ref.ContainerID, ref.IfName)] = true
+			}
+		}
+		return r
+	})
+}
+
+// Reap removes what is provably dead, of every network. It goes on after errors and joins them.
+func (n *Node) Reap(ctx context.Context) ([]Removed, error) {
+	return n.sweep(ctx, func(s *session, w witness) *reaper { return &reaper{session: s, witness: w} })
+}
+
+func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) ([]Removed, error) {
+	s, err := n.change(ctx)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	r := with(s, n.witness())
+	r.attachments(func() bool { return true })
+	r.orphans()
+	return r.removed, errors.Join(r.errs...)
+}
+
+// reapSome is what an Add does for others, because some runtimes never call GC. Its errors are not the container's.
+func (s *session) reapSome(except datapath.AttachmentKey) []Removed {
+	r := &reaper{session: s, witness: s.witness(), except: except}
+	until := time.Now().Add(reapTime)
+	r.attachments(func() bool { return time.Now().Before(until) })
+	r.orphanLinks()
+	for _, err := range r.errs {
+		s.log().Warn("clean up after others", "error", err)
+	}
+	return r.removed
+}
+
+// reaper is one round of cleaning up.
+type reaper struct {
+	*session
+	witness
+	of      string                          // this network only; empty: all
+	valid   map[datapath.AttachmentKey]bool // of that network; nil: unknown
+	except  datapath.AttachmentKey
+	removed []Removed
+	errs    []error
+}
+
+func (r *reaper) attachments(more func() bool) {
+	for key, record := range r.records { // in random order
+		if !more() {
+			return
+		}
+		if key == r.except || r.of != "" && !record.OfNetwork(r.of) {
+			continue
+		}
+		why := r.invalid(key, record)
+		if why == "" {
+			continue
+		}
+		name := fmt.Sprintf("%s/%s/%s", record.Network, record.ContainerID, record.IfName)
+		r.note(Removed{"attachment", name, why}, r.remove(key))
+	}
+}
+
+func (r *reaper) invalid(key datapath.AttachmentKey, record datapath.Attachment) string {
+	if r.valid == nil {
+		return r.dead(record)
+	}
+	if r.valid[key] {
+		return ""
+	}
+	return "the runtime does not know it"
+}
+
+func (r *reaper) note(done Removed, err error) {
+	if err != nil {
+		r.errs = append(r.errs, fmt.Errorf("remove %s %s: %w", done.Kind, done.Name, err))
+		return
+	}
+	r.removed = append(r.removed, done)
+}
+
+// orphans removes what no record names: killed calls leave it.
+func (r *reaper) orphans() {
+	r.orphanLinks()
+	r.orphanEndpoints()
+}
+
+func (r *reaper) orphanLinks() {
+	keys, err := r.d.LinkKeys()
+	if err != nil {
+		r.errs = append(r.errs, err)
+		return
+	}
+	named := map[uint64]bool{}
+	for _, record := range r.records {
+		named[record.CgroupID] = true
+	}
+	for _, key := range keys {
+		if why := r.orphanLink(key, named); why != "" {
+			r.note(Removed{"link", key.String(), why}, r.detach(key))
+		}
+	}
+}
+
+func (r *reaper) orphanLink(key datapath.LinkKey, named map[uint64]bool) string {
+	if !key.Manual && !named[key.CgroupID] {
+		return "no attachment names it"
+	}
+	// A cgroup that a record names is judged with the record.
+	if key.Manual && r.gone(key.CgroupID) {
+		return whyCgroup
+	}
+	return ""
+}
+
+func (r *reaper) detach(key datapath.LinkKey) error {
+	if err := r.step("reap link"); err != nil {
+		return err
+	}
+	return r.d.Detach(key)
+}
+
+func (r *reaper) orphanEndpoints() {
+	named := map[uint64]bool{}
+	for _, record := range r.records {
+		named[record.NetNSCookie] = true
+	}
+	endpoints, err := r.d.Endpoints()
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+	for cookie := range endpoints {
+		if !named[cookie] {
+			r.note(Removed{"endpoint", fmt.Sprint(cookie), "no attachment names it"}, r.forget(cookie))
+		}
+	}
+}
+
+func (r *reaper) forget(cookie uint64) error {
+	if err := r.step("reap endpoint"); err != nil {
+		return err
+	}
+	return r.d.DeleteEndpoint(cookie)
+}
+
+// witness knows what can be said about sandboxes from where this process is.
+type witness struct {
+	mount   cgroup.Mount
+	noMount error
+	mountNS uint64 // 0: unknown
+}
+
+func (n *Node) witness() (w witness) {
+	w.mount, w.noMount = n.mount()
+	w.mountNS, _ = netns.MountNS()
+	return w
+}
+
+const whyCgroup = "its cgroup is gone"
+
+// dead says why the sandbox of a record is provably no more. It is empty whenever there is any doubt.
+func (w witness) dead(record datapath.Attachment) string {
+	if record.CgroupID != 0 && w.gone(record.CgroupID) {
+		return whyCgroup
+	}
+	// In another mount namespace the path may name anything. No path is recorded whole that did not fit.
+	if record.NetNSPath == "" || record.MountNS != w.mountNS || w.mountNS == 0 {
+		return ""
+	}
+	dev, inode, err := netns.Stat(record.NetNSPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
+		return "its network namespace is gone"
+	case err == nil && (dev != record.NetNSDev || inode != record.NetNSInode):
+		return "another network namespace stands at its path"
+	}
+	return ""
+}
+
+func (w witness) gone(cgroupID uint64) bool {
+	if w.noMount != nil {
+		return false
+	}
+	exists, err := cgroup.Exists(w.mount, cgroupID)
+	return err == nil && !exists
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Record is what is known about one attachment now.
+type Record struct {
+	datapath.Attachment
+	CgroupPath string // empty: it has no link of its own, or the cgroup is gone
+	LinkAlive  bool
+	Registered bool   // its network namespace has an endpoint
+	Enabled    bool   // ... which is not opted out
+	Dead       string // why Reap would remove it; empty: it would not
+}
+
+// Accelerated reports whether all is in place. Whether the kill switch is on is another matter.
+func (r Record) Accelerated() bool {
+	return r.Declined == "" && r.LinkAlive && r.Registered && r.Enabled
+}
+
+// Link is what is known about one cgroup link now.
+type Link struct {
+	datapath.Link
+	CgroupPath  string // empty when the cgroup is gone
+	Attachments int    // how many records name it
+}
+
+// Records joins all attachments with their links and endpoints, sorted by their keys. It takes no lock: what is being added or removed
+// just now may show half of itself. It returns datapath.ErrNotLoaded when there is nothing to read.
+func (n *Node) Records(_ context.Context) ([]Record, error) {
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	attachments, err := d.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := d.Endpoints()
+	if err != nil {
+		return nil, err
+	}
+	w := n.witness()
+	records := make([]Record, 0, len(attachments))
+	for _, a := range attachments {
+		r := Record{Attachment: a, Dead: w.dead(a)}
+		r.Enabled, r.Registered = endpoints[a.NetNSCookie]
+		if a.CgroupID != 0 {
+			r.CgroupPath = w.path(a.CgroupID)
+			if r.LinkAlive, err = d.LinkAlive(datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {
+				return nil, err
+			}
+		}
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.IfName, b.IfName))
+	})
+	return records, nil
+}
+
+// Links lists all links, those attached by hand too. It takes no lock, like Records.
+func (n *Node) Links(_ context.Context) ([]Link, error) {
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	pinned, err := d.Links()
+	if err != nil {
+		return nil, err
+	}
+	attachments, err := d.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	w := n.witness()
+	links := make([]Link, 0, len(pinned))
+	for _, p := range pinned {
+		l := Link{Link: p, CgroupPath: w.path(p.CgroupID)}
+		for _, a := range attachments {
+			if !p.Manual && a.CgroupID == p.CgroupID {
+				l.Attachments++
+			}
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+func (w witness) path(cgroupID uint64) string {
+	if w.noMount != nil {
+		return ""
+	}
+	path, err := cgroup.PathOf(w.mount, cgroupID)
+	if err != nil {
+		return ""
+	}
+	return path
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package version knows what this program calls itself.
+package version
+
+import "runtime/debug"
+
+// release is set by the linker: -X github.com/sockmap-cni/sockmap-cni/pkg/version.release=v1.2.3
+var release string
+
+// String returns the release, or what the toolchain recorded about the source: a module version, or the commit
+// with "-dirty" for changes on top of it.
+func String() string {
+	if release != "" {
+		return release
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return fromBuild(info)
+}
+
+func fromBuild(info *debug.BuildInfo) string {
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	var revision, dirty string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	if revision == "" {
+		return "devel"
+	}
+	return revision + dirty
+}
