@@ -1,8 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 
+SHELL      := /bin/bash
 CLANG      ?= clang-14
 LLVM_STRIP ?= llvm-strip-14
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version=$(VERSION)'
+TOOLS      := go tool -modfile=test/tools/go.mod
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/sockmap and bin/sockmapctl, static
+	$(GOBUILD) -o bin/ ./plugin/sockmap ./plugin/sockmapctl
+
+.PHONY: demo
+demo: ## two containers, real traffic, with and without sockmap (root)
+	@test/setup.sh demo
+	@go run ./test/demo
+
+.PHONY: test
+test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
+	@test/setup.sh test
+	go test -timeout 20m ./...
+
+.PHONY: lint
+lint: ## formatting, vet, staticcheck, layout rules
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$unformatted ]] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	$(TOOLS) staticcheck ./...
+	go test ./test/layout
 
 .PHONY: generate
-generate: ## rebuild the BPF objects and their Go bindings (needs clang 14, libbpf-dev)
+generate: ## rebuild the BPF objects and their Go bindings (clang 14, libbpf-dev)
 	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/...
+
+.PHONY: check-generated
+check-generated: ## the committed BPF objects are those of bpf/
+	@test/setup.sh generate
+	@$(MAKE) --no-print-directory generate
+	@git diff --exit-code --stat -- '*_bpfel.go' '*_bpfel.o' || { echo "The committed objects differ from a fresh build: run 'make generate' with $(CLANG) and commit the result."; exit 1; }
+
+.PHONY: bench-add
+bench-add: ## what ADD costs beyond the chain without sockmap (root)
+	go run ./test/bench/add
+
+.PHONY: clean
+clean: ## remove what make built
+	rm -rf bin .cache

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package layout checks what reviewers would otherwise have to: who may import whom, licence lines, and sizes.
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	module       = "github.com/sockmap-cni/sockmap-cni/"
+	maxFileLines = 400
+	maxFuncLines = 80
+)
+
+// forbidden imports, each with the reason.
+var forbidden = []struct{ from, to, why string }{
+	{"plugin/sockmap", "net/http", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmap", "github.com/prometheus/", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmap", "github.com/spf13/", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmap", "github.com/containernetworking/cni/libcni", "libcni is for runtimes; it brings in otel and net/http"},
+	{"pkg/datapath", "github.com/containernetworking/", "CNI is spoken at the edge only"},
+	{"pkg/endpoint", "github.com/containernetworking/cni/", "CNI is spoken at the edge only"},
+	{"pkg/cgroup", "github.com/cilium/ebpf", "pkg/datapath owns every BPF object"},
+	{"pkg/netns", "github.com/cilium/ebpf", "pkg/datapath owns every BPF object"},
+	{"pkg/lock", module, "a leaf imports nothing of ours"},
+	{"pkg/netns", module, "a leaf imports nothing of ours"},
+	{"pkg/cgroup", module, "a leaf imports nothing of ours"},
+	{"pkg/cniconf", module, "a leaf imports nothing of ours"},
+}
+
+func TestImports(t *testing.T) {
+	deps := dependencies(t)
+	for _, rule := range forbidden {
+		from := strings.TrimSuffix(module+rule.from, "/")
+		if _, ok := deps[from]; !ok {
+			t.Errorf("rule for %s, which does not exist", rule.from)
+		}
+		for _, dep := range deps[from] {
+			if strings.HasPrefix(dep, rule.to) {
+				t.Errorf("%s depends on %s: %s", rule.from, dep, rule.why)
+			}
+		}
+	}
+}
+
+// dependencies lists, for each package of the module, all that it links.
+func dependencies(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Deps", "./...")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := map[string][]string{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return deps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		deps[p.ImportPath] = p.Deps
+	}
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// sources calls f for each source file of the repository that people write.
+func sources(t *testing.T, f func(path string, content string)) {
+	t.Helper()
+	err := filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); name == ".git" || name == "bin" || name == ".cache" || name == "testdata" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		switch filepath.Ext(path) {
+		case ".go", ".c", ".h", ".sh":
+		default:
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(content), "DO NOT EDIT.") || strings.HasSuffix(path, "layout_test.go") {
+			f(path, string(content))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLicenceLines(t *testing.T) {
+	sources(t, func(path, content string) {
+		want := "SPDX-License-Identifier: Apache-2.0"
+		if strings.Contains(path, "/bpf/") {
+			want = "SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause"
+		}
+		head, _, _ := strings.Cut(content, "\n\n")
+		if !strings.Contains(head, want) {
+			t.Errorf("%s does not begin with %q", path, want)
+		}
+	})
+}
+
+func TestSizes(t *testing.T) {
+	sources(t, func(path, content string) {
+		if n := strings.Count(content, "\n"); n > maxFileLines {
+			t.Errorf("%s has %d lines, more than %d: split it", path, n, maxFileLines)
+		}
+		if filepath.Ext(path) == ".go" {
+			checkFunctions(t, path, content)
+		}
+	})
+}
+
+func checkFunctions(t *testing.T, path, content string) {
+	t.Helper()
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, path, content, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, decl := range file.Decls {
+		f, ok := decl.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		if n := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1; n > maxFuncLines {
+			t.Errorf("%s: %s has %d lines, more than %d: split it", path, f.Name.Name, n, maxFuncLines)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# setup.sh demo|test|generate: makes sure that this machine has what the target needs. Says nothing when it has.
+set -euo pipefail
+
+die() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+case "$1" in
+demo) packages=() ;;
+test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light) ;;
+generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
+*) die "unknown target $1" ;;
+esac
+
+command -v go >/dev/null || die "Go is not installed (1.26 or newer)"
+[[ $1 == generate || $(id -u) == 0 ]] || die "root is needed: network namespaces, cgroups and BPF (try: sudo make $1)"
+
+missing=()
+for p in "${packages[@]}"; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
+done
+((${#missing[@]} == 0)) && exit 0
+command -v apt-get >/dev/null || die "these packages are missing, and there is no apt-get to install them: ${missing[*]}"
+[[ $(id -u) == 0 ]] || die "these packages are missing: ${missing[*]} (try: apt-get install ${missing[*]})"
+echo "setup: installing ${missing[*]}"
+# Servers are started by the tests themselves, on sockets of their own: never by the package.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+	trap 'rm -f "$policy"' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
