@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// meanings of label values, by label. The test fails for a value of the data path that is missing.
+var meanings = map[string]map[string]string{
+	"role": {
+		"active":  "the end that called connect(2)",
+		"passive": "the end that came out of accept(2)",
+	},
+	"mode": {
+		"pending":  "it has sent nothing yet",
+		"redirect": "its last message went from socket to socket",
+		"tcp":      "its last message went by TCP",
+	},
+	"result": {
+		"joined":    "both ends are known, and the flow may be redirected",
+		"remote":    "the other end is not in an endpoint of this node",
+		"denied":    "the `peers` or `ports` of an endpoint say no",
+		"collision": "another flow has the same two sequence numbers",
+		"map-full":  "`maxSockets` is reached",
+		"repair":    "the socket was made by TCP_REPAIR (CRIU), so its sequence numbers prove nothing",
+		"mptcp":     "the socket is a subflow of Multipath TCP",
+		"ulp":       "the socket has an upper-layer protocol (kTLS)",
+		"error":     "no memory, or the socket is in another sockmap",
+	},
+	"reason": {
+		"no-peer":          "the other end has not joined yet, or is gone",
+		"unread":           "the reader has not read all bytes that went by TCP",
+		"backlog-bytes":    "the reader is behind by more than `maxBacklogBytes`",
+		"backlog-messages": "the reader is behind by more than `maxBacklogMessages`",
+		"rcvlowat":         "the reader set SO_RCVLOWAT",
+		"state":            "the socket is neither established nor half closed by its peer",
+		"ulp":              "one end has an upper-layer protocol (kTLS)",
+		"disabled":         "`sockmapctl disable`",
+		"policy":           "the `peers` or `ports` of an endpoint were changed and say no now",
+		"peer-left":        "the other end is closing",
+	},
+	"state": {
+		"accelerated": "the container takes part",
+		"declined":    "it does not; `sockmapctl endpoints` tells why",
+	},
+	"map": {
+		datapath.MapSockets:     "sockets in the sockhash; the room is `maxSockets`",
+		datapath.MapEndpoints:   "registered network namespaces",
+		datapath.MapAttachments: "records of CNI ADDs",
+	},
+}
+
+const preamble = `<!-- Generated from pkg/metrics: go test ./pkg/metrics -update -->
+
+# Metrics
+
+` + "`sockmapctl metrics`" + ` prints these in the Prometheus text format.
+
+Only ` + "`namespace` and `pod`" + ` grow with the node. Both are empty for sockets of no known pod: of cgroups attached by hand, of containers that
+have no pod, and of endpoints that are gone. That series has every value of the other labels from the start. A pod's series for results
+other than ` + "`joined`" + `, and for reasons, begin with the first event. Containers of one pod are added up.
+
+Bytes and messages are those of the live sockets and of those that closed. When a container goes, its series end; no other series takes
+over their counts, so rates stay right, and sums over all pods may fall. ` + "`sockmapctl status`" + ` has the node's sums since loading.
+
+`
+
+func metricsDoc() string {
+	var b strings.Builder
+	b.WriteString(preamble)
+	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, d := range descriptors() {
+		kind := "gauge"
+		if d.kind == prometheus.CounterValue {
+			kind = "counter"
+		}
+		labels := ""
+		if len(d.labels) > 0 {
+			labels = "`" + strings.Join(d.labels, "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.name, kind, labels, d.help)
+	}
+	for _, l := range []struct {
+		label  string
+		values []string
+	}{
+		{"role", names(datapath.Roles())},
+		{"result", names(datapath.Results())},
+		{"mode", names(datapath.Modes())},
+		{"reason", names(datapath.Reasons())},
+		{"state", []string{"accelerated", "declined"}},
+		{"map", []string{datapath.MapSockets, datapath.MapEndpoints, datapath.MapAttachments}},
+	} {
+		fmt.Fprintf(&b, "\n## Values of `%s`\n\n| value | meaning |\n|---|---|\n", l.label)
+		for _, v := range l.values {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", v, meanings[l.label][v])
+		}
+	}
+	return b.String()
+}
+
+func names[T fmt.Stringer](values []T) []string {
+	var all []string
+	for _, v := range values {
+		all = append(all, v.String())
+	}
+	return all
+}
+
+func TestMetricsAreDocumented(t *testing.T) {
+	golden(t, filepath.Join("..", "..", "docs", "METRICS.md"), metricsDoc())
+}
+
+func TestEveryLabelValueIsExplained(t *testing.T) {
+	for label, values := range map[string][]string{
+		"role": names(datapath.Roles()), "mode": names(datapath.Modes()),
+		"result": names(datapath.Results()), "reason": names(datapath.Reasons()),
+	} {
+		for _, v := range values {
+			if meanings[label][v] == "" {
+				t.Errorf("%s %q has no meaning in the documentation", label, v)
+			}
+		}
+		if len(values) != len(meanings[label]) {
+			t.Errorf("%s: %d values exist, %d are explained", label, len(values), len(meanings[label]))
+		}
+	}
+}

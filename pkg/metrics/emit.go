@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+type emitter struct {
+	ch    chan<- prometheus.Metric
+	descs map[string]*prometheus.Desc
+}
+
+func newEmitter(ch chan<- prometheus.Metric) emitter {
+	e := emitter{ch, map[string]*prometheus.Desc{}}
+	for _, d := range descriptors() {
+		e.descs[d.name] = d.desc()
+	}
+	return e
+}
+
+func (e emitter) emit(d descriptor, value uint64, labels ...string) {
+	e.ch <- prometheus.MustNewConstMetric(e.descs[d.name], d.kind, float64(value), labels...)
+}
+
+func (e emitter) snapshot(s *snapshot) {
+	for owner, sum := range s.byPod() {
+		e.pod(owner, sum)
+	}
+	e.emit(endpoints, uint64(s.accelerated), "accelerated")
+	e.emit(endpoints, uint64(s.declined), "declined")
+	for name, room := range s.capacity {
+		e.emit(mapEntries, uint64(s.entries[name]), name)
+		e.emit(mapMaxEntries, uint64(room), name)
+	}
+	on := uint64(1)
+	if s.config.Disabled {
+		on = 0
+	}
+	e.emit(enabled, on)
+}
+
+// podSums are the sums over the endpoints of one pod.
+type podSums struct {
+	traffic
+	flows     map[datapath.Role]map[datapath.Result]uint64
+	fallbacks map[datapath.Reason]uint64
+	active    map[datapath.Mode]uint64
+}
+
+func newPodSums() *podSums {
+	sum := &podSums{
+		flows:     map[datapath.Role]map[datapath.Result]uint64{},
+		fallbacks: map[datapath.Reason]uint64{},
+		active:    map[datapath.Mode]uint64{},
+	}
+	for _, role := range datapath.Roles() {
+		sum.flows[role] = map[datapath.Result]uint64{}
+	}
+	return sum
+}
+
+// byPod adds up what belongs to one pod. The zero pod is always there.
+func (s *snapshot) byPod() map[pod]*podSums {
+	all := map[pod]*podSums{{}: newPodSums()}
+	for cookie, t := range s.traffic {
+		owner := s.pods[cookie]
+		sum := all[owner]
+		if sum == nil {
+			sum = newPodSums()
+			all[owner] = sum
+		}
+		sum.traffic.add(t)
+		for role, results := range s.totals[cookie].Flows {
+			for result, n := range results {
+				sum.flows[role][result] += n
+			}
+		}
+		for reason, n := range s.totals[cookie].Fallbacks {
+			sum.fallbacks[reason] += n
+		}
+		for mode, n := range s.active[cookie] {
+			sum.active[mode] += n
+		}
+	}
+	return all
+}
+
+// pod gives the zero pod every value of every label, so that no sum over pods lacks one. A pod's own results other
+// than "joined", and its reasons, come with their first event: most never happen, and there are many pods.
+func (e emitter) pod(owner pod, sum *podSums) {
+	all := owner == pod{}
+	names := []string{owner.namespace, owner.name}
+	with := func(values ...string) []string { return append(values, names...) }
+
+	e.emit(redirectedBytes, sum.redirectedBytes, names...)
+	e.emit(redirectedMessages, sum.redirectedMessages, names...)
+	e.emit(tcpBytes, sum.tcpBytes, names...)
+	e.emit(tcpMessages, sum.tcpMessages, names...)
+	for _, role := range datapath.Roles() {
+		for _, result := range datapath.Results() {
+			if n := sum.flows[role][result]; all || n > 0 || result == datapath.ResultJoined {
+				e.emit(flows, n, with(role.String(), result.String())...)
+			}
+		}
+	}
+	for _, reason := range datapath.Reasons() {
+		if n := sum.fallbacks[reason]; all || n > 0 {
+			e.emit(fallbacks, n, with(reason.String())...)
+		}
+	}
+	for _, mode := range datapath.Modes() {
+		e.emit(activeFlows, sum.active[mode], with(mode.String())...)
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"errors"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+var errBroken = errors.New("broken")
+
+// source is a data path in memory. Each read lets step change it, as live sockets do.
+type source struct {
+	config      datapath.Config
+	endpoints   map[uint64]bool
+	attachments []datapath.Attachment
+	totals      map[uint64]datapath.Totals
+	flows       []datapath.Flow
+	step        func()
+	reads       int
+	failAt      int // which read fails; 0: none
+	closed      int
+}
+
+func (s *source) read() error {
+	s.reads++
+	if s.step != nil {
+		s.step()
+	}
+	if s.reads == s.failAt {
+		return errBroken
+	}
+	return nil
+}
+
+func (s *source) Config() (datapath.Config, error) { return s.config, s.read() }
+
+func (s *source) Capacity() (map[string]uint32, error) {
+	return map[string]uint32{"sockets": s.config.MaxSockets, "endpoints": 16, "attachments": 32}, s.read()
+}
+
+func (s *source) Endpoints() (map[uint64]bool, error) { return s.endpoints, s.read() }
+
+func (s *source) Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error) {
+	all := map[datapath.AttachmentKey]datapath.Attachment{}
+	for _, a := range s.attachments {
+		all[datapath.NewAttachmentKey(a.Network, a.ContainerID, a.IfName)] = a
+	}
+	return all, s.read()
+}
+
+func (s *source) PresentTotals() (map[uint64]datapath.Totals, error) {
+	return maps.Clone(s.totals), s.read()
+}
+
+func (s *source) Flows(yield func(datapath.Flow) bool) error {
+	for _, f := range s.flows {
+		if !yield(f) {
+			break
+		}
+	}
+	return s.read()
+}
+
+func (s *source) Close() error { s.closed++; return nil }
+
+func (s *source) collector() *Collector {
+	return &Collector{Open: func() (Source, error) { return s, nil }, Version: "v1.2.3"}
+}
+
+// node has one pod with two sandboxes, a pod with one, a container without a pod, and one that was declined.
+func node() *source {
+	return &source{
+		config:    datapath.Config{Settings: datapath.Settings{MaxSockets: 1024}, LoadedAt: time.Unix(1000, 0)},
+		endpoints: map[uint64]bool{11: true, 12: true, 21: true, 31: false},
+		attachments: []datapath.Attachment{
+			{Network: "n", ContainerID: "a", NetNSCookie: 11, PodNamespace: "shop", PodName: "web-0"},
+			{Network: "n", ContainerID: "b", NetNSCookie: 12, PodNamespace: "shop", PodName: "web-0"},
+			{Network: "n", ContainerID: "c", NetNSCookie: 21, PodNamespace: "shop", PodName: "db\xff-0"},
+			{Network: "n", ContainerID: "d", NetNSCookie: 31},
+			{Network: "n", ContainerID: "e", PodNamespace: "shop", PodName: "old", Declined: "no cgroup2"},
+		},
+		totals: map[uint64]datapath.Totals{
+			0: {TCPBytes: 7, TCPMessages: 1},
+			11: {
+				RedirectedBytes: 100, RedirectedMessages: 10, TCPBytes: 20, TCPMessages: 2,
+				Flows: map[datapath.Role]map[datapath.Result]uint64{
+					datapath.RoleActive: {datapath.ResultJoined: 4, datapath.ResultRemote: 3},
+				},
+				Fallbacks: map[datapath.Reason]uint64{datapath.ReasonDisabled: 5},
+			},
+			12: {RedirectedBytes: 1000, Fallbacks: map[datapath.Reason]uint64{datapath.ReasonDisabled: 1}},
+			21: {},
+			31: {RedirectedBytes: 5},
+		},
+		flows: []datapath.Flow{
+			{NetNS: 11, Mode: datapath.ModeRedirect, RedirectedBytes: 1, RedirectedMessages: 1},
+			{NetNS: 12, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3},
+			{NetNS: 21, Mode: datapath.ModePending},
+			{NetNS: 99, Mode: datapath.ModeRedirect, RedirectedBytes: 50, RedirectedMessages: 5},
+		},
+	}
+}
+
+// scrape gathers everything into one flat map.
+func scrape(t *testing.T, c *Collector) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.Metric {
+			flat[seriesName(family.GetName(), m)] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return flat
+}
+
+func seriesName(name string, m *dto.Metric) string {
+	for _, l := range m.Label {
+		name += " " + l.GetName() + "=" + l.GetValue()
+	}
+	return name
+}

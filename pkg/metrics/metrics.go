@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics exports what the data path counts to Prometheus.
+//
+// A Collector opens the data path for each scrape and closes it again, so that it follows unloads, loads and
+// upgrades. docs/METRICS.md is generated from its descriptors.
+package metrics
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Source is what one scrape reads. A *datapath.Datapath is one.
+type Source interface {
+	Config() (datapath.Config, error)
+	Capacity() (map[string]uint32, error)
+	Endpoints() (map[uint64]bool, error)
+	Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error)
+	PresentTotals() (map[uint64]datapath.Totals, error)
+	Flows(yield func(datapath.Flow) bool) error
+	Close() error
+}
+
+var _ Source = (*datapath.Datapath)(nil)
+
+// Collector is a prometheus.Collector. Its methods may be called from several goroutines.
+type Collector struct {
+	// Open returns the source of one scrape, which the collector closes.
+	Open func() (Source, error)
+	// Version is the label of sockmap_build_info.
+	Version string
+	// OnError, unless nil, is told why a scrape is incomplete.
+	OnError func(error)
+
+	mu       sync.Mutex
+	failures uint64
+	// What the last scrape gave, by netns cookie: counters must not go back when a socket that was counted alive
+	// closes at a bad moment. See snapshot.readTraffic.
+	given    map[uint64]traffic
+	loadedAt time.Time
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descriptors() {
+		ch <- d.desc()
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := newEmitter(ch)
+	s, err := c.read()
+	if err != nil {
+		c.failures++
+		if c.OnError != nil {
+			c.OnError(err)
+		}
+	} else {
+		c.keepGrowing(s)
+		e.snapshot(s)
+	}
+	e.emit(buildInfo, 1, c.Version)
+	e.emit(collectionErrors, c.failures)
+}
+
+func (c *Collector) read() (*snapshot, error) {
+	src, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	return readSnapshot(src)
+}
+
+// keepGrowing raises what is less than at the last scrape, unless the maps were made anew since. The time of
+// loading is computed from the clock, so it moves a little.
+func (c *Collector) keepGrowing(s *snapshot) {
+	sameMaps := s.config.LoadedAt.Sub(c.loadedAt).Abs() < time.Second
+	for cookie, now := range s.traffic {
+		if sameMaps {
+			now.atLeast(c.given[cookie])
+		}
+		s.traffic[cookie] = now
+	}
+	c.given, c.loadedAt = s.traffic, s.config.LoadedAt
+}

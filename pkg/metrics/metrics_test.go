@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"errors"
+	"flag"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+var update = flag.Bool("update", false, "write golden files and docs/METRICS.md")
+
+// golden compares with a file, or writes it with -update.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test ./pkg/metrics -update)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (go test ./pkg/metrics -update):\n%s", path, diff)
+	}
+}
+
+func TestScrapeHasAllMetricsWithTheirValues(t *testing.T) {
+	var text strings.Builder
+	if err := node().collector().Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, filepath.Join("testdata", "scrape.txt"), text.String())
+}
+
+func TestNamesAndUnitsFollowPrometheusPractice(t *testing.T) {
+	problems, err := testutil.CollectAndLint(node().collector())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
+	got := scrape(t, node().collector())
+	for series, want := range map[string]float64{
+		"sockmap_redirected_bytes_total namespace=shop pod=web-0":          1101,
+		"sockmap_tcp_messages_total namespace=shop pod=web-0":              5,
+		"sockmap_fallback_total namespace=shop pod=web-0 reason=disabled":  6,
+		"sockmap_active_flows mode=tcp namespace=shop pod=web-0":           1,
+		"sockmap_redirected_bytes_total namespace= pod=":                   55,
+		"sockmap_active_flows mode=redirect namespace= pod=":               1,
+		"sockmap_redirected_bytes_total namespace=shop pod=db-0":           0,
+		"sockmap_flows_total namespace= pod= result=map-full role=passive": 0,
+		"sockmap_endpoints state=declined":                                 1,
+		"sockmap_endpoints state=accelerated":                              4,
+		"sockmap_map_entries map=sockets":                                  4,
+	} {
+		if n, ok := got[series]; !ok || n != want {
+			t.Errorf("%s is %v (present: %v), want %v", series, n, ok, want)
+		}
+	}
+}
+
+func TestEveryFailureIsCountedAndHidesTheRest(t *testing.T) {
+	whole := node()
+	scrape(t, whole.collector())
+	for failAt := 1; failAt <= whole.reads; failAt++ {
+		src := node()
+		src.failAt = failAt
+		c := src.collector()
+		var reported error
+		c.OnError = func(err error) { reported = err }
+		got := scrape(t, c)
+		want := map[string]float64{"sockmap_collection_errors_total": 1, "sockmap_build_info version=v1.2.3": 1}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("read %d fails: %s", failAt, diff)
+		}
+		if !errors.Is(reported, errBroken) || src.closed != 1 {
+			t.Errorf("read %d fails: reported %v, closed %d times", failAt, reported, src.closed)
+		}
+		if diff := cmp.Diff(scrape(t, node().collector()), withoutFailures(scrape(t, c))); diff != "" {
+			t.Errorf("the scrape after read %d failed: %s", failAt, diff)
+		}
+	}
+}
+
+func withoutFailures(all map[string]float64) map[string]float64 {
+	all["sockmap_collection_errors_total"] = 0
+	return all
+}
+
+// churn closes one live socket and opens another at each read.
+func churn(src *source, sent *uint64) func() {
+	rng := rand.New(rand.NewPCG(1, 2))
+	return func() {
+		if len(src.flows) > 0 {
+			i := rng.IntN(len(src.flows))
+			gone := src.flows[i]
+			src.flows = append(append([]datapath.Flow{}, src.flows[:i]...), src.flows[i+1:]...)
+			sum := src.totals[gone.NetNS]
+			sum.RedirectedBytes += gone.RedirectedBytes
+			src.totals[gone.NetNS] = sum
+		}
+		n := rng.Uint64N(1 << 20)
+		*sent += n
+		src.flows = append(src.flows, datapath.Flow{NetNS: 11, RedirectedBytes: n})
+	}
+}
+
+func TestCountersNeverGoBackWhileSocketsClose(t *testing.T) {
+	const series = "sockmap_redirected_bytes_total namespace=shop pod=web-0"
+	src := node()
+	src.totals[12], src.totals[11] = datapath.Totals{}, datapath.Totals{}
+	src.flows = nil
+	var sent uint64
+	src.step = churn(src, &sent)
+	c := src.collector()
+	last := 0.0
+	for i := range 1000 {
+		now := scrape(t, c)[series]
+		if now < last {
+			t.Fatalf("scrape %d gives %v after %v", i, now, last)
+		}
+		if now > float64(sent) {
+			t.Fatalf("scrape %d gives %v, only %d were sent", i, now, sent)
+		}
+		last = now
+	}
+	src.step = nil
+	if now := scrape(t, c)[series]; now != float64(sent) {
+		t.Errorf("at rest it gives %v, want the %d that were sent", now, sent)
+	}
+}
+
+func TestCountersBeginAnewWithTheMaps(t *testing.T) {
+	src := node()
+	c := src.collector()
+	before := scrape(t, c)
+	src.config.LoadedAt = src.config.LoadedAt.Add(time.Millisecond) // the same load, as the clock sees it
+	src.totals, src.flows = map[uint64]datapath.Totals{0: {}, 11: {}}, nil
+	const series = "sockmap_redirected_bytes_total namespace=shop pod=web-0"
+	if now := scrape(t, c)[series]; now == 0 || now > before[series] {
+		t.Errorf("with the same maps it gives %v after %v", now, before[series])
+	}
+	src.config.LoadedAt = src.config.LoadedAt.Add(time.Minute)
+	if now := scrape(t, c)[series]; now != 0 {
+		t.Errorf("with new maps it gives %v, want 0", now)
+	}
+}
+
+func TestPodsHaveNoSeriesForWhatNeverHappened(t *testing.T) {
+	got := scrape(t, node().collector())
+	var rare []string
+	for series := range maps.Keys(got) {
+		if strings.Contains(series, "pod=db-0") && (strings.Contains(series, "fallback") || strings.Contains(series, "result=remote")) {
+			rare = append(rare, series)
+		}
+	}
+	if len(rare) > 0 {
+		t.Errorf("an idle pod has %q", rare)
+	}
+}
