@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// privateSource is the device name of the mounts that MountPrivate makes. For
+// cgroup2 it has no meaning, so it serves to know them again in later runs.
+const privateSource = "sockmap-cni"
+
+// Mount is a place where the cgroup2 hierarchy is seen.
+type Mount struct {
+	Path string
+	// Private: mounted by MountPrivate, because the host shows none. No runtime
+	// uses it then, and all processes are likely to be in the root cgroup.
+	Private bool
+}
+
+// FindMount returns the place where the host has cgroup2, or ErrNoCgroup2.
+func FindMount() (Mount, error) {
+	// The places of unified and of hybrid hosts; reading all mounts of a busy
+	// node would cost more than everything else here together.
+	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if isCgroup2(path) {
+			return Mount{Path: path}, nil
+		}
+	}
+	mounts, err := cgroup2Mounts()
+	if err != nil {
+		return Mount{}, fmt.Errorf("find cgroup2 mount: %w", err)
+	}
+	var found *mountEntry
+	for i, e := range mounts {
+		// Listed is not seen: another mount may lie on top.
+		if !isCgroup2(e.point) {
+			continue
+		}
+		// A bind mount of a part of the hierarchy is better than nothing only.
+		if found == nil || e.root == "/" && found.root != "/" {
+			found = &mounts[i]
+		}
+	}
+	if found == nil {
+		return Mount{}, ErrNoCgroup2
+	}
+	return Mount{Path: found.point, Private: found.source == privateSource}, nil
+}
+
+// MountPrivate mounts cgroup2 on the directory dir, which is made with mode
+// 0700 when it is missing. It does nothing when cgroup2 is mounted there.
+func MountPrivate(dir string) (Mount, error) {
+	m := Mount{Path: dir, Private: true}
+	if isCgroup2(dir) {
+		return m, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Mount{}, fmt.Errorf("make mount point for cgroup2: %w", err)
+	}
+	// mount(2) would follow a symbolic link to wherever it leads.
+	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
+		return Mount{}, fmt.Errorf("mount cgroup2 on %q: is not a directory (remove it): %w", dir, errors.Join(err, unix.ENOTDIR))
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return Mount{}, fmt.Errorf("make mount point for cgroup2: %w", err)
+	}
+	err := unix.Mount(privateSource, dir, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	// EBUSY: another process was faster, the kernel does not mount it twice.
+	if errors.Is(err, unix.EBUSY) && isCgroup2(dir) {
+		err = nil
+	}
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return Mount{}, fmt.Errorf("mount cgroup2 on %q: %w (run as root, with CAP_SYS_ADMIN)", dir, err)
+	case errors.Is(err, unix.ENODEV):
+		return Mount{}, fmt.Errorf("mount cgroup2 on %q: %w (the kernel has no cgroup2: CONFIG_CGROUPS)", dir, err)
+	case err != nil:
+		return Mount{}, fmt.Errorf("mount cgroup2 on %q: %w", dir, err)
+	}
+	return m, nil
+}
+
+// Unmount takes back what MountPrivate did. Of other mounts it keeps its hands
+// off. A mount that is gone already is no error.
+func (m Mount) Unmount() error {
+	if !m.Private {
+		return nil
+	}
+	if isCgroup2(m.Path) {
+		if err := unix.Unmount(m.Path, unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount private cgroup2 %q: %w", m.Path, err)
+		}
+	}
+	if err := unix.Rmdir(m.Path); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove mount point of cgroup2 %q: %w", m.Path, err)
+	}
+	return nil
+}
+
+// inside returns where below m, as a relative path, the cgroup is that
+// /proc/PID/cgroup calls name; ok is false if it is not below m. An error
+// means that the names do not tell.
+func (m Mount) inside(name string) (rel string, ok bool, err error) {
+	root, err := m.rootName()
+	if err != nil {
+		return "", false, err
+	}
+	rel, ok = below(root, name)
+	// With a root above that of our cgroup namespace, m shows more than the
+	// names in /proc/PID/cgroup can express.
+	if !ok && strings.HasPrefix(root, "/..") {
+		return "", false, fmt.Errorf("%q shows cgroups from outside of this cgroup namespace", m.Path)
+	}
+	return rel, ok, nil
+}
+
+// rootName returns the cgroup that m.Path shows, as /proc/PID/cgroup would call it.
+func (m Mount) rootName() (string, error) {
+	mounts, err := cgroup2Mounts()
+	if err != nil {
+		return "", err
+	}
+	var root, point string
+	for _, e := range mounts {
+		// ">=": of mounts on one place, the last one is on top.
+		if rest, ok := below(e.point, m.Path); ok && len(e.point) >= len(point) {
+			root, point = e.root, e.point
+			if rest != "." {
+				// Not filepath.Join, which takes the ".." out of "/..".
+				root = strings.TrimSuffix(root, "/") + "/" + rest
+			}
+		}
+	}
+	if point == "" {
+		return "", fmt.Errorf("look up mount of %q: %w", m.Path, ErrNotCgroup2)
+	}
+	return root, nil
+}
+
+type mountEntry struct{ root, point, source string }
+
+// cgroup2Mounts lists the cgroup2 mounts of this mount namespace, among lines such as
+//
+//	41 32 0:36 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
+func cgroup2Mounts() ([]mountEntry, error) {
+	// Of this thread: the system calls that follow see its mounts.
+	info, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var mounts []mountEntry
+	for line := range strings.Lines(string(info)) {
+		place, kind, ok := strings.Cut(line, " - cgroup2 ")
+		w := strings.Fields(place)
+		if !ok || len(w) < 6 {
+			continue
+		}
+		source, _, _ := strings.Cut(kind, " ")
+		mounts = append(mounts, mountEntry{unescape(w[3]), unescape(w[4]), source})
+	}
+	return mounts, nil
+}
+
+// unescape undoes the kernel's \ooo for white space and backslashes in paths.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// below returns path relative to dir, "." for dir itself. Both are clean.
+func below(dir, path string) (rel string, ok bool) {
+	if path == dir {
+		return ".", true
+	}
+	rel, ok = strings.CutPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+	return rel, ok
+}
+
+func isCgroup2(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// tree is a mounted cgroup2 hierarchy during one search.
+type tree struct {
+	mount  Mount
+	fd     int
+	rootID uint64
+	// own has the ids of the cgroups that this process is in, without the
+	// root. It is filled by the first candidate that exists.
+	own      []uint64
+	ownKnown bool
+	notes    []string // on the search as a whole
+}
+
+// place is a cgroup that may be used.
+type place struct {
+	path string
+	id   uint64
+}
+
+func openTree(m Mount) (*tree, error) {
+	fd, err := unix.Open(m.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup2 mount %q: %w", m.Path, err)
+	}
+	id, err := check(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open cgroup2 mount %q: %w", m.Path, err)
+	}
+	return &tree{mount: m, fd: fd, rootID: id}, nil
+}
+
+func (t *tree) close() { unix.Close(t.fd) }
+
+// first returns the first of the relative paths that is a usable cgroup.
+func (t *tree) first(rels []string) (place, error) {
+	var refused, missing error
+	for _, rel := range rels {
+		p, err := t.use(rel)
+		switch {
+		case err == nil:
+			return p, nil
+		case !errors.Is(err, unix.ENOENT):
+			refused = cmp.Or(refused, err)
+		case missing == nil: // what was asked for; the others are our guesses
+			missing = err
+		}
+	}
+	if refused != nil {
+		return place{}, refused
+	}
+	return place{}, missing
+}
+
+// use returns the cgroup at the relative path rel, unless it must not be used.
+func (t *tree) use(rel string) (place, error) {
+	path := filepath.Join(t.mount.Path, rel)
+	id, err := t.id(rel)
+	if err != nil {
+		return place{}, fmt.Errorf("no usable cgroup %q: %w", path, err)
+	}
+	if id == t.rootID {
+		return place{}, fmt.Errorf("%q %w", path, ErrRoot)
+	}
+	if t.isOwnOrAncestor(id) {
+		return place{}, fmt.Errorf("cgroup %q %w", path, ErrOwn)
+	}
+	return place{path, id}, nil
+}
+
+// id returns the id of the cgroup at the relative path rel.
+func (t *tree) id(rel string) (uint64, error) {
+	// The path comes from outside. The kernel sees to it that it ends on this
+	// very file system, whatever ".." or links or mounts are in it.
+	fd, err := unix.Openat2(t.fd, rel, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		return 0, fmt.Errorf("leads out of the cgroup2 mount: %w", err)
+	case err != nil:
+		return 0, err
+	}
+	defer unix.Close(fd)
+	return inode(fd)
+}
+
+// isOwnOrAncestor tells whether this process is in the cgroup with this id.
+func (t *tree) isOwnOrAncestor(id uint64) bool {
+	if !t.ownKnown {
+		t.ownKnown = true
+		var err error
+		if t.own, err = t.ownIDs(); err != nil {
+			// Not refused for that: the programs attached to containers
+			// ignore sockets of the host's network namespace anyway.
+			t.notes = append(t.notes, fmt.Sprintf("own cgroup not compared: %v", err))
+		}
+	}
+	return slices.Contains(t.own, id)
+}
+
+// ownIDs returns the ids of this process's cgroup and of all above it.
+func (t *tree) ownIDs() ([]uint64, error) {
+	name, err := unifiedName("self")
+	if err != nil {
+		return nil, err
+	}
+	// Nothing but the root, for a runtime without a cgroup of its own. It
+	// saves the list of mounts, which is long on a node with many containers.
+	if name == "/" && inInitialNamespace() {
+		return nil, nil
+	}
+	rel, ok, err := t.locate(name)
+	if err != nil || !ok {
+		return nil, err
+	}
+	var ids []uint64
+	for ; rel != "."; rel = filepath.Dir(rel) {
+		id, err := t.id(rel)
+		if err != nil {
+			return nil, fmt.Errorf("look up %q: %w", rel, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// inInitialNamespace tells whether "/" in /proc/PID/cgroup is the very root.
+func inInitialNamespace() bool {
+	const initial = 0xEFFFFFFB // CGROUP_NS_INIT_INO of linux/nsfs.h
+	var st unix.Stat_t
+	return unix.Stat("/proc/thread-self/ns/cgroup", &st) == nil && st.Ino == initial
+}
+
+// locate is Mount.inside with a short cut past the list of mounts.
+func (t *tree) locate(name string) (rel string, ok bool, err error) {
+	// The mount nearly always shows what the names in /proc/PID/cgroup begin
+	// at, so a cgroup that is there under this name is the one. Only "/"
+	// is there in every mount and proves nothing.
+	if rel, ok := below("/", name); ok && rel != "." {
+		if _, err := t.id(rel); err == nil {
+			return rel, true, nil
+		}
+	}
+	return t.mount.inside(name)
+}
