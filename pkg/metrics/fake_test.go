@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
@@ -111,11 +110,7 @@ func node() *source {
 // scrape gathers everything into one flat map.
 func scrape(t *testing.T, c *Collector) map[string]float64 {
 	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
+	families, err := c.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,20 +7,25 @@ import (
 	"io"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
 
-// Write scrapes once and writes the Prometheus text format to w. A scrape that the collector could not complete
-// (see Collector.OnError) is written too.
-func (c *Collector) Write(w io.Writer) error {
+// Gather scrapes once. What the collector could not read (see Collector.OnError) is missing from the families.
+func (c *Collector) Gather() ([]*dto.MetricFamily, error) {
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(c); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	families, err := registry.Gather()
 	if err != nil {
-		return fmt.Errorf("gather metrics: %w", err)
+		return nil, fmt.Errorf("gather metrics: %w", err)
 	}
+	return families, nil
+}
+
+// Write writes families to w in the Prometheus text format.
+func Write(w io.Writer, families []*dto.MetricFamily) error {
 	enc := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, family := range families {
 		if err := enc.Encode(family); err != nil {

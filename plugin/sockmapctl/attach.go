@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+)
+
+const flagCgroup = "path of a cgroup2 directory, in the file system or below the cgroup2 mount"
+
+func attachCommand(a *app) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "attach --cgroup PATH",
+		Short: "Accelerate a cgroup without CNI",
+		Long: `Attaches the programs to any cgroup2, and loads them if need be. Sockets that are made in the cgroup and below it
+from then on take part, whatever their network namespace, unless a container has opted out.`,
+		Example: `  sockmapctl attach --cgroup /sys/fs/cgroup/system.slice/redis.service
+  sockmapctl attach --cgroup system.slice/redis.service`,
+	}
+	cmd.Flags().StringVar(&path, "cgroup", "", flagCgroup)
+	cmd.MarkFlagRequired("cgroup")
+	return runs(cmd, func(cmd *cobra.Command) error {
+		id, made, err := a.node(defaultSettings()).AttachCgroup(cmd.Context(), path)
+		if err != nil {
+			return fmt.Errorf("attach: %w", err)
+		}
+		if !made {
+			return a.say("already attached by hand: cgroup %d, %s", id, path)
+		}
+		return a.say("attached by hand: cgroup %d, %s", id, path)
+	})
+}
+
+// defaultSettings are for a load that comes on the way.
+func defaultSettings() datapath.Settings {
+	return datapath.Settings{
+		MaxSockets:         cniconf.DefaultMaxSockets,
+		MaxBacklogBytes:    cniconf.DefaultMaxBacklogBytes,
+		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
+	}
+}
+
+func detachCommand(a *app) *cobra.Command {
+	var (
+		path string
+		id   uint64
+	)
+	cmd := &cobra.Command{
+		Use:   "detach {--cgroup PATH | --id ID}",
+		Short: "Take back what attach did",
+		Long: `Removes the link that attach has made for a cgroup. Live flows keep what they have; new connections are not taken
+any more. Containers' own links stay: CNI removes them. A cgroup that is gone has no path, but still its id: see
+sockmapctl status -o json.`,
+		Example: `  sockmapctl detach --cgroup system.slice/redis.service
+  sockmapctl detach --id 4711`,
+	}
+	cmd.Flags().StringVar(&path, "cgroup", "", flagCgroup)
+	cmd.Flags().Uint64Var(&id, "id", 0, "id of the cgroup, as status shows it")
+	cmd.MarkFlagsOneRequired("cgroup", "id")
+	cmd.MarkFlagsMutuallyExclusive("cgroup", "id")
+	return runs(cmd, func(cmd *cobra.Command) error {
+		node := a.node(datapath.Settings{})
+		if path != "" {
+			var err error
+			if id, err = node.CgroupID(path); errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w (for a cgroup that is gone: sockmapctl gc, or --id)", err)
+			}
+			if err != nil {
+				return fmt.Errorf("detach: %w", err)
+			}
+		}
+		removed, err := node.DetachCgroup(cmd.Context(), id)
+		if err != nil {
+			return fmt.Errorf("detach: %w", err)
+		}
+		if !removed {
+			return a.say("cgroup %d is not attached by hand", id)
+		}
+		return a.say("detached cgroup %d", id)
+	})
+}

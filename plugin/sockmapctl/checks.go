@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"golang.org/x/sys/unix"
+)
+
+// host is what the checks look at, for tests to replace.
+type host struct {
+	root       bool
+	procStatus string
+	btf        string
+	mount      func() (cgroup.Mount, error)
+}
+
+func thisHost() host {
+	return host{
+		root:       os.Geteuid() == 0,
+		procStatus: "/proc/self/status",
+		btf:        "/sys/kernel/btf/vmlinux",
+		mount:      cgroup.FindMount,
+	}
+}
+
+// checkView is one thing that loading needs.
+type checkView struct {
+	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs or state"`
+	OK     bool   `json:"ok" doc:"loading does not fail because of it"`
+	Detail string `json:"detail" doc:"what was found"`
+	WayOut string `json:"wayOut,omitempty" doc:"what to do, when it is not ok"`
+}
+
+// checks looks for what would keep sockmap from being loaded, and changes nothing. opened is what opening the state
+// has said.
+func (a *app) checks(opened error) []checkView {
+	return []checkView{
+		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir), checkState(opened),
+	}
+}
+
+// Bits of the capability sets, linux/capability.h.
+var wantedCapabilities = []struct {
+	bit  int
+	name string
+}{
+	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}, {unix.CAP_PERFMON, "CAP_PERFMON"}, {unix.CAP_BPF, "CAP_BPF"},
+}
+
+func (h host) checkPrivileges() checkView {
+	const name = "privileges"
+	held, err := effectiveCapabilities(h.procStatus)
+	if err != nil {
+		return checkView{name, false, err.Error(), "run as root"}
+	}
+	if held&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		return checkView{name, true, "CAP_SYS_ADMIN", ""}
+	}
+	var missing []string
+	for _, c := range wantedCapabilities {
+		if held&(1<<c.bit) == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		return checkView{name, false, "no " + strings.Join(missing, ", no "), "run as root"}
+	}
+	return checkView{name, true, fmt.Sprintf("%d capabilities", bits.OnesCount64(held)), ""}
+}
+
+func effectiveCapabilities(procStatus string) (uint64, error) {
+	status, err := os.ReadFile(procStatus)
+	if err != nil {
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			return strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+		}
+	}
+	return 0, fmt.Errorf("read capabilities: no CapEff in %s", procStatus)
+}
+
+func (h host) checkKernel() checkView {
+	var name unix.Utsname
+	release := "unknown"
+	if err := unix.Uname(&name); err == nil {
+		release = unix.ByteSliceToString(name.Release[:])
+	}
+	if _, err := os.Stat(h.btf); err != nil {
+		return checkView{
+			"kernel", false, fmt.Sprintf("%s without BTF: %v", release, err),
+			"use a kernel with CONFIG_DEBUG_INFO_BTF, 5.15 or newer",
+		}
+	}
+	return checkView{"kernel", true, release + " with BTF", ""}
+}
+
+func (h host) checkCgroup2() checkView {
+	m, err := h.mount()
+	switch {
+	case errors.Is(err, cgroup.ErrNoCgroup2):
+		return checkView{"cgroup2", true, "not mounted; the plugin mounts one for itself", ""}
+	case err != nil:
+		return checkView{"cgroup2", false, err.Error(), "mount -t cgroup2 none /sys/fs/cgroup"}
+	}
+	return checkView{"cgroup2", true, m.Path, ""}
+}
+
+func checkBPFFS(dir string) checkView {
+	parent := filepath.Dir(dir)
+	if datapath.CheckDir(dir) == nil {
+		return checkView{"bpffs", true, parent, ""}
+	}
+	if parent == filepath.Dir(datapath.DefaultDir) {
+		return checkView{"bpffs", true, "not mounted at " + parent + "; loading mounts it", ""}
+	}
+	return checkView{"bpffs", false, "none at " + parent, "mount -t bpf bpf " + parent}
+}
+
+func checkState(opened error) checkView {
+	var foreign *datapath.StateError
+	switch {
+	case errors.As(opened, &foreign):
+		return checkView{
+			"state", false, fmt.Sprintf("%s is %s, this program needs %s", foreign.Path, foreign.Found, foreign.Own),
+			"use the sockmapctl that made it, or: sockmapctl unload --force",
+		}
+	case errors.Is(opened, datapath.ErrNotLoaded):
+		return checkView{"state", true, "nothing is pinned", ""}
+	}
+	return checkView{"state", false, opened.Error(), "run as root"}
+}
+
+// wayOutOf is the first thing to do about what the checks have found.
+func wayOutOf(checks []checkView) string {
+	i := slices.IndexFunc(checks, func(c checkView) bool { return !c.OK })
+	if i < 0 {
+		return "sockmapctl load, or add a container: the plugin loads"
+	}
+	return checks[i].WayOut
+}

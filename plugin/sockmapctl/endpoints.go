@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/spf13/cobra"
+)
+
+// endpointView is one CNI attachment.
+type endpointView struct {
+	Namespace       string    `json:"namespace" doc:"of the pod; empty when there is none"`
+	Pod             string    `json:"pod" doc:"empty when there is none"`
+	Container       string    `json:"container" doc:"id of the container sandbox"`
+	Interface       string    `json:"interface" doc:"CNI_IFNAME"`
+	Network         string    `json:"network" doc:"name of the conflist"`
+	NetNSPath       string    `json:"netnsPath" doc:"CNI_NETNS at the time of ADD"`
+	NetNSCookie     uint64    `json:"netnsCookie" doc:"of the network namespace; 0: it is not registered"`
+	CgroupID        uint64    `json:"cgroupId" doc:"0: it has no link"`
+	CgroupPath      string    `json:"cgroupPath" doc:"empty: no link, or the cgroup is gone"`
+	CgroupSource    string    `json:"cgroupSource" doc:"what told the plugin which cgroup it is"`
+	Accelerated     bool      `json:"accelerated" doc:"everything is in place; sockmapctl disable does not change it"`
+	Declined        string    `json:"declined" doc:"why it is not accelerated; empty when it is"`
+	Dead            string    `json:"dead" doc:"why sockmapctl gc would remove it; empty when it would not"`
+	Created         time.Time `json:"created" doc:"time of the ADD"`
+	Sockets         int       `json:"sockets" doc:"live sockets of the network namespace in the sockhash"`
+	RedirectedBytes uint64    `json:"redirectedBytes" doc:"sent from socket to socket since the ADD"`
+	TCPBytes        uint64    `json:"tcpBytes" doc:"sent by TCP by sockets of the sockhash"`
+}
+
+func endpointsCommand(a *app) *cobra.Command {
+	var noHeader bool
+	cmd := a.noun(&cobra.Command{
+		Use:   "endpoints",
+		Short: "List the containers that the plugin was called for",
+		Long: `Lists what the plugin's ADDs have made, one line for each container and network, and for containers that are not
+accelerated the reason. Attachments of one network namespace share its flows and bytes, so each line has them all.`,
+		Example: `  sockmapctl endpoints
+  sockmapctl endpoints -o json | jq '.[] | select(.accelerated | not) | {pod, declined}'`,
+	}, formatTable, formatJSON)
+	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
+	return runs(cmd, func(cmd *cobra.Command) error {
+		endpoints, err := a.endpoints(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("list endpoints: %w", err)
+		}
+		if a.output == formatJSON {
+			return a.printJSON(endpoints)
+		}
+		return a.printTable(endpointTable(endpoints), !noHeader)
+	})
+}
+
+func (a *app) endpoints(ctx context.Context) ([]endpointView, error) {
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	records, err := a.node(datapath.Settings{}).Records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sums, err := readSums(d)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]endpointView, 0, len(records))
+	for _, r := range records {
+		views = append(views, newEndpointView(r, sums[r.NetNSCookie]))
+	}
+	return views, nil
+}
+
+// sum is what the sockets of one network namespace have sent, those that closed and those that live.
+type sum struct {
+	sockets                   int
+	redirectedBytes, tcpBytes uint64
+}
+
+func readSums(d *datapath.Datapath) (map[uint64]sum, error) {
+	totals, err := d.PresentTotals()
+	if err != nil {
+		return nil, err
+	}
+	sums := make(map[uint64]sum, len(totals))
+	for cookie, t := range totals {
+		sums[cookie] = sum{0, t.RedirectedBytes, t.TCPBytes}
+	}
+	return sums, d.Flows(func(f datapath.Flow) bool {
+		s := sums[f.NetNS]
+		sums[f.NetNS] = sum{s.sockets + 1, s.redirectedBytes + f.RedirectedBytes, s.tcpBytes + f.TCPBytes}
+		return true
+	})
+}
+
+func newEndpointView(r endpoint.Record, s sum) endpointView {
+	v := endpointView{
+		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName, Network: r.Network,
+		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,
+		CgroupID: r.CgroupID, CgroupPath: r.CgroupPath, CgroupSource: r.CgroupSource,
+		Accelerated: r.Accelerated(), Declined: whyNot(r), Dead: r.Dead, Created: r.Created,
+	}
+	// Cookie 0 has the sums of everything that is not registered.
+	if r.NetNSCookie != 0 {
+		v.Sockets, v.RedirectedBytes, v.TCPBytes = s.sockets, s.redirectedBytes, s.tcpBytes
+	}
+	return v
+}
+
+// whyNot finds a reason for what was accelerated once, and is not now.
+func whyNot(r endpoint.Record) string {
+	switch {
+	case r.Accelerated(), r.Declined != "":
+		return r.Declined
+	case !r.LinkAlive:
+		return "its cgroup has no link any more"
+	case !r.Registered:
+		return "its network namespace is not registered any more"
+	}
+	return "another attachment of its network namespace has opted out"
+}
+
+func endpointTable(endpoints []endpointView) *table {
+	t := &table{columns: []column{
+		{title: "POD", min: 14, keepEnd: true},
+		{title: "CONTAINER", drop: 1},
+		{title: "IF", drop: 2},
+		{title: "NETWORK", min: 7, drop: 3},
+		{title: "CGROUP", min: 16, keepEnd: true, drop: 4},
+		{title: "NETNS", right: true, drop: 5},
+		{title: "SOCKETS", right: true},
+		{title: "REDIRECTED", right: true},
+		{title: "ACCELERATED", min: 16},
+	}}
+	for _, e := range endpoints {
+		pod, state, cookie := "", "yes", ""
+		if e.Pod != "" {
+			pod = e.Namespace + "/" + e.Pod
+		}
+		if !e.Accelerated {
+			state = "no: " + e.Declined
+		}
+		if e.Dead != "" {
+			state += " (dead: " + e.Dead + ")"
+		}
+		if e.NetNSCookie != 0 {
+			cookie = strconv.FormatUint(e.NetNSCookie, 10)
+		}
+		t.add(pod, shortID(e.Container), e.Interface, e.Network, e.CgroupPath, cookie,
+			strconv.Itoa(e.Sockets), compactBytes(e.RedirectedBytes), state)
+	}
+	return t
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"golang.org/x/sys/unix"
+)
+
+// The exit codes, as the help of the root command has them.
+const (
+	exitOK = iota
+	exitError
+	exitUsage
+	exitNotLoaded
+	exitForeign
+)
+
+// failure is an error of what a command did, in contrast to one of how it was called.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// toldError is an error that standard output has told already: only its exit code is left to give.
+type toldError struct{ error }
+
+func (t toldError) Unwrap() error { return t.error }
+
+// report prints err for a person and returns the exit code.
+func report(e env, command string, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code := exitCode(err)
+	// The reader of a pipe has seen enough and is gone.
+	if errors.Is(err, unix.EPIPE) {
+		return code
+	}
+	if told := (toldError{}); errors.As(err, &told) {
+		return code
+	}
+	text := err.Error()
+	if out := wayOut(e, command, err); out != "" && !strings.HasSuffix(text, ")") {
+		text += " (" + out + ")"
+	}
+	fmt.Fprintf(e.stderr, "sockmapctl: %s\n", text)
+	return code
+}
+
+func exitCode(err error) int {
+	var f *failure
+	switch {
+	case !errors.As(err, &f):
+		return exitUsage
+	case errors.Is(err, datapath.ErrForeignState):
+		return exitForeign
+	case errors.Is(err, datapath.ErrNotLoaded):
+		return exitNotLoaded
+	}
+	return exitError
+}
+
+// wayOut is what a person can do about errors that do not say it themselves.
+func wayOut(e env, command string, err error) string {
+	var f *failure
+	switch {
+	case !errors.As(err, &f):
+		return "see: " + command + " --help"
+	case errors.Is(err, datapath.ErrNotLoaded):
+		return "load it with: sockmapctl load, or add a container"
+	case errors.Is(err, fs.ErrPermission) && !e.host.root:
+		return "run as root"
+	}
+	return ""
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+)
+
+// flowView is one live socket. Counts are of what it sent.
+type flowView struct {
+	Local              netip.AddrPort  `json:"local" doc:"address and port of this end"`
+	Remote             netip.AddrPort  `json:"remote" doc:"address and port of the other end, as this end sees it"`
+	Namespace          string          `json:"namespace" doc:"of the pod; empty when there is none"`
+	Pod                string          `json:"pod" doc:"empty when there is none"`
+	Container          string          `json:"container" doc:"id of the container sandbox; empty when it is not known"`
+	NetNSCookie        uint64          `json:"netnsCookie" doc:"of the network namespace"`
+	PeerNamespace      string          `json:"peerNamespace" doc:"the same for the other end, once it has joined"`
+	PeerPod            string          `json:"peerPod" doc:""`
+	PeerContainer      string          `json:"peerContainer" doc:""`
+	PeerNetNSCookie    uint64          `json:"peerNetnsCookie" doc:"0: not known"`
+	Role               datapath.Role   `json:"role" doc:"active (it called connect) or passive"`
+	Joined             bool            `json:"joined" doc:"the other end is in the sockhash too"`
+	Mode               datapath.Mode   `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first"`
+	Reason             datapath.Reason `json:"reason" doc:"why by TCP, see METRICS.md; empty in other modes"`
+	RedirectedBytes    uint64          `json:"redirectedBytes" doc:"sent from socket to socket"`
+	RedirectedMessages uint64          `json:"redirectedMessages" doc:""`
+	TCPBytes           uint64          `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
+	TCPMessages        uint64          `json:"tcpMessages" doc:""`
+	BacklogBytes       uint32          `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
+	TCPState           uint8           `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
+	AgeSeconds         float64         `json:"ageSeconds" doc:"since the connection was made"`
+	SocketCookie       uint64          `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
+
+	labels [2]string // of this end's and the other end's owner, for the table
+}
+
+func flowsCommand(a *app) *cobra.Command {
+	var noHeader bool
+	cmd := a.noun(&cobra.Command{
+		Use:   "flows",
+		Short: "List the live sockets that are, or may be, redirected",
+		Long: `Lists every live socket in the sockhash: one line for each end of a flow, with what that end has sent. It also has
+sockets whose peer has not joined: they leave when the peer's first answer shows that it is elsewhere.
+
+Sockets whose network namespace belongs to no known container show its cookie.`,
+		Example: `  sockmapctl flows
+  sockmapctl flows --no-header | grep -c redirect
+  sockmapctl flows -o json | jq '.[] | select(.reason != "")'`,
+	}, formatTable, formatJSON)
+	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
+	return runs(cmd, func(*cobra.Command) error {
+		flows, err := a.flows()
+		if err != nil {
+			return fmt.Errorf("list flows: %w", err)
+		}
+		if a.output == formatJSON {
+			return a.printJSON(flows)
+		}
+		return a.printTable(flowTable(flows), !noHeader)
+	})
+}
+
+func (a *app) flows() ([]flowView, error) {
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	own, err := readOwners(d)
+	if err != nil {
+		return nil, err
+	}
+	flows := []flowView{}
+	err = d.Flows(func(f datapath.Flow) bool {
+		flows = append(flows, newFlowView(f, own))
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(flows, compareFlows)
+	return flows, nil
+}
+
+func newFlowView(f datapath.Flow, own owners) flowView {
+	this, peer := own[f.NetNS], own[f.PeerNetNS]
+	v := flowView{
+		Local: f.Local, Remote: f.Remote, Role: f.Role, Joined: f.Joined, Mode: f.Mode,
+		Namespace: this.namespace, Pod: this.pod, Container: this.container, NetNSCookie: f.NetNS,
+		PeerNamespace: peer.namespace, PeerPod: peer.pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
+		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
+		TCPBytes: f.TCPBytes, TCPMessages: f.TCPMessages, BacklogBytes: f.BacklogBytes,
+		TCPState: f.State, AgeSeconds: f.Age.Seconds(), SocketCookie: f.Cookie,
+		labels: [2]string{own.label(f.NetNS), own.label(f.PeerNetNS)},
+	}
+	// What made it leave redirection is history once it is back.
+	if f.Mode == datapath.ModeTCP {
+		v.Reason = f.Reason
+	}
+	return v
+}
+
+// compareFlows puts the flows of one container together, and leaves nothing to chance: two pods may have the same
+// loopback addresses.
+func compareFlows(a, b flowView) int {
+	return cmp.Or(
+		cmp.Compare(a.labels[0], b.labels[0]), a.Local.Compare(b.Local), a.Remote.Compare(b.Remote),
+		cmp.Compare(a.NetNSCookie, b.NetNSCookie), cmp.Compare(a.SocketCookie, b.SocketCookie),
+	)
+}
+
+func flowTable(flows []flowView) *table {
+	t := &table{columns: []column{
+		{title: "LOCAL", min: 12, keepEnd: true},
+		{title: "REMOTE", min: 12, keepEnd: true},
+		{title: "CONTAINER", min: 10, keepEnd: true},
+		{title: "PEER", min: 10, keepEnd: true, drop: 5},
+		{title: "ROLE", drop: 2},
+		{title: "MODE"},
+		{title: "REASON", min: 7},
+		{title: "REDIRECTED", right: true},
+		{title: "MSGS", right: true, drop: 4},
+		{title: "TCP", right: true},
+		{title: "TCP-MSGS", right: true, drop: 3},
+		{title: "AGE", right: true, drop: 1},
+	}}
+	for _, f := range flows {
+		t.add(
+			f.Local.String(), f.Remote.String(), f.labels[0], f.labels[1], f.Role.String(), f.Mode.String(), f.Reason.String(),
+			compactBytes(f.RedirectedBytes), humanCount(f.RedirectedMessages),
+			compactBytes(f.TCPBytes), humanCount(f.TCPMessages), humanAge(seconds(f.AgeSeconds)),
+		)
+	}
+	return t
+}

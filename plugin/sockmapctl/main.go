@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sockmapctl shows and controls what the sockmap plugin does on this node. Nouns read, verbs change.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// env is the world around one run, so that tests run commands in their own process.
+type env struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	// width is how many columns the terminal on stdout has, 0 when it is none: then nothing is cut.
+	width int
+	host  host
+}
+
+func main() {
+	// A verb that waits for the lock, or is about to take its next step, ends in good order.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	code := run(ctx, env{
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		getenv: os.Getenv,
+		width:  terminalWidth(os.Stdout),
+		host:   thisHost(),
+	}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+func terminalWidth(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, e env, args []string) int {
+	root := rootCommand(&app{env: e})
+	root.SetArgs(args)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	return report(e, cmd.CommandPath(), err)
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/spf13/cobra"
+)
+
+type metricView struct {
+	Name   string       `json:"name" doc:"see METRICS.md"`
+	Type   string       `json:"type" doc:"counter or gauge"`
+	Help   string       `json:"help" doc:""`
+	Series []seriesView `json:"series" doc:""`
+}
+
+type seriesView struct {
+	Labels map[string]string `json:"labels" doc:"by name"`
+	Value  float64           `json:"value" doc:""`
+}
+
+func metricsCommand(a *app) *cobra.Command {
+	cmd := a.noun(&cobra.Command{
+		Use:   "metrics",
+		Short: "Print all counts in the Prometheus text format",
+		Long: `Prints all counts in the Prometheus text format, for the textfile collector of the node exporter, or to look at.
+METRICS.md describes them. Nothing is printed unless everything could be read.`,
+		Example: `  sockmapctl metrics
+  sockmapctl metrics > sockmap.prom.new && mv sockmap.prom.new /var/lib/node_exporter/sockmap.prom`,
+	}, formatText, formatJSON)
+	return runs(cmd, func(*cobra.Command) error {
+		families, err := a.gather()
+		if err != nil {
+			return fmt.Errorf("read metrics: %w", err)
+		}
+		if a.output == formatJSON {
+			return a.printJSON(metricViews(families))
+		}
+		out := bufio.NewWriter(a.stdout)
+		if err := metrics.Write(out, families); err != nil {
+			return err
+		}
+		if err := out.Flush(); err != nil {
+			return fmt.Errorf("write metrics: %w", err)
+		}
+		return nil
+	})
+}
+
+func (a *app) gather() ([]*dto.MetricFamily, error) {
+	var incomplete error
+	c := &metrics.Collector{
+		Open: func() (metrics.Source, error) {
+			d, err := datapath.Open(a.dir)
+			if err != nil {
+				return nil, err
+			}
+			return d, nil
+		},
+		Version: version.String(),
+		OnError: func(err error) { incomplete = err },
+	}
+	families, err := c.Gather()
+	if err == nil {
+		err = incomplete
+	}
+	return families, err
+}
+
+func metricViews(families []*dto.MetricFamily) []metricView {
+	views := make([]metricView, 0, len(families))
+	for _, f := range families {
+		v := metricView{f.GetName(), strings.ToLower(f.GetType().String()), f.GetHelp(), []seriesView{}}
+		for _, m := range f.Metric {
+			labels := map[string]string{}
+			for _, l := range m.Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			// One of the two is there, the other's getter says 0.
+			v.Series = append(v.Series, seriesView{labels, m.GetCounter().GetValue() + m.GetGauge().GetValue()})
+		}
+		views = append(views, v)
+	}
+	return views
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/spf13/cobra"
+)
+
+// app is one run: its world, and the flags that all commands share.
+type app struct {
+	env
+	dir    string
+	output string // of nouns
+}
+
+const pathVariable = "SOCKMAP_BPFFS_PATH"
+
+const rootLong = `sockmapctl shows and controls sockmap, which hands TCP between containers of this node from socket to socket.
+
+Nouns read, verbs change. A verb may be repeated: it says that there is nothing left to do and succeeds.
+
+Exit codes:
+  0  done
+  1  error
+  2  wrong usage
+  3  sockmap is not loaded
+  4  the pinned state is of another version, or not sockmap's
+
+Environment:
+  ` + pathVariable + `  default of --bpffs-path`
+
+func rootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sockmapctl",
+		Short: "Show and control TCP from socket to socket between containers",
+		Long:  rootLong,
+		Example: `  sockmapctl status
+  sockmapctl flows | head
+  sockmapctl endpoints -o json`,
+		Args:              unknownCommand,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return checkDir(a.dir) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors:     true, // report prints them
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	dir := a.getenv(pathVariable)
+	if dir == "" {
+		dir = datapath.DefaultDir
+	}
+	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "directory of the pinned state, the plugin's bpffsPath")
+	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
+	for _, cmd := range []*cobra.Command{
+		statusCommand(a), endpointsCommand(a), flowsCommand(a), metricsCommand(a), versionCommand(a),
+	} {
+		cmd.GroupID = groupNouns
+		root.AddCommand(cmd)
+	}
+	for _, cmd := range []*cobra.Command{
+		loadCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a),
+		attachCommand(a), detachCommand(a), gcCommand(a),
+	} {
+		cmd.GroupID = groupVerbs
+		root.AddCommand(cmd)
+	}
+	return root
+}
+
+const (
+	groupNouns = "nouns"
+	groupVerbs = "verbs"
+)
+
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q", args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("%w, did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return err
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// checkDir asks the plugin's own rule for bpffsPath.
+func checkDir(dir string) error {
+	return checkFlag("--bpffs-path", "bpffsPath", dir)
+}
+
+// checkFlag holds the value of a flag against what the plugin's configuration allows for key.
+func checkFlag(flag, key string, value any) error {
+	conf, err := json.Marshal(map[string]any{key: value})
+	if err != nil {
+		return err
+	}
+	var wrong *cniconf.FieldError
+	if _, err = cniconf.Parse(conf); errors.As(err, &wrong) {
+		return fmt.Errorf("%s: %s is not %s", flag, wrong.Value, wrong.Allowed)
+	}
+	return err
+}
+
+// runs makes f what cmd does. Cobra's own errors come before it and are wrong usage; f's never are, unless it says so.
+func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
+	cmd.Args = noArguments
+	cmd.DisableFlagsInUseLine = true
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := f(cmd); err != nil {
+			return &failure{err}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// noun gives cmd the flag -o. The first of formats is the default.
+func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
+	cmd.Flags().StringVarP(&a.output, "output", "o", formats[0], "format: "+strings.Join(formats, " or "))
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if !slices.Contains(formats, a.output) {
+			return fmt.Errorf("-o: %q is not %s", a.output, strings.Join(formats, " or "))
+		}
+		return nil
+	}
+	return cmd
+}
+
+// node is this machine as the plugin knows it. Settings count for a first load only.
+func (a *app) node(s datapath.Settings) *endpoint.Node {
+	s.Version = version.String()
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount}
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+)
+
+// statusView is everything that the screen of status is made from. What needs loaded programs is null when they are
+// not.
+type statusView struct {
+	Loaded   bool        `json:"loaded" doc:"the programs are pinned and usable"`
+	Version  string      `json:"version" doc:"of this sockmapctl"`
+	Dir      string      `json:"bpffsPath" doc:"directory of the pinned state"`
+	Problem  string      `json:"problem" doc:"why it is not loaded, or is unusable; empty when loaded"`
+	Checks   []checkView `json:"checks" doc:"what loading needs; empty when loaded"`
+	Next     []string    `json:"next" doc:"what to do about what is off"`
+	Node     *nodeView   `json:"node" doc:"null when not loaded"`
+	exitWith error       // when not loaded
+}
+
+type nodeView struct {
+	Enabled       bool         `json:"enabled" doc:"false after sockmapctl disable"`
+	LoadedVersion string       `json:"loadedVersion" doc:"of the program that loaded"`
+	LoadedAt      time.Time    `json:"loadedAt" doc:""`
+	Settings      settingsView `json:"settings" doc:"in force now"`
+	Endpoints     countsView   `json:"endpoints" doc:""`
+	Cgroups       []cgroupView `json:"cgroups" doc:"cgroups with a link"`
+	Now           nowView      `json:"now" doc:"live sockets"`
+	Ever          everView     `json:"ever" doc:"since loading, live sockets included"`
+}
+
+type settingsView struct {
+	MaxSockets         uint32 `json:"maxSockets" doc:"see CONFIGURATION.md for these three"`
+	MaxBacklogBytes    uint32 `json:"maxBacklogBytes" doc:""`
+	MaxBacklogMessages uint32 `json:"maxBacklogMessages" doc:""`
+}
+
+type countsView struct {
+	Accelerated int         `json:"accelerated" doc:"CNI attachments that take part"`
+	Declined    int         `json:"declined" doc:"... and that do not"`
+	Dead        int         `json:"dead" doc:"... whose container is gone"`
+	Reasons     []countView `json:"reasons" doc:"why not, most frequent first"`
+}
+
+type countView struct {
+	Reason string `json:"reason" doc:""`
+	Count  uint64 `json:"count" doc:""`
+}
+
+type cgroupView struct {
+	ID          uint64 `json:"id" doc:"as in detach --id"`
+	Path        string `json:"path" doc:"empty when the cgroup is gone"`
+	Manual      bool   `json:"manual" doc:"attached by hand: every network namespace"`
+	Alive       bool   `json:"alive" doc:"false: the cgroup is gone and only the pin is left"`
+	Attachments int    `json:"attachments" doc:"CNI attachments that share the link"`
+}
+
+type nowView struct {
+	Sockets         int    `json:"sockets" doc:"in the sockhash"`
+	Flows           int    `json:"flows" doc:"of which both ends are there"`
+	Waiting         int    `json:"waiting" doc:"sockets whose peer has not joined"`
+	Pending         int    `json:"pending" doc:"sockets that have sent nothing yet"`
+	Redirecting     int    `json:"redirecting" doc:"sockets whose last message was redirected"`
+	OnTCP           int    `json:"onTCP" doc:"sockets whose last message went by TCP"`
+	RedirectedBytes uint64 `json:"redirectedBytes" doc:"sent by live sockets"`
+	TCPBytes        uint64 `json:"tcpBytes" doc:""`
+}
+
+type everView struct {
+	RedirectedBytes    uint64       `json:"redirectedBytes" doc:""`
+	RedirectedMessages uint64       `json:"redirectedMessages" doc:""`
+	TCPBytes           uint64       `json:"tcpBytes" doc:""`
+	TCPMessages        uint64       `json:"tcpMessages" doc:""`
+	Results            []resultView `json:"results" doc:"what became of connections; those that never happened are left out"`
+	Fallbacks          []countView  `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
+}
+
+type resultView struct {
+	Result  datapath.Result `json:"result" doc:"see METRICS.md"`
+	Active  uint64          `json:"active" doc:"counted at ends that called connect"`
+	Passive uint64          `json:"passive" doc:"counted at ends that came out of accept"`
+}
+
+func statusCommand(a *app) *cobra.Command {
+	cmd := a.noun(&cobra.Command{
+		Use:   "status",
+		Short: "Tell on one screen whether sockmap works, and what to do if not",
+		Long: `Tells whether sockmap is loaded and on, what it does now and has done since, and what is off.
+
+When it is not loaded, it looks for what loading would need and changes nothing. The exit code is 3 then, or 4 when
+what is pinned is not this version's.`,
+		Example: `  sockmapctl status
+  sockmapctl status -o json | jq .node.now.flows`,
+	}, formatTable, formatJSON)
+	return runs(cmd, func(cmd *cobra.Command) error {
+		s, err := a.status(cmd)
+		if err != nil {
+			return fmt.Errorf("read status: %w", err)
+		}
+		if a.output == formatJSON {
+			err = a.printJSON(s)
+		} else {
+			err = a.printStatus(s)
+		}
+		if err == nil && s.exitWith != nil {
+			err = toldError{s.exitWith}
+		}
+		return err
+	})
+}
+
+// unusable reports whether err tells a state that status shows, rather than a failure to read it.
+func unusable(err error) bool {
+	return errors.Is(err, datapath.ErrNotLoaded) || errors.Is(err, datapath.ErrForeignState)
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// screen prints lines of a word and a text.
+type screen struct {
+	out   *bufio.Writer
+	width int // 0: any
+}
+
+const labelWidth = 12
+
+// line prints text behind a label. Long texts go on below; a label of "" goes on with the one before.
+func (s *screen) line(label, format string, args ...any) {
+	room := s.width - labelWidth
+	for i, part := range wrap(printable(fmt.Sprintf(format, args...)), room) {
+		if i > 0 {
+			label = ""
+			part = "  " + part
+		}
+		fmt.Fprintf(s.out, "%-*s%s\n", labelWidth, label, part)
+	}
+}
+
+// wrap breaks text at spaces so that parts after the first fit with two columns of indentation.
+func wrap(text string, room int) []string {
+	if room < 20 || utf8.RuneCountInString(text) <= room {
+		return []string{text}
+	}
+	var parts []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		limit := room
+		if len(parts) > 0 {
+			limit -= 2
+		}
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > limit {
+			parts = append(parts, line)
+			line = word
+			continue
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return append(parts, line)
+}
+
+func (a *app) printStatus(v *statusView) error {
+	s := &screen{bufio.NewWriter(a.stdout), a.width}
+	if v.Loaded {
+		s.node(v)
+	} else {
+		s.problem(v)
+	}
+	for i, next := range v.Next {
+		label := "next"
+		if i > 0 {
+			label = ""
+		}
+		s.line(label, "%s", next)
+	}
+	if err := s.out.Flush(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+func (s *screen) problem(v *statusView) {
+	state := "not loaded"
+	for _, c := range v.Checks {
+		if c.Name == "state" && !c.OK {
+			state = "loaded by another version, or what is pinned is not sockmap's"
+		}
+	}
+	s.line("sockmap", "%s (%s; this is sockmapctl %s)", state, v.Dir, v.Version)
+	for _, c := range v.Checks {
+		mark := "ok"
+		if !c.OK {
+			mark = "NOT OK"
+		}
+		s.line(c.Name, "%-6s  %s", mark, c.Detail)
+	}
+}
+
+func (s *screen) node(v *statusView) {
+	n := v.Node
+	state := "on"
+	if !n.Enabled {
+		state = "OFF: disabled, all flows are on TCP"
+	}
+	s.line("sockmap", "%s; loaded %s ago by %s", state, humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
+	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
+	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
+		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
+	s.endpoints(n.Endpoints)
+	s.cgroups(n.Cgroups)
+	s.now(n.Now, n.Settings.MaxSockets)
+	s.ever(n.Ever)
+}
+
+func (s *screen) endpoints(v countsView) {
+	text := fmt.Sprintf("%d accelerated, %d declined", v.Accelerated, v.Declined)
+	if v.Dead > 0 {
+		text += fmt.Sprintf(", %d dead", v.Dead)
+	}
+	s.line("endpoints", "%s", text)
+	for _, r := range v.Reasons {
+		s.line("", "%5d  %s", r.Count, r.Reason)
+	}
+}
+
+func (s *screen) cgroups(all []cgroupView) {
+	var alive, manual, husks int
+	for _, c := range all {
+		switch {
+		case !c.Alive:
+			husks++
+		case c.Manual:
+			manual++
+		default:
+			alive++
+		}
+	}
+	s.line("cgroups", "%d attached for containers, %d by hand, %d gone", alive, manual, husks)
+	for _, c := range all {
+		if c.Manual && c.Alive {
+			s.line("", "by hand: %s (id %d)", c.Path, c.ID)
+		}
+	}
+}
+
+func (s *screen) now(v nowView, room uint32) {
+	text := fmt.Sprintf("%s; %s of %d", humanNumber(v.Flows, "flow", "flows"), humanNumber(v.Sockets, "socket", "sockets"), room)
+	if v.Sockets > 0 {
+		text += fmt.Sprintf(": %d redirect, %d on TCP, %d silent so far", v.Redirecting, v.OnTCP, v.Pending)
+	}
+	if v.Waiting > 0 {
+		text += fmt.Sprintf("; %d without a peer yet", v.Waiting)
+	}
+	s.line("now", "%s", text)
+	if v.RedirectedBytes+v.TCPBytes > 0 {
+		s.line("", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
+	}
+}
+
+func bytesShare(redirected, tcp uint64) string {
+	return fmt.Sprintf("%s redirected (%s), %s by TCP",
+		humanBytes(redirected), humanShare(redirected, redirected+tcp), humanBytes(tcp))
+}
+
+// topReasons is how many fallback reasons one screen has room for.
+const topReasons = 3
+
+func (s *screen) ever(v everView) {
+	s.line("ever", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
+	var results []string
+	for _, r := range v.Results {
+		if r.Result == datapath.ResultJoined {
+			// Both ends count it, so either number has all.
+			results = append(results, fmt.Sprintf("%d joined", max(r.Active, r.Passive)))
+			continue
+		}
+		results = append(results, fmt.Sprintf("%s %d out %d in", r.Result, r.Active, r.Passive))
+	}
+	if len(results) > 0 {
+		s.line("", "connections: %s", strings.Join(results, ", "))
+	}
+	var reasons []string
+	for _, r := range v.Fallbacks[:min(topReasons, len(v.Fallbacks))] {
+		reasons = append(reasons, fmt.Sprintf("%s %d", r.Reason, r.Count))
+	}
+	if len(reasons) > 0 {
+		s.line("", "went to TCP: %s", strings.Join(reasons, ", "))
+	}
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) status(cmd *cobra.Command) (*statusView, error) {
+	s := &statusView{Version: version.String(), Dir: a.dir, Checks: []checkView{}, Next: []string{}}
+	d, err := datapath.Open(a.dir)
+	if unusable(err) {
+		s.Problem, s.exitWith = err.Error(), err
+		s.Checks = a.checks(err)
+		s.Next = append(s.Next, wayOutOf(s.Checks))
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	s.Loaded = true
+	if s.Node, err = a.readNode(cmd.Context(), d); err != nil {
+		return nil, err
+	}
+	s.Next = s.Node.advice(s.Version)
+	return s, nil
+}
+
+func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, error) {
+	cfg, err := d.Config()
+	if err != nil {
+		return nil, err
+	}
+	v := &nodeView{
+		Enabled: !cfg.Disabled, LoadedVersion: cfg.Version, LoadedAt: cfg.LoadedAt,
+		Settings: settingsView{cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages},
+	}
+	n := a.node(datapath.Settings{})
+	records, err := n.Records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.Endpoints = countEndpoints(records)
+	links, err := n.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.Cgroups = cgroupViews(links)
+	if v.Now, err = readNow(d); err != nil {
+		return nil, err
+	}
+	if v.Ever, err = readEver(d, v.Now); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func countEndpoints(records []endpoint.Record) countsView {
+	var v countsView
+	reasons := map[string]uint64{}
+	for _, r := range records {
+		if r.Accelerated() {
+			v.Accelerated++
+		} else {
+			v.Declined++
+			reasons[whyNot(r)]++
+		}
+		if r.Dead != "" {
+			v.Dead++
+		}
+	}
+	v.Reasons = ranked(reasons)
+	return v
+}
+
+// ranked sorts by falling count.
+func ranked[K ~string](counts map[K]uint64) []countView {
+	views := []countView{}
+	for reason, n := range counts {
+		views = append(views, countView{string(reason), n})
+	}
+	slices.SortFunc(views, func(a, b countView) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
+	})
+	return views
+}
+
+func cgroupViews(links []endpoint.Link) []cgroupView {
+	views := make([]cgroupView, 0, len(links))
+	for _, l := range links {
+		views = append(views, cgroupView{l.CgroupID, l.CgroupPath, l.Manual, l.Alive, l.Attachments})
+	}
+	slices.SortFunc(views, func(a, b cgroupView) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.ID, b.ID))
+	})
+	return views
+}
+
+func readNow(d *datapath.Datapath) (nowView, error) {
+	var v nowView
+	seen := map[datapath.FlowKey]bool{}
+	err := d.Flows(func(f datapath.Flow) bool {
+		v.Sockets++
+		v.RedirectedBytes += f.RedirectedBytes
+		v.TCPBytes += f.TCPBytes
+		switch f.Mode {
+		case datapath.ModeRedirect:
+			v.Redirecting++
+		case datapath.ModeTCP:
+			v.OnTCP++
+		default:
+			v.Pending++
+		}
+		if !f.Joined {
+			v.Waiting++
+		}
+		if seen[f.Key.Mirror()] {
+			v.Flows++
+		}
+		seen[f.Key] = true
+		return true
+	})
+	return v, err
+}
+
+func readEver(d *datapath.Datapath, now nowView) (everView, error) {
+	totals, err := d.Totals()
+	if err != nil {
+		return everView{}, err
+	}
+	v := everView{RedirectedBytes: now.RedirectedBytes, TCPBytes: now.TCPBytes, Results: []resultView{}}
+	fallbacks := map[string]uint64{}
+	results := make([]resultView, len(datapath.Results()))
+	for _, t := range totals {
+		v.RedirectedBytes += t.RedirectedBytes
+		v.RedirectedMessages += t.RedirectedMessages
+		v.TCPBytes += t.TCPBytes
+		v.TCPMessages += t.TCPMessages
+		for i, result := range datapath.Results() {
+			results[i].Result = result
+			results[i].Active += t.Flows[datapath.RoleActive][result]
+			results[i].Passive += t.Flows[datapath.RolePassive][result]
+		}
+		for reason, n := range t.Fallbacks {
+			if n > 0 {
+				fallbacks[reason.String()] += n
+			}
+		}
+	}
+	for _, r := range results {
+		if r.Active+r.Passive > 0 {
+			v.Results = append(v.Results, r)
+		}
+	}
+	v.Fallbacks = ranked(fallbacks)
+	return v, nil
+}
+
+// advice is what a person may want to do next, the most urgent first.
+func (v *nodeView) advice(own string) []string {
+	next := []string{}
+	if !v.Enabled {
+		next = append(next, "all flows are on TCP; switch on with: sockmapctl enable")
+	}
+	husks := 0
+	for _, c := range v.Cgroups {
+		if !c.Alive {
+			husks++
+		}
+	}
+	if husks+v.Endpoints.Dead > 0 {
+		next = append(next, fmt.Sprintf("clean up after %s with: sockmapctl gc",
+			humanNumber(husks+v.Endpoints.Dead, "thing that is gone", "things that are gone")))
+	}
+	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
+		next = append(next, "the sockhash is almost full: raise maxSockets, then sockmapctl unload, and restart the containers")
+	}
+	if len(v.Cgroups) == 0 {
+		next = append(next, "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH")
+	}
+	if v.LoadedVersion != own {
+		next = append(next, fmt.Sprintf("%s is loaded, not %s; a reboot or sockmapctl unload changes that", v.LoadedVersion, own))
+	}
+	return next
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// column says how one column behaves when the terminal is too narrow for all.
+type column struct {
+	title   string
+	right   bool // numbers
+	min     int  // may be cut down to this width; 0: never cut
+	keepEnd bool // what is cut goes at the front: the end of a path or address tells more
+	drop    int  // left out before columns of lower numbers when cutting is not enough; 0: never
+}
+
+// table prints rows below titles. text/tabwriter aligns all columns to the same side and cuts nothing.
+type table struct {
+	columns []column
+	rows    [][]string
+}
+
+const (
+	gap      = "  "
+	ellipsis = "…"
+)
+
+func (t *table) add(cells ...string) {
+	for i := range cells {
+		cells[i] = printable(cells[i])
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// printable keeps what others wrote from steering the terminal, and cells from being empty for awk and eyes.
+func printable(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return '?'
+	}, s)
+}
+
+// write prints the table in at most width columns, 0 for as many as it takes. It returns the titles of columns that
+// found no room.
+func (t *table) write(w io.Writer, width int, header bool) (left []string, err error) {
+	widths := t.natural()
+	shown := make([]bool, len(t.columns))
+	for i := range shown {
+		shown[i] = true
+	}
+	if width > 0 {
+		left = t.leaveOut(widths, shown, width)
+		t.shrink(widths, shown, width)
+	}
+	out := bufio.NewWriter(w)
+	if header {
+		titles := make([]string, len(t.columns))
+		for i, c := range t.columns {
+			titles[i] = c.title
+		}
+		t.line(out, titles, widths, shown)
+	}
+	for _, row := range t.rows {
+		t.line(out, row, widths, shown)
+	}
+	return left, out.Flush()
+}
+
+func (t *table) natural() []int {
+	widths := make([]int, len(t.columns))
+	for i, c := range t.columns {
+		widths[i] = len(c.title)
+		for _, row := range t.rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	return widths
+}
+
+// total adds up what is shown; least says whether columns count as cut to their minimum.
+func (t *table) total(widths []int, shown []bool, least bool) int {
+	sum := 0
+	for i, c := range t.columns {
+		if !shown[i] {
+			continue
+		}
+		if sum > 0 {
+			sum += len(gap)
+		}
+		if least && c.min > 0 {
+			sum += min(widths[i], max(c.min, len(c.title)))
+		} else {
+			sum += widths[i]
+		}
+	}
+	return sum
+}
+
+func (t *table) leaveOut(widths []int, shown []bool, width int) (left []string) {
+	for t.total(widths, shown, true) > width {
+		worst := -1
+		for i, c := range t.columns {
+			if shown[i] && c.drop > 0 && (worst < 0 || c.drop > t.columns[worst].drop) {
+				worst = i
+			}
+		}
+		if worst < 0 {
+			return left
+		}
+		shown[worst] = false
+		left = append(left, t.columns[worst].title)
+	}
+	return left
+}
+
+// shrink takes from the widest column that may be cut, until all fit.
+func (t *table) shrink(widths []int, shown []bool, width int) {
+	for excess := t.total(widths, shown, false) - width; excess > 0; excess-- {
+		widest := -1
+		for i, c := range t.columns {
+			if shown[i] && c.min > 0 && widths[i] > max(c.min, len(c.title)) && (widest < 0 || widths[i] > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+func (t *table) line(out *bufio.Writer, cells []string, widths []int, shown []bool) {
+	pad := 0 // owed to the cell before; at the end of a line nobody collects it
+	first := true
+	for i, c := range t.columns {
+		if !shown[i] {
+			continue
+		}
+		if !first {
+			out.WriteString(gap)
+		}
+		first = false
+		writeSpaces(out, pad)
+		cell := cut(cells[i], widths[i], c.keepEnd)
+		pad = widths[i] - utf8.RuneCountInString(cell)
+		if c.right {
+			writeSpaces(out, pad)
+			pad = 0
+		}
+		out.WriteString(cell)
+	}
+	out.WriteByte('\n')
+}
+
+func writeSpaces(out *bufio.Writer, n int) {
+	for range n {
+		out.WriteByte(' ')
+	}
+}
+
+func cut(s string, width int, keepEnd bool) string {
+	n := utf8.RuneCountInString(s)
+	if n <= width {
+		return s
+	}
+	runes := []rune(s)
+	if keepEnd {
+		return ellipsis + string(runes[n-width+1:])
+	}
+	return string(runes[:width-1]) + ellipsis
+}

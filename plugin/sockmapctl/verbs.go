@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+)
+
+func loadCommand(a *app) *cobra.Command {
+	var s datapath.Settings
+	cmd := &cobra.Command{
+		Use:   "load",
+		Short: "Load and pin the programs, as the first ADD of a boot does",
+		Long: `Loads the programs and pins them, so that the first container need not wait for it. What is loaded already stays
+as it is, whatever the flags say. The next ADD sets the bounds to those of its configuration.`,
+		Example: `  sockmapctl load
+  sockmapctl load --max-sockets 262144`,
+	}
+	flags := cmd.Flags()
+	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets, "entries of the sockhash, two for each flow")
+	flags.Uint32Var(&s.MaxBacklogBytes, "max-backlog-bytes", cniconf.DefaultMaxBacklogBytes,
+		"bytes that may wait for a reader before its writer goes to TCP")
+	flags.Uint32Var(&s.MaxBacklogMessages, "max-backlog-messages", cniconf.DefaultMaxBacklogMessages,
+		"messages that may wait")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		return errors.Join(
+			checkFlag("--max-sockets", "maxSockets", s.MaxSockets),
+			checkFlag("--max-backlog-bytes", "maxBacklogBytes", s.MaxBacklogBytes),
+			checkFlag("--max-backlog-messages", "maxBacklogMessages", s.MaxBacklogMessages),
+		)
+	}
+	return runs(cmd, func(cmd *cobra.Command) error {
+		loaded, err := a.node(s).Load(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("load: %w", err)
+		}
+		if !loaded {
+			return a.say("already loaded at %s", a.dir)
+		}
+		return a.say("loaded at %s, with room for %d sockets", a.dir, s.MaxSockets)
+	})
+}
+
+func unloadCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "unload",
+		Short: "Remove all programs, maps and links; live flows go on by TCP",
+		Long: `Switches off, so that live flows go on by TCP and lose nothing, and removes everything that is pinned. Containers
+that run are not accelerated again until they are added again.`,
+		Example: `  sockmapctl unload`,
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "remove what is pinned by other versions, or by others, too")
+	return runs(cmd, func(cmd *cobra.Command) error {
+		unloaded, err := a.node(datapath.Settings{}).Unload(cmd.Context(), force)
+		if err != nil {
+			return fmt.Errorf("unload: %w", err)
+		}
+		if !unloaded {
+			return a.say("nothing is loaded at %s", a.dir)
+		}
+		return a.say("unloaded from %s; live flows go on by TCP", a.dir)
+	})
+}
+
+func enableCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "enable",
+		Short:   "Let flows be redirected again",
+		Long:    "Takes disable back. Live flows are redirected again as soon as their readers have read what went by TCP.",
+		Example: `  sockmapctl enable`,
+	}
+	return runs(cmd, func(cmd *cobra.Command) error {
+		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), false)
+		if err != nil {
+			return fmt.Errorf("enable: %w", err)
+		}
+		if !changed {
+			return a.say("already enabled")
+		}
+		return a.say("enabled: flows are redirected again")
+	})
+}
+
+func disableCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "disable",
+		Short: "Send everything by TCP, live flows too, until enable",
+		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message and lose nothing; connections that
+are made meanwhile stay on TCP for good. A reboot or an unload forgets it.`,
+		Example: `  sockmapctl disable`,
+	}
+	return runs(cmd, func(cmd *cobra.Command) error {
+		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), true)
+		if err != nil {
+			return fmt.Errorf("disable: %w", err)
+		}
+		if !changed {
+			return a.say("already disabled")
+		}
+		return a.say("disabled: all flows go by TCP")
+	})
+}
+
+func gcCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove what containers left that are provably gone",
+		Long: `Removes attachments whose cgroup or network namespace is gone, and links and endpoints that no attachment names.
+The plugin does the same at each ADD, a little at a time.`,
+		Example: `  sockmapctl gc`,
+	}
+	return runs(cmd, func(cmd *cobra.Command) error {
+		removed, err := a.node(datapath.Settings{}).Reap(cmd.Context())
+		for _, r := range removed {
+			if err := a.say("removed %s %s: %s", r.Kind, printable(r.Name), r.Why); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("collect garbage: %w", err)
+		}
+		if len(removed) == 0 {
+			return a.say("nothing to remove")
+		}
+		return nil
+	})
+}

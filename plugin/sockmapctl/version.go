@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"runtime"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/spf13/cobra"
+)
+
+type versionView struct {
+	Version string `json:"version" doc:"of this sockmapctl"`
+	ABI     int    `json:"abi" doc:"of the pinned state that it can use"`
+	Go      string `json:"go" doc:"version of the compiler"`
+	Loaded  string `json:"loaded" doc:"version that loaded what is pinned; empty when nothing usable is"`
+}
+
+func versionCommand(a *app) *cobra.Command {
+	cmd := a.noun(&cobra.Command{
+		Use:     "version",
+		Short:   "Print the versions of this program and of what is loaded",
+		Example: `  sockmapctl version`,
+	}, formatTable, formatJSON)
+	return runs(cmd, func(*cobra.Command) error {
+		v := versionView{Version: version.String(), ABI: datapath.ABI, Go: runtime.Version(), Loaded: loadedVersion(a.dir)}
+		if a.output == formatJSON {
+			return a.printJSON(v)
+		}
+		loaded := v.Loaded
+		if loaded == "" {
+			loaded = "nothing that this program can read"
+		}
+		return a.say("sockmapctl %s (ABI %d, %s)\nloaded: %s", v.Version, v.ABI, v.Go, loaded)
+	})
+}
+
+// loadedVersion is best effort: a version must be told to everybody, root or not.
+func loadedVersion(dir string) string {
+	d, err := datapath.Open(dir)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return ""
+	}
+	return cfg.Version
+}
