@@ -18,16 +18,19 @@ import (
 // ErrNetNS when it is missing, no network namespace, or the caller's own, which for a CNI plugin is the host's.
 func CheckNetNS(path string) error {
 	own, err := netns.SameAsOwn(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
-		return fmt.Errorf("%w: %w", ErrNetNS, err)
-	case err != nil:
-		return err
-	case own:
+	if own {
 		return fmt.Errorf("%w: %q is that of the host (containers with host networking are not passed to CNI plugins)",
 			ErrNetNS, path)
 	}
-	return nil
+	return explainNetNS(err)
+}
+
+// explainNetNS tells what is wrong with the path from what keeps a good one from being asked.
+func explainNetNS(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netns.ErrNotNetNS) {
+		return fmt.Errorf("%w: %w", ErrNetNS, err)
+	}
+	return err
 }
 
 // Add accelerates a sandbox: it loads if nothing is loaded, attaches the container's cgroup and registers the
@@ -72,7 +75,7 @@ func newRecord(sb Sandbox) (datapath.Attachment, error) {
 	}
 	id, err := netns.Identify(sb.NetNSPath)
 	if err != nil {
-		return datapath.Attachment{}, err
+		return datapath.Attachment{}, explainNetNS(err)
 	}
 	mountNS, err := netns.MountNS()
 	if err != nil {

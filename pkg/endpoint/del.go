@@ -68,15 +68,14 @@ func (n *Node) Check(_ context.Context, sb Sandbox) error {
 	if record.Declined != "" {
 		return nil
 	}
-	if err := checkLink(d, record); err != nil {
+	if err := n.checkLink(d, record); err != nil {
 		return err
 	}
 	return checkEndpoint(d, record, sb)
 }
 
-func checkLink(d *datapath.Datapath, record datapath.Attachment) error {
-	// The kernel cuts a link off when its cgroup goes, so a live one is bound to the cgroup that is there now.
-	alive, err := d.LinkAlive(datapath.LinkKey{CgroupID: record.CgroupID})
+func (n *Node) checkLink(d *datapath.Datapath, record datapath.Attachment) error {
+	alive, err := n.witness().alive(d, datapath.LinkKey{CgroupID: record.CgroupID})
 	if err != nil {
 		return err
 	}

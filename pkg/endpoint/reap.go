@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
@@ -26,7 +27,7 @@ type Ref struct{ ContainerID, IfName string }
 
 // reapTime bounds what an Add spends on leftovers of others. They are looked at in random order, so that some Adds
 // together see all of them.
-const reapTime = time.Millisecond
+const reapTime = 300 * time.Microsecond
 
 // GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
 // then only what is provably dead goes. It goes on after errors and joins them.
@@ -87,7 +88,8 @@ type reaper struct {
 }
 
 func (r *reaper) attachments(more func() bool) {
-	for key, record := range r.records { // in random order
+	// Of a copy, which remove changes the original of. In random order.
+	for key, record := range maps.Clone(r.records) {
 		if !more() {
 			return
 		}
@@ -225,4 +227,11 @@ func (w witness) gone(cgroupID uint64) bool {
 	}
 	exists, err := cgroup.Exists(w.mount, cgroupID)
 	return err == nil && !exists
+}
+
+// alive tells whether the link is there and bound to a cgroup that is.
+func (w witness) alive(d *datapath.Datapath, key datapath.LinkKey) (bool, error) {
+	alive, err := d.LinkAlive(key)
+	// The kernel cuts a link off some time after its cgroup has gone.
+	return alive && !w.gone(key.CgroupID), err
 }

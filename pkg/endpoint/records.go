@@ -56,7 +56,7 @@ func (n *Node) Records(_ context.Context) ([]Record, error) {
 		r.Enabled, r.Registered = endpoints[a.NetNSCookie]
 		if a.CgroupID != 0 {
 			r.CgroupPath = w.path(a.CgroupID)
-			if r.LinkAlive, err = d.LinkAlive(datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {
+			if r.LinkAlive, err = w.alive(d, datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {
 				return nil, err
 			}
 		}
@@ -87,6 +87,7 @@ func (n *Node) Links(_ context.Context) ([]Link, error) {
 	links := make([]Link, 0, len(pinned))
 	for _, p := range pinned {
 		l := Link{Link: p, CgroupPath: w.path(p.CgroupID)}
+		l.Alive = l.Alive && !w.gone(p.CgroupID)
 		for _, a := range attachments {
 			if !p.Manual && a.CgroupID == p.CgroupID {
 				l.Attachments++

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
+	"golang.org/x/sys/unix"
+)
+
+var errAbort = errors.New("aborted by the test")
+
+// steps lists the steps that f takes on n, in order.
+func steps(t testing.TB, n *Node, f func()) []string {
+	t.Helper()
+	var names []string
+	n.Step = func(name string) error { names = append(names, name); return nil }
+	defer func() { n.Step = nil }()
+	f()
+	return names
+}
+
+// abortAt makes the i-th step of n fail, and lets those that undo pass.
+func abortAt(n *Node, i int) {
+	n.Step = func(string) error {
+		i--
+		if i == -1 {
+			return errAbort
+		}
+		return nil
+	}
+}
+
+func TestAFailedAddIsUndone(t *testing.T) {
+	g, sb := newGroup(t), container(t, "one")
+	recorder := newNode(t)
+	for i, step := range steps(t, recorder, func() { mustAdd(t, recorder, sb, in(g)) }) {
+		t.Run(step, func(t *testing.T) {
+			n := newNode(t)
+			abortAt(n, i)
+			if _, err := n.Add(t.Context(), sb, in(g)); !errors.Is(err, errAbort) {
+				t.Fatalf("add: %v, want the step's error", err)
+			}
+			expect(t, n, "after the failure", state{})
+		})
+	}
+}
+
+func TestAFailedAddLeavesOthersAlone(t *testing.T) {
+	g, sb, neighbour := newGroup(t), container(t, "one"), container(t, "two")
+	for i, step := range []string{"directory", "record", "link", "endpoint"} {
+		t.Run(step, func(t *testing.T) {
+			n := newNode(t)
+			mustAdd(t, n, neighbour, in(g))
+			abortAt(n, i)
+			if _, err := n.Add(t.Context(), sb, in(g)); !errors.Is(err, errAbort) {
+				t.Fatalf("add: %v, want the step's error", err)
+			}
+			expectOnly(t, n, "after the failure", g, neighbour)
+		})
+	}
+}
+
+func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
+	for name, change := range map[string]func(*testing.T, *Sandbox, *Want){
+		"same again":    func(*testing.T, *Sandbox, *Want) {},
+		"another netns": func(t *testing.T, sb *Sandbox, _ *Want) { sb.NetNSPath = newNetNS(t) },
+		"another cgroup": func(t *testing.T, _ *Sandbox, want *Want) {
+			*want = in(newGroup(t))
+		},
+	} {
+		for i, step := range []string{"directory", "record", "link", "endpoint"} {
+			t.Run(name+", "+step, func(t *testing.T) {
+				n, g, sb := newNode(t), newGroup(t), container(t, strings.Repeat("c", 200))
+				sb.Network = strings.Repeat("n", 200) // longer than its field: must survive being written back
+				mustAdd(t, n, sb, in(g))
+				again, want := sb, in(g)
+				change(t, &again, &want)
+				abortAt(n, i)
+				if _, err := n.Add(t.Context(), again, want); !errors.Is(err, errAbort) {
+					t.Fatalf("add: %v, want the step's error", err)
+				}
+				n.Step = nil
+				if err := n.Check(t.Context(), sb); err != nil {
+					t.Errorf("check of the earlier one: %v", err)
+				}
+				if removed, err := n.Reap(t.Context()); len(removed) != 0 || err != nil {
+					t.Errorf("reap found %v, %v; want that nothing was left", removed, err)
+				}
+				// Its own runtime must still be able to name it.
+				if removed, err := n.GC(t.Context(), sb.Network, &[]Ref{}); len(removed) != 1 || err != nil {
+					t.Errorf("GC of its network removed %v, %v; want it", removed, err)
+				}
+				expect(t, n, "after GC", state{})
+			})
+		}
+	}
+}
+
+// sockOps is a program that does nothing.
+func sockOps(t testing.TB) *ebpf.Program {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SockOps, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func fillCgroup(t *testing.T, g group) {
+	t.Helper()
+	for range 64 {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: g.path, Attach: ebpf.AttachCGroupSockOps, Program: sockOps(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+	}
+}
+
+// attachExclusively does what `bpftool cgroup attach` does without "multi".
+func attachExclusively(t *testing.T, g group) {
+	t.Helper()
+	dir, err := os.Open(g.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: int(dir.Fd()), Program: sockOps(t), Attach: ebpf.AttachCGroupSockOps,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatPreventsAccelerationIsTold(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		given func(*testing.T, *Node, group) Want
+		want  error
+		texts []string
+	}{
+		{
+			"64 programs on the cgroup",
+			func(t *testing.T, _ *Node, g group) Want { fillCgroup(t, g); return in(g) },
+			datapath.ErrTooManyPrograms, []string{"bpftool cgroup show"},
+		},
+		{
+			"a program on the parent that admits no other",
+			func(t *testing.T, _ *Node, g group) Want {
+				attachExclusively(t, g)
+				return in(newGroupBelow(t, g.path))
+			},
+			datapath.ErrExclusiveProgram, []string{"BPF_F_ALLOW_MULTI"},
+		},
+		{
+			"no cgroup2 and no right to mount it",
+			func(_ *testing.T, n *Node, _ group) Want {
+				n.Mount = func() (cgroup.Mount, error) { return cgroup.Mount{}, cgroup.ErrNoCgroup2 }
+				n.Step = func(step string) error {
+					if step == "mount cgroup2" {
+						return unix.EPERM
+					}
+					return nil
+				}
+				return Want{}
+			},
+			unix.EPERM, nil,
+		},
+		{
+			"a state directory that is not on a bpffs",
+			func(t *testing.T, n *Node, g group) Want { n.Dir = filepath.Join(t.TempDir(), "sockmap"); return in(g) },
+			datapath.ErrNoBPFFS, []string{"mount -t bpf"},
+		},
+		{
+			"state of a newer version",
+			func(t *testing.T, n *Node, g group) Want { mkdir(t, n.Dir, "v2"); return in(g) },
+			datapath.ErrForeignState, []string{`"v2"`, `"v1"`, "sockmapctl unload --force"},
+		},
+		{
+			"a foreign map in our place",
+			func(t *testing.T, n *Node, g group) Want {
+				mkdir(t, n.Dir, "v1")
+				pinForeignMap(t, n.Dir)
+				return in(g)
+			},
+			datapath.ErrForeignState, []string{"config", "values of 4 bytes", "80 bytes"},
+		},
+		{
+			"another process that holds the lock",
+			func(t *testing.T, n *Node, g group) Want {
+				mkdir(t, n.Dir)
+				n.LockTimeout = 20 * time.Millisecond
+				hold(t, n.Dir)
+				return in(g)
+			},
+			ErrBusy, []string{fmt.Sprintf("process %d", os.Getpid())},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, sb := newNode(t), container(t, "one")
+			want := c.given(t, n, newGroup(t))
+			_, err := n.Add(t.Context(), sb, want)
+			if !errors.Is(err, c.want) {
+				t.Fatalf("add: %v, want %v", err, c.want)
+			}
+			for _, text := range c.texts {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("error %q does not contain %q", err, text)
+				}
+			}
+			if err := n.Check(t.Context(), sb); err == nil {
+				t.Error("check finds the sandbox accelerated")
+			}
+		})
+	}
+}
+
+func TestAConfiguredCgroupThatCannotBeUsedIsAConfigError(t *testing.T) {
+	n, sb := newNode(t), container(t, "one")
+	_, err := n.Add(t.Context(), sb, Want{CgroupPath: "/sockmap-there-is-none"})
+	var config *ConfigError
+	if !errors.As(err, &config) || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("add: %v, want a ConfigError about a missing directory", err)
+	}
+}
+
+func mkdir(t *testing.T, names ...string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(names...), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pinForeignMap(t *testing.T, dir string) {
+	t.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Pin(filepath.Join(dir, "v1", "config")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hold keeps the lock on dir until the test is over.
+func hold(t testing.TB, dir string) {
+	t.Helper()
+	l, err := lock.Exclusive(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Unlock() })
+}
+
+func TestDelDoesNotWaitLongForTheLock(t *testing.T) {
+	n, g, sb := newNode(t), newGroup(t), container(t, "one")
+	mustAdd(t, n, sb, in(g))
+	hold(t, n.Dir)
+	n.LockTimeout = 20 * time.Millisecond
+	if err := n.Del(t.Context(), sb.Network, sb.ContainerID, sb.IfName); !errors.Is(err, ErrBusy) {
+		t.Errorf("del: %v, want ErrBusy", err)
+	}
+	if err := n.Del(t.Context(), sb.Network, "stranger", sb.IfName); err != nil {
+		t.Errorf("del of a stranger: %v, want that it does not ask for the lock", err)
+	}
+}
+
+func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
+	n, g, sb := newNode(t), newGroup(t), container(t, "one")
+	if _, err := n.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held, err := lock.Exclusive(t.Context(), n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := make(chan error, 1)
+	go func() {
+		_, err := n.Add(context.Background(), sb, in(g))
+		added <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // lets it block
+	if err := datapath.Unload(n.Dir, false); err != nil {
+		t.Fatal(err)
+	}
+	held.Unlock()
+	select {
+	case err := <-added:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the ADD hangs")
+	}
+	expectOnly(t, n, "after ADD", g, sb)
+}
+
+func TestStepsComeInTheDocumentedOrder(t *testing.T) {
+	n, g, sb := newNode(t), newGroup(t), container(t, "one")
+	got := steps(t, n, func() { mustAdd(t, n, sb, in(g)) })
+	if want := []string{"directory", "load", "record", "link", "endpoint"}; !slices.Equal(got, want) {
+		t.Errorf("ADD takes the steps %q, want %q", got, want)
+	}
+	got = steps(t, n, func() { mustDel(t, n, sb) })
+	if want := []string{"release endpoint", "release link", "record"}; !slices.Equal(got, want) {
+		t.Errorf("DEL takes the steps %q, want %q", got, want)
+	}
+}

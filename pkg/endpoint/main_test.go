@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds every wait that is expected to succeed.
+const patience = 10 * time.Second
+
+// callVariable makes this test binary a process that makes one call.
+const callVariable = "ENDPOINT_TEST_CALL"
+
+// call is what such a process does.
+type call struct {
+	Verb    string // add, del or reap
+	Dir     string
+	Sandbox Sandbox
+	Want    Want
+	Kill    string // at this step
+	Skip    int    // that many times it goes on
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(callVariable); text != "" {
+		var c call
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			panic(err)
+		}
+		if err := c.run(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func (c call) run() error {
+	n := &Node{Dir: c.Dir, Settings: defaults, Step: func(step string) error {
+		if step == c.Kill {
+			if c.Skip == 0 {
+				unix.Kill(os.Getpid(), unix.SIGKILL)
+				select {}
+			}
+			c.Skip--
+		}
+		return nil
+	}}
+	var err error
+	switch c.Verb {
+	case "add":
+		_, err = n.Add(context.Background(), c.Sandbox, c.Want)
+	case "del":
+		err = n.Del(context.Background(), c.Sandbox.Network, c.Sandbox.ContainerID, c.Sandbox.IfName)
+	case "reap":
+		_, err = n.Reap(context.Background())
+	default:
+		err = fmt.Errorf("unknown verb %q", c.Verb)
+	}
+	return err
+}
+
+// command is c as a process that has not been started.
+func (c call) command(t testing.TB) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), callVariable+"="+string(text))
+	return cmd
+}
+
+// killed runs c and fails unless it is killed at its step.
+func (c call) killed(t testing.TB) {
+	t.Helper()
+	out, err := c.command(t).CombinedOutput()
+	exit, ok := err.(*exec.ExitError)
+	if !ok || !exit.Sys().(interface{ Signaled() bool }).Signaled() {
+		t.Fatalf("%s was not killed at step %q: %v %s", c.Verb, c.Kill, err, out)
+	}
+}
