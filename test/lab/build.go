@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const module = "github.com/sockmap-cni/sockmap-cni"
+
+// The reference plugins, of the module test/tools, which pins their version.
+var referencePlugins = []string{"ipam/host-local", "main/bridge", "main/loopback", "main/ptp", "meta/portmap", "meta/tuning"}
+
+// RepoRoot is the directory of this module's go.mod, at or above the working
+// directory.
+func RepoRoot() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find repository: %w", err)
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		b, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && bytes.HasPrefix(b, []byte("module "+module+"\n")) {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("find repository: no go.mod of %s at or above %s", module, start)
+		}
+	}
+}
+
+// BuildPlugins builds sockmap, sockmapctl and what BuildReference does into dir.
+func BuildPlugins(ctx context.Context, dir string) error {
+	if err := BuildReference(ctx, dir); err != nil {
+		return err
+	}
+	return build(ctx, dir, ".", "./plugin/sockmap", "./plugin/sockmapctl")
+}
+
+// BuildReference builds the reference plugins and the traffic program into dir,
+// statically, as BuildPlugins does. What is there and up to date is left alone,
+// so that tests can share a directory.
+func BuildReference(ctx context.Context, dir string) error {
+	var reference []string
+	for _, p := range referencePlugins {
+		reference = append(reference, "github.com/containernetworking/plugins/plugins/"+p)
+	}
+	if err := build(ctx, dir, "test/tools", reference...); err != nil {
+		return err
+	}
+	return build(ctx, dir, ".", "./test/lab/cmd/traffic")
+}
+
+// build builds packages of the module at path in the repository.
+func build(ctx context.Context, dir, path string, packages ...string) error {
+	root, err := RepoRoot()
+	if err != nil {
+		return err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("make directory for plugins: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make directory for plugins: %w", err)
+	}
+	unlock, err := lockDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	args := append([]string{"build", "-C", filepath.Join(root, path), "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, packages...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w:\n%s", strings.Join(packages, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// lockDir keeps other processes from building into dir at the same time.
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	locked := make(chan error, 1)
+	go func() { locked <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
+	select {
+	case err = <-locked:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		go func() { <-locked; _ = f.Close() }()
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return func() { _ = f.Close() }, nil
+}

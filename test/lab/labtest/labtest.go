@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package labtest makes what package lab makes for tests: errors end the test,
+// and everything goes with it.
+package labtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+)
+
+// buildTimeout is for a machine that builds everything for the first time.
+const buildTimeout = 10 * time.Minute
+
+// Each set of plugins is built once per process: nothing that they are made of
+// changes meanwhile.
+var (
+	buildAll       = sync.OnceValues(func() (string, error) { return build(lab.BuildPlugins) })
+	buildReference = sync.OnceValues(func() (string, error) { return build(lab.BuildReference) })
+)
+
+// build builds into a directory that stays, so that the next process finds
+// everything there.
+func build(into func(context.Context, string) error) (string, error) {
+	root, err := lab.RepoRoot()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, ".cache", "lab")
+	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	return dir, into(ctx, dir)
+}
+
+// Plugins builds all plugins, if they are not there, and returns their directory.
+func Plugins(tb testing.TB) string {
+	tb.Helper()
+	dir, err := buildAll()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return dir
+}
+
+// Reference is Plugins for tests that use no sockmap.
+func Reference(tb testing.TB) string {
+	tb.Helper()
+	dir, err := buildReference()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return dir
+}
+
+const namePrefix = "test"
+
+// Name is the beginning of the names of this process's nodes.
+func Name() string { return fmt.Sprintf("%s%d-", namePrefix, os.Getpid()) }
+
+// Main runs the tests and fails if any of them has left something behind. First
+// it removes what earlier processes left that were killed.
+func Main(m *testing.M) {
+	if err := lab.Reap(namePrefix); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	code := m.Run()
+	left, err := lab.Residue(Name())
+	if err != nil || len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "left behind: %v\n%s\n", err, strings.Join(left, "\n"))
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// NewNode makes a node that is closed at the end of the test. Options that are
+// empty get all plugins, and messages of plugins in the log of a failed test.
+func NewNode(tb testing.TB, o lab.Options) *lab.Node {
+	tb.Helper()
+	if o.BinDir == "" {
+		o.BinDir = Plugins(tb)
+	}
+	if o.Log == nil {
+		o.Log = logger{tb}
+	}
+	o.Name = Name() + o.Name
+	n, err := lab.NewNode(tb.Context(), o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			tb.Errorf("close node: %v", err)
+		}
+	})
+	return n
+}
+
+// NewPod makes a pod on n, with which it goes.
+func NewPod(tb testing.TB, n *lab.Node, spec lab.PodSpec) *lab.Pod {
+	tb.Helper()
+	p, err := n.NewPod(tb.Context(), spec)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
+// Conflist makes a conflist for n.
+func Conflist(tb testing.TB, n *lab.Node, w lab.Network) []byte {
+	tb.Helper()
+	b, err := n.Conflist(w)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// logger is used until the node is closed, which is before the test ends.
+type logger struct{ tb testing.TB }
+
+func (l logger) Write(b []byte) (int, error) {
+	if b := bytes.TrimSpace(b); len(b) > 0 {
+		l.tb.Logf("plugin: %s", b)
+	}
+	return len(b), nil
+}
