@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e runs the real plugins through libcni on a node of its own, with real traffic between the pods, and asks
+// the data path what became of it.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
+)
+
+func TestMain(m *testing.M) { labtest.Main(m) }
+
+var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
+
+// world is a node whose conflist has sockmap chained behind bridge and host-local.
+type world struct {
+	*testing.T
+	node     *lab.Node
+	conflist []byte
+}
+
+// newWorld makes one; keys are set in the sockmap entry.
+func newWorld(t *testing.T, keys map[string]any) *world {
+	t.Helper()
+	node := labtest.NewNode(t, lab.Options{})
+	w := &world{T: t, node: node}
+	w.conflist = w.list(keys)
+	return w
+}
+
+func (w *world) list(keys map[string]any) []byte {
+	w.Helper()
+	return labtest.Conflist(w.T, w.node, lab.Network{
+		Bridge: "br0", Subnets: dualStack, Set: map[string]map[string]any{"sockmap": keys},
+	})
+}
+
+func (w *world) pod(spec lab.PodSpec) *lab.Pod {
+	w.Helper()
+	if spec.Conflist == nil {
+		spec.Conflist = w.conflist
+	}
+	return labtest.NewPod(w.T, w.node, spec)
+}
+
+// datapath opens the state that the plugins pinned.
+func (w *world) datapath() *datapath.Datapath {
+	w.Helper()
+	d, err := datapath.Open(w.node.BPFFS())
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { d.Close() })
+	return d
+}
+
+// listen accepts connections in the pod; the caller gets each by accept.
+func listen(t *testing.T, p *lab.Place, address string, opts ...lab.SocketOption) net.Listener {
+	t.Helper()
+	l, err := p.Listen("tcp", address, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// connect makes one connection from a place to an address and gives both ends.
+func connect(t *testing.T, from *lab.Place, to string, l net.Listener) (client, server net.Conn) {
+	t.Helper()
+	client, err := from.Dial("tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	server, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// duplex sends size bytes each way at once, checks each, and leaves the connection open.
+func duplex(t *testing.T, client, server net.Conn, size int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var both errgroup.Group
+	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
+		seed := rand.Uint32()
+		both.Go(func() error {
+			_, err := traffic.Send(ctx, from, traffic.Stream{Seed: seed, Bytes: uint64(size), Chunk: 20 << 10, Vary: true})
+			return err
+		})
+		both.Go(func() error {
+			got := make([]byte, size)
+			if n, err := io.ReadFull(to, got); err != nil {
+				return fmt.Errorf("read %d of %d bytes: %w", n, size, err)
+			}
+			return traffic.NewPattern(seed).Check(got)
+		})
+	}
+	if err := both.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ends finds the live flows whose sockets have the local addresses of these connections.
+func ends(t *testing.T, d *datapath.Datapath, conns ...net.Conn) (found []datapath.Flow) {
+	t.Helper()
+	want := map[netip.AddrPort]bool{}
+	for _, c := range conns {
+		ap := c.LocalAddr().(*net.TCPAddr).AddrPort()
+		want[netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())] = true
+	}
+	err := d.Flows(func(f datapath.Flow) bool {
+		if want[f.Local] {
+			found = append(found, f)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// wantRedirected expects both ends among the live flows, with nearly all bytes redirected: a burst over the bounds may
+// go by TCP.
+func wantRedirected(t *testing.T, d *datapath.Datapath, size uint64, conns ...net.Conn) {
+	t.Helper()
+	flows := ends(t, d, conns...)
+	if len(flows) != len(conns) {
+		t.Errorf("%d of %d ends are live flows: %+v", len(flows), len(conns), flows)
+	}
+	for _, f := range flows {
+		if !f.Joined || f.RedirectedBytes+f.TCPBytes != size || f.RedirectedBytes < size/2 {
+			t.Errorf("want %d bytes, nearly all redirected: %+v", size, f)
+		}
+	}
+}
+
+func wantPlain(t *testing.T, d *datapath.Datapath, conns ...net.Conn) {
+	t.Helper()
+	if flows := ends(t, d, conns...); len(flows) != 0 {
+		t.Errorf("want plain TCP, but these are live flows: %+v", flows)
+	}
+}
+
+func port(l net.Listener) uint16 { return l.Addr().(*net.TCPAddr).AddrPort().Port() }
+
+func at(ip netip.Addr, port uint16) string { return netip.AddrPortFrom(ip, port).String() }
+
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	return filepath.Join(labtest.Plugins(t), name)
+}
+
+func liveFlows(t *testing.T, d *datapath.Datapath) (n int) {
+	t.Helper()
+	if err := d.Flows(func(datapath.Flow) bool { n++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// totals adds up the sums of all endpoints.
+func totals(t *testing.T, d *datapath.Datapath) datapath.Totals {
+	t.Helper()
+	all, err := d.Totals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := datapath.Totals{Flows: map[datapath.Role]map[datapath.Result]uint64{
+		datapath.RoleActive: {}, datapath.RolePassive: {},
+	}}
+	for _, one := range all {
+		sum.RedirectedBytes += one.RedirectedBytes
+		sum.TCPBytes += one.TCPBytes
+		for role, results := range one.Flows {
+			for result, n := range results {
+				sum.Flows[role][result] += n
+			}
+		}
+	}
+	return sum
+}
