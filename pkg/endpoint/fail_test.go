@@ -152,13 +152,16 @@ func attachExclusively(t *testing.T, g group) {
 	}
 }
 
-func TestWhatPreventsAccelerationIsTold(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		given func(*testing.T, *Node, group) Want
-		want  error
-		texts []string
-	}{
+// obstacle is something in the world that keeps a sandbox from being accelerated.
+type obstacle struct {
+	name  string
+	given func(*testing.T, *Node, group) Want // makes it; the group is free to use
+	want  error
+	texts []string // in the error
+}
+
+func obstacles() []obstacle {
+	return []obstacle{
 		{
 			"64 programs on the cgroup",
 			func(t *testing.T, _ *Node, g group) Want { fillCgroup(t, g); return in(g) },
@@ -215,7 +218,11 @@ func TestWhatPreventsAccelerationIsTold(t *testing.T) {
 			},
 			ErrBusy, []string{fmt.Sprintf("process %d", os.Getpid())},
 		},
-	} {
+	}
+}
+
+func TestWhatPreventsAccelerationIsTold(t *testing.T) {
+	for _, c := range obstacles() {
 		t.Run(c.name, func(t *testing.T) {
 			n, sb := newNode(t), container(t, "one")
 			want := c.given(t, n, newGroup(t))

@@ -5,14 +5,14 @@ package version
 
 import "runtime/debug"
 
-// release is set by the linker: -X github.com/sockmap-cni/sockmap-cni/pkg/version.release=v1.2.3
-var release string
+// version is set by the linker: -X github.com/sockmap-cni/sockmap-cni/pkg/version.version=v1.2.3
+var version string
 
 // String returns the release, or what the toolchain recorded about the source: a module version, or the commit
 // with "-dirty" for changes on top of it.
 func String() string {
-	if release != "" {
-		return release
+	if version != "" {
+		return version
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

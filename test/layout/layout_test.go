@@ -29,6 +29,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"plugin/sockmap", "net/http", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", "github.com/prometheus/", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", "github.com/spf13/", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmap", "go.opentelemetry.io/", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", "github.com/containernetworking/cni/libcni", "libcni is for runtimes; it brings in otel and net/http"},
 	{"pkg/datapath", "github.com/containernetworking/", "CNI is spoken at the edge only"},
 	{"pkg/endpoint", "github.com/containernetworking/cni/", "CNI is spoken at the edge only"},
