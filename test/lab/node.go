@@ -53,7 +53,8 @@ type Node struct {
 	lock   *os.File // held while the node is in use, which is how Reap knows
 	ownBPF bool
 
-	closing sync.Mutex // one Close at a time
+	closing sync.Mutex     // one Close at a time
+	making  sync.WaitGroup // calls of NewPod, added to under mu
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -222,12 +223,17 @@ func (n *Node) IPs() []netip.Addr { return []netip.Addr{nodeIP4, nodeIP6} }
 const teardown = 20 * time.Second
 
 // Close deletes the pods and removes everything that is the node's. It may be
-// called more than once, and also when the context of NewNode has ended.
+// called more than once, by any goroutine, and also when the context of
+// NewNode has ended. It waits for NewPod, which ends with the context that it
+// was given.
 func (n *Node) Close() error {
 	n.closing.Lock()
 	defer n.closing.Unlock()
 	n.mu.Lock()
 	n.closed = true
+	n.mu.Unlock()
+	n.making.Wait()
+	n.mu.Lock()
 	pods, hosts := slices.Clone(n.pods), slices.Clone(n.hosts)
 	n.mu.Unlock()
 

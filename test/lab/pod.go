@@ -88,6 +88,7 @@ func (n *Node) NewPod(ctx context.Context, spec PodSpec) (_ *Pod, err error) {
 	if err := n.register(p); err != nil {
 		return nil, err
 	}
+	defer n.making.Done()
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardown)
@@ -140,13 +141,15 @@ func orRandom(s string, bytes int) string {
 	return hex.EncodeToString(b)
 }
 
-// register enters p in the node's books, so that Close finds it.
+// register enters p in the node's books, so that Close finds it, and keeps Close
+// waiting until n.making.Done.
 func (n *Node) register(p *Pod) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
 		return fmt.Errorf("make pod %s: node %s is closed", p, n.id)
 	}
+	n.making.Add(1)
 	n.pods = append(n.pods, p)
 	n.cgroups[p.podCgroup]++
 	return nil

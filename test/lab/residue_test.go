@@ -5,9 +5,11 @@ package lab_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +54,43 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if _, err := n.External(t.Context(), "late"); err == nil {
 		t.Error("a host was joined to a closed node")
 	}
+}
+
+func TestCloseWaitsForPodsInTheMaking(t *testing.T) {
+	bin := t.TempDir()
+	slow := "#!/bin/sh\n[ $CNI_COMMAND = DEL ] || exec sleep 1000\n"
+	if err := os.WriteFile(filepath.Join(bin, "slow"), []byte(slow), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n := labtest.NewNode(t, lab.Options{BinDir: bin})
+	ctx, cancel := context.WithCancel(t.Context())
+	made := make(chan error, 1)
+	conflist := []byte(`{"cniVersion": "1.0.0", "name": "s", "plugins": [{"type": "slow"}]}`)
+	go func() {
+		_, err := n.NewPod(ctx, lab.PodSpec{UID: "slow", Conflist: conflist})
+		made <- err
+	}()
+	for start := time.Now(); len(processes(t, filepath.Join(n.CgroupPath(), "runtime"))) == 0; {
+		if time.Sleep(time.Millisecond); time.Since(start) > 10*time.Second {
+			t.Fatal("the plugin was not started")
+		}
+	}
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-made; !errors.Is(err, context.Canceled) && !strings.Contains(fmt.Sprint(err), "killed") {
+		t.Errorf("NewPod() = %v, want it killed", err)
+	}
+}
+
+func processes(t *testing.T, cgroup string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(cgroup, "cgroup.procs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // furnish gives the node some of everything.
