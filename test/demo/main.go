@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"charm.land/lipgloss/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
@@ -47,11 +49,15 @@ func run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	name := fmt.Sprintf("demo%d", os.Getpid())
-	node, err := lab.NewNode(ctx, lab.Options{Name: name, BinDir: bin, Log: os.Stderr})
+	var log bytes.Buffer // of the plugins: only worth reading if something fails
+	node, err := lab.NewNode(ctx, lab.Options{Name: name, BinDir: bin, Log: &log})
 	if err != nil {
 		return err
 	}
 	defer func() {
+		if err != nil && ctx.Err() == nil {
+			os.Stderr.Write(log.Bytes())
+		}
 		err = errors.Join(err, node.Close(), residue(name))
 	}()
 	say("Making two pairs of containers through libcni: bridge + host-local + portmap, and the same with sockmap chained behind …")
@@ -68,10 +74,9 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Println()
-	fmt.Println(table(results))
-	fmt.Println(footnotes(chained))
-	return nil
+	// Println of lipgloss leaves colours out where the output is not a terminal.
+	_, err = lipgloss.Println("\n" + table(results) + "\n" + footnotes(chained))
+	return err
 }
 
 func build(ctx context.Context) (string, error) {

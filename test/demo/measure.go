@@ -106,15 +106,15 @@ func median(all []figures) figures {
 	return figures{p50[mid], p99[mid], rate[mid]}
 }
 
-// bytes are what the containers of a pair sent.
-type bytes struct{ redirected, tcp uint64 }
+// volume is what the containers of a pair sent, in bytes.
+type volume struct{ redirected, tcp uint64 }
 
-func (b bytes) minus(o bytes) bytes { return bytes{b.redirected - o.redirected, b.tcp - o.tcp} }
+func (b volume) minus(o volume) volume { return volume{b.redirected - o.redirected, b.tcp - o.tcp} }
 
-func (b bytes) share() float64 { return float64(b.redirected) / max(1, float64(b.redirected+b.tcp)) }
+func (b volume) share() float64 { return float64(b.redirected) / max(1, float64(b.redirected+b.tcp)) }
 
 // sent reads what the data path counted for both containers of the pair: of closed sockets and of live ones.
-func sent(node *lab.Node, p *pair) (b bytes, err error) {
+func sent(node *lab.Node, p *pair) (b volume, err error) {
 	d, err := datapath.Open(node.BPFFS())
 	if err != nil {
 		return b, err

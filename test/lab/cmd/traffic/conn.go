@@ -124,6 +124,16 @@ func (c conn) readFull(b []byte) error {
 	return nil
 }
 
+// await blocks until there is something to read, or the read would fail.
+func (c conn) await() {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLIN}}, -1)
+		if err != unix.EINTR {
+			return
+		}
+	}
+}
+
 func (c conn) writeAll(b []byte) error {
 	for len(b) > 0 {
 		n, err := c.transfer(unix.SYS_WRITE, b)
