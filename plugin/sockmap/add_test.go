@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// oddResults are what other plugins may have printed. None of it is for us to touch.
+var oddResults = map[string]string{
+	"empty":              `{}`,
+	"ordinary":           `{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"}],"ips":[{"address":"10.0.0.2/24"}]}`,
+	"unknown keys":       `{"cniVersion":"1.1.0","x-vendor":{"nested":[1,{"a":null}]},"interfaces":[{"name":"a","speed":9}]}`,
+	"big numbers":        `{"id":18446744073709551615,"pi":3.14159265358979323846264338327950288,"exp":1E400}`,
+	"white space":        "{\n\t\"cniVersion\" :  \"1.0.0\" ,\r\n \"dns\" : { }\n}",
+	"escapes":            `{"a":"\u003c\/script\u003e <&> \ud83d\ude00 é","\u0062":"\u0000"}`,
+	"keys in odd order":  `{"routes":[],"ips":[],"cniVersion":"0.4.0","interfaces":[]}`,
+	"a key twice":        `{"a":1,"a":2}`,
+	"another version":    `{"cniVersion":"0.2.0","ip4":{"ip":"10.0.0.2/24"}}`,
+	"braces in a string": `{"a":"}{\"prevResult\":{"}`,
+}
+
+func TestPrevResultIsPassedOnByteByByte(t *testing.T) {
+	w := newWorld(t)
+	p := w.pod()
+	for _, version := range supported.SupportedVersions() {
+		for name, result := range oddResults {
+			for mode, enabled := range map[string]bool{"accelerated": true, "opted out": false} {
+				t.Run(fmt.Sprintf("%s, %s, %s", version, name, mode), func(t *testing.T) {
+					stdin := fmt.Sprintf(`{"cniVersion":%q,"name":"net","type":"sockmap","bpffsPath":%q,"enabled":%v,`+
+						`"cgroupPath":%q,"prevResult":%s}`, version, w.node.BPFFS(), enabled, p.CgroupPath(), result)
+					a := run(t, env("ADD", p), []byte(stdin))
+					if a.err != nil || a.stdout != result {
+						t.Errorf("got %q, %v; want %q", a.stdout, a.err, result)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestAddAcceleratesAndDelLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.pod(), w.pod()
+	a := w.mustAdd(one, nil)
+	expectTexts(t, "the log", a.stderr, "accelerated", "runtimeConfig.cgroupPath", one.ContainerID(), "loaded=true")
+	w.mustAdd(two, nil)
+	w.expectAccelerated(one, two)
+	if r := w.records()[one.ContainerID()]; r.PodNamespace != "default" || r.PodName != one.Spec().Name {
+		t.Errorf("record %+v does not name the pod", r)
+	}
+	for _, p := range []string{"first", "second"} {
+		if a := run(t, env("DEL", one), w.conf(one, nil)); a.err != nil || a.stdout != "" {
+			t.Errorf("%s DEL: %v, %q", p, a.err, a.stdout)
+		}
+		w.expectAccelerated(two)
+	}
+	run(t, env("DEL", two), w.conf(two, nil))
+	w.expectAccelerated()
+}
+
+func TestTheCgroupIsFoundFromEverySource(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct{ name, source string }{
+		{"configuration", "configuration"},
+		{"runtimeConfig", "runtimeConfig.cgroupPath"},
+		{"base name of a slice", "runtimeConfig.cgroupPath"},
+		{"pod UID", "K8S_POD_UID"},
+		{"nothing", "cgroup2 root"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &world{t, w.node}
+			p := w.pod()
+			change := keys{"runtimeConfig": nil}
+			vars := env("ADD", p)
+			switch c.name {
+			case "configuration":
+				change["cgroupPath"] = p.CgroupPath()
+			case "runtimeConfig":
+				change = nil
+			case "base name of a slice":
+				change["runtimeConfig"] = map[string]any{"cgroupPath": w.cgroup(p) + ".slice"}
+				if err := os.Mkdir(p.CgroupPath()+".slice", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { os.Remove(p.CgroupPath() + ".slice") })
+			case "nothing":
+				vars = append(vars, "CNI_ARGS=")
+			}
+			a := run(t, vars, w.conf(p, change))
+			if a.err != nil {
+				t.Fatalf("ADD: %v\n%s", a.err, a.stderr)
+			}
+			t.Cleanup(func() { run(t, env("DEL", p), w.conf(p, change)) })
+			r := w.records()[p.ContainerID()]
+			if !r.Accelerated() || r.CgroupSource != c.source {
+				t.Errorf("record %+v, want the source %q", r, c.source)
+			}
+			expectTexts(t, "the log", a.stderr, c.source)
+		})
+	}
+}
+
+func TestOptedOutByConfigurationOrAnnotation(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		enabled    bool
+		annotation string
+		want       bool
+		reason     string
+	}{
+		{"enabled", true, "", true, ""},
+		{"disabled", false, "", false, "configuration"},
+		{"annotation says no", true, "false", false, "annotation sockmap-cni/accelerate"},
+		{"annotation says yes", false, "true", true, ""},
+		{"annotation says nonsense", true, "perhaps", true, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			p, other := w.pod(), w.pod()
+			annotations := map[string]string{}
+			if c.annotation != "" {
+				annotations["sockmap-cni/accelerate"] = c.annotation
+			}
+			change := keys{"enabled": c.enabled, "required": true, "runtimeConfig": map[string]any{
+				"cgroupPath": w.cgroup(p), "io.kubernetes.cri.pod-annotations": annotations,
+			}}
+			w.mustAdd(p, change)
+			if !c.want {
+				w.expectUntouched() // nothing is loaded for a container that wants nothing
+				w.mustAdd(other, nil)
+				w.mustAdd(p, change)
+			}
+			r := w.records()[p.ContainerID()]
+			if r.Accelerated() != c.want || !strings.Contains(r.Declined, c.reason) || !r.Registered {
+				t.Errorf("record %+v, want accelerated %v and the reason %q", r, c.want, c.reason)
+			}
+		})
+	}
+}
+
+func TestWhatPodsAndRuntimesGetWrongIsLoggedOnly(t *testing.T) {
+	w := newWorld(t)
+	p := w.pod()
+	vars := append(env("ADD", p), "CNI_ARGS=;;K8S_POD_NAMESPACE=../../etc;K8S_POD_NAME=a=b;nonsense;IgnoreUnknown")
+	a := run(t, vars, w.conf(p, keys{"surprise": 1, "runtimeConfig": map[string]any{
+		"cgroupPath": w.cgroup(p), "io.kubernetes.cri.pod-annotations": map[string]any{"sockmap-cni/accelerate": 7},
+	}}))
+	if a.err != nil {
+		t.Fatalf("ADD: %v", a.err)
+	}
+	expectTexts(t, "the log", a.stderr, "K8S_POD_NAMESPACE", "nonsense", "surprise", "sockmap-cni/accelerate")
+	w.expectAccelerated(p)
+}
+
+func TestLogFile(t *testing.T) {
+	w := newWorld(t)
+	p := w.pod()
+	t.Run("takes the place of standard error", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "log")
+		for range 2 {
+			if a := w.mustAdd(p, keys{"logFile": path}); a.stderr != "" {
+				t.Errorf("standard error has %q", a.stderr)
+			}
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || strings.Count(string(text), "msg=accelerated") != 2 {
+			t.Errorf("the file has %q, %v; want both calls", text, err)
+		}
+	})
+	t.Run("that cannot be opened is no reason to fail", func(t *testing.T) {
+		a := w.mustAdd(p, keys{"logFile": "/proc/there/is/none"})
+		expectTexts(t, "standard error", a.stderr, "/proc/there/is/none", "msg=accelerated")
+	})
+	t.Run("that is a FIFO without a reader does not hang", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "fifo")
+		mkfifo(t, path)
+		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": path}).stderr, path)
+	})
+	t.Run("gets only what logLevel lets through", func(t *testing.T) {
+		if a := w.mustAdd(p, keys{"logLevel": "error"}); a.stderr != "" {
+			t.Errorf("standard error has %q", a.stderr)
+		}
+	})
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"testing"
+)
+
+// What a runtime waits for: the process from exec to exit. VERSION is what a process costs that does nothing.
+func BenchmarkExec(b *testing.B) {
+	w := newWorld(b)
+	p := w.pod()
+	w.mustAdd(p, nil)
+	b.Run("VERSION", func(b *testing.B) {
+		for b.Loop() {
+			run(b, env("VERSION", nil), nil)
+		}
+	})
+	for _, verb := range []string{"ADD", "CHECK"} {
+		b.Run(verb, func(b *testing.B) {
+			stdin := w.conf(p, keys{"logLevel": "error"})
+			for b.Loop() {
+				run(b, env(verb, p), stdin)
+			}
+		})
+	}
+	for _, neighbours := range []int{0, 100} {
+		for range neighbours {
+			w.mustAdd(w.pod(), nil)
+		}
+		b.Run(fmt.Sprintf("ADD and DEL among %d", neighbours), func(b *testing.B) {
+			stdin := w.conf(p, keys{"logLevel": "error"})
+			for b.Loop() {
+				run(b, env("ADD", p), stdin)
+				run(b, env("DEL", p), stdin)
+			}
+		})
+	}
+}
+
+func BenchmarkExecFirstAdd(b *testing.B) {
+	w := newWorld(b)
+	p := w.pod()
+	stdin := w.conf(p, keys{"logLevel": "error"})
+	for b.Loop() {
+		run(b, env("ADD", p), stdin)
+		b.StopTimer()
+		w.unload()
+		b.StartTimer()
+	}
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+)
+
+var errNotChained = errors.New(`must be chained: no prevResult (list sockmap in "plugins" of a .conflist, behind the ` +
+	`plugin that makes the interface)`)
+
+// codeOf is the table from errors to CNI error codes. What is not in it is a fault of ours or of the node: 999.
+func codeOf(err error) uint {
+	var (
+		syntax *cniconf.SyntaxError
+		field  *cniconf.FieldError
+		config *endpoint.ConfigError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return types.ErrDecodingFailure
+	case errors.As(err, &field), errors.As(err, &config), errors.Is(err, errNotChained):
+		return types.ErrInvalidNetworkConfig
+	case errors.Is(err, endpoint.ErrNetNS):
+		return types.ErrInvalidNetNS
+	case errors.Is(err, endpoint.ErrBusy):
+		return types.ErrTryAgainLater
+	case errors.Is(err, datapath.ErrNoBPFFS):
+		return types.ErrIOFailure
+	}
+	return types.ErrInternal
+}
+
+// coded makes err one that skel passes on with its code.
+func coded(err error) *types.Error {
+	return types.NewError(codeOf(err), err.Error(), "")
+}
+
+// finish ends the call of a verb with what skel made of it, and returns the exit status.
+func (h *handler) finish(verb string, failed *types.Error) int {
+	if failed == nil {
+		return 0
+	}
+	// Runtimes stop a chain's DEL at the first error, and this plugin comes first there: an error would leak the
+	// container's addresses and interfaces. That includes what skel refuses before or after the handler: broken
+	// configuration, versions, and a network namespace path that meanwhile is the host's. Only a call without
+	// the variables that every DEL needs is told so.
+	if verb == "DEL" && failed.Code != types.ErrInvalidEnvironmentVariables {
+		h.logger(nil, nil).Warn("DEL succeeds in spite of an error", "error", failed)
+		return 0
+	}
+	h.print(explained(failed))
+	return 1
+}
+
+// explained says what skel's answer to an unsupported cniVersion leaves out.
+func explained(e *types.Error) *types.Error {
+	if e.Code != types.ErrIncompatibleCNIVersion || e.Msg != "incompatible CNI versions" {
+		return e
+	}
+	msg := fmt.Sprintf("incompatible cniVersion: plugin chains, and with them sockmap, begin with 0.3.0 (set cniVersion "+
+		"in the conflist to one of %s)", strings.Join(supported.SupportedVersions(), ", "))
+	return types.NewError(e.Code, msg, e.Details)
+}
+
+// print writes the error as the specification wants it, which includes the version that types.Error leaves out.
+func (h *handler) print(e *types.Error) {
+	out := struct {
+		CNIVersion string `json:"cniVersion"`
+		*types.Error
+	}{h.cniVersion, e}
+	if out.CNIVersion == "" {
+		out.CNIVersion = supported.SupportedVersions()[len(supported.SupportedVersions())-1]
+	}
+	if err := json.NewEncoder(h.stdout).Encode(out); err != nil {
+		h.logger(nil, nil).Error("write error to standard output", "error", err, "lost", e)
+	}
+}

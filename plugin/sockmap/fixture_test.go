@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { labtest.Main(m) }
+
+// patience bounds every call of the plugin.
+const patience = 30 * time.Second
+
+// prevResult is what the plugins before are said to have made.
+const prevResult = `{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}]}`
+
+// world is a place for state of the test's own, and pods that no plugin has touched yet.
+type world struct {
+	testing.TB
+	node *lab.Node
+}
+
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
+	return &world{tb, labtest.NewNode(tb, lab.Options{})}
+}
+
+func (w *world) pod() *lab.Pod {
+	w.Helper()
+	return labtest.NewPod(w.TB, w.node, lab.PodSpec{})
+}
+
+// keys are those of the configuration; nil removes one.
+type keys map[string]any
+
+// conf is what a runtime would write to standard input for p, which may be nil.
+func (w *world) conf(p *lab.Pod, change keys) []byte {
+	w.Helper()
+	all := keys{
+		"cniVersion": "1.1.0", "name": "net", "type": "sockmap",
+		"bpffsPath": w.node.BPFFS(), "logLevel": "debug", "prevResult": json.RawMessage(prevResult),
+	}
+	if p != nil {
+		all["runtimeConfig"] = map[string]any{"cgroupPath": w.cgroup(p)}
+	}
+	maps.Copy(all, change)
+	for key, value := range all {
+		if value == nil {
+			delete(all, key)
+		}
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return text
+}
+
+// cgroup is the path of p's below the cgroup2 mount.
+func (w *world) cgroup(p *lab.Pod) string {
+	return strings.TrimPrefix(p.CgroupPath(), filepath.Dir(w.node.CgroupPath()))
+}
+
+// env is what a runtime would set for p, which may be nil.
+func env(verb string, p *lab.Pod, more ...string) []string {
+	vars := []string{"CNI_COMMAND=" + verb, "CNI_PATH=/opt/cni/bin"}
+	if p != nil {
+		s := p.Spec()
+		vars = append(vars, "CNI_CONTAINERID="+p.ContainerID(), "CNI_NETNS="+p.NetNS(), "CNI_IFNAME=eth0",
+			fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s",
+				s.Namespace, s.Name, s.UID))
+	}
+	return append(vars, more...)
+}
+
+// answer is what one call of the plugin brought forth.
+type answer struct {
+	stdout, stderr string
+	err            *types.Error // nil when the plugin succeeded
+}
+
+// run runs the real binary as a runtime does.
+func run(tb testing.TB, env []string, stdin []byte) answer {
+	tb.Helper()
+	return runBinary(tb, filepath.Join(labtest.Plugins(tb), "sockmap"), env, stdin)
+}
+
+func runBinary(tb testing.TB, path string, env []string, stdin []byte) answer {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path)
+	var stdout, stderr bytes.Buffer
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, bytes.NewReader(stdin), &stdout, &stderr
+	err := cmd.Run()
+	a := answer{stdout: stdout.String(), stderr: stderr.String()}
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+	case !errors.As(err, &exit) || exit.ExitCode() != 1:
+		tb.Fatalf("run plugin: %v\n%s%s", err, a.stdout, a.stderr)
+	default:
+		a.err = &types.Error{}
+		if err := json.Unmarshal(stdout.Bytes(), a.err); err != nil {
+			tb.Fatalf("the plugin failed with %q, which is no CNI error: %v", a.stdout, err)
+		}
+	}
+	return a
+}
+
+func (w *world) add(p *lab.Pod, change keys) answer {
+	w.Helper()
+	return run(w.TB, env("ADD", p), w.conf(p, change))
+}
+
+// mustAdd expects success, and the result passed on.
+func (w *world) mustAdd(p *lab.Pod, change keys) answer {
+	w.Helper()
+	a := w.add(p, change)
+	if a.err != nil || a.stdout != compact(prevResult) {
+		w.Fatalf("ADD: %v, %q\n%s", a.err, a.stdout, a.stderr)
+	}
+	return a
+}
+
+// compact is how conf embeds a JSON text.
+func compact(text string) string {
+	var b bytes.Buffer
+	if err := json.Compact(&b, []byte(text)); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+// records are those of the node, by container.
+func (w *world) records() map[string]endpoint.Record {
+	w.Helper()
+	n := endpoint.Node{Dir: w.node.BPFFS()}
+	list, err := n.Records(context.Background())
+	if err != nil && !errors.Is(err, datapath.ErrNotLoaded) {
+		w.Fatal(err)
+	}
+	all := map[string]endpoint.Record{}
+	for _, r := range list {
+		all[r.ContainerID] = r
+	}
+	return all
+}
+
+// expectAccelerated fails unless exactly these pods have records, and are accelerated in their own cgroups.
+func (w *world) expectAccelerated(pods ...*lab.Pod) {
+	w.Helper()
+	records := w.records()
+	for _, p := range pods {
+		r, ok := records[p.ContainerID()]
+		if !ok || !r.Accelerated() || r.CgroupPath != p.CgroupPath() || r.NetNSCookie != p.NetNSCookie() {
+			w.Errorf("pod %s is not accelerated in its cgroup %s: %+v", p, p.CgroupPath(), r)
+		}
+	}
+	if len(records) != len(pods) {
+		w.Errorf("%d records, want %d", len(records), len(pods))
+	}
+	links, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Links(context.Background())
+	if err != nil && !errors.Is(err, datapath.ErrNotLoaded) {
+		w.Fatal(err)
+	}
+	groups := map[string]bool{}
+	for _, p := range pods {
+		groups[p.CgroupPath()] = true
+	}
+	if len(links) != len(groups) {
+		w.Errorf("%d links, want %d", len(links), len(groups))
+	}
+}
+
+// expectUntouched fails if the state directory is there.
+func (w *world) expectUntouched() {
+	w.Helper()
+	if _, err := os.Stat(w.node.BPFFS()); !errors.Is(err, os.ErrNotExist) {
+		w.Errorf("the state directory is there: %v", err)
+	}
+}
+
+func expectCode(tb testing.TB, a answer, code uint, texts ...string) {
+	tb.Helper()
+	if a.err == nil {
+		tb.Fatalf("the plugin succeeded with %q, want error code %d\n%s", a.stdout, code, a.stderr)
+	}
+	if a.err.Code != code {
+		tb.Errorf("error code %d (%v), want %d", a.err.Code, a.err, code)
+	}
+	expectTexts(tb, "the error", a.err.Error(), texts...)
+}
+
+func expectTexts(tb testing.TB, what, got string, texts ...string) {
+	tb.Helper()
+	for _, text := range texts {
+		if !strings.Contains(got, text) {
+			tb.Errorf("%s does not contain %q:\n%s", what, text, got)
+		}
+	}
+}
+
+// inPrivateMounts is the plugin in a mount namespace of its own, after the commands in setup.
+func inPrivateMounts(tb testing.TB, setup string) string {
+	tb.Helper()
+	return script(tb, "exec /usr/bin/unshare --mount /bin/sh -c '"+setup+" && exec %s'")
+}
+
+// script is a program that runs the plugin, whose path takes the place of %s, in its own way.
+func script(tb testing.TB, text string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "sockmap")
+	text = fmt.Sprintf("#!/bin/sh\n"+text+"\n", filepath.Join(labtest.Plugins(tb), "sockmap"))
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+func mkdir(tb testing.TB, path ...string) {
+	tb.Helper()
+	if err := os.MkdirAll(filepath.Join(path...), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// flock keeps a directory locked until the end of the test.
+func flock(tb testing.TB, dir string) {
+	tb.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { f.Close() })
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		tb.Fatal(err)
+	}
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+)
+
+// delLockTimeout is short: DEL holds up the removal of the whole network, what it leaves behind is reaped by a
+// later ADD, and a process that has had the lock for this long will not give it back soon. STATUS must not hang
+// either.
+const delLockTimeout = 3 * time.Second
+
+// handler answers one call.
+type handler struct {
+	stdout, stderr io.Writer
+
+	// For tests, see endpoint.Node.
+	step        func(string) error
+	lockTimeout time.Duration
+
+	cniVersion string // of the configuration, once it is read
+}
+
+func (h *handler) funcs() skel.CNIFuncs {
+	return skel.CNIFuncs{Add: h.add, Del: h.del, Check: h.check, GC: h.gc, Status: h.status}
+}
+
+// call is what all verbs need.
+type call struct {
+	conf *cniconf.Conf
+	node *endpoint.Node
+	log  *slog.Logger
+}
+
+func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
+	log := h.logger(conf, args)
+	warnings(log, "configuration", conf.Warnings)
+	return call{conf, &endpoint.Node{
+		Dir: conf.BPFFSPath,
+		Settings: datapath.Settings{
+			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
+			MaxBacklogMessages: conf.MaxBacklogMessages, Version: version.String(),
+		},
+		Log:         log,
+		LockTimeout: h.lockTimeout,
+		Step:        h.step,
+	}, log}
+}
+
+// strict reads a configuration for the verbs that act on what it says.
+func (h *handler) strict(args *skel.CmdArgs) (*cniconf.Conf, error) {
+	conf, err := cniconf.Parse(args.StdinData)
+	if err != nil {
+		return nil, coded(err)
+	}
+	h.cniVersion = conf.CNIVersion
+	return conf, nil
+}
+
+// lenient reads a configuration for the verbs that are about what an earlier one made.
+func (h *handler) lenient(args *skel.CmdArgs) *cniconf.Conf {
+	// It cannot fail: skel has decoded the same bytes before.
+	conf, err := cniconf.ParseLenient(args.StdinData)
+	if err != nil {
+		conf.Warnings = append(conf.Warnings, err.Error())
+	}
+	h.cniVersion = conf.CNIVersion
+	return conf
+}
+
+func sandboxOf(conf *cniconf.Conf, args *skel.CmdArgs) (endpoint.Sandbox, []string) {
+	pod, warnings := cniconf.ParseArgs(args.Args)
+	return endpoint.Sandbox{
+		Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName, NetNSPath: args.Netns,
+		PodNamespace: pod.PodNamespace, PodName: pod.PodName, PodUID: pod.PodUID,
+	}, warnings
+}
+
+func (h *handler) add(args *skel.CmdArgs) error {
+	conf, err := h.strict(args)
+	if err != nil {
+		return err
+	}
+	if conf.PrevResult == nil {
+		return coded(errNotChained)
+	}
+	// skel asks the same, but only once the handler is through with it all.
+	if err := endpoint.CheckNetNS(args.Netns); errors.Is(err, endpoint.ErrNetNS) {
+		return coded(err)
+	}
+	c := h.begin(conf, args)
+	sb, ignored := sandboxOf(conf, args)
+	warnings(c.log, "CNI_ARGS", ignored)
+	if err := c.add(sb); err != nil {
+		if conf.Required || errors.Is(err, endpoint.ErrNetNS) {
+			return coded(err)
+		}
+		c.log.Warn("not accelerated", "reason", err)
+	}
+	if _, err := h.stdout.Write(conf.PrevResult); err != nil {
+		return types.NewError(types.ErrIOFailure, fmt.Sprintf("write result: %v", err), "")
+	}
+	return nil
+}
+
+// add accelerates the sandbox, unless it is not to be.
+func (c call) add(sb endpoint.Sandbox) error {
+	ctx := context.Background()
+	if on, source := c.conf.Accelerate(); !on {
+		c.log.Info("opted out", "by", source)
+		// Not told to the runtime even if required: nothing was asked for.
+		if err := c.node.OptOut(ctx, sb, "opted out by "+source); err != nil {
+			c.log.Warn("record opt-out", "error", err)
+		}
+		return nil
+	}
+	out, err := c.node.Add(ctx, sb, endpoint.Want{
+		Policy: policyOf(c.conf, sb), CgroupPath: c.conf.CgroupPath, RuntimeCgroupPath: c.conf.RuntimeCgroupPath,
+	})
+	if err != nil {
+		c.decline(ctx, sb, err)
+		return err
+	}
+	c.log.Info("accelerated", "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
+		"loaded", out.Loaded, "disabled", out.Disabled)
+	for _, note := range out.Cgroup.Notes {
+		c.log.Debug("cgroup", "note", note)
+	}
+	for _, r := range out.Reaped {
+		c.log.Info("reaped", "kind", r.Kind, "name", r.Name, "why", r.Why)
+	}
+	return nil
+}
+
+// decline leaves the reason where status finds it.
+func (c call) decline(ctx context.Context, sb endpoint.Sandbox, reason error) {
+	// With required the container does not come into being; who holds the lock has been waited for already.
+	if c.conf.Required || errors.Is(reason, endpoint.ErrBusy) {
+		return
+	}
+	if err := c.node.Decline(ctx, sb, reason.Error()); err != nil {
+		c.log.Debug("record reason", "error", err)
+	}
+}
+
+func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
+	peers := map[cniconf.Peers]datapath.Peers{
+		cniconf.PeersNode: datapath.PeersNode, cniconf.PeersNamespace: datapath.PeersNamespace,
+		cniconf.PeersPod: datapath.PeersPod,
+	}
+	return datapath.Policy{
+		Namespace: sb.PodNamespace, Peers: peers[conf.Peers],
+		Include: rangesOf(conf.Ports.Include), Exclude: rangesOf(conf.Ports.Exclude),
+	}
+}
+
+func rangesOf(ranges []cniconf.PortRange) []datapath.PortRange {
+	var out []datapath.PortRange
+	for _, r := range ranges {
+		out = append(out, datapath.PortRange(r))
+	}
+	return out
+}
+
+// del never fails: see finish.
+func (h *handler) del(args *skel.CmdArgs) error {
+	c := h.begin(h.lenient(args), args)
+	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
+	if err := c.node.Del(context.Background(), c.conf.Name, args.ContainerID, args.IfName); err != nil {
+		c.log.Warn("leave this container's registration to be reaped later", "error", err)
+		return nil
+	}
+	c.log.Debug("removed")
+	return nil
+}
+
+// check is about what ADD made. For a container that it was never called for, or after an unload, that is nothing,
+// so nothing is missing. Only who requires acceleration is told that, or that it cannot be seen: CRI-O removes a pod
+// whose CHECK fails.
+func (h *handler) check(args *skel.CmdArgs) error {
+	c := h.begin(h.lenient(args), args)
+	sb, _ := sandboxOf(c.conf, args)
+	err := c.node.Check(context.Background(), sb)
+	if err == nil {
+		return nil
+	}
+	if c.conf.Required || errors.Is(err, endpoint.ErrIncomplete) {
+		return coded(err)
+	}
+	c.log.Info("nothing to check", "because", err)
+	return nil
+}
+
+func (h *handler) gc(args *skel.CmdArgs) error {
+	c := h.begin(h.lenient(args), args)
+	var valid *[]endpoint.Ref
+	if c.conf.ValidAttachments != nil {
+		valid = &[]endpoint.Ref{}
+		for _, a := range *c.conf.ValidAttachments {
+			*valid = append(*valid, endpoint.Ref(a))
+		}
+	}
+	removed, err := c.node.GC(context.Background(), c.conf.Name, valid)
+	for _, r := range removed {
+		c.log.Info("removed", "kind", r.Kind, "name", r.Name, "why", r.Why)
+	}
+	if err != nil {
+		return coded(err)
+	}
+	return nil
+}
+
+// status fails in required mode only: runtimes take the whole node out of service for it, and without acceleration
+// the node serves as well as it would without this plugin.
+func (h *handler) status(args *skel.CmdArgs) error {
+	conf, err := h.strict(args)
+	if err != nil {
+		return err // every ADD will fail with it
+	}
+	if !conf.Required {
+		return nil
+	}
+	c := h.begin(conf, args)
+	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
+	if err := c.node.Ready(context.Background()); err != nil {
+		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", err), "")
+	}
+	return nil
+}
