@@ -3,8 +3,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,6 +77,9 @@ func (a *app) endpoints(ctx context.Context) ([]endpointView, error) {
 	for _, r := range records {
 		views = append(views, newEndpointView(r, sums[r.NetNSCookie]))
 	}
+	slices.SortStableFunc(views, func(a, b endpointView) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
+	})
 	return views, nil
 }
 
@@ -148,7 +153,7 @@ func endpointTable(endpoints []endpointView) *table {
 			state = "no: " + e.Declined
 		}
 		if e.Dead != "" {
-			state += " (dead: " + e.Dead + ")"
+			state = "no, dead: " + e.Dead
 		}
 		if e.NetNSCookie != 0 {
 			cookie = strconv.FormatUint(e.NetNSCookie, 10)

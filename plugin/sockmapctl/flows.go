@@ -14,28 +14,28 @@ import (
 
 // flowView is one live socket. Counts are of what it sent.
 type flowView struct {
-	Local              netip.AddrPort  `json:"local" doc:"address and port of this end"`
-	Remote             netip.AddrPort  `json:"remote" doc:"address and port of the other end, as this end sees it"`
-	Namespace          string          `json:"namespace" doc:"of the pod; empty when there is none"`
-	Pod                string          `json:"pod" doc:"empty when there is none"`
-	Container          string          `json:"container" doc:"id of the container sandbox; empty when it is not known"`
-	NetNSCookie        uint64          `json:"netnsCookie" doc:"of the network namespace"`
-	PeerNamespace      string          `json:"peerNamespace" doc:"the same for the other end, once it has joined"`
-	PeerPod            string          `json:"peerPod" doc:""`
-	PeerContainer      string          `json:"peerContainer" doc:""`
-	PeerNetNSCookie    uint64          `json:"peerNetnsCookie" doc:"0: not known"`
-	Role               datapath.Role   `json:"role" doc:"active (it called connect) or passive"`
-	Joined             bool            `json:"joined" doc:"the other end is in the sockhash too"`
-	Mode               datapath.Mode   `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first"`
-	Reason             datapath.Reason `json:"reason" doc:"why by TCP, see METRICS.md; empty in other modes"`
-	RedirectedBytes    uint64          `json:"redirectedBytes" doc:"sent from socket to socket"`
-	RedirectedMessages uint64          `json:"redirectedMessages" doc:""`
-	TCPBytes           uint64          `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
-	TCPMessages        uint64          `json:"tcpMessages" doc:""`
-	BacklogBytes       uint32          `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
-	TCPState           uint8           `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
-	AgeSeconds         float64         `json:"ageSeconds" doc:"since the connection was made"`
-	SocketCookie       uint64          `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
+	Local              netip.AddrPort `json:"local" doc:"address and port of this end"`
+	Remote             netip.AddrPort `json:"remote" doc:"address and port of the other end, as this end sees it"`
+	Namespace          string         `json:"namespace" doc:"of the pod; empty when there is none"`
+	Pod                string         `json:"pod" doc:"empty when there is none"`
+	Container          string         `json:"container" doc:"id of the container sandbox; empty when it is not known"`
+	NetNSCookie        uint64         `json:"netnsCookie" doc:"of the network namespace"`
+	PeerNamespace      string         `json:"peerNamespace" doc:"the same for the other end, once it has joined"`
+	PeerPod            string         `json:"peerPod" doc:""`
+	PeerContainer      string         `json:"peerContainer" doc:""`
+	PeerNetNSCookie    uint64         `json:"peerNetnsCookie" doc:"0: not known"`
+	Role               string         `json:"role" doc:"active (it called connect) or passive"`
+	Joined             bool           `json:"joined" doc:"the other end is in the sockhash too"`
+	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first"`
+	Reason             string         `json:"reason" doc:"why by TCP, see METRICS.md; empty in other modes"`
+	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"sent from socket to socket"`
+	RedirectedMessages uint64         `json:"redirectedMessages" doc:""`
+	TCPBytes           uint64         `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
+	TCPMessages        uint64         `json:"tcpMessages" doc:""`
+	BacklogBytes       uint32         `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
+	TCPState           uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
+	AgeSeconds         float64        `json:"ageSeconds" doc:"since the connection was made"`
+	SocketCookie       uint64         `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
 
 	labels [2]string // of this end's and the other end's owner, for the table
 }
@@ -76,13 +76,23 @@ func (a *app) flows() ([]flowView, error) {
 	if err != nil {
 		return nil, err
 	}
-	flows := []flowView{}
+	var live []datapath.Flow
+	netns := map[datapath.FlowKey]uint64{}
 	err = d.Flows(func(f datapath.Flow) bool {
-		flows = append(flows, newFlowView(f, own))
+		live = append(live, f)
+		netns[f.Key] = f.NetNS
 		return true
 	})
 	if err != nil {
 		return nil, err
+	}
+	flows := make([]flowView, 0, len(live))
+	for _, f := range live {
+		// An active end learns who joined when it first sends. The list knows already.
+		if f.PeerNetNS == 0 {
+			f.PeerNetNS = netns[f.Key.Mirror()]
+		}
+		flows = append(flows, newFlowView(f, own))
 	}
 	slices.SortFunc(flows, compareFlows)
 	return flows, nil
@@ -91,7 +101,7 @@ func (a *app) flows() ([]flowView, error) {
 func newFlowView(f datapath.Flow, own owners) flowView {
 	this, peer := own[f.NetNS], own[f.PeerNetNS]
 	v := flowView{
-		Local: f.Local, Remote: f.Remote, Role: f.Role, Joined: f.Joined, Mode: f.Mode,
+		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Mode.String(),
 		Namespace: this.namespace, Pod: this.pod, Container: this.container, NetNSCookie: f.NetNS,
 		PeerNamespace: peer.namespace, PeerPod: peer.pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
 		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
@@ -101,7 +111,7 @@ func newFlowView(f datapath.Flow, own owners) flowView {
 	}
 	// What made it leave redirection is history once it is back.
 	if f.Mode == datapath.ModeTCP {
-		v.Reason = f.Reason
+		v.Reason = f.Reason.String()
 	}
 	return v
 }
@@ -132,7 +142,7 @@ func flowTable(flows []flowView) *table {
 	}}
 	for _, f := range flows {
 		t.add(
-			f.Local.String(), f.Remote.String(), f.labels[0], f.labels[1], f.Role.String(), f.Mode.String(), f.Reason.String(),
+			f.Local.String(), f.Remote.String(), f.labels[0], f.labels[1], f.Role, f.Mode, f.Reason,
 			compactBytes(f.RedirectedBytes), humanCount(f.RedirectedMessages),
 			compactBytes(f.TCPBytes), humanCount(f.TCPMessages), humanAge(seconds(f.AgeSeconds)),
 		)

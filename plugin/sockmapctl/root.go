@@ -133,8 +133,10 @@ func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
 
 // noun gives cmd the flag -o. The first of formats is the default.
 func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
-	cmd.Flags().StringVarP(&a.output, "output", "o", formats[0], "format: "+strings.Join(formats, " or "))
+	// Not a.output itself: a flag sets its variable to its default when it is made, and every noun has the flag.
+	output := cmd.Flags().StringP("output", "o", formats[0], "format: "+strings.Join(formats, " or "))
 	cmd.PreRunE = func(*cobra.Command, []string) error {
+		a.output = *output
 		if !slices.Contains(formats, a.output) {
 			return fmt.Errorf("-o: %q is not %s", a.output, strings.Join(formats, " or "))
 		}

@@ -62,14 +62,16 @@ type cgroupView struct {
 }
 
 type nowView struct {
-	Sockets         int    `json:"sockets" doc:"in the sockhash"`
-	Flows           int    `json:"flows" doc:"of which both ends are there"`
-	Waiting         int    `json:"waiting" doc:"sockets whose peer has not joined"`
-	Pending         int    `json:"pending" doc:"sockets that have sent nothing yet"`
-	Redirecting     int    `json:"redirecting" doc:"sockets whose last message was redirected"`
-	OnTCP           int    `json:"onTCP" doc:"sockets whose last message went by TCP"`
-	RedirectedBytes uint64 `json:"redirectedBytes" doc:"sent by live sockets"`
-	TCPBytes        uint64 `json:"tcpBytes" doc:""`
+	Sockets            int    `json:"sockets" doc:"in the sockhash"`
+	Flows              int    `json:"flows" doc:"of which both ends are there"`
+	Waiting            int    `json:"waiting" doc:"sockets whose peer has not joined"`
+	Pending            int    `json:"pending" doc:"sockets that have sent nothing yet"`
+	Redirecting        int    `json:"redirecting" doc:"sockets whose last message was redirected"`
+	OnTCP              int    `json:"onTCP" doc:"sockets whose last message went by TCP"`
+	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"sent by live sockets"`
+	RedirectedMessages uint64 `json:"redirectedMessages" doc:""`
+	TCPBytes           uint64 `json:"tcpBytes" doc:""`
+	TCPMessages        uint64 `json:"tcpMessages" doc:""`
 }
 
 type everView struct {
@@ -82,9 +84,9 @@ type everView struct {
 }
 
 type resultView struct {
-	Result  datapath.Result `json:"result" doc:"see METRICS.md"`
-	Active  uint64          `json:"active" doc:"counted at ends that called connect"`
-	Passive uint64          `json:"passive" doc:"counted at ends that came out of accept"`
+	Result  string `json:"result" doc:"see METRICS.md"`
+	Active  uint64 `json:"active" doc:"counted at ends that called connect"`
+	Passive uint64 `json:"passive" doc:"counted at ends that came out of accept"`
 }
 
 func statusCommand(a *app) *cobra.Command {

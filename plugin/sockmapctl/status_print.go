@@ -114,7 +114,7 @@ func (s *screen) endpoints(v countsView) {
 	}
 	s.line("endpoints", "%s", text)
 	for _, r := range v.Reasons {
-		s.line("", "%5d  %s", r.Count, r.Reason)
+		s.line("", "%d × %s", r.Count, r.Reason)
 	}
 }
 
@@ -164,7 +164,7 @@ func (s *screen) ever(v everView) {
 	s.line("ever", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
 	var results []string
 	for _, r := range v.Results {
-		if r.Result == datapath.ResultJoined {
+		if r.Result == datapath.ResultJoined.String() {
 			// Both ends count it, so either number has all.
 			results = append(results, fmt.Sprintf("%d joined", max(r.Active, r.Passive)))
 			continue

@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -31,7 +30,7 @@ func (a *app) status(cmd *cobra.Command) (*statusView, error) {
 	if s.Node, err = a.readNode(cmd.Context(), d); err != nil {
 		return nil, err
 	}
-	s.Next = s.Node.advice(s.Version)
+	s.Next = s.Node.advice()
 	return s, nil
 }
 
@@ -111,7 +110,9 @@ func readNow(d *datapath.Datapath) (nowView, error) {
 	err := d.Flows(func(f datapath.Flow) bool {
 		v.Sockets++
 		v.RedirectedBytes += f.RedirectedBytes
+		v.RedirectedMessages += f.RedirectedMessages
 		v.TCPBytes += f.TCPBytes
+		v.TCPMessages += f.TCPMessages
 		switch f.Mode {
 		case datapath.ModeRedirect:
 			v.Redirecting++
@@ -137,7 +138,10 @@ func readEver(d *datapath.Datapath, now nowView) (everView, error) {
 	if err != nil {
 		return everView{}, err
 	}
-	v := everView{RedirectedBytes: now.RedirectedBytes, TCPBytes: now.TCPBytes, Results: []resultView{}}
+	v := everView{
+		RedirectedBytes: now.RedirectedBytes, RedirectedMessages: now.RedirectedMessages,
+		TCPBytes: now.TCPBytes, TCPMessages: now.TCPMessages, Results: []resultView{},
+	}
 	fallbacks := map[string]uint64{}
 	results := make([]resultView, len(datapath.Results()))
 	for _, t := range totals {
@@ -146,7 +150,7 @@ func readEver(d *datapath.Datapath, now nowView) (everView, error) {
 		v.TCPBytes += t.TCPBytes
 		v.TCPMessages += t.TCPMessages
 		for i, result := range datapath.Results() {
-			results[i].Result = result
+			results[i].Result = result.String()
 			results[i].Active += t.Flows[datapath.RoleActive][result]
 			results[i].Passive += t.Flows[datapath.RolePassive][result]
 		}
@@ -166,29 +170,20 @@ func readEver(d *datapath.Datapath, now nowView) (everView, error) {
 }
 
 // advice is what a person may want to do next, the most urgent first.
-func (v *nodeView) advice(own string) []string {
+func (v *nodeView) advice() []string {
 	next := []string{}
 	if !v.Enabled {
 		next = append(next, "all flows are on TCP; switch on with: sockmapctl enable")
 	}
-	husks := 0
-	for _, c := range v.Cgroups {
-		if !c.Alive {
-			husks++
-		}
-	}
-	if husks+v.Endpoints.Dead > 0 {
-		next = append(next, fmt.Sprintf("clean up after %s with: sockmapctl gc",
-			humanNumber(husks+v.Endpoints.Dead, "thing that is gone", "things that are gone")))
+	husk := func(c cgroupView) bool { return !c.Alive }
+	if v.Endpoints.Dead > 0 || slices.ContainsFunc(v.Cgroups, husk) {
+		next = append(next, "clean up after containers and cgroups that are gone with: sockmapctl gc")
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
 		next = append(next, "the sockhash is almost full: raise maxSockets, then sockmapctl unload, and restart the containers")
 	}
 	if len(v.Cgroups) == 0 {
 		next = append(next, "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH")
-	}
-	if v.LoadedVersion != own {
-		next = append(next, fmt.Sprintf("%s is loaded, not %s; a reboot or sockmapctl unload changes that", v.LoadedVersion, own))
 	}
 	return next
 }

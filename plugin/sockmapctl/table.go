@@ -123,12 +123,12 @@ func (t *table) leaveOut(widths []int, shown []bool, width int) (left []string) 
 	return left
 }
 
-// shrink takes from the widest column that may be cut, until all fit.
+// shrink takes from the widest column that may be cut, until all fit. Of equal ones the last: what matters most is first.
 func (t *table) shrink(widths []int, shown []bool, width int) {
 	for excess := t.total(widths, shown, false) - width; excess > 0; excess-- {
 		widest := -1
 		for i, c := range t.columns {
-			if shown[i] && c.min > 0 && widths[i] > max(c.min, len(c.title)) && (widest < 0 || widths[i] > widths[widest]) {
+			if shown[i] && c.min > 0 && widths[i] > max(c.min, len(c.title)) && (widest < 0 || widths[i] >= widths[widest]) {
 				widest = i
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// humanBytes has three digits that count: 0 B, 999 B, 1.5 KiB, 12.3 MiB, 456 GiB.
+// humanBytes has up to three digits that count: 999 B, 4 KiB, 12.3 MiB, 456 GiB.
 func humanBytes(n uint64) string {
 	if n < 1024 {
 		return strconv.FormatUint(n, 10) + " B"
@@ -38,7 +38,7 @@ func scale(n uint64, base float64, units []string) (value, unit string) {
 		v /= base
 	}
 	if v < 99.95 {
-		return strconv.FormatFloat(v, 'f', 1, 64), units[i]
+		return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0"), units[i]
 	}
 	return strconv.FormatFloat(v, 'f', 0, 64), units[i]
 }

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write golden files and docs/CLI.md")
+
+// Variables that make the test binary something else, for tests that need another process: sockmapctl itself, or a
+// holder of connections.
+const (
+	asProgram = "SOCKMAPCTL_TEST_AS_PROGRAM"
+	asClient  = "SOCKMAPCTL_TEST_AS_CLIENT"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	if how := os.Getenv(asClient); how != "" {
+		if err := beClient(how); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test ./plugin/sockmapctl -update)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (go test ./plugin/sockmapctl -update):\n%s", path, diff)
+	}
+}
+
+// newStateDir names a state directory on a bpffs of the test's own.
+func newStateDir(t testing.TB) string {
+	t.Helper()
+	mount := t.TempDir()
+	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
+		t.Fatalf("mount bpffs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mount, 0); err != nil {
+			t.Errorf("unmount bpffs: %v", err)
+		}
+	})
+	return filepath.Join(mount, "sockmap")
+}
+
+// testNode is a state directory, and commands that use it.
+type testNode struct {
+	dir   string
+	width int
+}
+
+func newTestNode(t testing.TB) *testNode {
+	t.Helper()
+	n := &testNode{dir: newStateDir(t)}
+	t.Cleanup(func() {
+		if r := n.run(t, "unload", "--force"); r.code != exitOK {
+			t.Errorf("unload: %s", r.stderr)
+		}
+	})
+	return n
+}
+
+func newLoadedNode(t testing.TB) *testNode {
+	t.Helper()
+	n := newTestNode(t)
+	n.ok(t, "load")
+	return n
+}
+
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// run executes a command line in this process.
+func (n *testNode) run(t testing.TB, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := n.runTo(&stdout, &stderr, args...)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func (n *testNode) runTo(stdout, stderr io.Writer, args ...string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return run(ctx, env{
+		stdout: stdout, stderr: stderr, width: n.width, host: thisHost(),
+		getenv: func(name string) string { return map[string]string{pathVariable: n.dir}[name] },
+	}, args)
+}
+
+// ok runs a command that must succeed, and returns its standard output.
+func (n *testNode) ok(t testing.TB, args ...string) string {
+	t.Helper()
+	r := n.run(t, args...)
+	if r.code != exitOK || r.stderr != "" {
+		t.Fatalf("sockmapctl %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// read runs a noun with -o json into v, which must have a field for all that comes.
+func (n *testNode) read(t testing.TB, v any, noun string) {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(n.ok(t, noun, "-o", "json")))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		t.Fatalf("sockmapctl %s -o json: %v", noun, err)
+	}
+}
+
+func (n *testNode) open(t testing.TB) *datapath.Datapath {
+	t.Helper()
+	d, err := datapath.Open(n.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// add does what the plugin's ADD does for a container that lives in ns and g.
+func (n *testNode) add(t testing.TB, sb endpoint.Sandbox, ns *netNS, g *group) {
+	t.Helper()
+	sb.Network, sb.IfName, sb.NetNSPath = "testnet", "eth0", ns.path
+	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings()}
+	if _, err := node.Add(t.Context(), sb, endpoint.Want{CgroupPath: g.path}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited ten seconds until %s", what)
+		}
+	}
+}

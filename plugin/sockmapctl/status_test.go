@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+)
+
+// vary matches what differs from run to run on a screen.
+var vary = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile(`/tmp/\S*/sockmap\b`), "DIR"},
+	{regexp.MustCompile(`\S*/sockmapctl-test-\d+`), "CGROUP"},
+	{regexp.MustCompile(`\(id \d+\)`), "(id ID)"},
+	{regexp.MustCompile(`\d+s ago`), "AGE ago"},
+}
+
+func steady(screen string) string {
+	for _, v := range vary {
+		screen = v.from.ReplaceAllString(screen, v.to)
+	}
+	return strings.ReplaceAll(screen, version.String(), "VERSION")
+}
+
+// busyNode has one of everything: a pod with traffic, one that was declined, a cgroup attached by hand, and a
+// container whose cgroup is gone.
+func busyNode(t *testing.T) *testNode {
+	t.Helper()
+	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
+	node := &endpoint.Node{Dir: n.dir}
+	declined := endpoint.Sandbox{
+		Network: "testnet", ContainerID: "c2", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop", PodName: "old-0",
+	}
+	if err := node.OptOut(t.Context(), declined, "annotation sockmap-cni/accelerate is false"); err != nil {
+		t.Fatal(err)
+	}
+	p := connect(t, g, ns, 1)[0]
+	p.send(t, 3, 1000)
+	toOutside(t, g, ns)
+	n.ok(t, "attach", "--cgroup", newGroup(t).path)
+	gone := newGroup(t)
+	n.add(t, endpoint.Sandbox{ContainerID: "c3", PodNamespace: "shop", PodName: "gone-0"}, newNetNS(t), gone)
+	gone.remove(t)
+	n.ok(t, "disable")
+	p.send(t, 1, 1000)
+	eventually(t, "the socket with an outside peer has left", func() bool {
+		return strings.Contains(n.ok(t, "status"), "2 sockets of")
+	})
+	return n
+}
+
+func TestStatusHasEverythingOnOneScreen(t *testing.T) {
+	n := busyNode(t)
+	screen := n.ok(t, "status")
+	golden(t, filepath.Join("testdata", "status.golden"), steady(screen))
+	if lines := strings.Count(screen, "\n"); lines > 24 {
+		t.Errorf("%d lines are more than one screen", lines)
+	}
+	n.width = 60
+	for line := range strings.Lines(n.ok(t, "status")) {
+		if len([]rune(line)) > 61 && !strings.Contains(line, "/") {
+			t.Errorf("too wide for 60 columns: %q", line)
+		}
+	}
+}
+
+func TestStatusInJSONHasTheSame(t *testing.T) {
+	var s statusView
+	busyNode(t).read(t, &s, "status")
+	want := statusView{
+		Loaded: true, Version: version.String(), Checks: []checkView{},
+		Next: []string{
+			"all flows are on TCP; switch on with: sockmapctl enable",
+			"clean up after containers and cgroups that are gone with: sockmapctl gc",
+		},
+		Node: &nodeView{
+			LoadedVersion: version.String(),
+			Settings:      settingsView{65536, 4 << 20, 4096},
+			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []countView{
+				{"annotation sockmap-cni/accelerate is false", 1}, {"its cgroup has no link any more", 1},
+			}},
+			Cgroups: []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
+			Now: nowView{
+				Sockets: 2, Flows: 1, Pending: 1, OnTCP: 1, RedirectedBytes: 3000, RedirectedMessages: 3, TCPBytes: 1000, TCPMessages: 1,
+			},
+			Ever: everView{
+				RedirectedBytes: 3000, RedirectedMessages: 3, TCPBytes: 1000, TCPMessages: 1,
+				Results:   []resultView{{"joined", 1, 1}, {"remote", 1, 0}},
+				Fallbacks: []countView{{"disabled", 1}, {"no-peer", 1}},
+			},
+		},
+	}
+	diff := cmp.Diff(want, s,
+		cmpopts.IgnoreUnexported(statusView{}), cmpopts.IgnoreFields(statusView{}, "Dir"),
+		cmpopts.IgnoreFields(nodeView{}, "LoadedAt"), cmpopts.IgnoreFields(cgroupView{}, "ID", "Path"),
+		cmpopts.SortSlices(func(a, b cgroupView) int { // by path, which is random
+			return strings.Compare(fmt.Sprint(a.Alive, a.Manual), fmt.Sprint(b.Alive, b.Manual))
+		}))
+	if diff != "" {
+		t.Error(diff)
+	}
+	if since := time.Since(s.Node.LoadedAt); since < 0 || since > time.Minute {
+		t.Errorf("loaded %v ago", since)
+	}
+}
+
+func TestStatusWhenNotLoadedChangesNothing(t *testing.T) {
+	n := newTestNode(t)
+	r := n.run(t, "status")
+	if r.code != exitNotLoaded || r.stderr != "" {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+	for _, want := range []string{"not loaded", "privileges", "BTF", "cgroup2", "bpffs", "nothing is pinned", "sockmapctl load"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.stdout)
+		}
+	}
+	if _, err := os.Stat(n.dir); !os.IsNotExist(err) {
+		t.Errorf("status has made %s: %v", n.dir, err)
+	}
+}
+
+func TestForeignStateIsRefusedWithTheRepair(t *testing.T) {
+	n := newTestNode(t)
+	if err := os.MkdirAll(filepath.Join(n.dir, "v99"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"status"}, {"flows"}, {"endpoints"}, {"metrics"}, {"load"}, {"unload"}, {"enable"}, {"disable"}, {"gc"},
+		{"attach", "--cgroup", newGroup(t).path}, {"detach", "--id", "1"},
+	} {
+		r := n.run(t, args...)
+		if r.code != exitForeign {
+			t.Errorf("%s: exit code %d, want %d", args, r.code, exitForeign)
+		}
+		for _, want := range []string{`"v99"`, `"v1"`, "sockmapctl unload --force"} {
+			if !strings.Contains(r.stdout+r.stderr, want) {
+				t.Errorf("%s: no %s in %s%s", args, want, r.stdout, r.stderr)
+			}
+		}
+	}
+	n.ok(t, "unload", "--force")
+	n.ok(t, "load")
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func exampleTable() *table {
+	t := &table{columns: []column{
+		{title: "ADDR", min: 6, keepEnd: true},
+		{title: "NAME", min: 6},
+		{title: "ROLE", drop: 1},
+		{title: "BYTES", right: true},
+	}}
+	t.add("10.0.0.1:80", "a-rather-long-name", "active", "7")
+	t.add("10.0.0.2:8080", "", "passive", "123456")
+	return t
+}
+
+func TestTablesFitTheTerminal(t *testing.T) {
+	for _, tt := range []struct {
+		width int
+		want  string
+		left  string
+	}{
+		{0, "" +
+			"ADDR           NAME                ROLE      BYTES\n" +
+			"10.0.0.1:80    a-rather-long-name  active        7\n" +
+			"10.0.0.2:8080  -                   passive  123456\n", ""},
+		{44, "" +
+			"ADDR           NAME          ROLE      BYTES\n" +
+			"10.0.0.1:80    a-rather-lo…  active        7\n" +
+			"10.0.0.2:8080  -             passive  123456\n", ""},
+		{30, "" +
+			"ADDR        NAME         BYTES\n" +
+			"….0.0.1:80  a-rather-…       7\n" +
+			"….0.2:8080  -           123456\n", "ROLE"},
+	} {
+		t.Run(fmt.Sprint(tt.width), func(t *testing.T) {
+			var out strings.Builder
+			left, err := exampleTable().write(&out, tt.width, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Join(left, " ") != tt.left {
+				t.Errorf("left out %q, want %q", left, tt.left)
+			}
+			for line := range strings.Lines(out.String()) {
+				if n := utf8.RuneCountInString(line) - 1; tt.width > 0 && n > tt.width {
+					t.Errorf("%d columns: %q", n, line)
+				}
+			}
+			if diff := cmp.Diff(tt.want, out.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestEveryWidthIsKeptWhenItCanBe(t *testing.T) {
+	for width := 24; width < 60; width++ {
+		var out strings.Builder
+		if _, err := exampleTable().write(&out, width, true); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := utf8.RuneCountInString(line) - 1; n > width {
+				t.Errorf("width %d: %d columns: %q", width, n, line)
+			}
+		}
+	}
+}
+
+func TestNamesOfOthersCannotSteerTheTerminal(t *testing.T) {
+	tab := &table{columns: []column{{title: "NAME"}}}
+	tab.add("evil\x1b[2J\r\nname\u202e")
+	var out strings.Builder
+	if _, err := tab.write(&out, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "evil?[2J??name?\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestStatusLinesAreWrapped(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		room int
+		want []string
+	}{
+		{"short", 40, []string{"short"}},
+		{"one two three four five six seven", 20, []string{"one two three four", "five six seven"}},
+		{"no room for anything at all", 5, []string{"no room for anything at all"}},
+		{"a-word-that-is-much-longer-than-the-room and more", 20, []string{"a-word-that-is-much-longer-than-the-room", "and more"}},
+	} {
+		if diff := cmp.Diff(tt.want, wrap(tt.text, tt.room)); diff != "" {
+			t.Errorf("%q in %d: %s", tt.text, tt.room, diff)
+		}
+	}
+}
