@@ -44,6 +44,11 @@ enum reason {
 	REASON_DISABLED = 8,	     /* the kill switch is on */
 	REASON_POLICY = 9,	     /* peers or ports of an endpoint changed and now say no */
 	REASON_PEER_LEFT = 10,	     /* the redirect found no socket: the peer is closing */
+	REASON_LEARNING = 11,	     /* guarded: the reader has not called receive yet, so its flags are not known */
+	REASON_WAITALL = 12,	     /* the reader uses MSG_WAITALL, which only TCP honours */
+	REASON_OOB = 13,	     /* the sender uses MSG_OOB, which only TCP honours */
+	REASON_INQ = 14,	     /* the reader set TCP_INQ, which only TCP answers */
+	REASON_ZEROCOPY = 15,	     /* the sender set SO_ZEROCOPY, whose completions only TCP gives */
 	REASON_MAX,
 };
 
@@ -58,6 +63,8 @@ enum result {
 	RESULT_MPTCP = 6,
 	RESULT_ULP = 7,
 	RESULT_ERROR = 8, /* no memory, or the socket is in another sockmap */
+	RESULT_OPTION = 9, /* a socket option that only TCP honours was set before: SO_ZEROCOPY, TCP_INQ */
+	RESULT_AVOIDED = 10, /* an earlier flow to this listening port used MSG_WAITALL or MSG_OOB */
 	RESULT_MAX,
 };
 
@@ -80,7 +87,9 @@ struct config {
 	__u32 epoch; /* bumped when an endpoint's policy changes: each socket then asks once more */
 	__u32 max_backlog_bytes;
 	__u32 max_backlog_messages;
-	__u32 pad;
+	__u32 learn;	  /* the observers run: a direction waits for its reader's first receive call */
+	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
+	__u32 guards;	  /* which of those a guard cures, same bits */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u8 version[48]; /* of the program that loaded, NUL-terminated */
 };
@@ -101,10 +110,12 @@ struct endpoint {
 struct flow {
 	__u64 active_sk;
 	__u64 passive_sk; /* written last by the end that joins: not 0 means that both ends are in the sockhash */
+	__u64 active_state; /* of each end's struct sock_state, a hint like the above */
+	__u64 passive_state;
 	__u64 active_netns;
 	__u64 passive_netns;
 	__u16 port; /* of the passive end, host byte order */
-	__u8 denied; /* the passive end is here, but a policy keeps it out */
+	__u8 kept_out; /* enum result: why the passive end, which is here, did not join */
 	__u8 pad[5];
 };
 
@@ -113,6 +124,7 @@ struct sock_state {
 	struct isn_pair self; /* own key in the sockhash */
 	struct isn_pair peer; /* the other end's key */
 	__u64 peer_sk;	      /* kernel address of the other end, 0 until known; only ever read fault-safely */
+	__u64 peer_state;     /* kernel address of the other end's struct sock_state, likewise */
 	__u64 netns;
 	__u64 peer_netns;
 	__u64 redirected_bytes;
@@ -127,7 +139,22 @@ struct sock_state {
 	__u8 mode;	      /* enum mode */
 	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
 	__u8 denied;	      /* the policy of this epoch says no */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
+};
+
+/* What the observers see of a program's calls. */
+enum habit {
+	HABIT_RECEIVES = 1, /* it has called receive: its flags are known from now on */
+	HABIT_WAITALL = 2,
+	HABIT_OOB = 4,
+};
+
+/* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP. */
+struct listening_port {
+	__u64 netns;
+	__u16 port;
+	__u16 pad[3];
 };
 
 /* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
@@ -186,8 +213,8 @@ struct flow_record {
 };
 
 _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no padding");
-_Static_assert(sizeof(struct config) == 80, "config is an ABI");
+_Static_assert(sizeof(struct config) == 88, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
-_Static_assert(sizeof(struct flow) == 40, "flow is an ABI");
-_Static_assert(sizeof(struct sock_state) == 96, "sock_state is an ABI");
+_Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
+_Static_assert(sizeof(struct sock_state) == 104, "sock_state is an ABI");
 _Static_assert(sizeof(struct flow_record) == 128, "flow_record is an ABI");

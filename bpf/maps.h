@@ -68,3 +68,11 @@ struct {
 	__type(key, __u8[ATTACHMENT_KEY]);
 	__type(value, struct attachment);
 } attachments SEC(".maps");
+
+/* Listening ports whose programs use what only TCP honours. Written by the observers, read by sock_ops. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct listening_port);
+	__type(value, __u32);
+} avoid SEC(".maps");

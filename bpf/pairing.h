@@ -16,6 +16,7 @@
 
 #include "maps.h"
 #include "policy.h"
+#include "socket.h"
 #include "totals.h"
 
 /* errno.h values that the map helpers answer with. */
@@ -51,7 +52,17 @@ static __always_inline enum result objection(struct tcp_sock *tp)
 		return RESULT_MPTCP;
 	if (tp->inet_conn.icsk_ulp_ops)
 		return RESULT_ULP;
+	if (zerocopy(tp) || BPF_CORE_READ_BITFIELD(tp, recvmsg_inq))
+		return RESULT_OPTION;
 	return RESULT_JOINED;
+}
+
+/* Accepted sockets inherit the options of their listener. */
+static __always_inline bool avoided(__u64 netns, __u16 port)
+{
+	struct listening_port key = { .netns = netns, .port = port };
+
+	return bpf_map_lookup_elem(&avoid, &key);
 }
 
 /*
@@ -121,16 +132,20 @@ static __always_inline bool meet_waiting_passive(struct sock_state *state, struc
 	if (!flow || flow->active_sk || !flow->passive_sk)
 		return false;
 	state->peer_sk = flow->passive_sk;
+	state->peer_state = flow->passive_state;
 	state->peer_netns = flow->passive_netns;
 	state->port = flow->port;
 	flow->active_netns = state->netns;
+	flow->active_state = (__u64)state;
 	flow->active_sk = (__u64)tp;
 	return true;
 }
 
 static __always_inline enum result open_rendezvous(struct sock_state *state, struct tcp_sock *tp)
 {
-	struct flow flow = { .active_sk = (__u64)tp, .active_netns = state->netns };
+	struct flow flow = {
+		.active_sk = (__u64)tp, .active_state = (__u64)state, .active_netns = state->netns
+	};
 
 	if (!bpf_map_update_elem(&flows, &state->self, &flow, BPF_NOEXIST))
 		return RESULT_JOINED;
@@ -210,8 +225,10 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	result = objection(tp);
 	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port))
 		result = RESULT_DENIED;
+	if (result == RESULT_JOINED && avoided(netns, ops->local_port))
+		result = RESULT_AVOIDED;
 	if (result != RESULT_JOINED) {
-		flow->denied = result == RESULT_DENIED;
+		flow->kept_out = result;
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
 	state = new_state(sk, self, ROLE_PASSIVE);
@@ -220,6 +237,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	state->netns = netns;
 	state->peer_netns = flow->active_netns;
 	state->peer_sk = flow->active_sk;
+	state->peer_state = flow->active_state;
 	state->port = ops->local_port;
 	result = enter(ops, self);
 	if (result != RESULT_JOINED) {
@@ -228,6 +246,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	}
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	flow->passive_netns = netns;
+	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;
 	/* Last: from here on the active end may redirect to this socket, which is in the sockhash. */
 	flow->passive_sk = (__u64)tp;
@@ -256,7 +275,7 @@ static __always_inline void on_answer(struct bpf_sock_ops *ops, struct bpf_sock 
 	flow = bpf_map_lookup_elem(&flows, &self);
 	if (!flow || flow->passive_sk || flow->active_sk != (__u64)bpf_skc_to_tcp_sock(sk))
 		return;
-	result = flow->denied ? RESULT_DENIED : RESULT_REMOTE;
+	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
 	bpf_map_delete_elem(&flows, &self);
 	forget(sk, self);
 	count_flow(netns, ROLE_ACTIVE, result);

@@ -10,6 +10,7 @@
 
 #include "maps.h"
 #include "policy.h"
+#include "socket.h"
 
 /* What the verdict needs to know of the other end. A snapshot: the other end is not locked. */
 struct peer_view {
@@ -17,6 +18,7 @@ struct peer_view {
 	__u32 copied_seq;    /* up to where its application has read the TCP stream */
 	int rcvlowat;
 	bool ulp;
+	bool inq; /* its application wants TCP_INQ control messages */
 };
 
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
@@ -37,6 +39,7 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 		view.copied_seq = tp->copied_seq;
 		view.rcvlowat = tp->inet_conn.icsk_inet.sk.sk_rcvlowat;
 		view.ulp = tp->inet_conn.icsk_ulp_ops;
+		view.inq = BPF_CORE_READ_BITFIELD(tp, recvmsg_inq);
 		return view;
 	}
 	tp = (struct tcp_sock *)peer_sk;
@@ -44,6 +47,7 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	view.copied_seq = BPF_CORE_READ(tp, copied_seq);
 	view.rcvlowat = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvlowat);
 	view.ulp = BPF_CORE_READ(tp, inet_conn.icsk_ulp_ops);
+	view.inq = BPF_CORE_READ_BITFIELD_PROBED(tp, recvmsg_inq);
 	return view;
 }
 
@@ -61,8 +65,10 @@ static __always_inline bool know_peer(struct sock_state *state)
 	if (state->role == ROLE_ACTIVE) {
 		state->peer_netns = flow->passive_netns;
 		state->port = flow->port;
+		state->peer_state = flow->passive_state;
 		state->peer_sk = flow->passive_sk;
 	} else {
+		state->peer_state = flow->active_state;
 		state->peer_sk = flow->active_sk; /* Fast Open: it came second */
 	}
 	return state->peer_sk;
@@ -75,6 +81,25 @@ static __always_inline bool denied(struct sock_state *state, const struct config
 		state->epoch = cfg->epoch;
 	}
 	return state->denied;
+}
+
+/*
+ * With the observers running, a direction stays on TCP until its reader has called receive once: whoever uses
+ * MSG_WAITALL is known before a byte is redirected. The reader's state is read like its socket: as a hint.
+ */
+static __always_inline enum reason against_habits(struct sock_state *state, const struct config *cfg)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	__u32 habits = 0;
+
+	if (!cfg->learn)
+		return REASON_NONE;
+	if (state->habits & HABIT_OOB)
+		return REASON_OOB;
+	bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
+	if (habits & HABIT_WAITALL)
+		return REASON_WAITALL;
+	return habits & HABIT_RECEIVES ? REASON_NONE : REASON_LEARNING;
 }
 
 /*
@@ -113,6 +138,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct peer_view peer;
 	struct config *cfg;
+	enum reason reason;
 	__u32 zero = 0;
 
 	cfg = bpf_map_lookup_elem(&config, &zero);
@@ -130,8 +156,15 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)
 		return REASON_ULP;
+	if (zerocopy(tp))
+		return REASON_ZEROCOPY;
 	if (peer.rcvlowat > 1)
 		return REASON_RCVLOWAT;
+	if (peer.inq)
+		return REASON_INQ;
+	reason = against_habits(state, cfg);
+	if (reason != REASON_NONE)
+		return reason;
 	if (tp->write_seq != peer.copied_seq)
 		return REASON_UNREAD;
 	return over_bounds(state, cfg, peer.backlog_bytes, msg->size);

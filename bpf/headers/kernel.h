@@ -34,6 +34,11 @@ struct sock_common {
 	struct {
 		long long counter;
 	} skc_cookie;
+	unsigned long skc_flags;
+};
+
+enum sock_flags {
+	SOCK_ZEROCOPY = 26, /* relocated: the kernel's own value is used */
 };
 
 struct sock {
@@ -42,6 +47,7 @@ struct sock {
 		atomic_t rmem_alloc;
 	} sk_backlog;
 	int sk_rcvlowat;
+	void *sk_user_data;
 };
 
 struct inet_sock {
@@ -66,6 +72,7 @@ struct tcp_sock {
 	struct tcp_fastopen_request *fastopen_req;
 	struct request_sock *fastopen_rsk;
 	__u8 syn_fastopen : 1;
+	__u8 recvmsg_inq : 1;
 	bool is_mptcp;
 };
 
@@ -77,7 +84,36 @@ struct bpf_iter_meta {
 	__u64 seq_num;
 };
 
-struct bpf_map___opaque;
+/* For the guards: from a descriptor or a file to its socket. */
+struct inode {
+	unsigned short i_mode;
+};
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct task_struct {
+	struct files_struct *files;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct msghdr {
+	unsigned int msg_flags;
+};
 
 #pragma clang attribute pop
 

@@ -39,7 +39,9 @@ type bpfConfig struct {
 	Epoch              uint32
 	MaxBacklogBytes    uint32
 	MaxBacklogMessages uint32
-	Pad                uint32
+	Learn              uint32
+	Hazards            uint32
+	Guards             uint32
 	LoadedNs           uint64
 	Version            [48]uint8
 }
@@ -68,10 +70,12 @@ type bpfFlow struct {
 	_            structs.HostLayout
 	ActiveSk     uint64
 	PassiveSk    uint64
+	ActiveState  uint64
+	PassiveState uint64
 	ActiveNetns  uint64
 	PassiveNetns uint64
 	Port         uint16
-	Denied       uint8
+	KeptOut      uint8
 	Pad          [5]uint8
 }
 
@@ -107,6 +111,13 @@ type bpfIsnPair struct {
 	Peer uint32
 }
 
+type bpfListeningPort struct {
+	_     structs.HostLayout
+	Netns uint64
+	Port  uint16
+	Pad   [3]uint16
+}
+
 type bpfMode uint32
 
 const (
@@ -137,7 +148,12 @@ const (
 	bpfReasonREASON_DISABLED         bpfReason = 8
 	bpfReasonREASON_POLICY           bpfReason = 9
 	bpfReasonREASON_PEER_LEFT        bpfReason = 10
-	bpfReasonREASON_MAX              bpfReason = 11
+	bpfReasonREASON_LEARNING         bpfReason = 11
+	bpfReasonREASON_WAITALL          bpfReason = 12
+	bpfReasonREASON_OOB              bpfReason = 13
+	bpfReasonREASON_INQ              bpfReason = 14
+	bpfReasonREASON_ZEROCOPY         bpfReason = 15
+	bpfReasonREASON_MAX              bpfReason = 16
 )
 
 type bpfResult uint32
@@ -152,7 +168,9 @@ const (
 	bpfResultRESULT_MPTCP     bpfResult = 6
 	bpfResultRESULT_ULP       bpfResult = 7
 	bpfResultRESULT_ERROR     bpfResult = 8
-	bpfResultRESULT_MAX       bpfResult = 9
+	bpfResultRESULT_OPTION    bpfResult = 9
+	bpfResultRESULT_AVOIDED   bpfResult = 10
+	bpfResultRESULT_MAX       bpfResult = 11
 )
 
 type bpfRole uint32
@@ -168,6 +186,7 @@ type bpfSockState struct {
 	Self               bpfIsnPair
 	Peer               bpfIsnPair
 	PeerSk             uint64
+	PeerState          uint64
 	Netns              uint64
 	PeerNetns          uint64
 	RedirectedBytes    uint64
@@ -182,7 +201,8 @@ type bpfSockState struct {
 	Mode               uint8
 	Reason             uint8
 	Denied             uint8
-	Pad                [6]uint8
+	Pad                [2]uint8
+	Habits             uint32
 }
 
 type bpfTotals struct {
@@ -191,8 +211,8 @@ type bpfTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [18]uint64
-	Fallbacks          [11]uint64
+	Flows              [22]uint64
+	Fallbacks          [16]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -200,6 +220,7 @@ type bpfTotals struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAttachments       = "attachments"
+	bpfMapAvoid             = "avoid"
 	bpfMapConfig            = "config"
 	bpfMapEndpoints         = "endpoints"
 	bpfMapFlows             = "flows"
@@ -266,6 +287,7 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
+	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
 	Config      *ebpf.MapSpec `ebpf:"config"`
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
@@ -302,6 +324,7 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Attachments *ebpf.Map `ebpf:"attachments"`
+	Avoid       *ebpf.Map `ebpf:"avoid"`
 	Config      *ebpf.Map `ebpf:"config"`
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Flows       *ebpf.Map `ebpf:"flows"`
@@ -313,6 +336,7 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Attachments,
+		m.Avoid,
 		m.Config,
 		m.Endpoints,
 		m.Flows,

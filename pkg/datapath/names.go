@@ -53,6 +53,11 @@ var (
 		bpfReasonREASON_DISABLED:         "disabled",
 		bpfReasonREASON_POLICY:           "policy",
 		bpfReasonREASON_PEER_LEFT:        "peer-left",
+		bpfReasonREASON_LEARNING:         "learning",
+		bpfReasonREASON_WAITALL:          "waitall",
+		bpfReasonREASON_OOB:              "oob",
+		bpfReasonREASON_INQ:              "inq",
+		bpfReasonREASON_ZEROCOPY:         "zerocopy",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",
@@ -64,6 +69,8 @@ var (
 		bpfResultRESULT_MPTCP:     "mptcp",
 		bpfResultRESULT_ULP:       "ulp",
 		bpfResultRESULT_ERROR:     "error",
+		bpfResultRESULT_OPTION:    "option",
+		bpfResultRESULT_AVOIDED:   "avoided",
 	}
 )
 
