@@ -12,15 +12,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const flagCgroup = "path of a cgroup2 directory, in the file system or below the cgroup2 mount"
+const flagCgroup = "`PATH` of a cgroup2 directory, in the file system or below the cgroup2 mount"
 
 func attachCommand(a *app) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use:   "attach --cgroup PATH",
 		Short: "Accelerate a cgroup without CNI",
-		Long: `Attaches the programs to any cgroup2, and loads them if need be. Sockets that are made in the cgroup and below it
-from then on take part, whatever their network namespace, unless a container has opted out.`,
+		Long: `Attaches the programs to any cgroup2, and loads them if need be. Sockets that
+are made in the cgroup and below it from then on take part, whatever their
+network namespace, unless a container has opted out.`,
 		Example: `  sockmapctl attach --cgroup /sys/fs/cgroup/system.slice/redis.service
   sockmapctl attach --cgroup system.slice/redis.service`,
 	}
@@ -55,14 +56,15 @@ func detachCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "detach {--cgroup PATH | --id ID}",
 		Short: "Take back what attach did",
-		Long: `Removes the link that attach has made for a cgroup. Live flows keep what they have; new connections are not taken
-any more. Containers' own links stay: CNI removes them. A cgroup that is gone has no path, but still its id: see
-sockmapctl status -o json.`,
+		Long: `Removes the link that attach has made for a cgroup. Live flows stay as they are,
+new connections are not taken any more. Links of containers stay: CNI removes
+them. A cgroup that is gone has no path, but still its id: see sockmapctl status
+-o json.`,
 		Example: `  sockmapctl detach --cgroup system.slice/redis.service
   sockmapctl detach --id 4711`,
 	}
 	cmd.Flags().StringVar(&path, "cgroup", "", flagCgroup)
-	cmd.Flags().Uint64Var(&id, "id", 0, "id of the cgroup, as status shows it")
+	cmd.Flags().Uint64Var(&id, "id", 0, "`ID` of the cgroup, as status shows it")
 	cmd.MarkFlagsOneRequired("cgroup", "id")
 	cmd.MarkFlagsMutuallyExclusive("cgroup", "id")
 	return runs(cmd, func(cmd *cobra.Command) error {

@@ -41,8 +41,9 @@ func endpointsCommand(a *app) *cobra.Command {
 	cmd := a.noun(&cobra.Command{
 		Use:   "endpoints",
 		Short: "List the containers that the plugin was called for",
-		Long: `Lists what the plugin's ADDs have made, one line for each container and network, and for containers that are not
-accelerated the reason. Attachments of one network namespace share its flows and bytes, so each line has them all.`,
+		Long: `Lists what the plugin's ADDs have made, one line for each container and
+network, and for containers that are not accelerated the reason. Attachments of
+one network namespace share its flows and bytes, so each line has them all.`,
 		Example: `  sockmapctl endpoints
   sockmapctl endpoints -o json | jq '.[] | select(.accelerated | not) | {pod, declined}'`,
 	}, formatTable, formatJSON)

@@ -20,18 +20,18 @@ type flowView struct {
 	Pod                string         `json:"pod" doc:"empty when there is none"`
 	Container          string         `json:"container" doc:"id of the container sandbox; empty when it is not known"`
 	NetNSCookie        uint64         `json:"netnsCookie" doc:"of the network namespace"`
-	PeerNamespace      string         `json:"peerNamespace" doc:"the same for the other end, once it has joined"`
-	PeerPod            string         `json:"peerPod" doc:""`
-	PeerContainer      string         `json:"peerContainer" doc:""`
+	PeerNamespace      string         `json:"peerNamespace" doc:"of the other end, once it has joined; see namespace"`
+	PeerPod            string         `json:"peerPod" doc:"see pod"`
+	PeerContainer      string         `json:"peerContainer" doc:"see container"`
 	PeerNetNSCookie    uint64         `json:"peerNetnsCookie" doc:"0: not known"`
 	Role               string         `json:"role" doc:"active (it called connect) or passive"`
 	Joined             bool           `json:"joined" doc:"the other end is in the sockhash too"`
 	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first"`
 	Reason             string         `json:"reason" doc:"why by TCP, see METRICS.md; empty in other modes"`
 	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"sent from socket to socket"`
-	RedirectedMessages uint64         `json:"redirectedMessages" doc:""`
+	RedirectedMessages uint64         `json:"redirectedMessages" doc:"calls of send that made them"`
 	TCPBytes           uint64         `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
-	TCPMessages        uint64         `json:"tcpMessages" doc:""`
+	TCPMessages        uint64         `json:"tcpMessages" doc:"calls of send that made them"`
 	BacklogBytes       uint32         `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
 	TCPState           uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
 	AgeSeconds         float64        `json:"ageSeconds" doc:"since the connection was made"`
@@ -45,8 +45,9 @@ func flowsCommand(a *app) *cobra.Command {
 	cmd := a.noun(&cobra.Command{
 		Use:   "flows",
 		Short: "List the live sockets that are, or may be, redirected",
-		Long: `Lists every live socket in the sockhash: one line for each end of a flow, with what that end has sent. It also has
-sockets whose peer has not joined: they leave when the peer's first answer shows that it is elsewhere.
+		Long: `Lists every live socket in the sockhash: one line for each end of a flow, with
+what that end has sent. It also has sockets whose peer has not joined: they
+leave when the first answer shows that the peer is elsewhere.
 
 Sockets whose network namespace belongs to no known container show its cookie.`,
 		Example: `  sockmapctl flows

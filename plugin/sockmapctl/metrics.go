@@ -17,21 +17,22 @@ import (
 type metricView struct {
 	Name   string       `json:"name" doc:"see METRICS.md"`
 	Type   string       `json:"type" doc:"counter or gauge"`
-	Help   string       `json:"help" doc:""`
-	Series []seriesView `json:"series" doc:""`
+	Help   string       `json:"help" doc:"what it counts"`
+	Series []seriesView `json:"series" doc:"one for each set of labels"`
 }
 
 type seriesView struct {
 	Labels map[string]string `json:"labels" doc:"by name"`
-	Value  float64           `json:"value" doc:""`
+	Value  float64           `json:"value" doc:"exact up to 2^53"`
 }
 
 func metricsCommand(a *app) *cobra.Command {
 	cmd := a.noun(&cobra.Command{
 		Use:   "metrics",
 		Short: "Print all counts in the Prometheus text format",
-		Long: `Prints all counts in the Prometheus text format, for the textfile collector of the node exporter, or to look at.
-METRICS.md describes them. Nothing is printed unless everything could be read.`,
+		Long: `Prints all counts in the Prometheus text format, for the textfile collector of
+the node exporter, or to look at. METRICS.md describes them. Nothing is printed
+unless everything could be read.`,
 		Example: `  sockmapctl metrics
   sockmapctl metrics > sockmap.prom.new && mv sockmap.prom.new /var/lib/node_exporter/sockmap.prom`,
 	}, formatText, formatJSON)

@@ -26,9 +26,11 @@ type app struct {
 
 const pathVariable = "SOCKMAP_BPFFS_PATH"
 
-const rootLong = `sockmapctl shows and controls sockmap, which hands TCP between containers of this node from socket to socket.
+const rootLong = `sockmapctl shows and controls sockmap, which hands TCP between containers of
+this node from socket to socket.
 
-Nouns read, verbs change. A verb may be repeated: it says that there is nothing left to do and succeeds.
+Nouns read, verbs change. A verb may be repeated: it says that there is nothing
+left to do and succeeds.
 
 Exit codes:
   0  done
@@ -59,7 +61,7 @@ func rootCommand(a *app) *cobra.Command {
 	if dir == "" {
 		dir = datapath.DefaultDir
 	}
-	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "directory of the pinned state, the plugin's bpffsPath")
+	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
 		statusCommand(a), endpointsCommand(a), flowsCommand(a), metricsCommand(a), versionCommand(a),
@@ -121,7 +123,8 @@ func checkFlag(flag, key string, value any) error {
 // runs makes f what cmd does. Cobra's own errors come before it and are wrong usage; f's never are, unless it says so.
 func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
 	cmd.Args = noArguments
-	cmd.DisableFlagsInUseLine = true
+	// A use line that names its flags has said all.
+	cmd.DisableFlagsInUseLine = strings.Contains(cmd.Use, " ")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f(cmd); err != nil {
 			return &failure{err}
@@ -134,7 +137,7 @@ func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
 // noun gives cmd the flag -o. The first of formats is the default.
 func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
 	// Not a.output itself: a flag sets its variable to its default when it is made, and every noun has the flag.
-	output := cmd.Flags().StringP("output", "o", formats[0], "format: "+strings.Join(formats, " or "))
+	output := cmd.Flags().StringP("output", "o", formats[0], "`FORMAT`: "+strings.Join(formats, " or "))
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		a.output = *output
 		if !slices.Contains(formats, a.output) {

@@ -27,18 +27,18 @@ type statusView struct {
 type nodeView struct {
 	Enabled       bool         `json:"enabled" doc:"false after sockmapctl disable"`
 	LoadedVersion string       `json:"loadedVersion" doc:"of the program that loaded"`
-	LoadedAt      time.Time    `json:"loadedAt" doc:""`
+	LoadedAt      time.Time    `json:"loadedAt" doc:"time of loading"`
 	Settings      settingsView `json:"settings" doc:"in force now"`
-	Endpoints     countsView   `json:"endpoints" doc:""`
+	Endpoints     countsView   `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView `json:"cgroups" doc:"cgroups with a link"`
 	Now           nowView      `json:"now" doc:"live sockets"`
 	Ever          everView     `json:"ever" doc:"since loading, live sockets included"`
 }
 
 type settingsView struct {
-	MaxSockets         uint32 `json:"maxSockets" doc:"see CONFIGURATION.md for these three"`
-	MaxBacklogBytes    uint32 `json:"maxBacklogBytes" doc:""`
-	MaxBacklogMessages uint32 `json:"maxBacklogMessages" doc:""`
+	MaxSockets         uint32 `json:"maxSockets" doc:"entries of the sockhash, see CONFIGURATION.md"`
+	MaxBacklogBytes    uint32 `json:"maxBacklogBytes" doc:"see CONFIGURATION.md"`
+	MaxBacklogMessages uint32 `json:"maxBacklogMessages" doc:"see CONFIGURATION.md"`
 }
 
 type countsView struct {
@@ -49,8 +49,8 @@ type countsView struct {
 }
 
 type countView struct {
-	Reason string `json:"reason" doc:""`
-	Count  uint64 `json:"count" doc:""`
+	Reason string `json:"reason" doc:"in words, or a reason of METRICS.md"`
+	Count  uint64 `json:"count" doc:"how often"`
 }
 
 type cgroupView struct {
@@ -68,17 +68,17 @@ type nowView struct {
 	Pending            int    `json:"pending" doc:"sockets that have sent nothing yet"`
 	Redirecting        int    `json:"redirecting" doc:"sockets whose last message was redirected"`
 	OnTCP              int    `json:"onTCP" doc:"sockets whose last message went by TCP"`
-	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"sent by live sockets"`
-	RedirectedMessages uint64 `json:"redirectedMessages" doc:""`
-	TCPBytes           uint64 `json:"tcpBytes" doc:""`
-	TCPMessages        uint64 `json:"tcpMessages" doc:""`
+	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"sent from socket to socket by live sockets"`
+	RedirectedMessages uint64 `json:"redirectedMessages" doc:"calls of send that made them"`
+	TCPBytes           uint64 `json:"tcpBytes" doc:"sent by TCP by live sockets"`
+	TCPMessages        uint64 `json:"tcpMessages" doc:"calls of send that made them"`
 }
 
 type everView struct {
-	RedirectedBytes    uint64       `json:"redirectedBytes" doc:""`
-	RedirectedMessages uint64       `json:"redirectedMessages" doc:""`
-	TCPBytes           uint64       `json:"tcpBytes" doc:""`
-	TCPMessages        uint64       `json:"tcpMessages" doc:""`
+	RedirectedBytes    uint64       `json:"redirectedBytes" doc:"sent from socket to socket"`
+	RedirectedMessages uint64       `json:"redirectedMessages" doc:"calls of send that made them"`
+	TCPBytes           uint64       `json:"tcpBytes" doc:"sent by TCP by sockets of the sockhash"`
+	TCPMessages        uint64       `json:"tcpMessages" doc:"calls of send that made them"`
 	Results            []resultView `json:"results" doc:"what became of connections; those that never happened are left out"`
 	Fallbacks          []countView  `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
 }
@@ -93,10 +93,11 @@ func statusCommand(a *app) *cobra.Command {
 	cmd := a.noun(&cobra.Command{
 		Use:   "status",
 		Short: "Tell on one screen whether sockmap works, and what to do if not",
-		Long: `Tells whether sockmap is loaded and on, what it does now and has done since, and what is off.
+		Long: `Tells whether sockmap is loaded and on, what it does now and has done since,
+and what is off.
 
-When it is not loaded, it looks for what loading would need and changes nothing. The exit code is 3 then, or 4 when
-what is pinned is not this version's.`,
+When it is not loaded, it looks for what loading would need and changes nothing.
+The exit code is 3 then, or 4 when what is pinned is not this version's.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
 	}, formatTable, formatJSON)

@@ -16,17 +16,18 @@ func loadCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "Load and pin the programs, as the first ADD of a boot does",
-		Long: `Loads the programs and pins them, so that the first container need not wait for it. What is loaded already stays
-as it is, whatever the flags say. The next ADD sets the bounds to those of its configuration.`,
+		Long: `Loads the programs and pins them, so that the first container need not wait for
+it. What is loaded already stays as it is, whatever the flags say. The next ADD
+sets the backlog bounds to those of its configuration.`,
 		Example: `  sockmapctl load
   sockmapctl load --max-sockets 262144`,
 	}
 	flags := cmd.Flags()
-	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets, "entries of the sockhash, two for each flow")
+	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets, "`ENTRIES` of the sockhash, two for each flow")
 	flags.Uint32Var(&s.MaxBacklogBytes, "max-backlog-bytes", cniconf.DefaultMaxBacklogBytes,
-		"bytes that may wait for a reader before its writer goes to TCP")
+		"`BYTES` that may wait for a reader before its writer goes to TCP")
 	flags.Uint32Var(&s.MaxBacklogMessages, "max-backlog-messages", cniconf.DefaultMaxBacklogMessages,
-		"messages that may wait")
+		"`MESSAGES` that may wait")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		return errors.Join(
 			checkFlag("--max-sockets", "maxSockets", s.MaxSockets),
@@ -51,8 +52,9 @@ func unloadCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unload",
 		Short: "Remove all programs, maps and links; live flows go on by TCP",
-		Long: `Switches off, so that live flows go on by TCP and lose nothing, and removes everything that is pinned. Containers
-that run are not accelerated again until they are added again.`,
+		Long: `Switches off, so that live flows go on by TCP and lose nothing, and removes
+everything that is pinned. Containers that run are not accelerated again until
+they are added again.`,
 		Example: `  sockmapctl unload`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "remove what is pinned by other versions, or by others, too")
@@ -70,9 +72,10 @@ that run are not accelerated again until they are added again.`,
 
 func enableCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "enable",
-		Short:   "Let flows be redirected again",
-		Long:    "Takes disable back. Live flows are redirected again as soon as their readers have read what went by TCP.",
+		Use:   "enable",
+		Short: "Let flows be redirected again",
+		Long: `Takes disable back. Live flows are redirected again as soon as their readers
+have read what went by TCP.`,
 		Example: `  sockmapctl enable`,
 	}
 	return runs(cmd, func(cmd *cobra.Command) error {
@@ -91,8 +94,9 @@ func disableCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "disable",
 		Short: "Send everything by TCP, live flows too, until enable",
-		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message and lose nothing; connections that
-are made meanwhile stay on TCP for good. A reboot or an unload forgets it.`,
+		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message
+and lose nothing; connections that are made meanwhile stay on TCP for good. A
+reboot or an unload forgets it.`,
 		Example: `  sockmapctl disable`,
 	}
 	return runs(cmd, func(cmd *cobra.Command) error {
@@ -111,8 +115,9 @@ func gcCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what containers left that are provably gone",
-		Long: `Removes attachments whose cgroup or network namespace is gone, and links and endpoints that no attachment names.
-The plugin does the same at each ADD, a little at a time.`,
+		Long: `Removes attachments whose cgroup or network namespace is gone, and links and
+endpoints that no attachment names. The plugin does the same at each ADD, a
+little at a time.`,
 		Example: `  sockmapctl gc`,
 	}
 	return runs(cmd, func(cmd *cobra.Command) error {

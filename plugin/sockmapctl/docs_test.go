@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const cliPreamble = `<!-- Generated from plugin/sockmapctl: go test ./plugin/sockmapctl -update -->
+
+`
+
+// cliDoc is docs/CLI.md: what the help says, and the fields of the JSON.
+func cliDoc(t *testing.T) string {
+	root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
+	var b strings.Builder
+	b.WriteString(cliPreamble)
+	fmt.Fprintf(&b, "# sockmapctl\n\n```text\n%s\n```\n", root.Long)
+	section(&b, "Flags of every command", root.PersistentFlags().FlagUsages())
+	for _, group := range root.Groups() {
+		for _, cmd := range root.Commands() {
+			if cmd.GroupID == group.ID {
+				commandDoc(t, &b, cmd)
+			}
+		}
+	}
+	return b.String()
+}
+
+func section(b *strings.Builder, title, text string) {
+	if text != "" {
+		fmt.Fprintf(b, "\n%s:\n\n```text\n%s\n```\n", title, strings.TrimRight(text, "\n"))
+	}
+}
+
+func commandDoc(t *testing.T, b *strings.Builder, cmd *cobra.Command) {
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	fmt.Fprintf(b, "\n## %s\n\n```text\n%s\n```\n\n%s\n", cmd.CommandPath(), cmd.UseLine(), text)
+	section(b, "Flags", cmd.LocalNonPersistentFlags().FlagUsages())
+	section(b, "Examples", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
+	if view, ok := views()[cmd.Name()]; ok {
+		fmt.Fprintf(b, "\nFields of `-o json`:\n\n| field | type | meaning |\n|---|---|---|\n")
+		fieldDoc(t, b, "", reflect.TypeOf(view).Elem())
+	}
+}
+
+// fieldDoc writes one line for each field, those of nested objects behind their names.
+func fieldDoc(t *testing.T, b *strings.Builder, prefix string, typ reflect.Type) {
+	if typ.Kind() == reflect.Slice {
+		fieldDoc(t, b, prefix+"[]", typ.Elem())
+		return
+	}
+	if prefix != "" {
+		prefix += "."
+	}
+	for _, f := range reflect.VisibleFields(typ) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			continue
+		}
+		doc := f.Tag.Get("doc")
+		if doc == "" {
+			t.Errorf("%s%s has no documentation", prefix, name)
+		}
+		inner, kind := f.Type, ""
+		for inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		kind = jsonType(inner)
+		fmt.Fprintf(b, "| `%s%s` | %s | %s |\n", prefix, name, kind, doc)
+		switch {
+		case kind == "object" && inner.Kind() == reflect.Struct:
+			fieldDoc(t, b, prefix+name, inner)
+		case kind == "array" && inner.Elem().Kind() == reflect.Struct:
+			fieldDoc(t, b, prefix+name+"[]", inner.Elem())
+		}
+	}
+}
+
+func jsonType(typ reflect.Type) string {
+	if typ == reflect.TypeFor[time.Time]() {
+		return "time (RFC 3339)"
+	}
+	if _, ok := typ.MethodByName("MarshalText"); ok {
+		return "string"
+	}
+	switch typ.Kind() {
+	case reflect.Bool:
+		return "boolean"
+	case reflect.String:
+		return "string"
+	case reflect.Slice:
+		return "array"
+	case reflect.Struct, reflect.Map:
+		return "object"
+	}
+	return "number"
+}
+
+func TestCommandsAreDocumented(t *testing.T) {
+	golden(t, filepath.Join("..", "..", "docs", "CLI.md"), cliDoc(t))
+}
+
+func TestEveryCommandHelpsWithAnExampleInEightyColumns(t *testing.T) {
+	root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
+	for _, cmd := range append(root.Commands(), root) {
+		if !cmd.HasExample() || !strings.HasPrefix(cmd.Example, "  sockmapctl ") && cmd.Name() != "help" {
+			t.Errorf("%s has no example", cmd.CommandPath())
+		}
+		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s has the short text %q", cmd.CommandPath(), cmd.Short)
+		}
+		for line := range strings.Lines(cmd.Long + "\n" + cmd.Example) {
+			if len(line) > 100 || len(line) > 81 && !strings.HasPrefix(line, "  ") {
+				t.Errorf("%s: %d columns: %s", cmd.CommandPath(), len(line)-1, line)
+			}
+		}
+	}
+}
