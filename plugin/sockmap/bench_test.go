@@ -14,14 +14,14 @@ func BenchmarkExec(b *testing.B) {
 	w.mustAdd(p, nil)
 	b.Run("VERSION", func(b *testing.B) {
 		for b.Loop() {
-			run(b, env("VERSION", nil), nil)
+			mustRun(b, env("VERSION", nil), nil)
 		}
 	})
 	for _, verb := range []string{"ADD", "CHECK"} {
 		b.Run(verb, func(b *testing.B) {
-			stdin := w.conf(p, keys{"logLevel": "error"})
+			stdin := w.conf(p, keys{"logLevel": "error", "required": true})
 			for b.Loop() {
-				run(b, env(verb, p), stdin)
+				mustRun(b, env(verb, p), stdin)
 			}
 		})
 	}
@@ -30,10 +30,10 @@ func BenchmarkExec(b *testing.B) {
 			w.mustAdd(w.pod(), nil)
 		}
 		b.Run(fmt.Sprintf("ADD and DEL among %d", neighbours), func(b *testing.B) {
-			stdin := w.conf(p, keys{"logLevel": "error"})
+			stdin := w.conf(p, keys{"logLevel": "error", "required": true})
 			for b.Loop() {
-				run(b, env("ADD", p), stdin)
-				run(b, env("DEL", p), stdin)
+				mustRun(b, env("ADD", p), stdin)
+				mustRun(b, env("DEL", p), stdin)
 			}
 		})
 	}
@@ -42,11 +42,18 @@ func BenchmarkExec(b *testing.B) {
 func BenchmarkExecFirstAdd(b *testing.B) {
 	w := newWorld(b)
 	p := w.pod()
-	stdin := w.conf(p, keys{"logLevel": "error"})
+	stdin := w.conf(p, keys{"logLevel": "error", "required": true})
 	for b.Loop() {
-		run(b, env("ADD", p), stdin)
+		mustRun(b, env("ADD", p), stdin)
 		b.StopTimer()
 		w.unload()
 		b.StartTimer()
+	}
+}
+
+func mustRun(b *testing.B, env []string, stdin []byte) {
+	b.Helper()
+	if a := run(b, env, stdin); a.err != nil {
+		b.Fatal(a.err)
 	}
 }
