@@ -33,6 +33,8 @@ var meanings = map[string]map[string]string{
 		"mptcp":     "the socket is a subflow of Multipath TCP",
 		"ulp":       "the socket has an upper-layer protocol (kTLS)",
 		"error":     "no memory, or the socket is in another sockmap",
+		"option":    "a socket option was set before that only TCP honours: SO_ZEROCOPY, TCP_INQ",
+		"avoided":   "an earlier flow to this listening port used MSG_WAITALL or MSG_OOB",
 	},
 	"reason": {
 		"no-peer":          "the other end has not joined yet, or is gone",
@@ -45,6 +47,11 @@ var meanings = map[string]map[string]string{
 		"disabled":         "`sockmapctl disable`",
 		"policy":           "the `peers` or `ports` of an endpoint were changed and say no now",
 		"peer-left":        "the other end is closing",
+		"learning":         "the reader has not called receive yet, so its flags are not known",
+		"waitall":          "the reader uses MSG_WAITALL",
+		"oob":              "the sender uses MSG_OOB",
+		"inq":              "the reader set TCP_INQ",
+		"zerocopy":         "the sender set SO_ZEROCOPY",
 	},
 	"state": {
 		"accelerated": "the container takes part",
