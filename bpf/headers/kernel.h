@@ -115,6 +115,25 @@ struct msghdr {
 	unsigned int msg_flags;
 };
 
+/* Where a system call keeps its number and its first argument. */
+#if defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__s32 syscallno;
+};
+#define SPLICE_IN_REGISTER regs[0]
+#define SYSCALL_REGISTER   syscallno
+#define SPLICE_SYSCALL	   76
+#else
+struct pt_regs {
+	unsigned long di;
+	unsigned long orig_ax;
+};
+#define SPLICE_IN_REGISTER di
+#define SYSCALL_REGISTER   orig_ax
+#define SPLICE_SYSCALL	   275
+#endif
+
 #pragma clang attribute pop
 
 /* A BPF context, not a kernel object: its offsets are fixed, so no relocations. */
@@ -132,4 +151,23 @@ enum {
 	FAMILY_INET = 2,
 	FAMILY_INET6 = 10,
 	TCP_HEADER_SYN = 0x02,
+};
+
+/* linux/stat.h, linux/socket.h, linux/fs.h, net/sock.h: values of the user ABI, or stable for as long as it. */
+enum {
+	MODE_FORMAT = 00170000,
+	MODE_SOCKET = 0140000,
+	MESSAGE_OOB = 0x1,
+	MESSAGE_WAITALL = 0x100,
+	MAY_READ = 4,
+	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
+	LEVEL_SOCKET = 1,
+	LEVEL_TCP = 6,
+	OPTION_ZEROCOPY = 60,
+	OPTION_ULP = 31,
+	OPTION_INQ = 36,
+	ERROR_INVALID = 22,
+	ERROR_NOT_FOUND = 2,
+	ERROR_NO_OPTION = 92,
+	ERROR_NOT_SUPPORTED = 95,
 };

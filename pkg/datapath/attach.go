@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -20,7 +21,7 @@ type Link struct {
 	Alive bool
 }
 
-// Attach makes sure that the cgroup behind fd, whose id is in key, has its link. It reports whether it made one.
+// Attach makes sure that the cgroup, whose id is in key, has its link. It reports whether it made one.
 //
 // It returns ErrTooManyPrograms and ErrExclusiveProgram for what only the operator can solve.
 func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
@@ -35,21 +36,39 @@ func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	if key.Manual {
 		name = bpfProgSockOpsAny
 	}
-	prog, err := d.program(name)
-	if err != nil {
+	if err := d.attach(cgroup, name, ebpf.AttachCGroupSockOps, d.layout.link(key)); err != nil {
 		return false, err
 	}
-	l, err := link.AttachRawLink(link.RawLinkOptions{
-		Target: int(cgroup.Fd()), Program: prog, Attach: ebpf.AttachCGroupSockOps,
-	})
+	return true, d.attachOptionsGuard(cgroup, key)
+}
+
+// attachOptionsGuard puts the guard beside sock_ops, where this kernel took it at load. A cgroup that has no room left
+// for it does without: the verdict then sends such sockets' bytes by TCP.
+func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
+	if !exists(d.layout.pin(guardProgRefuseOption)) {
+		return nil
+	}
+	err := d.attach(cgroup, guardProgRefuseOption, ebpf.AttachCGroupSetsockopt, d.layout.optionsLink(key))
+	if errors.Is(err, ErrTooManyPrograms) || errors.Is(err, ErrExclusiveProgram) {
+		return nil
+	}
+	return err
+}
+
+func (d *Datapath) attach(cgroup *os.File, program string, at ebpf.AttachType, pin string) error {
+	prog, err := d.program(program)
 	if err != nil {
-		return false, fmt.Errorf("attach sock_ops to cgroup %s: %w", cgroup.Name(), explainAttach(err))
+		return err
+	}
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(cgroup.Fd()), Program: prog, Attach: at})
+	if err != nil {
+		return fmt.Errorf("attach %s to cgroup %s: %w", program, cgroup.Name(), explainAttach(err))
 	}
 	defer l.Close()
-	if err := l.Pin(d.layout.link(key)); err != nil {
-		return false, fmt.Errorf("pin link of cgroup %s: %w", cgroup.Name(), err)
+	if err := l.Pin(pin); err != nil {
+		return fmt.Errorf("pin link of cgroup %s: %w", cgroup.Name(), err)
 	}
-	return true, nil
+	return nil
 }
 
 func explainAttach(err error) error {
@@ -64,8 +83,10 @@ func explainAttach(err error) error {
 
 // Detach removes a link's pin and with it the link. One that is not there is not an error.
 func (d *Datapath) Detach(key LinkKey) error {
-	if err := os.Remove(d.layout.link(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove link pin: %w", err)
+	for _, pin := range []string{d.layout.optionsLink(key), d.layout.link(key)} {
+		if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove link pin: %w", err)
+		}
 	}
 	return nil
 }
@@ -78,6 +99,9 @@ func (d *Datapath) LinkKeys() ([]LinkKey, error) {
 	}
 	keys := make([]LinkKey, 0, len(entries))
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), optionsSuffix) {
+			continue
+		}
 		key, err := parseLinkKey(e.Name())
 		if err != nil {
 			return nil, err

@@ -75,7 +75,7 @@ func TestResetDeliversWhatCameBefore(t *testing.T) {
 
 // The sums of closed sockets are what was sent, whichever way it went.
 func TestTotalsAddUpWhenSocketsClose(t *testing.T) {
-	d, g := load(t, Settings{1024, 64 << 10, 4096, "test"}), newGroup(t)
+	d, g := load(t, bounded(1024, 64<<10, 4096)), newGroup(t)
 	g.attach(t, d)
 	const pairs, size = 10, 1 << 20
 	var sent uint64

@@ -18,7 +18,8 @@ type Settings struct {
 	MaxSockets         uint32
 	MaxBacklogBytes    uint32
 	MaxBacklogMessages uint32
-	Version            string // of the program that loads, for status
+	Version            string   // of the program that loads, for status
+	WithoutGuards      []string // names of guards that are not to be loaded
 }
 
 // Config is what is in force.

@@ -182,3 +182,7 @@ func flowOf(t testing.TB, d *Datapath, c net.Conn) (found Flow, ok bool) {
 	}
 	return found, ok
 }
+
+func bounded(maxSockets, maxBytes, maxMessages uint32) Settings {
+	return Settings{MaxSockets: maxSockets, MaxBacklogBytes: maxBytes, MaxBacklogMessages: maxMessages, Version: "test"}
+}

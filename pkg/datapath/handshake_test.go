@@ -199,7 +199,7 @@ func TestMPTCPIsLeftAlone(t *testing.T) {
 }
 
 func TestFullMapLeavesConnectionsOnTCP(t *testing.T) {
-	d, g := load(t, Settings{4, 4 << 20, 4096, "test"}), newGroup(t)
+	d, g := load(t, bounded(4, 4<<20, 4096)), newGroup(t)
 	g.attach(t, d)
 	for i := range uint64(5) {
 		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -215,7 +215,7 @@ func TestFullMapLeavesConnectionsOnTCP(t *testing.T) {
 
 // The active end has room, the passive end has not: the active one must leave again.
 func TestMapFullForThePassiveEndOnly(t *testing.T) {
-	d, g := load(t, Settings{1, 4 << 20, 4096, "test"}), newGroup(t)
+	d, g := load(t, bounded(1, 4<<20, 4096)), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	send(t, client, server, 10<<10, 1)

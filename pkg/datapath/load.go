@@ -58,6 +58,9 @@ func build(l layout, s Settings) (err error) {
 	if err := objs.pin(building); err != nil {
 		return err
 	}
+	if err := objs.loadGuards(building, s.WithoutGuards); err != nil {
+		return err
+	}
 	if err := os.Rename(building, l.state()); err != nil {
 		return fmt.Errorf("publish state directory: %w", err)
 	}

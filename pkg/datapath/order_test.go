@@ -88,7 +88,7 @@ func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 		{"1-byte flood", 1, Reason(bpfReasonREASON_BACKLOG_MESSAGES)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, g := load(t, Settings{1024, maxBytes, maxMessages, "test"}), newGroup(t)
+			d, g := load(t, bounded(1024, maxBytes, maxMessages)), newGroup(t)
 			g.attach(t, d)
 			client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 			if err := errors.Join(client.SetWriteBuffer(64<<10), server.SetReadBuffer(64<<10)); err != nil {
@@ -121,7 +121,7 @@ func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 }
 
 func TestOneBigMessagePassesASmallBound(t *testing.T) {
-	d, g := load(t, Settings{1024, 4096, 16, "test"}), newGroup(t)
+	d, g := load(t, bounded(1024, 4096, 16)), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	for round := range uint64(20) {
@@ -134,7 +134,7 @@ func TestOneBigMessagePassesASmallBound(t *testing.T) {
 
 // The reader sees the switch between both ways many times; each byte keeps its place.
 func TestSwitchingBackAndForthKeepsTheOrder(t *testing.T) {
-	d, g := load(t, Settings{1024, 32 << 10, 64, "test"}), newGroup(t)
+	d, g := load(t, bounded(1024, 32<<10, 64)), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	if err := server.SetReadBuffer(32 << 10); err != nil {

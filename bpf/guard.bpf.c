@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Guards: they make a redirected socket behave where the kernel's own code for it does not.
+ *
+ *   observe_receive      a program has called receive, perhaps with MSG_WAITALL
+ *   observe_send         a program has sent with MSG_OOB
+ *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
+ *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer
+ *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
+ *
+ * All but the last are tracing programs and need the rights for them; each is loaded on its own, so that a kernel that
+ * refuses one still gets the others.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "abi.h"
+#include "maps.h"
+
+/* Two loads, for every receive and send of the node: leave early. */
+static __always_inline bool in_sockmap(struct sock *sk)
+{
+	return sk && ((unsigned long)sk->sk_user_data & USER_DATA_PSOCK);
+}
+
+/* A program that does this will do it again: spare its later flows the change of ways. */
+static __always_inline void avoid_port(struct sock_state *state, __u32 habit)
+{
+	struct listening_port key = { .netns = state->role == ROLE_PASSIVE ? state->netns : state->peer_netns,
+				      .port = state->port };
+
+	if (state->port)
+		bpf_map_update_elem(&avoid, &key, &habit, BPF_ANY);
+}
+
+static __always_inline void note(struct sock *sk, __u32 habits)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+
+	if (!state || (state->habits & habits) == habits)
+		return;
+	if (habits & (HABIT_WAITALL | HABIT_OOB))
+		avoid_port(state, habits);
+	state->habits |= habits;
+}
+
+SEC("fentry/security_socket_recvmsg")
+int observe_receive(unsigned long long *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	struct sock *sk = sock->sk;
+	int flags = ctx[3];
+
+	if (in_sockmap(sk))
+		note(sk, HABIT_RECEIVES | (flags & MESSAGE_WAITALL ? HABIT_WAITALL : 0));
+	return 0;
+}
+
+SEC("fentry/security_socket_sendmsg")
+int observe_send(unsigned long long *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	struct msghdr *msg = (struct msghdr *)ctx[1];
+	struct sock *sk = sock->sk;
+
+	if ((msg->msg_flags & MESSAGE_OOB) && in_sockmap(sk))
+		note(sk, HABIT_OOB);
+	return 0;
+}
+
+static __always_inline bool is_redirect_socket(struct file *file)
+{
+	struct socket *sock;
+	struct sock *sk;
+
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
+		return false;
+	sock = BPF_CORE_READ(file, private_data);
+	sk = BPF_CORE_READ(sock, sk);
+	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & USER_DATA_PSOCK;
+}
+
+static __always_inline struct file *file_of(unsigned int fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files, *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return NULL;
+	files = BPF_CORE_READ(table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	return file;
+}
+
+/*
+ * The programs return a long: an int would leave the upper half zero, and the caller would see a huge length. The
+ * attach target is set by the loader: it is named after the architecture.
+ */
+SEC("fmod_ret/splice")
+long refuse_splice(unsigned long long *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	struct file *file = file_of(BPF_CORE_READ(regs, SPLICE_IN_REGISTER));
+
+	return file && is_redirect_socket(file) ? -ERROR_INVALID : 0;
+}
+
+SEC("fmod_ret/security_file_permission")
+long refuse_splice_file(unsigned long long *ctx)
+{
+	struct file *file = (struct file *)ctx[0];
+	struct task_struct *task;
+	struct pt_regs *regs;
+	int mask = ctx[1];
+
+	/* Runs on each read and write of the node. */
+	if (!(mask & MAY_READ) || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
+		return 0;
+	task = bpf_get_current_task_btf();
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	if (BPF_CORE_READ(regs, SYSCALL_REGISTER) != SPLICE_SYSCALL)
+		return 0;
+	return is_redirect_socket(file) ? -ERROR_INVALID : 0;
+}
+
+/* Turning an option off is always fine. */
+static __always_inline bool turns_on(const struct bpf_sockopt *ctx)
+{
+	const int *value = ctx->optval;
+
+	return (void *)(value + 1) > ctx->optval_end || *value;
+}
+
+/* Before pairing these are the program's own business, and such a socket is never inserted. */
+static __always_inline int refusal(const struct bpf_sockopt *ctx)
+{
+	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_ZEROCOPY)
+		return ERROR_NOT_SUPPORTED;
+	if (ctx->level == LEVEL_TCP && ctx->optname == OPTION_ULP)
+		return ERROR_NOT_FOUND; /* no such protocol: what a kernel without the module says */
+	if (ctx->level == LEVEL_TCP && ctx->optname == OPTION_INQ)
+		return ERROR_NO_OPTION;
+	return 0;
+}
+
+SEC("cgroup/setsockopt")
+int refuse_option(struct bpf_sockopt *ctx)
+{
+	int error = refusal(ctx);
+
+	if (!error || !turns_on(ctx) || !ctx->sk || !bpf_sk_storage_get(&states, ctx->sk, NULL, 0))
+		return 1;
+	bpf_set_retval(-error);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
