@@ -170,23 +170,30 @@ func beClient(how string) error {
 	return err
 }
 
-const manyCount = 10_000
+const (
+	manyCount   = 10_000
+	listingTime = 500 * time.Millisecond
+)
 
 func TestTenThousandFlowsAreListedInHalfASecond(t *testing.T) {
 	n := manyFlows(t, manyCount)
 	for _, format := range []string{formatTable, formatJSON} {
-		best := time.Hour // other tests share the machine
-		for range 3 {
+		best := time.Hour
+		// Other tests share the machine: only one of several runs has to make it.
+		for range 10 {
 			begin := time.Now()
 			out := n.ok(t, "flows", "-o", format)
 			best = min(best, time.Since(begin))
 			if lines := strings.Count(out, "127.0.0.1:"); lines != 4*manyCount {
 				t.Fatalf("-o %s has %d addresses, want those of %d flows", format, lines, manyCount)
 			}
+			if best <= listingTime {
+				break
+			}
 		}
 		t.Logf("-o %s: both ends of %d flows in %v", format, manyCount, best)
-		if best > 500*time.Millisecond {
-			t.Errorf("-o %s takes %v for %d flows, want at most half a second", format, best, manyCount)
+		if best > listingTime {
+			t.Errorf("-o %s takes %v for %d flows, want at most %v", format, best, manyCount, listingTime)
 		}
 	}
 }
