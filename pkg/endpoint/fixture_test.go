@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
@@ -36,11 +37,24 @@ func newNode(t testing.TB) *Node {
 			t.Errorf("unload: %v", err)
 		}
 		// Pins go with the mount, whatever the test left.
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Errorf("unmount bpffs: %v", err)
-		}
+		unmount(t, mount)
 	})
 	return n
+}
+
+// unmount is patient with calls that gave up waiting for a lock: they close the directory a little later.
+func unmount(t testing.TB, mount string) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		err := unix.Unmount(mount, 0)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Since(start) > patience {
+			t.Errorf("unmount bpffs: %v", err)
+			return
+		}
+	}
 }
 
 func cgroupMount(t testing.TB) cgroup.Mount {
