@@ -36,10 +36,15 @@ func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	if key.Manual {
 		name = bpfProgSockOpsAny
 	}
-	if err := d.attach(cgroup, name, ebpf.AttachCGroupSockOps, d.layout.link(key)); err != nil {
-		return false, err
+	// The guard first: after a kill in between, the link that says that all is there is missing.
+	err = d.attachOptionsGuard(cgroup, key)
+	if err == nil {
+		err = d.attach(cgroup, name, ebpf.AttachCGroupSockOps, d.layout.link(key))
 	}
-	return true, d.attachOptionsGuard(cgroup, key)
+	if err != nil {
+		return false, errors.Join(err, d.Detach(key))
+	}
+	return true, nil
 }
 
 // attachOptionsGuard puts the guard beside sock_ops, where this kernel took it at load. A cgroup that has no room left
@@ -83,7 +88,8 @@ func explainAttach(err error) error {
 
 // Detach removes a link's pin and with it the link. One that is not there is not an error.
 func (d *Datapath) Detach(key LinkKey) error {
-	for _, pin := range []string{d.layout.optionsLink(key), d.layout.link(key)} {
+	// In the opposite order of Attach, for the same reason.
+	for _, pin := range []string{d.layout.link(key), d.layout.optionsLink(key)} {
 		if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove link pin: %w", err)
 		}
