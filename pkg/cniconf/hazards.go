@@ -28,6 +28,7 @@ var Hazards = [...]Hazard{
 	{"backpressure", "a writer is not held back by a reader that does not read"},
 	{"fin", "redirected bytes are lost when the writer closes"},
 	{"epoll-edge", "an edge-triggered reader is not told about bytes that wait"},
+	{"eagain", "a blocking receive that something else than data wakes returns EAGAIN"},
 }
 
 func knownHazard(name string) bool {

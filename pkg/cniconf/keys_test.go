@@ -90,7 +90,7 @@ func wrongValues() []wrongValue {
 		bpffs    = `an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`
 		port     = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
 		hazard   = "one of all, splice, fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, " +
-			"backpressure, fin, epoll-edge"
+			"backpressure, fin, epoll-edge, eagain"
 		attachment = "an object with the strings containerID and ifname"
 	)
 	return []wrongValue{

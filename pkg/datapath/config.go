@@ -20,6 +20,7 @@ type Settings struct {
 	MaxBacklogMessages uint32
 	Version            string   // of the program that loads, for status
 	WithoutGuards      []string // names of guards that are not to be loaded
+	Probe              Probe    // nil: nobody looks, and no hazard is known
 }
 
 // Config is what is in force.
@@ -28,6 +29,9 @@ type Config struct {
 	Disabled bool
 	Epoch    uint32
 	LoadedAt time.Time
+	Learn    bool   // a direction waits for its reader's first receive call
+	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
+	Guarded  uint32 // those among them that a guard cures
 }
 
 func (d *Datapath) config() (cfg bpfConfig, err error) {
@@ -64,6 +68,9 @@ func (d *Datapath) Config() (Config, error) {
 		Disabled: cfg.Disabled != 0,
 		Epoch:    cfg.Epoch,
 		LoadedAt: sinceBoot(cfg.LoadedNs),
+		Learn:    cfg.Learn != 0,
+		Hazards:  cfg.Hazards,
+		Guarded:  cfg.Guards,
 	}, nil
 }
 

@@ -53,11 +53,12 @@ func tracingGuards() map[string][][]hook {
 }
 
 // loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
-// does not load is no error: whether acceleration may run without it is for the caller to decide.
-func (o *loaded) loadGuards(dir string, without []string) error {
+// does not load is no error: whether acceleration may run without it is for the caller to decide. It reports whether
+// the observers run.
+func (o *loaded) loadGuards(dir string, without []string) (observed bool, err error) {
 	spec, err := loadGuard()
 	if err != nil {
-		return fmt.Errorf("read embedded guards: %w", err)
+		return false, fmt.Errorf("read embedded guards: %w", err)
 	}
 	off := map[string]bool{}
 	for _, name := range without {
@@ -66,24 +67,28 @@ func (o *loaded) loadGuards(dir string, without []string) error {
 	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid}
 	pins := filepath.Join(dir, "guards")
 	if err := os.Mkdir(pins, 0o700); err != nil {
-		return fmt.Errorf("make directory of guards: %w", err)
+		return false, fmt.Errorf("make directory of guards: %w", err)
 	}
 	for name, ways := range tracingGuards() {
 		if off[name] {
 			continue
 		}
-		if err := attachFirst(spec, maps, ways, filepath.Join(pins, name)); err != nil {
-			return err
+		active, err := attachFirst(spec, maps, ways, filepath.Join(pins, name))
+		if err != nil {
+			return false, err
 		}
+		observed = observed || active && name == GuardObserve
 	}
 	if off[GuardOptions] {
-		return nil
+		return observed, nil
 	}
-	return pinOptionsGuard(spec, maps, filepath.Join(dir, guardProgRefuseOption))
+	o.refuseOption, err = pinOptionsGuard(spec, maps, filepath.Join(dir, guardProgRefuseOption))
+	return observed, err
 }
 
-// attachFirst pins the links of the first way that works as <pin>-<function>. Errors are of pinning only.
-func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) error {
+// attachFirst pins the links of the first way that works as <pin>-<function>. It reports whether one did; errors are of
+// pinning only.
+func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (bool, error) {
 	for _, way := range ways {
 		links, err := attachAll(spec, maps, way)
 		if err != nil {
@@ -94,11 +99,11 @@ func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]
 			errs = append(errs, l.Pin(pin+"-"+way[i].function), l.Close())
 		}
 		if err := errors.Join(errs...); err != nil {
-			return fmt.Errorf("pin guard: %w", err)
+			return false, fmt.Errorf("pin guard: %w", err)
 		}
-		return nil
+		return true, nil
 	}
-	return nil
+	return false, nil
 }
 
 func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook) (links []link.Link, err error) {
@@ -156,17 +161,17 @@ func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebp
 	return coll.DetachProgram(h.program), nil
 }
 
-// pinOptionsGuard pins the program that Attach links to each cgroup beside sock_ops. A kernel that refuses it has none.
-func pinOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, pin string) error {
+// pinOptionsGuard pins the program that Attach links to each cgroup beside sock_ops. It is nil where the kernel refuses
+// it. The caller closes it.
+func pinOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, pin string) (*ebpf.Program, error) {
 	prog, err := loadOne(spec, maps, hook{program: guardProgRefuseOption})
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	defer prog.Close()
 	if err := prog.Pin(pin); err != nil {
-		return fmt.Errorf("pin guard: %w", err)
+		return nil, errors.Join(fmt.Errorf("pin guard: %w", err), prog.Close())
 	}
-	return nil
+	return prog, nil
 }
 
 // GuardStates tells of each guard whether it runs.

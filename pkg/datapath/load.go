@@ -52,13 +52,7 @@ func build(l layout, s Settings) (err error) {
 		return err
 	}
 	defer objs.Close()
-	if err := objs.prepare(s); err != nil {
-		return err
-	}
-	if err := objs.pin(building); err != nil {
-		return err
-	}
-	if err := objs.loadGuards(building, s.WithoutGuards); err != nil {
+	if err := objs.fill(building, s); err != nil {
 		return err
 	}
 	if err := os.Rename(building, l.state()); err != nil {
@@ -67,14 +61,42 @@ func build(l layout, s Settings) (err error) {
 	return nil
 }
 
+// fill makes the directory complete. Guards run before the probes, which see what they cure.
+func (o *loaded) fill(building string, s Settings) error {
+	if err := o.prepare(s); err != nil {
+		return err
+	}
+	if err := o.pin(building); err != nil {
+		return err
+	}
+	observed, err := o.loadGuards(building, s.WithoutGuards)
+	if err != nil {
+		return err
+	}
+	if s.Probe != nil {
+		if err := o.examine(s.Probe); err != nil {
+			return err
+		}
+	}
+	if observed {
+		return o.learn()
+	}
+	return nil
+}
+
 // loaded is what goes into the kernel: no global variables, which would be one more map.
 type loaded struct {
+	objects
+	refuseOption *ebpf.Program // nil where the kernel does not take that guard
+}
+
+type objects struct {
 	bpfPrograms
 	bpfMaps
 }
 
 func (o *loaded) Close() error {
-	return errors.Join(o.bpfPrograms.Close(), o.bpfMaps.Close())
+	return errors.Join(o.bpfPrograms.Close(), o.bpfMaps.Close(), o.refuseOption.Close())
 }
 
 func (o *loaded) load(s Settings) error {
@@ -86,7 +108,7 @@ func (o *loaded) load(s Settings) error {
 	spec.Maps[bpfMapFlows].MaxEntries = s.MaxSockets
 	// Needed before 5.11 only, and refused to who may not: the load itself gives the clearer error.
 	_ = rlimit.RemoveMemlock()
-	if err := spec.LoadAndAssign(o, nil); err != nil {
+	if err := spec.LoadAndAssign(&o.objects, nil); err != nil {
 		return explainLoad(err)
 	}
 	return nil

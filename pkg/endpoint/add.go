@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
@@ -57,6 +58,9 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	}
 	defer s.end()
 	out := Outcome{Cgroup: found, NetNSCookie: record.NetNSCookie, Loaded: s.loaded}
+	if err := s.checkHazards(want.AcceptHazards); err != nil {
+		return Outcome{}, err
+	}
 	if out.Disabled, err = s.applySettings(); err != nil {
 		return Outcome{}, err
 	}
@@ -137,4 +141,17 @@ func (s *session) applySettings() (disabled bool, err error) {
 		return false, err
 	}
 	return now.Disabled, s.d.SetBounds(want.MaxBacklogBytes, want.MaxBacklogMessages)
+}
+
+// checkHazards returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.
+func (s *session) checkHazards(accepted []string) error {
+	now, err := s.d.Config()
+	if err != nil {
+		return err
+	}
+	left := hazard.Set(now.Hazards&^now.Guarded).Severe() &^ hazard.SetOf(accepted...)
+	if left != 0 {
+		return &HazardError{left}
+	}
+	return nil
 }

@@ -16,7 +16,9 @@ import (
 
 // AttachCgroup attaches a cgroup by hand: sockets of every network namespace are taken, not only of registered
 // ones. It loads if nothing is loaded. The path is one in the file system, or below the cgroup2 mount.
-func (n *Node) AttachCgroup(ctx context.Context, path string) (id uint64, made bool, err error) {
+//
+// It returns a HazardError for hazards that are not among the accepted.
+func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string) (id uint64, made bool, err error) {
 	dir, id, err := n.openCgroup(path)
 	if err != nil {
 		return 0, false, err
@@ -27,6 +29,9 @@ func (n *Node) AttachCgroup(ctx context.Context, path string) (id uint64, made b
 		return 0, false, err
 	}
 	defer s.end()
+	if err := s.checkHazards(accepted); err != nil {
+		return 0, false, err
+	}
 	if err := s.step("link"); err != nil {
 		return 0, false, err
 	}

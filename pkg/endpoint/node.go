@@ -4,11 +4,13 @@ package endpoint
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // Errors returned by this package, for errors.Is. Those of pkg/datapath are passed on.
@@ -22,6 +24,14 @@ var (
 	// ErrIncomplete: something that an ADD made is no longer there.
 	ErrIncomplete = errors.New("no longer accelerated")
 )
+
+// HazardError says that this kernel does something to redirected sockets that keeps acceleration off.
+type HazardError struct{ Hazards hazard.Set }
+
+func (e *HazardError) Error() string {
+	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (see: sockmapctl doctor; to accelerate all the "+
+		"same, list them under acceptHazards)", e.Hazards)
+}
 
 // ConfigError says that the configuration names a cgroup that cannot be used.
 type ConfigError struct{ Err error }
@@ -71,6 +81,7 @@ type Want struct {
 	Policy            datapath.Policy // Accelerate is implied
 	CgroupPath        string          // configured; empty: find it
 	RuntimeCgroupPath string          // runtimeConfig.cgroupPath as the runtime put it
+	AcceptHazards     []string        // names of hazards that this sandbox may meet, or "all"
 }
 
 // Outcome is what an Add made.

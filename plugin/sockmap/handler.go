@@ -28,6 +28,8 @@ const delLockTimeout = 3 * time.Second
 type handler struct {
 	stdout, stderr io.Writer
 
+	probe datapath.Probe // nil in tests that are not about hazards
+
 	// For tests, see endpoint.Node.
 	step        func(string) error
 	lockTimeout time.Duration
@@ -53,7 +55,7 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 		Dir: conf.BPFFSPath,
 		Settings: datapath.Settings{
 			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
-			MaxBacklogMessages: conf.MaxBacklogMessages, Version: version.String(),
+			MaxBacklogMessages: conf.MaxBacklogMessages, Version: version.String(), Probe: h.probe,
 		},
 		Log:         log,
 		LockTimeout: h.lockTimeout,
@@ -130,6 +132,7 @@ func (c call) add(sb endpoint.Sandbox) error {
 	}
 	out, err := c.node.Add(ctx, sb, endpoint.Want{
 		Policy: policyOf(c.conf, sb), CgroupPath: c.conf.CgroupPath, RuntimeCgroupPath: c.conf.RuntimeCgroupPath,
+		AcceptHazards: c.conf.HazardsAccepted(),
 	})
 	if err != nil {
 		c.decline(ctx, sb, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	cniversion "github.com/containernetworking/cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
@@ -20,7 +21,8 @@ import (
 var supported = cniversion.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 func main() {
-	h := &handler{stdout: os.Stdout, stderr: os.Stderr}
+	hazard.Main()
+	h := &handler{stdout: os.Stdout, stderr: os.Stderr, probe: hazard.AtLoad}
 	failed := skel.PluginMainFuncsWithError(h.funcs(), supported, "CNI plugin sockmap "+version.String())
 	os.Exit(h.finish(os.Getenv("CNI_COMMAND"), failed))
 }

@@ -69,6 +69,9 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := tellHazards(node); err != nil {
+		return err
+	}
 	say("Real traffic, each byte checked where that costs nothing, client and server on one CPU, both pairs in turn …")
 	results, err := measure(ctx, node, plain, chained)
 	if err != nil {

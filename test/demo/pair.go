@@ -24,6 +24,8 @@ func newPair(ctx context.Context, node *lab.Node, name string, index byte) (*pai
 		Name:    name,
 		Bridge:  "br-" + name,
 		Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 62, index, 0}), 24)},
+		// See hazards.go.
+		Set: map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
 	}
 	if name != "sockmap" {
 		network.Without = []string{"sockmap"}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -34,7 +35,8 @@ type world struct {
 	conflist []byte
 }
 
-// newWorld makes one; keys are set in the sockmap entry.
+// newWorld makes one; keys are set in the sockmap entry. Unless they say otherwise every hazard is accepted: what this
+// kernel has of them is not what these tests are about.
 func newWorld(t *testing.T, keys map[string]any) *world {
 	t.Helper()
 	node := labtest.NewNode(t, lab.Options{})
@@ -45,6 +47,13 @@ func newWorld(t *testing.T, keys map[string]any) *world {
 
 func (w *world) list(keys map[string]any) []byte {
 	w.Helper()
+	keys = maps.Clone(keys)
+	if keys == nil {
+		keys = map[string]any{}
+	}
+	if _, set := keys["acceptHazards"]; !set {
+		keys["acceptHazards"] = []string{"all"}
+	}
 	return labtest.Conflist(w.T, w.node, lab.Network{
 		Bridge: "br0", Subnets: dualStack, Set: map[string]map[string]any{"sockmap": keys},
 	})

@@ -107,8 +107,10 @@ func TestEveryFileOfConfWorks(t *testing.T) {
 				t.Fatal(err)
 			}
 			node := labtest.NewNode(t, lab.Options{})
-			// Only what a node of the lab must have of its own is changed: directories and masquerading.
-			conflist := labtest.Conflist(t, node, lab.Network{Base: base})
+			// Only what a node of the lab must have of its own is changed (directories, masquerading), and what this kernel needs.
+			conflist := labtest.Conflist(t, node, lab.Network{Base: base, Set: map[string]map[string]any{
+				"sockmap": {"acceptHazards": []string{"all"}},
+			}})
 			w := &world{T: t, node: node, conflist: conflist}
 			a, b := w.pod(lab.PodSpec{Namespace: "blue"}), w.pod(lab.PodSpec{Namespace: "blue"})
 			port := uint16(8080)

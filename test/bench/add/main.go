@@ -69,7 +69,10 @@ func print(what string, all []time.Duration) {
 
 // chains are the same list, without and with sockmap.
 func chains(node *lab.Node) (without, with []byte, err error) {
-	network := lab.Network{Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/16")}}
+	network := lab.Network{
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/16")},
+		Set:     map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
+	}
 	with, err = node.Conflist(network)
 	if err != nil {
 		return nil, nil, err

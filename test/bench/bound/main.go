@@ -68,7 +68,10 @@ func run(ctx context.Context) (err error) {
 }
 
 func pods(ctx context.Context, node *lab.Node) (client, server *lab.Pod, err error) {
-	conflist, err := node.Conflist(lab.Network{Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24")}})
+	conflist, err := node.Conflist(lab.Network{
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24")},
+		Set:     map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
+	})
 	if err != nil {
 		return nil, nil, err
 	}

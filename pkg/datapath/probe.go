@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Probe finds out what redirected sockets do wrong on this kernel. It is called once, at load, before anything is
+// published; attach puts the very programs that are about to be used on a cgroup until the Closer is closed. It
+// returns the hazards that the kernel has, and those among them that a guard cures, a bit for each.
+type Probe func(attach func(cgroup *os.File) (io.Closer, error)) (hazards, guarded uint32, err error)
+
+// examine runs the probe, and leaves the maps as if it had not.
+func (o *loaded) examine(probe Probe) error {
+	hazards, guarded, err := probe(o.attachForProbe)
+	if err != nil {
+		return err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	if err := o.Totals.Put(unregistered, make([]bpfTotals, cpus)); err != nil {
+		return fmt.Errorf("reset totals: %w", err)
+	}
+	var port bpfListeningPort
+	for o.Avoid.NextKey(nil, &port) == nil {
+		if err := o.Avoid.Delete(port); err != nil {
+			return fmt.Errorf("reset avoided ports: %w", err)
+		}
+	}
+	var cfg bpfConfig
+	if err := o.bpfMaps.Config.Lookup(uint32(0), &cfg); err != nil {
+		return fmt.Errorf("read config map: %w", err)
+	}
+	cfg.Hazards, cfg.Guards = hazards, guarded
+	if err := o.bpfMaps.Config.Put(uint32(0), &cfg); err != nil {
+		return fmt.Errorf("write config map: %w", err)
+	}
+	return nil
+}
+
+// learn makes each direction wait for its reader's first receive call.
+func (o *loaded) learn() error {
+	var cfg bpfConfig
+	if err := o.bpfMaps.Config.Lookup(uint32(0), &cfg); err != nil {
+		return fmt.Errorf("read config map: %w", err)
+	}
+	cfg.Learn = 1
+	if err := o.bpfMaps.Config.Put(uint32(0), &cfg); err != nil {
+		return fmt.Errorf("write config map: %w", err)
+	}
+	return nil
+}
+
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, one := range c {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// attachForProbe attaches without pins, so that nothing is left of a probe that is killed.
+func (o *loaded) attachForProbe(cgroup *os.File) (io.Closer, error) {
+	attach := map[ebpf.AttachType]*ebpf.Program{ebpf.AttachCGroupSockOps: o.SockOpsAny}
+	if o.refuseOption != nil {
+		attach[ebpf.AttachCGroupSetsockopt] = o.refuseOption
+	}
+	var attached closers
+	for at, prog := range attach {
+		l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(cgroup.Fd()), Program: prog, Attach: at})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("attach programs under test: %w", explainAttach(err)), attached.Close())
+		}
+		attached = append(attached, l)
+	}
+	return attached, nil
+}

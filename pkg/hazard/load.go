@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import (
+	"context"
+	"io"
+	"os"
+)
+
+// AtLoad is the probe for datapath.Settings of a program whose main function begins with Main.
+func AtLoad(attach func(cgroup *os.File) (io.Closer, error)) (hazards, guarded uint32, err error) {
+	f, err := Run(context.Background(), attach)
+	if err != nil {
+		return 0, 0, err
+	}
+	present, cured := f.Sets()
+	return uint32(present), uint32(cured), nil
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// wait bounds each wait of a probe. On loopback data is there at once, or never.
+const wait = 100 * time.Millisecond
+
+// pair is one connection over loopback: bytes go from writer to reader. Descriptors are non-blocking.
+type pair struct{ writer, reader int }
+
+func (p pair) close() {
+	unix.Close(p.writer)
+	unix.Close(p.reader)
+}
+
+// newPair connects two sockets; prepare, if any, is called for the writer before it connects.
+func newPair(proto int, prepare func(fd int) error) (p pair, err error) {
+	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return p, fmt.Errorf("make listener: %w", err)
+	}
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(listener, 1)); err != nil {
+		return p, fmt.Errorf("listen: %w", err)
+	}
+	addr, err := unix.Getsockname(listener)
+	if err != nil {
+		return p, fmt.Errorf("ask listener's address: %w", err)
+	}
+	p.writer, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return p, fmt.Errorf("make socket: %w", err)
+	}
+	if prepare != nil {
+		if err := prepare(p.writer); err != nil {
+			unix.Close(p.writer)
+			return p, err
+		}
+	}
+	if err := unix.Connect(p.writer, addr); err != nil {
+		unix.Close(p.writer)
+		return p, fmt.Errorf("connect: %w", err)
+	}
+	p.reader, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC)
+	if err != nil {
+		unix.Close(p.writer)
+		return p, fmt.Errorf("accept: %w", err)
+	}
+	return p, errors.Join(unix.SetNonblock(p.writer, true), unix.SetNonblock(p.reader, true))
+}
+
+// redirected is a pair on which one message went, and was read: the order rule is settled, the next one is redirected.
+func redirected() (pair, error) {
+	p, err := newPair(0, nil)
+	if err != nil {
+		return p, err
+	}
+	if err := p.exchange(1); err != nil {
+		p.close()
+		return p, err
+	}
+	return p, nil
+}
+
+func (p pair) write(size int) error {
+	n, err := unix.Write(p.writer, make([]byte, size))
+	if err == nil && n != size {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("write %d bytes: %w", size, err)
+	}
+	return nil
+}
+
+// await reports whether the reader becomes readable in time.
+func (p pair) await() bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.reader), Events: unix.POLLIN}}, int(wait/time.Millisecond))
+	return err == nil && n == 1
+}
+
+// read reads exactly size bytes.
+func (p pair) read(size int) error {
+	buf := make([]byte, size)
+	for size > 0 {
+		if !p.await() {
+			return fmt.Errorf("read: %d bytes are missing", size)
+		}
+		n, err := unix.Read(p.reader, buf[:size])
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		if n == 0 {
+			return fmt.Errorf("read: %w, %d bytes are missing", io.ErrUnexpectedEOF, size)
+		}
+		size -= n
+	}
+	return nil
+}
+
+func (p pair) exchange(size int) error {
+	if err := p.write(size); err != nil {
+		return err
+	}
+	return p.read(size)
+}
+
+func (p pair) inq() (int, error) { return unix.IoctlGetInt(p.reader, unix.SIOCINQ) }
+
+// charged is the receive memory that the kernel charges to the reader, in bytes.
+func (p pair) charged() (uint32, error) {
+	var info [9]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(p.reader), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, fmt.Errorf("ask for memory: %w", errno)
+	}
+	return info[0], nil
+}

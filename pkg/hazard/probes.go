@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outcome is what one probe saw. The zero value: the kernel does not have the hazard.
+type outcome struct {
+	present, guarded bool
+	seen             string
+}
+
+func fine(format string, args ...any) outcome {
+	return outcome{seen: fmt.Sprintf(format, args...)}
+}
+
+func bad(format string, args ...any) outcome {
+	return outcome{present: true, seen: fmt.Sprintf(format, args...)}
+}
+
+func guarded(format string, args ...any) outcome {
+	return outcome{guarded: true, seen: fmt.Sprintf(format, args...)}
+}
+
+// probes are in the order of All.
+var probes = map[string]func() (outcome, error){
+	"splice":              probeSplice,
+	"fionread-redirected": probeInqRedirected,
+	"fionread-tcp":        probeInqTCP,
+	"zerocopy":            probeZerocopy,
+	"memory-charge":       probeMemoryCharge,
+	"ktls":                probeULP,
+	"mptcp":               probeMPTCP,
+	"backpressure":        probeBackpressure,
+	"fin":                 probeFIN,
+	"epoll-edge":          probeEdge,
+	"eagain":              probeInterruptedRead,
+}
+
+func probeAll() (Findings, error) {
+	// One thread: system calls that block on purpose must not move, and signals go to a thread.
+	runtime.LockOSThread()
+	if err := loopbackUp(); err != nil {
+		return nil, err
+	}
+	var findings Findings
+	for _, h := range All() {
+		start := time.Now()
+		o, err := probes[h.Name]()
+		if err != nil {
+			return nil, fmt.Errorf("probe %s: %w", h.Name, err)
+		}
+		findings = append(findings, Finding{h.Name, o.present, o.guarded, o.seen, time.Since(start).Nanoseconds()})
+	}
+	return findings, nil
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	return nil
+}
+
+// on runs a probe on a pair whose bytes are redirected.
+func on(f func(p pair) (outcome, error)) (outcome, error) {
+	p, err := redirected()
+	if err != nil {
+		return outcome{}, err
+	}
+	defer p.close()
+	return f(p)
+}
+
+func probeSplice() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			return outcome{}, fmt.Errorf("make pipe: %w", err)
+		}
+		defer unix.Close(pipe[0])
+		defer unix.Close(pipe[1])
+		if err := p.write(100); err != nil {
+			return outcome{}, err
+		}
+		p.await()
+		n, err := unix.Splice(p.reader, nil, pipe[1], nil, 4096, unix.SPLICE_F_NONBLOCK)
+		switch {
+		case errors.Is(err, unix.EINVAL):
+			return guarded("splice of 100 waiting bytes is refused: EINVAL"), nil
+		case err != nil || n != 100:
+			return bad("splice of 100 waiting bytes moves %d: %v", n, err), nil
+		}
+		return fine("splice moves 100 waiting bytes"), nil
+	})
+}
+
+func probeInqRedirected() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		return inqOf(p, 1000)
+	})
+}
+
+// inqOf compares FIONREAD with what waits.
+func inqOf(p pair, size int) (outcome, error) {
+	if err := p.write(size); err != nil {
+		return outcome{}, err
+	}
+	p.await()
+	n, err := p.inq()
+	if err != nil {
+		return outcome{}, fmt.Errorf("ask FIONREAD: %w", err)
+	}
+	if n != size {
+		return bad("FIONREAD says %d of %d bytes", n, size), nil
+	}
+	return fine("FIONREAD says %d of %d bytes", n, size), nil
+}
+
+// A low-water mark above one sends the bytes by TCP; the reader then asks as usual.
+func probeInqTCP() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		if err := unix.SetsockoptInt(p.reader, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2); err != nil {
+			return outcome{}, fmt.Errorf("set SO_RCVLOWAT: %w", err)
+		}
+		return inqOf(p, 1000)
+	})
+}
+
+func probeZerocopy() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		err := unix.SetsockoptInt(p.writer, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			return guarded("SO_ZEROCOPY on a paired socket is refused: EOPNOTSUPP"), nil
+		}
+		if err != nil {
+			return outcome{}, fmt.Errorf("set SO_ZEROCOPY: %w", err)
+		}
+		if err := unix.Sendto(p.writer, make([]byte, 4096), unix.MSG_ZEROCOPY, nil); err != nil {
+			return outcome{}, fmt.Errorf("send with MSG_ZEROCOPY: %w", err)
+		}
+		if err := p.read(4096); err != nil {
+			return outcome{}, err
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.writer)}}, int(wait/time.Millisecond)) // POLLERR needs no asking
+		if err != nil || n == 0 {
+			return bad("no completion of a MSG_ZEROCOPY send"), nil
+		}
+		return fine("a MSG_ZEROCOPY send is completed"), nil
+	})
+}
+
+func probeMemoryCharge() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		const size = 64 << 10
+		if err := p.write(size); err != nil {
+			return outcome{}, err
+		}
+		p.await()
+		n, err := p.charged()
+		if err != nil {
+			return outcome{}, err
+		}
+		if n < size {
+			return bad("%d bytes wait, the reader is charged for %d", size, n), nil
+		}
+		return fine("%d bytes wait, the reader is charged for %d", size, n), nil
+	})
+}
+
+func probeULP() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		err := unix.SetsockoptString(p.writer, unix.IPPROTO_TCP, unix.TCP_ULP, "tls")
+		if err != nil {
+			return guarded("an upper-layer protocol on a paired socket is refused: %v", err), nil
+		}
+		return bad("a paired socket can get an upper-layer protocol"), nil
+	})
+}
+
+func probeBackpressure() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		const enough = 64 << 20
+		chunk := make([]byte, 256<<10)
+		for sent := 0; sent < enough; {
+			n, err := unix.Write(p.writer, chunk)
+			if errors.Is(err, unix.EAGAIN) {
+				return fine("a writer is stopped after %d KiB", sent>>10), nil
+			}
+			if err != nil {
+				return outcome{}, fmt.Errorf("write: %w", err)
+			}
+			sent += n
+		}
+		return bad("a writer is not stopped by %d MiB that nobody reads", enough>>20), nil
+	})
+}
+
+func probeFIN() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		if err := p.write(10_000); err != nil {
+			return outcome{}, err
+		}
+		if err := unix.Shutdown(p.writer, unix.SHUT_WR); err != nil {
+			return outcome{}, fmt.Errorf("shut down: %w", err)
+		}
+		if err := p.read(10_000); err != nil {
+			return bad("before the end of the stream: %v", err), nil
+		}
+		p.await()
+		if n, err := unix.Read(p.reader, make([]byte, 1)); n != 0 || err != nil {
+			return bad("the end of the stream reads as %d bytes, %v", n, err), nil
+		}
+		return fine("all bytes, then the end of the stream"), nil
+	})
+}
+
+func probeEdge() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		if err != nil {
+			return outcome{}, fmt.Errorf("make epoll: %w", err)
+		}
+		defer unix.Close(ep)
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
+		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p.reader, &event); err != nil {
+			return outcome{}, fmt.Errorf("watch reader: %w", err)
+		}
+		for i := range 3 {
+			if err := p.write(10); err != nil {
+				return outcome{}, err
+			}
+			n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), int(wait/time.Millisecond))
+			if err != nil || n != 1 {
+				return bad("message %d gives %d events, %v", i, n, err), nil
+			}
+		}
+		return fine("an event for each of 3 messages"), nil
+	})
+}
+
+// A signal whose handler asks for restart wakes the reader without data. A plain socket goes on waiting.
+func probeInterruptedRead() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		if err := unix.SetNonblock(p.reader, false); err != nil {
+			return outcome{}, err
+		}
+		thread := unix.Gettid()
+		go func() {
+			for range 3 {
+				time.Sleep(2 * time.Millisecond)
+				_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG) // Go's own handler, with SA_RESTART
+			}
+			time.Sleep(2 * time.Millisecond)
+			_ = p.write(1)
+		}()
+		n, err := unix.Read(p.reader, make([]byte, 1))
+		if n != 1 {
+			return bad("a blocking read that a signal wakes returns %v", err), nil
+		}
+		return fine("a blocking read goes on after a signal"), nil
+	})
+}

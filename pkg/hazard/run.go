@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+)
+
+// childVariable in the environment makes Main run the probes instead of the program.
+const childVariable = "SOCKMAP_HAZARD_PROBE"
+
+// timeout is for all probes together. They take milliseconds; a kernel that hangs one of them must not hang an ADD.
+const timeout = 5 * time.Second
+
+// Attach puts the programs under test on a cgroup until the returned Closer is closed.
+type Attach func(cgroup *os.File) (io.Closer, error)
+
+// Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside. The child is this
+// executable: its main function must begin with Main.
+func Run(ctx context.Context, attach Attach) (f Findings, err error) {
+	mount, err := cgroup.FindMount()
+	if err != nil {
+		return nil, fmt.Errorf("probe hazards: %w", err)
+	}
+	path, err := os.MkdirTemp(mount.Path, "sockmap-probe-")
+	if err != nil {
+		return nil, fmt.Errorf("probe hazards: make cgroup: %w", err)
+	}
+	defer func() { err = errors.Join(err, removeCgroup(path)) }()
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("probe hazards: %w", err)
+	}
+	defer dir.Close()
+	link, err := attach(dir)
+	if err != nil {
+		return nil, fmt.Errorf("probe hazards: %w", err)
+	}
+	defer func() { err = errors.Join(err, link.Close()) }()
+	return child(ctx, dir)
+}
+
+// removeCgroup waits a little: the kernel lets go of a killed child's cgroup a moment after the child is reaped.
+func removeCgroup(path string) error {
+	var err error
+	for range 50 {
+		if err = os.Remove(path); err == nil {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("probe hazards: remove cgroup: %w", err)
+}
+
+func child(ctx context.Context, dir *os.File) (Findings, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = []string{childVariable + "=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(dir.Fd()), Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
+	}
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("probe hazards: %w: %s", err, strings.TrimSpace(complaint.String()))
+	}
+	var f Findings
+	if err := json.Unmarshal(out.Bytes(), &f); err != nil {
+		return nil, fmt.Errorf("probe hazards: read findings: %w", err)
+	}
+	return f, nil
+}
+
+// Main runs the probes and ends the process if this is the child that Run started. Else it returns at once.
+func Main() {
+	if os.Getenv(childVariable) == "" {
+		return
+	}
+	f, err := probeAll()
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
