@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package frame
+
+import "time"
+
+// Where the host puts what init needs, and where programs find and leave their things, as paths in the guest.
+const (
+	ManifestPath = "/vm/manifest.json"
+	OutRoot      = "/out" // below it one directory per program, named in the program's environment as VM_OUT
+)
+
+// Manifest tells init what to do.
+type Manifest struct {
+	Modules  []string  `json:"modules"` // paths, each after those that it needs
+	Programs []Program `json:"programs"`
+}
+
+// Program is one thing to run. Programs run one after the other.
+type Program struct {
+	Name    string        `json:"name"` // unique, and a plain file name
+	Path    string        `json:"path"`
+	Args    []string      `json:"args,omitempty"`
+	Dir     string        `json:"dir"`
+	Env     []string      `json:"env,omitempty"`
+	Timeout time.Duration `json:"timeout"`
+}
