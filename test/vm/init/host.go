@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+	"golang.org/x/sys/unix"
+)
+
+// mounts is what a systemd host with cgroup v2 has, in the order in which it must be mounted.
+var mounts = []struct{ kind, target, data string }{
+	{"proc", "/proc", ""},
+	{"sysfs", "/sys", ""},
+	{"devtmpfs", "/dev", ""},
+	{"devpts", "/dev/pts", "ptmxmode=0666"},
+	{"tmpfs", "/dev/shm", ""},
+	{"tmpfs", "/run", "mode=0755"},
+	{"tmpfs", "/tmp", ""},
+	{"tmpfs", frame.OutRoot, ""},
+	{"cgroup2", "/sys/fs/cgroup", ""},
+	{"bpf", "/sys/fs/bpf", "mode=0700"},
+	{"debugfs", "/sys/kernel/debug", ""},
+	{"tracefs", "/sys/kernel/tracing", ""},
+}
+
+func mountAll() error {
+	var errs []error
+	for _, m := range mounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		// The kernel may have mounted devtmpfs by itself.
+		if err := unix.Mount(m.kind, m.target, m.kind, 0, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
+			errs = append(errs, fmt.Errorf("mount %s at %s: %w", m.kind, m.target, err))
+		}
+	}
+	// As systemd leaves it: a test that forgets to make its mounts private must be found out here, too.
+	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+		errs = append(errs, fmt.Errorf("share mounts: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// configure does what a host's start-up scripts do and tests rely on.
+func configure() error {
+	// 524288 is what systemd gives; the kernel's own 4096 ends tests with many connections.
+	limit := unix.Rlimit{Cur: 1024, Max: 524288}
+	var errs []error
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		errs = append(errs, fmt.Errorf("set limit of open files: %w", err))
+	}
+	for path, target := range map[string]string{
+		"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2",
+	} {
+		if err := os.Symlink(target, path); err != nil && !errors.Is(err, fs.ErrExist) {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, setUp("lo"), unix.Sethostname([]byte("guest")))
+	return errors.Join(errs...)
+}
+
+func setUp(link string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("set %s up: %w", link, err)
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq(link)
+	if err != nil {
+		return fmt.Errorf("set %s up: %w", link, err)
+	}
+	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		return fmt.Errorf("set %s up: %w", link, err)
+	}
+	return nil
+}
+
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("load module: %w", err)
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("load module %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Init is the first and only process of the test guest: it prepares what a booted host has (file systems, modules,
+// loopback), runs the programs of the manifest one after the other, tells the host what they said and left behind, and
+// turns the guest off.
+//
+// It speaks over the second serial port, because the first is the kernel's console. Both are there without a module in
+// every kernel, which virtio is not.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+	"golang.org/x/sys/unix"
+)
+
+const resultPort = "/dev/ttyS1"
+
+func main() {
+	// Whatever happens, the guest must end: nobody is there to log in and look.
+	defer powerOff()
+	// The port's device node comes with devtmpfs.
+	mounted := mountAll()
+	port, err := openPort(resultPort)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "init:", err)
+		return
+	}
+	g := guest{out: frame.NewWriter(port)}
+	g.hello()
+	g.problem(mounted)
+	stopLog := g.streamKernelLog()
+	if err := g.run(); err != nil {
+		g.problem(err)
+	}
+	stopLog()
+	g.out.Send(frame.Frame{Kind: frame.Bye})
+	if err := drain(port); err != nil {
+		fmt.Fprintln(os.Stderr, "init:", err)
+	}
+}
+
+// guest is this machine, seen by its only process.
+type guest struct {
+	out *frame.Writer
+}
+
+func (g guest) hello() {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		g.problem(err)
+	}
+	g.out.Send(frame.Frame{Kind: frame.Hello, Text: unix.ByteSliceToString(name.Release[:])})
+}
+
+// problem tells the host what went wrong here. A nil error is none.
+func (g guest) problem(err error) {
+	if err != nil {
+		g.out.Send(frame.Frame{Kind: frame.Problem, Text: err.Error()})
+	}
+}
+
+func (g guest) run() error {
+	data, err := os.ReadFile(frame.ManifestPath)
+	if err != nil {
+		return fmt.Errorf("read manifest: %w", err)
+	}
+	var m frame.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("parse manifest: %w", err)
+	}
+	for _, module := range m.Modules {
+		g.problem(loadModule(module))
+	}
+	g.problem(configure())
+	for _, p := range m.Programs {
+		g.runProgram(p)
+	}
+	return nil
+}
+
+// powerOff does not return.
+func powerOff() {
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	// Without ACPI there is nothing to turn off; the host notices the reboot, too.
+	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	time.Sleep(time.Hour)
+}
