@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// tree is what depmod and the kernel's build say about a kernel's modules.
+type tree struct {
+	path    map[string]string   // name -> path below lib/modules/RELEASE
+	needs   map[string][]string // name -> paths that must be loaded before, in that order reversed
+	builtin map[string]bool
+}
+
+// moduleName is the name of the module in a file: the kernel writes "_" where the file may have "-".
+func moduleName(file string) string {
+	base, _, _ := strings.Cut(path.Base(file), ".ko")
+	return strings.ReplaceAll(base, "-", "_")
+}
+
+// parseTree reads modules.dep ("PATH: PATH..." per line) and modules.builtin (a PATH per line).
+func parseTree(dep, builtin io.Reader) (tree, error) {
+	t := tree{map[string]string{}, map[string][]string{}, map[string]bool{}}
+	s := bufio.NewScanner(dep)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		file, needs, ok := strings.Cut(s.Text(), ":")
+		if !ok {
+			return t, fmt.Errorf("parse modules.dep: no colon in %q", s.Text())
+		}
+		name := moduleName(file)
+		t.path[name], t.needs[name] = file, strings.Fields(needs)
+	}
+	b := bufio.NewScanner(builtin)
+	for b.Scan() {
+		t.builtin[moduleName(b.Text())] = true
+	}
+	if err := s.Err(); err != nil {
+		return t, fmt.Errorf("read modules.dep: %w", err)
+	}
+	return t, b.Err()
+}
+
+// order returns the files of the named modules and of all that they need, each once and after its needs.
+func (t tree) order(names []string) ([]string, error) {
+	var files []string
+	done := map[string]bool{}
+	var visit func(file string)
+	visit = func(file string) {
+		if done[file] {
+			return
+		}
+		done[file] = true
+		// modules.dep lists all that a module needs, indirectly too, but promises no order that holds for lists merged.
+		for _, need := range t.needs[moduleName(file)] {
+			visit(need)
+		}
+		files = append(files, file)
+	}
+	for _, name := range names {
+		name = moduleName(name)
+		switch file, ok := t.path[name]; {
+		case ok:
+			visit(file)
+		case !t.builtin[name]:
+			return nil, fmt.Errorf("find module %s: this kernel does not have it", name)
+		}
+	}
+	return files, nil
+}
+
+// PackModules puts the named modules and what they need below dir, uncompressed, and returns their paths relative to dir
+// in the order in which they can be loaded.
+func (k Kernel) PackModules(names []string, dir string) ([]string, error) {
+	t, err := k.tree()
+	if err != nil {
+		return nil, err
+	}
+	files, err := t.order(names)
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", k.Release, err)
+	}
+	packed := make([]string, 0, len(files))
+	for _, file := range files {
+		name := moduleName(file) + ".ko"
+		if err := unpack(filepath.Join(k.modules(), file), filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+		packed = append(packed, name)
+	}
+	return packed, nil
+}
+
+func (k Kernel) modules() string {
+	return filepath.Join(k.Dir, "lib", "modules", k.Release)
+}
+
+func (k Kernel) tree() (tree, error) {
+	dep, err := os.ReadFile(filepath.Join(k.modules(), "modules.dep"))
+	if err != nil {
+		return tree{}, fmt.Errorf("read module dependencies: %w", err)
+	}
+	builtin, err := os.ReadFile(filepath.Join(k.modules(), "modules.builtin"))
+	if err != nil {
+		return tree{}, fmt.Errorf("read built-in modules: %w", err)
+	}
+	return parseTree(bytes.NewReader(dep), bytes.NewReader(builtin))
+}
+
+// unpack copies a module, decompressing it: older kernels cannot do so themselves.
+func unpack(from, to string) error {
+	var tool string
+	switch filepath.Ext(from) {
+	case ".xz":
+		tool = "xz"
+	case ".zst":
+		tool = "zstd"
+	default:
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return fmt.Errorf("unpack module: %w", err)
+		}
+		return os.WriteFile(to, data, 0o644)
+	}
+	if err := Need(tool); err != nil {
+		return err
+	}
+	out, err := os.Create(to)
+	if err != nil {
+		return fmt.Errorf("unpack module: %w", err)
+	}
+	defer out.Close()
+	cmd := exec.Command(tool, "-dcq", from)
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("unpack module %s: %w", from, err)
+	}
+	return nil
+}
