@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// tests is what the output of a Go test binary says of its tests and subtests, each in the order in which it began.
+type tests struct {
+	Passed     []string `json:"passed"`
+	Failed     []string `json:"failed,omitempty"`
+	Skipped    []string `json:"skipped,omitempty"`
+	Unfinished []string `json:"unfinished,omitempty"` // neither: the binary or the guest died
+	// What the failed and the unfinished ones printed, each under its name.
+	Output string `json:"output,omitempty"`
+}
+
+func (t *tests) ok() bool {
+	return len(t.Failed)+len(t.Unfinished) == 0 && len(t.Passed) > 0
+}
+
+// parseTests reads what a test binary prints with -test.v=test2json. The go command itself knows how to.
+func parseTests(name, output string) (*tests, error) {
+	cmd := exec.Command("go", "tool", "test2json", "-p", name)
+	cmd.Stdin = strings.NewReader(output)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	events, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("read test output of %s: %w: %s", name, err, stderr.String())
+	}
+	return countTests(bytes.NewReader(events))
+}
+
+// event is one line of test2json.
+type event struct {
+	Action, Test, Output string
+}
+
+func countTests(r io.Reader) (*tests, error) {
+	t := &tests{}
+	var order []string
+	ended, printed := map[string]string{}, map[string]string{}
+	for d := json.NewDecoder(r); ; {
+		var e event
+		if err := d.Decode(&e); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("read test events: %w", err)
+		}
+		switch {
+		case e.Action == "output":
+			printed[e.Test] += e.Output
+		case e.Test == "" || strings.HasPrefix(e.Test, "Benchmark"):
+		case e.Action == "run":
+			order = append(order, e.Test)
+		case slices.Contains([]string{"pass", "fail", "skip"}, e.Action):
+			ended[e.Test] = e.Action
+		}
+	}
+	var text strings.Builder
+	for _, name := range order {
+		switch ended[name] {
+		case "pass":
+			t.Passed = append(t.Passed, name)
+		case "skip":
+			t.Skipped = append(t.Skipped, name)
+		case "fail":
+			t.Failed = append(t.Failed, name)
+			text.WriteString(printed[name])
+		default:
+			t.Unfinished = append(t.Unfinished, name)
+			text.WriteString(printed[name])
+		}
+	}
+	t.Output = text.String()
+	return t, nil
+}

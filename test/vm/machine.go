@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
+)
+
+const emulator = "qemu-system-x86_64"
+
+// commandLine is the kernel's.
+var commandLine = strings.Join([]string{
+	"console=ttyS0", "quiet",
+	// The host sees the end of QEMU at once instead of a guest that hangs.
+	"panic=-1", "oops=panic",
+	// Emulated timer interrupts come late on a busy host, and the kernel's check of them at boot panics.
+	"no_timer_check",
+	// For the same reason lock-ups and stalls are told late: what is reported after these limits is real.
+	"watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
+}, " ")
+
+// machine is a guest before it is turned on.
+type machine struct {
+	kernel  kernel.Kernel
+	initrd  string
+	results string // directory for what comes out of it
+	accel   string
+	boot    time.Duration // until init speaks
+	limit   time.Duration // for all of it
+}
+
+// errNotBooted means that the guest died, or was still silent at its limit, before init said a word: nothing was tested,
+// so trying again hides nothing.
+var errNotBooted = errors.New("the guest did not boot")
+
+// run boots the guest and collects what it says. The error is errNotBooted, or that of the context or the host.
+func (m machine) run(ctx context.Context, progress func(format string, args ...any)) (*outcome, error) {
+	if err := os.MkdirAll(m.results, 0o755); err != nil {
+		return nil, fmt.Errorf("make directory of results: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("over its limit of %v", m.limit))
+	defer cancel()
+	ctx, silent := context.WithCancelCause(ctx)
+	defer silent(nil)
+	waiting := time.AfterFunc(m.boot, func() { silent(fmt.Errorf("silent for %v", m.boot)) })
+	defer waiting.Stop()
+
+	cmd := m.command(ctx)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", emulator, err)
+	}
+	o := newOutcome(m, progress)
+	readErr := o.collect(frame.NewReader(stdout), func() { waiting.Stop() })
+	waitErr := cmd.Wait()
+	o.readConsole(m.console())
+	reason := ended(context.Cause(ctx), waitErr, readErr, stderr.String())
+	if o.Release == "" {
+		return o, fmt.Errorf("%w: %s\n%s", errNotBooted, reason, tail(o.console, 20))
+	}
+	if !o.finished {
+		o.problem("the guest ended early, in %s: %s\n%s", o.running(), reason, tail(o.console, 5))
+	}
+	return o, nil
+}
+
+// ended says why there is no guest any more.
+func ended(limit, emulator, reading error, stderr string) string {
+	switch {
+	case limit != nil:
+		return limit.Error() // what the emulator says then is only that it was killed
+	case emulator != nil:
+		return strings.TrimSpace(emulator.Error() + "\n" + stderr)
+	case reading != nil:
+		return reading.Error()
+	}
+	return "it turned itself off"
+}
+
+func (m machine) console() string {
+	return filepath.Join(m.results, "console.log")
+}
+
+func (m machine) command(ctx context.Context) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, emulator,
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
+		"-machine", "q35", "-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", commandLine,
+		// The kernel's messages and the frames come by lines of their own, so that neither cuts into the other.
+		"-chardev", "file,id=console,path="+m.console(), "-serial", "chardev:console",
+		"-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results")
+	// No guest outlives whoever asked for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// tail is the last n lines of a text.
+func tail(text string, n int) string {
+	lines := strings.SplitAfter(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
+	"golang.org/x/sync/errgroup"
+)
+
+// matrix is a run of the same programs under several kernels.
+type matrix struct {
+	repo    string
+	cache   kernel.Cache
+	results string
+	kernels []kernel.Wanted
+	modules []string
+	specs   []spec
+	jobs    int // guests at a time
+	accel   string
+	boot    time.Duration
+	say     func(format string, args ...any)
+}
+
+// run returns the outcomes in the order of the kernels. The error says what kept the matrix from running at all; what a
+// kernel or a test did wrong is in the outcomes.
+func (m matrix) run(ctx context.Context) ([]*outcome, error) {
+	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "vm-")
+	if err != nil {
+		return nil, fmt.Errorf("make work directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	im, err := makeImage(ctx, m.repo, dir, m.specs)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]*outcome, len(m.kernels))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(m.jobs)
+	for i, w := range m.kernels {
+		group.Go(func() (err error) {
+			outcomes[i], err = m.runKernel(ctx, im, w)
+			return err
+		})
+	}
+	return outcomes, group.Wait()
+}
+
+func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outcome, error) {
+	k, err := m.cache.Get(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := im.initrd(ctx, k, m.modules)
+	if err != nil {
+		return nil, err
+	}
+	// Both the archive and QEMU's copy of it are large; the archive is not needed later.
+	defer os.Remove(initrd)
+	vm := machine{
+		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Line),
+		accel: m.accel, boot: m.boot, limit: m.guestLimit(),
+	}
+	o, err := m.bootTwice(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range o.Programs {
+		if isTest(m.specs, r.Name) {
+			if r.Tests, err = parseTests(r.Name, r.output.String()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return o, o.write()
+}
+
+// bootTwice boots a guest that did not boot a second time, never one whose init ran: a test that fails has failed.
+func (m matrix) bootTwice(ctx context.Context, vm machine) (*outcome, error) {
+	progress := func(format string, args ...any) { m.say(vm.kernel.Line+": "+format, args...) }
+	o, err := vm.run(ctx, progress)
+	if !errors.Is(err, errNotBooted) || ctx.Err() != nil {
+		return o, err
+	}
+	progress("%v\n%s: trying again", err, vm.kernel.Line)
+	first := err
+	o, err = vm.run(ctx, progress)
+	if errors.Is(err, errNotBooted) {
+		o.problem("%v", err)
+		return o, nil
+	}
+	if o != nil {
+		o.Retried = first.Error()
+	}
+	return o, err
+}
+
+// guestLimit is more than the programs can take together, and what a boot does.
+func (m matrix) guestLimit() time.Duration {
+	sum := m.boot + time.Minute
+	for _, s := range m.specs {
+		sum += time.Duration(s.Timeout) + 30*time.Second
+	}
+	return sum
+}
+
+func isTest(specs []spec, name string) bool {
+	for _, s := range specs {
+		if s.Name == name {
+			return s.Test != ""
+		}
+	}
+	return false
+}

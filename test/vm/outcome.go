@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+)
+
+// outcome is what one guest has said.
+type outcome struct {
+	Line     string        `json:"line"`
+	Version  string        `json:"version"` // of the kernel's package
+	Release  string        `json:"release"` // as the guest says; empty when it did not boot
+	Boot     time.Duration `json:"boot"`    // from turning on to the first word
+	Took     time.Duration `json:"took"`
+	Retried  string        `json:"retried,omitempty"` // why it was booted a second time
+	Programs []*result     `json:"programs"`
+	Troubles []string      `json:"troubles,omitempty"` // what the kernel complained of
+	Problems []string      `json:"problems,omitempty"` // what went wrong with the guest itself
+
+	begin    time.Time
+	dir      string
+	progress func(format string, args ...any)
+	log      strings.Builder // the kernel's log
+	console  string
+	finished bool
+}
+
+// result is what one program has said.
+type result struct {
+	Name   string        `json:"name"`
+	Status *frame.Status `json:"status"` // nil: it did not end
+	Tests  *tests        `json:"tests,omitempty"`
+	Files  []string      `json:"files,omitempty"` // paths below the program's directory of results
+
+	output strings.Builder
+}
+
+func newOutcome(m machine, progress func(format string, args ...any)) *outcome {
+	return &outcome{Line: m.kernel.Line, Version: m.kernel.Version, begin: time.Now(), dir: m.results, progress: progress}
+}
+
+// OK reports whether nothing at all went wrong.
+func (o *outcome) OK() bool {
+	for _, r := range o.Programs {
+		if !r.OK() {
+			return false
+		}
+	}
+	return o.finished && len(o.Troubles)+len(o.Problems) == 0
+}
+
+// OK reports whether the program was content, and all its tests were.
+func (r *result) OK() bool {
+	return r.Status != nil && r.Status.OK() && (r.Tests == nil || r.Tests.ok())
+}
+
+func (o *outcome) problem(format string, args ...any) {
+	o.Problems = append(o.Problems, strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+// running says what the guest was at when it was last heard.
+func (o *outcome) running() string {
+	if n := len(o.Programs); n > 0 && o.Programs[n-1].Status == nil {
+		return o.Programs[n-1].Name
+	}
+	return "init"
+}
+
+// collect takes frames until the guest is off. booted is called at the first one.
+func (o *outcome) collect(in *frame.Reader, booted func()) error {
+	defer func() { o.Took = time.Since(o.begin) }()
+	for {
+		f, err := in.Next()
+		if err != nil {
+			if n := in.Damaged(); n > 0 {
+				o.problem("%d frames of the guest were damaged or lost", n)
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := o.take(f, booted); err != nil {
+			o.problem("%v", err)
+		}
+	}
+}
+
+func (o *outcome) take(f frame.Frame, booted func()) error {
+	switch f.Kind {
+	case frame.Hello:
+		booted()
+		o.Release, o.Boot = f.Text, time.Since(o.begin)
+		o.progress("booted %s in %.1f s", o.Release, o.Boot.Seconds())
+	case frame.Start:
+		o.Programs = append(o.Programs, &result{Name: f.Program})
+		// Files of an earlier run must not pass for this one's.
+		return os.RemoveAll(filepath.Join(o.dir, filepath.Base(f.Program)))
+	case frame.Kernel:
+		o.log.WriteString(f.Text + "\n")
+	case frame.Problem:
+		o.problem("init: %s", f.Text)
+	case frame.Bye:
+		o.finished = true
+	default:
+		return o.takeFrom(f)
+	}
+	return nil
+}
+
+// takeFrom takes what belongs to the program that runs.
+func (o *outcome) takeFrom(f frame.Frame) error {
+	if o.running() != f.Program {
+		return fmt.Errorf("take frame %d (%s): %q is not running", f.Seq, f.Kind, f.Program)
+	}
+	r := o.Programs[len(o.Programs)-1]
+	switch f.Kind {
+	case frame.Output:
+		r.output.Write(f.Data)
+	case frame.File:
+		return o.takeFile(r, f)
+	case frame.Exit:
+		r.Status = f.Status
+		o.progress("%s: %v after %.1f s", r.Name, r.Status, r.Status.Took.Seconds())
+	}
+	return nil
+}
+
+// takeFile appends to a file of the program's directory of results. A file begins with a frame without data.
+func (o *outcome) takeFile(r *result, f frame.Frame) error {
+	if !filepath.IsLocal(f.Path) {
+		return fmt.Errorf("take file %q of %s: outside its directory", f.Path, r.Name)
+	}
+	path := filepath.Join(o.dir, r.Name, f.Path)
+	if len(f.Data) == 0 {
+		r.Files = append(r.Files, f.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(path, nil, 0o644)
+	}
+	out, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(f.Data)
+	return errors.Join(err, out.Close())
+}
+
+// readConsole looks for trouble in what the kernel said, by either way: of a panic only the console knows.
+func (o *outcome) readConsole(path string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		o.problem("read console: %v", err)
+	}
+	o.console = strings.ReplaceAll(string(data), "\r", "")
+	o.Troubles = troubles(o.log.String(), o.console)
+}
+
+// write keeps everything in files: the kernel's log and each program's output.
+func (o *outcome) write() error {
+	errs := []error{os.WriteFile(filepath.Join(o.dir, "kernel.log"), []byte(o.log.String()), 0o644)}
+	for _, r := range o.Programs {
+		errs = append(errs, os.WriteFile(filepath.Join(o.dir, r.Name+".log"), []byte(r.output.String()), 0o644))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// report says for each kernel what passed, failed and was skipped, with the output of what failed. Its last line is the sum.
+func report(w io.Writer, outcomes []*outcome) {
+	var passed, failed, skipped int
+	for _, o := range outcomes {
+		reportKernel(w, o)
+		for _, r := range o.Programs {
+			p, f, s := r.count()
+			passed, failed, skipped = passed+p, failed+f, skipped+s
+		}
+		// A kernel that complains, or a guest that dies, has failed even where every test passed.
+		failed += len(o.Troubles) + len(o.Problems)
+	}
+	fmt.Fprintf(w, "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+}
+
+func reportKernel(w io.Writer, o *outcome) {
+	fmt.Fprintf(w, "\nkernel %s (%s, package %s): ", o.Line, orNone(o.Release), o.Version)
+	fmt.Fprintf(w, "booted in %.1f s, %.1f s in all\n", o.Boot.Seconds(), o.Took.Seconds())
+	if o.Retried != "" {
+		fmt.Fprintf(w, "  booted twice, because:\n%s\n", indent(o.Retried, 4))
+	}
+	for _, r := range o.Programs {
+		p, f, s := r.count()
+		fmt.Fprintf(w, "  %-20s %d passed, %d failed, %d skipped", r.Name, p, f, s)
+		if r.Status != nil {
+			fmt.Fprintf(w, " (%.1f s)", r.Status.Took.Seconds())
+		}
+		fmt.Fprintln(w)
+		r.reportFailure(w)
+	}
+	for _, t := range o.Troubles {
+		fmt.Fprintf(w, "  the kernel complained:\n%s\n", indent(t, 4))
+	}
+	for _, p := range o.Problems {
+		fmt.Fprintln(w, indent(p, 2))
+	}
+}
+
+// count counts tests, or the program itself where it has none.
+func (r *result) count() (passed, failed, skipped int) {
+	switch {
+	case r.Tests == nil && r.OK():
+		return 1, 0, 0
+	case r.Tests == nil:
+		return 0, 1, 0
+	}
+	passed, failed, skipped = len(r.Tests.Passed), len(r.Tests.Failed)+len(r.Tests.Unfinished), len(r.Tests.Skipped)
+	if !r.OK() && failed == 0 {
+		// It exited with an error that belongs to no test, or ran none.
+		failed = 1
+	}
+	return passed, failed, skipped
+}
+
+func (r *result) reportFailure(w io.Writer) {
+	if r.Tests != nil && len(r.Tests.Skipped) > 0 {
+		fmt.Fprintf(w, "    skipped: %s\n", strings.Join(r.Tests.Skipped, ", "))
+	}
+	if r.OK() {
+		return
+	}
+	switch {
+	case r.Status == nil:
+		fmt.Fprintf(w, "    it did not end\n")
+	case !r.Status.OK():
+		fmt.Fprintf(w, "    %v\n", r.Status)
+	}
+	if r.Tests != nil && r.Tests.Output != "" {
+		fmt.Fprintln(w, indent(r.Tests.Output, 4))
+		return
+	}
+	fmt.Fprintln(w, indent(strings.ReplaceAll(r.output.String(), "\x16", ""), 4))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "did not boot"
+	}
+	return s
+}
+
+func indent(text string, by int) string {
+	pad := strings.Repeat(" ", by)
+	return pad + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+pad)
+}
+
+func writeJSON(file string, outcomes []*outcome) error {
+	data, err := json.MarshalIndent(outcomes, "", "\t")
+	if err != nil {
+		return fmt.Errorf("encode outcomes: %w", err)
+	}
+	if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write outcomes: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+)
+
+// good is an outcome of one package of tests in which nothing went wrong.
+func good() *outcome {
+	return &outcome{
+		Line: "6.1", Version: "6.1.176-1", Release: "6.1.0-50", finished: true,
+		Programs: []*result{{
+			Name: "datapath", Status: &frame.Status{Took: time.Second},
+			Tests: &tests{Passed: []string{"TestA", "TestB"}, Skipped: []string{"TestC"}},
+		}},
+	}
+}
+
+func TestReportSaysWhatFailed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		edit   func(*outcome)
+		ok     bool
+		want   []string // in this order
+		closes string
+	}{
+		{"nothing", func(*outcome) {}, true,
+			[]string{"kernel 6.1 (6.1.0-50, package 6.1.176-1)", "2 passed, 0 failed, 1 skipped", "skipped: TestC"}, "2 passed, 0 failed, 1 skipped"},
+		{"a test", func(o *outcome) {
+			o.Programs[0].Tests.Failed, o.Programs[0].Tests.Output = []string{"TestD"}, "--- FAIL: TestD\n    five is not four\n"
+			o.Programs[0].Status.Code = 1
+		}, false, []string{"2 passed, 1 failed", "exit status 1", "    --- FAIL: TestD\n        five is not four"}, "2 passed, 1 failed, 1 skipped"},
+		{"the binary, without a test", func(o *outcome) {
+			o.Programs[0].Status.Code = 66
+			o.Programs[0].output.WriteString("\x16=== RUN\nDATA RACE")
+		}, false, []string{"2 passed, 1 failed", "exit status 66", "    === RUN\n    DATA RACE"}, "2 passed, 1 failed, 1 skipped"},
+		{"no test ran", func(o *outcome) { o.Programs[0].Tests = &tests{} }, false, []string{"0 passed, 1 failed"}, "0 passed, 1 failed, 0 skipped"},
+		{"the guest, amid a test", func(o *outcome) {
+			o.Programs[0].Status, o.Programs[0].Tests.Unfinished, o.finished = nil, []string{"TestD"}, false
+			o.problem("the guest ended early")
+		}, false, []string{"2 passed, 1 failed", "it did not end", "the guest ended early"}, "2 passed, 2 failed, 1 skipped"},
+		{"the kernel only", func(o *outcome) { o.Troubles = []string{"BUG: x\n  y"} }, false,
+			[]string{"the kernel complained:\n    BUG: x\n      y"}, "2 passed, 1 failed, 1 skipped"},
+		{"boot", func(o *outcome) {
+			*o = outcome{Line: "7", Version: "7.3"}
+			o.problem("the guest did not boot: silent for 1s")
+		}, false, []string{"kernel 7 (did not boot, package 7.3)", "silent for 1s"}, "0 passed, 1 failed, 0 skipped"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := good()
+			tt.edit(o)
+			if o.OK() != tt.ok || (verdict([]*outcome{good(), o}) == nil) != tt.ok {
+				t.Errorf("ok: %v", o.OK())
+			}
+			var b strings.Builder
+			report(&b, []*outcome{o})
+			rest := b.String()
+			for _, text := range tt.want {
+				_, after, found := strings.Cut(rest, text)
+				if !found {
+					t.Fatalf("%q is not there, or not after what comes before:\n%s", text, b.String())
+				}
+				rest = after
+			}
+			if !strings.HasSuffix(b.String(), "\n"+tt.closes+"\n") {
+				t.Errorf("the last line is not %q:\n%s", tt.closes, b.String())
+			}
+		})
+	}
+}
+
+func TestTableReplacesOnlyItself(t *testing.T) {
+	bad := good()
+	bad.Line, bad.Version, bad.Troubles = "7", "7.3-1", []string{"BUG: x"}
+	bad.Programs[0].Tests.Failed = []string{"TestD"}
+	dead := &outcome{Line: "8", Version: "8.0-1"}
+	file := filepath.Join(t.TempDir(), "KERNELS.md")
+	before := "# Kernels\n" + tableBegin + "| old |\n" + tableEnd + "Text after.\n"
+	if err := os.WriteFile(file, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Twice, as two runs do.
+	for range 2 {
+		if err := updateTable(file, []*outcome{good(), bad, dead}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "# Kernels\n" + tableBegin + `| kernel | Debian package | datapath | kernel's complaints |
+|---|---|---|---|
+| 6.1 | 6.1.176-1 | 2 passed, 1 skipped | none |
+| 7 | 7.3-1 | 2 passed, **1 failed**, 1 skipped | **1** |
+| 8 | 8.0-1 | **did not run** | none |
+` + tableEnd + "Text after.\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTableNeedsItsPlace(t *testing.T) {
+	for _, document := range []string{"", tableBegin, tableEnd + tableBegin} {
+		if text, err := replaceTable(document, "x"); err == nil {
+			t.Errorf("%q became %q", document, text)
+		}
+	}
+}

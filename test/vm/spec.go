@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+)
+
+// sourceRoot is where the guest has its part of the repository: programs run in the directory of their package, and what
+// they look for by a relative path is there when the spec packs it.
+const sourceRoot = "/src"
+
+// spec is one program to run in the guest, as the manifest has it. One of Test, Main and Path says what it is.
+type spec struct {
+	Name string `json:"name"` // of the program in reports, and of its directory of results
+
+	Test string `json:"test,omitempty"` // package whose tests are built, and run with -test.v
+	Main string `json:"main,omitempty"` // package of a program that is built
+	Path string `json:"path,omitempty"` // executable of this machine, packed with its libraries
+
+	Args    []string `json:"args,omitempty"`
+	Env     []string `json:"env,omitempty"` // NAME=VALUE, beside what the guest sets
+	Timeout duration `json:"timeout,omitempty"`
+
+	// Files are patterns of files and directories of the repository that the program reads.
+	Files []string `json:"files,omitempty"`
+	// Tools are other executables of this machine that it starts, by name or path; they keep their path.
+	Tools []string `json:"tools,omitempty"`
+	// Binaries are programs that it starts, built from the package: path in the guest -> package.
+	Binaries map[string]string `json:"binaries,omitempty"`
+}
+
+// defaultTimeout bounds a program that sets no bound itself.
+const defaultTimeout = 10 * time.Minute
+
+// duration is a time.Duration that JSON has as "1m30s".
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = duration(v)
+	return err
+}
+
+func (d duration) MarshalText() ([]byte, error) {
+	return []byte(time.Duration(d).String()), nil
+}
+
+func readSpecs(file string) ([]spec, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	defer f.Close()
+	d := json.NewDecoder(f)
+	d.DisallowUnknownFields()
+	var all []spec
+	if err := d.Decode(&all); err != nil {
+		return nil, fmt.Errorf("parse manifest %s: %w", file, err)
+	}
+	names := map[string]bool{}
+	for i := range all {
+		if err := all[i].check(); err != nil {
+			return nil, fmt.Errorf("parse manifest %s: program %d: %w", file, i+1, err)
+		}
+		if names[all[i].Name] {
+			return nil, fmt.Errorf("parse manifest %s: program %q is there twice", file, all[i].Name)
+		}
+		names[all[i].Name] = true
+	}
+	return all, nil
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// check fills in what has a default.
+func (s *spec) check() error {
+	kinds := 0
+	for _, kind := range []string{s.Test, s.Main, s.Path} {
+		if kind != "" {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		return fmt.Errorf("%d of test, main and path, want 1", kinds)
+	}
+	if s.Name == "" {
+		s.Name = path.Base(s.Test + s.Main + s.Path)
+	}
+	if !plainName.MatchString(s.Name) {
+		return fmt.Errorf("name %q is no plain file name", s.Name)
+	}
+	if s.Timeout == 0 {
+		s.Timeout = duration(defaultTimeout)
+	}
+	return nil
+}
+
+// commandSpec is the spec of "PROGRAM ARGS..." on the command line: the tests of a package ("./pkg/datapath"), or a file.
+func commandSpec(root string, words []string) (spec, error) {
+	s := spec{Args: words[1:]}
+	if info, err := os.Stat(filepath.Join(root, words[0])); strings.HasPrefix(words[0], "./") && err == nil && info.IsDir() {
+		s.Test = words[0]
+	} else {
+		s.Path = words[0]
+	}
+	return s, s.check()
+}
+
+// program is what init is told.
+func (s spec) program() frame.Program {
+	p := frame.Program{
+		Name: s.Name, Path: "/vm/bin/" + s.Name, Args: s.Args, Env: s.Env, Timeout: time.Duration(s.Timeout),
+		Dir: path.Join(sourceRoot, s.Test+s.Main),
+	}
+	if s.Test != "" {
+		// The tests' own limit comes first, because it tells which test hangs.
+		own := p.Timeout - p.Timeout/20
+		p.Args = append([]string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + own.String()}, s.Args...)
+	}
+	return p
+}

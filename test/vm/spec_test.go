@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+)
+
+func readText(t *testing.T, text string) ([]spec, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "manifest.json")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return readSpecs(file)
+}
+
+func TestAManifestBecomesWhatInitIsTold(t *testing.T) {
+	specs, err := readText(t, `[
+		{"test": "./pkg/datapath", "args": ["-test.short"], "timeout": "100s"},
+		{"name": "suite", "main": "./test/conformance/cmd/suite", "env": ["A=b"]},
+		{"path": "/bin/busybox", "args": ["true"]}
+	]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []frame.Program
+	for _, s := range specs {
+		got = append(got, s.program())
+	}
+	want := []frame.Program{
+		{Name: "datapath", Path: "/vm/bin/datapath", Dir: "/src/pkg/datapath", Timeout: 100 * time.Second,
+			Args: []string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=1m35s", "-test.short"}},
+		{Name: "suite", Path: "/vm/bin/suite", Dir: "/src/test/conformance/cmd/suite", Timeout: defaultTimeout, Env: []string{"A=b"}},
+		{Name: "busybox", Path: "/vm/bin/busybox", Dir: "/src", Timeout: defaultTimeout, Args: []string{"true"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAManifestWithAMistakeIsRefused(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"unknown key", `[{"test": "./a", "timout": "1s"}]`, "timout"},
+		{"nothing to run", `[{"name": "a"}]`, "program 1: 0 of test, main and path"},
+		{"two things to run", `[{"test": "./a", "path": "/b"}]`, "2 of test, main and path"},
+		{"a name with a slash", `[{"name": "a/b", "path": "/b"}]`, "no plain file name"},
+		{"a name that is a directory", `[{"name": "..", "path": "/b"}]`, "no plain file name"},
+		{"a name twice", `[{"test": "./x/a"}, {"path": "/bin/a"}]`, "twice"},
+		{"no time", `[{"test": "./a", "timeout": "soon"}]`, "soon"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if specs, err := readText(t, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%+v, %v, want %q", specs, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheManifestOfTheProjectIsValid(t *testing.T) {
+	if _, err := readSpecs("manifest.json"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheCommandLineNamesAPackageOrAFile(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "pkg", "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, err := commandSpec(root, []string{"./pkg/a", "-test.run=X"})
+	if err != nil || s.Test != "./pkg/a" || s.Name != "a" || len(s.Args) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	s, err = commandSpec(root, []string{"./pkg/a.test"})
+	if err != nil || s.Path != "./pkg/a.test" || s.Name != "a.test" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestLibrariesAreThoseWithAPath(t *testing.T) {
+	got := libraries("\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n")
+	if diff := cmp.Diff([]string{"/lib/x/libc.so.6", "/lib64/ld-linux-x86-64.so.2"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
