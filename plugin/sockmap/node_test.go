@@ -107,7 +107,9 @@ func TestInARealChain(t *testing.T) {
 	for _, version := range supported.SupportedVersions() {
 		t.Run(version, func(t *testing.T) {
 			w := newWorld(t)
-			conflist := labtest.Conflist(t, w.node, lab.Network{CNIVersion: version})
+			conflist := labtest.Conflist(t, w.node, lab.Network{
+				CNIVersion: version, Set: map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
+			})
 			p := labtest.NewPod(t, w.node, lab.PodSpec{Conflist: conflist})
 			again := labtest.NewPod(t, w.node, lab.PodSpec{Conflist: conflist, Cgroup: w.cgroup(p)[1:]})
 			w.expectAccelerated(p, again)
