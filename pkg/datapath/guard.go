@@ -3,15 +3,18 @@
 package datapath
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // The guards, by the names that configuration and status use. Each makes redirected sockets behave where the kernel's
@@ -30,8 +33,23 @@ type GuardState struct {
 	Name   string `json:"name"`
 	Active bool   `json:"active"`
 	Hook   string `json:"hook,omitempty"` // where it hooks in
-	Why    string `json:"why,omitempty"`  // it does not
+	Why    string `json:"why,omitempty"`  // it does not: what the kernel said, or switchedOff
 }
+
+// SwitchedOff tells a guard that was not wanted from one that this kernel refused.
+func (s GuardState) SwitchedOff() bool { return s.Why == switchedOff }
+
+const switchedOff = "switched off by configuration"
+
+// reasonSuffix is behind a guard's name where the guard does not run. bpffs holds no files, but symbolic links, and their
+// targets may be any text: it is the reason.
+const reasonSuffix = "-off"
+
+// maxReason is about two lines. What the verifier says can be much longer.
+const maxReason = 200
+
+// optionsHook is where the guard of options runs, once for each cgroup.
+const optionsHook = "cgroup/setsockopt"
 
 // hook is one program of a guard and the function that it hooks.
 type hook struct{ program, function string }
@@ -70,28 +88,51 @@ func (o *loaded) loadGuards(dir string, without []string) (observed bool, err er
 		return false, fmt.Errorf("make directory of guards: %w", err)
 	}
 	for name, ways := range tracingGuards() {
-		if off[name] {
-			continue
+		pin, refused := filepath.Join(pins, name), errors.New(switchedOff)
+		if !off[name] {
+			if refused, err = attachFirst(spec, maps, ways, pin); err != nil {
+				return false, err
+			}
 		}
-		active, err := attachFirst(spec, maps, ways, filepath.Join(pins, name))
-		if err != nil {
-			return false, err
+		if refused != nil {
+			if err := pinReason(pin, refused); err != nil {
+				return false, err
+			}
 		}
-		observed = observed || active && name == GuardObserve
+		observed = observed || refused == nil && name == GuardObserve
 	}
-	if off[GuardOptions] {
-		return observed, nil
+	refused := errors.New(switchedOff)
+	if !off[GuardOptions] {
+		if o.refuseOption, refused = loadOne(spec, maps, hook{program: guardProgRefuseOption}); refused == nil {
+			return observed, o.pinOptionsGuard(filepath.Join(dir, guardProgRefuseOption))
+		}
 	}
-	o.refuseOption, err = pinOptionsGuard(spec, maps, filepath.Join(dir, guardProgRefuseOption))
-	return observed, err
+	return observed, pinReason(filepath.Join(pins, GuardOptions), refused)
 }
 
-// attachFirst pins the links of the first way that works as <pin>-<function>. It reports whether one did; errors are of
-// pinning only.
-func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (bool, error) {
+// pinReason keeps why a guard does not run where GuardStates finds it.
+func pinReason(pin string, refused error) error {
+	reason := []rune(strings.Join(strings.Fields(refused.Error()), " "))
+	if len(reason) > maxReason {
+		reason = append(reason[:maxReason-1], '…')
+	}
+	if err := os.Symlink(string(reason), pin+reasonSuffix); err != nil {
+		return fmt.Errorf("record why a guard does not run: %w", err)
+	}
+	return nil
+}
+
+// attachFirst pins the links of the first way that works as <pin>-<function>. Of a guard that the kernel refuses it
+// returns why; err is of pinning only.
+func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (refused, err error) {
 	for _, way := range ways {
 		links, err := attachAll(spec, maps, way)
 		if err != nil {
+			// Each way's own refusal counts: the first may lack its function, the second a right.
+			if refused != nil {
+				err = fmt.Errorf("%w; %w", refused, err)
+			}
+			refused = err
 			continue
 		}
 		var errs []error
@@ -99,11 +140,11 @@ func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]
 			errs = append(errs, l.Pin(pin+"-"+way[i].function), l.Close())
 		}
 		if err := errors.Join(errs...); err != nil {
-			return false, fmt.Errorf("pin guard: %w", err)
+			return nil, fmt.Errorf("pin guard: %w", err)
 		}
-		return true, nil
+		return nil, nil
 	}
-	return false, nil
+	return refused, nil
 }
 
 func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook) (links []link.Link, err error) {
@@ -154,24 +195,23 @@ func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebp
 		one.Maps[name], replace[name] = spec.Maps[name].Copy(), m
 	}
 	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace})
+	// The library guesses at memlock limits then, which Load has lifted.
+	if errors.Is(err, unix.EPERM) {
+		err = unix.EPERM
+	}
 	if err != nil {
-		return nil, fmt.Errorf("load guard %s: %w", h.program, err)
+		return nil, fmt.Errorf("load guard for %s: %w", cmp.Or(h.function, optionsHook), err)
 	}
 	defer coll.Close()
 	return coll.DetachProgram(h.program), nil
 }
 
-// pinOptionsGuard pins the program that Attach links to each cgroup beside sock_ops. It is nil where the kernel refuses
-// it. The caller closes it.
-func pinOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, pin string) (*ebpf.Program, error) {
-	prog, err := loadOne(spec, maps, hook{program: guardProgRefuseOption})
-	if err != nil {
-		return nil, nil
+// pinOptionsGuard pins the program that Attach links to each cgroup beside sock_ops.
+func (o *loaded) pinOptionsGuard(pin string) error {
+	if err := o.refuseOption.Pin(pin); err != nil {
+		return fmt.Errorf("pin guard: %w", err)
 	}
-	if err := prog.Pin(pin); err != nil {
-		return nil, errors.Join(fmt.Errorf("pin guard: %w", err), prog.Close())
-	}
-	return prog, nil
+	return nil
 }
 
 // GuardStates tells of each guard whether it runs.
@@ -186,7 +226,7 @@ func (d *Datapath) GuardStates() ([]GuardState, error) {
 	}
 	states := make([]GuardState, 0, len(Guards))
 	for _, name := range Guards {
-		s := GuardState{Name: name, Why: "this kernel refused it, or it was switched off"}
+		s := GuardState{Name: name, Why: d.whyNoGuard(name)}
 		for _, way := range tracingGuards()[name] {
 			if hooked := way[len(way)-1].function; pinned[name+"-"+hooked] {
 				s = GuardState{Name: name, Active: true, Hook: hooked}
@@ -194,11 +234,19 @@ func (d *Datapath) GuardStates() ([]GuardState, error) {
 			}
 		}
 		if name == GuardOptions && exists(d.layout.pin(guardProgRefuseOption)) {
-			s = GuardState{Name: name, Active: true, Hook: "cgroup/setsockopt"}
+			s = GuardState{Name: name, Active: true, Hook: optionsHook}
 		}
 		states = append(states, s)
 	}
 	return states, nil
+}
+
+func (d *Datapath) whyNoGuard(name string) string {
+	reason, err := os.Readlink(filepath.Join(d.layout.state(), "guards", name+reasonSuffix))
+	if err != nil {
+		return "no reason is recorded"
+	}
+	return reason
 }
 
 func exists(path string) bool {
