@@ -53,6 +53,7 @@ type Conf struct {
 	Peers         Peers
 	Ports         Ports
 	AcceptHazards []string // names from Hazards or HazardAll, as written; see HazardsAccepted
+	Guards        []string // names from Guards that may run, as written; see GuardsOff
 
 	LogLevel slog.Level
 	LogFile  string // absolute, or "" for standard error
@@ -114,6 +115,7 @@ func defaults() *Conf {
 		MaxBacklogBytes:    DefaultMaxBacklogBytes,
 		MaxBacklogMessages: DefaultMaxBacklogMessages,
 		Peers:              PeersNode,
+		Guards:             GuardNames(),
 		LogLevel:           slog.LevelInfo,
 	}
 }

@@ -63,6 +63,12 @@ func TestHazardsAnnotationsAndCapabilitiesAreDocumented(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", h.Name, cells, h.Summary)
 		}
 	}
+	_, guards, _ := strings.Cut(doc, "\n### guards\n")
+	for _, g := range Guards {
+		if cells := row(t, guards, g.Name); len(cells) != 2 || cells[1] != g.Summary {
+			t.Errorf("%s: got %q, want %q", g.Name, cells, g.Summary)
+		}
+	}
 	for _, word := range []string{
 		AnnotationAccelerate, AnnotationAcceptHazards, CapabilityCgroupPath, CapabilityPodAnnotations,
 	} {

@@ -29,6 +29,7 @@ func TestEmptyConfigurationHasTheDefaults(t *testing.T) {
 		MaxBacklogBytes:    4194304,
 		MaxBacklogMessages: 4096,
 		Peers:              "node",
+		Guards:             []string{"splice", "observe", "options"},
 		LogLevel:           slog.LevelInfo,
 	}
 	if diff := cmp.Diff(want, mustParse(t, `{}`)); diff != "" {
@@ -56,6 +57,7 @@ func TestEveryKeySetsItsField(t *testing.T) {
 		"peers": "pod",
 		"ports": {"include": ["443", "80"], "exclude": ["1-1023"]},
 		"acceptHazards": ["fin", "all"],
+		"guards": ["options"],
 		"logLevel": "debug", "logFile": "/var/log/sockmap.log",
 		"runtimeConfig": {"cgroupPath": "kubepods-pod1.slice", "io.kubernetes.cri.pod-annotations": {"a": "b"}}
 	}`)
@@ -67,6 +69,7 @@ func TestEveryKeySetsItsField(t *testing.T) {
 		Peers:         PeersPod,
 		Ports:         Ports{Include: []PortRange{{80, 80}, {443, 443}}, Exclude: []PortRange{{1, 1023}}},
 		AcceptHazards: []string{"fin", "all"},
+		Guards:        []string{"options"},
 		LogLevel:      slog.LevelDebug, LogFile: "/var/log/sockmap.log",
 		RuntimeCgroupPath: "kubepods-pod1.slice",
 		Annotations:       map[string]string{"a": "b"},
@@ -91,6 +94,7 @@ func wrongValues() []wrongValue {
 		port     = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
 		hazard   = "one of all, splice, fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, " +
 			"backpressure, fin, epoll-edge, eagain"
+		guard      = "one of splice, observe, options"
 		attachment = "an object with the strings containerID and ifname"
 	)
 	return []wrongValue{
@@ -139,6 +143,9 @@ func wrongValues() []wrongValue {
 		{`{"acceptHazards": "all"}`, "acceptHazards", `"all"`, "a list of names of hazards"},
 		{`{"acceptHazards": ["splice", "splcie"]}`, "acceptHazards[1]", `"splcie"`, hazard},
 		{`{"acceptHazards": [null]}`, "acceptHazards[0]", `null`, hazard},
+		{`{"guards": "splice"}`, "guards", `"splice"`, "a list of names of guards"},
+		{`{"guards": ["all"]}`, "guards[0]", `"all"`, guard},
+		{`{"guards": ["splice", 7]}`, "guards[1]", `7`, guard},
 		{`{"logLevel": "trace"}`, "logLevel", `"trace"`, "one of debug, info, warn, error"},
 		{`{"logLevel": 0}`, "logLevel", `0`, "one of debug, info, warn, error"},
 		{`{"logFile": "sockmap.log"}`, "logFile", `"sockmap.log"`, `"" or an absolute path of a file, without ".."`},
@@ -271,6 +278,19 @@ func TestPortRangePrintsAsConfigured(t *testing.T) {
 	for want, r := range map[string]PortRange{"80": {80, 80}, "8000-8999": {8000, 8999}} {
 		if r.String() != want {
 			t.Errorf("got %s, want %s", r, want)
+		}
+	}
+}
+
+func TestGuardsThatAreLeftOutAreOff(t *testing.T) {
+	for in, want := range map[string][]string{
+		`{}`:                                 {},
+		`{"guards": null}`:                   {},
+		`{"guards": []}`:                     {"splice", "observe", "options"},
+		`{"guards": ["options", "options"]}`: {"splice", "observe"},
+	} {
+		if diff := cmp.Diff(want, mustParse(t, in).GuardsOff()); diff != "" {
+			t.Errorf("%s: %s", in, diff)
 		}
 	}
 }
