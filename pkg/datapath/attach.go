@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -97,7 +98,8 @@ func (d *Datapath) Detach(key LinkKey) error {
 	return nil
 }
 
-// LinkKeys lists the pinned links without opening them: one directory, where Links costs some system calls for each.
+// LinkKeys lists the pinned links without opening them: one directory, where Links costs some system calls for each. A
+// link of which a killed Detach left only the guard beside it counts as one, so that somebody removes it.
 func (d *Datapath) LinkKeys() ([]LinkKey, error) {
 	entries, err := os.ReadDir(d.layout.links())
 	if err != nil {
@@ -105,14 +107,13 @@ func (d *Datapath) LinkKeys() ([]LinkKey, error) {
 	}
 	keys := make([]LinkKey, 0, len(entries))
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), optionsSuffix) {
-			continue
-		}
-		key, err := parseLinkKey(e.Name())
+		key, err := parseLinkKey(strings.TrimSuffix(e.Name(), optionsSuffix))
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, key)
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
 	}
 	return keys, nil
 }

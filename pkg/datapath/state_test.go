@@ -153,6 +153,27 @@ func TestAttachIsOneLinkPerCgroup(t *testing.T) {
 	}
 }
 
+func TestGuardLeftByAKilledDetachIsListedAndRemoved(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	key := LinkKey{CgroupID: g.id}
+	if _, err := d.Attach(g.dir, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(d.layout.link(key)); err != nil {
+		t.Fatal(err)
+	}
+	links, err := d.Links()
+	if err != nil || len(links) != 1 || links[0] != (Link{key, false}) {
+		t.Errorf("links: %v, %v", links, err)
+	}
+	if err := d.Detach(key); err != nil {
+		t.Fatal(err)
+	}
+	if links, err := d.Links(); err != nil || len(links) != 0 {
+		t.Errorf("links after: %v, %v", links, err)
+	}
+}
+
 func TestLinkOfARemovedCgroupIsNotAlive(t *testing.T) {
 	d := load(t, defaults)
 	path := filepath.Join(cgroupMount(t), "sockmap-datapath-gone")
