@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -94,12 +95,7 @@ func newRecord(sb Sandbox) (datapath.Attachment, error) {
 
 // findCgroup returns the cgroup to attach to, open, so that what is attached to is what was found.
 func (n *Node) findCgroup(sb Sandbox, want Want) (cgroup.Found, *os.File, error) {
-	mount, err := n.mount()
-	if errors.Is(err, cgroup.ErrNoCgroup2) {
-		if err = n.step("mount cgroup2"); err == nil {
-			mount, err = cgroup.MountPrivate(privateMount)
-		}
-	}
+	mount, err := n.ensureMount()
 	if err != nil {
 		return cgroup.Found{}, nil, err
 	}
@@ -119,6 +115,18 @@ func (n *Node) findCgroup(sb Sandbox, want Want) (cgroup.Found, *os.File, error)
 	return found, dir, err
 }
 
+// ensureMount finds cgroup2, or mounts it where the host has it nowhere.
+func (n *Node) ensureMount() (cgroup.Mount, error) {
+	mount, err := n.mount()
+	if !errors.Is(err, cgroup.ErrNoCgroup2) {
+		return mount, err
+	}
+	if err := n.step("mount cgroup2"); err != nil {
+		return cgroup.Mount{}, err
+	}
+	return cgroup.MountPrivate(privateMount)
+}
+
 // applySettings brings the bounds of this configuration into force, if those of the first load or of another
 // configuration are. It reports whether the kill switch is on.
 func (s *session) applySettings() (disabled bool, err error) {
@@ -131,6 +139,9 @@ func (s *session) applySettings() (disabled bool, err error) {
 		s.log().Warn("maxSockets differs from what is loaded, which stays in force until unload or reboot",
 			"configured", want.MaxSockets, "loaded", now.MaxSockets)
 	}
+	if err := s.compareGuards(); err != nil {
+		return false, err
+	}
 	if now.MaxBacklogBytes == want.MaxBacklogBytes && now.MaxBacklogMessages == want.MaxBacklogMessages {
 		return now.Disabled, nil
 	}
@@ -141,6 +152,22 @@ func (s *session) applySettings() (disabled bool, err error) {
 		return false, err
 	}
 	return now.Disabled, s.d.SetBounds(want.MaxBacklogBytes, want.MaxBacklogMessages)
+}
+
+// compareGuards warns of guards that the configuration wants otherwise than those that were loaded. One that the kernel
+// refused is as it was wanted.
+func (s *session) compareGuards() error {
+	states, err := s.d.GuardStates()
+	if err != nil {
+		return err
+	}
+	for _, g := range states {
+		if off := slices.Contains(s.Settings.WithoutGuards, g.Name); off != g.SwitchedOff() {
+			s.log().Warn("a guard is configured otherwise than it was loaded, which stays in force until unload or reboot",
+				"guard", g.Name, "configured", !off, "loaded", !g.SwitchedOff())
+		}
+	}
+	return nil
 }
 
 // checkHazards returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.

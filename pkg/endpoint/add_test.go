@@ -4,12 +4,14 @@ package endpoint
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
@@ -179,6 +181,34 @@ func TestTheLastAddDecidesBounds(t *testing.T) {
 	}
 	if cfg.MaxBacklogBytes != 8192 || cfg.MaxBacklogMessages != 8 || cfg.MaxSockets != defaults.MaxSockets {
 		t.Errorf("in force is %+v, want the new bounds and the old size", cfg.Settings)
+	}
+}
+
+func TestGuardsThatDifferFromWhatIsLoadedAreLogged(t *testing.T) {
+	n, g, sb := newNode(t), newGroup(t), container(t, "one")
+	n.Settings.WithoutGuards = []string{datapath.GuardSplice}
+	mustAdd(t, n, sb, in(g))
+	for _, tt := range []struct {
+		without []string
+		want    []string // guards that differ
+	}{
+		{[]string{datapath.GuardSplice}, nil},
+		{nil, []string{datapath.GuardSplice}},
+		{[]string{datapath.GuardOptions}, []string{datapath.GuardSplice, datapath.GuardOptions}},
+	} {
+		var text strings.Builder
+		n.Log = slog.New(slog.NewTextHandler(&text, nil))
+		n.Settings.WithoutGuards = tt.without
+		mustAdd(t, n, sb, in(g))
+		var got []string
+		for _, name := range datapath.Guards {
+			if strings.Contains(text.String(), "guard="+name+" ") {
+				got = append(got, name)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("without %v: %s\n%s", tt.without, diff, text.String())
+		}
 	}
 }
 

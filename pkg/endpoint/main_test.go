@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,7 @@ type call struct {
 }
 
 func TestMain(m *testing.M) {
+	hazard.Main()
 	if text := os.Getenv(callVariable); text != "" {
 		var c call
 		if err := json.Unmarshal([]byte(text), &c); err != nil {

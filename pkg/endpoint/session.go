@@ -87,6 +87,12 @@ func (s *session) open(load bool) (err error) {
 			return err
 		}
 		s.loaded = true
+		if s.Settings.Probe != nil {
+			// Probes need a cgroup too, and nobody else may have looked for cgroup2 yet.
+			if _, err := s.ensureMount(); err != nil {
+				return err
+			}
+		}
 		s.d, err = datapath.Load(s.Dir, s.Settings)
 	}
 	if err != nil {

@@ -56,6 +56,7 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 		Settings: datapath.Settings{
 			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
 			MaxBacklogMessages: conf.MaxBacklogMessages, Version: version.String(), Probe: h.probe,
+			WithoutGuards: conf.GuardsOff(),
 		},
 		Log:         log,
 		LockTimeout: h.lockTimeout,

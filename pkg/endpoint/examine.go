@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"golang.org/x/sys/unix"
+)
+
+// Examination is what a first load would find on this kernel now.
+type Examination struct {
+	Findings hazard.Findings
+	Guards   []datapath.GuardState
+}
+
+// Examine loads privately with s, but for its probe, looks for hazards, and takes all of it away again. It needs no
+// loaded state, takes no lock and touches nothing that is loaded. The process must have begun with hazard.Main.
+func Examine(ctx context.Context, s datapath.Settings) (found Examination, err error) {
+	fs, err := privateBPFFS()
+	if err != nil {
+		return found, err
+	}
+	// Closing is what removes the pins: the mount has no place in the file tree, so not even a killed process leaves it.
+	defer func() { err = errors.Join(err, fs.Close()) }()
+	dir := fmt.Sprintf("/proc/self/fd/%d/sockmap", fs.Fd())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return found, fmt.Errorf("make private state directory: %w", err)
+	}
+	s.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		f, err := hazard.Run(ctx, attach)
+		found.Findings = f
+		present, guarded := f.Sets()
+		return uint32(present), uint32(guarded), err
+	}
+	d, err := datapath.Load(dir, s)
+	if err != nil {
+		return found, err
+	}
+	defer d.Close()
+	found.Guards, err = d.GuardStates()
+	return found, err
+}
+
+// privateBPFFS makes a bpffs that is mounted nowhere. It goes with the descriptor.
+func privateBPFFS() (*os.File, error) {
+	making, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make private bpffs: %w", err)
+	}
+	defer unix.Close(making)
+	if err := unix.FsconfigCreate(making); err != nil {
+		return nil, fmt.Errorf("make private bpffs: %w", err)
+	}
+	fd, err := unix.Fsmount(making, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make private bpffs: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "bpffs"), nil
+}

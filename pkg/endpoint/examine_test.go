@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+)
+
+// traces are what an examination makes while it runs, as others can see it.
+func traces(t *testing.T) []string {
+	t.Helper()
+	groups, err := filepath.Glob(filepath.Join(cgroupMount(t).Path, "sockmap-probe-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := append(groups, string(mounts))
+	for _, f := range files {
+		all = append(all, f.Name())
+	}
+	return all
+}
+
+func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
+	n := newNode(t)
+	n.Settings.Probe = hazard.AtLoad
+	load(t, n)
+	before := traces(t)
+	found, err := Examine(t.Context(), defaults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, traces(t)); diff != "" {
+		t.Errorf("it leaves %s", diff)
+	}
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	present, guarded := found.Findings.Sets()
+	if cfg.Hazards != uint32(present) || cfg.Guarded != uint32(guarded) {
+		t.Errorf("found %v, guarded %v; the load found %v, %v", present, guarded, hazard.Set(cfg.Hazards), hazard.Set(cfg.Guarded))
+	}
+	guards, err := d.GuardStates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(guards, found.Guards); diff != "" {
+		t.Errorf("guards differ from those of the load: %s", diff)
+	}
+}
+
+func TestExaminationThatIsInterruptedLeavesNothing(t *testing.T) {
+	if _, err := Examine(t.Context(), defaults); err != nil { // what is opened once in a process is open now
+		t.Fatal(err)
+	}
+	before := traces(t)
+	for _, after := range []time.Duration{0, 50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		_, err := Examine(ctx, defaults)
+		cancel()
+		if after == 0 && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("interrupted at once: %v", err)
+		}
+		if diff := cmp.Diff(before, traces(t)); diff != "" {
+			t.Errorf("interrupted after %v, it leaves %s", after, diff)
+		}
+	}
+}
+
+func TestExaminationSeesWhatItsGuardsCure(t *testing.T) {
+	s := defaults
+	s.WithoutGuards = cniconf.GuardNames()
+	found, err := Examine(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range found.Guards {
+		if g.Active || !g.SwitchedOff() {
+			t.Errorf("without guards: %+v", g)
+		}
+	}
+	for _, f := range found.Findings {
+		if f.Name == "zerocopy" && f.Guarded {
+			t.Errorf("without guards: %+v", f)
+		}
+	}
+}

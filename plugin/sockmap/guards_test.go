@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+func TestConfigurationKnowsTheGuardsOfTheDataPath(t *testing.T) {
+	if diff := cmp.Diff(datapath.Guards[:], cniconf.GuardNames()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Without guards no kernel completes a zero-copy send that is redirected.
+func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
+	w := newWorld(t)
+	bare := keys{"guards": []string{}, "acceptHazards": nil}
+	declined := w.pod()
+	a := w.mustAdd(declined, bare)
+	expectTexts(t, "the log", a.stderr, "not accelerated", "zerocopy", "acceptHazards")
+	expectTexts(t, "the record", w.records()[declined.ContainerID()].Declined, "zerocopy", "sockmapctl doctor")
+
+	bare["required"] = true
+	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "zerocopy", "acceptHazards")
+
+	accepting := w.pod()
+	bare["acceptHazards"] = []string{"all"}
+	w.mustAdd(accepting, bare)
+	if r := w.records()[accepting.ContainerID()]; !r.Accelerated() {
+		t.Errorf("with all hazards accepted: %+v", r)
+	}
+
+	d, err := datapath.Open(w.node.BPFFS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	guards, err := d.GuardStates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range guards {
+		if g.Active || !g.SwitchedOff() {
+			t.Errorf("guards is [], and %+v", g)
+		}
+	}
+}
