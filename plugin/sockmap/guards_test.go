@@ -17,17 +17,17 @@ func TestConfigurationKnowsTheGuardsOfTheDataPath(t *testing.T) {
 	}
 }
 
-// Without guards no kernel completes a zero-copy send that is redirected.
+// No kernel moves redirected bytes by splice.
 func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 	w := newWorld(t)
 	bare := keys{"guards": []string{}, "acceptHazards": nil}
 	declined := w.pod()
 	a := w.mustAdd(declined, bare)
-	expectTexts(t, "the log", a.stderr, "not accelerated", "zerocopy", "acceptHazards")
-	expectTexts(t, "the record", w.records()[declined.ContainerID()].Declined, "zerocopy", "sockmapctl doctor")
+	expectTexts(t, "the log", a.stderr, "not accelerated", "splice", "acceptHazards")
+	expectTexts(t, "the record", w.records()[declined.ContainerID()].Declined, "splice", "sockmapctl doctor")
 
 	bare["required"] = true
-	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "zerocopy", "acceptHazards")
+	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "splice", "acceptHazards")
 
 	accepting := w.pod()
 	bare["acceptHazards"] = []string{"all"}
