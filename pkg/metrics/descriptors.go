@@ -18,6 +18,8 @@ const (
 	labelPod       = "pod"
 )
 
+const labelHazard = "hazard"
+
 var podLabels = []string{labelNamespace, labelPod}
 
 func ofPod(more ...string) []string { return append(more, podLabels...) }
@@ -40,6 +42,12 @@ var (
 		"Live sockets of the sockhash by how they send now, one for each end of a flow."}
 	endpoints = descriptor{"sockmap_endpoints", prometheus.GaugeValue, []string{"state"},
 		"CNI attachments of this node by whether they are accelerated."}
+	hazards = descriptor{"sockmap_hazard", prometheus.GaugeValue, []string{labelHazard, "severity"},
+		"1 when this kernel was found to have the hazard at load, guarded or not."}
+	hazardsGuarded = descriptor{"sockmap_hazard_guarded", prometheus.GaugeValue, []string{labelHazard},
+		"1 when it has it, and a guard cures it."}
+	guards = descriptor{"sockmap_guard_active", prometheus.GaugeValue, []string{"guard"},
+		"1 when the guard runs, 0 when the kernel refused it or it is switched off; `sockmapctl status` tells why."}
 	mapEntries = descriptor{"sockmap_map_entries", prometheus.GaugeValue, []string{"map"},
 		"Entries in use, of the maps that can fill up."}
 	mapMaxEntries = descriptor{"sockmap_map_max_entries", prometheus.GaugeValue, []string{"map"},
@@ -55,7 +63,7 @@ var (
 func descriptors() []descriptor {
 	return []descriptor{
 		redirectedBytes, redirectedMessages, tcpBytes, tcpMessages, flows, fallbacks, activeFlows,
-		endpoints, mapEntries, mapMaxEntries, enabled, buildInfo, collectionErrors,
+		endpoints, hazards, hazardsGuarded, guards, mapEntries, mapMaxEntries, enabled, buildInfo, collectionErrors,
 	}
 }
 

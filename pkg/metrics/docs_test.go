@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // meanings of label values, by label. The test fails for a value of the data path that is missing.
@@ -57,11 +59,33 @@ var meanings = map[string]map[string]string{
 		"accelerated": "the container takes part",
 		"declined":    "it does not; `sockmapctl endpoints` tells why",
 	},
+	"hazard": meaningsOfHazards(),
+	"guard":  meaningsOfGuards(),
+	"severity": {
+		"severe": "it loses data, hangs common programs or endangers the node: containers are declined unless it is guarded or accepted",
+		"minor":  "an answer of the socket API differs",
+	},
 	"map": {
 		datapath.MapSockets:     "sockets in the sockhash; the room is `maxSockets`",
 		datapath.MapEndpoints:   "registered network namespaces",
 		datapath.MapAttachments: "records of CNI ADDs",
 	},
+}
+
+func meaningsOfHazards() map[string]string {
+	all := map[string]string{}
+	for _, h := range hazard.All() {
+		all[h.Name] = h.Meaning
+	}
+	return all
+}
+
+func meaningsOfGuards() map[string]string {
+	all := map[string]string{}
+	for _, g := range cniconf.Guards {
+		all[g.Name] = g.Summary
+	}
+	return all
 }
 
 const preamble = `<!-- Generated from pkg/metrics: go test ./pkg/metrics -update -->
@@ -103,6 +127,9 @@ func metricsDoc() string {
 		{"mode", names(datapath.Modes())},
 		{"reason", names(datapath.Reasons())},
 		{"state", []string{"accelerated", "declined"}},
+		{"hazard", hazard.SetOf(cniconf.HazardAll).Names()},
+		{"severity", []string{string(hazard.Severe), string(hazard.Minor)}},
+		{"guard", datapath.Guards[:]},
 		{"map", []string{datapath.MapSockets, datapath.MapEndpoints, datapath.MapAttachments}},
 	} {
 		fmt.Fprintf(&b, "\n## Values of `%s`\n\n| value | meaning |\n|---|---|\n", l.label)
@@ -129,6 +156,7 @@ func TestEveryLabelValueIsExplained(t *testing.T) {
 	for label, values := range map[string][]string{
 		"role": names(datapath.Roles()), "mode": names(datapath.Modes()),
 		"result": names(datapath.Results()), "reason": names(datapath.Reasons()),
+		"hazard": hazard.SetOf(cniconf.HazardAll).Names(), "guard": datapath.Guards[:],
 	} {
 		for _, v := range values {
 			if meanings[label][v] == "" {

@@ -5,6 +5,7 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 type emitter struct {
@@ -34,11 +35,27 @@ func (e emitter) snapshot(s *snapshot) {
 		e.emit(mapEntries, uint64(s.entries[name]), name)
 		e.emit(mapMaxEntries, uint64(room), name)
 	}
-	on := uint64(1)
-	if s.config.Disabled {
-		on = 0
+	e.emit(enabled, oneIf(!s.config.Disabled))
+	e.hazards(hazard.Set(s.config.Hazards), hazard.Set(s.config.Guarded))
+	for _, g := range s.guards {
+		e.emit(guards, oneIf(g.Active), g.Name)
 	}
-	e.emit(enabled, on)
+}
+
+// hazards gives each hazard that is known a series, so that an alert can tell "not there" from "not exported".
+func (e emitter) hazards(present, guarded hazard.Set) {
+	for _, h := range hazard.All() {
+		own := hazard.SetOf(h.Name)
+		e.emit(hazards, oneIf(present&own != 0), h.Name, string(h.Severity))
+		e.emit(hazardsGuarded, oneIf(guarded&own != 0), h.Name)
+	}
+}
+
+func oneIf(yes bool) uint64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // podSums are the sums over the endpoints of one pod.

@@ -10,6 +10,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 var errBroken = errors.New("broken")
@@ -44,6 +45,13 @@ func (s *source) Capacity() (map[string]uint32, error) {
 	return map[string]uint32{"sockets": s.config.MaxSockets, "endpoints": 16, "attachments": 32}, s.read()
 }
 
+func (s *source) GuardStates() ([]datapath.GuardState, error) {
+	return []datapath.GuardState{
+		{Name: datapath.GuardSplice, Why: "operation not permitted"}, {Name: datapath.GuardObserve, Why: "operation not permitted"},
+		{Name: datapath.GuardOptions, Active: true, Hook: "cgroup/setsockopt"},
+	}, s.read()
+}
+
 func (s *source) Endpoints() (map[uint64]bool, error) { return s.endpoints, s.read() }
 
 func (s *source) Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error) {
@@ -76,7 +84,10 @@ func (s *source) collector() *Collector {
 // node has one pod with two sandboxes, a pod with one, a container without a pod, and one that was declined.
 func node() *source {
 	return &source{
-		config:    datapath.Config{Settings: datapath.Settings{MaxSockets: 1024}, LoadedAt: time.Unix(1000, 0)},
+		config: datapath.Config{
+			Settings: datapath.Settings{MaxSockets: 1024}, LoadedAt: time.Unix(1000, 0),
+			Hazards: uint32(hazard.SetOf("splice", "zerocopy", "eagain")), Guarded: uint32(hazard.SetOf("zerocopy")),
+		},
 		endpoints: map[uint64]bool{11: true, 12: true, 21: true, 31: false},
 		attachments: []datapath.Attachment{
 			{Network: "n", ContainerID: "a", NetNSCookie: 11, PodNamespace: "shop", PodName: "web-0"},

@@ -18,6 +18,7 @@ import (
 type Source interface {
 	Config() (datapath.Config, error)
 	Capacity() (map[string]uint32, error)
+	GuardStates() ([]datapath.GuardState, error)
 	Endpoints() (map[uint64]bool, error)
 	Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error)
 	PresentTotals() (map[uint64]datapath.Totals, error)

@@ -43,6 +43,7 @@ type pod struct{ namespace, name string }
 type snapshot struct {
 	config                datapath.Config
 	capacity              map[string]uint32
+	guards                []datapath.GuardState
 	entries               map[string]int
 	accelerated, declined int
 	pods                  map[uint64]pod
@@ -57,6 +58,9 @@ func readSnapshot(src Source) (s *snapshot, err error) {
 		return nil, err
 	}
 	if s.capacity, err = src.Capacity(); err != nil {
+		return nil, err
+	}
+	if s.guards, err = src.GuardStates(); err != nil {
 		return nil, err
 	}
 	registered, err := src.Endpoints()
