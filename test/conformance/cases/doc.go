@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cases is the list of conformance cases, by family: what an application
+// does with TCP sockets, and what it sees. They record and do not judge; the
+// names of observations say what was done.
+package cases
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+)
+
+// Names of other packages that stand in every line here.
+type (
+	// T is a run of a case.
+	T = suite.T
+	// Case is one behaviour.
+	Case = suite.Case
+	// Sock is one end.
+	Sock = suite.Sock
+)
+
+const (
+	dontwait = unix.MSG_DONTWAIT
+	peek     = unix.MSG_PEEK
+	waitall  = unix.MSG_WAITALL
+	trunc    = unix.MSG_TRUNC
+	oob      = unix.MSG_OOB
+	more     = unix.MSG_MORE
+)
+
+// Kernel lists the cases that need nothing but a kernel.
+func Kernel() []Case {
+	return slices.Concat(
+		receiving(), receivingMany(), peeking(), truncating(), waitingForAll(), waitingForMore(), timeouts(), watermarks(),
+		urgent(), errorQueue(), counting(), countingMore(),
+		sending(), sendingOddly(), holding(), stopping(), zeroCopy(),
+		polling(), pollingErrors(), edges(), manyWaiters(), selecting(),
+		splicing(), splicingOut(), sendingFiles(),
+		rings(), ringEnds(), ringReceive(),
+		halfClosing(), closing(), closingUnder(), resetting(), erring(),
+		options(), optionsOfTCP(), optionsInUse(), controlMessages(), information(), filters(),
+		handshakes(), accepting(), fastOpen(), multipath(), records(),
+		threads(), passing(), inheriting(), passingOn(), processes(), signals(),
+		traffic(), streams(), gos(), goStreams(),
+	)
+}

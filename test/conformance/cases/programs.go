@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cases
+
+import (
+	_ "embed"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+)
+
+//go:embed testdata/peer.py
+var peerPython string
+
+//go:embed testdata/peer.js
+var peerNode string
+
+var (
+	python  = suite.Program{Name: "python3", Package: "python3"}
+	node    = suite.Program{Name: "node", Package: "nodejs"}
+	haproxy = suite.Program{Name: "haproxy", Package: "haproxy"}
+	nginx   = suite.Program{Name: "nginx", Package: "nginx-light"}
+	redis   = suite.Program{Name: "redis-server", Package: "redis-server"}
+	rediscl = suite.Program{Name: "redis-cli", Package: "redis-tools"}
+)
+
+// Programs lists the cases that run real programs.
+func Programs() []Case {
+	return slices.Concat(goPrograms(), pythonPrograms(), nodePrograms(), servers())
+}
+
+// programLimit is for programs that take a while to start.
+const programLimit = 25 * time.Second
+
+// endpoint is where a program listens, and how it is reached.
+type endpoint struct {
+	side   place.Side
+	port   uint16
+	listen string // ADDRESS:PORT to listen on
+	target netip.AddrPort
+	direct netip.AddrPort // of the listening end itself
+}
+
+// endpointAt finds a port that is free at side. The other end reaches it at
+// target; for the server that may be a service's address.
+func endpointAt(t *T, side place.Side) endpoint {
+	l := t.ListenOn(t.Socket(side, 0))
+	l.Close()
+	e := endpoint{side: side, port: l.Port, direct: netip.AddrPortFrom(t.Place.Addr(side), l.Port)}
+	e.target = e.direct
+	if side == place.Server {
+		e.target = l.Target
+	}
+	e.listen = netip.AddrPortFrom(e.any(), e.port).String()
+	return e
+}
+
+// any is the unspecified address of the family.
+func (e endpoint) any() netip.Addr {
+	if e.direct.Addr().Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// ready waits until something listens at e.
+func (e endpoint) ready(t *T, p *suite.Process) {
+	listening := t.Eventually(func() bool {
+		s := t.Socket(e.side, 0)
+		defer s.Close()
+		return s.Connect(e.direct) == nil || p.Exited()
+	})
+	if !listening || p.Exited() {
+		t.Fail("%s does not listen: %s", p.Path, p.Errors())
+	}
+}
+
+// goPrograms are Go clients, servers and proxies, each a process of its own.
+func goPrograms() []Case {
+	limited := func(c Case, run func(t *T)) Case {
+		c.Alone, c.Limit, c.Run = true, programLimit, run
+		return c
+	}
+	serve := func(t *T, side place.Side, mode string, size int) endpoint {
+		e := endpointAt(t, side)
+		child(t, side, nil, "go-serve", mode, e.listen, size).Said("listening")
+		return e
+	}
+	dial := func(t *T, mode string, to netip.AddrPort, size int) {
+		t.Received("client", child(t, place.Client, nil, "go-dial", mode, to, size).Output())
+	}
+	proxy := func(t *T, mode string, backend endpoint) endpoint {
+		e := endpointAt(t, place.Server)
+		child(t, place.Server, nil, "go-proxy", mode, e.listen, backend.direct).Said("listening")
+		return e
+	}
+	return []Case{
+		limited(Case{Name: "program/go-echo", Bulk: true}, func(t *T) {
+			dial(t, "echo", serve(t, place.Server, "echo", 0).target, 4<<20)
+		}),
+		limited(Case{Name: "program/go-default-listener", Idle: "what an MPTCP listener accepts may be left alone"}, func(t *T) {
+			dial(t, "echo", serve(t, place.Server, "echo-mptcp", 0).target, 1<<20)
+		}),
+		limited(Case{Name: "program/go-http"}, func(t *T) {
+			dial(t, "http", serve(t, place.Server, "http", 300_000).target, 0)
+		}),
+		limited(Case{Name: "program/go-proxy"}, func(t *T) {
+			dial(t, "echo", proxy(t, "copy", serve(t, place.Client, "echo", 0)).target, 2<<20)
+		}),
+		limited(Case{Name: "program/go-header-proxy"}, func(t *T) {
+			dial(t, "header-echo", proxy(t, "header", serve(t, place.Client, "echo", 0)).target, 2<<20)
+		}),
+		limited(Case{Name: "program/go-proxy-slow-client"}, func(t *T) {
+			dial(t, "slow-get", proxy(t, "copy", serve(t, place.Client, "blob", 8<<20)).target, 0)
+		}),
+	}
+}
+
+// pair is a program as client and as server.
+type pair struct {
+	name           string
+	server, client string // modes
+	size           int
+}
+
+func pythonPrograms() (list []Case) {
+	for _, p := range []pair{
+		{"asyncio", "asyncio-server", "asyncio-client", 1 << 20},
+		{"selectors", "selectors-server", "sync-client", 300_000},
+		{"sendfile", "sendfile-server", "receive", 1 << 20},
+		{"lines", "asyncio-server", "lines-client", 0},
+		{"timeout", "late-server", "timeout-client", 0},
+		{"signals", "late-server", "alarmed-client", 0},
+	} {
+		list = append(list, peers("program/python-"+p.name, python, []string{"-c", peerPython}, p))
+	}
+	return list
+}
+
+// peers has the same script at both ends.
+func peers(name string, program suite.Program, script []string, p pair) Case {
+	return Case{Name: name, Alone: true, Limit: programLimit, Needs: []suite.Program{program}, Run: func(t *T) {
+		e := endpointAt(t, place.Server)
+		t.Start(place.Server, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
+			p.server, e.any().String(), fmt.Sprint(e.port), fmt.Sprint(p.size))}).Said("listening")
+		client := t.Start(place.Client, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
+			p.client, e.target.Addr().String(), fmt.Sprint(e.target.Port()), fmt.Sprint(p.size))})
+		if p.size > 0 {
+			t.Received("client", client.Output())
+		} else {
+			t.See("client", client.Output())
+		}
+	}}
+}
+
+func nodePrograms() []Case {
+	script := func(t *T) string {
+		path := t.Dir() + "/peer.js"
+		t.Check(os.WriteFile(path, []byte(peerNode), 0o600), "write script")
+		return path
+	}
+	start := func(t *T, side place.Side, args ...any) *suite.Process {
+		list := []string{script(t)}
+		for _, a := range args {
+			list = append(list, fmt.Sprint(a))
+		}
+		return t.Start(side, suite.Command{Name: node.Name, Args: list})
+	}
+	const size = 1 << 20
+	return []Case{
+		{Name: "program/node-pipe", Alone: true, Limit: programLimit, Needs: []suite.Program{node}, Run: func(t *T) {
+			e := endpointAt(t, place.Server)
+			start(t, place.Server, "echo-server", e.any(), e.port).Said("listening")
+			t.Received("client", start(t, place.Client, "client", e.target.Addr(), e.target.Port(), size).Output())
+		}},
+		{Name: "program/node-proxy", Alone: true, Limit: programLimit, Needs: []suite.Program{node}, Run: func(t *T) {
+			b, e := endpointAt(t, place.Client), endpointAt(t, place.Server)
+			start(t, place.Client, "echo-server", b.any(), b.port).Said("listening")
+			start(t, place.Server, "proxy", e.any(), e.port, 0, b.direct.Addr(), b.direct.Port()).Said("listening")
+			t.Received("client", start(t, place.Client, "client", e.target.Addr(), e.target.Port(), size).Output())
+		}},
+	}
+}

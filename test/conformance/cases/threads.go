@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cases
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+)
+
+// threads is many threads with one socket.
+func threads() []Case {
+	return []Case{
+		{Name: "threads/two-readers", Run: func(t *T) { readers(t, 2) }},
+		{Name: "threads/eight-readers", Run: func(t *T) { readers(t, 8) }},
+		{Name: "threads/readers-share-a-stream", Run: func(t *T) { sharedStream(t, 4) }},
+		{Name: "threads/readers-woken-by-the-end", Idle: idle, Run: func(t *T) {
+			tasks := blockedReaders(t, 4)
+			t.C.Shutdown(unix.SHUT_WR)
+			t.See("recv", results(tasks))
+		}},
+		{Name: "threads/eight-writers", Run: func(t *T) { writers(t, 8) }},
+		{Name: "threads/large-writers", Bulk: true, Run: func(t *T) {
+			const each = 1 << 20
+			var all []*suite.Task[suite.Ret]
+			for i := range 4 {
+				b := bytes.Repeat([]byte{byte('a' + i)}, each)
+				all = append(all, suite.Go(t, func() suite.Ret { return t.C.WriteAll(b) }))
+			}
+			got, _ := t.S.ReadFull(4 * each)
+			// Who comes first is nobody's promise; that nothing is missing is.
+			slices.Sort(got)
+			t.Stream("received, sorted", got)
+			t.See("send", results(all))
+		}},
+		{Name: "threads/both-ways-on-one-socket", Bulk: true, Run: func(t *T) {
+			sent, back := pattern(2<<20, 50), pattern(2<<20, 51)
+			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
+			r := suite.Go(t, func() []byte { b, _ := t.C.ReadFull(len(back)); return b })
+			wb := suite.Go(t, func() suite.Ret { return t.S.WriteAll(back) })
+			got, _ := t.S.ReadFull(len(sent))
+			t.Stream("there", got)
+			t.Stream("back", r.Wait())
+			t.See("send", fmt.Sprint(w.Wait(), " ", wb.Wait()))
+		}},
+		{Name: "threads/reader-while-other-writes", Run: func(t *T) {
+			// The writer's progress wakes whoever sleeps on the socket, too.
+			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })
+			t.See("returned early", r.Done())
+			sent := pattern(8<<20, 52)
+			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
+			got, _ := t.S.ReadFull(len(sent))
+			t.Stream("received", got)
+			t.See("send", w.Wait())
+			t.See("reader still waits", !r.Done())
+			t.S.Send("hello", 0)
+			t.See("recv", r.Wait())
+		}},
+	}
+}
+
+func blockedReaders(t *T, n int) (tasks []*suite.Task[suite.Ret]) {
+	for range n {
+		tasks = append(tasks, suite.Go(t, func() suite.Ret { return t.S.Recv(5, 0) }))
+	}
+	t.Pause()
+	t.Pause()
+	return tasks
+}
+
+// results waits for all and prints what they returned, in no order.
+func results(tasks []*suite.Task[suite.Ret]) string {
+	var all []string
+	for _, task := range tasks {
+		all = append(all, task.Wait().String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// readers has n threads in recv(2), and one message for each.
+func readers(t *T, n int) {
+	tasks := blockedReaders(t, n)
+	for range n {
+		t.C.Send("hello", 0)
+		t.Pause()
+	}
+	t.See("recv", results(tasks))
+	var left []byte
+	for {
+		r := t.S.Recv(64, dontwait)
+		if r.N <= 0 {
+			break
+		}
+		left = append(left, r.Data...)
+	}
+	t.See("left over", suite.Text(left))
+}
+
+// sharedStream has n threads that read one stream to its end. A thread that gets
+// an error other than the end of the stream goes on, and tells.
+func sharedStream(t *T, n int) {
+	const messages = 2000
+	var mu sync.Mutex
+	count := map[string]int{}
+	odd := map[string]bool{}
+	var tasks []*suite.Task[suite.Ret]
+	for range n {
+		tasks = append(tasks, suite.Go(t, func() suite.Ret {
+			for t.Context.Err() == nil {
+				r := t.S.Recv(8, waitall)
+				mu.Lock()
+				if r.N == 8 {
+					count[string(r.Data)]++
+				} else if r.N != 0 {
+					odd[r.String()] = true
+				}
+				mu.Unlock()
+				if r.N == 0 || r.Blocked() {
+					return r
+				}
+			}
+			return suite.Ret{}
+		}))
+	}
+	for i := range messages {
+		t.C.Send(fmt.Sprintf("%08d", i), 0)
+	}
+	t.C.Shutdown(unix.SHUT_WR)
+	t.See("ends", results(tasks))
+	t.See("other results", slices.Sorted(mapKeys(odd)))
+	t.Stream("messages", []byte(fmt.Sprintf("%d of %d", len(count), messages)))
+}
+
+func mapKeys(m map[string]bool) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// writers has n threads that send messages, none of which may be torn.
+func writers(t *T, n int) {
+	const each, size = 100, 100
+	var tasks []*suite.Task[suite.Ret]
+	for i := range n {
+		message := bytes.Repeat([]byte{byte('a' + i)}, size)
+		tasks = append(tasks, suite.Go(t, func() (r suite.Ret) {
+			for range each {
+				if r = t.C.SendBytes(message, 0); r.N != size {
+					return r
+				}
+			}
+			return r
+		}))
+	}
+	got, _ := t.S.ReadFull(n * each * size)
+	torn := 0
+	for m := range slices.Chunk(got, size) {
+		if len(bytes.Trim(m, string(m[:1]))) > 0 {
+			torn++
+		}
+	}
+	slices.Sort(got)
+	t.See("received", fmt.Sprintf("%d bytes %x", len(got), sha256.Sum256(got))[:24])
+	t.See("torn", torn)
+	t.See("send", results(tasks))
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cases
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+)
+
+// traffic is streams of all shapes, every byte of which is compared.
+func traffic() []Case {
+	return []Case{
+		{Name: "traffic/ping-pong-1-to-256-kib", Bulk: true, Run: func(t *T) {
+			pingPong(t, 1, 3, 64, 1000, 1448, 4096, 16<<10, 65483, 100_000, 256<<10)
+		}},
+		{Name: "traffic/ping-pong-fresh", Fresh: true, Bulk: true, Run: func(t *T) {
+			pingPong(t, 1, 100, 1000, 64<<10, 10, 256<<10)
+		}},
+		{Name: "traffic/many-round-trips", Run: func(t *T) {
+			for range 500 {
+				t.C.Send("ping", 0)
+				if got, r := t.S.ReadFull(4); len(got) != 4 {
+					t.See("recv", r)
+					return
+				}
+				t.S.Send("pong", 0)
+				if got, r := t.C.ReadFull(4); len(got) != 4 {
+					t.See("recv", r)
+					return
+				}
+			}
+			t.See("round trips", 500)
+		}},
+		{Name: "traffic/pipelined", Run: func(t *T) {
+			sent := pattern(64*200, 70)
+			w := suite.Go(t, func() (r suite.Ret) {
+				for i := 0; i < len(sent); i += 64 {
+					if r = t.C.SendBytes(sent[i:i+64], 0); r.Errno != 0 {
+						return r
+					}
+				}
+				return r
+			})
+			e := suite.Go(t, func() string {
+				for left := len(sent); left > 0; {
+					r := t.S.Recv(1000, 0)
+					if r.N <= 0 {
+						return r.String()
+					}
+					t.S.WriteAll(r.Data)
+					left -= r.N
+				}
+				return "done"
+			})
+			got, _ := t.C.ReadFull(len(sent))
+			t.Stream("echo", got)
+			t.See("send", w.Wait())
+			t.See("server", e.Wait())
+		}},
+		{Name: "traffic/one-byte-flood", Run: func(t *T) {
+			sent := pattern(20000, 71)
+			w := suite.Go(t, func() (r suite.Ret) {
+				for i := range sent {
+					if r = t.C.SendBytes(sent[i:i+1], 0); r.Errno != 0 {
+						return r
+					}
+				}
+				return r
+			})
+			got, _ := t.S.ReadFull(len(sent))
+			t.Stream("received", got)
+			t.See("send", w.Wait())
+		}},
+	}
+}
+
+// streams is one way, or both at once.
+func streams() []Case {
+	return []Case{
+		stream("traffic/ten-megabytes-to-server", false, 10<<20, 64<<10),
+		stream("traffic/ten-megabytes-to-client", true, 10<<20, 64<<10),
+		stream("traffic/odd-sizes", false, 3<<20, 7919),
+		stream("traffic/small-pieces", false, 512<<10, 100),
+		{Name: "traffic/both-ways-at-once", Bulk: true, Run: func(t *T) { bothWays(t) }},
+		{Name: "traffic/both-ways-fresh", Fresh: true, Bulk: true, Run: func(t *T) { bothWays(t) }},
+		{Name: "traffic/mixed-sizes-and-pauses", Bulk: true, Run: mixed},
+		{Name: "traffic/slow-reader", Run: slowReader},
+		{Name: "traffic/reader-starts-late", Run: func(t *T) {
+			sent := pattern(20<<20, 72)
+			w := suite.Go(t, func() suite.Ret { return writeMixed(t, t.C, sent) })
+			time.Sleep(t.Scaled(150 * time.Millisecond))
+			got, _ := t.S.ReadFull(len(sent))
+			t.Stream("received", got)
+			t.See("send", w.Wait())
+		}},
+		{Name: "traffic/lowat-on-and-off", Yields: "SO_RCVLOWAT", Run: lowatOnAndOff},
+		{Name: "traffic/first-bytes-unread", Fresh: true, Run: func(t *T) {
+			// Order across the beginning: some bytes wait before anybody reads.
+			var sent []byte
+			for i := range 50 {
+				b := pattern(17*i+1, uint64(i))
+				t.C.WriteAll(b)
+				sent = append(sent, b...)
+			}
+			t.Pause()
+			got, _ := t.S.ReadFull(len(sent) / 2)
+			for i := range 50 {
+				b := pattern(13*i+1, uint64(100+i))
+				t.C.WriteAll(b)
+				sent = append(sent, b...)
+			}
+			rest, _ := t.S.ReadFull(len(sent) - len(got))
+			t.Stream("received", append(got, rest...))
+		}},
+	}
+}
+
+// pingPong sends messages of these sizes there and back.
+func pingPong(t *T, sizes ...int) {
+	for i, n := range sizes {
+		there, back := pattern(n, uint64(i)), pattern(n, uint64(1000+i))
+		for _, way := range []struct {
+			name     string
+			from, to *Sock
+			b        []byte
+		}{{"there", t.C, t.S, there}, {"back", t.S, t.C, back}} {
+			w := suite.Go(t, func() suite.Ret { return way.from.WriteAll(way.b) })
+			got, _ := way.to.ReadFull(n)
+			t.Stream(way.name, got)
+			t.See("send", w.Wait())
+		}
+	}
+}
+
+// stream sends one way, in pieces.
+func stream(name string, toClient bool, size, piece int) Case {
+	return Case{Name: name, Bulk: true, Run: func(t *T) {
+		from, to := t.C, t.S
+		if toClient {
+			from, to = to, from
+		}
+		sent := pattern(size, uint64(size+piece))
+		w := suite.Go(t, func() (r suite.Ret) {
+			for b := sent; len(b) > 0; b = b[min(piece, len(b)):] {
+				if r = from.WriteAll(b[:min(piece, len(b))]); r.Errno != 0 {
+					return r
+				}
+			}
+			from.Shutdown(unix.SHUT_WR)
+			return suite.Ret{}
+		})
+		got, last := to.ReadAll()
+		t.Stream("received", got)
+		t.See("end", last)
+		t.See("send", w.Wait())
+	}}
+}
+
+// bothWays has both ends send and receive at the same time: nobody may wait for
+// the other for ever.
+func bothWays(t *T) {
+	there, back := pattern(6<<20, 73), pattern(6<<20, 74)
+	w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(there) })
+	wb := suite.Go(t, func() suite.Ret { return t.S.WriteAll(back) })
+	r := suite.Go(t, func() []byte { b, _ := t.C.ReadFull(len(back)); return b })
+	got, _ := t.S.ReadFull(len(there))
+	t.Stream("there", got)
+	t.Stream("back", r.Wait())
+	t.See("send there", w.Wait())
+	t.See("send back", wb.Wait())
+}
+
+// mixed sends and reads in random sizes with pauses, the same each time.
+func mixed(t *T) {
+	sent := pattern(2<<20, 75)
+	w := suite.Go(t, func() suite.Ret {
+		rng := rand.New(rand.NewPCG(1, 2))
+		for b := sent; len(b) > 0; {
+			n := min(1+rng.IntN(1<<rng.IntN(17)), len(b))
+			if r := t.C.WriteAll(b[:n]); r.Errno != 0 {
+				return r
+			}
+			if b = b[n:]; rng.IntN(20) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return suite.Ret{}
+	})
+	rng := rand.New(rand.NewPCG(3, 4))
+	var got []byte
+	for len(got) < len(sent) {
+		r := t.S.Recv(1+rng.IntN(1<<rng.IntN(17)), 0)
+		if r.N <= 0 {
+			t.See("recv", r)
+			break
+		}
+		if got = append(got, r.Data...); rng.IntN(50) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	t.Stream("received", got)
+	t.See("send", w.Wait())
+}
+
+// slowReader lets the backlog grow over every bound and empty again.
+func slowReader(t *T) {
+	sent := pattern(24<<20, 76)
+	w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
+	var got []byte
+	for len(got) < len(sent) {
+		time.Sleep(t.Scaled(20 * time.Millisecond))
+		b, last := t.S.ReadFull(min(3<<20, len(sent)-len(got)))
+		got = append(got, b...)
+		if last.Errno != 0 || last.N == 0 {
+			t.See("recv", last)
+			break
+		}
+	}
+	t.Stream("received", got)
+	t.See("send", w.Wait())
+}
+
+// lowatOnAndOff makes a direction change between redirect and TCP while it is in
+// full flow.
+func lowatOnAndOff(t *T) {
+	sent := pattern(4<<20, 77)
+	w := suite.Go(t, func() suite.Ret { return writeMixed(t, t.C, sent) })
+	var got []byte
+	for i := 0; len(got) < len(sent); i++ {
+		if i%16 == 0 {
+			t.S.Set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1+i/16%2)
+		}
+		r := t.S.Recv(min(20_000, len(sent)-len(got)), 0)
+		if r.N <= 0 {
+			t.See("recv", r)
+			break
+		}
+		got = append(got, r.Data...)
+	}
+	t.Stream("received", got)
+	t.See("send", w.Wait())
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package known
+
+import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+
+// An Effect says what a difference can do to a program.
+type Effect string
+
+// From none to worst.
+const (
+	// Harmless: a program that follows the manual pages works the same, if
+	// only because it falls back.
+	Harmless Effect = "harmless"
+	// Visible: a program that looks sees it, and is not hindered.
+	Visible Effect = "visible"
+	// Fails: a call fails that would not, or a process gets a signal.
+	Fails Effect = "fails"
+	// Hangs: a program waits in vain.
+	Hangs Effect = "hangs"
+	// Loses: bytes are missing, without an error.
+	Loses Effect = "loses data"
+)
+
+// allows tells whether a difference of this effect may show what the suite has
+// found.
+func (e Effect) allows(hangs, loses bool) bool {
+	switch e {
+	case Loses:
+		return true
+	case Hangs:
+		return !loses
+	default:
+		return !hangs && !loses
+	}
+}
+
+// A Reason is why cases differ.
+type Reason struct {
+	// Name is how expected.go refers to it.
+	Name string
+	// Text is a sentence or two for docs/TRANSPARENCY.md.
+	Text   string
+	Effect Effect
+	// Hazard is what acceptHazards calls the condition, if it is one.
+	Hazard string
+	// Guard cures it where it runs; Then is the reason of what differs after
+	// that, empty if nothing may.
+	Guard string
+	Then  string
+}
+
+// reasons is the table. It is never written.
+var reasons = [...]Reason{
+	{
+		Name: "splice", Effect: Loses, Hazard: "splice", Guard: datapath.GuardSplice, Then: "splice-refused",
+		Text: "splice(2) out of a socket looks at TCP's queue only: redirected bytes are not seen, and at the end of the " +
+			"stream 0 says that there were none. Go's io.Copy, HAProxy and others move data this way.",
+	},
+	{
+		Name: "splice-refused", Effect: Harmless,
+		Text: "splice(2) out of an accelerated socket is refused with EINVAL, upon which programs read and write instead.",
+	},
+	{
+		Name: "splice-by-io_uring", Effect: Hangs, Hazard: "splice",
+		Text: "IORING_OP_SPLICE out of a socket looks at TCP's queue only. The splice guard is at the system call, where " +
+			"io_uring does not pass.",
+	},
+	{
+		Name: "waitall", Effect: Loses, Guard: datapath.GuardObserve,
+		Text: "MSG_WAITALL returns what is there. A program that takes its promise for granted loses its place in the stream.",
+	},
+	{
+		Name: "urgent", Effect: Visible, Guard: datapath.GuardObserve,
+		Text: "The urgent byte of MSG_OOB arrives in line, as with SO_OOBINLINE, and no mark or exceptional condition tells of it.",
+	},
+	{
+		Name: "urgent-none", Effect: Hangs,
+		Text: "recv(MSG_OOB) where there is no urgent byte waits for data instead of returning EINVAL. Programs ask for the " +
+			"byte once SIGURG or poll has announced it.",
+	},
+	{
+		Name: "fionread-tcp", Effect: Hangs, Hazard: "fionread-tcp",
+		Text: "FIONREAD counts redirected bytes only, on kernels with an error that was corrected later (see KERNELS.md): " +
+			"bytes that came by TCP are there and count 0. nginx, JVMs and .NET wait although there is data.",
+	},
+	{
+		Name: "fionread-redirected", Effect: Hangs, Hazard: "fionread-redirected",
+		Text: "FIONREAD counts TCP's bytes only: redirected ones are there and count 0.",
+	},
+	{
+		Name: "zerocopy", Effect: Hangs, Hazard: "zerocopy", Guard: datapath.GuardOptions, Then: "zerocopy-refused",
+		Text: "MSG_ZEROCOPY copies, and the completion never arrives.",
+	},
+	{
+		Name: "zerocopy-refused", Effect: Harmless,
+		Text: "SO_ZEROCOPY on an accelerated socket is refused as by a kernel without it, upon which programs copy.",
+	},
+	{
+		Name: "zerocopy-io_uring", Effect: Harmless,
+		Text: "IORING_OP_SEND_ZC is refused with EOPNOTSUPP, upon which programs send with a copy.",
+	},
+	{
+		Name: "zerocopy-receive", Effect: Visible,
+		Text: "TCP_ZEROCOPY_RECEIVE looks at TCP's queue only, and says that there is nothing to map or to copy.",
+	},
+	{
+		Name: "wakeup", Effect: Hangs, Hazard: "eagain",
+		Text: "A receive call that sleeps on an accelerated socket and is woken by anything but data returns EAGAIN, on a " +
+			"blocking socket, too: by a signal (even one with SA_RESTART, or SIGSTOP and SIGCONT), by another thread that " +
+			"took the data, by shutdown(2) of the own end, by a reset. Programs that poll first do not see it.",
+	},
+	{
+		Name: "inq", Effect: Visible, Guard: datapath.GuardOptions, Then: "inq-refused",
+		Text: "With TCP_INQ, no control message tells how much is left.",
+	},
+	{
+		Name: "inq-refused", Effect: Harmless,
+		Text: "TCP_INQ on an accelerated socket is refused as by a kernel without it.",
+	},
+	{
+		Name: "lowat-late", Effect: Visible,
+		Text: "SO_RCVLOWAT that is set while redirected bytes wait does not apply to them: one byte is enough.",
+	},
+	{
+		Name: "small-buffers", Effect: Visible,
+		Text: "What a sender can have under way is bounded by maxBacklogBytes, not by SO_SNDBUF and SO_RCVBUF.",
+	},
+	{
+		Name: "broken-pipe", Effect: Fails,
+		Text: "When the reader resets the connection while redirected bytes wait for it, the writer gets EPIPE, and SIGPIPE " +
+			"if it did not rule that out, where TCP says ECONNRESET first and EPIPE from then on.",
+	},
+	{
+		Name: "error-order", Effect: Harmless,
+		Text: "After a reset the second send says ECONNRESET, not EPIPE, and the error is still there for recv.",
+	},
+	{
+		Name: "unread", Effect: Visible,
+		Text: "close(2) with unread redirected bytes ends the stream in order instead of resetting it; the peer's next send " +
+			"is accepted, and the one after that fails.",
+	},
+	{
+		Name: "timestamps", Effect: Visible,
+		Text: "Redirected bytes carry no timestamps: nothing was a packet.",
+	},
+	{
+		Name: "info", Effect: Visible,
+		Text: "TCP_INFO counts what went by TCP. The metrics count the rest.",
+	},
+	{
+		Name: "filter", Effect: Visible,
+		Text: "SO_ATTACH_FILTER sees packets, and redirected bytes are none.",
+	},
+	{
+		Name: "discard", Effect: Visible,
+		Text: "MSG_TRUNC does not discard: the bytes are copied, and without a buffer the call fails with EFAULT.",
+	},
+	{
+		Name: "peek-offset", Effect: Visible,
+		Text: "SO_PEEK_OFF is ignored: MSG_PEEK always begins with the first byte.",
+	},
+	{
+		Name: "receive-zero", Effect: Harmless,
+		Text: "recv of 0 bytes returns 0 where there is nothing to receive, as read(2) does.",
+	},
+	{
+		Name: "bad-address", Effect: Harmless,
+		Text: "send from an address that is not mapped returns the bytes before it, or 0, and no EFAULT.",
+	},
+	{
+		Name: "no-nagle", Effect: Harmless,
+		Text: "MSG_MORE, TCP_CORK and Nagle's algorithm hold nothing back: there are no segments to fill.",
+	},
+	{
+		Name: "fastopen-flag", Effect: Harmless,
+		Text: "MSG_FASTOPEN on a connected socket is ignored instead of refused with EISCONN.",
+	},
+}
+
+// reasonOf finds a reason by name; there is one for every name that the tables
+// use, as a test makes sure.
+func reasonOf(name string) (Reason, bool) {
+	for _, r := range reasons {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return Reason{}, false
+}

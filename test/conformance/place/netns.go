@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package place
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// setUpLoopback sets lo up and allows Fast Open without cookies, which take a
+// first connection that nobody looks at.
+func setUpLoopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return fmt.Errorf("name loopback interface: %w", err)
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("set loopback interface up: %w", err)
+	}
+	const clientAndServer, withoutCookies = 3, 4 | 0x200
+	value := fmt.Sprint(clientAndServer | withoutCookies)
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_fastopen", []byte(value), 0); err != nil {
+		return fmt.Errorf("allow fast open: %w", err)
+	}
+	return nil
+}
+
+// inNetNSOf runs f on a thread that is in the network namespace of a process.
+func inNetNSOf(pid int, f func() error) (err error) {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open own network namespace: %w", err)
+	}
+	defer home.Close()
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter network namespace: %w", err)
+	}
+	defer func() {
+		if herr := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); herr != nil {
+			// Never unlocked: the thread ends with the goroutine.
+			err = errors.Join(err, fmt.Errorf("return to own network namespace: %w", herr))
+			return
+		}
+		runtime.UnlockOSThread()
+	}()
+	return f()
+}

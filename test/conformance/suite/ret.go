@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suite
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Ret is what a system call returned.
+type Ret struct {
+	N     int
+	Errno unix.Errno
+	Data  []byte // received; nil for calls that receive nothing
+	Took  time.Duration
+	limit time.Duration // how long it was allowed to wait
+}
+
+// Blocked: the call waited until its time was up.
+func (r Ret) Blocked() bool {
+	return r.Errno == unix.EAGAIN && r.limit > 0 && r.Took >= r.limit*8/10
+}
+
+// String is the same however long the call took.
+func (r Ret) String() string {
+	switch {
+	case r.Blocked():
+		return blocks
+	case r.Errno != 0:
+		return Errno(r.Errno)
+	case r.Data != nil:
+		return fmt.Sprintf("%d %s", r.N, Text(r.Data))
+	default:
+		return fmt.Sprint(r.N)
+	}
+}
+
+// Errno is the name of an error, or "ok".
+func Errno(err error) string {
+	var errno unix.Errno
+	switch e := err.(type) {
+	case nil:
+		return "ok"
+	case unix.Errno:
+		errno = e
+	default:
+		return err.Error()
+	}
+	if errno == 0 {
+		return "ok"
+	}
+	if name := unix.ErrnoName(errno); name != "" {
+		return name
+	}
+	return fmt.Sprintf("errno %d", int(errno))
+}
+
+// Pace is a coarse class of how long the call took.
+func (r Ret) Pace(t *T) string {
+	if r.Took < t.Scaled(50*time.Millisecond) {
+		return "at once"
+	}
+	return "waited"
+}
+
+// Call makes a system call. The wait of the calling goroutine costs a thread.
+func Call(trap uintptr, args ...uintptr) Ret {
+	var a [6]uintptr
+	copy(a[:], args)
+	start := time.Now()
+	n, _, errno := unix.Syscall6(trap, a[0], a[1], a[2], a[3], a[4], a[5])
+	r := Ret{N: int(n), Errno: errno, Took: time.Since(start)}
+	if errno != 0 {
+		r.N = -1
+	}
+	return r
+}
