@@ -3,6 +3,7 @@
 package hazard_test
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
@@ -99,8 +101,12 @@ func TestProbesLeaveNoTrace(t *testing.T) {
 	if links, err := d.Links(); err != nil || len(links) != 0 {
 		t.Errorf("links %v, %v", links, err)
 	}
-	mount := "/sys/fs/cgroup"
-	if left, _ := filepath.Glob(mount + "/*/sockmap-probe-*"); len(left) != 0 {
+	mount, err := cgroup.FindMount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := fmt.Sprintf("sockmap-probe-%d-*", os.Getpid())
+	if left, _ := filepath.Glob(filepath.Join(mount.Path, own)); len(left) != 0 {
 		t.Errorf("cgroups are left: %v", left)
 	}
 }

@@ -34,7 +34,8 @@ func Run(ctx context.Context, attach Attach) (f Findings, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: %w", err)
 	}
-	path, err := os.MkdirTemp(mount.Path, "sockmap-probe-")
+	// The process id is for whoever finds one that a killed process left.
+	path, err := os.MkdirTemp(mount.Path, fmt.Sprintf("sockmap-probe-%d-", os.Getpid()))
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: make cgroup: %w", err)
 	}

@@ -47,7 +47,7 @@ var (
 	hazardsGuarded = descriptor{"sockmap_hazard_guarded", prometheus.GaugeValue, []string{labelHazard},
 		"1 when it has it, and a guard cures it."}
 	guards = descriptor{"sockmap_guard_active", prometheus.GaugeValue, []string{"guard"},
-		"1 when the guard runs, 0 when the kernel refused it or it is switched off; `sockmapctl status` tells why."}
+		"1 when the guard runs, 0 when the kernel refused it or it is switched off, see sockmapctl status."}
 	mapEntries = descriptor{"sockmap_map_entries", prometheus.GaugeValue, []string{"map"},
 		"Entries in use, of the maps that can fill up."}
 	mapMaxEntries = descriptor{"sockmap_map_max_entries", prometheus.GaugeValue, []string{"map"},

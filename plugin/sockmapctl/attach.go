@@ -9,26 +9,37 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/spf13/cobra"
 )
 
 const flagCgroup = "`PATH` of a cgroup2 directory, in the file system or below the cgroup2 mount"
 
 func attachCommand(a *app) *cobra.Command {
-	var path string
+	var (
+		path     string
+		accepted hazardNames
+	)
 	cmd := &cobra.Command{
-		Use:   "attach --cgroup PATH",
+		Use:   "attach --cgroup PATH [--accept-hazards NAMES]",
 		Short: "Accelerate a cgroup without CNI",
 		Long: `Attaches the programs to any cgroup2, and loads them if need be. Sockets that
 are made in the cgroup and below it from then on take part, whatever their
-network namespace, unless a container has opted out.`,
+network namespace, unless a container has opted out.
+
+Nothing is attached where this kernel has severe hazards that no guard cures,
+until they are accepted by name.`,
 		Example: `  sockmapctl attach --cgroup /sys/fs/cgroup/system.slice/redis.service
   sockmapctl attach --cgroup system.slice/redis.service`,
 	}
 	cmd.Flags().StringVar(&path, "cgroup", "", flagCgroup)
 	cmd.MarkFlagRequired("cgroup")
+	accepted.flag(cmd, "`NAMES` of hazards that applications in it may meet, or all")
 	return runs(cmd, func(cmd *cobra.Command) error {
-		id, made, err := a.node(defaultSettings()).AttachCgroup(cmd.Context(), path)
+		id, made, err := a.node(defaultSettings()).AttachCgroup(cmd.Context(), path, accepted.names...)
+		if hazards := (*endpoint.HazardError)(nil); errors.As(err, &hazards) {
+			err = heldBack{hazards}
+		}
 		if err != nil {
 			return fmt.Errorf("attach: %w", err)
 		}

@@ -92,12 +92,16 @@ func effectiveCapabilities(procStatus string) (uint64, error) {
 	return 0, fmt.Errorf("read capabilities: no CapEff in %s", procStatus)
 }
 
-func (h host) checkKernel() checkView {
+func kernelRelease() string {
 	var name unix.Utsname
-	release := "unknown"
-	if err := unix.Uname(&name); err == nil {
-		release = unix.ByteSliceToString(name.Release[:])
+	if err := unix.Uname(&name); err != nil {
+		return "unknown"
 	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+func (h host) checkKernel() checkView {
+	release := kernelRelease()
 	if _, err := os.Stat(h.btf); err != nil {
 		return checkView{
 			"kernel", false, fmt.Sprintf("%s without BTF: %v", release, err),

@@ -87,6 +87,7 @@ func TestAdviceNamesWhatIsOff(t *testing.T) {
 		"sockmapctl enable": func(v *nodeView) { v.Enabled = false },
 		"sockmapctl gc":     func(v *nodeView) { v.Endpoints.Dead = 1 },
 		"gone":              func(v *nodeView) { v.Cgroups = []cgroupView{{}} },
+		"doctor":            func(v *nodeView) { v.Hazards.Open = []string{"splice"} },
 		"raise maxSockets":  func(v *nodeView) { v.Now.Sockets = 90 },
 		"attach --cgroup":   func(v *nodeView) { v.Cgroups = nil },
 	} {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,6 +20,7 @@ const (
 	exitUsage
 	exitNotLoaded
 	exitForeign
+	exitHazards
 )
 
 // failure is an error of what a command did, in contrast to one of how it was called.
@@ -54,7 +56,10 @@ func report(e env, command string, err error) int {
 }
 
 func exitCode(err error) int {
-	var f *failure
+	var (
+		f       *failure
+		hazards *endpoint.HazardError
+	)
 	switch {
 	case !errors.As(err, &f):
 		return exitUsage
@@ -62,6 +67,8 @@ func exitCode(err error) int {
 		return exitForeign
 	case errors.Is(err, datapath.ErrNotLoaded):
 		return exitNotLoaded
+	case errors.As(err, &hazards):
+		return exitHazards
 	}
 	return exitError
 }

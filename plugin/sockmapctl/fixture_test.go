@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	hazard.Main()
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
@@ -79,6 +81,7 @@ func newStateDir(t testing.TB) string {
 type testNode struct {
 	dir   string
 	width int
+	probe datapath.Probe // nil: no hazard is known
 }
 
 func newTestNode(t testing.TB) *testNode {
@@ -116,7 +119,7 @@ func (n *testNode) runTo(stdout, stderr io.Writer, args ...string) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return run(ctx, env{
-		stdout: stdout, stderr: stderr, width: n.width, host: thisHost(),
+		stdout: stdout, stderr: stderr, width: n.width, host: thisHost(), probe: n.probe,
 		getenv: func(name string) string { return map[string]string{pathVariable: n.dir}[name] },
 	}, args)
 }
@@ -134,7 +137,7 @@ func (n *testNode) ok(t testing.TB, args ...string) string {
 // read runs a noun with -o json into v, which must have a field for all that comes.
 func (n *testNode) read(t testing.TB, v any, noun string) {
 	t.Helper()
-	dec := json.NewDecoder(strings.NewReader(n.ok(t, noun, "-o", "json")))
+	dec := json.NewDecoder(strings.NewReader(n.ok(t, asked(noun, "-o", "json")...)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		t.Fatalf("sockmapctl %s -o json: %v", noun, err)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,9 +21,12 @@ type env struct {
 	// width is how many columns the terminal on stdout has, 0 when it is none: then nothing is cut.
 	width int
 	host  host
+	// probe looks for hazards when the programs are loaded. nil in tests that are not about hazards.
+	probe datapath.Probe
 }
 
 func main() {
+	hazard.Main()
 	// A verb that waits for the lock, or is about to take its next step, ends in good order.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	code := run(ctx, env{
@@ -30,6 +35,7 @@ func main() {
 		getenv: os.Getenv,
 		width:  terminalWidth(os.Stdout),
 		host:   thisHost(),
+		probe:  hazard.AtLoad,
 	}, os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -38,6 +38,7 @@ Exit codes:
   2  wrong usage
   3  sockmap is not loaded
   4  the pinned state is of another version, or not sockmap's
+  5  hazards of this kernel keep acceleration off, see doctor
 
 Environment:
   ` + pathVariable + `  default of --bpffs-path`
@@ -64,7 +65,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
-		statusCommand(a), endpointsCommand(a), flowsCommand(a), metricsCommand(a), versionCommand(a),
+		statusCommand(a), doctorCommand(a), endpointsCommand(a), flowsCommand(a), metricsCommand(a), versionCommand(a),
 	} {
 		cmd.GroupID = groupNouns
 		root.AddCommand(cmd)
@@ -150,7 +151,7 @@ func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
 
 // node is this machine as the plugin knows it. Settings count for a first load only.
 func (a *app) node(s datapath.Settings) *endpoint.Node {
-	s.Version = version.String()
+	s.Version, s.Probe = version.String(), a.probe
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount}
 }

@@ -5,12 +5,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"rsc.io/script"
 	"rsc.io/script/scripttest"
 )
@@ -42,7 +44,7 @@ func runScript(t *testing.T, file string) {
 	e.Cmds = map[string]script.Cmd{
 		"stdout": all["stdout"], "stderr": all["stderr"], "mkdir": all["mkdir"], "rm": all["rm"],
 		"sockmapctl": ctlCommand(t, n), "exits": exitsCommand(t, n), "golden": goldenCommand(t),
-		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(),
+		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
 	}
 	scripttest.Run(t, e, state, file, f)
 }
@@ -106,6 +108,24 @@ func cgroupCommand(t *testing.T) script.Cmd {
 			s.Setenv(args[0], g.path), s.Setenv(args[0]+"_ID", fmt.Sprint(g.id)),
 			s.Setenv(args[0]+"_BELOW", filepath.Base(g.path)),
 		)
+	})
+}
+
+// kernel PRESENT [GUARDED]: loads from now on find these hazards, whatever kernel the test runs on.
+func kernelCommand(n *testNode) script.Cmd {
+	usage := script.CmdUsage{Summary: "say which hazards loads find", Args: "present [guarded]"}
+	return script.Command(usage, func(_ *script.State, args ...string) (script.WaitFunc, error) {
+		if len(args) == 0 || len(args) > 2 {
+			return nil, script.ErrUsage
+		}
+		var sets [2]hazard.Set
+		for i, names := range args {
+			sets[i] = hazard.SetOf(strings.Split(names, ",")...)
+		}
+		n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+			return uint32(sets[0]), uint32(sets[1]), nil
+		}
+		return nil, nil
 	})
 }
 

@@ -29,6 +29,8 @@ type nodeView struct {
 	LoadedVersion string       `json:"loadedVersion" doc:"of the program that loaded"`
 	LoadedAt      time.Time    `json:"loadedAt" doc:"time of loading"`
 	Settings      settingsView `json:"settings" doc:"in force now"`
+	Hazards       hazardsView  `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
+	Guards        []guardView  `json:"guards" doc:"what cures it, as far as it was loaded"`
 	Endpoints     countsView   `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView `json:"cgroups" doc:"cgroups with a link"`
 	Now           nowView      `json:"now" doc:"live sockets"`

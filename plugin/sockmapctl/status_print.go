@@ -16,20 +16,29 @@ import (
 type screen struct {
 	out   *bufio.Writer
 	width int // 0: any
+	label int // columns of the words
 }
 
-const labelWidth = 12
+// statusLabel is how many columns the words of status take.
+const statusLabel = 12
 
 // line prints text behind a label. Long texts go on below; a label of "" goes on with the one before.
 func (s *screen) line(label, format string, args ...any) {
-	room := s.width - labelWidth
+	room := s.width - s.label
 	for i, part := range wrap(printable(fmt.Sprintf(format, args...)), room) {
 		if i > 0 {
 			label = ""
 			part = "  " + part
 		}
-		fmt.Fprintf(s.out, "%-*s%s\n", labelWidth, label, part)
+		fmt.Fprintf(s.out, "%-*s%s\n", s.label, label, part)
 	}
+}
+
+func (s *screen) flush() error {
+	if err := s.out.Flush(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
 }
 
 // wrap breaks text at spaces so that parts after the first fit with two columns of indentation.
@@ -55,7 +64,7 @@ func wrap(text string, room int) []string {
 }
 
 func (a *app) printStatus(v *statusView) error {
-	s := &screen{bufio.NewWriter(a.stdout), a.width}
+	s := &screen{bufio.NewWriter(a.stdout), a.width, statusLabel}
 	if v.Loaded {
 		s.node(v)
 	} else {
@@ -68,10 +77,7 @@ func (a *app) printStatus(v *statusView) error {
 		}
 		s.line(label, "%s", next)
 	}
-	if err := s.out.Flush(); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
+	return s.flush()
 }
 
 func (s *screen) problem(v *statusView) {
@@ -101,10 +107,20 @@ func (s *screen) node(v *statusView) {
 	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
 		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
+	s.line("hazards", "%s", n.Hazards)
+	s.guards(n.Guards)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.now(n.Now, n.Settings.MaxSockets)
 	s.ever(n.Ever)
+}
+
+func (s *screen) guards(all []guardView) {
+	label := "guards"
+	for _, g := range all {
+		s.line(label, "%s %s", g.Name, g)
+		label = ""
+	}
 }
 
 func (s *screen) endpoints(v countsView) {

@@ -42,7 +42,13 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	v := &nodeView{
 		Enabled: !cfg.Disabled, LoadedVersion: cfg.Version, LoadedAt: cfg.LoadedAt,
 		Settings: settingsView{cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages},
+		Hazards:  newHazardsView(cfg),
 	}
+	guards, err := d.GuardStates()
+	if err != nil {
+		return nil, err
+	}
+	v.Guards = guardViews(guards)
 	n := a.node(datapath.Settings{})
 	records, err := n.Records(ctx)
 	if err != nil {
@@ -174,6 +180,9 @@ func (v *nodeView) advice() []string {
 	next := []string{}
 	if !v.Enabled {
 		next = append(next, "all flows are on TCP; switch on with: sockmapctl enable")
+	}
+	if held := v.Hazards.advice(); held != "" {
+		next = append(next, held)
 	}
 	husk := func(c cgroupView) bool { return !c.Alive }
 	if v.Endpoints.Dead > 0 || slices.ContainsFunc(v.Cgroups, husk) {

@@ -12,13 +12,17 @@ import (
 )
 
 func loadCommand(a *app) *cobra.Command {
-	var s datapath.Settings
+	var (
+		s      datapath.Settings
+		guards guardNames
+	)
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "Load and pin the programs, as the first ADD of a boot does",
 		Long: `Loads the programs and pins them, so that the first container need not wait for
-it. What is loaded already stays as it is, whatever the flags say. The next ADD
-sets the backlog bounds to those of its configuration.`,
+it, and looks for hazards of this kernel. What is loaded already stays as it is,
+whatever the flags say. The next ADD sets the backlog bounds to those of its
+configuration.`,
 		Example: `  sockmapctl load
   sockmapctl load --max-sockets 262144`,
 	}
@@ -35,7 +39,9 @@ sets the backlog bounds to those of its configuration.`,
 			checkFlag("--max-backlog-messages", "maxBacklogMessages", s.MaxBacklogMessages),
 		)
 	}
+	guards.flag(cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
+		s.WithoutGuards = guards.without()
 		loaded, err := a.node(s).Load(cmd.Context())
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
@@ -43,8 +49,29 @@ sets the backlog bounds to those of its configuration.`,
 		if !loaded {
 			return a.say("already loaded at %s", a.dir)
 		}
-		return a.say("loaded at %s, with room for %d sockets", a.dir, s.MaxSockets)
+		if err := a.say("loaded at %s, with room for %d sockets", a.dir, s.MaxSockets); err != nil {
+			return err
+		}
+		return a.sayHazards()
 	})
+}
+
+// sayHazards tells what the probes of a load have found.
+func (a *app) sayHazards() error {
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return fmt.Errorf("load: read hazards: %w", err)
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return fmt.Errorf("load: read hazards: %w", err)
+	}
+	v := newHazardsView(cfg)
+	if err := a.say("hazards: %s", v); err != nil || len(v.Open) == 0 {
+		return err
+	}
+	return a.say("%s", v.advice())
 }
 
 func unloadCommand(a *app) *cobra.Command {

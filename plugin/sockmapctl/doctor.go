@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/spf13/cobra"
+)
+
+// doctorView is what an examination of the kernel says.
+type doctorView struct {
+	Kernel      string        `json:"kernel" doc:"release of the running kernel"`
+	Accelerated bool          `json:"accelerated" doc:"containers would be, with the hazards that are accepted"`
+	MustAccept  []string      `json:"mustAccept" doc:"what acceptHazards has to name, too, for containers to be accelerated"`
+	Verdict     string        `json:"verdict" doc:"the same in words"`
+	Hazards     []findingView `json:"hazards" doc:"all that are known"`
+	Guards      []guardView   `json:"guards" doc:"all that are known"`
+}
+
+// findingView is one hazard.
+type findingView struct {
+	Name         string          `json:"name" doc:"as in acceptHazards"`
+	State        findingState    `json:"state" doc:"absent, guarded (a guard answers in the kernel's place), accepted or present"`
+	Severity     hazard.Severity `json:"severity" doc:"severe: it keeps containers from being accelerated; or minor"`
+	Meaning      string          `json:"meaning" doc:"what an application sees on a kernel that has it"`
+	Seen         string          `json:"seen" doc:"what the probe saw"`
+	Cure         string          `json:"cure" doc:"what takes it away"`
+	Milliseconds float64         `json:"milliseconds" doc:"that the probe took"`
+}
+
+type findingState string
+
+const (
+	stateAbsent   findingState = "absent"
+	stateGuarded  findingState = "guarded"
+	stateAccepted findingState = "accepted"
+	statePresent  findingState = "present"
+)
+
+func doctorCommand(a *app) *cobra.Command {
+	var (
+		accepted hazardNames
+		guards   guardNames
+	)
+	cmd := a.noun(&cobra.Command{
+		Use:   "doctor",
+		Short: "Find out what this kernel does wrong with redirected sockets",
+		Long: `Loads the programs privately, makes real connections through them in a cgroup
+and a network namespace of its own, and tells what this kernel does wrong, what
+that means to applications and what cures it. Whether sockmap is loaded makes no
+difference; what is loaded is not touched, and nothing is left.
+
+A severe hazard that no guard cures keeps containers from being accelerated,
+until it is accepted. The exit code is 5 then. The flags tell what the plugin's
+configuration says.`,
+		Example: `  sockmapctl doctor
+  sockmapctl doctor --accept-hazards splice
+  sockmapctl doctor -o json | jq -c .mustAccept`,
+	}, formatTable, formatJSON)
+	accepted.flag(cmd, "`NAMES` of hazards that acceptHazards has, or all")
+	guards.flag(cmd)
+	return runs(cmd, func(cmd *cobra.Command) error {
+		v, err := examine(cmd.Context(), accepted.names, guards.without())
+		if err != nil {
+			return fmt.Errorf("examine kernel: %w", err)
+		}
+		if a.output == formatJSON {
+			err = a.printJSON(v)
+		} else {
+			err = a.printDoctor(v)
+		}
+		if err == nil && !v.Accelerated {
+			err = toldError{&endpoint.HazardError{Hazards: hazard.SetOf(v.MustAccept...)}}
+		}
+		return err
+	})
+}
+
+func examine(ctx context.Context, accepted, withoutGuards []string) (*doctorView, error) {
+	s := defaultSettings()
+	s.WithoutGuards = withoutGuards
+	found, err := endpoint.Examine(ctx, s)
+	if err != nil {
+		// What an interruption has broken is not the reason.
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	present, guarded := found.Findings.Sets()
+	open := (present &^ guarded).Severe()
+	left := open &^ hazard.SetOf(accepted...)
+	return &doctorView{
+		Kernel: kernelRelease(), Accelerated: left == 0, MustAccept: append([]string{}, left.Names()...),
+		Verdict: verdict(open, left), Guards: guardViews(found.Guards), Hazards: findingViews(found.Findings, open, left),
+	}, nil
+}
+
+// verdict is for open hazards, of which those left are not accepted.
+func verdict(open, left hazard.Set) string {
+	switch {
+	case open == 0:
+		return "containers are accelerated by default: no severe hazard is open"
+	case left == 0:
+		return fmt.Sprintf("containers are accelerated with acceptHazards as given, which %s", needs(open))
+	case left == open:
+		return fmt.Sprintf("containers are NOT accelerated by default: that %s, which is for you to decide", needs(left))
+	}
+	return fmt.Sprintf("containers are NOT accelerated with acceptHazards as given: that %s, too", needs(left))
+}
+
+// needs writes hazards as one adds them to the plugin's configuration.
+func needs(hazards hazard.Set) string {
+	list, _ := json.Marshal(hazards.Names()) // of strings: it cannot fail
+	return `takes "acceptHazards": ` + strings.ReplaceAll(string(list), ",", ", ")
+}
+
+func findingViews(findings hazard.Findings, open, left hazard.Set) []findingView {
+	all := hazard.All()
+	views := make([]findingView, 0, len(findings))
+	for _, f := range findings {
+		v := findingView{Name: f.Name, State: stateAbsent, Seen: f.Seen, Milliseconds: float64(f.Nanos) / 1e6}
+		if i := slices.IndexFunc(all, func(h hazard.Hazard) bool { return h.Name == f.Name }); i >= 0 {
+			v.Severity, v.Meaning, v.Cure = all[i].Severity, all[i].Meaning, all[i].Cure
+		}
+		switch own := hazard.SetOf(f.Name); {
+		case f.Guarded:
+			v.State = stateGuarded
+		case f.Present && own&open != 0 && own&left == 0:
+			v.State = stateAccepted
+		case f.Present:
+			v.State = statePresent
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+func (a *app) printDoctor(v *doctorView) error {
+	s := &screen{bufio.NewWriter(a.stdout), a.width, doctorLabel}
+	s.line("kernel", "%s", v.Kernel)
+	for _, h := range v.Hazards {
+		s.finding(h)
+	}
+	for _, g := range v.Guards {
+		s.line("guard "+g.Name, "%s", g)
+		s.line("  does", "%s", g.Meaning)
+	}
+	s.line("verdict", "%s", v.Verdict)
+	return s.flush()
+}
+
+// doctorLabel has room for the longest name of a hazard.
+const doctorLabel = 21
+
+func (s *screen) finding(f findingView) {
+	state := string(f.State)
+	if f.State == statePresent || f.State == stateAccepted {
+		state = strings.ToUpper(state)
+	}
+	took := time.Duration(f.Milliseconds * float64(time.Millisecond)).Round(10 * time.Microsecond)
+	s.line(f.Name, "%s (%s), found in %v", state, f.Severity, took)
+	s.line("  meaning", "%s", f.Meaning)
+	s.line("  seen", "%s", f.Seen)
+	if f.State != stateAbsent {
+		s.line("  cure", "%s", f.Cure)
+	}
+}
+
+// guardView is one guard.
+type guardView struct {
+	Name    string `json:"name" doc:"as in the key guards"`
+	Active  bool   `json:"active" doc:"it runs"`
+	Hook    string `json:"hook" doc:"where it runs; empty when it does not"`
+	Why     string `json:"why" doc:"it does not run: what the kernel said, or that it is switched off"`
+	Meaning string `json:"meaning" doc:"what it does"`
+}
+
+func guardViews(states []datapath.GuardState) []guardView {
+	views := make([]guardView, 0, len(states))
+	for _, s := range states {
+		views = append(views, guardView{s.Name, s.Active, s.Hook, s.Why, guardMeaning(s.Name)})
+	}
+	return views
+}
+
+func (g guardView) String() string {
+	if g.Active {
+		return "active at " + g.Hook
+	}
+	return "not active: " + g.Why
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/spf13/cobra"
+)
+
+// hazardsView is what the probes found when the programs were loaded.
+type hazardsView struct {
+	Open    []string `json:"open" doc:"severe ones without a guard: containers are declined until all of them are accepted"`
+	Guarded []string `json:"guarded" doc:"ones that a guard cures"`
+	Minor   []string `json:"minor" doc:"lesser ones, which keep nothing off"`
+}
+
+func newHazardsView(cfg datapath.Config) hazardsView {
+	present, guarded := hazard.Set(cfg.Hazards), hazard.Set(cfg.Guarded)
+	left := present &^ guarded
+	names := func(s hazard.Set) []string { return append([]string{}, s.Names()...) }
+	return hazardsView{Open: names(left.Severe()), Guarded: names(guarded), Minor: names(left &^ left.Severe())}
+}
+
+// String is one line of a screen.
+func (v hazardsView) String() string {
+	var parts []string
+	for _, p := range []struct {
+		word  string
+		names []string
+	}{{"OPEN", v.Open}, {"guarded", v.Guarded}, {"minor", v.Minor}} {
+		if len(p.names) > 0 {
+			parts = append(parts, p.word+": "+strings.Join(p.names, ", "))
+		}
+	}
+	if len(parts) == 0 {
+		return "none known"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// advice is empty when nothing is open.
+func (v hazardsView) advice() string {
+	if len(v.Open) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("containers are declined because of %s, unless acceptHazards or their pod's annotation names them; see: sockmapctl doctor",
+		strings.Join(v.Open, ", "))
+}
+
+// hazardNames is the flag --accept-hazards.
+type hazardNames struct{ names []string }
+
+func (n *hazardNames) flag(cmd *cobra.Command, usage string) {
+	cmd.Flags().StringSliceVar(&n.names, "accept-hazards", nil, usage)
+	before(cmd, func() error { return checkFlag("--accept-hazards", "acceptHazards", n.names) })
+}
+
+// guardNames is the flag --guards.
+type guardNames struct{ names []string }
+
+func (n *guardNames) flag(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&n.names, "guards", cniconf.GuardNames(), "`NAMES` of the guards that may run; empty: none")
+	before(cmd, func() error { return checkFlag("--guards", "guards", n.names) })
+}
+
+func (n *guardNames) without() []string {
+	conf := cniconf.Conf{Guards: n.names}
+	return conf.GuardsOff()
+}
+
+func guardMeaning(name string) string {
+	for _, g := range cniconf.Guards {
+		if g.Name == name {
+			return g.Summary
+		}
+	}
+	return ""
+}
+
+// before adds a check of flags to those that cmd has.
+func before(cmd *cobra.Command, check func() error) {
+	earlier := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if earlier != nil {
+			if err := earlier(cmd, args); err != nil {
+				return err
+			}
+		}
+		return check()
+	}
+}
+
+// heldBack is a HazardError with the way out that a command line has.
+type heldBack struct{ *endpoint.HazardError }
+
+func (h heldBack) Unwrap() error { return h.HazardError }
+
+func (h heldBack) Error() string {
+	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (what they mean: sockmapctl doctor; all the same: "+
+		"--accept-hazards %s)", h.Hazards, strings.Join(h.Hazards.Names(), ","))
+}
