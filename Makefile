@@ -26,7 +26,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 .PHONY: test
 test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
 	@test/setup.sh test
-	go test -timeout 20m ./...
+	go test -count=1 -timeout 20m ./...
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules

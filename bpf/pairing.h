@@ -22,6 +22,9 @@
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
 
+/* Bytes that may be queued and not sent: odd, so that it is told from what a program sets. */
+#define NOTSENT_MARK 4095
+
 /* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
 #define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
@@ -107,6 +110,29 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct isn_pa
 }
 
 /*
+ * A writer that outruns its reader is stopped by TCP. With TCP's own idea of when to stop, megabytes are queued by then
+ * and there are always unread TCP bytes, so such a stream would never be redirected again. With a low mark the writer
+ * waits as soon as the reader's window is used up, and one read later the reader has caught up.
+ * A mark that the program has set is its own.
+ */
+static __always_inline void keep_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+{
+	int mark = NOTSENT_MARK;
+
+	if (!tp->notsent_lowat)
+		bpf_setsockopt(ops, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+}
+
+/* The socket leaves: it is to be as it was. */
+static __always_inline void give_tcp_its_length(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+{
+	int none = 0;
+
+	if (tp->notsent_lowat == NOTSENT_MARK)
+		bpf_setsockopt(ops, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &none, sizeof(none));
+}
+
+/*
  * With Fast Open data on the SYN the passive end comes first. It finds the active one by the number that is known
  * then: {client ISN, 0}, written as the SYN leaves.
  */
@@ -184,6 +210,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
+	keep_tcp_short(ops, tp);
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
 }
 
@@ -244,6 +271,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
+	keep_tcp_short(ops, tp);
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;
@@ -262,22 +290,24 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 static __always_inline void on_answer(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	enum result result;
 	struct isn_pair self;
 	struct flow *flow;
 	__u64 netns;
 
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
-	if (!state || state->role != ROLE_ACTIVE)
+	if (!state || !tp || state->role != ROLE_ACTIVE)
 		return;
 	self = state->self;
 	netns = state->netns;
 	flow = bpf_map_lookup_elem(&flows, &self);
-	if (!flow || flow->passive_sk || flow->active_sk != (__u64)bpf_skc_to_tcp_sock(sk))
+	if (!flow || flow->passive_sk || flow->active_sk != (__u64)tp)
 		return;
 	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
 	bpf_map_delete_elem(&flows, &self);
 	forget(sk, self);
+	give_tcp_its_length(ops, tp);
 	count_flow(netns, ROLE_ACTIVE, result);
 }
 

@@ -10,7 +10,7 @@ die() {
 
 case "$1" in
 demo) packages=() ;;
-test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light) ;;
+test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;
 esac

@@ -67,6 +67,7 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq;
 	__u32 copied_seq;
+	__u32 notsent_lowat;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
 	struct tcp_fastopen_request *fastopen_req;
@@ -166,6 +167,7 @@ enum {
 	OPTION_ZEROCOPY = 60,
 	OPTION_ULP = 31,
 	OPTION_INQ = 36,
+	OPTION_NOTSENT_LOWAT = 25,
 	ERROR_INVALID = 22,
 	ERROR_NOT_FOUND = 2,
 	ERROR_NO_OPTION = 92,

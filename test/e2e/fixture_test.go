@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -177,11 +176,6 @@ func wantPlain(t *testing.T, d *datapath.Datapath, conns ...net.Conn) {
 func port(l net.Listener) uint16 { return l.Addr().(*net.TCPAddr).AddrPort().Port() }
 
 func at(ip netip.Addr, port uint16) string { return netip.AddrPortFrom(ip, port).String() }
-
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	return filepath.Join(labtest.Plugins(t), name)
-}
 
 func liveFlows(t *testing.T, d *datapath.Datapath) (n int) {
 	t.Helper()
