@@ -5,6 +5,8 @@ package datapath
 import (
 	"net"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestBytesOfAPairAreRedirectedBothWays(t *testing.T) {
@@ -141,4 +143,40 @@ func TestDisconnectedSocketConnectsAgainByTCP(t *testing.T) {
 	}
 	wantFlows(t, d, RoleActive, Result(bpfResultRESULT_ERROR), 1)
 	wantFlows(t, d, RoleActive, ResultJoined, 1)
+}
+
+// A pair's TCP part is kept short; who leaves gets its own length back, and who chose one keeps it.
+func TestNotSentMark(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	mark := func(c *net.TCPConn) (value int) {
+		rawConn(t, c).control(t, func(fd int) (err error) {
+			value, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+			return err
+		})
+		return value
+	}
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	if mark(client) != 4095 || mark(server) != 4095 {
+		t.Errorf("a pair has the marks %d and %d", mark(client), mark(server))
+	}
+	l := listen(t, "tcp4", "127.0.0.1:0") // outside
+	g.in(t, func() { client = dial(t, "tcp4", l.Addr().String()) })
+	send(t, client, accept(t, l), 1, 1)
+	if got := mark(client); got != 0 {
+		t.Errorf("a socket that left has the mark %d", got)
+	}
+	var inner net.Listener
+	g.in(t, func() { inner = listen(t, "tcp4", "127.0.0.1:0") })
+	raw, err := inner.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rawSocket{raw}.control(t, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 77)
+	})
+	g.in(t, func() { dial(t, "tcp4", inner.Addr().String()) })
+	if got := mark(accept(t, inner)); got != 77 {
+		t.Errorf("the mark 77 of the program became %d", got)
+	}
 }
