@@ -38,7 +38,7 @@ var details = map[string]struct {
 	cure     string
 }{
 	"splice":              {Severe, "the splice guard, where the kernel lets tracing programs load"},
-	"fionread-redirected": {Minor, "a kernel whose tcp_bpf_ioctl counts redirected bytes (6.12.75, 6.18.14 and later)"},
+	"fionread-redirected": {Severe, "a kernel whose tcp_bpf_ioctl counts redirected bytes (6.12.75, 6.18.14 and later)"},
 	"fionread-tcp":        {Severe, "a kernel with commit 04af4efde58a (6.12.114 and later lines)"},
 	"zerocopy":            {Severe, "the options guard; sockets that ask before they connect are never taken"},
 	"memory-charge":       {Severe, "a kernel that charges the reader (5.15.176, 6.1.123, 6.6.69, 6.12.8 and later)"},

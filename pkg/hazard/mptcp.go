@@ -5,6 +5,7 @@ package hazard
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,16 +24,27 @@ func probeMPTCP() (outcome, error) {
 	if err := unix.Uname(&name); err != nil {
 		return outcome{}, fmt.Errorf("ask for the kernel's name: %w", err)
 	}
-	release := unix.ByteSliceToString(name.Release[:])
-	if mptcpIsSafe(release) {
-		return fine("%s refuses MPTCP subflows (by its version)", release), nil
+	kernel := stableVersion(unix.ByteSliceToString(name.Release[:]), unix.ByteSliceToString(name.Version[:]))
+	if mptcpIsSafe(kernel) {
+		return fine("%s refuses MPTCP subflows (by its version)", kernel), nil
 	}
-	return bad("%s may take MPTCP subflows (by its version)", release), nil
+	return bad("%s may take MPTCP subflows (by its version)", kernel), nil
 }
 
-func mptcpIsSafe(release string) bool {
+// stableVersion is the version of the stable line that a kernel is made from. Debian's release keeps the patch number 0
+// for as long as modules fit (6.1.0-56-amd64); the build's name then has the real one (… Debian 6.1.192-2 …).
+func stableVersion(release, build string) string {
+	if m := debianVersion.FindStringSubmatch(build); m != nil {
+		return m[1]
+	}
+	return release
+}
+
+var debianVersion = regexp.MustCompile(`\bDebian (\d+\.\d+\.\d+)`)
+
+func mptcpIsSafe(kernel string) bool {
 	var major, minor, patch int
-	if n, _ := fmt.Sscanf(release, "%d.%d.%d", &major, &minor, &patch); n < 2 {
+	if n, _ := fmt.Sscanf(kernel, "%d.%d.%d", &major, &minor, &patch); n < 2 {
 		return false
 	}
 	for _, fixed := range mptcpFixed {
