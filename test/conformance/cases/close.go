@@ -22,6 +22,18 @@ func halfClosing() []Case {
 		{Name: "shutdown/client-then-answer", Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
 		{Name: "shutdown/server-then-answer", Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
 		{Name: "shutdown/first-message-then-answer", Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
+		{Name: "shutdown/answer-comes-late", Run: func(t *T) {
+			// What acknowledges the end of the request wakes who waits for the
+			// answer.
+			t.C.Send("request", 0)
+			t.C.Shutdown(unix.SHUT_WR)
+			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })
+			time.Sleep(t.Scaled(150 * time.Millisecond))
+			got, _ := t.S.ReadAll()
+			t.Stream("request", got)
+			t.S.Send("answer", 0)
+			t.See("recv", r.Wait())
+		}},
 		{Name: "shutdown/data-then-end", Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.C.Shutdown(unix.SHUT_WR)

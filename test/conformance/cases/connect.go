@@ -159,14 +159,11 @@ func deferAccept(t *T) {
 	t.See("with data", l.Poll(unix.POLLIN, time.Second))
 	s := l.Accept()
 	c.Send("second", 0)
-	got, _ := s.ReadFull(12)
-	t.Stream("received", got)
+	t.Receive("received", s, 12)
 	s.Send("answer", 0)
-	got, _ = c.ReadFull(6)
-	t.Stream("answer", got)
+	t.Receive("answer", c, 6)
 	c.Send("third", 0)
-	got, _ = s.ReadFull(5)
-	t.Stream("received", got)
+	t.Receive("received", s, 5)
 }
 
 // selfConnect is a socket that is its own peer.
@@ -253,11 +250,9 @@ func multipath() []Case {
 		for i := range 3 {
 			requests, answers := pattern(1000*(i+1), uint64(29+i)), pattern(2000*(i+1), uint64(39+i))
 			c.WriteAll(requests)
-			got, _ := s.ReadFull(len(requests))
-			t.Stream("request", got)
+			t.Receive("request", s, len(requests))
 			s.WriteAll(answers)
-			got, _ = c.ReadFull(len(answers))
-			t.Stream("answer", got)
+			t.Receive("answer", c, len(answers))
 		}
 		c.Shutdown(unix.SHUT_WR)
 		t.See("end", s.Recv(16, 0))
@@ -278,8 +273,7 @@ func multipath() []Case {
 			s := l.Accept()
 			sent := pattern(1<<20, 49)
 			w := suite.Go(t, func() suite.Ret { return c.WriteAll(sent) })
-			got, _ := s.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", s, len(sent))
 			t.See("send", w.Wait())
 		}},
 	}
@@ -312,8 +306,7 @@ func records() []Case {
 		if !attach(t, c) || !attach(t, s) || !keys(t, c, tx) || !keys(t, s, rx) {
 			// The program goes on in user space.
 			c.Send("user space", 0)
-			got, _ := s.ReadFull(10)
-			t.Stream("received", got)
+			t.Receive("received", s, 10)
 			return
 		}
 		for _, m := range []string{"one", "two", "three"} {

@@ -95,8 +95,7 @@ func options() []Case {
 			t.See("SO_RCVBUF", t.S.Set(sol, unix.SO_RCVBUF, 2048))
 			sent := pattern(16<<10, 25)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			got, _ := t.S.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())
 		}},
 		{Name: "options/busy-poll", Run: func(t *T) {
@@ -170,8 +169,7 @@ func optionsInUse() []Case {
 			t.C.Send("hello", 0)
 			time.Sleep(t.Scaled(300 * time.Millisecond))
 			t.See("send", t.C.Send("world", 0))
-			got, _ := t.S.ReadFull(10)
-			t.Stream("received", got)
+			t.Receive("received", t.S, 10)
 		}},
 		{Name: "options/keepalive-probes", Run: func(t *T) {
 			t.C.Set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)

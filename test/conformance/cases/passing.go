@@ -100,8 +100,7 @@ func passingOn() []Case {
 			t.Pause()
 			p := passOn(t, t.S)
 			t.S.Close()
-			got, _ := t.C.ReadFull(19)
-			t.Stream("echo", got)
+			t.Receive("echo", t.C, 19)
 			echoes(t)
 			t.C.Shutdown(unix.SHUT_WR)
 			t.See("child", p.End())
@@ -187,8 +186,7 @@ func echoes(t *T) {
 	for _, n := range []int{1, 100, 5000, 40000} {
 		sent := pattern(n, uint64(n))
 		t.C.WriteAll(sent)
-		got, _ := t.C.ReadFull(n)
-		t.Stream("echo", got)
+		t.Receive("echo", t.C, n)
 	}
 }
 

@@ -5,10 +5,13 @@ package cases
 import (
 	_ "embed"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
@@ -46,17 +49,27 @@ type endpoint struct {
 	direct netip.AddrPort // of the listening end itself
 }
 
-// endpointAt finds a port that is free at side. The other end reaches it at
-// target; for the server that may be a service's address.
+// endpointAt finds a port that is free at side, below those that the kernel gives
+// to connections. The other end reaches it at target; for the server that may be
+// a service's address.
 func endpointAt(t *T, side place.Side) endpoint {
-	l := t.ListenOn(t.Socket(side, 0))
-	l.Close()
-	e := endpoint{side: side, port: l.Port, direct: netip.AddrPortFrom(t.Place.Addr(side), l.Port)}
+	e := endpoint{side: side, direct: netip.AddrPortFrom(t.Place.Addr(side), 0)}
+	for e.port == 0 {
+		port := uint16(20000 + rand.IntN(10000))
+		s := t.Socket(side, 0)
+		if unix.Bind(s.FD, t.Address(netip.AddrPortFrom(e.any(), port))) == nil {
+			e.port = port
+		}
+		s.Close()
+	}
+	e.direct = netip.AddrPortFrom(e.direct.Addr(), e.port)
+	e.listen = netip.AddrPortFrom(e.any(), e.port).String()
 	e.target = e.direct
 	if side == place.Server {
-		e.target = l.Target
+		var err error
+		e.target, err = t.Place.Target(e.port)
+		t.Check(err, "find out where to connect")
 	}
-	e.listen = netip.AddrPortFrom(e.any(), e.port).String()
 	return e
 }
 

@@ -90,9 +90,9 @@ func sendingOddly() []Case {
 		}},
 		{Name: "send/four-megabytes-at-once", Bulk: true, Run: func(t *T) {
 			sent := pattern(4<<20, 6)
-			r := suite.Go(t, func() []byte { b, _ := t.S.ReadFull(len(sent)); return b })
+			r := suite.Go(t, func() string { return t.S.ReadText(len(sent)) })
 			t.See("send", t.C.SendBytes(sent, 0))
-			t.Stream("received", r.Wait())
+			t.Received("received", r.Wait())
 		}},
 		{Name: "send/writev-many", Run: func(t *T) {
 			sizes := make([]int, 1024)
@@ -105,8 +105,7 @@ func sendingOddly() []Case {
 			}
 			sent := string(pattern(n, 7))
 			t.See("writev", t.C.Writev(sent, sizes...))
-			got, _ := t.S.ReadFull(n)
-			t.Stream("received", got)
+			t.Receive("received", t.S, n)
 		}},
 	}
 }
@@ -130,8 +129,7 @@ func holding() []Case {
 		}},
 		{Name: "hold/more-expires", Run: func(t *T) {
 			t.C.Send("abc", more)
-			got, _ := t.S.ReadFull(3)
-			t.Stream("recv", got)
+			t.Receive("recv", t.S, 3)
 		}},
 		{Name: "hold/cork", Serial: true, Run: func(t *T) {
 			t.See("TCP_CORK", t.C.Set(unix.IPPROTO_TCP, unix.TCP_CORK, 1))
@@ -149,16 +147,14 @@ func holding() []Case {
 				t.C.Send(b, 0)
 			}
 			t.C.Set(unix.IPPROTO_TCP, unix.TCP_CORK, 0)
-			got, _ := t.S.ReadFull(43)
-			t.Stream("received", got)
+			t.Receive("received", t.S, 43)
 		}},
 		{Name: "hold/nagle", Run: func(t *T) {
 			t.See("TCP_NODELAY", t.C.Set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 0))
 			for range 3 {
 				t.C.Send("abc", 0)
 			}
-			got, _ := t.S.ReadFull(9)
-			t.Stream("recv", got)
+			t.Receive("recv", t.S, 9)
 		}},
 		{Name: "hold/nodelay", Run: func(t *T) {
 			t.See("TCP_NODELAY", t.C.Set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
@@ -195,8 +191,7 @@ func stopping() []Case {
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
 			time.Sleep(t.Scaled(100 * time.Millisecond))
 			t.See("returned although nobody reads", w.Done())
-			got, _ := t.S.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())
 		}},
 		{Name: "backpressure/send-timeout", Run: func(t *T) {
@@ -223,8 +218,7 @@ func stopping() []Case {
 			c, s := smallBuffers(t)
 			sent := pattern(1<<20, 10)
 			w := suite.Go(t, func() suite.Ret { return c.WriteAll(sent) })
-			got, _ := s.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", s, len(sent))
 			t.See("send", w.Wait())
 		}},
 		{Name: "backpressure/epoll-edge", Run: func(t *T) {

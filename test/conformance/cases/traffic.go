@@ -56,8 +56,7 @@ func traffic() []Case {
 				}
 				return "done"
 			})
-			got, _ := t.C.ReadFull(len(sent))
-			t.Stream("echo", got)
+			t.Receive("echo", t.C, len(sent))
 			t.See("send", w.Wait())
 			t.See("server", e.Wait())
 		}},
@@ -71,8 +70,7 @@ func traffic() []Case {
 				}
 				return r
 			})
-			got, _ := t.S.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())
 		}},
 	}
@@ -93,8 +91,7 @@ func streams() []Case {
 			sent := pattern(20<<20, 72)
 			w := suite.Go(t, func() suite.Ret { return writeMixed(t, t.C, sent) })
 			time.Sleep(t.Scaled(150 * time.Millisecond))
-			got, _ := t.S.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())
 		}},
 		{Name: "traffic/lowat-on-and-off", Yields: "SO_RCVLOWAT", Run: lowatOnAndOff},
@@ -129,8 +126,7 @@ func pingPong(t *T, sizes ...int) {
 			b        []byte
 		}{{"there", t.C, t.S, there}, {"back", t.S, t.C, back}} {
 			w := suite.Go(t, func() suite.Ret { return way.from.WriteAll(way.b) })
-			got, _ := way.to.ReadFull(n)
-			t.Stream(way.name, got)
+			t.Receive(way.name, way.to, n)
 			t.See("send", w.Wait())
 		}
 	}
@@ -166,10 +162,9 @@ func bothWays(t *T) {
 	there, back := pattern(6<<20, 73), pattern(6<<20, 74)
 	w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(there) })
 	wb := suite.Go(t, func() suite.Ret { return t.S.WriteAll(back) })
-	r := suite.Go(t, func() []byte { b, _ := t.C.ReadFull(len(back)); return b })
-	got, _ := t.S.ReadFull(len(there))
-	t.Stream("there", got)
-	t.Stream("back", r.Wait())
+	r := suite.Go(t, func() string { return t.C.ReadText(len(back)) })
+	t.Receive("there", t.S, len(there))
+	t.Received("back", r.Wait())
 	t.See("send there", w.Wait())
 	t.See("send back", wb.Wait())
 }

@@ -171,8 +171,7 @@ func countingMore() []Case {
 			t.C.WriteAll(sent)
 			t.Pause()
 			t.See("FIONREAD", t.S.Inq())
-			got, _ := t.S.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", t.S, len(sent))
 		}},
 		{Name: "fionread/sizes-the-read", Run: sizeReads},
 		{Name: "outq/reader-keeps-up", Run: func(t *T) {

@@ -148,8 +148,7 @@ func ringReceive() []Case {
 				// The program sends by copying instead.
 				t.C.WriteAll([]byte(sent))
 			}
-			got, _ := t.S.ReadFull(len(sent))
-			t.Stream("received", got)
+			t.Receive("received", t.S, len(sent))
 			if first == "32768 more" {
 				t.See("notification", r.complete())
 			}

@@ -64,8 +64,7 @@ func zeroCopySends(t *T, from, to *Sock) {
 	sent := pattern(64<<10, 11)
 	for range 3 {
 		t.See("send", from.SendBytes(sent, flags))
-		got, _ := to.ReadFull(len(sent))
-		t.Stream("received", got)
+		t.Receive("received", to, len(sent))
 	}
 	if flags == 0 {
 		return

@@ -82,6 +82,12 @@ var expected = map[string][]string{
 	"program/haproxy-splice-slow-client": {"splice"},
 
 	"shutdown/reading-wakes-own-reader":   {"wakeup"},
+	"shutdown/answer-comes-late":          {"wakeup"},
+	"threads/both-ways-on-one-socket":     {"wakeup"},
+	"traffic/both-ways-at-once":           {"wakeup"},
+	"traffic/both-ways-fresh":             {"wakeup"},
+	"fork/parent-closes":                  {"wakeup"},
+	"scm/to-other-process":                {"wakeup"},
 	"shutdown/both-wakes-own-reader":      {"wakeup"},
 	"reset/under-reader":                  {"wakeup"},
 	"threads/two-readers":                 {"wakeup"},

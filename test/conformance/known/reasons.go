@@ -105,10 +105,11 @@ var reasons = [...]Reason{
 		Text: "TCP_ZEROCOPY_RECEIVE looks at TCP's queue only, and says that there is nothing to map or to copy.",
 	},
 	{
-		Name: "wakeup", Effect: Hangs, Hazard: "eagain",
+		Name: "wakeup", Effect: Fails, Hazard: "eagain",
 		Text: "A receive call that sleeps on an accelerated socket and is woken by anything but data returns EAGAIN, on a " +
 			"blocking socket, too: by a signal (even one with SA_RESTART, or SIGSTOP and SIGCONT), by another thread that " +
-			"took the data, by shutdown(2) of the own end, by a reset. Programs that poll first do not see it.",
+			"took the data or that writes, by shutdown(2) of the own end, by a reset, by the acknowledgement of the own FIN. Programs that poll first do not " +
+			"see it.",
 	},
 	{
 		Name: "inq", Effect: Visible, Guard: datapath.GuardOptions, Then: "inq-refused",

@@ -67,7 +67,7 @@ func openPods(ctx context.Context, kind string, o Options) (_ Site, err error) {
 
 // sockmapKeys is what the plugin is configured with.
 func sockmapKeys(o Options) map[string]any {
-	keys := map[string]any{}
+	keys := map[string]any{"logLevel": "warn"}
 	if !o.Guards {
 		keys["guards"] = []string{}
 	}

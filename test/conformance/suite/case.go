@@ -95,10 +95,13 @@ func hangs(diffs []Difference) bool {
 	return false
 }
 
-// loses: bytes are missing or wrong, not only late.
+// loses: bytes are missing or wrong, and not only late, or said to be missing by
+// an error.
 func loses(diffs []Difference) bool {
 	for _, d := range diffs {
-		if d.Stream && !strings.Contains(d.Accelerated, blocks) {
+		late := strings.Contains(d.Accelerated, blocks)
+		failed := strings.Contains(d.Accelerated, early+"E")
+		if d.Stream && !late && !failed {
 			return true
 		}
 	}

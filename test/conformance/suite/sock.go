@@ -150,6 +150,19 @@ func (s *Sock) ReadFull(n int) (b []byte, last Ret) {
 	return b, last
 }
 
+// ReadText is ReadFull as text: the bytes, and what ended them early. Tasks may
+// call it.
+func (s *Sock) ReadText(n int) string {
+	got, last := s.ReadFull(n)
+	if len(got) == n {
+		return Text(got)
+	}
+	return Text(got) + early + last.String()
+}
+
+// early is what stands between bytes and what ended them before their time.
+const early = ", then "
+
 // ReadAll reads until the end of the stream or an error, which the last Ret tells.
 func (s *Sock) ReadAll() (b []byte, last Ret) {
 	buf := s.t.Buffer(64 << 10)

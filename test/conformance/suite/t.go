@@ -44,6 +44,10 @@ func (t *T) Stream(name string, got []byte) {
 	t.observations = append(t.observations, Observation{Name: name, Value: Text(got), Stream: true})
 }
 
+// Receive reads n bytes from s and records them, and what ended it if they are
+// fewer.
+func (t *T) Receive(name string, s *Sock, n int) { t.Received(name, s.ReadText(n)) }
+
 // Received records what a program says about all bytes that it has received.
 func (t *T) Received(name, value string) {
 	t.observations = append(t.observations, Observation{Name: name, Value: value, Stream: true})
