@@ -49,6 +49,10 @@ check-generated: ## the committed BPF objects are those of bpf/
 bench-add: ## what ADD costs beyond the chain without sockmap (root)
 	go run ./test/bench/add
 
+.PHONY: soak
+soak: ## an hour of random traffic between 16 pods, each byte checked (root)
+	go run ./test/soak -duration 1h
+
 .PHONY: clean
 clean: ## remove what make built
 	rm -rf bin .cache

@@ -45,6 +45,9 @@ func newPlace(path string, setup func() error) (Place, error) {
 // NetNS is the path of the network namespace.
 func (p *Place) NetNS() string { return p.netns }
 
+// Bin is the directory of the plugins and the traffic program.
+func (p *Place) Bin() string { return p.bin }
+
 // NetNSCookie is what SO_NETNS_COOKIE says of the sockets made here.
 func (p *Place) NetNSCookie() uint64 { return p.cookie }
 
