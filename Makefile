@@ -26,7 +26,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 .PHONY: test
 test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
 	@test/setup.sh test
-	go test -count=1 -timeout 20m ./...
+	go test -count=1 -timeout 20m $$(go list ./... | grep -v '/test/conformance$$')
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules
@@ -48,6 +48,15 @@ check-generated: ## the committed BPF objects are those of bpf/
 .PHONY: bench-add
 bench-add: ## what ADD costs beyond the chain without sockmap (root)
 	go run ./test/bench/add
+
+.PHONY: conformance
+conformance: ## the socket API, plain against accelerated (needs haproxy, nginx, python3, nodejs, redis)
+	go run ./test/conformance/cmd/conformance
+
+.PHONY: vm
+vm: ## fetch Debian's kernels and run the data path's tests under each (needs qemu-system-x86)
+	go run ./test/vm fetch
+	go run ./test/vm run
 
 .PHONY: soak
 soak: ## an hour of random traffic between 16 pods, each byte checked (root)

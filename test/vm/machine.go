@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
@@ -47,9 +48,11 @@ var errNotBooted = errors.New("the guest did not boot")
 
 // run boots the guest and collects what it says. The error is errNotBooted, or that of the context or the host.
 func (m machine) run(ctx context.Context, progress func(format string, args ...any)) (*outcome, error) {
-	if err := os.MkdirAll(m.results, 0o755); err != nil {
+	release, err := m.own(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("make directory of results: %w", err)
 	}
+	defer release()
 	ctx, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("over its limit of %v", m.limit))
 	defer cancel()
 	ctx, silent := context.WithCancelCause(ctx)
@@ -92,6 +95,26 @@ func ended(limit, emulator, reading error, stderr string) string {
 		return reading.Error()
 	}
 	return "it turned itself off"
+}
+
+// own makes the directory of results this guest's alone, and empties it: another run may be under way, and what an earlier
+// one left must not pass for this one's.
+func (m machine) own(ctx context.Context) (release func() error, err error) {
+	if err := os.MkdirAll(m.results, 0o755); err != nil {
+		return nil, err
+	}
+	l, err := lock.Exclusive(ctx, m.results)
+	if err != nil {
+		return nil, err
+	}
+	old, err := os.ReadDir(m.results)
+	for _, entry := range old {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(m.results, entry.Name())))
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Unlock())
+	}
+	return l.Unlock, nil
 }
 
 func (m machine) console() string {

@@ -103,10 +103,9 @@ func (o *outcome) take(f frame.Frame, booted func()) error {
 		o.progress("booted %s in %.1f s", o.Release, o.Boot.Seconds())
 	case frame.Start:
 		o.Programs = append(o.Programs, &result{Name: f.Program})
-		// Files of an earlier run must not pass for this one's.
-		return os.RemoveAll(filepath.Join(o.dir, filepath.Base(f.Program)))
 	case frame.Kernel:
 		o.log.WriteString(f.Text + "\n")
+		return appendTo(filepath.Join(o.dir, "kernel.log"), []byte(f.Text+"\n"))
 	case frame.Problem:
 		o.problem("init: %s", f.Text)
 	case frame.Bye:
@@ -126,6 +125,7 @@ func (o *outcome) takeFrom(f frame.Frame) error {
 	switch f.Kind {
 	case frame.Output:
 		r.output.Write(f.Data)
+		return appendTo(filepath.Join(o.dir, r.Name+".log"), f.Data)
 	case frame.File:
 		return o.takeFile(r, f)
 	case frame.Exit:
@@ -148,11 +148,16 @@ func (o *outcome) takeFile(r *result, f frame.Frame) error {
 		}
 		return os.WriteFile(path, nil, 0o644)
 	}
-	out, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	return appendTo(path, f.Data)
+}
+
+// appendTo writes at once, so that a log can be watched while it grows.
+func appendTo(file string, data []byte) error {
+	out, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(f.Data)
+	_, err = out.Write(data)
 	return errors.Join(err, out.Close())
 }
 
@@ -164,13 +169,4 @@ func (o *outcome) readConsole(path string) {
 	}
 	o.console = strings.ReplaceAll(string(data), "\r", "")
 	o.Troubles = troubles(o.log.String(), o.console)
-}
-
-// write keeps everything in files: the kernel's log and each program's output.
-func (o *outcome) write() error {
-	errs := []error{os.WriteFile(filepath.Join(o.dir, "kernel.log"), []byte(o.log.String()), 0o644)}
-	for _, r := range o.Programs {
-		errs = append(errs, os.WriteFile(filepath.Join(o.dir, r.Name+".log"), []byte(r.output.String()), 0o644))
-	}
-	return errors.Join(errs...)
 }

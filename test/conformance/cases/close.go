@@ -58,6 +58,12 @@ func halfClosing() []Case {
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("end", t.S.Recv(16, 0))
 		}},
+	}
+}
+
+// shuttingDown is shutdown(2) of reading, of both ways, and in odd moments.
+func shuttingDown() []Case {
+	return []Case{
 		{Name: "shutdown/reading-empty", Idle: "nothing is sent", Run: func(t *T) {
 			t.See("shutdown", t.S.Shutdown(unix.SHUT_RD))
 			t.See("recv", t.S.Recv(16, 0))
@@ -135,7 +141,7 @@ func closing() []Case {
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("end", t.S.Recv(16, 0))
 		}},
-		{Name: "close/right-after-connecting", Alone: true, Fresh: true, Run: func(t *T) {
+		{Name: "close/right-after-connecting", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Dial(l)
 			c.Send("hello", 0)

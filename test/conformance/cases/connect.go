@@ -14,6 +14,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
+// learns is why the first bytes of a connection go by TCP where guards run.
+const learns = "a direction that learns sends its first bytes by TCP"
+
 // handshakes is how connections begin.
 func handshakes() []Case {
 	return []Case{
@@ -22,7 +25,7 @@ func handshakes() []Case {
 			l.Close()
 			t.See("connect", suite.Errno(t.Socket(place.Client, 0).Connect(l.Target)))
 		}},
-		{Name: "connect/nonblocking", Alone: true, Run: func(t *T) {
+		{Name: "connect/nonblocking", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Socket(place.Client, 0)
 			c.Nonblock(true)
@@ -43,7 +46,7 @@ func handshakes() []Case {
 			t.C.Send("hello", 0)
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "connect/data-before-accept", Alone: true, Run: func(t *T) {
+		{Name: "connect/data-before-accept", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Dial(l)
 			t.See("send", c.Send("early ", 0))
@@ -56,7 +59,7 @@ func handshakes() []Case {
 			c.Send("more", 0)
 			t.See("recv", s.Recv(64, 0))
 		}},
-		{Name: "connect/close-before-accept", Alone: true, Run: func(t *T) {
+		{Name: "connect/close-before-accept", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Dial(l)
 			c.Send("early", 0)
@@ -107,7 +110,7 @@ func accepting() []Case {
 			_, r := l.TryAccept(0)
 			t.See("accept4", r)
 		}},
-		{Name: "connect/many-at-once", Alone: true, Run: func(t *T) {
+		{Name: "connect/many-at-once", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			var clients []*Sock
 			for i := range 12 {
@@ -128,18 +131,18 @@ func accepting() []Case {
 		}},
 		{Name: "connect/defer-accept", Alone: true, Run: deferAccept},
 		{Name: "connect/to-itself", Alone: true, Idle: "one socket is no pair", Run: selfConnect},
-		{Name: "connect/churn", Alone: true, Run: func(t *T) {
+		{Name: "connect/churn", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			for i := range 40 {
 				c := t.Dial(l)
 				c.Send(fmt.Sprintf("hello %d", i), 0)
 				s := l.Accept()
 				c.Shutdown(unix.SHUT_WR)
-				got, last := s.ReadAll()
+				got, _ := s.ReadAll()
 				t.Stream("received", got)
 				s.Send("bye", 0)
 				s.Close()
-				got, last = c.ReadAll()
+				got, last := c.ReadAll()
 				t.Stream("answer", got)
 				t.See("end", last)
 				c.Close()

@@ -41,7 +41,7 @@ func Kernel() []Case {
 		polling(), pollingErrors(), edges(), manyWaiters(), selecting(),
 		splicing(), splicingOut(), sendingFiles(),
 		rings(), ringEnds(), ringReceive(),
-		halfClosing(), closing(), closingUnder(), resetting(), erring(),
+		halfClosing(), shuttingDown(), closing(), closingUnder(), resetting(), erring(),
 		options(), optionsOfTCP(), optionsInUse(), controlMessages(), information(), filters(),
 		handshakes(), accepting(), fastOpen(), multipath(), records(),
 		threads(), passing(), inheriting(), passingOn(), processes(), signals(),

@@ -182,7 +182,7 @@ func optionsInUse() []Case {
 			t.See("alive", t.S.Send("yes", 0))
 			t.See("recv", t.C.Recv(16, 0))
 		}},
-		{Name: "options/before-connecting", Alone: true, Run: func(t *T) {
+		{Name: "options/before-connecting", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen(func(s *Sock) {
 				t.See("TCP_NODELAY of listener", s.Set(tcp, unix.TCP_NODELAY, 1))
 				t.See("SO_KEEPALIVE of listener", s.Set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1))

@@ -232,16 +232,21 @@ func headerThenBody(t *T) {
 		return suite.Ret{}
 	})
 	var got []byte
-	for range 20 {
+	ended := ""
+	for i := 0; i < 20 && ended == ""; i++ {
 		head := t.S.Recv(2, waitall)
 		if head.N != 2 {
-			t.See("header", head)
+			ended = ", then header " + head.String()
 			break
 		}
-		body := t.S.Recv(int(head.Data[0])<<8|int(head.Data[1]), waitall)
+		n := int(head.Data[0])<<8 | int(head.Data[1])
+		body := t.S.Recv(n, waitall)
 		got = append(got, body.Data...)
+		if body.N != n {
+			ended = ", then a body too short"
+		}
 	}
-	t.Stream("bodies", got)
+	t.Received("bodies", suite.Text(got)+ended)
 	t.See("send", w.Wait())
 }
 

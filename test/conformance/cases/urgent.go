@@ -203,15 +203,16 @@ func sizeReads(t *T) {
 		return suite.Ret{}
 	})
 	var got []byte
+	ended := ""
 	for len(got) < len(sent) && t.S.Poll(unix.POLLIN, time.Second) == "IN" {
 		n := t.S.Inq().N
 		if n == 0 {
-			t.See("readable and nothing to read", "yes")
+			ended = ", then blocks: readable, and nothing to read"
 			break
 		}
 		got = append(got, t.S.Recv(n, 0).Data...)
 	}
-	t.Stream("received", got)
+	t.Received("received", suite.Text(got)+ended)
 	t.See("send", w.Wait())
 	t.S.ReadFull(len(sent) - len(got))
 }

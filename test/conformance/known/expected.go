@@ -101,6 +101,8 @@ var expected = map[string][]string{
 	"signal/restarts-recv":                {"wakeup"},
 	"signal/restarts-read":                {"wakeup"},
 	"signal/interrupts-recv-with-timeout": {"wakeup"},
+	"tls/before-data":                     {"tls-refused"},
+	"tls/after-data":                      {"tls-refused"},
 	"signal/interrupts-waitall":           {"waitall", "wakeup"},
 	"program/python-signals":              {"wakeup"},
 

@@ -67,8 +67,18 @@ var reasons = [...]Reason{
 			"io_uring does not pass.",
 	},
 	{
-		Name: "waitall", Effect: Loses, Guard: datapath.GuardObserve,
+		Name: "waitall", Effect: Loses, Guard: datapath.GuardObserve, Then: "waitall-late",
 		Text: "MSG_WAITALL returns what is there. A program that takes its promise for granted loses its place in the stream.",
+	},
+	{
+		Name: "waitall-late", Effect: Fails,
+		Text: "The first MSG_WAITALL of a connection returns early if redirected bytes wait already; from then on the flow is " +
+			"on TCP, and so are later connections to the same port from the beginning.",
+	},
+	{
+		Name: "tls-refused", Effect: Harmless,
+		Text: "kTLS on an accelerated socket is refused with ENOENT as by a kernel without it, upon which programs encrypt " +
+			"themselves.",
 	},
 	{
 		Name: "urgent", Effect: Visible, Guard: datapath.GuardObserve,
@@ -108,8 +118,8 @@ var reasons = [...]Reason{
 		Name: "wakeup", Effect: Fails, Hazard: "eagain",
 		Text: "A receive call that sleeps on an accelerated socket and is woken by anything but data returns EAGAIN, on a " +
 			"blocking socket, too: by a signal (even one with SA_RESTART, or SIGSTOP and SIGCONT), by another thread that " +
-			"took the data or that writes, by shutdown(2) of the own end, by a reset, by the acknowledgement of the own FIN. Programs that poll first do not " +
-			"see it.",
+			"took the data or that writes, by shutdown(2) of the own end, by a reset, by the acknowledgement of the own FIN. " +
+			"Programs that poll first do not see it.",
 	},
 	{
 		Name: "inq", Effect: Visible, Guard: datapath.GuardOptions, Then: "inq-refused",

@@ -51,8 +51,8 @@ type Observation struct {
 	Stream bool `json:"stream,omitempty"`
 }
 
-// A Difference is an observation that is not the same on both sides. A list that
-// ends early has empty values.
+// A Difference is an observation that is not the same on both sides. What one
+// side does not have is empty.
 type Difference struct {
 	Name        string `json:"name"`
 	Plain       string `json:"plain"`
@@ -60,27 +60,44 @@ type Difference struct {
 	Stream      bool   `json:"stream,omitempty"`
 }
 
-// compare matches by position: observations are in order.
+// compare matches by name, and the n-th of a name with the n-th: a case may go
+// another way after what it has seen, and the rest must not be compared with
+// something else.
 func compare(plain, accelerated []Observation) (diffs []Difference) {
-	for i := range max(len(plain), len(accelerated)) {
-		var p, a Observation
-		if i < len(plain) {
-			p = plain[i]
+	type key struct {
+		name string
+		n    int
+	}
+	number := func(list []Observation) (keys []key, values map[key]Observation) {
+		count := map[string]int{}
+		values = map[key]Observation{}
+		for _, o := range list {
+			k := key{o.Name, count[o.Name]}
+			count[o.Name]++
+			keys, values[k] = append(keys, k), o
 		}
-		if i < len(accelerated) {
-			a = accelerated[i]
+		return keys, values
+	}
+	keys, ps := number(plain)
+	more, as := number(accelerated)
+	for _, k := range more {
+		if _, ok := ps[k]; !ok {
+			keys = append(keys, k)
 		}
-		if p == a {
-			continue
+	}
+	for _, k := range keys {
+		p, a := ps[k], as[k]
+		if p != a {
+			// Where one side has nothing, another difference is the reason.
+			both := p.Stream && a.Stream
+			diffs = append(diffs, Difference{Name: k.name, Plain: p.Value, Accelerated: a.Value, Stream: both})
 		}
-		d := Difference{Name: p.Name, Plain: p.Value, Accelerated: a.Value, Stream: p.Stream || a.Stream}
-		if d.Name == "" {
-			d.Name = a.Name
-		}
-		diffs = append(diffs, d)
 	}
 	return diffs
 }
+
+// endOfStream is how the Ret of a receiving call prints that says the end.
+const endOfStream = `0 ""`
 
 // blocks is the value of a call that waited as long as it was allowed to.
 const blocks = "blocks"
@@ -100,7 +117,8 @@ func hangs(diffs []Difference) bool {
 func loses(diffs []Difference) bool {
 	for _, d := range diffs {
 		late := strings.Contains(d.Accelerated, blocks)
-		failed := strings.Contains(d.Accelerated, early+"E")
+		_, end, ended := strings.Cut(d.Accelerated, early)
+		failed := ended && end != endOfStream
 		if d.Stream && !late && !failed {
 			return true
 		}

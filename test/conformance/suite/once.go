@@ -95,7 +95,9 @@ func (t *T) run(c Case) (o outcome) {
 	c.Run(t)
 	o.took = time.Since(start)
 	after := t.carried()
-	o.carried = place.Bytes{Redirected: after.Redirected - before.Redirected, TCP: after.TCP - before.TCP}
+	// A socket of the case before may be counted twice while it closes.
+	o.carried.Redirected = max(after.Redirected, before.Redirected) - before.Redirected
+	o.carried.TCP = max(after.TCP, before.TCP) - before.TCP
 	return o
 }
 

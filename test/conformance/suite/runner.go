@@ -31,7 +31,8 @@ type Runner struct {
 	Done func(Result)
 }
 
-// attempts is how often a case is run that differs while plain TCP does, too.
+// attempts is how often a case is run that differs while plain TCP does, too, or
+// whose bytes were not seen.
 const attempts = 3
 
 // Run runs the cases. The error is about the site; what is wrong with a case
@@ -149,6 +150,9 @@ func (w *worker) run(ctx context.Context, c Case) (result Result) {
 		plain := runOnce(ctx, c, w.plain, w.scale)
 		accelerated := runOnce(ctx, c, w.accelerated, w.scale)
 		result = w.judge(c, plain, accelerated)
+		if result.Unengaged && result.Verdict == Same {
+			continue
+		}
 		if result.Verdict != Differs {
 			return result
 		}
@@ -162,6 +166,9 @@ func (w *worker) run(ctx context.Context, c Case) (result Result) {
 }
 
 func (w *worker) judge(c Case, plain, accelerated outcome) Result {
+	if c.Fresh && c.Yields == "" {
+		c.Yields = "a direction that learns sends its first bytes by TCP"
+	}
 	result := Result{
 		Name: c.Name, Verdict: Same, Bulk: c.Bulk, Idle: c.Idle, Yields: c.Yields,
 		Plain: plain.observations, Accelerated: accelerated.observations, Carried: accelerated.carried,

@@ -58,7 +58,7 @@ func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	f.StringVar(&o.kind, "place", "loopback", "between which `ends`: "+strings.Join(place.Names(), ", "))
 	pattern := f.String("run", "", "only cases whose names this `expression` matches")
-	f.StringVar(&o.json, "json", "", "write the report to this `file`")
+	f.StringVar(&o.json, "json", "", "write the report to this `file`, in whose name variables of the environment are replaced")
 	f.BoolVar(&o.list, "list", false, "print the names of the cases, and run none")
 	f.BoolVar(&o.programs, "programs", true, "run the cases that need programs, which fail where these are missing")
 	f.BoolVar(&o.Guards, "guards", true, "let guards run, as far as the kernel takes them")
@@ -126,7 +126,7 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 }
 
 func write(path string, report *suite.Report) error {
-	f, err := os.Create(path)
+	f, err := os.Create(os.ExpandEnv(path))
 	if err != nil {
 		return fmt.Errorf("make report: %w", err)
 	}
