@@ -57,14 +57,6 @@ func Errno(err error) string {
 	return fmt.Sprintf("errno %d", int(errno))
 }
 
-// Pace is a coarse class of how long the call took.
-func (r Ret) Pace(t *T) string {
-	if r.Took < t.Scaled(50*time.Millisecond) {
-		return "at once"
-	}
-	return "waited"
-}
-
 // Call makes a system call. The wait of the calling goroutine costs a thread.
 func Call(trap uintptr, args ...uintptr) Ret {
 	var a [6]uintptr

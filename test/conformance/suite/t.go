@@ -63,7 +63,8 @@ func Text(b []byte) string {
 	if printable {
 		return fmt.Sprintf("%q", b)
 	}
-	return fmt.Sprintf("%d bytes %x", len(b), sha256.Sum256(b))[:len(fmt.Sprint(len(b)))+19]
+	sum := sha256.Sum256(b)
+	return fmt.Sprintf("%d bytes %x", len(b), sum[:6])
 }
 
 // broken is panicked with when the case itself cannot go on.
