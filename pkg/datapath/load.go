@@ -14,7 +14,6 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -106,8 +105,6 @@ func (o *loaded) load(s Settings) error {
 	}
 	spec.Maps[bpfMapSockets].MaxEntries = s.MaxSockets
 	spec.Maps[bpfMapFlows].MaxEntries = s.MaxSockets
-	// Needed before 5.11 only, and refused to who may not: the load itself gives the clearer error.
-	_ = rlimit.RemoveMemlock()
 	if err := spec.LoadAndAssign(&o.objects, nil); err != nil {
 		return explainLoad(err)
 	}

@@ -5,7 +5,6 @@ package hazard
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,13 +33,11 @@ func probeMPTCP() (outcome, error) {
 // stableVersion is the version of the stable line that a kernel is made from. Debian's release keeps the patch number 0
 // for as long as modules fit (6.1.0-56-amd64); the build's name then has the real one (… Debian 6.1.192-2 …).
 func stableVersion(release, build string) string {
-	if m := debianVersion.FindStringSubmatch(build); m != nil {
-		return m[1]
+	if _, debian, ok := strings.Cut(build, " Debian "); ok {
+		return debian
 	}
 	return release
 }
-
-var debianVersion = regexp.MustCompile(`\bDebian (\d+\.\d+\.\d+)`)
 
 func mptcpIsSafe(kernel string) bool {
 	var major, minor, patch int

@@ -158,6 +158,7 @@ func (n *Node) Plugin(ctx context.Context, name string, env []string, conf []byt
 type runtimeExec struct {
 	version.PluginDecoder
 	cgroup string
+	here   bool // run plugins in this process's cgroup instead
 	log    io.Writer
 }
 
@@ -165,17 +166,19 @@ var _ invoke.Exec = (*runtimeExec)(nil)
 
 // ExecPlugin must be called on a thread that is in the node's network namespace.
 func (e *runtimeExec) ExecPlugin(ctx context.Context, path string, conf []byte, env []string) ([]byte, error) {
-	dir, err := os.Open(e.cgroup)
-	if err != nil {
-		return nil, fmt.Errorf("open cgroup: %w", err)
-	}
-	defer dir.Close()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, bytes.NewReader(conf), &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	if !e.here {
+		dir, err := os.Open(e.cgroup)
+		if err != nil {
+			return nil, fmt.Errorf("open cgroup: %w", err)
+		}
+		defer dir.Close()
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	}
 	cmd.WaitDelay = 5 * time.Second // for children that hold its output open
-	err = cmd.Run()
+	err := cmd.Run()
 	_, _ = e.log.Write(stderr.Bytes())
 	if err == nil {
 		return stdout.Bytes(), nil

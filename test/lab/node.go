@@ -37,6 +37,10 @@ type Options struct {
 	// BPFFS is the directory for sockmap's pins. If it is empty, the node
 	// mounts a bpffs of its own, which goes with it.
 	BPFFS string
+	// PluginsHere runs plugins in the cgroup of this process, as runtimes do, for
+	// measurements: being born in another costs milliseconds. No sockets may be
+	// made in pods meanwhile.
+	PluginsHere bool
 	// Log gets what plugins write to their standard error.
 	Log io.Writer
 }
@@ -110,7 +114,7 @@ func NewNode(ctx context.Context, o Options) (_ *Node, err error) {
 	n.Place, err = newPlace(filepath.Join(dir, "netns", "node"), setUpNode)
 	n.procs = filepath.Join(n.cgroup, "host")
 	n.bin = o.BinDir
-	n.exec = &runtimeExec{cgroup: filepath.Join(n.cgroup, "runtime"), log: &syncWriter{w: o.Log}}
+	n.exec = &runtimeExec{cgroup: filepath.Join(n.cgroup, "runtime"), here: o.PluginsHere, log: &syncWriter{w: o.Log}}
 	n.cni = libcni.NewCNIConfigWithCacheDir([]string{o.BinDir}, filepath.Join(dir, "cni"), n.exec)
 	return n, err
 }

@@ -32,6 +32,28 @@ var commandLine = strings.Join([]string{
 	"watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
 }, " ")
 
+// threadsSince is the first QEMU whose emulated processors may run in threads of their own. Before, one could still run
+// the old code that another had just patched, and guards patch the kernel's code: it dies of "Oops: int3" or hangs. QEMU
+// 8.1 brought the cure ("accel/tcg: Always lock pages before translation"), later ones the cure's own corrections.
+const threadsSince = 9
+
+// accelerator is how QEMU emulates: in threads, or taking turns.
+func accelerator(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", emulator, err)
+	}
+	return acceleratorOf(string(out)), nil
+}
+
+func acceleratorOf(version string) string {
+	var major int
+	if _, err := fmt.Sscanf(version, "QEMU emulator version %d.", &major); err != nil || major < threadsSince {
+		return "tcg,thread=single"
+	}
+	return "tcg,thread=multi"
+}
+
 // machine is a guest before it is turned on.
 type machine struct {
 	kernel  kernel.Kernel

@@ -64,14 +64,14 @@ type options struct {
 	flags   *flag.FlagSet
 	root    string
 	cache   string
-	lines   string
+	names   string
 	kernels []kernel.Wanted
 }
 
 func newOptions(name string) *options {
 	o := &options{flags: flag.NewFlagSet(name, flag.ContinueOnError)}
 	o.flags.StringVar(&o.cache, "cache", "", "`directory` of kernels and results (default .cache/vm of the repository)")
-	o.flags.StringVar(&o.lines, "kernel", "", "`lines` of kernels.txt, separated by commas (default all)")
+	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, separated by commas (default all)")
 	return o
 }
 
@@ -89,19 +89,19 @@ func (o *options) parse(args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	o.kernels, err = choose(all, o.lines)
+	o.kernels, err = choose(all, o.names)
 	return err
 }
 
-func choose(all []kernel.Wanted, lines string) ([]kernel.Wanted, error) {
-	if lines == "" {
+func choose(all []kernel.Wanted, names string) ([]kernel.Wanted, error) {
+	if names == "" {
 		return all, nil
 	}
 	var chosen []kernel.Wanted
-	for line := range strings.SplitSeq(lines, ",") {
-		i := slices.IndexFunc(all, func(w kernel.Wanted) bool { return w.Line == line })
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(all, func(w kernel.Wanted) bool { return w.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("find kernel %q: not in kernels.txt", line)
+			return nil, fmt.Errorf("find kernel %q: not in kernels.txt", name)
 		}
 		chosen = append(chosen, all[i])
 	}
@@ -141,7 +141,7 @@ func fetch(ctx context.Context, out io.Writer, args []string) error {
 			fmt.Fprintf(out, "%v\nusing the one from before\n", err)
 			k = cached
 		}
-		fmt.Fprintf(out, "kernel %s: %s, package %s\n", k.Line, k.Release, k.Version)
+		fmt.Fprintf(out, "kernel %s: %s, package %s\n", k.Name, k.Release, k.Version)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	limit := o.flags.Duration("timeout", 0, "limit of each program (default what the manifest says, or 10m)")
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
 	o.flags.IntVar(&m.jobs, "jobs", 2, "guests at a time, of 2 processors and 2 GiB each")
-	o.flags.StringVar(&m.accel, "accel", "tcg,thread=multi", "QEMU's accelerator")
+	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
 	if err := o.parse(args); err != nil {
 		return err
 	}

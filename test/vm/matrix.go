@@ -34,6 +34,13 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
 		return nil, err
 	}
+	if m.accel == "" {
+		accel, err := accelerator(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m.accel = accel
+	}
 	dir, err := os.MkdirTemp("", "vm-")
 	if err != nil {
 		return nil, fmt.Errorf("make work directory: %w", err)
@@ -67,7 +74,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	// Both the archive and QEMU's copy of it are large; the archive is not needed later.
 	defer os.Remove(initrd)
 	vm := machine{
-		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Line),
+		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
 		accel: m.accel, boot: m.boot, limit: m.guestLimit(),
 	}
 	o, err := m.bootTwice(ctx, vm)
@@ -86,12 +93,12 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 
 // bootTwice boots a guest that did not boot a second time, never one whose init ran: a test that fails has failed.
 func (m matrix) bootTwice(ctx context.Context, vm machine) (*outcome, error) {
-	progress := func(format string, args ...any) { m.say(vm.kernel.Line+": "+format, args...) }
+	progress := func(format string, args ...any) { m.say(vm.kernel.Name+": "+format, args...) }
 	o, err := vm.run(ctx, progress)
 	if !errors.Is(err, errNotBooted) || ctx.Err() != nil {
 		return o, err
 	}
-	progress("%v\n%s: trying again", err, vm.kernel.Line)
+	progress("%v\n%s: trying again", err, vm.kernel.Name)
 	first := err
 	o, err = vm.run(ctx, progress)
 	if errors.Is(err, errNotBooted) {

@@ -16,7 +16,7 @@ import (
 
 // outcome is what one guest has said.
 type outcome struct {
-	Line     string        `json:"line"`
+	Kernel   string        `json:"kernel"`  // by its name in the list
 	Version  string        `json:"version"` // of the kernel's package
 	Release  string        `json:"release"` // as the guest says; empty when it did not boot
 	Boot     time.Duration `json:"boot"`    // from turning on to the first word
@@ -45,7 +45,7 @@ type result struct {
 }
 
 func newOutcome(m machine, progress func(format string, args ...any)) *outcome {
-	return &outcome{Line: m.kernel.Line, Version: m.kernel.Version, begin: time.Now(), dir: m.results, progress: progress}
+	return &outcome{Kernel: m.kernel.Name, Version: m.kernel.Version, begin: time.Now(), dir: m.results, progress: progress}
 }
 
 // OK reports whether nothing at all went wrong.

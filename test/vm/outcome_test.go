@@ -25,7 +25,7 @@ func said(t *testing.T, text string, all ...frame.Frame) *outcome {
 			t.Fatal(err)
 		}
 	}
-	m := machine{kernel: kernel.Kernel{Wanted: kernel.Wanted{Line: "6.1"}}, results: t.TempDir()}
+	m := machine{kernel: kernel.Kernel{Wanted: kernel.Wanted{Name: "6.1"}}, results: t.TempDir()}
 	o := newOutcome(m, t.Logf)
 	if err := o.collect(frame.NewReader(&line), func() {}); err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func makeImage(ctx context.Context, repo, dir string, specs []spec) (image, erro
 // initrd makes a kernel's own part (modules, manifest) and returns the path of the whole: archives one after the other
 // are one archive to the kernel.
 func (im image) initrd(ctx context.Context, k kernel.Kernel, modules []string) (string, error) {
-	own := filepath.Join(im.dir, k.Line)
+	own := filepath.Join(im.dir, k.Name)
 	dir := filepath.Join(own, "vm", "modules")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err

@@ -26,7 +26,7 @@ func report(w io.Writer, outcomes []*outcome) {
 }
 
 func reportKernel(w io.Writer, o *outcome) {
-	fmt.Fprintf(w, "\nkernel %s (%s, package %s): ", o.Line, orNone(o.Release), o.Version)
+	fmt.Fprintf(w, "\nkernel %s (%s, package %s): ", o.Kernel, orNone(o.Release), o.Version)
 	fmt.Fprintf(w, "booted in %.1f s, %.1f s in all\n", o.Boot.Seconds(), o.Took.Seconds())
 	if o.Retried != "" {
 		fmt.Fprintf(w, "  booted twice, because:\n%s\n", indent(o.Retried, 4))

@@ -16,7 +16,7 @@ import (
 // good is an outcome of one package of tests in which nothing went wrong.
 func good() *outcome {
 	return &outcome{
-		Line: "6.1", Version: "6.1.176-1", Release: "6.1.0-50", finished: true,
+		Kernel: "6.1", Version: "6.1.176-1", Release: "6.1.0-50", finished: true,
 		Programs: []*result{{
 			Name: "datapath", Status: &frame.Status{Took: time.Second},
 			Tests: &tests{Passed: []string{"TestA", "TestB"}, Skipped: []string{"TestC"}},
@@ -50,7 +50,7 @@ func TestReportSaysWhatFailed(t *testing.T) {
 		{"the kernel only", func(o *outcome) { o.Troubles = []string{"BUG: x\n  y"} }, false,
 			[]string{"the kernel complained:\n    BUG: x\n      y"}, "2 passed, 1 failed, 1 skipped"},
 		{"boot", func(o *outcome) {
-			*o = outcome{Line: "7", Version: "7.3"}
+			*o = outcome{Kernel: "7", Version: "7.3"}
 			o.problem("the guest did not boot: silent for 1s")
 		}, false, []string{"kernel 7 (did not boot, package 7.3)", "silent for 1s"}, "0 passed, 1 failed, 0 skipped"},
 	} {
@@ -79,9 +79,9 @@ func TestReportSaysWhatFailed(t *testing.T) {
 
 func TestTableReplacesOnlyItself(t *testing.T) {
 	bad := good()
-	bad.Line, bad.Version, bad.Troubles = "7", "7.3-1", []string{"BUG: x"}
+	bad.Kernel, bad.Version, bad.Troubles = "7", "7.3-1", []string{"BUG: x"}
 	bad.Programs[0].Tests.Failed = []string{"TestD"}
-	dead := &outcome{Line: "8", Version: "8.0-1"}
+	dead := &outcome{Kernel: "8", Version: "8.0-1"}
 	file := filepath.Join(t.TempDir(), "KERNELS.md")
 	before := "# Kernels\n" + tableBegin + "| old |\n" + tableEnd + "Text after.\n"
 	if err := os.WriteFile(file, []byte(before), 0o644); err != nil {

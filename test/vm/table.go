@@ -55,7 +55,7 @@ func table(outcomes []*outcome) string {
 	fmt.Fprintf(&b, "| kernel | Debian package | %s | kernel's complaints |\n", strings.Join(names, " | "))
 	fmt.Fprintf(&b, "|%s\n", strings.Repeat("---|", len(names)+3))
 	for _, o := range outcomes {
-		fmt.Fprintf(&b, "| %s | %s |", o.Line, o.Version)
+		fmt.Fprintf(&b, "| %s | %s |", o.Kernel, o.Version)
 		for _, name := range names {
 			fmt.Fprintf(&b, " %s |", o.cell(name))
 		}

@@ -45,86 +45,99 @@ func run(ctx context.Context, adds, boots int) error {
 		}
 		first = append(first, d)
 	}
-	without, with, err := inTurn(ctx, bin, adds)
+	times, err := inTurn(ctx, bin, adds)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("ADD of bridge + host-local + portmap, %d each in turn:\n", adds)
-	print("without sockmap", without)
-	print("with sockmap", with)
-	var beyond []time.Duration
-	for i := range with {
-		beyond = append(beyond, with[i]-without[i])
-	}
-	print("difference, one by one", beyond)
+	print("alone", times.plain)
+	print("with sockmap", times.sockmap)
+	print("with tuning, which has nothing to do", times.tuning)
+	print("sockmap beyond it, one by one", beyond(times.sockmap, times.plain))
+	print("tuning beyond it, one by one", beyond(times.tuning, times.plain))
 	print(fmt.Sprintf("first ADD of a boot (%d nodes)", boots), first)
 	return nil
+}
+
+// times are of the same chain: alone, with sockmap behind it, and with the reference plugin tuning behind it, which shows
+// what a plugin costs that does nothing.
+type times struct{ plain, sockmap, tuning []time.Duration }
+
+func beyond(with, without []time.Duration) (all []time.Duration) {
+	for i := range with {
+		all = append(all, with[i]-without[i])
+	}
+	return all
 }
 
 func print(what string, all []time.Duration) {
 	s := slices.Sorted(slices.Values(all))
 	at := func(p int) float64 { return float64(s[min(len(s)*p/100, len(s)-1)].Microseconds()) / 1000 }
-	fmt.Printf("  %-32s p50 %7.2f ms   p90 %7.2f ms   p99 %7.2f ms   max %7.2f ms\n", what, at(50), at(90), at(99), at(100))
+	fmt.Printf("  %-38s p50 %7.2f ms   p90 %7.2f ms   p99 %7.2f ms   max %7.2f ms\n", what, at(50), at(90), at(99), at(100))
 }
 
-// chains are the same list, without and with sockmap.
-func chains(node *lab.Node) (without, with []byte, err error) {
+// chains are the same list: alone, with sockmap, with tuning.
+func chains(node *lab.Node) (plain, sockmap, tuning []byte, err error) {
 	network := lab.Network{
 		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/16")},
 		Set:     map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
 	}
-	with, err = node.Conflist(network)
-	if err != nil {
-		return nil, nil, err
+	if sockmap, err = node.Conflist(network); err != nil {
+		return nil, nil, nil, err
 	}
 	network.Without, network.Name = []string{"sockmap"}, "plain"
-	without, err = node.Conflist(network)
-	return without, with, err
+	if plain, err = node.Conflist(network); err != nil {
+		return nil, nil, nil, err
+	}
+	network.Name, network.Extra = "tuning", []map[string]any{{"type": "tuning"}}
+	tuning, err = node.Conflist(network)
+	return plain, sockmap, tuning, err
 }
 
 func firstOfABoot(ctx context.Context, bin string) (d time.Duration, err error) {
-	node, err := lab.NewNode(ctx, lab.Options{Name: "add", BinDir: bin})
+	node, err := lab.NewNode(ctx, lab.Options{Name: "add", BinDir: bin, PluginsHere: true})
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
-	without, with, err := chains(node)
+	alone, chained, _, err := chains(node)
 	if err != nil {
 		return 0, err
 	}
-	plain, err := add(ctx, node, without)
+	before, err := add(ctx, node, alone)
 	if err != nil {
 		return 0, err
 	}
-	chained, err := add(ctx, node, with)
-	return chained - plain, err
+	d, err = add(ctx, node, chained)
+	return d - before, err
 }
 
-func inTurn(ctx context.Context, bin string, adds int) (without, with []time.Duration, err error) {
-	node, err := lab.NewNode(ctx, lab.Options{Name: "add", BinDir: bin})
+func inTurn(ctx context.Context, bin string, adds int) (t times, err error) {
+	node, err := lab.NewNode(ctx, lab.Options{Name: "add", BinDir: bin, PluginsHere: true})
 	if err != nil {
-		return nil, nil, err
+		return t, err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
-	plain, chained, err := chains(node)
+	plain, sockmap, tuning, err := chains(node)
 	if err != nil {
-		return nil, nil, err
+		return t, err
 	}
-	if _, err := add(ctx, node, chained); err != nil { // loads
-		return nil, nil, err
+	if _, err := add(ctx, node, sockmap); err != nil { // loads
+		return t, err
 	}
 	for range adds {
-		a, err := add(ctx, node, plain)
-		if err != nil {
-			return nil, nil, err
+		for _, c := range []struct {
+			conflist []byte
+			into     *[]time.Duration
+		}{{plain, &t.plain}, {sockmap, &t.sockmap}, {tuning, &t.tuning}} {
+			d, err := add(ctx, node, c.conflist)
+			if err != nil {
+				return t, err
+			}
+			*c.into = append(*c.into, d)
 		}
-		b, err := add(ctx, node, chained)
-		if err != nil {
-			return nil, nil, err
-		}
-		without, with = append(without, a), append(with, b)
 	}
-	return without, with, nil
+	return t, nil
 }
 
 // add times one ADD; making the pod's namespace and cgroup is not part of it. The pod stays, as pods do.

@@ -83,13 +83,15 @@ func (e endpoint) any() netip.Addr {
 
 // ready waits until something listens at e.
 func (e endpoint) ready(t *T, p *suite.Process) {
-	listening := t.Eventually(func() bool {
-		s := t.Socket(e.side, 0)
-		defer s.Close()
-		return s.Connect(e.direct) == nil || p.Exited()
-	})
-	if !listening || p.Exited() {
-		t.Fail("%s does not listen: %s", p.Path, p.Errors())
+	for listening := false; !listening; {
+		if p.Exited() || t.Context.Err() != nil {
+			t.Fail("%s does not listen: %s", p.Path, p.Errors())
+		}
+		listening = t.Eventually(func() bool {
+			s := t.Socket(e.side, 0)
+			defer s.Close()
+			return s.Connect(e.direct) == nil || p.Exited()
+		})
 	}
 }
 

@@ -104,6 +104,7 @@ var expected = map[string][]string{
 	"tls/before-data":                     {"tls-refused"},
 	"tls/after-data":                      {"tls-refused"},
 	"signal/interrupts-waitall":           {"waitall", "wakeup"},
+	"program/python-selectors":            {"wakeup"},
 	"program/python-signals":              {"wakeup"},
 
 	"reset/send-first":                 {"error-order"},

@@ -31,8 +31,8 @@ type Runner struct {
 	Done func(Result)
 }
 
-// attempts is how often a case is run that differs while plain TCP does, too, or
-// whose bytes were not seen.
+// attempts is how often a case is run that could not be, or whose bytes were not
+// seen, or that differs while plain TCP does, too.
 const attempts = 3
 
 // Run runs the cases. The error is about the site; what is wrong with a case
@@ -150,7 +150,7 @@ func (w *worker) run(ctx context.Context, c Case) (result Result) {
 		plain := runOnce(ctx, c, w.plain, w.scale)
 		accelerated := runOnce(ctx, c, w.accelerated, w.scale)
 		result = w.judge(c, plain, accelerated)
-		if result.Unengaged && result.Verdict == Same {
+		if result.Verdict == Broken || result.Verdict == Same && result.Unengaged {
 			continue
 		}
 		if result.Verdict != Differs {

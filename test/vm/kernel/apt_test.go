@@ -69,7 +69,7 @@ func TestNeedNamesWhatToInstall(t *testing.T) {
 }
 
 func TestACachedKernelCountsOnlyWhenItIsWhole(t *testing.T) {
-	c, w := Cache{t.TempDir()}, Wanted{Line: "6.1"}
+	c, w := Cache{t.TempDir()}, Wanted{Name: "6.1"}
 	if _, err := c.Cached(w); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("empty cache: %v", err)
 	}

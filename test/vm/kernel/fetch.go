@@ -17,31 +17,31 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 )
 
-// Cache is a directory of kernels, by line and version. Several processes may use one at a time.
+// Cache is a directory of kernels, by name and version. Several processes may use one at a time.
 type Cache struct {
 	Dir string
 }
 
-// Cached returns the kernel of the line that was fetched last. It is fs.ErrNotExist when there is none.
+// Cached returns the kernel that was fetched last. It is fs.ErrNotExist when there is none.
 func (c Cache) Cached(w Wanted) (Kernel, error) {
 	data, err := os.ReadFile(c.record(w))
 	if err != nil {
-		return Kernel{}, fmt.Errorf("find cached kernel %s: %w", w.Line, err)
+		return Kernel{}, fmt.Errorf("find cached kernel %s: %w", w.Name, err)
 	}
 	k := Kernel{Wanted: w}
 	if err := json.Unmarshal(data, &k); err != nil {
 		return k, fmt.Errorf("read %s: %w", c.record(w), err)
 	}
 	// The cache may have been moved, so the record does not hold its place.
-	k.Dir = filepath.Join(c.Dir, "kernels", w.Line, k.Version)
+	k.Dir = filepath.Join(c.Dir, "kernels", w.Name, k.Version)
 	if _, err := os.Stat(k.Image()); err != nil {
-		return k, fmt.Errorf("find cached kernel %s: %w", w.Line, err)
+		return k, fmt.Errorf("find cached kernel %s: %w", w.Name, err)
 	}
 	return k, nil
 }
 
 func (c Cache) record(w Wanted) string {
-	return filepath.Join(c.Dir, "kernels", w.Line, "kernel.json")
+	return filepath.Join(c.Dir, "kernels", w.Name, "kernel.json")
 }
 
 // fetchTools are what Fetch needs.
@@ -57,7 +57,7 @@ func (c Cache) Need(kernels []Wanted, tools ...string) error {
 	return Need(tools...)
 }
 
-// Get returns the cached kernel of the line, fetching one when there is none.
+// Get returns the cached kernel, fetching one when there is none.
 func (c Cache) Get(ctx context.Context, w Wanted) (Kernel, error) {
 	k, err := c.Cached(w)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,12 +66,12 @@ func (c Cache) Get(ctx context.Context, w Wanted) (Kernel, error) {
 	return k, err
 }
 
-// Fetch makes sure that the cache has the newest kernel of the line in the archive, and returns it.
+// Fetch makes sure that the cache has the newest that the archive has of it, and returns it.
 func (c Cache) Fetch(ctx context.Context, w Wanted) (Kernel, error) {
 	if err := Need(fetchTools...); err != nil {
 		return Kernel{}, err
 	}
-	home := filepath.Join(c.Dir, "kernels", w.Line)
+	home := filepath.Join(c.Dir, "kernels", w.Name)
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return Kernel{}, fmt.Errorf("make cache: %w", err)
 	}
@@ -82,13 +82,13 @@ func (c Cache) Fetch(ctx context.Context, w Wanted) (Kernel, error) {
 	defer l.Unlock()
 	k, err := c.fetchLocked(ctx, w, home)
 	if err != nil {
-		return k, fmt.Errorf("fetch kernel %s: %w", w.Line, err)
+		return k, fmt.Errorf("fetch kernel %s: %w", w.Name, err)
 	}
 	return k, nil
 }
 
 func (c Cache) fetchLocked(ctx context.Context, w Wanted, home string) (Kernel, error) {
-	a, err := openArchive(ctx, filepath.Join(c.Dir, "apt", w.Line), w.Suites)
+	a, err := openArchive(ctx, filepath.Join(c.Dir, "apt", w.Name), w.Suites)
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -117,7 +117,7 @@ func (c Cache) fetchLocked(ctx context.Context, w Wanted, home string) (Kernel, 
 
 // publish gives the kernel its place. The record comes last: without it the rest does not count.
 func (c Cache) publish(k *Kernel) error {
-	place := filepath.Join(c.Dir, "kernels", k.Line, k.Version)
+	place := filepath.Join(c.Dir, "kernels", k.Name, k.Version)
 	if err := os.RemoveAll(place); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 // Wanted is one line of the list of kernels.
 type Wanted struct {
+	Name    string   // unique, and a plain file name
 	Line    string   // what the version begins with, whole components: "6.1" is not "6.12"
 	Suites  []string // of the archive
 	Package string
@@ -32,19 +33,19 @@ func (k Kernel) Image() string {
 	return filepath.Join(k.Dir, "vmlinuz")
 }
 
-// ParseList reads a list of kernels. Lines are unique.
+// ParseList reads a list of kernels.
 func ParseList(r io.Reader) ([]Wanted, error) {
 	var all []Wanted
 	seen := map[string]bool{}
 	for n, fields := range words(r) {
-		if len(fields) != 3 {
-			return nil, fmt.Errorf("parse list of kernels: line %d: %d words, want 3 (line suites package)", n, len(fields))
+		if len(fields) != 4 {
+			return nil, fmt.Errorf("parse list of kernels: line %d: %d words, want 4 (name line suites package)", n, len(fields))
 		}
-		w := Wanted{Line: fields[0], Suites: strings.Split(fields[1], ","), Package: fields[2]}
-		if seen[w.Line] {
-			return nil, fmt.Errorf("parse list of kernels: line %d: %q is there twice", n, w.Line)
+		w := Wanted{Name: fields[0], Line: fields[1], Suites: strings.Split(fields[2], ","), Package: fields[3]}
+		if seen[w.Name] || !filepath.IsLocal(w.Name) || filepath.Base(w.Name) != w.Name {
+			return nil, fmt.Errorf("parse list of kernels: line %d: %q is there twice, or no plain file name", n, w.Name)
 		}
-		seen[w.Line] = true
+		seen[w.Name] = true
 		all = append(all, w)
 	}
 	if len(all) == 0 {

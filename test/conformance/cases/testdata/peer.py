@@ -159,4 +159,4 @@ try:
     else:
         client()
 except OSError as e:
-    print(type(e).__name__, e.errno, flush=True)
+    print("nothing, then", type(e).__name__, e.errno, flush=True)
