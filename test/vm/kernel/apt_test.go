@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -87,5 +88,16 @@ func TestACachedKernelCountsOnlyWhenItIsWhole(t *testing.T) {
 	write(t, again.Image(), "bootable")
 	if err := c.publish(&again); err != nil {
 		t.Error(err)
+	}
+	newer := Kernel{Wanted: w, Version: "6.1.10-1", Release: "6.1.0-10-cloud", Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-3")}
+	write(t, newer.Image(), "bootable")
+	if err := c.publish(&newer); err != nil {
+		t.Error(err)
+	}
+	if got, err := c.Cached(w); err != nil || got.Version != newer.Version {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := os.Stat(again.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the older kernel is still there: %v", err)
 	}
 }

@@ -133,7 +133,21 @@ func (c Cache) publish(k *Kernel) error {
 	if err := os.WriteFile(next, data, 0o644); err != nil {
 		return err
 	}
-	return os.Rename(next, c.record(k.Wanted))
+	if err := os.Rename(next, c.record(k.Wanted)); err != nil {
+		return err
+	}
+	return c.prune(*k)
+}
+
+// prune removes what the kernel replaces. A guest that runs has read all it needs.
+func (c Cache) prune(k Kernel) error {
+	others, err := filepath.Glob(filepath.Join(filepath.Dir(k.Dir), "*", "vmlinuz"))
+	for _, image := range others {
+		if dir := filepath.Dir(image); dir != k.Dir {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
 }
 
 // newest finds the metapackage's newest version of the line.
