@@ -47,7 +47,8 @@ check-generated: ## the committed BPF objects are those of bpf/
 
 .PHONY: bench-add
 bench-add: ## what ADD costs beyond the chain without sockmap (root)
-	go run ./test/bench/add
+	go build -o bin/bench-add ./test/bench/add
+	taskset -c 1 bin/bench-add
 
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (needs haproxy, nginx, python3, nodejs, redis)

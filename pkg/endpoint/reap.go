@@ -27,7 +27,7 @@ type Ref struct{ ContainerID, IfName string }
 
 // reapTime bounds what an Add spends on leftovers of others. They are looked at in random order, so that some Adds
 // together see all of them.
-const reapTime = 300 * time.Microsecond
+const reapTime = 100 * time.Microsecond
 
 // GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
 // then only what is provably dead goes. It goes on after errors and joins them.

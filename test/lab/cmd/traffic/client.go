@@ -160,7 +160,7 @@ func stream(o options) (any, error) {
 		return nil, err
 	}
 	// A blocking read of an accelerated socket returns EAGAIN when something else than data wakes it, and here the
-	// peer's ACK of our FIN does: see docs/LIMITS.md.
+	// peer's ACK of our FIN does: see the README, Limits.
 	c.await()
 	var b [traffic.ReceiptSize]byte
 	if err := c.readFull(b[:]); err != nil {
