@@ -19,8 +19,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-const emulator = "qemu-system-x86_64"
-
 // commandLine is the kernel's.
 var commandLine = strings.Join([]string{
 	"console=ttyS0", "quiet",
@@ -32,34 +30,12 @@ var commandLine = strings.Join([]string{
 	"watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
 }, " ")
 
-// threadsSince is the first QEMU whose emulated processors may run in threads of their own. Before, one could still run
-// the old code that another had just patched, and guards patch the kernel's code: it dies of "Oops: int3" or hangs. QEMU
-// 8.1 brought the cure ("accel/tcg: Always lock pages before translation"), later ones the cure's own corrections.
-const threadsSince = 9
-
-// accelerator is how QEMU emulates: in threads, or taking turns.
-func accelerator(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("ask %s for its version: %w", emulator, err)
-	}
-	return acceleratorOf(string(out)), nil
-}
-
-func acceleratorOf(version string) string {
-	var major int
-	if _, err := fmt.Sscanf(version, "QEMU emulator version %d.", &major); err != nil || major < threadsSince {
-		return "tcg,thread=single"
-	}
-	return "tcg,thread=multi"
-}
-
 // machine is a guest before it is turned on.
 type machine struct {
 	kernel  kernel.Kernel
 	initrd  string
 	results string // directory for what comes out of it
-	accel   string
+	qemu    qemu
 	boot    time.Duration // until init speaks
 	limit   time.Duration // for all of it
 }
@@ -146,7 +122,8 @@ func (m machine) console() string {
 func (m machine) command(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, emulator,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
-		"-machine", "q35", "-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-machine", "q35", "-accel", m.qemu.accel, "-cpu", m.qemu.processor,
+		"-smp", "2", "-m", "2048",
 		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", commandLine,
 		// The kernel's messages and the frames come by lines of their own, so that neither cuts into the other.
 		"-chardev", "file,id=console,path="+m.console(), "-serial", "chardev:console",

@@ -7,15 +7,16 @@ import (
 	"testing"
 )
 
-func TestProcessorsTakeTurnsWhereThreadsRunStaleCode(t *testing.T) {
-	for version, want := range map[string]string{
-		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n":    "tcg,thread=single",
-		"QEMU emulator version 8.2.0\n":                           "tcg,thread=single",
-		"QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\n":   "tcg,thread=multi",
-		"something else that calls itself qemu-system-x86_64 9\n": "tcg,thread=single",
+func TestAnEmulatorThatIsNotSoundIsUsedWithCare(t *testing.T) {
+	careful, plain := qemu{"tcg,thread=single", "max,-cx16"}, qemu{"tcg,thread=multi", "max"}
+	for version, want := range map[string]qemu{
+		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n":    careful,
+		"QEMU emulator version 8.2.0\n":                           careful,
+		"QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\n":   plain,
+		"something else that calls itself qemu-system-x86_64 9\n": careful,
 	} {
-		if got := acceleratorOf(version); got != want {
-			t.Errorf("%q: %s, want %s", version, got, want)
+		if got := useOf(version); got != want {
+			t.Errorf("%q: %+v, want %+v", version, got, want)
 		}
 	}
 }

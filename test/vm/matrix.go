@@ -22,8 +22,9 @@ type matrix struct {
 	kernels []kernel.Wanted
 	modules []string
 	specs   []spec
-	jobs    int // guests at a time
-	accel   string
+	jobs    int    // guests at a time
+	accel   string // instead of what suits the installed QEMU
+	qemu    qemu
 	boot    time.Duration
 	say     func(format string, args ...any)
 }
@@ -31,15 +32,8 @@ type matrix struct {
 // run returns the outcomes in the order of the kernels. The error says what kept the matrix from running at all; what a
 // kernel or a test did wrong is in the outcomes.
 func (m matrix) run(ctx context.Context) ([]*outcome, error) {
-	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
+	if err := m.setUp(ctx); err != nil {
 		return nil, err
-	}
-	if m.accel == "" {
-		accel, err := accelerator(ctx)
-		if err != nil {
-			return nil, err
-		}
-		m.accel = accel
 	}
 	dir, err := os.MkdirTemp("", "vm-")
 	if err != nil {
@@ -62,6 +56,17 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	return outcomes, group.Wait()
 }
 
+// setUp checks for what is needed, and chooses how to use it.
+func (m *matrix) setUp(ctx context.Context) (err error) {
+	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
+		return err
+	}
+	if m.qemu, err = findQEMU(ctx); m.accel != "" {
+		m.qemu.accel = m.accel
+	}
+	return err
+}
+
 func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outcome, error) {
 	k, err := m.cache.Get(ctx, w)
 	if err != nil {
@@ -75,7 +80,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	defer os.Remove(initrd)
 	vm := machine{
 		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
-		accel: m.accel, boot: m.boot, limit: m.guestLimit(),
+		qemu: m.qemu, boot: m.boot, limit: m.guestLimit(),
 	}
 	o, err := m.bootTwice(ctx, vm)
 	if err != nil {

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+)
+
+const emulator = "qemu-system-x86_64"
+
+// qemu is how the emulator is used.
+type qemu struct {
+	accel     string // -accel
+	processor string // -cpu
+}
+
+// soundSince is the first QEMU whose emulation needs no care. In those before it,
+//
+//   - a processor in a thread of its own may still run code that another one has just patched. Guards patch the kernel's
+//     code: it dies of "Oops: int3", or hangs. QEMU 8.1 brought the cure ("accel/tcg: Always lock pages before
+//     translation"), later ones the corrections of the cure;
+//   - cmpxchg16b leaves flags that were never set, before QEMU 8.0. The kernel's allocator uses it all the time, and dies
+//     of a double fault when an interrupt saves the flags at that moment.
+//
+// Neither is the kernel's fault, but both look like it.
+const soundSince = 9
+
+// findQEMU asks the installed QEMU for its version and says how to use it.
+func findQEMU(ctx context.Context) (qemu, error) {
+	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
+	if err != nil {
+		return qemu{}, fmt.Errorf("ask %s for its version: %w", emulator, err)
+	}
+	return useOf(string(out)), nil
+}
+
+func useOf(version string) qemu {
+	var major int
+	if _, err := fmt.Sscanf(version, "QEMU emulator version %d.", &major); err != nil || major < soundSince {
+		// Processors take turns, which costs little where guests fill all cores; and kernels do without the instruction
+		// where a processor does not have it.
+		return qemu{"tcg,thread=single", "max,-cx16"}
+	}
+	return qemu{"tcg,thread=multi", "max"}
+}
