@@ -40,6 +40,8 @@ type result struct {
 	Status *frame.Status `json:"status"` // nil: it did not end
 	Tests  *tests        `json:"tests,omitempty"`
 	Files  []string      `json:"files,omitempty"` // paths below the program's directory of results
+	// Summary is the program's own word on what it found.
+	Summary string `json:"summary,omitempty"`
 
 	output strings.Builder
 }
@@ -129,7 +131,7 @@ func (o *outcome) takeFrom(f frame.Frame) error {
 	case frame.File:
 		return o.takeFile(r, f)
 	case frame.Exit:
-		r.Status = f.Status
+		r.Status, r.Summary = f.Status, o.summary(r)
 		o.progress("%s: %v after %.1f s", r.Name, r.Status, r.Status.Took.Seconds())
 	}
 	return nil
@@ -149,6 +151,16 @@ func (o *outcome) takeFile(r *result, f frame.Frame) error {
 		return os.WriteFile(path, nil, 0o644)
 	}
 	return appendTo(path, f.Data)
+}
+
+// summary is the first line of the program's summary, or empty where it has left none.
+func (o *outcome) summary(r *result) string {
+	text, err := os.ReadFile(filepath.Join(o.dir, r.Name, frame.SummaryFile))
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSpace(line)
 }
 
 // appendTo writes at once, so that a log can be watched while it grows.

@@ -50,7 +50,8 @@ func file(path, text string) frame.Frame {
 
 func TestOutputAndFilesArriveWhole(t *testing.T) {
 	o := said(t, "[ 1.0] random: crng init done\r", hello, start, output("one\n"), output("two\n"),
-		file("sub/a.json", ""), file("sub/a.json", "{"), file("sub/a.json", "}"), file("empty", ""), exited, bye)
+		file("sub/a.json", ""), file("sub/a.json", "{"), file("sub/a.json", "}"), file("empty", ""),
+		file("summary.txt", ""), file("summary.txt", "2 of 3\nmore\n"), exited, bye)
 	if !o.OK() || o.Release != "6.1.0" {
 		t.Fatalf("%+v", o)
 	}
@@ -58,8 +59,8 @@ func TestOutputAndFilesArriveWhole(t *testing.T) {
 	if got := r.output.String(); got != "one\ntwo\n" {
 		t.Errorf("output %q", got)
 	}
-	if diff := cmp.Diff([]string{"sub/a.json", "empty"}, r.Files); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{"sub/a.json", "empty", "summary.txt"}, r.Files); diff != "" || r.Summary != "2 of 3" {
+		t.Errorf("summary %q, files:\n%s", r.Summary, diff)
 	}
 	for path, want := range map[string]string{"sub/a.json": "{}", "empty": ""} {
 		if data, err := os.ReadFile(filepath.Join(o.dir, "p", path)); err != nil || string(data) != want {

@@ -38,6 +38,9 @@ func reportKernel(w io.Writer, o *outcome) {
 			fmt.Fprintf(w, " (%.1f s)", r.Status.Took.Seconds())
 		}
 		fmt.Fprintln(w)
+		if r.Summary != "" {
+			fmt.Fprintf(w, "    %s\n", r.Summary)
+		}
 		r.reportFailure(w)
 	}
 	for _, t := range o.Troubles {

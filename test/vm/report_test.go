@@ -81,6 +81,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	bad := good()
 	bad.Kernel, bad.Version, bad.Troubles = "7", "7.3-1", []string{"BUG: x"}
 	bad.Programs[0].Tests.Failed = []string{"TestD"}
+	bad.Programs = append(bad.Programs, &result{Name: "suite", Status: &frame.Status{}, Summary: "3 of 120 differ"})
 	dead := &outcome{Kernel: "8", Version: "8.0-1"}
 	file := filepath.Join(t.TempDir(), "KERNELS.md")
 	before := "# Kernels\n" + tableBegin + "| old |\n" + tableEnd + "Text after.\n"
@@ -97,11 +98,11 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Kernels\n" + tableBegin + `| kernel | Debian package | datapath | kernel's complaints |
-|---|---|---|---|
-| 6.1 | 6.1.176-1 | 2 passed, 1 skipped | none |
-| 7 | 7.3-1 | 2 passed, **1 failed**, 1 skipped | **1** |
-| 8 | 8.0-1 | **did not run** | none |
+	want := "# Kernels\n" + tableBegin + `| kernel | Debian package | datapath | suite | kernel's complaints |
+|---|---|---|---|---|
+| 6.1 | 6.1.176-1 | 2 passed, 1 skipped | **did not run** | none |
+| 7 | 7.3-1 | 2 passed, **1 failed**, 1 skipped | 3 of 120 differ | **1** |
+| 8 | 8.0-1 | **did not run** | **did not run** | none |
 ` + tableEnd + "Text after.\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)

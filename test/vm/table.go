@@ -70,14 +70,22 @@ func (o *outcome) cell(program string) string {
 			continue
 		}
 		p, f, s := r.count()
-		text := fmt.Sprintf("%d passed", p)
+		words := []string{fmt.Sprintf("%d passed", p)}
 		if f > 0 {
-			text += fmt.Sprintf(", **%d failed**", f)
+			words = append(words, fmt.Sprintf("**%d failed**", f))
 		}
 		if s > 0 {
-			text += fmt.Sprintf(", %d skipped", s)
+			words = append(words, fmt.Sprintf("%d skipped", s))
 		}
-		return text
+		switch text := strings.Join(words, ", "); {
+		case r.Summary == "":
+			return text
+		case r.Tests == nil && f == 0:
+			// "1 passed" says nothing that the summary does not.
+			return r.Summary
+		default:
+			return text + "; " + r.Summary
+		}
 	}
 	return "**did not run**"
 }

@@ -7,7 +7,8 @@ import "time"
 // Where the host puts what init needs, and where programs find and leave their things, as paths in the guest.
 const (
 	ManifestPath = "/vm/manifest.json"
-	OutRoot      = "/out" // below it one directory per program, named in the program's environment as VM_OUT
+	OutRoot      = "/out"        // below it one directory per program, named in the program's environment as VM_OUT
+	SummaryFile  = "summary.txt" // in that directory: its first line is what reports say of the program beside the counts
 )
 
 // Manifest tells init what to do.
