@@ -46,7 +46,7 @@ var errNotBooted = errors.New("the guest did not boot")
 
 // run boots the guest and collects what it says. The error is errNotBooted, or that of the context or the host.
 func (m machine) run(ctx context.Context, progress func(format string, args ...any)) (*outcome, error) {
-	release, err := m.own(ctx)
+	release, err := own(ctx, m.results)
 	if err != nil {
 		return nil, fmt.Errorf("make directory of results: %w", err)
 	}
@@ -95,19 +95,19 @@ func ended(limit, emulator, reading error, stderr string) string {
 	return "it turned itself off"
 }
 
-// own makes the directory of results this guest's alone, and empties it: another run may be under way, and what an earlier
+// own makes a directory of results this run's alone, and empties it: another run may be under way, and what an earlier
 // one left must not pass for this one's.
-func (m machine) own(ctx context.Context) (release func() error, err error) {
-	if err := os.MkdirAll(m.results, 0o755); err != nil {
+func own(ctx context.Context, dir string) (release func() error, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	l, err := lock.Exclusive(ctx, m.results)
+	l, err := lock.Exclusive(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	old, err := os.ReadDir(m.results)
+	old, err := os.ReadDir(dir)
 	for _, entry := range old {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(m.results, entry.Name())))
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Unlock())

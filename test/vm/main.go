@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Vm runs programs, Go tests above all, under other kernels than this machine's: it boots Debian's kernels in QEMU's
-// emulation, two at a time, and reports for each what passed.
+// emulation, as many at a time as there are processors, and reports for each what passed. This machine's own kernel is "host".
 //
 //	vm fetch                          get the kernels of kernels.txt, or newer versions of them
 //	vm run                            run the programs of manifest.json under all of them
 //	vm run -kernel 6.1 -- ./pkg/datapath -test.run=Order
+//	vm table -into docs/KERNELS.md    what the last runs of the manifest found, as a table
 //
 // Time measured in an emulated guest means nothing.
 package main
@@ -20,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -54,24 +56,27 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return fetch(ctx, out, args[1:])
 		case "run":
 			return run(ctx, out, args[1:])
+		case "table":
+			return writeTable(out, args[1:])
 		}
 	}
-	return errors.New("what to do? (fetch, or run [-- PROGRAM ARGS...])")
+	return errors.New("what to do? (fetch, run [-- PROGRAM ARGS...], or table)")
 }
 
-// options are the flags of both commands, and what they are about.
+// options are the flags of all commands, and what they are about.
 type options struct {
 	flags   *flag.FlagSet
 	root    string
 	cache   string
 	names   string
+	host    bool // this machine's own kernel is among them
 	kernels []kernel.Wanted
 }
 
 func newOptions(name string) *options {
 	o := &options{flags: flag.NewFlagSet(name, flag.ContinueOnError)}
 	o.flags.StringVar(&o.cache, "cache", "", "`directory` of kernels and results (default .cache/vm of the repository)")
-	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, separated by commas (default all)")
+	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, or host, separated by commas (default all)")
 	return o
 }
 
@@ -89,23 +94,26 @@ func (o *options) parse(args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	o.kernels, err = choose(all, o.names)
+	o.kernels, o.host, err = choose(all, o.names)
 	return err
 }
 
-func choose(all []kernel.Wanted, names string) ([]kernel.Wanted, error) {
+func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host bool, err error) {
 	if names == "" {
-		return all, nil
+		return all, true, nil
 	}
-	var chosen []kernel.Wanted
 	for name := range strings.SplitSeq(names, ",") {
+		if name == hostName {
+			host = true
+			continue
+		}
 		i := slices.IndexFunc(all, func(w kernel.Wanted) bool { return w.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("find kernel %q: not in kernels.txt", name)
+			return nil, false, fmt.Errorf("find kernel %q: not in kernels.txt", name)
 		}
 		chosen = append(chosen, all[i])
 	}
-	return chosen, nil
+	return chosen, host, nil
 }
 
 // repository is the nearest directory above with a go.mod.
@@ -124,11 +132,16 @@ func repository() (string, error) {
 	}
 }
 
+// fetchLimit is for all kernels together, some 100 MB.
+const fetchLimit = 10 * time.Minute
+
 func fetch(ctx context.Context, out io.Writer, args []string) error {
 	o := newOptions("vm fetch")
 	if err := o.parse(args); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, fmt.Errorf("over the limit of %v", fetchLimit))
+	defer cancel()
 	cache := kernel.Cache{Dir: o.cache}
 	for _, w := range o.kernels {
 		k, err := cache.Fetch(ctx, w)
@@ -150,34 +163,42 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	o := newOptions("vm run")
 	m := matrix{say: sayTo(out)}
 	manifest := o.flags.String("manifest", "", "`file` with the programs (default test/vm/manifest.json)")
-	results := o.flags.String("out", "", "`directory` for logs and files from the guests (default results in the cache)")
-	jsonFile := o.flags.String("json", "", "write the outcomes to this `file`")
-	tableFile := o.flags.String("table", "", "write the outcomes into the table of this `document`")
-	limit := o.flags.Duration("timeout", 0, "limit of each program (default what the manifest says, or 10m)")
+	o.flags.StringVar(&m.results, "out", "", "`directory` for logs and files (default in the cache: results, or one for a program that is given)")
+	timeout := o.flags.Duration("timeout", 0, "limit of each program (default what the manifest says, or 10m)")
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
-	o.flags.IntVar(&m.jobs, "jobs", 2, "guests at a time, of 2 processors and 2 GiB each")
+	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
+	limit := o.flags.Duration("limit", 20*time.Minute, "of the whole run")
 	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
 	if err := o.parse(args); err != nil {
 		return err
 	}
 	m.repo, m.cache, m.kernels = o.root, kernel.Cache{Dir: o.cache}, o.kernels
-	if m.results = *results; m.results == "" {
-		m.results = filepath.Join(o.cache, "results")
+	given := o.flags.NArg() > 0
+	if m.results == "" && given {
+		m.results = filepath.Join(o.cache, "one")
+	} else if m.results == "" {
+		m.results = o.results()
 	}
+	m.host = o.host && (!given || o.names != "")
 	var err error
 	if m.modules, err = kernel.ParseModules(strings.NewReader(moduleList)); err != nil {
 		return err
 	}
-	if m.specs, err = programs(o, *manifest, *limit); err != nil {
+	if m.specs, err = programs(o, *manifest, *timeout); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the whole run is over its limit of %v", *limit))
+	defer cancel()
 	outcomes, err := m.run(ctx)
 	if err != nil {
 		return err
 	}
 	report(out, outcomes)
-	return errors.Join(verdict(outcomes), keep(outcomes, *jsonFile, *tableFile))
+	return verdict(outcomes)
 }
+
+// results is where the manifest's runs leave theirs.
+func (o *options) results() string { return filepath.Join(o.cache, "results") }
 
 // programs are the one on the command line, or else those of the manifest.
 func programs(o *options, manifest string, limit time.Duration) (all []spec, err error) {
@@ -210,17 +231,6 @@ func verdict(outcomes []*outcome) error {
 		}
 	}
 	return nil
-}
-
-func keep(outcomes []*outcome, jsonFile, tableFile string) error {
-	var errs []error
-	if jsonFile != "" {
-		errs = append(errs, writeJSON(jsonFile, outcomes))
-	}
-	if tableFile != "" {
-		errs = append(errs, updateTable(tableFile, outcomes))
-	}
-	return errors.Join(errs...)
 }
 
 // sayTo prints progress from several goroutines, line by line.

@@ -19,6 +19,7 @@ type matrix struct {
 	repo    string
 	cache   kernel.Cache
 	results string
+	host    bool // this machine's own kernel, too
 	kernels []kernel.Wanted
 	modules []string
 	specs   []spec
@@ -44,20 +45,36 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	var host []*outcome
+	if m.host {
+		o, err := m.runHost(ctx, im)
+		if err != nil {
+			return nil, err
+		}
+		host = append(host, o)
+	}
 	outcomes := make([]*outcome, len(m.kernels))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(m.jobs)
 	for i, w := range m.kernels {
 		group.Go(func() (err error) {
-			outcomes[i], err = m.runKernel(ctx, im, w)
+			if outcomes[i], err = m.runKernel(ctx, im, w); ctx.Err() != nil && err != nil {
+				// Too late for this one: the others have something to tell all the same.
+				outcomes[i] = &outcome{Kernel: w.Name, Problems: []string{fmt.Sprintf("it did not run: %v", context.Cause(ctx))}}
+				return nil
+			}
 			return err
 		})
 	}
-	return outcomes, group.Wait()
+	err = group.Wait()
+	return append(outcomes, host...), err
 }
 
 // setUp checks for what is needed, and chooses how to use it.
 func (m *matrix) setUp(ctx context.Context) (err error) {
+	if len(m.kernels) == 0 {
+		return kernel.Need("cpio")
+	}
 	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
 		return err
 	}
@@ -86,14 +103,20 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	if err != nil {
 		return nil, err
 	}
+	return o, m.finish(o, &w)
+}
+
+// finish makes of what the programs have said what is known now, and saves it.
+func (m matrix) finish(o *outcome, wanted *kernel.Wanted) (err error) {
 	for _, r := range o.Programs {
 		if isTest(m.specs, r.Name) {
 			if r.Tests, err = parseTests(r.Name, r.output.String()); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return o, nil
+	o.examine(wanted)
+	return o.save()
 }
 
 // bootTwice boots a guest that did not boot a second time, never one whose init ran: a test that fails has failed.

@@ -24,7 +24,8 @@ type outcome struct {
 	Retried  string        `json:"retried,omitempty"` // why it was booted a second time
 	Programs []*result     `json:"programs"`
 	Troubles []string      `json:"troubles,omitempty"` // what the kernel complained of
-	Problems []string      `json:"problems,omitempty"` // what went wrong with the guest itself
+	Problems []string      `json:"problems,omitempty"` // what went wrong with the guest itself, or is not as kernels.txt says
+	Facts    facts         `json:"facts"`
 
 	begin    time.Time
 	dir      string

@@ -74,7 +74,7 @@ func (im image) initrd(ctx context.Context, k kernel.Kernel, modules []string) (
 		m.Modules = append(m.Modules, "/vm/modules/"+file)
 	}
 	for _, s := range im.specs {
-		m.Programs = append(m.Programs, s.program())
+		m.Programs = append(m.Programs, s.program(true))
 	}
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -90,7 +90,7 @@ func (im image) initrd(ctx context.Context, k kernel.Kernel, modules []string) (
 }
 
 func (im image) addProgram(ctx context.Context, s spec) error {
-	program := s.program()
+	program := s.program(true)
 	if err := os.MkdirAll(filepath.Join(im.tree(), program.Dir), 0o755); err != nil {
 		return err
 	}

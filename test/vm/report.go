@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -99,13 +100,33 @@ func indent(text string, by int) string {
 	return pad + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+pad)
 }
 
-func writeJSON(file string, outcomes []*outcome) error {
-	data, err := json.MarshalIndent(outcomes, "", "\t")
+// outcomeFile is in the directory of results of each kernel.
+const outcomeFile = "outcome.json"
+
+// save leaves the outcome for the documents.
+func (o *outcome) save() error {
+	data, err := json.MarshalIndent(o, "", "\t")
 	if err != nil {
-		return fmt.Errorf("encode outcomes: %w", err)
+		return fmt.Errorf("encode outcome: %w", err)
 	}
-	if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write outcomes: %w", err)
+	if err := os.WriteFile(filepath.Join(o.dir, outcomeFile), append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write outcome: %w", err)
 	}
 	return nil
+}
+
+// readOutcomes reads what earlier runs have saved of the kernels of these names.
+func readOutcomes(results string, names []string) (all []*outcome, err error) {
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(results, name, outcomeFile))
+		if err != nil {
+			return nil, fmt.Errorf("find results of kernel %s: %w (make test-vm leaves them)", name, err)
+		}
+		o := &outcome{}
+		if err := json.Unmarshal(data, o); err != nil {
+			return nil, fmt.Errorf("read results of kernel %s: %w", name, err)
+		}
+		all = append(all, o)
+	}
+	return all, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
@@ -78,11 +79,21 @@ func TestReportSaysWhatFailed(t *testing.T) {
 }
 
 func TestTableReplacesOnlyItself(t *testing.T) {
+	fine := good()
+	fine.Programs = append(fine.Programs, &result{Name: "hazard", Status: &frame.Status{}, Tests: &tests{Passed: []string{"TestP"}}})
+	fine.Facts = facts{
+		Hazards: []finding{{"splice", "guarded", "severe"}, {"eagain", "present", "minor"}}, Guards: []guard{{"splice", true, "hook", ""}},
+		Conformance: &summary.Counts{Cases: 9, Same: 2, Refused: 3, Lesser: 4, Bulk: "none"},
+	}
 	bad := good()
 	bad.Kernel, bad.Version, bad.Troubles = "7", "7.3-1", []string{"BUG: x"}
 	bad.Programs[0].Tests.Failed = []string{"TestD"}
-	bad.Programs = append(bad.Programs, &result{Name: "suite", Status: &frame.Status{}, Summary: "3 of 120 differ"})
+	bad.Facts = facts{
+		Hazards: []finding{{"splice", "accepted", "severe"}}, Guards: []guard{{"splice", false, "", "no"}}, Open: []string{"splice"},
+		Conformance: &summary.Counts{Cases: 9, Fails: 1, Hangs: 2, Loses: 6, Bulk: "at least 95 %"},
+	}
 	dead := &outcome{Kernel: "8", Version: "8.0-1"}
+	own := &outcome{Kernel: hostName, Version: "6.18"}
 	file := filepath.Join(t.TempDir(), "KERNELS.md")
 	before := "# Kernels\n" + tableBegin + "| old |\n" + tableEnd + "Text after.\n"
 	if err := os.WriteFile(file, []byte(before), 0o644); err != nil {
@@ -90,7 +101,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	}
 	// Twice, as two runs do.
 	for range 2 {
-		if err := updateTable(file, []*outcome{good(), bad, dead}); err != nil {
+		if err := updateTable(file, []*outcome{fine, bad, dead, own}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,13 +109,44 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Kernels\n" + tableBegin + `| kernel | Debian package | datapath | suite | kernel's complaints |
+	want := "# Kernels\n" + tableBegin + `|  | Debian 6.1.176-1 | Debian 7.3-1 | Debian 8.0-1 | 6.18 (this machine's) |
 |---|---|---|---|---|
-| 6.1 | 6.1.176-1 | 2 passed, 1 skipped | **did not run** | none |
-| 7 | 7.3-1 | 2 passed, **1 failed**, 1 skipped | 3 of 120 differ | **1** |
-| 8 | 8.0-1 | **did not run** | **did not run** | none |
+| accelerated by default | **yes** | no: splice | **did not run** | **did not run** |
+| hazard splice | guarded | **present** | not looked at | not looked at |
+| hazard eagain | present (minor) | not looked at | not looked at | not looked at |
+| guard splice | at ` + "`hook`" + ` | **refused by the kernel** | not looked at | not looked at |
+| tests of the data path | 2 passed, 1 skipped | 2 passed, **1 failed**, 1 skipped | **did not run** | **did not run** |
+| tests of the probes | 1 passed | **did not run** | **did not run** | **did not run** |
+| conformance: cases | 9 | 9 | **did not run** | **did not run** |
+| the same as on plain TCP | 2 | 0 | **did not run** | **did not run** |
+| refused, so that programs fall back | 3 | 0 | **did not run** | **did not run** |
+| differ, harmless or merely visible | 4 | 0 | **did not run** | **did not run** |
+| a call fails | 0 | 1 | **did not run** | **did not run** |
+| a program hangs | 0 | **2** | **did not run** | **did not run** |
+| data is lost | 0 | **6** | **did not run** | **did not run** |
+| not known why | 0 | 0 | **did not run** | **did not run** |
+| bulk bytes redirected | none | at least 95 % | **did not run** | **did not run** |
+| kernel's complaints | none | **1** | none | not looked at |
 ` + tableEnd + "Text after.\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOutcomesAreReadAsTheyWereSaved(t *testing.T) {
+	o, results := good(), t.TempDir()
+	o.Facts.Open = []string{"splice"}
+	if _, err := readOutcomes(results, []string{"6.1"}); err == nil || !strings.Contains(err.Error(), "make test-vm") {
+		t.Errorf("without results: %v", err)
+	}
+	if o.dir = filepath.Join(results, "6.1"); os.Mkdir(o.dir, 0o755) != nil || o.save() != nil {
+		t.Fatal("it was not saved")
+	}
+	got, err := readOutcomes(results, []string{"6.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(table([]*outcome{o}), table(got)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,9 +28,11 @@ type spec struct {
 	Main string `json:"main,omitempty"` // package of a program that is built
 	Path string `json:"path,omitempty"` // executable of this machine, packed with its libraries
 
-	Args    []string `json:"args,omitempty"`
-	Env     []string `json:"env,omitempty"` // NAME=VALUE, beside what the guest sets
-	Timeout duration `json:"timeout,omitempty"`
+	Args []string `json:"args,omitempty"`
+	// GuestArgs come behind Args in a guest, which is slow.
+	GuestArgs []string `json:"guest_args,omitempty"`
+	Env       []string `json:"env,omitempty"` // NAME=VALUE, beside what the guest sets
+	Timeout   duration `json:"timeout,omitempty"`
 
 	// Files are patterns of files and directories of the repository that the program reads.
 	Files []string `json:"files,omitempty"`
@@ -116,16 +119,20 @@ func commandSpec(root string, words []string) (spec, error) {
 	return s, s.check()
 }
 
-// program is what init is told.
-func (s spec) program() frame.Program {
+// program is what to run, as init is told in a guest.
+func (s spec) program(guest bool) frame.Program {
+	args := s.Args
+	if guest {
+		args = slices.Concat(s.Args, s.GuestArgs)
+	}
 	p := frame.Program{
-		Name: s.Name, Path: "/vm/bin/" + s.Name, Args: s.Args, Env: s.Env, Timeout: time.Duration(s.Timeout),
+		Name: s.Name, Path: "/vm/bin/" + s.Name, Args: args, Env: s.Env, Timeout: time.Duration(s.Timeout),
 		Dir: path.Join(sourceRoot, s.Test+s.Main),
 	}
 	if s.Test != "" {
 		// The tests' own limit comes first, because it tells which test hangs.
 		own := p.Timeout - p.Timeout/20
-		p.Args = append([]string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + own.String()}, s.Args...)
+		p.Args = append([]string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + own.String()}, args...)
 	}
 	return p
 }

@@ -26,20 +26,20 @@ func TestAManifestBecomesWhatInitIsTold(t *testing.T) {
 	specs, err := readText(t, `[
 		{"test": "./pkg/datapath", "args": ["-test.short"], "timeout": "100s"},
 		{"name": "suite", "main": "./test/conformance/cmd/suite", "env": ["A=b"]},
-		{"path": "/bin/busybox", "args": ["true"]}
+		{"path": "/bin/busybox", "args": ["true"], "guest_args": ["-slow"]}
 	]`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []frame.Program
 	for _, s := range specs {
-		got = append(got, s.program())
+		got = append(got, s.program(true))
 	}
 	want := []frame.Program{
 		{Name: "datapath", Path: "/vm/bin/datapath", Dir: "/src/pkg/datapath", Timeout: 100 * time.Second,
 			Args: []string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=1m35s", "-test.short"}},
 		{Name: "suite", Path: "/vm/bin/suite", Dir: "/src/test/conformance/cmd/suite", Timeout: defaultTimeout, Env: []string{"A=b"}},
-		{Name: "busybox", Path: "/vm/bin/busybox", Dir: "/src", Timeout: defaultTimeout, Args: []string{"true"}},
+		{Name: "busybox", Path: "/vm/bin/busybox", Dir: "/src", Timeout: defaultTimeout, Args: []string{"true", "-slow"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -65,8 +65,19 @@ func TestAManifestWithAMistakeIsRefused(t *testing.T) {
 }
 
 func TestTheManifestOfTheProjectIsValid(t *testing.T) {
-	if _, err := readSpecs("manifest.json"); err != nil {
-		t.Error(err)
+	specs, err := readSpecs("manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The facts of a kernel come from these, in this order.
+	names := []string{doctorProgram, defaultProgram, conformanceProgram}
+	for _, s := range specs {
+		if len(names) > 0 && s.Name == names[0] {
+			names = names[1:]
+		}
+	}
+	if len(names) > 0 {
+		t.Errorf("it lacks %q, or has it too early", names[0])
 	}
 }
 

@@ -3,16 +3,47 @@
 package main
 
 import (
+	"flag"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
 // The table of results stands between these lines of a document; the rest of it is its author's.
 const (
-	tableBegin = "<!-- vm: begin (written by test/vm, do not edit) -->\n"
+	tableBegin = "<!-- vm: begin (written by make docs, do not edit) -->\n"
 	tableEnd   = "<!-- vm: end -->\n"
 )
+
+// writeTable is the command table.
+func writeTable(out io.Writer, args []string) error {
+	o := newOptions("vm table")
+	into := o.flags.String("into", "", "replace the table of this `document` (default: print it)")
+	if err := o.parse(args); err != nil {
+		return err
+	}
+	if o.flags.NArg() > 0 {
+		return fmt.Errorf("%w: %q", flag.ErrHelp, o.flags.Args())
+	}
+	var names []string
+	for _, w := range o.kernels {
+		names = append(names, w.Name)
+	}
+	if o.host {
+		names = append(names, hostName)
+	}
+	outcomes, err := readOutcomes(o.results(), names)
+	if err != nil {
+		return err
+	}
+	if *into == "" {
+		_, err := io.WriteString(out, table(outcomes))
+		return err
+	}
+	return updateTable(*into, outcomes)
+}
 
 // updateTable writes the results into the document.
 func updateTable(file string, outcomes []*outcome) error {
@@ -39,32 +70,129 @@ func replaceTable(document, table string) (string, error) {
 	return before + tableBegin + table + tableEnd + after, nil
 }
 
-// table has a row per kernel and a column per program. It holds nothing that differs between two runs with the same
-// results, so that the document changes when the results do.
+// table has a column per kernel. It holds nothing that differs between two runs with the same results, so that the
+// document changes when the results do.
 func table(outcomes []*outcome) string {
-	var names []string
-	for _, o := range outcomes {
-		if len(o.Programs) > len(names) {
-			names = names[:0]
-			for _, r := range o.Programs {
-				names = append(names, r.Name)
-			}
-		}
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "| kernel | Debian package | %s | kernel's complaints |\n", strings.Join(names, " | "))
-	fmt.Fprintf(&b, "|%s\n", strings.Repeat("---|", len(names)+3))
-	for _, o := range outcomes {
-		fmt.Fprintf(&b, "| %s | %s |", o.Kernel, o.Version)
-		for _, name := range names {
-			fmt.Fprintf(&b, " %s |", o.cell(name))
+	row := func(title string, cell func(o *outcome) string) {
+		fmt.Fprintf(&b, "| %s |", title)
+		for _, o := range outcomes {
+			fmt.Fprintf(&b, " %s |", cell(o))
 		}
-		fmt.Fprintf(&b, " %s |\n", complaints(o))
+		b.WriteByte('\n')
 	}
+	row("", (*outcome).title)
+	fmt.Fprintf(&b, "|%s\n", strings.Repeat("---|", len(outcomes)+1))
+	row("accelerated by default", (*outcome).byDefault)
+	for _, name := range named(outcomes, func(f facts) (all []string) {
+		for _, h := range f.Hazards {
+			all = append(all, h.Name)
+		}
+		return all
+	}) {
+		row("hazard "+name, func(o *outcome) string { return o.Facts.hazardCell(name) })
+	}
+	for _, name := range named(outcomes, func(f facts) (all []string) {
+		for _, g := range f.Guards {
+			all = append(all, g.Name)
+		}
+		return all
+	}) {
+		row("guard "+name, func(o *outcome) string { return o.Facts.guardCell(name) })
+	}
+	row("tests of the data path", func(o *outcome) string { return o.testsCell("datapath") })
+	row("tests of the probes", func(o *outcome) string { return o.testsCell("hazard") })
+	for _, line := range countLines {
+		row(line.title, func(o *outcome) string {
+			if o.Facts.Conformance == nil {
+				return "**did not run**"
+			}
+			return line.cell(o)
+		})
+	}
+	row("kernel's complaints", (*outcome).complaints)
 	return b.String()
 }
 
-func (o *outcome) cell(program string) string {
+// countLines are the rows on the conformance suite.
+var countLines = []struct {
+	title string
+	cell  func(o *outcome) string
+}{
+	{"conformance: cases", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Cases) }},
+	{"the same as on plain TCP", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Same) }},
+	{"refused, so that programs fall back", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Refused) }},
+	{"differ, harmless or merely visible", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Lesser) }},
+	{"a call fails", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Fails) }},
+	{"a program hangs", func(o *outcome) string { return bold(o.Facts.Conformance.Hangs) }},
+	{"data is lost", func(o *outcome) string { return bold(o.Facts.Conformance.Loses) }},
+	{"not known why", func(o *outcome) string { return bold(o.Facts.Conformance.Unknown) }},
+	{"bulk bytes redirected", func(o *outcome) string { return o.Facts.Conformance.Bulk }},
+}
+
+func bold(n int) string {
+	if n == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("**%d**", n)
+}
+
+// named gathers the names that any outcome knows, in their order.
+func named(outcomes []*outcome, of func(facts) []string) (all []string) {
+	for _, o := range outcomes {
+		for _, name := range of(o.Facts) {
+			if !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
+}
+
+func (o *outcome) title() string {
+	if o.Kernel == hostName {
+		return o.Version + " (this machine's)"
+	}
+	return "Debian " + o.Version
+}
+
+func (o *outcome) byDefault() string {
+	switch {
+	case o.Facts.Hazards == nil:
+		return "**did not run**"
+	case len(o.Facts.Open) == 0:
+		return "**yes**"
+	}
+	return "no: " + strings.Join(o.Facts.Open, ", ")
+}
+
+func (f facts) hazardCell(name string) string {
+	i := slices.IndexFunc(f.Hazards, func(h finding) bool { return h.Name == name })
+	if i < 0 {
+		return "not looked at"
+	}
+	switch h := f.Hazards[i]; h.State {
+	case "accepted":
+		return "**present**" // it was accepted for this run only
+	case "present":
+		return "present (" + h.Severity + ")"
+	default:
+		return h.State
+	}
+}
+
+func (f facts) guardCell(name string) string {
+	i := slices.IndexFunc(f.Guards, func(g guard) bool { return g.Name == name })
+	if i < 0 {
+		return "not looked at"
+	}
+	if g := f.Guards[i]; g.Active {
+		return "at `" + g.Hook + "`"
+	}
+	return "**refused by the kernel**"
+}
+
+func (o *outcome) testsCell(program string) string {
 	for _, r := range o.Programs {
 		if r.Name != program {
 			continue
@@ -77,21 +205,16 @@ func (o *outcome) cell(program string) string {
 		if s > 0 {
 			words = append(words, fmt.Sprintf("%d skipped", s))
 		}
-		switch text := strings.Join(words, ", "); {
-		case r.Summary == "":
-			return text
-		case r.Tests == nil && f == 0:
-			// "1 passed" says nothing that the summary does not.
-			return r.Summary
-		default:
-			return text + "; " + r.Summary
-		}
+		return strings.Join(words, ", ")
 	}
 	return "**did not run**"
 }
 
-func complaints(o *outcome) string {
-	if len(o.Troubles) == 0 {
+func (o *outcome) complaints() string {
+	switch {
+	case o.Kernel == hostName:
+		return "not looked at"
+	case len(o.Troubles) == 0:
 		return "none"
 	}
 	return fmt.Sprintf("**%d**", len(o.Troubles))

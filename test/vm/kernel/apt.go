@@ -64,7 +64,7 @@ func openArchive(ctx context.Context, dir string, suites []string) (*archive, er
 		return nil, fmt.Errorf("prepare apt: %w", err)
 	}
 	if _, err := a.run(ctx, dir, "apt-get", "update", "-qq", "--error-on=any"); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w\n(the Debian archive of this machine's package sources is needed; %s=ADDRESS names another)", err, MirrorVariable)
 	}
 	return a, nil
 }
@@ -114,7 +114,9 @@ func (a *archive) run(ctx context.Context, workDir, tool string, args ...string)
 		"-oAPT::Sandbox::User=root",
 		"-oAcquire::Languages=none",
 		"-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
-		"-oAcquire::Retries=3",
+		"-oAcquire::Retries=2",
+		"-oAcquire::http::Timeout=20",
+		"-oAcquire::https::Timeout=20",
 	}
 	cmd := exec.CommandContext(ctx, tool, append(options, args...)...)
 	cmd.Dir = workDir

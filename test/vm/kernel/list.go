@@ -18,6 +18,9 @@ type Wanted struct {
 	Line    string   // what the version begins with, whole components: "6.1" is not "6.12"
 	Suites  []string // of the archive
 	Package string
+	// Guards must run on it, and nothing else than Open may keep acceleration off by default.
+	Guards []string
+	Open   []string
 }
 
 // Kernel is a kernel in the cache.
@@ -38,10 +41,13 @@ func ParseList(r io.Reader) ([]Wanted, error) {
 	var all []Wanted
 	seen := map[string]bool{}
 	for n, fields := range words(r) {
-		if len(fields) != 4 {
-			return nil, fmt.Errorf("parse list of kernels: line %d: %d words, want 4 (name line suites package)", n, len(fields))
+		if len(fields) != 6 {
+			return nil, fmt.Errorf("parse list of kernels: line %d: %d words, want 6 (name line suites package guards open)", n, len(fields))
 		}
-		w := Wanted{Name: fields[0], Line: fields[1], Suites: strings.Split(fields[2], ","), Package: fields[3]}
+		w := Wanted{
+			Name: fields[0], Line: fields[1], Suites: strings.Split(fields[2], ","), Package: fields[3],
+			Guards: namesOf(fields[4]), Open: namesOf(fields[5]),
+		}
 		if seen[w.Name] || !filepath.IsLocal(w.Name) || filepath.Base(w.Name) != w.Name {
 			return nil, fmt.Errorf("parse list of kernels: line %d: %q is there twice, or no plain file name", n, w.Name)
 		}
@@ -52,6 +58,14 @@ func ParseList(r io.Reader) ([]Wanted, error) {
 		return nil, fmt.Errorf("parse list of kernels: it is empty")
 	}
 	return all, nil
+}
+
+// namesOf splits at commas. A dash stands for none.
+func namesOf(word string) []string {
+	if word == "-" {
+		return nil
+	}
+	return strings.Split(word, ",")
 }
 
 // ParseModules reads a list of module names.

@@ -11,12 +11,13 @@ import (
 )
 
 func TestParseListReadsLinesSuitesAndPackages(t *testing.T) {
-	got, err := ParseList(strings.NewReader("# kernels\n\nold 6.1  bookworm,bookworm-security linux-image # the oldest\n7 7 sid linux-image\n"))
+	got, err := ParseList(strings.NewReader("# kernels\n\nold 6.1  bookworm,bookworm-security linux-image a,b c # the oldest\n7 7 sid linux-image - -\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Wanted{
-		{Name: "old", Line: "6.1", Suites: []string{"bookworm", "bookworm-security"}, Package: "linux-image"},
+		{Name: "old", Line: "6.1", Suites: []string{"bookworm", "bookworm-security"}, Package: "linux-image",
+			Guards: []string{"a", "b"}, Open: []string{"c"}},
 		{Name: "7", Line: "7", Suites: []string{"sid"}, Package: "linux-image"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -28,9 +29,9 @@ func TestParseListRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":       "# nothing\n",
 		"three words": "6.1 6.1 bookworm\n",
-		"twice":       "x 6.1 a p\nx 6.12 b p\n",
-		"a path":      "../x 6.1 a p\n",
-		"a directory": ".. 6.1 a p\n",
+		"twice":       "x 6.1 a p - -\nx 6.12 b p - -\n",
+		"a path":      "../x 6.1 a p - -\n",
+		"a directory": ".. 6.1 a p - -\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := ParseList(strings.NewReader(text)); err == nil {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package summary reduces a report of the conformance suite to what stays the same from run to run.
+package summary
+
+import (
+	"sync"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+)
+
+// Counts are numbers of cases. Each that differs is counted once: as refused, or by its effect.
+type Counts struct {
+	Cases   int `json:"cases"`
+	Same    int `json:"same"`
+	Refused int `json:"refused"` // a call is refused, upon which programs fall back
+	Lesser  int `json:"lesser"`  // harmless or visible
+	Fails   int `json:"fails"`
+	Hangs   int `json:"hangs"`
+	Loses   int `json:"loses"`
+	// Unknown are those that differ without a known reason, or say nothing.
+	Unknown int `json:"unknown"`
+	// Bulk is the class that the share of redirected bulk bytes is in; see Share.
+	Bulk string `json:"bulk"`
+}
+
+// Of counts. It fills in effects and reasons from the table of known differences.
+func Of(r *suite.Report) Counts {
+	known.Explain(r)
+	c := Counts{Cases: len(r.Cases), Bulk: Share(r)}
+	for _, one := range r.Cases {
+		switch {
+		case one.Verdict == suite.Same:
+			c.Same++
+		case one.Verdict != suite.Differs:
+			c.Unknown++
+		case Refusal(one):
+			c.Refused++
+		default:
+			*c.of(known.Effect(one.Effect))++
+		}
+	}
+	return c
+}
+
+func (c *Counts) of(e known.Effect) *int {
+	switch e {
+	case known.Harmless, known.Visible:
+		return &c.Lesser
+	case known.Fails:
+		return &c.Fails
+	case known.Hangs:
+		return &c.Hangs
+	case known.Loses:
+		return &c.Loses
+	}
+	return &c.Unknown
+}
+
+// Share is a class, as the number is never the same twice.
+func Share(r *suite.Report) string {
+	bulk := r.Bulk()
+	all := bulk.Redirected + bulk.TCP
+	switch {
+	case bulk.Redirected == 0:
+		return "none"
+	case bulk.Redirected*100 >= all*95:
+		return "at least 95 %"
+	case bulk.Redirected*2 >= all:
+		return "more than half"
+	default:
+		return "less than half"
+	}
+}
+
+// Refusal tells whether all that differs is that a call is refused as by a kernel without the feature: nothing is left
+// for a program to do but what it does there. c has been explained.
+func Refusal(c suite.Result) bool {
+	return c.Effect == string(known.Harmless) && refusals()[c.Reason]
+}
+
+// refusals are the reasons that only a guard brings about: guards refuse, they change nothing else.
+var refusals = sync.OnceValue(func() map[string]bool {
+	with := explained(datapath.Guards[:])
+	texts := map[string]bool{}
+	for name, without := range explained(nil) {
+		if with[name] != without {
+			texts[with[name]] = true
+		}
+	}
+	return texts
+})
+
+// explained gives the reason of every known case with these guards.
+func explained(guards []string) map[string]string {
+	r := suite.Report{Guards: guards}
+	for _, name := range known.Cases() {
+		r.Cases = append(r.Cases, suite.Result{Name: name, Verdict: suite.Differs})
+	}
+	known.Explain(&r)
+	texts := map[string]string{}
+	for _, c := range r.Cases {
+		texts[c.Name] = c.Reason
+	}
+	return texts
+}

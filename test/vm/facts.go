@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
+)
+
+// The programs of manifest.json of which more is read than whether they were content.
+const (
+	doctorProgram      = "doctor"      // sockmapctl doctor with every hazard accepted
+	defaultProgram     = "default"     // a part of the conformance suite with none accepted
+	conformanceProgram = "conformance" // all of it with every hazard accepted
+)
+
+// facts are what is known of a kernel after a run. Nothing in them changes from run to run.
+type facts struct {
+	Hazards []finding `json:"hazards,omitempty"`
+	Guards  []guard   `json:"guards,omitempty"`
+	// Open are the severe hazards that no guard cures: by default nothing is accelerated where there are any.
+	Open        []string        `json:"open,omitempty"`
+	Conformance *summary.Counts `json:"conformance,omitempty"`
+}
+
+// finding and guard are what sockmapctl doctor says of each.
+type finding struct {
+	Name     string `json:"name"`
+	State    string `json:"state"`
+	Severity string `json:"severity"`
+}
+
+type guard struct {
+	Name   string `json:"name"`
+	Active bool   `json:"active"`
+	Hook   string `json:"hook"`
+	Why    string `json:"why"`
+}
+
+// examine reads the facts out of what the programs have left, as far as they ran. What contradicts itself, or wanted,
+// is a problem.
+func (o *outcome) examine(wanted *kernel.Wanted) {
+	for _, r := range o.Programs {
+		if r.Status == nil || !slices.Contains([]string{doctorProgram, defaultProgram, conformanceProgram}, r.Name) {
+			continue
+		}
+		if err := o.examineProgram(r, wanted); err != nil {
+			o.problem("%s: %v", r.Name, err)
+		}
+	}
+}
+
+func (o *outcome) examineProgram(r *result, wanted *kernel.Wanted) error {
+	if r.Name == doctorProgram {
+		if err := o.Facts.readDoctor(r.output.String()); err != nil {
+			return err
+		}
+		if wanted == nil {
+			return nil // nobody can tell what kernel this machine has
+		}
+		return o.Facts.check(*wanted)
+	}
+	f, err := os.Open(filepath.Join(o.dir, r.Name, "conformance.json"))
+	if err != nil {
+		return fmt.Errorf("read what it has left: %w", err)
+	}
+	defer f.Close()
+	report, err := suite.ReadReport(f)
+	if err != nil {
+		return err
+	}
+	if r.Name == defaultProgram {
+		return o.Facts.checkDefault(report, r.output.String())
+	}
+	counts := summary.Of(report)
+	o.Facts.Conformance = &counts
+	return nil
+}
+
+func (f *facts) readDoctor(output string) error {
+	var said struct {
+		Hazards []finding
+		Guards  []guard
+	}
+	if err := json.NewDecoder(strings.NewReader(output)).Decode(&said); err != nil {
+		return fmt.Errorf("parse what it says: %w", err)
+	}
+	if len(said.Hazards) == 0 || len(said.Guards) == 0 {
+		return fmt.Errorf("it tells of %d hazards and %d guards", len(said.Hazards), len(said.Guards))
+	}
+	f.Hazards, f.Guards = said.Hazards, said.Guards
+	for _, h := range f.Hazards {
+		if h.State == "accepted" {
+			f.Open = append(f.Open, h.Name)
+		}
+	}
+	return nil
+}
+
+// check compares with what kernels.txt says of the kernel.
+func (f *facts) check(wanted kernel.Wanted) error {
+	for _, name := range wanted.Guards {
+		i := slices.IndexFunc(f.Guards, func(g guard) bool { return g.Name == name })
+		if i < 0 {
+			return fmt.Errorf("there is no guard %s, which kernels.txt wants for kernel %s", name, wanted.Name)
+		}
+		if g := f.Guards[i]; !g.Active {
+			return fmt.Errorf("the guard %s does not run, although kernels.txt wants it for kernel %s: %s", name, wanted.Name, g.Why)
+		}
+	}
+	got, want := slices.Sorted(slices.Values(f.Open)), slices.Sorted(slices.Values(wanted.Open))
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("by default kernel %s is kept off by %s, kernels.txt says %s", wanted.Name, list(got), list(want))
+	}
+	return nil
+}
+
+// checkDefault compares what was carried when no hazard was accepted with what the probes say: nothing where a severe one
+// is open, and with that reason.
+func (f *facts) checkDefault(r *suite.Report, output string) error {
+	var redirected uint64
+	for _, c := range r.Cases {
+		redirected += c.Carried.Redirected
+	}
+	reason := "nothing is accelerated: this kernel has " + strings.Join(f.Open, ", ")
+	switch {
+	case len(r.Cases) == 0 || r.Accepted:
+		return fmt.Errorf("%d cases, hazards accepted: %v; that shows nothing of the default", len(r.Cases), r.Accepted)
+	case f.Hazards == nil:
+		return fmt.Errorf("%s has not told what is open", doctorProgram)
+	case len(f.Open) == 0 && redirected == 0:
+		return fmt.Errorf("nothing was redirected, although no severe hazard is open")
+	case len(f.Open) > 0 && redirected > 0:
+		return fmt.Errorf("%d bytes were redirected, although %s is open", redirected, list(f.Open))
+	case len(f.Open) > 0 && !strings.Contains(output, reason+"\n"):
+		return fmt.Errorf("the reason %q is not given", reason)
+	}
+	return nil
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
