@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Report writes what the conformance suite has found as a table: a row for each
-// case that differs, with the reason.
+// Report writes what the conformance suite has found as tables: a row for each case that differs, by reason.
 //
 //	report RESULT.json...
-//	report -into docs/TRANSPARENCY.md RESULT.json...
+//	report -into docs/TRANSPARENCY.md .cache/vm/results
 //
-// With -into it replaces what stands between two marked lines of a document.
+// A result is a file, or a directory with one below NAME/conformance for each kernel. With -into it replaces what stands
+// between two marked lines of a document.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
@@ -35,15 +36,15 @@ func run(out io.Writer, args []string) error {
 	if f.NArg() == 0 {
 		return errors.New("write table: no result given (run conformance -json FILE)")
 	}
-	var reports []*suite.Report
+	var runs []Run
 	for _, name := range f.Args() {
-		r, err := read(name)
+		found, err := find(name)
 		if err != nil {
 			return err
 		}
-		reports = append(reports, r)
+		runs = append(runs, found...)
 	}
-	text := Table(reports)
+	text := Table(runs)
 	if *into == "" {
 		_, err := io.WriteString(out, text)
 		return err
@@ -57,6 +58,33 @@ func run(out io.Writer, args []string) error {
 		return fmt.Errorf("update %s: %w", *into, err)
 	}
 	return os.WriteFile(*into, []byte(replaced), 0o644)
+}
+
+// find returns the run of a file, by its kernel, or those below a directory, by theirs.
+func find(name string) (runs []Run, err error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("find result: %w", err)
+	}
+	if !info.IsDir() {
+		r, err := read(name)
+		if err != nil {
+			return nil, err
+		}
+		return []Run{{r.Kernel, r}}, nil
+	}
+	files, err := filepath.Glob(filepath.Join(name, "*", "conformance", "conformance.json"))
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("find results below %s: %d (make test-vm leaves them)", name, len(files))
+	}
+	for _, file := range files {
+		r, err := read(file)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, Run{filepath.Base(filepath.Dir(filepath.Dir(file))), r})
+	}
+	return runs, nil
 }
 
 func read(name string) (*suite.Report, error) {

@@ -5,123 +5,198 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// The table stands between these lines of a document; the rest is its author's.
+// The tables stand between these lines of a document; the rest is its author's.
 const (
-	begin = "<!-- conformance: begin (written by test/conformance/report, do not edit) -->\n"
+	begin = "<!-- conformance: begin (written by make docs, do not edit) -->\n"
 	end   = "<!-- conformance: end -->\n"
 )
 
-// Replace puts the table between the marked lines.
-func Replace(document, table string) (string, error) {
+// Replace puts the tables between the marked lines.
+func Replace(document, tables string) (string, error) {
 	before, rest, begun := strings.Cut(document, begin)
 	_, after, ended := strings.Cut(rest, end)
 	if !begun || !ended {
 		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return before + begin + table + end + after, nil
+	return before + begin + tables + end + after, nil
 }
 
-// A row is one case as it differs in one way, wherever it does.
+// Run is a report and what its kernel is called.
+type Run struct {
+	Name   string
+	Report *suite.Report
+}
+
+// A row is one case as it differs for one reason, wherever it does.
 type row struct {
 	name, plain, accelerated string
-	effect, reason           string
-	seen                     []string
+	seen                     []string // names of runs
 }
 
-// Table is what was run, and the cases that differ. It holds nothing that differs
-// between two runs with the same results.
-func Table(reports []*suite.Report) string {
+// A group is what differs for one reason.
+type group struct {
+	effect, reason string
+	refusal        bool
+	rows           map[string]*row
+}
+
+// Table is what was run, and below it the cases that differ: the worst first, those by one reason together, refusals at
+// the end. It holds nothing that differs between two runs with the same results.
+func Table(runs []Run) string {
 	var b strings.Builder
-	b.WriteString("| run | where | cases | the same | differ | bulk bytes redirected |\n|---|---|---|---|---|---|\n")
-	for i, r := range reports {
-		fmt.Fprintf(&b, "| %d | %s | %d | %d | %d | %s |\n", i+1, title(r), len(r.Cases), r.Count(suite.Same), r.Count(suite.Differs), share(r))
+	b.WriteString("| kernel | release | guards | cases | the same | refused | differ otherwise |\n|---|---|---|---|---|---|---|\n")
+	for _, r := range runs {
+		c := summary.Of(r.Report)
+		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d | %d |\n", r.Name, release(r), guards(r.Report),
+			c.Cases, c.Same, c.Refused, c.Cases-c.Same-c.Refused)
 	}
-	b.WriteString("\n| case | plain TCP | accelerated | effect | why | runs |\n|---|---|---|---|---|---|\n")
-	for _, row := range rows(reports) {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", row.name, cell(row.plain), cell(row.accelerated),
-			row.effect, cell(row.reason), strings.Join(row.seen, ", "))
+	title := ""
+	for _, g := range groups(runs) {
+		if now := g.title(); now != title {
+			title = now
+			fmt.Fprintf(&b, "\n## %s\n", title)
+		}
+		fmt.Fprintf(&b, "\n%s\n\n| case | plain TCP | accelerated | kernels |\n|---|---|---|---|\n", g.reason)
+		for _, r := range g.sorted() {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, cell(r.plain), cell(r.accelerated), where(r.seen, runs))
+		}
 	}
 	return b.String()
 }
 
-// title names a run by what matters to its outcome.
-func title(r *suite.Report) string {
-	guards := "no guards"
+// release leaves out what somebody has named the build of this machine's own kernel.
+func release(r Run) string {
+	if r.Name != "host" {
+		return r.Report.Kernel
+	}
+	return r.Report.Kernel[:len(r.Report.Kernel)-len(strings.TrimLeft(r.Report.Kernel, "0123456789."))]
+}
+
+func guards(r *suite.Report) string {
+	text := "none"
 	if len(r.Guards) > 0 {
-		guards = "guards " + strings.Join(r.Guards, "+")
+		text = strings.Join(r.Guards, ", ")
 	}
-	policy := ""
 	if !r.Accepted {
-		policy = ", hazards not accepted"
+		text += "; hazards not accepted"
 	}
-	return fmt.Sprintf("%s, %s, %s%s", r.Kernel, r.Site, guards, policy)
+	return text
 }
 
-// share is a class, as the number is never the same twice.
-func share(r *suite.Report) string {
-	bulk := r.Bulk()
-	all := bulk.Redirected + bulk.TCP
-	switch {
-	case all == 0 || bulk.Redirected == 0:
-		return "none"
-	case bulk.Redirected*100 >= all*95:
-		return "at least 95 %"
-	case bulk.Redirected*2 >= all:
-		return "more than half"
-	default:
-		return "less than half"
+// where names the kernels on which a case differs.
+func where(seen []string, runs []Run) string {
+	if len(runs) > 1 && len(seen) == len(runs) {
+		return "all"
 	}
+	return strings.Join(seen, ", ")
 }
 
-// rows gathers what is the same on several runs. Cases that differ by chance (as
-// who of several threads comes first) have the row of the first run.
-func rows(reports []*suite.Report) []row {
-	type key struct{ name, reason string }
-	found := map[key]*row{}
-	for i, r := range reports {
-		known.Explain(r)
-		for _, c := range r.Cases {
+// groups gathers what is the same in several runs. Cases that differ by chance (as who of several threads comes first)
+// have the row of the first run.
+func groups(runs []Run) []*group {
+	found := map[string]*group{}
+	for _, r := range runs {
+		known.Explain(r.Report)
+		for _, c := range r.Report.Cases {
 			if c.Verdict != suite.Differs {
 				continue
 			}
-			k := key{c.Name, c.Reason}
-			if found[k] == nil {
-				found[k] = newRow(c)
+			effect, reason := cmp.Or(c.Effect, "unknown"), cmp.Or(c.Reason, "Not known.")
+			g := found[effect+reason]
+			if g == nil {
+				g = &group{effect: effect, reason: reason, refusal: summary.Refusal(c), rows: map[string]*row{}}
+				found[effect+reason] = g
 			}
-			found[k].seen = append(found[k].seen, fmt.Sprint(i+1))
+			if g.rows[c.Name] == nil {
+				g.rows[c.Name] = newRow(c)
+			}
+			g.rows[c.Name].seen = append(g.rows[c.Name].seen, r.Name)
 		}
 	}
-	var all []row
-	for _, r := range found {
-		all = append(all, *r)
+	all := make([]*group, 0, len(found))
+	for _, g := range found {
+		all = append(all, g)
 	}
-	slices.SortFunc(all, func(a, b row) int {
-		return cmp.Or(cmp.Compare(severity(b.effect), severity(a.effect)), cmp.Compare(a.reason, b.reason), cmp.Compare(a.name, b.name))
+	slices.SortFunc(all, func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.severity(), a.severity()), cmp.Compare(a.reason, b.reason))
 	})
 	return all
 }
 
-func severity(effect string) int {
-	order := []known.Effect{known.Harmless, known.Visible, known.Fails, known.Hangs, known.Loses}
-	if i := slices.Index(order, known.Effect(effect)); i >= 0 {
-		return i
+// effects are the headings, from the least to the worst.
+var effects = [...]struct {
+	effect known.Effect
+	title  string
+}{
+	{known.Harmless, "Harmless: a program that follows the manual pages works the same"},
+	{known.Visible, "Visible: a program that looks sees it, and is not hindered"},
+	{known.Fails, "Fails: a call fails that would not"},
+	{known.Hangs, "Hangs: a program waits in vain"},
+	{known.Loses, "Loses data: bytes are missing, without an error"},
+}
+
+// severity orders the groups. What nobody can explain is the worst.
+func (g *group) severity() int {
+	if g.refusal {
+		return -1
 	}
-	return len(order) // nobody knows: first
+	for i, e := range effects {
+		if g.effect == string(e.effect) {
+			return i
+		}
+	}
+	return len(effects)
+}
+
+func (g *group) title() string {
+	switch i := g.severity(); {
+	case i < 0:
+		return "Refused: the call says that the kernel cannot do it, and programs do without"
+	case i < len(effects):
+		return effects[i].title
+	}
+	return "Not known"
+}
+
+func (g *group) sorted() []*row {
+	rows := make([]*row, 0, len(g.rows))
+	for _, r := range g.rows {
+		rows = append(rows, r)
+	}
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.name, b.name) })
+	return rows
 }
 
 // newRow shows the first thing that differs: what follows follows from it.
 func newRow(c suite.Result) *row {
+	if len(c.Differences) == 0 {
+		return &row{name: c.Name}
+	}
 	d := c.Differences[0]
-	r := &row{name: c.Name, plain: observed(d.Name, d.Plain), accelerated: observed(d.Name, d.Accelerated)}
-	r.effect, r.reason = cmp.Or(c.Effect, "unknown"), cmp.Or(c.Reason, "Not known.")
-	return r
+	return &row{name: c.Name, plain: observed(d.Name, steady(d.Plain, d.Plain)), accelerated: observed(d.Name, steady(d.Accelerated, d.Plain))}
+}
+
+// bulk is how the suite records bytes of which there are many.
+var bulk = regexp.MustCompile(`\d+ bytes [0-9a-f]{12}`)
+
+// steady leaves out of what was observed how many bytes it was, and which, unless it was as on plain TCP: where a stream
+// breaks off is never the same.
+func steady(value, plain string) string {
+	return bulk.ReplaceAllStringFunc(value, func(found string) string {
+		if !strings.Contains(plain, found) {
+			return "other bytes"
+		}
+		return found[:strings.LastIndexByte(found, ' ')]
+	})
 }
 
 func observed(name, value string) string {
@@ -131,11 +206,13 @@ func observed(name, value string) string {
 	return name + ": " + value
 }
 
+// maxCell is how many characters of a value are shown.
+const maxCell = 160
+
 // cell keeps a value in one cell, and short.
 func cell(s string) string {
-	s = strings.NewReplacer("|", "\\|", "\n", " ", "<", "&lt;").Replace(s)
-	if len(s) > 300 {
-		s = s[:300] + "..."
+	if r := []rune(s); len(r) > maxCell {
+		s = string(r[:maxCell]) + " …"
 	}
-	return s
+	return strings.NewReplacer("|", "\\|", "\n", " ", "<", "&lt;").Replace(s)
 }
