@@ -27,6 +27,9 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
 	@test/setup.sh test
 	go test -count=1 -timeout 20m $$(go list ./... | grep -v '/test/conformance$$')
+	# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
+	go test -count=1 -timeout 10m ./test/conformance
+	go test -count=1 -timeout 10m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules
@@ -51,13 +54,20 @@ bench-add: ## what ADD costs beyond the chain without sockmap (root)
 	taskset -c 1 bin/bench-add
 
 .PHONY: conformance
-conformance: ## the socket API, plain against accelerated (needs haproxy, nginx, python3, nodejs, redis)
+conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)
+	@test/setup.sh test
 	go run ./test/conformance/cmd/conformance
 
-.PHONY: vm
-vm: ## fetch Debian's kernels and run the data path's tests under each (needs qemu-system-x86)
+.PHONY: test-vm
+test-vm: ## data path, probes, guards and conformance under Debian's kernels in QEMU, and this one (root; installs QEMU)
+	@test/setup.sh test-vm
 	go run ./test/vm fetch
 	go run ./test/vm run
+
+.PHONY: docs
+docs: ## the tables of docs/KERNELS.md and docs/TRANSPARENCY.md, from what the last test-vm has left
+	go run ./test/vm table -into docs/KERNELS.md
+	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
 
 .PHONY: soak
 soak: ## an hour of random traffic between 16 pods, each byte checked (root)

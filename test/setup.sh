@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|test|generate: makes sure that this machine has what the target needs. Says nothing when it has.
+# setup.sh demo|test|test-vm|generate: makes sure that this machine has what the target needs. Says nothing when it has.
 set -euo pipefail
 
 die() {
@@ -10,7 +10,8 @@ die() {
 
 case "$1" in
 demo) packages=() ;;
-test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql) ;;
+test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs) ;;
+test-vm) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;
 esac
@@ -34,5 +35,5 @@ if [[ ! -e $policy ]]; then
 	trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+apt-get update -qq || die "the package sources cannot be read; these packages are needed: ${missing[*]}"
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || die "these packages cannot be installed: ${missing[*]}"
