@@ -96,18 +96,49 @@ func childRead(args []string) error {
 	return nil
 }
 
-// read does not hide EAGAIN, which a blocking descriptor must not give.
+// read waits as the descriptor does that was inherited. It does not hide EAGAIN
+// where that waits itself, which it must not give.
 func read(fd int, b []byte) (n int, err error) {
+	return n, await(fd, unix.POLLIN, func() error { n, err = unix.Read(fd, b); return err })
+}
+
+// write is read for writing.
+func write(fd int, b []byte) (n int, err error) {
+	return n, await(fd, unix.POLLOUT, func() error { n, err = unix.Write(fd, b); return err })
+}
+
+// childPatience is how long a child waits by poll(2); its parent is not that
+// patient.
+const childPatience = 5 * time.Second
+
+// await calls again what was interrupted, and after poll(2) what would wait.
+func await(fd int, events int16, call func() error) (err error) {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(suite.ChildScaled(childPatience))
 	for {
-		n, err = unix.Read(fd, b)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
+		err = call()
+		polls := flags&unix.O_NONBLOCK != 0 && errors.Is(err, unix.EAGAIN)
+		if !polls && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return err
+		}
+		if polls {
+			p := []unix.PollFd{{Fd: int32(fd), Events: events}}
+			if _, err := unix.Poll(p, int(left/time.Millisecond)+1); err != nil && !errors.Is(err, unix.EINTR) {
+				return err
+			}
 		}
 	}
 }
 
 func childWrite(args []string) error {
-	n, err := unix.Write(inherited, []byte(strings.Join(args, " ")))
+	n, err := write(inherited, []byte(strings.Join(args, " ")))
 	fmt.Println(n, suite.Errno(err))
 	return nil
 }
@@ -125,7 +156,7 @@ func echo(fd int) error {
 			return err
 		}
 		for b := buf[:n]; len(b) > 0; b = b[n:] {
-			if n, err = unix.Write(fd, b); err != nil {
+			if n, err = write(fd, b); err != nil {
 				return err
 			}
 		}
@@ -157,7 +188,7 @@ func childFlood(args []string) error {
 	b := pattern(100_000, 60)
 	for {
 		for left := b; len(left) > 0; {
-			n, err := unix.Write(inherited, left)
+			n, err := write(inherited, left)
 			if err != nil {
 				return err
 			}

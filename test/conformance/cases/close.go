@@ -19,10 +19,10 @@ func reset(t *T, s *Sock) {
 // halfClosing is shutdown(2).
 func halfClosing() []Case {
 	return []Case{
-		{Name: "shutdown/client-then-answer", Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
-		{Name: "shutdown/server-then-answer", Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
-		{Name: "shutdown/first-message-then-answer", Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
-		{Name: "shutdown/answer-comes-late", Run: func(t *T) {
+		{Name: "shutdown/client-then-answer", AlsoBlocking: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
+		{Name: "shutdown/server-then-answer", AlsoBlocking: true, Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
+		{Name: "shutdown/first-message-then-answer", AlsoBlocking: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
+		{Name: "shutdown/answer-comes-late", AlsoBlocking: true, Run: func(t *T) {
 			// What acknowledges the end of the request wakes who waits for the
 			// answer.
 			t.C.Send("request", 0)
@@ -34,7 +34,7 @@ func halfClosing() []Case {
 			t.S.Send("answer", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "shutdown/data-then-end", Run: func(t *T) {
+		{Name: "shutdown/data-then-end", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.C.Shutdown(unix.SHUT_WR)
 			t.Pause()
@@ -43,7 +43,7 @@ func halfClosing() []Case {
 			t.See("end", t.S.Recv(16, 0))
 			t.See("end again", t.S.Recv(16, 0))
 		}},
-		{Name: "shutdown/wakes-reader", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "shutdown/wakes-reader", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.C.Shutdown(unix.SHUT_WR)
@@ -64,7 +64,7 @@ func halfClosing() []Case {
 // shuttingDown is shutdown(2) of reading, of both ways, and in odd moments.
 func shuttingDown() []Case {
 	return []Case{
-		{Name: "shutdown/reading-empty", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "shutdown/reading-empty", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			t.See("shutdown", t.S.Shutdown(unix.SHUT_RD))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
@@ -75,7 +75,7 @@ func shuttingDown() []Case {
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("recv at the end", t.S.Recv(16, 0))
 		}},
-		{Name: "shutdown/reading-then-data", Run: func(t *T) {
+		{Name: "shutdown/reading-then-data", AlsoBlocking: true, Run: func(t *T) {
 			t.S.Shutdown(unix.SHUT_RD)
 			t.See("send", t.C.Send("hello", 0))
 			t.Pause()
@@ -84,13 +84,13 @@ func shuttingDown() []Case {
 			t.See("other way", t.S.Send("hi", 0))
 			t.See("recv", t.C.Recv(16, 0))
 		}},
-		{Name: "shutdown/reading-wakes-own-reader", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "shutdown/reading-wakes-own-reader", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.S.Shutdown(unix.SHUT_RD)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "shutdown/both-wakes-own-reader", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "shutdown/both-wakes-own-reader", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.S.Shutdown(unix.SHUT_RDWR)
@@ -103,7 +103,7 @@ func shuttingDown() []Case {
 			t.Pause()
 			t.See("peer", t.S.Recv(16, 0))
 		}},
-		{Name: "shutdown/ends-blocked-writer", Run: func(t *T) {
+		{Name: "shutdown/ends-waiting-writer", AlsoBlocking: true, Run: func(t *T) {
 			sent := pattern(16<<20, 21)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
 			time.Sleep(t.Scaled(100 * time.Millisecond))
@@ -141,7 +141,7 @@ func closing() []Case {
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("end", t.S.Recv(16, 0))
 		}},
-		{Name: "close/right-after-connecting", Alone: true, Yields: learns, Run: func(t *T) {
+		{Name: "close/right-after-connecting", AlsoBlocking: true, Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Dial(l)
 			c.Send("hello", 0)
@@ -151,13 +151,13 @@ func closing() []Case {
 			t.Stream("received", got)
 			t.See("end", last)
 		}},
-		{Name: "close/wakes-reader", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "close/wakes-reader", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.C.Close()
 			t.See("recv", r.Wait())
 		}},
-		{Name: "close/large-unread-by-peer", Bulk: true, Run: func(t *T) {
+		{Name: "close/large-unread-by-peer", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			sent := pattern(1<<20, 22)
 			w := suite.Go(t, func() suite.Ret {
 				defer t.C.Close()
@@ -207,7 +207,7 @@ func closingUnder() []Case {
 			t.Stream("received", got)
 			t.See("end", last)
 		}},
-		{Name: "close/descriptor-under-reader", Run: func(t *T) {
+		{Name: "close/descriptor-under-reader", Blocking: true, Run: func(t *T) {
 			// The call holds the open file: closing its number changes nothing.
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
@@ -250,14 +250,14 @@ func disconnect(t *T, s *Sock) error {
 // resetting is where one end is rude.
 func resetting() []Case {
 	return []Case{
-		{Name: "reset/idle", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "reset/idle", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			reset(t, t.C)
 			t.Pause()
 			t.See("SO_ERROR", suite.Errno(unix.Errno(t.S.Get(unix.SOL_SOCKET, unix.SO_ERROR).N)))
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("send", t.S.Send("hello", 0))
 		}},
-		{Name: "reset/recv-and-send", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "reset/recv-and-send", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			reset(t, t.C)
 			t.Pause()
 			t.See("recv", t.S.Recv(16, 0))
@@ -272,14 +272,14 @@ func resetting() []Case {
 			t.See("send again", t.S.Send("hello", 0))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "reset/under-reader", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "reset/under-reader", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			reset(t, t.C)
 			t.See("recv", r.Wait())
 			t.See("recv again", t.S.Recv(16, 0))
 		}},
-		{Name: "reset/with-data-in-queue", Run: func(t *T) {
+		{Name: "reset/with-data-in-queue", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.Pause()
 			reset(t, t.C)
@@ -288,7 +288,7 @@ func resetting() []Case {
 			t.See("recv again", t.S.Recv(16, 0))
 			t.See("recv at last", t.S.Recv(16, 0))
 		}},
-		{Name: "reset/under-blocked-writer", Run: func(t *T) {
+		{Name: "reset/under-waiting-writer", AlsoBlocking: true, Run: func(t *T) {
 			sent := pattern(16<<20, 23)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
 			time.Sleep(t.Scaled(100 * time.Millisecond))
@@ -333,7 +333,7 @@ func erring() []Case {
 			t.See("recv", t.C.Recv(16, 0))
 			t.See("recv again", t.C.Recv(16, 0))
 		}},
-		{Name: "unread/under-reader", Run: func(t *T) {
+		{Name: "unread/under-reader", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("never read", 0)
 			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })
 			t.See("returned early", r.Done())

@@ -20,7 +20,7 @@ const learns = "a direction that learns sends its first bytes by TCP"
 // handshakes is how connections begin.
 func handshakes() []Case {
 	return []Case{
-		{Name: "connect/closed-port", Alone: true, Idle: idle, Run: func(t *T) {
+		{Name: "connect/closed-port", AlsoBlocking: true, Alone: true, Idle: idle, Run: func(t *T) {
 			l := t.Listen()
 			l.Close()
 			t.See("connect", suite.Errno(t.Socket(place.Client, 0).Connect(l.Target)))
@@ -39,14 +39,14 @@ func handshakes() []Case {
 			c.Send("hello", 0)
 			t.See("recv", s.Recv(16, 0))
 		}},
-		{Name: "connect/twice", Run: func(t *T) {
+		{Name: "connect/twice", AlsoBlocking: true, Run: func(t *T) {
 			remote, err := t.C.Remote()
 			t.Check(err, "getpeername")
 			t.See("connect", suite.Errno(t.C.Connect(remote)))
 			t.C.Send("hello", 0)
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "connect/data-before-accept", Alone: true, Yields: learns, Run: func(t *T) {
+		{Name: "connect/data-before-accept", AlsoBlocking: true, Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Dial(l)
 			t.See("send", c.Send("early ", 0))
@@ -70,7 +70,7 @@ func handshakes() []Case {
 			t.Stream("received", got)
 			t.See("end", last)
 		}},
-		{Name: "connect/reset-before-accept", Alone: true, Idle: idle, Run: func(t *T) {
+		{Name: "connect/reset-before-accept", AlsoBlocking: true, Alone: true, Idle: idle, Run: func(t *T) {
 			l := t.Listen()
 			c := t.Dial(l)
 			reset(t, c)
@@ -104,13 +104,13 @@ func accepting() []Case {
 			_, r := t.Listen().TryAccept(1 << 20)
 			t.See("accept4", r)
 		}},
-		{Name: "connect/accept-expires", Alone: true, Idle: idle, Run: func(t *T) {
+		{Name: "connect/accept-expires", AlsoBlocking: true, Alone: true, Idle: idle, Run: func(t *T) {
 			l := t.Listen()
 			l.Patience(100 * time.Millisecond)
 			_, r := l.TryAccept(0)
 			t.See("accept4", r)
 		}},
-		{Name: "connect/many-at-once", Alone: true, Yields: learns, Run: func(t *T) {
+		{Name: "connect/many-at-once", AlsoBlocking: true, Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			var clients []*Sock
 			for i := range 12 {
@@ -131,7 +131,7 @@ func accepting() []Case {
 		}},
 		{Name: "connect/defer-accept", Alone: true, Run: deferAccept},
 		{Name: "connect/to-itself", Alone: true, Idle: "one socket is no pair", Run: selfConnect},
-		{Name: "connect/churn", Alone: true, Yields: learns, Run: func(t *T) {
+		{Name: "connect/churn", AlsoBlocking: true, Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()
 			for i := range 40 {
 				c := t.Dial(l)
@@ -193,7 +193,7 @@ func fastOpen() []Case {
 		t.See("recv", c.Recv(64, 0))
 	}
 	return []Case{
-		{Name: "fastopen/sendto", Alone: true, Run: func(t *T) {
+		{Name: "fastopen/sendto", AlsoBlocking: true, Alone: true, Run: func(t *T) {
 			l := t.Listen(open)
 			c := t.Socket(place.Client, 0)
 			to := t.Address(l.Target)
@@ -212,7 +212,7 @@ func fastOpen() []Case {
 			t.See("recv", s.Recv(64, 0))
 			after(t, c, s)
 		}},
-		{Name: "fastopen/server-answers-first", Alone: true, Run: func(t *T) {
+		{Name: "fastopen/server-answers-first", AlsoBlocking: true, Alone: true, Run: func(t *T) {
 			l := t.Listen(open)
 			c := t.Socket(place.Client, 0)
 			t.Check(unix.Sendto(c.FD, []byte("request"), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL, t.Address(l.Target)), "sendto")
@@ -222,7 +222,7 @@ func fastOpen() []Case {
 			t.See("recv", s.Recv(64, 0))
 			after(t, c, s)
 		}},
-		{Name: "fastopen/connected", Run: func(t *T) {
+		{Name: "fastopen/connected", AlsoBlocking: true, Run: func(t *T) {
 			t.See("send", t.C.Send("hello", unix.MSG_FASTOPEN))
 			t.Pause()
 			t.See("recv", t.S.Recv(16, dontwait))

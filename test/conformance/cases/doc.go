@@ -34,7 +34,7 @@ const (
 
 // Kernel lists the cases that need nothing but a kernel.
 func Kernel() []Case {
-	return slices.Concat(
+	return suite.Expand(slices.Concat(
 		receiving(), receivingMany(), peeking(), truncating(), waitingForAll(), waitingForMore(), timeouts(), watermarks(),
 		urgent(), errorQueue(), counting(), countingMore(),
 		sending(), sendingOddly(), holding(), stopping(), zeroCopy(),
@@ -46,5 +46,5 @@ func Kernel() []Case {
 		handshakes(), accepting(), fastOpen(), multipath(), records(),
 		threads(), passing(), inheriting(), passingOn(), processes(), signals(),
 		traffic(), streams(), gos(), goStreams(),
-	)
+	))
 }

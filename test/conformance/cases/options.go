@@ -98,7 +98,7 @@ func options() []Case {
 			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())
 		}},
-		{Name: "options/busy-poll", Run: func(t *T) {
+		{Name: "options/busy-poll", AlsoBlocking: true, Run: func(t *T) {
 			t.S.Set(sol, unix.SO_BUSY_POLL, 50)
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.Pause()

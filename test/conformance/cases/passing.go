@@ -15,15 +15,15 @@ import (
 // passing is one socket with several descriptors or in several processes.
 func passing() []Case {
 	return []Case{
-		{Name: "dup/both-read", Run: func(t *T) {
-			d := dup(t, t.S)
+		{Name: "dup/both-read", AlsoBlocking: true, Run: func(t *T) {
+			d := t.S.Dup()
 			t.C.Send("abcdef", 0)
 			t.Pause()
 			t.See("recv", t.S.Recv(3, 0))
 			t.See("recv of duplicate", d.Recv(16, 0))
 		}},
 		{Name: "dup/close-one", Run: func(t *T) {
-			d := dup(t, t.S)
+			d := t.S.Dup()
 			t.S.Close()
 			t.C.Send("hello", 0)
 			t.See("recv", d.Recv(16, 0))
@@ -33,7 +33,7 @@ func passing() []Case {
 			t.See("end", t.C.Recv(16, 0))
 		}},
 		{Name: "dup/shutdown-is-for-all", Run: func(t *T) {
-			d := dup(t, t.S)
+			d := t.S.Dup()
 			d.Send("hello", 0)
 			d.Shutdown(unix.SHUT_WR)
 			t.See("send", t.S.Send("more", 0))
@@ -48,24 +48,24 @@ func passing() []Case {
 func inheriting() []Case {
 	server := func(s *Sock) []*Sock { return []*Sock{s} }
 	return []Case{
-		{Name: "fork/child-reads", Run: func(t *T) {
+		{Name: "fork/child-reads", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("for you", 0)
 			p := child(t, place.Server, server(t.S), "read", 7)
 			t.See("child", p.Output())
 		}},
-		{Name: "fork/child-waits", Run: func(t *T) {
+		{Name: "fork/child-waits", AlsoBlocking: true, Run: func(t *T) {
 			p := child(t, place.Server, server(t.S), "read", 7)
 			p.Said("ready")
 			t.Pause()
 			t.C.Send("for you", 0)
 			t.See("child", p.Output())
 		}},
-		{Name: "fork/child-writes", Run: func(t *T) {
+		{Name: "fork/child-writes", AlsoBlocking: true, Run: func(t *T) {
 			p := child(t, place.Server, server(t.S), "write", "hello from the child")
 			t.See("child", p.Output())
 			t.See("recv", t.C.Recv(64, 0))
 		}},
-		{Name: "fork/parent-reads-child-reads", Run: func(t *T) {
+		{Name: "fork/parent-reads-child-reads", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("abc", 0)
 			t.C.Send("defgh", 0)
 			t.Pause()
@@ -74,7 +74,7 @@ func inheriting() []Case {
 			t.C.Send("again", 0)
 			t.See("parent", t.S.Recv(16, 0))
 		}},
-		{Name: "fork/parent-closes", Run: func(t *T) {
+		{Name: "fork/parent-closes", AlsoBlocking: true, Run: func(t *T) {
 			p := child(t, place.Server, server(t.S), "echo")
 			t.S.Close()
 			p.Said("ready")
@@ -83,7 +83,7 @@ func inheriting() []Case {
 			t.See("end", t.C.Recv(16, 0))
 			t.See("child", p.End())
 		}},
-		{Name: "fork/first-message-to-child", Fresh: true, Run: func(t *T) {
+		{Name: "fork/first-message-to-child", AlsoBlocking: true, Fresh: true, Run: func(t *T) {
 			p := child(t, place.Server, server(t.S), "echo")
 			t.S.Close()
 			p.Said("ready")
@@ -95,7 +95,7 @@ func inheriting() []Case {
 // passingOn is SCM_RIGHTS.
 func passingOn() []Case {
 	return []Case{
-		{Name: "scm/to-other-process", Run: func(t *T) {
+		{Name: "scm/to-other-process", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("before it is passed", 0)
 			t.Pause()
 			p := passOn(t, t.S)
@@ -128,8 +128,8 @@ func passingOn() []Case {
 func processes() []Case {
 	server := func(s *Sock) []*Sock { return []*Sock{s} }
 	return []Case{
-		{Name: "process/killed-writer", Run: killedWriter},
-		{Name: "process/killed-reader", Run: func(t *T) {
+		{Name: "process/killed-writer", AlsoBlocking: true, Run: killedWriter},
+		{Name: "process/killed-reader", AlsoBlocking: true, Run: func(t *T) {
 			p := child(t, place.Server, server(t.S), "sleep")
 			t.S.Close()
 			p.Said("ready")
@@ -140,7 +140,7 @@ func processes() []Case {
 			t.See("send", w.Wait())
 			t.See("recv fails or ends", t.C.Recv(16, 0).N <= 0)
 		}},
-		{Name: "process/exits-with-data-unread", Bulk: true, Run: func(t *T) {
+		{Name: "process/exits-with-data-unread", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			p := child(t, place.Server, server(t.S), "flood", "once")
 			t.S.Close()
 			t.See("child", p.End())
@@ -148,7 +148,7 @@ func processes() []Case {
 			t.Stream("received", got)
 			t.See("end", last)
 		}},
-		{Name: "process/stopped-and-continued", Run: func(t *T) {
+		{Name: "process/stopped-and-continued", AlsoBlocking: true, Run: func(t *T) {
 			t.S.Endless()
 			p := child(t, place.Server, server(t.S), "read", 5)
 			p.Said("ready")
@@ -160,7 +160,7 @@ func processes() []Case {
 			t.C.Send("hello", 0)
 			t.See("child", p.Output())
 		}},
-		{Name: "process/data-while-stopped", Run: func(t *T) {
+		{Name: "process/data-while-stopped", AlsoBlocking: true, Run: func(t *T) {
 			t.S.Endless()
 			p := child(t, place.Server, server(t.S), "read", 10)
 			p.Said("ready")
@@ -173,12 +173,6 @@ func processes() []Case {
 			t.See("child", p.Output())
 		}},
 	}
-}
-
-func dup(t *T, s *Sock) *Sock {
-	fd, err := unix.FcntlInt(uintptr(s.FD), unix.F_DUPFD_CLOEXEC, 0)
-	t.Check(err, "duplicate descriptor")
-	return t.Own(fd)
 }
 
 // echoes sends a few messages to whoever echoes at the other end.

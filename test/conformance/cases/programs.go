@@ -34,7 +34,7 @@ var (
 
 // Programs lists the cases that run real programs.
 func Programs() []Case {
-	return slices.Concat(goPrograms(), pythonPrograms(), nodePrograms(), servers())
+	return suite.Expand(slices.Concat(goPrograms(), pythonPrograms(), nodePrograms(), servers()))
 }
 
 // programLimit is for programs that take a while to start.
@@ -141,16 +141,17 @@ type pair struct {
 	name           string
 	server, client string // modes
 	size           int
+	waits          bool // in the kernel, at one end at least
 }
 
 func pythonPrograms() (list []Case) {
 	for _, p := range []pair{
-		{"asyncio", "asyncio-server", "asyncio-client", 1 << 20},
-		{"selectors", "selectors-server", "sync-client", 300_000},
-		{"sendfile", "sendfile-server", "receive", 1 << 20},
-		{"lines", "asyncio-server", "lines-client", 0},
-		{"timeout", "late-server", "timeout-client", 0},
-		{"signals", "late-server", "alarmed-client", 0},
+		{"asyncio", "asyncio-server", "asyncio-client", 1 << 20, false},
+		{"selectors", "selectors-server", "sync-client", 300_000, true},
+		{"sendfile", "sendfile-server", "receive", 1 << 20, true},
+		{"lines", "asyncio-server", "lines-client", 0, true},
+		{"timeout", "late-server", "timeout-client", 0, true},
+		{"signals", "late-server", "alarmed-client", 0, true},
 	} {
 		list = append(list, peers("program/python-"+p.name, python, []string{"-c", peerPython}, p))
 	}
@@ -159,7 +160,7 @@ func pythonPrograms() (list []Case) {
 
 // peers has the same script at both ends.
 func peers(name string, program suite.Program, script []string, p pair) Case {
-	return Case{Name: name, Alone: true, Limit: programLimit, Needs: []suite.Program{program}, Run: func(t *T) {
+	return Case{Name: name, Alone: true, Blocking: p.waits, Limit: programLimit, Needs: []suite.Program{program}, Run: func(t *T) {
 		e := endpointAt(t, place.Server)
 		t.Start(place.Server, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
 			p.server, e.any().String(), fmt.Sprint(e.port), fmt.Sprint(p.size))}).Said("listening")

@@ -11,18 +11,18 @@ import (
 // receiving is what each receiving call returns for the simplest of data.
 func receiving() []Case {
 	return []Case{
-		{Name: "recv/after-data", Run: func(t *T) {
+		{Name: "recv/after-data", AlsoBlocking: true, Run: func(t *T) {
 			t.See("send", t.C.Send("hello", 0))
 			t.Pause()
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "recv/before-data", Run: func(t *T) {
+		{Name: "recv/before-data", AlsoBlocking: true, Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.C.Send("hello", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "recv/first-message", Fresh: true, Run: func(t *T) {
+		{Name: "recv/first-message", AlsoBlocking: true, Fresh: true, Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.Pause()
 			t.See("recv", t.S.Recv(16, 0))
@@ -30,13 +30,13 @@ func receiving() []Case {
 			t.Pause()
 			t.See("answer", t.C.Recv(16, 0))
 		}},
-		{Name: "recv/first-message-before-data", Fresh: true, Run: func(t *T) {
+		{Name: "recv/first-message-before-data", AlsoBlocking: true, Fresh: true, Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.C.Send("hello", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "recv/server-speaks-first", Fresh: true, Run: func(t *T) {
+		{Name: "recv/server-speaks-first", AlsoBlocking: true, Fresh: true, Run: func(t *T) {
 			t.S.Send("220 ready", 0)
 			t.Pause()
 			t.See("banner", t.C.Recv(64, 0))
@@ -44,12 +44,12 @@ func receiving() []Case {
 			t.Pause()
 			t.See("command", t.S.Recv(64, 0))
 		}},
-		{Name: "recv/read", Run: func(t *T) {
+		{Name: "recv/read", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.Pause()
 			t.See("read", t.S.Read(16))
 		}},
-		{Name: "recv/recvmsg", Run: func(t *T) {
+		{Name: "recv/recvmsg", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.Pause()
 			m := t.S.Recvmsg(0, 64, 16)
@@ -84,7 +84,7 @@ func receiving() []Case {
 			t.See("with data", t.S.Read(16))
 			t.See("empty again", t.S.Read(16))
 		}},
-		{Name: "recv/zero-length", Run: zeroLengthReads},
+		{Name: "recv/zero-length", AlsoAtOnce: true, Run: zeroLengthReads},
 		{Name: "recv/bad-address", Run: badReadAddress},
 	}
 }
@@ -98,7 +98,7 @@ func receivingMany() []Case {
 			t.Pause()
 			t.See("recv", t.S.Recv(64, 0))
 		}},
-		{Name: "recv/message-in-pieces", Run: func(t *T) {
+		{Name: "recv/message-in-pieces", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("abcdefghij", 0)
 			t.Pause()
 			for _, n := range []int{1, 3, 2, 99} {
@@ -114,7 +114,7 @@ func receivingMany() []Case {
 				t.See("recv", t.S.Recv(n, 0))
 			}
 		}},
-		{Name: "recv/large-message-in-odd-pieces", Run: func(t *T) {
+		{Name: "recv/large-message-in-odd-pieces", AlsoBlocking: true, Run: func(t *T) {
 			sent := pattern(48<<10, 1)
 			t.See("send", t.C.WriteAll(sent))
 			t.Pause()
@@ -141,14 +141,14 @@ func receivingMany() []Case {
 			t.Pause()
 			t.See("recvmmsg", t.S.Recvmmsg(4, 3, dontwait, 0))
 		}},
-		{Name: "recv/recvmmsg-waitforone", Run: func(t *T) {
+		{Name: "recv/recvmmsg-waitforone", AlsoBlocking: true, Run: func(t *T) {
 			const waitForOne = 0x10000
 			r := suite.Go(t, func() string { return t.S.Recvmmsg(4, 8, waitForOne, 0) })
 			t.See("returned early", r.Done())
 			t.C.Send("abcdefgh", 0)
 			t.See("recvmmsg", r.Wait())
 		}},
-		{Name: "recv/recvmmsg-timeout", Run: func(t *T) {
+		{Name: "recv/recvmmsg-timeout", Blocking: true, Run: func(t *T) {
 			t.S.Patience(150 * time.Millisecond)
 			t.C.Send("abc", 0)
 			t.Pause()

@@ -37,7 +37,7 @@ func peeking() []Case {
 			t.See("peek", t.S.Recv(64, peek))
 			t.See("recv", t.S.Recv(64, 0))
 		}},
-		{Name: "peek/waits", Run: func(t *T) {
+		{Name: "peek/waits", AlsoBlocking: true, Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, peek) })
 			t.See("returned early", r.Done())
 			t.C.Send("hello", 0)
@@ -56,7 +56,8 @@ func peeking() []Case {
 			t.See("peek", t.S.Recv(16, peek))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "peek/waitall", Yields: "MSG_WAITALL", Run: func(t *T) {
+		{Name: "peek/waitall", AlsoAtOnce: true, Yields: "MSG_WAITALL", Run: func(t *T) {
+			t.S.WaitInKernel()
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(6, peek|waitall) })
 			t.C.Send("abc", 0)
 			t.See("returned after half", r.Done())
@@ -73,6 +74,18 @@ func peeking() []Case {
 			t.See("offset", t.S.Get(unix.SOL_SOCKET, soPeekOff))
 			t.See("recv", t.S.Recv(64, 0))
 		}},
+		{Name: "peek/offset" + suite.AtOnce, Fresh: true, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
+			t.See("SO_PEEK_OFF", t.S.Set(unix.SOL_SOCKET, soPeekOff, 0))
+			for _, m := range []string{"abcd", "efgh"} {
+				t.C.Send(m, 0)
+				t.Pause()
+				t.See("peek", t.S.Recv(3, peek))
+			}
+			t.See("offset", t.S.Get(unix.SOL_SOCKET, soPeekOff))
+			t.See("recv", t.S.Recv(4, 0))
+			t.See("peek on", t.S.Recv(64, peek))
+			t.See("recv", t.S.Recv(64, 0))
+		}},
 		{Name: "peek/exactly-before-close", Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.C.Close()
@@ -86,21 +99,21 @@ func peeking() []Case {
 
 func truncating() []Case {
 	return []Case{
-		{Name: "trunc/discard", Run: func(t *T) {
+		{Name: "trunc/discard", AlsoAtOnce: true, Run: func(t *T) {
 			t.C.Send("abcdefgh", 0)
 			t.Pause()
 			b := t.S.RecvNull(5, trunc)
 			t.See("recv of a null buffer", b)
 			t.See("recv", t.S.Recv(16, dontwait))
 		}},
-		{Name: "trunc/buffer-too-small", Run: func(t *T) {
+		{Name: "trunc/buffer-too-small", AlsoAtOnce: true, Run: func(t *T) {
 			t.C.Send("abcdefgh", 0)
 			t.Pause()
 			b := t.S.Recv(3, trunc)
 			t.See("bytes", b.N)
 			t.See("recv", t.S.Recv(16, dontwait))
 		}},
-		{Name: "trunc/more-than-there-is", Run: func(t *T) {
+		{Name: "trunc/more-than-there-is", AlsoAtOnce: true, Run: func(t *T) {
 			t.C.Send("abc", 0)
 			t.Pause()
 			t.See("recv of a null buffer", t.S.RecvNull(64, trunc))
@@ -121,44 +134,40 @@ func truncating() []Case {
 	}
 }
 
+// recvAll is recv(2) with MSG_WAITALL, which means something only where calls wait
+// in the kernel.
+func recvAll(t *T, n int) *suite.Task[suite.Ret] {
+	t.S.WaitInKernel()
+	return suite.Go(t, func() suite.Ret { return t.S.Recv(n, waitall) })
+}
+
 func waitingForAll() []Case {
-	recv := func(t *T, n int) *suite.Task[suite.Ret] {
-		return suite.Go(t, func() suite.Ret { return t.S.Recv(n, waitall) })
-	}
 	const yields = "MSG_WAITALL"
 	return []Case{
-		{Name: "waitall/before-data", Yields: yields, Run: func(t *T) {
-			r := recv(t, 6)
+		{Name: "waitall/before-data", AlsoBlocking: true, AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
+			r := recvAll(t, 6)
 			t.See("returned early", r.Done())
 			t.C.Send("abc", 0)
 			t.See("returned after half", r.Done())
 			t.C.Send("def", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "waitall/amid-data", Yields: yields, Run: func(t *T) {
+		{Name: "waitall/amid-data", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
 			t.C.Send("abc", 0)
 			t.Pause()
-			r := recv(t, 6)
+			r := recvAll(t, 6)
 			t.See("returned after half", r.Done())
 			t.C.Send("def", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "waitall/after-data", Yields: yields, Run: func(t *T) {
+		{Name: "waitall/after-data", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
 			t.C.Send("abc", 0)
 			t.C.Send("def", 0)
 			t.Pause()
-			t.See("recv", recv(t, 6).Wait())
+			t.See("recv", recvAll(t, 6).Wait())
 		}},
-		{Name: "waitall/first-call", Fresh: true, Yields: yields, Run: func(t *T) {
-			r := recv(t, 6)
-			t.See("returned early", r.Done())
-			t.C.Send("abc", 0)
-			t.See("returned after half", r.Done())
-			t.C.Send("def", 0)
-			t.See("recv", r.Wait())
-		}},
-		{Name: "waitall/end-of-stream", Yields: yields, Run: func(t *T) {
-			r := recv(t, 6)
+		{Name: "waitall/end-of-stream", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
+			r := recvAll(t, 6)
 			t.C.Send("abc", 0)
 			t.See("returned after half", r.Done())
 			t.C.Shutdown(unix.SHUT_WR)
@@ -170,55 +179,54 @@ func waitingForAll() []Case {
 
 // waitingForMore is MSG_WAITALL with everything else.
 func waitingForMore() []Case {
-	recv := func(t *T, n int) *suite.Task[suite.Ret] {
-		return suite.Go(t, func() suite.Ret { return t.S.Recv(n, waitall) })
-	}
 	const yields = "MSG_WAITALL"
 	return []Case{
-		{Name: "waitall/exact-then-rest", Yields: yields, Run: func(t *T) {
-			r := recv(t, 4)
+		{Name: "waitall/exact-then-rest", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
+			r := recvAll(t, 4)
 			t.Pause()
 			t.C.Send("abcdef", 0)
 			t.See("recv", r.Wait())
 			t.See("rest", t.S.Recv(16, dontwait))
 		}},
-		{Name: "waitall/timeout", Yields: yields, Run: func(t *T) {
+		{Name: "waitall/timeout", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
 			t.S.Patience(150 * time.Millisecond)
-			r := recv(t, 6)
+			r := recvAll(t, 6)
 			t.Pause()
 			t.C.Send("abc", 0)
 			t.See("recv", r.Wait())
 			t.See("recv of nothing", t.S.Recv(6, waitall))
 		}},
-		{Name: "waitall/dontwait", Yields: yields, Run: func(t *T) {
+		{Name: "waitall/dontwait", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
 			t.C.Send("abc", 0)
 			t.Pause()
 			t.See("recv", t.S.Recv(6, waitall|dontwait))
 			t.See("empty", suite.Errno(t.S.Recv(6, waitall|dontwait).Errno))
 		}},
-		{Name: "waitall/large", Yields: yields, Run: func(t *T) {
+		{Name: "waitall/large", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
 			sent := pattern(300<<10, 2)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			r := t.S.Recv(len(sent), waitall)
+			r := recvAll(t, len(sent)).Wait()
 			t.See("recv", r)
 			if r.N < len(sent) {
 				t.S.ReadFull(len(sent) - max(r.N, 0))
 			}
 			t.See("send", w.Wait())
 		}},
-		{Name: "waitall/recvmsg", Yields: yields, Run: func(t *T) {
+		{Name: "waitall/recvmsg", AlsoAtOnce: true, Yields: yields, Run: func(t *T) {
+			t.S.WaitInKernel()
 			r := suite.Go(t, func() suite.Message { return t.S.Recvmsg(waitall, 0, 2, 4) })
 			t.C.Send("abc", 0)
 			t.See("returned after half", r.Done())
 			t.C.Send("def", 0)
 			t.See("recvmsg", r.Wait())
 		}},
-		{Name: "waitall/header-then-body", Yields: yields, Run: headerThenBody},
+		{Name: "waitall/header-then-body", AlsoBlocking: true, AlsoAtOnce: true, Yields: yields, Run: headerThenBody},
 	}
 }
 
 // headerThenBody is how length-prefixed protocols read.
 func headerThenBody(t *T) {
+	t.S.WaitInKernel()
 	w := suite.Go(t, func() suite.Ret {
 		for i := range 20 {
 			body := pattern(100*i+1, uint64(i))
@@ -252,11 +260,11 @@ func headerThenBody(t *T) {
 
 func timeouts() []Case {
 	return []Case{
-		{Name: "timeout/recv-expires", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "timeout/recv-expires", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			t.S.Patience(100 * time.Millisecond)
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "timeout/recv-expires-then-data", Run: func(t *T) {
+		{Name: "timeout/recv-expires-then-data", AlsoBlocking: true, Run: func(t *T) {
 			t.S.Patience(100 * time.Millisecond)
 			t.See("recv", t.S.Recv(16, 0))
 			t.C.Send("hello", 0)
@@ -264,13 +272,13 @@ func timeouts() []Case {
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "timeout/data-in-time", Run: func(t *T) {
+		{Name: "timeout/data-in-time", AlsoBlocking: true, Run: func(t *T) {
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.C.Send("hello", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "timeout/round-trip", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "timeout/round-trip", Blocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			t.S.Patience(1500 * time.Millisecond)
 			tv, err := unix.GetsockoptTimeval(t.S.FD, unix.SOL_SOCKET, unix.SO_RCVTIMEO)
 			t.See("SO_RCVTIMEO", suite.Errno(err))
@@ -284,7 +292,7 @@ func watermarks() []Case {
 	lowat := func(t *T, n int) { t.See("SO_RCVLOWAT", t.S.Set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)) }
 	const yields = "SO_RCVLOWAT"
 	return []Case{
-		{Name: "lowat/recv", Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
+		{Name: "lowat/recv", Blocking: true, Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
 			lowat(t, 6)
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(64, 0) })
 			t.C.Send("abc", 0)
@@ -292,7 +300,7 @@ func watermarks() []Case {
 			t.C.Send("def", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "lowat/poll", Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
+		{Name: "lowat/poll", AlsoBlocking: true, Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
 			lowat(t, 6)
 			t.C.Send("abc", 0)
 			t.Pause()
@@ -313,7 +321,7 @@ func watermarks() []Case {
 			t.See("epoll", e.Wait(time.Second))
 			t.See("recv", t.S.Recv(64, 0))
 		}},
-		{Name: "lowat/end-of-stream", Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
+		{Name: "lowat/end-of-stream", Blocking: true, Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
 			lowat(t, 6)
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(64, 0) })
 			t.C.Send("abc", 0)

@@ -21,7 +21,7 @@ const interrupting, restarting, ioSignal = syscall.Signal(40), syscall.Signal(41
 // signals is what happens to calls meanwhile.
 func signals() []Case {
 	return []Case{
-		{Name: "signal/interrupts-recv", Run: func(t *T) {
+		{Name: "signal/interrupts-recv", Blocking: true, Run: func(t *T) {
 			t.S.Endless()
 			r := interrupted(t, interrupting, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("recv", r.Wait())
@@ -29,28 +29,29 @@ func signals() []Case {
 			t.C.Send("hello", 0)
 			t.See("recv after", t.S.Recv(16, 0))
 		}},
-		{Name: "signal/restarts-recv", Run: func(t *T) {
+		{Name: "signal/restarts-recv", Blocking: true, Run: func(t *T) {
 			t.S.Endless()
 			r := interrupted(t, restarting, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned by the signal", r.Done())
 			t.C.Send("hello", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "signal/restarts-read", Run: func(t *T) {
+		{Name: "signal/restarts-read", Blocking: true, Run: func(t *T) {
 			t.S.Endless()
 			r := interrupted(t, restarting, func() suite.Ret { return t.S.Read(16) })
 			t.See("returned by the signal", r.Done())
 			t.C.Send("hello", 0)
 			t.See("read", r.Wait())
 		}},
-		{Name: "signal/interrupts-recv-with-timeout", Run: func(t *T) {
+		{Name: "signal/interrupts-recv-with-timeout", Blocking: true, Run: func(t *T) {
 			r := interrupted(t, restarting, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("recv", r.Wait())
 			t.C.Send("hello", 0)
 			t.See("recv after", t.S.Recv(16, 0))
 		}},
-		{Name: "signal/interrupts-waitall", Yields: "MSG_WAITALL", Run: func(t *T) {
+		{Name: "signal/interrupts-waitall", AlsoAtOnce: true, Yields: "MSG_WAITALL", Run: func(t *T) {
 			t.S.Endless()
+			t.S.WaitInKernel()
 			t.C.Send("abc", 0)
 			t.Pause()
 			r := interrupted(t, interrupting, func() suite.Ret { return t.S.Recv(6, waitall) })
@@ -62,7 +63,7 @@ func signals() []Case {
 			})
 			t.See("poll", string(r.Wait().Data))
 		}},
-		{Name: "signal/interrupts-send", Run: func(t *T) {
+		{Name: "signal/interrupts-send", Blocking: true, Run: func(t *T) {
 			t.C.Endless()
 			sent := pattern(24<<20, 62)
 			r := interrupted(t, interrupting, func() suite.Ret { return t.C.SendBytes(sent, 0) }).Wait()
@@ -81,7 +82,7 @@ func signals() []Case {
 			t.S.Shutdown(unix.SHUT_WR)
 			t.See("writes", child(t, place.Server, []*Sock{t.S}, "pipe").Output())
 		}},
-		{Name: "signal/pipe-under-blocked-writer", Run: func(t *T) {
+		{Name: "signal/pipe-under-waiting-writer", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Endless()
 			p := child(t, place.Client, []*Sock{t.C}, "flood-pipe")
 			t.C.Close()

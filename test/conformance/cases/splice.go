@@ -15,8 +15,15 @@ const spliceNonblock = 2
 
 // splice is splice(2) without offsets. A refusal is no error of the program's:
 // all fall back to reading and writing.
-func splice(t *T, in, out *Sock, n, flags int) suite.Ret {
-	return suite.Call(unix.SYS_SPLICE, uintptr(in.FD), 0, uintptr(out.FD), 0, uintptr(n), uintptr(flags))
+func splice(in, out *Sock, n, flags int) suite.Ret {
+	move := func() suite.Ret {
+		return suite.Call(unix.SYS_SPLICE, uintptr(in.FD), 0, uintptr(out.FD), 0, uintptr(n), uintptr(flags))
+	}
+	if flags&spliceNonblock != 0 {
+		return move()
+	}
+	// One of the two is a pipe, which waits itself.
+	return in.Await(unix.POLLIN, func() suite.Ret { return out.Await(unix.POLLOUT, move) })
 }
 
 // splicing is splice(2) from a socket.
@@ -26,38 +33,38 @@ func splicing() []Case {
 			r, w := t.Pipe(0)
 			t.C.Send("hello", 0)
 			t.Pause()
-			moved := splice(t, t.S, w, 64, spliceNonblock)
+			moved := splice(t.S, w, 64, spliceNonblock)
 			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
-		{Name: "splice/before-data", Run: func(t *T) {
+		{Name: "splice/before-data", AlsoBlocking: true, Run: func(t *T) {
 			r, w := t.Pipe(0)
-			task := suite.Go(t, func() suite.Ret { return splice(t, t.S, w, 64, 0) })
+			task := suite.Go(t, func() suite.Ret { return splice(t.S, w, 64, 0) })
 			t.See("returned early", task.Done())
 			t.C.Send("hello", 0)
 			moved := task.Wait()
-			t.See("splice", blockingSplice(moved))
+			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
 		{Name: "splice/empty", Idle: "nothing is sent", Run: func(t *T) {
 			t.S.Patience(100 * time.Millisecond)
 			_, w := t.Pipe(0)
-			t.See("splice", splice(t, t.S, w, 64, spliceNonblock))
+			t.See("splice", splice(t.S, w, 64, spliceNonblock))
 		}},
-		{Name: "splice/end-of-stream", Run: func(t *T) {
+		{Name: "splice/end-of-stream", AlsoBlocking: true, Run: func(t *T) {
 			r, w := t.Pipe(0)
 			t.C.Send("hello", 0)
 			t.C.Shutdown(unix.SHUT_WR)
 			t.Pause()
-			moved := splice(t, t.S, w, 64, 0)
-			t.See("splice", blockingSplice(moved))
+			moved := splice(t.S, w, 64, 0)
+			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
 		{Name: "splice/partial", Run: func(t *T) {
 			r, w := t.Pipe(0)
 			t.C.Send("abcdefgh", 0)
 			t.Pause()
-			moved := splice(t, t.S, w, 3, spliceNonblock)
+			moved := splice(t.S, w, 3, spliceNonblock)
 			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 8))
 		}},
@@ -66,7 +73,7 @@ func splicing() []Case {
 			t.C.Send("abcdefgh", 0)
 			t.Pause()
 			t.See("recv", t.S.Recv(3, 0))
-			moved := splice(t, t.S, w, 64, spliceNonblock)
+			moved := splice(t.S, w, 64, spliceNonblock)
 			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
@@ -75,7 +82,7 @@ func splicing() []Case {
 			t.C.Send("abcdefgh", 0)
 			t.Pause()
 			t.See("peek", t.S.Recv(3, peek))
-			moved := splice(t, t.S, w, 64, spliceNonblock)
+			moved := splice(t.S, w, 64, spliceNonblock)
 			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 8))
 		}},
@@ -84,23 +91,15 @@ func splicing() []Case {
 			_, copies := t.Pipe(0)
 			t.C.Send("hello", 0)
 			t.Pause()
-			moved := splice(t, t.S, w, 64, spliceNonblock)
+			moved := splice(t.S, w, 64, spliceNonblock)
 			t.See("splice", moved)
 			t.See("tee", suite.Call(unix.SYS_TEE, uintptr(r.FD), uintptr(copies.FD), 64, spliceNonblock))
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
-		{Name: "splice/proxy-with-fallback", Alone: true, Bulk: true, Run: func(t *T) { spliceProxy(t, true) }},
-		{Name: "splice/proxy", Alone: true, Run: func(t *T) { spliceProxy(t, false) }},
-		{Name: "splice/proxy-stops-on-zero", Alone: true, Run: spliceUntilEnd},
+		{Name: "splice/proxy-with-fallback", AlsoBlocking: true, Alone: true, Bulk: true, Run: func(t *T) { spliceProxy(t, true) }},
+		{Name: "splice/proxy", AlsoBlocking: true, Alone: true, Run: func(t *T) { spliceProxy(t, false) }},
+		{Name: "splice/proxy-stops-on-zero", AlsoBlocking: true, Alone: true, Run: spliceUntilEnd},
 	}
-}
-
-// blockingSplice tells waiting for the timeout from not waiting at all.
-func blockingSplice(r suite.Ret) string {
-	if r.Errno == unix.EAGAIN && r.Took > 500*time.Millisecond {
-		return "blocks"
-	}
-	return r.String()
 }
 
 // spliced collects what went into the pipe, and the rest by recv(2), as a program
@@ -155,21 +154,19 @@ func spliceProxy(t *T, fallBack bool) {
 func pump(t *T, in, out *Sock, fallBack bool) string {
 	r, w := t.Pipe(0)
 	for {
-		moved := splice(t, in, w, 64<<10, 0)
+		moved := splice(in, w, 64<<10, 0)
 		switch {
 		case moved.Errno == unix.EINVAL && fallBack:
 			return pumpByCopying(in, out)
-		case moved.Errno == unix.EAGAIN:
-			return "blocks"
 		case moved.Errno != 0:
-			return suite.Errno(moved.Errno)
+			return moved.String()
 		case moved.N == 0:
 			return "end"
 		}
 		for left := moved.N; left > 0; {
-			n := splice(t, r, out, left, 0)
+			n := splice(r, out, left, 0)
 			if n.Errno != 0 {
-				return "out: " + suite.Errno(n.Errno)
+				return "out: " + n.String()
 			}
 			left -= n.N
 		}
@@ -211,11 +208,11 @@ func spliceUntilEnd(t *T) {
 // splicingOut is splice(2) and vmsplice(2) to a socket.
 func splicingOut() []Case {
 	return []Case{
-		{Name: "splice/to-socket", Run: func(t *T) {
+		{Name: "splice/to-socket", AlsoBlocking: true, Run: func(t *T) {
 			r, w := t.Pipe(0)
 			_, err := unix.Write(w.FD, []byte("hello"))
 			t.Check(err, "write to pipe")
-			t.See("splice", splice(t, r, t.C, 64, 0))
+			t.See("splice", splice(r, t.C, 64, 0))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
 		{Name: "splice/vmsplice-to-socket", Run: func(t *T) {
@@ -224,7 +221,7 @@ func splicingOut() []Case {
 			copy(b, "hello")
 			v := unix.Iovec{Base: &b[0], Len: 5}
 			t.See("vmsplice", suite.Call(unix.SYS_VMSPLICE, uintptr(w.FD), suite.Keep(t, &v), 1, 0))
-			t.See("splice", splice(t, r, t.C, 64, 0))
+			t.See("splice", splice(r, t.C, 64, 0))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
 		{Name: "splice/file-to-socket", Bulk: true, Run: func(t *T) {
@@ -233,12 +230,12 @@ func splicingOut() []Case {
 			r, w := t.Pipe(0)
 			task := suite.Go(t, func() string {
 				for moved := 0; moved < len(sent); {
-					n := splice(t, f, w, 64<<10, 0)
+					n := splice(f, w, 64<<10, 0)
 					if n.N <= 0 {
 						return fmt.Sprint("in ", n)
 					}
 					for left := n.N; left > 0; {
-						m := splice(t, r, t.C, left, 0)
+						m := splice(r, t.C, left, 0)
 						if m.N <= 0 {
 							return fmt.Sprint("out ", m)
 						}
@@ -257,7 +254,7 @@ func splicingOut() []Case {
 			_, err := unix.Write(w.FD, []byte("hello"))
 			t.Check(err, "write to pipe")
 			t.C.Nonblock(true)
-			moved := splice(t, r, t.C, 64, spliceNonblock)
+			moved := splice(r, t.C, 64, spliceNonblock)
 			t.See("does not wait", moved.N == 5 || moved.Errno == unix.EAGAIN)
 			if moved.N == 5 { // there was room again
 				sent = append(sent, "hello"...)
@@ -270,7 +267,7 @@ func splicingOut() []Case {
 			r, w := t.Pipe(0)
 			_, err := unix.Write(w.FD, []byte("abc"))
 			t.Check(err, "write to pipe")
-			t.See("splice", splice(t, r, t.C, 3, spliceMore))
+			t.See("splice", splice(r, t.C, 3, spliceMore))
 			t.C.Send("def", 0)
 			t.Receive("received", t.S, 6)
 		}},
@@ -297,7 +294,9 @@ func sendingFiles() []Case {
 		if offset != nil {
 			at = suite.Keep(t, offset)
 		}
-		return suite.Call(unix.SYS_SENDFILE, uintptr(t.C.FD), uintptr(f.FD), at, uintptr(n))
+		return t.C.Await(unix.POLLOUT, func() suite.Ret {
+			return suite.Call(unix.SYS_SENDFILE, uintptr(t.C.FD), uintptr(f.FD), at, uintptr(n))
+		})
 	}
 	return []Case{
 		{Name: "sendfile/small", Run: func(t *T) {
@@ -313,7 +312,7 @@ func sendingFiles() []Case {
 			t.See("offset", offset)
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "sendfile/large", Bulk: true, Run: func(t *T) {
+		{Name: "sendfile/large", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			sent := pattern(3<<20, 18)
 			f := fileOf(t, sent)
 			task := suite.Go(t, func() string {

@@ -17,16 +17,17 @@ import (
 // threads is many threads with one socket.
 func threads() []Case {
 	return []Case{
-		{Name: "threads/two-readers", Run: func(t *T) { readers(t, 2) }},
-		{Name: "threads/eight-readers", Run: func(t *T) { readers(t, 8) }},
-		{Name: "threads/readers-share-a-stream", Run: func(t *T) { sharedStream(t, 4) }},
-		{Name: "threads/readers-woken-by-the-end", Idle: idle, Run: func(t *T) {
-			tasks := blockedReaders(t, 4)
+		{Name: "threads/two-readers", AlsoBlocking: true, Run: func(t *T) { readers(t, 2) }},
+		{Name: "threads/eight-readers", AlsoBlocking: true, Run: func(t *T) { readers(t, 8) }},
+		{Name: "threads/readers-share-a-stream", AlsoBlocking: true, Run: func(t *T) { sharedStream(t, 4) }},
+		{Name: "threads/readers-share-messages", Blocking: true, Run: func(t *T) { sharedMessages(t, 4) }},
+		{Name: "threads/readers-woken-by-the-end", AlsoBlocking: true, Idle: idle, Run: func(t *T) {
+			tasks := waitingReaders(t, 4)
 			t.C.Shutdown(unix.SHUT_WR)
 			t.See("recv", results(tasks))
 		}},
 		{Name: "threads/eight-writers", Run: func(t *T) { writers(t, 8) }},
-		{Name: "threads/large-writers", Bulk: true, Run: func(t *T) {
+		{Name: "threads/large-writers", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			const each = 1 << 20
 			var all []*suite.Task[suite.Ret]
 			for i := range 4 {
@@ -39,7 +40,7 @@ func threads() []Case {
 			t.Stream("received, sorted", got)
 			t.See("send", results(all))
 		}},
-		{Name: "threads/both-ways-on-one-socket", Bulk: true, Run: func(t *T) {
+		{Name: "threads/both-ways-on-one-socket", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			sent, back := pattern(2<<20, 50), pattern(2<<20, 51)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
 			r := suite.Go(t, func() string { return t.C.ReadText(len(back)) })
@@ -48,7 +49,7 @@ func threads() []Case {
 			t.Received("back", r.Wait())
 			t.See("send", fmt.Sprint(w.Wait(), " ", wb.Wait()))
 		}},
-		{Name: "threads/reader-while-other-writes", Run: func(t *T) {
+		{Name: "threads/reader-while-other-writes", AlsoBlocking: true, Run: func(t *T) {
 			// The writer's progress wakes whoever sleeps on the socket, too.
 			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })
 			t.See("returned early", r.Done())
@@ -63,7 +64,7 @@ func threads() []Case {
 	}
 }
 
-func blockedReaders(t *T, n int) (tasks []*suite.Task[suite.Ret]) {
+func waitingReaders(t *T, n int) (tasks []*suite.Task[suite.Ret]) {
 	for range n {
 		tasks = append(tasks, suite.Go(t, func() suite.Ret { return t.S.Recv(5, 0) }))
 	}
@@ -82,9 +83,9 @@ func results(tasks []*suite.Task[suite.Ret]) string {
 	return strings.Join(all, ", ")
 }
 
-// readers has n threads in recv(2), and one message for each.
+// readers has n threads that wait in recv(2), and one message for each.
 func readers(t *T, n int) {
-	tasks := blockedReaders(t, n)
+	tasks := waitingReaders(t, n)
 	for range n {
 		t.C.Send("hello", 0)
 		t.Pause()
@@ -101,9 +102,39 @@ func readers(t *T, n int) {
 	t.See("left over", suite.Text(left))
 }
 
-// sharedStream has n threads that read one stream to its end. A thread that gets
-// an error other than the end of the stream goes on, and tells.
+// sharedStream has n threads that read one stream to its end, no matter who gets
+// which bytes.
 func sharedStream(t *T, n int) {
+	sent := pattern(200_000, 53)
+	var mu sync.Mutex
+	var got []byte
+	var tasks []*suite.Task[suite.Ret]
+	for range n {
+		tasks = append(tasks, suite.Go(t, func() suite.Ret {
+			for {
+				r := t.S.Recv(1000, 0)
+				if r.N <= 0 {
+					return r
+				}
+				mu.Lock()
+				got = append(got, r.Data...)
+				mu.Unlock()
+			}
+		}))
+	}
+	t.See("send", writeMixed(t, t.C, sent))
+	t.C.Shutdown(unix.SHUT_WR)
+	t.See("ends", results(tasks))
+	for rest := t.S.Recv(1000, dontwait); rest.N > 0; rest = t.S.Recv(1000, dontwait) {
+		got = append(got, rest.Data...) // nobody was left to read it
+	}
+	slices.Sort(got)
+	t.Stream("received, sorted", got)
+}
+
+// sharedMessages has n threads that read whole messages of one stream. A thread
+// that gets an error other than the end of the stream goes on, and tells.
+func sharedMessages(t *T, n int) {
 	const messages = 2000
 	var mu sync.Mutex
 	count := map[string]int{}
@@ -155,7 +186,7 @@ func writers(t *T, n int) {
 		message := bytes.Repeat([]byte{byte('a' + i)}, size)
 		tasks = append(tasks, suite.Go(t, func() (r suite.Ret) {
 			for range each {
-				if r = t.C.SendBytes(message, 0); r.N != size {
+				if r = t.C.WriteAll(message); r.N != size {
 					return r
 				}
 			}

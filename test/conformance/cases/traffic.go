@@ -15,13 +15,13 @@ import (
 // traffic is streams of all shapes, every byte of which is compared.
 func traffic() []Case {
 	return []Case{
-		{Name: "traffic/ping-pong-1-to-256-kib", Bulk: true, Run: func(t *T) {
+		{Name: "traffic/ping-pong-1-to-256-kib", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			pingPong(t, 1, 3, 64, 1000, 1448, 4096, 16<<10, 65483, 100_000, 256<<10)
 		}},
 		{Name: "traffic/ping-pong-fresh", Fresh: true, Bulk: true, Run: func(t *T) {
 			pingPong(t, 1, 100, 1000, 64<<10, 10, 256<<10)
 		}},
-		{Name: "traffic/many-round-trips", Run: func(t *T) {
+		{Name: "traffic/many-round-trips", AlsoBlocking: true, Run: func(t *T) {
 			for range 500 {
 				t.C.Send("ping", 0)
 				if got, r := t.S.ReadFull(4); len(got) != 4 {
@@ -40,7 +40,7 @@ func traffic() []Case {
 			sent := pattern(64*200, 70)
 			w := suite.Go(t, func() (r suite.Ret) {
 				for i := 0; i < len(sent); i += 64 {
-					if r = t.C.SendBytes(sent[i:i+64], 0); r.Errno != 0 {
+					if r = t.C.WriteAll(sent[i : i+64]); r.Errno != 0 {
 						return r
 					}
 				}
@@ -84,10 +84,10 @@ func streams() []Case {
 		stream("traffic/ten-megabytes-to-client", true, 10<<20, 64<<10),
 		stream("traffic/odd-sizes", false, 3<<20, 7919),
 		stream("traffic/small-pieces", false, 512<<10, 100),
-		{Name: "traffic/both-ways-at-once", Bulk: true, Run: func(t *T) { bothWays(t) }},
-		{Name: "traffic/both-ways-fresh", Fresh: true, Bulk: true, Run: func(t *T) { bothWays(t) }},
+		{Name: "traffic/both-ways-at-once", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t) }},
+		{Name: "traffic/both-ways-fresh", AlsoBlocking: true, Fresh: true, Bulk: true, Run: func(t *T) { bothWays(t) }},
 		{Name: "traffic/mixed-sizes-and-pauses", Bulk: true, Run: mixed},
-		{Name: "traffic/slow-reader", Run: slowReader},
+		{Name: "traffic/slow-reader", AlsoBlocking: true, Run: slowReader},
 		{Name: "traffic/reader-starts-late", Run: func(t *T) {
 			sent := pattern(20<<20, 72)
 			w := suite.Go(t, func() suite.Ret { return writeMixed(t, t.C, sent) })
@@ -135,7 +135,7 @@ func pingPong(t *T, sizes ...int) {
 
 // stream sends one way, in pieces.
 func stream(name string, toClient bool, size, piece int) Case {
-	return Case{Name: name, Bulk: true, Run: func(t *T) {
+	return Case{Name: name, Bulk: true, AlsoBlocking: toClient, Run: func(t *T) {
 		from, to := t.C, t.S
 		if toClient {
 			from, to = to, from

@@ -14,7 +14,7 @@ import (
 func urgent() []Case {
 	const yields = "MSG_OOB"
 	return []Case{
-		{Name: "oob/none", Idle: "nothing is sent", Run: func(t *T) {
+		{Name: "oob/none", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
 			t.See("recv", t.S.Recv(1, oob))
 		}},
 		{Name: "oob/out-of-band", Yields: yields, Run: func(t *T) {

@@ -10,7 +10,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// ringed is a case that has a ring, and ends early where the kernel has none.
+// ringed is a case that has a ring, and ends early where the kernel has none. What
+// is to wait for data is Blocking: on a descriptor with O_NONBLOCK io_uring does
+// not wait, and its programs leave that off.
 func ringed(c Case, run func(t *T, r *ring)) Case {
 	c.Run = func(t *T) {
 		if r := newRing(t); r != nil {
@@ -55,7 +57,7 @@ func rings() []Case {
 			t.See("recv", r.complete())
 			t.Stream("bytes", b[:5])
 		}),
-		ringed(Case{Name: "uring/recv-before-data"}, func(t *T, r *ring) {
+		ringed(Case{Name: "uring/recv-before-data", Blocking: true}, func(t *T, r *ring) {
 			b := t.Buffer(16)
 			r.submit(r.io(opRecv, t.S, b, 0))
 			_, early := r.wait(30 * time.Millisecond)
@@ -64,7 +66,7 @@ func rings() []Case {
 			t.See("recv", r.complete())
 			t.Stream("bytes", b[:5])
 		}),
-		ringed(Case{Name: "uring/first-message", Fresh: true}, func(t *T, r *ring) {
+		ringed(Case{Name: "uring/first-message", Blocking: true, Fresh: true}, func(t *T, r *ring) {
 			b := t.Buffer(16)
 			r.submit(r.io(opRecv, t.S, b, 0))
 			t.Pause()
@@ -76,7 +78,7 @@ func rings() []Case {
 			t.See("recv", r.complete())
 			t.Stream("bytes", b[:5])
 		}),
-		ringed(Case{Name: "uring/read"}, func(t *T, r *ring) {
+		ringed(Case{Name: "uring/read", Blocking: true}, func(t *T, r *ring) {
 			b := t.Buffer(16)
 			r.submit(r.io(opRead, t.S, b, 0))
 			t.Pause()
@@ -90,7 +92,7 @@ func rings() []Case {
 // ringEnds is io_uring where the data does not come at once.
 func ringEnds() []Case {
 	return []Case{
-		ringed(Case{Name: "uring/recv-waitall", Yields: "MSG_WAITALL"}, func(t *T, r *ring) {
+		ringed(Case{Name: "uring/recv-waitall", Blocking: true, Yields: "MSG_WAITALL"}, func(t *T, r *ring) {
 			b := t.Buffer(6)
 			r.submit(r.io(opRecv, t.S, b, waitall))
 			t.C.Send("abc", 0)
@@ -103,13 +105,13 @@ func ringEnds() []Case {
 			t.See("recv", r.complete())
 			t.Stream("bytes", b)
 		}),
-		ringed(Case{Name: "uring/recv-end-of-stream", Idle: "nothing is sent"}, func(t *T, r *ring) {
+		ringed(Case{Name: "uring/recv-end-of-stream", Blocking: true, Idle: "nothing is sent"}, func(t *T, r *ring) {
 			r.submit(r.io(opRecv, t.S, t.Buffer(16), 0))
 			t.Pause()
 			t.C.Shutdown(unix.SHUT_WR)
 			t.See("recv", r.complete())
 		}),
-		ringed(Case{Name: "uring/recv-reset", Idle: "nothing is sent"}, func(t *T, r *ring) {
+		ringed(Case{Name: "uring/recv-reset", Blocking: true, Idle: "nothing is sent"}, func(t *T, r *ring) {
 			r.submit(r.io(opRecv, t.S, t.Buffer(16), 0))
 			t.Pause()
 			reset(t, t.C)
@@ -129,7 +131,7 @@ func ringEnds() []Case {
 // ringReceive is what io_uring has of its own.
 func ringReceive() []Case {
 	return []Case{
-		ringed(Case{Name: "uring/recv-multishot"}, multishot),
+		ringed(Case{Name: "uring/recv-multishot", Blocking: true}, multishot),
 		ringed(Case{Name: "uring/poll-multishot"}, func(t *T, r *ring) {
 			const multi = 1
 			r.submit(sqe{op: opPollAdd, fd: int32(t.S.FD), length: multi, opFlags: unix.POLLIN})
@@ -171,7 +173,7 @@ func ringReceive() []Case {
 			t.Pause()
 			t.See("recv", t.S.Recv(16, 0))
 		}),
-		ringed(Case{Name: "uring/ping-pong", Bulk: true}, ringPingPong),
+		ringed(Case{Name: "uring/ping-pong", Blocking: true}, ringPingPong),
 	}
 }
 

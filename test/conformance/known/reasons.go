@@ -42,6 +42,9 @@ type Reason struct {
 	// Text is a sentence or two for docs/TRANSPARENCY.md.
 	Text   string
 	Effect Effect
+	// Refusal: a call fails as on a kernel that lacks the feature, and programs
+	// do without it.
+	Refusal bool
 	// Hazard is what acceptHazards calls the condition, if it is one.
 	Hazard string
 	// Guard cures it where it runs; Then is the reason of what differs after
@@ -58,7 +61,7 @@ var reasons = [...]Reason{
 			"stream 0 says that there were none. Go's io.Copy, HAProxy and others move data this way.",
 	},
 	{
-		Name: "splice-refused", Effect: Harmless,
+		Name: "splice-refused", Effect: Harmless, Refusal: true,
 		Text: "splice(2) out of an accelerated socket is refused with EINVAL, upon which programs read and write instead.",
 	},
 	{
@@ -76,7 +79,7 @@ var reasons = [...]Reason{
 			"on TCP, and so are later connections to the same port from the beginning.",
 	},
 	{
-		Name: "tls-refused", Effect: Harmless,
+		Name: "tls-refused", Effect: Harmless, Refusal: true,
 		Text: "kTLS on an accelerated socket is refused with ENOENT as by a kernel without it, upon which programs encrypt " +
 			"themselves.",
 	},
@@ -103,11 +106,11 @@ var reasons = [...]Reason{
 		Text: "MSG_ZEROCOPY copies, and the completion never arrives.",
 	},
 	{
-		Name: "zerocopy-refused", Effect: Harmless,
+		Name: "zerocopy-refused", Effect: Harmless, Refusal: true,
 		Text: "SO_ZEROCOPY on an accelerated socket is refused as by a kernel without it, upon which programs copy.",
 	},
 	{
-		Name: "zerocopy-io_uring", Effect: Harmless,
+		Name: "zerocopy-io_uring", Effect: Harmless, Refusal: true,
 		Text: "IORING_OP_SEND_ZC is refused with EOPNOTSUPP, upon which programs send with a copy.",
 	},
 	{
@@ -126,16 +129,12 @@ var reasons = [...]Reason{
 		Text: "With TCP_INQ, no control message tells how much is left.",
 	},
 	{
-		Name: "inq-refused", Effect: Harmless,
+		Name: "inq-refused", Effect: Harmless, Refusal: true,
 		Text: "TCP_INQ on an accelerated socket is refused as by a kernel without it.",
 	},
 	{
 		Name: "lowat-late", Effect: Visible,
 		Text: "SO_RCVLOWAT that is set while redirected bytes wait does not apply to them: one byte is enough.",
-	},
-	{
-		Name: "small-buffers", Effect: Visible,
-		Text: "What a sender can have under way is bounded by maxBacklogBytes, not by SO_SNDBUF and SO_RCVBUF.",
 	},
 	{
 		Name: "broken-pipe", Effect: Fails,
@@ -152,16 +151,8 @@ var reasons = [...]Reason{
 			"is accepted, and the one after that fails.",
 	},
 	{
-		Name: "timestamps", Effect: Visible,
-		Text: "Redirected bytes carry no timestamps: nothing was a packet.",
-	},
-	{
 		Name: "info", Effect: Visible,
 		Text: "TCP_INFO counts what went by TCP. The metrics count the rest.",
-	},
-	{
-		Name: "filter", Effect: Visible,
-		Text: "SO_ATTACH_FILTER sees packets, and redirected bytes are none.",
 	},
 	{
 		Name: "discard", Effect: Visible,

@@ -19,6 +19,13 @@ type Case struct {
 	// is the case's. Otherwise a few bytes went both ways, which is long
 	// enough for a direction that first looks at its reader.
 	Fresh bool
+	// Blocking: its subject is a call that waits in the kernel, as most simple
+	// programs have it. Otherwise descriptors have O_NONBLOCK from their
+	// creation, and what waits is poll(2), as where events drive a program.
+	Blocking bool
+	// AlsoBlocking and AlsoAtOnce ask [Expand] for a variant that is Blocking,
+	// and for one that is Fresh; see [AtOnce].
+	AlsoBlocking, AlsoAtOnce bool
 	// Serial: nothing else may run meanwhile, because it measures time.
 	Serial bool
 	// Bulk: its bytes count for the share that is redirected.
@@ -35,6 +42,30 @@ type Case struct {
 
 // A Program is a file to find in PATH, and the Debian package that has it.
 type Program struct{ Name, Package string }
+
+// AtOnce is the end of the name of a case in which the program does from its first
+// call on what it does later, when redirected bytes wait already, in the case
+// without.
+const AtOnce = "-from-the-start"
+
+// Expand adds the variants that the cases ask for.
+func Expand(cases []Case) (all []Case) {
+	for _, c := range cases {
+		all = append(all, c)
+		if c.AlsoBlocking {
+			// A guard may leave its bytes to TCP.
+			v := c
+			v.Name, v.Blocking, v.Bulk = c.Name+"-blocking", true, false
+			all = append(all, v)
+		}
+		if c.AlsoAtOnce {
+			v := c
+			v.Name, v.Fresh = c.Name+AtOnce, true
+			all = append(all, v)
+		}
+	}
+	return all
+}
 
 // Family is the first part of the name.
 func (c Case) Family() string {

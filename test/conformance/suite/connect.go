@@ -4,6 +4,7 @@ package suite
 
 import (
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,11 +35,20 @@ func (t *T) Socket(side place.Side, protocol int) *Sock {
 
 // TrySocket is Socket for protocols that a kernel may lack.
 func (t *T) TrySocket(side place.Side, protocol int) (*Sock, error) {
-	fd, err := t.Place.Socket(side, t.domain(), unix.SOCK_STREAM, protocol)
+	fd, err := t.Place.Socket(side, t.domain(), unix.SOCK_STREAM|t.nonblock(), protocol)
 	if err != nil {
 		return nil, err
 	}
 	return t.own(fd), nil
+}
+
+// nonblock is the flag of socket(2) and accept4(2) for descriptors whose calls do
+// not wait in the kernel.
+func (t *T) nonblock() int {
+	if t.waits == inPoll {
+		return unix.SOCK_NONBLOCK
+	}
+	return 0
 }
 
 // Address is for bind(2) and connect(2).
@@ -87,9 +97,20 @@ func (t *T) Dial(l *Listener, before ...func(*Sock)) *Sock {
 	return s
 }
 
-// Connect is connect(2).
+// Connect is connect(2). Where that does not wait, poll(2) does, and SO_ERROR
+// tells the outcome.
 func (s *Sock) Connect(to netip.AddrPort) error {
-	return unix.Connect(s.FD, s.t.Address(to))
+	err := unix.Connect(s.FD, s.t.Address(to))
+	if err != unix.EINPROGRESS || s.waits != inPoll {
+		return err
+	}
+	if errno := s.pollUntil(time.Now(), unix.POLLOUT); errno != 0 {
+		return err
+	}
+	if r := s.Get(unix.SOL_SOCKET, unix.SO_ERROR); r.N != 0 {
+		return unix.Errno(r.N)
+	}
+	return nil
 }
 
 // Accept is accept4(2); it fails the run when there is nothing.
@@ -103,7 +124,7 @@ func (l *Listener) Accept() *Sock {
 
 // TryAccept is accept4(2).
 func (l *Listener) TryAccept(flags int) (*Sock, Ret) {
-	r := l.call(unix.SYS_ACCEPT4, 0, 0, uintptr(flags))
+	r := l.receive(0, unix.SYS_ACCEPT4, 0, 0, uintptr(flags|l.t.nonblock()))
 	if r.Errno != 0 {
 		return nil, r
 	}

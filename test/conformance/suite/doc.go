@@ -10,6 +10,7 @@
 // nothing.
 //
 // Values must not depend on time: a call that waited as long as it was allowed to
-// is recorded as "blocks", whatever that was. Every call is bounded by timeouts
-// on its socket, and every case by a watchdog that shuts its sockets down.
+// is recorded as "blocks", whatever that was. Every call is bounded, by the
+// timeout of poll(2) or by those of its socket, and every case by a watchdog that
+// shuts its sockets down.
 package suite

@@ -64,7 +64,7 @@ func (s *Sock) Recvmsg(flags, control int, sizes ...int) Message {
 	h := s.t.header(b, control, sizes...)
 	name := unix.RawSockaddrAny{}
 	h.Name, h.Namelen = (*byte)(ptr(keep(s.t, &name))), unix.SizeofSockaddrAny
-	r := s.call(unix.SYS_RECVMSG, keep(s.t, h), uintptr(flags))
+	r := s.receive(flags, unix.SYS_RECVMSG, keep(s.t, h), uintptr(flags))
 	m := Message{Ret: received(r, b), Flags: int(h.Flags), Name: int(h.Namelen)}
 	if r.Errno == 0 && h.Controllen > 0 {
 		m.Control, _ = unix.ParseSocketControlMessage(bytesAt(h.Control, int(h.Controllen)))
@@ -107,7 +107,7 @@ func (m Message) controlNames() (names string) {
 func (s *Sock) Readv(sizes ...int) Ret {
 	b := s.t.Buffer(total(sizes))
 	v := *s.t.vectors(b, sizes)
-	return received(s.call(unix.SYS_READV, keep(s.t, &v[0]), uintptr(len(v))), b)
+	return received(s.receive(0, unix.SYS_READV, keep(s.t, &v[0]), uintptr(len(v))), b)
 }
 
 // Writev is writev(2) of b in pieces.
@@ -115,14 +115,14 @@ func (s *Sock) Writev(b string, sizes ...int) Ret {
 	data := s.t.Buffer(len(b))
 	copy(data, b)
 	v := *s.t.vectors(data, sizes)
-	return s.call(unix.SYS_WRITEV, keep(s.t, &v[0]), uintptr(len(v)))
+	return s.transmit(0, unix.SYS_WRITEV, keep(s.t, &v[0]), uintptr(len(v)))
 }
 
 // Sendmsg is sendmsg(2) of b in pieces.
 func (s *Sock) Sendmsg(b string, flags int, sizes ...int) Ret {
 	data := s.t.Buffer(len(b))
 	copy(data, b)
-	return s.call(unix.SYS_SENDMSG, keep(s.t, s.t.header(data, 0, sizes...)), uintptr(flags|unix.MSG_NOSIGNAL))
+	return s.transmit(flags, unix.SYS_SENDMSG, keep(s.t, s.t.header(data, 0, sizes...)), uintptr(flags|unix.MSG_NOSIGNAL))
 }
 
 // mmsghdr is struct mmsghdr.
@@ -145,7 +145,7 @@ func (s *Sock) Recvmmsg(count, size, flags int, timeout time.Duration) string {
 		spec := unix.NsecToTimespec(int64(timeout))
 		ts = keep(s.t, &spec)
 	}
-	r := s.call(unix.SYS_RECVMMSG, keep(s.t, &headers[0]), uintptr(count), uintptr(flags), ts)
+	r := s.receive(flags, unix.SYS_RECVMMSG, keep(s.t, &headers[0]), uintptr(count), uintptr(flags), ts)
 	out := []string{r.String()}
 	for i := range max(r.N, 0) {
 		out = append(out, Text(buffers[i][:headers[i].n]))
@@ -161,7 +161,7 @@ func (s *Sock) Sendmmsg(flags int, messages ...string) string {
 		copy(b, m)
 		headers[i].Msghdr = *s.t.header(b, 0, len(m))
 	}
-	r := s.call(unix.SYS_SENDMMSG, keep(s.t, &headers[0]), uintptr(len(headers)), uintptr(flags|unix.MSG_NOSIGNAL))
+	r := s.transmit(flags, unix.SYS_SENDMMSG, keep(s.t, &headers[0]), uintptr(len(headers)), uintptr(flags|unix.MSG_NOSIGNAL))
 	out := []string{r.String()}
 	for i := range max(r.N, 0) {
 		out = append(out, fmt.Sprint(headers[i].n))

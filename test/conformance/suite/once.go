@@ -33,7 +33,10 @@ func runOnce(ctx context.Context, c Case, p place.Place, scale float64) outcome 
 	if err := find(c.Needs); err != nil {
 		return outcome{err: err}
 	}
-	t := &T{Place: p, scale: scale}
+	t := &T{Place: p, scale: scale, waits: inPoll}
+	if c.Blocking {
+		t.waits = inKernel
+	}
 	bound := c.Limit
 	if bound == 0 {
 		bound = limit

@@ -51,6 +51,8 @@ type Result struct {
 	// Carried are the bytes of the accelerated run.
 	Carried place.Bytes `json:"carried"`
 	Bulk    bool        `json:"bulk,omitempty"`
+	// Blocking: its calls waited in the kernel.
+	Blocking bool `json:"blocking,omitempty"`
 	// Unengaged: nothing was redirected although it should have been.
 	Unengaged bool   `json:"unengaged,omitempty"`
 	Idle      string `json:"idle,omitempty"`
@@ -59,9 +61,12 @@ type Result struct {
 	PlainMillis       int64 `json:"plainMilliseconds"`
 	AcceleratedMillis int64 `json:"acceleratedMilliseconds"`
 
-	// Effect and Reason are filled in from the table of known differences.
-	Effect string `json:"effect,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	// These are filled in from the table of known differences. ReasonName is
+	// short; Refusal: a call is refused, upon which programs do without.
+	Effect     string `json:"effect,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+	ReasonName string `json:"reasonName,omitempty"`
+	Refusal    bool   `json:"refusal,omitempty"`
 }
 
 // Redirected is the share of the bytes that were redirected, 0 to 1.

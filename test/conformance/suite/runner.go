@@ -166,11 +166,15 @@ func (w *worker) run(ctx context.Context, c Case) (result Result) {
 }
 
 func (w *worker) judge(c Case, plain, accelerated outcome) Result {
-	if c.Fresh && c.Yields == "" {
+	switch {
+	case c.Yields != "":
+	case c.Blocking:
+		c.Yields = "readers that wait in the kernel may be left to TCP"
+	case c.Fresh:
 		c.Yields = "a direction that learns sends its first bytes by TCP"
 	}
 	result := Result{
-		Name: c.Name, Verdict: Same, Bulk: c.Bulk, Idle: c.Idle, Yields: c.Yields,
+		Name: c.Name, Verdict: Same, Bulk: c.Bulk, Blocking: c.Blocking, Idle: c.Idle, Yields: c.Yields,
 		Plain: plain.observations, Accelerated: accelerated.observations, Carried: accelerated.carried,
 		PlainMillis: plain.took.Milliseconds(), AcceleratedMillis: accelerated.took.Milliseconds(),
 	}

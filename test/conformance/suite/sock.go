@@ -14,7 +14,8 @@ import (
 const patience = time.Second
 
 // A Sock is a descriptor that a run owns. Its calls go to the kernel as they are,
-// without the Go runtime's poller, and may be made by tasks.
+// without the Go runtime's poller, and may be made by tasks. Where they wait, see
+// [Case.Blocking].
 type Sock struct {
 	FD   int
 	t    *T
@@ -22,6 +23,7 @@ type Sock struct {
 
 	mu     sync.Mutex // guards closed
 	closed bool
+	waits  waiting
 	limit  time.Duration
 }
 
@@ -39,6 +41,9 @@ func (s *Sock) Endless() {
 }
 
 func (s *Sock) timeouts(d time.Duration) {
+	if s.waits != inKernel {
+		return
+	}
 	tv := unix.NsecToTimeval(int64(d))
 	_ = unix.SetsockoptTimeval(s.FD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
 	_ = unix.SetsockoptTimeval(s.FD, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv)
@@ -71,7 +76,7 @@ func (s *Sock) abort() {
 	}
 }
 
-// call makes a system call that may wait.
+// call makes a system call.
 func (s *Sock) call(trap uintptr, args ...uintptr) Ret {
 	r := Call(trap, append([]uintptr{uintptr(s.FD)}, args...)...)
 	r.limit = s.limit
@@ -90,23 +95,23 @@ func received(r Ret, b []byte) Ret {
 // Recv is recv(2) of at most n bytes.
 func (s *Sock) Recv(n, flags int) Ret {
 	b := s.t.Buffer(n)
-	return received(s.call(unix.SYS_RECVFROM, Address(b), uintptr(n), uintptr(flags), 0, 0), b)
+	return received(s.receive(flags, unix.SYS_RECVFROM, Address(b), uintptr(n), uintptr(flags), 0, 0), b)
 }
 
 // RecvNull is recv(2) without a buffer, as MSG_TRUNC allows.
 func (s *Sock) RecvNull(n, flags int) Ret {
-	return s.call(unix.SYS_RECVFROM, 0, uintptr(n), uintptr(flags), 0, 0)
+	return s.receive(flags, unix.SYS_RECVFROM, 0, uintptr(n), uintptr(flags), 0, 0)
 }
 
 // Read is read(2).
 func (s *Sock) Read(n int) Ret {
 	b := s.t.Buffer(n)
-	return received(s.call(unix.SYS_READ, Address(b), uintptr(n)), b)
+	return received(s.receive(0, unix.SYS_READ, Address(b), uintptr(n)), b)
 }
 
 // ReadAt is recv(2) to an address of the caller's choice.
 func (s *Sock) ReadAt(address uintptr, n, flags int) Ret {
-	return s.call(unix.SYS_RECVFROM, address, uintptr(n), uintptr(flags), 0, 0)
+	return s.receive(flags, unix.SYS_RECVFROM, address, uintptr(n), uintptr(flags), 0, 0)
 }
 
 // Send is send(2) with MSG_NOSIGNAL.
@@ -114,17 +119,17 @@ func (s *Sock) Send(b string, flags int) Ret { return s.SendBytes([]byte(b), fla
 
 // SendBytes is Send.
 func (s *Sock) SendBytes(b []byte, flags int) Ret {
-	return s.call(unix.SYS_SENDTO, s.t.held(b), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
+	return s.transmit(flags, unix.SYS_SENDTO, s.t.held(b), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
 }
 
 // SendAt is send(2) from an address of the caller's choice.
 func (s *Sock) SendAt(address uintptr, n, flags int) Ret {
-	return s.call(unix.SYS_SENDTO, address, uintptr(n), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
+	return s.transmit(flags, unix.SYS_SENDTO, address, uintptr(n), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
 }
 
 // Write is write(2).
 func (s *Sock) Write(b []byte) Ret {
-	return s.call(unix.SYS_WRITE, s.t.held(b), uintptr(len(b)))
+	return s.transmit(0, unix.SYS_WRITE, s.t.held(b), uintptr(len(b)))
 }
 
 // WriteAll sends all of b and returns what the last call said.
@@ -142,7 +147,7 @@ func (s *Sock) WriteAll(b []byte) (r Ret) {
 func (s *Sock) ReadFull(n int) (b []byte, last Ret) {
 	b = s.t.Buffer(n)
 	for got := 0; got < n; got += last.N {
-		last = s.call(unix.SYS_RECVFROM, Address(b[got:]), uintptr(n-got), 0, 0, 0)
+		last = s.receive(0, unix.SYS_RECVFROM, Address(b[got:]), uintptr(n-got), 0, 0, 0)
 		if last.N <= 0 {
 			return b[:got], last
 		}
@@ -167,7 +172,7 @@ const early = ", then "
 func (s *Sock) ReadAll() (b []byte, last Ret) {
 	buf := s.t.Buffer(64 << 10)
 	for {
-		last = s.call(unix.SYS_RECVFROM, Address(buf), uintptr(len(buf)), 0, 0, 0)
+		last = s.receive(0, unix.SYS_RECVFROM, Address(buf), uintptr(len(buf)), 0, 0, 0)
 		if last.N <= 0 {
 			return b, last
 		}
@@ -178,13 +183,14 @@ func (s *Sock) ReadAll() (b []byte, last Ret) {
 // Shutdown is shutdown(2).
 func (s *Sock) Shutdown(how int) Ret { return s.call(unix.SYS_SHUTDOWN, uintptr(how)) }
 
-// Nonblock sets or clears O_NONBLOCK.
+// Nonblock makes calls return EAGAIN at once instead of waiting, or takes that
+// back.
 func (s *Sock) Nonblock(on bool) {
-	s.t.Check(unix.SetNonblock(s.FD, on), "set O_NONBLOCK")
-	s.limit = 0
+	s.waits, s.limit = inKernel, 0
 	if !on {
-		s.limit = s.t.Scaled(patience)
+		s.waits, s.limit = s.t.waits, s.t.Scaled(patience)
 	}
+	s.t.Check(unix.SetNonblock(s.FD, on || s.waits == inPoll), "set O_NONBLOCK")
 }
 
 // Inq is FIONREAD.

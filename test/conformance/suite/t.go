@@ -24,6 +24,7 @@ type T struct {
 	Context context.Context
 
 	scale        float64
+	waits        waiting
 	dir          string
 	observations []Observation
 
@@ -149,7 +150,7 @@ func (t *T) close() {
 
 // own makes the run responsible for a descriptor, and bounds its calls.
 func (t *T) own(fd int) *Sock {
-	s := &Sock{FD: fd, t: t}
+	s := &Sock{FD: fd, t: t, waits: t.waits}
 	t.mu.Lock()
 	t.sockets = append(t.sockets, s)
 	stopped := t.stopped
@@ -161,7 +162,8 @@ func (t *T) own(fd int) *Sock {
 	return s
 }
 
-// Own takes a descriptor over, of whatever kind.
+// Own takes a descriptor over, of whatever kind, whose calls wait in the kernel
+// unless it has O_NONBLOCK.
 func (t *T) Own(fd int) *Sock {
 	s := &Sock{FD: fd, t: t, file: true}
 	t.mu.Lock()

@@ -13,6 +13,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -169,6 +170,7 @@ func summarize(out io.Writer, r *suite.Report) error {
 	for effect, n := range effects(r) {
 		fmt.Fprintf(out, "%4d %s\n", n, effect)
 	}
+	printTallies(out, known.Tallies(r))
 	failures := known.Failures(r)
 	for _, f := range failures {
 		fmt.Fprintln(out, "FAIL", f)
@@ -177,6 +179,23 @@ func summarize(out io.Writer, r *suite.Report) error {
 		return errFailed
 	}
 	return nil
+}
+
+// printTallies prints why cases differ, refusals apart.
+func printTallies(out io.Writer, all []known.Tally) {
+	for _, refusals := range []bool{false, true} {
+		title := "differences besides refusals"
+		if refusals {
+			title = "refusals, upon which programs do without"
+		}
+		cases, reasons := known.Sum(all, refusals)
+		fmt.Fprintf(out, "%s: %d by %d reasons\n", title, cases, reasons)
+		for _, t := range all {
+			if t.Refusal == refusals {
+				fmt.Fprintf(out, "%4d %-20s %s\n", t.Cases, cmp.Or(t.Reason, "unknown"), t.Effect)
+			}
+		}
+	}
 }
 
 // effects yields how many differences there are of each, the worst last.
