@@ -229,6 +229,10 @@ func TestEveryHangIsBounded(t *testing.T) {
 			t.S.Endless()
 			t.See("recv", t.S.Recv(16, 0))
 		}},
+		{Name: "hang/recv-in-kernel", Blocking: true, Limit: time.Second, Run: func(t *suite.T) {
+			t.S.Endless()
+			t.See("recv", t.S.Recv(16, 0))
+		}},
 		{Name: "hang/program", Alone: true, Limit: time.Second, Run: func(t *suite.T) {
 			p := t.Start(place.Server, suite.Command{Name: "sleep", Args: []string{"60"}})
 			t.See("sleep", p.End())
@@ -236,7 +240,7 @@ func TestEveryHangIsBounded(t *testing.T) {
 		{Name: "hang/for-good", Alone: true, Limit: time.Second, Run: func(*suite.T) { time.Sleep(time.Minute) }},
 	})
 	if took := time.Since(start); took > 30*time.Second {
-		t.Errorf("three cases that hang took %v", took)
+		t.Errorf("four cases that hang took %v", took)
 	}
 	for _, c := range report.Cases {
 		if last := c.Plain[len(c.Plain)-1]; last.Name != "watchdog" {

@@ -35,7 +35,8 @@ const (
 // Kernel lists the cases that need nothing but a kernel.
 func Kernel() []Case {
 	return suite.Expand(slices.Concat(
-		receiving(), receivingMany(), peeking(), truncating(), waitingForAll(), waitingForMore(), timeouts(), watermarks(),
+		receiving(), receivingMany(), peeking(), peekingOddly(), truncating(), waitingForAll(), waitingForMore(), timeouts(),
+		watermarks(),
 		urgent(), errorQueue(), counting(), countingMore(),
 		sending(), sendingOddly(), holding(), stopping(), zeroCopy(),
 		polling(), pollingErrors(), edges(), manyWaiters(), selecting(),

@@ -56,6 +56,12 @@ func peeking() []Case {
 			t.See("peek", t.S.Recv(16, peek))
 			t.See("recv", t.S.Recv(16, 0))
 		}},
+	}
+}
+
+// peekingOddly is MSG_PEEK with what else there is.
+func peekingOddly() []Case {
+	return []Case{
 		{Name: "peek/waitall", AlsoAtOnce: true, Yields: "MSG_WAITALL", Run: func(t *T) {
 			t.S.WaitInKernel()
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(6, peek|waitall) })

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/cases"
@@ -67,6 +69,7 @@ func TestJudgement(t *testing.T) {
 	unengaged := suite.Result{Name: "recv/read", Verdict: suite.Same, Unengaged: true}
 	yields := unengaged
 	yields.Yields = "MSG_WAITALL"
+	late, start := differs("waitall/large"), differs("waitall/large-from-the-start")
 	accepted := suite.Report{Accepted: true}
 	guarded := suite.Report{Accepted: true, Guards: datapath.Guards[:]}
 	for name, tt := range map[string]struct {
@@ -82,6 +85,9 @@ func TestJudgement(t *testing.T) {
 		"a loss that is known":                 {accepted, splice, ""},
 		"the same loss under a guard":          {guarded, splice, "although the guard splice runs"},
 		"a refusal that the guard brings":      {guarded, differs("splice/proxy"), ""},
+		"what a guard knows too late":          {guarded, late, ""},
+		"the same where it knows in time":      {guarded, start, "although the guard observe runs"},
+		"and without the guard":                {accepted, start, ""},
 		"a loss where nothing was accepted":    {suite.Report{}, splice, "although no hazard was accepted"},
 		"a hang where nothing was accepted":    {suite.Report{}, hangs, "although no hazard was accepted"},
 		"a case that could not be run":         {accepted, suite.Result{Verdict: suite.Broken, Error: "no nginx"}, "no nginx"},
@@ -98,6 +104,26 @@ func TestJudgement(t *testing.T) {
 				t.Errorf("failures %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestTalliesCountByReasonAndRefusalsApart(t *testing.T) {
+	r := suite.Report{Accepted: true, Guards: []string{datapath.GuardSplice}}
+	for _, name := range []string{"info/bytes", "splice/proxy", "info/segments", "splice/partial", "recv/read", "hold/cork"} {
+		r.Cases = append(r.Cases, suite.Result{Name: name, Verdict: suite.Differs})
+	}
+	r.Cases = append(r.Cases, suite.Result{Name: "info/last-data", Verdict: suite.Same})
+	Explain(&r)
+	all := Tallies(&r)
+	want := []Tally{
+		{Reason: "info", Effect: Visible, Cases: 2}, {Cases: 1}, {Reason: "no-nagle", Effect: Harmless, Cases: 1},
+		{Reason: "splice-refused", Effect: Harmless, Refusal: true, Cases: 2},
+	}
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Errorf("tallies (-want +got):\n%s", diff)
+	}
+	if cases, reasons := Sum(all, false); cases != 4 || reasons != 3 {
+		t.Errorf("%d cases by %d reasons besides refusals, want 4 by 3", cases, reasons)
 	}
 }
 
