@@ -59,17 +59,39 @@ func newPair(proto int, prepare func(fd int) error) (p pair, err error) {
 	return p, errors.Join(unix.SetNonblock(p.writer, true), unix.SetNonblock(p.reader, true))
 }
 
-// redirected is a pair on which one message went, and was read: the order rule is settled, the next one is redirected.
+// redirected is a pair on which messages went, and were read: the order rule is settled, the next one is redirected, too.
 func redirected() (pair, error) {
 	p, err := newPair(0, nil)
 	if err != nil {
 		return p, err
 	}
-	if err := p.exchange(1); err != nil {
+	if err := p.settle(); err != nil {
 		p.close()
 		return p, err
 	}
 	return p, nil
+}
+
+// settle exchanges messages until TCP has no part in one. A pair that stays with TCP is an error: probes of it would find
+// no hazard, and miss the guards.
+func (p pair) settle() error {
+	const messages = 4
+	var before uint64
+	for i := range messages {
+		if err := p.exchange(1); err != nil {
+			return err
+		}
+		info, err := unix.GetsockoptTCPInfo(p.writer, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return fmt.Errorf("ask for bytes sent: %w", err)
+		}
+		if i > 0 && info.Bytes_sent == before {
+			return nil
+		}
+		before = info.Bytes_sent
+	}
+	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe went by TCP: nothing is accelerated on "+
+		"this kernel; please report it with the kernel's version", messages)
 }
 
 func (p pair) write(size int) error {

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestPairThatStaysWithTCPIsNotProbed(t *testing.T) {
+	p, err := newPair(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := p.settle(); err == nil || !strings.Contains(err.Error(), "went by TCP") {
+		t.Errorf("a pair of plain TCP sockets passes for redirected: %v", err)
+	}
+}
