@@ -122,7 +122,7 @@ func (m machine) console() string {
 func (m machine) command(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, emulator,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
-		"-machine", "q35", "-accel", m.qemu.accel, "-cpu", m.qemu.processor,
+		"-machine", "q35", "-accel", m.qemu.accel, "-cpu", m.qemu.processorFor(m.kernel.Version),
 		"-smp", "2", "-m", "2048",
 		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", commandLine,
 		// The kernel's messages and the frames come by lines of their own, so that neither cuts into the other.

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAnEmulatorThatIsNotSoundIsUsedWithCare(t *testing.T) {
-	careful, plain := qemu{"tcg,thread=single", "max,-cx16"}, qemu{"tcg,thread=multi", "max"}
+	careful, plain := qemu{"tcg,thread=single", "max", true}, qemu{"tcg,thread=multi", "max", false}
 	for version, want := range map[string]qemu{
 		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n":    careful,
 		"QEMU emulator version 8.2.0\n":                           careful,
@@ -17,6 +17,22 @@ func TestAnEmulatorThatIsNotSoundIsUsedWithCare(t *testing.T) {
 	} {
 		if got := useOf(version); got != want {
 			t.Errorf("%q: %+v, want %+v", version, got, want)
+		}
+	}
+}
+
+func TestOnlyKernelsThatCanDoWithoutCmpxchg16bDo(t *testing.T) {
+	for _, tt := range []struct {
+		careful       bool
+		version, want string
+	}{
+		{true, "6.1.192-2", "max,-cx16"},
+		{true, "6.12.117-1", "max,-cx16"},
+		{true, "7.3.4-1~bpo13+1", "max"},
+		{false, "6.12.117-1", "max"},
+	} {
+		if got := (qemu{processor: "max", careful: tt.careful}).processorFor(tt.version); got != tt.want {
+			t.Errorf("kernel %s, careful %v: %s, want %s", tt.version, tt.careful, got, tt.want)
 		}
 	}
 }
