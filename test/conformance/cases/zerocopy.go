@@ -122,7 +122,11 @@ func zeroCopyReceive(t *T) {
 	r := suite.Call(unix.SYS_GETSOCKOPT, uintptr(t.S.FD), unix.IPPROTO_TCP, tcpZerocopyReceive,
 		suite.Keep(t, &args), suite.Keep(t, &size))
 	t.See("TCP_ZEROCOPY_RECEIVE", suite.Errno(r.Errno))
-	t.See("says what there is", int(args.length)+int(args.copyInstead) > 0)
+	if r.Errno == 0 {
+		t.See("says what there is", int(args.length)+int(args.copyInstead) > 0)
+	} else {
+		args.length = 0 // still what was asked for: nothing is mapped
+	}
 	got := append([]byte{}, area[:min(int(args.length), len(area))]...)
 	rest, _ := t.S.ReadFull(len(sent) - len(got))
 	t.Stream("received", append(got, rest...))
