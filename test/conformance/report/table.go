@@ -113,7 +113,7 @@ func groups(runs []Run) []*group {
 			effect, reason := cmp.Or(c.Effect, "unknown"), cmp.Or(c.Reason, "Not known.")
 			g := found[effect+reason]
 			if g == nil {
-				g = &group{effect: effect, reason: reason, refusal: summary.Refusal(c), rows: map[string]*row{}}
+				g = &group{effect: effect, reason: reason, refusal: c.Refusal, rows: map[string]*row{}}
 				found[effect+reason] = g
 			}
 			if g.rows[c.Name] == nil {

@@ -4,9 +4,6 @@
 package summary
 
 import (
-	"sync"
-
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
@@ -36,7 +33,7 @@ func Of(r *suite.Report) Counts {
 			c.Same++
 		case one.Verdict != suite.Differs:
 			c.Unknown++
-		case Refusal(one):
+		case one.Refusal:
 			c.Refused++
 		default:
 			*c.of(known.Effect(one.Effect))++
@@ -73,36 +70,4 @@ func Share(r *suite.Report) string {
 	default:
 		return "less than half"
 	}
-}
-
-// Refusal tells whether all that differs is that a call is refused as by a kernel without the feature: nothing is left
-// for a program to do but what it does there. c has been explained.
-func Refusal(c suite.Result) bool {
-	return c.Effect == string(known.Harmless) && refusals()[c.Reason]
-}
-
-// refusals are the reasons that only a guard brings about: guards refuse, they change nothing else.
-var refusals = sync.OnceValue(func() map[string]bool {
-	with := explained(datapath.Guards[:])
-	texts := map[string]bool{}
-	for name, without := range explained(nil) {
-		if with[name] != without {
-			texts[with[name]] = true
-		}
-	}
-	return texts
-})
-
-// explained gives the reason of every known case with these guards.
-func explained(guards []string) map[string]string {
-	r := suite.Report{Guards: guards}
-	for _, name := range known.Cases() {
-		r.Cases = append(r.Cases, suite.Result{Name: name, Verdict: suite.Differs})
-	}
-	known.Explain(&r)
-	texts := map[string]string{}
-	for _, c := range r.Cases {
-		texts[c.Name] = c.Reason
-	}
-	return texts
 }
