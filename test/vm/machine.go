@@ -36,6 +36,7 @@ type machine struct {
 	initrd  string
 	results string // directory for what comes out of it
 	qemu    qemu
+	icount  bool
 	boot    time.Duration // until init speaks
 	limit   time.Duration // for all of it
 }
@@ -120,14 +121,18 @@ func (m machine) console() string {
 }
 
 func (m machine) command(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, emulator,
+	processors, clock := "2", []string{}
+	if m.icount {
+		processors, clock = "1", []string{"-icount", "shift=0,sleep=off"} // 1 ns for each instruction, none for waiting
+	}
+	cmd := exec.CommandContext(ctx, emulator, append(clock,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
 		"-machine", "q35", "-accel", m.qemu.accel, "-cpu", m.qemu.processorFor(m.kernel.Version),
-		"-smp", "2", "-m", "2048",
+		"-smp", processors, "-m", "2048",
 		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", commandLine,
 		// The kernel's messages and the frames come by lines of their own, so that neither cuts into the other.
 		"-chardev", "file,id=console,path="+m.console(), "-serial", "chardev:console",
-		"-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results")
+		"-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results")...)
 	// No guest outlives whoever asked for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second

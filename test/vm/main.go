@@ -8,7 +8,7 @@
 //	vm run -kernel 6.1 -- ./pkg/datapath -test.run=Order
 //	vm table -into docs/KERNELS.md    what the last runs of the manifest found, as a table
 //
-// Time measured in an emulated guest means nothing.
+// Time measured in an emulated guest means nothing, but with -icount, where it is the number of instructions.
 package main
 
 import (
@@ -169,6 +169,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
 	limit := o.flags.Duration("limit", 20*time.Minute, "of the whole run")
 	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
+	o.flags.BoolVar(&m.icount, "icount", false, "the guests' clocks count instructions, one for each nanosecond; one processor")
 	if err := o.parse(args); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type matrix struct {
 	specs   []spec
 	jobs    int    // guests at a time
 	accel   string // instead of what suits the installed QEMU
+	icount  bool   // the guests' clocks count instructions
 	qemu    qemu
 	boot    time.Duration
 	say     func(format string, args ...any)
@@ -81,6 +82,9 @@ func (m *matrix) setUp(ctx context.Context) (err error) {
 	if m.qemu, err = findQEMU(ctx); m.accel != "" {
 		m.qemu.accel = m.accel
 	}
+	if m.icount {
+		m.qemu = countingUse
+	}
 	return err
 }
 
@@ -97,7 +101,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	defer os.Remove(initrd)
 	vm := machine{
 		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
-		qemu: m.qemu, boot: m.boot, limit: m.guestLimit(),
+		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(),
 	}
 	o, err := m.bootTwice(ctx, vm)
 	if err != nil {

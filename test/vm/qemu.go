@@ -39,6 +39,10 @@ func (q qemu) processorFor(version string) string {
 // Neither is the kernel's fault, but both look like it.
 const soundSince = 9
 
+// countingUse is for clocks that count instructions: those of a processor with all that kernels use, for which what
+// soundSince says of cmpxchg16b is risked. Only one processor at a time can be counted.
+var countingUse = qemu{"tcg,thread=single", "max", false}
+
 // findQEMU asks the installed QEMU for its version and says how to use it.
 func findQEMU(ctx context.Context) (qemu, error) {
 	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
