@@ -49,6 +49,9 @@ enum reason {
 	REASON_OOB = 13,	     /* the sender uses MSG_OOB, which only TCP honours */
 	REASON_INQ = 14,	     /* the reader set TCP_INQ, which only TCP answers */
 	REASON_ZEROCOPY = 15,	     /* the sender set SO_ZEROCOPY, whose completions only TCP gives */
+	REASON_BLOCKING = 16,	     /* guarded: the reader waits inside receive calls, which only TCP does right */
+	REASON_DISCARD = 17,	     /* the reader uses MSG_TRUNC, which only TCP honours */
+	REASON_OPTION = 18,	     /* timestamps, SO_PEEK_OFF, a socket filter: only TCP honours them */
 	REASON_MAX,
 };
 
@@ -64,7 +67,8 @@ enum result {
 	RESULT_ULP = 7,
 	RESULT_ERROR = 8, /* no memory, or the socket is in another sockmap */
 	RESULT_OPTION = 9, /* a socket option that only TCP honours was set before: SO_ZEROCOPY, TCP_INQ */
-	RESULT_AVOIDED = 10, /* an earlier flow to this listening port used MSG_WAITALL or MSG_OOB */
+	RESULT_AVOIDED = 10, /* an earlier flow to this listening port did what only TCP does right */
+	RESULT_BLOCKING = 11, /* guarded: the client's descriptor is blocking, see REASON_BLOCKING */
 	RESULT_MAX,
 };
 
@@ -80,6 +84,12 @@ struct port_range {
 	__u16 last;
 };
 
+/* What the observers are there for. 0: they do not run. */
+enum learn {
+	LEARN_READERS = 1,  /* a direction waits for its reader's first receive call */
+	LEARN_BLOCKING = 2, /* and readers that wait inside receive calls are left to TCP */
+};
+
 /* config[0]: node-wide, read for every message. */
 struct config {
 	__u32 abi; /* always first, so that any version can read it */
@@ -87,7 +97,7 @@ struct config {
 	__u32 epoch; /* bumped when an endpoint's policy changes: each socket then asks once more */
 	__u32 max_backlog_bytes;
 	__u32 max_backlog_messages;
-	__u32 learn;	  /* the observers run: a direction waits for its reader's first receive call */
+	__u32 learn;	  /* enum learn */
 	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
 	__u32 guards;	  /* which of those a guard cures, same bits */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
@@ -139,15 +149,29 @@ struct sock_state {
 	__u8 mode;	      /* enum mode */
 	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
 	__u8 denied;	      /* the policy of this epoch says no */
-	__u8 pad[2];
+	__u8 left;	      /* it has left the sockhash for good and is a TCP socket like any other */
+	__u8 pad;
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
+	__u32 reader;	      /* enum reader */
+	__u32 last_redirect;  /* jiffies, the low half: when it last sent by redirect */
 };
 
-/* What the observers see of a program's calls. */
+/*
+ * What the first receive call showed. It is decided once, by compare and swap, because it answers two questions that
+ * must not both be answered yes: may the peer redirect to this socket (READY), and may this socket leave (PLAIN)?
+ */
+enum reader {
+	READER_UNKNOWN = 0,
+	READER_READY = 1,
+	READER_PLAIN = 2,
+};
+
+/* What the observers see of a program's calls that only TCP does right. */
 enum habit {
-	HABIT_RECEIVES = 1, /* it has called receive: its flags are known from now on */
-	HABIT_WAITALL = 2,
-	HABIT_OOB = 4,
+	HABIT_WAITALL = 1,
+	HABIT_OOB = 2,	   /* as a sender */
+	HABIT_BLOCKS = 4,  /* waits inside receive calls */
+	HABIT_DISCARD = 8, /* MSG_TRUNC */
 };
 
 /* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP. */
@@ -216,5 +240,5 @@ _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no p
 _Static_assert(sizeof(struct config) == 88, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
-_Static_assert(sizeof(struct sock_state) == 104, "sock_state is an ABI");
+_Static_assert(sizeof(struct sock_state) == 112, "sock_state is an ABI");
 _Static_assert(sizeof(struct flow_record) == 128, "flow_record is an ABI");

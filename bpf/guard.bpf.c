@@ -2,8 +2,11 @@
 /*
  * Guards: they make a redirected socket behave where the kernel's own code for it does not.
  *
- *   observe_receive      a program has called receive, perhaps with MSG_WAITALL
+ *   observe_receive      how a program receives: without waiting, waiting in the call, with MSG_WAITALL or MSG_TRUNC
  *   observe_send         a program has sent with MSG_OOB
+ *   answer_receive       recv with MSG_OOB or of no bytes: as TCP answers it
+ *   answer_send          send with MSG_FASTOPEN: as TCP answers it
+ *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer
  *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
@@ -24,36 +27,84 @@ static __always_inline bool in_sockmap(struct sock *sk)
 	return sk && ((unsigned long)sk->sk_user_data & USER_DATA_PSOCK);
 }
 
-/* A program that does this will do it again: spare its later flows the change of ways. */
-static __always_inline void avoid_port(struct sock_state *state, __u32 habit)
+/*
+ * A server that does this will do it again: spare its later flows the change of ways. Of clients only MSG_OOB is
+ * remembered: it belongs to the protocol, and the port stands for that.
+ */
+static __always_inline void avoid_port(struct sock_state *state, __u32 habits)
 {
 	struct listening_port key = { .netns = state->role == ROLE_PASSIVE ? state->netns : state->peer_netns,
 				      .port = state->port };
 
-	if (state->port)
-		bpf_map_update_elem(&avoid, &key, &habit, BPF_ANY);
+	if (state->port && (state->role == ROLE_PASSIVE || (habits & HABIT_OOB)))
+		bpf_map_update_elem(&avoid, &key, &habits, BPF_ANY);
 }
 
-static __always_inline void note(struct sock *sk, __u32 habits)
+/* Others' habits may be noted at the same time, by another thread. */
+static __always_inline void note(struct sock_state *state, __u32 habits)
 {
-	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
-
-	if (!state || (state->habits & habits) == habits)
+	if ((state->habits & habits) == habits)
 		return;
-	if (habits & (HABIT_WAITALL | HABIT_OOB))
-		avoid_port(state, habits);
-	state->habits |= habits;
+	__sync_fetch_and_or(&state->habits, habits);
+	avoid_port(state, habits);
 }
 
+static __always_inline __u32 learning(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return cfg ? cfg->learn : 0;
+}
+
+/* What in a receive call only TCP does right. MSG_WAITALL asks nothing of a call that does not wait. */
+static __always_inline __u32 habits_of(int flags)
+{
+	__u32 habits = flags & MESSAGE_TRUNC ? HABIT_DISCARD : 0;
+
+	if (flags & MESSAGE_DONTWAIT)
+		return habits;
+	if (flags & MESSAGE_WAITALL)
+		habits |= HABIT_WAITALL;
+	if (learning() & LEARN_BLOCKING)
+		habits |= HABIT_BLOCKS;
+	return habits;
+}
+
+static __always_inline bool nothing_waits(struct sock *sk)
+{
+	unsigned long data = (unsigned long)sk->sk_user_data & ~(unsigned long)USER_DATA_FLAGS;
+	struct sk_psock *psock = (struct sk_psock *)data;
+
+	return !sk->sk_receive_queue.qlen && !sk->sk_shutdown && !sk->sk_err &&
+	       BPF_CORE_READ(psock, ingress_msg.next) == &psock->ingress_msg;
+}
+
+static __always_inline void watch_reader(struct sock_state *state, int flags)
+{
+	__u32 habits = habits_of(flags);
+
+	if (habits)
+		note(state, habits);
+	if (state->reader == READER_UNKNOWN)
+		__sync_val_compare_and_swap(&state->reader, READER_UNKNOWN, habits ? READER_PLAIN : READER_READY);
+}
+
+/* fentry, because only there may a tracing program look up socket storage. */
 SEC("fentry/security_socket_recvmsg")
 int observe_receive(unsigned long long *ctx)
 {
 	struct socket *sock = (struct socket *)ctx[0];
+	__u32 size = ctx[2]; /* an int */
 	struct sock *sk = sock->sk;
+	struct sock_state *state;
 	int flags = ctx[3];
 
-	if (in_sockmap(sk))
-		note(sk, HABIT_RECEIVES | (flags & MESSAGE_WAITALL ? HABIT_WAITALL : 0));
+	if (!in_sockmap(sk) || !size || (flags & (MESSAGE_OOB | MESSAGE_ERRQUEUE)))
+		return 0;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (state)
+		watch_reader(state, flags);
 	return 0;
 }
 
@@ -63,10 +114,58 @@ int observe_send(unsigned long long *ctx)
 	struct socket *sock = (struct socket *)ctx[0];
 	struct msghdr *msg = (struct msghdr *)ctx[1];
 	struct sock *sk = sock->sk;
+	struct sock_state *state;
 
-	if ((msg->msg_flags & MESSAGE_OOB) && in_sockmap(sk))
-		note(sk, HABIT_OOB);
+	if (!(msg->msg_flags & MESSAGE_OOB) || !in_sockmap(sk))
+		return 0;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (state)
+		note(state, HABIT_OOB);
 	return 0;
+}
+
+/* Calls that tcp_bpf_recvmsg answers in its own way get the answer of TCP. */
+SEC("fmod_ret/security_socket_recvmsg")
+long answer_receive(unsigned long long *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	__u32 size = ctx[2];
+	struct sock *sk = sock->sk;
+	int flags = ctx[3];
+	struct tcp_sock *tp;
+
+	if ((size && !(flags & MESSAGE_OOB)) || (flags & MESSAGE_ERRQUEUE) || !in_sockmap(sk))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	if (flags & MESSAGE_OOB)
+		return tp->urg_data ? 0 : -ERROR_INVALID;
+	return (flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0;
+}
+
+/* tcp_bpf_sendmsg would not look at the flag. */
+SEC("fmod_ret/security_socket_sendmsg")
+long answer_send(unsigned long long *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	struct msghdr *msg = (struct msghdr *)ctx[1];
+
+	if (!(msg->msg_flags & MESSAGE_FASTOPEN) || !in_sockmap(sock->sk))
+		return 0;
+	return bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0;
+}
+
+/* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */
+SEC("fmod_ret/security_socket_getsockopt")
+long refuse_mapping(unsigned long long *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	int level = ctx[1], option = ctx[2];
+
+	if (option != OPTION_ZEROCOPY_RECEIVE || level != LEVEL_TCP || !in_sockmap(sock->sk))
+		return 0;
+	return bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_NO_OPTION : 0;
 }
 
 static __always_inline bool is_redirect_socket(struct file *file)
@@ -150,7 +249,12 @@ int refuse_option(struct bpf_sockopt *ctx)
 {
 	int error = refusal(ctx);
 
-	if (!error || !turns_on(ctx) || !ctx->sk || !bpf_sk_storage_get(&states, ctx->sk, NULL, 0))
+	struct sock_state *state;
+
+	if (!error || !turns_on(ctx) || !ctx->sk)
+		return 1;
+	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
+	if (!state || state->left)
 		return 1;
 	bpf_set_retval(-error);
 	return 0;

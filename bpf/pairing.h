@@ -4,7 +4,7 @@
  *
  * The active end enters the sockhash first and leaves a rendezvous entry. The passive end looks it up: without one
  * its client is not on this node and the socket is never touched. The first packet that answers the active end
- * proves that the passive end's callback has run; if nobody joined by then, the active end leaves again.
+ * proves that the passive end's callback has run; if nobody joined by then, the active end leaves again (leaving.h).
  */
 #pragma once
 
@@ -55,7 +55,8 @@ static __always_inline enum result objection(struct tcp_sock *tp)
 		return RESULT_MPTCP;
 	if (tp->inet_conn.icsk_ulp_ops)
 		return RESULT_ULP;
-	if (zerocopy(tp) || BPF_CORE_READ_BITFIELD(tp, recvmsg_inq))
+	if (zerocopy(tp) || BPF_CORE_READ_BITFIELD(tp, recvmsg_inq) || stamps_sends(tp) ||
+	    stamps_receives(tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags))
 		return RESULT_OPTION;
 	return RESULT_JOINED;
 }
@@ -178,6 +179,23 @@ static __always_inline enum result open_rendezvous(struct sock_state *state, str
 	return meet_waiting_passive(state, tp) ? RESULT_JOINED : RESULT_COLLISION;
 }
 
+static __always_inline __u32 learning(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return cfg ? cfg->learn : 0;
+}
+
+/*
+ * A program that waits inside receive calls would see them return early, see docs/adr/0007. A client's descriptor says
+ * so now; a server's is made by accept, so its first receive call tells.
+ */
+static __always_inline bool waits_in_calls(struct tcp_sock *tp)
+{
+	return (learning() & LEARN_BLOCKING) && blocking(tp);
+}
+
 static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -192,6 +210,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_map_delete_elem(&flows, &announced);
 	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
+	if (result == RESULT_JOINED && waits_in_calls(tp))
+		result = RESULT_BLOCKING;
 	if (result != RESULT_JOINED)
 		return count_flow(netns, ROLE_ACTIVE, result);
 	state = new_state(sk, self, ROLE_ACTIVE);
@@ -210,7 +230,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
-	keep_tcp_short(ops, tp);
+	if (!learning())
+		keep_tcp_short(ops, tp);
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
 }
 
@@ -240,6 +261,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	struct sock_state *state;
 	enum result result;
 	struct flow *flow;
+	__u32 flags;
 
 	if (!tp)
 		return;
@@ -271,8 +293,12 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	keep_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG;
+	if (learning())
+		flags |= BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG;
+	else
+		keep_tcp_short(ops, tp);
+	bpf_sock_ops_cb_flags_set(ops, flags);
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;
@@ -280,35 +306,6 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	flow->passive_sk = (__u64)tp;
 	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
 	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
-}
-
-/*
- * The peer has answered, so its own callback has run. Nobody joined: it is not in an endpoint of this node, and
- * being in a sockmap has costs, so leave. A missing rendezvous entry proves nothing: it may have been evicted, or
- * the peer has closed and taken it along with bytes of ours still unread.
- */
-static __always_inline void on_answer(struct bpf_sock_ops *ops, struct bpf_sock *sk)
-{
-	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	enum result result;
-	struct isn_pair self;
-	struct flow *flow;
-	__u64 netns;
-
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
-	if (!state || !tp || state->role != ROLE_ACTIVE)
-		return;
-	self = state->self;
-	netns = state->netns;
-	flow = bpf_map_lookup_elem(&flows, &self);
-	if (!flow || flow->passive_sk || flow->active_sk != (__u64)tp)
-		return;
-	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
-	bpf_map_delete_elem(&flows, &self);
-	forget(sk, self);
-	give_tcp_its_length(ops, tp);
-	count_flow(netns, ROLE_ACTIVE, result);
 }
 
 static __always_inline void on_close(struct bpf_sock *sk)

@@ -7,10 +7,33 @@
 #include "kernel.h"
 #include <bpf/bpf_core_read.h>
 
+static __always_inline bool has_flag(unsigned long flags, unsigned int bit)
+{
+	return flags & (1UL << bit);
+}
+
 /* Did the program ask for zero-copy sends (SO_ZEROCOPY)? Redirected bytes never complete. */
 static __always_inline bool zerocopy(struct tcp_sock *tp)
 {
-	unsigned long flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
+	return has_flag(tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags,
+			bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY));
+}
 
-	return flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY));
+/* Does the program want to know when its segments were sent (SO_TIMESTAMPING)? Redirected bytes are in none. */
+static __always_inline bool stamps_sends(struct tcp_sock *tp)
+{
+	return BPF_CORE_READ_BITFIELD(tp, inet_conn.icsk_inet.sk.sk_tsflags);
+}
+
+/* SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING: what arrives is to carry the time of its arrival. */
+static __always_inline bool stamps_receives(unsigned long flags)
+{
+	return has_flag(flags, bpf_core_enum_value(enum sock_flags, SOCK_RCVTSTAMP)) ||
+	       has_flag(flags, bpf_core_enum_value(enum sock_flags, SOCK_TIMESTAMPING_RX_SOFTWARE));
+}
+
+/* O_NONBLOCK of the descriptor. A socket that nobody has accepted has none and counts as blocking. */
+static __always_inline bool blocking(struct tcp_sock *tp)
+{
+	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK);
 }

@@ -17,6 +17,7 @@
 #include "totals.h"
 #include "policy.h"
 #include "pairing.h"
+#include "leaving.h"
 #include "verdict.h"
 
 /* Only so that these types stand in BTF, where bpf2go finds them. No program refers to it, so it is never loaded. */
@@ -27,6 +28,7 @@ struct {
 	enum reason reason;
 	enum result result;
 	enum peers peers;
+	enum learn learn;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)
@@ -62,7 +64,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
 
-	if (!tp || !tp->fastopen_req)
+	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
 	if (!switched_off() && takes_part(netns, any))
@@ -85,11 +87,10 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		break;
 	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
 		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
-		if (!(ops->skb_tcp_flags & TCP_HEADER_SYN))
-			on_answer(ops, sk);
+		on_packet(ops, sk, !(ops->skb_tcp_flags & TCP_HEADER_SYN));
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
-		on_answer(ops, sk);
+		on_packet(ops, sk, true);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
@@ -131,6 +132,7 @@ int verdict(struct sk_msg_md *msg)
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;
+			state->last_redirect = bpf_jiffies64();
 			return SK_PASS;
 		}
 		reason = REASON_PEER_LEFT;

@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "maps.h"
+#include "leaving.h"
 #include "policy.h"
 #include "socket.h"
 
@@ -17,6 +18,10 @@ struct peer_view {
 	__u32 backlog_bytes; /* charged to its receive memory and not yet read */
 	__u32 copied_seq;    /* up to where its application has read the TCP stream */
 	int rcvlowat;
+	int rcvbuf;
+	int peek_off; /* SO_PEEK_OFF, -1 where it is not used */
+	unsigned long flags; /* SOCK_* bits */
+	bool filter;
 	bool ulp;
 	bool inq; /* its application wants TCP_INQ control messages */
 };
@@ -40,6 +45,10 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 		view.rcvlowat = tp->inet_conn.icsk_inet.sk.sk_rcvlowat;
 		view.ulp = tp->inet_conn.icsk_ulp_ops;
 		view.inq = BPF_CORE_READ_BITFIELD(tp, recvmsg_inq);
+		view.rcvbuf = tp->inet_conn.icsk_inet.sk.sk_rcvbuf;
+		view.peek_off = tp->inet_conn.icsk_inet.sk.sk_peek_off;
+		view.flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
+		view.filter = tp->inet_conn.icsk_inet.sk.sk_filter;
 		return view;
 	}
 	tp = (struct tcp_sock *)peer_sk;
@@ -48,30 +57,11 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	view.rcvlowat = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvlowat);
 	view.ulp = BPF_CORE_READ(tp, inet_conn.icsk_ulp_ops);
 	view.inq = BPF_CORE_READ_BITFIELD_PROBED(tp, recvmsg_inq);
+	view.rcvbuf = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvbuf);
+	view.peek_off = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_peek_off);
+	view.flags = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags);
+	view.filter = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_filter);
 	return view;
-}
-
-/* The active end learns who joined when it first sends. */
-static __always_inline bool know_peer(struct sock_state *state)
-{
-	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
-	struct flow *flow;
-
-	if (state->peer_sk)
-		return true;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow)
-		return false;
-	if (state->role == ROLE_ACTIVE) {
-		state->peer_netns = flow->passive_netns;
-		state->port = flow->port;
-		state->peer_state = flow->passive_state;
-		state->peer_sk = flow->passive_sk;
-	} else {
-		state->peer_state = flow->active_state;
-		state->peer_sk = flow->active_sk; /* Fast Open: it came second */
-	}
-	return state->peer_sk;
 }
 
 static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
@@ -84,22 +74,55 @@ static __always_inline bool denied(struct sock_state *state, const struct config
 }
 
 /*
- * With the observers running, a direction stays on TCP until its reader has called receive once: whoever uses
- * MSG_WAITALL is known before a byte is redirected. The reader's state is read like its socket: as a hint.
+ * With the observers running, a direction stays on TCP until its reader has called receive once: whoever waits inside
+ * such calls, or uses their flags, is known before a byte is redirected. The reader's state is read like its socket:
+ * as a hint. A reader that has left is in no sockhash, so a stale hint cannot redirect to it.
  */
 static __always_inline enum reason against_habits(struct sock_state *state, const struct config *cfg)
 {
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	__u32 habits = 0;
+	struct observed observed;
 
 	if (!cfg->learn)
 		return REASON_NONE;
 	if (state->habits & HABIT_OOB)
 		return REASON_OOB;
-	bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
-	if (habits & HABIT_WAITALL)
+	observed = observed_of_peer(state);
+	if (observed.habits & HABIT_WAITALL)
 		return REASON_WAITALL;
-	return habits & HABIT_RECEIVES ? REASON_NONE : REASON_LEARNING;
+	if (observed.habits & HABIT_BLOCKS)
+		return REASON_BLOCKING;
+	if (observed.habits & HABIT_DISCARD)
+		return REASON_DISCARD;
+	return observed.reader == READER_READY ? REASON_NONE : REASON_LEARNING;
+}
+
+/* What a program set on its socket and redirected bytes would not obey. */
+static __always_inline enum reason against_options(struct tcp_sock *tp, const struct peer_view *peer)
+{
+	if (zerocopy(tp))
+		return REASON_ZEROCOPY;
+	if (peer->rcvlowat > 1)
+		return REASON_RCVLOWAT;
+	if (peer->inq)
+		return REASON_INQ;
+	if (peer->filter || peer->peek_off >= 0 || stamps_receives(peer->flags) || stamps_sends(tp))
+		return REASON_OPTION;
+	return REASON_NONE;
+}
+
+/*
+ * How many bytes may wait for the reader. A program that has set SO_SNDBUF wants to be stopped early, as TCP would:
+ * by what both buffers hold. The kernel keeps twice the bytes that were asked for, for its own overhead.
+ */
+static __always_inline __u32 byte_bound(struct tcp_sock *tp, const struct config *cfg, const struct peer_view *peer)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	__u32 buffers;
+
+	if (!(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & LOCK_SNDBUF))
+		return cfg->max_backlog_bytes;
+	buffers = (__u32)(sk->sk_sndbuf + peer->rcvbuf) / 2;
+	return buffers < cfg->max_backlog_bytes ? buffers : cfg->max_backlog_bytes;
 }
 
 /*
@@ -108,15 +131,15 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
  * backlog was last empty, and at most what fits into the backlog by the size of the smallest of them.
  */
 static __always_inline enum reason over_bounds(struct sock_state *state, const struct config *cfg, __u32 backlog,
-					       __u32 size)
+					       __u32 size, __u32 max_bytes)
 {
-	if (!backlog) {
+	if (!backlog && (size <= max_bytes || max_bytes == cfg->max_backlog_bytes)) {
 		/* One message is always let through, however big: else a small bound would stop every big write. */
 		state->burst_messages = 0;
 		state->burst_smallest = size;
 		return REASON_NONE;
 	}
-	if (backlog + size > cfg->max_backlog_bytes)
+	if (backlog + size > max_bytes)
 		return REASON_BACKLOG_BYTES;
 	if (size < state->burst_smallest)
 		state->burst_smallest = size;
@@ -156,16 +179,12 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)
 		return REASON_ULP;
-	if (zerocopy(tp))
-		return REASON_ZEROCOPY;
-	if (peer.rcvlowat > 1)
-		return REASON_RCVLOWAT;
-	if (peer.inq)
-		return REASON_INQ;
-	reason = against_habits(state, cfg);
+	reason = against_options(tp, &peer);
+	if (reason == REASON_NONE)
+		reason = against_habits(state, cfg);
 	if (reason != REASON_NONE)
 		return reason;
 	if (tp->write_seq != peer.copied_seq)
 		return REASON_UNREAD;
-	return over_bounds(state, cfg, peer.backlog_bytes, msg->size);
+	return over_bounds(state, cfg, peer.backlog_bytes, msg->size, byte_bound(tp, cfg, &peer));
 }

@@ -37,8 +37,18 @@ struct sock_common {
 	unsigned long skc_flags;
 };
 
+/* Relocated: the kernel's own values are used. */
 enum sock_flags {
-	SOCK_ZEROCOPY = 26, /* relocated: the kernel's own value is used */
+	SOCK_RCVTSTAMP = 8,
+	SOCK_TIMESTAMPING_RX_SOFTWARE = 15,
+	SOCK_ZEROCOPY = 26,
+};
+
+struct sk_filter;
+struct socket;
+
+struct list_head {
+	struct list_head *next;
 };
 
 struct sock {
@@ -46,8 +56,25 @@ struct sock {
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
+	struct {
+		__u32 qlen;
+	} sk_receive_queue;
+	struct socket *sk_socket;
+	struct sk_filter *sk_filter;
 	int sk_rcvlowat;
+	int sk_rcvbuf;
+	int sk_sndbuf;
+	int sk_peek_off;
+	int sk_err;
+	__u32 sk_tsflags;
+	__u8 sk_shutdown;
+	__u8 sk_userlocks : 4;
 	void *sk_user_data;
+};
+
+/* What sk_user_data points to, but for its low bits, while the socket is in a sockmap. */
+struct sk_psock {
+	struct list_head ingress_msg;
 };
 
 struct inet_sock {
@@ -74,6 +101,7 @@ struct tcp_sock {
 	struct request_sock *fastopen_rsk;
 	__u8 syn_fastopen : 1;
 	__u8 recvmsg_inq : 1;
+	__u16 urg_data;
 	bool is_mptcp;
 };
 
@@ -93,6 +121,7 @@ struct inode {
 struct file {
 	struct inode *f_inode;
 	void *private_data;
+	unsigned int f_flags;
 };
 
 struct fdtable {
@@ -110,6 +139,7 @@ struct task_struct {
 
 struct socket {
 	struct sock *sk;
+	struct file *file;
 };
 
 struct msghdr {
@@ -159,16 +189,26 @@ enum {
 	MODE_FORMAT = 00170000,
 	MODE_SOCKET = 0140000,
 	MESSAGE_OOB = 0x1,
+	MESSAGE_TRUNC = 0x20,
+	MESSAGE_DONTWAIT = 0x40,
 	MESSAGE_WAITALL = 0x100,
+	MESSAGE_ERRQUEUE = 0x2000,
+	MESSAGE_FASTOPEN = 0x20000000,
+	FILE_NONBLOCK = 04000,
 	MAY_READ = 4,
 	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
+	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
+	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
 	LEVEL_SOCKET = 1,
 	LEVEL_TCP = 6,
 	OPTION_ZEROCOPY = 60,
 	OPTION_ULP = 31,
 	OPTION_INQ = 36,
+	OPTION_ZEROCOPY_RECEIVE = 35,
 	OPTION_NOTSENT_LOWAT = 25,
+	ERROR_AGAIN = 11,
 	ERROR_INVALID = 22,
+	ERROR_CONNECTED = 106,
 	ERROR_NOT_FOUND = 2,
 	ERROR_NO_OPTION = 92,
 	ERROR_NOT_SUPPORTED = 95,

@@ -29,7 +29,7 @@ func TestEmptyConfigurationHasTheDefaults(t *testing.T) {
 		MaxBacklogBytes:    4194304,
 		MaxBacklogMessages: 4096,
 		Peers:              "node",
-		Guards:             []string{"splice", "observe", "options"},
+		Guards:             []string{"splice", "observe", "blocking", "options"},
 		LogLevel:           slog.LevelInfo,
 	}
 	if diff := cmp.Diff(want, mustParse(t, `{}`)); diff != "" {
@@ -94,7 +94,7 @@ func wrongValues() []wrongValue {
 		port     = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
 		hazard   = "one of all, splice, fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, " +
 			"backpressure, fin, epoll-edge, eagain"
-		guard      = "one of splice, observe, options"
+		guard      = "one of splice, observe, blocking, options"
 		attachment = "an object with the strings containerID and ifname"
 	)
 	return []wrongValue{
@@ -285,8 +285,8 @@ func TestGuardsThatAreLeftOutAreOff(t *testing.T) {
 	for in, want := range map[string][]string{
 		`{}`:                                 {},
 		`{"guards": null}`:                   {},
-		`{"guards": []}`:                     {"splice", "observe", "options"},
-		`{"guards": ["options", "options"]}`: {"splice", "observe"},
+		`{"guards": []}`:                     {"splice", "observe", "blocking", "options"},
+		`{"guards": ["options", "options"]}`: {"splice", "observe", "blocking"},
 	} {
 		if diff := cmp.Diff(want, mustParse(t, in).GuardsOff()); diff != "" {
 			t.Errorf("%s: %s", in, diff)

@@ -111,6 +111,13 @@ type bpfIsnPair struct {
 	Peer uint32
 }
 
+type bpfLearn uint32
+
+const (
+	bpfLearnLEARN_READERS  bpfLearn = 1
+	bpfLearnLEARN_BLOCKING bpfLearn = 2
+)
+
 type bpfListeningPort struct {
 	_     structs.HostLayout
 	Netns uint64
@@ -153,7 +160,10 @@ const (
 	bpfReasonREASON_OOB              bpfReason = 13
 	bpfReasonREASON_INQ              bpfReason = 14
 	bpfReasonREASON_ZEROCOPY         bpfReason = 15
-	bpfReasonREASON_MAX              bpfReason = 16
+	bpfReasonREASON_BLOCKING         bpfReason = 16
+	bpfReasonREASON_DISCARD          bpfReason = 17
+	bpfReasonREASON_OPTION           bpfReason = 18
+	bpfReasonREASON_MAX              bpfReason = 19
 )
 
 type bpfResult uint32
@@ -170,7 +180,8 @@ const (
 	bpfResultRESULT_ERROR     bpfResult = 8
 	bpfResultRESULT_OPTION    bpfResult = 9
 	bpfResultRESULT_AVOIDED   bpfResult = 10
-	bpfResultRESULT_MAX       bpfResult = 11
+	bpfResultRESULT_BLOCKING  bpfResult = 11
+	bpfResultRESULT_MAX       bpfResult = 12
 )
 
 type bpfRole uint32
@@ -201,8 +212,11 @@ type bpfSockState struct {
 	Mode               uint8
 	Reason             uint8
 	Denied             uint8
-	Pad                [2]uint8
+	Left               uint8
+	Pad                uint8
 	Habits             uint32
+	Reader             uint32
+	LastRedirect       uint32
 }
 
 type bpfTotals struct {
@@ -211,8 +225,8 @@ type bpfTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [22]uint64
-	Fallbacks          [16]uint64
+	Flows              [24]uint64
+	Fallbacks          [19]uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -16,7 +16,14 @@ import (
 
 const unifiedMount = "/sys/fs/cgroup/unified"
 
-var defaults = Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
+// defaults are without the observers: they make a direction wait for its reader, and most tests are of what comes then.
+var defaults = Settings{
+	MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test",
+	WithoutGuards: []string{GuardObserve},
+}
+
+// guarded are with all guards that the kernel takes.
+var guarded = Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
 
 // newStateDir mounts a bpffs of the test's own and makes a state directory on it.
 func newStateDir(t testing.TB) string {
@@ -184,5 +191,7 @@ func flowOf(t testing.TB, d *Datapath, c net.Conn) (found Flow, ok bool) {
 }
 
 func bounded(maxSockets, maxBytes, maxMessages uint32) Settings {
-	return Settings{MaxSockets: maxSockets, MaxBacklogBytes: maxBytes, MaxBacklogMessages: maxMessages, Version: "test"}
+	s := defaults
+	s.MaxSockets, s.MaxBacklogBytes, s.MaxBacklogMessages = maxSockets, maxBytes, maxMessages
+	return s
 }

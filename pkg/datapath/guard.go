@@ -20,13 +20,14 @@ import (
 // The guards, by the names that configuration and status use. Each makes redirected sockets behave where the kernel's
 // own code for them does not; see bpf/guard.bpf.c.
 const (
-	GuardSplice  = "splice"  // splice(2) out of a redirected socket: EINVAL instead of nothing or a hang
-	GuardObserve = "observe" // learn the flags of receive and send before redirecting
-	GuardOptions = "options" // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired
+	GuardSplice   = "splice"   // splice(2) out of a redirected socket: EINVAL instead of nothing or a hang
+	GuardObserve  = "observe"  // learn the flags of receive and send before redirecting
+	GuardBlocking = "blocking" // leave readers that wait inside receive calls to TCP; a part of the observers' work
+	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired
 )
 
 // Guards lists all of them.
-var Guards = [...]string{GuardSplice, GuardObserve, GuardOptions}
+var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions}
 
 // GuardState says whether a guard runs, and if not, why.
 type GuardState struct {
@@ -54,6 +55,10 @@ const optionsHook = "cgroup/setsockopt"
 // hook is one program of a guard and the function that it hooks.
 type hook struct{ program, function string }
 
+// pinName tells programs of a guard apart that hook the same function. In it stands the function, where GuardStates looks
+// for it.
+func (h hook) pinName() string { return h.function + "-" + h.program }
+
 // tracingGuards lists, for each guard made of tracing programs, the ways to get it, narrowest first. A way works if all
 // its programs load.
 func tracingGuards() map[string][][]hook {
@@ -66,48 +71,62 @@ func tracingGuards() map[string][][]hook {
 		GuardObserve: {{
 			{guardProgObserveReceive, "security_socket_recvmsg"},
 			{guardProgObserveSend, "security_socket_sendmsg"},
+			{guardProgAnswerReceive, "security_socket_recvmsg"},
+			{guardProgAnswerSend, "security_socket_sendmsg"},
+			{guardProgRefuseMapping, "security_socket_getsockopt"},
 		}},
 	}
 }
 
 // loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
-// does not load is no error: whether acceleration may run without it is for the caller to decide. It reports whether
-// the observers run.
-func (o *loaded) loadGuards(dir string, without []string) (observed bool, err error) {
+// does not load is no error: whether acceleration may run without it is for the caller to decide. It returns what the
+// observers are there for, as the config map holds it.
+func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err error) {
 	spec, err := loadGuard()
 	if err != nil {
-		return false, fmt.Errorf("read embedded guards: %w", err)
+		return 0, fmt.Errorf("read embedded guards: %w", err)
 	}
-	off := map[string]bool{}
-	for _, name := range without {
-		off[name] = true
-	}
-	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid}
+	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config}
 	pins := filepath.Join(dir, "guards")
 	if err := os.Mkdir(pins, 0o700); err != nil {
-		return false, fmt.Errorf("make directory of guards: %w", err)
+		return 0, fmt.Errorf("make directory of guards: %w", err)
+	}
+	refused := map[string]error{}
+	for _, name := range without {
+		refused[name] = errors.New(switchedOff)
 	}
 	for name, ways := range tracingGuards() {
-		pin, refused := filepath.Join(pins, name), errors.New(switchedOff)
-		if !off[name] {
-			if refused, err = attachFirst(spec, maps, ways, pin); err != nil {
-				return false, err
+		if refused[name] == nil {
+			if refused[name], err = attachFirst(spec, maps, ways, filepath.Join(pins, name)); err != nil {
+				return 0, err
 			}
 		}
-		if refused != nil {
-			if err := pinReason(pin, refused); err != nil {
-				return false, err
+	}
+	if refused[GuardOptions] == nil {
+		o.refuseOption, refused[GuardOptions] = loadOne(spec, maps, hook{program: guardProgRefuseOption})
+	}
+	if o.refuseOption != nil {
+		if err := o.pinOptionsGuard(filepath.Join(dir, guardProgRefuseOption)); err != nil {
+			return 0, err
+		}
+	}
+	if why := refused[GuardObserve]; why != nil && refused[GuardBlocking] == nil {
+		refused[GuardBlocking] = fmt.Errorf("needs the guard %s: %w", GuardObserve, why)
+	}
+	for name, why := range refused {
+		if why != nil {
+			if err := pinReason(filepath.Join(pins, name), why); err != nil {
+				return 0, err
 			}
 		}
-		observed = observed || refused == nil && name == GuardObserve
 	}
-	refused := errors.New(switchedOff)
-	if !off[GuardOptions] {
-		if o.refuseOption, refused = loadOne(spec, maps, hook{program: guardProgRefuseOption}); refused == nil {
-			return observed, o.pinOptionsGuard(filepath.Join(dir, guardProgRefuseOption))
-		}
+	if refused[GuardObserve] == nil {
+		learn |= bpfLearnLEARN_READERS
 	}
-	return observed, pinReason(filepath.Join(pins, GuardOptions), refused)
+	if refused[GuardBlocking] == nil {
+		learn |= bpfLearnLEARN_BLOCKING
+	}
+	return learn, nil
 }
 
 // pinReason keeps why a guard does not run where GuardStates finds it.
@@ -122,7 +141,7 @@ func pinReason(pin string, refused error) error {
 	return nil
 }
 
-// attachFirst pins the links of the first way that works as <pin>-<function>. Of a guard that the kernel refuses it
+// attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
 // returns why; err is of pinning only.
 func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (refused, err error) {
 	for _, way := range ways {
@@ -137,7 +156,7 @@ func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]
 		}
 		var errs []error
 		for i, l := range links {
-			errs = append(errs, l.Pin(pin+"-"+way[i].function), l.Close())
+			errs = append(errs, l.Pin(pin+"-"+way[i].pinName()), l.Close())
 		}
 		if err := errors.Join(errs...); err != nil {
 			return nil, fmt.Errorf("pin guard: %w", err)
@@ -227,18 +246,34 @@ func (d *Datapath) GuardStates() ([]GuardState, error) {
 	states := make([]GuardState, 0, len(Guards))
 	for _, name := range Guards {
 		s := GuardState{Name: name, Why: d.whyNoGuard(name)}
-		for _, way := range tracingGuards()[name] {
-			if hooked := way[len(way)-1].function; pinned[name+"-"+hooked] {
-				s = GuardState{Name: name, Active: true, Hook: hooked}
-				break
-			}
-		}
-		if name == GuardOptions && exists(d.layout.pin(guardProgRefuseOption)) {
-			s = GuardState{Name: name, Active: true, Hook: optionsHook}
+		if h := d.hookOf(name, pinned); h != "" {
+			s = GuardState{Name: name, Active: true, Hook: h}
 		}
 		states = append(states, s)
 	}
 	return states, nil
+}
+
+// hookOf is empty for a guard that does not run.
+func (d *Datapath) hookOf(name string, pinned map[string]bool) string {
+	pinName := name
+	switch name {
+	case GuardOptions:
+		if exists(d.layout.pin(guardProgRefuseOption)) {
+			return optionsHook
+		}
+	case GuardBlocking:
+		if pinned[name+reasonSuffix] {
+			return ""
+		}
+		pinName = GuardObserve // whose programs do it
+	}
+	for _, way := range tracingGuards()[pinName] {
+		if pinned[pinName+"-"+way[0].pinName()] {
+			return way[0].function
+		}
+	}
+	return ""
 }
 
 func (d *Datapath) whyNoGuard(name string) string {

@@ -112,8 +112,11 @@ type guardSockState struct {
 	Mode               uint8
 	Reason             uint8
 	Denied             uint8
-	Pad                [2]uint8
+	Left               uint8
+	Pad                uint8
 	Habits             uint32
+	Reader             uint32
+	LastRedirect       uint32
 }
 
 type guardTotals struct {
@@ -122,8 +125,8 @@ type guardTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [22]uint64
-	Fallbacks          [16]uint64
+	Flows              [24]uint64
+	Fallbacks          [19]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -138,8 +141,11 @@ const (
 	guardMapSockets           = "sockets"
 	guardMapStates            = "states"
 	guardMapTotals            = "totals"
+	guardProgAnswerReceive    = "answer_receive"
+	guardProgAnswerSend       = "answer_send"
 	guardProgObserveReceive   = "observe_receive"
 	guardProgObserveSend      = "observe_send"
+	guardProgRefuseMapping    = "refuse_mapping"
 	guardProgRefuseOption     = "refuse_option"
 	guardProgRefuseSplice     = "refuse_splice"
 	guardProgRefuseSpliceFile = "refuse_splice_file"
@@ -187,8 +193,11 @@ type guardSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardProgramSpecs struct {
+	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
+	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.ProgramSpec `ebpf:"observe_send"`
+	RefuseMapping    *ebpf.ProgramSpec `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.ProgramSpec `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.ProgramSpec `ebpf:"refuse_splice"`
 	RefuseSpliceFile *ebpf.ProgramSpec `ebpf:"refuse_splice_file"`
@@ -267,8 +276,11 @@ type guardVariables struct {
 //
 // It can be passed to loadGuardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardPrograms struct {
+	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
+	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.Program `ebpf:"observe_send"`
+	RefuseMapping    *ebpf.Program `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.Program `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.Program `ebpf:"refuse_splice"`
 	RefuseSpliceFile *ebpf.Program `ebpf:"refuse_splice_file"`
@@ -276,8 +288,11 @@ type guardPrograms struct {
 
 func (p *guardPrograms) Close() error {
 	return _GuardClose(
+		p.AnswerReceive,
+		p.AnswerSend,
 		p.ObserveReceive,
 		p.ObserveSend,
+		p.RefuseMapping,
 		p.RefuseOption,
 		p.RefuseSplice,
 		p.RefuseSpliceFile,

@@ -68,17 +68,15 @@ func (o *loaded) fill(building string, s Settings) error {
 	if err := o.pin(building); err != nil {
 		return err
 	}
-	observed, err := o.loadGuards(building, s.WithoutGuards)
+	learn, err := o.loadGuards(building, s.WithoutGuards)
 	if err != nil {
 		return err
 	}
-	if s.Probe != nil {
-		if err := o.examine(s.Probe); err != nil {
-			return err
-		}
+	if err := o.learn(learn); err != nil {
+		return err
 	}
-	if observed {
-		return o.learn()
+	if s.Probe != nil {
+		return o.examine(s.Probe)
 	}
 	return nil
 }

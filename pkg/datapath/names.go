@@ -58,6 +58,9 @@ var (
 		bpfReasonREASON_OOB:              "oob",
 		bpfReasonREASON_INQ:              "inq",
 		bpfReasonREASON_ZEROCOPY:         "zerocopy",
+		bpfReasonREASON_BLOCKING:         "blocking",
+		bpfReasonREASON_DISCARD:          "discard",
+		bpfReasonREASON_OPTION:           "option",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",
@@ -71,6 +74,7 @@ var (
 		bpfResultRESULT_ERROR:     "error",
 		bpfResultRESULT_OPTION:    "option",
 		bpfResultRESULT_AVOIDED:   "avoided",
+		bpfResultRESULT_BLOCKING:  "blocking",
 	}
 )
 

@@ -91,7 +91,7 @@ func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 			d, g := load(t, bounded(1024, maxBytes, maxMessages)), newGroup(t)
 			g.attach(t, d)
 			client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-			if err := errors.Join(client.SetWriteBuffer(64<<10), server.SetReadBuffer(64<<10)); err != nil {
+			if err := server.SetReadBuffer(64 << 10); err != nil {
 				t.Fatal(err)
 			}
 			taken := fill(t, client, tt.message, 64<<20)
@@ -118,6 +118,23 @@ func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWriterWithASendBufferIsStoppedByBothBuffers(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	if err := errors.Join(client.SetWriteBuffer(16<<10), server.SetReadBuffer(16<<10)); err != nil {
+		t.Fatal(err)
+	}
+	taken := fill(t, client, 1<<10, 64<<20)
+	if f, _ := flowOf(t, d, client); f.RedirectedBytes == 0 || f.RedirectedBytes > 32<<10 {
+		t.Errorf("32 KiB of buffers, but: %+v", f)
+	}
+	if len(taken) > 128<<10 {
+		t.Errorf("%d bytes were taken", len(taken))
+	}
+	receive(t, server, taken)
 }
 
 func TestOneBigMessagePassesASmallBound(t *testing.T) {

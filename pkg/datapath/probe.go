@@ -47,13 +47,13 @@ func (o *loaded) examine(probe Probe) error {
 	return nil
 }
 
-// learn makes each direction wait for its reader's first receive call.
-func (o *loaded) learn() error {
+// learn tells the programs what the observers are there for.
+func (o *loaded) learn(what bpfLearn) error {
 	var cfg bpfConfig
 	if err := o.bpfMaps.Config.Lookup(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("read config map: %w", err)
 	}
-	cfg.Learn = 1
+	cfg.Learn = uint32(what)
 	if err := o.bpfMaps.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
 	}

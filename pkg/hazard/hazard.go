@@ -47,7 +47,7 @@ var details = map[string]struct {
 	"backpressure":        {Severe, "none: the bound does not work on this kernel"},
 	"fin":                 {Severe, "none: the end of a stream is lost on this kernel"},
 	"epoll-edge":          {Severe, "none: edge-triggered readers are not woken on this kernel"},
-	"eagain":              {Minor, "none yet: use poll before a blocking read, or non-blocking sockets, as most servers do"},
+	"eagain":              {Minor, "the blocking guard, where the kernel lets tracing programs load; programs that poll first do not meet it"},
 }
 
 // All lists the hazards. Their order is the order of the bits of a Set.

@@ -47,9 +47,9 @@ func newPair(proto int, prepare func(fd int) error) (p pair, err error) {
 			return p, err
 		}
 	}
-	if err := unix.Connect(p.writer, addr); err != nil {
+	if err := connect(p.writer, addr); err != nil {
 		unix.Close(p.writer)
-		return p, fmt.Errorf("connect: %w", err)
+		return p, err
 	}
 	p.reader, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC)
 	if err != nil {
@@ -57,6 +57,18 @@ func newPair(proto int, prepare func(fd int) error) (p pair, err error) {
 		return p, fmt.Errorf("accept: %w", err)
 	}
 	return p, errors.Join(unix.SetNonblock(p.writer, true), unix.SetNonblock(p.reader, true))
+}
+
+// connect starts without waiting: a descriptor that blocks may be left to TCP. The handshake is over when the other end is
+// accepted.
+func connect(fd int, to unix.Sockaddr) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("set O_NONBLOCK: %w", err)
+	}
+	if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connect: %w", err)
+	}
+	return nil
 }
 
 // redirected is a pair on which messages went, and were read: the order rule is settled, the next one is redirected, too.

@@ -35,8 +35,9 @@ var meanings = map[string]map[string]string{
 		"mptcp":     "the socket is a subflow of Multipath TCP",
 		"ulp":       "the socket has an upper-layer protocol (kTLS)",
 		"error":     "no memory, or the socket is in another sockmap",
-		"option":    "a socket option was set before that only TCP honours: SO_ZEROCOPY, TCP_INQ",
-		"avoided":   "an earlier flow to this listening port used MSG_WAITALL or MSG_OOB",
+		"option":    "a socket option was set before that only TCP honours: SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMPING and its kin",
+		"avoided":   "an earlier flow to this listening port was received in a way that only TCP does right",
+		"blocking":  "the client's descriptor is blocking (guard `blocking`)",
 	},
 	"reason": {
 		"no-peer":          "the other end has not joined yet, or is gone",
@@ -54,6 +55,9 @@ var meanings = map[string]map[string]string{
 		"oob":              "the sender uses MSG_OOB",
 		"inq":              "the reader set TCP_INQ",
 		"zerocopy":         "the sender set SO_ZEROCOPY",
+		"blocking":         "the reader waits inside receive calls (guard `blocking`)",
+		"discard":          "the reader uses MSG_TRUNC",
+		"option":           "one end set timestamps, SO_PEEK_OFF or a socket filter",
 	},
 	"state": {
 		"accelerated": "the container takes part",

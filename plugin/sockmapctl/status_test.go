@@ -26,7 +26,7 @@ var vary = []struct {
 	{regexp.MustCompile(`\S*/sockmapctl-test-\d+`), "CGROUP"},
 	{regexp.MustCompile(`\(id \d+\)`), "(id ID)"},
 	{regexp.MustCompile(`\d+s ago`), "AGE ago"},
-	{regexp.MustCompile(`(splice|observe|options) (not active: |active at ).*`), "$1 RUNS-OR-NOT"}, // as the kernel lets it
+	{regexp.MustCompile(`(splice|observe|blocking|options) (not active: |active at ).*`), "$1 RUNS-OR-NOT"}, // as the kernel lets it
 }
 
 func steady(screen string) string {

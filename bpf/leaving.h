@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What an end finds out about the other after the handshake, and when a socket leaves the sockhash again: while nothing
+ * was redirected to it, and only then.
+ */
+#pragma once
+
+#include "pairing.h"
+
+/* The active end learns who joined when it first sends. */
+static __always_inline bool know_peer(struct sock_state *state)
+{
+	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct flow *flow;
+
+	if (state->peer_sk)
+		return true;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return false;
+	if (state->role == ROLE_ACTIVE) {
+		state->peer_netns = flow->passive_netns;
+		state->port = flow->port;
+		state->peer_state = flow->passive_state;
+		state->peer_sk = flow->passive_sk;
+	} else {
+		state->peer_state = flow->active_state;
+		state->peer_sk = flow->active_sk; /* Fast Open: it came second */
+	}
+	return state->peer_sk;
+}
+
+/* What the observers keep of a program, as its peer reads it: neighbours, for one read. */
+struct observed {
+	__u32 habits;
+	__u32 reader;
+};
+
+static __always_inline struct observed observed_of_peer(const struct sock_state *state)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	struct observed observed = {};
+
+	if (peer)
+		bpf_probe_read_kernel(&observed, sizeof(observed), &peer->habits);
+	return observed;
+}
+
+/*
+ * The peer has answered, so its own callback has run. Nobody joined: it is not in an endpoint of this node, and
+ * being in a sockmap has costs, so leave. A missing rendezvous entry proves nothing: it may have been evicted, or
+ * the peer has closed and taken it along with bytes of ours still unread. Reports whether the socket has left.
+ */
+static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state,
+					   struct tcp_sock *tp)
+{
+	struct isn_pair self = state->self;
+	__u64 netns = state->netns;
+	enum result result;
+	struct flow *flow;
+
+	flow = bpf_map_lookup_elem(&flows, &self);
+	if (!flow || flow->passive_sk || flow->active_sk != (__u64)tp)
+		return false;
+	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
+	bpf_map_delete_elem(&flows, &self);
+	forget(sk, self);
+	give_tcp_its_length(ops, tp);
+	count_flow(netns, ROLE_ACTIVE, result);
+	return true;
+}
+
+/* Nothing was ever redirected to a PLAIN reader, nor will be, so nothing is lost when it leaves. */
+static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+{
+	struct isn_pair self = state->self;
+
+	bpf_map_delete_elem(&sockets, &self);
+	give_tcp_its_length(ops, tp);
+	state->left = 1;
+	state->reason = REASON_BLOCKING;
+	if (state->mode != MODE_TCP)
+		count_fallback(state->netns, REASON_BLOCKING);
+	state->mode = MODE_TCP;
+}
+
+/*
+ * With the observers running: what is known of both readers by now. Until the peer has begun to read, TCP keeps its
+ * full length, because programs may count on what it takes without a reader. Reports whether both are known.
+ */
+static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+{
+	__u32 peer = READER_UNKNOWN;
+
+	if (!learning())
+		return true;
+	if (state->reader == READER_PLAIN) {
+		leave_as_plain(ops, state, tp);
+		return true;
+	}
+	if (know_peer(state))
+		peer = observed_of_peer(state).reader;
+	if (peer == READER_READY)
+		keep_tcp_short(ops, tp);
+	return state->reader != READER_UNKNOWN && peer != READER_UNKNOWN;
+}
+
+/* A packet has come. We ask for packets until everything is decided that can be decided then. */
+static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool answered)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 flags = ops->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG;
+	bool decided = true;
+
+	if (state && tp && !(answered && state->role == ROLE_ACTIVE && leave_if_alone(ops, sk, state, tp)))
+		decided = act_on_readers(ops, state, tp);
+	if (decided)
+		flags &= ~BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG;
+	bpf_sock_ops_cb_flags_set(ops, flags);
+}
