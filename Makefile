@@ -53,6 +53,12 @@ bench-add: ## what ADD costs beyond the chain without sockmap (root)
 	go build -o bin/bench-add ./test/bench/add
 	taskset -c 1 bin/bench-add
 
+.PHONY: bench-guards
+bench-guards: ## what the guards cost each call: in ns on this kernel, in instructions on Debian's in QEMU (root)
+	CGO_ENABLED=0 go build -o bin/bench-guard ./test/bench/guard
+	bin/bench-guard
+	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
+
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)
 	@test/setup.sh test

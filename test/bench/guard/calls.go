@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	batch = 64 // calls between two looks at the clock
+	size  = 64 // bytes of each call
+)
+
+// call is one kind of system call: before makes ready for a batch of them, after takes away what they left.
+type call struct {
+	name          string
+	before, after func() error
+	do            func() error
+}
+
+// callNames are those of the calls that children measure, in the order of the table.
+var callNames = []string{
+	"tcp write", "tcp read", "tcp send", "tcp recv",
+	"redirected write", "redirected read", "redirected send", "redirected recv",
+	"pipe write", "pipe read", "file write", "file read",
+	"splice pipe-pipe", "splice socket-pipe", "setsockopt", "redirected setsockopt", "getsockopt", "redirected getsockopt",
+}
+
+// measure writes the nanoseconds of one call of each kind, by the median batch: what else the machine did meanwhile is in
+// a few batches only.
+func measure(out io.Writer, batches int) error {
+	// No other thread of ours, no collection: what is left is the calls.
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1)
+	calls, err := allCalls()
+	if err != nil {
+		return err
+	}
+	nanos := map[string]float64{}
+	for _, c := range calls {
+		var times []time.Duration
+		for i := range batches + batches/10 {
+			d, err := c.batch()
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			if i >= batches/10 { // before that, caches are cold
+				times = append(times, d)
+			}
+		}
+		slices.Sort(times)
+		nanos[c.name] = float64(times[len(times)/2].Nanoseconds()) / batch
+	}
+	return json.NewEncoder(out).Encode(nanos)
+}
+
+func (c call) batch() (time.Duration, error) {
+	if err := c.before(); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	for range batch {
+		if err := c.do(); err != nil {
+			return 0, err
+		}
+	}
+	d := time.Since(start)
+	return d, c.after()
+}
+
+var buf [batch * size]byte
+
+// raw makes a system call without telling Go's scheduler, and wants all bytes moved.
+func raw(trap uintptr, fd int, a2, a3, a4, a5, a6, want uintptr) error {
+	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), a2, a3, a4, a5, a6)
+	if errno != 0 {
+		return errno
+	}
+	if n != want {
+		return fmt.Errorf("returned %d, want %d", n, want)
+	}
+	return nil
+}
+
+func move(trap uintptr, fd int, flags uintptr) func() error {
+	p := uintptr(unsafe.Pointer(&buf)) // a global: it does not move
+	return func() error { return raw(trap, fd, p, size, flags, 0, 0, size) }
+}
+
+// drain reads all of a batch.
+func drain(fd int) func() error {
+	return func() error {
+		for left := batch * size; left > 0; {
+			n, err := unix.Read(fd, buf[:])
+			if errors.Is(err, unix.EAGAIN) {
+				if _, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); err == nil {
+					continue
+				}
+			}
+			if err != nil || n == 0 {
+				return fmt.Errorf("drain: %d bytes missing: %w", left, err)
+			}
+			left -= n
+		}
+		return nil
+	}
+}
+
+// fill sends a batch message by message, and for a socket waits until the last one is there.
+func fill(from, to int) func() error {
+	return func() error {
+		for range batch {
+			if _, err := unix.Write(from, buf[:size]); err != nil {
+				return fmt.Errorf("fill: %w", err)
+			}
+		}
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(to), Events: unix.POLLIN}}, 1000)
+		return err
+	}
+}
+
+func nothing() error { return nil }
+
+// stream is the calls on both ends of a socket pair or a pipe.
+func stream(kind string, from, to int, sockets bool) []call {
+	calls := []call{
+		{kind + " write", nothing, drain(to), move(unix.SYS_WRITE, from, 0)},
+		{kind + " read", fill(from, to), nothing, move(unix.SYS_READ, to, 0)},
+	}
+	if sockets {
+		calls = append(calls,
+			call{kind + " send", nothing, drain(to), move(unix.SYS_SENDTO, from, 0)},
+			call{kind + " recv", fill(from, to), nothing, move(unix.SYS_RECVFROM, to, 0)})
+	}
+	return calls
+}
+
+func onFile() ([]call, error) {
+	fd, err := unix.MemfdCreate("guard-bench", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make file: %w", err)
+	}
+	rewind := func() error { _, err := unix.Seek(fd, 0, io.SeekStart); return err }
+	return []call{
+		{"file write", rewind, nothing, move(unix.SYS_WRITE, fd, 0)},
+		{"file read", rewind, nothing, move(unix.SYS_READ, fd, 0)},
+	}, nil
+}
+
+// options sets and asks TCP_NODELAY.
+func options(prefix string, fd int) []call {
+	value, length := new(int32), new(uint32)
+	*value, *length = 1, 4
+	v, l := uintptr(unsafe.Pointer(value)), uintptr(unsafe.Pointer(length))
+	return []call{
+		{prefix + "setsockopt", nothing, nothing, func() error {
+			defer runtime.KeepAlive(value)
+			return raw(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, v, 4, 0, 0)
+		}},
+		{prefix + "getsockopt", nothing, nothing, func() error {
+			defer runtime.KeepAlive(length)
+			return raw(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, v, l, 0, 0)
+		}},
+	}
+}

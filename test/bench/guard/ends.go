@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// pipeSize has a slot for each call of a batch: splice(2) does not merge what it moves.
+const pipeSize = 4 * batch << 12
+
+// allCalls makes what the calls need; it lives as long as the process.
+func allCalls() ([]call, error) {
+	if err := loopbackUp(); err != nil {
+		return nil, err
+	}
+	plain, err := connection(true)
+	if err != nil {
+		return nil, err
+	}
+	// Without the data path this is plain TCP, too: the same calls to compare with.
+	redirected, err := connection(false)
+	if err != nil {
+		return nil, err
+	}
+	one, err := newPipe()
+	if err != nil {
+		return nil, err
+	}
+	two, err := newPipe()
+	if err != nil {
+		return nil, err
+	}
+	file, err := onFile()
+	if err != nil {
+		return nil, err
+	}
+	calls := stream("tcp", plain[0], plain[1], true)
+	calls = append(calls, stream("redirected", redirected[0], redirected[1], true)...)
+	calls = append(calls, stream("pipe", one[1], one[0], false)...)
+	calls = append(calls, file...)
+	calls = append(calls, splice("splice pipe-pipe", one[1], one[0], two), splice("splice socket-pipe", plain[0], plain[1], two))
+	calls = append(calls, options("", plain[0])...)
+	return append(calls, options("redirected ", redirected[0])...), nil
+}
+
+// splice moves what came from filler out of from, into the pipe. Out of a redirected socket nothing comes, with and without
+// a guard.
+func splice(name string, filler, from int, pipe [2]int) call {
+	return call{name, fill(filler, from), drain(pipe[0]), func() error {
+		return raw(unix.SYS_SPLICE, from, 0, uintptr(pipe[1]), 0, size, unix.SPLICE_F_NONBLOCK, size)
+	}}
+}
+
+func newPipe() (p [2]int, err error) {
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return p, fmt.Errorf("make pipe: %w", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, pipeSize); err != nil {
+		return p, fmt.Errorf("set size of pipe: %w", err)
+	}
+	return p, nil
+}
+
+// connection is over loopback, and redirected where the data path is loaded. One that is to stay plain has an option that
+// only TCP honours while it connects.
+func connection(plain bool) (ends [2]int, err error) {
+	const flags = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	listener, err := unix.Socket(unix.AF_INET, flags&^unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return ends, fmt.Errorf("make listener: %w", err)
+	}
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(listener, 1)); err != nil {
+		return ends, fmt.Errorf("listen: %w", err)
+	}
+	addr, err := unix.Getsockname(listener)
+	if err != nil {
+		return ends, fmt.Errorf("ask listener's address: %w", err)
+	}
+	if ends[0], err = unix.Socket(unix.AF_INET, flags, 0); err != nil {
+		return ends, fmt.Errorf("make socket: %w", err)
+	}
+	set := func(value int) error {
+		if !plain {
+			return nil
+		}
+		return unix.SetsockoptInt(ends[0], unix.SOL_SOCKET, unix.SO_ZEROCOPY, value)
+	}
+	if err := set(1); err != nil {
+		return ends, fmt.Errorf("set SO_ZEROCOPY: %w", err)
+	}
+	if err := unix.Connect(ends[0], addr); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return ends, fmt.Errorf("connect: %w", err)
+	}
+	if ends[1], _, err = unix.Accept4(listener, flags&^unix.SOCK_STREAM); err != nil {
+		return ends, fmt.Errorf("accept: %w", err)
+	}
+	if err := set(0); err != nil {
+		return ends, fmt.Errorf("set SO_ZEROCOPY: %w", err)
+	}
+	for _, end := range ends {
+		if err := unix.SetsockoptInt(end, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+			return ends, fmt.Errorf("set TCP_NODELAY: %w", err)
+		}
+	}
+	return ends, settle(ends, !plain && os.Getenv(redirectVariable) != "")
+}
+
+// redirectVariable tells the child that the data path is loaded.
+const redirectVariable = "GUARD_BENCH_REDIRECTS"
+
+// settle exchanges messages until the pair's way is decided, and makes sure that it is the one that was wanted.
+func settle(ends [2]int, redirect bool) error {
+	for range 2 {
+		if err := errors.Join(fill(ends[0], ends[1])(), drain(ends[1])()); err != nil {
+			return err
+		}
+	}
+	before, err := sent(ends[0])
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(fill(ends[0], ends[1])(), drain(ends[1])()); err != nil {
+		return err
+	}
+	after, err := sent(ends[0])
+	if err != nil {
+		return err
+	}
+	if byTCP := after - before; (byTCP == 0) != redirect {
+		return fmt.Errorf("%d of %d bytes went by TCP; is the connection to be redirected? %v", byTCP, batch*size, redirect)
+	}
+	return nil
+}
+
+// sent is how many bytes TCP has sent.
+func sent(fd int) (uint64, error) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, fmt.Errorf("ask for bytes sent: %w", err)
+	}
+	return info.Bytes_sent, nil
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command guard measures what the guards cost: the time of one system call on sockets, pipes and files, without the data
+// path, with it and no guard, and with each guard alone and all together, in turn in one run. It says which guards the
+// kernel did not take.
+//
+// Where the clock counts instructions (go run ./test/vm run -icount), a nanosecond is an instruction.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 7, "rounds; each loads and measures every setup once")
+	batches := flag.Int("batches", 200, "batches of 64 calls of each kind in a round")
+	file := flag.String("json", "", "write the report to this `file`, too")
+	stats := flag.Bool("stats", true, "the kernel's own run times of the programs, from one more round that is not compared")
+	flag.Parse()
+	if os.Getenv(childVariable) != "" {
+		exit(measure(os.Stdout, *batches))
+	}
+	exit(run(*rounds, *batches, *stats, *file))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "guard:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// report is what -json writes.
+type report struct {
+	Release  string                `json:"kernel"`
+	Rounds   int                   `json:"rounds"`
+	Refused  []datapath.GuardState `json:"refused,omitempty"` // guards that this kernel did not take
+	Calls    []string              `json:"calls"`
+	Columns  []column              `json:"columns"`
+	Programs []program             `json:"programs,omitempty"`
+}
+
+// column is one setup: nanoseconds for each call, by round.
+type column struct {
+	Setup string               `json:"setup"`
+	Nanos map[string][]float64 `json:"nanoseconds"`
+}
+
+func run(rounds, batches int, stats bool, file string) (err error) {
+	n, err := openNode(batches)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.close()) }()
+	r := report{Rounds: rounds, Calls: callNames}
+	if r.Release, err = release(); err != nil {
+		return err
+	}
+	if r.Refused, err = n.refused(); err != nil {
+		return err
+	}
+	setups := setupsFor(r.Refused)
+	for _, s := range setups {
+		r.Columns = append(r.Columns, column{s.name, map[string][]float64{}})
+	}
+	for range rounds {
+		for i, s := range setups {
+			nanos, err := n.measure(s)
+			if err != nil {
+				return fmt.Errorf("setup %s: %w", s.name, err)
+			}
+			for call, ns := range nanos {
+				r.Columns[i].Nanos[call] = append(r.Columns[i].Nanos[call], ns)
+			}
+		}
+	}
+	if stats {
+		if r.Programs, err = n.runTimes(setups[len(setups)-1]); err != nil {
+			return err
+		}
+	}
+	r.print(os.Stdout)
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}

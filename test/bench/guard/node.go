@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// childVariable in the environment makes this program measure, inside the cgroup that it was started in.
+const childVariable = "GUARD_BENCH_MEASURE"
+
+// childLimit bounds a child on an emulated machine.
+const childLimit = 5 * time.Minute
+
+// setup is what is loaded while calls are measured.
+type setup struct {
+	name    string
+	load    bool     // the data path at all
+	without []string // guards that are left out
+}
+
+// setupsFor leaves out guards that the kernel refused: all others alone, and in the last setup together.
+func setupsFor(refused []datapath.GuardState) []setup {
+	setups := []setup{{name: "nothing"}, {name: "no guard", load: true, without: datapath.Guards[:]}}
+	for _, g := range datapath.Guards {
+		if !isRefused(refused, g) {
+			setups = append(setups, setup{g, true, allBut(g)})
+		}
+	}
+	return append(setups, setup{name: "all", load: true})
+}
+
+func isRefused(refused []datapath.GuardState, name string) bool {
+	for _, r := range refused {
+		if r.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// blocking is the guard that is a part of the observers' work.
+const blocking = "blocking"
+
+// allBut is every guard but this one and what it needs.
+func allBut(name string) (others []string) {
+	for _, g := range datapath.Guards {
+		if g != name && !(name == blocking && g == datapath.GuardObserve) {
+			others = append(others, g)
+		}
+	}
+	return others
+}
+
+// node is what one run needs of the machine: a bpffs and a cgroup of its own.
+type node struct {
+	dir     string // the bpffs is mounted here
+	state   string
+	cgroup  *os.File
+	id      uint64
+	batches int
+}
+
+func openNode(batches int) (n *node, err error) {
+	n = &node{batches: batches}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	mount, err := cgroup.FindMount()
+	if err != nil {
+		return n, err
+	}
+	path, err := os.MkdirTemp(mount.Path, "guard-bench-")
+	if err != nil {
+		return n, fmt.Errorf("make cgroup: %w", err)
+	}
+	if n.cgroup, n.id, err = cgroup.Open(path); err != nil {
+		return n, errors.Join(err, os.Remove(path))
+	}
+	dir, err := os.MkdirTemp("", "guard-bench-")
+	if err != nil {
+		return n, fmt.Errorf("make directory: %w", err)
+	}
+	if err := unix.Mount("guard-bench", dir, "bpf", 0, ""); err != nil {
+		return n, errors.Join(fmt.Errorf("mount bpffs: %w", err), os.Remove(dir))
+	}
+	n.dir, n.state = dir, filepath.Join(dir, "sockmap")
+	return n, nil
+}
+
+func (n *node) close() error {
+	var errs []error
+	if n.dir != "" {
+		errs = append(errs, unix.Unmount(n.dir, unix.MNT_DETACH), os.Remove(n.dir))
+	}
+	if n.cgroup != nil {
+		errs = append(errs, n.cgroup.Close(), os.Remove(n.cgroup.Name()))
+	}
+	return errors.Join(errs...)
+}
+
+// with loads what the setup says, on the cgroup, while f runs.
+func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
+	if !s.load {
+		return f(nil)
+	}
+	if err := os.MkdirAll(n.state, 0o700); err != nil { // Unload takes it away
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	d, err := datapath.Load(n.state, datapath.Settings{
+		MaxSockets: 4096, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "guard-bench", WithoutGuards: s.without,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, d.Close(), datapath.Unload(n.state, true))
+		time.Sleep(100 * time.Millisecond) // the kernel takes the hooks away a moment after their pins are gone
+	}()
+	if _, err := d.Attach(n.cgroup, datapath.LinkKey{CgroupID: n.id, Manual: true}); err != nil {
+		return err
+	}
+	return f(d)
+}
+
+// refused lists the guards that this kernel does not take.
+func (n *node) refused() (refused []datapath.GuardState, err error) {
+	err = n.with(setup{load: true}, func(d *datapath.Datapath) error {
+		states, err := d.GuardStates()
+		for _, s := range states {
+			if !s.Active {
+				refused = append(refused, s)
+			}
+		}
+		return err
+	})
+	return refused, err
+}
+
+func (n *node) measure(s setup) (nanos map[string]float64, err error) {
+	err = n.with(s, func(*datapath.Datapath) error {
+		nanos, err = n.child(s.load)
+		return err
+	})
+	return nanos, err
+}
+
+// child measures in a process of its own, whose sockets belong to the cgroup and to a network namespace of its own.
+func (n *node) child(redirects bool) (nanos map[string]float64, err error) {
+	cmd := exec.Command("/proc/self/exe", fmt.Sprintf("-batches=%d", n.batches))
+	cmd.Env = []string{childVariable + "=1"}
+	if redirects {
+		cmd.Env = append(cmd.Env, redirectVariable+"=1")
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(n.cgroup.Fd()), Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
+	}
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	timer := time.AfterFunc(childLimit, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("measure: %w: %s", err, strings.TrimSpace(complaint.String()))
+	}
+	if err := json.Unmarshal(out.Bytes(), &nanos); err != nil {
+		return nil, fmt.Errorf("read measurements: %w", err)
+	}
+	return nanos, nil
+}
+
+func release() (string, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "", fmt.Errorf("ask for the kernel's release: %w", err)
+	}
+	return unix.ByteSliceToString(name.Release[:]), nil
+}

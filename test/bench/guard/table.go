@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// print writes a table: nanoseconds of the first two setups, and of the others what they add to the second, "no guard",
+// in the same round. Behind each median is half of what lies between the lower and the upper quartile.
+func (r report) print(out io.Writer) {
+	fmt.Fprintf(out, "kernel %s, medians of %d rounds, ns per call of %d bytes (± half the distance of the quartiles)\n",
+		r.Release, r.Rounds, size)
+	for _, g := range r.Refused {
+		fmt.Fprintf(out, "not taken by this kernel: guard %s: %s\n", g.Name, g.Why)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	head := []string{"call"}
+	for i, c := range r.Columns {
+		if i > 1 {
+			c.Setup = "+" + c.Setup
+		}
+		head = append(head, c.Setup)
+	}
+	fmt.Fprintln(w, strings.Join(head, "\t"))
+	for _, call := range r.Calls {
+		row := []string{call}
+		for i, c := range r.Columns {
+			format, values := "%.0f ±%.0f", c.Nanos[call]
+			if i > 1 {
+				format, values = "%+.0f ±%.0f", beyond(values, r.Columns[1].Nanos[call])
+			}
+			median, spread := summary(values)
+			row = append(row, fmt.Sprintf(format, median, spread))
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	_ = w.Flush()
+	for i, p := range r.Programs {
+		if i == 0 {
+			fmt.Fprintln(out, "run times by the kernel's clock, all guards, with the clock's own cost:")
+		}
+		fmt.Fprintf(out, "  %-20s %8.0f ns, %d runs\n", p.Name, p.Nanos, p.Runs)
+	}
+}
+
+func beyond(with, without []float64) (all []float64) {
+	for i := range with {
+		all = append(all, with[i]-without[i])
+	}
+	return all
+}
+
+func summary(values []float64) (median, spread float64) {
+	s := slices.Sorted(slices.Values(values))
+	at := func(quarter int) float64 { return s[(len(s)-1)*quarter/4] }
+	return at(2), (at(3) - at(1)) / 2
+}
