@@ -20,7 +20,7 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 7, "rounds; each loads and measures every setup once")
 	batches := flag.Int("batches", 200, "batches of 64 calls of each kind in a round")
-	file := flag.String("json", "", "write the report to this `file`, too")
+	file := flag.String("json", "", "write the report to this `file`, too; $VM_OUT is expanded")
 	stats := flag.Bool("stats", true, "the kernel's own run times of the programs, from one more round that is not compared")
 	flag.Parse()
 	if os.Getenv(childVariable) != "" {
@@ -94,5 +94,5 @@ func run(rounds, batches int, stats bool, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return os.WriteFile(os.ExpandEnv(file), append(text, '\n'), 0o644)
 }

@@ -53,13 +53,10 @@ func isRefused(refused []datapath.GuardState, name string) bool {
 	return false
 }
 
-// blocking is the guard that is a part of the observers' work.
-const blocking = "blocking"
-
 // allBut is every guard but this one and what it needs.
 func allBut(name string) (others []string) {
 	for _, g := range datapath.Guards {
-		if g != name && !(name == blocking && g == datapath.GuardObserve) {
+		if g != name && !(name == datapath.GuardBlocking && g == datapath.GuardObserve) {
 			others = append(others, g)
 		}
 	}
