@@ -33,7 +33,6 @@ var expected = map[string][]string{
 	"waitall/recvmsg":                         {"waitall"},
 	"waitall/recvmsg-from-the-start":          {"waitall"},
 
-	"uring/recv-waitall":       {"waitall"},
 	"uring/send-zerocopy":      {"zerocopy-io_uring"},
 	"uring/splice-from-socket": {"splice-by-io_uring"},
 
@@ -155,5 +154,6 @@ var expected = map[string][]string{
 	"info/last-data": {"info"},
 	"info/segments":  {"info"},
 
+	"fastopen/connected":          {"fastopen-flag"},
 	"fastopen/connected-blocking": {"fastopen-flag"},
 }
