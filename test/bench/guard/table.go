@@ -57,6 +57,6 @@ func beyond(with, without []float64) (all []float64) {
 
 func summary(values []float64) (median, spread float64) {
 	s := slices.Sorted(slices.Values(values))
-	at := func(quarter int) float64 { return s[(len(s)-1)*quarter/4] }
-	return at(2), (at(3) - at(1)) / 2
+	quarter := (len(s) - 1) / 4 // of few rounds, none: the spread is that of all
+	return s[(len(s)-1)/2], (s[len(s)-1-quarter] - s[quarter]) / 2
 }
