@@ -8,7 +8,8 @@
  *   answer_send          send with MSG_FASTOPEN: as TCP answers it
  *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
- *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer
+ *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
+ *                        io_uring; {enter,leave}_ring_splice tell it from a read by io_uring
  *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
  *
  * All but the last are tracing programs and need the rights for them; each is loaded on its own, so that a kernel that
@@ -206,22 +207,54 @@ long refuse_splice(unsigned long long *ctx)
 	return file && is_redirect_socket(file) ? -ERROR_INVALID : 0;
 }
 
+/* The system call that this task is in, from what it entered the kernel with. */
+static __always_inline bool in_splice_call(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+	return BPF_CORE_READ(regs, SYSCALL_REGISTER) == SPLICE_SYSCALL;
+}
+
+static __always_inline bool in_ring_splice(void)
+{
+	__u64 task = bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&splicing, &task);
+}
+
+/* Runs on each read and write of a file on this node: leave early. */
 SEC("fmod_ret/security_file_permission")
 long refuse_splice_file(unsigned long long *ctx)
 {
 	struct file *file = (struct file *)ctx[0];
-	struct task_struct *task;
-	struct pt_regs *regs;
 	int mask = ctx[1];
 
-	/* Runs on each read and write of the node. */
-	if (!(mask & MAY_READ) || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
+	if (!(mask & MAY_READ) || (file->f_inode->i_mode & MODE_FORMAT) != MODE_SOCKET)
 		return 0;
-	task = bpf_get_current_task_btf();
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	if (BPF_CORE_READ(regs, SYSCALL_REGISTER) != SPLICE_SYSCALL)
+	if (!is_redirect_socket(file))
 		return 0;
-	return is_redirect_socket(file) ? -ERROR_INVALID : 0;
+	return in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0;
+}
+
+/* io_uring splices without the system call, on the task's own behalf or on a worker's. */
+SEC("fentry/io_splice")
+int enter_ring_splice(void *ctx __attribute__((unused)))
+{
+	__u64 task = bpf_get_current_pid_tgid();
+	__u32 yes = 1;
+
+	bpf_map_update_elem(&splicing, &task, &yes, BPF_ANY);
+	return 0;
+}
+
+SEC("fexit/io_splice")
+int leave_ring_splice(void *ctx __attribute__((unused)))
+{
+	__u64 task = bpf_get_current_pid_tgid();
+
+	bpf_map_delete_elem(&splicing, &task);
+	return 0;
 }
 
 /* Turning an option off is always fine. */

@@ -69,6 +69,14 @@ struct {
 	__type(value, struct attachment);
 } attachments SEC(".maps");
 
+/* Tasks that are inside a splice by io_uring. Written and read by the guards. LRU: a task may die there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u32);
+} splicing SEC(".maps");
+
 /* Listening ports whose programs use what only TCP honours. Written by the observers, read by sock_ops. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -239,6 +239,7 @@ const (
 	bpfMapEndpoints         = "endpoints"
 	bpfMapFlows             = "flows"
 	bpfMapSockets           = "sockets"
+	bpfMapSplicing          = "splicing"
 	bpfMapStates            = "states"
 	bpfMapTotals            = "totals"
 	bpfProgListFlows        = "list_flows"
@@ -306,6 +307,7 @@ type bpfMapSpecs struct {
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
+	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 }
@@ -343,6 +345,7 @@ type bpfMaps struct {
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
+	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 }
@@ -355,6 +358,7 @@ func (m *bpfMaps) Close() error {
 		m.Endpoints,
 		m.Flows,
 		m.Sockets,
+		m.Splicing,
 		m.States,
 		m.Totals,
 	)

@@ -63,10 +63,16 @@ func (h hook) pinName() string { return h.function + "-" + h.program }
 // its programs load.
 func tracingGuards() map[string][][]hook {
 	syscall := map[string]string{"amd64": "__x64_sys_splice", "arm64": "__arm64_sys_splice"}[runtime.GOARCH]
+	bySyscall := hook{guardProgRefuseSplice, syscall}
+	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
+	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
+	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
 	return map[string][][]hook{
 		GuardSplice: {
-			{{guardProgRefuseSplice, syscall}},
-			{{guardProgRefuseSpliceFile, "security_file_permission"}},
+			{bySyscall, byFile, enter, leave},
+			{byFile, enter, leave},
+			{bySyscall},
+			{byFile},
 		},
 		GuardObserve: {{
 			{guardProgObserveReceive, "security_socket_recvmsg"},
@@ -86,7 +92,7 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 	if err != nil {
 		return 0, fmt.Errorf("read embedded guards: %w", err)
 	}
-	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config}
+	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config, guardMapSplicing: o.Splicing}
 	pins := filepath.Join(dir, "guards")
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)

@@ -139,10 +139,13 @@ const (
 	guardMapEndpoints         = "endpoints"
 	guardMapFlows             = "flows"
 	guardMapSockets           = "sockets"
+	guardMapSplicing          = "splicing"
 	guardMapStates            = "states"
 	guardMapTotals            = "totals"
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
+	guardProgEnterRingSplice  = "enter_ring_splice"
+	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
 	guardProgObserveSend      = "observe_send"
 	guardProgRefuseMapping    = "refuse_mapping"
@@ -195,6 +198,8 @@ type guardSpecs struct {
 type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
+	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
+	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.ProgramSpec `ebpf:"observe_send"`
 	RefuseMapping    *ebpf.ProgramSpec `ebpf:"refuse_mapping"`
@@ -213,6 +218,7 @@ type guardMapSpecs struct {
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
+	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 }
@@ -249,6 +255,7 @@ type guardMaps struct {
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
+	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 }
@@ -261,6 +268,7 @@ func (m *guardMaps) Close() error {
 		m.Endpoints,
 		m.Flows,
 		m.Sockets,
+		m.Splicing,
 		m.States,
 		m.Totals,
 	)
@@ -278,6 +286,8 @@ type guardVariables struct {
 type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
+	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
+	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.Program `ebpf:"observe_send"`
 	RefuseMapping    *ebpf.Program `ebpf:"refuse_mapping"`
@@ -290,6 +300,8 @@ func (p *guardPrograms) Close() error {
 	return _GuardClose(
 		p.AnswerReceive,
 		p.AnswerSend,
+		p.EnterRingSplice,
+		p.LeaveRingSplice,
 		p.ObserveReceive,
 		p.ObserveSend,
 		p.RefuseMapping,
