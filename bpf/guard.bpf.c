@@ -171,25 +171,21 @@ long refuse_mapping(unsigned long long *ctx)
 
 static __always_inline bool is_redirect_socket(struct file *file)
 {
-	struct socket *sock;
-	struct sock *sk;
+	struct socket *sock = BPF_CORE_READ(file, private_data);
+	struct sock *sk = BPF_CORE_READ(sock, sk);
 
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
-		return false;
-	sock = BPF_CORE_READ(file, private_data);
-	sk = BPF_CORE_READ(sock, sk);
 	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & USER_DATA_PSOCK;
 }
 
 static __always_inline struct file *file_of(unsigned int fd)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct fdtable *table = task->files->fdt;
 	struct file **files, *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds))
+	if (fd >= table->max_fds)
 		return NULL;
-	files = BPF_CORE_READ(table, fd);
+	files = table->fd;
 	bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
 	return file;
 }
@@ -204,7 +200,9 @@ long refuse_splice(unsigned long long *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	struct file *file = file_of(BPF_CORE_READ(regs, SPLICE_IN_REGISTER));
 
-	return file && is_redirect_socket(file) ? -ERROR_INVALID : 0;
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
+		return 0;
+	return is_redirect_socket(file) ? -ERROR_INVALID : 0;
 }
 
 /* The system call that this task is in, from what it entered the kernel with. */

@@ -184,3 +184,14 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 		t.Errorf("%d bytes redirected, %v", redirected, err)
 	}
 }
+
+// The client is kept short on the server's first answer, when the server has read. A server that hears nothing more from its
+// client keeps TCP's length.
+func TestTCPIsKeptShortOnceThePeerHasRead(t *testing.T) {
+	d, g := load(t, guarded), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 100, 1)
+	send(t, server, client, 100, 2)
+	eventually(t, "the client has the mark", func() bool { return notSentMark(t, client) == 4095 })
+}

@@ -146,16 +146,19 @@ func TestDisconnectedSocketConnectsAgainByTCP(t *testing.T) {
 }
 
 // A pair's TCP part is kept short; who leaves gets its own length back, and who chose one keeps it.
+func notSentMark(t *testing.T, c *net.TCPConn) (value int) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) (err error) {
+		value, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+		return err
+	})
+	return value
+}
+
 func TestNotSentMark(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	mark := func(c *net.TCPConn) (value int) {
-		rawConn(t, c).control(t, func(fd int) (err error) {
-			value, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
-			return err
-		})
-		return value
-	}
+	mark := func(c *net.TCPConn) int { return notSentMark(t, c) }
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	if mark(client) != 4095 || mark(server) != 4095 {
 		t.Errorf("a pair has the marks %d and %d", mark(client), mark(server))
