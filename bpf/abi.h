@@ -153,7 +153,7 @@ struct sock_state {
 	__u8 pad;
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
-	__u32 last_redirect;  /* jiffies, the low half: when it last sent by redirect */
+	__u64 last_redirect_ns; /* coarse CLOCK_MONOTONIC: when it last sent by redirect */
 };
 
 /*
@@ -240,5 +240,5 @@ _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no p
 _Static_assert(sizeof(struct config) == 88, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
-_Static_assert(sizeof(struct sock_state) == 112, "sock_state is an ABI");
+_Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI");
 _Static_assert(sizeof(struct flow_record) == 128, "flow_record is an ABI");

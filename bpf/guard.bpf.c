@@ -10,12 +10,14 @@
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
  *                        io_uring; {enter,leave}_ring_splice tell it from a read by io_uring
+ *   correct_info         TCP_INFO with what was redirected
  *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
  *
- * All but the last are tracing programs and need the rights for them; each is loaded on its own, so that a kernel that
+ * All but the last two are tracing programs and need the rights for them; each is loaded on its own, so that a kernel that
  * refuses one still gets the others.
  */
 #include "kernel.h"
+#include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -289,6 +291,74 @@ int refuse_option(struct bpf_sockopt *ctx)
 		return 1;
 	bpf_set_retval(-error);
 	return 0;
+}
+
+/*
+ * TCP_INFO as if what was redirected had been sent: each message a segment, acknowledged at once. The caller's buffer may end
+ * before any of the fields.
+ */
+#define WITHIN(info, field, ctx) ((void *)(&(info)->field + 1) <= (ctx)->optval_end)
+#define ADD(info, field, ctx, amount)            \
+	do {                                     \
+		if (WITHIN(info, field, ctx))    \
+			(info)->field += amount; \
+	} while (0)
+
+/* What a socket has sent by redirect; a stretch of struct sock_state. */
+struct redirected {
+	__u64 bytes;
+	__u64 messages;
+};
+
+static __always_inline void at_most_since(__u32 *age_ms, __u64 then_ns)
+{
+	__u32 ms = (bpf_ktime_get_ns() - then_ns) / 1000000;
+
+	if (then_ns && ms < *age_ms)
+		*age_ms = ms;
+}
+
+static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *state)
+{
+	ADD(info, tcpi_bytes_acked, ctx, state->redirected_bytes);
+	ADD(info, tcpi_bytes_sent, ctx, state->redirected_bytes);
+	ADD(info, tcpi_segs_out, ctx, state->redirected_messages);
+	ADD(info, tcpi_data_segs_out, ctx, state->redirected_messages);
+	if (WITHIN(info, tcpi_last_data_sent, ctx))
+		at_most_since(&info->tcpi_last_data_sent, state->last_redirect_ns);
+}
+
+/* The peer's state is a hint, read fault-safely: at worst these numbers are wrong for a connection that is closing. */
+static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *peer)
+{
+	struct redirected got = {};
+	__u64 last_ns = 0;
+
+	if (bpf_probe_read_kernel(&got, sizeof(got), &peer->redirected_bytes) ||
+	    bpf_probe_read_kernel(&last_ns, sizeof(last_ns), &peer->last_redirect_ns))
+		return;
+	ADD(info, tcpi_bytes_received, ctx, got.bytes);
+	ADD(info, tcpi_segs_in, ctx, got.messages);
+	ADD(info, tcpi_data_segs_in, ctx, got.messages);
+	if (WITHIN(info, tcpi_last_data_recv, ctx))
+		at_most_since(&info->tcpi_last_data_recv, last_ns);
+}
+
+SEC("cgroup/getsockopt")
+int correct_info(struct bpf_sockopt *ctx)
+{
+	struct tcp_info *info = ctx->optval;
+	struct sock_state *state;
+
+	if (ctx->level != LEVEL_TCP || ctx->optname != OPTION_INFO || !ctx->sk || ctx->retval)
+		return 1;
+	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
+	if (!state || state->left)
+		return 1;
+	add_sent(ctx, info, state);
+	if (state->peer_state)
+		add_received(ctx, info, (const struct sock_state *)state->peer_state);
+	return 1;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -132,7 +132,7 @@ int verdict(struct sk_msg_md *msg)
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;
-			state->last_redirect = bpf_jiffies64();
+			state->last_redirect_ns = bpf_ktime_get_coarse_ns();
 			return SK_PASS;
 		}
 		reason = REASON_PEER_LEFT;

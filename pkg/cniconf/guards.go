@@ -18,7 +18,7 @@ var Guards = [...]Guard{
 	{"splice", "splice(2) out of a redirected socket fails with EINVAL, so that its caller falls back to read and write"},
 	{"observe", "a flow is redirected once its reader's first receive call was seen; MSG_WAITALL, MSG_TRUNC and MSG_OOB keep it on TCP"},
 	{"blocking", "readers that wait inside receive calls stay on TCP, where a signal does not end such a call; needs observe"},
-	{"options", "SO_ZEROCOPY, TCP_ULP and TCP_INQ are refused on a socket that is in a flow"},
+	{"options", "SO_ZEROCOPY, TCP_ULP and TCP_INQ are refused on a socket that is in a flow; TCP_INFO counts redirected bytes, too"},
 }
 
 // GuardNames lists the names of all guards.

@@ -54,11 +54,13 @@ func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
 	if !exists(d.layout.pin(guardProgRefuseOption)) {
 		return nil
 	}
-	err := d.attach(cgroup, guardProgRefuseOption, ebpf.AttachCGroupSetsockopt, d.layout.optionsLink(key))
-	if errors.Is(err, ErrTooManyPrograms) || errors.Is(err, ErrExclusiveProgram) {
-		return nil
+	for _, g := range cgroupGuards {
+		err := d.attach(cgroup, g.program, g.attach, d.layout.link(key)+g.suffix)
+		if err != nil && !errors.Is(err, ErrTooManyPrograms) && !errors.Is(err, ErrExclusiveProgram) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 func (d *Datapath) attach(cgroup *os.File, program string, at ebpf.AttachType, pin string) error {
@@ -90,7 +92,11 @@ func explainAttach(err error) error {
 // Detach removes a link's pin and with it the link. One that is not there is not an error.
 func (d *Datapath) Detach(key LinkKey) error {
 	// In the opposite order of Attach, for the same reason.
-	for _, pin := range []string{d.layout.link(key), d.layout.optionsLink(key)} {
+	pins := []string{d.layout.link(key)}
+	for _, g := range cgroupGuards {
+		pins = append(pins, d.layout.link(key)+g.suffix)
+	}
+	for _, pin := range pins {
 		if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove link pin: %w", err)
 		}
@@ -107,7 +113,11 @@ func (d *Datapath) LinkKeys() ([]LinkKey, error) {
 	}
 	keys := make([]LinkKey, 0, len(entries))
 	for _, e := range entries {
-		key, err := parseLinkKey(strings.TrimSuffix(e.Name(), optionsSuffix))
+		name := e.Name()
+		for _, g := range cgroupGuards {
+			name = strings.TrimSuffix(name, g.suffix)
+		}
+		key, err := parseLinkKey(name)
 		if err != nil {
 			return nil, err
 		}

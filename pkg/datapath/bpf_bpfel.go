@@ -216,7 +216,8 @@ type bpfSockState struct {
 	Pad                uint8
 	Habits             uint32
 	Reader             uint32
-	LastRedirect       uint32
+	_                  [4]byte
+	LastRedirectNs     uint64
 }
 
 type bpfTotals struct {

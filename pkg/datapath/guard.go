@@ -23,7 +23,7 @@ const (
 	GuardSplice   = "splice"   // splice(2) out of a redirected socket: EINVAL instead of nothing or a hang
 	GuardObserve  = "observe"  // learn the flags of receive and send before redirecting
 	GuardBlocking = "blocking" // leave readers that wait inside receive calls to TCP; a part of the observers' work
-	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired
+	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired, and complete TCP_INFO
 )
 
 // Guards lists all of them.
@@ -51,6 +51,16 @@ const maxReason = 200
 
 // optionsHook is where the guard of options runs, once for each cgroup.
 const optionsHook = "cgroup/setsockopt"
+
+// cgroupGuards are the programs of GuardOptions, which is linked to each cgroup beside sock_ops, and what stands behind the
+// name of the link's pin.
+var cgroupGuards = [...]struct {
+	program, suffix string
+	attach          ebpf.AttachType
+}{
+	{guardProgRefuseOption, "-options", ebpf.AttachCGroupSetsockopt},
+	{guardProgCorrectInfo, "-info", ebpf.AttachCGroupGetsockopt},
+}
 
 // hook is one program of a guard and the function that it hooks.
 type hook struct{ program, function string }
@@ -109,11 +119,11 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 		}
 	}
 	if refused[GuardOptions] == nil {
-		o.refuseOption, refused[GuardOptions] = loadOne(spec, maps, hook{program: guardProgRefuseOption})
+		refused[GuardOptions] = o.loadOptionsGuard(spec, maps)
 	}
-	if o.refuseOption != nil {
-		if err := o.pinOptionsGuard(filepath.Join(dir, guardProgRefuseOption)); err != nil {
-			return 0, err
+	for name, prog := range o.options {
+		if err := prog.Pin(filepath.Join(dir, name)); err != nil {
+			return 0, fmt.Errorf("pin guard: %w", err)
 		}
 	}
 	if why := refused[GuardObserve]; why != nil && refused[GuardBlocking] == nil {
@@ -231,11 +241,20 @@ func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebp
 	return coll.DetachProgram(h.program), nil
 }
 
-// pinOptionsGuard pins the program that Attach links to each cgroup beside sock_ops.
-func (o *loaded) pinOptionsGuard(pin string) error {
-	if err := o.refuseOption.Pin(pin); err != nil {
-		return fmt.Errorf("pin guard: %w", err)
+// loadOptionsGuard loads all of the guard's programs or none.
+func (o *loaded) loadOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
+	programs := map[string]*ebpf.Program{}
+	for _, g := range cgroupGuards {
+		prog, err := loadOne(spec, maps, hook{program: g.program})
+		if err != nil {
+			for _, loaded := range programs {
+				loaded.Close()
+			}
+			return err
+		}
+		programs[g.program] = prog
 	}
+	o.options = programs
 	return nil
 }
 

@@ -116,7 +116,8 @@ type guardSockState struct {
 	Pad                uint8
 	Habits             uint32
 	Reader             uint32
-	LastRedirect       uint32
+	_                  [4]byte
+	LastRedirectNs     uint64
 }
 
 type guardTotals struct {
@@ -144,6 +145,7 @@ const (
 	guardMapTotals            = "totals"
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
+	guardProgCorrectInfo      = "correct_info"
 	guardProgEnterRingSplice  = "enter_ring_splice"
 	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
@@ -198,6 +200,7 @@ type guardSpecs struct {
 type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
+	CorrectInfo      *ebpf.ProgramSpec `ebpf:"correct_info"`
 	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
@@ -286,6 +289,7 @@ type guardVariables struct {
 type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
+	CorrectInfo      *ebpf.Program `ebpf:"correct_info"`
 	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
@@ -300,6 +304,7 @@ func (p *guardPrograms) Close() error {
 	return _GuardClose(
 		p.AnswerReceive,
 		p.AnswerSend,
+		p.CorrectInfo,
 		p.EnterRingSplice,
 		p.LeaveRingSplice,
 		p.ObserveReceive,

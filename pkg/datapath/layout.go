@@ -31,15 +31,11 @@ const (
 	buildingPrefix = "new-"
 	cgroupPrefix   = "cgroup-"
 	manualPrefix   = "manual-"
-	optionsSuffix  = "-options"
 )
 
 func (l layout) link(k LinkKey) string {
 	return filepath.Join(l.links(), k.String())
 }
-
-// optionsLink is the pin of the guard that goes with a link.
-func (l layout) optionsLink(k LinkKey) string { return l.link(k) + optionsSuffix }
 
 // LinkKey names one link: the cgroup and whether it takes every network namespace.
 type LinkKey struct {

@@ -84,7 +84,7 @@ func (o *loaded) fill(building string, s Settings) error {
 // loaded is what goes into the kernel: no global variables, which would be one more map.
 type loaded struct {
 	objects
-	refuseOption *ebpf.Program // nil where the kernel does not take that guard
+	options map[string]*ebpf.Program // the programs of GuardOptions; empty where the kernel does not take that guard
 }
 
 type objects struct {
@@ -93,7 +93,11 @@ type objects struct {
 }
 
 func (o *loaded) Close() error {
-	return errors.Join(o.bpfPrograms.Close(), o.bpfMaps.Close(), o.refuseOption.Close())
+	errs := []error{o.bpfPrograms.Close(), o.bpfMaps.Close()}
+	for _, prog := range o.options {
+		errs = append(errs, prog.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (o *loaded) load(s Settings) error {

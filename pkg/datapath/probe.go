@@ -73,8 +73,9 @@ func (c closers) Close() error {
 // attachForProbe attaches without pins, so that nothing is left of a probe that is killed.
 func (o *loaded) attachForProbe(cgroup *os.File) (io.Closer, error) {
 	attach := map[ebpf.AttachType]*ebpf.Program{ebpf.AttachCGroupSockOps: o.SockOpsAny}
-	if o.refuseOption != nil {
-		attach[ebpf.AttachCGroupSetsockopt] = o.refuseOption
+	// Without the one that completes TCP_INFO: a probe asks there what went by TCP.
+	if prog := o.options[guardProgRefuseOption]; prog != nil {
+		attach[ebpf.AttachCGroupSetsockopt] = prog
 	}
 	var attached closers
 	for at, prog := range attach {
