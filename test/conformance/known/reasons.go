@@ -65,18 +65,18 @@ var reasons = [...]Reason{
 		Text: "splice(2) out of an accelerated socket is refused with EINVAL, upon which programs read and write instead.",
 	},
 	{
-		Name: "splice-by-io_uring", Effect: Hangs, Hazard: "splice",
-		Text: "IORING_OP_SPLICE out of a socket looks at TCP's queue only. The splice guard is at the system call, where " +
-			"io_uring does not pass.",
+		Name: "splice-by-io_uring", Effect: Hangs, Hazard: "splice", Guard: datapath.GuardSplice, Then: "splice-refused",
+		Text: "IORING_OP_SPLICE out of a socket looks at TCP's queue only.",
 	},
 	{
-		Name: "waitall", Effect: Loses, Guard: datapath.GuardObserve, Then: "waitall-late",
+		Name: "waitall", Effect: Loses, Guard: datapath.GuardObserve, Then: "late",
 		Text: "MSG_WAITALL returns what is there. A program that takes its promise for granted loses its place in the stream.",
 	},
 	{
-		Name: "waitall-late", Effect: Fails,
-		Text: "The first MSG_WAITALL of a connection returns early if redirected bytes wait already; from then on the flow is " +
-			"on TCP, and so are later connections to the same port from the beginning.",
+		Name: "late", Effect: Fails,
+		Text: "A program that changes how it reads while redirected bytes wait reads those in the old way: the first MSG_WAITALL or " +
+			"waiting call may return early, MSG_TRUNC does not discard, SO_PEEK_OFF and SO_RCVLOWAT do not apply to them. " +
+			"What is sent from then on goes by TCP, and so do later connections to the same port.",
 	},
 	{
 		Name: "tls-refused", Effect: Harmless, Refusal: true,
@@ -88,7 +88,7 @@ var reasons = [...]Reason{
 		Text: "The urgent byte of MSG_OOB arrives in line, as with SO_OOBINLINE, and no mark or exceptional condition tells of it.",
 	},
 	{
-		Name: "urgent-none", Effect: Hangs,
+		Name: "urgent-none", Effect: Hangs, Guard: datapath.GuardObserve,
 		Text: "recv(MSG_OOB) where there is no urgent byte waits for data instead of returning EINVAL. Programs ask for the " +
 			"byte once SIGURG or poll has announced it.",
 	},
@@ -114,11 +114,15 @@ var reasons = [...]Reason{
 		Text: "IORING_OP_SEND_ZC is refused with EOPNOTSUPP, upon which programs send with a copy.",
 	},
 	{
-		Name: "zerocopy-receive", Effect: Visible,
+		Name: "zerocopy-receive", Effect: Visible, Guard: datapath.GuardObserve, Then: "zerocopy-receive-refused",
 		Text: "TCP_ZEROCOPY_RECEIVE looks at TCP's queue only, and says that there is nothing to map or to copy.",
 	},
 	{
-		Name: "wakeup", Effect: Fails, Hazard: "eagain",
+		Name: "zerocopy-receive-refused", Effect: Harmless, Refusal: true,
+		Text: "TCP_ZEROCOPY_RECEIVE on an accelerated socket is refused as by a kernel without it, upon which programs copy.",
+	},
+	{
+		Name: "wakeup", Effect: Fails, Hazard: "eagain", Guard: datapath.GuardBlocking, Then: "late",
 		Text: "A receive call that sleeps on an accelerated socket and is woken by anything but data returns EAGAIN, on a " +
 			"blocking socket, too: by a signal (even one with SA_RESTART, or SIGSTOP and SIGCONT), by another thread that " +
 			"took the data or that writes, by shutdown(2) of the own end, by a reset, by the acknowledgement of the own FIN. " +
@@ -131,10 +135,6 @@ var reasons = [...]Reason{
 	{
 		Name: "inq-refused", Effect: Harmless, Refusal: true,
 		Text: "TCP_INQ on an accelerated socket is refused as by a kernel without it.",
-	},
-	{
-		Name: "lowat-late", Effect: Visible,
-		Text: "SO_RCVLOWAT that is set while redirected bytes wait does not apply to them: one byte is enough.",
 	},
 	{
 		Name: "broken-pipe", Effect: Fails,
@@ -151,19 +151,15 @@ var reasons = [...]Reason{
 			"is accepted, and the one after that fails.",
 	},
 	{
-		Name: "info", Effect: Visible,
-		Text: "TCP_INFO counts what went by TCP. The metrics count the rest.",
+		Name: "info", Effect: Visible, Guard: datapath.GuardOptions,
+		Text: "TCP_INFO counts what went by TCP only.",
 	},
 	{
-		Name: "discard", Effect: Visible,
+		Name: "discard", Effect: Visible, Guard: datapath.GuardObserve, Then: "late",
 		Text: "MSG_TRUNC does not discard: the bytes are copied, and without a buffer the call fails with EFAULT.",
 	},
 	{
-		Name: "peek-offset", Effect: Visible,
-		Text: "SO_PEEK_OFF is ignored: MSG_PEEK always begins with the first byte.",
-	},
-	{
-		Name: "receive-zero", Effect: Harmless,
+		Name: "receive-zero", Effect: Harmless, Guard: datapath.GuardObserve,
 		Text: "recv of 0 bytes returns 0 where there is nothing to receive, as read(2) does.",
 	},
 	{
@@ -175,7 +171,7 @@ var reasons = [...]Reason{
 		Text: "MSG_MORE, TCP_CORK and Nagle's algorithm hold nothing back: there are no segments to fill.",
 	},
 	{
-		Name: "fastopen-flag", Effect: Harmless,
+		Name: "fastopen-flag", Effect: Harmless, Guard: datapath.GuardObserve,
 		Text: "MSG_FASTOPEN on a connected socket is ignored instead of refused with EISCONN.",
 	},
 }
