@@ -27,7 +27,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
 	@test/setup.sh test
 	go test -count=1 -timeout 20m $$(go list ./... | grep -v '/test/conformance$$')
-	# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
+	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
 	go test -count=1 -timeout 10m ./test/conformance
 	go test -count=1 -timeout 10m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
 

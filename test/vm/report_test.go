@@ -109,7 +109,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Kernels\n" + tableBegin + `|  | Debian 6.1.176-1 | Debian 7.3-1 | Debian 8.0-1 | 6.18 (this machine's) |
+	want := "# Kernels\n" + tableBegin + `|  | Debian 6.1.176-1 | Debian 7.3-1 | Debian 8.0-1 | 6.18 (host) |
 |---|---|---|---|---|
 | accelerated by default | **yes** | no: splice | **did not run** | **did not run** |
 | hazard splice | guarded | **present** | not looked at | not looked at |

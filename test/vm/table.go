@@ -151,7 +151,7 @@ func named(outcomes []*outcome, of func(facts) []string) (all []string) {
 
 func (o *outcome) title() string {
 	if o.Kernel == hostName {
-		return o.Version + " (this machine's)"
+		return o.Version + " (host)"
 	}
 	return "Debian " + o.Version
 }
