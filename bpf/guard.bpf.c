@@ -23,6 +23,7 @@
 
 #include "abi.h"
 #include "maps.h"
+#include "socket.h"
 
 /* Two loads, for every receive and send of the node: leave early. */
 static __always_inline bool in_sockmap(struct sock *sk)
@@ -76,11 +77,7 @@ static __always_inline __u32 habits_of(int flags)
 
 static __always_inline bool nothing_waits(struct sock *sk)
 {
-	unsigned long data = (unsigned long)sk->sk_user_data & ~(unsigned long)USER_DATA_FLAGS;
-	struct sk_psock *psock = (struct sk_psock *)data;
-
-	return !sk->sk_receive_queue.qlen && !sk->sk_shutdown && !sk->sk_err &&
-	       BPF_CORE_READ(psock, ingress_msg.next) == &psock->ingress_msg;
+	return !sk->sk_receive_queue.qlen && !sk->sk_shutdown && !sk->sk_err && !redirected_bytes_wait(sk);
 }
 
 static __always_inline void watch_reader(struct sock_state *state, int flags)
@@ -257,12 +254,16 @@ int leave_ring_splice(void *ctx __attribute__((unused)))
 	return 0;
 }
 
-/* Turning an option off is always fine. */
+/* Turning an option off is always fine. SO_PEEK_OFF is off below 0. */
 static __always_inline bool turns_on(const struct bpf_sockopt *ctx)
 {
 	const int *value = ctx->optval;
 
-	return (void *)(value + 1) > ctx->optval_end || *value;
+	if ((void *)(value + 1) > ctx->optval_end)
+		return true;
+	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_PEEK_OFF)
+		return *value >= 0;
+	return *value;
 }
 
 /* Before pairing these are the program's own business, and such a socket is never inserted. */
@@ -270,6 +271,8 @@ static __always_inline int refusal(const struct bpf_sockopt *ctx)
 {
 	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_ZEROCOPY)
 		return ERROR_NOT_SUPPORTED;
+	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_PEEK_OFF)
+		return ERROR_NOT_SUPPORTED; /* for TCP, as before 6.9 */
 	if (ctx->level == LEVEL_TCP && ctx->optname == OPTION_ULP)
 		return ERROR_NOT_FOUND; /* no such protocol: what a kernel without the module says */
 	if (ctx->level == LEVEL_TCP && ctx->optname == OPTION_INQ)
@@ -277,17 +280,38 @@ static __always_inline int refusal(const struct bpf_sockopt *ctx)
 	return 0;
 }
 
+/* The socket of this context may not be read; its address stands where the two ends met. */
+static __always_inline struct sock *address_of(const struct sock_state *state)
+{
+	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	const struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+
+	if (!flow)
+		return NULL;
+	return (struct sock *)(state->role == ROLE_ACTIVE ? flow->active_sk : flow->passive_sk);
+}
+
+/* SO_PEEK_OFF sends what comes from now on by TCP, which honours it: only what waits already would not. */
+static __always_inline bool too_late(const struct bpf_sockopt *ctx, const struct sock_state *state)
+{
+	struct sock *sk;
+
+	if (ctx->level != LEVEL_SOCKET || ctx->optname != OPTION_PEEK_OFF)
+		return true;
+	sk = address_of(state);
+	return sk && redirected_bytes_wait(sk);
+}
+
 SEC("cgroup/setsockopt")
 int refuse_option(struct bpf_sockopt *ctx)
 {
-	int error = refusal(ctx);
-
 	struct sock_state *state;
+	int error = refusal(ctx);
 
 	if (!error || !turns_on(ctx) || !ctx->sk)
 		return 1;
 	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
-	if (!state || state->left)
+	if (!state || state->left || !too_late(ctx, state))
 		return 1;
 	bpf_set_retval(-error);
 	return 0;

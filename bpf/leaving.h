@@ -105,17 +105,18 @@ static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock
 	return state->reader != READER_UNKNOWN && peer != READER_UNKNOWN;
 }
 
-/* A packet has come. We ask for packets until everything is decided that can be decided then. */
+/*
+ * A packet has come. We ask for packets until everything is decided that can be decided then: in both ways, because packets
+ * that the kernel takes on its fast path are not parsed, and acknowledgements are all that a sender gets to see there.
+ */
 static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool answered)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	__u32 flags = ops->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG;
 	bool decided = true;
 
 	if (state && tp && !(answered && state->role == ROLE_ACTIVE && leave_if_alone(ops, sk, state, tp)))
-		decided = act_on_readers(ops, state, tp);
+		decided = act_on_readers(ops, state, tp) && answered;
 	if (decided)
-		flags &= ~BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG;
-	bpf_sock_ops_cb_flags_set(ops, flags);
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
 }

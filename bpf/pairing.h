@@ -295,7 +295,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	}
 	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG;
 	if (learning())
-		flags |= BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG;
+		flags |= ANSWER_FLAGS;
 	else
 		keep_tcp_short(ops, tp);
 	bpf_sock_ops_cb_flags_set(ops, flags);
@@ -326,6 +326,10 @@ static __always_inline void on_close(struct bpf_sock *sk)
 	}
 	key = state->role == ROLE_ACTIVE ? state->self : state->peer;
 	bpf_map_delete_elem(&flows, &key);
+	key = state->self;
+	/* What is asked of it from now on, TCP answers best. Bytes that wait can still be read, so then it stays. */
+	if (!redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		bpf_map_delete_elem(&sockets, &key);
 	/* The socket may be disconnected rather than freed, and connect again. */
 	bpf_sk_storage_delete(&states, sk);
 }

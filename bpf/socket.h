@@ -37,3 +37,12 @@ static __always_inline bool blocking(struct tcp_sock *tp)
 {
 	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK);
 }
+
+/* Do redirected bytes wait for the program? Only of a socket that is in the sockhash. */
+static __always_inline bool redirected_bytes_wait(struct sock *sk)
+{
+	unsigned long data = (unsigned long)BPF_CORE_READ(sk, sk_user_data) & ~(unsigned long)USER_DATA_FLAGS;
+	struct sk_psock *psock = (struct sk_psock *)data;
+
+	return BPF_CORE_READ(psock, ingress_msg.next) != &psock->ingress_msg;
+}

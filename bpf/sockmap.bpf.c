@@ -5,12 +5,10 @@
  *   sock_ops         per cgroup: takes the sockets of registered network namespaces into the sockhash
  *   sock_ops_any     the same for a cgroup that somebody attached by hand: every namespace
  *   verdict          per message: redirect it to the other end, or leave it to TCP
- *   list_flows       iterator: what `sockmapctl flows` and the metrics read
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
 
 #include "abi.h"
 #include "maps.h"
@@ -145,65 +143,6 @@ int verdict(struct sk_msg_md *msg)
 	state->mode = MODE_TCP;
 	state->tcp_messages++;
 	return SK_PASS;
-}
-
-static __always_inline void write_addresses(struct flow_record *rec, struct sock *sk)
-{
-	rec->family = sk->__sk_common.skc_family;
-	rec->local_port = sk->__sk_common.skc_num;
-	rec->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	if (rec->family == FAMILY_INET6) {
-		BPF_CORE_READ_INTO(&rec->local_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&rec->remote_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-	} else {
-		*(__u32 *)rec->local_addr = sk->__sk_common.skc_rcv_saddr;
-		*(__u32 *)rec->remote_addr = sk->__sk_common.skc_daddr;
-	}
-}
-
-static __always_inline bool has_joined(const struct sock_state *state)
-{
-	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
-	struct flow *flow;
-
-	if (state->peer_sk)
-		return true;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	return flow && flow->passive_sk;
-}
-
-SEC("iter/bpf_sk_storage_map")
-int list_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
-{
-	struct sock_state *state = ctx->value;
-	struct sock *sk = ctx->sk;
-	struct flow_record rec = {};
-	struct tcp_sock *tp;
-
-	if (!state || !sk)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
-		return 0;
-	rec.self = state->self;
-	rec.peer = state->peer;
-	rec.cookie = sk->__sk_common.skc_cookie.counter;
-	rec.netns = state->netns;
-	rec.peer_netns = state->peer_netns;
-	rec.redirected_bytes = state->redirected_bytes;
-	rec.redirected_messages = state->redirected_messages;
-	rec.tcp_bytes = tp->bytes_sent - tp->bytes_retrans;
-	rec.tcp_messages = state->tcp_messages;
-	rec.established_ns = state->established_ns;
-	rec.backlog_bytes = sk->sk_backlog.rmem_alloc.counter;
-	rec.role = state->role;
-	rec.mode = state->mode;
-	rec.reason = state->mode == MODE_TCP ? state->reason : REASON_NONE;
-	rec.joined = has_joined(state);
-	rec.state = sk->__sk_common.skc_state;
-	write_addresses(&rec, sk);
-	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
-	return 0;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

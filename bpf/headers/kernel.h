@@ -175,6 +175,12 @@ struct bpf_iter__bpf_sk_storage_map {
 	void *value;
 };
 
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+	unsigned int uid;
+};
+
 /* net/tcp_states.h and linux/socket.h: part of the user ABI, but only as macros or not at all. */
 enum {
 	SOCK_ESTABLISHED = 1,
@@ -202,6 +208,7 @@ enum {
 	LEVEL_SOCKET = 1,
 	LEVEL_TCP = 6,
 	OPTION_ZEROCOPY = 60,
+	OPTION_PEEK_OFF = 42,
 	OPTION_ULP = 31,
 	OPTION_INFO = 11,
 	OPTION_INQ = 36,

@@ -243,7 +243,6 @@ const (
 	bpfMapSplicing          = "splicing"
 	bpfMapStates            = "states"
 	bpfMapTotals            = "totals"
-	bpfProgListFlows        = "list_flows"
 	bpfProgSockOps          = "sock_ops"
 	bpfProgSockOpsAny       = "sock_ops_any"
 	bpfProgVerdict          = "verdict"
@@ -292,7 +291,6 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	ListFlows  *ebpf.ProgramSpec `ebpf:"list_flows"`
 	SockOps    *ebpf.ProgramSpec `ebpf:"sock_ops"`
 	SockOpsAny *ebpf.ProgramSpec `ebpf:"sock_ops_any"`
 	Verdict    *ebpf.ProgramSpec `ebpf:"verdict"`
@@ -376,7 +374,6 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	ListFlows  *ebpf.Program `ebpf:"list_flows"`
 	SockOps    *ebpf.Program `ebpf:"sock_ops"`
 	SockOpsAny *ebpf.Program `ebpf:"sock_ops_any"`
 	Verdict    *ebpf.Program `ebpf:"verdict"`
@@ -384,7 +381,6 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
-		p.ListFlows,
 		p.SockOps,
 		p.SockOpsAny,
 		p.Verdict,

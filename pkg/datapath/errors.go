@@ -19,6 +19,8 @@ var (
 	ErrTooManyPrograms = errors.New("cgroup holds as many sock_ops programs as the kernel allows")
 	// ErrExclusiveProgram: the cgroup or one above it has a sock_ops program that admits no other.
 	ErrExclusiveProgram = errors.New("a sock_ops program that admits no other is attached to this cgroup or one above it")
+	// ErrNotListed: this kernel admits no iterator that finds the live sockets.
+	ErrNotListed = errors.New("live sockets cannot be listed on this kernel")
 	// ErrForeignState: the pins were made by another version, or by somebody else. See StateError.
 	ErrForeignState = errors.New("foreign pinned state")
 )

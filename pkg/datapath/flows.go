@@ -3,7 +3,6 @@
 package datapath
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,29 +39,6 @@ type Flow struct {
 	NetNS              uint64         `json:"netnsCookie"`
 	PeerNetNS          uint64         `json:"peerNetnsCookie,omitempty"`
 	Cookie             uint64         `json:"socketCookie,omitempty"`
-}
-
-// Flows calls yield for every live socket, as the kernel's iterator finds them; it stops when yield returns false.
-func (d *Datapath) Flows(yield func(Flow) bool) error {
-	prog, err := d.program(bpfProgListFlows)
-	if err != nil {
-		return err
-	}
-	states, err := d.mapOf(bpfMapStates, unsafe.Sizeof(bpfSockState{}))
-	if err != nil {
-		return err
-	}
-	it, err := link.AttachIter(link.IterOptions{Program: prog, Map: states})
-	if err != nil {
-		return fmt.Errorf("attach flows iterator: %w", err)
-	}
-	defer it.Close()
-	r, err := it.Open()
-	if err != nil {
-		return fmt.Errorf("open flows iterator: %w", err)
-	}
-	defer r.Close()
-	return readFlows(bufio.NewReaderSize(r, 64<<10), yield)
 }
 
 func readFlows(r io.Reader, yield func(Flow) bool) error {

@@ -3,7 +3,6 @@
 package datapath
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -102,7 +101,8 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 	if err != nil {
 		return 0, fmt.Errorf("read embedded guards: %w", err)
 	}
-	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config, guardMapSplicing: o.Splicing}
+	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
+		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing}
 	pins := filepath.Join(dir, "guards")
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)
@@ -145,14 +145,14 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 	return learn, nil
 }
 
-// pinReason keeps why a guard does not run where GuardStates finds it.
+// pinReason keeps why what would be pinned there does not run.
 func pinReason(pin string, refused error) error {
 	reason := []rune(strings.Join(strings.Fields(refused.Error()), " "))
 	if len(reason) > maxReason {
 		reason = append(reason[:maxReason-1], '…')
 	}
 	if err := os.Symlink(string(reason), pin+reasonSuffix); err != nil {
-		return fmt.Errorf("record why a guard does not run: %w", err)
+		return fmt.Errorf("record why a program does not run: %w", err)
 	}
 	return nil
 }
@@ -203,7 +203,7 @@ func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook)
 func attachTracing(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (link.Link, error) {
 	prog, err := loadOne(spec, maps, h)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
 	}
 	defer prog.Close()
 	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
@@ -228,6 +228,7 @@ func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebp
 	replace := map[string]*ebpf.Map{}
 	for name, m := range maps {
 		one.Maps[name], replace[name] = spec.Maps[name].Copy(), m
+		one.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
 	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace})
 	// The library guesses at memlock limits then, which Load has lifted.
@@ -235,7 +236,7 @@ func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebp
 		err = unix.EPERM
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load guard for %s: %w", cmp.Or(h.function, optionsHook), err)
+		return nil, err
 	}
 	defer coll.Close()
 	return coll.DetachProgram(h.program), nil
@@ -250,7 +251,7 @@ func (o *loaded) loadOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*eb
 			for _, loaded := range programs {
 				loaded.Close()
 			}
-			return err
+			return fmt.Errorf("load guard for %s: %w", optionsHook, err)
 		}
 		programs[g.program] = prog
 	}
@@ -302,7 +303,12 @@ func (d *Datapath) hookOf(name string, pinned map[string]bool) string {
 }
 
 func (d *Datapath) whyNoGuard(name string) string {
-	reason, err := os.Readlink(filepath.Join(d.layout.state(), "guards", name+reasonSuffix))
+	return readReason(filepath.Join(d.layout.state(), "guards", name))
+}
+
+// readReason is what pinReason has kept.
+func readReason(pin string) string {
+	reason, err := os.Readlink(pin + reasonSuffix)
 	if err != nil {
 		return "no reason is recorded"
 	}

@@ -68,6 +68,9 @@ func (o *loaded) fill(building string, s Settings) error {
 	if err := o.pin(building); err != nil {
 		return err
 	}
+	if err := o.loadIterator(building); err != nil {
+		return err
+	}
 	learn, err := o.loadGuards(building, s.WithoutGuards)
 	if err != nil {
 		return err
@@ -142,7 +145,7 @@ func (o *loaded) pin(dir string) error {
 	pins := map[string]interface{ Pin(string) error }{
 		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints,
 		bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States, bpfMapTotals: o.Totals,
-		bpfProgListFlows: o.ListFlows, bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny,
+		bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny,
 		bpfProgVerdict: o.Verdict,
 	}
 	for name, object := range pins {

@@ -189,11 +189,17 @@ func TestReaderWithLowWaterMarkGetsTCP(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	rawConn(t, server).control(t, func(fd int) error {
-		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 100)
-	})
+	setLowWater(t, server, 100)
 	send(t, client, server, 1000, 1)
 	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 0 || f.Reason != Reason(bpfReasonREASON_RCVLOWAT) {
 		t.Errorf("want TCP because of rcvlowat: %+v", f)
 	}
+}
+
+// setLowWater sets SO_RCVLOWAT, which redirected bytes would not honour: what is sent to c goes by TCP from then on.
+func setLowWater(t testing.TB, c *net.TCPConn, bytes int) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
+	})
 }

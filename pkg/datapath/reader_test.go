@@ -185,13 +185,14 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 	}
 }
 
-// The client is kept short on the server's first answer, when the server has read. A server that hears nothing more from its
-// client keeps TCP's length.
+// What goes by TCP once the server has read is kept short: the first answer to it says that the server has.
 func TestTCPIsKeptShortOnceThePeerHasRead(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	send(t, client, server, 100, 1)
 	send(t, server, client, 100, 2)
+	setLowWater(t, server, 2) // only TCP honours it
+	send(t, client, server, 100, 3)
 	eventually(t, "the client has the mark", func() bool { return notSentMark(t, client) == 4095 })
 }

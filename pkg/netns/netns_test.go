@@ -273,7 +273,7 @@ func TestEnteringNeedsRights(t *testing.T) {
 			return
 		}
 		defer f.Close()
-		_, _, err = visit(int(f.Fd()), ownNet)
+		_, err = visit(int(f.Fd()), ownNet, func() error { return errors.New("it went in") })
 		done <- err
 	}()
 	if err := <-done; !errors.Is(err, unix.EPERM) {
@@ -327,5 +327,34 @@ func BenchmarkSameAsOwn(b *testing.B) {
 		if _, err := SameAsOwn("/proc/self/ns/net"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Each network namespace is visited once, by whichever of its paths it was found, and one that is gone is passed over.
+func TestEach(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ns")
+	newNS(t, path)
+	named, running := mustIdentify(t, path), sleeper(t)
+	process := mustIdentify(t, fmt.Sprintf("/proc/%d/ns/net", running.Process.Pid))
+	visits := map[uint64]int{}
+	err := Each([]string{path, path, path + "-gone"}, func() error {
+		own, err := Own()
+		visits[own.Cookie]++
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if visits[named.Cookie] != 1 || visits[process.Cookie] != 1 {
+		t.Errorf("visited %v, want %d and %d once each", visits, named.Cookie, process.Cookie)
+	}
+	for cookie, n := range visits {
+		if n != 1 {
+			t.Errorf("namespace %d was visited %d times", cookie, n)
+		}
+	}
+	stop := errors.New("stop")
+	if err := Each([]string{path}, func() error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got %v, want the error of the function", err)
 	}
 }

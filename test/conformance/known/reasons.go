@@ -75,7 +75,7 @@ var reasons = [...]Reason{
 	{
 		Name: "late", Effect: Fails,
 		Text: "A program that changes how it reads while redirected bytes wait reads those in the old way: the first MSG_WAITALL or " +
-			"waiting call may return early, MSG_TRUNC does not discard, SO_PEEK_OFF and SO_RCVLOWAT do not apply to them. " +
+			"waiting call may return early, MSG_TRUNC does not discard, SO_RCVLOWAT does not apply to them. " +
 			"What is sent from then on goes by TCP, and so do later connections to the same port.",
 	},
 	{
@@ -142,8 +142,12 @@ var reasons = [...]Reason{
 			"if it did not rule that out, where TCP says ECONNRESET first and EPIPE from then on.",
 	},
 	{
-		Name: "error-order", Effect: Harmless,
-		Text: "After a reset the second send says ECONNRESET, not EPIPE, and the error is still there for recv.",
+		Name: "peek-offset", Effect: Visible, Guard: datapath.GuardOptions, Then: "peek-offset-refused",
+		Text: "SO_PEEK_OFF does not apply to redirected bytes that wait already: MSG_PEEK begins with the first.",
+	},
+	{
+		Name: "peek-offset-refused", Effect: Harmless, Refusal: true,
+		Text: "SO_PEEK_OFF is refused with EOPNOTSUPP while redirected bytes wait, as by a kernel before 6.9.",
 	},
 	{
 		Name: "unread", Effect: Visible,

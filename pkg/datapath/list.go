@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+)
+
+// iterators are the programs that find live sockets, best first, with what each iterates over.
+var iterators = [...]hook{
+	{listProgListFlows, "bpf_sk_storage_map"},
+	{listProgListTcp, "tcp"},
+}
+
+// loadIterator pins the first iterator that this kernel takes. That it takes none is no error: connections are
+// accelerated all the same, and only Flows has nothing to read them with.
+func (o *loaded) loadIterator(dir string) error {
+	spec, err := loadList()
+	if err != nil {
+		return fmt.Errorf("read embedded iterators: %w", err)
+	}
+	maps := map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}
+	var refused error
+	for _, it := range iterators {
+		prog, err := loadOne(spec, maps, it)
+		if err != nil {
+			refused = errors.Join(refused, fmt.Errorf("load %s: %w", it.program, err))
+			continue
+		}
+		defer prog.Close()
+		if err := prog.Pin(filepath.Join(dir, it.program)); err != nil {
+			return fmt.Errorf("pin iterator: %w", err)
+		}
+		return nil
+	}
+	return pinReason(filepath.Join(dir, iterators[0].program), refused)
+}
+
+// Flows calls yield for every live socket, in no order, and stops when yield returns false. A connection that comes or
+// goes meanwhile may be missed.
+//
+// Where the kernel has no iterator over all of the node's sockets, those of each network namespace are read in turn: of
+// each running thread, of each with a name, and of each recorded attachment. It returns ErrNotListed where it has
+// none at all.
+func (d *Datapath) Flows(yield func(Flow) bool) error {
+	prog, err := d.program(listProgListFlows)
+	if err == nil {
+		return d.flowsOfNode(prog, yield)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if prog, err = d.program(listProgListTcp); err == nil {
+		return d.flowsByNamespace(prog, yield)
+	}
+	return fmt.Errorf("%w: %s", ErrNotListed, readReason(d.layout.pin(listProgListFlows)))
+}
+
+func (d *Datapath) flowsOfNode(prog *ebpf.Program, yield func(Flow) bool) error {
+	states, err := d.mapOf(bpfMapStates, unsafe.Sizeof(bpfSockState{}))
+	if err != nil {
+		return err
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: prog, Map: states})
+	if err != nil {
+		return fmt.Errorf("attach flows iterator: %w", err)
+	}
+	defer it.Close()
+	_, err = iterate(it, yield)
+	return err
+}
+
+func (d *Datapath) flowsByNamespace(prog *ebpf.Program, yield func(Flow) bool) error {
+	paths, err := d.namespacePaths()
+	if err != nil {
+		return err
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: prog})
+	if err != nil {
+		return fmt.Errorf("attach flows iterator: %w", err)
+	}
+	defer it.Close()
+	more := true
+	return netns.Each(paths, func() (err error) {
+		if more {
+			more, err = iterate(it, yield)
+		}
+		return err
+	})
+}
+
+// namespacePaths are those that only a record knows: containers may have no process yet, or none any more.
+func (d *Datapath) namespacePaths() ([]string, error) {
+	attachments, err := d.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	paths := make([]string, 0, len(attachments))
+	for _, a := range attachments {
+		if a.NetNSPath != "" {
+			paths = append(paths, a.NetNSPath)
+		}
+	}
+	return paths, nil
+}
+
+// iterate reports whether yield wants more.
+func iterate(it *link.Iter, yield func(Flow) bool) (more bool, err error) {
+	r, err := it.Open()
+	if err != nil {
+		return false, fmt.Errorf("open flows iterator: %w", err)
+	}
+	defer r.Close()
+	more = true
+	err = readFlows(bufio.NewReaderSize(r, 64<<10), func(f Flow) bool {
+		more = yield(f)
+		return more
+	})
+	return more, err
+}
