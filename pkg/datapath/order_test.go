@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -202,4 +203,30 @@ func setLowWater(t testing.TB, c *net.TCPConn, bytes int) {
 	rawConn(t, c).control(t, func(fd int) error {
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
 	})
+}
+
+// While a reader pauses with more unread than its receive buffer holds, its kernel drops what comes by TCP and the sender tries
+// again, more and more rarely. Once the reader goes on it must not have to wait for the next try.
+func TestReaderThatPausedIsServedAtOnce(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	want := pattern(make([]byte, 12<<20), 4)
+	go client.Write(want)
+	time.Sleep(8 * time.Second)
+	if f, _ := flowOf(t, d, server); f.BacklogBytes < 1<<20 {
+		t.Fatalf("only %d bytes wait for the reader", f.BacklogBytes)
+	}
+	buf := make([]byte, 64<<10)
+	for got := 0; got < len(want); {
+		if err := server.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := server.Read(buf)
+		if err != nil || !bytes.Equal(buf[:n], want[got:got+n]) {
+			f, _ := flowOf(t, d, client)
+			t.Fatalf("after %d of %d bytes: %v, right so far: %v, sender %+v", got, len(want), err, err != nil, f)
+		}
+		got += n
+	}
 }

@@ -172,6 +172,9 @@ func (p *Pod) String() string { return p.spec.Namespace + "/" + p.spec.Name }
 // Spec is what the pod was made from, with what was made up.
 func (p *Pod) Spec() PodSpec { return p.spec }
 
+// Node is where the pod runs.
+func (p *Pod) Node() *Node { return p.node }
+
 // ContainerID is the sandbox's.
 func (p *Pod) ContainerID() string { return p.spec.ContainerID }
 

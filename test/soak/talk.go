@@ -64,7 +64,8 @@ func withPair(f func(ctx context.Context, rng *rand.Rand, client, server net.Con
 		if err := errors.Join(client.SetDeadline(end), server.SetDeadline(end)); err != nil {
 			return 0, err
 		}
-		return f(ctx, rng, client, server)
+		n, err := f(ctx, rng, client, server)
+		return n, tellStuck(err, from.Node(), client, server)
 	}
 }
 
