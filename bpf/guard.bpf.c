@@ -10,7 +10,7 @@
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
  *                        io_uring; {enter,leave}_ring_splice tell it from a read by io_uring
- *   correct_info         TCP_INFO with what was redirected
+ *   correct_answer       TCP_INFO with what was redirected, TCP_NOTSENT_LOWAT as the program has set it
  *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
  *
  * All but the last two are tracing programs and need the rights for them; each is loaded on its own, so that a kernel that
@@ -368,20 +368,39 @@ static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_inf
 		at_most_since(&info->tcpi_last_data_recv, last_ns);
 }
 
-SEC("cgroup/getsockopt")
-int correct_info(struct bpf_sockopt *ctx)
+static __always_inline void complete_info(struct bpf_sockopt *ctx)
 {
 	struct tcp_info *info = ctx->optval;
 	struct sock_state *state;
 
-	if (ctx->level != LEVEL_TCP || ctx->optname != OPTION_INFO || !ctx->sk || ctx->retval)
-		return 1;
+	if (!ctx->sk)
+		return;
 	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
 	if (!state || state->left)
-		return 1;
+		return;
 	add_sent(ctx, info, state);
 	if (state->peer_state)
 		add_received(ctx, info, (const struct sock_state *)state->peer_state);
+}
+
+/* A mark that the program has not set (ADR 6) is none of its business. */
+static __always_inline void hide_mark(struct bpf_sockopt *ctx)
+{
+	__u32 *mark = ctx->optval;
+
+	if ((void *)(mark + 1) <= ctx->optval_end && is_our_mark(*mark))
+		*mark = 0;
+}
+
+SEC("cgroup/getsockopt")
+int correct_answer(struct bpf_sockopt *ctx)
+{
+	if (ctx->level != LEVEL_TCP || ctx->retval)
+		return 1;
+	if (ctx->optname == OPTION_INFO)
+		complete_info(ctx);
+	else if (ctx->optname == OPTION_NOTSENT_LOWAT)
+		hide_mark(ctx);
 	return 1;
 }
 

@@ -85,8 +85,8 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 }
 
 /*
- * With the observers running: what is known of both readers by now. Until the peer has begun to read, TCP keeps its
- * full length, because programs may count on what it takes without a reader. Reports whether both are known.
+ * With the observers running: what is known of both readers by now. Until the peer has begun to read, TCP keeps a
+ * good part of its length, because programs may count on what it takes without a reader. Reports whether both are known.
  */
 static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {

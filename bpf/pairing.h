@@ -22,9 +22,6 @@
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
 
-/* Bytes that may be queued and not sent: odd, so that it is told from what a program sets. */
-#define NOTSENT_MARK 4095
-
 /* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
 #define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
@@ -110,27 +107,41 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct isn_pa
 	return err == -17 /* EEXIST */ ? RESULT_COLLISION : RESULT_ERROR;
 }
 
+static __always_inline __u32 learning(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return cfg ? cfg->learn : 0;
+}
+
 /*
  * A writer that outruns its reader is stopped by TCP. With TCP's own idea of when to stop, megabytes are queued by then
  * and there are always unread TCP bytes, so such a stream would never be redirected again. With a low mark the writer
  * waits as soon as the reader's window is used up, and one read later the reader has caught up.
- * A mark that the program has set is its own.
+ * A mark that the program has set is its own. With the observers running, a direction begins by TCP and may count on
+ * what TCP takes before anybody reads: then the mark begins high.
  */
+static __always_inline void set_mark(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u32 mark)
+{
+	if ((!tp->notsent_lowat || is_our_mark(tp->notsent_lowat)) && tp->notsent_lowat != mark)
+		bpf_setsockopt(ops, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+}
+
 static __always_inline void keep_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)
 {
-	int mark = NOTSENT_MARK;
+	set_mark(ops, tp, NOTSENT_MARK);
+}
 
-	if (!tp->notsent_lowat)
-		bpf_setsockopt(ops, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+static __always_inline void keep_fresh_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+{
+	set_mark(ops, tp, learning() ? NOTSENT_MARK_FRESH : NOTSENT_MARK);
 }
 
 /* The socket leaves: it is to be as it was. */
 static __always_inline void give_tcp_its_length(struct bpf_sock_ops *ops, struct tcp_sock *tp)
 {
-	int none = 0;
-
-	if (tp->notsent_lowat == NOTSENT_MARK)
-		bpf_setsockopt(ops, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &none, sizeof(none));
+	set_mark(ops, tp, 0);
 }
 
 /*
@@ -179,14 +190,6 @@ static __always_inline enum result open_rendezvous(struct sock_state *state, str
 	return meet_waiting_passive(state, tp) ? RESULT_JOINED : RESULT_COLLISION;
 }
 
-static __always_inline __u32 learning(void)
-{
-	__u32 zero = 0;
-	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
-
-	return cfg ? cfg->learn : 0;
-}
-
 /*
  * A program that waits inside receive calls would see them return early, see docs/adr/0007. A client's descriptor says
  * so now; a server's is made by accept, so its first receive call tells.
@@ -230,8 +233,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
-	if (!learning())
-		keep_tcp_short(ops, tp);
+	keep_fresh_tcp_short(ops, tp);
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
 }
 
@@ -296,8 +298,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG;
 	if (learning())
 		flags |= ANSWER_FLAGS;
-	else
-		keep_tcp_short(ops, tp);
+	keep_fresh_tcp_short(ops, tp);
 	bpf_sock_ops_cb_flags_set(ops, flags);
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;

@@ -7,6 +7,15 @@
 #include "kernel.h"
 #include <bpf/bpf_core_read.h>
 
+/* Bytes that may be queued and not sent: odd, so that they are told from what a program sets. */
+#define NOTSENT_MARK	   4095
+#define NOTSENT_MARK_FRESH 524287 /* before it is known that the peer reads */
+
+static __always_inline bool is_our_mark(__u32 mark)
+{
+	return mark == NOTSENT_MARK || mark == NOTSENT_MARK_FRESH;
+}
+
 static __always_inline bool has_flag(unsigned long flags, unsigned int bit)
 {
 	return flags & (1UL << bit);

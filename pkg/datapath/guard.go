@@ -58,7 +58,7 @@ var cgroupGuards = [...]struct {
 	attach          ebpf.AttachType
 }{
 	{guardProgRefuseOption, "-options", ebpf.AttachCGroupSetsockopt},
-	{guardProgCorrectInfo, "-info", ebpf.AttachCGroupGetsockopt},
+	{guardProgCorrectAnswer, "-info", ebpf.AttachCGroupGetsockopt},
 }
 
 // hook is one program of a guard and the function that it hooks.

@@ -145,7 +145,7 @@ const (
 	guardMapTotals            = "totals"
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
-	guardProgCorrectInfo      = "correct_info"
+	guardProgCorrectAnswer    = "correct_answer"
 	guardProgEnterRingSplice  = "enter_ring_splice"
 	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
@@ -200,7 +200,7 @@ type guardSpecs struct {
 type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
-	CorrectInfo      *ebpf.ProgramSpec `ebpf:"correct_info"`
+	CorrectAnswer    *ebpf.ProgramSpec `ebpf:"correct_answer"`
 	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
@@ -289,7 +289,7 @@ type guardVariables struct {
 type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
-	CorrectInfo      *ebpf.Program `ebpf:"correct_info"`
+	CorrectAnswer    *ebpf.Program `ebpf:"correct_answer"`
 	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
@@ -304,7 +304,7 @@ func (p *guardPrograms) Close() error {
 	return _GuardClose(
 		p.AnswerReceive,
 		p.AnswerSend,
-		p.CorrectInfo,
+		p.CorrectAnswer,
 		p.EnterRingSplice,
 		p.LeaveRingSplice,
 		p.ObserveReceive,

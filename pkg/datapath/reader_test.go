@@ -187,7 +187,9 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 
 // What goes by TCP once the server has read is kept short: the first answer to it says that the server has.
 func TestTCPIsKeptShortOnceThePeerHasRead(t *testing.T) {
-	d, g := load(t, guarded), newGroup(t)
+	s := guarded
+	s.WithoutGuards = []string{GuardOptions} // which would hide it
+	d, g := load(t, s), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	send(t, client, server, 100, 1)

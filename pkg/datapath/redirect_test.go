@@ -155,7 +155,9 @@ func notSentMark(t *testing.T, c *net.TCPConn) (value int) {
 }
 
 func TestNotSentMark(t *testing.T) {
-	d, g := load(t, defaults), newGroup(t)
+	s := defaults
+	s.WithoutGuards = []string{GuardObserve, GuardOptions} // which would hide it
+	d, g := load(t, s), newGroup(t)
 	g.attach(t, d)
 	mark := func(c *net.TCPConn) int { return notSentMark(t, c) }
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -180,5 +182,22 @@ func TestNotSentMark(t *testing.T) {
 	g.in(t, func() { dial(t, "tcp4", inner.Addr().String()) })
 	if got := mark(accept(t, inner)); got != 77 {
 		t.Errorf("the mark 77 of the program became %d", got)
+	}
+}
+
+// A program sees the mark that it has set, and none that it has not.
+func TestNotSentMarkIsHidden(t *testing.T) {
+	d, g := load(t, guarded), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 1, 1)
+	if mark := notSentMark(t, client); mark != 0 {
+		t.Errorf("the program is told %d, and has set none", mark)
+	}
+	rawConn(t, client).control(t, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 77)
+	})
+	if mark := notSentMark(t, client); mark != 77 {
+		t.Errorf("the program is told %d, and has set 77", mark)
 	}
 }

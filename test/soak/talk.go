@@ -20,8 +20,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// limit is for one conversation: longer is a hang.
-const limit = 60 * time.Second
+// limit is for one conversation: longer is a hang. So that it cannot be reached by work alone, on a busy machine either, none
+// has more than mostMessages in one direction.
+const (
+	limit        = 60 * time.Second
+	mostMessages = 20000
+)
 
 // kinds of conversations. Each returns how many bytes it has checked.
 var kinds = []struct {
@@ -83,16 +87,18 @@ func requests(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uin
 }
 
 func duplex(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
-	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, 8<<20)), Chunk: size(rng, 128<<10), Vary: true}
+	chunk := size(rng, 128<<10)
+	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, min(8<<20, mostMessages/2*chunk))), Chunk: chunk, Vary: true}
 	_, _, err := traffic.Duplex(ctx, client, server, s)
 	return 2 * s.Bytes, err
 }
 
 func slowReader(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
 	seed, total := rng.Uint32(), 4<<20+rng.IntN(12<<20)
+	chunk := max(size(rng, 64<<10), total/mostMessages)
 	var both errgroup.Group
 	both.Go(func() error {
-		_, err := traffic.Send(ctx, client, traffic.Stream{Seed: seed, Bytes: uint64(total), Chunk: size(rand.New(rand.NewPCG(1, uint64(seed))), 64<<10)})
+		_, err := traffic.Send(ctx, client, traffic.Stream{Seed: seed, Bytes: uint64(total), Chunk: chunk})
 		return err
 	})
 	pattern, buf := traffic.NewPattern(seed), make([]byte, 256<<10)
@@ -112,7 +118,8 @@ func slowReader(ctx context.Context, rng *rand.Rand, client, server net.Conn) (u
 }
 
 func halfClose(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
-	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, 4<<20)), Chunk: size(rng, 64<<10)}
+	chunk := size(rng, 64<<10)
+	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, min(4<<20, mostMessages*chunk))), Chunk: chunk}
 	if _, err := traffic.OneWay(ctx, client, server, s); err != nil {
 		return 0, err
 	}
