@@ -122,18 +122,22 @@ func TestPodman(t *testing.T) {
 	}
 	b := w.wantCgroup(serverID, cgroupMount(t), "cgroup2 root")
 	clientID := p.create("client", image, nil, "ask", where(p.ip(serverID)))
-	// Its record goes with it as soon as it has ended, and its sums are the node's from then on.
 	size := w.counted(p.run("start", "--attach", clientID))
-	w.wantRedirected(size, b.NetNSCookie)
+	// It has ended, so podman has called DEL. Cookie 0 has the sums of who is gone, or was never registered.
+	w.wantRedirected(size, b.NetNSCookie, 0)
+	w.wantNoRecord(clientID)
 	// Anybody else on the machine is below the root, too.
 	other := w.pod(lab.PodSpec{})
+	before := w.sums(0)
 	w.talk(other, other, netip.MustParseAddr("127.0.0.1"))
-	w.wantPlain(other.NetNSCookie(), 0) // 0 sums up what is not registered
-	w.did = append(w.did, "a network namespace that is not registered stays on TCP")
+	if after := w.sums(0); after.RedirectedBytes != before.RedirectedBytes || after.TCPBytes != before.TCPBytes {
+		t.Errorf("a network namespace that is not registered was counted: %+v, before %+v", after, before)
+	}
+	w.wantPlain(other.NetNSCookie())
+	w.did = append(w.did, "a network namespace that is not registered is left alone")
 	w.row.Cgroup = "none at ADD: the root of cgroup2, and network namespaces that are registered"
 
 	p.run("rm", "--force", "--time", "0", clientID, serverID)
-	w.wantNoRecord(clientID)
 	w.wantNoRecord(serverID)
 	w.wantLinks(0)
 }
