@@ -75,7 +75,8 @@ func TestCnitool(t *testing.T) {
 	}
 	w.wantNoRecord(idB)
 	w.wantLinks(0)
-	w.did = append(w.did, "CHECK passes", "`gc` has no list of what is valid and first calls DEL for all that is cached")
+	w.note("CHECK passes")
+	w.note("`gc` has no list of what is valid and first calls DEL for all that is cached")
 }
 
 // firstIP is the first address of a CNI result.

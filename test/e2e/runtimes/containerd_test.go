@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
 func remove(t *testing.T, file string) {
@@ -32,6 +33,7 @@ func TestContainerd(t *testing.T) {
 			client, askClient := w.kubePod("client", uidA, tt.driver, annotations)
 			server, askServer := w.kubePod("server", uidB, tt.driver, annotations)
 			out, askOut := w.kubePod("out", uidC, tt.driver, off)
+			_, askLate := w.kubePod("late", uidD, tt.driver, nil)
 			containerd := w.start("containerd", w.setup(), w.confine("")...)
 
 			containerd.do("status", ask.Request{})
@@ -58,13 +60,35 @@ func TestContainerd(t *testing.T) {
 			if after := w.sums(a.NetNSCookie).RedirectedBytes; after != before {
 				t.Errorf("%d bytes to the pod that opted out were redirected", after-before)
 			}
-			w.did = append(w.did, "a pod opts out by annotation")
+			w.note("a pod opts out by annotation")
 
-			for _, r := range []ask.Request{askClient, askServer, askOut} {
+			w.unchained(containerd, client, askClient, askLate)
+			for _, r := range []ask.Request{askServer, askOut, askLate} {
 				containerd.do("del", r)
 				w.wantNoRecord(r.ID)
 			}
 			w.wantLinks(0)
 		})
 	}
+}
+
+// unchained takes sockmap out of the conflist while a pod runs. containerd DELs from the list as it is now, so nobody
+// tells sockmap that the pod goes; what that leaves is found by the next ADD.
+func (w *world) unchained(containerd *daemon, pod *lab.Pod, gone, late ask.Request) {
+	w.Helper()
+	chained := w.conflist("1.1.0")
+	w.writeConflist(w.conflist("1.1.0", "sockmap"))
+	containerd.do("load", ask.Request{})
+	containerd.do("del", gone)
+	if err := pod.Delete(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+	if _, ok := w.record(gone.ID); !ok {
+		w.Errorf("the record of container %s has gone, although sockmap was not called", gone.ID)
+	}
+	w.writeConflist(chained)
+	containerd.do("load", ask.Request{})
+	containerd.do("add", late)
+	w.wantNoRecord(gone.ID)
+	w.note("what is left of a pod that went while sockmap was out of the list is removed by the next ADD")
 }

@@ -3,6 +3,8 @@
 package runtimes
 
 import (
+	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -20,12 +22,12 @@ func systemdPod(uid string) string {
 
 func cgroupfsPod(uid string) string { return "/kubepods/burstable/pod" + uid }
 
-// UIDs of pods in cgroups at the root of the hierarchy, where tests meet: no two are the same.
-const (
-	uidA = "5ab61e35-52a4-4b5b-8c1e-0c5a2f64d7a1"
-	uidB = "5ab61e35-52a4-4b5b-8c1e-0c5a2f64d7a2"
-	uidC = "5ab61e35-52a4-4b5b-8c1e-0c5a2f64d7a3"
-)
+// UIDs of pods in cgroups at the root of the hierarchy, where tests of several processes meet.
+var uidA, uidB, uidC, uidD = testUID('a'), testUID('b'), testUID('c'), testUID('d')
+
+func testUID(last rune) string {
+	return fmt.Sprintf("5ab61e35-52a4-4b5b-8c1e-%011x%c", os.Getpid(), last)
+}
 
 // kubePod makes a pod in the cgroup that the kubelet's driver would make.
 func (w *world) kubePod(name, uid string, driver func(string) string, annotations map[string]string) (*lab.Pod, ask.Request) {
@@ -69,7 +71,7 @@ func TestCRIO(t *testing.T) {
 			w.row.Cgroup = "runtimeConfig.cgroupPath: " + w.describe(tt.driver, told)
 			size := w.talk(client, server, ip)
 			w.wantRedirected(size, a.NetNSCookie, b.NetNSCookie)
-			w.did = append(w.did, "CHECK right after ADD passes")
+			w.note("CHECK right after ADD passes")
 
 			w.collect(crio, gone, askClient, askServer)
 			size += w.talk(client, server, ip) // still accelerated
@@ -116,7 +118,7 @@ func (w *world) collect(crio *daemon, gone *lab.Pod, valid ...ask.Request) {
 			w.Errorf("GC has removed the record of container %s, which is valid", v.ID)
 		}
 	}
-	w.did = append(w.did, "GC removes what is not listed and nothing else")
+	w.note("GC removes what is not listed and nothing else")
 }
 
 // unchain takes sockmap out of the conflist while pods run, which CRI-O notices. It DELs from what it has cached at ADD.
@@ -139,7 +141,7 @@ func (w *world) unchain(crio *daemon, client, server *lab.Pod, requests ...ask.R
 	w.wantNoRecord(client.ContainerID())
 	w.wantNoRecord(server.ContainerID())
 	w.wantLinks(0)
-	w.did = append(w.did, "DEL from the cached list after sockmap was taken out of it")
+	w.note("DEL from the cached list after sockmap was taken out of it")
 }
 
 // forget removes what libcni has cached of a container.

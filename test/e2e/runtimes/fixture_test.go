@@ -270,6 +270,26 @@ func (w *world) wantRedirected(size uint64, cookies ...uint64) {
 	}
 }
 
+// retired sums up what endpoints have sent that are gone, and sockets of no endpoint.
+func (w *world) retired() datapath.Totals { w.Helper(); return w.sums(0) }
+
+// until waits for what must come true soon.
+func (w *world) until(what string, ok func() bool) {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// note adds to the row what was seen, once.
+func (w *world) note(what string) {
+	if !slices.Contains(w.did, what) {
+		w.did = append(w.did, what)
+	}
+}
+
 // wantPlain expects that nothing the endpoints sent was redirected.
 func (w *world) wantPlain(cookies ...uint64) {
 	w.Helper()

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
 // containersConf is for a machine without systemd and journal. Everything else that podman keeps is in places of which
@@ -88,12 +89,13 @@ func (p podman) image() string {
 }
 
 // create makes a container on the node's network and returns its ID.
-func (p podman) create(name, image string, more []string, args ...string) string {
-	all := append([]string{"create", "--name", name, "--network", p.w.network(),
+func (p podman) create(name, image string, args ...string) string {
+	p.w.Helper()
+	all := []string{"create", "--name", name, "--network", p.w.network(),
 		// Its own defaults are above what a process without CAP_SYS_RESOURCE may have.
 		"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
-		"--cgroup-parent", "/" + p.w.node.ID() + "/podman"}, more...)
-	return string(p.run(append(append(all, image, "/talk"), args...)...))
+		"--cgroup-parent", "/" + p.w.node.ID() + "/podman", image, "/talk"}
+	return string(p.run(append(all, args...)...))
 }
 
 func (p podman) ip(id string) netip.Addr {
@@ -113,31 +115,55 @@ func TestPodman(t *testing.T) {
 	p := newPodman(w)
 	w.row.Version = strings.Replace(string(p.run("--version")), " version", "", 1) + ", " + runcVersion(t)
 	image := p.image()
-	serverID := p.create("server", image, nil, "serve", "0.0.0.0:8080")
+	p.pair(image, cgroupMount(t), "cgroup2 root")
+	w.row.Cgroup = "none at ADD: the root of cgroup2, and network namespaces that are registered; or the conflist's cgroupPath"
+
+	// The operator knows where podman puts containers.
+	parent := filepath.Join(w.node.CgroupPath(), "podman")
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.writeConflist(labtest.Conflist(t, w.node, lab.Network{
+		Base: w.conflist("1.0.0"), Set: map[string]map[string]any{"sockmap": {"cgroupPath": parent}},
+	}))
+	p.pair(image, parent, "configuration")
+}
+
+// pair lets two containers talk, whose cgroup is found as it says.
+func (p podman) pair(image, dir, source string) {
+	w := p.w
+	w.Helper()
+	serverID := p.create("server", image, "serve", "0.0.0.0:8080")
 	p.run("start", serverID)
+	retired := w.retired().RedirectedBytes
 	w.wantCgroupPath(nil)
 	w.wantArg("K8S_POD_UID", false)
 	if add := w.last("ADD"); !strings.HasPrefix(add.NetNS, "/run/netns/netns-") || add.ContainerID != serverID {
-		t.Errorf("ADD was told CNI_NETNS %q and the container %q, want %q", add.NetNS, add.ContainerID, serverID)
+		w.Errorf("ADD was told CNI_NETNS %q and the container %q, want %q", add.NetNS, add.ContainerID, serverID)
 	}
-	b := w.wantCgroup(serverID, cgroupMount(t), "cgroup2 root")
-	clientID := p.create("client", image, nil, "ask", where(p.ip(serverID)))
+	b := w.wantCgroup(serverID, dir, source)
+	clientID := p.create("client", image, "ask", where(p.ip(serverID)))
 	size := w.counted(p.run("start", "--attach", clientID))
-	// It has ended, so podman has called DEL. Cookie 0 has the sums of who is gone, or was never registered.
-	w.wantRedirected(size, b.NetNSCookie, 0)
+	w.wantRedirected(size, b.NetNSCookie)
+	// The client has ended, so podman has called DEL, and what it had sent is the node's sum.
+	w.until("the sum of the client is there", func() bool { return w.retired().RedirectedBytes > retired+size/2 })
 	w.wantNoRecord(clientID)
-	// Anybody else on the machine is below the root, too.
-	other := w.pod(lab.PodSpec{})
-	before := w.sums(0)
-	w.talk(other, other, netip.MustParseAddr("127.0.0.1"))
-	if after := w.sums(0); after.RedirectedBytes != before.RedirectedBytes || after.TCPBytes != before.TCPBytes {
-		t.Errorf("a network namespace that is not registered was counted: %+v, before %+v", after, before)
-	}
-	w.wantPlain(other.NetNSCookie())
-	w.did = append(w.did, "a network namespace that is not registered is left alone")
-	w.row.Cgroup = "none at ADD: the root of cgroup2, and network namespaces that are registered"
-
+	p.bystander()
 	p.run("rm", "--force", "--time", "0", clientID, serverID)
 	w.wantNoRecord(serverID)
 	w.wantLinks(0)
+}
+
+// bystander is somebody else on the machine, who is below the root, too.
+func (p podman) bystander() {
+	w := p.w
+	w.Helper()
+	other := w.pod(lab.PodSpec{})
+	before := w.retired()
+	w.talk(other, other, netip.MustParseAddr("127.0.0.1"))
+	if after := w.retired(); after.RedirectedBytes != before.RedirectedBytes || after.TCPBytes != before.TCPBytes {
+		w.Errorf("a network namespace that is not registered was counted: %+v, before %+v", after, before)
+	}
+	w.wantPlain(other.NetNSCookie())
+	w.note("a network namespace that is not registered is left alone")
 }

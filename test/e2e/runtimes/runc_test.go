@@ -192,7 +192,7 @@ func TestCtr(t *testing.T) {
 		t.Errorf("DEL was told CNI_NETNS %q", del.NetNS)
 	}
 	w.wantLinks(0)
-	w.did = append(w.did, "DEL after the process has gone, without `CNI_NETNS`")
+	w.note("DEL after the process has gone, without `CNI_NETNS`")
 }
 
 // nerdctl: an OCI hook, createRuntime, which DELs before it ADDs.
@@ -239,7 +239,7 @@ func TestNerdctl(t *testing.T) {
 	client.begin()
 	w.wantRedirected(client.result(), a.NetNSCookie, b.NetNSCookie)
 	w.row.Cgroup = "the process behind `CNI_NETNS`, which is `/proc/PID/ns/net`: the container's own"
-	w.did = append(w.did, "a DEL before the first ADD passes")
+	w.note("a DEL before the first ADD passes")
 
 	ctr := w.start("ctr", w.setup(), prefix...) // nerdctl's postStop hook removes with the same library call
 	for _, c := range []*container{client, server} {
@@ -276,7 +276,7 @@ func TestCRIDockerd(t *testing.T) {
 	client := w.create("client", bundle{args: []string{"ask", where(ip)}, cgroup: dirA + "/client", netns: pauseA.netns()})
 	client.begin()
 	w.wantRedirected(client.result(), a.NetNSCookie, b.NetNSCookie)
-	w.did = append(w.did, "the pod's other containers, in sibling cgroups, are covered")
+	w.note("the pod's other containers, in sibling cgroups, are covered")
 
 	for _, c := range []*container{client, server} {
 		c.remove()
