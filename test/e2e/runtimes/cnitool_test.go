@@ -18,7 +18,7 @@ import (
 func (w *world) cnitool(prefix, env []string, args ...string) ([]byte, error) {
 	w.Helper()
 	all := append(slices.Clone(prefix), program(w.T, "cnitool"))
-	cmd := w.node.Command(w.Context(), all[0], append(all[1:], args...)...)
+	cmd := w.node.Command(w.bounded(), all[0], append(all[1:], args...)...)
 	cmd.Env = append(append(os.Environ(), "NETCONFPATH="+w.conf, "CNI_PATH="+w.bin), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, logger{w.T}
@@ -32,7 +32,7 @@ func (w *world) cnitool(prefix, env []string, args ...string) ([]byte, error) {
 func TestCnitool(t *testing.T) {
 	w := newWorld(t, "cnitool", "cnitool", "1.1.0")
 	w.row.Version = "cnitool " + version(t, "cnitool", "github.com/containernetworking/cni")
-	client, server := w.pod(lab.PodSpec{Name: "client"}), w.pod(lab.PodSpec{Name: "server"})
+	client, server, third := w.pod(lab.PodSpec{Name: "client"}), w.pod(lab.PodSpec{Name: "server"}), w.pod(lab.PodSpec{Name: "third"})
 	prefix := w.confine("")
 	call := func(env []string, verb string, args ...string) []byte {
 		t.Helper()
@@ -62,21 +62,32 @@ func TestCnitool(t *testing.T) {
 	w.row.Cgroup = "runtimeConfig.cgroupPath, from `CAP_ARGS`; or K8S_POD_UID, from `CNI_ARGS`"
 	call(byCapability, "check", client.NetNS())
 	call(byUID, "check", server.NetNS())
-	w.wantRedirected(w.talk(client, server, firstIP(t, out)), a.NetNSCookie, b.NetNSCookie)
+	size := w.talk(client, server, firstIP(t, out))
+	w.wantRedirected(size, a.NetNSCookie, b.NetNSCookie)
+	w.note("CHECK passes")
+
+	// gc has no list of what is valid. libcni calls DEL for all that it has cached, which here is one of three.
+	if out, err := w.node.Output(w.bounded(), prefix[0], append(prefix[1:], "rm", "-r", "/var/lib/cni/results")...); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	call(nil, "add", third.NetNS())
+	idC := w.last("ADD").ContainerID
+	before := len(w.calls())
+	call(nil, "gc", third.NetNS())
+	if calls := w.calls()[before:]; len(calls) != 2 || calls[0].Command != "DEL" || calls[0].ContainerID != idC ||
+		calls[1].Command != "GC" || calls[1].Conf.Valid != nil {
+		t.Errorf("gc has called %+v, want a DEL for %s and a GC without a list", calls, idC)
+	}
+	w.wantNoRecord(idC)
+	size += w.talk(client, server, firstIP(t, out))
+	w.wantRedirected(size, a.NetNSCookie, b.NetNSCookie)
+	w.note("`gc` calls DEL for what is cached, and the GC, without a list, leaves alone what lives")
 
 	call(byCapability, "del", client.NetNS())
+	call(byUID, "del", server.NetNS())
 	w.wantNoRecord(idA)
-	call(nil, "gc", client.NetNS())
-	if del := w.last("DEL"); del.ContainerID != idB {
-		t.Errorf("gc has called DEL last for %s, want %s", del.ContainerID, idB)
-	}
-	if gc := w.last("GC"); gc.Conf.Valid != nil {
-		t.Errorf("GC was told %+v, want no list", *gc.Conf.Valid)
-	}
 	w.wantNoRecord(idB)
 	w.wantLinks(0)
-	w.note("CHECK passes")
-	w.note("`gc` has no list of what is valid and first calls DEL for all that is cached")
 }
 
 // firstIP is the first address of a CNI result.

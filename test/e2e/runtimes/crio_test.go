@@ -25,9 +25,9 @@ func cgroupfsPod(uid string) string { return "/kubepods/burstable/pod" + uid }
 // UIDs of pods in cgroups at the root of the hierarchy, where tests of several processes meet.
 var uidA, uidB, uidC, uidD = testUID('a'), testUID('b'), testUID('c'), testUID('d')
 
-func testUID(last rune) string {
-	return fmt.Sprintf("5ab61e35-52a4-4b5b-8c1e-%011x%c", os.Getpid(), last)
-}
+const uidStem = "5ab61e35-52a4-4b5b-8c1e-"
+
+func testUID(last rune) string { return fmt.Sprintf("%s%011x%c", uidStem, os.Getpid(), last) }
 
 // kubePod makes a pod in the cgroup that the kubelet's driver would make.
 func (w *world) kubePod(name, uid string, driver func(string) string, annotations map[string]string) (*lab.Pod, ask.Request) {

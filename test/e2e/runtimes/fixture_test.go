@@ -29,7 +29,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-func TestMain(m *testing.M) { labtest.Main(m) }
+func TestMain(m *testing.M) {
+	if err := reap(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	labtest.Main(m)
+}
 
 const serverPort = "8080"
 
@@ -58,7 +63,14 @@ func newWorld(t *testing.T, file, runtime, cniVersion string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.writeRow(rows, file) })
-	t.Cleanup(w.removeControllers)
+	t.Cleanup(func() {
+		if w.node == nil {
+			return
+		}
+		if err := removeControllers(w.node.ID()); err != nil {
+			t.Error(err)
+		}
+	})
 	w.node = labtest.NewNode(t, lab.Options{BinDir: w.bin})
 	w.writeConflist(w.conflist(cniVersion))
 	return w
@@ -90,6 +102,13 @@ func (w *world) fillBin() {
 	if err := os.Symlink(program(w.T, "recorder"), filepath.Join(w.bin, "sockmap")); err != nil {
 		w.Fatal(err)
 	}
+}
+
+// bounded is a context for one command.
+func (w *world) bounded() context.Context {
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	w.Cleanup(cancel)
+	return ctx
 }
 
 // network is the name of the node's network, which no other node has.

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
@@ -182,27 +180,4 @@ func (w *world) start(kind string, setup ask.Setup, prefix ...string) *daemon {
 		_ = cmd.Wait()
 	})
 	return &daemon{w, in, json.NewDecoder(out)}
-}
-
-// removeControllers removes what runtimes leave in the hierarchies of cgroup v1, where there are any: they make the same
-// cgroups there as in cgroup2, below the node's.
-func (w *world) removeControllers() {
-	if w.node == nil {
-		return
-	}
-	roots, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", w.node.ID()))
-	for _, root := range roots {
-		var dirs []string
-		_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
-			}
-			return nil
-		})
-		for i := len(dirs) - 1; i >= 0; i-- {
-			if err := unix.Rmdir(dirs[i]); err != nil && err != unix.ENOENT {
-				w.Errorf("remove cgroup %s: %v", dirs[i], err)
-			}
-		}
-	}
 }

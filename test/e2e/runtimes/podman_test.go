@@ -49,7 +49,7 @@ func newPodman(w *world) podman {
 func (p podman) run(args ...string) []byte {
 	p.w.Helper()
 	all := append(p.prefix[:len(p.prefix):len(p.prefix)], args...)
-	cmd := p.w.node.Command(p.w.Context(), all[0], all[1:]...)
+	cmd := p.w.node.Command(p.w.bounded(), all[0], all[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, logger{p.w.T}
 	if err := p.w.node.Start(cmd); err != nil {

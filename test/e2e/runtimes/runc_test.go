@@ -56,7 +56,8 @@ func (w *world) create(id string, b bundle) *container {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.Cleanup(func() { _ = c.command("delete", "--force", c.id).Run() })
+	force := exec.Command("runc", "--root", c.root(), "delete", "--force", c.id)
+	w.Cleanup(func() { _ = force.Run() }) // fails if it has gone by then
 	c.runc("create", "--bundle", c.bundle, c.id)
 	var state struct{ PID int }
 	if err := json.Unmarshal(c.runc("state", c.id), &state); err != nil || state.PID <= 0 {
@@ -89,8 +90,10 @@ func (c *container) spec(b bundle) map[string]any {
 	return spec
 }
 
+func (c *container) root() string { return filepath.Join(c.w.temp, "runc") }
+
 func (c *container) command(args ...string) *exec.Cmd {
-	return exec.Command("runc", append([]string{"--root", filepath.Join(c.w.temp, "runc")}, args...)...)
+	return exec.CommandContext(c.w.bounded(), "runc", append([]string{"--root", c.root()}, args...)...)
 }
 
 // runc runs it on the node. What the container writes goes to the file output of the bundle: a pipe would be held open
