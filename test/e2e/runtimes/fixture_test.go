@@ -36,8 +36,6 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-const serverPort = "8080"
-
 // world is a node with one runtime, whose directory of plugins has the recorder in the place of sockmap.
 type world struct {
 	*testing.T

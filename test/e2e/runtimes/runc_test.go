@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 )
 
@@ -124,15 +123,6 @@ func (c *container) runc(args ...string) []byte {
 
 // netns is how these runtimes name the network namespace.
 func (c *container) netns() string { return fmt.Sprintf("/proc/%d/ns/net", c.pid) }
-
-func (c *container) cookie() uint64 {
-	c.w.Helper()
-	id, err := netns.Identify(c.netns())
-	if err != nil {
-		c.w.Fatal(err)
-	}
-	return id.Cookie
-}
 
 func (c *container) cgroupDir() string { return filepath.Join(cgroupMount(c.w.T), c.cgroup) }
 
