@@ -37,7 +37,7 @@ func TestLoadTwiceIsOneLoad(t *testing.T) {
 
 func TestUnfinishedLoadIsRemoved(t *testing.T) {
 	dir := newStateDir(t)
-	left := layout{dir}.building(1)
+	left := current(dir).building(1).state()
 	if err := os.MkdirAll(filepath.Join(left, "links"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]bool{"links": true}
+	want := map[string]bool{"links": true, "guards": true, digestPin: true}
 	for name, m := range spec.Maps {
 		want[name] = !strings.HasPrefix(m.Name, ".")
 	}
@@ -277,7 +277,7 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 		want[name] = true
 	}
 	for name, pinned := range want {
-		_, err := os.Stat(d.layout.pin(name))
+		_, err := os.Lstat(d.layout.pin(name))
 		if pinned && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
