@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 )
 
 // Replace puts state of this ABI in the place of that of an older one, which ReadOld has read: new connections belong to
@@ -205,7 +206,7 @@ func (d *Datapath) retire(abi uint32, u *Upgrade) error {
 		if err := u.step("detach old link"); err != nil {
 			return err
 		}
-		if err := os.Remove(old.link(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := detachNow(old.link(key)); err != nil {
 			return fmt.Errorf("detach link of ABI %d: %w", abi, err)
 		}
 		// Of a cgroup that was full there is room now.
@@ -220,4 +221,20 @@ func (d *Datapath) retire(abi uint32, u *Upgrade) error {
 		return fmt.Errorf("let state of ABI %d drain: %w", abi, err)
 	}
 	return nil
+}
+
+// detachNow removes a link and its pin. Removing the pin alone would do, but at some time later.
+func detachNow(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Detach(); err != nil {
+		return err
+	}
+	return os.Remove(pin)
 }

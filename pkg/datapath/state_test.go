@@ -213,18 +213,24 @@ func sockOpsProgram(t *testing.T) *ebpf.Program {
 	return p
 }
 
-func TestFullCgroupIsExplained(t *testing.T) {
-	d, g := load(t, defaults), newGroup(t)
+// crowd attaches programs of somebody else until the test ends.
+func crowd(t *testing.T, g *group, count int) {
+	t.Helper()
 	p := sockOpsProgram(t)
-	for range 64 {
+	for range count {
 		l, err := link.AttachRawLink(link.RawLinkOptions{
 			Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		t.Cleanup(func() { l.Close() })
 	}
+}
+
+func TestFullCgroupIsExplained(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	crowd(t, g, 64)
 	_, err := d.Attach(g.dir, LinkKey{CgroupID: g.id})
 	if !errors.Is(err, ErrTooManyPrograms) {
 		t.Errorf("%v", err)
