@@ -4,6 +4,7 @@ package datapath
 
 import (
 	"errors"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -194,7 +195,7 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 		t.Errorf("config %+v, %v", cfg, err)
 	}
 	after, err := d.Attachments()
-	if err != nil || len(after) != 1 || after[key].encodeAgain() != before[key].encodeAgain() {
+	if err != nil || len(after) != 1 || after[key].encode() != before[key].encode() {
 		t.Errorf("records %+v, %v, want %+v", after, err, before)
 	}
 	endpoints, err = d.mapOf(bpfMapEndpoints, unsafe.Sizeof(endpoint))
@@ -210,13 +211,6 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 	if want := []Link{{LinkKey{g.id, false}, true}, {LinkKey{byHand.id, true}, true}}; err != nil || !slices.Equal(links, want) {
 		t.Errorf("links %v, %v, want %v", links, err, want)
 	}
-}
-
-// encodeAgain makes records comparable.
-func (a Attachment) encodeAgain() bpfAttachment {
-	out := a.encode()
-	out.CreatedNs /= 1e9
-	return out
 }
 
 func TestKillSwitchAndUnloadReachDrainingFlows(t *testing.T) {
@@ -282,5 +276,67 @@ func TestStateOfAnABIWithoutConversionIsRefused(t *testing.T) {
 	}
 	if err := Unload(loaded.Dir(), true); err != nil {
 		t.Error(err)
+	}
+}
+
+// A connection may be made at any moment of an upgrade, and wherever its ends land, it loses nothing.
+func TestConnectionsMadeAtEachStepOfAnUpgrade(t *testing.T) {
+	type ends struct {
+		at             string
+		client, server net.Conn
+	}
+	for _, how := range []string{"programs", "maps"} {
+		t.Run(how, func(t *testing.T) {
+			d, g := loadVariant(t, newStateDir(t), "old", sameButForATag), newGroup(t)
+			dir := d.Dir()
+			g.attach(t, d)
+			var all []ends
+			exchange := func(e ends) {
+				for i := range uint64(2) {
+					send(t, e.client, e.server, 3000, i)
+					send(t, e.server, e.client, 3000, i)
+				}
+			}
+			u := upgradeTo(t, "new", func(step string) error {
+				client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+				all = append(all, ends{step, client, server})
+				for _, e := range all {
+					exchange(e)
+				}
+				return nil
+			})
+			if how == "programs" {
+				if _, err := d.Upgrade(u); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				makeOld(t, d)
+				old, _, err := ReadOld(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := Replace(dir, old, u); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(all) < 7 {
+				t.Fatalf("%d steps", len(all))
+			}
+			for _, e := range all {
+				want := pattern(make([]byte, 2000), 9)
+				if _, err := e.client.Write(want); err != nil {
+					t.Fatalf("connection made at step %s: %v", e.at, err)
+				}
+				e.client.Close()
+				receive(t, e.server, want)
+				wantEOF(t, e.server)
+				e.server.Close()
+			}
+			eventually(t, "all has drained", func() bool {
+				_, err := ReapDrained(dir, noStep)
+				left, listErr := ListDraining(dir)
+				return err == nil && listErr == nil && len(left) == 0
+			})
+		})
 	}
 }
