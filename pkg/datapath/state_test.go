@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -287,5 +288,27 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 		if pinned && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// People set the clock between the reading of a record and its being written back: what is kept is of another clock.
+func TestTimesInRecordsOutliveAClockThatJumps(t *testing.T) {
+	d := load(t, defaults)
+	key := NewAttachmentKey("net", "one", "eth0")
+	if err := d.PutAttachment(key, Attachment{ContainerID: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	first, _, err := d.Attachment(key)
+	if err != nil || first.createdNs == 0 || time.Since(first.Created) > time.Minute {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	jumped := first
+	jumped.Created = first.Created.Add(-24 * 365 * time.Hour)
+	if err := d.PutAttachment(key, jumped); err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := d.Attachment(key)
+	if err != nil || again.createdNs != first.createdNs {
+		t.Errorf("made %d ns after boot, read %d, %v", first.createdNs, again.createdNs, err)
 	}
 }
