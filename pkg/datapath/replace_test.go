@@ -340,3 +340,40 @@ func TestConnectionsMadeAtEachStepOfAnUpgrade(t *testing.T) {
 		})
 	}
 }
+
+// While the links of both are on a cgroup, the older one takes a socket and the newer one is refused it.
+func TestNoSocketIsInTheMapsOfTwoABIs(t *testing.T) {
+	loaded, g := load(t, defaults), newGroup(t)
+	dir := loaded.Dir()
+	g.attach(t, loaded)
+	makeOld(t, loaded)
+	old, _, err := ReadOld(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := false
+	u := upgradeTo(t, "new", func(step string) error {
+		if step != "detach old link" {
+			return nil
+		}
+		looked = true
+		g.pair(t, "tcp4", "127.0.0.1:0")
+		before, after := open(layout{dir, stateName(0)}), open(current(dir))
+		defer before.Close()
+		defer after.Close()
+		if n := socketsIn(t, before); n != 2 {
+			t.Errorf("%d sockets in the old sockhash, want 2", n)
+		}
+		wantNoSockets(t, after)
+		if n := flowsCounted(t, after, RoleActive, Result(bpfResultRESULT_ERROR)); n != 1 {
+			t.Errorf("%d connections were refused by the newer one, want 1", n)
+		}
+		return nil
+	})
+	if _, err := Replace(dir, old, u); err != nil {
+		t.Fatal(err)
+	}
+	if !looked {
+		t.Error("there was no such moment")
+	}
+}

@@ -64,12 +64,19 @@ func planned(up endpoint.Upgrade) string {
 	case endpoint.ChangeVersion:
 		return fmt.Sprintf("would only record version %s: the programs are those of %s", up.To, up.From)
 	case endpoint.ChangePrograms:
-		return fmt.Sprintf("would replace the programs of %s by those of %s; live flows stay redirected", up.From, up.To)
+		return fmt.Sprintf("would replace %s; live flows stay redirected", fromTo(up))
 	case endpoint.ChangeMaps:
 		return fmt.Sprintf("would put new maps (ABI %d) beside those of %s (ABI %d), which stay until their live flows end",
 			up.ToABI, up.From, up.FromABI)
 	}
 	return nothingToUpgrade(up)
+}
+
+func fromTo(up endpoint.Upgrade) string {
+	if up.From == up.To {
+		return fmt.Sprintf("the programs of %s by other ones of that name", up.From)
+	}
+	return fmt.Sprintf("the programs of %s by those of %s", up.From, up.To)
 }
 
 func nothingToUpgrade(up endpoint.Upgrade) string {
@@ -83,8 +90,8 @@ func (a *app) sayUpgraded(up endpoint.Upgrade) error {
 	case endpoint.ChangeVersion:
 		return a.say("recorded version %s: the programs are those of %s", up.To, up.From)
 	}
-	err := a.say("upgraded from %s to %s: new connections of %s run the new programs",
-		up.From, up.To, humanNumber(up.Cgroups, "cgroup", "cgroups"))
+	err := a.say("replaced %s: new connections of %s run the new ones",
+		fromTo(up), humanNumber(up.Cgroups, "cgroup", "cgroups"))
 	if err == nil && up.Change == endpoint.ChangeMaps {
 		err = a.say("live flows end with the maps of ABI %d, see: sockmapctl status", up.FromABI)
 	}
