@@ -71,7 +71,7 @@ func rootCommand(a *app) *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	for _, cmd := range []*cobra.Command{
-		loadCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a),
+		loadCommand(a), upgradeCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a),
 		attachCommand(a), detachCommand(a), gcCommand(a),
 	} {
 		cmd.GroupID = groupVerbs

@@ -45,6 +45,7 @@ func runScript(t *testing.T, file string) {
 		"stdout": all["stdout"], "stderr": all["stderr"], "mkdir": all["mkdir"], "rm": all["rm"],
 		"sockmapctl": ctlCommand(t, n), "exits": exitsCommand(t, n), "golden": goldenCommand(t),
 		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
+		"otherprograms": otherProgramsCommand(n),
 	}
 	scripttest.Run(t, e, state, file, f)
 }
@@ -126,6 +127,15 @@ func kernelCommand(n *testNode) script.Cmd {
 			return uint32(sets[0]), uint32(sets[1]), nil
 		}
 		return nil, nil
+	})
+}
+
+// otherprograms: what is loaded is from now on taken for the programs of another version.
+func otherProgramsCommand(n *testNode) script.Cmd {
+	usage := script.CmdUsage{Summary: "take what is loaded for other programs"}
+	return script.Command(usage, func(*script.State, ...string) (script.WaitFunc, error) {
+		pin := filepath.Join(n.dir, "v1", "programs")
+		return nil, errors.Join(os.Remove(pin), os.Symlink("sha256:of another version", pin))
 	})
 }
 
