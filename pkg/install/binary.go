@@ -55,7 +55,7 @@ func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error)
 	}
 	defer held.Unlock()
 	if err := removeTemps(i.BinDir); err != nil {
-		return false, fmt.Errorf("remove temporary files: %w", err)
+		return false, err
 	}
 	src, err := os.Open(i.Source)
 	if err != nil {
@@ -83,7 +83,8 @@ func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error)
 // ownBinary: the plugin is run by root, and belongs to whoever installs it.
 func (i *Installer) ownBinary() like { return like{binaryMode, os.Geteuid(), os.Getegid()} }
 
-// unchanged tells whether source and copy were found identical before and are the same files still.
+// unchanged tells whether source and copy were found identical before and are the same files still, and nothing was
+// left beside them.
 func (i *Installer) unchanged() (bool, error) {
 	src, err := identify(i.Source)
 	if err != nil {
@@ -93,18 +94,35 @@ func (i *Installer) unchanged() (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && i.copied == [2]identity{src, dst}, err
+	if err != nil || i.copied != [2]identity{src, dst} {
+		return false, err
+	}
+	left, err := temps(i.BinDir)
+	return len(left) == 0, err
 }
 
+// fresh is how long after its last change a file's identity proves nothing: file systems tell times in ticks, and a
+// second change in the same one would not show.
+const fresh = 2 * time.Second
+
+// remember spares the next call the comparison.
 func (i *Installer) remember() error {
 	src, err := identify(i.Source)
 	if err != nil {
 		return err
 	}
 	dst, err := identify(i.Binary())
-	i.copied = [2]identity{src, dst}
-	return err
+	if err != nil {
+		return err
+	}
+	i.copied = [2]identity{}
+	if settled(src) && settled(dst) {
+		i.copied = [2]identity{src, dst}
+	}
+	return nil
 }
+
+func settled(id identity) bool { return time.Since(time.Unix(id.ctime.Unix())).Abs() > fresh }
 
 // identical compares what is installed with src, mode included.
 func (i *Installer) identical(src *os.File) (bool, error) {
@@ -191,7 +209,7 @@ func (i *Installer) installStub(ctx context.Context) error {
 	}
 	defer held.Unlock()
 	if err := removeTemps(i.BinDir); err != nil {
-		return fmt.Errorf("remove temporary files: %w", err)
+		return err
 	}
 	binary, err := os.Open(i.Binary())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -219,7 +237,7 @@ func (i *Installer) removeBinary(ctx context.Context) (bool, error) {
 	}
 	defer held.Unlock()
 	if err := removeTemps(i.BinDir); err != nil {
-		return false, fmt.Errorf("remove temporary files: %w", err)
+		return false, err
 	}
 	return i.remove(i.Binary())
 }

@@ -73,14 +73,8 @@ func (i *Installer) writeDropIn(list, path string, text []byte) error {
 	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := removeTemps(filepath.Dir(path)); err != nil {
-		return err
-	}
-	if err := i.publish(path, newReader(text), as); err != nil {
-		return err
-	}
-	i.nudge()
-	return nil
+	// The temporary file is in ConfDir: containerd watches only that, and sees it go.
+	return i.publishBy(i.ConfDir, path, newReader(text), as)
 }
 
 // planNotInline takes the entry out of the list, where it would run a second time.
@@ -136,9 +130,6 @@ func (i *Installer) dropIns() ([]string, error) {
 
 func (i *Installer) removeDropIn(path string) error {
 	if _, err := i.remove(path); err != nil {
-		return err
-	}
-	if err := removeTemps(filepath.Dir(path)); err != nil {
 		return err
 	}
 	_ = os.Remove(filepath.Dir(path)) // stays while others have files there

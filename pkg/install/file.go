@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,35 +39,50 @@ func likeFile(path string) (like, error) {
 
 // publish makes path hold what content reads, at once and for good. It returns with the old file in place, and
 // nothing beside it, or with the new one.
-func (i *Installer) publish(path string, content io.Reader, as like) (err error) {
-	dir := filepath.Dir(path)
+func (i *Installer) publish(path string, content io.Reader, as like) error {
+	return i.publishBy(filepath.Dir(path), path, content, as)
+}
+
+// publishBy has its temporary file in dir, on the file system of path.
+func (i *Installer) publishBy(dir, path string, content io.Reader, as like) (err error) {
 	if err := i.step("write " + filepath.Base(path)); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, tempPrefix+"*"+tempSuffix)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
+	temp, err := i.writeTemp(dir, content, as)
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+			err = fmt.Errorf("write %s: %w", path, err)
+			if temp != "" {
+				err = errors.Join(err, os.Remove(temp))
+			}
 		}
 	}()
-	// Closed before the rename: nobody can run a file that is open for writing.
-	if err := errors.Join(i.fill(f, content, as), f.Close()); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := i.step("rename " + filepath.Base(path)); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
 	// The new file is there: what fails from here on only fails to make it last through a loss of power.
-	if err := syncDir(dir); err != nil {
-		i.log().Warn("sync directory", "directory", dir, "error", err)
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		i.log().Warn("sync directory", "directory", filepath.Dir(path), "error", err)
 	}
 	return nil
+}
+
+// writeTemp returns the file's name even if it fails later on. It closes the file: nobody can run one that is open for
+// writing. A child of this process, between fork and exec, would have it open, too, so there must be none meanwhile.
+func (i *Installer) writeTemp(dir string, content io.Reader, as like) (string, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	f, err := os.CreateTemp(dir, tempPrefix+"*"+tempSuffix)
+	if err != nil {
+		return "", err
+	}
+	return f.Name(), errors.Join(i.fill(f, content, as), f.Close())
 }
 
 func (i *Installer) fill(f *os.File, content io.Reader, as like) error {
@@ -124,19 +140,34 @@ func (i *Installer) remove(path string) (bool, error) {
 	return err == nil, err
 }
 
-// removeTemps removes what killed calls left. The caller holds the lock of dir, so nobody is at work there.
-func removeTemps(dir string) error {
+// temps lists temporary files: of a call that is at work, or of one that was killed.
+func temps(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var errs []error
+	var found []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tempPrefix) && strings.HasSuffix(e.Name(), tempSuffix) {
-			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+			found = append(found, filepath.Join(dir, e.Name()))
 		}
 	}
-	return errors.Join(errs...)
+	return found, nil
+}
+
+// removeTemps removes what killed calls left. The caller holds the lock of dir, so nobody is at work there.
+func removeTemps(dir string) error {
+	found, err := temps(dir)
+	errs := []error{err}
+	for _, path := range found {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) { // a nudge of somebody needs no lock
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove temporary files: %w", err)
+	}
+	return nil
 }
 
 // nudge makes containerd read its configuration again. It watches the directory and not those in it, and looks at

@@ -102,7 +102,10 @@ func (p *plan) add(f func() error) { p.steps = append(p.steps, f) }
 // something first.
 func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	p, err := i.planSettled(ctx)
-	if err != nil || len(p.steps) == 0 {
+	if err != nil {
+		return p.Chained, err
+	}
+	if left, err := temps(i.ConfDir); err != nil || len(left)+len(p.steps) == 0 {
 		return p.Chained, err
 	}
 	held, err := i.lock(ctx, i.ConfDir)
@@ -111,7 +114,7 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	}
 	defer held.Unlock()
 	if err := removeTemps(i.ConfDir); err != nil {
-		return p.Chained, fmt.Errorf("remove temporary files: %w", err)
+		return p.Chained, err
 	}
 	// Somebody may have been faster.
 	if p, err = i.plan(); err != nil {
