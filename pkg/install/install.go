@@ -84,7 +84,7 @@ type Chained struct {
 	// Before is nil when there was none.
 	Before, After []byte
 	Changed       bool
-	Original      string // the .conf that Path stands in for, when it does since this call
+	Original      string // the .conf that Path stands in for, when it is made of it by this call
 	Skipped       []Skipped
 }
 
@@ -127,6 +127,12 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 		p.Changed = true
 	}
 	return p.Chained, nil
+}
+
+// Look tells where the entry is, or would be, and whether Chain has nothing to do. It changes nothing.
+func (i *Installer) Look() (c Chained, done bool, err error) {
+	p, err := i.plan()
+	return p.Chained, err == nil && len(p.steps) == 0, err
 }
 
 // planSettled gives whoever writes a file that sorts first the time to finish it.

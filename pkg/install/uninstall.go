@@ -135,6 +135,9 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 		return err
 	}
 	defer held.Unlock()
+	if err := i.checkUnclaimed(); err != nil {
+		return err
+	}
 	files, err := networkFiles(i.ConfDir)
 	if err != nil {
 		return fmt.Errorf("read network configurations: %w", err)
