@@ -93,8 +93,6 @@ func (a *Agent) log() *slog.Logger        { return cmp.Or(a.Log, slog.New(slog.D
 func (a *Agent) recheck() time.Duration   { return cmp.Or(a.Recheck, DefaultRecheck) }
 func (a *Agent) poll() time.Duration      { return cmp.Or(a.Poll, DefaultPoll) }
 func (a *Agent) reapEvery() time.Duration { return cmp.Or(a.Reap, DefaultReap) }
-func (a *Agent) confOf() *install.Entry   { return &a.Installer.Entry }
-func (a *Agent) required() bool           { return a.confOf().Conf.Required }
 
 // loop watches, looks and acts, in this order, again and again.
 func (a *Agent) loop(ctx context.Context) error {
@@ -253,7 +251,7 @@ func (a *Agent) loaded() {
 	if err != nil {
 		return
 	}
-	open := (hazard.Set(cfg.Hazards) &^ hazard.Set(cfg.Guarded)).Severe() &^ hazard.SetOf(a.confOf().Conf.HazardsAccepted()...)
+	open := (hazard.Set(cfg.Hazards) &^ hazard.Set(cfg.Guarded)).Severe() &^ hazard.SetOf(a.Installer.Entry.Conf.HazardsAccepted()...)
 	if open != 0 {
 		a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: sockmapctl doctor",
 			"hazards", open.String())
@@ -263,7 +261,7 @@ func (a *Agent) loaded() {
 // chain puts the entry in place. Without a binary it must not be there, and without programs it is of no use, but
 // where acceleration is required the plugin is who refuses containers.
 func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
-	if errBinary != nil || errLoad != nil && !a.required() {
+	if errBinary != nil || errLoad != nil && !a.Installer.Entry.Conf.Required {
 		a.look()
 		return nil
 	}

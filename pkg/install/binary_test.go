@@ -59,8 +59,10 @@ func TestTheBinaryIsCopiedOnce(t *testing.T) {
 	p.expectBinary()
 	first := inode(t, p.Binary())
 	p.copied = [2]identity{} // as another process
-	if mustInstallBinary(p) || mustInstallBinary(p) || inode(t, p.Binary()) != first {
-		t.Error("an identical file was copied again")
+	for range 2 {
+		if mustInstallBinary(p) || inode(t, p.Binary()) != first {
+			t.Error("an identical file was copied again")
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -45,19 +44,6 @@ type Installer struct {
 	Step func(name string) error
 
 	copied [2]identity // source and binary when they were last found identical
-}
-
-// Validate says what is wrong with the fields, without looking at the node.
-func (i *Installer) Validate() error {
-	if err := checkConfName(i.ConfName); err != nil {
-		return err
-	}
-	for _, dir := range []string{i.BinDir, i.ConfDir} {
-		if !filepath.IsAbs(dir) {
-			return fmt.Errorf("%q is not an absolute path", dir)
-		}
-	}
-	return nil
 }
 
 func (i *Installer) step(name string) error {

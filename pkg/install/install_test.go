@@ -12,8 +12,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// types are the plugins of the network that a runtime loads first from dir: .conf and .conflist in the order of names,
-// as containerd and CRI-O do.
+// loadedFirst is the network that a runtime loads first from dir: in the order of names, as containerd and CRI-O do.
 func loadedFirst(t testing.TB, dir string) (name, version string, types []string) {
 	t.Helper()
 	files, err := libcni.ConfFiles(dir, []string{".conf", ".conflist", ".json"})
@@ -24,10 +23,12 @@ func loadedFirst(t testing.TB, dir string) (name, version string, types []string
 	if strings.HasSuffix(files[0], ".conflist") {
 		list, err = libcni.NetworkConfFromFile(files[0])
 	} else {
+		//lint:ignore SA1019 it is how runtimes load such a file
 		conf, cerr := libcni.ConfFromFile(files[0])
 		if cerr != nil {
 			t.Fatal(cerr)
 		}
+		//lint:ignore SA1019 as above
 		list, err = libcni.ConfListFromConf(conf)
 	}
 	if err != nil {
@@ -150,22 +151,16 @@ func TestTheFirstFileThatLoadsIsChosen(t *testing.T) {
 	}
 }
 
-func TestFieldsAreChecked(t *testing.T) {
-	good := Installer{BinDir: "/b", ConfDir: "/c"}
-	for name, change := range map[string]func(*Installer){
-		"a path as file name":        func(i *Installer) { i.ConfName = "../x.conflist" },
-		"an extension of none":       func(i *Installer) { i.ConfName = "x.json5" },
-		"a relative directory":       func(i *Installer) { i.BinDir = "bin" },
-		"another relative directory": func(i *Installer) { i.ConfDir = "" },
-	} {
-		i := good
-		change(&i)
-		if err := i.Validate(); err == nil {
-			t.Errorf("%s is valid", name)
+func TestNamesOfFilesAreChecked(t *testing.T) {
+	for _, name := range []string{"../x.conflist", "/x.conflist", "x/y.conf", "..", "x.json5", "x", ".conf.bak"} {
+		if err := CheckConfName(name); err == nil {
+			t.Errorf("%q is taken", name)
 		}
 	}
-	if err := good.Validate(); err != nil {
-		t.Error(err)
+	for _, name := range []string{"", "10-x.conflist", "10-x.conf", "x.json"} {
+		if err := CheckConfName(name); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

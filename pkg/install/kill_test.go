@@ -32,7 +32,6 @@ var kinds = []struct {
 	{"drop-in", conflists[0].file, conflists[0].text, true},
 }
 
-// ways are what a place looks like before, installed, and after, and how it gets there and back.
 func (p *place) call(verb string, kill int) call {
 	return call{
 		Verb: verb, Source: p.Source, BinDir: p.BinDir, ConfDir: p.ConfDir, DropIn: p.DropIn, CacheDir: p.cache, Kill: kill,
@@ -243,7 +242,6 @@ func TestAListThatOthersChangedSinceStays(t *testing.T) {
 	p.write(singles[1].file, singles[1].text)
 	c := p.install()
 	list := filepath.Base(c.Path)
-	p.write(list, strings.Replace(string(c.After), `"plugins": [`, `"plugins": [`, 1))
 	text := string(c.After)
 	at := strings.LastIndex(text, "\n  ]")
 	p.write(list, text[:at]+`,{"type":"istio-cni"}`+text[at:])

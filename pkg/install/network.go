@@ -68,6 +68,7 @@ func loadNetwork(path string) (*network, error) {
 	}
 	conf, err := libcni.NetworkPluginConfFromBytes(text)
 	if err == nil {
+		//lint:ignore SA1019 it is how runtimes load such a file
 		n.list, err = libcni.ConfListFromConf(conf)
 	}
 	return n, err
@@ -204,8 +205,8 @@ func (n *network) checkChosen() error {
 	return nil
 }
 
-// checkConfName refuses names that lead elsewhere, or that no runtime loads.
-func checkConfName(name string) error {
+// CheckConfName refuses values of ConfName that lead elsewhere, or that no runtime loads.
+func CheckConfName(name string) error {
 	if name == "" {
 		return nil
 	}

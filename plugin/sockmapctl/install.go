@@ -24,6 +24,17 @@ func (f *placeFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.confDir, "cni-conf-dir", install.DefaultConfDir, "`DIR` of network configurations")
 }
 
+func (f *placeFlags) check() error {
+	return errors.Join(absolute("--cni-bin-dir", f.binDir), absolute("--cni-conf-dir", f.confDir))
+}
+
+func absolute(flag, path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s: %q is not an absolute path", flag, path)
+	}
+	return nil
+}
+
 func (f *placeFlags) installer() *install.Installer {
 	return &install.Installer{BinDir: f.binDir, ConfDir: f.confDir}
 }
@@ -51,12 +62,13 @@ func (f *installFlags) flags(a *app, cmd *cobra.Command) {
 
 // check makes the entry.
 func (f *installFlags) check(a *app, cmd *cobra.Command) error {
-	i := f.installer()
-	i.ConfName = f.confName
-	if err := i.Validate(); err != nil {
+	err := f.placeFlags.check()
+	if wrong := install.CheckConfName(f.confName); wrong != nil {
+		err = errors.Join(err, fmt.Errorf("--cni-conf-name: %w", wrong))
+	}
+	if err != nil {
 		return err
 	}
-	var err error
 	if f.entry, err = install.NewEntry(f.config, f.accepted.names); err != nil {
 		return fmt.Errorf("--config: %w", err)
 	}
@@ -203,14 +215,20 @@ answer. Repeat the command to remove it.`,
 	place.flags(cmd)
 	how.flags(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", 0, "`TIME` to wait until no container needs the stub")
-	before(cmd, func() error { return errors.Join(place.installer().Validate(), notNegative("--wait", wait)) })
+	before(cmd, func() error { return errors.Join(place.check(), notNegative("--wait", wait)) })
 	return runs(cmd, func(cmd *cobra.Command) error {
 		r := how.removal(a)
 		r.WaitFor = wait
 		i := place.installer()
 		done, err := i.Uninstall(cmd.Context(), r)
-		if said := a.sayRemoved(i, done); said != nil {
-			return said
+		lines := a.removed(i, done)
+		if err == nil && len(lines) == 0 {
+			lines = []string{"there is nothing to uninstall"}
+		}
+		for _, line := range lines {
+			if err := a.say("%s", line); err != nil {
+				return err
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("uninstall: %w", err)
@@ -219,9 +237,8 @@ answer. Repeat the command to remove it.`,
 	})
 }
 
-// sayRemoved tells what was done, one line for each thing.
-func (a *app) sayRemoved(i *install.Installer, done install.Removed) error {
-	var lines []string
+// removed tells what was done, one line for each thing.
+func (a *app) removed(i *install.Installer, done install.Removed) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, path := range done.Unchained {
 		say("took sockmap out of %s", path)
@@ -241,10 +258,7 @@ func (a *app) sayRemoved(i *install.Installer, done install.Removed) error {
 	if stub := stubReason(done); stub != "" {
 		say("left a stub at %s: %s (repeat this later)", i.Binary(), stub)
 	}
-	if len(lines) == 0 {
-		return nil
-	}
-	return a.say("%s", strings.Join(lines, "\n"))
+	return lines
 }
 
 // stubReason is empty when no stub was left.
