@@ -57,7 +57,8 @@ func connectRequestResponse(o options) (any, error) {
 	})
 }
 
-// measure calls f o.warmup times, and then o.count times for the report.
+// measure calls f o.warmup times, and then o.count times, or as long as o.duration
+// says, for the report.
 func (o options) measure(kind string, f func() (time.Duration, error)) (any, error) {
 	lat := make(traffic.Latencies, 0, o.count)
 	for i := range o.warmup {
@@ -66,7 +67,11 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 		}
 	}
 	start, cpu := time.Now(), cpuTime()
-	for i := range o.count {
+	more := func(i int) bool { return i < o.count }
+	if o.duration > 0 {
+		more = func(int) bool { return time.Since(start) < o.duration }
+	}
+	for i := 0; more(i); i++ {
 		d, err := f()
 		if err != nil {
 			return nil, fmt.Errorf("request %d: %w", i, err)
@@ -76,7 +81,7 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 	r := traffic.Report{Kind: kind, Size: o.size, Checked: o.check, Elapsed: time.Since(start), CPU: cpuTime() - cpu}
 	s := lat.Summary()
 	r.Latency = &s
-	r.PerSecond = float64(o.count) / r.Elapsed.Seconds()
+	r.PerSecond = float64(len(lat)) / r.Elapsed.Seconds()
 	return r, nil
 }
 

@@ -4,8 +4,8 @@
 // clients that measure what two containers say to each other.
 //
 //	traffic serve  -listen ADDR [-cpu N]
-//	traffic rr     -connect ADDR -size N -count N [-warmup N] [-cpu N]
-//	traffic crr    -connect ADDR -size N -count N [-warmup N] [-cpu N]
+//	traffic rr     -connect ADDR -size N (-count N | -duration D) [-warmup N] [-cpu N]
+//	traffic crr    -connect ADDR -size N (-count N | -duration D) [-warmup N] [-cpu N]
 //	traffic stream -connect ADDR -size N (-bytes N | -duration D) [-cpu N]
 //
 // ADDR is an IP address and port, or unix:PATH for the baseline that no TCP
@@ -109,6 +109,7 @@ func parse(command string, args []string) (options, error) {
 		f.Uint64Var(&o.bytes, "bytes", 0, "`bytes` to send")
 		f.DurationVar(&o.duration, "duration", 0, "how long to send, instead of -bytes")
 	} else {
+		f.DurationVar(&o.duration, "duration", 0, "how long to measure, instead of -count")
 		f.IntVar(&o.count, "count", 10_000, "requests to measure")
 		f.IntVar(&o.warmup, "warmup", 1000, "requests before those")
 	}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hierarchies are the mount points of whole cgroup hierarchies: one on a machine with cgroup2 only, one for each
+// controller and that of cgroup2 on a hybrid one.
+func hierarchies() (all []string, unified string, err error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, "", fmt.Errorf("find cgroups: %w", err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		before, after, _ := strings.Cut(s.Text(), " - ")
+		fields := strings.Fields(before)
+		if len(fields) < 5 || fields[3] != "/" {
+			continue
+		}
+		switch point := fields[4]; {
+		case strings.HasPrefix(after, "cgroup2 "):
+			all, unified = append(all, point), point
+		case strings.HasPrefix(after, "cgroup "):
+			all = append(all, point)
+		}
+	}
+	if unified == "" {
+		return nil, "", errors.New("find cgroups: cgroup2 is not mounted (mount -t cgroup2 none /sys/fs/cgroup)")
+	}
+	return all, unified, nil
+}
+
+// madeParents are the cgroups above those of the pods that this process has made. Others may use them meanwhile.
+var madeParents struct {
+	sync.Mutex
+	dirs []string
+}
+
+// makePodCgroup makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox.
+func makePodCgroup(path string) error {
+	all, _, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	for _, mount := range all {
+		dir := mount
+		for part := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+			dir = filepath.Join(dir, part)
+			if err := makeCgroup(dir, dir == mount+path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func makeCgroup(dir string, own bool) error {
+	err := os.Mkdir(dir, 0o755)
+	if err == nil && !own {
+		madeParents.Lock()
+		madeParents.dirs = append(madeParents.dirs, dir)
+		madeParents.Unlock()
+	}
+	if err != nil && (own || !errors.Is(err, os.ErrExist)) {
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	// A cpuset without CPUs admits no process.
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		mine, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || strings.TrimSpace(string(mine)) != "" {
+			continue
+		}
+		parents, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
+		if err != nil {
+			return fmt.Errorf("set up cgroup: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), parents, 0o600); err != nil {
+			return fmt.Errorf("set up cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// removePodCgroup kills what is left there, and removes the cgroup from every hierarchy; not there is fine.
+func removePodCgroup(path string) error {
+	all, unified, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	err = os.WriteFile(filepath.Join(unified, path, "cgroup.kill"), []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("kill pod: %w", err)
+	}
+	var errs []error
+	for _, mount := range all {
+		errs = append(errs, removeCgroups(filepath.Join(mount, path)))
+	}
+	return errors.Join(errs...)
+}
+
+// removeCgroups removes a cgroup and those below it, as soon as their processes are gone.
+func removeCgroups(top string) error {
+	var dirs []string
+	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil // gone meanwhile is as good
+	})
+	for i := len(dirs) - 1; i >= 0; i-- {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			err := unix.Rmdir(dirs[i])
+			if err == nil || err == unix.ENOENT {
+				break
+			}
+			if err != unix.EBUSY || time.Now().After(end) {
+				return fmt.Errorf("remove cgroup %s: %w", dirs[i], err)
+			}
+		}
+	}
+	return nil
+}
+
+// removeMadeParents removes what makePodCgroup has made besides the pods', except what others use by now.
+func removeMadeParents() {
+	madeParents.Lock()
+	defer madeParents.Unlock()
+	for i := len(madeParents.dirs) - 1; i >= 0; i-- {
+		_ = unix.Rmdir(madeParents.dirs[i])
+	}
+	madeParents.dirs = nil
+}
+
+// cgroupOf is the cgroup2 cgroup of a process.
+func cgroupOf(pid int) (string, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return "", fmt.Errorf("find cgroup: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(path, "\n"), nil
+		}
+	}
+	return "", fmt.Errorf("find cgroup: process %d is in no cgroup2 hierarchy", pid)
+}
+
+// podCgroups are those of pods whose UIDs begin so, in all hierarchies.
+func podCgroups(uids string) (dirs []string, err error) {
+	all, _, err := hierarchies()
+	for _, mount := range all {
+		for _, below := range []string{"", "*/"} {
+			found, _ := filepath.Glob(filepath.Join(mount, "kubepods", below+"pod"+uids+"*"))
+			dirs = append(dirs, found...)
+		}
+	}
+	return dirs, err
+}
+
+// reapPodCgroups removes what earlier processes left that were killed.
+func reapPodCgroups() error {
+	dirs, err := podCgroups(uidPrefix)
+	errs := []error{err}
+	for _, dir := range dirs {
+		var high, low int
+		_, uid, _ := strings.Cut(filepath.Base(dir), uidPrefix)
+		if _, err := fmt.Sscanf(uid, "%4x-%4x-", &high, &low); err != nil || unix.Kill(high<<16|low, 0) == nil {
+			continue
+		}
+		_, path, _ := strings.Cut(dir, "/kubepods/")
+		errs = append(errs, removePodCgroup("/kubepods/"+path))
+	}
+	return errors.Join(errs...)
+}
