@@ -3,8 +3,8 @@
 package containerd
 
 import (
+	"bytes"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +18,7 @@ import (
 func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 	w := newWorldWith(t, func(w *world) { w.writePlugin("exec %s"); w.writeConflist(nil) })
 	client, server := w.pair()
-	load := client.pod.start(t, "rr", "-connect", at(server.pod.ip4), "-duration", "8s", "-size", "512")
+	load := client.pod.startLoad(t, "rr", at(server.pod.ip4))
 	if calls := w.calls(); len(calls) > 0 {
 		t.Fatalf("the plugin is not in the chain, and was called: %q", calls)
 	}
@@ -66,22 +66,8 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 		return
 	}
 	w.wantPlain(client, at(server.pod.ip4))
-	var status struct {
-		Node struct {
-			Endpoints struct {
-				Declined int
-				Reasons  []struct{ Reason string }
-			}
-		}
-	}
-	w.status(&status, "%s")
-	if status.Node.Endpoints.Declined != 2 || len(status.Node.Endpoints.Reasons) == 0 {
-		t.Fatalf("want two declined pods and the reason in the status: %+v", status)
-	}
 	for _, name := range left.Names() {
-		if reason := status.Node.Endpoints.Reasons[0].Reason; !strings.Contains(reason, name) {
-			t.Errorf("the reason %q does not name %s", reason, name)
-		}
+		w.wantReasonInStatus(2, name)
 	}
 	w.wantNetworkReady()
 
@@ -92,19 +78,31 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 	w.wantRedirected(brave.idle(t), at(other.ip4))
 }
 
-// status reads sockmapctl's, run as how says, %s being the program.
-func (w *world) status(into any, how string) {
+// wantReasonInStatus expects that sockmapctl tells of so many pods that they are not accelerated, and why.
+func (w *world) wantReasonInStatus(declined int, reason string) {
 	w.Helper()
-	program := fmt.Sprintf(how, filepath.Join(tools.plugins, "sockmapctl")+" status -o json --bpffs-path "+w.node.BPFFS())
-	cmd := w.node.Command(w.Context(), "/bin/sh", "-c", program)
-	var out strings.Builder
+	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"), "status", "-o", "json",
+		"--bpffs-path", w.node.BPFFS())
+	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := w.node.Start(cmd); err != nil {
 		w.Fatal(err)
 	}
 	_ = cmd.Wait() // the exit code tells of the state, too
-	if err := json.Unmarshal([]byte(out.String()), into); err != nil {
-		w.Fatalf("status: %v: %s", err, out.String())
+	var status struct {
+		Node struct {
+			Endpoints struct {
+				Declined int
+				Reasons  []struct{ Reason string }
+			}
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &status); err != nil {
+		w.Fatalf("status: %v: %s", err, out.Bytes())
+	}
+	is := status.Node.Endpoints
+	if is.Declined != declined || len(is.Reasons) != 1 || !strings.Contains(is.Reasons[0].Reason, reason) {
+		w.Errorf("want %d declined because of %q: %+v", declined, reason, is)
 	}
 }
 
@@ -115,48 +113,32 @@ func (w *world) wantNetworkReady() {
 	}
 }
 
-// The plugin runs where no cgroup2 is mounted, as on a node with cgroup v1 only.
+// The plugin runs where no cgroup2 is mounted, and where it cannot mount one itself, for it has nowhere to.
 func TestNoCgroup2(t *testing.T) {
 	_, unified, err := hierarchies()
 	if err != nil {
 		t.Fatal(err)
 	}
-	without := "exec unshare --mount /bin/sh -c 'umount -l " + unified + " && exec %s'"
-	var log string
-	w := newWorldWith(t, func(w *world) {
-		log = filepath.Join(w.dir, "sockmap.log")
-		w.writePlugin(without)
-		w.writeConflist(map[string]any{"logFile": log})
-	})
-	client, server := w.pair()
-	out, err := client.exec("rr", "-connect", at(server.pod.ip4), "-count", "1000", "-size", "512")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parseReport(out); err != nil {
-		t.Error(err)
+	without := "exec unshare --mount /bin/sh -c 'umount -l " + unified +
+		" && mount --rbind /run /run && mount -o remount,bind,ro /run && exec %s'"
+	log := filepath.Join(t.TempDir(), "sockmap.log")
+	w := newWorld(t, map[string]any{"logFile": log})
+	client := w.newPod(t, podSpec{name: "client", class: burstable}).idle(t)
+	w.wantEndpoint(client.pod)
+	w.writePlugin(without)
+	server := w.newPod(t, podSpec{name: "server", class: burstable})
+	server.serve(t)
+	w.wantPlain(client, at(server.ip4))
+
+	reason := w.record(server).Declined
+	if !strings.Contains(reason, "cgroup2") {
+		t.Errorf("recorded: %q", reason)
 	}
 	b, err := os.ReadFile(log)
-	if err != nil || !strings.Contains(string(b), "not accelerated") || !strings.Contains(string(b), "cgroup2") {
+	if err != nil || !strings.Contains(string(b), "not accelerated") || !strings.Contains(string(b), reason) {
 		t.Errorf("the log does not tell why: %v: %s", err, b)
 	}
-	var status struct {
-		Loaded bool
-		Checks []struct {
-			Name   string
-			OK     bool
-			Detail string
-			WayOut string
-		}
-	}
-	w.status(&status, without)
-	told := false
-	for _, c := range status.Checks {
-		told = told || c.Name == "cgroup2" && !c.OK && c.Detail != "" && c.WayOut != ""
-	}
-	if status.Loaded || !told {
-		t.Errorf("the status does not tell why: %+v", status)
-	}
+	w.wantReasonInStatus(1, reason)
 	w.wantNetworkReady()
 	w.found("obstacles", "pods start on TCP, and the status tells why, without cgroup2 or with hazards that are not accepted")
 }

@@ -48,7 +48,7 @@ func TestSandboxRecreatedInTheSameCgroup(t *testing.T) {
 	p := w.newPod(t, again)
 	p.serve(t)
 	w.wantRedirected(client, at(p.ip4))
-	load := client.pod.start(t, "rr", "-connect", at(p.ip6), "-duration", "6s", "-size", "512")
+	load := client.pod.startLoad(t, "rr", at(p.ip6))
 	w.waitForLoad(at(p.ip6))
 
 	id := old.id
@@ -118,10 +118,19 @@ func (w *world) wantLoadGoesOn(address string) {
 	})
 }
 
-// wantReport waits for what a client reports at its end: both ends have compared every byte.
-func wantReport(t *testing.T, c *container) {
+// startLoad starts a client, of requests or a stream, that goes on until wantReport.
+func (p *pod) startLoad(t *testing.T, kind, address string) *container {
 	t.Helper()
-	out, err := c.output(60 * time.Second)
+	return p.start(t, kind, "-connect", address, "-duration", "3m", "-timeout", "4m", "-size", "512")
+}
+
+// wantReport ends a load, and expects that both ends have compared every byte.
+func wantReport(t *testing.T, load *container) {
+	t.Helper()
+	if err := unix.Kill(load.process(t), unix.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	out, err := load.output(20 * time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,10 +144,7 @@ func TestContainerdRestartedUnderLoad(t *testing.T) {
 	client, server := w.pair()
 	before := w.closed()
 	requests, stream := at(server.pod.ip4), at(server.pod.ip6)
-	loads := []*container{
-		client.pod.start(t, "rr", "-connect", requests, "-duration", "20s", "-size", "512"),
-		client.pod.start(t, "stream", "-connect", stream, "-duration", "20s", "-size", "16384"),
-	}
+	loads := []*container{client.pod.startLoad(t, "rr", requests), client.pod.startLoad(t, "stream", stream)}
 	w.waitForLoad(requests)
 	w.waitForLoad(stream)
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {

@@ -59,7 +59,16 @@ func (w *world) writePlugin(text string) {
 	w.Helper()
 	script := "#!/bin/sh\necho \"$CNI_COMMAND $CNI_CONTAINERID\" >>" + w.callsFile() + "\n" +
 		fmt.Sprintf(text, filepath.Join(tools.plugins, "sockmap")) + "\n"
-	if err := os.WriteFile(filepath.Join(w.dir, "bin", "sockmap"), []byte(script), 0o755); err != nil {
+	w.replace(filepath.Join(w.dir, "bin", "sockmap"), []byte(script), 0o755)
+}
+
+// replace puts a file in the place of one that may be in use.
+func (w *world) replace(file string, content []byte, mode os.FileMode) {
+	w.Helper()
+	if err := os.WriteFile(file+".new", content, mode); err != nil {
+		w.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -96,19 +105,7 @@ func (w *world) writeConflist(keys map[string]any) {
 		maps.Copy(all, keys)
 		network.Set = map[string]map[string]any{"sockmap": all}
 	}
-	w.install(labtest.Conflist(w.T, w.node, network))
-}
-
-// install puts a conflist in the place of the one that is there, at once.
-func (w *world) install(conflist []byte) {
-	w.Helper()
-	file := filepath.Join(w.dir, "net.d", "10-sockmap.conflist")
-	if err := os.WriteFile(file+".new", conflist, 0o600); err != nil {
-		w.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		w.Fatal(err)
-	}
+	w.replace(filepath.Join(w.dir, "net.d", "10-sockmap.conflist"), labtest.Conflist(w.T, w.node, network), 0o600)
 }
 
 // datapath opens the state that the plugin has pinned.

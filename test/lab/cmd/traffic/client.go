@@ -67,11 +67,7 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 		}
 	}
 	start, cpu := time.Now(), cpuTime()
-	more := func(i int) bool { return i < o.count }
-	if o.duration > 0 {
-		more = func(int) bool { return time.Since(start) < o.duration }
-	}
-	for i := 0; more(i); i++ {
+	for i := 0; o.more(i); i++ {
 		d, err := f()
 		if err != nil {
 			return nil, fmt.Errorf("request %d: %w", i, err)
@@ -83,6 +79,13 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 	r.Latency = &s
 	r.PerSecond = float64(len(lat)) / r.Elapsed.Seconds()
 	return r, nil
+}
+
+func (o options) more(done int) bool {
+	if o.duration > 0 {
+		return !o.over()
+	}
+	return done < o.count
 }
 
 // An exchanger asks and compares; only what is between send and receive counts.
@@ -190,7 +193,7 @@ func (o options) send(c conn) (sent uint64, err error) {
 	p := traffic.NewPattern(uint32(o.seed))
 	buf := make([]byte, o.size)
 	p.Fill(buf)
-	for start := time.Now(); ; {
+	for {
 		b := buf
 		if o.bytes > 0 {
 			b = buf[:min(uint64(len(buf)), o.bytes-sent)]
@@ -199,7 +202,7 @@ func (o options) send(c conn) (sent uint64, err error) {
 			return sent, err
 		}
 		sent += uint64(len(b))
-		if sent == o.bytes || o.duration > 0 && time.Since(start) >= o.duration {
+		if sent == o.bytes || o.duration > 0 && o.over() {
 			return sent, nil
 		}
 		if o.check {
