@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,39 +42,49 @@ func hierarchies() (all []string, unified string, err error) {
 	return all, unified, nil
 }
 
-// madeParents are the cgroups above those of the pods that this process has made. Others may use them meanwhile.
-var madeParents struct {
-	sync.Mutex
-	dirs []string
-}
+// mark is an extended attribute of the cgroups above the pods' that these tests have made, by which they are removed
+// again, also after a process that was killed. Others may use them meanwhile.
+const mark = "trusted.sockmap-cni-test"
 
-// makePodCgroup makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox.
+// makePodCgroup makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox. It tries
+// again when another process removes a parent that it found empty.
 func makePodCgroup(path string) error {
 	all, _, err := hierarchies()
 	if err != nil {
 		return err
 	}
 	for _, mount := range all {
-		dir := mount
-		for part := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
-			dir = filepath.Join(dir, part)
-			if err := makeCgroup(dir, dir == mount+path); err != nil {
-				return err
+		for range 10 {
+			if err = makeCgroups(mount, path); !errors.Is(err, os.ErrNotExist) {
+				break
 			}
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func makeCgroups(mount, path string) error {
+	dir := mount
+	for part := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		dir = filepath.Join(dir, part)
+		if err := makeCgroup(dir, dir == mount+path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeCgroup makes a pod's cgroup, or one above it.
 func makeCgroup(dir string, own bool) error {
 	err := os.Mkdir(dir, 0o755)
 	if err == nil && !own {
-		madeParents.Lock()
-		madeParents.dirs = append(madeParents.dirs, dir)
-		madeParents.Unlock()
+		err = unix.Setxattr(dir, mark, nil, 0)
 	}
 	if err != nil && (own || !errors.Is(err, os.ErrExist)) {
-		return fmt.Errorf("make cgroup: %w", err)
+		return fmt.Errorf("make cgroup %s: %w", dir, err)
 	}
 	// A cpuset without CPUs admits no process.
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
@@ -136,12 +145,15 @@ func removeCgroups(top string) error {
 
 // removeMadeParents removes what makePodCgroup has made besides the pods', except what others use by now.
 func removeMadeParents() {
-	madeParents.Lock()
-	defer madeParents.Unlock()
-	for i := len(madeParents.dirs) - 1; i >= 0; i-- {
-		_ = unix.Rmdir(madeParents.dirs[i])
+	all, _, _ := hierarchies()
+	for _, mount := range all {
+		for _, dir := range []string{"kubepods/burstable", "kubepods/besteffort", "kubepods"} {
+			dir = filepath.Join(mount, dir)
+			if _, err := unix.Getxattr(dir, mark, nil); err == nil {
+				_ = unix.Rmdir(dir)
+			}
+		}
 	}
-	madeParents.dirs = nil
 }
 
 // cgroupOf is the cgroup2 cgroup of a process.

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	if err := reapPodCgroups(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+	removeMadeParents()
 	code := labtest.Run(m)
 	removeMadeParents()
 	left := residue(lab.Prefix + labtest.Name())
