@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,7 +104,7 @@ func makeCgroup(dir string, own bool) error {
 	return nil
 }
 
-// removePodCgroup kills what is left there, and removes the cgroup from every hierarchy; not there is fine.
+// removePodCgroup kills what is left there and below, and removes it from every hierarchy; not there is fine.
 func removePodCgroup(path string) error {
 	all, unified, err := hierarchies()
 	if err != nil {
@@ -170,30 +171,36 @@ func cgroupOf(pid int) (string, error) {
 	return "", fmt.Errorf("find cgroup: process %d is in no cgroup2 hierarchy", pid)
 }
 
-// podCgroups are those of pods whose UIDs begin so, in all hierarchies.
-func podCgroups(uids string) (dirs []string, err error) {
+// ownCgroup is the beginning of the path of a cgroup of a kubelet of these tests.
+const ownCgroup = "/sockmap-e2e-"
+
+// podCgroups are the paths, below the mount points, of cgroups whose pods have UIDs that begin so, and of those of the
+// kubelet that has made them.
+func podCgroups(uids string) (paths []string, err error) {
 	all, _, err := hierarchies()
 	for _, mount := range all {
-		for _, below := range []string{"", "*/"} {
-			found, _ := filepath.Glob(filepath.Join(mount, "kubepods", below+"pod"+uids+"*"))
-			dirs = append(dirs, found...)
+		for _, pattern := range []string{"/kubepods/pod", "/kubepods/*/pod", ownCgroup} {
+			found, _ := filepath.Glob(mount + pattern + uids + "*")
+			for _, dir := range found {
+				paths = append(paths, strings.TrimPrefix(dir, mount))
+			}
 		}
 	}
-	return dirs, err
+	slices.Sort(paths)
+	return slices.Compact(paths), err
 }
 
 // reapPodCgroups removes what earlier processes left that were killed.
 func reapPodCgroups() error {
-	dirs, err := podCgroups(uidPrefix)
+	paths, err := podCgroups(uidPrefix)
 	errs := []error{err}
-	for _, dir := range dirs {
+	for _, path := range paths {
 		var high, low int
-		_, uid, _ := strings.Cut(filepath.Base(dir), uidPrefix)
+		_, uid, _ := strings.Cut(path, uidPrefix)
 		if _, err := fmt.Sscanf(uid, "%4x-%4x-", &high, &low); err != nil || unix.Kill(high<<16|low, 0) == nil {
 			continue
 		}
-		_, path, _ := strings.Cut(dir, "/kubepods/")
-		errs = append(errs, removePodCgroup("/kubepods/"+path))
+		errs = append(errs, removePodCgroup(path))
 	}
 	return errors.Join(errs...)
 }

@@ -49,7 +49,7 @@ func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 	w.wantEndpoint(newServer)
 	w.wantRedirected(newClient, at(newServer.ip4))
 	w.wantInPodCgroup(serves)
-	w.found("chained while pods run", "pods that run when sockmap is chained stay on TCP, and their DEL succeeds")
+	w.found("chained while pods run", "pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.share())
 }
 
 // What the kernel does wrong keeps acceleration off, until it is accepted. The pods start.
@@ -63,6 +63,7 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 	left := hazard.Set(cfg.Hazards &^ cfg.Guarded).Severe()
 	if left == 0 { // as a kernel without any has it
 		w.wantRedirected(client, at(server.pod.ip4))
+		w.found("hazards", "this kernel has no hazards")
 		return
 	}
 	w.wantPlain(client, at(server.pod.ip4))
@@ -76,6 +77,8 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 	other := w.newPod(t, podSpec{name: "other", class: burstable, annotations: accept})
 	other.serve(t)
 	w.wantRedirected(brave.idle(t), at(other.ip4))
+	w.found("hazards", "pods start on TCP, and the status tells why, with hazards (%s) that are not accepted; by annotation, %s",
+		left, w.share())
 }
 
 // wantReasonInStatus expects that sockmapctl tells of so many pods that they are not accelerated, and why.
@@ -140,5 +143,5 @@ func TestNoCgroup2(t *testing.T) {
 	}
 	w.wantReasonInStatus(1, reason)
 	w.wantNetworkReady()
-	w.found("obstacles", "pods start on TCP, and the status tells why, without cgroup2 or with hazards that are not accepted")
+	w.found("no cgroup2", "a pod starts on TCP, and the status tells why, where there is no cgroup2")
 }

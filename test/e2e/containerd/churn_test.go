@@ -33,7 +33,7 @@ func TestSixtyPodsComeAndGo(t *testing.T) {
 	if calls["ADD"] != batches*atOnce || calls["DEL"] < batches*atOnce {
 		t.Errorf("want %d calls of ADD and as many of DEL: %v", batches*atOnce, calls)
 	}
-	w.found("many pods", "%d pods made and removed, %d at a time, leave nothing", batches*atOnce, atOnce)
+	w.found("many pods", "%d pods made and removed, %d at a time, %.4g %% redirected, leave nothing", batches*atOnce, atOnce, went.percent())
 }
 
 // comeAndGo makes pods at the same time, lets each talk to the next, and removes them at the same time.

@@ -102,7 +102,7 @@ func (c *container) exec(args ...string) (string, error) {
 	return string(out), err
 }
 
-// wantRedirected expects an exchange of which every byte went from socket to socket, and gives the share in words.
+// wantRedirected expects an exchange of which every byte went from socket to socket, and keeps the smallest share.
 func (w *world) wantRedirected(c *container, address string) {
 	w.Helper()
 	v := c.exchange(w, address)
@@ -112,6 +112,7 @@ func (w *world) wantRedirected(c *container, address string) {
 	if want := uint64(2*requests*size + traffic.HelloSize); v.redirected+v.tcp != want {
 		w.Errorf("to %s: counted %d bytes, %d were sent", address, v.redirected+v.tcp, want)
 	}
+	w.shares = append(w.shares, v.percent())
 	w.Logf("to %s: %.1f %% of %d bytes redirected", address, v.percent(), v.redirected+v.tcp)
 }
 
@@ -121,4 +122,13 @@ func (w *world) wantPlain(c *container, address string) {
 	if v := c.exchange(w, address); v.redirected != 0 {
 		w.Errorf("to %s: %d bytes were redirected", address, v.redirected)
 	}
+}
+
+// share is the smallest one that wantRedirected has seen, in words.
+func (w *world) share() string {
+	w.Helper()
+	if len(w.shares) == 0 {
+		w.Fatal("nothing was measured")
+	}
+	return fmt.Sprintf("%.4g %%", slices.Min(w.shares))
 }

@@ -30,7 +30,8 @@ type podSpec struct {
 	name        string
 	class       qos
 	uid         string
-	attempt     int // of its sandbox
+	attempt     int    // of its sandbox
+	root        string // above kubepods; empty unless the kubelet is told otherwise
 	annotations map[string]string
 	hostPort    int // leads to servePort
 }
@@ -47,7 +48,7 @@ type pod struct {
 
 // cgroup is where the kubelet puts a pod, from the root of each hierarchy.
 func (s podSpec) cgroup() string {
-	return filepath.Join("/kubepods", string(s.class), "pod"+s.uid)
+	return filepath.Join("/", s.root, "kubepods", string(s.class), "pod"+s.uid)
 }
 
 // uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The PID of the
@@ -279,7 +280,7 @@ func (p *pod) serve(t *testing.T) *container {
 func (p *pod) startServer(name string) (*container, error) {
 	c, err := p.startContainer(name, "serve", "-listen", fmt.Sprintf("[::]:%d", servePort))
 	if err == nil {
-		_, err = c.output(20 * time.Second)
+		_, err = c.output(time.Minute)
 	}
 	return c, err
 }

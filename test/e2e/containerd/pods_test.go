@@ -41,7 +41,7 @@ func TestPodsRedirectToEachOther(t *testing.T) {
 	if !w.called("STATUS", "") {
 		t.Errorf("containerd did not ask for the STATUS, only %q", w.calls())
 	}
-	w.found("between pods", "100 %% redirected between pods of every QoS class over IPv4 and IPv6")
+	w.found("between pods", "%s redirected between pods of each QoS class over IPv4 and IPv6", w.share())
 }
 
 // wantEndpoint expects the pod's own cgroup, from the capability that containerd passes, to be the accelerated one.
@@ -82,7 +82,7 @@ func TestInsideAPodOverLoopback(t *testing.T) {
 		w.wantRedirected(sidecar, at(netip.MustParseAddr("127.0.0.1")))
 		w.wantRedirected(sidecar, at(netip.IPv6Loopback()))
 	}
-	w.found("inside a pod over loopback", "between containers of a pod over loopback")
+	w.found("inside a pod over loopback", "%s between containers of a pod over loopback", w.share())
 }
 
 func TestThroughAServiceAddress(t *testing.T) {
@@ -96,7 +96,7 @@ func TestThroughAServiceAddress(t *testing.T) {
 		w.wantRedirected(client, service.String())
 		w.wantRedirected(server, service.String()) // hairpin
 	}
-	w.found("through a service address", "through a service address (DNAT), from its own backend, too")
+	w.found("through a service address", "%s through a service address (DNAT), from its own backend, too", w.share())
 }
 
 // A host port is what portmap makes: the same by another program's rules.
@@ -122,5 +122,5 @@ func TestAnnotatedPodStaysOnTCP(t *testing.T) {
 	w.wantPlain(serves, at(server.pod.ip4))
 	w.wantPlain(serves, at(netip.MustParseAddr("127.0.0.1")))
 	w.wantRedirected(client, at(server.pod.ip4)) // the others are not concerned
-	w.found("opt-out", "a pod annotated sockmap-cni/accelerate \"false\" stays on TCP")
+	w.found("opt-out", "0 %% to and from a pod annotated sockmap-cni/accelerate \"false\", %s between its neighbours", w.share())
 }

@@ -26,7 +26,7 @@ type row struct {
 // wanted are the facts that a report has, in this order. It is written when all of them were seen.
 var wanted = []string{
 	"between pods", "inside a pod over loopback", "through a service address", "opt-out", "container restart",
-	"sandbox re-created", "containerd restarted", "many pods", "chained while pods run", "obstacles",
+	"sandbox re-created", "containerd restarted", "many pods", "chained while pods run", "no cgroup2", "hazards",
 }
 
 // seen is what the tests of this process have seen.

@@ -27,6 +27,7 @@ type world struct {
 	*daemon
 	network string
 	opened  *datapath.Datapath // once there was something to open
+	shares  []float64          // percent of the bytes that were redirected, of each exchange
 }
 
 // newWorld makes one with keys set in the sockmap entry.
@@ -146,7 +147,7 @@ func (w *world) record(p *pod) endpoint.Record {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.Fatalf("waited in vain until %s", what)
 		}
