@@ -36,11 +36,6 @@ test-containerd: ## pods of the real containerd (root; installs runc, builds con
 	@test/setup.sh containerd
 	go test -count=1 -timeout 40m ./test/e2e/containerd
 
-.PHONY: test-kubelet
-test-kubelet: ## the same with a real kubelet, whose build takes long (root)
-	@test/setup.sh containerd
-	go test -count=1 -timeout 60m -tags kubelet -run '^TestKubelet$$' -v ./test/e2e/containerd
-
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$unformatted ]] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }

@@ -104,7 +104,7 @@ func makeCgroup(dir string, own bool) error {
 	return nil
 }
 
-// removePodCgroup kills what is left there and below, and removes it from every hierarchy; not there is fine.
+// removePodCgroup kills what is left there, and removes the cgroup from every hierarchy; not there is fine.
 func removePodCgroup(path string) error {
 	all, unified, err := hierarchies()
 	if err != nil {
@@ -171,15 +171,11 @@ func cgroupOf(pid int) (string, error) {
 	return "", fmt.Errorf("find cgroup: process %d is in no cgroup2 hierarchy", pid)
 }
 
-// ownCgroup is the beginning of the path of a cgroup of a kubelet of these tests.
-const ownCgroup = "/sockmap-e2e-"
-
-// podCgroups are the paths, below the mount points, of cgroups whose pods have UIDs that begin so, and of those of the
-// kubelet that has made them.
+// podCgroups are the paths, below the mount points, of cgroups of pods whose UIDs begin so.
 func podCgroups(uids string) (paths []string, err error) {
 	all, _, err := hierarchies()
 	for _, mount := range all {
-		for _, pattern := range []string{"/kubepods/pod", "/kubepods/*/pod", ownCgroup} {
+		for _, pattern := range []string{"/kubepods/pod", "/kubepods/*/pod"} {
 			found, _ := filepath.Glob(mount + pattern + uids + "*")
 			for _, dir := range found {
 				paths = append(paths, strings.TrimPrefix(dir, mount))

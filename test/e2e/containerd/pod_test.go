@@ -31,7 +31,6 @@ type podSpec struct {
 	class       qos
 	uid         string
 	attempt     int    // of its sandbox
-	root        string // above kubepods; empty unless the kubelet is told otherwise
 	annotations map[string]string
 	hostPort    int // leads to servePort
 }
@@ -48,7 +47,7 @@ type pod struct {
 
 // cgroup is where the kubelet puts a pod, from the root of each hierarchy.
 func (s podSpec) cgroup() string {
-	return filepath.Join("/", s.root, "kubepods", string(s.class), "pod"+s.uid)
+	return filepath.Join("/kubepods", string(s.class), "pod"+s.uid)
 }
 
 // uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The PID of the
