@@ -26,10 +26,15 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 .PHONY: test
 test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
 	@test/setup.sh test
-	go test -count=1 -timeout 20m $$(go list ./... | grep -v '/test/conformance$$')
+	go test -count=1 -timeout 20m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
 	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
 	go test -count=1 -timeout 10m ./test/conformance
 	go test -count=1 -timeout 10m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
+
+.PHONY: test-containerd
+test-containerd: ## pods of the real containerd (root; installs runc, builds containerd: minutes the first time)
+	@test/setup.sh containerd
+	go test -count=1 -timeout 40m ./test/e2e/containerd
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules
