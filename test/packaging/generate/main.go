@@ -25,12 +25,20 @@ func main() {
 }
 
 func generate(conf string) error {
-	// First, as the chart has a copy.
 	dashboard, err := monitoring.Dashboard()
 	if err != nil {
 		return err
 	}
+	alerts, err := os.ReadFile(filepath.Join(conf, "monitoring", "alerts.yaml"))
+	if err != nil {
+		return err
+	}
 	if err := write(filepath.Join(conf, "monitoring"), map[string]string{"dashboard.json": dashboard}); err != nil {
+		return err
+	}
+	// Charts cannot read what is outside of them.
+	copies := map[string]string{"dashboard.json": dashboard, "alerts.yaml": string(alerts)}
+	if err := write(filepath.Join(conf, "kubernetes", "chart", "files"), copies); err != nil {
 		return err
 	}
 	c, err := chart.Load(filepath.Join(conf, "kubernetes", "chart"))
