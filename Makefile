@@ -48,6 +48,20 @@ check-generated: ## the committed BPF objects are those of bpf/
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code --stat -- '*_bpfel.go' '*_bpfel.o' || { echo "The committed objects differ from a fresh build: run 'make generate' with $(CLANG) and commit the result."; exit 1; }
 
+.PHONY: image-binaries
+image-binaries: ## bin/linux/{amd64,arm64}: both programs, for conf/Dockerfile
+	@for arch in amd64 arm64; do echo "$$arch"; GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/linux/$$arch/ ./plugin/sockmap ./plugin/sockmapctl || exit; done
+
+.PHONY: manifests
+manifests: ## conf/kubernetes/manifests from the Helm chart, and the Grafana dashboard
+	go -C test/packaging run ./generate $(CURDIR)/conf
+
+.PHONY: test-packaging
+test-packaging: image-binaries ## chart, manifests, image, alert rules and dashboard (root; installs buildah)
+	@test/setup.sh packaging
+	go -C test/packaging vet ./...
+	go -C test/packaging test -count=1 ./...
+
 .PHONY: bench-add
 bench-add: ## what ADD costs beyond the chain without sockmap (root)
 	go build -o bin/bench-add ./test/bench/add
