@@ -30,7 +30,7 @@ type podSpec struct {
 	name        string
 	class       qos
 	uid         string
-	attempt     int    // of its sandbox
+	attempt     int // of its sandbox
 	annotations map[string]string
 	hostPort    int // leads to servePort
 }
