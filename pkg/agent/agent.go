@@ -86,7 +86,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	a.watch.close()
-	return errors.Join(err, a.leave())
+	// An agent that cannot go on is started again: it is no time to uninstall.
+	return errors.Join(err, a.leave(err == nil))
 }
 
 func (a *Agent) log() *slog.Logger        { return cmp.Or(a.Log, slog.New(slog.DiscardHandler)) }
@@ -362,7 +363,7 @@ func (a *Agent) reap(ctx context.Context) {
 }
 
 // leave ends the agent's part in the node.
-func (a *Agent) leave() error {
+func (a *Agent) leave(told bool) error {
 	owner := a.claim == nil
 	if a.claim != nil {
 		who, _ := a.claim.Holder()
@@ -371,7 +372,7 @@ func (a *Agent) leave() error {
 			a.log().Warn("give up the claim", "error", err)
 		}
 	}
-	if a.Uninstall == nil {
+	if a.Uninstall == nil || !told {
 		return nil
 	}
 	if !owner {
