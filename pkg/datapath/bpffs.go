@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 	"golang.org/x/sys/unix"
@@ -56,10 +57,39 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	if on, _ := onBPFFS(parent); on {
 		return nil
 	}
+	if mirrored(parent) {
+		return noBPFFS(parent, errMirrored)
+	}
 	if err := unix.Mount("bpf", parent, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
 		return noBPFFS(parent, err)
 	}
 	return nil
+}
+
+// A container that mounted bpffs for itself would load and pin what neither the plugin nor anybody else of the node sees.
+var errMirrored = errors.New("this container only sees the node's mounts and cannot add to them: mount it on the node")
+
+// mirrored tells whether what is mounted at path would be seen in this mount namespace only, though the mount that path is on
+// is a copy of another's: it gets mounts from there (MS_SLAVE) and gives none.
+func mirrored(path string) bool {
+	info, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return false
+	}
+	var on, options string
+	for line := range strings.Lines(string(info)) {
+		w := strings.Fields(line)
+		if len(w) < 7 {
+			continue
+		}
+		point := w[4]
+		// ">=": of mounts on one place, the last one is on top.
+		if (path == point || strings.HasPrefix(path, strings.TrimSuffix(point, "/")+"/")) && len(point) >= len(on) {
+			optional, _, _ := strings.Cut(strings.Join(w[6:], " "), "- ")
+			on, options = point, optional
+		}
+	}
+	return strings.Contains(options, "master:") && !strings.Contains(options, "shared:")
 }
 
 func noBPFFS(parent string, cause error) error {

@@ -151,7 +151,7 @@ var full = map[string]any{
 	"serviceAccount": map[string]any{"name": "account", "annotations": map[string]any{"a": "b"}},
 	"resourceQuota":  map[string]any{"enabled": true}, "priorityClassName": "p",
 	"podLabels": map[string]any{"l": "1"}, "podAnnotations": map[string]any{"a": "2"}, "nodeSelector": map[string]any{"n": "3"},
-	"tolerations": []any{}, "maxUnavailable": 1, "terminationGracePeriodSeconds": 60,
+	"tolerations": []any{}, "maxUnavailable": 1, "terminationGracePeriodSeconds": 90,
 	"securityContext": map[string]any{"appArmorProfile": nil, "seLinuxOptions": map[string]any{"type": "spc_t"}, "extraCapabilities": []any{"DAC_OVERRIDE"}},
 	"resources":       map[string]any{"limits": map[string]any{"memory": "1Gi", "cpu": 2}},
 }
@@ -169,7 +169,7 @@ func TestEverythingSet(t *testing.T) {
 		"--listen=127.0.0.1:9999",
 		`--config={"bpffsPath":"/sys/fs/bpf/other","guards":["options"],"maxBacklogBytes":1073741824,"maxBacklogMessages":64,"maxSockets":1048576,`+
 			`"peers":"namespace","ports":{"include":["80","8000-8999"]}}`,
-		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--uninstall-on-exit", "--x=y")
+		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--uninstall-on-exit", "--cni-cache-dir=/var/lib/x", "--x=y")
 	wantArgs(t, o.daemonSet(t).Spec.Template.Spec.InitContainers[0].Args,
 		"load", "--bpffs-path=/sys/fs/bpf/other", "--max-sockets=1048576", "--max-backlog-bytes=1073741824", "--max-backlog-messages=64", "--guards=options")
 }

@@ -94,7 +94,7 @@ func with(series string) string {
 	var b strings.Builder
 	b.WriteString("load 1m\n")
 	for line := range strings.Lines(ok) {
-		if series == "" || !strings.Contains(line, replaced+"}") {
+		if strings.TrimSpace(line) != "" && (series == "" || !strings.Contains(line, replaced+"}")) {
 			b.WriteString(line)
 		}
 	}

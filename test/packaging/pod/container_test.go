@@ -12,8 +12,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,19 +53,44 @@ type mount struct {
 type container struct {
 	Root         string // an empty directory
 	Cgroup       string // of its own, which its cgroup namespace begins at
-	Program      string // of the host; at /usr/local/bin in the container
+	Programs     string // directory of the host; /usr/local/bin in the container
 	Mounts       []mount
 	Env          []string
+	Args         []string // of the chart
 	Capabilities []string // all that it keeps, without CAP_
 }
 
-// run returns the exit code of sockmapctl and what it has said.
-func (c container) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
+// running is one that has been started.
+type running struct {
+	*exec.Cmd
+	out, err *output
+}
+
+func (r running) complaint() string { return r.err.String() }
+
+// output may be read while it is written.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// start starts sockmapctl. stop ends it as the kubelet does, and may be called again.
+func (c container) start(t *testing.T, args ...string) (r running, stop func()) {
 	t.Helper()
-	orders, err := json.Marshal(struct {
-		container
-		Args []string
-	}{c, args})
+	c.Args = args
+	orders, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,24 +99,37 @@ func (c container) run(t *testing.T, args ...string) (code int, stdout, stderr s
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{containerVariable + "=" + string(orders)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
+	r = running{exec.Command("/proc/self/exe"), &output{}, &output{}}
+	r.Env = []string{containerVariable + "=" + string(orders)}
+	r.SysProcAttr = &syscall.SysProcAttr{
 		UseCgroupFD: true, CgroupFD: int(dir.Fd()),
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err = cmd.Run()
-	if cmd.ProcessState == nil {
+	runtime.LockOSThread() // the signal is sent when the parent's thread ends
+	t.Cleanup(runtime.UnlockOSThread)
+	r.Stdout, r.Stderr = r.out, r.err
+	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
-	code = cmd.ProcessState.ExitCode()
+	return r, sync.OnceFunc(func() {
+		kill := time.AfterFunc(time.Minute, func() { r.Process.Kill() })
+		defer kill.Stop()
+		r.Process.Signal(unix.SIGTERM)
+		r.Wait()
+	})
+}
+
+// run returns the exit code of sockmapctl and what it has said.
+func (c container) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	r, _ := c.start(t, args...)
+	err := r.Wait()
+	code = r.ProcessState.ExitCode()
 	if code == 125 || code < 0 {
-		t.Fatalf("no container: %v: %s", err, complaint.String())
+		t.Fatalf("no container: %v: %s", err, r.complaint())
 	}
-	return code, out.String(), complaint.String()
+	return code, r.out.String(), r.complaint()
 }
 
 // must fails the test unless the exit code is one of codes.
@@ -105,10 +145,7 @@ func (c container) must(t *testing.T, codes []int, args ...string) string {
 // becomeContainer never returns when all goes well.
 func becomeContainer(orders string) error {
 	runtime.LockOSThread() // capabilities belong to the thread, and exec keeps those of its own
-	var c struct {
-		container
-		Args []string
-	}
+	var c container
 	if err := json.Unmarshal([]byte(orders), &c); err != nil {
 		return err
 	}
@@ -138,15 +175,7 @@ func (c container) enterRoot() error {
 	if err := unix.Mount("tmpfs", c.Root, "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
-	program := filepath.Join(c.Root, "usr/local/bin/sockmapctl")
-	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
-		return err
-	}
-	content, err := os.ReadFile(c.Program)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(program, content, 0o755); err != nil {
+	if err := (mount{c.Programs, "/usr/local/bin", true}).bind(c.Root); err != nil {
 		return err
 	}
 	for _, dir := range []string{"proc", "sys"} {

@@ -49,16 +49,16 @@ func rendered(t *testing.T, values map[string]any) corev1.PodSpec {
 	return corev1.PodSpec{}
 }
 
-// build makes sockmapctl as the image has it.
+// build makes the programs as the image has them, and returns their directory.
 func build(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir, "./plugin/sockmapctl")
+	cmd := exec.Command("go", "build", "-o", dir, "./plugin/sockmap", "./plugin/sockmapctl")
 	cmd.Dir, cmd.Env = top, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return filepath.Join(dir, "sockmapctl")
+	return dir
 }
 
 // ownBPFFS is what stands in for the node's.
@@ -74,6 +74,16 @@ func ownBPFFS(t *testing.T) string {
 		}
 	})
 	return dir
+}
+
+// source is the directory of the host that the container sees at target.
+func (c container) source(t *testing.T, target string) string {
+	t.Helper()
+	i := slices.IndexFunc(c.Mounts, func(m mount) bool { return m.Target == target })
+	if i < 0 {
+		t.Fatalf("nothing is mounted on %s", target)
+	}
+	return c.Mounts[i].Source
 }
 
 func newCgroup(t *testing.T) string {
@@ -104,11 +114,11 @@ func removeCgroup(t *testing.T, path string) {
 }
 
 // agentContainer is the agent's, with bpffs and the CNI directories of the test's own in place of the node's.
-func agentContainer(t *testing.T, program string, values map[string]any) container {
+func agentContainer(t *testing.T, programs string, values map[string]any) container {
 	t.Helper()
 	pod := rendered(t, values)
 	agent := pod.Containers[0]
-	c := container{Root: t.TempDir(), Cgroup: newCgroup(t), Program: program}
+	c := container{Root: t.TempDir(), Cgroup: newCgroup(t), Programs: programs, Args: agent.Args}
 	for _, name := range agent.SecurityContext.Capabilities.Add {
 		c.Capabilities = append(c.Capabilities, string(name))
 	}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inMountNS runs f on a thread with mounts of its own, which ends with it.
+func inMountNS(t *testing.T, f func() error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := errors.Join(unix.Unshare(unix.CLONE_NEWNS|unix.CLONE_FS), unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func bindMount(from, to string, propagation uintptr) error {
+	return errors.Join(unix.Mount(from, to, "", unix.MS_BIND, ""), unix.Mount("", to, "", propagation, ""))
+}
+
+func TestContainerDoesNotMountForItselfAlone(t *testing.T) {
+	dir := t.TempDir()
+	parent := filepath.Dir(DefaultDir)
+	inMountNS(t, func() error {
+		// As a runtime binds a directory of the node into a container, with HostToContainer.
+		if err := errors.Join(bindMount(dir, dir, unix.MS_SHARED), bindMount(dir, parent, unix.MS_SLAVE)); err != nil {
+			return err
+		}
+		if mirrored(dir) || !mirrored(parent) || !mirrored(parent+"/x") {
+			return fmt.Errorf("mirrored: %v of the node's mount, %v of the container's, %v below it", mirrored(dir), mirrored(parent), mirrored(parent+"/x"))
+		}
+		err := EnsureDir(t.Context(), DefaultDir)
+		if !errors.Is(err, ErrNoBPFFS) || !strings.Contains(err.Error(), errMirrored.Error()) {
+			return fmt.Errorf("EnsureDir: %v, want %w", err, errMirrored)
+		}
+		// The node mounts it later, and it is seen.
+		if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+			return err
+		}
+		if err := EnsureDir(t.Context(), DefaultDir); err != nil {
+			return fmt.Errorf("once the node has bpffs: %w", err)
+		}
+		_, err = os.Stat(filepath.Join(dir, filepath.Base(DefaultDir)))
+		return err
+	})
+}
+
+func TestContainerMayMountWhereTheNodeSeesIt(t *testing.T) {
+	dir := t.TempDir()
+	parent := filepath.Dir(DefaultDir)
+	inMountNS(t, func() error {
+		// As with Bidirectional.
+		if err := errors.Join(bindMount(dir, dir, unix.MS_SHARED), bindMount(dir, parent, unix.MS_SHARED)); err != nil {
+			return err
+		}
+		if err := EnsureDir(t.Context(), DefaultDir); err != nil {
+			return err
+		}
+		_, err := os.Stat(filepath.Join(dir, filepath.Base(DefaultDir)))
+		return err
+	})
+}
