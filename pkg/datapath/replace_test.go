@@ -324,6 +324,7 @@ func TestConnectionsMadeAtEachStepOfAnUpgrade(t *testing.T) {
 			}
 			for _, e := range all {
 				want := pattern(make([]byte, 2000), 9)
+				deadline(t, e.client)
 				if _, err := e.client.Write(want); err != nil {
 					t.Fatalf("connection made at step %s: %v", e.at, err)
 				}

@@ -29,6 +29,7 @@ func pattern(b []byte, seed uint64) []byte {
 func send(t testing.TB, from, to net.Conn, size int, seed uint64) {
 	t.Helper()
 	want := pattern(make([]byte, size), seed)
+	deadline(t, from) // that of an earlier call may be over
 	written := make(chan error, 1)
 	go func() {
 		_, err := from.Write(want)

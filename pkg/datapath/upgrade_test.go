@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -238,15 +239,19 @@ func TestUpgradeRefusesToLoseAGuard(t *testing.T) {
 	// As if the old version had loaded a guard that this kernel does not give the new one.
 	splice := hook{guardProgRefuseSpliceFile, "security_file_permission"}
 	pin := filepath.Join(d.layout.pin(guardsDir), GuardSplice+"-"+splice.pinName())
-	if states, err := d.GuardStates(); err != nil || states[0].Active {
-		t.Skipf("this kernel takes the guard: %+v, %v", states, err)
+	states, err := d.GuardStates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if states[0].Active {
+		wantGuardExchanged(t, d, states[0])
+		return
 	}
 	if err := os.Symlink("a link", pin); err != nil {
 		t.Fatal(err)
 	}
 	before := d.Digest()
-	_, err := d.Upgrade(upgradeTo(t, "new", nil))
-	if !errors.Is(err, ErrGuardLost) {
+	if _, err = d.Upgrade(upgradeTo(t, "new", nil)); !errors.Is(err, ErrGuardLost) {
 		t.Fatalf("%v, want ErrGuardLost", err)
 	}
 	if _, err := os.Lstat(pin); err != nil || d.Digest() != before {
@@ -261,6 +266,52 @@ func TestUpgradeRefusesToLoseAGuard(t *testing.T) {
 		t.Error("the guard that was given up is still pinned")
 	}
 	wantOneVersion(t, d, "new")
+}
+
+// wantGuardExchanged is for kernels that take tracing guards: after an upgrade, other links run in the place of the old.
+func wantGuardExchanged(t *testing.T, d *Datapath, before GuardState) {
+	t.Helper()
+	pins := func() map[string]ebpf.ProgramID {
+		ids := map[string]ebpf.ProgramID{}
+		for _, name := range namesIn(t, d.layout.pin(guardsDir)) {
+			if pin := filepath.Join(d.layout.pin(guardsDir), name); !strings.HasSuffix(name, reasonSuffix) {
+				ids[name] = programOf(t, pin)
+			}
+		}
+		return ids
+	}
+	old := pins()
+	mustUpgrade(t, d, "new")
+	states, err := d.GuardStates()
+	if err != nil || states[0] != before {
+		t.Errorf("guards after the upgrade: %+v, %v; want %+v", states, err, before)
+	}
+	for name, id := range pins() {
+		if was, ok := old[name]; !ok || was == id {
+			t.Errorf("guard %s runs program %d, and %d before", name, id, was)
+		}
+	}
+}
+
+func TestGuardsThatAreLostAreFound(t *testing.T) {
+	building := layout{newStateDir(t), "new-1"}
+	mkdir(t, building.state())
+	mkdir(t, building.pin(guardsDir))
+	if err := pinReason(filepath.Join(building.pin(guardsDir), GuardSplice), errors.New("refused")); err != nil {
+		t.Fatal(err)
+	}
+	states := func(active string) (all []GuardState) {
+		for _, name := range Guards {
+			all = append(all, GuardState{Name: name, Active: name == active})
+		}
+		return all
+	}
+	if err := compareGuards(states(""), building); err != nil {
+		t.Errorf("none ran: %v", err)
+	}
+	if err := compareGuards(states(GuardSplice), building); !errors.Is(err, ErrGuardLost) || !strings.Contains(err.Error(), "splice: refused") {
+		t.Errorf("%v, want an ErrGuardLost with the reason", err)
+	}
 }
 
 func TestUpgradeRefusesMapsOfAnotherShape(t *testing.T) {
