@@ -26,9 +26,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
@@ -222,41 +220,6 @@ func (a *Agent) installBinary(ctx context.Context) error {
 		}
 	}
 	return err
-}
-
-// load loads the programs, unless they are.
-func (a *Agent) load(ctx context.Context) error {
-	d, err := datapath.Open(a.Node.Dir)
-	if err == nil {
-		err = d.Close()
-	} else if errors.Is(err, datapath.ErrNotLoaded) {
-		var loaded bool
-		if loaded, err = a.Node.Load(ctx); loaded {
-			a.loaded()
-		}
-	}
-	a.health.set(partPrograms, err)
-	a.report("load", err, "containers cannot be accelerated")
-	return err
-}
-
-// loaded tells what the probes have found.
-func (a *Agent) loaded() {
-	a.log().Info("loaded the programs", "bpffsPath", a.Node.Dir)
-	d, err := datapath.Open(a.Node.Dir)
-	if err != nil {
-		return
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		return
-	}
-	open := (hazard.Set(cfg.Hazards) &^ hazard.Set(cfg.Guarded)).Severe() &^ hazard.SetOf(a.Installer.Entry.Conf.HazardsAccepted()...)
-	if open != 0 {
-		a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: sockmapctl doctor",
-			"hazards", open.String())
-	}
 }
 
 // chain puts the entry in place. Without a binary it must not be there, and without programs it is of no use, but

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -52,6 +53,7 @@ type setup struct {
 	Uninstall                         bool
 	Step                              int    // at this step, counted from 1,
 	Signal                            string // it sends itself TERM or KILL
+	Version                           string // of the programs that it loads; empty: test
 }
 
 // agent is what s describes, with signals for the process that it runs in.
@@ -83,7 +85,7 @@ func (s setup) agent(log io.Writer) (*Agent, error) {
 		},
 		Node: &endpoint.Node{
 			Dir: s.StateDir, Log: logger, Step: step,
-			Settings: datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024, Version: "test"},
+			Settings: datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024, Version: cmp.Or(s.Version, "test")},
 		},
 		Log: logger, Recheck: 10 * time.Second, Poll: 100 * time.Millisecond,
 	}
