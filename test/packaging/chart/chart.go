@@ -4,6 +4,7 @@
 package chart
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -81,7 +82,7 @@ func (c *Chart) Render(release, namespace string, values map[string]any) (docume
 	if err != nil {
 		return nil, "", err
 	}
-	files, err := (engine.Engine{Strict: true}).Render(c.chart, all)
+	files, err := (engine.Engine{Strict: true}).RenderWithContext(context.Background(), c.chart, all)
 	if err != nil {
 		return nil, "", err
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
 )
@@ -79,7 +79,7 @@ func selectorProblems(s *parser.VectorSelector, known map[string][]string) (all 
 		return []string{fmt.Sprintf("nobody exports %s", s.Name)}
 	}
 	for _, m := range s.LabelMatchers {
-		if m.Name != labels.MetricName && !slices.Contains(has, m.Name) && !slices.Contains(scrapeLabels, m.Name) {
+		if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) && !slices.Contains(scrapeLabels, m.Name) {
 			all = append(all, fmt.Sprintf("%s has no label %s", s.Name, m.Name))
 		}
 	}
