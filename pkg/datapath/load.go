@@ -144,7 +144,8 @@ func (o *loaded) prepare(s Settings) error {
 func (o *loaded) pin(dir string) error {
 	pins := map[string]interface{ Pin(string) error }{
 		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints,
-		bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States, bpfMapTotals: o.Totals,
+		bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States, bpfMapTapDrops: o.TapDrops,
+		bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 		bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny,
 		bpfProgVerdict: o.Verdict,
 	}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A copy of messages for `sockmapctl tap`. The verdict asks tap_wants() for each message: one comparison of what it has read
+ * already while nobody listens.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "maps.h"
+
+static __always_inline bool tap_wants(const struct config *cfg, const struct sock_state *state, bool redirected)
+{
+	const struct tap_filter *f = &cfg->tap;
+
+	if (!f->snap_bytes)
+		return false;
+	if (f->netns && f->netns != state->netns && f->netns != state->peer_netns)
+		return false;
+	if ((f->port && f->port != state->port) || (!redirected && !f->with_tcp))
+		return false;
+	return bpf_ktime_get_ns() < cfg->tap_until_ns;
+}
+
+/* Local and remote end of the passive socket: its own if it sends, else its peer's, which is read as a hint like all else of it. */
+static __always_inline void write_passive_addresses(struct tap_record *rec, const struct sock_state *state, struct tcp_sock *tp)
+{
+	struct tcp_sock *passive = state->role == ROLE_PASSIVE ? tp : (struct tcp_sock *)state->peer_sk;
+	struct sock *sk = &passive->inet_conn.icsk_inet.sk;
+
+	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	rec->passive_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	rec->active_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (rec->family == FAMILY_INET6) {
+		BPF_CORE_READ_INTO(&rec->passive_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&rec->active_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	} else {
+		*(__u32 *)rec->passive_addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)rec->active_addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	}
+}
+
+/* Rings reserve constant sizes only: a few, so that small messages do not fill them with air. */
+static __always_inline bool emit(void *ring, const struct tap_record *rec, const void *data, const __u32 room)
+{
+	__u32 bytes = rec->captured_bytes;
+	struct tap_record *out;
+
+	out = bpf_ringbuf_reserve(ring, sizeof(*rec) + room, 0);
+	if (!out)
+		return false;
+	__builtin_memcpy(out, rec, sizeof(*rec));
+	if (bytes > room)
+		bytes = room;
+	if (bpf_probe_read_kernel(out + 1, bytes, data))
+		out->captured_bytes = 0;
+	bpf_ringbuf_submit(out, 0);
+	return true;
+}
+
+static __always_inline bool emit_chunk(void *ring, const struct tap_record *rec, const void *data)
+{
+	if (rec->captured_bytes <= 128)
+		return emit(ring, rec, data, 128);
+	if (rec->captured_bytes <= 1024)
+		return emit(ring, rec, data, 1024);
+	return emit(ring, rec, data, TAP_CHUNK);
+}
+
+/*
+ * Global, so that the verifier looks at it once and not for each turn of the loop that calls it. Answers how many bytes were
+ * captured, 0 if none could be.
+ */
+__noinline int tap_chunk(struct sk_msg_md *msg, struct tap_record *rec, __u32 snap)
+{
+	__u32 zero = 0, bytes, offset;
+	void *ring;
+
+	ring = bpf_map_lookup_elem(&tap_ring, &zero);
+	if (!ring || !rec)
+		return 0;
+	offset = rec->offset;
+	bytes = snap - offset;
+	if (bytes > TAP_CHUNK)
+		bytes = TAP_CHUNK;
+	if (bpf_msg_pull_data(msg, offset, offset + bytes, 0))
+		return 0;
+	rec->captured_bytes = bytes;
+	return emit_chunk(ring, rec, msg->data) ? bytes : 0;
+}
+
+static __always_inline void count_drop(__u32 bytes)
+{
+	struct tap_drops *drops;
+	__u32 zero = 0;
+
+	drops = bpf_map_lookup_elem(&tap_drops, &zero);
+	if (drops) {
+		__sync_fetch_and_add(&drops->messages, 1);
+		__sync_fetch_and_add(&drops->bytes, bytes);
+	}
+}
+
+/* A message of which a chunk is lost counts as lost from there on. */
+static __noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, const struct config *cfg, bool redirected)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct tap_record rec = {};
+	struct tcp_sock *tp;
+	__u32 snap;
+
+	tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	if (!tp || !state || !cfg)
+		return 0;
+	rec.message_bytes = msg->size;
+	snap = cfg->tap.snap_bytes < rec.message_bytes ? cfg->tap.snap_bytes : rec.message_bytes;
+	rec.time_ns = bpf_ktime_get_ns();
+	rec.self = state->self;
+	rec.netns = state->netns;
+	rec.peer_netns = state->peer_netns;
+	rec.role = state->role;
+	rec.redirected = redirected;
+	/* TCP's own number, ahead by what it has never seen. */
+	rec.seq = tp->write_seq + (__u32)state->redirected_bytes;
+	write_passive_addresses(&rec, state, tp);
+	for (int i = 0; i < TAP_SNAP_MAX / TAP_CHUNK && rec.offset < snap; i++) {
+		int bytes = tap_chunk(msg, &rec, snap);
+
+		if (bytes <= 0)
+			break;
+		rec.offset += bytes;
+	}
+	if (rec.offset < snap)
+		count_drop(snap - rec.offset);
+	return 0;
+}
