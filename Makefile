@@ -70,10 +70,16 @@ test-vm: ## data path, probes, guards and conformance under Debian's kernels in 
 	go run ./test/vm fetch
 	go run ./test/vm run
 
+.PHONY: test-runtimes
+test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)
+	@test/setup.sh runtimes
+	cd test/e2e/runtimes && go vet ./... && go test -count=1 -timeout 20m ./...
+
 .PHONY: docs
-docs: ## the tables of docs/KERNELS.md and docs/TRANSPARENCY.md, from what the last test-vm has left
+docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md and docs/RUNTIMES.md, from what the last tests have left
 	go run ./test/vm table -into docs/KERNELS.md
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
+	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes
 
 .PHONY: soak
 soak: ## an hour of random traffic between 16 pods, each byte checked (root)

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package row is what the tests of runtimes leave for docs/RUNTIMES.md: one file of JSON for each runtime.
+package row
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Row says how one runtime, as far as it was run, got on with sockmap.
+type Row struct {
+	Runtime string   `json:"runtime"`
+	Version string   `json:"version"` // of what was run
+	Cgroup  string   `json:"cgroup"`  // where the cgroup came from, as the data path's record says
+	Calls   []string `json:"calls"`   // of the sockmap binary, in the order in which each was first seen
+	Result  string   `json:"result"`
+}
+
+// ErrIncomplete means a row in which something was left out.
+var ErrIncomplete = errors.New("row without one of runtime, version, cgroup, calls, result")
+
+func (r Row) check() error {
+	if r.Runtime == "" || r.Version == "" || r.Cgroup == "" || len(r.Calls) == 0 || r.Result == "" {
+		return ErrIncomplete
+	}
+	return nil
+}
+
+// Write leaves r as the file NAME.json of dir.
+func Write(dir, name string, r Row) error {
+	if err := r.check(); err != nil {
+		return fmt.Errorf("write row %s: %w", name, err)
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write row %s: %w", name, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write row: %w", err)
+	}
+	if err := os.WriteFile(file(dir, name), append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write row: %w", err)
+	}
+	return nil
+}
+
+// Remove takes the row of an earlier run away, so that a test that fails leaves none.
+func Remove(dir, name string) error {
+	if err := os.Remove(file(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove row: %w", err)
+	}
+	return nil
+}
+
+func file(dir, name string) string { return filepath.Join(dir, name+".json") }
+
+// ReadAll returns the rows of dir, sorted by runtime. None at all is an error.
+func ReadAll(dir string) ([]Row, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("read rows: none in %s (make test-runtimes leaves them)", dir)
+	}
+	var rows []Row
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read row: %w", err)
+		}
+		var r Row
+		if err := json.Unmarshal(b, &r); err != nil {
+			return nil, fmt.Errorf("read row %s: %w", name, err)
+		}
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("read row %s: %w", name, err)
+		}
+		rows = append(rows, r)
+	}
+	slices.SortFunc(rows, func(a, b Row) int {
+		return strings.Compare(strings.ToLower(a.Runtime), strings.ToLower(b.Runtime))
+	})
+	return rows, nil
+}
