@@ -57,8 +57,10 @@ static __always_inline bool emit(void *ring, const struct tap_record *rec, const
 	__builtin_memcpy(out, rec, sizeof(*rec));
 	if (bytes > room)
 		bytes = room;
-	if (bpf_probe_read_kernel(out + 1, bytes, data))
-		out->captured_bytes = 0;
+	if (bpf_probe_read_kernel(out + 1, bytes, data)) {
+		bpf_ringbuf_discard(out, 0);
+		return false;
+	}
 	bpf_ringbuf_submit(out, 0);
 	return true;
 }
@@ -73,22 +75,52 @@ static __always_inline bool emit_chunk(void *ring, const struct tap_record *rec,
 }
 
 /*
+ * Bytes of the message from offset on that lie in one piece. The list of pieces is no part of the context, but the context
+ * is the kernel's own object, and is read like any other. A chunk never goes over the end of a piece: to pull such a chunk,
+ * the kernel would copy both pieces into a new one, of up to the whole message, which it may not find memory for.
+ */
+static __always_inline __u32 in_one_piece(struct sk_msg_md *msg, __u32 offset)
+{
+	__u32 size = bpf_core_type_size(struct scatterlist);
+	__u32 all = bpf_core_field_size(struct sk_msg, sg.data) / size;
+	void *pieces = (void *)msg + bpf_core_field_offset(struct sk_msg, sg.data);
+	__u32 i = 0, length = 0;
+
+	if (bpf_probe_read_kernel(&i, sizeof(i), (void *)msg + bpf_core_field_offset(struct sk_msg, sg.start)))
+		return 0;
+	for (int n = 0; n < TAP_PIECES_MAX && i < all; n++) {
+		if (bpf_probe_read_kernel(&length, sizeof(length),
+					  pieces + i * size + bpf_core_field_offset(struct scatterlist, length)))
+			return 0;
+		if (offset < length)
+			return length - offset;
+		offset -= length;
+		/* A ring; the last entry is only there to chain to another list. Without a branch, which the verifier would follow. */
+		i = (i + 1) % (all - 1);
+	}
+	return 0;
+}
+
+/*
  * Global, so that the verifier looks at it once and not for each turn of the loop that calls it. Answers how many bytes were
  * captured, 0 if none could be.
  */
 __noinline int tap_chunk(struct sk_msg_md *msg, struct tap_record *rec, __u32 snap)
 {
-	__u32 zero = 0, bytes, offset;
+	__u32 zero = 0, bytes, piece;
 	void *ring;
 
 	ring = bpf_map_lookup_elem(&tap_ring, &zero);
 	if (!ring || !rec)
 		return 0;
-	offset = rec->offset;
-	bytes = snap - offset;
+	bytes = snap - rec->offset;
+	piece = in_one_piece(msg, rec->offset);
+	if (bytes > piece)
+		bytes = piece;
 	if (bytes > TAP_CHUNK)
 		bytes = TAP_CHUNK;
-	if (bpf_msg_pull_data(msg, offset, offset + bytes, 0))
+	/* One byte brings the piece into reach, and gives pages that the program still owns (splice, sendfile) a copy. */
+	if (!bytes || bpf_msg_pull_data(msg, rec->offset, rec->offset + 1, 0))
 		return 0;
 	rec->captured_bytes = bytes;
 	return emit_chunk(ring, rec, msg->data) ? bytes : 0;
@@ -106,8 +138,8 @@ static __always_inline void count_drop(__u32 bytes)
 	}
 }
 
-/* A message of which a chunk is lost counts as lost from there on. */
-static __noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, const struct config *cfg, bool redirected)
+/* A message of which a chunk is lost counts as lost from there on. Global for the reason above: the verdict calls it twice. */
+__noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, const struct config *cfg, bool redirected)
 {
 	struct bpf_sock *sk = msg->sk;
 	struct tap_record rec = {};
@@ -128,7 +160,7 @@ static __noinline int tap_message(struct sk_msg_md *msg, struct sock_state *stat
 	/* TCP's own number, ahead by what it has never seen. */
 	rec.seq = tp->write_seq + (__u32)state->redirected_bytes;
 	write_passive_addresses(&rec, state, tp);
-	for (int i = 0; i < TAP_SNAP_MAX / TAP_CHUNK && rec.offset < snap; i++) {
+	for (int i = 0; i < TAP_CHUNKS_MAX && rec.offset < snap; i++) {
 		int bytes = tap_chunk(msg, &rec, snap);
 
 		if (bytes <= 0)

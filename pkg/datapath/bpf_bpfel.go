@@ -45,14 +45,7 @@ type bpfConfig struct {
 	LoadedNs           uint64
 	Version            [48]uint8
 	TapUntilNs         uint64
-	Tap                struct {
-		_         structs.HostLayout
-		Netns     uint64
-		SnapBytes uint32
-		Port      uint16
-		WithTcp   uint8
-		Pad       uint8
-	}
+	Tap                bpfTapFilter
 }
 
 type bpfEndpoint struct {
@@ -233,6 +226,15 @@ type bpfTapDrops struct {
 	_        structs.HostLayout
 	Messages uint64
 	Bytes    uint64
+}
+
+type bpfTapFilter struct {
+	_         structs.HostLayout
+	Netns     uint64
+	SnapBytes uint32
+	Port      uint16
+	WithTcp   uint8
+	Pad       uint8
 }
 
 type bpfTapRecord struct {
