@@ -77,7 +77,7 @@ func OpenTap(d *Datapath, f TapFilter, ringBytes int) (t *Tap, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if left := time.Duration(int64(cfg.TapUntilNs) - monotonic()); cfg.Tap.SnapBytes != 0 && left > 0 {
+	if left := cfg.tapped(); left > 0 {
 		return nil, fmt.Errorf("%w (there is one at a time; one that was killed is forgotten in %v)", ErrTapped,
 			left.Round(100*time.Millisecond))
 	}
@@ -94,6 +94,14 @@ func OpenTap(d *Datapath, f TapFilter, ringBytes int) (t *Tap, err error) {
 		return nil, err
 	}
 	return t, t.write(f)
+}
+
+// tapped is how long the verdict goes on for a tap that somebody has opened; 0: there is none.
+func (c *bpfConfig) tapped() time.Duration {
+	if c.Tap.SnapBytes == 0 {
+		return 0
+	}
+	return max(0, time.Duration(int64(c.TapUntilNs)-monotonic()))
 }
 
 func (f TapFilter) check(ringBytes int) error {
@@ -278,5 +286,5 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-// SinceMonotonic is the time of day at which CLOCK_MONOTONIC was zero, as this clock sees it now.
-func SinceMonotonic() time.Time { return time.Now().Add(-time.Duration(monotonic())).Round(0) }
+// MonotonicZero is the time of day at which CLOCK_MONOTONIC was zero, as the clocks are now.
+func MonotonicZero() time.Time { return time.Now().Add(-time.Duration(monotonic())).Round(0) }
