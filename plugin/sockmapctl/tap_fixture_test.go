@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -155,4 +154,3 @@ func wantFaultless(t *testing.T, file string) {
 func lines(s string) int { return strings.Count(s, "\n") }
 
 func captureFile(t *testing.T) string { return filepath.Join(t.TempDir(), "tap.pcapng") }
-
