@@ -45,6 +45,18 @@ static __always_inline void write_passive_addresses(struct tap_record *rec, cons
 	}
 }
 
+/*
+ * The reader looks by itself, often enough. To wake it for each record would cost the sender more than the copy: an interrupt.
+ * It is woken by the record that makes a quarter of the ring wait for it.
+ */
+static __always_inline __u64 wakes(void *ring)
+{
+	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	__u64 much = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4;
+
+	return waiting > much && waiting - much <= 2 * TAP_CHUNK ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 /* Rings reserve constant sizes only: a few, so that small messages do not fill them with air. */
 static __always_inline bool emit(void *ring, const struct tap_record *rec, const void *data, const __u32 room)
 {
@@ -58,10 +70,10 @@ static __always_inline bool emit(void *ring, const struct tap_record *rec, const
 	if (bytes > room)
 		bytes = room;
 	if (bpf_probe_read_kernel(out + 1, bytes, data)) {
-		bpf_ringbuf_discard(out, 0);
+		bpf_ringbuf_discard(out, BPF_RB_NO_WAKEUP);
 		return false;
 	}
-	bpf_ringbuf_submit(out, 0);
+	bpf_ringbuf_submit(out, wakes(ring));
 	return true;
 }
 

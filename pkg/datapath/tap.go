@@ -219,8 +219,7 @@ func (t *Tap) release() error {
 // Read waits for the next chunk until the deadline. It returns os.ErrDeadlineExceeded after it, and os.ErrClosed when the
 // tap is closed.
 func (t *Tap) Read(c *TapChunk, deadline time.Time) error {
-	t.reader.SetDeadline(deadline)
-	if err := t.reader.ReadInto(&t.record); err != nil {
+	if err := t.next(deadline); err != nil {
 		return err
 	}
 	var rec bpfTapRecord
@@ -235,6 +234,23 @@ func (t *Tap) Read(c *TapChunk, deadline time.Time) error {
 	*c = rec.decode()
 	c.Data = raw[n : n+int(rec.CapturedBytes)]
 	return nil
+}
+
+// lookEvery is how long a record may wait in the ring. Its writer does not wake the reader unless there is much to read.
+const lookEvery = 5 * time.Millisecond
+
+func (t *Tap) next(deadline time.Time) error {
+	for {
+		look := time.Now().Add(lookEvery)
+		last := !look.Before(deadline)
+		if last {
+			look = deadline
+		}
+		t.reader.SetDeadline(look)
+		if err := t.reader.ReadInto(&t.record); last || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
 }
 
 func (r *bpfTapRecord) decode() TapChunk {
