@@ -90,6 +90,15 @@ enum learn {
 	LEARN_BLOCKING = 2, /* and readers that wait inside receive calls are left to TCP */
 };
 
+/* What of a flow's traffic a tap wants; 0 everywhere: of all flows, nothing but the redirected. */
+struct tap_filter {
+	__u64 netns; /* of either end; 0: any */
+	__u32 snap_bytes; /* at most of each message, up to TAP_SNAP_MAX; 0: no tap listens */
+	__u16 port; /* of the passive end, host byte order; 0: any */
+	__u8 with_tcp; /* what goes by TCP, too */
+	__u8 pad;
+};
+
 /* config[0]: node-wide, read for every message. */
 struct config {
 	__u32 abi; /* always first, so that any version can read it */
@@ -102,6 +111,8 @@ struct config {
 	__u32 guards;	  /* which of those a guard cures, same bits */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u8 version[48]; /* of the program that loaded, NUL-terminated */
+	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
+	struct tap_filter tap;
 };
 
 /* endpoints[netns cookie]: the policy of one container sandbox. */
@@ -191,6 +202,40 @@ struct totals {
 	__u64 fallbacks[REASON_MAX];
 };
 
+#define TAP_CHUNK    4096 /* bytes of a message in one record at most */
+#define TAP_SNAP_MAX (136 * TAP_CHUNK) /* 544 KiB, the largest message that the verdict ever sees */
+
+#define TAP_PIECES_MAX 64 /* of which the kernel makes up one message: 17, or up to 46 where it is built for that */
+#define TAP_CHUNKS_MAX (TAP_SNAP_MAX / TAP_CHUNK + TAP_PIECES_MAX)
+
+/*
+ * What a tap gets: one record for each chunk of a message, in order, the data behind it. Addresses are those of the passive
+ * end for both directions, so that the two halves of a connection fit although NAT is between them: network order, v4 in the
+ * first four bytes.
+ */
+struct tap_record {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	struct isn_pair self; /* of the sender */
+	__u64 netns; /* of the sender */
+	__u64 peer_netns;
+	__u32 seq;	    /* TCP sequence number of the message's first byte */
+	__u32 message_bytes; /* of the whole message */
+	__u32 offset; /* of this chunk in it */
+	__u32 captured_bytes; /* that follow this record */
+	__u16 family;
+	__u16 passive_port;
+	__u16 active_port;
+	__u8 role; /* of the sender */
+	__u8 redirected;
+	__u8 passive_addr[16];
+	__u8 active_addr[16];
+};
+
+struct tap_drops {
+	__u64 messages;
+	__u64 bytes; /* that would have been captured */
+};
+
 /* attachments[SHA-256]: what one CNI ADD did, or why it did nothing. Only user space reads and writes it. */
 struct attachment {
 	__u64 netns_cookie; /* 0: no endpoint */
@@ -237,8 +282,9 @@ struct flow_record {
 };
 
 _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no padding");
-_Static_assert(sizeof(struct config) == 88, "config is an ABI");
+_Static_assert(sizeof(struct config) == 112, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
 _Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI");
+_Static_assert(sizeof(struct tap_record) == 88, "tap_record is an ABI");
 _Static_assert(sizeof(struct flow_record) == 128, "flow_record is an ABI");

@@ -84,3 +84,22 @@ struct {
 	__type(key, struct listening_port);
 	__type(value, __u32);
 } avoid SEC(".maps");
+
+/* What the verdict could not hand to a tap: no room in its ring. One per CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tap_drops);
+} tap_drops SEC(".maps");
+
+/* The ring of the tap that listens, if one does: made by it, of the size that it wants, and gone with it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_RINGBUF);
+		__uint(max_entries, 4096);
+	});
+} tap_ring SEC(".maps");

@@ -17,6 +17,7 @@
 #include "pairing.h"
 #include "leaving.h"
 #include "verdict.h"
+#include "tap.h"
 
 /* Only so that these types stand in BTF, where bpf2go finds them. No program refers to it, so it is never loaded. */
 struct {
@@ -27,6 +28,7 @@ struct {
 	enum result result;
 	enum peers peers;
 	enum learn learn;
+	struct tap_record tap_record;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)
@@ -116,16 +118,21 @@ int verdict(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
 	struct sock_state *state;
+	struct config *cfg;
 	enum reason reason;
+	__u32 zero = 0;
 
 	if (!sk)
 		return SK_PASS;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	if (!state)
+	cfg = bpf_map_lookup_elem(&config, &zero);
+	if (!state || !cfg)
 		return SK_PASS;
-	reason = why_tcp(msg, sk, state);
+	reason = why_tcp(msg, sk, state, cfg);
 	if (reason == REASON_NONE) {
 		if (bpf_msg_redirect_hash(msg, &sockets, &state->peer, BPF_F_INGRESS) == SK_PASS) {
+			if (tap_wants(cfg, state, true))
+				tap_message(msg, state, cfg, true);
 			state->mode = MODE_REDIRECT;
 			state->burst_messages++;
 			state->redirected_messages++;
@@ -135,6 +142,8 @@ int verdict(struct sk_msg_md *msg)
 		}
 		reason = REASON_PEER_LEFT;
 	}
+	if (tap_wants(cfg, state, false))
+		tap_message(msg, state, cfg, false);
 	/* Waiting for the reader is what follows any reason: keep the one that began it. */
 	if (state->mode != MODE_TCP || reason != REASON_UNREAD)
 		state->reason = reason;

@@ -156,16 +156,14 @@ static __always_inline enum reason over_bounds(struct sock_state *state, const s
  * read all that went by TCP: own write_seq (stable: own lock held) equals its copied_seq (only grows). Acknowledged
  * is not read. It is asked each time, which also covers bytes that TCP sent without asking us (Fast Open).
  */
-static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk, struct sock_state *state)
+static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk, struct sock_state *state,
+					   const struct config *cfg)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct peer_view peer;
-	struct config *cfg;
 	enum reason reason;
-	__u32 zero = 0;
 
-	cfg = bpf_map_lookup_elem(&config, &zero);
-	if (!cfg || !tp || cfg->disabled)
+	if (!tp || cfg->disabled)
 		return REASON_DISABLED;
 	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
 	if (sk->state != SOCK_ESTABLISHED && sk->state != SOCK_CLOSE_WAIT)

@@ -77,6 +77,20 @@ struct sk_psock {
 	struct list_head ingress_msg;
 };
 
+/* A message as the verdict gets it: a ring of pieces. The number of entries is the kernel's, so nobody counts on it. */
+struct scatterlist {
+	unsigned int length;
+};
+
+struct sk_msg_sg {
+	__u32 start;
+	struct scatterlist data[19];
+};
+
+struct sk_msg {
+	struct sk_msg_sg sg;
+};
+
 struct inet_sock {
 	struct sock sk;
 };

@@ -44,6 +44,8 @@ type bpfConfig struct {
 	Guards             uint32
 	LoadedNs           uint64
 	Version            [48]uint8
+	TapUntilNs         uint64
+	Tap                bpfTapFilter
 }
 
 type bpfEndpoint struct {
@@ -220,6 +222,40 @@ type bpfSockState struct {
 	LastRedirectNs     uint64
 }
 
+type bpfTapDrops struct {
+	_        structs.HostLayout
+	Messages uint64
+	Bytes    uint64
+}
+
+type bpfTapFilter struct {
+	_         structs.HostLayout
+	Netns     uint64
+	SnapBytes uint32
+	Port      uint16
+	WithTcp   uint8
+	Pad       uint8
+}
+
+type bpfTapRecord struct {
+	_             structs.HostLayout
+	TimeNs        uint64
+	Self          bpfIsnPair
+	Netns         uint64
+	PeerNetns     uint64
+	Seq           uint32
+	MessageBytes  uint32
+	Offset        uint32
+	CapturedBytes uint32
+	Family        uint16
+	PassivePort   uint16
+	ActivePort    uint16
+	Role          uint8
+	Redirected    uint8
+	PassiveAddr   [16]uint8
+	ActiveAddr    [16]uint8
+}
+
 type bpfTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -242,6 +278,8 @@ const (
 	bpfMapSockets           = "sockets"
 	bpfMapSplicing          = "splicing"
 	bpfMapStates            = "states"
+	bpfMapTapDrops          = "tap_drops"
+	bpfMapTapRing           = "tap_ring"
 	bpfMapTotals            = "totals"
 	bpfProgSockOps          = "sock_ops"
 	bpfProgSockOpsAny       = "sock_ops_any"
@@ -308,6 +346,8 @@ type bpfMapSpecs struct {
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
+	TapDrops    *ebpf.MapSpec `ebpf:"tap_drops"`
+	TapRing     *ebpf.MapSpec `ebpf:"tap_ring"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 }
 
@@ -346,6 +386,8 @@ type bpfMaps struct {
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
+	TapDrops    *ebpf.Map `ebpf:"tap_drops"`
+	TapRing     *ebpf.Map `ebpf:"tap_ring"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 }
 
@@ -359,6 +401,8 @@ func (m *bpfMaps) Close() error {
 		m.Sockets,
 		m.Splicing,
 		m.States,
+		m.TapDrops,
+		m.TapRing,
 		m.Totals,
 	)
 }

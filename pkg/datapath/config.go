@@ -33,6 +33,7 @@ type Config struct {
 	Learn    bool   // a direction waits for its reader's first receive call
 	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
 	Guarded  uint32 // those among them that a guard cures
+	Tapped   bool   // a tap is alive
 }
 
 func (d *Datapath) config() (cfg bpfConfig, err error) {
@@ -72,6 +73,7 @@ func (d *Datapath) Config() (Config, error) {
 		Learn:    cfg.Learn != 0,
 		Hazards:  cfg.Hazards,
 		Guarded:  cfg.Guards,
+		Tapped:   cfg.tapped() > 0,
 	}, nil
 }
 

@@ -44,6 +44,15 @@ type guardConfig struct {
 	Guards             uint32
 	LoadedNs           uint64
 	Version            [48]uint8
+	TapUntilNs         uint64
+	Tap                struct {
+		_         structs.HostLayout
+		Netns     uint64
+		SnapBytes uint32
+		Port      uint16
+		WithTcp   uint8
+		Pad       uint8
+	}
 }
 
 type guardEndpoint struct {
@@ -120,6 +129,12 @@ type guardSockState struct {
 	LastRedirectNs     uint64
 }
 
+type guardTapDrops struct {
+	_        structs.HostLayout
+	Messages uint64
+	Bytes    uint64
+}
+
 type guardTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -142,6 +157,8 @@ const (
 	guardMapSockets           = "sockets"
 	guardMapSplicing          = "splicing"
 	guardMapStates            = "states"
+	guardMapTapDrops          = "tap_drops"
+	guardMapTapRing           = "tap_ring"
 	guardMapTotals            = "totals"
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
@@ -223,6 +240,8 @@ type guardMapSpecs struct {
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
+	TapDrops    *ebpf.MapSpec `ebpf:"tap_drops"`
+	TapRing     *ebpf.MapSpec `ebpf:"tap_ring"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 }
 
@@ -260,6 +279,8 @@ type guardMaps struct {
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
+	TapDrops    *ebpf.Map `ebpf:"tap_drops"`
+	TapRing     *ebpf.Map `ebpf:"tap_ring"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 }
 
@@ -273,6 +294,8 @@ func (m *guardMaps) Close() error {
 		m.Sockets,
 		m.Splicing,
 		m.States,
+		m.TapDrops,
+		m.TapRing,
 		m.Totals,
 	)
 }

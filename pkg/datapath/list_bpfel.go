@@ -44,6 +44,15 @@ type listConfig struct {
 	Guards             uint32
 	LoadedNs           uint64
 	Version            [48]uint8
+	TapUntilNs         uint64
+	Tap                struct {
+		_         structs.HostLayout
+		Netns     uint64
+		SnapBytes uint32
+		Port      uint16
+		WithTcp   uint8
+		Pad       uint8
+	}
 }
 
 type listEndpoint struct {
@@ -120,6 +129,12 @@ type listSockState struct {
 	LastRedirectNs     uint64
 }
 
+type listTapDrops struct {
+	_        structs.HostLayout
+	Messages uint64
+	Bytes    uint64
+}
+
 type listTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -142,6 +157,8 @@ const (
 	listMapSockets     = "sockets"
 	listMapSplicing    = "splicing"
 	listMapStates      = "states"
+	listMapTapDrops    = "tap_drops"
+	listMapTapRing     = "tap_ring"
 	listMapTotals      = "totals"
 	listProgListFlows  = "list_flows"
 	listProgListTcp    = "list_tcp"
@@ -205,6 +222,8 @@ type listMapSpecs struct {
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
+	TapDrops    *ebpf.MapSpec `ebpf:"tap_drops"`
+	TapRing     *ebpf.MapSpec `ebpf:"tap_ring"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 }
 
@@ -242,6 +261,8 @@ type listMaps struct {
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
+	TapDrops    *ebpf.Map `ebpf:"tap_drops"`
+	TapRing     *ebpf.Map `ebpf:"tap_ring"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 }
 
@@ -255,6 +276,8 @@ func (m *listMaps) Close() error {
 		m.Sockets,
 		m.Splicing,
 		m.States,
+		m.TapDrops,
+		m.TapRing,
 		m.Totals,
 	)
 }

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A copy of messages for `sockmapctl tap`. The verdict asks tap_wants() for each message: one comparison of what it has read
+ * already while nobody listens.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "maps.h"
+
+static __always_inline bool tap_wants(const struct config *cfg, const struct sock_state *state, bool redirected)
+{
+	const struct tap_filter *f = &cfg->tap;
+
+	if (!f->snap_bytes)
+		return false;
+	if (f->netns && f->netns != state->netns && f->netns != state->peer_netns)
+		return false;
+	if ((f->port && f->port != state->port) || (!redirected && !f->with_tcp))
+		return false;
+	return bpf_ktime_get_ns() < cfg->tap_until_ns;
+}
+
+/* Local and remote end of the passive socket: its own if it sends, else its peer's, which is read as a hint like all else of it. */
+static __always_inline void write_passive_addresses(struct tap_record *rec, const struct sock_state *state, struct tcp_sock *tp)
+{
+	struct tcp_sock *passive = state->role == ROLE_PASSIVE ? tp : (struct tcp_sock *)state->peer_sk;
+	struct sock *sk = &passive->inet_conn.icsk_inet.sk;
+
+	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	rec->passive_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	rec->active_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (rec->family == FAMILY_INET6) {
+		BPF_CORE_READ_INTO(&rec->passive_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&rec->active_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	} else {
+		*(__u32 *)rec->passive_addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)rec->active_addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	}
+}
+
+/*
+ * The reader looks by itself, often enough. To wake it for each record would cost the sender more than the copy: an interrupt.
+ * It is woken by the record that makes a quarter of the ring wait for it.
+ */
+static __always_inline __u64 wakes(void *ring)
+{
+	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	__u64 much = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4;
+
+	return waiting > much && waiting - much <= 2 * TAP_CHUNK ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Rings reserve constant sizes only: a few, so that small messages do not fill them with air. */
+static __always_inline bool emit(void *ring, const struct tap_record *rec, const void *data, const __u32 room)
+{
+	__u32 bytes = rec->captured_bytes;
+	struct tap_record *out;
+
+	out = bpf_ringbuf_reserve(ring, sizeof(*rec) + room, 0);
+	if (!out)
+		return false;
+	__builtin_memcpy(out, rec, sizeof(*rec));
+	if (bytes > room)
+		bytes = room;
+	if (bpf_probe_read_kernel(out + 1, bytes, data)) {
+		bpf_ringbuf_discard(out, BPF_RB_NO_WAKEUP);
+		return false;
+	}
+	bpf_ringbuf_submit(out, wakes(ring));
+	return true;
+}
+
+static __always_inline bool emit_chunk(void *ring, const struct tap_record *rec, const void *data)
+{
+	if (rec->captured_bytes <= 128)
+		return emit(ring, rec, data, 128);
+	if (rec->captured_bytes <= 1024)
+		return emit(ring, rec, data, 1024);
+	return emit(ring, rec, data, TAP_CHUNK);
+}
+
+/*
+ * Bytes of the message from offset on that lie in one piece. The list of pieces is no part of the context, but the context
+ * is the kernel's own object, and is read like any other. A chunk never goes over the end of a piece: to pull such a chunk,
+ * the kernel would copy both pieces into a new one, of up to the whole message, which it may not find memory for.
+ */
+static __always_inline __u32 in_one_piece(struct sk_msg_md *msg, __u32 offset)
+{
+	__u32 size = bpf_core_type_size(struct scatterlist);
+	__u32 all = bpf_core_field_size(struct sk_msg, sg.data) / size;
+	void *pieces = (void *)msg + bpf_core_field_offset(struct sk_msg, sg.data);
+	__u32 i = 0, length = 0;
+
+	if (bpf_probe_read_kernel(&i, sizeof(i), (void *)msg + bpf_core_field_offset(struct sk_msg, sg.start)))
+		return 0;
+	for (int n = 0; n < TAP_PIECES_MAX && i < all; n++) {
+		if (bpf_probe_read_kernel(&length, sizeof(length),
+					  pieces + i * size + bpf_core_field_offset(struct scatterlist, length)))
+			return 0;
+		if (offset < length)
+			return length - offset;
+		offset -= length;
+		/* A ring; the last entry is only there to chain to another list. Without a branch, which the verifier would follow. */
+		i = (i + 1) % (all - 1);
+	}
+	return 0;
+}
+
+/*
+ * Global, so that the verifier looks at it once and not for each turn of the loop that calls it. Answers how many bytes were
+ * captured, 0 if none could be.
+ */
+__noinline int tap_chunk(struct sk_msg_md *msg, struct tap_record *rec, __u32 snap)
+{
+	__u32 zero = 0, bytes, piece;
+	void *ring;
+
+	ring = bpf_map_lookup_elem(&tap_ring, &zero);
+	if (!ring || !rec)
+		return 0;
+	bytes = snap - rec->offset;
+	piece = in_one_piece(msg, rec->offset);
+	if (bytes > piece)
+		bytes = piece;
+	if (bytes > TAP_CHUNK)
+		bytes = TAP_CHUNK;
+	/* One byte brings the piece into reach, and gives pages that the program still owns (splice, sendfile) a copy. */
+	if (!bytes || bpf_msg_pull_data(msg, rec->offset, rec->offset + 1, 0))
+		return 0;
+	rec->captured_bytes = bytes;
+	return emit_chunk(ring, rec, msg->data) ? bytes : 0;
+}
+
+static __always_inline void count_drop(__u32 bytes)
+{
+	struct tap_drops *drops;
+	__u32 zero = 0;
+
+	drops = bpf_map_lookup_elem(&tap_drops, &zero);
+	if (drops) {
+		__sync_fetch_and_add(&drops->messages, 1);
+		__sync_fetch_and_add(&drops->bytes, bytes);
+	}
+}
+
+/* A message of which a chunk is lost counts as lost from there on. Global for the reason above: the verdict calls it twice. */
+__noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, const struct config *cfg, bool redirected)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct tap_record rec = {};
+	struct tcp_sock *tp;
+	__u32 snap;
+
+	tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	if (!tp || !state || !cfg)
+		return 0;
+	rec.message_bytes = msg->size;
+	snap = cfg->tap.snap_bytes < rec.message_bytes ? cfg->tap.snap_bytes : rec.message_bytes;
+	rec.time_ns = bpf_ktime_get_ns();
+	rec.self = state->self;
+	rec.netns = state->netns;
+	rec.peer_netns = state->peer_netns;
+	rec.role = state->role;
+	rec.redirected = redirected;
+	/* TCP's own number, ahead by what it has never seen. */
+	rec.seq = tp->write_seq + (__u32)state->redirected_bytes;
+	write_passive_addresses(&rec, state, tp);
+	for (int i = 0; i < TAP_CHUNKS_MAX && rec.offset < snap; i++) {
+		int bytes = tap_chunk(msg, &rec, snap);
+
+		if (bytes <= 0)
+			break;
+		rec.offset += bytes;
+	}
+	if (rec.offset < snap)
+		count_drop(snap - rec.offset);
+	return 0;
+}

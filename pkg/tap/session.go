@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
+)
+
+const (
+	renewEvery  = datapath.TapLease / 3
+	lockTimeout = 10 * time.Second
+)
+
+// Session is a tap that stays alive until it is closed. Its methods may be called from several goroutines, Read from one.
+type Session struct {
+	dir  string
+	d    *datapath.Datapath
+	tap  *datapath.Tap
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.Mutex // of what follows
+	filter  datapath.TapFilter
+	renewed time.Time
+	lapse   time.Duration
+	failed  error
+}
+
+// Open begins to copy. It returns datapath.ErrNotLoaded where there is nothing to copy from, and datapath.ErrTapped where
+// another tap is alive.
+func Open(ctx context.Context, dir string, f datapath.TapFilter, ringBytes int) (*Session, error) {
+	d, err := datapath.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{dir: dir, d: d, filter: f, renewed: time.Now()}
+	err = s.locked(ctx, lockTimeout, func() (err error) {
+		s.tap, err = datapath.OpenTap(d, f, ringBytes)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.done.Go(func() { s.keepAlive(ctx) })
+	return s, nil
+}
+
+// locked runs f under the lock of the state directory: the tap's words stand in a map that others read, change and write
+// back under it.
+func (s *Session) locked(ctx context.Context, patience time.Duration, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	l, err := lock.Exclusive(ctx, s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w any more", datapath.ErrNotLoaded)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(), l.Unlock())
+}
+
+func (s *Session) keepAlive(ctx context.Context) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := s.locked(ctx, renewEvery, s.renew)
+		// Others hold the lock for a long time: the verdict may stop meanwhile, and goes on then.
+		if err == nil || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			continue
+		}
+		s.mu.Lock()
+		s.failed = fmt.Errorf("keep the tap alive: %w", err)
+		s.mu.Unlock()
+		return
+	}
+}
+
+func (s *Session) renew() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if late := time.Since(s.renewed) - datapath.TapLease; late > 0 {
+		s.lapse += late
+	}
+	s.renewed = time.Now()
+	return s.tap.Renew(s.filter)
+}
+
+// SetFilter changes what is copied, within a second.
+func (s *Session) SetFilter(f datapath.TapFilter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filter = f
+}
+
+// Read is datapath.Tap's, and ends when the tap could not be kept alive.
+func (s *Session) Read(c *datapath.TapChunk, deadline time.Time) error {
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	return s.tap.Read(c, deadline)
+}
+
+// Drops is what the kernel has had no room for.
+func (s *Session) Drops() (datapath.TapDrops, error) { return s.tap.Drops() }
+
+// Lapse is for how long nothing was copied, because others had held the lock for so long.
+func (s *Session) Lapse() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lapse
+}
+
+// Stop ends the copying. What was copied can still be read.
+func (s *Session) Stop() error {
+	s.stop()
+	s.done.Wait()
+	err := s.locked(context.Background(), lockTimeout, s.tap.Stop)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return nil
+	}
+	return err
+}
+
+// Close takes the tap away.
+func (s *Session) Close() error {
+	s.stop()
+	s.done.Wait()
+	err := s.locked(context.Background(), lockTimeout, s.tap.Close)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		err = s.tap.Close() // of pins that are gone, and so nobody's
+	}
+	return errors.Join(err, s.d.Close())
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command tap measures what a tap costs each message: the verdict's own time, by the kernel's clock, while no tap listens,
+// while one listens that wants none of these messages, and while one copies them, in turn in one run. The kernel's clock has a
+// cost of its own, the same for all.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// setup is the tap that listens while messages are sent. Snap 0: none.
+type setup struct {
+	name   string
+	filter datapath.TapFilter
+}
+
+// Nobody connects to port 1 here.
+var setups = []setup{
+	{"off", datapath.TapFilter{}},
+	{"filtered out", datapath.TapFilter{Snap: datapath.TapSnapMax, Port: 1}},
+	{"on, 128 bytes", datapath.TapFilter{Snap: 128}},
+	{"on, everything", datapath.TapFilter{Snap: datapath.TapSnapMax}},
+}
+
+func main() {
+	rounds := flag.Int("rounds", 9, "rounds; each measures every setup once")
+	messages := flag.Int("messages", 20_000, "messages of a setup in a round")
+	size := flag.Int("size", 64, "bytes of a message")
+	flag.Parse()
+	var err error
+	if os.Getenv(childVariable) != "" {
+		err = talk(os.Stdin, os.Stdout)
+	} else {
+		err = run(os.Stdout, *rounds, *messages, *size)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tap:", err)
+		os.Exit(1)
+	}
+}
+
+// column is what one setup took: nanoseconds of the verdict for each message, by round.
+type column struct {
+	nanos    []float64
+	messages uint64 // that were copied
+	drops    datapath.TapDrops
+}
+
+func run(out io.Writer, rounds, messages, size int) (err error) {
+	if rounds < 1 || messages < 1 || size < 1 || size > datapath.TapSnapMax {
+		return fmt.Errorf("-rounds %d -messages %d -size %d: whole numbers from 1 are needed, a message has up to %d bytes",
+			rounds, messages, size, datapath.TapSnapMax)
+	}
+	n, err := openNode()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.close()) }()
+	columns := make([]column, len(setups))
+	for round := range rounds {
+		for i := range setups {
+			// None is always the one after the same other.
+			i = (i + round) % len(setups)
+			if err := n.measure(setups[i], &columns[i], messages, size); err != nil {
+				return fmt.Errorf("%s: %w", setups[i].name, err)
+			}
+		}
+	}
+	fmt.Fprintf(out, "the verdict's time for each message of %d bytes, medians of %d rounds of %d messages (± half the distance of the quartiles)\n",
+		size, rounds, messages)
+	return print(out, columns)
+}
+
+// print also has what each setup adds to "off" of the same round.
+func print(out io.Writer, columns []column) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "tap\tns\tbeyond off\tcopied\tdropped")
+	for i, c := range columns {
+		var beyond []float64
+		for round, ns := range c.nanos {
+			beyond = append(beyond, ns-columns[0].nanos[round])
+		}
+		median, spread := summary(c.nanos)
+		more, moreSpread := summary(beyond)
+		fmt.Fprintf(w, "%s\t%.0f ±%.0f\t%+.0f ±%.0f\t%d\t%d\n", setups[i].name, median, spread, more, moreSpread, c.messages, c.drops.Messages)
+	}
+	return w.Flush()
+}
+
+func summary(values []float64) (median, spread float64) {
+	s := slices.Sorted(slices.Values(values))
+	quarter := (len(s) - 1) / 4 // of few rounds, none: the spread is that of all
+	return s[(len(s)-1)/2], (s[len(s)-1-quarter] - s[quarter]) / 2
+}
