@@ -57,28 +57,31 @@ func (a *app) flows() ([]flowView, error) {
 	if err != nil {
 		return nil, err
 	}
-	var live []datapath.Flow
-	netns := map[datapath.FlowKey]uint64{}
-	err = d.Flows(func(f datapath.Flow) bool {
-		live = append(live, f)
-		netns[f.Key] = f.NetNS
-		return true
-	})
+	live, err := readFlows(d)
 	if err != nil {
 		return nil, err
 	}
+	return newFlowViews(live, own), nil
+}
+
+func newFlowViews(live []datapath.Flow, own owners) []flowView {
+	netns := make(map[datapath.FlowKey]uint64, len(live))
+	for _, f := range live {
+		netns[f.Key] = f.NetNS
+	}
+	label := own.labels()
 	flows := make([]flowView, 0, len(live))
 	for _, f := range live {
 		// An active end learns who joined when it first sends. The list knows already.
 		if f.PeerNetNS == 0 {
 			f.PeerNetNS = netns[f.Key.Mirror()]
 		}
-		flows = append(flows, newFlowView(f, own))
+		flows = append(flows, newFlowView(f, own, label))
 	}
-	return flows, nil
+	return flows
 }
 
-func newFlowView(f datapath.Flow, own owners) flowView {
+func newFlowView(f datapath.Flow, own owners, label func(uint64) string) flowView {
 	this, peer := own[f.NetNS], own[f.PeerNetNS]
 	v := flowView{
 		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Mode.String(),
@@ -87,7 +90,7 @@ func newFlowView(f datapath.Flow, own owners) flowView {
 		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
 		TCPBytes: f.TCPBytes, TCPMessages: f.TCPMessages, BacklogBytes: f.BacklogBytes,
 		TCPState: f.State, key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.Cookie,
-		labels: [2]string{own.label(f.NetNS), own.label(f.PeerNetNS)},
+		labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
 	}
 	// What made it leave redirection is history once it is back.
 	if f.Mode == datapath.ModeTCP {
