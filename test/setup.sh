@@ -10,7 +10,7 @@ die() {
 
 case "$1" in
 demo) packages=() ;;
-test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs) ;;
+test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs tmux) ;;
 test-vm) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;

@@ -31,6 +31,11 @@ func cliDoc(t *testing.T) string {
 			}
 		}
 	}
+	for _, cmd := range root.Commands() {
+		for _, sub := range cmd.Commands() {
+			commandDoc(t, &b, sub)
+		}
+	}
 	return b.String()
 }
 

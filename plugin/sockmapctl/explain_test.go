@@ -37,7 +37,9 @@ func podNode(t *testing.T) (*testNode, pair) {
 
 var (
 	ephemeral = regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	loadedAt  = regexp.MustCompile(`by version \S+, \S+ \S+`)
+	// What guards ask depends on which of them this kernel takes.
+	guarded  = regexp.MustCompile(`(?m)^(.) (blocking|oob|waitall|discard|learning) .*$`)
+	loadedAt = regexp.MustCompile(`by version \S+, \S+ \S+`)
 )
 
 func steadyExplanation(screen string) string {
@@ -48,6 +50,7 @@ func steadyExplanation(screen string) string {
 		}
 		return seen[s]
 	})
+	screen = guarded.ReplaceAllString(screen, "GUARD $2")
 	return steady(loadedAt.ReplaceAllString(screen, "by version VERSION, TIME"))
 }
 
