@@ -23,7 +23,7 @@ func (m *topModel) list() []string {
 		return []string{topFaint.Render(text)}
 	}
 	shown := rows[m.offset:min(len(rows), m.offset+room)]
-	t := flowList(shown)
+	t := flowList(shown, m.width)
 	if m.pods {
 		t = podList(shown)
 	}
@@ -34,19 +34,24 @@ func (m *topModel) list() []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
-func flowList(rows []topRow) *table {
+// flowList cuts names only where leaving out what matters less does not help.
+func flowList(rows []topRow, width int) *table {
+	client, server := 18, 22
+	if width < 80 {
+		client, server = 10, 12
+	}
 	t := &table{columns: []column{
-		{title: "CLIENT", min: 10, keepEnd: true},
-		{title: "SERVER", min: 12, keepEnd: true},
-		{title: "FROM", min: 12, keepEnd: true, drop: 6},
+		{title: "CLIENT", min: client, keepEnd: true},
+		{title: "SERVER", min: server, keepEnd: true},
+		{title: "FROM", min: 20, keepEnd: true, drop: 7},
 		{title: "MODE", drop: 1},
-		{title: "REASON", min: 8, drop: 2},
+		{title: "REASON", min: 15, drop: 2},
 		{title: "RATE", right: true},
 		{title: "SHARE", right: true},
 		{title: "TCP", right: true, drop: 3},
 		{title: "MSGS/S", right: true, drop: 5},
 		{title: "BACKLOG", right: true, drop: 4},
-		{title: "AGE", right: true, drop: 7},
+		{title: "AGE", right: true, drop: 6},
 	}}
 	for i := range rows {
 		r := &rows[i]

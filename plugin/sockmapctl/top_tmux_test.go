@@ -92,7 +92,7 @@ func TestTopOnATerminal(t *testing.T) {
 		}
 	}()
 	defer func() { close(stop); <-stopped }()
-	term.until(t, "it is redirected", " redirect ", "KiB/s", "100%")
+	term.until(t, "it is redirected", " redirect ", "iB/s", "100%")
 	n.ok(t, "disable")
 	term.until(t, "it is on TCP", "OFF: sockmapctl disable", " tcp ", "→disabled")
 	n.ok(t, "enable")
