@@ -103,6 +103,15 @@ docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md and docs/RUNTIMES.m
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
 	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes
 
+.PHONY: man
+man: build ## manual pages of sockmapctl, in bin/man
+	bin/sockmapctl docs man bin/man
+
+.PHONY: picture
+picture: ## docs/images/top.svg, from sockmapctl top and real traffic (root; installs tmux)
+	@test/setup.sh test
+	go run ./test/picture -o docs/images/top.svg
+
 .PHONY: soak
 soak: ## an hour of random traffic between 16 pods, each byte checked (root)
 	go run ./test/soak -duration 1h

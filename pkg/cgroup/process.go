@@ -75,6 +75,10 @@ func steadyName(ns string, read func() (string, error)) (string, error) {
 	return name, nil
 }
 
+// OfProcess returns the name of a process's cgroup in the unified hierarchy: its path below the mount, as far as both
+// begin at one root.
+func OfProcess(pid int) (string, error) { return unifiedName(strconv.Itoa(pid)) }
+
 // unifiedName reads the name of a process's cgroup in the unified hierarchy
 // from /proc/PID/cgroup. It begins at the root of the caller's cgroup namespace.
 func unifiedName(pid string) (string, error) {

@@ -31,6 +31,7 @@ type Config struct {
 	Epoch    uint32
 	LoadedAt time.Time
 	Learn    bool   // a direction waits for its reader's first receive call
+	Blocking bool   // and readers that wait inside receive calls are left to TCP
 	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
 	Guarded  uint32 // those among them that a guard cures
 	Tapped   bool   // a tap is alive
@@ -71,6 +72,7 @@ func (d *Datapath) Config() (Config, error) {
 		Epoch:    cfg.Epoch,
 		LoadedAt: sinceBoot(cfg.LoadedNs),
 		Learn:    cfg.Learn != 0,
+		Blocking: cfg.Learn&uint32(bpfLearnLEARN_BLOCKING) != 0,
 		Hazards:  cfg.Hazards,
 		Guarded:  cfg.Guards,
 		Tapped:   cfg.tapped() > 0,

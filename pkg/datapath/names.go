@@ -16,19 +16,47 @@ type Reason uint8
 // Result says what became of a connection when it was made.
 type Result uint8
 
-// The values that programs outside this package compare with. All others are only printed.
+// The values, as in bpf/abi.h.
 const (
-	RoleActive     = Role(bpfRoleROLE_ACTIVE)
-	RolePassive    = Role(bpfRoleROLE_PASSIVE)
-	ModePending    = Mode(bpfModeMODE_PENDING)
-	ModeRedirect   = Mode(bpfModeMODE_REDIRECT)
-	ModeTCP        = Mode(bpfModeMODE_TCP)
-	ReasonNone     = Reason(bpfReasonREASON_NONE)
-	ResultJoined   = Result(bpfResultRESULT_JOINED)
-	ResultRemote   = Result(bpfResultRESULT_REMOTE)
-	ResultDenied   = Result(bpfResultRESULT_DENIED)
-	ResultMapFull  = Result(bpfResultRESULT_MAP_FULL)
-	ReasonDisabled = Reason(bpfReasonREASON_DISABLED)
+	RoleActive  = Role(bpfRoleROLE_ACTIVE)
+	RolePassive = Role(bpfRoleROLE_PASSIVE)
+
+	ModePending  = Mode(bpfModeMODE_PENDING)
+	ModeRedirect = Mode(bpfModeMODE_REDIRECT)
+	ModeTCP      = Mode(bpfModeMODE_TCP)
+
+	ReasonNone            = Reason(bpfReasonREASON_NONE)
+	ReasonNoPeer          = Reason(bpfReasonREASON_NO_PEER)
+	ReasonUnread          = Reason(bpfReasonREASON_UNREAD)
+	ReasonBacklogBytes    = Reason(bpfReasonREASON_BACKLOG_BYTES)
+	ReasonBacklogMessages = Reason(bpfReasonREASON_BACKLOG_MESSAGES)
+	ReasonRcvlowat        = Reason(bpfReasonREASON_RCVLOWAT)
+	ReasonState           = Reason(bpfReasonREASON_STATE)
+	ReasonULP             = Reason(bpfReasonREASON_ULP)
+	ReasonDisabled        = Reason(bpfReasonREASON_DISABLED)
+	ReasonPolicy          = Reason(bpfReasonREASON_POLICY)
+	ReasonPeerLeft        = Reason(bpfReasonREASON_PEER_LEFT)
+	ReasonLearning        = Reason(bpfReasonREASON_LEARNING)
+	ReasonWaitall         = Reason(bpfReasonREASON_WAITALL)
+	ReasonOOB             = Reason(bpfReasonREASON_OOB)
+	ReasonInq             = Reason(bpfReasonREASON_INQ)
+	ReasonZerocopy        = Reason(bpfReasonREASON_ZEROCOPY)
+	ReasonBlocking        = Reason(bpfReasonREASON_BLOCKING)
+	ReasonDiscard         = Reason(bpfReasonREASON_DISCARD)
+	ReasonOption          = Reason(bpfReasonREASON_OPTION)
+
+	ResultJoined    = Result(bpfResultRESULT_JOINED)
+	ResultRemote    = Result(bpfResultRESULT_REMOTE)
+	ResultDenied    = Result(bpfResultRESULT_DENIED)
+	ResultCollision = Result(bpfResultRESULT_COLLISION)
+	ResultMapFull   = Result(bpfResultRESULT_MAP_FULL)
+	ResultRepair    = Result(bpfResultRESULT_REPAIR)
+	ResultMPTCP     = Result(bpfResultRESULT_MPTCP)
+	ResultULP       = Result(bpfResultRESULT_ULP)
+	ResultError     = Result(bpfResultRESULT_ERROR)
+	ResultOption    = Result(bpfResultRESULT_OPTION)
+	ResultAvoided   = Result(bpfResultRESULT_AVOIDED)
+	ResultBlocking  = Result(bpfResultRESULT_BLOCKING)
 )
 
 var (

@@ -31,6 +31,11 @@ func cliDoc(t *testing.T) string {
 			}
 		}
 	}
+	for _, cmd := range root.Commands() {
+		for _, sub := range cmd.Commands() {
+			commandDoc(t, &b, sub)
+		}
+	}
 	return b.String()
 }
 
@@ -48,7 +53,7 @@ func commandDoc(t *testing.T, b *strings.Builder, cmd *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n\n```text\n%s\n```\n\n%s\n", cmd.CommandPath(), cmd.UseLine(), text)
 	section(b, "Flags", cmd.LocalNonPersistentFlags().FlagUsages())
 	section(b, "Examples", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
-	if view, ok := views()[cmd.Name()]; ok {
+	if view, ok := documentedViews()[cmd.Name()]; ok {
 		fmt.Fprintf(b, "\nFields of `-o json`:\n\n| field | type | meaning |\n|---|---|---|\n")
 		fieldDoc(t, b, "", reflect.TypeOf(view).Elem())
 	}

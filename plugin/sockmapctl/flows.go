@@ -3,150 +3,152 @@
 package main
 
 import (
-	"cmp"
+	"context"
+	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
+	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/spf13/cobra"
 )
 
-// flowView is one live socket. Counts are of what it sent.
-type flowView struct {
-	Local              netip.AddrPort `json:"local" doc:"address and port of this end"`
-	Remote             netip.AddrPort `json:"remote" doc:"address and port of the other end, as this end sees it"`
-	Namespace          string         `json:"namespace" doc:"of the pod; empty when there is none"`
-	Pod                string         `json:"pod" doc:"empty when there is none"`
-	Container          string         `json:"container" doc:"id of the container sandbox; empty when it is not known"`
-	NetNSCookie        uint64         `json:"netnsCookie" doc:"of the network namespace"`
-	PeerNamespace      string         `json:"peerNamespace" doc:"of the other end, once it has joined; see namespace"`
-	PeerPod            string         `json:"peerPod" doc:"see pod"`
-	PeerContainer      string         `json:"peerContainer" doc:"see container"`
-	PeerNetNSCookie    uint64         `json:"peerNetnsCookie" doc:"0: not known"`
-	Role               string         `json:"role" doc:"active (it called connect) or passive"`
-	Joined             bool           `json:"joined" doc:"the other end is in the sockhash too"`
-	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first"`
-	Reason             string         `json:"reason" doc:"why by TCP, see METRICS.md; empty in other modes"`
-	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"sent from socket to socket"`
-	RedirectedMessages uint64         `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64         `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
-	TCPMessages        uint64         `json:"tcpMessages" doc:"calls of send that made them"`
-	BacklogBytes       uint32         `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
-	TCPState           uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
-	AgeSeconds         float64        `json:"ageSeconds" doc:"since the connection was made"`
-	SocketCookie       uint64         `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
-
-	labels [2]string // of this end's and the other end's owner, for the table
+// flowsOptions are the flags of flows.
+type flowsOptions struct {
+	filter   flowFilter
+	sort     string
+	watch    time.Duration // 0: once
+	count    int           // lists; 0: until interrupted
+	pairs    bool
+	noHeader bool
 }
 
 func flowsCommand(a *app) *cobra.Command {
-	var noHeader bool
+	var o flowsOptions
 	cmd := a.noun(&cobra.Command{
 		Use:   "flows",
 		Short: "List the live sockets that are, or may be, redirected",
 		Long: `Lists every live socket in the sockhash: one line for each end of a flow, with
-what that end has sent. It also has sockets whose peer has not joined: they
-leave when the first answer shows that the peer is elsewhere.
+what that end has sent, or with --pairs one line for each flow. It also has
+sockets whose peer has not joined: they leave when the first answer shows that
+the peer is elsewhere.
 
-Sockets whose network namespace belongs to no known container show its cookie.`,
+Sockets whose network namespace belongs to no known container show its cookie.
+
+Each filter may be given several times, or a list with commas: one of them has
+to fit. Of different filters all have to. Addresses, ports, pods and namespaces
+may be those of either end.`,
 		Example: `  sockmapctl flows
-  sockmapctl flows --no-header | grep -c redirect
+  sockmapctl flows --pod shop/web-0 --mode tcp
+  sockmapctl flows --port 8080 --sort rate --watch=2s
+  sockmapctl flows --pairs -o wide
   sockmapctl flows -o json | jq '.[] | select(.reason != "")'`,
-	}, formatTable, formatJSON)
-	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
-	return runs(cmd, func(*cobra.Command) error {
+	}, formatTable, formatWide, formatJSON)
+	flags := cmd.Flags()
+	o.filter.flags(a, cmd)
+	flags.StringVar(&o.sort, "sort", sortAddress, "`KEY`: "+orList(sortKeys())+"; what is most comes first")
+	flags.DurationVarP(&o.watch, "watch", "w", 0, "list again each `INTERVAL`, with rates, until interrupted")
+	flags.Lookup("watch").NoOptDefVal = "1s"
+	flags.IntVar(&o.count, "count", 0, "end after so many `LISTS` (with --watch; 0: never)")
+	flags.BoolVar(&o.pairs, "pairs", false, "one line for each flow, with what both ends sent")
+	flags.BoolVar(&o.noHeader, "no-header", false, "leave out the line of titles")
+	before(cmd, func() error { return o.check(cmd.Flags().Changed("watch")) })
+	complete(cmd, "sort", sortKeys())
+	return runs(cmd, func(cmd *cobra.Command) error {
+		if o.watch > 0 {
+			return a.watchFlows(cmd.Context(), &o)
+		}
 		flows, err := a.flows()
 		if err != nil {
 			return fmt.Errorf("list flows: %w", err)
 		}
+		return a.printFlows(&o, flows)
+	})
+}
+
+// shortestWatch keeps a forgotten watch from costing a node more than it is worth.
+const shortestWatch = 100 * time.Millisecond
+
+func (o *flowsOptions) check(watching bool) error {
+	if watching && o.watch < shortestWatch {
+		return fmt.Errorf("--watch: %v is less than %v", o.watch, shortestWatch)
+	}
+	if o.count < 0 {
+		return fmt.Errorf("--count: %d is negative", o.count)
+	}
+	if o.count > 0 && !watching {
+		return errors.New("--count counts the lists of --watch")
+	}
+	if _, ok := sorts[o.sort]; !ok {
+		return fmt.Errorf("--sort: %q is not %s", o.sort, orList(sortKeys()))
+	}
+	if o.sort == sortRate && !watching {
+		return errors.New("--sort rate needs --watch: a rate takes two looks")
+	}
+	return o.filter.check()
+}
+
+// printFlows picks, sorts and prints.
+func (a *app) printFlows(o *flowsOptions, flows []flowView) error {
+	if o.pairs {
+		pairs := o.filter.pairs(pairUp(flows))
+		sortPairs(pairs, o.sort)
 		if a.output == formatJSON {
-			return a.printJSON(flows)
+			return printArray(a.stdout, pairs)
 		}
-		return a.printTable(flowTable(flows), !noHeader)
-	})
+		return a.printFlowTable(pairTable(pairs, a.output == formatWide, o.watch > 0), o)
+	}
+	flows = o.filter.flows(flows)
+	sortFlows(flows, o.sort)
+	if a.output == formatJSON {
+		return printArray(a.stdout, flows)
+	}
+	return a.printFlowTable(flowTable(flows, a.output == formatWide, o.watch > 0), o)
 }
 
-func (a *app) flows() ([]flowView, error) {
-	d, err := datapath.Open(a.dir)
-	if err != nil {
-		return nil, err
+// printFlowTable lets wide tables be as wide as they are.
+func (a *app) printFlowTable(t *table, o *flowsOptions) error {
+	if a.output == formatWide {
+		wide := *a
+		wide.width = 0
+		a = &wide
 	}
-	defer d.Close()
-	own, err := readOwners(d)
-	if err != nil {
-		return nil, err
-	}
-	var live []datapath.Flow
-	netns := map[datapath.FlowKey]uint64{}
-	err = d.Flows(func(f datapath.Flow) bool {
-		live = append(live, f)
-		netns[f.Key] = f.NetNS
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	flows := make([]flowView, 0, len(live))
-	for _, f := range live {
-		// An active end learns who joined when it first sends. The list knows already.
-		if f.PeerNetNS == 0 {
-			f.PeerNetNS = netns[f.Key.Mirror()]
+	return a.printTable(t, !o.noHeader)
+}
+
+// watchFlows lists again and again until the context ends, which is no error: it is how one stops.
+func (a *app) watchFlows(ctx context.Context, o *flowsOptions) error {
+	var before rates
+	for n := 1; ; n++ {
+		flows, err := a.flows()
+		if err != nil {
+			return fmt.Errorf("list flows: %w", err)
 		}
-		flows = append(flows, newFlowView(f, own))
+		before = before.next(flows, time.Now())
+		if a.output != formatJSON {
+			if err := a.beginScreen(n, o.watch); err != nil {
+				return err
+			}
+		}
+		if err := a.printFlows(o, flows); err != nil {
+			return err
+		}
+		if n == o.count {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(o.watch):
+		}
 	}
-	slices.SortFunc(flows, compareFlows)
-	return flows, nil
 }
 
-func newFlowView(f datapath.Flow, own owners) flowView {
-	this, peer := own[f.NetNS], own[f.PeerNetNS]
-	v := flowView{
-		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Mode.String(),
-		Namespace: this.namespace, Pod: this.pod, Container: this.container, NetNSCookie: f.NetNS,
-		PeerNamespace: peer.namespace, PeerPod: peer.pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
-		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
-		TCPBytes: f.TCPBytes, TCPMessages: f.TCPMessages, BacklogBytes: f.BacklogBytes,
-		TCPState: f.State, AgeSeconds: f.Age.Seconds(), SocketCookie: f.Cookie,
-		labels: [2]string{own.label(f.NetNS), own.label(f.PeerNetNS)},
+// beginScreen clears a terminal; elsewhere lists follow each other with a line between them.
+func (a *app) beginScreen(n int, every time.Duration) error {
+	switch {
+	case a.width > 0:
+		return a.say("\x1b[H\x1b[2J%s, every %v; Ctrl-C ends\n", time.Now().Format(time.TimeOnly), every)
+	case n > 1:
+		return a.say("")
 	}
-	// What made it leave redirection is history once it is back.
-	if f.Mode == datapath.ModeTCP {
-		v.Reason = f.Reason.String()
-	}
-	return v
-}
-
-// compareFlows puts the flows of one container together, and leaves nothing to chance: two pods may have the same
-// loopback addresses.
-func compareFlows(a, b flowView) int {
-	return cmp.Or(
-		cmp.Compare(a.labels[0], b.labels[0]), a.Local.Compare(b.Local), a.Remote.Compare(b.Remote),
-		cmp.Compare(a.NetNSCookie, b.NetNSCookie), cmp.Compare(a.SocketCookie, b.SocketCookie),
-	)
-}
-
-func flowTable(flows []flowView) *table {
-	t := &table{columns: []column{
-		{title: "LOCAL", min: 12, keepEnd: true},
-		{title: "REMOTE", min: 12, keepEnd: true},
-		{title: "CONTAINER", min: 10, keepEnd: true},
-		{title: "PEER", min: 10, keepEnd: true, drop: 5},
-		{title: "ROLE", drop: 2},
-		{title: "MODE"},
-		{title: "REASON", min: 7},
-		{title: "REDIRECTED", right: true},
-		{title: "MSGS", right: true, drop: 4},
-		{title: "TCP", right: true},
-		{title: "TCP-MSGS", right: true, drop: 3},
-		{title: "AGE", right: true, drop: 1},
-	}}
-	for _, f := range flows {
-		t.add(
-			f.Local.String(), f.Remote.String(), f.labels[0], f.labels[1], f.Role, f.Mode, f.Reason,
-			compactBytes(f.RedirectedBytes), humanCount(f.RedirectedMessages),
-			compactBytes(f.TCPBytes), humanCount(f.TCPMessages), humanAge(seconds(f.AgeSeconds)),
-		)
-	}
-	return t
+	return nil
 }

@@ -3,14 +3,17 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 )
 
 const (
 	formatTable = "table"
 	formatJSON  = "json"
+	formatWide  = "wide"
 	formatText  = "text"
 )
 
@@ -20,6 +23,34 @@ func (a *app) printJSON(v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+// printArray writes what printJSON would, piece by piece: indenting one big text copies it again and again.
+func printArray[T any](w io.Writer, all []T) error {
+	out := bufio.NewWriterSize(w, 64<<10)
+	if len(all) == 0 {
+		out.WriteByte('[')
+	}
+	for i := range all {
+		begin := ",\n  "
+		if i == 0 {
+			begin = "[\n  "
+		}
+		piece, err := json.MarshalIndent(&all[i], "  ", "  ")
+		if err != nil {
+			return fmt.Errorf("write JSON: %w", err)
+		}
+		out.WriteString(begin)
+		out.Write(piece)
+		if i == len(all)-1 {
+			out.WriteByte('\n')
+		}
+	}
+	out.WriteString("]\n")
+	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

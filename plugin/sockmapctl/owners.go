@@ -50,6 +50,19 @@ func (o owners) label(cookie uint64) string {
 	return ""
 }
 
+// labels is label for many flows of few owners.
+func (o owners) labels() func(cookie uint64) string {
+	known := map[uint64]string{}
+	return func(cookie uint64) string {
+		text, ok := known[cookie]
+		if !ok {
+			text = o.label(cookie)
+			known[cookie] = text
+		}
+		return text
+	}
+}
+
 // shortID is how runtimes show container ids.
 func shortID(id string) string {
 	if len(id) > 12 {

@@ -56,7 +56,6 @@ func rootCommand(a *app) *cobra.Command {
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors:     true, // report prints them
 		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	dir := a.getenv(pathVariable)
 	if dir == "" {
@@ -65,8 +64,8 @@ func rootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
-		statusCommand(a), doctorCommand(a), endpointsCommand(a), flowsCommand(a), tapCommand(a), metricsCommand(a),
-		versionCommand(a),
+		statusCommand(a), doctorCommand(a), endpointsCommand(a), flowsCommand(a), topCommand(a), explainCommand(a),
+		tapCommand(a), metricsCommand(a), versionCommand(a),
 	} {
 		cmd.GroupID = groupNouns
 		root.AddCommand(cmd)
@@ -78,6 +77,7 @@ func rootCommand(a *app) *cobra.Command {
 		cmd.GroupID = groupVerbs
 		root.AddCommand(cmd)
 	}
+	root.AddCommand(docsCommand(a))
 	return root
 }
 

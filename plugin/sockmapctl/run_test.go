@@ -25,6 +25,13 @@ func views() map[string]any {
 	}
 }
 
+// documentedViews are those of nouns that need arguments, too.
+func documentedViews() map[string]any {
+	all := views()
+	all["explain"] = &explainView{}
+	return all
+}
+
 // asked is a noun with the flags that make it succeed on every kernel.
 func asked(noun string, flags ...string) []string {
 	if noun == "doctor" {

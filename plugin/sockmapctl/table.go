@@ -23,6 +23,8 @@ type column struct {
 type table struct {
 	columns []column
 	rows    [][]string
+	// paint puts colours around a cell of row and column as it is shown; row -1 has the titles. nil: it is plain.
+	paint func(row, column int, text string) string
 }
 
 const (
@@ -68,10 +70,10 @@ func (t *table) write(w io.Writer, width int, header bool) (left []string, err e
 		for i, c := range t.columns {
 			titles[i] = c.title
 		}
-		t.line(out, titles, widths, shown)
+		t.line(out, -1, titles, widths, shown)
 	}
-	for _, row := range t.rows {
-		t.line(out, row, widths, shown)
+	for i, row := range t.rows {
+		t.line(out, i, row, widths, shown)
 	}
 	return left, out.Flush()
 }
@@ -139,7 +141,7 @@ func (t *table) shrink(widths []int, shown []bool, width int) {
 	}
 }
 
-func (t *table) line(out *bufio.Writer, cells []string, widths []int, shown []bool) {
+func (t *table) line(out *bufio.Writer, row int, cells []string, widths []int, shown []bool) {
 	pad := 0 // owed to the cell before; at the end of a line nobody collects it
 	first := true
 	for i, c := range t.columns {
@@ -156,6 +158,9 @@ func (t *table) line(out *bufio.Writer, cells []string, widths []int, shown []bo
 		if c.right {
 			writeSpaces(out, pad)
 			pad = 0
+		}
+		if t.paint != nil {
+			cell = t.paint(row, i, cell)
 		}
 		out.WriteString(cell)
 	}

@@ -98,26 +98,13 @@ func (f *tapFlags) check(a *app) (err error) {
 		}
 		f.namespace, f.pod = namespace, name
 	}
-	if f.prefix, err = parsePrefix(f.address); err != nil {
-		return err
+	if f.address != "" {
+		if f.prefix, err = parsePrefix(f.address); err != nil {
+			return fmt.Errorf("--address: %q is neither an IP address nor a prefix", f.address)
+		}
 	}
 	f.cookie, err = parseNetNS(f.netns)
 	return err
-}
-
-func parsePrefix(s string) (netip.Prefix, error) {
-	if s == "" {
-		return netip.Prefix{}, nil
-	}
-	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
-		addr = addr.Unmap()
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return p, fmt.Errorf("--address: %q is neither an IP address nor a prefix", s)
-	}
-	return p.Masked(), nil
 }
 
 func parseNetNS(s string) (uint64, error) {

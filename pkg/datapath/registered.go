@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// Registered is a network namespace as the programs know it. Two are of one namespace for PeersNamespace when their
+// groups are equal; the name behind a group is not kept, so Policy.Namespace is empty.
+type Registered struct {
+	Policy
+	Group uint64
+}
+
+// Endpoint reads how the network namespace with this cookie is registered; ok is false when it is not.
+func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
+	var ep bpfEndpoint
+	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
+	if err != nil {
+		return r, false, err
+	}
+	if err := m.Lookup(cookie, &ep); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return r, false, nil
+	} else if err != nil {
+		return r, false, fmt.Errorf("read endpoint: %w", err)
+	}
+	r = Registered{Group: ep.Group, Policy: Policy{Accelerate: ep.Accelerate != 0, Peers: Peers(ep.Peers)}}
+	for _, p := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
+		r.Include = append(r.Include, PortRange{p.First, p.Last})
+	}
+	for _, p := range ep.Exclude[:min(int(ep.Excludes), MaxPortRanges)] {
+		r.Exclude = append(r.Exclude, PortRange{p.First, p.Last})
+	}
+	return r, true, nil
+}
+
+// Avoided reports whether later flows to this listening port stay on TCP because of what an observer saw.
+func (d *Datapath) Avoided(cookie uint64, port uint16) (bool, error) {
+	var why uint32
+	m, err := d.mapOf(bpfMapAvoid, unsafe.Sizeof(why))
+	if err != nil {
+		return false, err
+	}
+	err = m.Lookup(bpfListeningPort{Netns: cookie, Port: port}, &why)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read avoided ports: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestARegisteredPolicyIsReadAsItWasWritten(t *testing.T) {
+	d := load(t, bounded(64, 4096, 16))
+	want := Policy{
+		Accelerate: true, Peers: PeersNamespace,
+		Include: []PortRange{{80, 80}, {8000, 8999}}, Exclude: []PortRange{{8125, 8125}},
+	}
+	for cookie, namespace := range map[uint64]string{1: "shop", 2: "shop", 3: "", 4: "bank"} {
+		p := want
+		p.Namespace = namespace
+		if err := d.SetEndpoint(cookie, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	groups := map[uint64]uint64{}
+	for cookie := range uint64(4) {
+		r, ok, err := d.Endpoint(cookie + 1)
+		if err != nil || !ok || !reflect.DeepEqual(r.Policy, want) {
+			t.Errorf("cookie %d: %+v, %v, %v", cookie+1, r, ok, err)
+		}
+		groups[cookie+1] = r.Group
+	}
+	if groups[1] != groups[2] || groups[1] == groups[3] || groups[1] == groups[4] || groups[3] == groups[4] {
+		t.Errorf("groups %v: only 1 and 2 are of one namespace", groups)
+	}
+	if _, ok, err := d.Endpoint(99); ok || err != nil {
+		t.Errorf("nobody is registered as 99: %v, %v", ok, err)
+	}
+}
+
+func TestAvoidedPorts(t *testing.T) {
+	d := load(t, bounded(64, 4096, 16))
+	if avoided, err := d.Avoided(7, 80); avoided || err != nil {
+		t.Errorf("nothing was seen yet: %v, %v", avoided, err)
+	}
+	if err := d.maps[bpfMapAvoid].Put(bpfListeningPort{Netns: 7, Port: 80}, uint32(1)); err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[uint16]bool{80: true, 81: false} {
+		if avoided, err := d.Avoided(7, port); avoided != want || err != nil {
+			t.Errorf("port %d: %v, %v", port, avoided, err)
+		}
+	}
+}

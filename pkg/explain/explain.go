@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package explain tells why a connection is redirected or not: each condition of docs/DATAPATH.md in the order in which
+// the programs ask, what it came to, and what would change the one that decided.
+//
+// It reads nothing itself, but for ReadSocket: callers gather Facts.
+package explain
+
+import (
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Verdict says what one condition came to.
+type Verdict string
+
+// The verdicts.
+const (
+	Passed     Verdict = "passed"
+	Decided    Verdict = "decided"     // it sent the connection, or the message, to TCP
+	NotReached Verdict = "not reached" // one before it had decided
+	NotKnown   Verdict = "not known"
+)
+
+// Stage says when a condition is asked.
+type Stage string
+
+// The stages, in order.
+const (
+	StageNode       Stage = "node"       // before any connection
+	StageConnection Stage = "connection" // once, when it is made
+	StageMessage    Stage = "message"    // for each call of send
+)
+
+// Outcome is how bytes travel, or would.
+type Outcome string
+
+// The outcomes.
+const (
+	Redirected Outcome = "redirect"
+	ByTCP      Outcome = "tcp"
+	Open       Outcome = "open" // nothing speaks against redirection, and not all is known
+)
+
+// Condition is one question and its answer.
+type Condition struct {
+	Stage    Stage   `json:"stage" doc:"node, connection (asked once, when it is made) or message (asked for each call of send)"`
+	Name     string  `json:"name" doc:"a result of connection, a reason of message, see METRICS.md"`
+	Question string  `json:"question" doc:"what is asked; yes lets it pass"`
+	Verdict  Verdict `json:"verdict" doc:"passed, decided, not reached or not known"`
+	Detail   string  `json:"detail" doc:"what was found; may be empty"`
+	Change   string  `json:"change" doc:"what would change it; empty unless it decided"`
+}
+
+// Explanation is about one direction of a connection.
+type Explanation struct {
+	Outcome    Outcome     `json:"outcome" doc:"redirect, tcp, or open: nothing speaks against it, and not all is known"`
+	Answer     string      `json:"answer" doc:"the outcome and what decided, in words"`
+	Next       string      `json:"next" doc:"how the next message goes where that is another way; else empty"`
+	Conditions []Condition `json:"conditions" doc:"in the order in which they are asked"`
+}
+
+// finding is what facts say about one question.
+type finding struct {
+	verdict Verdict // Passed, Decided or NotKnown
+	detail  string
+	change  string // in place of the question's own
+}
+
+func passed(format string, args ...any) finding {
+	return finding{verdict: Passed, detail: fmt.Sprintf(format, args...)}
+}
+
+func decided(format string, args ...any) finding {
+	return finding{verdict: Decided, detail: fmt.Sprintf(format, args...)}
+}
+
+func unknown(format string, args ...any) finding {
+	return finding{verdict: NotKnown, detail: fmt.Sprintf(format, args...)}
+}
+
+// question is one row of a table.
+type question struct {
+	name   string
+	ask    string // yes lets it pass
+	means  string // what it means when it decides; goes on "by TCP: "
+	change string
+	now    func(*Facts) finding // nil: only the programs know
+}
+
+func (q *question) answer(f *Facts) finding {
+	if q.now == nil {
+		return unknown("")
+	}
+	return q.now(f)
+}
+
+func (q *question) condition(stage Stage, found finding) Condition {
+	c := Condition{Stage: stage, Name: q.name, Question: q.ask, Verdict: found.verdict, Detail: found.detail}
+	if found.verdict == Decided {
+		c.Change = q.change
+		if found.change != "" {
+			c.Change = found.change
+		}
+	}
+	return c
+}
+
+// Explain answers all questions with what is known.
+func Explain(f *Facts) *Explanation {
+	e := &Explanation{Conditions: []Condition{}}
+	var stopped *question
+	if f.Flow == nil {
+		stopped = e.predict(StageNode, f, nodeQuestions, nil)
+		stopped = e.predict(StageConnection, f, resultQuestions(), stopped)
+		stopped = e.predict(StageMessage, f, reasonQuestions(), stopped)
+		e.sumUp(f, stopped)
+		return e
+	}
+	for _, q := range nodeQuestions {
+		found := q.answer(f)
+		if found.verdict != Passed {
+			// Whether it is so now decides about later connections only; the switch is asked again for each message.
+			found = passed("it was when the connection was made: the socket is in the sockhash")
+		}
+		e.add(q.condition(StageNode, found))
+	}
+	e.connection(f)
+	e.message(f)
+	return e
+}
+
+func (e *Explanation) add(c Condition) { e.Conditions = append(e.Conditions, c) }
+
+// predict asks what would happen, and returns the first question that decides.
+func (e *Explanation) predict(stage Stage, f *Facts, questions []*question, stopped *question) *question {
+	for _, q := range questions {
+		if stopped != nil {
+			e.add(q.condition(stage, finding{verdict: NotReached}))
+			continue
+		}
+		found := q.answer(f)
+		e.add(q.condition(stage, found))
+		if found.verdict == Decided {
+			stopped = q
+		}
+	}
+	return stopped
+}
+
+func (e *Explanation) sumUp(f *Facts, stopped *question) {
+	switch {
+	case stopped != nil:
+		e.Outcome, e.Answer = ByTCP, "would be plain TCP: "+stopped.means
+	case f.Socket != nil && f.Socket.Connected:
+		e.Outcome = ByTCP
+		e.Answer = "plain TCP: it is not in the sockhash, and what is known now does not say why. It was made before its cgroup was " +
+			"attached or while sockmap was off, or its other end is not on this node"
+	default:
+		e.Outcome, e.Answer = Open, "would be redirected, as far as can be known before it is made"
+	}
+}
+
+// connection is the stage of a flow that was taken.
+func (e *Explanation) connection(f *Facts) {
+	for _, q := range resultQuestions() {
+		found := passed("")
+		if !f.Flow.Joined && (q.name == datapath.ResultRemote.String() || q.name == datapath.ResultDenied.String() ||
+			q.name == datapath.ResultAvoided.String() || q.name == datapath.ResultJoined.String()) {
+			found = unknown("the other end has not joined so far")
+		}
+		e.add(q.condition(StageConnection, found))
+	}
+}
+
+// message is the stage of a flow that has sent, or may.
+func (e *Explanation) message(f *Facts) {
+	var last, next *question
+	questions := reasonQuestions()
+	for _, q := range questions {
+		now := q.answer(f)
+		if now.verdict == Decided && next == nil {
+			next = q
+		}
+		found := now
+		switch {
+		case f.Flow.Mode == datapath.ModePending:
+		case last != nil:
+			found = finding{verdict: NotReached}
+		case f.Flow.Mode == datapath.ModeTCP && q.name == f.Flow.Reason.String():
+			last = q
+			found = finding{verdict: Decided, detail: now.detail, change: now.change}
+		default:
+			found.verdict = Passed
+			if now.verdict == Decided {
+				found.detail = "when it last sent; now: " + now.detail
+			}
+		}
+		e.add(q.condition(StageMessage, found))
+	}
+	e.conclude(f, last, next)
+}
+
+func (e *Explanation) conclude(f *Facts, last, next *question) {
+	switch {
+	case f.Flow.Mode == datapath.ModeRedirect:
+		e.Outcome, e.Answer = Redirected, "redirected: its last message went from socket to socket"
+	case f.Flow.Mode == datapath.ModeTCP && last != nil:
+		e.Outcome, e.Answer = ByTCP, "by TCP: "+last.means
+	case f.Flow.Mode == datapath.ModeTCP:
+		e.Outcome, e.Answer = ByTCP, fmt.Sprintf("by TCP, for a reason that this program does not know: %v", f.Flow.Reason)
+	case next != nil:
+		e.Outcome, e.Answer = ByTCP, "has sent nothing yet; it would go by TCP: "+next.means
+	default:
+		e.Outcome, e.Answer = Open, "has sent nothing yet; it would be redirected, as far as can be known before"
+	}
+	if next != nil && next != last && f.Flow.Mode != datapath.ModePending {
+		e.Next = "the next message goes by TCP: " + next.means
+	}
+}
+
+// Decider is the condition that decided; nil where none did.
+func (e *Explanation) Decider() *Condition {
+	for i := range e.Conditions {
+		if e.Conditions[i].Verdict == Decided && !(e.Outcome == Redirected) {
+			return &e.Conditions[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+func TestEveryResultAndReasonIsExplained(t *testing.T) {
+	check := func(kind, name string, q question, ok bool) {
+		if !ok || q.ask == "" || q.means == "" || q.change == "" {
+			t.Errorf("%s %s has no explanation: %+v", kind, name, q)
+		}
+		if ok && !strings.HasSuffix(q.ask, "?") {
+			t.Errorf("%s %s asks %q", kind, name, q.ask)
+		}
+	}
+	for _, r := range datapath.Results() {
+		q, ok := results[r]
+		check("result", r.String(), q, ok && slices.Contains(resultOrder, r))
+	}
+	for _, r := range datapath.Reasons() {
+		q, ok := reasons[r]
+		check("reason", r.String(), q, ok && slices.Contains(reasonOrder, r))
+	}
+	if len(resultOrder) != len(datapath.Results()) || len(reasonOrder) != len(datapath.Reasons()) {
+		t.Errorf("%d of %d results and %d of %d reasons are in order",
+			len(resultOrder), len(datapath.Results()), len(reasonOrder), len(datapath.Reasons()))
+	}
+	for _, q := range nodeQuestions {
+		check("node", q.name, *q, true)
+	}
+}
+
+func TestReasonsAreInTheOrderOfTheDesign(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/DATAPATH.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, row := range regexp.MustCompile(`(?m)^\| \d+ \| ([^|]*) \|`).FindAllStringSubmatch(string(doc), -1) {
+		for _, name := range regexp.MustCompile("`([a-z-]+)`").FindAllStringSubmatch(row[1], -1) {
+			want = append(want, name[1])
+		}
+	}
+	for _, q := range reasonQuestions() {
+		got = append(got, q.name)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("DATAPATH.md and this package differ: %s", diff)
+	}
+	for _, r := range datapath.Results() {
+		if !strings.Contains(string(doc), fmt.Sprintf("\n| `%v` | ", r)) {
+			t.Errorf("DATAPATH.md has no result %v", r)
+		}
+	}
+}
+
+// exampleFacts are of two accelerated containers, before there is a connection.
+func exampleFacts() *Facts {
+	end := func(name string, cookie uint64) End {
+		return End{
+			Name: name, Place: PlaceHere, NetNS: cookie, Recorded: true, Linked: Passed, Link: "attached",
+			Registered: &datapath.Registered{Policy: datapath.Policy{Accelerate: true}, Group: 7},
+		}
+	}
+	f := &Facts{
+		Config: datapath.Config{Settings: datapath.Settings{MaxSockets: 100, MaxBacklogBytes: 1000}},
+		Sender: end("shop/web-0", 1), Receiver: end("shop/db-0", 2), Port: 80,
+	}
+	f.Passive = &f.Receiver
+	return f
+}
+
+func liveFacts(mode datapath.Mode, reason datapath.Reason) *Facts {
+	f := exampleFacts()
+	f.Flow = &datapath.Flow{Mode: mode, Reason: reason, Joined: true, State: established}
+	f.Peer = &datapath.Flow{Joined: true, State: established}
+	return f
+}
+
+// verdictOf finds one condition, of any stage when it is "".
+func verdictOf(e *Explanation, stage Stage, name string) Verdict {
+	for _, c := range e.Conditions {
+		if c.Stage == stage && c.Name == name {
+			return c.Verdict
+		}
+	}
+	return ""
+}
+
+func TestEachReasonDecidesWhereItStands(t *testing.T) {
+	for i, r := range reasonOrder {
+		e := Explain(liveFacts(datapath.ModeTCP, r))
+		if e.Outcome != ByTCP || e.Answer != "by TCP: "+reasons[r].means {
+			t.Errorf("%v: %s, %q", r, e.Outcome, e.Answer)
+		}
+		if d := e.Decider(); d == nil || d.Name != r.String() || d.Change == "" {
+			t.Errorf("%v: decided by %+v", r, d)
+		}
+		for j, other := range reasonOrder {
+			want := map[bool]Verdict{true: Passed, false: NotReached}[j < i]
+			if got := verdictOf(e, StageMessage, other.String()); i != j && got != want {
+				t.Errorf("%v decided: %v is %s, want %s", r, other, got, want)
+			}
+		}
+	}
+}
+
+func TestRedirectedFlowsHavePassedAll(t *testing.T) {
+	e := Explain(liveFacts(datapath.ModeRedirect, datapath.ReasonNone))
+	for _, c := range e.Conditions {
+		if c.Verdict != Passed || c.Change != "" {
+			t.Errorf("%+v", c)
+		}
+	}
+	if e.Outcome != Redirected || e.Next != "" || e.Decider() != nil {
+		t.Errorf("%+v", e)
+	}
+	f := liveFacts(datapath.ModeRedirect, datapath.ReasonNone)
+	f.Config.Disabled = true
+	if e := Explain(f); e.Outcome != Redirected || !strings.Contains(e.Next, "the kill switch is on") {
+		t.Errorf("the switch was turned since it last sent: %+v", e)
+	}
+}
+
+func TestBeforeAConnectionPolicyTells(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(f *Facts)
+		decider string // empty: none
+		detail  string
+	}{
+		{"all is in place", func(f *Facts) {}, "", ""},
+		{"not loaded", func(f *Facts) { f.Problem = "sockmap is not loaded" }, "loaded", "not loaded"},
+		{"switched off", func(f *Facts) { f.Config.Disabled = true }, "switch", "sockmapctl disable"},
+		{"hazards", func(f *Facts) {
+			f.Severe, f.Receiver.Registered, f.Receiver.Declined = []string{"splice"}, nil, "this kernel has hazards: splice"
+		}, "hazards", "shop/db-0"},
+		{"accepted hazards", func(f *Facts) { f.Severe = []string{"splice"} }, "", ""},
+		{"opted out", func(f *Facts) {
+			f.Receiver.Registered.Accelerate, f.Receiver.Declined = false, "annotation sockmap-cni/accelerate is false"
+		}, "registered", "annotation"},
+		{"never added", func(f *Facts) { f.Sender.Registered, f.Sender.Linked = nil, Decided }, "registered", "never called"},
+		{"link gone", func(f *Facts) { f.Sender.Linked, f.Sender.Link = Decided, "the link is gone" }, "link", "the link is gone"},
+		{"sockhash full", func(f *Facts) { f.Sockets = 100 }, "map-full", "100 sockets of 100"},
+		{"peers pod", func(f *Facts) { f.Receiver.Registered.Peers = datapath.PeersPod }, "denied", `"peers": "pod"`},
+		{"peers pod within one", func(f *Facts) {
+			f.Receiver.Registered.Peers, f.Receiver.NetNS = datapath.PeersPod, 1
+		}, "", ""},
+		{"peers namespace", func(f *Facts) {
+			f.Sender.Registered.Peers, f.Receiver.Registered.Group = datapath.PeersNamespace, 8
+		}, "denied", `"peers": "namespace"`},
+		{"peers namespace of one", func(f *Facts) { f.Sender.Registered.Peers = datapath.PeersNamespace }, "", ""},
+		{"port excluded", func(f *Facts) {
+			f.Sender.Registered.Exclude = []datapath.PortRange{{First: 70, Last: 90}}
+		}, "denied", "port 80 is in ports.exclude of shop/web-0: 70-90"},
+		{"port not included", func(f *Facts) {
+			f.Receiver.Registered.Include = []datapath.PortRange{{First: 443, Last: 443}}
+		}, "denied", "port 80 is not in ports.include of shop/db-0: 443"},
+		{"avoided", func(f *Facts) { f.Avoided = true }, "avoided", "port 80"},
+		{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
+		{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
+		{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking", "O_NONBLOCK"},
+	} {
+		f := exampleFacts()
+		tt.change(f)
+		e := Explain(f)
+		d := e.Decider()
+		switch {
+		case tt.decider == "" && (d != nil || e.Outcome != Open):
+			t.Errorf("%s: %s by %+v", tt.name, e.Outcome, d)
+		case tt.decider != "" && (d == nil || d.Name != tt.decider || !strings.Contains(d.Detail, tt.detail) || d.Change == "" || e.Outcome != ByTCP):
+			t.Errorf("%s: %s by %+v, want %s", tt.name, e.Outcome, d, tt.decider)
+		}
+		seen := false
+		for _, c := range e.Conditions {
+			if seen && c.Verdict != NotReached {
+				t.Errorf("%s: %s is %s behind what decided", tt.name, c.Name, c.Verdict)
+			}
+			seen = seen || c.Verdict == Decided
+		}
+	}
+}
+
+func TestWhatIsNotKnownIsNotPassed(t *testing.T) {
+	f := exampleFacts()
+	f.Receiver = End{Name: "10.9.9.9", Linked: NotKnown}
+	f.Port = 0
+	e := Explain(f)
+	for _, name := range []string{"remote", "denied", "avoided"} {
+		if got := verdictOf(e, StageConnection, name); got != NotKnown {
+			t.Errorf("%s is %s", name, got)
+		}
+	}
+	if got := verdictOf(e, StageNode, "registered"); got != NotKnown || e.Decider() != nil {
+		t.Errorf("registered is %s, decided by %+v", got, e.Decider())
+	}
+	waiting := liveFacts(datapath.ModePending, datapath.ReasonNone)
+	waiting.Flow.Joined = false
+	e = Explain(waiting)
+	if verdictOf(e, StageConnection, "joined") == Passed {
+		t.Error("nobody has joined")
+	}
+	if verdictOf(e, StageMessage, "no-peer") != Decided {
+		t.Errorf("no-peer is %s", verdictOf(e, StageMessage, "no-peer"))
+	}
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Facts are all that is known of one direction of a connection, and of the node.
+type Facts struct {
+	Problem  string // why nothing is loaded, or is unusable; empty: it is loaded
+	Config   datapath.Config
+	Severe   []string // hazards that are severe and not guarded
+	Sender   End
+	Receiver End
+	Passive  *End           // which of the two accepts; nil: not known
+	Port     uint16         // of the passive end; 0: not known
+	Avoided  bool           // an observer saw that port's programs do what only TCP does right
+	Sockets  int            // in the sockhash
+	Flow     *datapath.Flow // the sender's socket; nil: it is not in the sockhash
+	Peer     *datapath.Flow // the receiver's
+	Socket   *Socket        // what the sender's socket has set; nil: nobody looked
+	Reader   *Socket        // what the receiver's has set; nil: nobody looked
+}
+
+// Place says where an end is.
+type Place int
+
+// The places.
+const (
+	PlaceUnknown Place = iota // the address is in no network namespace that is known here
+	PlaceHere
+)
+
+// End is one end of a connection.
+type End struct {
+	Name       string // for people
+	Place      Place
+	NetNS      uint64               // cookie; 0: not known
+	Registered *datapath.Registered // nil: it is not
+	Recorded   bool                 // there is a record of its ADD
+	Declined   string               // why its ADD did not accelerate it
+	Linked     Verdict              // Passed: its cgroup has its link; Decided: it has none
+	Link       string               // in words
+}
+
+// permits is end_permits of bpf/policy.h. why is empty when it does.
+func (e *End) permits(other *End, port uint16) (why, change string, known bool) {
+	r := e.Registered
+	same := e.NetNS == other.NetNS
+	switch {
+	case r == nil:
+		return "", "", true // attached by hand: no policy
+	case !r.Accelerate:
+		return e.Name + " has opted out", "the annotation sockmap-cni/accelerate, or the key enabled, when it is added again", true
+	case e.NetNS == 0 || other.NetNS == 0:
+		if r.Peers == datapath.PeersNode {
+			return e.permitsPort(port)
+		}
+		return "", "", false
+	case r.Peers == datapath.PeersPod && !same:
+		return e.Name + ` has "peers": "pod", and the other end is not in its sandbox`, keyChange("peers"), true
+	case r.Peers == datapath.PeersNamespace && !same && (other.Registered == nil || other.Registered.Group != r.Group):
+		return e.Name + ` has "peers": "namespace", and the other end is not in its namespace`, keyChange("peers"), true
+	}
+	return e.permitsPort(port)
+}
+
+func keyChange(key string) string {
+	return fmt.Sprintf("the key %s of its conflist, when its container is added again", key)
+}
+
+func (e *End) permitsPort(port uint16) (why, change string, known bool) {
+	r := e.Registered
+	if len(r.Include)+len(r.Exclude) == 0 {
+		return "", "", true
+	}
+	has := func(ranges []datapath.PortRange) bool {
+		return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
+	}
+	switch {
+	case port == 0:
+		return "", "", false
+	case len(r.Include) > 0 && !has(r.Include):
+		return fmt.Sprintf("port %d is not in ports.include of %s: %s", port, e.Name, rangesText(r.Include)), keyChange("ports"), true
+	case has(r.Exclude):
+		return fmt.Sprintf("port %d is in ports.exclude of %s: %s", port, e.Name, rangesText(r.Exclude)), keyChange("ports"), true
+	}
+	return "", "", true
+}
+
+func rangesText(ranges []datapath.PortRange) string {
+	texts := make([]string, len(ranges))
+	for i, r := range ranges {
+		if texts[i] = fmt.Sprint(r.First); r.Last != r.First {
+			texts[i] = fmt.Sprintf("%d-%d", r.First, r.Last)
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// policy asks both ends, as flow_permitted of bpf/policy.h.
+func policy(f *Facts) finding {
+	allKnown := true
+	for _, ends := range [][2]*End{{&f.Sender, &f.Receiver}, {&f.Receiver, &f.Sender}} {
+		why, change, known := ends[0].permits(ends[1], f.Port)
+		if why != "" {
+			return finding{Decided, why, change}
+		}
+		allKnown = allKnown && known
+	}
+	switch {
+	case !allKnown && f.Port == 0:
+		return unknown("it depends on the server's port: name it as DST:PORT")
+	case !allKnown || f.Receiver.Place == PlaceUnknown:
+		return unknown("it depends on who the other end is")
+	}
+	return passed("peers and ports of both ends allow it")
+}
+
+// either is for what both ends have to be: the first that decides, or else the first that is not known.
+func either(f *Facts, ask func(*End) finding) finding {
+	a, b := ask(&f.Sender), ask(&f.Receiver)
+	for _, verdict := range []Verdict{Decided, NotKnown} {
+		for _, one := range []finding{a, b} {
+			if one.verdict == verdict {
+				return one
+			}
+		}
+	}
+	switch {
+	case a.detail == "":
+		return b
+	case b.detail != "" && b.detail != a.detail:
+		a.detail += "; " + b.detail
+	}
+	return a
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"strings"
+	"time"
+)
+
+// nodeQuestions are what has to be in place before a connection is made.
+var nodeQuestions = []*question{
+	{
+		name: "loaded", ask: "are the programs loaded?", means: "sockmap is not loaded on this node",
+		change: "sockmapctl load, or the first container that is added with sockmap in its conflist",
+		now: func(f *Facts) finding {
+			if f.Problem != "" {
+				return decided("%s", f.Problem)
+			}
+			return passed("by version %s, %s", f.Config.Version, f.Config.LoadedAt.Format(time.DateTime))
+		},
+	},
+	{
+		name: "switch", ask: "is the kill switch off?", means: "the kill switch is on",
+		change: "sockmapctl enable; connections that were made meanwhile stay on TCP",
+		now:    killSwitch,
+	},
+	{
+		name: "hazards", ask: "are this kernel's severe hazards guarded, or accepted?",
+		means:  "this kernel has severe hazards that nobody has accepted",
+		change: "the key acceptHazards of its conflist, or the annotation, when it is added again; see: sockmapctl doctor",
+		now:    func(f *Facts) finding { return either(f, f.hazards) },
+	},
+	{
+		name: "registered", ask: "does each end's network namespace take part?",
+		means:  "an end does not take part",
+		change: "see: sockmapctl endpoints; a container takes part when it is added with sockmap in its conflist",
+		now:    func(f *Facts) finding { return either(f, registered) },
+	},
+	{
+		name: "link", ask: "does each end's cgroup have its link?", means: "the cgroup of an end has no link, so no program sees its sockets",
+		change: "add its container again, or: sockmapctl attach --cgroup PATH",
+		now:    func(f *Facts) finding { return either(f, linked) },
+	},
+}
+
+func killSwitch(f *Facts) finding {
+	if f.Config.Disabled {
+		return decided("sockmapctl disable has turned it")
+	}
+	return passed("")
+}
+
+func (f *Facts) hazards(e *End) finding {
+	switch {
+	case len(f.Severe) == 0:
+		return passed("none is open")
+	case e.Registered != nil && e.Registered.Accelerate:
+		return passed("open: %s; %s was added all the same, so they are accepted", strings.Join(f.Severe, ", "), e.Name)
+	case strings.Contains(e.Declined, "hazards"):
+		return decided("%s: %s", e.Name, e.Declined)
+	}
+	return passed("open: %s; not what keeps %s off", strings.Join(f.Severe, ", "), e.Name)
+}
+
+func registered(e *End) finding {
+	switch {
+	case e.Registered != nil && e.Registered.Accelerate:
+		return passed("")
+	case e.Registered != nil:
+		found := decided("%s has opted out: %s", e.Name, e.Declined)
+		found.change = "the annotation sockmap-cni/accelerate of the pod, or the key enabled, when it is added again"
+		return found
+	case e.Declined != "" && e.Linked != Passed:
+		return decided("%s was declined: %s", e.Name, e.Declined)
+	case e.Place == PlaceUnknown:
+		return unknown("%s is in no network namespace that is known here: another node, the outside, or a service address "+
+			"(then name the pod behind it)", e.Name)
+	case e.Linked == Passed:
+		return passed("%s is not registered, and its cgroup is attached by hand", e.Name)
+	case e.Linked == Decided:
+		return decided("%s is not registered: the plugin was never called for it", e.Name)
+	}
+	return unknown("%s is not registered: it takes part only where its cgroup is attached by hand", e.Name)
+}
+
+func linked(e *End) finding {
+	switch e.Linked {
+	case Passed:
+		return passed("")
+	case Decided:
+		return decided("%s: %s", e.Name, e.Link)
+	}
+	return unknown("the cgroup of %s is not known", e.Name)
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+
+// reasonOrder is the order of why_tcp in bpf/verdict.h, and of docs/DATAPATH.md.
+var reasonOrder = []datapath.Reason{
+	datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
+	datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonOption,
+	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
+	datapath.ReasonUnread, datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
+}
+
+const (
+	established = 1
+	closeWait   = 8
+)
+
+var reasons = map[datapath.Reason]question{
+	datapath.ReasonDisabled: {
+		ask: "is the kill switch off?", means: "the kill switch is on", change: "sockmapctl enable", now: killSwitch,
+	},
+	datapath.ReasonState: {
+		ask: "is the socket ESTABLISHED or CLOSE_WAIT?", means: "the socket is closing, and TCP gives the answer that it must",
+		change: "nothing: it has called shutdown or close", now: openState,
+	},
+	datapath.ReasonULP: {
+		ask: "does no upper-layer protocol own either end?", means: "an upper-layer protocol (kTLS) owns the stream",
+		change: "both programs without TCP_ULP", now: upperLayer,
+	},
+	datapath.ReasonNoPeer: {
+		ask: "has the other end joined?", means: "the other end has not joined, or is gone",
+		change: "nothing where it was the first message: the next asks again; else see the conditions of the connection",
+		now: func(f *Facts) finding {
+			switch {
+			case f.Flow == nil:
+				return unknown("")
+			case !f.Flow.Joined:
+				return decided("nobody has joined so far")
+			}
+			return passed("")
+		},
+	},
+	datapath.ReasonPolicy: {
+		ask: "do the policies of both ends still agree?", means: "a policy was changed and says no now",
+		change: "peers and ports of both conflists, when their containers are added again", now: policy,
+	},
+	datapath.ReasonZerocopy: {
+		ask: "has the sender not set SO_ZEROCOPY?", means: "the sender has set SO_ZEROCOPY, whose completions only TCP gives",
+		change: "the sender without SO_ZEROCOPY",
+		now: func(f *Facts) finding {
+			return bySocket(f, func(s *Socket) bool { return s.ZeroCopy }, "SO_ZEROCOPY is set")
+		},
+	},
+	datapath.ReasonRcvlowat: {
+		ask: "does the reader wait for single bytes (SO_RCVLOWAT 1)?", means: "the reader has set SO_RCVLOWAT, which only TCP honours",
+		change: "the reader with SO_RCVLOWAT 1",
+		now: func(f *Facts) finding {
+			return has(f.Reader, func(s *Socket) bool { return s.RcvLowat > 1 }, "SO_RCVLOWAT is higher")
+		},
+	},
+	datapath.ReasonInq: {
+		ask: "has the reader not set TCP_INQ?", means: "the reader has set TCP_INQ, which only TCP answers", change: "the reader without TCP_INQ",
+		now: func(f *Facts) finding { return has(f.Reader, func(s *Socket) bool { return s.Inq }, "TCP_INQ is set") },
+	},
+	datapath.ReasonOption: {
+		ask:    "has neither end set timestamps, SO_PEEK_OFF or a socket filter?",
+		means:  "one of the ends has set timestamps, SO_PEEK_OFF or a socket filter, which only TCP honours",
+		change: "both programs without SO_TIMESTAMP, SO_TIMESTAMPING, SO_PEEK_OFF and SO_ATTACH_FILTER",
+		now:    options,
+	},
+	datapath.ReasonOOB: {
+		ask: "does the sender not use MSG_OOB?", means: "the sender uses MSG_OOB, which only TCP honours",
+		change: "the sender without MSG_OOB", now: observed,
+	},
+	datapath.ReasonWaitall: {
+		ask: "does the reader not use MSG_WAITALL?", means: "the reader uses MSG_WAITALL, which only TCP honours",
+		change: "the reader without MSG_WAITALL, in a new connection", now: observed,
+	},
+	datapath.ReasonBlocking: {
+		ask: "does the reader not wait inside receive calls?", means: "the reader waits inside receive calls, which only TCP does right",
+		change: "a reader that polls, with O_NONBLOCK; or the key guards without blocking", now: observed,
+	},
+	datapath.ReasonDiscard: {
+		ask: "does the reader not use MSG_TRUNC?", means: "the reader uses MSG_TRUNC, which only TCP honours",
+		change: "the reader without MSG_TRUNC, in a new connection", now: observed,
+	},
+	datapath.ReasonLearning: {
+		ask: "has the reader called receive once?", means: "the reader has not called receive yet, so it is not known how it reads",
+		change: "nothing: its first receive call does", now: observed,
+	},
+	datapath.ReasonUnread: {
+		ask:    "has the reader read every byte that went by TCP?",
+		means:  "the reader has not read all bytes that went by TCP; it goes back to redirection when it has",
+		change: "a reader that keeps up; a stream that outruns its reader stays here until it has caught up",
+	},
+	datapath.ReasonBacklogBytes: {
+		ask: "would no more than maxBacklogBytes wait for the reader?", means: "the reader is behind by more bytes than may wait",
+		change: "a reader that keeps up, or the key maxBacklogBytes; a sender that has set SO_SNDBUF has that bound",
+		now: func(f *Facts) finding {
+			switch {
+			case f.Peer == nil:
+				return unknown("")
+			case f.Peer.BacklogBytes > f.Config.MaxBacklogBytes:
+				return decided("%d bytes wait for the reader now, %d may", f.Peer.BacklogBytes, f.Config.MaxBacklogBytes)
+			}
+			return passed("%d bytes wait for the reader now, %d may", f.Peer.BacklogBytes, f.Config.MaxBacklogBytes)
+		},
+	},
+	datapath.ReasonBacklogMessages: {
+		ask: "would no more than maxBacklogMessages wait for the reader?", means: "the reader is behind by more messages than may wait",
+		change: "a reader that keeps up, larger messages, or the key maxBacklogMessages",
+	},
+	datapath.ReasonPeerLeft: {
+		ask: "did the redirect find the other end?", means: "the redirect found no socket: the other end is closing",
+		change: "nothing: the connection ends",
+	},
+}
+
+func reasonQuestions() []*question {
+	questions := make([]*question, 0, len(reasonOrder))
+	for _, r := range reasonOrder {
+		q := reasons[r]
+		q.name = r.String()
+		questions = append(questions, &q)
+	}
+	return questions
+}
+
+// options asks of the reader more than of the sender, of which only timestamps count.
+func options(f *Facts) finding {
+	sender := has(f.Socket, func(s *Socket) bool { return s.Stamps }, "timestamps are set")
+	reader := has(f.Reader, func(s *Socket) bool { return s.Stamps || s.Filter || s.PeekOff >= 0 },
+		"timestamps, SO_PEEK_OFF or a filter are set")
+	if sender.verdict == Decided || reader.verdict == Passed && f.Socket == nil {
+		return sender
+	}
+	return reader
+}
+
+func openState(f *Facts) finding {
+	switch {
+	case f.Flow == nil:
+		return unknown("")
+	case f.Flow.State != established && f.Flow.State != closeWait:
+		return decided("its TCP state has the number %d", f.Flow.State)
+	}
+	return passed("")
+}
+
+// observed is for what the guards watch.
+func observed(f *Facts) finding {
+	if f.Problem == "" && !f.Config.Learn {
+		return passed("not asked: no guard observes readers here")
+	}
+	return unknown("")
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+)
+
+// complete gives the shell the words that a flag takes.
+func complete(cmd *cobra.Command, flag string, words []string) {
+	completeWith(cmd, flag, func() []string { return words })
+}
+
+// completeWith asks for the words when the shell does, of lists the next one.
+func completeWith(cmd *cobra.Command, flag string, words func() []string) {
+	err := cmd.RegisterFlagCompletionFunc(flag,
+		func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			before := typed[:strings.LastIndexByte(typed, ',')+1]
+			var found []string
+			for _, w := range words() {
+				if w = before + w; strings.HasPrefix(w, typed) {
+					found = append(found, w)
+				}
+			}
+			return found, cobra.ShellCompDirectiveNoFileComp
+		})
+	if err != nil {
+		panic(fmt.Sprintf("completion of --%s: %v", flag, err)) // there is no such flag: a slip in this program
+	}
+}
+
+// podNames are those of recorded attachments. A shell that asks while nothing is loaded gets none.
+func (a *app) podNames() []string {
+	return a.ofOwners(func(o owner) string { return podName(o.namespace, o.pod) })
+}
+
+func (a *app) namespaceNames() []string {
+	return a.ofOwners(func(o owner) string { return o.namespace })
+}
+
+func (a *app) ofOwners(name func(owner) string) []string {
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	own, err := readOwners(d)
+	if err != nil {
+		return nil
+	}
+	found := map[string]bool{}
+	for _, o := range own {
+		if n := name(o); n != "" {
+			found[n] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// orList is "a, b or c".
+func orList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
+	"github.com/spf13/cobra"
+)
+
+// explainView is one connection, or what would become of it.
+type explainView struct {
+	Matches    int             `json:"matches" doc:"live flows between the two; 0: what would happen to one"`
+	Directions []directionView `json:"directions" doc:"from SRC to DST, and back"`
+	Socket     *explain.Socket `json:"socket" doc:"what --pid and --fd name; else null"`
+}
+
+// directionView is what one end sends.
+type directionView struct {
+	From string `json:"from" doc:"the end that sends"`
+	To   string `json:"to" doc:"the end that reads"`
+	explain.Explanation
+}
+
+// explainOptions are the arguments and flags of explain.
+type explainOptions struct {
+	source, destination string
+	pid, fd             int
+}
+
+func explainCommand(a *app) *cobra.Command {
+	var o explainOptions
+	cmd := a.noun(&cobra.Command{
+		Use:   "explain {SRC DST | --pid PID --fd FD}",
+		Short: "Tell why a connection is redirected or not, condition by condition",
+		Long: `Goes through every condition that decides whether a connection is redirected, in
+the order in which the programs ask, and tells which one decided and what would
+change it. Each is passed, decided, not reached or not known.
+
+SRC and DST are ADDRESS, ADDRESS:PORT, NAMESPACE/POD or NAMESPACE/POD:PORT. Of
+several live flows between the two the youngest is explained. Where there is
+none, it tells from configuration what would become of one.
+
+With --pid and --fd it is the connection of a process's socket, and what the
+program has set on it.`,
+		Example: `  sockmapctl explain shop/web-0 shop/db-0:5432
+  sockmapctl explain 10.1.0.2:40312 10.1.0.3:5432
+  sockmapctl explain --pid 4711 --fd 12
+  sockmapctl explain shop/web-0 shop/db-0 -o json | jq '.directions[0].answer'`,
+	}, formatTable, formatJSON)
+	cmd.Flags().IntVar(&o.pid, "pid", 0, "`PID` of a process")
+	cmd.Flags().IntVar(&o.fd, "fd", 0, "`FD`, a descriptor of it")
+	cmd.MarkFlagsRequiredTogether("pid", "fd")
+	runs(cmd, func(cmd *cobra.Command) error {
+		v, err := a.explain(cmd.Context(), &o)
+		if err != nil {
+			return fmt.Errorf("explain: %w", err)
+		}
+		if a.output == formatJSON {
+			return a.printJSON(v)
+		}
+		return a.printExplanation(v)
+	})
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		named := cmd.Flags().Changed("pid")
+		switch {
+		case named && len(args) == 0:
+			return nil
+		case named:
+			return fmt.Errorf("unexpected argument %q: --pid and --fd name both ends", args[0])
+		case len(args) != 2:
+			return errors.New("it takes two ends, SRC and DST, or --pid and --fd")
+		}
+		o.source, o.destination = args[0], args[1]
+		_, err := parseTargets(args)
+		return err
+	}
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= 2 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.podNames(), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	return cmd
+}
+
+func (a *app) explain(ctx context.Context, o *explainOptions) (*explainView, error) {
+	w, err := a.readWorld(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	if o.pid != 0 {
+		return w.explainSocket(o.pid, o.fd)
+	}
+	targets, err := parseTargets([]string{o.source, o.destination})
+	if err != nil {
+		return nil, err
+	}
+	found := w.find(targets[0], targets[1])
+	if len(found) > 0 {
+		return w.explainFlow(found[0], len(found))
+	}
+	return w.explainPolicy(targets[0], targets[1])
+}
+
+// explainFlow is about the live socket f, and the one that it has joined.
+func (w *world) explainFlow(f *flowView, matches int) (*explainView, error) {
+	facts, err := w.liveFacts(f)
+	if err != nil {
+		return nil, err
+	}
+	return twoDirections(facts, matches), nil
+}
+
+func (w *world) explainPolicy(source, destination target) (*explainView, error) {
+	facts, err := w.policyFacts(source, destination)
+	if err != nil {
+		return nil, err
+	}
+	return twoDirections(facts, 0), nil
+}
+
+func (w *world) explainSocket(pid, fd int) (*explainView, error) {
+	s, err := explain.ReadSocket(pid, fd)
+	if err != nil {
+		return nil, err
+	}
+	if !s.Connected {
+		return nil, fmt.Errorf("descriptor %d of process %d is not connected (state %s of %s): connections are what can be explained",
+			fd, pid, tcpStateName(s.TCPState), s.Local)
+	}
+	matches := 0
+	facts, err := w.socketFacts(s, pid)
+	if err != nil {
+		return nil, err
+	}
+	if facts.Flow != nil {
+		matches = 1
+	}
+	v := twoDirections(facts, matches)
+	v.Socket = s
+	return v, nil
+}
+
+// twoDirections explains what the sender sends and what it gets back.
+func twoDirections(f *explain.Facts, matches int) *explainView {
+	v := &explainView{Matches: matches, Directions: []directionView{{f.Sender.Name, f.Receiver.Name, *explain.Explain(f)}}}
+	back := *f
+	back.Sender, back.Receiver = f.Receiver, f.Sender
+	back.Flow, back.Peer = f.Peer, f.Flow
+	back.Socket, back.Reader = f.Reader, f.Socket
+	switch f.Passive {
+	case &f.Sender:
+		back.Passive = &back.Receiver
+	case &f.Receiver:
+		back.Passive = &back.Sender
+	}
+	// Of a flow whose other end has not joined there is nothing to tell about the way back.
+	if (f.Flow == nil) == (f.Peer == nil) {
+		v.Directions = append(v.Directions, directionView{back.Sender.Name, back.Receiver.Name, *explain.Explain(&back)})
+	}
+	return v
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
+)
+
+// explainLabel has room for a mark and the longest name of a condition.
+const explainLabel = 20
+
+var marks = map[explain.Verdict]string{
+	explain.Passed: "✓", explain.Decided: "✗", explain.NotReached: "·", explain.NotKnown: "?",
+}
+
+var stageTitles = map[explain.Stage]string{
+	explain.StageNode:       "before any connection",
+	explain.StageConnection: "once, when it is made",
+	explain.StageMessage:    "for each message that it sends",
+}
+
+func (a *app) printExplanation(v *explainView) error {
+	s := &screen{bufio.NewWriter(a.stdout), a.width, explainLabel}
+	first := v.Directions[0]
+	s.line("from", "%s", first.From)
+	s.line("to", "%s", first.To)
+	switch {
+	case v.Matches == 0 && v.Socket == nil:
+		s.line("live flows", "none between the two: this is what would become of one")
+	case v.Matches > 1:
+		s.line("live flows", "%d between the two, this is the youngest; ports tell them apart (see: sockmapctl flows)", v.Matches)
+	}
+	s.answer(&first)
+	if v.Socket != nil {
+		s.line("socket", "%s", socketText(v.Socket))
+	}
+	s.conditions(first.Conditions)
+	for _, back := range v.Directions[1:] {
+		fmt.Fprintln(s.out)
+		s.line("the other way", "from %s to %s", back.From, back.To)
+		s.answer(&back)
+	}
+	fmt.Fprintln(s.out)
+	s.line("✓ passed", "✗ decided   · not reached   ? not known")
+	return s.flush()
+}
+
+func (s *screen) answer(d *directionView) {
+	s.line("answer", "%s", d.Answer)
+	if c := d.Decider(); c != nil {
+		if c.Detail != "" {
+			s.line("because", "%s", c.Detail)
+		}
+		s.line("what changes it", "%s", c.Change)
+	}
+	if d.Next != "" {
+		s.line("next", "%s", d.Next)
+	}
+}
+
+func (s *screen) conditions(all []explain.Condition) {
+	var stage explain.Stage
+	for _, c := range all {
+		if c.Stage != stage {
+			stage = c.Stage
+			fmt.Fprintf(s.out, "\n%s\n", stageTitles[stage])
+		}
+		text := c.Question
+		if c.Detail != "" {
+			text += " – " + c.Detail
+		}
+		s.line(fmt.Sprintf("%s %s", marks[c.Verdict], c.Name), "%s", text)
+	}
+}
+
+func socketText(s *explain.Socket) string {
+	parts := []string{tcpStateName(s.TCPState)}
+	for _, o := range []struct {
+		name string
+		set  bool
+	}{
+		{"O_NONBLOCK", s.NonBlocking}, {"SO_ZEROCOPY", s.ZeroCopy}, {"TCP_INQ", s.Inq}, {"timestamps", s.Stamps},
+		{"a filter", s.Filter}, {"TCP_REPAIR", s.Repair}, {"MPTCP", s.MPTCP},
+	} {
+		if o.set {
+			parts = append(parts, o.name)
+		}
+	}
+	if s.RcvLowat != 1 {
+		parts = append(parts, fmt.Sprintf("SO_RCVLOWAT %d", s.RcvLowat))
+	}
+	if s.PeekOff >= 0 {
+		parts = append(parts, fmt.Sprintf("SO_PEEK_OFF %d", s.PeekOff))
+	}
+	if s.ULP != "" {
+		parts = append(parts, "TCP_ULP "+s.ULP)
+	}
+	if len(parts) == 1 {
+		parts = append(parts, "blocking, and no option that matters")
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+)
+
+// world is what explanations are made from. When nothing is loaded, it has nothing but the problem.
+type world struct {
+	problem string
+	d       *datapath.Datapath // nil when there is a problem
+	config  datapath.Config
+	flows   []flowView
+	raw     map[datapath.FlowKey]datapath.Flow
+	records []endpoint.Record
+	links   []endpoint.Link
+	owners  owners
+}
+
+func (a *app) readWorld(ctx context.Context) (*world, error) {
+	d, err := datapath.Open(a.dir)
+	if unusable(err) {
+		return &world{problem: err.Error()}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := &world{d: d}
+	if err := w.read(ctx, a); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *world) close() {
+	if w.d != nil {
+		w.d.Close()
+	}
+}
+
+func (w *world) read(ctx context.Context, a *app) (err error) {
+	if w.config, err = w.d.Config(); err != nil {
+		return err
+	}
+	n := a.node(datapath.Settings{})
+	if w.records, err = n.Records(ctx); err != nil {
+		return err
+	}
+	if w.links, err = n.Links(ctx); err != nil {
+		return err
+	}
+	if w.owners, err = readOwners(w.d); err != nil {
+		return err
+	}
+	live, err := readFlows(w.d)
+	if err != nil {
+		return err
+	}
+	w.flows = newFlowViews(live, w.owners)
+	w.raw = make(map[datapath.FlowKey]datapath.Flow, len(live))
+	for _, f := range live {
+		w.raw[f.Key] = f
+	}
+	return nil
+}
+
+// find lists the live sockets from source to destination, the youngest first.
+func (w *world) find(source, destination target) []*flowView {
+	at := make(map[datapath.FlowKey]*flowView, len(w.flows))
+	for i := range w.flows {
+		at[w.flows[i].key] = &w.flows[i]
+	}
+	var found []*flowView
+	for i := range w.flows {
+		f := &w.flows[i]
+		peer := at[f.key.Mirror()]
+		// Behind NAT each end has its own idea of where the other is. Either will do.
+		from := source.isLocal(f) || peer != nil && source.isRemote(peer)
+		to := destination.isRemote(f) || peer != nil && destination.isLocal(peer)
+		if from && to {
+			found = append(found, f)
+		}
+	}
+	slices.SortFunc(found, func(a, b *flowView) int {
+		return cmp.Or(cmp.Compare(a.AgeSeconds, b.AgeSeconds), compareFlows(a, b))
+	})
+	return found
+}
+
+func (w *world) facts() *explain.Facts {
+	open := hazard.Set(w.config.Hazards &^ w.config.Guarded).Severe()
+	return &explain.Facts{Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows)}
+}
+
+// liveFacts are of the socket f.
+func (w *world) liveFacts(f *flowView) (*explain.Facts, error) {
+	facts := w.facts()
+	own := w.raw[f.key]
+	facts.Flow = &own
+	facts.Passive = &facts.Receiver
+	facts.Port = f.Remote.Port()
+	if f.Role == datapath.RolePassive.String() {
+		facts.Passive, facts.Port = &facts.Sender, f.Local.Port()
+	}
+	if peer, ok := w.raw[f.key.Mirror()]; ok {
+		facts.Peer = &peer
+		if facts.Passive == &facts.Receiver {
+			facts.Port = peer.Local.Port() // after DNAT
+		}
+	}
+	var err error
+	if facts.Sender, err = w.end(f.NetNSCookie, fmt.Sprintf("%s (%s)", f.Local, f.labels[0])); err != nil {
+		return nil, err
+	}
+	name := f.Remote.String()
+	if f.labels[1] != "" {
+		name = fmt.Sprintf("%s (%s)", f.Remote, f.labels[1])
+	}
+	if facts.Receiver, err = w.end(f.PeerNetNSCookie, name); err != nil {
+		return nil, err
+	}
+	return facts, w.avoided(facts)
+}
+
+func (w *world) avoided(f *explain.Facts) (err error) {
+	if w.d != nil && f.Passive != nil && f.Passive.NetNS != 0 && f.Port != 0 {
+		f.Avoided, err = w.d.Avoided(f.Passive.NetNS, f.Port)
+	}
+	return err
+}
+
+// end is what is known of a network namespace. Cookie 0 is one that is not known.
+func (w *world) end(cookie uint64, name string) (explain.End, error) {
+	e := explain.End{Name: name, NetNS: cookie, Linked: explain.NotKnown}
+	if cookie == 0 || w.d == nil {
+		return e, nil
+	}
+	e.Place = explain.PlaceHere
+	r, ok, err := w.d.Endpoint(cookie)
+	if err != nil {
+		return e, err
+	}
+	if ok {
+		e.Registered = &r
+	}
+	for _, record := range w.records {
+		if record.NetNSCookie == cookie {
+			w.fill(&e, record)
+		}
+	}
+	return e, nil
+}
+
+// fill adds what a record says. Of several attachments of one namespace one that is accelerated counts.
+func (w *world) fill(e *explain.End, r endpoint.Record) {
+	if e.Recorded && e.Declined == "" {
+		return
+	}
+	e.Recorded, e.Declined = true, whyNot(r)
+	manual := slices.ContainsFunc(w.links, func(l endpoint.Link) bool {
+		return l.Manual && l.Alive && l.CgroupPath != "" && within(r.CgroupPath, l.CgroupPath)
+	})
+	switch {
+	case r.LinkAlive:
+		e.Linked, e.Link = explain.Passed, "the cgroup of "+e.Name+" has its link"
+	case manual:
+		e.Linked, e.Link = explain.Passed, "the cgroup of "+e.Name+" is attached by hand"
+	case r.CgroupID != 0:
+		e.Linked, e.Link = explain.Decided, "its cgroup has no link any more"
+	}
+}
+
+// within reports whether a cgroup is at or below another.
+func within(path, above string) bool {
+	return path == above || path != "" && strings.HasPrefix(path, strings.TrimSuffix(above, "/")+"/")
+}
+
+// linkOfProcess tells whether the cgroup of a process, which need not be where its sockets were made, has a link.
+func (w *world) linkOfProcess(a *explain.End, pid int) {
+	m, err := cgroup.FindMount()
+	if err != nil {
+		return
+	}
+	name, err := cgroup.OfProcess(pid)
+	if err != nil {
+		return
+	}
+	path := filepath.Join(m.Path, name)
+	for _, l := range w.links {
+		if l.Alive && within(path, l.CgroupPath) && (l.Manual || a.Registered != nil) {
+			a.Linked, a.Link = explain.Passed, "cgroup "+l.CgroupPath+" has a link"
+			return
+		}
+	}
+	a.Linked, a.Link = explain.Decided, "neither cgroup "+path+" nor one above it has a link"
+}

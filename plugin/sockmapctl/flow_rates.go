@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// rates remembers what was counted at the last look. The zero value has not looked yet.
+type rates struct {
+	at   time.Time
+	sent map[datapath.FlowKey]counts
+}
+
+type counts struct{ redirected, tcp, messages uint64 }
+
+func countsOf(f *flowView) counts {
+	return counts{f.RedirectedBytes, f.TCPBytes, f.RedirectedMessages + f.TCPMessages}
+}
+
+// next puts rates into flows and returns what the look after this one compares with.
+func (r rates) next(flows []flowView, now time.Time) rates {
+	interval := now.Sub(r.at).Seconds()
+	sent := make(map[datapath.FlowKey]counts, len(flows))
+	for i := range flows {
+		f := &flows[i]
+		is := countsOf(f)
+		sent[f.key] = is
+		f.Rate = &rateView{}
+		if r.sent == nil || interval <= 0 {
+			continue
+		}
+		was, known := r.sent[f.key]
+		// What began since the last look sent all of it since then. What was there and was missed, or came back with
+		// the same numbers, tells no rate yet.
+		if !known && f.AgeSeconds > interval || is.redirected < was.redirected || is.tcp < was.tcp || is.messages < was.messages {
+			continue
+		}
+		*f.Rate = rateView{
+			float64(is.redirected-was.redirected) / interval, float64(is.tcp-was.tcp) / interval,
+			float64(is.messages-was.messages) / interval,
+		}
+	}
+	return rates{now, sent}
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// topRow is one line of the list: a flow, or a pod.
+type topRow struct {
+	name, to, at    string // to and at are empty for pods
+	mode, reason    string
+	redirected      float64 // bytes a second
+	tcp, in         float64
+	messages        float64
+	backlog         uint64
+	age             float64
+	flows, onTCP    int
+	reasons         map[string]uint64
+	sent, sentByTCP uint64 // bytes so far, for what is silent now
+}
+
+func (r *topRow) rate() float64 { return r.redirected + r.tcp }
+
+// share is the redirected part of what is sent now, or was sent ever by what is silent; -1 where there is nothing.
+func (r *topRow) share() float64 {
+	switch {
+	case r.rate() > 0:
+		return r.redirected / r.rate()
+	case r.sent > 0:
+		return 1 - float64(r.sentByTCP)/float64(r.sent)
+	}
+	return -1
+}
+
+// topSorts are the orders. Rows that are equal are by name.
+var topSorts = []struct {
+	name string
+	by   func(a, b *topRow) int
+}{
+	{"rate", func(a, b *topRow) int { return cmp.Compare(b.rate(), a.rate()) }},
+	{"tcp", func(a, b *topRow) int { return cmp.Compare(b.tcp, a.tcp) }},
+	{"share", func(a, b *topRow) int { return cmp.Compare(a.rank(), b.rank()) }},
+	{"backlog", func(a, b *topRow) int { return cmp.Compare(b.backlog, a.backlog) }},
+	{"age", func(a, b *topRow) int { return cmp.Compare(b.age, a.age) }},
+	{"name", func(a, b *topRow) int { return 0 }},
+}
+
+// rank puts the smallest share first, and what has sent nothing last.
+func (r *topRow) rank() float64 {
+	if s := r.share(); s >= 0 {
+		return s
+	}
+	return 2
+}
+
+// rows are those of the view, filtered and sorted.
+func (m *topModel) rows() []topRow {
+	var rows []topRow
+	if m.pods {
+		rows = podRows(m.sample.flows)
+	} else {
+		rows = flowRows(m.sample.flows)
+	}
+	if m.filter != "" {
+		rows = slices.DeleteFunc(rows, func(r topRow) bool { return !r.contains(m.filter) })
+	}
+	slices.SortFunc(rows, func(a, b topRow) int {
+		return cmp.Or(topSorts[m.sort].by(&a, &b), cmp.Compare(a.name, b.name), cmp.Compare(a.to, b.to), cmp.Compare(a.at, b.at))
+	})
+	return rows
+}
+
+func (r *topRow) contains(text string) bool {
+	for _, s := range []string{r.name, r.to, r.at, r.mode, r.reason, rankedText(r.reasons)} {
+		if strings.Contains(s, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func flowRows(flows []flowView) []topRow {
+	pairs := pairUp(flows)
+	rows := make([]topRow, 0, len(pairs))
+	for i := range pairs {
+		rows = append(rows, pairRow(&pairs[i]))
+	}
+	return rows
+}
+
+func pairRow(p *pairView) topRow {
+	first := p.ends()[0]
+	client, server := first.Local, first.Remote
+	clientName, serverName := first.labels[0], first.labels[1]
+	if p.Client == nil {
+		client, server, clientName, serverName = server, client, serverName, clientName
+	} else if p.Server != nil {
+		server = p.Server.Local // after DNAT
+	}
+	r := topRow{
+		name: cmp.Or(clientName, client.Addr().String()), to: fmt.Sprintf("%s:%d", cmp.Or(serverName, server.Addr().String()), server.Port()),
+		at: client.String(), mode: datapath.ModePending.String(), age: first.AgeSeconds,
+	}
+	for i, f := range p.ends() {
+		r.add(f)
+		r.backlog += uint64(f.BacklogBytes)
+		switch f.Mode {
+		case datapath.ModeTCP.String():
+			r.mode = f.Mode
+			arrow := "→"
+			if i == 1 || p.Client == nil {
+				arrow = "←"
+			}
+			r.reason = strings.TrimPrefix(r.reason+" "+arrow+f.Reason, " ")
+		case datapath.ModeRedirect.String():
+			if r.mode != datapath.ModeTCP.String() {
+				r.mode = f.Mode
+			}
+		}
+	}
+	return r
+}
+
+func (r *topRow) add(f *flowView) {
+	r.redirected += f.rate().RedirectedBytes
+	r.tcp += f.rate().TCPBytes
+	r.messages += f.rate().Messages
+	r.sent += f.RedirectedBytes + f.TCPBytes
+	r.sentByTCP += f.TCPBytes
+}
+
+func podRows(flows []flowView) []topRow {
+	byName := map[string]*topRow{}
+	of := func(name string) *topRow {
+		if byName[name] == nil {
+			byName[name] = &topRow{name: name, reasons: map[string]uint64{}}
+		}
+		return byName[name]
+	}
+	for i := range flows {
+		f := &flows[i]
+		r := of(f.labels[0])
+		r.add(f)
+		r.flows++
+		r.backlog += uint64(f.BacklogBytes)
+		r.age = max(r.age, f.AgeSeconds)
+		if f.Reason != "" {
+			r.onTCP++
+			r.reasons[f.Reason]++
+		}
+		if f.labels[1] != "" && f.Joined {
+			of(f.labels[1]).in += f.rate().bytes()
+		}
+	}
+	rows := make([]topRow, 0, len(byName))
+	for _, r := range byName {
+		rows = append(rows, *r)
+	}
+	return rows
+}
+
+// rankedText is "unread 3, no-peer 1": what is most first.
+func rankedText(counts map[string]uint64) string {
+	var parts []string
+	for _, c := range ranked(counts) {
+		parts = append(parts, fmt.Sprintf("%s %s", c.Reason, humanCount(c.Count)))
+	}
+	return strings.Join(parts, ", ")
+}
