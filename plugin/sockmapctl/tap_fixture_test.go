@@ -145,12 +145,12 @@ func wantFaultless(t *testing.T, file string) {
 	if out := tshark(t, file, "-Y", faults); out != "" {
 		t.Errorf("tshark finds fault with:\n%.3000s", out)
 	}
-	all, good := lines(tshark(t, file)), lines(tshark(t, file, "-Y", "tcp.checksum.status == 1"))
+	all, good := lineCount(tshark(t, file)), lineCount(tshark(t, file, "-Y", "tcp.checksum.status == 1"))
 	if all == 0 || all != good {
 		t.Errorf("%d of %d packets have a good checksum", good, all)
 	}
 }
 
-func lines(s string) int { return strings.Count(s, "\n") }
+func lineCount(s string) int { return strings.Count(s, "\n") }
 
 func captureFile(t *testing.T) string { return filepath.Join(t.TempDir(), "tap.pcapng") }

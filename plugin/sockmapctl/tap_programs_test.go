@@ -33,7 +33,7 @@ func TestTsharkReadsWhatRedisAndItsClientSay(t *testing.T) {
 
 	wantFaultless(t, file)
 	// Both connections, from their handshake on.
-	if out := tshark(t, file, "-Y", "tcp.flags.syn == 1 and tcp.flags.ack == 0"); lines(out) != 2 {
+	if out := tshark(t, file, "-Y", "tcp.flags.syn == 1 and tcp.flags.ack == 0"); lineCount(out) != 2 {
 		t.Errorf("handshakes of two connections are wanted:\n%s", out)
 	}
 	resp := tshark(t, file, "-Y", "resp", "-T", "fields", "-e", "resp.bulk_string.value", "-e", "resp.string")
