@@ -24,12 +24,20 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 	@go run ./test/demo
 
 .PHONY: test
-test: ## every test on this machine's kernel (root; installs the Debian packages that it needs)
+test: test-host test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+
+.PHONY: test-host
+test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 20m $$(go list ./... | grep -v '/test/conformance$$')
+	go test -count=1 -timeout 20m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
 	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
 	go test -count=1 -timeout 10m ./test/conformance
 	go test -count=1 -timeout 10m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
+
+.PHONY: test-containerd
+test-containerd: ## pods of the real containerd (installs runc, builds containerd: minutes the first time)
+	@test/setup.sh containerd
+	go test -count=1 -timeout 40m ./test/e2e/containerd
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules
@@ -47,6 +55,20 @@ check-generated: ## the committed BPF objects are those of bpf/
 	@test/setup.sh generate
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code --stat -- '*_bpfel.go' '*_bpfel.o' || { echo "The committed objects differ from a fresh build: run 'make generate' with $(CLANG) and commit the result."; exit 1; }
+
+.PHONY: image-binaries
+image-binaries: ## bin/linux/{amd64,arm64}: both programs, for conf/Dockerfile
+	@for arch in amd64 arm64; do echo "$$arch"; GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/linux/$$arch/ ./plugin/sockmap ./plugin/sockmapctl || exit; done
+
+.PHONY: manifests
+manifests: ## conf/kubernetes/manifests from the Helm chart, and the Grafana dashboard
+	go -C test/packaging run ./generate $(CURDIR)/conf
+
+.PHONY: test-packaging
+test-packaging: image-binaries ## chart, manifests, image, alert rules and dashboard (root; installs buildah)
+	@test/setup.sh packaging
+	go -C test/packaging vet ./...
+	go -C test/packaging test -count=1 ./...
 
 .PHONY: bench-add
 bench-add: ## what ADD costs beyond the chain without sockmap (root)

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|test|test-vm|runtimes|generate: makes sure that this machine has what the target needs. Says nothing when it has.
+# setup.sh demo|test|test-vm|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
+# Says nothing when it has.
 set -euo pipefail
 
 die() {
@@ -13,6 +14,8 @@ demo) packages=() ;;
 test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs) ;;
 test-vm) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
+containerd) packages=(runc iptables util-linux) ;;
+packaging) packages=(buildah) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;
 esac

@@ -30,6 +30,8 @@ var (
 	// ErrOwn means a cgroup that the calling process itself is in, be it
 	// directly or further down: that is the runtime's, not the container's.
 	ErrOwn = errors.New("holds this process itself, so it is not a container's")
+	// ErrInitialNamespace means that this process is in no container.
+	ErrInitialNamespace = errors.New("in the initial cgroup namespace")
 )
 
 // kernfsHandle is FILEID_KERNFS of linux/exportfs.h: a handle that is a

@@ -104,6 +104,30 @@ func (m Mount) Unmount() error {
 	return nil
 }
 
+// OpenOwnRoot opens the directory of the cgroup2 hierarchy that this process's cgroup namespace begins at. In a container that
+// is the container's own cgroup, whatever is mounted where: the only part in which the container may move processes on hosts
+// that mount with nsdelegate. The directory serves to make cgroups in, below /proc/self/fd; the caller closes it. It is
+// ErrInitialNamespace outside of containers, where FindMount leads to the same. It needs CAP_SYS_ADMIN.
+func OpenOwnRoot() (*os.File, error) {
+	// Not for the mount's sake: in the initial namespace, mounting would reset options of the host's own mount.
+	if inInitialNamespace() {
+		return nil, ErrInitialNamespace
+	}
+	making, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount own part of cgroup2: %w", err)
+	}
+	defer unix.Close(making)
+	if err := unix.FsconfigCreate(making); err != nil {
+		return nil, fmt.Errorf("mount own part of cgroup2: %w", err)
+	}
+	mounted, err := unix.Fsmount(making, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount own part of cgroup2: %w", err)
+	}
+	return os.NewFile(uintptr(mounted), "cgroup2"), nil
+}
+
 // inside returns where below m, as a relative path, the cgroup is that
 // /proc/PID/cgroup calls name; ok is false if it is not below m. An error
 // means that the names do not tell.

@@ -49,6 +49,7 @@ var scenarios = map[string]func(dir, cgroup string) (outcome, error){
 	"private":           privateMount,
 	"private at once":   privateMountAtOnce,
 	"private, no right": privateMountWithoutRights,
+	"own root":          ownRoot,
 }
 
 // look runs FindMount once all of the setting up worked.
@@ -114,6 +115,36 @@ func TestCgroupThatAMountShows(t *testing.T) {
 	got, _ := runScenario(t, "part on top of whole")
 	if got.Err != "" || !strings.HasSuffix(got.Found.Path, "/part") {
 		t.Errorf("got %q, %s; want the part", got.Found.Path, got.Err)
+	}
+}
+
+// ownRoot makes a cgroup where nothing of the hierarchy is mounted, and reports the id of what it is in.
+func ownRoot(string, string) (out outcome, err error) {
+	if err := bare(); err != nil {
+		return out, fmt.Errorf("set up: %w", err)
+	}
+	root, err := OpenOwnRoot()
+	if err != nil {
+		return out, err
+	}
+	defer root.Close()
+	made, err := os.MkdirTemp(fmt.Sprintf("/proc/self/fd/%d", root.Fd()), "made-")
+	if err != nil {
+		return out, err
+	}
+	out.Found.ID, err = check(int(root.Fd()))
+	return out, errors.Join(err, os.Remove(made))
+}
+
+func TestContainersOwnPartOfTheHierarchy(t *testing.T) {
+	child := filepath.Join(newTree(t, "child").Path, "child")
+	got := task{Scenario: "own root", NewCgroupNS: true}.run(t, child)
+	if got.Err != "" || got.Found.ID != idOf(t, child) {
+		t.Errorf("got cgroup %d, %q; want %d, where the namespace begins", got.Found.ID, got.Err, idOf(t, child))
+	}
+	// With an initial namespace, mounting would change the host's mount options.
+	if got := (task{Scenario: "own root"}).run(t, child); inInitialNamespace() && got.Err != ErrInitialNamespace.Error() {
+		t.Errorf("outside of containers: %q, want %q", got.Err, ErrInitialNamespace)
 	}
 }
 

@@ -55,7 +55,11 @@ func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
 		return nil
 	}
 	for _, g := range cgroupGuards {
-		err := d.attach(cgroup, g.program, g.attach, d.layout.link(key)+g.suffix)
+		pin := d.layout.link(key) + g.suffix
+		if exists(pin) {
+			continue
+		}
+		err := d.attach(cgroup, g.program, g.attach, pin)
 		if err != nil && !errors.Is(err, ErrTooManyPrograms) && !errors.Is(err, ErrExclusiveProgram) {
 			return err
 		}

@@ -32,9 +32,10 @@ type Attachment struct {
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
 	Declined                     string    // why it is not accelerated; empty: it is
-	Created                      time.Time // zero in a new record: PutAttachment sets it
+	Created                      time.Time // for people; PutAttachment sets it in a new record
 
 	networkKey [32]byte
+	createdNs  uint64 // CLOCK_BOOTTIME, which nobody sets; 0 in a new record
 }
 
 // OfNetwork reports whether the attachment belongs to the network of this name, however long.
@@ -45,14 +46,14 @@ func (a Attachment) OfNetwork(name string) bool {
 func (a Attachment) encode() bpfAttachment {
 	out := bpfAttachment{
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
-		CgroupId: a.CgroupID, CreatedNs: bootTime(), NetworkKey: a.networkKey,
+		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey,
 	}
 	// A record that was read and is written back keeps what its texts, being cut, no longer say.
 	if a.networkKey == [32]byte{} {
 		out.NetworkKey = sha256.Sum256([]byte(a.Network))
 	}
-	if !a.Created.IsZero() {
-		out.CreatedNs -= uint64(time.Since(a.Created))
+	if a.createdNs == 0 {
+		out.CreatedNs = bootTime()
 	}
 	setText(out.Network[:], a.Network)
 	setText(out.ContainerId[:], a.ContainerID)
@@ -75,6 +76,7 @@ func (a *bpfAttachment) decode() Attachment {
 		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
 		Declined: text(a.Declined[:]), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
+		createdNs: a.CreatedNs,
 	}
 }
 

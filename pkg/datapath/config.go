@@ -4,6 +4,7 @@ package datapath
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 	"unsafe"
@@ -40,7 +41,7 @@ func (d *Datapath) config() (cfg bpfConfig, err error) {
 		return cfg, err
 	}
 	if m.Type() != ebpf.Array {
-		return cfg, &StateError{d.layout.pin(bpfMapConfig), "a " + m.Type().String(), "an Array"}
+		return cfg, &StateError{Path: d.layout.pin(bpfMapConfig), Found: "a " + m.Type().String(), Own: "an Array"}
 	}
 	if err := m.Lookup(uint32(0), &cfg); err != nil {
 		return cfg, fmt.Errorf("read config map: %w", err)
@@ -92,15 +93,18 @@ func (d *Datapath) update(change func(*bpfConfig)) error {
 	return nil
 }
 
-// SetDisabled turns the kill switch. Disabling sends every live flow to TCP with its next message; what was
-// redirected before stays readable first, so no byte is lost or reordered.
+// SetDisabled turns the kill switch, for flows that drain too. Disabling sends every live flow to TCP with its next
+// message; what was redirected before stays readable first, so no byte is lost or reordered.
 func (d *Datapath) SetDisabled(disabled bool) error {
-	return d.update(func(c *bpfConfig) {
+	err := d.update(func(c *bpfConfig) {
 		c.Disabled = 0
 		if disabled {
 			c.Disabled = 1
 		}
 	})
+	return errors.Join(err, eachDraining(d.layout.dir, func(l layout, abi uint32) error {
+		return switchOld(l, abi, disabled)
+	}))
 }
 
 // SetBounds changes the bounds of what may wait for one reader, for live flows too.

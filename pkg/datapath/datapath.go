@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -25,14 +26,19 @@ type Datapath struct {
 //
 // It returns ErrNotLoaded when there is nothing, and a *StateError when what is there is not ours to use.
 func Open(dir string) (*Datapath, error) {
-	d := &Datapath{layout{dir}, map[string]*ebpf.Map{}, map[string]*ebpf.Program{}}
-	if _, err := os.Stat(d.layout.state()); errors.Is(err, fs.ErrNotExist) {
-		return nil, d.notLoaded()
+	d := open(current(dir))
+	if !exists(d.layout.state()) {
+		return nil, notLoaded(dir)
 	}
 	if err := d.checkABI(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// open is a handle on whatever state stands there, or will.
+func open(l layout) *Datapath {
+	return &Datapath{l, map[string]*ebpf.Map{}, map[string]*ebpf.Program{}}
 }
 
 func (d *Datapath) checkABI() error {
@@ -41,24 +47,35 @@ func (d *Datapath) checkABI() error {
 		return err
 	}
 	if cfg.Abi != ABI {
-		return &StateError{d.layout.pin(bpfMapConfig), fmt.Sprintf("ABI %d", cfg.Abi), fmt.Sprintf("ABI %d", ABI)}
+		return &StateError{Path: d.layout.pin(bpfMapConfig), Found: fmt.Sprintf("ABI %d", cfg.Abi), Own: fmt.Sprintf("ABI %d", ABI)}
 	}
 	return nil
 }
 
-// notLoaded tells an empty state directory from one that another version uses.
-func (d *Datapath) notLoaded() error {
-	entries, err := os.ReadDir(d.layout.dir)
+// notLoaded tells an empty state directory from one that another version uses. What only drains is nobody's in particular.
+func notLoaded(dir string) error {
+	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read state directory: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), buildingPrefix) {
+		abi, draining, ok := parseStateName(e.Name())
+		if strings.HasPrefix(e.Name(), buildingPrefix) || ok && draining {
 			continue
 		}
-		return &StateError{d.layout.dir + "/" + e.Name(), fmt.Sprintf("%q", e.Name()), fmt.Sprintf("\"v%d\"", ABI)}
+		wrong := &StateError{
+			Path: filepath.Join(dir, e.Name()), Found: fmt.Sprintf("%q", e.Name()), Own: fmt.Sprintf("%q", stateName(ABI)),
+		}
+		if ok && abi > ABI {
+			wrong.Found += " of a newer version"
+		}
+		if ok && abi < ABI {
+			wrong.Found += " of an older version"
+			wrong.Older = Conversions[abi] != nil
+		}
+		return wrong
 	}
-	return fmt.Errorf("%w below %s", ErrNotLoaded, d.layout.dir)
+	return fmt.Errorf("%w below %s", ErrNotLoaded, dir)
 }
 
 // Dir is the state directory that was opened.
@@ -91,7 +108,7 @@ func (d *Datapath) mapOf(name string, valueSize uintptr) (*ebpf.Map, error) {
 	if uintptr(m.ValueSize()) != valueSize {
 		found := fmt.Sprintf("a %s with values of %d bytes", m.Type(), m.ValueSize())
 		m.Close()
-		return nil, &StateError{path, found, fmt.Sprintf("%d bytes", valueSize)}
+		return nil, &StateError{Path: path, Found: found, Own: fmt.Sprintf("%d bytes", valueSize)}
 	}
 	d.maps[name] = m
 	return m, nil

@@ -8,20 +8,24 @@
 // Everything lives below one directory on bpffs, by default /sys/fs/bpf/sockmap, and dies with the node:
 //
 //	<dir>/v1/config ... sockets     one pin for each map and program, named as in bpf/maps.h
+//	<dir>/v1/guards/                links of tracing guards, and why others do not run
 //	<dir>/v1/links/cgroup-<id>      the link of one cgroup, for registered network namespaces only
 //	<dir>/v1/links/manual-<id>      the link of one cgroup that somebody attached by hand: every namespace
-//	<dir>/new-<pid>                 being built by Load; a left-over one is from a killed process and is removed
+//	<dir>/v1/programs               a symbolic link whose target is the digest of the programs that are loaded
+//	<dir>/v0-draining/              state of an older ABI whose place v1 has taken, until its last flow ends
+//	<dir>/new-<pid>                 being built by Load, Upgrade or Replace; a left-over one is from a killed process
 //
-// The number in v1 is the ABI of bpf/abi.h. State of another ABI is refused, never reinterpreted.
+// The number in v1 is the ABI of bpf/abi.h. State of another ABI is refused, never reinterpreted: Replace makes new state of
+// what a Conversion understands. These names, and the first two words of config, are the same for every ABI.
 //
 // # Locking
 //
 // Functions that change state expect the caller to hold pkg/lock's lock on <dir>. Reading needs none: each pin is
-// published complete, by rename.
+// published complete, by rename. A pin that is replaced is renamed over, so its name is never missing.
 //
 // # References
 //
 // A Datapath holds file descriptors only; closing it changes nothing in the kernel. Pins keep maps, programs and
 // links alive. A socket in the sockhash keeps the verdict that was attached when it entered, for its whole life:
-// that is why Unload turns the kill switch before it removes anything.
+// that is why Unload turns the kill switch before it removes anything, and why an Upgrade is about new connections.
 package datapath

@@ -21,6 +21,8 @@ var (
 	ErrExclusiveProgram = errors.New("a sock_ops program that admits no other is attached to this cgroup or one above it")
 	// ErrNotListed: this kernel admits no iterator that finds the live sockets.
 	ErrNotListed = errors.New("live sockets cannot be listed on this kernel")
+	// ErrGuardLost: an upgrade would take a guard away that runs. See Upgrade.LoseGuards.
+	ErrGuardLost = errors.New("a guard that runs does not load any more")
 	// ErrForeignState: the pins were made by another version, or by somebody else. See StateError.
 	ErrForeignState = errors.New("foreign pinned state")
 )
@@ -30,11 +32,24 @@ type StateError struct {
 	Path  string // of the offending directory or pin
 	Found string // what stands there, in words
 	Own   string // what this program needs, in words
+	Older bool   // Upgrade can take it over
 }
 
 func (e *StateError) Error() string {
-	return fmt.Sprintf("pinned state %s is %s, this program needs %s (use the sockmapctl that made it, "+
-		"or remove it with: sockmapctl unload --force)", e.Path, e.Found, e.Own)
+	return fmt.Sprintf("pinned state %s (%s)", e.What(), e.WayOut())
+}
+
+// What names both sides.
+func (e *StateError) What() string {
+	return fmt.Sprintf("%s is %s, this program needs %s", e.Path, e.Found, e.Own)
+}
+
+// WayOut is what the operator can do.
+func (e *StateError) WayOut() string {
+	if e.Older {
+		return "take it over with: sockmapctl upgrade, or remove it with: sockmapctl unload --force"
+	}
+	return "use the sockmapctl that made it, or remove it with: sockmapctl unload --force"
 }
 
 // Is makes every StateError an ErrForeignState.

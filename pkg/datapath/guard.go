@@ -9,11 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // The guards, by the names that configuration and status use. Each makes redirected sockets behave where the kernel's
@@ -93,175 +90,12 @@ func tracingGuards() map[string][][]hook {
 	}
 }
 
-// loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
-// does not load is no error: whether acceleration may run without it is for the caller to decide. It returns what the
-// observers are there for, as the config map holds it.
-func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err error) {
-	spec, err := loadGuard()
-	if err != nil {
-		return 0, fmt.Errorf("read embedded guards: %w", err)
-	}
-	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
-		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing}
-	pins := filepath.Join(dir, "guards")
-	if err := os.Mkdir(pins, 0o700); err != nil {
-		return 0, fmt.Errorf("make directory of guards: %w", err)
-	}
-	refused := map[string]error{}
-	for _, name := range without {
-		refused[name] = errors.New(switchedOff)
-	}
-	for name, ways := range tracingGuards() {
-		if refused[name] == nil {
-			if refused[name], err = attachFirst(spec, maps, ways, filepath.Join(pins, name)); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if refused[GuardOptions] == nil {
-		refused[GuardOptions] = o.loadOptionsGuard(spec, maps)
-	}
-	for name, prog := range o.options {
-		if err := prog.Pin(filepath.Join(dir, name)); err != nil {
-			return 0, fmt.Errorf("pin guard: %w", err)
-		}
-	}
-	if why := refused[GuardObserve]; why != nil && refused[GuardBlocking] == nil {
-		refused[GuardBlocking] = fmt.Errorf("needs the guard %s: %w", GuardObserve, why)
-	}
-	for name, why := range refused {
-		if why != nil {
-			if err := pinReason(filepath.Join(pins, name), why); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if refused[GuardObserve] == nil {
-		learn |= bpfLearnLEARN_READERS
-	}
-	if refused[GuardBlocking] == nil {
-		learn |= bpfLearnLEARN_BLOCKING
-	}
-	return learn, nil
-}
-
-// pinReason keeps why what would be pinned there does not run.
-func pinReason(pin string, refused error) error {
-	reason := []rune(strings.Join(strings.Fields(refused.Error()), " "))
-	if len(reason) > maxReason {
-		reason = append(reason[:maxReason-1], '…')
-	}
-	if err := os.Symlink(string(reason), pin+reasonSuffix); err != nil {
-		return fmt.Errorf("record why a program does not run: %w", err)
-	}
-	return nil
-}
-
-// attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
-// returns why; err is of pinning only.
-func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (refused, err error) {
-	for _, way := range ways {
-		links, err := attachAll(spec, maps, way)
-		if err != nil {
-			// Each way's own refusal counts: the first may lack its function, the second a right.
-			if refused != nil {
-				err = fmt.Errorf("%w; %w", refused, err)
-			}
-			refused = err
-			continue
-		}
-		var errs []error
-		for i, l := range links {
-			errs = append(errs, l.Pin(pin+"-"+way[i].pinName()), l.Close())
-		}
-		if err := errors.Join(errs...); err != nil {
-			return nil, fmt.Errorf("pin guard: %w", err)
-		}
-		return nil, nil
-	}
-	return refused, nil
-}
-
-func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook) (links []link.Link, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range links {
-				l.Close()
-			}
-		}
-	}()
-	for _, h := range way {
-		l, err := attachTracing(spec, maps, h)
-		if err != nil {
-			return links, err
-		}
-		links = append(links, l)
-	}
-	return links, nil
-}
-
-func attachTracing(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (link.Link, error) {
-	prog, err := loadOne(spec, maps, h)
-	if err != nil {
-		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
-	}
-	defer prog.Close()
-	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
-	if err != nil {
-		return nil, fmt.Errorf("attach %s to %s: %w", h.program, h.function, err)
-	}
-	return l, nil
-}
-
-// loadOne loads one program of the spec with the maps that the data path uses.
-func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebpf.Program, error) {
-	prog := spec.Programs[h.program].Copy()
-	if h.function != "" {
-		prog.AttachTo = h.function
-	}
-	one := &ebpf.CollectionSpec{
-		Maps:      map[string]*ebpf.MapSpec{},
-		Programs:  map[string]*ebpf.ProgramSpec{h.program: prog},
-		Types:     spec.Types,
-		ByteOrder: spec.ByteOrder,
-	}
-	replace := map[string]*ebpf.Map{}
-	for name, m := range maps {
-		one.Maps[name], replace[name] = spec.Maps[name].Copy(), m
-		one.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
-	}
-	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace})
-	// The library guesses at memlock limits then, which Load has lifted.
-	if errors.Is(err, unix.EPERM) {
-		err = unix.EPERM
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer coll.Close()
-	return coll.DetachProgram(h.program), nil
-}
-
-// loadOptionsGuard loads all of the guard's programs or none.
-func (o *loaded) loadOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
-	programs := map[string]*ebpf.Program{}
-	for _, g := range cgroupGuards {
-		prog, err := loadOne(spec, maps, hook{program: g.program})
-		if err != nil {
-			for _, loaded := range programs {
-				loaded.Close()
-			}
-			return fmt.Errorf("load guard for %s: %w", optionsHook, err)
-		}
-		programs[g.program] = prog
-	}
-	o.options = programs
-	return nil
-}
-
 // GuardStates tells of each guard whether it runs.
-func (d *Datapath) GuardStates() ([]GuardState, error) {
-	entries, err := os.ReadDir(filepath.Join(d.layout.state(), "guards"))
+func (d *Datapath) GuardStates() ([]GuardState, error) { return guardStates(d.layout.state()) }
+
+// guardStates tells it of what is pinned below a directory: in force, or still being built.
+func guardStates(dir string) ([]GuardState, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, guardsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read pins of guards: %w", err)
 	}
@@ -271,8 +105,8 @@ func (d *Datapath) GuardStates() ([]GuardState, error) {
 	}
 	states := make([]GuardState, 0, len(Guards))
 	for _, name := range Guards {
-		s := GuardState{Name: name, Why: d.whyNoGuard(name)}
-		if h := d.hookOf(name, pinned); h != "" {
+		s := GuardState{Name: name, Why: readReason(filepath.Join(dir, guardsDir, name))}
+		if h := hookOf(dir, name, pinned); h != "" {
 			s = GuardState{Name: name, Active: true, Hook: h}
 		}
 		states = append(states, s)
@@ -281,11 +115,11 @@ func (d *Datapath) GuardStates() ([]GuardState, error) {
 }
 
 // hookOf is empty for a guard that does not run.
-func (d *Datapath) hookOf(name string, pinned map[string]bool) string {
+func hookOf(dir, name string, pinned map[string]bool) string {
 	pinName := name
 	switch name {
 	case GuardOptions:
-		if exists(d.layout.pin(guardProgRefuseOption)) {
+		if exists(filepath.Join(dir, guardProgRefuseOption)) {
 			return optionsHook
 		}
 	case GuardBlocking:
@@ -300,10 +134,6 @@ func (d *Datapath) hookOf(name string, pinned map[string]bool) string {
 		}
 	}
 	return ""
-}
-
-func (d *Datapath) whyNoGuard(name string) string {
-	return readReason(filepath.Join(d.layout.state(), "guards", name))
 }
 
 // readReason is what pinReason has kept.

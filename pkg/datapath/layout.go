@@ -16,22 +16,46 @@ const ABI = 1
 // DefaultDir is where state is pinned unless configured otherwise.
 const DefaultDir = "/sys/fs/bpf/sockmap"
 
-// layout computes the names below a state directory. bpffs refuses names with a dot.
-type layout struct{ dir string }
-
-func (l layout) state() string          { return filepath.Join(l.dir, "v"+strconv.Itoa(ABI)) }
-func (l layout) pin(name string) string { return filepath.Join(l.state(), name) }
-func (l layout) links() string          { return filepath.Join(l.state(), "links") }
-
-func (l layout) building(pid int) string {
-	return filepath.Join(l.dir, buildingPrefix+strconv.Itoa(pid))
+// layout computes the names of one state below a state directory. bpffs refuses names with a dot.
+type layout struct {
+	dir  string
+	name string // of the state: v1
 }
 
+// current is the layout of the state that this version uses.
+func current(dir string) layout { return layout{dir, stateName(ABI)} }
+
+func (l layout) state() string          { return filepath.Join(l.dir, l.name) }
+func (l layout) pin(name string) string { return filepath.Join(l.state(), name) }
+func (l layout) links() string          { return l.pin(linksDir) }
+
+// building is a state that this process is making.
+func (l layout) building(pid int) layout {
+	return layout{l.dir, buildingPrefix + strconv.Itoa(pid)}
+}
+
+// draining is where the state goes once another ABI's has taken its place.
+func (l layout) draining() layout { return layout{l.dir, l.name + drainingSuffix} }
+
 const (
+	statePrefix    = "v"
+	drainingSuffix = "-draining"
 	buildingPrefix = "new-"
 	cgroupPrefix   = "cgroup-"
 	manualPrefix   = "manual-"
+	linksDir       = "links"
+	guardsDir      = "guards"
 )
+
+func stateName(abi uint32) string { return statePrefix + strconv.FormatUint(uint64(abi), 10) }
+
+// parseStateName is the other way round. ok is false for names that stateName never gives.
+func parseStateName(name string) (abi uint32, draining, ok bool) {
+	plain, draining := strings.CutSuffix(name, drainingSuffix)
+	digits, _ := strings.CutPrefix(plain, statePrefix)
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(n), draining, err == nil && stateName(uint32(n)) == plain
+}
 
 func (l layout) link(k LinkKey) string {
 	return filepath.Join(l.links(), k.String())

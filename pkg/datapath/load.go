@@ -5,10 +5,8 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -22,42 +20,53 @@ import (
 //
 // It publishes by one rename, so a killed Load leaves nothing but a directory that the next one removes.
 func Load(dir string, s Settings) (*Datapath, error) {
-	l := layout{dir}
-	if err := removeUnfinished(l); err != nil {
+	if err := removeUnfinished(dir); err != nil {
 		return nil, err
 	}
 	d, err := Open(dir)
 	if !errors.Is(err, ErrNotLoaded) {
 		return d, err
 	}
-	if err := build(l, s); err != nil {
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded programs: %w", err)
+	}
+	if err := build(current(dir), spec, s, publish); err != nil {
 		return nil, err
 	}
 	return Open(dir)
 }
 
-func build(l layout, s Settings) (err error) {
+// publish makes what was built the state of l.
+func publish(l, building layout) error {
+	if err := os.Rename(building.state(), l.state()); err != nil {
+		return fmt.Errorf("publish state directory: %w", err)
+	}
+	return nil
+}
+
+// build makes a state of the programs in spec and hands it to finish. What an error leaves is removed.
+func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, building layout) error) (err error) {
 	building := l.building(os.Getpid())
-	if err := os.MkdirAll(filepath.Join(building, "links"), 0o700); err != nil {
+	if err := os.MkdirAll(building.links(), 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(building))
+			err = errors.Join(err, os.RemoveAll(building.state()))
 		}
 	}()
+	spec.Maps[bpfMapSockets].MaxEntries = s.MaxSockets
+	spec.Maps[bpfMapFlows].MaxEntries = s.MaxSockets
 	var objs loaded
-	if err := objs.load(s); err != nil {
+	if err := objs.load(spec, nil); err != nil {
 		return err
 	}
 	defer objs.Close()
-	if err := objs.fill(building, s); err != nil {
+	if err := objs.fill(building.state(), s); err != nil {
 		return err
 	}
-	if err := os.Rename(building, l.state()); err != nil {
-		return fmt.Errorf("publish state directory: %w", err)
-	}
-	return nil
+	return finish(l, building)
 }
 
 // fill makes the directory complete. Guards run before the probes, which see what they cure.
@@ -65,13 +74,10 @@ func (o *loaded) fill(building string, s Settings) error {
 	if err := o.prepare(s); err != nil {
 		return err
 	}
-	if err := o.pin(building); err != nil {
+	if err := errors.Join(pinAll(building, o.maps()), pinAll(building, o.programs())); err != nil {
 		return err
 	}
-	if err := o.loadIterator(building); err != nil {
-		return err
-	}
-	learn, err := o.loadGuards(building, s.WithoutGuards)
+	learn, err := o.loadOptional(building, s.WithoutGuards)
 	if err != nil {
 		return err
 	}
@@ -79,9 +85,19 @@ func (o *loaded) fill(building string, s Settings) error {
 		return err
 	}
 	if s.Probe != nil {
-		return o.examine(s.Probe)
+		if err := o.examine(s.Probe); err != nil {
+			return err
+		}
 	}
-	return nil
+	return recordDigest(building)
+}
+
+// loadOptional loads and pins what a kernel may refuse.
+func (o *loaded) loadOptional(building string, withoutGuards []string) (bpfLearn, error) {
+	if err := o.loadIterator(building); err != nil {
+		return 0, err
+	}
+	return o.loadGuards(building, withoutGuards)
 }
 
 // loaded is what goes into the kernel: no global variables, which would be one more map.
@@ -103,14 +119,13 @@ func (o *loaded) Close() error {
 	return errors.Join(errs...)
 }
 
-func (o *loaded) load(s Settings) error {
-	spec, err := loadBpf()
-	if err != nil {
-		return fmt.Errorf("read embedded programs: %w", err)
+// load loads the programs of spec with these maps, by their names, and makes those that are missing.
+func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
+	for name, m := range maps {
+		spec.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
-	spec.Maps[bpfMapSockets].MaxEntries = s.MaxSockets
-	spec.Maps[bpfMapFlows].MaxEntries = s.MaxSockets
-	if err := spec.LoadAndAssign(&o.objects, nil); err != nil {
+	err := spec.LoadAndAssign(&o.objects, &ebpf.CollectionOptions{MapReplacements: maps})
+	if err != nil {
 		return explainLoad(err)
 	}
 	return nil
@@ -131,6 +146,12 @@ func (o *loaded) prepare(s Settings) error {
 	if err := newTotals(o.Totals, unregistered); err != nil {
 		return err
 	}
+	return o.attachVerdict()
+}
+
+// attachVerdict makes the verdict that of every socket that enters the sockhash from now on, in place of another. Those
+// that are there keep theirs.
+func (o *loaded) attachVerdict() error {
 	// Attached to the map itself, so it needs no pin of its own and works on kernels without sockmap links (6.10).
 	err := link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: o.Sockets.FD(), Program: o.Verdict, Attach: ebpf.AttachSkMsgVerdict,
@@ -141,15 +162,22 @@ func (o *loaded) prepare(s Settings) error {
 	return nil
 }
 
-func (o *loaded) pin(dir string) error {
-	pins := map[string]interface{ Pin(string) error }{
+func (o *loaded) maps() map[string]*ebpf.Map {
+	return map[string]*ebpf.Map{
 		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints,
-		bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States, bpfMapTapDrops: o.TapDrops,
-		bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
-		bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny,
-		bpfProgVerdict: o.Verdict,
+		bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
+		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}
-	for name, object := range pins {
+}
+
+func (o *loaded) programs() map[string]*ebpf.Program {
+	return map[string]*ebpf.Program{
+		bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny, bpfProgVerdict: o.Verdict,
+	}
+}
+
+func pinAll[T interface{ Pin(string) error }](dir string, objects map[string]T) error {
+	for name, object := range objects {
 		if err := object.Pin(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("pin %s: %w", name, err)
 		}
@@ -173,66 +201,4 @@ func explainLoad(err error) error {
 			"CAP_PERFMON)", err)
 	}
 	return fmt.Errorf("load programs: %w", err)
-}
-
-// removeUnfinished removes what a killed Load or Unload left. The caller's lock says that nobody is at work there.
-func removeUnfinished(l layout) error {
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return fmt.Errorf("read state directory: %w", err)
-	}
-	var errs []error
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), buildingPrefix) {
-			errs = append(errs, os.RemoveAll(filepath.Join(l.dir, e.Name())))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Unload stops and removes everything below dir. Live flows go to TCP and lose nothing: the kill switch is turned
-// first, and sockets keep their verdict and with it the switch. The caller holds the lock on dir.
-//
-// Without force it refuses state of another version; with it, whatever stands there is removed.
-func Unload(dir string, force bool) error {
-	d, err := Open(dir)
-	switch {
-	case err == nil:
-		err = d.SetDisabled(true)
-		err = errors.Join(err, d.Close())
-	case errors.Is(err, ErrNotLoaded), force:
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read state directory: %w", err)
-	}
-	var errs []error
-	for _, e := range entries {
-		errs = append(errs, removeState(layout{dir}, e.Name()))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove pins: %w", err)
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove state directory: %w", err)
-	}
-	return nil
-}
-
-// removeState renames first: a removal that is killed half-way is then finished by the next Load.
-func removeState(l layout, name string) error {
-	doomed := l.building(os.Getpid())
-	if strings.HasPrefix(name, buildingPrefix) {
-		doomed = filepath.Join(l.dir, name)
-	} else if err := os.Rename(filepath.Join(l.dir, name), doomed); err != nil {
-		return err
-	}
-	return os.RemoveAll(doomed)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -37,7 +38,7 @@ func TestLoadTwiceIsOneLoad(t *testing.T) {
 
 func TestUnfinishedLoadIsRemoved(t *testing.T) {
 	dir := newStateDir(t)
-	left := layout{dir}.building(1)
+	left := current(dir).building(1).state()
 	if err := os.MkdirAll(filepath.Join(left, "links"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -213,18 +214,24 @@ func sockOpsProgram(t *testing.T) *ebpf.Program {
 	return p
 }
 
-func TestFullCgroupIsExplained(t *testing.T) {
-	d, g := load(t, defaults), newGroup(t)
+// crowd attaches programs of somebody else until the test ends.
+func crowd(t *testing.T, g *group, count int) {
+	t.Helper()
 	p := sockOpsProgram(t)
-	for range 64 {
+	for range count {
 		l, err := link.AttachRawLink(link.RawLinkOptions{
 			Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
+		t.Cleanup(func() { l.Close() })
 	}
+}
+
+func TestFullCgroupIsExplained(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	crowd(t, g, 64)
 	_, err := d.Attach(g.dir, LinkKey{CgroupID: g.id})
 	if !errors.Is(err, ErrTooManyPrograms) {
 		t.Errorf("%v", err)
@@ -269,7 +276,7 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]bool{"links": true}
+	want := map[string]bool{"links": true, "guards": true, digestPin: true}
 	for name, m := range spec.Maps {
 		want[name] = !strings.HasPrefix(m.Name, ".")
 	}
@@ -277,9 +284,31 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 		want[name] = true
 	}
 	for name, pinned := range want {
-		_, err := os.Stat(d.layout.pin(name))
+		_, err := os.Lstat(d.layout.pin(name))
 		if pinned && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// People set the clock between the reading of a record and its being written back: what is kept is of another clock.
+func TestTimesInRecordsOutliveAClockThatJumps(t *testing.T) {
+	d := load(t, defaults)
+	key := NewAttachmentKey("net", "one", "eth0")
+	if err := d.PutAttachment(key, Attachment{ContainerID: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	first, _, err := d.Attachment(key)
+	if err != nil || first.createdNs == 0 || time.Since(first.Created) > time.Minute {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	jumped := first
+	jumped.Created = first.Created.Add(-24 * 365 * time.Hour)
+	if err := d.PutAttachment(key, jumped); err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := d.Attachment(key)
+	if err != nil || again.createdNs != first.createdNs {
+		t.Errorf("made %d ns after boot, read %d, %v", first.createdNs, again.createdNs, err)
 	}
 }

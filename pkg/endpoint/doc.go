@@ -22,6 +22,12 @@
 // replaces an older one of the same key is killed between the new record and the removal of the older one's share;
 // Reap and every later ADD sweep links and endpoints that no record names.
 //
+// # Versions
+//
+// All calls work with the programs that are loaded, whichever version did that; only Upgrade replaces them. It may be killed
+// at any step: what is loaded works, the next Upgrade begins anew, and every call that changes something first ends what can be
+// ended without choosing a version (tidy). See docs/UPGRADE.md.
+//
 // # What is dead
 //
 // A record is removed without its runtime's word only when the sandbox provably is no more: its cgroup is gone, or

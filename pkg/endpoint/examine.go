@@ -23,29 +23,37 @@ type Examination struct {
 // Examine loads privately with s, but for its probe, looks for hazards, and takes all of it away again. It needs no
 // loaded state, takes no lock and touches nothing that is loaded. The process must have begun with hazard.Main.
 func Examine(ctx context.Context, s datapath.Settings) (found Examination, err error) {
-	fs, err := privateBPFFS()
-	if err != nil {
-		return found, err
-	}
-	// Closing is what removes the pins: the mount has no place in the file tree, so not even a killed process leaves it.
-	defer func() { err = errors.Join(err, fs.Close()) }()
-	dir := fmt.Sprintf("/proc/self/fd/%d/sockmap", fs.Fd())
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return found, fmt.Errorf("make private state directory: %w", err)
-	}
 	s.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
 		f, err := hazard.Run(ctx, attach)
 		found.Findings = f
 		present, guarded := f.Sets()
 		return uint32(present), uint32(guarded), err
 	}
-	d, err := datapath.Load(dir, s)
-	if err != nil {
-		return found, err
-	}
-	defer d.Close()
-	found.Guards, err = d.GuardStates()
+	err = privately(func(dir string) error {
+		d, err := datapath.Load(dir, s)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		found.Guards, err = d.GuardStates()
+		return err
+	})
 	return found, err
+}
+
+// privately calls f with a state directory that nobody else sees, and takes all that is pinned there away.
+func privately(f func(dir string) error) (err error) {
+	fs, err := privateBPFFS()
+	if err != nil {
+		return err
+	}
+	// Closing is what removes the pins: the mount has no place in the file tree, so not even a killed process leaves it.
+	defer func() { err = errors.Join(err, fs.Close()) }()
+	dir := fmt.Sprintf("/proc/self/fd/%d/sockmap", fs.Fd())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make private state directory: %w", err)
+	}
+	return f(dir)
 }
 
 // privateBPFFS makes a bpffs that is mounted nowhere. It goes with the descriptor.

@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"golang.org/x/sys/unix"
 )
@@ -23,12 +25,13 @@ const callVariable = "ENDPOINT_TEST_CALL"
 
 // call is what such a process does.
 type call struct {
-	Verb    string // add, del or reap
+	Verb    string // add, del, reap or upgrade
 	Dir     string
 	Sandbox Sandbox
 	Want    Want
 	Kill    string // at this step
 	Skip    int    // that many times it goes on
+	Version string // of the process; empty: that of the test
 }
 
 func TestMain(m *testing.M) {
@@ -48,7 +51,8 @@ func TestMain(m *testing.M) {
 }
 
 func (c call) run() error {
-	n := &Node{Dir: c.Dir, Settings: defaults, Step: func(step string) error {
+	datapath.Conversions[0] = fromABI0
+	n := &Node{Dir: c.Dir, Settings: versioned(cmp.Or(c.Version, defaults.Version)), Step: func(step string) error {
 		if step == c.Kill {
 			if c.Skip == 0 {
 				unix.Kill(os.Getpid(), unix.SIGKILL)
@@ -64,6 +68,8 @@ func (c call) run() error {
 		_, err = n.Add(context.Background(), c.Sandbox, c.Want)
 	case "del":
 		err = n.Del(context.Background(), c.Sandbox.Network, c.Sandbox.ContainerID, c.Sandbox.IfName)
+	case "upgrade":
+		_, err = n.Upgrade(context.Background())
 	case "reap":
 		_, err = n.Reap(context.Background())
 	default:

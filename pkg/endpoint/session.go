@@ -81,6 +81,10 @@ func (n *Node) ensureDir(ctx context.Context) error {
 }
 
 func (s *session) open(load bool) (err error) {
+	// Not of what this call is about, so its failure is not either.
+	if err := s.tidy(); err != nil {
+		s.log().Warn("tidy up beside the state in force", "error", err)
+	}
 	s.d, err = datapath.Open(s.Dir)
 	if load && errors.Is(err, datapath.ErrNotLoaded) {
 		if err := s.step("load"); err != nil {

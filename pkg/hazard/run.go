@@ -30,12 +30,13 @@ type Attach func(cgroup *os.File) (io.Closer, error)
 // Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside. The child is this
 // executable: its main function must begin with Main.
 func Run(ctx context.Context, attach Attach) (f Findings, err error) {
-	mount, err := cgroup.FindMount()
+	parent, done, err := parentCgroup()
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: %w", err)
 	}
+	defer done()
 	// The process id is for whoever finds one that a killed process left.
-	path, err := os.MkdirTemp(mount.Path, fmt.Sprintf("sockmap-probe-%d-", os.Getpid()))
+	path, err := os.MkdirTemp(parent, fmt.Sprintf("sockmap-probe-%d-", os.Getpid()))
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: make cgroup: %w", err)
 	}
@@ -51,6 +52,18 @@ func Run(ctx context.Context, attach Attach) (f Findings, err error) {
 	}
 	defer func() { err = errors.Join(err, link.Close()) }()
 	return child(ctx, dir)
+}
+
+// parentCgroup returns the directory to make the probes' cgroup in, and what to call after that is gone: the root of cgroup2,
+// or what a container, which may be allowed no other, has of it.
+func parentCgroup() (path string, done func() error, err error) {
+	own, err := cgroup.OpenOwnRoot()
+	if err == nil {
+		return fmt.Sprintf("/proc/self/fd/%d", own.Fd()), own.Close, nil
+	}
+	// Whatever else went wrong, the mount may do.
+	mount, err := cgroup.FindMount()
+	return mount.Path, func() error { return nil }, err
 }
 
 // removeCgroup waits a little: the kernel lets go of a killed child's cgroup a moment after the child is reaped.

@@ -14,6 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	cniversion "github.com/containernetworking/cni/pkg/version"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/stub"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
@@ -23,6 +24,10 @@ var supported = cniversion.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
 func main() {
 	hazard.Main()
 	h := &handler{stdout: os.Stdout, stderr: os.Stderr, probe: hazard.AtLoad}
-	failed := skel.PluginMainFuncsWithError(h.funcs(), supported, "CNI plugin sockmap "+version.String())
+	funcs := h.funcs()
+	if stub.Self() {
+		funcs = h.stubFuncs()
+	}
+	failed := skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String())
 	os.Exit(h.finish(os.Getenv("CNI_COMMAND"), failed))
 }

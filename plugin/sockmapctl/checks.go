@@ -138,8 +138,7 @@ func checkState(opened error) checkView {
 	switch {
 	case errors.As(opened, &foreign):
 		return checkView{
-			"state", false, fmt.Sprintf("%s is %s, this program needs %s", foreign.Path, foreign.Found, foreign.Own),
-			"use the sockmapctl that made it, or: sockmapctl unload --force",
+			"state", false, foreign.What(), foreign.WayOut(),
 		}
 	case errors.Is(opened, datapath.ErrNotLoaded):
 		return checkView{"state", true, "nothing is pinned", ""}

@@ -57,7 +57,16 @@ unless everything could be read.`,
 
 func (a *app) gather() ([]*dto.MetricFamily, error) {
 	var incomplete error
-	c := &metrics.Collector{
+	families, err := a.collector(func(err error) { incomplete = err }).Gather()
+	if err == nil {
+		err = incomplete
+	}
+	return families, err
+}
+
+// collector reads what is pinned, anew each time.
+func (a *app) collector(onError func(error)) *metrics.Collector {
+	return &metrics.Collector{
 		Open: func() (metrics.Source, error) {
 			d, err := datapath.Open(a.dir)
 			if err != nil {
@@ -66,13 +75,8 @@ func (a *app) gather() ([]*dto.MetricFamily, error) {
 			return d, nil
 		},
 		Version: version.String(),
-		OnError: func(err error) { incomplete = err },
+		OnError: onError,
 	}
-	families, err := c.Gather()
-	if err == nil {
-		err = incomplete
-	}
-	return families, err
 }
 
 func metricViews(families []*dto.MetricFamily) []metricView {

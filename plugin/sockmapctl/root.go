@@ -71,8 +71,8 @@ func rootCommand(a *app) *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	for _, cmd := range []*cobra.Command{
-		loadCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a),
-		attachCommand(a), detachCommand(a), gcCommand(a),
+		loadCommand(a), upgradeCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a),
+		attachCommand(a), detachCommand(a), gcCommand(a), installCommand(a), uninstallCommand(a), agentCommand(a),
 	} {
 		cmd.GroupID = groupVerbs
 		root.AddCommand(cmd)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,11 +14,14 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"golang.org/x/tools/txtar"
 	"rsc.io/script"
 	"rsc.io/script/scripttest"
 )
 
-// TestScripts runs testdata/*.txt, each on a bpffs of its own. What the commands of the language do is said below.
+// TestScripts runs testdata/*.txt, each on a bpffs of its own, with the files that follow it (txtar) in $WORK. What the
+// commands of the language do is said below.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
 	if err != nil || len(files) == 0 {
@@ -29,24 +33,29 @@ func TestScripts(t *testing.T) {
 }
 
 func runScript(t *testing.T, file string) {
-	f, err := os.Open(file)
+	archive, err := txtar.ParseFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	n := newTestNode(t)
-	state, err := script.NewState(t.Context(), t.TempDir(), []string{"DIR=" + n.dir})
+	vars := []string{"DIR=" + n.dir, "PLUGIN=" + filepath.Join(labtest.Plugins(t), "sockmap")}
+	state, err := script.NewState(t.Context(), t.TempDir(), vars)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(state.ExtractFiles(archive), state.Setenv("WORK", state.Getwd())); err != nil {
 		t.Fatal(err)
 	}
 	e := script.NewEngine()
 	all := scripttest.DefaultCmds()
 	e.Cmds = map[string]script.Cmd{
 		"stdout": all["stdout"], "stderr": all["stderr"], "mkdir": all["mkdir"], "rm": all["rm"],
+		"exists": all["exists"], "cp": all["cp"], "cmp": all["cmp"], "grep": all["grep"],
 		"sockmapctl": ctlCommand(t, n), "exits": exitsCommand(t, n), "golden": goldenCommand(t),
 		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
+		"otherprograms": otherProgramsCommand(n),
 	}
-	scripttest.Run(t, e, state, file, f)
+	scripttest.Run(t, e, state, file, bytes.NewReader(archive.Comment))
 }
 
 func waiting(r result, err error) (script.WaitFunc, error) {
@@ -126,6 +135,15 @@ func kernelCommand(n *testNode) script.Cmd {
 			return uint32(sets[0]), uint32(sets[1]), nil
 		}
 		return nil, nil
+	})
+}
+
+// otherprograms: what is loaded is from now on taken for the programs of another version.
+func otherProgramsCommand(n *testNode) script.Cmd {
+	usage := script.CmdUsage{Summary: "take what is loaded for other programs"}
+	return script.Command(usage, func(*script.State, ...string) (script.WaitFunc, error) {
+		pin := filepath.Join(n.dir, "v1", "programs")
+		return nil, errors.Join(os.Remove(pin), os.Symlink("sha256:of another version", pin))
 	})
 }
 

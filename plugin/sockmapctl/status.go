@@ -26,13 +26,14 @@ type statusView struct {
 
 type nodeView struct {
 	Enabled       bool         `json:"enabled" doc:"false after sockmapctl disable"`
-	LoadedVersion string       `json:"loadedVersion" doc:"of the program that loaded"`
-	LoadedAt      time.Time    `json:"loadedAt" doc:"time of loading"`
+	LoadedVersion string       `json:"loadedVersion" doc:"of the programs, as of the last load or upgrade"`
+	LoadedAt      time.Time    `json:"loadedAt" doc:"time of loading; an upgrade within one ABI does not change it"`
 	Settings      settingsView `json:"settings" doc:"in force now"`
 	Hazards       hazardsView  `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
 	Guards        []guardView  `json:"guards" doc:"what cures it, as far as it was loaded"`
 	Endpoints     countsView   `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView `json:"cgroups" doc:"cgroups with a link"`
+	Draining      []drainView  `json:"draining" doc:"state of older ABIs, until its live flows end"`
 	Now           nowView      `json:"now" doc:"live sockets"`
 	Ever          everView     `json:"ever" doc:"since loading, live sockets included"`
 }
@@ -61,6 +62,11 @@ type cgroupView struct {
 	Manual      bool   `json:"manual" doc:"attached by hand: every network namespace"`
 	Alive       bool   `json:"alive" doc:"false: the cgroup is gone and only the pin is left"`
 	Attachments int    `json:"attachments" doc:"CNI attachments that share the link"`
+}
+
+type drainView struct {
+	ABI     uint32 `json:"abi" doc:"of the maps"`
+	Sockets int    `json:"sockets" doc:"that are left"`
 }
 
 type nowView struct {

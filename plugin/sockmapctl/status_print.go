@@ -103,7 +103,7 @@ func (s *screen) node(v *statusView) {
 	if !n.Enabled {
 		state = "OFF: disabled, all flows are on TCP"
 	}
-	s.line("sockmap", "%s; loaded %s ago by %s", state, humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
+	s.line("sockmap", "%s; loaded %s ago, programs of %s", state, humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
 	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
 		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
@@ -111,6 +111,9 @@ func (s *screen) node(v *statusView) {
 	s.guards(n.Guards)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
+	for _, d := range n.Draining {
+		s.line("draining", "%s of the maps before the upgrade (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
+	}
 	s.now(n.Now, n.Settings.MaxSockets)
 	s.ever(n.Ever)
 }

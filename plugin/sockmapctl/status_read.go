@@ -31,6 +31,9 @@ func (a *app) status(cmd *cobra.Command) (*statusView, error) {
 		return nil, err
 	}
 	s.Next = s.Node.advice()
+	if news := available(cmd.Context(), a.node(datapath.Settings{})); news != "" {
+		s.Next = append(s.Next, news)
+	}
 	return s, nil
 }
 
@@ -60,6 +63,9 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		return nil, err
 	}
 	v.Cgroups = cgroupViews(links)
+	if v.Draining, err = readDraining(a.dir); err != nil {
+		return nil, err
+	}
 	if v.Now, err = readNow(d); err != nil {
 		return nil, err
 	}
@@ -67,6 +73,15 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		return nil, err
 	}
 	return v, nil
+}
+
+func readDraining(dir string) ([]drainView, error) {
+	views := []drainView{}
+	all, err := datapath.ListDraining(dir)
+	for _, d := range all {
+		views = append(views, drainView(d))
+	}
+	return views, err
 }
 
 func countEndpoints(records []endpoint.Record) countsView {

@@ -21,8 +21,8 @@ func loadCommand(a *app) *cobra.Command {
 		Short: "Load and pin the programs, as the first ADD of a boot does",
 		Long: `Loads the programs and pins them, so that the first container need not wait for
 it, and looks for hazards of this kernel. What is loaded already stays as it is,
-whatever the flags say. The next ADD sets the backlog bounds to those of its
-configuration.`,
+whatever the flags say, and an upgrade that is available is told. The next ADD
+sets the backlog bounds to those of its configuration.`,
 		Example: `  sockmapctl load
   sockmapctl load --max-sockets 262144`,
 	}
@@ -42,30 +42,35 @@ configuration.`,
 	guards.flag(cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		s.WithoutGuards = guards.without()
-		loaded, err := a.node(s).Load(cmd.Context())
+		n := a.node(s)
+		loaded, err := n.Load(cmd.Context())
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
 		if !loaded {
-			return a.say("already loaded at %s", a.dir)
+			err := a.say("already loaded at %s", a.dir)
+			if news := available(cmd.Context(), n); news != "" && err == nil {
+				err = a.say("%s", news)
+			}
+			return err
 		}
 		if err := a.say("loaded at %s, with room for %d sockets", a.dir, s.MaxSockets); err != nil {
 			return err
 		}
-		return a.sayHazards()
+		return a.sayHazards("load")
 	})
 }
 
-// sayHazards tells what the probes of a load have found.
-func (a *app) sayHazards() error {
+// sayHazards tells what the probes of a verb have found.
+func (a *app) sayHazards(verb string) error {
 	d, err := datapath.Open(a.dir)
 	if err != nil {
-		return fmt.Errorf("load: read hazards: %w", err)
+		return fmt.Errorf("%s: read hazards: %w", verb, err)
 	}
 	defer d.Close()
 	cfg, err := d.Config()
 	if err != nil {
-		return fmt.Errorf("load: read hazards: %w", err)
+		return fmt.Errorf("%s: read hazards: %w", verb, err)
 	}
 	v := newHazardsView(cfg)
 	if err := a.say("hazards: %s", v); err != nil || len(v.Open) == 0 {

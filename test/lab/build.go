@@ -42,7 +42,7 @@ func BuildPlugins(ctx context.Context, dir string) error {
 	if err := BuildReference(ctx, dir); err != nil {
 		return err
 	}
-	return build(ctx, dir, ".", "./plugin/sockmap", "./plugin/sockmapctl")
+	return BuildModule(ctx, dir, ".", "./plugin/sockmap", "./plugin/sockmapctl")
 }
 
 // BuildReference builds the reference plugins and the traffic program into dir,
@@ -53,14 +53,15 @@ func BuildReference(ctx context.Context, dir string) error {
 	for _, p := range referencePlugins {
 		reference = append(reference, "github.com/containernetworking/plugins/plugins/"+p)
 	}
-	if err := build(ctx, dir, "test/tools", reference...); err != nil {
+	if err := BuildModule(ctx, dir, "test/tools", reference...); err != nil {
 		return err
 	}
-	return build(ctx, dir, ".", "./test/lab/cmd/traffic")
+	return BuildModule(ctx, dir, ".", "./test/lab/cmd/traffic")
 }
 
-// build builds packages of the module at path in the repository.
-func build(ctx context.Context, dir, path string, packages ...string) error {
+// BuildModule builds packages of the module at path in the repository into dir,
+// as BuildPlugins does.
+func BuildModule(ctx context.Context, dir, path string, packages ...string) error {
 	root, err := RepoRoot()
 	if err != nil {
 		return err

@@ -66,19 +66,23 @@ const namePrefix = "test"
 // Name is the beginning of the names of this process's nodes.
 func Name() string { return fmt.Sprintf("%s%d-", namePrefix, os.Getpid()) }
 
-// Main runs the tests and fails if any of them has left something behind. First
-// it removes what earlier processes left that were killed.
-func Main(m *testing.M) {
+// Main is Run for a package that has nothing more to do afterwards.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run runs the tests and fails if any of them has left something behind. First
+// it removes what earlier processes left that were killed. The code is for
+// os.Exit.
+func Run(m *testing.M) (code int) {
 	if err := lab.Reap(namePrefix); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	code := m.Run()
+	code = m.Run()
 	left, err := lab.Residue(Name())
 	if err != nil || len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "left behind: %v\n%s\n", err, strings.Join(left, "\n"))
 		code = max(code, 1)
 	}
-	os.Exit(code)
+	return code
 }
 
 // NewNode makes a node that is closed at the end of the test. Options that are

@@ -57,7 +57,8 @@ func connectRequestResponse(o options) (any, error) {
 	})
 }
 
-// measure calls f o.warmup times, and then o.count times for the report.
+// measure calls f o.warmup times, and then o.count times, or as long as o.duration
+// says, for the report.
 func (o options) measure(kind string, f func() (time.Duration, error)) (any, error) {
 	lat := make(traffic.Latencies, 0, o.count)
 	for i := range o.warmup {
@@ -66,7 +67,7 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 		}
 	}
 	start, cpu := time.Now(), cpuTime()
-	for i := range o.count {
+	for i := 0; o.more(i); i++ {
 		d, err := f()
 		if err != nil {
 			return nil, fmt.Errorf("request %d: %w", i, err)
@@ -76,8 +77,15 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 	r := traffic.Report{Kind: kind, Size: o.size, Checked: o.check, Elapsed: time.Since(start), CPU: cpuTime() - cpu}
 	s := lat.Summary()
 	r.Latency = &s
-	r.PerSecond = float64(o.count) / r.Elapsed.Seconds()
+	r.PerSecond = float64(len(lat)) / r.Elapsed.Seconds()
 	return r, nil
+}
+
+func (o options) more(done int) bool {
+	if o.duration > 0 {
+		return !o.over()
+	}
+	return done < o.count
 }
 
 // An exchanger asks and compares; only what is between send and receive counts.
@@ -185,7 +193,7 @@ func (o options) send(c conn) (sent uint64, err error) {
 	p := traffic.NewPattern(uint32(o.seed))
 	buf := make([]byte, o.size)
 	p.Fill(buf)
-	for start := time.Now(); ; {
+	for {
 		b := buf
 		if o.bytes > 0 {
 			b = buf[:min(uint64(len(buf)), o.bytes-sent)]
@@ -194,7 +202,7 @@ func (o options) send(c conn) (sent uint64, err error) {
 			return sent, err
 		}
 		sent += uint64(len(b))
-		if sent == o.bytes || o.duration > 0 && time.Since(start) >= o.duration {
+		if sent == o.bytes || o.duration > 0 && o.over() {
 			return sent, nil
 		}
 		if o.check {

@@ -4,13 +4,14 @@
 // clients that measure what two containers say to each other.
 //
 //	traffic serve  -listen ADDR [-cpu N]
-//	traffic rr     -connect ADDR -size N -count N [-warmup N] [-cpu N]
-//	traffic crr    -connect ADDR -size N -count N [-warmup N] [-cpu N]
+//	traffic rr     -connect ADDR -size N (-count N | -duration D) [-warmup N] [-cpu N]
+//	traffic crr    -connect ADDR -size N (-count N | -duration D) [-warmup N] [-cpu N]
 //	traffic stream -connect ADDR -size N (-bytes N | -duration D) [-cpu N]
 //
 // ADDR is an IP address and port, or unix:PATH for the baseline that no TCP
-// can beat by much. Each client prints one line of JSON, a traffic.Report; the
-// server prints a traffic.Ready as soon as it listens and ends on SIGTERM.
+// can beat by much. Each client prints one line of JSON, a traffic.Report, with
+// -duration on SIGUSR1 before its time; the server prints a traffic.Ready as
+// soon as it listens. Each ends on SIGTERM.
 //
 // The system calls block, and the Go runtime is not told: neither its network
 // poller nor its scheduler wakes anybody while a request is on its way. That
@@ -29,6 +30,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +87,7 @@ type options struct {
 	seed                uint
 	conns, cpu          int
 	check               bool
+	over                func() bool // -duration has passed, or SIGUSR1 has come
 }
 
 func parse(command string, args []string) (options, error) {
@@ -109,6 +112,7 @@ func parse(command string, args []string) (options, error) {
 		f.Uint64Var(&o.bytes, "bytes", 0, "`bytes` to send")
 		f.DurationVar(&o.duration, "duration", 0, "how long to send, instead of -bytes")
 	} else {
+		f.DurationVar(&o.duration, "duration", 0, "how long to measure, instead of -count")
 		f.IntVar(&o.count, "count", 10_000, "requests to measure")
 		f.IntVar(&o.warmup, "warmup", 1000, "requests before those")
 	}
@@ -122,16 +126,27 @@ func parse(command string, args []string) (options, error) {
 }
 
 // prepare fits the runtime to what the command does.
-func (o options) prepare() {
+func (o *options) prepare() {
 	// A thread that blocks keeps its P; the others are for the timer and
 	// for accepting.
 	runtime.GOMAXPROCS(o.conns + 3)
+	o.over = o.untilOver()
 	if o.timeout > 0 {
 		time.AfterFunc(o.timeout, func() {
 			fmt.Fprintf(os.Stderr, "traffic: no end within %v\n", o.timeout)
 			os.Exit(3)
 		})
 	}
+}
+
+// untilOver tells from now on whether o.duration has passed.
+func (o *options) untilOver() func() bool {
+	var told atomic.Bool
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGUSR1)
+	go func() { <-signals; told.Store(true) }()
+	start := time.Now()
+	return func() bool { return told.Load() || time.Since(start) >= o.duration }
 }
 
 // restarted is how a process knows that it is the one that was started over.

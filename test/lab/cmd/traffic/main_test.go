@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -89,6 +90,30 @@ func TestClientsMeasureAServer(t *testing.T) {
 			if r.Transfer.Bytes != 1234567 || r.BytesPerSecond <= 0 {
 				t.Errorf("stream on %s: implausible report %+v", addr, r)
 			}
+		}
+	}
+}
+
+func TestDurationEndsByTimeOrBySignal(t *testing.T) {
+	bin := build(t)
+	addr := startServer(t, bin, "127.0.0.1:0")
+	r, err := client(t, bin, "rr", "-connect", addr, "-warmup", "0", "-duration", "50ms")
+	if err != nil || r.Latency.Count == 0 || r.Elapsed < 40*time.Millisecond {
+		t.Errorf("rr: %+v, %v", r, err)
+	}
+	for _, kind := range []string{"rr", "stream"} {
+		cmd := exec.Command(bin, kind, "-connect", addr, "-duration", "50s")
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // until it has begun
+		if err := cmd.Process.Signal(unix.SIGUSR1); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), `"checked":true`) {
+			t.Errorf("%s: %v: %s", kind, err, out.String())
 		}
 	}
 }

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent is the process of a DaemonSet: it installs the plugin on its node and keeps it installed, loads the
+// programs, removes what dead containers left, and serves metrics. It needs no Kubernetes API.
+//
+// # Order
+//
+// The binary comes first, then the programs, then the entry in the network configuration: no runtime is ever told of
+// a plugin that cannot work yet. Directories are watched before they are looked at, so no change is missed, and they
+// are looked at again now and then, in case a watch is.
+//
+// # What it never does
+//
+// It does not take acceleration away when it ends, unless it is told to: containers go on as they are, and the next
+// agent finds everything in place.
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"golang.org/x/sys/unix"
+)
+
+// Defaults of the intervals.
+const (
+	DefaultRecheck = 30 * time.Second
+	DefaultPoll    = 2 * time.Second
+	DefaultReap    = time.Minute
+)
+
+// settle is how long events are gathered before the agent looks: whoever writes a file makes several.
+const settle = 100 * time.Millisecond
+
+// Agent keeps one node.
+type Agent struct {
+	Installer *install.Installer
+	Node      *endpoint.Node
+	Metrics   *metrics.Collector
+	Log       *slog.Logger // nil: nothing is logged
+
+	Listen string // address of the HTTP server; empty: none
+
+	Recheck time.Duration // longest time without a look; 0: DefaultRecheck
+	Poll    time.Duration // the same while directories cannot be watched; 0: DefaultPoll
+	Reap    time.Duration // between reaps of what dead containers left; 0: DefaultReap
+
+	// Uninstall takes everything away when the agent ends. nil: it stays.
+	Uninstall *install.Removal
+
+	// Serving, unless nil, is told the address once the server listens.
+	Serving func(address string)
+
+	health   health
+	counters counters
+	watch    watcher
+	throttle throttle
+	claim    *install.Claim
+	left     map[string][]byte // content of files as this agent left them
+	first    bool              // a round has been completed
+	reported map[string]string // what was logged last, by subject
+}
+
+// Run works until ctx ends. The error is one that only a new process can mend.
+func (a *Agent) Run(ctx context.Context) error {
+	a.left, a.reported = map[string][]byte{}, map[string]string{}
+	a.health.init(a.recheck())
+	background, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { a.serve(background) })
+	wg.Go(func() { a.reap(background) })
+	err := a.loop(ctx)
+	stop()
+	wg.Wait()
+	a.watch.close()
+	return errors.Join(err, a.leave())
+}
+
+func (a *Agent) log() *slog.Logger        { return cmp.Or(a.Log, slog.New(slog.DiscardHandler)) }
+func (a *Agent) recheck() time.Duration   { return cmp.Or(a.Recheck, DefaultRecheck) }
+func (a *Agent) poll() time.Duration      { return cmp.Or(a.Poll, DefaultPoll) }
+func (a *Agent) reapEvery() time.Duration { return cmp.Or(a.Reap, DefaultReap) }
+
+// loop watches, looks and acts, in this order, again and again.
+func (a *Agent) loop(ctx context.Context) error {
+	retry := backoff{first: time.Second, most: time.Minute}
+	for ctx.Err() == nil {
+		wait := a.recheck()
+		if !a.watching() {
+			wait = a.poll()
+		}
+		if err := a.present(); err != nil {
+			return err
+		}
+		if hold := a.throttle.left(time.Now()); hold > 0 {
+			// Another component wants the file otherwise. It has it, for a while.
+			a.look()
+			wait = min(wait, hold)
+		} else if err := a.round(ctx); err != nil {
+			wait = min(wait, retry.next())
+		} else {
+			retry.reset()
+		}
+		a.health.beat()
+		a.await(ctx, wait)
+	}
+	return nil
+}
+
+// await waits for an event, but no longer than wait.
+func (a *Agent) await(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+		return
+	case <-a.watch.events():
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(settle):
+	}
+}
+
+// watching sees to it that everything is watched that there is now.
+func (a *Agent) watching() bool {
+	dirs := []string{a.Installer.BinDir, a.Installer.ConfDir}
+	if a.Installer.DropIn {
+		if c, _, err := a.Installer.Look(); err == nil {
+			dirs = append(dirs, filepath.Dir(c.Path))
+		}
+	}
+	err := a.watch.refresh(dirs)
+	a.counters.setPolling(err != nil)
+	a.report("watch", err, "directories cannot be watched and are looked at every "+a.poll().String()+" instead")
+	return err == nil
+}
+
+// present: a directory that was mounted into a container and is removed on the host stays visible, dead, until the
+// container is made anew.
+func (a *Agent) present() error {
+	for _, dir := range []string{a.Installer.BinDir, a.Installer.ConfDir} {
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil && st.Nlink == 0 {
+			return fmt.Errorf("%s was removed on the host, and what is mounted here is what was removed (start this "+
+				"container again)", dir)
+		}
+	}
+	return nil
+}
+
+// round does all there is to do.
+func (a *Agent) round(ctx context.Context) error {
+	if who := a.claimed(ctx); who != "" {
+		a.health.set(partNetwork, fmt.Errorf("%s has taken over", who))
+		return nil
+	}
+	errBinary := a.installBinary(ctx)
+	errLoad := a.load(ctx)
+	errChain := a.chain(ctx, errBinary, errLoad)
+	a.first = a.first || errors.Join(errBinary, errLoad, errChain) == nil
+	if errors.Is(errChain, install.ErrNoNetwork) {
+		errChain = nil // nothing to try again: an event will come
+	}
+	return errors.Join(errBinary, errLoad, errChain)
+}
+
+// claimed returns who keeps the node in this agent's place.
+func (a *Agent) claimed(ctx context.Context) string {
+	if a.claim != nil {
+		who, gone := a.claim.Holder()
+		if who != "" {
+			if a.reported["claim"] != who {
+				a.reported["claim"] = who
+				a.log().Warn("another agent has taken over, and this one only watches from now on", "other", who)
+			}
+			return who
+		}
+		if !gone {
+			return ""
+		}
+		a.claim.Release()
+		a.claim = nil
+	}
+	host, _ := os.Hostname()
+	claim, err := a.Installer.TakeClaim(ctx, fmt.Sprintf("agent %s of %s, process %d", version.String(), host, os.Getpid()))
+	if err == nil {
+		a.claim = claim
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return "" // there is no directory yet, which is told elsewhere
+	}
+	// Where it cannot be taken nothing can be written. What is there already may do.
+	a.report("claim", err, "other agents are not told that this one keeps the node")
+	return ""
+}
+
+func (a *Agent) installBinary(ctx context.Context) error {
+	changed, err := a.Installer.InstallBinary(ctx)
+	a.health.set(partBinary, err)
+	a.report("install", err, "the plugin is not installed")
+	if changed {
+		a.log().Info("installed the plugin", "file", a.Installer.Binary())
+		if a.first {
+			a.repaired(a.Installer.Binary(), "the plugin was removed or changed", "")
+		}
+	}
+	return err
+}
+
+// load loads the programs, unless they are.
+func (a *Agent) load(ctx context.Context) error {
+	d, err := datapath.Open(a.Node.Dir)
+	if err == nil {
+		err = d.Close()
+	} else if errors.Is(err, datapath.ErrNotLoaded) {
+		var loaded bool
+		if loaded, err = a.Node.Load(ctx); loaded {
+			a.loaded()
+		}
+	}
+	a.health.set(partPrograms, err)
+	a.report("load", err, "containers cannot be accelerated")
+	return err
+}
+
+// loaded tells what the probes have found.
+func (a *Agent) loaded() {
+	a.log().Info("loaded the programs", "bpffsPath", a.Node.Dir)
+	d, err := datapath.Open(a.Node.Dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return
+	}
+	open := (hazard.Set(cfg.Hazards) &^ hazard.Set(cfg.Guarded)).Severe() &^ hazard.SetOf(a.Installer.Entry.Conf.HazardsAccepted()...)
+	if open != 0 {
+		a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: sockmapctl doctor",
+			"hazards", open.String())
+	}
+}
+
+// chain puts the entry in place. Without a binary it must not be there, and without programs it is of no use, but
+// where acceleration is required the plugin is who refuses containers.
+func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
+	if errBinary != nil || errLoad != nil && !a.Installer.Entry.Conf.Required {
+		a.look()
+		return nil
+	}
+	c, err := a.Installer.Chain(ctx)
+	for _, s := range c.Skipped {
+		a.report("skipped "+s.Path, s.Err, "containerd loads no network at all while this file sorts before the others")
+	}
+	a.health.set(partNetwork, err)
+	a.report("chain", err, "the plugin is not in the network configuration")
+	if c.Changed {
+		a.chained(c)
+	}
+	if err == nil {
+		a.left[c.Path] = c.After
+	}
+	return err
+}
+
+func (a *Agent) chained(c install.Chained) {
+	was, knew := a.left[c.Path]
+	if !knew {
+		a.log().Info("chained the plugin", "file", c.Path, "network", c.Network)
+		if c.Original != "" {
+			a.log().Info("the list stands in for a file with one plugin", "file", c.Original)
+		}
+		return
+	}
+	what := install.Changes(was, c.Before)
+	if c.Original != "" {
+		what = c.Original + ", which the list stands in for, was written again"
+	}
+	a.repaired(c.Path, what, install.Owner(c.Main))
+}
+
+// repaired tells that another component undid what this agent did, and makes it wait longer each time.
+func (a *Agent) repaired(file, what, owner string) {
+	wait := a.throttle.hit(time.Now())
+	a.counters.repair()
+	log := a.log().With("file", file, "change", what, "nextRepairNotBefore", wait.String())
+	if owner != "" {
+		log = log.With("probably", owner)
+	}
+	log.Warn("another component undid the installation, which is put right again")
+}
+
+// look only tells how things are.
+func (a *Agent) look() {
+	_, done, err := a.Installer.Look()
+	if err == nil && !done {
+		err = errors.New("the plugin's entry is missing or was changed")
+	}
+	a.health.set(partNetwork, err)
+}
+
+// report logs an error when it is another one than last time, and its end.
+func (a *Agent) report(subject string, err error, consequence string) {
+	text := ""
+	switch {
+	case errors.Is(err, context.Canceled):
+		return // the agent ends
+	case err != nil:
+		text = err.Error()
+		a.counters.failure()
+	}
+	if a.reported[subject] == text {
+		return
+	}
+	a.reported[subject] = text
+	switch {
+	case err == nil:
+		a.log().Info("resolved", "subject", subject)
+	case errors.Is(err, install.ErrNoNetwork):
+		a.log().Info("waiting for a network configuration", "reason", err)
+	default:
+		a.log().Error(consequence, "error", err)
+	}
+}
+
+// reap removes what dead containers left, now and then.
+func (a *Agent) reap(ctx context.Context) {
+	ticker := time.NewTicker(a.reapEvery())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		removed, err := a.Node.Reap(ctx)
+		for _, r := range removed {
+			a.log().Info("reaped", "kind", r.Kind, "name", r.Name, "why", r.Why)
+		}
+		a.counters.reap(len(removed))
+		if err != nil && ctx.Err() == nil {
+			a.log().Warn("reap what containers left", "error", err)
+		}
+	}
+}
+
+// leave ends the agent's part in the node.
+func (a *Agent) leave() error {
+	owner := a.claim == nil
+	if a.claim != nil {
+		who, _ := a.claim.Holder()
+		owner = who == ""
+		if err := a.claim.Release(); err != nil {
+			a.log().Warn("give up the claim", "error", err)
+		}
+	}
+	if a.Uninstall == nil {
+		return nil
+	}
+	if !owner {
+		a.log().Info("nothing is uninstalled: another agent has taken over")
+		return nil
+	}
+	return a.uninstall()
+}
+
+func (a *Agent) uninstall() error {
+	r := *a.Uninstall
+	ctx, cancel := context.WithTimeout(context.Background(), r.DrainFor+r.WaitFor+r.LingerFor+time.Minute)
+	defer cancel()
+	done, err := a.Installer.Uninstall(ctx, r)
+	if err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
+		"undrained", done.Undrained, "binaryRemoved", done.Binary, "stubFor", len(done.Stub))
+	return nil
+}

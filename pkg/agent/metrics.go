@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// counters is what the agent counts about itself.
+type counters struct {
+	repairs, failures, reaped atomic.Uint64
+	polling                   atomic.Bool
+}
+
+func (c *counters) repair()           { c.repairs.Add(1) }
+func (c *counters) failure()          { c.failures.Add(1) }
+func (c *counters) reap(n int)        { c.reaped.Add(uint64(n)) }
+func (c *counters) setPolling(p bool) { c.polling.Store(p) }
+
+// collector exports them.
+type collector struct{ *Agent }
+
+var (
+	descReady = prometheus.NewDesc("sockmap_agent_ready",
+		"1 while the plugin is installed and chained and the programs are loaded.", nil, nil)
+	descRepairs = prometheus.NewDesc("sockmap_agent_repairs_total",
+		"How often another component undid the installation.", nil, nil)
+	descFailures = prometheus.NewDesc("sockmap_agent_failures_total",
+		"Steps of the installation that failed; they are tried again.", nil, nil)
+	descReaped = prometheus.NewDesc("sockmap_agent_reaped_total",
+		"Attachments, links and endpoints removed because their container was gone.", nil, nil)
+	descPolling = prometheus.NewDesc("sockmap_agent_polling",
+		"1 while directories cannot be watched and are looked at every few seconds instead.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descReady, descRepairs, descFailures, descReaped, descPolling} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, on bool) {
+		value := 0.0
+		if on {
+			value = 1
+		}
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+	}
+	count := func(d *prometheus.Desc, n *atomic.Uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n.Load()))
+	}
+	gauge(descReady, c.health.ready() == nil)
+	count(descRepairs, &c.counters.repairs)
+	count(descFailures, &c.counters.failures)
+	count(descReaped, &c.counters.reaped)
+	gauge(descPolling, c.counters.polling.Load())
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// closeTime bounds how long requests may take once the agent ends.
+const closeTime = 3 * time.Second
+
+// serve answers HTTP until ctx ends. An address that is taken, by the agent that this one replaces, is tried again.
+func (a *Agent) serve(ctx context.Context) {
+	if a.Listen == "" {
+		return
+	}
+	retry := backoff{first: time.Second, most: time.Minute}
+	for ctx.Err() == nil {
+		err := a.serveOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		a.log().Error("metrics, /healthz and /readyz are not served", "listen", a.Listen, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry.next()):
+		}
+	}
+}
+
+func (a *Agent) serveOnce(ctx context.Context) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", a.Listen)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           a.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	closed := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		closing, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		closed <- server.Shutdown(closing)
+	})
+	if a.Serving != nil {
+		a.Serving(l.Addr().String())
+	}
+	err = server.Serve(l)
+	if !stop() { // ctx has ended: Serve returns before the last answers are written
+		err = <-closed
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (a *Agent) handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	if a.Metrics != nil {
+		registry.MustRegister(a.Metrics)
+	}
+	registry.MustRegister(collector{a})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: 20 * time.Second,
+	}))
+	mux.HandleFunc("GET /healthz", answer(a.health.healthy))
+	mux.HandleFunc("GET /readyz", answer(a.health.ready))
+	return mux
+}
+
+// answer is "ok", or what is wrong.
+func answer(ask func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		text := "ok"
+		if err := ask(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			text = err.Error()
+		}
+		fmt.Fprintln(w, text)
+	}
+}

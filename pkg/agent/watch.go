@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+)
+
+// watcher watches directories. One that is missing is waited for in the nearest that is there, and one that has been
+// replaced is watched anew.
+type watcher struct {
+	fs      *fsnotify.Watcher
+	watched map[string]identity
+	wake    chan struct{}
+	pumped  chan struct{} // closed when the last pump has ended
+}
+
+// identity tells a directory from another one under the same path.
+type identity struct{ dev, ino uint64 }
+
+func (w *watcher) events() <-chan struct{} {
+	if w.wake == nil {
+		w.wake = make(chan struct{}, 1)
+	}
+	return w.wake
+}
+
+// refresh watches what there is now of dirs. After an error nothing is watched.
+func (w *watcher) refresh(dirs []string) error {
+	w.events()
+	want := map[string]identity{}
+	for _, dir := range dirs {
+		path, id := nearest(dir)
+		want[path] = id
+	}
+	if w.fs != nil && maps.Equal(want, w.watched) {
+		return nil
+	}
+	w.close()
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		return explain(err)
+	}
+	for path := range want {
+		if err := fs.Add(path); err != nil {
+			return errors.Join(explain(fmt.Errorf("%s: %w", path, err)), fs.Close())
+		}
+	}
+	w.fs, w.watched, w.pumped = fs, want, make(chan struct{})
+	go w.pump(fs, w.pumped)
+	return nil
+}
+
+// nearest is dir, or what is there of the way to it.
+func nearest(dir string) (string, identity) {
+	for {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return dir, identity{st.Dev, st.Ino}
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return dir, identity{}
+		}
+		dir = up
+	}
+}
+
+// pump turns any number of events into one wake-up: the agent looks at everything anyway. An overflow is an event.
+func (w *watcher) pump(fs *fsnotify.Watcher, done chan<- struct{}) {
+	defer close(done)
+	for {
+		var ok bool
+		select {
+		case _, ok = <-fs.Events:
+		case _, ok = <-fs.Errors:
+		}
+		if !ok {
+			return
+		}
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *watcher) close() {
+	if w.fs == nil {
+		return
+	}
+	_ = w.fs.Close()
+	<-w.pumped
+	w.fs, w.watched = nil, nil
+}
+
+// explain says what the limits of inotify are called.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("inotify: %w (the limit of instances: raise fs.inotify.max_user_instances)", err)
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("inotify: %w (the limit of watches: raise fs.inotify.max_user_watches)", err)
+	}
+	return fmt.Errorf("inotify: %w", err)
+}

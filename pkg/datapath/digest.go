@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// digestPin is a symbolic link whose target is the Digest of what is loaded. It is missing while an upgrade is under way,
+// so that whoever comes after a killed one does it again.
+const digestPin = "programs"
+
+// Digest names the programs that are built into this one. Equal digests are equal programs, whatever the versions say.
+var Digest = sync.OnceValue(func() string {
+	h := sha256.New()
+	for _, object := range [][]byte{_BpfBytes, _GuardBytes, _ListBytes} {
+		h.Write(object)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+})
+
+func recordDigest(dir string) error {
+	if err := os.Symlink(Digest(), filepath.Join(dir, digestPin)); err != nil {
+		return fmt.Errorf("record which programs are loaded: %w", err)
+	}
+	return nil
+}
+
+// Digest names the programs that are loaded. It is empty when an upgrade was not finished.
+func (d *Datapath) Digest() string {
+	digest, err := os.Readlink(d.layout.pin(digestPin))
+	if err != nil {
+		return ""
+	}
+	return digest
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// exchangePins moves the pins of one directory over those of another, and removes what is not among the new ones, but for
+// the names in keep. Subdirectories stay where they are.
+//
+// rename(2) over a pin is atomic on bpffs: whoever opens the name gets the old object or the new one. The old one is let
+// go of by the rename, so a link that is exchanged in this way was never alone: the new one has been attached before.
+func exchangePins(from, to string, keep func(name string) bool) error {
+	fresh, err := pinNames(from)
+	if err != nil {
+		return err
+	}
+	for name := range fresh {
+		if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+			return fmt.Errorf("exchange pin: %w", err)
+		}
+	}
+	stale, err := pinNames(to)
+	if err != nil {
+		return err
+	}
+	for name := range stale {
+		if fresh[name] || keep(name) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(to, name)); err != nil {
+			return fmt.Errorf("remove pin: %w", err)
+		}
+	}
+	return nil
+}
+
+func pinNames(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read pins: %w", err)
+	}
+	names := map[string]bool{}
+	for _, e := range entries {
+		if !e.IsDir() {
+			names[e.Name()] = true
+		}
+	}
+	return names, nil
+}
+
+// exchangeProgram makes a pinned cgroup link run prog, in one step for the kernel: no connection sees neither. A link whose
+// cgroup is gone stays the husk that it is.
+//
+// The kernel compares with the program that we have seen there, so what somebody else puts there meanwhile is an error.
+func exchangeProgram(pin string, prog *ebpf.Program) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return fmt.Errorf("open pinned link: %w", err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return fmt.Errorf("ask pinned link %s: %w", pin, err)
+	}
+	old, err := ebpf.NewProgramFromID(info.Program)
+	if err != nil {
+		return fmt.Errorf("open program of link %s: %w", pin, err)
+	}
+	defer old.Close()
+	cgroup, ok := l.(interface {
+		UpdateArgs(link.RawLinkUpdateOptions) error
+	})
+	if !ok {
+		return &StateError{Path: pin, Found: fmt.Sprintf("a link of type %d", info.Type), Own: "one of a cgroup"}
+	}
+	err = cgroup.UpdateArgs(link.RawLinkUpdateOptions{New: prog, Old: old, Flags: unix.BPF_F_REPLACE})
+	if err != nil && !errors.Is(err, unix.ENOLINK) {
+		return fmt.Errorf("exchange program of link %s: %w", pin, err)
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
+// does not load is no error: whether acceleration may run without it is for the caller to decide. It returns what the
+// observers are there for, as the config map holds it.
+func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err error) {
+	spec, err := loadGuard()
+	if err != nil {
+		return 0, fmt.Errorf("read embedded guards: %w", err)
+	}
+	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
+		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing}
+	pins := filepath.Join(dir, guardsDir)
+	if err := os.Mkdir(pins, 0o700); err != nil {
+		return 0, fmt.Errorf("make directory of guards: %w", err)
+	}
+	refused := map[string]error{}
+	for _, name := range without {
+		refused[name] = errors.New(switchedOff)
+	}
+	for name, ways := range tracingGuards() {
+		if refused[name] == nil {
+			if refused[name], err = attachFirst(spec, maps, ways, filepath.Join(pins, name)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if refused[GuardOptions] == nil {
+		refused[GuardOptions] = o.loadOptionsGuard(spec, maps)
+	}
+	for name, prog := range o.options {
+		if err := prog.Pin(filepath.Join(dir, name)); err != nil {
+			return 0, fmt.Errorf("pin guard: %w", err)
+		}
+	}
+	if why := refused[GuardObserve]; why != nil && refused[GuardBlocking] == nil {
+		refused[GuardBlocking] = fmt.Errorf("needs the guard %s: %w", GuardObserve, why)
+	}
+	for name, why := range refused {
+		if why != nil {
+			if err := pinReason(filepath.Join(pins, name), why); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if refused[GuardObserve] == nil {
+		learn |= bpfLearnLEARN_READERS
+	}
+	if refused[GuardBlocking] == nil {
+		learn |= bpfLearnLEARN_BLOCKING
+	}
+	return learn, nil
+}
+
+// pinReason keeps why what would be pinned there does not run.
+func pinReason(pin string, refused error) error {
+	reason := []rune(strings.Join(strings.Fields(refused.Error()), " "))
+	if len(reason) > maxReason {
+		reason = append(reason[:maxReason-1], '…')
+	}
+	if err := os.Symlink(string(reason), pin+reasonSuffix); err != nil {
+		return fmt.Errorf("record why a program does not run: %w", err)
+	}
+	return nil
+}
+
+// attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
+// returns why; err is of pinning only.
+func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (refused, err error) {
+	for _, way := range ways {
+		links, err := attachAll(spec, maps, way)
+		if err != nil {
+			// Each way's own refusal counts: the first may lack its function, the second a right.
+			if refused != nil {
+				err = fmt.Errorf("%w; %w", refused, err)
+			}
+			refused = err
+			continue
+		}
+		var errs []error
+		for i, l := range links {
+			errs = append(errs, l.Pin(pin+"-"+way[i].pinName()), l.Close())
+		}
+		if err := errors.Join(errs...); err != nil {
+			return nil, fmt.Errorf("pin guard: %w", err)
+		}
+		return nil, nil
+	}
+	return refused, nil
+}
+
+func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook) (links []link.Link, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range links {
+				l.Close()
+			}
+		}
+	}()
+	for _, h := range way {
+		l, err := attachTracing(spec, maps, h)
+		if err != nil {
+			return links, err
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+func attachTracing(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (link.Link, error) {
+	prog, err := loadOne(spec, maps, h)
+	if err != nil {
+		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
+	}
+	defer prog.Close()
+	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	if err != nil {
+		return nil, fmt.Errorf("attach %s to %s: %w", h.program, h.function, err)
+	}
+	return l, nil
+}
+
+// loadOne loads one program of the spec with the maps that the data path uses.
+func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebpf.Program, error) {
+	prog := spec.Programs[h.program].Copy()
+	if h.function != "" {
+		prog.AttachTo = h.function
+	}
+	one := &ebpf.CollectionSpec{
+		Maps:      map[string]*ebpf.MapSpec{},
+		Programs:  map[string]*ebpf.ProgramSpec{h.program: prog},
+		Types:     spec.Types,
+		ByteOrder: spec.ByteOrder,
+	}
+	replace := map[string]*ebpf.Map{}
+	for name, m := range maps {
+		one.Maps[name], replace[name] = spec.Maps[name].Copy(), m
+		one.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
+	}
+	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace})
+	// The library guesses at memlock limits then, which Load has lifted.
+	if errors.Is(err, unix.EPERM) {
+		err = unix.EPERM
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer coll.Close()
+	return coll.DetachProgram(h.program), nil
+}
+
+// loadOptionsGuard loads all of the guard's programs or none.
+func (o *loaded) loadOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
+	programs := map[string]*ebpf.Program{}
+	for _, g := range cgroupGuards {
+		prog, err := loadOne(spec, maps, hook{program: g.program})
+		if err != nil {
+			for _, loaded := range programs {
+				loaded.Close()
+			}
+			return fmt.Errorf("load guard for %s: %w", optionsHook, err)
+		}
+		programs[g.program] = prog
+	}
+	o.options = programs
+	return nil
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Replace puts state of this ABI in the place of that of an older one, which ReadOld has read: new connections belong to
+// the new one. The old one drains: its flows live on with its programs, maps and guards, until ReapDrained finds none left.
+// Records, endpoints, links, bounds, totals and the kill switch are carried over. It returns how many cgroups have a
+// link now. The caller holds the lock on dir.
+//
+// A connection that is made while links are being exchanged may have one end in each; such a pair does not find itself
+// and goes by TCP. What a kill leaves is put right by the next Settle.
+func Replace(dir string, old Old, u Upgrade) (links int, err error) {
+	if err := removeUnfinished(dir); err != nil {
+		return 0, err
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return 0, fmt.Errorf("read embedded programs: %w", err)
+	}
+	s := u.Settings
+	s.MaxSockets, s.MaxBacklogBytes, s.MaxBacklogMessages =
+		old.settings.MaxSockets, old.settings.MaxBacklogBytes, old.settings.MaxBacklogMessages
+	if err := u.step("build"); err != nil {
+		return 0, err
+	}
+	err = build(current(dir), spec, s, func(l, building layout) error {
+		d := open(building)
+		defer d.Close()
+		err := d.update(func(c *bpfConfig) { c.Disabled, c.Epoch = old.config.Disabled, old.config.Epoch })
+		if err != nil {
+			return err
+		}
+		if err := d.carry(old.ABI, ebpf.UpdateAny, &u); err != nil {
+			return err
+		}
+		if err := u.step("publish"); err != nil {
+			return err
+		}
+		return publish(l, building)
+	})
+	if err != nil {
+		return 0, err
+	}
+	d, err := Open(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	if err := d.Settle(u); err != nil {
+		return 0, err
+	}
+	keys, err := d.LinkKeys()
+	return len(keys), err
+}
+
+// Settle ends what a Replace has begun: nothing of an older ABI is in force any more. Where none is left it does nothing.
+// The caller holds the lock on the state directory.
+func (d *Datapath) Settle(u Upgrade) error {
+	found, err := FindLeftovers(d.layout.dir)
+	if err != nil {
+		return err
+	}
+	for _, abi := range found.Older {
+		if Conversions[abi] == nil {
+			return &StateError{Path: layout{d.layout.dir, stateName(abi)}.state(), Found: fmt.Sprintf("ABI %d", abi), Own: "none beside its own"}
+		}
+		// Before it was killed, or by the old version after it.
+		if err := d.carry(abi, ebpf.UpdateNoExist, &u); err != nil {
+			return err
+		}
+		if err := d.retire(abi, &u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// carried are the maps that outlive an ABI. Records come first, as in an ADD: they name what is to be there.
+var carried = [...]struct {
+	pin       string
+	valueSize uintptr
+}{
+	{bpfMapAttachments, unsafe.Sizeof(bpfAttachment{})},
+	{bpfMapTotals, unsafe.Sizeof(bpfTotals{})},
+	{bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{})},
+	{bpfMapAvoid, unsafe.Sizeof(uint32(0))},
+}
+
+// carry brings entries and links of an older ABI's state into this one.
+func (d *Datapath) carry(abi uint32, how ebpf.MapUpdateFlags, u *Upgrade) error {
+	old := layout{d.layout.dir, stateName(abi)}
+	for _, m := range carried {
+		if err := u.step("carry " + m.pin); err != nil {
+			return err
+		}
+		to, err := d.mapOf(m.pin, m.valueSize)
+		if err != nil {
+			return err
+		}
+		if err := carryMap(old, to, m.pin, Conversions[abi], how); err != nil {
+			return fmt.Errorf("carry %s of ABI %d over: %w", m.pin, abi, err)
+		}
+	}
+	keys, err := open(old).LinkKeys()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := u.step("carry link"); err != nil {
+			return err
+		}
+		if err := d.carryLink(key, u.Open); err != nil && !errors.Is(err, ErrTooManyPrograms) {
+			return err // of the 64 programs one is ours, and about to go
+		}
+	}
+	return nil
+}
+
+// carryLink attaches a cgroup that the old state has a link of. One that is gone has none.
+func (d *Datapath) carryLink(key LinkKey, open func(uint64) (*os.File, error)) error {
+	cgroup, err := open(key.CgroupID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer cgroup.Close()
+	_, err = d.Attach(cgroup, key)
+	return err
+}
+
+func carryMap(old layout, to *ebpf.Map, pin string, convert Conversion, how ebpf.MapUpdateFlags) error {
+	from, err := ebpf.LoadPinnedMap(old.pin(pin), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // this ABI had no such map
+	}
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	var keys [][]byte
+	for key, err := nextKey(from, nil); key != nil || err != nil; key, err = nextKey(from, key) {
+		if err != nil {
+			return err
+		}
+		if keys = append(keys, key); len(keys) > int(from.MaxEntries()) {
+			break // it changes faster than it is read: only a map that nobody locks, whose entries are hints
+		}
+	}
+	for _, key := range keys {
+		value, err := from.LookupBytes(key)
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			continue // evicted meanwhile
+		}
+		if err := carryEntry(from, to, pin, key, value, convert, how); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func carryEntry(from, to *ebpf.Map, pin string, key, value []byte, convert Conversion, how ebpf.MapUpdateFlags) error {
+	var converted any
+	newKey, one, err := convert(pin, key, value[:from.ValueSize()])
+	converted = one
+	if perCPU := (int(from.ValueSize()) + 7) &^ 7; pin == bpfMapTotals && err == nil {
+		all := [][]byte{one}
+		for at := perCPU; at+perCPU <= len(value) && err == nil; at += perCPU {
+			_, one, err = convert(pin, key, value[at:at+int(from.ValueSize())])
+			all = append(all, one)
+		}
+		converted = all
+	}
+	if err != nil || newKey == nil {
+		return err
+	}
+	if err := to.Update(newKey, converted, how); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return err
+	}
+	return nil
+}
+
+// retire takes the old state's sock_ops links away, cgroup by cgroup, and lets it drain. Guards of its live sockets stay.
+func (d *Datapath) retire(abi uint32, u *Upgrade) error {
+	old := layout{d.layout.dir, stateName(abi)}
+	keys, err := open(old).LinkKeys()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := u.step("detach old link"); err != nil {
+			return err
+		}
+		if err := detachNow(old.link(key)); err != nil {
+			return fmt.Errorf("detach link of ABI %d: %w", abi, err)
+		}
+		// Of a cgroup that was full there is room now.
+		if err := d.carryLink(key, u.Open); err != nil {
+			return err
+		}
+	}
+	if err := u.step("drain"); err != nil {
+		return err
+	}
+	if err := os.Rename(old.state(), old.draining().state()); err != nil {
+		return fmt.Errorf("let state of ABI %d drain: %w", abi, err)
+	}
+	return nil
+}
+
+// detachNow removes a link and its pin. Removing the pin alone would do, but at some time later.
+func detachNow(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Detach(); err != nil {
+		return err
+	}
+	return os.Remove(pin)
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+)
+
+// Upgrade is how other programs take over.
+type Upgrade struct {
+	// Settings of the new programs. Of these, state of the same ABI takes the version only: sizes, bounds and switches stay as
+	// they are, and guards that were switched off stay off.
+	Settings
+	// Hazards and Guarded are what a Probe says of the new programs. State of the same ABI is in use and not probed itself.
+	Hazards, Guarded uint32
+	// Open opens the cgroup of this id, for links that must be made. fs.ErrNotExist: it is gone.
+	Open func(cgroupID uint64) (*os.File, error)
+	// Step is called before each step that changes something; its error ends the upgrade there. nil: nobody asks.
+	Step func(name string) error
+	// LoseGuards: the upgrade goes on where guards that run would not load any more, rather than return ErrGuardLost.
+	LoseGuards bool
+}
+
+func (u *Upgrade) step(name string) error {
+	if u.Step == nil {
+		return nil
+	}
+	return u.Step(name)
+}
+
+// Upgrade puts the programs of this version in place of those that are loaded: in each link, the sockhash, the guards and
+// the pins. Maps stay, and with them all flows: a socket keeps the verdict with which it entered. It returns how many
+// cgroups run the new programs. The caller holds the lock on the state directory.
+//
+// Each step leaves programs that work together, as all are of one ABI. So whatever an error or a kill leaves works, and the
+// next Upgrade, by any version, begins anew and ends with one version everywhere.
+func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
+	spec, err := loadBpf()
+	if err != nil {
+		return 0, fmt.Errorf("read embedded programs: %w", err)
+	}
+	if err := removeUnfinished(d.layout.dir); err != nil {
+		return 0, err
+	}
+	building := d.layout.building(os.Getpid())
+	if err := os.Mkdir(building.state(), 0o700); err != nil {
+		return 0, fmt.Errorf("make state directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(building.state())) }()
+	var objs loaded
+	defer objs.Close()
+	learn, err := d.loadBeside(&objs, spec, building, u)
+	if err != nil {
+		return 0, err
+	}
+	return d.exchange(&objs, building, u, func(c *bpfConfig) {
+		setText(c.Version[:], u.Version)
+		c.Hazards, c.Guards, c.Learn = u.Hazards, u.Guarded, uint32(learn)
+	})
+}
+
+// loadBeside loads all programs of spec with the maps that are pinned, and pins them in another directory. Nothing but
+// guards runs yet, beside those that do already.
+func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building layout, u Upgrade) (bpfLearn, error) {
+	pinned, err := d.pinnedMaps(spec)
+	if err != nil {
+		return 0, err
+	}
+	err = objs.load(spec, pinned)
+	for _, m := range pinned {
+		m.Close()
+	}
+	if err != nil {
+		return 0, err
+	}
+	added := objs.maps()
+	for name := range pinned {
+		delete(added, name)
+	}
+	if err := errors.Join(pinAll(building.state(), added), pinAll(building.state(), objs.programs())); err != nil {
+		return 0, err
+	}
+	before, err := d.GuardStates()
+	if err != nil {
+		return 0, err
+	}
+	var without []string
+	for _, g := range before {
+		if g.SwitchedOff() {
+			without = append(without, g.Name)
+		}
+	}
+	learn, err := objs.loadOptional(building.state(), without)
+	if err != nil {
+		return 0, err
+	}
+	if u.LoseGuards {
+		return learn, nil
+	}
+	return learn, compareGuards(before, building)
+}
+
+// pinnedMaps opens those maps of spec that are pinned. Others are new in this version.
+func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
+	pinned := map[string]*ebpf.Map{}
+	for name, m := range spec.Maps {
+		path := d.layout.pin(name)
+		if strings.HasPrefix(m.Name, ".") || !exists(path) {
+			continue
+		}
+		opened, err := ebpf.LoadPinnedMap(path, nil)
+		if err == nil && (opened.Type() != m.Type || opened.KeySize() != m.KeySize || opened.ValueSize() != m.ValueSize) {
+			err = &StateError{
+				Path: path, Found: fmt.Sprintf("a %s of %d and %d bytes", opened.Type(), opened.KeySize(), opened.ValueSize()),
+				Own: fmt.Sprintf("a %s of %d and %d bytes", m.Type, m.KeySize, m.ValueSize),
+			}
+			opened.Close()
+		}
+		if err != nil {
+			for _, m := range pinned {
+				m.Close()
+			}
+			return nil, fmt.Errorf("open pinned map %s: %w", path, err)
+		}
+		pinned[name] = opened
+	}
+	return pinned, nil
+}
+
+// compareGuards returns an ErrGuardLost for guards that ran before and do not among what was built.
+func compareGuards(before []GuardState, building layout) error {
+	after, err := guardStates(building.state())
+	if err != nil {
+		return err
+	}
+	for i, g := range before {
+		if g.Active && !after[i].Active {
+			return fmt.Errorf("%w: %s: %s", ErrGuardLost, g.Name, after[i].Why)
+		}
+	}
+	return nil
+}
+
+// exchange puts what was built in the place of what runs. The version comes last, and the digest after it: without it, the
+// upgrade is not finished.
+func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change func(*bpfConfig)) (links int, err error) {
+	// What is opened from here on is new.
+	if err := d.Close(); err != nil {
+		return 0, err
+	}
+	if err := u.step("mark"); err != nil {
+		return 0, err
+	}
+	if err := os.Remove(d.layout.pin(digestPin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("mark state as being upgraded: %w", err)
+	}
+	if err := u.step("guards"); err != nil {
+		return 0, err
+	}
+	none := func(string) bool { return false }
+	if err := exchangePins(building.pin(guardsDir), d.layout.pin(guardsDir), none); err != nil {
+		return 0, err
+	}
+	if err := u.step("programs"); err != nil {
+		return 0, err
+	}
+	maps := objs.maps()
+	isMap := func(name string) bool { return maps[name] != nil }
+	if err := exchangePins(building.state(), d.layout.state(), isMap); err != nil {
+		return 0, err
+	}
+	if err := u.step("verdict"); err != nil {
+		return 0, err
+	}
+	if err := objs.attachVerdict(); err != nil {
+		return 0, err
+	}
+	keys, err := d.LinkKeys()
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		if err := u.step("link"); err != nil {
+			return 0, err
+		}
+		alive, err := d.exchangeLink(objs, key, u.Open)
+		if err != nil {
+			return 0, err
+		}
+		if alive {
+			links++
+		}
+	}
+	return links, d.finish(u, change)
+}
+
+func (d *Datapath) finish(u Upgrade, change func(*bpfConfig)) error {
+	if err := u.step("version"); err != nil {
+		return err
+	}
+	if err := d.update(change); err != nil {
+		return err
+	}
+	if err := u.step("finish"); err != nil {
+		return err
+	}
+	return recordDigest(d.layout.state())
+}
+
+// exchangeLink puts the new programs into the links of one cgroup, makes links that it lacks, and removes those of guards
+// that are no more. It reports whether the cgroup is there.
+func (d *Datapath) exchangeLink(objs *loaded, key LinkKey, open func(uint64) (*os.File, error)) (alive bool, err error) {
+	if alive, err = d.linkAlive(key); !alive || err != nil {
+		return false, err
+	}
+	sockOps := objs.SockOps
+	if key.Manual {
+		sockOps = objs.SockOpsAny
+	}
+	missing := false
+	for _, g := range cgroupGuards {
+		pin := d.layout.link(key) + g.suffix
+		prog := objs.options[g.program]
+		switch pinned := exists(pin); {
+		case pinned && prog != nil:
+			err = exchangeProgram(pin, prog)
+		case pinned:
+			err = os.Remove(pin)
+		case prog != nil:
+			missing = true
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	if missing {
+		if err := d.completeGuard(key, open); err != nil {
+			return false, err
+		}
+	}
+	return true, exchangeProgram(d.layout.link(key), sockOps)
+}
+
+// completeGuard attaches those programs of the options guard that the cgroup lacks.
+func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error)) error {
+	if open == nil {
+		return nil
+	}
+	cgroup, err := open(key.CgroupID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer cgroup.Close()
+	return d.attachOptionsGuard(cgroup, key)
+}
+
+// SetVersion records that these programs are those of another version, too.
+func (d *Datapath) SetVersion(version string) error {
+	return d.update(func(c *bpfConfig) { setText(c.Version[:], version) })
+}

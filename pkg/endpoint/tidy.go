@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"errors"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// tidy ends what killed calls have begun beside the state in force, and removes state of older ABIs whose last flow has
+// closed. Where there is nothing beside it, that costs the reading of one directory.
+func (s *session) tidy() error {
+	found, err := datapath.FindLeftovers(s.Dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if found.Unfinished {
+		errs = append(errs, datapath.RemoveUnfinished(s.Dir))
+	}
+	if len(found.Older) > 0 {
+		errs = append(errs, s.settle())
+	}
+	if len(found.Draining) > 0 {
+		abis, err := datapath.ReapDrained(s.Dir, s.step)
+		for _, abi := range abis {
+			s.log().Info("state of an older version has drained", "abi", abi)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// settle lets state of an older ABI drain whose place another has taken, but who did it was killed before the end.
+func (s *session) settle() error {
+	d, err := datapath.Open(s.Dir)
+	var foreign *datapath.StateError
+	if errors.As(err, &foreign) {
+		return nil // it is in force itself, or neither is ours
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Settle(s.upgradeSteps())
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+)
+
+// Change is how much an upgrade has to do.
+type Change string
+
+const (
+	// ChangeNone: what is loaded is what this program would load.
+	ChangeNone Change = "none"
+	// ChangeVersion: other versions, but the same programs. Only the version is recorded.
+	ChangeVersion Change = "version"
+	// ChangePrograms: other programs take over the maps, and with them all live flows.
+	ChangePrograms Change = "programs"
+	// ChangeMaps: other programs and other maps. Live flows end with the old ones.
+	ChangeMaps Change = "maps"
+)
+
+// Upgrade tells what an upgrade does, or did.
+type Upgrade struct {
+	Change         Change
+	From, To       string // versions; they may be the same where the programs are not
+	FromABI, ToABI uint32
+	Done           bool
+	Cgroups        int // that run the new programs; of an upgrade that was done
+}
+
+// ErrDowngrade: what is loaded is of a newer version. See DowngradeError.
+var ErrDowngrade = errors.New("downgrade refused")
+
+// DowngradeError says which version is loaded. It is an ErrDowngrade.
+type DowngradeError struct{ Loaded, Own string }
+
+func (e *DowngradeError) Error() string {
+	return fmt.Sprintf("%s: version %s is loaded, this is %s (use that version's program, or do it all the same with: "+
+		"sockmapctl upgrade --force)", ErrDowngrade, e.Loaded, e.Own)
+}
+
+// Is makes every DowngradeError an ErrDowngrade.
+func (e *DowngradeError) Is(target error) bool { return target == ErrDowngrade }
+
+// PlanUpgrade tells what Upgrade would do now, and changes nothing. It takes no lock, and returns the same errors.
+func (n *Node) PlanUpgrade(_ context.Context) (Upgrade, error) {
+	up, _, err := n.plan(false)
+	return up, err
+}
+
+// Upgrade puts the programs of this version, Settings.Version, in the place of those that are loaded: one critical section,
+// in which live flows lose nothing. It does nothing where the same programs are loaded. Settings count as far as
+// datapath.Upgrade says; Add never upgrades.
+//
+// It returns datapath.ErrNotLoaded where nothing is loaded, an ErrDowngrade where a newer version is, a datapath.StateError
+// for state that this version cannot take over, and datapath.ErrGuardLost. Nothing was changed then. After any other error
+// what is loaded works, and the next Upgrade does it again.
+func (n *Node) Upgrade(ctx context.Context) (Upgrade, error) { return n.upgrade(ctx, false) }
+
+// ForceUpgrade is Upgrade for those who want a downgrade within one ABI, or do without guards that do not load any more.
+func (n *Node) ForceUpgrade(ctx context.Context) (Upgrade, error) { return n.upgrade(ctx, true) }
+
+func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
+	up = Upgrade{To: n.Settings.Version, ToABI: datapath.ABI}
+	d, err := datapath.Open(n.Dir)
+	var foreign *datapath.StateError
+	if errors.As(err, &foreign) && foreign.Older {
+		found, ok, err := datapath.ReadOld(n.Dir)
+		if err != nil {
+			return up, nil, err
+		}
+		if !ok {
+			return up, nil, foreign
+		}
+		up.Change, up.From, up.FromABI = ChangeMaps, found.Version, found.ABI
+		return up, &found, nil
+	}
+	if err != nil {
+		return up, nil, err
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return up, nil, err
+	}
+	up.From, up.FromABI = cfg.Version, datapath.ABI
+	order, _ := version.Compare(up.To, up.From)
+	switch same := d.Digest() == datapath.Digest(); {
+	case same && (up.From == up.To || order < 0):
+		up.Change = ChangeNone
+	case order < 0 && !force:
+		return up, nil, &DowngradeError{up.From, up.To}
+	case same:
+		up.Change = ChangeVersion
+	default:
+		up.Change = ChangePrograms
+	}
+	return up, nil, nil
+}
+
+func (n *Node) upgrade(ctx context.Context, force bool) (Upgrade, error) {
+	held, err := n.lock(ctx, false)
+	if err != nil {
+		return Upgrade{}, err
+	}
+	s := &session{Node: n, held: held}
+	defer s.end()
+	if err := s.tidy(); err != nil {
+		return Upgrade{}, err
+	}
+	up, old, err := n.plan(force)
+	if err != nil || up.Change == ChangeNone {
+		return up, err
+	}
+	up.Cgroups, err = s.take(ctx, up.Change, old, force)
+	up.Done = err == nil
+	return up, err
+}
+
+// take does what was planned.
+func (s *session) take(ctx context.Context, change Change, old *datapath.Old, force bool) (cgroups int, err error) {
+	if s.Settings.Probe != nil {
+		if _, err := s.ensureMount(); err != nil {
+			return 0, err
+		}
+	}
+	how := s.upgradeSteps()
+	how.LoseGuards = force
+	if change == ChangeMaps {
+		return datapath.Replace(s.Dir, *old, how)
+	}
+	d, err := datapath.Open(s.Dir)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	if change == ChangeVersion {
+		if err := s.step("version"); err != nil {
+			return 0, err
+		}
+		return 0, d.SetVersion(s.Settings.Version)
+	}
+	if how.Hazards, how.Guarded, err = s.probePrivately(ctx, d); err != nil {
+		return 0, err
+	}
+	return d.Upgrade(how)
+}
+
+func (s *session) upgradeSteps() datapath.Upgrade {
+	return datapath.Upgrade{Settings: s.Settings, Open: s.openCgroupID, Step: s.step}
+}
+
+// openCgroupID opens a cgroup by what its link is named after.
+func (n *Node) openCgroupID(id uint64) (*os.File, error) {
+	mount, err := n.mount()
+	if err != nil {
+		return nil, err
+	}
+	path, err := cgroup.PathOf(mount, id)
+	if err != nil {
+		return nil, err
+	}
+	dir, found, err := cgroup.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if found != id {
+		dir.Close()
+		return nil, fmt.Errorf("cgroup %d: %w", id, fs.ErrNotExist) // another one stands at its path
+	}
+	return dir, nil
+}
+
+// probePrivately asks what a first load of these programs would find, with the guards that are loaded now.
+func (s *session) probePrivately(ctx context.Context, d *datapath.Datapath) (hazards, guarded uint32, err error) {
+	now, err := d.Config()
+	if err != nil || s.Settings.Probe == nil {
+		return now.Hazards, now.Guarded, err
+	}
+	if err := s.step("probe"); err != nil {
+		return 0, 0, err
+	}
+	guards, err := d.GuardStates()
+	if err != nil {
+		return 0, 0, err
+	}
+	private := s.Settings
+	private.WithoutGuards = nil
+	for _, g := range guards {
+		if g.SwitchedOff() {
+			private.WithoutGuards = append(private.WithoutGuards, g.Name)
+		}
+	}
+	private.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		hazards, guarded, err = s.Settings.Probe(attach)
+		return hazards, guarded, err
+	}
+	err = privately(func(dir string) error {
+		loaded, err := datapath.Load(dir, private)
+		if err != nil {
+			return err
+		}
+		return loaded.Close()
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	if more := hazard.Set(hazards &^ guarded &^ (now.Hazards &^ now.Guarded)).Severe(); more != 0 {
+		s.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated any more unless "+
+			"they are accepted", "hazards", more)
+	}
+	return hazards, guarded, ctx.Err()
+}

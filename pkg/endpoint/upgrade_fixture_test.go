@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+func versioned(version string) datapath.Settings {
+	s := defaults
+	s.Version = version
+	return s
+}
+
+// loadOther makes a node on which another version has loaded other programs, as far as anybody can tell.
+func loadOther(t *testing.T, version string) *Node {
+	t.Helper()
+	n := newNode(t)
+	n.Settings = versioned(version)
+	load(t, n)
+	markOther(t, n)
+	return n
+}
+
+func markOther(t testing.TB, n *Node) {
+	t.Helper()
+	pin := filepath.Join(n.Dir, "v1", "programs")
+	if err := errors.Join(os.Remove(pin), os.Symlink("sha256:of another version", pin)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loaded is the version that is loaded, and whether its programs are those of this test.
+func loaded(t testing.TB, n *Node) (version string, own bool) {
+	t.Helper()
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg.Version, d.Digest() == datapath.Digest()
+}
+
+func expectLoaded(t testing.TB, n *Node, version string) {
+	t.Helper()
+	if got, own := loaded(t, n); got != version || !own {
+		t.Fatalf("version %q is loaded, with these programs: %v; want %q with them", got, own, version)
+	}
+}
+
+// fromABI0 is the conversion from an ABI that tests invent: attachments had eight bytes more at their end.
+func fromABI0(pin string, key, value []byte) ([]byte, []byte, error) {
+	if pin == datapath.MapAttachments {
+		value = value[:len(value)-8]
+	}
+	return key, value, nil
+}
+
+// makeOld turns what is loaded into state of ABI 0, as if that had been loaded.
+func makeOld(t testing.TB, n *Node) {
+	t.Helper()
+	datapath.Conversions[0] = fromABI0
+	t.Cleanup(func() { delete(datapath.Conversions, 0) })
+	state := filepath.Join(n.Dir, "v1")
+	config := pinned(t, filepath.Join(state, "config"))
+	value, err := config.LookupBytes(uint32(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.NativeEndian.PutUint32(value, 0)
+	if err := config.Put(uint32(0), value); err != nil {
+		t.Fatal(err)
+	}
+	pin := filepath.Join(state, "attachments")
+	records := pinned(t, pin)
+	wide, err := ebpf.NewMap(&ebpf.MapSpec{
+		Type: ebpf.Hash, KeySize: 32, ValueSize: records.ValueSize() + 8, MaxEntries: records.MaxEntries(), Flags: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wide.Close()
+	key, record := make([]byte, 32), make([]byte, records.ValueSize())
+	for it := records.Iterate(); it.Next(&key, &record); {
+		if err := wide.Put(key, append(bytes.Clone(record), "appendix"...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Remove(pin), wide.Pin(pin), os.Rename(state, filepath.Join(n.Dir, "v0"))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pinned(t testing.TB, path string) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}

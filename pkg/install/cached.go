@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containernetworking/cni/libcni"
+)
+
+// Attachment is a container that a runtime may run DEL for from its cache.
+type Attachment struct {
+	File        string // of the cache
+	Network     string
+	ContainerID string
+	IfName      string
+}
+
+func (a Attachment) String() string {
+	if a.ContainerID == "" {
+		return a.File
+	}
+	return a.Network + "/" + a.ContainerID + "/" + a.IfName
+}
+
+// CachedAttachments lists the attachments in libcni's cache (dir is the parent of "results") whose configuration
+// names this plugin. A cache that is not there at all is an error: it may be that it just cannot be seen from here.
+func CachedAttachments(dir string) ([]Attachment, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("see which attachments are cached: %w", err)
+	}
+	var found []Attachment
+	// Multus keeps what it has to DEL in a directory beside it, one list of delegates for each container.
+	for _, sub := range []string{"results", "multus"} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("see which attachments are cached: %w", err)
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, sub, e.Name())
+			text, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) || e.IsDir() {
+				continue // a DEL was faster
+			}
+			if err != nil {
+				return nil, fmt.Errorf("see which attachments are cached: %w", err)
+			}
+			if a, ok := namesUs(path, text); ok {
+				found = append(found, a)
+			}
+		}
+	}
+	return found, nil
+}
+
+// namesUs reads one file of a cache. What it does not understand names the plugin if its name is in there.
+func namesUs(path string, text []byte) (Attachment, bool) {
+	var c struct {
+		Kind        string `json:"kind"`
+		ContainerID string `json:"containerId"`
+		Config      []byte `json:"config"`
+		IfName      string `json:"ifName"`
+		NetworkName string `json:"networkName"`
+	}
+	named := []byte(`"` + PluginType + `"`)
+	if err := json.Unmarshal(text, &c); err != nil || c.Kind != libcni.CNICacheV1 {
+		return Attachment{File: path}, bytes.Contains(text, named)
+	}
+	a := Attachment{path, c.NetworkName, c.ContainerID, c.IfName}
+	list, err := libcni.ConfListFromBytes(c.Config)
+	if err != nil {
+		return a, bytes.Contains(c.Config, named)
+	}
+	for _, p := range list.Plugins {
+		if p.Network.Type == PluginType {
+			return a, true
+		}
+	}
+	return a, false
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Changes tells what somebody else did to a configuration, in words for a log: before is the content that this
+// package left, after what it found. The kernel does not say who it was, but what was changed often does.
+func Changes(before, after []byte) string {
+	if after == nil {
+		return "the file was removed"
+	}
+	if len(bytes.TrimSpace(after)) == 0 {
+		return "the file was emptied"
+	}
+	was, errWas := members(before)
+	is, errIs := members(after)
+	if errIs != nil {
+		return fmt.Sprintf("the file is no JSON object any more: %v", errIs)
+	}
+	if errWas != nil {
+		return "the file was written anew"
+	}
+	var told []string
+	for _, m := range is {
+		if m.name == "plugins" {
+			continue
+		}
+		old, there := last(was, m.name)
+		switch {
+		case !there:
+			told = append(told, fmt.Sprintf("key %q was added", m.name))
+		case !sameJSON(old.of(before), m.value.of(after)):
+			told = append(told, fmt.Sprintf("key %q was changed from %s to %s", m.name, short(old.of(before)), short(m.value.of(after))))
+		}
+	}
+	for _, m := range was {
+		if _, there := last(is, m.name); !there {
+			told = append(told, fmt.Sprintf("key %q was removed", m.name))
+		}
+	}
+	told = append(told, pluginChanges(before, after)...)
+	if len(told) == 0 {
+		return "the same was written again"
+	}
+	return strings.Join(told, "; ")
+}
+
+// pluginChanges compares entries by their types; several of one type by their order.
+func pluginChanges(before, after []byte) (told []string) {
+	was, is := byType(before), byType(after)
+	for _, e := range is {
+		i := slices.IndexFunc(was, func(o entryText) bool { return o.name == e.name })
+		switch {
+		case i < 0:
+			told = append(told, fmt.Sprintf("plugin %q was added", e.name))
+		case !sameJSON(was[i].text, e.text):
+			told = append(told, fmt.Sprintf("plugin %q was changed", e.name))
+		}
+	}
+	for _, e := range was {
+		if !slices.ContainsFunc(is, func(o entryText) bool { return o.name == e.name }) {
+			told = append(told, fmt.Sprintf("plugin %q was removed", e.name))
+		}
+	}
+	return told
+}
+
+type entryText struct {
+	name string // the type, numbered when it is there more than once
+	text []byte
+}
+
+func byType(text []byte) (all []entryText) {
+	l, err := readList(text)
+	if err != nil {
+		return nil
+	}
+	seen := map[string]int{}
+	for _, e := range l.entries {
+		name := typeOf(e.of(text))
+		if seen[name]++; seen[name] > 1 {
+			name = fmt.Sprintf("%s (%d)", name, seen[name])
+		}
+		all = append(all, entryText{name, e.of(text)})
+	}
+	return all
+}
+
+func short(value []byte) string {
+	const most = 60
+	if len(value) > most {
+		return string(value[:most]) + "..."
+	}
+	return string(value)
+}
+
+// Owner guesses who writes the configuration of networks with this main plugin, and what ends a dispute over it.
+// It is empty for unknown ones.
+func Owner(mainPlugin string) string {
+	switch mainPlugin {
+	case "cilium-cni":
+		return "the Cilium agent (set cni.exclusive=false)"
+	case "calico":
+		return "install-cni of calico-node"
+	case "flannel":
+		return "the flannel DaemonSet"
+	case "aws-cni":
+		return "aws-node (Amazon VPC CNI)"
+	case "azure-vnet":
+		return "Azure CNI"
+	case "antrea":
+		return "antrea-agent"
+	case "weave-net":
+		return "weave-net"
+	case "ovn-k8s-cni-overlay":
+		return "ovnkube-node"
+	case "kube-ovn":
+		return "kube-ovn-cni"
+	case "multus", "multus-shim":
+		return "Multus"
+	}
+	return ""
+}

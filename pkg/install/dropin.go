@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containernetworking/cni/libcni"
+)
+
+// dropInName sorts behind most others: runtimes chain the files of a network's directory in the order of their names.
+const dropInName = "90-sockmap.conf"
+
+// planDropIn puts the entry into a file of its own, in the directory that is called like the network. Runtimes with
+// libcni 1.3 or newer add the plugins there to those of the list.
+func (i *Installer) planDropIn(p *plan, n *network) error {
+	if n.single {
+		return errors.New("it is no list, and only lists have a directory of plugins (chain without drop-in)")
+	}
+	if n.list.LoadOnlyInlinedPlugins {
+		return errors.New(`it says "loadOnlyInlinedPlugins", so runtimes ignore its directory (chain without drop-in)`)
+	}
+	dir := filepath.Join(i.ConfDir, n.list.Name)
+	p.Path = filepath.Join(dir, dropInName)
+	if err := i.checkDir(n, dir, p.Path); err != nil {
+		return err
+	}
+	p.After = append(i.Entry.layout([]byte("\n")), '\n')
+	var err error
+	p.Before, err = os.ReadFile(p.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !bytes.Equal(p.Before, p.After) {
+		p.add(func() error { return i.writeDropIn(n.path, p.Path, p.After) })
+	}
+	if err := i.planNotInline(p, n); err != nil {
+		return err
+	}
+	return i.planNoDropIns(p, p.Path)
+}
+
+// checkDir says whether the network has a plugin before this one, and loads with all the others in its directory.
+func (i *Installer) checkDir(n *network, dir, own string) error {
+	others, err := libcni.NetworkPluginConfsFromFiles(i.ConfDir, n.list.Name)
+	if err != nil {
+		return &RefusedError{dir, err}
+	}
+	for _, o := range others {
+		if o.Network.Type != PluginType {
+			return nil
+		}
+	}
+	if len(n.types()) == 0 {
+		return fmt.Errorf("neither it nor %s has a plugin that makes the interface", filepath.Dir(own))
+	}
+	return nil
+}
+
+func (i *Installer) writeDropIn(list, path string, text []byte) error {
+	as, err := likeFile(list)
+	if err != nil {
+		return err
+	}
+	if err := i.step("make directory"); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// The temporary file is in ConfDir: containerd watches only that, and sees it go.
+	return i.publishBy(i.ConfDir, path, newReader(text), as)
+}
+
+// planNotInline takes the entry out of the list, where it would run a second time.
+func (i *Installer) planNotInline(p *plan, n *network) error {
+	l, err := readList(n.text)
+	if errors.Is(err, errNoPlugins) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	after, err := l.unchained()
+	if err != nil {
+		return err
+	}
+	return i.planRewrite(p, n, after)
+}
+
+// planNoDropIns removes drop-ins of this plugin, but one.
+func (i *Installer) planNoDropIns(p *plan, but string) error {
+	paths, err := i.dropIns()
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if path != but {
+			p.add(func() error { return i.removeDropIn(path) })
+		}
+	}
+	return nil
+}
+
+// dropIns lists the drop-ins of this plugin, of all networks.
+func (i *Installer) dropIns() ([]string, error) {
+	// The directory's name may have characters of patterns in it.
+	entries, err := os.ReadDir(i.ConfDir)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		path := filepath.Join(i.ConfDir, e.Name(), dropInName)
+		text, err := os.ReadFile(path)
+		if err == nil && typeOf(text) == PluginType {
+			found = append(found, path)
+		}
+	}
+	return found, nil
+}
+
+func (i *Installer) removeDropIn(path string) error {
+	if _, err := i.remove(path); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(path)) // stays while others have files there
+	i.nudge()
+	return nil
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Node is what runs on the node because of the plugin. An endpoint.Node is one.
+type Node interface {
+	// Drain sends live flows to TCP, and waits until no reader has redirected bytes before it. It returns how many
+	// have still when ctx ends.
+	Drain(ctx context.Context) (left int, err error)
+	// Unload removes all that is pinned, and reports whether there was anything.
+	Unload(ctx context.Context, force bool) (unloaded bool, err error)
+}
+
+// Removal says how Uninstall goes.
+type Removal struct {
+	Node      Node     // nil: only files are removed
+	CacheDirs []string // of libcni; none: no runtime runs DEL from a cache
+	// DrainFor bounds the wait for readers of redirected bytes. What they have not read by then they can still read.
+	DrainFor time.Duration
+	// LingerFor is how long the stub stays at least: an ADD that began with the old list may still call it.
+	LingerFor time.Duration
+	// WaitFor bounds the wait for cached attachments to go.
+	WaitFor time.Duration
+}
+
+// Removed is what Uninstall did.
+type Removed struct {
+	Unchained []string // files that the entry was taken out of
+	GivenBack []string // files that a list had stood in for
+	Undrained int      // readers with redirected bytes before them when DrainFor was over
+	Unloaded  bool
+	Binary    bool // it was there and is removed
+	// Stub tells why a stub has to stay, by cached attachments or because the cache cannot be seen. It is removed by
+	// the next Uninstall that finds neither.
+	Stub       []Attachment
+	CacheError error
+}
+
+// Uninstall removes the plugin. First no new container is to be added with it, then flows go to TCP, then the binary
+// goes, unless a runtime may have to call it for DEL: then a stub stays. It may be repeated.
+func (i *Installer) Uninstall(ctx context.Context, r Removal) (done Removed, err error) {
+	if err := i.unchain(ctx, &done); err != nil {
+		// The plugin is still called, so it must go on working.
+		return done, err
+	}
+	unchained := time.Now()
+	if err := i.installStub(ctx); err != nil {
+		return done, fmt.Errorf("put the stub in the plugin's place: %w", err)
+	}
+	if err := i.stop(ctx, r, &done); err != nil {
+		return done, err
+	}
+	if there, err := exists(i.Binary()); err != nil || !there {
+		return done, err
+	}
+	return done, i.await(ctx, r, unchained, &done)
+}
+
+// stop ends what runs on the node.
+func (i *Installer) stop(ctx context.Context, r Removal, done *Removed) (err error) {
+	if r.Node == nil {
+		return nil
+	}
+	if err := i.step("drain"); err != nil {
+		return err
+	}
+	drain, cancel := context.WithTimeout(ctx, r.DrainFor)
+	defer cancel()
+	done.Undrained, err = r.Node.Drain(drain)
+	if err != nil {
+		return fmt.Errorf("drain flows: %w", err)
+	}
+	if err := i.step("unload"); err != nil {
+		return err
+	}
+	if done.Unloaded, err = r.Node.Unload(ctx, false); err != nil {
+		return fmt.Errorf("unload: %w", err)
+	}
+	return nil
+}
+
+// await removes the binary as soon as nothing names it, within the time there is.
+func (i *Installer) await(ctx context.Context, r Removal, unchained time.Time, done *Removed) error {
+	const look = 200 * time.Millisecond
+	for {
+		done.Stub, done.CacheError = cached(r.CacheDirs)
+		needed := len(done.Stub) > 0 || done.CacheError != nil
+		since := time.Since(unchained)
+		if !needed && since >= r.LingerFor {
+			var err error
+			done.Binary, err = i.removeBinary(ctx)
+			return err
+		}
+		if needed && since >= max(r.WaitFor, r.LingerFor) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(look):
+		}
+	}
+}
+
+func cached(dirs []string) (all []Attachment, err error) {
+	for _, dir := range dirs {
+		found, err := CachedAttachments(dir)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// unchain takes the entry out of every file in ConfDir. It goes on after errors and joins them.
+func (i *Installer) unchain(ctx context.Context, done *Removed) error {
+	held, err := i.lock(ctx, i.ConfDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer held.Unlock()
+	if err := i.checkUnclaimed(); err != nil {
+		return err
+	}
+	files, err := networkFiles(i.ConfDir)
+	if err != nil {
+		return fmt.Errorf("read network configurations: %w", err)
+	}
+	errs := []error{removeTemps(i.ConfDir)}
+	for _, path := range files {
+		if err := i.unchainFile(path, done); err != nil {
+			errs = append(errs, fmt.Errorf("take sockmap out of %s: %w", path, err))
+		}
+	}
+	errs = append(errs, i.unchainDropIns(done), i.originals(done))
+	return errors.Join(errs...)
+}
+
+func (i *Installer) unchainFile(path string, done *Removed) error {
+	n, err := loadNetwork(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		if n != nil && bytes.Contains(n.text, []byte(`"`+PluginType+`"`)) {
+			return fmt.Errorf("it cannot be read and may name sockmap (mend it or remove it): %w", err)
+		}
+		return nil // no runtime can load it, so none calls the plugin because of it
+	}
+	if n.checkName() == nil {
+		_ = os.Remove(filepath.Join(i.ConfDir, n.list.Name)) // an empty directory for drop-ins, of a killed call
+	}
+	named := slices.Contains(n.types(), PluginType)
+	if n.single {
+		if named {
+			return errors.New("it has no other plugin than sockmap (remove the file)")
+		}
+		return nil
+	}
+	conf, stands, err := standIn(path)
+	if err != nil {
+		return err
+	}
+	if stands {
+		given, err := i.giveBack(n, conf)
+		if given {
+			done.GivenBack = append(done.GivenBack, conf)
+		}
+		if given || err != nil {
+			return err
+		}
+	}
+	if !named {
+		return nil
+	}
+	if err := i.unchainList(n); err != nil {
+		return err
+	}
+	done.Unchained = append(done.Unchained, path)
+	if stands {
+		i.log().Warn("the list stays in place of the file that it was made of: others have changed it since", "file", path)
+	}
+	return nil
+}
+
+func (i *Installer) unchainList(n *network) error {
+	l, err := readList(n.text)
+	if err != nil {
+		return err
+	}
+	after, err := l.unchained()
+	if err != nil {
+		return err
+	}
+	if err := verify(n.list, after); err != nil {
+		return err
+	}
+	return i.rewrite(n.path, after)
+}
+
+func (i *Installer) unchainDropIns(done *Removed) error {
+	paths, err := i.dropIns()
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if err := i.removeDropIn(path); err != nil {
+			return err
+		}
+		done.Unchained = append(done.Unchained, path)
+	}
+	return nil
+}
+
+// originals puts back files whose list somebody else has removed, or taken the entry out of.
+func (i *Installer) originals(done *Removed) error {
+	var errs []error
+	for _, ext := range []string{extConf, extJSON} {
+		kept, err := filepath.Glob(filepath.Join(escape(i.ConfDir), "*"+ext+originalSuffix))
+		errs = append(errs, err)
+		for _, path := range kept {
+			conf := path[:len(path)-len(originalSuffix)]
+			stands, err := anyExists(conf, conf+extList)
+			switch {
+			case err != nil:
+			case stands:
+				_, err = i.remove(path)
+			default:
+				err = i.rename(path, conf)
+				done.GivenBack = append(done.GivenBack, conf)
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func anyExists(paths ...string) (bool, error) {
+	for _, path := range paths {
+		if there, err := exists(path); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// escape makes a path a pattern that matches only itself.
+func escape(path string) string {
+	var b bytes.Buffer
+	for _, c := range []byte(path) {
+		if bytes.IndexByte([]byte(`*?[\`), c) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/agent"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/spf13/cobra"
+)
+
+// agentFlags are those of the agent alone.
+type agentFlags struct {
+	installFlags
+	removal         removalFlags
+	listen, format  string
+	reap, recheck   time.Duration
+	uninstallOnExit bool
+}
+
+func agentCommand(a *app) *cobra.Command {
+	var f agentFlags
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Keep the plugin installed and serve metrics, until a signal ends it",
+		Long: `Does what install does, loads the programs, and keeps it all so: another
+component's changes are put right, with growing pauses when it insists. Removes
+what dead containers left. Serves /metrics, /healthz and /readyz.
+
+It ends by SIGTERM and leaves everything in place, for the next agent. It needs
+no access to the API of Kubernetes.`,
+		Example: `  sockmapctl agent --log-format json
+  sockmapctl agent --plugin /usr/lib/sockmap --config '{"required": true}'`,
+	}
+	f.installFlags.flags(a, cmd)
+	f.removal.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.listen, "listen", ":9469", "`ADDRESS` of the HTTP server; empty: none")
+	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
+	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between reaps of what dead containers left")
+	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
+	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
+	before(cmd, f.check)
+	return runs(cmd, func(cmd *cobra.Command) error {
+		if err := a.agent(f).Run(cmd.Context()); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+		return nil
+	})
+}
+
+func (f *agentFlags) check() error {
+	var errs []error
+	if f.format != formatText && f.format != formatJSON {
+		errs = append(errs, fmt.Errorf("--log-format: %q is not %s or %s", f.format, formatText, formatJSON))
+	}
+	if _, _, err := net.SplitHostPort(f.listen); f.listen != "" && err != nil {
+		errs = append(errs, fmt.Errorf("--listen: %w", err))
+	}
+	for flag, interval := range map[string]time.Duration{"--reap-interval": f.reap, "--recheck-interval": f.recheck} {
+		if interval < time.Second {
+			errs = append(errs, fmt.Errorf("%s: %v is less than a second", flag, interval))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) agent(f agentFlags) *agent.Agent {
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	if f.format == formatJSON {
+		log = slog.New(slog.NewJSONHandler(a.stderr, nil))
+	}
+	log.Info("agent begins", "version", version.String(), "entry", f.entry.String())
+	for _, warning := range f.entry.Conf.Warnings {
+		log.Warn(warning, "from", "--config")
+	}
+	node := a.node(settingsOf(f.entry.Conf))
+	node.Log = log
+	ag := &agent.Agent{
+		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
+		Metrics: a.collector(func(err error) {
+			if !errors.Is(err, datapath.ErrNotLoaded) {
+				log.Warn("a scrape is incomplete", "error", err)
+			}
+		}),
+	}
+	ag.Installer.Log = log
+	ag.Serving = func(address string) { log.Info("serving /metrics, /healthz and /readyz", "address", address) }
+	if f.uninstallOnExit {
+		removal := f.removal.removal(a)
+		removal.Node = node
+		ag.Uninstall = &removal
+	}
+	return ag
+}

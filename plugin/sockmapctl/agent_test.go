@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"golang.org/x/sys/unix"
+)
+
+// lines is a log of JSON that is read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// value returns a key of the first record with this message, "" before there is one.
+func (l *lines) value(t *testing.T, msg, key string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		var record map[string]any
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatalf("the log has %q: %v", line, err)
+		}
+		if record["msg"] == msg {
+			value, _ := record[key].(string)
+			return value
+		}
+	}
+	return ""
+}
+
+// The agent as a process, from its flags to its end by a signal.
+func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
+	n, root := newTestNode(t), t.TempDir()
+	bin, conf := filepath.Join(root, "bin"), filepath.Join(root, "net.d")
+	list := filepath.Join(conf, "10-net.conflist")
+	const text = `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"ptp"}]}`
+	if err := errors.Join(os.Mkdir(bin, 0o755), os.Mkdir(conf, 0o755), os.WriteFile(list, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(n.dir, "agent", "--plugin", filepath.Join(labtest.Plugins(t), "sockmap"), "--cni-bin-dir", bin,
+		"--cni-conf-dir", conf, "--listen", "127.0.0.1:0", "--log-format", "json", "--config", `{"maxSockets":999}`,
+		"--accept-hazards", "all", "--uninstall-on-exit", "--cni-cache-dir", "", "--reap-interval", "1s")
+	var log lines
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	const serving = "serving /metrics, /healthz and /readyz"
+	eventually(t, "it serves", func() bool { return log.value(t, serving, "address") != "" })
+	eventually(t, "it is ready", func() bool {
+		response, err := http.Get("http://" + log.value(t, serving, "address") + "/readyz")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	if got, err := os.ReadFile(list); err != nil || !strings.Contains(string(got), `"maxSockets":999`) {
+		t.Errorf("the list: %v, %s", err, got)
+	}
+	d := n.open(t)
+	if cfg, err := d.Config(); err != nil || cfg.MaxSockets != 999 {
+		t.Errorf("loaded with %+v, %v", cfg, err)
+	}
+	d.Close()
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v\n%s", err, log.text.String())
+	}
+	if got, err := os.ReadFile(list); err != nil || string(got) != text {
+		t.Errorf("in the end the list is: %v, %s", err, got)
+	}
+	if r := n.run(t, "status"); r.code != exitNotLoaded {
+		t.Errorf("in the end status has the exit code %d", r.code)
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/spf13/cobra"
+)
+
+func upgradeCommand(a *app) *cobra.Command {
+	var force, dry bool
+	cmd := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Put this version's programs in the place of those that are loaded",
+		Long: `Puts the programs of this sockmapctl in the place of those that are loaded, for
+all containers at once. Live flows lose nothing: those of the same ABI stay
+redirected with the program that they began with, those of an older ABI live on
+beside the new state until they end. Settings stay as they are.
+
+ADD never upgrades: containers are added to what is loaded, whichever version of
+the plugin the runtime calls. See docs/UPGRADE.md.`,
+		Example: `  sockmapctl upgrade --dry-run
+  sockmapctl upgrade`,
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "tell what would change, and change nothing")
+	cmd.Flags().BoolVar(&force, "force", false,
+		"also to an older version, and without guards that run now and would not load any more")
+	return runs(cmd, func(cmd *cobra.Command) error {
+		n := a.node(datapath.Settings{
+			// For the probes; what is in force stays.
+			MaxSockets: cniconf.DefaultMaxSockets, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
+			MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
+		})
+		if dry {
+			up, err := n.PlanUpgrade(cmd.Context())
+			if force && errors.Is(err, endpoint.ErrDowngrade) {
+				up.Change, err = endpoint.ChangePrograms, nil
+			}
+			if err != nil {
+				return fmt.Errorf("upgrade: %w", err)
+			}
+			return a.say("%s", planned(up))
+		}
+		upgrade := n.Upgrade
+		if force {
+			upgrade = n.ForceUpgrade
+		}
+		up, err := upgrade(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("upgrade: %w", err)
+		}
+		return a.sayUpgraded(up)
+	})
+}
+
+func planned(up endpoint.Upgrade) string {
+	switch up.Change {
+	case endpoint.ChangeVersion:
+		return fmt.Sprintf("would only record version %s: the programs are those of %s", up.To, up.From)
+	case endpoint.ChangePrograms:
+		return fmt.Sprintf("would replace %s; live flows stay redirected", fromTo(up))
+	case endpoint.ChangeMaps:
+		return fmt.Sprintf("would put new maps (ABI %d) beside those of %s (ABI %d), which stay until their live flows end",
+			up.ToABI, up.From, up.FromABI)
+	}
+	return nothingToUpgrade(up)
+}
+
+func fromTo(up endpoint.Upgrade) string {
+	if up.From == up.To {
+		return fmt.Sprintf("the programs of %s by other ones of that name", up.From)
+	}
+	return fmt.Sprintf("the programs of %s by those of %s", up.From, up.To)
+}
+
+func nothingToUpgrade(up endpoint.Upgrade) string {
+	return fmt.Sprintf("nothing to upgrade: %s is loaded, which has the same programs as this %s", up.From, up.To)
+}
+
+func (a *app) sayUpgraded(up endpoint.Upgrade) error {
+	switch up.Change {
+	case endpoint.ChangeNone:
+		return a.say("%s", nothingToUpgrade(up))
+	case endpoint.ChangeVersion:
+		return a.say("recorded version %s: the programs are those of %s", up.To, up.From)
+	}
+	err := a.say("replaced %s: new connections of %s run the new ones",
+		fromTo(up), humanNumber(up.Cgroups, "cgroup", "cgroups"))
+	if err == nil && up.Change == endpoint.ChangeMaps {
+		err = a.say("live flows end with the maps of ABI %d, see: sockmapctl status", up.FromABI)
+	}
+	if err != nil {
+		return err
+	}
+	return a.sayHazards("upgrade")
+}
+
+// available is empty unless an upgrade would change something.
+func available(ctx context.Context, n *endpoint.Node) string {
+	up, err := n.PlanUpgrade(ctx)
+	if err != nil || up.Change == endpoint.ChangeNone || up.Change == endpoint.ChangeVersion {
+		return ""
+	}
+	return fmt.Sprintf("an upgrade is available: %s is loaded, this is %s; take it with: sockmapctl upgrade", up.From, up.To)
+}

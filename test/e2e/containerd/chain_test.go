@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+)
+
+// The conflist of a node in use gains sockmap. Pods that run are not touched, and can be removed: containerd asks for
+// DEL with the list as it is then, so the plugin is told to remove what it has never added.
+func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
+	w := newWorldWith(t, func(w *world) { w.writePlugin("exec %s"); w.writeConflist(nil) })
+	client, server := w.pair()
+	load := client.pod.startLoad(t, "rr", at(server.pod.ip4))
+	if calls := w.calls(); len(calls) > 0 {
+		t.Fatalf("the plugin is not in the chain, and was called: %q", calls)
+	}
+	w.writeConflist(map[string]any{})
+	w.eventually("containerd has read the conflist", func() bool {
+		info, err := w.info()
+		return err == nil && strings.Contains(info.source(), `"sockmap"`)
+	})
+
+	newServer := w.newPod(t, podSpec{name: "new-server", class: burstable})
+	serves := newServer.serve(t)
+	newClient := w.newPod(t, podSpec{name: "new-client", class: burstable}).idle(t)
+	w.wantRedirected(newClient, at(newServer.ip4))
+	w.wantPlain(client, at(newServer.ip4))
+	w.wantPlain(newClient, at(server.pod.ip4))
+	w.wantPlain(client, at(server.pod.ip4))
+	wantReport(t, load)
+
+	for _, old := range []*pod{client.pod, server.pod} {
+		id := old.id
+		if err := old.remove(); err != nil {
+			t.Error(err)
+		}
+		if w.called("ADD", id) || !w.called("DEL", id) {
+			t.Errorf("want DEL without ADD for %s: %q", id, w.calls())
+		}
+	}
+	w.wantEndpoint(newServer)
+	w.wantRedirected(newClient, at(newServer.ip4))
+	w.wantInPodCgroup(serves)
+	w.found("chained while pods run", "pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.share())
+}
+
+// What the kernel does wrong keeps acceleration off, until it is accepted. The pods start.
+func TestHazardsThatAreNotAccepted(t *testing.T) {
+	w := newWorld(t, map[string]any{"acceptHazards": []string{}})
+	client, server := w.pair()
+	cfg, err := w.datapath().Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := hazard.Set(cfg.Hazards &^ cfg.Guarded).Severe()
+	if left == 0 { // as a kernel without any has it
+		w.wantRedirected(client, at(server.pod.ip4))
+		w.found("hazards", "this kernel has no hazards")
+		return
+	}
+	w.wantPlain(client, at(server.pod.ip4))
+	for _, name := range left.Names() {
+		w.wantReasonInStatus(2, name)
+	}
+	w.wantNetworkReady()
+
+	accept := map[string]string{"sockmap-cni/accept-hazards": left.String()}
+	brave := w.newPod(t, podSpec{name: "brave", class: burstable, annotations: accept})
+	other := w.newPod(t, podSpec{name: "other", class: burstable, annotations: accept})
+	other.serve(t)
+	w.wantRedirected(brave.idle(t), at(other.ip4))
+	w.found("hazards", "pods start on TCP, and the status tells why, with hazards (%s) that are not accepted; by annotation, %s",
+		left, w.share())
+}
+
+// wantReasonInStatus expects that sockmapctl tells of so many pods that they are not accelerated, and why.
+func (w *world) wantReasonInStatus(declined int, reason string) {
+	w.Helper()
+	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"), "status", "-o", "json",
+		"--bpffs-path", w.node.BPFFS())
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := w.node.Start(cmd); err != nil {
+		w.Fatal(err)
+	}
+	_ = cmd.Wait() // the exit code tells of the state, too
+	var status struct {
+		Node struct {
+			Endpoints struct {
+				Declined int
+				Reasons  []struct{ Reason string }
+			}
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &status); err != nil {
+		w.Fatalf("status: %v: %s", err, out.Bytes())
+	}
+	is := status.Node.Endpoints
+	if is.Declined != declined || len(is.Reasons) != 1 || !strings.Contains(is.Reasons[0].Reason, reason) {
+		w.Errorf("want %d declined because of %q: %+v", declined, reason, is)
+	}
+}
+
+func (w *world) wantNetworkReady() {
+	w.Helper()
+	if info, err := w.info(); err != nil || !info.ready("NetworkReady") {
+		w.Errorf("the node is not ready: %v, %+v", err, info.Status)
+	}
+}
+
+// The plugin runs where no cgroup2 is mounted, and where it cannot mount one itself, for it has nowhere to.
+func TestNoCgroup2(t *testing.T) {
+	_, unified, err := hierarchies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := "exec unshare --mount /bin/sh -c 'umount -l " + unified +
+		" && mount --rbind /run /run && mount -o remount,bind,ro /run && exec %s'"
+	log := filepath.Join(t.TempDir(), "sockmap.log")
+	w := newWorld(t, map[string]any{"logFile": log})
+	client := w.newPod(t, podSpec{name: "client", class: burstable}).idle(t)
+	w.wantEndpoint(client.pod)
+	w.writePlugin(without)
+	server := w.newPod(t, podSpec{name: "server", class: burstable})
+	server.serve(t)
+	w.wantPlain(client, at(server.ip4))
+
+	reason := w.record(server).Declined
+	if !strings.Contains(reason, "cgroup2") {
+		t.Errorf("recorded: %q", reason)
+	}
+	b, err := os.ReadFile(log)
+	if err != nil || !strings.Contains(string(b), "not accelerated") || !strings.Contains(string(b), reason) {
+		t.Errorf("the log does not tell why: %v: %s", err, b)
+	}
+	w.wantReasonInStatus(1, reason)
+	w.wantNetworkReady()
+	w.found("no cgroup2", "a pod starts on TCP, and the status tells why, where there is no cgroup2")
+}

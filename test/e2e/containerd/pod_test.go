@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// qos is a pod's class, by which the kubelet places it.
+type qos string
+
+const (
+	guaranteed qos = ""
+	burstable  qos = "burstable"
+	bestEffort qos = "besteffort"
+)
+
+// podSpec says what a pod is like. A uid that is left out is made up.
+type podSpec struct {
+	name        string
+	class       qos
+	uid         string
+	attempt     int // of its sandbox
+	annotations map[string]string
+	hostPort    int // leads to servePort
+}
+
+// pod is a sandbox.
+type pod struct {
+	d    *daemon
+	spec podSpec
+	id   string
+	pid  int // of the pause program, in the test's PID namespace
+	ip4  netip.Addr
+	ip6  netip.Addr
+}
+
+// cgroup is where the kubelet puts a pod, from the root of each hierarchy.
+func (s podSpec) cgroup() string {
+	return filepath.Join("/kubepods", string(s.class), "pod"+s.uid)
+}
+
+// uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The PID of the
+// process that has made them follows.
+const uidPrefix = "50c7ab1e-"
+
+func ownUIDs() string {
+	return fmt.Sprintf("%s%04x-%04x-", uidPrefix, os.Getpid()>>16, os.Getpid()&0xffff)
+}
+
+func newUID() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return fmt.Sprintf("%s%x-%x", ownUIDs(), b[:2], b[2:])
+}
+
+// sandboxConfig is what the kubelet says about the pod.
+func (p *pod) sandboxConfig() map[string]any {
+	s := p.spec
+	annotations := map[string]string{"kubernetes.io/config.source": "api"}
+	for k, v := range s.annotations {
+		annotations[k] = v
+	}
+	config := map[string]any{
+		"metadata":      map[string]any{"name": s.name, "namespace": "default", "uid": s.uid, "attempt": s.attempt},
+		"hostname":      s.name,
+		"log_directory": p.logDir(),
+		"dns_config":    map[string]any{"servers": []string{"192.0.2.53"}},
+		"labels": map[string]string{
+			"io.kubernetes.pod.name": s.name, "io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": s.uid,
+		},
+		"annotations": annotations,
+		"linux": map[string]any{
+			"cgroup_parent":    s.cgroup(),
+			"security_context": map[string]any{"namespace_options": map[string]any{"pid": 1}}, // one for each container
+		},
+	}
+	if s.hostPort != 0 {
+		config["port_mappings"] = []any{map[string]any{"host_port": s.hostPort, "container_port": servePort}}
+	}
+	return config
+}
+
+func (p *pod) logDir() string {
+	return filepath.Join(p.d.dir, "logs", "default_"+p.spec.name+"_"+p.spec.uid)
+}
+
+// writeJSON gives crictl something to read.
+func (d *daemon) writeJSON(name string, v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(d.dir, name+".json")
+	return path, os.WriteFile(path, b, 0o600)
+}
+
+// newPod makes a pod as the kubelet does: first its cgroup, unless an earlier sandbox had it, then the sandbox. The
+// pod goes at the end of the test.
+func (d *daemon) newPod(t *testing.T, s podSpec) *pod {
+	t.Helper()
+	p, err := d.makePod(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.remove(); err != nil {
+			t.Errorf("remove pod %s: %v", p.spec.name, err)
+		}
+	})
+	return p
+}
+
+func (d *daemon) makePod(s podSpec) (_ *pod, err error) {
+	if s.uid == "" {
+		s.uid = newUID()
+	}
+	p := &pod{d: d, spec: s}
+	if s.attempt == 0 {
+		if err := makePodCgroup(s.cgroup()); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.remove())
+		}
+	}()
+	config, err := d.writeJSON(fmt.Sprintf("pod-%s-%d", s.uid, s.attempt), p.sandboxConfig())
+	if err != nil {
+		return nil, err
+	}
+	id, err := d.crictl("runp", config)
+	if err != nil {
+		return nil, err
+	}
+	p.id = strings.TrimSpace(string(id))
+	return p, p.look()
+}
+
+// look asks for addresses and process.
+func (p *pod) look() error {
+	var is struct {
+		Status struct {
+			State   string
+			Network struct {
+				IP            string
+				AdditionalIPs []struct{ IP string }
+			}
+		}
+		Info struct{ PID int }
+	}
+	if err := p.d.inspect(&is, "inspectp", "-o", "json", p.id); err != nil {
+		return err
+	}
+	p.pid = is.Info.PID
+	ips := []string{is.Status.Network.IP}
+	for _, more := range is.Status.Network.AdditionalIPs {
+		ips = append(ips, more.IP)
+	}
+	for _, text := range ips {
+		ip, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("address of pod %s: %w", p.spec.name, err)
+		}
+		if ip.Is4() {
+			p.ip4 = ip
+		} else {
+			p.ip6 = ip
+		}
+	}
+	if p.pid == 0 || !p.ip4.IsValid() || !p.ip6.IsValid() {
+		return fmt.Errorf("pod %s has process %d and addresses %v, want one of each family", p.spec.name, p.pid, ips)
+	}
+	return nil
+}
+
+// stop stops the containers and takes the network away.
+func (p *pod) stop() error {
+	_, err := p.d.crictl("stopp", p.id)
+	return err
+}
+
+// removeSandbox takes the sandbox away, and leaves the pod's cgroup to another one.
+func (p *pod) removeSandbox() error {
+	if p.id == "" {
+		return nil
+	}
+	stopped := p.stop()
+	_, removed := p.d.crictl("rmp", p.id)
+	p.id = ""
+	return errors.Join(stopped, removed)
+}
+
+// remove does what the kubelet does when a pod is deleted. A pod that was removed is left alone.
+func (p *pod) remove() error {
+	return errors.Join(p.removeSandbox(), removePodCgroup(p.spec.cgroup()))
+}
+
+// container is a container of a pod.
+type container struct {
+	pod *pod
+	id  string
+	log string
+}
+
+// servePort is where servers listen, on every address.
+const servePort = 8080
+
+var names struct{ next int }
+
+// start starts the traffic program with these arguments in a new container of the pod.
+func (p *pod) start(t *testing.T, args ...string) *container {
+	t.Helper()
+	names.next++
+	name := "c" + strconv.Itoa(names.next)
+	c, err := p.startContainer(name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (p *pod) startContainer(name string, args ...string) (*container, error) {
+	log := name + ".log"
+	c := &container{pod: p, log: filepath.Join(p.logDir(), log)}
+	if err := os.MkdirAll(p.logDir(), 0o755); err != nil {
+		return nil, err
+	}
+	config, err := p.d.writeJSON("container-"+p.id+"-"+name, map[string]any{
+		"metadata": map[string]any{"name": name},
+		"image":    map[string]any{"image": trafficImage},
+		"command":  []string{"/traffic"},
+		"args":     args,
+		"log_path": log,
+		"labels": map[string]string{
+			"io.kubernetes.container.name": name, "io.kubernetes.pod.name": p.spec.name,
+			"io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": p.spec.uid,
+		},
+		"linux": map[string]any{"resources": map[string]any{"cpu_shares": 102, "oom_score_adj": 1000}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	sandbox, err := p.d.writeJSON("pod-"+p.id, p.sandboxConfig())
+	if err != nil {
+		return nil, err
+	}
+	id, err := p.d.crictl("create", p.id, config, sandbox)
+	if err != nil {
+		return nil, err
+	}
+	c.id = strings.TrimSpace(string(id))
+	_, err = p.d.crictl("start", c.id)
+	return c, err
+}
+
+// serve starts a server on servePort and waits until it listens.
+func (p *pod) serve(t *testing.T) *container {
+	t.Helper()
+	names.next++
+	c, err := p.startServer("s" + strconv.Itoa(names.next))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (p *pod) startServer(name string) (*container, error) {
+	c, err := p.startContainer(name, "serve", "-listen", fmt.Sprintf("[::]:%d", servePort))
+	if err == nil {
+		_, err = c.output(time.Minute)
+	}
+	return c, err
+}
+
+// output waits for the first line that the container writes to its standard output, and is an error when that does
+// not come, or when it writes to standard error.
+func (c *container) output(patience time.Duration) (string, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(c.log)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		for line := range strings.Lines(string(b)) {
+			// Time, stream, F for a full line, and the line.
+			fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
+			if len(fields) < 4 {
+				continue
+			}
+			if fields[1] == "stderr" {
+				return "", fmt.Errorf("container says: %s", fields[3])
+			}
+			return fields[3], nil
+		}
+		if time.Now().After(end) {
+			return "", fmt.Errorf("container says nothing within %s", patience)
+		}
+	}
+}
+
+// process is the container's first process.
+func (c *container) process(t *testing.T) int {
+	t.Helper()
+	var is struct{ Info struct{ PID int } }
+	if err := c.pod.d.inspect(&is, "inspect", "-o", "json", c.id); err != nil {
+		t.Fatal(err)
+	}
+	return is.Info.PID
+}
+
+// end stops and removes the container. The pod goes on.
+func (c *container) end(t *testing.T) {
+	t.Helper()
+	for _, args := range [][]string{{"stop", "--timeout", "5", c.id}, {"rm", c.id}} {
+		if _, err := c.pod.d.crictl(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"net/netip"
+	"path"
+	"testing"
+)
+
+func at(ip netip.Addr) string { return netip.AddrPortFrom(ip, servePort).String() }
+
+// pair is a client and a server in pods of their own.
+func (w *world) pair() (client, server *container) {
+	w.Helper()
+	c := w.newPod(w.T, podSpec{name: "client", class: burstable})
+	s := w.newPod(w.T, podSpec{name: "server", class: guaranteed})
+	server = s.serve(w.T)
+	return c.idle(w.T), server
+}
+
+// idle is a container to start clients in.
+func (p *pod) idle(t *testing.T) *container {
+	t.Helper()
+	return p.start(t, "serve", "-listen", "127.0.0.1:1")
+}
+
+func TestPodsRedirectToEachOther(t *testing.T) {
+	w := newWorld(t, map[string]any{})
+	server := w.newPod(t, podSpec{name: "server", class: guaranteed})
+	serves := server.serve(t)
+	w.wantInPodCgroup(serves)
+	for _, class := range []qos{guaranteed, burstable, bestEffort} {
+		p := w.newPod(t, podSpec{name: "client" + string(class), class: class})
+		w.wantEndpoint(p)
+		c := p.idle(t)
+		w.wantInPodCgroup(c)
+		w.wantRedirected(c, at(server.ip4))
+		w.wantRedirected(c, at(server.ip6))
+	}
+	if !w.called("STATUS", "") {
+		t.Errorf("containerd did not ask for the STATUS, only %q", w.calls())
+	}
+	w.found("between pods", "%s redirected between pods of each QoS class over IPv4 and IPv6", w.share())
+}
+
+// wantEndpoint expects the pod's own cgroup, from the capability that containerd passes, to be the accelerated one.
+func (w *world) wantEndpoint(p *pod) {
+	w.Helper()
+	r := w.record(p)
+	_, unified, err := hierarchies()
+	if err != nil {
+		w.Fatal(err)
+	}
+	if !r.Accelerated() || r.CgroupPath != path.Join(unified, p.spec.cgroup()) {
+		w.Errorf("%s: want %s accelerated: %+v", p.spec.name, p.spec.cgroup(), r)
+	}
+	if r.PodNamespace != "default" || r.PodName != p.spec.name {
+		w.Errorf("recorded as %s/%s, want default/%s", r.PodNamespace, r.PodName, p.spec.name)
+	}
+	foundSource(r.CgroupSource)
+}
+
+// wantInPodCgroup expects that runc has put the container below its pod's cgroup.
+func (w *world) wantInPodCgroup(c *container) {
+	w.Helper()
+	got, err := cgroupOf(c.process(w.T))
+	if err != nil {
+		w.Fatal(err)
+	}
+	if want := path.Join(c.pod.spec.cgroup(), c.id); got != want {
+		w.Errorf("the container is in %s, want %s", got, want)
+	}
+}
+
+func TestInsideAPodOverLoopback(t *testing.T) {
+	w := newWorld(t, map[string]any{})
+	for _, name := range []string{"one", "other"} { // with the same addresses and ports
+		p := w.newPod(t, podSpec{name: name, class: burstable})
+		p.serve(t)
+		sidecar := p.idle(t)
+		w.wantRedirected(sidecar, at(netip.MustParseAddr("127.0.0.1")))
+		w.wantRedirected(sidecar, at(netip.IPv6Loopback()))
+	}
+	w.found("inside a pod over loopback", "%s between containers of a pod over loopback", w.share())
+}
+
+func TestThroughAServiceAddress(t *testing.T) {
+	w := newWorld(t, map[string]any{})
+	client, server := w.pair()
+	for vip, backend := range map[string]netip.Addr{"10.96.0.1": server.pod.ip4, "fd96::1": server.pod.ip6} {
+		service := netip.AddrPortFrom(netip.MustParseAddr(vip), 80)
+		if err := w.node.Service(service, netip.AddrPortFrom(backend, servePort)); err != nil {
+			t.Fatal(err)
+		}
+		w.wantRedirected(client, service.String())
+		w.wantRedirected(server, service.String()) // hairpin
+	}
+	w.found("through a service address", "%s through a service address (DNAT), from its own backend, too", w.share())
+}
+
+// A host port is what portmap makes: the same by another program's rules.
+func TestThroughAHostPort(t *testing.T) {
+	w := newWorld(t, map[string]any{})
+	server := w.newPod(t, podSpec{name: "server", class: burstable, hostPort: 9090})
+	server.serve(t)
+	client := w.newPod(t, podSpec{name: "client", class: burstable}).idle(t)
+	w.wantRedirected(client, netip.AddrPortFrom(w.node.IPs()[0], 9090).String())
+}
+
+func TestAnnotatedPodStaysOnTCP(t *testing.T) {
+	w := newWorld(t, map[string]any{})
+	client, server := w.pair()
+	out := w.newPod(t, podSpec{
+		name: "out", class: burstable, annotations: map[string]string{"sockmap-cni/accelerate": "false"},
+	})
+	serves := out.serve(t)
+	if r := w.record(out); r.Accelerated() || r.Declined == "" {
+		t.Errorf("want it declined: %+v", r)
+	}
+	w.wantPlain(client, at(out.ip4))
+	w.wantPlain(serves, at(server.pod.ip4))
+	w.wantPlain(serves, at(netip.MustParseAddr("127.0.0.1")))
+	w.wantRedirected(client, at(server.pod.ip4)) // the others are not concerned
+	w.found("opt-out", "0 %% to and from a pod annotated sockmap-cni/accelerate \"false\", %s between its neighbours", w.share())
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+)
+
+// buildTimeout is for a slow machine that has compiled nothing of containerd yet.
+const buildTimeout = 25 * time.Minute
+
+// toolPackages are of the module tools, which pins their versions.
+var toolPackages = []string{
+	"github.com/containerd/containerd/v2/cmd/containerd",
+	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+	"github.com/containerd/containerd/v2/cmd/ctr",
+	"sigs.k8s.io/cri-tools/cmd/crictl",
+}
+
+// tools is what all tests run.
+var tools struct {
+	dir     string // with containerd, its shim, ctr and crictl
+	plugins string // with the CNI plugins and the traffic program
+	runc    string
+	images  string // tar file with the images
+	cache   string // of the repository
+}
+
+// setUpTools finds or builds it all. What is up to date is not built again.
+func setUpTools() error {
+	root, err := lab.RepoRoot()
+	if err != nil {
+		return err
+	}
+	if tools.runc, err = findPrograms("runc", "unshare"); err != nil {
+		return err
+	}
+	tools.cache = filepath.Join(root, ".cache")
+	tools.plugins = filepath.Join(tools.cache, "lab")
+	tools.dir = filepath.Join(tools.cache, "containerd")
+	tools.images = filepath.Join(tools.dir, "images.tar")
+	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	if _, err := os.Stat(filepath.Join(tools.dir, "crictl")); err != nil {
+		fmt.Fprintln(os.Stderr, "Building containerd and crictl; this takes some minutes the first time ...")
+	}
+	start := time.Now()
+	const module = "test/e2e/containerd/tools"
+	if err := lab.BuildModule(ctx, tools.dir, module, toolPackages...); err != nil {
+		return err
+	}
+	if took := time.Since(start); took > time.Minute {
+		fmt.Fprintf(os.Stderr, "Built in %s.\n", took.Round(time.Second))
+	}
+	if err := lab.BuildPlugins(ctx, tools.plugins); err != nil {
+		return err
+	}
+	if err := lab.BuildModule(ctx, tools.dir, ".", "./test/e2e/containerd/pause"); err != nil {
+		return err
+	}
+	return writeImages(tools.images, map[string]string{
+		pauseImage:   filepath.Join(tools.dir, "pause"),
+		trafficImage: filepath.Join(tools.plugins, "traffic"),
+	})
+}
+
+// findPrograms gives the path of the first and wants the others to be there, too.
+func findPrograms(names ...string) (first string, err error) {
+	var missing []error
+	for _, name := range names {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			missing = append(missing, err)
+		} else if first == "" {
+			first = path
+		}
+	}
+	if len(missing) > 0 {
+		return "", fmt.Errorf("%w (test/setup.sh containerd installs it)", errors.Join(missing...))
+	}
+	return first, nil
+}

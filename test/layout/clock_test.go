@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// clockUsers may ask what time it is. Go's time.Now has a monotonic reading, too, which time.Since and comparisons of two
+// such times use: a bound in time is safe from people who set the clock. What is printed is not, and need not be.
+var clockUsers = map[string]string{
+	"pkg/cgroup/pod.go":      "a bound in time",
+	"pkg/cgroup/walk.go":     "a bound in time",
+	"pkg/datapath/config.go": "shows an age as a time of day",
+	"pkg/endpoint/reap.go":   "a bound in time",
+	"pkg/hazard/probes.go":   "how long a probe took",
+}
+
+// TestNoDecisionByTheWallClock keeps packages from storing or comparing times of day: people set that clock, and what is kept
+// over restarts of processes would mean something else then. Stored times are CLOCK_BOOTTIME.
+func TestNoDecisionByTheWallClock(t *testing.T) {
+	used := map[string]bool{}
+	sources(t, func(path, content string) {
+		rel, err := filepath.Rel(root(t), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		library := strings.HasPrefix(rel, "pkg/") || strings.HasPrefix(rel, "plugin/sockmap/")
+		if !library || !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") {
+			return
+		}
+		for _, name := range clockCalls(t, path, content) {
+			used[rel] = true
+			if clockUsers[rel] == "" {
+				t.Errorf("%s uses %s: see clockUsers", rel, name)
+			}
+		}
+	})
+	for rel := range clockUsers {
+		if !used[rel] {
+			t.Errorf("%s asks no clock any more: remove it from clockUsers", rel)
+		}
+	}
+}
+
+// clockCalls lists what in a file asks for the time.
+func clockCalls(t *testing.T, path, content string) (found []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, content, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		pkg, ok := sel.X.(*ast.Ident)
+		if !ok {
+			return true
+		}
+		switch pkg.Name + "." + sel.Sel.Name {
+		case "time.Now", "time.Since", "time.Until", "unix.Gettimeofday", "unix.Time", "unix.CLOCK_REALTIME",
+			"syscall.Gettimeofday", "syscall.Time":
+			found = append(found, sel.Sel.Name)
+		}
+		return true
+	})
+	return found
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+)
+
+func TestWrongValuesAreRefused(t *testing.T) {
+	c := load(t)
+	for _, wrong := range []struct {
+		path  string
+		value any
+		named string // what the message must name
+	}{
+		{"cnl", map[string]any{}, "cnl"},
+		{"cni.bindir", "/x", "bindir"},
+		{"cni.config.maxSocket", 5, "maxSocket"},
+		{"cni.config.acceptHazards", []any{"splice"}, "acceptHazards"},
+		{"cni.config.maxSockets", 0, "maxSockets"},
+		{"cni.config.maxSockets", "many", "maxSockets"},
+		{"cni.config.peers", "cluster", "peers"},
+		{"cni.config.ports", map[string]any{"includes": []any{"80"}}, "includes"},
+		{"cni.config.bpffsPath", "/sys/fs/bpf/a.b", "bpffsPath"},
+		{"cni.config.bpffsPath", "/elsewhere/sockmap", "cni.config.bpffsPath"},
+		{"cni.acceptHazards", []any{"splcie"}, "acceptHazards"},
+		{"cni.binDir", "opt/cni/bin", "binDir"},
+		{"cni.binDir", "/opt/../bin", "binDir"},
+		{"cni.binDir", "/usr/local/bin", "binDir"},
+		{"cni.confName", "a/b.conflist", "confName"},
+		{"cni.confName", "10-x.txt", "confName"},
+		{"agent.reapInterval", "1", "reapInterval"},
+		{"agent.extraArgs", []any{"unload"}, "extraArgs"},
+		{"host.mountPropagation", "Bidirectional", "mountPropagation"},
+		{"metrics.port", 0, "port"},
+		{"metrics.address", "localhost", "address"},
+		{"metrics.podMonitor.intervall", "1m", "intervall"},
+		{"image.digest", "sha256:1", "digest"},
+		{"maxUnavailable", "0%", "maxUnavailable"},
+		{"securityContext.extraCapabilities", []any{"ALL"}, "extraCapabilities"},
+		{"securityContext.privileged", true, "privileged"},
+	} {
+		_, _, err := c.Render("r", "ns", nested(wrong.path, wrong.value))
+		if err == nil {
+			t.Errorf("%s: %v is taken", wrong.path, wrong.value)
+		} else if !strings.Contains(err.Error(), wrong.named) {
+			t.Errorf("%s: %v gives an error that does not name %s: %v", wrong.path, wrong.value, wrong.named, err)
+		}
+	}
+}
+
+// schemaOf finds a part of values.schema.json.
+func schemaOf(t *testing.T, keys ...string) map[string]any {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := map[string]any{}
+	if err := json.Unmarshal(content, &part); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		part, _ = part[k].(map[string]any)
+		if part == nil {
+			t.Fatalf("no %v in the schema", keys)
+		}
+	}
+	return part
+}
+
+func texts(t *testing.T, list any) (out []string) {
+	t.Helper()
+	for _, item := range list.([]any) {
+		out = append(out, item.(string))
+	}
+	return out
+}
+
+// The keys of the plugin grow; the documentation, which is tested against the plugin, has them.
+func TestSchemaHasThePluginsKeys(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/CONFIGURATION.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "## Keys\n")
+	table, _, _ := strings.Cut(rest, "\n### ")
+	want := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Za-z]+)` \\|").FindAllStringSubmatch(table, -1) {
+		want[m[1]] = true
+	}
+	if len(want) < 13 {
+		t.Fatalf("the documentation has only the keys %v", slices.Sorted(maps.Keys(want)))
+	}
+	delete(want, "acceptHazards") // --accept-hazards
+	properties := schemaOf(t, "properties", "cni", "properties", "config", "properties")
+	if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
+		t.Errorf("the schema of cni.config has\n %v\nthe plugin\n %v", got, slices.Sorted(maps.Keys(want)))
+	}
+}
+
+func TestSchemaHasThePluginsNames(t *testing.T) {
+	want := []string{cniconf.HazardAll}
+	for _, h := range cniconf.Hazards {
+		want = append(want, h.Name)
+	}
+	if got := texts(t, schemaOf(t, "definitions", "hazard")["enum"]); !slices.Equal(got, want) {
+		t.Errorf("hazards of the schema: %v, of the plugin: %v", got, want)
+	}
+	guards := schemaOf(t, "properties", "cni", "properties", "config", "properties", "guards", "items")
+	if got := texts(t, guards["enum"]); !slices.Equal(got, cniconf.GuardNames()) {
+		t.Errorf("guards of the schema: %v, of the plugin: %v", got, cniconf.GuardNames())
+	}
+}
+
+// What the schema takes, the plugin takes: each value at its bounds.
+func TestPluginTakesWhatTheSchemaTakes(t *testing.T) {
+	c := load(t)
+	for key, values := range map[string][]any{
+		"enabled": {true, false}, "required": {true}, "cgroupPath": {"", "/kubepods"}, "bpffsPath": {"/sys/fs/bpf/x"},
+		"maxSockets": {1, 4194304}, "maxBacklogBytes": {4096, 1073741824}, "maxBacklogMessages": {1, 1048576},
+		"peers": {"node", "namespace", "pod"}, "ports": {map[string]any{"include": []any{"1", "65535"}, "exclude": []any{"1-65535"}}},
+		"guards": {[]any{}, []any{"splice"}}, "logLevel": {"debug", "error"}, "logFile": {"", "/var/log/sockmap.log"},
+	} {
+		for _, v := range values {
+			var config string
+			for _, arg := range render(t, c, "", nested("cni.config."+key, v)).agent(t).Args {
+				if text, ok := strings.CutPrefix(arg, "--config="); ok {
+					config = text
+				}
+			}
+			conf, err := cniconf.Parse([]byte(config))
+			if err != nil {
+				t.Errorf("%s: %v: the plugin refuses %s: %v", key, v, config, err)
+			} else if len(conf.Warnings) > 0 {
+				t.Errorf("%s: %v: the plugin warns of %s: %v", key, v, config, conf.Warnings)
+			}
+		}
+	}
+}
+
+func TestStateElsewhereIsSeenByAll(t *testing.T) {
+	o := render(t, load(t), "", nested("host.bpffs", "/run/bpf"))
+	a := o.agent(t)
+	if !slices.Contains(a.Args, `--config={"bpffsPath":"/run/bpf/sockmap"}`) {
+		t.Errorf("the plugin is not told: %q", a.Args)
+	}
+	if a.Env[0].Name != "SOCKMAP_BPFFS_PATH" || a.Env[0].Value != "/run/bpf/sockmap" {
+		t.Errorf("the agent is not told: %v", a.Env)
+	}
+}

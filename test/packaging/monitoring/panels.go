@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitoring
+
+import "strings"
+
+// share of a that is in a and b, of rates over the panel's interval.
+func share(a, b, selector string) string {
+	ra, rb := rate(a, selector), rate(b, selector)
+	return ra + " / (" + ra + " + " + rb + ")"
+}
+
+func rate(metric, selector string, by ...string) string {
+	sum := "sum"
+	if len(by) > 0 {
+		sum += " by (" + strings.Join(by, ", ") + ")"
+	}
+	return sum + " (rate(" + metric + "{" + selector + "}[$__rate_interval]))"
+}
+
+func stat(title, unit, about, expr string) panel {
+	return panel{title, "stat", unit, 4, 4, about, []query{{expr, ""}}}
+}
+
+func graph(title, unit, about string, queries ...query) panel {
+	return panel{title, "timeseries", unit, 12, 8, about, queries}
+}
+
+func table(title, about, expr string) panel {
+	return panel{title, "table", "short", 12, 8, about, []query{{expr, ""}}}
+}
+
+func rows() []row {
+	return []row{
+		{"Overview", overview()},
+		{"Traffic", traffic()},
+		{"Connections", connections()},
+		{"Nodes", nodes()},
+	}
+}
+
+func overview() []panel {
+	return []panel{
+		stat("Nodes", "short", "That can be read.", "count(sockmap_enabled{"+of+"})"),
+		stat("Switched off", "short", "Nodes after sockmapctl disable.", "count(sockmap_enabled{"+of+"} == 0) or vector(0)"),
+		stat("Accelerated", "short", "Containers that take part.", `sum(sockmap_endpoints{state="accelerated",`+of+"})"),
+		stat("Declined", "short", "Containers that do not; sockmapctl endpoints tells why.", `sum(sockmap_endpoints{state="declined",`+of+"})"),
+		stat("Redirected", "percentunit", "Share of the bytes between containers of one node that never saw the TCP/IP stack.",
+			share("sockmap_redirected_bytes_total", "sockmap_tcp_bytes_total", ofPods)),
+		stat("Ends of live flows", "short", "Two for each connection.", "sum(sockmap_active_flows{"+ofPods+"})"),
+	}
+}
+
+func traffic() []panel {
+	bytes, tcp := "sockmap_redirected_bytes_total", "sockmap_tcp_bytes_total"
+	return []panel{
+		graph("Bytes", "Bps", "Of sockets in the sockhash, counted where they are sent.",
+			query{rate(bytes, ofPods), "socket to socket"}, query{rate(tcp, ofPods), "TCP"}),
+		graph("Messages", "ops", "Calls of send.",
+			query{rate("sockmap_redirected_messages_total", ofPods), "socket to socket"}, query{rate("sockmap_tcp_messages_total", ofPods), "TCP"}),
+		graph("Redirected, by node", "percentunit", "Share of the bytes.",
+			query{
+				rate(bytes, ofPods, "instance", "node") + " / (" + rate(bytes, ofPods, "instance", "node") + " + " + rate(tcp, ofPods, "instance", "node") + ")",
+				"{{node}} {{instance}}",
+			}),
+		graph("Redirected bytes, pods that send most", "Bps", "",
+			query{"topk(10, " + rate(bytes, ofPods, "namespace", "pod") + ")", "{{namespace}}/{{pod}}"}),
+	}
+}
+
+func connections() []panel {
+	return []panel{
+		graph("Ends of live flows, by how they send", "short", "",
+			query{"sum by (mode) (sockmap_active_flows{" + ofPods + "})", "{{mode}}"}),
+		graph("New connections, by what became of them", "cps", "joined: both ends are here and may be redirected; remote: the other end is elsewhere, which is plain TCP.",
+			query{rate("sockmap_flows_total", ofPods, "result"), "{{result}}"}),
+		graph("Back to TCP, by reason", "ops", "The values of reason are explained in docs/METRICS.md.",
+			query{rate("sockmap_fallback_total", ofPods, "reason"), "{{reason}}"}),
+		graph("Back to TCP, pods where it happens most", "ops", "",
+			query{"topk(10, " + rate("sockmap_fallback_total", ofPods, "namespace", "pod", "reason") + ")", "{{namespace}}/{{pod}} {{reason}}"}),
+	}
+}
+
+func nodes() []panel {
+	return []panel{
+		graph("How full the maps are", "percentunit", "Beyond their room, connections stay on TCP.",
+			query{"max by (instance, node, map) (sockmap_map_entries{" + of + "} / sockmap_map_max_entries{" + of + "})", "{{node}} {{instance}} {{map}}"}),
+		graph("Scrapes that could not read", "short", "The programs are not loaded, or are of another version.",
+			query{"sum by (instance, node) (increase(sockmap_collection_errors_total{" + of + "}[$__rate_interval]))", "{{node}} {{instance}}"}),
+		table("Hazards of the kernels", "Guarded ones included.", "sockmap_hazard{"+of+"} == 1"),
+		table("Guards that do not run", "sockmapctl status has the kernel's words.", "sockmap_guard_active{"+of+"} == 0"),
+		table("Hazards that a guard cures", "", "sockmap_hazard_guarded{"+of+"} == 1"),
+		table("Versions", "", "count by (version) (sockmap_build_info{"+of+"})"),
+	}
+}
