@@ -17,13 +17,22 @@
  * refuses one still gets the others.
  */
 #include "kernel.h"
-#include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
 #include "abi.h"
+#include "info.h"
 #include "maps.h"
 #include "socket.h"
+#include "totals.h"
+
+/* The answer of a guard that acts, counted. */
+static __always_inline long answer(long answer, enum event event)
+{
+	if (answer)
+		count_event(event);
+	return answer;
+}
 
 /* Two loads, for every receive and send of the node: leave early. */
 static __always_inline bool in_sockmap(struct sock *sk)
@@ -50,6 +59,7 @@ static __always_inline void note(struct sock_state *state, __u32 habits)
 	if ((state->habits & habits) == habits)
 		return;
 	__sync_fetch_and_or(&state->habits, habits);
+	count_event(habits & HABIT_BLOCKS ? EVENT_BLOCKING_NOTED : EVENT_HABIT_NOTED);
 	avoid_port(state, habits);
 }
 
@@ -140,8 +150,8 @@ long answer_receive(unsigned long long *ctx)
 	if (!tp)
 		return 0;
 	if (flags & MESSAGE_OOB)
-		return tp->urg_data ? 0 : -ERROR_INVALID;
-	return (flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0;
+		return answer(tp->urg_data ? 0 : -ERROR_INVALID, EVENT_RECEIVE_ANSWERED);
+	return answer((flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0, EVENT_RECEIVE_ANSWERED);
 }
 
 /* tcp_bpf_sendmsg would not look at the flag. */
@@ -153,7 +163,7 @@ long answer_send(unsigned long long *ctx)
 
 	if (!(msg->msg_flags & MESSAGE_FASTOPEN) || !in_sockmap(sock->sk))
 		return 0;
-	return bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0;
+	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0, EVENT_SEND_ANSWERED);
 }
 
 /* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */
@@ -165,7 +175,7 @@ long refuse_mapping(unsigned long long *ctx)
 
 	if (option != OPTION_ZEROCOPY_RECEIVE || level != LEVEL_TCP || !in_sockmap(sock->sk))
 		return 0;
-	return bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_NO_OPTION : 0;
+	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_NO_OPTION : 0, EVENT_MAPPING_REFUSED);
 }
 
 static __always_inline bool is_redirect_socket(struct file *file)
@@ -201,7 +211,7 @@ long refuse_splice(unsigned long long *ctx)
 
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
 		return 0;
-	return is_redirect_socket(file) ? -ERROR_INVALID : 0;
+	return answer(is_redirect_socket(file) ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
 /* The system call that this task is in, from what it entered the kernel with. */
@@ -231,7 +241,7 @@ long refuse_splice_file(unsigned long long *ctx)
 		return 0;
 	if (!is_redirect_socket(file))
 		return 0;
-	return in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0;
+	return answer(in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
 /* io_uring splices without the system call, on the task's own behalf or on a worker's. */
@@ -314,82 +324,8 @@ int refuse_option(struct bpf_sockopt *ctx)
 	if (!state || state->left || !too_late(ctx, state))
 		return 1;
 	bpf_set_retval(-error);
+	count_event(EVENT_OPTION_REFUSED);
 	return 0;
-}
-
-/*
- * TCP_INFO as if what was redirected had been sent: each message a segment, acknowledged at once. The caller's buffer may end
- * before any of the fields.
- */
-#define WITHIN(info, field, ctx) ((void *)(&(info)->field + 1) <= (ctx)->optval_end)
-#define ADD(info, field, ctx, amount)            \
-	do {                                     \
-		if (WITHIN(info, field, ctx))    \
-			(info)->field += amount; \
-	} while (0)
-
-/* What a socket has sent by redirect; a stretch of struct sock_state. */
-struct redirected {
-	__u64 bytes;
-	__u64 messages;
-};
-
-static __always_inline void at_most_since(__u32 *age_ms, __u64 then_ns)
-{
-	__u32 ms = (bpf_ktime_get_ns() - then_ns) / 1000000;
-
-	if (then_ns && ms < *age_ms)
-		*age_ms = ms;
-}
-
-static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *state)
-{
-	ADD(info, tcpi_bytes_acked, ctx, state->redirected_bytes);
-	ADD(info, tcpi_bytes_sent, ctx, state->redirected_bytes);
-	ADD(info, tcpi_segs_out, ctx, state->redirected_messages);
-	ADD(info, tcpi_data_segs_out, ctx, state->redirected_messages);
-	if (WITHIN(info, tcpi_last_data_sent, ctx))
-		at_most_since(&info->tcpi_last_data_sent, state->last_redirect_ns);
-}
-
-/* The peer's state is a hint, read fault-safely: at worst these numbers are wrong for a connection that is closing. */
-static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *peer)
-{
-	struct redirected got = {};
-	__u64 last_ns = 0;
-
-	if (bpf_probe_read_kernel(&got, sizeof(got), &peer->redirected_bytes) ||
-	    bpf_probe_read_kernel(&last_ns, sizeof(last_ns), &peer->last_redirect_ns))
-		return;
-	ADD(info, tcpi_bytes_received, ctx, got.bytes);
-	ADD(info, tcpi_segs_in, ctx, got.messages);
-	ADD(info, tcpi_data_segs_in, ctx, got.messages);
-	if (WITHIN(info, tcpi_last_data_recv, ctx))
-		at_most_since(&info->tcpi_last_data_recv, last_ns);
-}
-
-static __always_inline void complete_info(struct bpf_sockopt *ctx)
-{
-	struct tcp_info *info = ctx->optval;
-	struct sock_state *state;
-
-	if (!ctx->sk)
-		return;
-	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
-	if (!state || state->left)
-		return;
-	add_sent(ctx, info, state);
-	if (state->peer_state)
-		add_received(ctx, info, (const struct sock_state *)state->peer_state);
-}
-
-/* A mark that the program has not set (ADR 6) is none of its business. */
-static __always_inline void hide_mark(struct bpf_sockopt *ctx)
-{
-	__u32 *mark = ctx->optval;
-
-	if ((void *)(mark + 1) <= ctx->optval_end && is_our_mark(*mark))
-		*mark = 0;
 }
 
 SEC("cgroup/getsockopt")

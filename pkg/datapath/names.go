@@ -27,6 +27,7 @@ const (
 	ResultJoined   = Result(bpfResultRESULT_JOINED)
 	ResultRemote   = Result(bpfResultRESULT_REMOTE)
 	ResultDenied   = Result(bpfResultRESULT_DENIED)
+	ResultError    = Result(bpfResultRESULT_ERROR)
 	ResultMapFull  = Result(bpfResultRESULT_MAP_FULL)
 	ReasonDisabled = Reason(bpfReasonREASON_DISABLED)
 )

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What getsockopt(2) tells of a paired socket, corrected in the caller's buffer. */
+#pragma once
+
+#include "kernel.h"
+#include <linux/tcp.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "maps.h"
+#include "socket.h"
+#include "totals.h"
+
+/*
+ * TCP_INFO as if what was redirected had been sent: each message a segment, acknowledged at once. The caller's buffer may end
+ * before any of the fields.
+ */
+#define WITHIN(info, field, ctx) ((void *)(&(info)->field + 1) <= (ctx)->optval_end)
+#define ADD(info, field, ctx, amount)            \
+	do {                                     \
+		if (WITHIN(info, field, ctx))    \
+			(info)->field += amount; \
+	} while (0)
+
+/* What a socket has sent by redirect; a stretch of struct sock_state. */
+struct redirected {
+	__u64 bytes;
+	__u64 messages;
+};
+
+static __always_inline void at_most_since(__u32 *age_ms, __u64 then_ns)
+{
+	__u32 ms = (bpf_ktime_get_ns() - then_ns) / 1000000;
+
+	if (then_ns && ms < *age_ms)
+		*age_ms = ms;
+}
+
+static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *state)
+{
+	ADD(info, tcpi_bytes_acked, ctx, state->redirected_bytes);
+	ADD(info, tcpi_bytes_sent, ctx, state->redirected_bytes);
+	ADD(info, tcpi_segs_out, ctx, state->redirected_messages);
+	ADD(info, tcpi_data_segs_out, ctx, state->redirected_messages);
+	if (WITHIN(info, tcpi_last_data_sent, ctx))
+		at_most_since(&info->tcpi_last_data_sent, state->last_redirect_ns);
+}
+
+/* The peer's state is a hint, read fault-safely: at worst these numbers are wrong for a connection that is closing. */
+static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *peer)
+{
+	struct redirected got = {};
+	__u64 last_ns = 0;
+
+	if (bpf_probe_read_kernel(&got, sizeof(got), &peer->redirected_bytes) ||
+	    bpf_probe_read_kernel(&last_ns, sizeof(last_ns), &peer->last_redirect_ns))
+		return;
+	ADD(info, tcpi_bytes_received, ctx, got.bytes);
+	ADD(info, tcpi_segs_in, ctx, got.messages);
+	ADD(info, tcpi_data_segs_in, ctx, got.messages);
+	if (WITHIN(info, tcpi_last_data_recv, ctx))
+		at_most_since(&info->tcpi_last_data_recv, last_ns);
+}
+
+static __always_inline void complete_info(struct bpf_sockopt *ctx)
+{
+	struct tcp_info *info = ctx->optval;
+	struct sock_state *state;
+
+	if (!ctx->sk)
+		return;
+	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
+	if (!state || state->left)
+		return;
+	count_event(EVENT_ANSWER_CORRECTED);
+	add_sent(ctx, info, state);
+	if (state->peer_state)
+		add_received(ctx, info, (const struct sock_state *)state->peer_state);
+}
+
+/* A mark that the program has not set (ADR 6) is none of its business. */
+static __always_inline void hide_mark(struct bpf_sockopt *ctx)
+{
+	__u32 *mark = ctx->optval;
+
+	if ((void *)(mark + 1) <= ctx->optval_end && is_our_mark(*mark)) {
+		*mark = 0;
+		count_event(EVENT_ANSWER_CORRECTED);
+	}
+}
