@@ -14,11 +14,18 @@ import (
 // clockUsers may ask what time it is. Go's time.Now has a monotonic reading, too, which time.Since and comparisons of two
 // such times use: a bound in time is safe from people who set the clock. What is printed is not, and need not be.
 var clockUsers = map[string]string{
-	"pkg/cgroup/pod.go":      "a bound in time",
-	"pkg/cgroup/walk.go":     "a bound in time",
-	"pkg/datapath/config.go": "shows an age as a time of day",
-	"pkg/endpoint/reap.go":   "a bound in time",
-	"pkg/hazard/probes.go":   "how long a probe took",
+	"pkg/agent/agent.go":       "how long to hold back",
+	"pkg/agent/health.go":      "a bound in time",
+	"pkg/bench/traffic.go":     "how long a request took",
+	"pkg/cgroup/pod.go":        "a bound in time",
+	"pkg/cgroup/walk.go":       "a bound in time",
+	"pkg/datapath/config.go":   "shows an age as a time of day",
+	"pkg/endpoint/reap.go":     "a bound in time",
+	"pkg/hazard/probes.go":     "how long a probe took",
+	"pkg/install/binary.go":    "whether a file's time stamp is too young to be trusted: read again if in doubt",
+	"pkg/install/uninstall.go": "a bound in time",
+	"plugin/sockmap/count.go":  "how long a call took",
+	"plugin/sockmap/main.go":   "how long a call took",
 }
 
 // TestNoDecisionByTheWallClock keeps packages from storing or comparing times of day: people set that clock, and what is kept
