@@ -226,6 +226,7 @@ func measure(listener, cpu int, o order) (m measured, err error) {
 		unix.Close(fd)
 		served <- err
 	}()
+	begin := time.Now()
 	if o.Kind == Stream {
 		m, err = client.stream(o)
 	} else {
@@ -234,6 +235,9 @@ func measure(listener, cpu int, o order) (m measured, err error) {
 	err = errors.Join(err, unix.Shutdown(int(client), unix.SHUT_WR))
 	err = errors.Join(err, <-served)
 	unix.Close(int(client))
+	if o.Kind == Stream {
+		m.Value = float64(m.Sent) / time.Since(begin).Seconds()
+	}
 	if o.Kind == Stream && err == nil && got != m.Sent {
 		err = fmt.Errorf("%d of %d bytes arrived", got, m.Sent)
 	}
@@ -284,7 +288,7 @@ func (c conn) requests(o order) (m measured, err error) {
 	return m, nil
 }
 
-// stream gives bytes per second as the writer is let go on, which is as the reader reads, but for what fits between them.
+// stream only writes: how fast that was is known when the reader is through.
 func (c conn) stream(o order) (m measured, err error) {
 	buf := make([]byte, o.Bytes)
 	begin := time.Now()
@@ -294,6 +298,5 @@ func (c conn) stream(o order) (m measured, err error) {
 		}
 		m.Sent += uint64(o.Bytes)
 	}
-	m.Value = float64(m.Sent) / time.Since(begin).Seconds()
 	return m, nil
 }

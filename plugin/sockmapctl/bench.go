@@ -187,7 +187,7 @@ func benchVerdict(cases []benchCaseView) []string {
 			verdict = append(verdict, fmt.Sprintf("%s: %s: not worth it on this node", c.name(), measure))
 		default:
 			gains++
-			verdict = append(verdict, fmt.Sprintf("%s: %s", c.name(), measure))
+			verdict = append(verdict, fmt.Sprintf("%s: %s%s", c.name(), measure, unsteady(noise)))
 		}
 	}
 	if gains == 0 {
@@ -195,6 +195,14 @@ func benchVerdict(cases []benchCaseView) []string {
 	}
 	return append(verdict, "this is of connections between containers of one node, on one CPU that does nothing else; connections to other "+
 		"nodes are as before, and where the time goes to the programs themselves less is gained")
+}
+
+// unsteady warns of a number that the next measurement will not repeat.
+func unsteady(noise float64) string {
+	if noise < 0.25 {
+		return ""
+	}
+	return fmt.Sprintf(" (roughly: rounds differ by %.0f %%)", 100*noise)
 }
 
 func (a *app) printBench(v *benchView) error {
