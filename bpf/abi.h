@@ -165,6 +165,8 @@ struct sock_state {
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
 	__u64 last_redirect_ns; /* coarse CLOCK_MONOTONIC: when it last sent by redirect */
+	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
+	__u32 pad2;
 };
 
 /*
@@ -200,6 +202,38 @@ struct totals {
 	__u64 tcp_messages;
 	__u64 flows[ROLE_MAX * RESULT_MAX]; /* role * RESULT_MAX + result */
 	__u64 fallbacks[REASON_MAX];
+	__u64 backlog_high; /* bytes: the most that waited for one reader here, of senders that closed */
+};
+
+/* events[]: what happens seldom, counted for the node. Each is a metric or a label of one. */
+enum event {
+	EVENT_RENDEZVOUS_LOST = 0, /* an end found its rendezvous entry gone while both ends live */
+	EVENT_SPLICE_REFUSED = 1,
+	EVENT_RECEIVE_ANSWERED = 2,
+	EVENT_SEND_ANSWERED = 3,
+	EVENT_MAPPING_REFUSED = 4,
+	EVENT_HABIT_NOTED = 5, /* MSG_WAITALL, MSG_TRUNC, MSG_OOB */
+	EVENT_BLOCKING_NOTED = 6, /* a reader that waits inside receive calls */
+	EVENT_OPTION_REFUSED = 7,
+	EVENT_ANSWER_CORRECTED = 8, /* TCP_INFO, TCP_NOTSENT_LOWAT */
+	EVENT_MAX,
+};
+
+/* Upper bounds of the buckets of struct call_sums are CALL_FIRST_US << i; what takes longer is in none. */
+#define CALL_BUCKETS  14
+#define CALL_FIRST_US 512
+
+/* calls[command and code]: how often the runtime called the plugin with this end, and how long that took. */
+struct call_key {
+	__u32 command; /* the order in pkg/datapath/calls.go */
+	__u32 code;    /* of the CNI error; 0: none */
+	__u32 withheld; /* 1: the runtime was told that all is well */
+};
+
+struct call_sums {
+	__u64 calls;
+	__u64 ns;
+	__u64 buckets[CALL_BUCKETS]; /* of this length, not "up to" */
 };
 
 #define TAP_CHUNK    4096 /* bytes of a message in one record at most */
@@ -268,6 +302,7 @@ struct flow_record {
 	__u64 tcp_messages;
 	__u64 established_ns;
 	__u32 backlog_bytes; /* received and not yet read, as the kernel charges it */
+	__u32 backlog_high;  /* of the peer, see struct sock_state */
 	__u16 family;
 	__u16 local_port;
 	__u16 remote_port;
@@ -276,7 +311,7 @@ struct flow_record {
 	__u8 reason;
 	__u8 joined;
 	__u8 state; /* TCP state */
-	__u8 pad;
+	__u8 pad[5];
 	__u8 local_addr[16];
 	__u8 remote_addr[16];
 };
@@ -285,6 +320,8 @@ _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no p
 _Static_assert(sizeof(struct config) == 112, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
-_Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI");
+_Static_assert(sizeof(struct sock_state) == 128, "sock_state is an ABI");
+_Static_assert(sizeof(struct call_key) == 12, "keys are hashed byte by byte: no padding");
+_Static_assert(sizeof(struct call_sums) == 128, "call_sums is an ABI");
 _Static_assert(sizeof(struct tap_record) == 88, "tap_record is an ABI");
-_Static_assert(sizeof(struct flow_record) == 128, "flow_record is an ABI");
+_Static_assert(sizeof(struct flow_record) == 136, "flow_record is an ABI");

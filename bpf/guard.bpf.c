@@ -17,14 +17,22 @@
  * refuses one still gets the others.
  */
 #include "kernel.h"
-#include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
 #include "abi.h"
+#include "info.h"
 #include "maps.h"
 #include "socket.h"
-#include "answers.h"
+#include "totals.h"
+
+/* The answer of a guard that acts, counted. */
+static __always_inline long answer(long answer, enum event event)
+{
+	if (answer)
+		count_event(event);
+	return answer;
+}
 
 /* Two loads, for every receive and send of the node: leave early. */
 static __always_inline bool in_sockmap(struct sock *sk)
@@ -51,6 +59,7 @@ static __always_inline void note(struct sock_state *state, __u32 habits)
 	if ((state->habits & habits) == habits)
 		return;
 	__sync_fetch_and_or(&state->habits, habits);
+	count_event(habits & HABIT_BLOCKS ? EVENT_BLOCKING_NOTED : EVENT_HABIT_NOTED);
 	avoid_port(state, habits);
 }
 
@@ -141,8 +150,8 @@ long answer_receive(unsigned long long *ctx)
 	if (!tp)
 		return 0;
 	if (flags & MESSAGE_OOB)
-		return tp->urg_data ? 0 : -ERROR_INVALID;
-	return (flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0;
+		return answer(tp->urg_data ? 0 : -ERROR_INVALID, EVENT_RECEIVE_ANSWERED);
+	return answer((flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0, EVENT_RECEIVE_ANSWERED);
 }
 
 /* tcp_bpf_sendmsg would not look at the flag. */
@@ -154,7 +163,7 @@ long answer_send(unsigned long long *ctx)
 
 	if (!(msg->msg_flags & MESSAGE_FASTOPEN) || !in_sockmap(sock->sk))
 		return 0;
-	return bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0;
+	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0, EVENT_SEND_ANSWERED);
 }
 
 /* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */
@@ -166,7 +175,7 @@ long refuse_mapping(unsigned long long *ctx)
 
 	if (option != OPTION_ZEROCOPY_RECEIVE || level != LEVEL_TCP || !in_sockmap(sock->sk))
 		return 0;
-	return bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_NO_OPTION : 0;
+	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_NO_OPTION : 0, EVENT_MAPPING_REFUSED);
 }
 
 static __always_inline bool is_redirect_socket(struct file *file)
@@ -202,7 +211,7 @@ long refuse_splice(unsigned long long *ctx)
 
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
 		return 0;
-	return is_redirect_socket(file) ? -ERROR_INVALID : 0;
+	return answer(is_redirect_socket(file) ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
 /* The system call that this task is in, from what it entered the kernel with. */
@@ -232,7 +241,7 @@ long refuse_splice_file(unsigned long long *ctx)
 		return 0;
 	if (!is_redirect_socket(file))
 		return 0;
-	return in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0;
+	return answer(in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
 /* io_uring splices without the system call, on the task's own behalf or on a worker's. */
@@ -315,6 +324,7 @@ int refuse_option(struct bpf_sockopt *ctx)
 	if (!state || state->left || !too_late(ctx, state))
 		return 1;
 	bpf_set_retval(-error);
+	count_event(EVENT_OPTION_REFUSED);
 	return 0;
 }
 

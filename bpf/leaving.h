@@ -30,6 +30,17 @@ static __always_inline bool know_peer(struct sock_state *state)
 	return state->peer_sk;
 }
 
+/*
+ * Whoever closes takes the rendezvous entry along, and an end whose peer has closed is no longer ESTABLISHED, but for the
+ * moment that a reset needs. So for an end that is, and has not met its peer, a missing entry was evicted.
+ */
+static __always_inline bool rendezvous_lost(const struct sock_state *state)
+{
+	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+
+	return !bpf_map_lookup_elem(&flows, &key);
+}
+
 /* What the observers keep of a program, as its peer reads it: neighbours, for one read. */
 struct observed {
 	__u32 habits;

@@ -54,6 +54,7 @@ static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *
 	rec.tcp_bytes = tp->bytes_sent - tp->bytes_retrans;
 	rec.tcp_messages = state->tcp_messages;
 	rec.established_ns = state->established_ns;
+	rec.backlog_high = state->backlog_high;
 	rec.backlog_bytes = sk->sk_backlog.rmem_alloc.counter;
 	rec.role = state->role;
 	rec.mode = state->mode;

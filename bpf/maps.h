@@ -69,6 +69,23 @@ struct {
 	__type(value, struct attachment);
 } attachments SEC(".maps");
 
+/* What happens seldom, by enum event. Every program adds; one per CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, EVENT_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} events SEC(".maps");
+
+/* The plugin's calls. No program touches it; user space adds under a lock of its own, see pkg/datapath/calls.go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 256);
+	__type(key, struct call_key);
+	__type(value, struct call_sums);
+} calls SEC(".maps");
+
 /* Tasks that are inside a splice by io_uring. Written and read by the guards. LRU: a task may die there. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

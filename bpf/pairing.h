@@ -325,6 +325,8 @@ static __always_inline void on_close(struct bpf_sock *sk)
 		add(&sums->tcp_bytes, tp->bytes_sent - tp->bytes_retrans);
 		add(&sums->tcp_messages, state->tcp_messages);
 	}
+	if (state->backlog_high)
+		keep_backlog_high(state->peer_netns, state->backlog_high);
 	key = state->role == ROLE_ACTIVE ? state->self : state->peer;
 	bpf_map_delete_elem(&flows, &key);
 	key = state->self;

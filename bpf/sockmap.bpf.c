@@ -28,6 +28,7 @@ struct {
 	enum result result;
 	enum peers peers;
 	enum learn learn;
+	enum event event;
 	struct tap_record tap_record;
 } types_for_user_space __attribute__((unused));
 

@@ -18,6 +18,24 @@ static __always_inline void add(__u64 *counter, __u64 amount)
 	__sync_fetch_and_add(counter, amount);
 }
 
+static __always_inline void count_event(enum event event)
+{
+	__u32 index = event;
+	__u64 *counter = bpf_map_lookup_elem(&events, &index);
+
+	if (counter)
+		add(counter, 1);
+}
+
+/* A softirq in between may lose its own maximum for ours: there is no atomic one. */
+static __always_inline void keep_backlog_high(__u64 netns, __u32 bytes)
+{
+	struct totals *sums = totals_of(netns);
+
+	if (sums && sums->backlog_high < bytes)
+		sums->backlog_high = bytes;
+}
+
 static __always_inline void count_flow(__u64 netns, enum role role, enum result result)
 {
 	struct totals *sums = totals_of(netns);

@@ -125,6 +125,14 @@ static __always_inline __u32 byte_bound(struct tcp_sock *tp, const struct config
 	return buffers < cfg->max_backlog_bytes ? buffers : cfg->max_backlog_bytes;
 }
 
+/* The most that ever waited for this reader, with what is being sent now. */
+static __always_inline enum reason within_bounds(struct sock_state *state, __u32 backlog)
+{
+	if (backlog > state->backlog_high)
+		state->backlog_high = backlog;
+	return REASON_NONE;
+}
+
 /*
  * The kernel bounds neither the bytes nor the messages that wait for a slow reader. A message also costs about
  * 1 KiB that nobody is charged for. How many still wait is not known; it is at most what was sent since the
@@ -137,7 +145,7 @@ static __always_inline enum reason over_bounds(struct sock_state *state, const s
 		/* One message is always let through, however big: else a small bound would stop every big write. */
 		state->burst_messages = 0;
 		state->burst_smallest = size;
-		return REASON_NONE;
+		return within_bounds(state, size);
 	}
 	if (backlog + size > max_bytes)
 		return REASON_BACKLOG_BYTES;
@@ -146,7 +154,7 @@ static __always_inline enum reason over_bounds(struct sock_state *state, const s
 	if (state->burst_messages >= cfg->max_backlog_messages &&
 	    backlog / state->burst_smallest >= cfg->max_backlog_messages)
 		return REASON_BACKLOG_MESSAGES;
-	return REASON_NONE;
+	return within_bounds(state, backlog + size);
 }
 
 /*
@@ -170,8 +178,12 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return REASON_STATE;
 	if (tp->inet_conn.icsk_ulp_ops)
 		return REASON_ULP;
-	if (!know_peer(state))
+	if (!know_peer(state)) {
+		/* Once for each socket: its first message makes it one on TCP. */
+		if (state->mode == MODE_PENDING && sk->state == SOCK_ESTABLISHED && rendezvous_lost(state))
+			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
+	}
 	if (denied(state, cfg))
 		return REASON_POLICY;
 	peer = look_at_peer(state->peer_sk);

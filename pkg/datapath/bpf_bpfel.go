@@ -32,6 +32,20 @@ type bpfAttachment struct {
 	Declined     [256]uint8
 }
 
+type bpfCallKey struct {
+	_        structs.HostLayout
+	Command  uint32
+	Code     uint32
+	Withheld uint32
+}
+
+type bpfCallSums struct {
+	_       structs.HostLayout
+	Calls   uint64
+	Ns      uint64
+	Buckets [14]uint64
+}
+
 type bpfConfig struct {
 	_                  structs.HostLayout
 	Abi                uint32
@@ -68,6 +82,21 @@ type bpfEndpoint struct {
 	}
 }
 
+type bpfEvent uint32
+
+const (
+	bpfEventEVENT_RENDEZVOUS_LOST  bpfEvent = 0
+	bpfEventEVENT_SPLICE_REFUSED   bpfEvent = 1
+	bpfEventEVENT_RECEIVE_ANSWERED bpfEvent = 2
+	bpfEventEVENT_SEND_ANSWERED    bpfEvent = 3
+	bpfEventEVENT_MAPPING_REFUSED  bpfEvent = 4
+	bpfEventEVENT_HABIT_NOTED      bpfEvent = 5
+	bpfEventEVENT_BLOCKING_NOTED   bpfEvent = 6
+	bpfEventEVENT_OPTION_REFUSED   bpfEvent = 7
+	bpfEventEVENT_ANSWER_CORRECTED bpfEvent = 8
+	bpfEventEVENT_MAX              bpfEvent = 9
+)
+
 type bpfFlow struct {
 	_            structs.HostLayout
 	ActiveSk     uint64
@@ -94,6 +123,7 @@ type bpfFlowRecord struct {
 	TcpMessages        uint64
 	EstablishedNs      uint64
 	BacklogBytes       uint32
+	BacklogHigh        uint32
 	Family             uint16
 	LocalPort          uint16
 	RemotePort         uint16
@@ -102,7 +132,7 @@ type bpfFlowRecord struct {
 	Reason             uint8
 	Joined             uint8
 	State              uint8
-	Pad                uint8
+	Pad                [5]uint8
 	LocalAddr          [16]uint8
 	RemoteAddr         [16]uint8
 }
@@ -220,6 +250,8 @@ type bpfSockState struct {
 	Reader             uint32
 	_                  [4]byte
 	LastRedirectNs     uint64
+	BacklogHigh        uint32
+	Pad2               uint32
 }
 
 type bpfTapDrops struct {
@@ -264,6 +296,7 @@ type bpfTotals struct {
 	TcpMessages        uint64
 	Flows              [24]uint64
 	Fallbacks          [19]uint64
+	BacklogHigh        uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -272,8 +305,10 @@ type bpfTotals struct {
 const (
 	bpfMapAttachments       = "attachments"
 	bpfMapAvoid             = "avoid"
+	bpfMapCalls             = "calls"
 	bpfMapConfig            = "config"
 	bpfMapEndpoints         = "endpoints"
+	bpfMapEvents            = "events"
 	bpfMapFlows             = "flows"
 	bpfMapSockets           = "sockets"
 	bpfMapSplicing          = "splicing"
@@ -340,8 +375,10 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
 	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
+	Calls       *ebpf.MapSpec `ebpf:"calls"`
 	Config      *ebpf.MapSpec `ebpf:"config"`
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
@@ -380,8 +417,10 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Attachments *ebpf.Map `ebpf:"attachments"`
 	Avoid       *ebpf.Map `ebpf:"avoid"`
+	Calls       *ebpf.Map `ebpf:"calls"`
 	Config      *ebpf.Map `ebpf:"config"`
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
+	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
@@ -395,8 +434,10 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Attachments,
 		m.Avoid,
+		m.Calls,
 		m.Config,
 		m.Endpoints,
+		m.Events,
 		m.Flows,
 		m.Sockets,
 		m.Splicing,

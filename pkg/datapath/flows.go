@@ -33,7 +33,8 @@ type Flow struct {
 	RedirectedMessages uint64         `json:"redirectedMessages"`
 	TCPBytes           uint64         `json:"tcpBytes"`
 	TCPMessages        uint64         `json:"tcpMessages"`
-	BacklogBytes       uint32         `json:"backlogBytes"` // received and not yet read, as the kernel charges it
+	BacklogBytes       uint32         `json:"backlogBytes"`     // received and not yet read, as the kernel charges it
+	BacklogHigh        uint32         `json:"backlogHighBytes"` // the most that waited for the peer, with what was sent then
 	State              uint8          `json:"tcpState"`
 	Age                time.Duration  `json:"ageNanoseconds"`
 	NetNS              uint64         `json:"netnsCookie"`
@@ -77,6 +78,7 @@ func (r *bpfFlowRecord) decode(now int64) Flow {
 		TCPBytes:           r.TcpBytes,
 		TCPMessages:        r.TcpMessages,
 		BacklogBytes:       r.BacklogBytes,
+		BacklogHigh:        r.BacklogHigh,
 		State:              r.State,
 		Age:                time.Duration(now - int64(r.EstablishedNs)),
 		NetNS:              r.Netns,

@@ -23,7 +23,7 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 		return 0, fmt.Errorf("read embedded guards: %w", err)
 	}
 	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
-		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing}
+		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing, guardMapEvents: o.Events}
 	pins := filepath.Join(dir, guardsDir)
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)

@@ -32,6 +32,20 @@ type guardAttachment struct {
 	Declined     [256]uint8
 }
 
+type guardCallKey struct {
+	_        structs.HostLayout
+	Command  uint32
+	Code     uint32
+	Withheld uint32
+}
+
+type guardCallSums struct {
+	_       structs.HostLayout
+	Calls   uint64
+	Ns      uint64
+	Buckets [14]uint64
+}
+
 type guardConfig struct {
 	_                  structs.HostLayout
 	Abi                uint32
@@ -127,6 +141,8 @@ type guardSockState struct {
 	Reader             uint32
 	_                  [4]byte
 	LastRedirectNs     uint64
+	BacklogHigh        uint32
+	Pad2               uint32
 }
 
 type guardTapDrops struct {
@@ -143,6 +159,7 @@ type guardTotals struct {
 	TcpMessages        uint64
 	Flows              [24]uint64
 	Fallbacks          [19]uint64
+	BacklogHigh        uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -151,8 +168,10 @@ type guardTotals struct {
 const (
 	guardMapAttachments       = "attachments"
 	guardMapAvoid             = "avoid"
+	guardMapCalls             = "calls"
 	guardMapConfig            = "config"
 	guardMapEndpoints         = "endpoints"
+	guardMapEvents            = "events"
 	guardMapFlows             = "flows"
 	guardMapSockets           = "sockets"
 	guardMapSplicing          = "splicing"
@@ -234,8 +253,10 @@ type guardProgramSpecs struct {
 type guardMapSpecs struct {
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
 	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
+	Calls       *ebpf.MapSpec `ebpf:"calls"`
 	Config      *ebpf.MapSpec `ebpf:"config"`
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
@@ -273,8 +294,10 @@ func (o *guardObjects) Close() error {
 type guardMaps struct {
 	Attachments *ebpf.Map `ebpf:"attachments"`
 	Avoid       *ebpf.Map `ebpf:"avoid"`
+	Calls       *ebpf.Map `ebpf:"calls"`
 	Config      *ebpf.Map `ebpf:"config"`
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
+	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
@@ -288,8 +311,10 @@ func (m *guardMaps) Close() error {
 	return _GuardClose(
 		m.Attachments,
 		m.Avoid,
+		m.Calls,
 		m.Config,
 		m.Endpoints,
+		m.Events,
 		m.Flows,
 		m.Sockets,
 		m.Splicing,

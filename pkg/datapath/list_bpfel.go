@@ -32,6 +32,20 @@ type listAttachment struct {
 	Declined     [256]uint8
 }
 
+type listCallKey struct {
+	_        structs.HostLayout
+	Command  uint32
+	Code     uint32
+	Withheld uint32
+}
+
+type listCallSums struct {
+	_       structs.HostLayout
+	Calls   uint64
+	Ns      uint64
+	Buckets [14]uint64
+}
+
 type listConfig struct {
 	_                  structs.HostLayout
 	Abi                uint32
@@ -127,6 +141,8 @@ type listSockState struct {
 	Reader             uint32
 	_                  [4]byte
 	LastRedirectNs     uint64
+	BacklogHigh        uint32
+	Pad2               uint32
 }
 
 type listTapDrops struct {
@@ -143,6 +159,7 @@ type listTotals struct {
 	TcpMessages        uint64
 	Flows              [24]uint64
 	Fallbacks          [19]uint64
+	BacklogHigh        uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -151,8 +168,10 @@ type listTotals struct {
 const (
 	listMapAttachments = "attachments"
 	listMapAvoid       = "avoid"
+	listMapCalls       = "calls"
 	listMapConfig      = "config"
 	listMapEndpoints   = "endpoints"
+	listMapEvents      = "events"
 	listMapFlows       = "flows"
 	listMapSockets     = "sockets"
 	listMapSplicing    = "splicing"
@@ -216,8 +235,10 @@ type listProgramSpecs struct {
 type listMapSpecs struct {
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
 	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
+	Calls       *ebpf.MapSpec `ebpf:"calls"`
 	Config      *ebpf.MapSpec `ebpf:"config"`
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
@@ -255,8 +276,10 @@ func (o *listObjects) Close() error {
 type listMaps struct {
 	Attachments *ebpf.Map `ebpf:"attachments"`
 	Avoid       *ebpf.Map `ebpf:"avoid"`
+	Calls       *ebpf.Map `ebpf:"calls"`
 	Config      *ebpf.Map `ebpf:"config"`
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
+	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
@@ -270,8 +293,10 @@ func (m *listMaps) Close() error {
 	return _ListClose(
 		m.Attachments,
 		m.Avoid,
+		m.Calls,
 		m.Config,
 		m.Endpoints,
+		m.Events,
 		m.Flows,
 		m.Sockets,
 		m.Splicing,

@@ -164,8 +164,9 @@ func (o *loaded) attachVerdict() error {
 
 func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints,
-		bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
+		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls, bpfMapConfig: o.bpfMaps.Config,
+		bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing,
+		bpfMapSockets: o.Sockets, bpfMapStates: o.States,
 		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}
 }

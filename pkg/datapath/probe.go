@@ -30,6 +30,9 @@ func (o *loaded) examine(probe Probe) error {
 	if err := o.Totals.Put(unregistered, make([]bpfTotals, cpus)); err != nil {
 		return fmt.Errorf("reset totals: %w", err)
 	}
+	if err := o.resetEvents(); err != nil {
+		return err
+	}
 	var port bpfListeningPort
 	for o.Avoid.NextKey(nil, &port) == nil {
 		if err := o.Avoid.Delete(port); err != nil {

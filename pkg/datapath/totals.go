@@ -26,6 +26,7 @@ type Totals struct {
 	TCPMessages        uint64
 	Flows              map[Role]map[Result]uint64
 	Fallbacks          map[Reason]uint64
+	BacklogHigh        uint64 // bytes: the most that waited for one reader of the endpoint; the greatest, not a sum
 }
 
 func (d *Datapath) totals() (*ebpf.Map, error) {
@@ -55,6 +56,7 @@ func addTotals(sum *bpfTotals, t *bpfTotals) {
 	for i, n := range t.Fallbacks {
 		sum.Fallbacks[i] += n
 	}
+	sum.BacklogHigh = max(sum.BacklogHigh, t.BacklogHigh)
 }
 
 // retireTotals moves the sums of an endpoint to the retired entry.
@@ -152,7 +154,7 @@ func (t *bpfTotals) decode() Totals {
 	out := Totals{
 		RedirectedBytes: t.RedirectedBytes, RedirectedMessages: t.RedirectedMessages,
 		TCPBytes: t.TcpBytes, TCPMessages: t.TcpMessages,
-		Flows: map[Role]map[Result]uint64{}, Fallbacks: map[Reason]uint64{},
+		Flows: map[Role]map[Result]uint64{}, Fallbacks: map[Reason]uint64{}, BacklogHigh: t.BacklogHigh,
 	}
 	for role := range Role(bpfRoleROLE_MAX) {
 		out.Flows[role] = map[Result]uint64{}

@@ -41,6 +41,19 @@ func Examine(ctx context.Context, s datapath.Settings) (found Examination, err e
 	return found, err
 }
 
+// Privately loads with s where nobody else sees it, calls f, and takes all of it away again. It takes no lock and touches
+// nothing that is loaded.
+func Privately(s datapath.Settings, f func(*datapath.Datapath) error) error {
+	return privately(func(dir string) error {
+		d, err := datapath.Load(dir, s)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		return f(d)
+	})
+}
+
 // privately calls f with a state directory that nobody else sees, and takes all that is pinned there away.
 func privately(f func(dir string) error) (err error) {
 	fs, err := privateBPFFS()

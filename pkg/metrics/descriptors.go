@@ -4,10 +4,26 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
+// kind is the type of a metric, as docs/METRICS.md names it.
+type kind string
+
+const (
+	counter   kind = "counter"
+	gauge     kind = "gauge"
+	histogram kind = "histogram"
+)
+
+func (k kind) value() prometheus.ValueType {
+	if k == counter {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
+}
+
 // descriptor is one metric: what it is registered with, and the row of docs/METRICS.md.
 type descriptor struct {
 	name   string
-	kind   prometheus.ValueType
+	kind   kind
 	labels []string
 	help   string
 }
@@ -18,7 +34,12 @@ const (
 	labelPod       = "pod"
 )
 
-const labelHazard = "hazard"
+// Labels of several metrics.
+const (
+	labelHazard  = "hazard"
+	labelGuard   = "guard"
+	labelCommand = "command"
+)
 
 var podLabels = []string{labelNamespace, labelPod}
 
@@ -26,44 +47,61 @@ func ofPod(more ...string) []string { return append(more, podLabels...) }
 
 // The metrics, in the order of docs/METRICS.md. Label values are given in the order of the labels.
 var (
-	redirectedBytes = descriptor{"sockmap_redirected_bytes_total", prometheus.CounterValue, ofPod(),
+	redirectedBytes = descriptor{"sockmap_redirected_bytes_total", counter, ofPod(),
 		"Bytes that went from socket to socket, counted where they were sent."}
-	redirectedMessages = descriptor{"sockmap_redirected_messages_total", prometheus.CounterValue, ofPod(),
+	redirectedMessages = descriptor{"sockmap_redirected_messages_total", counter, ofPod(),
 		"Messages (calls of send) that went from socket to socket."}
-	tcpBytes = descriptor{"sockmap_tcp_bytes_total", prometheus.CounterValue, ofPod(),
+	tcpBytes = descriptor{"sockmap_tcp_bytes_total", counter, ofPod(),
 		"Bytes that sockets of the sockhash sent by TCP, without retransmissions."}
-	tcpMessages = descriptor{"sockmap_tcp_messages_total", prometheus.CounterValue, ofPod(),
+	tcpMessages = descriptor{"sockmap_tcp_messages_total", counter, ofPod(),
 		"Messages that sockets of the sockhash sent by TCP."}
-	flows = descriptor{"sockmap_flows_total", prometheus.CounterValue, ofPod("role", "result"),
+	flows = descriptor{"sockmap_flows_total", counter, ofPod("role", "result"),
 		"Connections by what became of them when they were made, once for each end in an endpoint."}
-	fallbacks = descriptor{"sockmap_fallback_total", prometheus.CounterValue, ofPod("reason"),
+	fallbacks = descriptor{"sockmap_fallback_total", counter, ofPod("reason"),
 		"How often a socket began to send by TCP, or went back to it, and why."}
-	activeFlows = descriptor{"sockmap_active_flows", prometheus.GaugeValue, ofPod("mode"),
+	activeFlows = descriptor{"sockmap_active_flows", gauge, ofPod("mode"),
 		"Live sockets of the sockhash by how they send now, one for each end of a flow."}
-	endpoints = descriptor{"sockmap_endpoints", prometheus.GaugeValue, []string{"state"},
+	backlogHigh = descriptor{"sockmap_backlog_high_bytes", gauge, ofPod(),
+		"The most that ever waited for one reader of the pod, as the kernel charges it."}
+	endpoints = descriptor{"sockmap_endpoints", gauge, []string{"state"},
 		"CNI attachments of this node by whether they are accelerated."}
-	hazards = descriptor{"sockmap_hazard", prometheus.GaugeValue, []string{labelHazard, "severity"},
+	hazards = descriptor{"sockmap_hazard", gauge, []string{labelHazard, "severity"},
 		"1 when this kernel was found to have the hazard at load, guarded or not."}
-	hazardsGuarded = descriptor{"sockmap_hazard_guarded", prometheus.GaugeValue, []string{labelHazard},
+	hazardsGuarded = descriptor{"sockmap_hazard_guarded", gauge, []string{labelHazard},
 		"1 when it has it, and a guard cures it."}
-	guards = descriptor{"sockmap_guard_active", prometheus.GaugeValue, []string{"guard"},
+	guards = descriptor{"sockmap_guard_active", gauge, []string{labelGuard},
 		"1 when the guard runs, 0 when the kernel refused it or it is switched off, see sockmapctl status."}
-	mapEntries = descriptor{"sockmap_map_entries", prometheus.GaugeValue, []string{"map"},
+	guardActions = descriptor{"sockmap_guard_actions_total", counter, []string{labelGuard, "action"},
+		"How often a guard acted, since loading."}
+	rendezvousLost = descriptor{"sockmap_rendezvous_lost_total", counter, nil,
+		"Connections on TCP because the entry where their ends meet was evicted: maxSockets is too small."}
+	cniDuration = descriptor{"sockmap_cni_duration_seconds", histogram, []string{labelCommand},
+		"How long the runtime's calls of the plugin took, those that failed too, since loading."}
+	cniErrors = descriptor{"sockmap_cni_errors_total", counter, []string{labelCommand, "code", "told"},
+		"Calls of the plugin that met an error, by the code of CNI, since loading."}
+	programRuns = descriptor{"sockmap_program_runs_total", counter, []string{"program"},
+		"How often a program ran while the kernel counted; only while sysctl kernel.bpf_stats_enabled is 1."}
+	programSeconds = descriptor{"sockmap_program_run_seconds_total", counter, []string{"program"},
+		"How long these runs took altogether."}
+	podsWithoutSeries = descriptor{"sockmap_pods_without_series", gauge, nil,
+		"Pods that have no series of their own because of --max-pods."}
+	mapEntries = descriptor{"sockmap_map_entries", gauge, []string{"map"},
 		"Entries in use, of the maps that can fill up."}
-	mapMaxEntries = descriptor{"sockmap_map_max_entries", prometheus.GaugeValue, []string{"map"},
+	mapMaxEntries = descriptor{"sockmap_map_max_entries", gauge, []string{"map"},
 		"Entries that these maps have room for."}
-	enabled = descriptor{"sockmap_enabled", prometheus.GaugeValue, nil,
+	enabled = descriptor{"sockmap_enabled", gauge, nil,
 		"1 while flows may be redirected, 0 after sockmapctl disable."}
-	buildInfo = descriptor{"sockmap_build_info", prometheus.GaugeValue, []string{"version"},
+	buildInfo = descriptor{"sockmap_build_info", gauge, []string{"version"},
 		"Always 1. The version is that of the program that exports."}
-	collectionErrors = descriptor{"sockmap_collection_errors_total", prometheus.CounterValue, nil,
+	collectionErrors = descriptor{"sockmap_collection_errors_total", counter, nil,
 		"Scrapes that could not read everything; they have none of the other metrics."}
 )
 
 func descriptors() []descriptor {
 	return []descriptor{
 		redirectedBytes, redirectedMessages, tcpBytes, tcpMessages, flows, fallbacks, activeFlows,
-		endpoints, hazards, hazardsGuarded, guards, mapEntries, mapMaxEntries, enabled, buildInfo, collectionErrors,
+		backlogHigh, podsWithoutSeries, endpoints, hazards, hazardsGuarded, guards, guardActions, rendezvousLost, mapEntries,
+		mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo, collectionErrors,
 	}
 }
 

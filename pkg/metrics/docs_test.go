@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
@@ -65,6 +64,16 @@ var meanings = map[string]map[string]string{
 	},
 	"hazard": meaningsOfHazards(),
 	"guard":  meaningsOfGuards(),
+	"action": meaningsOfActions(),
+	"told": {
+		"true":  "the runtime got the error",
+		"false": "it was told that all is well: a container that is not accelerated starts, and a DEL succeeds",
+	},
+	"program": {
+		"sock_ops":     "a connection of a container is made, answered or closed",
+		"sock_ops_any": "the same, in a cgroup that was attached by hand",
+		"verdict":      "a message is sent on a socket of the sockhash",
+	},
 	"severity": {
 		"severe": "it loses data, hangs common programs or endangers the node: containers are declined unless it is guarded or accepted",
 		"minor":  "an answer of the socket API differs",
@@ -74,6 +83,21 @@ var meanings = map[string]map[string]string{
 		datapath.MapEndpoints:   "registered network namespaces",
 		datapath.MapAttachments: "records of CNI ADDs",
 	},
+}
+
+func meaningsOfActions() map[string]string {
+	all := map[string]string{}
+	for _, a := range actions() {
+		all[a.name] = a.meaning + " (guard `" + a.guard + "`)"
+	}
+	return all
+}
+
+func namesOfActions() (all []string) {
+	for _, a := range actions() {
+		all = append(all, a.name)
+	}
+	return all
 }
 
 func meaningsOfHazards() map[string]string {
@@ -105,6 +129,14 @@ other than ` + "`joined`" + `, and for reasons, begin with the first event. Cont
 Bytes and messages are those of the live sockets and of those that closed. When a container goes, its series end; no other series takes
 over their counts, so rates stay right, and sums over all pods may fall. ` + "`sockmapctl status`" + ` has the node's sums since loading.
 
+How many series a node has is bounded: ` + "`--max-pods`" + ` of ` + "`sockmapctl agent` and `metrics`" + ` says how many pods have series of their own, and
+` + "`sockmap_pods_without_series`" + ` how many have none because of it. ` + "`--per-pod=false`" + ` tells no pods apart: all counts are in the series of no known
+pod, containers that are gone included, so that it never falls.
+
+The label ` + "`code`" + ` is the number of a CNI error: 4 environment, 5 I/O (bpffs), 6 syntax and 7 content of the configuration, 8 network
+namespace, 11 busy, 999 all else. ` + "`command`" + ` is ` + "`ADD`, `DEL`, `CHECK` or `GC`" + `. Calls are counted while the programs are loaded, which the
+first ADD of a boot does; a call that a stuck process keeps from being counted within 20 ms is not.
+
 `
 
 func metricsDoc() string {
@@ -112,15 +144,11 @@ func metricsDoc() string {
 	b.WriteString(preamble)
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, d := range descriptors() {
-		kind := "gauge"
-		if d.kind == prometheus.CounterValue {
-			kind = "counter"
-		}
 		labels := ""
 		if len(d.labels) > 0 {
 			labels = "`" + strings.Join(d.labels, "`, `") + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.name, kind, labels, d.help)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.name, d.kind, labels, d.help)
 	}
 	for _, l := range []struct {
 		label  string
@@ -134,6 +162,9 @@ func metricsDoc() string {
 		{"hazard", hazard.SetOf(cniconf.HazardAll).Names()},
 		{"severity", []string{string(hazard.Severe), string(hazard.Minor)}},
 		{"guard", datapath.Guards[:]},
+		{"action", namesOfActions()},
+		{"told", []string{"true", "false"}},
+		{"program", datapath.Programs()},
 		{"map", []string{datapath.MapSockets, datapath.MapEndpoints, datapath.MapAttachments}},
 	} {
 		fmt.Fprintf(&b, "\n## Values of `%s`\n\n| value | meaning |\n|---|---|\n", l.label)
@@ -161,6 +192,7 @@ func TestEveryLabelValueIsExplained(t *testing.T) {
 		"role": names(datapath.Roles()), "mode": names(datapath.Modes()),
 		"result": names(datapath.Results()), "reason": names(datapath.Reasons()),
 		"hazard": hazard.SetOf(cniconf.HazardAll).Names(), "guard": datapath.Guards[:],
+		"program": datapath.Programs(), "action": namesOfActions(),
 	} {
 		for _, v := range values {
 			if meanings[label][v] == "" {

@@ -22,12 +22,22 @@ func newEmitter(ch chan<- prometheus.Metric) emitter {
 }
 
 func (e emitter) emit(d descriptor, value uint64, labels ...string) {
-	e.ch <- prometheus.MustNewConstMetric(e.descs[d.name], d.kind, float64(value), labels...)
+	e.emitFloat(d, float64(value), labels...)
 }
 
-func (e emitter) snapshot(s *snapshot) {
-	for owner, sum := range s.byPod() {
+func (e emitter) emitFloat(d descriptor, value float64, labels ...string) {
+	e.ch <- prometheus.MustNewConstMetric(e.descs[d.name], d.kind.value(), value, labels...)
+}
+
+func (e emitter) snapshot(s *snapshot, pods map[pod]*podSums) {
+	for owner, sum := range pods {
 		e.pod(owner, sum)
+	}
+	e.events(s.events)
+	e.calls(s.calls)
+	for name, runs := range s.runs {
+		e.emit(programRuns, runs.Count, name)
+		e.emitFloat(programSeconds, runs.Total.Seconds(), name)
 	}
 	e.emit(endpoints, uint64(s.accelerated), "accelerated")
 	e.emit(endpoints, uint64(s.declined), "declined")
@@ -64,6 +74,7 @@ type podSums struct {
 	flows     map[datapath.Role]map[datapath.Result]uint64
 	fallbacks map[datapath.Reason]uint64
 	active    map[datapath.Mode]uint64
+	high      uint64 // the greatest of all readers
 }
 
 func newPodSums() *podSums {
@@ -89,6 +100,7 @@ func (s *snapshot) byPod() map[pod]*podSums {
 			all[owner] = sum
 		}
 		sum.traffic.add(t)
+		sum.high = max(sum.high, s.backlogHigh[cookie])
 		for role, results := range s.totals[cookie].Flows {
 			for result, n := range results {
 				sum.flows[role][result] += n
@@ -115,6 +127,7 @@ func (e emitter) pod(owner pod, sum *podSums) {
 	e.emit(redirectedMessages, sum.redirectedMessages, names...)
 	e.emit(tcpBytes, sum.tcpBytes, names...)
 	e.emit(tcpMessages, sum.tcpMessages, names...)
+	e.emit(backlogHigh, sum.high, names...)
 	for _, role := range datapath.Roles() {
 		for _, result := range datapath.Results() {
 			if n := sum.flows[role][result]; all || n > 0 || result == datapath.ResultJoined {

@@ -22,6 +22,7 @@ type source struct {
 	attachments []datapath.Attachment
 	totals      map[uint64]datapath.Totals
 	flows       []datapath.Flow
+	retired     datapath.Totals // of endpoints that are gone
 	step        func()
 	reads       int
 	failAt      int // which read fails; 0: none
@@ -66,6 +67,35 @@ func (s *source) PresentTotals() (map[uint64]datapath.Totals, error) {
 	return maps.Clone(s.totals), s.read()
 }
 
+func (s *source) Totals() (map[uint64]datapath.Totals, error) {
+	all := maps.Clone(s.totals)
+	sum := all[0]
+	sum.RedirectedBytes += s.retired.RedirectedBytes
+	all[0] = sum
+	return all, s.read()
+}
+
+func (s *source) Events() (map[datapath.Event]uint64, error) {
+	return map[datapath.Event]uint64{datapath.EventRendezvousLost: 2, datapath.EventOptionRefused: 7}, s.read()
+}
+
+func (s *source) Calls() (map[datapath.CallKey]datapath.CallSums, error) {
+	buckets := func(at int, n uint64) []uint64 {
+		all := make([]uint64, len(datapath.CallBounds()))
+		all[at] = n
+		return all
+	}
+	return map[datapath.CallKey]datapath.CallSums{
+		{Command: "ADD"}: {Calls: 10, Total: 30 * time.Millisecond, Buckets: buckets(3, 10)},
+		{Command: "ADD", Code: 999, Withheld: true}: {Calls: 2, Total: 20 * time.Second, Buckets: buckets(5, 1)},
+		{Command: "CHECK", Code: 11}:                {Calls: 1, Total: time.Millisecond, Buckets: buckets(1, 1)},
+	}, s.read()
+}
+
+func (s *source) ProgramRuns() (map[string]datapath.Runs, error) {
+	return map[string]datapath.Runs{"verdict": {Count: 4, Total: 2 * time.Microsecond}}, s.read()
+}
+
 func (s *source) Flows(yield func(datapath.Flow) bool) error {
 	for _, f := range s.flows {
 		if !yield(f) {
@@ -107,11 +137,11 @@ func node() *source {
 			},
 			12: {RedirectedBytes: 1000, Fallbacks: map[datapath.Reason]uint64{datapath.ReasonDisabled: 1}},
 			21: {},
-			31: {RedirectedBytes: 5},
+			31: {RedirectedBytes: 5, BacklogHigh: 4096},
 		},
 		flows: []datapath.Flow{
 			{NetNS: 11, Mode: datapath.ModeRedirect, RedirectedBytes: 1, RedirectedMessages: 1},
-			{NetNS: 12, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3},
+			{NetNS: 12, PeerNetNS: 21, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3, BacklogHigh: 70000},
 			{NetNS: 21, Mode: datapath.ModePending},
 			{NetNS: 99, Mode: datapath.ModeRedirect, RedirectedBytes: 50, RedirectedMessages: 5},
 		},

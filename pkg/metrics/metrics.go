@@ -7,6 +7,9 @@
 package metrics
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +25,10 @@ type Source interface {
 	Endpoints() (map[uint64]bool, error)
 	Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error)
 	PresentTotals() (map[uint64]datapath.Totals, error)
+	Totals() (map[uint64]datapath.Totals, error)
+	Events() (map[datapath.Event]uint64, error)
+	Calls() (map[datapath.CallKey]datapath.CallSums, error)
+	ProgramRuns() (map[string]datapath.Runs, error)
 	Flows(yield func(datapath.Flow) bool) error
 	Close() error
 }
@@ -34,6 +41,10 @@ type Collector struct {
 	Open func() (Source, error)
 	// Version is the label of sockmap_build_info.
 	Version string
+	// OfNode leaves pods out: all that they count is in the series of no known pod, which then never falls.
+	OfNode bool
+	// MaxPods bounds how many pods have series of their own. 0: as many as there are.
+	MaxPods int
 	// OnError, unless nil, is told why a scrape is incomplete.
 	OnError func(error)
 
@@ -43,6 +54,7 @@ type Collector struct {
 	// closes at a bad moment. See snapshot.readTraffic.
 	given    map[uint64]traffic
 	loadedAt time.Time
+	shown    map[pod]bool // pods that had series at the last scrape keep them
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
@@ -67,7 +79,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	} else {
 		c.keepGrowing(s)
-		e.snapshot(s)
+		pods := s.byPod()
+		e.emit(podsWithoutSeries, uint64(c.bound(pods)))
+		e.snapshot(s, pods)
 	}
 	e.emit(buildInfo, 1, c.Version)
 	e.emit(collectionErrors, c.failures)
@@ -79,7 +93,31 @@ func (c *Collector) read() (*snapshot, error) {
 		return nil, err
 	}
 	defer src.Close()
-	return readSnapshot(src)
+	return readSnapshot(src, c.OfNode)
+}
+
+// bound takes pods beyond MaxPods away, and returns how many. Those that had series before stay, so that none comes and goes.
+func (c *Collector) bound(all map[pod]*podSums) (left int) {
+	order := slices.DeleteFunc(slices.Collect(maps.Keys(all)), func(p pod) bool { return p == pod{} })
+	slices.SortFunc(order, func(a, b pod) int {
+		if c.shown[a] != c.shown[b] {
+			if c.shown[a] {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
+	})
+	c.shown = map[pod]bool{}
+	for i, p := range order {
+		if c.MaxPods > 0 && i >= c.MaxPods {
+			delete(all, p)
+			left++
+			continue
+		}
+		c.shown[p] = true
+	}
+	return left
 }
 
 // keepGrowing raises what is less than at the last scrape, unless the maps were made anew since. The time of

@@ -179,3 +179,48 @@ func TestPodsHaveNoSeriesForWhatNeverHappened(t *testing.T) {
 		t.Errorf("an idle pod has %q", rare)
 	}
 }
+
+func TestSeriesOfPodsAreBoundedAndStayWithThoseThatHadThem(t *testing.T) {
+	src := node()
+	c := src.collector()
+	c.MaxPods = 1
+	pods := func() (names []string, left float64) {
+		for series, value := range scrape(t, c) {
+			if strings.HasPrefix(series, "sockmap_tcp_bytes_total namespace=shop") {
+				names = append(names, series[strings.Index(series, "pod="):])
+			}
+			if series == "sockmap_pods_without_series" {
+				left = value
+			}
+		}
+		return names, left
+	}
+	if names, left := pods(); !cmp.Equal(names, []string{"pod=db-0"}) || left != 1 {
+		t.Fatalf("series for %q, %v without", names, left)
+	}
+	src.endpoints[41] = true // sorts before all others
+	src.attachments = append(src.attachments, datapath.Attachment{ContainerID: "f", NetNSCookie: 41, PodNamespace: "shop", PodName: "a-0"})
+	src.totals[41] = datapath.Totals{}
+	if names, left := pods(); !cmp.Equal(names, []string{"pod=db-0"}) || left != 2 {
+		t.Errorf("after another pod came: series for %q, %v without", names, left)
+	}
+}
+
+func TestSumsOfTheNodeHaveNoPodsAndKeepThoseThatAreGone(t *testing.T) {
+	src := node()
+	src.retired.RedirectedBytes = 1 << 20
+	c := src.collector()
+	c.OfNode = true
+	got := scrape(t, c)
+	for series := range got {
+		if strings.Contains(series, "pod=") && !strings.Contains(series, "pod= ") && !strings.HasSuffix(series, "pod=") {
+			t.Errorf("there is %s", series)
+		}
+	}
+	if n := got["sockmap_redirected_bytes_total namespace= pod="]; n != 1<<20+1156 {
+		t.Errorf("%v bytes were redirected on the node", n)
+	}
+	if n := got["sockmap_backlog_high_bytes namespace= pod="]; n != 70000 {
+		t.Errorf("%v bytes waited at most", n)
+	}
+}

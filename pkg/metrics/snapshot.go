@@ -50,17 +50,16 @@ type snapshot struct {
 	totals                map[uint64]datapath.Totals
 	traffic               map[uint64]traffic // closed and live sockets
 	active                map[uint64]map[datapath.Mode]uint64
+	backlogHigh           map[uint64]uint64 // of readers
+	events                map[datapath.Event]uint64
+	calls                 map[datapath.CallKey]datapath.CallSums
+	runs                  map[string]datapath.Runs
 }
 
-func readSnapshot(src Source) (s *snapshot, err error) {
+// readSnapshot reads all. ofNode: pods are not told apart, and what gone ones counted counts.
+func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 	s = &snapshot{pods: map[uint64]pod{}}
-	if s.config, err = src.Config(); err != nil {
-		return nil, err
-	}
-	if s.capacity, err = src.Capacity(); err != nil {
-		return nil, err
-	}
-	if s.guards, err = src.GuardStates(); err != nil {
+	if err := s.readNode(src); err != nil {
 		return nil, err
 	}
 	registered, err := src.Endpoints()
@@ -71,18 +70,12 @@ func readSnapshot(src Source) (s *snapshot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range attachments {
-		if a.Declined != "" {
-			s.declined++
-		} else {
-			s.accelerated++
-		}
-		if _, ok := registered[a.NetNSCookie]; ok {
-			// A record that was cut to its length may end within a character, which Prometheus refuses.
-			s.pods[a.NetNSCookie] = pod{strings.ToValidUTF8(a.PodNamespace, ""), strings.ToValidUTF8(a.PodName, "")}
-		}
+	s.name(attachments, registered, ofNode)
+	totals := src.PresentTotals
+	if ofNode {
+		totals = src.Totals
 	}
-	sockets, err := s.readTraffic(src)
+	sockets, err := s.readTraffic(src, totals)
 	if err != nil {
 		return nil, err
 	}
@@ -92,17 +85,53 @@ func readSnapshot(src Source) (s *snapshot, err error) {
 	return s, nil
 }
 
+// readNode reads what belongs to no endpoint.
+func (s *snapshot) readNode(src Source) (err error) {
+	if s.config, err = src.Config(); err != nil {
+		return err
+	}
+	if s.capacity, err = src.Capacity(); err != nil {
+		return err
+	}
+	if s.guards, err = src.GuardStates(); err != nil {
+		return err
+	}
+	if s.events, err = src.Events(); err != nil {
+		return err
+	}
+	if s.calls, err = src.Calls(); err != nil {
+		return err
+	}
+	s.runs, err = src.ProgramRuns()
+	return err
+}
+
+// name finds the pods of registered endpoints, unless pods are not told apart.
+func (s *snapshot) name(attachments map[datapath.AttachmentKey]datapath.Attachment, registered map[uint64]bool, ofNode bool) {
+	for _, a := range attachments {
+		if a.Declined != "" {
+			s.declined++
+		} else {
+			s.accelerated++
+		}
+		if _, ok := registered[a.NetNSCookie]; ok && !ofNode {
+			// A record that was cut to its length may end within a character, which Prometheus refuses.
+			s.pods[a.NetNSCookie] = pod{strings.ToValidUTF8(a.PodNamespace, ""), strings.ToValidUTF8(a.PodName, "")}
+		}
+	}
+}
+
 // readTraffic adds live sockets to those that closed. A socket that closes in between would count twice or not at
 // all, so it reads until nothing has closed, and else lets such a socket wait for the next scrape.
-func (s *snapshot) readTraffic(src Source) (sockets int, err error) {
+func (s *snapshot) readTraffic(src Source, totals func() (map[uint64]datapath.Totals, error)) (sockets int, err error) {
 	for attempt := 1; ; attempt++ {
-		if s.totals, err = src.PresentTotals(); err != nil {
+		if s.totals, err = totals(); err != nil {
 			return 0, err
 		}
 		if sockets, err = s.readLive(src); err != nil {
 			return 0, err
 		}
-		after, err := src.PresentTotals()
+		after, err := totals()
 		if err != nil {
 			return 0, err
 		}
@@ -117,15 +146,15 @@ func sameTraffic(a, b datapath.Totals) bool { return closed(a) == closed(b) }
 func (s *snapshot) readLive(src Source) (sockets int, err error) {
 	s.traffic = make(map[uint64]traffic, len(s.totals))
 	s.active = map[uint64]map[datapath.Mode]uint64{}
+	s.backlogHigh = make(map[uint64]uint64, len(s.totals))
 	for cookie, sum := range s.totals {
 		s.traffic[cookie] = closed(sum)
+		s.backlogHigh[cookie] = sum.BacklogHigh
 	}
 	err = src.Flows(func(f datapath.Flow) bool {
 		sockets++
-		cookie := f.NetNS
-		if _, ok := s.totals[cookie]; !ok {
-			cookie = 0 // where its counts will go when it closes
-		}
+		cookie, reader := s.gathering(f.NetNS), s.gathering(f.PeerNetNS)
+		s.backlogHigh[reader] = max(s.backlogHigh[reader], uint64(f.BacklogHigh))
 		sum := s.traffic[cookie]
 		sum.add(traffic{f.RedirectedBytes, f.RedirectedMessages, f.TCPBytes, f.TCPMessages})
 		s.traffic[cookie] = sum
@@ -136,4 +165,12 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 		return true
 	})
 	return sockets, err
+}
+
+// gathering is where the counts of a socket will go when it closes.
+func (s *snapshot) gathering(cookie uint64) uint64 {
+	if _, ok := s.totals[cookie]; !ok {
+		return 0
+	}
+	return cookie
 }

@@ -46,19 +46,26 @@ func coded(err error) *types.Error {
 
 // finish ends the call of a verb with what skel made of it, and returns the exit status.
 func (h *handler) finish(verb string, failed *types.Error) int {
+	h.count(verb, failed)
 	if failed == nil {
 		return 0
 	}
-	// Runtimes stop a chain's DEL at the first error, and this plugin comes first there: an error would leak the
-	// container's addresses and interfaces. That includes what skel refuses before or after the handler: broken
-	// configuration, versions, and a network namespace path that meanwhile is the host's. Only a call without
-	// the variables that every DEL needs is told so.
-	if verb == "DEL" && failed.Code != types.ErrInvalidEnvironmentVariables {
+	if spared(verb, failed) {
 		h.logger(nil, nil).Warn("DEL succeeds in spite of an error", "error", failed)
 		return 0
 	}
 	h.print(explained(failed))
 	return 1
+}
+
+// spared tells of what the runtime is not told.
+//
+// Runtimes stop a chain's DEL at the first error, and this plugin comes first there: an error would leak the
+// container's addresses and interfaces. That includes what skel refuses before or after the handler: broken
+// configuration, versions, and a network namespace path that meanwhile is the host's. Only a call without
+// the variables that every DEL needs is told so.
+func spared(verb string, failed *types.Error) bool {
+	return verb == "DEL" && failed.Code != types.ErrInvalidEnvironmentVariables
 }
 
 // explained says what skel's answer to an unsupported cniVersion leaves out.

@@ -35,6 +35,11 @@ type handler struct {
 	lockTimeout time.Duration
 
 	cniVersion string // of the configuration, once it is read
+
+	// For the count of this call, see count.
+	began    time.Time
+	dir      string       // of the pinned state; empty: nothing is counted
+	withheld *types.Error // what the runtime is not told
 }
 
 func (h *handler) funcs() skel.CNIFuncs {
@@ -49,6 +54,7 @@ type call struct {
 }
 
 func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
+	h.dir = conf.BPFFSPath
 	log := h.logger(conf, args)
 	warnings(log, "configuration", conf.Warnings)
 	return call{conf, &endpoint.Node{
@@ -68,6 +74,9 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 func (h *handler) strict(args *skel.CmdArgs) (*cniconf.Conf, error) {
 	conf, err := cniconf.Parse(args.StdinData)
 	if err != nil {
+		if readable, _ := cniconf.ParseLenient(args.StdinData); readable != nil {
+			h.dir = readable.BPFFSPath
+		}
 		return nil, coded(err)
 	}
 	h.cniVersion = conf.CNIVersion
@@ -112,6 +121,7 @@ func (h *handler) add(args *skel.CmdArgs) error {
 		if conf.Required || errors.Is(err, endpoint.ErrNetNS) {
 			return coded(err)
 		}
+		h.withheld = coded(err)
 		c.log.Warn("not accelerated", "reason", err)
 	}
 	if _, err := h.stdout.Write(conf.PrevResult); err != nil {
@@ -185,6 +195,7 @@ func (h *handler) del(args *skel.CmdArgs) error {
 	c := h.begin(h.lenient(args), args)
 	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
 	if err := c.node.Del(context.Background(), c.conf.Name, args.ContainerID, args.IfName); err != nil {
+		h.withheld = coded(err)
 		c.log.Warn("leave this container's registration to be reaped later", "error", err)
 		return nil
 	}

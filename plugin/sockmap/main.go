@@ -10,6 +10,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	cniversion "github.com/containernetworking/cni/pkg/version"
@@ -23,7 +24,7 @@ var supported = cniversion.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
 
 func main() {
 	hazard.Main()
-	h := &handler{stdout: os.Stdout, stderr: os.Stderr, probe: hazard.AtLoad}
+	h := &handler{began: time.Now(), stdout: os.Stdout, stderr: os.Stderr, probe: hazard.AtLoad}
 	funcs := h.funcs()
 	if stub.Self() {
 		funcs = h.stubFuncs()

@@ -19,6 +19,7 @@ import (
 type agentFlags struct {
 	installFlags
 	removal         removalFlags
+	series          seriesFlags
 	listen, format  string
 	reap, recheck   time.Duration
 	uninstallOnExit bool
@@ -40,6 +41,7 @@ no access to the API of Kubernetes.`,
 	}
 	f.installFlags.flags(a, cmd)
 	f.removal.flags(cmd)
+	f.series.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", ":9469", "`ADDRESS` of the HTTP server; empty: none")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
@@ -56,7 +58,7 @@ no access to the API of Kubernetes.`,
 }
 
 func (f *agentFlags) check() error {
-	var errs []error
+	errs := []error{f.series.check()}
 	if f.format != formatText && f.format != formatJSON {
 		errs = append(errs, fmt.Errorf("--log-format: %q is not %s or %s", f.format, formatText, formatJSON))
 	}
@@ -84,7 +86,7 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 	node.Log = log
 	ag := &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
-		Metrics: a.collector(func(err error) {
+		Metrics: a.collector(f.series, func(err error) {
 			if !errors.Is(err, datapath.ErrNotLoaded) {
 				log.Warn("a scrape is incomplete", "error", err)
 			}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
@@ -33,6 +34,7 @@ const (
 
 func TestMain(m *testing.M) {
 	hazard.Main()
+	bench.Main()
 	if os.Getenv(asProgram) != "" {
 		main()
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"golang.org/x/sys/unix"
@@ -27,6 +28,7 @@ type env struct {
 
 func main() {
 	hazard.Main()
+	bench.Main()
 	// A verb that waits for the lock, or is about to take its next step, ends in good order.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	code := run(ctx, env{

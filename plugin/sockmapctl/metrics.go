@@ -16,17 +16,37 @@ import (
 
 type metricView struct {
 	Name   string       `json:"name" doc:"see METRICS.md"`
-	Type   string       `json:"type" doc:"counter or gauge"`
+	Type   string       `json:"type" doc:"counter, gauge or histogram"`
 	Help   string       `json:"help" doc:"what it counts"`
 	Series []seriesView `json:"series" doc:"one for each set of labels"`
 }
 
 type seriesView struct {
 	Labels map[string]string `json:"labels" doc:"by name"`
-	Value  float64           `json:"value" doc:"exact up to 2^53"`
+	Value  float64           `json:"value" doc:"exact up to 2^53; of a histogram the sum"`
+	Count  uint64            `json:"count,omitempty" doc:"of a histogram, how many"`
+}
+
+// seriesFlags bound how many series there are.
+type seriesFlags struct {
+	perPod  bool
+	maxPods int
+}
+
+func (f *seriesFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.perPod, "per-pod", true, "series for each pod; false: one sum for the node")
+	cmd.Flags().IntVar(&f.maxPods, "max-pods", 1000, "`PODS` that have series of their own at most; 0: any number")
+}
+
+func (f *seriesFlags) check() error {
+	if f.maxPods < 0 {
+		return fmt.Errorf("--max-pods: %d is less than 0", f.maxPods)
+	}
+	return nil
 }
 
 func metricsCommand(a *app) *cobra.Command {
+	var series seriesFlags
 	cmd := a.noun(&cobra.Command{
 		Use:   "metrics",
 		Short: "Print all counts in the Prometheus text format",
@@ -36,8 +56,10 @@ unless everything could be read.`,
 		Example: `  sockmapctl metrics
   sockmapctl metrics > sockmap.prom.new && mv sockmap.prom.new /var/lib/node_exporter/sockmap.prom`,
 	}, formatText, formatJSON)
+	series.flags(cmd)
+	before(cmd, series.check)
 	return runs(cmd, func(*cobra.Command) error {
-		families, err := a.gather()
+		families, err := a.gather(series)
 		if err != nil {
 			return fmt.Errorf("read metrics: %w", err)
 		}
@@ -55,9 +77,9 @@ unless everything could be read.`,
 	})
 }
 
-func (a *app) gather() ([]*dto.MetricFamily, error) {
+func (a *app) gather(f seriesFlags) ([]*dto.MetricFamily, error) {
 	var incomplete error
-	families, err := a.collector(func(err error) { incomplete = err }).Gather()
+	families, err := a.collector(f, func(err error) { incomplete = err }).Gather()
 	if err == nil {
 		err = incomplete
 	}
@@ -65,7 +87,7 @@ func (a *app) gather() ([]*dto.MetricFamily, error) {
 }
 
 // collector reads what is pinned, anew each time.
-func (a *app) collector(onError func(error)) *metrics.Collector {
+func (a *app) collector(f seriesFlags, onError func(error)) *metrics.Collector {
 	return &metrics.Collector{
 		Open: func() (metrics.Source, error) {
 			d, err := datapath.Open(a.dir)
@@ -76,6 +98,8 @@ func (a *app) collector(onError func(error)) *metrics.Collector {
 		},
 		Version: version.String(),
 		OnError: onError,
+		OfNode:  !f.perPod,
+		MaxPods: f.maxPods,
 	}
 }
 
@@ -88,8 +112,9 @@ func metricViews(families []*dto.MetricFamily) []metricView {
 			for _, l := range m.Label {
 				labels[l.GetName()] = l.GetValue()
 			}
-			// One of the two is there, the other's getter says 0.
-			v.Series = append(v.Series, seriesView{labels, m.GetCounter().GetValue() + m.GetGauge().GetValue()})
+			// One of them is there, the others' getters say 0.
+			value := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetHistogram().GetSampleSum()
+			v.Series = append(v.Series, seriesView{labels, value, m.GetHistogram().GetSampleCount()})
 		}
 		views = append(views, v)
 	}

@@ -64,8 +64,8 @@ func rootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
-		statusCommand(a), doctorCommand(a), endpointsCommand(a), flowsCommand(a), topCommand(a), explainCommand(a),
-		tapCommand(a), metricsCommand(a), versionCommand(a),
+		statusCommand(a), doctorCommand(a), benchCommand(a), endpointsCommand(a), flowsCommand(a), topCommand(a),
+		explainCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a),
 	} {
 		cmd.GroupID = groupNouns
 		root.AddCommand(cmd)

@@ -21,7 +21,7 @@ import (
 func views() map[string]any {
 	return map[string]any{
 		"status": &statusView{}, "endpoints": &[]endpointView{}, "flows": &[]flowView{}, "metrics": &[]metricView{},
-		"version": &versionView{}, "doctor": &doctorView{},
+		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{},
 	}
 }
 
@@ -36,6 +36,9 @@ func documentedViews() map[string]any {
 func asked(noun string, flags ...string) []string {
 	if noun == "doctor" {
 		flags = append(flags, "--accept-hazards", "all")
+	}
+	if noun == "bench" {
+		flags = append(flags, "--duration", "3s")
 	}
 	return append([]string{noun}, flags...)
 }

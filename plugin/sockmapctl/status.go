@@ -28,11 +28,13 @@ type nodeView struct {
 	Enabled       bool         `json:"enabled" doc:"false after sockmapctl disable"`
 	LoadedVersion string       `json:"loadedVersion" doc:"of the programs, as of the last load or upgrade"`
 	LoadedAt      time.Time    `json:"loadedAt" doc:"time of loading; an upgrade within one ABI does not change it"`
+	Kernel        string       `json:"kernel" doc:"release of the running kernel"`
 	Settings      settingsView `json:"settings" doc:"in force now"`
 	Hazards       hazardsView  `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
 	Guards        []guardView  `json:"guards" doc:"what cures it, as far as it was loaded"`
 	Endpoints     countsView   `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView `json:"cgroups" doc:"cgroups with a link"`
+	Others        []otherView  `json:"others" doc:"programs of the same types, and maps of sockets, that are not sockmap's; null without CAP_SYS_ADMIN"`
 	Draining      []drainView  `json:"draining" doc:"state of older ABIs, until its live flows end"`
 	Now           nowView      `json:"now" doc:"live sockets"`
 	Ever          everView     `json:"ever" doc:"since loading, live sockets included"`
@@ -67,6 +69,12 @@ type cgroupView struct {
 type drainView struct {
 	ABI     uint32 `json:"abi" doc:"of the maps"`
 	Sockets int    `json:"sockets" doc:"that are left"`
+}
+
+type otherView struct {
+	Name  string `json:"name" doc:"as its owner has called it; the kernel keeps 15 characters"`
+	Type  string `json:"type" doc:"SockOps, SkMsg or SkSKB of a program, SockMap or SockHash of a map"`
+	Count int    `json:"count" doc:"how many of them there are"`
 }
 
 type nowView struct {

@@ -107,10 +107,12 @@ func (s *screen) node(v *statusView) {
 	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
 		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
+	s.line("kernel", "%s", n.Kernel)
 	s.line("hazards", "%s", n.Hazards)
 	s.guards(n.Guards)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
+	s.others(n.Others)
 	for _, d := range n.Draining {
 		s.line("draining", "%s of the maps before the upgrade (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
 	}
@@ -155,6 +157,27 @@ func (s *screen) cgroups(all []cgroupView) {
 			s.line("", "by hand: %s (id %d)", c.Path, c.ID)
 		}
 	}
+}
+
+// others are in one line, however many: what matters is who they are.
+func (s *screen) others(all []otherView) {
+	if all == nil {
+		s.line("others", "only root can tell whether others have sock_ops or sk_msg programs, or sockmaps (CAP_SYS_ADMIN)")
+		return
+	}
+	if len(all) == 0 {
+		s.line("others", "nobody else has sock_ops or sk_msg programs, or sockmaps, on this node")
+		return
+	}
+	var names []string
+	for _, o := range all {
+		text := fmt.Sprintf("%s (%s", o.Name, o.Type)
+		if o.Count > 1 {
+			text += fmt.Sprintf(", %d of them", o.Count)
+		}
+		names = append(names, text+")")
+	}
+	s.line("others", "%s", strings.Join(names, ", "))
 }
 
 func (s *screen) now(v nowView, room uint32) {

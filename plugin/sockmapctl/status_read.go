@@ -5,6 +5,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -46,6 +49,7 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		Enabled: !cfg.Disabled, LoadedVersion: cfg.Version, LoadedAt: cfg.LoadedAt,
 		Settings: settingsView{cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages},
 		Hazards:  newHazardsView(cfg),
+		Kernel:   kernelRelease(),
 	}
 	guards, err := d.GuardStates()
 	if err != nil {
@@ -66,6 +70,9 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	if v.Draining, err = readDraining(a.dir); err != nil {
 		return nil, err
 	}
+	if v.Others, err = readOthers(d); err != nil {
+		return nil, err
+	}
 	if v.Now, err = readNow(d); err != nil {
 		return nil, err
 	}
@@ -82,6 +89,29 @@ func readDraining(dir string) ([]drainView, error) {
 		views = append(views, drainView(d))
 	}
 	return views, err
+}
+
+// readOthers is sorted by name, and nil where this process may not ask.
+func readOthers(d *datapath.Datapath) ([]otherView, error) {
+	all, err := d.Others()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	counts := map[datapath.Other]int{}
+	for _, o := range all {
+		counts[o]++
+	}
+	views := []otherView{}
+	for o, n := range counts {
+		views = append(views, otherView{o.Name, o.Type, n})
+	}
+	slices.SortFunc(views, func(a, b otherView) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
+	})
+	return views, nil
 }
 
 func countEndpoints(records []endpoint.Record) countsView {
@@ -190,6 +220,16 @@ func readEver(d *datapath.Datapath, now nowView) (everView, error) {
 	return v, nil
 }
 
+// count is of both ends.
+func (v everView) count(result datapath.Result) (n uint64) {
+	for _, r := range v.Results {
+		if r.Result == result.String() {
+			n += r.Active + r.Passive
+		}
+	}
+	return n
+}
+
 // advice is what a person may want to do next, the most urgent first.
 func (v *nodeView) advice() []string {
 	next := []string{}
@@ -205,6 +245,9 @@ func (v *nodeView) advice() []string {
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
 		next = append(next, "the sockhash is almost full: raise maxSockets, then sockmapctl unload, and restart the containers")
+	}
+	if refused := v.Ever.count(datapath.ResultError); refused > 0 && len(v.Others) > 0 {
+		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may hold them in a map of its own, see others", refused))
 	}
 	if len(v.Cgroups) == 0 {
 		next = append(next, "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH")

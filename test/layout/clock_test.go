@@ -16,6 +16,7 @@ import (
 var clockUsers = map[string]string{
 	"pkg/agent/agent.go":       "how long to hold back",
 	"pkg/agent/health.go":      "a bound in time",
+	"pkg/bench/traffic.go":     "how long a request took",
 	"pkg/cgroup/pod.go":        "a bound in time",
 	"pkg/cgroup/walk.go":       "a bound in time",
 	"pkg/datapath/config.go":   "shows an age as a time of day",
@@ -23,6 +24,8 @@ var clockUsers = map[string]string{
 	"pkg/hazard/probes.go":     "how long a probe took",
 	"pkg/install/binary.go":    "whether a file's time stamp is too young to be trusted: read again if in doubt",
 	"pkg/install/uninstall.go": "a bound in time",
+	"plugin/sockmap/count.go":  "how long a call took",
+	"plugin/sockmap/main.go":   "how long a call took",
 }
 
 // TestNoDecisionByTheWallClock keeps packages from storing or comparing times of day: people set that clock, and what is kept

@@ -70,6 +70,8 @@ const (
   sockmap_redirected_bytes_total{namespace="n",pod="p",NODE} 0+90000000x3000
   sockmap_tcp_bytes_total{namespace="n",pod="p",NODE} 0+90000000x3000
   sockmap_build_info{version="1",NODE} 1x3000
+  sockmap_rendezvous_lost_total{NODE} 3x3000
+  sockmap_cni_errors_total{command="ADD",code="999",told="false",NODE} 5x3000
 `
 )
 
@@ -85,6 +87,8 @@ var wrong = map[string]string{
 	"SockmapMapFull":           `sockmap_flows_total{role="active",result="map-full",namespace="n",pod="p",NODE} 5+1x3000`,
 	"SockmapFlowErrors":        `sockmap_flows_total{role="active",result="error",namespace="n",pod="p",NODE} 0+60x3000`,
 	"SockmapMostlyTCP":         `sockmap_redirected_bytes_total{namespace="n",pod="p",NODE} 0+9000000x3000`,
+	"SockmapRendezvousLost":    `sockmap_rendezvous_lost_total{NODE} 0+1x3000`,
+	"SockmapPluginFails":       `sockmap_cni_errors_total{command="ADD",code="999",told="false",NODE} 0+1x3000`,
 	"SockmapVersionsDiffer":    `sockmap_build_info{version="2",instance="b:9469",node="b"} 1x3000`,
 }
 

@@ -38,7 +38,13 @@ func exported(t *testing.T) map[string][]string {
 		if m == nil {
 			t.Fatalf("cannot read %s", d)
 		}
-		all[m[1]] = strings.FieldsFunc(m[2], func(r rune) bool { return r == ',' || r == ' ' })
+		has := strings.FieldsFunc(m[2], func(r rune) bool { return r == ',' || r == ' ' })
+		if !strings.HasSuffix(m[1], "_duration_seconds") {
+			all[m[1]] = has
+			continue
+		}
+		// A histogram.
+		all[m[1]+"_count"], all[m[1]+"_sum"], all[m[1]+"_bucket"] = has, has, append(slices.Clone(has), "le")
 	}
 	if len(all) < 10 || !slices.Contains(all["sockmap_flows_total"], "result") {
 		t.Fatalf("the exporter describes only %v", all)
@@ -91,7 +97,8 @@ func callProblems(c *parser.Call) []string {
 		return nil
 	}
 	name := c.Args[0].(*parser.MatrixSelector).VectorSelector.(*parser.VectorSelector).Name
-	if !strings.HasSuffix(name, "_total") {
+	grows := func(suffix string) bool { return strings.HasSuffix(name, suffix) }
+	if !slices.ContainsFunc([]string{"_total", "_bucket", "_sum", "_count"}, grows) {
 		return []string{fmt.Sprintf("%s of %s, which is no counter", c.Func.Name, name)}
 	}
 	return nil

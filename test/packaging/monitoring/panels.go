@@ -36,6 +36,7 @@ func rows() []row {
 		{"Traffic", traffic()},
 		{"Connections", connections()},
 		{"Nodes", nodes()},
+		{"Plugin and programs", plugin()},
 	}
 }
 
@@ -78,6 +79,10 @@ func connections() []panel {
 			query{rate("sockmap_fallback_total", ofPods, "reason"), "{{reason}}"}),
 		graph("Back to TCP, pods where it happens most", "ops", "",
 			query{"topk(10, " + rate("sockmap_fallback_total", ofPods, "namespace", "pod", "reason") + ")", "{{namespace}}/{{pod}} {{reason}}"}),
+		graph("The most that ever waited, pods with most", "bytes", "For one reader of the pod. maxBacklogBytes bounds it, or one message that is larger.",
+			query{"topk(10, max by (namespace, pod) (sockmap_backlog_high_bytes{" + ofPods + "}))", "{{namespace}}/{{pod}}"}),
+		graph("Connections that lost their rendezvous", "cps", "They stay on TCP: maxSockets is too small.",
+			query{rate("sockmap_rendezvous_lost_total", of, "instance", "node"), "{{node}} {{instance}}"}),
 	}
 }
 
@@ -91,5 +96,20 @@ func nodes() []panel {
 		table("Guards that do not run", "sockmapctl status has the kernel's words.", "sockmap_guard_active{"+of+"} == 0"),
 		table("Hazards that a guard cures", "", "sockmap_hazard_guarded{"+of+"} == 1"),
 		table("Versions", "", "count by (version) (sockmap_build_info{"+of+"})"),
+	}
+}
+
+func plugin() []panel {
+	const duration = "sockmap_cni_duration_seconds"
+	return []panel{
+		graph("Calls of the plugin", "s", "ADD is what a starting pod waits for.",
+			query{"histogram_quantile(0.99, " + rate(duration+"_bucket", of, "le", "command") + ")", "{{command}}, 99 of 100 are shorter"},
+			query{rate(duration+"_sum", of, "command") + " / " + rate(duration+"_count", of, "command"), "{{command}}, mean"}),
+		graph("Calls of the plugin that met an error", "cps", "told: whether the runtime got the error; else the pod starts without acceleration. Codes are in docs/METRICS.md.",
+			query{rate("sockmap_cni_errors_total", of, "command", "code", "told"), "{{command}} {{code}} told {{told}}"}),
+		graph("What guards do", "ops", "", query{rate("sockmap_guard_actions_total", of, "guard", "action"), "{{guard}} {{action}}"}),
+		graph("Time of each run of a program", "s", "While sysctl kernel.bpf_stats_enabled is 1.",
+			query{rate("sockmap_program_run_seconds_total", of, "program") + " / " + rate("sockmap_program_runs_total", of, "program"), "{{program}}"}),
+		table("Nodes with pods that have no series", "See --max-pods.", "sockmap_pods_without_series{"+of+"} > 0"),
 	}
 }

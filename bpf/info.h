@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What getsockopt(2) is to say of an accelerated socket: as on TCP. */
+/* What getsockopt(2) tells of a paired socket, corrected in the caller's buffer. */
 #pragma once
 
 #include "kernel.h"
 #include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
 
-#include "abi.h"
 #include "maps.h"
 #include "socket.h"
+#include "totals.h"
 
 /*
  * TCP_INFO as if what was redirected had been sent: each message a segment, acknowledged at once. The caller's buffer may end
@@ -71,6 +72,7 @@ static __always_inline void complete_info(struct bpf_sockopt *ctx)
 	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
 	if (!state || state->left)
 		return;
+	count_event(EVENT_ANSWER_CORRECTED);
 	add_sent(ctx, info, state);
 	if (state->peer_state)
 		add_received(ctx, info, (const struct sock_state *)state->peer_state);
@@ -81,6 +83,8 @@ static __always_inline void hide_mark(struct bpf_sockopt *ctx)
 {
 	__u32 *mark = ctx->optval;
 
-	if ((void *)(mark + 1) <= ctx->optval_end && is_our_mark(*mark))
+	if ((void *)(mark + 1) <= ctx->optval_end && is_our_mark(*mark)) {
 		*mark = 0;
+		count_event(EVENT_ANSWER_CORRECTED);
+	}
 }

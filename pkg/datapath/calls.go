@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
+)
+
+// callCommands are those that are counted; an index is struct call_key's command. Never change the order.
+var callCommands = [...]string{"ADD", "DEL", "CHECK", "GC"}
+
+// CallCommands lists the CNI commands that Calls can have.
+func CallCommands() []string { return slices.Clone(callCommands[:]) }
+
+// callBuckets and callFirst are CALL_BUCKETS and CALL_FIRST_US of bpf/abi.h.
+const (
+	callBuckets = len(bpfCallSums{}.Buckets)
+	callFirst   = 512 * time.Microsecond
+)
+
+// callLockTimeout bounds how long a call waits to be counted. Whoever holds that lock reads and writes one entry.
+const callLockTimeout = 20 * time.Millisecond
+
+// CallKey tells calls of the plugin apart.
+type CallKey struct {
+	Command  string
+	Code     uint32 // of the CNI error; 0: none
+	Withheld bool   // the runtime was told that all is well
+}
+
+// CallSums are sums over calls of one key.
+type CallSums struct {
+	Calls   uint64
+	Total   time.Duration
+	Buckets []uint64 // calls that took at most CallBounds()[i], and longer than the bound before
+}
+
+// CallBounds are the upper bounds of the buckets. What takes longer than the last is in none.
+func CallBounds() []time.Duration {
+	bounds := make([]time.Duration, callBuckets)
+	for i := range bounds {
+		bounds[i] = callFirst << i
+	}
+	return bounds
+}
+
+// RecordCall counts one call of the plugin below dir. Nothing is counted while nothing is loaded, which is no error.
+//
+// It has a lock of its own, on the directory of links: CHECK, and the DEL of a container that is not known, take no other,
+// and who waits for the node's lock must not wait for this. It is held for one read and one write.
+func RecordCall(dir string, k CallKey, took time.Duration) error {
+	command := slices.Index(callCommands[:], k.Command)
+	if command < 0 {
+		return nil
+	}
+	d, err := Open(dir)
+	if errors.Is(err, ErrNotLoaded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	m, err := d.calls()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callLockTimeout)
+	defer cancel()
+	held, err := lock.Exclusive(ctx, d.layout.links())
+	if err != nil {
+		return err
+	}
+	defer held.Unlock()
+	key := bpfCallKey{Command: uint32(command), Code: k.Code}
+	if k.Withheld {
+		key.Withheld = 1
+	}
+	return addCall(m, key, took)
+}
+
+func addCall(m *ebpf.Map, key bpfCallKey, took time.Duration) error {
+	var sums bpfCallSums
+	if err := m.Lookup(key, &sums); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("read calls: %w", err)
+	}
+	sums.Calls++
+	sums.Ns += uint64(max(0, took))
+	for i, bound := range CallBounds() {
+		if took <= bound {
+			sums.Buckets[i]++
+			break
+		}
+	}
+	if err := m.Put(key, &sums); err != nil {
+		return fmt.Errorf("write calls: %w", err)
+	}
+	return nil
+}
+
+func (d *Datapath) calls() (*ebpf.Map, error) {
+	return d.mapOf(bpfMapCalls, unsafe.Sizeof(bpfCallSums{}))
+}
+
+// Calls reads what RecordCall has counted since loading.
+func (d *Datapath) Calls() (map[CallKey]CallSums, error) {
+	m, err := d.calls()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		key  bpfCallKey
+		sums bpfCallSums
+		all  = map[CallKey]CallSums{}
+	)
+	it := m.Iterate()
+	for it.Next(&key, &sums) {
+		if int(key.Command) >= len(callCommands) {
+			continue // of a later version with the same ABI
+		}
+		k := CallKey{callCommands[key.Command], key.Code, key.Withheld != 0}
+		all[k] = CallSums{sums.Calls, time.Duration(sums.Ns), slices.Clone(sums.Buckets[:])}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("list calls: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"testing"
+	"unsafe"
+)
+
+func eventCount(t *testing.T, d *Datapath, e Event) uint64 {
+	t.Helper()
+	all, err := d.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[e]
+}
+
+// backlogHigh is the greatest of what closed senders have left.
+func backlogHigh(t *testing.T, d *Datapath) (high uint64) {
+	t.Helper()
+	all, err := d.Totals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sum := range all {
+		high = max(high, sum.BacklogHigh)
+	}
+	return high
+}
+
+func TestBacklogHighIsTheMostThatWaited(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	want := pattern(make([]byte, 300<<10), 1)
+	for sent := 0; sent < len(want); sent += 100 << 10 { // nobody reads meanwhile
+		if _, err := client.Write(want[sent : sent+100<<10]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive(t, server, want)
+	send(t, client, server, 10, 2) // less waits than before
+	live, ok := flowOf(t, d, client)
+	if !ok || live.BacklogHigh < 300<<10 || live.BacklogHigh > 4<<20 {
+		t.Errorf("the live sender has seen %d bytes wait, want at least the %d that did, and no more than the bound", live.BacklogHigh, 300<<10)
+	}
+	if got := backlogHigh(t, d); got != 0 {
+		t.Errorf("before the sender closes its %d bytes are in the totals", got)
+	}
+	client.Close()
+	server.Close()
+	eventually(t, "both ends have closed", func() bool { return socketsIn(t, d) == 0 })
+	if got := backlogHigh(t, d); got != uint64(live.BacklogHigh) {
+		t.Errorf("the totals have %d bytes, the live sender had %d", got, live.BacklogHigh)
+	}
+}
+
+func TestEvictedRendezvousIsCountedOnce(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	f, ok := flowOf(t, d, client)
+	if !ok {
+		t.Fatal("the client is not among the live flows")
+	}
+	m, err := d.mapOf(bpfMapFlows, unsafe.Sizeof(bpfFlow{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Delete(bpfIsnPair{Own: f.Key.Own, Peer: f.Key.Peer}); err != nil { // what the kernel does when the map is full
+		t.Fatal(err)
+	}
+	for i := range uint64(3) {
+		send(t, client, server, 100, i)
+	}
+	if n := eventCount(t, d, EventRendezvousLost); n != 1 {
+		t.Errorf("counted %d times, want once", n)
+	}
+}
+
+func TestFlowsThatEndWellLoseNoRendezvous(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	for i := range uint64(20) {
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		if i%2 == 0 {
+			send(t, client, server, 10, i)
+		}
+		server.Close()
+		_, _ = client.Write([]byte("x")) // the peer has closed
+		client.Close()
+	}
+	if n := eventCount(t, d, EventRendezvousLost); n != 0 {
+		t.Errorf("%d rendezvous count as lost", n)
+	}
+}
