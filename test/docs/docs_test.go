@@ -147,3 +147,31 @@ func TestEveryTestThatIsNamedExists(t *testing.T) {
 		}
 	}
 }
+
+// Each claim of SECURITY.md that stands in a table with tests has one.
+func TestEveryClaimHasATest(t *testing.T) {
+	claims := 0
+	for _, f := range files(t) {
+		tests := false
+		for i, row := range f.Rows {
+			if strings.HasPrefix(row, "|--") {
+				continue
+			}
+			if i+1 < len(f.Rows) && strings.HasPrefix(f.Rows[i+1], "|--") {
+				tests = strings.HasSuffix(row, "| test |")
+				continue
+			}
+			if !tests {
+				continue
+			}
+			claims++
+			cells := strings.Split(strings.Trim(row, "|"), "|")
+			if !strings.Contains(cells[len(cells)-1], "[`Test") {
+				t.Errorf("%s: no test is named for: %s", f.Path, row)
+			}
+		}
+	}
+	if claims < 15 {
+		t.Errorf("only %d claims were looked at", claims)
+	}
+}
