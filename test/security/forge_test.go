@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+)
+
+const port = 7000
+
+// forged is a pod's attempt to be the other end of a connection that is not its own. It plays the server of its own
+// socket, on a wire of its own, and chooses the server's number; an accomplice outside, who is a client of the victim,
+// uses the number of the pod's socket for its own.
+type forged struct {
+	thief  *net.TCPConn // of the attacking pod
+	victim *net.TCPConn // accepted by the other pod from the accomplice
+}
+
+// forge makes the handshakes. miss is added to the number that the attacker chooses.
+func forge(w *world, miss uint32) forged {
+	w.Helper()
+	evil, outside := newWire(w.T, w.attacker), newWire(w.T, w.other)
+	l := listen(w.T, w.other, port)
+	server := netip.AddrPortFrom(w.other.IP4(), port)
+	accomplice := netip.AddrPortFrom(beyond.Addr().Next().Next(), 5555)
+	fd := beginConnecting(w.T, w.attacker, netip.AddrPortFrom(beyond.Addr().Next(), 80))
+
+	syn := evil.next(flagSYN)
+	outside.write(segment{from: accomplice, to: server, seq: syn.seq, flags: flagSYN})
+	answer := outside.next(flagSYN | flagACK)
+	evil.write(segment{from: syn.to, to: syn.from, seq: answer.seq + miss, ack: syn.seq + 1, flags: flagSYN | flagACK})
+	evil.next(flagACK)
+	outside.write(segment{from: accomplice, to: server, seq: syn.seq + 1, ack: answer.seq + 1, flags: flagACK})
+	return forged{thief: connOf(w.T, fd), victim: accept(w.T, l)}
+}
+
+func beginConnecting(t *testing.T, p *lab.Pod, to netip.AddrPort) (fd int) {
+	t.Helper()
+	err := p.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		return connectTo(fd, to)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+func connOf(t *testing.T, fd int) *net.TCPConn {
+	t.Helper()
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// reaches sends at the victim and reports whether the attacker reads it.
+func (f forged) reaches(t *testing.T) bool {
+	t.Helper()
+	const secret = "for the client only"
+	if _, err := io.WriteString(f.victim, secret); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := take(f.thief, len(secret), 500*time.Millisecond)
+	return got == secret
+}
+
+// Who has both numbers is taken for the other end, and only the policy stands in the way. It goes by the network
+// namespaces of the two sockets, which nobody can choose.
+func TestWhoHasBothNumbersIsHeldBackByThePolicyOnly(t *testing.T) {
+	for peers, want := range map[string]bool{"node": true, "namespace": false, "pod": false} {
+		t.Run(peers, func(t *testing.T) {
+			w := newWorld(t, map[string]any{"peers": peers})
+			f := forge(w, 0)
+			if got := f.reaches(t); got != want {
+				t.Errorf("the attacker reads what was for another: %v, want %v", got, want)
+			}
+			if n := w.counted(w.other, datapath.RolePassive, datapath.ResultDenied); (n == 1) == want {
+				t.Errorf("%d connections of the victim counted as denied", n)
+			}
+		})
+	}
+}
+
+// One number is not enough, and what the attacker left in the maps keeps nobody out.
+func TestWhoHasOneNumberMeetsNobody(t *testing.T) {
+	w := newWorld(t, nil)
+	f := forge(w, 1)
+	if f.reaches(t) {
+		t.Error("the attacker reads what was for another")
+	}
+	if n := w.counted(w.other, datapath.RolePassive, datapath.ResultRemote); n != 1 {
+		t.Errorf("%d connections of the victim counted as remote, want 1", n)
+	}
+	client, server := connect(t, w.attacker, listen(t, w.other, port+1))
+	pass(t, client, server, "honest")
+	if flow, _ := w.flowOf(client); flow.RedirectedBytes == 0 {
+		t.Errorf("an honest connection is not redirected: %+v", flow)
+	}
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+func timeout(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// A pod can take all the room there is. That costs others speed, and nothing else, and only as long as it goes on.
+func TestFloodOfConnectionsCostsOthersNothingButSpeed(t *testing.T) {
+	const room = 64
+	w := newWorld(t, map[string]any{"maxSockets": room})
+	own, others := listen(t, w.attacker, port), listen(t, w.other, port)
+	flood := make([]net.Conn, 0, 2*room)
+	for range room {
+		client, server := connect(t, w.attacker, own)
+		flood = append(flood, client, server)
+	}
+	if n := w.counted(w.attacker, datapath.RoleActive, datapath.ResultMapFull); n == 0 {
+		t.Fatal("the map is not full, so this test shows nothing")
+	}
+	client, server := connect(t, w.other, others)
+	pass(t, client, server, "by TCP, but whole")
+	pass(t, server, client, "both ways")
+	if f, ok := w.flowOf(client); ok && f.RedirectedBytes > 0 {
+		t.Errorf("there was room: %+v", f)
+	}
+	for _, c := range flood {
+		c.Close()
+	}
+	eventually(t, "connections are accelerated again", func() bool {
+		client, server := connect(t, w.other, others)
+		defer client.Close()
+		defer server.Close()
+		pass(t, client, server, "again")
+		f, _ := w.flowOf(client)
+		return f.RedirectedBytes > 0
+	})
+}
+
+// The pins are behind directories of mode 0700. nobody stands for whoever escapes from a pod without capabilities.
+func TestPinsAreRootsAlone(t *testing.T) {
+	w := newWorld(t, nil)
+	dir := w.node.BPFFS()
+	for _, path := range []string{dir, filepath.Join(dir, "v1"), filepath.Join(dir, "v1", "links")} {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm() != 0o700 || st.Sys().(*syscall.Stat_t).Uid != 0 {
+			t.Errorf("%s: mode %v of %d", path, st.Mode(), st.Sys().(*syscall.Stat_t).Uid)
+		}
+	}
+	for _, command := range [][]string{{"ls", dir}, {"ls", "-d", filepath.Join(dir, "v1", "config")}} {
+		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.CombinedOutput(); err == nil {
+			t.Errorf("nobody sees %s", out)
+		}
+	}
+}
+
+// TCP_REPAIR gives numbers away for nothing, to anybody with CAP_NET_ADMIN in a pod.
+func TestRepairInAPodGetsNowhere(t *testing.T) {
+	w := newWorld(t, nil)
+	l := listen(t, w.other, port)
+	address := l.Addr().(*net.TCPAddr).AddrPort()
+	fd := -1
+	err := w.attacker.Do(func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
+			return err
+		}
+		return connectTo(fd, address)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if n := w.counted(w.attacker, datapath.RoleActive, resultNamed(t, "repair")); n != 1 {
+		t.Errorf("%d connections counted as repaired, want 1", n)
+	}
+	if flows := w.flows(); flows != 0 {
+		t.Errorf("%d sockets are in a flow", flows)
+	}
+}
+
+func (w *world) flows() (n int) {
+	w.Helper()
+	if err := w.d.Flows(func(datapath.Flow) bool { n++; return true }); err != nil {
+		w.Fatal(err)
+	}
+	return n
+}
+
+func resultNamed(t *testing.T, name string) datapath.Result {
+	t.Helper()
+	for _, r := range datapath.Results() {
+		if r.String() == name {
+			return r
+		}
+	}
+	t.Fatalf("no result %s", name)
+	return 0
+}
