@@ -89,7 +89,7 @@ func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
 			if err := m.Pin(filepath.Join(dir, "v1", "config")); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"16 bytes", "88 bytes"}},
+		}, []string{"16 bytes", "112 bytes"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := newStateDir(t)
