@@ -81,6 +81,10 @@ bench-guards: ## what the guards cost each call: in ns on this kernel, in instru
 	bin/bench-guard
 	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
 
+.PHONY: bench-tap
+bench-tap: ## what a tap costs each message, and what it costs when there is none (root)
+	go run ./test/bench/tap
+
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)
 	@test/setup.sh test

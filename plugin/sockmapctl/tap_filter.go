@@ -16,6 +16,7 @@ type tapNames struct {
 	d     *datapath.Datapath
 	own   owners
 	read  time.Time
+	told  time.Time // when what the kernel follows was read
 }
 
 // namesEvery is how old what is known about containers may become.
@@ -42,13 +43,15 @@ func (n *tapNames) refresh() (err error) {
 
 // follow looks for containers that are new, once a second, and has the kernel follow them.
 func (n *tapNames) follow(s *tap.Session) error {
-	if time.Since(n.read) < namesEvery {
-		return nil
+	if time.Since(n.read) >= namesEvery {
+		if err := n.refresh(); err != nil {
+			return err
+		}
 	}
-	if err := n.refresh(); err != nil {
-		return err
+	if n.told != n.read {
+		s.SetFilter(n.kernel())
+		n.told = n.read
 	}
-	s.SetFilter(n.kernel())
 	return nil
 }
 

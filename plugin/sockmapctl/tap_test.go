@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 	"golang.org/x/sync/errgroup"
 )
@@ -305,5 +306,22 @@ func TestTapOfAPodLeavesOthersOut(t *testing.T) {
 		if said := tapped.end(t, syscall.SIGINT); !strings.Contains(said, fmt.Sprintf("%d messages, %d bytes, ", tt.want, 10*tt.want)) {
 			t.Errorf("%s: %q", tt.args, said)
 		}
+	}
+}
+
+func TestTapFollowsAPodThatIsMadeMeanwhile(t *testing.T) {
+	n := newLoadedNode(t)
+	other, elsewhere := n.shop(t)
+	g, ns := newGroup(t), newNetNS(t)
+	tapped := n.startTap(t, "--pod", "late")
+	n.add(t, endpoint.Sandbox{ContainerID: "late", PodNamespace: "shop", PodName: "late"}, ns, g)
+	time.Sleep(2 * namesEvery) // by then the kernel knows whom to follow, too
+	connect(t, other, elsewhere, 1)[0].send(t, 1, 5)
+	connect(t, g, ns, 1)[0].send(t, 1, 10)
+	if said := tapped.end(t, syscall.SIGINT); !strings.Contains(said, "1 messages, 10 bytes, ") {
+		t.Errorf("it says %q", said)
+	}
+	if out := tapped.stdout.String(); !strings.Contains(out, ", shop/late > shop/late\n") {
+		t.Errorf("it prints %q", out)
 	}
 }
