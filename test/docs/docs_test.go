@@ -69,7 +69,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 
 var (
 	metricName = regexp.MustCompile(`\bsockmap_[a-z_]*[a-z]\b`)
-	metricRow  = regexp.MustCompile("^\\| `(sockmap_[a-z_]+)` \\| (?:counter|gauge) ")
+	metricRow  = regexp.MustCompile("^\\| `(sockmap_[a-z_]+)` \\| (?:counter|gauge|histogram) ")
 )
 
 // What the data path exports is in METRICS.md, which is made from the code; what the agent adds is in INSTALL.md.
