@@ -206,7 +206,7 @@ func obstacles() []obstacle {
 				pinForeignMap(t, n.Dir)
 				return in(g)
 			},
-			datapath.ErrForeignState, []string{"config", "values of 4 bytes", "88 bytes"},
+			datapath.ErrForeignState, []string{"config", "values of 4 bytes", "112 bytes"},
 		},
 		{
 			"another process that holds the lock",
