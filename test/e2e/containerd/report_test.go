@@ -89,17 +89,17 @@ func writeReport(code int) error {
 	}
 	slices.Sort(seen.sources)
 	slices.Sort(seen.calls)
-	rows, err := json.MarshalIndent([]row{{
+	text, err := json.MarshalIndent(row{
 		Runtime: "containerd", Version: version, Cgroup: strings.Join(seen.sources, ", "), Calls: seen.calls,
 		Result: strings.Join(facts, "; "),
-	}}, "", "  ")
+	}, "", "  ")
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(reportFile()), 0o755); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
-	if err := os.WriteFile(reportFile(), append(rows, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(reportFile(), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
