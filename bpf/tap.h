@@ -60,13 +60,15 @@ static __always_inline __u64 wakes(void *ring)
 /* Rings reserve constant sizes only: a few, so that small messages do not fill them with air. */
 static __always_inline bool emit(void *ring, const struct tap_record *rec, const void *data, const __u32 room)
 {
-	__u32 bytes = rec->captured_bytes;
+	__u64 bytes = rec->captured_bytes;
 	struct tap_record *out;
 
 	out = bpf_ringbuf_reserve(ring, sizeof(*rec) + room, 0);
 	if (!out)
 		return false;
 	__builtin_memcpy(out, rec, sizeof(*rec));
+	/* One register, of 64 bits, is compared and used: older verifiers do not see that a half bounds the whole. */
+	barrier_var(bytes);
 	if (bytes > room)
 		bytes = room;
 	if (bpf_probe_read_kernel(out + 1, bytes, data)) {
