@@ -31,8 +31,11 @@ func (c *counter) guards() (names []string, err error) {
 	return names, err
 }
 
-// carried sums the closed and the live sockets of the namespaces. A socket that
-// closes in between is missed or counted twice, which no judgement depends on.
+// attempts bounds how often a sum is made again because sockets have closed
+// meanwhile: such a socket is missed or counted twice.
+const attempts = 10
+
+// carried sums the closed and the live sockets of the namespaces.
 func (c *counter) carried(cookies ...uint64) (sum Bytes, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,6 +43,33 @@ func (c *counter) carried(cookies ...uint64) (sum Bytes, err error) {
 	for _, cookie := range cookies {
 		of[cookie] = true
 	}
+	before, err := c.closed(of)
+	if err != nil {
+		return sum, err
+	}
+	for range attempts {
+		sum = before
+		err := c.d.Flows(func(f datapath.Flow) bool {
+			if of[f.NetNS] {
+				sum.Redirected += f.RedirectedBytes
+				sum.TCP += f.TCPBytes
+			}
+			return true
+		})
+		if err != nil {
+			return sum, err
+		}
+		after, err := c.closed(of)
+		if err != nil || after == before {
+			return sum, err
+		}
+		before = after
+	}
+	return sum, nil
+}
+
+// closed sums the sockets that are no more.
+func (c *counter) closed(of map[uint64]bool) (sum Bytes, err error) {
 	totals, err := c.d.Totals()
 	if err != nil {
 		return sum, err
@@ -48,12 +78,5 @@ func (c *counter) carried(cookies ...uint64) (sum Bytes, err error) {
 		sum.Redirected += totals[cookie].RedirectedBytes
 		sum.TCP += totals[cookie].TCPBytes
 	}
-	err = c.d.Flows(func(f datapath.Flow) bool {
-		if of[f.NetNS] {
-			sum.Redirected += f.RedirectedBytes
-			sum.TCP += f.TCPBytes
-		}
-		return true
-	})
-	return sum, err
+	return sum, nil
 }
