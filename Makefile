@@ -29,10 +29,10 @@ test: test-host test-packaging test-runtimes test-containerd test-vm ## every te
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 20m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
+	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
 	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
-	go test -count=1 -timeout 10m ./test/conformance
-	go test -count=1 -timeout 10m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
+	go test -count=1 -timeout 20m ./test/conformance
+	go test -count=1 -timeout 20m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
 
 .PHONY: test-containerd
 test-containerd: ## pods of the real containerd (installs runc, builds containerd: minutes the first time)
