@@ -63,14 +63,6 @@ static __always_inline void note(struct sock_state *state, __u32 habits)
 	avoid_port(state, habits);
 }
 
-static __always_inline __u32 learning(void)
-{
-	__u32 zero = 0;
-	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
-
-	return cfg ? cfg->learn : 0;
-}
-
 /* What in a receive call only TCP does right. MSG_WAITALL asks nothing of a call that does not wait. */
 static __always_inline __u32 habits_of(int flags)
 {

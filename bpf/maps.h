@@ -60,6 +60,15 @@ struct {
 	__type(value, struct config);
 } config SEC(".maps");
 
+/* What the observers are there for, enum learn; 0: they do not run. */
+static __always_inline __u32 learning(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return cfg ? cfg->learn : 0;
+}
+
 /* The plugin's own records. No program touches it; it lives here because bpffs dies with the node, like all it describes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

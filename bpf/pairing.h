@@ -107,14 +107,6 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct isn_pa
 	return err == -17 /* EEXIST */ ? RESULT_COLLISION : RESULT_ERROR;
 }
 
-static __always_inline __u32 learning(void)
-{
-	__u32 zero = 0;
-	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
-
-	return cfg ? cfg->learn : 0;
-}
-
 /*
  * A writer that outruns its reader is stopped by TCP. With TCP's own idea of when to stop, megabytes are queued by then
  * and there are always unread TCP bytes, so such a stream would never be redirected again. With a low mark the writer
