@@ -4,12 +4,12 @@ package datapath
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -78,43 +78,44 @@ func TestExchangedPinsAreThoseOfTheNewAndWhatIsKept(t *testing.T) {
 }
 
 // What the exchange of pins rests on: rename(2) over a pin leaves no moment in which the name is missing.
+// It renames until the pin has been opened often enough, however the machine shares its time between the two.
 func TestRenamingOverAPinIsAtomic(t *testing.T) {
 	const rounds = 500
 	dir := newStateDir(t)
 	pin, next := filepath.Join(dir, "pin"), filepath.Join(dir, "next")
 	pinMap(t, pin, 4)
-	stop, opened := make(chan struct{}), make(chan error, 1)
+	opened := make(chan error, 1)
 	go func() {
-		n := 0
-		for {
-			select {
-			case <-stop:
-				var err error
-				if n < rounds {
-					err = fmt.Errorf("opened %d times only", n)
-				}
-				opened <- err
-				return
-			default:
-			}
+		for range rounds {
 			m, err := ebpf.LoadPinnedMap(pin, nil)
 			if err != nil {
 				opened <- err
 				return
 			}
 			m.Close()
-			n++
 		}
+		opened <- nil
 	}()
-	for i := range rounds {
-		pinMap(t, next, 4+4*uint32(i%2))
+	deadline := time.Now().Add(time.Minute)
+	for renamed := 0; ; renamed++ {
+		select {
+		case err := <-opened:
+			if err != nil {
+				t.Error(err)
+			}
+			if renamed == 0 {
+				t.Error("no rename while the pin was opened")
+			}
+			return
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the pin was not opened %d times in a minute", rounds)
+		}
+		pinMap(t, next, 4+4*uint32(renamed%2))
 		if err := os.Rename(next, pin); err != nil {
 			t.Fatal(err)
 		}
-	}
-	close(stop)
-	if err := <-opened; err != nil {
-		t.Error(err)
 	}
 }
 
