@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pods makes what the benchmarks compare: pairs of containers on one node, through the conflist of conf/, with
+// sockmap in the chain and without.
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+)
+
+// Pair is a client and a server container of one network.
+type Pair struct {
+	Client, Server *lab.Pod
+	Conflist       []byte
+}
+
+// Node builds the plugins and makes a node. Whoever calls it closes the node.
+func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
+	root, err := lab.RepoRoot()
+	if err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(root, ".cache", "lab")
+	if err := lab.BuildPlugins(ctx, bin); err != nil {
+		return nil, err
+	}
+	return lab.NewNode(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), BinDir: bin, Log: log})
+}
+
+// Network is a conflist for node: index tells its subnet and bridge apart, chained puts sockmap into it.
+func Network(node *lab.Node, name string, index byte, chained bool) ([]byte, error) {
+	w := lab.Network{
+		Name:    name,
+		Bridge:  "br-" + name,
+		Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 63, index, 0}), 24)},
+		// No benchmark does what a hazard spoils, and a kernel that refuses tracing programs is measured, too.
+		Set: map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
+	}
+	if !chained {
+		w.Without = []string{"sockmap"}
+	}
+	return node.Conflist(w)
+}
+
+// New makes the network and two containers in it.
+func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool) (p *Pair, err error) {
+	p = &Pair{}
+	if p.Conflist, err = Network(node, name, index, chained); err != nil {
+		return nil, err
+	}
+	for role, pod := range map[string]**lab.Pod{"client": &p.Client, "server": &p.Server} {
+		spec := lab.PodSpec{Namespace: "bench", Name: name + "-" + role, Conflist: p.Conflist}
+		if *pod, err = node.NewPod(ctx, spec); err != nil {
+			return nil, fmt.Errorf("container %s-%s: %w", name, role, err)
+		}
+	}
+	return p, nil
+}
+
+// Sent is what sockets of these containers have sent so far, in bytes: closed ones and live ones.
+type Sent struct{ Redirected, TCP uint64 }
+
+// Since is what came after before.
+func (s Sent) Since(before Sent) Sent {
+	return Sent{s.Redirected - before.Redirected, s.TCP - before.TCP}
+}
+
+// Share of the bytes that were redirected.
+func (s Sent) Share() float64 {
+	return float64(s.Redirected) / max(1, float64(s.Redirected+s.TCP))
+}
+
+// Sent reads what the data path counted for the pair. A pair without sockmap has sent nothing that it knows of.
+func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
+	d, err := datapath.Open(node.BPFFS())
+	if errors.Is(err, os.ErrNotExist) {
+		return sum, nil
+	}
+	if err != nil {
+		return sum, err
+	}
+	defer d.Close()
+	totals, err := d.Totals()
+	if err != nil {
+		return sum, err
+	}
+	ours := map[uint64]bool{p.Client.NetNSCookie(): true, p.Server.NetNSCookie(): true}
+	for cookie, t := range totals {
+		if ours[cookie] {
+			sum.Redirected += t.RedirectedBytes
+			sum.TCP += t.TCPBytes
+		}
+	}
+	err = d.Flows(func(f datapath.Flow) bool {
+		if ours[f.NetNS] {
+			sum.Redirected += f.RedirectedBytes
+			sum.TCP += f.TCPBytes
+		}
+		return true
+	})
+	return sum, err
+}

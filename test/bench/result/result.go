@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package result is what the benchmarks leave and the report reads: one file of JSON, with every sample in it, so that
+// each number of docs/PERFORMANCE.md can be made again from it.
+package result
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Variant is one of the ways that are compared.
+type Variant string
+
+// The variants. Plain is what all others are compared with unless a cell says otherwise.
+const (
+	Plain    Variant = "plain"    // TCP over veth and bridge, the chain without sockmap
+	Loopback Variant = "loopback" // TCP over loopback, inside one container
+	Unix     Variant = "unix"     // a Unix stream socket
+	Sockmap  Variant = "sockmap"  // the chain with sockmap
+	Classic  Variant = "classic"  // the well-known sample: 4-tuple key, every socket inserted, no bounds
+	Kept     Variant = "kept"     // the chain with sockmap, every message left to TCP by the verdict
+)
+
+// Better tells which way is good.
+type Better string
+
+// What is good of a measure.
+const (
+	Lower  Better = "lower"  // times, costs
+	Higher Better = "higher" // rates
+)
+
+// Cell is one measure of one kind of traffic. A sample is what one round gave, and sample i of all variants was taken
+// in the same round, one right after the other.
+type Cell struct {
+	Group   string                `json:"group"`             // rr, stream, connections, churn, offnode, cpu, memory, program, scale, add
+	Name    string                `json:"name"`              // unique within the group: "64 B", "redis GET -c 50"
+	Measure string                `json:"measure"`           // p50, p99, p99.9, throughput, rate, cpu
+	Unit    string                `json:"unit"`              // ns, B/s, 1/s, ns/request, B
+	Better  Better                `json:"better"`            //
+	CPUs    string                `json:"cpus,omitempty"`    // "same" or "two": where both ends ran
+	Base    Variant               `json:"base,omitempty"`    // what the others are compared with; plain when empty
+	Samples map[Variant][]float64 `json:"samples"`           //
+	Share   map[Variant]float64   `json:"share,omitempty"`   // redirected bytes by application bytes, where redirecting is expected
+	Note    string                `json:"note,omitempty"`    // what a reader has to know: "-", errors met, bounds
+	Goal    float64               `json:"goal,omitempty"`    // of the ratio of Sockmap against Base, 0: none
+	Repeats int                   `json:"repeats,omitempty"` // operations behind each sample, about
+}
+
+// Machine is where it ran.
+type Machine struct {
+	Kernel    string   `json:"kernel"`
+	CPU       string   `json:"cpu"`
+	CPUs      int      `json:"cpus"`
+	MemoryMiB int      `json:"memory_mib"`
+	Guards    []string `json:"guards"` // that ran
+}
+
+// File is one run.
+type File struct {
+	Suite   string        `json:"suite"` // what was asked for: micro, programs, scale; quick or full
+	Version string        `json:"version"`
+	Started time.Time     `json:"started"`
+	Took    time.Duration `json:"took_ns"`
+	Machine Machine       `json:"machine"`
+	Cells   []Cell        `json:"cells"`
+}
+
+// Write replaces path at once.
+func (f File) Write(path string) error {
+	b, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode results: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	next := path + ".new"
+	if err := os.WriteFile(next, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
+}
+
+// Read is the counterpart of Write.
+func Read(path string) (f File, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return f, fmt.Errorf("results %s: %w", path, err)
+	}
+	return f, nil
+}
