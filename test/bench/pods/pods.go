@@ -100,11 +100,9 @@ func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
 			sum.TCP += t.TCPBytes
 		}
 	}
-	err = d.Flows(func(f datapath.Flow) bool {
-		if ours[f.NetNS] {
-			sum.Redirected += f.RedirectedBytes
-			sum.TCP += f.TCPBytes
-		}
+	err = d.FlowsIn([]string{p.Client.NetNS(), p.Server.NetNS()}, func(f datapath.Flow) bool {
+		sum.Redirected += f.RedirectedBytes
+		sum.TCP += f.TCPBytes
 		return true
 	})
 	return sum, err
