@@ -28,10 +28,10 @@ func (o *loaded) loadIterator(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read embedded iterators: %w", err)
 	}
-	maps := map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}
+	from := source{spec, map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}, o.types}
 	var refused error
 	for _, it := range iterators {
-		prog, err := loadOne(spec, maps, it)
+		prog, err := from.loadOne(it)
 		if err != nil {
 			refused = errors.Join(refused, fmt.Errorf("load %s: %w", it.program, err))
 			continue
