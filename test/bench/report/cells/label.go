@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cells
+
+import (
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// Where tells on which CPUs both ends of a cell ran.
+func Where(c result.Cell) string {
+	switch c.CPUs {
+	case "":
+		return ""
+	case "same":
+		return "one CPU"
+	case "two":
+		return "two CPUs"
+	}
+	return c.CPUs
+}
+
+// Label names a cell within its group.
+func Label(c result.Cell) string {
+	parts := []string{c.Name}
+	for _, p := range []string{c.Measure, Where(c)} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
