@@ -89,7 +89,15 @@ func judge(r result.Ratio) Judgement {
 	return Unclear
 }
 
-// Times is how a ratio is written, with a digit more where two would say that it is as good as the limit.
+// Text is how the ratio is written. What is called worse is never written as 1.
+func (c Compared) Text() string {
+	if c.Says == WorseThan {
+		return Times(c.Value, 1)
+	}
+	return Times(c.Value, 0)
+}
+
+// Times is how a ratio is written, with more digits where two would say that it is as good as the limit.
 func Times(ratio, limit float64) string {
 	if text := fmt.Sprintf("%.2f", ratio); ratio >= limit || text != fmt.Sprintf("%.2f", limit) {
 		return text

@@ -23,11 +23,9 @@ func Where(c result.Cell) string {
 
 // Label names a cell within its group.
 func Label(c result.Cell) string {
-	parts := []string{c.Name}
-	for _, p := range []string{c.Measure, Where(c)} {
-		if p != "" {
-			parts = append(parts, p)
-		}
+	how := strings.Trim(c.Measure+", "+Where(c), ", ")
+	if how == "" {
+		return c.Name
 	}
-	return strings.Join(parts, ", ")
+	return c.Name + " (" + how + ")"
 }

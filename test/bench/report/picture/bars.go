@@ -17,7 +17,7 @@ type bar struct {
 	goal    float64
 }
 
-// bars are all programs, and of the other groups what has a goal. What is compared with something else than plain TCP
+// bars are all programs by what is measured of them first, and of the other groups what has a goal. What is compared with something else than plain TCP
 // is left out: one line at 1 cannot mean two things.
 func bars(groups []cells.Group) (all []bar) {
 	slices.SortStableFunc(groups, func(a, b cells.Group) int { return programsFirst(a) - programsFirst(b) })
@@ -25,7 +25,7 @@ func bars(groups []cells.Group) (all []bar) {
 		begun := false
 		for _, c := range g.Cells {
 			r, ok := cells.Compare(c, result.Sockmap)
-			if !ok || cells.Base(c) != result.Plain || g.Name != "program" && c.Goal == 0 {
+			if !ok || cells.Base(c) != result.Plain || c.Goal == 0 && !leading(g, c) {
 				continue
 			}
 			if !begun {
@@ -36,6 +36,12 @@ func bars(groups []cells.Group) (all []bar) {
 		}
 	}
 	return all
+}
+
+// leading: of a program, and not one more measure of what is there already.
+func leading(g cells.Group, c result.Cell) bool {
+	first := slices.IndexFunc(g.Cells, func(o result.Cell) bool { return o.Name == c.Name && o.CPUs == c.CPUs })
+	return g.Name == "program" && g.Cells[first].Measure == c.Measure
 }
 
 func programsFirst(g cells.Group) int {
@@ -51,7 +57,7 @@ func barLabel(c result.Cell) string {
 	if !slices.Contains([]string{"", "rate", "throughput"}, c.Measure) {
 		label += ", " + c.Measure
 	}
-	if c.Group != "program" && c.CPUs == "two" {
+	if c.CPUs == "two" {
 		label += ", two CPUs"
 	}
 	return label

@@ -48,7 +48,7 @@ func (f frame) draw(c draw.Canvas) draw.Canvas {
 	y := c.Max.Y
 	write := func(s text.Style, line string) {
 		y -= lineHeight(s)
-		c.FillText(s, vg.Point{X: c.Min.X, Y: y + lineHeight(s)/2}, line)
+		put(c, s, c.Min.X, y+lineHeight(s)/2, line)
 	}
 	width := c.Max.X - c.Min.X
 	for _, line := range wrap(f.title, titleStyle, width) {
@@ -63,7 +63,7 @@ func (f frame) draw(c draw.Canvas) draw.Canvas {
 		x := c.Min.X
 		for _, e := range line {
 			e.mark(c, vg.Point{X: x + markWidth/2, Y: y + lineHeight(legendStyle)/2})
-			c.FillText(legendStyle, vg.Point{X: x + markWidth + 5, Y: y + lineHeight(legendStyle)/2}, e.label)
+			put(c, legendStyle, x+markWidth+5, y+lineHeight(legendStyle)/2, e.label)
 			x += e.width()
 		}
 	}
@@ -102,14 +102,17 @@ func rows(all []entry, width vg.Length) (lines [][]entry) {
 	return lines
 }
 
-// wrap breaks a text between words into lines that fit. A word that is too long has a line of its own.
+// wrap breaks a text between words into lines that fit, and at ends of lines. A word that is too long has a line of its own.
 func wrap(s string, style text.Style, width vg.Length) (lines []string) {
-	for _, word := range strings.Fields(s) {
-		if n := len(lines); n > 0 && style.Width(lines[n-1]+" "+word) <= width {
-			lines[n-1] += " " + word
-			continue
+	for line := range strings.Lines(s) {
+		begun := len(lines)
+		for _, word := range strings.Fields(line) {
+			if n := len(lines); n > begun && style.Width(lines[n-1]+" "+word) <= width {
+				lines[n-1] += " " + word
+				continue
+			}
+			lines = append(lines, word)
 		}
-		lines = append(lines, word)
 	}
 	return lines
 }

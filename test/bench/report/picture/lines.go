@@ -3,7 +3,6 @@
 package picture
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -29,9 +28,9 @@ type lines struct {
 
 func (l lines) picture(name, alt, with string) Picture {
 	for _, v := range l.series.variants() {
-		l.legend = append(l.legend, entry{string(v), func(c draw.Canvas, at vg.Point) {
-			c.StrokeLine2(lookOf(v).line(), at.X-markWidth/2, at.Y, at.X+markWidth/2, at.Y)
-			c.DrawGlyphNoClip(lookOf(v).glyph(), at)
+		l.legend = append(l.legend, entry{legends[v], func(c draw.Canvas, at vg.Point) {
+			c.StrokeLine2(looks[v].line(), at.X-markWidth/2, at.Y, at.X+markWidth/2, at.Y)
+			c.DrawGlyphNoClip(looks[v].glyph(), at)
 		}})
 	}
 	return Picture{Name: name, Alt: alt, With: with, height: dataHeight + l.height(), draw: l.drawOn}
@@ -40,8 +39,12 @@ func (l lines) picture(name, alt, with string) Picture {
 func (l lines) drawOn(c draw.Canvas) {
 	c = l.frame.draw(c)
 	unit := words(10.5, grey)
-	c.FillText(unit, vg.Point{X: c.Min.X, Y: c.Max.Y - lineHeight(unit)/2}, l.unit)
-	c = draw.Crop(c, 0, 0, 0, -lineHeight(unit))
+	_, _, _, powers := values(l.extent())
+	if powers {
+		l.unit += ", logarithmic"
+	}
+	put(c, unit, c.Min.X, c.Max.Y-lineHeight(unit)/2, l.unit)
+	c = draw.Crop(c, 0, 0, 0, -lineHeight(unit)-5)
 
 	p := plot.New()
 	p.BackgroundColor = white
@@ -50,12 +53,12 @@ func (l lines) drawOn(c draw.Canvas) {
 	grid.Vertical.Color = nil
 	grid.Horizontal = draw.LineStyle{Color: faint, Width: 0.8}
 	p.Add(grid)
-	// Sockmap is drawn over the others.
+	// Sockmap has the widest line, and is drawn first: others that are as fast are seen on it.
 	order := l.series.variants()
 	slices.SortStableFunc(order, func(a, b result.Variant) int { return rankOf(a) - rankOf(b) })
 	for _, v := range order {
 		xys := l.points(v)
-		p.Add(&plotter.Line{XYs: xys, LineStyle: lookOf(v).line()}, &plotter.Scatter{XYs: xys, GlyphStyle: lookOf(v).glyph()})
+		p.Add(&plotter.Line{XYs: xys, LineStyle: looks[v].line()}, &plotter.Scatter{XYs: xys, GlyphStyle: looks[v].glyph()})
 	}
 	// Adding data widens axes: they are what they were.
 	l.axes(p)
@@ -64,9 +67,9 @@ func (l lines) drawOn(c draw.Canvas) {
 
 func rankOf(v result.Variant) int {
 	if v == result.Sockmap {
-		return 1
+		return 0
 	}
-	return 0
+	return 1
 }
 
 func (l lines) points(v result.Variant) (xys plotter.XYs) {
@@ -78,14 +81,19 @@ func (l lines) points(v result.Variant) (xys plotter.XYs) {
 	return xys
 }
 
-func (l lines) axes(p *plot.Plot) {
-	low, high := math.Inf(1), 0.0
+// extent is the least and the greatest value.
+func (l lines) extent() (low, high float64) {
+	low = math.Inf(1)
 	for _, v := range l.series.variants() {
 		for _, xy := range l.points(v) {
 			low, high = min(low, xy.Y), max(high, xy.Y)
 		}
 	}
-	from, to, marks, powers := values(low, high)
+	return low, high
+}
+
+func (l lines) axes(p *plot.Plot) {
+	from, to, marks, powers := values(l.extent())
 	p.Y.Min, p.Y.Max, p.Y.Tick.Marker = from, to, plot.ConstantTicks(marks)
 	if powers {
 		p.Y.Scale = plot.LogScale{}
@@ -109,7 +117,7 @@ func (l lines) sizes() (marks []plot.Tick) {
 	for _, p := range l.series.points {
 		label := l.label(p.at)
 		if r, ok := cells.Compare(p.cell, result.Sockmap); ok {
-			label += fmt.Sprintf("\n%s ×", cells.Times(r.Value, 1))
+			label += "\n" + r.Text() + " ×"
 		}
 		marks = append(marks, plot.Tick{Value: p.at, Label: label})
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	rowHeight  = 17
-	barHeight  = 10
+	rowHeight  = 19
+	barHeight  = 9
 	axisHeight = 18
 )
 
@@ -36,7 +36,7 @@ var says = map[cells.Judgement]struct {
 }
 
 // ratios is a bar for each ratio, to the right from 1 where it is better, and to the left where it is worse.
-func ratios(all []bar) Picture {
+func ratios(all []bar, source string) Picture {
 	f := frame{
 		title: "sockmap against plain TCP",
 		subtitle: "How many times better sockmap is: rates and throughput as they are, times and costs the other way round. " +
@@ -44,10 +44,11 @@ func ratios(all []bar) Picture {
 		legend: []entry{
 			{"better", swatch(blue)}, {"worse", swatch(vermillion)}, {"unclear: 1 is in the interval", swatch(dim)},
 			{"95 % interval", func(c draw.Canvas, at vg.Point) { whisker(c, at.X-markWidth/2, at.X+markWidth/2, at.Y) }},
-			{"goal", goalMark},
+			{"goal", func(c draw.Canvas, at vg.Point) { goalMark(c, at.X, at.Y-barHeight) }},
 		},
+		caption: source,
 	}
-	height := vg.Length(len(all)*rowHeight + axisHeight)
+	height := vg.Length(len(all)*rowHeight + 2*axisHeight)
 	return Picture{
 		Name: "performance-ratios", Alt: "Ratios of sockmap against plain TCP with intervals and goals, for programs and for each kind of traffic", With: "goals",
 		height: height + f.height(),
@@ -76,19 +77,20 @@ func whisker(c draw.Canvas, from, to, y vg.Length) {
 	}
 }
 
-// goalMark is a diamond.
-func goalMark(c draw.Canvas, at vg.Point) {
-	for _, d := range []struct {
-		radius vg.Length
-		fill   color.Color
-	}{{6.2, white}, {5, black}, {2.6, yellow}} {
-		c.FillPolygon(d.fill, []vg.Point{{X: at.X - d.radius, Y: at.Y}, {X: at.X, Y: at.Y - d.radius}, {X: at.X + d.radius, Y: at.Y}, {X: at.X, Y: at.Y + d.radius}})
+// goalMark points from above at where a bar at y has to reach.
+func goalMark(c draw.Canvas, x, y vg.Length) {
+	tip := y + barHeight/2
+	for _, t := range []struct {
+		half, low, high vg.Length
+		fill            color.Color
+	}{{6, -2, 7.5, white}, {4.2, 0, 6.3, black}} {
+		c.FillPolygon(t.fill, []vg.Point{{X: x, Y: tip + t.low}, {X: x - t.half, Y: tip + t.high}, {X: x + t.half, Y: tip + t.high}})
 	}
 }
 
 func drawBars(c draw.Canvas, all []bar) {
 	labels, texts := columns(all, c.Max.X-c.Min.X)
-	data := draw.Crop(c, labels+8, -texts-8, axisHeight, 0)
+	data := draw.Crop(c, labels+8, -texts-8, axisHeight, -axisHeight)
 	x := scaleOf(all, data)
 	for _, m := range marks(x, data) {
 		style := draw.LineStyle{Color: faint, Width: 0.8}
@@ -96,26 +98,29 @@ func drawBars(c draw.Canvas, all []bar) {
 			style = draw.LineStyle{Color: black, Width: 1.4}
 		}
 		c.StrokeLine2(style, x(m), data.Min.Y, x(m), data.Max.Y)
-		c.FillText(aligned(tickStyle, draw.XCenter), vg.Point{X: x(m), Y: data.Min.Y - axisHeight/2}, strconv.FormatFloat(m, 'g', 4, 64))
+		for _, y := range []vg.Length{data.Min.Y - axisHeight/2, data.Max.Y + axisHeight/2} {
+			put(c, aligned(tickStyle, draw.XCenter), x(m), y, strconv.FormatFloat(m, 'g', 4, 64))
+		}
 	}
 	y := data.Max.Y + rowHeight/2
 	for _, b := range all {
 		y -= rowHeight
 		if b.heading != "" {
-			c.FillText(bold(labelStyle), vg.Point{X: c.Min.X, Y: y - 1}, b.heading)
+			put(c, bold(labelStyle), c.Min.X, y, b.heading)
 			continue
 		}
-		c.FillText(aligned(labelStyle, draw.XRight), vg.Point{X: c.Min.X + labels, Y: y}, fit(b.label, labelStyle, labels))
+		put(c, aligned(labelStyle, draw.XRight), c.Min.X+labels, y, fit(b.label, labelStyle, labels))
 		box(c, says[b.ratio.Says].color, min(x(1), x(b.ratio.Value)), max(x(1), x(b.ratio.Value)), y)
-		whisker(c, x(b.ratio.Low), x(b.ratio.High), y)
+
 		if b.goal > 0 {
-			goalMark(c, vg.Point{X: x(b.goal), Y: y})
+			goalMark(c, x(b.goal), y)
 		}
-		c.FillText(valueStyle, vg.Point{X: c.Max.X - texts, Y: y}, valueText(b))
+		whisker(c, x(b.ratio.Low), x(b.ratio.High), y)
+		put(c, valueStyle, c.Max.X-texts, y, valueText(b))
 	}
 }
 
-func valueText(b bar) string { return cells.Times(b.ratio.Value, 1) + " ×" + says[b.ratio.Says].word }
+func valueText(b bar) string { return b.ratio.Text() + " ×" + says[b.ratio.Says].word }
 
 // columns are how wide the names and the values are.
 func columns(all []bar, width vg.Length) (labels, texts vg.Length) {
@@ -146,7 +151,7 @@ func scaleOf(all []bar, data draw.Canvas) func(ratio float64) vg.Length {
 }
 
 // candidates for marks of the axis, those that matter most first.
-var candidates = []float64{1, 2, 0.5, 4, 0.25, 1.5, 3, 0.75, 8, 0.1, 16, 32, 2.5, 6, 5, 10, 20, 1.25, 0.9}
+var candidates = []float64{1, 2, 0.5, 4, 0.25, 1.5, 3, 0.75, 0.8, 8, 0.1, 16, 32, 2.5, 6, 5, 10, 20, 1.25, 0.9}
 
 // marks are those candidates that have room.
 func marks(x func(float64) vg.Length, data draw.Canvas) (kept []float64) {

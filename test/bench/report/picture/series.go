@@ -93,10 +93,14 @@ func cloned(samples map[result.Variant][]float64) map[result.Variant][]float64 {
 	return c
 }
 
+// drawn are the ways that people choose between. The others explain them, and are in the tables.
+var drawn = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap}
+
+// variants are those of drawn that were measured.
 func (s *series) variants() []result.Variant {
 	var all []result.Cell
 	for _, p := range s.points {
 		all = append(all, p.cell)
 	}
-	return cells.Present(all)
+	return slices.DeleteFunc(cells.Present(all), func(v result.Variant) bool { return !slices.Contains(drawn, v) })
 }

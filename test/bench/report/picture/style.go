@@ -18,12 +18,9 @@ import (
 // The colours of Okabe and Ito, which people tell apart whatever kinds of cones their eyes have.
 var (
 	orange     = color.RGBA{0xE6, 0x9F, 0x00, 0xFF}
-	skyBlue    = color.RGBA{0x56, 0xB4, 0xE9, 0xFF}
 	green      = color.RGBA{0x00, 0x9E, 0x73, 0xFF}
 	blue       = color.RGBA{0x00, 0x72, 0xB2, 0xFF}
-	yellow     = color.RGBA{0xF0, 0xE4, 0x42, 0xFF}
 	vermillion = color.RGBA{0xD5, 0x5E, 0x00, 0xFF}
-	purple     = color.RGBA{0xCC, 0x79, 0xA7, 0xFF}
 
 	black = color.RGBA{0x1A, 0x1A, 0x1A, 0xFF}
 	grey  = color.RGBA{0x55, 0x55, 0x55, 0xFF}
@@ -39,20 +36,12 @@ type look struct {
 	width vg.Length
 }
 
+// looks of the drawn variants.
 var looks = map[result.Variant]look{
 	result.Plain:    {vermillion, draw.BoxGlyph{}, 1.6},
 	result.Loopback: {orange, draw.PyramidGlyph{}, 1.6},
-	result.Unix:     {green, draw.RingGlyph{}, 1.6},
-	result.Sockmap:  {blue, draw.CircleGlyph{}, 2.8},
-	result.Kept:     {skyBlue, draw.CrossGlyph{}, 1.6},
-	result.Classic:  {purple, draw.SquareGlyph{}, 1.6},
-}
-
-func lookOf(v result.Variant) look {
-	if l, ok := looks[v]; ok {
-		return l
-	}
-	return look{dim, draw.PlusGlyph{}, 1.6}
+	result.Unix:     {green, diamond{}, 1.6},
+	result.Sockmap:  {blue, draw.CircleGlyph{}, 3.6},
 }
 
 func (l look) glyph() draw.GlyphStyle {
@@ -60,6 +49,23 @@ func (l look) glyph() draw.GlyphStyle {
 }
 
 func (l look) line() draw.LineStyle { return draw.LineStyle{Color: l.color, Width: l.width} }
+
+// diamond is a filled glyph.
+type diamond struct{}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (diamond) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
+	r := s.Radius * 1.3
+	c.FillPolygon(s.Color, []vg.Point{{X: at.X - r, Y: at.Y}, {X: at.X, Y: at.Y - r}, {X: at.X + r, Y: at.Y}, {X: at.X, Y: at.Y + r}})
+}
+
+// legends are what the drawn variants are called where nothing else explains them.
+var legends = map[result.Variant]string{
+	result.Plain:    "plain (veth and bridge)",
+	result.Loopback: "loopback (one container)",
+	result.Unix:     "Unix socket",
+	result.Sockmap:  "sockmap",
+}
 
 // words is how text of a size looks, aligned at its left and to the middle of its line.
 func words(size vg.Length, c color.Color) text.Style {
@@ -74,6 +80,11 @@ func words(size vg.Length, c color.Color) text.Style {
 func bold(s text.Style) text.Style {
 	s.Font.Weight = stdfont.WeightBold
 	return s
+}
+
+// put writes a text so that its small letters, not its box, are in the middle of the line at y.
+func put(c draw.Canvas, s text.Style, x, y vg.Length, what string) {
+	c.FillText(s, vg.Point{X: x, Y: y + s.Font.Size*0.13}, what)
 }
 
 func aligned(s text.Style, x draw.XAlignment) text.Style {

@@ -5,14 +5,12 @@ package picture
 import (
 	"bytes"
 	"fmt"
-	"html"
 	"os"
 	"path/filepath"
 
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // Picture is one of the report's.
@@ -53,20 +51,6 @@ func Remove(dir, name string) error {
 		}
 	}
 	return nil
-}
-
-// SVG refers to fonts by name, as they would be ten times the rest of it.
-func (p Picture) SVG() ([]byte, error) {
-	c := vgsvg.New(pageWidth, p.height)
-	p.on(draw.New(c))
-	var b bytes.Buffer
-	if _, err := c.WriteTo(&b); err != nil {
-		return nil, err
-	}
-	// Letters of these fonts are equally wide, and one of them is everywhere.
-	out := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
-	title := fmt.Sprintf("xmlns:xlink=\"http://www.w3.org/1999/xlink\" role=\"img\">\n<title>%s</title>\n", html.EscapeString(p.Alt))
-	return bytes.Replace(out, []byte("xmlns:xlink=\"http://www.w3.org/1999/xlink\">\n"), []byte(title), 1), nil
 }
 
 // PNG is for what does not show SVG.

@@ -61,7 +61,7 @@ func ratioOutcome(c result.Cell) outcome {
 	if !ok {
 		return o
 	}
-	o.measured = ratio(r.Ratio, c.Goal)
+	o.measured = interval(cells.Times(r.Value, c.Goal), r.Ratio)
 	o.met, o.says = r.Value >= c.Goal, notMetText
 	if o.met {
 		o.says = metText
@@ -98,7 +98,7 @@ func limitOutcome(c result.Cell) outcome {
 	return o
 }
 
-// ratio with its interval.
-func ratio(r result.Ratio, limit float64) string {
-	return fmt.Sprintf("%s (%.2f to %.2f)", cells.Times(r.Value, limit), r.Low, r.High)
+// interval of a ratio behind its value.
+func interval(value string, r result.Ratio) string {
+	return fmt.Sprintf("%s (%.2f to %.2f)", value, r.Low, r.High)
 }

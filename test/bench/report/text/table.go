@@ -69,7 +69,7 @@ func measured(c result.Cell, v result.Variant) string {
 	if base := cells.Base(c); base != result.Plain {
 		text += "against " + string(base) + " "
 	}
-	text += ratio(r.Ratio, 1)
+	text += interval(r.Text(), r.Ratio)
 	return text + ": " + string(r.Says)
 }
 
