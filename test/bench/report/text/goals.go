@@ -100,5 +100,14 @@ func limitOutcome(c result.Cell) outcome {
 
 // interval of a ratio behind its value.
 func interval(value string, r result.Ratio) string {
-	return fmt.Sprintf("%s (%.2f to %.2f)", value, r.Low, r.High)
+	return fmt.Sprintf("%s (%s to %s)", value, bound(r.Low), bound(r.High))
+}
+
+// bound of an interval that ends beside 1 is not written as 1.
+func bound(v float64) string {
+	text := fmt.Sprintf("%.2f", v)
+	if text == "1.00" && v != 1 {
+		return fmt.Sprintf("%.4f", v)
+	}
+	return text
 }

@@ -70,7 +70,7 @@ func TestLossesAreNamedFirst(t *testing.T) {
 	if !strings.HasPrefix(got, "Of 1 comparisons of sockmap with its base: 0 better, 0 no clear difference, 1 worse.\n\nWorse:\n\n- Request and response: a\\|b (m) against plain: 0.9970\n") {
 		t.Errorf("the loss is not named:\n%s", got)
 	}
-	if !strings.Contains(got, "| 10.0 ns<br>0.9970 (1.00 to 1.00): worse |") {
+	if !strings.Contains(got, "| 10.0 ns<br>0.9970 (0.9970 to 0.9970): worse |") {
 		t.Errorf("the loss is not in the table:\n%s", got)
 	}
 }
