@@ -30,6 +30,7 @@ test: test-host test-packaging test-runtimes test-containerd test-vm ## every te
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
 	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
+	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
 	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
 	go test -count=1 -timeout 20m ./test/conformance
 	go test -count=1 -timeout 20m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
@@ -84,6 +85,17 @@ bench-guards: ## what the guards cost each call: in ns on this kernel, in instru
 .PHONY: bench-tap
 bench-tap: ## what a tap costs each message, and what it costs when there is none (root)
 	go run ./test/bench/tap
+
+.PHONY: bench
+bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root; installs programs; an idle machine, half an hour)
+	@test/setup.sh bench
+	go run ./test/bench/micro
+	go run ./test/bench/programs
+	@$(MAKE) --no-print-directory bench-report
+
+.PHONY: bench-report
+bench-report: ## docs/PERFORMANCE.md and its pictures, from what the last measurements have left
+	go -C test/bench/report run . -into $(CURDIR)/docs/PERFORMANCE.md -images $(CURDIR)/docs/images $(CURDIR)/.cache/bench
 
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)
