@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -109,22 +107,3 @@ func checkFiles(ctx context.Context, s *side) error {
 }
 
 func (s *side) url(file string) string { return "http://" + s.at(httpPort) + "/" + file }
-
-func wrk(connections int, file string, more ...string) func(context.Context, *side, load) (sample, error) {
-	return func(ctx context.Context, s *side, l load) (sample, error) {
-		// wrk knows whole seconds only, and prints its results as well when it is interrupted.
-		args := append([]string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", "100s", "--latency"}, more...)
-		cmd := s.pods.Client.Command(ctx, "taskset", pinned(l.cpu, append(args, s.url(file)))...)
-		var out, complaint bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &complaint
-		if err := s.pods.Client.Start(cmd); err != nil {
-			return sample{}, err
-		}
-		interrupt := time.AfterFunc(l.duration, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
-		defer interrupt.Stop()
-		if err := errors.Join(cmd.Wait(), ctx.Err()); err != nil {
-			return sample{}, fmt.Errorf("wrk: %w %s%s", err, out.Bytes(), complaint.Bytes())
-		}
-		return parseWrk(out.String())
-	}
-}

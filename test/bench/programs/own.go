@@ -81,7 +81,7 @@ func peer(mode string, port uint16, connections int) func(context.Context, *side
 func answers(mode string, port uint16) func(context.Context, *side) error {
 	client := peer(mode, port, 1)
 	return func(ctx context.Context, s *side) error {
-		_, err := client(ctx, s, load{cpu: serverCPU, duration: 20 * time.Millisecond})
+		_, err := client(ctx, s, load{cpu: serverCPU, duration: 200 * time.Millisecond})
 		return err
 	}
 }
