@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
@@ -26,11 +27,28 @@ func Main() {
 		return
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the one who started it ends
-	if err := lab.Reap(name); err != nil {
+	if err := sweep(name); err != nil {
 		fmt.Fprintln(os.Stderr, "janitor:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// sweep tries for ten seconds. A killed process closes the janitor's pipe a moment before it lets go of its nodes, which are
+// in use until then.
+func sweep(name string) (err error) {
+	for range 100 {
+		err = lab.Reap(name)
+		left, listed := lab.Residue(name)
+		if err = errors.Join(err, listed); err == nil && len(left) == 0 {
+			return nil
+		}
+		if len(left) > 0 {
+			err = errors.Join(err, fmt.Errorf("left behind: %v", left))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 // Watch starts a process that removes what this one leaves, with all the servers in its containers, when this one is
