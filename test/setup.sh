@@ -11,7 +11,7 @@ die() {
 
 case "$1" in
 demo) packages=() ;;
-bench) packages=(redis-server redis-tools nginx-light wrk postgresql memcached haproxy) ;;
+bench) packages=(iptables redis-server redis-tools nginx-light wrk postgresql memcached haproxy) ;;
 test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs tshark tmux) ;;
 test-vm) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
