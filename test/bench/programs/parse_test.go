@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,19 +78,43 @@ tps = 20003.750703 (without initial connection time)
 `
 
 func TestPgbench(t *testing.T) {
-	got, err := parsePgbench(pgbenchOut, 1600)
-	if err != nil || got.rate != 20003.750703 || got.count != 1600 || got.p99 != 0 {
-		t.Errorf("%+v, %v", got, err)
+	if err := checkPgbench(pgbenchOut, 1600); err != nil {
+		t.Error(err)
 	}
 	for _, bad := range []string{
 		"", strings.Replace(pgbenchOut, "1600/1600", "1599/1600", 1), strings.Replace(pgbenchOut, "transactions: 0", "transactions: 1", 1),
 	} {
-		if got, err := parsePgbench(bad, 1600); err == nil {
-			t.Errorf("%q gives %+v", bad, got)
+		if checkPgbench(bad, 1600) == nil {
+			t.Errorf("%q is taken for a success", bad)
 		}
 	}
-	if _, err := parsePgbench(pgbenchOut, 3200); err == nil {
+	if checkPgbench(pgbenchOut, 3200) == nil {
 		t.Error("half of the transactions are taken for all")
+	}
+}
+
+func TestOnlySteadyTransactionsCount(t *testing.T) {
+	// Both clients begin slowly, then take a millisecond each; client 1 goes on alone.
+	var log strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&log, "0 %d 1000 0 1700000000 %06d\n1 %d 1000 0 1700000000 %06d\n", i, 100_000+i*1000, i, 100_000+i*1000)
+	}
+	log.WriteString("0 0 90000 0 1700000000 090000\n1 100 700000 0 1700000001 500000\n")
+	all, err := parseTransactions(log.String())
+	if err != nil || len(all) != 202 {
+		t.Fatalf("%d transactions, %v", len(all), err)
+	}
+	got, err := steady(all)
+	if err != nil || got.p99 != time.Millisecond || got.rate < 1900 || got.rate > 2100 || got.count < 150 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := steady(nil); err == nil {
+		t.Error("nothing has a rate")
+	}
+	for _, bad := range []string{"0 1 2\n", "0 1 x 0 1 1\n"} {
+		if _, err := parseTransactions(bad); err == nil {
+			t.Errorf("%q is read", bad)
+		}
 	}
 }
 

@@ -121,15 +121,3 @@ func checkPostgres(ctx context.Context, s *side) error {
 	}
 	return nil
 }
-
-func pgbench(connections int, more ...string) func(context.Context, *side, load) (sample, error) {
-	return func(ctx context.Context, s *side, l load) (sample, error) {
-		each := max(10, l.count/connections)
-		args := append([]string{"-n", "-c", strconv.Itoa(connections), "-t", strconv.Itoa(each)}, more...)
-		out, err := s.client(ctx, l.cpu, s.postgres("pgbench", args...)...)
-		if err != nil {
-			return sample{}, err
-		}
-		return parsePgbench(out, each*connections)
-	}
-}
