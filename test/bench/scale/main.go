@@ -39,6 +39,7 @@ func main() {
 	pick := flag.String("run", "", "measure only what matches this `regexp`: "+names(full))
 	out := flag.String("o", "", "write the results to this `file`; default .cache/bench/scale.json, or none with -run")
 	cpu := flag.Int("cpu", runtime.NumCPU()-1, "where everything runs that is measured alone")
+	rounds := flag.Int("rounds", 0, "rounds at each number of flows; 0: as many as it takes")
 	flag.Parse()
 	selected, err := regexp.Compile(*pick)
 	if err != nil {
@@ -49,6 +50,11 @@ func main() {
 	s := &suite{sizes: full, cpu: *cpu}
 	if *quick {
 		s.sizes = short
+	}
+	for i := range s.sizes.levels {
+		if *rounds > 0 {
+			s.sizes.levels[i].rounds = *rounds
+		}
 	}
 	err = s.run(ctx, selected, *pick != "", *out)
 	cancel()

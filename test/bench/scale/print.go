@@ -18,6 +18,7 @@ import (
 // print shows the median of each variant, the one that others are compared with first, with the ratio to it and its interval.
 func print(out io.Writer, cells []result.Cell) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var notes []string
 	for _, c := range cells {
 		base := cmp.Or(c.Base, result.Plain)
 		variants := slices.SortedFunc(maps.Keys(c.Samples), func(a, b result.Variant) int {
@@ -31,9 +32,18 @@ func print(out io.Writer, cells []result.Cell) error {
 			}
 			texts = append(texts, text)
 		}
+		if c.Note != "" && !slices.Contains(notes, c.Note) {
+			notes = append(notes, c.Note)
+		}
 		fmt.Fprintf(w, "  %s\t%s\t%s%s\n", c.Name, c.Measure, strings.Join(texts, "   "), verdict(c))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, n := range notes {
+		fmt.Fprintf(out, "  - %s\n", n)
+	}
+	return nil
 }
 
 func rank(v, base result.Variant) int {
