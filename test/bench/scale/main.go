@@ -82,6 +82,10 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 	if err != nil {
 		return err
 	}
+	// Of a run that was killed: what is in use stays.
+	if err := lab.Reap("bench"); err != nil {
+		return err
+	}
 	s.bin = filepath.Join(root, ".cache", "lab")
 	if err := lab.BuildPlugins(ctx, s.bin); err != nil {
 		return err
@@ -106,7 +110,7 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 		if err := print(os.Stdout, cells); err != nil {
 			return err
 		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil { // what an interruption has broken is not the reason
 			errs = append(errs, fmt.Errorf("%s: %w\n%s", sec.name, err, tail(s.log.Bytes())))
 		}
 	}
