@@ -74,9 +74,16 @@ test-packaging: image-binaries ## chart, manifests, image, alert rules and dashb
 	go -C test/packaging test -count=1 ./...
 
 .PHONY: bench-add
-bench-add: ## what ADD costs beyond the chain without sockmap (root)
-	go build -o bin/bench-add ./test/bench/add
-	taskset -c 1 bin/bench-add
+bench-add: ## what ADD and DEL cost beyond the chain without sockmap (root; installs iptables)
+	@test/setup.sh bench
+	$(GOBUILD) -o bin/bench-scale ./test/bench/scale
+	bin/bench-scale -run '^add/'
+
+.PHONY: bench-scale
+bench-scale: ## many flows, a full map, a full node, ADD and DEL; into .cache/bench/scale.json (root; installs iptables; FLAGS=-quick)
+	@test/setup.sh bench
+	$(GOBUILD) -o bin/bench-scale ./test/bench/scale
+	bin/bench-scale $(FLAGS)
 
 .PHONY: bench-guards
 bench-guards: ## what the guards cost each call: in ns on this kernel, in instructions on Debian's in QEMU (root)

@@ -7,13 +7,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/mod/semver"
 )
 
 // described is what git describe makes of a commit that is no release: the release before, and how many commits came
-// since.
-var described = regexp.MustCompile(`^(.+)-(\d+)-g[0-9a-f]{4,}$`)
+// since. Compiled when it is needed: the plugin starts for each container and compares no versions, unless it upgrades.
+var described = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+)-(\d+)-g[0-9a-f]{4,}$`) })
 
 // Compare orders two versions: -1 when a is the older one, 1 when it is the newer, 0 when neither is. ok is false where
 // their names do not tell, as those of commits do not.
@@ -29,7 +30,7 @@ func Compare(a, b string) (order int, ok bool) {
 // split takes the number of commits off, which to semver would make a version older than the release that it follows.
 func split(v string) (release string, commits int) {
 	v = strings.TrimSuffix(v, "-dirty")
-	m := described.FindStringSubmatch(v)
+	m := described().FindStringSubmatch(v)
 	if m == nil {
 		return v, 0
 	}

@@ -159,6 +159,7 @@ type runtimeExec struct {
 	version.PluginDecoder
 	cgroup string
 	here   bool // run plugins in this process's cgroup instead
+	ran    func(plugin, verb string, took time.Duration)
 	log    io.Writer
 }
 
@@ -178,7 +179,11 @@ func (e *runtimeExec) ExecPlugin(ctx context.Context, path string, conf []byte, 
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	}
 	cmd.WaitDelay = 5 * time.Second // for children that hold its output open
+	start := time.Now()
 	err := cmd.Run()
+	if e.ran != nil {
+		e.ran(filepath.Base(path), verbOf(env), time.Since(start))
+	}
 	_, _ = e.log.Write(stderr.Bytes())
 	if err == nil {
 		return stdout.Bytes(), nil
@@ -188,6 +193,16 @@ func (e *runtimeExec) ExecPlugin(ctx context.Context, path string, conf []byte, 
 		return stdout.Bytes(), told
 	}
 	return stdout.Bytes(), fmt.Errorf("run %s: %w: %s", path, err, strings.TrimSpace(stderr.String()))
+}
+
+// verbOf is the last one, as for the plugin.
+func verbOf(env []string) (verb string) {
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, "CNI_COMMAND="); ok {
+			verb = value
+		}
+	}
+	return verb
 }
 
 // FindInPath finds a plugin as every runtime does.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -37,14 +38,19 @@ func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	return lab.NewNode(ctx, lab.Options{Name: nodeName(), BinDir: bin, Log: log})
 }
 
-// Network is a conflist for node: index tells its subnet and bridge apart, chained puts sockmap into it.
-func Network(node *lab.Node, name string, index byte, chained bool) ([]byte, error) {
+// Network is a conflist for node: index tells its subnet and bridge apart, chained puts sockmap into it, with these keys of
+// its configuration.
+func Network(node *lab.Node, name string, index byte, chained bool, keys ...map[string]any) ([]byte, error) {
+	// No benchmark does what a hazard spoils, and a kernel that refuses tracing programs is measured, too.
+	entry := map[string]any{"acceptHazards": []string{"all"}}
+	for _, k := range keys {
+		maps.Copy(entry, k)
+	}
 	w := lab.Network{
 		Name:    name,
 		Bridge:  "br-" + name,
 		Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 63, index, 0}), 24)},
-		// No benchmark does what a hazard spoils, and a kernel that refuses tracing programs is measured, too.
-		Set: map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
+		Set:     map[string]map[string]any{"sockmap": entry},
 	}
 	if !chained {
 		w.Without = []string{"sockmap"}
@@ -52,10 +58,10 @@ func Network(node *lab.Node, name string, index byte, chained bool) ([]byte, err
 	return node.Conflist(w)
 }
 
-// New makes the network and two containers in it.
-func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool) (p *Pair, err error) {
+// New makes the network, as Network does, and two containers in it.
+func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool, keys ...map[string]any) (p *Pair, err error) {
 	p = &Pair{}
-	if p.Conflist, err = Network(node, name, index, chained); err != nil {
+	if p.Conflist, err = Network(node, name, index, chained, keys...); err != nil {
 		return nil, err
 	}
 	for role, pod := range map[string]**lab.Pod{"client": &p.Client, "server": &p.Server} {
