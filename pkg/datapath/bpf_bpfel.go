@@ -248,10 +248,8 @@ type bpfSockState struct {
 	Pad                uint8
 	Habits             uint32
 	Reader             uint32
-	_                  [4]byte
-	LastRedirectNs     uint64
 	BacklogHigh        uint32
-	Pad2               uint32
+	LastRedirectNs     uint64
 }
 
 type bpfTapDrops struct {

@@ -139,10 +139,8 @@ type listSockState struct {
 	Pad                uint8
 	Habits             uint32
 	Reader             uint32
-	_                  [4]byte
-	LastRedirectNs     uint64
 	BacklogHigh        uint32
-	Pad2               uint32
+	LastRedirectNs     uint64
 }
 
 type listTapDrops struct {
