@@ -48,7 +48,7 @@ lint: ## formatting, vet, staticcheck, layout rules
 
 .PHONY: generate
 generate: ## rebuild the BPF objects and their Go bindings (clang 14, libbpf-dev)
-	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/...
+	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/... ./test/bench/classic
 
 .PHONY: check-generated
 check-generated: ## the committed BPF objects are those of bpf/
