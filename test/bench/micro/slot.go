@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// cpus is where both ends run.
+type cpus struct {
+	name           string // as in a cell
+	client, server int
+}
+
+var (
+	same = cpus{"same", 1, 1}
+	two  = cpus{"two", 0, 1}
+)
+
+// outcome is what one variant gave in one round.
+type outcome struct {
+	client, server wire.Answer
+	redirected     uint64  // bytes
+	sent           uint64  // bytes by both programs
+	value          float64 // of measures that are no time or rate of the traffic
+}
+
+// slot runs one order on one way, and finds out how many of its bytes were redirected.
+func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
+	o.Addr, o.Kept = r.listen, r.kept
+	before, err := w.counted(r)
+	if err != nil {
+		return out, err
+	}
+	out.client, out.server, err = wire.Talk(r.client, r.server, o, at.client, at.server, hold)
+	if err != nil {
+		return out, err
+	}
+	if out.server.Got != out.client.Sent || out.client.Got != out.server.Sent {
+		return out, fmt.Errorf("the client sent %d bytes and got %d, the server got %d and sent %d",
+			out.client.Sent, out.client.Got, out.server.Got, out.server.Sent)
+	}
+	out.sent = out.client.Sent + out.server.Sent
+	switch {
+	case r.pair != nil:
+		out.redirected, err = w.settled(r, before, out.sent)
+	case v == result.Classic && o.Kind != wire.Churn:
+		// It counts nothing, but TCP does: what did not go there went the short way.
+		out.redirected = out.sent - min(out.sent, out.client.TCP+out.server.TCP)
+	}
+	if err == nil && r.kept && out.redirected > 0 {
+		err = fmt.Errorf("%d bytes were redirected that should have been left to TCP", out.redirected)
+	}
+	return out, err
+}
+
+func (w *world) counted(r route) (pods.Sent, error) {
+	if r.pair == nil {
+		return pods.Sent{}, nil
+	}
+	return r.pair.Sent(w.node)
+}
+
+// settled waits until the sockets have closed, so that all they sent is counted. What is missing was not redirected.
+func (w *world) settled(r route, before pods.Sent, sent uint64) (uint64, error) {
+	for range 20 {
+		now, err := w.counted(r)
+		if err != nil {
+			return 0, err
+		}
+		since := now.Since(before)
+		if since.Redirected+since.TCP >= sent {
+			return since.Redirected, nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	now, err := w.counted(r)
+	return now.Since(before).Redirected, err
+}
