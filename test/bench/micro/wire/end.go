@@ -68,7 +68,7 @@ func play(in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return fmt.Errorf("read order: %w", err)
 		}
-		a, err := e.do(o, answer, func() error { return orders.Decode(&Order{}) })
+		a, err := e.bounded(o, answer, func() error { return orders.Decode(&Order{}) })
 		if err != nil {
 			a.Error = err.Error()
 		}
@@ -95,6 +95,14 @@ func pin(cpu int) error {
 		return fmt.Errorf("run on CPU %d: %w", cpu, err)
 	}
 	return nil
+}
+
+func (e *end) bounded(o Order, answer func(Answer) error, next func() error) (Answer, error) {
+	if err := e.w.arm(o.Warm + o.Time); err != nil {
+		return Answer{}, err
+	}
+	a, err := e.do(o, answer, next)
+	return a, errors.Join(err, e.w.disarm())
 }
 
 func (e *end) do(o Order, answer func(Answer) error, next func() error) (Answer, error) {

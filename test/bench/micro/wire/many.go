@@ -57,7 +57,7 @@ func (e *end) many(o Order) (a Answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	r, err := newReady()
+	r, err := newReady(&e.w)
 	if err != nil {
 		return a, err
 	}

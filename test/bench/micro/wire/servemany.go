@@ -22,7 +22,7 @@ type hall struct {
 
 // serveMany answers until as many connections as ordered have come and gone.
 func (e *end) serveMany(listener int, o Order) (a Answer, err error) {
-	r, err := newReady()
+	r, err := newReady(&e.w)
 	if err != nil {
 		return a, err
 	}

@@ -136,9 +136,12 @@ func boundTo(fd int, asked string) (string, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port)).String(), nil
 }
 
+// attempts to accept: each has been woken up.
+const attempts = 1000
+
 // accept waits for the next connection. Options are those of the listener: the kernel copies them.
 func accept(listener int, w *waiter) (conn, error) {
-	for range interruptions {
+	for range attempts {
 		if err := w.await(listener, unix.POLLIN); err != nil {
 			return conn{}, fmt.Errorf("accept: %w", err)
 		}

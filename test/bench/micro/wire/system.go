@@ -3,21 +3,12 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// stuck bounds each wait: something is broken then.
-const stuck = 10 * time.Second
-
-var errStuck = fmt.Errorf("nothing happened on a socket for %v", stuck)
-
-// interruptions that a wait puts up with.
-const interruptions = 1000
 
 func readOnce(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
@@ -51,43 +42,36 @@ func pause(d time.Duration) {
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
-// waiter has what poll needs, so that a wait allocates nothing.
-type waiter struct {
-	fd    unix.PollFd
-	limit unix.Timespec
-}
-
 // await waits for events. ppoll rather than poll: every architecture has it.
 func (w *waiter) await(fd int, events int16) error {
-	for range interruptions {
+	for {
 		w.fd = unix.PollFd{Fd: int32(fd), Events: events}
-		w.limit = unix.NsecToTimespec(int64(stuck)) // the kernel writes what is left
-		n, _, e := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fd)), 1, uintptr(unsafe.Pointer(&w.limit)), 0, 0, 0)
-		switch {
-		case e == unix.EINTR:
-		case e != 0:
-			return e
-		case n == 0:
-			return errStuck
-		default:
+		_, _, e := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fd)), 1, 0, 0, 0, 0)
+		if e == 0 {
 			return nil
 		}
+		if err := w.interrupted(e); err != nil {
+			return err
+		}
 	}
-	return errors.New("poll was interrupted without end")
 }
+
+// forever, as epoll takes it: -1.
+const forever = ^uintptr(0)
 
 // ready has what epoll gives.
 type ready struct {
 	fd     int
+	w      *waiter
 	events [256]unix.EpollEvent
 }
 
-func newReady() (*ready, error) {
+func newReady(w *waiter) (*ready, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make epoll: %w", err)
 	}
-	return &ready{fd: fd}, nil
+	return &ready{fd: fd, w: w}, nil
 }
 
 func (r *ready) close() { closeFD(r.fd) }
@@ -97,18 +81,14 @@ func (r *ready) add(fd int) error {
 }
 
 func (r *ready) wait() ([]unix.EpollEvent, error) {
-	for range interruptions {
+	for {
 		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(r.fd), uintptr(unsafe.Pointer(&r.events[0])),
-			uintptr(len(r.events)), uintptr(stuck/time.Millisecond), 0, 0)
-		switch {
-		case e == unix.EINTR:
-		case e != 0:
-			return nil, e
-		case n == 0:
-			return nil, errStuck
-		default:
+			uintptr(len(r.events)), forever, 0, 0)
+		if e == 0 {
 			return r.events[:n], nil
 		}
+		if err := r.w.interrupted(e); err != nil {
+			return nil, err
+		}
 	}
-	return nil, errors.New("epoll was interrupted without end")
 }
