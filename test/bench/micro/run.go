@@ -39,11 +39,24 @@ func begin(works []work) (all []*progress) {
 	return all
 }
 
+// limit of a run: so many rounds, and none that would probably end after the budget, 0 for none.
+type limit struct {
+	rounds  int
+	started time.Time
+	budget  time.Duration
+}
+
+// reached is asked after each round, with the time that the first began.
+func (l limit) reached(done int, first time.Time) bool {
+	each := time.Since(first) / time.Duration(done)
+	return done >= l.rounds || l.budget > 0 && time.Since(l.started)+each > l.budget
+}
+
 // measureAll goes through all works once in each round, so that what changes on the machine meanwhile meets them all.
-func measureAll(ctx context.Context, w *world, works []work, rounds int, log io.Writer) ([]result.Cell, error) {
+func measureAll(ctx context.Context, w *world, works []work, l limit, log io.Writer) ([]result.Cell, error) {
 	all := begin(works)
-	started := time.Now()
-	for round := range rounds {
+	first := time.Now()
+	for round := 0; ; round++ {
 		for _, p := range all {
 			if err := context.Cause(ctx); err != nil {
 				return nil, err
@@ -55,7 +68,10 @@ func measureAll(ctx context.Context, w *world, works []work, rounds int, log io.
 				return nil, fmt.Errorf("%s: %w", p.title(), err)
 			}
 		}
-		fmt.Fprintf(log, "round %d of %d, %v\n", round+1, rounds, time.Since(started).Round(time.Second))
+		fmt.Fprintf(log, "round %d of %d, %v\n", round+1, l.rounds, time.Since(first).Round(time.Second))
+		if l.reached(round+1, first) {
+			break
+		}
 	}
 	var cells []result.Cell
 	for _, p := range all {
@@ -67,8 +83,7 @@ func measureAll(ctx context.Context, w *world, works []work, rounds int, log io.
 	return cells, nil
 }
 
-// round measures each variant once. The order rotates, and turns around after each full turn: everybody comes after
-// everybody else.
+// round measures each variant once.
 func (p *progress) round(w *world, round int) error {
 	if p.before != nil {
 		if err := p.before(w); err != nil {
@@ -91,13 +106,21 @@ func (p *progress) round(w *world, round int) error {
 	return nil
 }
 
-func order(variants []result.Variant, round int) []result.Variant {
+// order is a Williams design: zigzag rows, each a step further. After as many rounds as there are variants, or twice as many
+// of an odd number, each has come directly after each other one equally often.
+func order(variants []result.Variant, round int) (row []result.Variant) {
 	n := len(variants)
-	turned := slices.Concat(variants[round%n:], variants[:round%n])
-	if round/n%2 == 1 {
-		slices.Reverse(turned)
+	for i := range n {
+		step := (i + 1) / 2
+		if i%2 == 0 {
+			step = n - step
+		}
+		row = append(row, variants[(step+round)%n])
 	}
-	return turned
+	if round/n%2 == 1 {
+		slices.Reverse(row)
+	}
+	return row
 }
 
 func (p *progress) add(outcomes map[result.Variant]outcome) {

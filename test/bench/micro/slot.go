@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,7 +33,7 @@ type outcome struct {
 
 // slot runs one order on one way, and finds out how many of its bytes were redirected.
 func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
-	o.Addr, o.Kept = r.listen, r.kept
+	o.Addr, o.Kept, o.Congestion = r.listen, r.kept, w.congestion
 	before, err := w.counted(r)
 	if err != nil {
 		return out, err
@@ -44,6 +45,9 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 	if out.server.Got != out.client.Sent || out.client.Got != out.server.Sent {
 		return out, fmt.Errorf("the client sent %d bytes and got %d, the server got %d and sent %d",
 			out.client.Sent, out.client.Got, out.server.Got, out.server.Sent)
+	}
+	if max(out.client.Count, out.server.Count) == 0 || o.Kind == wire.Stream && out.server.Count == 0 {
+		return out, errors.New("the time was over before there was anything to measure")
 	}
 	out.sent = out.client.Sent + out.server.Sent
 	switch {

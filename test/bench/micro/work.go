@@ -12,6 +12,7 @@ import (
 // pace is how much of everything.
 type pace struct {
 	rounds   int
+	budget   time.Duration // with everything: a slow machine gets fewer rounds
 	warm     time.Duration // of each variant in each round
 	time     time.Duration
 	busyTime time.Duration // where the kernel's clock is coarse
@@ -19,8 +20,12 @@ type pace struct {
 }
 
 var (
-	full  = pace{rounds: 11, warm: 40 * time.Millisecond, time: 200 * time.Millisecond, busyTime: 500 * time.Millisecond, flows: 2000}
-	quick = pace{rounds: 5, warm: 10 * time.Millisecond, time: 35 * time.Millisecond, busyTime: 150 * time.Millisecond, flows: 1000}
+	full = pace{
+		rounds: 11, budget: 10 * time.Minute, warm: 40 * time.Millisecond, time: 200 * time.Millisecond, busyTime: 500 * time.Millisecond, flows: 2000,
+	}
+	quick = pace{
+		rounds: 5, budget: 75 * time.Second, warm: 10 * time.Millisecond, time: 35 * time.Millisecond, busyTime: 150 * time.Millisecond, flows: 1000,
+	}
 )
 
 // work is traffic that is measured for all its variants, one right after the other, in each round. What it gives are

@@ -36,10 +36,12 @@ type world struct {
 	routes  map[result.Variant]route
 	outward map[result.Variant]route // to a host off the node
 	agents  []*wire.Agent
+
+	congestion string
 }
 
-func newWorld(ctx context.Context, log io.Writer) (w *world, err error) {
-	w = &world{}
+func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, err error) {
+	w = &world{congestion: congestion}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())

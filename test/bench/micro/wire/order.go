@@ -38,7 +38,9 @@ type Order struct {
 	Time   time.Duration `json:"time,omitempty"`  // that is measured
 	Pause  time.Duration `json:"pause,omitempty"` // of a stream's reader, after each read
 	Kept   bool          `json:"kept,omitempty"`  // see Kept in the command's documentation
-	Busy   bool          `json:"busy,omitempty"`  // ask for the machine's CPU time, too
+	// Congestion control of TCP; empty: the kernel's default, which may be one that paces what it sends.
+	Congestion string `json:"congestion,omitempty"`
+	Busy       bool   `json:"busy,omitempty"` // ask for the machine's CPU time, too
 }
 
 // Answer is what an end found out. Who listens gives one with Addr first, and one more at the end.

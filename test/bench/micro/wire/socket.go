@@ -29,9 +29,8 @@ func newSocket(o Order) (fd int, err error) {
 		return 0, fmt.Errorf("make socket: %w", e)
 	}
 	fd = int(n)
-	// A stream's writer leaves small writes to Nagle, as programs that write streams do.
-	if !onUnix(o.Addr) && o.Kind != Stream {
-		err = setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if !onUnix(o.Addr) {
+		err = setUpTCP(fd, o)
 	}
 	if err == nil && o.Kept {
 		err = setOption(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0)
@@ -41,6 +40,25 @@ func newSocket(o Order) (fd int, err error) {
 		return 0, fmt.Errorf("set option of a socket: %w", err)
 	}
 	return fd, nil
+}
+
+// setUpTCP leaves a stream's small writes to Nagle, as programs that write streams do.
+func setUpTCP(fd int, o Order) error {
+	if o.Kind != Stream {
+		if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+			return err
+		}
+	}
+	if o.Congestion == "" {
+		return nil
+	}
+	name := o.Congestion
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION,
+		uintptr(unsafe.Pointer(unsafe.StringData(name))), uintptr(len(name)), 0)
+	if e != 0 {
+		return fmt.Errorf("congestion control %q: %w", name, e)
+	}
+	return nil
 }
 
 func onUnix(addr string) bool { return strings.HasPrefix(addr, "@") }
