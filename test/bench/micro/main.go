@@ -114,6 +114,9 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		return err
 	}
 	cells, err := measureAll(ctx, w, works, limit{o.rounds, started, o.budget}, log)
+	if ctx.Err() != nil { // what an interruption has broken is not the reason
+		err = errors.New("interrupted: no results are written")
+	}
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,8 @@ func begin(works []work) (all []*progress) {
 	return all
 }
 
-// limit of a run: so many rounds, and none that would probably end after the budget, 0 for none.
+// limit of a run: so many rounds, and none after the first that would probably end after the budget, 0 for none. One that takes
+// longer than it promised is cut off.
 type limit struct {
 	rounds  int
 	started time.Time
@@ -49,8 +50,10 @@ type limit struct {
 // reached is asked after each round, with the time that the first began.
 func (l limit) reached(done int, first time.Time) bool {
 	each := time.Since(first) / time.Duration(done)
-	return done >= l.rounds || l.budget > 0 && time.Since(l.started)+each > l.budget
+	return done >= l.rounds || l.over(each)
 }
+
+func (l limit) over(more time.Duration) bool { return l.budget > 0 && time.Since(l.started)+more > l.budget }
 
 // measureAll goes through all works once in each round, so that what changes on the machine meanwhile meets them all.
 func measureAll(ctx context.Context, w *world, works []work, l limit, log io.Writer) ([]result.Cell, error) {
@@ -61,7 +64,7 @@ func measureAll(ctx context.Context, w *world, works []work, l limit, log io.Wri
 			if err := context.Cause(ctx); err != nil {
 				return nil, err
 			}
-			if len(p.failures) > tolerated {
+			if len(p.failures) > tolerated || round > 0 && l.over(0) {
 				continue
 			}
 			if err := p.round(w, round); err != nil {

@@ -52,15 +52,27 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 	out.sent = out.client.Sent + out.server.Sent
 	switch {
 	case r.pair != nil:
-		out.redirected, err = w.settled(r, before, out.sent)
+		var counted pods.Sent
+		if counted, err = w.settled(r, before, out.sent); err == nil && r.kept {
+			err = wasKept(counted, out.sent)
+		}
+		out.redirected = counted.Redirected
 	case v == result.Classic && o.Kind != wire.Churn:
 		// It counts nothing, but TCP does: what did not go there went the short way.
 		out.redirected = out.sent - min(out.sent, out.client.TCP+out.server.TCP)
 	}
-	if err == nil && r.kept && out.redirected > 0 {
-		err = fmt.Errorf("%d bytes were redirected that should have been left to TCP", out.redirected)
-	}
 	return out, err
+}
+
+// wasKept makes sure that the verdict had what was sent before it, and left it to TCP.
+func wasKept(counted pods.Sent, sent uint64) error {
+	if counted.Redirected > 0 {
+		return fmt.Errorf("%d bytes were redirected that should have been left to TCP", counted.Redirected)
+	}
+	if counted.TCP < sent/10*9 {
+		return fmt.Errorf("of %d bytes, the data path counted %d: the sockets are not in its map", sent, counted.TCP)
+	}
+	return nil
 }
 
 func (w *world) counted(r route) (pods.Sent, error) {
@@ -71,18 +83,16 @@ func (w *world) counted(r route) (pods.Sent, error) {
 }
 
 // settled waits until the sockets have closed, so that all they sent is counted. What is missing was not redirected.
-func (w *world) settled(r route, before pods.Sent, sent uint64) (uint64, error) {
+func (w *world) settled(r route, before pods.Sent, sent uint64) (since pods.Sent, err error) {
 	for range 20 {
 		now, err := w.counted(r)
 		if err != nil {
-			return 0, err
+			return since, err
 		}
-		since := now.Since(before)
-		if since.Redirected+since.TCP >= sent {
-			return since.Redirected, nil
+		if since = now.Since(before); since.Redirected+since.TCP >= sent {
+			break
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	now, err := w.counted(r)
-	return now.Since(before).Redirected, err
+	return since, nil
 }
