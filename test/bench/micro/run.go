@@ -53,7 +53,9 @@ func (l limit) reached(done int, first time.Time) bool {
 	return done >= l.rounds || l.over(each)
 }
 
-func (l limit) over(more time.Duration) bool { return l.budget > 0 && time.Since(l.started)+more > l.budget }
+func (l limit) over(more time.Duration) bool {
+	return l.budget > 0 && time.Since(l.started)+more > l.budget
+}
 
 // measureAll goes through all works once in each round, so that what changes on the machine meanwhile meets them all.
 func measureAll(ctx context.Context, w *world, works []work, l limit, log io.Writer) ([]result.Cell, error) {
