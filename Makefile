@@ -30,6 +30,8 @@ test: test-host test-packaging test-runtimes test-containerd test-vm ## every te
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
 	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
+	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
+	go -C test/bench/programs/peer test -count=1 ./...
 	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
 	go test -count=1 -timeout 20m ./test/conformance
 	go test -count=1 -timeout 20m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
@@ -43,6 +45,7 @@ test-containerd: ## pods of the real containerd (installs runc, builds container
 lint: ## formatting, vet, staticcheck, layout rules
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$unformatted ]] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
+	go -C test/bench/programs/peer vet ./...
 	$(TOOLS) staticcheck ./...
 	go test ./test/layout
 
@@ -91,9 +94,26 @@ bench-guards: ## what the guards cost each call: in ns on this kernel, in instru
 	bin/bench-guard
 	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
 
+.PHONY: bench-programs
+bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap: 7 minutes (root; installs them)
+	@test/setup.sh bench
+	$(GOBUILD) -o bin/bench-programs ./test/bench/programs
+	bin/bench-programs
+
 .PHONY: bench-tap
 bench-tap: ## what a tap costs each message, and what it costs when there is none (root)
 	go run ./test/bench/tap
+
+.PHONY: bench
+bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root; installs programs; an idle machine, half an hour)
+	@test/setup.sh bench
+	go run ./test/bench/micro
+	go run ./test/bench/programs
+	@$(MAKE) --no-print-directory bench-report
+
+.PHONY: bench-report
+bench-report: ## docs/PERFORMANCE.md and its pictures, from what the last measurements have left
+	go -C test/bench/report run . -into $(CURDIR)/docs/PERFORMANCE.md -images $(CURDIR)/docs/images $(CURDIR)/.cache/bench
 
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)

@@ -11,8 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
+
+func init() {
+	shared := btf.NewCache() // tests that load run one at a time
+	newTypes = func() *btf.Cache { return shared }
+}
 
 const unifiedMount = "/sys/fs/cgroup/unified"
 

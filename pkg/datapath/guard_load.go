@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +23,8 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 	if err != nil {
 		return 0, fmt.Errorf("read embedded guards: %w", err)
 	}
-	maps := map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
-		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing, guardMapEvents: o.Events}
+	from := source{spec, map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
+		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing, guardMapEvents: o.Events}, o.types}
 	pins := filepath.Join(dir, guardsDir)
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)
@@ -34,13 +35,13 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 	}
 	for name, ways := range tracingGuards() {
 		if refused[name] == nil {
-			if refused[name], err = attachFirst(spec, maps, ways, filepath.Join(pins, name)); err != nil {
+			if refused[name], err = from.attachFirst(ways, filepath.Join(pins, name)); err != nil {
 				return 0, err
 			}
 		}
 	}
 	if refused[GuardOptions] == nil {
-		refused[GuardOptions] = o.loadOptionsGuard(spec, maps)
+		refused[GuardOptions] = o.loadOptionsGuard(from)
 	}
 	for name, prog := range o.options {
 		if err := prog.Pin(filepath.Join(dir, name)); err != nil {
@@ -78,11 +79,18 @@ func pinReason(pin string, refused error) error {
 	return nil
 }
 
+// source is what programs are loaded from one by one.
+type source struct {
+	spec  *ebpf.CollectionSpec
+	maps  map[string]*ebpf.Map // that the programs use
+	types *btf.Cache
+}
+
 // attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
 // returns why; err is of pinning only.
-func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]hook, pin string) (refused, err error) {
+func (s source) attachFirst(ways [][]hook, pin string) (refused, err error) {
 	for _, way := range ways {
-		links, err := attachAll(spec, maps, way)
+		links, err := s.attachAll(way)
 		if err != nil {
 			// Each way's own refusal counts: the first may lack its function, the second a right.
 			if refused != nil {
@@ -103,7 +111,7 @@ func attachFirst(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, ways [][]
 	return refused, nil
 }
 
-func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook) (links []link.Link, err error) {
+func (s source) attachAll(way []hook) (links []link.Link, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range links {
@@ -112,7 +120,7 @@ func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook)
 		}
 	}()
 	for _, h := range way {
-		l, err := attachTracing(spec, maps, h)
+		l, err := s.attachTracing(h)
 		if err != nil {
 			return links, err
 		}
@@ -121,8 +129,8 @@ func attachAll(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, way []hook)
 	return links, nil
 }
 
-func attachTracing(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (link.Link, error) {
-	prog, err := loadOne(spec, maps, h)
+func (s source) attachTracing(h hook) (link.Link, error) {
+	prog, err := s.loadOne(h)
 	if err != nil {
 		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
 	}
@@ -134,24 +142,24 @@ func attachTracing(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook)
 	return l, nil
 }
 
-// loadOne loads one program of the spec with the maps that the data path uses.
-func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebpf.Program, error) {
-	prog := spec.Programs[h.program].Copy()
+// loadOne loads one program with the maps that the data path uses.
+func (s source) loadOne(h hook) (*ebpf.Program, error) {
+	prog := s.spec.Programs[h.program].Copy()
 	if h.function != "" {
 		prog.AttachTo = h.function
 	}
 	one := &ebpf.CollectionSpec{
 		Maps:      map[string]*ebpf.MapSpec{},
 		Programs:  map[string]*ebpf.ProgramSpec{h.program: prog},
-		Types:     spec.Types,
-		ByteOrder: spec.ByteOrder,
+		Types:     s.spec.Types,
+		ByteOrder: s.spec.ByteOrder,
 	}
 	replace := map[string]*ebpf.Map{}
-	for name, m := range maps {
-		one.Maps[name], replace[name] = spec.Maps[name].Copy(), m
+	for name, m := range s.maps {
+		one.Maps[name], replace[name] = s.spec.Maps[name].Copy(), m
 		one.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
-	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace})
+	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace, Cache: s.types})
 	// The library guesses at memlock limits then, which Load has lifted.
 	if errors.Is(err, unix.EPERM) {
 		err = unix.EPERM
@@ -164,10 +172,10 @@ func loadOne(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, h hook) (*ebp
 }
 
 // loadOptionsGuard loads all of the guard's programs or none.
-func (o *loaded) loadOptionsGuard(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
+func (o *loaded) loadOptionsGuard(from source) error {
 	programs := map[string]*ebpf.Program{}
 	for _, g := range cgroupGuards {
-		prog, err := loadOne(spec, maps, hook{program: g.program})
+		prog, err := from.loadOne(hook{program: g.program})
 		if err != nil {
 			for _, loaded := range programs {
 				loaded.Close()

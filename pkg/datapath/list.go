@@ -28,10 +28,10 @@ func (o *loaded) loadIterator(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read embedded iterators: %w", err)
 	}
-	maps := map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}
+	from := source{spec, map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}, o.types}
 	var refused error
 	for _, it := range iterators {
-		prog, err := loadOne(spec, maps, it)
+		prog, err := from.loadOne(it)
 		if err != nil {
 			refused = errors.Join(refused, fmt.Errorf("load %s: %w", it.program, err))
 			continue
@@ -52,6 +52,33 @@ func (o *loaded) loadIterator(dir string) error {
 // each running thread, of each with a name, and of each recorded attachment. It returns ErrNotListed where it has
 // none at all.
 func (d *Datapath) Flows(yield func(Flow) bool) error {
+	return d.flows(yield, func(do func() error) error {
+		paths, err := d.namespacePaths()
+		if err != nil {
+			return err
+		}
+		return netns.Each(paths, do)
+	})
+}
+
+// FlowsIn is Flows for the sockets of the network namespaces at paths. Where namespaces are read in turn it costs
+// little on a node with many. A path that names none is an error.
+func (d *Datapath) FlowsIn(paths []string, yield func(Flow) bool) error {
+	of := map[uint64]bool{}
+	for _, path := range paths {
+		id, err := netns.Identify(path)
+		if err != nil {
+			return err
+		}
+		of[id.Cookie] = true
+	}
+	return d.flows(func(f Flow) bool { return !of[f.NetNS] || yield(f) }, func(do func() error) error {
+		return netns.EachOf(paths, do)
+	})
+}
+
+// flows uses each, which runs its argument once in each namespace that is wanted, only where it must.
+func (d *Datapath) flows(yield func(Flow) bool, each func(do func() error) error) error {
 	prog, err := d.program(listProgListFlows)
 	if err == nil {
 		return d.flowsOfNode(prog, yield)
@@ -60,7 +87,7 @@ func (d *Datapath) Flows(yield func(Flow) bool) error {
 		return err
 	}
 	if prog, err = d.program(listProgListTcp); err == nil {
-		return d.flowsByNamespace(prog, yield)
+		return flowsByNamespace(prog, yield, each)
 	}
 	return fmt.Errorf("%w: %s", ErrNotListed, readReason(d.layout.pin(listProgListFlows)))
 }
@@ -79,18 +106,14 @@ func (d *Datapath) flowsOfNode(prog *ebpf.Program, yield func(Flow) bool) error 
 	return err
 }
 
-func (d *Datapath) flowsByNamespace(prog *ebpf.Program, yield func(Flow) bool) error {
-	paths, err := d.namespacePaths()
-	if err != nil {
-		return err
-	}
+func flowsByNamespace(prog *ebpf.Program, yield func(Flow) bool, each func(do func() error) error) error {
 	it, err := link.AttachIter(link.IterOptions{Program: prog})
 	if err != nil {
 		return fmt.Errorf("attach flows iterator: %w", err)
 	}
 	defer it.Close()
 	more := true
-	return netns.Each(paths, func() (err error) {
+	return each(func() (err error) {
 		if more {
 			more, err = iterate(it, yield)
 		}

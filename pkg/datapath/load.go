@@ -58,7 +58,7 @@ func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, build
 	}()
 	spec.Maps[bpfMapSockets].MaxEntries = s.MaxSockets
 	spec.Maps[bpfMapFlows].MaxEntries = s.MaxSockets
-	var objs loaded
+	objs := loaded{types: newTypes()}
 	if err := objs.load(spec, nil); err != nil {
 		return err
 	}
@@ -104,7 +104,11 @@ func (o *loaded) loadOptional(building string, withoutGuards []string) (bpfLearn
 type loaded struct {
 	objects
 	options map[string]*ebpf.Program // the programs of GuardOptions; empty where the kernel does not take that guard
+	types   *btf.Cache               // of the kernel: parsing them takes longer than all else, so it is done once
 }
+
+// newTypes is a variable so that tests, which load all the time, parse the kernel's types once for all.
+var newTypes = btf.NewCache
 
 type objects struct {
 	bpfPrograms
@@ -124,7 +128,7 @@ func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) erro
 	for name, m := range maps {
 		spec.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
-	err := spec.LoadAndAssign(&o.objects, &ebpf.CollectionOptions{MapReplacements: maps})
+	err := spec.LoadAndAssign(&o.objects, &ebpf.CollectionOptions{MapReplacements: maps, Cache: o.types})
 	if err != nil {
 		return explainLoad(err)
 	}

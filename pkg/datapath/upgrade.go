@@ -53,7 +53,7 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 		return 0, fmt.Errorf("make state directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(building.state())) }()
-	var objs loaded
+	objs := loaded{types: newTypes()}
 	defer objs.Close()
 	learn, err := d.loadBeside(&objs, spec, building, u)
 	if err != nil {

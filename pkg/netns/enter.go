@@ -56,9 +56,12 @@ func enterError(err error) error {
 // those with a name in /run/netns, and those of the threads in /proc. It stops
 // at the first error of do. What is gone or cannot be entered is passed over: a
 // namespace may go at any time. It needs CAP_SYS_ADMIN.
-func Each(paths []string, do func() error) error {
+func Each(paths []string, do func() error) error { return EachOf(candidates(paths), do) }
+
+// EachOf is Each for the namespaces at paths and no others.
+func EachOf(paths []string, do func() error) error {
 	seen := map[[2]uint64]bool{}
-	for _, path := range candidates(paths) {
+	for _, path := range paths {
 		dev, inode, err := Stat(path)
 		if err != nil || seen[[2]uint64{dev, inode}] {
 			continue

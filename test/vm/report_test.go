@@ -95,13 +95,13 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	dead := &outcome{Kernel: "8", Version: "8.0-1"}
 	own := &outcome{Kernel: hostName, Version: "6.18"}
 	file := filepath.Join(t.TempDir(), "KERNELS.md")
-	before := "# Kernels\n" + tableBegin + "| old |\n" + tableEnd + "Text after.\n"
+	before := "# Kernels\n" + section.Begin() + "| old |\n" + section.End() + "Text after.\n"
 	if err := os.WriteFile(file, []byte(before), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	// Twice, as two runs do.
 	for range 2 {
-		if err := updateTable(file, []*outcome{fine, bad, dead, own}); err != nil {
+		if err := section.Into(file, table([]*outcome{fine, bad, dead, own})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Kernels\n" + tableBegin + `|  | Debian 6.1.176-1 | Debian 7.3-1 | Debian 8.0-1 | 6.18 (host) |
+	want := "# Kernels\n" + section.Begin() + `|  | Debian 6.1.176-1 | Debian 7.3-1 | Debian 8.0-1 | 6.18 (host) |
 |---|---|---|---|---|
 | accelerated by default | **yes** | no: splice | **did not run** | **did not run** |
 | hazard splice | guarded | **present** | not looked at | not looked at |
@@ -127,7 +127,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 | not known why | 0 | 0 | **did not run** | **did not run** |
 | bulk bytes redirected | none | at least 95 % | **did not run** | **did not run** |
 | kernel's complaints | none | **1** | none | not looked at |
-` + tableEnd + "Text after.\n"
+` + section.End() + "Text after.\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
@@ -152,8 +152,8 @@ func TestOutcomesAreReadAsTheyWereSaved(t *testing.T) {
 }
 
 func TestTableNeedsItsPlace(t *testing.T) {
-	for _, document := range []string{"", tableBegin, tableEnd + tableBegin} {
-		if text, err := replaceTable(document, "x"); err == nil {
+	for _, document := range []string{"", section.Begin(), section.End() + section.Begin()} {
+		if text, err := section.Replace(document, "x"); err == nil {
 			t.Errorf("%q became %q", document, text)
 		}
 	}

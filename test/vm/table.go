@@ -6,16 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 )
 
-// The table of results stands between these lines of a document; the rest of it is its author's.
-const (
-	tableBegin = "<!-- vm: begin (written by make docs, do not edit) -->\n"
-	tableEnd   = "<!-- vm: end -->\n"
-)
+// The table of results stands between the marked lines of a document.
+var section = marked.Section{Name: "vm", Target: "docs"}
 
 // writeTable is the command table.
 func writeTable(out io.Writer, args []string) error {
@@ -42,32 +40,7 @@ func writeTable(out io.Writer, args []string) error {
 		_, err := io.WriteString(out, table(outcomes))
 		return err
 	}
-	return updateTable(*into, outcomes)
-}
-
-// updateTable writes the results into the document.
-func updateTable(file string, outcomes []*outcome) error {
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("update table: %w", err)
-	}
-	text, err := replaceTable(string(old), table(outcomes))
-	if err != nil {
-		return fmt.Errorf("update table in %s: %w", file, err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("update table: %w", err)
-	}
-	return nil
-}
-
-func replaceTable(document, table string) (string, error) {
-	before, rest, begun := strings.Cut(document, tableBegin)
-	_, after, ended := strings.Cut(rest, tableEnd)
-	if !begun || !ended {
-		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(tableBegin), strings.TrimSpace(tableEnd))
-	}
-	return before + tableBegin + table + tableEnd + after, nil
+	return section.Into(*into, table(outcomes))
 }
 
 // table has a column per kernel. It holds nothing that differs between two runs with the same results, so that the

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
@@ -33,7 +34,7 @@ func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return nil, err
 	}
-	return lab.NewNode(ctx, lab.Options{Name: fmt.Sprintf("bench%d", os.Getpid()), BinDir: bin, Log: log})
+	return lab.NewNode(ctx, lab.Options{Name: nodeName(), BinDir: bin, Log: log})
 }
 
 // Network is a conflist for node: index tells its subnet and bridge apart, chained puts sockmap into it.
@@ -100,12 +101,40 @@ func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
 			sum.TCP += t.TCPBytes
 		}
 	}
-	err = d.Flows(func(f datapath.Flow) bool {
-		if ours[f.NetNS] {
-			sum.Redirected += f.RedirectedBytes
-			sum.TCP += f.TCPBytes
-		}
+	err = d.FlowsIn([]string{p.Client.NetNS(), p.Server.NetNS()}, func(f datapath.Flow) bool {
+		sum.Redirected += f.RedirectedBytes
+		sum.TCP += f.TCPBytes
 		return true
 	})
 	return sum, err
+}
+
+// Settled is Sent after the sockets that have just been closed are counted as closed: for a moment they may be neither that
+// nor live. It looks again until nothing changes, for a fifth of a second at most.
+func (p *Pair) Settled(node *lab.Node) (sum Sent, err error) {
+	var last Sent
+	for i := range 20 {
+		if sum, err = p.Sent(node); err != nil || i > 0 && sum == last {
+			return sum, err
+		}
+		last = sum
+		time.Sleep(10 * time.Millisecond)
+	}
+	return sum, nil
+}
+
+// Guards that run on the node.
+func Guards(node *lab.Node) (names []string, err error) {
+	d, err := datapath.Open(node.BPFFS())
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	states, err := d.GuardStates()
+	for _, s := range states {
+		if s.Active {
+			names = append(names, s.Name)
+		}
+	}
+	return names, err
 }

@@ -54,3 +54,13 @@ func TestFileSurvivesWriteAndRead(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+func TestMachineIsKnown(t *testing.T) {
+	m, err := ThisMachine([]string{"splice"})
+	if err != nil || m.Kernel == "" || m.CPU == "" || m.CPUs < 1 || m.MemoryMiB < 1 || len(m.Guards) != 1 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if got := model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"); got != "Some CPU @ 2 GHz" {
+		t.Error(got)
+	}
+}

@@ -3,6 +3,8 @@
 package place
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -35,25 +37,19 @@ func (c *counter) guards() (names []string, err error) {
 // meanwhile: such a socket is missed or counted twice.
 const attempts = 10
 
-// carried sums the closed and the live sockets of the namespaces.
-func (c *counter) carried(cookies ...uint64) (sum Bytes, err error) {
+// carried sums the closed and the live sockets of network namespaces: of each cookie there is the path.
+func (c *counter) carried(of map[uint64]string) (sum Bytes, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	of := map[uint64]bool{}
-	for _, cookie := range cookies {
-		of[cookie] = true
-	}
 	before, err := c.closed(of)
 	if err != nil {
 		return sum, err
 	}
 	for range attempts {
 		sum = before
-		err := c.d.Flows(func(f datapath.Flow) bool {
-			if of[f.NetNS] {
-				sum.Redirected += f.RedirectedBytes
-				sum.TCP += f.TCPBytes
-			}
+		err := c.d.FlowsIn(slices.Collect(maps.Values(of)), func(f datapath.Flow) bool {
+			sum.Redirected += f.RedirectedBytes
+			sum.TCP += f.TCPBytes
 			return true
 		})
 		if err != nil {
@@ -69,7 +65,7 @@ func (c *counter) carried(cookies ...uint64) (sum Bytes, err error) {
 }
 
 // closed sums the sockets that are no more.
-func (c *counter) closed(of map[uint64]bool) (sum Bytes, err error) {
+func (c *counter) closed(of map[uint64]string) (sum Bytes, err error) {
 	totals, err := c.d.Totals()
 	if err != nil {
 		return sum, err

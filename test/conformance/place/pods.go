@@ -214,11 +214,11 @@ func (p *pods) Carried() (Bytes, error) {
 	if p.counter == nil || p.counter.d == nil {
 		return Bytes{}, nil
 	}
-	var cookies []uint64
+	namespaces := map[uint64]string{}
 	for _, pod := range p.ends {
-		cookies = append(cookies, pod.NetNSCookie())
+		namespaces[pod.NetNSCookie()] = pod.NetNS()
 	}
-	return p.counter.carried(cookies...)
+	return p.counter.carried(namespaces)
 }
 
 func (p *pods) Close() error {

@@ -49,15 +49,7 @@ func run(out io.Writer, args []string) error {
 		_, err := io.WriteString(out, text)
 		return err
 	}
-	document, err := os.ReadFile(*into)
-	if err != nil {
-		return fmt.Errorf("read document: %w", err)
-	}
-	replaced, err := Replace(string(document), text)
-	if err != nil {
-		return fmt.Errorf("update %s: %w", *into, err)
-	}
-	return os.WriteFile(*into, []byte(replaced), 0o644)
+	return section.Into(*into, text)
 }
 
 // find returns the run of a file, by its kernel, or those below a directory, by theirs.

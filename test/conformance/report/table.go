@@ -12,23 +12,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 )
 
-// The tables stand between these lines of a document; the rest is its author's.
-const (
-	begin = "<!-- conformance: begin (written by make docs, do not edit) -->\n"
-	end   = "<!-- conformance: end -->\n"
-)
-
-// Replace puts the tables between the marked lines.
-func Replace(document, tables string) (string, error) {
-	before, rest, begun := strings.Cut(document, begin)
-	_, after, ended := strings.Cut(rest, end)
-	if !begun || !ended {
-		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
-	return before + begin + tables + end + after, nil
-}
+// The tables stand between the marked lines of a document.
+var section = marked.Section{Name: "conformance", Target: "docs"}
 
 // Run is a report and what its kernel is called.
 type Run struct {

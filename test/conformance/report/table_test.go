@@ -78,16 +78,6 @@ func TestBytesThatAreNeverTheSameAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestReplaceKeepsTheRestOfTheDocument(t *testing.T) {
-	got, err := Replace("above\n"+begin+"old\n"+end+"below\n", "new\n")
-	if want := "above\n" + begin + "new\n" + end + "below\n"; err != nil || got != want {
-		t.Errorf("replaced to %q, %v; want %q", got, err, want)
-	}
-	if _, err := Replace("no marks", "new"); err == nil {
-		t.Error("a document without the marked lines was accepted")
-	}
-}
-
 func TestADirectoryOfResultsIsReadByKernel(t *testing.T) {
 	dir, document := t.TempDir(), filepath.Join(t.TempDir(), "T.md")
 	if err := run(os.Stdout, []string{dir}); err == nil || !strings.Contains(err.Error(), "make test-vm") {
@@ -104,7 +94,7 @@ func TestADirectoryOfResultsIsReadByKernel(t *testing.T) {
 	if err := (&suite.Report{Kernel: "6.1.0-1", Cases: []suite.Result{result("unread/under-reader", "5", "0")}}).WriteReport(f); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(document, []byte(begin+end), 0o644); err != nil {
+	if err := os.WriteFile(document, []byte(section.Begin()+section.End()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(os.Stdout, []string{"-into", document, dir}); err != nil {

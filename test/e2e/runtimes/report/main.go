@@ -14,14 +14,12 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/row"
 )
 
-// The lines of the document between which the table stands.
-const (
-	begin = "<!-- runtimes: begin (written by make docs, do not edit) -->\n"
-	end   = "<!-- runtimes: end -->\n"
-)
+// The table stands between the marked lines of the document.
+var section = marked.Section{Name: "runtimes", Target: "docs"}
 
 func main() {
 	if err := run(os.Stdout, os.Args[1:]); err != nil {
@@ -48,15 +46,7 @@ func run(out io.Writer, args []string) error {
 		_, err := io.WriteString(out, text)
 		return err
 	}
-	document, err := os.ReadFile(*into)
-	if err != nil {
-		return fmt.Errorf("read document: %w", err)
-	}
-	replaced, err := replace(string(document), text)
-	if err != nil {
-		return fmt.Errorf("update %s: %w", *into, err)
-	}
-	return os.WriteFile(*into, []byte(replaced), 0o644)
+	return section.Into(*into, text)
 }
 
 func table(rows []row.Row) string {
@@ -72,13 +62,4 @@ func table(rows []row.Row) string {
 // cell keeps a text inside its cell.
 func cell(s string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s)
-}
-
-func replace(document, text string) (string, error) {
-	before, rest, begun := strings.Cut(document, begin)
-	_, after, ended := strings.Cut(rest, end)
-	if !begun || !ended {
-		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
-	return before + begin + text + end + after, nil
 }

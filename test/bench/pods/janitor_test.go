@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+)
+
+// victimVariable makes the test's own program one that makes a node and waits to be killed.
+const victimVariable = "SOCKMAP_BENCH_VICTIM"
+
+func TestMain(m *testing.M) {
+	Main()
+	if os.Getenv(victimVariable) != "" {
+		victim()
+	}
+	os.Exit(m.Run())
+}
+
+func victim() {
+	_, err := Watch()
+	if err == nil {
+		_, err = lab.NewNode(context.Background(), lab.Options{Name: nodeName()})
+	}
+	fmt.Println(err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
+}
+
+func TestNothingIsLeftOfAKilledBenchmark(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root is needed")
+	}
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), victimVariable+"=1")
+	if _, err := c.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("bench%d-", c.Process.Pid)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	there, _ := lab.Residue(name)
+	_ = c.Process.Kill()
+	_ = c.Wait()
+	if err != nil || line != "<nil>\n" || len(there) == 0 {
+		t.Fatalf("it said %q, %v, and made %v", line, err, there)
+	}
+	for range 100 {
+		if there, err = lab.Residue(name); err == nil && len(there) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("left after ten seconds: %v, %v", there, err)
+}

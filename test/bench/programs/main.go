@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command programs measures what sockmap gives to real programs: redis, nginx, PostgreSQL, memcached, HAProxy, gRPC, each
+// server in a container and its client in another of the same node, through the conflist of conf/, without sockmap in the
+// chain and with it, in turn. It leaves .cache/bench/programs.json.
+//
+// A run in which a request fails, or an answer is wrong, is an error and no sample.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
+)
+
+// Servers always run on serverCPU. Clients do, too, which is what is mainly compared: a wake-up on another CPU of a virtual
+// machine costs more than all that TCP does. Some cells are measured with the client on otherCPU as well.
+const (
+	serverCPU = 1
+	otherCPU  = 0
+)
+
+// limit is for everything but building.
+const limit = 30 * time.Minute
+
+type options struct {
+	quick    bool
+	rounds   int
+	duration time.Duration
+	run      *regexp.Regexp
+	file     string
+}
+
+func main() {
+	pods.Main()
+	o, err := parse()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+		err = run(ctx, o)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "programs:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() (o options, err error) {
+	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs, all on one CPU: about a minute instead of seven")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (7, with -quick 3)")
+	flag.DurationVar(&o.duration, "duration", 0, "of each run of a client (1.3s, with -quick 400ms)")
+	pattern := flag.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
+	flag.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
+	flag.Parse()
+	if o.run, err = regexp.Compile(*pattern); err != nil {
+		return o, fmt.Errorf("-run: %w", err)
+	}
+	rounds, duration := 7, 1300*time.Millisecond
+	if o.quick {
+		rounds, duration = 3, 400*time.Millisecond
+	}
+	if o.rounds == 0 {
+		o.rounds = rounds
+	}
+	if o.duration == 0 {
+		o.duration = duration
+	}
+	if o.rounds < 1 || o.rounds > 100 || o.duration < 100*time.Millisecond || o.duration > time.Minute {
+		return o, errors.New("-rounds are 1 to 100, -duration is 100ms to 1m")
+	}
+	if runtime.NumCPU() <= max(serverCPU, otherCPU) {
+		return o, fmt.Errorf("CPUs %d and %d are needed, and this process may use %d only", otherCPU, serverCPU, runtime.NumCPU())
+	}
+	if o.file == "" {
+		root, err := lab.RepoRoot()
+		if err != nil {
+			return o, err
+		}
+		o.file = filepath.Join(root, ".cache", "bench", "programs.json")
+	}
+	return o, nil
+}
+
+// run writes what could be measured even if something could not.
+func run(ctx context.Context, o options) (err error) {
+	selected := selectCells(programs(), o)
+	if len(selected) == 0 {
+		return fmt.Errorf("-run %s: no cell has such a name", o.run)
+	}
+	done, err := pods.Watch()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	var log bytes.Buffer // of the plugins: only worth reading if something fails
+	node, err := pods.Node(ctx, &log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	// What this process does meanwhile is nothing to speak of, but not beside the servers.
+	if err := traffic.PinProcess(0, otherCPU); err != nil {
+		return err
+	}
+	started := time.Now()
+	b, err := newBench(ctx, node, o)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, log.Bytes())
+	}
+	cells, failed := b.all(ctx, selected)
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted, nothing is written: %w", context.Cause(ctx))
+	}
+	return errors.Join(failed, b.report(cells, started))
+}
+
+func (b *bench) report(cells []result.Cell, started time.Time) error {
+	guards, err := pods.Guards(b.node)
+	if err != nil {
+		return err
+	}
+	machine, err := result.ThisMachine(guards)
+	if err != nil {
+		return err
+	}
+	f := result.File{Suite: "programs full", Version: version.String(), Started: started, Took: time.Since(started), Machine: machine, Cells: cells}
+	if b.options.quick {
+		f.Suite = "programs quick"
+	}
+	if err := f.Write(b.options.file); err != nil {
+		return err
+	}
+	return printTable(os.Stdout, f)
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+func names(selected []selection) (all []string) {
+	for _, s := range selected {
+		for _, m := range s.measurements {
+			all = append(all, m.String())
+		}
+	}
+	return all
+}
+
+func TestSelection(t *testing.T) {
+	for _, c := range []struct {
+		quick   bool
+		pattern string
+		want    string
+	}{
+		{false, `^redis GET -c 50 \(`, "redis GET -c 50 (same), redis GET -c 50 (two)"},
+		{true, `^redis GET -c 50 \(`, "redis GET -c 50 (same)"},
+		{true, `two\)`, "redis GET -c 50 (two), nginx 32 keep-alive (two), pgbench -S -c 16 (two)"},
+		{false, "grpc", "grpc unary 32 (same), grpc stream (same)"},
+		{false, "nothing like that", ""},
+	} {
+		got := names(selectCells(programs(), options{quick: c.quick, run: regexp.MustCompile(c.pattern)}))
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("-run %s, quick %v: %v, want %s", c.pattern, c.quick, got, c.want)
+		}
+	}
+}
+
+func TestNamesAreUnique(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range names(selectCells(programs(), options{run: regexp.MustCompile("")})) {
+		if seen[name] {
+			t.Errorf("%s is there twice", name)
+		}
+		seen[name] = true
+	}
+	if len(seen) != 20 {
+		t.Errorf("%d measurements, want 20", len(seen))
+	}
+}
+
+func TestCells(t *testing.T) {
+	m := &measurement{cell: cell{name: "x", goal: 2}, cpus: same, taken: map[result.Variant]*taken{
+		result.Plain:   {rates: []float64{10, 11}, p99s: []float64{5, 6}, counts: []float64{100, 102}},
+		result.Sockmap: {rates: []float64{20, 21}, p99s: []float64{4, 4}, sent: pods.Sent{Redirected: 99, TCP: 1}},
+	}}
+	cells := m.cells()
+	if len(cells) != 2 || cells[0].Measure != "rate" || cells[0].Goal != 2 || cells[0].Share[result.Sockmap] != 0.99 || cells[0].Repeats != 101 ||
+		cells[1].Measure != "p99" || cells[1].Goal != 0 || cells[1].Better != result.Lower {
+		t.Errorf("%+v", cells)
+	}
+	var out bytes.Buffer
+	if err := printTable(&out, result.File{Cells: cells}); err != nil || !strings.Contains(out.String(), "2.00x missed") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	// A tool that does not tell p99 has no such cell, and the goal is for one CPU.
+	m.taken[result.Plain].p99s, m.cpus = nil, two
+	if cells := m.cells(); len(cells) != 1 || cells[0].Goal != 0 {
+		t.Errorf("%+v", cells)
+	}
+}

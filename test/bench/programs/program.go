@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// program is servers, and what is measured with them.
+type program struct {
+	name string
+	// apart: it gets containers of its own, since it changes how all traffic goes there.
+	apart bool
+	// start starts the servers in the containers of a side. They are stopped after the cells of the program.
+	start func(ctx context.Context, s *side) error
+	// check tells whether the servers answer, and that they answer right. Before the measurement it is called until it
+	// succeeds, after it once.
+	check func(ctx context.Context, s *side) error
+	cells []cell
+}
+
+// cell is one way to use a program.
+type cell struct {
+	name string
+	goal float64 // of the rate on one CPU
+	note string
+	two  bool // measured with the client on a CPU of its own as well
+	// client runs the client for about the time of the load.
+	client func(ctx context.Context, s *side, l load) (sample, error)
+}
+
+// load is what a client is asked for. Some take a time, others a number of operations.
+type load struct {
+	cpu      int
+	duration time.Duration
+	count    int // operations that take about the duration, as far as is known
+}
+
+// sample is what a run gave.
+type sample struct {
+	rate  float64       // operations in a second
+	p99   time.Duration // of an operation, 0: the tool does not tell
+	count int           // operations
+}
+
+func programs() []program {
+	return []program{redis(), nginx(), postgres(), grpc(), memcached(), proxies(), batches()}
+}
+
+// selectCells leaves what matches -run, and nothing of a program that has no such cell. With -quick, all is on one CPU unless
+// -run asks for "(two)".
+func selectCells(all []program, o options) (selected []selection) {
+	for _, p := range all {
+		s := selection{program: p}
+		for _, c := range p.cells {
+			for _, cpus := range []string{same, two} {
+				m := &measurement{cell: c, cpus: cpus}
+				wanted := cpus == same || c.two && (!o.quick || o.run.String() != "" && !o.run.MatchString(c.name+" (same)"))
+				if wanted && o.run.MatchString(m.String()) {
+					s.measurements = append(s.measurements, m)
+				}
+			}
+		}
+		if len(s.measurements) > 0 {
+			selected = append(selected, s)
+		}
+	}
+	return slices.Clip(selected)
+}

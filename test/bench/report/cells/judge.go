@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cells
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// Variants in the order of columns and legends.
+var Variants = []result.Variant{
+	result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Kept, result.Classic,
+}
+
+// Present are the variants that have samples in any of the cells. One that is not known comes last.
+func Present(all []result.Cell) []result.Variant {
+	found := map[result.Variant]bool{}
+	for _, c := range all {
+		for v, samples := range c.Samples {
+			found[v] = found[v] || len(samples) > 0
+		}
+	}
+	var present []result.Variant
+	for v, there := range found {
+		if there {
+			present = append(present, v)
+		}
+	}
+	slices.SortFunc(present, func(a, b result.Variant) int { return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b)) })
+	return present
+}
+
+func place(v result.Variant) int {
+	if i := slices.Index(Variants, v); i >= 0 {
+		return i
+	}
+	return len(Variants)
+}
+
+// Base is what the other variants of the cell are compared with.
+func Base(c result.Cell) result.Variant { return cmp.Or(c.Base, result.Plain) }
+
+// Judgement is what a ratio says.
+type Judgement string
+
+// The judgements. Nothing is called a gain or a loss that the interval does not show to be one.
+const (
+	BetterThan Judgement = "better"
+	WorseThan  Judgement = "worse"
+	Unclear    Judgement = "no clear difference"
+	TooFew     Judgement = "too few rounds to tell"
+)
+
+// fewest rounds of which an interval says anything.
+const fewest = 5
+
+// Compared is a ratio of a cell and what it says.
+type Compared struct {
+	result.Ratio
+	Says Judgement
+}
+
+// Compare reports false where there is nothing to compare.
+func Compare(c result.Cell, v result.Variant) (Compared, bool) {
+	if v == Base(c) {
+		return Compared{}, false
+	}
+	r, ok := c.Against(v)
+	if !ok {
+		return Compared{}, false
+	}
+	if min(len(c.Samples[v]), len(c.Samples[Base(c)])) < fewest {
+		return Compared{r, TooFew}, true
+	}
+	return Compared{r, judge(r)}, true
+}
+
+// judge looks at the interval, not at the value.
+func judge(r result.Ratio) Judgement {
+	switch {
+	case r.Low > 1:
+		return BetterThan
+	case r.High < 1:
+		return WorseThan
+	}
+	return Unclear
+}
+
+// Text is how the ratio is written. What is called worse is never written as 1.
+func (c Compared) Text() string {
+	if c.Says == WorseThan {
+		return Times(c.Value, 1)
+	}
+	return Times(c.Value, 0)
+}
+
+// Times is how a ratio is written, with more digits where two would say that it is as good as the limit.
+func Times(ratio, limit float64) string {
+	if text := fmt.Sprintf("%.2f", ratio); ratio >= limit || text != fmt.Sprintf("%.2f", limit) {
+		return text
+	}
+	return fmt.Sprintf("%.4f", ratio)
+}

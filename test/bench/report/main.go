@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Report writes what the benchmarks have measured as tables and pictures.
+//
+//	report .cache/bench                                                 prints the tables
+//	report -into docs/PERFORMANCE.md -images docs/images .cache/bench   replaces what stands between two marked lines of the document, and the pictures
+//
+// The same results give the same text and the same pictures.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/picture"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/text"
+	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
+)
+
+// The results stand between the marked lines of the document.
+var section = marked.Section{Name: "performance", Target: "bench-report"}
+
+func main() {
+	if err := run(os.Stdout, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(1)
+	}
+}
+
+func run(out io.Writer, args []string) error {
+	f := flag.NewFlagSet("report", flag.ContinueOnError)
+	into := f.String("into", "", "replace the results in this `document`")
+	images := f.String("images", "", "write pictures into this `directory` (default: none)")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() != 1 {
+		return errors.New("write report: one directory of results is needed (make bench leaves .cache/bench)")
+	}
+	files, err := cells.Load(f.Arg(0))
+	if err != nil {
+		return err
+	}
+	var shown []text.Picture
+	if *images != "" {
+		pictures := picture.All(files)
+		if err := draw(*images, pictures); err != nil {
+			return err
+		}
+		if shown, err = links(*into, *images, pictures); err != nil {
+			return err
+		}
+	}
+	results := text.Section(files, shown)
+	if *into == "" {
+		_, err := io.WriteString(out, results)
+		return err
+	}
+	return section.Into(*into, results)
+}
+
+// draw writes the pictures and removes those that there are no results for any more.
+func draw(dir string, pictures []picture.Picture) error {
+	for _, name := range picture.Names {
+		if i := slices.IndexFunc(pictures, func(p picture.Picture) bool { return p.Name == name }); i >= 0 {
+			if err := pictures[i].Write(dir); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := picture.Remove(dir, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// links are the pictures as the document refers to them.
+func links(document, dir string, pictures []picture.Picture) (all []text.Picture, err error) {
+	from, err := filepath.Abs(filepath.Dir(document))
+	if err != nil {
+		return nil, fmt.Errorf("link pictures: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("link pictures: %w", err)
+	}
+	if dir, err = filepath.Rel(from, dir); err != nil {
+		return nil, fmt.Errorf("link pictures: %w", err)
+	}
+	for _, p := range pictures {
+		all = append(all, text.Picture{Path: filepath.ToSlash(filepath.Join(dir, p.Name+".svg")), Alt: p.Alt, With: p.With})
+	}
+	return all, nil
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/picture"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden is what the made-up results in testdata become.
+const golden = "testdata/report.golden.md"
+
+func TestReportIsAsItWas(t *testing.T) {
+	document, images := place(t)
+	for range 2 { // the second time over the first
+		if err := run(&bytes.Buffer{}, []string{"-into", document, "-images", images, "testdata"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the report differs from %s (%v): look at what go test . -update changes", golden, err)
+	}
+	for _, name := range picture.Names {
+		if !strings.Contains(string(got), "](images/"+name+".svg)") {
+			t.Errorf("the report does not show %s", name)
+		}
+	}
+}
+
+func TestPicturesAreThoseOfTheResults(t *testing.T) {
+	document, images := place(t)
+	if err := run(&bytes.Buffer{}, []string{"-into", document, "-images", images, "testdata"}); err != nil {
+		t.Fatal(err)
+	}
+	results := t.TempDir()
+	files, err := cells.Load("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := files[1].Write(filepath.Join(results, "programs.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(&bytes.Buffer{}, []string{"-into", document, "-images", images, results}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(images, "*"))
+	if err != nil || len(left) != 3 {
+		t.Errorf("with programs only there are %q, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(images, "node.svg")); err != nil {
+		t.Errorf("a picture of somebody else: %v", err)
+	}
+}
+
+// place is a document and a directory of pictures that has one of somebody else.
+func place(t *testing.T) (document, images string) {
+	t.Helper()
+	dir := t.TempDir()
+	document, images = filepath.Join(dir, "PERFORMANCE.md"), filepath.Join(dir, "images")
+	if err := os.Mkdir(images, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{document: "above\n" + section.Begin() + section.End() + "below\n", filepath.Join(images, "node.svg"): "<svg/>"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return document, images
+}
+
+func TestTextAloneIsPrinted(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(&out, []string{"testdata"}); err != nil || !strings.Contains(out.String(), "### Goals") || strings.Contains(out.String(), "![") {
+		t.Errorf("%v:\n%s", err, out.String())
+	}
+}
+
+func TestWhatCannotBecomeAReport(t *testing.T) {
+	for want, args := range map[string][]string{
+		"make bench leaves": {}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
+	} {
+		if err := run(&bytes.Buffer{}, args); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", args, err, want)
+		}
+	}
+}
+
+// The document itself has its marked lines, and nothing made up between them.
+func TestTheDocumentHasAPlaceForTheResults(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/PERFORMANCE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := section.Replace(string(text), ""); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(string(text), "synthetic") {
+		t.Error("the document has the numbers of the tests")
+	}
+}

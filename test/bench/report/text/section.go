@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package text writes the results as Markdown. It holds nothing that differs between two calls with the same results.
+package text
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// Picture is shown above the tables, or with the group that it belongs to.
+type Picture struct {
+	Path string // as the document links to it
+	Alt  string
+	With string // name of a group; "" for the beginning, Goals for the table of goals
+}
+
+// Goals is the part of the section that has the goals, for Picture.With.
+const Goals = "goals"
+
+// Section is all that stands between the marked lines.
+func Section(files []result.File, pictures []Picture) string {
+	var b strings.Builder
+	groups := cells.Groups(files)
+	for _, f := range files {
+		if strings.Contains(f.Suite, "quick") {
+			fmt.Fprintf(&b, "**The results of “%s” are those of a quick run: few and short rounds, not to be quoted.**\n\n", inline(f.Suite))
+		}
+	}
+	b.WriteString(summary(groups))
+	show(&b, pictures, "")
+	b.WriteString("\n### Machine\n\n" + machine(files))
+	if text := goals(groups); text != "" {
+		b.WriteString("\n### Goals\n\n" + text)
+	}
+	show(&b, pictures, Goals)
+	for _, g := range groups {
+		fmt.Fprintf(&b, "\n### %s\n\n%s", g.Title, table(g))
+		show(&b, pictures, g.Name)
+	}
+	return b.String()
+}
+
+func show(b *strings.Builder, pictures []Picture, with string) {
+	for _, p := range pictures {
+		if p.With == with {
+			fmt.Fprintf(b, "\n![%s](%s)\n", p.Alt, p.Path)
+		}
+	}
+}
+
+// summary counts, and names what is worse: nobody should have to look for it.
+func summary(groups []cells.Group) string {
+	count := map[cells.Judgement]int{}
+	var worse []string
+	all := 0
+	for _, g := range groups {
+		for _, c := range g.Cells {
+			r, ok := cells.Compare(c, result.Sockmap)
+			if !ok {
+				continue
+			}
+			all++
+			count[r.Says]++
+			if r.Says == cells.WorseThan {
+				worse = append(worse, fmt.Sprintf("%s: %s against %s: %s", g.Title, inline(cells.Label(c)), cells.Base(c), r.Text()))
+			}
+		}
+	}
+	text := fmt.Sprintf("Of %d comparisons of sockmap with its base: %d better, %d no clear difference, %d worse",
+		all, count[cells.BetterThan], count[cells.Unclear], count[cells.WorseThan])
+	if n := count[cells.TooFew]; n > 0 {
+		text += fmt.Sprintf(", %d with too few rounds to tell", n)
+	}
+	text += ".\n"
+	if len(worse) > 0 {
+		text += "\nWorse:\n\n- " + strings.Join(worse, "\n- ") + "\n"
+	}
+	return text
+}
+
+var escapes = strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", "*", `\*`, "`", "'", "[", `\[`)
+
+// inline keeps a text of the results from being read as Markdown.
+func inline(s string) string { return escapes.Replace(s) }
+
+// row writes one row of a table.
+func row(b *strings.Builder, cells ...string) {
+	fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | "))
+}
+
+func ruler(b *strings.Builder, columns int) {
+	fmt.Fprintf(b, "|%s\n", strings.Repeat("---|", columns))
+}

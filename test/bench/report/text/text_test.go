@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package text
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// cell whose rounds all gave the same.
+func cell(better result.Better, values map[result.Variant]float64) result.Cell {
+	c := result.Cell{Group: "rr", Name: "a|b", Measure: "m", Unit: "ns", Better: better, Samples: map[result.Variant][]float64{}}
+	for v, value := range values {
+		for range 9 {
+			c.Samples[v] = append(c.Samples[v], value)
+		}
+	}
+	return c
+}
+
+func section(all ...result.Cell) string {
+	return Section([]result.File{{Suite: "micro full", Cells: all}}, nil)
+}
+
+func TestGoalsAreMetOrNot(t *testing.T) {
+	twice := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
+	for _, tt := range []struct {
+		goal, limit float64
+		better      result.Better
+		want        string
+	}{
+		{2, 0, result.Lower, "| plain | 2.00 (2.00 to 2.00) | ≥ 2.00 | met |"},
+		{2.5, 0, result.Lower, "| plain | 2.00 (2.00 to 2.00) | ≥ 2.50 | **not met** |"},
+		{0.4, 0, result.Higher, "| plain | 0.50 (0.50 to 0.50) | ≥ 0.40 | met |"},
+		{0, 10, result.Lower, "| – | 10.0 ns | ≤ 10.0 ns | met |"},
+		{0, 9, result.Lower, "| – | 10.0 ns | ≤ 9.00 ns | **not met** |"},
+		{0, 11, result.Higher, "| – | 10.0 ns | ≥ 11.0 ns | **not met** |"},
+	} {
+		c := twice
+		c.Goal, c.Limit, c.Better = tt.goal, tt.limit, tt.better
+		if got := section(c); !strings.Contains(got, tt.want) || !strings.Contains(got, "1 goals: ") {
+			t.Errorf("%+v: no %q in\n%s", tt, tt.want, got)
+		}
+	}
+	missing := cell(result.Lower, map[result.Variant]float64{result.Plain: 1})
+	missing.Goal = 2
+	if got := section(missing); !strings.Contains(got, "**not measured**") {
+		t.Errorf("a goal that nobody measured:\n%s", got)
+	}
+	if got := section(twice); strings.Contains(got, "### Goals") {
+		t.Errorf("goals where there are none:\n%s", got)
+	}
+}
+
+func TestAGoalInTheIntervalIsTold(t *testing.T) {
+	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
+	c.Samples[result.Plain] = []float64{18, 19, 19, 20, 20, 20, 21, 21, 22}
+	c.Goal = 1.99
+	if got := section(c); !strings.Contains(got, "| met, within the noise |") {
+		t.Errorf("no doubt in\n%s", got)
+	}
+}
+
+func TestLossesAreNamedFirst(t *testing.T) {
+	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 9.97, result.Sockmap: 10})
+	got := section(c)
+	if !strings.HasPrefix(got, "Of 1 comparisons of sockmap with its base: 0 better, 0 no clear difference, 1 worse.\n\nWorse:\n\n- Request and response: a\\|b (m) against plain: 0.9970\n") {
+		t.Errorf("the loss is not named:\n%s", got)
+	}
+	if !strings.Contains(got, "| 10.0 ns<br>0.9970 (0.9970 to 0.9970): worse |") {
+		t.Errorf("the loss is not in the table:\n%s", got)
+	}
+}
+
+func TestColumnsThatAreEmptyAreLeftOut(t *testing.T) {
+	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
+	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.HasPrefix(got, "|  | measure | plain | sockmap | rounds |\n|---|---|---|---|---|\n| a\\|b | m | 2.00 ns |") {
+		t.Error(got)
+	}
+	c.Share, c.Note, c.CPUs, c.Repeats = map[result.Variant]float64{result.Sockmap: 0.31}, "why *not*", "two", 20000
+	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.Contains(got, "| 31.0 %, mostly TCP | 9 of 20,000 | why \\*not\\* |") || !strings.Contains(got, "| two CPUs |") {
+		t.Error(got)
+	}
+}
+
+func TestAQuickRunIsNotToBeQuoted(t *testing.T) {
+	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
+	if got := Section([]result.File{{Suite: "micro quick", Cells: []result.Cell{c}}}, nil); !strings.HasPrefix(got, "**") || !strings.Contains(got, "not to be quoted") {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package marked replaces what stands between two marked lines of a document; the rest is its author's.
+package marked
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Section is the part of a document that a make target writes.
+type Section struct {
+	Name   string // in the marked lines
+	Target string // of make
+}
+
+// Begin is the line above the section.
+func (s Section) Begin() string {
+	return fmt.Sprintf("<!-- %s: begin (written by make %s, do not edit) -->\n", s.Name, s.Target)
+}
+
+// End is the line below the section.
+func (s Section) End() string { return fmt.Sprintf("<!-- %s: end -->\n", s.Name) }
+
+// Replace puts text between the marked lines of document.
+func (s Section) Replace(document, text string) (string, error) {
+	before, rest, begun := strings.Cut(document, s.Begin())
+	_, after, ended := strings.Cut(rest, s.End())
+	if !begun || !ended {
+		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(s.Begin()), strings.TrimSpace(s.End()))
+	}
+	return before + s.Begin() + text + s.End() + after, nil
+}
+
+// Into puts text between the marked lines of the document at path.
+func (s Section) Into(path, text string) error {
+	document, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read document: %w", err)
+	}
+	replaced, err := s.Replace(string(document), text)
+	if err != nil {
+		return fmt.Errorf("update %s: %w", path, err)
+	}
+	return os.WriteFile(path, []byte(replaced), 0o644)
+}
