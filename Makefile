@@ -73,16 +73,6 @@ test-packaging: image-binaries ## chart, manifests, image, alert rules and dashb
 	go -C test/packaging vet ./...
 	go -C test/packaging test -count=1 ./...
 
-.PHONY: bench
-bench: ## what sockmap gives and costs, against plain TCP and other ways (root; keep the machine quiet)
-	go build -o bin/bench-micro ./test/bench/micro
-	bin/bench-micro
-
-.PHONY: bench-quick
-bench-quick: ## the same within two minutes, with wider intervals (root)
-	go build -o bin/bench-micro ./test/bench/micro
-	bin/bench-micro -quick
-
 .PHONY: bench-add
 bench-add: ## what ADD costs beyond the chain without sockmap (root)
 	go build -o bin/bench-add ./test/bench/add
@@ -110,6 +100,11 @@ bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root;
 	go run ./test/bench/micro
 	go run ./test/bench/programs
 	@$(MAKE) --no-print-directory bench-report
+
+.PHONY: bench-quick
+bench-quick: ## the small measurements only, within two minutes and with wider intervals (root)
+	@test/setup.sh bench
+	go run ./test/bench/micro -quick
 
 .PHONY: bench-report
 bench-report: ## docs/PERFORMANCE.md and its pictures, from what the last measurements have left

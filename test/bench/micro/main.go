@@ -33,15 +33,14 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
-	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
 type options struct {
@@ -54,6 +53,7 @@ type options struct {
 }
 
 func main() {
+	pods.Main()
 	wire.Main()
 	o, err := parseFlags(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -103,13 +103,17 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 	}
 	started := time.Now()
 	fmt.Fprintln(log, "building the plugins, and making containers")
+	done, err := pods.Watch()
+	if err != nil {
+		return err
+	}
 	var complaints bytes.Buffer // of the plugins: only worth reading if something fails
 	w, err := newWorld(ctx, o.congestion, &complaints)
 	if err != nil {
-		return errors.Join(err, errors.New(complaints.String()))
+		return errors.Join(err, done(), errors.New(complaints.String()))
 	}
-	defer func() { err = errors.Join(err, w.close(), residue()) }()
-	guards, err := w.guards()
+	defer func() { err = errors.Join(err, w.close(), done()) }()
+	guards, err := pods.Guards(w.node)
 	if err != nil {
 		return err
 	}
@@ -132,13 +136,4 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return print(out, file)
-}
-
-// residue turns what is left of this run into an error.
-func residue() error {
-	left, err := lab.Residue(fmt.Sprintf("bench%d-", os.Getpid()))
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("left behind: %q", slices.Clone(left))
-	}
-	return err
 }

@@ -131,19 +131,3 @@ func (w *world) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// guards that run.
-func (w *world) guards() (active []string, err error) {
-	d, err := datapath.Open(w.node.BPFFS())
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	states, err := d.GuardStates()
-	for _, s := range states {
-		if s.Active {
-			active = append(active, s.Name)
-		}
-	}
-	return active, err
-}
