@@ -51,7 +51,7 @@ lint: ## formatting, vet, staticcheck, layout rules
 
 .PHONY: generate
 generate: ## rebuild the BPF objects and their Go bindings (clang 14, libbpf-dev)
-	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/...
+	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/... ./test/bench/classic
 
 .PHONY: check-generated
 check-generated: ## the committed BPF objects are those of bpf/
@@ -107,6 +107,11 @@ bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root;
 	go run ./test/bench/micro
 	go run ./test/bench/programs
 	@$(MAKE) --no-print-directory bench-report
+
+.PHONY: bench-quick
+bench-quick: ## the small measurements only, within two minutes and with wider intervals (root)
+	@test/setup.sh bench
+	go run ./test/bench/micro -quick
 
 .PHONY: bench-report
 bench-report: ## docs/PERFORMANCE.md and its pictures, from what the last measurements have left

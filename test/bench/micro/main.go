@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command micro measures what sockmap does to the kernel's way between two sockets, with as little of programs around it as
+// possible: see the package wire. It leaves every sample in a file, for the report.
+//
+// # What is compared
+//
+// The variants are those of the package result. Plain, sockmap and classic are pairs of containers on one node, each pair of a
+// network of its own; loopback and unix are two processes in one container of the plain network.
+//
+// Kept is the pair of sockmap again, with SO_PEEK_OFF set on both sockets before they connect. It says where MSG_PEEK begins,
+// and nobody peeks here, so the traffic is the same, whatever its size. But redirected bytes would not honour it, so the verdict
+// runs for each message, asks nearly all of its questions and leaves the message to TCP: what it costs to be in a sockmap in
+// vain. A kernel before 6.9 does not know the option for TCP, and kept is not measured there: see the notes.
+//
+// # How
+//
+// In each round every variant of a cell is measured, one right after the other, in an order that changes from round to round;
+// the samples of one round belong together. A round in which one variant fails counts for none. Of accelerated variants, the
+// share of the bytes that was redirected is measured as well.
+//
+// TCP uses cubic everywhere, as nodes do unless somebody changes it: a default that paces, as bbr does, makes plain TCP slower on
+// wires that have no rate, and would flatter all that avoids it.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+type options struct {
+	pace
+	suite string
+	match *regexp.Regexp
+	out   string
+
+	congestion string
+}
+
+func main() {
+	pods.Main()
+	wire.Main()
+	o, err := parseFlags(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	if err == nil {
+		err = run(ctx, o, os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "micro:", err)
+		os.Exit(1)
+	}
+}
+
+func parseFlags(args []string) (o options, err error) {
+	f := flag.NewFlagSet("micro", flag.ContinueOnError)
+	fast := f.Bool("quick", false, "fewer rounds, and shorter ones: below 80 seconds instead of 9 minutes")
+	rounds := f.Int("rounds", 0, "`number` of rounds (default: 11, with -quick 5)")
+	match := f.String("run", "", "only what matches this regular `expression`: group/name")
+	f.StringVar(&o.congestion, "congestion", "cubic", "`name` of TCP's congestion control, for all variants; empty: the kernel's default")
+	f.StringVar(&o.out, "o", ".cache/bench/micro.json", "write results to this `file`")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.pace, o.suite = full, "micro full"
+	if *fast {
+		o.pace, o.suite = quick, "micro quick"
+	}
+	if *rounds < 0 || *rounds > 1000 || f.NArg() > 0 {
+		return o, fmt.Errorf("-rounds %d, arguments %q: up to 1000 rounds, and no arguments", *rounds, f.Args())
+	}
+	if *rounds > 0 {
+		o.rounds, o.budget = *rounds, 0
+	}
+	if o.match, err = regexp.Compile(*match); err != nil {
+		return o, fmt.Errorf("-run: %w", err)
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, o options, out, log io.Writer) (err error) {
+	works := plan(o.pace, o.match)
+	if len(works) == 0 {
+		return fmt.Errorf("-run %q matches nothing", o.match)
+	}
+	started := time.Now()
+	fmt.Fprintln(log, "building the plugins, and making containers")
+	done, err := pods.Watch()
+	if err != nil {
+		return err
+	}
+	var complaints bytes.Buffer // of the plugins: only worth reading if something fails
+	w, err := newWorld(ctx, o.congestion, &complaints)
+	if err != nil {
+		return errors.Join(err, done(), errors.New(complaints.String()))
+	}
+	defer func() { err = errors.Join(err, w.close(), done()) }()
+	guards, err := pods.Guards(w.node)
+	if err != nil {
+		return err
+	}
+	cells, err := measureAll(ctx, w, works, limit{o.rounds, started, o.budget}, log)
+	if ctx.Err() != nil { // what an interruption has broken is not the reason
+		err = errors.New("interrupted: no results are written")
+	}
+	if err != nil {
+		return err
+	}
+	machine, err := result.ThisMachine(guards)
+	if err != nil {
+		return err
+	}
+	file := result.File{
+		Suite: o.suite, Version: version.String(), Started: started.Round(time.Second), Took: time.Since(started),
+		Machine: machine, Cells: cells,
+	}
+	if err := file.Write(o.out); err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	return print(out, file)
+}

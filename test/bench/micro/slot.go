@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// cpus is where both ends run.
+type cpus struct {
+	name           string // as in a cell
+	client, server int
+}
+
+var (
+	same = cpus{"same", 1, 1}
+	two  = cpus{"two", 0, 1}
+)
+
+// outcome is what one variant gave in one round.
+type outcome struct {
+	client, server wire.Answer
+	redirected     uint64  // bytes
+	sent           uint64  // bytes by both programs
+	value          float64 // of measures that are no time or rate of the traffic
+}
+
+// slot runs one order on one way, and finds out how many of its bytes were redirected.
+func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
+	o.Addr, o.Kept, o.Congestion = r.listen, r.kept, w.congestion
+	before, err := w.counted(r)
+	if err != nil {
+		return out, err
+	}
+	out.client, out.server, err = wire.Talk(r.client, r.server, o, at.client, at.server, hold)
+	if err != nil {
+		return out, err
+	}
+	if out.server.Got != out.client.Sent || out.client.Got != out.server.Sent {
+		return out, fmt.Errorf("the client sent %d bytes and got %d, the server got %d and sent %d",
+			out.client.Sent, out.client.Got, out.server.Got, out.server.Sent)
+	}
+	if max(out.client.Count, out.server.Count) == 0 || o.Kind == wire.Stream && out.server.Count == 0 {
+		return out, errors.New("the time was over before there was anything to measure")
+	}
+	out.sent = out.client.Sent + out.server.Sent
+	switch {
+	case r.pair != nil:
+		var counted pods.Sent
+		if counted, err = w.settled(r, before, out.sent); err == nil && r.kept {
+			err = wasKept(counted, out.sent)
+		}
+		out.redirected = counted.Redirected
+	case v == result.Classic && o.Kind != wire.Churn:
+		// It counts nothing, but TCP does: what did not go there went the short way.
+		out.redirected = out.sent - min(out.sent, out.client.TCP+out.server.TCP)
+	}
+	return out, err
+}
+
+// wasKept makes sure that the verdict had what was sent before it, and left it to TCP.
+func wasKept(counted pods.Sent, sent uint64) error {
+	if counted.Redirected > 0 {
+		return fmt.Errorf("%d bytes were redirected that should have been left to TCP", counted.Redirected)
+	}
+	if counted.TCP < sent/10*9 {
+		return fmt.Errorf("of %d bytes, the data path counted %d: the sockets are not in its map", sent, counted.TCP)
+	}
+	return nil
+}
+
+func (w *world) counted(r route) (pods.Sent, error) {
+	if r.pair == nil {
+		return pods.Sent{}, nil
+	}
+	return r.pair.Sent(w.node)
+}
+
+// settled waits until the sockets have closed, so that all they sent is counted. What is missing was not redirected.
+func (w *world) settled(r route, before pods.Sent, sent uint64) (since pods.Sent, err error) {
+	for range 20 {
+		now, err := w.counted(r)
+		if err != nil {
+			return since, err
+		}
+		if since = now.Since(before); since.Redirected+since.TCP >= sent {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return since, nil
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
+)
+
+// clock is monotonic, and cheaper to ask than time.Now.
+type clock time.Time
+
+func (c clock) now() time.Duration { return time.Since(time.Time(c)) }
+
+// exchange sends a request and takes its answer. It polls before it reads, as event loops do: that the answer is there
+// already is the exception.
+func (c conn) exchange(buf []byte) error {
+	if err := c.writeAll(buf); err != nil {
+		return err
+	}
+	if err := c.await(); err != nil {
+		return err
+	}
+	return c.readAll(buf)
+}
+
+func (e *end) requests(o Order) (a Answer, err error) {
+	to, err := parse(o.Addr)
+	if err != nil {
+		return a, err
+	}
+	c, err := dial(o, to, &e.w)
+	if err != nil {
+		return a, err
+	}
+	defer c.close()
+	buf := e.buffer(o.Size)
+	clock := clock(time.Now())
+	warmed := uint64(0)
+	for clock.now() < o.Warm {
+		if err := c.exchange(buf); err != nil {
+			return a, err
+		}
+		warmed++
+	}
+	busy := e.startBusy(o)
+	times := e.times[:0]
+	begin := clock.now()
+	last := begin
+	// One look at the clock for each request: where one ends, the next begins.
+	for end := begin + o.Time; last < end; {
+		if err := c.exchange(buf); err != nil {
+			return a, err
+		}
+		now := clock.now()
+		times = append(times, now-last)
+		last = now
+	}
+	a.Busy = busy()
+	e.times = times
+	a.Count, a.Elapsed = uint64(len(times)), last-begin
+	a.percentiles(times)
+	a.Sent = (a.Count + warmed) * uint64(o.Size)
+	a.Got = a.Sent
+	a.TCP = c.byTCP()
+	return a, nil
+}
+
+func (a *Answer) percentiles(times []time.Duration) {
+	s := traffic.Latencies(times).Summary()
+	a.P50, a.P99, a.P999 = s.P50, s.P99, s.P999
+}
+
+// serveRequests answers on one connection until its end.
+func (e *end) serveRequests(listener int, o Order) (a Answer, err error) {
+	c, err := accept(listener, &e.w)
+	if err != nil {
+		return a, err
+	}
+	defer c.close()
+	buf := e.buffer(o.Size)
+	for {
+		if err := c.await(); err != nil {
+			return a, err
+		}
+		if err := c.readAll(buf); errors.Is(err, io.EOF) {
+			a.Sent, a.Got = a.Count*uint64(o.Size), a.Count*uint64(o.Size)
+			a.TCP = c.byTCP()
+			return a, nil
+		} else if err != nil {
+			return a, err
+		}
+		if err := c.writeAll(buf); err != nil {
+			return a, err
+		}
+		a.Count++
+	}
+}

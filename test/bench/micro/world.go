@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/classic"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+)
+
+// route is a way from a client to a server.
+type route struct {
+	client, server *wire.Agent
+	listen         string
+	pair           *pods.Pair // whose bytes the data path counts; nil: none are redirected
+	kept           bool
+}
+
+// world is everything that is compared.
+type world struct {
+	node    *lab.Node
+	sockmap *pods.Pair
+	old     *classic.Classic
+	verdict *ebpf.Program // of the product
+	routes  map[result.Variant]route
+	outward map[result.Variant]route // to a host off the node
+	agents  []*wire.Agent
+
+	congestion string
+}
+
+func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, err error) {
+	w = &world{congestion: congestion}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	if w.node, err = pods.Node(ctx, log); err != nil {
+		return w, err
+	}
+	plain, err := pods.New(ctx, w.node, "plain", 0, false)
+	if err != nil {
+		return w, err
+	}
+	if w.sockmap, err = pods.New(ctx, w.node, "sockmap", 1, true); err != nil {
+		return w, err
+	}
+	old, err := pods.New(ctx, w.node, "classic", 2, false)
+	if err != nil {
+		return w, err
+	}
+	if w.old, err = classic.Attach(old.Client.ContainerCgroup(), old.Server.ContainerCgroup()); err != nil {
+		return w, err
+	}
+	pin := filepath.Join(w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI), "verdict")
+	if w.verdict, err = ebpf.LoadPinnedProgram(pin, nil); err != nil {
+		return w, fmt.Errorf("open %s: %w", pin, err)
+	}
+	return w, w.connect(ctx, plain, old)
+}
+
+// connect starts the ends. Those that share a container, or serve several variants, are never asked at the same time.
+func (w *world) connect(ctx context.Context, plain, old *pods.Pair) (err error) {
+	start := func(name string, at wire.Place) *wire.Agent {
+		if err != nil {
+			return nil
+		}
+		var a *wire.Agent
+		if a, err = wire.Start(ctx, name, at); err == nil {
+			w.agents = append(w.agents, a)
+		}
+		return a
+	}
+	host, err := w.node.External(ctx, "away")
+	if err != nil {
+		return err
+	}
+	inside := start("second end in the plain client's container", plain.Client)
+	away := start("host off the node", host)
+	through := func(name string, p *pods.Pair) route {
+		return route{
+			client: start(name+" client", p.Client), server: start(name+" server", p.Server),
+			listen: p.Server.IP4().String() + ":0",
+		}
+	}
+	viaPlain, viaSockmap, viaClassic := through("plain", plain), through("sockmap", w.sockmap), through("classic", old)
+	viaSockmap.pair = w.sockmap
+	kept := viaSockmap
+	kept.kept = true
+	w.routes = map[result.Variant]route{
+		result.Plain:    viaPlain,
+		result.Loopback: {client: viaPlain.client, server: inside, listen: "127.0.0.1:0"},
+		result.Unix:     {client: viaPlain.client, server: inside, listen: "@sockmap-bench"},
+		result.Sockmap:  viaSockmap,
+		result.Classic:  viaClassic,
+		result.Kept:     kept,
+	}
+	outside := host.IPs()[0].String() + ":0"
+	w.outward = map[result.Variant]route{
+		result.Plain:   {client: viaPlain.client, server: away, listen: outside},
+		result.Sockmap: {client: viaSockmap.client, server: away, listen: outside},
+	}
+	return err
+}
+
+func (w *world) close() error {
+	for _, a := range w.agents {
+		a.Stop()
+	}
+	var errs []error
+	if w.verdict != nil {
+		errs = append(errs, w.verdict.Close())
+	}
+	if w.old != nil {
+		errs = append(errs, w.old.Close())
+	}
+	if w.node != nil {
+		errs = append(errs, w.node.Close())
+	}
+	return errors.Join(errs...)
+}
