@@ -69,6 +69,7 @@ enum result {
 	RESULT_OPTION = 9, /* a socket option that only TCP honours was set before: SO_ZEROCOPY, TCP_INQ */
 	RESULT_AVOIDED = 10, /* an earlier flow to this listening port did what only TCP does right */
 	RESULT_BLOCKING = 11, /* guarded: the client's descriptor is blocking, see REASON_BLOCKING */
+	RESULT_SHORT = 12, /* the last connections to this destination ended after a few messages, see struct history */
 	RESULT_MAX,
 };
 
@@ -192,6 +193,32 @@ struct listening_port {
 	__u16 port;
 	__u16 pad[3];
 };
+
+/* A destination as the active end sees it: before any translation. */
+struct destination {
+	__u64 netns; /* of the active end */
+	__u8 addr[16]; /* network order, v4 in the first four bytes */
+	__u16 port; /* network order */
+	__u16 family;
+	__u32 pad;
+};
+
+/*
+ * history[destination]: what its connections have gained. Taking a socket into the sockhash costs more than a few messages
+ * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP; one in LET_IN_EVERY is
+ * let in all the same, and the first that is worth it ends that.
+ */
+struct history {
+	__u32 fruitless; /* connections in a row */
+	__u32 left_out;	 /* since then */
+	__u8 why;	 /* enum result, of the last one: RESULT_SHORT, or that its other end did not join */
+	__u8 pad[7];
+};
+
+#define FRUITLESS_MAX 256
+#define LET_IN_EVERY  32
+#define WORTH_MESSAGES 8	     /* redirected both ways */
+#define WORTH_BYTES    (256 * 1024)
 
 /* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
 struct totals {
@@ -320,6 +347,8 @@ _Static_assert(sizeof(struct config) == 112, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
 _Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI; with the kernel's 72 bytes before it, it fills 192");
+_Static_assert(sizeof(struct destination) == 32, "keys are hashed byte by byte: no padding");
+_Static_assert(sizeof(struct history) == 16, "history is an ABI");
 _Static_assert(sizeof(struct call_key) == 12, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct call_sums) == 128, "call_sums is an ABI");
 _Static_assert(sizeof(struct tap_record) == 88, "tap_record is an ABI");

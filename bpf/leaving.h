@@ -7,7 +7,15 @@
 
 #include "pairing.h"
 
-/* The active end learns who joined when it first sends. */
+static __always_inline void meet_passive(struct sock_state *state, const struct flow *flow)
+{
+	state->peer_netns = flow->passive_netns;
+	state->port = flow->port;
+	state->peer_state = flow->passive_state;
+	state->peer_sk = flow->passive_sk;
+}
+
+/* The active end learns who joined at the first answer, or when it sends before that. */
 static __always_inline bool know_peer(struct sock_state *state)
 {
 	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
@@ -19,10 +27,7 @@ static __always_inline bool know_peer(struct sock_state *state)
 	if (!flow)
 		return false;
 	if (state->role == ROLE_ACTIVE) {
-		state->peer_netns = flow->passive_netns;
-		state->port = flow->port;
-		state->peer_state = flow->passive_state;
-		state->peer_sk = flow->passive_sk;
+		meet_passive(state, flow);
 	} else {
 		state->peer_state = flow->active_state;
 		state->peer_sk = flow->active_sk; /* Fast Open: it came second */
@@ -71,9 +76,14 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	struct flow *flow;
 
 	flow = bpf_map_lookup_elem(&flows, &self);
-	if (!flow || flow->passive_sk || flow->active_sk != (__u64)tp)
+	if (!flow || flow->active_sk != (__u64)tp)
 		return false;
+	if (flow->passive_sk) {
+		meet_passive(state, flow);
+		return false;
+	}
 	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
+	remember(tp, netns, result);
 	bpf_map_delete_elem(&flows, &self);
 	forget(sk, self);
 	give_tcp_its_length(ops, tp);
@@ -130,4 +140,34 @@ static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock 
 		decided = act_on_readers(ops, state, tp) && answered;
 	if (decided)
 		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
+}
+
+static __always_inline void on_close(struct bpf_sock *sk)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct isn_pair key;
+	struct totals *sums;
+
+	if (!state || !tp)
+		return;
+	sums = totals_of(state->netns);
+	if (sums) {
+		add(&sums->redirected_bytes, state->redirected_bytes);
+		add(&sums->redirected_messages, state->redirected_messages);
+		add(&sums->tcp_bytes, tp->bytes_sent - tp->bytes_retrans);
+		add(&sums->tcp_messages, state->tcp_messages);
+	}
+	if (state->backlog_high)
+		keep_backlog_high(state->peer_netns, state->backlog_high);
+	if (state->role == ROLE_ACTIVE && know_peer(state))
+		remember_worth(tp, state);
+	key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	bpf_map_delete_elem(&flows, &key);
+	key = state->self;
+	/* What is asked of it from now on, TCP answers best. Bytes that wait can still be read, so then it stays. */
+	if (!redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		bpf_map_delete_elem(&sockets, &key);
+	/* The socket may be disconnected rather than freed, and connect again. */
+	bpf_sk_storage_delete(&states, sk);
 }

@@ -111,6 +111,14 @@ struct {
 	__type(value, __u32);
 } avoid SEC(".maps");
 
+/* What earlier connections to a destination have gained. Written and read by sock_ops. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct destination);
+	__type(value, struct history);
+} history SEC(".maps");
+
 /* What the verdict could not hand to a tap: no room in its ring. One per CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

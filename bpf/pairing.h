@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "history.h"
 #include "maps.h"
 #include "policy.h"
 #include "socket.h"
@@ -207,6 +208,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
 	if (result == RESULT_JOINED && waits_in_calls(tp))
 		result = RESULT_BLOCKING;
+	if (result == RESULT_JOINED)
+		result = fruitless(tp, netns);
 	if (result != RESULT_JOINED)
 		return count_flow(netns, ROLE_ACTIVE, result);
 	state = new_state(sk, self, ROLE_ACTIVE);
@@ -299,32 +302,4 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	flow->passive_sk = (__u64)tp;
 	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
 	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
-}
-
-static __always_inline void on_close(struct bpf_sock *sk)
-{
-	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct isn_pair key;
-	struct totals *sums;
-
-	if (!state || !tp)
-		return;
-	sums = totals_of(state->netns);
-	if (sums) {
-		add(&sums->redirected_bytes, state->redirected_bytes);
-		add(&sums->redirected_messages, state->redirected_messages);
-		add(&sums->tcp_bytes, tp->bytes_sent - tp->bytes_retrans);
-		add(&sums->tcp_messages, state->tcp_messages);
-	}
-	if (state->backlog_high)
-		keep_backlog_high(state->peer_netns, state->backlog_high);
-	key = state->role == ROLE_ACTIVE ? state->self : state->peer;
-	bpf_map_delete_elem(&flows, &key);
-	key = state->self;
-	/* What is asked of it from now on, TCP answers best. Bytes that wait can still be read, so then it stays. */
-	if (!redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
-		bpf_map_delete_elem(&sockets, &key);
-	/* The socket may be disconnected rather than freed, and connect again. */
-	bpf_sk_storage_delete(&states, sk);
 }

@@ -20,7 +20,7 @@ import (
 const (
 	DefaultBPFFSPath                 = "/sys/fs/bpf/sockmap"
 	DefaultMaxSockets         uint32 = 65536
-	DefaultMaxBacklogBytes    uint32 = 4 << 20
+	DefaultMaxBacklogBytes    uint32 = 8 << 20
 	DefaultMaxBacklogMessages uint32 = 4096
 )
 

@@ -26,7 +26,7 @@ func TestEmptyConfigurationHasTheDefaults(t *testing.T) {
 		Enabled:            true,
 		BPFFSPath:          "/sys/fs/bpf/sockmap",
 		MaxSockets:         65536,
-		MaxBacklogBytes:    4194304,
+		MaxBacklogBytes:    8388608,
 		MaxBacklogMessages: 4096,
 		Peers:              "node",
 		Guards:             []string{"splice", "observe", "blocking", "options"},

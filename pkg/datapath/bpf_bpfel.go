@@ -62,6 +62,15 @@ type bpfConfig struct {
 	Tap                bpfTapFilter
 }
 
+type bpfDestination struct {
+	_      structs.HostLayout
+	Netns  uint64
+	Addr   [16]uint8
+	Port   uint16
+	Family uint16
+	Pad    uint32
+}
+
 type bpfEndpoint struct {
 	_          structs.HostLayout
 	Group      uint64
@@ -135,6 +144,14 @@ type bpfFlowRecord struct {
 	Pad                [5]uint8
 	LocalAddr          [16]uint8
 	RemoteAddr         [16]uint8
+}
+
+type bpfHistory struct {
+	_         structs.HostLayout
+	Fruitless uint32
+	LeftOut   uint32
+	Why       uint8
+	Pad       [7]uint8
 }
 
 type bpfIsnPair struct {
@@ -213,7 +230,8 @@ const (
 	bpfResultRESULT_OPTION    bpfResult = 9
 	bpfResultRESULT_AVOIDED   bpfResult = 10
 	bpfResultRESULT_BLOCKING  bpfResult = 11
-	bpfResultRESULT_MAX       bpfResult = 12
+	bpfResultRESULT_SHORT     bpfResult = 12
+	bpfResultRESULT_MAX       bpfResult = 13
 )
 
 type bpfRole uint32
@@ -292,7 +310,7 @@ type bpfTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [24]uint64
+	Flows              [26]uint64
 	Fallbacks          [19]uint64
 	BacklogHigh        uint64
 }
@@ -308,6 +326,7 @@ const (
 	bpfMapEndpoints         = "endpoints"
 	bpfMapEvents            = "events"
 	bpfMapFlows             = "flows"
+	bpfMapHistory           = "history"
 	bpfMapSockets           = "sockets"
 	bpfMapSplicing          = "splicing"
 	bpfMapStates            = "states"
@@ -378,6 +397,7 @@ type bpfMapSpecs struct {
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	History     *ebpf.MapSpec `ebpf:"history"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -420,6 +440,7 @@ type bpfMaps struct {
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	History     *ebpf.Map `ebpf:"history"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -437,6 +458,7 @@ func (m *bpfMaps) Close() error {
 		m.Endpoints,
 		m.Events,
 		m.Flows,
+		m.History,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -69,6 +69,15 @@ type guardConfig struct {
 	}
 }
 
+type guardDestination struct {
+	_      structs.HostLayout
+	Netns  uint64
+	Addr   [16]uint8
+	Port   uint16
+	Family uint16
+	Pad    uint32
+}
+
 type guardEndpoint struct {
 	_          structs.HostLayout
 	Group      uint64
@@ -100,6 +109,14 @@ type guardFlow struct {
 	Port         uint16
 	KeptOut      uint8
 	Pad          [5]uint8
+}
+
+type guardHistory struct {
+	_         structs.HostLayout
+	Fruitless uint32
+	LeftOut   uint32
+	Why       uint8
+	Pad       [7]uint8
 }
 
 type guardIsnPair struct {
@@ -155,7 +172,7 @@ type guardTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [24]uint64
+	Flows              [26]uint64
 	Fallbacks          [19]uint64
 	BacklogHigh        uint64
 }
@@ -171,6 +188,7 @@ const (
 	guardMapEndpoints         = "endpoints"
 	guardMapEvents            = "events"
 	guardMapFlows             = "flows"
+	guardMapHistory           = "history"
 	guardMapSockets           = "sockets"
 	guardMapSplicing          = "splicing"
 	guardMapStates            = "states"
@@ -256,6 +274,7 @@ type guardMapSpecs struct {
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	History     *ebpf.MapSpec `ebpf:"history"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -297,6 +316,7 @@ type guardMaps struct {
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	History     *ebpf.Map `ebpf:"history"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -314,6 +334,7 @@ func (m *guardMaps) Close() error {
 		m.Endpoints,
 		m.Events,
 		m.Flows,
+		m.History,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -69,6 +69,15 @@ type listConfig struct {
 	}
 }
 
+type listDestination struct {
+	_      structs.HostLayout
+	Netns  uint64
+	Addr   [16]uint8
+	Port   uint16
+	Family uint16
+	Pad    uint32
+}
+
 type listEndpoint struct {
 	_          structs.HostLayout
 	Group      uint64
@@ -100,6 +109,14 @@ type listFlow struct {
 	Port         uint16
 	KeptOut      uint8
 	Pad          [5]uint8
+}
+
+type listHistory struct {
+	_         structs.HostLayout
+	Fruitless uint32
+	LeftOut   uint32
+	Why       uint8
+	Pad       [7]uint8
 }
 
 type listIsnPair struct {
@@ -155,7 +172,7 @@ type listTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [24]uint64
+	Flows              [26]uint64
 	Fallbacks          [19]uint64
 	BacklogHigh        uint64
 }
@@ -171,6 +188,7 @@ const (
 	listMapEndpoints   = "endpoints"
 	listMapEvents      = "events"
 	listMapFlows       = "flows"
+	listMapHistory     = "history"
 	listMapSockets     = "sockets"
 	listMapSplicing    = "splicing"
 	listMapStates      = "states"
@@ -238,6 +256,7 @@ type listMapSpecs struct {
 	Endpoints   *ebpf.MapSpec `ebpf:"endpoints"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	History     *ebpf.MapSpec `ebpf:"history"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -279,6 +298,7 @@ type listMaps struct {
 	Endpoints   *ebpf.Map `ebpf:"endpoints"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	History     *ebpf.Map `ebpf:"history"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -296,6 +316,7 @@ func (m *listMaps) Close() error {
 		m.Endpoints,
 		m.Events,
 		m.Flows,
+		m.History,
 		m.Sockets,
 		m.Splicing,
 		m.States,

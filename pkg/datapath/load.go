@@ -169,7 +169,7 @@ func (o *loaded) attachVerdict() error {
 func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls, bpfMapConfig: o.bpfMaps.Config,
-		bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows, bpfMapSplicing: o.Splicing,
+		bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows, bpfMapHistory: o.History, bpfMapSplicing: o.Splicing,
 		bpfMapSockets: o.Sockets, bpfMapStates: o.States,
 		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}

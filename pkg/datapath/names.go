@@ -57,6 +57,7 @@ const (
 	ResultOption    = Result(bpfResultRESULT_OPTION)
 	ResultAvoided   = Result(bpfResultRESULT_AVOIDED)
 	ResultBlocking  = Result(bpfResultRESULT_BLOCKING)
+	ResultShort     = Result(bpfResultRESULT_SHORT)
 )
 
 var (
@@ -103,6 +104,7 @@ var (
 		bpfResultRESULT_OPTION:    "option",
 		bpfResultRESULT_AVOIDED:   "avoided",
 		bpfResultRESULT_BLOCKING:  "blocking",
+		bpfResultRESULT_SHORT:     "short",
 	}
 )
 

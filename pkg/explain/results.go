@@ -7,7 +7,7 @@ import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 // resultOrder is the order in which bpf/pairing.h and bpf/leaving.h ask. ResultJoined is what is left.
 var resultOrder = []datapath.Result{
 	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultBlocking,
-	datapath.ResultCollision, datapath.ResultMapFull, datapath.ResultError, datapath.ResultRemote, datapath.ResultDenied,
+	datapath.ResultShort, datapath.ResultCollision, datapath.ResultMapFull, datapath.ResultError, datapath.ResultRemote, datapath.ResultDenied,
 	datapath.ResultAvoided, datapath.ResultJoined,
 }
 
@@ -41,6 +41,11 @@ var results = map[datapath.Result]question{
 		ask: "is the client's descriptor non-blocking, where the guard blocking runs?", means: "the client's descriptor is blocking",
 		change: "O_NONBLOCK on the socket before connect, or the key guards without blocking",
 		now:    blockingClient,
+	},
+	datapath.ResultShort: {
+		ask:    "were earlier connections to this destination worth it?",
+		means:  "the last 256 connections to this destination ended after a few messages",
+		change: "a connection that is kept for more than a few messages; one in 32 is let in to see",
 	},
 	datapath.ResultCollision: {
 		ask: "has no other flow the same two sequence numbers?", means: "another flow has the same two initial sequence numbers",

@@ -37,6 +37,7 @@ var meanings = map[string]map[string]string{
 		"option":    "a socket option was set before that only TCP honours: SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMPING and its kin",
 		"avoided":   "an earlier flow to this listening port was received in a way that only TCP does right",
 		"blocking":  "the client's descriptor is blocking (guard `blocking`)",
+		"short":     "the last 256 connections to this destination ended after a few messages; the other end counts `remote`",
 	},
 	"reason": {
 		"no-peer":          "the other end has not joined yet, or is gone",

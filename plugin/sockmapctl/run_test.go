@@ -145,7 +145,7 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 func TestABrokenPipeIsQuietInEveryNoun(t *testing.T) {
 	n := newLoadedNode(t)
 	for noun := range views() {
-		for _, args := range [][]string{{noun}, {noun, "-o", "json"}} {
+		for _, args := range [][]string{asked(noun), asked(noun, "-o", "json")} {
 			var stderr bytes.Buffer
 			if code := n.runTo(brokenPipe{}, &stderr, args...); code != exitError || stderr.Len() > 0 {
 				t.Errorf("%s: exit code %d, %q", args, code, stderr.String())

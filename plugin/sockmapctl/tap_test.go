@@ -234,6 +234,10 @@ func TestARefusedTapLeavesTheFileOfTheOther(t *testing.T) {
 	n := newLoadedNode(t)
 	file := captureFile(t)
 	n.startTap(t, "-w", file)
+	eventually(t, "the tap has its file", func() bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
 	if err := os.WriteFile(file, []byte("something"), 0o600); err != nil {
 		t.Fatal(err)
 	}

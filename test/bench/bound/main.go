@@ -22,7 +22,7 @@ import (
 const rounds = 5
 
 var (
-	bounds = []uint32{0, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20, 16 << 20} // 0: plain TCP
+	bounds = []uint32{0, 128 << 10, 512 << 10, 1 << 20, 4 << 20, 8 << 20, 16 << 20} // 0: plain TCP
 	sizes  = []int{1 << 10, 16 << 10, 64 << 10}
 	cpus   = []struct {
 		name           string

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Is it worth it? Being in a sockmap costs memory and time at both ends of a connection's life. What was gained by earlier
+ * connections to the same destination tells whether the next is let in, see docs/adr/0011. Only the active end asks: where it
+ * stays out, the passive end finds nobody.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "maps.h"
+
+static __always_inline struct destination destination_of(struct tcp_sock *tp, __u64 netns)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	struct destination to = {
+		.netns = netns, .port = sk->__sk_common.skc_dport, .family = sk->__sk_common.skc_family
+	};
+
+	if (to.family == FAMILY_INET6)
+		BPF_CORE_READ_INTO(&to.addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	else
+		*(__u32 *)to.addr = sk->__sk_common.skc_daddr;
+	return to;
+}
+
+/* RESULT_JOINED: let it in. Counting is not atomic: two at once may both be let in, or one more be left out. */
+static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
+{
+	struct destination to = destination_of(tp, netns);
+	struct history *known = bpf_map_lookup_elem(&history, &to);
+
+	if (!known || known->fruitless < FRUITLESS_MAX)
+		return RESULT_JOINED;
+	if (++known->left_out % LET_IN_EVERY == 0)
+		return RESULT_JOINED;
+	return known->why;
+}
+
+/* why: enum result, RESULT_JOINED for a connection that was worth it. */
+static __always_inline void remember(struct tcp_sock *tp, __u64 netns, enum result why)
+{
+	struct destination to = destination_of(tp, netns);
+	struct history *known = bpf_map_lookup_elem(&history, &to);
+	struct history first = { .fruitless = 1, .why = why };
+
+	if (why == RESULT_JOINED) {
+		if (known)
+			known->fruitless = 0;
+	} else if (known) {
+		__sync_fetch_and_add(&known->fruitless, 1);
+		known->why = why;
+	} else {
+		bpf_map_update_elem(&history, &to, &first, BPF_NOEXIST);
+	}
+}
+
+/* What one end has sent by redirect, as the other reads it: neighbours, for one read. */
+struct redirected {
+	__u64 bytes;
+	__u64 messages;
+};
+
+/*
+ * At the end of the active end's life. The other end's state may be freed by now, and its memory be anybody's: where it is not
+ * the one of this connection any more, nothing is known, and a connection that looks short may not have been.
+ */
+static __always_inline void remember_worth(struct tcp_sock *tp, const struct sock_state *state)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	struct redirected theirs = {};
+	struct isn_pair its = {};
+	bool known;
+
+	if (peer) {
+		bpf_probe_read_kernel(&theirs, sizeof(theirs), &peer->redirected_bytes);
+		bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
+	}
+	known = its.own == state->peer.own && its.peer == state->peer.peer;
+	if (!known)
+		theirs = (struct redirected){};
+	if (state->redirected_messages + theirs.messages >= WORTH_MESSAGES ||
+	    state->redirected_bytes + theirs.bytes >= WORTH_BYTES)
+		remember(tp, state->netns, RESULT_JOINED);
+	else if (known)
+		remember(tp, state->netns, RESULT_SHORT);
+}
