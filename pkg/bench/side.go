@@ -21,6 +21,7 @@ const (
 	roleVariable = "SOCKMAP_BENCH_ROLE"
 	roleJanitor  = "janitor"
 	roleSide     = "side"
+	roleServer   = "server"
 )
 
 // Main does the part of a child that Run started, and ends the process. Else it returns at once.
@@ -31,6 +32,8 @@ func Main() {
 		return
 	case roleJanitor:
 		err = sweep(os.Args[1:])
+	case roleServer:
+		err = serveConnections(os.Args[1:])
 	default:
 		err = serveSide(os.Args[1:])
 	}

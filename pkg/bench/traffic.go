@@ -40,6 +40,9 @@ func serveSide(args []string) error {
 	if err := pin(cpu); err != nil {
 		return err
 	}
+	if err := startServer(listener, cpu); err != nil {
+		return err
+	}
 	orders, answers := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var o order
@@ -48,7 +51,7 @@ func serveSide(args []string) error {
 		} else if err != nil {
 			return err
 		}
-		m, err := measure(listener, cpu, o)
+		m, err := measure(o)
 		if err != nil {
 			m.Error = err.Error()
 		}
@@ -201,74 +204,43 @@ func (c conn) readAll(b []byte) error {
 	return nil
 }
 
-// measure makes one connection for one measurement. The server is a thread of its own on the same CPU.
-func measure(listener, cpu int, o order) (m measured, err error) {
+// measure makes one connection for one measurement.
+func measure(o order) (m measured, err error) {
 	client, err := dial()
 	if err != nil {
 		return m, err
 	}
-	fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
-	if err == nil {
-		err = ready(fd)
-	}
-	if err != nil {
-		unix.Close(int(client))
-		return m, fmt.Errorf("accept: %w", err)
-	}
-	served := make(chan error, 1)
-	var got uint64
-	go func() {
-		runtime.LockOSThread()
-		err := pin(cpu)
-		if err == nil {
-			got, err = serve(conn(fd), o.Case)
-		}
-		unix.Close(fd)
-		served <- err
-	}()
+	defer unix.Close(int(client))
 	begin := time.Now()
+	if err = client.announce(o.Case); err != nil {
+		return m, err
+	}
 	if o.Kind == Stream {
 		m, err = client.stream(o)
 	} else {
 		m, err = client.requests(o)
 	}
 	err = errors.Join(err, unix.Shutdown(int(client), unix.SHUT_WR))
-	err = errors.Join(err, <-served)
-	unix.Close(int(client))
+	if err != nil {
+		return m, err
+	}
+	got, err := client.tally()
 	if o.Kind == Stream {
 		m.Value = float64(m.Sent) / time.Since(begin).Seconds()
 	}
-	if o.Kind == Stream && err == nil && got != m.Sent {
-		err = fmt.Errorf("%d of %d bytes arrived", got, m.Sent)
+	if arrived := m.arriving(o.Kind); err == nil && got != arrived {
+		err = fmt.Errorf("%d of %d bytes arrived", got, arrived)
 	}
+	m.Sent += frame
 	return m, err
 }
 
-// serve answers requests, or reads a stream, until its end.
-func serve(c conn, what Case) (got uint64, err error) {
-	buf := make([]byte, max(what.Bytes, 256<<10))
-	for {
-		if what.Kind == Stream {
-			n, err := c.readSome(buf)
-			if errors.Is(err, io.EOF) {
-				return got, nil
-			}
-			if err != nil {
-				return got, err
-			}
-			got += uint64(n)
-			continue
-		}
-		if err := c.readAll(buf[:what.Bytes]); errors.Is(err, io.EOF) {
-			return got, nil
-		} else if err != nil {
-			return got, err
-		}
-		got += uint64(what.Bytes)
-		if err := c.writeAll(buf[:what.Bytes]); err != nil {
-			return got, err
-		}
+// arriving is what of the bytes that both ends sent went to the server.
+func (m measured) arriving(kind Kind) uint64 {
+	if kind == Stream {
+		return m.Sent
 	}
+	return m.Sent / 2
 }
 
 // requests gives the median time of a request and its answer.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -179,6 +180,47 @@ func TestExternalHostIsReachedAndReaches(t *testing.T) {
 		port := echo(t, &h.Place, "[::]:0")
 		for _, ip := range h.IPs() {
 			ask(t, &client.Place, netip.AddrPortFrom(ip, port))
+		}
+	}
+}
+
+func TestCongestionControlIsTheUsualOne(t *testing.T) {
+	n, conflist := newNode(t)
+	var pods []*lab.Pod
+	for _, name := range []string{"a", "b"} {
+		p, err := n.NewPod(t.Context(), lab.PodSpec{Name: name, Conflist: conflist})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pods = append(pods, p)
+	}
+	l, err := pods[0].Listen("tcp4", netip.AddrPortFrom(pods[0].IP4(), 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := pods[1].Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for name, c := range map[string]net.Conn{"client": client, "server": server} {
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) {
+			got, err := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+			if got, _, _ = strings.Cut(got, "\x00"); err != nil || got != "cubic" {
+				t.Errorf("the %s is controlled by %q, %v", name, got, err)
+			}
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -111,6 +111,9 @@ func (n *Node) NewPod(ctx context.Context, spec PodSpec) (_ *Pod, err error) {
 			return nil, err
 		}
 	}
+	if err := inNetNS(p.netns, usualCongestionControl); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
