@@ -1,10 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-<<<<<<< HEAD
 # setup.sh demo|bench|test|test-vm|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
-=======
-# setup.sh demo|test|bench|test-vm|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
->>>>>>> bench-scale
 # Says nothing when it has.
 set -euo pipefail
 
