@@ -33,6 +33,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,7 @@ type options struct {
 	out   string
 
 	congestion string
+	only       []string // variants
 }
 
 func main() {
@@ -76,6 +78,10 @@ func parseFlags(args []string) (o options, err error) {
 	rounds := f.Int("rounds", 0, "`number` of rounds (default: 11, with -quick 5)")
 	match := f.String("run", "", "only what matches this regular `expression`: group/name")
 	f.StringVar(&o.congestion, "congestion", "cubic", "`name` of TCP's congestion control, for all variants; empty: the kernel's default")
+	f.Func("only", "these `variants`, separated by commas: for a profile of one, say", func(v string) error {
+		o.only = strings.Split(v, ",")
+		return nil
+	})
 	f.StringVar(&o.out, "o", ".cache/bench/micro.json", "write results to this `file`")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -97,7 +103,7 @@ func parseFlags(args []string) (o options, err error) {
 }
 
 func run(ctx context.Context, o options, out, log io.Writer) (err error) {
-	works := plan(o.pace, o.match)
+	works := only(plan(o.pace, o.match), o.only)
 	if len(works) == 0 {
 		return fmt.Errorf("-run %q matches nothing", o.match)
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
@@ -31,6 +32,22 @@ func plan(p pace, match *regexp.Regexp) (works []work) {
 		}
 	}
 	return works
+}
+
+// only leaves these variants in works; none are all.
+func only(works []work, variants []string) (left []work) {
+	if len(variants) == 0 {
+		return works
+	}
+	for _, w := range works {
+		w.variants = slices.DeleteFunc(slices.Clone(w.variants), func(v result.Variant) bool {
+			return !slices.Contains(variants, string(v))
+		})
+		if len(w.variants) > 0 {
+			left = append(left, w)
+		}
+	}
+	return left
 }
 
 func size(n int) string {
