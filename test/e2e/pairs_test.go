@@ -168,10 +168,13 @@ func TestTenThousandShortConnectionsAcrossEightPairs(t *testing.T) {
 	d := w.datapath()
 	eventually(t, "no socket is left", func() bool { return liveFlows(t, d) == 0 })
 	sums := totals(t, d)
-	if joined := sums.Flows[datapath.RoleActive][datapath.ResultJoined]; joined != 10_000 {
-		t.Errorf("%d of 10000 connections were joined: %+v", joined, sums)
+	active := sums.Flows[datapath.RoleActive]
+	joined := active[datapath.ResultJoined]
+	// Of each pair the first 256, and one in 32 of those that follow: one request is not worth it, see docs/adr/0011.
+	if joined < 8*256 || joined > 8*256+10_000/32 || joined+active[datapath.ResultShort] != 10_000 {
+		t.Errorf("of 10000 connections %d were joined and %d left out: %+v", joined, active[datapath.ResultShort], sums)
 	}
-	if sums.RedirectedBytes+sums.TCPBytes != 2*10_000*500 || sums.RedirectedBytes < sums.TCPBytes {
-		t.Errorf("counted %d bytes redirected and %d by TCP, sent %d", sums.RedirectedBytes, sums.TCPBytes, 2*10_000*500)
+	if sums.RedirectedBytes+sums.TCPBytes != 2*joined*500 || sums.RedirectedBytes < sums.TCPBytes {
+		t.Errorf("counted %d bytes redirected and %d by TCP, %d connections sent %d", sums.RedirectedBytes, sums.TCPBytes, joined, 2*joined*500)
 	}
 }
