@@ -143,6 +143,8 @@ int verdict(struct sk_msg_md *msg)
 		}
 		reason = REASON_PEER_LEFT;
 	}
+	if (cfg->tap.with_tcp)
+		know_peer(state);
 	if (tap_wants(cfg, state, false))
 		tap_message(msg, state, cfg, false);
 	/* Waiting for the reader is what follows any reason: keep the one that began it. */

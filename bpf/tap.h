@@ -27,12 +27,29 @@ static __always_inline bool tap_wants(const struct config *cfg, const struct soc
 	return bpf_ktime_get_ns() < cfg->tap_until_ns;
 }
 
+/* The passive end as an active one sees it that has not met it, or never will. */
+static __always_inline void write_own_addresses(struct tap_record *rec, struct sock *sk)
+{
+	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	rec->passive_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	rec->active_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	if (rec->family == FAMILY_INET6) {
+		BPF_CORE_READ_INTO(&rec->passive_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&rec->active_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+	} else {
+		*(__u32 *)rec->passive_addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+		*(__u32 *)rec->active_addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	}
+}
+
 /* Local and remote end of the passive socket: its own if it sends, else its peer's, which is read as a hint like all else of it. */
 static __always_inline void write_passive_addresses(struct tap_record *rec, const struct sock_state *state, struct tcp_sock *tp)
 {
 	struct tcp_sock *passive = state->role == ROLE_PASSIVE ? tp : (struct tcp_sock *)state->peer_sk;
 	struct sock *sk = &passive->inet_conn.icsk_inet.sk;
 
+	if (!passive)
+		return write_own_addresses(rec, &tp->inet_conn.icsk_inet.sk);
 	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	rec->passive_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	rec->active_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));

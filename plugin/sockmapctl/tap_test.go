@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +60,7 @@ func oneWay(t *testing.T, from, to *net.TCPConn, s traffic.Stream, seed uint32) 
 	return all.Wait()
 }
 
-func TestTapFlowsTotalsAndTrafficAgreeToTheByte(t *testing.T) {
+func TestTapFlowsMetricsAndTrafficAgreeToTheByte(t *testing.T) {
 	n := newLoadedNode(t)
 	g, ns := n.shop(t)
 	file := captureFile(t)
@@ -92,28 +93,71 @@ func TestTapFlowsTotalsAndTrafficAgreeToTheByte(t *testing.T) {
 			}
 		}
 	}
-	var flows, total uint64
-	d := n.open(t)
-	err := d.Flows(func(f datapath.Flow) bool { flows += f.RedirectedBytes + f.TCPBytes; return true })
-	if err != nil || flows != sent {
-		t.Errorf("flows count %d bytes of %d, %v", flows, sent, err)
+	n.ok(t, "disable") // what comes now goes by TCP
+	for _, p := range pairs {
+		p.send(t, 3, 1000)
+		sent += 3000
+	}
+	var live way
+	for _, f := range n.liveFlows(t) {
+		live.redirected += f.RedirectedBytes
+		live.tcp += f.TCPBytes
+	}
+	if live.redirected+live.tcp != sent || live.redirected == 0 || live.tcp < 9000 {
+		t.Errorf("flows count %+v, sent %d", live, sent)
+	}
+	// Metrics of live flows are the same bytes as those of closed ones.
+	if got := n.counted(t); got != live {
+		t.Errorf("metrics count %+v, flows %+v", got, live)
 	}
 	for _, p := range pairs {
 		p.close()
 	}
-	eventually(t, "all sockets are counted", func() bool {
-		sums, err := d.Totals()
+	eventually(t, "all sockets are closed", func() bool { return len(n.liveFlows(t)) == 0 })
+	if got := n.counted(t); got != live {
+		t.Errorf("after the end metrics count %+v, flows counted %+v", got, live)
+	}
+}
+
+func (n *testNode) liveFlows(t *testing.T) (flows []flowView) {
+	t.Helper()
+	n.read(t, &flows, "flows")
+	return flows
+}
+
+// way is how many bytes went which way.
+type way struct{ redirected, tcp uint64 }
+
+// counted is what the metrics say of all pods.
+func (n *testNode) counted(t *testing.T) (sum way) {
+	t.Helper()
+	for name, value := range n.scrape(t) {
+		into := map[string]*uint64{
+			"sockmap_redirected_bytes_total": &sum.redirected, "sockmap_tcp_bytes_total": &sum.tcp,
+		}[strings.SplitN(name, "{", 2)[0]]
+		if into == nil {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", name, err)
 		}
-		total = 0
-		for _, s := range sums {
-			total += s.RedirectedBytes + s.TCPBytes
-		}
-		return total >= sent
-	})
-	if total != sent {
-		t.Errorf("totals count %d bytes of %d", total, sent)
+		*into += uint64(v)
+	}
+	return sum
+}
+
+func TestTheFirstMessageByTCPHasItsAddresses(t *testing.T) {
+	n := newLoadedNode(t)
+	g, ns := n.shop(t)
+	p := connect(t, g, ns, 1)[0]
+	n.ok(t, "disable") // before the client has asked who its peer is
+	tapped := n.startTap(t, "--with-tcp")
+	p.send(t, 2, 1000)
+	tapped.end(t, syscall.SIGINT)
+	server := p.server.LocalAddr().String()
+	if got := tapped.stdout.String(); strings.Count(got, server) != 2 {
+		t.Errorf("the tap shows %q, want two messages to %s", got, server)
 	}
 }
 
