@@ -106,12 +106,13 @@ bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root;
 	@test/setup.sh bench
 	go run ./test/bench/micro
 	go run ./test/bench/programs
+	go run ./test/bench/scale
 	@$(MAKE) --no-print-directory bench-report
 
 .PHONY: bench-quick
 bench-quick: ## the small measurements only, within two minutes and with wider intervals (root)
 	@test/setup.sh bench
-	go run ./test/bench/micro -quick
+	go run ./test/bench/micro -quick -o .cache/bench-quick/micro.json
 
 .PHONY: bench-report
 bench-report: ## docs/PERFORMANCE.md and its pictures, from what the last measurements have left
