@@ -37,11 +37,12 @@ func (c *client) do(o order) (answer, error) {
 	case o.Ask:
 		return c.askAll(), nil
 	case o.Hangup:
+		err := c.beWorthIt()
 		for _, fd := range c.fds {
 			unix.Close(fd)
 		}
 		c.fds = c.fds[:0]
-		return answer{}, nil
+		return answer{}, err
 	}
 	return answer{}, fmt.Errorf("a client does not understand %+v", o)
 }
@@ -85,6 +86,24 @@ func (c *client) askAll() answer {
 		}
 	}
 	return a
+}
+
+// Of each hundred connections one makes some requests before it ends. Those to a destination where none was worth it would
+// stay on TCP (docs/adr/0011), and that is not what a crowd is for.
+const (
+	worthEvery = 100
+	worthAsks  = 5
+)
+
+func (c *client) beWorthIt() error {
+	for i := 0; i < len(c.fds); i += worthEvery {
+		for range worthAsks {
+			if err := ask(c.fds[i], 1); err != nil {
+				return fmt.Errorf("before the end: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 func ask(fd int, mark byte) error {
