@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
@@ -48,8 +48,9 @@ type figures struct {
 
 func measure(ctx context.Context, node *lab.Node, plain, chained *pair) ([]result, error) {
 	var results []result
+	counted := pods.Pair{Client: chained.client, Server: chained.server}
 	for _, s := range scenarios {
-		before, err := sent(node, chained)
+		before, err := counted.Sent(node)
 		if err != nil {
 			return nil, err
 		}
@@ -63,11 +64,11 @@ func measure(ctx context.Context, node *lab.Node, plain, chained *pair) ([]resul
 				*into = append(*into, f)
 			}
 		}
-		after, err := sent(node, chained)
+		after, err := counted.Sent(node)
 		if err != nil {
 			return nil, err
 		}
-		results = append(results, result{s, median(a), median(b), after.minus(before).share()})
+		results = append(results, result{s, median(a), median(b), after.Since(before).Share()})
 	}
 	return results, nil
 }
@@ -104,39 +105,4 @@ func median(all []figures) figures {
 	slices.Sort(rate)
 	mid := len(all) / 2
 	return figures{p50[mid], p99[mid], rate[mid]}
-}
-
-// volume is what the containers of a pair sent, in bytes.
-type volume struct{ redirected, tcp uint64 }
-
-func (b volume) minus(o volume) volume { return volume{b.redirected - o.redirected, b.tcp - o.tcp} }
-
-func (b volume) share() float64 { return float64(b.redirected) / max(1, float64(b.redirected+b.tcp)) }
-
-// sent reads what the data path counted for both containers of the pair: of closed sockets and of live ones.
-func sent(node *lab.Node, p *pair) (b volume, err error) {
-	d, err := datapath.Open(node.BPFFS())
-	if err != nil {
-		return b, err
-	}
-	defer d.Close()
-	totals, err := d.Totals()
-	if err != nil {
-		return b, err
-	}
-	ours := map[uint64]bool{p.client.NetNSCookie(): true, p.server.NetNSCookie(): true}
-	for cookie, t := range totals {
-		if ours[cookie] {
-			b.redirected += t.RedirectedBytes
-			b.tcp += t.TCPBytes
-		}
-	}
-	err = d.Flows(func(f datapath.Flow) bool {
-		if ours[f.NetNS] {
-			b.redirected += f.RedirectedBytes
-			b.tcp += f.TCPBytes
-		}
-		return true
-	})
-	return b, err
 }

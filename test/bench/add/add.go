@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
@@ -55,14 +55,11 @@ type bench struct {
 	ran map[string]time.Duration // by plugin, the last
 }
 
-// Name is what the nodes of this process are called, see lab.Residue.
-func Name() string { return fmt.Sprintf("bench%d", os.Getpid()) }
-
 func open(ctx context.Context, o Options) (b *bench, err error) {
 	b = &bench{ran: map[string]time.Duration{}}
 	b.port.Store(10_000)
 	b.Node, err = lab.NewNode(ctx, lab.Options{
-		Name: Name(), BinDir: o.BinDir, Log: o.Log, PluginsHere: true,
+		Name: pods.NodeName(), BinDir: o.BinDir, Log: o.Log, PluginsHere: true,
 		Ran: func(plugin, verb string, took time.Duration) {
 			b.mu.Lock()
 			defer b.mu.Unlock()

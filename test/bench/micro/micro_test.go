@@ -20,7 +20,7 @@ func TestCellsAreToldApart(t *testing.T) {
 	for _, w := range plan(full, regexp.MustCompile("")) {
 		for _, v := range w.views {
 			c := w.cell(v)
-			key := strings.Join([]string{c.Group, c.Name, c.Measure, c.CPUs, string(base(c))}, ", ")
+			key := strings.Join([]string{c.Group, c.Name, c.Measure, c.CPUs, string(c.ComparedWith())}, ", ")
 			if seen[key] {
 				t.Errorf("two cells %s", key)
 			}

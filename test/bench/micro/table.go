@@ -40,7 +40,7 @@ func printGroup(out io.Writer, cells []result.Cell) error {
 	}
 	fmt.Fprintln(w, "\tgoal")
 	for _, c := range cells {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s", c.Name, c.Measure, c.CPUs, ownValue(c, base(c)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s", c.Name, c.Measure, c.CPUs, ownValue(c, c.ComparedWith()))
 		for _, v := range variants {
 			fmt.Fprintf(w, "\t%s", against(c, v))
 		}
@@ -69,18 +69,11 @@ func printNotes(out io.Writer, cells []result.Cell) error {
 // present are the variants of these cells that are compared with a base, in the order of the package result.
 func present(cells []result.Cell) (variants []result.Variant) {
 	for _, v := range everyVariant {
-		if slices.ContainsFunc(cells, func(c result.Cell) bool { return v != base(c) && len(c.Samples[v]) > 0 }) {
+		if slices.ContainsFunc(cells, func(c result.Cell) bool { return v != c.ComparedWith() && len(c.Samples[v]) > 0 }) {
 			variants = append(variants, v)
 		}
 	}
 	return variants
-}
-
-func base(c result.Cell) result.Variant {
-	if c.Base == "" {
-		return result.Plain
-	}
-	return c.Base
 }
 
 func ownValue(c result.Cell, v result.Variant) string {
@@ -88,7 +81,7 @@ func ownValue(c result.Cell, v result.Variant) string {
 		return "-"
 	}
 	text := human(result.Median(c.Samples[v]), c.Unit)
-	if v != result.Plain && v == base(c) {
+	if v != result.Plain && v == c.ComparedWith() {
 		text += " (" + string(v) + ")"
 	}
 	return text
@@ -96,7 +89,7 @@ func ownValue(c result.Cell, v result.Variant) string {
 
 // against is empty for the base itself. Without a base there is nothing to compare with, and the value itself is shown.
 func against(c result.Cell, v result.Variant) string {
-	if v == base(c) || len(c.Samples[v]) == 0 {
+	if v == c.ComparedWith() || len(c.Samples[v]) == 0 {
 		return ""
 	}
 	r, ok := c.Against(v)

@@ -17,8 +17,8 @@ import (
 // janitorVariable has the name of the nodes to remove, in the janitor's environment.
 const janitorVariable = "SOCKMAP_BENCH_JANITOR"
 
-// nodeName is the same for all nodes of one process, and no other process has it.
-func nodeName() string { return fmt.Sprintf("bench%d-", os.Getpid()) }
+// NodeName is the same for all nodes of one process, and no other process has it.
+func NodeName() string { return fmt.Sprintf("bench%d-", os.Getpid()) }
 
 // Main comes first in a program that calls Watch: the janitor is the same program, and does not return from here.
 func Main() {
@@ -55,7 +55,7 @@ func sweep(name string) (err error) {
 // killed. It is to be called before there is a node. After the last node was closed, done ends it, and tells what is left.
 func Watch() (done func() error, err error) {
 	j := exec.Command("/proc/self/exe")
-	j.Env = append(os.Environ(), janitorVariable+"="+nodeName())
+	j.Env = append(os.Environ(), janitorVariable+"="+NodeName())
 	j.Stderr = os.Stderr
 	j.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends this process, such as Ctrl-C, is not for the janitor
 	open, err := j.StdinPipe()
@@ -66,7 +66,7 @@ func Watch() (done func() error, err error) {
 		return nil, fmt.Errorf("start who removes what is left: %w", err)
 	}
 	return func() error {
-		left, err := lab.Residue(nodeName())
+		left, err := lab.Residue(NodeName())
 		if len(left) > 0 {
 			err = errors.Join(err, fmt.Errorf("left behind: %v", left))
 		}

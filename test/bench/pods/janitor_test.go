@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 func victim() {
 	_, err := Watch()
 	if err == nil {
-		_, err = lab.NewNode(context.Background(), lab.Options{Name: nodeName()})
+		_, err = lab.NewNode(context.Background(), lab.Options{Name: NodeName()})
 	}
 	fmt.Println(err)
 	_, _ = io.Copy(io.Discard, os.Stdin)

@@ -35,7 +35,7 @@ func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return nil, err
 	}
-	return lab.NewNode(ctx, lab.Options{Name: nodeName(), BinDir: bin, Log: log})
+	return lab.NewNode(ctx, lab.Options{Name: NodeName(), BinDir: bin, Log: log})
 }
 
 // Network is a conflist for node: index tells its subnet and bridge apart, chained puts sockmap into it, with these keys of

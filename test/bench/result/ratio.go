@@ -3,6 +3,7 @@
 package result
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 )
@@ -17,7 +18,7 @@ const resamples = 2000
 //
 // What is resampled are rounds: both sides of a round had the same machine at the same time, so they stay together.
 func (c Cell) Against(v Variant) (Ratio, bool) {
-	base, other := c.Samples[c.base()], c.Samples[v]
+	base, other := c.Samples[c.ComparedWith()], c.Samples[v]
 	n := min(len(base), len(other))
 	if n == 0 || Median(base) == 0 || Median(other) == 0 {
 		return Ratio{}, false
@@ -41,12 +42,8 @@ func (c Cell) Against(v Variant) (Ratio, bool) {
 	}, true
 }
 
-func (c Cell) base() Variant {
-	if c.Base == "" {
-		return Plain
-	}
-	return c.Base
-}
+// ComparedWith is the base of the cell.
+func (c Cell) ComparedWith() Variant { return cmp.Or(c.Base, Plain) }
 
 func (c Cell) ratio(base, other float64) float64 {
 	if c.Better == Lower {

@@ -24,8 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/add"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/crowd"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
@@ -128,7 +128,7 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 func tail(log []byte) []byte { return log[max(0, len(log)-2000):] }
 
 func residue() error {
-	left, err := lab.Residue(add.Name())
+	left, err := lab.Residue(pods.NodeName())
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func print(out io.Writer, cells []result.Cell) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	var notes []string
 	for _, c := range cells {
-		base := cmp.Or(c.Base, result.Plain)
+		base := c.ComparedWith()
 		variants := slices.SortedFunc(maps.Keys(c.Samples), func(a, b result.Variant) int {
 			return cmp.Or(cmp.Compare(rank(a, base), rank(b, base)), cmp.Compare(a, b))
 		})

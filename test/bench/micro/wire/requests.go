@@ -27,12 +27,17 @@ func (c conn) exchange(buf []byte) error {
 	return c.readAll(buf)
 }
 
-func (e *end) requests(o Order) (a Answer, err error) {
+// dial makes the one connection of an order.
+func (e *end) dial(o Order) (c conn, err error) {
 	to, err := parse(o.Addr)
 	if err != nil {
-		return a, err
+		return c, err
 	}
-	c, err := dial(o, to, &e.w)
+	return dial(o, to, &e.w)
+}
+
+func (e *end) requests(o Order) (a Answer, err error) {
+	c, err := e.dial(o)
 	if err != nil {
 		return a, err
 	}

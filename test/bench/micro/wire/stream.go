@@ -16,11 +16,7 @@ const (
 
 // write writes as fast as the reader lets it. How fast that was, the reader knows.
 func (e *end) write(o Order) (a Answer, err error) {
-	to, err := parse(o.Addr)
-	if err != nil {
-		return a, err
-	}
-	c, err := dial(o, to, &e.w)
+	c, err := e.dial(o)
 	if err != nil {
 		return a, err
 	}

@@ -40,9 +40,6 @@ func place(v result.Variant) int {
 	return len(Variants)
 }
 
-// Base is what the other variants of the cell are compared with.
-func Base(c result.Cell) result.Variant { return cmp.Or(c.Base, result.Plain) }
-
 // Judgement is what a ratio says.
 type Judgement string
 
@@ -65,14 +62,14 @@ type Compared struct {
 
 // Compare reports false where there is nothing to compare.
 func Compare(c result.Cell, v result.Variant) (Compared, bool) {
-	if v == Base(c) {
+	if v == c.ComparedWith() {
 		return Compared{}, false
 	}
 	r, ok := c.Against(v)
 	if !ok {
 		return Compared{}, false
 	}
-	if min(len(c.Samples[v]), len(c.Samples[Base(c)])) < fewest {
+	if min(len(c.Samples[v]), len(c.Samples[c.ComparedWith()])) < fewest {
 		return Compared{r, TooFew}, true
 	}
 	return Compared{r, judge(r)}, true

@@ -43,7 +43,7 @@ func Load(dir string) (files []result.File, err error) {
 func check(f result.File) error {
 	seen := map[string]bool{}
 	for _, c := range f.Cells {
-		key := strings.Join([]string{c.Group, c.Name, c.Measure, c.CPUs, string(Base(c))}, ", ")
+		key := strings.Join([]string{c.Group, c.Name, c.Measure, c.CPUs, string(c.ComparedWith())}, ", ")
 		switch {
 		case c.Group == "" || c.Name == "":
 			return fmt.Errorf("cell %q: it needs a group and a name", key)

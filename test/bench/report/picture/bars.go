@@ -25,7 +25,7 @@ func bars(groups []cells.Group) (all []bar) {
 		begun := false
 		for _, c := range g.Cells {
 			r, ok := cells.Compare(c, result.Sockmap)
-			if !ok || cells.Base(c) != result.Plain || c.Goal == 0 && !leading(g, c) {
+			if !ok || c.ComparedWith() != result.Plain || c.Goal == 0 && !leading(g, c) {
 				continue
 			}
 			if !begun {

@@ -32,10 +32,10 @@ func find(all []result.Cell, group, measure string, number func(string) (float64
 		if c.Group != group || c.Measure != measure || !ok {
 			continue
 		}
-		i := slices.IndexFunc(found, func(s *series) bool { return s.rest == rest && s.cpus == c.CPUs && s.base == cells.Base(c) })
+		i := slices.IndexFunc(found, func(s *series) bool { return s.rest == rest && s.cpus == c.CPUs && s.base == c.ComparedWith() })
 		if i < 0 {
 			i = len(found)
-			found = append(found, &series{rest: rest, cpus: c.CPUs, base: cells.Base(c)})
+			found = append(found, &series{rest: rest, cpus: c.CPUs, base: c.ComparedWith()})
 		}
 		found[i].points = append(found[i].points, sized{at, c})
 	}

@@ -56,7 +56,7 @@ const (
 )
 
 func ratioOutcome(c result.Cell) outcome {
-	o := outcome{against: string(cells.Base(c)), measured: "–", goal: fmt.Sprintf("≥ %.2f", c.Goal), says: notThere}
+	o := outcome{against: string(c.ComparedWith()), measured: "–", goal: fmt.Sprintf("≥ %.2f", c.Goal), says: notThere}
 	r, ok := cells.Compare(c, result.Sockmap)
 	if !ok {
 		return o

@@ -66,7 +66,7 @@ func summary(groups []cells.Group) string {
 			all++
 			count[r.Says]++
 			if r.Says == cells.WorseThan {
-				worse = append(worse, fmt.Sprintf("%s: %s against %s: %s", g.Title, inline(cells.Label(c)), cells.Base(c), r.Text()))
+				worse = append(worse, fmt.Sprintf("%s: %s against %s: %s", g.Title, inline(cells.Label(c)), c.ComparedWith(), r.Text()))
 			}
 		}
 	}

@@ -58,7 +58,7 @@ func measured(c result.Cell, v result.Variant) string {
 		return ""
 	}
 	text := cells.Show(result.Median(samples), c.Unit)
-	if v == cells.Base(c) {
+	if v == c.ComparedWith() {
 		return text
 	}
 	r, ok := cells.Compare(c, v)
@@ -66,7 +66,7 @@ func measured(c result.Cell, v result.Variant) string {
 		return text
 	}
 	text += "<br>"
-	if base := cells.Base(c); base != result.Plain {
+	if base := c.ComparedWith(); base != result.Plain {
 		text += "against " + string(base) + " "
 	}
 	text += interval(r.Text(), r.Ratio)
