@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
@@ -24,7 +25,8 @@ import (
 // bounds are those of the shipped configuration.
 func settings(o Options) datapath.Settings {
 	s := datapath.Settings{
-		MaxSockets: 4096, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "conformance",
+		MaxSockets: 4096, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
+		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages, Version: "conformance",
 	}
 	if !o.Guards {
 		s.WithoutGuards = datapath.Guards[:]
