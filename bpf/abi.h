@@ -52,6 +52,7 @@ enum reason {
 	REASON_BLOCKING = 16,	     /* guarded: the reader waits inside receive calls, which only TCP does right */
 	REASON_DISCARD = 17,	     /* the reader uses MSG_TRUNC, which only TCP honours */
 	REASON_OPTION = 18,	     /* timestamps, SO_PEEK_OFF, a socket filter: only TCP honours them */
+	REASON_HELD = 19,	     /* TCP_CORK or MSG_MORE: less than a segment, which waits for what comes next */
 	REASON_MAX,
 };
 
@@ -162,7 +163,7 @@ struct sock_state {
 	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
 	__u8 denied;	      /* the policy of this epoch says no */
 	__u8 left;	      /* it has left the sockhash for good and is a TCP socket like any other */
-	__u8 pad;
+	__u8 more;	      /* guarded: the message that is being sent has MSG_MORE */
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
 	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
@@ -172,6 +173,7 @@ struct sock_state {
 /*
  * What the first receive call showed. It is decided once, by compare and swap, because it answers two questions that
  * must not both be answered yes: may the peer redirect to this socket (READY), and may this socket leave (PLAIN)?
+ * A peer may redirect before the call, too, if the descriptor cannot wait; then it says HABIT_TRUSTS, and this socket stays.
  */
 enum reader {
 	READER_UNKNOWN = 0,
@@ -185,6 +187,20 @@ enum habit {
 	HABIT_OOB = 2,	   /* as a sender */
 	HABIT_BLOCKS = 4,  /* waits inside receive calls */
 	HABIT_DISCARD = 8, /* MSG_TRUNC */
+	HABIT_TRUSTS = 16, /* as a sender: redirects to a reader that has not called receive yet */
+};
+
+/* resets[pair of a socket whose peer was closed with redirected bytes unread]: has its program been told? */
+enum reset {
+	RESET_UNTOLD = 0,
+	RESET_TOLD = 1,
+};
+
+/* answers[task]: what the call that it is in is to answer, from the observer of that call to the guard of it. */
+struct task_answer {
+	__u64 sk; /* whose call it is */
+	__u32 error; /* errno.h, positive */
+	__u32 pad;
 };
 
 /* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP. */

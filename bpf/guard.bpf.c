@@ -3,9 +3,9 @@
  * Guards: they make a redirected socket behave where the kernel's own code for it does not.
  *
  *   observe_receive      how a program receives: without waiting, waiting in the call, with MSG_WAITALL or MSG_TRUNC
- *   observe_send         a program has sent with MSG_OOB
- *   answer_receive       recv with MSG_OOB or of no bytes: as TCP answers it
- *   answer_send          send with MSG_FASTOPEN: as TCP answers it
+ *   observe_send         a program sends with MSG_OOB, or with MSG_MORE
+ *   answer_receive       recv with MSG_OOB or of no bytes, and after a close that should have been a reset: as TCP answers it
+ *   answer_send          send with MSG_FASTOPEN, and after such a close: as TCP answers it
  *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
@@ -23,6 +23,7 @@
 #include "abi.h"
 #include "info.h"
 #include "maps.h"
+#include "reset.h"
 #include "socket.h"
 #include "totals.h"
 
@@ -92,7 +93,7 @@ static __always_inline void watch_reader(struct sock_state *state, int flags)
 		__sync_val_compare_and_swap(&state->reader, READER_UNKNOWN, habits ? READER_PLAIN : READER_READY);
 }
 
-/* fentry, because only there may a tracing program look up socket storage. */
+/* fentry, because only there may a tracing program look up socket storage. It runs before the fmod_ret of the same call. */
 SEC("fentry/security_socket_recvmsg")
 int observe_receive(unsigned long long *ctx)
 {
@@ -105,8 +106,10 @@ int observe_receive(unsigned long long *ctx)
 	if (!in_sockmap(sk) || !size || (flags & (MESSAGE_OOB | MESSAGE_ERRQUEUE)))
 		return 0;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	if (state)
-		watch_reader(state, flags);
+	if (!state)
+		return 0;
+	watch_reader(state, flags);
+	receive_after_reset(sk, state);
 	return 0;
 }
 
@@ -118,11 +121,15 @@ int observe_send(unsigned long long *ctx)
 	struct sock *sk = sock->sk;
 	struct sock_state *state;
 
-	if (!(msg->msg_flags & MESSAGE_OOB) || !in_sockmap(sk))
+	if (!in_sockmap(sk) || (!(msg->msg_flags & (MESSAGE_OOB | MESSAGE_MORE)) && !peer_has_finished(sk)))
 		return 0;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	if (state)
+	if (!state)
+		return 0;
+	if (msg->msg_flags & MESSAGE_OOB)
 		note(state, HABIT_OOB);
+	state->more = !!(msg->msg_flags & MESSAGE_MORE);
+	send_after_reset(sk, state, msg->msg_flags);
 	return 0;
 }
 
@@ -136,7 +143,15 @@ long answer_receive(unsigned long long *ctx)
 	int flags = ctx[3];
 	struct tcp_sock *tp;
 
-	if ((size && !(flags & MESSAGE_OOB)) || (flags & MESSAGE_ERRQUEUE) || !in_sockmap(sk))
+	if (!in_sockmap(sk))
+		return 0;
+	if (peer_has_finished(sk)) {
+		__u32 error = answer_of(sk);
+
+		if (error)
+			return answer(-(long)error, EVENT_RECEIVE_ANSWERED);
+	}
+	if ((size && !(flags & MESSAGE_OOB)) || (flags & MESSAGE_ERRQUEUE))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
@@ -153,7 +168,15 @@ long answer_send(unsigned long long *ctx)
 	struct socket *sock = (struct socket *)ctx[0];
 	struct msghdr *msg = (struct msghdr *)ctx[1];
 
-	if (!(msg->msg_flags & MESSAGE_FASTOPEN) || !in_sockmap(sock->sk))
+	if (!in_sockmap(sock->sk))
+		return 0;
+	if (peer_has_finished(sock->sk)) {
+		__u32 error = answer_of(sock->sk);
+
+		if (error)
+			return answer(-(long)error, EVENT_SEND_ANSWERED);
+	}
+	if (!(msg->msg_flags & MESSAGE_FASTOPEN))
 		return 0;
 	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0, EVENT_SEND_ANSWERED);
 }

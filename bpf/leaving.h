@@ -91,7 +91,25 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	return true;
 }
 
-/* Nothing was ever redirected to a PLAIN reader, nor will be, so nothing is lost when it leaves. */
+/*
+ * Has the peer said that it redirects to this reader although it has not called receive yet? Its state is a hint: if it is not the one
+ * of this connection any more, the peer is gone and what it sent may wait here.
+ */
+static __always_inline bool trusted_by_peer(struct sock_state *state)
+{
+	const struct sock_state *peer;
+	struct isn_pair its = {};
+	__u32 habits = 0;
+
+	if (!know_peer(state))
+		return false;
+	peer = (const struct sock_state *)state->peer_state;
+	bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
+	bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
+	return (habits & HABIT_TRUSTS) || its.own != state->peer.own || its.peer != state->peer.peer;
+}
+
+/* Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it leaves. */
 static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
 	struct isn_pair self = state->self;
@@ -116,7 +134,8 @@ static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock
 	if (!learning())
 		return true;
 	if (state->reader == READER_PLAIN) {
-		leave_as_plain(ops, state, tp);
+		if (!trusted_by_peer(state))
+			leave_as_plain(ops, state, tp);
 		return true;
 	}
 	if (know_peer(state))
@@ -140,6 +159,31 @@ static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock 
 		decided = act_on_readers(ops, state, tp) && answered;
 	if (decided)
 		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
+}
+
+/*
+ * The FIN is about to leave. After close(2) with bytes unread TCP would send a reset instead, but it does not count redirected ones.
+ * The guards tell the peer's program. It is close(2) and not shutdown(2) when the kernel has taken the socket out of the sockhash,
+ * whose bytes are charged for a little longer.
+ */
+static __always_inline void on_fin(struct bpf_sock *sk)
+{
+	struct sock_state *state;
+	__u32 untold = RESET_UNTOLD;
+	struct tcp_sock *tp;
+	struct sock *full;
+
+	if (!learning())
+		return;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!state || state->left || !tp)
+		return;
+	full = &tp->inet_conn.icsk_inet.sk;
+	if (((unsigned long)full->sk_user_data & USER_DATA_PSOCK) || full->sk_receive_queue.qlen)
+		return;
+	if (full->sk_backlog.rmem_alloc.counter > 0)
+		bpf_map_update_elem(&resets, &state->peer, &untold, BPF_ANY);
 }
 
 static __always_inline void on_close(struct bpf_sock *sk)

@@ -103,6 +103,22 @@ struct {
 	__type(value, __u32);
 } splicing SEC(".maps");
 
+/* Sockets whose peer was closed with redirected bytes unread. Written by sock_ops, read and written by the observers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct isn_pair);
+	__type(value, __u32);
+} resets SEC(".maps");
+
+/* Of calls that are being made. Written by the observers, taken by the guards of the same call. LRU: a task may die there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct task_answer);
+} answers SEC(".maps");
+
 /* Listening ports whose programs use what only TCP honours. Written by the observers, read by sock_ops. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

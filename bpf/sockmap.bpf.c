@@ -96,6 +96,8 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
 			on_close(sk);
+		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)
+			on_fin(sk);
 		break;
 	}
 	return 1;

@@ -73,20 +73,8 @@ static __always_inline bool denied(struct sock_state *state, const struct config
 	return state->denied;
 }
 
-/*
- * With the observers running, a direction stays on TCP until its reader has called receive once: whoever waits inside
- * such calls, or uses their flags, is known before a byte is redirected. The reader's state is read like its socket:
- * as a hint. A reader that has left is in no sockhash, so a stale hint cannot redirect to it.
- */
-static __always_inline enum reason against_habits(struct sock_state *state, const struct config *cfg)
+static __always_inline enum reason against_reader(struct observed observed)
 {
-	struct observed observed;
-
-	if (!cfg->learn)
-		return REASON_NONE;
-	if (state->habits & HABIT_OOB)
-		return REASON_OOB;
-	observed = observed_of_peer(state);
 	if (observed.habits & HABIT_WAITALL)
 		return REASON_WAITALL;
 	if (observed.habits & HABIT_BLOCKS)
@@ -94,6 +82,60 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 	if (observed.habits & HABIT_DISCARD)
 		return REASON_DISCARD;
 	return observed.reader == READER_READY ? REASON_NONE : REASON_LEARNING;
+}
+
+/* Can no receive call of the peer wait? A hint like all that is read of it: a socket that nobody has accepted has no file. */
+static __always_inline bool peer_never_waits(__u64 peer_sk)
+{
+	struct tcp_sock *tp;
+
+	if (!bpf_rdonly_cast) {
+		tp = (struct tcp_sock *)peer_sk;
+		return BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_socket, file, f_flags) & FILE_NONBLOCK;
+	}
+	tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
+	return tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK;
+}
+
+/*
+ * Says so before it looks once more: a reader whose first call waits after all, and that wants to leave for it, says that first
+ * and looks for our word then (leaving.h). Both sides' words are full barriers, so one of them hears the other.
+ */
+static __always_inline enum reason trust(struct sock_state *state)
+{
+	struct observed observed;
+
+	if (!(state->habits & HABIT_TRUSTS)) {
+		__u32 before = __sync_fetch_and_or(&state->habits, HABIT_TRUSTS);
+
+		barrier_var(before); /* else the compiler takes an instruction that is no barrier */
+	}
+	observed = observed_of_peer(state);
+	if (observed.reader == READER_UNKNOWN)
+		observed.reader = READER_READY;
+	return against_reader(observed);
+}
+
+/*
+ * With the observers running, a direction stays on TCP until it is known how its reader receives: whoever waits inside receive
+ * calls, or uses their flags, is known before a byte is redirected. The first call tells, and before it a descriptor that cannot
+ * wait. The reader's state is read like its socket: as a hint. A reader that has left is in no sockhash, so a stale hint
+ * cannot redirect to it.
+ */
+static __always_inline enum reason against_habits(struct sock_state *state, const struct config *cfg)
+{
+	struct observed observed;
+	enum reason reason;
+
+	if (!cfg->learn)
+		return REASON_NONE;
+	if (state->habits & HABIT_OOB)
+		return REASON_OOB;
+	observed = observed_of_peer(state);
+	reason = against_reader(observed);
+	if (reason == REASON_LEARNING && observed.reader == READER_UNKNOWN && peer_never_waits(state->peer_sk))
+		return trust(state);
+	return reason;
 }
 
 /* What a program set on its socket and redirected bytes would not obey. */
@@ -168,9 +210,12 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 					   const struct config *cfg)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	bool more = state->more;
 	struct peer_view peer;
 	enum reason reason;
 
+	if (more)
+		state->more = 0;
 	if (!tp || cfg->disabled)
 		return REASON_DISABLED;
 	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
@@ -192,6 +237,8 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	reason = against_options(tp, &peer);
 	if (reason == REASON_NONE)
 		reason = against_habits(state, cfg);
+	if (reason == REASON_NONE && held_back(tp, more, msg->size))
+		reason = REASON_HELD;
 	if (reason != REASON_NONE)
 		return reason;
 	if (tp->write_seq != peer.copied_seq)

@@ -212,7 +212,8 @@ const (
 	bpfReasonREASON_BLOCKING         bpfReason = 16
 	bpfReasonREASON_DISCARD          bpfReason = 17
 	bpfReasonREASON_OPTION           bpfReason = 18
-	bpfReasonREASON_MAX              bpfReason = 19
+	bpfReasonREASON_HELD             bpfReason = 19
+	bpfReasonREASON_MAX              bpfReason = 20
 )
 
 type bpfResult uint32
@@ -263,7 +264,7 @@ type bpfSockState struct {
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	Pad                uint8
+	More               uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
@@ -304,6 +305,13 @@ type bpfTapRecord struct {
 	ActiveAddr    [16]uint8
 }
 
+type bpfTaskAnswer struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Error uint32
+	Pad   uint32
+}
+
 type bpfTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -311,7 +319,7 @@ type bpfTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [19]uint64
+	Fallbacks          [20]uint64
 	BacklogHigh        uint64
 }
 
@@ -319,6 +327,7 @@ type bpfTotals struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapAnswers           = "answers"
 	bpfMapAttachments       = "attachments"
 	bpfMapAvoid             = "avoid"
 	bpfMapCalls             = "calls"
@@ -327,6 +336,7 @@ const (
 	bpfMapEvents            = "events"
 	bpfMapFlows             = "flows"
 	bpfMapHistory           = "history"
+	bpfMapResets            = "resets"
 	bpfMapSockets           = "sockets"
 	bpfMapSplicing          = "splicing"
 	bpfMapStates            = "states"
@@ -390,6 +400,7 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Answers     *ebpf.MapSpec `ebpf:"answers"`
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
 	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
 	Calls       *ebpf.MapSpec `ebpf:"calls"`
@@ -398,6 +409,7 @@ type bpfMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -433,6 +445,7 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Answers     *ebpf.Map `ebpf:"answers"`
 	Attachments *ebpf.Map `ebpf:"attachments"`
 	Avoid       *ebpf.Map `ebpf:"avoid"`
 	Calls       *ebpf.Map `ebpf:"calls"`
@@ -441,6 +454,7 @@ type bpfMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Resets      *ebpf.Map `ebpf:"resets"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -451,6 +465,7 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Answers,
 		m.Attachments,
 		m.Avoid,
 		m.Calls,
@@ -459,6 +474,7 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Resets,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -153,7 +153,7 @@ type guardSockState struct {
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	Pad                uint8
+	More               uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
@@ -166,6 +166,13 @@ type guardTapDrops struct {
 	Bytes    uint64
 }
 
+type guardTaskAnswer struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Error uint32
+	Pad   uint32
+}
+
 type guardTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -173,7 +180,7 @@ type guardTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [19]uint64
+	Fallbacks          [20]uint64
 	BacklogHigh        uint64
 }
 
@@ -181,6 +188,7 @@ type guardTotals struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	guardMapAnswers           = "answers"
 	guardMapAttachments       = "attachments"
 	guardMapAvoid             = "avoid"
 	guardMapCalls             = "calls"
@@ -189,6 +197,7 @@ const (
 	guardMapEvents            = "events"
 	guardMapFlows             = "flows"
 	guardMapHistory           = "history"
+	guardMapResets            = "resets"
 	guardMapSockets           = "sockets"
 	guardMapSplicing          = "splicing"
 	guardMapStates            = "states"
@@ -267,6 +276,7 @@ type guardProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardMapSpecs struct {
+	Answers     *ebpf.MapSpec `ebpf:"answers"`
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
 	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
 	Calls       *ebpf.MapSpec `ebpf:"calls"`
@@ -275,6 +285,7 @@ type guardMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -309,6 +320,7 @@ func (o *guardObjects) Close() error {
 //
 // It can be passed to loadGuardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardMaps struct {
+	Answers     *ebpf.Map `ebpf:"answers"`
 	Attachments *ebpf.Map `ebpf:"attachments"`
 	Avoid       *ebpf.Map `ebpf:"avoid"`
 	Calls       *ebpf.Map `ebpf:"calls"`
@@ -317,6 +329,7 @@ type guardMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Resets      *ebpf.Map `ebpf:"resets"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -327,6 +340,7 @@ type guardMaps struct {
 
 func (m *guardMaps) Close() error {
 	return _GuardClose(
+		m.Answers,
 		m.Attachments,
 		m.Avoid,
 		m.Calls,
@@ -335,6 +349,7 @@ func (m *guardMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Resets,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -153,7 +153,7 @@ type listSockState struct {
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	Pad                uint8
+	More               uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
@@ -166,6 +166,13 @@ type listTapDrops struct {
 	Bytes    uint64
 }
 
+type listTaskAnswer struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Error uint32
+	Pad   uint32
+}
+
 type listTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -173,7 +180,7 @@ type listTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [19]uint64
+	Fallbacks          [20]uint64
 	BacklogHigh        uint64
 }
 
@@ -181,6 +188,7 @@ type listTotals struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	listMapAnswers     = "answers"
 	listMapAttachments = "attachments"
 	listMapAvoid       = "avoid"
 	listMapCalls       = "calls"
@@ -189,6 +197,7 @@ const (
 	listMapEvents      = "events"
 	listMapFlows       = "flows"
 	listMapHistory     = "history"
+	listMapResets      = "resets"
 	listMapSockets     = "sockets"
 	listMapSplicing    = "splicing"
 	listMapStates      = "states"
@@ -249,6 +258,7 @@ type listProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type listMapSpecs struct {
+	Answers     *ebpf.MapSpec `ebpf:"answers"`
 	Attachments *ebpf.MapSpec `ebpf:"attachments"`
 	Avoid       *ebpf.MapSpec `ebpf:"avoid"`
 	Calls       *ebpf.MapSpec `ebpf:"calls"`
@@ -257,6 +267,7 @@ type listMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -291,6 +302,7 @@ func (o *listObjects) Close() error {
 //
 // It can be passed to loadListObjects or ebpf.CollectionSpec.LoadAndAssign.
 type listMaps struct {
+	Answers     *ebpf.Map `ebpf:"answers"`
 	Attachments *ebpf.Map `ebpf:"attachments"`
 	Avoid       *ebpf.Map `ebpf:"avoid"`
 	Calls       *ebpf.Map `ebpf:"calls"`
@@ -299,6 +311,7 @@ type listMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Resets      *ebpf.Map `ebpf:"resets"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -309,6 +322,7 @@ type listMaps struct {
 
 func (m *listMaps) Close() error {
 	return _ListClose(
+		m.Answers,
 		m.Attachments,
 		m.Avoid,
 		m.Calls,
@@ -317,6 +331,7 @@ func (m *listMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Resets,
 		m.Sockets,
 		m.Splicing,
 		m.States,

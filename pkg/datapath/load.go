@@ -168,9 +168,9 @@ func (o *loaded) attachVerdict() error {
 
 func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls, bpfMapConfig: o.bpfMaps.Config,
-		bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows, bpfMapHistory: o.History, bpfMapSplicing: o.Splicing,
-		bpfMapSockets: o.Sockets, bpfMapStates: o.States,
+		bpfMapAnswers: o.Answers, bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls,
+		bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows,
+		bpfMapHistory: o.History, bpfMapResets: o.Resets, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
 		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}
 }

@@ -24,10 +24,17 @@ func learns(t *testing.T, d *Datapath) bool {
 	return cfg.Learn
 }
 
-func TestADirectionWaitsForItsReader(t *testing.T) {
+// setBlocking takes O_NONBLOCK away from a connection, or gives it back. Go's own calls need it.
+func setBlocking(t testing.TB, c *net.TCPConn, blocking bool) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) error { return unix.SetNonblock(fd, !blocking) })
+}
+
+func TestADirectionWaitsForAReaderThatMayWait(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	setBlocking(t, server, true)
 	want := pattern(make([]byte, 1000), 1)
 	if _, err := client.Write(want); err != nil {
 		t.Fatal(err)
@@ -36,10 +43,64 @@ func TestADirectionWaitsForItsReader(t *testing.T) {
 	if waits := f.RedirectedBytes == 0; waits != learns(t, d) {
 		t.Errorf("before the first receive call, learning is %v: %+v", learns(t, d), f)
 	}
+	setBlocking(t, server, false)
 	receive(t, server, want)
 	send(t, client, server, 1000, 2)
 	if f, _ := flowOf(t, d, client); f.Mode != ModeRedirect || f.RedirectedBytes < 1000 {
 		t.Errorf("after it: %+v", f)
+	}
+}
+
+func TestADirectionNeedNotWaitForAReaderThatNeverWaits(t *testing.T) {
+	d, g := load(t, guarded), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 1000, 1)
+	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 1000 {
+		t.Errorf("the first message: %+v", f)
+	}
+}
+
+// A reader that was redirected to before its first receive call, and waits in that call after all, may not leave: bytes wait for it.
+func TestAReaderThatWasTrustedStays(t *testing.T) {
+	d, g := load(t, guarded), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	var sent [][]byte
+	write := func() {
+		b := pattern(make([]byte, 1000), uint64(len(sent)))
+		if _, err := client.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, b)
+	}
+	read := func() {
+		t.Helper()
+		got := make([]byte, len(sent[0]))
+		rawConn(t, server).control(t, func(fd int) error { _, err := unix.Read(fd, got); return err })
+		if string(got) != string(sent[0]) {
+			t.Fatal("other bytes arrived")
+		}
+		sent = sent[1:]
+	}
+	write()
+	write()
+	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 2000 {
+		t.Fatalf("two messages to a reader that never waits: %+v", f)
+	}
+	setBlocking(t, server, true)
+	read()
+	for range 3 { // packets come to the server
+		send(t, server, client, 100, 3)
+	}
+	if n := socketsIn(t, d); n != 2 {
+		t.Errorf("%d ends in the sockhash, want 2", n)
+	}
+	read()
+	write()
+	read()
+	if f, _ := flowOf(t, d, client); learns(t, d) && f.Reason != ReasonBlocking {
+		t.Errorf("after a call that waited: %+v", f)
 	}
 }
 

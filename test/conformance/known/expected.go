@@ -72,8 +72,7 @@ var expected = map[string][]string{
 	"send/bad-address":        {"bad-address"},
 	"send/partly-bad-address": {"bad-address"},
 
-	"hold/cork":       {"no-nagle"},
-	"hold/more-alone": {"no-nagle"},
+	"hold/more-alone": {"more"},
 
 	"zerocopy/completion": {"zerocopy"},
 	"zerocopy/option":     {"zerocopy"},
@@ -141,7 +140,7 @@ var expected = map[string][]string{
 	"unread/answer-arrives":        {"unread"},
 	"unread/peer-receives":         {"unread"},
 	"unread/peer-sends":            {"unread"},
-	"unread/poll":                  {"unread"},
+	"unread/poll":                  {"unread-poll"},
 	"unread/under-reader":          {"unread"},
 	"unread/under-reader-blocking": {"unread"},
 

@@ -150,9 +150,14 @@ var reasons = [...]Reason{
 		Text: "SO_PEEK_OFF is refused with EOPNOTSUPP while redirected bytes wait, as by a kernel before 6.9.",
 	},
 	{
-		Name: "unread", Effect: Visible,
+		Name: "unread", Effect: Visible, Guard: datapath.GuardObserve,
 		Text: "close(2) with unread redirected bytes ends the stream in order instead of resetting it; the peer's next send " +
 			"is accepted, and the one after that fails.",
+	},
+	{
+		Name: "unread-poll", Effect: Visible,
+		Text: "close(2) with unread redirected bytes: poll tells the peer of the end of the stream (IN, RDHUP) and not of an error. Where " +
+			"the observers run, its next call says ECONNRESET, as TCP does.",
 	},
 	{
 		Name: "info", Effect: Visible, Guard: datapath.GuardOptions,
@@ -171,8 +176,8 @@ var reasons = [...]Reason{
 		Text: "send from an address that is not mapped returns the bytes before it, or 0, and no EFAULT.",
 	},
 	{
-		Name: "no-nagle", Effect: Harmless,
-		Text: "MSG_MORE, TCP_CORK and Nagle's algorithm hold nothing back: there are no segments to fill.",
+		Name: "more", Effect: Harmless, Guard: datapath.GuardObserve,
+		Text: "MSG_MORE holds nothing back: the bytes arrive at once.",
 	},
 	{
 		Name: "fastopen-flag", Effect: Harmless, Guard: datapath.GuardObserve,

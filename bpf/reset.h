@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A program closes a socket with bytes unread: TCP resets the connection, but where the bytes were redirected it ends in order.
+ * The closing end writes that down (leaving.h), and the other end's calls are answered as after a reset: the observer of a call finds
+ * out and leaves word, because only it may look up socket storage, and the guard of the same call takes the word as its answer.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "socket.h"
+
+static __always_inline void let_answer(struct sock *sk, __u32 error)
+{
+	__u64 task = bpf_get_current_pid_tgid();
+	struct task_answer answer = { .sk = (__u64)sk, .error = error };
+
+	bpf_map_update_elem(&answers, &task, &answer, BPF_ANY);
+}
+
+/* What an observer has said of this very call; 0: nothing. */
+static __always_inline __u32 answer_of(struct sock *sk)
+{
+	__u64 task = bpf_get_current_pid_tgid();
+	struct task_answer *answer = bpf_map_lookup_elem(&answers, &task);
+	__u32 error;
+
+	if (!answer)
+		return 0;
+	error = answer->sk == (__u64)sk ? answer->error : 0;
+	bpf_map_delete_elem(&answers, &task);
+	return error;
+}
+
+/* Two loads: only a socket whose peer has sent its FIN can have been closed so. */
+static __always_inline bool peer_has_finished(struct sock *sk)
+{
+	return sk->__sk_common.skc_state == SOCK_CLOSE_WAIT;
+}
+
+/* NULL: the peer was not closed with redirected bytes unread. Else enum reset. */
+static __always_inline __u32 *reset_of(struct sock *sk, struct sock_state *state)
+{
+	return peer_has_finished(sk) ? bpf_map_lookup_elem(&resets, &state->self) : NULL;
+}
+
+/* A reset is told once, by whatever call comes first. True: this is the one. */
+static __always_inline bool tell(struct sock *sk, __u32 *told)
+{
+	if (__sync_val_compare_and_swap(told, RESET_UNTOLD, RESET_TOLD) != RESET_UNTOLD)
+		return false;
+	let_answer(sk, ERROR_RESET);
+	return true;
+}
+
+/* What arrived before a reset can still be received. */
+static __always_inline void receive_after_reset(struct sock *sk, struct sock_state *state)
+{
+	__u32 *told = reset_of(sk, state);
+
+	if (told && !sk->sk_receive_queue.qlen && !redirected_bytes_wait(sk))
+		tell(sk, told);
+}
+
+static __always_inline void send_after_reset(struct sock *sk, struct sock_state *state, unsigned int flags)
+{
+	__u32 *told = reset_of(sk, state);
+
+	if (!told || tell(sk, told))
+		return;
+	let_answer(sk, ERROR_PIPE);
+	if (!(flags & MESSAGE_NOSIGNAL))
+		bpf_send_signal(SIGNAL_PIPE);
+}
