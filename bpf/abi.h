@@ -173,7 +173,7 @@ struct sock_state {
 /*
  * What the first receive call showed. It is decided once, by compare and swap, because it answers two questions that
  * must not both be answered yes: may the peer redirect to this socket (READY), and may this socket leave (PLAIN)?
- * A peer may redirect before the call, too, if the descriptor cannot wait; then it says HABIT_TRUSTS, and this socket stays.
+ * A peer may redirect before the call, too, to an event loop; then it says HABIT_TRUSTS, and this socket stays.
  */
 enum reader {
 	READER_UNKNOWN = 0,

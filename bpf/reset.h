@@ -57,12 +57,18 @@ static __always_inline bool tell(struct sock *sk, __u32 *told)
 	return true;
 }
 
+/* Of what came by TCP: only the FIN, which has a number, too, may not have been taken. */
+static __always_inline bool has_read_all(struct tcp_sock *tp)
+{
+	return tp && tp->rcv_nxt - tp->copied_seq <= 1;
+}
+
 /* What arrived before a reset can still be received. */
 static __always_inline void receive_after_reset(struct sock *sk, struct sock_state *state)
 {
 	__u32 *told = reset_of(sk, state);
 
-	if (told && !sk->sk_receive_queue.qlen && !redirected_bytes_wait(sk))
+	if (told && has_read_all(bpf_skc_to_tcp_sock(sk)) && !redirected_bytes_wait(sk))
 		tell(sk, told);
 }
 

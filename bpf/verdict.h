@@ -84,17 +84,25 @@ static __always_inline enum reason against_reader(struct observed observed)
 	return observed.reader == READER_READY ? REASON_NONE : REASON_LEARNING;
 }
 
-/* Can no receive call of the peer wait? A hint like all that is read of it: a socket that nobody has accepted has no file. */
-static __always_inline bool peer_never_waits(__u64 peer_sk)
+/*
+ * Is the peer's program an event loop, whose receive calls never wait? Its descriptor has O_NONBLOCK and is in an epoll set. O_NONBLOCK
+ * alone says less: programs connect with it, to give up in time, and take it off again. A hint like all that is read of the peer;
+ * a socket that nobody has accepted has no file.
+ */
+static __always_inline bool peer_awaits_events(__u64 peer_sk)
 {
-	struct tcp_sock *tp;
+	struct tcp_sock *tp = (struct tcp_sock *)peer_sk;
+	struct file *file = NULL;
 
-	if (!bpf_rdonly_cast) {
-		tp = (struct tcp_sock *)peer_sk;
-		return BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_socket, file, f_flags) & FILE_NONBLOCK;
+	if (!bpf_core_field_exists(file->f_ep))
+		return false;
+	if (bpf_rdonly_cast) {
+		tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
+		file = tp->inet_conn.icsk_inet.sk.sk_socket->file;
+		return (file->f_flags & FILE_NONBLOCK) && file->f_ep;
 	}
-	tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
-	return tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK;
+	file = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_socket, file);
+	return (BPF_CORE_READ(file, f_flags) & FILE_NONBLOCK) && BPF_CORE_READ(file, f_ep);
 }
 
 /*
@@ -118,8 +126,8 @@ static __always_inline enum reason trust(struct sock_state *state)
 
 /*
  * With the observers running, a direction stays on TCP until it is known how its reader receives: whoever waits inside receive
- * calls, or uses their flags, is known before a byte is redirected. The first call tells, and before it a descriptor that cannot
- * wait. The reader's state is read like its socket: as a hint. A reader that has left is in no sockhash, so a stale hint
+ * calls, or uses their flags, is known before a byte is redirected. The first call tells, and before it an epoll set.
+ * The reader's state is read like its socket: as a hint. A reader that has left is in no sockhash, so a stale hint
  * cannot redirect to it.
  */
 static __always_inline enum reason against_habits(struct sock_state *state, const struct config *cfg)
@@ -131,9 +139,12 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 		return REASON_NONE;
 	if (state->habits & HABIT_OOB)
 		return REASON_OOB;
+	/* It leaves the sockhash when an answer to what it sends by TCP comes. */
+	if (state->reader == READER_PLAIN)
+		return REASON_BLOCKING;
 	observed = observed_of_peer(state);
 	reason = against_reader(observed);
-	if (reason == REASON_LEARNING && observed.reader == READER_UNKNOWN && peer_never_waits(state->peer_sk))
+	if (reason == REASON_LEARNING && observed.reader == READER_UNKNOWN && peer_awaits_events(state->peer_sk))
 		return trust(state);
 	return reason;
 }

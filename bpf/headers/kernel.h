@@ -108,6 +108,7 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq;
 	__u32 copied_seq;
+	__u32 rcv_nxt;
 	__u32 notsent_lowat;
 	__u32 mss_cache;
 	__u64 bytes_sent;
@@ -138,6 +139,7 @@ struct file {
 	struct inode *f_inode;
 	void *private_data;
 	unsigned int f_flags;
+	void *f_ep; /* not NULL: it is in an epoll set */
 };
 
 struct fdtable {

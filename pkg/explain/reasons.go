@@ -88,7 +88,7 @@ var reasons = map[datapath.Reason]question{
 		change: "the reader without MSG_TRUNC, in a new connection", now: observed,
 	},
 	datapath.ReasonLearning: {
-		ask:    "is it known how the reader receives, by O_NONBLOCK or by its first receive call?",
+		ask:    "is it known how the reader receives, as its descriptor has O_NONBLOCK and is in an epoll set, or by its first receive call?",
 		means:  "the reader may wait inside receive calls and has not called one yet, so it is not known how it reads",
 		change: "nothing: its first receive call does", now: observed,
 	},

@@ -23,6 +23,9 @@ type Case struct {
 	// programs have it. Otherwise descriptors have O_NONBLOCK from their
 	// creation, and what waits is poll(2), as where events drive a program.
 	Blocking bool
+	// EventLoop: descriptors are in an epoll set from their creation, as event
+	// loops have them.
+	EventLoop bool
 	// AlsoBlocking and AlsoAtOnce ask [Expand] for a variant that is Blocking,
 	// and for one that is Fresh; see [AtOnce].
 	AlsoBlocking, AlsoAtOnce bool

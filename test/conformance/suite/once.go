@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 )
 
@@ -90,6 +92,12 @@ func (t *T) run(c Case) (o outcome) {
 		o.observations, o.took = t.observations, time.Since(start)
 		t.close()
 	}()
+	if c.EventLoop {
+		set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		t.Check(err, "make epoll set")
+		defer unix.Close(set)
+		t.loop = &set
+	}
 	if !c.Alone {
 		t.C, t.S = t.Connection()
 		if !c.Fresh {

@@ -25,6 +25,7 @@ type T struct {
 
 	scale        float64
 	waits        waiting
+	loop         *int // an epoll set that every descriptor joins
 	dir          string
 	observations []Observation
 
@@ -151,6 +152,10 @@ func (t *T) close() {
 // own makes the run responsible for a descriptor, and bounds its calls.
 func (t *T) own(fd int) *Sock {
 	s := &Sock{FD: fd, t: t, waits: t.waits}
+	if t.loop != nil {
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)}
+		t.Check(unix.EpollCtl(*t.loop, unix.EPOLL_CTL_ADD, fd, &event), "add to epoll set")
+	}
 	t.mu.Lock()
 	t.sockets = append(t.sockets, s)
 	stopped := t.stopped
