@@ -52,7 +52,6 @@ enum reason {
 	REASON_BLOCKING = 16,	     /* guarded: the reader waits inside receive calls, which only TCP does right */
 	REASON_DISCARD = 17,	     /* the reader uses MSG_TRUNC, which only TCP honours */
 	REASON_OPTION = 18,	     /* timestamps, SO_PEEK_OFF, a socket filter: only TCP honours them */
-	REASON_HELD = 19,	     /* TCP_CORK or MSG_MORE: less than a segment, which waits for what comes next */
 	REASON_MAX,
 };
 
@@ -163,7 +162,7 @@ struct sock_state {
 	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
 	__u8 denied;	      /* the policy of this epoch says no */
 	__u8 left;	      /* it has left the sockhash for good and is a TCP socket like any other */
-	__u8 more;	      /* guarded: the message that is being sent has MSG_MORE */
+	__u8 pad;
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
 	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */

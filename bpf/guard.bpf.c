@@ -3,9 +3,10 @@
  * Guards: they make a redirected socket behave where the kernel's own code for it does not.
  *
  *   observe_receive      how a program receives: without waiting, waiting in the call, with MSG_WAITALL or MSG_TRUNC
- *   observe_send         a program sends with MSG_OOB, or with MSG_MORE
+ *   observe_send         a program sends with MSG_OOB
  *   answer_receive       recv with MSG_OOB or of no bytes, and after a close that should have been a reset: as TCP answers it
  *   answer_send          send with MSG_FASTOPEN, and after such a close: as TCP answers it
+ *   refuse_address       send from memory that is not mapped: as TCP answers it
  *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
@@ -21,6 +22,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "abi.h"
+#include "address.h"
 #include "info.h"
 #include "maps.h"
 #include "reset.h"
@@ -121,14 +123,13 @@ int observe_send(unsigned long long *ctx)
 	struct sock *sk = sock->sk;
 	struct sock_state *state;
 
-	if (!in_sockmap(sk) || (!(msg->msg_flags & (MESSAGE_OOB | MESSAGE_MORE)) && !peer_has_finished(sk)))
+	if (!in_sockmap(sk) || (!(msg->msg_flags & MESSAGE_OOB) && !peer_has_finished(sk)))
 		return 0;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (!state)
 		return 0;
 	if (msg->msg_flags & MESSAGE_OOB)
 		note(state, HABIT_OOB);
-	state->more = !!(msg->msg_flags & MESSAGE_MORE);
 	send_after_reset(sk, state, msg->msg_flags);
 	return 0;
 }
@@ -179,6 +180,21 @@ long answer_send(unsigned long long *ctx)
 	if (!(msg->msg_flags & MESSAGE_FASTOPEN))
 		return 0;
 	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0, EVENT_SEND_ANSWERED);
+}
+
+SEC("fmod_ret/security_socket_sendmsg")
+long refuse_address(unsigned long long *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	struct msghdr *msg = (struct msghdr *)ctx[1];
+	unsigned char state;
+
+	if (!in_sockmap(sock->sk))
+		return 0;
+	state = sock->sk->__sk_common.skc_state;
+	if (state != SOCK_ESTABLISHED && state != SOCK_CLOSE_WAIT) /* it has a more important answer */
+		return 0;
+	return answer(sends_from_unmapped(&msg->msg_iter) ? -ERROR_FAULT : 0, EVENT_SEND_ANSWERED);
 }
 
 /* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */

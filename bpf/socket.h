@@ -41,15 +41,6 @@ static __always_inline bool stamps_receives(unsigned long flags)
 	       has_flag(flags, bpf_core_enum_value(enum sock_flags, SOCK_TIMESTAMPING_RX_SOFTWARE));
 }
 
-/*
- * Has the program said that more is to come, by TCP_CORK or MSG_MORE (more)? Then TCP keeps back what does not fill a segment, and
- * the peer is woken once, for all of it. Nothing is kept back of what is redirected.
- */
-static __always_inline bool held_back(struct tcp_sock *tp, bool more, __u32 size)
-{
-	return size < tp->mss_cache && (more || (BPF_CORE_READ_BITFIELD(tp, nonagle) & NAGLE_CORK));
-}
-
 /* O_NONBLOCK of the descriptor. A socket that nobody has accepted has none and counts as blocking. */
 static __always_inline bool blocking(struct tcp_sock *tp)
 {

@@ -221,12 +221,9 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 					   const struct config *cfg)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	bool more = state->more;
 	struct peer_view peer;
 	enum reason reason;
 
-	if (more)
-		state->more = 0;
 	if (!tp || cfg->disabled)
 		return REASON_DISABLED;
 	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
@@ -248,8 +245,6 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	reason = against_options(tp, &peer);
 	if (reason == REASON_NONE)
 		reason = against_habits(state, cfg);
-	if (reason == REASON_NONE && held_back(tp, more, msg->size))
-		reason = REASON_HELD;
 	if (reason != REASON_NONE)
 		return reason;
 	if (tp->write_seq != peer.copied_seq)

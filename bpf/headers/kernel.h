@@ -110,13 +110,11 @@ struct tcp_sock {
 	__u32 copied_seq;
 	__u32 rcv_nxt;
 	__u32 notsent_lowat;
-	__u32 mss_cache;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
 	struct tcp_fastopen_request *fastopen_req;
 	struct request_sock *fastopen_rsk;
 	__u8 syn_fastopen : 1;
-	__u8 nonagle : 4;
 	__u8 recvmsg_inq : 1;
 	__u16 urg_data;
 	bool is_mptcp;
@@ -151,8 +149,17 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct mm_struct {
+	unsigned long start_stack;
+};
+
 struct task_struct {
 	struct files_struct *files;
+	struct mm_struct *mm;
+};
+
+struct vm_area_struct {
+	unsigned long vm_flags;
 };
 
 struct socket {
@@ -160,7 +167,19 @@ struct socket {
 	struct file *file;
 };
 
+enum iter_type {
+	ITER_UBUF = 0, /* relocated */
+};
+
+struct iov_iter {
+	__u8 iter_type;
+	unsigned long iov_offset;
+	void *ubuf;
+	unsigned long count;
+};
+
 struct msghdr {
+	struct iov_iter msg_iter;
 	unsigned int msg_flags;
 };
 
@@ -217,13 +236,12 @@ enum {
 	MESSAGE_DONTWAIT = 0x40,
 	MESSAGE_WAITALL = 0x100,
 	MESSAGE_ERRQUEUE = 0x2000,
-	MESSAGE_MORE = 0x8000,
 	MESSAGE_FASTOPEN = 0x20000000,
 	FILE_NONBLOCK = 04000,
 	MAY_READ = 4,
+	MAPPING_ACCESS = 7, /* linux/mm.h: VM_READ, VM_WRITE, VM_EXEC */
 	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
 	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
-	NAGLE_CORK = 2,	     /* tcp_sock.nonagle: the program has set TCP_CORK (net/tcp.h) */
 	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
 	LEVEL_SOCKET = 1,
 	LEVEL_TCP = 6,
@@ -237,6 +255,7 @@ enum {
 	SIGNAL_PIPE = 13,
 	MESSAGE_NOSIGNAL = 0x4000,
 	ERROR_AGAIN = 11,
+	ERROR_FAULT = 14,
 	ERROR_PIPE = 32,
 	ERROR_RESET = 104,
 	ERROR_INVALID = 22,

@@ -212,8 +212,7 @@ const (
 	bpfReasonREASON_BLOCKING         bpfReason = 16
 	bpfReasonREASON_DISCARD          bpfReason = 17
 	bpfReasonREASON_OPTION           bpfReason = 18
-	bpfReasonREASON_HELD             bpfReason = 19
-	bpfReasonREASON_MAX              bpfReason = 20
+	bpfReasonREASON_MAX              bpfReason = 19
 )
 
 type bpfResult uint32
@@ -264,7 +263,7 @@ type bpfSockState struct {
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	More               uint8
+	Pad                uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
@@ -319,7 +318,7 @@ type bpfTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [20]uint64
+	Fallbacks          [19]uint64
 	BacklogHigh        uint64
 }
 

@@ -73,6 +73,15 @@ func tracingGuards() map[string][][]hook {
 	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
 	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
 	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
+	observe := []hook{
+		{guardProgObserveReceive, "security_socket_recvmsg"},
+		{guardProgObserveSend, "security_socket_sendmsg"},
+		{guardProgAnswerReceive, "security_socket_recvmsg"},
+		{guardProgAnswerSend, "security_socket_sendmsg"},
+		{guardProgRefuseMapping, "security_socket_getsockopt"},
+	}
+	// It needs a helper of 5.17.
+	address := hook{guardProgRefuseAddress, "security_socket_sendmsg"}
 	return map[string][][]hook{
 		GuardSplice: {
 			{bySyscall, byFile, enter, leave},
@@ -80,13 +89,7 @@ func tracingGuards() map[string][][]hook {
 			{bySyscall},
 			{byFile},
 		},
-		GuardObserve: {{
-			{guardProgObserveReceive, "security_socket_recvmsg"},
-			{guardProgObserveSend, "security_socket_sendmsg"},
-			{guardProgAnswerReceive, "security_socket_recvmsg"},
-			{guardProgAnswerSend, "security_socket_sendmsg"},
-			{guardProgRefuseMapping, "security_socket_getsockopt"},
-		}},
+		GuardObserve: {append(observe[:len(observe):len(observe)], address), observe},
 	}
 }
 

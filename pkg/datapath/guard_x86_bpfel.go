@@ -153,7 +153,7 @@ type guardSockState struct {
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	More               uint8
+	Pad                uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
@@ -180,7 +180,7 @@ type guardTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [20]uint64
+	Fallbacks          [19]uint64
 	BacklogHigh        uint64
 }
 
@@ -211,6 +211,7 @@ const (
 	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
 	guardProgObserveSend      = "observe_send"
+	guardProgRefuseAddress    = "refuse_address"
 	guardProgRefuseMapping    = "refuse_mapping"
 	guardProgRefuseOption     = "refuse_option"
 	guardProgRefuseSplice     = "refuse_splice"
@@ -266,6 +267,7 @@ type guardProgramSpecs struct {
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.ProgramSpec `ebpf:"observe_send"`
+	RefuseAddress    *ebpf.ProgramSpec `ebpf:"refuse_address"`
 	RefuseMapping    *ebpf.ProgramSpec `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.ProgramSpec `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.ProgramSpec `ebpf:"refuse_splice"`
@@ -376,6 +378,7 @@ type guardPrograms struct {
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.Program `ebpf:"observe_send"`
+	RefuseAddress    *ebpf.Program `ebpf:"refuse_address"`
 	RefuseMapping    *ebpf.Program `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.Program `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.Program `ebpf:"refuse_splice"`
@@ -391,6 +394,7 @@ func (p *guardPrograms) Close() error {
 		p.LeaveRingSplice,
 		p.ObserveReceive,
 		p.ObserveSend,
+		p.RefuseAddress,
 		p.RefuseMapping,
 		p.RefuseOption,
 		p.RefuseSplice,

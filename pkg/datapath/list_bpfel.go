@@ -153,7 +153,7 @@ type listSockState struct {
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	More               uint8
+	Pad                uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
@@ -180,7 +180,7 @@ type listTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [20]uint64
+	Fallbacks          [19]uint64
 	BacklogHigh        uint64
 }
 

@@ -44,7 +44,6 @@ const (
 	ReasonBlocking        = Reason(bpfReasonREASON_BLOCKING)
 	ReasonDiscard         = Reason(bpfReasonREASON_DISCARD)
 	ReasonOption          = Reason(bpfReasonREASON_OPTION)
-	ReasonHeld            = Reason(bpfReasonREASON_HELD)
 
 	ResultJoined    = Result(bpfResultRESULT_JOINED)
 	ResultRemote    = Result(bpfResultRESULT_REMOTE)
@@ -91,7 +90,6 @@ var (
 		bpfReasonREASON_BLOCKING:         "blocking",
 		bpfReasonREASON_DISCARD:          "discard",
 		bpfReasonREASON_OPTION:           "option",
-		bpfReasonREASON_HELD:             "held",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",

@@ -9,7 +9,6 @@ var reasonOrder = []datapath.Reason{
 	datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
 	datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonOption,
 	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
-	datapath.ReasonHeld,
 	datapath.ReasonUnread, datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
 }
 
@@ -91,12 +90,6 @@ var reasons = map[datapath.Reason]question{
 		ask:    "is it known how the reader receives, as its descriptor has O_NONBLOCK and is in an epoll set, or by its first receive call?",
 		means:  "the reader may wait inside receive calls and has not called one yet, so it is not known how it reads",
 		change: "nothing: its first receive call does", now: observed,
-	},
-	datapath.ReasonHeld: {
-		ask:    "does the sender not hold back what fills no segment (TCP_CORK, MSG_MORE)?",
-		means:  "the sender holds back what fills no segment (TCP_CORK, MSG_MORE), so that the reader is woken once for all of it; TCP does that",
-		change: "the sender without TCP_CORK and MSG_MORE (nginx: tcp_nopush off)",
-		now:    func(f *Facts) finding { return bySocket(f, func(s *Socket) bool { return s.Cork }, "TCP_CORK is set") },
 	},
 	datapath.ReasonUnread: {
 		ask:    "has the reader read every byte that went by TCP?",

@@ -26,7 +26,6 @@ type Socket struct {
 	PeekOff      int            `json:"peekOff" doc:"SO_PEEK_OFF; -1 where it is not used"`
 	ZeroCopy     bool           `json:"zerocopy" doc:"SO_ZEROCOPY"`
 	Inq          bool           `json:"inq" doc:"TCP_INQ"`
-	Cork         bool           `json:"cork" doc:"TCP_CORK"`
 	Stamps       bool           `json:"timestamps" doc:"SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING"`
 	Filter       bool           `json:"filter" doc:"SO_ATTACH_FILTER"`
 	Repair       bool           `json:"repair" doc:"TCP_REPAIR"`
@@ -103,7 +102,6 @@ func (v *Socket) options(s int) {
 	v.PeekOff = number(unix.SOL_SOCKET, unix.SO_PEEK_OFF, -1)
 	v.ZeroCopy = number(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 0) != 0
 	v.Inq = number(unix.IPPROTO_TCP, unix.TCP_INQ, 0) != 0
-	v.Cork = number(unix.IPPROTO_TCP, unix.TCP_CORK, 0) != 0
 	v.Repair = number(unix.IPPROTO_TCP, unix.TCP_REPAIR, 0) == 1
 	for _, option := range []int{unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING} {
 		v.Stamps = v.Stamps || number(unix.SOL_SOCKET, option, 0) != 0

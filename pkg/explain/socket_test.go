@@ -45,7 +45,7 @@ func TestASocketTellsWhatItHasSet(t *testing.T) {
 	}
 	if s.Local.String() != server.RemoteAddr().String() || s.Remote.String() != server.LocalAddr().String() || !s.Connected ||
 		s.NetNSCookie == 0 || s.TCPState != established || s.RcvLowat != 1 || s.PeekOff != -1 ||
-		s.ZeroCopy || s.Inq || s.Cork || s.Stamps || s.Filter || s.Repair || s.MPTCP || s.ULP != "" {
+		s.ZeroCopy || s.Inq || s.Stamps || s.Filter || s.Repair || s.MPTCP || s.ULP != "" {
 		t.Errorf("a plain socket: %+v", s)
 	}
 	accept := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff}}
@@ -56,7 +56,6 @@ func TestASocketTellsWhatItHasSet(t *testing.T) {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 3),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_INQ, 1),
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, 1),
 		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &accept[0]}),
 	} {
 		if err != nil {
@@ -66,7 +65,7 @@ func TestASocketTellsWhatItHasSet(t *testing.T) {
 	if s, err = ReadSocket(os.Getpid(), fd); err != nil {
 		t.Fatal(err)
 	}
-	if !s.NonBlocking || s.RcvLowat != 9 || !s.ZeroCopy || s.PeekOff != 3 || !s.Stamps || !s.Inq || !s.Cork || !s.Filter {
+	if !s.NonBlocking || s.RcvLowat != 9 || !s.ZeroCopy || s.PeekOff != 3 || !s.Stamps || !s.Inq || !s.Filter {
 		t.Errorf("all is set: %+v", s)
 	}
 }

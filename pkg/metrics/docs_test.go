@@ -51,7 +51,6 @@ var meanings = map[string]map[string]string{
 		"policy":           "the `peers` or `ports` of an endpoint were changed and say no now",
 		"peer-left":        "the other end is closing",
 		"learning":         "the reader may wait inside receive calls and has not called one yet, so it is not known how it reads",
-		"held":             "TCP_CORK or MSG_MORE: the sender holds back what fills no segment",
 		"waitall":          "the reader uses MSG_WAITALL",
 		"oob":              "the sender uses MSG_OOB",
 		"inq":              "the reader set TCP_INQ",

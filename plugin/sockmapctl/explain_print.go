@@ -83,7 +83,7 @@ func socketText(s *explain.Socket) string {
 		name string
 		set  bool
 	}{
-		{"O_NONBLOCK", s.NonBlocking}, {"SO_ZEROCOPY", s.ZeroCopy}, {"TCP_INQ", s.Inq}, {"TCP_CORK", s.Cork}, {"timestamps", s.Stamps},
+		{"O_NONBLOCK", s.NonBlocking}, {"SO_ZEROCOPY", s.ZeroCopy}, {"TCP_INQ", s.Inq}, {"timestamps", s.Stamps},
 		{"a filter", s.Filter}, {"TCP_REPAIR", s.Repair}, {"MPTCP", s.MPTCP},
 	} {
 		if o.set {

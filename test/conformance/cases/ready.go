@@ -12,6 +12,14 @@ import (
 
 const inOut = unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP
 
+// eventLoops are new connections of programs that wait by epoll(7) from the beginning.
+func eventLoops() []Case {
+	return []Case{
+		{Name: "loop/client-speaks-first", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
+		{Name: "loop/server-speaks-first", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
+	}
+}
+
 // polling is poll(2), and epoll(7) as it is by default.
 func polling() []Case {
 	return []Case{

@@ -44,8 +44,6 @@ func receiving() []Case {
 			t.Pause()
 			t.See("command", t.S.Recv(64, 0))
 		}},
-		{Name: "recv/event-loop-first-message", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
-		{Name: "recv/event-loop-server-speaks-first", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
 		{Name: "recv/read", AlsoBlocking: true, Run: func(t *T) {
 			t.C.Send("hello", 0)
 			t.Pause()

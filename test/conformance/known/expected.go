@@ -72,7 +72,8 @@ var expected = map[string][]string{
 	"send/bad-address":        {"bad-address"},
 	"send/partly-bad-address": {"bad-address"},
 
-	"hold/more-alone": {"more"},
+	"hold/cork":       {"no-nagle"},
+	"hold/more-alone": {"no-nagle"},
 
 	"zerocopy/completion": {"zerocopy"},
 	"zerocopy/option":     {"zerocopy"},

@@ -172,12 +172,12 @@ var reasons = [...]Reason{
 		Text: "recv of 0 bytes returns 0 where there is nothing to receive, as read(2) does.",
 	},
 	{
-		Name: "bad-address", Effect: Harmless,
+		Name: "bad-address", Effect: Harmless, Guard: datapath.GuardObserve,
 		Text: "send from an address that is not mapped returns the bytes before it, or 0, and no EFAULT.",
 	},
 	{
-		Name: "more", Effect: Harmless, Guard: datapath.GuardObserve,
-		Text: "MSG_MORE holds nothing back: the bytes arrive at once.",
+		Name: "no-nagle", Effect: Harmless,
+		Text: "MSG_MORE, TCP_CORK and Nagle's algorithm hold nothing back: there are no segments to fill.",
 	},
 	{
 		Name: "fastopen-flag", Effect: Harmless, Guard: datapath.GuardObserve,
