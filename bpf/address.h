@@ -43,13 +43,13 @@ static __always_inline bool is_unmapped(unsigned long address)
 	return err == -ERROR_NOT_FOUND || (!err && !accessible);
 }
 
-/* The first and the last byte of a message in one piece: what lies between is seldom mapped otherwise. */
+/*
+ * The last byte of a message in one piece: an address that is no address, and a length that is too long, both show there. To look
+ * costs each send of the node's redirected sockets some 300 instructions, so it is one look.
+ */
 static __always_inline bool sends_from_unmapped(const struct iov_iter *from)
 {
-	unsigned long start;
-
 	if (from->iter_type != bpf_core_enum_value(enum iter_type, ITER_UBUF) || !from->count)
 		return false;
-	start = (unsigned long)from->ubuf + from->iov_offset;
-	return is_unmapped(start) || is_unmapped(start + from->count - 1);
+	return is_unmapped((unsigned long)from->ubuf + from->iov_offset + from->count - 1);
 }

@@ -5,8 +5,7 @@
  *   observe_receive      how a program receives: without waiting, waiting in the call, with MSG_WAITALL or MSG_TRUNC
  *   observe_send         a program sends with MSG_OOB
  *   answer_receive       recv with MSG_OOB or of no bytes, and after a close that should have been a reset: as TCP answers it
- *   answer_send          send with MSG_FASTOPEN, and after such a close: as TCP answers it
- *   refuse_address       send from memory that is not mapped: as TCP answers it
+ *   answer_send          send with MSG_FASTOPEN, from memory that is not mapped, and after such a close: as TCP answers it
  *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
@@ -162,39 +161,37 @@ long answer_receive(unsigned long long *ctx)
 	return answer((flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0, EVENT_RECEIVE_ANSWERED);
 }
 
-/* tcp_bpf_sendmsg would not look at the flag. */
-SEC("fmod_ret/security_socket_sendmsg")
-long answer_send(unsigned long long *ctx)
+static __always_inline long answer_to_send(struct sock *sk, const struct msghdr *msg, bool look_at_memory)
 {
-	struct socket *sock = (struct socket *)ctx[0];
-	struct msghdr *msg = (struct msghdr *)ctx[1];
-
-	if (!in_sockmap(sock->sk))
-		return 0;
-	if (peer_has_finished(sock->sk)) {
-		__u32 error = answer_of(sock->sk);
+	if (peer_has_finished(sk)) {
+		__u32 error = answer_of(sk);
 
 		if (error)
-			return answer(-(long)error, EVENT_SEND_ANSWERED);
+			return -(long)error;
+	} else if (sk->__sk_common.skc_state != SOCK_ESTABLISHED) {
+		return 0; /* TCP has a more important answer */
 	}
-	if (!(msg->msg_flags & MESSAGE_FASTOPEN))
-		return 0;
-	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_CONNECTED : 0, EVENT_SEND_ANSWERED);
+	/* tcp_bpf_sendmsg would not look at the flag. */
+	if (msg->msg_flags & MESSAGE_FASTOPEN)
+		return bpf_skc_to_tcp_sock(sk) ? -ERROR_CONNECTED : 0;
+	return look_at_memory && sends_from_unmapped(&msg->msg_iter) ? -ERROR_FAULT : 0;
 }
 
 SEC("fmod_ret/security_socket_sendmsg")
-long refuse_address(unsigned long long *ctx)
+long answer_send(unsigned long long *ctx)
 {
-	struct socket *sock = (struct socket *)ctx[0];
-	struct msghdr *msg = (struct msghdr *)ctx[1];
-	unsigned char state;
+	struct sock *sk = ((struct socket *)ctx[0])->sk;
 
-	if (!in_sockmap(sock->sk))
-		return 0;
-	state = sock->sk->__sk_common.skc_state;
-	if (state != SOCK_ESTABLISHED && state != SOCK_CLOSE_WAIT) /* it has a more important answer */
-		return 0;
-	return answer(sends_from_unmapped(&msg->msg_iter) ? -ERROR_FAULT : 0, EVENT_SEND_ANSWERED);
+	return in_sockmap(sk) ? answer(answer_to_send(sk, (struct msghdr *)ctx[1], true), EVENT_SEND_ANSWERED) : 0;
+}
+
+/* For kernels without bpf_find_vma (before 5.17). */
+SEC("fmod_ret/security_socket_sendmsg")
+long answer_send_old(unsigned long long *ctx)
+{
+	struct sock *sk = ((struct socket *)ctx[0])->sk;
+
+	return in_sockmap(sk) ? answer(answer_to_send(sk, (struct msghdr *)ctx[1], false), EVENT_SEND_ANSWERED) : 0;
 }
 
 /* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */

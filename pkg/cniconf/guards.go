@@ -16,7 +16,7 @@ type Guard struct {
 // Guards is the table of all of them. It is never written.
 var Guards = [...]Guard{
 	{"splice", "splice(2) out of a redirected socket fails with EINVAL, so that its caller falls back to read and write"},
-	{"observe", "a flow is redirected once its reader's first receive call was seen; MSG_WAITALL, MSG_TRUNC and MSG_OOB keep it on TCP"},
+	{"observe", "a flow is redirected once it is known how its reader receives; MSG_WAITALL, MSG_TRUNC and MSG_OOB keep it on TCP; calls that the kernel answers otherwise on such a socket are answered as by TCP"},
 	{"blocking", "readers that wait inside receive calls stay on TCP, where a signal does not end such a call; needs observe"},
 	{"options", "SO_ZEROCOPY, TCP_ULP and TCP_INQ are refused on a socket that is in a flow; TCP_INFO counts redirected bytes, too"},
 }

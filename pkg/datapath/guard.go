@@ -17,7 +17,7 @@ import (
 // own code for them does not; see bpf/guard.bpf.c.
 const (
 	GuardSplice   = "splice"   // splice(2) out of a redirected socket: EINVAL instead of nothing or a hang
-	GuardObserve  = "observe"  // learn the flags of receive and send before redirecting
+	GuardObserve  = "observe"  // learn how programs receive and send before redirecting, and answer their calls as TCP does
 	GuardBlocking = "blocking" // leave readers that wait inside receive calls to TCP; a part of the observers' work
 	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired, and complete TCP_INFO
 )
@@ -73,15 +73,15 @@ func tracingGuards() map[string][][]hook {
 	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
 	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
 	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
-	observe := []hook{
-		{guardProgObserveReceive, "security_socket_recvmsg"},
-		{guardProgObserveSend, "security_socket_sendmsg"},
-		{guardProgAnswerReceive, "security_socket_recvmsg"},
-		{guardProgAnswerSend, "security_socket_sendmsg"},
-		{guardProgRefuseMapping, "security_socket_getsockopt"},
+	observe := func(answerSend string) []hook {
+		return []hook{
+			{guardProgObserveReceive, "security_socket_recvmsg"},
+			{guardProgObserveSend, "security_socket_sendmsg"},
+			{guardProgAnswerReceive, "security_socket_recvmsg"},
+			{answerSend, "security_socket_sendmsg"},
+			{guardProgRefuseMapping, "security_socket_getsockopt"},
+		}
 	}
-	// It needs a helper of 5.17.
-	address := hook{guardProgRefuseAddress, "security_socket_sendmsg"}
 	return map[string][][]hook{
 		GuardSplice: {
 			{bySyscall, byFile, enter, leave},
@@ -89,7 +89,7 @@ func tracingGuards() map[string][][]hook {
 			{bySyscall},
 			{byFile},
 		},
-		GuardObserve: {append(observe[:len(observe):len(observe)], address), observe},
+		GuardObserve: {observe(guardProgAnswerSend), observe(guardProgAnswerSendOld)},
 	}
 }
 

@@ -206,12 +206,12 @@ const (
 	guardMapTotals            = "totals"
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
+	guardProgAnswerSendOld    = "answer_send_old"
 	guardProgCorrectAnswer    = "correct_answer"
 	guardProgEnterRingSplice  = "enter_ring_splice"
 	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
 	guardProgObserveSend      = "observe_send"
-	guardProgRefuseAddress    = "refuse_address"
 	guardProgRefuseMapping    = "refuse_mapping"
 	guardProgRefuseOption     = "refuse_option"
 	guardProgRefuseSplice     = "refuse_splice"
@@ -262,12 +262,12 @@ type guardSpecs struct {
 type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
+	AnswerSendOld    *ebpf.ProgramSpec `ebpf:"answer_send_old"`
 	CorrectAnswer    *ebpf.ProgramSpec `ebpf:"correct_answer"`
 	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.ProgramSpec `ebpf:"observe_send"`
-	RefuseAddress    *ebpf.ProgramSpec `ebpf:"refuse_address"`
 	RefuseMapping    *ebpf.ProgramSpec `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.ProgramSpec `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.ProgramSpec `ebpf:"refuse_splice"`
@@ -373,12 +373,12 @@ type guardVariables struct {
 type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
+	AnswerSendOld    *ebpf.Program `ebpf:"answer_send_old"`
 	CorrectAnswer    *ebpf.Program `ebpf:"correct_answer"`
 	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.Program `ebpf:"observe_send"`
-	RefuseAddress    *ebpf.Program `ebpf:"refuse_address"`
 	RefuseMapping    *ebpf.Program `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.Program `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.Program `ebpf:"refuse_splice"`
@@ -389,12 +389,12 @@ func (p *guardPrograms) Close() error {
 	return _GuardClose(
 		p.AnswerReceive,
 		p.AnswerSend,
+		p.AnswerSendOld,
 		p.CorrectAnswer,
 		p.EnterRingSplice,
 		p.LeaveRingSplice,
 		p.ObserveReceive,
 		p.ObserveSend,
-		p.RefuseAddress,
 		p.RefuseMapping,
 		p.RefuseOption,
 		p.RefuseSplice,

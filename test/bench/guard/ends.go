@@ -121,30 +121,31 @@ func settle(ends [2]int, redirect bool) error {
 			return err
 		}
 	}
-	before, err := sent(ends[0])
+	before, err := delivered(ends[0])
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(fill(ends[0], ends[1])(), drain(ends[1])()); err != nil {
 		return err
 	}
-	after, err := sent(ends[0])
+	after, err := delivered(ends[0])
 	if err != nil {
 		return err
 	}
 	if byTCP := after - before; (byTCP == 0) != redirect {
-		return fmt.Errorf("%d of %d bytes went by TCP; is the connection to be redirected? %v", byTCP, batch*size, redirect)
+		return fmt.Errorf("%d segments went by TCP; is the connection to be redirected? %v", byTCP, redirect)
 	}
 	return nil
 }
 
-// sent is how many bytes TCP has sent.
-func sent(fd int) (uint64, error) {
+// delivered counts the segments that TCP has sent and that were acknowledged. What was redirected is not among them, even where a guard adds
+// it to the bytes.
+func delivered(fd int) (uint64, error) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return 0, fmt.Errorf("ask for bytes sent: %w", err)
+		return 0, fmt.Errorf("ask for segments: %w", err)
 	}
-	return info.Bytes_sent, nil
+	return uint64(info.Delivered), nil
 }
 
 func loopbackUp() error {
