@@ -21,9 +21,7 @@ const learns = "a direction that learns sends its first bytes by TCP"
 func handshakes() []Case {
 	return []Case{
 		{Name: "connect/closed-port", AlsoBlocking: true, Alone: true, Idle: idle, Run: func(t *T) {
-			l := t.Listen()
-			l.Close()
-			t.See("connect", suite.Errno(t.Socket(place.Client, 0).Connect(l.Target)))
+			t.See("connect", suite.Errno(t.Socket(place.Client, 0).Connect(t.Closed().Target)))
 		}},
 		{Name: "connect/nonblocking", Alone: true, Yields: learns, Run: func(t *T) {
 			l := t.Listen()

@@ -78,8 +78,16 @@ func (t *T) ListenOn(s *Sock, before ...func(*Sock)) *Listener {
 	for _, f := range before {
 		f(s)
 	}
-	t.Check(unix.Bind(s.FD, t.Address(netip.AddrPortFrom(t.any(), 0))), "bind")
+	l := t.bind(s)
 	t.Check(unix.Listen(s.FD, 16), "listen")
+	return l
+}
+
+// Closed is a port that nobody listens on, nor can while the case runs.
+func (t *T) Closed() *Listener { return t.bind(t.Socket(place.Server, 0)) }
+
+func (t *T) bind(s *Sock) *Listener {
+	t.Check(unix.Bind(s.FD, t.Address(netip.AddrPortFrom(t.any(), 0))), "bind")
 	l := &Listener{Sock: s, Port: s.Local().Port()}
 	var err error
 	l.Target, err = t.Place.Target(l.Port)
