@@ -142,15 +142,13 @@ long answer_receive(unsigned long long *ctx)
 	struct sock *sk = sock->sk;
 	int flags = ctx[3];
 	struct tcp_sock *tp;
+	long told;
 
 	if (!in_sockmap(sk))
 		return 0;
-	if (peer_has_finished(sk)) {
-		__u32 error = answer_of(sk);
-
-		if (error)
-			return answer(-(long)error, EVENT_RECEIVE_ANSWERED);
-	}
+	told = answer_of(sk);
+	if (told)
+		return answer(told, EVENT_RECEIVE_ANSWERED);
 	if ((size && !(flags & MESSAGE_OOB)) || (flags & MESSAGE_ERRQUEUE))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
@@ -161,20 +159,18 @@ long answer_receive(unsigned long long *ctx)
 	return answer((flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0, EVENT_RECEIVE_ANSWERED);
 }
 
-static __always_inline long answer_to_send(struct sock *sk, const struct msghdr *msg, bool look_at_memory)
+static __always_inline long answer_to_send(struct sock *sk, const struct msghdr *msg)
 {
-	if (peer_has_finished(sk)) {
-		__u32 error = answer_of(sk);
+	long told = answer_of(sk);
 
-		if (error)
-			return -(long)error;
-	} else if (sk->__sk_common.skc_state != SOCK_ESTABLISHED) {
+	if (told)
+		return told;
+	if (sk->__sk_common.skc_state != SOCK_ESTABLISHED && !peer_has_finished(sk))
 		return 0; /* TCP has a more important answer */
-	}
 	/* tcp_bpf_sendmsg would not look at the flag. */
 	if (msg->msg_flags & MESSAGE_FASTOPEN)
 		return bpf_skc_to_tcp_sock(sk) ? -ERROR_CONNECTED : 0;
-	return look_at_memory && sends_from_unmapped(&msg->msg_iter) ? -ERROR_FAULT : 0;
+	return sends_from_unmapped(&msg->msg_iter) ? -ERROR_FAULT : 0;
 }
 
 SEC("fmod_ret/security_socket_sendmsg")
@@ -182,16 +178,7 @@ long answer_send(unsigned long long *ctx)
 {
 	struct sock *sk = ((struct socket *)ctx[0])->sk;
 
-	return in_sockmap(sk) ? answer(answer_to_send(sk, (struct msghdr *)ctx[1], true), EVENT_SEND_ANSWERED) : 0;
-}
-
-/* For kernels without bpf_find_vma (before 5.17). */
-SEC("fmod_ret/security_socket_sendmsg")
-long answer_send_old(unsigned long long *ctx)
-{
-	struct sock *sk = ((struct socket *)ctx[0])->sk;
-
-	return in_sockmap(sk) ? answer(answer_to_send(sk, (struct msghdr *)ctx[1], false), EVENT_SEND_ANSWERED) : 0;
+	return in_sockmap(sk) ? answer(answer_to_send(sk, (struct msghdr *)ctx[1]), EVENT_SEND_ANSWERED) : 0;
 }
 
 /* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */

@@ -65,22 +65,30 @@ struct redirected {
 	__u64 messages;
 };
 
+/* Is what the hint points to still the peer's state? It may be freed by now, and its memory be anybody's. */
+static __always_inline bool still_the_peers(const struct sock_state *state)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	struct isn_pair its = {};
+
+	if (peer)
+		bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
+	return its.own == state->peer.own && its.peer == state->peer.peer;
+}
+
 /*
- * At the end of the active end's life. The other end's state may be freed by now, and its memory be anybody's: where it is not
+ * At the end of the active end's life. The other end's state may be gone: where it is not
  * the one of this connection any more, nothing is known, and a connection that looks short may not have been.
  */
 static __always_inline void remember_worth(struct tcp_sock *tp, const struct sock_state *state)
 {
 	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
 	struct redirected theirs = {};
-	struct isn_pair its = {};
 	bool known;
 
-	if (peer) {
+	if (peer)
 		bpf_probe_read_kernel(&theirs, sizeof(theirs), &peer->redirected_bytes);
-		bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
-	}
-	known = its.own == state->peer.own && its.peer == state->peer.peer;
+	known = still_the_peers(state); /* after reading */
 	if (!known)
 		theirs = (struct redirected){};
 	if (state->redirected_messages + theirs.messages >= WORTH_MESSAGES ||

@@ -97,16 +97,12 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
  */
 static __always_inline bool trusted_by_peer(struct sock_state *state)
 {
-	const struct sock_state *peer;
-	struct isn_pair its = {};
-	__u32 habits = 0;
+	struct observed observed;
 
 	if (!know_peer(state))
 		return false;
-	peer = (const struct sock_state *)state->peer_state;
-	bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
-	bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
-	return (habits & HABIT_TRUSTS) || its.own != state->peer.own || its.peer != state->peer.peer;
+	observed = observed_of_peer(state);
+	return (observed.habits & HABIT_TRUSTS) || !still_the_peers(state);
 }
 
 /* Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it leaves. */

@@ -22,24 +22,27 @@ static __always_inline void let_answer(struct sock *sk, __u32 error)
 	bpf_map_update_elem(&answers, &task, &answer, BPF_ANY);
 }
 
-/* What an observer has said of this very call; 0: nothing. */
-static __always_inline __u32 answer_of(struct sock *sk)
-{
-	__u64 task = bpf_get_current_pid_tgid();
-	struct task_answer *answer = bpf_map_lookup_elem(&answers, &task);
-	__u32 error;
-
-	if (!answer)
-		return 0;
-	error = answer->sk == (__u64)sk ? answer->error : 0;
-	bpf_map_delete_elem(&answers, &task);
-	return error;
-}
-
 /* Two loads: only a socket whose peer has sent its FIN can have been closed so. */
 static __always_inline bool peer_has_finished(struct sock *sk)
 {
 	return sk->__sk_common.skc_state == SOCK_CLOSE_WAIT;
+}
+
+/* What an observer has said of this very call: an error, negative, or 0 for nothing. */
+static __always_inline long answer_of(struct sock *sk)
+{
+	__u64 task = bpf_get_current_pid_tgid();
+	struct task_answer *answer;
+	long error;
+
+	if (!peer_has_finished(sk))
+		return 0;
+	answer = bpf_map_lookup_elem(&answers, &task);
+	if (!answer)
+		return 0;
+	error = answer->sk == (__u64)sk ? -(long)answer->error : 0;
+	bpf_map_delete_elem(&answers, &task);
+	return error;
 }
 
 /* NULL: the peer was not closed with redirected bytes unread. Else enum reset. */

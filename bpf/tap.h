@@ -27,39 +27,35 @@ static __always_inline bool tap_wants(const struct config *cfg, const struct soc
 	return bpf_ktime_get_ns() < cfg->tap_until_ns;
 }
 
-/* The passive end as an active one sees it that has not met it, or never will. */
-static __always_inline void write_own_addresses(struct tap_record *rec, struct sock *sk)
+/* Both ends as one of them has them, which may be read as a hint only. */
+static __always_inline void write_addresses_of(struct tap_record *rec, struct sock *sk, bool is_passive)
 {
+	__u16 own_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	__u16 peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	__u8 (*own)[16] = is_passive ? &rec->passive_addr : &rec->active_addr;
+	__u8 (*peer)[16] = is_passive ? &rec->active_addr : &rec->passive_addr;
+
 	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	rec->passive_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	rec->active_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	rec->passive_port = is_passive ? own_port : peer_port;
+	rec->active_port = is_passive ? peer_port : own_port;
 	if (rec->family == FAMILY_INET6) {
-		BPF_CORE_READ_INTO(&rec->passive_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&rec->active_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(own, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(peer, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 	} else {
-		*(__u32 *)rec->passive_addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-		*(__u32 *)rec->active_addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)own = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)peer = BPF_CORE_READ(sk, __sk_common.skc_daddr);
 	}
 }
 
-/* Local and remote end of the passive socket: its own if it sends, else its peer's, which is read as a hint like all else of it. */
-static __always_inline void write_passive_addresses(struct tap_record *rec, const struct sock_state *state, struct tcp_sock *tp)
+/* As the passive end has them, whichever end sends; as the sender does that has not met it, or never will. */
+static __always_inline void write_addresses(struct tap_record *rec, const struct sock_state *state, struct tcp_sock *tp)
 {
 	struct tcp_sock *passive = state->role == ROLE_PASSIVE ? tp : (struct tcp_sock *)state->peer_sk;
-	struct sock *sk = &passive->inet_conn.icsk_inet.sk;
 
-	if (!passive)
-		return write_own_addresses(rec, &tp->inet_conn.icsk_inet.sk);
-	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	rec->passive_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	rec->active_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (rec->family == FAMILY_INET6) {
-		BPF_CORE_READ_INTO(&rec->passive_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&rec->active_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-	} else {
-		*(__u32 *)rec->passive_addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		*(__u32 *)rec->active_addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-	}
+	if (passive)
+		write_addresses_of(rec, &passive->inet_conn.icsk_inet.sk, true);
+	else
+		write_addresses_of(rec, &tp->inet_conn.icsk_inet.sk, false);
 }
 
 /*
@@ -190,7 +186,7 @@ __noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, cons
 	rec.redirected = redirected;
 	/* TCP's own number, ahead by what it has never seen. */
 	rec.seq = tp->write_seq + (__u32)state->redirected_bytes;
-	write_passive_addresses(&rec, state, tp);
+	write_addresses(&rec, state, tp);
 	for (int i = 0; i < TAP_CHUNKS_MAX && rec.offset < snap; i++) {
 		int bytes = tap_chunk(msg, &rec, snap);
 

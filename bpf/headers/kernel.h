@@ -171,9 +171,14 @@ enum iter_type {
 	ITER_UBUF = 0, /* relocated */
 };
 
+struct iovec {
+	void *iov_base;
+};
+
 struct iov_iter {
 	__u8 iter_type;
 	unsigned long iov_offset;
+	struct iovec __ubuf_iovec; /* since 6.4, when a send in one piece became ITER_UBUF */
 	void *ubuf;
 	unsigned long count;
 };
@@ -236,6 +241,7 @@ enum {
 	MESSAGE_DONTWAIT = 0x40,
 	MESSAGE_WAITALL = 0x100,
 	MESSAGE_ERRQUEUE = 0x2000,
+	MESSAGE_NOSIGNAL = 0x4000,
 	MESSAGE_FASTOPEN = 0x20000000,
 	FILE_NONBLOCK = 04000,
 	MAY_READ = 4,
@@ -253,12 +259,11 @@ enum {
 	OPTION_ZEROCOPY_RECEIVE = 35,
 	OPTION_NOTSENT_LOWAT = 25,
 	SIGNAL_PIPE = 13,
-	MESSAGE_NOSIGNAL = 0x4000,
 	ERROR_AGAIN = 11,
 	ERROR_FAULT = 14,
+	ERROR_INVALID = 22,
 	ERROR_PIPE = 32,
 	ERROR_RESET = 104,
-	ERROR_INVALID = 22,
 	ERROR_CONNECTED = 106,
 	ERROR_NOT_FOUND = 2,
 	ERROR_NO_OPTION = 92,

@@ -73,15 +73,6 @@ func tracingGuards() map[string][][]hook {
 	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
 	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
 	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
-	observe := func(answerSend string) []hook {
-		return []hook{
-			{guardProgObserveReceive, "security_socket_recvmsg"},
-			{guardProgObserveSend, "security_socket_sendmsg"},
-			{guardProgAnswerReceive, "security_socket_recvmsg"},
-			{answerSend, "security_socket_sendmsg"},
-			{guardProgRefuseMapping, "security_socket_getsockopt"},
-		}
-	}
 	return map[string][][]hook{
 		GuardSplice: {
 			{bySyscall, byFile, enter, leave},
@@ -89,7 +80,13 @@ func tracingGuards() map[string][][]hook {
 			{bySyscall},
 			{byFile},
 		},
-		GuardObserve: {observe(guardProgAnswerSend), observe(guardProgAnswerSendOld)},
+		GuardObserve: {{
+			{guardProgObserveReceive, "security_socket_recvmsg"},
+			{guardProgObserveSend, "security_socket_sendmsg"},
+			{guardProgAnswerReceive, "security_socket_recvmsg"},
+			{guardProgAnswerSend, "security_socket_sendmsg"},
+			{guardProgRefuseMapping, "security_socket_getsockopt"},
+		}},
 	}
 }
 

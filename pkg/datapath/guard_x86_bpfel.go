@@ -206,7 +206,6 @@ const (
 	guardMapTotals            = "totals"
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
-	guardProgAnswerSendOld    = "answer_send_old"
 	guardProgCorrectAnswer    = "correct_answer"
 	guardProgEnterRingSplice  = "enter_ring_splice"
 	guardProgLeaveRingSplice  = "leave_ring_splice"
@@ -262,7 +261,6 @@ type guardSpecs struct {
 type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
-	AnswerSendOld    *ebpf.ProgramSpec `ebpf:"answer_send_old"`
 	CorrectAnswer    *ebpf.ProgramSpec `ebpf:"correct_answer"`
 	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
@@ -373,7 +371,6 @@ type guardVariables struct {
 type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
-	AnswerSendOld    *ebpf.Program `ebpf:"answer_send_old"`
 	CorrectAnswer    *ebpf.Program `ebpf:"correct_answer"`
 	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
@@ -389,7 +386,6 @@ func (p *guardPrograms) Close() error {
 	return _GuardClose(
 		p.AnswerReceive,
 		p.AnswerSend,
-		p.AnswerSendOld,
 		p.CorrectAnswer,
 		p.EnterRingSplice,
 		p.LeaveRingSplice,
