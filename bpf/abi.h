@@ -52,6 +52,7 @@ enum reason {
 	REASON_BLOCKING = 16,	     /* guarded: the reader waits inside receive calls, which only TCP does right */
 	REASON_DISCARD = 17,	     /* the reader uses MSG_TRUNC, which only TCP honours */
 	REASON_OPTION = 18,	     /* timestamps, SO_PEEK_OFF, a socket filter: only TCP honours them */
+	REASON_CONTENDED = 19,	     /* small messages would wait for the reader's lock, which it holds on another CPU */
 	REASON_MAX,
 };
 
@@ -143,8 +144,7 @@ struct flow {
 
 /* What a socket carries while it lives. The kernel frees it with the socket. */
 struct sock_state {
-	struct isn_pair self; /* own key in the sockhash */
-	struct isn_pair peer; /* the other end's key */
+	struct isn_pair self; /* own key in the sockhash; mirrored, it is the other end's */
 	__u64 peer_sk;	      /* kernel address of the other end, 0 until known; only ever read fault-safely */
 	__u64 peer_state;     /* kernel address of the other end's struct sock_state, likewise */
 	__u64 netns;
@@ -166,6 +166,10 @@ struct sock_state {
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
 	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
+	__u32 heard;	      /* what had come from the peer when its lock was found held, see REASON_CONTENDED */
+	__u8 found_held;      /* how often since then */
+	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
+	__u8 pad2[2];
 	__u64 last_redirect_ns; /* coarse CLOCK_MONOTONIC: when it last sent by redirect */
 };
 
@@ -220,20 +224,20 @@ struct destination {
 
 /*
  * history[destination]: what its connections have gained. Taking a socket into the sockhash costs more than a few messages
- * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP; one in LET_IN_EVERY is
+ * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP. Once in LET_IN_EVERY_NS one is
  * let in all the same, and the first that is worth it ends that.
  */
 struct history {
 	__u32 fruitless; /* connections in a row */
-	__u32 left_out;	 /* since then */
 	__u8 why;	 /* enum result, of the last one: RESULT_SHORT, or that its other end did not join */
-	__u8 pad[7];
+	__u8 pad[3];
+	__u64 let_in_ns; /* coarse CLOCK_MONOTONIC: when one was let in since then */
 };
 
-#define FRUITLESS_MAX 256
-#define LET_IN_EVERY  32
-#define WORTH_MESSAGES 8	     /* redirected both ways */
-#define WORTH_BYTES    (256 * 1024)
+#define FRUITLESS_MAX	256
+#define LET_IN_EVERY_NS (50 * 1000 * 1000)
+#define WORTH_MESSAGES	8 /* redirected both ways */
+#define WORTH_BYTES	(256 * 1024)
 
 /* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
 struct totals {

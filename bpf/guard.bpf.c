@@ -24,6 +24,7 @@
 #include "address.h"
 #include "info.h"
 #include "maps.h"
+#include "pair.h"
 #include "reset.h"
 #include "socket.h"
 #include "totals.h"
@@ -308,7 +309,7 @@ static __always_inline int refusal(const struct bpf_sockopt *ctx)
 /* The socket of this context may not be read; its address stands where the two ends met. */
 static __always_inline struct sock *address_of(const struct sock_state *state)
 {
-	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct isn_pair key = flow_key(state);
 	const struct flow *flow = bpf_map_lookup_elem(&flows, &key);
 
 	if (!flow)

@@ -28,17 +28,20 @@ static __always_inline struct destination destination_of(struct tcp_sock *tp, __
 	return to;
 }
 
-/* RESULT_JOINED: let it in. Counting is not atomic: two at once may both be let in, or one more be left out. */
+/* RESULT_JOINED: let it in. Two at once may both be. */
 static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 {
 	struct destination to = destination_of(tp, netns);
 	struct history *known = bpf_map_lookup_elem(&history, &to);
+	__u64 now;
 
 	if (!known || known->fruitless < FRUITLESS_MAX)
 		return RESULT_JOINED;
-	if (++known->left_out % LET_IN_EVERY == 0)
-		return RESULT_JOINED;
-	return known->why;
+	now = bpf_ktime_get_coarse_ns();
+	if (now - known->let_in_ns < LET_IN_EVERY_NS)
+		return known->why;
+	known->let_in_ns = now;
+	return RESULT_JOINED;
 }
 
 /* why: enum result, RESULT_JOINED for a connection that was worth it. */
@@ -73,7 +76,7 @@ static __always_inline bool still_the_peers(const struct sock_state *state)
 
 	if (peer)
 		bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
-	return its.own == state->peer.own && its.peer == state->peer.peer;
+	return its.own == state->self.peer && its.peer == state->self.own;
 }
 
 /*

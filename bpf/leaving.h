@@ -18,7 +18,7 @@ static __always_inline void meet_passive(struct sock_state *state, const struct 
 /* The active end learns who joined at the first answer, or when it sends before that. */
 static __always_inline bool know_peer(struct sock_state *state)
 {
-	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct isn_pair key = flow_key(state);
 	struct flow *flow;
 
 	if (state->peer_sk)
@@ -41,7 +41,7 @@ static __always_inline bool know_peer(struct sock_state *state)
  */
 static __always_inline bool rendezvous_lost(const struct sock_state *state)
 {
-	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct isn_pair key = flow_key(state);
 
 	return !bpf_map_lookup_elem(&flows, &key);
 }
@@ -166,6 +166,7 @@ static __always_inline void on_fin(struct bpf_sock *sk)
 {
 	struct sock_state *state;
 	__u32 untold = RESET_UNTOLD;
+	struct isn_pair peer;
 	struct tcp_sock *tp;
 	struct sock *full;
 
@@ -178,8 +179,10 @@ static __always_inline void on_fin(struct bpf_sock *sk)
 	full = &tp->inet_conn.icsk_inet.sk;
 	if (((unsigned long)full->sk_user_data & USER_DATA_PSOCK) || full->sk_receive_queue.qlen)
 		return;
-	if (full->sk_backlog.rmem_alloc.counter > 0)
-		bpf_map_update_elem(&resets, &state->peer, &untold, BPF_ANY);
+	if (full->sk_backlog.rmem_alloc.counter > 0) {
+		peer = mirrored(state->self);
+		bpf_map_update_elem(&resets, &peer, &untold, BPF_ANY);
+	}
 }
 
 static __always_inline void on_close(struct bpf_sock *sk)
@@ -202,7 +205,7 @@ static __always_inline void on_close(struct bpf_sock *sk)
 		keep_backlog_high(state->peer_netns, state->backlog_high);
 	if (state->role == ROLE_ACTIVE && know_peer(state))
 		remember_worth(tp, state);
-	key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	key = flow_key(state);
 	bpf_map_delete_elem(&flows, &key);
 	key = state->self;
 	/* What is asked of it from now on, TCP answers best. Bytes that wait can still be read, so then it stays. */

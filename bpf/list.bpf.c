@@ -13,6 +13,7 @@
 
 #include "abi.h"
 #include "maps.h"
+#include "pair.h"
 
 static __always_inline void write_addresses(struct flow_record *rec, struct sock *sk)
 {
@@ -30,7 +31,7 @@ static __always_inline void write_addresses(struct flow_record *rec, struct sock
 
 static __always_inline bool has_joined(const struct sock_state *state)
 {
-	struct isn_pair key = state->role == ROLE_ACTIVE ? state->self : state->peer;
+	struct isn_pair key = flow_key(state);
 	struct flow *flow;
 
 	if (state->peer_sk)
@@ -45,7 +46,7 @@ static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *
 	struct flow_record rec = {};
 
 	rec.self = state->self;
-	rec.peer = state->peer;
+	rec.peer = mirrored(state->self);
 	rec.cookie = sk->__sk_common.skc_cookie.counter;
 	rec.netns = state->netns;
 	rec.peer_netns = state->peer_netns;

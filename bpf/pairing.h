@@ -16,6 +16,7 @@
 
 #include "history.h"
 #include "maps.h"
+#include "pair.h"
 #include "policy.h"
 #include "socket.h"
 #include "totals.h"
@@ -25,11 +26,6 @@
 
 /* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
 #define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
-
-static __always_inline struct isn_pair mirrored(struct isn_pair pair)
-{
-	return (struct isn_pair){ .own = pair.peer, .peer = pair.own };
-}
 
 /*
  * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
@@ -83,7 +79,6 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	cfg = bpf_map_lookup_elem(&config, &zero);
 	__builtin_memset(state, 0, sizeof(*state));
 	state->self = self;
-	state->peer = mirrored(self);
 	state->role = role;
 	state->established_ns = bpf_ktime_get_ns();
 	state->epoch = cfg ? cfg->epoch : 0;

@@ -121,6 +121,7 @@ int verdict(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
 	struct sock_state *state;
+	struct isn_pair peer;
 	struct config *cfg;
 	enum reason reason;
 	__u32 zero = 0;
@@ -133,7 +134,8 @@ int verdict(struct sk_msg_md *msg)
 		return SK_PASS;
 	reason = why_tcp(msg, sk, state, cfg);
 	if (reason == REASON_NONE) {
-		if (bpf_msg_redirect_hash(msg, &sockets, &state->peer, BPF_F_INGRESS) == SK_PASS) {
+		peer = mirrored(state->self);
+		if (bpf_msg_redirect_hash(msg, &sockets, &peer, BPF_F_INGRESS) == SK_PASS) {
 			if (tap_wants(cfg, state, true))
 				tap_message(msg, state, cfg, true);
 			state->mode = MODE_REDIRECT;

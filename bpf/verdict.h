@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "maps.h"
+#include "contended.h"
 #include "leaving.h"
 #include "policy.h"
 #include "socket.h"
@@ -17,6 +18,7 @@
 struct peer_view {
 	__u32 backlog_bytes; /* charged to its receive memory and not yet read */
 	__u32 copied_seq;    /* up to where its application has read the TCP stream */
+	int owned;	     /* a call of its program holds its lock */
 	int rcvlowat;
 	int rcvbuf;
 	int peek_off; /* SO_PEEK_OFF, -1 where it is not used */
@@ -42,6 +44,7 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 		tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
 		view.backlog_bytes = tp->inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter;
 		view.copied_seq = tp->copied_seq;
+		view.owned = tp->inet_conn.icsk_inet.sk.sk_lock.owned;
 		view.rcvlowat = tp->inet_conn.icsk_inet.sk.sk_rcvlowat;
 		view.ulp = tp->inet_conn.icsk_ulp_ops;
 		view.inq = BPF_CORE_READ_BITFIELD(tp, recvmsg_inq);
@@ -54,6 +57,7 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	tp = (struct tcp_sock *)peer_sk;
 	view.backlog_bytes = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter);
 	view.copied_seq = BPF_CORE_READ(tp, copied_seq);
+	view.owned = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_lock.owned);
 	view.rcvlowat = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvlowat);
 	view.ulp = BPF_CORE_READ(tp, inet_conn.icsk_ulp_ops);
 	view.inq = BPF_CORE_READ_BITFIELD_PROBED(tp, recvmsg_inq);
@@ -249,5 +253,8 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return reason;
 	if (tp->write_seq != peer.copied_seq)
 		return REASON_UNREAD;
+	reason = against_small(state, tp, peer.owned && peer.backlog_bytes, msg->size);
+	if (reason != REASON_NONE)
+		return reason;
 	return over_bounds(state, cfg, peer.backlog_bytes, msg->size, byte_bound(tp, cfg, &peer));
 }

@@ -57,6 +57,9 @@ struct sock {
 		atomic_t rmem_alloc;
 	} sk_backlog;
 	struct {
+		int owned;
+	} sk_lock;
+	struct {
 		__u32 qlen;
 	} sk_receive_queue;
 	struct socket *sk_socket;

@@ -149,9 +149,9 @@ type bpfFlowRecord struct {
 type bpfHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
-	LeftOut   uint32
 	Why       uint8
-	Pad       [7]uint8
+	Pad       [3]uint8
+	LetInNs   uint64
 }
 
 type bpfIsnPair struct {
@@ -212,7 +212,8 @@ const (
 	bpfReasonREASON_BLOCKING         bpfReason = 16
 	bpfReasonREASON_DISCARD          bpfReason = 17
 	bpfReasonREASON_OPTION           bpfReason = 18
-	bpfReasonREASON_MAX              bpfReason = 19
+	bpfReasonREASON_CONTENDED        bpfReason = 19
+	bpfReasonREASON_MAX              bpfReason = 20
 )
 
 type bpfResult uint32
@@ -245,7 +246,6 @@ const (
 type bpfSockState struct {
 	_                  structs.HostLayout
 	Self               bpfIsnPair
-	Peer               bpfIsnPair
 	PeerSk             uint64
 	PeerState          uint64
 	Netns              uint64
@@ -267,6 +267,10 @@ type bpfSockState struct {
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
+	Heard              uint32
+	FoundHeld          uint8
+	LeftToTcp          uint8
+	Pad2               [2]uint8
 	LastRedirectNs     uint64
 }
 
@@ -318,7 +322,7 @@ type bpfTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [19]uint64
+	Fallbacks          [20]uint64
 	BacklogHigh        uint64
 }
 

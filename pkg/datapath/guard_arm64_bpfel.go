@@ -114,9 +114,9 @@ type guardFlow struct {
 type guardHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
-	LeftOut   uint32
 	Why       uint8
-	Pad       [7]uint8
+	Pad       [3]uint8
+	LetInNs   uint64
 }
 
 type guardIsnPair struct {
@@ -135,7 +135,6 @@ type guardListeningPort struct {
 type guardSockState struct {
 	_                  structs.HostLayout
 	Self               guardIsnPair
-	Peer               guardIsnPair
 	PeerSk             uint64
 	PeerState          uint64
 	Netns              uint64
@@ -157,6 +156,10 @@ type guardSockState struct {
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
+	Heard              uint32
+	FoundHeld          uint8
+	LeftToTcp          uint8
+	Pad2               [2]uint8
 	LastRedirectNs     uint64
 }
 
@@ -180,7 +183,7 @@ type guardTotals struct {
 	TcpBytes           uint64
 	TcpMessages        uint64
 	Flows              [26]uint64
-	Fallbacks          [19]uint64
+	Fallbacks          [20]uint64
 	BacklogHigh        uint64
 }
 

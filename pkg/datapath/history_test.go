@@ -5,11 +5,12 @@ package datapath
 import (
 	"net"
 	"testing"
+	"time"
 )
 
 const (
-	fruitlessMax = 256 // FRUITLESS_MAX and LET_IN_EVERY of bpf/abi.h
-	letInEvery   = 32
+	fruitlessMax = 256 // FRUITLESS_MAX and LET_IN_EVERY_NS of bpf/abi.h
+	letInEvery   = 50 * time.Millisecond
 )
 
 // short makes connections to l that carry one message each way, one after the other.
@@ -53,25 +54,38 @@ func TestShortConnectionsStayOnTCPAfterAWhile(t *testing.T) {
 	if r := results(t, d); r[ResultJoined] != fruitlessMax || r[ResultShort] != 0 {
 		t.Fatalf("before anything is known: %v", r)
 	}
-	g.short(t, l, 2*letInEvery)
-	if r := results(t, d); r[ResultShort] != 2*letInEvery-2 || r[ResultJoined] != fruitlessMax+2 {
-		t.Errorf("afterwards: %v, want all but two left out", r)
+	began := time.Now()
+	g.short(t, l, 64)
+	r := results(t, d)
+	letIn := r[ResultJoined] - fruitlessMax
+	if most := letInSince(began); letIn == 0 || letIn > most || r[ResultShort] != 64-letIn {
+		t.Errorf("afterwards: %v, want the first let in, and no more than %d", r, most)
+	}
+	before := r[ResultJoined]
+	time.Sleep(2 * letInEvery)
+	g.short(t, l, 1)
+	if r := results(t, d); r[ResultJoined] != before+1 {
+		t.Errorf("after a while: %v, want one let in", r)
 	}
 	var other net.Listener
 	g.in(t, func() { other = listen(t, "tcp4", "127.0.0.1:0") })
 	g.short(t, other, 3)
-	if r := results(t, d); r[ResultJoined] != fruitlessMax+5 {
+	if r := results(t, d); r[ResultJoined] != before+4 {
 		t.Errorf("another destination: %v, want all let in", r)
 	}
 	wantNoSockets(t, d)
 }
+
+// letInSince is how many connections may have been let in to see, at most: the clock that tells is a coarse one.
+func letInSince(t time.Time) uint64 { return uint64(time.Since(t)/(letInEvery*4/5)) + 1 }
 
 func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
-	g.short(t, l, fruitlessMax+letInEvery-1)
+	g.short(t, l, fruitlessMax+10)
+	time.Sleep(2 * letInEvery)
 	var client, server *net.TCPConn
 	g.in(t, func() {
 		client = dial(t, "tcp4", l.Addr().String())
@@ -95,23 +109,44 @@ func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
 }
 
 func TestDestinationsOffTheNodeAreLeftAlone(t *testing.T) {
+	const more = 32
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
-	for i := range uint64(fruitlessMax + letInEvery) {
+	// Until the other end answers, the client is in the sockhash if it has been let in.
+	letIn := func(client net.Conn) bool {
+		_, ok := flowOf(t, d, client)
+		return ok
+	}
+	connect := func(i int, whileOpen func(client net.Conn)) {
 		var client *net.TCPConn
 		g.in(t, func() { client = dial(t, "tcp4", l.Addr().String()) })
+		defer client.Close()
 		server := accept(t, l)
-		send(t, server, client, 10, i)
-		if i == fruitlessMax {
-			if _, ok := flowOf(t, d, client); ok {
-				t.Error("the client has storage")
-			}
-		}
-		client.Close()
-		server.Close()
+		defer server.Close()
+		whileOpen(client)
+		send(t, server, client, 10, uint64(i))
 	}
-	if r := results(t, d); r[ResultRemote] != fruitlessMax+letInEvery {
+	for i := range fruitlessMax - 1 {
+		connect(i, func(net.Conn) {})
+	}
+	connect(0, func(client net.Conn) {
+		if !letIn(client) {
+			t.Error("left out before enough is known")
+		}
+	})
+	began, taken := time.Now(), uint64(0)
+	for i := range more {
+		connect(i, func(client net.Conn) {
+			if letIn(client) {
+				taken++
+			}
+		})
+	}
+	if most := letInSince(began); taken == 0 || taken > most {
+		t.Errorf("of %d afterwards %d were let in, want the first and no more than %d", more, taken, most)
+	}
+	if r := results(t, d); r[ResultRemote] != fruitlessMax+more {
 		t.Errorf("%v, want all remote", r)
 	}
 	wantNoSockets(t, d)

@@ -44,6 +44,7 @@ const (
 	ReasonBlocking        = Reason(bpfReasonREASON_BLOCKING)
 	ReasonDiscard         = Reason(bpfReasonREASON_DISCARD)
 	ReasonOption          = Reason(bpfReasonREASON_OPTION)
+	ReasonContended       = Reason(bpfReasonREASON_CONTENDED)
 
 	ResultJoined    = Result(bpfResultRESULT_JOINED)
 	ResultRemote    = Result(bpfResultRESULT_REMOTE)
@@ -90,6 +91,7 @@ var (
 		bpfReasonREASON_BLOCKING:         "blocking",
 		bpfReasonREASON_DISCARD:          "discard",
 		bpfReasonREASON_OPTION:           "option",
+		bpfReasonREASON_CONTENDED:        "contended",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",

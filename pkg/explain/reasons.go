@@ -9,7 +9,7 @@ var reasonOrder = []datapath.Reason{
 	datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
 	datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonOption,
 	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
-	datapath.ReasonUnread, datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
+	datapath.ReasonUnread, datapath.ReasonContended, datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
 }
 
 const (
@@ -95,6 +95,11 @@ var reasons = map[datapath.Reason]question{
 		ask:    "has the reader read every byte that went by TCP?",
 		means:  "the reader has not read all bytes that went by TCP; it goes back to redirection when it has",
 		change: "a reader that keeps up; a stream that outruns its reader stays here until it has caught up",
+	},
+	datapath.ReasonContended: {
+		ask:    "would a small message not wait for the reader's lock?",
+		means:  "the reader is taking bytes on another CPU, and small messages would wait for its lock: TCP is faster for the next 64",
+		change: "larger messages: those above 512 bytes are redirected all the same",
 	},
 	datapath.ReasonBacklogBytes: {
 		ask: "would no more than maxBacklogBytes wait for the reader?", means: "the reader is behind by more bytes than may wait",

@@ -58,6 +58,7 @@ var meanings = map[string]map[string]string{
 		"blocking":         "the reader waits inside receive calls (guard `blocking`)",
 		"discard":          "the reader uses MSG_TRUNC",
 		"option":           "one end set timestamps, SO_PEEK_OFF or a socket filter",
+		"contended":        "small messages would wait for the lock of a reader that is taking bytes on another CPU",
 	},
 	"state": {
 		"accelerated": "the container takes part",

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package slowpage holds a receive call in its copy, and with it the lock of the socket: to see what others do meanwhile.
+package slowpage
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Page is memory whose first touch waits until it is told to go on, as a mapping of a file system does that somebody serves.
+type Page struct {
+	mem []byte
+	fd  int
+}
+
+// From linux/userfaultfd.h.
+const (
+	uffdAPI         = 0xaa
+	uffdioAPI       = 0xc018aa3f
+	uffdioRegister  = 0xc020aa00
+	uffdioZeropage  = 0xc020aa04
+	registerMissing = 1
+)
+
+// New needs the rights to hold the kernel itself: root's, or vm.unprivileged_userfaultfd.
+func New() (p *Page, err error) {
+	p = &Page{fd: -1}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
+	if errno != 0 {
+		return p, fmt.Errorf("userfaultfd: %w", errno)
+	}
+	p.fd = int(fd)
+	p.mem, err = unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return p, fmt.Errorf("map a page: %w", err)
+	}
+	api := [3]uint64{uffdAPI}
+	if err := p.ioctl(uffdioAPI, unsafe.Pointer(&api)); err != nil {
+		return p, err
+	}
+	register := [4]uint64{p.start(), uint64(len(p.mem)), registerMissing}
+	return p, p.ioctl(uffdioRegister, unsafe.Pointer(&register))
+}
+
+// Close lets whoever waits go on. Nobody may use the page afterwards.
+func (p *Page) Close() error {
+	var errs []error
+	if p.fd >= 0 {
+		errs = append(errs, unix.Close(p.fd))
+	}
+	if p.mem != nil {
+		errs = append(errs, unix.Munmap(p.mem))
+	}
+	return errors.Join(errs...)
+}
+
+// Receive receives one byte of the socket fd into the page, in a call of its own. It returns when that call is held in its copy,
+// which takes a byte to be there; what the call has to say comes after GoOn.
+func (p *Page) Receive(fd int) (<-chan error, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate the socket: %w", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer unix.Close(dup)
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(dup), uintptr(unsafe.Pointer(&p.mem[0])), 1, 0, 0, 0)
+		switch {
+		case errno != 0:
+			done <- fmt.Errorf("receive into the page: %w", errno)
+		case n != 1:
+			done <- fmt.Errorf("received %d bytes into the page, want 1", n)
+		default:
+			done <- nil
+		}
+	}()
+	return done, p.awaitTouch(done)
+}
+
+const touchTimeout = 20 * time.Second
+
+func (p *Page) awaitTouch(done <-chan error) error {
+	touched := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
+	for end := time.Now().Add(touchTimeout); time.Now().Before(end); {
+		if n, err := unix.Poll(touched, 100); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for the page to be touched: %w", err)
+		} else if n > 0 {
+			return nil
+		}
+		select {
+		case err := <-done:
+			return fmt.Errorf("the call has not touched the page: %w", err)
+		default:
+		}
+	}
+	return fmt.Errorf("nobody touched the page within %s", touchTimeout)
+}
+
+// GoOn lets whoever touched the page go on, with zeroes in it.
+func (p *Page) GoOn() error {
+	zero := [4]uint64{p.start(), uint64(len(p.mem)), 0}
+	return p.ioctl(uffdioZeropage, unsafe.Pointer(&zero))
+}
+
+// Byte is what was received, once the call has returned.
+func (p *Page) Byte() byte { return p.mem[0] }
+
+func (p *Page) start() uint64 { return uint64(uintptr(unsafe.Pointer(&p.mem[0]))) }
+
+func (p *Page) ioctl(request uintptr, arg unsafe.Pointer) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p.fd), request, uintptr(arg)); errno != 0 {
+		return fmt.Errorf("userfaultfd, request %#x: %w", request, errno)
+	}
+	return nil
+}
