@@ -96,7 +96,7 @@ bench-guards: ## what the guards cost each call: in ns on this kernel, in instru
 	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
 
 .PHONY: bench-programs
-bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap: 7 minutes (root; installs them)
+bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap: 6 minutes (root; installs them)
 	@test/setup.sh bench
 	$(GOBUILD) -o bin/bench-programs ./test/bench/programs
 	bin/bench-programs
@@ -106,7 +106,7 @@ bench-tap: ## what a tap costs each message, and what it costs when there is non
 	go run ./test/bench/tap
 
 .PHONY: bench
-bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root; installs programs; an idle machine, half an hour)
+bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root; installs programs; an idle machine, 20 minutes)
 	@test/setup.sh bench
 	go run ./test/bench/micro
 	go run ./test/bench/programs

@@ -13,6 +13,9 @@
 // runs for each message, asks nearly all of its questions and leaves the message to TCP: what it costs to be in a sockmap in
 // vain. A kernel before 6.9 does not know the option for TCP, and kept is not measured there: see the notes.
 //
+// Off is the pair of sockmap while the kill switch is on, so that its programs are called and return at once. Twin is the pair of plain
+// once more, made as the others are. They stand beside what is not accelerated, where a percent counts.
+//
 // # How
 //
 // In each round every variant of a cell is measured, one right after the other, in an order that changes from round to round;
@@ -74,8 +77,8 @@ func main() {
 
 func parseFlags(args []string) (o options, err error) {
 	f := flag.NewFlagSet("micro", flag.ContinueOnError)
-	fast := f.Bool("quick", false, "fewer rounds, and shorter ones: below 80 seconds instead of 9 minutes")
-	rounds := f.Int("rounds", 0, "`number` of rounds (default: 11, with -quick 5)")
+	fast := f.Bool("quick", false, "fewer rounds, and shorter ones: below 80 seconds instead of 7 minutes")
+	rounds := f.Int("rounds", 0, "`number` of rounds (default: 9, with -quick 5)")
 	match := f.String("run", "", "only what matches this regular `expression`: group/name")
 	f.StringVar(&o.congestion, "congestion", "cubic", "`name` of TCP's congestion control, for all variants; empty: the kernel's default")
 	f.Func("only", "these `variants`, separated by commas: for a profile of one, say", func(v string) error {

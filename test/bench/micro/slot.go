@@ -38,6 +38,12 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 	if err != nil {
 		return out, err
 	}
+	if r.off {
+		if err := w.data.SetDisabled(true); err != nil {
+			return out, err
+		}
+		defer func() { err = errors.Join(err, w.data.SetDisabled(false)) }()
+	}
 	out.client, out.server, err = wire.Talk(r.client, r.server, o, at.client, at.server, hold)
 	if err != nil {
 		return out, err

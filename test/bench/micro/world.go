@@ -25,6 +25,7 @@ type route struct {
 	listen         string
 	pair           *pods.Pair // whose bytes the data path counts; nil: none are redirected
 	kept           bool
+	off            bool // by the kill switch, while it is used
 }
 
 // world is everything that is compared.
@@ -32,7 +33,8 @@ type world struct {
 	node    *lab.Node
 	sockmap *pods.Pair
 	old     *classic.Classic
-	verdict *ebpf.Program // of the product
+	verdict *ebpf.Program      // of the product
+	data    *datapath.Datapath // of the node
 	routes  map[result.Variant]route
 	outward map[result.Variant]route // to a host off the node
 	agents  []*wire.Agent
@@ -61,6 +63,10 @@ func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, 
 	if err != nil {
 		return w, err
 	}
+	twin, err := pods.New(ctx, w.node, "twin", 3, false)
+	if err != nil {
+		return w, err
+	}
 	if w.old, err = classic.Attach(old.Client.ContainerCgroup(), old.Server.ContainerCgroup()); err != nil {
 		return w, err
 	}
@@ -68,11 +74,14 @@ func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, 
 	if w.verdict, err = ebpf.LoadPinnedProgram(pin, nil); err != nil {
 		return w, fmt.Errorf("open %s: %w", pin, err)
 	}
-	return w, w.connect(ctx, plain, old)
+	if w.data, err = datapath.Open(w.node.BPFFS()); err != nil {
+		return w, err
+	}
+	return w, w.connect(ctx, plain, old, twin)
 }
 
 // connect starts the ends. Those that share a container, or serve several variants, are never asked at the same time.
-func (w *world) connect(ctx context.Context, plain, old *pods.Pair) (err error) {
+func (w *world) connect(ctx context.Context, plain, old, twin *pods.Pair) (err error) {
 	start := func(name string, at wire.Place) *wire.Agent {
 		if err != nil {
 			return nil
@@ -96,6 +105,8 @@ func (w *world) connect(ctx context.Context, plain, old *pods.Pair) (err error) 
 		}
 	}
 	viaPlain, viaSockmap, viaClassic := through("plain", plain), through("sockmap", w.sockmap), through("classic", old)
+	viaTwin, off := through("twin", twin), viaSockmap
+	off.off = true
 	viaSockmap.pair = w.sockmap
 	kept := viaSockmap
 	kept.kept = true
@@ -106,11 +117,15 @@ func (w *world) connect(ctx context.Context, plain, old *pods.Pair) (err error) 
 		result.Sockmap:  viaSockmap,
 		result.Classic:  viaClassic,
 		result.Kept:     kept,
+		result.Off:      off,
+		result.Twin:     viaTwin,
 	}
 	outside := host.IPs()[0].String() + ":0"
 	w.outward = map[result.Variant]route{
 		result.Plain:   {client: viaPlain.client, server: away, listen: outside},
 		result.Sockmap: {client: viaSockmap.client, server: away, listen: outside},
+		result.Off:     {client: viaSockmap.client, server: away, listen: outside, off: true},
+		result.Twin:    {client: viaTwin.client, server: away, listen: outside},
 	}
 	return err
 }
@@ -120,6 +135,9 @@ func (w *world) close() error {
 		a.Stop()
 	}
 	var errs []error
+	if w.data != nil {
+		errs = append(errs, w.data.Close())
+	}
 	if w.verdict != nil {
 		errs = append(errs, w.verdict.Close())
 	}

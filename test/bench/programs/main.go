@@ -63,7 +63,7 @@ func main() {
 
 func parse() (o options, err error) {
 	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs, all on one CPU: about a minute instead of seven")
-	flag.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (7, with -quick 3)")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
 	flag.DurationVar(&o.duration, "duration", 0, "of each run of a client (1.3s, with -quick 400ms)")
 	pattern := flag.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
 	flag.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
@@ -71,7 +71,7 @@ func parse() (o options, err error) {
 	if o.run, err = regexp.Compile(*pattern); err != nil {
 		return o, fmt.Errorf("-run: %w", err)
 	}
-	rounds, duration := 7, 1300*time.Millisecond
+	rounds, duration := 5, 1300*time.Millisecond
 	if o.quick {
 		rounds, duration = 3, 400*time.Millisecond
 	}

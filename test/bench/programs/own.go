@@ -39,7 +39,7 @@ func memcached() program {
 				"memcached", "-u", "nobody", "-l", "0.0.0.0", "-p", strconv.Itoa(memcachedPort), "-U", "0", "-t", "1", "-m", "64"}})
 		},
 		check: answers("memcached", memcachedPort),
-		cells: []cell{{name: "memcached get 32", note: "values of 100 B", client: peer("memcached", memcachedPort, 32)}},
+		cells: []cell{{name: "memcached get 32", two: true, note: "values of 100 B", client: peer("memcached", memcachedPort, 32)}},
 	}
 }
 

@@ -14,32 +14,41 @@ type Ratio struct{ Value, Low, High float64 }
 
 const resamples = 2000
 
-// Against compares v with the base of the cell. It reports false where a side has no samples.
+// Against compares v with the base of the cell, round by round, and takes the median. It reports false where no round has both.
 //
-// What is resampled are rounds: both sides of a round had the same machine at the same time, so they stay together.
+// Both sides of a round had the same machine within a second or two. From round to round it changes, by a third on machines that are shared
+// with others: what was measured then must not be set against what was measured now. So it is the ratios of rounds that are resampled.
 func (c Cell) Against(v Variant) (Ratio, bool) {
-	base, other := c.Samples[c.ComparedWith()], c.Samples[v]
-	n := min(len(base), len(other))
-	if n == 0 || Median(base) == 0 || Median(other) == 0 {
+	rounds := c.rounds(c.Samples[c.ComparedWith()], c.Samples[v])
+	n := len(rounds)
+	if n == 0 {
 		return Ratio{}, false
 	}
-	base, other = base[:n], other[:n]
 	random := rand.New(rand.NewPCG(1, uint64(n))) // the same samples give the same interval
-	ratios := make([]float64, 0, resamples)
-	a, b := make([]float64, n), make([]float64, n)
+	medians := make([]float64, 0, resamples)
+	picked := make([]float64, n)
 	for range resamples {
 		for i := range n {
-			pick := random.IntN(n)
-			a[i], b[i] = base[pick], other[pick]
+			picked[i] = rounds[random.IntN(n)]
 		}
-		ratios = append(ratios, c.ratio(Median(a), Median(b)))
+		medians = append(medians, Median(picked))
 	}
-	slices.Sort(ratios)
+	slices.Sort(medians)
 	return Ratio{
-		Value: c.ratio(Median(base), Median(other)),
-		Low:   ratios[resamples*25/1000],
-		High:  ratios[resamples*975/1000-1],
+		Value: Median(rounds),
+		Low:   medians[resamples*25/1000],
+		High:  medians[resamples*975/1000-1],
 	}, true
+}
+
+// rounds are the ratios of each. A round in which a side has nothing to show compares nothing.
+func (c Cell) rounds(base, other []float64) (ratios []float64) {
+	for i := range min(len(base), len(other)) {
+		if base[i] > 0 && other[i] > 0 {
+			ratios = append(ratios, c.ratio(base[i], other[i]))
+		}
+	}
+	return ratios
 }
 
 // ComparedWith is the base of the cell.

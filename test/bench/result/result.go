@@ -23,6 +23,8 @@ const (
 	Sockmap  Variant = "sockmap"  // the chain with sockmap
 	Classic  Variant = "classic"  // the well-known sample: 4-tuple key, every socket inserted, no bounds
 	Kept     Variant = "kept"     // the chain with sockmap, every message left to TCP by the verdict
+	Off      Variant = "off"      // the chain with sockmap, switched off: what its programs cost that return at once
+	Twin     Variant = "twin"     // plain once more, between two other containers: what two equal ways differ by
 )
 
 // Better tells which way is good.

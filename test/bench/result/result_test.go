@@ -28,6 +28,19 @@ func TestIntervalGrowsWithTheSpread(t *testing.T) {
 	}
 }
 
+func TestARoundIsComparedWithItself(t *testing.T) {
+	// The machine is twice as fast in half of the rounds, for both.
+	cell := Cell{Better: Higher, Samples: map[Variant][]float64{Plain: {10, 20, 10, 20, 10, 20}, Sockmap: {11, 22, 11, 22, 11, 22}}}
+	r, ok := cell.Against(Sockmap)
+	if want := 1.1; !ok || r.Value != want || r.Low != want || r.High != want {
+		t.Errorf("%+v, want %v and no spread", r, want)
+	}
+	cell.Samples[Sockmap][1] = 0
+	if r, ok = cell.Against(Sockmap); !ok || r.Low != 1.1 {
+		t.Errorf("%+v, %v: a round with nothing counts", r, ok)
+	}
+}
+
 func TestNothingToCompareIsTold(t *testing.T) {
 	if _, ok := (Cell{Samples: map[Variant][]float64{Plain: {1}}}).Against(Sockmap); ok {
 		t.Error("a ratio of nothing")

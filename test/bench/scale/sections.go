@@ -37,7 +37,7 @@ var (
 			{flows: 1_000, rounds: 5, requests: 40_000}, {flows: 10_000, rounds: 5, requests: 40_000},
 			{flows: 100_000, rounds: 5, requests: 40_000, last: true},
 		},
-		fullRounds: 7, pods: 200, podRounds: 2, adds: 200, atOnce: 50, onceRounds: 5, boots: 7,
+		fullRounds: 5, pods: 200, podRounds: 1, adds: 120, atOnce: 50, onceRounds: 5, boots: 7,
 	}
 	short = sizes{
 		name: "quick",

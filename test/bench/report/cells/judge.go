@@ -12,7 +12,7 @@ import (
 
 // Variants in the order of columns and legends.
 var Variants = []result.Variant{
-	result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Kept, result.Classic,
+	result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Kept, result.Off, result.Twin, result.Classic,
 }
 
 // Present are the variants that have samples in any of the cells. One that is not known comes last.
