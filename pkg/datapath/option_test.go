@@ -44,22 +44,26 @@ func TestOptionsLargerThanAPageAreLeftAlone(t *testing.T) {
 	})
 }
 
-// socketPairOf is made by a thread with these groups, which it fills in; the thread ends with the test.
+// socketPairOf is made by a thread with these groups, which it fills in. The thread ends outside the group: while it ends, it would keep
+// the cgroup busy.
 func socketPairOf(t *testing.T, g *group, groups []uint32) (fds [2]int, err error) {
 	t.Helper()
 	for i := range groups {
 		groups[i] = uint32(1000 + i)
 	}
+	left := make(chan struct{})
+	defer close(left)
 	g.in(t, func() {
 		done := make(chan struct{})
 		go func() {
-			defer close(done)
 			runtime.LockOSThread() // and never unlocked
 			if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&groups[0])), 0); e != 0 {
 				err = e
-				return
+			} else {
+				fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			}
-			fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			close(done)
+			<-left
 		}()
 		<-done
 	})
