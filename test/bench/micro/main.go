@@ -45,6 +45,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
 )
 
 type options struct {
@@ -78,7 +79,7 @@ func main() {
 func parseFlags(args []string) (o options, err error) {
 	f := flag.NewFlagSet("micro", flag.ContinueOnError)
 	fast := f.Bool("quick", false, "fewer rounds, and shorter ones: below 80 seconds instead of 7 minutes")
-	rounds := f.Int("rounds", 0, "`number` of rounds (default: 9, with -quick 5)")
+	rounds := f.Int("rounds", 0, "`number` of rounds (default: 8, with -quick 5)")
 	match := f.String("run", "", "only what matches this regular `expression`: group/name")
 	f.StringVar(&o.congestion, "congestion", "cubic", "`name` of TCP's congestion control, for all variants; empty: the kernel's default")
 	f.Func("only", "these `variants`, separated by commas: for a profile of one, say", func(v string) error {
@@ -144,5 +145,8 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 	if err := file.Write(o.out); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	return print(out, file)
+	if err := table.Head(out, file); err != nil {
+		return err
+	}
+	return table.Print(out, file.Cells)
 }

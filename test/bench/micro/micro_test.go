@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"regexp"
@@ -86,29 +85,6 @@ func TestMemoryIsRead(t *testing.T) {
 	}
 	if _, err := memoryIn("Slab: 20 kB\n"); err == nil {
 		t.Error("a kernel without Percpu is not told")
-	}
-}
-
-func TestTableShowsRatiosAndGoals(t *testing.T) {
-	var out bytes.Buffer
-	f := result.File{Cells: []result.Cell{
-		{
-			Group: "rr", Name: "64 B", Measure: "p50", Unit: "ns", Better: result.Lower, Goal: 2.5,
-			Samples: map[result.Variant][]float64{result.Plain: {20000}, result.Sockmap: {10000}},
-			Share:   map[result.Variant]float64{result.Sockmap: 1},
-		},
-		{
-			Group: "verdict", Name: "beyond", Measure: "run time", Unit: "ns", Better: result.Lower, Base: result.Classic, Limit: 60,
-			Samples: map[result.Variant][]float64{result.Sockmap: {50}},
-		},
-	}}
-	if err := print(&out, f); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"20.0 µs", "2.00 [2.00, 2.00] s 100%", "2.50 MISSED", "at most 60 ns"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, out.String())
-		}
 	}
 }
 

@@ -21,7 +21,7 @@ type pace struct {
 
 var (
 	full = pace{
-		rounds: 9, budget: 9 * time.Minute, warm: 40 * time.Millisecond, time: 200 * time.Millisecond, busyTime: 500 * time.Millisecond, flows: 2000,
+		rounds: 8, budget: 9 * time.Minute, warm: 40 * time.Millisecond, time: 200 * time.Millisecond, busyTime: 500 * time.Millisecond, flows: 2000,
 	}
 	quick = pace{
 		rounds: 5, budget: 75 * time.Second, warm: 10 * time.Millisecond, time: 35 * time.Millisecond, busyTime: 150 * time.Millisecond, flows: 1000,

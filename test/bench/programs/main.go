@@ -25,6 +25,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
@@ -148,5 +149,8 @@ func (b *bench) report(cells []result.Cell, started time.Time) error {
 	if err := f.Write(b.options.file); err != nil {
 		return err
 	}
-	return printTable(os.Stdout, f)
+	if err := table.Head(os.Stdout, f); err != nil {
+		return err
+	}
+	return table.Print(os.Stdout, f.Cells)
 }

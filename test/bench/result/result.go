@@ -27,6 +27,9 @@ const (
 	Twin     Variant = "twin"     // plain once more, between two other containers: what two equal ways differ by
 )
 
+// Variants in the order of columns and legends.
+var Variants = []Variant{Plain, Loopback, Unix, Sockmap, Kept, Off, Twin, Classic}
+
 // Better tells which way is good.
 type Better string
 

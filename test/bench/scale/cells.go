@@ -41,7 +41,7 @@ func (l level) cells(rounds map[result.Variant][]measured, note string) (cells [
 		drift := l.cell("64 B request", p.measure, "ns", result.Lower, byVariant{None: none[result.Sockmap], result.Sockmap: among[result.Sockmap]})
 		drift.Base = None
 		drift.Note = fmt.Sprintf("%s is the mean of before and after; plain TCP went from %s to %s", None,
-			show(result.Median(none[result.Plain]), "ns"), show(result.Median(among[result.Plain]), "ns"))
+			result.Show(result.Median(none[result.Plain]), "ns"), result.Show(result.Median(among[result.Plain]), "ns"))
 		if l.last && p.measure == "p50" {
 			drift.Goal = driftGoal
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/crowd"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -107,7 +108,7 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 		cells, err := sec.measure(ctx, s)
 		f.Cells = append(f.Cells, cells...)
 		fmt.Printf("%s (%v)\n", sec.name, time.Since(start).Round(100*time.Millisecond))
-		if err := print(os.Stdout, cells); err != nil {
+		if err := table.Print(os.Stdout, cells); err != nil {
 			return err
 		}
 		if err != nil && ctx.Err() == nil { // what an interruption has broken is not the reason

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -55,23 +54,5 @@ func TestCellsHaveNamesOfTheirOwn(t *testing.T) {
 	if !slices.ContainsFunc(cells, func(c result.Cell) bool { return c.Goal > 0 }) ||
 		!slices.ContainsFunc(cells, func(c result.Cell) bool { return c.Limit > 0 }) {
 		t.Error("no goals")
-	}
-	var out bytes.Buffer
-	if err := print(&out, cells); err != nil || !strings.Contains(out.String(), "NOT MET") && !strings.Contains(out.String(), "met") {
-		t.Errorf("%v: %s", err, out.String())
-	}
-}
-
-func TestNumbersAreShort(t *testing.T) {
-	for want, c := range map[string]struct {
-		value float64
-		unit  string
-	}{
-		"1.5 µs": {1500, "ns"}, "-2 ms": {-2e6, "ns"}, "3 KiB/flow": {3072, "B/flow"}, "12 ns/request": {12, "ns/request"},
-		"17000 1/s": {17000, "1/s"},
-	} {
-		if got := show(c.value, c.unit); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
 	}
 }

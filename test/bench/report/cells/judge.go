@@ -3,42 +3,10 @@
 package cells
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
-
-// Variants in the order of columns and legends.
-var Variants = []result.Variant{
-	result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Kept, result.Off, result.Twin, result.Classic,
-}
-
-// Present are the variants that have samples in any of the cells. One that is not known comes last.
-func Present(all []result.Cell) []result.Variant {
-	found := map[result.Variant]bool{}
-	for _, c := range all {
-		for v, samples := range c.Samples {
-			found[v] = found[v] || len(samples) > 0
-		}
-	}
-	var present []result.Variant
-	for v, there := range found {
-		if there {
-			present = append(present, v)
-		}
-	}
-	slices.SortFunc(present, func(a, b result.Variant) int { return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b)) })
-	return present
-}
-
-func place(v result.Variant) int {
-	if i := slices.Index(Variants, v); i >= 0 {
-		return i
-	}
-	return len(Variants)
-}
 
 // Judgement is what a ratio says.
 type Judgement string

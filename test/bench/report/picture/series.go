@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
@@ -102,5 +101,5 @@ func (s *series) variants() []result.Variant {
 	for _, p := range s.points {
 		all = append(all, p.cell)
 	}
-	return slices.DeleteFunc(cells.Present(all), func(v result.Variant) bool { return !slices.Contains(drawn, v) })
+	return slices.DeleteFunc(result.Present(all), func(v result.Variant) bool { return !slices.Contains(drawn, v) })
 }

@@ -56,13 +56,14 @@ const (
 )
 
 func ratioOutcome(c result.Cell) outcome {
-	o := outcome{against: string(c.ComparedWith()), measured: "–", goal: fmt.Sprintf("≥ %.2f", c.Goal), says: notThere}
+	o := outcome{against: string(c.ComparedWith()), measured: "–", goal: c.ShowGoal(), says: notThere}
 	r, ok := cells.Compare(c, result.Sockmap)
 	if !ok {
 		return o
 	}
 	o.measured = interval(cells.Times(r.Value, c.Goal), r.Ratio)
-	o.met, o.says = r.Value >= c.Goal, notMetText
+	o.says = notMetText
+	o.met, _ = c.MeetsGoal()
 	if o.met {
 		o.says = metText
 	}
@@ -76,23 +77,14 @@ func ratioOutcome(c result.Cell) outcome {
 }
 
 func limitOutcome(c result.Cell) outcome {
-	sign := "≤ "
-	if c.Better == result.Higher {
-		sign = "≥ "
-	}
-	o := outcome{against: "–", measured: "–", goal: sign + cells.Show(c.Limit, c.Unit), says: notThere}
-	samples := c.Samples[result.Sockmap]
-	if len(samples) == 0 {
+	o := outcome{against: "–", measured: "–", goal: c.ShowLimit(), says: notThere}
+	met, measured := c.MeetsLimit()
+	if !measured {
 		return o
 	}
-	median := result.Median(samples)
-	o.measured = cells.Show(median, c.Unit)
-	o.met = median <= c.Limit
-	if c.Better == result.Higher {
-		o.met = median >= c.Limit
-	}
-	o.says = notMetText
-	if o.met {
+	o.measured = result.Show(result.Median(c.Samples[result.Sockmap]), c.Unit)
+	o.met, o.says = met, notMetText
+	if met {
 		o.says = metText
 	}
 	return o

@@ -23,7 +23,7 @@ func table(g cells.Group) string {
 		{"measure", func(c result.Cell) string { return inline(c.Measure) }},
 		{"on", cells.Where},
 	}
-	for _, v := range cells.Present(g.Cells) {
+	for _, v := range result.Present(g.Cells) {
 		columns = append(columns, column{string(v), func(c result.Cell) string { return measured(c, v) }})
 	}
 	columns = append(columns,
@@ -57,7 +57,7 @@ func measured(c result.Cell, v result.Variant) string {
 	if len(samples) == 0 {
 		return ""
 	}
-	text := cells.Show(result.Median(samples), c.Unit)
+	text := result.Show(result.Median(samples), c.Unit)
 	if v == c.ComparedWith() {
 		return text
 	}
@@ -76,7 +76,7 @@ func measured(c result.Cell, v result.Variant) string {
 // redirected is the share for each variant that redirects. Half is where one cannot speak of acceleration any more.
 func redirected(c result.Cell) string {
 	var parts []string
-	for _, v := range cells.Present([]result.Cell{c}) {
+	for _, v := range result.Present([]result.Cell{c}) {
 		share, ok := c.Share[v]
 		if !ok {
 			continue
@@ -110,7 +110,7 @@ func rounds(c result.Cell) string {
 		text = fmt.Sprintf("%d to %d", low, high)
 	}
 	if c.Repeats > 1 {
-		text += " of " + cells.Count(c.Repeats)
+		text += " of " + result.Count(c.Repeats)
 	}
 	return text
 }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package result
+
+import "fmt"
+
+// MeetsGoal tells whether the ratio of Sockmap reaches the goal. It reports false where there is no goal, or nothing to compare.
+func (c Cell) MeetsGoal() (met, ok bool) {
+	r, ok := c.Against(Sockmap)
+	ok = ok && c.Goal != 0
+	return ok && r.Value >= c.Goal, ok
+}
+
+// MeetsLimit tells whether the median of Sockmap keeps within the limit. It reports false where there is no limit, or nothing measured.
+func (c Cell) MeetsLimit() (met, ok bool) {
+	samples := c.Samples[Sockmap]
+	if c.Limit == 0 || len(samples) == 0 {
+		return false, false
+	}
+	if c.Better == Higher {
+		return Median(samples) >= c.Limit, true
+	}
+	return Median(samples) <= c.Limit, true
+}
+
+// ShowGoal and ShowLimit write what is asked for.
+func (c Cell) ShowGoal() string { return fmt.Sprintf("≥ %.2f", c.Goal) }
+
+// ShowLimit is of the value itself, at most or at least.
+func (c Cell) ShowLimit() string {
+	if c.Better == Higher {
+		return "≥ " + Show(c.Limit, c.Unit)
+	}
+	return "≤ " + Show(c.Limit, c.Unit)
+}
