@@ -224,18 +224,19 @@ struct destination {
 
 /*
  * history[destination]: what its connections have gained. Taking a socket into the sockhash costs more than a few messages
- * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP. Once in LET_IN_EVERY_NS one is
- * let in all the same, and the first that is worth it ends that.
+ * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP. One for each LET_IN_EVERY_NS is
+ * let in all the same, up to LET_IN_AT_ONCE of them together after a rest, and the first that is worth it ends that.
  */
 struct history {
 	__u32 fruitless; /* connections in a row */
 	__u8 why;	 /* enum result, of the last one: RESULT_SHORT, or that its other end did not join */
 	__u8 pad[3];
-	__u64 let_in_ns; /* coarse CLOCK_MONOTONIC: when one was let in since then */
+	__u64 rested_ns; /* coarse CLOCK_MONOTONIC: from when on LET_IN_AT_ONCE may be let in again */
 };
 
 #define FRUITLESS_MAX	256
-#define LET_IN_EVERY_NS (50 * 1000 * 1000)
+#define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
+#define LET_IN_AT_ONCE	32
 #define WORTH_MESSAGES	8 /* redirected both ways */
 #define WORTH_BYTES	(256 * 1024)
 

@@ -33,14 +33,15 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 {
 	struct destination to = destination_of(tp, netns);
 	struct history *known = bpf_map_lookup_elem(&history, &to);
-	__u64 now;
+	__u64 now, rested;
 
 	if (!known || known->fruitless < FRUITLESS_MAX)
 		return RESULT_JOINED;
 	now = bpf_ktime_get_coarse_ns();
-	if (now - known->let_in_ns < LET_IN_EVERY_NS)
+	rested = known->rested_ns > now ? known->rested_ns : now;
+	if (rested - now > (LET_IN_AT_ONCE - 1) * LET_IN_EVERY_NS)
 		return known->why;
-	known->let_in_ns = now;
+	known->rested_ns = rested + LET_IN_EVERY_NS;
 	return RESULT_JOINED;
 }
 

@@ -151,7 +151,7 @@ type bpfHistory struct {
 	Fruitless uint32
 	Why       uint8
 	Pad       [3]uint8
-	LetInNs   uint64
+	RestedNs  uint64
 }
 
 type bpfIsnPair struct {

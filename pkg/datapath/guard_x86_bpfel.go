@@ -116,7 +116,7 @@ type guardHistory struct {
 	Fruitless uint32
 	Why       uint8
 	Pad       [3]uint8
-	LetInNs   uint64
+	RestedNs  uint64
 }
 
 type guardIsnPair struct {

@@ -45,7 +45,7 @@ var results = map[datapath.Result]question{
 	datapath.ResultShort: {
 		ask:    "were earlier connections to this destination worth it?",
 		means:  "the last 256 connections to this destination ended after a few messages",
-		change: "a connection that is kept for more than a few messages; one each 50 ms is let in to see",
+		change: "a connection that is kept for more than a few messages; one for each 50 ms is let in to see",
 	},
 	datapath.ResultCollision: {
 		ask: "has no other flow the same two sequence numbers?", means: "another flow has the same two initial sequence numbers",

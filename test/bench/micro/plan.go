@@ -137,7 +137,7 @@ const churnWarm = 150 * time.Millisecond
 // churn has no variant kept, because such connections are not let in, and no share, because hardly any is redirected.
 func churn(p pace) []work {
 	v := perSecond("rate", "1/s", 0.97, rate)
-	v.note = "all but one each 50 ms stay on TCP, as the 256 before them gained nothing"
+	v.note = "all but one for each 50 ms stay on TCP, as the 256 before them gained nothing"
 	return []work{{
 		group: "churn", name: "connect, 64 B each way, close", cpus: same,
 		variants: []result.Variant{result.Plain, result.Sockmap, result.Off, result.Twin, result.Classic},
