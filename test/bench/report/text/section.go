@@ -5,6 +5,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
@@ -52,13 +53,16 @@ func show(b *strings.Builder, pictures []Picture, with string) {
 	}
 }
 
-// summary counts, and names what is worse: nobody should have to look for it.
+// summary counts, and names what is worse and what was hardly redirected: nobody should have to look for it.
 func summary(groups []cells.Group) string {
 	count := map[cells.Judgement]int{}
-	var worse []string
+	var worse, onTCP []string
 	all := 0
 	for _, g := range groups {
 		for _, c := range g.Cells {
+			if label := g.Title + ": " + where(c); mostlyTCP(c) && !slices.Contains(onTCP, label) {
+				onTCP = append(onTCP, label)
+			}
 			r, ok := cells.Compare(c, result.Sockmap)
 			if !ok {
 				continue
@@ -79,7 +83,23 @@ func summary(groups []cells.Group) string {
 	if len(worse) > 0 {
 		text += "\nWorse:\n\n- " + strings.Join(worse, "\n- ") + "\n"
 	}
+	if len(onTCP) > 0 {
+		text += "\nMostly TCP, so that their ratios say little of redirecting:\n\n- " + strings.Join(onTCP, "\n- ") + "\n"
+	}
 	return text
+}
+
+func where(c result.Cell) string {
+	if at := cells.Where(c); at != "" {
+		return inline(c.Name) + " (" + at + ")"
+	}
+	return inline(c.Name)
+}
+
+// mostlyTCP is a cell whose bytes were to be redirected, and mostly were not.
+func mostlyTCP(c result.Cell) bool {
+	share, ok := c.Share[result.Sockmap]
+	return ok && share < 0.5
 }
 
 var escapes = strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", "*", `\*`, "`", "'", "[", `\[`)

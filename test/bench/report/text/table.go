@@ -85,7 +85,7 @@ func redirected(c result.Cell) string {
 		if v != result.Sockmap {
 			text = string(v) + " " + text
 		}
-		if v == result.Sockmap && share < 0.5 {
+		if v == result.Sockmap && mostlyTCP(c) {
 			text += ", mostly TCP"
 		}
 		parts = append(parts, text)

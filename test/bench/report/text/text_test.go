@@ -75,6 +75,18 @@ func TestLossesAreNamedFirst(t *testing.T) {
 	}
 }
 
+func TestWhatWasHardlyRedirectedIsNamedFirst(t *testing.T) {
+	c := cell(result.Higher, map[result.Variant]float64{result.Plain: 10, result.Sockmap: 10})
+	c.Share = map[result.Variant]float64{result.Sockmap: 0.4}
+	if got := section(c, c); strings.Count(got, "Mostly TCP, so that their ratios say little of redirecting:\n\n- Request and response: a\\|b\n") != 1 {
+		t.Errorf("not named, or twice:\n%s", got)
+	}
+	c.Share[result.Sockmap] = 0.5
+	if got := section(c); strings.Contains(got, "Mostly TCP") {
+		t.Errorf("named although half was redirected:\n%s", got)
+	}
+}
+
 func TestColumnsThatAreEmptyAreLeftOut(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
 	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.HasPrefix(got, "|  | measure | plain | sockmap | rounds |\n|---|---|---|---|---|\n| a\\|b | m | 2.00 ns |") {
