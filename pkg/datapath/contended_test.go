@@ -20,15 +20,7 @@ const (
 // All is received afterwards.
 func whileHeld(t *testing.T, from, to *net.TCPConn, size int) (waited bool) {
 	t.Helper()
-	page, err := slowpage.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := page.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	page := slowpage.New(t)
 	write(t, from, []byte{1})
 	var received <-chan error
 	rawConn(t, to).control(t, func(fd int) (err error) {

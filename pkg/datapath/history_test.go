@@ -115,35 +115,30 @@ func TestDestinationsOffTheNodeAreLeftAlone(t *testing.T) {
 	g.attach(t, d)
 	l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
 	// Until the other end answers, the client is in the sockhash if it has been let in.
-	letIn := func(client net.Conn) bool {
-		_, ok := flowOf(t, d, client)
-		return ok
-	}
-	connect := func(i int, whileOpen func(client net.Conn)) {
+	connect := func(i int, look bool) (letIn bool) {
 		var client *net.TCPConn
 		g.in(t, func() { client = dial(t, "tcp4", l.Addr().String()) })
 		defer client.Close()
 		server := accept(t, l)
 		defer server.Close()
-		whileOpen(client)
+		if look {
+			_, letIn = flowOf(t, d, client)
+		}
 		send(t, server, client, 10, uint64(i))
+		return letIn
 	}
 	for i := range fruitlessMax - 1 {
-		connect(i, func(net.Conn) {})
+		connect(i, false)
 	}
-	connect(0, func(client net.Conn) {
-		if !letIn(client) {
-			t.Error("left out before enough is known")
-		}
-	})
+	if !connect(0, true) {
+		t.Error("left out before enough is known")
+	}
 	// To look takes so long that the next is let in, so most do not look.
 	leftOut := false
 	for i := range more {
-		connect(i, func(client net.Conn) {
-			if i%16 == 15 && !letIn(client) {
-				leftOut = true
-			}
-		})
+		if look := i%16 == 15; !connect(i, look) && look {
+			leftOut = true
+		}
 	}
 	if !leftOut {
 		t.Error("all are let in although nothing is gained")

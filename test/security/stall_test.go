@@ -22,15 +22,7 @@ func TestReaderOnASlowPageHoldsWhoRedirectsToIt(t *testing.T) {
 			if _, joined := w.flowOf(sender); joined != want {
 				t.Fatalf("a flow: %v, want %v", joined, want)
 			}
-			page, err := slowpage.New()
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := page.Close(); err != nil {
-					t.Error(err)
-				}
-			})
+			page := slowpage.New(t)
 			if _, err := sender.Write([]byte("a")); err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,7 @@ package slowpage
 import (
 	"errors"
 	"fmt"
+	"testing"
 	"time"
 	"unsafe"
 
@@ -27,12 +28,27 @@ const (
 	registerMissing = 1
 )
 
-// New needs the rights to hold the kernel itself: root's, or vm.unprivileged_userfaultfd.
-func New() (p *Page, err error) {
+// New needs the rights to hold the kernel itself: root's, or vm.unprivileged_userfaultfd. The page is gone with the test, which lets
+// whoever still waits go on.
+func New(t testing.TB) *Page {
+	t.Helper()
+	p, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func open() (p *Page, err error) {
 	p = &Page{fd: -1}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.Close())
+			err = errors.Join(err, p.close())
 		}
 	}()
 	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
@@ -52,8 +68,7 @@ func New() (p *Page, err error) {
 	return p, p.ioctl(uffdioRegister, unsafe.Pointer(&register))
 }
 
-// Close lets whoever waits go on. Nobody may use the page afterwards.
-func (p *Page) Close() error {
+func (p *Page) close() error {
 	var errs []error
 	if p.fd >= 0 {
 		errs = append(errs, unix.Close(p.fd))

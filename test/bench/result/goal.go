@@ -6,9 +6,11 @@ import "fmt"
 
 // MeetsGoal tells whether the ratio of Sockmap reaches the goal. It reports false where there is no goal, or nothing to compare.
 func (c Cell) MeetsGoal() (met, ok bool) {
-	r, ok := c.Against(Sockmap)
-	ok = ok && c.Goal != 0
-	return ok && r.Value >= c.Goal, ok
+	rounds := c.rounds(Sockmap)
+	if c.Goal == 0 || len(rounds) == 0 {
+		return false, false
+	}
+	return Median(rounds) >= c.Goal, true
 }
 
 // MeetsLimit tells whether the median of Sockmap keeps within the limit. It reports false where there is no limit, or nothing measured.

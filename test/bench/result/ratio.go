@@ -19,7 +19,7 @@ const resamples = 2000
 // Both sides of a round had the same machine within a second or two. From round to round it changes, by a third on machines that are shared
 // with others: what was measured then must not be set against what was measured now. So it is the ratios of rounds that are resampled.
 func (c Cell) Against(v Variant) (Ratio, bool) {
-	rounds := c.rounds(c.Samples[c.ComparedWith()], c.Samples[v])
+	rounds := c.rounds(v)
 	n := len(rounds)
 	if n == 0 {
 		return Ratio{}, false
@@ -41,8 +41,9 @@ func (c Cell) Against(v Variant) (Ratio, bool) {
 	}, true
 }
 
-// rounds are the ratios of each. A round in which a side has nothing to show compares nothing.
-func (c Cell) rounds(base, other []float64) (ratios []float64) {
+// rounds are the ratios of v to the base in each. A round in which a side has nothing to show compares nothing.
+func (c Cell) rounds(v Variant) (ratios []float64) {
+	base, other := c.Samples[c.ComparedWith()], c.Samples[v]
 	for i := range min(len(base), len(other)) {
 		if base[i] > 0 && other[i] > 0 {
 			ratios = append(ratios, c.ratio(base[i], other[i]))
