@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-#define ABI_VERSION	 1
+#define ABI_VERSION	 2
 #define MAX_PORT_RANGES	 16
 #define ATTACHMENT_KEY	 32 /* SHA-256 of network, container and interface */
 
@@ -53,6 +53,10 @@ enum reason {
 	REASON_DISCARD = 17,	     /* the reader uses MSG_TRUNC, which only TCP honours */
 	REASON_OPTION = 18,	     /* timestamps, SO_PEEK_OFF, a socket filter: only TCP honours them */
 	REASON_CONTENDED = 19,	     /* small messages would wait for the reader's lock, which it holds on another CPU */
+	REASON_REFRESH = 20,	     /* natRefreshSeconds: one message, so that conntrack and IPVS see that the flow is busy */
+	REASON_MEMORY = 21,	     /* the node or the reader's memory cgroup is short of memory for sockets */
+	REASON_SHUTDOWN = 22,	     /* the reader has shut down its receiving side: TCP answers the sender */
+	REASON_EARLY = 23,	     /* a receive call may have begun before the handshake ended: it sees TCP bytes only */
 	REASON_MAX,
 };
 
@@ -71,8 +75,19 @@ enum result {
 	RESULT_AVOIDED = 10, /* an earlier flow to this listening port did what only TCP does right */
 	RESULT_BLOCKING = 11, /* guarded: the client's descriptor is blocking, see REASON_BLOCKING */
 	RESULT_SHORT = 12, /* the last connections to this destination ended after a few messages, see struct history */
+	RESULT_SHARE = 13, /* the pod has its share of the sockhash, which is more than half full */
+	RESULT_HELPER = 14, /* a conntrack helper of this node rewrites the payload of this port */
+	RESULT_FOREIGN = 15, /* another sock_ops program takes our callbacks away, or owns a sockhash (coexist) */
 	RESULT_MAX,
 };
+
+/*
+ * Room in arrays that are pinned: a new reason, result or event needs no new ABI until its array is full. The assertions at the
+ * end of this file fail then.
+ */
+#define REASON_ROOM 48
+#define RESULT_ROOM 24
+#define EVENT_ROOM  32
 
 enum peers {
 	PEERS_NODE = 0,
@@ -92,6 +107,18 @@ enum learn {
 	LEARN_BLOCKING = 2, /* and readers that wait inside receive calls are left to TCP */
 };
 
+/* What to do where another program above a cgroup owns a sockhash, see docs/adr/0017. */
+enum coexist {
+	COEXIST_YIELD = 0,
+	COEXIST_SHARE = 1,
+};
+
+/* What to do with ports of conntrack helpers, see docs/CONFIGURATION.md. */
+enum helpers_mode {
+	HELPERS_AVOID = 0,  /* they stay on TCP */
+	HELPERS_IGNORE = 1, /* they are accelerated like others */
+};
+
 /* What of a flow's traffic a tap wants; 0 everywhere: of all flows, nothing but the redirected. */
 struct tap_filter {
 	__u64 netns; /* of either end; 0: any */
@@ -101,20 +128,30 @@ struct tap_filter {
 	__u8 pad;
 };
 
-/* config[0]: node-wide, read for every message. */
+/* config[0]: node-wide. The verdict reads the first 64 bytes for every message. */
 struct config {
-	__u32 abi; /* always first, so that any version can read it */
-	__u32 disabled;
-	__u32 epoch; /* bumped when an endpoint's policy changes: each socket then asks once more */
+	__u32 abi;	/* always first, so that any version can read it */
+	__u32 disabled; /* always second, so that any version can turn the kill switch */
+	__u32 epoch;	/* bumped whenever an endpoint's policy changes: each socket then asks once more */
 	__u32 max_backlog_bytes;
 	__u32 max_backlog_messages;
-	__u32 learn;	  /* enum learn */
+	__u32 learn;	     /* enum learn */
+	__u32 refresh_ticks; /* natRefreshSeconds, in TICKs; 0: off */
+	__u32 coexist;	     /* enum coexist */
+	struct tap_filter tap;
+	__u64 disabled_ns; /* CLOCK_MONOTONIC of the last change of `disabled` */
+	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
+	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of the last change of `epoch` */
+	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
 	__u32 guards;	  /* which of those a guard cures, same bits */
-	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u8 version[48]; /* of the program that loaded, NUL-terminated */
-	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
-	struct tap_filter tap;
+	__u32 nat_refresh_seconds;
+	__u8 helpers_mode;  /* enum helpers_mode */
+	__u8 helper_ranges; /* used entries of helper_ports */
+	__u8 pad[2];
+	struct port_range helper_ports[MAX_PORT_RANGES]; /* of conntrack helpers in use on this node */
+	__u64 room[8];
 };
 
 /* endpoints[netns cookie]: the policy of one container sandbox. */
@@ -124,9 +161,22 @@ struct endpoint {
 	__u8 peers;	  /* enum peers */
 	__u8 includes;	  /* used entries of include; 0: every port */
 	__u8 excludes;	  /* used entries of exclude */
-	__u32 pad;
+	__u8 foreign;	  /* another sock_ops program runs after ours in this endpoint's cgroup */
+	__u8 pad[3];
 	struct port_range include[MAX_PORT_RANGES];
 	struct port_range exclude[MAX_PORT_RANGES];
+	__u64 room[2];
+};
+
+/*
+ * shares[netns cookie]: what one pod holds of what all pods share. Entries are made and removed by user space with the endpoint;
+ * key 0 is that of all namespaces without one. The programs add and subtract.
+ */
+struct share {
+	__s32 sockets; /* in the sockhash */
+	__u32 pad;
+	__s64 granted_bytes; /* by which the windows of flows to this pod have grown beyond the first, see window.h */
+	__u64 room[2];
 };
 
 /* flows[active end's pair]: where the two ends of one connection meet. Addresses are hints, never dereferenced. */
@@ -142,7 +192,13 @@ struct flow {
 	__u8 pad[5];
 };
 
-/* What a socket carries while it lives. The kernel frees it with the socket. */
+/* The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It wraps after 52 days. */
+#define TICK_SHIFT 20
+
+/*
+ * What a socket carries while it lives. The kernel frees it with the socket. The verdict and sock_ops write it under the socket's
+ * lock; only habits and reader are written by others (the observers), atomically.
+ */
 struct sock_state {
 	struct isn_pair self; /* own key in the sockhash; mirrored, it is the other end's */
 	__u64 peer_sk;	      /* kernel address of the other end, 0 until known; only ever read fault-safely */
@@ -154,23 +210,32 @@ struct sock_state {
 	__u64 tcp_messages;
 	__u64 established_ns; /* CLOCK_MONOTONIC */
 	__u32 epoch;
-	__u32 burst_messages; /* redirected since the peer's backlog was last seen empty */
-	__u32 burst_smallest; /* bytes of the smallest of them */
+	__u32 burst_messages; /* redirected since no redirected byte was seen waiting for the peer: at most so many wait */
+	__u32 redirected_at;  /* TICKs: when it last sent by redirect */
+	__u32 sent_by_tcp_at; /* TICKs: when it last sent by TCP, or was established */
 	__u16 port;	      /* of the passive end, host byte order */
 	__u8 role;	      /* enum role */
 	__u8 mode;	      /* enum mode */
 	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
 	__u8 denied;	      /* the policy of this epoch says no */
 	__u8 left;	      /* it has left the sockhash for good and is a TCP socket like any other */
-	__u8 pad;
+	__u8 window;	      /* how often the bounds of what may wait for the peer have doubled, see window.h */
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
 	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
 	__u32 heard;	      /* what had come from the peer when its lock was found held, see REASON_CONTENDED */
 	__u8 found_held;      /* how often since then */
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
-	__u8 pad2[2];
-	__u64 last_redirect_ns; /* coarse CLOCK_MONOTONIC: when it last sent by redirect */
+	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before */
+	__u8 ends;	      /* enum known_end: which namespaces were registered when the policy was last asked */
+	__u32 room;
+};
+
+enum known_end {
+	END_OWN = 1,
+	END_PEER = 2,
+	END_COUNTED = 4, /* in shares[netns].sockets */
+	END_WOKEN = 8,	 /* keepalive is on for a reader that may miss an edge, see wake.h */
 };
 
 /*
@@ -206,12 +271,20 @@ struct task_answer {
 	__u32 pad;
 };
 
-/* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP. */
+/* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, until AVOID_NS have passed. */
 struct listening_port {
 	__u64 netns;
 	__u16 port;
 	__u16 pad[3];
 };
+
+struct avoided {
+	__u64 noted_ns; /* CLOCK_MONOTONIC, coarse: of the last time */
+	__u32 habits;	/* enum habit */
+	__u32 pad;
+};
+
+#define AVOID_NS (10ULL * 60 * 1000 * 1000 * 1000)
 
 /* A destination as the active end sees it: before any translation. */
 struct destination {
@@ -246,9 +319,10 @@ struct totals {
 	__u64 redirected_messages;
 	__u64 tcp_bytes;
 	__u64 tcp_messages;
-	__u64 flows[ROLE_MAX * RESULT_MAX]; /* role * RESULT_MAX + result */
-	__u64 fallbacks[REASON_MAX];
 	__u64 backlog_high; /* bytes: the most that waited for one reader here, of senders that closed */
+	__u64 flows[ROLE_MAX * RESULT_ROOM]; /* role * RESULT_ROOM + result */
+	__u64 fallbacks[REASON_ROOM];
+	__u64 room[3];
 };
 
 /* events[]: what happens seldom, counted for the node. Each is a metric or a label of one. */
@@ -262,6 +336,9 @@ enum event {
 	EVENT_BLOCKING_NOTED = 6, /* a reader that waits inside receive calls */
 	EVENT_OPTION_REFUSED = 7,
 	EVENT_ANSWER_CORRECTED = 8, /* TCP_INFO, TCP_NOTSENT_LOWAT */
+	EVENT_FLAGS_LOST = 9, /* another program has switched our callbacks off */
+	EVENT_READER_WOKEN = 10, /* a reader that may have missed an edge was told again */
+	EVENT_WINDOW_REFUSED = 11, /* the pod has used up what its flows' windows may grow by */
 	EVENT_MAX,
 };
 
@@ -333,6 +410,7 @@ struct attachment {
 	__u8 netns_path[256];
 	__u8 cgroup_source[32];
 	__u8 declined[256]; /* why it is not accelerated, in words; empty: it is */
+	__u64 room[8];
 };
 
 /* One socket as the flows iterator writes it. Addresses are network order, v4 in the first four bytes. */
@@ -357,19 +435,31 @@ struct flow_record {
 	__u8 reason;
 	__u8 joined;
 	__u8 state; /* TCP state */
-	__u8 pad[5];
+	__u8 left;  /* see struct sock_state */
+	__u8 pad[4];
 	__u8 local_addr[16];
 	__u8 remote_addr[16];
+	__u64 room[4];
 };
 
+_Static_assert(REASON_MAX <= REASON_ROOM && RESULT_MAX <= RESULT_ROOM && EVENT_MAX <= EVENT_ROOM, "no room left: a new ABI");
 _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no padding");
-_Static_assert(sizeof(struct config) == 112, "config is an ABI");
-_Static_assert(sizeof(struct endpoint) == 144, "endpoint is an ABI");
+_Static_assert(sizeof(struct tap_filter) == 16, "tap_filter is an ABI");
+_Static_assert(__builtin_offsetof(struct config, tap_until_ns) == 56, "what is read for every message fills one cache line");
+_Static_assert(sizeof(struct config) == 272, "config is an ABI");
+_Static_assert(sizeof(struct endpoint) == 160, "endpoint is an ABI");
+_Static_assert(sizeof(struct share) == 32, "share is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
 _Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI; with the kernel's 72 bytes before it, it fills 192");
+_Static_assert(sizeof(struct task_answer) == 16, "task_answer is an ABI");
+_Static_assert(sizeof(struct listening_port) == 16, "keys are hashed byte by byte: no padding");
+_Static_assert(sizeof(struct avoided) == 16, "avoided is an ABI");
 _Static_assert(sizeof(struct destination) == 32, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct history) == 16, "history is an ABI");
+_Static_assert(sizeof(struct totals) == 832, "totals is an ABI");
 _Static_assert(sizeof(struct call_key) == 12, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct call_sums) == 128, "call_sums is an ABI");
 _Static_assert(sizeof(struct tap_record) == 88, "tap_record is an ABI");
-_Static_assert(sizeof(struct flow_record) == 136, "flow_record is an ABI");
+_Static_assert(sizeof(struct tap_drops) == 16, "tap_drops is an ABI");
+_Static_assert(sizeof(struct attachment) == 1280, "attachment is an ABI");
+_Static_assert(sizeof(struct flow_record) == 168, "flow_record is an ABI");

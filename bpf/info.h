@@ -28,11 +28,11 @@ struct redirected {
 	__u64 messages;
 };
 
-static __always_inline void at_most_since(__u32 *age_ms, __u64 then_ns)
+static __always_inline void at_most_since(__u32 *age_ms, __u32 then)
 {
-	__u32 ms = (bpf_ktime_get_ns() - then_ns) / 1000000;
+	__u32 ms = ((__u64)(now_ticks() - then) << TICK_SHIFT) / 1000000;
 
-	if (then_ns && ms < *age_ms)
+	if (then && ms < *age_ms)
 		*age_ms = ms;
 }
 
@@ -43,23 +43,23 @@ static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *i
 	ADD(info, tcpi_segs_out, ctx, state->redirected_messages);
 	ADD(info, tcpi_data_segs_out, ctx, state->redirected_messages);
 	if (WITHIN(info, tcpi_last_data_sent, ctx))
-		at_most_since(&info->tcpi_last_data_sent, state->last_redirect_ns);
+		at_most_since(&info->tcpi_last_data_sent, state->redirected_at);
 }
 
 /* The peer's state is a hint, read fault-safely: at worst these numbers are wrong for a connection that is closing. */
 static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *peer)
 {
 	struct redirected got = {};
-	__u64 last_ns = 0;
+	__u32 last = 0;
 
 	if (bpf_probe_read_kernel(&got, sizeof(got), &peer->redirected_bytes) ||
-	    bpf_probe_read_kernel(&last_ns, sizeof(last_ns), &peer->last_redirect_ns))
+	    bpf_probe_read_kernel(&last, sizeof(last), &peer->redirected_at))
 		return;
 	ADD(info, tcpi_bytes_received, ctx, got.bytes);
 	ADD(info, tcpi_segs_in, ctx, got.messages);
 	ADD(info, tcpi_data_segs_in, ctx, got.messages);
 	if (WITHIN(info, tcpi_last_data_recv, ctx))
-		at_most_since(&info->tcpi_last_data_recv, last_ns);
+		at_most_since(&info->tcpi_last_data_recv, last);
 }
 
 static __always_inline void complete_info(struct bpf_sockopt *ctx)

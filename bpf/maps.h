@@ -52,6 +52,15 @@ struct {
 	__type(value, struct totals);
 } totals SEC(".maps");
 
+/* What each pod holds of what all share. Entries are made and removed by user space; sock_ops and the verdict add and subtract. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct share);
+} shares SEC(".maps");
+
 /* Node-wide switches and bounds. Written by user space, read for every message. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -81,7 +90,7 @@ struct {
 /* What happens seldom, by enum event. Every program adds; one per CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, EVENT_MAX);
+	__uint(max_entries, EVENT_ROOM);
 	__type(key, __u32);
 	__type(value, __u64);
 } events SEC(".maps");
@@ -124,7 +133,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct listening_port);
-	__type(value, __u32);
+	__type(value, struct avoided);
 } avoid SEC(".maps");
 
 /* What earlier connections to a destination have gained. Written and read by sock_ops. */

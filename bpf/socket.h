@@ -5,7 +5,10 @@
 #include <stdbool.h>
 
 #include "kernel.h"
+#include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+
+#include "abi.h"
 
 /* Bytes that may be queued and not sent: odd, so that they are told from what a program sets. */
 #define NOTSENT_MARK	   4095
@@ -14,6 +17,12 @@
 static __always_inline bool is_our_mark(__u32 mark)
 {
 	return mark == NOTSENT_MARK || mark == NOTSENT_MARK_FRESH;
+}
+
+/* The time in the unit of struct sock_state. Coarse: a read of memory that the kernel's timer tick writes. */
+static __always_inline __u32 now_ticks(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 }
 
 static __always_inline bool has_flag(unsigned long flags, unsigned int bit)

@@ -27,9 +27,12 @@ struct {
 	enum reason reason;
 	enum result result;
 	enum peers peers;
+	enum coexist coexist;
+	enum helpers_mode helpers_mode;
 	enum learn learn;
 	enum event event;
 	struct tap_record tap_record;
+	struct avoided avoided;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)
@@ -142,7 +145,7 @@ int verdict(struct sk_msg_md *msg)
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;
-			state->last_redirect_ns = bpf_ktime_get_coarse_ns();
+			state->redirected_at = now_ticks();
 			return SK_PASS;
 		}
 		reason = REASON_PEER_LEFT;

@@ -39,11 +39,11 @@ static __always_inline void keep_backlog_high(__u64 netns, __u32 bytes)
 static __always_inline void count_flow(__u64 netns, enum role role, enum result result)
 {
 	struct totals *sums = totals_of(netns);
-	__u32 index = role * RESULT_MAX + result;
+	__u32 index = role * RESULT_ROOM + result;
 
 	/* The compiler must not bound one copy of the index and use another: the verifier would not follow. */
 	barrier_var(index);
-	if (sums && index < ROLE_MAX * RESULT_MAX)
+	if (sums && index < ROLE_MAX * RESULT_ROOM)
 		add(&sums->flows[index], 1);
 }
 
@@ -51,6 +51,6 @@ static __always_inline void count_fallback(__u64 netns, __u32 reason)
 {
 	struct totals *sums = totals_of(netns);
 
-	if (sums && reason < REASON_MAX)
+	if (sums && reason < REASON_ROOM)
 		add(&sums->fallbacks[reason], 1);
 }

@@ -201,15 +201,11 @@ static __always_inline enum reason over_bounds(struct sock_state *state, const s
 	if (!backlog && (size <= max_bytes || max_bytes == cfg->max_backlog_bytes)) {
 		/* One message is always let through, however big: else a small bound would stop every big write. */
 		state->burst_messages = 0;
-		state->burst_smallest = size;
 		return within_bounds(state, size);
 	}
 	if (backlog + size > max_bytes)
 		return REASON_BACKLOG_BYTES;
-	if (size < state->burst_smallest)
-		state->burst_smallest = size;
-	if (state->burst_messages >= cfg->max_backlog_messages &&
-	    backlog / state->burst_smallest >= cfg->max_backlog_messages)
+	if (state->burst_messages >= cfg->max_backlog_messages)
 		return REASON_BACKLOG_MESSAGES;
 	return within_bounds(state, backlog + size);
 }

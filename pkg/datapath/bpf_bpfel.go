@@ -30,6 +30,14 @@ type bpfAttachment struct {
 	NetnsPath    [256]uint8
 	CgroupSource [32]uint8
 	Declined     [256]uint8
+	Room         [8]uint64
+}
+
+type bpfAvoided struct {
+	_       structs.HostLayout
+	NotedNs uint64
+	Habits  uint32
+	Pad     uint32
 }
 
 type bpfCallKey struct {
@@ -46,6 +54,13 @@ type bpfCallSums struct {
 	Buckets [14]uint64
 }
 
+type bpfCoexist uint32
+
+const (
+	bpfCoexistCOEXIST_YIELD bpfCoexist = 0
+	bpfCoexistCOEXIST_SHARE bpfCoexist = 1
+)
+
 type bpfConfig struct {
 	_                  structs.HostLayout
 	Abi                uint32
@@ -54,12 +69,26 @@ type bpfConfig struct {
 	MaxBacklogBytes    uint32
 	MaxBacklogMessages uint32
 	Learn              uint32
+	RefreshTicks       uint32
+	Coexist            uint32
+	Tap                bpfTapFilter
+	DisabledNs         uint64
+	TapUntilNs         uint64
+	EpochNs            uint64
+	LoadedNs           uint64
 	Hazards            uint32
 	Guards             uint32
-	LoadedNs           uint64
 	Version            [48]uint8
-	TapUntilNs         uint64
-	Tap                bpfTapFilter
+	NatRefreshSeconds  uint32
+	HelpersMode        uint8
+	HelperRanges       uint8
+	Pad                [2]uint8
+	HelperPorts        [16]struct {
+		_     structs.HostLayout
+		First uint16
+		Last  uint16
+	}
+	Room [8]uint64
 }
 
 type bpfDestination struct {
@@ -78,7 +107,8 @@ type bpfEndpoint struct {
 	Peers      uint8
 	Includes   uint8
 	Excludes   uint8
-	Pad        uint32
+	Foreign    uint8
+	Pad        [3]uint8
 	Include    [16]struct {
 		_     structs.HostLayout
 		First uint16
@@ -89,6 +119,7 @@ type bpfEndpoint struct {
 		First uint16
 		Last  uint16
 	}
+	Room [2]uint64
 }
 
 type bpfEvent uint32
@@ -103,7 +134,10 @@ const (
 	bpfEventEVENT_BLOCKING_NOTED   bpfEvent = 6
 	bpfEventEVENT_OPTION_REFUSED   bpfEvent = 7
 	bpfEventEVENT_ANSWER_CORRECTED bpfEvent = 8
-	bpfEventEVENT_MAX              bpfEvent = 9
+	bpfEventEVENT_FLAGS_LOST       bpfEvent = 9
+	bpfEventEVENT_READER_WOKEN     bpfEvent = 10
+	bpfEventEVENT_WINDOW_REFUSED   bpfEvent = 11
+	bpfEventEVENT_MAX              bpfEvent = 12
 )
 
 type bpfFlow struct {
@@ -141,10 +175,19 @@ type bpfFlowRecord struct {
 	Reason             uint8
 	Joined             uint8
 	State              uint8
-	Pad                [5]uint8
+	Left               uint8
+	Pad                [4]uint8
 	LocalAddr          [16]uint8
 	RemoteAddr         [16]uint8
+	Room               [4]uint64
 }
+
+type bpfHelpersMode uint32
+
+const (
+	bpfHelpersModeHELPERS_AVOID  bpfHelpersMode = 0
+	bpfHelpersModeHELPERS_IGNORE bpfHelpersMode = 1
+)
 
 type bpfHistory struct {
 	_         structs.HostLayout
@@ -213,7 +256,11 @@ const (
 	bpfReasonREASON_DISCARD          bpfReason = 17
 	bpfReasonREASON_OPTION           bpfReason = 18
 	bpfReasonREASON_CONTENDED        bpfReason = 19
-	bpfReasonREASON_MAX              bpfReason = 20
+	bpfReasonREASON_REFRESH          bpfReason = 20
+	bpfReasonREASON_MEMORY           bpfReason = 21
+	bpfReasonREASON_SHUTDOWN         bpfReason = 22
+	bpfReasonREASON_EARLY            bpfReason = 23
+	bpfReasonREASON_MAX              bpfReason = 24
 )
 
 type bpfResult uint32
@@ -232,7 +279,10 @@ const (
 	bpfResultRESULT_AVOIDED   bpfResult = 10
 	bpfResultRESULT_BLOCKING  bpfResult = 11
 	bpfResultRESULT_SHORT     bpfResult = 12
-	bpfResultRESULT_MAX       bpfResult = 13
+	bpfResultRESULT_SHARE     bpfResult = 13
+	bpfResultRESULT_HELPER    bpfResult = 14
+	bpfResultRESULT_FOREIGN   bpfResult = 15
+	bpfResultRESULT_MAX       bpfResult = 16
 )
 
 type bpfRole uint32
@@ -242,6 +292,14 @@ const (
 	bpfRoleROLE_PASSIVE bpfRole = 1
 	bpfRoleROLE_MAX     bpfRole = 2
 )
+
+type bpfShare struct {
+	_            structs.HostLayout
+	Sockets      int32
+	Pad          uint32
+	GrantedBytes int64
+	Room         [2]uint64
+}
 
 type bpfSockState struct {
 	_                  structs.HostLayout
@@ -256,22 +314,24 @@ type bpfSockState struct {
 	EstablishedNs      uint64
 	Epoch              uint32
 	BurstMessages      uint32
-	BurstSmallest      uint32
+	RedirectedAt       uint32
+	SentByTcpAt        uint32
 	Port               uint16
 	Role               uint8
 	Mode               uint8
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	Pad                uint8
+	Window             uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
 	Heard              uint32
 	FoundHeld          uint8
 	LeftToTcp          uint8
-	Pad2               [2]uint8
-	LastRedirectNs     uint64
+	Callbacks          uint8
+	Ends               uint8
+	Room               uint32
 }
 
 type bpfTapDrops struct {
@@ -321,9 +381,10 @@ type bpfTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [26]uint64
-	Fallbacks          [20]uint64
 	BacklogHigh        uint64
+	Flows              [48]uint64
+	Fallbacks          [48]uint64
+	Room               [3]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -340,6 +401,7 @@ const (
 	bpfMapFlows             = "flows"
 	bpfMapHistory           = "history"
 	bpfMapResets            = "resets"
+	bpfMapShares            = "shares"
 	bpfMapSockets           = "sockets"
 	bpfMapSplicing          = "splicing"
 	bpfMapStates            = "states"
@@ -413,6 +475,7 @@ type bpfMapSpecs struct {
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
+	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -458,6 +521,7 @@ type bpfMaps struct {
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
 	Resets      *ebpf.Map `ebpf:"resets"`
+	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -478,6 +542,7 @@ func (m *bpfMaps) Close() error {
 		m.Flows,
 		m.History,
 		m.Resets,
+		m.Shares,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -75,7 +75,11 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err != nil {
 		return err
 	}
-	if err := newTotals(sums, cookie); err != nil {
+	shares, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(newTotals(sums, cookie), newShare(shares, cookie)); err != nil {
 		return err
 	}
 	var was bpfEndpoint
@@ -102,7 +106,7 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := m.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget endpoint: %w", err)
 	}
-	return d.retireTotals(cookie)
+	return errors.Join(d.retireTotals(cookie), d.deleteShare(cookie))
 }
 
 // Endpoints lists the cookies of registered network namespaces and whether they take part.

@@ -23,6 +23,9 @@ const (
 	EventBlockingNoted   = Event(bpfEventEVENT_BLOCKING_NOTED)
 	EventOptionRefused   = Event(bpfEventEVENT_OPTION_REFUSED)
 	EventAnswerCorrected = Event(bpfEventEVENT_ANSWER_CORRECTED)
+	EventFlagsLost       = Event(bpfEventEVENT_FLAGS_LOST)
+	EventReaderWoken     = Event(bpfEventEVENT_READER_WOKEN)
+	EventWindowRefused   = Event(bpfEventEVENT_WINDOW_REFUSED)
 )
 
 // Events reads how often each has happened.

@@ -30,6 +30,14 @@ type guardAttachment struct {
 	NetnsPath    [256]uint8
 	CgroupSource [32]uint8
 	Declined     [256]uint8
+	Room         [8]uint64
+}
+
+type guardAvoided struct {
+	_       structs.HostLayout
+	NotedNs uint64
+	Habits  uint32
+	Pad     uint32
 }
 
 type guardCallKey struct {
@@ -54,11 +62,8 @@ type guardConfig struct {
 	MaxBacklogBytes    uint32
 	MaxBacklogMessages uint32
 	Learn              uint32
-	Hazards            uint32
-	Guards             uint32
-	LoadedNs           uint64
-	Version            [48]uint8
-	TapUntilNs         uint64
+	RefreshTicks       uint32
+	Coexist            uint32
 	Tap                struct {
 		_         structs.HostLayout
 		Netns     uint64
@@ -67,6 +72,23 @@ type guardConfig struct {
 		WithTcp   uint8
 		Pad       uint8
 	}
+	DisabledNs        uint64
+	TapUntilNs        uint64
+	EpochNs           uint64
+	LoadedNs          uint64
+	Hazards           uint32
+	Guards            uint32
+	Version           [48]uint8
+	NatRefreshSeconds uint32
+	HelpersMode       uint8
+	HelperRanges      uint8
+	Pad               [2]uint8
+	HelperPorts       [16]struct {
+		_     structs.HostLayout
+		First uint16
+		Last  uint16
+	}
+	Room [8]uint64
 }
 
 type guardDestination struct {
@@ -85,7 +107,8 @@ type guardEndpoint struct {
 	Peers      uint8
 	Includes   uint8
 	Excludes   uint8
-	Pad        uint32
+	Foreign    uint8
+	Pad        [3]uint8
 	Include    [16]struct {
 		_     structs.HostLayout
 		First uint16
@@ -96,6 +119,7 @@ type guardEndpoint struct {
 		First uint16
 		Last  uint16
 	}
+	Room [2]uint64
 }
 
 type guardFlow struct {
@@ -132,6 +156,14 @@ type guardListeningPort struct {
 	Pad   [3]uint16
 }
 
+type guardShare struct {
+	_            structs.HostLayout
+	Sockets      int32
+	Pad          uint32
+	GrantedBytes int64
+	Room         [2]uint64
+}
+
 type guardSockState struct {
 	_                  structs.HostLayout
 	Self               guardIsnPair
@@ -145,22 +177,24 @@ type guardSockState struct {
 	EstablishedNs      uint64
 	Epoch              uint32
 	BurstMessages      uint32
-	BurstSmallest      uint32
+	RedirectedAt       uint32
+	SentByTcpAt        uint32
 	Port               uint16
 	Role               uint8
 	Mode               uint8
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	Pad                uint8
+	Window             uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
 	Heard              uint32
 	FoundHeld          uint8
 	LeftToTcp          uint8
-	Pad2               [2]uint8
-	LastRedirectNs     uint64
+	Callbacks          uint8
+	Ends               uint8
+	Room               uint32
 }
 
 type guardTapDrops struct {
@@ -182,9 +216,10 @@ type guardTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [26]uint64
-	Fallbacks          [20]uint64
 	BacklogHigh        uint64
+	Flows              [48]uint64
+	Fallbacks          [48]uint64
+	Room               [3]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -201,6 +236,7 @@ const (
 	guardMapFlows             = "flows"
 	guardMapHistory           = "history"
 	guardMapResets            = "resets"
+	guardMapShares            = "shares"
 	guardMapSockets           = "sockets"
 	guardMapSplicing          = "splicing"
 	guardMapStates            = "states"
@@ -289,6 +325,7 @@ type guardMapSpecs struct {
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
+	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -333,6 +370,7 @@ type guardMaps struct {
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
 	Resets      *ebpf.Map `ebpf:"resets"`
+	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -353,6 +391,7 @@ func (m *guardMaps) Close() error {
 		m.Flows,
 		m.History,
 		m.Resets,
+		m.Shares,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -11,7 +11,7 @@ import (
 
 // ABI is the version of everything in bpf/abi.h. It is the first word of the config map and the name of the state
 // directory.
-const ABI = 1
+const ABI = 2
 
 // DefaultDir is where state is pinned unless configured otherwise.
 const DefaultDir = "/sys/fs/bpf/sockmap"
@@ -19,7 +19,7 @@ const DefaultDir = "/sys/fs/bpf/sockmap"
 // layout computes the names of one state below a state directory. bpffs refuses names with a dot.
 type layout struct {
 	dir  string
-	name string // of the state: v1
+	name string // of the state: v2
 }
 
 // current is the layout of the state that this version uses.

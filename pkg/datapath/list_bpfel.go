@@ -30,6 +30,14 @@ type listAttachment struct {
 	NetnsPath    [256]uint8
 	CgroupSource [32]uint8
 	Declined     [256]uint8
+	Room         [8]uint64
+}
+
+type listAvoided struct {
+	_       structs.HostLayout
+	NotedNs uint64
+	Habits  uint32
+	Pad     uint32
 }
 
 type listCallKey struct {
@@ -54,11 +62,8 @@ type listConfig struct {
 	MaxBacklogBytes    uint32
 	MaxBacklogMessages uint32
 	Learn              uint32
-	Hazards            uint32
-	Guards             uint32
-	LoadedNs           uint64
-	Version            [48]uint8
-	TapUntilNs         uint64
+	RefreshTicks       uint32
+	Coexist            uint32
 	Tap                struct {
 		_         structs.HostLayout
 		Netns     uint64
@@ -67,6 +72,23 @@ type listConfig struct {
 		WithTcp   uint8
 		Pad       uint8
 	}
+	DisabledNs        uint64
+	TapUntilNs        uint64
+	EpochNs           uint64
+	LoadedNs          uint64
+	Hazards           uint32
+	Guards            uint32
+	Version           [48]uint8
+	NatRefreshSeconds uint32
+	HelpersMode       uint8
+	HelperRanges      uint8
+	Pad               [2]uint8
+	HelperPorts       [16]struct {
+		_     structs.HostLayout
+		First uint16
+		Last  uint16
+	}
+	Room [8]uint64
 }
 
 type listDestination struct {
@@ -85,7 +107,8 @@ type listEndpoint struct {
 	Peers      uint8
 	Includes   uint8
 	Excludes   uint8
-	Pad        uint32
+	Foreign    uint8
+	Pad        [3]uint8
 	Include    [16]struct {
 		_     structs.HostLayout
 		First uint16
@@ -96,6 +119,7 @@ type listEndpoint struct {
 		First uint16
 		Last  uint16
 	}
+	Room [2]uint64
 }
 
 type listFlow struct {
@@ -132,6 +156,14 @@ type listListeningPort struct {
 	Pad   [3]uint16
 }
 
+type listShare struct {
+	_            structs.HostLayout
+	Sockets      int32
+	Pad          uint32
+	GrantedBytes int64
+	Room         [2]uint64
+}
+
 type listSockState struct {
 	_                  structs.HostLayout
 	Self               listIsnPair
@@ -145,22 +177,24 @@ type listSockState struct {
 	EstablishedNs      uint64
 	Epoch              uint32
 	BurstMessages      uint32
-	BurstSmallest      uint32
+	RedirectedAt       uint32
+	SentByTcpAt        uint32
 	Port               uint16
 	Role               uint8
 	Mode               uint8
 	Reason             uint8
 	Denied             uint8
 	Left               uint8
-	Pad                uint8
+	Window             uint8
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
 	Heard              uint32
 	FoundHeld          uint8
 	LeftToTcp          uint8
-	Pad2               [2]uint8
-	LastRedirectNs     uint64
+	Callbacks          uint8
+	Ends               uint8
+	Room               uint32
 }
 
 type listTapDrops struct {
@@ -182,9 +216,10 @@ type listTotals struct {
 	RedirectedMessages uint64
 	TcpBytes           uint64
 	TcpMessages        uint64
-	Flows              [26]uint64
-	Fallbacks          [20]uint64
 	BacklogHigh        uint64
+	Flows              [48]uint64
+	Fallbacks          [48]uint64
+	Room               [3]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -201,6 +236,7 @@ const (
 	listMapFlows       = "flows"
 	listMapHistory     = "history"
 	listMapResets      = "resets"
+	listMapShares      = "shares"
 	listMapSockets     = "sockets"
 	listMapSplicing    = "splicing"
 	listMapStates      = "states"
@@ -271,6 +307,7 @@ type listMapSpecs struct {
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
+	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Splicing    *ebpf.MapSpec `ebpf:"splicing"`
 	States      *ebpf.MapSpec `ebpf:"states"`
@@ -315,6 +352,7 @@ type listMaps struct {
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
 	Resets      *ebpf.Map `ebpf:"resets"`
+	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Splicing    *ebpf.Map `ebpf:"splicing"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -335,6 +373,7 @@ func (m *listMaps) Close() error {
 		m.Flows,
 		m.History,
 		m.Resets,
+		m.Shares,
 		m.Sockets,
 		m.Splicing,
 		m.States,

@@ -147,7 +147,7 @@ func (o *loaded) prepare(s Settings) error {
 	if err := o.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
 	}
-	if err := newTotals(o.Totals, unregistered); err != nil {
+	if err := errors.Join(newTotals(o.Totals, unregistered), newShare(o.Shares, unregistered)); err != nil {
 		return err
 	}
 	return o.attachVerdict()
@@ -170,7 +170,8 @@ func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapAnswers: o.Answers, bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls,
 		bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows,
-		bpfMapHistory: o.History, bpfMapResets: o.Resets, bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
+		bpfMapHistory: o.History, bpfMapResets: o.Resets, bpfMapShares: o.Shares,
+		bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
 		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}
 }

@@ -45,6 +45,10 @@ const (
 	ReasonDiscard         = Reason(bpfReasonREASON_DISCARD)
 	ReasonOption          = Reason(bpfReasonREASON_OPTION)
 	ReasonContended       = Reason(bpfReasonREASON_CONTENDED)
+	ReasonRefresh         = Reason(bpfReasonREASON_REFRESH)
+	ReasonMemory          = Reason(bpfReasonREASON_MEMORY)
+	ReasonShutdown        = Reason(bpfReasonREASON_SHUTDOWN)
+	ReasonEarly           = Reason(bpfReasonREASON_EARLY)
 
 	ResultJoined    = Result(bpfResultRESULT_JOINED)
 	ResultRemote    = Result(bpfResultRESULT_REMOTE)
@@ -59,6 +63,9 @@ const (
 	ResultAvoided   = Result(bpfResultRESULT_AVOIDED)
 	ResultBlocking  = Result(bpfResultRESULT_BLOCKING)
 	ResultShort     = Result(bpfResultRESULT_SHORT)
+	ResultShare     = Result(bpfResultRESULT_SHARE)
+	ResultHelper    = Result(bpfResultRESULT_HELPER)
+	ResultForeign   = Result(bpfResultRESULT_FOREIGN)
 )
 
 var (
@@ -92,6 +99,10 @@ var (
 		bpfReasonREASON_DISCARD:          "discard",
 		bpfReasonREASON_OPTION:           "option",
 		bpfReasonREASON_CONTENDED:        "contended",
+		bpfReasonREASON_REFRESH:          "refresh",
+		bpfReasonREASON_MEMORY:           "memory",
+		bpfReasonREASON_SHUTDOWN:         "shutdown",
+		bpfReasonREASON_EARLY:            "early",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",
@@ -107,6 +118,9 @@ var (
 		bpfResultRESULT_AVOIDED:   "avoided",
 		bpfResultRESULT_BLOCKING:  "blocking",
 		bpfResultRESULT_SHORT:     "short",
+		bpfResultRESULT_SHARE:     "share",
+		bpfResultRESULT_HELPER:    "helper",
+		bpfResultRESULT_FOREIGN:   "foreign",
 	}
 )
 

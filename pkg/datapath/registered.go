@@ -41,7 +41,7 @@ func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
 
 // Avoided reports whether later flows to this listening port stay on TCP because of what an observer saw.
 func (d *Datapath) Avoided(cookie uint64, port uint16) (bool, error) {
-	var why uint32
+	var why bpfAvoided
 	m, err := d.mapOf(bpfMapAvoid, unsafe.Sizeof(why))
 	if err != nil {
 		return false, err

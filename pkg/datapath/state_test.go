@@ -69,7 +69,7 @@ func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
 	}{
 		{"a newer directory", func(t *testing.T, dir string) {
 			mkdir(t, filepath.Join(dir, "v2"))
-		}, []string{`"v2"`, `"v1"`}},
+		}, []string{`"v3"`, `"v2"`}},
 		{"another ABI", func(t *testing.T, dir string) {
 			d, err := Load(dir, defaults)
 			if err != nil {

@@ -18,6 +18,9 @@ const (
 	retired      = ^uint64(0)
 )
 
+// resultRoom is how many results a role has room for, see bpf/abi.h.
+const resultRoom = len(bpfTotals{}.Flows) / int(bpfRoleROLE_MAX)
+
 // Totals are sums over closed sockets, and over all connections ever made.
 type Totals struct {
 	RedirectedBytes    uint64
@@ -159,7 +162,7 @@ func (t *bpfTotals) decode() Totals {
 	for role := range Role(bpfRoleROLE_MAX) {
 		out.Flows[role] = map[Result]uint64{}
 		for result := range Result(bpfResultRESULT_MAX) {
-			out.Flows[role][result] = t.Flows[int(role)*int(bpfResultRESULT_MAX)+int(result)]
+			out.Flows[role][result] = t.Flows[int(role)*resultRoom+int(result)]
 		}
 	}
 	for reason := ReasonNone + 1; reason < Reason(bpfReasonREASON_MAX); reason++ {

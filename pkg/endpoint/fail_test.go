@@ -197,7 +197,7 @@ func obstacles() []obstacle {
 		{
 			"state of a newer version",
 			func(t *testing.T, n *Node, g group) Want { mkdir(t, n.Dir, "v2"); return in(g) },
-			datapath.ErrForeignState, []string{`"v2"`, `"v1"`, "sockmapctl unload --force"},
+			datapath.ErrForeignState, []string{`"v3"`, `"v2"`, "sockmapctl unload --force"},
 		},
 		{
 			"a foreign map in our place",

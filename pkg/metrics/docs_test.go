@@ -37,6 +37,9 @@ var meanings = map[string]map[string]string{
 		"option":    "a socket option was set before that only TCP honours: SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMPING and its kin",
 		"avoided":   "an earlier flow to this listening port was received in a way that only TCP does right",
 		"blocking":  "the client's descriptor is blocking (guard `blocking`)",
+		"share":     "the pod holds its share of the sockhash, which is more than half full",
+		"helper":    "a conntrack helper of this node rewrites the payload of this port (FTP, SIP, IRC)",
+		"foreign":   "another program above the pod's cgroup has the socket, or takes our callbacks away",
 		"short":     "the last 256 connections to this destination ended after a few messages; the other end counts `remote`",
 	},
 	"reason": {
@@ -58,6 +61,10 @@ var meanings = map[string]map[string]string{
 		"blocking":         "the reader waits inside receive calls (guard `blocking`)",
 		"discard":          "the reader uses MSG_TRUNC",
 		"option":           "one end set timestamps, SO_PEEK_OFF or a socket filter",
+		"refresh":          "one message for each `natRefreshSeconds`, so that conntrack and IPVS see that the connection is in use",
+		"memory":           "the node or the reader's memory cgroup is short of memory for sockets",
+		"shutdown":         "the reader has shut down its receiving side",
+		"early":            "the first message of a server: a receive call of its client may have begun before the connection was there",
 		"contended":        "small messages would wait for the lock of a reader that is taking bytes on another CPU",
 	},
 	"state": {
