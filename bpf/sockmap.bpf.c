@@ -69,6 +69,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
 
+	drop_last_connection(sk);
 	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
@@ -102,7 +103,7 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
-			on_close(sk);
+			on_close(ops, sk);
 		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)
 			on_fin(sk);
 		break;
