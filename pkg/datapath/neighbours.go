@@ -17,7 +17,8 @@ type Neighbour struct {
 	ID       uint32
 	Name     string // as its owner has called it, at most 15 characters; empty: this process may not look
 	CgroupID uint64 // to which it is attached; 0: one that cannot be seen from here
-	After    bool   // it runs after ours and can take our callbacks away
+	After    bool   // it runs after ours
+	Last     bool   // it can take our callbacks away: nothing of ours runs after it
 	// Sockmap is the name of a sockmap or sockhash that it uses; a socket can be in one with a verdict program only. A program
 	// that this process may not look at counts as one that has.
 	Sockmap string
@@ -53,6 +54,13 @@ func (e *NeighbourError) Is(target error) bool { return target == ErrNeighbour }
 func (d *Datapath) Neighbours(cgroup *os.File) ([]Neighbour, error) {
 	v, err := d.view(cgroup)
 	return v.neighbours, err
+}
+
+// NeighboursOf is the same where nothing need be loaded: dir is the state directory, whose programs are not foreign.
+func NeighboursOf(dir string, cgroup *os.File) ([]Neighbour, error) {
+	d := open(current(dir))
+	defer d.Close()
+	return d.Neighbours(cgroup)
 }
 
 // view is what runs for the sockets of a cgroup.
@@ -94,6 +102,9 @@ func (d *Datapath) view(cgroup *os.File) (view, error) {
 	}
 	if len(v.neighbours) == 0 {
 		return v, nil
+	}
+	if v.last >= 0 && !v.rearmed {
+		v.neighbours[v.last].Last = true
 	}
 	return v, v.locate(cgroup, rearmProgram)
 }

@@ -84,31 +84,6 @@ func (s *session) rearmOne(cgroupID uint64) (at uint64, err error) {
 	return at, nil
 }
 
-// Neighbours lists the foreign sock_ops programs that run where a link is, each once, by the cgroups of the links. Cgroups that are gone or
-// cannot be opened are left out. It takes no lock.
-func (n *Node) Neighbours(d *datapath.Datapath) (map[uint64][]datapath.Neighbour, error) {
-	keys, err := d.LinkKeys()
-	if err != nil {
-		return nil, err
-	}
-	all := map[uint64][]datapath.Neighbour{}
-	for _, key := range keys {
-		dir, err := n.openCgroupID(key.CgroupID)
-		if err != nil {
-			continue
-		}
-		found, err := d.Neighbours(dir)
-		dir.Close()
-		if err != nil {
-			return nil, err
-		}
-		if len(found) > 0 {
-			all[key.CgroupID] = found
-		}
-	}
-	return all, nil
-}
-
 // rearmReplaced is for state that has just taken the place of an older one.
 func (s *session) rearmReplaced() (err error) {
 	if s.d, err = datapath.Open(s.Dir); err != nil {
