@@ -72,15 +72,6 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	return view;
 }
 
-static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
-{
-	if (state->epoch != cfg->epoch) {
-		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port);
-		state->epoch = cfg->epoch;
-	}
-	return state->denied;
-}
-
 static __always_inline enum reason against_reader(struct observed observed)
 {
 	if (observed.habits & HABIT_WAITALL)

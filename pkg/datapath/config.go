@@ -115,11 +115,14 @@ func (d *Datapath) SetDisabled(disabled bool) error {
 	}))
 }
 
-// bumpEpoch makes every live socket ask its policy once more.
+// bumpEpoch makes every live socket ask its policy once more. A socket that is to change to TCP may wait for its reader until
+// EpochNs is a second ago. Where containers come and go all the time, that must not move with each of them.
 func (d *Datapath) bumpEpoch() error {
 	return d.update(func(c *bpfConfig) {
 		c.Epoch++
-		c.EpochNs = coarse()
+		if now := coarse(); now-c.EpochNs >= uint64(2*time.Second) {
+			c.EpochNs = now
+		}
 	})
 }
 

@@ -56,7 +56,9 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 		{"disable", func() error { return d.SetDisabled(true) }, disabledAt, true},
 		{"disable again", func() error { return d.SetDisabled(true) }, disabledAt, false},
 		{"enable", func() error { return d.SetDisabled(false) }, disabledAt, true},
-		{"epoch", d.bumpEpoch, func(c bpfConfig) uint64 { return c.EpochNs }, true},
+		{"epoch", d.bumpEpoch, epochAt, true},
+		{"epoch, right after", d.bumpEpoch, epochAt, false},
+		{"epoch, two seconds after", func() error { time.Sleep(2 * time.Second); return d.bumpEpoch() }, epochAt, true},
 		{"epoch, the switch", d.bumpEpoch, disabledAt, false},
 	} {
 		was := tt.at(rawConfigOf(t, d))
@@ -74,6 +76,8 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 		}
 	}
 }
+
+func epochAt(c bpfConfig) uint64 { return c.EpochNs }
 
 func disabledAt(c bpfConfig) uint64 { return c.DisabledNs }
 
