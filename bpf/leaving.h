@@ -85,7 +85,7 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
 	remember(tp, netns, result);
 	bpf_map_delete_elem(&flows, &self);
-	forget(sk, self);
+	forget(sk, state);
 	give_tcp_its_length(ops, tp);
 	count_flow(netns, ROLE_ACTIVE, result);
 	return true;
@@ -111,6 +111,7 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	struct isn_pair self = state->self;
 
 	bpf_map_delete_elem(&sockets, &self);
+	count_out(state);
 	give_tcp_its_length(ops, tp);
 	state->left = 1;
 	state->reason = REASON_BLOCKING;
@@ -209,8 +210,10 @@ static __always_inline void on_close(struct bpf_sock *sk)
 	bpf_map_delete_elem(&flows, &key);
 	key = state->self;
 	/* What is asked of it from now on, TCP answers best. Bytes that wait can still be read, so then it stays. */
-	if (!redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
-		bpf_map_delete_elem(&sockets, &key);
+	if (has_psock(&tp->inet_conn.icsk_inet.sk) && redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		return stay_counted(state);
+	bpf_map_delete_elem(&sockets, &key);
+	count_out(state);
 	/* The socket may be disconnected rather than freed, and connect again. */
 	bpf_sk_storage_delete(&states, sk);
 }

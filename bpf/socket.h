@@ -56,6 +56,12 @@ static __always_inline bool blocking(struct tcp_sock *tp)
 	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK);
 }
 
+/* Not after close(2), which takes a socket out of the sockhash before the connection ends. */
+static __always_inline bool has_psock(struct sock *sk)
+{
+	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & ~(unsigned long)USER_DATA_FLAGS;
+}
+
 /* Do redirected bytes wait for the program? Only of a socket that is in the sockhash. */
 static __always_inline bool redirected_bytes_wait(struct sock *sk)
 {

@@ -68,11 +68,12 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
 
-	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
+	/* Under TCP_REPAIR no SYN leaves, and its number is whatever the process says. */
+	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
 	if (!switched_off() && takes_part(netns, any))
-		announce_fast_open(tp, netns);
+		announce_fast_open(ops, tp, netns);
 }
 
 static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
@@ -97,6 +98,8 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		on_packet(ops, sk, true);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[0] == BPF_TCP_SYN_SENT)
+			on_answer_to_syn(ops, sk);
 		if (ops->args[1] == BPF_TCP_CLOSE)
 			on_close(sk);
 		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)

@@ -22,6 +22,16 @@ struct in6_addr {
 	} in6_u;
 };
 
+/* A sockhash, as the verifier lets a program read it through the map's own address. */
+struct bpf_map {
+	__u32 max_entries;
+};
+
+struct bpf_shtab {
+	struct bpf_map map;
+	atomic_t count;
+};
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -117,6 +127,7 @@ struct tcp_sock {
 	__u64 bytes_retrans;
 	struct tcp_fastopen_request *fastopen_req;
 	struct request_sock *fastopen_rsk;
+	__u8 repair : 1;
 	__u8 syn_fastopen : 1;
 	__u8 recvmsg_inq : 1;
 	__u16 urg_data;

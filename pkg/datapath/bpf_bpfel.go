@@ -176,7 +176,8 @@ type bpfFlowRecord struct {
 	Joined             uint8
 	State              uint8
 	Left               uint8
-	Pad                [4]uint8
+	Ends               uint8
+	Pad                [3]uint8
 	LocalAddr          [16]uint8
 	RemoteAddr         [16]uint8
 	Room               [4]uint64
@@ -193,7 +194,8 @@ type bpfHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
 	Why       uint8
-	Pad       [3]uint8
+	Avoided   uint8
+	Pad       [2]uint8
 	RestedNs  uint64
 }
 
