@@ -33,6 +33,8 @@ struct {
 	enum event event;
 	struct tap_record tap_record;
 	struct avoided avoided;
+	enum known_end known_end;
+	enum habit habit;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)

@@ -183,6 +183,16 @@ type bpfFlowRecord struct {
 	Room               [4]uint64
 }
 
+type bpfHabit uint32
+
+const (
+	bpfHabitHABIT_WAITALL bpfHabit = 1
+	bpfHabitHABIT_OOB     bpfHabit = 2
+	bpfHabitHABIT_BLOCKS  bpfHabit = 4
+	bpfHabitHABIT_DISCARD bpfHabit = 8
+	bpfHabitHABIT_TRUSTS  bpfHabit = 16
+)
+
 type bpfHelpersMode uint32
 
 const (
@@ -204,6 +214,16 @@ type bpfIsnPair struct {
 	Own  uint32
 	Peer uint32
 }
+
+type bpfKnownEnd uint32
+
+const (
+	bpfKnownEndEND_OWN      bpfKnownEnd = 1
+	bpfKnownEndEND_PEER     bpfKnownEnd = 2
+	bpfKnownEndEND_COUNTED  bpfKnownEnd = 4
+	bpfKnownEndEND_WOKEN    bpfKnownEnd = 8
+	bpfKnownEndEND_GATHERED bpfKnownEnd = 16
+)
 
 type bpfLearn uint32
 
