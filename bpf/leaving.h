@@ -260,12 +260,14 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 	disconnect = is_disconnect(&tp->inet_conn.icsk_inet.sk, ops->args[0]);
 	if (disconnect || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
 		leave_sockhash(state, tp);
-	if (disconnect)
+	if (disconnect) {
+		give_tcp_its_length(ops, tp);
 		bpf_sk_storage_delete(&states, sk);
+	}
 }
 
 /* connect(2): no byte of an earlier connection of this socket may be read on the next one. */
-static __always_inline void drop_last_connection(struct bpf_sock *sk)
+static __always_inline void drop_last_connection(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -273,5 +275,6 @@ static __always_inline void drop_last_connection(struct bpf_sock *sk)
 	if (!state || !tp)
 		return;
 	leave_sockhash(state, tp);
+	give_tcp_its_length(ops, tp);
 	bpf_sk_storage_delete(&states, sk);
 }

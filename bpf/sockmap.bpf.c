@@ -68,7 +68,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
 
-	drop_last_connection(sk);
+	drop_last_connection(ops, sk);
 	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);

@@ -26,6 +26,13 @@ func socketIn(t *testing.T, g *group) (fd int) {
 	return fd
 }
 
+// polled is what poll(2) tells of fd at this moment.
+func polled(fd int) string {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
+	_, err := unix.Poll(p, 0)
+	return fmt.Sprintf("%#x %v", p[0].Revents, err)
+}
+
 // readFD reads what is there within a second.
 func readFD(fd int) string {
 	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); err != nil && !errors.Is(err, unix.EINTR) {
@@ -122,7 +129,7 @@ func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.T
 		t.Fatal(err)
 	}
 	if between {
-		saw = append(saw, readFD(fd), readFD(fd))
+		saw = append(saw, polled(fd), readFD(fd), readFD(fd))
 	}
 	if err := connect4(fd, l.Addr()); err != nil {
 		t.Fatal(err)
