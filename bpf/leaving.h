@@ -230,14 +230,14 @@ static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 }
 
 /*
- * Can the program still get redirected bytes: some that wait, or that are on their way? A send that is, by another thread than the one
- * which ended the stream, holds its own socket's psock from before its verdict, and this one's while it waits for the lock.
+ * Can the program still get redirected bytes: some that wait, or that are on their way? A send of another
+ * thread than the one which ended the stream holds the peer's psock from before its verdict until its bytes are queued. What is inside this socket does not
+ * matter: its own calls go on without the sockhash, and a socket that was reset must leave it, because there send(2) says ECONNRESET again
+ * and again.
  */
 static __always_inline bool bytes_may_come(const struct sock_state *state, struct sock *sk)
 {
-	if (redirected_bytes_wait(sk) || calls_inside(sk))
-		return true;
-	return state->peer_sk && calls_inside((struct sock *)state->peer_sk);
+	return redirected_bytes_wait(sk) || (state->peer_sk && calls_inside((struct sock *)state->peer_sk));
 }
 
 /*
