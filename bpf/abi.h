@@ -236,7 +236,7 @@ enum known_end {
 	END_PEER = 2,
 	END_COUNTED = 4, /* in shares[netns].sockets */
 	END_WOKEN = 8,	 /* keepalive is on for a reader that may miss an edge, see wake.h */
-	END_CLOSED = 16, /* the connection has ended and is in the totals; the state stays for what is asked of the socket yet */
+	END_CLOSED = 16, /* the connection has ended and is in the totals; the state stays, see on_close */
 };
 
 /*

@@ -91,8 +91,8 @@ static __always_inline bool trusted_by_peer(struct sock_state *state)
 }
 
 /*
- * Whoever redirects while no observer runs says nothing, and they may come later, with an upgrade. Counted before the bytes are
- * queued, so this covers those on their way.
+ * Whoever redirects while no observer runs says nothing, and they may come later, with an upgrade. Counted
+ * before the bytes are queued, so this covers those on their way.
  */
 static __always_inline bool peer_has_redirected(const struct sock_state *state)
 {
@@ -114,7 +114,10 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
 	state->left = 1;
 }
 
-/* Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it leaves. */
+/*
+ * Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it
+ * leaves.
+ */
 static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
 	if (peer_has_redirected(state) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
@@ -217,8 +220,9 @@ static __always_inline void delete_flow(const struct sock_state *state, struct t
 }
 
 /*
- * The connection goes from `old` to CLOSE. By connect(2) to AF_UNSPEC, which throws away what TCP has received? Whatever else
- * closes a socket in these states sets an error before, or has seen the peer's FIN. In others that cannot be told: drop_last_connection.
+ * The connection goes from `old` to CLOSE. By connect(2) to AF_UNSPEC, which throws away what TCP has
+ * received? Whatever else closes a socket in these states sets an error before, or has seen the peer's FIN.
+ * In others that cannot be told: drop_last_connection.
  */
 static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 {
@@ -231,9 +235,9 @@ static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 
 /*
  * Can the program still get redirected bytes: some that wait, or that are on their way? A send of another
- * thread than the one which ended the stream holds the peer's psock from before its verdict until its bytes are queued. What is inside this socket does not
- * matter: its own calls go on without the sockhash, and a socket that was reset must leave it, because there send(2) says ECONNRESET again
- * and again.
+ * thread than the one which ended the stream holds the peer's psock from before its verdict until its bytes
+ * are queued. What is inside this socket does not matter: its own calls go on without the sockhash, and a
+ * socket that was reset must leave it, because there send(2) says ECONNRESET again and again.
  */
 static __always_inline bool bytes_may_come(const struct sock_state *state, struct sock *sk)
 {
@@ -241,8 +245,8 @@ static __always_inline bool bytes_may_come(const struct sock_state *state, struc
 }
 
 /*
- * What is asked of the socket from now on, TCP answers best. The state stays, for TCP_INFO, and to find the socket in the
- * sockhash if it has to stay there and connects again.
+ * What is asked of the socket from now on, TCP answers best. The state stays, for TCP_INFO, and to find the
+ * socket in the sockhash if it has to stay there and connects again.
  */
 static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {

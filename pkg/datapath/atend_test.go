@@ -16,7 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/slowpage"
 )
 
-// One thread sends, and waits for the reader's lock; another ends the stream. On TCP the bytes are before the end.
+// One thread sends, and waits for the reader's lock; another ends the stream. On TCP the bytes are before
+// the end.
 func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 	for _, accelerated := range []bool{false, true} {
 		d, g := load(t, defaults), newGroup(t)
@@ -61,7 +62,8 @@ func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 	}
 }
 
-// sendMany sends small messages on fd until an error, and returns how many bytes were taken, and whether the error came before over.
+// sendMany sends small messages on fd until an error, and returns how many bytes were taken, and whether the
+// error came before over.
 func sendMany(fd int, over *atomic.Bool) (taken int, tooEarly error) {
 	b := make([]byte, 64)
 	for {
@@ -110,7 +112,8 @@ func TestWhatManyThreadsHaveSentAtTheEndArrives(t *testing.T) {
 	}
 }
 
-// sendUntilTheEnd lets threads send until the stream is ended after a while, and wants each byte that was taken to be read.
+// sendUntilTheEnd lets threads send until the stream is ended after a while, and wants each byte that was
+// taken to be read.
 func sendUntilTheEnd(t *testing.T, client *net.TCPConn, threads int, after time.Duration, server *net.TCPConn) (uint64, error) {
 	t.Helper()
 	var over atomic.Bool

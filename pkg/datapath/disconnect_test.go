@@ -104,8 +104,8 @@ var endings = []struct {
 	}, false},
 }
 
-// reuse makes two connections of one socket and returns what a program sees after it has disconnected the first, whose bytes it has not
-// read. redirected is what went by redirect then.
+// reuse makes two connections of one socket and returns what a program sees after it has disconnected the
+// first, whose bytes it has not read. redirected is what went by redirect then.
 func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.TCPConn), between bool) (saw []string, redirected bool) {
 	t.Helper()
 	var l net.Listener
@@ -182,7 +182,8 @@ func TestNoByteOfAnEarlierConnectionIsRead(t *testing.T) {
 	}
 }
 
-// Bytes that came before a reset are read after it, with the socket still in the sockhash; the connection is counted once, and listed no more.
+// Bytes that came before a reset are read after it, with the socket still in the sockhash; the connection is
+// counted once, and listed no more.
 func TestAConnectionIsCountedOnceThoughItsSocketStays(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -73,7 +73,8 @@ func connectTo7000(fd int) error {
 	return unix.Connect(fd, &unix.SockaddrInet4{Port: 7000, Addr: [4]byte{127, 0, 0, 1}})
 }
 
-// A client that sleeps in epoll_wait is not asleep in a receive call; the first message is redirected, and those after it.
+// A client that sleeps in epoll_wait is not asleep in a receive call; the first message is redirected, and
+// those after it.
 func TestTheFirstMessageToAnEventLoopIsRedirected(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

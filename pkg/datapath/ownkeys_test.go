@@ -43,7 +43,8 @@ func resetBy(t *testing.T, c *net.TCPConn) {
 	c.Close()
 }
 
-// A socket that has left deletes nothing by its key when its connection ends: the key may be another's by now.
+// A socket that has left deletes nothing by its key when its connection ends: the key may be another's by
+// now.
 func TestASocketThatHasLeftDeletesNobodyElse(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -102,8 +103,8 @@ func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 	}
 }
 
-// Observers that come with an upgrade find a flow that was redirected without them: its reader may not leave, although it waits inside calls
-// and nobody has said that it is trusted.
+// Observers that come with an upgrade find a flow that was redirected without them: its reader may not
+// leave, although it waits inside calls and nobody has said that it is trusted.
 func TestAReaderWithRedirectedBytesStaysWhenTheObserversCome(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -167,8 +168,9 @@ func TestTCPInfoNeverRunsBackwards(t *testing.T) {
 	}
 }
 
-// An end's address is written last and read first, each by an instruction that is a full barrier: half an entry is never taken for a whole one. The
-// time between is too short to be hit, so this looks at the programs.
+// An end's address is written last and read first, each by an instruction that is a full barrier: half an
+// entry is never taken for a whole one. The time between is too short to be hit, so this looks at the
+// programs.
 func TestEndsMeetBehindFullBarriers(t *testing.T) {
 	spec, err := loadBpf()
 	if err != nil {

@@ -24,7 +24,8 @@ var ways = []struct {
 	{"close-linger-0", reset, false},
 }
 
-// afterwards is what a sender sees of a reader that has stopped reading, with all read before, and with bytes unread.
+// afterwards is what a sender sees of a reader that has stopped reading, with all read before, and with
+// bytes unread.
 func afterwards() (all []Case) {
 	for _, way := range ways {
 		for _, unread := range []bool{false, true} {
@@ -77,7 +78,8 @@ func sendsToTheGone(t *T, stop func(*T, *Sock), open, unread bool) {
 	t.See("SO_ERROR", suite.Errno(unix.Errno(t.C.Get(unix.SOL_SOCKET, unix.SO_ERROR).N)))
 }
 
-// disconnecting is connect(2) to AF_UNSPEC with bytes of the connection unread, and another connection of the socket.
+// disconnecting is connect(2) to AF_UNSPEC with bytes of the connection unread, and another connection of
+// the socket.
 func disconnecting() []Case {
 	nothing := func(*T, *Sock, *Sock) {}
 	peerCloses := func(t *T, _, s *Sock) { s.Close(); t.Pause() }
@@ -117,8 +119,8 @@ func disconnectUnread(t *T, end func(t *T, c, s *Sock), recv bool) {
 	t.WarmUp(c, s)
 }
 
-// beforeEstablished is a receive call that begins while the handshake is still under way: the listener's queue is full, so that the first
-// SYN is dropped, and the next comes a second later.
+// beforeEstablished is a receive call that begins while the handshake is still under way: the listener's
+// queue is full, so that the first SYN is dropped, and the next comes a second later.
 func beforeEstablished() []Case {
 	return []Case{{Name: "connect/recv-before-established", Blocking: true, Alone: true, Yields: learns, Run: func(t *T) {
 		l := t.Listen()
