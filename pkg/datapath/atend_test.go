@@ -58,7 +58,8 @@ func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 		wantEOF(t, server)
 		client.Close()
 		server.Close()
-		wantNoSockets(t, d)
+		// The call into the page had a descriptor of its own.
+		eventually(t, "the sockhash is empty", func() bool { return socketsIn(t, d) == 0 })
 	}
 }
 
