@@ -17,6 +17,7 @@
 #include "policy.h"
 #include "pairing.h"
 #include "leaving.h"
+#include "wake.h"
 #include "verdict.h"
 #include "tap.h"
 
@@ -84,6 +85,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
 
+	drop_last_connection(sk);
 	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
@@ -122,6 +124,8 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 	case BPF_SOCK_OPS_RTT_CB:
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
 		on_packet(ops, sk);
+		if (ops->op == BPF_SOCK_OPS_HDR_OPT_LEN_CB)
+			on_segment(ops, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
@@ -158,7 +162,7 @@ int rearm(struct bpf_sock_ops *ops)
 	if (!sk)
 		return 1;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	if (state)
+	if (state && !(state->ends & END_CLOSED))
 		ask_for(ops, state, LIFE_FLAGS);
 	return 1;
 }
@@ -172,7 +176,7 @@ int verdict(struct sk_msg_md *msg)
 	struct isn_pair peer;
 	struct config *cfg;
 	enum reason reason;
-	__u32 zero = 0;
+	__u32 zero = 0, now;
 
 	if (!sk)
 		return SK_PASS;
@@ -180,7 +184,8 @@ int verdict(struct sk_msg_md *msg)
 	cfg = bpf_map_lookup_elem(&config, &zero);
 	if (!state || !cfg)
 		return SK_PASS;
-	reason = why_tcp(msg, sk, state, cfg);
+	now = now_ticks();
+	reason = why_tcp(msg, sk, state, cfg, now);
 	if (reason == REASON_NONE) {
 		peer = mirrored(state->self);
 		if (bpf_msg_redirect_hash(msg, &sockets, &peer, BPF_F_INGRESS) == SK_PASS) {
@@ -190,7 +195,7 @@ int verdict(struct sk_msg_md *msg)
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;
-			state->redirected_at = now_ticks();
+			state->redirected_at = now;
 			return SK_PASS;
 		}
 		reason = REASON_PEER_LEFT;
@@ -204,7 +209,10 @@ int verdict(struct sk_msg_md *msg)
 		state->reason = reason;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, reason);
+	if (state->mode == MODE_REDIRECT && peer_has_unread(state->peer_sk))
+		note_mixed(state, sk);
 	state->mode = MODE_TCP;
+	state->sent_by_tcp_at = now;
 	state->tcp_messages++;
 	return SK_PASS;
 }
