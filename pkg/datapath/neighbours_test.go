@@ -326,3 +326,35 @@ func TestEndpointUnderAForeignProgramStaysOnTCP(t *testing.T) {
 		t.Errorf("of nobody: changed %v, error %v", changed, err)
 	}
 }
+
+// What coexist "share" means: whoever comes first has the socket, and nobody loses a byte.
+func TestShareIsFirstComeFirstServed(t *testing.T) {
+	for _, oursFirst := range []bool{true, false} {
+		d, g := load(t, defaults), newGroup(t)
+		f, answers := takingProgram(t)
+		if oursFirst {
+			g.attach(t, d)
+		}
+		f.attach(t, g.dir)
+		if !oursFirst {
+			g.attach(t, d)
+		}
+		rearm(t, d, g)
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		send(t, client, server, 10<<10, 1)
+		send(t, server, client, 10<<10, 2)
+		var answer int64
+		if err := answers.Lookup(uint32(0), &answer); err != nil {
+			t.Fatal(err)
+		}
+		c, accelerated := flowOf(t, d, client)
+		if accelerated != oursFirst || (answer == 0) == oursFirst || accelerated && c.RedirectedBytes != 10<<10 {
+			t.Errorf("ours first %v: accelerated %v, the other's insert answered %d\n%+v", oursFirst, accelerated, answer, c)
+		}
+		want := ResultJoined
+		if !oursFirst {
+			want = ResultError
+		}
+		wantFlows(t, d, RoleActive, want, 1)
+	}
+}
