@@ -122,10 +122,11 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		break;
 	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
 	case BPF_SOCK_OPS_RTT_CB:
+		on_packet(ops, sk);
+		break;
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
 		on_packet(ops, sk);
-		if (ops->op == BPF_SOCK_OPS_HDR_OPT_LEN_CB)
-			on_segment(ops, sk);
+		on_segment(ops, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
@@ -162,7 +163,7 @@ int rearm(struct bpf_sock_ops *ops)
 	if (!sk)
 		return 1;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	if (state && !(state->ends & END_CLOSED))
+	if (state)
 		ask_for(ops, state, LIFE_FLAGS);
 	return 1;
 }
