@@ -124,7 +124,6 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	leave_sockhash(state, tp);
 	leave_callbacks(ops, state);
 	give_tcp_its_length(ops, tp);
-	leave_callbacks(ops, state);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
