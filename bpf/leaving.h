@@ -126,8 +126,8 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	if (peer_has_redirected(state) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
 	leave_sockhash(state, tp);
-	give_tcp_its_length(ops, tp);
 	leave_callbacks(ops, state);
+	give_tcp_its_length(ops, tp);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
