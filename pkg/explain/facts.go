@@ -17,14 +17,17 @@ type Facts struct {
 	Severe   []string // hazards that are severe and not guarded
 	Sender   End
 	Receiver End
-	Passive  *End           // which of the two accepts; nil: not known
-	Port     uint16         // of the passive end; 0: not known
-	Avoided  bool           // an observer saw that port's programs do what only TCP does right
-	Sockets  int            // in the sockhash
-	Flow     *datapath.Flow // the sender's socket; nil: it is not in the sockhash
-	Peer     *datapath.Flow // the receiver's
-	Socket   *Socket        // what the sender's socket has set; nil: nobody looked
-	Reader   *Socket        // what the receiver's has set; nil: nobody looked
+	Passive  *End   // which of the two accepts; nil: not known
+	Port     uint16 // of the passive end; 0: not known
+	Avoided  bool   // an observer saw that port's programs do what only TCP does right
+	Sockets  int    // in the sockhash
+
+	HelperPorts []datapath.PortRange // of conntrack helpers, which stay on TCP; empty where they are ignored
+
+	Flow   *datapath.Flow // the sender's socket; nil: it is not in the sockhash
+	Peer   *datapath.Flow // the receiver's
+	Socket *Socket        // what the sender's socket has set; nil: nobody looked
+	Reader *Socket        // what the receiver's has set; nil: nobody looked
 }
 
 // Place says where an end is.
@@ -79,19 +82,23 @@ func (e *End) permitsPort(port uint16) (why, change string, known bool) {
 	if len(r.Include)+len(r.Exclude) == 0 {
 		return "", "", true
 	}
-	has := func(ranges []datapath.PortRange) bool {
-		return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
-	}
 	switch {
 	case port == 0:
 		return "", "", false
-	case len(r.Include) > 0 && !has(r.Include):
+	case len(r.Include) > 0 && !within(r.Include, port):
 		return fmt.Sprintf("port %d is not in ports.include of %s: %s", port, e.Name, rangesText(r.Include)), keyChange("ports"), true
-	case has(r.Exclude):
+	case within(r.Exclude, port):
 		return fmt.Sprintf("port %d is in ports.exclude of %s: %s", port, e.Name, rangesText(r.Exclude)), keyChange("ports"), true
 	}
 	return "", "", true
 }
+
+func within(ranges []datapath.PortRange, port uint16) bool {
+	return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
+}
+
+// helped reports whether a conntrack helper reads the port that is known: that of the passive end, or what it was connected to.
+func (f *Facts) helped() bool { return within(f.HelperPorts, f.Port) }
 
 func rangesText(ranges []datapath.PortRange) string {
 	texts := make([]string, len(ranges))

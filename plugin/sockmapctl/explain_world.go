@@ -23,6 +23,9 @@ type world struct {
 	d       *datapath.Datapath // nil when there is a problem
 	config  datapath.Config
 	flows   []flowView
+
+	helperPorts []datapath.PortRange // that stay on TCP
+
 	raw     map[datapath.FlowKey]datapath.Flow
 	records []endpoint.Record
 	links   []endpoint.Link
@@ -54,6 +57,13 @@ func (w *world) close() {
 func (w *world) read(ctx context.Context, a *app) (err error) {
 	if w.config, err = w.d.Config(); err != nil {
 		return err
+	}
+	ports, ignored, err := w.d.HelperPorts()
+	if err != nil {
+		return err
+	}
+	if !ignored {
+		w.helperPorts = ports
 	}
 	n := a.node(datapath.Settings{})
 	if w.records, err = n.Records(ctx); err != nil {
@@ -102,7 +112,9 @@ func (w *world) find(source, destination target) []*flowView {
 
 func (w *world) facts() *explain.Facts {
 	open := hazard.Set(w.config.Hazards &^ w.config.Guarded).Severe()
-	return &explain.Facts{Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows)}
+	return &explain.Facts{
+		Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), HelperPorts: w.helperPorts,
+	}
 }
 
 // liveFacts are of the socket f.
