@@ -132,6 +132,14 @@ func TestRedirectedFlowsHavePassedAll(t *testing.T) {
 	}
 }
 
+func TestALiveFlowOfANewHelperIsByPolicy(t *testing.T) {
+	f := liveFacts(datapath.ModeTCP, datapath.ReasonPolicy)
+	f.HelperPorts = []datapath.PortRange{{First: 80, Last: 80}}
+	if d := Explain(f).Decider(); d == nil || d.Name != "policy" || !strings.Contains(d.Detail, "conntrack helper") || !strings.Contains(d.Change, "conntrackHelpers") {
+		t.Errorf("decided by %+v", d)
+	}
+}
+
 func TestBeforeAConnectionPolicyTells(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -167,6 +175,10 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 			f.Receiver.Registered.Include = []datapath.PortRange{{First: 443, Last: 443}}
 		}, "denied", "port 80 is not in ports.include of shop/db-0: 443"},
 		{"avoided", func(f *Facts) { f.Avoided = true }, "avoided", "port 80"},
+		{"conntrack helper", func(f *Facts) {
+			f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}, {First: 70, Last: 90}}
+		}, "helper", "port 80 is among those of helpers: 21, 70-90"},
+		{"conntrack helper of other ports", func(f *Facts) { f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}} }, "", ""},
 		{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
 		{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
 		{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking", "O_NONBLOCK"},
