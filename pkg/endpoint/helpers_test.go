@@ -13,7 +13,7 @@ import (
 )
 
 // module makes a module of the kernel appear on the node.
-func (n *Node) module(t *testing.T, name string) {
+func (n *Node) module(t testing.TB, name string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(n.Root, "sys/module", name), 0o755); err != nil {
 		t.Fatal(err)
