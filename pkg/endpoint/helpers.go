@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -56,6 +57,7 @@ func (s *session) applyHelpers() (changed bool, err error) {
 	for _, h := range found {
 		names = append(names, h.Name)
 	}
-	s.log().Info("conntrack helpers of this node have changed", "helpers", strings.Join(names, ", "), "ports", ports, "ignored", ignored)
+	s.log().Info("the conntrack helpers of this node are others than before", "helpers", strings.Join(names, ", "),
+		"ports", fmt.Sprint(conntrack.Ranges(found, datapath.MaxPortRanges)), "ignored", ignored)
 	return s.d.SetHelperPorts(ports)
 }
