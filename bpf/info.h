@@ -70,7 +70,8 @@ static __always_inline void complete_info(struct bpf_sockopt *ctx)
 	if (!ctx->sk)
 		return;
 	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
-	if (!state || state->left)
+	/* Also after the socket has left the sockhash: what was redirected before must not be taken back. */
+	if (!state)
 		return;
 	count_event(EVENT_ANSWER_CORRECTED);
 	add_sent(ctx, info, state);

@@ -14,7 +14,8 @@ import (
 // groups are equal; the name behind a group is not kept, so Policy.Namespace is empty.
 type Registered struct {
 	Policy
-	Group uint64
+	Group   uint64
+	Foreign bool // new connections stay on TCP, see SetForeign
 }
 
 // Endpoint reads how the network namespace with this cookie is registered; ok is false when it is not.
@@ -29,7 +30,7 @@ func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
 	} else if err != nil {
 		return r, false, fmt.Errorf("read endpoint: %w", err)
 	}
-	r = Registered{Group: ep.Group, Policy: Policy{Accelerate: ep.Accelerate != 0, Peers: Peers(ep.Peers)}}
+	r = Registered{Group: ep.Group, Foreign: ep.Foreign != 0, Policy: Policy{Accelerate: ep.Accelerate != 0, Peers: Peers(ep.Peers)}}
 	for _, p := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
 		r.Include = append(r.Include, PortRange{p.First, p.Last})
 	}
@@ -37,21 +38,4 @@ func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
 		r.Exclude = append(r.Exclude, PortRange{p.First, p.Last})
 	}
 	return r, true, nil
-}
-
-// Avoided reports whether later flows to this listening port stay on TCP because of what an observer saw.
-func (d *Datapath) Avoided(cookie uint64, port uint16) (bool, error) {
-	var why bpfAvoided
-	m, err := d.mapOf(bpfMapAvoid, unsafe.Sizeof(why))
-	if err != nil {
-		return false, err
-	}
-	err = m.Lookup(bpfListeningPort{Netns: cookie, Port: port}, &why)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read avoided ports: %w", err)
-	}
-	return true, nil
 }

@@ -17,10 +17,11 @@ type Facts struct {
 	Severe   []string // hazards that are severe and not guarded
 	Sender   End
 	Receiver End
-	Passive  *End   // which of the two accepts; nil: not known
-	Port     uint16 // of the passive end; 0: not known
-	Avoided  bool   // an observer saw that port's programs do what only TCP does right
-	Sockets  int    // in the sockhash
+	Passive  *End              // which of the two accepts; nil: not known
+	Port     uint16            // of the passive end; 0: not known
+	Avoided  *datapath.Avoided // why a guard keeps such connections on TCP; nil: none does
+	Sockets  int               // in the sockhash
+	Shares   map[uint64]int    // of these, how many each network namespace has, by its cookie; 0: those that are not registered
 
 	HelperPorts []datapath.PortRange // of conntrack helpers, which stay on TCP; empty where they are ignored
 
