@@ -102,7 +102,11 @@ static __always_inline bool reclaim_is_hard(__u64 memcg)
 	return until && until - (long)bpf_jiffies64() > 0;
 }
 
-static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
+/*
+ * Not inlined, so that the verifier looks at it once and not for each way that leads here. Reports enum memory; the other end's
+ * socket is a hint.
+ */
+__attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
 {
 	const struct page_counter *at = NULL;
 	const struct mem_cgroup *group = NULL;

@@ -103,9 +103,9 @@ static __always_inline bool peer_has_unread(__u64 peer_sk)
 
 /*
  * How many redirected messages wait at the other end, counted up to `most`. The kernel changes the list meanwhile: a hint, too, and each
- * step may read anything.
+ * step may read anything. Not inlined, so that the verifier looks at it once.
  */
-static __always_inline __u32 messages_waiting(__u64 peer_sk, __u32 most)
+__attribute__((noinline)) int messages_waiting(__u64 peer_sk, __u32 most)
 {
 	const struct sk_psock *psock = NULL;
 	const struct sock *sk = NULL;

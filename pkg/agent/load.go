@@ -27,6 +27,10 @@ func (a *Agent) load(ctx context.Context) error {
 	case err == nil && up.Change != endpoint.ChangeNone:
 		a.upgrade(ctx)
 	}
+	if err == nil {
+		_, errHelpers := a.Node.RefreshHelpers(ctx)
+		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
+	}
 	a.health.set(partPrograms, err)
 	a.report("load", err, "containers cannot be accelerated")
 	return err

@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -124,7 +125,13 @@ func TestRangesAreFewEnough(t *testing.T) {
 		{helper(10, 20, 25, 100), 1, []Range{{10, 100}}},
 	} {
 		if diff := cmp.Diff(tt.want, Ranges(tt.found, tt.most)); diff != "" {
-			t.Errorf("%v, at most %d: %s", tt.found, tt.most, diff)
+			t.Errorf("%+v, at most %d: %s", tt.found, tt.most, diff)
 		}
+	}
+}
+
+func TestRangesAreWrittenAsInTheConfiguration(t *testing.T) {
+	if got := fmt.Sprint([]Range{{21, 21}, {5060, 5061}}); got != "[21 5060-5061]" {
+		t.Error(got)
 	}
 }

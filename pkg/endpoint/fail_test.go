@@ -326,7 +326,7 @@ func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
 func TestStepsComeInTheDocumentedOrder(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	got := steps(t, n, func() { mustAdd(t, n, sb, in(g)) })
-	if want := []string{"directory", "load", "record", "link", "endpoint"}; !slices.Equal(got, want) {
+	if want := []string{"directory", "load", "helpers", "record", "link", "endpoint"}; !slices.Equal(got, want) {
 		t.Errorf("ADD takes the steps %q, want %q", got, want)
 	}
 	got = steps(t, n, func() { mustDel(t, n, sb) })

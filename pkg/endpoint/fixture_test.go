@@ -30,7 +30,8 @@ func newNode(t testing.TB) *Node {
 	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
 		t.Fatalf("mount bpffs: %v", err)
 	}
-	n := &Node{Dir: filepath.Join(mount, "sockmap"), Settings: defaults}
+	n := &Node{Dir: filepath.Join(mount, "sockmap"), Settings: defaults, Root: t.TempDir()}
+	n.module(t, "nf_conntrack_ftp") // every first load of a node with a conntrack helper has one more step
 	t.Cleanup(func() {
 		n.Step, n.Mount = nil, nil
 		if _, err := n.Unload(context.Background(), true); err != nil {

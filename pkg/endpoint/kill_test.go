@@ -49,11 +49,11 @@ var after = map[string]func(*testing.T, *Node, Sandbox, group){
 }
 
 func TestAKilledAddIsRepairedByWhateverComesNext(t *testing.T) {
-	for _, step := range []string{"directory", "load", "record", "link", "endpoint"} {
+	for _, step := range []string{"directory", "load", "helpers", "record", "link", "endpoint"} {
 		for what, repair := range after {
 			t.Run(step+", "+what, func(t *testing.T) {
 				n, g, sb := newNode(t), newGroup(t), container(t, "one")
-				call{Verb: "add", Dir: n.Dir, Sandbox: sb, Want: in(g), Kill: step}.killed(t)
+				call{Verb: "add", Dir: n.Dir, Root: n.Root, Sandbox: sb, Want: in(g), Kill: step}.killed(t)
 				repair(t, n, sb, g)
 				expect(t, n, "in the end", state{})
 			})

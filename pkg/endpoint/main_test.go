@@ -27,6 +27,7 @@ const callVariable = "ENDPOINT_TEST_CALL"
 type call struct {
 	Verb    string // add, del, reap or upgrade
 	Dir     string
+	Root    string // of /proc and /sys; empty: "/"
 	Sandbox Sandbox
 	Want    Want
 	Kill    string // at this step
@@ -52,7 +53,7 @@ func TestMain(m *testing.M) {
 
 func (c call) run() error {
 	datapath.Conversions[0] = fromABI0
-	n := &Node{Dir: c.Dir, Settings: versioned(cmp.Or(c.Version, defaults.Version)), Step: func(step string) error {
+	n := &Node{Dir: c.Dir, Root: c.Root, Settings: versioned(cmp.Or(c.Version, defaults.Version)), Step: func(step string) error {
 		if step == c.Kill {
 			if c.Skip == 0 {
 				unix.Kill(os.Getpid(), unix.SIGKILL)

@@ -60,6 +60,9 @@ type Node struct {
 	// Mount finds cgroup2. nil: where the host has it, or else a private mount.
 	Mount func() (cgroup.Mount, error)
 
+	// Root is where /proc and /sys are looked for. Empty: "/".
+	Root string
+
 	// Step is called by its name before each step that changes something, for tests that abort or kill there. An
 	// error is taken for the step's own. nil in production.
 	Step func(name string) error

@@ -102,6 +102,12 @@ func (s *session) open(load bool) (err error) {
 	if err != nil {
 		return err
 	}
+	if load {
+		// Whoever loads, or would, keeps what is node-wide up to date.
+		if _, err := s.applyHelpers(); err != nil {
+			return err
+		}
+	}
 	s.records, err = s.d.Attachments()
 	return err
 }

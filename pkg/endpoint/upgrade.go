@@ -125,6 +125,14 @@ func (n *Node) upgrade(ctx context.Context, force bool) (Upgrade, error) {
 	}
 	up.Cgroups, err = s.take(ctx, up.Change, old, force)
 	up.Done = err == nil
+	if err != nil || up.Change != ChangeMaps {
+		return up, err
+	}
+	// New maps know of no helpers yet.
+	if s.d, err = datapath.Open(s.Dir); err != nil {
+		return up, err
+	}
+	_, err = s.applyHelpers()
 	return up, err
 }
 

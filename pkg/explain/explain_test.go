@@ -134,6 +134,14 @@ func TestRedirectedFlowsHavePassedAll(t *testing.T) {
 	}
 }
 
+func TestALiveFlowOfANewHelperIsByPolicy(t *testing.T) {
+	f := liveFacts(datapath.ModeTCP, datapath.ReasonPolicy)
+	f.HelperPorts = []datapath.PortRange{{First: 80, Last: 80}}
+	if d := Explain(f).Decider(); d == nil || d.Name != "policy" || !strings.Contains(d.Detail, "conntrack helper") || !strings.Contains(d.Change, "conntrackHelpers") {
+		t.Errorf("decided by %+v", d)
+	}
+}
+
 func TestBeforeAConnectionPolicyTells(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -181,6 +189,10 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 		}, "share", "has 26 of 51 sockets in a sockhash of 100"},
 		{"share without an entry", func(f *Facts) { f.Sockets, f.Shares = 51, map[uint64]int{0: 26} }, "share", "26 of 51"},
 		{"share while there is room", func(f *Facts) { f.Sockets, f.Shares = 50, map[uint64]int{0: 50} }, "", ""},
+		{"conntrack helper", func(f *Facts) {
+			f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}, {First: 70, Last: 90}}
+		}, "helper", "port 80 is among those of helpers: 21, 70-90"},
+		{"conntrack helper of other ports", func(f *Facts) { f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}} }, "", ""},
 		{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
 		{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
 		{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking", "O_NONBLOCK"},

@@ -22,10 +22,13 @@ type Facts struct {
 	Avoided  *datapath.Avoided // why a guard keeps such connections on TCP; nil: none does
 	Sockets  int               // in the sockhash
 	Shares   map[uint64]int    // of these, how many each network namespace has, by its cookie; 0: those that are not registered
-	Flow     *datapath.Flow    // the sender's socket; nil: it is not in the sockhash
-	Peer     *datapath.Flow    // the receiver's
-	Socket   *Socket           // what the sender's socket has set; nil: nobody looked
-	Reader   *Socket           // what the receiver's has set; nil: nobody looked
+
+	HelperPorts []datapath.PortRange // of conntrack helpers, which stay on TCP; empty where they are ignored
+
+	Flow   *datapath.Flow // the sender's socket; nil: it is not in the sockhash
+	Peer   *datapath.Flow // the receiver's
+	Socket *Socket        // what the sender's socket has set; nil: nobody looked
+	Reader *Socket        // what the receiver's has set; nil: nobody looked
 }
 
 // Place says where an end is.
@@ -80,19 +83,23 @@ func (e *End) permitsPort(port uint16) (why, change string, known bool) {
 	if len(r.Include)+len(r.Exclude) == 0 {
 		return "", "", true
 	}
-	has := func(ranges []datapath.PortRange) bool {
-		return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
-	}
 	switch {
 	case port == 0:
 		return "", "", false
-	case len(r.Include) > 0 && !has(r.Include):
+	case len(r.Include) > 0 && !within(r.Include, port):
 		return fmt.Sprintf("port %d is not in ports.include of %s: %s", port, e.Name, rangesText(r.Include)), keyChange("ports"), true
-	case has(r.Exclude):
+	case within(r.Exclude, port):
 		return fmt.Sprintf("port %d is in ports.exclude of %s: %s", port, e.Name, rangesText(r.Exclude)), keyChange("ports"), true
 	}
 	return "", "", true
 }
+
+func within(ranges []datapath.PortRange, port uint16) bool {
+	return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
+}
+
+// helped reports whether a conntrack helper reads the port that is known: that of the passive end, or what it was connected to.
+func (f *Facts) helped() bool { return within(f.HelperPorts, f.Port) }
 
 func rangesText(ranges []datapath.PortRange) string {
 	texts := make([]string, len(ranges))

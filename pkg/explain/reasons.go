@@ -2,7 +2,11 @@
 
 package explain
 
-import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+import (
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
 
 // reasonOrder is the order of why_tcp in bpf/verdict.h, and of docs/DATAPATH.md.
 var reasonOrder = []datapath.Reason{
@@ -44,7 +48,7 @@ var reasons = map[datapath.Reason]question{
 	},
 	datapath.ReasonPolicy: {
 		ask: "do the policies of both ends still agree?", means: "a policy was changed and says no now",
-		change: "peers and ports of both conflists, when their containers are added again", now: policy,
+		change: "peers and ports of both conflists, when their containers are added again", now: policyOfLiveFlow,
 	},
 	datapath.ReasonZerocopy: {
 		ask: "has the sender not set SO_ZEROCOPY?", means: "the sender has set SO_ZEROCOPY, whose completions only TCP gives",
@@ -143,6 +147,14 @@ func options(f *Facts) finding {
 		return sender
 	}
 	return reader
+}
+
+// policyOfLiveFlow asks for helpers, too: they count as policy once a connection is made.
+func policyOfLiveFlow(f *Facts) finding {
+	if f.helped() {
+		return finding{Decided, fmt.Sprintf("port %d is that of a conntrack helper of this node", f.Port), "the key conntrackHelpers"}
+	}
+	return policy(f)
 }
 
 func openState(f *Facts) finding {

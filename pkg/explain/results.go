@@ -12,7 +12,8 @@ import (
 
 // resultOrder is the order in which bpf/pairing.h and bpf/leaving.h ask. ResultJoined is what is left.
 var resultOrder = []datapath.Result{
-	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultBlocking,
+	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultHelper,
+	datapath.ResultBlocking,
 	datapath.ResultShort, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError, datapath.ResultRemote, datapath.ResultDenied,
 	datapath.ResultAvoided, datapath.ResultJoined,
 }
@@ -41,6 +42,21 @@ var results = map[datapath.Result]question{
 		change: "no SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMP or SO_TIMESTAMPING on the socket when it connects, or on the listener",
 		now: func(f *Facts) finding {
 			return bySocket(f, func(s *Socket) bool { return s.ZeroCopy || s.Inq || s.Stamps }, "SO_ZEROCOPY, TCP_INQ or timestamps are set")
+		},
+	},
+	datapath.ResultHelper: {
+		ask: "does no conntrack helper of this node read this port?", means: "a conntrack helper of this node reads this port, and sees packets only",
+		change: "the key conntrackHelpers, or a kernel without that helper; sockmapctl status names them",
+		now: func(f *Facts) finding {
+			switch {
+			case len(f.HelperPorts) == 0:
+				return passed("")
+			case f.Port == 0:
+				return unknown("the server's port is not known")
+			case f.helped():
+				return decided("port %d is among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
+			}
+			return passed("port %d is not among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
 		},
 	},
 	datapath.ResultBlocking: {

@@ -20,7 +20,7 @@ const (
 	// Severe: it loses data, hangs common programs, or endangers the node. Acceleration stays off until a guard cures it or
 	// the operator accepts it.
 	Severe Severity = "severe"
-	// Minor: an answer of the socket API differs. Documented in README.md, Limits.
+	// Minor: an answer of the socket API differs. Documented in README.md, Limits. No hazard is at present.
 	Minor Severity = "minor"
 )
 
@@ -47,7 +47,7 @@ var details = map[string]struct {
 	"backpressure":        {Severe, "none: the bound does not work on this kernel"},
 	"fin":                 {Severe, "none: the end of a stream is lost on this kernel"},
 	"epoll-edge":          {Severe, "none: edge-triggered readers are not woken on this kernel"},
-	"eagain":              {Minor, "the blocking guard, where the kernel lets tracing programs load; programs that poll first do not meet it"},
+	"eagain":              {Severe, "the blocking guard, where the kernel lets tracing programs load; programs that poll first do not meet it"},
 }
 
 // All lists the hazards. Their order is the order of the bits of a Set.

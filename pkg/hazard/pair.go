@@ -25,18 +25,39 @@ func (p pair) close() {
 
 // newPair connects two sockets; prepare, if any, is called for the writer before it connects.
 func newPair(proto int, prepare func(fd int) error) (p pair, err error) {
-	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
+	l, err := newListener(proto)
 	if err != nil {
-		return p, fmt.Errorf("make listener: %w", err)
+		return p, err
 	}
-	defer unix.Close(listener)
-	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(listener, 1)); err != nil {
-		return p, fmt.Errorf("listen: %w", err)
-	}
-	addr, err := unix.Getsockname(listener)
+	defer l.close()
+	return l.pair(prepare)
+}
+
+// listener makes pairs whose readers have one listening port.
+type listener struct {
+	fd   int
+	addr unix.Sockaddr
+}
+
+func newListener(proto int) (l listener, err error) {
+	l.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
 	if err != nil {
-		return p, fmt.Errorf("ask listener's address: %w", err)
+		return l, fmt.Errorf("make listener: %w", err)
 	}
+	if err := errors.Join(unix.Bind(l.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l.fd, 1)); err != nil {
+		l.close()
+		return l, fmt.Errorf("listen: %w", err)
+	}
+	if l.addr, err = unix.Getsockname(l.fd); err != nil {
+		l.close()
+		return l, fmt.Errorf("ask listener's address: %w", err)
+	}
+	return l, nil
+}
+
+func (l listener) close() { unix.Close(l.fd) }
+
+func (l listener) pair(prepare func(fd int) error) (p pair, err error) {
 	p.writer, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return p, fmt.Errorf("make socket: %w", err)
@@ -47,11 +68,11 @@ func newPair(proto int, prepare func(fd int) error) (p pair, err error) {
 			return p, err
 		}
 	}
-	if err := connect(p.writer, addr); err != nil {
+	if err := connect(p.writer, l.addr); err != nil {
 		unix.Close(p.writer)
 		return p, err
 	}
-	p.reader, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC)
+	p.reader, _, err = unix.Accept4(l.fd, unix.SOCK_CLOEXEC)
 	if err != nil {
 		unix.Close(p.writer)
 		return p, fmt.Errorf("accept: %w", err)

@@ -5,7 +5,6 @@ package hazard
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -269,50 +268,4 @@ func probeEdge() (outcome, error) {
 		}
 		return fine("an event for each of 3 messages"), nil
 	})
-}
-
-// Asked of a pair that is redirected, and of one whose reader blocks from the beginning, as programs do: a guard may have
-// left that to TCP.
-func probeInterruptedRead() (outcome, error) {
-	o, err := on(interruptedRead)
-	if err != nil || !o.present {
-		return o, err
-	}
-	p, err := newPair(0, nil)
-	if err != nil {
-		return outcome{}, err
-	}
-	defer p.close()
-	if err := unix.SetNonblock(p.reader, false); err != nil {
-		return outcome{}, err
-	}
-	if err := p.exchange(1); err != nil {
-		return outcome{}, err
-	}
-	fresh, err := interruptedRead(p)
-	if err == nil && !fresh.present {
-		return guarded("a reader that blocks is left to TCP; one that begins to later: %s", o.seen), nil
-	}
-	return o, err
-}
-
-// A signal whose handler asks for restart wakes the reader without data. A plain socket goes on waiting.
-func interruptedRead(p pair) (outcome, error) {
-	if err := unix.SetNonblock(p.reader, false); err != nil {
-		return outcome{}, err
-	}
-	thread := unix.Gettid()
-	go func() {
-		for range 3 {
-			time.Sleep(2 * time.Millisecond)
-			_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG) // Go's own handler, with SA_RESTART
-		}
-		time.Sleep(2 * time.Millisecond)
-		_ = p.write(1)
-	}()
-	n, err := unix.Read(p.reader, make([]byte, 1))
-	if n != 1 {
-		return bad("a blocking read that a signal wakes returns %v", err), nil
-	}
-	return fine("a blocking read goes on after a signal"), nil
 }

@@ -29,6 +29,21 @@ func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 	bare["required"] = true
 	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "splice", "acceptHazards")
 
+	// A blocking receive that a signal ends is one of them: every kernel has it.
+	var others []string
+	for _, h := range cniconf.Hazards {
+		if h.Name != "eagain" {
+			others = append(others, h.Name)
+		}
+	}
+	bare["acceptHazards"] = others
+	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "no guard cures here: eagain (")
+	bare["required"] = false
+	declined = w.pod()
+	w.mustAdd(declined, bare)
+	expectTexts(t, "the record", w.records()[declined.ContainerID()].Declined, "no guard cures here: eagain (")
+	bare["required"] = true
+
 	accepting := w.pod()
 	bare["acceptHazards"] = []string{"all"}
 	w.mustAdd(accepting, bare)

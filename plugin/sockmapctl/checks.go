@@ -23,6 +23,7 @@ type host struct {
 	procStatus string
 	btf        string
 	mount      func() (cgroup.Mount, error)
+	files      string // below which /proc and /sys are looked for conntrack helpers; empty: "/"
 }
 
 func thisHost() host {

@@ -24,6 +24,9 @@ type world struct {
 	d       *datapath.Datapath // nil when there is a problem
 	config  datapath.Config
 	flows   []flowView
+
+	helperPorts []datapath.PortRange // that stay on TCP
+
 	raw     map[datapath.FlowKey]datapath.Flow
 	shares  map[uint64]int
 	records []endpoint.Record
@@ -59,6 +62,13 @@ func (w *world) read(ctx context.Context, a *app) (err error) {
 	}
 	if w.shares, err = w.d.SocketShares(); err != nil {
 		return err
+	}
+	ports, ignored, err := w.d.HelperPorts()
+	if err != nil {
+		return err
+	}
+	if !ignored {
+		w.helperPorts = ports
 	}
 	n := a.node(datapath.Settings{})
 	if w.records, err = n.Records(ctx); err != nil {
@@ -107,7 +117,9 @@ func (w *world) find(source, destination target) []*flowView {
 
 func (w *world) facts() *explain.Facts {
 	open := hazard.Set(w.config.Hazards &^ w.config.Guarded).Severe()
-	return &explain.Facts{Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), Shares: w.shares}
+	return &explain.Facts{
+		Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), Shares: w.shares, HelperPorts: w.helperPorts,
+	}
 }
 
 // liveFacts are of the socket f.

@@ -84,11 +84,15 @@ type testNode struct {
 	dir   string
 	width int
 	probe datapath.Probe // nil: no hazard is known
+	files string         // below which /proc and /sys are looked for conntrack helpers
 }
 
 func newTestNode(t testing.TB) *testNode {
 	t.Helper()
-	n := &testNode{dir: newStateDir(t)}
+	n := &testNode{dir: newStateDir(t), files: t.TempDir()}
+	if err := os.MkdirAll(filepath.Join(n.files, "sys/module/kernel"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if r := n.run(t, "unload", "--force"); r.code != exitOK {
 			t.Errorf("unload: %s", r.stderr)
@@ -120,8 +124,10 @@ func (n *testNode) run(t testing.TB, args ...string) result {
 func (n *testNode) runTo(stdout, stderr io.Writer, args ...string) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	h := thisHost()
+	h.files = n.files
 	return run(ctx, env{
-		stdout: stdout, stderr: stderr, width: n.width, host: thisHost(), probe: n.probe,
+		stdout: stdout, stderr: stderr, width: n.width, host: h, probe: n.probe,
 		getenv: func(name string) string { return map[string]string{pathVariable: n.dir}[name] },
 	}, args)
 }
@@ -160,7 +166,7 @@ func (n *testNode) open(t testing.TB) *datapath.Datapath {
 func (n *testNode) add(t testing.TB, sb endpoint.Sandbox, ns *netNS, g *group) {
 	t.Helper()
 	sb.Network, sb.IfName, sb.NetNSPath = "testnet", "eth0", ns.path
-	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings()}
+	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings(), Root: n.files}
 	if _, err := node.Add(t.Context(), sb, endpoint.Want{CgroupPath: g.path}); err != nil {
 		t.Fatal(err)
 	}

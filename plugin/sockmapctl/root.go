@@ -154,5 +154,5 @@ func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
 func (a *app) node(s datapath.Settings) *endpoint.Node {
 	s.Version, s.Probe = version.String(), a.probe
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount}
+	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount, Root: a.host.files}
 }

@@ -32,6 +32,7 @@ type nodeView struct {
 	Settings      settingsView    `json:"settings" doc:"in force now"`
 	Hazards       hazardsView     `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
 	Guards        []guardView     `json:"guards" doc:"what cures it, as far as it was loaded"`
+	Helpers       helpersView     `json:"conntrackHelpers" doc:"that read or rewrite payload on this node, and so keep their ports on TCP"`
 	Endpoints     countsView      `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView    `json:"cgroups" doc:"cgroups with a link"`
 	Others        []otherView     `json:"others" doc:"programs of the same types, and maps of sockets, that are not sockmap's; null without CAP_SYS_ADMIN"`

@@ -112,6 +112,7 @@ func (s *screen) node(v *statusView) {
 	s.line("kernel", "%s", n.Kernel)
 	s.line("hazards", "%s", n.Hazards)
 	s.guards(n.Guards)
+	s.line("helpers", "%s", n.Helpers)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)

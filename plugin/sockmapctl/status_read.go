@@ -59,6 +59,9 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	}
 	v.Guards = guardViews(guards)
 	n := a.node(datapath.Settings{})
+	if v.Helpers, err = readHelpers(n, d); err != nil {
+		return nil, err
+	}
 	records, err := n.Records(ctx)
 	if err != nil {
 		return nil, err

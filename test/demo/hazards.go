@@ -32,6 +32,7 @@ func tellHazards(node *lab.Node) error {
 			fmt.Printf("    %s: %s (cure: %s)\n", h.Name, h.Meaning, h.Cure)
 		}
 	}
-	say("The demo accepts them (acceptHazards): its traffic programs use read and write only.")
+	say("The demo accepts them (acceptHazards): its traffic programs use read and write only," +
+		" and nothing interrupts them.")
 	return nil
 }

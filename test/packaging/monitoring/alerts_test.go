@@ -59,7 +59,8 @@ const (
   sockmap_endpoints{state="declined",NODE} 1x3000
   sockmap_hazard{hazard="splice",severity="severe",NODE} 1x3000
   sockmap_hazard_guarded{hazard="splice",NODE} 1x3000
-  sockmap_hazard{hazard="eagain",severity="minor",NODE} 1x3000
+  sockmap_hazard{hazard="eagain",severity="severe",NODE} 1x3000
+  sockmap_hazard_guarded{hazard="eagain",NODE} 1x3000
   sockmap_guard_active{guard="splice",NODE} 1x3000
   sockmap_guard_active{guard="options",NODE} 0x3000
   sockmap_enabled{NODE} 1x3000

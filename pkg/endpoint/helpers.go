@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/conntrack"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Helpers finds the conntrack helpers that this node has now, and their ports as the programs take them.
+func (n *Node) Helpers() (found []conntrack.Helper, ports []datapath.PortRange) {
+	found = conntrack.Find(cmp.Or(n.Root, "/"))
+	for _, r := range conntrack.Ranges(found, datapath.MaxPortRanges) {
+		ports = append(ports, datapath.PortRange(r))
+	}
+	return found, ports
+}
+
+// RefreshHelpers brings the ports of the conntrack helpers that this node has now into force, for live flows too. It reports
+// whether others were, takes the lock only then, and returns datapath.ErrNotLoaded where nothing is loaded.
+func (n *Node) RefreshHelpers(ctx context.Context) (changed bool, err error) {
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		return false, err
+	}
+	_, ports := n.Helpers()
+	inForce, _, err := d.HelperPorts()
+	if err := errors.Join(err, d.Close()); err != nil || slices.Equal(inForce, ports) {
+		return false, err
+	}
+	s, err := n.change(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.end()
+	return s.applyHelpers()
+}
+
+// applyHelpers is RefreshHelpers within a session.
+func (s *session) applyHelpers() (changed bool, err error) {
+	found, ports := s.Helpers()
+	inForce, ignored, err := s.d.HelperPorts()
+	if err != nil || slices.Equal(inForce, ports) {
+		return false, err
+	}
+	if err := s.step("helpers"); err != nil {
+		return false, err
+	}
+	var names []string
+	for _, h := range found {
+		names = append(names, h.Name)
+	}
+	s.log().Info("the conntrack helpers of this node are others than before", "helpers", strings.Join(names, ", "),
+		"ports", fmt.Sprint(conntrack.Ranges(found, datapath.MaxPortRanges)), "ignored", ignored)
+	return s.d.SetHelperPorts(ports)
+}
