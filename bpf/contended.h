@@ -12,6 +12,7 @@
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 
+#include "change.h"
 #include "maps.h"
 
 #define CONTENDED_BYTES	   512 /* larger messages are redirected in any case: they gain more than the wait costs */
@@ -46,7 +47,7 @@ static __always_inline enum reason against_small(struct sock_state *state, struc
 		state->found_held = 0;
 		state->left_to_tcp = CONTENDED_MESSAGES;
 	}
-	if (!state->left_to_tcp)
+	if (!state->left_to_tcp || !may_change(state, 0))
 		return REASON_NONE;
 	state->left_to_tcp--;
 	return REASON_CONTENDED;

@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "maps.h"
+#include "change.h"
 #include "contended.h"
 #include "helpers.h"
 #include "memory.h"
@@ -189,21 +190,6 @@ static __always_inline enum reason against_options(struct tcp_sock *tp, const st
 	if (peer->filter || peer->peek_off >= 0 || stamps_receives(peer->flags) || stamps_sends(tp))
 		return REASON_OPTION;
 	return REASON_NONE;
-}
-
-/*
- * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in both ways confuse some
- * readers, see wake.h. since_ns: from when on the change is wanted; after PATIENCE_NS it comes all the same. 0: no end.
- */
-#define PATIENCE_NS (1000ULL * 1000 * 1000)
-
-static __always_inline bool may_change(const struct sock_state *state, __u64 since_ns)
-{
-	if (state->mode != MODE_REDIRECT || !state->peer_sk)
-		return true;
-	if (since_ns && bpf_ktime_get_ns() - since_ns > PATIENCE_NS)
-		return true;
-	return !peer_has_unread(state->peer_sk);
 }
 
 /*

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* When a flow that is redirected may change to TCP. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "window.h"
+
+/*
+ * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in both ways confuse some
+ * readers, see wake.h. since_ns: from when on the change is wanted; after PATIENCE_NS it comes all the same. 0: no end.
+ */
+#define PATIENCE_NS (1000ULL * 1000 * 1000)
+
+static __always_inline bool may_change(const struct sock_state *state, __u64 since_ns)
+{
+	if (state->mode != MODE_REDIRECT || !state->peer_sk)
+		return true;
+	if (since_ns && bpf_ktime_get_ns() - since_ns > PATIENCE_NS)
+		return true;
+	return !peer_has_unread(state->peer_sk);
+}
