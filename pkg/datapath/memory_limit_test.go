@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"testing"
+)
+
+const (
+	limitedFlows = 10
+	limitedBytes = 2 << 20 // ten first windows of 256 KiB are more
+	mostBytes    = 48 << 20
+)
+
+// legacyGroup makes a cgroup of version 1 that may have this much socket memory.
+func legacyGroup(t testing.TB, limit int) *memoryGroup {
+	t.Helper()
+	const mount = "/sys/fs/cgroup/memory"
+	home, err := legacyHome("memory")
+	if _, statErr := os.Stat(mount + "/memory.kmem.tcp.limit_in_bytes"); err != nil || statErr != nil {
+		t.Skipf("no memory cgroups of version 1 here: %v, %v", err, statErr)
+	}
+	dir, err := os.MkdirTemp(mount, "sockmap-memory-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeLater(t, dir)
+	put(t, dir+"/memory.kmem.tcp.limit_in_bytes", strconv.Itoa(limit))
+	return &memoryGroup{dir: dir, home: mount + home, v1: true, usage: "memory.kmem.tcp.usage_in_bytes"}
+}
+
+// A reader's cgroup that may have no more socket memory stops its senders as it does by TCP: they wait, and no byte is lost. When
+// there is memory again, what comes next is redirected again.
+func TestReaderAtItsMemoryLimitHoldsSendersBack(t *testing.T) {
+	limitCases(t, func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
+}
+
+// limitCases are the sizes of messages and both kinds of send, to readers of a group that place makes. check is asked while all
+// senders are held back, and at the end.
+func limitCases(t *testing.T, place func(t *testing.T) *memoryGroup, check func(t *testing.T)) {
+	for _, waits := range []bool{false, true} {
+		for _, size := range []int{100, 4 << 10, 64 << 10, 512 << 10} {
+			t.Run(fmt.Sprintf("%d bytes, waits %v", size, waits), func(t *testing.T) {
+				m := place(t)
+				d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)
+				g.attach(t, d)
+				f := newFlood(t, g, m, limitedFlows, waits)
+				if err := f.all(func(s *rawSender, _ *net.TCPConn) error { return s.untilHeld(size, mostBytes) }); err != nil {
+					t.Fatal(err)
+				}
+				if check != nil {
+					check(t)
+				}
+				// Ten windows of 256 of the smallest are less than the limit.
+				if n := fellBack(t, d, ReasonMemory); n == 0 && size > 100 {
+					t.Error("no flow fell back because of memory")
+				}
+				if err := f.drain(); err != nil {
+					t.Fatal(err)
+				}
+				redirectsAgain(t, d, f)
+				if check != nil {
+					check(t)
+				}
+			})
+		}
+	}
+}
+
+func redirectsAgain(t *testing.T, d *Datapath, f *flood) {
+	t.Helper()
+	s, c := f.senders[0], f.readers[0]
+	before, _ := flowOf(t, d, mirror{c})
+	eventually(t, "it is redirected again", func() bool {
+		from := s.sent
+		if err := s.send(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.reading(c, from, s.sent); err != nil {
+			t.Fatal(err)
+		}
+		now, _ := flowOf(t, d, mirror{c})
+		return now.RedirectedMessages > before.RedirectedMessages
+	})
+}
+
+// mirror is the other end of a connection, as far as its addresses go.
+type mirror struct{ net.Conn }
+
+func (m mirror) LocalAddr() net.Addr  { return m.Conn.RemoteAddr() }
+func (m mirror) RemoteAddr() net.Addr { return m.Conn.LocalAddr() }
+
+// Eight senders at once look at one limit, and each message may be the one that takes the rest of it.
+func TestManySendersToOneMemoryLimitSeeNoError(t *testing.T) {
+	mixedCase(t, legacyGroup(t, limitedBytes))
+}
+
+func mixedCase(t *testing.T, m *memoryGroup) {
+	each := 2600 // 20,800 in all
+	if inVM() {
+		each = 300 // emulation is some forty times slower
+	}
+	d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)
+	g.attach(t, d)
+	f := newFlood(t, g, m, 8, false)
+	sends, err := f.mixed(each)
+	if err != nil {
+		t.Error(err)
+	}
+	var redirected, tcp uint64
+	for _, c := range f.readers {
+		flow, _ := flowOf(t, d, mirror{c})
+		redirected += flow.RedirectedMessages
+		tcp += flow.TCPMessages
+	}
+	t.Logf("%d sends, %d redirected, %d by TCP; fallbacks for memory: %d", sends, redirected, tcp, fellBack(t, d, ReasonMemory))
+	if redirected == 0 {
+		t.Error("nothing was redirected")
+	}
+	if fellBack(t, d, ReasonMemory) == 0 {
+		t.Error("no flow fell back because of memory")
+	}
+}
