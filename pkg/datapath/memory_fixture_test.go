@@ -146,6 +146,7 @@ type memoryGroup struct {
 	dir, home string
 	v1        bool
 	usage     string // file with the bytes that are charged
+	limit     func() // sets the limit once the connections are made; nil: it is set
 }
 
 // in runs f on a thread (version 1) or in a process (version 2) of the group.
@@ -160,6 +161,12 @@ func (m *memoryGroup) in(t testing.TB, f func()) {
 	put(t, m.dir+"/"+file, strconv.Itoa(id))
 	defer put(t, m.home+"/"+file, strconv.Itoa(id))
 	f()
+}
+
+func (m *memoryGroup) limitNow() {
+	if m != nil && m.limit != nil {
+		m.limit()
+	}
 }
 
 func (m *memoryGroup) charged(t testing.TB) int {
@@ -216,7 +223,7 @@ func newFlood(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) *fl
 			f.readers = append(f.readers, accept(t, l))
 		}
 	}
-	if m == nil {
+	if m == nil || m.dir == "" {
 		taken()
 	} else {
 		m.in(t, taken)
@@ -253,15 +260,15 @@ func (f *flood) drain() error {
 	return f.all(func(s *rawSender, c *net.TCPConn) error { return s.reading(c, 0, s.sent) })
 }
 
-// mixed sends messages of many sizes to readers that are behind most of the time; each byte is compared. It ends after
-// this many sends of each connection, and returns how many there were in all.
-func (f *flood) mixed(each int) (sends int, err error) {
+// mixed sends messages of these sizes in turn, and now and then a very large one, to readers that are behind most of the
+// time; each byte is compared. It ends after this many sends of each connection, and returns how many there were in all.
+func (f *flood) mixed(each int, sizes []int) (sends int, err error) {
 	err = f.all(func(s *rawSender, c *net.TCPConn) error {
 		var sent atomic.Int64
 		ended := make(chan struct{})
 		failed := make(chan error, 1)
 		go func() { failed <- slowReader(s.content, c, &sent, ended) }()
-		err := s.sendMixed(each, &sent)
+		err := s.sendMixed(each, sizes, &sent)
 		close(ended)
 		if err != nil {
 			c.Close()
@@ -274,12 +281,11 @@ func (f *flood) mixed(each int) (sends int, err error) {
 	return sends, err
 }
 
-func (s *rawSender) sendMixed(each int, sent *atomic.Int64) error {
-	sizes := []int{100, 4 << 10, 16 << 10, 100, 32 << 10, 1, 4 << 10}
+func (s *rawSender) sendMixed(each int, sizes []int, sent *atomic.Int64) error {
 	buf := make([]byte, 512<<10)
 	for end := time.Now().Add(3 * time.Minute); s.sends < each; {
 		size := sizes[s.sends%len(sizes)]
-		if s.sends%97 == 0 {
+		if s.sends%97 == 0 && len(sizes) > 1 {
 			size = len(buf)
 		}
 		err := s.send(buf[:size])

@@ -49,6 +49,7 @@ func limitCases(t *testing.T, place func(t *testing.T) *memoryGroup, check func(
 				d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)
 				g.attach(t, d)
 				f := newFlood(t, g, m, limitedFlows, waits)
+				m.limitNow()
 				if err := f.all(func(s *rawSender, _ *net.TCPConn) error { return s.untilHeld(size, mostBytes) }); err != nil {
 					t.Fatal(err)
 				}
@@ -94,34 +95,51 @@ type mirror struct{ net.Conn }
 func (m mirror) LocalAddr() net.Addr  { return m.Conn.RemoteAddr() }
 func (m mirror) RemoteAddr() net.Addr { return m.Conn.LocalAddr() }
 
-// Eight senders at once look at one limit, and each message may be the one that takes the rest of it.
+// Many senders at once look at one limit, and each message may be the one that takes the rest of it.
 func TestManySendersToOneMemoryLimitSeeNoError(t *testing.T) {
-	mixedCase(t, legacyGroup(t, limitedBytes))
+	mixedCases(t, func(t *testing.T, limit int) *memoryGroup { return legacyGroup(t, limit) }, nil)
 }
 
-func mixedCase(t *testing.T, m *memoryGroup) {
-	each := 2600 // 20,800 in all
-	if inVM() {
-		each = 300 // emulation is some forty times slower
-	}
-	d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)
-	g.attach(t, d)
-	f := newFlood(t, g, m, 8, false)
-	sends, err := f.mixed(each)
-	if err != nil {
-		t.Error(err)
-	}
-	var redirected, tcp uint64
-	for _, c := range f.readers {
-		flow, _ := flowOf(t, d, mirror{c})
-		redirected += flow.RedirectedMessages
-		tcp += flow.TCPMessages
-	}
-	t.Logf("%d sends, %d redirected, %d by TCP; fallbacks for memory: %d", sends, redirected, tcp, fellBack(t, d, ReasonMemory))
-	if redirected == 0 {
-		t.Error("nothing was redirected")
-	}
-	if fellBack(t, d, ReasonMemory) == 0 {
-		t.Error("no flow fell back because of memory")
+func mixedCases(t *testing.T, place func(t *testing.T, limit int) *memoryGroup, check func(t *testing.T)) {
+	for _, tt := range []struct {
+		name           string
+		flows, limit   int
+		sends, inGuest int // of each flow; emulation is some forty times slower
+		sizes          []int
+	}{
+		{"many sizes", 8, limitedBytes, 2600, 250, []int{100, 4 << 10, 16 << 10, 100, 32 << 10, 1, 4 << 10}},
+		{"4 KiB, a small limit", 16, 512 << 10, 1300, 150, []int{4 << 10}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			each := tt.sends
+			if inVM() {
+				each = tt.inGuest
+			}
+			m := place(t, tt.limit)
+			d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)
+			g.attach(t, d)
+			f := newFlood(t, g, m, tt.flows, false)
+			m.limitNow()
+			sends, err := f.mixed(each, tt.sizes)
+			if err != nil {
+				t.Error(err)
+			}
+			var redirected, tcp uint64
+			for _, c := range f.readers {
+				flow, _ := flowOf(t, d, mirror{c})
+				redirected += flow.RedirectedMessages
+				tcp += flow.TCPMessages
+			}
+			t.Logf("%d sends, %d redirected, %d by TCP; fallbacks for memory: %d", sends, redirected, tcp, fellBack(t, d, ReasonMemory))
+			if redirected == 0 {
+				t.Error("nothing was redirected")
+			}
+			if fellBack(t, d, ReasonMemory) == 0 {
+				t.Error("no flow fell back because of memory")
+			}
+			if check != nil {
+				check(t)
+			}
+		})
 	}
 }
