@@ -119,7 +119,7 @@ func TestMessageBoundHoldsWhateverIsCharged(t *testing.T) {
 			if err := server.SetReadBuffer(256 << 10); err != nil {
 				t.Fatal(err)
 			}
-			fill(t, client, 1, 1<<20)
+			fill(t, client, 64, 16<<20)
 			f, _ := flowOf(t, d, client)
 			if f.RedirectedMessages > maxMessages || f.RedirectedMessages < 16 {
 				t.Errorf("%d messages were redirected, want at most %d and some: %+v", f.RedirectedMessages, maxMessages, f)
