@@ -41,7 +41,10 @@ func init() {
 	os.Exit(0)
 }
 
-const memoryOfReaders = 24 << 20 // beside their sockets; nothing of it can be reclaimed
+const (
+	memoryOfReaders = 4 << 20 // beside their sockets; nothing of it can be reclaimed
+	roomForSockets  = 3 << 20 // less than ten first windows and what the verdict leaves free
+)
 
 // unifiedMemory makes a cgroup of version 2 with a process of the readers in it. nested: the limit is that of its parent.
 func unifiedMemory(t *testing.T, nested bool) (m *memoryGroup, limited string) {
@@ -132,7 +135,7 @@ func TestReaderAtItsPodsLimitHoldsSendersBack(t *testing.T) {
 			var limited string
 			place := func(t *testing.T) (m *memoryGroup) {
 				m, limited = unifiedMemory(t, nested)
-				m.limit = func() { limitTo(t, limited, limitedBytes) }
+				m.limit = func() { limitTo(t, limited, roomForSockets) }
 				return m
 			}
 			check := func(t *testing.T) {
@@ -140,16 +143,20 @@ func TestReaderAtItsPodsLimitHoldsSendersBack(t *testing.T) {
 					t.Errorf("%d processes of the readers were killed", n)
 				}
 			}
-			limitCases(t, place, check)
+			sizes := []int{64 << 10}
+			if nested {
+				sizes = []int{100, 4 << 10, 64 << 10, 512 << 10}
+			}
+			limitCases(t, sizes, place, check)
 		})
 	}
 }
 
 func TestManySendersToOnePodsLimitSeeNoError(t *testing.T) {
 	var limited string
-	mixedCases(t, func(t *testing.T, limit int) (m *memoryGroup) {
+	mixedCases(t, func(t *testing.T, _ int) (m *memoryGroup) {
 		m, limited = unifiedMemory(t, true)
-		m.limit = func() { limitTo(t, limited, limit) }
+		m.limit = func() { limitTo(t, limited, roomForSockets) }
 		return m
 	}, func(t *testing.T) {
 		if n := killed(t, limited); n != 0 {
@@ -168,14 +175,14 @@ func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, pages := range map[string]string{"pressure": "256 384 2048", "hard limit": "256 384 512"} {
+	for name, pages := range map[string]string{"pressure": "2048 3072 4096", "hard limit": "1024 2048 2560"} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
 				if err := os.WriteFile(path, was, 0); err != nil {
 					t.Error(err)
 				}
 			}()
-			limitCases(t, func(t *testing.T) *memoryGroup {
+			limitCases(t, []int{4 << 10, 512 << 10}, func(t *testing.T) *memoryGroup {
 				return &memoryGroup{limit: func() { put(t, path, pages) }}
 			}, nil)
 		})

@@ -36,14 +36,14 @@ func legacyGroup(t testing.TB, limit int) *memoryGroup {
 // A reader's cgroup that may have no more socket memory stops its senders as it does by TCP: they wait, and no byte is lost. When
 // there is memory again, what comes next is redirected again.
 func TestReaderAtItsMemoryLimitHoldsSendersBack(t *testing.T) {
-	limitCases(t, func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
+	limitCases(t, []int{100, 4 << 10, 64 << 10, 512 << 10}, func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
 }
 
-// limitCases are the sizes of messages and both kinds of send, to readers of a group that place makes. check is asked while all
+// limitCases are sizes of messages and both kinds of send, to readers of a group that place makes. check is asked while all
 // senders are held back, and at the end.
-func limitCases(t *testing.T, place func(t *testing.T) *memoryGroup, check func(t *testing.T)) {
+func limitCases(t *testing.T, sizes []int, place func(t *testing.T) *memoryGroup, check func(t *testing.T)) {
 	for _, waits := range []bool{false, true} {
-		for _, size := range []int{100, 4 << 10, 64 << 10, 512 << 10} {
+		for _, size := range sizes {
 			t.Run(fmt.Sprintf("%d bytes, waits %v", size, waits), func(t *testing.T) {
 				m := place(t)
 				d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)

@@ -32,6 +32,7 @@ type node struct {
 	undo               []func() error
 	d                  *datapath.Datapath
 	plain, accelerated string // cgroup v2
+	idle               int64  // TCP's memory, at the least
 	legacy             string // cgroup v1 that counts socket memory; empty: there is none
 }
 
@@ -139,6 +140,25 @@ func (n *node) charged(dir string) (int64, error) {
 	return 0, err
 }
 
+// quiet waits until the sockets of the last child are freed: what of TCP's memory others use is not more than at first by much.
+func (n *node) quiet() error {
+	const enough = 8 << 20
+	for range 100 {
+		now, err := tcpMemory()
+		if err != nil {
+			return err
+		}
+		if n.idle == 0 || now < n.idle {
+			n.idle = now + 1
+		}
+		if now < n.idle+enough {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return nil
+}
+
 // measure runs a child that does the work, and says what the kernel has more than before while the child holds all connections.
 func (n *node) measure(accelerated bool, w work) (g growth, err error) {
 	dir := n.plain
@@ -146,6 +166,9 @@ func (n *node) measure(accelerated bool, w work) (g growth, err error) {
 		dir = n.accelerated
 	}
 	charged := func() (int64, error) { return n.charged(dir) }
+	if err := n.quiet(); err != nil {
+		return g, err
+	}
 	c, err := n.start(dir)
 	if err != nil {
 		return g, err

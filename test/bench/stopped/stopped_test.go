@@ -25,7 +25,7 @@ func TestReadersThatNeverReadCostAboutWhatTheyCostByTCP(t *testing.T) {
 		if readFirst {
 			sizes = sizes[2:]
 		}
-		results, err := measureAll(options{connections: 100, sizes: sizes, readFirst: readFirst})
+		results, err := measureAll(options{connections: 100, sizes: sizes, readFirst: readFirst, rounds: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
