@@ -209,7 +209,19 @@ type flood struct {
 	readers []*net.TCPConn
 }
 
-func newFlood(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) *flood {
+// newFlood makes them in a network namespace of their own, where TCP's own buffers are small: what it holds is not what is tried here.
+func newFlood(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) (f *flood) {
+	t.Helper()
+	ns := newNetNS(t)
+	ns.sysctl(t, "ipv4/tcp_wmem", "4096 16384 262144")
+	ns.do(func() { f = floodHere(t, g, m, flows, waits) })
+	if t.Failed() {
+		t.FailNow()
+	}
+	return f
+}
+
+func floodHere(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) *flood {
 	t.Helper()
 	f := &flood{}
 	var l net.Listener

@@ -43,7 +43,7 @@ func init() {
 
 const (
 	memoryOfReaders = 4 << 20 // beside their sockets; nothing of it can be reclaimed
-	roomForSockets  = 3 << 20 // less than ten first windows and what the verdict leaves free
+	roomForSockets  = 5 << 19 // less than twenty first windows and what the verdict leaves free
 )
 
 // unifiedMemory makes a cgroup of version 2 with a process of the readers in it. nested: the limit is that of its parent.
@@ -175,7 +175,7 @@ func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, pages := range map[string]string{"pressure": "2048 3072 4096", "hard limit": "1024 2048 2560"} {
+	for name, pages := range map[string]string{"pressure": "1024 1536 2048", "hard limit": "512 1024 1280"} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
 				if err := os.WriteFile(path, was, 0); err != nil {

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	limitedFlows = 10
-	limitedBytes = 2 << 20 // ten first windows of 256 KiB are more
-	mostBytes    = 48 << 20
+	limitedFlows = 20
+	limitedBytes = 1 << 20  // twenty first windows are more, but not in messages of 100 bytes
+	mostBytes    = 16 << 20 // of one flow: something must hold it back before
 )
 
 // legacyGroup makes a cgroup of version 1 that may have this much socket memory.
@@ -56,7 +56,6 @@ func limitCases(t *testing.T, sizes []int, place func(t *testing.T) *memoryGroup
 				if check != nil {
 					check(t)
 				}
-				// Ten windows of 256 of the smallest are less than the limit.
 				if n := fellBack(t, d, ReasonMemory); n == 0 && size > 100 {
 					t.Error("no flow fell back because of memory")
 				}
