@@ -72,7 +72,7 @@ enum result {
 	RESULT_ULP = 7,
 	RESULT_ERROR = 8, /* no memory, or the socket is in another sockmap */
 	RESULT_OPTION = 9, /* a socket option that only TCP honours was set before: SO_ZEROCOPY, TCP_INQ */
-	RESULT_AVOIDED = 10, /* an earlier flow to this listening port did what only TCP does right */
+	RESULT_AVOIDED = 10, /* an earlier flow to this listening port, or from here to it, did what only TCP does right */
 	RESULT_BLOCKING = 11, /* guarded: the client's descriptor is blocking, see REASON_BLOCKING */
 	RESULT_SHORT = 12, /* the last connections to this destination ended after a few messages, see struct history */
 	RESULT_SHARE = 13, /* the pod has its share of the sockhash, which is more than half full */
@@ -141,7 +141,7 @@ struct config {
 	struct tap_filter tap;
 	__u64 disabled_ns; /* CLOCK_MONOTONIC of the last change of `disabled` */
 	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
-	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of the last change of `epoch` */
+	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of a change of `epoch`: the last, or one that is younger than two seconds */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
 	__u32 guards;	  /* which of those a guard cures, same bits */
@@ -190,7 +190,8 @@ struct flow {
 	__u64 passive_netns;
 	__u16 port; /* of the passive end, host byte order */
 	__u8 kept_out; /* enum result: why the passive end, which is here, did not join */
-	__u8 pad[5];
+	__u8 ends;     /* enum known_end, END_OWN for the active end: whose namespace was registered at the handshake */
+	__u8 pad[4];
 };
 
 /* The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It wraps after 52 days. */
@@ -228,7 +229,7 @@ struct sock_state {
 	__u8 found_held;      /* how often since then */
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
 	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before; see callbacks.h */
-	__u8 ends;	      /* enum known_end: which namespaces were registered when the policy was last asked */
+	__u8 ends;	      /* enum known_end: which namespaces have been registered, and more */
 	__u32 mixed_seq;      /* TCP sequence number where it changed to TCP with redirected bytes unread; 0: never */
 };
 
@@ -241,13 +242,14 @@ struct keepalive {
 };
 
 enum known_end {
-	END_OWN = 1,
+	END_OWN = 1,  /* was registered once: an endpoint that is no more permits nothing */
 	END_PEER = 2,
 	END_COUNTED = 4, /* in shares[netns].sockets */
 	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
 	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
 	END_AMPLE = 64,	 /* there was much more memory than a message needs at the last look, see memory.h */
 	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays for what is asked of the socket yet */
+	END_GATHERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
 };
 
 /*
@@ -311,11 +313,13 @@ struct destination {
  * history[destination]: what its connections have gained. Taking a socket into the sockhash costs more than a few messages
  * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP. One for each LET_IN_EVERY_NS is
  * let in all the same, up to LET_IN_AT_ONCE of them together after a rest, and the first that is worth it ends that.
+ * A program that sends there what only TCP does right has none let in until AVOID_NS have passed.
  */
 struct history {
 	__u32 fruitless; /* connections in a row */
 	__u8 why;	 /* enum result, of the last one: RESULT_SHORT, or that its other end did not join */
-	__u8 pad[3];
+	__u8 avoided;	 /* 1: none is let in until rested_ns, because of what was sent there (MSG_OOB) */
+	__u8 pad[2];
 	__u64 rested_ns; /* coarse CLOCK_MONOTONIC: from when on LET_IN_AT_ONCE may be let in again */
 };
 
@@ -448,7 +452,8 @@ struct flow_record {
 	__u8 joined;
 	__u8 state; /* TCP state */
 	__u8 left;  /* see struct sock_state */
-	__u8 pad[4];
+	__u8 ends;  /* enum known_end */
+	__u8 pad[3];
 	__u8 local_addr[16];
 	__u8 remote_addr[16];
 	__u64 room[4];

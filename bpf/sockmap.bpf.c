@@ -35,6 +35,8 @@ struct {
 	enum event event;
 	struct tap_record tap_record;
 	struct avoided avoided;
+	enum known_end known_end;
+	enum habit habit;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)
@@ -45,11 +47,12 @@ static __always_inline bool switched_off(void)
 	return !cfg || cfg->disabled;
 }
 
-/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. */
-static __always_inline bool takes_part(__u64 netns, bool any)
+/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends whether it is one. */
+static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
 {
 	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
 
+	*ends = ep ? END_OWN : 0;
 	return ep ? ep->accelerate : any;
 }
 
@@ -69,28 +72,31 @@ static __always_inline enum role role_at(struct bpf_sock_ops *ops)
 static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
+	__u8 ends;
 
-	if (switched_off() || !takes_part(netns, any))
+	if (switched_off() || !takes_part(netns, any, &ends))
 		return;
 	if (foreign_runs_last(netns))
 		return count_flow(netns, role_at(ops), RESULT_FOREIGN);
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
-		on_active(ops, sk, netns);
+		on_active(ops, sk, netns, ends);
 	else
-		on_passive(ops, sk, netns);
+		on_passive(ops, sk, netns, ends);
 }
 
 static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
+	__u8 ends;
 
 	drop_last_connection(sk);
-	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
+	/* Under TCP_REPAIR no SYN leaves, and its number is whatever the process says. */
+	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
-	if (!switched_off() && takes_part(netns, any))
-		announce_fast_open(tp, netns);
+	if (!switched_off() && takes_part(netns, any, &ends))
+		announce_fast_open(ops, tp, netns, ends);
 }
 
 #define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)
@@ -129,6 +135,8 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		on_segment(ops, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[0] == BPF_TCP_SYN_SENT)
+			on_answer_to_syn(ops, sk);
 		if (ops->args[1] == BPF_TCP_CLOSE)
 			on_close(ops, sk);
 		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)

@@ -133,14 +133,16 @@ type listFlow struct {
 	PassiveNetns uint64
 	Port         uint16
 	KeptOut      uint8
-	Pad          [5]uint8
+	Ends         uint8
+	Pad          [4]uint8
 }
 
 type listHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
 	Why       uint8
-	Pad       [3]uint8
+	Avoided   uint8
+	Pad       [2]uint8
 	RestedNs  uint64
 }
 
