@@ -233,7 +233,7 @@ const (
 	bpfKnownEndEND_COUNTED   bpfKnownEnd = 4
 	bpfKnownEndEND_PROBED    bpfKnownEnd = 8
 	bpfKnownEndEND_USED_HALF bpfKnownEnd = 16
-	bpfKnownEndEND_AMPLE     bpfKnownEnd = 64
+	bpfKnownEndEND_AMPLE     bpfKnownEnd = 128
 	bpfKnownEndEND_CLOSED    bpfKnownEnd = 32
 	bpfKnownEndEND_GATHERED  bpfKnownEnd = 64
 )

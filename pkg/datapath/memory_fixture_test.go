@@ -158,8 +158,8 @@ func (m *memoryGroup) in(t testing.TB, f func()) {
 		defer runtime.UnlockOSThread()
 		file, id = "tasks", unix.Gettid()
 	}
-	put(t, m.dir+"/"+file, strconv.Itoa(id))
-	defer put(t, m.home+"/"+file, strconv.Itoa(id))
+	putFile(t, m.dir+"/"+file, strconv.Itoa(id))
+	defer putFile(t, m.home+"/"+file, strconv.Itoa(id))
 	f()
 }
 
@@ -182,7 +182,7 @@ func (m *memoryGroup) charged(t testing.TB) int {
 	return n
 }
 
-func put(t testing.TB, path, value string) {
+func putFile(t testing.TB, path, value string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(value), 0); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func unifiedMemory(t *testing.T, nested bool) (m *memoryGroup, limited string) {
 	if b, err := os.ReadFile(mount + "/cgroup.controllers"); err != nil || !strings.Contains(string(b), "memory") {
 		lacking(t, "cgroup v2 has no memory controller: %q, %v", b, err)
 	}
-	put(t, mount+"/cgroup.subtree_control", "+memory")
+	putFile(t, mount+"/cgroup.subtree_control", "+memory")
 	limited, err := os.MkdirTemp(mount, "sockmap-memory-")
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func unifiedMemory(t *testing.T, nested bool) (m *memoryGroup, limited string) {
 	removeLater(t, limited)
 	dir := limited
 	if nested {
-		put(t, limited+"/cgroup.subtree_control", "+memory")
+		putFile(t, limited+"/cgroup.subtree_control", "+memory")
 		dir = filepath.Join(limited, "readers")
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ func hold(t *testing.T, cgroup string) {
 func limitTo(t *testing.T, dir string, more int) {
 	t.Helper()
 	m := memoryGroup{dir: dir, usage: "memory.current"}
-	put(t, dir+"/memory.max", strconv.Itoa(m.charged(t)+more))
+	putFile(t, dir+"/memory.max", strconv.Itoa(m.charged(t)+more))
 }
 
 // killed counts what the kernel killed below a cgroup for want of memory.
@@ -177,7 +177,7 @@ func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
 				}
 			}()
 			limitCases(t, []int{64 << 10}, func(t *testing.T) *memoryGroup {
-				return &memoryGroup{limit: func() { put(t, path, pages) }}
+				return &memoryGroup{limit: func() { putFile(t, path, pages) }}
 			}, nil)
 		})
 	}

@@ -29,7 +29,7 @@ func legacyGroup(t testing.TB, limit int) *memoryGroup {
 		t.Fatal(err)
 	}
 	removeLater(t, dir)
-	put(t, dir+"/memory.kmem.tcp.limit_in_bytes", strconv.Itoa(limit))
+	putFile(t, dir+"/memory.kmem.tcp.limit_in_bytes", strconv.Itoa(limit))
 	return &memoryGroup{dir: dir, home: mount + home, v1: true, usage: "memory.kmem.tcp.usage_in_bytes"}
 }
 
