@@ -248,6 +248,7 @@ enum known_end {
 	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
 	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
 	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays, see on_close */
+	END_AMPLE = 128, /* there was much more memory than a message needs at the last look, see memory.h */
 	END_GATHERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
 };
 

@@ -21,21 +21,25 @@
 #define MEMCG_ZONES	 4
 #define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
 #define MARGIN_PAGES	 1024
+#define AMPLE_PAGES	 8192 /* 32 MiB above the margin: more than two CPUs send in messages of UNLOOKED_BYTES within a tick of 4 ms */
 #define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
 #define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
 
 /* How much is left before the kernel says no. Ordered. */
 enum memory {
-	MEMORY_ENOUGH = 0,
-	MEMORY_LOW = 1,	  /* go over to TCP when the reader has caught up */
-	MEMORY_SHORT = 2, /* go over to TCP at once */
+	MEMORY_AMPLE = 0,  /* more than all small messages could take that are not looked at */
+	MEMORY_ENOUGH = 1,
+	MEMORY_LOW = 2,	  /* go over to TCP when the reader has caught up */
+	MEMORY_SHORT = 3, /* go over to TCP at once */
 };
 
 static __always_inline enum memory level_of(long left, long margin)
 {
 	if (left < margin >> 1)
 		return MEMORY_SHORT;
-	return left < margin ? MEMORY_LOW : MEMORY_ENOUGH;
+	if (left < margin)
+		return MEMORY_LOW;
+	return left < margin + AMPLE_PAGES ? MEMORY_ENOUGH : MEMORY_AMPLE;
 }
 
 /* The margin below a limit: a part of it where it is small, so that a small limit is of use at all. */
@@ -110,16 +114,16 @@ __attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
 {
 	const struct page_counter *at = NULL;
 	const struct mem_cgroup *group = NULL;
-	enum memory worst = MEMORY_ENOUGH;
+	enum memory worst = MEMORY_AMPLE;
 	const struct sock *sk = NULL;
 	__u64 memcg, counter;
 	long cache = 0;
 
 	if (!bpf_core_field_exists(sk->sk_memcg))
-		return MEMORY_ENOUGH;
+		return MEMORY_AMPLE;
 	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) & ~3UL; /* newer kernels keep flags there */
 	if (!memcg)
-		return MEMORY_ENOUGH;
+		return MEMORY_AMPLE;
 	if (counts_sockets_apart(memcg)) {
 		counter = memcg + bpf_core_field_offset(group->tcpmem);
 	} else {
@@ -133,7 +137,7 @@ __attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
 		long left = limit - load_long(counter + bpf_core_field_offset(at->usage)) - pages;
 		enum memory here = level_of(left, margin_of(limit));
 
-		if (here != MEMORY_ENOUGH && cache) {
+		if (here > MEMORY_ENOUGH && cache) {
 			if (cache < 0)
 				cache = reclaimable(memcg);
 			here = level_of(left + cache, margin_of(limit));
@@ -145,17 +149,27 @@ __attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
 	return worst;
 }
 
-/* The look costs more than the rest of the questions together, so small messages are not looked at each time. */
-static __always_inline enum memory memory_for(const struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
+/*
+ * The look costs more than the rest of the questions together, so small messages are not looked at each time: only where memory was
+ * ample. How many flows send so to one reader is not known, but all of them together send less than that within a tick.
+ */
+static __always_inline enum memory memory_for(struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
 {
 	long pages = size / PAGE_BYTES + 1;
-	enum memory node, cgroup;
+	enum memory worst, cgroup;
 
-	if (size <= UNLOOKED_BYTES && now == state->redirected_at && state->redirected_messages % UNLOOKED_AT_ONCE)
-		return MEMORY_ENOUGH;
-	node = node_memory(tp, pages);
-	if (node == MEMORY_SHORT)
-		return node;
-	cgroup = cgroup_memory(state->peer_sk, pages);
-	return cgroup > node ? cgroup : node;
+	if (size <= UNLOOKED_BYTES && (state->ends & END_AMPLE) && now == state->redirected_at &&
+	    state->redirected_messages % UNLOOKED_AT_ONCE)
+		return MEMORY_AMPLE;
+	worst = node_memory(tp, pages);
+	if (worst != MEMORY_SHORT) {
+		cgroup = cgroup_memory(state->peer_sk, pages);
+		if (cgroup > worst)
+			worst = cgroup;
+	}
+	if (worst == MEMORY_AMPLE)
+		state->ends |= END_AMPLE;
+	else
+		state->ends &= ~END_AMPLE;
+	return worst;
 }

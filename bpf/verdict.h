@@ -205,7 +205,7 @@ static __always_inline bool refresh_due(const struct sock_state *state, const st
 	return silent >= 2 * cfg->refresh_ticks || may_change(state, 0);
 }
 
-static __always_inline bool memory_lacks(const struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
+static __always_inline bool memory_lacks(struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
 {
 	enum memory left = memory_for(state, tp, size, now);
 

@@ -234,6 +234,7 @@ const (
 	bpfKnownEndEND_PROBED    bpfKnownEnd = 8
 	bpfKnownEndEND_USED_HALF bpfKnownEnd = 16
 	bpfKnownEndEND_CLOSED    bpfKnownEnd = 32
+	bpfKnownEndEND_AMPLE     bpfKnownEnd = 128
 	bpfKnownEndEND_GATHERED  bpfKnownEnd = 64
 )
 

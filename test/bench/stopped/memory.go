@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// growth is by how much memory has grown, in bytes.
+type growth struct {
+	// Kernel is everything that is neither free, nor page cache, nor of programs, nor a cache that is given up when it is needed:
+	// so what others do on this machine shows in it as little as can be.
+	Kernel      int64 `json:"kernel"`
+	Unavailable int64 `json:"unavailable"` // by which MemAvailable has fallen
+	SUnreclaim  int64 `json:"slabUnreclaimable"`
+	Slab        int64 `json:"slab"`
+	Percpu      int64 `json:"percpu"`
+	Pages       int64 `json:"pages"`   // of Kernel, what stands in no other line of /proc/meminfo: pages of sockets and fragments
+	TCP         int64 `json:"tcp"`     // mem of TCP in /proc/net/sockstat: what is charged to net.ipv4.tcp_mem
+	Cgroup      int64 `json:"cgroup"`  // socket memory that the cgroup of both ends is charged
+	Child       did   `json:"senders"` // what the senders met with
+	Redirected  int64 `json:"redirected"`
+}
+
+func (g growth) minus(b growth) growth {
+	return growth{
+		Kernel: g.Kernel - b.Kernel, Unavailable: g.Unavailable - b.Unavailable, SUnreclaim: g.SUnreclaim - b.SUnreclaim,
+		Slab: g.Slab - b.Slab, Percpu: g.Percpu - b.Percpu, Pages: g.Pages - b.Pages, TCP: g.TCP - b.TCP, Cgroup: g.Cgroup - b.Cgroup,
+	}
+}
+
+// settled waits until the kernel has freed what it frees a moment later: two seconds at most.
+func settled(cgroup func() (int64, error)) (now growth, err error) {
+	const step, enough = 200 * time.Millisecond, 2 << 20
+	for i := range 10 {
+		before := now.Kernel
+		if now, err = readMemory(); err != nil {
+			return now, err
+		}
+		if i > 1 && max(now.Kernel-before, before-now.Kernel) < enough {
+			break
+		}
+		time.Sleep(step)
+	}
+	now.Cgroup, err = cgroup()
+	return now, err
+}
+
+func readMemory() (growth, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return growth{}, err
+	}
+	g, err := parseMemory(string(b))
+	if err != nil {
+		return g, err
+	}
+	g.TCP, err = tcpMemory()
+	return g, err
+}
+
+func parseMemory(text string) (growth, error) {
+	m := map[string]int64{}
+	for line := range strings.Lines(text) {
+		name, rest, _ := strings.Cut(line, ":")
+		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+		if err != nil {
+			return growth{}, fmt.Errorf("meminfo, %s: %w", name, err)
+		}
+		m[name] = kib << 10
+	}
+	for _, name := range []string{"MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "AnonPages", "SReclaimable", "SUnreclaim", "Slab", "Percpu"} {
+		if _, ok := m[name]; !ok {
+			return growth{}, fmt.Errorf("meminfo lacks %s", name)
+		}
+	}
+	kernel := m["MemTotal"] - m["MemFree"] - m["Buffers"] - m["Cached"] - m["SwapCached"] - m["AnonPages"] - m["SReclaimable"]
+	return growth{
+		Kernel: kernel, Unavailable: -m["MemAvailable"], SUnreclaim: m["SUnreclaim"], Slab: m["Slab"], Percpu: m["Percpu"],
+		Pages: kernel - m["SUnreclaim"] - m["Percpu"] - m["VmallocUsed"] - m["KernelStack"] - m["PageTables"] - m["SecPageTables"],
+	}, nil
+}
+
+// tcpMemory is the node's, in whatever network namespace this is.
+func tcpMemory() (int64, error) {
+	b, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		for i, word := range words {
+			if words[0] == "TCP:" && word == "mem" && i+1 < len(words) {
+				pages, err := strconv.ParseInt(words[i+1], 10, 64)
+				return pages * int64(os.Getpagesize()), err
+			}
+		}
+	}
+	return 0, fmt.Errorf("/proc/net/sockstat has no mem of TCP")
+}

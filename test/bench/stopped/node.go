@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+const (
+	childVariable = "SOCKMAP_BENCH_STOPPED"
+	legacyMount   = "/sys/fs/cgroup/memory" // of cgroup v1
+	legacyLimit   = "memory.kmem.tcp.limit_in_bytes"
+)
+
+// node is what one run needs of the machine: a bpffs, a cgroup that is accelerated and one that is not.
+type node struct {
+	undo               []func() error
+	d                  *datapath.Datapath
+	plain, accelerated string // cgroup v2
+	idle               int64  // TCP's memory, at the least
+	legacy             string // cgroup v1 that counts socket memory; empty: there is none
+}
+
+func (n *node) later(f func() error) { n.undo = append(n.undo, f) }
+
+func (n *node) close() error {
+	var errs []error
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		errs = append(errs, n.undo[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func openNode(sockets int) (*node, error) {
+	n := &node{}
+	mount, err := cgroup.FindMount()
+	if err != nil {
+		return n, err
+	}
+	// Fails where it is on, or where the controllers are those of cgroup v1.
+	_ = os.WriteFile(mount.Path+"/cgroup.subtree_control", []byte("+memory"), 0)
+	for _, dir := range []*string{&n.plain, &n.accelerated} {
+		if *dir, err = n.makeCgroup(mount.Path); err != nil {
+			return n, err
+		}
+	}
+	if _, err := os.Stat(filepath.Join(legacyMount, legacyLimit)); err == nil {
+		if n.legacy, err = n.makeCgroup(legacyMount); err != nil {
+			return n, err
+		}
+		// Any limit turns the accounting on.
+		if err := os.WriteFile(filepath.Join(n.legacy, legacyLimit), []byte(strconv.FormatInt(1<<50, 10)), 0); err != nil {
+			return n, fmt.Errorf("count socket memory: %w", err)
+		}
+	}
+	return n, n.load(uint32(sockets))
+}
+
+func (n *node) makeCgroup(in string) (string, error) {
+	dir, err := os.MkdirTemp(in, "stopped-bench-")
+	if err != nil {
+		return "", fmt.Errorf("make cgroup: %w", err)
+	}
+	n.later(func() (err error) {
+		for range 100 { // the last process has just ended
+			if err = os.Remove(dir); err == nil {
+				return nil
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		return err
+	})
+	return dir, nil
+}
+
+func (n *node) load(sockets uint32) error {
+	dir, err := os.MkdirTemp("", "stopped-bench-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	n.later(func() error { return os.Remove(dir) })
+	if err := unix.Mount("stopped-bench", dir, "bpf", 0, ""); err != nil {
+		return fmt.Errorf("mount bpffs: %w", err)
+	}
+	n.later(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
+	state := filepath.Join(dir, "sockmap")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	// The bounds are the plugin's defaults. Without guards, because nobody would show them how it reads.
+	n.d, err = datapath.Load(state, datapath.Settings{
+		MaxSockets: sockets, MaxBacklogBytes: 8 << 20, MaxBacklogMessages: 4096, Version: "stopped-bench", WithoutGuards: datapath.Guards[:],
+	})
+	if err != nil {
+		return err
+	}
+	n.later(func() error { return errors.Join(n.d.Close(), datapath.Unload(state, true)) })
+	group, id, err := cgroup.Open(n.accelerated)
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+	_, err = n.d.Attach(group, datapath.LinkKey{CgroupID: id, Manual: true})
+	return err
+}
+
+// charged is the socket memory of a child in this cgroup.
+func (n *node) charged(dir string) (int64, error) {
+	if n.legacy != "" {
+		b, err := os.ReadFile(filepath.Join(n.legacy, "memory.kmem.tcp.usage_in_bytes"))
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "sock "); ok {
+			return strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		}
+	}
+	return 0, err
+}
+
+// quiet waits until the sockets of the last child are freed: what of TCP's memory others use is not more than at first by much.
+func (n *node) quiet() error {
+	const enough = 8 << 20
+	for range 100 {
+		now, err := tcpMemory()
+		if err != nil {
+			return err
+		}
+		if n.idle == 0 || now < n.idle {
+			n.idle = now + 1
+		}
+		if now < n.idle+enough {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return nil
+}
+
+// measure runs a child that does the work, and says what the kernel has more than before while the child holds all connections.
+func (n *node) measure(accelerated bool, w work) (g growth, err error) {
+	dir := n.plain
+	if accelerated {
+		dir = n.accelerated
+	}
+	charged := func() (int64, error) { return n.charged(dir) }
+	if err := n.quiet(); err != nil {
+		return g, err
+	}
+	c, err := n.start(dir)
+	if err != nil {
+		return g, err
+	}
+	defer func() { err = errors.Join(err, c.end()) }()
+	before, err := settled(charged)
+	if err != nil {
+		return g, err
+	}
+	said, err := c.do(w)
+	if err != nil {
+		return g, err
+	}
+	after, err := settled(charged)
+	g = after.minus(before)
+	g.Child = said
+	err = errors.Join(err, n.d.Flows(func(f datapath.Flow) bool { g.Redirected += int64(f.RedirectedBytes); return true }))
+	return g, err
+}
+
+// process is a child: this program again, in a cgroup and in a network namespace of its own.
+type process struct {
+	*exec.Cmd
+	ask     io.WriteCloser
+	answers *json.Decoder
+}
+
+func (n *node) start(dir string) (*process, error) {
+	group, _, err := cgroup.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer group.Close()
+	p := &process{Cmd: exec.Command("/proc/self/exe")}
+	p.Env, p.Stderr = []string{childVariable + "=1"}, os.Stderr
+	p.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(group.Fd()), Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
+	}
+	if p.ask, err = p.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.answers = json.NewDecoder(out)
+	if err := p.Start(); err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	if n.legacy == "" {
+		return p, nil
+	}
+	// It has no socket yet: it waits for its work.
+	err = os.WriteFile(filepath.Join(n.legacy, "cgroup.procs"), []byte(strconv.Itoa(p.Process.Pid)), 0)
+	if err != nil {
+		err = errors.Join(err, p.end())
+	}
+	return p, err
+}
+
+func (p *process) do(w work) (said did, err error) {
+	if err := json.NewEncoder(p.ask).Encode(w); err != nil {
+		return said, fmt.Errorf("ask the child: %w", err)
+	}
+	if err := p.answers.Decode(&said); err != nil {
+		return said, fmt.Errorf("read what the child says: %w", err)
+	}
+	return said, nil
+}
+
+// end lets the child close all, and waits until it has.
+func (p *process) end() error { return errors.Join(p.ask.Close(), p.Wait()) }
