@@ -6,6 +6,7 @@
 #pragma once
 
 #include "pairing.h"
+#include "window.h"
 
 static __always_inline void meet_passive(struct sock_state *state, const struct flow *flow)
 {
@@ -201,6 +202,7 @@ static __always_inline void on_close(struct bpf_sock *sk)
 		add(&sums->tcp_bytes, tp->bytes_sent - tp->bytes_retrans);
 		add(&sums->tcp_messages, state->tcp_messages);
 	}
+	return_window(state);
 	if (state->backlog_high)
 		keep_backlog_high(state->peer_netns, state->backlog_high);
 	if (state->role == ROLE_ACTIVE && know_peer(state))

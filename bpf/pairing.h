@@ -82,6 +82,7 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	state->role = role;
 	state->established_ns = bpf_ktime_get_ns();
 	state->epoch = cfg ? cfg->epoch : 0;
+	state->sent_by_tcp_at = now_ticks();
 	return state;
 }
 
@@ -224,7 +225,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS |
+					   BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
@@ -285,7 +287,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG;
+	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
 	if (learning())
 		flags |= ANSWER_FLAGS;
 	keep_fresh_tcp_short(ops, tp);
