@@ -14,8 +14,9 @@
 // reader's answer, and the reader is busy elsewhere for up to 50 ms before it waits for the first event. A
 // round that takes longer than 5 s is a hang; the bytes are then read without an event, and the next round
 // begins with nothing left. The delay is the time from the later of "all is sent" and "the reader is not busy
-// any more" to the answer. Both ends are on the loopback interface of a network namespace, in a cgroup to
-// which a data path of the program's own is attached; hazards of the kernel are accepted. It needs root.
+// any more" to the answer; late is a round where it is more than half a second. Both ends are on the loopback
+// interface of a network namespace, in a cgroup to which a data path of the program's own is attached;
+// hazards of the kernel are accepted. It needs root.
 package main
 
 import (
@@ -94,14 +95,14 @@ func cells(o options) (all []cell) {
 }
 
 func matrix(ctx context.Context, o options, ends place.Place) error {
-	fmt.Println("burst in messages of | rounds | hangs | delay p50, p99, max ms | redirected | changes to TCP, by reason")
+	fmt.Println("burst in messages of | rounds | hangs | late | delay p50, p99, max ms | redirected | changes to TCP, by reason")
 	for _, c := range cells(o) {
 		r, err := measure(ctx, ends, c, o.hangs)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%8d KiB %8d B | %5d | %3d | %7.2f %7.2f %8.2f | %3.0f %% | %s\n", c.burst>>10, c.message,
-			len(r.delays)+r.hangs, r.hangs, r.quantile(0.5), r.quantile(0.99), r.quantile(1), 100*r.redirected, r.reasons)
+		fmt.Printf("%8d KiB %8d B | %5d | %3d | %3d | %7.2f %7.2f %8.2f | %3.0f %% | %s\n", c.burst>>10, c.message,
+			len(r.delays)+r.hangs, r.hangs, r.late(), r.quantile(0.5), r.quantile(0.99), r.quantile(1), 100*r.redirected, r.reasons)
 	}
 	return ctx.Err()
 }

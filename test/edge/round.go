@@ -45,6 +45,16 @@ func (m measured) quantile(q float64) float64 {
 	return float64(sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]) / float64(time.Millisecond)
 }
 
+// late counts the rounds that a rescue has ended, as the data path's takes up to a second.
+func (m measured) late() (n int) {
+	for _, d := range m.delays {
+		if d > time.Second/2 {
+			n++
+		}
+	}
+	return n
+}
+
 // measure makes one connection for the cell.
 func measure(ctx context.Context, ends place.Place, c cell, hangs int) (m measured, err error) {
 	before, err := look(ends)
