@@ -14,6 +14,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "callbacks.h"
+#include "helpers.h"
 #include "history.h"
 #include "maps.h"
 #include "pair.h"
@@ -23,9 +25,6 @@
 
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
-
-/* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
-#define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
 /*
  * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
@@ -151,20 +150,42 @@ static __always_inline void announce_fast_open(struct tcp_sock *tp, __u64 netns)
 		bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
 }
 
+/* The active end learns who has joined. False: nobody has, yet. */
+static __always_inline bool meet_passive(struct sock_state *state, struct flow *flow)
+{
+	__u64 passive_sk = published_address(&flow->passive_sk);
+
+	if (!passive_sk)
+		return false;
+	state->peer_netns = flow->passive_netns;
+	state->port = flow->port;
+	state->peer_state = flow->passive_state;
+	state->peer_sk = passive_sk;
+	return true;
+}
+
+/* Fast Open: the active end has come second. */
+static __always_inline bool meet_late_active(struct sock_state *state, struct flow *flow)
+{
+	__u64 active_sk = published_address(&flow->active_sk);
+
+	if (!active_sk)
+		return false;
+	state->peer_state = flow->active_state;
+	state->peer_sk = active_sk;
+	return true;
+}
+
 /* Fast Open: the passive end waits in the rendezvous entry already. */
 static __always_inline bool meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &state->self);
 
-	if (!flow || flow->active_sk || !flow->passive_sk)
+	if (!flow || flow->active_sk || !meet_passive(state, flow))
 		return false;
-	state->peer_sk = flow->passive_sk;
-	state->peer_state = flow->passive_state;
-	state->peer_netns = flow->passive_netns;
-	state->port = flow->port;
 	flow->active_netns = state->netns;
 	flow->active_state = (__u64)state;
-	flow->active_sk = (__u64)tp;
+	publish_address(&flow->active_sk, (__u64)tp);
 	return true;
 }
 
@@ -202,6 +223,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_map_delete_elem(&flows, &announced);
 	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
+	if (result == RESULT_JOINED && helper_reads_port(connected_port((__u64)tp)))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && waits_in_calls(tp))
 		result = RESULT_BLOCKING;
 	if (result == RESULT_JOINED)
@@ -225,8 +248,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS |
-					   BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	ask_at_handshake(ops, state, true);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
@@ -255,7 +277,6 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	struct sock_state *state;
 	enum result result;
 	struct flow *flow;
-	__u32 flags;
 
 	if (!tp)
 		return;
@@ -268,6 +289,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	result = objection(tp);
 	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port))
 		result = RESULT_DENIED;
+	if (result == RESULT_JOINED && helper_reads_port(ops->local_port))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && avoided(netns, ops->local_port))
 		result = RESULT_AVOIDED;
 	if (result != RESULT_JOINED) {
@@ -279,24 +302,20 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		return;
 	state->netns = netns;
 	state->peer_netns = flow->active_netns;
-	state->peer_sk = flow->active_sk;
-	state->peer_state = flow->active_state;
+	meet_late_active(state, flow); /* it is there already, but with Fast Open */
 	state->port = ops->local_port;
 	result = enter(ops, self);
 	if (result != RESULT_JOINED) {
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
-	if (learning())
-		flags |= ANSWER_FLAGS;
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, flags);
+	ask_at_handshake(ops, state, learning());
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;
 	/* Last: from here on the active end may redirect to this socket, which is in the sockhash. */
-	flow->passive_sk = (__u64)tp;
+	publish_address(&flow->passive_sk, (__u64)tp);
 	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
 	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
 }

@@ -10,6 +10,7 @@
 
 #include "maps.h"
 #include "contended.h"
+#include "helpers.h"
 #include "memory.h"
 #include "wake.h"
 #include "window.h"
@@ -26,6 +27,7 @@ struct peer_view {
 	int rcvbuf;
 	int peek_off; /* SO_PEEK_OFF, -1 where it is not used */
 	unsigned long flags; /* SOCK_* bits */
+	__u8 shutdown; /* sk_shutdown */
 	bool filter;
 	bool ulp;
 	bool inq; /* its application wants TCP_INQ control messages */
@@ -53,6 +55,7 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 		view.peek_off = tp->inet_conn.icsk_inet.sk.sk_peek_off;
 		view.flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
 		view.filter = tp->inet_conn.icsk_inet.sk.sk_filter;
+		view.shutdown = tp->inet_conn.icsk_inet.sk.sk_shutdown;
 		return view;
 	}
 	tp = (struct tcp_sock *)peer_sk;
@@ -66,13 +69,15 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	view.peek_off = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_peek_off);
 	view.flags = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags);
 	view.filter = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_filter);
+	view.shutdown = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_shutdown);
 	return view;
 }
 
-static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
+static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
 {
 	if (state->epoch != cfg->epoch) {
-		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port);
+		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port) ||
+				helper_reads_flow(tp, state, cfg);
 		state->epoch = cfg->epoch;
 	}
 	return state->denied;
@@ -154,6 +159,19 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 	return reason;
 }
 
+/*
+ * May a receive call of the active end have begun before the handshake ended? It sleeps in TCP's code, where nothing but TCP's bytes wakes
+ * it; the first of those ends it, and every later call finds redirected ones. An event loop does not sleep in receive calls, and what was
+ * redirected once has found that out. A guard keeps clients out whose descriptors block when the handshake ends.
+ */
+static __always_inline bool sleeps_since_handshake(const struct sock_state *state, const struct config *cfg,
+						   const struct peer_view *peer)
+{
+	if (state->role != ROLE_PASSIVE || state->redirected_messages || (cfg->learn & LEARN_BLOCKING))
+		return false;
+	return peer->copied_seq == state->self.own + 1 && !peer_awaits_events(state->peer_sk);
+}
+
 /* What a program set on its socket and redirected bytes would not obey. */
 static __always_inline enum reason against_options(struct tcp_sock *tp, const struct peer_view *peer)
 {
@@ -230,11 +248,13 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}
-	if (denied(state, cfg) && may_change(state, cfg->epoch_ns))
+	if (denied(tp, state, cfg) && may_change(state, cfg->epoch_ns))
 		return REASON_POLICY;
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)
 		return REASON_ULP;
+	if (peer.shutdown & SHUTDOWN_RECEIVING)
+		return REASON_SHUTDOWN;
 	reason = against_options(tp, &peer);
 	if (reason == REASON_NONE)
 		reason = against_habits(state, cfg);
@@ -247,6 +267,8 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	reason = against_small(state, tp, peer.owned && peer.backlog_bytes, msg->size);
 	if (reason != REASON_NONE)
 		return reason;
+	if (sleeps_since_handshake(state, cfg, &peer))
+		return REASON_EARLY;
 	if (memory_lacks(state, tp, msg->size, now))
 		return REASON_MEMORY;
 	return over_bounds(state, tp, cfg, peer.backlog_bytes, peer.rcvbuf, msg->size);

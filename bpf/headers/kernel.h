@@ -114,6 +114,9 @@ struct sock {
 /* What sk_user_data points to, but for its low bits, while the socket is in a sockmap. */
 struct sk_psock {
 	struct list_head ingress_msg;
+	struct {
+		atomic_t refs;
+	} refcnt; /* one for being in a sockmap, one for each call that is inside tcp_bpf_sendmsg or tcp_bpf_recvmsg */
 };
 
 /* A message as the verdict gets it: a ring of pieces. The number of entries is the kernel's, so nobody counts on it. */
@@ -265,6 +268,8 @@ struct bpf_iter__tcp {
 /* net/tcp_states.h and linux/socket.h: part of the user ABI, but only as macros or not at all. */
 enum {
 	SOCK_ESTABLISHED = 1,
+	SOCK_FIN_WAIT1 = 4,
+	SOCK_FIN_WAIT2 = 5,
 	SOCK_CLOSE_WAIT = 8,
 	FAMILY_INET = 2,
 	FAMILY_INET6 = 10,
@@ -287,6 +292,7 @@ enum {
 	MAPPING_ACCESS = 7, /* linux/mm.h: VM_READ, VM_WRITE, VM_EXEC */
 	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
 	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
+	SHUTDOWN_RECEIVING = 1, /* sk_shutdown: RCV_SHUTDOWN */
 	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
 	LEVEL_SOCKET = 1,
 	LEVEL_TCP = 6,
