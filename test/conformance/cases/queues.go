@@ -29,6 +29,10 @@ func twoQueues() []Case {
 		{Name: "queues/policy-and-slow-reader", Serial: true, Run: func(t *T) {
 			edgeAcross(t, changed(patienceOfChange, deny))
 		}},
+		{Name: "queues/refresh", Serial: true, Run: func(t *T) { edgeAcross(t, changed(patienceOfChange, refresh)) }},
+		{Name: "queues/refresh-and-slow-reader", Serial: true, Run: func(t *T) {
+			edgeAcross(t, changed(2*patienceOfChange, refresh))
+		}},
 		{Name: "queues/backlog-messages", Serial: true, Run: func(t *T) {
 			bound(t, cniconf.DefaultMaxBacklogBytes, 16)
 			edgeAcross(t, func(t *T) ([]byte, []byte) { return writeEach(t, 10, 20), nil })
@@ -115,13 +119,28 @@ func deny(t *T) {
 	}, func(d *datapath.Datapath, cookie uint64) error { return d.SetEndpoint(cookie, was.Policy) })
 }
 
-// bound changes what may wait for a reader until the run ends.
-func bound(t *T, bytes, messages uint32) {
-	steer(t, func(d *datapath.Datapath, _ uint64) error { return d.SetBounds(bytes, messages) },
-		func(d *datapath.Datapath, _ uint64) error {
-			return d.SetBounds(cniconf.DefaultMaxBacklogBytes, cniconf.DefaultMaxBacklogMessages)
-		})
+// live changes settings of the node until the run ends.
+func live(t *T, change func(*datapath.Live)) {
+	var was datapath.Live
+	steer(t, func(d *datapath.Datapath, _ uint64) error {
+		now, err := d.Config()
+		if err != nil {
+			return err
+		}
+		was = now.Live()
+		changed := was
+		change(&changed)
+		return d.SetLive(changed)
+	}, func(d *datapath.Datapath, _ uint64) error { return d.SetLive(was) })
 }
+
+// bound changes what may wait for a reader.
+func bound(t *T, bytes, messages uint32) {
+	live(t, func(l *datapath.Live) { l.MaxBacklogBytes, l.MaxBacklogMessages = bytes, messages })
+}
+
+// refresh makes a message go by TCP each second.
+func refresh(t *T) { live(t, func(l *datapath.Live) { l.NATRefreshSeconds = 1 }) }
 
 // steer does something to the data path, and undoes it when the run ends.
 func steer(t *T, do, undo func(*datapath.Datapath, uint64) error) {
