@@ -29,6 +29,7 @@ var Hazards = [...]Hazard{
 	{"fin", "redirected bytes are lost when the writer closes"},
 	{"epoll-edge", "an edge-triggered reader is not told about bytes that wait"},
 	{"eagain", "a blocking receive that something else than data wakes returns EAGAIN"},
+	{"edge-mixed", "an edge-triggered reader that takes a short read for the end misses bytes by TCP behind redirected ones"},
 }
 
 func knownHazard(name string) bool {

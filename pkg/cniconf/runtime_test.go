@@ -67,7 +67,7 @@ func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 	}
 	unknown := func(name string) string {
 		return `annotation sockmap-cni/accept-hazards: ` + name + ` is ignored, it is not one of all, splice, ` +
-			`fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, backpressure, fin, epoll-edge, eagain`
+			`fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, backpressure, fin, epoll-edge, eagain, edge-mixed`
 	}
 	for _, tt := range []struct {
 		conf, annotation string

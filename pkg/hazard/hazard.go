@@ -48,6 +48,7 @@ var details = map[string]struct {
 	"fin":                 {Severe, "none: the end of a stream is lost on this kernel"},
 	"epoll-edge":          {Severe, "none: edge-triggered readers are not woken on this kernel"},
 	"eagain":              {Severe, "the blocking guard, where the kernel lets tracing programs load; programs that poll first do not meet it"},
+	"edge-mixed":          {Severe, "a kernel where bpf_setsockopt can tell a reader of bytes that wait (6.1 and later)"},
 }
 
 // All lists the hazards. Their order is the order of the bits of a Set.

@@ -42,6 +42,7 @@ var probes = map[string]func() (outcome, error){
 	"fin":                 probeFIN,
 	"epoll-edge":          probeEdge,
 	"eagain":              probeInterruptedRead,
+	"edge-mixed":          probeMixedEdge,
 }
 
 func probeAll() (Findings, error) {
@@ -248,22 +249,17 @@ func probeFIN() (outcome, error) {
 
 func probeEdge() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
-		ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		e, err := watch(p.reader)
 		if err != nil {
-			return outcome{}, fmt.Errorf("make epoll: %w", err)
+			return outcome{}, err
 		}
-		defer unix.Close(ep)
-		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
-		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p.reader, &event); err != nil {
-			return outcome{}, fmt.Errorf("watch reader: %w", err)
-		}
+		defer e.close()
 		for i := range 3 {
 			if err := p.write(10); err != nil {
 				return outcome{}, err
 			}
-			n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), int(wait/time.Millisecond))
-			if err != nil || n != 1 {
-				return bad("message %d gives %d events, %v", i, n, err), nil
+			if told, err := e.came(wait); err != nil || !told {
+				return bad("message %d gives no event, %v", i, err), nil
 			}
 		}
 		return fine("an event for each of 3 messages"), nil

@@ -32,6 +32,8 @@ func actions() []action {
 func (e emitter) events(counts map[datapath.Event]uint64) {
 	e.emit(rendezvousLost, counts[datapath.EventRendezvousLost])
 	e.emit(flagsLost, counts[datapath.EventFlagsLost])
+	e.emit(readersWoken, counts[datapath.EventReaderWoken])
+	e.emit(windowsRefused, counts[datapath.EventWindowRefused])
 	for _, a := range actions() {
 		e.emit(guardActions, counts[a.event], a.guard, a.name)
 	}

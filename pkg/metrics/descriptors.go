@@ -79,6 +79,10 @@ var (
 		"Connections on TCP because the entry where their ends meet was evicted: maxSockets is too small."}
 	flagsLost = descriptor{"sockmap_callbacks_lost_total", counter, nil,
 		"Connections whose callbacks were switched off by a sock_ops program of somebody else, see sockmapctl status."}
+	readersWoken = descriptor{"sockmap_readers_told_again_total", counter, nil,
+		"Events for a reader that may have missed one, up to a second late: redirected bytes and bytes by TCP waited together."}
+	windowsRefused = descriptor{"sockmap_windows_refused_total", counter, nil,
+		"Windows of what may wait for a reader that did not grow, because those of all flows to its pod had used up what they may."}
 	cniDuration = descriptor{"sockmap_cni_duration_seconds", histogram, []string{labelCommand},
 		"How long the runtime's calls of the plugin took, those that failed too, since loading."}
 	cniErrors = descriptor{"sockmap_cni_errors_total", counter, []string{labelCommand, "code", "told"},
@@ -105,7 +109,7 @@ func descriptors() []descriptor {
 	return []descriptor{
 		redirectedBytes, redirectedMessages, tcpBytes, tcpMessages, flows, fallbacks, activeFlows,
 		shareSockets, backlogHigh, podsWithoutSeries, endpoints, hazards, hazardsGuarded, guards, guardActions, rendezvousLost,
-		flagsLost, mapEntries, mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo,
+		flagsLost, readersWoken, windowsRefused, mapEntries, mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo,
 		collectionErrors,
 	}
 }

@@ -6,7 +6,6 @@ package slowpage
 import (
 	"errors"
 	"fmt"
-	"testing"
 	"time"
 	"unsafe"
 
@@ -28,9 +27,17 @@ const (
 	registerMissing = 1
 )
 
+// T is the part of testing.TB that a page needs.
+type T interface {
+	Helper()
+	Error(args ...any)
+	Fatal(args ...any)
+	Cleanup(f func())
+}
+
 // New needs the rights to hold the kernel itself: root's, or vm.unprivileged_userfaultfd. The page is gone with the test, which lets
 // whoever still waits go on.
-func New(t testing.TB) *Page {
+func New(t T) *Page {
 	t.Helper()
 	p, err := open()
 	if err != nil {

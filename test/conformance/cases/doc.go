@@ -39,7 +39,7 @@ func Kernel() []Case {
 		watermarks(),
 		urgent(), errorQueue(), counting(), countingMore(),
 		sending(), sendingOddly(), holding(), stopping(), zeroCopy(),
-		eventLoops(), polling(), pollingErrors(), edges(), manyWaiters(), selecting(),
+		eventLoops(), polling(), pollingErrors(), edges(), twoQueues(), manyWaiters(), selecting(),
 		splicing(), splicingOut(), sendingFiles(),
 		rings(), ringEnds(), ringReceive(),
 		halfClosing(), shuttingDown(), closing(), closingUnder(), resetting(), erring(),

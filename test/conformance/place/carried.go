@@ -33,6 +33,19 @@ func (c *counter) guards() (names []string, err error) {
 	return names, err
 }
 
+// steer calls f with the data path, if there is one. A nil counter is plain TCP.
+func (c *counter) steer(cookie uint64, f func(*datapath.Datapath, uint64) error) error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.d == nil {
+		return nil
+	}
+	return f(c.d, cookie)
+}
+
 // attempts bounds how often a sum is made again because sockets have closed
 // meanwhile: such a socket is missed or counted twice.
 const attempts = 10

@@ -184,6 +184,10 @@ func (p *loopback) Start(_ Side, cmd *exec.Cmd) error {
 	return inNetNSOf(p.maker.cmd.Process.Pid, func() error { return p.group.start(cmd) })
 }
 
+func (p *loopback) Steer(f func(*datapath.Datapath, uint64) error) error {
+	return p.counter.steer(p.cookie, f)
+}
+
 func (p *loopback) Carried() (Bytes, error) {
 	if p.counter == nil {
 		return Bytes{}, nil

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
 // A Side is one of the two ends of a place.
@@ -46,6 +48,10 @@ type Place interface {
 	Command(ctx context.Context, name string, args ...string) *exec.Cmd
 	// Start starts a command at side. The caller waits for it.
 	Start(side Side, cmd *exec.Cmd) error
+	// Steer lets f change what the verdict goes by, or read it: with the data path, and the cookie of the
+	// server's network namespace. Node-wide switches reach the other places of the site. It does nothing on
+	// plain TCP.
+	Steer(f func(d *datapath.Datapath, cookie uint64) error) error
 	// Carried counts the bytes of all connections since the place was made.
 	// It stays zero on plain TCP, where nobody counts.
 	Carried() (Bytes, error)

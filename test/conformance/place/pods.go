@@ -210,6 +210,10 @@ func (p *pods) Command(ctx context.Context, name string, args ...string) *exec.C
 
 func (p *pods) Start(side Side, cmd *exec.Cmd) error { return p.ends[p.end(side)].Start(cmd) }
 
+func (p *pods) Steer(f func(*datapath.Datapath, uint64) error) error {
+	return p.counter.steer(p.ends[p.end(Server)].NetNSCookie(), f)
+}
+
 func (p *pods) Carried() (Bytes, error) {
 	if p.counter == nil || p.counter.d == nil {
 		return Bytes{}, nil

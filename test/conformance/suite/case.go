@@ -29,7 +29,8 @@ type Case struct {
 	// AlsoBlocking and AlsoAtOnce ask [Expand] for a variant that is Blocking,
 	// and for one that is Fresh; see [AtOnce].
 	AlsoBlocking, AlsoAtOnce bool
-	// Serial: nothing else may run meanwhile, because it measures time.
+	// Serial: nothing else may run meanwhile, because it measures time, or
+	// turns a switch of the node.
 	Serial bool
 	// Bulk: its bytes count for the share that is redirected.
 	Bulk bool

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// edges is an edge-triggered epoll set with one descriptor in it.
+type edges int
+
+func watch(fd int) (edges, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("make epoll: %w", err)
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		unix.Close(ep)
+		return 0, fmt.Errorf("watch reader: %w", err)
+	}
+	return edges(ep), nil
+}
+
+func (e edges) close() { unix.Close(int(e)) }
+
+// came reports whether an edge comes within the limit. Go's own signals interrupt the wait.
+func (e edges) came(limit time.Duration) (bool, error) {
+	for end := time.Now().Add(limit); ; {
+		ms := max(0, int(time.Until(end)/time.Millisecond))
+		n, err := unix.EpollWait(int(e), make([]unix.EpollEvent, 1), ms)
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0, err
+		}
+	}
+}
+
+// onlyTCP makes what is sent to a socket go by TCP: it wants to know when its bytes have arrived.
+func onlyTCP(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1); err != nil {
+		return fmt.Errorf("set SO_TIMESTAMP: %w", err)
+	}
+	return nil
+}
+
+const (
+	mixedRedirected = 10 // bytes that wait in the one queue
+	mixedByTCP      = 20 // and in the other
+)
+
+// Redirected bytes and bytes by TCP wait together, and one read takes the first: the programs are to make sure that the reader is told of
+// the others. They do so with the next segment that the reader's socket sends, and let it send keepalive probes until then. Here the
+// reader sends one by itself, because a probe takes a second.
+func probeMixedEdge() (outcome, error) {
+	return on(func(p pair) (outcome, error) {
+		e, err := watch(p.reader)
+		if err != nil {
+			return outcome{}, err
+		}
+		defer e.close()
+		err = errors.Join(p.write(mixedRedirected), onlyTCP(p.reader), p.write(mixedByTCP))
+		if err != nil {
+			return outcome{}, err
+		}
+		probed, err := p.keepsAlive(2 * wait)
+		if err != nil {
+			return outcome{}, err
+		}
+		if _, err := e.came(0); err != nil {
+			return outcome{}, fmt.Errorf("wait for event: %w", err)
+		}
+		n, err := unix.Read(p.reader, make([]byte, 4096))
+		if err != nil {
+			return outcome{}, fmt.Errorf("read: %w", err)
+		}
+		if n == mixedRedirected+mixedByTCP {
+			return fine("one read gives redirected bytes and bytes by TCP"), nil
+		}
+		told, err := p.toldAgain(e)
+		switch {
+		case err != nil:
+			return outcome{}, err
+		case !told:
+			return bad("no event for %d bytes by TCP after a read of %d redirected ones", mixedByTCP, n), nil
+		case !probed:
+			return bad("no keepalive probe while %d redirected bytes wait before %d by TCP", mixedRedirected, mixedByTCP), nil
+		}
+		return fine("an event for %d bytes by TCP after a read of %d redirected ones", mixedByTCP, n), nil
+	})
+}
+
+// keepsAlive reports whether the reader's keepalive is on within the limit. The acknowledgement that switches it on may be put off.
+func (p pair) keepsAlive(limit time.Duration) (bool, error) {
+	for end := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
+		on, err := unix.GetsockoptInt(p.reader, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		if err != nil {
+			return false, fmt.Errorf("ask for SO_KEEPALIVE: %w", err)
+		}
+		if on != 0 || time.Now().After(end) {
+			return on != 0, nil
+		}
+	}
+}
+
+// toldAgain lets the reader's socket send a segment, and reports whether an event comes.
+func (p pair) toldAgain(e edges) (bool, error) {
+	if err := onlyTCP(p.writer); err != nil {
+		return false, err
+	}
+	if _, err := unix.Write(p.reader, []byte{1}); err != nil {
+		return false, fmt.Errorf("answer: %w", err)
+	}
+	told, err := e.came(wait)
+	if err != nil {
+		return false, fmt.Errorf("wait for event: %w", err)
+	}
+	return told, nil
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard_test
+
+import "testing"
+
+// All kernels that are tested can tell a reader again (6.1 and later), so the hazard there would be an error of the programs.
+func TestAReaderIsToldOfBytesByTCPBehindRedirectedOnes(t *testing.T) {
+	_, findings := load(t)
+	for _, f := range findings {
+		if f.Name == "edge-mixed" {
+			if f.Present || f.Guarded {
+				t.Errorf("%+v", f)
+			}
+			return
+		}
+	}
+	t.Error("nobody has looked")
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Edge counts how often a reader hangs that is told of new bytes by edge-triggered epoll(7), takes a read
+// that does not fill its buffer for the last one, and does not ask FIONREAD. Such a reader may be told once
+// of bytes that were redirected and of bytes that came by TCP behind them, and one receive call gives the
+// first kind only (docs/adr/0016-two-queues.md).
+//
+//	edge                         bursts of 64 KiB to 32 MiB in messages of 10 B to 64 KiB, 1000 rounds each
+//	edge -plain                  the same on plain TCP
+//	edge -burst 65536 -message 10 -rounds 100
+//	edge -nginx -rounds 20       a real nginx (Debian: nginx-light) whose worker is stopped while a body is posted to it
+//
+// In each round the sender sends a burst, of a random size from half the named one, and waits for the
+// reader's answer, and the reader is busy elsewhere for up to 50 ms before it waits for the first event. A
+// round that takes longer than 5 s is a hang; the bytes are then read without an event, and the next round
+// begins with nothing left. The delay is the time from the later of "all is sent" and "the reader is not busy
+// any more" to the answer; late is a round where it is more than half a second. Both ends are on the loopback
+// interface of a network namespace, in a cgroup to which a data path of the program's own is attached;
+// hazards of the kernel are accepted. It needs root.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
+)
+
+type options struct {
+	rounds, hangs  int
+	plain, nginx   bool
+	guards         bool
+	burst, message int
+}
+
+func main() {
+	hazard.Main()
+	place.RunMaker()
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 1000, "rounds of each row; of 32 MiB a tenth of it")
+	flag.IntVar(&o.hangs, "hangs", 5, "a row ends after so many hangs")
+	flag.BoolVar(&o.plain, "plain", false, "plain TCP")
+	flag.BoolVar(&o.nginx, "nginx", false, "nginx instead of a reader of our own")
+	flag.BoolVar(&o.guards, "guards", false, "let guards run, as far as the kernel takes them")
+	flag.IntVar(&o.burst, "burst", 0, "only bursts of this size, in `bytes`")
+	flag.IntVar(&o.message, "message", 0, "only messages of this size, in `bytes`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "edge:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	accepting := place.Options{AcceptHazards: true, Guards: o.guards, Log: os.Stderr}
+	site, err := place.Open(ctx, "loopback", accepting)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, site.Close()) }()
+	ends, err := site.Place(ctx, !o.plain)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ends.Close()) }()
+	if o.nginx {
+		return nginx(ctx, o, ends)
+	}
+	return matrix(ctx, o, ends)
+}
+
+// cells are what the rows of the table measure: bursts in messages of one size.
+func cells(o options) (all []cell) {
+	for _, burst := range []int{64 << 10, 1 << 20, 32 << 20} {
+		for _, message := range []int{10, 1 << 10, 64 << 10} {
+			c := cell{burst: burst, message: message, rounds: o.rounds}
+			if burst > 1<<20 {
+				c.rounds = max(1, o.rounds/10)
+			}
+			wanted := (o.burst == 0 || o.burst == burst) && (o.message == 0 || o.message == message)
+			if wanted && (burst <= 1<<20 || message > 10) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+func matrix(ctx context.Context, o options, ends place.Place) error {
+	fmt.Println("burst in messages of | rounds | hangs | late | delay p50, p99, max ms | redirected | changes to TCP, by reason")
+	for _, c := range cells(o) {
+		r, err := measure(ctx, ends, c, o.hangs)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%8d KiB %8d B | %5d | %3d | %3d | %7.2f %7.2f %8.2f | %3.0f %% | %s\n", c.burst>>10, c.message,
+			len(r.delays)+r.hangs, r.hangs, r.late(), r.quantile(0.5), r.quantile(0.99), r.quantile(1), 100*r.redirected, r.reasons)
+	}
+	return ctx.Err()
+}
