@@ -48,7 +48,7 @@ func needIPVS(t *testing.T) {
 	if _, err := os.Stat("/proc/net/ip_vs"); err == nil {
 		return
 	}
-	if os.Getenv("VM_OUT") != "" {
+	if inGuest() {
 		t.Fatal("this guest has no IPVS")
 	}
 	t.Skip("this kernel has no IPVS; make test-vm runs it on kernels that have")
@@ -59,11 +59,12 @@ type journey struct {
 	all               talks
 	redirected, byTCP uint64 // bytes of the accelerated connections
 	refreshes         uint64
+	lasted            time.Duration // from the first connection until this was counted
 }
 
 func wantStateKept(t *testing.T, roads ...road) {
 	const lasting = 15 * time.Second
-	j := travel(t, 1, lasting, roads)
+	j := travel(t, time.Second, lasting, roads)
 	faulty, table := j.all.only(isBusy).faults()
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
@@ -72,13 +73,13 @@ func wantStateKept(t *testing.T, roads ...road) {
 		t.Errorf("%.1f %% of the bytes were redirected, want 90", percent)
 	}
 	each := float64(j.refreshes) / float64(directions(j.all.only(isAccelerated)))
-	if least, most := 10.0, lasting.Seconds()+2; each < least || each > most {
+	if least, most := 10.0, j.lasted.Seconds()+1; each < least || each > most {
 		t.Errorf("each direction sent %.1f messages by TCP for its state's sake, want %.0f to %.0f", each, least, most)
 	}
 }
 
 func wantStateLost(t *testing.T, roads ...road) {
-	j := travel(t, 0, (stateSeconds+2)*time.Second, roads)
+	j := travel(t, 0, time.Duration(stateSeconds+2)*time.Second, roads)
 	if faulty, table := j.all.only(func(k *talk) bool { return isBusy(k) && !isAccelerated(k) }).faults(); faulty != 0 {
 		t.Errorf("%d connections failed on plain TCP:\n%s", faulty, table)
 	}
@@ -115,25 +116,31 @@ func directions(all talks) (n int) {
 }
 
 // travel uses connections over the roads for a while and ends them.
-func travel(t *testing.T, refreshSeconds uint32, lasting time.Duration, roads []road) *journey {
+func travel(t *testing.T, refresh, lasting time.Duration, roads []road) *journey {
 	t.Helper()
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	setRefresh(t, d, refreshSeconds)
-	j := &journey{}
+	setRefresh(t, d, refresh)
+	j, first := &journey{}, time.Now()
 	for _, r := range roads {
 		j.all = append(j.all, r.connect(t, g)...)
 	}
 	j.all.each((*talk).begin)
 	before := tcpMessagesOf(t, d, j.all)
-	end := time.Now().Add(lasting)
-	j.all.each(func(k *talk) { k.busy(end) })
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		j.all.each(func(k *talk) { k.busy(stop) })
+	}()
+	time.Sleep(lasting)
 	j.measure(t, d, before)
-
+	j.lasted = time.Since(first)
+	close(stop)
+	<-ended
 	j.end(t, d)
 	_, table := j.all.faults()
-	t.Logf("refresh %d s: %d bytes redirected, %d by TCP, %.1f messages by TCP for each direction; faults:\n%s",
-		refreshSeconds, j.redirected, j.byTCP, float64(j.refreshes)/float64(directions(j.all.only(isAccelerated))), table)
+	t.Logf("refresh %v: %d bytes redirected, %d by TCP, %.1f messages by TCP for each direction; faults:\n%s",
+		refresh, j.redirected, j.byTCP, float64(j.refreshes)/float64(directions(j.all.only(isAccelerated))), table)
 	j.wantSilentForgotten(t)
 	return j
 }
@@ -169,9 +176,9 @@ func (j *journey) wantSilentForgotten(t *testing.T) {
 	}
 }
 
-func setRefresh(t *testing.T, d *Datapath, seconds uint32) {
+func setRefresh(t *testing.T, d *Datapath, every time.Duration) {
 	t.Helper()
-	err := d.update(func(c *bpfConfig) { c.RefreshTicks = uint32(uint64(seconds) * uint64(time.Second) >> 20) })
+	err := d.update(func(c *bpfConfig) { c.RefreshTicks = uint32(every >> 20) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,11 +214,7 @@ func (j *journey) measure(t *testing.T, d *Datapath, before map[*talk]uint64) {
 		j.redirected += f.RedirectedBytes
 		j.byTCP += f.TCPBytes
 	}
-	all, err := d.Totals()
-	if err != nil {
-		t.Fatal(err)
-	}
-	j.refreshes = all[unregistered].Fallbacks[ReasonRefresh]
+	j.refreshes = refreshesOf(t, d)
 	after := tcpMessagesOf(t, d, j.all)
 	for _, k := range j.all {
 		if !isBusy(k) && after[k] != before[k] {

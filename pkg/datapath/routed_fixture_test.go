@@ -255,7 +255,7 @@ func (r *routed) balance(t *testing.T, ports ...uint16) {
 			return
 		}
 		defer unix.Close(fd)
-		setOption(t, fd, ipvsSetTimeouts, ipvsTimeouts{TCP: stateSeconds, TCPFin: stateSeconds})
+		setOption(t, fd, ipvsSetTimeouts, ipvsTimeouts{TCP: int32(stateSeconds), TCPFin: int32(stateSeconds)})
 		for _, port := range ports {
 			service := ipvsService{Protocol: unix.IPPROTO_TCP, Netmask: 0xffffffff}
 			copy(service.Addr[:], net.ParseIP(serviceIP).To4())
