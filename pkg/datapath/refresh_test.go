@@ -69,8 +69,12 @@ func wantStateKept(t *testing.T, roads ...road) {
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
 	}
-	if percent := 100 * float64(j.redirected) / float64(j.redirected+j.byTCP); percent < 90 {
-		t.Errorf("%.1f %% of the bytes were redirected, want 90", percent)
+	percent, want := 100*float64(j.redirected)/float64(j.redirected+j.byTCP), 90.0
+	if inGuest() {
+		want = 75 // fewer messages in a second, and as many of them by TCP
+	}
+	if percent < want {
+		t.Errorf("%.1f %% of the bytes were redirected, want %.0f", percent, want)
 	}
 	each := float64(j.refreshes) / float64(directions(j.all.only(isAccelerated)))
 	if least, most := 10.0, j.lasted.Seconds()+1; each < least || each > most {
