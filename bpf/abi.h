@@ -228,14 +228,24 @@ struct sock_state {
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
 	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before */
 	__u8 ends;	      /* enum known_end: which namespaces were registered when the policy was last asked */
-	__u32 room;
+	__u32 mixed_seq;      /* TCP sequence number where it changed to TCP with redirected bytes unread; 0: never */
+};
+
+/* keepalives[socket]: what its program had set, while keepalive probes of ours run, see wake.h. */
+struct keepalive {
+	__u32 on;
+	__u32 idle_seconds;
+	__u32 interval_seconds;
+	__u32 probes; /* unanswered, until the connection ends */
 };
 
 enum known_end {
 	END_OWN = 1,
 	END_PEER = 2,
 	END_COUNTED = 4, /* in shares[netns].sockets */
-	END_WOKEN = 8,	 /* keepalive is on for a reader that may miss an edge, see wake.h */
+	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
+	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
+	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays for what is asked of the socket yet */
 };
 
 /*
@@ -451,6 +461,7 @@ _Static_assert(sizeof(struct endpoint) == 160, "endpoint is an ABI");
 _Static_assert(sizeof(struct share) == 32, "share is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
 _Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI; with the kernel's 72 bytes before it, it fills 192");
+_Static_assert(sizeof(struct keepalive) == 16, "keepalive is an ABI");
 _Static_assert(sizeof(struct task_answer) == 16, "task_answer is an ABI");
 _Static_assert(sizeof(struct listening_port) == 16, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct avoided) == 16, "avoided is an ABI");

@@ -82,6 +82,7 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	state->role = role;
 	state->established_ns = bpf_ktime_get_ns();
 	state->epoch = cfg ? cfg->epoch : 0;
+	state->sent_by_tcp_at = now_ticks();
 	return state;
 }
 
@@ -150,20 +151,42 @@ static __always_inline void announce_fast_open(struct tcp_sock *tp, __u64 netns)
 		bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
 }
 
+/* The active end learns who has joined. False: nobody has, yet. */
+static __always_inline bool meet_passive(struct sock_state *state, struct flow *flow)
+{
+	__u64 passive_sk = published_address(&flow->passive_sk);
+
+	if (!passive_sk)
+		return false;
+	state->peer_netns = flow->passive_netns;
+	state->port = flow->port;
+	state->peer_state = flow->passive_state;
+	state->peer_sk = passive_sk;
+	return true;
+}
+
+/* Fast Open: the active end has come second. */
+static __always_inline bool meet_late_active(struct sock_state *state, struct flow *flow)
+{
+	__u64 active_sk = published_address(&flow->active_sk);
+
+	if (!active_sk)
+		return false;
+	state->peer_state = flow->active_state;
+	state->peer_sk = active_sk;
+	return true;
+}
+
 /* Fast Open: the passive end waits in the rendezvous entry already. */
 static __always_inline bool meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &state->self);
 
-	if (!flow || flow->active_sk || !flow->passive_sk)
+	if (!flow || flow->active_sk || !meet_passive(state, flow))
 		return false;
-	state->peer_sk = flow->passive_sk;
-	state->peer_state = flow->passive_state;
-	state->peer_netns = flow->passive_netns;
-	state->port = flow->port;
 	flow->active_netns = state->netns;
 	flow->active_state = (__u64)state;
-	flow->active_sk = (__u64)tp;
+	publish_address(&flow->active_sk, (__u64)tp);
 	return true;
 }
 
@@ -224,7 +247,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS |
+					   BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
@@ -277,15 +301,14 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		return;
 	state->netns = netns;
 	state->peer_netns = flow->active_netns;
-	state->peer_sk = flow->active_sk;
-	state->peer_state = flow->active_state;
+	meet_late_active(state, flow); /* it is there already, but with Fast Open */
 	state->port = ops->local_port;
 	result = enter(ops, self);
 	if (result != RESULT_JOINED) {
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG;
+	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
 	if (learning())
 		flags |= ANSWER_FLAGS;
 	keep_fresh_tcp_short(ops, tp);
@@ -294,7 +317,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;
 	/* Last: from here on the active end may redirect to this socket, which is in the sockhash. */
-	flow->passive_sk = (__u64)tp;
+	publish_address(&flow->passive_sk, (__u64)tp);
 	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
 	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
 }

@@ -56,6 +56,14 @@ static __always_inline bool blocking(struct tcp_sock *tp)
 	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK);
 }
 
+/* NULL: the socket is in no sockmap. Read fault-safely: sk may be a hint. */
+static __always_inline struct sk_psock *psock_of(struct sock *sk)
+{
+	unsigned long data = (unsigned long)BPF_CORE_READ(sk, sk_user_data);
+
+	return data & USER_DATA_PSOCK ? (struct sk_psock *)(data & ~(unsigned long)USER_DATA_FLAGS) : NULL;
+}
+
 /* Do redirected bytes wait for the program? Only of a socket that is in the sockhash. */
 static __always_inline bool redirected_bytes_wait(struct sock *sk)
 {
@@ -63,4 +71,15 @@ static __always_inline bool redirected_bytes_wait(struct sock *sk)
 	struct sk_psock *psock = (struct sk_psock *)data;
 
 	return BPF_CORE_READ(psock, ingress_msg.next) != &psock->ingress_msg;
+}
+
+/*
+ * Is a call inside the redirecting part of the kernel: a send of this socket, from before its verdict until its bytes are queued, a
+ * receive of it, or a send to it that has found it?
+ */
+static __always_inline bool calls_inside(struct sock *sk)
+{
+	struct sk_psock *psock = psock_of(sk);
+
+	return psock && BPF_CORE_READ(psock, refcnt.refs.counter) > 1;
 }

@@ -16,6 +16,7 @@
 #include "policy.h"
 #include "pairing.h"
 #include "leaving.h"
+#include "wake.h"
 #include "verdict.h"
 #include "tap.h"
 
@@ -68,6 +69,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
 
+	drop_last_connection(sk);
 	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
@@ -93,12 +95,15 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
 		on_packet(ops, sk, !(ops->skb_tcp_flags & TCP_HEADER_SYN));
 		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		on_segment(ops, sk);
+		break;
 	case BPF_SOCK_OPS_RTT_CB:
 		on_packet(ops, sk, true);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
-			on_close(sk);
+			on_close(ops, sk);
 		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)
 			on_fin(sk);
 		break;
@@ -127,7 +132,7 @@ int verdict(struct sk_msg_md *msg)
 	struct isn_pair peer;
 	struct config *cfg;
 	enum reason reason;
-	__u32 zero = 0;
+	__u32 zero = 0, now;
 
 	if (!sk)
 		return SK_PASS;
@@ -135,7 +140,8 @@ int verdict(struct sk_msg_md *msg)
 	cfg = bpf_map_lookup_elem(&config, &zero);
 	if (!state || !cfg)
 		return SK_PASS;
-	reason = why_tcp(msg, sk, state, cfg);
+	now = now_ticks();
+	reason = why_tcp(msg, sk, state, cfg, now);
 	if (reason == REASON_NONE) {
 		peer = mirrored(state->self);
 		if (bpf_msg_redirect_hash(msg, &sockets, &peer, BPF_F_INGRESS) == SK_PASS) {
@@ -145,7 +151,7 @@ int verdict(struct sk_msg_md *msg)
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;
-			state->redirected_at = now_ticks();
+			state->redirected_at = now;
 			return SK_PASS;
 		}
 		reason = REASON_PEER_LEFT;
@@ -159,7 +165,10 @@ int verdict(struct sk_msg_md *msg)
 		state->reason = reason;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, reason);
+	if (state->mode == MODE_REDIRECT && peer_has_unread(state->peer_sk))
+		note_mixed(state, sk);
 	state->mode = MODE_TCP;
+	state->sent_by_tcp_at = now;
 	state->tcp_messages++;
 	return SK_PASS;
 }

@@ -203,6 +203,14 @@ type bpfIsnPair struct {
 	Peer uint32
 }
 
+type bpfKeepalive struct {
+	_               structs.HostLayout
+	On              uint32
+	IdleSeconds     uint32
+	IntervalSeconds uint32
+	Probes          uint32
+}
+
 type bpfLearn uint32
 
 const (
@@ -331,7 +339,7 @@ type bpfSockState struct {
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8
-	Room               uint32
+	MixedSeq           uint32
 }
 
 type bpfTapDrops struct {
@@ -400,6 +408,7 @@ const (
 	bpfMapEvents            = "events"
 	bpfMapFlows             = "flows"
 	bpfMapHistory           = "history"
+	bpfMapKeepalives        = "keepalives"
 	bpfMapResets            = "resets"
 	bpfMapShares            = "shares"
 	bpfMapSockets           = "sockets"
@@ -474,6 +483,7 @@ type bpfMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Keepalives  *ebpf.MapSpec `ebpf:"keepalives"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
@@ -520,6 +530,7 @@ type bpfMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Keepalives  *ebpf.Map `ebpf:"keepalives"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
@@ -541,6 +552,7 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Keepalives,
 		m.Resets,
 		m.Shares,
 		m.Sockets,

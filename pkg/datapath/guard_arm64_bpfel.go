@@ -149,6 +149,14 @@ type guardIsnPair struct {
 	Peer uint32
 }
 
+type guardKeepalive struct {
+	_               structs.HostLayout
+	On              uint32
+	IdleSeconds     uint32
+	IntervalSeconds uint32
+	Probes          uint32
+}
+
 type guardListeningPort struct {
 	_     structs.HostLayout
 	Netns uint64
@@ -194,7 +202,7 @@ type guardSockState struct {
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8
-	Room               uint32
+	MixedSeq           uint32
 }
 
 type guardTapDrops struct {
@@ -235,6 +243,7 @@ const (
 	guardMapEvents            = "events"
 	guardMapFlows             = "flows"
 	guardMapHistory           = "history"
+	guardMapKeepalives        = "keepalives"
 	guardMapResets            = "resets"
 	guardMapShares            = "shares"
 	guardMapSockets           = "sockets"
@@ -324,6 +333,7 @@ type guardMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Keepalives  *ebpf.MapSpec `ebpf:"keepalives"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
@@ -369,6 +379,7 @@ type guardMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Keepalives  *ebpf.Map `ebpf:"keepalives"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
@@ -390,6 +401,7 @@ func (m *guardMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Keepalives,
 		m.Resets,
 		m.Shares,
 		m.Sockets,

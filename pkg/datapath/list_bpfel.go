@@ -149,6 +149,14 @@ type listIsnPair struct {
 	Peer uint32
 }
 
+type listKeepalive struct {
+	_               structs.HostLayout
+	On              uint32
+	IdleSeconds     uint32
+	IntervalSeconds uint32
+	Probes          uint32
+}
+
 type listListeningPort struct {
 	_     structs.HostLayout
 	Netns uint64
@@ -194,7 +202,7 @@ type listSockState struct {
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8
-	Room               uint32
+	MixedSeq           uint32
 }
 
 type listTapDrops struct {
@@ -235,6 +243,7 @@ const (
 	listMapEvents      = "events"
 	listMapFlows       = "flows"
 	listMapHistory     = "history"
+	listMapKeepalives  = "keepalives"
 	listMapResets      = "resets"
 	listMapShares      = "shares"
 	listMapSockets     = "sockets"
@@ -306,6 +315,7 @@ type listMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Keepalives  *ebpf.MapSpec `ebpf:"keepalives"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
@@ -351,6 +361,7 @@ type listMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Keepalives  *ebpf.Map `ebpf:"keepalives"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
@@ -372,6 +383,7 @@ func (m *listMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Keepalives,
 		m.Resets,
 		m.Shares,
 		m.Sockets,

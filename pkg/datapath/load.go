@@ -170,7 +170,7 @@ func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapAnswers: o.Answers, bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls,
 		bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows,
-		bpfMapHistory: o.History, bpfMapResets: o.Resets, bpfMapShares: o.Shares,
+		bpfMapHistory: o.History, bpfMapKeepalives: o.Keepalives, bpfMapResets: o.Resets, bpfMapShares: o.Shares,
 		bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
 		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}
