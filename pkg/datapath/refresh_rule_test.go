@@ -41,6 +41,9 @@ func TestRefreshIsOneMessageForEachDirectionAndInterval(t *testing.T) {
 	}
 }
 
+// lagEvery is so long that the messages of a test are fewer than what may be sent to a reader that never catches up.
+const lagEvery = 50 * time.Millisecond
+
 // lag is a connection whose reader is always one message behind.
 type lag struct {
 	from, to *net.TCPConn
@@ -81,7 +84,7 @@ func TestRefreshDoesNotWaitLongerThanTwice(t *testing.T) {
 		}
 		l.write(t)
 		l.read(t, l.sent-2)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(lagEvery)
 	}
 	if took := time.Since(begin); took < 2*every-200*time.Millisecond {
 		t.Errorf("a message has gone by TCP after %v, with the reader behind; want not before %v", took, 2*every)
@@ -113,7 +116,7 @@ func TestRefreshGoesWhenTheReaderHasCaughtUp(t *testing.T) {
 	for time.Since(begin) < every+every/4 {
 		l.write(t)
 		l.read(t, l.sent-2)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(lagEvery)
 	}
 	if got := refreshesOf(t, d); got != before && time.Since(begin) < 2*every-every/4 {
 		t.Errorf("%d messages went by TCP with the reader behind, want none yet", got-before)
