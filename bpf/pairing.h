@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "helpers.h"
 #include "history.h"
 #include "maps.h"
 #include "pair.h"
@@ -224,6 +225,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_map_delete_elem(&flows, &announced);
 	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
+	if (result == RESULT_JOINED && helper_reads_port(connected_port((__u64)tp)))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && waits_in_calls(tp))
 		result = RESULT_BLOCKING;
 	if (result == RESULT_JOINED)
@@ -290,6 +293,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	result = objection(tp);
 	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port))
 		result = RESULT_DENIED;
+	if (result == RESULT_JOINED && helper_reads_port(ops->local_port))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && avoided(netns, ops->local_port))
 		result = RESULT_AVOIDED;
 	if (result != RESULT_JOINED) {

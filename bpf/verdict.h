@@ -10,6 +10,7 @@
 
 #include "maps.h"
 #include "contended.h"
+#include "helpers.h"
 #include "memory.h"
 #include "wake.h"
 #include "window.h"
@@ -72,10 +73,11 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	return view;
 }
 
-static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
+static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
 {
 	if (state->epoch != cfg->epoch) {
-		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port);
+		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port) ||
+				helper_reads_flow(tp, state, cfg);
 		state->epoch = cfg->epoch;
 	}
 	return state->denied;
@@ -246,7 +248,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}
-	if (denied(state, cfg) && may_change(state, cfg->epoch_ns))
+	if (denied(tp, state, cfg) && may_change(state, cfg->epoch_ns))
 		return REASON_POLICY;
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)
