@@ -17,27 +17,26 @@ type road struct {
 }
 
 // Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one message by TCP now and then.
+// Without that, the fault is there.
 func TestConntrackKeepsBusyConnections(t *testing.T) {
-	wantStateKept(t,
-		road{"service", serviceIP, (*routed).translate, 100},
-		road{"policy", serverIP(0), (*routed).filter, 40})
-}
-
-// The fault that the test above is about is there without it.
-func TestConntrackForgetsBusyConnectionsWithoutRefresh(t *testing.T) {
-	wantStateLost(t,
-		road{"service", serviceIP, (*routed).translate, 40},
-		road{"policy", serverIP(0), (*routed).filter, 20})
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	roads := func(many int) []road {
+		return []road{
+			{"service", serviceIP, (*routed).translate, many},
+			{"policy", serverIP(0), (*routed).filter, 2 * many / 5},
+		}
+	}
+	t.Run("with refresh", func(t *testing.T) { wantStateKept(t, d, g, roads(100)) })
+	t.Run("without", func(t *testing.T) { wantStateLost(t, d, g, roads(40)) })
 }
 
 func TestIPVSKeepsBusyConnections(t *testing.T) {
 	needIPVS(t)
-	wantStateKept(t, road{"IPVS", serviceIP, balanced, 20})
-}
-
-func TestIPVSForgetsBusyConnectionsWithoutRefresh(t *testing.T) {
-	needIPVS(t)
-	wantStateLost(t, road{"IPVS", serviceIP, balanced, 10})
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	t.Run("with refresh", func(t *testing.T) { wantStateKept(t, d, g, []road{{"IPVS", serviceIP, balanced, 20}}) })
+	t.Run("without", func(t *testing.T) { wantStateLost(t, d, g, []road{{"IPVS", serviceIP, balanced, 12}}) })
 }
 
 func balanced(r *routed, t *testing.T) { r.balance(t, acceleratedOn, plainOn) }
@@ -62,9 +61,10 @@ type journey struct {
 	lasted            time.Duration // from the first connection until this was counted
 }
 
-func wantStateKept(t *testing.T, roads ...road) {
+func wantStateKept(t *testing.T, d *Datapath, g *group, roads []road) {
+	t.Helper()
 	const lasting = 15 * time.Second
-	j := travel(t, time.Second, lasting, roads)
+	j := travel(t, d, g, time.Second, lasting, roads)
 	faulty, table := j.all.only(isBusy).faults()
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
@@ -82,8 +82,9 @@ func wantStateKept(t *testing.T, roads ...road) {
 	}
 }
 
-func wantStateLost(t *testing.T, roads ...road) {
-	j := travel(t, 0, time.Duration(stateSeconds+2)*time.Second, roads)
+func wantStateLost(t *testing.T, d *Datapath, g *group, roads []road) {
+	t.Helper()
+	j := travel(t, d, g, 0, time.Duration(stateSeconds+2)*time.Second, roads)
 	if faulty, table := j.all.only(func(k *talk) bool { return isBusy(k) && !isAccelerated(k) }).faults(); faulty != 0 {
 		t.Errorf("%d connections failed on plain TCP:\n%s", faulty, table)
 	}
@@ -120,12 +121,13 @@ func directions(all talks) (n int) {
 }
 
 // travel uses connections over the roads for a while and ends them.
-func travel(t *testing.T, refresh, lasting time.Duration, roads []road) *journey {
+func travel(t *testing.T, d *Datapath, g *group, refresh, lasting time.Duration, roads []road) *journey {
 	t.Helper()
-	d, g := load(t, defaults), newGroup(t)
-	g.attach(t, d)
+	if err := d.SetDisabled(false); err != nil {
+		t.Fatal(err)
+	}
 	setRefresh(t, d, refresh)
-	j, first := &journey{}, time.Now()
+	j, first := &journey{refreshes: refreshesOf(t, d)}, time.Now()
 	for _, r := range roads {
 		j.all = append(j.all, r.connect(t, g)...)
 	}
@@ -218,7 +220,7 @@ func (j *journey) measure(t *testing.T, d *Datapath, before map[*talk]uint64) {
 		j.redirected += f.RedirectedBytes
 		j.byTCP += f.TCPBytes
 	}
-	j.refreshes = refreshesOf(t, d)
+	j.refreshes = refreshesOf(t, d) - j.refreshes
 	after := tcpMessagesOf(t, d, j.all)
 	for _, k := range j.all {
 		if !isBusy(k) && after[k] != before[k] {
