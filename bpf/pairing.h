@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "callbacks.h"
 #include "helpers.h"
 #include "history.h"
 #include "maps.h"
@@ -24,9 +25,6 @@
 
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
-
-/* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
-#define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
 /*
  * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
@@ -250,8 +248,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS |
-					   BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	ask_at_handshake(ops, state, true);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
@@ -280,7 +277,6 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	struct sock_state *state;
 	enum result result;
 	struct flow *flow;
-	__u32 flags;
 
 	if (!tp)
 		return;
@@ -313,11 +309,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
-	if (learning())
-		flags |= ANSWER_FLAGS;
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, flags);
+	ask_at_handshake(ops, state, learning());
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;
