@@ -141,7 +141,7 @@ struct config {
 	struct tap_filter tap;
 	__u64 disabled_ns; /* CLOCK_MONOTONIC of the last change of `disabled` */
 	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
-	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of the last change of `epoch` */
+	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of a change of `epoch`: the last, or one that is younger than two seconds */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
 	__u32 guards;	  /* which of those a guard cures, same bits */
@@ -190,7 +190,8 @@ struct flow {
 	__u64 passive_netns;
 	__u16 port; /* of the passive end, host byte order */
 	__u8 kept_out; /* enum result: why the passive end, which is here, did not join */
-	__u8 pad[5];
+	__u8 ends;     /* enum known_end, END_OWN for the active end: whose namespace was registered at the handshake */
+	__u8 pad[4];
 };
 
 /* The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It wraps after 52 days. */
@@ -228,7 +229,7 @@ struct sock_state {
 	__u8 found_held;      /* how often since then */
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
 	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before; see callbacks.h */
-	__u8 ends;	      /* enum known_end: which namespaces were registered when the policy was last asked */
+	__u8 ends;	      /* enum known_end: which namespaces have been registered, and more */
 	__u32 mixed_seq;      /* TCP sequence number where it changed to TCP with redirected bytes unread; 0: never */
 };
 
@@ -241,7 +242,7 @@ struct keepalive {
 };
 
 enum known_end {
-	END_OWN = 1,
+	END_OWN = 1,  /* was registered once: an endpoint that is no more permits nothing */
 	END_PEER = 2,
 	END_COUNTED = 4, /* in shares[netns].sockets */
 	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */

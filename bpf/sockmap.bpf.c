@@ -45,11 +45,12 @@ static __always_inline bool switched_off(void)
 	return !cfg || cfg->disabled;
 }
 
-/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. */
-static __always_inline bool takes_part(__u64 netns, bool any)
+/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends whether it is one. */
+static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
 {
 	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
 
+	*ends = ep ? END_OWN : 0;
 	return ep ? ep->accelerate : any;
 }
 
@@ -69,28 +70,30 @@ static __always_inline enum role role_at(struct bpf_sock_ops *ops)
 static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
+	__u8 ends;
 
-	if (switched_off() || !takes_part(netns, any))
+	if (switched_off() || !takes_part(netns, any, &ends))
 		return;
 	if (foreign_runs_last(netns))
 		return count_flow(netns, role_at(ops), RESULT_FOREIGN);
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
-		on_active(ops, sk, netns);
+		on_active(ops, sk, netns, ends);
 	else
-		on_passive(ops, sk, netns);
+		on_passive(ops, sk, netns, ends);
 }
 
 static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
+	__u8 ends;
 
 	drop_last_connection(sk);
 	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
-	if (!switched_off() && takes_part(netns, any))
-		announce_fast_open(tp, netns);
+	if (!switched_off() && takes_part(netns, any, &ends))
+		announce_fast_open(tp, netns, ends);
 }
 
 #define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)

@@ -73,12 +73,16 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	return view;
 }
 
+/* May the flow not go on? Asked again when the epoch has changed. */
 static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
 {
-	if (state->epoch != cfg->epoch) {
-		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port) ||
+	__u32 epoch = epoch_of(cfg);
+
+	if (state->epoch != epoch) {
+		epoch_before_policies();
+		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port, &state->ends) ||
 				helper_reads_flow(tp, state, cfg);
-		state->epoch = cfg->epoch;
+		state->epoch = epoch;
 	}
 	return state->denied;
 }

@@ -133,7 +133,8 @@ type guardFlow struct {
 	PassiveNetns uint64
 	Port         uint16
 	KeptOut      uint8
-	Pad          [5]uint8
+	Ends         uint8
+	Pad          [4]uint8
 }
 
 type guardHistory struct {

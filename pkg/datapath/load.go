@@ -137,12 +137,8 @@ func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) erro
 
 // prepare makes the maps ready for the first socket: bounds, the gathering entry of totals, and the verdict.
 func (o *loaded) prepare(s Settings) error {
-	cfg := bpfConfig{
-		Abi:                ABI,
-		MaxBacklogBytes:    s.MaxBacklogBytes,
-		MaxBacklogMessages: s.MaxBacklogMessages,
-		LoadedNs:           bootTime(),
-	}
+	cfg := bpfConfig{Abi: ABI, LoadedNs: bootTime()}
+	s.Live().write(&cfg)
 	setText(cfg.Version[:], s.Version)
 	if err := o.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)

@@ -47,6 +47,9 @@ type settingsView struct {
 	MaxSockets         uint32 `json:"maxSockets" doc:"entries of the sockhash, see CONFIGURATION.md"`
 	MaxBacklogBytes    uint32 `json:"maxBacklogBytes" doc:"see CONFIGURATION.md"`
 	MaxBacklogMessages uint32 `json:"maxBacklogMessages" doc:"see CONFIGURATION.md"`
+	NATRefreshSeconds  uint32 `json:"natRefreshSeconds" doc:"0: off, see CONFIGURATION.md"`
+	Coexist            string `json:"coexist" doc:"yield or share, see CONFIGURATION.md"`
+	ConntrackHelpers   string `json:"conntrackHelpers" doc:"avoid or ignore, see CONFIGURATION.md"`
 }
 
 type countsView struct {

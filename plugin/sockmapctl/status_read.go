@@ -47,9 +47,11 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	}
 	v := &nodeView{
 		Enabled: !cfg.Disabled, LoadedVersion: cfg.Version, LoadedAt: cfg.LoadedAt,
-		Settings: settingsView{cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages},
-		Hazards:  newHazardsView(cfg),
-		Kernel:   kernelRelease(),
+		Settings: settingsView{
+			cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages, cfg.NATRefreshSeconds, string(cfg.Coexist), string(cfg.Helpers),
+		},
+		Hazards: newHazardsView(cfg),
+		Kernel:  kernelRelease(),
 	}
 	guards, err := d.GuardStates()
 	if err != nil {

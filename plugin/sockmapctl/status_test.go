@@ -92,7 +92,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 		},
 		Node: &nodeView{
 			LoadedVersion: version.String(),
-			Settings:      settingsView{65536, 8 << 20, 4096},
+			Settings:      settingsView{65536, 8 << 20, 4096, 60, "yield", "avoid"},
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
 			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []countView{
 				{"annotation sockmap-cni/accelerate is false", 1}, {"its cgroup has no link any more", 1},
