@@ -16,8 +16,8 @@ type road struct {
 	many  int // accelerated connections on it
 }
 
-// Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one message by TCP now and then.
-// Without that, the fault is there.
+// Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one message by TCP
+// now and then. Without that, the fault is there.
 func TestConntrackKeepsBusyConnections(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
