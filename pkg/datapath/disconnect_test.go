@@ -65,6 +65,7 @@ func shutdownFD(t *testing.T, fd, how int) {
 // Numbers of include/net/tcp_states.h.
 const (
 	stateEstablished = 1
+	stateFinWait1    = 4
 	stateFinWait2    = 5
 	stateCloseWait   = 8
 )
