@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Which callbacks a socket gets. The flags are the socket's and not a program's: whatever sock_ops program of its cgroups sets or clears one
- * does it for all of them. So only those are ever cleared that nobody had asked for when we did, see docs/adr/0017.
+ * Which callbacks a socket gets. The flags are the socket's and not a program's: whatever sock_ops program
+ * of its cgroups sets or clears one does it for all of them. So only those are ever cleared that nobody had
+ * asked for when we did, see docs/adr/0017.
  */
 #pragma once
 
@@ -14,8 +15,8 @@
 #include "totals.h"
 
 /*
- * For the life of a paired socket. The callback for header options comes before each segment and each ACK that the socket sends; no room
- * for options is ever taken.
+ * For the life of a paired socket. The callback for header options comes before each segment and each ACK
+ * that the socket sends; no room for options is ever taken.
  */
 #define LIFE_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
 
@@ -57,8 +58,9 @@ static __always_inline bool others_follow(void)
 }
 
 /*
- * Two steps, so that programs which run after ours at the handshake find those flags as they are that we clear again on every
- * connection: they are asked for at the first packet that the socket sends then, of which a handshake has one.
+ * Two steps, so that programs which run after ours at the handshake find those flags as they are that we
+ * clear again on every connection: they are asked for at the first packet that the socket sends then, of
+ * which a handshake has one.
  */
 static __always_inline void ask_at_handshake(struct bpf_sock_ops *ops, struct sock_state *state, bool undecided)
 {
@@ -80,8 +82,8 @@ static __always_inline void settle_callbacks(struct bpf_sock_ops *ops, struct so
 }
 
 /*
- * The socket has left the sockhash. That its state changes is told on: it costs nothing until the end, and is what others ask for
- * most often.
+ * The socket has left the sockhash. That its state changes is told on: it costs nothing until the end, and
+ * is what others ask for most often.
  */
 static __always_inline void leave_callbacks(struct bpf_sock_ops *ops, struct sock_state *state)
 {

@@ -22,7 +22,8 @@ const (
 	sockOpsAttach  = 3
 )
 
-// maxDepth bounds walks from a cgroup to the root, and what the kernel lists: each of so many cgroups may hold 64 programs.
+// maxDepth bounds walks from a cgroup to the root, and what the kernel lists: each of so many cgroups may
+// hold 64 programs.
 const maxDepth = 64
 
 type progQueryAttr struct {
@@ -32,8 +33,8 @@ type progQueryAttr struct {
 	_                                           [32]uint64 // newer kernels write there, whatever size they are told
 }
 
-// sockOpsOf lists the sock_ops programs that are attached to a cgroup itself, or, effective, all that run for its sockets, in the
-// order in which they do. multi: others may be beside those that are attached.
+// sockOpsOf lists the sock_ops programs that are attached to a cgroup itself, or, effective, all that run
+// for its sockets, in the order in which they do. multi: others may be beside those that are attached.
 func sockOpsOf(cgroup int, effective bool) (ids []ebpf.ProgramID, multi bool, err error) {
 	for room := 64; ; room *= 2 {
 		ids, multi, err = querySockOps(cgroup, effective, room)

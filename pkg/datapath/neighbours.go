@@ -19,8 +19,8 @@ type Neighbour struct {
 	CgroupID uint64 // to which it is attached; 0: one that cannot be seen from here
 	After    bool   // it runs after ours
 	Last     bool   // it can take our callbacks away: nothing of ours runs after it
-	// Sockmap is the name of a sockmap or sockhash that it uses; a socket can be in one with a verdict program only. A program
-	// that this process may not look at counts as one that has.
+	// Sockmap is the name of a sockmap or sockhash that it uses; a socket can be in one with a verdict
+	// program only. A program that this process may not look at counts as one that has.
 	Sockmap string
 }
 
@@ -49,14 +49,15 @@ func (e *NeighbourError) Error() string {
 // Is makes every NeighbourError an ErrNeighbour.
 func (e *NeighbourError) Is(target error) bool { return target == ErrNeighbour }
 
-// Neighbours lists the foreign sock_ops programs that run for the sockets of this cgroup, in their order. Where there is none,
-// it costs one system call.
+// Neighbours lists the foreign sock_ops programs that run for the sockets of this cgroup, in their order.
+// Where there is none, it costs one system call.
 func (d *Datapath) Neighbours(cgroup *os.File) ([]Neighbour, error) {
 	v, err := d.view(cgroup)
 	return v.neighbours, err
 }
 
-// NeighboursOf is the same where nothing need be loaded: dir is the state directory, whose programs are not foreign.
+// NeighboursOf is the same where nothing need be loaded: dir is the state directory, whose programs are not
+// foreign.
 func NeighboursOf(dir string, cgroup *os.File) ([]Neighbour, error) {
 	d := open(current(dir))
 	defer d.Close()
@@ -164,7 +165,8 @@ func (d *Datapath) known(id ebpf.ProgramID) (knownProgram, error) {
 	return p, err
 }
 
-// knowOwn spares asking for those that are pinned, which on most nodes are all. What an upgrade has replaced is found out like others.
+// knowOwn spares asking for those that are pinned, which on most nodes are all. What an upgrade has
+// replaced is found out like others.
 func (d *Datapath) knowOwn() error {
 	for _, name := range []string{bpfProgSockOps, bpfProgSockOpsAny, bpfProgRearm} {
 		p, err := d.program(name)

@@ -13,8 +13,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Yields returns a NeighbourError where this cgroup is to be left to somebody else: a program whose sockhash the sockets belong in,
-// unless coexist says share, and one that was attached so that it would not run any more beside ours.
+// Yields returns a NeighbourError where this cgroup is to be left to somebody else: a program whose
+// sockhash the sockets belong in, unless coexist says share, and one that was attached so that it would not
+// run any more beside ours.
 func (d *Datapath) Yields(cgroup *os.File) error {
 	v, err := d.view(cgroup)
 	if err != nil || len(v.neighbours) == 0 {
@@ -41,8 +42,9 @@ func (d *Datapath) Yields(cgroup *os.File) error {
 	return nil
 }
 
-// Rearm makes sure that a program of ours runs last for the sockets of a cgroup which has a link, where somebody else's runs after the
-// link's. It reports the cgroup that has it, 0: none is needed. A NeighbourError says that it cannot be.
+// Rearm makes sure that a program of ours runs last for the sockets of a cgroup which has a link, where
+// somebody else's runs after the link's. It reports the cgroup that has it, 0: none is needed. A
+// NeighbourError says that it cannot be.
 func (d *Datapath) Rearm(cgroup *os.File) (at uint64, err error) {
 	v, err := d.view(cgroup)
 	if err != nil || v.last < 0 {
@@ -108,8 +110,8 @@ func (d *Datapath) RearmLinks() (cgroups []uint64, err error) {
 	return cgroups, nil
 }
 
-// KeepRearmed removes the rearm programs of all cgroups but those that Rearm has reported. Where none is left, programs count as alone
-// again.
+// KeepRearmed removes the rearm programs of all cgroups but those that Rearm has reported. Where none is
+// left, programs count as alone again.
 func (d *Datapath) KeepRearmed(used map[uint64]bool) error {
 	cgroups, err := d.RearmLinks()
 	if err != nil {
@@ -126,7 +128,8 @@ func (d *Datapath) KeepRearmed(used map[uint64]bool) error {
 	return nil
 }
 
-// NoteForeign tells the programs whether in some cgroup somebody else's run after them: flags that both may want then stay.
+// NoteForeign tells the programs whether in some cgroup somebody else's run after them: flags that both may
+// want then stay.
 func (d *Datapath) NoteForeign(foreign bool) error { return d.noteForeign(foreign) }
 
 func (d *Datapath) noteForeign(foreign bool) error {
@@ -138,8 +141,8 @@ func (d *Datapath) noteForeign(foreign bool) error {
 	})
 }
 
-// SetForeign says whether new connections of an endpoint stay on TCP, because somebody else's program runs last there. It reports
-// whether that has changed. One that is not registered is not an error.
+// SetForeign says whether new connections of an endpoint stay on TCP, because somebody else's program runs
+// last there. It reports whether that has changed. One that is not registered is not an error.
 func (d *Datapath) SetForeign(cookie uint64, foreign bool) (changed bool, err error) {
 	var ep bpfEndpoint
 	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))

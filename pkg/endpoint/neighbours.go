@@ -11,7 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// attach links a cgroup, unless it is to be left to another program, and sees to it that nobody takes our callbacks away there.
+// attach links a cgroup, unless it is to be left to another program, and sees to it that nobody takes our
+// callbacks away there.
 func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err error) {
 	alive, err := s.d.LinkAlive(key)
 	if err != nil {
@@ -34,8 +35,8 @@ func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err err
 	return made, nil
 }
 
-// rearmAll does what an ADD does for its cgroup again for all: programs of others come and go. An endpoint where one of them runs last, and
-// nothing can be attached behind it, gets no new connections.
+// rearmAll does what an ADD does for its cgroup again for all: programs of others come and go. An endpoint
+// where one of them runs last, and nothing can be attached behind it, gets no new connections.
 func (s *session) rearmAll() error {
 	keys, err := s.d.LinkKeys()
 	if err != nil {

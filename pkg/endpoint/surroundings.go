@@ -21,9 +21,9 @@ type Neighbour struct {
 	Links      int    // of ours, for whose sockets it runs
 }
 
-// Neighbours lists foreign sock_ops programs that run for the sockets of linked cgroups, and of those below which containers come to be: the
-// root and kubelet's. What cannot be opened is left out. It takes no lock, and needs no loaded state. It returns an fs.ErrPermission where
-// this process may not ask.
+// Neighbours lists foreign sock_ops programs that run for the sockets of linked cgroups, and of those below
+// which containers come to be: the root and kubelet's. What cannot be opened is left out. It takes no lock,
+// and needs no loaded state. It returns an fs.ErrPermission where this process may not ask.
 func (n *Node) Neighbours() ([]Neighbour, error) {
 	mount, err := n.mount()
 	if errors.Is(err, cgroup.ErrNoCgroup2) {
