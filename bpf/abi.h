@@ -149,7 +149,8 @@ struct config {
 	__u32 nat_refresh_seconds;
 	__u8 helpers_mode;  /* enum helpers_mode */
 	__u8 helper_ranges; /* used entries of helper_ports */
-	__u8 pad[2];
+	__u8 foreign;	    /* in some cgroup another sock_ops program runs after ours */
+	__u8 pad[1];
 	struct port_range helper_ports[MAX_PORT_RANGES]; /* of conntrack helpers in use on this node */
 	__u64 room[8];
 };
@@ -161,7 +162,7 @@ struct endpoint {
 	__u8 peers;	  /* enum peers */
 	__u8 includes;	  /* used entries of include; 0: every port */
 	__u8 excludes;	  /* used entries of exclude */
-	__u8 foreign;	  /* another sock_ops program runs after ours in this endpoint's cgroup */
+	__u8 foreign;	  /* another sock_ops program runs last in this endpoint's cgroup and can take our callbacks away */
 	__u8 pad[3];
 	struct port_range include[MAX_PORT_RANGES];
 	struct port_range exclude[MAX_PORT_RANGES];
@@ -227,7 +228,7 @@ struct sock_state {
 	__u32 heard;	      /* what had come from the peer when its lock was found held, see REASON_CONTENDED */
 	__u8 found_held;      /* how often since then */
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
-	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before */
+	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before; see callbacks.h */
 	__u8 ends;	      /* enum known_end: which namespaces have been registered, and more */
 	__u32 mixed_seq;      /* TCP sequence number where it changed to TCP with redirected bytes unread; 0: never */
 };

@@ -52,7 +52,7 @@ static __always_inline void avoid_port(struct sock_state *state, __u32 habits)
 	struct listening_port key = { .netns = state->role == ROLE_PASSIVE ? state->netns : state->peer_netns,
 				      .port = state->port };
 
-	struct avoided value = { .noted_ns = bpf_ktime_get_coarse_ns(), .habits = habits };
+	struct avoided value = { .noted_ns = bpf_ktime_get_ns(), .habits = habits };
 
 	if (state->port && (state->role == ROLE_PASSIVE || (habits & HABIT_OOB)))
 		bpf_map_update_elem(&avoid, &key, &value, BPF_ANY);

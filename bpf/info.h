@@ -30,8 +30,7 @@ struct redirected {
 
 static __always_inline void at_most_since(__u32 *age_ms, __u32 then)
 {
-	__u32 now = bpf_ktime_get_ns() >> TICK_SHIFT; /* a program of this type may not ask the coarse clock */
-	__u32 ms = ((__u64)(now - then) << TICK_SHIFT) / 1000000;
+	__u32 ms = ((__u64)(precise_ticks() - then) << TICK_SHIFT) / 1000000;
 
 	if (then && ms < *age_ms)
 		*age_ms = ms;

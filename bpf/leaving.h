@@ -71,6 +71,7 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
 	remember(tp, netns, result);
 	bpf_map_delete_elem(&flows, &self);
+	leave_callbacks(ops, state);
 	forget(sk, self);
 	give_tcp_its_length(ops, tp);
 	count_flow(netns, ROLE_ACTIVE, result);
@@ -122,6 +123,7 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 		return;
 	leave_sockhash(state, tp);
 	give_tcp_its_length(ops, tp);
+	leave_callbacks(ops, state);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
@@ -150,20 +152,43 @@ static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock
 	return state->reader != READER_UNKNOWN && peer != READER_UNKNOWN;
 }
 
+/* Has anything come that only an established peer sends? The SYN's acknowledgement counts as one byte. */
+static __always_inline bool has_answered(struct bpf_sock_ops *ops)
+{
+	switch (ops->op) {
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
+		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
+		return !(ops->skb_tcp_flags & TCP_HEADER_SYN);
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		return ops->bytes_received > 0 || ops->bytes_acked > 1;
+	}
+	return true;
+}
+
 /*
- * A packet has come. We ask for packets until everything is decided that can be decided then: in both ways, because packets
- * that the kernel takes on its fast path are not parsed, and acknowledgements are all that a sender gets to see there.
+ * A packet has come, or one is about to leave. We ask for packets until everything is decided that can be decided then: in three ways,
+ * because packets that the kernel takes on its fast path are not parsed, acknowledgements are all that a sender gets to see there, and a
+ * socket without window scaling that only receives has nothing but what it sends itself.
  */
-static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool answered)
+static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	bool decided = true;
+	struct tcp_sock *tp;
+	bool answered;
 
-	if (state && tp && !(answered && state->role == ROLE_ACTIVE && leave_if_alone(ops, sk, state, tp)))
-		decided = act_on_readers(ops, state, tp) && answered;
-	if (decided)
-		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
+	/* Others' flags, or what is left of ours, bring packets of sockets that are not ours. */
+	if (!state || !(state->callbacks & CALLBACKS_UNDECIDED))
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return;
+	answered = has_answered(ops);
+	if (answered && state->role == ROLE_ACTIVE && leave_if_alone(ops, sk, state, tp))
+		return;
+	if (act_on_readers(ops, state, tp) && answered)
+		settle_callbacks(ops, state);
+	else
+		ask_for_answers(ops, state);
 }
 
 /*
@@ -254,6 +279,7 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 	if (!state || !tp || (state->ends & END_CLOSED))
 		return;
 	state->ends |= END_CLOSED;
+	end_callbacks(ops, state);
 	add_to_totals(state, tp);
 	return_window(state);
 	if (state->role == ROLE_ACTIVE && know_peer(state))

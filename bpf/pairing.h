@@ -14,6 +14,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "callbacks.h"
+#include "helpers.h"
 #include "history.h"
 #include "maps.h"
 #include "pair.h"
@@ -23,9 +25,6 @@
 
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
-
-/* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
-#define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
 /*
  * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
@@ -234,6 +233,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_map_delete_elem(&flows, &announced);
 	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
+	if (result == RESULT_JOINED && helper_reads_port(connected_port((__u64)tp)))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && waits_in_calls(tp))
 		result = RESULT_BLOCKING;
 	if (result == RESULT_JOINED)
@@ -258,8 +259,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS |
-					   BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	ask_at_handshake(ops, state, true);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
@@ -288,7 +288,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	struct sock_state *state;
 	enum result result;
 	struct flow *flow;
-	__u32 flags, epoch;
+	__u32 epoch;
 
 	if (!tp)
 		return;
@@ -303,6 +303,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	ends |= mirrored_ends(flow->ends);
 	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port, &ends))
 		result = RESULT_DENIED;
+	if (result == RESULT_JOINED && helper_reads_port(ops->local_port))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && avoided(netns, ops->local_port))
 		result = RESULT_AVOIDED;
 	if (result != RESULT_JOINED) {
@@ -323,11 +325,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
-	if (learning())
-		flags |= ANSWER_FLAGS;
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, flags);
+	ask_at_handshake(ops, state, learning());
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;

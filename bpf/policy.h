@@ -91,16 +91,3 @@ static __always_inline __u32 epoch_now(void)
 	epoch_before_policies();
 	return epoch;
 }
-
-/* May the flow not go on? Asked again when the epoch has changed. */
-static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
-{
-	__u32 epoch = epoch_of(cfg);
-
-	if (state->epoch != epoch) {
-		epoch_before_policies();
-		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port, &state->ends);
-		state->epoch = epoch;
-	}
-	return state->denied;
-}

@@ -25,6 +25,12 @@ static __always_inline __u32 now_ticks(void)
 	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 }
 
+/* The same for the guards: the kernel gives the coarse clock neither to tracing programs nor to those of socket options. */
+static __always_inline __u32 precise_ticks(void)
+{
+	return bpf_ktime_get_ns() >> TICK_SHIFT;
+}
+
 static __always_inline bool has_flag(unsigned long flags, unsigned int bit)
 {
 	return flags & (1UL << bit);

@@ -4,6 +4,7 @@
  *
  *   sock_ops         per cgroup: takes the sockets of registered network namespaces into the sockhash
  *   sock_ops_any     the same for a cgroup that somebody attached by hand: every namespace
+ *   rearm            runs after a program of somebody else that may have cleared our callbacks, and asks for them again
  *   verdict          per message: redirect it to the other end, or leave it to TCP
  */
 #include "kernel.h"
@@ -53,6 +54,19 @@ static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
 	return ep ? ep->accelerate : any;
 }
 
+/* Nothing of ours comes after a program that may take our callbacks away: without them a socket would never leave. */
+static __always_inline bool foreign_runs_last(__u64 netns)
+{
+	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
+
+	return ep && ep->foreign;
+}
+
+static __always_inline enum role role_at(struct bpf_sock_ops *ops)
+{
+	return ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB ? ROLE_ACTIVE : ROLE_PASSIVE;
+}
+
 static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
@@ -60,6 +74,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_
 
 	if (switched_off() || !takes_part(netns, any, &ends))
 		return;
+	if (foreign_runs_last(netns))
+		return count_flow(netns, role_at(ops), RESULT_FOREIGN);
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		on_active(ops, sk, netns, ends);
 	else
@@ -80,10 +96,23 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 		announce_fast_open(tp, netns, ends);
 }
 
+#define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)
+#define OPS_AT_HANDSHAKE (OP(ACTIVE_ESTABLISHED) | OP(PASSIVE_ESTABLISHED))
+#define OPS_OF_OURS (OP(TCP_CONNECT) | OPS_AT_HANDSHAKE | OP(STATE) | OP(RTT) | OP(PARSE_HDR_OPT) | OP(HDR_OPT_LEN))
+
+/* Every socket of the cgroup runs the program for each of some ten operations: the cheap question first. */
+static __always_inline bool is_one_of(__u32 op, __u32 set)
+{
+	return op < 32 && (1U << op) & set;
+}
+
 static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 {
-	struct bpf_sock *sk = ops->sk;
+	struct bpf_sock *sk;
 
+	if (!is_one_of(ops->op, OPS_OF_OURS))
+		return 1;
+	sk = ops->sk;
 	if (!sk)
 		return 1;
 	switch (ops->op) {
@@ -95,14 +124,12 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		on_established(ops, sk, any);
 		break;
 	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
-		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
-		on_packet(ops, sk, !(ops->skb_tcp_flags & TCP_HEADER_SYN));
+	case BPF_SOCK_OPS_RTT_CB:
+		on_packet(ops, sk);
 		break;
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		on_packet(ops, sk);
 		on_segment(ops, sk);
-		break;
-	case BPF_SOCK_OPS_RTT_CB:
-		on_packet(ops, sk, true);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)
@@ -124,6 +151,24 @@ SEC("sockops")
 int sock_ops_any(struct bpf_sock_ops *ops)
 {
 	return dispatch(ops, true);
+}
+
+/* Attached above or beside sock_ops, where somebody else's program runs after it: see docs/adr/0017. */
+SEC("sockops")
+int rearm(struct bpf_sock_ops *ops)
+{
+	struct sock_state *state;
+	struct bpf_sock *sk;
+
+	if (!is_one_of(ops->op, OPS_AT_HANDSHAKE))
+		return 1;
+	sk = ops->sk;
+	if (!sk)
+		return 1;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (state)
+		ask_for(ops, state, LIFE_FLAGS);
+	return 1;
 }
 
 /* Always SK_PASS: the helper's own answer for an absent peer would make send(2) fail with EACCES. */

@@ -10,6 +10,7 @@
 
 #include "maps.h"
 #include "contended.h"
+#include "helpers.h"
 #include "memory.h"
 #include "wake.h"
 #include "window.h"
@@ -70,6 +71,20 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	view.filter = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_filter);
 	view.shutdown = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_shutdown);
 	return view;
+}
+
+/* May the flow not go on? Asked again when the epoch has changed. */
+static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
+{
+	__u32 epoch = epoch_of(cfg);
+
+	if (state->epoch != epoch) {
+		epoch_before_policies();
+		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port, &state->ends) ||
+				helper_reads_flow(tp, state, cfg);
+		state->epoch = epoch;
+	}
+	return state->denied;
 }
 
 static __always_inline enum reason against_reader(struct observed observed)
@@ -237,7 +252,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}
-	if (denied(state, cfg) && may_change(state, cfg->epoch_ns))
+	if (denied(tp, state, cfg) && may_change(state, cfg->epoch_ns))
 		return REASON_POLICY;
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)

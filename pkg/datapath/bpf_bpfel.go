@@ -82,7 +82,8 @@ type bpfConfig struct {
 	NatRefreshSeconds  uint32
 	HelpersMode        uint8
 	HelperRanges       uint8
-	Pad                [2]uint8
+	Foreign            uint8
+	Pad                [1]uint8
 	HelperPorts        [16]struct {
 		_     structs.HostLayout
 		First uint16
@@ -418,6 +419,7 @@ const (
 	bpfMapTapDrops          = "tap_drops"
 	bpfMapTapRing           = "tap_ring"
 	bpfMapTotals            = "totals"
+	bpfProgRearm            = "rearm"
 	bpfProgSockOps          = "sock_ops"
 	bpfProgSockOpsAny       = "sock_ops_any"
 	bpfProgVerdict          = "verdict"
@@ -466,6 +468,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	Rearm      *ebpf.ProgramSpec `ebpf:"rearm"`
 	SockOps    *ebpf.ProgramSpec `ebpf:"sock_ops"`
 	SockOpsAny *ebpf.ProgramSpec `ebpf:"sock_ops_any"`
 	Verdict    *ebpf.ProgramSpec `ebpf:"verdict"`
@@ -576,6 +579,7 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	Rearm      *ebpf.Program `ebpf:"rearm"`
 	SockOps    *ebpf.Program `ebpf:"sock_ops"`
 	SockOpsAny *ebpf.Program `ebpf:"sock_ops_any"`
 	Verdict    *ebpf.Program `ebpf:"verdict"`
@@ -583,6 +587,7 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.Rearm,
 		p.SockOps,
 		p.SockOpsAny,
 		p.Verdict,

@@ -38,6 +38,8 @@ type Config struct {
 	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
 	Guarded  uint32 // those among them that a guard cures
 	Tapped   bool   // a tap is alive
+	Foreign  bool   // in some cgroup a sock_ops program of somebody else runs after ours
+	Shares   bool   // coexist is share: cgroups where another program owns a sockhash are accelerated, too
 }
 
 func (d *Datapath) config() (cfg bpfConfig, err error) {
@@ -76,6 +78,8 @@ func (d *Datapath) Config() (Config, error) {
 		Hazards:  cfg.Hazards,
 		Guarded:  cfg.Guards,
 		Tapped:   cfg.tapped() > 0,
+		Foreign:  cfg.Foreign != 0,
+		Shares:   cfg.Coexist == uint32(bpfCoexistCOEXIST_SHARE),
 	}, nil
 }
 

@@ -82,7 +82,8 @@ type guardConfig struct {
 	NatRefreshSeconds uint32
 	HelpersMode       uint8
 	HelperRanges      uint8
-	Pad               [2]uint8
+	Foreign           uint8
+	Pad               [1]uint8
 	HelperPorts       [16]struct {
 		_     structs.HostLayout
 		First uint16

@@ -174,7 +174,7 @@ func (o *loaded) maps() map[string]*ebpf.Map {
 
 func (o *loaded) programs() map[string]*ebpf.Program {
 	return map[string]*ebpf.Program{
-		bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny, bpfProgVerdict: o.Verdict,
+		bpfProgRearm: o.Rearm, bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny, bpfProgVerdict: o.Verdict,
 	}
 }
 

@@ -115,6 +115,7 @@ func (s *screen) node(v *statusView) {
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)
+	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
 	for _, d := range n.Draining {
 		s.line("draining", "%s of the maps before the upgrade (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
 	}
