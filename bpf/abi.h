@@ -72,7 +72,7 @@ enum result {
 	RESULT_ULP = 7,
 	RESULT_ERROR = 8, /* no memory, or the socket is in another sockmap */
 	RESULT_OPTION = 9, /* a socket option that only TCP honours was set before: SO_ZEROCOPY, TCP_INQ */
-	RESULT_AVOIDED = 10, /* an earlier flow to this listening port did what only TCP does right */
+	RESULT_AVOIDED = 10, /* an earlier flow to this listening port, or from here to it, did what only TCP does right */
 	RESULT_BLOCKING = 11, /* guarded: the client's descriptor is blocking, see REASON_BLOCKING */
 	RESULT_SHORT = 12, /* the last connections to this destination ended after a few messages, see struct history */
 	RESULT_SHARE = 13, /* the pod has its share of the sockhash, which is more than half full */
@@ -248,6 +248,7 @@ enum known_end {
 	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
 	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
 	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays for what is asked of the socket yet */
+	END_GATHERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
 };
 
 /*
@@ -311,11 +312,13 @@ struct destination {
  * history[destination]: what its connections have gained. Taking a socket into the sockhash costs more than a few messages
  * save. After FRUITLESS_MAX connections in a row that were not worth it, those that follow stay on TCP. One for each LET_IN_EVERY_NS is
  * let in all the same, up to LET_IN_AT_ONCE of them together after a rest, and the first that is worth it ends that.
+ * A program that sends there what only TCP does right has none let in until AVOID_NS have passed.
  */
 struct history {
 	__u32 fruitless; /* connections in a row */
 	__u8 why;	 /* enum result, of the last one: RESULT_SHORT, or that its other end did not join */
-	__u8 pad[3];
+	__u8 avoided;	 /* 1: none is let in until rested_ns, because of what was sent there (MSG_OOB) */
+	__u8 pad[2];
 	__u64 rested_ns; /* coarse CLOCK_MONOTONIC: from when on LET_IN_AT_ONCE may be let in again */
 };
 
@@ -448,7 +451,8 @@ struct flow_record {
 	__u8 joined;
 	__u8 state; /* TCP state */
 	__u8 left;  /* see struct sock_state */
-	__u8 pad[4];
+	__u8 ends;  /* enum known_end */
+	__u8 pad[3];
 	__u8 local_addr[16];
 	__u8 remote_addr[16];
 	__u64 room[4];

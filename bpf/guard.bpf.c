@@ -22,6 +22,7 @@
 
 #include "abi.h"
 #include "address.h"
+#include "avoid.h"
 #include "info.h"
 #include "maps.h"
 #include "pair.h"
@@ -44,28 +45,31 @@ static __always_inline bool in_sockmap(struct sock *sk)
 }
 
 /*
- * A server that does this will do it again: spare its later flows the change of ways. Of clients only MSG_OOB is
- * remembered: it belongs to the protocol, and the port stands for that.
+ * Later connections are spared the change of ways. Of what a client does only MSG_OOB is remembered, for its own ones: it belongs to the
+ * protocol that it speaks. The server's port says nothing of it, and must not: one client would take acceleration from all others.
  */
-static __always_inline void avoid_port(struct sock_state *state, __u32 habits)
+static __always_inline void spare_later_ones(struct sock *sk, const struct sock_state *state, __u32 habits)
 {
-	struct listening_port key = { .netns = state->role == ROLE_PASSIVE ? state->netns : state->peer_netns,
-				      .port = state->port };
+	struct tcp_sock *tp;
 
-	struct avoided value = { .noted_ns = bpf_ktime_get_ns(), .habits = habits };
-
-	if (state->port && (state->role == ROLE_PASSIVE || (habits & HABIT_OOB)))
-		bpf_map_update_elem(&avoid, &key, &value, BPF_ANY);
+	if (state->role == ROLE_PASSIVE) {
+		if (state->port)
+			avoid_port(state->netns, state->port, habits);
+		return;
+	}
+	tp = habits & HABIT_OOB ? bpf_skc_to_tcp_sock(sk) : NULL;
+	if (tp)
+		avoid_destination(tp, state->netns);
 }
 
 /* Others' habits may be noted at the same time, by another thread. */
-static __always_inline void note(struct sock_state *state, __u32 habits)
+static __always_inline void note(struct sock *sk, struct sock_state *state, __u32 habits)
 {
 	if ((state->habits & habits) == habits)
 		return;
 	__sync_fetch_and_or(&state->habits, habits);
 	count_event(habits & HABIT_BLOCKS ? EVENT_BLOCKING_NOTED : EVENT_HABIT_NOTED);
-	avoid_port(state, habits);
+	spare_later_ones(sk, state, habits);
 }
 
 /* What in a receive call only TCP does right. MSG_WAITALL asks nothing of a call that does not wait. */
@@ -87,12 +91,12 @@ static __always_inline bool nothing_waits(struct sock *sk)
 	return !sk->sk_receive_queue.qlen && !sk->sk_shutdown && !sk->sk_err && !redirected_bytes_wait(sk);
 }
 
-static __always_inline void watch_reader(struct sock_state *state, int flags)
+static __always_inline void watch_reader(struct sock *sk, struct sock_state *state, int flags)
 {
 	__u32 habits = habits_of(flags);
 
 	if (habits)
-		note(state, habits);
+		note(sk, state, habits);
 	if (state->reader == READER_UNKNOWN)
 		__sync_val_compare_and_swap(&state->reader, READER_UNKNOWN, habits ? READER_PLAIN : READER_READY);
 }
@@ -112,7 +116,7 @@ int observe_receive(unsigned long long *ctx)
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (!state)
 		return 0;
-	watch_reader(state, flags);
+	watch_reader(sk, state, flags);
 	receive_after_reset(sk, state);
 	return 0;
 }
@@ -131,7 +135,7 @@ int observe_send(unsigned long long *ctx)
 	if (!state)
 		return 0;
 	if (msg->msg_flags & MESSAGE_OOB)
-		note(state, HABIT_OOB);
+		note(sk, state, HABIT_OOB);
 	send_after_reset(sk, state, msg->msg_flags);
 	return 0;
 }

@@ -12,21 +12,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "avoid.h"
 #include "maps.h"
-
-static __always_inline struct destination destination_of(struct tcp_sock *tp, __u64 netns)
-{
-	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	struct destination to = {
-		.netns = netns, .port = sk->__sk_common.skc_dport, .family = sk->__sk_common.skc_family
-	};
-
-	if (to.family == FAMILY_INET6)
-		BPF_CORE_READ_INTO(&to.addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-	else
-		*(__u32 *)to.addr = sk->__sk_common.skc_daddr;
-	return to;
-}
 
 /* RESULT_JOINED: let it in. Two at once may both be. */
 static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
@@ -37,6 +24,13 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 
 	if (!known || known->fruitless < FRUITLESS_MAX)
 		return RESULT_JOINED;
+	if (avoided_for_now(known))
+		return RESULT_AVOIDED;
+	if (known->avoided) {
+		known->avoided = 0;
+		known->fruitless = 0;
+		return RESULT_JOINED;
+	}
 	now = bpf_ktime_get_coarse_ns();
 	rested = known->rested_ns > now ? known->rested_ns : now;
 	if (rested - now > (LET_IN_AT_ONCE - 1) * LET_IN_EVERY_NS)
@@ -52,6 +46,8 @@ static __always_inline void remember(struct tcp_sock *tp, __u64 netns, enum resu
 	struct history *known = bpf_map_lookup_elem(&history, &to);
 	struct history first = { .fruitless = 1, .why = why };
 
+	if (known && avoided_for_now(known))
+		return;
 	if (why == RESULT_JOINED) {
 		if (known)
 			known->fruitless = 0;

@@ -72,7 +72,7 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	remember(tp, netns, result);
 	bpf_map_delete_elem(&flows, &self);
 	leave_callbacks(ops, state);
-	forget(sk, self);
+	forget(sk, state);
 	give_tcp_its_length(ops, tp);
 	count_flow(netns, ROLE_ACTIVE, result);
 	return true;
@@ -113,6 +113,7 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
 
 	if (!state->left && psock_of(&tp->inet_conn.icsk_inet.sk))
 		bpf_map_delete_elem(&sockets, &self);
+	count_out(state);
 	state->left = 1;
 }
 

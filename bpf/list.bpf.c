@@ -67,6 +67,8 @@ static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *
 	rec.mode = state->mode;
 	rec.reason = state->mode == MODE_TCP ? state->reason : REASON_NONE;
 	rec.joined = has_joined(state);
+	rec.left = state->left;
+	rec.ends = state->ends;
 	rec.state = sk->__sk_common.skc_state;
 	write_addresses(&rec, sk);
 	bpf_seq_write(seq, &rec, sizeof(rec));

@@ -14,12 +14,14 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "avoid.h"
 #include "callbacks.h"
 #include "helpers.h"
 #include "history.h"
 #include "maps.h"
 #include "pair.h"
 #include "policy.h"
+#include "share.h"
 #include "socket.h"
 #include "totals.h"
 
@@ -54,18 +56,10 @@ static __always_inline enum result objection(struct tcp_sock *tp)
 	return RESULT_JOINED;
 }
 
-/* Accepted sockets inherit the options of their listener. */
-static __always_inline bool avoided(__u64 netns, __u16 port)
-{
-	struct listening_port key = { .netns = netns, .port = port };
-
-	return bpf_map_lookup_elem(&avoid, &key);
-}
-
 /*
  * The storage for a new connection, or NULL when there is nothing to do: no memory, or the link of a parent
- * cgroup has handled this very connection before ours. Storage of an earlier connection of a socket that was
- * disconnected and connects again is written over.
+ * cgroup has handled this very connection before ours, or the socket is still in the sockhash for an earlier one.
+ * Storage of an earlier connection of a socket that was disconnected and connects again is written over.
  */
 static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct isn_pair self, enum role role)
 {
@@ -73,7 +67,7 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	const struct config *cfg;
 	__u32 zero = 0;
 
-	if (!state || (state->self.own == self.own && state->self.peer == self.peer && state->established_ns))
+	if (!state || (state->ends & END_COUNTED) || (state->self.own == self.own && state->self.peer == self.peer && state->established_ns))
 		return NULL;
 	cfg = bpf_map_lookup_elem(&config, &zero);
 	__builtin_memset(state, 0, sizeof(*state));
@@ -86,18 +80,28 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 }
 
 /* Out of the sockhash without a trace. Only for a socket that no peer knows: leaving a pair loses unread bytes. */
-static __always_inline void forget(struct bpf_sock *sk, struct isn_pair self)
+static __always_inline void forget(struct bpf_sock *sk, struct sock_state *state)
 {
+	struct isn_pair self = state->self;
+
 	bpf_map_delete_elem(&sockets, &self);
+	count_out(state);
 	bpf_sk_storage_delete(&states, sk);
 }
 
-static __always_inline enum result enter(struct bpf_sock_ops *ops, struct isn_pair self)
+static __always_inline enum result enter(struct bpf_sock_ops *ops, struct sock_state *state)
 {
-	long err = bpf_sock_hash_update(ops, &sockets, &self, BPF_NOEXIST);
+	struct share *share = choose_share(state);
+	struct isn_pair self = state->self;
+	long err;
 
-	if (!err)
+	if (has_its_share(share))
+		return RESULT_SHARE;
+	err = bpf_sock_hash_update(ops, &sockets, &self, BPF_NOEXIST);
+	if (!err) {
+		count_in(state, share);
 		return RESULT_JOINED;
+	}
 	if (err == E2BIG_ANSWER)
 		return RESULT_MAP_FULL;
 	return err == -17 /* EEXIST */ ? RESULT_COLLISION : RESULT_ERROR;
@@ -141,13 +145,33 @@ static __always_inline struct isn_pair fast_open_key(__u32 client_isn)
 	return (struct isn_pair){ .own = client_isn, .peer = 0 };
 }
 
-static __always_inline void announce_fast_open(struct tcp_sock *tp, __u64 netns, __u8 ends)
+static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u64 netns, __u8 ends)
 {
 	struct isn_pair key = fast_open_key(tp->write_seq);
 	struct flow flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
 
-	if (tp->fastopen_req)
-		bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
+	if (bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+		return; /* nothing would take it back */
+	bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
+}
+
+/* Whatever comes of the SYN: the passive end has found the announcement by now, or never will. */
+static __always_inline void withdraw_announcement(struct tcp_sock *tp, __u32 client_isn)
+{
+	struct isn_pair key = fast_open_key(client_isn);
+	const struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+
+	if (flow && flow->active_sk == (__u64)tp)
+		bpf_map_delete_elem(&flows, &key);
+}
+
+/* The socket leaves SYN_SENT. */
+static __always_inline void on_answer_to_syn(struct bpf_sock_ops *ops, struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (tp)
+		withdraw_announcement(tp, active_pair(ops).own);
 }
 
 /* The active end learns who has joined. False: nobody has, yet. */
@@ -223,14 +247,11 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct isn_pair self = active_pair(ops);
-	struct isn_pair announced = fast_open_key(self.own);
 	struct sock_state *state;
 	enum result result;
 
 	if (!tp)
 		return;
-	if (BPF_CORE_READ_BITFIELD(tp, syn_fastopen))
-		bpf_map_delete_elem(&flows, &announced);
 	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
 	if (result == RESULT_JOINED && helper_reads_port(connected_port((__u64)tp)))
@@ -252,7 +273,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
-	result = enter(ops, self);
+	result = enter(ops, state);
 	if (result != RESULT_JOINED) {
 		bpf_map_delete_elem(&flows, &self);
 		bpf_sk_storage_delete(&states, sk);
@@ -320,7 +341,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	state->peer_netns = flow->active_netns;
 	meet_late_active(state, flow); /* it is there already, but with Fast Open */
 	state->port = ops->local_port;
-	result = enter(ops, self);
+	result = enter(ops, state);
 	if (result != RESULT_JOINED) {
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);

@@ -35,6 +35,8 @@ struct {
 	enum event event;
 	struct tap_record tap_record;
 	struct avoided avoided;
+	enum known_end known_end;
+	enum habit habit;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)
@@ -89,11 +91,12 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	__u8 ends;
 
 	drop_last_connection(sk);
-	if (!tp || !tp->fastopen_req || waits_in_calls(tp))
+	/* Under TCP_REPAIR no SYN leaves, and its number is whatever the process says. */
+	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
 	if (!switched_off() && takes_part(netns, any, &ends))
-		announce_fast_open(tp, netns, ends);
+		announce_fast_open(ops, tp, netns, ends);
 }
 
 #define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)
@@ -132,6 +135,8 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		on_segment(ops, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[0] == BPF_TCP_SYN_SENT)
+			on_answer_to_syn(ops, sk);
 		if (ops->args[1] == BPF_TCP_CLOSE)
 			on_close(ops, sk);
 		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)

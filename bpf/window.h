@@ -46,7 +46,7 @@ static __always_inline __s64 grown_by(__u32 doubled)
 	return (__s64)(FIRST_BYTES + FIRST_MESSAGES * MESSAGE_BYTES) * ((1 << (doubled & 15)) - 1);
 }
 
-static __always_inline struct share *share_of(__u64 netns)
+static __always_inline struct share *share_of_reader(__u64 netns)
 {
 	struct share *share = bpf_map_lookup_elem(&shares, &netns);
 	__u64 unregistered = 0;
@@ -64,7 +64,7 @@ static __always_inline void grow_window(struct sock_state *state, const struct c
 	if (state->window >= WINDOW_MAX ||
 	    (w.bytes == cfg->max_backlog_bytes && w.messages == cfg->max_backlog_messages))
 		return;
-	share = share_of(state->peer_netns);
+	share = share_of_reader(state->peer_netns);
 	if (!share)
 		return;
 	if (share->granted_bytes + more > budget)
@@ -80,7 +80,7 @@ static __always_inline void return_window(struct sock_state *state)
 
 	if (!state->window)
 		return;
-	share = share_of(state->peer_netns);
+	share = share_of_reader(state->peer_netns);
 	if (share)
 		__sync_fetch_and_add(&share->granted_bytes, -grown_by(state->window));
 	state->window = 0;

@@ -56,6 +56,16 @@ struct proto {
 	long *sysctl_mem;
 };
 
+/* A sockhash, as the verifier lets a program read it through the map's own address. */
+struct bpf_map {
+	__u32 max_entries;
+};
+
+struct bpf_shtab {
+	struct bpf_map map;
+	atomic_t count;
+};
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -156,6 +166,7 @@ struct tcp_sock {
 	__u64 bytes_retrans;
 	struct tcp_fastopen_request *fastopen_req;
 	struct request_sock *fastopen_rsk;
+	__u8 repair : 1;
 	__u8 syn_fastopen : 1;
 	__u8 recvmsg_inq : 1;
 	__u16 urg_data;

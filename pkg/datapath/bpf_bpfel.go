@@ -178,11 +178,22 @@ type bpfFlowRecord struct {
 	Joined             uint8
 	State              uint8
 	Left               uint8
-	Pad                [4]uint8
+	Ends               uint8
+	Pad                [3]uint8
 	LocalAddr          [16]uint8
 	RemoteAddr         [16]uint8
 	Room               [4]uint64
 }
+
+type bpfHabit uint32
+
+const (
+	bpfHabitHABIT_WAITALL bpfHabit = 1
+	bpfHabitHABIT_OOB     bpfHabit = 2
+	bpfHabitHABIT_BLOCKS  bpfHabit = 4
+	bpfHabitHABIT_DISCARD bpfHabit = 8
+	bpfHabitHABIT_TRUSTS  bpfHabit = 16
+)
 
 type bpfHelpersMode uint32
 
@@ -195,7 +206,8 @@ type bpfHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
 	Why       uint8
-	Pad       [3]uint8
+	Avoided   uint8
+	Pad       [2]uint8
 	RestedNs  uint64
 }
 
@@ -212,6 +224,18 @@ type bpfKeepalive struct {
 	IntervalSeconds uint32
 	Probes          uint32
 }
+
+type bpfKnownEnd uint32
+
+const (
+	bpfKnownEndEND_OWN       bpfKnownEnd = 1
+	bpfKnownEndEND_PEER      bpfKnownEnd = 2
+	bpfKnownEndEND_COUNTED   bpfKnownEnd = 4
+	bpfKnownEndEND_PROBED    bpfKnownEnd = 8
+	bpfKnownEndEND_USED_HALF bpfKnownEnd = 16
+	bpfKnownEndEND_CLOSED    bpfKnownEnd = 32
+	bpfKnownEndEND_GATHERED  bpfKnownEnd = 64
+)
 
 type bpfLearn uint32
 

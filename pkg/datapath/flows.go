@@ -40,7 +40,14 @@ type Flow struct {
 	NetNS              uint64         `json:"netnsCookie"`
 	PeerNetNS          uint64         `json:"peerNetnsCookie,omitempty"`
 	Cookie             uint64         `json:"socketCookie,omitempty"`
+	ends               bpfKnownEnd
 }
+
+// stateClose is TCP_CLOSE.
+const stateClose = 7
+
+// over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected bytes wait in it.
+func (f *Flow) over() bool { return f.State == stateClose }
 
 func readFlows(r io.Reader, yield func(Flow) bool) error {
 	var ts unix.Timespec
@@ -84,6 +91,7 @@ func (r *bpfFlowRecord) decode(now int64) Flow {
 		NetNS:              r.Netns,
 		PeerNetNS:          r.PeerNetns,
 		Cookie:             r.Cookie,
+		ends:               bpfKnownEnd(r.Ends),
 	}
 }
 

@@ -25,7 +25,7 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 	}
 	from := source{spec, map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
 		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing, guardMapEvents: o.Events,
-		guardMapResets: o.Resets, guardMapAnswers: o.Answers}, o.types}
+		guardMapResets: o.Resets, guardMapAnswers: o.Answers, guardMapHistory: o.History}, o.types}
 	pins := filepath.Join(dir, guardsDir)
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)

@@ -198,31 +198,51 @@ func TestMPTCPIsLeftAlone(t *testing.T) {
 	}
 }
 
+// Three namespaces, because none gets all the room.
 func TestFullMapLeavesConnectionsOnTCP(t *testing.T) {
 	d, g := load(t, bounded(4, 4<<20, 4096)), newGroup(t)
 	g.attach(t, d)
-	for i := range uint64(5) {
-		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	for i := range uint64(3) {
+		ns := newNetNS(t)
+		register(t, d, ns)
+		client, server := g.pairIn(t, ns)
 		send(t, client, server, 10<<10, i)
 		send(t, server, client, 10<<10, i)
 	}
 	if n := socketsIn(t, d); n != 4 {
 		t.Errorf("%d sockets are in a sockhash of 4", n)
 	}
-	wantFlows(t, d, RoleActive, ResultMapFull, 3)
+	wantFlows(t, d, RoleActive, ResultMapFull, 1)
 	wantFlows(t, d, RolePassive, ResultJoined, 2)
 }
 
 // The active end has room, the passive end has not: the active one must leave again.
 func TestMapFullForThePassiveEndOnly(t *testing.T) {
-	d, g := load(t, bounded(1, 4<<20, 4096)), newGroup(t)
-	g.attach(t, d)
-	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	send(t, client, server, 10<<10, 1)
-	send(t, server, client, 10<<10, 2)
-	wantNoSockets(t, d)
-	wantFlows(t, d, RolePassive, ResultMapFull, 1)
-	wantFlows(t, d, RoleActive, ResultRemote, 1)
+	for _, tt := range []struct {
+		room   uint32
+		before int // pairs, of a namespace of their own
+		why    Result
+	}{{5, 2, ResultMapFull}, {1, 0, ResultShare}} {
+		t.Run(tt.why.String(), func(t *testing.T) {
+			d, g := load(t, bounded(tt.room, 4<<20, 4096)), newGroup(t)
+			g.attach(t, d)
+			for range tt.before {
+				ns := newNetNS(t)
+				register(t, d, ns)
+				g.pairIn(t, ns)
+			}
+			ns := newNetNS(t)
+			register(t, d, ns)
+			client, server := g.pairIn(t, ns)
+			send(t, client, server, 10<<10, 1)
+			send(t, server, client, 10<<10, 2)
+			if n := socketsIn(t, d); n != 2*tt.before {
+				t.Errorf("%d sockets are in the sockhash, want %d", n, 2*tt.before)
+			}
+			wantFlows(t, d, RolePassive, tt.why, 1)
+			wantFlows(t, d, RoleActive, ResultRemote, 1)
+		})
+	}
 }
 
 // Another flow has the same two numbers: stay on TCP, and leave the other's entry alone. The numbers cannot be chosen,

@@ -52,6 +52,11 @@ func (o *loaded) loadIterator(dir string) error {
 // each running thread, of each with a name, and of each recorded attachment. It returns ErrNotListed where it has
 // none at all.
 func (d *Datapath) Flows(yield func(Flow) bool) error {
+	return d.allSockets(func(f Flow) bool { return f.over() || yield(f) })
+}
+
+// allSockets is Flows with what is left of connections that are over.
+func (d *Datapath) allSockets(yield func(Flow) bool) error {
 	return d.flows(yield, func(do func() error) error {
 		paths, err := d.namespacePaths()
 		if err != nil {
@@ -72,7 +77,7 @@ func (d *Datapath) FlowsIn(paths []string, yield func(Flow) bool) error {
 		}
 		of[id.Cookie] = true
 	}
-	return d.flows(func(f Flow) bool { return !of[f.NetNS] || yield(f) }, func(do func() error) error {
+	return d.flows(func(f Flow) bool { return !of[f.NetNS] || f.over() || yield(f) }, func(do func() error) error {
 		return netns.EachOf(paths, do)
 	})
 }

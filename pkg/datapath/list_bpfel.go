@@ -141,7 +141,8 @@ type listHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
 	Why       uint8
-	Pad       [3]uint8
+	Avoided   uint8
+	Pad       [2]uint8
 	RestedNs  uint64
 }
 

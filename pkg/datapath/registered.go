@@ -39,20 +39,3 @@ func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
 	}
 	return r, true, nil
 }
-
-// Avoided reports whether later flows to this listening port stay on TCP because of what an observer saw.
-func (d *Datapath) Avoided(cookie uint64, port uint16) (bool, error) {
-	var why bpfAvoided
-	m, err := d.mapOf(bpfMapAvoid, unsafe.Sizeof(why))
-	if err != nil {
-		return false, err
-	}
-	err = m.Lookup(bpfListeningPort{Netns: cookie, Port: port}, &why)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read avoided ports: %w", err)
-	}
-	return true, nil
-}

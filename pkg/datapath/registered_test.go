@@ -35,18 +35,3 @@ func TestARegisteredPolicyIsReadAsItWasWritten(t *testing.T) {
 		t.Errorf("nobody is registered as 99: %v, %v", ok, err)
 	}
 }
-
-func TestAvoidedPorts(t *testing.T) {
-	d := load(t, bounded(64, 4096, 16))
-	if avoided, err := d.Avoided(7, 80); avoided || err != nil {
-		t.Errorf("nothing was seen yet: %v, %v", avoided, err)
-	}
-	if err := d.maps[bpfMapAvoid].Put(bpfListeningPort{Netns: 7, Port: 80}, uint32(1)); err != nil {
-		t.Fatal(err)
-	}
-	for port, want := range map[uint16]bool{80: true, 81: false} {
-		if avoided, err := d.Avoided(7, port); avoided != want || err != nil {
-			t.Errorf("port %d: %v, %v", port, avoided, err)
-		}
-	}
-}

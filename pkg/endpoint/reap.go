@@ -57,14 +57,30 @@ func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) 
 	if err != nil {
 		return nil, err
 	}
-	defer s.end()
 	r := with(s, n.witness())
 	r.attachments(func() bool { return true })
 	r.orphans()
 	if err := r.rearmAll(); err != nil {
 		r.errs = append(r.errs, err)
 	}
-	return r.removed, errors.Join(r.errs...)
+	s.end()
+	return r.removed, errors.Join(append(r.errs, n.countShares())...)
+}
+
+// countShares takes a look at each live socket, so it is done without the lock, for which containers would wait.
+func (n *Node) countShares() error {
+	d, err := datapath.Open(n.Dir)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return nil // unloaded meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if _, err := d.CountShares(); err != nil && !errors.Is(err, datapath.ErrNotListed) {
+		return fmt.Errorf("count the sockets of each pod: %w", err)
+	}
+	return nil
 }
 
 // reapSome is what an Add does for others, because some runtimes never call GC. Its errors are not the container's.

@@ -4,11 +4,13 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -166,7 +168,19 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 		{"port not included", func(f *Facts) {
 			f.Receiver.Registered.Include = []datapath.PortRange{{First: 443, Last: 443}}
 		}, "denied", "port 80 is not in ports.include of shop/db-0: 443"},
-		{"avoided", func(f *Facts) { f.Avoided = true }, "avoided", "port 80"},
+		{"avoided", func(f *Facts) {
+			f.Avoided = &datapath.Avoided{Port: 80, Why: []datapath.Reason{datapath.ReasonBlocking}, Left: 93 * time.Second}
+		}, "avoided", "port 80 is avoided for another 1m33s: blocking"},
+		{"avoided by a client", func(f *Facts) {
+			f.Avoided = &datapath.Avoided{
+				Port: 80, Destination: netip.MustParseAddrPort("10.0.0.7:80"), Why: []datapath.Reason{datapath.ReasonOOB}, Left: time.Minute,
+			}
+		}, "avoided", "10.0.0.7:80 from there is avoided for another 1m0s: oob"},
+		{"share", func(f *Facts) {
+			f.Sockets, f.Shares = 51, map[uint64]int{f.Sender.NetNS: 26, f.Receiver.NetNS: 25}
+		}, "share", "has 26 of 51 sockets in a sockhash of 100"},
+		{"share without an entry", func(f *Facts) { f.Sockets, f.Shares = 51, map[uint64]int{0: 26} }, "share", "26 of 51"},
+		{"share while there is room", func(f *Facts) { f.Sockets, f.Shares = 50, map[uint64]int{0: 50} }, "", ""},
 		{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
 		{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
 		{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking", "O_NONBLOCK"},

@@ -17,14 +17,15 @@ type Facts struct {
 	Severe   []string // hazards that are severe and not guarded
 	Sender   End
 	Receiver End
-	Passive  *End           // which of the two accepts; nil: not known
-	Port     uint16         // of the passive end; 0: not known
-	Avoided  bool           // an observer saw that port's programs do what only TCP does right
-	Sockets  int            // in the sockhash
-	Flow     *datapath.Flow // the sender's socket; nil: it is not in the sockhash
-	Peer     *datapath.Flow // the receiver's
-	Socket   *Socket        // what the sender's socket has set; nil: nobody looked
-	Reader   *Socket        // what the receiver's has set; nil: nobody looked
+	Passive  *End              // which of the two accepts; nil: not known
+	Port     uint16            // of the passive end; 0: not known
+	Avoided  *datapath.Avoided // why a guard keeps such connections on TCP; nil: none does
+	Sockets  int               // in the sockhash
+	Shares   map[uint64]int    // of these, how many each network namespace has, by its cookie; 0: those that are not registered
+	Flow     *datapath.Flow    // the sender's socket; nil: it is not in the sockhash
+	Peer     *datapath.Flow    // the receiver's
+	Socket   *Socket           // what the sender's socket has set; nil: nobody looked
+	Reader   *Socket           // what the receiver's has set; nil: nobody looked
 }
 
 // Place says where an end is.

@@ -2,12 +2,18 @@
 
 package explain
 
-import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
 
 // resultOrder is the order in which bpf/pairing.h and bpf/leaving.h ask. ResultJoined is what is left.
 var resultOrder = []datapath.Result{
 	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultBlocking,
-	datapath.ResultShort, datapath.ResultCollision, datapath.ResultMapFull, datapath.ResultError, datapath.ResultRemote, datapath.ResultDenied,
+	datapath.ResultShort, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError, datapath.ResultRemote, datapath.ResultDenied,
 	datapath.ResultAvoided, datapath.ResultJoined,
 }
 
@@ -51,6 +57,12 @@ var results = map[datapath.Result]question{
 		ask: "has no other flow the same two sequence numbers?", means: "another flow has the same two initial sequence numbers",
 		change: "the next connection has others",
 	},
+	datapath.ResultShare: {
+		ask:    "has its pod less than its share, or is there much room in the sockhash?",
+		means:  "its pod has more than a quarter of the sockhash, and more than half of it is taken",
+		change: "fewer connections of that pod at a time; or the key maxSockets, then sockmapctl unload",
+		now:    func(f *Facts) finding { return either(f, func(e *End) finding { return share(f, e) }) },
+	},
 	datapath.ResultMapFull: {
 		ask: "is there room in the sockhash?", means: "the sockhash is full",
 		change: "the key maxSockets, then sockmapctl unload",
@@ -75,12 +87,12 @@ var results = map[datapath.Result]question{
 	},
 	datapath.ResultAvoided: {
 		ask:    "have earlier flows to this port done nothing that only TCP does right?",
-		means:  "an earlier flow to this listening port was received in a way that only TCP does right",
-		change: "a server without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls, after sockmapctl unload; or the key guards",
+		means:  "an earlier flow did what only TCP does right: its server in receiving, or its client in sending there",
+		change: "a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or ten minutes",
 		now: func(f *Facts) finding {
 			switch {
-			case f.Avoided:
-				return decided("port %d is avoided", f.Port)
+			case f.Avoided != nil:
+				return avoidedNow(f.Avoided)
 			case f.Port == 0 || f.Passive == nil || f.Passive.NetNS == 0:
 				return unknown("the server's port, or its network namespace, is not known")
 			}
@@ -144,4 +156,32 @@ func otherEnd(f *Facts) finding {
 		return unknown("%s is in no network namespace that is known here", f.Receiver.Name)
 	}
 	return passed("%s is", f.Receiver.Name)
+}
+
+func avoidedNow(a *datapath.Avoided) finding {
+	why := make([]string, len(a.Why))
+	for i, r := range a.Why {
+		why[i] = r.String()
+	}
+	what := fmt.Sprintf("port %d", a.Port)
+	if a.Destination.IsValid() {
+		what = a.Destination.String() + " from there"
+	}
+	return decided("%s is avoided for another %v: %s", what, a.Left.Round(time.Second), strings.Join(why, ", "))
+}
+
+// share is has_its_share of bpf/share.h.
+func share(f *Facts, e *End) finding {
+	if f.Problem != "" || e.NetNS == 0 {
+		return unknown("")
+	}
+	cookie := e.NetNS
+	if _, own := f.Shares[cookie]; !own {
+		cookie = 0
+	}
+	room, has := int(f.Config.MaxSockets), f.Shares[cookie]
+	if has > room/datapath.ShareDivisor && f.Sockets > room/2 {
+		return decided("%s has %d of %d sockets in a sockhash of %d", e.Name, has, f.Sockets, room)
+	}
+	return passed("%s has %d sockets", e.Name, has)
 }

@@ -61,6 +61,8 @@ var (
 		"How often a socket began to send by TCP, or went back to it, and why."}
 	activeFlows = descriptor{"sockmap_active_flows", gauge, ofPod("mode"),
 		"Live sockets of the sockhash by how they send now, one for each end of a flow."}
+	shareSockets = descriptor{"sockmap_share_sockets", gauge, ofPod(),
+		"Sockets in the sockhash that count against the pod's share: those of live flows, and dead ones with bytes unread."}
 	backlogHigh = descriptor{"sockmap_backlog_high_bytes", gauge, ofPod(),
 		"The most that ever waited for one reader of the pod, as the kernel charges it."}
 	endpoints = descriptor{"sockmap_endpoints", gauge, []string{"state"},
@@ -102,8 +104,9 @@ var (
 func descriptors() []descriptor {
 	return []descriptor{
 		redirectedBytes, redirectedMessages, tcpBytes, tcpMessages, flows, fallbacks, activeFlows,
-		backlogHigh, podsWithoutSeries, endpoints, hazards, hazardsGuarded, guards, guardActions, rendezvousLost, flagsLost,
-		mapEntries, mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo, collectionErrors,
+		shareSockets, backlogHigh, podsWithoutSeries, endpoints, hazards, hazardsGuarded, guards, guardActions, rendezvousLost,
+		flagsLost, mapEntries, mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo,
+		collectionErrors,
 	}
 }
 

@@ -35,7 +35,7 @@ var meanings = map[string]map[string]string{
 		"ulp":       "the socket has an upper-layer protocol (kTLS)",
 		"error":     "no memory, or the socket is in another sockmap",
 		"option":    "a socket option was set before that only TCP honours: SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMPING and its kin",
-		"avoided":   "an earlier flow to this listening port was received in a way that only TCP does right",
+		"avoided":   "an earlier flow did what only TCP does right: its server, or its client for itself; `sockmapctl avoided` lists them",
 		"blocking":  "the client's descriptor is blocking (guard `blocking`)",
 		"share":     "the pod holds its share of the sockhash, which is more than half full",
 		"helper":    "a conntrack helper of this node rewrites the payload of this port (FTP, SIP, IRC)",

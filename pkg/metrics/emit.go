@@ -75,6 +75,7 @@ type podSums struct {
 	fallbacks map[datapath.Reason]uint64
 	active    map[datapath.Mode]uint64
 	high      uint64 // the greatest of all readers
+	sockets   uint64 // that count against shares
 }
 
 func newPodSums() *podSums {
@@ -101,6 +102,7 @@ func (s *snapshot) byPod() map[pod]*podSums {
 		}
 		sum.traffic.add(t)
 		sum.high = max(sum.high, s.backlogHigh[cookie])
+		sum.sockets += uint64(max(s.shares[cookie], 0))
 		for role, results := range s.totals[cookie].Flows {
 			for result, n := range results {
 				sum.flows[role][result] += n
@@ -127,6 +129,7 @@ func (e emitter) pod(owner pod, sum *podSums) {
 	e.emit(redirectedMessages, sum.redirectedMessages, names...)
 	e.emit(tcpBytes, sum.tcpBytes, names...)
 	e.emit(tcpMessages, sum.tcpMessages, names...)
+	e.emit(shareSockets, sum.sockets, names...)
 	e.emit(backlogHigh, sum.high, names...)
 	for _, role := range datapath.Roles() {
 		for _, result := range datapath.Results() {

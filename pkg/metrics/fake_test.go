@@ -75,6 +75,14 @@ func (s *source) Totals() (map[uint64]datapath.Totals, error) {
 	return all, s.read()
 }
 
+func (s *source) SocketShares() (map[uint64]int, error) {
+	counts := map[uint64]int{0: 0}
+	for _, f := range s.flows {
+		counts[f.NetNS]++
+	}
+	return counts, s.read()
+}
+
 func (s *source) Events() (map[datapath.Event]uint64, error) {
 	return map[datapath.Event]uint64{datapath.EventRendezvousLost: 2, datapath.EventOptionRefused: 7}, s.read()
 }

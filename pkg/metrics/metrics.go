@@ -26,6 +26,7 @@ type Source interface {
 	Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error)
 	PresentTotals() (map[uint64]datapath.Totals, error)
 	Totals() (map[uint64]datapath.Totals, error)
+	SocketShares() (map[uint64]int, error)
 	Events() (map[datapath.Event]uint64, error)
 	Calls() (map[datapath.CallKey]datapath.CallSums, error)
 	ProgramRuns() (map[string]datapath.Runs, error)

@@ -51,6 +51,7 @@ type snapshot struct {
 	traffic               map[uint64]traffic // closed and live sockets
 	active                map[uint64]map[datapath.Mode]uint64
 	backlogHigh           map[uint64]uint64 // of readers
+	shares                map[uint64]int    // sockets
 	events                map[datapath.Event]uint64
 	calls                 map[datapath.CallKey]datapath.CallSums
 	runs                  map[string]datapath.Runs
@@ -94,6 +95,9 @@ func (s *snapshot) readNode(src Source) (err error) {
 		return err
 	}
 	if s.guards, err = src.GuardStates(); err != nil {
+		return err
+	}
+	if s.shares, err = src.SocketShares(); err != nil {
 		return err
 	}
 	if s.events, err = src.Events(); err != nil {

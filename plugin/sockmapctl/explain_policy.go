@@ -28,7 +28,7 @@ func (w *world) policyFacts(source, destination target) (*explain.Facts, error) 
 	if f.Receiver, err = w.resolve(destination, &f.Sender); err != nil {
 		return nil, err
 	}
-	return f, w.avoided(f)
+	return f, w.avoided(f, netip.AddrPortFrom(destination.addr, destination.port))
 }
 
 // resolve finds the end behind a target. A loopback address is in the namespace of the other end.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type world struct {
 	config  datapath.Config
 	flows   []flowView
 	raw     map[datapath.FlowKey]datapath.Flow
+	shares  map[uint64]int
 	records []endpoint.Record
 	links   []endpoint.Link
 	owners  owners
@@ -53,6 +55,9 @@ func (w *world) close() {
 
 func (w *world) read(ctx context.Context, a *app) (err error) {
 	if w.config, err = w.d.Config(); err != nil {
+		return err
+	}
+	if w.shares, err = w.d.SocketShares(); err != nil {
 		return err
 	}
 	n := a.node(datapath.Settings{})
@@ -102,7 +107,7 @@ func (w *world) find(source, destination target) []*flowView {
 
 func (w *world) facts() *explain.Facts {
 	open := hazard.Set(w.config.Hazards &^ w.config.Guarded).Severe()
-	return &explain.Facts{Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows)}
+	return &explain.Facts{Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), Shares: w.shares}
 }
 
 // liveFacts are of the socket f.
@@ -132,14 +137,33 @@ func (w *world) liveFacts(f *flowView) (*explain.Facts, error) {
 	if facts.Receiver, err = w.end(f.PeerNetNSCookie, name); err != nil {
 		return nil, err
 	}
-	return facts, w.avoided(facts)
+	to := f.Remote
+	if f.Role == datapath.RolePassive.String() {
+		to = netip.AddrPort{}
+	}
+	return facts, w.avoided(facts, to)
 }
 
-func (w *world) avoided(f *explain.Facts) (err error) {
-	if w.d != nil && f.Passive != nil && f.Passive.NetNS != 0 && f.Port != 0 {
-		f.Avoided, err = w.d.Avoided(f.Passive.NetNS, f.Port)
+// avoided finds why a guard keeps such a connection on TCP: for its server's port, or for where its client connects to.
+func (w *world) avoided(f *explain.Facts, to netip.AddrPort) error {
+	if w.d == nil || f.Passive == nil || f.Port == 0 {
+		return nil
 	}
-	return err
+	all, err := w.d.ListAvoided()
+	if err != nil {
+		return err
+	}
+	client := &f.Sender
+	if f.Passive == client {
+		client = &f.Receiver
+	}
+	for _, a := range all {
+		port := !a.Destination.IsValid() && a.NetNS == f.Passive.NetNS && a.Port == f.Port
+		if a.NetNS != 0 && (port || a.NetNS == client.NetNS && a.Destination == to && to.IsValid()) {
+			f.Avoided = &a
+		}
+	}
+	return nil
 }
 
 // end is what is known of a network namespace. Cookie 0 is one that is not known.

@@ -69,7 +69,7 @@ func (f *flowFilter) check() error {
 			}
 		}
 	}
-	f.prefixes, f.numbers = nil, nil
+	f.prefixes = nil
 	for _, s := range f.addresses {
 		p, err := parsePrefix(s)
 		if err != nil {
@@ -77,14 +77,20 @@ func (f *flowFilter) check() error {
 		}
 		f.prefixes = append(f.prefixes, p)
 	}
-	for _, s := range f.ports {
+	var err error
+	f.numbers, err = parsePorts(f.ports)
+	return err
+}
+
+func parsePorts(texts []string) (ranges []portRange, err error) {
+	for _, s := range texts {
 		r, err := parsePortRange(s)
 		if err != nil {
-			return fmt.Errorf("--port: %q is neither a port nor a range of ports from 1 to 65535", s)
+			return nil, fmt.Errorf("--port: %q is neither a port nor a range of ports from 1 to 65535", s)
 		}
-		f.numbers = append(f.numbers, r)
+		ranges = append(ranges, r)
 	}
-	return nil
+	return ranges, nil
 }
 
 // parsePrefix takes an address for the prefix of all its bits.
@@ -148,8 +154,13 @@ func (f *flowFilter) fitsAddress(v *flowView) bool {
 }
 
 func (f *flowFilter) fitsPort(v *flowView) bool {
-	return len(f.numbers) == 0 || slices.ContainsFunc(f.numbers, func(r portRange) bool {
-		return r.has(v.Local.Port()) || r.has(v.Remote.Port())
+	return fitsPorts(f.numbers, v.Local.Port(), v.Remote.Port())
+}
+
+// fitsPorts reports whether a range has one of the ports. No range has all.
+func fitsPorts(ranges []portRange, ports ...uint16) bool {
+	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(r portRange) bool {
+		return slices.ContainsFunc(ports, r.has)
 	})
 }
 

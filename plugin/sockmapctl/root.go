@@ -65,13 +65,13 @@ func rootCommand(a *app) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
 		statusCommand(a), doctorCommand(a), benchCommand(a), endpointsCommand(a), flowsCommand(a), topCommand(a),
-		explainCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a),
+		explainCommand(a), avoidedCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a),
 	} {
 		cmd.GroupID = groupNouns
 		root.AddCommand(cmd)
 	}
 	for _, cmd := range []*cobra.Command{
-		loadCommand(a), upgradeCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a),
+		loadCommand(a), upgradeCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a), forgetCommand(a),
 		attachCommand(a), detachCommand(a), gcCommand(a), installCommand(a), uninstallCommand(a), agentCommand(a),
 	} {
 		cmd.GroupID = groupVerbs

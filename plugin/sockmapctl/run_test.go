@@ -21,7 +21,7 @@ import (
 func views() map[string]any {
 	return map[string]any{
 		"status": &statusView{}, "endpoints": &[]endpointView{}, "flows": &[]flowView{}, "metrics": &[]metricView{},
-		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{},
+		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{}, "avoided": &[]avoidedView{},
 	}
 }
 

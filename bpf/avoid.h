@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the guards have seen and later connections are spared, for AVOID_NS: a server's listening port, in avoid, and a client's
+ * destination, in history.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "maps.h"
+
+static __always_inline struct destination destination_of(struct tcp_sock *tp, __u64 netns)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	struct destination to = {
+		.netns = netns, .port = sk->__sk_common.skc_dport, .family = sk->__sk_common.skc_family
+	};
+
+	if (to.family == FAMILY_INET6)
+		BPF_CORE_READ_INTO(&to.addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	else
+		*(__u32 *)to.addr = sk->__sk_common.skc_daddr;
+	return to;
+}
+
+/* Is this destination left to TCP because of what this end's programs send there? */
+static __always_inline bool avoided_for_now(const struct history *known)
+{
+	return known->avoided && known->rested_ns > bpf_ktime_get_coarse_ns();
+}
+
+/*
+ * A client's program sends what only TCP does right: later connections from its network namespace to the same destination stay on TCP
+ * for a while. Nobody else's do: what a client sends says nothing of what others send to the same server.
+ */
+static __always_inline void avoid_destination(struct tcp_sock *tp, __u64 netns)
+{
+	struct destination to = destination_of(tp, netns);
+	struct history avoided = {
+		.fruitless = FRUITLESS_MAX, .why = RESULT_AVOIDED, .avoided = 1,
+		.rested_ns = bpf_ktime_get_coarse_ns() + AVOID_NS
+	};
+
+	bpf_map_update_elem(&history, &to, &avoided, BPF_ANY);
+}
+
+/* Accepted sockets inherit the options of their listener. */
+static __always_inline bool avoided(__u64 netns, __u16 port)
+{
+	struct listening_port key = { .netns = netns, .port = port };
+	const struct avoided *noted = bpf_map_lookup_elem(&avoid, &key);
+
+	return noted && bpf_ktime_get_coarse_ns() < noted->noted_ns + AVOID_NS;
+}
+
+/* A server that did this will do it again. */
+static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
+{
+	struct listening_port key = { .netns = netns, .port = port };
+	struct avoided noted = { .noted_ns = bpf_ktime_get_coarse_ns(), .habits = habits };
+
+	bpf_map_update_elem(&avoid, &key, &noted, BPF_ANY);
+}

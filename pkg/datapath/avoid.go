@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// AvoidFor is how long connections are avoided after a guard has seen the last of what only TCP does right.
+const AvoidFor = 10 * time.Minute // AVOID_NS of bpf/abi.h
+
+// Avoided says which later connections stay on TCP, because a guard saw a program do what only TCP does right.
+type Avoided struct {
+	NetNS       uint64         // cookie of the network namespace of that program
+	Port        uint16         // of the server
+	Destination netip.AddrPort // the program is a client: only its namespace's connections to there; invalid: a server's port
+	Why         []Reason       // what it did
+	Left        time.Duration  // until it is forgotten
+}
+
+// habitReasons are what the observers see, in the order of their bits, as reasons of live flows.
+var habitReasons = [...]struct {
+	habit  bpfHabit
+	reason Reason
+}{
+	{bpfHabitHABIT_WAITALL, ReasonWaitall}, {bpfHabitHABIT_OOB, ReasonOOB},
+	{bpfHabitHABIT_BLOCKS, ReasonBlocking}, {bpfHabitHABIT_DISCARD, ReasonDiscard},
+}
+
+// avoidedEntry is an Avoided with where it stands.
+type avoidedEntry struct {
+	Avoided
+	m   *ebpf.Map
+	key any
+}
+
+// ListAvoided lists what is avoided now, in no order. What comes or goes meanwhile may be missed.
+func (d *Datapath) ListAvoided() ([]Avoided, error) {
+	entries, err := d.avoidedEntries()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Avoided, 0, len(entries))
+	for _, e := range entries {
+		all = append(all, e.Avoided)
+	}
+	return all, nil
+}
+
+// ForgetAvoided removes what is avoided and matches, so that later connections are taken again, and returns how many that
+// were. Live ones stay as they are. A program that goes on as before is seen again.
+func (d *Datapath) ForgetAvoided(matches func(Avoided) bool) (forgotten int, err error) {
+	entries, err := d.avoidedEntries()
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if !matches(e.Avoided) {
+			continue
+		}
+		if err := e.m.Delete(e.key); errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue // evicted just now
+		} else if err != nil {
+			return forgotten, fmt.Errorf("forget what is avoided: %w", err)
+		}
+		forgotten++
+	}
+	return forgotten, nil
+}
+
+func (d *Datapath) avoidedEntries() ([]avoidedEntry, error) {
+	now := monotonic()
+	ports, err := d.avoidedPorts(now)
+	if err != nil {
+		return nil, err
+	}
+	destinations, err := d.avoidedDestinations(now)
+	return append(ports, destinations...), err
+}
+
+func (d *Datapath) avoidedPorts(now int64) (found []avoidedEntry, err error) {
+	var (
+		key   bpfListeningPort
+		noted bpfAvoided
+	)
+	m, err := d.mapOf(bpfMapAvoid, unsafe.Sizeof(noted))
+	if err != nil {
+		return nil, err
+	}
+	it := m.Iterate()
+	for it.Next(&key, &noted) {
+		if left := time.Duration(int64(noted.NotedNs)-now) + AvoidFor; left > 0 {
+			found = append(found, avoidedEntry{Avoided{key.Netns, key.Port, netip.AddrPort{}, reasonsOf(noted.Habits), left}, m, key})
+		}
+	}
+	return found, listed(it.Err())
+}
+
+func (d *Datapath) avoidedDestinations(now int64) (found []avoidedEntry, err error) {
+	var (
+		key   bpfDestination
+		known bpfHistory
+	)
+	m, err := d.mapOf(bpfMapHistory, unsafe.Sizeof(known))
+	if err != nil {
+		return nil, err
+	}
+	it := m.Iterate()
+	for it.Next(&key, &known) {
+		left := time.Duration(int64(known.RestedNs) - now)
+		if known.Avoided == 0 || left <= 0 {
+			continue
+		}
+		port := hostOrder(key.Port)
+		found = append(found, avoidedEntry{
+			Avoided{key.Netns, port, addrPort(key.Family, key.Addr, port), []Reason{ReasonOOB}, left}, m, key,
+		})
+	}
+	return found, listed(it.Err())
+}
+
+// listed is no error where entries were evicted while they were listed: what is missed is a hint.
+func listed(err error) error {
+	if err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return fmt.Errorf("list what is avoided: %w", err)
+	}
+	return nil
+}
+
+func reasonsOf(habits uint32) (why []Reason) {
+	for _, h := range habitReasons {
+		if habits&uint32(h.habit) != 0 {
+			why = append(why, h.reason)
+		}
+	}
+	return why
+}
+
+// hostOrder is of a port in network order.
+func hostOrder(port uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, port))
+}
