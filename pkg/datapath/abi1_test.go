@@ -122,8 +122,9 @@ func TestStateOfABI1IsTakenOver(t *testing.T) {
 		record.PodNamespace != "shop" || record.PodName != "till" || record.Declined != "because" {
 		t.Errorf("record %+v, %v", record, err)
 	}
-	if avoided, err := d.Avoided(cookieABI1, 8080); err != nil || !avoided {
-		t.Errorf("port 8080 is avoided: %v, %v", avoided, err)
+	avoided, err := d.ListAvoided()
+	if err != nil || len(avoided) != 1 {
+		t.Errorf("avoided: %+v, %v, want port 8080", avoided, err)
 	}
 	share, err := d.mapOf(bpfMapShares, 32)
 	if err != nil || share.Lookup(uint64(cookieABI1), &bpfShare{}) != nil {

@@ -131,7 +131,7 @@ func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
 		pods := newPods(t, d, Policy{Accelerate: true}, Policy{Accelerate: true})
 		client, server := pods[0].connect(t, 8080)
 		wantWay(t, d, client, server, tt.what+", before", true)
-		put(t, d, pods[0].cookie, without8080)
+		putPolicy(t, d, pods[0].cookie, without8080)
 		if err := tt.next(d, pods[0].cookie, pods[1].cookie); err != nil {
 			t.Fatal(err)
 		}
@@ -139,8 +139,8 @@ func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
 	}
 }
 
-// put writes a policy and tells nobody.
-func put(t *testing.T, d *Datapath, cookie uint64, p Policy) {
+// putPolicy writes a policy and tells nobody.
+func putPolicy(t *testing.T, d *Datapath, cookie uint64, p Policy) {
 	t.Helper()
 	ep, err := p.encode(cookie)
 	m, mapErr := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
