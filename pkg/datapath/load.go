@@ -125,6 +125,9 @@ func (o *loaded) Close() error {
 
 // load loads the programs of spec with these maps, by their names, and makes those that are missing.
 func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
+	if err := size(spec); err != nil {
+		return err
+	}
 	for name, m := range maps {
 		spec.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}

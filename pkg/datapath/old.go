@@ -20,7 +20,7 @@ type Conversion func(pin string, key, value []byte) (newKey, newValue []byte, er
 
 // Conversions are those from older ABIs, by their numbers. Whoever raises ABI adds one here, or state of the old ABI can only
 // be unloaded.
-var Conversions = map[uint32]Conversion{}
+var Conversions = map[uint32]Conversion{1: fromABI1}
 
 // Of every ABI's config map, the first word is the ABI and the second the kill switch.
 const (

@@ -37,7 +37,9 @@ func Replace(dir string, old Old, u Upgrade) (links int, err error) {
 	err = build(current(dir), spec, s, func(l, building layout) error {
 		d := open(building)
 		defer d.Close()
-		err := d.update(func(c *bpfConfig) { c.Disabled, c.Epoch = old.config.Disabled, old.config.Epoch })
+		err := d.update(func(c *bpfConfig) {
+			c.Disabled, c.DisabledNs, c.Epoch = old.config.Disabled, coarse(), old.config.Epoch
+		})
 		if err != nil {
 			return err
 		}
@@ -94,7 +96,7 @@ var carried = [...]struct {
 	{bpfMapAttachments, unsafe.Sizeof(bpfAttachment{})},
 	{bpfMapTotals, unsafe.Sizeof(bpfTotals{})},
 	{bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{})},
-	{bpfMapAvoid, unsafe.Sizeof(uint32(0))},
+	{bpfMapAvoid, unsafe.Sizeof(bpfAvoided{})},
 }
 
 // carry brings entries and links of an older ABI's state into this one.
@@ -111,6 +113,9 @@ func (d *Datapath) carry(abi uint32, how ebpf.MapUpdateFlags, u *Upgrade) error 
 		if err := carryMap(old, to, m.pin, Conversions[abi], how); err != nil {
 			return fmt.Errorf("carry %s of ABI %d over: %w", m.pin, abi, err)
 		}
+	}
+	if err := d.makeShares(); err != nil {
+		return err
 	}
 	keys, err := open(old).LinkKeys()
 	if err != nil {

@@ -27,6 +27,24 @@ func newShare(m *ebpf.Map, cookie uint64) error {
 	return nil
 }
 
+// makeShares makes the shares of all endpoints, for state of an ABI that had none.
+func (d *Datapath) makeShares() error {
+	cookies, err := d.Endpoints()
+	if err != nil {
+		return err
+	}
+	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+	if err != nil {
+		return err
+	}
+	for cookie := range cookies {
+		if err := newShare(m, cookie); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // deleteShare forgets what a network namespace holds. One that is not there is not an error.
 func (d *Datapath) deleteShare(cookie uint64) error {
 	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))

@@ -4,13 +4,16 @@ package datapath
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -68,8 +71,8 @@ func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
 		says []string
 	}{
 		{"a newer directory", func(t *testing.T, dir string) {
-			mkdir(t, filepath.Join(dir, "v2"))
-		}, []string{`"v3"`, `"v2"`}},
+			mkdir(t, filepath.Join(dir, stateName(ABI+1)))
+		}, []string{strconv.Quote(stateName(ABI + 1)), strconv.Quote(stateName(ABI))}},
 		{"another ABI", func(t *testing.T, dir string) {
 			d, err := Load(dir, defaults)
 			if err != nil {
@@ -79,18 +82,18 @@ func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
 			if err := d.update(func(c *bpfConfig) { c.Abi = 9 }); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"ABI 9", "ABI 1"}},
+		}, []string{"ABI 9", fmt.Sprintf("ABI %d", ABI)}},
 		{"a map of somebody else", func(t *testing.T, dir string) {
-			mkdir(t, filepath.Join(dir, "v1"))
+			mkdir(t, current(dir).state())
 			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 16, MaxEntries: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			if err := m.Pin(filepath.Join(dir, "v1", "config")); err != nil {
+			if err := m.Pin(current(dir).pin(bpfMapConfig)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"16 bytes", "112 bytes"}},
+		}, []string{"16 bytes", fmt.Sprintf("%d bytes", unsafe.Sizeof(bpfConfig{}))}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := newStateDir(t)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -196,17 +197,17 @@ func obstacles() []obstacle {
 		},
 		{
 			"state of a newer version",
-			func(t *testing.T, n *Node, g group) Want { mkdir(t, n.Dir, "v2"); return in(g) },
-			datapath.ErrForeignState, []string{`"v3"`, `"v2"`, "sockmapctl unload --force"},
+			func(t *testing.T, n *Node, g group) Want { mkdir(t, n.Dir, stateName(datapath.ABI+1)); return in(g) },
+			datapath.ErrForeignState, []string{strconv.Quote(stateName(datapath.ABI + 1)), strconv.Quote(stateName(datapath.ABI)), "sockmapctl unload --force"},
 		},
 		{
 			"a foreign map in our place",
 			func(t *testing.T, n *Node, g group) Want {
-				mkdir(t, n.Dir, "v1")
+				mkdir(t, n.Dir, stateName(datapath.ABI))
 				pinForeignMap(t, n.Dir)
 				return in(g)
 			},
-			datapath.ErrForeignState, []string{"config", "values of 4 bytes", "112 bytes"},
+			datapath.ErrForeignState, []string{"config", "values of 4 bytes", "bytes"},
 		},
 		{
 			"another process that holds the lock",
@@ -265,7 +266,7 @@ func pinForeignMap(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if err := m.Pin(filepath.Join(dir, "v1", "config")); err != nil {
+	if err := m.Pin(filepath.Join(dir, stateName(datapath.ABI), "config")); err != nil {
 		t.Fatal(err)
 	}
 }

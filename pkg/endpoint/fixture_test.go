@@ -284,3 +284,6 @@ func expectOnly(t testing.TB, n *Node, when string, g group, sandboxes ...Sandbo
 		}
 	}
 }
+
+// stateName is the name of the directory in which this ABI's state is pinned.
+func stateName(abi uint32) string { return fmt.Sprintf("v%d", abi) }

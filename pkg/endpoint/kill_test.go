@@ -179,7 +179,7 @@ func expectNoUnfinished(t *testing.T, n *Node) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if !slices.Equal(names, []string{"v1"}) {
+	if !slices.Equal(names, []string{stateName(datapath.ABI)}) {
 		t.Fatalf("the state directory has %s, want v1", strings.Join(names, ", "))
 	}
 }

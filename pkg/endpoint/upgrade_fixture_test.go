@@ -32,7 +32,7 @@ func loadOther(t *testing.T, version string) *Node {
 
 func markOther(t testing.TB, n *Node) {
 	t.Helper()
-	pin := filepath.Join(n.Dir, "v1", "programs")
+	pin := filepath.Join(n.Dir, stateName(datapath.ABI), "programs")
 	if err := errors.Join(os.Remove(pin), os.Symlink("sha256:of another version", pin)); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func makeOld(t testing.TB, n *Node) {
 	t.Helper()
 	datapath.Conversions[0] = fromABI0
 	t.Cleanup(func() { delete(datapath.Conversions, 0) })
-	state := filepath.Join(n.Dir, "v1")
+	state := filepath.Join(n.Dir, stateName(datapath.ABI))
 	config := pinned(t, filepath.Join(state, "config"))
 	value, err := config.LookupBytes(uint32(0))
 	if err != nil {

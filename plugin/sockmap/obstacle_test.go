@@ -19,6 +19,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
@@ -56,9 +57,9 @@ func obstacles() []obstacle {
 			return "", keys{"bpffsPath": "/run/sockmap-there-is-no-bpffs"}
 		}, 5, []string{"no bpffs at /run", "mount -t bpf"}, false},
 		{"state of a newer version", func(w *world, _ *lab.Pod) (string, keys) {
-			mkdir(w, w.node.BPFFS(), "v2")
+			mkdir(w, w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI+1))
 			return "", nil
-		}, 999, []string{"pinned state", "v2", "v1", "sockmapctl unload --force"}, false},
+		}, 999, []string{"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI), "sockmapctl unload --force"}, false},
 		{"a kernel without BTF", func(w *world, _ *lab.Pod) (string, keys) {
 			return inPrivateMounts(w, "mount -t tmpfs none /sys/kernel/btf"), nil
 		}, 999, []string{"kernel not supported", "CONFIG_DEBUG_INFO_BTF"}, false},

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/tools/txtar"
@@ -142,7 +143,7 @@ func kernelCommand(n *testNode) script.Cmd {
 func otherProgramsCommand(n *testNode) script.Cmd {
 	usage := script.CmdUsage{Summary: "take what is loaded for other programs"}
 	return script.Command(usage, func(*script.State, ...string) (script.WaitFunc, error) {
-		pin := filepath.Join(n.dir, "v1", "programs")
+		pin := filepath.Join(n.dir, fmt.Sprintf("v%d", datapath.ABI), "programs")
 		return nil, errors.Join(os.Remove(pin), os.Symlink("sha256:of another version", pin))
 	})
 }

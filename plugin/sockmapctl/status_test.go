@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
@@ -154,7 +155,7 @@ func TestForeignStateIsRefusedWithTheRepair(t *testing.T) {
 		if r.code != exitForeign {
 			t.Errorf("%s: exit code %d, want %d", args, r.code, exitForeign)
 		}
-		for _, want := range []string{`"v99"`, `"v1"`, "sockmapctl unload --force"} {
+		for _, want := range []string{`"v99"`, fmt.Sprintf(`"v%d"`, datapath.ABI), "sockmapctl unload --force"} {
 			if !strings.Contains(r.stdout+r.stderr, want) {
 				t.Errorf("%s: no %s in %s%s", args, want, r.stdout, r.stderr)
 			}

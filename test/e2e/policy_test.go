@@ -144,7 +144,7 @@ func versionOf(t *testing.T, conflist []byte) string {
 // wantNoPins expects no link of a cgroup: what is left is the node's state, without any container.
 func wantNoPins(t *testing.T, n *lab.Node) {
 	t.Helper()
-	left, err := filepath.Glob(filepath.Join(n.BPFFS(), "v1", "links", "*"))
+	left, err := filepath.Glob(filepath.Join(n.BPFFS(), "v*", "links", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}

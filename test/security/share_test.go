@@ -4,6 +4,7 @@ package security
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -66,7 +67,8 @@ func TestFloodOfConnectionsLeavesRoomForOthers(t *testing.T) {
 func TestPinsAreRootsAlone(t *testing.T) {
 	w := newWorld(t, nil)
 	dir := w.node.BPFFS()
-	for _, path := range []string{dir, filepath.Join(dir, "v1"), filepath.Join(dir, "v1", "links")} {
+	state := filepath.Join(dir, fmt.Sprintf("v%d", datapath.ABI))
+	for _, path := range []string{dir, state, filepath.Join(state, "links")} {
 		st, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +77,7 @@ func TestPinsAreRootsAlone(t *testing.T) {
 			t.Errorf("%s: mode %v of %d", path, st.Mode(), st.Sys().(*syscall.Stat_t).Uid)
 		}
 	}
-	for _, command := range [][]string{{"ls", dir}, {"ls", "-d", filepath.Join(dir, "v1", "config")}} {
+	for _, command := range [][]string{{"ls", dir}, {"ls", "-d", filepath.Join(state, "config")}} {
 		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		if out, err := cmd.CombinedOutput(); err == nil {

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"unsafe"
+)
+
+var without8080 = Policy{Accelerate: true, Exclude: []PortRange{{8080, 8080}}}
+
+// wantWay sends once each way and compares the way that the messages took.
+func wantWay(t *testing.T, d *Datapath, a, b *net.TCPConn, what string, redirected bool) {
+	t.Helper()
+	for _, way := range []struct{ from, to *net.TCPConn }{{a, b}, {b, a}} {
+		before, _ := flowOf(t, d, way.from)
+		send(t, way.from, way.to, 1000, 7)
+		f, ok := flowOf(t, d, way.from)
+		more := f.RedirectedBytes - before.RedirectedBytes
+		switch {
+		case !ok:
+			t.Errorf("%s: the socket is not in the sockhash", what)
+		case redirected && more != 1000:
+			t.Errorf("%s: %d of 1000 bytes were redirected, want all: %+v", what, more, f)
+		case !redirected && (more != 0 || f.Reason != ReasonPolicy):
+			t.Errorf("%s: %d of 1000 bytes were redirected, want none because of policy: %+v", what, more, f)
+		}
+	}
+}
+
+func set(t *testing.T, d *Datapath, cookie uint64, p Policy) {
+	t.Helper()
+	if err := d.SetEndpoint(cookie, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func forget(t *testing.T, d *Datapath, cookie uint64) {
+	t.Helper()
+	if err := d.DeleteEndpoint(cookie); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPolicyOfANewAddReachesLiveFlows(t *testing.T) {
+	d := load(t, defaults)
+	p := newPods(t, d, Policy{Accelerate: true})[0]
+	client, server := p.connect(t, 8080)
+	wantWay(t, d, client, server, "as it was added", true)
+	forget(t, d, p.cookie)
+	set(t, d, p.cookie, without8080)
+	wantWay(t, d, client, server, "after DEL and ADD without its port", false)
+	forget(t, d, p.cookie)
+	set(t, d, p.cookie, Policy{Accelerate: true})
+	wantWay(t, d, client, server, "after DEL and ADD with its port", true)
+}
+
+func TestPolicyReachesFlowsOfANamespaceThatWasNotRegistered(t *testing.T) {
+	d := load(t, defaults)
+	g := newGroup(t)
+	g.attach(t, d)
+	for _, tt := range []struct {
+		what   string
+		policy Policy
+	}{
+		{"opted out", Policy{Accelerate: false}},
+		{"without its port", without8080},
+		{"with its own sandbox only", Policy{Accelerate: true, Peers: PeersPod}},
+	} {
+		stranger := pod{newNetNS(t), g}
+		client, server := crossing(t, stranger, pod{newNetNS(t), g})
+		wantWay(t, d, client, server, tt.what+", before", true)
+		set(t, d, stranger.cookie, tt.policy)
+		wantWay(t, d, client, server, tt.what, false)
+		set(t, d, stranger.cookie, Policy{Accelerate: true})
+		wantWay(t, d, client, server, tt.what+", taken back", true)
+	}
+}
+
+// A policy that was deleted may have forbidden this very flow.
+func TestADeletedEndpointPermitsNothing(t *testing.T) {
+	d := load(t, defaults)
+	g := newGroup(t)
+	g.attach(t, d) // every namespace: also those that are not registered any more
+	for _, tt := range []struct {
+		what   string
+		client bool // is the one that is registered
+	}{{"client's", true}, {"server's", false}} {
+		a, b := pod{newNetNS(t), g}, pod{newNetNS(t), g}
+		gone := b.cookie
+		if tt.client {
+			gone = a.cookie
+		}
+		set(t, d, gone, Policy{Accelerate: true})
+		client, server := crossing(t, a, b)
+		wantWay(t, d, client, server, tt.what+" policy permits", true)
+		set(t, d, gone, without8080)
+		wantWay(t, d, client, server, tt.what+" policy forbids", false)
+		forget(t, d, gone)
+		wantWay(t, d, client, server, tt.what+" policy was deleted", false)
+		forget(t, d, gone)
+		wantWay(t, d, client, server, tt.what+" policy was deleted again", false)
+		set(t, d, gone, Policy{Accelerate: true})
+		wantWay(t, d, client, server, tt.what+" policy permits again", true)
+	}
+}
+
+// The active end asks no policy at the handshake; what it knows of the other end it has from the entry where they meet.
+func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
+	d := load(t, defaults)
+	p := newPods(t, d, Policy{Accelerate: true})[0]
+	client, server := p.connect(t, 8080)
+	forget(t, d, p.cookie)
+	wantWay(t, d, client, server, "deleted before the first message", false)
+}
+
+// A call that is killed between the policy and the epoch leaves flows on the old policy. Whatever comes next tells them.
+func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
+	for _, tt := range []struct {
+		what string
+		next func(d *Datapath, own, other uint64) error
+	}{
+		{"the same call again", func(d *Datapath, own, _ uint64) error { return d.SetEndpoint(own, without8080) }},
+		{"an ADD of another", func(d *Datapath, _, other uint64) error { return d.SetEndpoint(other, Policy{Accelerate: true}) }},
+		{"a DEL of another", func(d *Datapath, _, other uint64) error { return d.DeleteEndpoint(other) }},
+		{"a DEL of one that is not there", func(d *Datapath, _, _ uint64) error { return d.DeleteEndpoint(1) }},
+	} {
+		d := load(t, defaults)
+		pods := newPods(t, d, Policy{Accelerate: true}, Policy{Accelerate: true})
+		client, server := pods[0].connect(t, 8080)
+		wantWay(t, d, client, server, tt.what+", before", true)
+		putPolicy(t, d, pods[0].cookie, without8080)
+		if err := tt.next(d, pods[0].cookie, pods[1].cookie); err != nil {
+			t.Fatal(err)
+		}
+		wantWay(t, d, client, server, tt.what, false)
+	}
+}
+
+// putPolicy writes a policy and tells nobody.
+func putPolicy(t *testing.T, d *Datapath, cookie uint64, p Policy) {
+	t.Helper()
+	ep, err := p.encode(cookie)
+	m, mapErr := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
+	if err := errors.Join(err, mapErr); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Put(cookie, &ep); err != nil {
+		t.Fatal(err)
+	}
+}
