@@ -141,7 +141,7 @@ struct config {
 	struct tap_filter tap;
 	__u64 disabled_ns; /* CLOCK_MONOTONIC of the last change of `disabled` */
 	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
-	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of the last change of `epoch` */
+	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of a change of `epoch`: the last, or one that is younger than two seconds */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
 	__u32 guards;	  /* which of those a guard cures, same bits */
@@ -149,7 +149,8 @@ struct config {
 	__u32 nat_refresh_seconds;
 	__u8 helpers_mode;  /* enum helpers_mode */
 	__u8 helper_ranges; /* used entries of helper_ports */
-	__u8 pad[2];
+	__u8 foreign;	    /* in some cgroup another sock_ops program runs after ours */
+	__u8 pad[1];
 	struct port_range helper_ports[MAX_PORT_RANGES]; /* of conntrack helpers in use on this node */
 	__u64 room[8];
 };
@@ -161,7 +162,7 @@ struct endpoint {
 	__u8 peers;	  /* enum peers */
 	__u8 includes;	  /* used entries of include; 0: every port */
 	__u8 excludes;	  /* used entries of exclude */
-	__u8 foreign;	  /* another sock_ops program runs after ours in this endpoint's cgroup */
+	__u8 foreign;	  /* another sock_ops program runs last in this endpoint's cgroup and can take our callbacks away */
 	__u8 pad[3];
 	struct port_range include[MAX_PORT_RANGES];
 	struct port_range exclude[MAX_PORT_RANGES];
@@ -189,7 +190,8 @@ struct flow {
 	__u64 passive_netns;
 	__u16 port; /* of the passive end, host byte order */
 	__u8 kept_out; /* enum result: why the passive end, which is here, did not join */
-	__u8 pad[5];
+	__u8 ends;     /* enum known_end, END_OWN for the active end: whose namespace was registered at the handshake */
+	__u8 pad[4];
 };
 
 /* The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It wraps after 52 days. */
@@ -226,17 +228,27 @@ struct sock_state {
 	__u32 heard;	      /* what had come from the peer when its lock was found held, see REASON_CONTENDED */
 	__u8 found_held;      /* how often since then */
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
-	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before */
-	__u8 ends;	      /* enum known_end: which namespaces were registered when the policy was last asked */
-	__u32 room;
+	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before; see callbacks.h */
+	__u8 ends;	      /* enum known_end: which namespaces have been registered, and more */
+	__u32 mixed_seq;      /* TCP sequence number where it changed to TCP with redirected bytes unread; 0: never */
+};
+
+/* keepalives[socket]: what its program had set, while keepalive probes of ours run, see wake.h. */
+struct keepalive {
+	__u32 on;
+	__u32 idle_seconds;
+	__u32 interval_seconds;
+	__u32 probes; /* unanswered, until the connection ends */
 };
 
 enum known_end {
-	END_OWN = 1,
+	END_OWN = 1,  /* was registered once: an endpoint that is no more permits nothing */
 	END_PEER = 2,
 	END_COUNTED = 4, /* in shares[netns].sockets */
-	END_WOKEN = 8,	 /* keepalive is on for a reader that may miss an edge, see wake.h */
-	END_GATHERED = 16, /* its namespace had no share when it entered: it is counted in shares[0] */
+	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
+	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
+	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays for what is asked of the socket yet */
+	END_GATHERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
 };
 
 /*
@@ -455,6 +467,7 @@ _Static_assert(sizeof(struct endpoint) == 160, "endpoint is an ABI");
 _Static_assert(sizeof(struct share) == 32, "share is an ABI");
 _Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
 _Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI; with the kernel's 72 bytes before it, it fills 192");
+_Static_assert(sizeof(struct keepalive) == 16, "keepalive is an ABI");
 _Static_assert(sizeof(struct task_answer) == 16, "task_answer is an ABI");
 _Static_assert(sizeof(struct listening_port) == 16, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct avoided) == 16, "avoided is an ABI");

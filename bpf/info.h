@@ -30,7 +30,7 @@ struct redirected {
 
 static __always_inline void at_most_since(__u32 *age_ms, __u32 then)
 {
-	__u32 ms = ((__u64)(now_ticks() - then) << TICK_SHIFT) / 1000000;
+	__u32 ms = ((__u64)(precise_ticks() - then) << TICK_SHIFT) / 1000000;
 
 	if (then && ms < *age_ms)
 		*age_ms = ms;
@@ -70,7 +70,8 @@ static __always_inline void complete_info(struct bpf_sockopt *ctx)
 	if (!ctx->sk)
 		return;
 	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
-	if (!state || state->left)
+	/* Also after the socket has left the sockhash: what was redirected before must not be taken back. */
+	if (!state)
 		return;
 	count_event(EVENT_ANSWER_CORRECTED);
 	add_sent(ctx, info, state);

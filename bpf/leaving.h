@@ -6,33 +6,21 @@
 #pragma once
 
 #include "pairing.h"
-
-static __always_inline void meet_passive(struct sock_state *state, const struct flow *flow)
-{
-	state->peer_netns = flow->passive_netns;
-	state->port = flow->port;
-	state->peer_state = flow->passive_state;
-	state->peer_sk = flow->passive_sk;
-}
+#include "window.h"
 
 /* The active end learns who joined at the first answer, or when it sends before that. */
 static __always_inline bool know_peer(struct sock_state *state)
 {
-	struct isn_pair key = flow_key(state);
+	struct isn_pair key;
 	struct flow *flow;
 
 	if (state->peer_sk)
 		return true;
+	key = flow_key(state);
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (!flow)
 		return false;
-	if (state->role == ROLE_ACTIVE) {
-		meet_passive(state, flow);
-	} else {
-		state->peer_state = flow->active_state;
-		state->peer_sk = flow->active_sk; /* Fast Open: it came second */
-	}
-	return state->peer_sk;
+	return state->role == ROLE_ACTIVE ? meet_passive(state, flow) : meet_late_active(state, flow);
 }
 
 /*
@@ -78,13 +66,12 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	flow = bpf_map_lookup_elem(&flows, &self);
 	if (!flow || flow->active_sk != (__u64)tp)
 		return false;
-	if (flow->passive_sk) {
-		meet_passive(state, flow);
+	if (meet_passive(state, flow))
 		return false;
-	}
 	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
 	remember(tp, netns, result);
 	bpf_map_delete_elem(&flows, &self);
+	leave_callbacks(ops, state);
 	forget(sk, state);
 	give_tcp_its_length(ops, tp);
 	count_flow(netns, ROLE_ACTIVE, result);
@@ -105,15 +92,39 @@ static __always_inline bool trusted_by_peer(struct sock_state *state)
 	return (observed.habits & HABIT_TRUSTS) || !still_the_peers(state);
 }
 
-/* Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it leaves. */
-static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+/*
+ * Whoever redirects while no observer runs says nothing, and they may come later, with an upgrade. Counted before the bytes are
+ * queued, so this covers those on their way.
+ */
+static __always_inline bool peer_has_redirected(const struct sock_state *state)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	__u64 messages = 0;
+
+	if (peer)
+		bpf_probe_read_kernel(&messages, sizeof(messages), &peer->redirected_messages);
+	return messages;
+}
+
+/* Deletes by key, and only what is this socket's: out of the sockhash, its key may be another's. */
+static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_sock *tp)
 {
 	struct isn_pair self = state->self;
 
-	bpf_map_delete_elem(&sockets, &self);
+	if (!state->left && psock_of(&tp->inet_conn.icsk_inet.sk))
+		bpf_map_delete_elem(&sockets, &self);
 	count_out(state);
-	give_tcp_its_length(ops, tp);
 	state->left = 1;
+}
+
+/* Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it leaves. */
+static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+{
+	if (peer_has_redirected(state) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		return;
+	leave_sockhash(state, tp);
+	give_tcp_its_length(ops, tp);
+	leave_callbacks(ops, state);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
@@ -142,20 +153,43 @@ static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock
 	return state->reader != READER_UNKNOWN && peer != READER_UNKNOWN;
 }
 
+/* Has anything come that only an established peer sends? The SYN's acknowledgement counts as one byte. */
+static __always_inline bool has_answered(struct bpf_sock_ops *ops)
+{
+	switch (ops->op) {
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
+		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
+		return !(ops->skb_tcp_flags & TCP_HEADER_SYN);
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		return ops->bytes_received > 0 || ops->bytes_acked > 1;
+	}
+	return true;
+}
+
 /*
- * A packet has come. We ask for packets until everything is decided that can be decided then: in both ways, because packets
- * that the kernel takes on its fast path are not parsed, and acknowledgements are all that a sender gets to see there.
+ * A packet has come, or one is about to leave. We ask for packets until everything is decided that can be decided then: in three ways,
+ * because packets that the kernel takes on its fast path are not parsed, acknowledgements are all that a sender gets to see there, and a
+ * socket without window scaling that only receives has nothing but what it sends itself.
  */
-static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool answered)
+static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	bool decided = true;
+	struct tcp_sock *tp;
+	bool answered;
 
-	if (state && tp && !(answered && state->role == ROLE_ACTIVE && leave_if_alone(ops, sk, state, tp)))
-		decided = act_on_readers(ops, state, tp) && answered;
-	if (decided)
-		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~ANSWER_FLAGS);
+	/* Others' flags, or what is left of ours, bring packets of sockets that are not ours. */
+	if (!state || !(state->callbacks & CALLBACKS_UNDECIDED))
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return;
+	answered = has_answered(ops);
+	if (answered && state->role == ROLE_ACTIVE && leave_if_alone(ops, sk, state, tp))
+		return;
+	if (act_on_readers(ops, state, tp) && answered)
+		settle_callbacks(ops, state);
+	else
+		ask_for_answers(ops, state);
 }
 
 /*
@@ -186,16 +220,10 @@ static __always_inline void on_fin(struct bpf_sock *sk)
 	}
 }
 
-static __always_inline void on_close(struct bpf_sock *sk)
+static __always_inline void add_to_totals(const struct sock_state *state, struct tcp_sock *tp)
 {
-	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct isn_pair key;
-	struct totals *sums;
+	struct totals *sums = totals_of(state->netns);
 
-	if (!state || !tp)
-		return;
-	sums = totals_of(state->netns);
 	if (sums) {
 		add(&sums->redirected_bytes, state->redirected_bytes);
 		add(&sums->redirected_messages, state->redirected_messages);
@@ -204,16 +232,75 @@ static __always_inline void on_close(struct bpf_sock *sk)
 	}
 	if (state->backlog_high)
 		keep_backlog_high(state->peer_netns, state->backlog_high);
+}
+
+static __always_inline void delete_flow(const struct sock_state *state, struct tcp_sock *tp)
+{
+	struct isn_pair key = flow_key(state);
+	const struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+
+	if (flow && (state->role == ROLE_ACTIVE ? flow->active_sk : flow->passive_sk) == (__u64)tp)
+		bpf_map_delete_elem(&flows, &key);
+}
+
+/*
+ * The connection goes from `old` to CLOSE. By connect(2) to AF_UNSPEC, which throws away what TCP has received? Whatever else
+ * closes a socket in these states sets an error before, or has seen the peer's FIN. In others that cannot be told: drop_last_connection.
+ */
+static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
+{
+	if (sk->sk_err)
+		return false;
+	if (old == SOCK_FIN_WAIT1 || old == SOCK_FIN_WAIT2)
+		return !(sk->sk_shutdown & SHUTDOWN_RECEIVING);
+	return old == SOCK_ESTABLISHED || old == SOCK_CLOSE_WAIT;
+}
+
+/*
+ * Can the program still get redirected bytes: some that wait, or that are on their way? A send that is, by another thread than the one
+ * which ended the stream, holds its own socket's psock from before its verdict, and this one's while it waits for the lock.
+ */
+static __always_inline bool bytes_may_come(const struct sock_state *state, struct sock *sk)
+{
+	if (redirected_bytes_wait(sk) || calls_inside(sk))
+		return true;
+	return state->peer_sk && calls_inside((struct sock *)state->peer_sk);
+}
+
+/*
+ * What is asked of the socket from now on, TCP answers best. The state stays, for TCP_INFO, and to find the socket in the
+ * sockhash if it has to stay there and connects again.
+ */
+static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *sk)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	bool disconnect;
+
+	if (!state || !tp || (state->ends & END_CLOSED))
+		return;
+	state->ends |= END_CLOSED;
+	end_callbacks(ops, state);
+	add_to_totals(state, tp);
+	return_window(state);
 	if (state->role == ROLE_ACTIVE && know_peer(state))
 		remember_worth(tp, state);
-	key = flow_key(state);
-	bpf_map_delete_elem(&flows, &key);
-	key = state->self;
-	/* What is asked of it from now on, TCP answers best. Bytes that wait can still be read, so then it stays. */
-	if (has_psock(&tp->inet_conn.icsk_inet.sk) && redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
-		return stay_counted(state);
-	bpf_map_delete_elem(&sockets, &key);
-	count_out(state);
-	/* The socket may be disconnected rather than freed, and connect again. */
+	delete_flow(state, tp);
+	disconnect = is_disconnect(&tp->inet_conn.icsk_inet.sk, ops->args[0]);
+	if (disconnect || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
+		leave_sockhash(state, tp);
+	if (disconnect)
+		bpf_sk_storage_delete(&states, sk);
+}
+
+/* connect(2): no byte of an earlier connection of this socket may be read on the next one. */
+static __always_inline void drop_last_connection(struct bpf_sock *sk)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!state || !tp)
+		return;
+	leave_sockhash(state, tp);
 	bpf_sk_storage_delete(&states, sk);
 }

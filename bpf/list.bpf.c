@@ -40,6 +40,12 @@ static __always_inline bool has_joined(const struct sock_state *state)
 	return flow && flow->passive_sk;
 }
 
+/* What it has sent is in the totals already. */
+static __always_inline bool has_ended(const struct sock_state *state)
+{
+	return state->ends & END_CLOSED;
+}
+
 static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *tp, const struct sock_state *state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
@@ -75,7 +81,7 @@ int list_flows(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct sock *sk = ctx->sk;
 	struct tcp_sock *tp;
 
-	if (!state || !sk)
+	if (!state || !sk || has_ended(state))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (tp)
@@ -95,7 +101,7 @@ int list_tcp(struct bpf_iter__tcp *ctx)
 	if (!tp)
 		return 0;
 	state = bpf_sk_storage_get(&states, tp, NULL, 0);
-	if (state)
+	if (state && !has_ended(state))
 		write_record(ctx->meta->seq, tp, state);
 	return 0;
 }

@@ -34,6 +34,14 @@ struct {
 	__type(value, struct sock_state);
 } states SEC(".maps");
 
+/* What the programs of a few sockets had set of keepalive. Written and read by sock_ops. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct keepalive);
+} keepalives SEC(".maps");
+
 /* Policy by netns cookie. Written by user space under its lock, read by both programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

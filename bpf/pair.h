@@ -2,6 +2,11 @@
 /* What the key of one end says of the other's, and of the entry where both meet. */
 #pragma once
 
+#include <stdbool.h>
+
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
 #include "abi.h"
 
 static __always_inline struct isn_pair mirrored(struct isn_pair pair)
@@ -12,5 +17,27 @@ static __always_inline struct isn_pair mirrored(struct isn_pair pair)
 /* The key of this end's connection in flows: the active end's. */
 static __always_inline struct isn_pair flow_key(const struct sock_state *state)
 {
-	return state->role == ROLE_ACTIVE ? state->self : mirrored(state->self);
+	bool active = state->role == ROLE_ACTIVE;
+
+	return (struct isn_pair){ .own = active ? state->self.own : state->self.peer,
+				  .peer = active ? state->self.peer : state->self.own };
+}
+
+/*
+ * In struct flow an end writes its address last, and the other reads that first, both by an atomic that fetches: a full barrier
+ * on every architecture. So whoever finds an address finds what was written before it.
+ */
+static __always_inline void publish_address(__u64 *address, __u64 value)
+{
+	__u64 before = __sync_lock_test_and_set(address, value);
+
+	barrier_var(before); /* else the compiler takes an instruction that is no barrier */
+}
+
+static __always_inline __u64 published_address(__u64 *address)
+{
+	__u64 value = __sync_fetch_and_or(address, 0);
+
+	barrier_var(value);
+	return value;
 }

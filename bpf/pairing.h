@@ -15,6 +15,8 @@
 #include <bpf/bpf_core_read.h>
 
 #include "avoid.h"
+#include "callbacks.h"
+#include "helpers.h"
 #include "history.h"
 #include "maps.h"
 #include "pair.h"
@@ -25,9 +27,6 @@
 
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
-
-/* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
-#define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
 /*
  * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
@@ -75,7 +74,8 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	state->self = self;
 	state->role = role;
 	state->established_ns = bpf_ktime_get_ns();
-	state->epoch = cfg ? cfg->epoch : 0;
+	state->epoch = cfg ? epoch_of(cfg) : 0;
+	state->sent_by_tcp_at = now_ticks();
 	return state;
 }
 
@@ -145,10 +145,10 @@ static __always_inline struct isn_pair fast_open_key(__u32 client_isn)
 	return (struct isn_pair){ .own = client_isn, .peer = 0 };
 }
 
-static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u64 netns)
+static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u64 netns, __u8 ends)
 {
 	struct isn_pair key = fast_open_key(tp->write_seq);
-	struct flow flow = { .active_sk = (__u64)tp, .active_netns = netns };
+	struct flow flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
 
 	if (bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
 		return; /* nothing would take it back */
@@ -174,32 +174,64 @@ static __always_inline void on_answer_to_syn(struct bpf_sock_ops *ops, struct bp
 		withdraw_announcement(tp, active_pair(ops).own);
 }
 
-/* Fast Open: the passive end waits in the rendezvous entry already. */
-static __always_inline bool meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
+/* The active end learns who has joined. False: nobody has, yet. */
+static __always_inline bool meet_passive(struct sock_state *state, struct flow *flow)
+{
+	__u64 passive_sk = published_address(&flow->passive_sk);
+
+	if (!passive_sk)
+		return false;
+	state->peer_netns = flow->passive_netns;
+	state->port = flow->port;
+	state->ends |= flow->ends;
+	state->peer_state = flow->passive_state;
+	state->peer_sk = passive_sk;
+	return true;
+}
+
+/* Fast Open: the active end has come second. */
+static __always_inline bool meet_late_active(struct sock_state *state, struct flow *flow)
+{
+	__u64 active_sk = published_address(&flow->active_sk);
+
+	if (!active_sk)
+		return false;
+	state->peer_netns = flow->active_netns; /* it may not be who has announced itself */
+	state->ends |= mirrored_ends(flow->ends);
+	state->peer_state = flow->active_state;
+	state->peer_sk = active_sk;
+	return true;
+}
+
+/*
+ * Fast Open: the passive end waits in the rendezvous entry already. It has asked the policies for the namespace that announced the
+ * connection. A program that may use TCP_REPAIR chooses its numbers, so that need not be this one.
+ */
+static __always_inline enum result meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &state->self);
 
-	if (!flow || flow->active_sk || !flow->passive_sk)
-		return false;
-	state->peer_sk = flow->passive_sk;
-	state->peer_state = flow->passive_state;
-	state->peer_netns = flow->passive_netns;
-	state->port = flow->port;
+	if (!flow || flow->active_sk || !meet_passive(state, flow))
+		return RESULT_COLLISION;
+	epoch_before_policies();
+	if (!flow_permitted(state->netns, state->peer_netns, state->port, &state->ends))
+		return RESULT_DENIED;
 	flow->active_netns = state->netns;
+	flow->ends = state->ends & (END_OWN | END_PEER);
 	flow->active_state = (__u64)state;
-	flow->active_sk = (__u64)tp;
-	return true;
+	publish_address(&flow->active_sk, (__u64)tp);
+	return RESULT_JOINED;
 }
 
 static __always_inline enum result open_rendezvous(struct sock_state *state, struct tcp_sock *tp)
 {
 	struct flow flow = {
-		.active_sk = (__u64)tp, .active_state = (__u64)state, .active_netns = state->netns
+		.active_sk = (__u64)tp, .active_state = (__u64)state, .active_netns = state->netns, .ends = state->ends
 	};
 
 	if (!bpf_map_update_elem(&flows, &state->self, &flow, BPF_NOEXIST))
 		return RESULT_JOINED;
-	return meet_waiting_passive(state, tp) ? RESULT_JOINED : RESULT_COLLISION;
+	return meet_waiting_passive(state, tp);
 }
 
 /*
@@ -211,7 +243,7 @@ static __always_inline bool waits_in_calls(struct tcp_sock *tp)
 	return (learning() & LEARN_BLOCKING) && blocking(tp);
 }
 
-static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns)
+static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns, __u8 ends)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct isn_pair self = active_pair(ops);
@@ -222,6 +254,8 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return;
 	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
+	if (result == RESULT_JOINED && helper_reads_port(connected_port((__u64)tp)))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && waits_in_calls(tp))
 		result = RESULT_BLOCKING;
 	if (result == RESULT_JOINED)
@@ -232,6 +266,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 	if (!state)
 		return;
 	state->netns = netns;
+	state->ends = ends;
 	result = open_rendezvous(state, tp);
 	if (result != RESULT_JOINED) {
 		/* The entry belongs to another flow: leave it alone. */
@@ -245,7 +280,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | ANSWER_FLAGS);
+	ask_at_handshake(ops, state, true);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
@@ -267,14 +302,14 @@ static __always_inline struct flow *find_active(struct tcp_sock *tp, struct isn_
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
-static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns)
+static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock *sk, __u64 netns, __u8 ends)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct isn_pair self = passive_pair(ops);
 	struct sock_state *state;
 	enum result result;
 	struct flow *flow;
-	__u32 flags;
+	__u32 epoch;
 
 	if (!tp)
 		return;
@@ -285,8 +320,12 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	if (flow->passive_sk)
 		return;
 	result = objection(tp);
-	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port))
+	epoch = epoch_now();
+	ends |= mirrored_ends(flow->ends);
+	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port, &ends))
 		result = RESULT_DENIED;
+	if (result == RESULT_JOINED && helper_reads_port(ops->local_port))
+		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && avoided(netns, ops->local_port))
 		result = RESULT_AVOIDED;
 	if (result != RESULT_JOINED) {
@@ -296,26 +335,25 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	state = new_state(sk, self, ROLE_PASSIVE);
 	if (!state)
 		return;
+	state->epoch = epoch; /* as of when the policies were asked */
+	state->ends = ends;
 	state->netns = netns;
 	state->peer_netns = flow->active_netns;
-	state->peer_sk = flow->active_sk;
-	state->peer_state = flow->active_state;
+	meet_late_active(state, flow); /* it is there already, but with Fast Open */
 	state->port = ops->local_port;
 	result = enter(ops, state);
 	if (result != RESULT_JOINED) {
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG;
-	if (learning())
-		flags |= ANSWER_FLAGS;
 	keep_fresh_tcp_short(ops, tp);
-	bpf_sock_ops_cb_flags_set(ops, flags);
+	ask_at_handshake(ops, state, learning());
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;
 	flow->port = ops->local_port;
+	flow->ends = mirrored_ends(ends);
 	/* Last: from here on the active end may redirect to this socket, which is in the sockhash. */
-	flow->passive_sk = (__u64)tp;
+	publish_address(&flow->passive_sk, (__u64)tp);
 	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
 	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
 }

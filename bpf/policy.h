@@ -2,6 +2,8 @@
 /* May these two ends be one flow? Pure decisions on endpoints' policies. */
 #pragma once
 
+#include <bpf/bpf_helpers.h>
+
 #include "maps.h"
 
 static __always_inline bool in_ranges(const struct port_range *ranges, __u8 used, __u16 port)
@@ -37,11 +39,55 @@ static __always_inline bool end_permits(const struct endpoint *ep, const struct 
 	return port_permitted(ep, port);
 }
 
-static __always_inline bool flow_permitted(__u64 netns, __u64 peer_netns, __u16 port)
+/*
+ * Which of the two ends, of enum known_end, have ever been registered is in *ends and kept there: the policy of an endpoint that was
+ * deleted is not known any more, and may have forbidden this very flow.
+ */
+static __always_inline bool flow_permitted(__u64 netns, __u64 peer_netns, __u16 port, __u8 *ends)
 {
 	const struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
 	const struct endpoint *other = bpf_map_lookup_elem(&endpoints, &peer_netns);
 	bool same = netns == peer_netns;
 
+	if (ep)
+		*ends |= END_OWN;
+	if (other)
+		*ends |= END_PEER;
+	if ((!ep && (*ends & END_OWN)) || (!other && (*ends & END_PEER)))
+		return false;
 	return end_permits(ep, other, same, port) && end_permits(other, ep, same, port);
+}
+
+/* The same as the other end sees it. */
+static __always_inline __u8 mirrored_ends(__u8 ends)
+{
+	return (ends & END_OWN ? END_PEER : 0) | (ends & END_PEER ? END_OWN : 0);
+}
+
+static __always_inline __u32 epoch_of(const struct config *cfg)
+{
+	return *(const volatile __u32 *)&cfg->epoch;
+}
+
+/*
+ * Between the epoch and the policies that it stands for, which are read in this order: whoever changes a policy writes it before the
+ * epoch, so one that was read too early is asked again. An atomic that fetches is a full barrier on every architecture.
+ */
+static __always_inline void epoch_before_policies(void)
+{
+	__u32 word = 0;
+	__u32 before = __sync_fetch_and_or(&word, 0);
+
+	barrier_var(before); /* else the compiler takes an instruction that is no barrier */
+}
+
+/* For a flow whose policies are asked next. */
+static __always_inline __u32 epoch_now(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+	__u32 epoch = cfg ? epoch_of(cfg) : 0;
+
+	epoch_before_policies();
+	return epoch;
 }

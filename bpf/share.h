@@ -59,24 +59,6 @@ static __always_inline void count_in(struct sock_state *state, struct share *sha
 	state->ends |= END_COUNTED;
 }
 
-/*
- * The connection has ended, but redirected bytes wait for the program, so the socket stays in the sockhash: until it is closed, of which
- * nobody tells. Only that it is counted is left of it. Else a pod could fill the sockhash with such sockets.
- */
-static __always_inline void stay_counted(struct sock_state *state)
-{
-	struct isn_pair self = state->self;
-	__u64 netns = state->netns;
-	__u8 ends = state->ends & (END_COUNTED | END_GATHERED);
-
-	__builtin_memset(state, 0, sizeof(*state));
-	state->self = self;
-	state->netns = netns;
-	state->ends = ends;
-	state->mode = MODE_TCP;
-	state->left = 1;
-}
-
 /* An entry may have been made anew since, when its network namespace was registered again: it never falls below 0. */
 static __always_inline void count_out(struct sock_state *state)
 {

@@ -25,6 +25,12 @@ static __always_inline __u32 now_ticks(void)
 	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 }
 
+/* The same for the guards: the kernel gives the coarse clock neither to tracing programs nor to those of socket options. */
+static __always_inline __u32 precise_ticks(void)
+{
+	return bpf_ktime_get_ns() >> TICK_SHIFT;
+}
+
 static __always_inline bool has_flag(unsigned long flags, unsigned int bit)
 {
 	return flags & (1UL << bit);
@@ -56,10 +62,12 @@ static __always_inline bool blocking(struct tcp_sock *tp)
 	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK);
 }
 
-/* Not after close(2), which takes a socket out of the sockhash before the connection ends. */
-static __always_inline bool has_psock(struct sock *sk)
+/* NULL: the socket is in no sockmap. Read fault-safely: sk may be a hint. */
+static __always_inline struct sk_psock *psock_of(struct sock *sk)
 {
-	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & ~(unsigned long)USER_DATA_FLAGS;
+	unsigned long data = (unsigned long)BPF_CORE_READ(sk, sk_user_data);
+
+	return data & USER_DATA_PSOCK ? (struct sk_psock *)(data & ~(unsigned long)USER_DATA_FLAGS) : NULL;
 }
 
 /* Do redirected bytes wait for the program? Only of a socket that is in the sockhash. */
@@ -69,4 +77,15 @@ static __always_inline bool redirected_bytes_wait(struct sock *sk)
 	struct sk_psock *psock = (struct sk_psock *)data;
 
 	return BPF_CORE_READ(psock, ingress_msg.next) != &psock->ingress_msg;
+}
+
+/*
+ * Is a call inside the redirecting part of the kernel: a send of this socket, from before its verdict until its bytes are queued, a
+ * receive of it, or a send to it that has found it?
+ */
+static __always_inline bool calls_inside(struct sock *sk)
+{
+	struct sk_psock *psock = psock_of(sk);
+
+	return psock && BPF_CORE_READ(psock, refcnt.refs.counter) > 1;
 }

@@ -4,6 +4,7 @@
  *
  *   sock_ops         per cgroup: takes the sockets of registered network namespaces into the sockhash
  *   sock_ops_any     the same for a cgroup that somebody attached by hand: every namespace
+ *   rearm            runs after a program of somebody else that may have cleared our callbacks, and asks for them again
  *   verdict          per message: redirect it to the other end, or leave it to TCP
  */
 #include "kernel.h"
@@ -16,6 +17,7 @@
 #include "policy.h"
 #include "pairing.h"
 #include "leaving.h"
+#include "wake.h"
 #include "verdict.h"
 #include "tap.h"
 
@@ -45,43 +47,75 @@ static __always_inline bool switched_off(void)
 	return !cfg || cfg->disabled;
 }
 
-/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. */
-static __always_inline bool takes_part(__u64 netns, bool any)
+/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends whether it is one. */
+static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
 {
 	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
 
+	*ends = ep ? END_OWN : 0;
 	return ep ? ep->accelerate : any;
+}
+
+/* Nothing of ours comes after a program that may take our callbacks away: without them a socket would never leave. */
+static __always_inline bool foreign_runs_last(__u64 netns)
+{
+	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
+
+	return ep && ep->foreign;
+}
+
+static __always_inline enum role role_at(struct bpf_sock_ops *ops)
+{
+	return ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB ? ROLE_ACTIVE : ROLE_PASSIVE;
 }
 
 static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
+	__u8 ends;
 
-	if (switched_off() || !takes_part(netns, any))
+	if (switched_off() || !takes_part(netns, any, &ends))
 		return;
+	if (foreign_runs_last(netns))
+		return count_flow(netns, role_at(ops), RESULT_FOREIGN);
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
-		on_active(ops, sk, netns);
+		on_active(ops, sk, netns, ends);
 	else
-		on_passive(ops, sk, netns);
+		on_passive(ops, sk, netns, ends);
 }
 
 static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u64 netns;
+	__u8 ends;
 
+	drop_last_connection(sk);
 	/* Under TCP_REPAIR no SYN leaves, and its number is whatever the process says. */
 	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
-	if (!switched_off() && takes_part(netns, any))
-		announce_fast_open(ops, tp, netns);
+	if (!switched_off() && takes_part(netns, any, &ends))
+		announce_fast_open(ops, tp, netns, ends);
+}
+
+#define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)
+#define OPS_AT_HANDSHAKE (OP(ACTIVE_ESTABLISHED) | OP(PASSIVE_ESTABLISHED))
+#define OPS_OF_OURS (OP(TCP_CONNECT) | OPS_AT_HANDSHAKE | OP(STATE) | OP(RTT) | OP(PARSE_HDR_OPT) | OP(HDR_OPT_LEN))
+
+/* Every socket of the cgroup runs the program for each of some ten operations: the cheap question first. */
+static __always_inline bool is_one_of(__u32 op, __u32 set)
+{
+	return op < 32 && (1U << op) & set;
 }
 
 static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 {
-	struct bpf_sock *sk = ops->sk;
+	struct bpf_sock *sk;
 
+	if (!is_one_of(ops->op, OPS_OF_OURS))
+		return 1;
+	sk = ops->sk;
 	if (!sk)
 		return 1;
 	switch (ops->op) {
@@ -93,17 +127,18 @@ static __always_inline int dispatch(struct bpf_sock_ops *ops, bool any)
 		on_established(ops, sk, any);
 		break;
 	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
-		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
-		on_packet(ops, sk, !(ops->skb_tcp_flags & TCP_HEADER_SYN));
-		break;
 	case BPF_SOCK_OPS_RTT_CB:
-		on_packet(ops, sk, true);
+		on_packet(ops, sk);
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		on_packet(ops, sk);
+		on_segment(ops, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[0] == BPF_TCP_SYN_SENT)
 			on_answer_to_syn(ops, sk);
 		if (ops->args[1] == BPF_TCP_CLOSE)
-			on_close(sk);
+			on_close(ops, sk);
 		else if (ops->args[1] == BPF_TCP_FIN_WAIT1 || ops->args[1] == BPF_TCP_LAST_ACK)
 			on_fin(sk);
 		break;
@@ -123,6 +158,24 @@ int sock_ops_any(struct bpf_sock_ops *ops)
 	return dispatch(ops, true);
 }
 
+/* Attached above or beside sock_ops, where somebody else's program runs after it: see docs/adr/0017. */
+SEC("sockops")
+int rearm(struct bpf_sock_ops *ops)
+{
+	struct sock_state *state;
+	struct bpf_sock *sk;
+
+	if (!is_one_of(ops->op, OPS_AT_HANDSHAKE))
+		return 1;
+	sk = ops->sk;
+	if (!sk)
+		return 1;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (state)
+		ask_for(ops, state, LIFE_FLAGS);
+	return 1;
+}
+
 /* Always SK_PASS: the helper's own answer for an absent peer would make send(2) fail with EACCES. */
 SEC("sk_msg")
 int verdict(struct sk_msg_md *msg)
@@ -132,7 +185,7 @@ int verdict(struct sk_msg_md *msg)
 	struct isn_pair peer;
 	struct config *cfg;
 	enum reason reason;
-	__u32 zero = 0;
+	__u32 zero = 0, now;
 
 	if (!sk)
 		return SK_PASS;
@@ -140,7 +193,8 @@ int verdict(struct sk_msg_md *msg)
 	cfg = bpf_map_lookup_elem(&config, &zero);
 	if (!state || !cfg)
 		return SK_PASS;
-	reason = why_tcp(msg, sk, state, cfg);
+	now = now_ticks();
+	reason = why_tcp(msg, sk, state, cfg, now);
 	if (reason == REASON_NONE) {
 		peer = mirrored(state->self);
 		if (bpf_msg_redirect_hash(msg, &sockets, &peer, BPF_F_INGRESS) == SK_PASS) {
@@ -150,7 +204,7 @@ int verdict(struct sk_msg_md *msg)
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;
-			state->redirected_at = now_ticks();
+			state->redirected_at = now;
 			return SK_PASS;
 		}
 		reason = REASON_PEER_LEFT;
@@ -164,7 +218,10 @@ int verdict(struct sk_msg_md *msg)
 		state->reason = reason;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, reason);
+	if (state->mode == MODE_REDIRECT && peer_has_unread(state->peer_sk))
+		note_mixed(state, sk);
 	state->mode = MODE_TCP;
+	state->sent_by_tcp_at = now;
 	state->tcp_messages++;
 	return SK_PASS;
 }

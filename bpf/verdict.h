@@ -10,6 +10,10 @@
 
 #include "maps.h"
 #include "contended.h"
+#include "helpers.h"
+#include "memory.h"
+#include "wake.h"
+#include "window.h"
 #include "leaving.h"
 #include "policy.h"
 #include "socket.h"
@@ -23,12 +27,11 @@ struct peer_view {
 	int rcvbuf;
 	int peek_off; /* SO_PEEK_OFF, -1 where it is not used */
 	unsigned long flags; /* SOCK_* bits */
+	__u8 shutdown; /* sk_shutdown */
 	bool filter;
 	bool ulp;
 	bool inq; /* its application wants TCP_INQ control messages */
 };
-
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 /*
  * peer_sk may be stale: its socket freed, its memory another socket's. Both ways of reading survive that, and
@@ -52,6 +55,7 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 		view.peek_off = tp->inet_conn.icsk_inet.sk.sk_peek_off;
 		view.flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
 		view.filter = tp->inet_conn.icsk_inet.sk.sk_filter;
+		view.shutdown = tp->inet_conn.icsk_inet.sk.sk_shutdown;
 		return view;
 	}
 	tp = (struct tcp_sock *)peer_sk;
@@ -65,14 +69,20 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 	view.peek_off = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_peek_off);
 	view.flags = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags);
 	view.filter = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_filter);
+	view.shutdown = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_shutdown);
 	return view;
 }
 
-static __always_inline bool denied(struct sock_state *state, const struct config *cfg)
+/* May the flow not go on? Asked again when the epoch has changed. */
+static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
 {
-	if (state->epoch != cfg->epoch) {
-		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port);
-		state->epoch = cfg->epoch;
+	__u32 epoch = epoch_of(cfg);
+
+	if (state->epoch != epoch) {
+		epoch_before_policies();
+		state->denied = !flow_permitted(state->netns, state->peer_netns, state->port, &state->ends) ||
+				helper_reads_flow(tp, state, cfg);
+		state->epoch = epoch;
 	}
 	return state->denied;
 }
@@ -153,6 +163,19 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 	return reason;
 }
 
+/*
+ * May a receive call of the active end have begun before the handshake ended? It sleeps in TCP's code, where nothing but TCP's bytes wakes
+ * it; the first of those ends it, and every later call finds redirected ones. An event loop does not sleep in receive calls, and what was
+ * redirected once has found that out. A guard keeps clients out whose descriptors block when the handshake ends.
+ */
+static __always_inline bool sleeps_since_handshake(const struct sock_state *state, const struct config *cfg,
+						   const struct peer_view *peer)
+{
+	if (state->role != ROLE_PASSIVE || state->redirected_messages || (cfg->learn & LEARN_BLOCKING))
+		return false;
+	return peer->copied_seq == state->self.own + 1 && !peer_awaits_events(state->peer_sk);
+}
+
 /* What a program set on its socket and redirected bytes would not obey. */
 static __always_inline enum reason against_options(struct tcp_sock *tp, const struct peer_view *peer)
 {
@@ -168,46 +191,38 @@ static __always_inline enum reason against_options(struct tcp_sock *tp, const st
 }
 
 /*
- * How many bytes may wait for the reader. A program that has set SO_SNDBUF wants to be stopped early, as TCP would:
- * by what both buffers hold. The kernel keeps twice the bytes that were asked for, for its own overhead.
+ * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in both ways confuse some
+ * readers, see wake.h. since_ns: from when on the change is wanted; after PATIENCE_NS it comes all the same. 0: no end.
  */
-static __always_inline __u32 byte_bound(struct tcp_sock *tp, const struct config *cfg, const struct peer_view *peer)
-{
-	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	__u32 buffers;
+#define PATIENCE_NS (1000ULL * 1000 * 1000)
 
-	if (!(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & LOCK_SNDBUF))
-		return cfg->max_backlog_bytes;
-	buffers = (__u32)(sk->sk_sndbuf + peer->rcvbuf) / 2;
-	return buffers < cfg->max_backlog_bytes ? buffers : cfg->max_backlog_bytes;
-}
-
-/* The most that ever waited for this reader, with what is being sent now. */
-static __always_inline enum reason within_bounds(struct sock_state *state, __u32 backlog)
+static __always_inline bool may_change(const struct sock_state *state, __u64 since_ns)
 {
-	if (backlog > state->backlog_high)
-		state->backlog_high = backlog;
-	return REASON_NONE;
+	if (state->mode != MODE_REDIRECT || !state->peer_sk)
+		return true;
+	if (since_ns && bpf_ktime_get_ns() - since_ns > PATIENCE_NS)
+		return true;
+	return !peer_has_unread(state->peer_sk);
 }
 
 /*
- * The kernel bounds neither the bytes nor the messages that wait for a slow reader. A message also costs about
- * 1 KiB that nobody is charged for. How many still wait is not known; it is at most what was sent since the
- * backlog was last empty, and at most what fits into the backlog by the size of the smallest of them.
+ * Redirected bytes are no packets, so conntrack, IPVS and the like forget a busy connection as if it were silent. One message by TCP
+ * in each natRefreshSeconds prevents that. A reader that is never seen to catch up gets it after twice the time.
  */
-static __always_inline enum reason over_bounds(struct sock_state *state, const struct config *cfg, __u32 backlog,
-					       __u32 size, __u32 max_bytes)
+static __always_inline bool refresh_due(const struct sock_state *state, const struct config *cfg, __u32 now)
 {
-	if (!backlog && (size <= max_bytes || max_bytes == cfg->max_backlog_bytes)) {
-		/* One message is always let through, however big: else a small bound would stop every big write. */
-		state->burst_messages = 0;
-		return within_bounds(state, size);
-	}
-	if (backlog + size > max_bytes)
-		return REASON_BACKLOG_BYTES;
-	if (state->burst_messages >= cfg->max_backlog_messages)
-		return REASON_BACKLOG_MESSAGES;
-	return within_bounds(state, backlog + size);
+	__u32 silent = now - state->sent_by_tcp_at;
+
+	if (!cfg->refresh_ticks || silent < cfg->refresh_ticks)
+		return false;
+	return silent >= 2 * cfg->refresh_ticks || may_change(state, 0);
+}
+
+static __always_inline bool memory_lacks(const struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
+{
+	enum memory left = memory_for(state, tp, size, now);
+
+	return left == MEMORY_SHORT || (left == MEMORY_LOW && may_change(state, 0));
 }
 
 /*
@@ -218,13 +233,13 @@ static __always_inline enum reason over_bounds(struct sock_state *state, const s
  * is not read. It is asked each time, which also covers bytes that TCP sent without asking us (Fast Open).
  */
 static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk, struct sock_state *state,
-					   const struct config *cfg)
+					   const struct config *cfg, __u32 now)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct peer_view peer;
 	enum reason reason;
 
-	if (!tp || cfg->disabled)
+	if (!tp || (cfg->disabled && may_change(state, cfg->disabled_ns)))
 		return REASON_DISABLED;
 	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
 	if (sk->state != SOCK_ESTABLISHED && sk->state != SOCK_CLOSE_WAIT)
@@ -237,11 +252,13 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}
-	if (denied(state, cfg))
+	if (denied(tp, state, cfg) && may_change(state, cfg->epoch_ns))
 		return REASON_POLICY;
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)
 		return REASON_ULP;
+	if (peer.shutdown & SHUTDOWN_RECEIVING)
+		return REASON_SHUTDOWN;
 	reason = against_options(tp, &peer);
 	if (reason == REASON_NONE)
 		reason = against_habits(state, cfg);
@@ -249,8 +266,14 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return reason;
 	if (tp->write_seq != peer.copied_seq)
 		return REASON_UNREAD;
+	if (refresh_due(state, cfg, now))
+		return REASON_REFRESH;
 	reason = against_small(state, tp, peer.owned && peer.backlog_bytes, msg->size);
 	if (reason != REASON_NONE)
 		return reason;
-	return over_bounds(state, cfg, peer.backlog_bytes, msg->size, byte_bound(tp, cfg, &peer));
+	if (sleeps_since_handshake(state, cfg, &peer))
+		return REASON_EARLY;
+	if (memory_lacks(state, tp, msg->size, now))
+		return REASON_MEMORY;
+	return over_bounds(state, tp, cfg, peer.backlog_bytes, peer.rcvbuf, msg->size);
 }

@@ -22,6 +22,40 @@ struct in6_addr {
 	} in6_u;
 };
 
+struct atomic_long {
+	long counter;
+};
+
+/* Its first member is a signed 64-bit number on every kernel, see probe.h. */
+struct timespec64 {
+	long tv_sec;
+};
+
+struct page_counter {
+	struct atomic_long usage;
+	unsigned long max;
+	struct page_counter *parent;
+};
+
+/* A memory cgroup. tcpmem: cgroup v1. */
+struct mem_cgroup_per_node {
+	unsigned long lru_zone_size[1][1];
+};
+
+struct mem_cgroup {
+	struct page_counter memory;
+	struct page_counter tcpmem;
+	unsigned long socket_pressure;
+	bool tcpmem_active;
+	struct mem_cgroup_per_node *nodeinfo[0];
+};
+
+struct proto {
+	struct atomic_long *memory_allocated;
+	unsigned long *memory_pressure;
+	long *sysctl_mem;
+};
+
 /* A sockhash, as the verifier lets a program read it through the map's own address. */
 struct bpf_map {
 	__u32 max_entries;
@@ -38,6 +72,7 @@ struct sock_common {
 	__be16 skc_dport;
 	__u16 skc_num;
 	unsigned short skc_family;
+	struct proto *skc_prot;
 	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -83,11 +118,15 @@ struct sock {
 	__u8 sk_shutdown;
 	__u8 sk_userlocks : 4;
 	void *sk_user_data;
+	struct mem_cgroup *sk_memcg;
 };
 
 /* What sk_user_data points to, but for its low bits, while the socket is in a sockmap. */
 struct sk_psock {
 	struct list_head ingress_msg;
+	struct {
+		atomic_t refs;
+	} refcnt; /* one for being in a sockmap, one for each call that is inside tcp_bpf_sendmsg or tcp_bpf_recvmsg */
 };
 
 /* A message as the verdict gets it: a ring of pieces. The number of entries is the kernel's, so nobody counts on it. */
@@ -240,6 +279,8 @@ struct bpf_iter__tcp {
 /* net/tcp_states.h and linux/socket.h: part of the user ABI, but only as macros or not at all. */
 enum {
 	SOCK_ESTABLISHED = 1,
+	SOCK_FIN_WAIT1 = 4,
+	SOCK_FIN_WAIT2 = 5,
 	SOCK_CLOSE_WAIT = 8,
 	FAMILY_INET = 2,
 	FAMILY_INET6 = 10,
@@ -262,9 +303,15 @@ enum {
 	MAPPING_ACCESS = 7, /* linux/mm.h: VM_READ, VM_WRITE, VM_EXEC */
 	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
 	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
+	SHUTDOWN_RECEIVING = 1, /* sk_shutdown: RCV_SHUTDOWN */
 	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
 	LEVEL_SOCKET = 1,
 	LEVEL_TCP = 6,
+	OPTION_KEEPALIVE = 9,
+	OPTION_RCVLOWAT = 18,
+	OPTION_KEEPIDLE = 4,
+	OPTION_KEEPINTVL = 5,
+	OPTION_KEEPCNT = 6,
 	OPTION_ZEROCOPY = 60,
 	OPTION_PEEK_OFF = 42,
 	OPTION_ULP = 31,

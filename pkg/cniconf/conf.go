@@ -22,6 +22,7 @@ const (
 	DefaultMaxSockets         uint32 = 65536
 	DefaultMaxBacklogBytes    uint32 = 8 << 20
 	DefaultMaxBacklogMessages uint32 = 4096
+	DefaultNATRefreshSeconds  uint32 = 60
 )
 
 // Peers says whom the flows of an endpoint may join.
@@ -32,6 +33,24 @@ const (
 	PeersNode      Peers = "node"      // any endpoint of this node
 	PeersNamespace Peers = "namespace" // endpoints with the same K8S_POD_NAMESPACE
 	PeersPod       Peers = "pod"       // this sandbox only
+)
+
+// Coexist says what happens where another program above a cgroup owns a sockhash.
+type Coexist string
+
+// The values of the key coexist.
+const (
+	CoexistYield Coexist = "yield" // the containers in that cgroup stay on TCP
+	CoexistShare Coexist = "share" // they are accelerated all the same
+)
+
+// Helpers says what happens to ports whose payload a conntrack helper of the node rewrites.
+type Helpers string
+
+// The values of the key conntrackHelpers.
+const (
+	HelpersAvoid  Helpers = "avoid"  // they stay on TCP
+	HelpersIgnore Helpers = "ignore" // they are accelerated like others
 )
 
 // Conf is one call's configuration, checked and with defaults filled in.
@@ -49,6 +68,10 @@ type Conf struct {
 	MaxSockets         uint32 // entries of the sockhash
 	MaxBacklogBytes    uint32 // per direction of a flow
 	MaxBacklogMessages uint32 // per direction of a flow
+	NATRefreshSeconds  uint32 // 0: off
+
+	Coexist          Coexist
+	ConntrackHelpers Helpers
 
 	Peers         Peers
 	Ports         Ports
@@ -114,6 +137,9 @@ func defaults() *Conf {
 		MaxSockets:         DefaultMaxSockets,
 		MaxBacklogBytes:    DefaultMaxBacklogBytes,
 		MaxBacklogMessages: DefaultMaxBacklogMessages,
+		NATRefreshSeconds:  DefaultNATRefreshSeconds,
+		Coexist:            CoexistYield,
+		ConntrackHelpers:   HelpersAvoid,
 		Peers:              PeersNode,
 		Guards:             GuardNames(),
 		LogLevel:           slog.LevelInfo,

@@ -25,6 +25,7 @@ const (
 	minSockets, maxSockets                 = 1, 4 << 20
 	minBacklogBytes, maxBacklogBytes       = 4096, 1 << 30
 	minBacklogMessages, maxBacklogMessages = 1, 1 << 20
+	minNATRefresh, maxNATRefresh           = 0, 3600
 )
 
 // keys is the plugin's own part of the configuration, in the order in which wrong values are reported.
@@ -47,6 +48,10 @@ func keys() []key {
 			func(c *Conf) *uint32 { return &c.MaxBacklogBytes }),
 		number("maxBacklogMessages", DefaultMaxBacklogMessages, minBacklogMessages, maxBacklogMessages,
 			func(c *Conf) *uint32 { return &c.MaxBacklogMessages }),
+		number("natRefreshSeconds", DefaultNATRefreshSeconds, minNATRefresh, maxNATRefresh,
+			func(c *Conf) *uint32 { return &c.NATRefreshSeconds }),
+		{"coexist", `"yield"`, "one of yield, share", value.coexist},
+		{"conntrackHelpers", `"avoid"`, "one of avoid, ignore", value.helpers},
 		{"peers", `"node"`, "one of node, namespace, pod", value.peers},
 		{"ports", "{}", "an object with the lists include and exclude", value.ports},
 		{"acceptHazards", "[]", "a list of names of hazards", value.hazards},

@@ -28,6 +28,9 @@ func TestEmptyConfigurationHasTheDefaults(t *testing.T) {
 		MaxSockets:         65536,
 		MaxBacklogBytes:    8388608,
 		MaxBacklogMessages: 4096,
+		NATRefreshSeconds:  60,
+		Coexist:            "yield",
+		ConntrackHelpers:   "avoid",
 		Peers:              "node",
 		Guards:             []string{"splice", "observe", "blocking", "options"},
 		LogLevel:           slog.LevelInfo,
@@ -54,6 +57,7 @@ func TestEveryKeySetsItsField(t *testing.T) {
 		"enabled": false, "required": true,
 		"cgroupPath": "/kubepods//pod1/", "bpffsPath": "/run/bpf/sockmap/",
 		"maxSockets": 4194304, "maxBacklogBytes": 4096, "maxBacklogMessages": 1,
+		"natRefreshSeconds": 3600, "coexist": "share", "conntrackHelpers": "ignore",
 		"peers": "pod",
 		"ports": {"include": ["443", "80"], "exclude": ["1-1023"]},
 		"acceptHazards": ["fin", "all"],
@@ -66,6 +70,7 @@ func TestEveryKeySetsItsField(t *testing.T) {
 		Required:   true,
 		CgroupPath: "/kubepods/pod1", BPFFSPath: "/run/bpf/sockmap",
 		MaxSockets: 4194304, MaxBacklogBytes: 4096, MaxBacklogMessages: 1,
+		NATRefreshSeconds: 3600, Coexist: CoexistShare, ConntrackHelpers: HelpersIgnore,
 		Peers:         PeersPod,
 		Ports:         Ports{Include: []PortRange{{80, 80}, {443, 443}}, Exclude: []PortRange{{1, 1023}}},
 		AcceptHazards: []string{"fin", "all"},
@@ -89,6 +94,7 @@ func wrongValues() []wrongValue {
 		sockets  = "a whole number from 1 to 4194304"
 		backlog  = "a whole number from 4096 to 1073741824"
 		messages = "a whole number from 1 to 1048576"
+		refresh  = "a whole number from 0 to 3600"
 		cgroup   = `"" or an absolute path other than "/", without ".."`
 		bpffs    = `an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`
 		port     = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
@@ -125,6 +131,14 @@ func wrongValues() []wrongValue {
 		{`{"maxBacklogBytes": 1073741825}`, "maxBacklogBytes", `1073741825`, backlog},
 		{`{"maxBacklogMessages": 0}`, "maxBacklogMessages", `0`, messages},
 		{`{"maxBacklogMessages": 1048577}`, "maxBacklogMessages", `1048577`, messages},
+		{`{"natRefreshSeconds": 3601}`, "natRefreshSeconds", `3601`, refresh},
+		{`{"natRefreshSeconds": -1}`, "natRefreshSeconds", `-1`, refresh},
+		{`{"natRefreshSeconds": 0.5}`, "natRefreshSeconds", `0.5`, refresh},
+		{`{"natRefreshSeconds": "60s"}`, "natRefreshSeconds", `"60s"`, refresh},
+		{`{"coexist": "Yield"}`, "coexist", `"Yield"`, "one of yield, share"},
+		{`{"coexist": true}`, "coexist", `true`, "one of yield, share"},
+		{`{"conntrackHelpers": ""}`, "conntrackHelpers", `""`, "one of avoid, ignore"},
+		{`{"conntrackHelpers": ["avoid"]}`, "conntrackHelpers", `["avoid"]`, "one of avoid, ignore"},
 		{`{"peers": "cluster"}`, "peers", `"cluster"`, "one of node, namespace, pod"},
 		{`{"peers": "Node"}`, "peers", `"Node"`, "one of node, namespace, pod"},
 		{`{"peers": ["node"]}`, "peers", `["node"]`, "one of node, namespace, pod"},
@@ -277,6 +291,14 @@ func TestPortRangePrintsAsConfigured(t *testing.T) {
 	for want, r := range map[string]PortRange{"80": {80, 80}, "8000-8999": {8000, 8999}} {
 		if r.String() != want {
 			t.Errorf("got %s, want %s", r, want)
+		}
+	}
+}
+
+func TestRefreshHasItsBoundsAndAnOff(t *testing.T) {
+	for _, seconds := range []uint32{0, 1, 3600} {
+		if got := mustParse(t, fmt.Sprintf(`{"natRefreshSeconds": %d}`, seconds)).NATRefreshSeconds; got != seconds {
+			t.Errorf("got %d seconds, want %d", got, seconds)
 		}
 	}
 }

@@ -91,6 +91,26 @@ func (v value) peers() {
 	}
 }
 
+func (v value) coexist() {
+	s, _ := str(v.raw)
+	switch coexist := Coexist(s); coexist {
+	case CoexistYield, CoexistShare:
+		v.conf.Coexist = coexist
+	default:
+		v.reject()
+	}
+}
+
+func (v value) helpers() {
+	s, _ := str(v.raw)
+	switch helpers := Helpers(s); helpers {
+	case HelpersAvoid, HelpersIgnore:
+		v.conf.ConntrackHelpers = helpers
+	default:
+		v.reject()
+	}
+}
+
 func (v value) logLevel() {
 	levels := map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,

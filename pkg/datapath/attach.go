@@ -118,6 +118,9 @@ func (d *Datapath) LinkKeys() ([]LinkKey, error) {
 	keys := make([]LinkKey, 0, len(entries))
 	for _, e := range entries {
 		name := e.Name()
+		if _, ok := parseRearm(name); ok {
+			continue
+		}
 		for _, g := range cgroupGuards {
 			name = strings.TrimSuffix(name, g.suffix)
 		}

@@ -82,7 +82,8 @@ type bpfConfig struct {
 	NatRefreshSeconds  uint32
 	HelpersMode        uint8
 	HelperRanges       uint8
-	Pad                [2]uint8
+	Foreign            uint8
+	Pad                [1]uint8
 	HelperPorts        [16]struct {
 		_     structs.HostLayout
 		First uint16
@@ -150,7 +151,8 @@ type bpfFlow struct {
 	PassiveNetns uint64
 	Port         uint16
 	KeptOut      uint8
-	Pad          [5]uint8
+	Ends         uint8
+	Pad          [4]uint8
 }
 
 type bpfFlowRecord struct {
@@ -215,14 +217,24 @@ type bpfIsnPair struct {
 	Peer uint32
 }
 
+type bpfKeepalive struct {
+	_               structs.HostLayout
+	On              uint32
+	IdleSeconds     uint32
+	IntervalSeconds uint32
+	Probes          uint32
+}
+
 type bpfKnownEnd uint32
 
 const (
-	bpfKnownEndEND_OWN      bpfKnownEnd = 1
-	bpfKnownEndEND_PEER     bpfKnownEnd = 2
-	bpfKnownEndEND_COUNTED  bpfKnownEnd = 4
-	bpfKnownEndEND_WOKEN    bpfKnownEnd = 8
-	bpfKnownEndEND_GATHERED bpfKnownEnd = 16
+	bpfKnownEndEND_OWN       bpfKnownEnd = 1
+	bpfKnownEndEND_PEER      bpfKnownEnd = 2
+	bpfKnownEndEND_COUNTED   bpfKnownEnd = 4
+	bpfKnownEndEND_PROBED    bpfKnownEnd = 8
+	bpfKnownEndEND_USED_HALF bpfKnownEnd = 16
+	bpfKnownEndEND_CLOSED    bpfKnownEnd = 32
+	bpfKnownEndEND_GATHERED  bpfKnownEnd = 64
 )
 
 type bpfLearn uint32
@@ -353,7 +365,7 @@ type bpfSockState struct {
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8
-	Room               uint32
+	MixedSeq           uint32
 }
 
 type bpfTapDrops struct {
@@ -422,6 +434,7 @@ const (
 	bpfMapEvents            = "events"
 	bpfMapFlows             = "flows"
 	bpfMapHistory           = "history"
+	bpfMapKeepalives        = "keepalives"
 	bpfMapResets            = "resets"
 	bpfMapShares            = "shares"
 	bpfMapSockets           = "sockets"
@@ -430,6 +443,7 @@ const (
 	bpfMapTapDrops          = "tap_drops"
 	bpfMapTapRing           = "tap_ring"
 	bpfMapTotals            = "totals"
+	bpfProgRearm            = "rearm"
 	bpfProgSockOps          = "sock_ops"
 	bpfProgSockOpsAny       = "sock_ops_any"
 	bpfProgVerdict          = "verdict"
@@ -478,6 +492,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	Rearm      *ebpf.ProgramSpec `ebpf:"rearm"`
 	SockOps    *ebpf.ProgramSpec `ebpf:"sock_ops"`
 	SockOpsAny *ebpf.ProgramSpec `ebpf:"sock_ops_any"`
 	Verdict    *ebpf.ProgramSpec `ebpf:"verdict"`
@@ -496,6 +511,7 @@ type bpfMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Keepalives  *ebpf.MapSpec `ebpf:"keepalives"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
@@ -542,6 +558,7 @@ type bpfMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Keepalives  *ebpf.Map `ebpf:"keepalives"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
@@ -563,6 +580,7 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Keepalives,
 		m.Resets,
 		m.Shares,
 		m.Sockets,
@@ -585,6 +603,7 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	Rearm      *ebpf.Program `ebpf:"rearm"`
 	SockOps    *ebpf.Program `ebpf:"sock_ops"`
 	SockOpsAny *ebpf.Program `ebpf:"sock_ops_any"`
 	Verdict    *ebpf.Program `ebpf:"verdict"`
@@ -592,6 +611,7 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.Rearm,
 		p.SockOps,
 		p.SockOpsAny,
 		p.Verdict,

@@ -13,12 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings are node-wide. MaxSockets counts both ends of each flow and only takes effect when the maps are made; the
-// bounds of what may wait for one reader can change at any time.
+// Settings are node-wide. MaxSockets counts both ends of each flow and only takes effect when the maps are made; what Live
+// has, too, can change at any time.
 type Settings struct {
 	MaxSockets         uint32
 	MaxBacklogBytes    uint32
 	MaxBacklogMessages uint32
+	NATRefreshSeconds  uint32
+	Coexist            Coexist
+	Helpers            Helpers
 	Version            string   // of the program that loads, for status
 	WithoutGuards      []string // names of guards that are not to be loaded
 	Probe              Probe    // nil: nobody looks, and no hazard is known
@@ -35,6 +38,8 @@ type Config struct {
 	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
 	Guarded  uint32 // those among them that a guard cures
 	Tapped   bool   // a tap is alive
+	Foreign  bool   // in some cgroup a sock_ops program of somebody else runs after ours
+	Shares   bool   // coexist is share: cgroups where another program owns a sockhash are accelerated, too
 }
 
 func (d *Datapath) config() (cfg bpfConfig, err error) {
@@ -61,13 +66,10 @@ func (d *Datapath) Config() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	settings := Settings{MaxSockets: sockets.MaxEntries(), Version: text(cfg.Version[:])}
+	settings.setLive(cfg.live())
 	return Config{
-		Settings: Settings{
-			MaxSockets:         sockets.MaxEntries(),
-			MaxBacklogBytes:    cfg.MaxBacklogBytes,
-			MaxBacklogMessages: cfg.MaxBacklogMessages,
-			Version:            text(cfg.Version[:]),
-		},
+		Settings: settings,
 		Disabled: cfg.Disabled != 0,
 		Epoch:    cfg.Epoch,
 		LoadedAt: sinceBoot(cfg.LoadedNs),
@@ -76,6 +78,8 @@ func (d *Datapath) Config() (Config, error) {
 		Hazards:  cfg.Hazards,
 		Guarded:  cfg.Guards,
 		Tapped:   cfg.tapped() > 0,
+		Foreign:  cfg.Foreign != 0,
+		Shares:   cfg.Coexist == uint32(bpfCoexistCOEXIST_SHARE),
 	}, nil
 }
 
@@ -101,9 +105,13 @@ func (d *Datapath) update(change func(*bpfConfig)) error {
 // message; what was redirected before stays readable first, so no byte is lost or reordered.
 func (d *Datapath) SetDisabled(disabled bool) error {
 	err := d.update(func(c *bpfConfig) {
+		was := c.Disabled
 		c.Disabled = 0
 		if disabled {
 			c.Disabled = 1
+		}
+		if c.Disabled != was {
+			c.DisabledNs = coarse()
 		}
 	})
 	return errors.Join(err, eachDraining(d.layout.dir, func(l layout, abi uint32) error {
@@ -111,16 +119,15 @@ func (d *Datapath) SetDisabled(disabled bool) error {
 	}))
 }
 
-// SetBounds changes the bounds of what may wait for one reader, for live flows too.
-func (d *Datapath) SetBounds(maxBytes, maxMessages uint32) error {
-	return d.update(func(c *bpfConfig) {
-		c.MaxBacklogBytes, c.MaxBacklogMessages = maxBytes, maxMessages
-	})
-}
-
-// bumpEpoch makes every live socket ask its policy once more.
+// bumpEpoch makes every live socket ask its policy once more. A socket that is to change to TCP may wait for its reader until
+// EpochNs is a second ago. Where containers come and go all the time, that must not move with each of them.
 func (d *Datapath) bumpEpoch() error {
-	return d.update(func(c *bpfConfig) { c.Epoch++ })
+	return d.update(func(c *bpfConfig) {
+		c.Epoch++
+		if now := coarse(); now-c.EpochNs >= uint64(2*time.Second) {
+			c.EpochNs = now
+		}
+	})
 }
 
 func text(b []byte) string {

@@ -20,6 +20,7 @@ type Datapath struct {
 	layout   layout
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program
+	seen     map[ebpf.ProgramID]knownProgram // sock_ops programs of cgroups
 }
 
 // Open returns a handle on what Load pinned below dir. It takes no lock.
@@ -38,7 +39,7 @@ func Open(dir string) (*Datapath, error) {
 
 // open is a handle on whatever state stands there, or will.
 func open(l layout) *Datapath {
-	return &Datapath{l, map[string]*ebpf.Map{}, map[string]*ebpf.Program{}}
+	return &Datapath{layout: l, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
 }
 
 func (d *Datapath) checkABI() error {

@@ -61,7 +61,8 @@ func (p Policy) encode(cookie uint64) (bpfEndpoint, error) {
 	return ep, nil
 }
 
-// SetEndpoint registers the network namespace with this cookie, or changes its policy: live sockets then ask again.
+// SetEndpoint registers the network namespace with this cookie, or changes its policy. All live sockets then ask again, whatever
+// was changed: one may be of a namespace that was not registered until now, and a call that was killed may not have told them.
 func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	ep, err := p.encode(cookie)
 	if err != nil {
@@ -83,21 +84,17 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 		return err
 	}
 	var was bpfEndpoint
-	known := m.Lookup(cookie, &was) == nil
-	if known && was == ep {
-		return nil
+	if m.Lookup(cookie, &was) == nil {
+		ep.Foreign = was.Foreign // says nothing of the policy
 	}
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
 	}
-	if known {
-		return d.bumpEpoch()
-	}
-	return nil
+	return d.bumpEpoch()
 }
 
-// DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. One that is not there is not
-// an error.
+// DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have known it as registered
+// stay on TCP until it is registered again. One that is not there is not an error.
 func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
 	if err != nil {
@@ -106,7 +103,7 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := m.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget endpoint: %w", err)
 	}
-	return errors.Join(d.retireTotals(cookie), d.deleteShare(cookie))
+	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie))
 }
 
 // Endpoints lists the cookies of registered network namespaces and whether they take part.

@@ -19,6 +19,8 @@ var (
 	ErrTooManyPrograms = errors.New("cgroup holds as many sock_ops programs as the kernel allows")
 	// ErrExclusiveProgram: the cgroup or one above it has a sock_ops program that admits no other.
 	ErrExclusiveProgram = errors.New("a sock_ops program that admits no other is attached to this cgroup or one above it")
+	// ErrNeighbour: a program of somebody else keeps a cgroup from being accelerated. See NeighbourError.
+	ErrNeighbour = errors.New("another program is in the way")
 	// ErrNotListed: this kernel admits no iterator that finds the live sockets.
 	ErrNotListed = errors.New("live sockets cannot be listed on this kernel")
 	// ErrGuardLost: an upgrade would take a guard away that runs. See Upgrade.LoseGuards.

@@ -75,7 +75,12 @@ type group struct {
 
 func newGroup(t testing.TB) *group {
 	t.Helper()
-	path, err := os.MkdirTemp(cgroupMount(t), "sockmap-datapath-")
+	return groupBelow(t, cgroupMount(t))
+}
+
+func groupBelow(t testing.TB, parent string) *group {
+	t.Helper()
+	path, err := os.MkdirTemp(parent, "sockmap-datapath-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +119,7 @@ func (g *group) in(t testing.TB, f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	move(t, g.dir.Name())
-	defer move(t, filepath.Dir(g.dir.Name()))
+	defer move(t, cgroupMount(t))
 	f()
 }
 

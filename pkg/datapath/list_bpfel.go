@@ -82,7 +82,8 @@ type listConfig struct {
 	NatRefreshSeconds uint32
 	HelpersMode       uint8
 	HelperRanges      uint8
-	Pad               [2]uint8
+	Foreign           uint8
+	Pad               [1]uint8
 	HelperPorts       [16]struct {
 		_     structs.HostLayout
 		First uint16
@@ -132,7 +133,8 @@ type listFlow struct {
 	PassiveNetns uint64
 	Port         uint16
 	KeptOut      uint8
-	Pad          [5]uint8
+	Ends         uint8
+	Pad          [4]uint8
 }
 
 type listHistory struct {
@@ -148,6 +150,14 @@ type listIsnPair struct {
 	_    structs.HostLayout
 	Own  uint32
 	Peer uint32
+}
+
+type listKeepalive struct {
+	_               structs.HostLayout
+	On              uint32
+	IdleSeconds     uint32
+	IntervalSeconds uint32
+	Probes          uint32
 }
 
 type listListeningPort struct {
@@ -195,7 +205,7 @@ type listSockState struct {
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8
-	Room               uint32
+	MixedSeq           uint32
 }
 
 type listTapDrops struct {
@@ -236,6 +246,7 @@ const (
 	listMapEvents      = "events"
 	listMapFlows       = "flows"
 	listMapHistory     = "history"
+	listMapKeepalives  = "keepalives"
 	listMapResets      = "resets"
 	listMapShares      = "shares"
 	listMapSockets     = "sockets"
@@ -307,6 +318,7 @@ type listMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	History     *ebpf.MapSpec `ebpf:"history"`
+	Keepalives  *ebpf.MapSpec `ebpf:"keepalives"`
 	Resets      *ebpf.MapSpec `ebpf:"resets"`
 	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
@@ -352,6 +364,7 @@ type listMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	History     *ebpf.Map `ebpf:"history"`
+	Keepalives  *ebpf.Map `ebpf:"keepalives"`
 	Resets      *ebpf.Map `ebpf:"resets"`
 	Shares      *ebpf.Map `ebpf:"shares"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
@@ -373,6 +386,7 @@ func (m *listMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.History,
+		m.Keepalives,
 		m.Resets,
 		m.Shares,
 		m.Sockets,

@@ -137,12 +137,8 @@ func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) erro
 
 // prepare makes the maps ready for the first socket: bounds, the gathering entry of totals, and the verdict.
 func (o *loaded) prepare(s Settings) error {
-	cfg := bpfConfig{
-		Abi:                ABI,
-		MaxBacklogBytes:    s.MaxBacklogBytes,
-		MaxBacklogMessages: s.MaxBacklogMessages,
-		LoadedNs:           bootTime(),
-	}
+	cfg := bpfConfig{Abi: ABI, LoadedNs: bootTime()}
+	s.Live().write(&cfg)
 	setText(cfg.Version[:], s.Version)
 	if err := o.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
@@ -170,7 +166,7 @@ func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapAnswers: o.Answers, bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls,
 		bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows,
-		bpfMapHistory: o.History, bpfMapResets: o.Resets, bpfMapShares: o.Shares,
+		bpfMapHistory: o.History, bpfMapKeepalives: o.Keepalives, bpfMapResets: o.Resets, bpfMapShares: o.Shares,
 		bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
 		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
 	}
@@ -178,7 +174,7 @@ func (o *loaded) maps() map[string]*ebpf.Map {
 
 func (o *loaded) programs() map[string]*ebpf.Program {
 	return map[string]*ebpf.Program{
-		bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny, bpfProgVerdict: o.Verdict,
+		bpfProgRearm: o.Rearm, bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny, bpfProgVerdict: o.Verdict,
 	}
 }
 

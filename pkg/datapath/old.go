@@ -219,7 +219,7 @@ func ReadOld(dir string) (old Old, ok bool, err error) {
 		return old, false, fmt.Errorf("convert config of ABI %d: %w", old.ABI, err)
 	}
 	old.Version = text(old.config.Version[:])
-	old.settings.MaxBacklogBytes, old.settings.MaxBacklogMessages = old.config.MaxBacklogBytes, old.config.MaxBacklogMessages
+	old.settings.setLive(old.config.live())
 	sockets, err := ebpf.LoadPinnedMap(l.pin(bpfMapSockets), nil)
 	if err != nil {
 		return old, false, fmt.Errorf("open pinned map: %w", err)

@@ -38,7 +38,7 @@ func (d *Datapath) Others() ([]Other, error) {
 
 func (d *Datapath) ours() (ours, error) {
 	own := ours{}
-	for _, name := range []string{bpfMapSockets, bpfMapConfig} {
+	for _, name := range []string{bpfMapSockets, bpfMapConfig, bpfMapStates} {
 		pins, err := filepath.Glob(filepath.Join(d.layout.dir, "*", name))
 		if err != nil {
 			return nil, err

@@ -14,7 +14,8 @@ import (
 // groups are equal; the name behind a group is not kept, so Policy.Namespace is empty.
 type Registered struct {
 	Policy
-	Group uint64
+	Group   uint64
+	Foreign bool // new connections stay on TCP, see SetForeign
 }
 
 // Endpoint reads how the network namespace with this cookie is registered; ok is false when it is not.
@@ -29,7 +30,7 @@ func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
 	} else if err != nil {
 		return r, false, fmt.Errorf("read endpoint: %w", err)
 	}
-	r = Registered{Group: ep.Group, Policy: Policy{Accelerate: ep.Accelerate != 0, Peers: Peers(ep.Peers)}}
+	r = Registered{Group: ep.Group, Foreign: ep.Foreign != 0, Policy: Policy{Accelerate: ep.Accelerate != 0, Peers: Peers(ep.Peers)}}
 	for _, p := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
 		r.Include = append(r.Include, PortRange{p.First, p.Last})
 	}

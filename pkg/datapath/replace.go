@@ -29,8 +29,8 @@ func Replace(dir string, old Old, u Upgrade) (links int, err error) {
 		return 0, fmt.Errorf("read embedded programs: %w", err)
 	}
 	s := u.Settings
-	s.MaxSockets, s.MaxBacklogBytes, s.MaxBacklogMessages =
-		old.settings.MaxSockets, old.settings.MaxBacklogBytes, old.settings.MaxBacklogMessages
+	s.MaxSockets = old.settings.MaxSockets
+	s.setLive(old.settings.Live())
 	if err := u.step("build"); err != nil {
 		return 0, err
 	}

@@ -197,7 +197,26 @@ func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change fun
 			links++
 		}
 	}
+	if err := d.exchangeRearm(objs, u); err != nil {
+		return 0, err
+	}
 	return links, d.finish(u, change)
+}
+
+func (d *Datapath) exchangeRearm(objs *loaded, u Upgrade) error {
+	cgroups, err := d.RearmLinks()
+	if err != nil {
+		return err
+	}
+	for _, id := range cgroups {
+		if err := u.step("rearm"); err != nil {
+			return err
+		}
+		if err := exchangeProgram(d.layout.rearm(id), objs.Rearm); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Datapath) finish(u Upgrade, change func(*bpfConfig)) error {

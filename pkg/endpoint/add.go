@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 
@@ -127,7 +128,7 @@ func (n *Node) ensureMount() (cgroup.Mount, error) {
 	return cgroup.MountPrivate(privateMount)
 }
 
-// applySettings brings the bounds of this configuration into force, if those of the first load or of another
+// applySettings brings the settings of this configuration that can change at any time into force, if those of the first load or of another
 // configuration are. It reports whether the kill switch is on.
 func (s *session) applySettings() (disabled bool, err error) {
 	now, err := s.d.Config()
@@ -142,16 +143,33 @@ func (s *session) applySettings() (disabled bool, err error) {
 	if err := s.compareGuards(); err != nil {
 		return false, err
 	}
-	if now.MaxBacklogBytes == want.MaxBacklogBytes && now.MaxBacklogMessages == want.MaxBacklogMessages {
+	if now.Live() == want.Live() {
 		return now.Disabled, nil
 	}
-	s.log().Warn("change the node-wide bounds to those of this configuration",
-		"maxBacklogBytes", want.MaxBacklogBytes, "wasBytes", now.MaxBacklogBytes,
-		"maxBacklogMessages", want.MaxBacklogMessages, "wasMessages", now.MaxBacklogMessages)
+	s.log().Warn("change the node-wide settings to those of this configuration", changed(now.Live(), want.Live())...)
 	if err := s.step("settings"); err != nil {
 		return false, err
 	}
-	return now.Disabled, s.d.SetBounds(want.MaxBacklogBytes, want.MaxBacklogMessages)
+	return now.Disabled, s.d.SetLive(want.Live())
+}
+
+// changed lists what differs, for the log.
+func changed(was, now datapath.Live) (args []any) {
+	for _, s := range []struct {
+		key      string
+		was, now any
+	}{
+		{"maxBacklogBytes", was.MaxBacklogBytes, now.MaxBacklogBytes},
+		{"maxBacklogMessages", was.MaxBacklogMessages, now.MaxBacklogMessages},
+		{"natRefreshSeconds", was.NATRefreshSeconds, now.NATRefreshSeconds},
+		{"coexist", was.Coexist, now.Coexist},
+		{"conntrackHelpers", was.Helpers, now.Helpers},
+	} {
+		if s.was != s.now {
+			args = append(args, slog.Group(s.key, "was", s.was, "now", s.now))
+		}
+	}
+	return args
 }
 
 // compareGuards warns of guards that the configuration wants otherwise than those that were loaded. One that the kernel

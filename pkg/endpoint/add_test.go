@@ -165,10 +165,14 @@ func TestDelOfStrangersIsNoError(t *testing.T) {
 	expectOnly(t, n, "after a stranger's DEL", g, sb)
 }
 
-func TestTheLastAddDecidesBounds(t *testing.T) {
+func TestTheLastAddDecidesWhatCanChange(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
+	want := datapath.Live{
+		MaxBacklogBytes: 8192, MaxBacklogMessages: 8, NATRefreshSeconds: 1, Coexist: datapath.CoexistShare, Helpers: datapath.HelpersIgnore,
+	}
 	n.Settings.MaxBacklogBytes, n.Settings.MaxBacklogMessages, n.Settings.MaxSockets = 8192, 8, 2048
+	n.Settings.NATRefreshSeconds, n.Settings.Coexist, n.Settings.Helpers = 1, want.Coexist, want.Helpers
 	mustAdd(t, n, sb, in(g))
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
@@ -179,8 +183,8 @@ func TestTheLastAddDecidesBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.MaxBacklogBytes != 8192 || cfg.MaxBacklogMessages != 8 || cfg.MaxSockets != defaults.MaxSockets {
-		t.Errorf("in force is %+v, want the new bounds and the old size", cfg.Settings)
+	if cfg.Live() != want || cfg.MaxSockets != defaults.MaxSockets {
+		t.Errorf("in force is %+v, want the new settings and the old size", cfg.Settings)
 	}
 }
 

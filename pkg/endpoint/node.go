@@ -53,7 +53,7 @@ const privateMount = "/run/sockmap-cni/cgroup2"
 // processes at once: all but Records and Links take the lock of Dir.
 type Node struct {
 	Dir         string            // state directory, on bpffs
-	Settings    datapath.Settings // for the first load; bounds that differ later are brought into force by Add
+	Settings    datapath.Settings // for the first load; those that can change later are brought into force by Add
 	Log         *slog.Logger      // nil: nothing is logged
 	LockTimeout time.Duration     // 0: DefaultLockTimeout
 

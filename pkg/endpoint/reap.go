@@ -60,6 +60,9 @@ func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) 
 	r := with(s, n.witness())
 	r.attachments(func() bool { return true })
 	r.orphans()
+	if err := r.rearmAll(); err != nil {
+		r.errs = append(r.errs, err)
+	}
 	s.end()
 	return r.removed, errors.Join(append(r.errs, n.countShares())...)
 }

@@ -161,7 +161,7 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, p
 		if err := s.step("link"); err != nil {
 			return err
 		}
-		if _, err := s.d.Attach(dir, datapath.LinkKey{CgroupID: record.CgroupID}); err != nil {
+		if _, err := s.attach(dir, datapath.LinkKey{CgroupID: record.CgroupID}); err != nil {
 			return err
 		}
 	}

@@ -138,7 +138,10 @@ func (s *session) take(ctx context.Context, change Change, old *datapath.Old, fo
 	how := s.upgradeSteps()
 	how.LoseGuards = force
 	if change == ChangeMaps {
-		return datapath.Replace(s.Dir, *old, how)
+		if cgroups, err = datapath.Replace(s.Dir, *old, how); err != nil {
+			return cgroups, err
+		}
+		return cgroups, s.rearmReplaced()
 	}
 	d, err := datapath.Open(s.Dir)
 	if err != nil {

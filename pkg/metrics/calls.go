@@ -31,6 +31,7 @@ func actions() []action {
 
 func (e emitter) events(counts map[datapath.Event]uint64) {
 	e.emit(rendezvousLost, counts[datapath.EventRendezvousLost])
+	e.emit(flagsLost, counts[datapath.EventFlagsLost])
 	for _, a := range actions() {
 		e.emit(guardActions, counts[a.event], a.guard, a.name)
 	}

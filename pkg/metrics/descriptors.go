@@ -77,6 +77,8 @@ var (
 		"How often a guard acted, since loading."}
 	rendezvousLost = descriptor{"sockmap_rendezvous_lost_total", counter, nil,
 		"Connections on TCP because the entry where their ends meet was evicted: maxSockets is too small."}
+	flagsLost = descriptor{"sockmap_callbacks_lost_total", counter, nil,
+		"Connections whose callbacks were switched off by a sock_ops program of somebody else, see sockmapctl status."}
 	cniDuration = descriptor{"sockmap_cni_duration_seconds", histogram, []string{labelCommand},
 		"How long the runtime's calls of the plugin took, those that failed too, since loading."}
 	cniErrors = descriptor{"sockmap_cni_errors_total", counter, []string{labelCommand, "code", "told"},
@@ -102,8 +104,9 @@ var (
 func descriptors() []descriptor {
 	return []descriptor{
 		redirectedBytes, redirectedMessages, tcpBytes, tcpMessages, flows, fallbacks, activeFlows,
-		shareSockets, backlogHigh, podsWithoutSeries, endpoints, hazards, hazardsGuarded, guards, guardActions, rendezvousLost, mapEntries,
-		mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo, collectionErrors,
+		shareSockets, backlogHigh, podsWithoutSeries, endpoints, hazards, hazardsGuarded, guards, guardActions, rendezvousLost,
+		flagsLost, mapEntries, mapMaxEntries, cniDuration, cniErrors, programRuns, programSeconds, enabled, buildInfo,
+		collectionErrors,
 	}
 }
 

@@ -61,8 +61,9 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 		Dir: conf.BPFFSPath,
 		Settings: datapath.Settings{
 			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
-			MaxBacklogMessages: conf.MaxBacklogMessages, Version: version.String(), Probe: h.probe,
-			WithoutGuards: conf.GuardsOff(),
+			MaxBacklogMessages: conf.MaxBacklogMessages, NATRefreshSeconds: conf.NATRefreshSeconds,
+			Coexist: datapath.Coexist(conf.Coexist), Helpers: datapath.Helpers(conf.ConntrackHelpers),
+			Version: version.String(), Probe: h.probe, WithoutGuards: conf.GuardsOff(),
 		},
 		Log:         log,
 		LockTimeout: h.lockTimeout,

@@ -56,6 +56,7 @@ func defaultSettings() datapath.Settings {
 		MaxSockets:         cniconf.DefaultMaxSockets,
 		MaxBacklogBytes:    cniconf.DefaultMaxBacklogBytes,
 		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
+		NATRefreshSeconds:  cniconf.DefaultNATRefreshSeconds,
 	}
 }
 

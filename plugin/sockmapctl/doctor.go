@@ -19,12 +19,14 @@ import (
 
 // doctorView is what an examination of the kernel says.
 type doctorView struct {
-	Kernel      string        `json:"kernel" doc:"release of the running kernel"`
-	Accelerated bool          `json:"accelerated" doc:"containers would be, with the hazards that are accepted"`
-	MustAccept  []string      `json:"mustAccept" doc:"what acceptHazards has to name, too, for containers to be accelerated"`
-	Verdict     string        `json:"verdict" doc:"the same in words"`
-	Hazards     []findingView `json:"hazards" doc:"all that are known"`
-	Guards      []guardView   `json:"guards" doc:"all that are known"`
+	Kernel      string          `json:"kernel" doc:"release of the running kernel"`
+	Accelerated bool            `json:"accelerated" doc:"containers would be, with the hazards that are accepted"`
+	MustAccept  []string        `json:"mustAccept" doc:"what acceptHazards has to name, too, for containers to be accelerated"`
+	Verdict     string          `json:"verdict" doc:"the same in words"`
+	Hazards     []findingView   `json:"hazards" doc:"all that are known"`
+	Guards      []guardView     `json:"guards" doc:"all that are known"`
+	Neighbours  []neighbourView `json:"neighbours" doc:"foreign sock_ops programs that run for sockets of containers; null without CAP_SYS_ADMIN"`
+	Coexist     string          `json:"coexist" doc:"yield or share, as loaded; yield where nothing is"`
 }
 
 // findingView is one hazard.
@@ -74,6 +76,10 @@ configuration says.`,
 		if err != nil {
 			return fmt.Errorf("examine kernel: %w", err)
 		}
+		if v.Neighbours, err = readNeighbours(a.node(datapath.Settings{})); err != nil {
+			return fmt.Errorf("look for neighbours: %w", err)
+		}
+		v.Coexist = loadedCoexist(a.dir)
 		if a.output == formatJSON {
 			err = a.printJSON(v)
 		} else {
@@ -156,6 +162,7 @@ func (a *app) printDoctor(v *doctorView) error {
 		s.line("guard "+g.Name, "%s", g)
 		s.line("  does", "%s", g.Meaning)
 	}
+	s.severeNeighbours(v.Neighbours, v.Coexist == coexistShare)
 	s.line("verdict", "%s", v.Verdict)
 	return s.flush()
 }

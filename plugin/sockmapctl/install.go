@@ -113,7 +113,8 @@ func (f *installFlags) source() string {
 func settingsOf(conf *cniconf.Conf) datapath.Settings {
 	return datapath.Settings{
 		MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes, MaxBacklogMessages: conf.MaxBacklogMessages,
-		WithoutGuards: conf.GuardsOff(),
+		NATRefreshSeconds: conf.NATRefreshSeconds, Coexist: datapath.Coexist(conf.Coexist),
+		Helpers: datapath.Helpers(conf.ConntrackHelpers), WithoutGuards: conf.GuardsOff(),
 	}
 }
 

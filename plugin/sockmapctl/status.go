@@ -25,25 +25,31 @@ type statusView struct {
 }
 
 type nodeView struct {
-	Enabled       bool         `json:"enabled" doc:"false after sockmapctl disable"`
-	LoadedVersion string       `json:"loadedVersion" doc:"of the programs, as of the last load or upgrade"`
-	LoadedAt      time.Time    `json:"loadedAt" doc:"time of loading; an upgrade within one ABI does not change it"`
-	Kernel        string       `json:"kernel" doc:"release of the running kernel"`
-	Settings      settingsView `json:"settings" doc:"in force now"`
-	Hazards       hazardsView  `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
-	Guards        []guardView  `json:"guards" doc:"what cures it, as far as it was loaded"`
-	Endpoints     countsView   `json:"endpoints" doc:"CNI attachments"`
-	Cgroups       []cgroupView `json:"cgroups" doc:"cgroups with a link"`
-	Others        []otherView  `json:"others" doc:"programs of the same types, and maps of sockets, that are not sockmap's; null without CAP_SYS_ADMIN"`
-	Draining      []drainView  `json:"draining" doc:"state of older ABIs, until its live flows end"`
-	Now           nowView      `json:"now" doc:"live sockets"`
-	Ever          everView     `json:"ever" doc:"since loading, live sockets included"`
+	Enabled       bool            `json:"enabled" doc:"false after sockmapctl disable"`
+	LoadedVersion string          `json:"loadedVersion" doc:"of the programs, as of the last load or upgrade"`
+	LoadedAt      time.Time       `json:"loadedAt" doc:"time of loading; an upgrade within one ABI does not change it"`
+	Kernel        string          `json:"kernel" doc:"release of the running kernel"`
+	Settings      settingsView    `json:"settings" doc:"in force now"`
+	Hazards       hazardsView     `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
+	Guards        []guardView     `json:"guards" doc:"what cures it, as far as it was loaded"`
+	Endpoints     countsView      `json:"endpoints" doc:"CNI attachments"`
+	Cgroups       []cgroupView    `json:"cgroups" doc:"cgroups with a link"`
+	Others        []otherView     `json:"others" doc:"programs of the same types, and maps of sockets, that are not sockmap's; null without CAP_SYS_ADMIN"`
+	Neighbours    []neighbourView `json:"neighbours" doc:"foreign sock_ops programs that run for sockets of containers; null without CAP_SYS_ADMIN"`
+	Coexist       string          `json:"coexist" doc:"yield or share, see CONFIGURATION.md"`
+	CallbacksLost uint64          `json:"callbacksLost" doc:"connections whose callbacks another sock_ops program has switched off"`
+	Draining      []drainView     `json:"draining" doc:"state of older ABIs, until its live flows end"`
+	Now           nowView         `json:"now" doc:"live sockets"`
+	Ever          everView        `json:"ever" doc:"since loading, live sockets included"`
 }
 
 type settingsView struct {
 	MaxSockets         uint32 `json:"maxSockets" doc:"entries of the sockhash, see CONFIGURATION.md"`
 	MaxBacklogBytes    uint32 `json:"maxBacklogBytes" doc:"see CONFIGURATION.md"`
 	MaxBacklogMessages uint32 `json:"maxBacklogMessages" doc:"see CONFIGURATION.md"`
+	NATRefreshSeconds  uint32 `json:"natRefreshSeconds" doc:"0: off, see CONFIGURATION.md"`
+	Coexist            string `json:"coexist" doc:"yield or share, see CONFIGURATION.md"`
+	ConntrackHelpers   string `json:"conntrackHelpers" doc:"avoid or ignore, see CONFIGURATION.md"`
 }
 
 type countsView struct {

@@ -107,12 +107,15 @@ func (s *screen) node(v *statusView) {
 	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
 		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
+	s.line("", "natRefreshSeconds %d, coexist %s, conntrackHelpers %s",
+		n.Settings.NATRefreshSeconds, n.Settings.Coexist, n.Settings.ConntrackHelpers)
 	s.line("kernel", "%s", n.Kernel)
 	s.line("hazards", "%s", n.Hazards)
 	s.guards(n.Guards)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)
+	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
 	for _, d := range n.Draining {
 		s.line("draining", "%s of the maps before the upgrade (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
 	}

@@ -47,9 +47,11 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	}
 	v := &nodeView{
 		Enabled: !cfg.Disabled, LoadedVersion: cfg.Version, LoadedAt: cfg.LoadedAt,
-		Settings: settingsView{cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages},
-		Hazards:  newHazardsView(cfg),
-		Kernel:   kernelRelease(),
+		Settings: settingsView{
+			cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages, cfg.NATRefreshSeconds, string(cfg.Coexist), string(cfg.Helpers),
+		},
+		Hazards: newHazardsView(cfg),
+		Kernel:  kernelRelease(),
 	}
 	guards, err := d.GuardStates()
 	if err != nil {
@@ -73,6 +75,15 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	if v.Others, err = readOthers(d); err != nil {
 		return nil, err
 	}
+	if v.Neighbours, err = readNeighbours(n); err != nil {
+		return nil, err
+	}
+	v.Coexist = coexistOf(cfg)
+	events, err := d.Events()
+	if err != nil {
+		return nil, err
+	}
+	v.CallbacksLost = events[datapath.EventFlagsLost]
 	if v.Now, err = readNow(d); err != nil {
 		return nil, err
 	}
@@ -248,6 +259,10 @@ func (v *nodeView) advice() []string {
 	}
 	if refused := v.Ever.count(datapath.ResultError); refused > 0 && len(v.Others) > 0 {
 		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may hold them in a map of its own, see others", refused))
+	}
+	if v.CallbacksLost > 0 {
+		next = append(next, fmt.Sprintf("%d connections lost their callbacks to another sock_ops program, see neighbours: to come behind it at once, sockmapctl gc",
+			v.CallbacksLost))
 	}
 	if len(v.Cgroups) == 0 {
 		next = append(next, "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH")

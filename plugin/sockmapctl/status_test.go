@@ -92,12 +92,13 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 		},
 		Node: &nodeView{
 			LoadedVersion: version.String(),
-			Settings:      settingsView{65536, 8 << 20, 4096},
+			Settings:      settingsView{65536, 8 << 20, 4096, 60, "yield", "avoid"},
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
 			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []countView{
 				{"annotation sockmap-cni/accelerate is false", 1}, {"its cgroup has no link any more", 1},
 			}},
-			Cgroups:  []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
+			Cgroups:    []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
+			Neighbours: []neighbourView{}, Coexist: coexistYield,
 			Draining: []drainView{},
 			Now: nowView{
 				Sockets: 2, Flows: 1, Pending: 1, OnTCP: 1, RedirectedBytes: 3000, RedirectedMessages: 3, TCPBytes: 1000, TCPMessages: 1,

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/spf13/cobra"
 )
@@ -32,11 +30,7 @@ the plugin the runtime calls. See docs/UPGRADE.md.`,
 	cmd.Flags().BoolVar(&force, "force", false,
 		"also to an older version, and without guards that run now and would not load any more")
 	return runs(cmd, func(cmd *cobra.Command) error {
-		n := a.node(datapath.Settings{
-			// For the probes; what is in force stays.
-			MaxSockets: cniconf.DefaultMaxSockets, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
-			MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
-		})
+		n := a.node(defaultSettings()) // for the probes; what is in force stays
 		if dry {
 			up, err := n.PlanUpgrade(cmd.Context())
 			if force && errors.Is(err, endpoint.ErrDowngrade) {

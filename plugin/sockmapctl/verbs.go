@@ -22,7 +22,7 @@ func loadCommand(a *app) *cobra.Command {
 		Long: `Loads the programs and pins them, so that the first container need not wait for
 it, and looks for hazards of this kernel. What is loaded already stays as it is,
 whatever the flags say, and an upgrade that is available is told. The next ADD
-sets the backlog bounds to those of its configuration.`,
+sets all but the size of the sockhash to what its configuration says.`,
 		Example: `  sockmapctl load
   sockmapctl load --max-sockets 262144`,
 	}
@@ -32,11 +32,20 @@ sets the backlog bounds to those of its configuration.`,
 		"`BYTES` that may wait for a reader before its writer goes to TCP")
 	flags.Uint32Var(&s.MaxBacklogMessages, "max-backlog-messages", cniconf.DefaultMaxBacklogMessages,
 		"`MESSAGES` that may wait")
+	flags.Uint32Var(&s.NATRefreshSeconds, "nat-refresh-seconds", cniconf.DefaultNATRefreshSeconds,
+		"`SECONDS` after which a busy flow sends one message by TCP, so that NAT does not forget it; 0: never")
+	flags.StringVar((*string)(&s.Coexist), "coexist", string(datapath.CoexistYield),
+		"`WHAT` to do where another program owns a sockhash: yield or share")
+	flags.StringVar((*string)(&s.Helpers), "conntrack-helpers", string(datapath.HelpersAvoid),
+		"`WHAT` to do with ports of conntrack helpers: avoid or ignore")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		return errors.Join(
 			checkFlag("--max-sockets", "maxSockets", s.MaxSockets),
 			checkFlag("--max-backlog-bytes", "maxBacklogBytes", s.MaxBacklogBytes),
 			checkFlag("--max-backlog-messages", "maxBacklogMessages", s.MaxBacklogMessages),
+			checkFlag("--nat-refresh-seconds", "natRefreshSeconds", s.NATRefreshSeconds),
+			checkFlag("--coexist", "coexist", s.Coexist),
+			checkFlag("--conntrack-helpers", "conntrackHelpers", s.Helpers),
 		)
 	}
 	guards.flag(cmd)

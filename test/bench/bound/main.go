@@ -127,7 +127,7 @@ func stream(ctx context.Context, d *datapath.Datapath, client *lab.Pod, addr str
 	if err := d.SetDisabled(bound == 0); err != nil {
 		return 0, 0, err
 	}
-	if err := d.SetBounds(max(bound, 1), 4096); err != nil {
+	if err := d.SetLive(datapath.Live{MaxBacklogBytes: max(bound, 1), MaxBacklogMessages: 4096}); err != nil {
 		return 0, 0, err
 	}
 	before, err := sent(d)

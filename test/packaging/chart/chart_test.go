@@ -142,6 +142,7 @@ var full = map[string]any{
 		"binDir": "/b", "confDir": "/c", "confName": "10-x.conflist", "dropIn": true, "acceptHazards": []any{"splice", "fionread-tcp"},
 		"config": map[string]any{
 			"peers": "namespace", "maxSockets": 1048576, "maxBacklogBytes": 1073741824, "maxBacklogMessages": 64,
+			"natRefreshSeconds": 0, "coexist": "share", "conntrackHelpers": "ignore",
 			"ports": map[string]any{"include": []any{"80", "8000-8999"}}, "guards": []any{"options"}, "bpffsPath": "/sys/fs/bpf/other",
 		},
 	},
@@ -167,11 +168,12 @@ func TestEverythingSet(t *testing.T) {
 	wantArgs(t, o.agent(t).Args,
 		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/b", "--cni-conf-dir=/c", "--cni-conf-name=10-x.conflist", "--drop-in",
 		"--listen=127.0.0.1:9999",
-		`--config={"bpffsPath":"/sys/fs/bpf/other","guards":["options"],"maxBacklogBytes":1073741824,"maxBacklogMessages":64,"maxSockets":1048576,`+
-			`"peers":"namespace","ports":{"include":["80","8000-8999"]}}`,
+		`--config={"bpffsPath":"/sys/fs/bpf/other","coexist":"share","conntrackHelpers":"ignore","guards":["options"],`+
+			`"maxBacklogBytes":1073741824,"maxBacklogMessages":64,"maxSockets":1048576,"natRefreshSeconds":0,"peers":"namespace","ports":{"include":["80","8000-8999"]}}`,
 		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--uninstall-on-exit", "--cni-cache-dir=/var/lib/x", "--x=y")
 	wantArgs(t, o.daemonSet(t).Spec.Template.Spec.InitContainers[0].Args,
-		"load", "--bpffs-path=/sys/fs/bpf/other", "--max-sockets=1048576", "--max-backlog-bytes=1073741824", "--max-backlog-messages=64", "--guards=options")
+		"load", "--bpffs-path=/sys/fs/bpf/other", "--max-sockets=1048576", "--max-backlog-bytes=1073741824", "--max-backlog-messages=64",
+		"--nat-refresh-seconds=0", "--coexist=share", "--conntrack-helpers=ignore", "--guards=options")
 }
 
 func TestDefaultCommand(t *testing.T) {

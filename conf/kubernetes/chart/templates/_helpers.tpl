@@ -56,7 +56,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if ne $path "/sys/fs/bpf/sockmap" -}}
 {{- $config = merge (dict "bpffsPath" $path) $config -}}
 {{- end -}}
-{{- range $key := list "maxSockets" "maxBacklogBytes" "maxBacklogMessages" -}}
+{{- range $key := list "maxSockets" "maxBacklogBytes" "maxBacklogMessages" "natRefreshSeconds" -}}
 {{- if hasKey $config $key -}}
 {{- $config = set (deepCopy $config) $key (int64 (get $config $key)) -}}
 {{- end -}}

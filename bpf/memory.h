@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Would the kernel take these bytes for the reader? A redirect charges them to the reader's socket, and where the charge fails
+ * send(2) answers ENOMEM, which TCP never does. So the verdict looks first at what the kernel will ask: tcp_mem of the node, and
+ * the limits of the reader's memory cgroup and of all above it. Both looks leave a margin, because between the look and the
+ * charge others charge, too.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "abi.h"
+#include "probe.h"
+
+#define PAGE_BYTES	 4096 /* the kernel's page may be larger: then the margins are */
+#define MEMCG_LEVELS	 8    /* of the hierarchy that are looked at: Kubernetes makes five */
+#define MEMCG_ZONES	 4
+#define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
+#define MARGIN_PAGES	 1024
+#define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
+#define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
+
+/* How much is left before the kernel says no. Ordered. */
+enum memory {
+	MEMORY_ENOUGH = 0,
+	MEMORY_LOW = 1,	  /* go over to TCP when the reader has caught up */
+	MEMORY_SHORT = 2, /* go over to TCP at once */
+};
+
+static __always_inline enum memory level_of(long left, long margin)
+{
+	if (left < margin >> 1)
+		return MEMORY_SHORT;
+	return left < margin ? MEMORY_LOW : MEMORY_ENOUGH;
+}
+
+/* The margin below a limit: a part of it where it is small, so that a small limit is of use at all. */
+static __always_inline long margin_of(long limit)
+{
+	return limit >> 3 < MARGIN_PAGES ? limit >> 3 : MARGIN_PAGES;
+}
+
+/*
+ * tcp_mem. Above its second number, and from then on until below its first (memory_pressure), the kernel may refuse; above the third
+ * it always does.
+ */
+static __always_inline enum memory node_memory(struct tcp_sock *tp, long pages)
+{
+	const struct proto *prot = tp->inet_conn.icsk_inet.sk.__sk_common.skc_prot;
+	long pressure_at, allocated;
+
+	if (load_long((__u64)prot->memory_pressure))
+		return MEMORY_SHORT;
+	pressure_at = load_long((__u64)prot->sysctl_mem + sizeof(long));
+	allocated = load_long((__u64)prot->memory_allocated);
+	return level_of(pressure_at - allocated - pages, margin_of(pressure_at));
+}
+
+/* Page cache of this cgroup itself, which the kernel gives up for a charge. Only of the first node: an estimate, of which half counts. */
+static __always_inline long reclaimable(__u64 memcg)
+{
+	const struct mem_cgroup_per_node *none = NULL;
+	const struct mem_cgroup *group = NULL;
+	__u64 node, list;
+	long pages = 0;
+
+	if (!bpf_core_field_exists(none->lru_zone_size) || !bpf_core_field_exists(group->nodeinfo))
+		return 0;
+	node = load_long(memcg + bpf_core_field_offset(group->nodeinfo));
+	list = node + bpf_core_field_offset(none->lru_zone_size);
+	for (int zone = 0; zone < MEMCG_ZONES; zone++) {
+		if ((zone + 1) * LRU_LISTS * sizeof(long) > bpf_core_field_size(none->lru_zone_size))
+			break;
+		pages += load_long(list + (zone * LRU_LISTS + 2) * sizeof(long)) +
+			 load_long(list + (zone * LRU_LISTS + 3) * sizeof(long));
+	}
+	return pages >> 1;
+}
+
+/* cgroup v1 counts sockets apart from all other memory, where somebody has set memory.kmem.tcp.limit_in_bytes. */
+static __always_inline bool counts_sockets_apart(__u64 memcg)
+{
+	const struct mem_cgroup *group = NULL;
+
+	return bpf_core_field_exists(group->tcpmem_active) &&
+	       (load_long(memcg + bpf_core_field_offset(group->tcpmem_active)) & 0xff);
+}
+
+/* Has the kernel found it hard to reclaim memory of this cgroup (v2)? For a second it then refuses what is above a fair share. */
+static __always_inline bool reclaim_is_hard(__u64 memcg)
+{
+	const struct mem_cgroup *group = NULL;
+	long until;
+
+	if (!bpf_core_field_exists(group->socket_pressure))
+		return false;
+	until = load_long(memcg + bpf_core_field_offset(group->socket_pressure));
+	return until && until - (long)bpf_jiffies64() > 0;
+}
+
+static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
+{
+	const struct page_counter *at = NULL;
+	const struct mem_cgroup *group = NULL;
+	enum memory worst = MEMORY_ENOUGH;
+	const struct sock *sk = NULL;
+	__u64 memcg, counter;
+	long cache = 0;
+
+	if (!bpf_core_field_exists(sk->sk_memcg))
+		return MEMORY_ENOUGH;
+	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) & ~3UL; /* newer kernels keep flags there */
+	if (!memcg)
+		return MEMORY_ENOUGH;
+	if (counts_sockets_apart(memcg)) {
+		counter = memcg + bpf_core_field_offset(group->tcpmem);
+	} else {
+		if (reclaim_is_hard(memcg))
+			return MEMORY_SHORT;
+		counter = memcg + bpf_core_field_offset(group->memory);
+		cache = -1;
+	}
+	for (int i = 0; i < MEMCG_LEVELS && counter; i++) {
+		long limit = load_long(counter + bpf_core_field_offset(at->max));
+		long left = limit - load_long(counter + bpf_core_field_offset(at->usage)) - pages;
+		enum memory here = level_of(left, margin_of(limit));
+
+		if (here != MEMORY_ENOUGH && cache) {
+			if (cache < 0)
+				cache = reclaimable(memcg);
+			here = level_of(left + cache, margin_of(limit));
+		}
+		if (here > worst)
+			worst = here;
+		counter = load_long(counter + bpf_core_field_offset(at->parent));
+	}
+	return worst;
+}
+
+/* The look costs more than the rest of the questions together, so small messages are not looked at each time. */
+static __always_inline enum memory memory_for(const struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
+{
+	long pages = size / PAGE_BYTES + 1;
+	enum memory node, cgroup;
+
+	if (size <= UNLOOKED_BYTES && now == state->redirected_at && state->redirected_messages % UNLOOKED_AT_ONCE)
+		return MEMORY_ENOUGH;
+	node = node_memory(tp, pages);
+	if (node == MEMORY_SHORT)
+		return node;
+	cgroup = cgroup_memory(state->peer_sk, pages);
+	return cgroup > node ? cgroup : node;
+}

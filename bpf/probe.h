@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reading kernel memory by address: what is read of the other end, and what no typed pointer leads to. */
+#pragma once
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+/*
+ * The word at an address that may be wrong by now; 0 where nothing can be read. bpf_rdonly_cast (6.2) makes it one instruction: struct
+ * timespec64 begins with a signed 64-bit number on every kernel.
+ */
+static __always_inline long load_long(__u64 address)
+{
+	long word = 0;
+
+	if (bpf_rdonly_cast) {
+		const struct timespec64 *at =
+			bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct timespec64));
+
+		return at->tv_sec;
+	}
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+	return word;
+}

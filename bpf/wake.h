@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A reader that may miss an edge. Where redirected bytes and TCP bytes wait at the same time, one receive call returns the
+ * redirected ones only. An edge-triggered program that takes a short read for the end then waits for an edge that does not come,
+ * see docs/adr/0016. The sender writes down where it changed to TCP with redirected bytes unread (mixed_seq). The reader's
+ * callback for each segment that it sends, acknowledgements among them, tells such a reader again once the redirected bytes are
+ * taken: setting SO_RCVLOWAT makes the kernel look whether there is something to read (since 6.1). While redirected bytes
+ * wait, keepalive probes make sure that there is a next callback.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "leaving.h"
+#include "maps.h"
+#include "socket.h"
+#include "totals.h"
+
+#define PROBE_SECONDS 1
+#define PROBES_MAX    127 /* the kernel's limit: lost probes must not end a connection that TCP would keep */
+
+/* The sender's side: its message goes by TCP although redirected bytes wait for the reader. */
+static __always_inline void note_mixed(struct sock_state *state, struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (tp)
+		state->mixed_seq = tp->write_seq;
+}
+
+/* Has the reader taken nothing by TCP since its peer changed to TCP with redirected bytes unread? */
+static __always_inline bool may_miss_an_edge(const struct sock_state *state, struct tcp_sock *tp)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	__u32 mixed_seq = 0;
+
+	if (!peer || tp->rcv_nxt == tp->copied_seq)
+		return false;
+	bpf_probe_read_kernel(&mixed_seq, sizeof(mixed_seq), &peer->mixed_seq);
+	return mixed_seq && mixed_seq == tp->copied_seq;
+}
+
+static __always_inline void set_keepalive(struct bpf_sock_ops *ops, const struct keepalive *to)
+{
+	__u32 on = to->on, idle = to->idle_seconds, interval = to->interval_seconds, probes = to->probes;
+
+	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPIDLE, &idle, sizeof(idle));
+	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPINTVL, &interval, sizeof(interval));
+	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPCNT, &probes, sizeof(probes));
+	bpf_setsockopt(ops, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on));
+}
+
+static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepalive *to)
+{
+	__u32 on = 0, idle = 0, interval = 0, probes = 0;
+
+	if (bpf_getsockopt(ops, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on)) ||
+	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPIDLE, &idle, sizeof(idle)) ||
+	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPINTVL, &interval, sizeof(interval)) ||
+	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPCNT, &probes, sizeof(probes)))
+		return false;
+	*to = (struct keepalive){ .on = on, .idle_seconds = idle, .interval_seconds = interval, .probes = probes };
+	return true;
+}
+
+/* What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot be read. */
+static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state)
+{
+	struct keepalive probes = {
+		.on = 1, .idle_seconds = PROBE_SECONDS, .interval_seconds = PROBE_SECONDS, .probes = PROBES_MAX
+	};
+	struct keepalive *own;
+
+	if (state->ends & END_PROBED)
+		return;
+	own = bpf_sk_storage_get(&keepalives, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!own || !get_keepalive(ops, own))
+		return;
+	state->ends |= END_PROBED;
+	set_keepalive(ops, &probes);
+}
+
+static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state)
+{
+	struct keepalive *own;
+
+	if (!(state->ends & END_PROBED))
+		return;
+	state->ends &= ~END_PROBED;
+	own = bpf_sk_storage_get(&keepalives, sk, NULL, 0);
+	if (!own)
+		return;
+	set_keepalive(ops, own);
+	bpf_sk_storage_delete(&keepalives, sk);
+}
+
+/* This socket sends a segment, of which an acknowledgement is one, too. */
+static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state,
+					struct tcp_sock *tp)
+{
+	__u32 one_byte = 1;
+
+	if (!may_miss_an_edge(state, tp))
+		return end_probes(ops, sk, state);
+	if (redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		return begin_probes(ops, sk, state);
+	/* A program that has set the mark itself is on TCP, and the kernel tells it. */
+	if (tp->inet_conn.icsk_inet.sk.sk_rcvlowat > 1)
+		return;
+	count_event(EVENT_READER_WOKEN);
+	bpf_setsockopt(ops, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
+}
+
+/*
+ * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on it when both ends write before
+ * they read. Once the reader goes on, TCP is kept short again.
+ */
+static __always_inline void fit_mark(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+{
+	if (state->mode == MODE_TCP && state->mixed_seq && peer_copied_seq(state->peer_sk) == state->mixed_seq)
+		give_tcp_its_length(ops, tp);
+	else if (!tp->notsent_lowat)
+		keep_tcp_short(ops, tp);
+}
+
+static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock *sk)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!state || !tp || state->left || !know_peer(state))
+		return;
+	wake_reader(ops, sk, state, tp);
+	fit_mark(ops, state, tp);
+}

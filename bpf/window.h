@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How much may wait for a reader. The kernel bounds neither bytes nor messages, and about 1 KiB of each message is charged to
+ * nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window doubles when the reader has taken all of a burst
+ * that used half of it, up to maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all.
+ * By how much the windows of all flows to one pod may grow is bounded, too.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "maps.h"
+#include "probe.h"
+#include "totals.h"
+
+#define FIRST_BYTES	(128 * 1024)
+#define FIRST_MESSAGES	128
+#define MESSAGE_BYTES	1024 /* of kernel memory that a message costs beside its bytes */
+#define WINDOW_MAX	13   /* doublings: 1 GiB, the most that maxBacklogBytes can be */
+#define POD_FLOWS	64   /* so many flows to one pod can have the whole window */
+
+struct window {
+	__u32 bytes;
+	__u32 messages;
+};
+
+static __always_inline struct window window_of(const struct sock_state *state, const struct config *cfg)
+{
+	__u32 doubled = state->window & 15;
+	struct window w = { .bytes = FIRST_BYTES << doubled, .messages = FIRST_MESSAGES << doubled };
+
+	if (w.bytes > cfg->max_backlog_bytes)
+		w.bytes = cfg->max_backlog_bytes;
+	if (w.messages > cfg->max_backlog_messages)
+		w.messages = cfg->max_backlog_messages;
+	return w;
+}
+
+/* By how much a window that has doubled so often is larger than the first. Of no setting, so that it can be given back. */
+static __always_inline __s64 grown_by(__u32 doubled)
+{
+	return (__s64)(FIRST_BYTES + FIRST_MESSAGES * MESSAGE_BYTES) * ((1 << (doubled & 15)) - 1);
+}
+
+static __always_inline struct share *share_of_reader(__u64 netns)
+{
+	struct share *share = bpf_map_lookup_elem(&shares, &netns);
+	__u64 unregistered = 0;
+
+	return share ? share : bpf_map_lookup_elem(&shares, &unregistered);
+}
+
+/* The reader has taken all of a burst that used half of the window. */
+static __always_inline void grow_window(struct sock_state *state, const struct config *cfg, struct window w)
+{
+	__s64 budget = POD_FLOWS * ((__s64)cfg->max_backlog_bytes + (__s64)cfg->max_backlog_messages * MESSAGE_BYTES);
+	__s64 more = grown_by(state->window + 1) - grown_by(state->window);
+	struct share *share;
+
+	if (state->window >= WINDOW_MAX ||
+	    (w.bytes == cfg->max_backlog_bytes && w.messages == cfg->max_backlog_messages))
+		return;
+	share = share_of_reader(state->peer_netns);
+	if (!share)
+		return;
+	if (share->granted_bytes + more > budget)
+		return count_event(EVENT_WINDOW_REFUSED);
+	__sync_fetch_and_add(&share->granted_bytes, more);
+	state->window++;
+}
+
+/* The sender is gone: what its window had grown by is the pod's again. */
+static __always_inline void return_window(struct sock_state *state)
+{
+	struct share *share;
+
+	if (!state->window)
+		return;
+	share = share_of_reader(state->peer_netns);
+	if (share)
+		__sync_fetch_and_add(&share->granted_bytes, -grown_by(state->window));
+	state->window = 0;
+}
+
+/* Do redirected bytes wait at the other end? A hint like all that is read of it. */
+static __always_inline bool peer_has_unread(__u64 peer_sk)
+{
+	const struct sk_psock *psock = NULL;
+	const struct sock *sk = NULL;
+	__u64 data, queue;
+
+	data = load_long(peer_sk + bpf_core_field_offset(sk->sk_user_data));
+	if (!(data & USER_DATA_PSOCK))
+		return false;
+	queue = (data & ~(__u64)USER_DATA_FLAGS) + bpf_core_field_offset(psock->ingress_msg);
+	return (__u64)load_long(queue) != queue;
+}
+
+/* Up to where the other end's program has read the TCP stream. */
+static __always_inline __u32 peer_copied_seq(__u64 peer_sk)
+{
+	const struct tcp_sock *tp = NULL;
+
+	return load_long(peer_sk + bpf_core_field_offset(tp->copied_seq));
+}
+
+/*
+ * A program that has set SO_SNDBUF wants to be stopped early, as TCP would: by what both buffers hold. The kernel keeps twice
+ * the bytes that were asked for, for its own overhead.
+ */
+static __always_inline bool bounded_by_program(struct tcp_sock *tp)
+{
+	return BPF_CORE_READ_BITFIELD((&tp->inet_conn.icsk_inet.sk), sk_userlocks) & LOCK_SNDBUF;
+}
+
+/*
+ * How many messages still wait is not known; it is at most what was sent since none was seen waiting. Bytes are what the
+ * kernel charges to the reader, which may be more than what was redirected: so over a bound, the queue itself is asked.
+ */
+static __always_inline enum reason over_bounds(struct sock_state *state, struct tcp_sock *tp, const struct config *cfg,
+					       __u32 backlog, int rcvbuf, __u32 size)
+{
+	struct window w = window_of(state, cfg);
+	bool program = bounded_by_program(tp);
+	bool caught_up = !backlog;
+
+	if (program) {
+		__u32 buffers = (__u32)(tp->inet_conn.icsk_inet.sk.sk_sndbuf + rcvbuf) / 2;
+
+		if (buffers < w.bytes)
+			w.bytes = buffers;
+		else
+			program = false;
+	}
+	if (!caught_up && (backlog + size > w.bytes || state->burst_messages >= w.messages)) {
+		if (peer_has_unread(state->peer_sk))
+			return backlog + size > w.bytes ? REASON_BACKLOG_BYTES : REASON_BACKLOG_MESSAGES;
+		caught_up = true;
+	}
+	if (caught_up) {
+		/* One message is always let through, however big: else a small bound would stop every big write. */
+		if (program && size > w.bytes)
+			return REASON_BACKLOG_BYTES;
+		if ((state->ends & END_USED_HALF) || state->burst_messages > w.messages / 2)
+			grow_window(state, cfg, w);
+		state->ends &= ~END_USED_HALF;
+		state->burst_messages = 0;
+	}
+	if (backlog + size > state->backlog_high)
+		state->backlog_high = backlog + size;
+	if (backlog + size > w.bytes / 2)
+		state->ends |= END_USED_HALF;
+	return REASON_NONE;
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// From linux/bpf.h. cilium/ebpf asks the same, but keeps the flags for itself.
+const (
+	progQuery      = 16
+	queryEffective = 1
+	flagMulti      = 2
+	sockOpsAttach  = 3
+)
+
+// maxDepth bounds walks from a cgroup to the root, and what the kernel lists: each of so many cgroups may hold 64 programs.
+const maxDepth = 64
+
+type progQueryAttr struct {
+	target, attachType, queryFlags, attachFlags uint32
+	progIDs                                     uint64
+	count, _                                    uint32
+	_                                           [32]uint64 // newer kernels write there, whatever size they are told
+}
+
+// sockOpsOf lists the sock_ops programs that are attached to a cgroup itself, or, effective, all that run for its sockets, in the
+// order in which they do. multi: others may be beside those that are attached.
+func sockOpsOf(cgroup int, effective bool) (ids []ebpf.ProgramID, multi bool, err error) {
+	ids = make([]ebpf.ProgramID, maxDepth*64)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&ids[0])
+	attr := progQueryAttr{
+		target: uint32(cgroup), attachType: sockOpsAttach,
+		progIDs: uint64(uintptr(unsafe.Pointer(&ids[0]))), count: uint32(len(ids)),
+	}
+	if effective {
+		attr.queryFlags = queryEffective
+	}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, progQuery, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	if errno != 0 {
+		return nil, false, fmt.Errorf("list sock_ops programs of cgroup: %w", errno)
+	}
+	return ids[:attr.count], attr.attachFlags&flagMulti != 0, nil
+}
+
+// eachAncestor calls f for a cgroup and all above it that can be seen from here, from below.
+func eachAncestor(cgroup *os.File, f func(dir *os.File, id uint64) error) error {
+	path := "."
+	for range maxDepth {
+		fd, err := unix.Openat(int(cgroup.Fd()), path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("open cgroup above %s: %w", cgroup.Name(), err)
+		}
+		dir := os.NewFile(uintptr(fd), cgroup.Name()+"/"+path)
+		var fs unix.Statfs_t
+		var st unix.Stat_t
+		err = errors.Join(unix.Fstatfs(fd, &fs), unix.Fstat(fd, &st))
+		if err == nil && fs.Type != unix.CGROUP2_SUPER_MAGIC {
+			return dir.Close() // what the hierarchy is mounted in
+		}
+		if err == nil {
+			err = f(dir, st.Ino)
+		}
+		dir.Close()
+		if err != nil {
+			return err
+		}
+		path += "/.."
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// Neighbour is somebody else's sock_ops program that runs for the sockets of a cgroup, see docs/adr/0017.
+type Neighbour struct {
+	ID       uint32
+	Name     string // as its owner has called it, at most 15 characters; empty: this process may not look
+	CgroupID uint64 // to which it is attached; 0: one that cannot be seen from here
+	After    bool   // it runs after ours
+	Last     bool   // it can take our callbacks away: nothing of ours runs after it
+	// Sockmap is the name of a sockmap or sockhash that it uses; a socket can be in one with a verdict program only. A program
+	// that this process may not look at counts as one that has.
+	Sockmap string
+}
+
+func (n Neighbour) String() string {
+	name := n.Name
+	if name == "" {
+		name = "(unknown)"
+	}
+	return fmt.Sprintf("sock_ops program %q (id %d)", name, n.ID)
+}
+
+// unknownSockmap stands for what this process may not look at.
+const unknownSockmap = "(unknown)"
+
+// NeighbourError says that another program keeps a cgroup from being accelerated. It is an ErrNeighbour.
+type NeighbourError struct {
+	Neighbour
+	Why    string // what it does that we cannot live with
+	WayOut string
+}
+
+func (e *NeighbourError) Error() string {
+	return fmt.Sprintf("%s: %s %s (%s)", ErrNeighbour, e.Neighbour, e.Why, e.WayOut)
+}
+
+// Is makes every NeighbourError an ErrNeighbour.
+func (e *NeighbourError) Is(target error) bool { return target == ErrNeighbour }
+
+// Neighbours lists the foreign sock_ops programs that run for the sockets of this cgroup, in their order. Where there is none,
+// it costs one system call.
+func (d *Datapath) Neighbours(cgroup *os.File) ([]Neighbour, error) {
+	v, err := d.view(cgroup)
+	return v.neighbours, err
+}
+
+// NeighboursOf is the same where nothing need be loaded: dir is the state directory, whose programs are not foreign.
+func NeighboursOf(dir string, cgroup *os.File) ([]Neighbour, error) {
+	d := open(current(dir))
+	defer d.Close()
+	return d.Neighbours(cgroup)
+}
+
+// view is what runs for the sockets of a cgroup.
+type view struct {
+	neighbours []Neighbour
+	last       int    // of neighbours: the last that runs after ours; -1: none
+	rearmed    bool   // a rearm program runs after that
+	rearmID    uint64 // the cgroup that it is attached to; 0: unknown
+	displaced  int    // of neighbours: would run no more if we attached; -1: none
+}
+
+func (d *Datapath) view(cgroup *os.File) (view, error) {
+	v := view{last: -1, displaced: -1}
+	ids, _, err := sockOpsOf(int(cgroup.Fd()), true)
+	if err != nil {
+		return v, err
+	}
+	var rearmProgram ebpf.ProgramID
+	seen := false // one of ours that takes sockets
+	for _, id := range ids {
+		p, err := d.known(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone meanwhile
+		}
+		if err != nil {
+			return v, err
+		}
+		switch {
+		case p.own && p.Name == bpfProgRearm:
+			v.rearmed, rearmProgram = v.last >= 0, id
+		case p.own:
+			seen = true
+		default:
+			p.Neighbour.After = seen
+			if v.neighbours = append(v.neighbours, p.Neighbour); seen {
+				v.last, v.rearmed = len(v.neighbours)-1, false
+			}
+		}
+	}
+	if len(v.neighbours) == 0 {
+		return v, nil
+	}
+	if v.last >= 0 && !v.rearmed {
+		v.neighbours[v.last].Last = true
+	}
+	return v, v.locate(cgroup, rearmProgram)
+}
+
+// locate finds out where the programs are attached.
+func (v *view) locate(cgroup *os.File, rearm ebpf.ProgramID) error {
+	first := true
+	return eachAncestor(cgroup, func(dir *os.File, id uint64) error {
+		ids, multi, err := sockOpsOf(int(dir.Fd()), false)
+		if err != nil {
+			return err
+		}
+		for i := range v.neighbours {
+			n := &v.neighbours[i]
+			if !slices.Contains(ids, ebpf.ProgramID(n.ID)) {
+				continue
+			}
+			n.CgroupID = id
+			if !multi && !first {
+				v.displaced = i
+			}
+		}
+		if slices.Contains(ids, rearm) {
+			v.rearmID = id
+		}
+		first = false
+		return nil
+	})
+}
+
+// knownProgram is what this handle has found out about a program.
+type knownProgram struct {
+	Neighbour
+	own bool
+}
+
+// known asks the kernel once for each program.
+func (d *Datapath) known(id ebpf.ProgramID) (knownProgram, error) {
+	if p, ok := d.seen[id]; ok {
+		return p, nil
+	}
+	p, err := d.identify(id)
+	if errors.Is(err, fs.ErrPermission) {
+		p = knownProgram{Neighbour: Neighbour{ID: uint32(id), Sockmap: unknownSockmap}}
+		err = nil
+	}
+	if err == nil {
+		if d.seen == nil {
+			d.seen = map[ebpf.ProgramID]knownProgram{}
+		}
+		d.seen[id] = p
+	}
+	return p, err
+}
+
+func (d *Datapath) identify(id ebpf.ProgramID) (knownProgram, error) {
+	p := knownProgram{Neighbour: Neighbour{ID: uint32(id)}}
+	own, err := d.ours()
+	if err != nil {
+		return p, err
+	}
+	program, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return p, fmt.Errorf("open program %d: %w", id, err)
+	}
+	defer program.Close()
+	info, err := program.Info()
+	if err != nil {
+		return p, fmt.Errorf("ask program %d: %w", id, err)
+	}
+	if p.Name, p.own = info.Name, own.uses(info); p.own {
+		return p, nil
+	}
+	maps, _ := info.MapIDs()
+	for _, id := range maps {
+		name, err := sockmapName(id)
+		if err != nil {
+			return p, err
+		}
+		if name != "" {
+			p.Sockmap = name
+		}
+	}
+	return p, nil
+}
+
+// sockmapName is empty for maps of other types. One without a name is called by its id.
+func sockmapName(id ebpf.MapID) (string, error) {
+	m, err := ebpf.NewMapFromID(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("open map %d: %w", id, err)
+	}
+	defer m.Close()
+	info, err := m.Info()
+	if err != nil {
+		return "", fmt.Errorf("ask map %d: %w", id, err)
+	}
+	if info.Type != ebpf.SockMap && info.Type != ebpf.SockHash {
+		return "", nil
+	}
+	if info.Name == "" {
+		return fmt.Sprintf("map %d", id), nil
+	}
+	return info.Name, nil
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// attach links a cgroup, unless it is to be left to another program, and sees to it that nobody takes our callbacks away there.
+func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err error) {
+	alive, err := s.d.LinkAlive(key)
+	if err != nil {
+		return false, err
+	}
+	if !alive {
+		if err := s.d.Yields(dir); err != nil {
+			return false, err
+		}
+	}
+	if made, err = s.d.Attach(dir, key); err != nil {
+		return made, err
+	}
+	if _, err := s.d.Rearm(dir); err != nil {
+		if made {
+			err = errors.Join(err, s.d.Detach(key))
+		}
+		return false, err
+	}
+	return made, nil
+}
+
+// rearmAll does what an ADD does for its cgroup again for all: programs of others come and go. An endpoint where one of them runs last, and
+// nothing can be attached behind it, gets no new connections.
+func (s *session) rearmAll() error {
+	keys, err := s.d.LinkKeys()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	used, last := map[uint64]bool{}, map[uint64]bool{}
+	foreign := false
+	for _, key := range keys {
+		at, err := s.rearmOne(key.CgroupID)
+		last[key.CgroupID] = errors.Is(err, datapath.ErrNeighbour)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is reaped with its record
+		}
+		if used[at] = true; at != 0 || last[key.CgroupID] {
+			foreign = true
+		}
+		if last[key.CgroupID] {
+			s.log().Warn("new connections stay on TCP", "cgroup", key.CgroupID, "reason", err)
+		} else {
+			errs = append(errs, err)
+		}
+	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, s.d.KeepRearmed(used), s.d.NoteForeign(foreign))
+	}
+	for _, record := range s.records {
+		if record.NetNSCookie == 0 {
+			continue
+		}
+		_, err := s.d.SetForeign(record.NetNSCookie, last[record.CgroupID])
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *session) rearmOne(cgroupID uint64) (at uint64, err error) {
+	dir, err := s.openCgroupID(cgroupID)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	if at, err = s.d.Rearm(dir); err != nil {
+		return at, fmt.Errorf("look after the callbacks of cgroup %d: %w", cgroupID, err)
+	}
+	return at, nil
+}
+
+// rearmReplaced is for state that has just taken the place of an older one.
+func (s *session) rearmReplaced() (err error) {
+	if s.d, err = datapath.Open(s.Dir); err != nil {
+		return err
+	}
+	if s.records, err = s.d.Attachments(); err != nil {
+		return err
+	}
+	return s.rearmAll()
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// foreignProgram attaches a sock_ops program of somebody else, which may use a map. It returns what detaches it.
+func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()) {
+	t.Helper()
+	var ins asm.Instructions
+	for _, m := range uses {
+		ins = append(ins, asm.LoadMapPtr(asm.R1, m.FD()))
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "somebodys", Type: ebpf.SockOps, License: "GPL", Instructions: append(ins, asm.Mov.Imm(asm.R0, 1), asm.Return()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	dir, _, err := cgroup.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return func() {
+		if err := l.Detach(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func theirSockhash(t testing.TB) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8, MaxEntries: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// expectRearmed compares the cgroups that have a rearm program, and what the programs are told of others.
+func expectRearmed(t testing.TB, n *Node, when string, want ...uint64) {
+	t.Helper()
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	got, err := d.RearmLinks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want) || len(want) > 0 && got[0] != want[0] {
+		t.Errorf("%s: rearmed at %v, want %v", when, got, want)
+	}
+	cfg, err := d.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Foreign != (len(want) > 0) {
+		t.Errorf("%s: programs are told of others: %v", when, cfg.Foreign)
+	}
+}
+
+func mustReap(t testing.TB, n *Node) {
+	t.Helper()
+	if _, err := n.Reap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAddComesBehindAProgramAbove(t *testing.T) {
+	n, parent := newNode(t), newGroup(t)
+	pod := newGroupBelow(t, parent.path)
+	foreignProgram(t, parent.path)
+	sb := container(t, "c1")
+	mustAdd(t, n, sb, in(pod))
+	expectRearmed(t, n, "after ADD", parent.id)
+	found, err := n.Neighbours()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 1 || found[0].CgroupPath != parent.path || found[0].Links != 1 || !found[0].After || found[0].Last {
+		t.Errorf("neighbours are %+v", found)
+	}
+	mustDel(t, n, sb)
+	mustReap(t, n)
+	expectRearmed(t, n, "after DEL and reaping")
+}
+
+func TestReapComesBehindProgramsThatCameLater(t *testing.T) {
+	n, parent := newNode(t), newGroup(t)
+	pod := newGroupBelow(t, parent.path)
+	mustAdd(t, n, container(t, "c1"), in(pod))
+	expectRearmed(t, n, "alone")
+	detach := foreignProgram(t, parent.path)
+	mustReap(t, n)
+	expectRearmed(t, n, "after a program has come", parent.id)
+	again := foreignProgram(t, parent.path)
+	if found, err := n.Neighbours(); err != nil || len(found) != 2 || !found[1].Last {
+		t.Errorf("error %v, neighbours are %+v, want the second to be last", err, found)
+	}
+	mustReap(t, n)
+	expectRearmed(t, n, "after another one", parent.id)
+	if found, err := n.Neighbours(); err != nil || len(found) != 2 || found[1].Last {
+		t.Errorf("error %v, neighbours are %+v, want none to be last", err, found)
+	}
+	detach()
+	again()
+	mustReap(t, n)
+	expectRearmed(t, n, "after both have gone")
+}
+
+// Nothing can be attached behind the 64 programs that a cgroup holds.
+func TestProgramThatCannotBeFollowed(t *testing.T) {
+	n, parent := newNode(t), newGroup(t)
+	pod := newGroupBelow(t, parent.path)
+	running := container(t, "running")
+	mustAdd(t, n, running, in(pod))
+	var detach func()
+	for range 64 {
+		detach = foreignProgram(t, parent.path)
+	}
+	mustReap(t, n)
+	expectTakesPart(t, n, running, false)
+	late := newGroupBelow(t, parent.path)
+	if _, err := n.Add(t.Context(), container(t, "late"), in(late)); !errors.Is(err, datapath.ErrNeighbour) {
+		t.Errorf("error %v, want an ErrNeighbour", err)
+	}
+	if s := stateOf(t, n); len(s.Links) != 1 || len(s.Records) != 1 {
+		t.Errorf("the ADD has left something: %+v", s)
+	}
+	detach()
+	mustReap(t, n)
+	expectTakesPart(t, n, running, true)
+	expectRearmed(t, n, "once there is room", parent.id)
+}
+
+func expectTakesPart(t testing.TB, n *Node, sb Sandbox, want bool) {
+	t.Helper()
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	r, ok, err := d.Endpoint(cookieOf(t, sb.NetNSPath))
+	if err != nil || !ok || r.Foreign == want {
+		t.Errorf("registered %v, error %v, foreign %v; want it to take new connections: %v", ok, err, r.Foreign, want)
+	}
+}
+
+func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
+	n, parent := newNode(t), newGroup(t)
+	pod := newGroupBelow(t, parent.path)
+	detach := foreignProgram(t, parent.path, theirSockhash(t))
+	sb := container(t, "c1")
+	_, err := n.Add(t.Context(), sb, in(pod))
+	if !errors.Is(err, datapath.ErrNeighbour) || !strings.Contains(err.Error(), "their_socks") || !strings.Contains(err.Error(), "coexist") {
+		t.Errorf("error %v, want an ErrNeighbour that names the map and the key", err)
+	}
+	if s := stateOf(t, n); len(s.Links) != 0 || len(s.Records) != 0 {
+		t.Errorf("the ADD has left something: %+v", s)
+	}
+	if _, _, err := n.AttachCgroup(t.Context(), pod.path); !errors.Is(err, datapath.ErrNeighbour) {
+		t.Errorf("by hand: error %v, want an ErrNeighbour", err)
+	}
+	detach()
+	mustAdd(t, n, sb, in(pod))
+	// Who comes later does not change what a container has.
+	foreignProgram(t, parent.path, theirSockhash(t))
+	mustReap(t, n)
+	mustAdd(t, n, sb, in(pod))
+	expectOnly(t, n, "after the owner has come back", pod, sb)
+}
+
+func TestUpgradeExchangesRearm(t *testing.T) {
+	n, parent := newNode(t), newGroup(t)
+	pod := newGroupBelow(t, parent.path)
+	foreignProgram(t, parent.path)
+	mustAdd(t, n, container(t, "c1"), in(pod))
+	pin := filepath.Join(n.Dir, "v2", "links", "rearm-*")
+	before := programOfPin(t, pin)
+	if err := os.Remove(filepath.Join(n.Dir, "v2", "programs")); err != nil { // an upgrade that was not finished
+		t.Fatal(err)
+	}
+	if up, err := n.Upgrade(t.Context()); err != nil || up.Change != ChangePrograms || up.Cgroups != 1 {
+		t.Fatalf("upgrade %+v, error %v", up, err)
+	}
+	if after := programOfPin(t, pin); after == before {
+		t.Errorf("rearm is still program %d", before)
+	}
+	expectRearmed(t, n, "after the upgrade", parent.id)
+}
+
+func programOfPin(t testing.TB, pattern string) ebpf.ProgramID {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("pins %v, error %v", found, err)
+	}
+	l, err := link.LoadPinnedLink(found[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Program
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+)
+
+// neighbourView is somebody else's sock_ops program that runs for the sockets of containers.
+type neighbourView struct {
+	ID      uint32 `json:"id" doc:"of the program, as bpftool shows it"`
+	Name    string `json:"name" doc:"as its owner has called it; empty: this process may not look"`
+	Cgroup  string `json:"cgroup" doc:"that it is attached to; empty: one that cannot be seen from here"`
+	Links   int    `json:"links" doc:"attached cgroups whose sockets it runs for"`
+	After   bool   `json:"after" doc:"it runs after sockmap's programs"`
+	Last    bool   `json:"last" doc:"nothing of sockmap's follows: it can take callbacks away"`
+	Sockmap string `json:"sockmap" doc:"sockmap or sockhash that it uses; empty: none"`
+}
+
+// readNeighbours is nil where this process may not ask.
+func readNeighbours(n *endpoint.Node) ([]neighbourView, error) {
+	all, err := n.Neighbours()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	views := []neighbourView{}
+	for _, n := range all {
+		views = append(views, neighbourView{n.ID, n.Name, n.CgroupPath, n.Links, n.After, n.Last, n.Sockmap})
+	}
+	return views, nil
+}
+
+func (v neighbourView) String() string {
+	name := v.Name
+	if name == "" {
+		name = "unknown program"
+	}
+	where := v.Cgroup
+	if where == "" {
+		where = "a cgroup out of sight"
+	}
+	return fmt.Sprintf("%s (id %d) at %s", name, v.ID, where)
+}
+
+// effect says what comes of it; empty: nothing.
+func (v neighbourView) effect(shares bool) string {
+	switch {
+	case v.Sockmap != "" && shares:
+		return fmt.Sprintf("owns sockmap %s: a socket that one has taken is refused to the other with EBUSY (coexist is share)", v.Sockmap)
+	case v.Sockmap != "" && v.Links > 0:
+		return fmt.Sprintf("owns sockmap %s and came after containers that are accelerated: its inserts fail with EBUSY; new containers "+
+			"are left to it (coexist is yield)", v.Sockmap)
+	case v.Sockmap != "":
+		return fmt.Sprintf("owns sockmap %s: containers below are left to it (coexist is yield)", v.Sockmap)
+	case v.Last:
+		return "runs after sockmap and can take its callbacks away; to come behind it: sockmapctl gc"
+	case v.After:
+		return "runs after sockmap, which asks for its callbacks again behind it"
+	}
+	return ""
+}
+
+func (s *screen) neighbours(all []neighbourView, shares bool) {
+	label := "neighbours"
+	for _, v := range all {
+		if effect := v.effect(shares); effect != "" {
+			s.line(label, "%s %s", v, effect)
+			label = ""
+		}
+	}
+}
+
+const (
+	coexistYield = "yield"
+	coexistShare = "share"
+)
+
+func coexistOf(cfg datapath.Config) string {
+	if cfg.Shares {
+		return coexistShare
+	}
+	return coexistYield
+}
+
+// loadedCoexist is what is in force; the default where nothing is loaded.
+func loadedCoexist(dir string) string {
+	d, err := datapath.Open(dir)
+	if err != nil {
+		return coexistYield
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return coexistYield
+	}
+	return coexistOf(cfg)
+}
+
+// severeNeighbours are lines of doctor: what sockmap and programs of others do to each other.
+func (s *screen) severeNeighbours(all []neighbourView, shares bool) {
+	for _, v := range all {
+		if v.Sockmap == "" {
+			continue
+		}
+		state := "AVOIDED"
+		if shares || v.Links > 0 {
+			state = "PRESENT"
+		}
+		s.line("neighbour", "%s (severe for the other): %s", state, v)
+		s.line("  meaning", "it %s", v.effect(shares))
+		s.line("  cure", `"coexist": "yield" leaves its containers to it, "share" takes them all the same`)
+	}
+}
