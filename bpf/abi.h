@@ -247,7 +247,7 @@ enum known_end {
 	END_COUNTED = 4, /* in shares[netns].sockets */
 	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
 	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
-	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays for what is asked of the socket yet */
+	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays, see on_close */
 	END_GATHERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
 };
 

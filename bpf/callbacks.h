@@ -96,4 +96,5 @@ static __always_inline void end_callbacks(struct bpf_sock_ops *ops, struct sock_
 	if (state->callbacks & BPF_SOCK_OPS_ALL_CB_FLAGS & ~ops->bpf_sock_ops_cb_flags)
 		count_event(EVENT_FLAGS_LOST);
 	stop_asking(ops, state, BPF_SOCK_OPS_ALL_CB_FLAGS);
+	state->callbacks = 0;
 }

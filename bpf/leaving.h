@@ -93,8 +93,8 @@ static __always_inline bool trusted_by_peer(struct sock_state *state)
 }
 
 /*
- * Whoever redirects while no observer runs says nothing, and they may come later, with an upgrade. Counted before the bytes are
- * queued, so this covers those on their way.
+ * Whoever redirects while no observer runs says nothing, and they may come later, with an upgrade. Counted
+ * before the bytes are queued, so this covers those on their way.
  */
 static __always_inline bool peer_has_redirected(const struct sock_state *state)
 {
@@ -117,14 +117,17 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
 	state->left = 1;
 }
 
-/* Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it leaves. */
+/*
+ * Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it
+ * leaves.
+ */
 static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
 	if (peer_has_redirected(state) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
 	leave_sockhash(state, tp);
-	give_tcp_its_length(ops, tp);
 	leave_callbacks(ops, state);
+	give_tcp_its_length(ops, tp);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
@@ -244,8 +247,9 @@ static __always_inline void delete_flow(const struct sock_state *state, struct t
 }
 
 /*
- * The connection goes from `old` to CLOSE. By connect(2) to AF_UNSPEC, which throws away what TCP has received? Whatever else
- * closes a socket in these states sets an error before, or has seen the peer's FIN. In others that cannot be told: drop_last_connection.
+ * The connection goes from `old` to CLOSE. By connect(2) to AF_UNSPEC, which throws away what TCP has
+ * received? Whatever else closes a socket in these states sets an error before, or has seen the peer's FIN.
+ * In others that cannot be told: drop_last_connection.
  */
 static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 {
@@ -257,19 +261,19 @@ static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 }
 
 /*
- * Can the program still get redirected bytes: some that wait, or that are on their way? A send that is, by another thread than the one
- * which ended the stream, holds its own socket's psock from before its verdict, and this one's while it waits for the lock.
+ * Can the program still get redirected bytes: some that wait, or that are on their way? A send of another
+ * thread than the one which ended the stream holds the peer's psock from before its verdict until its bytes
+ * are queued. What is inside this socket does not matter: its own calls go on without the sockhash, and a
+ * socket that was reset must leave it, because there send(2) says ECONNRESET again and again.
  */
 static __always_inline bool bytes_may_come(const struct sock_state *state, struct sock *sk)
 {
-	if (redirected_bytes_wait(sk) || calls_inside(sk))
-		return true;
-	return state->peer_sk && calls_inside((struct sock *)state->peer_sk);
+	return redirected_bytes_wait(sk) || (state->peer_sk && calls_inside((struct sock *)state->peer_sk));
 }
 
 /*
- * What is asked of the socket from now on, TCP answers best. The state stays, for TCP_INFO, and to find the socket in the
- * sockhash if it has to stay there and connects again.
+ * What is asked of the socket from now on, TCP answers best. The state stays, for TCP_INFO, and to find the
+ * socket in the sockhash if it has to stay there and connects again.
  */
 static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
@@ -290,12 +294,14 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 	/* After close(2) it has no psock: the kernel has taken it out of the sockhash. */
 	if (disconnect || !psock_of(&tp->inet_conn.icsk_inet.sk) || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
 		leave_sockhash(state, tp);
-	if (disconnect)
+	if (disconnect) {
+		give_tcp_its_length(ops, tp);
 		bpf_sk_storage_delete(&states, sk);
+	}
 }
 
 /* connect(2): no byte of an earlier connection of this socket may be read on the next one. */
-static __always_inline void drop_last_connection(struct bpf_sock *sk)
+static __always_inline void drop_last_connection(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -303,5 +309,6 @@ static __always_inline void drop_last_connection(struct bpf_sock *sk)
 	if (!state || !tp)
 		return;
 	leave_sockhash(state, tp);
+	give_tcp_its_length(ops, tp);
 	bpf_sk_storage_delete(&states, sk);
 }

@@ -24,8 +24,9 @@ static __always_inline struct isn_pair flow_key(const struct sock_state *state)
 }
 
 /*
- * In struct flow an end writes its address last, and the other reads that first, both by an atomic that fetches: a full barrier
- * on every architecture. So whoever finds an address finds what was written before it.
+ * In struct flow an end writes its address last, and the other reads that first, both by an atomic that
+ * fetches: a full barrier on every architecture. So whoever finds an address finds what was written before
+ * it.
  */
 static __always_inline void publish_address(__u64 *address, __u64 value)
 {

@@ -80,8 +80,8 @@ static __always_inline bool redirected_bytes_wait(struct sock *sk)
 }
 
 /*
- * Is a call inside the redirecting part of the kernel: a send of this socket, from before its verdict until its bytes are queued, a
- * receive of it, or a send to it that has found it?
+ * Is a call inside the redirecting part of the kernel: a send of this socket, from before its verdict until
+ * its bytes are queued, a receive of it, or a send to it that has found it? sk may be a hint.
  */
 static __always_inline bool calls_inside(struct sock *sk)
 {

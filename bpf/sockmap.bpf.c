@@ -90,7 +90,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	__u64 netns;
 	__u8 ends;
 
-	drop_last_connection(sk);
+	drop_last_connection(ops, sk);
 	/* Under TCP_REPAIR no SYN leaves, and its number is whatever the process says. */
 	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;

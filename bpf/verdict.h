@@ -164,9 +164,10 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 }
 
 /*
- * May a receive call of the active end have begun before the handshake ended? It sleeps in TCP's code, where nothing but TCP's bytes wakes
- * it; the first of those ends it, and every later call finds redirected ones. An event loop does not sleep in receive calls, and what was
- * redirected once has found that out. A guard keeps clients out whose descriptors block when the handshake ends.
+ * May a receive call of the active end have begun before the handshake ended? It sleeps in TCP's code, where
+ * nothing but TCP's bytes wakes it; the first of those ends it, and every later call finds redirected ones.
+ * An event loop does not sleep in receive calls, and what was redirected once has found that out. A guard
+ * keeps clients out whose descriptors block when the handshake ends.
  */
 static __always_inline bool sleeps_since_handshake(const struct sock_state *state, const struct config *cfg,
 						   const struct peer_view *peer)

@@ -20,6 +20,7 @@
 #define FIRST_BYTES	(128 * 1024)
 #define FIRST_MESSAGES	128
 #define MESSAGE_BYTES	1024 /* of kernel memory that a message costs beside its bytes */
+#define COUNTED_MESSAGES 64 /* so many that wait are counted, at most */
 #define WINDOW_MAX	13   /* doublings: 1 GiB, the most that maxBacklogBytes can be */
 #define POD_FLOWS	64   /* so many flows to one pod can have the whole window */
 
@@ -100,6 +101,29 @@ static __always_inline bool peer_has_unread(__u64 peer_sk)
 	return (__u64)load_long(queue) != queue;
 }
 
+/*
+ * How many redirected messages wait at the other end, counted up to `most`. The kernel changes the list meanwhile: a hint, too, and each
+ * step may read anything.
+ */
+static __always_inline __u32 messages_waiting(__u64 peer_sk, __u32 most)
+{
+	const struct sk_psock *psock = NULL;
+	const struct sock *sk = NULL;
+	__u64 data = load_long(peer_sk + bpf_core_field_offset(sk->sk_user_data));
+	__u64 queue = (data & ~(__u64)USER_DATA_FLAGS) + bpf_core_field_offset(psock->ingress_msg);
+	__u64 at = queue;
+	__u32 count;
+
+	if (!(data & USER_DATA_PSOCK))
+		return 0;
+	for (count = 0; count < COUNTED_MESSAGES && count < most; count++) {
+		at = load_long(at);
+		if (at == queue)
+			break;
+	}
+	return count;
+}
+
 /* Up to where the other end's program has read the TCP stream. */
 static __always_inline __u32 peer_copied_seq(__u64 peer_sk)
 {
@@ -110,49 +134,65 @@ static __always_inline __u32 peer_copied_seq(__u64 peer_sk)
 
 /*
  * A program that has set SO_SNDBUF wants to be stopped early, as TCP would: by what both buffers hold. The kernel keeps twice
- * the bytes that were asked for, for its own overhead.
+ * the bytes that were asked for, for its own overhead. A program that has not: no bound of its own.
  */
-static __always_inline bool bounded_by_program(struct tcp_sock *tp)
+static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 {
-	return BPF_CORE_READ_BITFIELD((&tp->inet_conn.icsk_inet.sk), sk_userlocks) & LOCK_SNDBUF;
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+
+	if (!(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & LOCK_SNDBUF))
+		return ~0U;
+	return (__u32)(sk->sk_sndbuf + rcvbuf) / 2;
+}
+
+static __always_inline enum reason note_backlog(struct sock_state *state, __u32 backlog, struct window w)
+{
+	if (backlog > state->backlog_high)
+		state->backlog_high = backlog;
+	if (backlog > w.bytes / 2)
+		state->ends |= END_USED_HALF;
+	return REASON_NONE;
+}
+
+/* Nothing waits: a new burst begins. One message is always let through, however big: else a small bound would stop every big write. */
+static __always_inline void begin_burst(struct sock_state *state, const struct config *cfg, struct window w)
+{
+	if ((state->ends & END_USED_HALF) || state->burst_messages > w.messages / 2)
+		grow_window(state, cfg, w);
+	state->ends &= ~END_USED_HALF;
+	state->burst_messages = 0;
 }
 
 /*
- * How many messages still wait is not known; it is at most what was sent since none was seen waiting. Bytes are what the
- * kernel charges to the reader, which may be more than what was redirected: so over a bound, the queue itself is asked.
+ * How many messages wait is not known without counting; it is at most what was sent since none was seen waiting. Bytes are what
+ * the kernel charges to the reader, which may be more than what was redirected. So over a bound the queue itself is looked at.
+ * A reader that goes on but is always a few messages behind has shown that it reads, too.
  */
 static __always_inline enum reason over_bounds(struct sock_state *state, struct tcp_sock *tp, const struct config *cfg,
 					       __u32 backlog, int rcvbuf, __u32 size)
 {
 	struct window w = window_of(state, cfg);
-	bool program = bounded_by_program(tp);
-	bool caught_up = !backlog;
+	__u32 own = bytes_of_program(tp, rcvbuf);
+	__u32 bytes = own < w.bytes ? own : w.bytes;
+	__u32 most, waiting = 0;
 
-	if (program) {
-		__u32 buffers = (__u32)(tp->inet_conn.icsk_inet.sk.sk_sndbuf + rcvbuf) / 2;
-
-		if (buffers < w.bytes)
-			w.bytes = buffers;
-		else
-			program = false;
-	}
-	if (!caught_up && (backlog + size > w.bytes || state->burst_messages >= w.messages)) {
-		if (peer_has_unread(state->peer_sk))
-			return backlog + size > w.bytes ? REASON_BACKLOG_BYTES : REASON_BACKLOG_MESSAGES;
-		caught_up = true;
-	}
-	if (caught_up) {
-		/* One message is always let through, however big: else a small bound would stop every big write. */
-		if (program && size > w.bytes)
+	if (backlog && (backlog + size > bytes || state->burst_messages >= w.messages)) {
+		most = w.messages < COUNTED_MESSAGES ? w.messages : COUNTED_MESSAGES;
+		waiting = messages_waiting(state->peer_sk, most);
+		if (waiting && backlog + size > bytes)
 			return REASON_BACKLOG_BYTES;
-		if ((state->ends & END_USED_HALF) || state->burst_messages > w.messages / 2)
+		if (waiting >= most)
+			return REASON_BACKLOG_MESSAGES;
+		if (waiting) {
 			grow_window(state, cfg, w);
-		state->ends &= ~END_USED_HALF;
-		state->burst_messages = 0;
+			state->burst_messages = waiting;
+			return note_backlog(state, backlog + size, w);
+		}
+	} else if (backlog) {
+		return note_backlog(state, backlog + size, w);
 	}
-	if (backlog + size > state->backlog_high)
-		state->backlog_high = backlog + size;
-	if (backlog + size > w.bytes / 2)
-		state->ends |= END_USED_HALF;
-	return REASON_NONE;
+	if (size > own)
+		return REASON_BACKLOG_BYTES;
+	begin_burst(state, cfg, w);
+	return note_backlog(state, backlog + size, w);
 }

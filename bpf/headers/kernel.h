@@ -126,7 +126,7 @@ struct sk_psock {
 	struct list_head ingress_msg;
 	struct {
 		atomic_t refs;
-	} refcnt; /* one for being in a sockmap, one for each call that is inside tcp_bpf_sendmsg or tcp_bpf_recvmsg */
+	} refcnt; /* one for being in a sockmap, one for each call inside tcp_bpf_sendmsg or tcp_bpf_recvmsg */
 };
 
 /* A message as the verdict gets it: a ring of pieces. The number of entries is the kernel's, so nobody counts on it. */

@@ -93,6 +93,7 @@ func (d *Datapath) Close() error {
 		errs = append(errs, p.Close())
 		delete(d.programs, name)
 	}
+	d.seen = nil
 	return errors.Join(errs...)
 }
 

@@ -15,6 +15,7 @@ import (
 
 // From linux/bpf.h. cilium/ebpf asks the same, but keeps the flags for itself.
 const (
+	objGetInfo     = 15
 	progQuery      = 16
 	queryEffective = 1
 	flagMulti      = 2
@@ -34,7 +35,16 @@ type progQueryAttr struct {
 // sockOpsOf lists the sock_ops programs that are attached to a cgroup itself, or, effective, all that run for its sockets, in the
 // order in which they do. multi: others may be beside those that are attached.
 func sockOpsOf(cgroup int, effective bool) (ids []ebpf.ProgramID, multi bool, err error) {
-	ids = make([]ebpf.ProgramID, maxDepth*64)
+	for room := 64; ; room *= 2 {
+		ids, multi, err = querySockOps(cgroup, effective, room)
+		if !errors.Is(err, unix.ENOSPC) || room >= 64*maxDepth {
+			return ids, multi, err
+		}
+	}
+}
+
+func querySockOps(cgroup int, effective bool, room int) (ids []ebpf.ProgramID, multi bool, err error) {
+	ids = make([]ebpf.ProgramID, room)
 	var pin runtime.Pinner
 	defer pin.Unpin()
 	pin.Pin(&ids[0])
@@ -50,6 +60,26 @@ func sockOpsOf(cgroup int, effective bool) (ids []ebpf.ProgramID, multi bool, er
 		return nil, false, fmt.Errorf("list sock_ops programs of cgroup: %w", errno)
 	}
 	return ids[:attr.count], attr.attachFlags&flagMulti != 0, nil
+}
+
+// idOf is what cilium/ebpf tells of a program only along with all that costs more.
+func idOf(p *ebpf.Program) (ebpf.ProgramID, error) {
+	var info struct {
+		kind uint32
+		id   ebpf.ProgramID
+	}
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&info)
+	attr := struct {
+		fd, size uint32
+		info     uint64
+	}{uint32(p.FD()), uint32(unsafe.Sizeof(info)), uint64(uintptr(unsafe.Pointer(&info)))}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, objGetInfo, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	if errno != 0 {
+		return 0, fmt.Errorf("ask for id of program: %w", errno)
+	}
+	return info.id, nil
 }
 
 // eachAncestor calls f for a cgroup and all above it that can be seen from here, from below.

@@ -139,3 +139,52 @@ func bytesWaiting(t testing.TB, fd int) (n int) {
 	}
 	return n
 }
+
+// takingProgram puts client sockets into a sockhash of its own, which has a verdict program, and keeps what the kernel said.
+func takingProgram(t testing.TB) (f foreign, answers *ebpf.Map) {
+	t.Helper()
+	theirs := foreignSockhash(t)
+	verdict, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SkMsg, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: theirs.FD(), Program: verdict, Attach: ebpf.AttachSkMsgVerdict})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "takes", Type: ebpf.SockOps, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Reg(asm.R6, asm.R1),
+			asm.LoadMem(asm.R7, asm.R1, 0, asm.Word),
+			asm.JNE.Imm(asm.R7, opActive, "out"),
+			asm.StoreImm(asm.R10, -4, 0, asm.Word),
+			asm.LoadMapPtr(asm.R2, theirs.FD()),
+			asm.Mov.Reg(asm.R3, asm.R10),
+			asm.Add.Imm(asm.R3, -4),
+			asm.Mov.Imm(asm.R4, 0),
+			asm.FnSockHashUpdate.Call(),
+			asm.StoreMem(asm.R10, -16, asm.R0, asm.DWord),
+			asm.LoadMapPtr(asm.R1, answers.FD()),
+			asm.Mov.Reg(asm.R2, asm.R10),
+			asm.Add.Imm(asm.R2, -4),
+			asm.Mov.Reg(asm.R3, asm.R10),
+			asm.Add.Imm(asm.R3, -16),
+			asm.Mov.Imm(asm.R4, 0),
+			asm.FnMapUpdateElem.Call(),
+			asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
+			asm.Return(),
+		},
+	})
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	t.Cleanup(func() { p.Close(); verdict.Close(); answers.Close() })
+	return foreign{Program: p}, answers
+}

@@ -146,18 +146,41 @@ func (d *Datapath) known(id ebpf.ProgramID) (knownProgram, error) {
 	if p, ok := d.seen[id]; ok {
 		return p, nil
 	}
+	if d.seen == nil {
+		d.seen = map[ebpf.ProgramID]knownProgram{}
+		if err := d.knowOwn(); err != nil {
+			return knownProgram{}, err
+		}
+		return d.known(id)
+	}
 	p, err := d.identify(id)
 	if errors.Is(err, fs.ErrPermission) {
 		p = knownProgram{Neighbour: Neighbour{ID: uint32(id), Sockmap: unknownSockmap}}
 		err = nil
 	}
 	if err == nil {
-		if d.seen == nil {
-			d.seen = map[ebpf.ProgramID]knownProgram{}
-		}
 		d.seen[id] = p
 	}
 	return p, err
+}
+
+// knowOwn spares asking for those that are pinned, which on most nodes are all. What an upgrade has replaced is found out like others.
+func (d *Datapath) knowOwn() error {
+	for _, name := range []string{bpfProgSockOps, bpfProgSockOpsAny, bpfProgRearm} {
+		p, err := d.program(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		id, err := idOf(p)
+		if err != nil {
+			return err
+		}
+		d.seen[id] = knownProgram{Neighbour{ID: uint32(id), Name: name}, true}
+	}
+	return nil
 }
 
 func (d *Datapath) identify(id ebpf.ProgramID) (knownProgram, error) {

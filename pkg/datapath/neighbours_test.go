@@ -71,10 +71,10 @@ func wantAsMany(t testing.TB, with, without uint64) {
 }
 
 func TestOthersGetTheirCallbacksOffTheNode(t *testing.T) {
+	d := load(t, defaults)
 	for _, placing := range placings {
 		for _, beside := range []bool{true, false} {
 			t.Run(placing.name+map[bool]string{true: ", set beside others'", false: ", set absolutely"}[beside], func(t *testing.T) {
-				d := load(t, defaults)
 				seen := func(ours bool) uint64 {
 					parent, child := below(t)
 					f := foreignProgram(t, flagRTT, beside)
@@ -97,9 +97,9 @@ func TestOthersGetTheirCallbacksOffTheNode(t *testing.T) {
 }
 
 func TestOthersGetTheirCallbacksOnOurSockets(t *testing.T) {
+	d := load(t, defaults)
 	for _, placing := range placings {
 		t.Run(placing.name, func(t *testing.T) {
-			d := load(t, defaults)
 			seen := func(ours bool) uint64 {
 				parent, child := below(t)
 				f := foreignProgram(t, flagRTT, true)
@@ -108,8 +108,8 @@ func TestOthersGetTheirCallbacksOnOurSockets(t *testing.T) {
 					rearm(t, d, child)
 				}
 				client, server := child.pair(t, "tcp4", "127.0.0.1:0")
-				if ours {
-					wantFlows(t, d, RoleActive, ResultJoined, 1)
+				if f, ok := flowOf(t, d, client); ok != ours || ok && !f.Joined {
+					t.Fatalf("ours %v: flow %+v", ours, f)
 				}
 				if err := d.SetDisabled(true); err != nil { // redirected bytes have no round trip
 					t.Fatal(err)
@@ -126,10 +126,10 @@ func TestOthersGetTheirCallbacksOnOurSockets(t *testing.T) {
 
 // A program above ours that wants nothing but its own flags, as many do.
 func TestOffNodeSocketLeavesUnderAProgramThatSetsFlagsAbsolutely(t *testing.T) {
-	for _, flags := range []int32{flagState, 0} {
-		for _, speaksFirst := range []bool{true, false} {
+	d := load(t, defaults)
+	for i, flags := range []int32{flagState, 0} {
+		for j, speaksFirst := range []bool{true, false} {
 			parent, child := below(t)
-			d := load(t, defaults)
 			foreignProgram(t, flags, false).attach(t, parent.dir)
 			child.attach(t, d)
 			if at := rearm(t, d, child); at != parent.id {
@@ -150,7 +150,7 @@ func TestOffNodeSocketLeavesUnderAProgramThatSetsFlagsAbsolutely(t *testing.T) {
 				eventually(t, "all 30 bytes wait", func() bool { return bytesWaiting(t, fd) == 30 })
 				return nil
 			})
-			wantFlows(t, d, RoleActive, ResultRemote, 1)
+			wantFlows(t, d, RoleActive, ResultRemote, uint64(2*i+j+1))
 			client.Close()
 			wantEvents(t, d, EventFlagsLost, 0)
 		}
@@ -324,5 +324,38 @@ func TestEndpointUnderAForeignProgramStaysOnTCP(t *testing.T) {
 	wantFlows(t, d, RolePassive, ResultForeign, 1)
 	if changed, err := d.SetForeign(1, true); changed || err != nil {
 		t.Errorf("of nobody: changed %v, error %v", changed, err)
+	}
+}
+
+// What coexist "share" means: whoever comes first has the socket, and nobody loses a byte.
+func TestShareIsFirstComeFirstServed(t *testing.T) {
+	d := load(t, defaults)
+	for _, oursFirst := range []bool{true, false} {
+		g := newGroup(t)
+		f, answers := takingProgram(t)
+		if oursFirst {
+			g.attach(t, d)
+		}
+		f.attach(t, g.dir)
+		if !oursFirst {
+			g.attach(t, d)
+		}
+		rearm(t, d, g)
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		send(t, client, server, 10<<10, 1)
+		send(t, server, client, 10<<10, 2)
+		var answer int64
+		if err := answers.Lookup(uint32(0), &answer); err != nil {
+			t.Fatal(err)
+		}
+		c, accelerated := flowOf(t, d, client)
+		if accelerated != oursFirst || (answer == 0) == oursFirst || accelerated && c.RedirectedBytes != 10<<10 {
+			t.Errorf("ours first %v: accelerated %v, the other's insert answered %d\n%+v", oursFirst, accelerated, answer, c)
+		}
+		want := ResultJoined
+		if !oursFirst {
+			want = ResultError
+		}
+		wantFlows(t, d, RoleActive, want, 1)
 	}
 }

@@ -192,6 +192,22 @@ func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 	expectOnly(t, n, "after the owner has come back", pod, sb)
 }
 
+func TestShareAcceleratesBesideAnOwner(t *testing.T) {
+	n, parent := newNode(t), newGroup(t)
+	n.Settings.Coexist = datapath.CoexistShare
+	pod := newGroupBelow(t, parent.path)
+	foreignProgram(t, parent.path, theirSockhash(t))
+	sb := container(t, "c1")
+	mustAdd(t, n, sb, in(pod))
+	expectOnly(t, n, "with coexist share", pod, sb)
+	// The key may change: those that run keep what they have.
+	n.Settings.Coexist = datapath.CoexistYield
+	if _, err := n.Add(t.Context(), container(t, "c2"), in(newGroupBelow(t, parent.path))); !errors.Is(err, datapath.ErrNeighbour) {
+		t.Errorf("error %v, want an ErrNeighbour", err)
+	}
+	expectOnly(t, n, "with coexist yield again", pod, sb)
+}
+
 func TestUpgradeExchangesRearm(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	pod := newGroupBelow(t, parent.path)

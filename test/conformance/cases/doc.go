@@ -43,6 +43,7 @@ func Kernel() []Case {
 		splicing(), splicingOut(), sendingFiles(),
 		rings(), ringEnds(), ringReceive(),
 		halfClosing(), shuttingDown(), closing(), closingUnder(), resetting(), erring(),
+		afterwards(), disconnecting(), beforeEstablished(),
 		options(), optionsOfTCP(), optionsInUse(), controlMessages(), information(), filters(),
 		handshakes(), accepting(), fastOpen(), multipath(), records(),
 		threads(), passing(), inheriting(), passingOn(), processes(), signals(),

@@ -145,6 +145,11 @@ var expected = map[string][]string{
 	"unread/under-reader":          {"unread"},
 	"unread/under-reader-blocking": {"unread"},
 
+	"gone/close-unread":        {"unread"},
+	"gone/close-unread-signal": {"unread"},
+
+	"disconnect/recv-after-the-end": {"disconnect-late"},
+
 	"cmsg/inq":            {"inq"},
 	"cmsg/inq-round-trip": {"inq"},
 

@@ -160,6 +160,11 @@ var reasons = [...]Reason{
 			"the observers run, its next call says ECONNRESET, as TCP does.",
 	},
 	{
+		Name: "disconnect-late", Effect: Visible,
+		Text: "connect(2) to AF_UNSPEC after the connection has ended by itself (reset, or closed by both ends): redirected bytes that were " +
+			"unread can be read until the socket connects again, where TCP says ENOTCONN. None is ever read on the next connection.",
+	},
+	{
 		Name: "info", Effect: Visible, Guard: datapath.GuardOptions,
 		Text: "TCP_INFO counts what went by TCP only.",
 	},
