@@ -291,7 +291,8 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 		remember_worth(tp, state);
 	delete_flow(state, tp);
 	disconnect = is_disconnect(&tp->inet_conn.icsk_inet.sk, ops->args[0]);
-	if (disconnect || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
+	/* After close(2) it has no psock: the kernel has taken it out of the sockhash. */
+	if (disconnect || !psock_of(&tp->inet_conn.icsk_inet.sk) || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
 		leave_sockhash(state, tp);
 	if (disconnect) {
 		give_tcp_its_length(ops, tp);

@@ -164,6 +164,9 @@ func TestOneUrgentByteCostsItsSenderOnly(t *testing.T) {
 	connect := func(from *netNS) (client, at *net.TCPConn) {
 		t.Helper()
 		g.in(t, func() { from.do(func() { client = dial(t, "tcp4", l.Addr().String()) }) })
+		if client == nil {
+			t.FailNow() // dial has said why, on another goroutine
+		}
 		return client, accept(t, l)
 	}
 	client, at := connect(hostile)
