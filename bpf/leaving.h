@@ -268,6 +268,8 @@ static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
  */
 static __always_inline bool bytes_may_come(const struct sock_state *state, struct sock *sk)
 {
+	if (!psock_of(sk)) /* close(2): the kernel has taken it out of the sockhash */
+		return false;
 	return redirected_bytes_wait(sk) || (state->peer_sk && calls_inside((struct sock *)state->peer_sk));
 }
 
@@ -291,8 +293,7 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 		remember_worth(tp, state);
 	delete_flow(state, tp);
 	disconnect = is_disconnect(&tp->inet_conn.icsk_inet.sk, ops->args[0]);
-	/* After close(2) it has no psock: the kernel has taken it out of the sockhash. */
-	if (disconnect || !psock_of(&tp->inet_conn.icsk_inet.sk) || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
+	if (disconnect || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))
 		leave_sockhash(state, tp);
 	if (disconnect) {
 		give_tcp_its_length(ops, tp);

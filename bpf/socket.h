@@ -70,13 +70,12 @@ static __always_inline struct sk_psock *psock_of(struct sock *sk)
 	return data & USER_DATA_PSOCK ? (struct sk_psock *)(data & ~(unsigned long)USER_DATA_FLAGS) : NULL;
 }
 
-/* Do redirected bytes wait for the program? Only of a socket that is in the sockhash. */
+/* Do redirected bytes wait for the program? After close(2) the socket has no psock, and nobody can read them. */
 static __always_inline bool redirected_bytes_wait(struct sock *sk)
 {
-	unsigned long data = (unsigned long)BPF_CORE_READ(sk, sk_user_data) & ~(unsigned long)USER_DATA_FLAGS;
-	struct sk_psock *psock = (struct sk_psock *)data;
+	struct sk_psock *psock = psock_of(sk);
 
-	return BPF_CORE_READ(psock, ingress_msg.next) != &psock->ingress_msg;
+	return psock && BPF_CORE_READ(psock, ingress_msg.next) != &psock->ingress_msg;
 }
 
 /*
