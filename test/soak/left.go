@@ -66,7 +66,7 @@ func whatIsLeft(node *lab.Node) (left, err error) {
 	var s share
 	it := shares.Iterate()
 	for it.Next(&cookie, &s) {
-		if s.Sockets < 0 || s.Sockets > toleratedDrift || s.Granted != 0 {
+		if max(s.Sockets, -s.Sockets) > toleratedDrift || s.Granted != 0 {
 			left = errors.Join(left, fmt.Errorf("the share of %d has %d sockets and %d bytes", cookie, s.Sockets, s.Granted))
 		}
 	}
