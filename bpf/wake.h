@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A reader that may miss an edge. Where redirected bytes and TCP bytes wait at the same time, one receive call returns the
- * redirected ones only. An edge-triggered program that takes a short read for the end then waits for an edge that does not come,
- * see docs/adr/0016. The sender writes down where it changed to TCP with redirected bytes unread (mixed_seq). The reader's
- * callback for each segment that it sends, acknowledgements among them, tells such a reader again once the redirected bytes are
- * taken: setting SO_RCVLOWAT makes the kernel look whether there is something to read (since 6.1). While redirected bytes
+ * A reader that may miss an edge. Where redirected bytes and TCP bytes wait at the same time, one receive
+ * call returns the redirected ones only. An edge-triggered program that takes a short read for the end then
+ * waits for an edge that does not come, see docs/adr/0016. The sender writes down where it changed to TCP
+ * with redirected bytes unread (mixed_seq). The reader's callback for each segment that it sends,
+ * acknowledgements among them, tells such a reader again once the redirected bytes are taken: setting
+ * SO_RCVLOWAT makes the kernel look whether there is something to read (since 6.1). While redirected bytes
  * wait, keepalive probes make sure that there is a next callback.
  */
 #pragma once
@@ -67,8 +68,12 @@ static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepa
 	return true;
 }
 
-/* What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot be read. */
-static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state)
+/*
+ * What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot
+ * be read.
+ */
+static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+					 struct sock_state *state)
 {
 	struct keepalive probes = {
 		.on = 1, .idle_seconds = PROBE_SECONDS, .interval_seconds = PROBE_SECONDS, .probes = PROBES_MAX
@@ -84,7 +89,8 @@ static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_so
 	set_keepalive(ops, &probes);
 }
 
-static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state)
+static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+				       struct sock_state *state)
 {
 	struct keepalive *own;
 
@@ -99,8 +105,8 @@ static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock
 }
 
 /* This socket sends a segment, of which an acknowledgement is one, too. */
-static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state,
-					struct tcp_sock *tp)
+static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+					struct sock_state *state, struct tcp_sock *tp)
 {
 	__u32 one_byte = 1;
 
@@ -116,8 +122,8 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 }
 
 /*
- * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on it when both ends write before
- * they read. Once the reader goes on, TCP is kept short again.
+ * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on
+ * it when both ends write before they read. Once the reader goes on, TCP is kept short again.
  */
 static __always_inline void fit_mark(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
