@@ -46,7 +46,8 @@ type Flow struct {
 // stateClose is TCP_CLOSE.
 const stateClose = 7
 
-// over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected bytes wait in it.
+// over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected
+// bytes wait in it.
 func (f *Flow) over() bool { return f.State == stateClose }
 
 func readFlows(r io.Reader, yield func(Flow) bool) error {
