@@ -53,10 +53,10 @@ enum reason {
 	REASON_DISCARD = 17,	     /* the reader uses MSG_TRUNC, which only TCP honours */
 	REASON_OPTION = 18,	     /* timestamps, SO_PEEK_OFF, a socket filter: only TCP honours them */
 	REASON_CONTENDED = 19,	     /* small messages would wait for the reader's lock, which it holds on another CPU */
-	REASON_REFRESH = 20,	     /* natRefreshSeconds: one message, so that conntrack and IPVS see that the flow is busy */
+	REASON_REFRESH = 20,	     /* natRefreshSeconds: one message, so that conntrack and IPVS see it */
 	REASON_MEMORY = 21,	     /* the node or the reader's memory cgroup is short of memory for sockets */
 	REASON_SHUTDOWN = 22,	     /* the reader has shut down its receiving side: TCP answers the sender */
-	REASON_EARLY = 23,	     /* a receive call may have begun before the handshake ended: it sees TCP bytes only */
+	REASON_EARLY = 23,	     /* a receive call may have begun before the handshake ended */
 	REASON_MAX,
 };
 
@@ -72,7 +72,7 @@ enum result {
 	RESULT_ULP = 7,
 	RESULT_ERROR = 8, /* no memory, or the socket is in another sockmap */
 	RESULT_OPTION = 9, /* a socket option that only TCP honours was set before: SO_ZEROCOPY, TCP_INQ */
-	RESULT_AVOIDED = 10, /* an earlier flow to this listening port, or from here to it, did what only TCP does right */
+	RESULT_AVOIDED = 10, /* an earlier flow to this port, or from here to it, did what only TCP does right */
 	RESULT_BLOCKING = 11, /* guarded: the client's descriptor is blocking, see REASON_BLOCKING */
 	RESULT_SHORT = 12, /* the last connections to this destination ended after a few messages, see struct history */
 	RESULT_SHARE = 13, /* the pod has its share of the sockhash, which is more than half full */
@@ -82,8 +82,8 @@ enum result {
 };
 
 /*
- * Room in arrays that are pinned: a new reason, result or event needs no new ABI until its array is full. The assertions at the
- * end of this file fail then.
+ * Room in arrays that are pinned: a new reason, result or event needs no new ABI until its array is full. The
+ * assertions at the end of this file fail then.
  */
 #define REASON_ROOM 48
 #define RESULT_ROOM 24
@@ -141,7 +141,7 @@ struct config {
 	struct tap_filter tap;
 	__u64 disabled_ns; /* CLOCK_MONOTONIC of the last change of `disabled` */
 	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
-	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of a change of `epoch`: the last, or one that is younger than two seconds */
+	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of a change of `epoch`: the last, or one in the last two seconds */
 	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
 	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
 	__u32 guards;	  /* which of those a guard cures, same bits */
@@ -162,7 +162,7 @@ struct endpoint {
 	__u8 peers;	  /* enum peers */
 	__u8 includes;	  /* used entries of include; 0: every port */
 	__u8 excludes;	  /* used entries of exclude */
-	__u8 foreign;	  /* another sock_ops program runs last in this endpoint's cgroup and can take our callbacks away */
+	__u8 foreign;	  /* another sock_ops program runs last in its cgroup and can take our callbacks away */
 	__u8 pad[3];
 	struct port_range include[MAX_PORT_RANGES];
 	struct port_range exclude[MAX_PORT_RANGES];
@@ -170,122 +170,26 @@ struct endpoint {
 };
 
 /*
- * shares[netns cookie]: what one pod holds of what all pods share. Entries are made and removed by user space with the endpoint;
- * key 0 is that of all namespaces without one. The programs add and subtract.
+ * shares[netns cookie]: what one pod holds of what all pods share. Entries are made and removed by user space
+ * with the endpoint; key 0 is that of all namespaces without one. The programs add and subtract.
  */
 struct share {
 	__s32 sockets; /* in the sockhash */
 	__u32 pad;
-	__s64 granted_bytes; /* by which the windows of flows to this pod have grown beyond the first, see window.h */
+	__s64 granted_bytes; /* by which the windows of flows to this pod have grown, see window.h */
 	__u64 room[2];
 };
 
-/* flows[active end's pair]: where the two ends of one connection meet. Addresses are hints, never dereferenced. */
-struct flow {
-	__u64 active_sk;
-	__u64 passive_sk; /* written last by the end that joins: not 0 means that both ends are in the sockhash */
-	__u64 active_state; /* of each end's struct sock_state, a hint like the above */
-	__u64 passive_state;
-	__u64 active_netns;
-	__u64 passive_netns;
-	__u16 port; /* of the passive end, host byte order */
-	__u8 kept_out; /* enum result: why the passive end, which is here, did not join */
-	__u8 ends;     /* enum known_end, END_OWN for the active end: whose namespace was registered at the handshake */
-	__u8 pad[4];
-};
-
-/* The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It wraps after 52 days. */
+/*
+ * The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It
+ * wraps after 52 days.
+ */
 #define TICK_SHIFT 20
 
 /*
- * What a socket carries while it lives. The kernel frees it with the socket. The verdict and sock_ops write it under the socket's
- * lock; only habits and reader are written by others (the observers), atomically.
+ * avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, until AVOID_NS have
+ * passed.
  */
-struct sock_state {
-	struct isn_pair self; /* own key in the sockhash; mirrored, it is the other end's */
-	__u64 peer_sk;	      /* kernel address of the other end, 0 until known; only ever read fault-safely */
-	__u64 peer_state;     /* kernel address of the other end's struct sock_state, likewise */
-	__u64 netns;
-	__u64 peer_netns;
-	__u64 redirected_bytes;
-	__u64 redirected_messages;
-	__u64 tcp_messages;
-	__u64 established_ns; /* CLOCK_MONOTONIC */
-	__u32 epoch;
-	__u32 burst_messages; /* redirected since no redirected byte was seen waiting for the peer: at most so many wait */
-	__u32 redirected_at;  /* TICKs: when it last sent by redirect */
-	__u32 sent_by_tcp_at; /* TICKs: when it last sent by TCP, or was established */
-	__u16 port;	      /* of the passive end, host byte order */
-	__u8 role;	      /* enum role */
-	__u8 mode;	      /* enum mode */
-	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
-	__u8 denied;	      /* the policy of this epoch says no */
-	__u8 left;	      /* it has left the sockhash for good and is a TCP socket like any other */
-	__u8 window;	      /* how often the bounds of what may wait for the peer have grown, see window.h */
-	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
-	__u32 reader;	      /* enum reader */
-	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
-	__u32 heard;	      /* what had come from the peer when its lock was found held, see REASON_CONTENDED */
-	__u8 found_held;      /* how often since then */
-	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
-	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that are ours: nobody had asked for them before; see callbacks.h */
-	__u8 ends;	      /* enum known_end: which namespaces have been registered, and more */
-	__u32 mixed_seq;      /* TCP sequence number where it changed to TCP with redirected bytes unread; 0: never */
-};
-
-/* keepalives[socket]: what its program had set, while keepalive probes of ours run, see wake.h. */
-struct keepalive {
-	__u32 on;
-	__u32 idle_seconds;
-	__u32 interval_seconds;
-	__u32 user_timeout_ms;
-};
-
-enum known_end {
-	END_OWN = 1,  /* was registered once: an endpoint that is no more permits nothing */
-	END_PEER = 2,
-	END_COUNTED = 4, /* in shares[netns].sockets */
-	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
-	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
-	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays, see on_close */
-	END_AMPLE = 128, /* there was much more memory than a message needs at the last look, see memory.h */
-	END_GATHERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
-};
-
-/*
- * What the first receive call showed. It is decided once, by compare and swap, because it answers two questions that
- * must not both be answered yes: may the peer redirect to this socket (READY), and may this socket leave (PLAIN)?
- * A peer may redirect before the call, too, to an event loop; then it says HABIT_TRUSTS, and this socket stays.
- */
-enum reader {
-	READER_UNKNOWN = 0,
-	READER_READY = 1,
-	READER_PLAIN = 2,
-};
-
-/* What the observers see of a program's calls that only TCP does right. */
-enum habit {
-	HABIT_WAITALL = 1,
-	HABIT_OOB = 2,	   /* as a sender */
-	HABIT_BLOCKS = 4,  /* waits inside receive calls */
-	HABIT_DISCARD = 8, /* MSG_TRUNC */
-	HABIT_TRUSTS = 16, /* as a sender: redirects to a reader that has not called receive yet */
-};
-
-/* resets[pair of a socket whose peer was closed with redirected bytes unread]: has its program been told? */
-enum reset {
-	RESET_UNTOLD = 0,
-	RESET_TOLD = 1,
-};
-
-/* answers[task]: what the call that it is in is to answer, from the observer of that call to the guard of it. */
-struct task_answer {
-	__u64 sk; /* whose call it is */
-	__u32 error; /* errno.h, positive */
-	__u32 pad;
-};
-
-/* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, until AVOID_NS have passed. */
 struct listening_port {
 	__u64 netns;
 	__u16 port;
@@ -323,11 +227,7 @@ struct history {
 	__u64 rested_ns; /* coarse CLOCK_MONOTONIC: from when on LET_IN_AT_ONCE may be let in again */
 };
 
-#define FRUITLESS_MAX	256
-#define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
-#define LET_IN_AT_ONCE	32
-#define WORTH_MESSAGES	8 /* redirected both ways */
-#define WORTH_BYTES	(256 * 1024)
+#define FRUITLESS_MAX 256
 
 /* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
 struct totals {
@@ -459,17 +359,15 @@ struct flow_record {
 	__u64 room[4];
 };
 
-_Static_assert(REASON_MAX <= REASON_ROOM && RESULT_MAX <= RESULT_ROOM && EVENT_MAX <= EVENT_ROOM, "no room left: a new ABI");
+_Static_assert(REASON_MAX <= REASON_ROOM && RESULT_MAX <= RESULT_ROOM && EVENT_MAX <= EVENT_ROOM,
+	       "no room left: a new ABI");
 _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct tap_filter) == 16, "tap_filter is an ABI");
-_Static_assert(__builtin_offsetof(struct config, tap_until_ns) == 56, "what is read for every message fills one cache line");
+_Static_assert(__builtin_offsetof(struct config, tap_until_ns) == 56,
+	       "what is read for every message fills one cache line");
 _Static_assert(sizeof(struct config) == 272, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 160, "endpoint is an ABI");
 _Static_assert(sizeof(struct share) == 32, "share is an ABI");
-_Static_assert(sizeof(struct flow) == 56, "flow is an ABI");
-_Static_assert(sizeof(struct sock_state) == 120, "sock_state is an ABI; with the kernel's 72 bytes before it, it fills 192");
-_Static_assert(sizeof(struct keepalive) == 16, "keepalive is an ABI");
-_Static_assert(sizeof(struct task_answer) == 16, "task_answer is an ABI");
 _Static_assert(sizeof(struct listening_port) == 16, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct avoided) == 16, "avoided is an ABI");
 _Static_assert(sizeof(struct destination) == 32, "keys are hashed byte by byte: no padding");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the guards have seen and later connections are spared, for AVOID_NS: a server's listening port, in avoid, and a client's
- * destination, in history.
+ * What the guards have seen and later connections are spared, for AVOID_NS: a server's listening port, in
+ * avoid, and a client's destination, in history.
  */
 #pragma once
 
@@ -34,8 +34,9 @@ static __always_inline bool avoided_for_now(const struct history *known)
 }
 
 /*
- * A client's program sends what only TCP does right: later connections from its network namespace to the same destination stay on TCP
- * for a while. Nobody else's do: what a client sends says nothing of what others send to the same server.
+ * A client's program sends what only TCP does right: later connections from its network namespace to the same
+ * destination stay on TCP for a while. Nobody else's do: what a client sends says nothing of what others send
+ * to the same server.
  */
 static __always_inline void avoid_destination(struct tcp_sock *tp, __u64 netns)
 {

@@ -20,10 +20,14 @@
  */
 #define LIFE_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
 
-/* Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK. */
+/*
+ * Both may prove that the peer is established: the first RTT sample, and the first packet after the SYN-ACK.
+ */
 #define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
-/* In struct sock_state, beside the flags, of which there are seven: something is to be decided at an answer. */
+/*
+ * In struct sock_state, beside the flags, of which there are seven: something is to be decided at an answer.
+ */
 #define CALLBACKS_UNDECIDED (BPF_SOCK_OPS_ALL_CB_FLAGS + 1)
 
 _Static_assert(CALLBACKS_UNDECIDED == 0x80, "no flag of the kernel");
@@ -62,7 +66,8 @@ static __always_inline bool others_follow(void)
  * clear again on every connection: they are asked for at the first packet that the socket sends then, of
  * which a handshake has one.
  */
-static __always_inline void ask_at_handshake(struct bpf_sock_ops *ops, struct sock_state *state, bool undecided)
+static __always_inline void ask_at_handshake(struct bpf_sock_ops *ops, struct sock_state *state,
+					     bool undecided)
 {
 	state->callbacks = undecided ? CALLBACKS_UNDECIDED : 0;
 	ask_for(ops, state, LIFE_FLAGS);
@@ -92,7 +97,10 @@ static __always_inline void leave_callbacks(struct bpf_sock_ops *ops, struct soc
 		stop_asking(ops, state, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
 
-/* Whatever is ours and not set was cleared by somebody else. The socket may be disconnected and listen: it is to be as it was. */
+/*
+ * Whatever is ours and not set was cleared by somebody else. The socket may be disconnected and listen: it is
+ * to be as it was.
+ */
 static __always_inline void end_callbacks(struct bpf_sock_ops *ops, struct sock_state *state)
 {
 	if (state->callbacks & BPF_SOCK_OPS_ALL_CB_FLAGS & ~ops->bpf_sock_ops_cb_flags)

@@ -11,8 +11,9 @@
 #include "window.h"
 
 /*
- * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in both ways confuse some
- * readers, see wake.h. since_ns: from when on the change is wanted; after PATIENCE_NS it comes all the same. 0: no end.
+ * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in
+ * both ways confuse some readers, see wake.h. since_ns: from when on the change is wanted; after PATIENCE_NS
+ * it comes all the same. 0: no end.
  */
 #define PATIENCE_NS (1000ULL * 1000 * 1000)
 

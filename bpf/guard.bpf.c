@@ -45,8 +45,9 @@ static __always_inline bool in_sockmap(struct sock *sk)
 }
 
 /*
- * Later connections are spared the change of ways. Of what a client does only MSG_OOB is remembered, for its own ones: it belongs to the
- * protocol that it speaks. The server's port says nothing of it, and must not: one client would take acceleration from all others.
+ * Later connections are spared the change of ways. Of what a client does only MSG_OOB is remembered, for its
+ * own ones: it belongs to the protocol that it speaks. The server's port says nothing of it, and must not:
+ * one client would take acceleration from all others.
  */
 static __always_inline void spare_later_ones(struct sock *sk, const struct sock_state *state, __u32 habits)
 {

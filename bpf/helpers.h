@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Ports whose payload the node reads or rewrites: a conntrack helper (FTP, SIP, IRC, ...) sees packets, and redirected bytes are in
- * none. User space finds out which helpers there are (pkg/conntrack) and writes their ports into config.
+ * Ports whose payload the node reads or rewrites: a conntrack helper (FTP, SIP, IRC, ...) sees packets, and
+ * redirected bytes are in none. User space finds out which helpers there are (pkg/conntrack) and writes their
+ * ports into config.
  */
 #pragma once
 
@@ -30,8 +31,8 @@ static __always_inline bool helper_reads_port(__u16 port)
 }
 
 /*
- * The port that the active end has connected to, before any translation: conntrack looks at that one. active_sk is a hint,
- * like all that is read of the other end.
+ * The port that the active end has connected to, before any translation: conntrack looks at that one.
+ * active_sk is a hint, like all that is read of the other end.
  */
 static __always_inline __u16 connected_port(__u64 active_sk)
 {
@@ -41,7 +42,8 @@ static __always_inline __u16 connected_port(__u64 active_sk)
 }
 
 /* Of a live flow whose policy is being asked once more. tp is the socket's own. */
-static __always_inline bool helper_reads_flow(struct tcp_sock *tp, const struct sock_state *state, const struct config *cfg)
+static __always_inline bool helper_reads_flow(struct tcp_sock *tp, const struct sock_state *state,
+					      const struct config *cfg)
 {
 	__u64 active_sk = state->role == ROLE_ACTIVE ? (__u64)tp : state->peer_sk;
 

@@ -15,6 +15,11 @@
 #include "avoid.h"
 #include "maps.h"
 
+#define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
+#define LET_IN_AT_ONCE	32
+#define WORTH_MESSAGES	8 /* redirected both ways */
+#define WORTH_BYTES	(256 * 1024)
+
 /* RESULT_JOINED: let it in. Two at once may both be. */
 static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 {

@@ -121,7 +121,8 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
  * Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it
  * leaves.
  */
-static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state,
+					   struct tcp_sock *tp)
 {
 	if (peer_has_redirected(state) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
@@ -170,9 +171,10 @@ static __always_inline bool has_answered(struct bpf_sock_ops *ops)
 }
 
 /*
- * A packet has come, or one is about to leave. We ask for packets until everything is decided that can be decided then: in three ways,
- * because packets that the kernel takes on its fast path are not parsed, acknowledgements are all that a sender gets to see there, and a
- * socket without window scaling that only receives has nothing but what it sends itself.
+ * A packet has come, or one is about to leave. We ask for packets until everything is decided that can be
+ * decided then: in three ways, because packets that the kernel takes on its fast path are not parsed,
+ * acknowledgements are all that a sender gets to see there, and a socket without window scaling that only
+ * receives has nothing but what it sends itself.
  */
 static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {

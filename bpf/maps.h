@@ -5,7 +5,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "abi.h"
+#include "state.h"
 
 /* Both ends of every flow. sock_ops inserts and may delete a socket that never had a peer; the verdict redirects into it. */
 struct {
@@ -60,7 +60,10 @@ struct {
 	__type(value, struct totals);
 } totals SEC(".maps");
 
-/* What each pod holds of what all share. Entries are made and removed by user space; sock_ops and the verdict add and subtract. */
+/*
+ * What each pod holds of what all share. Entries are made and removed by user space; sock_ops and the verdict
+ * add and subtract.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

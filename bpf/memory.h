@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Would the kernel take these bytes for the reader? A redirect charges them to the reader's socket, and where the charge fails
- * send(2) answers ENOMEM, which TCP never does. So the verdict looks first at what the kernel will ask: tcp_mem of the node, and
- * the limits of the reader's memory cgroup and of all above it. Both looks leave a margin, because between the look and the
- * charge others charge, too.
+ * Would the kernel take these bytes for the reader? A redirect charges them to the reader's socket, and where
+ * the charge fails send(2) answers ENOMEM, which TCP never does. So the verdict looks first at what the
+ * kernel will ask: tcp_mem of the node, and the limits of the reader's memory cgroup and of all above it.
+ * Both looks leave a margin, because between the look and the charge others charge, too.
  */
 #pragma once
 
@@ -21,7 +21,7 @@
 #define MEMCG_ZONES	 4
 #define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
 #define MARGIN_PAGES	 1024
-#define AMPLE_PAGES	 8192 /* 32 MiB above the margin: more than two CPUs send in messages of UNLOOKED_BYTES within a tick of 4 ms */
+#define AMPLE_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
 #define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
 #define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
 
@@ -49,8 +49,8 @@ static __always_inline long margin_of(long limit)
 }
 
 /*
- * tcp_mem. Above its second number, and from then on until below its first (memory_pressure), the kernel may refuse; above the third
- * it always does.
+ * tcp_mem. Above its second number, and from then on until below its first (memory_pressure), the kernel may
+ * refuse; above the third it always does.
  */
 static __always_inline enum memory node_memory(struct tcp_sock *tp, long pages)
 {
@@ -64,7 +64,10 @@ static __always_inline enum memory node_memory(struct tcp_sock *tp, long pages)
 	return level_of(pressure_at - allocated - pages, margin_of(pressure_at));
 }
 
-/* Page cache of this cgroup itself, which the kernel gives up for a charge. Only of the first node: an estimate, of which half counts. */
+/*
+ * Page cache of this cgroup itself, which the kernel gives up for a charge. Only of the first node: an
+ * estimate, of which half counts.
+ */
 static __always_inline long reclaimable(__u64 memcg)
 {
 	const struct mem_cgroup_per_node *none = NULL;
@@ -85,7 +88,10 @@ static __always_inline long reclaimable(__u64 memcg)
 	return pages >> 1;
 }
 
-/* cgroup v1 counts sockets apart from all other memory, where somebody has set memory.kmem.tcp.limit_in_bytes. */
+/*
+ * cgroup v1 counts sockets apart from all other memory, where somebody has set
+ * memory.kmem.tcp.limit_in_bytes.
+ */
 static __always_inline bool counts_sockets_apart(__u64 memcg)
 {
 	const struct mem_cgroup *group = NULL;
@@ -94,7 +100,10 @@ static __always_inline bool counts_sockets_apart(__u64 memcg)
 	       (load_long(memcg + bpf_core_field_offset(group->tcpmem_active)) & 0xff);
 }
 
-/* Has the kernel found it hard to reclaim memory of this cgroup (v2)? For a second it then refuses what is above a fair share. */
+/*
+ * Has the kernel found it hard to reclaim memory of this cgroup (v2)? For a second it then refuses what is
+ * above a fair share.
+ */
 static __always_inline bool reclaim_is_hard(__u64 memcg)
 {
 	const struct mem_cgroup *group = NULL;
@@ -107,8 +116,8 @@ static __always_inline bool reclaim_is_hard(__u64 memcg)
 }
 
 /*
- * Not inlined, so that the verifier looks at it once and not for each way that leads here. Reports enum memory; the other end's
- * socket is a hint.
+ * Not inlined, so that the verifier looks at it once and not for each way that leads here. Reports enum
+ * memory; the other end's socket is a hint.
  */
 __attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
 {
@@ -150,10 +159,12 @@ __attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
 }
 
 /*
- * The look costs more than the rest of the questions together, so small messages are not looked at each time: only where memory was
- * ample. How many flows send so to one reader is not known, but all of them together send less than that within a tick.
+ * The look costs more than the rest of the questions together, so small messages are not looked at each time:
+ * only where memory was ample. How many flows send so to one reader is not known, but all of them together
+ * send less than that within a tick.
  */
-static __always_inline enum memory memory_for(struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
+static __always_inline enum memory memory_for(struct sock_state *state, struct tcp_sock *tp, __u32 size,
+					      __u32 now)
 {
 	long pages = size / PAGE_BYTES + 1;
 	enum memory worst, cgroup;

@@ -58,8 +58,8 @@ static __always_inline enum result objection(struct tcp_sock *tp)
 
 /*
  * The storage for a new connection, or NULL when there is nothing to do: no memory, or the link of a parent
- * cgroup has handled this very connection before ours, or the socket is still in the sockhash for an earlier one.
- * Storage of an earlier connection of a socket that was disconnected and connects again is written over.
+ * cgroup has handled this very connection before ours, or the socket is still in the sockhash for an earlier
+ * one. Storage of an earlier connection of a socket that was disconnected and connects again is written over.
  */
 static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct isn_pair self, enum role role)
 {
@@ -67,7 +67,8 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	const struct config *cfg;
 	__u32 zero = 0;
 
-	if (!state || (state->ends & END_COUNTED) || (state->self.own == self.own && state->self.peer == self.peer && state->established_ns))
+	if (!state || (state->ends & END_COUNTED) ||
+	    (state->self.own == self.own && state->self.peer == self.peer && state->established_ns))
 		return NULL;
 	cfg = bpf_map_lookup_elem(&config, &zero);
 	__builtin_memset(state, 0, sizeof(*state));
@@ -145,7 +146,8 @@ static __always_inline struct isn_pair fast_open_key(__u32 client_isn)
 	return (struct isn_pair){ .own = client_isn, .peer = 0 };
 }
 
-static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u64 netns, __u8 ends)
+static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u64 netns,
+					       __u8 ends)
 {
 	struct isn_pair key = fast_open_key(tp->write_seq);
 	struct flow flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
@@ -204,8 +206,9 @@ static __always_inline bool meet_late_active(struct sock_state *state, struct fl
 }
 
 /*
- * Fast Open: the passive end waits in the rendezvous entry already. It has asked the policies for the namespace that announced the
- * connection. A program that may use TCP_REPAIR chooses its numbers, so that need not be this one.
+ * Fast Open: the passive end waits in the rendezvous entry already. It has asked the policies for the
+ * namespace that announced the connection. A program that may use TCP_REPAIR chooses its numbers, so that
+ * need not be this one.
  */
 static __always_inline enum result meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {

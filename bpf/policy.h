@@ -40,8 +40,8 @@ static __always_inline bool end_permits(const struct endpoint *ep, const struct 
 }
 
 /*
- * Which of the two ends, of enum known_end, have ever been registered is in *ends and kept there: the policy of an endpoint that was
- * deleted is not known any more, and may have forbidden this very flow.
+ * Which of the two ends, of enum known_end, have ever been registered is in *ends and kept there: the policy
+ * of an endpoint that was deleted is not known any more, and may have forbidden this very flow.
  */
 static __always_inline bool flow_permitted(__u64 netns, __u64 peer_netns, __u16 port, __u8 *ends)
 {
@@ -70,8 +70,9 @@ static __always_inline __u32 epoch_of(const struct config *cfg)
 }
 
 /*
- * Between the epoch and the policies that it stands for, which are read in this order: whoever changes a policy writes it before the
- * epoch, so one that was read too early is asked again. An atomic that fetches is a full barrier on every architecture.
+ * Between the epoch and the policies that it stands for, which are read in this order: whoever changes a
+ * policy writes it before the epoch, so one that was read too early is asked again. An atomic that fetches is
+ * a full barrier on every architecture.
  */
 static __always_inline void epoch_before_policies(void)
 {

@@ -9,8 +9,8 @@
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 /*
- * The word at an address that may be wrong by now; 0 where nothing can be read. bpf_rdonly_cast (6.2) makes it one instruction: struct
- * timespec64 begins with a signed 64-bit number on every kernel.
+ * The word at an address that may be wrong by now; 0 where nothing can be read. bpf_rdonly_cast (6.2) makes
+ * it one instruction: struct timespec64 begins with a signed 64-bit number on every kernel.
  */
 static __always_inline long load_long(__u64 address)
 {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * No pod takes all of the sockhash. Each counts its sockets there in shares[netns], and from the moment that the sockhash is more
- * than half full one that has more than a quarter of it gets no further ones: the rest is for the others.
+ * No pod takes all of the sockhash. Each counts its sockets there in shares[netns], and from the moment that
+ * the sockhash is more than half full one that has more than a quarter of it gets no further ones: the rest
+ * is for the others.
  *
- * A socket is counted once, when it has entered (END_COUNTED), and no more when it leaves. Where no callback tells of its end, because
- * the link of its cgroup is gone or because it was closed with redirected bytes unread, it stays counted until user space counts anew.
+ * A socket is counted once, when it has entered (END_COUNTED), and no more when it leaves. Where no callback
+ * tells of its end, because the link of its cgroup is gone or because it was closed with redirected bytes
+ * unread, it stays counted until user space counts anew.
  */
 #pragma once
 
@@ -25,7 +27,10 @@ static __always_inline struct share *share_of(const struct sock_state *state)
 	return bpf_map_lookup_elem(&shares, &key);
 }
 
-/* The entry in which a new socket is counted, and stays so although its network namespace may be registered later. */
+/*
+ * The entry in which a new socket is counted, and stays so although its network namespace may be registered
+ * later.
+ */
 static __always_inline struct share *choose_share(struct sock_state *state)
 {
 	struct share *share = share_of(state);
@@ -36,7 +41,10 @@ static __always_inline struct share *choose_share(struct sock_state *state)
 	return share_of(state);
 }
 
-/* The kernel's own count of the sockhash, which no program has to keep. Where it cannot be read, the sockhash counts as full. */
+/*
+ * The kernel's own count of the sockhash, which no program has to keep. Where it cannot be read, the sockhash
+ * counts as full.
+ */
 static __always_inline bool half_full(const struct bpf_shtab *sockhash)
 {
 	if (!bpf_core_field_exists(sockhash->count))
@@ -59,7 +67,10 @@ static __always_inline void count_in(struct sock_state *state, struct share *sha
 	state->ends |= END_COUNTED;
 }
 
-/* An entry may have been made anew since, when its network namespace was registered again: it never falls below 0. */
+/*
+ * An entry may have been made anew since, when its network namespace was registered again: it never falls
+ * below 0.
+ */
 static __always_inline void count_out(struct sock_state *state)
 {
 	struct share *share;

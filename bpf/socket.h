@@ -25,7 +25,10 @@ static __always_inline __u32 now_ticks(void)
 	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 }
 
-/* The same for the guards: the kernel gives the coarse clock neither to tracing programs nor to those of socket options. */
+/*
+ * The same for the guards: the kernel gives the coarse clock neither to tracing programs nor to those of
+ * socket options.
+ */
 static __always_inline __u32 precise_ticks(void)
 {
 	return bpf_ktime_get_ns() >> TICK_SHIFT;
@@ -70,7 +73,9 @@ static __always_inline struct sk_psock *psock_of(struct sock *sk)
 	return data & USER_DATA_PSOCK ? (struct sk_psock *)(data & ~(unsigned long)USER_DATA_FLAGS) : NULL;
 }
 
-/* Do redirected bytes wait for the program? After close(2) the socket has no psock, and nobody can read them. */
+/*
+ * Do redirected bytes wait for the program? After close(2) the socket has no psock, and nobody can read them.
+ */
 static __always_inline bool redirected_bytes_wait(struct sock *sk)
 {
 	struct sk_psock *psock = psock_of(sk);

@@ -4,8 +4,8 @@
  *
  *   sock_ops         per cgroup: takes the sockets of registered network namespaces into the sockhash
  *   sock_ops_any     the same for a cgroup that somebody attached by hand: every namespace
- *   rearm            runs after a program of somebody else that may have cleared our callbacks, and asks for them again
- *   verdict          per message: redirect it to the other end, or leave it to TCP
+ *   rearm            runs after a program of somebody else that may have cleared our callbacks, and asks for
+ * them again   verdict          per message: redirect it to the other end, or leave it to TCP
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -47,7 +47,10 @@ static __always_inline bool switched_off(void)
 	return !cfg || cfg->disabled;
 }
 
-/* Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends whether it is one. */
+/*
+ * Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends
+ * whether it is one.
+ */
 static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
 {
 	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
@@ -56,7 +59,10 @@ static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
 	return ep ? ep->accelerate : any;
 }
 
-/* Nothing of ours comes after a program that may take our callbacks away: without them a socket would never leave. */
+/*
+ * Nothing of ours comes after a program that may take our callbacks away: without them a socket would never
+ * leave.
+ */
 static __always_inline bool foreign_runs_last(__u64 netns)
 {
 	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
@@ -101,7 +107,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 
 #define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)
 #define OPS_AT_HANDSHAKE (OP(ACTIVE_ESTABLISHED) | OP(PASSIVE_ESTABLISHED))
-#define OPS_OF_OURS (OP(TCP_CONNECT) | OPS_AT_HANDSHAKE | OP(STATE) | OP(RTT) | OP(PARSE_HDR_OPT) | OP(HDR_OPT_LEN))
+#define OPS_OF_OURS (OP(TCP_CONNECT) | OPS_AT_HANDSHAKE | OP(STATE) | OP(RTT) | \
+		     OP(PARSE_HDR_OPT) | OP(HDR_OPT_LEN))
 
 /* Every socket of the cgroup runs the program for each of some ten operations: the cheap question first. */
 static __always_inline bool is_one_of(__u32 op, __u32 set)

@@ -193,8 +193,9 @@ static __always_inline enum reason against_options(struct tcp_sock *tp, const st
 }
 
 /*
- * Redirected bytes are no packets, so conntrack, IPVS and the like forget a busy connection as if it were silent. One message by TCP
- * in each natRefreshSeconds prevents that. A reader that is never seen to catch up gets it after twice the time.
+ * Redirected bytes are no packets, so conntrack, IPVS and the like forget a busy connection as if it were
+ * silent. One message by TCP in each natRefreshSeconds prevents that. A reader that is never seen to catch up
+ * gets it after twice the time.
  */
 static __always_inline bool refresh_due(const struct sock_state *state, const struct config *cfg, __u32 now)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A reader that may miss an edge. Where redirected bytes and TCP bytes wait at the same time, one receive call returns the
- * redirected ones only. An edge-triggered program that takes a short read for the end then waits for an edge that does not come,
- * see docs/adr/0016. The sender writes down where it changed to TCP with redirected bytes unread (mixed_seq). The reader's
- * callback for each segment that it sends, acknowledgements among them, tells such a reader again once the redirected bytes are
- * taken: setting SO_RCVLOWAT makes the kernel look whether there is something to read (since 6.1). While redirected bytes
+ * A reader that may miss an edge. Where redirected bytes and TCP bytes wait at the same time, one receive
+ * call returns the redirected ones only. An edge-triggered program that takes a short read for the end then
+ * waits for an edge that does not come, see docs/adr/0016. The sender writes down where it changed to TCP
+ * with redirected bytes unread (mixed_seq). The reader's callback for each segment that it sends,
+ * acknowledgements among them, tells such a reader again once the redirected bytes are taken: setting
+ * SO_RCVLOWAT makes the kernel look whether there is something to read (since 6.1). While redirected bytes
  * wait, keepalive probes make sure that there is a next callback.
  */
 #pragma once
@@ -70,11 +71,13 @@ static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepa
 }
 
 /*
- * What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot be read. A probe may
- * stay unanswered while the connection is well: redirected bytes fill the receive buffer, the kernel drops what comes by TCP, and
- * the peer's answer is then out of the window. With TCP_USER_TIMEOUT the kernel counts no unanswered probes.
+ * What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot
+ * be read. A probe may stay unanswered while the connection is well: redirected bytes fill the receive buffer,
+ * the kernel drops what comes by TCP, and the peer's answer is then out of the window. With TCP_USER_TIMEOUT
+ * the kernel counts no unanswered probes.
  */
-static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state)
+static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+					 struct sock_state *state)
 {
 	struct keepalive probes = {
 		.on = 1,
@@ -94,8 +97,8 @@ static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_so
 }
 
 /* Not before the last probe was answered: what the program has set would count those that were not. */
-static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state,
-				       struct tcp_sock *tp)
+static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+				       struct sock_state *state, struct tcp_sock *tp)
 {
 	struct keepalive *own;
 
@@ -110,8 +113,8 @@ static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock
 }
 
 /* This socket sends a segment, of which an acknowledgement is one, too. */
-static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state,
-					struct tcp_sock *tp)
+static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+					struct sock_state *state, struct tcp_sock *tp)
 {
 	__u32 one_byte = 1;
 
@@ -126,7 +129,10 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 	bpf_setsockopt(ops, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
 }
 
-/* Does the reader stand still since this sender changed to TCP, and may less wait for it than TCP alone would queue? */
+/*
+ * Does the reader stand still since this sender changed to TCP, and may less wait for it than TCP alone would
+ * queue?
+ */
 static __always_inline bool needs_length(const struct sock_state *state)
 {
 	__u32 zero = 0;
@@ -138,8 +144,8 @@ static __always_inline bool needs_length(const struct sock_state *state)
 }
 
 /*
- * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on it when both ends
- * write before they read. Once the reader goes on, TCP is kept short again.
+ * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on
+ * it when both ends write before they read. Once the reader goes on, TCP is kept short again.
  */
 static __always_inline void fit_mark(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {

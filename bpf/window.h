@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How much may wait for a reader. The kernel bounds neither bytes nor messages, and about 1 KiB of each message is charged to
- * nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window becomes four times as large when the reader
- * has taken all of a burst that used half of it, up to maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all.
- * By how much the windows of all flows to one pod may grow is bounded, too.
+ * How much may wait for a reader. The kernel bounds neither bytes nor messages, and about 1 KiB of each
+ * message is charged to nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window
+ * becomes four times as large when the reader has taken all of a burst that used half of it, up to
+ * maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all. By how much the
+ * windows of all flows to one pod may grow is bounded, too.
  */
 #pragma once
 
@@ -41,7 +42,10 @@ static __always_inline struct window window_of(const struct sock_state *state, c
 	return w;
 }
 
-/* By how much a window that has grown so often is larger than the first. Of no setting, so that it can be given back. */
+/*
+ * By how much a window that has grown so often is larger than the first. Of no setting, so that it can be
+ * given back.
+ */
 static __always_inline __s64 grown_by(__u32 times)
 {
 	return (__s64)(FIRST_BYTES + FIRST_MESSAGES * MESSAGE_BYTES) * ((1 << 2 * (times & 7)) - 1);
@@ -64,7 +68,8 @@ static __always_inline struct share *share_of_reader(__u64 netns)
 /* The reader has taken all of a burst that used half of the window. */
 static __always_inline void grow_window(struct sock_state *state, const struct config *cfg, struct window w)
 {
-	__s64 budget = POD_FLOWS * ((__s64)cfg->max_backlog_bytes + (__s64)cfg->max_backlog_messages * MESSAGE_BYTES);
+	__s64 budget = POD_FLOWS * ((__s64)cfg->max_backlog_bytes +
+				    (__s64)cfg->max_backlog_messages * MESSAGE_BYTES);
 	__s64 more = grown_by(state->window + 1) - grown_by(state->window);
 	struct share *share;
 
@@ -107,8 +112,9 @@ static __always_inline bool peer_has_unread(__u64 peer_sk)
 }
 
 /*
- * How many redirected messages wait at the other end, counted up to `most`. The kernel changes the list meanwhile: a hint, too, and each
- * step may read anything. Not inlined, so that the verifier looks at it once.
+ * How many redirected messages wait at the other end, counted up to `most`. The kernel changes the list
+ * meanwhile: a hint, too, and each step may read anything. Not inlined, so that the verifier looks at it
+ * once.
  */
 __attribute__((noinline)) int messages_waiting(__u64 peer_sk, __u32 most)
 {
@@ -138,8 +144,9 @@ static __always_inline __u32 peer_copied_seq(__u64 peer_sk)
 }
 
 /*
- * A program that has set SO_SNDBUF wants to be stopped early, as TCP would: by what both buffers hold. The kernel keeps twice
- * the bytes that were asked for, for its own overhead. A program that has not: no bound of its own.
+ * A program that has set SO_SNDBUF wants to be stopped early, as TCP would: by what both buffers hold. The
+ * kernel keeps twice the bytes that were asked for, for its own overhead. A program that has not: no bound of
+ * its own.
  */
 static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 {
@@ -159,7 +166,10 @@ static __always_inline enum reason note_backlog(struct sock_state *state, __u32 
 	return REASON_NONE;
 }
 
-/* Nothing waits: a new burst begins. One message is always let through, however big: else a small bound would stop every big write. */
+/*
+ * Nothing waits: a new burst begins. One message is always let through, however big: else a small bound would
+ * stop every big write.
+ */
 static __always_inline void begin_burst(struct sock_state *state, const struct config *cfg, struct window w)
 {
 	if ((state->ends & END_USED_HALF) || state->burst_messages > w.messages / 2)
@@ -169,12 +179,13 @@ static __always_inline void begin_burst(struct sock_state *state, const struct c
 }
 
 /*
- * How many messages wait is not known without counting; it is at most what was sent since none was seen waiting. Bytes are what
- * the kernel charges to the reader, which may be more than what was redirected. So over a bound the queue itself is looked at.
- * A reader that goes on but is always a few messages behind has shown that it reads, too.
+ * How many messages wait is not known without counting; it is at most what was sent since none was seen
+ * waiting. Bytes are what the kernel charges to the reader, which may be more than what was redirected. So
+ * over a bound the queue itself is looked at. A reader that goes on but is always a few messages behind has
+ * shown that it reads, too.
  */
-static __always_inline enum reason over_bounds(struct sock_state *state, struct tcp_sock *tp, const struct config *cfg,
-					       __u32 backlog, int rcvbuf, __u32 size)
+static __always_inline enum reason over_bounds(struct sock_state *state, struct tcp_sock *tp,
+					       const struct config *cfg, __u32 backlog, int rcvbuf, __u32 size)
 {
 	struct window w = window_of(state, cfg);
 	__u32 own = bytes_of_program(tp, rcvbuf);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conntrack finds out which helpers of the kernel read, and rewrite, the payload of TCP connections: those of conntrack
-// (FTP, SIP, IRC, ...) and of IPVS. A helper sees packets, and redirected bytes are in none.
+// Package conntrack finds out which helpers of the kernel read, and rewrite, the payload of TCP connections:
+// those of conntrack (FTP, SIP, IRC, ...) and of IPVS. A helper sees packets, and redirected bytes are in
+// none.
 //
-// A helper that is loaded, or built in, counts as in use: which rules of which network namespace assign it cannot be told at
-// the price of an ADD. What cannot be read counts as in use, too.
+// A helper that is loaded, or built in, counts as in use: which rules of which network namespace assign it
+// cannot be told at the price of an ADD. What cannot be read counts as in use, too.
 //
-// Only files that the kernel makes are read, and only those that are the same in every container, so that the plugin and the
-// agent find the same.
+// Only files that the kernel makes are read, and only those that are the same in every container, so that the
+// plugin and the agent find the same.
 package conntrack
 
 import (
@@ -32,7 +33,8 @@ type helper struct {
 	hidden  bool     // built in, it is not in /sys/module: no parameter
 }
 
-// From the kernel's sources (net/netfilter, net/netfilter/ipvs, include/linux/netfilter), for all but the last two.
+// From the kernel's sources (net/netfilter, net/netfilter/ipvs, include/linux/netfilter), for all but the
+// last two.
 var helpers = []helper{
 	{"ftp", []uint16{21}, []string{"nf_conntrack_ftp", "nf_nat_ftp"}, true, false},
 	{"h323", []uint16{1720}, []string{"nf_conntrack_h323", "nf_nat_h323"}, true, false},
@@ -87,7 +89,8 @@ func newKernel(root string) kernel {
 	return k
 }
 
-// someEntry returns an error for a directory in which there is nothing: sysfs is not mounted there, or it is hidden.
+// someEntry returns an error for a directory in which there is nothing: sysfs is not mounted there, or it is
+// hidden.
 func someEntry(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -173,8 +176,8 @@ func (r Range) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// Ranges are the ports of all helpers, sorted, in at most so many ranges. Where that is too few, those that are nearest to each
-// other become one with what is between them.
+// Ranges are the ports of all helpers, sorted, in at most so many ranges. Where that is too few, those that
+// are nearest to each other become one with what is between them.
 func Ranges(found []Helper, most int) []Range {
 	var ports []uint16
 	for _, h := range found {

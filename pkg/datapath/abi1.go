@@ -34,7 +34,8 @@ type abi1Totals struct {
 
 const abi1Results = 13
 
-// abi1RefreshSeconds is the default of the key natRefreshSeconds, which ABI 1 did not have. The next ADD sets what its configuration says.
+// abi1RefreshSeconds is the default of the key natRefreshSeconds, which ABI 1 did not have. The next ADD sets
+// what its configuration says.
 const abi1RefreshSeconds = 60
 
 // fromABI1 is the Conversion from ABI 1.

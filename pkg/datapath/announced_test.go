@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With Fast Open the passive end asks the policies for the namespace that has announced the connection. A program that may use
-// TCP_REPAIR chooses its number, so an accomplice can announce that of a client whom the policy would refuse.
+// With Fast Open the passive end asks the policies for the namespace that has announced the connection. A
+// program that may use TCP_REPAIR chooses its number, so an accomplice can announce that of a client whom the
+// policy would refuse.
 func TestAnAccomplicesAnnouncementLetsNobodyIn(t *testing.T) {
 	const isn = 0x10203040
 	for _, namespace := range []string{"shop", "outside"} {

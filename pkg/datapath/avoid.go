@@ -16,7 +16,8 @@ import (
 // AvoidFor is how long connections are avoided after a guard has seen the last of what only TCP does right.
 const AvoidFor = 10 * time.Minute // AVOID_NS of bpf/abi.h
 
-// Avoided says which later connections stay on TCP, because a guard saw a program do what only TCP does right.
+// Avoided says which later connections stay on TCP, because a guard saw a program do what only TCP does
+// right.
 type Avoided struct {
 	NetNS       uint64         // cookie of the network namespace of that program
 	Port        uint16         // of the server
@@ -54,8 +55,8 @@ func (d *Datapath) ListAvoided() ([]Avoided, error) {
 	return all, nil
 }
 
-// ForgetAvoided removes what is avoided and matches, so that later connections are taken again, and returns how many that
-// were. Live ones stay as they are. A program that goes on as before is seen again.
+// ForgetAvoided removes what is avoided and matches, so that later connections are taken again, and returns
+// how many that were. Live ones stay as they are. A program that goes on as before is seen again.
 func (d *Datapath) ForgetAvoided(matches func(Avoided) bool) (forgotten int, err error) {
 	entries, err := d.avoidedEntries()
 	if err != nil {

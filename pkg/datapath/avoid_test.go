@@ -152,8 +152,8 @@ func sendOOB(t *testing.T, c *net.TCPConn) {
 	rawConn(t, c).control(t, func(fd int) error { return unix.Sendto(fd, []byte("!"), unix.MSG_OOB, nil) })
 }
 
-// One client's MSG_OOB keeps its own later connections to that server on TCP, and nobody else's. Without observers nobody
-// sees it.
+// One client's MSG_OOB keeps its own later connections to that server on TCP, and nobody else's. Without
+// observers nobody sees it.
 func TestOneUrgentByteCostsItsSenderOnly(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings are node-wide. MaxSockets counts both ends of each flow and only takes effect when the maps are made; what Live
-// has, too, can change at any time.
+// Settings are node-wide. MaxSockets counts both ends of each flow and only takes effect when the maps are
+// made; what Live has, too, can change at any time.
 type Settings struct {
 	MaxSockets         uint32
 	MaxBacklogBytes    uint32
@@ -119,8 +119,9 @@ func (d *Datapath) SetDisabled(disabled bool) error {
 	}))
 }
 
-// bumpEpoch makes every live socket ask its policy once more. A socket that is to change to TCP may wait for its reader until
-// EpochNs is a second ago. Where containers come and go all the time, that must not move with each of them.
+// bumpEpoch makes every live socket ask its policy once more. A socket that is to change to TCP may wait for
+// its reader until EpochNs is a second ago. Where containers come and go all the time, that must not move
+// with each of them.
 func (d *Datapath) bumpEpoch() error {
 	return d.update(func(c *bpfConfig) {
 		c.Epoch++

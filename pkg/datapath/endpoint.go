@@ -61,8 +61,9 @@ func (p Policy) encode(cookie uint64) (bpfEndpoint, error) {
 	return ep, nil
 }
 
-// SetEndpoint registers the network namespace with this cookie, or changes its policy. All live sockets then ask again, whatever
-// was changed: one may be of a namespace that was not registered until now, and a call that was killed may not have told them.
+// SetEndpoint registers the network namespace with this cookie, or changes its policy. All live sockets then
+// ask again, whatever was changed: one may be of a namespace that was not registered until now, and a call
+// that was killed may not have told them.
 func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	ep, err := p.encode(cookie)
 	if err != nil {
@@ -93,8 +94,8 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	return d.bumpEpoch()
 }
 
-// DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have known it as registered
-// stay on TCP until it is registered again. One that is not there is not an error.
+// DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have
+// known it as registered stay on TCP until it is registered again. One that is not there is not an error.
 func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
 	if err != nil {

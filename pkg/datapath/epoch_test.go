@@ -107,7 +107,8 @@ func TestADeletedEndpointPermitsNothing(t *testing.T) {
 	}
 }
 
-// The active end asks no policy at the handshake; what it knows of the other end it has from the entry where they meet.
+// The active end asks no policy at the handshake; what it knows of the other end it has from the entry where
+// they meet.
 func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{Accelerate: true})[0]
@@ -116,7 +117,8 @@ func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
 	wantWay(t, d, client, server, "deleted before the first message", false)
 }
 
-// A call that is killed between the policy and the epoch leaves flows on the old policy. Whatever comes next tells them.
+// A call that is killed between the policy and the epoch leaves flows on the old policy. Whatever comes next
+// tells them.
 func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
 	for _, tt := range []struct {
 		what string

@@ -40,13 +40,18 @@ type Flow struct {
 	NetNS              uint64         `json:"netnsCookie"`
 	PeerNetNS          uint64         `json:"peerNetnsCookie,omitempty"`
 	Cookie             uint64         `json:"socketCookie,omitempty"`
-	ends               bpfKnownEnd
+	// Which ends were registered when the programs last looked, at the latest when the connection was made. One that is not
+	// registered any more was deleted, and permits nothing.
+	Known     bool `json:"-"`
+	PeerKnown bool `json:"-"`
+	ends      bpfKnownEnd
 }
 
 // stateClose is TCP_CLOSE.
 const stateClose = 7
 
-// over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected bytes wait in it.
+// over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected
+// bytes wait in it.
 func (f *Flow) over() bool { return f.State == stateClose }
 
 func readFlows(r io.Reader, yield func(Flow) bool) error {
@@ -91,6 +96,8 @@ func (r *bpfFlowRecord) decode(now int64) Flow {
 		NetNS:              r.Netns,
 		PeerNetNS:          r.PeerNetns,
 		Cookie:             r.Cookie,
+		Known:              r.Ends&uint8(bpfKnownEndEND_OWN) != 0,
+		PeerKnown:          r.Ends&uint8(bpfKnownEndEND_PEER) != 0,
 		ends:               bpfKnownEnd(r.Ends),
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// charge makes the kernel charge something to the reader that was not redirected and that no read takes away, and returns
-// what takes it away; nil: nothing does.
+// charge makes the kernel charge something to the reader that was not redirected and that no read takes away,
+// and returns what takes it away; nil: nothing does.
 type charge struct {
 	name string
 	make func(t *testing.T, d *Datapath, ns *netNS, client, server *net.TCPConn) (end func())
@@ -24,7 +24,8 @@ var charges = []charge{
 	{"an out-of-order segment", chargeOutOfOrder},
 }
 
-// chargeErrorQueue lets a byte that the reader sends leave its time stamp in the reader's own error queue. It needs no capability.
+// chargeErrorQueue lets a byte that the reader sends leave its time stamp in the reader's own error queue. It
+// needs no capability.
 func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netNS, client, server *net.TCPConn) func() {
 	stamps := func(flags int) {
 		rawConn(t, server).control(t, func(fd int) error {
@@ -46,7 +47,8 @@ func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netNS, client, server *net.T
 	}
 }
 
-// chargeOutOfOrder forges a segment of the client's that leaves a gap before it. Who has CAP_NET_RAW in the pod can.
+// chargeOutOfOrder forges a segment of the client's that leaves a gap before it. Who has CAP_NET_RAW in the
+// pod can.
 func chargeOutOfOrder(t *testing.T, d *Datapath, ns *netNS, client, server *net.TCPConn) func() {
 	f, ok := flowOf(t, d, client)
 	if !ok {
@@ -109,7 +111,8 @@ func charged(t *testing.T, d *Datapath, c charge) (client, server *net.TCPConn, 
 	return client, server, end
 }
 
-// However much else is charged to the reader, no more messages wait than may: each costs a kibibyte that nobody is charged for.
+// However much else is charged to the reader, no more messages wait than may: each costs a kibibyte that
+// nobody is charged for.
 func TestMessageBoundHoldsWhateverIsCharged(t *testing.T) {
 	const maxMessages = 512
 	for _, c := range charges {

@@ -25,8 +25,8 @@ type foreign struct {
 	counter *ebpf.Map
 }
 
-// foreignProgram sets flags at the end of each handshake, beside those that are set or instead, and counts RTT callbacks. It may refer
-// to another map.
+// foreignProgram sets flags at the end of each handshake, beside those that are set or instead, and counts
+// RTT callbacks. It may refer to another map.
 func foreignProgram(t testing.TB, flags int32, beside bool, uses ...*ebpf.Map) foreign {
 	t.Helper()
 	counter, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
@@ -140,7 +140,8 @@ func bytesWaiting(t testing.TB, fd int) (n int) {
 	return n
 }
 
-// takingProgram puts client sockets into a sockhash of its own, which has a verdict program, and keeps what the kernel said.
+// takingProgram puts client sockets into a sockhash of its own, which has a verdict program, and keeps what
+// the kernel said.
 func takingProgram(t testing.TB) (f foreign, answers *ebpf.Map) {
 	t.Helper()
 	theirs := foreignSockhash(t)

@@ -4,7 +4,8 @@ package datapath
 
 import "fmt"
 
-// HelperPorts are the ports of conntrack helpers, as the programs have them. With ignored they are accelerated like others.
+// HelperPorts are the ports of conntrack helpers, as the programs have them. With ignored they are
+// accelerated like others.
 func (d *Datapath) HelperPorts() (ports []PortRange, ignored bool, err error) {
 	cfg, err := d.config()
 	if err != nil {
@@ -16,8 +17,8 @@ func (d *Datapath) HelperPorts() (ports []PortRange, ignored bool, err error) {
 	return ports, cfg.HelpersMode == uint8(bpfHelpersModeHELPERS_IGNORE), nil
 }
 
-// SetHelperPorts changes the ports of conntrack helpers, MaxPortRanges at most, and makes live flows ask their policy once more.
-// It does nothing where they are the same, and reports whether they were not.
+// SetHelperPorts changes the ports of conntrack helpers, MaxPortRanges at most, and makes live flows ask
+// their policy once more. It does nothing where they are the same, and reports whether they were not.
 func (d *Datapath) SetHelperPorts(ports []PortRange) (changed bool, err error) {
 	if len(ports) > MaxPortRanges {
 		return false, fmt.Errorf("conntrack helpers have %d ranges of ports, at most %d are possible", len(ports), MaxPortRanges)

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redirectPort makes connections that leave for one port of the pod's loopback arrive at another, as a service does.
+// redirectPort makes connections that leave for one port of the pod's loopback arrive at another, as a
+// service does.
 func (p pod) redirectPort(t *testing.T, from, to uint16) {
 	t.Helper()
 	p.do(func() {

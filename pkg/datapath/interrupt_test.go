@@ -25,8 +25,8 @@ func blockingFile(t *testing.T, c *net.TCPConn) *os.File {
 	return f
 }
 
-// readUnderSignals reads one byte on a thread that gets a signal with SA_RESTART (Go's own, of preemption) every few milliseconds. The byte
-// is sent when none of many has ended the call.
+// readUnderSignals reads one byte on a thread that gets a signal with SA_RESTART (Go's own, of preemption)
+// every few milliseconds. The byte is sent when none of many has ended the call.
 func readUnderSignals(t *testing.T, f *os.File, from net.Conn) (signals int, err error) {
 	t.Helper()
 	const most = 100
@@ -63,7 +63,8 @@ func readUnderSignals(t *testing.T, f *os.File, from net.Conn) (signals int, err
 	}
 }
 
-// Why the hazard eagain is severe: a program need not do anything unusual to meet it, and plain TCP shows nothing of it.
+// Why the hazard eagain is severe: a program need not do anything unusual to meet it, and plain TCP shows
+// nothing of it.
 func TestASignalEndsABlockingReceiveWithoutTheGuard(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")

@@ -88,8 +88,8 @@ func ticks(seconds uint32) uint32 {
 	return uint32(uint64(seconds) * uint64(time.Second) >> tickShift)
 }
 
-// coarse is the clock with which the verdict compares: CLOCK_MONOTONIC as of the last tick of the kernel, hence never ahead of
-// what a program reads later.
+// coarse is the clock with which the verdict compares: CLOCK_MONOTONIC as of the last tick of the kernel,
+// hence never ahead of what a program reads later.
 func coarse() uint64 {
 	var ts unix.Timespec
 	// It cannot fail for a clock that exists since 2.6.32.

@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vmVariable is set in the guests of test/vm. There every facility must be found, and a sysctl of the whole kernel may be set.
+// vmVariable is set in the guests of test/vm. There every facility must be found, and a sysctl of the whole
+// kernel may be set.
 const vmVariable = "VM_OUT"
 
 func inVM() bool { return os.Getenv(vmVariable) != "" }
@@ -34,7 +35,8 @@ func lacking(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// content is what one connection carries: each byte is a function of its position, so that nothing need be kept to compare it.
+// content is what one connection carries: each byte is a function of its position, so that nothing need be
+// kept to compare it.
 type content struct{ seed uint64 }
 
 func (s content) fill(b []byte, at int) {
@@ -44,7 +46,8 @@ func (s content) fill(b []byte, at int) {
 	}
 }
 
-// rawSender is the sending end of a connection, with a descriptor that blocks: send(2) answers what the kernel answers.
+// rawSender is the sending end of a connection, with a descriptor that blocks: send(2) answers what the
+// kernel answers.
 type rawSender struct {
 	fd   int
 	flag int // MSG_DONTWAIT, or 0 with a time limit
@@ -209,7 +212,8 @@ type flood struct {
 	readers []*net.TCPConn
 }
 
-// newFlood makes them in a network namespace of their own, where TCP's own buffers are small: what it holds is not what is tried here.
+// newFlood makes them in a network namespace of their own, where TCP's own buffers are small: what it holds
+// is not what is tried here.
 func newFlood(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) (f *flood) {
 	t.Helper()
 	ns := newNetNS(t)
@@ -272,8 +276,9 @@ func (f *flood) drain() error {
 	return f.all(func(s *rawSender, c *net.TCPConn) error { return s.reading(c, 0, s.sent) })
 }
 
-// mixed sends messages of these sizes in turn, and now and then a very large one, to readers that are behind most of the
-// time; each byte is compared. It ends after this many sends of each connection, and returns how many there were in all.
+// mixed sends messages of these sizes in turn, and now and then a very large one, to readers that are behind
+// most of the time; each byte is compared. It ends after this many sends of each connection, and returns how
+// many there were in all.
 func (f *flood) mixed(each int, sizes []int) (sends int, err error) {
 	err = f.all(func(s *rawSender, c *net.TCPConn) error {
 		var sent atomic.Int64

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hogVariable makes this program a process that holds as many bytes of memory as it says, until its input ends.
+// hogVariable makes this program a process that holds as many bytes of memory as it says, until its input
+// ends.
 const hogVariable = "SOCKMAP_TEST_HOLD_BYTES"
 
 func init() {
@@ -46,7 +47,8 @@ const (
 	roomForSockets  = 5 << 19 // less than twenty first windows and what the verdict leaves free
 )
 
-// unifiedMemory makes a cgroup of version 2 with a process of the readers in it. nested: the limit is that of its parent.
+// unifiedMemory makes a cgroup of version 2 with a process of the readers in it. nested: the limit is that of
+// its parent.
 func unifiedMemory(t *testing.T, nested bool) (m *memoryGroup, limited string) {
 	t.Helper()
 	mount := cgroupMount(t)
@@ -126,8 +128,9 @@ func killed(t *testing.T, dir string) (n int) {
 	return 0
 }
 
-// As with version 1, but there the charge of a redirected message would first kill the reader's processes, and then fail. Whether the
-// kernel kills them while they read is no matter of ours: a read takes in by TCP what came meanwhile, and that may.
+// As with version 1, but there the charge of a redirected message would first kill the reader's processes,
+// and then fail. Whether the kernel kills them while they read is no matter of ours: a read takes in by TCP
+// what came meanwhile, and that may.
 func TestReaderAtItsPodsLimitHoldsSendersBack(t *testing.T) {
 	for _, nested := range []bool{false, true} {
 		t.Run(fmt.Sprintf("nested %v", nested), func(t *testing.T) {
@@ -159,7 +162,8 @@ func TestManySendersToOnePodsLimitSeeNoError(t *testing.T) {
 	})
 }
 
-// A node that is over the second number of tcp_mem refuses what is above a fair share, one over the third refuses all.
+// A node that is over the second number of tcp_mem refuses what is above a fair share, one over the third
+// refuses all.
 func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
 	if !inVM() {
 		t.Skip("tcp_mem is the whole kernel's: only in a guest of test/vm")

@@ -33,14 +33,14 @@ func legacyGroup(t testing.TB, limit int) *memoryGroup {
 	return &memoryGroup{dir: dir, home: mount + home, v1: true, usage: "memory.kmem.tcp.usage_in_bytes"}
 }
 
-// A reader's cgroup that may have no more socket memory stops its senders as it does by TCP: they wait, and no byte is lost. When
-// there is memory again, what comes next is redirected again.
+// A reader's cgroup that may have no more socket memory stops its senders as it does by TCP: they wait, and
+// no byte is lost. When there is memory again, what comes next is redirected again.
 func TestReaderAtItsMemoryLimitHoldsSendersBack(t *testing.T) {
 	limitCases(t, []int{100, 4 << 10, 64 << 10, 512 << 10}, func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
 }
 
-// limitCases are sizes of messages and both kinds of send, to readers of a group that place makes. check is asked while all
-// senders are held back and nobody has read.
+// limitCases are sizes of messages and both kinds of send, to readers of a group that place makes. check is
+// asked while all senders are held back and nobody has read.
 func limitCases(t *testing.T, sizes []int, place func(t *testing.T) *memoryGroup, check func(t *testing.T)) {
 	d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)
 	g.attach(t, d)

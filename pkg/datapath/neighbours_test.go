@@ -59,7 +59,8 @@ func pingPong(t testing.TB, client, server *net.TCPConn) {
 	}
 }
 
-// wantAsMany compares counts of callbacks for each exchange, of which an acknowledgement that is late may cost one or two.
+// wantAsMany compares counts of callbacks for each exchange, of which an acknowledgement that is late may
+// cost one or two.
 func wantAsMany(t testing.TB, with, without uint64) {
 	t.Helper()
 	if without < exchanges*9/10 {
@@ -187,7 +188,8 @@ func TestFlagsThatWereTakenAwayAreCounted(t *testing.T) {
 	})
 }
 
-// Without window scaling the kernel takes every packet on its fast path from the first, and a client that only receives gets no RTT sample.
+// Without window scaling the kernel takes every packet on its fast path from the first, and a client that
+// only receives gets no RTT sample.
 func TestClientWithoutWindowScalingLeaves(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	ns.sysctl(t, "ipv4/tcp_window_scaling", "0")

@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateSeconds is after how long the routers of these tests forget a connection. In a slow guest connections are busy less often.
+// stateSeconds is after how long the routers of these tests forget a connection. In a slow guest connections
+// are busy less often.
 var stateSeconds = func() int {
 	if inGuest() {
 		return 10
@@ -145,7 +146,8 @@ func (k *talk) oneMore() {
 	}
 }
 
-// wantEnd looks whether the other end and both kernels learn that the program at the client has closed its end.
+// wantEnd looks whether the other end and both kernels learn that the program at the client has closed its
+// end.
 func (k *talk) wantEnd(t *testing.T) {
 	port := uint16(k.client.LocalAddr().(*net.TCPAddr).Port)
 	if err := k.server.SetReadDeadline(time.Now().Add(patience)); err != nil {

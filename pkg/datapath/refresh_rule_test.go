@@ -47,7 +47,8 @@ func testRefreshInterval(t *testing.T, d *Datapath, g *group) {
 	}
 }
 
-// lagEvery is so long that the messages of a test are fewer than what may be sent to a reader that never catches up.
+// lagEvery is so long that the messages of a test are fewer than what may be sent to a reader that never
+// catches up.
 const lagEvery = 50 * time.Millisecond
 
 // lag is a connection whose reader is always one message behind.
@@ -70,7 +71,8 @@ func (l *lag) read(t *testing.T, which uint64) {
 	receive(t, l.to, pattern(make([]byte, 100), which))
 }
 
-// The message by TCP waits for a reader to catch up, because one with bytes in both queues may miss the second, but not for ever.
+// The message by TCP waits for a reader to catch up, because one with bytes in both queues may miss the
+// second, but not for ever.
 func testRefreshOfReaderBehind(t *testing.T, d *Datapath, g *group) {
 	const every = time.Second
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")

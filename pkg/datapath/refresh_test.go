@@ -16,8 +16,8 @@ type road struct {
 	many  int // accelerated connections on it
 }
 
-// Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one message by TCP
-// now and then. Without that, the fault is there.
+// Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one
+// message by TCP now and then. Without that, the fault is there.
 func TestConntrackKeepsBusyConnections(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -151,7 +151,8 @@ func travel(t *testing.T, d *Datapath, g *group, refresh, lasting time.Duration,
 	return j
 }
 
-// end closes one half of the connections and at once, before the others are forgotten for that, turns the kill switch.
+// end closes one half of the connections and at once, before the others are forgotten for that, turns the
+// kill switch.
 func (j *journey) end(t *testing.T, d *Datapath) {
 	t.Helper()
 	for _, k := range j.all {
@@ -190,8 +191,8 @@ func setRefresh(t *testing.T, d *Datapath, every time.Duration) {
 	}
 }
 
-// connect makes the connections of a road: half of them send both ways, a quarter each one way. Beside them are some that
-// say nothing, and a fifth as many on plain TCP.
+// connect makes the connections of a road: half of them send both ways, a quarter each one way. Beside them
+// are some that say nothing, and a fifth as many on plain TCP.
 func (r road) connect(t *testing.T, g *group) (all talks) {
 	t.Helper()
 	net := newRouted(t)

@@ -21,8 +21,8 @@ import (
 // serviceIP leads to one of the two servers of a routed net.
 const serviceIP = "10.96.0.9"
 
-// routed is a client and two servers, each in a network namespace of its own, with a router between them that keeps state of
-// connections. The state lives as long as tests can wait for.
+// routed is a client and two servers, each in a network namespace of its own, with a router between them that
+// keeps state of connections. The state lives as long as tests can wait for.
 type routed struct {
 	client, router *netNS
 	servers        [2]*netNS
@@ -119,7 +119,8 @@ func dnat(to string) []expr.Any {
 	}
 }
 
-// filter lets through what begins with a SYN and what belongs to a connection that conntrack knows, as network policies do.
+// filter lets through what begins with a SYN and what belongs to a connection that conntrack knows, as
+// network policies do.
 func (r *routed) filter(t *testing.T) {
 	t.Helper()
 	r.rules(t, func(c *nftables.Conn, table *nftables.Table) {
@@ -149,7 +150,8 @@ func (r *routed) filter(t *testing.T) {
 	})
 }
 
-// rules makes a table in the router, where conntrack then forgets a connection that was silent for stateSeconds.
+// rules makes a table in the router, where conntrack then forgets a connection that was silent for
+// stateSeconds.
 func (r *routed) rules(t *testing.T, add func(*nftables.Conn, *nftables.Table)) {
 	t.Helper()
 	r.router.do(func() {
@@ -166,7 +168,8 @@ func (r *routed) rules(t *testing.T, add func(*nftables.Conn, *nftables.Table)) 
 	r.router.sysctl(t, "netfilter/nf_conntrack_tcp_timeout_established", fmt.Sprint(stateSeconds))
 }
 
-// tcpStates are those of the sockets of a namespace that have this port as their own (column 1) or the other end's (column 2).
+// tcpStates are those of the sockets of a namespace that have this port as their own (column 1) or the other
+// end's (column 2).
 func (ns *netNS) tcpStates(t *testing.T, column int, port uint16) (states []int) {
 	t.Helper()
 	ns.do(func() {
@@ -238,7 +241,8 @@ type ipvsDestination struct {
 
 type ipvsTimeouts struct{ TCP, TCPFin, UDP int32 }
 
-// balance makes serviceIP lead to the servers in turn by IPVS, as kube-proxy does in that mode: the address is the router's own.
+// balance makes serviceIP lead to the servers in turn by IPVS, as kube-proxy does in that mode: the address
+// is the router's own.
 func (r *routed) balance(t *testing.T, ports ...uint16) {
 	t.Helper()
 	r.router.do(func() {

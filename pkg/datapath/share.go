@@ -11,15 +11,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// ShareDivisor: a network namespace that has more than this part of MaxSockets gets no further sockets into the sockhash
-// while more than half of it is taken, see bpf/share.h.
+// ShareDivisor: a network namespace that has more than this part of MaxSockets gets no further sockets into
+// the sockhash while more than half of it is taken, see bpf/share.h.
 const ShareDivisor = 4
 
 // driftDivisor: shares are put right when they are off by more than this part of MaxSockets.
 const driftDivisor = 256
 
-// newShare makes the entry in which the programs count what the network namespace with this cookie holds of what all pods
-// share. One that is there stays as it is.
+// newShare makes the entry in which the programs count what the network namespace with this cookie holds of
+// what all pods share. One that is there stays as it is.
 func newShare(m *ebpf.Map, cookie uint64) error {
 	if err := m.Update(cookie, bpfShare{}, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("make share: %w", err)
@@ -57,8 +57,9 @@ func (d *Datapath) deleteShare(cookie uint64) error {
 	return nil
 }
 
-// SocketShares returns how many sockets of each registered network namespace are in the sockhash, by netns cookie, as the
-// programs count them. Cookie 0 gathers those of namespaces that were not registered when their sockets entered.
+// SocketShares returns how many sockets of each registered network namespace are in the sockhash, by netns
+// cookie, as the programs count them. Cookie 0 gathers those of namespaces that were not registered when
+// their sockets entered.
 func (d *Datapath) SocketShares() (map[uint64]int, error) {
 	all, err := d.shares()
 	if err != nil {
@@ -91,10 +92,11 @@ func (d *Datapath) shares() (map[uint64]bpfShare, error) {
 	return all, nil
 }
 
-// CountShares lists the live sockets and puts right what SocketShares are off by: sockets of whose end no callback told,
-// because the link of their cgroup was gone or because they were closed with redirected bytes unread, and those of a network
-// namespace that was registered anew. It returns how many shares it changed. Counts that change meanwhile are no drift, and
-// neither is less than 1/256 of MaxSockets. It takes no lock; where the kernel lists no sockets it returns ErrNotListed.
+// CountShares lists the live sockets and puts right what SocketShares are off by: sockets of whose end no
+// callback told, because the link of their cgroup was gone or because they were closed with redirected bytes
+// unread, and those of a network namespace that was registered anew. It returns how many shares it changed.
+// Counts that change meanwhile are no drift, and neither is less than 1/256 of MaxSockets. It takes no lock;
+// where the kernel lists no sockets it returns ErrNotListed.
 func (d *Datapath) CountShares() (changed int, err error) {
 	before, err := d.shares()
 	if err != nil {
@@ -127,8 +129,9 @@ func (d *Datapath) CountShares() (changed int, err error) {
 	return changed, nil
 }
 
-// countSockets lists the sockets that are counted, by the cookies of their shares. Where they are looked for one network
-// namespace after the other, those of connections that are over are not found: unlisted is how many more the sockhash has.
+// countSockets lists the sockets that are counted, by the cookies of their shares. Where they are looked for
+// one network namespace after the other, those of connections that are over are not found: unlisted is how
+// many more the sockhash has.
 func (d *Datapath) countSockets() (counted map[uint64]int, unlisted int, err error) {
 	counted = map[uint64]int{}
 	listed := 0
@@ -151,15 +154,15 @@ func (d *Datapath) countSockets() (counted map[uint64]int, unlisted int, err err
 	return counted, max(there-listed, 0), err
 }
 
-// drift is by how much a share, before and after the counting, is less than what was counted or more than that with all
-// that was not listed: any of those may be its.
+// drift is by how much a share, before and after the counting, is less than what was counted or more than
+// that with all that was not listed: any of those may be its.
 func drift(before, after, counted, unlisted int) int {
 	low, high := min(before, after), max(before, after)
 	return max(counted-high, 0) + min(counted+unlisted-low, 0)
 }
 
-// addToShare changes an entry that the programs change, too. What they do between its two steps is lost; the next
-// CountShares finds it.
+// addToShare changes an entry that the programs change, too. What they do between its two steps is lost; the
+// next CountShares finds it.
 func (d *Datapath) addToShare(cookie uint64, sockets int) error {
 	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
 	if err != nil {

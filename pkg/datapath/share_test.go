@@ -142,8 +142,8 @@ func TestASocketLeavesTheShareThatItEntered(t *testing.T) {
 	eventually(t, "none is counted", func() bool { return shareOf(t, d, ns.cookie) == 0 })
 }
 
-// The connection was reset, and its redirected bytes can still be read: such sockets would fill the sockhash if they did not
-// count. Nobody tells of their end, so it is found by counting.
+// The connection was reset, and its redirected bytes can still be read: such sockets would fill the sockhash
+// if they did not count. Nobody tells of their end, so it is found by counting.
 func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -213,8 +213,8 @@ func TestDriftIsWhatIsOutsideOfAllCounts(t *testing.T) {
 	}
 }
 
-// One namespace floods. It gets no more than half of the sockhash, which is what all may have before shares count, and
-// another's connections are taken.
+// One namespace floods. It gets no more than half of the sockhash, which is what all may have before shares
+// count, and another's connections are taken.
 func TestNoPodTakesMoreThanItsShare(t *testing.T) {
 	const room = 32
 	d, g := load(t, bounded(room, 4<<20, 4096)), newGroup(t)

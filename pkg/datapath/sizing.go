@@ -8,8 +8,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// entriesPerCPU is twice what a CPU can hoard of an LRU map: before Linux 6.16 each keeps up to 128 free entries to itself, so a map
-// with fewer than that for each CPU evicts entries that are in use while most of its room is free.
+// entriesPerCPU is twice what a CPU can hoard of an LRU map: before Linux 6.16 each keeps up to 128 free
+// entries to itself, so a map with fewer than that for each CPU evicts entries that are in use while most of
+// its room is free.
 const entriesPerCPU = 256
 
 // lruMaps are those of which an entry that is evicted is missed.

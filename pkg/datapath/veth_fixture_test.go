@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// joinNamespaces lets each client reach one address of the server's namespace, which it returns with a free port.
+// joinNamespaces lets each client reach one address of the server's namespace, which it returns with a free
+// port.
 func joinNamespaces(t *testing.T, server *netNS, clients ...*netNS) netip.AddrPort {
 	t.Helper()
 	address := netip.MustParseAddr("10.77.0.1")

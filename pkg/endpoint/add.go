@@ -128,8 +128,8 @@ func (n *Node) ensureMount() (cgroup.Mount, error) {
 	return cgroup.MountPrivate(privateMount)
 }
 
-// applySettings brings the settings of this configuration that can change at any time into force, if those of the first load or of another
-// configuration are. It reports whether the kill switch is on.
+// applySettings brings the settings of this configuration that can change at any time into force, if those of
+// the first load or of another configuration are. It reports whether the kill switch is on.
 func (s *session) applySettings() (disabled bool, err error) {
 	now, err := s.d.Config()
 	if err != nil {

@@ -23,8 +23,9 @@ func (n *Node) Helpers() (found []conntrack.Helper, ports []datapath.PortRange) 
 	return found, ports
 }
 
-// RefreshHelpers brings the ports of the conntrack helpers that this node has now into force, for live flows too. It reports
-// whether others were, takes the lock only then, and returns datapath.ErrNotLoaded where nothing is loaded.
+// RefreshHelpers brings the ports of the conntrack helpers that this node has now into force, for live flows
+// too. It reports whether others were, takes the lock only then, and returns datapath.ErrNotLoaded where
+// nothing is loaded.
 func (n *Node) RefreshHelpers(ctx context.Context) (changed bool, err error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // AttachCgroup attaches a cgroup by hand: sockets of every network namespace are taken, not only of registered
 // ones. It loads if nothing is loaded. The path is one in the file system, or below the cgroup2 mount.
 //
-// It returns a HazardError for hazards that are not among the accepted, and a datapath.NeighbourError where the cgroup is to be left to
-// somebody else's program.
+// It returns a HazardError for hazards that are not among the accepted, and a datapath.NeighbourError where
+// the cgroup is to be left to somebody else's program.
 func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string) (id uint64, made bool, err error) {
 	dir, id, err := n.openCgroup(path)
 	if err != nil {

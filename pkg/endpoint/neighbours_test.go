@@ -16,7 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// foreignProgram attaches a sock_ops program of somebody else, which may use a map. It returns what detaches it.
+// foreignProgram attaches a sock_ops program of somebody else, which may use a map. It returns what detaches
+// it.
 func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()) {
 	t.Helper()
 	var ins asm.Instructions

@@ -67,7 +67,8 @@ func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) 
 	return r.removed, errors.Join(append(r.errs, n.countShares())...)
 }
 
-// countShares takes a look at each live socket, so it is done without the lock, for which containers would wait.
+// countShares takes a look at each live socket, so it is done without the lock, for which containers would
+// wait.
 func (n *Node) countShares() error {
 	d, err := datapath.Open(n.Dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {

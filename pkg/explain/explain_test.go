@@ -137,8 +137,62 @@ func TestRedirectedFlowsHavePassedAll(t *testing.T) {
 func TestALiveFlowOfANewHelperIsByPolicy(t *testing.T) {
 	f := liveFacts(datapath.ModeTCP, datapath.ReasonPolicy)
 	f.HelperPorts = []datapath.PortRange{{First: 80, Last: 80}}
-	if d := Explain(f).Decider(); d == nil || d.Name != "policy" || !strings.Contains(d.Detail, "conntrack helper") || !strings.Contains(d.Change, "conntrackHelpers") {
+	d := Explain(f).Decider()
+	if d == nil || d.Name != "policy" || !strings.Contains(d.Detail, "conntrack helper") ||
+		!strings.Contains(d.Change, "conntrackHelpers") {
 		t.Errorf("decided by %+v", d)
+	}
+}
+
+func TestADeletedEndPermitsNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		known, gone    bool
+		peer, decisive bool
+		detail         string
+	}{
+		{name: "the sender's", known: true, gone: true, decisive: true, detail: "shop/web-0 took part and was deleted"},
+		{name: "the receiver's", known: true, gone: true, peer: true, decisive: true, detail: "shop/db-0 took part and was deleted"},
+		{name: "attached by hand", gone: true},
+		{name: "registered", known: true},
+	} {
+		f := liveFacts(datapath.ModeRedirect, datapath.ReasonNone)
+		end, known := &f.Sender, &f.Flow.Known
+		if tt.peer {
+			end, known = &f.Receiver, &f.Flow.PeerKnown
+		}
+		*known = tt.known
+		if tt.gone {
+			end.Registered = nil
+		}
+		e := Explain(f)
+		if next := strings.Contains(e.Next, "a policy was changed"); next != tt.decisive {
+			t.Errorf("%s: next: %q", tt.name, e.Next)
+		}
+		f.Flow.Mode, f.Flow.Reason = datapath.ModeTCP, datapath.ReasonPolicy
+		if d := Explain(f).Decider(); d == nil || d.Name != "policy" || !strings.Contains(d.Detail, tt.detail) || d.Change == "" {
+			t.Errorf("%s: decided by %+v, want %q", tt.name, d, tt.detail)
+		}
+	}
+}
+
+func TestWhatIsNotAskedIsPassed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Facts)
+		want   Verdict
+	}{
+		{"refresh", func(*Facts) {}, Passed},
+		{"refresh", func(f *Facts) { f.Config.NATRefreshSeconds = 60 }, NotKnown},
+		{"early", func(f *Facts) { f.Config.Blocking, f.Flow.Role = true, datapath.RolePassive }, Passed},
+		{"early", func(f *Facts) { f.Flow.Role = datapath.RoleActive }, Passed},
+		{"early", func(f *Facts) { f.Flow.Role = datapath.RolePassive }, NotKnown},
+	} {
+		f := liveFacts(datapath.ModePending, datapath.ReasonNone)
+		tt.change(f)
+		if got := verdictOf(Explain(f), StageMessage, tt.name); got != tt.want {
+			t.Errorf("%s is %s, want %s", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -193,6 +247,7 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 			f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}, {First: 70, Last: 90}}
 		}, "helper", "port 80 is among those of helpers: 21, 70-90"},
 		{"conntrack helper of other ports", func(f *Facts) { f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}} }, "", ""},
+		{"foreign", func(f *Facts) { f.Receiver.Registered.Foreign = true }, "foreign", "at the cgroup of shop/db-0"},
 		{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
 		{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
 		{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking", "O_NONBLOCK"},

@@ -98,7 +98,8 @@ func within(ranges []datapath.PortRange, port uint16) bool {
 	return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
 }
 
-// helped reports whether a conntrack helper reads the port that is known: that of the passive end, or what it was connected to.
+// helped reports whether a conntrack helper reads the port that is known: that of the passive end, or what it
+// was connected to.
 func (f *Facts) helped() bool { return within(f.HelperPorts, f.Port) }
 
 func rangesText(ranges []datapath.PortRange) string {

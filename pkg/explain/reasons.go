@@ -11,9 +11,11 @@ import (
 // reasonOrder is the order of why_tcp in bpf/verdict.h, and of docs/DATAPATH.md.
 var reasonOrder = []datapath.Reason{
 	datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
+	datapath.ReasonShutdown,
 	datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonOption,
 	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
-	datapath.ReasonUnread, datapath.ReasonContended, datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
+	datapath.ReasonUnread, datapath.ReasonRefresh, datapath.ReasonContended, datapath.ReasonEarly, datapath.ReasonMemory,
+	datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
 }
 
 const (
@@ -49,6 +51,11 @@ var reasons = map[datapath.Reason]question{
 	datapath.ReasonPolicy: {
 		ask: "do the policies of both ends still agree?", means: "a policy was changed and says no now",
 		change: "peers and ports of both conflists, when their containers are added again", now: policyOfLiveFlow,
+	},
+	datapath.ReasonShutdown: {
+		ask:    "has the reader not shut down its receiving side?",
+		means:  "the reader has shut down its receiving side, and TCP tells the sender what becomes of more bytes",
+		change: "a reader that does not call shutdown with SHUT_RD or SHUT_RDWR while it is sent to",
 	},
 	datapath.ReasonZerocopy: {
 		ask: "has the sender not set SO_ZEROCOPY?", means: "the sender has set SO_ZEROCOPY, whose completions only TCP gives",
@@ -100,10 +107,31 @@ var reasons = map[datapath.Reason]question{
 		means:  "the reader has not read all bytes that went by TCP; it goes back to redirection when it has",
 		change: "a reader that keeps up; a stream that outruns its reader stays here until it has caught up",
 	},
+	datapath.ReasonRefresh: {
+		ask: "has this direction sent by TCP within natRefreshSeconds?",
+		means: "one message goes by TCP for each natRefreshSeconds, so that conntrack and IPVS see that the connection " +
+			"is in use; those after it are redirected again when the reader has read it",
+		change: "nothing needs to; the key natRefreshSeconds, where no state of conntrack or IPVS is behind the connection",
+		now:    refresh,
+	},
 	datapath.ReasonContended: {
 		ask:    "would a small message not wait for the reader's lock?",
 		means:  "the reader is taking bytes on another CPU, and small messages would wait for its lock: TCP is faster for the next 64",
 		change: "larger messages: those above 512 bytes are redirected all the same",
+	},
+	datapath.ReasonEarly: {
+		ask: "can no receive call of the client have begun before the handshake ended?",
+		means: "a receive call of the client may have begun before the handshake ended, and only bytes by TCP wake it; " +
+			"it is so for a server's first message",
+		change: "nothing: once the client has read, messages are redirected; a client that polls with epoll does not need it",
+		now:    early,
+	},
+	datapath.ReasonMemory: {
+		ask: "is there memory for sockets, on the node and in the reader's cgroup, by a margin?",
+		means: "the node (tcp_mem), or the memory cgroup of the reader or one above it, is short of memory, and a send could " +
+			"fail with ENOMEM",
+		change: "a higher memory limit of the reader's container, or readers that keep up; for the node, the sysctl " +
+			"net.ipv4.tcp_mem",
 	},
 	datapath.ReasonBacklogBytes: {
 		ask: "would no more than maxBacklogBytes wait for the reader?", means: "the reader is behind by more bytes than may wait",
@@ -152,9 +180,46 @@ func options(f *Facts) finding {
 // policyOfLiveFlow asks for helpers, too: they count as policy once a connection is made.
 func policyOfLiveFlow(f *Facts) finding {
 	if f.helped() {
-		return finding{Decided, fmt.Sprintf("port %d is that of a conntrack helper of this node", f.Port), "the key conntrackHelpers"}
+		return finding{
+			Decided, fmt.Sprintf("port %d is that of a conntrack helper of this node", f.Port), "the key conntrackHelpers",
+		}
+	}
+	if f.Flow != nil {
+		for _, end := range []struct {
+			*End
+			known bool
+		}{{&f.Sender, f.Flow.Known}, {&f.Receiver, f.Flow.PeerKnown}} {
+			if end.known && end.Registered == nil {
+				return finding{
+					Decided, end.Name + " took part and was deleted; what it permitted is not known any more, so it permits nothing",
+					"a new connection, once its container is added again",
+				}
+			}
+		}
 	}
 	return policy(f)
+}
+
+func refresh(f *Facts) finding {
+	if f.Problem == "" && f.Config.NATRefreshSeconds == 0 {
+		return passed("not asked: natRefreshSeconds is 0")
+	}
+	return unknown("")
+}
+
+// early is sleeps_since_handshake of bpf/verdict.h, as far as it can be known.
+func early(f *Facts) finding {
+	switch {
+	case f.Problem == "" && f.Config.Blocking:
+		return passed("not asked: the guard blocking runs")
+	case f.Flow == nil:
+		return unknown("")
+	case f.Flow.Role == datapath.RoleActive:
+		return passed("the sender is the client")
+	case f.Flow.RedirectedMessages > 0:
+		return passed("messages have been redirected before")
+	}
+	return unknown("")
 }
 
 func openState(f *Facts) finding {

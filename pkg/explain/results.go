@@ -12,13 +12,22 @@ import (
 
 // resultOrder is the order in which bpf/pairing.h and bpf/leaving.h ask. ResultJoined is what is left.
 var resultOrder = []datapath.Result{
+	datapath.ResultForeign,
 	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultHelper,
 	datapath.ResultBlocking,
-	datapath.ResultShort, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError, datapath.ResultRemote, datapath.ResultDenied,
+	datapath.ResultShort, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError,
+	datapath.ResultRemote, datapath.ResultDenied,
 	datapath.ResultAvoided, datapath.ResultJoined,
 }
 
 var results = map[datapath.Result]question{
+	datapath.ResultForeign: {
+		ask:   "does no other sock_ops program run last at the cgroup of either end?",
+		means: "a sock_ops program of somebody else runs last at the cgroup of an end, and could take sockmap's callbacks away",
+		change: "that program attached in a way that lets others run after it; sockmapctl status names it. " +
+			"Where it is gone: sockmapctl gc, or the next ADD",
+		now: func(f *Facts) finding { return either(f, foreign) },
+	},
 	datapath.ResultRepair: {
 		ask: "did a packet make it?", means: "TCP_REPAIR made it, and its sequence numbers are whatever its owner says",
 		change: "nothing; a connection that connect(2) makes",
@@ -200,4 +209,11 @@ func share(f *Facts, e *End) finding {
 		return decided("%s has %d of %d sockets in a sockhash of %d", e.Name, has, f.Sockets, room)
 	}
 	return passed("%s has %d sockets", e.Name, has)
+}
+
+func foreign(e *End) finding {
+	if e.Registered != nil && e.Registered.Foreign {
+		return decided("it does at the cgroup of %s", e.Name)
+	}
+	return passed("")
 }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the beginning, as
-// programs do: a guard may have left those to TCP.
+// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the
+// beginning, as programs do: a guard may have left those to TCP.
 func probeInterruptedRead() (outcome, error) {
 	o, err := on(interruptedRead)
 	if err != nil || !o.present {
@@ -33,8 +33,9 @@ func probeInterruptedRead() (outcome, error) {
 	return guarded("readers that block are left to TCP; one that begins to later: %s", o.seen), nil
 }
 
-// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has read and answered
-// before, so that a guard knows how it reads and a packet has come since; those after it are known from their beginning.
+// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has
+// read and answered before, so that a guard knows how it reads and a packet has come since; those after it
+// are known from their beginning.
 func blockingReader(l listener, known bool) (outcome, error) {
 	p, err := l.pair(nil)
 	if err != nil {
@@ -61,11 +62,11 @@ func blockingReader(l listener, known bool) (outcome, error) {
 	return interruptedRead(p)
 }
 
-// interruptedRead sends signals whose handler asks for restart (Go's own of SIGURG) to a thread that sleeps in a read. On a
-// plain socket the read goes on; on a redirected one it returns without data.
+// interruptedRead sends signals whose handler asks for restart (Go's own of SIGURG) to a thread that sleeps
+// in a read. On a plain socket the read goes on; on a redirected one it returns without data.
 //
-// Each signal is sent when the thread is seen asleep in that very call. So the kernel decides what is found, and not who runs
-// when: a thread that sleeps again has been through the signal.
+// Each signal is sent when the thread is seen asleep in that very call. So the kernel decides what is found,
+// and not who runs when: a thread that sleeps again has been through the signal.
 func interruptedRead(p pair) (outcome, error) {
 	if err := unix.SetNonblock(p.reader, false); err != nil {
 		return outcome{}, err
@@ -85,7 +86,8 @@ func interruptedRead(p pair) (outcome, error) {
 	return fine("a blocking read goes on after a signal"), nil
 }
 
-// disturb signals the thread that reads from p, several times, and then gives it a byte, unless its read returns before.
+// disturb signals the thread that reads from p, several times, and then gives it a byte, unless its read
+// returns before.
 func (p pair) disturb(thread int, returned <-chan struct{}) error {
 	const signals = 3
 	for i := range signals + 1 {
@@ -131,7 +133,8 @@ func (p pair) awaitSleep(thread int, returned <-chan struct{}) (asleep bool, err
 	}
 }
 
-// sleepsInRead reads which system call a thread of this process sleeps in: its number, its arguments; or "running".
+// sleepsInRead reads which system call a thread of this process sleeps in: its number, its arguments; or
+// "running".
 func sleepsInRead(thread, fd int) (bool, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
 	if err != nil {

@@ -52,9 +52,10 @@ const (
 	mixedByTCP      = 20 // and in the other
 )
 
-// Redirected bytes and bytes by TCP wait together, and one read takes the first: the programs are to make sure that the reader is told of
-// the others. They do so with the next segment that the reader's socket sends, and let it send keepalive probes until then. Here the
-// reader sends one by itself, because a probe takes a second.
+// Redirected bytes and bytes by TCP wait together, and one read takes the first: the programs are to make
+// sure that the reader is told of the others. They do so with the next segment that the reader's socket
+// sends, and let it send keepalive probes until then. Here the reader sends one by itself, because a probe
+// takes a second.
 func probeMixedEdge() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
 		e, err := watch(p.reader)
@@ -93,7 +94,8 @@ func probeMixedEdge() (outcome, error) {
 	})
 }
 
-// keepsAlive reports whether the reader's keepalive is on within the limit. The acknowledgement that switches it on may be put off.
+// keepsAlive reports whether the reader's keepalive is on within the limit. The acknowledgement that switches
+// it on may be put off.
 func (p pair) keepsAlive(limit time.Duration) (bool, error) {
 	for end := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
 		on, err := unix.GetsockoptInt(p.reader, unix.SOL_SOCKET, unix.SO_KEEPALIVE)

@@ -4,7 +4,8 @@ package hazard_test
 
 import "testing"
 
-// All kernels that are tested can tell a reader again (6.1 and later), so the hazard there would be an error of the programs.
+// All kernels that are tested can tell a reader again (6.1 and later), so the hazard there would be an error
+// of the programs.
 func TestAReaderIsToldOfBytesByTCPBehindRedirectedOnes(t *testing.T) {
 	_, findings := load(t)
 	for _, f := range findings {

@@ -156,7 +156,8 @@ func (w *world) liveFacts(f *flowView) (*explain.Facts, error) {
 	return facts, w.avoided(facts, to)
 }
 
-// avoided finds why a guard keeps such a connection on TCP: for its server's port, or for where its client connects to.
+// avoided finds why a guard keeps such a connection on TCP: for its server's port, or for where its client
+// connects to.
 func (w *world) avoided(f *explain.Facts, to netip.AddrPort) error {
 	if w.d == nil || f.Passive == nil || f.Port == 0 {
 		return nil

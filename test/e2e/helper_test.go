@@ -109,8 +109,8 @@ func numbers(address netip.Addr, port uint16) string {
 	return fmt.Sprintf("%s,%d,%d", strings.ReplaceAll(address.String(), ".", ","), port>>8, port&255)
 }
 
-// The server stands behind a service, so the helper has an address to put right. Without the ports in force it sees nothing of the
-// answer: that is what they are for.
+// The server stands behind a service, so the helper has an address to put right. Without the ports in force
+// it sees nothing of the answer: that is what they are for.
 func TestFTPHelperSeesWhatIsSaid(t *testing.T) {
 	w := newWorld(t, nil)
 	client, server := w.pod(lab.PodSpec{}), w.pod(lab.PodSpec{})

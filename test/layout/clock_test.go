@@ -22,6 +22,7 @@ var clockUsers = map[string]string{
 	"pkg/datapath/config.go":   "shows an age as a time of day",
 	"pkg/datapath/tap.go":      "a bound in time",
 	"pkg/endpoint/reap.go":     "a bound in time",
+	"pkg/hazard/interrupt.go":  "a bound in time",
 	"pkg/hazard/mixed.go":      "a bound in time",
 	"pkg/hazard/probes.go":     "how long a probe took",
 	"pkg/install/binary.go":    "whether a file's time stamp is too young to be trusted: read again if in doubt",

@@ -25,7 +25,8 @@ func timeout(t *testing.T) context.Context {
 	return ctx
 }
 
-// A pod cannot take the room that others need: once half of it is taken, who has more than a quarter gets no more.
+// A pod cannot take the room that others need: once half of it is taken, who has more than a quarter gets no
+// more.
 func TestFloodOfConnectionsLeavesRoomForOthers(t *testing.T) {
 	const room = 64
 	w := newWorld(t, map[string]any{"maxSockets": room})

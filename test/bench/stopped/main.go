@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command stopped measures what connections cost whose reader never reads: all memory of the kernel, plain and accelerated in the
-// same run. Senders write until TCP or a bound holds them back; then the memory is compared with what it was before.
+// Command stopped measures what connections cost whose reader never reads: all memory of the kernel, plain
+// and accelerated in the same run. Senders write until TCP or a bound holds them back; then the memory is
+// compared with what it was before.
 //
 //	go run ./test/bench/stopped                                  1,000 connections, messages of 64 B, 1 KiB and 64 KiB (root)
 //	go run ./test/bench/stopped -read                            the readers read first, until their windows are at their largest
 //	go run ./test/bench/stopped -connections 100 -o result.json
 //
-// It ends with an error where accelerated connections cost more than 1.25 times as much as plain ones and more than 300 MiB for a
-// thousand beyond them (with -read: and by more than what the windows of one pod may grow by, 768 MiB), or where send(2) failed with anything but EAGAIN. All connections are on the loopback of a network namespace of
-// its own; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so run nothing beside it that sends much.
+// It ends with an error where accelerated connections cost more than 1.25 times as much as plain ones and
+// more than 300 MiB for a thousand beyond them (with -read: and by more than what the windows of one pod may
+// grow by, 768 MiB), or where send(2) failed with anything but EAGAIN. All connections are on the loopback of
+// a network namespace of its own; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so run
+// nothing beside it that sends much.
 package main
 
 import (
@@ -29,7 +32,8 @@ const (
 	factor    = 1.25
 	beyond    = 300 << 20 // bytes for a thousand connections
 	perBeyond = 1000
-	// grown is by how much the windows of all flows to one pod may grow when its readers have read, see bpf/window.h.
+	// grown is by how much the windows of all flows to one pod may grow when its readers have read, see
+	// bpf/window.h.
 	grown = 64 * (8<<20 + 4096<<10)
 )
 
@@ -44,7 +48,8 @@ type result struct {
 	OK          bool   `json:"ok"`
 }
 
-// judge says whether the accelerated connections cost little enough, and whether every send was answered as by TCP.
+// judge says whether the accelerated connections cost little enough, and whether every send was answered as
+// by TCP.
 func (r *result) judge() {
 	allowance := int64(beyond) * int64(r.Connections) / perBeyond
 	r.MostAllowed = max(int64(factor*float64(r.Plain.Kernel)), r.Plain.Kernel+allowance)

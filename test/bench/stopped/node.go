@@ -140,7 +140,8 @@ func (n *node) charged(dir string) (int64, error) {
 	return 0, err
 }
 
-// quiet waits until the sockets of the last child are freed: what of TCP's memory others use is not more than at first by much.
+// quiet waits until the sockets of the last child are freed: what of TCP's memory others use is not more than
+// at first by much.
 func (n *node) quiet() error {
 	const enough = 8 << 20
 	for range 100 {
@@ -159,7 +160,8 @@ func (n *node) quiet() error {
 	return nil
 }
 
-// measure runs a child that does the work, and says what the kernel has more than before while the child holds all connections.
+// measure runs a child that does the work, and says what the kernel has more than before while the child
+// holds all connections.
 func (n *node) measure(accelerated bool, w work) (g growth, err error) {
 	dir := n.plain
 	if accelerated {
