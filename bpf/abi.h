@@ -293,7 +293,7 @@ struct listening_port {
 };
 
 struct avoided {
-	__u64 noted_ns; /* CLOCK_MONOTONIC, coarse: of the last time */
+	__u64 noted_ns; /* CLOCK_MONOTONIC: of the last time */
 	__u32 habits;	/* enum habit */
 	__u32 pad;
 };

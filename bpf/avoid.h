@@ -33,6 +33,12 @@ static __always_inline bool avoided_for_now(const struct history *known)
 	return known->avoided && known->rested_ns > bpf_ktime_get_coarse_ns();
 }
 
+/* The observers are tracing programs, which may not call bpf_ktime_get_coarse_ns. */
+static __always_inline __u64 observed_at(void)
+{
+	return bpf_ktime_get_ns();
+}
+
 /*
  * A client's program sends what only TCP does right: later connections from its network namespace to the same destination stay on TCP
  * for a while. Nobody else's do: what a client sends says nothing of what others send to the same server.
@@ -42,7 +48,7 @@ static __always_inline void avoid_destination(struct tcp_sock *tp, __u64 netns)
 	struct destination to = destination_of(tp, netns);
 	struct history avoided = {
 		.fruitless = FRUITLESS_MAX, .why = RESULT_AVOIDED, .avoided = 1,
-		.rested_ns = bpf_ktime_get_coarse_ns() + AVOID_NS
+		.rested_ns = observed_at() + AVOID_NS
 	};
 
 	bpf_map_update_elem(&history, &to, &avoided, BPF_ANY);
@@ -61,7 +67,7 @@ static __always_inline bool avoided(__u64 netns, __u16 port)
 static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
 {
 	struct listening_port key = { .netns = netns, .port = port };
-	struct avoided noted = { .noted_ns = bpf_ktime_get_coarse_ns(), .habits = habits };
+	struct avoided noted = { .noted_ns = observed_at(), .habits = habits };
 
 	bpf_map_update_elem(&avoid, &key, &noted, BPF_ANY);
 }
