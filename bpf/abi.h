@@ -285,7 +285,10 @@ struct task_answer {
 	__u32 pad;
 };
 
-/* avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, until AVOID_NS have passed. */
+/*
+ * avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, for AVOID_NS; and for twice as long each time that this
+ * is over and a guard sees the same again: the program that listens there is the same, most likely.
+ */
 struct listening_port {
 	__u64 netns;
 	__u16 port;
@@ -295,10 +298,11 @@ struct listening_port {
 struct avoided {
 	__u64 noted_ns; /* CLOCK_MONOTONIC: of the last time */
 	__u32 habits;	/* enum habit */
-	__u32 pad;
+	__u32 again;	/* noted so often after it was over, at most AVOID_AGAIN_MAX */
 };
 
-#define AVOID_NS (10ULL * 60 * 1000 * 1000 * 1000)
+#define AVOID_NS	(10ULL * 60 * 1000 * 1000 * 1000)
+#define AVOID_AGAIN_MAX 6 /* 64 times AVOID_NS: more than ten hours */
 
 /* A destination as the active end sees it: before any translation. */
 struct destination {

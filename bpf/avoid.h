@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the guards have seen and later connections are spared, for AVOID_NS: a server's listening port, in avoid, and a client's
+ * What the guards have seen and later connections are spared, for AVOID_NS or more: a server's listening port, in avoid, and a client's
  * destination, in history.
  */
 #pragma once
@@ -54,20 +54,35 @@ static __always_inline void avoid_destination(struct tcp_sock *tp, __u64 netns)
 	bpf_map_update_elem(&history, &to, &avoided, BPF_ANY);
 }
 
+/* When a listening port is taken again. */
+static __always_inline __u64 avoided_until(const struct avoided *noted)
+{
+	return noted->noted_ns + (AVOID_NS << (noted->again & 7));
+}
+
 /* Accepted sockets inherit the options of their listener. */
 static __always_inline bool avoided(__u64 netns, __u16 port)
 {
 	struct listening_port key = { .netns = netns, .port = port };
 	const struct avoided *noted = bpf_map_lookup_elem(&avoid, &key);
 
-	return noted && bpf_ktime_get_coarse_ns() < noted->noted_ns + AVOID_NS;
+	return noted && bpf_ktime_get_coarse_ns() < avoided_until(noted);
 }
 
-/* A server that did this will do it again. */
+/*
+ * A server that did this will do it again, and each time that is tried costs one connection a change of ways: so it is tried at longer
+ * and longer intervals. Connections that live when the first of them is noted are noted, too, and count once.
+ */
 static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
 {
 	struct listening_port key = { .netns = netns, .port = port };
 	struct avoided noted = { .noted_ns = observed_at(), .habits = habits };
+	const struct avoided *before = bpf_map_lookup_elem(&avoid, &key);
 
+	if (before) {
+		noted.again = before->again;
+		if (noted.noted_ns >= avoided_until(before) && noted.again < AVOID_AGAIN_MAX)
+			noted.again++;
+	}
 	bpf_map_update_elem(&avoid, &key, &noted, BPF_ANY);
 }
