@@ -128,6 +128,9 @@ struct tap_filter {
 	__u8 pad;
 };
 
+/* Bits of config.hazards, as in pkg/cniconf/hazards.go: those that the programs ask for. */
+#define HAZARD_FIONREAD_TCP (1U << 2)
+
 /* config[0]: node-wide. The verdict reads the first 64 bytes for every message. */
 struct config {
 	__u32 abi;	/* always first, so that any version can read it */
@@ -187,8 +190,9 @@ struct share {
 #define TICK_SHIFT 20
 
 /*
- * avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, until AVOID_NS have
- * passed.
+ * avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, for AVOID_NS; and for
+ * twice as long each time that this is over and a guard sees the same again: the program that listens there
+ * is the same, most likely.
  */
 struct listening_port {
 	__u64 netns;
@@ -197,12 +201,13 @@ struct listening_port {
 };
 
 struct avoided {
-	__u64 noted_ns; /* CLOCK_MONOTONIC, coarse: of the last time */
+	__u64 noted_ns; /* CLOCK_MONOTONIC: of the last time */
 	__u32 habits;	/* enum habit */
-	__u32 pad;
+	__u32 again;	/* noted so often after it was over, at most AVOID_AGAIN_MAX */
 };
 
-#define AVOID_NS (10ULL * 60 * 1000 * 1000 * 1000)
+#define AVOID_NS	(10ULL * 60 * 1000 * 1000 * 1000)
+#define AVOID_AGAIN_MAX 6 /* 64 times AVOID_NS: more than ten hours */
 
 /* A destination as the active end sees it: before any translation. */
 struct destination {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the guards have seen and later connections are spared, for AVOID_NS: a server's listening port, in
- * avoid, and a client's destination, in history.
+ * What the guards have seen and later connections are spared, for AVOID_NS or more: a server's listening
+ * port, in avoid, and a client's destination, in history.
  */
 #pragma once
 
@@ -33,6 +33,12 @@ static __always_inline bool avoided_for_now(const struct history *known)
 	return known->avoided && known->rested_ns > bpf_ktime_get_coarse_ns();
 }
 
+/* The observers are tracing programs, which may not call bpf_ktime_get_coarse_ns. */
+static __always_inline __u64 observed_at(void)
+{
+	return bpf_ktime_get_ns();
+}
+
 /*
  * A client's program sends what only TCP does right: later connections from its network namespace to the same
  * destination stay on TCP for a while. Nobody else's do: what a client sends says nothing of what others send
@@ -43,10 +49,16 @@ static __always_inline void avoid_destination(struct tcp_sock *tp, __u64 netns)
 	struct destination to = destination_of(tp, netns);
 	struct history avoided = {
 		.fruitless = FRUITLESS_MAX, .why = RESULT_AVOIDED, .avoided = 1,
-		.rested_ns = bpf_ktime_get_coarse_ns() + AVOID_NS
+		.rested_ns = observed_at() + AVOID_NS
 	};
 
 	bpf_map_update_elem(&history, &to, &avoided, BPF_ANY);
+}
+
+/* When a listening port is taken again. */
+static __always_inline __u64 avoided_until(const struct avoided *noted)
+{
+	return noted->noted_ns + (AVOID_NS << (noted->again & 7));
 }
 
 /* Accepted sockets inherit the options of their listener. */
@@ -55,14 +67,23 @@ static __always_inline bool avoided(__u64 netns, __u16 port)
 	struct listening_port key = { .netns = netns, .port = port };
 	const struct avoided *noted = bpf_map_lookup_elem(&avoid, &key);
 
-	return noted && bpf_ktime_get_coarse_ns() < noted->noted_ns + AVOID_NS;
+	return noted && bpf_ktime_get_coarse_ns() < avoided_until(noted);
 }
 
-/* A server that did this will do it again. */
+/*
+ * A server that did this will do it again, and each time that is tried costs one connection a change of ways: so it is tried at longer
+ * and longer intervals. Connections that live when the first of them is noted are noted, too, and count once.
+ */
 static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
 {
 	struct listening_port key = { .netns = netns, .port = port };
-	struct avoided noted = { .noted_ns = bpf_ktime_get_coarse_ns(), .habits = habits };
+	struct avoided noted = { .noted_ns = observed_at(), .habits = habits };
+	const struct avoided *before = bpf_map_lookup_elem(&avoid, &key);
 
+	if (before) {
+		noted.again = before->again;
+		if (noted.noted_ns >= avoided_until(before) && noted.again < AVOID_AGAIN_MAX)
+			noted.again++;
+	}
 	bpf_map_update_elem(&avoid, &key, &noted, BPF_ANY);
 }

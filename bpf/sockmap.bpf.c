@@ -208,6 +208,7 @@ int verdict(struct sk_msg_md *msg)
 			if (tap_wants(cfg, state, true))
 				tap_message(msg, state, cfg, true);
 			state->mode = MODE_REDIRECT;
+			state->mixed_seq = 0;
 			state->burst_messages++;
 			state->redirected_messages++;
 			state->redirected_bytes += msg->size;

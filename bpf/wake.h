@@ -33,6 +33,18 @@ static __always_inline void note_mixed(struct sock_state *state, struct bpf_sock
 		state->mixed_seq = tp->write_seq;
 }
 
+/*
+ * On some kernels FIONREAD leaves out what came by TCP. A program that asks after each read then takes any
+ * read for the last, so it has to be told until the sender redirects again.
+ */
+static __always_inline bool asks_in_vain(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return cfg && (cfg->hazards & HAZARD_FIONREAD_TCP);
+}
+
 /* Has the reader taken nothing by TCP since its peer changed to TCP with redirected bytes unread? */
 static __always_inline bool may_miss_an_edge(const struct sock_state *state, struct tcp_sock *tp)
 {
@@ -42,7 +54,7 @@ static __always_inline bool may_miss_an_edge(const struct sock_state *state, str
 	if (!peer || tp->rcv_nxt == tp->copied_seq)
 		return false;
 	bpf_probe_read_kernel(&mixed_seq, sizeof(mixed_seq), &peer->mixed_seq);
-	return mixed_seq && mixed_seq == tp->copied_seq;
+	return mixed_seq && (mixed_seq == tp->copied_seq || asks_in_vain());
 }
 
 static __always_inline void set_keepalive(struct bpf_sock_ops *ops, const struct keepalive *to)

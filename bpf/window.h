@@ -18,7 +18,7 @@
 #include "probe.h"
 #include "totals.h"
 
-#define FIRST_BYTES	(128 * 1024)
+#define FIRST_BYTES	(256 * 1024)
 #define FIRST_MESSAGES	128
 #define MESSAGE_BYTES	1024 /* of kernel memory that a message costs beside its bytes */
 #define COUNTED_MESSAGES 64 /* so many that wait are counted, at most */

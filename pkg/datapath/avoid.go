@@ -13,7 +13,8 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// AvoidFor is how long connections are avoided after a guard has seen the last of what only TCP does right.
+// AvoidFor is how long connections are avoided after a guard has seen the last of what only TCP does right. For a server's port it is
+// twice as long each time that it was over and is seen again, up to 64 times.
 const AvoidFor = 10 * time.Minute // AVOID_NS of bpf/abi.h
 
 // Avoided says which later connections stay on TCP, because a guard saw a program do what only TCP does
@@ -97,7 +98,7 @@ func (d *Datapath) avoidedPorts(now int64) (found []avoidedEntry, err error) {
 	}
 	it := m.Iterate()
 	for it.Next(&key, &noted) {
-		if left := time.Duration(int64(noted.NotedNs)-now) + AvoidFor; left > 0 {
+		if left := time.Duration(int64(noted.NotedNs)-now) + AvoidFor<<(noted.Again&7); left > 0 {
 			found = append(found, avoidedEntry{Avoided{key.Netns, key.Port, netip.AddrPort{}, reasonsOf(noted.Habits), left}, m, key})
 		}
 	}

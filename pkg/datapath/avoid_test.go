@@ -27,7 +27,14 @@ func put[V any](t *testing.T, d *Datapath, pin string, key any, value *V) {
 // notePort is what an observer writes of a server, at a time ago.
 func notePort(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Duration) {
 	t.Helper()
-	noted := bpfAvoided{NotedNs: uint64(monotonic() - int64(ago)), Habits: uint32(bpfHabitHABIT_OOB | bpfHabitHABIT_BLOCKS)}
+	notePortAgain(t, d, netns, port, ago, 0)
+}
+
+func notePortAgain(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Duration, again uint32) {
+	t.Helper()
+	noted := bpfAvoided{
+		NotedNs: uint64(monotonic() - int64(ago)), Habits: uint32(bpfHabitHABIT_OOB | bpfHabitHABIT_BLOCKS), Again: again,
+	}
 	put(t, d, bpfMapAvoid, bpfListeningPort{Netns: netns, Port: port}, &noted)
 }
 
@@ -111,6 +118,10 @@ func TestAvoidedConnectionsAreTakenAgainAfterAWhile(t *testing.T) {
 	joins("the server's port is avoided", ResultAvoided)
 	notePort(t, d, host, to.Port(), AvoidFor+time.Second)
 	joins("that is over", ResultJoined)
+	notePortAgain(t, d, host, to.Port(), 2*AvoidFor-5*time.Second, 1)
+	joins("it was noted again after that", ResultAvoided)
+	notePortAgain(t, d, host, to.Port(), 2*AvoidFor+time.Second, 1)
+	joins("that is over, too", ResultJoined)
 	noteDestination(t, d, host+1, to, 0)
 	joins("another client's destination is avoided", ResultJoined)
 	noteDestination(t, d, host, to, AvoidFor-5*time.Second)

@@ -37,7 +37,7 @@ type guardAvoided struct {
 	_       structs.HostLayout
 	NotedNs uint64
 	Habits  uint32
-	Pad     uint32
+	Again   uint32
 }
 
 type guardCallKey struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -21,7 +22,7 @@ type Probe func(attach func(cgroup *os.File) (io.Closer, error)) (hazards, guard
 func (o *loaded) examine(probe Probe) error {
 	hazards, guarded, err := probe(o.attachForProbe)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w%s", err, o.probedByTCP())
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -48,6 +49,28 @@ func (o *loaded) examine(probe Probe) error {
 		return fmt.Errorf("write config map: %w", err)
 	}
 	return nil
+}
+
+// probedByTCP says why messages of the probe went by TCP, for whoever reads that it failed.
+func (o *loaded) probedByTCP() string {
+	var cpus []bpfTotals
+	if err := o.Totals.Lookup(unregistered, &cpus); err != nil {
+		return ""
+	}
+	var sum bpfTotals
+	for i := range cpus {
+		addTotals(&sum, &cpus[i])
+	}
+	var why []string
+	for _, r := range Reasons() {
+		if n := sum.Fallbacks[r]; n > 0 {
+			why = append(why, fmt.Sprintf("%s %d", r, n))
+		}
+	}
+	if len(why) == 0 {
+		return ""
+	}
+	return " (messages of all probes by TCP: " + strings.Join(why, ", ") + ")"
 }
 
 // learn tells the programs what the observers are there for.

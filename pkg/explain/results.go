@@ -113,7 +113,7 @@ var results = map[datapath.Result]question{
 	datapath.ResultAvoided: {
 		ask:    "have earlier flows to this port done nothing that only TCP does right?",
 		means:  "an earlier flow did what only TCP does right: its server in receiving, or its client in sending there",
-		change: "a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or ten minutes",
+		change: "a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or wait as sockmapctl avoided says",
 		now: func(f *Facts) finding {
 			switch {
 			case f.Avoided != nil:

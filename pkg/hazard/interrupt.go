@@ -3,6 +3,7 @@
 package hazard
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -12,10 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the
-// beginning, as programs do: a guard may have left those to TCP.
+const (
+	signalsEach  = 3
+	longestSleep = 10 * time.Second // of what takes microseconds on a machine that is idle
+)
+
+// errReturned: the read has returned, so there is nobody left to disturb.
+var errReturned = errors.New("the read has returned")
+
+// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the beginning, as
+// programs do: a guard may have left those to TCP.
 func probeInterruptedRead() (outcome, error) {
-	o, err := on(interruptedRead)
+	o, err := interruptedRedirected()
 	if err != nil || !o.present {
 		return o, err
 	}
@@ -33,9 +42,34 @@ func probeInterruptedRead() (outcome, error) {
 	return guarded("readers that block are left to TCP; one that begins to later: %s", o.seen), nil
 }
 
-// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has
-// read and answered before, so that a guard knows how it reads and a packet has come since; those after it
-// are known from their beginning.
+// interruptedRedirected interrupts a read of redirected bytes. A read that goes on tells only if its byte was redirected, too:
+// a connection may go over to TCP at any time.
+func interruptedRedirected() (o outcome, err error) {
+	const pairs = 5
+	for range pairs {
+		var byTCP bool
+		o, err = on(func(p pair) (outcome, error) {
+			before, err := p.sentByTCP()
+			if err != nil {
+				return outcome{}, err
+			}
+			o, err := interruptedRead(p)
+			if err != nil || o.present {
+				return o, err
+			}
+			after, err := p.sentByTCP()
+			byTCP = after != before
+			return o, err
+		})
+		if err != nil || !byTCP {
+			return o, err
+		}
+	}
+	return outcome{}, fmt.Errorf("interrupt a read: each of %d connections went over to TCP meanwhile", pairs)
+}
+
+// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has read and answered
+// before, so that a guard knows how it reads and a packet has come since; those after it are known from their beginning.
 func blockingReader(l listener, known bool) (outcome, error) {
 	p, err := l.pair(nil)
 	if err != nil {
@@ -65,8 +99,8 @@ func blockingReader(l listener, known bool) (outcome, error) {
 // interruptedRead sends signals whose handler asks for restart (Go's own of SIGURG) to a thread that sleeps
 // in a read. On a plain socket the read goes on; on a redirected one it returns without data.
 //
-// Each signal is sent when the thread is seen asleep in that very call. So the kernel decides what is found,
-// and not who runs when: a thread that sleeps again has been through the signal.
+// Each signal is sent when the thread is seen asleep in that very call, and the byte only when the thread has taken the signals. So the
+// kernel decides what is found, and not who runs when.
 func interruptedRead(p pair) (outcome, error) {
 	if err := unix.SetNonblock(p.reader, false); err != nil {
 		return outcome{}, err
@@ -80,8 +114,11 @@ func interruptedRead(p pair) (outcome, error) {
 	if err := <-helper; err != nil {
 		return outcome{}, err
 	}
-	if n != 1 {
+	if errors.Is(readErr, unix.EAGAIN) || errors.Is(readErr, unix.EINTR) {
 		return bad("a blocking read that a signal wakes returns %v", readErr), nil
+	}
+	if n != 1 {
+		return outcome{}, fmt.Errorf("interrupt a read: it returns %d, %w", n, readErr)
 	}
 	return fine("a blocking read goes on after a signal"), nil
 }
@@ -89,46 +126,60 @@ func interruptedRead(p pair) (outcome, error) {
 // disturb signals the thread that reads from p, several times, and then gives it a byte, unless its read
 // returns before.
 func (p pair) disturb(thread int, returned <-chan struct{}) error {
-	const signals = 3
-	for i := range signals + 1 {
-		asleep, err := p.awaitSleep(thread, returned)
-		if err != nil {
-			_ = p.write(1) // so that the read returns at all; the first error counts
-			return err
+	for range signalsEach {
+		err := p.awaitSleep(thread, returned)
+		if err == nil {
+			err = signal(thread)
 		}
-		if !asleep {
+		if err == nil {
+			err = awaitDelivery(thread)
+		}
+		if errors.Is(err, errReturned) {
 			return nil
 		}
-		if i == signals {
-			break
-		}
-		if err := unix.Tgkill(os.Getpid(), thread, unix.SIGURG); err != nil {
-			return fmt.Errorf("signal own thread: %w", err)
+		if err != nil {
+			return errors.Join(err, p.write(1)) // so that the read returns at all
 		}
 	}
 	return p.write(1)
 }
 
-// awaitSleep waits until the thread sleeps in a read from p. It reports false when that read has returned.
-func (p pair) awaitSleep(thread int, returned <-chan struct{}) (asleep bool, err error) {
-	const longest = 2 * time.Second
-	for start := time.Now(); ; time.Sleep(50 * time.Microsecond) {
+func signal(thread int) error {
+	if err := unix.Tgkill(os.Getpid(), thread, unix.SIGURG); err != nil {
+		return fmt.Errorf("signal own thread: %w", err)
+	}
+	return nil
+}
+
+// awaitSleep waits until the thread sleeps in a read from p. The error is errReturned when that read has returned.
+func (p pair) awaitSleep(thread int, returned <-chan struct{}) error {
+	return poll("a thread that reads from an empty socket does not sleep", func() (bool, error) {
 		select {
 		case <-returned:
-			return false, nil
+			return false, errReturned
 		default:
 		}
-		asleep, err := sleepsInRead(thread, p.reader)
-		if err != nil {
-			// A kernel that does not tell. Long enough for a thread that has nothing else to do.
-			time.Sleep(wait / 5)
-			return true, nil
+		return sleepsInRead(thread, p.reader)
+	})
+}
+
+// awaitDelivery waits until the thread has taken the signal, which it does on its way out of the system call. Until then the kernel
+// may still show it asleep: a thread that is woken on another processor is, until that one runs it.
+func awaitDelivery(thread int) error {
+	return poll("a thread does not take a signal", func() (bool, error) {
+		pending, err := isPending(thread, unix.SIGURG)
+		return !pending, err
+	})
+}
+
+// poll asks until the answer is yes.
+func poll(otherwise string, ask func() (bool, error)) error {
+	for start := time.Now(); ; time.Sleep(50 * time.Microsecond) {
+		if yes, err := ask(); yes || err != nil {
+			return err
 		}
-		if asleep {
-			return true, nil
-		}
-		if time.Since(start) > longest {
-			return false, fmt.Errorf("a thread that reads from an empty socket does not sleep within %v", longest)
+		if time.Since(start) > longestSleep {
+			return fmt.Errorf("%s within %v", otherwise, longestSleep)
 		}
 	}
 }
@@ -138,8 +189,23 @@ func (p pair) awaitSleep(thread int, returned <-chan struct{}) (asleep bool, err
 func sleepsInRead(thread, fd int) (bool, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("ask what a thread does: %w", err)
 	}
 	call := strings.Fields(string(text))
 	return len(call) > 2 && call[0] == strconv.Itoa(unix.SYS_READ) && call[1] == "0x"+strconv.FormatInt(int64(fd), 16), nil
+}
+
+// isPending reports whether a signal that was sent to a thread of this process waits for it still.
+func isPending(thread int, signal unix.Signal) (bool, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", thread))
+	if err != nil {
+		return false, fmt.Errorf("ask for signals of a thread: %w", err)
+	}
+	_, rest, found := strings.Cut(string(text), "\nSigPnd:")
+	line, _, _ := strings.Cut(rest, "\n")
+	set, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	if !found || err != nil {
+		return false, fmt.Errorf("ask for signals of a thread: SigPnd is %q", line)
+	}
+	return set&(1<<(signal-1)) != 0, nil
 }

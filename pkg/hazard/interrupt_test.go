@@ -71,6 +71,7 @@ func probeOften(t *testing.T, runs int, without []string) (findings hazard.Findi
 	}
 	active = map[string]bool{}
 	for _, g := range states {
+		t.Logf("guard %+v", g)
 		active[g.Name] = g.Active
 	}
 	if len(findings) != runs {

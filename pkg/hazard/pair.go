@@ -12,8 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wait bounds each wait of a probe. On loopback data is there at once, or never.
-const wait = 100 * time.Millisecond
+// wait bounds each wait of a probe for what comes at once or never: long enough for a machine that does much else.
+const wait = 500 * time.Millisecond
+
+// settling bounds how long a pair may stay with TCP. Memory that is short passes.
+const settling = 3 * time.Second
 
 // pair is one connection over loopback: bytes go from writer to reader. Descriptors are non-blocking.
 type pair struct{ writer, reader int }
@@ -108,23 +111,35 @@ func redirected() (pair, error) {
 // settle exchanges messages until TCP has no part in one. A pair that stays with TCP is an error: probes of it would find
 // no hazard, and miss the guards.
 func (p pair) settle() error {
-	const messages = 4
 	var before uint64
-	for i := range messages {
+	messages := 0
+	for start := time.Now(); time.Since(start) < settling || messages < 4; messages++ {
+		if messages >= 4 {
+			time.Sleep(10 * time.Millisecond)
+		}
 		if err := p.exchange(1); err != nil {
 			return err
 		}
-		info, err := unix.GetsockoptTCPInfo(p.writer, unix.IPPROTO_TCP, unix.TCP_INFO)
+		sent, err := p.sentByTCP()
 		if err != nil {
-			return fmt.Errorf("ask for bytes sent: %w", err)
+			return err
 		}
-		if i > 0 && info.Bytes_sent == before {
+		if messages > 0 && sent == before {
 			return nil
 		}
-		before = info.Bytes_sent
+		before = sent
 	}
-	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe went by TCP: nothing is accelerated on "+
-		"this kernel; please report it with the kernel's version", messages)
+	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe went by TCP, for %v: nothing is accelerated "+
+		"on this kernel, or not now; please report it with the kernel's version", messages, settling)
+}
+
+// sentByTCP is how many bytes the writer has sent so. Nothing that completes TCP_INFO runs while the probes do.
+func (p pair) sentByTCP() (uint64, error) {
+	info, err := unix.GetsockoptTCPInfo(p.writer, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, fmt.Errorf("ask for bytes sent: %w", err)
+	}
+	return info.Bytes_sent, nil
 }
 
 func (p pair) write(size int) error {
@@ -138,10 +153,17 @@ func (p pair) write(size int) error {
 	return nil
 }
 
-// await reports whether the reader becomes readable in time.
-func (p pair) await() bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.reader), Events: unix.POLLIN}}, int(wait/time.Millisecond))
-	return err == nil && n == 1
+// await reports whether the reader becomes readable in time. Go's own signals interrupt the wait.
+func (p pair) await() bool { return pollFor(p.reader, unix.POLLIN) }
+
+func pollFor(fd int, events int16) bool {
+	for end := time.Now().Add(wait); ; {
+		ms := max(0, int(time.Until(end)/time.Millisecond))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, ms)
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil && n == 1
+		}
+	}
 }
 
 // read reads exactly size bytes.

@@ -160,8 +160,7 @@ func probeZerocopy() (outcome, error) {
 		if err := p.read(4096); err != nil {
 			return outcome{}, err
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.writer)}}, int(wait/time.Millisecond)) // POLLERR needs no asking
-		if err != nil || n == 0 {
+		if !pollFor(p.writer, 0) { // POLLERR needs no asking
 			return bad("no completion of a MSG_ZEROCOPY send"), nil
 		}
 		return fine("a MSG_ZEROCOPY send is completed"), nil

@@ -21,8 +21,9 @@ import (
 // childVariable in the environment makes Main run the probes instead of the program.
 const childVariable = "SOCKMAP_HAZARD_PROBE"
 
-// timeout is for all probes together. They take milliseconds; a kernel that hangs one of them must not hang an ADD.
-const timeout = 5 * time.Second
+// timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much else; a kernel that
+// hangs one of them must not hang an ADD. A load that fails for want of time is tried again by the next ADD, and fails again.
+const timeout = 20 * time.Second
 
 // Attach puts the programs under test on a cgroup until the returned Closer is closed.
 type Attach func(cgroup *os.File) (io.Closer, error)

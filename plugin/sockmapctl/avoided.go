@@ -34,7 +34,9 @@ func avoidedCommand(a *app) *cobra.Command {
 		Long: `Lists what later connections stay on TCP for (result avoided), because a guard
 saw a program do what only TCP does right: listening ports of servers, for all
 their clients, and destinations of clients that sent MSG_OOB, for these clients
-alone. Each is forgotten ten minutes after it was last seen; forget does it now.`,
+alone. Each is forgotten ten minutes after it was last seen, a server that is
+seen again after that later and later, up to ten hours and forty minutes; forget
+does it now.`,
 		Example: `  sockmapctl avoided
   sockmapctl avoided -o json | jq '.[] | select(.why[] == "blocking") | {pod, port}'`,
 	}, formatTable, formatJSON)

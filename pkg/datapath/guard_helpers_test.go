@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// A kernel that lets no tracing program load cannot tell. One that does refuses the guard.
+func TestObserversCallNoHelperOfOtherPrograms(t *testing.T) {
+	spec, err := loadGuard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracing := 0
+	for name, prog := range spec.Programs {
+		if prog.Type != ebpf.Tracing {
+			continue
+		}
+		tracing++
+		for _, ins := range prog.Instructions {
+			if ins.IsBuiltinCall() && asm.BuiltinFunc(ins.Constant) == asm.FnKtimeGetCoarseNs {
+				t.Errorf("%s calls %v, which is not for tracing programs", name, asm.FnKtimeGetCoarseNs)
+			}
+		}
+	}
+	if tracing == 0 {
+		t.Error("no tracing program")
+	}
+}
