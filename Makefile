@@ -154,7 +154,7 @@ picture: ## docs/images/top.svg, from sockmapctl top and real traffic (root; ins
 	go run ./test/picture -o docs/images/top.svg
 
 .PHONY: soak
-soak: ## an hour of random traffic between 16 pods, each byte checked (root)
+soak: ## an hour of random traffic between 16 pods while the node changes, each byte checked (root)
 	go run ./test/soak -duration 1h
 
 .PHONY: clean

@@ -51,7 +51,7 @@ struct sock_state {
 	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
 	__u8 denied;	      /* the policy of this epoch says no */
 	__u8 left;	      /* it has left the sockhash for good and is a TCP socket like any other */
-	__u8 window;	      /* how often the bounds of what may wait for the peer have doubled, see window.h */
+	__u8 window;	      /* how often the bounds of what may wait for the peer have grown, see window.h */
 	__u32 habits;	      /* enum habit, what the guards saw this socket's program do */
 	__u32 reader;	      /* enum reader */
 	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
@@ -68,7 +68,7 @@ struct keepalive {
 	__u32 on;
 	__u32 idle_seconds;
 	__u32 interval_seconds;
-	__u32 probes; /* unanswered, until the connection ends */
+	__u32 user_timeout_ms;
 };
 
 enum known_end {

@@ -22,7 +22,7 @@
 #include "totals.h"
 
 #define PROBE_SECONDS 1
-#define PROBES_MAX    127 /* the kernel's limit: lost probes must not end a connection that TCP would keep */
+#define PROBES_TIMEOUT_MS (24 * 24 * 3600 * 1000U) /* 24 days, which an int can hold */
 
 /* The sender's side: its message goes by TCP although redirected bytes wait for the reader. */
 static __always_inline void note_mixed(struct sock_state *state, struct bpf_sock *sk)
@@ -47,36 +47,43 @@ static __always_inline bool may_miss_an_edge(const struct sock_state *state, str
 
 static __always_inline void set_keepalive(struct bpf_sock_ops *ops, const struct keepalive *to)
 {
-	__u32 on = to->on, idle = to->idle_seconds, interval = to->interval_seconds, probes = to->probes;
+	__u32 on = to->on, idle = to->idle_seconds, interval = to->interval_seconds, timeout = to->user_timeout_ms;
 
+	bpf_setsockopt(ops, LEVEL_TCP, OPTION_USER_TIMEOUT, &timeout, sizeof(timeout));
 	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPIDLE, &idle, sizeof(idle));
 	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPINTVL, &interval, sizeof(interval));
-	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPCNT, &probes, sizeof(probes));
 	bpf_setsockopt(ops, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on));
 }
 
 static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepalive *to)
 {
-	__u32 on = 0, idle = 0, interval = 0, probes = 0;
+	__u32 on = 0, idle = 0, interval = 0, timeout = 0;
 
 	if (bpf_getsockopt(ops, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on)) ||
 	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPIDLE, &idle, sizeof(idle)) ||
 	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPINTVL, &interval, sizeof(interval)) ||
-	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPCNT, &probes, sizeof(probes)))
+	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_USER_TIMEOUT, &timeout, sizeof(timeout)))
 		return false;
-	*to = (struct keepalive){ .on = on, .idle_seconds = idle, .interval_seconds = interval, .probes = probes };
+	*to = (struct keepalive){
+		.on = on, .idle_seconds = idle, .interval_seconds = interval, .user_timeout_ms = timeout
+	};
 	return true;
 }
 
 /*
  * What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot
- * be read.
+ * be read. A probe may stay unanswered while the connection is well: redirected bytes fill the receive
+ * buffer, the kernel drops what comes by TCP, and the peer's answer is then out of the window. With
+ * TCP_USER_TIMEOUT the kernel counts no unanswered probes.
  */
 static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 					 struct sock_state *state)
 {
 	struct keepalive probes = {
-		.on = 1, .idle_seconds = PROBE_SECONDS, .interval_seconds = PROBE_SECONDS, .probes = PROBES_MAX
+		.on = 1,
+		.idle_seconds = PROBE_SECONDS,
+		.interval_seconds = PROBE_SECONDS,
+		.user_timeout_ms = PROBES_TIMEOUT_MS,
 	};
 	struct keepalive *own;
 
@@ -89,12 +96,13 @@ static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_so
 	set_keepalive(ops, &probes);
 }
 
+/* Not before the last probe was answered: what the program has set would count those that were not. */
 static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
-				       struct sock_state *state)
+				       struct sock_state *state, struct tcp_sock *tp)
 {
 	struct keepalive *own;
 
-	if (!(state->ends & END_PROBED))
+	if (!(state->ends & END_PROBED) || tp->inet_conn.icsk_probes_out)
 		return;
 	state->ends &= ~END_PROBED;
 	own = bpf_sk_storage_get(&keepalives, sk, NULL, 0);
@@ -111,7 +119,7 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 	__u32 one_byte = 1;
 
 	if (!may_miss_an_edge(state, tp))
-		return end_probes(ops, sk, state);
+		return end_probes(ops, sk, state, tp);
 	if (redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return begin_probes(ops, sk, state);
 	/* A program that has set the mark itself is on TCP, and the kernel tells it. */
@@ -122,12 +130,26 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 }
 
 /*
+ * Does the reader stand still since this sender changed to TCP, and may less wait for it than TCP alone would
+ * queue?
+ */
+static __always_inline bool needs_length(const struct sock_state *state)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	if (!cfg || state->mode != MODE_TCP || !state->mixed_seq || is_whole(window_of(state, cfg), cfg))
+		return false;
+	return peer_copied_seq(state->peer_sk) == state->mixed_seq;
+}
+
+/*
  * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on
  * it when both ends write before they read. Once the reader goes on, TCP is kept short again.
  */
 static __always_inline void fit_mark(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
-	if (state->mode == MODE_TCP && state->mixed_seq && peer_copied_seq(state->peer_sk) == state->mixed_seq)
+	if (needs_length(state))
 		give_tcp_its_length(ops, tp);
 	else if (!tp->notsent_lowat)
 		keep_tcp_short(ops, tp);

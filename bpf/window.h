@@ -2,9 +2,9 @@
 /*
  * How much may wait for a reader. The kernel bounds neither bytes nor messages, and about 1 KiB of each
  * message is charged to nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window
- * doubles when the reader has taken all of a burst that used half of it, up to maxBacklogBytes and
- * maxBacklogMessages: who does not read costs little, who reads gets all. By how much the windows of all
- * flows to one pod may grow is bounded, too.
+ * becomes four times as large when the reader has taken all of a burst that used half of it, up to
+ * maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all. By how much the
+ * windows of all flows to one pod may grow is bounded, too.
  */
 #pragma once
 
@@ -22,7 +22,7 @@
 #define FIRST_MESSAGES	128
 #define MESSAGE_BYTES	1024 /* of kernel memory that a message costs beside its bytes */
 #define COUNTED_MESSAGES 64 /* so many that wait are counted, at most */
-#define WINDOW_MAX	13   /* doublings: 1 GiB, the most that maxBacklogBytes can be */
+#define WINDOW_MAX	7    /* times four: 2 GiB, more than maxBacklogBytes can be */
 #define POD_FLOWS	64   /* so many flows to one pod can have the whole window */
 
 struct window {
@@ -32,8 +32,8 @@ struct window {
 
 static __always_inline struct window window_of(const struct sock_state *state, const struct config *cfg)
 {
-	__u32 doubled = state->window & 15;
-	struct window w = { .bytes = FIRST_BYTES << doubled, .messages = FIRST_MESSAGES << doubled };
+	__u32 shift = 2 * (state->window & 7);
+	struct window w = { .bytes = (__u32)FIRST_BYTES << shift, .messages = FIRST_MESSAGES << shift };
 
 	if (w.bytes > cfg->max_backlog_bytes)
 		w.bytes = cfg->max_backlog_bytes;
@@ -43,12 +43,18 @@ static __always_inline struct window window_of(const struct sock_state *state, c
 }
 
 /*
- * By how much a window that has doubled so often is larger than the first. Of no setting, so that it can be
+ * By how much a window that has grown so often is larger than the first. Of no setting, so that it can be
  * given back.
  */
-static __always_inline __s64 grown_by(__u32 doubled)
+static __always_inline __s64 grown_by(__u32 times)
 {
-	return (__s64)(FIRST_BYTES + FIRST_MESSAGES * MESSAGE_BYTES) * ((1 << (doubled & 15)) - 1);
+	return (__s64)(FIRST_BYTES + FIRST_MESSAGES * MESSAGE_BYTES) * ((1 << 2 * (times & 7)) - 1);
+}
+
+/* Has the flow the whole window that the settings allow? */
+static __always_inline bool is_whole(struct window w, const struct config *cfg)
+{
+	return w.bytes == cfg->max_backlog_bytes && w.messages == cfg->max_backlog_messages;
 }
 
 static __always_inline struct share *share_of_reader(__u64 netns)
@@ -67,8 +73,7 @@ static __always_inline void grow_window(struct sock_state *state, const struct c
 	__s64 more = grown_by(state->window + 1) - grown_by(state->window);
 	struct share *share;
 
-	if (state->window >= WINDOW_MAX ||
-	    (w.bytes == cfg->max_backlog_bytes && w.messages == cfg->max_backlog_messages))
+	if (state->window >= WINDOW_MAX || is_whole(w, cfg))
 		return;
 	share = share_of_reader(state->peer_netns);
 	if (!share)

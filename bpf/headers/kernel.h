@@ -153,6 +153,7 @@ struct request_sock;
 
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
+	__u8 icsk_probes_out;
 	const struct tcp_ulp_ops *icsk_ulp_ops;
 };
 
@@ -311,7 +312,7 @@ enum {
 	OPTION_RCVLOWAT = 18,
 	OPTION_KEEPIDLE = 4,
 	OPTION_KEEPINTVL = 5,
-	OPTION_KEEPCNT = 6,
+	OPTION_USER_TIMEOUT = 18,
 	OPTION_ZEROCOPY = 60,
 	OPTION_PEEK_OFF = 42,
 	OPTION_ULP = 31,

@@ -222,7 +222,7 @@ type bpfKeepalive struct {
 	On              uint32
 	IdleSeconds     uint32
 	IntervalSeconds uint32
-	Probes          uint32
+	UserTimeoutMs   uint32
 }
 
 type bpfKnownEnd uint32

@@ -34,10 +34,8 @@ func TestBacklogHighIsTheMostThatWaited(t *testing.T) {
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	want := pattern(make([]byte, 300<<10), 1)
-	for sent := 0; sent < len(want); sent += 100 << 10 { // nobody reads meanwhile
-		if _, err := client.Write(want[sent : sent+100<<10]); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := client.Write(want); err != nil { // in one message, which nobody reads meanwhile
+		t.Fatal(err)
 	}
 	receive(t, server, want)
 	send(t, client, server, 10, 2) // less waits than before

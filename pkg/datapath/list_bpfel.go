@@ -157,7 +157,7 @@ type listKeepalive struct {
 	On              uint32
 	IdleSeconds     uint32
 	IntervalSeconds uint32
-	Probes          uint32
+	UserTimeoutMs   uint32
 }
 
 type listListeningPort struct {

@@ -48,11 +48,23 @@ func TestOptOutReplacesAnAddAndTheOtherWayRound(t *testing.T) {
 	if err := n.OptOut(t.Context(), sb, "annotation"); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, n, "after opting out", state{
-		Records: []string{"!one/eth0"}, Endpoints: []string{"!" + fmt.Sprint(cookieOf(t, sb.NetNSPath))}, Totals: 1,
-	})
+	// The link stays: it tells when the connections end that were made before.
+	out := state{
+		Records: []string{"!one/eth0"}, Links: []string{linkOf(g)}, Totals: 1,
+		Endpoints: []string{"!" + fmt.Sprint(cookieOf(t, sb.NetNSPath))},
+	}
+	expect(t, n, "after opting out", out)
+	if err := n.OptOut(t.Context(), sb, "annotation"); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, n, "after opting out again", out)
 	mustAdd(t, n, sb, in(g))
 	expectOnly(t, n, "after ADD", g, sb)
+	if err := n.OptOut(t.Context(), sb, "annotation"); err != nil {
+		t.Fatal(err)
+	}
+	mustDel(t, n, sb)
+	expect(t, n, "after DEL", state{})
 }
 
 func TestDeclineRecordsTheReason(t *testing.T) {

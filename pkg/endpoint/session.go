@@ -163,7 +163,7 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, p
 	if err := s.put(key); err != nil {
 		return err
 	}
-	if record.CgroupID != 0 {
+	if dir != nil && record.CgroupID != 0 {
 		if err := s.step("link"); err != nil {
 			return err
 		}

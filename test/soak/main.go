@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command soak lets pods talk to each other for a while in every way that it knows, chosen at random, and checks each
-// byte: sizes, pauses, flags, half closes, resets and killed processes.
+// byte: sizes, pauses, flags, half closes, resets and killed processes. Meanwhile the node changes: policies, the kill switch, a sock_ops
+// program of somebody else's, the agent's rounds; and natRefreshSeconds is 1. In the end nothing may be left of the sockets.
 //
 //	go run ./test/soak -duration 1h
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,7 +18,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,8 @@ import (
 type options struct {
 	duration time.Duration
 	pods     int
-	talks    int // at the same time
+	talks    int           // at the same time
+	change   time.Duration // on average from one change of the node to the next
 	seed     uint64
 }
 
@@ -38,6 +40,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 2*time.Minute, "how long, at most 1h")
 	flag.IntVar(&o.pods, "pods", 16, "how many pods")
 	flag.IntVar(&o.talks, "talks", 24, "how many conversations at the same time")
+	flag.DurationVar(&o.change, "change", time.Second, "how often something on the node changes, on average")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of all random choices")
 	flag.Parse()
 	o.duration = min(o.duration, time.Hour)
@@ -54,7 +57,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	bin := filepath.Join(root, ".cache", "lab")
+	bin := filepath.Join(root, ".cache", "soak") // its own: for an hour nobody else may build into it
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return err
 	}
@@ -63,31 +66,85 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
-	pods, err := makePods(ctx, node, o.pods)
+	conflist, err := makeConflist(node)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.duration)
-	defer cancel()
-	counts := talk(ctx, cancel, pods, o)
-	if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+	pods, err := makePods(ctx, node, conflist, o.pods)
+	if err != nil {
 		return err
 	}
-	if counts.first != nil {
-		return counts.first
+	above, err := newForeign(filepath.Dir(pods[0].CgroupPath()))
+	if err != nil {
+		return err
 	}
-	return report(node, counts, o)
+	defer func() { err = errors.Join(err, above.close()) }()
+	entry, err := sockmapEntry(conflist)
+	if err != nil {
+		return err
+	}
+	c := &changer{node: node, pods: pods, entry: entry, foreign: above, every: o.change, policy: map[*lab.Pod]int{}}
+	return soak(ctx, c, o)
 }
 
-func makePods(ctx context.Context, node *lab.Node, n int) ([]*lab.Pod, error) {
-	conflist, err := node.Conflist(lab.Network{
-		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")},
-		Set:     map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
-	})
-	if err != nil {
-		return nil, err
+func soak(ctx context.Context, c *changer, o options) error {
+	// So that it is there from the beginning, however short this is.
+	if err := c.changeForeign(ctx, rand.New(rand.NewPCG(o.seed, 0))); err != nil {
+		return err
 	}
-	var pods []*lab.Pod
+	d, err := datapath.Open(c.node.BPFFS())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	r := &reporter{d: d, changer: c, counts: &counts{done: map[string]int{}}, start: time.Now()}
+	limited, cancel := context.WithTimeout(ctx, o.duration)
+	defer cancel()
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		if err := c.run(limited, rand.New(rand.NewPCG(o.seed, 1<<32))); err != nil {
+			r.counts.fail(err, cancel)
+		}
+	})
+	beside.Go(func() { r.eachMinute(limited) })
+	talk(limited, cancel, c.pods, o, r.counts)
+	cancel()
+	beside.Wait()
+	if r.counts.first != nil {
+		return r.counts.first
+	}
+	return errors.Join(r.end(o), drained(ctx, c.node, c))
+}
+
+func makeConflist(node *lab.Node) ([]byte, error) {
+	return node.Conflist(lab.Network{
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")},
+		Set: map[string]map[string]any{"sockmap": {
+			"acceptHazards": []string{"all"}, "required": true, "natRefreshSeconds": 1, "maxSockets": maxSockets,
+		}},
+	})
+}
+
+// sockmapEntry is the plugin's own configuration out of the list, as a runtime hands it over.
+func sockmapEntry(conflist []byte) (keys, error) {
+	var list struct {
+		CNIVersion, Name string
+		Plugins          []keys
+	}
+	if err := json.Unmarshal(conflist, &list); err != nil {
+		return nil, fmt.Errorf("parse conflist: %w", err)
+	}
+	for _, entry := range list.Plugins {
+		if entry["type"] == "sockmap" {
+			entry["cniVersion"], entry["name"] = list.CNIVersion, list.Name
+			delete(entry, "capabilities")
+			return entry, nil
+		}
+	}
+	return nil, errors.New("parse conflist: no sockmap in it")
+}
+
+func makePods(ctx context.Context, node *lab.Node, conflist []byte, n int) (pods []*lab.Pod, err error) {
 	for range n {
 		p, err := node.NewPod(ctx, lab.PodSpec{Conflist: conflist})
 		if err != nil {
@@ -106,59 +163,48 @@ type counts struct {
 	first error
 }
 
-// talk runs conversations until ctx ends, or one finds a wrong byte.
-func talk(ctx context.Context, cancel func(), pods []*lab.Pod, o options) *counts {
-	c := &counts{done: map[string]int{}}
+// fail keeps the first error and ends everything.
+func (c *counts) fail(err error, cancel func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.first == nil {
+		c.first = err
+	}
+	cancel()
+}
+
+// sums are all bytes and all conversations.
+func (c *counts) sums() (bytes uint64, talks int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.done {
+		talks += n
+	}
+	return c.bytes, talks
+}
+
+// talk runs conversations until ctx ends, or one finds a wrong byte. A quarter of them are those that last.
+func talk(ctx context.Context, cancel func(), pods []*lab.Pod, o options, c *counts) {
 	var workers sync.WaitGroup
 	for i := range o.talks {
 		workers.Go(func() {
 			rng := rand.New(rand.NewPCG(o.seed, uint64(i)))
 			for ctx.Err() == nil {
 				kind := kinds[rng.IntN(len(kinds))]
+				if i%4 == 0 {
+					kind = lastingKind
+				}
 				from, to := pods[rng.IntN(len(pods))], pods[rng.IntN(len(pods))]
 				n, err := kind.talk(ctx, rng, from, to)
+				if err != nil && ctx.Err() == nil {
+					c.fail(fmt.Errorf("%s from %s to %s: %w", kind.name, from, to, err), cancel)
+				}
 				c.mu.Lock()
 				c.done[kind.name]++
 				c.bytes += n
-				if err != nil && ctx.Err() == nil && c.first == nil {
-					c.first = fmt.Errorf("%s from %s to %s: %w", kind.name, from, to, err)
-					cancel()
-				}
 				c.mu.Unlock()
 			}
 		})
 	}
 	workers.Wait()
-	return c
-}
-
-func report(node *lab.Node, c *counts, o options) error {
-	d, err := datapath.Open(node.BPFFS())
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	totals, err := d.Totals()
-	if err != nil {
-		return err
-	}
-	var redirected, tcp uint64
-	for _, t := range totals {
-		redirected += t.RedirectedBytes
-		tcp += t.TCPBytes
-	}
-	fmt.Printf("%v, %d pods, seed %d: %.1f GB checked, no byte wrong; %.1f %% of what paired sockets sent was redirected\n",
-		o.duration, o.pods, o.seed, float64(c.bytes)/1e9, 100*float64(redirected)/max(1, float64(redirected+tcp)))
-	var names []string
-	for name := range c.done {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Printf("  %7d  %s\n", c.done[name], name)
-	}
-	if redirected == 0 {
-		return errors.New("nothing was redirected, so this shows nothing")
-	}
-	return nil
 }

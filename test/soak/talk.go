@@ -27,11 +27,13 @@ const (
 	mostMessages = 20000
 )
 
-// kinds of conversations. Each returns how many bytes it has checked.
-var kinds = []struct {
+// kind of conversation. It returns how many bytes it has checked.
+type kind struct {
 	name string
 	talk func(ctx context.Context, rng *rand.Rand, from, to *lab.Pod) (uint64, error)
-}{
+}
+
+var kinds = []kind{
 	{"requests and answers", withPair(requests)},
 	{"streams both ways at once", withPair(duplex)},
 	{"a stream with pauses of the reader", withPair(slowReader)},
@@ -40,6 +42,8 @@ var kinds = []struct {
 	{"single bytes, and calls with flags", withPair(flags)},
 	{"a killed process", killed},
 }
+
+var lastingKind = kind{"messages both ways for half a minute", withPair(lasting)}
 
 // withPair makes a connection between the pods, over IPv4 or IPv6.
 func withPair(f func(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error)) func(context.Context, *rand.Rand, *lab.Pod, *lab.Pod) (uint64, error) {
