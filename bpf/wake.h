@@ -72,9 +72,9 @@ static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepa
 
 /*
  * What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot
- * be read. A probe may stay unanswered while the connection is well: redirected bytes fill the receive
- * buffer, the kernel drops what comes by TCP, and the peer's answer is then out of the window. With
- * TCP_USER_TIMEOUT the kernel counts no unanswered probes.
+ * be read. A probe may stay unanswered while the connection is well: redirected bytes fill the receive buffer,
+ * the kernel drops what comes by TCP, and the peer's answer is then out of the window. With TCP_USER_TIMEOUT
+ * the kernel counts no unanswered probes.
  */
 static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 					 struct sock_state *state)
