@@ -47,7 +47,9 @@ static __always_inline enum reason against_small(struct sock_state *state, struc
 		state->found_held = 0;
 		state->left_to_tcp = CONTENDED_MESSAGES;
 	}
-	/* A call that holds the lock now began before this message: its program looks for events again afterwards. */
+	/*
+	 * A call that holds the lock now began before this message: its program looks for events again afterwards.
+	 */
 	if (!state->left_to_tcp || (!held && !may_change(state, 0)))
 		return REASON_NONE;
 	state->left_to_tcp--;

@@ -94,6 +94,8 @@ func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
 		`sockmap_active_flows{mode="pending",` + unknown + "}":   "1",
 		"sockmap_backlog_high_bytes{" + web + "}":                "1000",
 		"sockmap_backlog_high_bytes{" + unknown + "}":            "64",
+		"sockmap_share_sockets{" + web + "}":                     "2",
+		"sockmap_share_sockets{" + unknown + "}":                 "2",
 		`sockmap_endpoints{state="accelerated"}`:                 "1",
 		`sockmap_map_entries{map="sockets"}`:                     "4",
 		`sockmap_map_entries{map="endpoints"}`:                   "1",
@@ -145,7 +147,7 @@ func TestMetricsInBothFormatsAreTheSame(t *testing.T) {
 	// As the kernel counts runs of programs.
 	delete(got, "sockmap_program_runs_total")
 	delete(got, "sockmap_program_run_seconds_total")
-	if len(got) != 21 {
+	if len(got) != 25 {
 		t.Errorf("got %q", slices.Sorted(maps.Keys(got)))
 	}
 }
