@@ -22,7 +22,7 @@
 #define FIRST_MESSAGES	128
 #define MESSAGE_BYTES	1024 /* of kernel memory that a message costs beside its bytes */
 #define COUNTED_MESSAGES 64 /* so many that wait are counted, at most */
-#define WINDOW_MAX	7    /* times four: 2 GiB, more than maxBacklogBytes can be */
+#define WINDOW_MAX	6    /* times four: 1 GiB, the most that maxBacklogBytes can be */
 #define POD_FLOWS	64   /* so many flows to one pod can have the whole window */
 
 struct window {

@@ -79,7 +79,7 @@ func fill(t *testing.T, c net.Conn, message int, limit int) (taken []byte) {
 
 func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 	// A reader that has not shown yet that it reads gets the first window only, see bpf/window.h.
-	const maxBytes, maxMessages = 128 << 10, 128
+	const maxBytes, maxMessages = 256 << 10, 128
 	for _, tt := range []struct {
 		name    string
 		message int
