@@ -24,6 +24,7 @@
 #include "share.h"
 #include "socket.h"
 #include "totals.h"
+#include "window.h"
 
 /* errno.h values that the map helpers answer with. */
 #define E2BIG_ANSWER -7
@@ -77,6 +78,7 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	state->established_ns = bpf_ktime_get_ns();
 	state->epoch = cfg ? epoch_of(cfg) : 0;
 	state->sent_by_tcp_at = now_ticks();
+	state->window = first_window(cfg);
 	return state;
 }
 

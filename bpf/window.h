@@ -43,6 +43,15 @@ static __always_inline struct window window_of(const struct sock_state *state, c
 }
 
 /*
+ * With which window a flow begins: where FIONREAD leaves out what came by TCP, programs that ask it (nginx)
+ * hang when they find bytes by TCP behind redirected ones, so there more may wait before that happens.
+ */
+static __always_inline __u8 first_window(const struct config *cfg)
+{
+	return cfg && (cfg->hazards & HAZARD_FIONREAD_TCP) ? 1 : 0;
+}
+
+/*
  * By how much a window that has grown so often is larger than the first. Of no setting, so that it can be
  * given back.
  */
@@ -87,14 +96,16 @@ static __always_inline void grow_window(struct sock_state *state, const struct c
 /* The sender is gone: what its window had grown by is the pod's again. */
 static __always_inline void return_window(struct sock_state *state)
 {
+	__u32 zero = 0;
+	__u8 first = first_window(bpf_map_lookup_elem(&config, &zero));
 	struct share *share;
 
-	if (!state->window)
+	if (state->window <= first)
 		return;
 	share = share_of_reader(state->peer_netns);
 	if (share)
-		__sync_fetch_and_add(&share->granted_bytes, -grown_by(state->window));
-	state->window = 0;
+		__sync_fetch_and_add(&share->granted_bytes, grown_by(first) - grown_by(state->window));
+	state->window = first;
 }
 
 /* Do redirected bytes wait at the other end? A hint like all that is read of it. */

@@ -27,12 +27,10 @@ func settings(o Options) datapath.Settings {
 	s := datapath.Settings{
 		MaxSockets: 4096, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
 		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages, Version: "conformance",
+		NATRefreshSeconds: cniconf.DefaultNATRefreshSeconds, Probe: hazard.AtLoad,
 	}
 	if !o.Guards {
 		s.WithoutGuards = datapath.Guards[:]
-	}
-	if !o.AcceptHazards {
-		s.Probe = hazard.AtLoad
 	}
 	return s
 }
