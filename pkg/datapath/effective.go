@@ -18,7 +18,7 @@ const (
 	objGetInfo     = 15
 	progQuery      = 16
 	queryEffective = 1
-	flagMulti      = 2
+	flagOverride   = 1 // BPF_F_ALLOW_OVERRIDE
 	sockOpsAttach  = 3
 )
 
@@ -35,16 +35,16 @@ type progQueryAttr struct {
 
 // sockOpsOf lists the sock_ops programs that are attached to a cgroup itself, or, effective, all that run
 // for its sockets, in the order in which they do. multi: others may be beside those that are attached.
-func sockOpsOf(cgroup int, effective bool) (ids []ebpf.ProgramID, multi bool, err error) {
+func sockOpsOf(cgroup int, effective bool) (ids []ebpf.ProgramID, flags uint32, err error) {
 	for room := 64; ; room *= 2 {
-		ids, multi, err = querySockOps(cgroup, effective, room)
+		ids, flags, err = querySockOps(cgroup, effective, room)
 		if !errors.Is(err, unix.ENOSPC) || room >= 64*maxDepth {
-			return ids, multi, err
+			return ids, flags, err
 		}
 	}
 }
 
-func querySockOps(cgroup int, effective bool, room int) (ids []ebpf.ProgramID, multi bool, err error) {
+func querySockOps(cgroup int, effective bool, room int) (ids []ebpf.ProgramID, flags uint32, err error) {
 	ids = make([]ebpf.ProgramID, room)
 	var pin runtime.Pinner
 	defer pin.Unpin()
@@ -58,9 +58,9 @@ func querySockOps(cgroup int, effective bool, room int) (ids []ebpf.ProgramID, m
 	}
 	_, _, errno := unix.Syscall(unix.SYS_BPF, progQuery, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
 	if errno != 0 {
-		return nil, false, fmt.Errorf("list sock_ops programs of cgroup: %w", errno)
+		return nil, 0, fmt.Errorf("list sock_ops programs of cgroup: %w", errno)
 	}
-	return ids[:attr.count], attr.attachFlags&flagMulti != 0, nil
+	return ids[:attr.count], attr.attachFlags, nil
 }
 
 // idOf is what cilium/ebpf tells of a program only along with all that costs more.

@@ -114,7 +114,7 @@ func (d *Datapath) view(cgroup *os.File) (view, error) {
 func (v *view) locate(cgroup *os.File, rearm ebpf.ProgramID) error {
 	first := true
 	return eachAncestor(cgroup, func(dir *os.File, id uint64) error {
-		ids, multi, err := sockOpsOf(int(dir.Fd()), false)
+		ids, flags, err := sockOpsOf(int(dir.Fd()), false)
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (v *view) locate(cgroup *os.File, rearm ebpf.ProgramID) error {
 				continue
 			}
 			n.CgroupID = id
-			if !multi && !first {
+			if flags == flagOverride && !first { // with no flag at all the kernel refuses ours
 				v.displaced = i
 			}
 		}

@@ -38,7 +38,7 @@ func TestLoadAndUnload(t *testing.T) {
 
 func TestUnloadOfForeignStateNeedsForce(t *testing.T) {
 	n := newNode(t)
-	mkdir(t, n.Dir, "v2", "links")
+	mkdir(t, n.Dir, stateName(datapath.ABI+1), "links")
 	if _, err := n.Unload(t.Context(), false); !errors.Is(err, datapath.ErrForeignState) {
 		t.Errorf("unload: %v, want ErrForeignState", err)
 	}
@@ -70,7 +70,7 @@ func TestReady(t *testing.T) {
 		}
 	}
 	foreign := newNode(t)
-	mkdir(t, foreign.Dir, "v2")
+	mkdir(t, foreign.Dir, stateName(datapath.ABI+1))
 	if err := foreign.Ready(t.Context()); !errors.Is(err, datapath.ErrForeignState) {
 		t.Errorf("foreign state: %v, want ErrForeignState", err)
 	}

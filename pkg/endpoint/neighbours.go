@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
@@ -48,6 +49,9 @@ func (s *session) rearmAll() error {
 	for _, key := range keys {
 		at, err := s.rearmOne(key.CgroupID)
 		last[key.CgroupID] = errors.Is(err, datapath.ErrNeighbour)
+		if errors.Is(err, cgroup.ErrNoCgroup2) {
+			return nil // nothing can be seen from here, so nothing is changed
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it is reaped with its record
 		}

@@ -27,6 +27,7 @@ var mapSteps = []call{
 	{Kill: "carry attachments", Skip: 1}, {Kill: "carry totals", Skip: 1}, {Kill: "carry endpoints", Skip: 1},
 	{Kill: "carry avoid", Skip: 1}, {Kill: "carry link", Skip: 2}, {Kill: "carry link", Skip: 3},
 	{Kill: "detach old link"}, {Kill: "detach old link", Skip: 1}, {Kill: "drain"},
+	{Kill: "helpers"},
 }
 
 func killsOf(calls []call) (steps []string) {

@@ -99,7 +99,7 @@ func TestUpgradeOfNothing(t *testing.T) {
 	if _, err := n.Upgrade(t.Context()); !errors.Is(err, datapath.ErrNotLoaded) {
 		t.Errorf("empty directory: %v, want ErrNotLoaded", err)
 	}
-	mkdir(t, n.Dir, "v2")
+	mkdir(t, n.Dir, stateName(datapath.ABI+1))
 	if _, err := n.Upgrade(t.Context()); !errors.Is(err, datapath.ErrForeignState) || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("newer ABI: %v, want ErrForeignState", err)
 	}

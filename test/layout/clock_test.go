@@ -24,6 +24,7 @@ var clockUsers = map[string]string{
 	"pkg/endpoint/reap.go":     "a bound in time",
 	"pkg/hazard/interrupt.go":  "a bound in time",
 	"pkg/hazard/mixed.go":      "a bound in time",
+	"pkg/hazard/pair.go":       "a bound in time",
 	"pkg/hazard/probes.go":     "how long a probe took",
 	"pkg/install/binary.go":    "whether a file's time stamp is too young to be trusted: read again if in doubt",
 	"pkg/install/uninstall.go": "a bound in time",
