@@ -20,6 +20,7 @@
 #define MEMCG_LEVELS	 8    /* of the hierarchy that are looked at: Kubernetes makes five */
 #define MEMCG_ZONES	 4
 #define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
+#define LONG_LEAST	 (-(1L << 62))
 #define MARGIN_PAGES	 1024
 #define AMPLE_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
 #define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
@@ -52,15 +53,17 @@ static __always_inline long margin_of(long limit)
  * tcp_mem. Above its second number, and from then on until below its first (memory_pressure), the kernel may
  * refuse; above the third it always does.
  */
-static __always_inline enum memory node_memory(struct tcp_sock *tp, long pages)
+static __always_inline enum memory node_memory(__u64 peer_sk, long pages)
 {
-	const struct proto *prot = tp->inet_conn.icsk_inet.sk.__sk_common.skc_prot;
+	const struct sock *sk = NULL;
+	const struct proto *none = NULL;
+	__u64 prot = load_long(peer_sk + bpf_core_field_offset(sk->__sk_common.skc_prot));
 	long pressure_at, allocated;
 
-	if (load_long((__u64)prot->memory_pressure))
+	if (load_long(load_long(prot + bpf_core_field_offset(none->memory_pressure))))
 		return MEMORY_SHORT;
-	pressure_at = load_long((__u64)prot->sysctl_mem + sizeof(long));
-	allocated = load_long((__u64)prot->memory_allocated);
+	pressure_at = load_long(load_long(prot + bpf_core_field_offset(none->sysctl_mem)) + sizeof(long));
+	allocated = load_long(load_long(prot + bpf_core_field_offset(none->memory_allocated)));
 	return level_of(pressure_at - allocated - pages, margin_of(pressure_at));
 }
 
@@ -115,47 +118,65 @@ static __always_inline bool reclaim_is_hard(__u64 memcg)
 	return until && until - (long)bpf_jiffies64() > 0;
 }
 
-/*
- * Not inlined, so that the verifier looks at it once and not for each way that leads here. Reports enum
- * memory; the other end's socket is a hint.
- */
-__attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
+/* Of this cgroup and all above it. How far each is below its margins is added up without a branch for each. */
+static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 {
 	const struct page_counter *at = NULL;
 	const struct mem_cgroup *group = NULL;
-	enum memory worst = MEMORY_AMPLE;
+	long low = LONG_LEAST, lowest = LONG_LEAST;
 	const struct sock *sk = NULL;
 	__u64 memcg, counter;
-	long cache = 0;
+	bool apart;
 
 	if (!bpf_core_field_exists(sk->sk_memcg))
 		return MEMORY_AMPLE;
 	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) & ~3UL; /* newer kernels keep flags there */
 	if (!memcg)
 		return MEMORY_AMPLE;
-	if (counts_sockets_apart(memcg)) {
+	apart = counts_sockets_apart(memcg);
+	if (apart) {
 		counter = memcg + bpf_core_field_offset(group->tcpmem);
 	} else {
 		if (reclaim_is_hard(memcg))
 			return MEMORY_SHORT;
 		counter = memcg + bpf_core_field_offset(group->memory);
-		cache = -1;
 	}
 	for (int i = 0; i < MEMCG_LEVELS && counter; i++) {
 		long limit = load_long(counter + bpf_core_field_offset(at->max));
 		long left = limit - load_long(counter + bpf_core_field_offset(at->usage)) - pages;
-		enum memory here = level_of(left, margin_of(limit));
+		long margin = margin_of(limit);
 
-		if (here > MEMORY_ENOUGH && cache) {
-			if (cache < 0)
-				cache = reclaimable(memcg);
-			here = level_of(left + cache, margin_of(limit));
-		}
-		if (here > worst)
-			worst = here;
+		if (margin - left > low)
+			low = margin - left;
+		if ((margin >> 1) - left > lowest)
+			lowest = (margin >> 1) - left;
 		counter = load_long(counter + bpf_core_field_offset(at->parent));
 	}
-	return worst;
+	if (low > 0 && !apart) {
+		long cache = reclaimable(memcg);
+
+		low -= cache;
+		lowest -= cache;
+	}
+	if (lowest > 0)
+		return MEMORY_SHORT;
+	if (low > 0)
+		return MEMORY_LOW;
+	return low + AMPLE_PAGES > 0 ? MEMORY_ENOUGH : MEMORY_AMPLE;
+}
+
+/*
+ * Reports enum memory. Not inlined, so that the verifier looks at it once and not for each way that leads
+ * here. The other end's socket is a hint; all of TCP's sockets share the node's numbers.
+ */
+__attribute__((noinline)) int memory_left(__u64 peer_sk, long pages)
+{
+	enum memory node = node_memory(peer_sk, pages), group;
+
+	if (node == MEMORY_SHORT)
+		return node;
+	group = cgroup_memory(peer_sk, pages);
+	return group > node ? group : node;
 }
 
 /*
@@ -163,21 +184,14 @@ __attribute__((noinline)) int cgroup_memory(__u64 peer_sk, long pages)
  * only where memory was ample. How many flows send so to one reader is not known, but all of them together
  * send less than that within a tick.
  */
-static __always_inline enum memory memory_for(struct sock_state *state, struct tcp_sock *tp, __u32 size,
-					      __u32 now)
+static __always_inline enum memory memory_for(struct sock_state *state, __u32 size, __u32 now)
 {
-	long pages = size / PAGE_BYTES + 1;
-	enum memory worst, cgroup;
+	enum memory worst;
 
 	if (size <= UNLOOKED_BYTES && (state->ends & END_AMPLE) && now == state->redirected_at &&
 	    state->redirected_messages % UNLOOKED_AT_ONCE)
 		return MEMORY_AMPLE;
-	worst = node_memory(tp, pages);
-	if (worst != MEMORY_SHORT) {
-		cgroup = cgroup_memory(state->peer_sk, pages);
-		if (cgroup > worst)
-			worst = cgroup;
-	}
+	worst = memory_left(state->peer_sk, size / PAGE_BYTES + 1);
 	if (worst == MEMORY_AMPLE)
 		state->ends |= END_AMPLE;
 	else

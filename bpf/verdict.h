@@ -206,9 +206,9 @@ static __always_inline bool refresh_due(const struct sock_state *state, const st
 	return silent >= 2 * cfg->refresh_ticks || may_change(state, 0);
 }
 
-static __always_inline bool memory_lacks(struct sock_state *state, struct tcp_sock *tp, __u32 size, __u32 now)
+static __always_inline bool memory_lacks(struct sock_state *state, __u32 size, __u32 now)
 {
-	enum memory left = memory_for(state, tp, size, now);
+	enum memory left = memory_for(state, size, now);
 
 	return left == MEMORY_SHORT || (left == MEMORY_LOW && may_change(state, 0));
 }
@@ -221,7 +221,7 @@ static __always_inline bool memory_lacks(struct sock_state *state, struct tcp_so
  * is not read. It is asked each time, which also covers bytes that TCP sent without asking us (Fast Open).
  */
 static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk, struct sock_state *state,
-					   const struct config *cfg, __u32 now)
+					   struct config *cfg, __u32 now)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct peer_view peer;
@@ -261,7 +261,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return reason;
 	if (sleeps_since_handshake(state, cfg, &peer))
 		return REASON_EARLY;
-	if (memory_lacks(state, tp, msg->size, now))
+	if (memory_lacks(state, msg->size, now))
 		return REASON_MEMORY;
-	return over_bounds(state, tp, cfg, peer.backlog_bytes, peer.rcvbuf, msg->size);
+	return over_bounds(state, cfg, peer.backlog_bytes, bytes_of_program(tp, peer.rcvbuf), msg->size);
 }

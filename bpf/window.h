@@ -108,8 +108,11 @@ static __always_inline void return_window(struct sock_state *state)
 	state->window = first;
 }
 
-/* Do redirected bytes wait at the other end? A hint like all that is read of it. */
-static __always_inline bool peer_has_unread(__u64 peer_sk)
+/*
+ * Do redirected bytes wait at the other end? A hint like all that is read of it. Not inlined, so that the
+ * verifier looks at it once.
+ */
+__attribute__((noinline)) int peer_has_unread(__u64 peer_sk)
 {
 	const struct sk_psock *psock = NULL;
 	const struct sock *sk = NULL;
@@ -193,16 +196,19 @@ static __always_inline void begin_burst(struct sock_state *state, const struct c
  * How many messages wait is not known without counting; it is at most what was sent since none was seen
  * waiting. Bytes are what the kernel charges to the reader, which may be more than what was redirected. So
  * over a bound the queue itself is looked at. A reader that goes on but is always a few messages behind has
- * shown that it reads, too.
+ * shown that it reads, too. own: bytes_of_program. Reports enum reason. Not inlined, so that the verifier looks
+ * at it once.
  */
-static __always_inline enum reason over_bounds(struct sock_state *state, struct tcp_sock *tp,
-					       const struct config *cfg, __u32 backlog, int rcvbuf, __u32 size)
+__attribute__((noinline)) int over_bounds(struct sock_state *state, struct config *cfg, __u32 backlog, __u32 own,
+					  __u32 size)
 {
-	struct window w = window_of(state, cfg);
-	__u32 own = bytes_of_program(tp, rcvbuf);
-	__u32 bytes = own < w.bytes ? own : w.bytes;
-	__u32 most, waiting = 0;
+	__u32 most, waiting = 0, bytes;
+	struct window w;
 
+	if (!state || !cfg)
+		return REASON_NONE;
+	w = window_of(state, cfg);
+	bytes = own < w.bytes ? own : w.bytes;
 	if (backlog && (backlog + size > bytes || state->burst_messages >= w.messages)) {
 		most = w.messages < COUNTED_MESSAGES ? w.messages : COUNTED_MESSAGES;
 		waiting = messages_waiting(state->peer_sk, most);

@@ -4,18 +4,22 @@ package datapath
 
 import (
 	"bufio"
+	_ "embed"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
 )
+
+// Embedded, because in a guest there are no files of the repository.
+//
+//go:embed testdata/abi1.txt
+var abi1 string
 
 // cookieABI1 is the network namespace in testdata/abi1.txt.
 const cookieABI1 = 680
@@ -27,13 +31,8 @@ func pinABI1(t *testing.T, dir string) {
 	mkdir(t, old.state())
 	mkdir(t, old.links())
 	newPinned(t, old, bpfMapSockets, &ebpf.MapSpec{Type: ebpf.SockHash, KeySize: 8, ValueSize: 8, MaxEntries: 2048})
-	file, err := os.Open(filepath.Join("testdata", "abi1.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
 	var m *ebpf.Map
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	for lines := bufio.NewScanner(strings.NewReader(abi1)); lines.Scan(); {
 		line := lines.Text()
 		if strings.HasPrefix(line, "#") {
 			continue
