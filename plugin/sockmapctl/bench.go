@@ -154,6 +154,10 @@ func (c benchCaseView) name() string {
 	return fmt.Sprintf("requests of %s", humanBytes(uint64(c.Bytes)))
 }
 
+func (c benchCaseView) wasRedirected() bool {
+	return bench.Case{Kind: c.Kind, Bytes: c.Bytes}.WasRedirected(c.Sent, c.Redirected)
+}
+
 // gain is how many times better accelerated is: above 1 it is worth something.
 func (c benchCaseView) gain() float64 {
 	if c.Kind == bench.Stream || c.Ratio == 0 {
@@ -177,7 +181,7 @@ func benchVerdict(cases []benchCaseView) []string {
 			measure = fmt.Sprintf("move %.2f times the bytes", c.Ratio)
 		}
 		switch {
-		case c.Kind == bench.Requests && c.Redirected < c.Sent || c.Redirected == 0:
+		case !c.wasRedirected():
 			verdict = append(verdict, fmt.Sprintf("%s: cannot be told: only %s of the bytes were redirected, please report this with the kernel's version",
 				c.name(), humanShare(c.Redirected, c.Sent)))
 		case math.Abs(gain-1) < noise && gain < worth+noise && gain > 1-noise:
