@@ -195,7 +195,11 @@ func explainLoad(err error) error {
 	if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil {
 		return fmt.Errorf("%w: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, err)
 	}
-	if probe := features.HaveMapType(ebpf.SockHash); errors.Is(probe, ebpf.ErrNotSupported) {
+	probe := features.HaveMapType(ebpf.SockHash)
+	if errors.Is(probe, unix.EPERM) {
+		err = fmt.Errorf("%w: %v", unix.EPERM, err) // the library says of some maps that the kernel is too old
+	}
+	if errors.Is(probe, ebpf.ErrNotSupported) {
 		return fmt.Errorf("%w: no sockhash (CONFIG_NET_SOCK_MSG, CONFIG_BPF_STREAM_PARSER): %w", ErrUnsupported, err)
 	}
 	if errors.Is(err, btf.ErrNotFound) || errors.Is(err, ebpf.ErrNotSupported) {

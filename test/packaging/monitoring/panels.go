@@ -83,6 +83,16 @@ func connections() []panel {
 			query{"topk(10, max by (namespace, pod) (sockmap_backlog_high_bytes{" + ofPods + "}))", "{{namespace}}/{{pod}}"}),
 		graph("Connections that lost their rendezvous", "cps", "They stay on TCP: maxSockets is too small.",
 			query{rate("sockmap_rendezvous_lost_total", of, "instance", "node"), "{{node}} {{instance}}"}),
+		graph("Sockets that count against a pod's share, pods with most", "short",
+			"Once maxSockets is half used, a pod gets at most a quarter of it.",
+			query{
+				"topk(10, max by (namespace, pod) (sockmap_share_sockets{" + ofPods + "}))",
+				"{{namespace}}/{{pod}}",
+			}),
+		graph("Callbacks, readers and windows", "ops", "docs/METRICS.md says what each means.",
+			query{rate("sockmap_callbacks_lost_total", of), "callbacks lost to other sock_ops programs"},
+			query{rate("sockmap_readers_told_again_total", of), "readers told again"},
+			query{rate("sockmap_windows_refused_total", of), "windows that did not grow"}),
 	}
 }
 
