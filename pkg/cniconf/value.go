@@ -81,34 +81,20 @@ func (v value) text(field *string) {
 	*field = s
 }
 
-func (v value) peers() {
-	s, _ := str(v.raw)
-	switch peers := Peers(s); peers {
-	case PeersNode, PeersNamespace, PeersPod:
-		v.conf.Peers = peers
-	default:
-		v.reject()
-	}
-}
+func (v value) peers() { oneOf(v, &v.conf.Peers, PeersNode, PeersNamespace, PeersPod) }
 
-func (v value) coexist() {
-	s, _ := str(v.raw)
-	switch coexist := Coexist(s); coexist {
-	case CoexistYield, CoexistShare:
-		v.conf.Coexist = coexist
-	default:
-		v.reject()
-	}
-}
+func (v value) coexist() { oneOf(v, &v.conf.Coexist, CoexistYield, CoexistShare) }
 
-func (v value) helpers() {
+func (v value) helpers() { oneOf(v, &v.conf.ConntrackHelpers, HelpersAvoid, HelpersIgnore) }
+
+// oneOf sets field to the value where it is one of those allowed, and rejects it otherwise.
+func oneOf[T ~string](v value, field *T, allowed ...T) {
 	s, _ := str(v.raw)
-	switch helpers := Helpers(s); helpers {
-	case HelpersAvoid, HelpersIgnore:
-		v.conf.ConntrackHelpers = helpers
-	default:
+	if !slices.Contains(allowed, T(s)) {
 		v.reject()
+		return
 	}
+	*field = T(s)
 }
 
 func (v value) logLevel() {
