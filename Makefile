@@ -29,7 +29,9 @@ test: test-host test-conformance test-packaging test-runtimes test-containerd te
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$')
+	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/bench/stopped$$')
+	@# Alone, because it measures the memory of the whole machine.
+	go test -count=1 ./test/bench/stopped
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
 	go -C test/bench/programs/peer test -count=1 ./...
 

@@ -20,16 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vmVariable is set in the guests of test/vm. There every facility must be found, and a sysctl of the whole
-// kernel may be set.
-const vmVariable = "VM_OUT"
-
-func inVM() bool { return os.Getenv(vmVariable) != "" }
-
 // lacking ends the test: where the place need not have what is missing, as skipped.
 func lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
-	if inVM() {
+	if inGuest() {
 		t.Fatalf("this guest must have it: "+format, args...)
 	}
 	t.Skipf(format, args...)

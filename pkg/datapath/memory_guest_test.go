@@ -165,7 +165,7 @@ func TestManySendersToOnePodsLimitSeeNoError(t *testing.T) {
 // A node that is over the second number of tcp_mem refuses what is above a fair share, one over the third
 // refuses all.
 func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
-	if !inVM() {
+	if !inGuest() {
 		t.Skip("tcp_mem is the whole kernel's: only in a guest of test/vm")
 	}
 	const path = "/proc/sys/net/ipv4/tcp_mem"

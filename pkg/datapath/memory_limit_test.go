@@ -109,7 +109,7 @@ func mixedCases(t *testing.T, place func(t *testing.T, limit int) *memoryGroup) 
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			each := tt.sends
-			if inVM() {
+			if inGuest() {
 				each = tt.inGuest
 			}
 			m := place(t, tt.limit)

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // stateSeconds is after how long the routers of these tests forget a connection. In a slow guest connections
@@ -26,9 +24,6 @@ var stateSeconds = func() int {
 	}
 	return 4
 }()
-
-// inGuest: of test/vm.
-func inGuest() bool { return os.Getenv("VM_OUT") != "" && unix.Getppid() == 1 }
 
 const (
 	exchangeEvery  = 50 * time.Millisecond

@@ -5,6 +5,7 @@ package containerd
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,6 +15,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
+// exchangeBytes is the size of each request and answer of the pods that come and go.
+const exchangeBytes = 64
+
 func TestSixtyPodsComeAndGo(t *testing.T) {
 	const batches, atOnce = 6, 10
 	w := newWorld(t, map[string]any{})
@@ -22,7 +26,8 @@ func TestSixtyPodsComeAndGo(t *testing.T) {
 	}
 	w.wantNoEndpoints()
 	went := w.closed()
-	if went.percent() < 99.9 {
+	// Each client blocks in recv, so the first answer to it goes by TCP (REASON_EARLY).
+	if went.redirected == 0 || went.tcp > batches*atOnce*exchangeBytes {
 		t.Errorf("%d bytes redirected, %d by TCP", went.redirected, went.tcp)
 	}
 	calls := map[string]int{}
@@ -58,7 +63,7 @@ func (w *world) comeAndGo(batch, count int) {
 	})
 	w.atOnce(count, func(i int) error {
 		to := at(pods[(i+1)%count].ip4)
-		out, err := servers[i].exec("rr", "-connect", to, "-count", "200", "-warmup", "0", "-timeout", "60s")
+		out, err := servers[i].exec("rr", "-connect", to, "-count", "200", "-size", strconv.Itoa(exchangeBytes), "-warmup", "0", "-timeout", "60s")
 		if err != nil {
 			return err
 		}

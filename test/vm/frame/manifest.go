@@ -7,8 +7,10 @@ import "time"
 // Where the host puts what init needs, and where programs find and leave their things, as paths in the guest.
 const (
 	ManifestPath = "/vm/manifest.json"
-	OutRoot      = "/out"        // below it one directory per program, named in the program's environment as VM_OUT
-	SummaryFile  = "summary.txt" // in that directory: its first line is what reports say of the program beside the counts
+	OutRoot      = "/out" // below it one directory per program, named in the program's environment as VM_OUT
+	// GuestVariable is set in the environment of programs in a guest, not of those that the host runs itself.
+	GuestVariable = "VM_GUEST"
+	SummaryFile   = "summary.txt" // in that directory: its first line is what reports say of the program beside the counts
 )
 
 // Manifest tells init what to do.

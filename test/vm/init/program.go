@@ -29,7 +29,7 @@ func (g guest) runProgram(p frame.Program) {
 	g.out.Send(frame.Frame{Kind: frame.Start, Program: p.Name})
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Dir = p.Dir
-	cmd.Env = append(environment(), "VM_OUT="+out)
+	cmd.Env = append(environment(), frame.GuestVariable+"=1", "VM_OUT="+out)
 	cmd.Env = append(cmd.Env, p.Env...)
 	cmd.Stdout = g.out.Stream(frame.Frame{Kind: frame.Output, Program: p.Name})
 	cmd.Stderr = cmd.Stdout
