@@ -331,7 +331,11 @@ struct attachment {
 	__u8 netns_path[256];
 	__u8 cgroup_source[32];
 	__u8 declined[256]; /* why it is not accelerated, in words; empty: it is */
-	__u64 room[8];
+	__u32 reason;	    /* why it is not accelerated, a number that user space names; 0: it is, or nobody says */
+	__u8 has_policy;    /* 0: recorded by ABI 1 */
+	__u8 pad[3];
+	struct endpoint policy; /* what this ADD asked for; that of its endpoint follows from all its records */
+	__u64 room[7];
 };
 
 /* One socket as the flows iterator writes it. Addresses are network order, v4 in the first four bytes. */
@@ -382,5 +386,5 @@ _Static_assert(sizeof(struct call_key) == 12, "keys are hashed byte by byte: no 
 _Static_assert(sizeof(struct call_sums) == 128, "call_sums is an ABI");
 _Static_assert(sizeof(struct tap_record) == 88, "tap_record is an ABI");
 _Static_assert(sizeof(struct tap_drops) == 16, "tap_drops is an ABI");
-_Static_assert(sizeof(struct attachment) == 1280, "attachment is an ABI");
+_Static_assert(sizeof(struct attachment) == 1440, "attachment is an ABI");
 _Static_assert(sizeof(struct flow_record) == 168, "flow_record is an ABI");

@@ -30,7 +30,11 @@ type guardAttachment struct {
 	NetnsPath    [256]uint8
 	CgroupSource [32]uint8
 	Declined     [256]uint8
-	Room         [8]uint64
+	Reason       uint32
+	HasPolicy    uint8
+	Pad          [3]uint8
+	Policy       guardEndpoint
+	Room         [7]uint64
 }
 
 type guardAvoided struct {

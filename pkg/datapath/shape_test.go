@@ -15,7 +15,7 @@ import (
 // line here raises ABI and adds a Conversion; a map that is new has a line of its own and needs neither.
 const shapes = `
 answers     LRUHash        8    16    0
-attachments Hash          32  1280    1
+attachments Hash          32  1440    1
 avoid       LRUHash       16    16    0
 calls       Hash          12   128    1
 config      Array          4   272    0
