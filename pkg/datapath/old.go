@@ -226,5 +226,8 @@ func ReadOld(dir string) (old Old, ok bool, err error) {
 	}
 	defer sockets.Close()
 	old.settings.MaxSockets = sockets.MaxEntries()
+	if err := checkCarried(l, old.ABI); err != nil {
+		return old, false, err
+	}
 	return old, true, nil
 }

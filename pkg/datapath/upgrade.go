@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -104,33 +103,6 @@ func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building 
 		return learn, nil
 	}
 	return learn, compareGuards(before, building)
-}
-
-// pinnedMaps opens those maps of spec that are pinned. Others are new in this version.
-func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
-	pinned := map[string]*ebpf.Map{}
-	for name, m := range spec.Maps {
-		path := d.layout.pin(name)
-		if strings.HasPrefix(m.Name, ".") || !exists(path) {
-			continue
-		}
-		opened, err := ebpf.LoadPinnedMap(path, nil)
-		if err == nil && (opened.Type() != m.Type || opened.KeySize() != m.KeySize || opened.ValueSize() != m.ValueSize) {
-			err = &StateError{
-				Path: path, Found: fmt.Sprintf("a %s of %d and %d bytes", opened.Type(), opened.KeySize(), opened.ValueSize()),
-				Own: fmt.Sprintf("a %s of %d and %d bytes", m.Type, m.KeySize, m.ValueSize),
-			}
-			opened.Close()
-		}
-		if err != nil {
-			for _, m := range pinned {
-				m.Close()
-			}
-			return nil, fmt.Errorf("open pinned map %s: %w", path, err)
-		}
-		pinned[name] = opened
-	}
-	return pinned, nil
 }
 
 // compareGuards returns an ErrGuardLost for guards that ran before and do not among what was built.

@@ -105,6 +105,7 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 		up.Change = ChangeVersion
 	default:
 		up.Change = ChangePrograms
+		return up, nil, d.CheckMaps()
 	}
 	return up, nil, nil
 }
