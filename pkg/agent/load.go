@@ -20,7 +20,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
 		var loaded bool
-		if loaded, err = a.Node.Load(ctx); loaded {
+		if loaded, err = a.Node.EnsureLoaded(ctx); loaded {
 			a.loaded()
 		}
 	case errors.Is(err, endpoint.ErrDowngrade):

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -44,7 +43,7 @@ func FindLeftovers(dir string) (found Leftovers, err error) {
 	for _, e := range entries {
 		abi, draining, ok := parseStateName(e.Name())
 		switch {
-		case strings.HasPrefix(e.Name(), buildingPrefix):
+		case unfinished(e.Name()):
 			found.Unfinished = true
 		case !ok || abi >= ABI:
 		case draining:

@@ -28,21 +28,28 @@ type session struct {
 
 // change begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
 func (n *Node) change(ctx context.Context) (*session, error) {
-	return n.begin(ctx, false)
+	return n.begin(ctx, false, false)
 }
 
-// load begins a session and loads first if need be.
+// load begins a session and loads first if need be. It returns an ErrLoadFailed where that has just failed.
 func (n *Node) load(ctx context.Context) (*session, error) {
-	return n.begin(ctx, true)
+	return n.begin(ctx, true, false)
 }
 
-func (n *Node) begin(ctx context.Context, load bool) (*session, error) {
+// begin: again makes it load even where that has just failed.
+func (n *Node) begin(ctx context.Context, load, again bool) (*session, error) {
+	if load && !again {
+		// Before the lock, for which they would wait one after the other.
+		if err := n.failedBefore(); err != nil {
+			return nil, err
+		}
+	}
 	held, err := n.lock(ctx, load)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{Node: n, held: held}
-	if err := s.open(load); err != nil {
+	if err := s.open(load, again); err != nil {
 		s.end()
 		return nil, err
 	}
@@ -80,13 +87,18 @@ func (n *Node) ensureDir(ctx context.Context) error {
 	return datapath.EnsureDir(ctx, n.Dir)
 }
 
-func (s *session) open(load bool) (err error) {
+func (s *session) open(load, again bool) (err error) {
 	// Not of what this call is about, so its failure is not either.
 	if err := s.tidy(); err != nil {
 		s.log().Warn("tidy up beside the state in force", "error", err)
 	}
 	s.d, err = datapath.Open(s.Dir)
 	if load && errors.Is(err, datapath.ErrNotLoaded) {
+		if !again {
+			if err := s.failedBefore(); err != nil {
+				return err
+			}
+		}
 		if err := s.step("load"); err != nil {
 			return err
 		}
@@ -97,7 +109,7 @@ func (s *session) open(load bool) (err error) {
 				return err
 			}
 		}
-		s.d, err = datapath.Load(s.Dir, s.Settings)
+		s.d, err = s.loadFirst()
 	}
 	if err != nil {
 		return err
