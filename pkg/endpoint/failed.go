@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -35,14 +36,25 @@ func (e *LoadFailedError) Error() string {
 // Is makes every LoadFailedError an ErrLoadFailed.
 func (e *LoadFailedError) Is(target error) bool { return target == ErrLoadFailed }
 
+// EnsureLoaded is Load for those who call it again and again: where loading failed less than a minute ago, it returns an
+// ErrLoadFailed with the reason and does not try.
+func (n *Node) EnsureLoaded(ctx context.Context) (loaded bool, err error) {
+	s, err := n.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.end()
+	return s.loaded, nil
+}
+
 // failedBefore returns a LoadFailedError where nothing is loaded and loading the same failed less than retryAfter ago. It
 // needs no lock.
-func (n *Node) failedBefore() error {
-	f, ok := datapath.LastFailure(n.Dir)
+func (n *Node) failedBefore(dir string) error {
+	f, ok := datapath.LastFailure(dir)
 	if !ok || f.Maker != n.maker() || f.Ago >= retryAfter {
 		return nil
 	}
-	d, err := datapath.Open(n.Dir)
+	d, err := datapath.Open(dir)
 	if err == nil {
 		return d.Close()
 	}

@@ -11,16 +11,8 @@ import (
 )
 
 // Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is.
-func (n *Node) Load(ctx context.Context) (loaded bool, err error) { return n.loadOnly(ctx, true) }
-
-// EnsureLoaded is Load for those who call it again and again: where loading failed less than a minute ago, it returns an
-// ErrLoadFailed with the reason and does not try.
-func (n *Node) EnsureLoaded(ctx context.Context) (loaded bool, err error) {
-	return n.loadOnly(ctx, false)
-}
-
-func (n *Node) loadOnly(ctx context.Context, again bool) (loaded bool, err error) {
-	s, err := n.begin(ctx, true, again)
+func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
+	s, err := n.begin(ctx, true)
 	if err != nil {
 		return false, err
 	}

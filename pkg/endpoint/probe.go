@@ -15,7 +15,7 @@ import (
 // ProbeAgain lets the probes of n.Settings ask the kernel again, and records what they find. It loads where nothing is loaded,
 // and returns the hazards that were known before and those that are now. Containers that run stay as they are.
 func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) {
-	s, err := n.begin(ctx, true, true)
+	s, err := n.begin(ctx, true)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -28,28 +28,32 @@ type session struct {
 
 // change begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
 func (n *Node) change(ctx context.Context) (*session, error) {
-	return n.begin(ctx, false, false)
+	return n.begin(ctx, false)
 }
 
 // load begins a session and loads first if need be. It returns an ErrLoadFailed where that has just failed.
 func (n *Node) load(ctx context.Context) (*session, error) {
-	return n.begin(ctx, true, false)
+	// Before the lock, for which they would wait one after the other, and with it.
+	if err := n.failedBefore(n.Dir); err != nil {
+		return nil, err
+	}
+	return n.begin(ctx, true, n.failedBefore)
 }
 
-// begin: again makes it load even where that has just failed.
-func (n *Node) begin(ctx context.Context, load, again bool) (*session, error) {
-	if load && !again {
-		// Before the lock, for which they would wait one after the other.
-		if err := n.failedBefore(); err != nil {
-			return nil, err
-		}
-	}
+// begin asks refusals once it has the lock: the first error ends the session before it has changed anything.
+func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string) error) (*session, error) {
 	held, err := n.lock(ctx, load)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{Node: n, held: held}
-	if err := s.open(load, again); err != nil {
+	for _, refused := range refusals {
+		if err := refused(n.Dir); err != nil {
+			s.end()
+			return nil, err
+		}
+	}
+	if err := s.open(load); err != nil {
 		s.end()
 		return nil, err
 	}
@@ -87,18 +91,13 @@ func (n *Node) ensureDir(ctx context.Context) error {
 	return datapath.EnsureDir(ctx, n.Dir)
 }
 
-func (s *session) open(load, again bool) (err error) {
+func (s *session) open(load bool) (err error) {
 	// Not of what this call is about, so its failure is not either.
 	if err := s.tidy(); err != nil {
 		s.log().Warn("tidy up beside the state in force", "error", err)
 	}
 	s.d, err = datapath.Open(s.Dir)
 	if load && errors.Is(err, datapath.ErrNotLoaded) {
-		if !again {
-			if err := s.failedBefore(); err != nil {
-				return err
-			}
-		}
 		if err := s.step("load"); err != nil {
 			return err
 		}
