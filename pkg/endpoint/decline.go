@@ -30,7 +30,8 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	if earlier, ok := s.records[sb.key()]; ok && earlier.NetNSCookie == record.NetNSCookie {
 		record.CgroupID, record.CgroupSource = earlier.CgroupID, earlier.CgroupSource
 	}
-	return s.register(sb.key(), record, datapath.Policy{}, nil)
+	record.Policy = &datapath.Policy{}
+	return s.register(sb.key(), record, nil)
 }
 
 // Decline records why a sandbox could not be accelerated, so that status can tell. It never loads, and leaves alone
@@ -55,5 +56,5 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	record.Declined = reason
 	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
 	record.NetNSCookie = 0
-	return s.register(sb.key(), record, datapath.Policy{}, nil)
+	return s.register(sb.key(), record, nil)
 }

@@ -93,6 +93,7 @@ type Outcome struct {
 	NetNSCookie uint64
 	Loaded      bool      // by this call: it was the first of the boot
 	Disabled    bool      // the kill switch is on: registered, and accelerated as soon as it is off
+	OptedOut    bool      // another attachment of the network namespace has: registered, and accelerated once that one is gone
 	Reaped      []Removed // leftovers of others that were cleaned up on the way
 }
 
