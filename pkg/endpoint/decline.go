@@ -10,7 +10,8 @@ import (
 )
 
 // OptOut registers a sandbox that is not to be accelerated, so that no link that covers its cgroup takes it, and
-// records why. It never loads: where nothing is loaded, nothing can take the sandbox.
+// records why. It never loads: where nothing is loaded, nothing can take the sandbox now, and nothing can be recorded. Who
+// attaches a cgroup by hand later can take it then.
 func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	record, err := newRecord(sb)
 	if err != nil {
@@ -34,7 +35,8 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	return s.register(sb.key(), record, nil)
 }
 
-// Decline records why a sandbox could not be accelerated, so that status can tell. It never loads, and leaves alone
+// Decline records why a sandbox could not be accelerated, so that status can tell. It never loads: where nothing is loaded,
+// nothing is recorded. It leaves alone
 // what an earlier Add made for the same sandbox.
 func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	record, err := newRecord(sb)

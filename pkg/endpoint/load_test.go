@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -158,6 +159,37 @@ func TestRecordsAndLinksTellWhatIsThere(t *testing.T) {
 	}
 	if err := n.Check(t.Context(), dead); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("check of the dead one: %v, want ErrIncomplete", err)
+	}
+}
+
+func TestCheckLooksAtItsOwnEndpointOnly(t *testing.T) {
+	n, g, sb := newNode(t), newGroup(t), container(t, "one")
+	mustAdd(t, n, sb, in(g))
+	quickest := func() time.Duration {
+		best := patience
+		for range 20 {
+			start := time.Now()
+			if err := n.Check(t.Context(), sb); err != nil {
+				t.Fatal(err)
+			}
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	alone := quickest()
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	const others = 900
+	for i := range uint64(others) {
+		if err := d.SetEndpoint(1<<40+i, datapath.Policy{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := quickest(); got > 10*alone {
+		t.Errorf("CHECK takes %v, and %v with %d other endpoints", alone, got, others)
 	}
 }
 
