@@ -31,6 +31,7 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
+	ContainerCgroupID            uint64    // of one that was declined: the container's cgroup, which has no link; 0: unknown
 	Declined                     string    // why it is not accelerated; empty: it is
 	Created                      time.Time // for people; PutAttachment sets it in a new record
 
@@ -70,6 +71,7 @@ func (a Attachment) encode() bpfAttachment {
 	}
 	setText(out.CgroupSource[:], a.CgroupSource)
 	setText(out.Declined[:], a.Declined)
+	out.Room[0] = a.ContainerCgroupID
 	if a.Policy != nil {
 		out.HasPolicy = 1
 		out.Policy, _ = a.Policy.encode(a.NetNSCookie) // PutAttachment has checked it
@@ -84,7 +86,7 @@ func (a *bpfAttachment) decode() Attachment {
 		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
 		Declined: text(a.Declined[:]), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
-		createdNs: a.CreatedNs,
+		createdNs: a.CreatedNs, ContainerCgroupID: a.Room[0],
 	}
 	if a.HasPolicy != 0 {
 		policy := a.Policy.policy()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
@@ -17,6 +18,7 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	if err != nil {
 		return err
 	}
+	record.ContainerCgroupID = n.containerCgroup(sb)
 	s, err := n.change(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
@@ -43,6 +45,7 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	if err != nil {
 		return err
 	}
+	record.ContainerCgroupID = n.containerCgroup(sb)
 	s, err := n.change(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
@@ -59,4 +62,18 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
 	record.NetNSCookie = 0
 	return s.register(sb.key(), record, nil)
+}
+
+// containerCgroup returns the id of the sandbox's own cgroup; 0 when there is none, or it cannot be found without changing
+// anything.
+func (n *Node) containerCgroup(sb Sandbox) uint64 {
+	mount, err := n.mount()
+	if err != nil {
+		return 0
+	}
+	found, err := cgroup.Find(mount, cgroup.Request{PodUID: sb.PodUID, NetNS: sb.NetNSPath, ContainerID: sb.ContainerID})
+	if err != nil || found.Root {
+		return 0
+	}
+	return found.ID
 }

@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
 // Removed is one thing that was cleaned up without its runtime's DEL.
@@ -216,53 +213,4 @@ func (r *reaper) forget(cookie uint64) error {
 		return err
 	}
 	return r.d.DeleteEndpoint(cookie)
-}
-
-// witness knows what can be said about sandboxes from where this process is.
-type witness struct {
-	mount   cgroup.Mount
-	noMount error
-	mountNS uint64 // 0: unknown
-}
-
-func (n *Node) witness() (w witness) {
-	w.mount, w.noMount = n.mount()
-	w.mountNS, _ = netns.MountNS()
-	return w
-}
-
-const whyCgroup = "its cgroup is gone"
-
-// dead says why the sandbox of a record is provably no more. It is empty whenever there is any doubt.
-func (w witness) dead(record datapath.Attachment) string {
-	if record.CgroupID != 0 && w.gone(record.CgroupID) {
-		return whyCgroup
-	}
-	// In another mount namespace the path may name anything. No path is recorded whole that did not fit.
-	if record.NetNSPath == "" || record.MountNS != w.mountNS || w.mountNS == 0 {
-		return ""
-	}
-	dev, inode, err := netns.Stat(record.NetNSPath)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
-		return "its network namespace is gone"
-	case err == nil && (dev != record.NetNSDev || inode != record.NetNSInode):
-		return "another network namespace stands at its path"
-	}
-	return ""
-}
-
-func (w witness) gone(cgroupID uint64) bool {
-	if w.noMount != nil {
-		return false
-	}
-	exists, err := cgroup.Exists(w.mount, cgroupID)
-	return err == nil && !exists
-}
-
-// alive tells whether the link is there and bound to a cgroup that is.
-func (w witness) alive(d *datapath.Datapath, key datapath.LinkKey) (bool, error) {
-	alive, err := d.LinkAlive(key)
-	// The kernel cuts a link off some time after its cgroup has gone.
-	return alive && !w.gone(key.CgroupID), err
 }
