@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
@@ -177,14 +178,14 @@ func TestCheckLooksAtItsOwnEndpointOnly(t *testing.T) {
 		return best
 	}
 	alone := quickest()
-	d, err := datapath.Open(n.Dir)
+	m, err := ebpf.LoadPinnedMap(filepath.Join(n.Dir, stateName(datapath.ABI), "endpoints"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
-	const others = 900
+	defer m.Close()
+	const others = 3000
 	for i := range uint64(others) {
-		if err := d.SetEndpoint(1<<40+i, datapath.Policy{}); err != nil {
+		if err := m.Put(1<<40+i, make([]byte, m.ValueSize())); err != nil {
 			t.Fatal(err)
 		}
 	}
