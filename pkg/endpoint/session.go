@@ -144,12 +144,15 @@ func (s *session) put(key datapath.AttachmentKey) error {
 	return s.d.DeleteAttachment(key)
 }
 
-// register makes what record says and policy and dir are for. An error undoes it all, but not what records of
-// other attachments name, nor an older record of the same key and what that one names.
-func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, policy datapath.Policy, dir *os.File) error {
+// register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
+// name, nor an older record of the same key and what that one names.
+func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
+	if err := s.recallPolicies(record.NetNSCookie); err != nil {
+		return err
+	}
 	older, replaces := s.records[key]
 	s.records[key] = record
-	err := s.make(key, record, policy, dir)
+	err := s.make(key, record, dir)
 	if err != nil {
 		delete(s.records, key)
 		if replaces {
@@ -170,7 +173,7 @@ func (s *session) register(key datapath.AttachmentKey, record datapath.Attachmen
 	return nil
 }
 
-func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, policy datapath.Policy, dir *os.File) error {
+func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
 	if err := s.put(key); err != nil {
 		return err
 	}
@@ -182,13 +185,10 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, p
 			return err
 		}
 	}
-	if record.NetNSCookie != 0 {
-		if err := s.step("endpoint"); err != nil {
-			return err
-		}
-		return s.d.SetEndpoint(record.NetNSCookie, policy)
+	if record.NetNSCookie == 0 {
+		return nil
 	}
-	return nil
+	return s.applyPolicies(record.NetNSCookie)
 }
 
 // remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
@@ -206,7 +206,8 @@ func (s *session) remove(key datapath.AttachmentKey) error {
 	return err
 }
 
-// release removes what record names and no record in s.records does.
+// release removes what record names and no record in s.records does. An endpoint that others name stays, with their
+// policies.
 func (s *session) release(record datapath.Attachment) error {
 	return errors.Join(s.releaseEndpoint(record.NetNSCookie), s.releaseLink(record.CgroupID))
 }
@@ -217,7 +218,7 @@ func (s *session) releaseEndpoint(cookie uint64) error {
 	}
 	for _, other := range s.records {
 		if other.NetNSCookie == cookie {
-			return nil
+			return s.applyPolicies(cookie)
 		}
 	}
 	if err := s.step("release endpoint"); err != nil {
