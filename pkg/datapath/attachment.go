@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // AttachmentKey names one CNI attachment: network, container and interface, none of which has a bounded length.
@@ -31,8 +32,9 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
-	Declined                     string    // why it is not accelerated; empty: it is
-	Created                      time.Time // for people; PutAttachment sets it in a new record
+	Declined                     string         // why it is not accelerated, in words; empty: it is
+	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it
+	Created                      time.Time      // for people; PutAttachment sets it in a new record
 
 	networkKey [32]byte
 	createdNs  uint64 // CLOCK_BOOTTIME, which nobody sets; 0 in a new record
@@ -46,7 +48,7 @@ func (a Attachment) OfNetwork(name string) bool {
 func (a Attachment) encode() bpfAttachment {
 	out := bpfAttachment{
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
-		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey,
+		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey, Reason: uint32(a.Reason),
 	}
 	// A record that was read and is written back keeps what its texts, being cut, no longer say.
 	if a.networkKey == [32]byte{} {
@@ -75,7 +77,7 @@ func (a *bpfAttachment) decode() Attachment {
 		PodNamespace: text(a.PodNamespace[:]), PodName: text(a.PodName[:]),
 		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
-		Declined: text(a.Declined[:]), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
+		Declined: text(a.Declined[:]), Reason: decline.Reason(a.Reason), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
 		createdNs: a.CreatedNs,
 	}
 }

@@ -97,7 +97,9 @@ func (s *session) open(load bool) (err error) {
 				return err
 			}
 		}
-		s.d, err = datapath.Load(s.Dir, s.Settings)
+		if s.d, err = datapath.Load(s.Dir, s.Settings); err != nil {
+			return &LoadError{err}
+		}
 	}
 	if err != nil {
 		return err
