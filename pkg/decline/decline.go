@@ -7,7 +7,10 @@
 // from it.
 package decline
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Reason is why a container is not accelerated.
 //
@@ -155,6 +158,14 @@ func All() []Reason {
 		all = append(all, r)
 	}
 	return all
+}
+
+// OfContainers lists the reasons that a container can have for not being accelerated, by number: of all others,
+// either nothing is recorded or no container is meant.
+func OfContainers() []Reason {
+	return slices.DeleteFunc(All(), func(r Reason) bool {
+		return r == NetNS || r == Busy || r == Disabled || r == NotLoaded
+	})
 }
 
 func (r Reason) known() bool { return r != None && r < Reason(len(table)) }
