@@ -58,14 +58,20 @@ type settingsView struct {
 }
 
 type countsView struct {
-	Accelerated int         `json:"accelerated" doc:"CNI attachments that take part"`
-	Declined    int         `json:"declined" doc:"... and that do not"`
-	Dead        int         `json:"dead" doc:"... whose container is gone"`
-	Reasons     []countView `json:"reasons" doc:"why not, most frequent first"`
+	Accelerated int       `json:"accelerated" doc:"CNI attachments that take part"`
+	Declined    int       `json:"declined" doc:"... and that do not"`
+	Dead        int       `json:"dead" doc:"... whose container is gone"`
+	Reasons     []whyView `json:"reasons" doc:"why not, most frequent first"`
+}
+
+type whyView struct {
+	Reason string `json:"reason" doc:"as METRICS.md names it"`
+	Words  string `json:"words" doc:"as recorded"`
+	Count  uint64 `json:"count" doc:"how many"`
 }
 
 type countView struct {
-	Reason string `json:"reason" doc:"in words, or a reason of METRICS.md"`
+	Reason string `json:"reason" doc:"of METRICS.md"`
 	Count  uint64 `json:"count" doc:"how often"`
 }
 

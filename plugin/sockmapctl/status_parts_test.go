@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
@@ -90,5 +91,40 @@ func TestStatusSeesWhatAcceptsMoreThanTheEntry(t *testing.T) {
 	n.ok(t, "disable")
 	if r := n.run(t, "status"); r.code != exitHazards {
 		t.Errorf("switched off: exit code %d", r.code)
+	}
+}
+
+// One function says what is accelerated, for all that tell it.
+func TestMetricsEndpointsAndStatusAgreeOnWhatIsAccelerated(t *testing.T) {
+	n := busyNode(t) // with a container whose cgroup is gone
+	counts := map[string]int{}
+	var endpoints []endpointView
+	n.read(t, &endpoints, "endpoints")
+	for _, e := range endpoints {
+		counts[e.Reason]++
+		if (e.Reason == "") != e.Accelerated || (e.Declined == "") != e.Accelerated {
+			t.Errorf("accelerated %v because of %q (%s)", e.Accelerated, e.Reason, e.Declined)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"": 1, "opted-out": 1, "link-gone": 1}, counts); diff != "" {
+		t.Errorf("endpoints (-want +got):\n%s", diff)
+	}
+	var s statusView
+	n.read(t, &s, "status")
+	if s.Node.Endpoints.Accelerated != counts[""] || s.Node.Endpoints.Declined != 2 {
+		t.Errorf("status has %+v", s.Node.Endpoints)
+	}
+	var families []metricView
+	n.read(t, &families, "metrics")
+	exported := map[string]int{}
+	for _, f := range families {
+		for _, series := range f.Series {
+			if f.Name == "sockmap_endpoints" && series.Value != 0 {
+				exported[series.Labels["reason"]] = int(series.Value)
+			}
+		}
+	}
+	if diff := cmp.Diff(counts, exported); diff != "" {
+		t.Errorf("metrics (-endpoints +metrics):\n%s", diff)
 	}
 }

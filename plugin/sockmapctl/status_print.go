@@ -142,7 +142,7 @@ func (s *screen) endpoints(v countsView) {
 	}
 	s.line("endpoints", "%s", text)
 	for _, r := range v.Reasons {
-		s.line("", "%d × %s", r.Count, r.Reason)
+		s.line("", "%d × %s", r.Count, r.Words)
 	}
 }
 

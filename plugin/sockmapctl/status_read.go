@@ -131,20 +131,26 @@ func readOthers(d *datapath.Datapath) ([]otherView, error) {
 }
 
 func countEndpoints(records []endpoint.Record) countsView {
-	var v countsView
-	reasons := map[string]uint64{}
+	v := countsView{Reasons: []whyView{}}
+	counts := map[whyView]uint64{}
 	for _, r := range records {
 		if r.Accelerated() {
 			v.Accelerated++
 		} else {
 			v.Declined++
-			reasons[whyNot(r)]++
+			counts[whyView{Reason: r.WhyNot().String(), Words: whyNot(r)}]++
 		}
 		if r.Dead != "" {
 			v.Dead++
 		}
 	}
-	v.Reasons = ranked(reasons)
+	for why, n := range counts {
+		why.Count = n
+		v.Reasons = append(v.Reasons, why)
+	}
+	slices.SortFunc(v.Reasons, func(a, b whyView) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Words, b.Words))
+	})
 	return v
 }
 

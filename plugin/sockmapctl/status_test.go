@@ -101,8 +101,8 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			Settings:      settingsView{65536, 8 << 20, 4096, 60, "yield", "avoid"},
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
 			Helpers:       helpersView{Ports: []string{}, Found: []helperView{}},
-			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []countView{
-				{"annotation sockmap-cni/accelerate is false", 1}, {"its cgroup has no link any more", 1},
+			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
+				{"opted-out", "annotation sockmap-cni/accelerate is false", 1}, {"link-gone", "its cgroup has no link any more", 1},
 			}},
 			Cgroups:    []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
 			Neighbours: []neighbourView{}, Coexist: coexistYield,
