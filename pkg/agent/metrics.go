@@ -37,6 +37,9 @@ var (
 		"1 while directories cannot be watched and are looked at every few seconds instead.", nil, nil)
 )
 
+// Describe sends the descriptions of an agent's own metrics, as a prometheus.Collector does.
+func Describe(ch chan<- *prometheus.Desc) { collector{}.Describe(ch) }
+
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descReady, descPart, descRepairs, descFailures, descReaped, descPolling} {
