@@ -50,7 +50,8 @@ type Agent struct {
 	Metrics   *metrics.Collector
 	Log       *slog.Logger // nil: nothing is logged
 
-	Listen string // address of the HTTP server; empty: none
+	Listen     string    // address of the HTTP server; empty: none
+	ReadyMeans Readiness // empty: ReadyInstalled
 
 	Recheck time.Duration // longest time without a look; 0: DefaultRecheck
 	Poll    time.Duration // the same while directories cannot be watched; 0: DefaultPoll

@@ -89,13 +89,7 @@ func (s setup) agent(log io.Writer) (*Agent, error) {
 		},
 		Log: logger, Recheck: 10 * time.Second, Poll: 100 * time.Millisecond,
 	}
-	a.Metrics = &metrics.Collector{Version: "test", Open: func() (metrics.Source, error) {
-		d, err := datapath.Open(s.StateDir)
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
-	}}
+	a.Metrics = &metrics.Collector{Version: "test", Open: func() (metrics.Source, error) { return metrics.Open(a.Node) }}
 	if s.Uninstall {
 		a.Uninstall = &install.Removal{Node: a.Node, DrainFor: time.Second}
 	}

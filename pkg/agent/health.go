@@ -3,21 +3,69 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// The parts of being ready.
+// Readiness says which parts count for being ready. All parts are told, whichever count.
+type Readiness string
+
+// The values of Readiness.
 const (
-	partBinary   = "binary"   // the plugin is where runtimes find it
-	partPrograms = "programs" // they are loaded
-	partNetwork  = "network"  // the entry is in the network configuration
+	// ReadyInstalled: the node does for containers all that this agent can see to.
+	ReadyInstalled Readiness = "installed"
+	// ReadyAccelerating: and a container that is added now is accelerated, unless it asks for more than the entry accepts.
+	ReadyAccelerating Readiness = "accelerating"
 )
 
-func parts() []string { return []string{partBinary, partPrograms, partNetwork} }
+// Readinesses lists the values; the first is the default.
+func Readinesses() []Readiness { return []Readiness{ReadyInstalled, ReadyAccelerating} }
+
+// The parts that the agent itself sees to.
+const (
+	partBinary   = "binary"              // the plugin is where runtimes find it
+	partPrograms = endpoint.PartPrograms // they are loaded
+	partNetwork  = "network"             // the entry is in the network configuration
+)
+
+// part is one thing that being ready is made of.
+type part struct {
+	name  string
+	means Readiness // the least at which it counts
+}
+
+// parts lists all, in the order in which they are told: those of the agent's own, which set reports, and then those
+// of the node, which are looked at when somebody asks.
+func parts() []part {
+	all := []part{
+		{partBinary, ReadyInstalled},
+		{partPrograms, ReadyInstalled},
+		{partNetwork, ReadyInstalled},
+	}
+	for _, name := range endpoint.PartNames() {
+		if name != partPrograms {
+			all = append(all, part{name, ReadyAccelerating})
+		}
+	}
+	return all
+}
+
+// verdict is what is to be said of one part.
+type verdict struct {
+	name   string
+	counts bool
+	err    error // nil: fine
+}
+
+// errNotYet is of a part that nobody has looked at yet.
+var errNotYet = errors.New("not looked at yet")
 
 // stuckAfter is how long the loop may take beyond its interval. It waits for locks, and for the first load.
 const stuckAfter = 2 * time.Minute
@@ -58,22 +106,71 @@ func (h *health) healthy() error {
 	return nil
 }
 
-// ready fails with one line for each part that is not as it should be.
-func (h *health) ready() error {
+// seen returns what was set last of a part.
+func (h *health) seen(part string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	err, known := h.state[part]
+	if !known {
+		return errNotYet
+	}
+	return err
+}
+
+// verdicts judges all parts now.
+func (a *Agent) verdicts() []verdict {
+	node := map[string]error{}
+	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {
+		node[p.Name] = p.Err
+	}
+	list := make([]verdict, 0, len(parts()))
+	for _, p := range parts() {
+		v := verdict{name: p.name, counts: p.means == ReadyInstalled || a.ReadyMeans == ReadyAccelerating, err: node[p.name]}
+		// What the agent has met says more than a look: programs that are loaded, and could not be replaced.
+		if p.means == ReadyInstalled {
+			v.err = cmp.Or(a.health.seen(p.name), v.err)
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+// ready fails with one line for each part that counts and is not as it should be.
+func ready(list []verdict) error {
 	var wrong []string
-	for _, part := range parts() {
-		err, known := h.state[part]
-		switch {
-		case !known:
-			wrong = append(wrong, part+": not looked at yet")
-		case err != nil:
-			wrong = append(wrong, part+": "+err.Error())
+	for _, v := range list {
+		if v.counts && v.err != nil {
+			wrong = append(wrong, v.name+": "+v.err.Error())
 		}
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
 	return errors.New(strings.Join(wrong, "\n"))
+}
+
+// listed has one line for each part, as the health checks of Kubernetes' own components do.
+func listed(list []verdict) string {
+	var b strings.Builder
+	for _, v := range list {
+		fmt.Fprintln(&b, v)
+	}
+	if ready(list) == nil {
+		return b.String() + "readyz check passed"
+	}
+	return b.String() + "readyz check failed"
+}
+
+func (v verdict) String() string {
+	if v.err == nil {
+		return fmt.Sprintf("[+]%s ok", v.name)
+	}
+	failed := "failed"
+	if !v.counts {
+		failed = "failed, which does not count here"
+	}
+	if reason := endpoint.ReasonOf(v.err); reason != decline.Other {
+		failed += ", reason " + reason.String()
+	}
+	return fmt.Sprintf("[-]%s %s: %v", v.name, failed, v.err)
 }

@@ -115,7 +115,7 @@ func TestASignalAtAnyStepIsMadeGoodByTheNextAgent(t *testing.T) {
 				t.Errorf("%s left %q", what, left)
 			}
 			r := p.start(func(a *Agent) { a.Listen, a.Serving = "", nil })
-			eventually(t, "the next agent is done after "+what, func() bool { return r.health.ready() == nil })
+			eventually(t, "the next agent is done after "+what, func() bool { return ready(r.verdicts()) == nil })
 			r.stop()
 			p.whole(what + ", and the next agent")
 			if left := p.leftovers(); len(left) > 0 || !p.chained() || !p.loaded() {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // load loads the programs, or puts those of this version in the place of older ones. Of the errors, err says that nothing
@@ -66,18 +65,11 @@ func (a *Agent) stay(up endpoint.Upgrade, err error) error {
 // loaded tells what the probes have found.
 func (a *Agent) loaded() {
 	a.log().Info("loaded the programs", "bpffsPath", a.Node.Dir)
-	d, err := datapath.Open(a.Node.Dir)
-	if err != nil {
-		return
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		return
-	}
-	open := (hazard.Set(cfg.Hazards) &^ hazard.Set(cfg.Guarded)).Severe() &^ hazard.SetOf(a.Installer.Entry.Conf.HazardsAccepted()...)
-	if open != 0 {
-		a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: sockmapctl doctor",
-			"hazards", open.String())
+	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {
+		var open *endpoint.HazardError
+		if errors.As(p.Err, &open) {
+			a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: sockmapctl doctor",
+				"hazards", open.Hazards.String())
+		}
 	}
 }

@@ -24,7 +24,9 @@ type collector struct{ *Agent }
 
 var (
 	descReady = prometheus.NewDesc("sockmap_agent_ready",
-		"1 while the plugin is installed and chained and the programs are loaded.", nil, nil)
+		"1 while /readyz answers 200: each part that counts is as it should be, see --ready-means.", nil, nil)
+	descPart = prometheus.NewDesc("sockmap_agent_part_ready",
+		"1 while this part is as it should be, whether it counts for sockmap_agent_ready or not.", []string{"part"}, nil)
 	descRepairs = prometheus.NewDesc("sockmap_agent_repairs_total",
 		"How often another component undid the installation.", nil, nil)
 	descFailures = prometheus.NewDesc("sockmap_agent_failures_total",
@@ -35,26 +37,33 @@ var (
 		"1 while directories cannot be watched and are looked at every few seconds instead.", nil, nil)
 )
 
+// Describe sends the descriptions of an agent's own metrics, as a prometheus.Collector does.
+func Describe(ch chan<- *prometheus.Desc) { collector{}.Describe(ch) }
+
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descRepairs, descFailures, descReaped, descPolling} {
+	for _, d := range []*prometheus.Desc{descReady, descPart, descRepairs, descFailures, descReaped, descPolling} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, on bool) {
+	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
 		value := 0.0
 		if on {
 			value = 1
 		}
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	count := func(d *prometheus.Desc, n *atomic.Uint64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n.Load()))
 	}
-	gauge(descReady, c.health.ready() == nil)
+	list := c.verdicts()
+	gauge(descReady, ready(list) == nil)
+	for _, v := range list {
+		gauge(descPart, v.err == nil, v.name)
+	}
 	count(descRepairs, &c.counters.repairs)
 	count(descFailures, &c.counters.failures)
 	count(descReaped, &c.counters.reaped)

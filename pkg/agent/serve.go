@@ -79,21 +79,35 @@ func (a *Agent) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: 20 * time.Second,
 	}))
-	mux.HandleFunc("GET /healthz", answer(a.health.healthy))
-	mux.HandleFunc("GET /readyz", answer(a.health.ready))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		err := a.health.healthy()
+		answer(w, err, message(err))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		list := a.verdicts()
+		err := ready(list)
+		text := message(err)
+		if r.URL.Query().Has("verbose") {
+			text = listed(list)
+		}
+		answer(w, err, text)
+	})
 	return mux
 }
 
-// answer is "ok", or what is wrong.
-func answer(ask func() error) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		text := "ok"
-		if err := ask(); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			text = err.Error()
-		}
-		fmt.Fprintln(w, text)
+// message is "ok", or what is wrong.
+func message(err error) string {
+	if err != nil {
+		return err.Error()
 	}
+	return "ok"
+}
+
+func answer(w http.ResponseWriter, err error, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprintln(w, text)
 }

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // AttachmentKey names one CNI attachment: network, container and interface, none of which has a bounded length.
@@ -31,9 +32,10 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
-	ContainerCgroupID            uint64    // of one that was declined: the container's cgroup, which has no link; 0: unknown
-	Declined                     string    // why it is not accelerated; empty: it is
-	Created                      time.Time // for people; PutAttachment sets it in a new record
+	ContainerCgroupID            uint64         // of one that was declined: the container's cgroup, which has no link; 0: unknown
+	Declined                     string         // why it is not accelerated, in words; empty: it is
+	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it
+	Created                      time.Time      // for people; PutAttachment sets it in a new record
 
 	// Policy is what this ADD asked for. That of the endpoint follows from all records that name its cookie. nil: the
 	// record has no endpoint, or is of ABI 1, which did not keep it.
@@ -51,7 +53,7 @@ func (a Attachment) OfNetwork(name string) bool {
 func (a Attachment) encode() bpfAttachment {
 	out := bpfAttachment{
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
-		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey,
+		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey, Reason: uint32(a.Reason),
 	}
 	// A record that was read and is written back keeps what its texts, being cut, no longer say.
 	if a.networkKey == [32]byte{} {
@@ -85,8 +87,8 @@ func (a *bpfAttachment) decode() Attachment {
 		PodNamespace: text(a.PodNamespace[:]), PodName: text(a.PodName[:]),
 		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
-		Declined: text(a.Declined[:]), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
-		createdNs: a.CreatedNs, ContainerCgroupID: a.Room[0],
+		Declined: text(a.Declined[:]), Reason: decline.Reason(a.Reason), Created: sinceBoot(a.CreatedNs),
+		networkKey: a.NetworkKey, createdNs: a.CreatedNs, ContainerCgroupID: a.Room[0],
 	}
 	if a.HasPolicy != 0 {
 		policy := a.Policy.policy()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
@@ -197,9 +196,5 @@ func (s *session) checkHazards(accepted []string) error {
 	if err != nil {
 		return err
 	}
-	left := hazard.Set(now.Hazards&^now.Guarded).Severe() &^ hazard.SetOf(accepted...)
-	if left != 0 {
-		return &HazardError{left}
-	}
-	return nil
+	return heldBack(now, accepted)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // OptOut registers a sandbox that is not to be accelerated, so that no link that covers its cgroup takes it, and
@@ -27,7 +28,7 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 		return err
 	}
 	defer s.end()
-	record.Declined = reason
+	record.Declined, record.Reason = reason, decline.OptedOut
 	// Its cgroup keeps the link that an earlier Add made: without it no callback tells when the connections that are in the
 	// sockhash end, and what they hold of other pods' shares would never be given back.
 	if earlier, ok := s.records[sb.key()]; ok && earlier.NetNSCookie == record.NetNSCookie {
@@ -37,10 +38,9 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	return s.register(sb.key(), record, nil)
 }
 
-// Decline records why a sandbox could not be accelerated, so that status can tell. It never loads: where nothing is loaded,
-// nothing is recorded. It leaves alone
-// what an earlier Add made for the same sandbox.
-func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
+// Decline records the error that kept a sandbox from being accelerated, so that status can tell. It never loads:
+// where nothing is loaded, nothing is recorded. It leaves alone what an earlier Add made for the same sandbox.
+func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 	record, err := newRecord(sb)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	if ok && earlier.Declined == "" && earlier.NetNSCookie == record.NetNSCookie {
 		return nil
 	}
-	record.Declined = reason
+	record.Declined, record.Reason = cause.Error(), ReasonOf(cause)
 	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
 	record.NetNSCookie = 0
 	return s.register(sb.key(), record, nil)

@@ -15,7 +15,7 @@ func TestOptOutNeverLoads(t *testing.T) {
 	n.Step = func(step string) error { t.Errorf("did %q", step); return nil }
 	for name, f := range map[string]func() error{
 		"opt out": func() error { return n.OptOut(t.Context(), sb, "no") },
-		"decline": func() error { return n.Decline(t.Context(), sb, "no") },
+		"decline": func() error { return n.Decline(t.Context(), sb, errors.New("no")) },
 	} {
 		if err := f(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -71,7 +71,7 @@ func TestDeclineRecordsTheReason(t *testing.T) {
 	n, sb := newNode(t), container(t, "one")
 	load(t, n)
 	reason := "cgroup holds as many programs as the kernel allows " + strings.Repeat("x", 1000)
-	if err := n.Decline(t.Context(), sb, reason); err != nil {
+	if err := n.Decline(t.Context(), sb, errors.New(reason)); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, n, "after declining", state{Records: []string{"!one/eth0"}})
@@ -95,13 +95,13 @@ func TestDeclineRecordsTheReason(t *testing.T) {
 func TestDeclineLeavesAnEarlierAddOfTheSandboxAlone(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
-	if err := n.Decline(t.Context(), sb, "the lock was held"); err != nil {
+	if err := n.Decline(t.Context(), sb, errors.New("the lock was held")); err != nil {
 		t.Fatal(err)
 	}
 	expectOnly(t, n, "after declining", g, sb)
 	// But with another network namespace it is another sandbox.
 	sb.NetNSPath = newNetNS(t)
-	if err := n.Decline(t.Context(), sb, "too many programs"); err != nil {
+	if err := n.Decline(t.Context(), sb, errors.New("too many programs")); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, n, "after declining its successor", state{Records: []string{"!one/eth0"}})

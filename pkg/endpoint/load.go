@@ -56,19 +56,17 @@ func (n *Node) unmount() error {
 	return mount.Unmount()
 }
 
-// Ready tells whether an Add could accelerate a container now. It loads for that if nothing is loaded: that a
-// kernel takes the programs shows in no other way, and what is loaded serves the next Add.
-func (n *Node) Ready(ctx context.Context) error {
+// Ready tells whether an Add that accepts these hazards could accelerate a container now, by going the way of an
+// Add up to where it begins with the container. So it loads if nothing is loaded: that a kernel takes the programs
+// shows in no other way, and what is loaded serves the next Add. The kill switch does not count, as it fails no Add.
+func (n *Node) Ready(ctx context.Context, accepted ...string) error {
 	if _, err := n.mount(); err != nil && !errors.Is(err, cgroup.ErrNoCgroup2) {
 		return err // none at all is fine: Add mounts one
 	}
-	d, err := datapath.Open(n.Dir)
-	if err == nil {
-		return d.Close()
-	}
-	if !errors.Is(err, datapath.ErrNotLoaded) {
+	s, err := n.load(ctx)
+	if err != nil {
 		return err
 	}
-	_, err = n.EnsureLoaded(ctx)
-	return err
+	defer s.end()
+	return s.checkHazards(accepted)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // Record is what is known about one attachment now.
@@ -26,6 +27,22 @@ func (r Record) Accelerated() bool {
 	return r.Declined == "" && r.LinkAlive && r.Registered && r.Enabled
 }
 
+// WhyNot is why it is not accelerated now, and None when it is. Unlike Reason, which its ADD has recorded, it
+// knows what became of it since.
+func (r Record) WhyNot() decline.Reason {
+	switch {
+	case r.Accelerated():
+		return decline.None
+	case r.Declined != "":
+		return cmp.Or(r.Reason, decline.Unrecorded)
+	case !r.LinkAlive:
+		return decline.LinkGone
+	case !r.Registered:
+		return decline.EndpointGone
+	}
+	return decline.OptedOutElsewhere
+}
+
 // Link is what is known about one cgroup link now.
 type Link struct {
 	datapath.Link
@@ -41,6 +58,27 @@ func (n *Node) Records(_ context.Context) ([]Record, error) {
 		return nil, err
 	}
 	defer d.Close()
+	records, err := n.RecordsOf(d)
+	if err != nil {
+		return nil, err
+	}
+	w := n.witness()
+	for i := range records {
+		r := &records[i]
+		r.Dead = w.dead(r.Attachment)
+		if r.CgroupID != 0 {
+			r.CgroupPath = w.path(r.CgroupID)
+		}
+	}
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.IfName, b.IfName))
+	})
+	return records, nil
+}
+
+// RecordsOf joins attachments with links and endpoints, in no order. It leaves out what only people want to know,
+// CgroupPath and Dead, which cost more than the rest.
+func (n *Node) RecordsOf(d *datapath.Datapath) ([]Record, error) {
 	attachments, err := d.Attachments()
 	if err != nil {
 		return nil, err
@@ -52,19 +90,15 @@ func (n *Node) Records(_ context.Context) ([]Record, error) {
 	w := n.witness()
 	records := make([]Record, 0, len(attachments))
 	for _, a := range attachments {
-		r := Record{Attachment: a, Dead: w.dead(a)}
+		r := Record{Attachment: a}
 		r.Enabled, r.Registered = endpoints[a.NetNSCookie]
 		if a.CgroupID != 0 {
-			r.CgroupPath = w.path(a.CgroupID)
 			if r.LinkAlive, err = w.alive(d, datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {
 				return nil, err
 			}
 		}
 		records = append(records, r)
 	}
-	slices.SortFunc(records, func(a, b Record) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.IfName, b.IfName))
-	})
 	return records, nil
 }
 

@@ -108,7 +108,9 @@ func (s *session) open(load bool) (err error) {
 				return err
 			}
 		}
-		s.d, err = s.loadFirst()
+		if s.d, err = s.loadFirst(); err != nil {
+			return &LoadError{err}
+		}
 	}
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -94,7 +95,7 @@ func TestANetNSIsDeadThoughItsNumberIsUsedAgain(t *testing.T) {
 // Where the path of the network namespace says nothing, the container's cgroup does.
 func TestADeclinedContainerIsJudgedFromAnotherMountNamespace(t *testing.T) {
 	for what, record := range map[string]func(*Node, Sandbox) error{
-		"declined":  func(n *Node, sb Sandbox) error { return n.Decline(t.Context(), sb, "for the test") },
+		"declined":  func(n *Node, sb Sandbox) error { return n.Decline(t.Context(), sb, errors.New("for the test")) },
 		"opted out": func(n *Node, sb Sandbox) error { return n.OptOut(t.Context(), sb, "for the test") },
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 func TestEveryResultAndReasonIsExplained(t *testing.T) {
@@ -207,7 +208,8 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 		{"not loaded", func(f *Facts) { f.Problem = "sockmap is not loaded" }, "loaded", "not loaded"},
 		{"switched off", func(f *Facts) { f.Config.Disabled = true }, "switch", "sockmapctl disable"},
 		{"hazards", func(f *Facts) {
-			f.Severe, f.Receiver.Registered, f.Receiver.Declined = []string{"splice"}, nil, "this kernel has hazards: splice"
+			f.Severe, f.Receiver.Registered, f.Receiver.Declined = []string{"splice"}, nil, "in whatever words"
+			f.Receiver.Why = decline.Hazards
 		}, "hazards", "shop/db-0"},
 		{"accepted hazards", func(f *Facts) { f.Severe = []string{"splice"} }, "", ""},
 		{"opted out", func(f *Facts) {

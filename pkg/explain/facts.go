@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // Facts are all that is known of one direction of a connection, and of the node.
@@ -47,7 +48,8 @@ type End struct {
 	NetNS      uint64               // cookie; 0: not known
 	Registered *datapath.Registered // nil: it is not
 	Recorded   bool                 // there is a record of its ADD
-	Declined   string               // why its ADD did not accelerate it
+	Declined   string               // why it is not accelerated, in words
+	Why        decline.Reason       // the same as a number
 	Linked     Verdict              // Passed: its cgroup has its link; Decided: it has none
 	Link       string               // in words
 }

@@ -5,6 +5,8 @@ package explain
 import (
 	"strings"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // nodeQuestions are what has to be in place before a connection is made.
@@ -56,7 +58,7 @@ func (f *Facts) hazards(e *End) finding {
 		return passed("none is open")
 	case e.Registered != nil && e.Registered.Accelerate:
 		return passed("open: %s; %s was added all the same, so they are accepted", strings.Join(f.Severe, ", "), e.Name)
-	case strings.Contains(e.Declined, "hazards"):
+	case e.Why == decline.Hazards:
 		return decided("%s: %s", e.Name, e.Declined)
 	}
 	return passed("open: %s; not what keeps %s off", strings.Join(f.Severe, ", "), e.Name)

@@ -65,8 +65,8 @@ var (
 		"Sockets in the sockhash that count against the pod's share: those of live flows, and dead ones with bytes unread."}
 	backlogHigh = descriptor{"sockmap_backlog_high_bytes", gauge, ofPod(),
 		"The most that ever waited for one reader of the pod, as the kernel charges it."}
-	endpoints = descriptor{"sockmap_endpoints", gauge, []string{"state"},
-		"CNI attachments of this node by whether they are accelerated."}
+	endpoints = descriptor{"sockmap_endpoints", gauge, []string{"state", "reason"},
+		"CNI attachments of this node by whether they are accelerated now, and why not; the reason is empty where they are."}
 	hazards = descriptor{"sockmap_hazard", gauge, []string{labelHazard, "severity"},
 		"1 when this kernel was found to have the hazard at load, guarded or not."}
 	hazardsGuarded = descriptor{"sockmap_hazard_guarded", gauge, []string{labelHazard},

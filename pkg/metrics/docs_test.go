@@ -10,6 +10,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
@@ -142,10 +143,21 @@ How many series a node has is bounded: ` + "`--max-pods`" + ` of ` + "`sockmapct
 ` + "`sockmap_pods_without_series`" + ` how many have none because of it. ` + "`--per-pod=false`" + ` tells no pods apart: all counts are in the series of no known
 pod, containers that are gone included, so that it never falls.
 
-The label ` + "`code`" + ` is the number of a CNI error: 4 environment, 5 I/O (bpffs), 6 syntax and 7 content of the configuration, 8 network
-namespace, 11 busy, 999 all else. ` + "`command`" + ` is ` + "`ADD`, `DEL`, `CHECK` or `GC`" + `. Calls are counted while the programs are loaded, which the
+The label ` + "`code`" + ` is the number of a CNI error: 4 environment, 5 I/O, 6 syntax and 7 content of the configuration, or that of the reason why
+a container is not accelerated, see [below](#why-a-container-is-not-accelerated). ` + "`command`" + ` is ` + "`ADD`, `DEL`, `CHECK` or `GC`" + `. Calls are counted while the programs are loaded, which the
 first ADD of a boot does; a call that a stuck process keeps from being counted within 20 ms is not.
 
+`
+
+const whyNot = `
+## Why a container is not accelerated
+
+Values of the label ` + "`reason`" + ` of ` + "`sockmap_endpoints`" + `, and of ` + "`reason`" + ` in what ` + "`sockmapctl endpoints`, `status` and the agent's\n`/readyz`" +
+	` say. The number is kept in the record of the ADD; numbers, names and codes never change. The code is that of the CNI error: the
+runtime gets it where acceleration is required, and ` + "`sockmap_cni_errors_total`" + ` counts it in any case.
+
+| value | number | code | meaning |
+|---|---|---|---|
 `
 
 func metricsDoc() string {
@@ -166,7 +178,7 @@ func metricsDoc() string {
 		{"role", names(datapath.Roles())},
 		{"result", names(datapath.Results())},
 		{"mode", names(datapath.Modes())},
-		{"reason", names(datapath.Reasons())},
+		{"reason", names(datapath.Reasons())}, // of fallbacks; those of endpoints come last
 		{"state", []string{"accelerated", "declined"}},
 		{"hazard", hazard.SetOf(cniconf.HazardAll).Names()},
 		{"severity", []string{string(hazard.Severe), string(hazard.Minor)}},
@@ -180,6 +192,10 @@ func metricsDoc() string {
 		for _, v := range l.values {
 			fmt.Fprintf(&b, "| `%s` | %s |\n", v, meanings[l.label][v])
 		}
+	}
+	b.WriteString(whyNot)
+	for _, r := range decline.All() {
+		fmt.Fprintf(&b, "| `%s` | %d | %d | %s |\n", r, r, r.Code(), r.Meaning())
 	}
 	return b.String()
 }

@@ -3,8 +3,11 @@
 package metrics
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
@@ -39,8 +42,7 @@ func (e emitter) snapshot(s *snapshot, pods map[pod]*podSums) {
 		e.emit(programRuns, runs.Count, name)
 		e.emitFloat(programSeconds, runs.Total.Seconds(), name)
 	}
-	e.emit(endpoints, uint64(s.accelerated), "accelerated")
-	e.emit(endpoints, uint64(s.declined), "declined")
+	e.endpoints(s.whyNot)
 	for name, room := range s.capacity {
 		e.emit(mapEntries, uint64(s.entries[name]), name)
 		e.emit(mapMaxEntries, uint64(room), name)
@@ -49,6 +51,20 @@ func (e emitter) snapshot(s *snapshot, pods map[pod]*podSums) {
 	e.hazards(hazard.Set(s.config.Hazards), hazard.Set(s.config.Guarded))
 	for _, g := range s.guards {
 		e.emit(guards, oneIf(g.Active), g.Name)
+	}
+}
+
+// endpoints gives each reason that a container can have a series, so that an alert can tell "none" from "not
+// exported", and in addition those that only a newer version knows.
+func (e emitter) endpoints(whyNot map[decline.Reason]int) {
+	e.emit(endpoints, uint64(whyNot[decline.None]), "accelerated", "")
+	for _, r := range decline.OfContainers() {
+		e.emit(endpoints, uint64(whyNot[r]), "declined", r.String())
+	}
+	for r, n := range whyNot {
+		if r != decline.None && !slices.Contains(decline.OfContainers(), r) {
+			e.emit(endpoints, uint64(n), "declined", r.String())
+		}
 	}
 }
 

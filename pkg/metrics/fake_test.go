@@ -10,6 +10,8 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
@@ -17,16 +19,16 @@ var errBroken = errors.New("broken")
 
 // source is a data path in memory. Each read lets step change it, as live sockets do.
 type source struct {
-	config      datapath.Config
-	endpoints   map[uint64]bool
-	attachments []datapath.Attachment
-	totals      map[uint64]datapath.Totals
-	flows       []datapath.Flow
-	retired     datapath.Totals // of endpoints that are gone
-	step        func()
-	reads       int
-	failAt      int // which read fails; 0: none
-	closed      int
+	config    datapath.Config
+	endpoints map[uint64]bool
+	records   []endpoint.Record
+	totals    map[uint64]datapath.Totals
+	flows     []datapath.Flow
+	retired   datapath.Totals // of endpoints that are gone
+	step      func()
+	reads     int
+	failAt    int // which read fails; 0: none
+	closed    int
 }
 
 func (s *source) read() error {
@@ -55,13 +57,7 @@ func (s *source) GuardStates() ([]datapath.GuardState, error) {
 
 func (s *source) Endpoints() (map[uint64]bool, error) { return s.endpoints, s.read() }
 
-func (s *source) Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error) {
-	all := map[datapath.AttachmentKey]datapath.Attachment{}
-	for _, a := range s.attachments {
-		all[datapath.NewAttachmentKey(a.Network, a.ContainerID, a.IfName)] = a
-	}
-	return all, s.read()
-}
+func (s *source) Records() ([]endpoint.Record, error) { return s.records, s.read() }
 
 func (s *source) PresentTotals() (map[uint64]datapath.Totals, error) {
 	return maps.Clone(s.totals), s.read()
@@ -119,6 +115,11 @@ func (s *source) collector() *Collector {
 	return &Collector{Open: func() (Source, error) { return s, nil }, Version: "v1.2.3"}
 }
 
+// accelerated is the record of a container whose link and endpoint are there.
+func accelerated(a datapath.Attachment) endpoint.Record {
+	return endpoint.Record{Attachment: a, LinkAlive: true, Registered: true, Enabled: true}
+}
+
 // node has one pod with two sandboxes, a pod with one, a container without a pod, and one that was declined.
 func node() *source {
 	return &source{
@@ -127,12 +128,14 @@ func node() *source {
 			Hazards: uint32(hazard.SetOf("splice", "zerocopy", "eagain")), Guarded: uint32(hazard.SetOf("zerocopy")),
 		},
 		endpoints: map[uint64]bool{11: true, 12: true, 21: true, 31: false},
-		attachments: []datapath.Attachment{
-			{Network: "n", ContainerID: "a", NetNSCookie: 11, PodNamespace: "shop", PodName: "web-0"},
-			{Network: "n", ContainerID: "b", NetNSCookie: 12, PodNamespace: "shop", PodName: "web-0"},
-			{Network: "n", ContainerID: "c", NetNSCookie: 21, PodNamespace: "shop", PodName: "db\xff-0"},
-			{Network: "n", ContainerID: "d", NetNSCookie: 31},
-			{Network: "n", ContainerID: "e", PodNamespace: "shop", PodName: "old", Declined: "no cgroup2"},
+		records: []endpoint.Record{
+			accelerated(datapath.Attachment{NetNSCookie: 11, PodNamespace: "shop", PodName: "web-0"}),
+			accelerated(datapath.Attachment{NetNSCookie: 12, PodNamespace: "shop", PodName: "web-0"}),
+			accelerated(datapath.Attachment{NetNSCookie: 21, PodNamespace: "shop", PodName: "db\xff-0"}),
+			accelerated(datapath.Attachment{NetNSCookie: 31}),
+			{Attachment: datapath.Attachment{
+				PodNamespace: "shop", PodName: "old", Declined: "no cgroup2", Reason: decline.Cgroup,
+			}},
 		},
 		totals: map[uint64]datapath.Totals{
 			0: {TCPBytes: 7, TCPMessages: 1},

@@ -15,15 +15,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// Source is what one scrape reads. A *datapath.Datapath is one.
+// Source is what one scrape reads. See Open.
 type Source interface {
 	Config() (datapath.Config, error)
 	Capacity() (map[string]uint32, error)
 	GuardStates() ([]datapath.GuardState, error)
 	Endpoints() (map[uint64]bool, error)
-	Attachments() (map[datapath.AttachmentKey]datapath.Attachment, error)
+	Records() ([]endpoint.Record, error)
 	PresentTotals() (map[uint64]datapath.Totals, error)
 	Totals() (map[uint64]datapath.Totals, error)
 	SocketShares() (map[uint64]int, error)
@@ -34,7 +35,23 @@ type Source interface {
 	Close() error
 }
 
-var _ Source = (*datapath.Datapath)(nil)
+// opened is the Source of a node.
+type opened struct {
+	*datapath.Datapath
+	node *endpoint.Node
+}
+
+// Records is for Source: whether one is accelerated is for pkg/endpoint to say.
+func (o opened) Records() ([]endpoint.Record, error) { return o.node.RecordsOf(o.Datapath) }
+
+// Open opens what is pinned on a node, for one scrape. The caller closes it.
+func Open(node *endpoint.Node) (Source, error) {
+	d, err := datapath.Open(node.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return opened{d, node}, nil
+}
 
 // Collector is a prometheus.Collector. Its methods may be called from several goroutines.
 type Collector struct {

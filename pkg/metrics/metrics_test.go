@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 var update = flag.Bool("update", false, "write golden files and docs/METRICS.md")
@@ -70,11 +71,34 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 		"sockmap_active_flows mode=redirect namespace= pod=":               1,
 		"sockmap_redirected_bytes_total namespace=shop pod=db-0":           0,
 		"sockmap_flows_total namespace= pod= result=map-full role=passive": 0,
-		"sockmap_endpoints state=declined":                                 1,
-		"sockmap_endpoints state=accelerated":                              4,
+		"sockmap_endpoints reason=cgroup state=declined":                   1,
+		"sockmap_endpoints reason=hazards state=declined":                  0,
+		"sockmap_endpoints reason= state=accelerated":                      4,
 		"sockmap_map_entries map=sockets":                                  4,
 	} {
 		if n, ok := got[series]; !ok || n != want {
+			t.Errorf("%s is %v (present: %v), want %v", series, n, ok, want)
+		}
+	}
+}
+
+// Whoever was accelerated once and has lost what it takes is told apart, as sockmapctl endpoints does.
+func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
+	src := node()
+	src.records[0].LinkAlive = false
+	src.records[1].Registered = false
+	src.records[2].Enabled = false
+	src.records[4].Reason = decline.Reason(300)
+	got := scrape(t, src.collector())
+	for series, want := range map[string]float64{
+		"reason= state=accelerated":                 1,
+		"reason=link-gone state=declined":           1,
+		"reason=endpoint-gone state=declined":       1,
+		"reason=opted-out-elsewhere state=declined": 1,
+		"reason=number-300 state=declined":          1,
+		"reason=cgroup state=declined":              0,
+	} {
+		if n, ok := got["sockmap_endpoints "+series]; !ok || n != want {
 			t.Errorf("%s is %v (present: %v), want %v", series, n, ok, want)
 		}
 	}
@@ -199,7 +223,7 @@ func TestSeriesOfPodsAreBoundedAndStayWithThoseThatHadThem(t *testing.T) {
 		t.Fatalf("series for %q, %v without", names, left)
 	}
 	src.endpoints[41] = true // sorts before all others
-	src.attachments = append(src.attachments, datapath.Attachment{ContainerID: "f", NetNSCookie: 41, PodNamespace: "shop", PodName: "a-0"})
+	src.records = append(src.records, accelerated(datapath.Attachment{NetNSCookie: 41, PodNamespace: "shop", PodName: "a-0"}))
 	src.totals[41] = datapath.Totals{}
 	if names, left := pods(); !cmp.Equal(names, []string{"pod=db-0"}) || left != 2 {
 		t.Errorf("after another pod came: series for %q, %v without", names, left)

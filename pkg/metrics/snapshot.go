@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
 // attempts bounds how often a scrape reads again because sockets closed while it read.
@@ -41,25 +43,25 @@ type pod struct{ namespace, name string }
 
 // snapshot is what one scrape found. Maps with keys of uint64 are by netns cookie; 0 is all that is not registered.
 type snapshot struct {
-	config                datapath.Config
-	capacity              map[string]uint32
-	guards                []datapath.GuardState
-	entries               map[string]int
-	accelerated, declined int
-	pods                  map[uint64]pod
-	totals                map[uint64]datapath.Totals
-	traffic               map[uint64]traffic // closed and live sockets
-	active                map[uint64]map[datapath.Mode]uint64
-	backlogHigh           map[uint64]uint64 // of readers
-	shares                map[uint64]int    // sockets
-	events                map[datapath.Event]uint64
-	calls                 map[datapath.CallKey]datapath.CallSums
-	runs                  map[string]datapath.Runs
+	config      datapath.Config
+	capacity    map[string]uint32
+	guards      []datapath.GuardState
+	entries     map[string]int
+	whyNot      map[decline.Reason]int // records; those that are accelerated are of decline.None
+	pods        map[uint64]pod
+	totals      map[uint64]datapath.Totals
+	traffic     map[uint64]traffic // closed and live sockets
+	active      map[uint64]map[datapath.Mode]uint64
+	backlogHigh map[uint64]uint64 // of readers
+	shares      map[uint64]int    // sockets
+	events      map[datapath.Event]uint64
+	calls       map[datapath.CallKey]datapath.CallSums
+	runs        map[string]datapath.Runs
 }
 
 // readSnapshot reads all. ofNode: pods are not told apart, and what gone ones counted counts.
 func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
-	s = &snapshot{pods: map[uint64]pod{}}
+	s = &snapshot{pods: map[uint64]pod{}, whyNot: map[decline.Reason]int{}}
 	if err := s.readNode(src); err != nil {
 		return nil, err
 	}
@@ -67,11 +69,11 @@ func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	attachments, err := src.Attachments()
+	records, err := src.Records()
 	if err != nil {
 		return nil, err
 	}
-	s.name(attachments, registered, ofNode)
+	s.name(records, registered, ofNode)
 	totals := src.PresentTotals
 	if ofNode {
 		totals = src.Totals
@@ -81,7 +83,7 @@ func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 		return nil, err
 	}
 	s.entries = map[string]int{
-		datapath.MapSockets: sockets, datapath.MapEndpoints: len(registered), datapath.MapAttachments: len(attachments),
+		datapath.MapSockets: sockets, datapath.MapEndpoints: len(registered), datapath.MapAttachments: len(records),
 	}
 	return s, nil
 }
@@ -110,17 +112,13 @@ func (s *snapshot) readNode(src Source) (err error) {
 	return err
 }
 
-// name finds the pods of registered endpoints, unless pods are not told apart.
-func (s *snapshot) name(attachments map[datapath.AttachmentKey]datapath.Attachment, registered map[uint64]bool, ofNode bool) {
-	for _, a := range attachments {
-		if a.Declined != "" {
-			s.declined++
-		} else {
-			s.accelerated++
-		}
-		if _, ok := registered[a.NetNSCookie]; ok && !ofNode {
+// name counts records, and finds the pods of registered endpoints, unless pods are not told apart.
+func (s *snapshot) name(records []endpoint.Record, registered map[uint64]bool, ofNode bool) {
+	for _, r := range records {
+		s.whyNot[r.WhyNot()]++
+		if _, ok := registered[r.NetNSCookie]; ok && !ofNode {
 			// A record that was cut to its length may end within a character, which Prometheus refuses.
-			s.pods[a.NetNSCookie] = pod{strings.ToValidUTF8(a.PodNamespace, ""), strings.ToValidUTF8(a.PodName, "")}
+			s.pods[r.NetNSCookie] = pod{strings.ToValidUTF8(r.PodNamespace, ""), strings.ToValidUTF8(r.PodName, "")}
 		}
 	}
 }

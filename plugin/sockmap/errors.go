@@ -10,34 +10,25 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
 var errNotChained = errors.New(`must be chained: no prevResult (list sockmap in "plugins" of a .conflist, behind the ` +
 	`plugin that makes the interface)`)
 
-// codeOf is the table from errors to CNI error codes. What is not in it is a fault of ours or of the node: 999.
+// codeOf is the CNI error code for what is wrong with a call, or else for the reason why a container is not accelerated.
 func codeOf(err error) uint {
 	var (
 		syntax *cniconf.SyntaxError
 		field  *cniconf.FieldError
-		config *endpoint.ConfigError
 	)
 	switch {
 	case errors.As(err, &syntax):
 		return types.ErrDecodingFailure
-	case errors.As(err, &field), errors.As(err, &config), errors.Is(err, errNotChained),
-		errors.Is(err, endpoint.ErrNoNetwork):
+	case errors.As(err, &field), errors.Is(err, errNotChained), errors.Is(err, endpoint.ErrNoNetwork):
 		return types.ErrInvalidNetworkConfig
-	case errors.Is(err, endpoint.ErrNetNS):
-		return types.ErrInvalidNetNS
-	case errors.Is(err, endpoint.ErrBusy):
-		return types.ErrTryAgainLater
-	case errors.Is(err, datapath.ErrNoBPFFS):
-		return types.ErrIOFailure
 	}
-	return types.ErrInternal
+	return endpoint.ReasonOf(err).Code()
 }
 
 // coded makes err one that skel passes on with its code.

@@ -26,9 +26,12 @@ func TestCodeOf(t *testing.T) {
 		{errNotChained, 7},
 		{endpoint.ErrNetNS, 8},
 		{endpoint.ErrBusy, 11},
-		{datapath.ErrNoBPFFS, 5},
-		{datapath.ErrUnsupported, 999},
-		{&datapath.StateError{}, 999},
+		{&endpoint.HazardError{}, 102},
+		{datapath.ErrUnsupported, 103},
+		{&endpoint.LoadError{Err: errors.New("x")}, 105},
+		{&datapath.StateError{}, 106},
+		{datapath.ErrNoBPFFS, 107},
+		{datapath.ErrTooManyPrograms, 110},
 		{errors.New("anything else"), 999},
 	} {
 		if got := codeOf(fmt.Errorf("wrapped: %w", c.err)); got != c.want {

@@ -5,10 +5,10 @@ package main
 import (
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/types"
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 func TestConfigurationKnowsTheGuardsOfTheDataPath(t *testing.T) {
@@ -25,9 +25,12 @@ func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 	a := w.mustAdd(declined, bare)
 	expectTexts(t, "the log", a.stderr, "not accelerated", "splice", "acceptHazards")
 	expectTexts(t, "the record", w.records()[declined.ContainerID()].Declined, "splice", "sockmapctl doctor")
+	if got := w.records()[declined.ContainerID()].Reason; got != decline.Hazards {
+		t.Errorf("the record has the reason %q", got)
+	}
 
 	bare["required"] = true
-	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "splice", "acceptHazards")
+	expectCode(t, w.add(w.pod(), bare), decline.Hazards.Code(), "splice", "acceptHazards")
 
 	// A blocking receive that a signal ends is one of them: every kernel has it.
 	var others []string
@@ -37,7 +40,7 @@ func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 		}
 	}
 	bare["acceptHazards"] = others
-	expectCode(t, w.add(w.pod(), bare), types.ErrInternal, "no guard cures here: eagain (")
+	expectCode(t, w.add(w.pod(), bare), decline.Hazards.Code(), "no guard cures here: eagain (")
 	bare["required"] = false
 	declined = w.pod()
 	w.mustAdd(declined, bare)

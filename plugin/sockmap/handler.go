@@ -172,7 +172,7 @@ func (c call) decline(ctx context.Context, sb endpoint.Sandbox, reason error) {
 	if c.conf.Required || errors.Is(reason, endpoint.ErrBusy) {
 		return
 	}
-	if err := c.node.Decline(ctx, sb, reason.Error()); err != nil {
+	if err := c.node.Decline(ctx, sb, reason); err != nil {
 		c.log.Debug("record reason", "error", err)
 	}
 }
@@ -252,13 +252,15 @@ func (h *handler) status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err // every ADD will fail with it
 	}
-	if !conf.Required {
+	// With enabled: false every ADD succeeds, but for pods that ask for more by annotation.
+	if on, _ := conf.Accelerate(); !conf.Required || !on {
 		return nil
 	}
 	c := h.begin(conf, args)
 	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
-	if err := c.node.Ready(context.Background()); err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", err), "")
+	if err := c.node.Ready(context.Background(), conf.HazardsAccepted()...); err != nil {
+		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", err),
+			"reason: "+endpoint.ReasonOf(err).String())
 	}
 	return nil
 }

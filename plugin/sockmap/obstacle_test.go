@@ -20,6 +20,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
@@ -30,9 +31,9 @@ import (
 type obstacle struct {
 	name  string
 	given func(w *world, p *lab.Pod) (binary string, change keys) // makes it; "" is the ordinary binary
-	code  uint                                                    // with required
-	texts []string                                                // in the log, and in the error with required
-	told  bool                                                    // whether there is state to record the reason in
+	why   decline.Reason
+	texts []string // in the log, and in the error with required
+	told  bool     // whether there is state to record the reason in
 }
 
 func obstacles() []obstacle {
@@ -43,29 +44,31 @@ func obstacles() []obstacle {
 				w.attach(p.CgroupPath(), 2) // BPF_F_ALLOW_MULTI
 			}
 			return "", nil
-		}, 999, []string{"as many sock_ops programs as the kernel allows", "bpftool cgroup show"}, true},
+		}, decline.TooManyPrograms, []string{"as many sock_ops programs as the kernel allows", "bpftool cgroup show"}, true},
 		{"a program on the parent that admits no other", func(w *world, p *lab.Pod) (string, keys) {
 			w.mustAdd(w.podAside(), nil)
 			w.attach(filepath.Dir(p.CgroupPath()), 0)
 			return "", nil
-		}, 999, []string{"admits no other", "BPF_F_ALLOW_MULTI"}, true},
+		}, decline.ExclusiveProgram, []string{"admits no other", "BPF_F_ALLOW_MULTI"}, true},
 		{"a configured cgroup that is not there", func(w *world, _ *lab.Pod) (string, keys) {
 			w.mustAdd(w.pod(), nil)
 			return "", keys{"cgroupPath": "/sockmap-there-is-none"}
-		}, 7, []string{"/sockmap-there-is-none", "correct it"}, true},
+		}, decline.CgroupPath, []string{"/sockmap-there-is-none", "correct it"}, true},
 		{"a state directory that is not on a bpffs", func(w *world, _ *lab.Pod) (string, keys) {
 			return "", keys{"bpffsPath": "/run/sockmap-there-is-no-bpffs"}
-		}, 5, []string{"no bpffs at /run", "mount -t bpf"}, false},
+		}, decline.BPFFS, []string{"no bpffs at /run", "mount -t bpf"}, false},
 		{"state of a newer version", func(w *world, _ *lab.Pod) (string, keys) {
 			mkdir(w, w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI+1))
 			return "", nil
-		}, 999, []string{"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI), "sockmapctl unload --force"}, false},
+		}, decline.ForeignState, []string{
+			"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI), "sockmapctl unload --force",
+		}, false},
 		{"a kernel without BTF", func(w *world, _ *lab.Pod) (string, keys) {
 			return inPrivateMounts(w, "mount -t tmpfs none /sys/kernel/btf"), nil
-		}, 999, []string{"kernel not supported", "CONFIG_DEBUG_INFO_BTF"}, false},
+		}, decline.Kernel, []string{"kernel not supported", "CONFIG_DEBUG_INFO_BTF"}, false},
 		{"no right to use BPF", func(w *world, _ *lab.Pod) (string, keys) {
 			return withoutBPF(w), nil
-		}, 999, []string{"operation not permitted"}, false},
+		}, decline.Permission, []string{"operation not permitted"}, false},
 	}
 }
 
@@ -80,7 +83,8 @@ func TestNoContainerIsRefusedForWhatPreventsAcceleration(t *testing.T) {
 				t.Fatalf("ADD: %v, %q", a.err, a.stdout)
 			}
 			expectTexts(t, "the log", a.stderr, append(o.texts, "not accelerated")...)
-			if r, ok := w.recordOf(p, o.told); ok && (r.Accelerated() || r.Declined == "" || !strings.Contains(a.stderr, r.Declined[:20])) {
+			r, ok := w.recordOf(p, o.told)
+			if ok && (r.Reason != o.why || r.Declined == "" || !strings.Contains(a.stderr, r.Declined[:20])) {
 				t.Errorf("the record does not tell why: %+v", r)
 			}
 			if a := w.runWith(binary, "CHECK", p, change); a.err != nil {
@@ -103,7 +107,7 @@ func TestWithRequiredTheReasonIsAnError(t *testing.T) {
 				change = keys{}
 			}
 			change["required"] = true
-			expectCode(t, w.runWith(binary, "ADD", p, change), o.code, o.texts...)
+			expectCode(t, w.runWith(binary, "ADD", p, change), o.why.Code(), o.texts...)
 			if a := w.runWith(binary, "DEL", p, change); a.err != nil {
 				t.Errorf("DEL: %v", a.err)
 			}

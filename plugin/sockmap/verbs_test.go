@@ -6,12 +6,14 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
@@ -103,12 +105,12 @@ func TestCheck(t *testing.T) {
 			w.mustAdd(p, keys{"enabled": false})
 		}, 0, 0},
 		{"never added", func(w *world, p *lab.Pod) { w.mustAdd(w.pod(), nil) }, 0, 999},
-		{"never loaded", func(*world, *lab.Pod) {}, 0, 999},
-		{"foreign state", func(w *world, _ *lab.Pod) { mkdir(w, w.node.BPFFS(), "v2") }, 0, 999},
+		{"never loaded", func(*world, *lab.Pod) {}, 0, decline.NotLoaded.Code()},
+		{"foreign state", func(w *world, _ *lab.Pod) { mkdir(w, w.node.BPFFS(), newerState) }, 0, decline.ForeignState.Code()},
 		{"unloaded since", func(w *world, p *lab.Pod) {
 			w.mustAdd(p, nil)
 			w.unload()
-		}, 0, 999},
+		}, 0, decline.NotLoaded.Code()},
 		{"link removed since", func(w *world, p *lab.Pod) {
 			w.mustAdd(p, nil)
 			d := w.datapath()
@@ -219,6 +221,9 @@ func TestGC(t *testing.T) {
 	})
 }
 
+// newerState is the name of a state directory that a later version has made.
+var newerState = fmt.Sprintf("v%d", datapath.ABI+1)
+
 func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -228,7 +233,7 @@ func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 	}{
 		{"never loaded", func(*world) keys { return keys{} }, 0, nil},
 		{"loaded", func(w *world) keys { w.mustAdd(w.pod(), nil); return keys{} }, 0, nil},
-		{"foreign state", func(w *world) keys { mkdir(w, w.node.BPFFS(), "v2"); return keys{} }, 50, []string{"v2"}},
+		{"foreign state", func(w *world) keys { mkdir(w, w.node.BPFFS(), newerState); return keys{} }, 50, []string{newerState}},
 		{"no bpffs", func(*world) keys { return keys{"bpffsPath": "/run/sockmap-there-is-no-bpffs"} }, 50, []string{"no bpffs"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -246,6 +251,32 @@ func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 			}
 		})
 	}
+	t.Run("hazards that nobody has accepted", func(t *testing.T) {
+		w := newWorld(t)
+		change := keys{"required": true, "guards": []string{}, "acceptHazards": nil} // no kernel is without any then
+		for _, when := range []string{"before the first ADD", "after it"} {
+			a := run(t, env("STATUS", nil), w.conf(nil, change))
+			expectCode(t, a, 50, "hazards", "acceptHazards")
+			if a.err != nil && a.err.Details != "reason: hazards" {
+				t.Errorf("%s: details %q", when, a.err.Details)
+			}
+			expectCode(t, w.add(w.pod(), change), decline.Hazards.Code(), "hazards")
+		}
+		change["acceptHazards"] = []string{"all"}
+		if a := run(t, env("STATUS", nil), w.conf(nil, change)); a.err != nil {
+			t.Errorf("accepted: %v", a.err)
+		}
+		w.mustAdd(w.pod(), change)
+	})
+	t.Run("but not where nothing is to be accelerated", func(t *testing.T) {
+		w := newWorld(t)
+		change := keys{"required": true, "enabled": false, "guards": []string{}, "acceptHazards": nil}
+		if a := run(t, env("STATUS", nil), w.conf(nil, change)); a.err != nil {
+			t.Errorf("STATUS: %v", a.err)
+		}
+		w.mustAdd(w.pod(), change)
+		w.expectUntouched()
+	})
 	t.Run("or where every ADD will fail over its configuration", func(t *testing.T) {
 		w := newWorld(t)
 		expectCode(t, run(t, env("STATUS", nil), w.conf(nil, keys{"peers": "planet"})), 7, "peers")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/agent"
@@ -21,6 +22,7 @@ type agentFlags struct {
 	removal         removalFlags
 	series          seriesFlags
 	listen, format  string
+	readyMeans      string
 	reap, recheck   time.Duration
 	uninstallOnExit bool
 }
@@ -32,7 +34,8 @@ func agentCommand(a *app) *cobra.Command {
 		Short: "Keep the plugin installed and serve metrics, until a signal ends it",
 		Long: `Does what install does, loads the programs, and keeps it all so: another
 component's changes are put right, with growing pauses when it insists. Removes
-what dead containers left. Serves /metrics, /healthz and /readyz.
+what dead containers left. Serves /metrics, /healthz and /readyz; /readyz?verbose
+lists what being ready is made of, each part with ok or what is wrong.
 
 It ends by SIGTERM and leaves everything in place, for the next agent. It needs
 no access to the API of Kubernetes.`,
@@ -44,6 +47,8 @@ no access to the API of Kubernetes.`,
 	f.series.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", ":9469", "`ADDRESS` of the HTTP server; empty: none")
+	flags.StringVar(&f.readyMeans, "ready-means", string(agent.ReadyInstalled),
+		"`WHAT` /readyz and sockmap_agent_ready tell: installed, or accelerating")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
 	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between reaps of what dead containers left")
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
@@ -61,6 +66,10 @@ func (f *agentFlags) check() error {
 	errs := []error{f.series.check()}
 	if f.format != formatText && f.format != formatJSON {
 		errs = append(errs, fmt.Errorf("--log-format: %q is not %s or %s", f.format, formatText, formatJSON))
+	}
+	if !slices.Contains(agent.Readinesses(), agent.Readiness(f.readyMeans)) {
+		errs = append(errs, fmt.Errorf("--ready-means: %q is not %s or %s", f.readyMeans,
+			agent.ReadyInstalled, agent.ReadyAccelerating))
 	}
 	if _, _, err := net.SplitHostPort(f.listen); f.listen != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--listen: %w", err))
@@ -86,6 +95,7 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 	node.Log = log
 	ag := &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
+		ReadyMeans: agent.Readiness(f.readyMeans),
 		Metrics: a.collector(f.series, func(err error) {
 			if !errors.Is(err, datapath.ErrNotLoaded) {
 				log.Warn("a scrape is incomplete", "error", err)

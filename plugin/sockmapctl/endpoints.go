@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/spf13/cobra"
 )
@@ -28,7 +29,8 @@ type endpointView struct {
 	CgroupPath      string    `json:"cgroupPath" doc:"empty: no link, or the cgroup is gone"`
 	CgroupSource    string    `json:"cgroupSource" doc:"what told the plugin which cgroup it is"`
 	Accelerated     bool      `json:"accelerated" doc:"everything is in place; sockmapctl disable does not change it"`
-	Declined        string    `json:"declined" doc:"why it is not accelerated; empty when it is"`
+	Reason          string    `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is"`
+	Declined        string    `json:"declined" doc:"the same in words"`
 	Dead            string    `json:"dead" doc:"why sockmapctl gc would remove it; empty when it would not"`
 	Created         time.Time `json:"created" doc:"time of the ADD"`
 	Sockets         int       `json:"sockets" doc:"live sockets of the network namespace in the sockhash"`
@@ -45,7 +47,7 @@ func endpointsCommand(a *app) *cobra.Command {
 network, and for containers that are not accelerated the reason. Attachments of
 one network namespace share its flows and bytes, so each line has them all.`,
 		Example: `  sockmapctl endpoints
-  sockmapctl endpoints -o json | jq '.[] | select(.accelerated | not) | {pod, declined}'`,
+  sockmapctl endpoints -o json | jq '.[] | select(.accelerated | not) | {pod, reason, declined}'`,
 	}, formatTable, formatJSON)
 	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
 	return runs(cmd, func(cmd *cobra.Command) error {
@@ -111,7 +113,7 @@ func newEndpointView(r endpoint.Record, s sum) endpointView {
 		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName, Network: r.Network,
 		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,
 		CgroupID: r.CgroupID, CgroupPath: r.CgroupPath, CgroupSource: r.CgroupSource,
-		Accelerated: r.Accelerated(), Declined: whyNot(r), Dead: r.Dead, Created: r.Created,
+		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: whyNot(r), Dead: r.Dead, Created: r.Created,
 	}
 	// Cookie 0 has the sums of everything that is not registered.
 	if r.NetNSCookie != 0 {
@@ -120,17 +122,19 @@ func newEndpointView(r endpoint.Record, s sum) endpointView {
 	return v
 }
 
-// whyNot finds a reason for what was accelerated once, and is not now.
+// whyNot is the record's reason in words. What was accelerated once, and is not now, has none recorded.
 func whyNot(r endpoint.Record) string {
-	switch {
-	case r.Accelerated(), r.Declined != "":
+	switch why := r.WhyNot(); {
+	case r.Declined != "":
 		return r.Declined
-	case !r.LinkAlive:
+	case why == decline.LinkGone:
 		return "its cgroup has no link any more"
-	case !r.Registered:
+	case why == decline.EndpointGone:
 		return "its network namespace is not registered any more"
+	case why == decline.OptedOutElsewhere:
+		return "another attachment of its network namespace has opted out"
 	}
-	return "another attachment of its network namespace has opted out"
+	return ""
 }
 
 func endpointTable(endpoints []endpointView) *table {

@@ -20,7 +20,7 @@ const (
 	exitUsage
 	exitNotLoaded
 	exitForeign
-	exitHazards
+	exitHazards // or whatever else keeps everything on TCP
 )
 
 // failure is an error of what a command did, in contrast to one of how it was called.
@@ -67,7 +67,7 @@ func exitCode(err error) int {
 		return exitForeign
 	case errors.Is(err, datapath.ErrNotLoaded):
 		return exitNotLoaded
-	case errors.As(err, &hazards):
+	case errors.As(err, &hazards), errors.Is(err, endpoint.ErrDisabled):
 		return exitHazards
 	}
 	return exitError

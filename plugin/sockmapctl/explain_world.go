@@ -206,7 +206,7 @@ func (w *world) fill(e *explain.End, r endpoint.Record) {
 	if e.Recorded && e.Declined == "" {
 		return
 	}
-	e.Recorded, e.Declined = true, whyNot(r)
+	e.Recorded, e.Declined, e.Why = true, whyNot(r), r.WhyNot()
 	manual := slices.ContainsFunc(w.links, func(l endpoint.Link) bool {
 		return l.Manual && l.Alive && l.CgroupPath != "" && within(r.CgroupPath, l.CgroupPath)
 	})

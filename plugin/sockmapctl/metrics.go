@@ -88,14 +88,9 @@ func (a *app) gather(f seriesFlags) ([]*dto.MetricFamily, error) {
 
 // collector reads what is pinned, anew each time.
 func (a *app) collector(f seriesFlags, onError func(error)) *metrics.Collector {
+	node := a.node(datapath.Settings{})
 	return &metrics.Collector{
-		Open: func() (metrics.Source, error) {
-			d, err := datapath.Open(a.dir)
-			if err != nil {
-				return nil, err
-			}
-			return d, nil
-		},
+		Open:    func() (metrics.Source, error) { return metrics.Open(node) },
 		Version: version.String(),
 		OnError: onError,
 		OfNode:  !f.perPod,

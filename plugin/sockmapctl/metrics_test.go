@@ -96,7 +96,7 @@ func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
 		"sockmap_backlog_high_bytes{" + unknown + "}":            "64",
 		"sockmap_share_sockets{" + web + "}":                     "2",
 		"sockmap_share_sockets{" + unknown + "}":                 "2",
-		`sockmap_endpoints{state="accelerated"}`:                 "1",
+		`sockmap_endpoints{reason="",state="accelerated"}`:       "1",
 		`sockmap_map_entries{map="sockets"}`:                     "4",
 		`sockmap_map_entries{map="endpoints"}`:                   "1",
 		`sockmap_map_entries{map="attachments"}`:                 "1",

@@ -39,10 +39,11 @@ Exit codes:
   2  wrong usage
   3  sockmap is not loaded
   4  the pinned state is of another version, or not sockmap's
-  5  hazards of this kernel keep acceleration off, see doctor
+  5  nothing is accelerated: hazards of this kernel, see doctor, or the kill switch
 
 Environment:
-  ` + pathVariable + `  default of --bpffs-path`
+  ` + pathVariable + `    default of --bpffs-path
+  ` + confDirVariable + `  default of --cni-conf-dir of status`
 
 func rootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{

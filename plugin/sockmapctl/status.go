@@ -14,10 +14,14 @@ import (
 // statusView is everything that the screen of status is made from. What needs loaded programs is null when they are
 // not.
 type statusView struct {
-	Loaded   bool        `json:"loaded" doc:"the programs are pinned and usable"`
-	Version  string      `json:"version" doc:"of this sockmapctl"`
-	Dir      string      `json:"bpffsPath" doc:"directory of the pinned state"`
-	Problem  string      `json:"problem" doc:"why it is not loaded, or is unusable; empty when loaded"`
+	Loaded  bool   `json:"loaded" doc:"the programs are pinned and usable"`
+	Version string `json:"version" doc:"of this sockmapctl"`
+	Dir     string `json:"bpffsPath" doc:"directory of the pinned state"`
+	Problem string `json:"problem" doc:"why it is not loaded, or is unusable; empty when loaded"`
+
+	Accelerating bool       `json:"accelerating" doc:"containers are accelerated here, or one that is added now would be"`
+	Parts        []partView `json:"parts" doc:"what that takes, for a container that accepts what the plugin's entry does"`
+
 	Checks   []checkView `json:"checks" doc:"what loading needs; empty when loaded"`
 	Next     []string    `json:"next" doc:"what to do about what is off"`
 	Node     *nodeView   `json:"node" doc:"null when not loaded"`
@@ -54,14 +58,20 @@ type settingsView struct {
 }
 
 type countsView struct {
-	Accelerated int         `json:"accelerated" doc:"CNI attachments that take part"`
-	Declined    int         `json:"declined" doc:"... and that do not"`
-	Dead        int         `json:"dead" doc:"... whose container is gone"`
-	Reasons     []countView `json:"reasons" doc:"why not, most frequent first"`
+	Accelerated int       `json:"accelerated" doc:"CNI attachments that take part"`
+	Declined    int       `json:"declined" doc:"... and that do not"`
+	Dead        int       `json:"dead" doc:"... whose container is gone"`
+	Reasons     []whyView `json:"reasons" doc:"why not, most frequent first"`
+}
+
+type whyView struct {
+	Reason string `json:"reason" doc:"as METRICS.md names it"`
+	Words  string `json:"words" doc:"as recorded"`
+	Count  uint64 `json:"count" doc:"how many"`
 }
 
 type countView struct {
-	Reason string `json:"reason" doc:"in words, or a reason of METRICS.md"`
+	Reason string `json:"reason" doc:"of METRICS.md"`
 	Count  uint64 `json:"count" doc:"how often"`
 }
 
@@ -120,12 +130,16 @@ func statusCommand(a *app) *cobra.Command {
 and what is off.
 
 When it is not loaded, it looks for what loading would need and changes nothing.
-The exit code is 3 then, or 4 when what is pinned is not this version's.`,
+The exit code is 3 then, or 4 when what is pinned is not this version's. It is 5
+when all is loaded and nothing can be accelerated all the same: severe hazards
+of the kernel are open that no entry in a network configuration accepts, or the
+kill switch is on.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
 	}, formatTable, formatJSON)
+	confDir := a.confDirFlag(cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
-		s, err := a.status(cmd)
+		s, err := a.status(cmd, *confDir)
 		if err != nil {
 			return fmt.Errorf("read status: %w", err)
 		}

@@ -105,6 +105,9 @@ func (s *screen) node(v *statusView) {
 	}
 	s.line("sockmap", "%s; loaded %s ago, programs of %s", state, humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
 	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
+	if why := v.heldOff(); why != "" {
+		s.line("accelerates", "%s", why)
+	}
 	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
 		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
 	s.line("", "natRefreshSeconds %d, coexist %s, conntrackHelpers %s",
@@ -139,7 +142,7 @@ func (s *screen) endpoints(v countsView) {
 	}
 	s.line("endpoints", "%s", text)
 	for _, r := range v.Reasons {
-		s.line("", "%d × %s", r.Count, r.Reason)
+		s.line("", "%d × %s", r.Count, r.Words)
 	}
 }
 

@@ -16,13 +16,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) status(cmd *cobra.Command) (*statusView, error) {
+func (a *app) status(cmd *cobra.Command, confDir string) (*statusView, error) {
 	s := &statusView{Version: version.String(), Dir: a.dir, Checks: []checkView{}, Next: []string{}}
 	d, err := datapath.Open(a.dir)
 	if unusable(err) {
 		s.Problem, s.exitWith = err.Error(), err
 		s.Checks = a.checks(err)
 		s.Next = append(s.Next, wayOutOf(s.Checks))
+		s.judge(a.parts(confDir))
 		return s, nil
 	}
 	if err != nil {
@@ -33,6 +34,7 @@ func (a *app) status(cmd *cobra.Command) (*statusView, error) {
 	if s.Node, err = a.readNode(cmd.Context(), d); err != nil {
 		return nil, err
 	}
+	s.judge(a.parts(confDir))
 	s.Next = s.Node.advice()
 	if news := available(cmd.Context(), a.node(datapath.Settings{})); news != "" {
 		s.Next = append(s.Next, news)
@@ -129,20 +131,26 @@ func readOthers(d *datapath.Datapath) ([]otherView, error) {
 }
 
 func countEndpoints(records []endpoint.Record) countsView {
-	var v countsView
-	reasons := map[string]uint64{}
+	v := countsView{Reasons: []whyView{}}
+	counts := map[whyView]uint64{}
 	for _, r := range records {
 		if r.Accelerated() {
 			v.Accelerated++
 		} else {
 			v.Declined++
-			reasons[whyNot(r)]++
+			counts[whyView{Reason: r.WhyNot().String(), Words: whyNot(r)}]++
 		}
 		if r.Dead != "" {
 			v.Dead++
 		}
 	}
-	v.Reasons = ranked(reasons)
+	for why, n := range counts {
+		why.Count = n
+		v.Reasons = append(v.Reasons, why)
+	}
+	slices.SortFunc(v.Reasons, func(a, b whyView) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Words, b.Words))
+	})
 	return v
 }
 

@@ -62,20 +62,20 @@ func busyNode(t *testing.T) *testNode {
 	n.ok(t, "disable")
 	p.send(t, 1, 1000)
 	eventually(t, "the socket with an outside peer has left", func() bool {
-		return strings.Contains(n.ok(t, "status"), "2 sockets of")
+		return strings.Contains(n.told(t, "status"), "2 sockets of")
 	})
 	return n
 }
 
 func TestStatusHasEverythingOnOneScreen(t *testing.T) {
 	n := busyNode(t)
-	screen := n.ok(t, "status")
+	screen := n.told(t, "status")
 	golden(t, filepath.Join("testdata", "status.golden"), steady(screen))
 	if lines := strings.Count(screen, "\n"); lines > 24 {
 		t.Errorf("%d lines are more than one screen", lines)
 	}
 	n.width = 60
-	for line := range strings.Lines(n.ok(t, "status")) {
+	for line := range strings.Lines(n.told(t, "status")) {
 		if len([]rune(line)) > 61 && !strings.Contains(line, "/") {
 			t.Errorf("too wide for 60 columns: %q", line)
 		}
@@ -87,6 +87,11 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 	busyNode(t).read(t, &s, "status")
 	want := statusView{
 		Loaded: true, Version: version.String(), Checks: []checkView{},
+		Parts: []partView{
+			{Name: "programs", OK: true},
+			{Name: "switch", Reason: "disabled", Detail: endpoint.ErrDisabled.Error()},
+			{Name: "hazards", OK: true},
+		},
 		Next: []string{
 			"all flows are on TCP; switch on with: sockmapctl enable",
 			"clean up after containers and cgroups that are gone with: sockmapctl gc",
@@ -96,8 +101,8 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			Settings:      settingsView{65536, 8 << 20, 4096, 60, "yield", "avoid"},
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
 			Helpers:       helpersView{Ports: []string{}, Found: []helperView{}},
-			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []countView{
-				{"annotation sockmap-cni/accelerate is false", 1}, {"its cgroup has no link any more", 1},
+			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
+				{"opted-out", "annotation sockmap-cni/accelerate is false", 1}, {"link-gone", "its cgroup has no link any more", 1},
 			}},
 			Cgroups:    []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
 			Neighbours: []neighbourView{}, Coexist: coexistYield,

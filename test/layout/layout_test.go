@@ -43,6 +43,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"pkg/cgroup", module + "pkg/datapath", "a leaf knows nothing of what is built on it"},
 	{"pkg/cniconf", module, "a leaf imports nothing of ours"},
 	{"pkg/conntrack", module, "a leaf imports nothing of ours"},
+	{"pkg/decline", module, "a leaf imports nothing of ours"},
 }
 
 func TestImports(t *testing.T) {

@@ -96,7 +96,7 @@ func (w *world) wantReasonInStatus(declined int, reason string) {
 		Node struct {
 			Endpoints struct {
 				Declined int
-				Reasons  []struct{ Reason string }
+				Reasons  []struct{ Words string }
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func (w *world) wantReasonInStatus(declined int, reason string) {
 		w.Fatalf("status: %v: %s", err, out.Bytes())
 	}
 	is := status.Node.Endpoints
-	if is.Declined != declined || len(is.Reasons) != 1 || !strings.Contains(is.Reasons[0].Reason, reason) {
+	if is.Declined != declined || len(is.Reasons) != 1 || !strings.Contains(is.Reasons[0].Words, reason) {
 		w.Errorf("want %d declined because of %q: %+v", declined, reason, is)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/agent"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 )
 
@@ -39,6 +40,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"cni.confName", "a/b.conflist", "confName"},
 		{"cni.confName", "10-x.txt", "confName"},
 		{"agent.reapInterval", "1", "reapInterval"},
+		{"agent.readyMeans", "ready", "readyMeans"},
 		{"agent.extraArgs", []any{"unload"}, "extraArgs"},
 		{"host.mountPropagation", "Bidirectional", "mountPropagation"},
 		{"metrics.port", 0, "port"},
@@ -122,6 +124,24 @@ func TestSchemaHasThePluginsNames(t *testing.T) {
 	}
 }
 
+func TestReadyMeansWhatTheAgentKnows(t *testing.T) {
+	var want []string
+	for _, r := range agent.Readinesses() {
+		want = append(want, string(r))
+	}
+	readyMeans := schemaOf(t, "properties", "agent", "properties", "readyMeans")
+	if got := texts(t, readyMeans["enum"]); !slices.Equal(got, want) {
+		t.Errorf("the schema has %q, the agent %q", got, want)
+	}
+	c := load(t)
+	for _, r := range want {
+		args := render(t, c, "", nested("agent.readyMeans", r)).agent(t).Args
+		if given := slices.Contains(args, "--ready-means="+r); given != (r != want[0]) {
+			t.Errorf("%s, of which %s is the agent's default, gives %q", r, want[0], args)
+		}
+	}
+}
+
 // What the schema takes, the plugin takes: each value at its bounds.
 func TestPluginTakesWhatTheSchemaTakes(t *testing.T) {
 	c := load(t)
@@ -157,5 +177,12 @@ func TestStateElsewhereIsSeenByAll(t *testing.T) {
 	}
 	if a.Env[0].Name != "SOCKMAP_BPFFS_PATH" || a.Env[0].Value != "/run/bpf/sockmap" {
 		t.Errorf("the agent is not told: %v", a.Env)
+	}
+}
+
+func TestStatusInThePodFindsTheEntries(t *testing.T) {
+	a := render(t, load(t), "", nested("cni.confDir", "/etc/elsewhere")).agent(t)
+	if a.Env[1].Name != "SOCKMAP_CNI_CONF_DIR" || a.Env[1].Value != "/etc/elsewhere" {
+		t.Errorf("sockmapctl status in the pod looks elsewhere: %v", a.Env)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/sockmap-cni/sockmap-cni/pkg/agent"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
 )
 
@@ -30,6 +31,7 @@ func exported(t *testing.T) map[string][]string {
 	ch := make(chan *prometheus.Desc)
 	go func() {
 		defer close(ch)
+		agent.Describe(ch)
 		(&metrics.Collector{Open: func() (metrics.Source, error) { return nil, errors.New("not asked to collect") }}).Describe(ch)
 	}()
 	all := map[string][]string{}

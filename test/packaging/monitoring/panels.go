@@ -37,6 +37,7 @@ func rows() []row {
 		{"Connections", connections()},
 		{"Nodes", nodes()},
 		{"Plugin and programs", plugin()},
+		{"Agents", agents()},
 	}
 }
 
@@ -45,7 +46,7 @@ func overview() []panel {
 		stat("Nodes", "short", "That can be read.", "count(sockmap_enabled{"+of+"})"),
 		stat("Switched off", "short", "Nodes after sockmapctl disable.", "count(sockmap_enabled{"+of+"} == 0) or vector(0)"),
 		stat("Accelerated", "short", "Containers that take part.", `sum(sockmap_endpoints{state="accelerated",`+of+"})"),
-		stat("Declined", "short", "Containers that do not; sockmapctl endpoints tells why.", `sum(sockmap_endpoints{state="declined",`+of+"})"),
+		stat("Declined", "short", "Containers that do not.", `sum(sockmap_endpoints{state="declined",`+of+"})"),
 		stat("Redirected", "percentunit", "Share of the bytes between containers of one node that never saw the TCP/IP stack.",
 			share("sockmap_redirected_bytes_total", "sockmap_tcp_bytes_total", ofPods)),
 		stat("Ends of live flows", "short", "Two for each connection.", "sum(sockmap_active_flows{"+ofPods+"})"),
@@ -102,10 +103,25 @@ func nodes() []panel {
 			query{"max by (instance, node, map) (sockmap_map_entries{" + of + "} / sockmap_map_max_entries{" + of + "})", "{{node}} {{instance}} {{map}}"}),
 		graph("Scrapes that could not read", "short", "The programs are not loaded, or are of another version.",
 			query{"sum by (instance, node) (increase(sockmap_collection_errors_total{" + of + "}[$__rate_interval]))", "{{node}} {{instance}}"}),
+		graph("Containers that are not accelerated, by reason", "short", "docs/METRICS.md says what each means.",
+			query{`sum by (reason) (sockmap_endpoints{state="declined",` + of + "}) > 0", "{{reason}}"}),
 		table("Hazards of the kernels", "Guarded ones included.", "sockmap_hazard{"+of+"} == 1"),
 		table("Guards that do not run", "sockmapctl status has the kernel's words.", "sockmap_guard_active{"+of+"} == 0"),
 		table("Hazards that a guard cures", "", "sockmap_hazard_guarded{"+of+"} == 1"),
 		table("Versions", "", "count by (version) (sockmap_build_info{"+of+"})"),
+	}
+}
+
+func agents() []panel {
+	return []panel{
+		table("Parts that are not as they should be", "/readyz?verbose of the agent has the words.",
+			"sockmap_agent_part_ready{"+of+"} == 0"),
+		table("Agents that are not ready", "Those whose part counts, by agent.readyMeans.", "sockmap_agent_ready{"+of+"} == 0"),
+		graph("What agents had to do", "ops", "",
+			query{rate("sockmap_agent_repairs_total", of), "put right what others undid"},
+			query{rate("sockmap_agent_failures_total", of), "steps that failed"},
+			query{rate("sockmap_agent_reaped_total", of), "leftovers of dead containers removed"}),
+		table("Agents that cannot watch directories", "They look every few seconds.", "sockmap_agent_polling{"+of+"} == 1"),
 	}
 }
 

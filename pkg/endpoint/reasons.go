@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"golang.org/x/sys/unix"
+)
+
+// LoadError says that the programs could not be loaded, so that no container can be accelerated.
+type LoadError struct{ Err error }
+
+func (e *LoadError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *LoadError) Unwrap() error { return e.Err }
+
+// causes are the errors of Add by their reasons. The first that fits counts: an error may be wrapped in a wider
+// one, so what says most comes first.
+var causes = []struct {
+	reason decline.Reason
+	is     func(error) bool
+}{
+	{decline.Busy, is(ErrBusy)},
+	{decline.NetNS, is(ErrNetNS)},
+	{decline.CgroupPath, as[*ConfigError]},
+	{decline.Hazards, as[*HazardError]},
+	{decline.ForeignState, is(datapath.ErrForeignState)},
+	{decline.BPFFS, is(datapath.ErrNoBPFFS)},
+	{decline.Kernel, is(datapath.ErrUnsupported)},
+	{decline.TooManyPrograms, is(datapath.ErrTooManyPrograms)},
+	{decline.ExclusiveProgram, is(datapath.ErrExclusiveProgram)},
+	{decline.Neighbour, is(datapath.ErrNeighbour)},
+	{decline.Resources, is(unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ENOSPC)},
+	{decline.Cgroup, is(cgroup.ErrNoCgroup2, cgroup.ErrNotCgroup2)},
+	{decline.Permission, is(fs.ErrPermission)},
+	{decline.Load, is(ErrLoadFailed)},
+	{decline.Load, as[*LoadError]},
+	{decline.MapFull, is(unix.E2BIG)},
+	{decline.Disabled, is(ErrDisabled)},
+	{decline.NotLoaded, is(datapath.ErrNotLoaded)},
+}
+
+func is(targets ...error) func(error) bool {
+	return func(err error) bool {
+		for _, target := range targets {
+			if errors.Is(err, target) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func as[E error](err error) bool {
+	var target E
+	return errors.As(err, &target)
+}
+
+// ReasonOf is the reason for which an error of Add or Load, or of a Part, keeps containers from being accelerated.
+// It is decline.None for nil, and decline.Other for errors that have no reason of their own.
+func ReasonOf(err error) decline.Reason {
+	if err == nil {
+		return decline.None
+	}
+	for _, c := range causes {
+		if c.is(err) {
+			return c.reason
+		}
+	}
+	return decline.Other
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/spf13/cobra"
+)
+
+// partView is one of the things that it takes for containers to be accelerated.
+type partView struct {
+	Name   string `json:"name" doc:"programs, switch or hazards"`
+	OK     bool   `json:"ok" doc:"it is as it should be"`
+	Reason string `json:"reason" doc:"why not, as METRICS.md names it; empty when ok"`
+	Detail string `json:"detail" doc:"the same in words; empty when ok"`
+}
+
+const confDirVariable = "SOCKMAP_CNI_CONF_DIR"
+
+// confDirFlag says where the entries are whose acceptHazards count.
+func (a *app) confDirFlag(cmd *cobra.Command) *string {
+	dir := cmp.Or(a.getenv(confDirVariable), install.DefaultConfDir)
+	flag := cmd.Flags().String("cni-conf-dir", dir, "`DIR` of network configurations: what their entries accept counts as accepted")
+	before(cmd, func() error { return absolute("--cni-conf-dir", *flag) })
+	return flag
+}
+
+// parts are those of the node for a container that accepts what an entry of this state accepts: the entry of those
+// in confDir that keeps the least off.
+func (a *app) parts(confDir string) []endpoint.Part {
+	n := a.node(datapath.Settings{})
+	best := n.Parts()
+	for _, conf := range install.Entries(confDir) {
+		if conf.BPFFSPath != a.dir {
+			continue
+		}
+		if parts := n.Parts(conf.HazardsAccepted()...); len(failed(parts)) < len(failed(best)) {
+			best = parts
+		}
+	}
+	return best
+}
+
+func failed(parts []endpoint.Part) []endpoint.Part {
+	return slices.DeleteFunc(slices.Clone(parts), func(p endpoint.Part) bool { return p.Err == nil })
+}
+
+func partViews(parts []endpoint.Part) []partView {
+	views := make([]partView, 0, len(parts))
+	for _, p := range parts {
+		v := partView{Name: p.Name, OK: p.Err == nil}
+		if p.Err != nil {
+			v.Reason, v.Detail = endpoint.ReasonOf(p.Err).String(), p.Err.Error()
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+// judge tells whether anything is accelerated here, or would be. Where hazards keep off what accepts no more than
+// the entries do, a container that accepts more by annotation, or a cgroup that was attached by hand, may be.
+func (v *statusView) judge(parts []endpoint.Part) {
+	v.Parts = partViews(parts)
+	wrong := failed(parts)
+	held := slices.DeleteFunc(slices.Clone(wrong), func(p endpoint.Part) bool {
+		var hazards *endpoint.HazardError
+		return errors.As(p.Err, &hazards) && v.Node.acceleratesSome()
+	})
+	v.Accelerating = len(held) == 0
+	if !v.Accelerating {
+		v.exitWith = cmp.Or(v.exitWith, held[0].Err)
+	}
+}
+
+func (n *nodeView) acceleratesSome() bool {
+	byHand := func(c cgroupView) bool { return c.Manual && c.Alive }
+	return n != nil && (n.Endpoints.Accelerated > 0 || slices.ContainsFunc(n.Cgroups, byHand))
+}
+
+// heldOff is one line for a screen. It is empty where containers are accelerated, and where nothing but the kill
+// switch is in the way, which has a line of its own.
+func (v *statusView) heldOff() string {
+	var why []string
+	for _, p := range v.Parts {
+		if !p.OK && p.Reason != decline.Disabled.String() {
+			why = append(why, fmt.Sprintf("%s: %s", p.Name, p.Detail))
+		}
+	}
+	if v.Accelerating || len(why) == 0 {
+		return ""
+	}
+	return "NOTHING: " + strings.Join(why, "; ")
+}
