@@ -47,6 +47,9 @@ func publish(l, building layout) error {
 
 // build makes a state of the programs in spec and hands it to finish. What an error leaves is removed.
 func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, building layout) error) (err error) {
+	if err := haveDescriptors(loadDescriptors); err != nil {
+		return err
+	}
 	building := l.building(os.Getpid())
 	if err := os.MkdirAll(building.links(), 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)

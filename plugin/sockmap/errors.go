@@ -31,7 +31,7 @@ func codeOf(err error) uint {
 		return types.ErrInvalidNetworkConfig
 	case errors.Is(err, endpoint.ErrNetNS):
 		return types.ErrInvalidNetNS
-	case errors.Is(err, endpoint.ErrBusy):
+	case errors.Is(err, endpoint.ErrBusy), isShortage(err):
 		return types.ErrTryAgainLater
 	case errors.Is(err, datapath.ErrNoBPFFS):
 		return types.ErrIOFailure
@@ -41,11 +41,16 @@ func codeOf(err error) uint {
 
 // coded makes err one that skel passes on with its code.
 func coded(err error) *types.Error {
-	return types.NewError(codeOf(err), err.Error(), "")
+	return types.NewError(codeOf(err), shortage(err).Error(), "")
 }
 
 // finish ends the call of a verb with what skel made of it, and returns the exit status.
 func (h *handler) finish(verb string, failed *types.Error) int {
+	if failed == nil && h.result != nil {
+		if _, err := h.stdout.Write(h.result); err != nil {
+			failed = types.NewError(types.ErrIOFailure, fmt.Sprintf("write result: %v", err), "")
+		}
+	}
 	h.count(verb, failed)
 	if failed == nil {
 		return 0
