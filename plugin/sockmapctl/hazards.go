@@ -49,7 +49,7 @@ func (v hazardsView) advice() string {
 	if len(v.Open) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("containers are declined because of %s, unless acceptHazards or their pod's annotation names them; see: sockmapctl doctor",
+	return fmt.Sprintf("containers are accelerated only if acceptHazards, or their pod's annotation, names %s; see: sockmapctl doctor",
 		strings.Join(v.Open, ", "))
 }
 
