@@ -198,6 +198,12 @@ func explainLoad(err error) error {
 	if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil {
 		return fmt.Errorf("%w: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, err)
 	}
+	if refused := explainRefusal(err, "/"); refused != nil {
+		return refused
+	}
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return fmt.Errorf("load programs: %w", err) // what features finds out now would be no better
+	}
 	probe := features.HaveMapType(ebpf.SockHash)
 	if errors.Is(probe, unix.EPERM) {
 		err = fmt.Errorf("%w: %v", unix.EPERM, err) // the library says of some maps that the kernel is too old
