@@ -35,7 +35,7 @@ test-host: ## the tests on this machine's kernel
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
 	go -C test/bench/programs/peer test -count=1 ./...
 
-# Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow to say anything.
+# Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
 RACE := agent cgroup cniconf conntrack explain install lock metrics netns tap version
 
 .PHONY: test-race

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Unreadable says why this kernel lets no program read its memory, which ours must, and what to do about it. Both are empty
-// where it does, or where that cannot be told. root is where /proc and /sys are; empty: "/".
+// Unreadable says why this kernel lets no program read its memory, which ours must, and what to do about it.
+// Both are empty where it does, or where that cannot be told. root is where /proc and /sys are; empty: "/".
 func Unreadable(root string) (why, wayOut string) {
 	if root == "" {
 		root = "/"
@@ -26,7 +26,8 @@ func Unreadable(root string) (why, wayOut string) {
 	return "", ""
 }
 
-// lockdown is none, integrity or confidentiality; empty where the kernel has no lockdown, or securityfs is not mounted.
+// lockdown is none, integrity or confidentiality; empty where the kernel has no lockdown, or securityfs is
+// not mounted.
 func lockdown(root string) string {
 	text, err := os.ReadFile(filepath.Join(root, "sys/kernel/security/lockdown"))
 	if err != nil {
@@ -37,7 +38,8 @@ func lockdown(root string) string {
 	return mode
 }
 
-// withoutTracing looks for a function that is there with CONFIG_BPF_EVENTS only. Names are listed for everybody.
+// withoutTracing looks for a function that is there with CONFIG_BPF_EVENTS only. Names are listed for
+// everybody.
 func withoutTracing(root string) (without, known bool) {
 	symbols, err := os.ReadFile(filepath.Join(root, "proc/kallsyms"))
 	if err != nil || len(symbols) == 0 {
@@ -53,8 +55,8 @@ func refusesToRead(err error) bool {
 		(strings.Contains(text, "cannot use helper") || strings.Contains(text, "unknown func"))
 }
 
-// explainRefusal names the cause where a load has failed for want of that helper. It returns nil where it did not, or where the
-// cause is not known.
+// explainRefusal names the cause where a load has failed for want of that helper. It returns nil where it did
+// not, or where the cause is not known.
 func explainRefusal(err error, root string) error {
 	if !refusesToRead(err) {
 		return nil

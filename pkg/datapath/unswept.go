@@ -11,9 +11,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// MarkUnswept leaves word that there may be a link or an endpoint that no record names, before a call makes one so. Whoever
-// finds the mark sweeps and clears it. Without it a call need not look at all links of the node. It returns whether it made the
-// mark: one that is there already is about what another call has left.
+// MarkUnswept leaves word that there may be a link or an endpoint that no record names, before a call makes
+// one so. Whoever finds the mark sweeps and clears it. Without it a call need not look at all links of the
+// node. It returns whether it made the mark: one that is there already is about what another call has left.
 func (d *Datapath) MarkUnswept() (made bool, err error) {
 	err = os.Mkdir(d.layout.pin(unsweptDir), 0o700)
 	if errors.Is(err, fs.ErrExist) {
@@ -36,9 +36,9 @@ func (d *Datapath) ClearUnswept() error {
 	return nil
 }
 
-// AttachmentsAfter calls f for the records behind that of key, in the order of the map, and then for those in front of it,
-// until f returns false. The map's order has nothing to do with the keys. f may remove the record that it is called for. The
-// caller holds the lock.
+// AttachmentsAfter calls f for the records behind that of key, in the order of the map, and then for those in
+// front of it, until f returns false. The map's order has nothing to do with the keys. f may remove the
+// record that it is called for. The caller holds the lock.
 func (d *Datapath) AttachmentsAfter(key AttachmentKey, f func(AttachmentKey, Attachment) bool) error {
 	m, err := d.attachments()
 	if err != nil {

@@ -68,7 +68,8 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 		return Outcome{}, err
 	}
 	err = s.register(sb.key(), record, want.Policy, dir)
-	if errors.Is(err, unix.E2BIG) && !errors.Is(err, datapath.ErrTooManyPrograms) { // leftovers of others may have filled a map
+	// Leftovers of others may have filled a map.
+	if errors.Is(err, unix.E2BIG) && !errors.Is(err, datapath.ErrTooManyPrograms) {
 		if out.Reaped = s.reapSome(sb.key(), fullTime); len(out.Reaped) > 0 {
 			err = s.register(sb.key(), record, want.Policy, dir)
 		}

@@ -51,8 +51,8 @@ func fill(t *testing.T, n *Node, from, to int) {
 	}
 }
 
-// addCost is what the cheapest of some ADDs takes, in allocations: each record or link that is looked at takes some, and unlike
-// time they do not depend on what else the machine does.
+// addCost is what the cheapest of some ADDs takes, in allocations: each record or link that is looked at
+// takes some, and unlike time they do not depend on what else the machine does.
 func addCost(t *testing.T, n *Node, g group, name string) uint64 {
 	t.Helper()
 	least := uint64(math.MaxUint64)

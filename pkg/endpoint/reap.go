@@ -25,8 +25,8 @@ type Removed struct {
 // Ref is an attachment of a network that its runtime still knows.
 type Ref struct{ ContainerID, IfName string }
 
-// reapTime bounds what an Add spends on leftovers of others. Each looks at the records that come behind its own in the map,
-// where keys are scattered at random, so that some Adds together see all of them.
+// reapTime bounds what an Add spends on leftovers of others. Each looks at the records that come behind its
+// own in the map, where keys are scattered at random, so that some Adds together see all of them.
 const reapTime = 100 * time.Microsecond
 
 // fullTime bounds what an Add spends on them when there is no room for its own record.
@@ -91,8 +91,9 @@ func (n *Node) countShares() error {
 	return nil
 }
 
-// reapSome is what an Add does for others, because some runtimes never call GC: it looks at some records, for as long as this,
-// and at all links only where a call before it has left some that no record names. Its errors are not the container's.
+// reapSome is what an Add does for others, because some runtimes never call GC: it looks at some records, for
+// as long as this, and at all links only where a call before it has left some that no record names. Its
+// errors are not the container's.
 func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Removed {
 	r := &reaper{session: s, witness: s.witness(), except: own}
 	until := time.Now().Add(long)

@@ -21,9 +21,9 @@ type session struct {
 	held   *lock.Lock
 	loaded bool // by this session
 
-	// records is what the attachments map is to hold, a step ahead of the map while something is being undone:
-	// who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of others, and is not
-	// to take longer on a node that has many.
+	// records is what the attachments map is to hold, a step ahead of the map while something is being
+	// undone: who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of
+	// others, and is not to take longer on a node that has many.
 	records map[datapath.AttachmentKey]datapath.Attachment
 }
 
@@ -194,9 +194,11 @@ func (s *session) releaseAfter(key datapath.AttachmentKey, record, older datapat
 	return s.release(older)
 }
 
-// undo takes back what make did before it failed, and puts older, which may be nil, back in its place. It returns failed
-// with what else has failed.
-func (s *session) undo(failed error, key datapath.AttachmentKey, record datapath.Attachment, older *datapath.Attachment) error {
+// undo takes back what make did before it failed, and puts older, which may be nil, back in its place. It
+// returns failed with what else has failed.
+func (s *session) undo(
+	failed error, key datapath.AttachmentKey, record datapath.Attachment, older *datapath.Attachment,
+) error {
 	if err := s.loadRecords(); err != nil {
 		return fmt.Errorf("%w (undoing it: %w)", failed, err)
 	}

@@ -12,8 +12,9 @@ import (
 // eagain is the hazard that only a reader with a blocking socket meets.
 const eagain = "eagain"
 
-// risks are what a program may meet on the connection while it is redirected: hazards that were accepted, and what the guard
-// observe, where it does not run, would have kept on TCP. It is empty where nothing is known that is redirected.
+// risks are what a program may meet on the connection while it is redirected: hazards that were accepted, and
+// what the guard observe, where it does not run, would have kept on TCP. It is empty where nothing is known
+// that is redirected.
 func risks(f *Facts, o Outcome) []string {
 	all := []string{}
 	if o == ByTCP || o == Unknown || f.Problem != "" {
@@ -29,7 +30,8 @@ func risks(f *Facts, o Outcome) []string {
 		}
 		switch {
 		case f.Reader == nil:
-			all = append(all, fmt.Sprintf("hazard %s is open: %s; a reader that polls, with O_NONBLOCK, does not meet it", h.Name, h.Summary))
+			all = append(all, fmt.Sprintf("hazard %s is open: %s; a reader that polls, with O_NONBLOCK, does not meet it",
+				h.Name, h.Summary))
 		case !f.Reader.NonBlocking:
 			all = append(all, fmt.Sprintf("hazard %s is open, and the reader's socket is blocking: %s", h.Name, h.Summary))
 		}

@@ -18,8 +18,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 )
 
-// childName as the only argument makes Main run the probes instead of the program. It takes the place of the program's name,
-// which nobody but Run makes a text with spaces: whatever stands in a runtime's environment starts no probe.
+// childName as the only argument makes Main run the probes instead of the program. It takes the place of the
+// program's name, which nobody but Run makes a text with spaces: whatever stands in a runtime's environment
+// starts no probe.
 const childName = "sockmap hazard probes"
 
 // timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much else; a kernel that

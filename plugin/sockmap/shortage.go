@@ -15,8 +15,8 @@ var shortages = []struct {
 	text  func() string
 }{
 	{unix.EMFILE, func() string {
-		return fmt.Sprintf("too few file descriptors: this process may have %s (raise LimitNOFILE of the container runtime's service)",
-			descriptorLimit())
+		return fmt.Sprintf("too few file descriptors: this process may have %s "+
+			"(raise LimitNOFILE of the container runtime's service)", descriptorLimit())
 	}},
 	{unix.ENFILE, func() string { return "the node has no file descriptors left (raise the sysctl fs.file-max)" }},
 	{unix.ENOMEM, func() string {
@@ -24,7 +24,8 @@ var shortages = []struct {
 	}},
 }
 
-// isShortage tells whether the node or the runtime's limits are why a call failed, and not its configuration or the kernel.
+// isShortage tells whether the node or the runtime's limits are why a call failed, and not its configuration
+// or the kernel.
 func isShortage(err error) bool {
 	for _, s := range shortages {
 		if errors.Is(err, s.errno) {

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve makes one call by skel. Nothing is written to standard output but the answer to VERSION: finish writes the result or
-// the error, so there is always exactly one document.
+// serve makes one call by skel. Nothing is written to standard output but the answer to VERSION: finish
+// writes the result or the error, so there is always exactly one document.
 func (h *handler) serve(verb string) *types.Error {
 	return h.recovered(func() *types.Error { return h.dispatch(verb) })
 }
@@ -50,7 +50,8 @@ func (h *handler) dispatch(verb string) *types.Error {
 		if err := provideStdin(config); err != nil {
 			return coded(fmt.Errorf("hand the configuration on: %w", err))
 		}
-		// skel wants it. The specification calls it optional for ADD, DEL and CHECK, and nothing here uses it.
+		// skel wants it. The specification calls it optional for ADD, DEL and CHECK, and nothing here uses
+		// it.
 		if os.Getenv("CNI_PATH") == "" {
 			os.Setenv("CNI_PATH", "/opt/cni/bin")
 		}
@@ -62,13 +63,14 @@ func (h *handler) dispatch(verb string) *types.Error {
 	return h.excused(verb, skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String()))
 }
 
-// readStdin reads standard input before skel does: skel's own errors must carry the request's cniVersion, too.
+// readStdin reads standard input before skel does: skel's own errors must carry the request's cniVersion,
+// too.
 func readStdin() ([]byte, error) {
 	return io.ReadAll(os.Stdin)
 }
 
-// provideStdin makes config standard input again, for skel. It needs two more descriptors for a moment. The pipe is not
-// one of package os, which would make an epoll descriptor for it.
+// provideStdin makes config standard input again, for skel. It needs two more descriptors for a moment. The
+// pipe is not one of package os, which would make an epoll descriptor for it.
 func provideStdin(config []byte) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -110,8 +112,8 @@ func cniVersionOf(config []byte) (found string) {
 	return found
 }
 
-// checkDescriptors makes sure that there are as many file descriptors left as a call needs at least that loads nothing. The
-// Go runtime ends the process without any answer when it finds none for itself.
+// checkDescriptors makes sure that there are as many file descriptors left as a call needs at least that
+// loads nothing. The Go runtime ends the process without any answer when it finds none for itself.
 func checkDescriptors() error {
 	const enough = 16
 	var spare []int
@@ -133,7 +135,8 @@ func checkDescriptors() error {
 	return nil
 }
 
-// withoutDescriptors answers a call that cannot even begin. No container fails over it, unless acceleration is required.
+// withoutDescriptors answers a call that cannot even begin. No container fails over it, unless acceleration
+// is required.
 func (h *handler) withoutDescriptors(verb string, config []byte, err error) *types.Error {
 	conf, _ := cniconf.ParseLenient(config)
 	failed := coded(err)
@@ -145,8 +148,8 @@ func (h *handler) withoutDescriptors(verb string, config []byte, err error) *typ
 	return failed // that of a DEL is not told either, see spared
 }
 
-// pass makes the result of the plugins before the answer of this call, as it is, unless it is in the format of another
-// version than the request: the specification wants that of the request.
+// pass makes the result of the plugins before the answer of this call, as it is, unless it is in the format
+// of another version than the request: the specification wants that of the request.
 func (h *handler) pass(conf *cniconf.Conf) {
 	h.result = conf.PrevResult
 	was := cniVersionOf(conf.PrevResult)
@@ -173,10 +176,13 @@ func convert(result []byte, from, to string) ([]byte, error) {
 	return json.Marshal(converted)
 }
 
-// excused drops an error that skel came upon after an ADD had been made: it asks once more whether CNI_NETNS is the host's,
-// which the handler has done. When it cannot tell, the container has its answer all the same.
+// excused drops an error that skel came upon after an ADD had been made: it asks once more whether CNI_NETNS
+// is the host's, which the handler has done. When it cannot tell, the container has its answer all the same.
 func (h *handler) excused(verb string, failed *types.Error) *types.Error {
-	if failed == nil || verb != "ADD" || h.result == nil || !strings.HasPrefix(failed.Msg, "get plugin's netns failed") {
+	if failed == nil || verb != "ADD" || h.result == nil {
+		return failed
+	}
+	if !strings.HasPrefix(failed.Msg, "get plugin's netns failed") {
 		return failed
 	}
 	h.logger(nil, nil).Debug("skel could not look at the network namespace again", "error", failed)

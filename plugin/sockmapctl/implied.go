@@ -4,8 +4,8 @@ package main
 
 import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 
-// impliedView is something else that whoever accepts hazards accepts: no probe looks for it, as every kernel has it, and the
-// guard that keeps such programs on TCP does not run here.
+// impliedView is something else that whoever accepts hazards accepts: no probe looks for it, as every kernel
+// has it, and the guard that keeps such programs on TCP does not run here.
 type impliedView struct {
 	Name    string `json:"name" doc:"what a program does"`
 	Guard   string `json:"guard" doc:"that would keep it on TCP, and does not run"`

@@ -33,8 +33,8 @@ func (v *nodeView) accelerating() string {
 	return text
 }
 
-// declinedAdvice is about containers that run without acceleration now; empty where there is none but those that have opted
-// out.
+// declinedAdvice is about containers that run without acceleration now; empty where there is none but those
+// that have opted out.
 func (v *nodeView) declinedAdvice() string {
 	for _, r := range v.Endpoints.Reasons {
 		if strings.Contains(r.Reason, "hazards that no guard cures") {
