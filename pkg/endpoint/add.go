@@ -38,7 +38,8 @@ func explainNetNS(err error) error {
 }
 
 // Add accelerates a sandbox: it loads if nothing is loaded, attaches the container's cgroup and registers the
-// network namespace. It is idempotent, and the last Add of one network namespace decides its policy.
+// network namespace. It is idempotent. Where the container is in several networks, its policy is what all of them allow,
+// see datapath.Narrowest.
 //
 // Every error means that the sandbox is not accelerated, or still as an earlier Add of the same attachment made it.
 // What was made on the way is undone, but for what belongs to the node: loaded programs, a mount.
@@ -54,6 +55,7 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	defer dir.Close()
 	record.CgroupID, record.CgroupSource = found.ID, string(found.Source)
 	want.Policy.Accelerate = true
+	record.Policy = &want.Policy
 
 	s, err := n.load(ctx)
 	if err != nil {
@@ -67,17 +69,18 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	if out.Disabled, err = s.applySettings(); err != nil {
 		return Outcome{}, err
 	}
-	err = s.register(sb.key(), record, want.Policy, dir)
+	err = s.register(sb.key(), record, dir)
 	// Leftovers of others may have filled a map.
 	if errors.Is(err, unix.E2BIG) && !errors.Is(err, datapath.ErrTooManyPrograms) {
 		if out.Reaped = s.reapSome(sb.key(), fullTime); len(out.Reaped) > 0 {
-			err = s.register(sb.key(), record, want.Policy, dir)
+			err = s.register(sb.key(), record, dir)
 		}
 	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	out.Reaped = append(out.Reaped, s.reapSome(sb.key(), reapTime)...)
+	out.OptedOut = s.optedOut(record.NetNSCookie)
 	return out, nil
 }
 

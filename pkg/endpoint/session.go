@@ -25,6 +25,8 @@ type session struct {
 	// undone: who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of
 	// others, and is not to take longer on a node that has many.
 	records map[datapath.AttachmentKey]datapath.Attachment
+	// added is what this session has recorded while records is nil.
+	added map[datapath.AttachmentKey]datapath.Attachment
 }
 
 // change begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
@@ -120,6 +122,26 @@ func (s *session) loadRecords() (err error) {
 	return err
 }
 
+// loadSharing does the same where records of others may name this network namespace: it has an endpoint then. One
+// without is named by nobody, but for an ADD that was killed before it had made one.
+func (s *session) loadSharing(cookie uint64) error {
+	if s.records != nil || cookie == 0 {
+		return nil
+	}
+	if _, ok, err := s.d.Endpoint(cookie); !ok || err != nil {
+		return err
+	}
+	return s.loadRecords()
+}
+
+// sharing are the records among which those of one network namespace are, after loadSharing.
+func (s *session) sharing() map[datapath.AttachmentKey]datapath.Attachment {
+	if s.records == nil {
+		return s.added
+	}
+	return s.records
+}
+
 // record reads one record; ok is false when there is none.
 func (s *session) record(key datapath.AttachmentKey) (record datapath.Attachment, ok bool, err error) {
 	if s.records == nil {
@@ -150,15 +172,21 @@ func (s *session) put(key datapath.AttachmentKey) error {
 	return s.d.DeleteAttachment(key)
 }
 
-// register makes what record says and policy and dir are for. An error undoes it all, but not what records of
-// other attachments name, nor an older record of the same key and what that one names.
-func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, policy datapath.Policy, dir *os.File) error {
+// register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
+// name, nor an older record of the same key and what that one names.
+func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
+	if err := s.loadSharing(record.NetNSCookie); err != nil {
+		return err
+	}
+	if err := s.recallPolicies(record.NetNSCookie); err != nil {
+		return err
+	}
 	older, replaces, err := s.record(key)
 	if err != nil {
 		return err
 	}
 	if !replaces {
-		if err := s.make(key, record, policy, dir); err != nil {
+		if err := s.make(key, record, dir); err != nil {
 			return s.undo(err, key, record, nil)
 		}
 		return nil
@@ -168,7 +196,7 @@ func (s *session) register(key datapath.AttachmentKey, record datapath.Attachmen
 	if err != nil {
 		return err
 	}
-	if err := s.make(key, record, policy, dir); err != nil {
+	if err := s.make(key, record, dir); err != nil {
 		return s.undo(err, key, record, &older)
 	}
 	// The new one is in place and complete, so its ADD has not failed. What stays is swept later.
@@ -214,12 +242,14 @@ func (s *session) undo(
 	return fmt.Errorf("%w (undoing it: %w)", failed, errors.Join(undo, err))
 }
 
-func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, policy datapath.Policy, dir *os.File) error {
+func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
 	if err := s.step("record"); err != nil {
 		return err
 	}
 	if s.records != nil {
 		s.records[key] = record
+	} else {
+		s.added = map[datapath.AttachmentKey]datapath.Attachment{key: record}
 	}
 	if err := s.d.PutAttachment(key, record); err != nil {
 		return err
@@ -232,13 +262,10 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, p
 			return err
 		}
 	}
-	if record.NetNSCookie != 0 {
-		if err := s.step("endpoint"); err != nil {
-			return err
-		}
-		return s.d.SetEndpoint(record.NetNSCookie, policy)
+	if record.NetNSCookie == 0 {
+		return nil
 	}
-	return nil
+	return s.applyPolicies(record.NetNSCookie)
 }
 
 // remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
@@ -259,7 +286,8 @@ func (s *session) remove(key datapath.AttachmentKey) error {
 	return err
 }
 
-// release removes what record names and no record in s.records does.
+// release removes what record names and no record in s.records does. An endpoint that others name stays, with their
+// policies.
 func (s *session) release(record datapath.Attachment) error {
 	return errors.Join(s.releaseEndpoint(record.NetNSCookie), s.releaseLink(record.CgroupID))
 }
@@ -270,7 +298,7 @@ func (s *session) releaseEndpoint(cookie uint64) error {
 	}
 	for _, other := range s.records {
 		if other.NetNSCookie == cookie {
-			return nil
+			return s.applyPolicies(cookie)
 		}
 	}
 	if err := s.step("release endpoint"); err != nil {

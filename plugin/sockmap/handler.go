@@ -150,7 +150,11 @@ func (c call) add(sb endpoint.Sandbox) error {
 		c.decline(ctx, sb, err)
 		return err
 	}
-	c.log.Info("accelerated", "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
+	done := "accelerated"
+	if out.OptedOut {
+		done = "registered, but stays on TCP: another network of this container has opted out"
+	}
+	c.log.Info(done, "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
 		"loaded", out.Loaded, "disabled", out.Disabled)
 	for _, note := range out.Cgroup.Notes {
 		c.log.Debug("cgroup", "note", note)

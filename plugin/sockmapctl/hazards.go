@@ -49,8 +49,11 @@ func (v hazardsView) advice() string {
 	if len(v.Open) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("containers are accelerated only if acceptHazards, or their pod's annotation, names %s; see: sockmapctl doctor",
-		strings.Join(v.Open, ", "))
+	who := "acceptHazards, or their pod's annotation, names " + strings.Join(v.Open, ", ")
+	if ofNode := hazard.SetOf(v.Open...).OfNode(); ofNode != 0 {
+		who += " (" + ofNode.String() + " by acceptHazards only, not by annotation)"
+	}
+	return fmt.Sprintf("containers are accelerated only if %s; see: sockmapctl doctor", who)
 }
 
 // hazardNames is the flag --accept-hazards.
