@@ -24,7 +24,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 	@go run ./test/demo
 
 .PHONY: test
-test: test-host test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -34,6 +34,14 @@ test-host: ## the tests on this machine's kernel
 	go test -count=1 ./test/bench/stopped
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
 	go -C test/bench/programs/peer test -count=1 ./...
+
+# Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
+RACE := agent cgroup cniconf conntrack explain install lock metrics netns tap version
+
+.PHONY: test-race
+test-race: ## the packages that run several goroutines, under the race detector (root; installs gcc)
+	@test/setup.sh race
+	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(RACE:%=./pkg/%) ./test/lab/traffic
 
 .PHONY: test-conformance
 test-conformance: ## the socket API, plain against accelerated, on this machine's kernel (root)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|bench|test|test-vm|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
+# setup.sh demo|bench|test|race|test-vm|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
 # Says nothing when it has.
 set -euo pipefail
 
@@ -13,6 +13,7 @@ case "$1" in
 demo) packages=() ;;
 bench) packages=(iptables redis-server redis-tools nginx-light wrk postgresql memcached haproxy) ;;
 test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs tshark tmux) ;;
+race) packages=(gcc libc6-dev iproute2 procps) ;;
 test-vm) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 containerd) packages=(runc iptables util-linux) ;;

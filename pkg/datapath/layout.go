@@ -45,6 +45,7 @@ const (
 	manualPrefix   = "manual-"
 	linksDir       = "links"
 	guardsDir      = "guards"
+	unsweptDir     = "unswept"
 )
 
 func stateName(abi uint32) string { return statePrefix + strconv.FormatUint(uint64(abi), 10) }

@@ -47,6 +47,9 @@ func publish(l, building layout) error {
 
 // build makes a state of the programs in spec and hands it to finish. What an error leaves is removed.
 func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, building layout) error) (err error) {
+	if err := haveDescriptors(loadDescriptors); err != nil {
+		return err
+	}
 	building := l.building(os.Getpid())
 	if err := os.MkdirAll(building.links(), 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
@@ -197,6 +200,12 @@ func pinAll[T interface{ Pin(string) error }](dir string, objects map[string]T) 
 func explainLoad(err error) error {
 	if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil {
 		return fmt.Errorf("%w: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, err)
+	}
+	if refused := explainRefusal(err, "/"); refused != nil {
+		return refused
+	}
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return fmt.Errorf("load programs: %w", err) // what features finds out now would be no better
 	}
 	probe := features.HaveMapType(ebpf.SockHash)
 	if errors.Is(probe, unix.EPERM) {

@@ -14,6 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+	"golang.org/x/sys/unix"
 )
 
 // CheckNetNS tells whether path can be the network namespace of a container, without any side effect. It returns
@@ -67,11 +68,17 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	if out.Disabled, err = s.applySettings(); err != nil {
 		return Outcome{}, err
 	}
-	// Before the own record, as it makes room in maps that leftovers have filled.
-	out.Reaped = s.reapSome(sb.key())
-	if err := s.register(sb.key(), record, dir); err != nil {
+	err = s.register(sb.key(), record, dir)
+	// Leftovers of others may have filled a map.
+	if errors.Is(err, unix.E2BIG) && !errors.Is(err, datapath.ErrTooManyPrograms) {
+		if out.Reaped = s.reapSome(sb.key(), fullTime); len(out.Reaped) > 0 {
+			err = s.register(sb.key(), record, dir)
+		}
+	}
+	if err != nil {
 		return Outcome{}, err
 	}
+	out.Reaped = append(out.Reaped, s.reapSome(sb.key(), reapTime)...)
 	out.OptedOut = s.optedOut(record.NetNSCookie)
 	return out, nil
 }

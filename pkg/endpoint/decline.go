@@ -31,7 +31,11 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	record.Declined, record.Reason = reason, decline.OptedOut
 	// Its cgroup keeps the link that an earlier Add made: without it no callback tells when the connections that are in the
 	// sockhash end, and what they hold of other pods' shares would never be given back.
-	if earlier, ok := s.records[sb.key()]; ok && earlier.NetNSCookie == record.NetNSCookie {
+	earlier, ok, err := s.record(sb.key())
+	if err != nil {
+		return err
+	}
+	if ok && earlier.NetNSCookie == record.NetNSCookie {
 		record.CgroupID, record.CgroupSource = earlier.CgroupID, earlier.CgroupSource
 	}
 	record.Policy = &datapath.Policy{}
@@ -54,7 +58,10 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 		return err
 	}
 	defer s.end()
-	earlier, ok := s.records[sb.key()]
+	earlier, ok, err := s.record(sb.key())
+	if err != nil {
+		return err
+	}
 	if ok && earlier.Declined == "" && earlier.NetNSCookie == record.NetNSCookie {
 		return nil
 	}

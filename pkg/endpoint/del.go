@@ -26,8 +26,8 @@ func (n *Node) Del(ctx context.Context, network, containerID, ifName string) err
 		return err
 	}
 	defer s.end()
-	if _, ok := s.records[key]; !ok {
-		return nil
+	if _, ok, err := s.record(key); !ok || err != nil {
+		return err
 	}
 	return s.remove(key)
 }

@@ -40,6 +40,9 @@ func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err err
 // where one of them runs last, and nothing can be attached behind it, gets no new connections.
 func (s *session) rearmAll() error {
 	keys, err := s.d.LinkKeys()
+	if err == nil {
+		err = s.loadRecords()
+	}
 	if err != nil {
 		return err
 	}
@@ -94,8 +97,6 @@ func (s *session) rearmReplaced() (err error) {
 	if s.d, err = datapath.Open(s.Dir); err != nil {
 		return err
 	}
-	if s.records, err = s.d.Attachments(); err != nil {
-		return err
-	}
+	s.records = nil
 	return s.rearmAll()
 }

@@ -27,7 +27,7 @@ func (s *session) applyPolicies(cookie uint64) error {
 // policyOf returns the policy that an endpoint is to have; ok is false when no record tells one.
 func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 	var all []datapath.Policy
-	for _, record := range s.records {
+	for _, record := range s.sharing() {
 		if record.NetNSCookie == cookie && record.Policy != nil {
 			all = append(all, *record.Policy)
 		}
@@ -42,7 +42,7 @@ func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 
 // optedOut reports whether an attachment of the network namespace is not to be accelerated, and so none is.
 func (s *session) optedOut(cookie uint64) bool {
-	for _, record := range s.records {
+	for _, record := range s.sharing() {
 		if record.NetNSCookie == cookie && record.Policy != nil && !record.Policy.Accelerate {
 			return true
 		}
@@ -53,7 +53,7 @@ func (s *session) optedOut(cookie uint64) bool {
 // recallPolicies gives the records of ABI 1, which kept no policy, the one that is in force at their endpoint. It comes
 // before anything that changes the endpoint.
 func (s *session) recallPolicies(cookie uint64) error {
-	for key, record := range s.records {
+	for key, record := range s.sharing() {
 		if record.NetNSCookie != cookie || record.Policy != nil {
 			continue
 		}

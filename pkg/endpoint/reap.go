@@ -22,9 +22,12 @@ type Removed struct {
 // Ref is an attachment of a network that its runtime still knows.
 type Ref struct{ ContainerID, IfName string }
 
-// reapTime bounds what an Add spends on leftovers of others. They are looked at in random order, so that some Adds
-// together see all of them.
+// reapTime bounds what an Add spends on leftovers of others. Each looks at the records that come behind its
+// own in the map, where keys are scattered at random, so that some Adds together see all of them.
 const reapTime = 100 * time.Microsecond
+
+// fullTime bounds what an Add spends on them when there is no room for its own record.
+const fullTime = 100 * time.Millisecond
 
 // GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
 // then only what is provably dead goes. It goes on after errors and joins them. Without a network's name it removes
@@ -59,7 +62,11 @@ func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) 
 		return nil, err
 	}
 	r := with(s, n.witness())
-	r.attachments(func() bool { return true })
+	if err := s.loadRecords(); err != nil {
+		s.end()
+		return nil, err
+	}
+	r.attachments()
 	r.orphans()
 	if err := r.rearmAll(); err != nil {
 		r.errs = append(r.errs, err)
@@ -85,13 +92,23 @@ func (n *Node) countShares() error {
 	return nil
 }
 
-// reapSome is what an Add does for others, because some runtimes never call GC. Its errors are not the container's.
-func (s *session) reapSome(except datapath.AttachmentKey) []Removed {
+// reapSome is what an Add does for others, because some runtimes never call GC: it looks at some records, for
+// as long as this, and at all links only where a call before it has left some that no record names. Its
+// errors are not the container's.
+func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Removed {
 	r := newReaper(s, s.witness(), ofAllNetworks)
-	r.except = except
-	until := time.Now().Add(reapTime)
-	r.attachments(func() bool { return time.Now().Before(until) })
-	r.orphanLinks()
+	r.except = own
+	until := time.Now().Add(long)
+	err := s.d.AttachmentsAfter(own, func(key datapath.AttachmentKey, record datapath.Attachment) bool {
+		r.look(key, record)
+		return time.Now().Before(until)
+	})
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+	if s.d.Unswept() {
+		r.orphans()
+	}
 	for _, err := range r.errs {
 		s.log().Warn("clean up after others", "error", err)
 	}
@@ -115,22 +132,24 @@ func newReaper(s *session, w witness, covers func(datapath.Attachment) bool) *re
 
 func ofAllNetworks(datapath.Attachment) bool { return true }
 
-func (r *reaper) attachments(more func() bool) {
-	// Of a copy, which remove changes the original of. In random order.
+func (r *reaper) attachments() {
+	// Of a copy, which remove changes the original of.
 	for key, record := range maps.Clone(r.records) {
-		if !more() {
-			return
-		}
-		if key == r.except || !r.covers(record) {
-			continue
-		}
-		why := r.invalid(key, record)
-		if why == "" {
-			continue
-		}
-		name := fmt.Sprintf("%s/%s/%s", record.Network, record.ContainerID, record.IfName)
-		r.note(Removed{"attachment", name, why}, r.remove(key))
+		r.look(key, record)
 	}
+}
+
+// look removes a record whose sandbox is no more.
+func (r *reaper) look(key datapath.AttachmentKey, record datapath.Attachment) {
+	if key == r.except || !r.covers(record) {
+		return
+	}
+	why := r.invalid(key, record)
+	if why == "" {
+		return
+	}
+	name := fmt.Sprintf("%s/%s/%s", record.Network, record.ContainerID, record.IfName)
+	r.note(Removed{"attachment", name, why}, r.remove(key))
 }
 
 func (r *reaper) invalid(key datapath.AttachmentKey, record datapath.Attachment) string {
@@ -153,8 +172,19 @@ func (r *reaper) note(done Removed, err error) {
 
 // orphans removes what no record names: killed calls leave it.
 func (r *reaper) orphans() {
+	before := len(r.errs)
+	if err := r.loadRecords(); err != nil {
+		r.errs = append(r.errs, err)
+		return
+	}
 	r.orphanLinks()
 	r.orphanEndpoints()
+	if len(r.errs) > before {
+		return
+	}
+	if err := r.d.ClearUnswept(); err != nil {
+		r.errs = append(r.errs, err)
+	}
 }
 
 func (r *reaper) orphanLinks() {

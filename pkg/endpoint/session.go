@@ -21,9 +21,12 @@ type session struct {
 	held   *lock.Lock
 	loaded bool // by this session
 
-	// records is what the attachments map is to hold, a step ahead of the map while something is being undone:
-	// who names what is asked here.
+	// records is what the attachments map is to hold, a step ahead of the map while something is being
+	// undone: who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of
+	// others, and is not to take longer on a node that has many.
 	records map[datapath.AttachmentKey]datapath.Attachment
+	// added is what this session has recorded while records is nil.
+	added map[datapath.AttachmentKey]datapath.Attachment
 }
 
 // change begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
@@ -121,8 +124,44 @@ func (s *session) open(load bool) (err error) {
 			return err
 		}
 	}
-	s.records, err = s.d.Attachments()
+	return nil
+}
+
+// loadRecords fills s.records. It takes time for each record of the node.
+func (s *session) loadRecords() (err error) {
+	if s.records == nil {
+		s.records, err = s.d.Attachments()
+	}
 	return err
+}
+
+// loadSharing does the same where records of others may name this network namespace: it has an endpoint then. One
+// without is named by nobody, but for an ADD that was killed before it had made one.
+func (s *session) loadSharing(cookie uint64) error {
+	if s.records != nil || cookie == 0 {
+		return nil
+	}
+	if _, ok, err := s.d.Endpoint(cookie); !ok || err != nil {
+		return err
+	}
+	return s.loadRecords()
+}
+
+// sharing are the records among which those of one network namespace are, after loadSharing.
+func (s *session) sharing() map[datapath.AttachmentKey]datapath.Attachment {
+	if s.records == nil {
+		return s.added
+	}
+	return s.records
+}
+
+// record reads one record; ok is false when there is none.
+func (s *session) record(key datapath.AttachmentKey) (record datapath.Attachment, ok bool, err error) {
+	if s.records == nil {
+		return s.d.Attachment(key)
+	}
+	record, ok = s.records[key]
+	return record, ok, nil
 }
 
 func (s *session) end() {
@@ -149,34 +188,83 @@ func (s *session) put(key datapath.AttachmentKey) error {
 // register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
 // name, nor an older record of the same key and what that one names.
 func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
+	if err := s.loadSharing(record.NetNSCookie); err != nil {
+		return err
+	}
 	if err := s.recallPolicies(record.NetNSCookie); err != nil {
 		return err
 	}
-	older, replaces := s.records[key]
-	s.records[key] = record
-	err := s.make(key, record, dir)
+	older, replaces, err := s.record(key)
 	if err != nil {
-		delete(s.records, key)
-		if replaces {
-			s.records[key] = older
-		}
-		if undo := errors.Join(s.release(record), s.put(key)); undo != nil {
-			return fmt.Errorf("%w (undoing it: %w)", err, undo)
-		}
 		return err
 	}
 	if !replaces {
+		if err := s.make(key, record, dir); err != nil {
+			return s.undo(err, key, record, nil)
+		}
 		return nil
 	}
+	// Once the new record is written, no record names what the older one did.
+	marked, err := s.d.MarkUnswept()
+	if err != nil {
+		return err
+	}
+	if err := s.make(key, record, dir); err != nil {
+		return s.undo(err, key, record, &older)
+	}
 	// The new one is in place and complete, so its ADD has not failed. What stays is swept later.
-	if err := s.release(older); err != nil {
+	if err := s.releaseAfter(key, record, older); err != nil {
 		s.log().Warn("leave a share of an earlier ADD behind", "error", err)
+		return nil
+	}
+	if marked {
+		return s.d.ClearUnswept()
 	}
 	return nil
 }
 
+// releaseAfter removes what older named and record, which has taken its place, does not.
+func (s *session) releaseAfter(key datapath.AttachmentKey, record, older datapath.Attachment) error {
+	if record.NetNSCookie == older.NetNSCookie && record.CgroupID == older.CgroupID {
+		return nil
+	}
+	if err := s.loadRecords(); err != nil {
+		return err
+	}
+	s.records[key] = record
+	return s.release(older)
+}
+
+// undo takes back what make did before it failed, and puts older, which may be nil, back in its place. It
+// returns failed with what else has failed.
+func (s *session) undo(
+	failed error, key datapath.AttachmentKey, record datapath.Attachment, older *datapath.Attachment,
+) error {
+	if err := s.loadRecords(); err != nil {
+		return fmt.Errorf("%w (undoing it: %w)", failed, err)
+	}
+	delete(s.records, key)
+	if older != nil {
+		s.records[key] = *older
+	}
+	undo := errors.Join(s.release(record), s.put(key))
+	if undo == nil {
+		return failed // a mark stays, and costs the next ADD a sweep
+	}
+	_, err := s.d.MarkUnswept()
+	return fmt.Errorf("%w (undoing it: %w)", failed, errors.Join(undo, err))
+}
+
 func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
-	if err := s.put(key); err != nil {
+	if err := s.step("record"); err != nil {
+		return err
+	}
+	if s.records != nil {
+		s.records[key] = record
+	} else {
+		s.added = map[datapath.AttachmentKey]datapath.Attachment{key: record}
+	}
+	if err := s.d.PutAttachment(key, record); err != nil {
 		return err
 	}
 	if dir != nil && record.CgroupID != 0 {
@@ -196,6 +284,9 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, d
 // remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
 // still says what is left to do.
 func (s *session) remove(key datapath.AttachmentKey) error {
+	if err := s.loadRecords(); err != nil {
+		return err
+	}
 	record := s.records[key]
 	delete(s.records, key)
 	err := s.release(record)

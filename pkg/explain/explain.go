@@ -21,6 +21,7 @@ const (
 	Decided    Verdict = "decided"     // it sent the connection, or the message, to TCP
 	NotReached Verdict = "not reached" // one before it had decided
 	NotKnown   Verdict = "not known"
+	NotAsked   Verdict = "not asked" // the programs do not ask it with this configuration
 )
 
 // Stage says when a condition is asked.
@@ -40,7 +41,8 @@ type Outcome string
 const (
 	Redirected Outcome = "redirect"
 	ByTCP      Outcome = "tcp"
-	Open       Outcome = "open" // nothing speaks against redirection, and not all is known
+	Open       Outcome = "open"    // nothing speaks against redirection, and not all is known
+	Unknown    Outcome = "unknown" // an end is nowhere that is known here
 )
 
 // Condition is one question and its answer.
@@ -48,22 +50,23 @@ type Condition struct {
 	Stage    Stage   `json:"stage" doc:"node, connection (asked once, when it is made) or message (asked for each call of send)"`
 	Name     string  `json:"name" doc:"a result of connection, a reason of message, see METRICS.md"`
 	Question string  `json:"question" doc:"what is asked; yes lets it pass"`
-	Verdict  Verdict `json:"verdict" doc:"passed, decided, not reached or not known"`
+	Verdict  Verdict `json:"verdict" doc:"passed, decided, not reached, not known or not asked"`
 	Detail   string  `json:"detail" doc:"what was found; may be empty"`
 	Change   string  `json:"change" doc:"what would change it; empty unless it decided"`
 }
 
 // Explanation is about one direction of a connection.
 type Explanation struct {
-	Outcome    Outcome     `json:"outcome" doc:"redirect, tcp, or open: nothing speaks against it, and not all is known"`
+	Outcome    Outcome     `json:"outcome" doc:"redirect; tcp; open: nothing speaks against it, and not all is known; unknown: an end is not known here"`
 	Answer     string      `json:"answer" doc:"the outcome and what decided, in words"`
 	Next       string      `json:"next" doc:"how the next message goes where that is another way; else empty"`
+	Risks      []string    `json:"risks" doc:"what a program may meet while it is redirected"`
 	Conditions []Condition `json:"conditions" doc:"in the order in which they are asked"`
 }
 
 // finding is what facts say about one question.
 type finding struct {
-	verdict Verdict // Passed, Decided or NotKnown
+	verdict Verdict // Passed, Decided, NotKnown or NotAsked
 	detail  string
 	change  string // in place of the question's own
 }
@@ -78,6 +81,10 @@ func decided(format string, args ...any) finding {
 
 func unknown(format string, args ...any) finding {
 	return finding{verdict: NotKnown, detail: fmt.Sprintf(format, args...)}
+}
+
+func notAsked(format string, args ...any) finding {
+	return finding{verdict: NotAsked, detail: fmt.Sprintf(format, args...)}
 }
 
 // question is one row of a table.
@@ -109,6 +116,12 @@ func (q *question) condition(stage Stage, found finding) Condition {
 
 // Explain answers all questions with what is known.
 func Explain(f *Facts) *Explanation {
+	e := explain(f)
+	e.Risks = risks(f, e.Outcome)
+	return e
+}
+
+func explain(f *Facts) *Explanation {
 	e := &Explanation{Conditions: []Condition{}}
 	var stopped *question
 	if f.Flow == nil {
@@ -157,9 +170,21 @@ func (e *Explanation) sumUp(f *Facts, stopped *question) {
 		e.Outcome = ByTCP
 		e.Answer = "plain TCP: it is not in the sockhash, and what is known now does not say why. It was made before its cgroup was " +
 			"attached or while sockmap was off, or its other end is not on this node"
+	case f.Sender.Place == PlaceUnknown || f.Receiver.Place == PlaceUnknown:
+		e.Outcome, e.Answer = Unknown, unknownEnd(f)
 	default:
 		e.Outcome, e.Answer = Open, "would be redirected, as far as can be known before it is made"
 	}
+}
+
+// unknownEnd says of which end nothing can be known here.
+func unknownEnd(f *Facts) string {
+	name := f.Receiver.Name
+	if f.Sender.Place == PlaceUnknown {
+		name = f.Sender.Name
+	}
+	return fmt.Sprintf("unknown: %s is in no network namespace that is known here. It is plain TCP if that is another node or the "+
+		"outside; if it is a service address, name the pod behind it", name)
 }
 
 // connection is the stage of a flow that was taken.
@@ -191,6 +216,7 @@ func (e *Explanation) message(f *Facts) {
 		case f.Flow.Mode == datapath.ModeTCP && q.name == f.Flow.Reason.String():
 			last = q
 			found = finding{verdict: Decided, detail: now.detail, change: now.change}
+		case now.verdict == NotAsked:
 		default:
 			found.verdict = Passed
 			if now.verdict == Decided {

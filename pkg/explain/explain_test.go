@@ -100,6 +100,12 @@ func verdictOf(e *Explanation, stage Stage, name string) Verdict {
 	return ""
 }
 
+// unasked are the reasons that nobody asks for with liveFacts: no guard runs, and natRefreshSeconds is 0.
+var unasked = []datapath.Reason{
+	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
+	datapath.ReasonRefresh,
+}
+
 func TestEachReasonDecidesWhereItStands(t *testing.T) {
 	for i, r := range reasonOrder {
 		e := Explain(liveFacts(datapath.ModeTCP, r))
@@ -111,6 +117,9 @@ func TestEachReasonDecidesWhereItStands(t *testing.T) {
 		}
 		for j, other := range reasonOrder {
 			want := map[bool]Verdict{true: Passed, false: NotReached}[j < i]
+			if j < i && slices.Contains(unasked, other) {
+				want = NotAsked
+			}
 			if got := verdictOf(e, StageMessage, other.String()); i != j && got != want {
 				t.Errorf("%v decided: %v is %s, want %s", r, other, got, want)
 			}
@@ -121,7 +130,7 @@ func TestEachReasonDecidesWhereItStands(t *testing.T) {
 func TestRedirectedFlowsHavePassedAll(t *testing.T) {
 	e := Explain(liveFacts(datapath.ModeRedirect, datapath.ReasonNone))
 	for _, c := range e.Conditions {
-		if c.Verdict != Passed || c.Change != "" {
+		if c.Verdict != Passed && c.Verdict != NotAsked || c.Change != "" {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -177,15 +186,17 @@ func TestADeletedEndPermitsNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotAskedIsPassed(t *testing.T) {
+func TestWhatIsNotAskedIsToldSo(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*Facts)
 		want   Verdict
 	}{
-		{"refresh", func(*Facts) {}, Passed},
+		{"refresh", func(*Facts) {}, NotAsked},
+		{"waitall", func(*Facts) {}, NotAsked},
+		{"waitall", func(f *Facts) { f.Config.Learn = true }, NotKnown},
 		{"refresh", func(f *Facts) { f.Config.NATRefreshSeconds = 60 }, NotKnown},
-		{"early", func(f *Facts) { f.Config.Blocking, f.Flow.Role = true, datapath.RolePassive }, Passed},
+		{"early", func(f *Facts) { f.Config.Blocking, f.Flow.Role = true, datapath.RolePassive }, NotAsked},
 		{"early", func(f *Facts) { f.Flow.Role = datapath.RoleActive }, Passed},
 		{"early", func(f *Facts) { f.Flow.Role = datapath.RolePassive }, NotKnown},
 	} {
@@ -295,5 +306,49 @@ func TestWhatIsNotKnownIsNotPassed(t *testing.T) {
 	}
 	if verdictOf(e, StageMessage, "no-peer") != Decided {
 		t.Errorf("no-peer is %s", verdictOf(e, StageMessage, "no-peer"))
+	}
+}
+
+func TestAnEndThatIsNotKnownGivesNoAnswer(t *testing.T) {
+	f := exampleFacts()
+	f.Receiver = End{Name: "10.9.9.9", Linked: NotKnown}
+	e := Explain(f)
+	if e.Outcome != Unknown || !strings.HasPrefix(e.Answer, "unknown: 10.9.9.9 ") || len(e.Risks) != 0 {
+		t.Errorf("%s, %q, risks %q", e.Outcome, e.Answer, e.Risks)
+	}
+}
+
+func TestRisksOfARedirectedConnection(t *testing.T) {
+	const unobserved = "no guard observes readers here"
+	for _, tt := range []struct {
+		name   string
+		change func(f *Facts)
+		want   []string // beginnings
+	}{
+		{"guards run", func(f *Facts) {}, nil},
+		{"no observer", func(f *Facts) { f.Config.Learn = false }, []string{unobserved}},
+		{"an open hazard", func(f *Facts) { f.Severe = []string{"splice"} }, []string{"hazard splice is open: splice(2)"}},
+		{"a reader of which nothing is known", func(f *Facts) { f.Severe = []string{eagain} }, []string{"hazard eagain is open: "}},
+		{"a blocking reader", func(f *Facts) {
+			f.Severe, f.Reader = []string{eagain}, &Socket{RcvLowat: 1, PeekOff: -1}
+		}, []string{"hazard eagain is open, and the reader's socket is blocking: "}},
+		{"a reader that polls", func(f *Facts) {
+			f.Severe, f.Reader = []string{eagain}, &Socket{RcvLowat: 1, PeekOff: -1, NonBlocking: true}
+		}, nil},
+		{"by TCP", func(f *Facts) { f.Severe, f.Flow.Mode = []string{"splice"}, datapath.ModeTCP }, nil},
+	} {
+		f := liveFacts(datapath.ModeRedirect, datapath.ReasonNone)
+		f.Config.Learn = true
+		tt.change(f)
+		got := Explain(f).Risks
+		if len(got) != len(tt.want) {
+			t.Errorf("%s: %q", tt.name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], tt.want[i]) {
+				t.Errorf("%s: %q, want %q", tt.name, got[i], tt.want[i])
+			}
+		}
 	}
 }

@@ -202,7 +202,7 @@ func policyOfLiveFlow(f *Facts) finding {
 
 func refresh(f *Facts) finding {
 	if f.Problem == "" && f.Config.NATRefreshSeconds == 0 {
-		return passed("not asked: natRefreshSeconds is 0")
+		return notAsked("natRefreshSeconds is 0")
 	}
 	return unknown("")
 }
@@ -211,7 +211,7 @@ func refresh(f *Facts) finding {
 func early(f *Facts) finding {
 	switch {
 	case f.Problem == "" && f.Config.Blocking:
-		return passed("not asked: the guard blocking runs")
+		return notAsked("the guard blocking runs")
 	case f.Flow == nil:
 		return unknown("")
 	case f.Flow.Role == datapath.RoleActive:
@@ -235,7 +235,7 @@ func openState(f *Facts) finding {
 // observed is for what the guards watch.
 func observed(f *Facts) finding {
 	if f.Problem == "" && !f.Config.Learn {
-		return passed("not asked: no guard observes readers here")
+		return notAsked("no guard observes readers here")
 	}
 	return unknown("")
 }

@@ -18,8 +18,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 )
 
-// childVariable in the environment makes Main run the probes instead of the program.
-const childVariable = "SOCKMAP_HAZARD_PROBE"
+// childName as the only argument makes Main run the probes instead of the program. It takes the place of the
+// program's name, which nobody but Run makes a text with spaces: whatever stands in a runtime's environment
+// starts no probe.
+const childName = "sockmap hazard probes"
 
 // timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much else; a kernel that
 // hangs one of them must not hang an ADD. A load that fails for want of time is remembered, and tried again a minute later.
@@ -83,7 +85,7 @@ func child(ctx context.Context, dir *os.File) (Findings, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = []string{childVariable + "=1"}
+	cmd.Args, cmd.Env = []string{childName}, []string{}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		UseCgroupFD: true, CgroupFD: int(dir.Fd()), Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
 	}
@@ -101,7 +103,7 @@ func child(ctx context.Context, dir *os.File) (Findings, error) {
 
 // Main runs the probes and ends the process if this is the child that Run started. Else it returns at once.
 func Main() {
-	if os.Getenv(childVariable) == "" {
+	if len(os.Args) != 1 || os.Args[0] != childName {
 		return
 	}
 	f, err := probeAll()

@@ -92,7 +92,8 @@ func SameAsOwn(path string) (bool, error) {
 	}
 	ownDev, ownIno, err := Stat(ownNet)
 	if err != nil {
-		return false, err
+		// Not wrapped: that own is missing says nothing about path.
+		return false, fmt.Errorf("look at own network namespace (is /proc mounted?): %v", err)
 	}
 	return dev == ownDev && ino == ownIno, nil
 }

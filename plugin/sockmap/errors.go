@@ -10,6 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
@@ -27,17 +28,24 @@ func codeOf(err error) uint {
 		return types.ErrDecodingFailure
 	case errors.As(err, &field), errors.Is(err, errNotChained), errors.Is(err, endpoint.ErrNoNetwork):
 		return types.ErrInvalidNetworkConfig
+	case isShortage(err):
+		return decline.Resources.Code()
 	}
 	return endpoint.ReasonOf(err).Code()
 }
 
 // coded makes err one that skel passes on with its code.
 func coded(err error) *types.Error {
-	return types.NewError(codeOf(err), err.Error(), "")
+	return types.NewError(codeOf(err), shortage(err).Error(), "")
 }
 
 // finish ends the call of a verb with what skel made of it, and returns the exit status.
 func (h *handler) finish(verb string, failed *types.Error) int {
+	if failed == nil && h.result != nil {
+		if _, err := h.stdout.Write(h.result); err != nil {
+			failed = types.NewError(types.ErrIOFailure, fmt.Sprintf("write result: %v", err), "")
+		}
+	}
 	h.count(verb, failed)
 	if failed == nil {
 		return 0

@@ -36,6 +36,7 @@ type handler struct {
 	lockTimeout time.Duration
 
 	cniVersion string // of the configuration, once it is read
+	result     []byte // of an ADD that succeeds; finish writes it
 
 	// For the count of this call, see count.
 	began    time.Time
@@ -81,7 +82,7 @@ func (h *handler) strict(args *skel.CmdArgs) (*cniconf.Conf, error) {
 		}
 		return nil, coded(err)
 	}
-	h.cniVersion = conf.CNIVersion
+	h.cniVersion = cmp.Or(conf.CNIVersion, h.cniVersion)
 	return conf, nil
 }
 
@@ -92,7 +93,7 @@ func (h *handler) lenient(args *skel.CmdArgs) *cniconf.Conf {
 	if err != nil {
 		conf.Warnings = append(conf.Warnings, err.Error())
 	}
-	h.cniVersion = conf.CNIVersion
+	h.cniVersion = cmp.Or(conf.CNIVersion, h.cniVersion)
 	return conf
 }
 
@@ -126,9 +127,7 @@ func (h *handler) add(args *skel.CmdArgs) error {
 		h.withheld = coded(err)
 		c.log.Warn("not accelerated", "reason", err)
 	}
-	if _, err := h.stdout.Write(conf.PrevResult); err != nil {
-		return types.NewError(types.ErrIOFailure, fmt.Sprintf("write result: %v", err), "")
-	}
+	h.pass(conf)
 	return nil
 }
 
@@ -148,6 +147,7 @@ func (c call) add(sb endpoint.Sandbox) error {
 		AcceptHazards: c.conf.HazardsAccepted(),
 	})
 	if err != nil {
+		err = shortage(err)
 		c.decline(ctx, sb, err)
 		return err
 	}

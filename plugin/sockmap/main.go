@@ -12,11 +12,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	cniversion "github.com/containernetworking/cni/pkg/version"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
-	"github.com/sockmap-cni/sockmap-cni/pkg/stub"
-	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
 // Chains of plugins begin with 0.3.0. A runtime drops a network whose exact version is not listed here.
@@ -25,10 +22,6 @@ var supported = cniversion.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
 func main() {
 	hazard.Main()
 	h := &handler{began: time.Now(), stdout: os.Stdout, stderr: os.Stderr, probe: hazard.AtLoad}
-	funcs := h.funcs()
-	if stub.Self() {
-		funcs = h.stubFuncs()
-	}
-	failed := skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String())
-	os.Exit(h.finish(os.Getenv("CNI_COMMAND"), failed))
+	verb := os.Getenv("CNI_COMMAND")
+	os.Exit(h.finish(verb, h.serve(verb)))
 }

@@ -158,7 +158,9 @@ func (w *world) inProcess(h *handler, p *lab.Pod, change keys) (stdout, stderr s
 	var out, log bytes.Buffer
 	h.stdout, h.stderr = &out, &log
 	args := &skel.CmdArgs{ContainerID: p.ContainerID(), Netns: p.NetNS(), IfName: "eth0", StdinData: w.conf(p, change)}
-	err = h.add(args)
+	if err = h.add(args); err == nil {
+		out.Write(h.result)
+	}
 	return out.String(), log.String(), err
 }
 

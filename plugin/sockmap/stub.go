@@ -2,12 +2,7 @@
 
 package main
 
-import (
-	"fmt"
-
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-)
+import "github.com/containernetworking/cni/pkg/skel"
 
 // stubFuncs are the verbs after the plugin was uninstalled, see package stub: DEL, CHECK, GC and STATUS succeed, and
 // so does an ADD of a runtime that has not read its changed configuration yet. Nothing is loaded, read or written.
@@ -22,8 +17,6 @@ func (h *handler) passOn(args *skel.CmdArgs) error {
 	if conf.PrevResult == nil {
 		return coded(errNotChained)
 	}
-	if _, err := h.stdout.Write(conf.PrevResult); err != nil {
-		return types.NewError(types.ErrIOFailure, fmt.Sprintf("write result: %v", err), "")
-	}
+	h.pass(conf)
 	return nil
 }

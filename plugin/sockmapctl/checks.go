@@ -116,6 +116,9 @@ func (h host) checkKernel() checkView {
 			"use a kernel with CONFIG_DEBUG_INFO_BTF, 5.15 or newer",
 		}
 	}
+	if why, wayOut := datapath.Unreadable(h.files); why != "" {
+		return checkView{"kernel", false, fmt.Sprintf("%s: %s, so no program may read its memory", release, why), wayOut}
+	}
 	return checkView{"kernel", true, release + " with BTF", ""}
 }
 

@@ -27,6 +27,20 @@ func mountOf(m cgroup.Mount, err error) host {
 	return host{mount: func() (cgroup.Mount, error) { return m, err }}
 }
 
+// lockedDown is a root of a kernel that lets nobody read its memory.
+func lockedDown(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	dir := filepath.Join(root, "sys/kernel/security")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lockdown"), []byte("none integrity [confidentiality]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
 func TestChecksFindWhatKeepsSockmapFromLoading(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -45,6 +59,8 @@ func TestChecksFindWhatKeepsSockmapFromLoading(t *testing.T) {
 			false, "no CAP_NET_ADMIN, no CAP_PERFMON, no CAP_BPF", "root"},
 		{"no such line", host{procStatus: writeFile(t, "Name:\tx\n")}.checkPrivileges(), false, "no CapEff", "root"},
 		{"no BTF", host{btf: "/nonexistent/btf"}.checkKernel(), false, "without BTF", "CONFIG_DEBUG_INFO_BTF"},
+		{"locked down", host{btf: "/sys/kernel/btf/vmlinux", files: lockedDown(t)}.checkKernel(), false,
+			"locked down for confidentiality", "lockdown=integrity"},
 		{"BTF", host{btf: "/sys/kernel/btf/vmlinux"}.checkKernel(), true, "with BTF", ""},
 		{"cgroup2", mountOf(cgroup.Mount{Path: "/cg"}, nil).checkCgroup2(), true, "/cg", ""},
 		{"no cgroup2", mountOf(cgroup.Mount{}, cgroup.ErrNoCgroup2).checkCgroup2(), true, "not mounted", ""},

@@ -25,6 +25,7 @@ type doctorView struct {
 	Verdict     string          `json:"verdict" doc:"the same in words"`
 	Hazards     []findingView   `json:"hazards" doc:"all that are known"`
 	Guards      []guardView     `json:"guards" doc:"all that are known"`
+	Implied     []impliedView   `json:"implied" doc:"what is accepted with any hazard, as the guard against it does not run"`
 	Neighbours  []neighbourView `json:"neighbours" doc:"foreign sock_ops programs that run for sockets of containers; null without CAP_SYS_ADMIN"`
 	Coexist     string          `json:"coexist" doc:"yield or share, as loaded; yield where nothing is"`
 }
@@ -109,6 +110,7 @@ func examine(ctx context.Context, accepted, withoutGuards []string) (*doctorView
 	return &doctorView{
 		Kernel: kernelRelease(), Accelerated: left == 0, MustAccept: append([]string{}, left.Names()...),
 		Verdict: verdict(open, left), Guards: guardViews(found.Guards), Hazards: findingViews(found.Findings, open, left),
+		Implied: impliedBy(found.Guards),
 	}, nil
 }
 
@@ -163,6 +165,7 @@ func (a *app) printDoctor(v *doctorView) error {
 		s.line("  does", "%s", g.Meaning)
 	}
 	s.severeNeighbours(v.Neighbours, v.Coexist == coexistShare)
+	s.implied(v.Implied)
 	s.line("verdict", "%s", v.Verdict)
 	return s.flush()
 }
@@ -206,4 +209,11 @@ func (g guardView) String() string {
 		return "active at " + g.Hook
 	}
 	return "not active: " + g.Why
+}
+
+// implied says what else is accepted, where containers are accelerated.
+func (s *screen) implied(all []impliedView) {
+	for _, v := range all {
+		s.line("accepted, too", "%s, as the guard %s does not run: %s", v.Name, v.Guard, v.Meaning)
+	}
 }

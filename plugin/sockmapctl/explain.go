@@ -38,7 +38,8 @@ func explainCommand(a *app) *cobra.Command {
 		Short: "Tell why a connection is redirected or not, condition by condition",
 		Long: `Goes through every condition that decides whether a connection is redirected, in
 the order in which the programs ask, and tells which one decided and what would
-change it. Each is passed, decided, not reached or not known.
+change it. Each is passed, decided, not reached, not known, or not asked with
+this configuration.
 
 SRC and DST are ADDRESS, ADDRESS:PORT, NAMESPACE/POD or NAMESPACE/POD:PORT. Of
 several live flows between the two the youngest is explained. Where there is

@@ -15,6 +15,7 @@ const explainLabel = 20
 
 var marks = map[explain.Verdict]string{
 	explain.Passed: "✓", explain.Decided: "✗", explain.NotReached: "·", explain.NotKnown: "?",
+	explain.NotAsked: "-",
 }
 
 var stageTitles = map[explain.Stage]string{
@@ -45,7 +46,7 @@ func (a *app) printExplanation(v *explainView) error {
 		s.answer(&back)
 	}
 	fmt.Fprintln(s.out)
-	s.line("✓ passed", "✗ decided   · not reached   ? not known")
+	s.line("✓ passed", "✗ decided   · not reached   ? not known   - not asked")
 	return s.flush()
 }
 
@@ -59,6 +60,11 @@ func (s *screen) answer(d *directionView) {
 	}
 	if d.Next != "" {
 		s.line("next", "%s", d.Next)
+	}
+	label := "risks"
+	for _, risk := range d.Risks {
+		s.line(label, "%s", risk)
+		label = ""
 	}
 }
 

@@ -49,12 +49,11 @@ func (v hazardsView) advice() string {
 	if len(v.Open) == 0 {
 		return ""
 	}
-	who := "acceptHazards or their pod's annotation names them"
+	who := "acceptHazards, or their pod's annotation, names " + strings.Join(v.Open, ", ")
 	if ofNode := hazard.SetOf(v.Open...).OfNode(); ofNode != 0 {
-		who = "they are accepted (" + ofNode.String() + " by acceptHazards only, not by annotation)"
+		who += " (" + ofNode.String() + " by acceptHazards only, not by annotation)"
 	}
-	return fmt.Sprintf("containers are declined because of %s, unless %s; see: sockmapctl doctor",
-		strings.Join(v.Open, ", "), who)
+	return fmt.Sprintf("containers are accelerated only if %s; see: sockmapctl doctor", who)
 }
 
 // hazardNames is the flag --accept-hazards.

@@ -127,7 +127,8 @@ func installCommand(a *app) *cobra.Command {
 configuration that they load. A file with a single plugin is replaced by a list,
 which uninstall undoes. Nothing else in the file changes: see INSTALL.md.
 
-Containers that run are not touched. An update is done the same way.`,
+Containers that run are not touched. An update is done the same way. At the end
+it says what doctor says of this kernel with that entry.`,
 		Example: `  sockmapctl install
   sockmapctl install --config '{"peers": "namespace"}' --accept-hazards splice`,
 	}
@@ -154,7 +155,10 @@ Containers that run are not touched. An update is done the same way.`,
 		if err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
-		return a.say("%s network %s, in %s", already(c.Changed, "chained into"), c.Network, c.Path)
+		if err := a.say("%s network %s, in %s", already(c.Changed, "chained into"), c.Network, c.Path); err != nil {
+			return err
+		}
+		return a.sayOutlook(cmd.Context(), f.entry.Conf)
 	})
 }
 

@@ -103,7 +103,7 @@ func (s *screen) node(v *statusView) {
 	if !n.Enabled {
 		state = "OFF: disabled, all flows are on TCP"
 	}
-	s.line("sockmap", "%s; loaded %s ago, programs of %s", state, humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
+	s.line("sockmap", "%s; %s; loaded %s ago, programs of %s", state, n.accelerating(), humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
 	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	if why := v.heldOff(); why != "" {
 		s.line("accelerates", "%s", why)

@@ -258,7 +258,7 @@ func (v *nodeView) advice() []string {
 	if !v.Enabled {
 		next = append(next, "all flows are on TCP; switch on with: sockmapctl enable")
 	}
-	if held := v.Hazards.advice(); held != "" {
+	if held := v.declinedAdvice(); held != "" {
 		next = append(next, held)
 	}
 	husk := func(c cgroupView) bool { return !c.Alive }
@@ -275,8 +275,8 @@ func (v *nodeView) advice() []string {
 		next = append(next, fmt.Sprintf("%d connections lost their callbacks to another sock_ops program, see neighbours: to come behind it at once, sockmapctl gc",
 			v.CallbacksLost))
 	}
-	if len(v.Cgroups) == 0 {
-		next = append(next, "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH")
+	if nothing := v.nothingAttached(); nothing != "" {
+		next = append(next, nothing)
 	}
 	return next
 }

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"golang.org/x/sys/unix"
+)
+
+// fill adds the endpoints of these numbers to a node, each with its record and the pin of a link.
+func fill(t *testing.T, n *Node, from, to int) {
+	t.Helper()
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	alive := container(t, "alive")
+	record, err := newRecord(alive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := from; i < to; i++ {
+		record.ContainerID, record.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
+		key := datapath.NewAttachmentKey(record.Network, record.ContainerID, record.IfName)
+		if err := d.PutAttachment(key, record); err != nil {
+			t.Fatal(err)
+		}
+		// Faster than the kernel refills its stock of memory for maps.
+		err := d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true})
+		for try := 0; errors.Is(err, unix.ENOMEM) && try < 1000; try++ {
+			time.Sleep(time.Millisecond)
+			err = d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pin := datapath.LinkKey{CgroupID: 1<<40 + uint64(i)}.String()
+		if err := os.Mkdir(filepath.Join(n.Dir, stateName(datapath.ABI), "links", pin), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// addCost is what the cheapest of some ADDs takes, in allocations: each record or link that is looked at
+// takes some, and unlike time they do not depend on what else the machine does.
+func addCost(t *testing.T, n *Node, g group, name string) uint64 {
+	t.Helper()
+	least := uint64(math.MaxUint64)
+	var fastest time.Duration = time.Hour
+	for i := range 8 {
+		sb := container(t, fmt.Sprint(name, i))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		mustAdd(t, n, sb, in(g))
+		fastest = min(fastest, time.Since(began))
+		runtime.ReadMemStats(&after)
+		least = min(least, after.Mallocs-before.Mallocs)
+	}
+	t.Logf("%s: %d allocations, %s", name, least, fastest)
+	return least
+}
+
+func TestAnAddDoesNotLookAtAllEndpoints(t *testing.T) {
+	// Enough of the few to fill the time that an ADD spends on leftovers of others.
+	const some, many = 100, 5000
+	n, g := newNode(t), newGroup(t)
+	mustAdd(t, n, container(t, "first"), in(g))
+	fill(t, n, 0, some)
+	few := addCost(t, n, g, "few")
+	fill(t, n, some, many)
+	if most := addCost(t, n, g, "many"); most > few+few/5 {
+		t.Errorf("an ADD makes %d allocations beside %d endpoints, and %d beside %d", few, some, most, many)
+	}
+}
+
+// What a call left that no record names is found by the next ADD, though it does not look at all links.
+func TestAddSweepsWhatACallBeforeItLeft(t *testing.T) {
+	t.Run("a replacement that was killed", func(t *testing.T) {
+		n, g, sb, other := newNode(t), newGroup(t), container(t, "one"), container(t, "other")
+		mustAdd(t, n, sb, in(newGroup(t)))
+		sb.NetNSPath = newNetNS(t)
+		call{Verb: "add", Dir: n.Dir, Sandbox: sb, Want: in(g), Kill: "release endpoint"}.killed(t)
+		mustAdd(t, n, other, in(g))
+		expectOnly(t, n, "after ADD of another", g, sb, other)
+	})
+	t.Run("an undoing that failed", func(t *testing.T) {
+		n, g, sb, other := newNode(t), newGroup(t), container(t, "one"), container(t, "other")
+		mustAdd(t, n, container(t, "loads"), in(g))
+		n.Step = func(step string) error {
+			if step == "endpoint" || step == "release link" {
+				return errors.New("no")
+			}
+			return nil
+		}
+		if _, err := n.Add(t.Context(), sb, in(newGroup(t))); err == nil {
+			t.Fatal("the ADD succeeds")
+		}
+		n.Step = nil
+		mustAdd(t, n, other, in(g))
+		if links := stateOf(t, n).Links; len(links) != 1 {
+			t.Errorf("links %v are there, want that of one cgroup", links)
+		}
+	})
+}
+
+func TestAddMakesRoomWhereLeftoversFillTheRecords(t *testing.T) {
+	n, g := newNode(t), newGroup(t)
+	mustAdd(t, n, container(t, "loads"), in(g))
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	gone := container(t, "gone")
+	record, err := newRecord(gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeNetNS(t, gone.NetNSPath)
+	for i := 0; ; i++ {
+		record.ContainerID = fmt.Sprint("gone-", i)
+		err := d.PutAttachment(datapath.NewAttachmentKey("net", record.ContainerID, "eth0"), record)
+		if errors.Is(err, unix.E2BIG) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := mustAdd(t, n, container(t, "new"), in(g)); len(out.Reaped) == 0 {
+		t.Error("nothing was reaped")
+	}
+}

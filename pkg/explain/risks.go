@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+)
+
+// eagain is the hazard that only a reader with a blocking socket meets.
+const eagain = "eagain"
+
+// risks are what a program may meet on the connection while it is redirected: hazards that were accepted, and
+// what the guard observe, where it does not run, would have kept on TCP. It is empty where nothing is known
+// that is redirected.
+func risks(f *Facts, o Outcome) []string {
+	all := []string{}
+	if o == ByTCP || o == Unknown || f.Problem != "" {
+		return all
+	}
+	for _, h := range cniconf.Hazards {
+		if !slices.Contains(f.Severe, h.Name) {
+			continue
+		}
+		if h.Name != eagain {
+			all = append(all, fmt.Sprintf("hazard %s is open: %s", h.Name, h.Summary))
+			continue
+		}
+		switch {
+		case f.Reader == nil:
+			all = append(all, fmt.Sprintf("hazard %s is open: %s; a reader that polls, with O_NONBLOCK, does not meet it",
+				h.Name, h.Summary))
+		case !f.Reader.NonBlocking:
+			all = append(all, fmt.Sprintf("hazard %s is open, and the reader's socket is blocking: %s", h.Name, h.Summary))
+		}
+	}
+	if !f.Config.Learn {
+		all = append(all, "no guard observes readers here: MSG_WAITALL, MSG_TRUNC and MSG_OOB do not do what they do by TCP")
+	}
+	return all
+}

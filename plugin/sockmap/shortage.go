@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// shortages are what a call can be short of, and what to do about it.
+var shortages = []struct {
+	errno unix.Errno
+	text  func() string
+}{
+	{unix.EMFILE, func() string {
+		return fmt.Sprintf("too few file descriptors: this process may have %s "+
+			"(raise LimitNOFILE of the container runtime's service)", descriptorLimit())
+	}},
+	{unix.ENFILE, func() string { return "the node has no file descriptors left (raise the sysctl fs.file-max)" }},
+	{unix.ENOMEM, func() string {
+		return "the kernel gave no memory (look at the memory limit of the container runtime's service)"
+	}},
+}
+
+// isShortage tells whether the node or the runtime's limits are why a call failed, and not its configuration
+// or the kernel.
+func isShortage(err error) bool {
+	for _, s := range shortages {
+		if errors.Is(err, s.errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// shortage names what was short in front of err. Any other error is returned as it is.
+func shortage(err error) error {
+	var named *shortageError
+	if errors.As(err, &named) {
+		return err
+	}
+	for _, s := range shortages {
+		if errors.Is(err, s.errno) {
+			return &shortageError{s.text(), err}
+		}
+	}
+	return err
+}
+
+type shortageError struct {
+	what string
+	err  error
+}
+
+func (e *shortageError) Error() string { return e.what + ": " + e.err.Error() }
+
+// Unwrap returns where it was noticed.
+func (e *shortageError) Unwrap() error { return e.err }
+
+func descriptorLimit() string {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return "an unknown number"
+	}
+	return fmt.Sprint(limit.Cur) // the Go runtime has raised it to the hard limit
+}

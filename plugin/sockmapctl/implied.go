@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+
+// impliedView is something else that whoever accepts hazards accepts: no probe looks for it, as every kernel
+// has it, and the guard that keeps such programs on TCP does not run here.
+type impliedView struct {
+	Name    string `json:"name" doc:"what a program does"`
+	Guard   string `json:"guard" doc:"that would keep it on TCP, and does not run"`
+	Meaning string `json:"meaning" doc:"what it sees on an accelerated connection"`
+}
+
+// implied are all of them.
+var implied = []impliedView{
+	{"MSG_WAITALL", datapath.GuardObserve, "recv returns what is there: a program that relies on the flag loses its place in the stream"},
+	{"MSG_OOB", datapath.GuardObserve, "the urgent byte arrives in line, and nothing announces it"},
+	{"MSG_TRUNC", datapath.GuardObserve, "recv copies the bytes instead of discarding them"},
+}
+
+// impliedBy lists what goes with every accepted hazard where these guards run.
+func impliedBy(states []datapath.GuardState) []impliedView {
+	runs := map[string]bool{}
+	for _, s := range states {
+		runs[s.Name] = s.Active
+	}
+	views := []impliedView{}
+	for _, v := range implied {
+		if !runs[v.Guard] {
+			views = append(views, v)
+		}
+	}
+	return views
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+)
+
+// containers are the attachments that the plugin was called for, accelerated or not.
+func (v countsView) containers() int { return v.Accelerated + v.Declined }
+
+// accelerating is how many containers are accelerated now, of how many.
+func (v *nodeView) accelerating() string {
+	accelerated := v.Endpoints.Accelerated
+	if !v.Enabled {
+		accelerated = 0
+	}
+	byHand := 0
+	for _, c := range v.Cgroups {
+		if c.Manual && c.Alive {
+			byHand++
+		}
+	}
+	text := fmt.Sprintf("accelerating %d of %s", accelerated, humanNumber(v.Endpoints.containers(), "container", "containers"))
+	if v.Endpoints.containers() == 0 {
+		text = "no container has been added"
+	}
+	if byHand > 0 {
+		text += ", and " + humanNumber(byHand, "cgroup", "cgroups") + " by hand"
+	}
+	return text
+}
+
+// declinedAdvice is about containers that run without acceleration now; empty where there is none but those
+// that have opted out.
+func (v *nodeView) declinedAdvice() string {
+	for _, r := range v.Endpoints.Reasons {
+		if r.Reason == decline.Hazards.String() {
+			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once acceptHazards or the pod's "+
+				"annotation names them, make the containers anew",
+				humanNumber(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
+		}
+	}
+	if len(v.Hazards.Open) > 0 && v.Endpoints.containers() == 0 {
+		return v.Hazards.advice()
+	}
+	return ""
+}
+
+// nothingAttached says what there is to do on a node where no socket is looked at.
+func (v *nodeView) nothingAttached() string {
+	attached := func(c cgroupView) bool { return c.Alive }
+	switch {
+	case slices.ContainsFunc(v.Cgroups, attached):
+		return ""
+	case v.Endpoints.containers() > 0:
+		return "no container is accelerated: the reasons are beside endpoints"
+	case len(v.Cgroups) > 0:
+		return "" // they are gone, which is told
+	}
+	return "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH"
+}
