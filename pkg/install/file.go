@@ -133,7 +133,7 @@ func (i *Installer) remove(path string) (bool, error) {
 	if err := i.step("remove " + filepath.Base(path)); err != nil {
 		return false, err
 	}
-	err := os.Remove(path)
+	err := unlink(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -160,7 +160,7 @@ func removeTemps(dir string) error {
 	found, err := temps(dir)
 	errs := []error{err}
 	for _, path := range found {
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) { // a nudge of somebody needs no lock
+		if err := removeTemp(path); !errors.Is(err, fs.ErrNotExist) { // a nudge of somebody needs no lock
 			errs = append(errs, err)
 		}
 	}
