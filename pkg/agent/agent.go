@@ -29,6 +29,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"golang.org/x/sys/unix"
 )
@@ -287,6 +288,7 @@ func (a *Agent) report(subject string, err error, consequence string) {
 	case errors.Is(err, context.Canceled):
 		return // the agent ends
 	case err != nil:
+		err = selinux.Explain(err)
 		text = err.Error()
 		a.counters.failure()
 	}

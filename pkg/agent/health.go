@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 )
 
 // The parts of being ready.
@@ -39,7 +41,7 @@ func (h *health) init(interval time.Duration) {
 func (h *health) set(part string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.state[part] = err
+	h.state[part] = selinux.Explain(err)
 }
 
 func (h *health) beat() {

@@ -34,6 +34,9 @@ func (n *network) wrap() ([]byte, error) {
 // planConvert makes a list that stands in for a .conf. The list is named after the file, so that it sorts where the
 // file did, and it is there before the file goes: at no moment is the node without this network.
 func (i *Installer) planConvert(p *plan, n *network) error {
+	if err := i.planUnnamed(n); err != nil {
+		return err
+	}
 	list, err := n.wrap()
 	if err != nil {
 		return err
