@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Without the binary no pod starts, as long as an entry names it. That somebody insists on another list does not matter.
+func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
+	const message = "another component undid the installation, which is put right again"
+	p := newPlace(t)
+	p.write(file, list)
+	r := p.start()
+	eventually(t, "it is ready", func() bool { return r.ready(t) })
+	// It waits 1, 2, 4 and 8 seconds then.
+	for n := 1; n <= 4; n++ {
+		p.write(file, list)
+		eventually(t, "the list is put right", func() bool { return len(r.log.records(t, message)) == n })
+	}
+	p.write(file, list)
+	binary := filepath.Join(p.BinDir, "sockmap")
+	if err := os.Remove(binary); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	eventually(t, "the binary is there again", func() bool {
+		_, err := os.Stat(binary)
+		return err == nil
+	})
+	if took := time.Since(start); took > 5*time.Second || p.chained() {
+		t.Errorf("it took %v, or the list did not have to wait", took)
+	}
+	eventually(t, "the list is put right", p.chained)
+	// It does not count against the list: the next hold is the fifth.
+	wait := r.log.records(t, message)
+	eventually(t, "that is told", func() bool {
+		wait = r.log.records(t, message)
+		return len(wait) == 6
+	})
+	if got := wait[5]["nextRepairNotBefore"]; got != "16s" || wait[4]["file"] != binary {
+		t.Errorf("the list has to wait %v, after a repair of %v", got, wait[4]["file"])
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+}
