@@ -98,7 +98,7 @@ func (i *Installer) refuseStub(src *os.File) error {
 }
 
 // ownBinary: the plugin is run by root, and belongs to whoever installs it.
-func (i *Installer) ownBinary() like { return like{binaryMode, os.Geteuid(), os.Getegid()} }
+func (i *Installer) ownBinary() like { return like{binaryMode, os.Geteuid(), os.Getegid(), nil} }
 
 // unchanged tells whether source and copy were found identical before and are the same files still, and nothing was
 // left beside them.

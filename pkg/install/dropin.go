@@ -76,7 +76,7 @@ func (i *Installer) writeDropIn(list, path string, text []byte) error {
 		return err
 	}
 	// The temporary file is in ConfDir: containerd watches only that, and sees it go.
-	write := func() error { return i.publishBy(i.ConfDir, path, newReader(text), as) }
+	write := func() error { return i.publishBy(i.ConfDir, path, newReader(text), as.withoutNotes()) }
 	if there {
 		return write()
 	}
