@@ -31,17 +31,28 @@ func (n *Node) change(ctx context.Context) (*session, error) {
 	return n.begin(ctx, false)
 }
 
-// load begins a session and loads first if need be.
+// load begins a session and loads first if need be. It returns an ErrLoadFailed where that has just failed.
 func (n *Node) load(ctx context.Context) (*session, error) {
-	return n.begin(ctx, true)
+	// Before the lock, for which they would wait one after the other, and with it.
+	if err := n.failedBefore(n.Dir); err != nil {
+		return nil, err
+	}
+	return n.begin(ctx, true, n.failedBefore)
 }
 
-func (n *Node) begin(ctx context.Context, load bool) (*session, error) {
+// begin asks refusals once it has the lock: the first error ends the session before it has changed anything.
+func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string) error) (*session, error) {
 	held, err := n.lock(ctx, load)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{Node: n, held: held}
+	for _, refused := range refusals {
+		if err := refused(n.Dir); err != nil {
+			s.end()
+			return nil, err
+		}
+	}
 	if err := s.open(load); err != nil {
 		s.end()
 		return nil, err
@@ -97,7 +108,7 @@ func (s *session) open(load bool) (err error) {
 				return err
 			}
 		}
-		s.d, err = datapath.Load(s.Dir, s.Settings)
+		s.d, err = s.loadFirst()
 	}
 	if err != nil {
 		return err

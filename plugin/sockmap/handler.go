@@ -16,6 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
@@ -63,7 +64,7 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
 			MaxBacklogMessages: conf.MaxBacklogMessages, NATRefreshSeconds: conf.NATRefreshSeconds,
 			Coexist: datapath.Coexist(conf.Coexist), Helpers: datapath.Helpers(conf.ConntrackHelpers),
-			Version: version.String(), Probe: h.probe, WithoutGuards: conf.GuardsOff(),
+			Version: version.String(), Probe: h.probe, ProbeSet: hazard.ProbeSet(), WithoutGuards: conf.GuardsOff(),
 		},
 		Log:         log,
 		LockTimeout: h.lockTimeout,
