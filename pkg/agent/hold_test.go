@@ -16,10 +16,19 @@ func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 	p.write(file, list)
 	r := p.start()
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
+	// Repairs of the list only: the plugin may be built anew while the test runs.
+	repairs := func() (all []map[string]any) {
+		for _, record := range r.log.records(t, message) {
+			if record["file"] == filepath.Join(p.ConfDir, file) {
+				all = append(all, record)
+			}
+		}
+		return all
+	}
 	// It waits 1, 2, 4 and 8 seconds then.
 	for n := 1; n <= 4; n++ {
 		p.write(file, list)
-		eventually(t, "the list is put right", func() bool { return len(r.log.records(t, message)) == n })
+		eventually(t, "the list is put right", func() bool { return len(repairs()) == n })
 	}
 	p.write(file, list)
 	binary := filepath.Join(p.BinDir, "sockmap")
@@ -36,13 +45,9 @@ func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 	}
 	eventually(t, "the list is put right", p.chained)
 	// It does not count against the list: the next hold is the fifth.
-	wait := r.log.records(t, message)
-	eventually(t, "that is told", func() bool {
-		wait = r.log.records(t, message)
-		return len(wait) == 6
-	})
-	if got := wait[5]["nextRepairNotBefore"]; got != "16s" || wait[4]["file"] != binary {
-		t.Errorf("the list has to wait %v, after a repair of %v", got, wait[4]["file"])
+	eventually(t, "that is told", func() bool { return len(repairs()) == 5 })
+	if got := repairs()[4]["nextRepairNotBefore"]; got != "16s" {
+		t.Errorf("the list has to wait %v", got)
 	}
 	if err := r.stop(); err != nil {
 		t.Error(err)
