@@ -29,6 +29,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,8 @@ type Agent struct {
 	health   health
 	counters counters
 	watch    watcher
-	throttle throttle
+	throttle throttles
+	hold     time.Duration // until the last round may repair what it had to leave; 0: it left nothing
 	claim    *install.Claim
 	left     map[string][]byte // content of files as this agent left them
 	first    bool              // a round has been completed
@@ -75,7 +77,8 @@ type Agent struct {
 
 // Run works until ctx ends. The error is one that only a new process can mend.
 func (a *Agent) Run(ctx context.Context) error {
-	a.left, a.reported = map[string][]byte{}, map[string]string{}
+	a.left, a.reported, a.throttle = map[string][]byte{}, map[string]string{}, throttles{}
+	a.Installer.Hold = a.mayChange
 	a.health.init(a.recheck())
 	background, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -105,14 +108,13 @@ func (a *Agent) loop(ctx context.Context) error {
 		if err := a.present(); err != nil {
 			return err
 		}
-		if hold := a.throttle.left(time.Now()); hold > 0 {
-			// Another component wants the file otherwise. It has it, for a while.
-			a.look()
-			wait = min(wait, hold)
-		} else if err := a.round(ctx); err != nil {
+		if err := a.round(ctx); err != nil {
 			wait = min(wait, retry.next())
 		} else {
 			retry.reset()
+		}
+		if a.hold > 0 {
+			wait = min(wait, a.hold)
 		}
 		a.health.beat()
 		a.await(ctx, wait)
@@ -166,6 +168,7 @@ func (a *Agent) present() error {
 
 // round does all there is to do.
 func (a *Agent) round(ctx context.Context) error {
+	a.hold = 0
 	if who := a.claimed(ctx); who != "" {
 		a.health.set(partNetwork, fmt.Errorf("%s has taken over", who))
 		return nil
@@ -229,7 +232,7 @@ func (a *Agent) installBinary(ctx context.Context, stays error) error {
 	if changed {
 		a.log().Info("installed the plugin", "file", a.Installer.Binary())
 		if a.first {
-			a.repaired(a.Installer.Binary(), "the plugin was removed or changed", "")
+			a.repaired(a.Installer.Binary(), "the plugin was removed or changed", "", 0)
 		}
 	}
 	return err
@@ -246,6 +249,10 @@ func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 	for _, s := range c.Skipped {
 		a.report("skipped "+s.Path, s.Err, "containerd loads no network at all while this file sorts before the others")
 	}
+	if errors.Is(err, errHeld) {
+		a.health.set(partNetwork, errUndone)
+		return nil
+	}
 	a.health.set(partNetwork, err)
 	a.report("chain", err, "the plugin is not in the network configuration")
 	if c.Changed {
@@ -257,38 +264,11 @@ func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 	return err
 }
 
-func (a *Agent) chained(c install.Chained) {
-	was, knew := a.left[c.Path]
-	if !knew {
-		a.log().Info("chained the plugin", "file", c.Path, "network", c.Network)
-		if c.Original != "" {
-			a.log().Info("the list stands in for a file with one plugin", "file", c.Original)
-		}
-		return
-	}
-	what := install.Changes(was, c.Before)
-	if c.Original != "" {
-		what = c.Original + ", which the list stands in for, was written again"
-	}
-	a.repaired(c.Path, what, install.Owner(c.Main))
-}
-
-// repaired tells that another component undid what this agent did, and makes it wait longer each time.
-func (a *Agent) repaired(file, what, owner string) {
-	wait := a.throttle.hit(time.Now())
-	a.counters.repair()
-	log := a.log().With("file", file, "change", what, "nextRepairNotBefore", wait.String())
-	if owner != "" {
-		log = log.With("probably", owner)
-	}
-	log.Warn("another component undid the installation, which is put right again")
-}
-
 // look only tells how things are.
 func (a *Agent) look() {
 	_, done, err := a.Installer.Look()
 	if err == nil && !done {
-		err = errors.New("the plugin's entry is missing or was changed")
+		err = errUndone
 	}
 	a.health.set(partNetwork, err)
 }
@@ -300,6 +280,7 @@ func (a *Agent) report(subject string, err error, consequence string) {
 	case errors.Is(err, context.Canceled):
 		return // the agent ends
 	case err != nil:
+		err = selinux.Explain(err)
 		text = err.Error()
 		a.counters.failure()
 	}

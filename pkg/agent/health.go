@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 )
 
 // Readiness says which parts count for being ready. All parts are told, whichever count.
@@ -87,7 +88,7 @@ func (h *health) init(interval time.Duration) {
 func (h *health) set(part string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.state[part] = err
+	h.state[part] = selinux.Explain(err)
 }
 
 func (h *health) beat() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
 )
 
 // closeTime bounds how long requests may take once the agent ends.
@@ -47,7 +48,7 @@ func (a *Agent) serveOnce(ctx context.Context) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 	}
 	closed := make(chan error, 1)
@@ -59,7 +60,7 @@ func (a *Agent) serveOnce(ctx context.Context) error {
 	if a.Serving != nil {
 		a.Serving(l.Addr().String())
 	}
-	err = server.Serve(l)
+	err = server.Serve(bounded(l, mostOfAddress, mostOfAll))
 	if !stop() { // ctx has ended: Serve returns before the last answers are written
 		err = <-closed
 	}
@@ -76,9 +77,9 @@ func (a *Agent) handler() http.Handler {
 	}
 	registry.MustRegister(collector{a})
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: 20 * time.Second,
-	}))
+	mux.Handle("GET /metrics", cacheAnswers(promhttp.HandlerFor(metrics.Shared(registry), promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError,
+	})))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		err := a.health.healthy()
 		answer(w, err, message(err))

@@ -32,6 +32,25 @@ func (t *throttle) hit(now time.Time) time.Duration {
 	return wait
 }
 
+// throttles has one for each file that somebody else writes, too. The binary has none: while an entry names it, no pod
+// starts without it.
+type throttles map[string]*throttle
+
+func (t throttles) hit(file string, now time.Time) time.Duration {
+	if t[file] == nil {
+		t[file] = &throttle{}
+	}
+	return t[file].hit(now)
+}
+
+// left is how long no repair of file may be done.
+func (t throttles) left(file string, now time.Time) time.Duration {
+	if t[file] == nil {
+		return 0
+	}
+	return t[file].left(now)
+}
+
 // left is how long no repair may be done.
 func (t *throttle) left(now time.Time) time.Duration { return max(0, t.until.Sub(now)) }
 

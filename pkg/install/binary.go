@@ -5,15 +5,12 @@ package install
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/stub"
@@ -62,26 +59,46 @@ func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error)
 		return false, fmt.Errorf("open plugin: %w", err)
 	}
 	defer src.Close()
+	if err := i.refuseStub(src); err != nil {
+		return false, err
+	}
 	same, err := i.identical(src)
 	if err != nil {
 		return false, err
 	}
-	if !same {
-		if err := answers(ctx, i.Source); err != nil {
-			return false, err
-		}
-		if _, err := src.Seek(0, io.SeekStart); err != nil {
-			return false, err
-		}
-		if err := i.publish(i.Binary(), src, i.ownBinary()); err != nil {
-			return false, err
-		}
+	if same {
+		err = answers(ctx, i.Binary())
+	} else {
+		err = i.replaceBinary(ctx, src)
+	}
+	if err != nil {
+		return false, err
 	}
 	return !same, i.remember()
 }
 
+func (i *Installer) replaceBinary(ctx context.Context, src *os.File) error {
+	if err := answers(ctx, i.Source); err != nil {
+		return err
+	}
+	if _, err := src.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return i.exchange(ctx, src)
+}
+
+// refuseStub: a stub answers VERSION like the plugin, and accelerates nothing.
+func (i *Installer) refuseStub(src *os.File) error {
+	st, err := src.Stat()
+	if err != nil || !stub.Marked(src, st.Size()) {
+		return err
+	}
+	return fmt.Errorf("%s is a stub, which uninstall left in the plugin's place, and not the plugin: put the plugin of a "+
+		"release there, or name it by --plugin", i.Source)
+}
+
 // ownBinary: the plugin is run by root, and belongs to whoever installs it.
-func (i *Installer) ownBinary() like { return like{binaryMode, os.Geteuid(), os.Getegid()} }
+func (i *Installer) ownBinary() like { return like{binaryMode, os.Geteuid(), os.Getegid(), nil} }
 
 // unchanged tells whether source and copy were found identical before and are the same files still, and nothing was
 // left beside them.
@@ -169,33 +186,6 @@ func failed(err error) error {
 		return nil
 	}
 	return err
-}
-
-// answers asks a plugin for its versions, as CRI-O does. A binary for another machine, or half of one, must not
-// take the place of one that works.
-func answers(ctx context.Context, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Env = []string{"CNI_COMMAND=VERSION"}
-	cmd.Stdin = bytes.NewReader([]byte(`{"cniVersion":"1.0.0"}`))
-	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("%s is no CNI plugin for this machine: it does not answer VERSION: %w", path, err)
-	}
-	var answer struct {
-		SupportedVersions []string `json:"supportedVersions"`
-	}
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return fmt.Errorf("%s is no CNI plugin: its answer to VERSION is %q: %w", path, out, err)
-	}
-	for _, version := range supported {
-		if !slices.Contains(answer.SupportedVersions, version) {
-			return fmt.Errorf("%s is not the plugin sockmap: it does not support CNI version %s", path, version)
-		}
-	}
-	return nil
 }
 
 // installStub puts the stub in the place of the plugin. Without a binary to make it of there is none.

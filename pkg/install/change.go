@@ -99,31 +99,3 @@ func short(value []byte) string {
 	}
 	return string(value)
 }
-
-// Owner guesses who writes the configuration of networks with this main plugin, and what ends a dispute over it.
-// It is empty for unknown ones.
-func Owner(mainPlugin string) string {
-	switch mainPlugin {
-	case "cilium-cni":
-		return "the Cilium agent (set cni.exclusive=false)"
-	case "calico":
-		return "install-cni of calico-node"
-	case "flannel":
-		return "the flannel DaemonSet"
-	case "aws-cni":
-		return "aws-node (Amazon VPC CNI)"
-	case "azure-vnet":
-		return "Azure CNI"
-	case "antrea":
-		return "antrea-agent"
-	case "weave-net":
-		return "weave-net"
-	case "ovn-k8s-cni-overlay":
-		return "ovnkube-node"
-	case "kube-ovn":
-		return "kube-ovn-cni"
-	case "multus", "multus-shim":
-		return "Multus"
-	}
-	return ""
-}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +34,9 @@ func (n *network) wrap() ([]byte, error) {
 // planConvert makes a list that stands in for a .conf. The list is named after the file, so that it sorts where the
 // file did, and it is there before the file goes: at no moment is the node without this network.
 func (i *Installer) planConvert(p *plan, n *network) error {
+	if err := i.planUnnamed(n); err != nil {
+		return err
+	}
 	list, err := n.wrap()
 	if err != nil {
 		return err
@@ -93,7 +97,8 @@ func (i *Installer) giveBack(n *network, conf string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", from, err)
 	}
-	if same, err := n.standsFor(original); err != nil || !same && !again {
+	ours, err := i.made(n, original, conf)
+	if err != nil || !ours {
 		return false, err
 	}
 	if !again {
@@ -103,6 +108,21 @@ func (i *Installer) giveBack(n *network, conf string) (bool, error) {
 	}
 	_, err = i.remove(n.path)
 	return true, errors.Join(err, i.removeOriginal(conf))
+}
+
+// made tells whether the list n is one that this package has made of conf. Where conf is there again, whoever it belongs
+// to has written it since, so the list need not say the same. A list that nothing but its name connects with this
+// package belongs to somebody else.
+func (i *Installer) made(n, original *network, conf string) (bool, error) {
+	if original.path == conf {
+		if kept, err := exists(conf + originalSuffix); kept || err != nil {
+			return kept, err
+		}
+		if !slices.Contains(n.types(), PluginType) {
+			return false, nil
+		}
+	}
+	return n.standsFor(original)
 }
 
 // standsFor tells whether the list is what a .conf becomes, but for this plugin's entry.

@@ -70,11 +70,25 @@ func (i *Installer) writeDropIn(list, path string, text []byte) error {
 	if err := i.step("make directory"); err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	dir := filepath.Dir(path)
+	there, err := exists(dir)
+	if err != nil {
 		return err
 	}
 	// The temporary file is in ConfDir: containerd watches only that, and sees it go.
-	return i.publishBy(i.ConfDir, path, newReader(text), as)
+	write := func() error { return i.publishBy(i.ConfDir, path, newReader(text), as.withoutNotes()) }
+	if there {
+		return write()
+	}
+	done, err := i.directoryInWork(dir)
+	if err != nil {
+		return err
+	}
+	err = os.Mkdir(dir, 0o755)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = write()
+	}
+	return errors.Join(err, done(err != nil))
 }
 
 // planNotInline takes the entry out of the list, where it would run a second time.
@@ -129,10 +143,14 @@ func (i *Installer) dropIns() ([]string, error) {
 }
 
 func (i *Installer) removeDropIn(path string) error {
-	if _, err := i.remove(path); err != nil {
+	done, err := i.directoryInWork(filepath.Dir(path))
+	if err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Dir(path)) // stays while others have files there
+	_, err = i.remove(path)
+	if err = errors.Join(err, done(err == nil)); err != nil {
+		return err
+	}
 	i.nudge()
 	return nil
 }

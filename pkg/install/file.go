@@ -24,8 +24,9 @@ const (
 
 // like is who may do what with a file.
 type like struct {
-	mode     fs.FileMode
-	uid, gid int
+	mode       fs.FileMode
+	uid, gid   int
+	attributes []attribute // nil: those that a new file gets
 }
 
 // likeFile takes it from a file that is there.
@@ -34,7 +35,8 @@ func likeFile(path string) (like, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return like{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return like{fs.FileMode(st.Mode) & fs.ModePerm, int(st.Uid), int(st.Gid)}, nil
+	attributes, err := attributesOf(path)
+	return like{fs.FileMode(st.Mode) & fs.ModePerm, int(st.Uid), int(st.Gid), attributes}, err
 }
 
 // publish makes path hold what content reads, at once and for good. It returns with the old file in place, and
@@ -96,6 +98,9 @@ func (i *Installer) fill(f *os.File, content io.Reader, as like) error {
 	if err := f.Chmod(as.mode); err != nil {
 		return err
 	}
+	if err := i.setAttributes(f, as.attributes); err != nil {
+		return err
+	}
 	if err := i.step("sync"); err != nil {
 		return err
 	}
@@ -133,7 +138,7 @@ func (i *Installer) remove(path string) (bool, error) {
 	if err := i.step("remove " + filepath.Base(path)); err != nil {
 		return false, err
 	}
-	err := os.Remove(path)
+	err := unlink(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -160,7 +165,7 @@ func removeTemps(dir string) error {
 	found, err := temps(dir)
 	errs := []error{err}
 	for _, path := range found {
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) { // a nudge of somebody needs no lock
+		if err := removeTemp(path); !errors.Is(err, fs.ErrNotExist) { // a nudge of somebody needs no lock
 			errs = append(errs, err)
 		}
 	}

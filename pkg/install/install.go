@@ -43,6 +43,10 @@ type Installer struct {
 	// error is taken for the step's own. nil in production.
 	Step func(name string) error
 
+	// Hold, unless nil, is asked before Chain changes the file that holds the entry, or is to hold it. Chain returns its
+	// error and leaves the file.
+	Hold func(path string) error
+
 	copied [2]identity // source and binary when they were last found identical
 }
 
@@ -94,6 +98,9 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	if left, err := temps(i.ConfDir); err != nil || len(left)+len(p.steps) == 0 {
 		return p.Chained, err
 	}
+	if err := i.held(p); err != nil {
+		return p.Chained, err
+	}
 	held, err := i.lock(ctx, i.ConfDir)
 	if err != nil {
 		return p.Chained, err
@@ -103,7 +110,10 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 		return p.Chained, err
 	}
 	// Somebody may have been faster.
-	if p, err = i.plan(); err != nil {
+	if p, err = i.plan(); err == nil {
+		err = i.held(p)
+	}
+	if err != nil {
 		return p.Chained, err
 	}
 	for _, step := range p.steps {
@@ -113,6 +123,13 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 		p.Changed = true
 	}
 	return p.Chained, nil
+}
+
+func (i *Installer) held(p plan) error {
+	if i.Hold == nil || len(p.steps) == 0 {
+		return nil
+	}
+	return i.Hold(p.Path)
 }
 
 // Look tells where the entry is, or would be, and whether Chain has nothing to do. It changes nothing.

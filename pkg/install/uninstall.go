@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -162,9 +161,6 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 			return fmt.Errorf("it cannot be read and may name sockmap (mend it or remove it): %w", err)
 		}
 		return nil // no runtime can load it, so none calls the plugin because of it
-	}
-	if n.checkName() == nil {
-		_ = os.Remove(filepath.Join(i.ConfDir, n.list.Name)) // an empty directory for drop-ins, of a killed call
 	}
 	named := slices.Contains(n.types(), PluginType)
 	if n.single {

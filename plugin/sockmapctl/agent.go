@@ -46,7 +46,7 @@ no access to the API of Kubernetes.`,
 	f.removal.flags(cmd)
 	f.series.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.listen, "listen", ":9469", "`ADDRESS` of the HTTP server; empty: none")
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9469", "`ADDRESS` of the HTTP server, without authentication; empty: none")
 	flags.StringVar(&f.readyMeans, "ready-means", string(agent.ReadyInstalled),
 		"`WHAT` /readyz and sockmap_agent_ready tell: installed, or accelerating")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
@@ -96,11 +96,7 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 	ag := &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
 		ReadyMeans: agent.Readiness(f.readyMeans),
-		Metrics: a.collector(f.series, func(err error) {
-			if !errors.Is(err, datapath.ErrNotLoaded) {
-				log.Warn("a scrape is incomplete", "error", err)
-			}
-		}),
+		Metrics: a.collector(f.series, incomplete(log)),
 	}
 	ag.Installer.Log = log
 	ag.Serving = func(address string) { log.Info("serving /metrics, /healthz and /readyz", "address", address) }
@@ -110,4 +106,20 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 		ag.Uninstall = &removal
 	}
 	return ag
+}
+
+// incomplete tells why scrapes are incomplete, once a minute if it is the same for long: whoever asks for metrics must not
+// fill the log. It is called by one at a time.
+func incomplete(log *slog.Logger) func(error) {
+	var (
+		told string
+		next time.Time
+	)
+	return func(err error) {
+		if errors.Is(err, datapath.ErrNotLoaded) || err.Error() == told && time.Now().Before(next) {
+			return
+		}
+		told, next = err.Error(), time.Now().Add(time.Minute)
+		log.Warn("a scrape is incomplete", "error", err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
 )
@@ -56,7 +58,7 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := program(n.dir, "agent", "--plugin", filepath.Join(labtest.Plugins(t), "sockmap"), "--cni-bin-dir", bin,
-		"--cni-conf-dir", conf, "--listen", "127.0.0.1:0", "--log-format", "json", "--config", `{"maxSockets":999}`,
+		"--cni-conf-dir", conf, "--listen", "[127.0.0.1]:0", "--log-format", "json", "--config", `{"maxSockets":999}`,
 		"--accept-hazards", "all", "--uninstall-on-exit", "--cni-cache-dir", "", "--reap-interval", "1s")
 	var log lines
 	cmd.Stderr = &log
@@ -93,5 +95,16 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 	}
 	if r := n.run(t, "status"); r.code != exitNotLoaded {
 		t.Errorf("in the end status has the exit code %d", r.code)
+	}
+}
+
+func TestAnIncompleteScrapeIsToldOnceAMinute(t *testing.T) {
+	var log bytes.Buffer
+	tell := incomplete(slog.New(slog.NewTextHandler(&log, nil)))
+	for _, err := range []error{datapath.ErrNotLoaded, errors.New("one"), errors.New("one"), errors.New("two"), errors.New("two")} {
+		tell(err)
+	}
+	if n := strings.Count(log.String(), "a scrape is incomplete"); n != 2 {
+		t.Errorf("it was told %d times:\n%s", n, log.String())
 	}
 }

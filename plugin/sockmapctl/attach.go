@@ -29,10 +29,15 @@ network namespace, unless a container has opted out. Opt-outs are recorded
 from the first load on: one from before is not known until its container is
 added again.
 
+It lasts as long as the cgroup does. systemd removes a service's cgroup when the
+service stops, so a restart ends it without a word. Attach the slice instead,
+which stays, and give the service one of its own (Slice= in its unit) to take
+no others with it; or attach again after each start (ExecStartPost=).
+
 Nothing is attached where this kernel has severe hazards that no guard cures,
 until they are accepted by name.`,
-		Example: `  sockmapctl attach --cgroup /sys/fs/cgroup/system.slice/redis.service
-  sockmapctl attach --cgroup system.slice/redis.service`,
+		Example: `  sockmapctl attach --cgroup /sys/fs/cgroup/databases.slice
+  sockmapctl attach --cgroup databases.slice --accept-hazards splice`,
 	}
 	cmd.Flags().StringVar(&path, "cgroup", "", flagCgroup)
 	cmd.MarkFlagRequired("cgroup")
@@ -74,7 +79,7 @@ func detachCommand(a *app) *cobra.Command {
 new connections are not taken any more. Links of containers stay: CNI removes
 them. A cgroup that is gone has no path, but still its id: see sockmapctl status
 -o json.`,
-		Example: `  sockmapctl detach --cgroup system.slice/redis.service
+		Example: `  sockmapctl detach --cgroup databases.slice
   sockmapctl detach --id 4711`,
 	}
 	cmd.Flags().StringVar(&path, "cgroup", "", flagCgroup)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,7 +48,7 @@ func report(e env, command string, err error) int {
 	if told := (toldError{}); errors.As(err, &told) {
 		return code
 	}
-	text := err.Error()
+	text := selinux.Explain(err).Error()
 	if out := wayOut(e, command, err); out != "" && !strings.HasSuffix(text, ")") {
 		text += " (" + out + ")"
 	}

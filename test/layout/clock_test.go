@@ -14,8 +14,9 @@ import (
 // clockUsers may ask what time it is. Go's time.Now has a monotonic reading, too, which time.Since and comparisons of two
 // such times use: a bound in time is safe from people who set the clock. What is printed is not, and need not be.
 var clockUsers = map[string]string{
-	"pkg/agent/agent.go":       "how long to hold back",
+	"pkg/agent/cached.go":      "how long an answer is good",
 	"pkg/agent/health.go":      "a bound in time",
+	"pkg/agent/repair.go":      "how long to hold back",
 	"pkg/bench/traffic.go":     "how long a request took",
 	"pkg/cgroup/pod.go":        "a bound in time",
 	"pkg/cgroup/walk.go":       "a bound in time",
@@ -28,6 +29,7 @@ var clockUsers = map[string]string{
 	"pkg/hazard/probes.go":     "how long a probe took",
 	"pkg/install/binary.go":    "whether a file's time stamp is too young to be trusted: read again if in doubt",
 	"pkg/install/uninstall.go": "a bound in time",
+	"pkg/metrics/shared.go":    "how long a snapshot is good",
 	"pkg/tap/gate.go":          "bytes per second",
 	"pkg/tap/session.go":       "a bound in time",
 	"pkg/tap/writer.go":        "shows when a message was sent as a time of day",

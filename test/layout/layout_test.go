@@ -38,6 +38,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"pkg/endpoint", "github.com/containernetworking/cni/", "CNI is spoken at the edge only"},
 	{"pkg/cgroup", "github.com/cilium/ebpf", "pkg/datapath owns every BPF object"},
 	{"pkg/netns", "github.com/cilium/ebpf", "pkg/datapath owns every BPF object"},
+	{"pkg/selinux", module, "a leaf imports nothing of ours"},
 	{"pkg/lock", module, "a leaf imports nothing of ours"},
 	{"pkg/netns", module, "a leaf imports nothing of ours"},
 	{"pkg/cgroup", module + "pkg/datapath", "a leaf knows nothing of what is built on it"},

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	corev1 "k8s.io/api/core/v1"
 )
 
 const dir = "../../../conf/kubernetes/chart"
@@ -167,7 +168,7 @@ func TestEverythingSet(t *testing.T) {
 	}
 	wantArgs(t, o.agent(t).Args,
 		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/b", "--cni-conf-dir=/c", "--cni-conf-name=10-x.conflist", "--drop-in",
-		"--listen=127.0.0.1:9999",
+		"--listen=[127.0.0.1]:9999",
 		`--config={"bpffsPath":"/sys/fs/bpf/other","coexist":"share","conntrackHelpers":"ignore","guards":["options"],`+
 			`"maxBacklogBytes":1073741824,"maxBacklogMessages":64,"maxSockets":1048576,"natRefreshSeconds":0,"peers":"namespace","ports":{"include":["80","8000-8999"]}}`,
 		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--ready-means=accelerating", "--uninstall-on-exit", "--cni-cache-dir=/var/lib/x", "--x=y")
@@ -179,13 +180,46 @@ func TestEverythingSet(t *testing.T) {
 func TestDefaultCommand(t *testing.T) {
 	wantArgs(t, render(t, load(t), "", nil).agent(t).Args,
 		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/opt/cni/bin", "--cni-conf-dir=/etc/cni/net.d",
-		"--listen=:9469", "--reap-interval=1m", "--log-format=json")
+		"--listen=[$(HOST_IP)]:9469", "--reap-interval=1m", "--log-format=json")
 }
 
 func TestIPv6Address(t *testing.T) {
 	a := render(t, load(t), "", nested("metrics.address", "::1")).agent(t)
 	if !slices.Contains(a.Args, "--listen=[::1]:9469") || a.LivenessProbe.HTTPGet.Host != "::1" {
 		t.Errorf("arguments %q, probe of %q", a.Args, a.LivenessProbe.HTTPGet.Host)
+	}
+}
+
+// Nobody but who reaches the node's own address is answered, unless values say otherwise.
+func TestTheServerListensAtTheNodesAddress(t *testing.T) {
+	for _, c := range []struct {
+		address string
+		set     bool   // the variable
+		probe   string // the address that the kubelet asks; empty: the pod's, which is the node's
+	}{{"", true, ""}, {"127.0.0.1", false, "127.0.0.1"}, {"0.0.0.0", false, ""}, {"::", false, ""}} {
+		a := render(t, load(t), "", nested("metrics.address", c.address)).agent(t)
+		i := slices.IndexFunc(a.Env, func(e corev1.EnvVar) bool { return e.Name == "HOST_IP" })
+		if set := i >= 0 && a.Env[i].ValueFrom.FieldRef.FieldPath == "status.hostIP"; set != c.set {
+			t.Errorf("address %q: HOST_IP is set: %v", c.address, set)
+		}
+		if host := a.ReadinessProbe.HTTPGet.Host; host != c.probe {
+			t.Errorf("address %q: the probe asks %q", c.address, host)
+		}
+	}
+}
+
+func TestSELinuxGoesWithEveryPlatform(t *testing.T) {
+	c := load(t)
+	selinux, err := c.Platform("selinux")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, platform := range platforms(t, c) {
+		o := render(t, c, platform, selinux)
+		admissible(t, o)
+		if options := o.agent(t).SecurityContext.SELinuxOptions; options == nil || options.Type != "spc_t" {
+			t.Errorf("platform %q: %+v", platform, options)
+		}
 	}
 }
 

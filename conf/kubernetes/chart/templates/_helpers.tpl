@@ -64,11 +64,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if $config -}}{{- toJson $config -}}{{- end -}}
 {{- end -}}
 
+{{- /* Brackets, because either may be an IPv6 address. */ -}}
+{{- define "sockmap-cni.listen" -}}
+--listen=[{{ .Values.metrics.address | default "$(HOST_IP)" }}]:{{ int .Values.metrics.port }}
+{{- end -}}
+
 {{- define "sockmap-cni.probe" -}}
 httpGet:
   path: {{ .path }}
   port: metrics
-  {{- if .address }}
+  {{- if not (has .address (list "" "0.0.0.0" "::")) }}
   host: {{ .address | quote }}
   {{- end }}
 timeoutSeconds: 5

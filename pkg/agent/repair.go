@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+)
+
+var (
+	errUndone = errors.New("the plugin's entry is missing or was changed")
+	errHeld   = errors.New("another component has the file for a while")
+)
+
+// chained tells what Chain has changed.
+func (a *Agent) chained(c install.Chained) {
+	was, knew := a.left[c.Path]
+	if !knew {
+		a.log().Info("chained the plugin", "file", c.Path, "network", c.Network)
+		if c.Original != "" {
+			a.log().Info("the list stands in for a file with one plugin", "file", c.Original)
+		}
+		return
+	}
+	what := install.Changes(was, c.Before)
+	if c.Original != "" {
+		what = c.Original + ", which the list stands in for, was written again"
+	}
+	a.repaired(c.Path, what, install.Owner(c), a.throttle.hit(c.Path, time.Now()))
+}
+
+// mayChange refuses to change a file that another component wants otherwise and has for a while. See Installer.Hold.
+func (a *Agent) mayChange(file string) error {
+	if a.hold = a.throttle.left(file, time.Now()); a.hold > 0 {
+		return errHeld
+	}
+	return nil
+}
+
+// repaired tells that another component undid what this agent did. The next repair of the file has to wait.
+func (a *Agent) repaired(file, what, owner string, wait time.Duration) {
+	a.counters.repair()
+	log := a.log().With("file", file, "change", what, "nextRepairNotBefore", wait.String())
+	if owner != "" {
+		log = log.With("probably", owner)
+	}
+	log.Warn("another component undid the installation, which is put right again")
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// mostConfig bounds how much of a file is read that is not known to be a configuration.
+const mostConfig = 1 << 20
+
+// planUnnamed refuses to replace a .conf by a list while another configuration names the .conf: Multus lets no pod start
+// until the file that it calls its readinessindicatorfile is there.
+func (i *Installer) planUnnamed(n *network) error {
+	file := filepath.Base(n.path)
+	var told []string
+	err := i.configs(func(path string, text []byte) {
+		if path == n.path || path == n.path+extList {
+			return
+		}
+		if keys := naming(text, file); len(keys) > 0 {
+			told = append(told, fmt.Sprintf("%s (%s)", path, strings.Join(keys, ", ")))
+		}
+	})
+	if err != nil || len(told) == 0 {
+		return err
+	}
+	return fmt.Errorf("it would be replaced by a list, %s, and is named by %s: have a list, NAME%s, written in its place, and "+
+		"name that there", file+extList, strings.Join(told, " and "), extList)
+}
+
+// configs calls f for each configuration in ConfDir, and in its directories: those of Multus and of networks.
+func (i *Installer) configs(f func(path string, text []byte)) error {
+	for _, pattern := range []string{"*", "*/*"} {
+		paths, err := filepath.Glob(filepath.Join(escape(i.ConfDir), pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if ext := filepath.Ext(path); ext != extConf && ext != extList && ext != extJSON {
+				continue
+			}
+			if text, err := readConfig(path); err == nil {
+				f(path, text)
+			}
+		}
+	}
+	return nil
+}
+
+func readConfig(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fs.ErrInvalid // a FIFO would not return
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, mostConfig))
+}
+
+// naming returns the keys of a configuration whose value is a file with this name. The directory is not compared: whoever
+// reads it may see this one at another path. What is no JSON is searched for the name.
+func naming(text []byte, file string) []string {
+	var value any
+	if err := json.Unmarshal(text, &value); err != nil {
+		if bytes.Contains(text, []byte(file+`"`)) {
+			return []string{"it cannot be read"}
+		}
+		return nil
+	}
+	found := map[string]bool{}
+	nameIn(value, "", file, found)
+	return slices.Sorted(maps.Keys(found))
+}
+
+func nameIn(value any, key, file string, found map[string]bool) {
+	switch v := value.(type) {
+	case string:
+		if filepath.Base(v) == file {
+			found[key] = true
+		}
+	case []any:
+		for _, element := range v {
+			nameIn(element, key, file, found)
+		}
+	case map[string]any:
+		for k, member := range v {
+			nameIn(member, k, file, found)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// os.Remove removes files and empty directories alike. What is removed here belongs to others if it is of the other
+// kind, so unlink removes files only, and rmdir empty directories only.
+
+func unlink(path string) error {
+	if err := unix.Unlink(path); err != nil {
+		return &fs.PathError{Op: "unlink", Path: path, Err: err}
+	}
+	return nil
+}
+
+// rmdir removes a directory of drop-ins, unless others have files there.
+func rmdir(path string) error {
+	err := unix.Rmdir(path)
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST),
+		errors.Is(err, unix.ENOTDIR):
+		return nil
+	}
+	return &fs.PathError{Op: "rmdir", Path: path, Err: err}
+}
+
+// inWorkName is a symbolic link to the directory in which a drop-in is being made or removed. A call that is killed
+// may leave that directory empty, and the next call knows by the link that it is the one to remove: other empty
+// directories are somebody else's.
+const inWorkName = tempPrefix + "drop-in" + tempSuffix
+
+// directoryInWork notes that dir, a directory in ConfDir, may be left empty. done ends that, and removes dir if it is
+// empty and remove is true. The caller holds the lock of ConfDir.
+func (i *Installer) directoryInWork(dir string) (done func(remove bool) error, err error) {
+	link := filepath.Join(i.ConfDir, inWorkName)
+	if err := os.Symlink(filepath.Base(dir), link); err != nil {
+		return nil, err
+	}
+	return func(remove bool) error {
+		var err error
+		if remove {
+			err = rmdir(dir)
+		}
+		return errors.Join(err, unlink(link))
+	}, nil
+}
+
+// removeTemp removes a temporary file of a call that was killed, and the empty directory that it names.
+func removeTemp(path string) error {
+	if filepath.Base(path) == inWorkName {
+		if name, err := os.Readlink(path); err == nil && filepath.Base(name) == name {
+			if err := rmdir(filepath.Join(filepath.Dir(path), name)); err != nil {
+				return err
+			}
+		}
+	}
+	return unlink(path)
+}
