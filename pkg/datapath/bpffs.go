@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 	"golang.org/x/sys/unix"
 )
@@ -55,17 +54,17 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	if err != nil || parent != filepath.Dir(DefaultDir) {
 		return noBPFFS(parent, err)
 	}
+	if mirrored(parent) {
+		return noBPFFS(parent, errMirrored)
+	}
 	// Two first ADDs must not mount one over the other: the loser's pins would vanish.
-	l, err := lockMounting(ctx)
+	unlock, err := lockMounting(ctx)
 	if err != nil {
 		return noBPFFS(parent, err)
 	}
-	defer l.Unlock()
+	defer unlock()
 	if on, _ := onBPFFS(parent); on {
 		return nil
-	}
-	if mirrored(parent) {
-		return noBPFFS(parent, errMirrored)
 	}
 	if err := unix.Mount("bpf", parent, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
 		return noBPFFS(parent, err)
@@ -102,11 +101,19 @@ func mirrored(path string) bool {
 // runDir is root's own directory for what ends with the boot. /sys/fs, where bpffs is mounted, can be locked by everybody.
 const runDir = "/run/sockmap-cni"
 
-func lockMounting(ctx context.Context) (*lock.Lock, error) {
-	if err := os.MkdirAll(runDir, 0o700); err != nil {
+func lockMounting(ctx context.Context) (unlock func(), err error) {
+	err = os.MkdirAll(runDir, stateDirMode)
+	if errors.Is(err, unix.EROFS) {
+		return func() {}, nil // a container of its own, which would exclude nobody
+	}
+	if err != nil {
 		return nil, err
 	}
-	return ownfile.Lock(ctx, filepath.Join(runDir, "mount.lock"))
+	l, err := ownfile.Lock(ctx, filepath.Join(runDir, "mount.lock"))
+	if err != nil {
+		return nil, err
+	}
+	return func() { l.Unlock() }, nil
 }
 
 // MountHint is the command that mounts bpffs for root alone. Without the mode everybody may make directories there.
