@@ -98,22 +98,18 @@ func mirrored(path string) bool {
 	return strings.Contains(options, "master:") && !strings.Contains(options, "shared:")
 }
 
-// runDir is root's own directory for what ends with the boot. /sys/fs, where bpffs is mounted, can be locked by everybody.
-const runDir = "/run/sockmap-cni"
+// mountLock is made for the time of a mount. /sys/fs, where bpffs is mounted, can be locked by everybody.
+const mountLock = "/run/sockmap-cni.lock"
 
 func lockMounting(ctx context.Context) (unlock func(), err error) {
-	err = os.MkdirAll(runDir, stateDirMode)
-	if errors.Is(err, unix.EROFS) {
-		return func() {}, nil // a container of its own, which would exclude nobody
+	l, err := ownfile.Lock(ctx, mountLock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil // no /run: a container of its own, which would exclude nobody
 	}
 	if err != nil {
 		return nil, err
 	}
-	l, err := ownfile.Lock(ctx, filepath.Join(runDir, "mount.lock"))
-	if err != nil {
-		return nil, err
-	}
-	return func() { l.Unlock() }, nil
+	return func() { l.Remove() }, nil
 }
 
 // MountHint is the command that mounts bpffs for root alone. Without the mode everybody may make directories there.
