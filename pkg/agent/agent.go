@@ -5,8 +5,8 @@
 //
 // # Order
 //
-// The binary comes first, then the programs, then the entry in the network configuration: no runtime is ever told of
-// a plugin that cannot work yet. Directories are watched before they are looked at, so no change is missed, and they
+// The programs come first, then the binary, then the entry in the network configuration: no runtime is ever told of
+// a plugin that cannot work yet, and where an upgrade of the programs fails, the plugin that works with them stays. Directories are watched before they are looked at, so no change is missed, and they
 // are looked at again now and then, in case a watch is.
 //
 // # What it never does
@@ -169,14 +169,14 @@ func (a *Agent) round(ctx context.Context) error {
 		a.health.set(partNetwork, fmt.Errorf("%s has taken over", who))
 		return nil
 	}
-	errBinary := a.installBinary(ctx)
-	errLoad := a.load(ctx)
+	stays, errLoad := a.load(ctx)
+	errBinary := a.installBinary(ctx, stays)
 	errChain := a.chain(ctx, errBinary, errLoad)
-	a.first = a.first || errors.Join(errBinary, errLoad, errChain) == nil
+	a.first = a.first || errors.Join(stays, errBinary, errLoad, errChain) == nil
 	if errors.Is(errChain, install.ErrNoNetwork) {
 		errChain = nil // nothing to try again: an event will come
 	}
-	return errors.Join(errBinary, errLoad, errChain)
+	return errors.Join(stays, errBinary, errLoad, errChain)
 }
 
 // claimed returns who keeps the node in this agent's place.
@@ -209,7 +209,19 @@ func (a *Agent) claimed(ctx context.Context) string {
 	return ""
 }
 
-func (a *Agent) installBinary(ctx context.Context) error {
+var errPluginStays = errors.New("the plugin that is installed stays with the programs of its version")
+
+// installBinary installs the plugin of this version. Where stays says why programs of another version stay, a plugin that
+// is there stays with them: it works with them, and this version's may not.
+func (a *Agent) installBinary(ctx context.Context, stays error) error {
+	if stays != nil {
+		there, err := a.Installer.HasPlugin()
+		a.report("install", err, "the plugin is not installed")
+		if there || err != nil {
+			a.health.set(partBinary, cmp.Or(err, errPluginStays))
+			return err
+		}
+	}
 	changed, err := a.Installer.InstallBinary(ctx)
 	a.health.set(partBinary, err)
 	a.report("install", err, "the plugin is not installed")

@@ -3,45 +3,64 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// load loads the programs, or puts those of this version in the place of older ones. That it cannot do the latter is told and
-// tried again: what is loaded works.
-func (a *Agent) load(ctx context.Context) error {
+// load loads the programs, or puts those of this version in the place of older ones. Of the errors, err says that nothing
+// can be accelerated by this version, and stays why the programs of another version stay, which work. All are tried again.
+func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
 		var loaded bool
-		if loaded, err = a.Node.Load(ctx); loaded {
+		if loaded, err = a.Node.EnsureLoaded(ctx); loaded {
 			a.loaded()
 		}
 	case errors.Is(err, endpoint.ErrDowngrade):
 		a.report("upgrade", err, "the newer programs stay")
 		err = nil
+	case err != nil && up.Change == endpoint.ChangePrograms: // of this ABI, and they work
+		stays, err = a.stay(up, err), nil
 	case err == nil && up.Change != endpoint.ChangeNone:
-		a.upgrade(ctx)
+		stays = a.upgrade(ctx, up)
+	case errors.Is(err, datapath.ErrForeignState):
+		stays = err // ... and whoever uses it uses it with the plugin that is installed
 	}
 	if err == nil {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
 		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
 	}
-	a.health.set(partPrograms, err)
+	a.health.set(partPrograms, cmp.Or(err, stays))
 	a.report("load", err, "containers cannot be accelerated")
-	return err
+	return stays, err
 }
 
-func (a *Agent) upgrade(ctx context.Context) {
+// upgrade does what was planned. It returns why the programs that are loaded stay.
+func (a *Agent) upgrade(ctx context.Context, planned endpoint.Upgrade) error {
 	up, err := a.Node.Upgrade(ctx)
-	a.report("upgrade", err, "the programs that are loaded stay")
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		err = nil // unloaded meanwhile: the next round loads
+	}
 	if up.Done {
 		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Change), "cgroups", up.Cgroups)
 	}
+	return a.stay(planned, err)
+}
+
+// stay reports why an upgrade was not done, or that it was.
+func (a *Agent) stay(up endpoint.Upgrade, err error) error {
+	if err != nil {
+		err = fmt.Errorf("upgrade from %s to %s: %w", up.From, up.To, err)
+	}
+	a.report("upgrade", err, "the programs that are loaded stay, and so does the plugin that is installed")
+	return err
 }
 
 // loaded tells what the probes have found.

@@ -3,10 +3,20 @@
 package agent
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 )
 
 func (p *place) loadAs(t *testing.T, version string) {
@@ -62,3 +72,111 @@ func TestWhatANewerVersionLoadedStays(t *testing.T) {
 		t.Errorf("it says %v", said)
 	}
 }
+
+// unfit puts a totals map of another size in the place of the one that is pinned, and other programs beside it: state of the
+// same ABI that this version's programs cannot take over. It returns how to undo that.
+func (p *place) unfit(t *testing.T) (undo func()) {
+	t.Helper()
+	state := filepath.Join(p.StateDir, stateName(datapath.ABI))
+	digest, pin := filepath.Join(state, "programs"), filepath.Join(state, "totals")
+	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 8, ValueSize: 408, MaxEntries: 1024, Flags: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	totals, err := ebpf.LoadPinnedMap(pin, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { totals.Close() })
+	err = errors.Join(os.Remove(digest), os.Symlink("sha256:of another version", digest), os.Remove(pin), other.Pin(pin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := errors.Join(os.Remove(pin), totals.Pin(pin)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// putPlugin makes a file that stands for the plugin of another version.
+func (p *place) putPlugin(t *testing.T) (binary string, content []byte) {
+	t.Helper()
+	binary, content = filepath.Join(p.BinDir, install.PluginType), []byte("#!/bin/sh\n# the plugin of another version\n")
+	if err := os.WriteFile(binary, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return binary, content
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestThePluginStaysWithProgramsThatCannotBeUpgraded(t *testing.T) {
+	p := newPlace(t)
+	p.Version = "v1.3.0"
+	p.loadAs(t, "v1.2.9")
+	undo := p.unfit(t)
+	binary, content := p.putPlugin(t)
+	p.write(file, list)
+	r := p.start(func(a *Agent) { a.Recheck = 100 * time.Millisecond })
+	eventually(t, "it looked at everything", func() bool {
+		_, text := r.get(t, "/readyz")
+		return !strings.Contains(text, "not looked at yet")
+	})
+	code, text := r.get(t, "/readyz")
+	want := []string{"programs: upgrade from v1.2.9 to v1.3.0: ", "totals", "values of 408 bytes"}
+	for _, part := range want {
+		if code == http.StatusOK || !strings.Contains(text, part) {
+			t.Errorf("/readyz: %d %q, want %q", code, text, part)
+		}
+	}
+	if _, text := r.get(t, "/metrics"); !strings.Contains(text, "sockmap_agent_ready 0\n") {
+		t.Errorf("metrics do not say that it is not ready:\n%s", text)
+	}
+	if !bytes.Equal(mustRead(t, binary), content) {
+		t.Error("the plugin was replaced, and the programs were not")
+	}
+	eventually(t, "the plugin that works is chained", p.chained)
+
+	undo()
+	eventually(t, "it is ready", func() bool { return r.ready(t) })
+	if v := p.loadedVersion(t); v != "v1.3.0" || bytes.Equal(mustRead(t, binary), content) {
+		t.Errorf("version %s is loaded, plugin of this version: %v", v, !bytes.Equal(mustRead(t, binary), content))
+	}
+}
+
+func TestThePluginStaysWithStateOfANewerABI(t *testing.T) {
+	for _, installed := range []bool{true, false} {
+		p := newPlace(t)
+		p.mkdir(filepath.Join(p.StateDir, stateName(datapath.ABI+1)))
+		binary, content := filepath.Join(p.BinDir, install.PluginType), []byte(nil)
+		if installed {
+			binary, content = p.putPlugin(t)
+		}
+		p.write(file, list)
+		r := p.start()
+		eventually(t, "it looked at everything", func() bool {
+			_, text := r.get(t, "/readyz")
+			return strings.Contains(text, "programs: ") && !strings.Contains(text, "not looked at yet")
+		})
+		if _, text := r.get(t, "/readyz"); !strings.Contains(text, "of a newer version") {
+			t.Errorf("/readyz says %q", text)
+		}
+		if got := bytes.Equal(mustRead(t, binary), content); got != installed {
+			t.Errorf("a plugin was there: %v, it stays: %v", installed, got)
+		}
+		r.stop()
+	}
+}
+
+// stateName is the name of the directory in which the state of an ABI is pinned.
+func stateName(abi uint32) string { return fmt.Sprintf("v%d", abi) }

@@ -59,8 +59,8 @@ func TestEveryKeyIsDocumentedWithDefaultAndAllowedValues(t *testing.T) {
 func TestHazardsAnnotationsAndCapabilitiesAreDocumented(t *testing.T) {
 	doc := configurationDoc(t)
 	for _, h := range Hazards {
-		if cells := row(t, doc, h.Name); len(cells) != 2 || cells[1] != h.Summary {
-			t.Errorf("%s: got %q, want %q", h.Name, cells, h.Summary)
+		if cells := row(t, doc, h.Name); len(cells) != 3 || cells[1] != string(h.Scope) || cells[2] != h.Summary {
+			t.Errorf("%s: got %q, want %q and %q", h.Name, cells, h.Scope, h.Summary)
 		}
 	}
 	_, guards, _ := strings.Cut(doc, "\n### guards\n")

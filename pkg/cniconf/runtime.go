@@ -18,7 +18,7 @@ const (
 // Annotations of a pod that the plugin reads.
 const (
 	AnnotationAccelerate    = "sockmap-cni/accelerate"     // "true" or "false": overrides enabled
-	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // names from Hazards or "all", comma separated
+	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // names of ScopePod from Hazards or "all", comma separated
 
 	annotationPrefix = "sockmap-cni/"
 )
@@ -100,12 +100,7 @@ func (c *Conf) checkAnnotations() {
 	if s, ok := c.Annotations[AnnotationAccelerate]; ok && s != "true" && s != "false" {
 		c.warn("annotation %s is ignored: %s is not one of true, false", AnnotationAccelerate, quoted(s))
 	}
-	for _, name := range splitList(c.Annotations[AnnotationAcceptHazards]) {
-		if !knownHazard(name) {
-			c.warn("annotation %s: %s is ignored, it is not one of %s", AnnotationAcceptHazards, quoted(name),
-				strings.Join(hazardNames(), ", "))
-		}
-	}
+	c.checkAcceptHazards()
 }
 
 // splitList splits at commas and drops spaces and empty parts.

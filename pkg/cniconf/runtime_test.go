@@ -61,13 +61,20 @@ func TestAnnotationOverridesEnabled(t *testing.T) {
 }
 
 func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
-	var all []string
+	var all, ofPod []string
 	for _, h := range Hazards {
 		all = append(all, h.Name)
+		if h.Name != "mptcp" && h.Name != "backpressure" && h.Name != "memory-charge" {
+			ofPod = append(ofPod, h.Name)
+		}
+	}
+	ofNode := func(name string) string {
+		return `annotation sockmap-cni/accept-hazards: "` + name + `" is ignored, it is a hazard of the node, which only the key ` +
+			`acceptHazards can accept`
 	}
 	unknown := func(name string) string {
 		return `annotation sockmap-cni/accept-hazards: ` + name + ` is ignored, it is not one of all, splice, ` +
-			`fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, backpressure, fin, epoll-edge, eagain, edge-mixed`
+			`fionread-redirected, fionread-tcp, zerocopy, ktls, fin, epoll-edge, eagain, edge-mixed`
 	}
 	for _, tt := range []struct {
 		conf, annotation string
@@ -77,7 +84,11 @@ func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 		{`["fin", "splice", "fin"]`, "", []string{"splice", "fin"}, nil},
 		{`["fin"]`, " splice ,, fin,", []string{"splice", "fin"}, nil},
 		{`["all"]`, "", all, nil},
-		{`[]`, "splice,all", all, nil},
+		{`[]`, "splice,all", ofPod, nil},
+		{`["all"]`, "all, mptcp", all, nil},
+		{`[]`, "mptcp, splice", []string{"splice"}, []string{ofNode("mptcp")}},
+		{`[]`, "backpressure,all,memory-charge", ofPod, []string{ofNode("backpressure"), ofNode("memory-charge")}},
+		{`["mptcp"]`, "splice, mptcp", []string{"splice", "mptcp"}, nil},
 		{`[]`, "Splice, fin,\x1b[31m", []string{"fin"}, []string{unknown(`"Splice"`), unknown(`"\x1b[31m"`)}},
 	} {
 		conf := withAnnotations(t, `"acceptHazards": `+tt.conf+`,`, map[string]string{AnnotationAcceptHazards: tt.annotation})

@@ -31,8 +31,13 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
+	ContainerCgroupID            uint64    // of one that was declined: the container's cgroup, which has no link; 0: unknown
 	Declined                     string    // why it is not accelerated; empty: it is
 	Created                      time.Time // for people; PutAttachment sets it in a new record
+
+	// Policy is what this ADD asked for. That of the endpoint follows from all records that name its cookie. nil: the
+	// record has no endpoint, or is of ABI 1, which did not keep it.
+	Policy *Policy
 
 	networkKey [32]byte
 	createdNs  uint64 // CLOCK_BOOTTIME, which nobody sets; 0 in a new record
@@ -66,18 +71,28 @@ func (a Attachment) encode() bpfAttachment {
 	}
 	setText(out.CgroupSource[:], a.CgroupSource)
 	setText(out.Declined[:], a.Declined)
+	out.Room[0] = a.ContainerCgroupID
+	if a.Policy != nil {
+		out.HasPolicy = 1
+		out.Policy, _ = a.Policy.encode(a.NetNSCookie) // PutAttachment has checked it
+	}
 	return out
 }
 
 func (a *bpfAttachment) decode() Attachment {
-	return Attachment{
+	out := Attachment{
 		Network: text(a.Network[:]), ContainerID: text(a.ContainerId[:]), IfName: text(a.Ifname[:]),
 		PodNamespace: text(a.PodNamespace[:]), PodName: text(a.PodName[:]),
 		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
 		Declined: text(a.Declined[:]), Created: sinceBoot(a.CreatedNs), networkKey: a.NetworkKey,
-		createdNs: a.CreatedNs,
+		createdNs: a.CreatedNs, ContainerCgroupID: a.Room[0],
 	}
+	if a.HasPolicy != 0 {
+		policy := a.Policy.policy()
+		out.Policy = &policy
+	}
+	return out
 }
 
 func (d *Datapath) attachments() (*ebpf.Map, error) {
@@ -89,6 +104,11 @@ func (d *Datapath) PutAttachment(key AttachmentKey, a Attachment) error {
 	m, err := d.attachments()
 	if err != nil {
 		return err
+	}
+	if a.Policy != nil {
+		if err := a.Policy.check(); err != nil {
+			return err
+		}
 	}
 	record := a.encode()
 	if err := m.Put(key, &record); err != nil {

@@ -25,6 +25,7 @@ type Settings struct {
 	Version            string   // of the program that loads, for status
 	WithoutGuards      []string // names of guards that are not to be loaded
 	Probe              Probe    // nil: nobody looks, and no hazard is known
+	ProbeSet           string   // names what Probe asks, so that its answers are told from those of other probes
 }
 
 // Config is what is in force.

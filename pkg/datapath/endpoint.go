@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -32,24 +33,19 @@ type PortRange struct{ First, Last uint16 }
 type Policy struct {
 	Accelerate bool   // false: opted out, whichever link covers its cgroup
 	Namespace  string // equal names are one namespace for PeersNamespace; empty: alone
+	Group      uint64 // of a policy that was read, whose Namespace is not kept: equal groups are one namespace; 0: that of Namespace
 	Peers      Peers
 	Include    []PortRange // of the passive end; empty: every port
 	Exclude    []PortRange
 }
 
 func (p Policy) encode(cookie uint64) (bpfEndpoint, error) {
-	ep := bpfEndpoint{Group: cookie, Peers: uint8(p.Peers)}
-	if len(p.Include) > MaxPortRanges || len(p.Exclude) > MaxPortRanges {
-		return ep, fmt.Errorf("ports have %d included and %d excluded ranges, at most %d each are possible",
-			len(p.Include), len(p.Exclude), MaxPortRanges)
+	ep := bpfEndpoint{Group: cmp.Or(p.group(), cookie), Peers: uint8(p.Peers)}
+	if err := p.check(); err != nil {
+		return ep, err
 	}
 	if p.Accelerate {
 		ep.Accelerate = 1
-	}
-	if p.Namespace != "" {
-		// Hashed so that it fits a word. Truncated SHA-256: nobody can choose a name that lands on another's.
-		sum := sha256.Sum256([]byte(p.Namespace))
-		ep.Group = binary.NativeEndian.Uint64(sum[:8])
 	}
 	ep.Includes, ep.Excludes = uint8(len(p.Include)), uint8(len(p.Exclude))
 	for i, r := range p.Include {
@@ -59,6 +55,67 @@ func (p Policy) encode(cookie uint64) (bpfEndpoint, error) {
 		ep.Exclude[i].First, ep.Exclude[i].Last = r.First, r.Last
 	}
 	return ep, nil
+}
+
+func (p Policy) check() error {
+	if len(p.Include) > MaxPortRanges || len(p.Exclude) > MaxPortRanges {
+		return fmt.Errorf("ports have %d included and %d excluded ranges, at most %d each are possible",
+			len(p.Include), len(p.Exclude), MaxPortRanges)
+	}
+	return nil
+}
+
+// group is 0 for a policy that is alone in its namespace.
+func (p Policy) group() uint64 {
+	if p.Group != 0 || p.Namespace == "" {
+		return p.Group
+	}
+	// Hashed so that it fits a word. Truncated SHA-256: nobody can choose a name that lands on another's.
+	sum := sha256.Sum256([]byte(p.Namespace))
+	return binary.NativeEndian.Uint64(sum[:8])
+}
+
+func (ep *bpfEndpoint) policy() Policy {
+	p := Policy{Accelerate: ep.Accelerate != 0, Group: ep.Group, Peers: Peers(ep.Peers)}
+	for _, r := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
+		p.Include = append(p.Include, PortRange{r.First, r.Last})
+	}
+	for _, r := range ep.Exclude[:min(int(ep.Excludes), MaxPortRanges)] {
+		p.Exclude = append(p.Exclude, PortRange{r.First, r.Last})
+	}
+	return p
+}
+
+// toldEpoch is the epoch at which live sockets have been told of the policy. It is written with the policy, before the
+// epoch is bumped, so that a call that was killed in between leaves a trace.
+func (ep *bpfEndpoint) toldEpoch() uint32 { return uint32(ep.Room[0]) }
+
+func (ep *bpfEndpoint) setToldEpoch(epoch uint32) { ep.Room[0] = uint64(epoch) }
+
+// HasPolicy reports whether the network namespace with this cookie is registered with the policy and live sockets have been
+// told, so that SetEndpoint would change nothing.
+func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
+	want, err := p.encode(cookie)
+	if err != nil {
+		return false, err
+	}
+	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(want))
+	if err != nil {
+		return false, err
+	}
+	var is bpfEndpoint
+	if err := m.Lookup(cookie, &is); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("read endpoint: %w", err)
+	}
+	cfg, err := d.config()
+	if err != nil {
+		return false, err
+	}
+	told := int32(cfg.Epoch-is.toldEpoch()) >= 0 // it wraps
+	want.Foreign, want.Room = is.Foreign, is.Room
+	return told && is == want, nil
 }
 
 // SetEndpoint registers the network namespace with this cookie, or changes its policy. All live sockets then
@@ -88,6 +145,11 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if m.Lookup(cookie, &was) == nil {
 		ep.Foreign = was.Foreign // says nothing of the policy
 	}
+	cfg, err := d.config()
+	if err != nil {
+		return err
+	}
+	ep.setToldEpoch(cfg.Epoch + 1)
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
 	}

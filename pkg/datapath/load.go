@@ -96,6 +96,9 @@ func (o *loaded) fill(building string, s Settings) error {
 		if err := o.examine(s.Probe); err != nil {
 			return err
 		}
+		if err := recordProbes(building, s.ProbeSet); err != nil {
+			return err
+		}
 	}
 	return recordDigest(building)
 }

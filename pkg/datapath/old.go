@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -45,7 +44,7 @@ func FindLeftovers(dir string) (found Leftovers, err error) {
 	for _, e := range entries {
 		abi, draining, ok := parseStateName(e.Name())
 		switch {
-		case strings.HasPrefix(e.Name(), buildingPrefix):
+		case unfinished(e.Name()):
 			found.Unfinished = true
 		case !ok || abi >= ABI:
 		case draining:
@@ -244,5 +243,8 @@ func readOldIn(dir string) (old Old, ok bool, err error) {
 	}
 	defer sockets.Close()
 	old.settings.MaxSockets = sockets.MaxEntries()
+	if err := checkCarried(l, old.ABI); err != nil {
+		return old, false, err
+	}
 	return old, true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -17,6 +18,29 @@ import (
 // published; attach puts the very programs that are about to be used on a cgroup until the Closer is closed. It
 // returns the hazards that the kernel has, and those among them that a guard cures, a bit for each.
 type Probe func(attach func(cgroup *os.File) (io.Closer, error)) (hazards, guarded uint32, err error)
+
+// probesPin is a symbolic link whose target names the probes that have found what the config map says.
+const probesPin = "probes"
+
+// recordProbes does nothing for probes without a name: what they found is not known to be what others would.
+func recordProbes(dir, set string) error {
+	if set == "" {
+		return nil
+	}
+	if err := os.Symlink(set, filepath.Join(dir, probesPin)); err != nil {
+		return fmt.Errorf("record which probes were asked: %w", err)
+	}
+	return nil
+}
+
+// ProbeSet names the probes that have found the hazards of Config. It is empty where nobody knows.
+func (d *Datapath) ProbeSet() string {
+	set, err := os.Readlink(d.layout.pin(probesPin))
+	if err != nil {
+		return ""
+	}
+	return set
+}
 
 // examine runs the probe, and leaves the maps as if it had not.
 func (o *loaded) examine(probe Probe) error {

@@ -14,7 +14,6 @@ import (
 // groups are equal; the name behind a group is not kept, so Policy.Namespace is empty.
 type Registered struct {
 	Policy
-	Group   uint64
 	Foreign bool // new connections stay on TCP, see SetForeign
 }
 
@@ -30,12 +29,6 @@ func (d *Datapath) Endpoint(cookie uint64) (r Registered, ok bool, err error) {
 	} else if err != nil {
 		return r, false, fmt.Errorf("read endpoint: %w", err)
 	}
-	r = Registered{Group: ep.Group, Foreign: ep.Foreign != 0, Policy: Policy{Accelerate: ep.Accelerate != 0, Peers: Peers(ep.Peers)}}
-	for _, p := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
-		r.Include = append(r.Include, PortRange{p.First, p.Last})
-	}
-	for _, p := range ep.Exclude[:min(int(ep.Excludes), MaxPortRanges)] {
-		r.Exclude = append(r.Exclude, PortRange{p.First, p.Last})
-	}
+	r = Registered{Policy: ep.policy(), Foreign: ep.Foreign != 0}
 	return r, true, nil
 }

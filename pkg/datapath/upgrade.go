@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -17,7 +16,8 @@ type Upgrade struct {
 	// Settings of the new programs. Of these, state of the same ABI takes the version only: sizes, bounds and switches stay as
 	// they are, and guards that were switched off stay off.
 	Settings
-	// Hazards and Guarded are what a Probe says of the new programs. State of the same ABI is in use and not probed itself.
+	// Hazards and Guarded are what a Probe, that of ProbeSet, says of the new programs. State of the same ABI is in use and not
+	// probed itself.
 	Hazards, Guarded uint32
 	// Open opens the cgroup of this id, for links that must be made. fs.ErrNotExist: it is gone.
 	Open func(cgroupID uint64) (*os.File, error)
@@ -58,6 +58,9 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 	defer objs.Close()
 	learn, err := d.loadBeside(&objs, spec, building, u)
 	if err != nil {
+		return 0, err
+	}
+	if err := recordProbes(building.state(), u.ProbeSet); err != nil {
 		return 0, err
 	}
 	return d.exchange(&objs, building, u, func(c *bpfConfig) {
@@ -105,33 +108,6 @@ func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building 
 		return learn, nil
 	}
 	return learn, compareGuards(before, building)
-}
-
-// pinnedMaps opens those maps of spec that are pinned. Others are new in this version.
-func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
-	pinned := map[string]*ebpf.Map{}
-	for name, m := range spec.Maps {
-		path := d.layout.pin(name)
-		if strings.HasPrefix(m.Name, ".") || !exists(path) {
-			continue
-		}
-		opened, err := ebpf.LoadPinnedMap(path, nil)
-		if err == nil && (opened.Type() != m.Type || opened.KeySize() != m.KeySize || opened.ValueSize() != m.ValueSize) {
-			err = &StateError{
-				Path: path, Found: fmt.Sprintf("a %s of %d and %d bytes", opened.Type(), opened.KeySize(), opened.ValueSize()),
-				Own: fmt.Sprintf("a %s of %d and %d bytes", m.Type, m.KeySize, m.ValueSize),
-			}
-			opened.Close()
-		}
-		if err != nil {
-			for _, m := range pinned {
-				m.Close()
-			}
-			return nil, fmt.Errorf("open pinned map %s: %w", path, err)
-		}
-		pinned[name] = opened
-	}
-	return pinned, nil
 }
 
 // compareGuards returns an ErrGuardLost for guards that ran before and do not among what was built.
@@ -281,6 +257,23 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 	}
 	defer cgroup.Close()
 	return d.attachOptionsGuard(cgroup, key)
+}
+
+// SetProbed records what the probes of a set say of the programs that are loaded, and the version that they are of. The
+// caller holds the lock on the state directory.
+func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error {
+	// Without the name the next Upgrade asks again, whatever a kill leaves.
+	if err := os.Remove(d.layout.pin(probesPin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget which probes were asked: %w", err)
+	}
+	err := d.update(func(c *bpfConfig) {
+		setText(c.Version[:], version)
+		c.Hazards, c.Guards = hazards, guarded
+	})
+	if err != nil {
+		return err
+	}
+	return recordProbes(d.layout.state(), set)
 }
 
 // SetVersion records that these programs are those of another version, too.

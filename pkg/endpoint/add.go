@@ -37,7 +37,8 @@ func explainNetNS(err error) error {
 }
 
 // Add accelerates a sandbox: it loads if nothing is loaded, attaches the container's cgroup and registers the
-// network namespace. It is idempotent, and the last Add of one network namespace decides its policy.
+// network namespace. It is idempotent. Where the container is in several networks, its policy is what all of them allow,
+// see datapath.Narrowest.
 //
 // Every error means that the sandbox is not accelerated, or still as an earlier Add of the same attachment made it.
 // What was made on the way is undone, but for what belongs to the node: loaded programs, a mount.
@@ -53,6 +54,7 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	defer dir.Close()
 	record.CgroupID, record.CgroupSource = found.ID, string(found.Source)
 	want.Policy.Accelerate = true
+	record.Policy = &want.Policy
 
 	s, err := n.load(ctx)
 	if err != nil {
@@ -68,9 +70,10 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	}
 	// Before the own record, as it makes room in maps that leftovers have filled.
 	out.Reaped = s.reapSome(sb.key())
-	if err := s.register(sb.key(), record, want.Policy, dir); err != nil {
+	if err := s.register(sb.key(), record, dir); err != nil {
 		return Outcome{}, err
 	}
+	out.OptedOut = s.optedOut(record.NetNSCookie)
 	return out, nil
 }
 

@@ -6,16 +6,19 @@ import (
 	"context"
 	"errors"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
 // OptOut registers a sandbox that is not to be accelerated, so that no link that covers its cgroup takes it, and
-// records why. It never loads: where nothing is loaded, nothing can take the sandbox.
+// records why. It never loads: where nothing is loaded, nothing can take the sandbox now, and nothing can be recorded. Who
+// attaches a cgroup by hand later can take it then.
 func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	record, err := newRecord(sb)
 	if err != nil {
 		return err
 	}
+	record.ContainerCgroupID = n.containerCgroup(sb)
 	s, err := n.change(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
@@ -30,16 +33,19 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	if earlier, ok := s.records[sb.key()]; ok && earlier.NetNSCookie == record.NetNSCookie {
 		record.CgroupID, record.CgroupSource = earlier.CgroupID, earlier.CgroupSource
 	}
-	return s.register(sb.key(), record, datapath.Policy{}, nil)
+	record.Policy = &datapath.Policy{}
+	return s.register(sb.key(), record, nil)
 }
 
-// Decline records why a sandbox could not be accelerated, so that status can tell. It never loads, and leaves alone
+// Decline records why a sandbox could not be accelerated, so that status can tell. It never loads: where nothing is loaded,
+// nothing is recorded. It leaves alone
 // what an earlier Add made for the same sandbox.
 func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	record, err := newRecord(sb)
 	if err != nil {
 		return err
 	}
+	record.ContainerCgroupID = n.containerCgroup(sb)
 	s, err := n.change(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
@@ -55,5 +61,19 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, reason string) error {
 	record.Declined = reason
 	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
 	record.NetNSCookie = 0
-	return s.register(sb.key(), record, datapath.Policy{}, nil)
+	return s.register(sb.key(), record, nil)
+}
+
+// containerCgroup returns the id of the sandbox's own cgroup; 0 when there is none, or it cannot be found without changing
+// anything.
+func (n *Node) containerCgroup(sb Sandbox) uint64 {
+	mount, err := n.mount()
+	if err != nil {
+		return 0
+	}
+	found, err := cgroup.Find(mount, cgroup.Request{PodUID: sb.PodUID, NetNS: sb.NetNSPath, ContainerID: sb.ContainerID})
+	if err != nil || found.Root {
+		return 0
+	}
+	return found.ID
 }

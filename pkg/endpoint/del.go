@@ -94,11 +94,13 @@ func checkEndpoint(d *datapath.Datapath, record datapath.Attachment, sb Sandbox)
 		return fmt.Errorf("%w: network namespace %q has cookie %d, cookie %d was added (add the container again)",
 			ErrIncomplete, sb.NetNSPath, id.Cookie, record.NetNSCookie)
 	}
-	endpoints, err := d.Endpoints()
+	// By its key: with as many endpoints as a node has, to list them takes thousands of system calls, and fails while they
+	// come and go.
+	_, ok, err := d.Endpoint(id.Cookie)
 	if err != nil {
 		return err
 	}
-	if _, ok := endpoints[id.Cookie]; !ok {
+	if !ok {
 		return fmt.Errorf("%w: network namespace cookie %d is not registered (add the container again)",
 			ErrIncomplete, id.Cookie)
 	}

@@ -31,6 +31,7 @@
 // # What is dead
 //
 // A record is removed without its runtime's word only when the sandbox provably is no more: its cgroup is gone, or
-// its network namespace file is missing or another one, seen from the mount namespace that recorded it. What cannot
-// be judged stays.
+// its network namespace file is missing or another one, seen from the mount namespace that recorded it; and no process is
+// in its network namespace, where other containers can live on. What cannot be judged stays. A sandbox that was declined
+// has no link, but the cgroup of its container is recorded, by which it can be judged from every mount namespace.
 package endpoint

@@ -91,6 +91,7 @@ func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
 				mustAdd(t, n, sb, in(g))
 				again, want := sb, in(g)
 				change(t, &again, &want)
+				want.Policy.Peers = datapath.PeersPod // else there may be nothing to change
 				abortAt(n, i)
 				if _, err := n.Add(t.Context(), again, want); !errors.Is(err, errAbort) {
 					t.Fatalf("add: %v, want the step's error", err)
@@ -99,6 +100,7 @@ func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
 				if err := n.Check(t.Context(), sb); err != nil {
 					t.Errorf("check of the earlier one: %v", err)
 				}
+				wantPolicy(t, n, "after the failure", sb, datapath.Policy{Accelerate: true})
 				if removed, err := n.Reap(t.Context()); len(removed) != 0 || err != nil {
 					t.Errorf("reap found %v, %v; want that nothing was left", removed, err)
 				}

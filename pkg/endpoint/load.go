@@ -12,7 +12,7 @@ import (
 
 // Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is.
 func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
-	s, err := n.load(ctx)
+	s, err := n.begin(ctx, true)
 	if err != nil {
 		return false, err
 	}
@@ -66,6 +66,6 @@ func (n *Node) Ready(ctx context.Context) error {
 	if !errors.Is(err, datapath.ErrNotLoaded) {
 		return err
 	}
-	_, err = n.Load(ctx)
+	_, err = n.EnsureLoaded(ctx)
 	return err
 }

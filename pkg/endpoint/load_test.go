@@ -9,7 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
@@ -158,6 +160,37 @@ func TestRecordsAndLinksTellWhatIsThere(t *testing.T) {
 	}
 	if err := n.Check(t.Context(), dead); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("check of the dead one: %v, want ErrIncomplete", err)
+	}
+}
+
+func TestCheckLooksAtItsOwnEndpointOnly(t *testing.T) {
+	n, g, sb := newNode(t), newGroup(t), container(t, "one")
+	mustAdd(t, n, sb, in(g))
+	quickest := func() time.Duration {
+		best := patience
+		for range 20 {
+			start := time.Now()
+			if err := n.Check(t.Context(), sb); err != nil {
+				t.Fatal(err)
+			}
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	alone := quickest()
+	m, err := ebpf.LoadPinnedMap(filepath.Join(n.Dir, stateName(datapath.ABI), "endpoints"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	const others = 3000
+	for i := range uint64(others) {
+		if err := m.Put(1<<40+i, make([]byte, m.ValueSize())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := quickest(); got > 10*alone {
+		t.Errorf("CHECK takes %v, and %v with %d other endpoints", alone, got, others)
 	}
 }
 

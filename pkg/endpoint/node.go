@@ -21,6 +21,8 @@ var (
 	ErrBusy = errors.New("state directory is in use")
 	// ErrNoRecord: the sandbox was never added, or its record was unloaded.
 	ErrNoRecord = errors.New("no record of this attachment")
+	// ErrNoNetwork: GC is of one network, and none was named.
+	ErrNoNetwork = errors.New(`no name of a network (the configuration has no key "name", which is written in small letters)`)
 	// ErrIncomplete: something that an ADD made is no longer there.
 	ErrIncomplete = errors.New("no longer accelerated")
 )
@@ -93,6 +95,7 @@ type Outcome struct {
 	NetNSCookie uint64
 	Loaded      bool      // by this call: it was the first of the boot
 	Disabled    bool      // the kill switch is on: registered, and accelerated as soon as it is off
+	OptedOut    bool      // another attachment of the network namespace has: registered, and accelerated once that one is gone
 	Reaped      []Removed // leftovers of others that were cleaned up on the way
 }
 

@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
 // Removed is one thing that was cleaned up without its runtime's DEL.
@@ -30,10 +27,14 @@ type Ref struct{ ContainerID, IfName string }
 const reapTime = 100 * time.Microsecond
 
 // GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
-// then only what is provably dead goes. It goes on after errors and joins them.
+// then only what is provably dead goes. It goes on after errors and joins them. Without a network's name it removes
+// nothing and returns ErrNoNetwork.
 func (n *Node) GC(ctx context.Context, network string, valid *[]Ref) ([]Removed, error) {
+	if network == "" {
+		return nil, ErrNoNetwork
+	}
 	return n.sweep(ctx, func(s *session, w witness) *reaper {
-		r := &reaper{session: s, witness: w, of: network}
+		r := newReaper(s, w, func(record datapath.Attachment) bool { return record.OfNetwork(network) })
 		if valid != nil {
 			r.valid = map[datapath.AttachmentKey]bool{}
 			for _, ref := range *valid {
@@ -46,7 +47,7 @@ func (n *Node) GC(ctx context.Context, network string, valid *[]Ref) ([]Removed,
 
 // Reap removes what is provably dead, of every network. It goes on after errors and joins them.
 func (n *Node) Reap(ctx context.Context) ([]Removed, error) {
-	return n.sweep(ctx, func(s *session, w witness) *reaper { return &reaper{session: s, witness: w} })
+	return n.sweep(ctx, func(s *session, w witness) *reaper { return newReaper(s, w, ofAllNetworks) })
 }
 
 func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) ([]Removed, error) {
@@ -86,7 +87,8 @@ func (n *Node) countShares() error {
 
 // reapSome is what an Add does for others, because some runtimes never call GC. Its errors are not the container's.
 func (s *session) reapSome(except datapath.AttachmentKey) []Removed {
-	r := &reaper{session: s, witness: s.witness(), except: except}
+	r := newReaper(s, s.witness(), ofAllNetworks)
+	r.except = except
 	until := time.Now().Add(reapTime)
 	r.attachments(func() bool { return time.Now().Before(until) })
 	r.orphanLinks()
@@ -100,12 +102,18 @@ func (s *session) reapSome(except datapath.AttachmentKey) []Removed {
 type reaper struct {
 	*session
 	witness
-	of      string                          // this network only; empty: all
-	valid   map[datapath.AttachmentKey]bool // of that network; nil: unknown
+	covers  func(datapath.Attachment) bool  // what this round is about
+	valid   map[datapath.AttachmentKey]bool // of what it covers, what the runtime knows; nil: it did not say
 	except  datapath.AttachmentKey
 	removed []Removed
 	errs    []error
 }
+
+func newReaper(s *session, w witness, covers func(datapath.Attachment) bool) *reaper {
+	return &reaper{session: s, witness: w, covers: covers}
+}
+
+func ofAllNetworks(datapath.Attachment) bool { return true }
 
 func (r *reaper) attachments(more func() bool) {
 	// Of a copy, which remove changes the original of. In random order.
@@ -113,7 +121,7 @@ func (r *reaper) attachments(more func() bool) {
 		if !more() {
 			return
 		}
-		if key == r.except || r.of != "" && !record.OfNetwork(r.of) {
+		if key == r.except || !r.covers(record) {
 			continue
 		}
 		why := r.invalid(key, record)
@@ -205,53 +213,4 @@ func (r *reaper) forget(cookie uint64) error {
 		return err
 	}
 	return r.d.DeleteEndpoint(cookie)
-}
-
-// witness knows what can be said about sandboxes from where this process is.
-type witness struct {
-	mount   cgroup.Mount
-	noMount error
-	mountNS uint64 // 0: unknown
-}
-
-func (n *Node) witness() (w witness) {
-	w.mount, w.noMount = n.mount()
-	w.mountNS, _ = netns.MountNS()
-	return w
-}
-
-const whyCgroup = "its cgroup is gone"
-
-// dead says why the sandbox of a record is provably no more. It is empty whenever there is any doubt.
-func (w witness) dead(record datapath.Attachment) string {
-	if record.CgroupID != 0 && w.gone(record.CgroupID) {
-		return whyCgroup
-	}
-	// In another mount namespace the path may name anything. No path is recorded whole that did not fit.
-	if record.NetNSPath == "" || record.MountNS != w.mountNS || w.mountNS == 0 {
-		return ""
-	}
-	dev, inode, err := netns.Stat(record.NetNSPath)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
-		return "its network namespace is gone"
-	case err == nil && (dev != record.NetNSDev || inode != record.NetNSInode):
-		return "another network namespace stands at its path"
-	}
-	return ""
-}
-
-func (w witness) gone(cgroupID uint64) bool {
-	if w.noMount != nil {
-		return false
-	}
-	exists, err := cgroup.Exists(w.mount, cgroupID)
-	return err == nil && !exists
-}
-
-// alive tells whether the link is there and bound to a cgroup that is.
-func (w witness) alive(d *datapath.Datapath, key datapath.LinkKey) (bool, error) {
-	alive, err := d.LinkAlive(key)
-	// The kernel cuts a link off some time after its cgroup has gone.
-	return alive && !w.gone(key.CgroupID), err
 }

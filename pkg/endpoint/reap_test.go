@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -77,6 +78,15 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 		slices.Sort(want.Records)
 		slices.Sort(want.Endpoints)
 		expect(t, n, "after GC", want)
+	})
+	t.Run("without a network's name: nothing", func(t *testing.T) {
+		n, g, kept, lost, foreign := setUp(t)
+		for _, valid := range []*[]Ref{nil, {}} {
+			if removed, err := n.GC(t.Context(), "", valid); len(removed) != 0 || !errors.Is(err, ErrNoNetwork) {
+				t.Errorf("got %v, %v; want ErrNoNetwork", removed, err)
+			}
+		}
+		expectOnly(t, n, "after GC", g, kept, lost, foreign)
 	})
 	t.Run("on a node that is not loaded", func(t *testing.T) {
 		if removed, err := newNode(t).GC(t.Context(), "net", &[]Ref{}); len(removed) != 0 || err != nil {

@@ -30,17 +30,28 @@ func (n *Node) change(ctx context.Context) (*session, error) {
 	return n.begin(ctx, false)
 }
 
-// load begins a session and loads first if need be.
+// load begins a session and loads first if need be. It returns an ErrLoadFailed where that has just failed.
 func (n *Node) load(ctx context.Context) (*session, error) {
-	return n.begin(ctx, true)
+	// Before the lock, for which they would wait one after the other, and with it.
+	if err := n.failedBefore(n.Dir); err != nil {
+		return nil, err
+	}
+	return n.begin(ctx, true, n.failedBefore)
 }
 
-func (n *Node) begin(ctx context.Context, load bool) (*session, error) {
+// begin asks refusals once it has the lock: the first error ends the session before it has changed anything.
+func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string) error) (*session, error) {
 	held, err := n.lock(ctx, load)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{Node: n.at(held), held: held}
+	for _, refused := range refusals {
+		if err := refused(s.Dir); err != nil {
+			s.end()
+			return nil, err
+		}
+	}
 	if err := s.open(load); err != nil {
 		s.end()
 		return nil, err
@@ -52,6 +63,7 @@ func (n *Node) begin(ctx context.Context, load bool) (*session, error) {
 func (n *Node) at(held *datapath.LockedDir) *Node {
 	inside := *n
 	inside.Dir = held.Path()
+	inside.Step = n.step // a test may change it meanwhile
 	return &inside
 }
 
@@ -105,7 +117,7 @@ func (s *session) open(load bool) (err error) {
 				return err
 			}
 		}
-		s.d, err = datapath.Load(s.Dir, s.Settings)
+		s.d, err = s.loadFirst()
 	}
 	if err != nil {
 		return err
@@ -141,12 +153,15 @@ func (s *session) put(key datapath.AttachmentKey) error {
 	return s.d.DeleteAttachment(key)
 }
 
-// register makes what record says and policy and dir are for. An error undoes it all, but not what records of
-// other attachments name, nor an older record of the same key and what that one names.
-func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, policy datapath.Policy, dir *os.File) error {
+// register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
+// name, nor an older record of the same key and what that one names.
+func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
+	if err := s.recallPolicies(record.NetNSCookie); err != nil {
+		return err
+	}
 	older, replaces := s.records[key]
 	s.records[key] = record
-	err := s.make(key, record, policy, dir)
+	err := s.make(key, record, dir)
 	if err != nil {
 		delete(s.records, key)
 		if replaces {
@@ -167,7 +182,7 @@ func (s *session) register(key datapath.AttachmentKey, record datapath.Attachmen
 	return nil
 }
 
-func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, policy datapath.Policy, dir *os.File) error {
+func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
 	if err := s.put(key); err != nil {
 		return err
 	}
@@ -179,13 +194,10 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, p
 			return err
 		}
 	}
-	if record.NetNSCookie != 0 {
-		if err := s.step("endpoint"); err != nil {
-			return err
-		}
-		return s.d.SetEndpoint(record.NetNSCookie, policy)
+	if record.NetNSCookie == 0 {
+		return nil
 	}
-	return nil
+	return s.applyPolicies(record.NetNSCookie)
 }
 
 // remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
@@ -203,7 +215,8 @@ func (s *session) remove(key datapath.AttachmentKey) error {
 	return err
 }
 
-// release removes what record names and no record in s.records does.
+// release removes what record names and no record in s.records does. An endpoint that others name stays, with their
+// policies.
 func (s *session) release(record datapath.Attachment) error {
 	return errors.Join(s.releaseEndpoint(record.NetNSCookie), s.releaseLink(record.CgroupID))
 }
@@ -214,7 +227,7 @@ func (s *session) releaseEndpoint(cookie uint64) error {
 	}
 	for _, other := range s.records {
 		if other.NetNSCookie == cookie {
-			return nil
+			return s.applyPolicies(cookie)
 		}
 	}
 	if err := s.step("release endpoint"); err != nil {

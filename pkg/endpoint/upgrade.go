@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
@@ -24,6 +22,8 @@ const (
 	ChangeNone Change = "none"
 	// ChangeVersion: other versions, but the same programs. Only the version is recorded.
 	ChangeVersion Change = "version"
+	// ChangeProbes: the same programs, but the hazards are not known to be what this version's probes would find. They ask.
+	ChangeProbes Change = "probes"
 	// ChangePrograms: other programs take over the maps, and with them all live flows.
 	ChangePrograms Change = "programs"
 	// ChangeMaps: other programs and other maps. Live flows end with the old ones.
@@ -97,6 +97,8 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 	up.From, up.FromABI = cfg.Version, datapath.ABI
 	order, _ := version.Compare(up.To, up.From)
 	switch same := d.Digest() == datapath.Digest(); {
+	case same && order >= 0 && n.otherProbes(d):
+		up.Change = ChangeProbes
 	case same && (up.From == up.To || order < 0):
 		up.Change = ChangeNone
 	case order < 0 && !force:
@@ -105,6 +107,7 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 		up.Change = ChangeVersion
 	default:
 		up.Change = ChangePrograms
+		return up, nil, d.CheckMaps()
 	}
 	return up, nil, nil
 }
@@ -163,6 +166,12 @@ func (s *session) take(ctx context.Context, change Change, old *datapath.Old, fo
 	if how.Hazards, how.Guarded, err = s.probePrivately(ctx, d); err != nil {
 		return 0, err
 	}
+	if change == ChangeProbes {
+		return 0, s.setProbed(d, how.Hazards, how.Guarded)
+	}
+	if s.Settings.Probe == nil {
+		how.ProbeSet = d.ProbeSet() // whose answers stay
+	}
 	return d.Upgrade(how)
 }
 
@@ -189,45 +198,4 @@ func (n *Node) openCgroupID(id uint64) (*os.File, error) {
 		return nil, fmt.Errorf("cgroup %d: %w", id, fs.ErrNotExist) // another one stands at its path
 	}
 	return dir, nil
-}
-
-// probePrivately asks what a first load of these programs would find, with the guards that are loaded now.
-func (s *session) probePrivately(ctx context.Context, d *datapath.Datapath) (hazards, guarded uint32, err error) {
-	now, err := d.Config()
-	if err != nil || s.Settings.Probe == nil {
-		return now.Hazards, now.Guarded, err
-	}
-	if err := s.step("probe"); err != nil {
-		return 0, 0, err
-	}
-	guards, err := d.GuardStates()
-	if err != nil {
-		return 0, 0, err
-	}
-	private := s.Settings
-	private.WithoutGuards = nil
-	for _, g := range guards {
-		if g.SwitchedOff() {
-			private.WithoutGuards = append(private.WithoutGuards, g.Name)
-		}
-	}
-	private.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
-		hazards, guarded, err = s.Settings.Probe(attach)
-		return hazards, guarded, err
-	}
-	err = privately(func(dir string) error {
-		loaded, err := datapath.Load(dir, private)
-		if err != nil {
-			return err
-		}
-		return loaded.Close()
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	if more := hazard.Set(hazards &^ guarded &^ (now.Hazards &^ now.Guarded)).Severe(); more != 0 {
-		s.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated any more unless "+
-			"they are accepted", "hazards", more)
-	}
-	return hazards, guarded, ctx.Err()
 }

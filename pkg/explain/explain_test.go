@@ -71,7 +71,7 @@ func exampleFacts() *Facts {
 	end := func(name string, cookie uint64) End {
 		return End{
 			Name: name, Place: PlaceHere, NetNS: cookie, Recorded: true, Linked: Passed, Link: "attached",
-			Registered: &datapath.Registered{Policy: datapath.Policy{Accelerate: true}, Group: 7},
+			Registered: &datapath.Registered{Policy: datapath.Policy{Accelerate: true, Group: 7}},
 		}
 	}
 	f := &Facts{

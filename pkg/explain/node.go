@@ -27,7 +27,7 @@ var nodeQuestions = []*question{
 	{
 		name: "hazards", ask: "are this kernel's severe hazards guarded, or accepted?",
 		means:  "this kernel has severe hazards that nobody has accepted",
-		change: "the key acceptHazards of its conflist, or the annotation, when it is added again; see: sockmapctl doctor",
+		change: "the key acceptHazards of its conflist, or for hazards of the pod its annotation, when it is added again; see: sockmapctl doctor",
 		now:    func(f *Facts) finding { return either(f, f.hazards) },
 	},
 	{

@@ -94,6 +94,16 @@ func (s Set) Severe() (severe Set) {
 	return severe
 }
 
+// OfNode is the part of the set that no pod may accept for itself.
+func (s Set) OfNode() (ofNode Set) {
+	for i, h := range cniconf.Hazards {
+		if h.Scope == cniconf.ScopeNode {
+			ofNode |= s & (1 << i)
+		}
+	}
+	return ofNode
+}
+
 // String lists the names with commas.
 func (s Set) String() string { return strings.Join(s.Names(), ", ") }
 

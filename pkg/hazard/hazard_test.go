@@ -140,6 +140,9 @@ func TestSetsAndNames(t *testing.T) {
 			t.Errorf("%s is not severe: %v", severe, got)
 		}
 	}
+	if got := hazard.SetOf("splice", "mptcp", "fin", "backpressure").OfNode().Names(); !cmp.Equal(got, []string{"mptcp", "backpressure"}) {
+		t.Errorf("of the node are %v", got)
+	}
 	for _, h := range hazard.All() {
 		if h.Severity == "" || h.Cure == "" || h.Meaning == "" {
 			t.Errorf("%+v", h)

@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wait bounds each wait of a probe for what comes at once or never: long enough for a machine that does much else.
-const wait = 500 * time.Millisecond
-
 // settling bounds how long a pair may stay with TCP. Memory that is short passes.
 const settling = 3 * time.Second
 

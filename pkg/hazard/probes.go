@@ -54,7 +54,7 @@ func probeAll() (Findings, error) {
 	var findings Findings
 	for _, h := range All() {
 		start := time.Now()
-		o, err := probes[h.Name]()
+		o, err := confirmed(probes[h.Name])
 		if err != nil {
 			return nil, fmt.Errorf("probe %s: %w", h.Name, err)
 		}

@@ -22,7 +22,7 @@ import (
 const childVariable = "SOCKMAP_HAZARD_PROBE"
 
 // timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much else; a kernel that
-// hangs one of them must not hang an ADD. A load that fails for want of time is tried again by the next ADD, and fails again.
+// hangs one of them must not hang an ADD. A load that fails for want of time is remembered, and tried again a minute later.
 const timeout = 20 * time.Second
 
 // Attach puts the programs under test on a cgroup until the returned Closer is closed.

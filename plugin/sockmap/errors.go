@@ -27,7 +27,8 @@ func codeOf(err error) uint {
 	switch {
 	case errors.As(err, &syntax):
 		return types.ErrDecodingFailure
-	case errors.As(err, &field), errors.As(err, &config), errors.Is(err, errNotChained):
+	case errors.As(err, &field), errors.As(err, &config), errors.Is(err, errNotChained),
+		errors.Is(err, endpoint.ErrNoNetwork):
 		return types.ErrInvalidNetworkConfig
 	case errors.Is(err, endpoint.ErrNetNS):
 		return types.ErrInvalidNetNS

@@ -16,6 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
@@ -63,7 +64,7 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
 			MaxBacklogMessages: conf.MaxBacklogMessages, NATRefreshSeconds: conf.NATRefreshSeconds,
 			Coexist: datapath.Coexist(conf.Coexist), Helpers: datapath.Helpers(conf.ConntrackHelpers),
-			Version: version.String(), Probe: h.probe, WithoutGuards: conf.GuardsOff(),
+			Version: version.String(), Probe: h.probe, ProbeSet: hazard.ProbeSet(), WithoutGuards: conf.GuardsOff(),
 		},
 		Log:         log,
 		LockTimeout: h.lockTimeout,
@@ -150,7 +151,11 @@ func (c call) add(sb endpoint.Sandbox) error {
 		c.decline(ctx, sb, err)
 		return err
 	}
-	c.log.Info("accelerated", "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
+	done := "accelerated"
+	if out.OptedOut {
+		done = "registered, but stays on TCP: another network of this container has opted out"
+	}
+	c.log.Info(done, "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
 		"loaded", out.Loaded, "disabled", out.Disabled)
 	for _, note := range out.Cgroup.Notes {
 		c.log.Debug("cgroup", "note", note)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
@@ -199,6 +200,16 @@ func TestGC(t *testing.T) {
 			}
 		})
 	}
+	t.Run("whose name is written otherwise", func(t *testing.T) {
+		w := newWorld(t)
+		w.mustAdd(w.pod(), keys{"name": "red"})
+		w.mustAdd(w.pod(), keys{"name": "blue"})
+		a := run(t, env("GC", nil), w.conf(nil, keys{"name": nil, "Name": "green", "cni.dev/valid-attachments": []any{}}))
+		expectCode(t, a, types.ErrInvalidNetworkConfig, `"name"`)
+		if left := len(w.records()); left != 2 {
+			t.Errorf("%d records are left, want both", left)
+		}
+	})
 	t.Run("on a node that was never loaded", func(t *testing.T) {
 		w := newWorld(t)
 		if a := run(t, env("GC", nil), w.conf(nil, keys{"cni.dev/valid-attachments": []any{}})); a.err != nil {

@@ -25,7 +25,9 @@ func attachCommand(a *app) *cobra.Command {
 		Short: "Accelerate a cgroup without CNI",
 		Long: `Attaches the programs to any cgroup2, and loads them if need be. Sockets that
 are made in the cgroup and below it from then on take part, whatever their
-network namespace, unless a container has opted out.
+network namespace, unless a container has opted out. Opt-outs are recorded
+from the first load on: one from before is not known until its container is
+added again.
 
 Nothing is attached where this kernel has severe hazards that no guard cures,
 until they are accepted by name.`,

@@ -37,7 +37,7 @@ func thisHost() host {
 
 // checkView is one thing that loading needs.
 type checkView struct {
-	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs or state"`
+	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs, state or load"`
 	OK     bool   `json:"ok" doc:"loading does not fail because of it"`
 	Detail string `json:"detail" doc:"what was found"`
 	WayOut string `json:"wayOut,omitempty" doc:"what to do, when it is not ok"`
@@ -46,9 +46,16 @@ type checkView struct {
 // checks looks for what would keep sockmap from being loaded, and changes nothing. opened is what opening the state
 // has said.
 func (a *app) checks(opened error) []checkView {
-	return []checkView{
+	all := []checkView{
 		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir), checkState(opened),
 	}
+	if f, failed := datapath.LastFailure(a.dir); failed && errors.Is(opened, datapath.ErrNotLoaded) {
+		all = append(all, checkView{
+			"load", false, fmt.Sprintf("failed %s ago: %s", humanAge(f.Ago), f.Reason),
+			"put that right, then: sockmapctl load (ADDs try again once a minute)",
+		})
+	}
+	return all
 }
 
 // Bits of the capability sets, linux/capability.h.

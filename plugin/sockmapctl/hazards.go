@@ -49,8 +49,12 @@ func (v hazardsView) advice() string {
 	if len(v.Open) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("containers are declined because of %s, unless acceptHazards or their pod's annotation names them; see: sockmapctl doctor",
-		strings.Join(v.Open, ", "))
+	who := "acceptHazards or their pod's annotation names them"
+	if ofNode := hazard.SetOf(v.Open...).OfNode(); ofNode != 0 {
+		who = "they are accepted (" + ofNode.String() + " by acceptHazards only, not by annotation)"
+	}
+	return fmt.Sprintf("containers are declined because of %s, unless %s; see: sockmapctl doctor",
+		strings.Join(v.Open, ", "), who)
 }
 
 // hazardNames is the flag --accept-hazards.

@@ -121,7 +121,7 @@ func cgroupCommand(t *testing.T) script.Cmd {
 	})
 }
 
-// kernel PRESENT [GUARDED]: loads from now on find these hazards, whatever kernel the test runs on.
+// kernel PRESENT [GUARDED]: loads from now on find these hazards, whatever kernel the test runs on; "broken": they fail.
 func kernelCommand(n *testNode) script.Cmd {
 	usage := script.CmdUsage{Summary: "say which hazards loads find", Args: "present [guarded]"}
 	return script.Command(usage, func(_ *script.State, args ...string) (script.WaitFunc, error) {
@@ -133,6 +133,9 @@ func kernelCommand(n *testNode) script.Cmd {
 			sets[i] = hazard.SetOf(strings.Split(names, ",")...)
 		}
 		n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+			if args[0] == "broken" {
+				return 0, 0, errors.New("the probe is broken")
+			}
 			return uint32(sets[0]), uint32(sets[1]), nil
 		}
 		return nil, nil

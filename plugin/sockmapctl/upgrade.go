@@ -57,6 +57,8 @@ func planned(up endpoint.Upgrade) string {
 	switch up.Change {
 	case endpoint.ChangeVersion:
 		return fmt.Sprintf("would only record version %s: the programs are those of %s", up.To, up.From)
+	case endpoint.ChangeProbes:
+		return fmt.Sprintf("would ask the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From)
 	case endpoint.ChangePrograms:
 		return fmt.Sprintf("would replace %s; live flows stay redirected", fromTo(up))
 	case endpoint.ChangeMaps:
@@ -83,6 +85,11 @@ func (a *app) sayUpgraded(up endpoint.Upgrade) error {
 		return a.say("%s", nothingToUpgrade(up))
 	case endpoint.ChangeVersion:
 		return a.say("recorded version %s: the programs are those of %s", up.To, up.From)
+	case endpoint.ChangeProbes:
+		if err := a.say("asked the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From); err != nil {
+			return err
+		}
+		return a.sayHazards("upgrade")
 	}
 	err := a.say("replaced %s: new connections of %s run the new ones",
 		fromTo(up), humanNumber(up.Cgroups, "cgroup", "cgroups"))
@@ -100,6 +107,9 @@ func available(ctx context.Context, n *endpoint.Node) string {
 	up, err := n.PlanUpgrade(ctx)
 	if err != nil || up.Change == endpoint.ChangeNone || up.Change == endpoint.ChangeVersion {
 		return ""
+	}
+	if up.Change == endpoint.ChangeProbes {
+		return fmt.Sprintf("the probes of this version, %s, have not looked for hazards of this kernel; let them with: sockmapctl upgrade", up.To)
 	}
 	return fmt.Sprintf("an upgrade is available: %s is loaded, this is %s; take it with: sockmapctl upgrade", up.From, up.To)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/spf13/cobra"
 )
 
@@ -15,6 +16,7 @@ func loadCommand(a *app) *cobra.Command {
 	var (
 		s      datapath.Settings
 		guards guardNames
+		again  bool
 	)
 	cmd := &cobra.Command{
 		Use:   "load",
@@ -22,8 +24,13 @@ func loadCommand(a *app) *cobra.Command {
 		Long: `Loads the programs and pins them, so that the first container need not wait for
 it, and looks for hazards of this kernel. What is loaded already stays as it is,
 whatever the flags say, and an upgrade that is available is told. The next ADD
-sets all but the size of the sockhash to what its configuration says.`,
+sets all but the size of the sockhash to what its configuration says.
+
+A load that failed is tried again at once, and not only a minute later as by the
+next ADD. With --probe-again the probes of this version look for hazards anew
+where the programs are loaded already; containers that run stay as they are.`,
 		Example: `  sockmapctl load
+  sockmapctl load --probe-again
   sockmapctl load --max-sockets 262144`,
 	}
 	flags := cmd.Flags()
@@ -48,11 +55,15 @@ sets all but the size of the sockhash to what its configuration says.`,
 			checkFlag("--conntrack-helpers", "conntrackHelpers", s.Helpers),
 		)
 	}
+	flags.BoolVar(&again, "probe-again", false, "look for hazards anew, also where the programs are loaded already")
 	guards.flag(cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		s.WithoutGuards = guards.without()
 		n := a.node(s)
 		loaded, err := n.Load(cmd.Context())
+		if err == nil && again && !loaded {
+			return a.probeAgain(cmd, n)
+		}
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
@@ -68,6 +79,27 @@ sets all but the size of the sockhash to what its configuration says.`,
 		}
 		return a.sayHazards("load")
 	})
+}
+
+func (a *app) probeAgain(cmd *cobra.Command, n *endpoint.Node) error {
+	was, now, err := n.ProbeAgain(cmd.Context())
+	if err != nil {
+		return fmt.Errorf("load: probe again: %w", err)
+	}
+	if err := a.say("already loaded at %s; asked the kernel again", a.dir); err != nil {
+		return err
+	}
+	if gone := was &^ now; gone != 0 {
+		if err := a.say("not found any more: %s", gone); err != nil {
+			return err
+		}
+	}
+	if found := now &^ was; found != 0 {
+		if err := a.say("found now: %s", found); err != nil {
+			return err
+		}
+	}
+	return a.sayHazards("load")
 }
 
 // sayHazards tells what the probes of a verb have found.

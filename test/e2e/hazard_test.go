@@ -6,21 +6,29 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// What the kernel does wrong and no guard cures keeps acceleration off, until it is accepted for the node or the pod.
+// What the kernel does wrong and no guard cures keeps acceleration off, until it is accepted for the node or the pod. Those
+// of the node cannot be accepted by a pod.
 func TestHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
-	w := newWorld(t, map[string]any{"acceptHazards": []string{}})
+	var ofNode []string
+	for _, h := range cniconf.Hazards {
+		if h.Scope == cniconf.ScopeNode {
+			ofNode = append(ofNode, h.Name)
+		}
+	}
+	w := newWorld(t, map[string]any{"acceptHazards": ofNode})
 	a, b := w.pod(lab.PodSpec{Name: "a"}), w.pod(lab.PodSpec{Name: "b"})
 	d := w.datapath()
 	cfg, err := d.Config()
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := hazard.Set(cfg.Hazards &^ cfg.Guarded).Severe()
+	left := hazard.Set(cfg.Hazards&^cfg.Guarded).Severe() &^ hazard.SetOf(ofNode...)
 	if got := w.redirects(a, b, 80); got != (left == 0) {
 		t.Errorf("accelerated: %v, with these hazards left: %s", got, left)
 	}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import "slices"
+
+// Narrowest is the policy that permits what every one of the policies permits: it takes part if all do, has the
+// narrowest peers, and the ports that all allow. Policies of different groups are alone together. Their order makes no
+// difference. Without any policy, nothing is permitted.
+//
+// The ports of several policies may need more ranges than an endpoint holds. Then the smallest ranges are left out and
+// returned: their ports stay on TCP.
+func Narrowest(policies ...Policy) (p Policy, left []PortRange) {
+	if len(policies) == 0 {
+		return Policy{}, nil
+	}
+	p = policies[0]
+	if len(policies) == 1 {
+		return p, nil
+	}
+	for _, other := range policies[1:] {
+		p.Accelerate = p.Accelerate && other.Accelerate
+		p.Peers = max(p.Peers, other.Peers) // bpf/abi.h: the greater, the narrower
+		if p.group() != other.group() {
+			p.Namespace, p.Group = "", 0
+		}
+	}
+	p.Include, p.Exclude, left = narrowestPorts(policies)
+	return p, left
+}
+
+func narrowestPorts(policies []Policy) (include, exclude, left []PortRange) {
+	allowed := everyPort()
+	for _, p := range policies {
+		allowed = intersection(allowed, p.allowed())
+		include = both(include, joined(p.Include))
+		exclude = append(exclude, p.Exclude...)
+	}
+	exclude = joined(exclude)
+	switch {
+	case len(allowed) == 0:
+		return nil, everyPort(), nil // an empty include would be every port
+	case len(include) <= MaxPortRanges && len(exclude) <= MaxPortRanges:
+		return include, exclude, nil // as people wrote them
+	}
+	allowed, left = largest(allowed, 2*MaxPortRanges)
+	include, exclude = asLists(allowed)
+	return include, exclude, left
+}
+
+// both is the intersection of two lists of included ports, of which an empty one is every port.
+func both(a, b []PortRange) []PortRange {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 {
+		return a
+	}
+	return intersection(a, b)
+}
+
+// allowed lists the ports that the policy permits, in order and apart from each other.
+func (p Policy) allowed() []PortRange {
+	allowed := everyPort()
+	if len(p.Include) > 0 {
+		allowed = joined(p.Include)
+	}
+	return intersection(allowed, complement(joined(p.Exclude)))
+}
+
+// largest keeps at most n ranges, those with the most ports, in their order.
+func largest(ranges []PortRange, n int) (kept, left []PortRange) {
+	if len(ranges) <= n {
+		return ranges, nil
+	}
+	bySize := slices.Clone(ranges)
+	slices.SortStableFunc(bySize, func(a, b PortRange) int { return int(b.Last-b.First) - int(a.Last-a.First) })
+	kept, left = bySize[:n], bySize[n:]
+	slices.SortFunc(kept, byFirst)
+	slices.SortFunc(left, byFirst)
+	return kept, left
+}
+
+// asLists writes up to twice MaxPortRanges ranges as an include and an exclude list: where they are too many for the
+// include list, the first ones become one range with the gaps between them excluded.
+func asLists(ranges []PortRange) (include, exclude []PortRange) {
+	gaps := max(0, len(ranges)-MaxPortRanges)
+	for i := range gaps {
+		exclude = append(exclude, PortRange{ranges[i].Last + 1, ranges[i+1].First - 1})
+	}
+	include = append(include, PortRange{ranges[0].First, ranges[gaps].Last})
+	return append(include, ranges[gaps+1:]...), exclude
+}
+
+func everyPort() []PortRange { return []PortRange{{0, 65535}} }
+
+func byFirst(a, b PortRange) int { return int(a.First) - int(b.First) }
+
+// joined sorts ranges, and makes one of those that overlap or adjoin.
+func joined(ranges []PortRange) (out []PortRange) {
+	ranges = slices.Clone(ranges)
+	slices.SortFunc(ranges, byFirst)
+	for _, r := range ranges {
+		// As ints: 65535 + 1 is 0 in a uint16.
+		if n := len(out); n > 0 && int(r.First) <= int(out[n-1].Last)+1 {
+			out[n-1].Last = max(out[n-1].Last, r.Last)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// complement and intersection take lists as joined returns them.
+func complement(ranges []PortRange) (out []PortRange) {
+	next := 0
+	for _, r := range ranges {
+		if int(r.First) > next {
+			out = append(out, PortRange{uint16(next), r.First - 1})
+		}
+		next = int(r.Last) + 1
+	}
+	if next <= 65535 {
+		out = append(out, PortRange{uint16(next), 65535})
+	}
+	return out
+}
+
+func intersection(a, b []PortRange) (out []PortRange) {
+	for _, x := range a {
+		for _, y := range b {
+			if first, last := max(x.First, y.First), min(x.Last, y.Last); first <= last {
+				out = append(out, PortRange{first, last})
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"golang.org/x/sys/unix"
+)
+
+// retryAfter is how long a load that failed is not tried again by those for whom it is not the purpose.
+const retryAfter = time.Minute
+
+// ErrLoadFailed: the programs could not be loaded a moment ago, and were not tried again. See LoadFailedError.
+var ErrLoadFailed = errors.New("the programs could not be loaded")
+
+// LoadFailedError says why the last load failed. It is an ErrLoadFailed.
+type LoadFailedError struct {
+	Reason string
+	Ago    time.Duration // since it failed
+	Retry  time.Duration // until an Add tries again
+}
+
+func (e *LoadFailedError) Error() string {
+	return fmt.Sprintf("%s %v ago: %s (an ADD tries again in %v, and at once: sockmapctl load)", ErrLoadFailed,
+		e.Ago.Round(time.Second), e.Reason, e.Retry.Round(time.Second))
+}
+
+// Is makes every LoadFailedError an ErrLoadFailed.
+func (e *LoadFailedError) Is(target error) bool { return target == ErrLoadFailed }
+
+// EnsureLoaded is Load for those who call it again and again: where loading failed less than a minute ago, it returns an
+// ErrLoadFailed with the reason and does not try.
+func (n *Node) EnsureLoaded(ctx context.Context) (loaded bool, err error) {
+	s, err := n.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.end()
+	return s.loaded, nil
+}
+
+// failedBefore returns a LoadFailedError where nothing is loaded and loading the same failed less than retryAfter ago. It
+// needs no lock.
+func (n *Node) failedBefore(dir string) error {
+	f, ok := datapath.LastFailure(dir)
+	if !ok || f.Maker != n.maker() || f.Ago >= retryAfter {
+		return nil
+	}
+	d, err := datapath.Open(dir)
+	if err == nil {
+		return d.Close()
+	}
+	if !errors.Is(err, datapath.ErrNotLoaded) {
+		return nil
+	}
+	return &LoadFailedError{f.Reason, f.Ago, retryAfter - f.Ago}
+}
+
+// maker names what is loaded: another version, or other settings, may succeed where this has failed.
+func (n *Node) maker() string {
+	s := n.Settings
+	text := fmt.Sprintf("%s %s %d %q", datapath.Digest(), s.ProbeSet, s.MaxSockets, s.WithoutGuards)
+	version := strings.Join(strings.Fields(s.Version), "-")
+	return fmt.Sprintf("%s/%x", version, sha256.Sum256([]byte(text)))
+}
+
+// loadFirst loads where nothing is loaded, and remembers that it failed, or forgets it.
+func (s *session) loadFirst() (*datapath.Datapath, error) {
+	if f, ok := datapath.LastFailure(s.Dir); ok {
+		// While this one tries, for as long as a probe may take, others need not wait for the lock.
+		if err := datapath.RecordFailure(s.Dir, s.maker(), f.Reason); err != nil {
+			return nil, err
+		}
+	}
+	d, err := datapath.Load(s.Dir, s.Settings)
+	switch {
+	case err == nil:
+		if err := datapath.ForgetFailure(s.Dir); err != nil {
+			s.log().Warn("forget an earlier failure", "error", err)
+		}
+	case !ofTheCaller(err) && !errors.Is(err, datapath.ErrForeignState):
+		if err := datapath.RecordFailure(s.Dir, s.maker(), err.Error()); err != nil {
+			s.log().Warn("remember that loading failed", "error", err)
+		}
+	}
+	return d, err
+}
+
+// ofTheCaller tells errors of which another process may be free: it has other rights and limits.
+func ofTheCaller(err error) bool {
+	for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"golang.org/x/sys/unix"
+)
+
+// failing is a probe that returns what err holds, after a time, and counts how often it was asked.
+type failing struct {
+	asked atomic.Int32
+	err   error
+	takes time.Duration
+}
+
+func (f *failing) probe(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	f.asked.Add(1)
+	time.Sleep(f.takes)
+	return 0, 0, f.err
+}
+
+func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
+	n, g := newNode(t), newGroup(t)
+	f := &failing{err: errors.New("probe hazards: signal: killed"), takes: 300 * time.Millisecond}
+	n.Settings.Probe, n.LockTimeout = f.probe, patience
+	var (
+		wg     sync.WaitGroup
+		failed atomic.Int32
+	)
+	for i := range 6 {
+		sb := container(t, fmt.Sprint("c", i))
+		wg.Go(func() {
+			if _, err := n.Add(context.Background(), sb, in(g)); errors.Is(err, ErrLoadFailed) {
+				failed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if f.asked.Load() != 1 || failed.Load() != 5 {
+		t.Errorf("loaded %d times, %d of 6 were told of an earlier failure; want 1 and 5", f.asked.Load(), failed.Load())
+	}
+	hold(t, n.Dir) // which a call that only tells of the failure does not need
+	_, err := n.Add(t.Context(), container(t, "late"), in(g))
+	for _, part := range []string{"signal: killed", "sockmapctl load", "ago"} {
+		if !errors.Is(err, ErrLoadFailed) || !strings.Contains(err.Error(), part) {
+			t.Errorf("ADD says %v, want %q", err, part)
+		}
+	}
+	if err := n.Ready(t.Context()); !errors.Is(err, ErrLoadFailed) {
+		t.Errorf("STATUS says %v", err)
+	}
+	if _, err := n.EnsureLoaded(t.Context()); !errors.Is(err, ErrLoadFailed) {
+		t.Errorf("the agent is told %v", err)
+	}
+	if f.asked.Load() != 1 {
+		t.Errorf("loaded %d times", f.asked.Load())
+	}
+}
+
+// failed makes a node on which loading has just failed.
+func failed(t *testing.T, err error) (*Node, *failing) {
+	t.Helper()
+	n, f := newNode(t), &failing{err: err}
+	n.Settings.Probe = f.probe
+	if _, got := n.EnsureLoaded(t.Context()); !errors.Is(got, err) {
+		t.Fatalf("load: %v, want %v", got, err)
+	}
+	return n, f
+}
+
+func TestWhoTriesAFailedLoadAgain(t *testing.T) {
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		change func(t *testing.T, n *Node)
+		again  bool
+	}{
+		"nothing":         {func(*testing.T, *Node) {}, false},
+		"other version":   {func(_ *testing.T, n *Node) { n.Settings.Version = "v7" }, true},
+		"other size":      {func(_ *testing.T, n *Node) { n.Settings.MaxSockets = 2048 }, true},
+		"other guards":    {func(_ *testing.T, n *Node) { n.Settings.WithoutGuards = []string{"splice"} }, true},
+		"other probes":    {func(_ *testing.T, n *Node) { n.Settings.ProbeSet = "other" }, true},
+		"other bound":     {func(_ *testing.T, n *Node) { n.Settings.MaxBacklogBytes++ }, false},
+		"a minute later":  {func(t *testing.T, n *Node) { age(t, n, retryAfter) }, true},
+		"half a minute":   {func(t *testing.T, n *Node) { age(t, n, retryAfter/2) }, false},
+		"unloaded before": {func(t *testing.T, n *Node) { mustUnload(t, n) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, f := failed(t, broken)
+			c.change(t, n)
+			_, err := n.EnsureLoaded(t.Context())
+			if asked := f.asked.Load() == 2; asked != c.again || asked != errors.Is(err, broken) || asked == errors.Is(err, ErrLoadFailed) {
+				t.Errorf("loaded %d times, %v", f.asked.Load(), err)
+			}
+		})
+	}
+}
+
+// age makes the failure that is remembered older.
+func age(t *testing.T, n *Node, by time.Duration) {
+	t.Helper()
+	f, ok := datapath.LastFailure(n.Dir)
+	if !ok {
+		t.Fatal("no failure is remembered")
+	}
+	pin := n.Dir + "/new-failed"
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	target := fmt.Sprintf("%d %s %s", max(0, now.Nano()-by.Nanoseconds()), f.Maker, f.Reason)
+	if err := errors.Join(err, os.Remove(pin), os.Symlink(target, pin)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustUnload(t *testing.T, n *Node) {
+	t.Helper()
+	if _, err := n.Unload(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLoadTriesAtOnceAndItsSuccessIsRemembered(t *testing.T) {
+	n, f := failed(t, errors.New("broken"))
+	f.err = nil
+	if loaded, err := n.Load(t.Context()); !loaded || err != nil {
+		t.Fatalf("load: %v, %v", loaded, err)
+	}
+	if last, ok := datapath.LastFailure(n.Dir); ok {
+		t.Errorf("%+v is still remembered", last)
+	}
+	mustAdd(t, n, container(t, "one"), in(newGroup(t)))
+}
+
+func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
+	n, f := failed(t, errors.New("broken"))
+	age(t, n, retryAfter)
+	f.takes = time.Second
+	ended := make(chan error, 1)
+	go func() {
+		_, err := n.EnsureLoaded(context.Background())
+		ended <- err
+	}()
+	for start := time.Now(); f.asked.Load() < 2; time.Sleep(time.Millisecond) {
+		if time.Since(start) > patience {
+			t.Fatal("nobody tries again")
+		}
+	}
+	_, err := n.EnsureLoaded(t.Context())
+	select {
+	case <-ended:
+		t.Error("a second call has waited for the first")
+	default:
+	}
+	if !errors.Is(err, ErrLoadFailed) || f.asked.Load() != 2 {
+		t.Errorf("%v, loaded %d times", err, f.asked.Load())
+	}
+	<-ended
+}
+
+// A process without rights, or with too few descriptors, fails where the next does not.
+func TestWhatIsTheCallersFaultIsNotRemembered(t *testing.T) {
+	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE} {
+		n, f := failed(t, fmt.Errorf("make a map: %w", errno))
+		f.err = nil
+		if loaded, err := n.EnsureLoaded(t.Context()); !loaded || err != nil {
+			t.Errorf("%v: the next: %v, %v", errno, loaded, err)
+		}
+	}
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hazard
+
+import "time"
+
+// Bounds of each wait of a probe for what comes at once or never: long enough for a machine that does much else, and longer
+// for one that was too slow for that.
+const (
+	firstWait   = 500 * time.Millisecond
+	confirmWait = 3 * firstWait
+)
+
+// wait is the bound that holds now. One process runs the probes, one after the other.
+var wait = firstWait
+
+// confirmed runs a probe, and where it finds the hazard once more with more time. The second answer counts: a fault of the
+// kernel is there again, and one message that came late is not.
+func confirmed(probe func() (outcome, error)) (outcome, error) {
+	first, err := probe()
+	if err != nil || !first.present {
+		return first, err
+	}
+	wait = confirmWait
+	defer func() { wait = firstWait }()
+	o, err := probe()
+	if err == nil && !o.present {
+		o.seen += " (at first: " + first.seen + ")"
+	}
+	return o, err
+}
