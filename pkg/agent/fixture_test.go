@@ -309,5 +309,7 @@ func (p *place) leftovers() (found []string) {
 		}
 		found = append(found, some...)
 	}
+	// What installers lock goes when the plugin is uninstalled.
+	found = slices.DeleteFunc(found, func(path string) bool { return filepath.Base(path) == ".sockmap-lock" })
 	return found
 }

@@ -67,7 +67,8 @@ func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
 	return nil
 }
 
-func (d *Datapath) attach(cgroup *os.File, program string, at ebpf.AttachType, pin string) error {
+func (d *Datapath) attach(cgroup *os.File, program string, at ebpf.AttachType, pin string) (err error) {
+	defer spellError(&err)
 	prog, err := d.program(program)
 	if err != nil {
 		return err
@@ -94,7 +95,8 @@ func explainAttach(err error) error {
 }
 
 // Detach removes a link's pin and with it the link. One that is not there is not an error.
-func (d *Datapath) Detach(key LinkKey) error {
+func (d *Datapath) Detach(key LinkKey) (err error) {
+	defer spellError(&err)
 	// In the opposite order of Attach, for the same reason.
 	pins := []string{d.layout.link(key)}
 	for _, g := range cgroupGuards {
@@ -110,12 +112,13 @@ func (d *Datapath) Detach(key LinkKey) error {
 
 // LinkKeys lists the pinned links without opening them: one directory, where Links costs some system calls for each. A
 // link of which a killed Detach left only the guard beside it counts as one, so that somebody removes it.
-func (d *Datapath) LinkKeys() ([]LinkKey, error) {
+func (d *Datapath) LinkKeys() (keys []LinkKey, err error) {
+	defer spellError(&err)
 	entries, err := os.ReadDir(d.layout.links())
 	if err != nil {
 		return nil, fmt.Errorf("read link pins: %w", err)
 	}
-	keys := make([]LinkKey, 0, len(entries))
+	keys = make([]LinkKey, 0, len(entries))
 	for _, e := range entries {
 		name := e.Name()
 		if _, ok := parseRearm(name); ok {
@@ -155,7 +158,8 @@ func (d *Datapath) Links() ([]Link, error) {
 // LinkAlive reports whether the cgroup has its link and still exists.
 func (d *Datapath) LinkAlive(key LinkKey) (bool, error) { return d.linkAlive(key) }
 
-func (d *Datapath) linkAlive(key LinkKey) (bool, error) {
+func (d *Datapath) linkAlive(key LinkKey) (alive bool, err error) {
+	defer spellError(&err)
 	l, err := link.LoadPinnedLink(d.layout.link(key), nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

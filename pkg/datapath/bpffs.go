@@ -11,32 +11,39 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
+	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 	"golang.org/x/sys/unix"
 )
 
 // EnsureDir makes the state directory dir (mode 0700: whoever can open it can take its lock), mounting bpffs at its
 // parent when nothing is mounted there and the parent is the customary /sys/fs/bpf. It returns ErrNoBPFFS with the
-// way out otherwise.
+// way out otherwise. Whose a directory is that is there already shows when it is opened.
 func EnsureDir(ctx context.Context, dir string) error {
 	parent := filepath.Dir(dir)
 	if err := ensureBPFFS(ctx, parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, stateDirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make state directory: %w", err)
 	}
 	return nil
 }
 
-// CheckDir reports, without changing anything, whether dir is or could be made on a bpffs. It is nil or an
-// ErrNoBPFFS.
+// CheckDir reports, without changing anything, whether dir is or could be made on a bpffs. It is nil, an ErrNoBPFFS, or what
+// OpenStateDir says of a directory that is there.
 func CheckDir(dir string) error {
 	on, err := onBPFFS(filepath.Dir(dir))
-	if on {
+	if !on {
+		return noBPFFS(filepath.Dir(dir), err)
+	}
+	s, err := OpenStateDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return noBPFFS(filepath.Dir(dir), err)
+	if err != nil {
+		return err
+	}
+	return s.Close()
 }
 
 func ensureBPFFS(ctx context.Context, parent string) error {
@@ -47,18 +54,17 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	if err != nil || parent != filepath.Dir(DefaultDir) {
 		return noBPFFS(parent, err)
 	}
-	// Two first ADDs must not mount one over the other: the loser's pins would vanish. The state directory does not
-	// exist yet, so the lock is on what surely does.
-	l, err := lock.Exclusive(ctx, filepath.Dir(parent))
+	if mirrored(parent) {
+		return noBPFFS(parent, errMirrored)
+	}
+	// Two first ADDs must not mount one over the other: the loser's pins would vanish.
+	unlock, err := lockMounting(ctx)
 	if err != nil {
 		return noBPFFS(parent, err)
 	}
-	defer l.Unlock()
+	defer unlock()
 	if on, _ := onBPFFS(parent); on {
 		return nil
-	}
-	if mirrored(parent) {
-		return noBPFFS(parent, errMirrored)
 	}
 	if err := unix.Mount("bpf", parent, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
 		return noBPFFS(parent, err)
@@ -92,8 +98,25 @@ func mirrored(path string) bool {
 	return strings.Contains(options, "master:") && !strings.Contains(options, "shared:")
 }
 
+// mountLock is made for the time of a mount. /sys/fs, where bpffs is mounted, can be locked by everybody.
+const mountLock = "/run/sockmap-cni.lock"
+
+func lockMounting(ctx context.Context) (unlock func(), err error) {
+	l, err := ownfile.Lock(ctx, mountLock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil // no /run: a container of its own, which would exclude nobody
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { l.Remove() }, nil
+}
+
+// MountHint is the command that mounts bpffs for root alone. Without the mode everybody may make directories there.
+func MountHint(at string) string { return "mount -t bpf -o mode=0700 bpf " + at }
+
 func noBPFFS(parent string, cause error) error {
-	hint := fmt.Sprintf("mount one: mount -t bpf bpf %s, or set bpffsPath below one", parent)
+	hint := fmt.Sprintf("mount one: %s, or set bpffsPath below one", MountHint(parent))
 	if cause != nil {
 		return fmt.Errorf("%w at %s: %w (%s)", ErrNoBPFFS, parent, cause, hint)
 	}

@@ -3,13 +3,18 @@
 package datapath
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,5 +80,47 @@ func TestContainerMayMountWhereTheNodeSeesIt(t *testing.T) {
 		}
 		_, err := os.Stat(filepath.Join(dir, filepath.Base(DefaultDir)))
 		return err
+	})
+}
+
+// Everybody can open /sys/fs, and lock it.
+func TestNobodyKeepsTheFirstMountWaiting(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "flock", "--no-fork", "/sys/fs", "sh", "-c", "echo held; exec sleep 60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Dir = "/"
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+		t.Fatalf("nobody does not hold a lock on /sys/fs: %q, %v", line, err)
+	}
+	dir := t.TempDir()
+	parent := filepath.Dir(DefaultDir)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	inMountNS(t, func() error {
+		if err := bindMount(dir, parent, unix.MS_PRIVATE); err != nil {
+			return err
+		}
+		if err := EnsureDir(ctx, DefaultDir); err != nil {
+			return err
+		}
+		for _, path := range []string{parent, DefaultDir} {
+			if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o700 {
+				return fmt.Errorf("%s: mode %v, %w; want 0700", path, st.Mode(), err)
+			}
+		}
+		if _, err := os.Stat(mountLock); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("the lock stays: %w", err)
+		}
+		return nil
 	})
 }

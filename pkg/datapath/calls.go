@@ -56,7 +56,8 @@ func CallBounds() []time.Duration {
 //
 // It has a lock of its own, on the directory of links: CHECK, and the DEL of a container that is not known, take no other,
 // and who waits for the node's lock must not wait for this. It is held for one read and one write.
-func RecordCall(dir string, k CallKey, took time.Duration) error {
+func RecordCall(dir string, k CallKey, took time.Duration) (err error) {
+	defer spellError(&err)
 	command := slices.Index(callCommands[:], k.Command)
 	if command < 0 {
 		return nil

@@ -17,6 +17,7 @@ import (
 //
 // Pins are opened when they are first needed: an ADD touches five of them, and each costs a system call.
 type Datapath struct {
+	dir      *StateDir // nil: layout names what its owner holds open
 	layout   layout
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program
@@ -27,11 +28,25 @@ type Datapath struct {
 //
 // It returns ErrNotLoaded when there is nothing, and a *StateError when what is there is not ours to use.
 func Open(dir string) (*Datapath, error) {
-	d := open(current(dir))
-	if !exists(d.layout.state()) {
-		return nil, notLoaded(dir)
+	root, err := OpenStateDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w below %s", ErrNotLoaded, dir)
 	}
-	if err := d.checkABI(); err != nil {
+	if errors.Is(err, ErrNoBPFFS) {
+		return nil, fmt.Errorf("%w below %s: %w", ErrNotLoaded, dir, err) // nor can it be
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := open(current(root.Path()))
+	d.dir = root
+	if !exists(d.layout.state()) {
+		err = notLoaded(d.layout.dir)
+	} else {
+		err = d.checkABI()
+	}
+	if err != nil {
+		spellError(&err)
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -80,10 +95,22 @@ func notLoaded(dir string) error {
 }
 
 // Dir is the state directory that was opened.
-func (d *Datapath) Dir() string { return d.layout.dir }
+func (d *Datapath) Dir() string { return spell(d.layout.dir) }
 
 // Close releases all descriptors. Pins, links and sockets stay as they are. It may be called twice.
 func (d *Datapath) Close() error {
+	err := d.closeObjects()
+	if d.dir != nil {
+		// Its descriptor may become that of another directory.
+		d.layout.dir = d.dir.Name()
+		err = errors.Join(err, d.dir.Close())
+		d.dir = nil
+	}
+	return err
+}
+
+// closeObjects has maps and programs opened anew when they are needed again.
+func (d *Datapath) closeObjects() error {
 	var errs []error
 	for name, m := range d.maps {
 		errs = append(errs, m.Close())
@@ -98,12 +125,13 @@ func (d *Datapath) Close() error {
 }
 
 // mapOf opens the pinned map `name`, whose values must have the size of the Go type that is read into it.
-func (d *Datapath) mapOf(name string, valueSize uintptr) (*ebpf.Map, error) {
+func (d *Datapath) mapOf(name string, valueSize uintptr) (m *ebpf.Map, err error) {
+	defer spellError(&err)
 	if m, ok := d.maps[name]; ok {
 		return m, nil
 	}
 	path := d.layout.pin(name)
-	m, err := ebpf.LoadPinnedMap(path, nil)
+	m, err = ebpf.LoadPinnedMap(path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open pinned map %s: %w", path, err)
 	}
@@ -116,11 +144,12 @@ func (d *Datapath) mapOf(name string, valueSize uintptr) (*ebpf.Map, error) {
 	return m, nil
 }
 
-func (d *Datapath) program(name string) (*ebpf.Program, error) {
+func (d *Datapath) program(name string) (p *ebpf.Program, err error) {
+	defer spellError(&err)
 	if p, ok := d.programs[name]; ok {
 		return p, nil
 	}
-	p, err := ebpf.LoadPinnedProgram(d.layout.pin(name), nil)
+	p, err = ebpf.LoadPinnedProgram(d.layout.pin(name), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open pinned program %s: %w", d.layout.pin(name), err)
 	}

@@ -35,6 +35,7 @@ type StateError struct {
 	Found string // what stands there, in words
 	Own   string // what this program needs, in words
 	Older bool   // Upgrade can take it over
+	Cure  string // what the operator can do, where no version of this program can do anything
 }
 
 func (e *StateError) Error() string {
@@ -48,6 +49,9 @@ func (e *StateError) What() string {
 
 // WayOut is what the operator can do.
 func (e *StateError) WayOut() string {
+	if e.Cure != "" {
+		return e.Cure
+	}
 	if e.Older {
 		return "take it over with: sockmapctl upgrade, or remove it with: sockmapctl unload --force"
 	}

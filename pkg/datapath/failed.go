@@ -53,7 +53,11 @@ func ForgetFailure(dir string) error {
 
 // LastFailure tells of the load that failed since the last one that did not. It takes no lock.
 func LastFailure(dir string) (f Failure, ok bool) {
-	target, err := os.Readlink(filepath.Join(dir, failedPin))
+	var target string
+	err := within(dir, func(dir string) (err error) {
+		target, err = os.Readlink(filepath.Join(dir, failedPin))
+		return err
+	})
 	if err != nil {
 		return f, false
 	}

@@ -91,7 +91,10 @@ func tracingGuards() map[string][][]hook {
 }
 
 // GuardStates tells of each guard whether it runs.
-func (d *Datapath) GuardStates() ([]GuardState, error) { return guardStates(d.layout.state()) }
+func (d *Datapath) GuardStates() (states []GuardState, err error) {
+	defer spellError(&err)
+	return guardStates(d.layout.state())
+}
 
 // guardStates tells it of what is pinned below a directory: in force, or still being built.
 func guardStates(dir string) ([]GuardState, error) {

@@ -19,7 +19,15 @@ import (
 // it. What is loaded already is only opened. The caller holds the lock on dir.
 //
 // It publishes by one rename, so a killed Load leaves nothing but a directory that the next one removes.
-func Load(dir string, s Settings) (*Datapath, error) {
+func Load(dir string, s Settings) (d *Datapath, err error) {
+	err = within(dir, func(dir string) error {
+		d, err = loadIn(dir, s)
+		return err
+	})
+	return d, err
+}
+
+func loadIn(dir string, s Settings) (*Datapath, error) {
 	if err := removeUnfinished(dir); err != nil {
 		return nil, err
 	}

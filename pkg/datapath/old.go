@@ -36,6 +36,7 @@ type Leftovers struct {
 
 // FindLeftovers reads one directory. A directory that is not there has none.
 func FindLeftovers(dir string) (found Leftovers, err error) {
+	defer spellError(&err)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return found, fmt.Errorf("read state directory: %w", err)
@@ -56,7 +57,7 @@ func FindLeftovers(dir string) (found Leftovers, err error) {
 }
 
 // RemoveUnfinished removes what killed calls left unfinished. The caller holds the lock on dir.
-func RemoveUnfinished(dir string) error { return removeUnfinished(dir) }
+func RemoveUnfinished(dir string) error { return within(dir, removeUnfinished) }
 
 // rawConfig reads the config map of another ABI and makes sure that it is one.
 func rawConfig(l layout, abi uint32) (m *ebpf.Map, value []byte, err error) {
@@ -120,14 +121,19 @@ type Draining struct {
 
 // ListDraining tells of each draining state how many sockets it has left. It takes no lock.
 func ListDraining(dir string) (all []Draining, err error) {
-	err = eachDraining(dir, func(l layout, abi uint32) error {
-		n, err := socketsLeft(l, 1<<20)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) { // removed just now
-			all = append(all, Draining{abi, n})
-			return err
-		}
-		return nil
+	err = within(dir, func(dir string) error {
+		return eachDraining(dir, func(l layout, abi uint32) error {
+			n, err := socketsLeft(l, 1<<20)
+			if err == nil || !errors.Is(err, fs.ErrNotExist) { // removed just now
+				all = append(all, Draining{abi, n})
+				return err
+			}
+			return nil
+		})
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	return all, err
 }
 
@@ -164,6 +170,7 @@ func nextKey(m *ebpf.Map, key []byte) ([]byte, error) {
 
 // ReapDrained removes draining states without sockets, and returns their ABIs. The caller holds the lock on dir.
 func ReapDrained(dir string, step func(name string) error) (reaped []uint32, err error) {
+	defer spellError(&err)
 	err = eachDraining(dir, func(l layout, abi uint32) error {
 		if n, err := socketsLeft(l, 1); n > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -191,6 +198,17 @@ type Old struct {
 // ReadOld reads the state of an older ABI, where one is in force and no other is. ok is false where none is. It takes no
 // lock, and returns a *StateError where this version has no Conversion from that ABI.
 func ReadOld(dir string) (old Old, ok bool, err error) {
+	err = within(dir, func(dir string) error {
+		old, ok, err = readOldIn(dir)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) && !ok {
+		return old, false, nil
+	}
+	return old, ok, err
+}
+
+func readOldIn(dir string) (old Old, ok bool, err error) {
 	found, err := FindLeftovers(dir)
 	if err != nil || len(found.Older) == 0 || exists(current(dir).state()) {
 		return old, false, err

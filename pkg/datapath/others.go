@@ -36,8 +36,9 @@ func (d *Datapath) Others() ([]Other, error) {
 	return append(programs, maps...), err
 }
 
-func (d *Datapath) ours() (ours, error) {
-	own := ours{}
+func (d *Datapath) ours() (own ours, err error) {
+	defer spellError(&err)
+	own = ours{}
 	for _, name := range []string{bpfMapSockets, bpfMapConfig, bpfMapStates} {
 		pins, err := filepath.Glob(filepath.Join(d.layout.dir, "*", name))
 		if err != nil {

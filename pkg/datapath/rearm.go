@@ -98,6 +98,7 @@ func (d *Datapath) rearmAbove(cgroup *os.File, v view) (at uint64, err error) {
 
 // RearmLinks lists the cgroups that have a rearm program.
 func (d *Datapath) RearmLinks() (cgroups []uint64, err error) {
+	defer spellError(&err)
 	entries, err := os.ReadDir(d.layout.links())
 	if err != nil {
 		return nil, fmt.Errorf("read link pins: %w", err)
@@ -112,7 +113,8 @@ func (d *Datapath) RearmLinks() (cgroups []uint64, err error) {
 
 // KeepRearmed removes the rearm programs of all cgroups but those that Rearm has reported. Where none is
 // left, programs count as alone again.
-func (d *Datapath) KeepRearmed(used map[uint64]bool) error {
+func (d *Datapath) KeepRearmed(used map[uint64]bool) (err error) {
+	defer spellError(&err)
 	cgroups, err := d.RearmLinks()
 	if err != nil {
 		return err

@@ -21,6 +21,14 @@ import (
 // A connection that is made while links are being exchanged may have one end in each; such a pair does not find itself
 // and goes by TCP. What a kill leaves is put right by the next Settle.
 func Replace(dir string, old Old, u Upgrade) (links int, err error) {
+	err = within(dir, func(dir string) error {
+		links, err = replaceIn(dir, old, u)
+		return err
+	})
+	return links, err
+}
+
+func replaceIn(dir string, old Old, u Upgrade) (links int, err error) {
 	if err := removeUnfinished(dir); err != nil {
 		return 0, err
 	}
@@ -68,7 +76,8 @@ func Replace(dir string, old Old, u Upgrade) (links int, err error) {
 
 // Settle ends what a Replace has begun: nothing of an older ABI is in force any more. Where none is left it does nothing.
 // The caller holds the lock on the state directory.
-func (d *Datapath) Settle(u Upgrade) error {
+func (d *Datapath) Settle(u Upgrade) (err error) {
+	defer spellError(&err)
 	found, err := FindLeftovers(d.layout.dir)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ func makeOld(t testing.TB, d *Datapath) layout {
 	if err := errors.Join(os.Remove(pin), wide.Pin(pin), os.Rename(d.layout.state(), old.state()), d.Close()); err != nil {
 		t.Fatal(err)
 	}
+	old.dir = d.Dir()
 	return old
 }
 

@@ -16,6 +16,14 @@ import (
 //
 // Without force it refuses state of another version; with it, whatever stands there is removed.
 func Unload(dir string, force bool) error {
+	err := within(dir, func(dir string) error { return unloadIn(dir, force) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func unloadIn(dir string, force bool) error {
 	d, err := Open(dir)
 	switch {
 	case err == nil:
@@ -47,7 +55,7 @@ func Unload(dir string, force bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove pins: %w", err)
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeStateDir(dir); err != nil {
 		return fmt.Errorf("remove state directory: %w", err)
 	}
 	return nil

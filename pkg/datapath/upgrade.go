@@ -41,6 +41,7 @@ func (u *Upgrade) step(name string) error {
 // Each step leaves programs that work together, as all are of one ABI. So whatever an error or a kill leaves works, and the
 // next Upgrade, by any version, begins anew and ends with one version everywhere.
 func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
+	defer spellError(&err)
 	spec, err := loadBpf()
 	if err != nil {
 		return 0, fmt.Errorf("read embedded programs: %w", err)
@@ -127,7 +128,7 @@ func compareGuards(before []GuardState, building layout) error {
 // upgrade is not finished.
 func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change func(*bpfConfig)) (links int, err error) {
 	// What is opened from here on is new.
-	if err := d.Close(); err != nil {
+	if err := d.closeObjects(); err != nil {
 		return 0, err
 	}
 	if err := u.step("mark"); err != nil {

@@ -24,21 +24,18 @@ func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
 // whether there was anything. With force it removes state of other versions too, whatever it is.
 func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error) {
 	held, err := n.lock(ctx, false)
-	if errors.Is(err, datapath.ErrNotLoaded) {
+	if errors.Is(err, datapath.ErrNotLoaded) && !errors.Is(err, datapath.ErrNoBPFFS) {
 		return false, n.unmount()
 	}
 	if err != nil {
 		return false, err
 	}
 	defer held.Unlock()
-	// Forced removal does not look at what it removes, so it must not go where pins cannot be.
-	if err := datapath.CheckDir(n.Dir); err != nil {
-		return false, err
-	}
 	if err := n.step("unload"); err != nil {
 		return false, err
 	}
-	if err := datapath.Unload(n.Dir, force); err != nil {
+	// Forced removal does not look at what it removes: not by a name, which may lead to another directory by now.
+	if err := datapath.Unload(held.Path(), force); err != nil {
 		return false, err
 	}
 	return true, n.unmount()

@@ -11,14 +11,13 @@ import (
 	"os"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 )
 
 // session is one visit to the state directory, with the lock held from beginning to end.
 type session struct {
 	*Node
 	d      *datapath.Datapath
-	held   *lock.Lock
+	held   *datapath.LockedDir
 	loaded bool // by this session
 
 	// records is what the attachments map is to hold, a step ahead of the map while something is being
@@ -49,9 +48,9 @@ func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Node: n, held: held}
+	s := &session{Node: n.at(held), held: held}
 	for _, refused := range refusals {
-		if err := refused(n.Dir); err != nil {
+		if err := refused(s.Dir); err != nil {
 			s.end()
 			return nil, err
 		}
@@ -63,7 +62,15 @@ func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string
 	return s, nil
 }
 
-func (n *Node) lock(ctx context.Context, create bool) (*lock.Lock, error) {
+// at is the node with the state directory that is locked, whatever becomes of its name.
+func (n *Node) at(held *datapath.LockedDir) *Node {
+	inside := *n
+	inside.Dir = held.Path()
+	inside.Step = n.step // a test may change it meanwhile
+	return &inside
+}
+
+func (n *Node) lock(ctx context.Context, create bool) (*datapath.LockedDir, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(n.LockTimeout, DefaultLockTimeout))
 	defer cancel()
 	for {
@@ -72,7 +79,7 @@ func (n *Node) lock(ctx context.Context, create bool) (*lock.Lock, error) {
 				return nil, err
 			}
 		}
-		held, err := lock.Exclusive(ctx, n.Dir)
+		held, err := datapath.LockStateDir(ctx, n.Dir)
 		switch {
 		case err == nil:
 			return held, nil
@@ -82,6 +89,8 @@ func (n *Node) lock(ctx context.Context, create bool) (*lock.Lock, error) {
 			continue // an Unload was faster and took the directory away
 		case errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("%w: no %s", datapath.ErrNotLoaded, n.Dir)
+		case errors.Is(err, datapath.ErrNoBPFFS) && !create:
+			return nil, fmt.Errorf("%w: %w", datapath.ErrNotLoaded, err) // nor can it be
 		}
 		return nil, err
 	}

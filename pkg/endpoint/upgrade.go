@@ -117,6 +117,7 @@ func (n *Node) upgrade(ctx context.Context, force bool) (Upgrade, error) {
 	if err != nil {
 		return Upgrade{}, err
 	}
+	n = n.at(held)
 	s := &session{Node: n, held: held}
 	defer s.end()
 	if err := s.tidy(); err != nil {
@@ -131,10 +132,7 @@ func (n *Node) upgrade(ctx context.Context, force bool) (Upgrade, error) {
 	if err != nil || up.Change != ChangeMaps {
 		return up, err
 	}
-	// New maps know of no helpers yet.
-	if s.d, err = datapath.Open(s.Dir); err != nil {
-		return up, err
-	}
+	// New maps know of no helpers yet. rearmReplaced has opened them.
 	_, err = s.applyHelpers()
 	return up, err
 }

@@ -203,7 +203,7 @@ func (i *Installer) installStub(ctx context.Context) error {
 	}
 	binary, err := os.Open(i.Binary())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return held.Remove()
 	}
 	if err != nil {
 		return err
@@ -229,5 +229,9 @@ func (i *Installer) removeBinary(ctx context.Context) (bool, error) {
 	if err := removeTemps(i.BinDir); err != nil {
 		return false, err
 	}
-	return i.remove(i.Binary())
+	removed, err := i.remove(i.Binary())
+	if err != nil {
+		return removed, err
+	}
+	return removed, held.Remove()
 }

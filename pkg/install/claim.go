@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claimName is the file by which agents know which of them keeps the node. No runtime loads it.
+// claimName is the file by which agents know which of them keeps the node. No runtime loads it. Its mode is 0600: whoever can open
+// it can lock it, and be taken for an agent.
 const claimName = ".sockmap-agent"
 
 // Claim says that one process keeps a directory of network configurations as it should be. The newest one has it: an
@@ -40,7 +41,7 @@ func (i *Installer) TakeClaim(ctx context.Context, who string) (*Claim, error) {
 		return nil, fmt.Errorf("claim %s: %w", i.ConfDir, err)
 	}
 	_, err = f.WriteString(who + "\n")
-	err = errors.Join(err, f.Chmod(0o644), unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+	err = errors.Join(err, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB))
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(i.ConfDir, claimName))
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
+	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 )
 
 // Directories that most distributions use.
@@ -59,10 +60,15 @@ func (i *Installer) step(name string) error {
 
 func (i *Installer) log() *slog.Logger { return cmp.Or(i.Log, slog.New(slog.DiscardHandler)) }
 
+// lockName is the file in each directory that installers lock: everybody can open the directories themselves. No runtime loads
+// it, by its name. Versions before it lock the directories, and one of them and a later one do not wait for each other: both write by
+// renaming, and an agent puts right what it finds changed.
+const lockName = ".sockmap-lock"
+
 func (i *Installer) lock(ctx context.Context, dir string) (*lock.Lock, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	return lock.Exclusive(ctx, dir)
+	return ownfile.Lock(ctx, filepath.Join(dir, lockName))
 }
 
 // Chained is where the plugin's entry is.

@@ -148,7 +148,10 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 		}
 	}
 	errs = append(errs, i.unchainDropIns(done), i.originals(done))
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return held.Remove()
 }
 
 func (i *Installer) unchainFile(path string, done *Removed) error {

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder names the process that has dir locked, in words for an error.
+// holder names the process that has the lock, in words for an error.
 // It is a best effort: the holder may be in another PID namespace.
-func holder(dir string) string {
+func (l *Lock) holder() string {
 	const unknown = "another process"
 	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
+	if err := unix.Fstat(int(l.file.Fd()), &st); err != nil {
 		return unknown
 	}
 	locks, err := os.ReadFile("/proc/locks")

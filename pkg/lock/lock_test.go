@@ -309,7 +309,7 @@ func TestWhatIsNoDirectoryIsRefused(t *testing.T) {
 
 func TestDescriptorIsNotInherited(t *testing.T) {
 	l := mustLock(t, t.TempDir())
-	flags, err := unix.FcntlInt(l.dir.Fd(), unix.F_GETFD, 0)
+	flags, err := unix.FcntlInt(l.file.Fd(), unix.F_GETFD, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

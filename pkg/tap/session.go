@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 )
 
 const (
@@ -59,7 +58,7 @@ func Open(ctx context.Context, dir string, f datapath.TapFilter, ringBytes int) 
 func (s *Session) locked(ctx context.Context, patience time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	l, err := lock.Exclusive(ctx, s.dir)
+	l, err := datapath.LockStateDir(ctx, s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w any more", datapath.ErrNotLoaded)
 	}

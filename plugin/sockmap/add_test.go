@@ -3,11 +3,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // oddResults are what other plugins may have printed. None of it is for us to touch.
@@ -180,6 +184,42 @@ func TestLogFile(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "fifo")
 		mkfifo(t, path)
 		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": path}).stderr, path)
+	})
+	t.Run("that is a FIFO whose reader does not read does not hang", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "fifo")
+		mkfifo(t, path)
+		reader, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(reader)
+		for written := 0; !errors.Is(err, unix.EAGAIN) && written < 1<<30; written += 4096 {
+			_, err = unix.Write(reader, make([]byte, 4096))
+		}
+		start := time.Now()
+		if a := w.mustAdd(p, keys{"logFile": path}); a.stderr != "" {
+			t.Errorf("standard error has %q", a.stderr)
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("ADD took %v", took)
+		}
+	})
+	t.Run("that somebody else has prepared is not written to", func(t *testing.T) {
+		dir := t.TempDir()
+		victim, link, file := filepath.Join(dir, "victim"), filepath.Join(dir, "link"), filepath.Join(dir, "file")
+		err := errors.Join(
+			os.WriteFile(victim, nil, 0o600), os.Symlink(victim, link), os.WriteFile(file, nil, 0o600), os.Chown(file, 65534, 65534),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": link}).stderr, link, "symbolic link", "msg=accelerated")
+		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": file}).stderr, file, "uid 65534", "msg=accelerated")
+		for _, path := range []string{victim, file} {
+			if text, err := os.ReadFile(path); err != nil || len(text) > 0 {
+				t.Errorf("%s has %q, %v", path, text, err)
+			}
+		}
 	})
 	t.Run("gets only what logLevel lets through", func(t *testing.T) {
 		if a := w.mustAdd(p, keys{"logLevel": "error"}); a.stderr != "" {

@@ -3,12 +3,15 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,10 +46,36 @@ func (h *handler) logger(conf *cniconf.Conf, args *skel.CmdArgs) *slog.Logger {
 	return log
 }
 
-// openLog appends: many processes share the file, and each record is one write.
-func openLog(path string) (*os.File, error) {
-	// O_NONBLOCK: a FIFO that nobody reads would hang every container of the node.
-	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600)
+// openLog appends: many processes share the file, and each record is one write. Others may read it, as rotated logs are, but must
+// not have prepared it.
+func openLog(path string) (io.Writer, error) {
+	f, err := ownfile.Open(path, os.O_WRONLY|os.O_APPEND, ownfile.Demand{Forbidden: 0o022})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return impatient{raw, f}, nil
+}
+
+// impatient writes to a file without waiting: a FIFO whose reader does not read would hang every container of the node. What has no
+// room is lost.
+type impatient struct {
+	raw  syscall.RawConn
+	file *os.File // stays open as long as the writer is there
+}
+
+func (w impatient) Write(p []byte) (n int, err error) {
+	// Control, unlike File.Write and RawConn.Write, does not come back when there is room.
+	if failed := w.raw.Control(func(fd uintptr) { n, err = unix.Write(int(fd), p) }); failed != nil {
+		return 0, failed
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		return len(p), nil
+	}
+	return max(n, 0), err
 }
 
 // warnings logs what was lenient about the input.

@@ -135,13 +135,14 @@ func (h host) checkCgroup2() checkView {
 
 func checkBPFFS(dir string) checkView {
 	parent := filepath.Dir(dir)
-	if datapath.CheckDir(dir) == nil {
+	err := datapath.CheckDir(dir)
+	if !errors.Is(err, datapath.ErrNoBPFFS) { // what is wrong with the directory itself is said of the state
 		return checkView{"bpffs", true, parent, ""}
 	}
 	if parent == filepath.Dir(datapath.DefaultDir) {
 		return checkView{"bpffs", true, "not mounted at " + parent + "; loading mounts it", ""}
 	}
-	return checkView{"bpffs", false, "none at " + parent, "mount -t bpf bpf " + parent}
+	return checkView{"bpffs", false, "none at " + parent, datapath.MountHint(parent)}
 }
 
 func checkState(opened error) checkView {

@@ -65,7 +65,7 @@ func TestChecksFindWhatKeepsSockmapFromLoading(t *testing.T) {
 		{"cgroup2", mountOf(cgroup.Mount{Path: "/cg"}, nil).checkCgroup2(), true, "/cg", ""},
 		{"no cgroup2", mountOf(cgroup.Mount{}, cgroup.ErrNoCgroup2).checkCgroup2(), true, "not mounted", ""},
 		{"cgroup2 unknown", mountOf(cgroup.Mount{}, fs.ErrPermission).checkCgroup2(), false, "permission", "mount -t cgroup2"},
-		{"no bpffs", checkBPFFS("/tmp/sockmap"), false, "none at /tmp", "mount -t bpf bpf /tmp"},
+		{"no bpffs", checkBPFFS("/tmp/sockmap"), false, "none at /tmp", "mount -t bpf -o mode=0700 bpf /tmp"},
 		{"nothing pinned", checkState(datapath.ErrNotLoaded), true, "nothing", ""},
 		{"foreign", checkState(&datapath.StateError{Path: "/p", Found: "ABI 7", Own: "ABI 1"}), false,
 			"/p is ABI 7, this program needs ABI 1", "unload --force"},

@@ -52,7 +52,8 @@ func report(e env, command string, err error) int {
 	if out := wayOut(e, command, err); out != "" && !strings.HasSuffix(text, ")") {
 		text += " (" + out + ")"
 	}
-	fmt.Fprintf(e.stderr, "sockmapctl: %s\n", text)
+	// It may quote what others have named: files, cgroups, containers.
+	fmt.Fprintf(e.stderr, "sockmapctl: %s\n", printableLines(text))
 	return code
 }
 

@@ -4,10 +4,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const (
@@ -19,13 +23,38 @@ const (
 
 // printJSON writes one value, indented. Callers see to it that slices are not nil: arrays are never null.
 func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.stdout)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	err := enc.Encode(v)
+	if err == nil {
+		_, err = a.stdout.Write(escaped(out.Bytes()))
+	}
+	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil
+}
+
+// escaped writes what could steer a terminal as JSON's escapes: the encoder does so for the first 32 control characters only.
+// Outside of strings, JSON has none of it.
+func escaped(text []byte) []byte {
+	steers := func(r rune) bool { return r >= 0x7f && !unicode.IsGraphic(r) }
+	if bytes.IndexFunc(text, steers) < 0 {
+		return text
+	}
+	out := make([]byte, 0, len(text)+16)
+	for _, r := range string(text) {
+		if !steers(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
 }
 
 // printArray writes what printJSON would, piece by piece: indenting one big text copies it again and again.
@@ -44,7 +73,7 @@ func printArray[T any](w io.Writer, all []T) error {
 			return fmt.Errorf("write JSON: %w", err)
 		}
 		out.WriteString(begin)
-		out.Write(piece)
+		out.Write(escaped(piece))
 		if i == len(all)-1 {
 			out.WriteByte('\n')
 		}

@@ -52,6 +52,15 @@ func printable(s string) string {
 	}, s)
 }
 
+// printableLines does the same for text of several lines, such as errors that were joined.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printableOr(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // write prints the table in at most width columns, 0 for as many as it takes. It returns the titles of columns that
 // found no room.
 func (t *table) write(w io.Writer, width int, header bool) (left []string, err error) {

@@ -42,7 +42,8 @@ by TCP is left out, and so missing in its stream, without --with-tcp.
 There is one tap at a time on a node. Nobody waits for it: what it has no room
 for is dropped from the capture, and counted. When it is killed, copying ends
 after three seconds. The capture has what programs say to each other, passwords
-too: a file that tap makes is readable for its owner only.`
+too: a file that tap makes is readable for its owner only, and one that is there
+must be yours, with mode 0600, and no symbolic link.`
 
 func tapCommand(a *app) *cobra.Command {
 	var f tapFlags

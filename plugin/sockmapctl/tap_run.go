@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 	"github.com/sockmap-cni/sockmap-cni/pkg/tap"
 	"golang.org/x/sys/unix"
 )
@@ -150,7 +151,8 @@ func (a *app) tapSink(f *tapFlags, names *tapNames, began time.Time) (tapSink, f
 	}
 	out, closeFile := io.Writer(a.stdout), keep
 	if f.file != "-" {
-		file, err := os.OpenFile(f.file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		// It gets what programs say to each other: nobody else may have prepared the file, or read it.
+		file, err := ownfile.Open(f.file, os.O_WRONLY|os.O_TRUNC, ownfile.Demand{Forbidden: 0o077})
 		if err != nil {
 			return nil, nil, err
 		}
