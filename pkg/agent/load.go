@@ -18,7 +18,7 @@ func (a *Agent) load(ctx context.Context) error {
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
 		var loaded bool
-		if loaded, err = a.Node.Load(ctx); loaded {
+		if loaded, err = a.Node.LoadUnlessUnloaded(ctx); loaded {
 			a.loaded()
 		}
 	case errors.Is(err, endpoint.ErrDowngrade):
@@ -27,6 +27,10 @@ func (a *Agent) load(ctx context.Context) error {
 	case err == nil && up.Change != endpoint.ChangeNone:
 		a.upgrade(ctx)
 	}
+	if a.unloadedByHand(err) {
+		a.health.set(partPrograms, nil)
+		return nil // nothing has failed: it is as somebody wanted it, and the next container loads
+	}
 	if err == nil {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
 		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
@@ -34,6 +38,21 @@ func (a *Agent) load(ctx context.Context) error {
 	a.health.set(partPrograms, err)
 	a.report("load", err, "containers cannot be accelerated")
 	return err
+}
+
+// unloadedByHand tells once that a person has unloaded what this agent would load, and once that it is over.
+func (a *Agent) unloadedByHand(err error) bool {
+	const subject = "unloaded by hand"
+	unloaded := errors.Is(err, endpoint.ErrUnloadedByHand)
+	switch {
+	case unloaded && a.reported[subject] == "":
+		a.reported[subject] = err.Error()
+		a.log().Warn("the programs are not loaded until a container is added or somebody asks for it", "reason", err)
+	case !unloaded && a.reported[subject] != "":
+		a.reported[subject] = ""
+		a.log().Info("resolved", "subject", subject)
+	}
+	return unloaded
 }
 
 func (a *Agent) upgrade(ctx context.Context) {

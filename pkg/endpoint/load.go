@@ -21,8 +21,18 @@ func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
 }
 
 // Unload sends live flows to TCP and removes all links, programs and maps, and with them every record. It reports
-// whether there was anything. With force it removes state of other versions too, whatever it is.
+// whether there was anything. With force it removes damaged state and that of other versions, too: see datapath.Unload.
 func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error) {
+	return n.unload(ctx, func() (bool, error) { return true, datapath.Unload(n.Dir, force) })
+}
+
+// UnloadByHand is Unload for a person. LoadUnlessUnloaded does not load any more until Load, Add, ForgetUnload or a reboot,
+// and what is loaded next begins with the kill switch as it was.
+func (n *Node) UnloadByHand(ctx context.Context, force bool) (unloaded bool, err error) {
+	return n.unload(ctx, func() (bool, error) { return datapath.UnloadByHand(n.Dir, force) })
+}
+
+func (n *Node) unload(ctx context.Context, do func() (bool, error)) (unloaded bool, err error) {
 	held, err := n.lock(ctx, false)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return false, n.unmount()
@@ -31,17 +41,17 @@ func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error
 		return false, err
 	}
 	defer held.Unlock()
-	// Forced removal does not look at what it removes, so it must not go where pins cannot be.
+	// Forced removal must not go where pins cannot be.
 	if err := datapath.CheckDir(n.Dir); err != nil {
 		return false, err
 	}
 	if err := n.step("unload"); err != nil {
 		return false, err
 	}
-	if err := datapath.Unload(n.Dir, force); err != nil {
+	if unloaded, err = do(); err != nil {
 		return false, err
 	}
-	return true, n.unmount()
+	return unloaded, n.unmount()
 }
 
 // unmount takes the private cgroup2 mount away that an Add needed.
@@ -69,6 +79,10 @@ func (n *Node) Ready(ctx context.Context) error {
 	if !errors.Is(err, datapath.ErrNotLoaded) {
 		return err
 	}
-	_, err = n.Load(ctx)
+	// Where a person has unloaded, a runtime's question does not load again. It was possible then.
+	_, err = n.LoadUnlessUnloaded(ctx)
+	if errors.Is(err, ErrUnloadedByHand) {
+		return nil
+	}
 	return err
 }

@@ -36,12 +36,19 @@ func (n *Node) load(ctx context.Context) (*session, error) {
 	return n.begin(ctx, true)
 }
 
-func (n *Node) begin(ctx context.Context, load bool) (*session, error) {
+// begin asks refusals once it has the lock: the first error ends the session before it has changed anything.
+func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string) error) (*session, error) {
 	held, err := n.lock(ctx, load)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{Node: n, held: held}
+	for _, refused := range refusals {
+		if err := refused(n.Dir); err != nil {
+			s.end()
+			return nil, err
+		}
+	}
 	if err := s.open(load); err != nil {
 		s.end()
 		return nil, err

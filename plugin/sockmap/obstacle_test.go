@@ -60,6 +60,13 @@ func obstacles() []obstacle {
 			mkdir(w, w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI+1))
 			return "", nil
 		}, 999, []string{"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI), "sockmapctl unload --force"}, false},
+		{"damaged state", func(w *world, _ *lab.Pod) (string, keys) {
+			w.mustAdd(w.pod(), nil)
+			if err := os.Remove(filepath.Join(w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI), "config")); err != nil {
+				w.Fatal(err)
+			}
+			return "", nil
+		}, 999, []string{"config is missing", "sockmapctl unload --force"}, false},
 		{"a kernel without BTF", func(w *world, _ *lab.Pod) (string, keys) {
 			return inPrivateMounts(w, "mount -t tmpfs none /sys/kernel/btf"), nil
 		}, 999, []string{"kernel not supported", "CONFIG_DEBUG_INFO_BTF"}, false},
