@@ -120,7 +120,8 @@ func statusCommand(a *app) *cobra.Command {
 and what is off.
 
 When it is not loaded, it looks for what loading would need and changes nothing.
-The exit code is 3 then, or 4 when what is pinned is not this version's.`,
+The exit code is 3 then, or 4 when what is pinned is damaged, or not this
+version's.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
 	}, formatTable, formatJSON)
