@@ -362,7 +362,8 @@ struct flow_record {
 	__u8 state; /* TCP state */
 	__u8 left;  /* see struct sock_state */
 	__u8 ends;  /* enum known_end */
-	__u8 pad[3];
+	__u8 window; /* how often it has grown, see window.h */
+	__u8 pad[2];
 	__u8 local_addr[16];
 	__u8 remote_addr[16];
 	__u64 room[4];

@@ -69,6 +69,7 @@ static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *
 	rec.joined = has_joined(state);
 	rec.left = state->left;
 	rec.ends = state->ends;
+	rec.window = state->window;
 	rec.state = sk->__sk_common.skc_state;
 	write_addresses(&rec, sk);
 	bpf_seq_write(seq, &rec, sizeof(rec));

@@ -171,6 +171,23 @@ static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 	return (__u32)(sk->sk_sndbuf + rcvbuf) / 2;
 }
 
+/*
+ * Do redirected bytes wait and fill the half of the receive buffer that the program has asked for? The kernel
+ * keeps twice as much. What comes by TCP afterwards needs the other half: where it finds none the kernel drops
+ * it, and the sender tries again after 200 ms, 400 ms and so on, long after the reader has gone on. A buffer
+ * that no program has set grows by itself, and takes in a first segment however full it is.
+ */
+static __always_inline bool fills_set_buffer(const struct sock_state *state, __u32 backlog, __u32 size, int rcvbuf)
+{
+	struct sock *peer = (struct sock *)state->peer_sk;
+
+	if (!backlog || backlog + size <= (__u32)rcvbuf / 2)
+		return false;
+	if (!(BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & LOCK_RCVBUF))
+		return false;
+	return peer_has_unread(state->peer_sk);
+}
+
 static __always_inline enum reason note_backlog(struct sock_state *state, __u32 backlog, struct window w)
 {
 	if (backlog > state->backlog_high)

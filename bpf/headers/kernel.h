@@ -306,6 +306,7 @@ enum {
 	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
 	SHUTDOWN_RECEIVING = 1, /* sk_shutdown: RCV_SHUTDOWN */
 	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
+	LOCK_RCVBUF = 2,     /* sk_userlocks: the program has set SO_RCVBUF */
 	LEVEL_SOCKET = 1,
 	LEVEL_TCP = 6,
 	OPTION_KEEPALIVE = 9,

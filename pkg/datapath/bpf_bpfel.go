@@ -183,7 +183,8 @@ type bpfFlowRecord struct {
 	State              uint8
 	Left               uint8
 	Ends               uint8
-	Pad                [3]uint8
+	Window             uint8
+	Pad                [2]uint8
 	LocalAddr          [16]uint8
 	RemoteAddr         [16]uint8
 	Room               [4]uint64

@@ -45,6 +45,7 @@ type Flow struct {
 	Known     bool `json:"-"`
 	PeerKnown bool `json:"-"`
 	ends      bpfKnownEnd
+	window    uint8 // how often it has grown
 }
 
 // stateClose is TCP_CLOSE.
@@ -99,6 +100,7 @@ func (r *bpfFlowRecord) decode(now int64) Flow {
 		Known:              r.Ends&uint8(bpfKnownEndEND_OWN) != 0,
 		PeerKnown:          r.Ends&uint8(bpfKnownEndEND_PEER) != 0,
 		ends:               bpfKnownEnd(r.Ends),
+		window:             r.Window,
 	}
 }
 

@@ -92,21 +92,14 @@ func (d *Datapath) shares() (map[uint64]bpfShare, error) {
 	return all, nil
 }
 
-// CountShares lists the live sockets and puts right what SocketShares are off by: sockets of whose end no
-// callback told, because the link of their cgroup was gone or because they were closed with redirected bytes
-// unread, and those of a network namespace that was registered anew. It returns how many shares it changed.
-// Counts that change meanwhile are no drift, and neither is less than 1/256 of MaxSockets. It takes no lock;
-// where the kernel lists no sockets it returns ErrNotListed.
+// CountShares lists the live sockets and puts right what shares are off by, in sockets and in bytes of grown
+// windows: sockets of whose end no callback told, because the link of their cgroup was gone or because they
+// were closed with redirected bytes unread, and those of a network namespace that was registered anew. It
+// returns how many shares it changed. Counts that change meanwhile are no drift, and neither is less than
+// 1/256 of MaxSockets and of the bytes that one pod's windows may grow by. It takes no lock; where the kernel
+// lists no sockets it returns ErrNotListed.
 func (d *Datapath) CountShares() (changed int, err error) {
 	before, err := d.shares()
-	if err != nil {
-		return 0, err
-	}
-	counted, unlisted, err := d.countSockets()
-	if err != nil {
-		return 0, err
-	}
-	after, err := d.shares()
 	if err != nil {
 		return 0, err
 	}
@@ -114,11 +107,19 @@ func (d *Datapath) CountShares() (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	tolerated := int(config.MaxSockets / driftDivisor)
+	counted, unlisted, err := d.countSockets(config.firstWindow())
+	if err != nil {
+		return 0, err
+	}
+	after, err := d.shares()
+	if err != nil {
+		return 0, err
+	}
+	tolerated := held{sockets: int64(config.MaxSockets / driftDivisor), granted: config.windowBudget() / driftDivisor}
 	for cookie, now := range after {
 		was, ok := before[cookie]
-		off := drift(int(was.Sockets), int(now.Sockets), counted[cookie], unlisted)
-		if !ok || max(off, -off) <= tolerated {
+		off := drifted(was, now, counted[cookie], unlisted).beyond(tolerated)
+		if !ok || off == (held{}) {
 			continue
 		}
 		if err := d.addToShare(cookie, off); err != nil {
@@ -129,41 +130,82 @@ func (d *Datapath) CountShares() (changed int, err error) {
 	return changed, nil
 }
 
+// held is what one network namespace holds of what all share.
+type held struct {
+	sockets int64
+	granted int64 // bytes, by which the windows of flows to it have grown
+}
+
+// beyond is the drift without what is tolerated.
+func (h held) beyond(tolerated held) held {
+	if max(h.sockets, -h.sockets) <= tolerated.sockets {
+		h.sockets = 0
+	}
+	if max(h.granted, -h.granted) <= tolerated.granted {
+		h.granted = 0
+	}
+	return h
+}
+
 // countSockets lists the sockets that are counted, by the cookies of their shares. Where they are looked for
-// one network namespace after the other, those of connections that are over are not found: unlisted is how
-// many more the sockhash has.
-func (d *Datapath) countSockets() (counted map[uint64]int, unlisted int, err error) {
-	counted = map[uint64]int{}
+// one network namespace after the other, those of connections that are over are not found: unlisted is what
+// these hold at the most.
+func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unlisted held, err error) {
+	registered, err := d.shares()
+	if err != nil {
+		return nil, unlisted, err
+	}
+	counted = map[uint64]held{}
 	listed := 0
 	err = d.allSockets(func(f Flow) bool {
+		if granted := windowGrowth(f.window) - windowGrowth(firstWindow); granted > 0 {
+			reader := f.PeerNetNS
+			if _, ok := registered[reader]; !ok {
+				reader = unregistered
+			}
+			h := counted[reader]
+			h.granted += granted
+			counted[reader] = h
+		}
 		if f.ends&bpfKnownEndEND_COUNTED == 0 {
 			return true
 		}
 		listed++
+		cookie := f.NetNS
 		if f.ends&bpfKnownEndEND_GATHERED != 0 {
-			counted[unregistered]++
-		} else {
-			counted[f.NetNS]++
+			cookie = unregistered
 		}
+		h := counted[cookie]
+		h.sockets++
+		counted[cookie] = h
 		return true
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, unlisted, err
 	}
 	there, err := socketsLeft(d.layout, math.MaxInt32)
-	return counted, max(there-listed, 0), err
+	unlisted.sockets = int64(max(there-listed, 0))
+	unlisted.granted = unlisted.sockets * windowGrowth(windowMax)
+	return counted, unlisted, err
+}
+
+func drifted(before, after bpfShare, counted, unlisted held) held {
+	return held{
+		sockets: drift(int64(before.Sockets), int64(after.Sockets), counted.sockets, unlisted.sockets),
+		granted: drift(before.GrantedBytes, after.GrantedBytes, counted.granted, unlisted.granted),
+	}
 }
 
 // drift is by how much a share, before and after the counting, is less than what was counted or more than
 // that with all that was not listed: any of those may be its.
-func drift(before, after, counted, unlisted int) int {
+func drift(before, after, counted, unlisted int64) int64 {
 	low, high := min(before, after), max(before, after)
 	return max(counted-high, 0) + min(counted+unlisted-low, 0)
 }
 
 // addToShare changes an entry that the programs change, too. What they do between its two steps is lost; the
 // next CountShares finds it.
-func (d *Datapath) addToShare(cookie uint64, sockets int) error {
+func (d *Datapath) addToShare(cookie uint64, off held) error {
 	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
 	if err != nil {
 		return err
@@ -174,7 +216,8 @@ func (d *Datapath) addToShare(cookie uint64, sockets int) error {
 	} else if err != nil {
 		return fmt.Errorf("read share: %w", err)
 	}
-	share.Sockets = max(share.Sockets+int32(sockets), 0)
+	share.Sockets = max(share.Sockets+int32(off.sockets), 0)
+	share.GrantedBytes = max(share.GrantedBytes+off.granted, 0)
 	if err := m.Update(cookie, &share, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("correct share: %w", err)
 	}

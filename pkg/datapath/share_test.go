@@ -203,7 +203,7 @@ func TestCountingAnewPutsSharesRight(t *testing.T) {
 }
 
 func TestDriftIsWhatIsOutsideOfAllCounts(t *testing.T) {
-	for _, tt := range []struct{ before, after, counted, unlisted, want int }{
+	for _, tt := range []struct{ before, after, counted, unlisted, want int64 }{
 		{5, 5, 5, 0, 0}, {5, 9, 7, 0, 0}, {9, 5, 7, 0, 0}, {5, 9, 4, 0, -1}, {5, 9, 12, 0, 3}, {3, 3, 0, 0, -3},
 		{5, 5, 4, 1, 0}, {5, 5, 0, 2, -3}, {5, 5, 7, 9, 2},
 	} {

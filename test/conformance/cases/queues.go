@@ -42,6 +42,7 @@ func twoQueues() []Case {
 			edgeAcross(t, func(t *T) ([]byte, []byte) { return writeEach(t, 10_000, 8), nil })
 		}},
 		{Name: "queues/contended", Serial: true, Run: func(t *T) { edgeAcross(t, contend) }},
+		{Name: "queues/memory", Serial: true, Run: scarce},
 		{Name: "queues/option", Serial: true, Run: func(t *T) { edgeAcross(t, changed(0, stamp)) }},
 	}
 }
