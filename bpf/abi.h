@@ -169,7 +169,8 @@ struct endpoint {
 	__u8 pad[3];
 	struct port_range include[MAX_PORT_RANGES];
 	struct port_range exclude[MAX_PORT_RANGES];
-	__u64 room[2];
+	__u64 epoch; /* at which live sockets are told of it; only user space reads and writes it */
+	__u64 room[1];
 };
 
 /*
@@ -335,7 +336,8 @@ struct attachment {
 	__u8 has_policy;    /* 0: recorded by ABI 1 */
 	__u8 pad[3];
 	struct endpoint policy; /* what this ADD asked for; that of its endpoint follows from all its records */
-	__u64 room[7];
+	__u64 container_cgroup; /* of one that was declined: id of the container's cgroup, which has no link; 0: unknown */
+	__u64 room[6];
 };
 
 /* One socket as the flows iterator writes it. Addresses are network order, v4 in the first four bytes. */

@@ -348,6 +348,7 @@ func (a *Agent) uninstall() error {
 		return fmt.Errorf("uninstall: %w", err)
 	}
 	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
+		"unloadedFrom", done.UnloadedFrom,
 		"undrained", done.Undrained, "binaryRemoved", done.Binary, "stubFor", len(done.Stub))
 	return nil
 }

@@ -19,7 +19,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
 		var loaded bool
-		if loaded, err = a.Node.EnsureLoaded(ctx); loaded {
+		if loaded, err = a.Node.LoadUnlessUnloaded(ctx); loaded {
 			a.loaded()
 		}
 	case errors.Is(err, endpoint.ErrDowngrade):
@@ -32,6 +32,10 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	case errors.Is(err, datapath.ErrForeignState):
 		stays = err // ... and whoever uses it uses it with the plugin that is installed
 	}
+	if a.unloadedByHand(err) {
+		a.health.set(partPrograms, nil)
+		return nil, nil // nothing has failed: it is as somebody wanted it, and the next container loads
+	}
 	if err == nil {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
 		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
@@ -39,6 +43,21 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	a.health.set(partPrograms, cmp.Or(err, stays))
 	a.report("load", err, "containers cannot be accelerated")
 	return stays, err
+}
+
+// unloadedByHand tells once that a person has unloaded what this agent would load, and once that it is over.
+func (a *Agent) unloadedByHand(err error) bool {
+	const subject = "unloaded by hand"
+	unloaded := errors.Is(err, endpoint.ErrUnloadedByHand)
+	switch {
+	case unloaded && a.reported[subject] == "":
+		a.reported[subject] = err.Error()
+		a.log().Warn("the programs are not loaded until a container is added or somebody asks for it", "reason", err)
+	case !unloaded && a.reported[subject] != "":
+		a.reported[subject] = ""
+		a.log().Info("resolved", "subject", subject)
+	}
+	return unloaded
 }
 
 // upgrade does what was planned. It returns why the programs that are loaded stay.

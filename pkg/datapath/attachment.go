@@ -73,7 +73,7 @@ func (a Attachment) encode() bpfAttachment {
 	}
 	setText(out.CgroupSource[:], a.CgroupSource)
 	setText(out.Declined[:], a.Declined)
-	out.Room[0] = a.ContainerCgroupID
+	out.ContainerCgroup = a.ContainerCgroupID
 	if a.Policy != nil {
 		out.HasPolicy = 1
 		out.Policy, _ = a.Policy.encode(a.NetNSCookie) // PutAttachment has checked it
@@ -88,7 +88,7 @@ func (a *bpfAttachment) decode() Attachment {
 		NetNSCookie: a.NetnsCookie, NetNSPath: text(a.NetnsPath[:]), NetNSDev: a.NetnsDev, NetNSInode: a.NetnsInode,
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
 		Declined: text(a.Declined[:]), Reason: decline.Reason(a.Reason), Created: sinceBoot(a.CreatedNs),
-		networkKey: a.NetworkKey, createdNs: a.CreatedNs, ContainerCgroupID: a.Room[0],
+		networkKey: a.NetworkKey, createdNs: a.CreatedNs, ContainerCgroupID: a.ContainerCgroup,
 	}
 	if a.HasPolicy != 0 {
 		policy := a.Policy.policy()

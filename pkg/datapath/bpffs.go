@@ -66,6 +66,9 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	if on, _ := onBPFFS(parent); on {
 		return nil
 	}
+	if private(parent) {
+		return noBPFFS(parent, errPrivate)
+	}
 	if err := unix.Mount("bpf", parent, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
 		return noBPFFS(parent, err)
 	}
@@ -75,12 +78,36 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 // A container that mounted bpffs for itself would load and pin what neither the plugin nor anybody else of the node sees.
 var errMirrored = errors.New("this container only sees the node's mounts and cannot add to them: mount it on the node")
 
+// A runtime in a mount namespace of its own would have its plugins mount bpffs where no command of the node sees it. At the
+// namespace's end all pins would go, and what they have made would go on.
+var errPrivate = errors.New("this process is in a mount namespace of its own, and the node would not see the mount: mount it on the node")
+
+// firstMountNS is a variable for tests: not every sandbox lets its processes look at process 1.
+var firstMountNS = "/proc/1/ns/mnt"
+
+// private tells whether a mount at path would stay in this mount namespace, and this is not the one of process 1. A container
+// with process ids of its own looks like the node here.
+func private(path string) bool {
+	own, err := os.Readlink("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return false
+	}
+	first, err := os.Readlink(firstMountNS)
+	return err == nil && own != first && !strings.Contains(propagation(path), "shared:")
+}
+
 // mirrored tells whether what is mounted at path would be seen in this mount namespace only, though the mount that path is on
 // is a copy of another's: it gets mounts from there (MS_SLAVE) and gives none.
 func mirrored(path string) bool {
+	options := propagation(path)
+	return strings.Contains(options, "master:") && !strings.Contains(options, "shared:")
+}
+
+// propagation is what mountinfo says of the mount that path is on: shared:N, master:N, both or neither.
+func propagation(path string) string {
 	info, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
-		return false
+		return ""
 	}
 	var on, options string
 	for line := range strings.Lines(string(info)) {
@@ -95,7 +122,7 @@ func mirrored(path string) bool {
 			on, options = point, optional
 		}
 	}
-	return strings.Contains(options, "master:") && !strings.Contains(options, "shared:")
+	return options
 }
 
 // mountLock is made for the time of a mount. /sys/fs, where bpffs is mounted, can be locked by everybody.

@@ -124,3 +124,24 @@ func TestNobodyKeepsTheFirstMountWaiting(t *testing.T) {
 		return nil
 	})
 }
+
+// As where a runtime has mounts of its own, and the node has no bpffs.
+func TestNothingIsMountedWhereTheNodeDoesNotSeeIt(t *testing.T) {
+	dir := t.TempDir()
+	parent := filepath.Dir(DefaultDir)
+	defer func(was string) { firstMountNS = was }(firstMountNS)
+	firstMountNS = fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid())
+	inMountNS(t, func() error {
+		if err := bindMount(dir, parent, unix.MS_PRIVATE); err != nil {
+			return err
+		}
+		err := EnsureDir(t.Context(), DefaultDir)
+		if !errors.Is(err, ErrNoBPFFS) || !strings.Contains(err.Error(), errPrivate.Error()) {
+			return fmt.Errorf("EnsureDir: %v, want %w", err, errPrivate)
+		}
+		if on, err := onBPFFS(parent); on || err != nil {
+			return fmt.Errorf("mounted %v, %v", on, err)
+		}
+		return nil
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -76,8 +77,11 @@ func notLoaded(dir string) error {
 	}
 	for _, e := range entries {
 		abi, draining, ok := parseStateName(e.Name())
-		if strings.HasPrefix(e.Name(), buildingPrefix) || ok && draining {
+		if strings.HasPrefix(e.Name(), buildingPrefix) || ok && draining || isMark(e.Name()) {
 			continue
+		}
+		if err := checkOurs(dir, entries); err != nil {
+			return err
 		}
 		wrong := &StateError{
 			Path: filepath.Join(dir, e.Name()), Found: fmt.Sprintf("%q", e.Name()), Own: fmt.Sprintf("%q", stateName(ABI)),
@@ -90,6 +94,9 @@ func notLoaded(dir string) error {
 			wrong.Older = Conversions[abi] != nil
 		}
 		return wrong
+	}
+	if at, ok := UnloadedByHand(dir); ok {
+		return fmt.Errorf("%w below %s: it was unloaded by hand at %s", ErrNotLoaded, dir, at.Format(time.RFC3339))
 	}
 	return fmt.Errorf("%w below %s", ErrNotLoaded, dir)
 }
@@ -132,6 +139,9 @@ func (d *Datapath) mapOf(name string, valueSize uintptr) (m *ebpf.Map, err error
 	}
 	path := d.layout.pin(name)
 	m, err = ebpf.LoadPinnedMap(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, d.absent(path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open pinned map %s: %w", path, err)
 	}
@@ -144,12 +154,23 @@ func (d *Datapath) mapOf(name string, valueSize uintptr) (m *ebpf.Map, err error
 	return m, nil
 }
 
+// absent tells damaged state from state that was unloaded meanwhile.
+func (d *Datapath) absent(pin string, cause error) error {
+	if !exists(d.layout.state()) {
+		return fmt.Errorf("%w: %w", notLoaded(d.layout.dir), cause)
+	}
+	return missing(pin, cause)
+}
+
 func (d *Datapath) program(name string) (p *ebpf.Program, err error) {
 	defer spellError(&err)
 	if p, ok := d.programs[name]; ok {
 		return p, nil
 	}
 	p, err = ebpf.LoadPinnedProgram(d.layout.pin(name), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, d.absent(d.layout.pin(name), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open pinned program %s: %w", d.layout.pin(name), err)
 	}

@@ -88,9 +88,9 @@ func (ep *bpfEndpoint) policy() Policy {
 
 // toldEpoch is the epoch at which live sockets have been told of the policy. It is written with the policy, before the
 // epoch is bumped, so that a call that was killed in between leaves a trace.
-func (ep *bpfEndpoint) toldEpoch() uint32 { return uint32(ep.Room[0]) }
+func (ep *bpfEndpoint) toldEpoch() uint32 { return uint32(ep.Epoch) }
 
-func (ep *bpfEndpoint) setToldEpoch(epoch uint32) { ep.Room[0] = uint64(epoch) }
+func (ep *bpfEndpoint) setToldEpoch(epoch uint32) { ep.Epoch = uint64(epoch) }
 
 // HasPolicy reports whether the network namespace with this cookie is registered with the policy and live sockets have been
 // told, so that SetEndpoint would change nothing.

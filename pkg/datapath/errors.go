@@ -5,6 +5,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 )
 
 // Errors returned by this package, for errors.Is.
@@ -36,6 +37,22 @@ type StateError struct {
 	Own   string // what this program needs, in words
 	Older bool   // Upgrade can take it over
 	Cure  string // what the operator can do, where no version of this program can do anything
+
+	Damaged bool  // something that its own maker pinned is gone
+	NotOurs bool  // nothing in the directory is sockmap's
+	Cause   error // what the kernel said; may be nil
+}
+
+// missing says that a pin is gone that a state has from beginning to end.
+func missing(pin string, cause error) *StateError {
+	return &StateError{Path: pin, Found: "missing", Damaged: true, Cause: cause}
+}
+
+// notOurs says that a directory has something, but nothing of sockmap's.
+func notOurs(dir, entry string) *StateError {
+	return &StateError{
+		Path: filepath.Join(dir, entry), Found: fmt.Sprintf("%q", entry), Own: fmt.Sprintf("%q", stateName(ABI)), NotOurs: true,
+	}
 }
 
 func (e *StateError) Error() string {
@@ -44,19 +61,29 @@ func (e *StateError) Error() string {
 
 // What names both sides.
 func (e *StateError) What() string {
+	if e.Damaged {
+		return fmt.Sprintf("%s is %s: what is loaded is damaged", e.Path, e.Found)
+	}
 	return fmt.Sprintf("%s is %s, this program needs %s", e.Path, e.Found, e.Own)
 }
 
 // WayOut is what the operator can do.
 func (e *StateError) WayOut() string {
-	if e.Cure != "" {
+	switch {
+	case e.Cure != "":
 		return e.Cure
-	}
-	if e.Older {
+	case e.Damaged:
+		return "send live flows to TCP and remove the rest with: sockmapctl unload --force; the next container loads anew"
+	case e.NotOurs:
+		return "nothing there is sockmap's: choose another directory with bpffsPath or --bpffs-path"
+	case e.Older:
 		return "take it over with: sockmapctl upgrade, or remove it with: sockmapctl unload --force"
 	}
 	return "use the sockmapctl that made it, or remove it with: sockmapctl unload --force"
 }
+
+// Unwrap returns the cause.
+func (e *StateError) Unwrap() error { return e.Cause }
 
 // Is makes every StateError an ErrForeignState.
 func (e *StateError) Is(target error) bool {

@@ -75,5 +75,5 @@ func LastFailure(dir string) (f Failure, ok bool) {
 
 // unfinished tells names of state that somebody is building, or was.
 func unfinished(name string) bool {
-	return strings.HasPrefix(name, buildingPrefix) && name != failedPin
+	return strings.HasPrefix(name, buildingPrefix) && name != failedPin && !isMark(name)
 }

@@ -111,3 +111,12 @@ func addrPort(family uint16, addr [16]byte, port uint16) netip.AddrPort {
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), port)
 }
+
+// CountSockets counts the sockhash: all sockets that are, or were, redirected, and still live. At worst some count twice.
+func (d *Datapath) CountSockets() (int, error) {
+	m, err := d.mapOf(bpfMapSockets, 8)
+	if err != nil {
+		return 0, err
+	}
+	return countKeys(m, int(m.MaxEntries()))
+}

@@ -14,27 +14,28 @@ import (
 )
 
 type guardAttachment struct {
-	_            structs.HostLayout
-	NetnsCookie  uint64
-	NetnsDev     uint64
-	NetnsInode   uint64
-	MountNs      uint64
-	CgroupId     uint64
-	CreatedNs    uint64
-	NetworkKey   [32]uint8
-	Network      [128]uint8
-	ContainerId  [128]uint8
-	Ifname       [16]uint8
-	PodNamespace [64]uint8
-	PodName      [256]uint8
-	NetnsPath    [256]uint8
-	CgroupSource [32]uint8
-	Declined     [256]uint8
-	Reason       uint32
-	HasPolicy    uint8
-	Pad          [3]uint8
-	Policy       guardEndpoint
-	Room         [7]uint64
+	_               structs.HostLayout
+	NetnsCookie     uint64
+	NetnsDev        uint64
+	NetnsInode      uint64
+	MountNs         uint64
+	CgroupId        uint64
+	CreatedNs       uint64
+	NetworkKey      [32]uint8
+	Network         [128]uint8
+	ContainerId     [128]uint8
+	Ifname          [16]uint8
+	PodNamespace    [64]uint8
+	PodName         [256]uint8
+	NetnsPath       [256]uint8
+	CgroupSource    [32]uint8
+	Declined        [256]uint8
+	Reason          uint32
+	HasPolicy       uint8
+	Pad             [3]uint8
+	Policy          guardEndpoint
+	ContainerCgroup uint64
+	Room            [6]uint64
 }
 
 type guardAvoided struct {
@@ -124,7 +125,8 @@ type guardEndpoint struct {
 		First uint16
 		Last  uint16
 	}
-	Room [2]uint64
+	Epoch uint64
+	Room  [1]uint64
 }
 
 type guardFlow struct {

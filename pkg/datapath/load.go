@@ -39,7 +39,7 @@ func loadIn(dir string, s Settings) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
-	if err := build(current(dir), spec, s, publish); err != nil {
+	if err := build(current(dir), spec, s, publishMarked); err != nil {
 		return nil, err
 	}
 	return Open(dir)

@@ -144,6 +144,11 @@ func socketsLeft(l layout, most int) (n int, err error) {
 		return 0, fmt.Errorf("open pinned map: %w", err)
 	}
 	defer m.Close()
+	return countKeys(m, most)
+}
+
+// countKeys counts the entries of a map up to a bound.
+func countKeys(m *ebpf.Map, most int) (n int, err error) {
 	var key []byte
 	for n < most {
 		// Of a key that is gone meanwhile the next is the first: at worst some are counted twice.

@@ -14,51 +14,144 @@ import (
 // Unload stops and removes everything below dir. Live flows go to TCP and lose nothing: the kill switches are turned
 // first, and sockets keep their verdict and with it the switch. The caller holds the lock on dir.
 //
-// Without force it refuses state of another version; with it, whatever stands there is removed.
+// Without force it refuses state of another version, and damaged state; with it, state of any version is switched off by
+// whatever still leads to its switch, and removed. It removes nothing where nothing is sockmap's (a *StateError), and
+// nothing where a switch cannot be turned (ErrStillRedirected). What no pin leads to is not its business: see Strays.
 func Unload(dir string, force bool) error {
-	err := within(dir, func(dir string) error { return unloadIn(dir, force) })
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	_, err := unload(dir, force, false)
 	return err
 }
 
-func unloadIn(dir string, force bool) error {
-	d, err := Open(dir)
-	switch {
-	case err == nil:
-		err = d.SetDisabled(true)
-		err = errors.Join(err, d.Close())
-	case errors.Is(err, ErrNotLoaded), force:
-		err = nil
-	}
-	if err != nil {
+// UnloadByHand is Unload for a person who means it: until the next load the directory keeps marks that say so, see
+// UnloadedByHand and StaysDisabled. It reports whether anything was loaded.
+func UnloadByHand(dir string, force bool) (unloaded bool, err error) {
+	return unload(dir, force, true)
+}
+
+func unload(dir string, force, byHand bool) (unloaded bool, err error) {
+	err = within(dir, func(dir string) (err error) {
+		unloaded, err = unloadIn(dir, force, byHand)
 		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
+	return unloaded, err
+}
+
+func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read state directory: %w", err)
+		return false, fmt.Errorf("read state directory: %w", err)
+	}
+	if err := checkOurs(dir, entries); err != nil {
+		return false, err
+	}
+	off, err := switchOff(dir, entries, force)
+	if err != nil {
+		return false, err
+	}
+	if byHand {
+		if err := errors.Join(setMark(dir, markUnloaded), keepDisabled(dir, off)); err != nil {
+			return false, err
+		}
 	}
 	var errs []error
 	for _, e := range entries {
-		l := layout{dir, e.Name()}
-		if abi, _, ok := parseStateName(l.name); ok && abi < ABI {
-			if err := switchOld(l, abi, true); err != nil && !force {
-				return err
-			}
+		if isMark(e.Name()) && byHand {
+			continue
 		}
-		errs = append(errs, removeState(l))
+		unloaded = unloaded || !isMark(e.Name())
+		errs = append(errs, removeState(layout{dir, e.Name()}))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove pins: %w", err)
+		return unloaded, fmt.Errorf("remove pins: %w", err)
+	}
+	if byHand {
+		return unloaded, nil
 	}
 	if err := removeStateDir(dir); err != nil {
-		return fmt.Errorf("remove state directory: %w", err)
+		return unloaded, fmt.Errorf("remove state directory: %w", err)
 	}
-	return nil
+	return unloaded, nil
+}
+
+func keepDisabled(dir string, off bool) error {
+	if !off {
+		return nil
+	}
+	return setMark(dir, markDisabled)
+}
+
+// checkOurs refuses a directory of somebody else: a mistyped path must not cost another product its pins.
+func checkOurs(dir string, entries []os.DirEntry) error {
+	for _, e := range entries {
+		if isOurs(e.Name()) {
+			return nil
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return notOurs(dir, entries[0].Name())
+}
+
+func isOurs(name string) bool {
+	_, _, ok := parseStateName(name)
+	return ok || isMark(name) || strings.HasPrefix(name, buildingPrefix)
+}
+
+// switchOff turns the kill switch of everything below dir, before anything is removed. off tells whether the state in force
+// was off already.
+func switchOff(dir string, entries []os.DirEntry, force bool) (off bool, err error) {
+	d, err := Open(dir)
+	opened := err == nil
+	if opened {
+		off, err = d.switchOff()
+		err = errors.Join(err, d.Close())
+	}
+	if err != nil && !errors.Is(err, ErrNotLoaded) && !force {
+		return false, err
+	}
+	var errs []error
+	for _, e := range entries {
+		_, draining, ok := parseStateName(e.Name())
+		if !e.IsDir() || !isOurs(e.Name()) {
+			continue
+		}
+		l := layout{dir, e.Name()}
+		was, found, err := switchOffState(l, force)
+		errs = append(errs, err)
+		if !opened && ok && !draining {
+			off = off || was
+		}
+		if ok && !found && !force && err == nil {
+			errs = append(errs, missing(l.pin(bpfMapConfig), nil))
+		}
+	}
+	return off, errors.Join(errs...)
+}
+
+func (d *Datapath) switchOff() (was bool, err error) {
+	cfg, err := d.config()
+	if err != nil {
+		return false, err
+	}
+	return cfg.Disabled != 0, d.SetDisabled(true)
+}
+
+// switchOffState does it for one state, whatever version made it. found is false where nothing leads to a switch.
+func switchOffState(l layout, deep bool) (was, found bool, err error) {
+	all, err := findSwitches(l, deep)
+	defer all.close()
+	if err != nil {
+		return false, false, fmt.Errorf("look for the kill switch of %s: %w", l.state(), err)
+	}
+	was, err = all.turn()
+	return was, len(all) > 0, err
 }
 
 // removeState renames first: a removal that is killed half-way is then finished by removeUnfinished.

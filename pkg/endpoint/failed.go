@@ -3,7 +3,6 @@
 package endpoint
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -35,17 +34,6 @@ func (e *LoadFailedError) Error() string {
 
 // Is makes every LoadFailedError an ErrLoadFailed.
 func (e *LoadFailedError) Is(target error) bool { return target == ErrLoadFailed }
-
-// EnsureLoaded is Load for those who call it again and again: where loading failed less than a minute ago, it returns an
-// ErrLoadFailed with the reason and does not try.
-func (n *Node) EnsureLoaded(ctx context.Context) (loaded bool, err error) {
-	s, err := n.load(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer s.end()
-	return s.loaded, nil
-}
 
 // failedBefore returns a LoadFailedError where nothing is loaded and loading the same failed less than retryAfter ago. It
 // needs no lock.

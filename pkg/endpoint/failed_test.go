@@ -61,7 +61,7 @@ func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
 	if err := n.Ready(t.Context()); !errors.Is(err, ErrLoadFailed) {
 		t.Errorf("STATUS says %v", err)
 	}
-	if _, err := n.EnsureLoaded(t.Context()); !errors.Is(err, ErrLoadFailed) {
+	if _, err := n.LoadUnlessUnloaded(t.Context()); !errors.Is(err, ErrLoadFailed) {
 		t.Errorf("the agent is told %v", err)
 	}
 	if f.asked.Load() != 1 {
@@ -74,7 +74,7 @@ func failed(t *testing.T, err error) (*Node, *failing) {
 	t.Helper()
 	n, f := newNode(t), &failing{err: err}
 	n.Settings.Probe = f.probe
-	if _, got := n.EnsureLoaded(t.Context()); !errors.Is(got, err) {
+	if _, got := n.LoadUnlessUnloaded(t.Context()); !errors.Is(got, err) {
 		t.Fatalf("load: %v, want %v", got, err)
 	}
 	return n, f
@@ -99,7 +99,7 @@ func TestWhoTriesAFailedLoadAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n, f := failed(t, broken)
 			c.change(t, n)
-			_, err := n.EnsureLoaded(t.Context())
+			_, err := n.LoadUnlessUnloaded(t.Context())
 			if asked := f.asked.Load() == 2; asked != c.again || asked != errors.Is(err, broken) || asked == errors.Is(err, ErrLoadFailed) {
 				t.Errorf("loaded %d times, %v", f.asked.Load(), err)
 			}
@@ -148,7 +148,7 @@ func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
 	f.takes = time.Second
 	ended := make(chan error, 1)
 	go func() {
-		_, err := n.EnsureLoaded(context.Background())
+		_, err := n.LoadUnlessUnloaded(context.Background())
 		ended <- err
 	}()
 	for start := time.Now(); f.asked.Load() < 2; time.Sleep(time.Millisecond) {
@@ -156,7 +156,7 @@ func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
 			t.Fatal("nobody tries again")
 		}
 	}
-	_, err := n.EnsureLoaded(t.Context())
+	_, err := n.LoadUnlessUnloaded(t.Context())
 	select {
 	case <-ended:
 		t.Error("a second call has waited for the first")
@@ -173,7 +173,7 @@ func TestWhatIsTheCallersFaultIsNotRemembered(t *testing.T) {
 	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE} {
 		n, f := failed(t, fmt.Errorf("make a map: %w", errno))
 		f.err = nil
-		if loaded, err := n.EnsureLoaded(t.Context()); !loaded || err != nil {
+		if loaded, err := n.LoadUnlessUnloaded(t.Context()); !loaded || err != nil {
 			t.Errorf("%v: the next: %v, %v", errno, loaded, err)
 		}
 	}

@@ -21,8 +21,18 @@ func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
 }
 
 // Unload sends live flows to TCP and removes all links, programs and maps, and with them every record. It reports
-// whether there was anything. With force it removes state of other versions too, whatever it is.
+// whether there was anything. With force it removes damaged state and that of other versions, too: see datapath.Unload.
 func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error) {
+	return n.unload(ctx, func(dir string) (bool, error) { return true, datapath.Unload(dir, force) })
+}
+
+// UnloadByHand is Unload for a person. LoadUnlessUnloaded does not load any more until Load, Add, ForgetUnload or a reboot,
+// and what is loaded next begins with the kill switch as it was.
+func (n *Node) UnloadByHand(ctx context.Context, force bool) (unloaded bool, err error) {
+	return n.unload(ctx, func(dir string) (bool, error) { return datapath.UnloadByHand(dir, force) })
+}
+
+func (n *Node) unload(ctx context.Context, do func(dir string) (bool, error)) (unloaded bool, err error) {
 	held, err := n.lock(ctx, false)
 	if errors.Is(err, datapath.ErrNotLoaded) && !errors.Is(err, datapath.ErrNoBPFFS) {
 		return false, n.unmount()
@@ -35,10 +45,10 @@ func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error
 		return false, err
 	}
 	// Forced removal does not look at what it removes: not by a name, which may lead to another directory by now.
-	if err := datapath.Unload(held.Path(), force); err != nil {
+	if unloaded, err = do(held.Path()); err != nil {
 		return false, err
 	}
-	return true, n.unmount()
+	return unloaded, n.unmount()
 }
 
 // unmount takes the private cgroup2 mount away that an Add needed.
@@ -60,7 +70,11 @@ func (n *Node) Ready(ctx context.Context, accepted ...string) error {
 	if _, err := n.mount(); err != nil && !errors.Is(err, cgroup.ErrNoCgroup2) {
 		return err // none at all is fine: Add mounts one
 	}
-	s, err := n.load(ctx)
+	// Where a person has unloaded, a runtime's question does not load again. It was possible then.
+	s, err := n.loadUnlessUnloaded(ctx)
+	if errors.Is(err, ErrUnloadedByHand) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,22 @@
 
 package endpoint
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
 
 // SetDisabled turns the kill switch of the whole node, for live flows too. It reports whether it stood the other way
 // before, and returns datapath.ErrNotLoaded where there is no switch to turn.
+//
+// After an UnloadByHand it decides how the switch stands after the next load; to enable forgets the unload, too.
 func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, err error) {
 	s, err := n.change(ctx)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return n.setDisabledNext(ctx, disabled, err)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -20,4 +30,17 @@ func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, er
 		return false, err
 	}
 	return true, s.d.SetDisabled(disabled)
+}
+
+func (n *Node) setDisabledNext(ctx context.Context, disabled bool, notLoaded error) (changed bool, err error) {
+	if _, ok := datapath.UnloadedByHand(n.Dir); !ok {
+		return false, notLoaded
+	}
+	return n.mark(ctx, func(dir string) (bool, error) {
+		changed, err := datapath.MarkDisabled(dir, disabled)
+		if err != nil || disabled {
+			return changed, err
+		}
+		return datapath.ForgetUnload(dir)
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -24,7 +25,9 @@ type Node interface {
 
 // Removal says how Uninstall goes.
 type Removal struct {
-	Node      Node     // nil: only files are removed
+	Node Node // nil: only files are removed
+	// NodeAt returns what an entry with another bpffsPath has used, and nil for the bpffsPath of Node. nil: only Node counts.
+	NodeAt    func(bpffsPath string) Node
 	CacheDirs []string // of libcni; none: no runtime runs DEL from a cache
 	// DrainFor bounds the wait for readers of redirected bytes. What they have not read by then they can still read.
 	DrainFor time.Duration
@@ -36,15 +39,18 @@ type Removal struct {
 
 // Removed is what Uninstall did.
 type Removed struct {
-	Unchained []string // files that the entry was taken out of
-	GivenBack []string // files that a list had stood in for
-	Undrained int      // readers with redirected bytes before them when DrainFor was over
-	Unloaded  bool
-	Binary    bool // it was there and is removed
+	Unchained    []string // files that the entry was taken out of
+	GivenBack    []string // files that a list had stood in for
+	Undrained    int      // readers with redirected bytes before them when DrainFor was over
+	Unloaded     bool     // from where Removal.Node is
+	UnloadedFrom []string // further state directories, of entries that were taken out
+	Binary       bool     // it was there and is removed
 	// Stub tells why a stub has to stay, by cached attachments or because the cache cannot be seen. It is removed by
 	// the next Uninstall that finds neither.
 	Stub       []Attachment
 	CacheError error
+
+	stateDirs []string // of entries that were taken out
 }
 
 // Uninstall removes the plugin. First no new container is to be added with it, then flows go to TCP, then the binary
@@ -67,27 +73,32 @@ func (i *Installer) Uninstall(ctx context.Context, r Removal) (done Removed, err
 	return done, i.await(ctx, r, unchained, &done)
 }
 
-// stop ends what runs on the node.
-func (i *Installer) stop(ctx context.Context, r Removal, done *Removed) (err error) {
-	if r.Node == nil {
-		return nil
+// stop ends what runs on the node. It goes on after errors and joins them.
+func (i *Installer) stop(ctx context.Context, r Removal, done *Removed) error {
+	var errs []error
+	for _, u := range r.unloads(done.stateDirs) {
+		errs = append(errs, i.stopOne(ctx, u, r.DrainFor, done))
 	}
+	return errors.Join(errs...)
+}
+
+func (i *Installer) stopOne(ctx context.Context, u unload, drainFor time.Duration, done *Removed) error {
 	if err := i.step("drain"); err != nil {
 		return err
 	}
-	drain, cancel := context.WithTimeout(ctx, r.DrainFor)
+	drain, cancel := context.WithTimeout(ctx, drainFor)
 	defer cancel()
-	done.Undrained, err = r.Node.Drain(drain)
+	left, err := u.Drain(drain)
+	done.Undrained += left
 	if err != nil {
-		return fmt.Errorf("drain flows: %w", err)
+		return u.explain("drain flows", err)
 	}
 	if err := i.step("unload"); err != nil {
 		return err
 	}
-	if done.Unloaded, err = r.Node.Unload(ctx, false); err != nil {
-		return fmt.Errorf("unload: %w", err)
-	}
-	return nil
+	unloaded, err := u.Unload(ctx, false)
+	u.done(unloaded, done)
+	return u.explain("unload", err)
 }
 
 // await removes the binary as soon as nothing names it, within the time there is.
@@ -180,6 +191,7 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 		given, err := i.giveBack(n, conf)
 		if given {
 			done.GivenBack = append(done.GivenBack, conf)
+			done.stateDirs = append(done.stateDirs, stateDirsOf(n.text)...)
 		}
 		if given || err != nil {
 			return err
@@ -192,6 +204,7 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 		return err
 	}
 	done.Unchained = append(done.Unchained, path)
+	done.stateDirs = append(done.stateDirs, stateDirsOf(n.text)...)
 	if stands {
 		i.log().Warn("the list stays in place of the file that it was made of: others have changed it since", "file", path)
 	}
@@ -219,10 +232,17 @@ func (i *Installer) unchainDropIns(done *Removed) error {
 		return err
 	}
 	for _, path := range paths {
+		entry, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
 		if err := i.removeDropIn(path); err != nil {
 			return err
 		}
 		done.Unchained = append(done.Unchained, path)
+		if dir := stateDirOf(entry); dir != "" {
+			done.stateDirs = append(done.stateDirs, dir)
+		}
 	}
 	return nil
 }

@@ -63,6 +63,13 @@ func obstacles() []obstacle {
 		}, decline.ForeignState, []string{
 			"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI), "sockmapctl unload --force",
 		}, false},
+		{"damaged state", func(w *world, _ *lab.Pod) (string, keys) {
+			w.mustAdd(w.pod(), nil)
+			if err := os.Remove(filepath.Join(w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI), "config")); err != nil {
+				w.Fatal(err)
+			}
+			return "", nil
+		}, decline.ForeignState, []string{"config is missing", "sockmapctl unload --force"}, false},
 		{"a kernel without BTF", func(w *world, _ *lab.Pod) (string, keys) {
 			return inPrivateMounts(w, "mount -t tmpfs none /sys/kernel/btf"), nil
 		}, decline.Kernel, []string{"kernel not supported", "CONFIG_DEBUG_INFO_BTF"}, false},

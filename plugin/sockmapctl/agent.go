@@ -96,7 +96,7 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 	ag := &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
 		ReadyMeans: agent.Readiness(f.readyMeans),
-		Metrics: a.collector(f.series, incomplete(log)),
+		Metrics:    a.collector(f.series, incomplete(log)),
 	}
 	ag.Installer.Log = log
 	ag.Serving = func(address string) { log.Info("serving /metrics, /healthz and /readyz", "address", address) }

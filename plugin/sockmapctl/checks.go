@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -23,7 +24,9 @@ type host struct {
 	procStatus string
 	btf        string
 	mount      func() (cgroup.Mount, error)
-	files      string // below which /proc and /sys are looked for conntrack helpers; empty: "/"
+	strays     func() ([]datapath.Stray, error) // live flows that no pin leads to; nil: nobody looks
+	pinned     func() ([]string, error)         // state directories, wherever they are; nil: nobody looks
+	files      string                           // below which /proc and /sys are looked for conntrack helpers; empty: "/"
 }
 
 func thisHost() host {
@@ -32,12 +35,14 @@ func thisHost() host {
 		procStatus: "/proc/self/status",
 		btf:        "/sys/kernel/btf/vmlinux",
 		mount:      cgroup.FindMount,
+		strays:     datapath.FindStrays,
+		pinned:     datapath.FindPinned,
 	}
 }
 
 // checkView is one thing that loading needs.
 type checkView struct {
-	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs, state or load"`
+	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs, state, load, elsewhere or strays"`
 	OK     bool   `json:"ok" doc:"loading does not fail because of it"`
 	Detail string `json:"detail" doc:"what was found"`
 	WayOut string `json:"wayOut,omitempty" doc:"what to do, when it is not ok"`
@@ -47,7 +52,7 @@ type checkView struct {
 // has said.
 func (a *app) checks(opened error) []checkView {
 	all := []checkView{
-		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir), checkState(opened),
+		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir), checkState(a.dir, opened),
 	}
 	if f, failed := datapath.LastFailure(a.dir); failed && errors.Is(opened, datapath.ErrNotLoaded) {
 		all = append(all, checkView{
@@ -55,7 +60,7 @@ func (a *app) checks(opened error) []checkView {
 			"put that right, then: sockmapctl load (ADDs try again once a minute)",
 		})
 	}
-	return all
+	return append(all, a.host.checkElsewhere(a.dir)...)
 }
 
 // Bits of the capability sets, linux/capability.h.
@@ -145,7 +150,7 @@ func checkBPFFS(dir string) checkView {
 	return checkView{"bpffs", false, "none at " + parent, datapath.MountHint(parent)}
 }
 
-func checkState(opened error) checkView {
+func checkState(dir string, opened error) checkView {
 	var foreign *datapath.StateError
 	switch {
 	case errors.As(opened, &foreign):
@@ -153,6 +158,9 @@ func checkState(opened error) checkView {
 			"state", false, foreign.What(), foreign.WayOut(),
 		}
 	case errors.Is(opened, datapath.ErrNotLoaded):
+		if at, ok := datapath.UnloadedByHand(dir); ok {
+			return checkView{"state", true, "unloaded by hand at " + at.Format(time.RFC3339) + ": the agent does not load", ""}
+		}
 		return checkView{"state", true, "nothing is pinned", ""}
 	}
 	return checkView{"state", false, opened.Error(), "run as root"}

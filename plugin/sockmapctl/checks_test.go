@@ -66,10 +66,14 @@ func TestChecksFindWhatKeepsSockmapFromLoading(t *testing.T) {
 		{"no cgroup2", mountOf(cgroup.Mount{}, cgroup.ErrNoCgroup2).checkCgroup2(), true, "not mounted", ""},
 		{"cgroup2 unknown", mountOf(cgroup.Mount{}, fs.ErrPermission).checkCgroup2(), false, "permission", "mount -t cgroup2"},
 		{"no bpffs", checkBPFFS("/tmp/sockmap"), false, "none at /tmp", "mount -t bpf -o mode=0700 bpf /tmp"},
-		{"nothing pinned", checkState(datapath.ErrNotLoaded), true, "nothing", ""},
-		{"foreign", checkState(&datapath.StateError{Path: "/p", Found: "ABI 7", Own: "ABI 1"}), false,
+		{"nothing pinned", checkState("/p", datapath.ErrNotLoaded), true, "nothing", ""},
+		{"foreign", checkState("/p", &datapath.StateError{Path: "/p", Found: "ABI 7", Own: "ABI 1"}), false,
 			"/p is ABI 7, this program needs ABI 1", "unload --force"},
-		{"unreadable", checkState(errors.New("eaten by a grue")), false, "grue", "root"},
+		{"damaged", checkState("/p", &datapath.StateError{Path: "/p/config", Found: "missing", Damaged: true}), false,
+			"/p/config is missing", "sockmapctl unload --force"},
+		{"somebody else's", checkState("/p", &datapath.StateError{Path: "/p/x", Found: `"x"`, Own: `"v2"`, NotOurs: true}), false,
+			`"x"`, "bpffsPath"},
+		{"unreadable", checkState("/p", errors.New("eaten by a grue")), false, "grue", "root"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.got.OK != tt.ok || !strings.Contains(tt.got.Detail, tt.detail) || !strings.Contains(tt.got.WayOut, tt.wayOut) {

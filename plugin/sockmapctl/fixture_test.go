@@ -85,6 +85,8 @@ type testNode struct {
 	width int
 	probe datapath.Probe // nil: no hazard is known
 	files string         // below which /proc and /sys are looked for conntrack helpers
+
+	strays func() ([]datapath.Stray, error) // nil: nobody looks
 }
 
 func newTestNode(t testing.TB) *testNode {
@@ -126,6 +128,8 @@ func (n *testNode) runTo(stdout, stderr io.Writer, args ...string) int {
 	defer cancel()
 	h := thisHost()
 	h.files = n.files
+	// Other tests of this machine have flows and state of their own.
+	h.strays, h.pinned = n.strays, nil
 	return run(ctx, env{
 		stdout: stdout, stderr: stderr, width: n.width, host: h, probe: n.probe,
 		getenv: func(name string) string { return map[string]string{pathVariable: n.dir}[name] },

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -158,8 +159,27 @@ it says what doctor says of this kernel with that entry.`,
 		if err := a.say("%s network %s, in %s", already(c.Changed, "chained into"), c.Network, c.Path); err != nil {
 			return err
 		}
+		if err := a.forgetUnload(cmd.Context()); err != nil {
+			return err
+		}
 		return a.sayOutlook(cmd.Context(), f.entry.Conf)
 	})
+}
+
+// forgetUnload: who installs wants it loaded. Whether it was disabled is another question.
+func (a *app) forgetUnload(ctx context.Context) error {
+	changed, err := a.node(datapath.Settings{}).ForgetUnload(ctx)
+	if err != nil {
+		return fmt.Errorf("install: let the agent load again: %w", err)
+	}
+	if !changed {
+		return nil
+	}
+	text := "the programs were unloaded by hand; the agent, or the next container, loads them again"
+	if datapath.StaysDisabled(a.dir) {
+		text += ", disabled as they were (sockmapctl enable)"
+	}
+	return a.say("%s", text)
 }
 
 func already(changed bool, done string) string {
@@ -187,8 +207,18 @@ func (f *removalFlags) flags(cmd *cobra.Command) {
 
 func (f *removalFlags) removal(a *app) install.Removal {
 	return install.Removal{
-		Node: a.node(datapath.Settings{}), CacheDirs: f.cacheDirs, DrainFor: f.drain, LingerFor: linger,
+		Node: a.node(datapath.Settings{}), NodeAt: a.nodeAt, CacheDirs: f.cacheDirs, DrainFor: f.drain, LingerFor: linger,
 	}
+}
+
+// nodeAt is this machine with another state directory; nil where it is the one of this run.
+func (a *app) nodeAt(dir string) install.Node {
+	if dir == a.dir {
+		return nil
+	}
+	n := a.node(datapath.Settings{})
+	n.Dir = dir
+	return n
 }
 
 func notNegative(flag string, d time.Duration) error {
@@ -235,6 +265,9 @@ answer. Repeat the command to remove it.`,
 				return err
 			}
 		}
+		if err == nil {
+			err = a.switchOffStrays(false)
+		}
 		if err != nil {
 			return fmt.Errorf("uninstall: %w", err)
 		}
@@ -256,6 +289,9 @@ func (a *app) removed(i *install.Installer, done install.Removed) (lines []strin
 	}
 	if done.Unloaded {
 		say("unloaded from %s; live flows go on by TCP", a.dir)
+	}
+	for _, dir := range done.UnloadedFrom {
+		say("unloaded from %s, which an entry named; live flows go on by TCP", dir)
 	}
 	if done.Binary {
 		say("removed %s", i.Binary())

@@ -38,7 +38,7 @@ Exit codes:
   1  error
   2  wrong usage
   3  sockmap is not loaded
-  4  the pinned state is of another version, or not sockmap's
+  4  the pinned state is damaged, of another version, or not sockmap's
   5  nothing is accelerated: hazards of this kernel, see doctor, or the kill switch
 
 Environment:

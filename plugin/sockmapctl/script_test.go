@@ -39,12 +39,13 @@ func runScript(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	n := newTestNode(t)
-	vars := []string{"DIR=" + n.dir, "PLUGIN=" + filepath.Join(labtest.Plugins(t), "sockmap")}
-	state, err := script.NewState(t.Context(), t.TempDir(), vars)
+	state := filepath.Join(n.dir, fmt.Sprintf("v%d", datapath.ABI))
+	vars := []string{"DIR=" + n.dir, "STATE=" + state, "PLUGIN=" + filepath.Join(labtest.Plugins(t), "sockmap")}
+	s, err := script.NewState(t.Context(), t.TempDir(), vars)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(state.ExtractFiles(archive), state.Setenv("WORK", state.Getwd())); err != nil {
+	if err := errors.Join(s.ExtractFiles(archive), s.Setenv("WORK", s.Getwd())); err != nil {
 		t.Fatal(err)
 	}
 	e := script.NewEngine()
@@ -56,7 +57,7 @@ func runScript(t *testing.T, file string) {
 		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
 		"otherprograms": otherProgramsCommand(n),
 	}
-	scripttest.Run(t, e, state, file, bytes.NewReader(archive.Comment))
+	scripttest.Run(t, e, s, file, bytes.NewReader(archive.Comment))
 }
 
 func waiting(r result, err error) (script.WaitFunc, error) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -86,6 +87,9 @@ func (s *screen) problem(v *statusView) {
 		if c.Name == "state" && !c.OK {
 			state = "loaded by another version, or what is pinned is not sockmap's"
 		}
+	}
+	if damaged := (*datapath.StateError)(nil); errors.As(v.exitWith, &damaged) && damaged.Damaged {
+		state = "damaged: a part of what was loaded is gone"
 	}
 	s.line("sockmap", "%s (%s; this is sockmapctl %s)", state, v.Dir, v.Version)
 	for _, c := range v.Checks {

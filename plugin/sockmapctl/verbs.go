@@ -113,75 +113,16 @@ func (a *app) sayHazards(verb string) error {
 	if err != nil {
 		return fmt.Errorf("%s: read hazards: %w", verb, err)
 	}
+	if cfg.Disabled {
+		if err := a.say("disabled as before: all flows go by TCP until: sockmapctl enable"); err != nil {
+			return err
+		}
+	}
 	v := newHazardsView(cfg)
 	if err := a.say("hazards: %s", v); err != nil || len(v.Open) == 0 {
 		return err
 	}
 	return a.say("%s", v.advice())
-}
-
-func unloadCommand(a *app) *cobra.Command {
-	var force bool
-	cmd := &cobra.Command{
-		Use:   "unload",
-		Short: "Remove all programs, maps and links; live flows go on by TCP",
-		Long: `Switches off, so that live flows go on by TCP and lose nothing, and removes
-everything that is pinned. Containers that run are not accelerated again until
-they are added again.`,
-		Example: `  sockmapctl unload`,
-	}
-	cmd.Flags().BoolVar(&force, "force", false, "remove what is pinned by other versions, or by others, too")
-	return runs(cmd, func(cmd *cobra.Command) error {
-		unloaded, err := a.node(datapath.Settings{}).Unload(cmd.Context(), force)
-		if err != nil {
-			return fmt.Errorf("unload: %w", err)
-		}
-		if !unloaded {
-			return a.say("nothing is loaded at %s", a.dir)
-		}
-		return a.say("unloaded from %s; live flows go on by TCP", a.dir)
-	})
-}
-
-func enableCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "enable",
-		Short: "Let flows be redirected again",
-		Long: `Takes disable back. Live flows are redirected again as soon as their readers
-have read what went by TCP.`,
-		Example: `  sockmapctl enable`,
-	}
-	return runs(cmd, func(cmd *cobra.Command) error {
-		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), false)
-		if err != nil {
-			return fmt.Errorf("enable: %w", err)
-		}
-		if !changed {
-			return a.say("already enabled")
-		}
-		return a.say("enabled: flows are redirected again")
-	})
-}
-
-func disableCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "disable",
-		Short: "Send everything by TCP, live flows too, until enable",
-		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message
-and lose nothing; connections that are made meanwhile stay on TCP for good. A
-reboot or an unload forgets it.`,
-		Example: `  sockmapctl disable`,
-	}
-	return runs(cmd, func(cmd *cobra.Command) error {
-		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), true)
-		if err != nil {
-			return fmt.Errorf("disable: %w", err)
-		}
-		if !changed {
-			return a.say("already disabled")
-		}
-		return a.say("disabled: all flows go by TCP")
-	})
 }
 
 func gcCommand(a *app) *cobra.Command {

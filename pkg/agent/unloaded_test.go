@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+)
+
+func (p *place) disabled(t *testing.T) bool {
+	t.Helper()
+	d, err := datapath.Open(p.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg.Disabled
+}
+
+// Neither an agent that runs nor the one that follows it undoes what a person has decided.
+func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
+	p := newPlace(t)
+	p.write(file, list)
+	often := func(a *Agent) { a.Recheck = 100 * time.Millisecond }
+	first := p.start(often)
+	eventually(t, "it is ready", func() bool { return first.ready(t) })
+	n := &endpoint.Node{Dir: p.StateDir}
+	if _, err := n.SetDisabled(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if unloaded, err := n.UnloadByHand(t.Context(), false); err != nil || !unloaded {
+		t.Fatalf("unloaded %v, %v", unloaded, err)
+	}
+	const told = "the programs are not loaded until a container is added or somebody asks for it"
+	r := first
+	for _, which := range []string{"the one that runs", "the next one"} {
+		if which == "the next one" {
+			if err := first.stop(); err != nil {
+				t.Fatal(err)
+			}
+			r = p.start(often)
+		}
+		eventually(t, which+" says that it does not load", func() bool { return len(r.log.records(t, told)) > 0 })
+		rounds := r.health.rounds()
+		eventually(t, "it has looked again", func() bool { return r.health.rounds().After(rounds) })
+		if p.loaded() {
+			t.Fatalf("%s has loaded", which)
+		}
+		if !r.ready(t) || len(r.log.records(t, told)) != 1 {
+			t.Errorf("%s is ready: %v; it says %d times that it does not load", which, r.ready(t), len(r.log.records(t, told)))
+		}
+	}
+	if changed, err := n.ForgetUnload(t.Context()); err != nil || !changed {
+		t.Fatalf("forgot %v, %v", changed, err)
+	}
+	eventually(t, "it is loaded", p.loaded)
+	if !p.disabled(t) {
+		t.Error("what the agent loaded is enabled")
+	}
+}
+
+// rounds is when the loop has come round last.
+func (h *health) rounds() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.alive
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// Stray is a config map whose flows are still redirected, though no pin on this node leads to it: its bpffs was unmounted,
+// its mount namespace ended, or its pins were removed by hand. Its flows end with their connections.
+type Stray struct {
+	Config  ebpf.MapID
+	ABI     uint32
+	Sockets int // that may redirect
+
+	// Sure: this process sees the mounts of all others. In a PID namespace of its own it does not, and another container, or
+	// another node on the same kernel, may have pins.
+	Sure bool
+}
+
+// strayFor is how long something must be a stray before it is one. A load that is going on has sockets, and pins nothing yet.
+const strayFor = time.Second
+
+// FindStrays finds them by the programs of the kernel. It waits a moment where there may be any. Pins are looked for in every
+// mount namespace that /proc shows. It needs CAP_SYS_ADMIN.
+func FindStrays() ([]Stray, error) {
+	first, err := unpinned()
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	time.Sleep(strayFor)
+	second, err := unpinned()
+	if err != nil {
+		return nil, err
+	}
+	var strays []Stray
+	sure := seesAllProcesses()
+	for _, s := range second {
+		for _, earlier := range first {
+			if s.Config == earlier.Config {
+				s.Sure = sure
+				strays = append(strays, s)
+			}
+		}
+	}
+	return strays, nil
+}
+
+// seesAllProcesses: PROC_PID_INIT_INO is the inode of the first PID namespace of a kernel.
+func seesAllProcesses() bool {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && ns == "pid:[4026531836]"
+}
+
+// SwitchOff sends the flows of a stray to TCP, and makes sure that it has.
+func (s Stray) SwitchOff() error {
+	m, err := ebpf.NewMapFromID(s.Config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its last flow has ended
+	}
+	if err != nil {
+		return fmt.Errorf("open map %d: %w", s.Config, err)
+	}
+	defer m.Close()
+	if _, err := turn(m); err != nil {
+		return fmt.Errorf("%w: turn the kill switch in map %d: %w", ErrStillRedirected, s.Config, err)
+	}
+	return nil
+}
+
+// unpinned are those to which no pin leads now.
+func unpinned() (found []Stray, err error) {
+	all, err := running()
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	pinned, err := findPins()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if len(pinned[r.Config]) == 0 {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+// running are all config maps whose switch is on and whose sockhash has sockets, pinned or not. Live sockets keep their
+// verdict, so its program leads to each of them.
+func running() (all []Stray, err error) {
+	seen := map[ebpf.MapID]bool{}
+	err = eachVerdict(func(maps programMaps) error {
+		id, ok := mapID(maps.config)
+		if !ok || seen[id] {
+			return nil
+		}
+		seen[id] = true
+		value, err := maps.config.LookupBytes(uint32(0))
+		if err != nil || binary.NativeEndian.Uint32(value[disabledOffset:]) != 0 {
+			return err
+		}
+		n, err := countKeys(maps.sockets, 1<<20)
+		if err == nil && n > 0 {
+			all = append(all, Stray{Config: id, ABI: binary.NativeEndian.Uint32(value[abiOffset:]), Sockets: n})
+		}
+		return err
+	})
+	return all, err
+}
+
+// eachVerdict calls f with the maps of each verdict that is loaded, whoever has it.
+func eachVerdict(f func(maps programMaps) error) error {
+	for id := ebpf.ProgramID(0); ; {
+		var err error
+		if id, err = ebpf.ProgramGetNextID(id); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("list programs: %w", err)
+		}
+		if err := verdictOf(id, f); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may go at any moment
+			return fmt.Errorf("ask program %d: %w", id, err)
+		}
+	}
+}
+
+func verdictOf(id ebpf.ProgramID, f func(maps programMaps) error) error {
+	p, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil || info.Type != ebpf.SkMsg || info.Name != bpfProgVerdict {
+		return err
+	}
+	maps, err := mapsOf(p)
+	if err != nil || maps.config == nil {
+		return err
+	}
+	defer maps.close()
+	return f(maps)
+}

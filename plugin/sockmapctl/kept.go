@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+)
+
+// keptHazards are those that a socket has because it is in the sockhash, whichever way its bytes go. A paired socket stays
+// there until its connection ends: to take it out would lose what its reader has not read yet.
+var keptHazards = hazard.SetOf("splice", "fionread-redirected", "fionread-tcp", "eagain")
+
+// keptView is what a switch to TCP does not give back to live connections.
+type keptView struct {
+	sockets int
+	hazards hazard.Set
+	known   bool // what this kernel's hazards are; else hazards are those that it may have
+}
+
+// readKept reads it before or after the switch is turned. Guards go with an unload.
+func (a *app) readKept(unload bool) keptView {
+	v := keptView{hazards: keptHazards}
+	all, err := datapath.ListDraining(a.dir)
+	if err == nil {
+		for _, each := range all {
+			v.sockets += each.Sockets
+		}
+	}
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		v.sockets = max(v.sockets, 1) // nobody can count them
+		return v
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		v.sockets = max(v.sockets, 1)
+		return v
+	}
+	v.known = true
+	present := hazard.Set(cfg.Hazards)
+	if !unload {
+		present &^= hazard.Set(cfg.Guarded)
+	}
+	v.hazards = present & keptHazards
+	n, err := d.CountSockets()
+	if v.sockets += n; err != nil {
+		v.sockets = max(v.sockets, 1)
+	}
+	return v
+}
+
+// lines are for a person; none where there is nothing to tell.
+func (v keptView) lines() []string {
+	if v.sockets == 0 || v.hazards == 0 {
+		return nil
+	}
+	var what []string
+	for _, h := range cniconf.Hazards {
+		if hazard.SetOf(h.Name)&v.hazards != 0 {
+			what = append(what, fmt.Sprintf("%s (%s)", h.Name, h.Summary))
+		}
+	}
+	verb := "differ"
+	if !v.known {
+		verb = "may differ"
+	}
+	return []string{
+		fmt.Sprintf("connections that were redirected %s from plain TCP until they are made anew: %s", verb, strings.Join(what, "; ")),
+		"restart the containers that must not meet that",
+	}
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+func unloadCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "unload",
+		Short: "Remove all programs, maps and links; live flows go on by TCP",
+		Long: `Switches off, so that live flows go on by TCP and lose nothing, and removes
+everything that is pinned. Containers that run are not accelerated again until
+they are added again.
+
+The agent does not load again until load, enable or install is called, or a
+container is added: ADD loads. Where disable was called before, what is loaded
+next is disabled, too. A reboot forgets both.
+
+With --force it also removes damaged state and that of other versions, after it
+has switched off by whatever still leads to the flows. It does the same for
+flows that no pin leads to. Where that fails it removes nothing and says so.`,
+		Example: `  sockmapctl unload`,
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "remove damaged state, and what is pinned by other versions, too")
+	return runs(cmd, func(cmd *cobra.Command) error {
+		kept := a.readKept(true)
+		unloaded, err := a.node(datapath.Settings{}).UnloadByHand(cmd.Context(), force)
+		if err != nil {
+			return fmt.Errorf("unload: %w", err)
+		}
+		if unloaded {
+			err = a.sayUnloaded(kept)
+		} else {
+			err = a.say("nothing is loaded at %s", a.dir)
+		}
+		if err != nil {
+			return err
+		}
+		if err := a.switchOffStrays(force); err != nil {
+			return fmt.Errorf("unload: %w", err)
+		}
+		return nil
+	})
+}
+
+func (a *app) sayUnloaded(kept keptView) error {
+	lines := append([]string{fmt.Sprintf("unloaded from %s; live flows go on by TCP", a.dir)}, kept.lines()...)
+	lines = append(lines, "the next container that is added loads again, and the agent does not before that or: sockmapctl load")
+	if datapath.StaysDisabled(a.dir) {
+		lines = append(lines, "it was disabled: what is loaded next is disabled, too, until: sockmapctl enable")
+	}
+	return a.sayAll(lines)
+}
+
+func (a *app) sayAll(lines []string) error {
+	for _, line := range lines {
+		if err := a.say("%s", line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// switchOffStrays looks for flows that no pin leads to. Without force it only tells of them, as an error: an unload has not
+// reached them. From inside a container they may be those of another node on the same kernel, and are left alone.
+func (a *app) switchOffStrays(force bool) error {
+	if a.host.strays == nil {
+		return nil
+	}
+	all, err := a.host.strays()
+	if errors.Is(err, unix.EPERM) {
+		fmt.Fprintln(a.stderr, "sockmapctl: only root can tell whether there are flows that no pin leads to (CAP_SYS_ADMIN)")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for flows that no pin leads to: %w", err)
+	}
+	var errs []error
+	for _, s := range all {
+		if !s.Sure {
+			fmt.Fprintf(a.stderr, "sockmapctl: %s; on the node itself, sockmapctl status tells\n", strayText(s))
+			continue
+		}
+		if !force {
+			errs = append(errs, fmt.Errorf("%s: %w (send them to TCP with: sockmapctl unload --force)", strayText(s), datapath.ErrStillRedirected))
+			continue
+		}
+		if err := s.SwitchOff(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, a.say("%s: sent to TCP", strayText(s)))
+	}
+	return errors.Join(errs...)
+}
+
+func strayText(s datapath.Stray) string {
+	text := fmt.Sprintf("%s of ABI %d that no pin leads to (config is map %d)", humanNumber(s.Sockets, "socket", "sockets"), s.ABI, s.Config)
+	if !s.Sure {
+		text += ", unless another container has pins that cannot be seen from this one"
+	}
+	return text
+}
+
+func enableCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "enable",
+		Short: "Let flows be redirected again",
+		Long: `Takes disable back. Live flows are redirected again as soon as their readers
+have read what went by TCP.
+
+After unload it lets the agent load again, with the kill switch off.`,
+		Example: `  sockmapctl enable`,
+	}
+	return runs(cmd, func(cmd *cobra.Command) error {
+		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), false)
+		if err != nil {
+			return fmt.Errorf("enable: %w", err)
+		}
+		switch {
+		case !changed:
+			return a.say("already enabled")
+		case !a.isLoaded():
+			return a.say("enabled: nothing is loaded before the next container is added, the agent looks, or: sockmapctl load")
+		}
+		return a.say("enabled: flows are redirected again")
+	})
+}
+
+func (a *app) isLoaded() bool {
+	d, err := datapath.Open(a.dir)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return false
+	}
+	if err == nil {
+		d.Close()
+	}
+	return true
+}
+
+func disableCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "disable",
+		Short: "Send everything by TCP, live flows too, until enable",
+		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message
+and lose nothing; connections that are made meanwhile stay on TCP for good. The
+agent leaves the switch as it is, and so does an unload. A reboot forgets it.
+
+Connections that were redirected keep some of what is different about them until
+they are made anew. It tells what that is.`,
+		Example: `  sockmapctl disable`,
+	}
+	return runs(cmd, func(cmd *cobra.Command) error {
+		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), true)
+		if err != nil {
+			return fmt.Errorf("disable: %w", err)
+		}
+		if !changed {
+			return a.say("already disabled")
+		}
+		if !a.isLoaded() {
+			return a.say("disabled: nothing is loaded, and what is loaded next sends all flows by TCP")
+		}
+		return a.sayAll(append([]string{"disabled: all flows go by TCP"}, a.readKept(false).lines()...))
+	})
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+)
+
+// What a switch to TCP does not give back is said where there are connections that miss it, and only then.
+func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
+	n, g := newTestNode(t), newGroup(t)
+	n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		return uint32(hazard.SetOf("eagain", "splice", "mptcp")), uint32(hazard.SetOf("splice")), nil
+	}
+	const differ = "connections that were redirected differ from plain TCP until they are made anew: "
+	n.ok(t, "load")
+	if out := n.ok(t, "disable"); out != "disabled: all flows go by TCP\n" {
+		t.Errorf("without connections: %q", out)
+	}
+	n.ok(t, "enable")
+	n.ok(t, "attach", "--cgroup", g.path, "--accept-hazards", "all")
+	connect(t, g, &netNS{}, 1)
+	for _, tt := range []struct {
+		verb  string
+		says  string
+		never []string
+	}{
+		{"disable", differ + "eagain (a blocking receive", []string{"splice", "mptcp"}}, // its guard still runs
+		{"unload", differ + "splice (splice(2)", []string{"mptcp"}},                     // and now it does not
+	} {
+		out := n.ok(t, tt.verb)
+		if !strings.Contains(out, tt.says) || !strings.Contains(out, "eagain") || !strings.Contains(out, "restart the containers") {
+			t.Errorf("%s says %q, want %q", tt.verb, out, tt.says)
+		}
+		for _, word := range tt.never {
+			if strings.Contains(out, word) {
+				t.Errorf("%s says %q, with %q", tt.verb, out, word)
+			}
+		}
+	}
+}
+
+// An unload does not claim what it has not reached.
+func TestFlowsThatNoPinLeadsToAreToldOrSwitchedOff(t *testing.T) {
+	n := newTestNode(t)
+	// A map that is not there: its last flow has ended when it is to be switched off.
+	n.strays = func() ([]datapath.Stray, error) {
+		return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7, Sure: true}}, nil
+	}
+	stray := fmt.Sprintf("7 sockets of ABI 1 that no pin leads to (config is map %d)", 1<<30)
+	for _, args := range [][]string{{"unload"}, {"uninstall", "--cni-bin-dir", t.TempDir(), "--cni-conf-dir", t.TempDir(), "--cni-cache-dir", ""}} {
+		r := n.run(t, args...)
+		if r.code != exitError || !strings.Contains(r.stderr, stray+": live flows are still redirected (send them to TCP with: sockmapctl unload --force)") {
+			t.Errorf("%s: exit code %d, %q", args[0], r.code, r.stderr)
+		}
+	}
+	if r := n.run(t, "status"); r.code != exitNotLoaded || !strings.Contains(r.stdout, "NOT OK  "+stray) ||
+		!strings.Contains(r.stdout, "next        sockmapctl unload --force") {
+		t.Errorf("status: exit code %d\n%s", r.code, r.stdout)
+	}
+	n.strays = func() ([]datapath.Stray, error) { return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7}}, nil }
+	if r := n.run(t, "unload", "--force"); r.code != exitOK || !strings.Contains(r.stderr, stray+", unless another container") ||
+		strings.Contains(r.stdout, "TCP") {
+		t.Errorf("inside a container: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+	}
+	n.strays = func() ([]datapath.Stray, error) {
+		return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7, Sure: true}}, nil
+	}
+	if out := n.ok(t, "unload", "--force"); !strings.Contains(out, stray+": sent to TCP") {
+		t.Errorf("with force it says %q", out)
+	}
+}
+
+// A bpffs of another mount namespace is where the state may be.
+func TestStateElsewhereIsTold(t *testing.T) {
+	h := host{pinned: func() ([]string, error) {
+		return []string{"/here", "/there", fmt.Sprintf("/proc/%d/root/sys/fs/bpf/sockmap", os.Getpid())}, nil
+	}}
+	found := h.checkElsewhere("/here")
+	if len(found) != 2 || !found[0].OK || !strings.Contains(found[0].Detail, "--bpffs-path /there") ||
+		!strings.Contains(found[1].Detail, fmt.Sprintf("nsenter -m -t %d sockmapctl --bpffs-path /sys/fs/bpf/sockmap status", os.Getpid())) {
+		t.Errorf("found %+v", found)
+	}
+}
