@@ -33,7 +33,8 @@ func unload(dir string, force, byHand bool) (unloaded bool, err error) {
 		unloaded, err = unloadIn(dir, force, byHand)
 		return err
 	})
-	if errors.Is(err, fs.ErrNotExist) {
+	// Nor is a pin there that is missing; then it is state, and damaged.
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrForeignState) {
 		return false, nil
 	}
 	return unloaded, err

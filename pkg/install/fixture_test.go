@@ -161,13 +161,17 @@ func (p *place) uninstall() Removed {
 	return done
 }
 
-// tree is all that is below a directory: mode, owner and content of files.
+// tree is all that is below a directory: mode, owner and content of files. It leaves out the lock file, which stays until
+// sockmap is uninstalled.
 func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if d.Name() == lockName {
+			return nil
 		}
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil {

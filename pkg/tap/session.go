@@ -65,6 +65,9 @@ func (s *Session) locked(ctx context.Context, patience time.Duration, f func() e
 	if err != nil {
 		return err
 	}
+	if _, unloaded := datapath.UnloadedByHand(l.Path()); unloaded {
+		return errors.Join(fmt.Errorf("%w any more", datapath.ErrNotLoaded), l.Unlock())
+	}
 	return errors.Join(f(), l.Unlock())
 }
 

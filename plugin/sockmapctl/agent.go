@@ -34,8 +34,9 @@ func agentCommand(a *app) *cobra.Command {
 		Short: "Keep the plugin installed and serve metrics, until a signal ends it",
 		Long: `Does what install does, loads the programs, and keeps it all so: another
 component's changes are put right, with growing pauses when it insists. Removes
-what dead containers left. Serves /metrics, /healthz and /readyz; /readyz?verbose
-lists what being ready is made of, each part with ok or what is wrong.
+what dead containers left. Serves /metrics, /healthz and /readyz;
+/readyz?verbose lists the parts that being ready is made of, each with ok or
+what is wrong.
 
 It ends by SIGTERM and leaves everything in place, for the next agent. It needs
 no access to the API of Kubernetes.`,

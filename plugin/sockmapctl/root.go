@@ -39,7 +39,7 @@ Exit codes:
   2  wrong usage
   3  sockmap is not loaded
   4  the pinned state is damaged, of another version, or not sockmap's
-  5  nothing is accelerated: hazards of this kernel, see doctor, or the kill switch
+  5  nothing is accelerated: open hazards (see doctor), or the kill switch
 
 Environment:
   ` + pathVariable + `    default of --bpffs-path

@@ -130,10 +130,10 @@ func statusCommand(a *app) *cobra.Command {
 and what is off.
 
 When it is not loaded, it looks for what loading would need and changes nothing.
-The exit code is 3 then, or 4 when what is pinned is damaged, or not this version's.
-It is 5 when all is loaded and nothing can be accelerated all the same: severe hazards
-of the kernel are open that no entry in a network configuration accepts, or the
-kill switch is on.`,
+The exit code is 3 then, or 4 when what is pinned is damaged or not this
+version's. It is 5 when all is loaded and nothing can be accelerated all the
+same: severe hazards of the kernel are open that no entry in a network
+configuration accepts, or the kill switch is on.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
 	}, formatTable, formatJSON)
