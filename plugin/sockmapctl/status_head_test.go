@@ -8,7 +8,6 @@ import (
 )
 
 func TestStatusIsAboutNow(t *testing.T) {
-	const hazards = "this kernel has hazards that no guard cures here: splice (see: sockmapctl doctor)"
 	held := hazardsView{Open: []string{"splice"}}
 	attached := []cgroupView{{Alive: true}}
 	for _, tt := range []struct {

@@ -46,11 +46,14 @@ func TestBackToABI1UnderTraffic(t *testing.T) {
 }
 
 // The older version's forced unload knows nothing of the switch of a newer ABI: it takes the pins, and live flows go on as
-// they are. They lose nothing, and what the older version loads then works beside them.
+// they are. They lose nothing, this version's forced unload finds them without a pin, and what the older version loads then
+// works beside them.
 func TestAForcedUnloadByTheOlderVersionLosesNothing(t *testing.T) {
 	w, live := newerInUse(t)
 	w.mustCtl(older, "unload", "--force")
 	live.more(8 * megabyte)
+	w.mustCtl(newer, "unload", "--force")
+	live.wantTCP("the live flow, after the forced unload of this version")
 	w.use(older)
 	w.load(older)
 	fresh := w.pump(w.pod("one"), w.pod("two"))

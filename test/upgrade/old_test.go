@@ -3,12 +3,18 @@
 package upgrade
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	_ "embed"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,13 +22,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// lastOfABI1 is the last commit whose ABI is 1, and its name as a version.
-const (
-	lastOfABI1    = "dc3d6ec359abe7fd8648afbb58895df6053ebc53"
-	versionOfABI1 = "v0.1.0"
-)
+// versionOfABI1 is what the binaries of ABI 1 call themselves.
+const versionOfABI1 = "v0.1.0"
 
-// oldBinaries has sockmap and sockmapctl of ABI 1, built from that commit of this repository.
+// sourcesOfABI1 is the product (go.mod, pkg, plugin, bpf, without tests) at dc3d6ec359ab, the last commit whose ABI is 1.
+// It is kept here because a clone need not have the history.
+//
+//go:embed testdata/abi1.tar.gz
+var sourcesOfABI1 []byte
+
+// oldBinaries has sockmap and sockmapctl of ABI 1, built from those sources.
 func oldBinaries(t *testing.T) (dir string) {
 	t.Helper()
 	dir, err := buildOld()
@@ -45,7 +54,7 @@ var buildOld = sync.OnceValues(func() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	if err := checkout(ctx, root, filepath.Join(dir, "src")); err != nil {
+	if err := extract(filepath.Join(dir, "src")); err != nil {
 		return "", err
 	}
 	for _, program := range []string{"sockmap", "sockmapctl"} {
@@ -53,38 +62,47 @@ var buildOld = sync.OnceValues(func() (string, error) {
 			"-ldflags=-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version="+versionOfABI1, "-o", binaries+"/", "./plugin/"+program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build %s of commit %s: %w:\n%s", program, lastOfABI1, err, bytes.TrimSpace(out))
+			return "", fmt.Errorf("build %s of ABI 1: %w:\n%s", program, err, bytes.TrimSpace(out))
 		}
 	}
 	return binaries, nil
 })
 
-// checkout writes the files of that commit below dir.
-func checkout(ctx context.Context, root, dir string) error {
-	if out, err := exec.CommandContext(ctx, "git", "-C", root, "cat-file", "-e", lastOfABI1+"^{commit}").CombinedOutput(); err != nil {
-		return fmt.Errorf("commit %s, the last of ABI 1, is not in this clone, and an upgrade from it cannot be tested (get the "+
-			"history with: git fetch --unshallow): %w: %s", lastOfABI1, err, bytes.TrimSpace(out))
-	}
+// extract writes the files of ABI 1 below dir.
+func extract(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	packed, err := gzip.NewReader(bytes.NewReader(sourcesOfABI1))
+	if err != nil {
 		return err
 	}
-	archive := exec.CommandContext(ctx, "git", "-C", root, "archive", "--format=tar", lastOfABI1)
-	extract := exec.CommandContext(ctx, "tar", "-x", "-C", dir)
-	var complaint bytes.Buffer
-	archive.Stderr, extract.Stderr = &complaint, &complaint
-	var err error
-	if extract.Stdin, err = archive.StdoutPipe(); err != nil {
-		return err
+	files := tar.NewReader(packed)
+	for {
+		h, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		path, err := filepath.Localize(strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/"))
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		text, err := io.ReadAll(files)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			return err
+		}
 	}
-	if err := extract.Start(); err != nil {
-		return err
-	}
-	archiveErr := archive.Run()
-	if err := extract.Wait(); err != nil || archiveErr != nil {
-		return fmt.Errorf("check out %s: %v, %v: %s", lastOfABI1, archiveErr, err, bytes.TrimSpace(complaint.Bytes()))
-	}
-	return nil
 }
