@@ -36,8 +36,15 @@ func beAgent(text string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	// Until the process ends: it may get the signal of its step and the test's, and the second must not kill it.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, unix.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+	}()
 	return a.Run(ctx)
 }
 
