@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
@@ -131,9 +132,18 @@ func (a *Agent) verdicts() []verdict {
 		if p.means == ReadyInstalled {
 			v.err = cmp.Or(a.health.seen(p.name), v.err)
 		}
+		if p.name == partPrograms && a.ReadyMeans != ReadyAccelerating && a.unloadedAsWanted(v.err) {
+			v.err = nil
+		}
 		list = append(list, v)
 	}
 	return list
+}
+
+// unloadedAsWanted tells whether the programs are not there because a person has unloaded them: the next container loads.
+func (a *Agent) unloadedAsWanted(err error) bool {
+	_, unloaded := datapath.UnloadedByHand(a.Node.Dir)
+	return unloaded && errors.Is(err, datapath.ErrNotLoaded)
 }
 
 // ready fails with one line for each part that counts and is not as it should be.

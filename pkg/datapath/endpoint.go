@@ -114,7 +114,7 @@ func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 		return false, err
 	}
 	told := int32(cfg.Epoch-is.toldEpoch()) >= 0 // it wraps
-	want.Foreign, want.Room = is.Foreign, is.Room
+	want.Foreign, want.Epoch, want.Room = is.Foreign, is.Epoch, is.Room
 	return told && is == want, nil
 }
 
