@@ -81,7 +81,7 @@ func (p *place) killed(signal string, step int) bool {
 		if p.chained() && p.loaded() {
 			whole++
 		}
-		if whole > 60 { // for 300 ms, with nothing left to do
+		if whole > 400 { // for 2 s, with nothing left to do, also under the race detector
 			cmd.Process.Signal(unix.SIGTERM)
 			if err := <-ended; err != nil {
 				p.Fatalf("step %d: stopped, it ended with %v\n%s", step, err, log)
