@@ -108,7 +108,8 @@ func (a *Agent) loop(ctx context.Context) error {
 		if err := a.present(); err != nil {
 			return err
 		}
-		if err := a.round(ctx); err != nil {
+		err := a.round(ctx)
+		if err != nil {
 			wait = min(wait, retry.next())
 		} else {
 			retry.reset()
@@ -117,9 +118,28 @@ func (a *Agent) loop(ctx context.Context) error {
 			wait = min(wait, a.hold)
 		}
 		a.health.beat()
+		if err != nil {
+			a.pause(ctx, min(wait, pauseMost))
+		}
 		a.await(ctx, wait)
 	}
 	return nil
+}
+
+// pauseMost bounds how long an event of others may wait after a round that failed.
+const pauseMost = 2 * time.Second
+
+// pause waits after a round that failed, and forgets the events until then: a plugin that was put in its place and taken
+// away again makes some itself, and the agent would try again without end.
+func (a *Agent) pause(ctx context.Context, wait time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
+	select {
+	case <-a.watch.events():
+	default:
+	}
 }
 
 // await waits for an event, but no longer than wait.

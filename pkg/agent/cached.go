@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -49,7 +50,7 @@ func (c *cachedAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer is called by one at a time.
 func (c *cachedAnswers) answer(r *http.Request) *recordedAnswer {
 	form, asked := &c.forms[0], r.Clone(r.Context())
-	asked.Header = http.Header{}
+	asked.Header, asked.URL = http.Header{}, &url.URL{Path: r.URL.Path} // a query would be answered for everybody
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		form = &c.forms[1]
 		asked.Header.Set("Accept-Encoding", "gzip")

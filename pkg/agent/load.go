@@ -41,8 +41,17 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
 	}
 	a.health.set(partPrograms, cmp.Or(err, stays))
-	a.report("load", err, "containers cannot be accelerated")
+	a.report("load", withoutTimes(err), "containers cannot be accelerated")
 	return stays, err
+}
+
+// withoutTimes is a failure that is remembered in the same words each time, so that it is told once.
+func withoutTimes(err error) error {
+	var before *endpoint.LoadFailedError
+	if errors.As(err, &before) {
+		return fmt.Errorf("%w: %s", endpoint.ErrLoadFailed, before.Reason)
+	}
+	return err
 }
 
 // unloadedByHand tells once that a person has unloaded what this agent would load, and once that it is over.

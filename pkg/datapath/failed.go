@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // failedPin is a symbolic link that remembers a load that failed; its target is the text. bpffs forgets it at a reboot.
@@ -24,11 +26,12 @@ const maxFailure = 800
 type Failure struct {
 	Maker  string        // who failed, as RecordFailure was told
 	Ago    time.Duration // since then
-	Reason string
+	Why    decline.Reason
+	Reason string // in words
 }
 
 // RecordFailure remembers that maker, a name without spaces, could not load. The caller holds the lock on dir.
-func RecordFailure(dir, maker, reason string) error {
+func RecordFailure(dir, maker string, why decline.Reason, reason string) error {
 	text := []rune(strings.Join(strings.Fields(reason), " "))
 	if len(text) > maxFailure {
 		text = append(text[:maxFailure-1], '…')
@@ -36,7 +39,7 @@ func RecordFailure(dir, maker, reason string) error {
 	if err := ForgetFailure(dir); err != nil {
 		return err
 	}
-	target := fmt.Sprintf("%d %s %s", bootTime(), maker, string(text))
+	target := fmt.Sprintf("%d %s %d %s", bootTime(), maker, why, string(text))
 	if err := os.Symlink(target, filepath.Join(dir, failedPin)); err != nil {
 		return fmt.Errorf("remember that loading failed: %w", err)
 	}
@@ -61,8 +64,12 @@ func LastFailure(dir string) (f Failure, ok bool) {
 	if err != nil {
 		return f, false
 	}
-	words := strings.SplitN(target, " ", 3)
-	if len(words) < 3 {
+	words := strings.SplitN(target, " ", 4)
+	if len(words) < 4 {
+		return f, false
+	}
+	why, err := strconv.ParseUint(words[2], 10, 32)
+	if err != nil {
 		return f, false
 	}
 	at, err := strconv.ParseUint(words[0], 10, 64)
@@ -70,7 +77,7 @@ func LastFailure(dir string) (f Failure, ok bool) {
 	if err != nil || at > now {
 		return f, false
 	}
-	return Failure{Maker: words[1], Ago: time.Duration(now - at), Reason: words[2]}, true
+	return Failure{Maker: words[1], Ago: time.Duration(now - at), Why: decline.Reason(why), Reason: words[3]}, true
 }
 
 // unfinished tells names of state that somebody is building, or was.

@@ -62,7 +62,10 @@ func RemoveUnfinished(dir string) error { return within(dir, removeUnfinished) }
 // rawConfig reads the config map of another ABI and makes sure that it is one.
 func rawConfig(l layout, abi uint32) (m *ebpf.Map, value []byte, err error) {
 	path := l.pin(bpfMapConfig)
-	if m, err = ebpf.LoadPinnedMap(path, nil); err != nil {
+	if m, err = ebpf.LoadPinnedMap(path, nil); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, missing(path, err)
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("open pinned map %s: %w", path, err)
 	}
 	defer func() {

@@ -93,6 +93,9 @@ func unpinned() (found []Stray, err error) {
 	return found, nil
 }
 
+// mostABI is more than any version will have: programs of others may have the same names, and another first word.
+const mostABI = 1000
+
 // running are all config maps whose switch is on and whose sockhash has sockets, pinned or not. Live sockets keep their
 // verdict, so its program leads to each of them.
 func running() (all []Stray, err error) {
@@ -108,8 +111,9 @@ func running() (all []Stray, err error) {
 			return err
 		}
 		n, err := countKeys(maps.sockets, 1<<20)
-		if err == nil && n > 0 {
-			all = append(all, Stray{Config: id, ABI: binary.NativeEndian.Uint32(value[abiOffset:]), Sockets: n})
+		abi := binary.NativeEndian.Uint32(value[abiOffset:])
+		if err == nil && n > 0 && abi > 0 && abi <= mostABI {
+			all = append(all, Stray{Config: id, ABI: abi, Sockets: n})
 		}
 		return err
 	})

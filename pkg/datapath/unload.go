@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Unload stops and removes everything below dir. Live flows go to TCP and lose nothing: the kill switches are turned
@@ -62,7 +64,7 @@ func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		if isMark(e.Name()) && byHand {
+		if !isOurs(e.Name()) || isMark(e.Name()) && byHand {
 			continue
 		}
 		unloaded = unloaded || !isMark(e.Name())
@@ -74,7 +76,8 @@ func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
 	if byHand {
 		return unloaded, nil
 	}
-	if err := removeStateDir(dir); err != nil {
+	// What is not sockmap's stays, and the directory with it.
+	if err := removeStateDir(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
 		return unloaded, fmt.Errorf("remove state directory: %w", err)
 	}
 	return unloaded, nil

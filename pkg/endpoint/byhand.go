@@ -63,5 +63,5 @@ func (n *Node) mark(ctx context.Context, change func(dir string) (bool, error)) 
 		return false, err
 	}
 	defer held.Unlock()
-	return change(n.Dir)
+	return change(held.Path())
 }

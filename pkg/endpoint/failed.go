@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +24,8 @@ var ErrLoadFailed = errors.New("the programs could not be loaded")
 
 // LoadFailedError says why the last load failed. It is an ErrLoadFailed.
 type LoadFailedError struct {
-	Reason string
+	Why    decline.Reason
+	Reason string        // in words
 	Ago    time.Duration // since it failed
 	Retry  time.Duration // until an Add tries again
 }
@@ -49,13 +52,15 @@ func (n *Node) failedBefore(dir string) error {
 	if !errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
 	}
-	return &LoadFailedError{f.Reason, f.Ago, retryAfter - f.Ago}
+	return &LoadFailedError{f.Why, f.Reason, f.Ago, retryAfter - f.Ago}
 }
 
-// maker names what is loaded: another version, or other settings, may succeed where this has failed.
+// maker names what is loaded: another version, other settings, or a process in another container, with its own mounts and
+// limits, may succeed where this has failed.
 func (n *Node) maker() string {
 	s := n.Settings
-	text := fmt.Sprintf("%s %s %d %q", datapath.Digest(), s.ProbeSet, s.MaxSockets, s.WithoutGuards)
+	where, _ := netns.MountNS() // 0: unknown
+	text := fmt.Sprintf("%s %s %d %q %d", datapath.Digest(), s.ProbeSet, s.MaxSockets, s.WithoutGuards, where)
 	version := strings.Join(strings.Fields(s.Version), "-")
 	return fmt.Sprintf("%s/%x", version, sha256.Sum256([]byte(text)))
 }
@@ -64,7 +69,7 @@ func (n *Node) maker() string {
 func (s *session) loadFirst() (*datapath.Datapath, error) {
 	if f, ok := datapath.LastFailure(s.Dir); ok {
 		// While this one tries, for as long as a probe may take, others need not wait for the lock.
-		if err := datapath.RecordFailure(s.Dir, s.maker(), f.Reason); err != nil {
+		if err := datapath.RecordFailure(s.Dir, s.maker(), f.Why, f.Reason); err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +80,7 @@ func (s *session) loadFirst() (*datapath.Datapath, error) {
 			s.log().Warn("forget an earlier failure", "error", err)
 		}
 	case !ofTheCaller(err) && !errors.Is(err, datapath.ErrForeignState):
-		if err := datapath.RecordFailure(s.Dir, s.maker(), err.Error()); err != nil {
+		if err := datapath.RecordFailure(s.Dir, s.maker(), ReasonOf(&LoadError{err}), err.Error()); err != nil {
 			s.log().Warn("remember that loading failed", "error", err)
 		}
 	}
@@ -84,7 +89,7 @@ func (s *session) loadFirst() (*datapath.Datapath, error) {
 
 // ofTheCaller tells errors of which another process may be free: it has other rights and limits.
 func ofTheCaller(err error) bool {
-	for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE} {
+	for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, errno) {
 			return true
 		}

@@ -26,6 +26,9 @@ type Ref struct{ ContainerID, IfName string }
 // own in the map, where keys are scattered at random, so that some Adds together see all of them.
 const reapTime = 100 * time.Microsecond
 
+// reapLeast records are looked at in any case: all of them on a small node.
+const reapLeast = 8
+
 // fullTime bounds what an Add spends on them when there is no room for its own record.
 const fullTime = 100 * time.Millisecond
 
@@ -98,10 +101,11 @@ func (n *Node) countShares() error {
 func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Removed {
 	r := newReaper(s, s.witness(), ofAllNetworks)
 	r.except = own
-	until := time.Now().Add(long)
+	until, looked := time.Now().Add(long), 0
 	err := s.d.AttachmentsAfter(own, func(key datapath.AttachmentKey, record datapath.Attachment) bool {
 		r.look(key, record)
-		return time.Now().Before(until)
+		looked++
+		return looked < reapLeast || time.Now().Before(until)
 	})
 	if err != nil {
 		r.errs = append(r.errs, err)

@@ -68,6 +68,11 @@ func ReasonOf(err error) decline.Reason {
 	if err == nil {
 		return decline.None
 	}
+	// What was remembered knows the reason, and is not its error any more.
+	var before *LoadFailedError
+	if errors.As(err, &before) && before.Why != decline.None {
+		return before.Why
+	}
 	for _, c := range causes {
 		if c.is(err) {
 			return c.reason

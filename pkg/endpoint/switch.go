@@ -5,6 +5,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
@@ -37,6 +38,9 @@ func (n *Node) setDisabledNext(ctx context.Context, disabled bool, notLoaded err
 		return false, notLoaded
 	}
 	return n.mark(ctx, func(dir string) (bool, error) {
+		if _, ok := datapath.UnloadedByHand(dir); !ok {
+			return false, fmt.Errorf("%w: somebody has loaded meanwhile, call again", ErrBusy)
+		}
 		changed, err := datapath.MarkDisabled(dir, disabled)
 		if err != nil || disabled {
 			return changed, err

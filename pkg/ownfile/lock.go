@@ -20,7 +20,12 @@ func Lock(ctx context.Context, path string) (*lock.Lock, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := f.Chmod(0o600); err != nil { // of a copy, or of somebody who meant well
+		st, err := f.Stat()
+		// A copy, or somebody who meant well. Not each time, because a change of attributes is an event to those who watch.
+		if err == nil && st.Mode().Perm() != 0o600 {
+			err = f.Chmod(0o600)
+		}
+		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		return f, nil

@@ -59,16 +59,21 @@ func fillIdle(t *T) {
 	}
 }
 
-// fellBackForMemory fails where no flow of the node has ever gone over to TCP because of memory.
+// fellBackForMemory fails where bytes are redirected and no flow of the node has ever gone over to TCP because of memory.
 func fellBackForMemory(d *datapath.Datapath, _ uint64) error {
 	all, err := d.Totals()
 	if err != nil {
 		return err
 	}
+	var redirected uint64
 	for _, totals := range all {
+		redirected += totals.RedirectedBytes
 		if totals.Fallbacks[datapath.ReasonMemory] > 0 {
 			return nil
 		}
+	}
+	if redirected == 0 {
+		return nil // acceleration is off here
 	}
 	return errors.New("no message went by TCP because of memory")
 }
