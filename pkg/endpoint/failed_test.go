@@ -117,7 +117,7 @@ func age(t *testing.T, n *Node, by time.Duration) {
 	pin := n.Dir + "/new-failed"
 	var now unix.Timespec
 	err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
-	target := fmt.Sprintf("%d %s %s", max(0, now.Nano()-by.Nanoseconds()), f.Maker, f.Reason)
+	target := fmt.Sprintf("%d %s %d %s", max(0, now.Nano()-by.Nanoseconds()), f.Maker, f.Why, f.Reason)
 	if err := errors.Join(err, os.Remove(pin), os.Symlink(target, pin)); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
 
 // A process without rights, or with too few descriptors, fails where the next does not.
 func TestWhatIsTheCallersFaultIsNotRemembered(t *testing.T) {
-	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE} {
+	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		n, f := failed(t, fmt.Errorf("make a map: %w", errno))
 		f.err = nil
 		if loaded, err := n.LoadUnlessUnloaded(t.Context()); !loaded || err != nil {
