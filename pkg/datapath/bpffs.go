@@ -105,24 +105,18 @@ func mirrored(path string) bool {
 
 // propagation is what mountinfo says of the mount that path is on: shared:N, master:N, both or neither.
 func propagation(path string) string {
-	info, err := os.ReadFile("/proc/thread-self/mountinfo")
+	mounts, err := mountsIn("/proc/thread-self/mountinfo")
 	if err != nil {
 		return ""
 	}
-	var on, options string
-	for line := range strings.Lines(string(info)) {
-		w := strings.Fields(line)
-		if len(w) < 7 {
-			continue
-		}
-		point := w[4]
+	var on mountPoint
+	for _, m := range mounts {
 		// ">=": of mounts on one place, the last one is on top.
-		if (path == point || strings.HasPrefix(path, strings.TrimSuffix(point, "/")+"/")) && len(point) >= len(on) {
-			optional, _, _ := strings.Cut(strings.Join(w[6:], " "), "- ")
-			on, options = point, optional
+		if (path == m.path || strings.HasPrefix(path, strings.TrimSuffix(m.path, "/")+"/")) && len(m.path) >= len(on.path) {
+			on = m
 		}
 	}
-	return options
+	return on.optional
 }
 
 // mountLock is made for the time of a mount. /sys/fs, where bpffs is mounted, can be locked by everybody.

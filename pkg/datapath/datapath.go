@@ -77,7 +77,7 @@ func notLoaded(dir string) error {
 	}
 	for _, e := range entries {
 		abi, draining, ok := parseStateName(e.Name())
-		if strings.HasPrefix(e.Name(), buildingPrefix) || ok && draining || isMark(e.Name()) {
+		if strings.HasPrefix(e.Name(), buildingPrefix) || ok && draining {
 			continue
 		}
 		if err := checkOurs(dir, entries); err != nil {

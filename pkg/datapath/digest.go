@@ -32,10 +32,13 @@ func recordDigest(dir string) error {
 }
 
 // Digest names the programs that are loaded. It is empty when an upgrade was not finished.
-func (d *Datapath) Digest() string {
-	digest, err := os.Readlink(d.layout.pin(digestPin))
+func (d *Datapath) Digest() string { return d.noted(digestPin) }
+
+// noted is what a symbolic link among the pins says; empty where there is none.
+func (d *Datapath) noted(pin string) string {
+	text, err := os.Readlink(d.layout.pin(pin))
 	if err != nil {
 		return ""
 	}
-	return digest
+	return text
 }

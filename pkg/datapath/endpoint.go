@@ -86,12 +86,6 @@ func (ep *bpfEndpoint) policy() Policy {
 	return p
 }
 
-// toldEpoch is the epoch at which live sockets have been told of the policy. It is written with the policy, before the
-// epoch is bumped, so that a call that was killed in between leaves a trace.
-func (ep *bpfEndpoint) toldEpoch() uint32 { return uint32(ep.Epoch) }
-
-func (ep *bpfEndpoint) setToldEpoch(epoch uint32) { ep.Epoch = uint64(epoch) }
-
 // HasPolicy reports whether the network namespace with this cookie is registered with the policy and live sockets have been
 // told, so that SetEndpoint would change nothing.
 func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
@@ -113,7 +107,7 @@ func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	told := int32(cfg.Epoch-is.toldEpoch()) >= 0 // it wraps
+	told := int32(cfg.Epoch-uint32(is.Epoch)) >= 0 // it wraps
 	want.Foreign, want.Epoch, want.Room = is.Foreign, is.Epoch, is.Room
 	return told && is == want, nil
 }
@@ -149,7 +143,8 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err != nil {
 		return err
 	}
-	ep.setToldEpoch(cfg.Epoch + 1)
+	// Written with the policy, before the epoch is bumped, so that a call that is killed in between leaves a trace.
+	ep.Epoch = uint64(cfg.Epoch + 1)
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
 	}

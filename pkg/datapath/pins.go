@@ -85,22 +85,17 @@ func mountNamespaces() ([]mountNS, error) {
 
 // bpffsMounts is where a namespace has bpffs. A namespace that is gone has none.
 func bpffsMounts(ns mountNS) (points []string) {
-	info, err := os.ReadFile(ns.mountinfo)
+	mounts, err := mountsIn(ns.mountinfo)
 	if err != nil {
 		return nil
 	}
-	for line := range strings.Lines(string(info)) {
-		before, after, _ := strings.Cut(line, " - ")
-		w := strings.Fields(before)
-		if kind, _, _ := strings.Cut(after, " "); kind == "bpf" && len(w) > 4 {
-			points = append(points, unescapeMount.Replace(w[4]))
+	for _, m := range mounts {
+		if m.kind == "bpf" {
+			points = append(points, m.path)
 		}
 	}
 	return points
 }
-
-// unescapeMount is for what the kernel escapes in mountinfo.
-var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // findPinsBelow looks for pins by the names that lead to a config map. What cannot be read has none.
 func findPinsBelow(mount string, found map[ebpf.MapID][]string) {

@@ -34,13 +34,7 @@ func recordProbes(dir, set string) error {
 }
 
 // ProbeSet names the probes that have found the hazards of Config. It is empty where nobody knows.
-func (d *Datapath) ProbeSet() string {
-	set, err := os.Readlink(d.layout.pin(probesPin))
-	if err != nil {
-		return ""
-	}
-	return set
-}
+func (d *Datapath) ProbeSet() string { return d.noted(probesPin) }
 
 // examine runs the probe, and leaves the maps as if it had not.
 func (o *loaded) examine(probe Probe) error {

@@ -31,22 +31,18 @@ func UnloadByHand(dir string, force bool) (unloaded bool, err error) {
 }
 
 func unload(dir string, force, byHand bool) (unloaded bool, err error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	err = within(dir, func(dir string) (err error) {
 		unloaded, err = unloadIn(dir, force, byHand)
 		return err
 	})
-	// Nor is a pin there that is missing; then it is state, and damaged.
-	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrForeignState) {
-		return false, nil
-	}
 	return unloaded, err
 }
 
 func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
 	if err != nil {
 		return false, fmt.Errorf("read state directory: %w", err)
 	}
@@ -105,7 +101,7 @@ func checkOurs(dir string, entries []os.DirEntry) error {
 
 func isOurs(name string) bool {
 	_, _, ok := parseStateName(name)
-	return ok || isMark(name) || strings.HasPrefix(name, buildingPrefix)
+	return ok || strings.HasPrefix(name, buildingPrefix)
 }
 
 // switchOff turns the kill switch of everything below dir, before anything is removed. off tells whether the state in force

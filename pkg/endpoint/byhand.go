@@ -27,14 +27,7 @@ func (n *Node) LoadUnlessUnloaded(ctx context.Context) (loaded bool, err error) 
 }
 
 func (n *Node) loadUnlessUnloaded(ctx context.Context) (*session, error) {
-	refusals := []func(dir string) error{refuseUnloaded, n.failedBefore}
-	// Asked before, for a refusal costs no lock and mounts nothing, and again with the lock held.
-	for _, refused := range refusals {
-		if err := refused(n.Dir); err != nil {
-			return nil, err
-		}
-	}
-	return n.begin(ctx, true, refusals...)
+	return n.loadUnless(ctx, refuseUnloaded, n.failedBefore)
 }
 
 func refuseUnloaded(dir string) error {

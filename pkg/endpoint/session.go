@@ -35,25 +35,40 @@ func (n *Node) change(ctx context.Context) (*session, error) {
 
 // load begins a session and loads first if need be. It returns an ErrLoadFailed where that has just failed.
 func (n *Node) load(ctx context.Context) (*session, error) {
-	// Before the lock, for which they would wait one after the other, and with it.
-	if err := n.failedBefore(n.Dir); err != nil {
+	return n.loadUnless(ctx, n.failedBefore)
+}
+
+// loadUnless is begin for those who load. It asks refusals before, too: a refusal costs no lock, for which calls would wait
+// one after the other, and mounts nothing.
+func (n *Node) loadUnless(ctx context.Context, refusals ...refusal) (*session, error) {
+	if err := firstRefusal(n.Dir, refusals); err != nil {
 		return nil, err
 	}
-	return n.begin(ctx, true, n.failedBefore)
+	return n.begin(ctx, true, refusals...)
+}
+
+// refusal is a reason not to load below a state directory.
+type refusal func(dir string) error
+
+func firstRefusal(dir string, refusals []refusal) error {
+	for _, refused := range refusals {
+		if err := refused(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin asks refusals once it has the lock: the first error ends the session before it has changed anything.
-func (n *Node) begin(ctx context.Context, load bool, refusals ...func(dir string) error) (*session, error) {
+func (n *Node) begin(ctx context.Context, load bool, refusals ...refusal) (*session, error) {
 	held, err := n.lock(ctx, load)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{Node: n.at(held), held: held}
-	for _, refused := range refusals {
-		if err := refused(s.Dir); err != nil {
-			s.end()
-			return nil, err
-		}
+	if err := firstRefusal(s.Dir, refusals); err != nil {
+		s.end()
+		return nil, err
 	}
 	if err := s.open(load); err != nil {
 		s.end()
