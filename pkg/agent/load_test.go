@@ -29,7 +29,7 @@ func (p *place) loadAs(t *testing.T, version string) {
 	}
 }
 
-func (p *place) loadedVersion(t *testing.T) string {
+func (p *place) config(t *testing.T) datapath.Config {
 	t.Helper()
 	d, err := datapath.Open(p.StateDir)
 	if err != nil {
@@ -40,7 +40,7 @@ func (p *place) loadedVersion(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cfg.Version
+	return cfg
 }
 
 func TestWhatAnOlderVersionLoadedIsUpgraded(t *testing.T) {
@@ -49,7 +49,7 @@ func TestWhatAnOlderVersionLoadedIsUpgraded(t *testing.T) {
 	p.loadAs(t, "v1.2.9")
 	p.write(file, list)
 	r := p.start()
-	eventually(t, "it is upgraded", func() bool { return p.loadedVersion(t) == "v1.3.0" })
+	eventually(t, "it is upgraded", func() bool { return p.config(t).Version == "v1.3.0" })
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
 	said := r.log.records(t, "upgraded the programs")
 	if len(said) != 1 || said[0]["from"] != "v1.2.9" || said[0]["to"] != "v1.3.0" {
@@ -65,7 +65,7 @@ func TestWhatANewerVersionLoadedStays(t *testing.T) {
 	p.write(file, list)
 	r := p.start()
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
-	if v := p.loadedVersion(t); v != "v1.4.0" {
+	if v := p.config(t).Version; v != "v1.4.0" {
 		t.Errorf("version %s is loaded", v)
 	}
 	if said := r.log.records(t, "upgraded the programs"); len(said) != 0 {
@@ -149,7 +149,7 @@ func TestThePluginStaysWithProgramsThatCannotBeUpgraded(t *testing.T) {
 
 	undo()
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
-	if v := p.loadedVersion(t); v != "v1.3.0" || bytes.Equal(mustRead(t, binary), content) {
+	if v := p.config(t).Version; v != "v1.3.0" || bytes.Equal(mustRead(t, binary), content) {
 		t.Errorf("version %s is loaded, plugin of this version: %v", v, !bytes.Equal(mustRead(t, binary), content))
 	}
 }

@@ -6,23 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
-
-func (p *place) disabled(t *testing.T) bool {
-	t.Helper()
-	d, err := datapath.Open(p.StateDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg.Disabled
-}
 
 // Neither an agent that runs nor the one that follows it undoes what a person has decided.
 func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
@@ -61,7 +46,7 @@ func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
 		t.Fatalf("forgot %v, %v", changed, err)
 	}
 	eventually(t, "it is loaded", p.loaded)
-	if !p.disabled(t) {
+	if !p.config(t).Disabled {
 		t.Error("what the agent loaded is enabled")
 	}
 }

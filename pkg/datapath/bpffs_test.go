@@ -3,19 +3,17 @@
 package datapath
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/nobody"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,23 +83,7 @@ func TestContainerMayMountWhereTheNodeSeesIt(t *testing.T) {
 
 // Everybody can open /sys/fs, and lock it.
 func TestNobodyKeepsTheFirstMountWaiting(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "flock", "--no-fork", "/sys/fs", "sh", "-c", "echo held; exec sleep 60")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	cmd.Dir = "/"
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		t.Fatalf("nobody does not hold a lock on /sys/fs: %q, %v", line, err)
-	}
+	nobody.HoldLock(t, "/sys/fs")
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

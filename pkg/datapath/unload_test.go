@@ -122,6 +122,17 @@ func (w watched) redirected(t *testing.T) uint64 {
 // settled is a little longer than a socket with unread bytes before its reader may stay redirected, see bpf/change.h.
 const settled = 1200 * time.Millisecond
 
+// wantNothingRedirected looks while somebody sends.
+func (w watched) wantNothingRedirected(t *testing.T, when string) {
+	t.Helper()
+	time.Sleep(settled)
+	from := w.redirected(t)
+	time.Sleep(200 * time.Millisecond)
+	if n := w.redirected(t) - from; n != 0 {
+		t.Errorf("%d bytes were redirected %s", n, when)
+	}
+}
+
 func TestAForcedUnloadLeavesNothingRedirected(t *testing.T) {
 	for _, tt := range damages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,12 +144,7 @@ func TestAForcedUnloadLeavesNothingRedirected(t *testing.T) {
 				if err := Unload(w.Dir(), true); err != nil {
 					t.Error(err)
 				}
-				time.Sleep(settled)
-				from := w.redirected(t)
-				time.Sleep(200 * time.Millisecond)
-				if n := w.redirected(t) - from; n != 0 {
-					t.Errorf("%d bytes were redirected after the unload", n)
-				}
+				w.wantNothingRedirected(t, "after the unload")
 			})
 			if _, err := os.Stat(w.Dir()); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the state directory is still there: %v", err)
@@ -296,12 +302,7 @@ func TestFlowsWithoutAnyPinAreFoundAndSwitchedOff(t *testing.T) {
 		if err := s.SwitchOff(); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(settled)
-		from := w.redirected(t)
-		time.Sleep(200 * time.Millisecond)
-		if n := w.redirected(t) - from; n != 0 {
-			t.Errorf("%d bytes were redirected after the switch", n)
-		}
+		w.wantNothingRedirected(t, "after the switch")
 	})
 	if s := mine(); s != nil {
 		t.Errorf("switched off, and a stray: %+v", s)

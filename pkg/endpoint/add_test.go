@@ -174,15 +174,7 @@ func TestTheLastAddDecidesWhatCanChange(t *testing.T) {
 	n.Settings.MaxBacklogBytes, n.Settings.MaxBacklogMessages, n.Settings.MaxSockets = 8192, 8, 2048
 	n.Settings.NATRefreshSeconds, n.Settings.Coexist, n.Settings.Helpers = 1, want.Coexist, want.Helpers
 	mustAdd(t, n, sb, in(g))
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := configOf(t, n)
 	if cfg.Live() != want || cfg.MaxSockets != defaults.MaxSockets {
 		t.Errorf("in force is %+v, want the new settings and the old size", cfg.Settings)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
@@ -46,20 +45,12 @@ func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
 	if diff := cmp.Diff(before, traces(t)); diff != "" {
 		t.Errorf("it leaves %s", diff)
 	}
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := configOf(t, n)
 	present, guarded := found.Findings.Sets()
 	if cfg.Hazards != uint32(present) || cfg.Guarded != uint32(guarded) {
 		t.Errorf("found %v, guarded %v; the load found %v, %v", present, guarded, hazard.Set(cfg.Hazards), hazard.Set(cfg.Guarded))
 	}
-	guards, err := d.GuardStates()
+	guards, err := opened(t, n).GuardStates()
 	if err != nil {
 		t.Fatal(err)
 	}

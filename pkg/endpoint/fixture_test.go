@@ -287,3 +287,23 @@ func expectOnly(t testing.TB, n *Node, when string, g group, sandboxes ...Sandbo
 
 // stateName is the name of the directory in which this ABI's state is pinned.
 func stateName(abi uint32) string { return fmt.Sprintf("v%d", abi) }
+
+// opened is the state of a node, open until the test ends.
+func opened(t testing.TB, n *Node) *datapath.Datapath {
+	t.Helper()
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func configOf(t testing.TB, n *Node) datapath.Config {
+	t.Helper()
+	cfg, err := n.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}

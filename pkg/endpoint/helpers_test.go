@@ -42,16 +42,7 @@ func wantHelperPorts(t *testing.T, n *Node, when string, want ...uint16) {
 
 func epochOf(t *testing.T, n *Node) uint32 {
 	t.Helper()
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg.Epoch
+	return configOf(t, n).Epoch
 }
 
 func TestPortsOfHelpersAreKeptUpToDate(t *testing.T) {

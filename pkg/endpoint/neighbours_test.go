@@ -158,12 +158,7 @@ func TestProgramThatCannotBeFollowed(t *testing.T) {
 
 func expectTakesPart(t testing.TB, n *Node, sb Sandbox, want bool) {
 	t.Helper()
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	r, ok, err := d.Endpoint(cookieOf(t, sb.NetNSPath))
+	r, ok, err := opened(t, n).Endpoint(cookieOf(t, sb.NetNSPath))
 	if err != nil || !ok || r.Foreign == want {
 		t.Errorf("registered %v, error %v, foreign %v; want it to take new connections: %v", ok, err, r.Foreign, want)
 	}

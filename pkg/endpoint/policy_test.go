@@ -31,12 +31,7 @@ func under(g group, p datapath.Policy) Want {
 // wantPolicy compares but for the group, of which only the hash is kept.
 func wantPolicy(t testing.TB, n *Node, when string, sb Sandbox, want datapath.Policy) {
 	t.Helper()
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	r, ok, err := d.Endpoint(cookieOf(t, sb.NetNSPath))
+	r, ok, err := opened(t, n).Endpoint(cookieOf(t, sb.NetNSPath))
 	if err != nil || !ok {
 		t.Fatalf("%s: endpoint: %v, %v", when, ok, err)
 	}

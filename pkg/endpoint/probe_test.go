@@ -22,16 +22,7 @@ func finding(names ...string) datapath.Probe {
 // probed is what is recorded of the kernel, and by which probes.
 func probed(t *testing.T, n *Node) (hazards, set string) {
 	t.Helper()
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return hazard.Set(cfg.Hazards).String(), d.ProbeSet()
+	return hazard.Set(configOf(t, n).Hazards).String(), opened(t, n).ProbeSet()
 }
 
 func expectProbed(t *testing.T, n *Node, hazards, set string) {

@@ -41,16 +41,7 @@ func markOther(t testing.TB, n *Node) {
 // loaded is the version that is loaded, and whether its programs are those of this test.
 func loaded(t testing.TB, n *Node) (version string, own bool) {
 	t.Helper()
-	d, err := datapath.Open(n.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg.Version, d.Digest() == datapath.Digest()
+	return configOf(t, n).Version, opened(t, n).Digest() == datapath.Digest()
 }
 
 func expectLoaded(t testing.TB, n *Node, version string) {

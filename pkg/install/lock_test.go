@@ -3,55 +3,24 @@
 package install
 
 import (
-	"bufio"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/sockmap-cni/sockmap-cni/test/nobody"
 )
-
-// asNobody is a command of a user without any right.
-func asNobody(t *testing.T, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	return cmd
-}
-
-// hold has nobody hold a lock on what everybody can open.
-func hold(t *testing.T, dir string) {
-	t.Helper()
-	cmd := asNobody(t, "flock", "--no-fork", dir, "sh", "-c", "echo held; exec sleep 60")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		t.Fatalf("nobody does not hold a lock on %s: %q, %v", dir, line, err)
-	}
-}
 
 func TestNobodyKeepsInstallersWaiting(t *testing.T) {
 	p := newPlace(t)
 	if err := os.Chmod(filepath.Dir(filepath.Dir(p.ConfDir)), 0o755); err != nil { // testing makes it 0700
 		t.Fatal(err)
 	}
-	hold(t, p.ConfDir)
-	hold(t, p.BinDir)
+	nobody.HoldLock(t, p.ConfDir)
+	nobody.HoldLock(t, p.BinDir)
 	p.write("10-net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge"}]}`)
 	start := time.Now()
 	p.install()
@@ -68,7 +37,7 @@ func TestNobodyKeepsInstallersWaiting(t *testing.T) {
 		if st, err := os.Stat(path); err != nil || st.Mode() != 0o600 {
 			t.Errorf("%s: mode %v, %v", path, st.Mode(), err)
 		}
-		out, err := asNobody(t, "flock", "-s", path, "true").CombinedOutput()
+		out, err := nobody.Command(t, "flock", "-s", path, "true").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "Permission denied") {
 			t.Errorf("nobody can lock %s: %q, %v", path, out, err)
 		}

@@ -6,17 +6,14 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/nobody"
 	"golang.org/x/sys/unix"
 )
-
-const nobody = 65534
 
 // private is what a file with secrets must be.
 var private = Demand{Forbidden: 0o077}
@@ -35,7 +32,7 @@ func TestOthersCannotPrepareTheFile(t *testing.T) {
 	}{
 		"a symbolic link": {func(path string) error { return os.Symlink(path+".victim", path) }, "symbolic link"},
 		"a file of somebody else": {func(path string) error {
-			return errors.Join(os.WriteFile(path, []byte("precious"), 0o600), os.Chown(path, nobody, nobody))
+			return errors.Join(os.WriteFile(path, []byte("precious"), 0o600), os.Chown(path, nobody.ID, nobody.ID))
 		}, "belongs to uid 65534"},
 		"a file that others read": {func(path string) error {
 			return errors.Join(os.WriteFile(path, []byte("precious"), 0o600), os.Chmod(path, 0o644))
@@ -106,9 +103,7 @@ func TestLockFileIsRootsAlone(t *testing.T) {
 	l, err := Lock(t.Context(), path)
 	check(t, err, l.Unlock())
 	for _, how := range []string{"-x", "-s"} {
-		cmd := exec.CommandContext(t.Context(), "flock", how, path, "true")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		out, err := cmd.CombinedOutput()
+		out, err := nobody.Command(t, "flock", how, path, "true").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "Permission denied") {
 			t.Errorf("flock %s by nobody: %q, %v", how, out, err)
 		}

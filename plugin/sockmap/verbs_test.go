@@ -152,12 +152,7 @@ func must[T any](value T, err error) T {
 
 func (w *world) datapath() *datapath.Datapath {
 	w.Helper()
-	d, err := datapath.Open(w.node.BPFFS())
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { d.Close() })
-	return d
+	return labtest.Datapath(w, w.node)
 }
 
 func TestGC(t *testing.T) {

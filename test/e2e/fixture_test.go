@@ -69,12 +69,7 @@ func (w *world) pod(spec lab.PodSpec) *lab.Pod {
 // datapath opens the state that the plugins pinned.
 func (w *world) datapath() *datapath.Datapath {
 	w.Helper()
-	d, err := datapath.Open(w.node.BPFFS())
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { d.Close() })
-	return d
+	return labtest.Datapath(w, w.node)
 }
 
 // listen accepts connections in the pod; the caller gets each by accept.

@@ -121,12 +121,7 @@ func (w *world) load(version string) {
 
 func (w *world) datapath() *datapath.Datapath {
 	w.Helper()
-	d, err := datapath.Open(w.node.BPFFS())
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { d.Close() })
-	return d
+	return labtest.Datapath(w, w.node)
 }
 
 // draining is what status says of it: sockets by ABI.

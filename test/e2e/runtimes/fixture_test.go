@@ -201,12 +201,7 @@ func (w *world) wantArg(key string, want bool) {
 // datapath opens the state that the plugins pinned.
 func (w *world) datapath() *datapath.Datapath {
 	w.Helper()
-	d, err := datapath.Open(w.node.BPFFS())
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { d.Close() })
-	return d
+	return labtest.Datapath(w, w.node)
 }
 
 // record is that of a container; ok is false if there is none.

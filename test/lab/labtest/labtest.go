@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -136,4 +137,15 @@ func (l logger) Write(b []byte) (int, error) {
 		l.tb.Logf("plugin: %s", b)
 	}
 	return len(b), nil
+}
+
+// Datapath opens the state that the plugins of a node have pinned, until the test ends.
+func Datapath(tb testing.TB, n *lab.Node) *datapath.Datapath {
+	tb.Helper()
+	d, err := datapath.Open(n.BPFFS())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { d.Close() })
+	return d
 }
