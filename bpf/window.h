@@ -172,20 +172,23 @@ static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 }
 
 /*
- * Do redirected bytes wait and fill the half of the receive buffer that the program has asked for? The kernel
- * keeps twice as much. What comes by TCP afterwards needs the other half: where it finds none the kernel drops
- * it, and the sender tries again after 200 ms, 400 ms and so on, long after the reader has gone on. A buffer
- * that no program has set grows by itself, and takes in a first segment however full it is.
+ * Do redirected bytes fill their part of the receive buffer that the program has asked for? The kernel keeps
+ * twice as much, and lets TCP send as much as was asked for however full the buffer is: a window that it has
+ * announced is not taken back. What comes by TCP and finds no room is dropped, and the sender tries again
+ * after 200 ms, 400 ms and so on, long after the reader has gone on. So redirected bytes get a quarter, or half
+ * if they are one message. A buffer that no program has set grows by itself.
  */
-static __always_inline bool fills_set_buffer(const struct sock_state *state, __u32 backlog, __u32 size, int rcvbuf)
+static __always_inline bool fills_set_buffer(const struct sock_state *state, __u32 backlog, __u32 size,
+					     int rcvbuf)
 {
 	struct sock *peer = (struct sock *)state->peer_sk;
+	__u32 part = backlog ? (__u32)rcvbuf / 4 : (__u32)rcvbuf / 2;
 
-	if (!backlog || backlog + size <= (__u32)rcvbuf / 2)
+	if (backlog + size <= part)
 		return false;
 	if (!(BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & LOCK_RCVBUF))
 		return false;
-	return peer_has_unread(state->peer_sk);
+	return !backlog || peer_has_unread(state->peer_sk);
 }
 
 static __always_inline enum reason note_backlog(struct sock_state *state, __u32 backlog, struct window w)
