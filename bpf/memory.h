@@ -25,6 +25,8 @@
 #define AMPLE_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
 #define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
 #define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
+#define SMALL_BYTES	 1024 /* and of those that are this small */
+#define SMALL_AT_ONCE	 64   /* each 64th */
 
 /* How much is left before the kernel says no. Ordered. */
 enum memory {
@@ -186,10 +188,11 @@ __attribute__((noinline)) int memory_left(__u64 peer_sk, long pages)
  */
 static __always_inline enum memory memory_for(struct sock_state *state, __u32 size, __u32 now)
 {
+	__u32 at_once = size <= SMALL_BYTES ? SMALL_AT_ONCE : UNLOOKED_AT_ONCE;
 	enum memory worst;
 
 	if (size <= UNLOOKED_BYTES && (state->ends & END_AMPLE) && now == state->redirected_at &&
-	    state->redirected_messages % UNLOOKED_AT_ONCE)
+	    state->redirected_messages & (at_once - 1))
 		return MEMORY_AMPLE;
 	worst = memory_left(state->peer_sk, size / PAGE_BYTES + 1);
 	if (worst == MEMORY_AMPLE)

@@ -69,15 +69,14 @@ func wantStateKept(t *testing.T, d *Datapath, g *group, roads []road) {
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
 	}
-	percent, want := 100*float64(j.redirected)/float64(j.redirected+j.byTCP), 90.0
-	if inGuest() {
-		want = 75 // fewer messages in a second, and as many of them by TCP
+	// Whatever the machine's speed: nothing else goes by TCP but the first messages, and some behind a refresh.
+	ways := uint64(directions(j.all.only(isAccelerated)))
+	if most := (j.refreshes*5/4 + 3*ways) * exchangeBytes; j.byTCP > most || j.redirected == 0 {
+		t.Errorf("%d bytes went by TCP and %d by redirect, want at most %d by TCP", j.byTCP, j.redirected, most)
 	}
-	if percent < want {
-		t.Errorf("%.1f %% of the bytes were redirected, want %.0f", percent, want)
-	}
-	each := float64(j.refreshes) / float64(directions(j.all.only(isAccelerated)))
-	if least, most := 10.0, j.lasted.Seconds()+1; each < least || each > most {
+	// One in two seconds, at least, where the reader is never seen to have caught up.
+	each := float64(j.refreshes) / float64(ways)
+	if least, most := 6.0, j.lasted.Seconds()+1; each < least || each > most {
 		t.Errorf("each direction sent %.1f messages by TCP for its state's sake, want %.0f to %.0f", each, least, most)
 	}
 }
