@@ -173,7 +173,8 @@ func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, pages := range map[string]string{"pressure": "1024 1536 2048", "hard limit": "512 1024 1280"} {
+	// What two CPUs have not given back yet (512 pages) must not keep the node below its margin.
+	for name, pages := range map[string]string{"pressure": "1024 1536 2048", "hard limit": "768 1536 1792"} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
 				if err := os.WriteFile(path, was, 0); err != nil {

@@ -93,6 +93,8 @@ func options() []Case {
 		}},
 		{Name: "options/small-receive-buffer", Bulk: true, Run: func(t *T) {
 			t.See("SO_RCVBUF", t.S.Set(sol, unix.SO_RCVBUF, 2048))
+			t.C.WriteAll(pattern(512, 26))
+			t.Receive("fits", t.S, 512)
 			sent := pattern(16<<10, 25)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
 			t.Receive("received", t.S, len(sent))
