@@ -22,7 +22,7 @@
 #define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
 #define LONG_LEAST	 (-(1L << 62))
 #define MARGIN_PAGES	 1024
-#define UNSEEN_PAGES	 320  /* 256 that each CPU allocates before it says so (SK_MEMORY_PCPU_RESERVE), and some */
+#define UNSEEN_PAGES	 1024 /* four CPUs' SK_MEMORY_PCPU_RESERVE, which each allocates before it says so */
 #define AMPLE_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
 #define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
 #define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
@@ -52,17 +52,10 @@ static __always_inline long margin_of(long limit)
 	return limit >> 3 < MARGIN_PAGES ? limit >> 3 : MARGIN_PAGES;
 }
 
-/* Of tcp_mem: one charge may take with it all that its CPU has not counted yet. */
-static __always_inline long node_margin(long limit)
-{
-	long margin = margin_of(limit);
-
-	return margin < 2 * UNSEEN_PAGES ? 2 * UNSEEN_PAGES : margin;
-}
-
 /*
  * tcp_mem. Above its second number, and from then on until below its first (memory_pressure), the kernel may
- * refuse; above the third it always does.
+ * refuse; above the third it always does. One charge adds all that its CPU has not counted yet, and other CPUs
+ * may do the same between the look and the charge.
  */
 static __always_inline enum memory node_memory(__u64 peer_sk, long pages)
 {
@@ -75,7 +68,7 @@ static __always_inline enum memory node_memory(__u64 peer_sk, long pages)
 		return MEMORY_SHORT;
 	pressure_at = load_long(load_long(prot + bpf_core_field_offset(none->sysctl_mem)) + sizeof(long));
 	allocated = load_long(load_long(prot + bpf_core_field_offset(none->memory_allocated)));
-	return level_of(pressure_at - allocated - pages, node_margin(pressure_at));
+	return level_of(pressure_at - allocated - pages, 2 * UNSEEN_PAGES);
 }
 
 /*

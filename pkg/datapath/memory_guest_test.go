@@ -173,8 +173,9 @@ func TestNodeOverTCPMemHoldsSendersBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What two CPUs have not given back yet (512 pages) must not keep the node below its margin.
-	for name, pages := range map[string]string{"pressure": "1024 1536 2048", "hard limit": "768 1536 1792"} {
+	// Less the margin that bpf/memory.h keeps, about 850 pages: first windows are more, what two CPUs have not
+	// given back yet is less.
+	for name, pages := range map[string]string{"pressure": "2000 2900 3900", "hard limit": "2000 2900 3156"} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
 				if err := os.WriteFile(path, was, 0); err != nil {
