@@ -51,6 +51,11 @@ func replaceIn(dir string, old Old, u Upgrade) (links int, err error) {
 		if err != nil {
 			return err
 		}
+		if isUnloading(layout{dir, stateName(old.ABI)}) {
+			if err := markUnloading(building); err != nil {
+				return err
+			}
+		}
 		if err := d.carry(old.ABI, ebpf.UpdateAny, &u); err != nil {
 			return err
 		}

@@ -89,3 +89,23 @@ func TestStateElsewhereIsTold(t *testing.T) {
 		t.Errorf("found %+v", found)
 	}
 }
+
+func TestStatusTellsAnInterruptedUnloadFromADisable(t *testing.T) {
+	n := newTestNode(t)
+	n.ok(t, "load")
+	d, err := datapath.Open(n.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.SwitchOffToUnload(); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.run(t, "status").stdout; !strings.Contains(out, "OFF: an unload runs or was interrupted") {
+		t.Errorf("status:\n%s", out)
+	}
+	n.ok(t, "load")
+	if out := n.run(t, "status").stdout; strings.Contains(out, "OFF") {
+		t.Errorf("status after a load:\n%s", out)
+	}
+}
