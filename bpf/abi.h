@@ -129,7 +129,18 @@ struct tap_filter {
 };
 
 /* Bits of config.hazards, as in pkg/cniconf/hazards.go: those that the programs ask for. */
-#define HAZARD_FIONREAD_TCP (1U << 2)
+enum asked_hazard {
+	HAZARD_FIONREAD_TCP = 1 << 2,
+};
+
+/* How windows grow, see window.h. User space counts with the same numbers. */
+enum window_number {
+	FIRST_BYTES = 256 * 1024,
+	FIRST_MESSAGES = 128,
+	MESSAGE_BYTES = 1024, /* of kernel memory that a message costs beside its bytes */
+	WINDOW_MAX = 6,	      /* times four: 1 GiB, the most that maxBacklogBytes can be */
+	POD_FLOWS = 64,	      /* so many flows to one pod can have the whole window */
+};
 
 /* config[0]: node-wide. The verdict reads the first 64 bytes for every message. */
 struct config {
@@ -188,7 +199,9 @@ struct share {
  * The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It
  * wraps after 52 days.
  */
-#define TICK_SHIFT 20
+enum tick {
+	TICK_SHIFT = 20,
+};
 
 /*
  * avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, for AVOID_NS; and for
