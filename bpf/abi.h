@@ -133,15 +133,6 @@ enum asked_hazard {
 	HAZARD_FIONREAD_TCP = 1 << 2,
 };
 
-/* How windows grow, see window.h. User space counts with the same numbers. */
-enum window_number {
-	FIRST_BYTES = 256 * 1024,
-	FIRST_MESSAGES = 128,
-	MESSAGE_BYTES = 1024, /* of kernel memory that a message costs beside its bytes */
-	WINDOW_MAX = 6,	      /* times four: 1 GiB, the most that maxBacklogBytes can be */
-	POD_FLOWS = 64,	      /* so many flows to one pod can have the whole window */
-};
-
 /* config[0]: node-wide. The verdict reads the first 64 bytes for every message. */
 struct config {
 	__u32 abi;	/* always first, so that any version can read it */
