@@ -208,7 +208,8 @@ func carryEntry(from, to *ebpf.Map, pin string, key, value []byte, convert Conve
 	if err != nil || newKey == nil {
 		return err
 	}
-	if err := to.Update(newKey, converted, how); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+	err = waitForRefill(func() error { return to.Update(newKey, converted, how) })
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return err
 	}
 	return nil
