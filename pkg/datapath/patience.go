@@ -18,15 +18,15 @@ const refillWait = 2 * time.Second
 // with much free memory. Where memory is short for good, as under a cgroup's limit, it still is when the wait is over.
 func waitForRefill(put func() error) error {
 	const least, most = time.Millisecond, 32 * time.Millisecond
-	began := time.Now()
-	for pause := least; ; pause = min(2*pause, most) {
+	for waited, pause := time.Duration(0), least; ; pause = min(2*pause, most) {
 		err := put()
 		if !errors.Is(err, unix.ENOMEM) {
 			return err
 		}
-		if waited := time.Since(began); waited+pause > refillWait {
-			return fmt.Errorf("%w (after %v)", err, waited.Round(time.Millisecond))
+		if waited >= refillWait {
+			return fmt.Errorf("%w (after %v)", err, waited)
 		}
 		time.Sleep(pause)
+		waited += pause
 	}
 }
