@@ -129,7 +129,9 @@ struct tap_filter {
 };
 
 /* Bits of config.hazards, as in pkg/cniconf/hazards.go: those that the programs ask for. */
-#define HAZARD_FIONREAD_TCP (1U << 2)
+enum asked_hazard {
+	HAZARD_FIONREAD_TCP = 1 << 2,
+};
 
 /* config[0]: node-wide. The verdict reads the first 64 bytes for every message. */
 struct config {
@@ -188,7 +190,9 @@ struct share {
  * The unit of time of struct sock_state and config.refresh_ticks: CLOCK_MONOTONIC >> TICK_SHIFT, 1.05 ms. It
  * wraps after 52 days.
  */
-#define TICK_SHIFT 20
+enum tick {
+	TICK_SHIFT = 20,
+};
 
 /*
  * avoid[listening port of a namespace]: later flows to it start, and stay, on TCP, for AVOID_NS; and for

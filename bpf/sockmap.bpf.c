@@ -37,6 +37,9 @@ struct {
 	struct avoided avoided;
 	enum known_end known_end;
 	enum habit habit;
+	enum asked_hazard asked_hazard;
+	enum window_number window_number;
+	enum tick tick;
 } types_for_user_space __attribute__((unused));
 
 static __always_inline bool switched_off(void)

@@ -4,7 +4,8 @@
  * message is charged to nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window
  * becomes four times as large when the reader has taken all of a burst that used half of it, up to
  * maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all. By how much the
- * windows of all flows to one pod may grow is bounded, too.
+ * windows of all flows to one pod may grow is bounded, too. User space counts
+ * with the same numbers.
  */
 #pragma once
 
@@ -18,12 +19,15 @@
 #include "probe.h"
 #include "totals.h"
 
-#define FIRST_BYTES	(256 * 1024)
-#define FIRST_MESSAGES	128
-#define MESSAGE_BYTES	1024 /* of kernel memory that a message costs beside its bytes */
+enum window_number {
+	FIRST_BYTES = 256 * 1024,
+	FIRST_MESSAGES = 128,
+	MESSAGE_BYTES = 1024, /* of kernel memory that a message costs beside its bytes */
+	WINDOW_MAX = 6,	      /* times four: 1 GiB, the most that maxBacklogBytes can be */
+	POD_FLOWS = 64,	      /* so many flows to one pod can have the whole window */
+};
+
 #define COUNTED_MESSAGES 64 /* so many that wait are counted, at most */
-#define WINDOW_MAX	6    /* times four: 1 GiB, the most that maxBacklogBytes can be */
-#define POD_FLOWS	64   /* so many flows to one pod can have the whole window */
 
 struct window {
 	__u32 bytes;

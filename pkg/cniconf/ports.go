@@ -3,12 +3,12 @@
 package cniconf
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
 // MaxPortRanges is how many ranges each list may come to once joined; the programs walk them for each flow.
@@ -73,7 +73,7 @@ func (v value) portRanges() []PortRange {
 		}
 		ranges = append(ranges, r)
 	}
-	ranges = joinPortRanges(ranges)
+	ranges = portrange.Join(ranges)
 	if len(ranges) > MaxPortRanges {
 		v.wrong = append(v.wrong, &FieldError{
 			Key:     v.key,
@@ -102,19 +102,4 @@ func parsePortRange(raw json.RawMessage) (PortRange, bool) {
 		return PortRange{}, false
 	}
 	return PortRange{uint16(low), uint16(high)}, true
-}
-
-// joinPortRanges sorts, and makes one of ranges that overlap or adjoin.
-func joinPortRanges(ranges []PortRange) []PortRange {
-	slices.SortFunc(ranges, func(a, b PortRange) int { return cmp.Compare(a.First, b.First) })
-	var joined []PortRange
-	for _, r := range ranges {
-		// As ints: 65535 + 1 is 0 in a uint16.
-		if n := len(joined); n > 0 && int(r.First) <= int(joined[n-1].Last)+1 {
-			joined[n-1].Last = max(joined[n-1].Last, r.Last)
-			continue
-		}
-		joined = append(joined, r)
-	}
-	return joined
 }

@@ -22,6 +22,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
 // helper is one that reads TCP. Those of amanda, netbios-ns, snmp and tftp read UDP only.
@@ -179,19 +181,13 @@ func (r Range) String() string {
 // Ranges are the ports of all helpers, sorted, in at most so many ranges. Where that is too few, those that
 // are nearest to each other become one with what is between them.
 func Ranges(found []Helper, most int) []Range {
-	var ports []uint16
+	var ports []Range
 	for _, h := range found {
-		ports = append(ports, h.Ports...)
-	}
-	slices.Sort(ports)
-	var ranges []Range
-	for _, p := range ports {
-		if n := len(ranges); n > 0 && int(p)-int(ranges[n-1].Last) <= 1 {
-			ranges[n-1].Last = p
-			continue
+		for _, p := range h.Ports {
+			ports = append(ports, Range{p, p})
 		}
-		ranges = append(ranges, Range{p, p})
 	}
+	ranges := portrange.Join(ports)
 	for len(ranges) > most {
 		i := nearest(ranges)
 		ranges[i].Last = ranges[i+1].Last

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfAskedHazard uint32
+
+const (
+	bpfAskedHazardHAZARD_FIONREAD_TCP bpfAskedHazard = 4
+)
+
 type bpfAttachment struct {
 	_               structs.HostLayout
 	NetnsCookie     uint64
@@ -417,6 +423,12 @@ type bpfTaskAnswer struct {
 	Pad   uint32
 }
 
+type bpfTick uint32
+
+const (
+	bpfTickTICK_SHIFT bpfTick = 20
+)
+
 type bpfTotals struct {
 	_                  structs.HostLayout
 	RedirectedBytes    uint64
@@ -428,6 +440,16 @@ type bpfTotals struct {
 	Fallbacks          [48]uint64
 	Room               [3]uint64
 }
+
+type bpfWindowNumber uint32
+
+const (
+	bpfWindowNumberFIRST_BYTES    bpfWindowNumber = 262144
+	bpfWindowNumberFIRST_MESSAGES bpfWindowNumber = 128
+	bpfWindowNumberMESSAGE_BYTES  bpfWindowNumber = 1024
+	bpfWindowNumberWINDOW_MAX     bpfWindowNumber = 6
+	bpfWindowNumberPOD_FLOWS      bpfWindowNumber = 64
+)
 
 // Names of all BPF objects in the ELF.
 //

@@ -103,8 +103,20 @@ func (d *Datapath) update(change func(*bpfConfig)) error {
 }
 
 // SetDisabled turns the kill switch, for flows that drain too. Disabling sends every live flow to TCP with its next
-// message; what was redirected before stays readable first, so no byte is lost or reordered.
+// message; what was redirected before stays readable first, so no byte is lost or reordered. From then on the switch
+// stands as the caller wants it, whatever an unload that was interrupted has done, see Unloading.
 func (d *Datapath) SetDisabled(disabled bool) error {
+	if !disabled {
+		// The mark goes last: without it, a switch that is still on would be a person's.
+		return errors.Join(d.turnSwitch(false), forgetUnloading(d.layout))
+	}
+	if err := forgetUnloading(d.layout); err != nil {
+		return err
+	}
+	return d.turnSwitch(true)
+}
+
+func (d *Datapath) turnSwitch(disabled bool) error {
 	err := d.update(func(c *bpfConfig) {
 		was := c.Disabled
 		c.Disabled = 0

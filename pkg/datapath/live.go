@@ -80,12 +80,9 @@ func (s *Settings) setLive(l Live) {
 	s.Coexist, s.Helpers = l.Coexist, l.Helpers
 }
 
-// tickShift is TICK_SHIFT of bpf/abi.h.
-const tickShift = 20
-
 // ticks are at least one for any time that is not zero.
 func ticks(seconds uint32) uint32 {
-	return uint32(uint64(seconds) * uint64(time.Second) >> tickShift)
+	return uint32(uint64(seconds) * uint64(time.Second) >> bpfTickTICK_SHIFT)
 }
 
 // coarse is the clock with which the verdict compares: CLOCK_MONOTONIC as of the last tick of the kernel,

@@ -2,7 +2,11 @@
 
 package datapath
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
+)
 
 // Narrowest is the policy that permits what every one of the policies permits: it takes part if all do, has the
 // narrowest peers, and the ports that all allow. Policies of different groups are alone together. Their order makes no
@@ -33,10 +37,10 @@ func narrowestPorts(policies []Policy) (include, exclude, left []PortRange) {
 	allowed := everyPort()
 	for _, p := range policies {
 		allowed = intersection(allowed, p.allowed())
-		include = both(include, joined(p.Include))
+		include = both(include, portrange.Join(p.Include))
 		exclude = append(exclude, p.Exclude...)
 	}
-	exclude = joined(exclude)
+	exclude = portrange.Join(exclude)
 	switch {
 	case len(allowed) == 0:
 		return nil, everyPort(), nil // an empty include would be every port
@@ -63,9 +67,9 @@ func both(a, b []PortRange) []PortRange {
 func (p Policy) allowed() []PortRange {
 	allowed := everyPort()
 	if len(p.Include) > 0 {
-		allowed = joined(p.Include)
+		allowed = portrange.Join(p.Include)
 	}
-	return intersection(allowed, complement(joined(p.Exclude)))
+	return intersection(allowed, complement(portrange.Join(p.Exclude)))
 }
 
 // largest keeps at most n ranges, those with the most ports, in their order.
@@ -96,22 +100,7 @@ func everyPort() []PortRange { return []PortRange{{0, 65535}} }
 
 func byFirst(a, b PortRange) int { return int(a.First) - int(b.First) }
 
-// joined sorts ranges, and makes one of those that overlap or adjoin.
-func joined(ranges []PortRange) (out []PortRange) {
-	ranges = slices.Clone(ranges)
-	slices.SortFunc(ranges, byFirst)
-	for _, r := range ranges {
-		// As ints: 65535 + 1 is 0 in a uint16.
-		if n := len(out); n > 0 && int(r.First) <= int(out[n-1].Last)+1 {
-			out[n-1].Last = max(out[n-1].Last, r.Last)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-// complement and intersection take lists as joined returns them.
+// complement and intersection take lists as portrange.Join returns them.
 func complement(ranges []PortRange) (out []PortRange) {
 	next := 0
 	for _, r := range ranges {

@@ -26,38 +26,71 @@ func FindPinned() ([]string, error) {
 		return nil, err
 	}
 	var all []string
-	for _, dirs := range pins {
+	for _, dirs := range pins.dirs {
 		all = append(all, dirs...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
 }
 
-// findPins finds every state directory on any bpffs that this process can see, by the config map that it leads to. A path in
-// another mount namespace begins with /proc/PID/root.
-func findPins() (map[ebpf.MapID][]string, error) {
-	found := map[ebpf.MapID][]string{}
+// pinned are state directories by the config map that they lead to.
+type pinned struct {
+	dirs   map[ebpf.MapID][]string
+	hidden bool // there is a bpffs, or may be, of which not all can be seen
+}
+
+// findPins finds every state directory on any bpffs that this process can see. A path in another mount namespace begins with
+// /proc/PID/root. A namespace that it may not enter hides nothing if each bpffs in there was seen elsewhere.
+func findPins() (pinned, error) {
+	found := pinned{dirs: map[ebpf.MapID][]string{}}
 	roots, err := mountNamespaces()
 	if err != nil {
-		return nil, err
+		return found, err
 	}
-	seen := map[uint64]bool{} // device numbers: one bpffs may be mounted many times
+	// One bpffs may be mounted many times, and its directories, too.
+	seen := map[uint64]bool{}
+	parts := map[mountPoint]bool{}
 	for _, root := range roots {
-		for _, mount := range bpffsMounts(root) {
-			path := filepath.Join(root.path, mount)
+		if root.closed {
+			continue
+		}
+		mounts, err := bpffsMounts(root)
+		found.hidden = found.hidden || err != nil
+		for _, mount := range mounts {
+			path := filepath.Join(root.path, mount.path)
 			var st unix.Stat_t
-			if unix.Stat(path, &st) != nil || seen[st.Dev] {
+			part := mountPoint{root: mount.root, dev: mount.dev}
+			if unix.Stat(path, &st) != nil || st.Dev != mount.dev || seen[mount.dev] || parts[part] {
 				continue
 			}
-			seen[st.Dev] = true
-			findPinsBelow(path, found)
+			parts[part] = true
+			seen[mount.dev] = mount.root == "/"
+			found.addBelow(path)
+		}
+	}
+	for part := range parts {
+		found.hidden = found.hidden || !seen[part.dev]
+	}
+	for _, root := range roots {
+		if root.closed && !found.hidden {
+			found.hidden = hides(root, seen)
 		}
 	}
 	return found, nil
 }
 
-// mountNS is a mount namespace: where its root is seen, and what tells its mounts.
-type mountNS struct{ path, mountinfo string }
+// hides tells whether a namespace that cannot be entered has a bpffs that was not seen. Its mounts can be read all the same.
+func hides(ns mountNS, seen map[uint64]bool) bool {
+	mounts, err := bpffsMounts(ns)
+	return err != nil || slices.ContainsFunc(mounts, func(m mountPoint) bool { return !seen[m.dev] })
+}
+
+// mountNS is a mount namespace: where its root is seen, and what tells its mounts. closed: it is the namespace of a process
+// that does not let itself be looked at, perhaps one that is listed already.
+type mountNS struct {
+	path, mountinfo string
+	closed          bool
+}
 
 // mountNamespaces lists all that processes are in, this one's first. Processes may go at any moment.
 func mountNamespaces() ([]mountNS, error) {
@@ -65,7 +98,7 @@ func mountNamespaces() ([]mountNS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read mount namespace: %w", err)
 	}
-	all := []mountNS{{"/", "/proc/thread-self/mountinfo"}}
+	all := []mountNS{{path: "/", mountinfo: "/proc/thread-self/mountinfo"}}
 	seen := map[string]bool{own: true}
 	namespaces, err := filepath.Glob("/proc/[0-9]*/ns/mnt")
 	if err != nil {
@@ -73,34 +106,38 @@ func mountNamespaces() ([]mountNS, error) {
 	}
 	for _, file := range namespaces {
 		ns, err := os.Readlink(file)
-		if err != nil || seen[ns] {
+		if err == nil && seen[ns] || isGone(err) {
 			continue
 		}
 		seen[ns] = true
 		process := strings.TrimSuffix(file, "/ns/mnt")
-		all = append(all, mountNS{process + "/root", process + "/mountinfo"})
+		all = append(all, mountNS{process + "/root", process + "/mountinfo", err != nil})
 	}
 	return all, nil
 }
 
 // bpffsMounts is where a namespace has bpffs. A namespace that is gone has none.
-func bpffsMounts(ns mountNS) (points []string) {
+func bpffsMounts(ns mountNS) (found []mountPoint, err error) {
 	mounts, err := mountsIn(ns.mountinfo)
+	if isGone(err) || errors.Is(err, unix.EINVAL) { // EINVAL: of a process that ends
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	for _, m := range mounts {
 		if m.kind == "bpf" {
-			points = append(points, m.path)
+			found = append(found, m)
 		}
 	}
-	return points
+	return found, nil
 }
 
-// findPinsBelow looks for pins by the names that lead to a config map. What cannot be read has none.
-func findPinsBelow(mount string, found map[ebpf.MapID][]string) {
+// addBelow looks for pins by the names that lead to a config map.
+func (p *pinned) addBelow(mount string) {
 	_ = filepath.WalkDir(mount, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
+			p.hidden = p.hidden || !isGone(err)
 			return fs.SkipDir
 		}
 		if e.IsDir() {
@@ -111,7 +148,7 @@ func findPinsBelow(mount string, found map[ebpf.MapID][]string) {
 		}
 		switch e.Name() {
 		case bpfMapConfig, bpfMapSockets, bpfProgVerdict, bpfProgSockOps, bpfProgSockOpsAny:
-			addPin(path, found)
+			addPin(path, p.dirs)
 		}
 		return nil
 	})

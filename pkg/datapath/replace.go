@@ -51,6 +51,11 @@ func replaceIn(dir string, old Old, u Upgrade) (links int, err error) {
 		if err != nil {
 			return err
 		}
+		if isUnloading(layout{dir, stateName(old.ABI)}) {
+			if err := markUnloading(building); err != nil {
+				return err
+			}
+		}
 		if err := d.carry(old.ABI, ebpf.UpdateAny, &u); err != nil {
 			return err
 		}
@@ -203,7 +208,8 @@ func carryEntry(from, to *ebpf.Map, pin string, key, value []byte, convert Conve
 	if err != nil || newKey == nil {
 		return err
 	}
-	if err := to.Update(newKey, converted, how); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+	err = waitForRefill(func() error { return to.Update(newKey, converted, how) })
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return err
 	}
 	return nil

@@ -185,7 +185,7 @@ func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unl
 	}
 	there, err := socketsLeft(d.layout, math.MaxInt32)
 	unlisted.sockets = int64(max(there-listed, 0))
-	unlisted.granted = unlisted.sockets * windowGrowth(windowMax)
+	unlisted.granted = unlisted.sockets * windowGrowth(uint8(bpfWindowNumberWINDOW_MAX))
 	return counted, unlisted, err
 }
 

@@ -31,6 +31,17 @@ func (s switches) close() {
 	}
 }
 
+// off tells whether they all stand so. One that cannot be read does not.
+func (s switches) off() bool {
+	for _, m := range s {
+		value, err := m.LookupBytes(uint32(0))
+		if err != nil || binary.NativeEndian.Uint32(value[disabledOffset:]) == 0 {
+			return false
+		}
+	}
+	return len(s) > 0
+}
+
 // turn turns them all. off tells whether they all stood so before. It looks at what it has done.
 func (s switches) turn() (off bool, err error) {
 	off = len(s) > 0

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -20,8 +20,13 @@ type Stray struct {
 	ABI     uint32
 	Sockets int // that may redirect
 
-	// Sure: this process sees the mounts of all others. In a PID namespace of its own it does not, and another container, or
-	// another node on the same kernel, may have pins.
+	// UsedBy names a process that has the config map open: no stray, but a private load of its own, such as that of a bench or
+	// a probe, whose flows end with it. Empty: none is known.
+	UsedBy string
+
+	// Sure: no pin and no process leads to the flows. It takes a look at all processes of the kernel (the first PID and user
+	// namespace, CAP_SYS_ADMIN and CAP_SYS_PTRACE), at the bpffs of all their mount namespaces, and at all that they have
+	// open. What a process does not let be seen, to a container for example, may be pins of another node on the same kernel.
 	Sure bool
 }
 
@@ -29,34 +34,42 @@ type Stray struct {
 const strayFor = time.Second
 
 // FindStrays finds them by the programs of the kernel. It waits a moment where there may be any. Pins are looked for in every
-// mount namespace that /proc shows. It needs CAP_SYS_ADMIN.
+// mount namespace that /proc shows. Those that a process uses are among them, see Stray.UsedBy. It needs CAP_SYS_ADMIN.
 func FindStrays() ([]Stray, error) {
-	first, err := unpinned()
+	first, _, err := unpinned()
 	if err != nil || len(first) == 0 {
 		return nil, err
 	}
 	time.Sleep(strayFor)
-	second, err := unpinned()
+	second, hidden, err := unpinned()
 	if err != nil {
 		return nil, err
 	}
-	var strays []Stray
-	sure := seesAllProcesses()
-	for _, s := range second {
-		for _, earlier := range first {
-			if s.Config == earlier.Config {
-				s.Sure = sure
-				strays = append(strays, s)
-			}
-		}
-	}
-	return strays, nil
+	both := slices.DeleteFunc(second, func(s Stray) bool {
+		return !slices.ContainsFunc(first, func(earlier Stray) bool { return s.Config == earlier.Config })
+	})
+	return both, judge(both, !hidden && seesAllProcesses())
 }
 
-// seesAllProcesses: PROC_PID_INIT_INO is the inode of the first PID namespace of a kernel.
-func seesAllProcesses() bool {
-	ns, err := os.Readlink("/proc/self/ns/pid")
-	return err == nil && ns == "pid:[4026531836]"
+// judge finds out which of them a process uses. seen: no pin can have been missed.
+func judge(all []Stray, seen bool) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var ids []ebpf.MapID
+	for _, s := range all {
+		ids = append(ids, s.Config)
+	}
+	users, complete, err := holders(ids)
+	if err != nil {
+		return fmt.Errorf("look for processes that use flows: %w", err)
+	}
+	for i := range all {
+		s := &all[i]
+		s.UsedBy = users[s.Config]
+		s.Sure = seen && complete && s.UsedBy == ""
+	}
+	return nil
 }
 
 // SwitchOff sends the flows of a stray to TCP, and makes sure that it has.
@@ -75,22 +88,22 @@ func (s Stray) SwitchOff() error {
 	return nil
 }
 
-// unpinned are those to which no pin leads now.
-func unpinned() (found []Stray, err error) {
+// unpinned are those to which no pin leads now. hidden: there may be pins that cannot be seen.
+func unpinned() (found []Stray, hidden bool, err error) {
 	all, err := running()
 	if err != nil || len(all) == 0 {
-		return nil, err
+		return nil, false, err
 	}
 	pinned, err := findPins()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, r := range all {
-		if len(pinned[r.Config]) == 0 {
+		if len(pinned.dirs[r.Config]) == 0 {
 			found = append(found, r)
 		}
 	}
-	return found, nil
+	return found, pinned.hidden, nil
 }
 
 // mostABI is more than any version will have: programs of others may have the same names, and another first word.

@@ -41,7 +41,8 @@ func newTotals(m *ebpf.Map, cookie uint64) error {
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
-	err = m.Update(cookie, make([]bpfTotals, cpus), ebpf.UpdateNoExist)
+	zeros := make([]bpfTotals, cpus)
+	err = waitForRefill(func() error { return m.Update(cookie, zeros, ebpf.UpdateNoExist) })
 	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("make totals: %w", err)
 	}

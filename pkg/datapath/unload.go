@@ -20,28 +20,45 @@ import (
 // whatever still leads to its switch, and removed. It removes nothing where nothing is sockmap's (a *StateError), and
 // nothing where a switch cannot be turned (ErrStillRedirected). What no pin leads to is not its business: see Strays.
 func Unload(dir string, force bool) error {
-	_, err := unload(dir, force, false)
+	_, err := Removal{Force: force}.Do(dir)
 	return err
 }
 
 // UnloadByHand is Unload for a person who means it: until the next load the directory keeps marks that say so, see
 // UnloadedByHand and StaysDisabled. It reports whether anything was loaded.
 func UnloadByHand(dir string, force bool) (unloaded bool, err error) {
-	return unload(dir, force, true)
+	return Removal{Force: force, ByHand: true}.Do(dir)
 }
 
-func unload(dir string, force, byHand bool) (unloaded bool, err error) {
+// Removal is an Unload in all its ways.
+type Removal struct {
+	Force  bool
+	ByHand bool // see UnloadByHand
+	// Step is called before each step that changes something; its error ends the unload there. The next one goes on, and
+	// finds out as this one would have whether a person had disabled. nil: nobody asks.
+	Step func(name string) error
+}
+
+func (r Removal) step(name string) error {
+	if r.Step == nil {
+		return nil
+	}
+	return r.Step(name)
+}
+
+// Do unloads, and reports whether anything was loaded.
+func (r Removal) Do(dir string) (unloaded bool, err error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	err = within(dir, func(dir string) (err error) {
-		unloaded, err = unloadIn(dir, force, byHand)
+		unloaded, err = r.unload(dir)
 		return err
 	})
 	return unloaded, err
 }
 
-func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
+func (r Removal) unload(dir string) (unloaded bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return false, fmt.Errorf("read state directory: %w", err)
@@ -49,28 +66,18 @@ func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
 	if err := checkOurs(dir, entries); err != nil {
 		return false, err
 	}
-	off, err := switchOff(dir, entries, force)
+	stood, err := r.switchOff(dir, entries)
 	if err != nil {
 		return false, err
 	}
-	if byHand {
-		if err := errors.Join(setMark(dir, markUnloaded), keepDisabled(dir, off)); err != nil {
+	if r.ByHand {
+		if err := r.mark(dir, stood); err != nil {
 			return false, err
 		}
 	}
-	var errs []error
-	for _, e := range entries {
-		if !isOurs(e.Name()) || isMark(e.Name()) && byHand {
-			continue
-		}
-		unloaded = unloaded || !isMark(e.Name())
-		errs = append(errs, removeState(layout{dir, e.Name()}))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return unloaded, fmt.Errorf("remove pins: %w", err)
-	}
-	if byHand {
-		return unloaded, nil
+	unloaded, err = r.removeStates(dir, entries)
+	if err != nil || r.ByHand {
+		return unloaded, err
 	}
 	// What is not sockmap's stays, and the directory with it.
 	if err := removeStateDir(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
@@ -79,11 +86,48 @@ func unloadIn(dir string, force, byHand bool) (unloaded bool, err error) {
 	return unloaded, nil
 }
 
-func keepDisabled(dir string, off bool) error {
-	if !off {
+func (r Removal) removeStates(dir string, entries []os.DirEntry) (unloaded bool, err error) {
+	var errs []error
+	for _, e := range entries {
+		if !isOurs(e.Name()) || isMark(e.Name()) && r.ByHand {
+			continue
+		}
+		if err := r.step("remove " + e.Name()); err != nil {
+			return unloaded, err
+		}
+		unloaded = unloaded || !isMark(e.Name())
+		errs = append(errs, removeState(layout{dir, e.Name()}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return unloaded, fmt.Errorf("remove pins: %w", err)
+	}
+	return unloaded, nil
+}
+
+// mark keeps what a person has decided. Where no state was in force, an unload before has decided what the next load is.
+func (r Removal) mark(dir string, stood stand) error {
+	if err := r.step("mark unloaded"); err != nil {
+		return err
+	}
+	if err := setMark(dir, markUnloaded); err != nil {
+		return err
+	}
+	if !stood.inForce {
 		return nil
 	}
-	return setMark(dir, markDisabled)
+	if err := r.step("mark disabled"); err != nil {
+		return err
+	}
+	if stood.disabled {
+		return setMark(dir, markDisabled)
+	}
+	return removeMark(dir, markDisabled)
+}
+
+// stand is how a kill switch stood before it was turned.
+type stand struct {
+	inForce  bool // there is state that new connections use
+	disabled bool // a person had disabled it
 }
 
 // checkOurs refuses a directory of somebody else: a mistyped path must not cost another product its pins.
@@ -104,17 +148,17 @@ func isOurs(name string) bool {
 	return ok || strings.HasPrefix(name, buildingPrefix)
 }
 
-// switchOff turns the kill switch of everything below dir, before anything is removed. off tells whether the state in force
-// was off already.
-func switchOff(dir string, entries []os.DirEntry, force bool) (off bool, err error) {
+// switchOff turns the kill switch of everything below dir, before anything is removed.
+func (r Removal) switchOff(dir string, entries []os.DirEntry) (stood stand, err error) {
 	d, err := Open(dir)
 	opened := err == nil
 	if opened {
-		off, err = d.switchOff()
+		stood.inForce = true
+		stood.disabled, err = d.switchOffToUnload(r.step)
 		err = errors.Join(err, d.Close())
 	}
-	if err != nil && !errors.Is(err, ErrNotLoaded) && !force {
-		return false, err
+	if err != nil && !errors.Is(err, ErrNotLoaded) && !r.Force {
+		return stand{}, err
 	}
 	var errs []error
 	for _, e := range entries {
@@ -123,35 +167,39 @@ func switchOff(dir string, entries []os.DirEntry, force bool) (off bool, err err
 			continue
 		}
 		l := layout{dir, e.Name()}
-		was, found, err := switchOffState(l, force)
+		inForce := ok && !draining
+		disabled, found, err := r.switchOffState(l, inForce)
 		errs = append(errs, err)
-		if !opened && ok && !draining {
-			off = off || was
+		if !opened && inForce {
+			stood = stand{true, stood.disabled || disabled}
 		}
-		if ok && !found && !force && err == nil {
+		if ok && !found && !r.Force && err == nil {
 			errs = append(errs, missing(l.pin(bpfMapConfig), nil))
 		}
 	}
-	return off, errors.Join(errs...)
-}
-
-func (d *Datapath) switchOff() (was bool, err error) {
-	cfg, err := d.config()
-	if err != nil {
-		return false, err
-	}
-	return cfg.Disabled != 0, d.SetDisabled(true)
+	return stood, errors.Join(errs...)
 }
 
 // switchOffState does it for one state, whatever version made it. found is false where nothing leads to a switch.
-func switchOffState(l layout, deep bool) (was, found bool, err error) {
-	all, err := findSwitches(l, deep)
+func (r Removal) switchOffState(l layout, inForce bool) (disabled, found bool, err error) {
+	all, err := findSwitches(l, r.Force)
 	defer all.close()
 	if err != nil {
 		return false, false, fmt.Errorf("look for the kill switch of %s: %w", l.state(), err)
 	}
-	was, err = all.turn()
-	return was, len(all) > 0, err
+	if inForce && len(all) > 0 && !all.off() {
+		if err := r.step("mark unloading " + l.name); err != nil {
+			return false, len(all) > 0, err
+		}
+		if err := markUnloading(l); err != nil {
+			return false, len(all) > 0, err
+		}
+	}
+	if err := r.step("switch off " + l.name); err != nil {
+		return false, len(all) > 0, err
+	}
+	off, err := all.turn()
+	return off && !isUnloading(l), len(all) > 0, err
 }
 
 // removeState renames first: a removal that is killed half-way is then finished by removeUnfinished.

@@ -319,8 +319,8 @@ func TestPinsOfAnotherMountNamespaceAreSeen(t *testing.T) {
 			return err
 		}
 		pins, err := findPins()
-		if err == nil && len(pins[id]) != 1 {
-			t.Errorf("found %q", pins[id])
+		if err == nil && len(pins.dirs[id]) != 1 {
+			t.Errorf("found %q", pins.dirs[id])
 		}
 		return err
 	})

@@ -2,26 +2,15 @@
 
 package datapath
 
-// How windows grow: the numbers of bpf/window.h.
-const (
-	firstBytes    = 256 << 10
-	firstMessages = 128
-	messageBytes  = 1 << 10 // of kernel memory that a message costs beside its bytes
-	windowMax     = 6
-	podFlows      = 64 // so many flows to one pod can have the whole window
-)
-
-// hazardFionreadTCP is HAZARD_FIONREAD_TCP of bpf/abi.h.
-const hazardFionreadTCP = 1 << 2
-
-// windowGrowth returns by how many bytes a window that has grown so often is larger than the first.
+// windowGrowth returns by how many bytes a window that has grown so often is larger than the first, see bpf/window.h.
 func windowGrowth(times uint8) int64 {
-	return (firstBytes + firstMessages*messageBytes) * (1<<(2*min(times, windowMax)) - 1)
+	const first = int64(bpfWindowNumberFIRST_BYTES + bpfWindowNumberFIRST_MESSAGES*bpfWindowNumberMESSAGE_BYTES)
+	return first * (1<<(2*min(times, uint8(bpfWindowNumberWINDOW_MAX))) - 1)
 }
 
 // firstWindow returns how often the window of a new flow counts as grown.
 func (c Config) firstWindow() uint8 {
-	if c.Hazards&hazardFionreadTCP != 0 {
+	if c.Hazards&uint32(bpfAskedHazardHAZARD_FIONREAD_TCP) != 0 {
 		return 1
 	}
 	return 0
@@ -29,5 +18,6 @@ func (c Config) firstWindow() uint8 {
 
 // windowBudget returns the bytes by which the windows of all flows to one pod may grow.
 func (c Config) windowBudget() int64 {
-	return podFlows * (int64(c.MaxBacklogBytes) + int64(c.MaxBacklogMessages)*messageBytes)
+	whole := int64(c.MaxBacklogBytes) + int64(c.MaxBacklogMessages)*int64(bpfWindowNumberMESSAGE_BYTES)
+	return int64(bpfWindowNumberPOD_FLOWS) * whole
 }

@@ -13,11 +13,11 @@ import (
 // drainLook is how often Drain looks whether readers have read.
 const drainLook = 50 * time.Millisecond
 
-// Drain turns the kill switch and waits until no live socket has redirected bytes that wait for its reader. It
+// Drain turns the kill switch, for an Unload that follows, and waits until no live socket has redirected bytes that wait for its reader. It
 // returns how many have when ctx ends, which is no error: they lose nothing by an Unload, only guards that are
 // loaded with the data path no longer watch over how the bytes are read.
 func (n *Node) Drain(ctx context.Context) (left int, err error) {
-	_, err = n.SetDisabled(ctx, true)
+	err = n.switchOffToUnload(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return 0, nil
 	}
@@ -53,6 +53,19 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 			return left, err
 		}
 	}
+}
+
+// switchOffToUnload leaves word why: whatever becomes of the Unload, nobody has disabled the node.
+func (n *Node) switchOffToUnload(ctx context.Context) error {
+	s, err := n.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	if err := s.step("switch"); err != nil {
+		return err
+	}
+	return s.d.SwitchOffToUnload()
 }
 
 // socket names one live socket.

@@ -10,26 +10,39 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is.
+// Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is, but
+// for an unload that was interrupted: what that has switched off is on again.
 func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
 	s, err := n.begin(ctx, true)
 	if err != nil {
 		return false, err
 	}
 	defer s.end()
-	return s.loaded, nil
+	if s.loaded {
+		return true, nil
+	}
+	if err := s.step("resume"); err != nil {
+		return false, err
+	}
+	_, err = s.d.Resume()
+	return false, err
 }
 
 // Unload sends live flows to TCP and removes all links, programs and maps, and with them every record. It reports
 // whether there was anything. With force it removes damaged state and that of other versions, too: see datapath.Unload.
 func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error) {
-	return n.unload(ctx, func(dir string) (bool, error) { return true, datapath.Unload(dir, force) })
+	return n.unload(ctx, func(dir string) (bool, error) {
+		_, err := datapath.Removal{Force: force, Step: n.step}.Do(dir)
+		return true, err
+	})
 }
 
 // UnloadByHand is Unload for a person. LoadUnlessUnloaded does not load any more until Load, Add, ForgetUnload or a reboot,
 // and what is loaded next begins with the kill switch as it was.
 func (n *Node) UnloadByHand(ctx context.Context, force bool) (unloaded bool, err error) {
-	return n.unload(ctx, func(dir string) (bool, error) { return datapath.UnloadByHand(dir, force) })
+	return n.unload(ctx, func(dir string) (bool, error) {
+		return datapath.Removal{Force: force, ByHand: true, Step: n.step}.Do(dir)
+	})
 }
 
 func (n *Node) unload(ctx context.Context, do func(dir string) (bool, error)) (unloaded bool, err error) {

@@ -35,13 +35,7 @@ func fill(t *testing.T, n *Node, from, to int) {
 		if err := d.PutAttachment(key, record); err != nil {
 			t.Fatal(err)
 		}
-		// Faster than the kernel refills its stock of memory for maps.
-		err := d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true})
-		for try := 0; errors.Is(err, unix.ENOMEM) && try < 1000; try++ {
-			time.Sleep(time.Millisecond)
-			err = d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true})
-		}
-		if err != nil {
+		if err := d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {
 			t.Fatal(err)
 		}
 		pin := datapath.LinkKey{CgroupID: 1<<40 + uint64(i)}.String()

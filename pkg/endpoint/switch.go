@@ -24,13 +24,14 @@ func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, er
 	}
 	defer s.end()
 	now, err := s.d.Config()
-	if err != nil || now.Disabled == disabled {
+	// A switch that an unload has turned is a person's from now on.
+	if err != nil || now.Disabled == disabled && !s.d.Unloading() {
 		return false, err
 	}
 	if err := s.step("switch"); err != nil {
 		return false, err
 	}
-	return true, s.d.SetDisabled(disabled)
+	return now.Disabled != disabled, s.d.SetDisabled(disabled)
 }
 
 func (n *Node) setDisabledNext(ctx context.Context, disabled bool, notLoaded error) (changed bool, err error) {

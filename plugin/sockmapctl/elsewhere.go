@@ -30,6 +30,9 @@ func (h host) checkElsewhere(dir string) (found []checkView) {
 	}
 	for _, s := range strays {
 		view := checkView{"strays", true, strayText(s), ""}
+		if s.UsedBy != "" {
+			view.Name = "elsewhere"
+		}
 		if s.Sure {
 			view.OK, view.WayOut = false, "sockmapctl unload --force, which sends them to TCP"
 		}

@@ -70,7 +70,8 @@ func (a *app) sayAll(lines []string) error {
 }
 
 // switchOffStrays looks for flows that no pin leads to. Without force it only tells of them, as an error: an unload has not
-// reached them. From inside a container they may be those of another node on the same kernel, and are left alone.
+// reached them. From inside a container they may be those of another node on the same kernel, and are left alone, as are
+// private loads of processes that run.
 func (a *app) switchOffStrays(force bool) error {
 	if a.host.strays == nil {
 		return nil
@@ -85,6 +86,9 @@ func (a *app) switchOffStrays(force bool) error {
 	}
 	var errs []error
 	for _, s := range all {
+		if s.UsedBy != "" {
+			continue // a bench or a probe, which ends by itself
+		}
 		if !s.Sure {
 			fmt.Fprintf(a.stderr, "sockmapctl: %s; on the node itself, sockmapctl status tells\n", strayText(s))
 			continue
@@ -103,7 +107,11 @@ func (a *app) switchOffStrays(force bool) error {
 }
 
 func strayText(s datapath.Stray) string {
-	text := fmt.Sprintf("%s of ABI %d that no pin leads to (config is map %d)", humanNumber(s.Sockets, "socket", "sockets"), s.ABI, s.Config)
+	sockets := fmt.Sprintf("%s of ABI %d", humanNumber(s.Sockets, "socket", "sockets"), s.ABI)
+	if s.UsedBy != "" {
+		return fmt.Sprintf("%s that %s has loaded for itself (config is map %d)", sockets, s.UsedBy, s.Config)
+	}
+	text := fmt.Sprintf("%s that no pin leads to (config is map %d)", sockets, s.Config)
 	if !s.Sure {
 		text += ", unless another container has pins that cannot be seen from this one"
 	}

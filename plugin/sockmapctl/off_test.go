@@ -65,6 +65,15 @@ func TestFlowsThatNoPinLeadsToAreToldOrSwitchedOff(t *testing.T) {
 		!strings.Contains(r.stdout, "next        sockmapctl unload --force") {
 		t.Errorf("status: exit code %d\n%s", r.code, r.stdout)
 	}
+	n.strays = func() ([]datapath.Stray, error) {
+		return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7, UsedBy: "process 12 (bench)"}}, nil
+	}
+	if r := n.run(t, "unload", "--force"); r.code != exitOK || strings.Contains(r.stdout+r.stderr, "sockets") {
+		t.Errorf("what a process uses was not left alone: %+v", r)
+	}
+	if out := n.run(t, "status").stdout; !strings.Contains(out, "ok      7 sockets of ABI 1 that process 12 (bench) has loaded for itself") {
+		t.Errorf("status does not tell who has loaded:\n%s", out)
+	}
 	n.strays = func() ([]datapath.Stray, error) { return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7}}, nil }
 	if r := n.run(t, "unload", "--force"); r.code != exitOK || !strings.Contains(r.stderr, stray+", unless another container") ||
 		strings.Contains(r.stdout, "TCP") {
@@ -87,5 +96,25 @@ func TestStateElsewhereIsTold(t *testing.T) {
 	if len(found) != 2 || !found[0].OK || !strings.Contains(found[0].Detail, "--bpffs-path /there") ||
 		!strings.Contains(found[1].Detail, fmt.Sprintf("nsenter -m -t %d sockmapctl --bpffs-path /sys/fs/bpf/sockmap status", os.Getpid())) {
 		t.Errorf("found %+v", found)
+	}
+}
+
+func TestStatusTellsAnInterruptedUnloadFromADisable(t *testing.T) {
+	n := newTestNode(t)
+	n.ok(t, "load")
+	d, err := datapath.Open(n.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.SwitchOffToUnload(); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.run(t, "status").stdout; !strings.Contains(out, "OFF: an unload runs or was interrupted") {
+		t.Errorf("status:\n%s", out)
+	}
+	n.ok(t, "load")
+	if out := n.run(t, "status").stdout; strings.Contains(out, "OFF") {
+		t.Errorf("status after a load:\n%s", out)
 	}
 }

@@ -26,6 +26,8 @@ type statusView struct {
 	Next     []string    `json:"next" doc:"what to do about what is off"`
 	Node     *nodeView   `json:"node" doc:"null when not loaded"`
 	exitWith error       // when not loaded
+
+	unloading bool // an unload has not ended: that is why Node is not enabled
 }
 
 type nodeView struct {

@@ -104,7 +104,10 @@ func (s *screen) problem(v *statusView) {
 func (s *screen) node(v *statusView) {
 	n := v.Node
 	state := "on"
-	if !n.Enabled {
+	switch {
+	case v.unloading:
+		state = "OFF: an unload runs or was interrupted, all flows are on TCP (repeat it, or take it back with: sockmapctl load)"
+	case !n.Enabled:
 		state = "OFF: disabled, all flows are on TCP"
 	}
 	s.line("sockmap", "%s; %s; loaded %s ago, programs of %s", state, n.accelerating(), humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)

@@ -34,6 +34,7 @@ func (a *app) status(cmd *cobra.Command, confDir string) (*statusView, error) {
 	if s.Node, err = a.readNode(cmd.Context(), d); err != nil {
 		return nil, err
 	}
+	s.unloading = !s.Node.Enabled && d.Unloading()
 	s.judge(a.parts(confDir))
 	s.Next = s.Node.advice()
 	if news := available(cmd.Context(), a.node(datapath.Settings{})); news != "" {

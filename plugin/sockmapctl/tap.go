@@ -37,7 +37,9 @@ tcpdump -r. Addresses are those that the server's end has, in both directions.
 The packets of the capture have never been: headers are made up around the bytes
 that were sent. Sequence numbers and times are true. A handshake is made up
 where a connection is seen from its first byte; its end is not shown. What goes
-by TCP is left out, and so missing in its stream, without --with-tcp.
+by TCP is left out, and so missing in its stream, without --with-tcp. After each
+send that EAGAIN has ended, as the buffer was full, one message goes by TCP that
+tap misses with it, too: the kernel asks nobody about it, and nothing counts it.
 
 There is one tap at a time on a node. Nobody waits for it: what it has no room
 for is dropped from the capture, and counted. When it is killed, copying ends

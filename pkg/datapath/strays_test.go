@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// strayOf finds the state's own among all that FindStrays finds.
+func (w watched) strayOf(t *testing.T) (found Stray, ok bool) {
+	t.Helper()
+	id, _ := mapID(w.maps[bpfMapConfig])
+	all, err := FindStrays()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, s := range all {
+		if s.Config == id {
+			return s, true
+		}
+	}
+	return found, false
+}
+
+// start starts a process that does nothing until the test ends.
+func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// A bench and a probe load where nobody has pins, and hold the maps open while they run.
+func TestALoadOfAProcessThatRunsIsNoStray(t *testing.T) {
+	w := newWatched(t)
+	if err := os.RemoveAll(w.layout.state()); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.FcntlInt(uintptr(w.maps[bpfMapConfig].FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := os.NewFile(uintptr(fd), "config")
+	defer config.Close()
+	cmd := exec.Command("sleep", "300")
+	cmd.ExtraFiles = []*os.File{config}
+	stop := start(t, cmd)
+	want := "process " + strconv.Itoa(cmd.Process.Pid) + " ("
+	if s, ok := w.strayOf(t); !ok || !strings.HasPrefix(s.UsedBy, want) || s.Sure {
+		t.Errorf("found %+v, %v; want it used by %s", s, ok, want)
+	}
+	stop()
+	if s, ok := w.strayOf(t); !ok || s.UsedBy != "" || s.Sure != seesAllProcesses() {
+		t.Errorf("when the process has ended: found %+v, %v", s, ok)
+	}
+}
+
+// elsewhere pins the config map on a bpffs that only a process in a mount namespace of its own has.
+func elsewhere(t *testing.T, m *ebpf.Map) {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", `mount -t bpf bpf "$0" && echo && exec sleep 300`, dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	if n, err := out.Read(make([]byte, 1)); n != 1 {
+		t.Fatalf("bpffs is not mounted: %v", err)
+	}
+	l := layout{filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "root", dir, "sockmap"), stateName(ABI)}
+	if err := os.MkdirAll(l.state(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	again, err := m.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := again.Pin(l.pin(bpfMapConfig)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// withoutPtrace calls f on a thread as a container has it, which may not look at processes with more capabilities.
+func withoutPtrace(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // it ends with the thread
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var sets [2]unix.CapUserData
+		err := unix.Capget(&header, &sets[0])
+		if err == nil {
+			sets[0].Effective &^= 1 << unix.CAP_SYS_PTRACE
+			err = unix.Capset(&header, &sets[0])
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Pins of a process that cannot be looked at are not taken for pins that are not there.
+func TestNobodyIsSureOfWhatHeCannotSee(t *testing.T) {
+	w := newWatched(t)
+	elsewhere(t, w.maps[bpfMapConfig])
+	if err := os.RemoveAll(w.layout.state()); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := w.strayOf(t); ok {
+		t.Errorf("it has a pin in another mount namespace: %+v", s)
+	}
+	withoutPtrace(t, func() {
+		if s, ok := w.strayOf(t); !ok || s.Sure {
+			t.Errorf("found %+v, %v; want one that is not sure", s, ok)
+		}
+		if pins, err := findPins(); err != nil || !pins.hidden {
+			t.Errorf("hidden %v, %v: there is a bpffs that this thread cannot see", pins.hidden, err)
+		}
+		if _, complete, err := holders(nil); err != nil || complete {
+			t.Errorf("complete %v, %v: there are processes whose files this thread cannot see", complete, err)
+		}
+		if seesAllProcesses() {
+			t.Error("it has no CAP_SYS_PTRACE")
+		}
+	})
+}
+
+// A namespace that cannot be entered hides nothing where its bpffs is seen elsewhere.
+func TestAClosedNamespaceHidesWhatNobodyElseHas(t *testing.T) {
+	closed := mountNS{path: "/proc/self/root", mountinfo: "/proc/self/mountinfo", closed: true}
+	newStateDir(t)
+	all, err := bpffsMounts(closed)
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%d mounts, %v", len(all), err)
+	}
+	seen := map[uint64]bool{}
+	for _, m := range all {
+		seen[m.dev] = true
+	}
+	if hides(closed, seen) {
+		t.Error("hidden, and all was seen")
+	}
+	delete(seen, all[0].dev)
+	if !hides(closed, seen) {
+		t.Error("not hidden, and one bpffs was not seen")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(all[0].path, &st); err == nil && st.Dev != all[0].dev {
+		t.Errorf("device %d, and mountinfo says %d", st.Dev, all[0].dev)
+	}
+}
