@@ -33,6 +33,10 @@ func answersAs(ctx context.Context, run, path string) error {
 	cmd.Stdin = bytes.NewReader([]byte(`{"cniVersion":"1.0.0"}`))
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
+	// The name of a copy is another one each time, and nobody knows it.
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) && failed.Path == run {
+		err = &fs.PathError{Op: failed.Op, Path: path, Err: failed.Err}
+	}
 	if why := whyNotRun(run, path, err); why != "" {
 		return fmt.Errorf("%s cannot be run on this node: %w (%s)", path, err, why)
 	}

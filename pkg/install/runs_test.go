@@ -39,6 +39,8 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 				allow := c.refuse(t, p.BinDir)
 				if err := p.TryBinary(t.Context()); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("a try: got %v; want an error with %q", err, c.says)
+				} else if again := p.TryBinary(t.Context()); again == nil || again.Error() != err.Error() {
+					t.Errorf("the same is told in other words: %v, then %v", err, again)
 				}
 				changed, err := p.InstallBinary(t.Context())
 				if changed || !errors.Is(err, c.want) || !strings.Contains(err.Error(), p.Binary()) || !strings.Contains(err.Error(), c.says) {
