@@ -10,7 +10,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
-	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
@@ -28,8 +27,6 @@ func codeOf(err error) uint {
 		return types.ErrDecodingFailure
 	case errors.As(err, &field), errors.Is(err, errNotChained), errors.Is(err, endpoint.ErrNoNetwork):
 		return types.ErrInvalidNetworkConfig
-	case isShortage(err):
-		return decline.Resources.Code()
 	}
 	return endpoint.ReasonOf(err).Code()
 }

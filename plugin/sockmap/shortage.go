@@ -24,17 +24,6 @@ var shortages = []struct {
 	}},
 }
 
-// isShortage tells whether the node or the runtime's limits are why a call failed, and not its configuration
-// or the kernel.
-func isShortage(err error) bool {
-	for _, s := range shortages {
-		if errors.Is(err, s.errno) {
-			return true
-		}
-	}
-	return false
-}
-
 // shortage names what was short in front of err. Any other error is returned as it is.
 func shortage(err error) error {
 	var named *shortageError
