@@ -33,7 +33,7 @@ func codeOf(err error) uint {
 
 // coded makes err one that skel passes on with its code.
 func coded(err error) *types.Error {
-	return types.NewError(codeOf(err), shortage(err).Error(), "")
+	return types.NewError(codeOf(err), explain(err).Error(), "")
 }
 
 // finish ends the call of a verb with what skel made of it, and returns the exit status.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,6 +24,9 @@ var shortages = []struct {
 		return "the kernel gave no memory (look at the memory limit of the container runtime's service)"
 	}},
 }
+
+// explain names what is behind an error and not in its text: what was short, or SELinux. It may be called again.
+func explain(err error) error { return selinux.Explain(shortage(err)) }
 
 // shortage names what was short in front of err. Any other error is returned as it is.
 func shortage(err error) error {
