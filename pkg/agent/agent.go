@@ -5,8 +5,10 @@
 //
 // # Order
 //
-// The programs come first, then the binary, then the entry in the network configuration: no runtime is ever told of
-// a plugin that cannot work yet, and where an upgrade of the programs fails, the plugin that works with them stays. Directories are watched before they are looked at, so no change is missed, and they
+// The plugin is tried beside its place first, then the programs come, then the plugin takes its place, then the entry comes
+// in the network configuration. So no runtime is ever told of a plugin that cannot work yet; where the node refuses to run
+// this version's plugin, programs that only it works with do not come; and where an upgrade of the programs fails, the
+// plugin that works with them stays. Directories are watched before they are looked at, so no change is missed, and they
 // are looked at again now and then, in case a watch is.
 //
 // # What it never does

@@ -18,10 +18,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
-		var loaded bool
-		if loaded, err = a.Node.LoadUnlessUnloaded(ctx); loaded {
-			a.loaded()
-		}
+		stays, err = a.loadFirst(ctx)
 	case errors.Is(err, endpoint.ErrDowngrade):
 		a.report("upgrade", err, "the newer programs stay")
 		err = nil
@@ -36,13 +33,27 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 		a.health.set(partPrograms, nil)
 		return nil, nil // nothing has failed: it is as somebody wanted it, and the next container loads
 	}
-	if err == nil {
+	if err == nil && !errors.Is(stays, errNoPlugin) {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
 		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
 	}
 	a.health.set(partPrograms, cmp.Or(err, stays))
 	a.report("load", withoutTimes(err), "containers cannot be accelerated")
 	return stays, err
+}
+
+// loadFirst loads where nothing is loaded.
+func (a *Agent) loadFirst(ctx context.Context) (stays, err error) {
+	stays = a.tryPlugin(ctx)
+	a.report("plugin", stays, "nothing is loaded, and the plugin that is installed stays, which loads what it works with")
+	if stays != nil {
+		return stays, nil
+	}
+	loaded, err := a.Node.LoadUnlessUnloaded(ctx)
+	if loaded {
+		a.loaded()
+	}
+	return nil, err
 }
 
 // withoutTimes is a failure that is remembered in the same words each time, so that it is told once.
@@ -69,8 +80,26 @@ func (a *Agent) unloadedByHand(err error) bool {
 	return unloaded
 }
 
+var errNoPlugin = errors.New("the plugin of this version cannot be installed")
+
+// tryPlugin returns why programs of this version must not come: its plugin cannot be run in its place, and the one that is
+// there, which may be of another ABI, goes on to be called. Without one that is there nothing can go wrong.
+func (a *Agent) tryPlugin(ctx context.Context) error {
+	there, err := a.Installer.HasPlugin()
+	if err == nil && there {
+		err = a.Installer.TryBinary(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoPlugin, err)
+	}
+	return nil
+}
+
 // upgrade does what was planned. It returns why the programs that are loaded stay.
 func (a *Agent) upgrade(ctx context.Context, planned endpoint.Upgrade) error {
+	if err := a.tryPlugin(ctx); err != nil {
+		return a.stay(planned, err)
+	}
 	up, err := a.Node.Upgrade(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		err = nil // unloaded meanwhile: the next round loads

@@ -7,39 +7,60 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // ProbeAgain lets the probes of n.Settings ask the kernel again, and records what they find. It loads where nothing is loaded,
-// and returns the hazards that were known before and those that are now. Containers that run stay as they are.
+// and returns the hazards that were known before and those that are now. Containers that run stay as they are, and others
+// are added while the probes ask.
 func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) {
 	s, err := n.begin(ctx, true)
 	if err != nil {
 		return 0, 0, err
 	}
+	was, q, err := s.askedAgain()
+	loaded := s.loaded
+	s.end()
+	if err != nil || loaded || !q.needed {
+		return was, was, err
+	}
+	known, err := n.ask(ctx, q)
+	if err != nil {
+		return was, was, err
+	}
+	if s, err = n.change(ctx); err != nil {
+		return was, was, err
+	}
 	defer s.end()
+	_, same, err := s.askedAgain()
+	if err != nil {
+		return was, was, err
+	}
+	if same != q {
+		return was, was, fmt.Errorf("%w: what is loaded was changed while the kernel was asked for hazards (ask again)", ErrBusy)
+	}
 	before, err := s.d.Config()
 	if err != nil {
-		return 0, 0, err
+		return was, was, err
+	}
+	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(s.d, before.Version, known.hazards, known.guarded)
+}
+
+// askedAgain returns the hazards that are known, and what there is to ask of the programs that are loaded.
+func (s *session) askedAgain() (was hazard.Set, q question, err error) {
+	before, err := s.d.Config()
+	if err != nil {
+		return 0, question{}, err
 	}
 	if s.d.Digest() != datapath.Digest() {
-		return 0, 0, fmt.Errorf("the programs of version %s are loaded, and these probes are made for those of %s (use that "+
-			"version's program, or: sockmapctl upgrade, which asks again, too)", before.Version, s.Settings.Version)
+		return 0, question{}, fmt.Errorf("the programs of version %s are loaded, and these probes are made for those of %s (use "+
+			"that version's program, or: sockmapctl upgrade, which asks again, too)", before.Version, s.Settings.Version)
 	}
-	was = hazard.Set(before.Hazards &^ before.Guarded)
-	if s.loaded || s.Settings.Probe == nil {
-		return was, was, nil
-	}
-	if _, err := s.ensureMount(); err != nil {
-		return was, was, err
-	}
-	hazards, guarded, err := s.probePrivately(ctx, s.d)
-	if err != nil {
-		return was, was, err
-	}
-	return was, hazard.Set(hazards &^ guarded), s.setProbedAs(s.d, before.Version, hazards, guarded)
+	q, err = s.question(ChangeProbes)
+	return hazard.Set(before.Hazards &^ before.Guarded), q, err
 }
 
 // otherProbes tells whether what is known of the kernel was found by other probes than those of n.Settings, or by nobody knows
@@ -63,29 +84,74 @@ func (s *session) setProbedAs(d *datapath.Datapath, version string, hazards, gua
 	return d.SetProbed(version, s.Settings.ProbeSet, hazards, guarded)
 }
 
-// probePrivately asks what a first load of these programs would find, with the guards that are loaded now.
-func (s *session) probePrivately(ctx context.Context, d *datapath.Datapath) (hazards, guarded uint32, err error) {
-	now, err := d.Config()
-	if err != nil || s.Settings.Probe == nil {
-		return now.Hazards, now.Guarded, err
+// question is what there is to ask the kernel. Two that are equal have the same answer.
+type question struct {
+	needed  bool   // false: nothing
+	without string // the names of guards that are switched off
+	known   uint32 // hazards that are open already
+}
+
+// answer is what the probes say to a question.
+type answer struct {
+	question
+	hazards, guarded uint32
+}
+
+// repeat is a probe that knows the answer.
+func (a answer) repeat(func(*os.File) (io.Closer, error)) (hazards, guarded uint32, err error) {
+	return a.hazards, a.guarded, nil
+}
+
+// question is what a change of what is loaded needs to know.
+func (n *Node) question(change Change) (question, error) {
+	switch {
+	case n.Settings.Probe == nil:
+		return question{}, nil
+	case change == ChangeMaps: // to guards that the settings name, as a first load
+		return question{true, strings.Join(n.Settings.WithoutGuards, ","), ^uint32(0)}, nil
+	case change != ChangePrograms && change != ChangeProbes:
+		return question{}, nil
 	}
-	if err := s.step("probe"); err != nil {
-		return 0, 0, err
+	d, err := datapath.Open(n.Dir)
+	if err != nil {
+		return question{}, err
+	}
+	defer d.Close()
+	now, err := d.Config()
+	if err != nil {
+		return question{}, err
 	}
 	guards, err := d.GuardStates()
 	if err != nil {
-		return 0, 0, err
+		return question{}, err
 	}
-	private := s.Settings
-	private.WithoutGuards = nil
+	var without []string
 	for _, g := range guards {
 		if g.SwitchedOff() {
-			private.WithoutGuards = append(private.WithoutGuards, g.Name)
+			without = append(without, g.Name)
 		}
 	}
+	return question{true, strings.Join(without, ","), now.Hazards &^ now.Guarded}, nil
+}
+
+// ask lets the probes find what a first load of these programs would. It takes no lock.
+func (n *Node) ask(ctx context.Context, q question) (known answer, err error) {
+	// Probes need a cgroup, and nobody may have looked for cgroup2 yet.
+	if _, err := n.ensureMount(); err != nil {
+		return answer{}, err
+	}
+	if err := n.step("probe"); err != nil {
+		return answer{}, err
+	}
+	private := n.Settings
+	private.WithoutGuards = nil
+	if q.without != "" {
+		private.WithoutGuards = strings.Split(q.without, ",")
+	}
+	known.question = q
 	private.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
-		hazards, guarded, err = s.Settings.Probe(attach)
-		return hazards, guarded, err
+		known.hazards, known.guarded, err = n.Settings.Probe(attach)
+		return known.hazards, known.guarded, err
 	}
 	err = privately(func(dir string) error {
 		loaded, err := datapath.Load(dir, private)
@@ -95,11 +161,11 @@ func (s *session) probePrivately(ctx context.Context, d *datapath.Datapath) (haz
 		return loaded.Close()
 	})
 	if err != nil {
-		return 0, 0, err
+		return answer{}, err
 	}
-	if more := hazard.Set(hazards &^ guarded &^ (now.Hazards &^ now.Guarded)).Severe(); more != 0 {
-		s.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated any more unless "+
+	if more := hazard.Set(known.hazards &^ known.guarded &^ q.known).Severe(); more != 0 {
+		n.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated any more unless "+
 			"they are accepted", "hazards", more)
 	}
-	return hazards, guarded, ctx.Err()
+	return known, ctx.Err()
 }

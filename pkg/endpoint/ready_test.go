@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -132,7 +133,12 @@ func TestReasonOf(t *testing.T) {
 		{&HazardError{}, decline.Hazards},
 		{&ConfigError{cgroup.ErrNotCgroup2}, decline.CgroupPath},
 		{cgroup.ErrNotCgroup2, decline.Cgroup},
-		{fmt.Errorf("%w: %w", ErrBusy, unix.ENOMEM), decline.Busy},
+		{fmt.Errorf("%w: %w", ErrBusy, context.DeadlineExceeded), decline.Busy},
+		{fmt.Errorf("%w: %w", ErrBusy, unix.ENOMEM), decline.Resources},
+		{&ConfigError{unix.ENFILE}, decline.Resources},
+		{&LoadError{fmt.Errorf("%w: %w", datapath.ErrUnsupported, unix.ENOMEM)}, decline.Resources},
+		{fmt.Errorf("%w: %w", datapath.ErrNoBPFFS, unix.EMFILE), decline.Resources},
+		{fmt.Errorf("%w: %w", datapath.ErrNoBPFFS, unix.ENOSPC), decline.BPFFS},
 		{ErrNetNS, decline.NetNS},
 		{&datapath.StateError{}, decline.ForeignState},
 		{fmt.Errorf("%w: %w", datapath.ErrNoBPFFS, unix.EPERM), decline.BPFFS},
@@ -144,6 +150,7 @@ func TestReasonOf(t *testing.T) {
 		{fmt.Errorf("%w: %w", datapath.ErrExclusiveProgram, unix.EPERM), decline.ExclusiveProgram},
 		{&datapath.NeighbourError{}, decline.Neighbour},
 		{unix.EMFILE, decline.Resources},
+		{unix.ENOSPC, decline.Resources},
 		{unix.E2BIG, decline.MapFull},
 		{ErrDisabled, decline.Disabled},
 		{datapath.ErrNotLoaded, decline.NotLoaded},
@@ -211,5 +218,17 @@ func TestWhyNotKnowsWhatBecameOfARecord(t *testing.T) {
 	}
 	if r := recorded(t, n); r.WhyNot() != decline.LinkGone || r.Accelerated() {
 		t.Errorf("without its link: %q", r.WhyNot())
+	}
+}
+
+// What a call has run out of is the reason that is recorded, whatever it was about to do.
+func TestAShortageIsRecordedAsOne(t *testing.T) {
+	n, sb := newNode(t), container(t, "one")
+	load(t, n)
+	if err := n.Decline(t.Context(), sb, &ConfigError{fmt.Errorf("open cgroup: %w", unix.EMFILE)}); err != nil {
+		t.Fatal(err)
+	}
+	if r := recorded(t, n); r.Reason != decline.Resources || r.WhyNot() != decline.Resources {
+		t.Errorf("recorded %q, is %q", r.Reason, r.WhyNot())
 	}
 }

@@ -21,11 +21,12 @@ func (e *LoadError) Error() string { return e.Err.Error() }
 func (e *LoadError) Unwrap() error { return e.Err }
 
 // causes are the errors of Add by their reasons. The first that fits counts: an error may be wrapped in a wider
-// one, so what says most comes first.
+// one, so what says most comes first. A shortage says most: whatever failed for it might have succeeded without.
 var causes = []struct {
 	reason decline.Reason
 	is     func(error) bool
 }{
+	{decline.Resources, is(unix.EMFILE, unix.ENFILE, unix.ENOMEM)},
 	{decline.Busy, is(ErrBusy)},
 	{decline.NetNS, is(ErrNetNS)},
 	{decline.CgroupPath, as[*ConfigError]},
@@ -36,7 +37,7 @@ var causes = []struct {
 	{decline.TooManyPrograms, is(datapath.ErrTooManyPrograms)},
 	{decline.ExclusiveProgram, is(datapath.ErrExclusiveProgram)},
 	{decline.Neighbour, is(datapath.ErrNeighbour)},
-	{decline.Resources, is(unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ENOSPC)},
+	{decline.Resources, is(unix.ENOSPC)},
 	{decline.Cgroup, is(cgroup.ErrNoCgroup2, cgroup.ErrNotCgroup2)},
 	{decline.Permission, is(fs.ErrPermission)},
 	{decline.Load, is(ErrLoadFailed)},

@@ -60,7 +60,7 @@ func (n *Node) PlanUpgrade(_ context.Context) (Upgrade, error) {
 }
 
 // Upgrade puts the programs of this version, Settings.Version, in the place of those that are loaded: one critical section,
-// in which live flows lose nothing. It does nothing where the same programs are loaded. Settings count as far as
+// in which live flows lose nothing. Probes, where there is anything to ask, come before it. It does nothing where the same programs are loaded. Settings count as far as
 // datapath.Upgrade says; Add never upgrades.
 //
 // It returns datapath.ErrNotLoaded where nothing is loaded, an ErrDowngrade where a newer version is, a datapath.StateError
@@ -112,41 +112,81 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 	return up, nil, nil
 }
 
-func (n *Node) upgrade(ctx context.Context, force bool) (Upgrade, error) {
+// mostAsks bounds how often an upgrade lets the probes ask because somebody has changed what it asked about.
+const mostAsks = 3
+
+// upgrade lets the probes ask before it takes the lock, as they take seconds, for which ADDs would wait.
+func (n *Node) upgrade(ctx context.Context, force bool) (up Upgrade, err error) {
+	for range mostAsks {
+		known := answer{}
+		if q := n.planQuestion(force); q.needed {
+			if known, err = n.ask(ctx, q); err != nil {
+				return Upgrade{}, err
+			}
+		}
+		var again bool
+		if up, again, err = n.upgradeKnowing(ctx, force, known); !again {
+			return up, err
+		}
+	}
+	return up, fmt.Errorf("%w: what is loaded has changed each time that the kernel was asked for hazards", ErrBusy)
+}
+
+// planQuestion is what an upgrade would need to know. Where nothing can be planned there is no question, and the upgrade
+// says why when it has the lock.
+func (n *Node) planQuestion(force bool) question {
+	up, _, err := n.plan(force)
+	if err != nil {
+		return question{}
+	}
+	q, err := n.question(up.Change)
+	if err != nil {
+		return question{}
+	}
+	return q
+}
+
+// upgradeKnowing upgrades where known answers what there is to know; again tells that it does not.
+func (n *Node) upgradeKnowing(ctx context.Context, force bool, known answer) (up Upgrade, again bool, err error) {
 	held, err := n.lock(ctx, false)
 	if err != nil {
-		return Upgrade{}, err
+		return Upgrade{}, false, err
 	}
 	n = n.at(held)
 	s := &session{Node: n, held: held}
 	defer s.end()
 	if err := s.tidy(); err != nil {
-		return Upgrade{}, err
+		return Upgrade{}, false, err
 	}
 	up, old, err := n.plan(force)
 	if err != nil || up.Change == ChangeNone {
-		return up, err
+		return up, false, err
 	}
-	up.Cgroups, err = s.take(ctx, up.Change, old, force)
+	q, err := n.question(up.Change)
+	if err != nil {
+		return up, false, err
+	}
+	if q.needed && q != known.question {
+		return up, true, nil
+	}
+	up.Cgroups, err = s.take(up.Change, old, force, known)
 	up.Done = err == nil
 	if err != nil || up.Change != ChangeMaps {
-		return up, err
+		return up, false, err
 	}
 	// New maps know of no helpers yet. rearmReplaced has opened them.
 	_, err = s.applyHelpers()
-	return up, err
+	return up, false, err
 }
 
 // take does what was planned.
-func (s *session) take(ctx context.Context, change Change, old *datapath.Old, force bool) (cgroups int, err error) {
-	if s.Settings.Probe != nil {
-		if _, err := s.ensureMount(); err != nil {
-			return 0, err
-		}
-	}
+func (s *session) take(change Change, old *datapath.Old, force bool, known answer) (cgroups int, err error) {
 	how := s.upgradeSteps()
 	how.LoseGuards = force
 	if change == ChangeMaps {
+		if how.Probe != nil {
+			how.Probe = known.repeat
+		}
 		if cgroups, err = datapath.Replace(s.Dir, *old, how); err != nil {
 			return cgroups, err
 		}
@@ -163,14 +203,16 @@ func (s *session) take(ctx context.Context, change Change, old *datapath.Old, fo
 		}
 		return 0, d.SetVersion(s.Settings.Version)
 	}
-	if how.Hazards, how.Guarded, err = s.probePrivately(ctx, d); err != nil {
-		return 0, err
-	}
 	if change == ChangeProbes {
-		return 0, s.setProbed(d, how.Hazards, how.Guarded)
+		return 0, s.setProbed(d, known.hazards, known.guarded)
 	}
+	how.Hazards, how.Guarded = known.hazards, known.guarded
 	if s.Settings.Probe == nil {
-		how.ProbeSet = d.ProbeSet() // whose answers stay
+		now, err := d.Config()
+		if err != nil {
+			return 0, err
+		}
+		how.Hazards, how.Guarded, how.ProbeSet = now.Hazards, now.Guarded, d.ProbeSet() // whose answers stay
 	}
 	return d.Upgrade(how)
 }

@@ -41,11 +41,37 @@ func identify(path string) (identity, error) {
 func (i *Installer) Binary() string { return filepath.Join(i.BinDir, PluginType) }
 
 // InstallBinary copies the plugin into the directory of CNI plugins. It reports whether that had to be done: an
-// identical file stays.
+// identical file stays. What the node refuses to run does not take the place of what is there.
 func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error) {
 	if same, err := i.unchanged(); same || err != nil {
 		return false, err
 	}
+	changed, err = i.withSource(ctx, i.replaceBinary)
+	if err != nil {
+		return false, err
+	}
+	return changed, i.remember()
+}
+
+// TryBinary tells whether InstallBinary would succeed now, and leaves what is installed: it copies the plugin beside its
+// place, runs the copy and removes it. It is for those who first do what only the plugin of this version works with.
+func (i *Installer) TryBinary(ctx context.Context) error {
+	if same, err := i.unchanged(); same || err != nil {
+		return err
+	}
+	_, err := i.withSource(ctx, func(ctx context.Context, src *os.File) error {
+		temp, err := i.copyThatRuns(ctx, src)
+		if err != nil {
+			return err
+		}
+		return unlink(temp)
+	})
+	return err
+}
+
+// withSource calls f with the plugin that is to be installed, unless the same one is installed and can be run. It holds
+// the lock of BinDir meanwhile. It reports whether f has succeeded.
+func (i *Installer) withSource(ctx context.Context, f func(context.Context, *os.File) error) (done bool, err error) {
 	held, err := i.lock(ctx, i.BinDir)
 	if err != nil {
 		return false, err
@@ -67,24 +93,27 @@ func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error)
 		return false, err
 	}
 	if same {
-		err = answers(ctx, i.Binary())
-	} else {
-		err = i.replaceBinary(ctx, src)
+		return false, answers(ctx, i.Binary())
 	}
-	if err != nil {
+	if err := answers(ctx, i.Source); err != nil {
 		return false, err
 	}
-	return !same, i.remember()
+	if _, err := src.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	err = f(ctx, src)
+	return err == nil, err
 }
 
 func (i *Installer) replaceBinary(ctx context.Context, src *os.File) error {
-	if err := answers(ctx, i.Source); err != nil {
+	temp, err := i.copyThatRuns(ctx, src)
+	if err != nil {
 		return err
 	}
-	if _, err := src.Seek(0, io.SeekStart); err != nil {
-		return err
+	if err := i.rename(temp, i.Binary()); err != nil {
+		return errors.Join(err, unlink(temp))
 	}
-	return i.exchange(ctx, src)
+	return nil
 }
 
 // refuseStub: a stub answers VERSION like the plugin, and accelerates nothing.

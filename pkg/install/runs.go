@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,15 +22,22 @@ import (
 
 // answers asks a plugin for its versions, as CRI-O does. A binary for another machine, or half of one, must not
 // take the place of one that works, and a runtime must not be told of one that the node refuses to run.
-func answers(ctx context.Context, path string) error {
+func answers(ctx context.Context, path string) error { return answersAs(ctx, path, path) }
+
+// answersAs has errors name another path, by which people know the plugin.
+func answersAs(ctx context.Context, run, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path)
+	cmd := exec.CommandContext(ctx, run)
 	cmd.Env = []string{"CNI_COMMAND=VERSION"}
 	cmd.Stdin = bytes.NewReader([]byte(`{"cniVersion":"1.0.0"}`))
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
-	if why := whyNotRun(path, err); why != "" {
+	// The name of a copy is another one each time, and nobody knows it.
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) && failed.Path == run {
+		err = &fs.PathError{Op: failed.Op, Path: path, Err: failed.Err}
+	}
+	if why := whyNotRun(run, path, err); why != "" {
 		return fmt.Errorf("%s cannot be run on this node: %w (%s)", path, err, why)
 	}
 	if err != nil {
@@ -50,9 +58,9 @@ func answers(ctx context.Context, path string) error {
 }
 
 // whyNotRun says who refuses to execute a file, and what to do about it. It is empty for errors that say it themselves.
-func whyNotRun(path string, err error) string {
+func whyNotRun(run, path string, err error) string {
 	switch {
-	case errors.Is(err, unix.EACCES) && noexec(path):
+	case errors.Is(err, unix.EACCES) && noexec(run):
 		return fmt.Sprintf("the file system of %s is mounted noexec: mount it with exec, or use another directory in which "+
 			"the runtime looks for plugins", filepath.Dir(path))
 	case errors.Is(err, unix.EACCES) && selinux.Label() != "":
@@ -71,49 +79,53 @@ func noexec(path string) bool {
 	return unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOEXEC != 0
 }
 
-// exchange publishes the plugin and runs what is there then: the directory's mount options, its label and the policies
-// of the node count, and the file that was copied lies elsewhere. What cannot be run is taken away, and the file that was
-// there before comes back.
-func (i *Installer) exchange(ctx context.Context, src io.Reader) (err error) {
-	old, err := i.keepOld()
-	if err != nil {
+// copyThatRuns copies the plugin beside its place and runs the copy: the directory's mount options, its label and the
+// policies of the node count, and the file that is copied lies elsewhere. The caller holds the lock of BinDir, and renames
+// or removes the copy. After an error there is none.
+func (i *Installer) copyThatRuns(ctx context.Context, src io.Reader) (temp string, err error) {
+	if err := i.step("write " + PluginType); err != nil {
+		return "", err
+	}
+	if temp, err = i.writeTemp(i.BinDir, src, i.ownBinary()); err != nil {
+		err = fmt.Errorf("write %s: %w", i.Binary(), err)
+	} else {
+		err = i.runs(ctx, temp)
+	}
+	if err != nil && temp != "" {
+		return "", errors.Join(err, unlink(temp))
+	}
+	return temp, err
+}
+
+// runs runs the copy. Where a policy of the node refuses it, it is run once more under the plugin's name: fapolicyd may
+// trust that one, and knows nothing of the copy's.
+func (i *Installer) runs(ctx context.Context, temp string) error {
+	err := answersAs(ctx, temp, i.Binary())
+	if !errors.Is(err, fs.ErrPermission) || noexec(temp) {
 		return err
 	}
-	if err := i.publish(i.Binary(), src, i.ownBinary()); err != nil {
-		return errors.Join(err, discard(old))
+	back, errMove := i.moveIn(temp)
+	if errMove != nil {
+		return fmt.Errorf("%w (and it cannot be tried under its name: %w)", err, errMove)
 	}
-	err = answers(ctx, i.Binary())
-	if err == nil {
-		return discard(old)
-	}
-	if old != "" {
-		return errors.Join(err, i.rename(old, i.Binary()))
-	}
-	_, errRemove := i.remove(i.Binary())
-	return errors.Join(err, errRemove)
+	return errors.Join(answers(ctx, i.Binary()), back())
 }
 
-// keepOld gives the file in the plugin's place a second name, which a killed call leaves to the next one as a temporary
-// file. It is empty when there is none, or when it cannot have a second name.
-func (i *Installer) keepOld() (string, error) {
+// moveIn gives the copy the plugin's name until back is called. What is there has the copy's name meanwhile.
+func (i *Installer) moveIn(temp string) (back func() error, err error) {
 	there, err := exists(i.Binary())
-	if err != nil || !there {
-		return "", err
+	if err == nil {
+		err = i.step("try " + PluginType)
 	}
-	if err := i.step("keep " + PluginType); err != nil {
-		return "", err
+	if err != nil {
+		return nil, err
 	}
-	name := filepath.Join(i.BinDir, tempPrefix+"old"+tempSuffix)
-	if err := os.Link(i.Binary(), name); err != nil {
-		i.log().Warn("the plugin that is there cannot come back if the new one does not run", "file", i.Binary(), "error", err)
-		return "", nil
+	flags := uint(unix.RENAME_NOREPLACE)
+	if there {
+		flags = unix.RENAME_EXCHANGE
 	}
-	return name, nil
-}
-
-func discard(temp string) error {
-	if temp == "" {
-		return nil
+	move := func(from, to string) error {
+		return os.NewSyscallError("renameat2", unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags))
 	}
-	return unlink(temp)
+	return func() error { return move(i.Binary(), temp) }, move(temp, i.Binary())
 }

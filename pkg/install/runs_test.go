@@ -5,12 +5,14 @@ package install
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unsafe"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +24,7 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 		says   string
 	}{
 		"noexec":   {remountNoexec, unix.EACCES, "is mounted noexec"},
-		"a policy": {denyExec, unix.EPERM, "fapolicyd-cli --file add "},
+		"a policy": {denyAll, unix.EPERM, "fapolicyd-cli --file add "},
 	} {
 		for _, before := range []string{"nothing", "an older plugin"} {
 			t.Run(name+" over "+before, func(t *testing.T) {
@@ -35,6 +37,11 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 				}
 				was := tree(t, p.BinDir)
 				allow := c.refuse(t, p.BinDir)
+				if err := p.TryBinary(t.Context()); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("a try: got %v; want an error with %q", err, c.says)
+				} else if again := p.TryBinary(t.Context()); again == nil || again.Error() != err.Error() {
+					t.Errorf("the same is told in other words: %v, then %v", err, again)
+				}
 				changed, err := p.InstallBinary(t.Context())
 				if changed || !errors.Is(err, c.want) || !strings.Contains(err.Error(), p.Binary()) || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("got %v, %v; want an error with %q", changed, err, c.says)
@@ -80,8 +87,59 @@ func remountNoexec(t *testing.T, dir string) (allow func()) {
 	return func() { remount(0) }
 }
 
-// denyExec refuses to execute the files of a directory in the way of fapolicyd.
-func denyExec(t *testing.T, dir string) (allow func()) {
+func TestATryLeavesWhatIsInstalled(t *testing.T) {
+	p := newPlace(t)
+	for _, before := range []string{"nothing", "an older plugin", "the same"} {
+		was := tree(t, p.BinDir)
+		if err := p.TryBinary(t.Context()); err != nil {
+			t.Errorf("over %s: %v", before, err)
+		}
+		if diff := cmp.Diff(names(was), names(tree(t, p.BinDir))); diff != "" || was[PluginType] != tree(t, p.BinDir)[PluginType] {
+			t.Errorf("over %s it changed something: %s", before, diff)
+		}
+		if before == "nothing" {
+			p.Source = otherPlugin(t, p.Source)
+			mustInstallBinary(p)
+			p.Source = plugin(t)
+		} else {
+			mustInstallBinary(p)
+		}
+	}
+}
+
+// fapolicyd trusts files by their names, unless it is told to compare their content.
+func TestAPolicyMayKnowThePluginByItsNameOnly(t *testing.T) {
+	for _, before := range []string{"nothing", "an older plugin"} {
+		t.Run("over "+before, func(t *testing.T) {
+			p := newPlace(t)
+			p.BinDir = smallDisk(t, "200m")
+			if before != "nothing" {
+				mustInstallBinary(p)
+				p.Source = otherPlugin(t, p.Source)
+			}
+			was := tree(t, p.BinDir)
+			denyExec(t, p.BinDir, func(name string) bool { return name != PluginType })
+			if err := p.TryBinary(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if is := tree(t, p.BinDir); len(is) != len(was) || is[PluginType] != was[PluginType] {
+				t.Errorf("the try left %q, want %q, or another plugin", names(is), names(was))
+			}
+			if !mustInstallBinary(p) {
+				t.Error("it was not installed")
+			}
+			p.expectBinary()
+		})
+	}
+}
+
+func denyAll(t *testing.T, dir string) (allow func()) {
+	t.Helper()
+	return denyExec(t, dir, func(string) bool { return true })
+}
+
+// denyExec refuses to execute files of a directory in the way of fapolicyd: those of which refused is true.
+func denyExec(t *testing.T, dir string, refused func(name string) bool) (allow func()) {
 	t.Helper()
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
@@ -95,7 +153,7 @@ func denyExec(t *testing.T, dir string) (allow func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		deny(events)
+		deny(events, refused)
 	}()
 	allow = func() {
 		events.Close() // lets everything pass again
@@ -106,7 +164,7 @@ func denyExec(t *testing.T, dir string) (allow func()) {
 }
 
 // deny answers events until they are closed.
-func deny(events *os.File) {
+func deny(events *os.File, refused func(name string) bool) {
 	buffer := make([]byte, 4096)
 	for {
 		n, err := events.Read(buffer)
@@ -117,7 +175,12 @@ func deny(events *os.File) {
 		for at := 0; at+size <= n; {
 			event := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&buffer[at]))
 			answer := binary.NativeEndian.AppendUint32(nil, uint32(event.Fd))
-			answer = binary.NativeEndian.AppendUint32(answer, unix.FAN_DENY)
+			verdict := uint32(unix.FAN_ALLOW)
+			path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", event.Fd))
+			if err != nil || refused(filepath.Base(path)) {
+				verdict = unix.FAN_DENY
+			}
+			answer = binary.NativeEndian.AppendUint32(answer, verdict)
 			events.Write(answer)
 			unix.Close(int(event.Fd))
 			at += int(event.Event_len)

@@ -46,6 +46,6 @@ func Explain(err error) error {
 	if label == "" {
 		return err
 	}
-	return fmt.Errorf("%w (SELinux is enforcing and may refuse this to %s: see \"ausearch -m avc -ts recent\"; a container "+
-		"needs the type spc_t, which platforms/selinux.yaml of the chart sets)", err, label)
+	return fmt.Errorf("%w (SELinux is enforcing and may refuse this to %s: see \"ausearch -m avc -ts recent\"; the "+
+		"agent's container needs the type spc_t, which platforms/selinux.yaml of the chart sets)", err, label)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
-	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
@@ -28,15 +27,13 @@ func codeOf(err error) uint {
 		return types.ErrDecodingFailure
 	case errors.As(err, &field), errors.Is(err, errNotChained), errors.Is(err, endpoint.ErrNoNetwork):
 		return types.ErrInvalidNetworkConfig
-	case isShortage(err):
-		return decline.Resources.Code()
 	}
 	return endpoint.ReasonOf(err).Code()
 }
 
 // coded makes err one that skel passes on with its code.
 func coded(err error) *types.Error {
-	return types.NewError(codeOf(err), shortage(err).Error(), "")
+	return types.NewError(codeOf(err), explain(err).Error(), "")
 }
 
 // finish ends the call of a verb with what skel made of it, and returns the exit status.

@@ -13,6 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"golang.org/x/sys/unix"
 )
 
 func TestCodeOf(t *testing.T) {
@@ -32,6 +33,8 @@ func TestCodeOf(t *testing.T) {
 		{&datapath.StateError{}, 106},
 		{datapath.ErrNoBPFFS, 107},
 		{datapath.ErrTooManyPrograms, 110},
+		{fmt.Errorf("%w: %w", datapath.ErrNoBPFFS, unix.EMFILE), 114},
+		{&endpoint.ConfigError{Err: unix.ENOMEM}, 114},
 		{errors.New("anything else"), 999},
 	} {
 		if got := codeOf(fmt.Errorf("wrapped: %w", c.err)); got != c.want {

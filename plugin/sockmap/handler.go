@@ -147,7 +147,7 @@ func (c call) add(sb endpoint.Sandbox) error {
 		AcceptHazards: c.conf.HazardsAccepted(),
 	})
 	if err != nil {
-		err = shortage(err)
+		err = explain(err)
 		c.decline(ctx, sb, err)
 		return err
 	}
@@ -259,7 +259,7 @@ func (h *handler) status(args *skel.CmdArgs) error {
 	c := h.begin(conf, args)
 	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
 	if err := c.node.Ready(context.Background(), conf.HazardsAccepted()...); err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", err),
+		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", explain(err)),
 			"reason: "+endpoint.ReasonOf(err).String())
 	}
 	return nil

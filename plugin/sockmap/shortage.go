@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,16 +25,8 @@ var shortages = []struct {
 	}},
 }
 
-// isShortage tells whether the node or the runtime's limits are why a call failed, and not its configuration
-// or the kernel.
-func isShortage(err error) bool {
-	for _, s := range shortages {
-		if errors.Is(err, s.errno) {
-			return true
-		}
-	}
-	return false
-}
+// explain names what is behind an error and not in its text: what was short, or SELinux. It may be called again.
+func explain(err error) error { return selinux.Explain(shortage(err)) }
 
 // shortage names what was short in front of err. Any other error is returned as it is.
 func shortage(err error) error {
