@@ -46,8 +46,9 @@ type rawSender struct {
 	fd   int
 	flag int // MSG_DONTWAIT, or 0 with a time limit
 	content
-	sent  int
-	sends int
+	sent    int
+	sends   int
+	refused int // of them, for want of memory
 }
 
 // heldAfter is how long a blocking send may wait before it counts as held back.
@@ -272,8 +273,8 @@ func (f *flood) drain() error {
 
 // mixed sends messages of these sizes in turn, and now and then a very large one, to readers that are behind
 // most of the time; each byte is compared. It ends after this many sends of each connection, and returns how
-// many there were in all.
-func (f *flood) mixed(each int, sizes []int) (sends int, err error) {
+// many there were in all, and how many of them the kernel had no memory for.
+func (f *flood) mixed(each int, sizes []int) (sends, refused int, err error) {
 	err = f.all(func(s *rawSender, c *net.TCPConn) error {
 		var sent atomic.Int64
 		ended := make(chan struct{})
@@ -288,8 +289,9 @@ func (f *flood) mixed(each int, sizes []int) (sends int, err error) {
 	})
 	for _, s := range f.senders {
 		sends += s.sends
+		refused += s.refused
 	}
-	return sends, err
+	return sends, refused, err
 }
 
 func (s *rawSender) sendMixed(each int, sizes []int, sent *atomic.Int64) error {
@@ -303,6 +305,10 @@ func (s *rawSender) sendMixed(each int, sizes []int, sent *atomic.Int64) error {
 		sent.Store(int64(s.sent))
 		if errors.Is(err, unix.EAGAIN) {
 			s.writable()
+			err = nil
+		}
+		if errors.Is(err, unix.ENOMEM) {
+			s.refused++
 			err = nil
 		}
 		if err != nil {

@@ -154,7 +154,7 @@ func TestReaderAtItsPodsLimitHoldsSendersBack(t *testing.T) {
 	}
 }
 
-func TestManySendersToOnePodsLimitSeeNoError(t *testing.T) {
+func TestManySendersToOnePodsLimitSeeHardlyAnError(t *testing.T) {
 	mixedCases(t, func(t *testing.T, _ int) *memoryGroup {
 		m, limited := unifiedMemory(t, true)
 		m.limit = func() { limitTo(t, limited, roomForSockets) }

@@ -92,8 +92,10 @@ type mirror struct{ net.Conn }
 func (m mirror) LocalAddr() net.Addr  { return m.Conn.RemoteAddr() }
 func (m mirror) RemoteAddr() net.Addr { return m.Conn.LocalAddr() }
 
-// Many senders at once look at one limit, and each message may be the one that takes the rest of it.
-func TestManySendersToOneMemoryLimitSeeNoError(t *testing.T) {
+// Many senders at once look at one limit, and each message may be the one that takes the rest of it. A sender
+// that loses its CPU between the look and the charge may still be refused, docs/TRANSPARENCY.md: so rarely that
+// a few are the bound here.
+func TestManySendersToOneMemoryLimitSeeHardlyAnError(t *testing.T) {
 	mixedCases(t, func(t *testing.T, limit int) *memoryGroup { return legacyGroup(t, limit) })
 }
 
@@ -117,9 +119,12 @@ func mixedCases(t *testing.T, place func(t *testing.T, limit int) *memoryGroup) 
 			g.attach(t, d)
 			f := newFlood(t, g, m, tt.flows, false)
 			m.limitNow()
-			sends, err := f.mixed(each, tt.sizes)
+			sends, refused, err := f.mixed(each, tt.sizes)
 			if err != nil {
 				t.Error(err)
+			}
+			if most := 1 + sends/10_000; refused > most {
+				t.Errorf("%d of %d sends failed for want of memory, want at most %d", refused, sends, most)
 			}
 			var redirected, tcp uint64
 			for _, c := range f.readers {
@@ -127,7 +132,7 @@ func mixedCases(t *testing.T, place func(t *testing.T, limit int) *memoryGroup) 
 				redirected += flow.RedirectedMessages
 				tcp += flow.TCPMessages
 			}
-			t.Logf("%d sends, %d redirected, %d by TCP; fallbacks for memory: %d", sends, redirected, tcp, fellBack(t, d, ReasonMemory))
+			t.Logf("%d sends, %d of them refused; %d redirected, %d by TCP; fallbacks for memory: %d", sends, refused, redirected, tcp, fellBack(t, d, ReasonMemory))
 			if redirected == 0 {
 				t.Error("nothing was redirected")
 			}
