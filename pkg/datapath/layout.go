@@ -46,6 +46,7 @@ const (
 	linksDir       = "links"
 	guardsDir      = "guards"
 	unsweptDir     = "unswept"
+	commonDir      = "common"
 )
 
 func stateName(abi uint32) string { return statePrefix + strconv.FormatUint(uint64(abi), 10) }

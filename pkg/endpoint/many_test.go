@@ -45,36 +45,51 @@ func fill(t *testing.T, n *Node, from, to int) {
 	}
 }
 
-// addCost is what the cheapest of some ADDs takes, in allocations: each record or link that is looked at
+// costs are what the cheapest calls of some containers take, in allocations: each record or link that is looked at
 // takes some, and unlike time they do not depend on what else the machine does.
-func addCost(t *testing.T, n *Node, g group, name string) uint64 {
+type costs struct{ add, check, del uint64 }
+
+func costsOf(t *testing.T, n *Node, g group, name string) costs {
 	t.Helper()
-	least := uint64(math.MaxUint64)
-	var fastest time.Duration = time.Hour
+	least := costs{math.MaxUint64, math.MaxUint64, math.MaxUint64}
 	for i := range 8 {
 		sb := container(t, fmt.Sprint(name, i))
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		began := time.Now()
-		mustAdd(t, n, sb, in(g))
-		fastest = min(fastest, time.Since(began))
-		runtime.ReadMemStats(&after)
-		least = min(least, after.Mallocs-before.Mallocs)
+		least.add = min(least.add, cost(func() { mustAdd(t, n, sb, in(g)) }))
+		least.check = min(least.check, cost(func() {
+			if err := n.Check(t.Context(), sb); err != nil {
+				t.Error(err)
+			}
+		}))
+		least.del = min(least.del, cost(func() { mustDel(t, n, sb) }))
 	}
-	t.Logf("%s: %d allocations, %s", name, least, fastest)
+	t.Logf("%s: %+v allocations", name, least)
 	return least
 }
 
-func TestAnAddDoesNotLookAtAllEndpoints(t *testing.T) {
+func cost(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.Mallocs - before.Mallocs
+}
+
+func TestNoCallOfAContainerLooksAtAllEndpoints(t *testing.T) {
 	// Enough of the few to fill the time that an ADD spends on leftovers of others.
 	const some, many = 100, 5000
 	n, g := newNode(t), newGroup(t)
-	mustAdd(t, n, container(t, "first"), in(g))
+	mustAdd(t, n, container(t, "first"), in(newGroup(t)))
 	fill(t, n, 0, some)
-	few := addCost(t, n, g, "few")
+	few := costsOf(t, n, g, "few")
 	fill(t, n, some, many)
-	if most := addCost(t, n, g, "many"); most > few+few/5 {
-		t.Errorf("an ADD makes %d allocations beside %d endpoints, and %d beside %d", few, some, most, many)
+	most := costsOf(t, n, g, "many")
+	for _, c := range []struct {
+		verb      string
+		few, most uint64
+	}{{"an ADD", few.add, most.add}, {"a CHECK", few.check, most.check}, {"a DEL", few.del, most.del}} {
+		if c.most > c.few+c.few/5 {
+			t.Errorf("%s makes %d allocations beside %d endpoints, and %d beside %d", c.verb, c.few, some, c.most, many)
+		}
 	}
 }
 

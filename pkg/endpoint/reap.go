@@ -223,7 +223,7 @@ func (r *reaper) detach(key datapath.LinkKey) error {
 	if err := r.step("reap link"); err != nil {
 		return err
 	}
-	return r.d.Detach(key)
+	return errors.Join(r.d.Detach(key), r.d.ClearCommon(datapath.CommonCgroup(key.CgroupID)))
 }
 
 func (r *reaper) orphanEndpoints() {
@@ -246,5 +246,5 @@ func (r *reaper) forget(cookie uint64) error {
 	if err := r.step("reap endpoint"); err != nil {
 		return err
 	}
-	return r.d.DeleteEndpoint(cookie)
+	return errors.Join(r.d.DeleteEndpoint(cookie), r.d.ClearCommon(datapath.CommonNetNS(cookie)))
 }

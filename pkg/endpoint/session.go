@@ -212,6 +212,10 @@ func (s *session) put(key datapath.AttachmentKey) error {
 // register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
 // name, nor an older record of the same key and what that one names.
 func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
+	return s.unsettled(func() error { return s.registerUnsettled(key, record, dir) })
+}
+
+func (s *session) registerUnsettled(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
 	if err := s.loadSharing(record.NetNSCookie); err != nil {
 		return err
 	}
@@ -219,6 +223,9 @@ func (s *session) register(key datapath.AttachmentKey, record datapath.Attachmen
 		return err
 	}
 	older, replaces, err := s.record(key)
+	if err == nil {
+		err = s.markCommon(key, record)
+	}
 	if err != nil {
 		return err
 	}
@@ -306,21 +313,47 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, d
 }
 
 // remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
-// still says what is left to do.
+// still says what is left to do. It looks at all other records only where one of them may name the same.
 func (s *session) remove(key datapath.AttachmentKey) error {
+	record, _, err := s.record(key)
+	if err != nil {
+		return err
+	}
+	if s.records == nil {
+		if alone, err := s.alone(record); err != nil {
+			return err
+		} else if alone {
+			return s.unsettled(func() error { return s.removeAlone(key, record) })
+		}
+	}
 	if err := s.loadRecords(); err != nil {
 		return err
 	}
-	record := s.records[key]
-	delete(s.records, key)
-	err := s.release(record)
-	if err == nil {
-		err = s.put(key)
+	if err := s.completeCommon(); err != nil {
+		return err
 	}
+	delete(s.records, key)
+	err = s.unsettled(func() error {
+		if err := s.release(record); err != nil {
+			return err
+		}
+		return s.put(key)
+	})
 	if err != nil {
 		s.records[key] = record
 	}
 	return err
+}
+
+// removeAlone removes a record that names nothing that another one does. s.records is nil: to release, none names it.
+func (s *session) removeAlone(key datapath.AttachmentKey, record datapath.Attachment) error {
+	if err := s.release(record); err != nil {
+		return err
+	}
+	if err := s.step("record"); err != nil {
+		return err
+	}
+	return s.d.DeleteAttachment(key)
 }
 
 // release removes what record names and no record in s.records does. An endpoint that others name stays, with their
@@ -341,7 +374,7 @@ func (s *session) releaseEndpoint(cookie uint64) error {
 	if err := s.step("release endpoint"); err != nil {
 		return err
 	}
-	return s.d.DeleteEndpoint(cookie)
+	return errors.Join(s.d.DeleteEndpoint(cookie), s.d.ClearCommon(datapath.CommonNetNS(cookie)))
 }
 
 func (s *session) releaseLink(cgroupID uint64) error {
@@ -356,5 +389,5 @@ func (s *session) releaseLink(cgroupID uint64) error {
 	if err := s.step("release link"); err != nil {
 		return err
 	}
-	return s.d.Detach(datapath.LinkKey{CgroupID: cgroupID})
+	return errors.Join(s.d.Detach(datapath.LinkKey{CgroupID: cgroupID}), s.d.ClearCommon(datapath.CommonCgroup(cgroupID)))
 }
