@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"golang.org/x/sys/unix"
