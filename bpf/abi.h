@@ -57,6 +57,7 @@ enum reason {
 	REASON_MEMORY = 21,	     /* the node or the reader's memory cgroup is short of memory for sockets */
 	REASON_SHUTDOWN = 22,	     /* the reader has shut down its receiving side: TCP answers the sender */
 	REASON_EARLY = 23,	     /* a receive call may have begun before the handshake ended */
+	REASON_LEAVING = 24,	     /* the other end leaves the sockhash, so this one does, too */
 	REASON_MAX,
 };
 

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "oath.h"
 #include "pairing.h"
 #include "window.h"
 
@@ -133,6 +134,27 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
 	state->mode = MODE_TCP;
+}
+
+/*
+ * Both ends have sworn, and nothing waits: from here on this is a TCP socket like any other. Not while
+ * keepalive probes of ours run, whose settings are to be given back first.
+ */
+static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock_state *state,
+					   struct tcp_sock *tp)
+{
+	if ((state->ends & END_PROBED) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		return;
+	leave_sockhash(state, tp);
+	give_tcp_its_length(ops, tp);
+	leave_callbacks(ops, state);
+}
+
+/* At each segment that the socket sends. */
+static __always_inline void follow_oath(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+{
+	if (peer_has_sworn(state) && swear(state, tp, 0))
+		leave_for_good(ops, state, tp);
 }
 
 /*

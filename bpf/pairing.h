@@ -79,6 +79,7 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	state->epoch = cfg ? epoch_of(cfg) : 0;
 	state->sent_by_tcp_at = now_ticks();
 	state->window = first_window(cfg);
+	state->habits = HABIT_KEEPS_OATHS;
 	return state;
 }
 

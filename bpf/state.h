@@ -101,6 +101,8 @@ enum habit {
 	HABIT_BLOCKS = 4,  /* waits inside receive calls */
 	HABIT_DISCARD = 8, /* MSG_TRUNC */
 	HABIT_TRUSTS = 16, /* as a sender: redirects to a reader that has not called receive yet */
+	HABIT_KEEPS_OATHS = 32, /* as a sender: its verdict asks for HABIT_SWORN, see oath.h */
+	HABIT_SWORN = 64, /* as a sender: it never redirects again */
 };
 
 /* resets[pair of a socket whose peer was closed with redirected bytes unread]: has its program been told? */

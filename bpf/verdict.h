@@ -213,6 +213,35 @@ static __always_inline bool memory_lacks(struct sock_state *state, __u32 size, _
 	return left == MEMORY_SHORT || (left == MEMORY_LOW && may_change(state, 0));
 }
 
+#define REASON_BIT(name) (1ULL << REASON_##name)
+
+/* While these last, which may be for a moment, a reader is behind. */
+#define REASONS_OF_A_FULL_READER (REASON_BIT(UNREAD) | REASON_BIT(BACKLOG_BYTES) | \
+				  REASON_BIT(BACKLOG_MESSAGES) | REASON_BIT(CONTENDED))
+
+/* Programs that do these go on doing them, and whoever turns the kill switch wants TCP. */
+#define REASONS_THAT_LAST (REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | \
+			   REASON_BIT(DISCARD) | REASON_BIT(OOB) | REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | \
+			   REASON_BIT(OPTION))
+
+static __always_inline bool is_one(enum reason reason, __u64 reasons)
+{
+	return (1ULL << (reason & 63)) & reasons;
+}
+
+/* This message goes by TCP. Are all others to do so, too? */
+static __always_inline void leave_if_it_gains_nothing(struct sock_state *state, struct bpf_sock *sk,
+						      enum reason reason)
+{
+	struct tcp_sock *tp;
+
+	if (has_sworn(state) || !state->peer_sk || !is_one(reason, REASONS_OF_A_FULL_READER | REASONS_THAT_LAST))
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && (is_one(reason, REASONS_THAT_LAST) || is_kept_stream(state, tp)))
+		swear(state, tp, 1);
+}
+
 /*
  * REASON_NONE: redirect. The order of the questions is the order in docs/DATAPATH.md.
  *
@@ -227,6 +256,8 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	struct peer_view peer;
 	enum reason reason;
 
+	if (has_sworn(state))
+		return state->mode == MODE_TCP ? state->reason : REASON_LEAVING;
 	if (!tp || (cfg->disabled && may_change(state, cfg->disabled_ns)))
 		return REASON_DISABLED;
 	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
@@ -259,6 +290,9 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	reason = against_small(state, tp, peer.owned && peer.backlog_bytes, msg->size);
 	if (reason != REASON_NONE)
 		return reason;
+	if (peer.owned && peer.backlog_bytes && msg->size > CONTENDED_BYTES && is_contended_stream(state, tp) &&
+	    swear(state, tp, 1))
+		return REASON_CONTENDED;
 	if (sleeps_since_handshake(state, cfg, &peer))
 		return REASON_EARLY;
 	if (memory_lacks(state, msg->size, now))

@@ -164,6 +164,7 @@ struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 notsent_lowat;
 	__u64 bytes_sent;
+	__u32 data_segs_in;
 	__u64 bytes_retrans;
 	struct tcp_fastopen_request *fastopen_req;
 	struct request_sock *fastopen_rsk;

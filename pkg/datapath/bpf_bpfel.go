@@ -201,11 +201,13 @@ type bpfFlowRecord struct {
 type bpfHabit uint32
 
 const (
-	bpfHabitHABIT_WAITALL bpfHabit = 1
-	bpfHabitHABIT_OOB     bpfHabit = 2
-	bpfHabitHABIT_BLOCKS  bpfHabit = 4
-	bpfHabitHABIT_DISCARD bpfHabit = 8
-	bpfHabitHABIT_TRUSTS  bpfHabit = 16
+	bpfHabitHABIT_WAITALL     bpfHabit = 1
+	bpfHabitHABIT_OOB         bpfHabit = 2
+	bpfHabitHABIT_BLOCKS      bpfHabit = 4
+	bpfHabitHABIT_DISCARD     bpfHabit = 8
+	bpfHabitHABIT_TRUSTS      bpfHabit = 16
+	bpfHabitHABIT_KEEPS_OATHS bpfHabit = 32
+	bpfHabitHABIT_SWORN       bpfHabit = 64
 )
 
 type bpfHelpersMode uint32
@@ -308,7 +310,8 @@ const (
 	bpfReasonREASON_MEMORY           bpfReason = 21
 	bpfReasonREASON_SHUTDOWN         bpfReason = 22
 	bpfReasonREASON_EARLY            bpfReason = 23
-	bpfReasonREASON_MAX              bpfReason = 24
+	bpfReasonREASON_LEAVING          bpfReason = 24
+	bpfReasonREASON_MAX              bpfReason = 25
 )
 
 type bpfResult uint32

@@ -28,7 +28,8 @@ type Flow struct {
 	Role               Role           `json:"role"`
 	Mode               Mode           `json:"mode"`
 	Reason             Reason         `json:"reason,omitempty"`
-	Joined             bool           `json:"joined"` // the other end is here too
+	Joined             bool           `json:"joined"`         // the other end is here too
+	Left               bool           `json:"left,omitempty"` // out of the sockhash for good: plain TCP
 	RedirectedBytes    uint64         `json:"redirectedBytes"`
 	RedirectedMessages uint64         `json:"redirectedMessages"`
 	TCPBytes           uint64         `json:"tcpBytes"`
@@ -86,6 +87,7 @@ func (r *bpfFlowRecord) decode(now int64) Flow {
 		Mode:               Mode(r.Mode),
 		Reason:             Reason(r.Reason),
 		Joined:             r.Joined != 0,
+		Left:               r.Left != 0,
 		RedirectedBytes:    r.RedirectedBytes,
 		RedirectedMessages: r.RedirectedMessages,
 		TCPBytes:           r.TcpBytes,

@@ -49,6 +49,7 @@ const (
 	ReasonMemory          = Reason(bpfReasonREASON_MEMORY)
 	ReasonShutdown        = Reason(bpfReasonREASON_SHUTDOWN)
 	ReasonEarly           = Reason(bpfReasonREASON_EARLY)
+	ReasonLeaving         = Reason(bpfReasonREASON_LEAVING)
 
 	ResultJoined    = Result(bpfResultRESULT_JOINED)
 	ResultRemote    = Result(bpfResultRESULT_REMOTE)
@@ -103,6 +104,7 @@ var (
 		bpfReasonREASON_MEMORY:           "memory",
 		bpfReasonREASON_SHUTDOWN:         "shutdown",
 		bpfReasonREASON_EARLY:            "early",
+		bpfReasonREASON_LEAVING:          "leaving",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",

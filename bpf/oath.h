@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Leaving the sockhash for good, while the connection goes on. A socket that leaves gets TCP's own calls back,
+ * and bytes that are redirected to it afterwards would be lost. So each end first swears: it never redirects
+ * again, and none of its redirects is on its way. An end that has sworn leaves as soon as the other has sworn,
+ * too, and has left it nothing to read. docs/adr/0018.
+ *
+ * The kernel itself proves that no redirect is on its way: a send holds its own socket's psock from before its
+ * verdict until its bytes are queued.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "abi.h"
+#include "history.h"
+#include "socket.h"
+#include "state.h"
+
+static __always_inline bool has_sworn(const struct sock_state *state)
+{
+	return state->habits & HABIT_SWORN;
+}
+
+/* How many calls are inside the redirecting part of the kernel, with this socket as sender or reader. */
+static __always_inline int calls_in(struct sock *sk)
+{
+	struct sk_psock *psock = psock_of(sk);
+
+	return psock ? BPF_CORE_READ(psock, refcnt.refs.counter) - 1 : 0;
+}
+
+/*
+ * The caller holds the socket's lock, so whoever begins to send now sees the oath. ours: calls inside that are
+ * known not to redirect: 1 for the send whose verdict this is. A socket whose verdict may be of a version
+ * that knows no oaths never swears. Reports whether it has sworn.
+ */
+static __always_inline bool swear(struct sock_state *state, struct tcp_sock *tp, int ours)
+{
+	__u32 before;
+
+	if (has_sworn(state))
+		return true;
+	if (!(state->habits & HABIT_KEEPS_OATHS) || calls_in(&tp->inet_conn.icsk_inet.sk) > ours)
+		return false;
+	before = __sync_fetch_and_or(&state->habits, HABIT_SWORN);
+	barrier_var(before); /* else the compiler takes an instruction that is no barrier */
+	return true;
+}
+
+/* A hint like all that is read of the other end, so it counts only if its state is still this connection's. */
+static __always_inline bool peer_has_sworn(const struct sock_state *state)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	__u32 habits = 0;
+
+	if (peer)
+		bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
+	return (habits & HABIT_SWORN) && still_the_peers(state);
+}

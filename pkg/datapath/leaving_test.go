@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A stream that loses by being redirected leaves the sockhash, both ends, and is plain TCP again: no byte is
+// lost on the way, and FIONREAD tells what TCP says.
+func TestContendedStreamLeavesForGood(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	const size, total = 64 << 10, 256 << 20
+	read := make(chan error, 1)
+	go func() { read <- readPattern(server, total) }()
+	buf := pattern(make([]byte, size), 1)
+	for sent := 0; sent < total; sent += size {
+		if _, err := client.Write(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*net.TCPConn{"sender": client, "reader": server} {
+		f, _ := flowOf(t, d, c)
+		if !f.Left {
+			t.Errorf("the %s has not left: %+v", name, f)
+		}
+		t.Logf("%s: %d bytes redirected, %d by TCP", name, f.RedirectedBytes, f.TCPBytes)
+	}
+	if _, err := client.Write(buf[:1000]); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "FIONREAD counts TCP's bytes", func() bool {
+		var n int
+		rawConn(t, server).control(t, func(fd int) (err error) {
+			n, err = unix.IoctlGetInt(fd, 0x541b)
+			return err
+		})
+		return n == 1000
+	})
+	_ = time.Now
+}
+
+func readPattern(c net.Conn, total int) error {
+	want, got := pattern(make([]byte, 64<<10), 1), make([]byte, 64<<10)
+	for n := 0; n < total; n += len(got) {
+		if _, err := io.ReadFull(c, got); err != nil {
+			return err
+		}
+		if !bytes.Equal(got, want) {
+			return io.ErrUnexpectedEOF
+		}
+	}
+	return nil
+}
