@@ -21,6 +21,18 @@
 #include "socket.h"
 #include "state.h"
 
+/* Why a socket that is to leave stays. */
+enum stays {
+	STAYS_NOT = 0,
+	STAYS_NO_PEER = 1, /* it has not met the other end */
+	STAYS_CALL = 2,	   /* a call of its program is inside the redirecting part of the kernel */
+	STAYS_OLD = 3,	   /* its verdict is of a version that keeps no oaths */
+	STAYS_UNREAD = 4,  /* its program has not read what was redirected to it */
+	STAYS_PROBED = 5,  /* keepalive probes of ours run */
+	STAYS_PEER = 6,	   /* the other end has not sworn */
+	STAYS_MAX,
+};
+
 static __always_inline bool has_sworn(const struct sock_state *state)
 {
 	return state->habits & HABIT_SWORN;

@@ -63,3 +63,42 @@ func readPattern(c net.Conn, total int) error {
 	}
 	return nil
 }
+
+// Idle flows leave, too, without a word of either end.
+func TestIdleFlowsAreEvicted(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 1000, 5)
+	send(t, server, client, 1000, 5)
+	unread, reader := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, unread, reader, 1000, 5)
+	if _, err := unread.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetDisabled(true); err != nil {
+		t.Fatal(err)
+	}
+	stay, err := d.Evict()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stay) != 1 || stay[evictStaysSTAYS_UNREAD] != 1 {
+		t.Errorf("sockets stay: %v, want one, which has not read", stay)
+	}
+	for _, c := range []*net.TCPConn{client, server} {
+		if f, _ := flowOf(t, d, c); !f.Left {
+			t.Errorf("has not left: %+v", f)
+		}
+	}
+	receive(t, reader, make([]byte, 100))
+	if stay, err := d.Evict(); err != nil || len(stay) != 0 {
+		t.Errorf("sockets stay: %v, %v, want none", stay, err)
+	}
+	if n, err := d.CountSockets(); err != nil || n != 0 {
+		t.Errorf("%d sockets in the sockhash, %v", n, err)
+	}
+	send(t, client, server, 1000, 5)
+	send(t, server, client, 1000, 5)
+	send(t, unread, reader, 1000, 5)
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Makes the sockets of a network namespace leave the sockhash, with all that wait in it: for `disable`, `unload`
+ * and `uninstall`. Loaded by whoever does that, never pinned. The iterator holds each socket's lock. It takes
+ * two passes, as each end leaves only when the other has sworn.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "abi.h"
+#include "leaving.h"
+#include "maps.h"
+
+struct {
+	enum stays stays;
+} types_for_user_space __attribute__((unused));
+
+static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *state)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	__u32 mark = 0;
+
+	if (!psock_of(sk))
+		return STAYS_NOT;
+	if (!know_peer(state))
+		return STAYS_NO_PEER;
+	if (!swear(state, tp, 0))
+		return state->habits & HABIT_KEEPS_OATHS ? STAYS_CALL : STAYS_OLD;
+	if (redirected_bytes_wait(sk))
+		return STAYS_UNREAD;
+	if (state->ends & END_PROBED)
+		return STAYS_PROBED;
+	if (!peer_has_sworn(state))
+		return STAYS_PEER;
+	leave_sockhash(state, tp);
+	if (is_our_mark(tp->notsent_lowat))
+		bpf_setsockopt(tp, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+	return STAYS_NOT;
+}
+
+SEC("iter/tcp")
+int evict_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_state *state;
+	struct tcp_sock *tp;
+	__u32 stays;
+
+	if (!ctx->sk_common)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(ctx->sk_common);
+	if (!tp)
+		return 0;
+	state = bpf_sk_storage_get(&states, tp, NULL, 0);
+	if (!state || state->left)
+		return 0;
+	stays = evict(tp, state);
+	bpf_seq_write(ctx->meta->seq, &stays, sizeof(stays));
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
