@@ -79,6 +79,7 @@ enum result {
 	RESULT_SHARE = 13, /* the pod has its share of the sockhash, which is more than half full */
 	RESULT_HELPER = 14, /* a conntrack helper of this node rewrites the payload of this port */
 	RESULT_FOREIGN = 15, /* another sock_ops program takes our callbacks away, or owns a sockhash (coexist) */
+	RESULT_STREAM = 16, /* the last connections to this destination were streams that gain nothing, see oath.h */
 	RESULT_MAX,
 };
 
@@ -239,6 +240,7 @@ struct history {
 };
 
 #define FRUITLESS_MAX 256
+#define STREAMS_MAX   4 /* the same of streams that left the sockhash: each has lost before it left */
 
 /* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
 struct totals {

@@ -27,7 +27,7 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 	struct history *known = bpf_map_lookup_elem(&history, &to);
 	__u64 now, rested;
 
-	if (!known || known->fruitless < FRUITLESS_MAX)
+	if (!known || known->fruitless < (known->why == RESULT_STREAM ? STREAMS_MAX : FRUITLESS_MAX))
 		return RESULT_JOINED;
 	if (avoided_for_now(known))
 		return RESULT_AVOIDED;

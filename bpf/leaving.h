@@ -247,6 +247,32 @@ static __always_inline void on_fin(struct bpf_sock *sk)
 	}
 }
 
+/*
+ * Has this connection left because it was a stream that gains nothing? The end that sent it knows; of the
+ * other's state all is a hint.
+ */
+static __always_inline bool was_a_stream(const struct sock_state *state)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	__u8 theirs = REASON_NONE;
+
+	if (!state->left)
+		return false;
+	if (is_one(state->reason, REASONS_OF_A_FULL_READER))
+		return true;
+	if (peer)
+		bpf_probe_read_kernel(&theirs, sizeof(theirs), &peer->reason);
+	return is_one(theirs, REASONS_OF_A_FULL_READER) && still_the_peers(state);
+}
+
+static __always_inline void remember_end(struct tcp_sock *tp, const struct sock_state *state)
+{
+	if (was_a_stream(state))
+		remember(tp, state->netns, RESULT_STREAM);
+	else
+		remember_worth(tp, state);
+}
+
 static __always_inline void add_to_totals(const struct sock_state *state, struct tcp_sock *tp)
 {
 	struct totals *sums = totals_of(state->netns);
@@ -314,7 +340,7 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 	add_to_totals(state, tp);
 	return_window(state);
 	if (state->role == ROLE_ACTIVE && know_peer(state))
-		remember_worth(tp, state);
+		remember_end(tp, state);
 	delete_flow(state, tp);
 	disconnect = is_disconnect(&tp->inet_conn.icsk_inet.sk, ops->args[0]);
 	if (disconnect || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))

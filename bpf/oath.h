@@ -33,6 +33,22 @@ enum stays {
 	STAYS_MAX,
 };
 
+#define REASON_BIT(name) (1ULL << REASON_##name)
+
+/* While these last, which may be for a moment, a reader is behind. */
+#define REASONS_OF_A_FULL_READER (REASON_BIT(UNREAD) | REASON_BIT(BACKLOG_BYTES) | \
+				  REASON_BIT(BACKLOG_MESSAGES) | REASON_BIT(CONTENDED))
+
+/* Programs that do these go on doing them, and whoever turns the kill switch wants TCP. */
+#define REASONS_THAT_LAST (REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | \
+			   REASON_BIT(DISCARD) | REASON_BIT(OOB) | REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | \
+			   REASON_BIT(OPTION))
+
+static __always_inline bool is_one(enum reason reason, __u64 reasons)
+{
+	return (1ULL << (reason & 63)) & reasons;
+}
+
 static __always_inline bool has_sworn(const struct sock_state *state)
 {
 	return state->habits & HABIT_SWORN;

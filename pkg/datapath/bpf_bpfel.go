@@ -333,7 +333,8 @@ const (
 	bpfResultRESULT_SHARE     bpfResult = 13
 	bpfResultRESULT_HELPER    bpfResult = 14
 	bpfResultRESULT_FOREIGN   bpfResult = 15
-	bpfResultRESULT_MAX       bpfResult = 16
+	bpfResultRESULT_STREAM    bpfResult = 16
+	bpfResultRESULT_MAX       bpfResult = 17
 )
 
 type bpfRole uint32
