@@ -80,6 +80,16 @@ static __always_inline bool swear(struct sock_state *state, struct tcp_sock *tp,
 	return true;
 }
 
+/*
+ * In its verdict, whose send is a call of its own. Where the kernel asks again for the rest of a message, because
+ * there was no memory for all of it, it redirects the rest as it did the first part, whatever the verdict says.
+ */
+static __always_inline bool swear_in_verdict(struct sk_msg_md *msg, struct sock_state *state,
+					     struct tcp_sock *tp)
+{
+	return has_sworn(state) || (!BPF_CORE_READ((struct sk_msg *)msg, sk_redir) && swear(state, tp, 1));
+}
+
 /* A hint like all that is read of the other end, so it counts only if its state is still this connection's. */
 static __always_inline bool peer_has_sworn(const struct sock_state *state)
 {

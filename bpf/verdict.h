@@ -214,8 +214,8 @@ static __always_inline bool memory_lacks(struct sock_state *state, __u32 size, _
 }
 
 /* This message goes by TCP. Are all others to do so, too? */
-static __always_inline void leave_if_it_gains_nothing(struct sock_state *state, struct bpf_sock *sk,
-						      enum reason reason)
+static __always_inline void leave_if_it_gains_nothing(struct sk_msg_md *msg, struct bpf_sock *sk,
+						      struct sock_state *state, enum reason reason)
 {
 	struct tcp_sock *tp;
 
@@ -223,7 +223,7 @@ static __always_inline void leave_if_it_gains_nothing(struct sock_state *state, 
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (tp && (is_one(reason, REASONS_THAT_LAST) || is_kept_stream(state, tp)))
-		swear(state, tp, 1);
+		swear_in_verdict(msg, state, tp);
 }
 
 /*
@@ -275,7 +275,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	if (reason != REASON_NONE)
 		return reason;
 	if (peer.owned && peer.backlog_bytes && msg->size > CONTENDED_BYTES && is_contended_stream(state, tp) &&
-	    swear(state, tp, 1))
+	    swear_in_verdict(msg, state, tp))
 		return REASON_CONTENDED;
 	if (sleeps_since_handshake(state, cfg, &peer))
 		return REASON_EARLY;

@@ -20,37 +20,65 @@ import (
 const evictFor = time.Second
 
 // Stay is why a socket stays in the sockhash although it is to leave. Source: enum stays in bpf/oath.h.
-type Stay = evictStays
+type Stay evictStays
 
-// Evict makes live flows plain TCP again, and tells how many sockets stay, by why they do. The kill switch is on by then:
-// otherwise new flows come meanwhile. It waits a second at most. It needs an iterator over TCP sockets, and returns
-// ErrNotListed where the kernel has none.
-func (d *Datapath) Evict() (stay map[Stay]int, err error) {
-	prog, err := d.loadEvict()
-	if err != nil {
-		return nil, err
+// String says it of sockets, after their number.
+func (s Stay) String() string {
+	if int(s) < len(stays) && stays[s] != "" {
+		return stays[s]
 	}
-	defer prog.Close()
-	it, err := link.AttachIter(link.IterOptions{Program: prog})
-	if err != nil {
-		return nil, fmt.Errorf("%w: attach iterator: %w", ErrNotListed, err)
-	}
-	defer it.Close()
+	return fmt.Sprintf("for reason %d", uint32(s))
+}
+
+var stays = [...]string{
+	evictStaysSTAYS_NO_PEER: "have not met their other end",
+	evictStaysSTAYS_CALL:    "are in a call of their program",
+	evictStaysSTAYS_OLD:     "were made by an older version",
+	evictStaysSTAYS_UNREAD:  "have redirected bytes unread",
+	evictStaysSTAYS_PROBED:  "have their reader probed",
+	evictStaysSTAYS_PEER:    "wait for their other end",
+}
+
+// Eviction makes live flows plain TCP again. It outlives the pins, so that an unload can come first.
+type Eviction struct {
+	prog  *ebpf.Program
+	iter  *link.Iter
+	paths []string
+}
+
+// NewEviction prepares one. It needs an iterator over TCP sockets, and returns ErrNotListed where the kernel has none.
+// The caller closes it.
+func (d *Datapath) NewEviction() (*Eviction, error) {
 	paths, err := d.namespacePaths()
 	if err != nil {
 		return nil, err
 	}
+	prog, err := d.loadEvict()
+	if err != nil {
+		return nil, err
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: prog})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: attach iterator: %w", ErrNotListed, err), prog.Close())
+	}
+	return &Eviction{prog, it, paths}, nil
+}
+
+// Close is for who made it.
+func (e *Eviction) Close() error { return errors.Join(e.iter.Close(), e.prog.Close()) }
+
+// Run tells how many sockets stay, by why they do. The kill switch is on by then: otherwise new flows come meanwhile. It
+// takes two seconds at most where some stay.
+func (e *Eviction) Run() (stay map[Stay]int, err error) {
 	// The first pass makes all swear, the second lets them go.
 	for end := time.Now().Add(evictFor); ; time.Sleep(evictFor / 50) {
 		before := stay
 		stay = map[Stay]int{}
-		if err := netns.Each(paths, func() error { return evictHere(it, stay) }); err != nil {
+		if err := netns.Each(e.paths, func() error { return evictHere(e.iter, stay) }); err != nil {
 			return nil, err
 		}
-		if len(stay) == 0 || (before != nil && maps.Equal(before, stay) && time.Now().After(end)) {
-			return stay, nil
-		}
-		if time.Now().After(end.Add(evictFor)) {
+		late := time.Since(end)
+		if len(stay) == 0 || late > evictFor || late > 0 && maps.Equal(before, stay) {
 			return stay, nil
 		}
 	}
@@ -67,7 +95,7 @@ func evictHere(it *link.Iter, stay map[Stay]int) error {
 		return fmt.Errorf("evict: %w", err)
 	}
 	for ; len(all) >= 4; all = all[4:] {
-		if why := Stay(binary.NativeEndian.Uint32(all)); why != evictStaysSTAYS_NOT {
+		if why := Stay(binary.NativeEndian.Uint32(all)); why != Stay(evictStaysSTAYS_NOT) {
 			stay[why]++
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +14,7 @@ import (
 // A stream that loses by being redirected leaves the sockhash, both ends, and is plain TCP again: no byte is
 // lost on the way, and FIONREAD tells what TCP says.
 func TestContendedStreamLeavesForGood(t *testing.T) {
-	d, g := load(t, defaults), newGroup(t)
+	d, g := load(t, bounded(1024, 128<<10, 4096)), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	const size, total = 64 << 10, 256 << 20
@@ -48,7 +47,6 @@ func TestContendedStreamLeavesForGood(t *testing.T) {
 		})
 		return n == 1000
 	})
-	_ = time.Now
 }
 
 func readPattern(c net.Conn, total int) error {
@@ -79,11 +77,16 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 	if err := d.SetDisabled(true); err != nil {
 		t.Fatal(err)
 	}
-	stay, err := d.Evict()
+	e, err := d.NewEviction()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(stay) != 1 || stay[evictStaysSTAYS_UNREAD] != 1 {
+	defer e.Close()
+	stay, err := e.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stay) != 1 || stay[Stay(evictStaysSTAYS_UNREAD)] != 1 {
 		t.Errorf("sockets stay: %v, want one, which has not read", stay)
 	}
 	for _, c := range []*net.TCPConn{client, server} {
@@ -92,7 +95,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 		}
 	}
 	receive(t, reader, make([]byte, 100))
-	if stay, err := d.Evict(); err != nil || len(stay) != 0 {
+	if stay, err := e.Run(); err != nil || len(stay) != 0 {
 		t.Errorf("sockets stay: %v, %v, want none", stay, err)
 	}
 	if n, err := d.CountSockets(); err != nil || n != 0 {

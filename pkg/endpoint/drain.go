@@ -32,6 +32,7 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 		return 0, err
 	}
 	defer d.Close()
+	defer func() { err = errors.Join(err, evict(d)) }()
 	// A socket that had nothing waiting once, since the switch was turned, cannot get anything redirected again.
 	read := map[socket]bool{}
 	for {
@@ -72,4 +73,17 @@ func (n *Node) switchOffToUnload(ctx context.Context) error {
 type socket struct {
 	key   datapath.FlowKey
 	netns uint64
+}
+
+// evict makes live connections plain TCP again, as far as they can and this kernel lets it.
+func evict(d *datapath.Datapath) error {
+	e, err := d.NewEviction()
+	if errors.Is(err, datapath.ErrNotListed) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = e.Run()
+	return errors.Join(err, e.Close())
 }

@@ -11,15 +11,18 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// keptHazards are those that a socket has because it is in the sockhash, whichever way its bytes go. A paired socket stays
-// there until its connection ends: to take it out would lose what its reader has not read yet.
+// keptHazards are those that a socket has because it is in the sockhash, whichever way its bytes go. A socket that cannot
+// be evicted stays there until its connection ends: to take it out would lose what its reader has not read yet.
 var keptHazards = hazard.SetOf("splice", "fionread-redirected", "fionread-tcp", "eagain")
 
 // keptView is what a switch to TCP does not give back to live connections.
 type keptView struct {
-	sockets int
-	hazards hazard.Set
-	known   bool // what this kernel's hazards are; else hazards are those that it may have
+	sockets   int
+	elsewhere int // of them, in states that drain: nobody evicts those
+	stay      map[datapath.Stay]int
+	why       error // that nothing can be evicted here; nil: it can
+	hazards   hazard.Set
+	known     bool // what this kernel's hazards are; else hazards are those that it may have
 }
 
 // readKept reads it before or after the switch is turned. Guards go with an unload.
@@ -28,8 +31,9 @@ func (a *app) readKept(unload bool) keptView {
 	all, err := datapath.ListDraining(a.dir)
 	if err == nil {
 		for _, each := range all {
-			v.sockets += each.Sockets
+			v.elsewhere += each.Sockets
 		}
+		v.sockets = v.elsewhere
 	}
 	d, err := datapath.Open(a.dir)
 	if err != nil {
@@ -70,8 +74,12 @@ func (v keptView) lines() []string {
 	if !v.known {
 		verb = "may differ"
 	}
-	return []string{
-		fmt.Sprintf("connections that were redirected %s from plain TCP until they are made anew: %s", verb, strings.Join(what, "; ")),
-		"restart the containers that must not meet that",
+	lines := stayText(v.stay)
+	if v.why != nil {
+		lines = append(lines, fmt.Sprintf("live connections cannot be taken out of the sockhash here: %v", v.why))
 	}
+	return append(lines,
+		fmt.Sprintf("they %s from plain TCP until they are made anew: %s", verb, strings.Join(what, "; ")),
+		"restart the containers that must not meet that",
+	)
 }

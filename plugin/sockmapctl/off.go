@@ -31,13 +31,14 @@ flows that no pin leads to. Where that fails it removes nothing and says so.`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "remove damaged state, and what is pinned by other versions, too")
 	return runs(cmd, func(cmd *cobra.Command) error {
-		kept := a.readKept(true)
+		kept, evict := a.readKept(true), a.evicting()
+		defer evict.close()
 		unloaded, err := a.node(datapath.Settings{}).UnloadByHand(cmd.Context(), force)
 		if err != nil {
 			return fmt.Errorf("unload: %w", err)
 		}
 		if unloaded {
-			err = a.sayUnloaded(kept)
+			err = errors.Join(evict.end(&kept), a.sayUnloaded(kept))
 		} else {
 			err = a.say("nothing is loaded at %s", a.dir)
 		}
@@ -122,8 +123,8 @@ func enableCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enable",
 		Short: "Let flows be redirected again",
-		Long: `Takes disable back. Live flows are redirected again as soon as their readers
-have read what went by TCP.
+		Long: `Takes disable back for connections that are made from now on. Those that disable
+has made plain TCP stay so.
 
 After unload it lets the agent load again, with the kill switch off.`,
 		Example: `  sockmapctl enable`,
@@ -139,7 +140,7 @@ After unload it lets the agent load again, with the kill switch off.`,
 		case !a.isLoaded():
 			return a.say("enabled: nothing is loaded before the next container is added, the agent looks, or: sockmapctl load")
 		}
-		return a.say("enabled: flows are redirected again")
+		return a.say("enabled: new connections are redirected")
 	})
 }
 
@@ -162,8 +163,8 @@ func disableCommand(a *app) *cobra.Command {
 and lose nothing; connections that are made meanwhile stay on TCP for good. The
 agent leaves the switch as it is, and so does an unload. A reboot forgets it.
 
-Connections that were redirected keep some of what is different about them until
-they are made anew. It tells what that is.`,
+Live connections become plain TCP again, as far as they can. It tells how many
+cannot, why, and what stays different about them until they are made anew.`,
 		Example: `  sockmapctl disable`,
 	}
 	return runs(cmd, func(cmd *cobra.Command) error {
@@ -177,6 +178,9 @@ they are made anew. It tells what that is.`,
 		if !a.isLoaded() {
 			return a.say("disabled: nothing is loaded, and what is loaded next sends all flows by TCP")
 		}
-		return a.sayAll(append([]string{"disabled: all flows go by TCP"}, a.readKept(false).lines()...))
+		kept, evict := a.readKept(false), a.evicting()
+		defer evict.close()
+		err = evict.end(&kept)
+		return errors.Join(err, a.sayAll(append([]string{"disabled: all flows go by TCP"}, kept.lines()...)))
 	})
 }
