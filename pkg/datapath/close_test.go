@@ -164,29 +164,32 @@ func readBlock(c net.Conn, buf []byte) bool {
 	return true
 }
 
+// The kill switch makes a live flow plain TCP for good, in mid-stream; enabling is for new ones.
 func TestDisableAndEnableInMidStream(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	stream(t, client, server, func() {
-		for range 20 {
-			time.Sleep(10 * time.Millisecond)
+	for range 10 {
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		stream(t, client, server, func() {
+			eventually(t, "the flow is redirected", func() bool {
+				f, _ := flowOf(t, d, client)
+				return f.RedirectedBytes > 0
+			})
 			if err := d.SetDisabled(true); err != nil {
 				t.Error(err)
 			}
-			eventually(t, "the flow is on TCP", func() bool {
-				f, _ := flowOf(t, d, client)
-				return f.Mode == ModeTCP && f.Reason == ReasonDisabled
+			eventually(t, "both ends have left", func() bool {
+				one, _ := flowOf(t, d, client)
+				other, _ := flowOf(t, d, server)
+				return one.Left && other.Left
 			})
 			if err := d.SetDisabled(false); err != nil {
 				t.Error(err)
 			}
-			eventually(t, "the flow is redirected again", func() bool {
-				f, _ := flowOf(t, d, client)
-				return f.Mode == ModeRedirect
-			})
-		}
-	})
+		})
+		client.Close()
+		server.Close()
+	}
 }
 
 func TestUnloadInMidStream(t *testing.T) {

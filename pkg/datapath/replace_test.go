@@ -219,6 +219,7 @@ func TestKillSwitchAndUnloadReachDrainingFlows(t *testing.T) {
 	loaded := load(t, defaults)
 	g.attach(t, loaded)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	silent, silentServer := g.pair(t, "tcp4", "127.0.0.1:0") // while the switch is on
 	old := makeOld(t, loaded)
 	d := mustReplace(t, loaded.Dir())
 	draining := drainAs(t, old, d)
@@ -230,7 +231,7 @@ func TestKillSwitchAndUnloadReachDrainingFlows(t *testing.T) {
 	if err := d.SetDisabled(false); err != nil {
 		t.Fatal(err)
 	}
-	wantRedirect(t, client, server, draining, true)
+	wantRedirect(t, silent, silentServer, draining, true)
 	sums := open(old.draining())
 	defer sums.Close()
 	if _, err := sums.mapOf(bpfMapConfig, unsafe.Sizeof(bpfConfig{})); err != nil {
