@@ -172,7 +172,11 @@ static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
-	if (!state || !tp || state->left || !know_peer(state))
+	if (!state || !tp)
+		return;
+	if (state->left)
+		return leave_callbacks(ops, state); /* an iterator, which made it leave, cannot */
+	if (!know_peer(state))
 		return;
 	wake_reader(ops, sk, state, tp);
 	fit_mark(ops, state, tp);

@@ -20,6 +20,12 @@ const (
 // All is received afterwards.
 func whileHeld(t *testing.T, from, to *net.TCPConn, size int) (waited bool) {
 	t.Helper()
+	return whileHeldDo(t, from, to, size, func() {})
+}
+
+// whileHeldDo is whileHeld with something else that is done while the sender waits.
+func whileHeldDo(t *testing.T, from, to *net.TCPConn, size int, meanwhile func()) (waited bool) {
+	t.Helper()
 	page := slowpage.New(t)
 	write(t, from, []byte{1})
 	var received <-chan error
@@ -36,6 +42,7 @@ func whileHeld(t *testing.T, from, to *net.TCPConn, size int) (waited bool) {
 	case <-time.After(500 * time.Millisecond):
 		waited = true
 	}
+	meanwhile()
 	if err := page.GoOn(); err != nil {
 		t.Fatal(err)
 	}

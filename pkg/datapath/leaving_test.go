@@ -4,9 +4,11 @@ package datapath
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,4 +106,46 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 	send(t, client, server, 1000, 5)
 	send(t, server, client, 1000, 5)
 	send(t, unread, reader, 1000, 5)
+}
+
+// A message is between its verdict and its delivery, because the reader holds its lock, when both ends are to leave:
+// the sender does not swear before it has arrived.
+func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	for range 10 {
+		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+		send(t, client, server, 1000, 1)
+		send(t, server, client, 1000, 1)
+		e, err := d.NewEviction()
+		if err != nil {
+			t.Fatal(err)
+		}
+		evicted := make(chan error, 1)
+		waited := whileHeldDo(t, client, server, 1000, func() {
+			if err := d.SetDisabled(true); err != nil {
+				t.Error(err)
+			}
+			go func() { _, err := e.Run(); evicted <- err }()
+			time.Sleep(50 * time.Millisecond) // it waits for the reader's lock, too
+		})
+		if !waited {
+			t.Fatal("the sender did not wait, so this test shows nothing")
+		}
+		if err := errors.Join(<-evicted, e.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*net.TCPConn{client, server} {
+			if f, _ := flowOf(t, d, c); !f.Left {
+				t.Errorf("has not left in the end: %+v", f)
+			}
+		}
+		send(t, client, server, 1000, 1)
+		send(t, server, client, 1000, 1)
+		client.Close()
+		server.Close()
+		if err := d.SetDisabled(false); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
