@@ -121,17 +121,20 @@ func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		evicted := make(chan error, 1)
+		evicted, behind := make(chan error, 1), pattern(make([]byte, 300), 9)
 		waited := whileHeldDo(t, client, server, 1000, func() {
 			if err := d.SetDisabled(true); err != nil {
 				t.Error(err)
 			}
 			go func() { _, err := e.Run(); evicted <- err }()
 			time.Sleep(50 * time.Millisecond) // it waits for the reader's lock, too
+			// By TCP: it is in the reader's backlog, and its acknowledgement is when the reader may leave.
+			write(t, client, behind)
 		})
 		if !waited {
 			t.Fatal("the sender did not wait, so this test shows nothing")
 		}
+		receive(t, server, behind)
 		if err := errors.Join(<-evicted, e.Close()); err != nil {
 			t.Fatal(err)
 		}
