@@ -24,6 +24,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 	@go run ./test/demo
 
 .PHONY: test
+test: VM_RUN := -guests # test-host has run the same on this kernel
 test: test-host test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
@@ -141,7 +142,7 @@ conformance: ## the socket API, plain against accelerated (root; installs the De
 test-vm: ## data path, probes, guards and conformance under Debian's kernels in QEMU, and this one (root; installs QEMU)
 	@test/setup.sh test-vm
 	go run ./test/vm fetch
-	go run ./test/vm run
+	go run ./test/vm run $(VM_RUN)
 
 .PHONY: test-runtimes
 test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)

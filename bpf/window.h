@@ -4,8 +4,7 @@
  * message is charged to nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window
  * becomes four times as large when the reader has taken all of a burst that used half of it, up to
  * maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all. By how much the
- * windows of all flows to one pod may grow is bounded, too. User space counts
- * with the same numbers.
+ * windows of all flows to one pod may grow is bounded, too. User space counts with the same numbers.
  */
 #pragma once
 

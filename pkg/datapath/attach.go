@@ -103,7 +103,7 @@ func (d *Datapath) Detach(key LinkKey) (err error) {
 		pins = append(pins, d.layout.link(key)+g.suffix)
 	}
 	for _, pin := range pins {
-		if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeIfThere(pin); err != nil {
 			return fmt.Errorf("remove link pin: %w", err)
 		}
 	}

@@ -3,9 +3,7 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -37,19 +35,16 @@ func (d *Datapath) MarkCommon(c Common) error {
 
 // IsCommon tells whether the mark is there.
 func (d *Datapath) IsCommon(c Common) (bool, error) {
-	_, err := os.Lstat(d.commonPin(c))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
+	there, err := isThere(d.commonPin(c))
 	if err != nil {
 		return false, fmt.Errorf("look for the mark of what several records name: %w", err)
 	}
-	return true, nil
+	return there, nil
 }
 
 // ClearCommon takes the mark away, once no record names it any more. One that is not there is not an error.
 func (d *Datapath) ClearCommon(c Common) error {
-	if err := os.Remove(d.commonPin(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(d.commonPin(c)); err != nil {
 		return fmt.Errorf("clear the mark of what several records name: %w", err)
 	}
 	return nil
@@ -68,12 +63,9 @@ func (d *Datapath) UncompleteCommon() error { return d.ClearCommon(completeCommo
 
 // HasLink tells whether a link is pinned, alive or not.
 func (d *Datapath) HasLink(key LinkKey) (bool, error) {
-	_, err := os.Lstat(d.layout.link(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
+	there, err := isThere(d.layout.link(key))
 	if err != nil {
 		return false, fmt.Errorf("look for pinned link %s: %w", key, err)
 	}
-	return true, nil
+	return there, nil
 }

@@ -3,9 +3,7 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -48,7 +46,7 @@ func RecordFailure(dir, maker string, why decline.Reason, reason string) error {
 
 // ForgetFailure takes RecordFailure back. The caller holds the lock on dir.
 func ForgetFailure(dir string) error {
-	if err := os.Remove(filepath.Join(dir, failedPin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(filepath.Join(dir, failedPin)); err != nil {
 		return fmt.Errorf("forget that loading failed: %w", err)
 	}
 	return nil

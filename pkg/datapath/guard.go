@@ -147,8 +147,3 @@ func readReason(pin string) string {
 	}
 	return reason
 }
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}

@@ -72,7 +72,7 @@ func setMark(dir, name string) error {
 }
 
 func removeMark(dir, name string) error {
-	if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(filepath.Join(dir, name)); err != nil {
 		return fmt.Errorf("remove mark in state directory: %w", err)
 	}
 	return nil

@@ -33,22 +33,20 @@ func seesAllProcesses() bool {
 		return false
 	}
 	const needed = 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE
-	return effectiveCapabilities()&needed == needed
+	held, err := EffectiveCapabilities(self + "status")
+	return err == nil && held&needed == needed
 }
 
-// effectiveCapabilities of this thread; none where they cannot be read.
-func effectiveCapabilities() uint64 {
-	status, err := os.ReadFile("/proc/thread-self/status")
+// EffectiveCapabilities reads them, a bit for each, from a status file of /proc.
+func EffectiveCapabilities(procStatus string) (uint64, error) {
+	digits, ok, err := field(procStatus, "CapEff:")
 	if err != nil {
-		return 0
+		return 0, fmt.Errorf("read capabilities: %w", err)
 	}
-	for line := range strings.Lines(string(status)) {
-		if digits, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			set, _ := strconv.ParseUint(strings.TrimSpace(digits), 16, 64)
-			return set
-		}
+	if !ok {
+		return 0, fmt.Errorf("read capabilities: no CapEff in %s", procStatus)
 	}
-	return 0
+	return strconv.ParseUint(digits, 16, 64)
 }
 
 // holders names, by the config maps among ids that it has open, a process other than this one. complete is false where a
@@ -103,17 +101,12 @@ func mapsHeld(process string) (ids []ebpf.MapID, err error) {
 }
 
 func mapOfDescriptor(fdinfo string) (ebpf.MapID, bool) {
-	text, err := os.ReadFile(fdinfo)
-	if err != nil {
+	digits, ok, err := field(fdinfo, "map_id:")
+	if err != nil || !ok {
 		return 0, false
 	}
-	for line := range strings.Lines(string(text)) {
-		if digits, ok := strings.CutPrefix(line, "map_id:"); ok {
-			id, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 32)
-			return ebpf.MapID(id), err == nil
-		}
-	}
-	return 0, false
+	id, err := strconv.ParseUint(digits, 10, 32)
+	return ebpf.MapID(id), err == nil
 }
 
 // isGone is about what is read of a process, which may end at any moment.

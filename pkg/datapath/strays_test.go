@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -50,6 +52,32 @@ func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	return stop
 }
 
+// idleVariable makes the test program one that does nothing for a while: a guest has no other programs. Its value is a
+// directory to mount a bpffs at first, or "-".
+const idleVariable = "SOCKMAP_TEST_IDLE"
+
+func init() {
+	dir := os.Getenv(idleVariable)
+	if dir == "" {
+		return
+	}
+	if dir != "-" {
+		if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+			fmt.Fprintln(os.Stderr, "mount a bpffs:", err)
+			os.Exit(1)
+		}
+	}
+	fmt.Println()
+	time.Sleep(5 * time.Minute)
+	os.Exit(0)
+}
+
+func idle(dir string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), idleVariable+"="+dir)
+	return cmd
+}
+
 // A bench and a probe load where nobody has pins, and hold the maps open while they run.
 func TestALoadOfAProcessThatRunsIsNoStray(t *testing.T) {
 	w := newWatched(t)
@@ -62,7 +90,7 @@ func TestALoadOfAProcessThatRunsIsNoStray(t *testing.T) {
 	}
 	config := os.NewFile(uintptr(fd), "config")
 	defer config.Close()
-	cmd := exec.Command("sleep", "300")
+	cmd := idle("-")
 	cmd.ExtraFiles = []*os.File{config}
 	stop := start(t, cmd)
 	want := "process " + strconv.Itoa(cmd.Process.Pid) + " ("
@@ -79,7 +107,7 @@ func TestALoadOfAProcessThatRunsIsNoStray(t *testing.T) {
 func elsewhere(t *testing.T, m *ebpf.Map) {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", `mount -t bpf bpf "$0" && echo && exec sleep 300`, dir)
+	cmd := idle(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -22,7 +22,7 @@ func markUnloading(l layout) error {
 }
 
 func forgetUnloading(l layout) error {
-	if err := os.Remove(l.pin(unloadingDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(l.pin(unloadingDir)); err != nil {
 		return fmt.Errorf("clear the mark of an unload: %w", err)
 	}
 	return nil

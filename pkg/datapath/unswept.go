@@ -30,7 +30,7 @@ func (d *Datapath) Unswept() bool { return exists(d.layout.pin(unsweptDir)) }
 
 // ClearUnswept takes the mark away. One that is not there is not an error.
 func (d *Datapath) ClearUnswept() error {
-	if err := os.Remove(d.layout.pin(unsweptDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(d.layout.pin(unsweptDir)); err != nil {
 		return fmt.Errorf("clear the mark of unswept state: %w", err)
 	}
 	return nil

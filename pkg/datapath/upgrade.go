@@ -134,7 +134,7 @@ func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change fun
 	if err := u.step("mark"); err != nil {
 		return 0, err
 	}
-	if err := os.Remove(d.layout.pin(digestPin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(d.layout.pin(digestPin)); err != nil {
 		return 0, fmt.Errorf("mark state as being upgraded: %w", err)
 	}
 	if err := u.step("guards"); err != nil {
@@ -263,7 +263,7 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 // caller holds the lock on the state directory.
 func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error {
 	// Without the name the next Upgrade asks again, whatever a kill leaves.
-	if err := os.Remove(d.layout.pin(probesPin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(d.layout.pin(probesPin)); err != nil {
 		return fmt.Errorf("forget which probes were asked: %w", err)
 	}
 	err := d.update(func(c *bpfConfig) {

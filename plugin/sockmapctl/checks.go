@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -73,7 +72,7 @@ var wantedCapabilities = []struct {
 
 func (h host) checkPrivileges() checkView {
 	const name = "privileges"
-	held, err := effectiveCapabilities(h.procStatus)
+	held, err := datapath.EffectiveCapabilities(h.procStatus)
 	if err != nil {
 		return checkView{name, false, err.Error(), "run as root"}
 	}
@@ -90,19 +89,6 @@ func (h host) checkPrivileges() checkView {
 		return checkView{name, false, "no " + strings.Join(missing, ", no "), "run as root"}
 	}
 	return checkView{name, true, fmt.Sprintf("%d capabilities", bits.OnesCount64(held)), ""}
-}
-
-func effectiveCapabilities(procStatus string) (uint64, error) {
-	status, err := os.ReadFile(procStatus)
-	if err != nil {
-		return 0, fmt.Errorf("read capabilities: %w", err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			return strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
-		}
-	}
-	return 0, fmt.Errorf("read capabilities: no CapEff in %s", procStatus)
 }
 
 func kernelRelease() string {

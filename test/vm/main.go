@@ -164,6 +164,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	m := matrix{say: sayTo(out)}
 	manifest := o.flags.String("manifest", "", "`file` with the programs (default test/vm/manifest.json)")
 	o.flags.StringVar(&m.results, "out", "", "`directory` for logs and files (default in the cache: results, or one for a program that is given)")
+	guests := o.flags.Bool("guests", false, "not this machine's own kernel: the other groups of make test are for that")
 	timeout := o.flags.Duration("timeout", 0, "limit of each program (default what the manifest says, or 10m)")
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
 	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
@@ -180,7 +181,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	} else if m.results == "" {
 		m.results = o.results()
 	}
-	m.host = o.host && (!given || o.names != "")
+	m.host = o.host && !*guests && (!given || o.names != "")
 	var err error
 	if m.modules, err = kernel.ParseModules(strings.NewReader(moduleList)); err != nil {
 		return err

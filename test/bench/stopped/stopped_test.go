@@ -40,14 +40,19 @@ func TestReadersThatNeverReadCostAboutWhatTheyCostByTCP(t *testing.T) {
 }
 
 func TestKernelMemoryIsWhatIsNeitherFreeNorOfPrograms(t *testing.T) {
-	g, err := parseMemory("MemTotal: 1000 kB\nMemFree: 300 kB\nMemAvailable: 400 kB\nBuffers: 10 kB\nCached: 90 kB\nAnonPages: 100 kB\n" +
-		"Slab: 150 kB\nSReclaimable: 50 kB\nSUnreclaim: 100 kB\nPercpu: 20 kB\nVmallocUsed: 30 kB\nKernelStack: 5 kB\nPageTables: 5 kB\n" +
-		"HugePages_Total: 0\n")
-	if err != nil || g.Kernel != 450<<10 || g.Pages != 290<<10 || g.Unavailable != -400<<10 {
+	const zones = "  pagesets\n    cpu: 0\n              count:    1\n              high:     9\n    cpu: 1\n              count:    2\n"
+	g, err := parseMemory("MemTotal: 1000 kB\nMemFree: 300 kB\nMemAvailable: 400 kB\nBuffers: 10 kB\nCached: 90 kB\nAnonPages: 100 kB\n"+
+		"Slab: 150 kB\nSReclaimable: 50 kB\nSUnreclaim: 100 kB\nPercpu: 20 kB\nVmallocUsed: 30 kB\nKernelStack: 5 kB\nPageTables: 5 kB\n"+
+		"HugePages_Total: 0\n", zones)
+	lists := 3 * int64(os.Getpagesize())
+	if err != nil || g.Kernel != 450<<10-lists || g.Pages != 290<<10-lists || g.Unavailable != -400<<10 {
 		t.Errorf("%+v, %v", g, err)
 	}
-	if _, err := parseMemory("MemTotal: 1 kB\n"); err == nil {
+	if _, err := parseMemory("MemTotal: 1 kB\n", zones); err == nil {
 		t.Error("no error for a file that lacks nearly everything")
+	}
+	if _, err := listed("Node 0, zone      DMA\n"); err == nil {
+		t.Error("no error for zones without lists of CPUs")
 	}
 }
 

@@ -40,15 +40,7 @@ func threads() []Case {
 			t.Stream("received, sorted", got)
 			t.See("send", results(all))
 		}},
-		{Name: "threads/both-ways-on-one-socket", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
-			sent, back := pattern(2<<20, 50), pattern(2<<20, 51)
-			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			r := suite.Go(t, func() string { return t.C.ReadText(len(back)) })
-			wb := suite.Go(t, func() suite.Ret { return t.S.WriteAll(back) })
-			t.Receive("there", t.S, len(sent))
-			t.Received("back", r.Wait())
-			t.See("send", fmt.Sprint(w.Wait(), " ", wb.Wait()))
-		}},
+		{Name: "threads/both-ways-on-one-socket", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t, 2<<20) }},
 		{Name: "threads/reader-while-other-writes", AlsoBlocking: true, Run: func(t *T) {
 			// The writer's progress wakes whoever sleeps on the socket, too.
 			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })

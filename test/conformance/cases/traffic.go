@@ -84,9 +84,9 @@ func streams() []Case {
 		stream("traffic/ten-megabytes-to-client", true, 10<<20, 64<<10),
 		stream("traffic/odd-sizes", false, 3<<20, 7919),
 		stream("traffic/small-pieces", false, 512<<10, 100),
-		{Name: "traffic/both-ways-at-once", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t) }},
-		{Name: "traffic/both-ways-fresh", AlsoBlocking: true, Fresh: true, Run: func(t *T) { bothWays(t) }},
-		{Name: "traffic/both-ways-event-loop", EventLoop: true, Fresh: true, Bulk: true, Run: func(t *T) { bothWays(t) }},
+		{Name: "traffic/both-ways-at-once", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t, 6<<20) }},
+		{Name: "traffic/both-ways-fresh", AlsoBlocking: true, Fresh: true, Run: func(t *T) { bothWays(t, 6<<20) }},
+		{Name: "traffic/both-ways-event-loop", EventLoop: true, Fresh: true, Bulk: true, Run: func(t *T) { bothWays(t, 6<<20) }},
 		{Name: "traffic/mixed-sizes-and-pauses", Bulk: true, Run: mixed},
 		{Name: "traffic/slow-reader", AlsoBlocking: true, Run: slowReader},
 		{Name: "traffic/reader-starts-late", Run: func(t *T) {
@@ -158,10 +158,10 @@ func stream(name string, toClient bool, size, piece int) Case {
 	}}
 }
 
-// bothWays has both ends send and receive at the same time: nobody may wait for
-// the other for ever.
-func bothWays(t *T) {
-	there, back := pattern(6<<20, 73), pattern(6<<20, 74)
+// bothWays has both ends send size bytes and receive at the same time: nobody may wait for the other for
+// ever.
+func bothWays(t *T, size int) {
+	there, back := pattern(size, 73), pattern(size, 74)
 	w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(there) })
 	wb := suite.Go(t, func() suite.Ret { return t.S.WriteAll(back) })
 	r := suite.Go(t, func() string { return readOrQuit(t.C, len(back)) })

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A conn is a blocking stream socket.
+// A conn is a stream socket with O_NONBLOCK, as that of nearly every server. Where the guard of readers that
+// block runs, sockmap leaves others to TCP.
 type conn int
 
 // socket makes a socket for addr, "ADDRESS:PORT" or "unix:PATH".
@@ -21,7 +22,7 @@ func socket(addr string) (conn, unix.Sockaddr, error) {
 	if err != nil {
 		return -1, nil, err
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, nil, fmt.Errorf("make socket: %w", err)
 	}
@@ -47,12 +48,40 @@ func dial(addr string) (conn, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Connect(int(c), sa); err != nil {
+	if err := c.connect(sa); err != nil {
 		c.close()
 		return -1, fmt.Errorf("connect to %s: %w", addr, err)
 	}
 	c.noDelay(sa)
 	return c, nil
+}
+
+func (c conn) connect(sa unix.Sockaddr) error {
+	if err := unix.Connect(int(c), sa); err != unix.EINPROGRESS {
+		return err
+	}
+	c.await(unix.POLLOUT)
+	errno, err := unix.GetsockoptInt(int(c), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
+}
+
+// accept waits for a connection.
+func (c conn) accept() (conn, error) {
+	for {
+		fd, _, err := unix.Accept4(int(c), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		switch err {
+		case nil:
+			return conn(fd), nil
+		case unix.EAGAIN:
+			c.await(unix.POLLIN)
+		case unix.EINTR:
+		default:
+			return -1, fmt.Errorf("accept: %w", err)
+		}
+	}
 }
 
 // noDelay turns Nagle's algorithm off, as nearly all servers and clients that
@@ -83,13 +112,16 @@ func (c conn) name() (string, error) {
 
 func (c conn) close() { _ = unix.Close(int(c)) }
 
-// transfer is read(2) or write(2), of which the Go scheduler learns nothing.
-func (c conn) transfer(call uintptr, b []byte) (int, error) {
+// transfer is read(2) or write(2), which waits for the event. The Go scheduler learns nothing of either.
+func (c conn) transfer(call uintptr, b []byte, event int16) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(call, uintptr(c), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 		switch errno {
 		case 0:
 			return int(n), nil
+		case unix.EAGAIN:
+			p := unix.PollFd{Fd: int32(c), Events: event}
+			_, _, _ = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, 0, 0, 0, 0)
 		case unix.EINTR:
 		default:
 			return 0, errno
@@ -99,7 +131,7 @@ func (c conn) transfer(call uintptr, b []byte) (int, error) {
 
 // read returns io.EOF at the end.
 func (c conn) read(b []byte) (int, error) {
-	n, err := c.transfer(unix.SYS_READ, b)
+	n, err := c.transfer(unix.SYS_READ, b, unix.POLLIN)
 	if err != nil {
 		return 0, fmt.Errorf("read: %w", err)
 	}
@@ -124,10 +156,10 @@ func (c conn) readFull(b []byte) error {
 	return nil
 }
 
-// await blocks until there is something to read, or the read would fail.
-func (c conn) await() {
+// await blocks until the event, or until a call would fail. Other goroutines go on meanwhile.
+func (c conn) await(event int16) {
 	for {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLIN}}, -1)
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: event}}, -1)
 		if err != unix.EINTR {
 			return
 		}
@@ -136,7 +168,7 @@ func (c conn) await() {
 
 func (c conn) writeAll(b []byte) error {
 	for len(b) > 0 {
-		n, err := c.transfer(unix.SYS_WRITE, b)
+		n, err := c.transfer(unix.SYS_WRITE, b, unix.POLLOUT)
 		if err != nil {
 			return fmt.Errorf("write: %w", err)
 		}

@@ -157,3 +157,40 @@ func TestSilentServerDoesNotHoldTheClient(t *testing.T) {
 		t.Errorf("client: %v, want status 3", err)
 	}
 }
+
+// Where the guard of readers that block runs, connections of blocking sockets are left to TCP: the demonstration
+// would show nothing there.
+func TestSocketsOfBothEndsAreNonBlocking(t *testing.T) {
+	l, sa, err := socket("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if err := l.listen(sa, "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	name, err := l.name()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := dial(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.close()
+	server, err := l.accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.close()
+	for end, c := range map[string]conn{"client": client, "server": server} {
+		flags, err := unix.FcntlInt(uintptr(c), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_NONBLOCK == 0 {
+			t.Errorf("%s: flags %#x, %v", end, flags, err)
+		}
+	}
+	l.close()
+	if _, err := dial(name); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("dial where nobody listens: %v", err)
+	}
+}

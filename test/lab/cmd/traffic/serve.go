@@ -40,11 +40,10 @@ func serve(o options, out io.Writer) error {
 	}
 	for {
 		buf := <-buffers
-		fd, _, err := unix.Accept4(int(l), unix.SOCK_CLOEXEC)
+		c, err := l.accept()
 		if err != nil {
-			return fmt.Errorf("accept: %w", err)
+			return err
 		}
-		c := conn(fd)
 		c.noDelay(sa)
 		go func() {
 			if err := c.handle(&buf); err != nil && !errors.Is(err, io.EOF) {
