@@ -58,6 +58,9 @@ enum reason {
 	REASON_SHUTDOWN = 22,	     /* the reader has shut down its receiving side: TCP answers the sender */
 	REASON_EARLY = 23,	     /* a receive call may have begun before the handshake ended */
 	REASON_LEAVING = 24,	     /* the other end leaves the sockhash, so this one does, too */
+	REASON_CORKED = 25,	     /* leaves: TCP_CORK, TCP joins what a redirect delivers piece by piece */
+	REASON_PAGES = 26,	     /* leaves: sendfile(2), TCP sends pages that a redirect copies */
+	REASON_SMALL = 27,	     /* leaves: a stream of small messages one way, which TCP joins */
 	REASON_MAX,
 };
 

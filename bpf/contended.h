@@ -15,12 +15,8 @@
 #include "change.h"
 #include "maps.h"
 
-#define CONTENDED_BYTES	   512 /* larger messages are redirected in any case: they gain more than the wait costs */
+#define CONTENDED_BYTES	   512 /* larger messages are redirected in any case, until a stream of them leaves, see gain.h */
 #define CONTENDED_FINDS	   4   /* times that the lock was found held, without a word from the reader in between */
-#define CONTENDED_STREAM   64  /* times, with larger messages: then the socket leaves the sockhash */
-#define STREAM_BYTES_SHIFT    22 /* 4 MiB */
-#define STREAM_MESSAGES_SHIFT 12
-#define STREAM_BEGINS	      4
 #define CONTENDED_MESSAGES 64  /* that go by TCP then, each with a reader that has caught up, before the lock is looked at again */
 
 /* Changes when anything comes from the peer, in either way. Its state is a hint, as everywhere: at worst a change is missed. */
@@ -34,39 +30,6 @@ static __always_inline __u32 heard(const struct sock_state *state, struct tcp_so
 	return tp->rcv_nxt + (__u32)messages;
 }
 
-/*
- * Is it a stream one way? So many messages, or bytes, for each answer, be it by redirect or by TCP, and some
- * in advance.
- */
-static __always_inline bool is_stream(const struct sock_state *state, struct tcp_sock *tp)
-{
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	__u64 answers = 0, sent;
-
-	if (peer)
-		bpf_probe_read_kernel(&answers, sizeof(answers), &peer->redirected_messages);
-	sent = (state->redirected_bytes + tp->bytes_sent) >> STREAM_BYTES_SHIFT;
-	sent += (state->redirected_messages + state->tcp_messages) >> STREAM_MESSAGES_SHIFT;
-	return sent > answers + tp->data_segs_in + STREAM_BEGINS;
-}
-
-/* Called where a message goes by TCP: does most of a stream do so? Then it is better off as plain TCP. */
-static __always_inline bool is_kept_stream(const struct sock_state *state, struct tcp_sock *tp)
-{
-	return state->tcp_messages > state->redirected_messages && is_stream(state, tp);
-}
-
-/*
- * Called where a larger message of a stream finds the lock held. TCP's queue would let both ends work at the
- * same time.
- */
-static __always_inline bool is_contended_stream(struct sock_state *state, struct tcp_sock *tp)
-{
-	if (state->found_held < CONTENDED_STREAM)
-		state->found_held++;
-	return state->found_held >= CONTENDED_STREAM && is_stream(state, tp);
-}
-
 /* held: the reader has bytes waiting, and a call of its program holds its lock. */
 static __always_inline enum reason against_small(struct sock_state *state, struct tcp_sock *tp, bool held, __u32 size)
 {
@@ -77,11 +40,11 @@ static __always_inline enum reason against_small(struct sock_state *state, struc
 	now = heard(state, tp);
 	if (now != state->heard) {
 		state->heard = now;
-		state->found_held = 0;
+		state->losses = 0;
 		state->left_to_tcp = 0;
 	}
-	if (held && ++state->found_held >= CONTENDED_FINDS) {
-		state->found_held = 0;
+	if (held && ++state->losses >= CONTENDED_FINDS) {
+		state->losses = 0;
 		state->left_to_tcp = CONTENDED_MESSAGES;
 	}
 	/*

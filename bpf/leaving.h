@@ -258,11 +258,11 @@ static __always_inline bool was_a_stream(const struct sock_state *state)
 
 	if (!state->left)
 		return false;
-	if (is_one(state->reason, REASONS_OF_A_FULL_READER))
+	if (is_one(state->reason, REASONS_TO_REMEMBER))
 		return true;
 	if (peer)
 		bpf_probe_read_kernel(&theirs, sizeof(theirs), &peer->reason);
-	return is_one(theirs, REASONS_OF_A_FULL_READER) && still_the_peers(state);
+	return is_one(theirs, REASONS_TO_REMEMBER) && still_the_peers(state);
 }
 
 static __always_inline void remember_end(struct tcp_sock *tp, const struct sock_state *state)

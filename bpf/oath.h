@@ -35,14 +35,19 @@ enum stays {
 
 #define REASON_BIT(name) (1ULL << REASON_##name)
 
-/* While these last, which may be for a moment, a reader is behind. */
-#define REASONS_OF_A_FULL_READER (REASON_BIT(UNREAD) | REASON_BIT(BACKLOG_BYTES) | \
-				  REASON_BIT(BACKLOG_MESSAGES) | REASON_BIT(CONTENDED))
+/* Of a flow that has left: later connections to the same destination would lose, too. */
+#define REASONS_TO_REMEMBER (REASON_BIT(UNREAD) | REASON_BIT(BACKLOG_BYTES) | REASON_BIT(BACKLOG_MESSAGES) | \
+			     REASON_BIT(CONTENDED) | REASON_BIT(CORKED) | REASON_BIT(PAGES) | REASON_BIT(SMALL))
 
 /* Programs that do these go on doing them, and whoever turns the kill switch wants TCP. */
 #define REASONS_THAT_LAST (REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | \
 			   REASON_BIT(DISCARD) | REASON_BIT(OOB) | REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | \
 			   REASON_BIT(OPTION))
+
+/* What is over soon, or of sockets that cannot leave. */
+#define REASONS_THAT_PASS (REASON_BIT(NO_PEER) | REASON_BIT(STATE) | REASON_BIT(ULP) | REASON_BIT(PEER_LEFT) | \
+			   REASON_BIT(LEARNING) | REASON_BIT(REFRESH) | REASON_BIT(MEMORY) | \
+			   REASON_BIT(SHUTDOWN) | REASON_BIT(EARLY))
 
 static __always_inline bool is_one(enum reason reason, __u64 reasons)
 {

@@ -56,7 +56,7 @@ struct sock_state {
 	__u32 reader;	      /* enum reader */
 	__u32 backlog_high;   /* bytes: the most that waited for the peer, with what it was sent then */
 	__u32 heard;	      /* what had come from the peer when its lock was found held, see REASON_CONTENDED */
-	__u8 found_held;      /* how often since then */
+	__u8 losses;	      /* messages that lost by being redirected, see contended.h and gain.h */
 	__u8 left_to_tcp;     /* small messages that are still to go by TCP */
 	__u8 callbacks;	      /* BPF_SOCK_OPS_*_CB_FLAG that nobody had asked for before, see callbacks.h */
 	__u8 ends;	      /* enum known_end: which namespaces have been registered, and more */

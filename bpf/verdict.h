@@ -11,6 +11,7 @@
 #include "maps.h"
 #include "change.h"
 #include "contended.h"
+#include "gain.h"
 #include "helpers.h"
 #include "memory.h"
 #include "wake.h"
@@ -219,10 +220,10 @@ static __always_inline void leave_if_it_gains_nothing(struct sk_msg_md *msg, str
 {
 	struct tcp_sock *tp;
 
-	if (has_sworn(state) || !state->peer_sk || !is_one(reason, REASONS_OF_A_FULL_READER | REASONS_THAT_LAST))
+	if (has_sworn(state) || !state->peer_sk)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && (is_one(reason, REASONS_THAT_LAST) || is_kept_stream(state, tp)))
+	if (tp && is_kept(state, tp, reason))
 		swear_in_verdict(msg, state, tp);
 }
 
@@ -239,6 +240,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct peer_view peer;
 	enum reason reason;
+	bool held;
 
 	if (has_sworn(state))
 		return state->mode == MODE_TCP ? state->reason : REASON_LEAVING;
@@ -271,12 +273,13 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return REASON_UNREAD;
 	if (refresh_due(state, cfg, now))
 		return REASON_REFRESH;
-	reason = against_small(state, tp, peer.owned && peer.backlog_bytes, msg->size);
+	held = peer.owned && peer.backlog_bytes;
+	reason = against_small(state, tp, held, msg->size);
 	if (reason != REASON_NONE)
 		return reason;
-	if (peer.owned && peer.backlog_bytes && msg->size > CONTENDED_BYTES && is_contended_stream(state, tp) &&
-	    swear_in_verdict(msg, state, tp))
-		return REASON_CONTENDED;
+	reason = against_gain(state, tp, msg->size, held);
+	if (reason != REASON_NONE && swear_in_verdict(msg, state, tp))
+		return reason;
 	if (sleeps_since_handshake(state, cfg, &peer))
 		return REASON_EARLY;
 	if (memory_lacks(state, msg->size, now))

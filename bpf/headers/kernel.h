@@ -172,6 +172,7 @@ struct tcp_sock {
 	__u8 repair : 1;
 	__u8 syn_fastopen : 1;
 	__u8 recvmsg_inq : 1;
+	__u8 nonagle : 4;
 	__u16 urg_data;
 	bool is_mptcp;
 };
@@ -209,7 +210,13 @@ struct mm_struct {
 	unsigned long start_stack;
 };
 
+struct pipe_inode_info {
+	unsigned int head;
+	unsigned int tail;
+};
+
 struct task_struct {
+	struct pipe_inode_info *splice_pipe; /* of sendfile(2), made at its first call and kept */
 	struct files_struct *files;
 	struct mm_struct *mm;
 };
@@ -306,6 +313,7 @@ enum {
 	MAPPING_ACCESS = 7, /* linux/mm.h: VM_READ, VM_WRITE, VM_EXEC */
 	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
 	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
+	NAGLE_CORK = 2, /* tcp_sock.nonagle: TCP_CORK is set */
 	SHUTDOWN_RECEIVING = 1, /* sk_shutdown: RCV_SHUTDOWN */
 	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
 	LOCK_RCVBUF = 2,     /* sk_userlocks: the program has set SO_RCVBUF */

@@ -311,7 +311,10 @@ const (
 	bpfReasonREASON_SHUTDOWN         bpfReason = 22
 	bpfReasonREASON_EARLY            bpfReason = 23
 	bpfReasonREASON_LEAVING          bpfReason = 24
-	bpfReasonREASON_MAX              bpfReason = 25
+	bpfReasonREASON_CORKED           bpfReason = 25
+	bpfReasonREASON_PAGES            bpfReason = 26
+	bpfReasonREASON_SMALL            bpfReason = 27
+	bpfReasonREASON_MAX              bpfReason = 28
 )
 
 type bpfResult uint32
@@ -379,7 +382,7 @@ type bpfSockState struct {
 	Reader             uint32
 	BacklogHigh        uint32
 	Heard              uint32
-	FoundHeld          uint8
+	Losses             uint8
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8

@@ -207,7 +207,7 @@ type listSockState struct {
 	Reader             uint32
 	BacklogHigh        uint32
 	Heard              uint32
-	FoundHeld          uint8
+	Losses             uint8
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8

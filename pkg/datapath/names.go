@@ -50,6 +50,9 @@ const (
 	ReasonShutdown        = Reason(bpfReasonREASON_SHUTDOWN)
 	ReasonEarly           = Reason(bpfReasonREASON_EARLY)
 	ReasonLeaving         = Reason(bpfReasonREASON_LEAVING)
+	ReasonCorked          = Reason(bpfReasonREASON_CORKED)
+	ReasonPages           = Reason(bpfReasonREASON_PAGES)
+	ReasonSmall           = Reason(bpfReasonREASON_SMALL)
 
 	ResultJoined    = Result(bpfResultRESULT_JOINED)
 	ResultRemote    = Result(bpfResultRESULT_REMOTE)
@@ -67,6 +70,7 @@ const (
 	ResultShare     = Result(bpfResultRESULT_SHARE)
 	ResultHelper    = Result(bpfResultRESULT_HELPER)
 	ResultForeign   = Result(bpfResultRESULT_FOREIGN)
+	ResultStream    = Result(bpfResultRESULT_STREAM)
 )
 
 var (
@@ -105,6 +109,9 @@ var (
 		bpfReasonREASON_SHUTDOWN:         "shutdown",
 		bpfReasonREASON_EARLY:            "early",
 		bpfReasonREASON_LEAVING:          "leaving",
+		bpfReasonREASON_CORKED:           "corked",
+		bpfReasonREASON_PAGES:            "pages",
+		bpfReasonREASON_SMALL:            "small",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",
@@ -123,6 +130,7 @@ var (
 		bpfResultRESULT_SHARE:     "share",
 		bpfResultRESULT_HELPER:    "helper",
 		bpfResultRESULT_FOREIGN:   "foreign",
+		bpfResultRESULT_STREAM:    "stream",
 	}
 )
 

@@ -10,11 +10,12 @@ import (
 
 // reasonOrder is the order of why_tcp in bpf/verdict.h, and of docs/DATAPATH.md.
 var reasonOrder = []datapath.Reason{
-	datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
+	datapath.ReasonLeaving, datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
 	datapath.ReasonShutdown,
 	datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonOption,
 	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
-	datapath.ReasonUnread, datapath.ReasonRefresh, datapath.ReasonContended, datapath.ReasonEarly, datapath.ReasonMemory,
+	datapath.ReasonUnread, datapath.ReasonRefresh, datapath.ReasonContended,
+	datapath.ReasonCorked, datapath.ReasonPages, datapath.ReasonSmall, datapath.ReasonEarly, datapath.ReasonMemory,
 	datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
 }
 
@@ -24,6 +25,11 @@ const (
 )
 
 var reasons = map[datapath.Reason]question{
+	datapath.ReasonLeaving: {
+		ask:    "has neither end left the sockhash, or is about to?",
+		means:  "the other end leaves the sockhash, and the connection is plain TCP from then on",
+		change: "a new connection; the reason of the other end says why it leaves",
+	},
 	datapath.ReasonDisabled: {
 		ask: "is the kill switch off?", means: "the kill switch is on", change: "sockmapctl enable", now: killSwitch,
 	},
@@ -117,7 +123,22 @@ var reasons = map[datapath.Reason]question{
 	datapath.ReasonContended: {
 		ask:    "would a small message not wait for the reader's lock?",
 		means:  "the reader is taking bytes on another CPU, and small messages would wait for its lock: TCP is faster for the next 64",
-		change: "larger messages: those above 512 bytes are redirected all the same",
+		change: "larger messages: those above 512 bytes are redirected all the same, until a stream of them leaves the sockhash",
+	},
+	datapath.ReasonCorked: {
+		ask:    "does the sender not use TCP_CORK?",
+		means:  "the sender uses TCP_CORK: TCP joins what a redirect delivers piece by piece, so the connection is plain TCP now",
+		change: "the sender without TCP_CORK (nginx: tcp_nopush off), in a new connection",
+	},
+	datapath.ReasonPages: {
+		ask:    "does the sender not use sendfile(2)?",
+		means:  "the sender uses sendfile(2): TCP sends pages that a redirect copies, so the connection is plain TCP now",
+		change: "nothing needs to; the sender with write(2) (nginx: sendfile off), in a new connection",
+	},
+	datapath.ReasonSmall: {
+		ask:    "is it no stream of small messages one way?",
+		means:  "it was a stream of small messages one way, which TCP joins, so the connection is plain TCP now",
+		change: "nothing needs to; larger messages, in a new connection",
 	},
 	datapath.ReasonEarly: {
 		ask: "can no receive call of the client have begun before the handshake ended?",

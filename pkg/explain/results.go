@@ -15,7 +15,7 @@ var resultOrder = []datapath.Result{
 	datapath.ResultForeign,
 	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultHelper,
 	datapath.ResultBlocking,
-	datapath.ResultShort, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError,
+	datapath.ResultShort, datapath.ResultStream, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError,
 	datapath.ResultRemote, datapath.ResultDenied,
 	datapath.ResultAvoided, datapath.ResultJoined,
 }
@@ -77,6 +77,11 @@ var results = map[datapath.Result]question{
 		ask:    "were earlier connections to this destination worth it?",
 		means:  "the last 256 connections to this destination ended after a few messages",
 		change: "a connection that is kept for more than a few messages; one for each 50 ms is let in to see",
+	},
+	datapath.ResultStream: {
+		ask:    "did earlier connections to this destination gain by being redirected?",
+		means:  "the last 4 connections to this destination left the sockhash, because they gained nothing",
+		change: "nothing needs to; one for each 50 ms is let in to see",
 	},
 	datapath.ResultCollision: {
 		ask: "has no other flow the same two sequence numbers?", means: "another flow has the same two initial sequence numbers",

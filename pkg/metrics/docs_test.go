@@ -41,6 +41,7 @@ var meanings = map[string]map[string]string{
 		"share":     "the pod holds its share of the sockhash, which is more than half full",
 		"helper":    "a conntrack helper of this node rewrites the payload of this port (FTP, SIP, IRC)",
 		"foreign":   "another program above the pod's cgroup has the socket, or takes our callbacks away",
+		"stream":    "the last 4 connections to this destination left the sockhash, because they gained nothing; the other end counts `remote`",
 		"short":     "the last 256 connections to this destination ended after a few messages; the other end counts `remote`",
 	},
 	"reason": {
@@ -66,6 +67,10 @@ var meanings = map[string]map[string]string{
 		"memory":           "the node or the reader's memory cgroup is short of memory for sockets",
 		"shutdown":         "the reader has shut down its receiving side",
 		"early":            "the first message of a server: a receive call of its client may have begun before the connection was there",
+		"leaving":          "the other end leaves the sockhash: from then on the connection is plain TCP",
+		"corked":           "the sender uses TCP_CORK: TCP joins what a redirect delivers piece by piece; the connection leaves the sockhash",
+		"pages":            "the sender uses sendfile(2): TCP sends pages that a redirect copies; the connection leaves the sockhash",
+		"small":            "a stream of small messages one way, which TCP joins; the connection leaves the sockhash",
 		"contended":        "small messages would wait for the lock of a reader that is taking bytes on another CPU",
 	},
 	"state": {

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Does a flow gain by being redirected? Where it loses, or is kept on TCP, it leaves the sockhash and is plain
+ * TCP again (leaving.h, docs/adr/0018). That is for good, so it takes many messages to find out. The numbers
+ * are measured: docs/PERFORMANCE.md.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "contended.h"
+#include "oath.h"
+
+/* How many messages that lose by being redirected make the flow leave. */
+#define LOSSES_CONTENDED 64 /* larger ones of a stream, which found the reader's lock held */
+#define LOSSES_CORKED	 64
+#define LOSSES_PAGES	 16
+#define LOSSES_MAX	 LOSSES_CONTENDED
+
+#define PAGES_SIZE 4096 /* bytes: below, nobody looks whether the message was sent as pages */
+
+/* A stream of such small messages loses on one CPU, too, because TCP joins them. */
+#define TINY_BYTES    128
+#define TINY_MESSAGES 4096 /* a power of two: so often is looked */
+
+/* A flow that is kept on TCP so often, and four times as often as redirected, is kept on TCP to stay. */
+#define KEPT_MESSAGES 1024
+
+#define STREAM_BYTES_SHIFT    22 /* 4 MiB */
+#define STREAM_MESSAGES_SHIFT 12
+#define STREAM_BEGINS	      4
+
+/*
+ * Is it a stream one way? So many messages, or bytes, for each answer, be it by redirect or by TCP, and some
+ * in advance.
+ */
+static __always_inline bool is_stream(const struct sock_state *state, struct tcp_sock *tp)
+{
+	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
+	__u64 answers = 0, sent;
+
+	if (peer)
+		bpf_probe_read_kernel(&answers, sizeof(answers), &peer->redirected_messages);
+	sent = (state->redirected_bytes + tp->bytes_sent) >> STREAM_BYTES_SHIFT;
+	sent += (state->redirected_messages + state->tcp_messages) >> STREAM_MESSAGES_SHIFT;
+	return sent > answers + tp->data_segs_in + STREAM_BEGINS;
+}
+
+/*
+ * Is this message sent by sendfile(2) or the like? While it is, its pages are in the pipe of the task. TCP sends
+ * them as they are, and a redirect copies them.
+ */
+static __always_inline bool sends_pages(__u32 size)
+{
+	struct task_struct *task;
+	struct pipe_inode_info *pipe;
+
+	if (size < PAGES_SIZE)
+		return false;
+	task = (struct task_struct *)bpf_get_current_task();
+	pipe = BPF_CORE_READ(task, splice_pipe);
+	return pipe && BPF_CORE_READ(pipe, head) != BPF_CORE_READ(pipe, tail);
+}
+
+static __always_inline bool is_corked(struct tcp_sock *tp)
+{
+	return BPF_CORE_READ_BITFIELD(tp, nonagle) & NAGLE_CORK;
+}
+
+static __always_inline bool loses_often(struct sock_state *state, __u8 often)
+{
+	if (state->losses < LOSSES_MAX)
+		state->losses++;
+	return state->losses >= often;
+}
+
+static __always_inline bool is_stream_of_small(const struct sock_state *state, struct tcp_sock *tp)
+{
+	__u64 messages = state->redirected_messages;
+
+	return messages && !(messages % TINY_MESSAGES) && state->redirected_bytes <= messages * TINY_BYTES &&
+	       is_stream(state, tp);
+}
+
+/* Why a flow that may be redirected had better leave: REASON_NONE, if it gains. held: the reader's lock is held. */
+static __always_inline enum reason against_gain(struct sock_state *state, struct tcp_sock *tp, __u32 size, bool held)
+{
+	if (held && size > CONTENDED_BYTES && loses_often(state, LOSSES_CONTENDED) && is_stream(state, tp))
+		return REASON_CONTENDED;
+	if (is_corked(tp) && loses_often(state, LOSSES_CORKED))
+		return REASON_CORKED;
+	if (sends_pages(size) && loses_often(state, LOSSES_PAGES))
+		return REASON_PAGES;
+	return is_stream_of_small(state, tp) ? REASON_SMALL : REASON_NONE;
+}
+
+/* Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? */
+static __always_inline bool is_kept(const struct sock_state *state, struct tcp_sock *tp, enum reason reason)
+{
+	if (is_one(reason, REASONS_THAT_LAST))
+		return true;
+	if (is_one(reason, REASONS_THAT_PASS))
+		return false;
+	if (state->tcp_messages >= KEPT_MESSAGES && state->tcp_messages >> 2 > state->redirected_messages)
+		return true;
+	return state->tcp_messages > state->redirected_messages && is_stream(state, tp);
+}

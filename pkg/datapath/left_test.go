@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// evictAll turns the kill switch, and makes all sockets leave that can.
+func evictAll(t *testing.T, d *Datapath) map[Stay]int {
+	t.Helper()
+	if err := d.SetDisabled(true); err != nil {
+		t.Fatal(err)
+	}
+	e, err := d.NewEviction()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	stay, err := e.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stay
+}
+
+// redirected is a connection both ends of which have redirected.
+func redirected(t *testing.T, d *Datapath, g *group) (client, server *net.TCPConn) {
+	t.Helper()
+	client, server = g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 1000, 1)
+	send(t, server, client, 1000, 2)
+	send(t, client, server, 1000, 3)
+	for _, c := range []net.Conn{client, server} {
+		if f, _ := flowOf(t, d, c); f.RedirectedBytes == 0 {
+			t.Fatalf("not redirected, so this test shows nothing: %+v", f)
+		}
+	}
+	return client, server
+}
+
+// What only TCP does right works again on a live connection.
+func TestASocketThatHasLeftIsPlainTCP(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := redirected(t, d, g)
+	if stay := evictAll(t, d); len(stay) != 0 {
+		t.Fatalf("sockets stay: %v", stay)
+	}
+	want := pattern(make([]byte, 5000), 4)
+	write(t, client, want)
+	eventually(t, "FIONREAD counts what has come", func() bool { return unreadAt(t, server) == len(want) })
+	if got := spliced(t, server, len(want)); string(got) != string(want) {
+		t.Errorf("splice(2) moved %d bytes, or others", len(got))
+	}
+	f := blockingFile(t, server)
+	if signals, err := readUnderSignals(t, f, client); err != nil {
+		t.Errorf("a blocking read ended after %d signals: %v", signals, err)
+	}
+	plain, plainServer := newGroup(t).pair(t, "tcp4", "127.0.0.1:0")
+	defer plain.Close()
+	if got, want := upperLayer(t, client), upperLayer(t, plainServer); got != want {
+		t.Errorf("TCP_ULP: %v, on a socket that never was in the sockhash %v", got, want)
+	}
+}
+
+func unreadAt(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
+		return err
+	})
+	return n
+}
+
+// spliced moves n bytes out of the socket by splice(2), within a second.
+func spliced(t *testing.T, c *net.TCPConn, n int) []byte {
+	t.Helper()
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	got := make([]byte, 0, n)
+	buf := make([]byte, n)
+	for end := time.Now().Add(time.Second); len(got) < n && time.Now().Before(end); {
+		rawConn(t, c).control(t, func(fd int) error {
+			_, err := unix.Splice(fd, nil, pipe[1], nil, n-len(got), unix.SPLICE_F_NONBLOCK)
+			if errors.Is(err, unix.EAGAIN) {
+				return nil
+			}
+			return err
+		})
+		if moved, err := unix.Read(pipe[0], buf); err == nil {
+			got = append(got, buf[:moved]...)
+		}
+	}
+	return got
+}
+
+// upperLayer asks for kTLS and tells the answer.
+func upperLayer(t *testing.T, c *net.TCPConn) (answer error) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) error {
+		answer = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_ULP, "tls")
+		return nil
+	})
+	return answer
+}
+
+// A receive call that sleeps keeps its socket, and the other end, in the sockhash: TCP's bytes wake it, and
+// both leave after it.
+func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := redirected(t, d, g)
+	f := blockingFile(t, server)
+	read := make(chan error, 1)
+	got := make([]byte, 1000)
+	go func() {
+		_, err := io.ReadFull(fdReader(f.Fd()), got)
+		read <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	stay := evictAll(t, d)
+	if stay[Stay(evictStaysSTAYS_CALL)] != 1 || stay[Stay(evictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+		t.Errorf("sockets stay: %v, want the reader and its other end", stay)
+	}
+	want := pattern(make([]byte, 1000), 7)
+	write(t, client, want)
+	select {
+	case err := <-read:
+		if err != nil || string(got) != string(want) {
+			t.Errorf("the reader that slept: %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the reader sleeps on")
+	}
+	if stay := evictAll(t, d); len(stay) != 0 {
+		t.Errorf("sockets stay: %v", stay)
+	}
+	wantNoSockets(t, d)
+}
+
+// fdReader reads a blocking descriptor, of which Go's poller knows nothing.
+type fdReader int
+
+func (f fdReader) Read(b []byte) (int, error) {
+	n, err := unix.Read(int(f), b)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// A send that sleeps because its reader is behind returns, and all arrives in order.
+func TestASenderThatSleepsGoesOnWhenItLeaves(t *testing.T) {
+	const total = 32 << 20
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := redirected(t, d, g)
+	f := blockingFile(t, client)
+	want := pattern(make([]byte, total), 8)
+	sent := make(chan error, 1)
+	go func() {
+		n, err := unix.Write(int(f.Fd()), want)
+		if err == nil && n != total {
+			err = io.ErrShortWrite
+		}
+		sent <- err
+	}()
+	time.Sleep(200 * time.Millisecond)
+	select {
+	case err := <-sent:
+		t.Fatalf("the sender does not sleep, so this test shows nothing: %v", err)
+	default:
+	}
+	if stay := evictAll(t, d); len(stay) == 0 {
+		t.Error("all have left although a call is inside")
+	}
+	receive(t, server, want)
+	if err := <-sent; err != nil {
+		t.Errorf("the sender that slept: %v", err)
+	}
+	if stay := evictAll(t, d); len(stay) != 0 {
+		t.Errorf("sockets stay: %v", stay)
+	}
+	wantNoSockets(t, d)
+}
+
+// A socket whose verdict is of a version without oaths stays, and so does the other end; both are on TCP.
+func TestASocketOfAnOlderVersionNeverSwears(t *testing.T) {
+	const keepsOaths = 32 // HABIT_KEEPS_OATHS of bpf/state.h
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := redirected(t, d, g)
+	changeState(t, d, client, func(s *bpfSockState) { s.Habits &^= keepsOaths })
+	stay := evictAll(t, d)
+	if stay[Stay(evictStaysSTAYS_OLD)] != 1 || stay[Stay(evictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+		t.Errorf("sockets stay: %v, want the older one and its other end", stay)
+	}
+	for i := range uint64(50) {
+		send(t, client, server, 1000, i)
+		send(t, server, client, 1000, i)
+	}
+	if n := socketsIn(t, d); n != 2 {
+		t.Errorf("%d sockets in the sockhash, want both", n)
+	}
+	client.Close()
+	server.Close()
+	wantNoSockets(t, d)
+}
+
+// The socket of a connection that has left can be used for another, which is accelerated.
+func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := redirected(t, d, g)
+	if stay := evictAll(t, d); len(stay) != 0 {
+		t.Fatalf("sockets stay: %v", stay)
+	}
+	if err := d.SetDisabled(false); err != nil {
+		t.Fatal(err)
+	}
+	var l net.Listener
+	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
+	g.in(t, func() {
+		rawConn(t, client).control(t, func(fd int) error {
+			if err := disconnect(fd); err != nil {
+				return err
+			}
+			return connect4(fd, l.Addr())
+		})
+	})
+	server.Close()
+	again := accept(t, l)
+	send(t, client, again, 1000, 1)
+	send(t, again, client, 1000, 2)
+	send(t, client, again, 1000, 3)
+	if f, ok := flowOf(t, d, client); !ok || f.RedirectedBytes == 0 || f.Left {
+		t.Errorf("the second connection: %+v", f)
+	}
+}
