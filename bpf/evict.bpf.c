@@ -9,8 +9,8 @@
 #include <bpf/bpf_core_read.h>
 
 #include "abi.h"
-#include "leaving.h"
 #include "maps.h"
+#include "wake.h"
 
 struct {
 	enum stays stays;
@@ -19,7 +19,7 @@ struct {
 static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	__u32 mark = 0;
+	__u32 mark = 0, one_byte = 1;
 
 	if (!psock_of(sk))
 		return STAYS_NOT;
@@ -33,6 +33,9 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 		return STAYS_PROBED;
 	if (!peer_has_sworn(state))
 		return STAYS_PEER;
+	/* No callback of ours comes any more that would tell it. */
+	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)
+		bpf_setsockopt(tp, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
 	leave_sockhash(state, tp);
 	if (is_our_mark(tp->notsent_lowat))
 		bpf_setsockopt(tp, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));

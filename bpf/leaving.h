@@ -115,6 +115,7 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
 	if (!state->left && psock_of(&tp->inet_conn.icsk_inet.sk))
 		bpf_map_delete_elem(&sockets, &self);
 	count_out(state);
+	return_window(state);
 	state->left = 1;
 }
 

@@ -54,7 +54,7 @@ func TestTheEndOfAConnectionThatLeaves(t *testing.T) {
 			if err := d.SetDisabled(false); err != nil {
 				t.Fatal(err)
 			}
-			wantNoSockets(t, d)
+			eventually(t, "the sockhash is empty", func() bool { return socketsIn(t, d) == 0 })
 		}
 	}
 }

@@ -248,3 +248,68 @@ func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
 		t.Errorf("the second connection: %+v", f)
 	}
 }
+
+// An edge-triggered reader that took a short read for the end hears of what came by TCP behind it, also where
+// its socket leaves before it acknowledges that.
+func TestAReaderThatMissedAnEdgeHearsOfItWhenItLeaves(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	left := 0
+	for range 20 {
+		client, server := redirected(t, d, g)
+		setTCPOption(t, server, unix.TCP_QUICKACK, 0)
+		edges, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(edges)
+		rawConn(t, server).control(t, func(fd int) error {
+			return unix.EpollCtl(edges, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET})
+		})
+		write(t, client, make([]byte, 1000))
+		setLowWater(t, server, 2) // what comes now goes by TCP
+		write(t, client, make([]byte, 500))
+		setLowWater(t, server, 1)
+		awaitEdge(t, edges)
+		if n := readOnce(t, server); n != 1000 {
+			t.Fatalf("read %d bytes first, want those that were redirected", n)
+		}
+		if len(evictAll(t, d)) == 0 {
+			left++
+		}
+		awaitEdge(t, edges)
+		if n := readOnce(t, server); n != 500 {
+			t.Fatalf("read %d bytes then, want those that came by TCP", n)
+		}
+		client.Close()
+		server.Close()
+		if err := d.SetDisabled(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d of 20 readers left at once", left)
+}
+
+func awaitEdge(t *testing.T, edges int) {
+	t.Helper()
+	var events [1]unix.EpollEvent
+	for end := time.Now().Add(5 * time.Second); ; {
+		n, err := unix.EpollWait(edges, events[:], int(time.Until(end).Milliseconds()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if n != 1 || err != nil {
+			t.Fatalf("no edge within five seconds: %d, %v", n, err)
+		}
+		return
+	}
+}
+
+func readOnce(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) (err error) {
+		n, err = unix.Read(fd, make([]byte, 64<<10))
+		return err
+	})
+	return n
+}
