@@ -242,9 +242,6 @@ struct history {
 	__u64 rested_ns; /* coarse CLOCK_MONOTONIC: from when on LET_IN_AT_ONCE may be let in again */
 };
 
-#define FRUITLESS_MAX 256
-#define STREAMS_MAX   4 /* the same of streams that left the sockhash: each has lost before it left */
-
 /* totals[netns cookie], one per CPU. Key 0 gathers what belongs to no registered endpoint. */
 struct totals {
 	__u64 redirected_bytes; /* the first four: of sockets that closed */

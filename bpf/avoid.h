@@ -13,6 +13,8 @@
 
 #include "maps.h"
 
+#define FRUITLESS_MAX 256 /* connections in a row that gained nothing: struct history */
+
 static __always_inline struct destination destination_of(struct tcp_sock *tp, __u64 netns)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;

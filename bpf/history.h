@@ -15,6 +15,7 @@
 #include "avoid.h"
 #include "maps.h"
 
+#define STREAMS_MAX	4 /* in place of FRUITLESS_MAX, of streams that left the sockhash: each has lost before */
 #define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
 #define LET_IN_AT_ONCE	32
 #define WORTH_MESSAGES	8 /* redirected both ways */

@@ -150,7 +150,7 @@ func TestMessagesOfAProgramThatUsedSendfileAreRedirected(t *testing.T) {
 // The fifth connection to a destination whose last four have left is plain TCP from the start; one that gains
 // lets others in again.
 func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
-	const streamsMax = 4 // STREAMS_MAX of bpf/abi.h
+	const streamsMax = 4 // STREAMS_MAX of bpf/history.h
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	var l net.Listener

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	fruitlessMax = 256 // FRUITLESS_MAX of bpf/abi.h, LET_IN_EVERY_NS and LET_IN_AT_ONCE of bpf/history.h
+	fruitlessMax = 256 // FRUITLESS_MAX of bpf/avoid.h, LET_IN_EVERY_NS and LET_IN_AT_ONCE of bpf/history.h
 	letInEvery   = 50 * time.Millisecond
 	letInAtOnce  = 32
 )

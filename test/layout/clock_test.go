@@ -21,6 +21,7 @@ var clockUsers = map[string]string{
 	"pkg/cgroup/pod.go":        "a bound in time",
 	"pkg/cgroup/walk.go":       "a bound in time",
 	"pkg/datapath/config.go":   "shows an age as a time of day",
+	"pkg/datapath/evict.go":    "a bound in time",
 	"pkg/datapath/tap.go":      "a bound in time",
 	"pkg/endpoint/reap.go":     "a bound in time",
 	"pkg/hazard/interrupt.go":  "a bound in time",
