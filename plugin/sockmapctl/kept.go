@@ -61,8 +61,18 @@ func (a *app) readKept(unload bool) keptView {
 
 // lines are for a person; none where there is nothing to tell.
 func (v keptView) lines() []string {
-	if v.sockets == 0 || v.hazards == 0 {
+	if v.sockets == 0 {
 		return nil
+	}
+	lines := stayText(v.stay)
+	if v.elsewhere > 0 {
+		lines = append(lines, fmt.Sprintf("sockets of states that drain stay there until their connections end: %d", v.elsewhere))
+	}
+	if v.why != nil {
+		lines = append(lines, fmt.Sprintf("live connections cannot be taken out of the sockhash here: %v", v.why))
+	}
+	if v.hazards == 0 {
+		return lines
 	}
 	var what []string
 	for _, h := range cniconf.Hazards {
@@ -74,12 +84,8 @@ func (v keptView) lines() []string {
 	if !v.known {
 		verb = "may differ"
 	}
-	lines := stayText(v.stay)
-	if v.why != nil {
-		lines = append(lines, fmt.Sprintf("live connections cannot be taken out of the sockhash here: %v", v.why))
-	}
 	return append(lines,
-		fmt.Sprintf("they %s from plain TCP until they are made anew: %s", verb, strings.Join(what, "; ")),
+		fmt.Sprintf("their connections %s from plain TCP until they are made anew: %s", verb, strings.Join(what, "; ")),
 		"restart the containers that must not meet that",
 	)
 }

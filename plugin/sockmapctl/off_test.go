@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -19,14 +20,27 @@ func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 	n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
 		return uint32(hazard.SetOf("eagain", "splice", "mptcp")), uint32(hazard.SetOf("splice")), nil
 	}
-	const differ = "connections that were redirected differ from plain TCP until they are made anew: "
+	const (
+		differ = "their connections differ from plain TCP until they are made anew: "
+		stay   = "sockets that stay in the sockhash until their connections end: 1 have redirected bytes unread, " +
+			"1 wait for their other end\n"
+	)
 	n.ok(t, "load")
 	if out := n.ok(t, "disable"); out != "disabled: all flows go by TCP\n" {
 		t.Errorf("without connections: %q", out)
 	}
 	n.ok(t, "enable")
 	n.ok(t, "attach", "--cgroup", g.path, "--accept-hazards", "all")
-	connect(t, g, &netNS{}, 1)
+	connect(t, g, &netNS{}, 5) // which leave
+	unread := connect(t, g, &netNS{}, 1)[0]
+	for _, c := range []net.Conn{unread.client, unread.server} {
+		if _, err := c.Write(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.ReadFull(unread.client, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		verb  string
 		says  string
@@ -36,7 +50,7 @@ func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 		{"unload", differ + "splice (splice(2)", []string{"mptcp"}},                     // and now it does not
 	} {
 		out := n.ok(t, tt.verb)
-		if !strings.Contains(out, tt.says) || !strings.Contains(out, "eagain") || !strings.Contains(out, "restart the containers") {
+		if !strings.Contains(out, stay) || !strings.Contains(out, tt.says) || !strings.Contains(out, "eagain") || !strings.Contains(out, "restart the containers") {
 			t.Errorf("%s says %q, want %q", tt.verb, out, tt.says)
 		}
 		for _, word := range tt.never {
