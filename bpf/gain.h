@@ -15,11 +15,15 @@
 #include "contended.h"
 #include "oath.h"
 
-/* How many messages that lose by being redirected make the flow leave. */
+/*
+ * How many messages that lose by being redirected make the flow leave. Half of them are forgotten after each
+ * LOSSES_HALVED messages, so fewer than three in a hundred never do.
+ */
 #define LOSSES_CONTENDED 64 /* larger ones of a stream, which found the reader's lock held */
 #define LOSSES_CORKED	 64
 #define LOSSES_PAGES	 16
 #define LOSSES_MAX	 LOSSES_CONTENDED
+#define LOSSES_HALVED	 1024 /* a power of two */
 
 #define PAGES_SIZE 4096 /* bytes: below, nobody looks whether the message was sent as pages */
 
@@ -86,9 +90,15 @@ static __always_inline bool is_stream_of_small(const struct sock_state *state, s
 	       is_stream(state, tp);
 }
 
-/* Why a flow that may be redirected had better leave: REASON_NONE, if it gains. held: the reader's lock is held. */
-static __always_inline enum reason against_gain(struct sock_state *state, struct tcp_sock *tp, __u32 size, bool held)
+/*
+ * Why a flow that may be redirected had better leave: REASON_NONE, if it gains. held: the reader's lock is
+ * held.
+ */
+static __always_inline enum reason against_gain(struct sock_state *state, struct tcp_sock *tp, __u32 size,
+						bool held)
 {
+	if (!(state->redirected_messages % LOSSES_HALVED))
+		state->losses >>= 1;
 	if (held && size > CONTENDED_BYTES && loses_often(state, LOSSES_CONTENDED) && is_stream(state, tp))
 		return REASON_CONTENDED;
 	if (is_corked(tp) && loses_often(state, LOSSES_CORKED))

@@ -54,23 +54,10 @@ static __always_inline bool switched_off(void)
  * Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends
  * whether it is one.
  */
-static __always_inline bool takes_part(__u64 netns, bool any, __u8 *ends)
+static __always_inline bool takes_part(const struct endpoint *ep, bool any, __u8 *ends)
 {
-	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
-
 	*ends = ep ? END_OWN : 0;
 	return ep ? ep->accelerate : any;
-}
-
-/*
- * Nothing of ours comes after a program that may take our callbacks away: without them a socket would never
- * leave.
- */
-static __always_inline bool foreign_runs_last(__u64 netns)
-{
-	struct endpoint *ep = bpf_map_lookup_elem(&endpoints, &netns);
-
-	return ep && ep->foreign;
 }
 
 static __always_inline enum role role_at(struct bpf_sock_ops *ops)
@@ -81,11 +68,19 @@ static __always_inline enum role role_at(struct bpf_sock_ops *ops)
 static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_sock *sk, bool any)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
+	const struct endpoint *ep;
 	__u8 ends;
 
-	if (switched_off() || !takes_part(netns, any, &ends))
+	if (switched_off())
 		return;
-	if (foreign_runs_last(netns))
+	ep = bpf_map_lookup_elem(&endpoints, &netns);
+	if (!takes_part(ep, any, &ends))
+		return;
+	/*
+	 * Nothing of ours comes after a program that may take our callbacks away: without them a socket would
+	 * never leave.
+	 */
+	if (ep && ep->foreign)
 		return count_flow(netns, role_at(ops), RESULT_FOREIGN);
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		on_active(ops, sk, netns, ends);
@@ -104,7 +99,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;
 	netns = bpf_get_netns_cookie(ops);
-	if (!switched_off() && takes_part(netns, any, &ends))
+	if (!switched_off() && takes_part(bpf_map_lookup_elem(&endpoints, &netns), any, &ends))
 		announce_fast_open(ops, tp, netns, ends);
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
@@ -108,13 +109,29 @@ func (c *changer) add(ctx context.Context, pod *lab.Pod, policy keys) error {
 	return nil
 }
 
-// turnSwitch turns acceleration off for a moment.
+// turnSwitch turns acceleration off for a moment, as `sockmapctl disable` does: what is busy or idle then leaves
+// the sockhash.
 func (c *changer) turnSwitch(ctx context.Context, rng *rand.Rand) error {
 	c.switches.Add(1)
 	_, err := c.sockmap().SetDisabled(ctx, true)
+	err = errors.Join(err, c.evict())
 	sleep(ctx, time.Duration(100+rng.IntN(1900))*time.Millisecond)
 	_, on := c.sockmap().SetDisabled(context.WithoutCancel(ctx), false)
 	return errors.Join(err, on)
+}
+
+func (c *changer) evict() error {
+	d, err := datapath.Open(c.node.BPFFS())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	e, err := d.NewEviction()
+	if err != nil {
+		return err
+	}
+	_, err = e.Run()
+	return errors.Join(err, e.Close())
 }
 
 // changeForeign lets it come, go or behave otherwise. When it comes, an ADD finds it: from then on what it does to flags is

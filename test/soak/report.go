@@ -107,6 +107,7 @@ func (s *sums) happened() error {
 		"went by TCP because of a refresh":       s.fallbacks[datapath.ReasonRefresh],
 		"went by TCP because of a policy":        s.fallbacks[datapath.ReasonPolicy],
 		"went by TCP because of the kill switch": s.fallbacks[datapath.ReasonDisabled],
+		"left because its other end did":         s.fallbacks[datapath.ReasonLeaving],
 		"was told to the foreign program":        s.callbacks,
 	} {
 		if n == 0 {
