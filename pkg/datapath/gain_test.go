@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -182,5 +183,22 @@ func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
 	}
 	if n := results(t, d)[ResultStream]; kept == 0 || n != uint64(kept) {
 		t.Errorf("%d of %d connections were kept on TCP, counted %d", kept, 2*letInAtOnce, n)
+	}
+	time.Sleep(2 * letInEvery)
+	client, server := connect()
+	for i := range uint64(20) {
+		send(t, client, server, 100, i)
+		send(t, server, client, 100, i)
+	}
+	client.Close()
+	server.Close()
+	before := results(t, d)[ResultStream]
+	for range 10 {
+		client, server := connect()
+		client.Close()
+		server.Close()
+	}
+	if n := results(t, d)[ResultStream] - before; n != 0 {
+		t.Errorf("%d of 10 connections were kept on TCP after one that gained", n)
 	}
 }
