@@ -17,25 +17,29 @@
 
 /*
  * How many messages that lose by being redirected make the flow leave. Half of them are forgotten after each
- * LOSSES_HALVED messages, so fewer than three in a hundred never do.
+ * LOSSES_HALVED messages, so fewer than six in a hundred never do.
  */
 #define LOSSES_CONTENDED 64 /* larger ones of a stream, which found the reader's lock held */
 #define LOSSES_CORKED	 64
 #define LOSSES_PAGES	 16
-#define LOSSES_MAX	 LOSSES_CONTENDED
-#define LOSSES_HALVED	 1024 /* a power of two */
+#define LOSSES_KEPT	 128 /* TICKs in which a message went by TCP, or each KEPT_MESSAGES small ones */
+#define LOSSES_MAX	 128
+#define LOSSES_HALVED	 512 /* a power of two */
+#define KEPT_MESSAGES	 8   /* a power of two; of more bytes, a redirect gains in spite of many by TCP */
+#define KEPT_BYTES	 8192
 
 #define PAGES_SIZE 4096 /* bytes: below, nobody looks whether the message was sent as pages */
 
-/* A stream of such small messages loses on one CPU, too, because TCP joins them. */
-#define TINY_BYTES    128
-#define TINY_MESSAGES 4096 /* a power of two: so often is looked */
+/*
+ * A stream of such small messages loses on one CPU, too, because TCP joins them. Within a network namespace
+ * there is little below TCP that a redirect could save.
+ */
+#define TINY_BYTES	 128
+#define TINY_LOCAL_BYTES 8192
+#define TINY_MESSAGES	 1024 /* a power of two: so often is looked */
 
-/* A flow that is kept on TCP so often, and four times as often as redirected, is kept on TCP to stay. */
-#define KEPT_MESSAGES 1024
-
-#define STREAM_BYTES_SHIFT    22 /* 4 MiB */
-#define STREAM_MESSAGES_SHIFT 12
+#define STREAM_BYTES_SHIFT    20 /* 1 MiB */
+#define STREAM_MESSAGES_SHIFT 10
 #define STREAM_BEGINS	      4
 
 /*
@@ -84,9 +88,10 @@ static __always_inline bool loses_often(struct sock_state *state, __u8 often)
 
 static __always_inline bool is_stream_of_small(const struct sock_state *state, struct tcp_sock *tp)
 {
+	__u32 small = state->netns == state->peer_netns ? TINY_LOCAL_BYTES : TINY_BYTES;
 	__u64 messages = state->redirected_messages;
 
-	return messages && !(messages % TINY_MESSAGES) && state->redirected_bytes <= messages * TINY_BYTES &&
+	return messages && !(messages % TINY_MESSAGES) && state->redirected_bytes <= messages * small &&
 	       is_stream(state, tp);
 }
 
@@ -109,13 +114,14 @@ static __always_inline enum reason against_gain(struct sock_state *state, struct
 }
 
 /* Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? */
-static __always_inline bool is_kept(const struct sock_state *state, struct tcp_sock *tp, enum reason reason)
+static __always_inline bool is_kept(struct sock_state *state, enum reason reason, __u32 size, __u32 now)
 {
+	bool counts = now != state->sent_by_tcp_at ||
+		      (size <= KEPT_BYTES && !(state->tcp_messages % KEPT_MESSAGES));
+
 	if (is_one(reason, REASONS_THAT_LAST))
 		return true;
 	if (is_one(reason, REASONS_THAT_PASS))
 		return false;
-	if (state->tcp_messages >= KEPT_MESSAGES && state->tcp_messages >> 2 > state->redirected_messages)
-		return true;
-	return state->tcp_messages > state->redirected_messages && is_stream(state, tp);
+	return counts && loses_often(state, LOSSES_KEPT);
 }

@@ -18,6 +18,8 @@
 #define STREAMS_MAX	4 /* in place of FRUITLESS_MAX, of streams that left the sockhash: each has lost before */
 #define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
 #define LET_IN_AT_ONCE	32
+#define STREAM_LET_IN_EVERY_NS (1000ULL * 1000 * 1000)
+#define STREAM_LET_IN_AT_ONCE  4
 #define WORTH_MESSAGES	8 /* redirected both ways */
 #define WORTH_BYTES	(256 * 1024)
 
@@ -26,9 +28,12 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 {
 	struct destination to = destination_of(tp, netns);
 	struct history *known = bpf_map_lookup_elem(&history, &to);
+	bool stream = known && known->why == RESULT_STREAM;
+	__u64 every = stream ? STREAM_LET_IN_EVERY_NS : LET_IN_EVERY_NS;
+	__u64 at_once = stream ? STREAM_LET_IN_AT_ONCE : LET_IN_AT_ONCE;
 	__u64 now, rested;
 
-	if (!known || known->fruitless < (known->why == RESULT_STREAM ? STREAMS_MAX : FRUITLESS_MAX))
+	if (!known || known->fruitless < (stream ? STREAMS_MAX : FRUITLESS_MAX))
 		return RESULT_JOINED;
 	if (avoided_for_now(known))
 		return RESULT_AVOIDED;
@@ -39,9 +44,9 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 	}
 	now = bpf_ktime_get_coarse_ns();
 	rested = known->rested_ns > now ? known->rested_ns : now;
-	if (rested - now > (LET_IN_AT_ONCE - 1) * LET_IN_EVERY_NS)
+	if (rested - now > (at_once - 1) * every)
 		return known->why;
-	known->rested_ns = rested + LET_IN_EVERY_NS;
+	known->rested_ns = rested + every;
 	return RESULT_JOINED;
 }
 

@@ -215,7 +215,7 @@ int verdict(struct sk_msg_md *msg)
 		}
 		reason = REASON_PEER_LEFT;
 	}
-	leave_if_it_gains_nothing(msg, sk, state, reason);
+	leave_if_it_gains_nothing(msg, sk, state, reason, now);
 	if (cfg->tap.with_tcp)
 		know_peer(state);
 	if (tap_wants(cfg, state, false))

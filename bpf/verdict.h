@@ -216,14 +216,15 @@ static __always_inline bool memory_lacks(struct sock_state *state, __u32 size, _
 
 /* This message goes by TCP. Are all others to do so, too? */
 static __always_inline void leave_if_it_gains_nothing(struct sk_msg_md *msg, struct bpf_sock *sk,
-						      struct sock_state *state, enum reason reason)
+						      struct sock_state *state, enum reason reason,
+						      __u32 now)
 {
 	struct tcp_sock *tp;
 
-	if (has_sworn(state) || !state->peer_sk)
+	if (has_sworn(state) || !state->peer_sk || !is_kept(state, reason, msg->size, now))
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && is_kept(state, tp, reason))
+	if (tp)
 		swear_in_verdict(msg, state, tp);
 }
 

@@ -81,7 +81,7 @@ var results = map[datapath.Result]question{
 	datapath.ResultStream: {
 		ask:    "did earlier connections to this destination gain by being redirected?",
 		means:  "the last 4 connections to this destination left the sockhash, because they gained nothing",
-		change: "nothing needs to; one for each 50 ms is let in to see",
+		change: "nothing needs to; one for each second is let in to see",
 	},
 	datapath.ResultCollision: {
 		ask: "has no other flow the same two sequence numbers?", means: "another flow has the same two initial sequence numbers",
