@@ -113,7 +113,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	for range 10 {
+	for range 3 {
 		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 		send(t, client, server, 1000, 1)
 		send(t, server, client, 1000, 1)
@@ -127,9 +127,14 @@ func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
 				t.Error(err)
 			}
 			go func() { _, err := e.Run(); evicted <- err }()
-			time.Sleep(50 * time.Millisecond) // it waits for the reader's lock, too
+			// It waits for the reader's lock, too. And a change to TCP waits for the reader, a second at most.
+			time.Sleep(1200 * time.Millisecond)
 			// By TCP: it is in the reader's backlog, and its acknowledgement is when the reader may leave.
-			write(t, client, behind)
+			// Not by Write, which waits for the other one.
+			rawConn(t, client).control(t, func(fd int) error {
+				_, err := unix.Write(fd, behind)
+				return err
+			})
 		})
 		if !waited {
 			t.Fatal("the sender did not wait, so this test shows nothing")
