@@ -19,17 +19,22 @@ func TestContendedStreamLeavesForGood(t *testing.T) {
 	d, g := load(t, bounded(1024, 128<<10, 4096)), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	const size, total = 64 << 10, 256 << 20
-	read := make(chan error, 1)
-	go func() { read <- readPattern(server, total) }()
+	const size, piece, most = 64 << 10, 32 << 20, 2 << 30
 	buf := pattern(make([]byte, size), 1)
-	for sent := 0; sent < total; sent += size {
-		if _, err := client.Write(buf); err != nil {
+	left := func() bool {
+		one, _ := flowOf(t, d, client)
+		other, _ := flowOf(t, d, server)
+		return one.Left && other.Left
+	}
+	for sent := 0; sent < most && !left(); sent += piece {
+		read := make(chan error, 1)
+		go func() { read <- readPattern(server, piece) }()
+		for range piece / size {
+			write(t, client, buf)
+		}
+		if err := <-read; err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := <-read; err != nil {
-		t.Fatal(err)
 	}
 	for name, c := range map[string]*net.TCPConn{"sender": client, "reader": server} {
 		f, _ := flowOf(t, d, c)
