@@ -14,6 +14,7 @@
 
 #include "contended.h"
 #include "oath.h"
+#include "window.h"
 
 /*
  * How many messages that lose by being redirected make the flow leave. Half of them are forgotten after each
@@ -22,11 +23,12 @@
 #define LOSSES_CONTENDED 64 /* larger ones of a stream, which found the reader's lock held */
 #define LOSSES_CORKED	 64
 #define LOSSES_PAGES	 16
-#define LOSSES_KEPT	 128 /* TICKs in which a message went by TCP, or each KEPT_MESSAGES small ones */
+#define LOSSES_KEPT	 128 /* TICKs in which a message went by TCP */
 #define LOSSES_MAX	 128
 #define LOSSES_HALVED	 512 /* a power of two */
-#define KEPT_MESSAGES	 8   /* a power of two; of more bytes, a redirect gains in spite of many by TCP */
-#define KEPT_BYTES	 8192
+#define LOSSES_FALLBACK	 8   /* so many is a change from redirect to TCP, of messages of KEPT_BYTES at most */
+#define LOSSES_OPTION	 8   /* so many is a message that is kept on TCP by an option of a socket */
+#define KEPT_BYTES	 8192 /* of more bytes, a redirect gains in spite of many that go by TCP */
 
 #define PAGES_SIZE 4096 /* bytes: below, nobody looks whether the message was sent as pages */
 
@@ -79,10 +81,12 @@ static __always_inline bool is_corked(struct tcp_sock *tp)
 	return BPF_CORE_READ_BITFIELD(tp, nonagle) & NAGLE_CORK;
 }
 
-static __always_inline bool loses_often(struct sock_state *state, __u8 often)
+/* weight: up to 127, for losses has 8 bits. */
+static __always_inline bool loses_often(struct sock_state *state, __u8 weight, __u8 often)
 {
-	if (state->losses < LOSSES_MAX)
-		state->losses++;
+	__u8 losses = state->losses + weight;
+
+	state->losses = losses < LOSSES_MAX ? losses : LOSSES_MAX;
 	return state->losses >= often;
 }
 
@@ -104,24 +108,38 @@ static __always_inline enum reason against_gain(struct sock_state *state, struct
 {
 	if (!(state->redirected_messages % LOSSES_HALVED))
 		state->losses >>= 1;
-	if (held && size > CONTENDED_BYTES && loses_often(state, LOSSES_CONTENDED) && is_stream(state, tp))
+	if (held && size > CONTENDED_BYTES && loses_often(state, 1, LOSSES_CONTENDED) && is_stream(state, tp))
 		return REASON_CONTENDED;
-	if (is_corked(tp) && loses_often(state, LOSSES_CORKED))
+	if (is_corked(tp) && loses_often(state, 1, LOSSES_CORKED))
 		return REASON_CORKED;
-	if (sends_pages(size) && loses_often(state, LOSSES_PAGES))
+	if (sends_pages(size) && loses_often(state, 1, LOSSES_PAGES))
 		return REASON_PAGES;
 	return is_stream_of_small(state, tp) ? REASON_SMALL : REASON_NONE;
 }
 
-/* Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? */
+/* Has the reader taken nothing since this sender changed to TCP? When it goes on, redirecting may gain again. */
+static __always_inline bool stands_still(const struct sock_state *state)
+{
+	return state->mixed_seq && peer_copied_seq(state->peer_sk) == state->mixed_seq;
+}
+
+/*
+ * Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? Whatever it
+ * began with, waiting for the reader to take what went by TCP follows it.
+ */
 static __always_inline bool is_kept(struct sock_state *state, enum reason reason, __u32 size, __u32 now)
 {
-	bool counts = now != state->sent_by_tcp_at ||
-		      (size <= KEPT_BYTES && !(state->tcp_messages % KEPT_MESSAGES));
+	__u8 weight = now != state->sent_by_tcp_at;
 
+	if (reason == REASON_UNREAD && state->mode == MODE_TCP)
+		reason = state->reason;
 	if (is_one(reason, REASONS_THAT_LAST))
 		return true;
 	if (is_one(reason, REASONS_THAT_PASS))
 		return false;
-	return counts && loses_often(state, LOSSES_KEPT);
+	if (is_one(reason, REASONS_OF_OPTIONS))
+		weight = LOSSES_OPTION;
+	else if (state->mode == MODE_REDIRECT && size <= KEPT_BYTES)
+		weight += LOSSES_FALLBACK;
+	return weight && !stands_still(state) && loses_often(state, weight, LOSSES_KEPT);
 }

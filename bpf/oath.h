@@ -41,8 +41,10 @@ enum stays {
 
 /* Programs that do these go on doing them, and whoever turns the kill switch wants TCP. */
 #define REASONS_THAT_LAST (REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | \
-			   REASON_BIT(DISCARD) | REASON_BIT(OOB) | REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | \
-			   REASON_BIT(OPTION))
+			   REASON_BIT(DISCARD) | REASON_BIT(OOB))
+
+/* What a program has set on its socket, and may take back. */
+#define REASONS_OF_OPTIONS (REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | REASON_BIT(OPTION) | REASON_BIT(RCVLOWAT))
 
 /* What is over soon, or of sockets that cannot leave. */
 #define REASONS_THAT_PASS (REASON_BIT(NO_PEER) | REASON_BIT(STATE) | REASON_BIT(ULP) | REASON_BIT(PEER_LEFT) | \

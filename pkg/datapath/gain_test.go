@@ -97,7 +97,7 @@ func TestFlowsThatGainNothingLeave(t *testing.T) {
 		{"corked", corkedAnswers, lossesCorked - 2, 20, ReasonCorked},
 		{"pages", files, lossesPages - 2, 20, ReasonPages},
 		{"small", smallOneWay, streamBegins * tinyMessages, 2 * tinyMessages, ReasonSmall},
-		{"kept", lowWater, 20, 1100, ReasonRcvlowat},
+		{"kept", lowWater, 10, 40, ReasonRcvlowat},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d, g := load(t, defaults), newGroup(t)
