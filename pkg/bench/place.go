@@ -36,7 +36,7 @@ func makePlaces(n int) (*places, error) {
 	}
 	p := &places{}
 	// Before there is anything to remove.
-	p.janitor = self(roleJanitor, paths...)
+	p.janitor = janitor(paths)
 	p.janitor.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if p.open, err = p.janitor.StdinPipe(); err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
