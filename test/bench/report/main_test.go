@@ -52,11 +52,11 @@ func TestPicturesAreThoseOfTheResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	results := t.TempDir()
-	files, err := cells.Load("testdata")
+	machines, err := cells.Load("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files[1].Write(filepath.Join(results, "programs.json")); err != nil {
+	if err := machines[0].Files[1].Write(filepath.Join(results, "programs.json")); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(&bytes.Buffer{}, []string{"-into", document, "-images", images, results}); err != nil {
@@ -96,7 +96,7 @@ func TestTextAloneIsPrinted(t *testing.T) {
 
 func TestWhatCannotBecomeAReport(t *testing.T) {
 	for want, args := range map[string][]string{
-		"make bench leaves": {}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
+		"make bench leaves": {}, "none (make bench leaves": {"-keep", t.TempDir(), t.TempDir()}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
 	} {
 		if err := run(&bytes.Buffer{}, args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
