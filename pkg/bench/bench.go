@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures on this node what redirecting gives and what the guards cost: the same traffic between two containers, plain
-// and accelerated, in turn. All of it is its own (programs, cgroups, namespaces), but guards that trace run for the whole node while
-// it measures. What a request and a stream are is defined in the package wire, what a ratio is in the package ratio.
+// Package bench measures on this node what redirecting gives and what the guards cost: the same traffic
+// between two containers, plain and accelerated, in turn. All of it is its own (programs, cgroups,
+// namespaces), but guards that trace run for the whole node while it measures. What a request and a stream
+// are is defined in the package wire, what a ratio is in the package ratio.
 package bench
 
 import (
@@ -23,9 +24,9 @@ type Case struct {
 	TwoCPUs bool      // each end has its own; else both share one
 }
 
-// WasRedirected tells whether what was measured of requests is what redirecting does: all but one message of each round. The first
-// answer of a connection goes by TCP where the kernel does not tell how its client receives (reason early). Streams may be left to
-// TCP on purpose.
+// WasRedirected tells whether what was measured of requests is what redirecting does: all but one message of
+// each round. The first answer of a connection goes by TCP where the kernel does not tell how its client
+// receives (reason early). Streams may be left to TCP on purpose.
 func (c Case) WasRedirected(sent, redirected uint64) bool {
 	return c.Kind == wire.Stream || redirected > 0 && redirected+Rounds*uint64(c.Bytes) >= sent
 }
@@ -53,8 +54,8 @@ type Options struct {
 	Settings datapath.Settings
 }
 
-// Result of one case: one number for each round. Of requests it is the median time of a request and its answer in
-// nanoseconds, of streams bytes per second.
+// Result of one case: one number for each round. Of requests it is the median time of a request and its
+// answer in nanoseconds, of streams bytes per second.
 type Result struct {
 	Case
 	Plain, Accelerated []float64
@@ -70,7 +71,8 @@ func (c Case) compare(base, other []float64) ratio.Ratio {
 	return r
 }
 
-// GuardCost is what all guards together cost one case, of connections that are accelerated, or of plain ones beside them.
+// GuardCost is what all guards together cost one case, of connections that are accelerated, or of plain ones
+// beside them.
 type GuardCost struct {
 	Case
 	Accelerated   bool
@@ -86,6 +88,8 @@ type Report struct {
 	Guards   []datapath.GuardState
 	Costs    []GuardCost // none where no guard runs
 	Filtered bool        // packets between the containers passed the packet filter, as they do on this node
+	// Congestion control of TCP that was used, and that the node has by default.
+	Congestion, NodeCongestion string
 }
 
 // Run measures. The process must have begun with Main.
@@ -105,8 +109,8 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	return r, err
 }
 
-// round measures everything once: with the guards that this kernel takes, as the plugin loads them, and a part of it without any. The
-// order changes from round to round.
+// round measures everything once: with the guards that this kernel takes, as the plugin loads them, and a
+// part of it without any. The order changes from round to round.
 func (b *bench) round(round int) error {
 	phases := []func(round int) error{b.withGuards, b.withoutGuards}
 	if round%2 == 1 {

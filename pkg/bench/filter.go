@@ -10,8 +10,8 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// masquerade hides the containers' addresses from everybody but each other, as ipMasq of the plugin bridge does: connections are
-// tracked, and of each the first packet is looked at.
+// masquerade hides the containers' addresses from everybody but each other, as ipMasq of the plugin bridge
+// does: connections are tracked, and of each the first packet is looked at.
 func masquerade() error {
 	c, err := nftables.New()
 	if err != nil {

@@ -23,7 +23,6 @@ type bench struct {
 	spaces     *namespaces
 	sides      [2]side // plain and accelerated
 	agents     []*wire.Agent
-	congestion string
 	warm, time time.Duration // of each measurement
 	report     Report
 }
@@ -57,7 +56,7 @@ func withBench(ctx context.Context, o Options, f func(*bench) error) (err error)
 			return err
 		}
 	}
-	if b.congestion, err = congestion(); err != nil {
+	if b.report.Congestion, b.report.NodeCongestion, err = congestion(); err != nil {
 		return err
 	}
 	b.plan()
@@ -103,18 +102,22 @@ func (b *bench) close() (err error) {
 	return err
 }
 
-// congestion control is the same for all tools: one that paces, as bbr does, makes plain TCP slower on wires that have no rate, and
-// would flatter all that avoids it. Empty where the kernel does not have it: its default then.
-func congestion() (string, error) {
+// congestion control is the same for all tools, whatever the node has: one that paces, as bbr does, makes
+// plain TCP slower on wires that have no rate, and would flatter all that avoids it.
+func congestion() (used, node string, err error) {
 	const wanted = "cubic"
-	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control")
-	if err != nil {
-		return "", fmt.Errorf("ask for TCP's congestion controls: %w", err)
+	read := func(name string) []string {
+		b, failed := os.ReadFile("/proc/sys/net/ipv4/tcp_" + name)
+		if failed != nil {
+			err = fmt.Errorf("ask for TCP's congestion control: %w", failed)
+		}
+		return strings.Fields(string(b))
 	}
-	if slices.Contains(strings.Fields(string(b)), wanted) {
-		return wanted, nil
+	node = strings.Join(read("congestion_control"), " ")
+	if slices.Contains(read("available_congestion_control"), wanted) {
+		return wanted, node, err
 	}
-	return "", nil
+	return node, node, err
 }
 
 // both measures a case on both sides, one right after the other; who is first changes from round to round.
@@ -141,7 +144,8 @@ func (b *bench) both(d *datapath.Datapath, round int, c Case, add func(plain, ac
 	return nil
 }
 
-// attempts of a measurement in which nothing came between the warm-up and the end: another program had the CPU.
+// attempts of a measurement in which nothing came between the warm-up and the end: another program had the
+// CPU.
 const attempts = 3
 
 func (b *bench) measure(on side, c Case) (s sample, err error) {
@@ -157,7 +161,8 @@ func (b *bench) measure(on side, c Case) (s sample, err error) {
 
 func (b *bench) attempt(on side, c Case) (s sample, err error) {
 	o := wire.Order{
-		Kind: c.Kind, Addr: serverAddr.Addr().String() + ":0", Size: c.Bytes, Warm: b.warm, Time: b.time, Congestion: b.congestion,
+		Kind: c.Kind, Addr: serverAddr.Addr().String() + ":0", Size: c.Bytes, Warm: b.warm, Time: b.time,
+		Congestion: b.report.Congestion,
 	}
 	clientCPU := b.CPU
 	if c.TwoCPUs {
@@ -178,8 +183,8 @@ func (b *bench) attempt(on side, c Case) (s sample, err error) {
 	return s, nil
 }
 
-// settled waits until the sockets of a measurement have closed, so that all they sent is in the sums: until it is, or
-// for 20 ms nothing changes any more. What is missing counts as not redirected.
+// settled waits until the sockets of a measurement have closed, so that all they sent is in the sums: until
+// it is, or for 20 ms nothing changes any more. What is missing counts as not redirected.
 func settled(d *datapath.Datapath, before traffic, sent uint64) (redirected uint64, err error) {
 	steady, last := 0, before
 	for looks := 0; looks < 200 && steady < 4; looks++ {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaces are network namespaces without names: they go with their descriptors and processes. The goroutine that uses them is
-// locked to its thread.
+// namespaces are network namespaces without names: they go with their descriptors and processes. The
+// goroutine that uses them is locked to its thread.
 type namespaces struct {
 	home int
 	made []int
@@ -87,7 +87,8 @@ func (p place) Command(ctx context.Context, name string, args ...string) *exec.C
 	return exec.CommandContext(ctx, name, args...)
 }
 
-// Start starts cmd in the network namespace and born in the cgroup. It is killed when the calling thread ends.
+// Start starts cmd in the network namespace and born in the cgroup. It is killed when the calling thread
+// ends.
 func (p place) Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(p.cgroup.Fd()), Pdeathsig: syscall.SIGKILL}
 	return p.namespaces.in(p.ns, cmd.Start)

@@ -13,8 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// network is what the plugins bridge and host-local make for two containers, in namespaces of its own: a node with a bridge, and a
-// veth pair to each container.
+// network is what the plugins bridge and host-local make for two containers, in namespaces of its own: a node
+// with a bridge, and a veth pair to each container.
 type network struct{ client, server int }
 
 // Addresses in namespaces that nobody else sees.
@@ -26,7 +26,8 @@ var (
 
 const bridgeName = "sockmap-bench"
 
-// makeNetwork makes one; filtered is whether packets pass the packet filter of the node, as bridgeFiltered tells.
+// makeNetwork makes one; filtered is whether packets pass the packet filter of the node, as bridgeFiltered
+// tells.
 func makeNetwork(all *namespaces, filtered bool) (n network, err error) {
 	node, err := all.add(func() error { return setUpNode(filtered) })
 	if err != nil {
@@ -112,7 +113,8 @@ func bringUp(name string, addr *netip.Prefix) error {
 // filterSwitch is of the network namespace of who opens it, and there only where br_netfilter is loaded.
 const filterSwitch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
-// bridgeFiltered tells whether packets between containers of one bridge pass the packet filter of this node, as Kubernetes wants it.
+// bridgeFiltered tells whether packets between containers of one bridge pass the packet filter of this node,
+// as Kubernetes wants it.
 func bridgeFiltered() (bool, error) {
 	b, err := os.ReadFile(filterSwitch)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -26,8 +26,9 @@ with both ends on one CPU and on two.
 
 Plain TCP passes what it passes between pods: two veth pairs, a bridge, and the
 packet filter with masquerading where this node filters bridged packets
-(br_netfilter). The programs poll, read and write, and look at no content: the
-time is the kernel's.
+(br_netfilter). It uses cubic: a congestion control that paces, such as bbr,
+makes plain TCP slower on wires without a rate, and would flatter. The programs
+poll, read and write, and look at no content: the time is the kernel's.
 
 A ratio says how many times better accelerated is, with the interval that 95 % of
 resampled rounds lie in. Below 1 it is a loss, and marked so. A loss does not
@@ -57,8 +58,10 @@ func benchCommand(a *app) *cobra.Command {
   sockmapctl bench -o json | jq '.cases[] | select(.loss) | {kind, bytes, twoCPUs, ratio}'`,
 	}, formatTable, formatJSON)
 	cmd.Flags().DurationVar(&duration, "duration", benchDefault, "`TIME` of all traffic together")
-	cmd.Flags().IntVar(&cpu, "cpu", -1, "`CPU` of both ends, and of the end that answers or reads on two CPUs; -1: the last that this process may use")
-	cmd.Flags().IntVar(&otherCPU, "other-cpu", -1, "`CPU` of the end that asks or writes on two CPUs; -1: the last but that one")
+	cmd.Flags().IntVar(&cpu, "cpu", -1, "`CPU` of both ends, and of that which answers or reads on two CPUs;"+
+		" -1: the last that this process may use")
+	cmd.Flags().IntVar(&otherCPU, "other-cpu", -1, "`CPU` of the end that asks or writes on two CPUs;"+
+		" -1: the last but that one")
 	before(cmd, func() error {
 		if duration < benchLeast || duration > benchMost {
 			return fmt.Errorf("--duration: %v is not between %v and %v", duration, benchLeast, benchMost)
@@ -78,7 +81,8 @@ func benchCommand(a *app) *cobra.Command {
 		if otherCPU == cpu {
 			return fmt.Errorf("measure: --cpu and --other-cpu are both %d: leave one away", cpu)
 		}
-		v, err := a.measureNode(cmd.Context(), bench.Options{Duration: duration, CPU: cpu, OtherCPU: otherCPU, Settings: defaultSettings()})
+		o := bench.Options{Duration: duration, CPU: cpu, OtherCPU: otherCPU, Settings: defaultSettings()}
+		v, err := a.measureNode(cmd.Context(), o)
 		if err != nil {
 			return fmt.Errorf("measure: %w", err)
 		}
@@ -100,7 +104,8 @@ func checkCPU(flag string, cpu int) error {
 	return nil
 }
 
-// lastCPU is the least likely to have interrupts and housekeeping to do. -1: there is none beside the one that is taken.
+// lastCPU is the least likely to have interrupts and housekeeping to do. -1: there is none beside the one
+// that is taken.
 func lastCPU(taken int) int {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {

@@ -63,10 +63,17 @@ func (a *app) printGuardCosts(costs []benchGuardView) error {
 
 // path is what plain TCP passes.
 func (v *benchView) path() string {
+	text := "two veth pairs, a bridge, "
 	if v.Filtered {
-		return "two veth pairs, a bridge, the packet filter"
+		text += "the packet filter, "
+	} else {
+		text += "no packet filter as this node does not filter bridged packets, "
 	}
-	return "two veth pairs, a bridge; no packet filter, as this node does not filter bridged packets"
+	text += v.Congestion
+	if v.Congestion != v.NodeDefault {
+		text += fmt.Sprintf(" (this node has %s: pacing would make it slower)", v.NodeDefault)
+	}
+	return text
 }
 
 func (v *benchView) places() string {

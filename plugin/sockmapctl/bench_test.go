@@ -37,7 +37,8 @@ func streamOf(bytes int, two bool) bench.Case {
 	return bench.Case{Kind: wire.Stream, Bytes: bytes, TwoCPUs: two}
 }
 
-// benchReports: a node that gains and loses, with guards that cost; and one where nothing gains, and no guard runs.
+// benchReports: a node that gains and loses, with guards that cost; and one where nothing gains, and no guard
+// runs.
 func benchReports() []bench.Report {
 	refused := datapath.GuardState{Name: datapath.GuardSplice, Why: "operation not permitted"}
 	cost := func(c bench.Case, accelerated bool, with, without float64) bench.GuardCost {
@@ -53,8 +54,8 @@ func benchReports() []bench.Report {
 				benchResult(streamOf(64<<10, true), 2e9, 1.2e9, 0.05, 850),        // loses
 				benchResult(streamOf(64<<10, false), 1.5e9, 1.8e9, 0.05, 850),
 			},
-			Filtered: true,
-			Guards:   []datapath.GuardState{refused, {Name: datapath.GuardOptions, Active: true, Hook: "cgroup/setsockopt"}},
+			Filtered: true, Congestion: "cubic", NodeCongestion: "bbr",
+			Guards: []datapath.GuardState{refused, {Name: datapath.GuardOptions, Active: true, Hook: "cgroup/setsockopt"}},
 			Costs: []bench.GuardCost{
 				cost(requestsOf(64), false, 20000, 20000), cost(requestsOf(64), true, 9900, 9000),
 				cost(streamOf(64, false), false, 0.9e8, 1e8), cost(streamOf(64, false), true, 1.01e8, 1e8),
@@ -66,7 +67,8 @@ func benchReports() []bench.Report {
 				benchResult(requestsOf(16<<10), 30000, 15000, 0.01, 999-bench.Rounds), // not what it was to measure
 				benchResult(streamOf(64<<10, false), 1e9, 0.7e9, 0.05, 850),
 			},
-			Guards: []datapath.GuardState{refused},
+			Guards:     []datapath.GuardState{refused},
+			Congestion: "cubic", NodeCongestion: "cubic",
 		},
 	}
 }

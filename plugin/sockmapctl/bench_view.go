@@ -15,6 +15,8 @@ import (
 type benchView struct {
 	Kernel       string           `json:"kernel" doc:"release of the running kernel"`
 	Filtered     bool             `json:"filtered" doc:"packets of plain TCP pass the packet filter between containers of one bridge"`
+	Congestion   string           `json:"congestion" doc:"congestion control of TCP that was used"`
+	NodeDefault  string           `json:"nodeCongestion" doc:"that of this node; one that paces makes plain TCP slower"`
 	CPU          int              `json:"cpu" doc:"of both ends, and of the end that answers or reads on two CPUs"`
 	OtherCPU     int              `json:"otherCPU" doc:"of the end that asks or writes on two CPUs; -1: there is no other"`
 	Seconds      float64          `json:"seconds" doc:"of traffic, both sides together"`
@@ -59,8 +61,8 @@ type benchGuardView struct {
 
 func newBenchView(r bench.Report, o bench.Options) *benchView {
 	v := &benchView{
-		Kernel: kernelRelease(), Filtered: r.Filtered, CPU: o.CPU, OtherCPU: o.OtherCPU, Seconds: o.Duration.Seconds(),
-		Rounds: bench.Rounds, Guards: guardViews(r.Guards), LoadedGuards: []string{},
+		Kernel: kernelRelease(), Filtered: r.Filtered, Congestion: r.Congestion, NodeDefault: r.NodeCongestion,
+		CPU: o.CPU, OtherCPU: o.OtherCPU, Seconds: o.Duration.Seconds(), Rounds: bench.Rounds, Guards: guardViews(r.Guards), LoadedGuards: []string{},
 		Cases: []benchCaseView{}, GuardCosts: []benchGuardView{},
 	}
 	for _, c := range r.Results {
@@ -92,7 +94,7 @@ func isClear(r ratio.Ratio) bool { return r.Low > 1 || r.High < 1 }
 
 // benchName is what a person calls a kind of traffic.
 func benchName(k wire.Kind, bytes int) string {
-	return fmt.Sprintf("%s of %s", map[wire.Kind]string{wire.Requests: "requests", wire.Stream: "stream"}[k], humanBytes(uint64(bytes)))
+	return fmt.Sprintf("%s of %s", k, humanBytes(uint64(bytes)))
 }
 
 func (c benchCaseView) name() string {

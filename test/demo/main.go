@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows what sockmap does: two containers that talk to each other through the conflist of conf/, once
-// without and once with sockmap in the chain, directly and through a DNAT service address.
+// Command demo shows what sockmap does: two containers that talk to each other through the conflist of conf/,
+// once without and once with sockmap in the chain, directly and through a DNAT service address.
 //
 // Everything happens in namespaces and cgroups of its own. Nothing is left behind, on Ctrl-C neither.
 package main

@@ -74,8 +74,8 @@ const (
 	checkedRequests = 2000
 )
 
-// check compares each byte of requests, answers and a stream, directly and through a service address. It is apart from what is
-// measured: making and comparing content takes longer than moving it.
+// check compares each byte of requests, answers and a stream, directly and through a service address. It is
+// apart from what is measured: making and comparing content takes longer than moving it.
 func (p *pair) check(ctx context.Context, node *lab.Node) (err error) {
 	backend, vip := netip.AddrPortFrom(p.server.IP4(), checkedPort), service(p.index, 80)
 	running, err := p.server.Serve(ctx, backend.String(), cpu)

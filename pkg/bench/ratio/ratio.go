@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ratio is how every tool of this project compares two ways: round by round, above 1 is better, with an interval.
+// Package ratio is how every tool of this project compares two ways: round by round, above 1 is better, with
+// an interval.
 //
-// Both sides of a round had the same machine within a second or two. From round to round it changes, by a third on machines that are
-// shared with others: what was measured then must not be set against what was measured now. So it is the ratios of rounds of which
-// the median is taken, and that are resampled.
+// Both sides of a round had the same machine within a second or two. From round to round it changes, by a
+// third on machines that are shared with others: what was measured then must not be set against what was
+// measured now. So it is the ratios of rounds of which the median is taken, and that are resampled.
 package ratio
 
 import (
@@ -12,14 +13,14 @@ import (
 	"slices"
 )
 
-// Ratio is how many times better one way is than another, with the interval that 95 % of the bootstrap's resamples lie in. Above 1
-// is better, whichever way the measure goes.
+// Ratio is how many times better one way is than another, with the interval that 95 % of the bootstrap's
+// resamples lie in. Above 1 is better, whichever way the measure goes.
 type Ratio struct{ Value, Low, High float64 }
 
 const resamples = 2000
 
-// Rounds are the ratios of other to base in each round; lower tells that less is better. A round in which a side has nothing to show
-// compares nothing.
+// Rounds are the ratios of other to base in each round; lower tells that less is better. A round in which a
+// side has nothing to show compares nothing.
 func Rounds(base, other []float64, lower bool) (ratios []float64) {
 	for i := range min(len(base), len(other)) {
 		switch {

@@ -46,8 +46,8 @@ func (e *end) buffer(size int) []byte {
 	return e.buf[:size]
 }
 
-// play does one order after the other until there are no more: when whoever gave them is gone. While it waits for them, the
-// system call is an ordinary one, and the runtime sleeps deeply.
+// play does one order after the other until there are no more: when whoever gave them is gone. While it waits
+// for them, the system call is an ordinary one, and the runtime sleeps deeply.
 func play(in io.Reader, out io.Writer) error {
 	runtime.LockOSThread()
 	if err := prepare(); err != nil {
@@ -82,8 +82,8 @@ func prepare() error {
 	return PinProcess(0, cpu)
 }
 
-// widenPorts is for Churn, whose connections leave their ports in TIME_WAIT for a minute. The network namespace is the end's own, or
-// another end's.
+// widenPorts is for Churn, whose connections leave their ports in TIME_WAIT for a minute. The network
+// namespace is the end's own, or another end's.
 func widenPorts() error {
 	const ports = "/proc/sys/net/ipv4/ip_local_port_range"
 	if err := os.WriteFile(ports, []byte("4096 65535"), 0); err != nil {

@@ -7,8 +7,9 @@
 //	report -into docs/PERFORMANCE.md -images docs/images test/bench/results    replaces what stands between two marked lines of the document, and the pictures
 //	report -range README.md test/bench/results                                 the same for the short table there
 //
-// Results are kept beside what makes them, in a directory for each kind of machine, with every sample: tables and pictures of all machines
-// can be made again wherever the repository is. A new run replaces those of its kind. The same results give the same text and the same pictures.
+// Results are kept beside what makes them, in a directory for each kind of machine, with every sample: tables
+// and pictures of all machines can be made again wherever the repository is. A new run replaces those of its
+// kind. The same results give the same text and the same pictures.
 package main
 
 import (

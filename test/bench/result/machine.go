@@ -69,7 +69,8 @@ var (
 	between = regexp.MustCompile(`[^a-z0-9.+]+`)
 )
 
-// Kind is what results are kept under: machines of one kind give about the same. A new run replaces that of its kind.
+// Kind is what results are kept under: machines of one kind give about the same. A new run replaces that of
+// its kind.
 func (m Machine) Kind() string {
 	words := []string{m.shortCPU(), m.pageTables(), m.release(), cmp.Or(strings.Join(m.Guards, "+"), "no-guards")}
 	return strings.Trim(between.ReplaceAllString(strings.ToLower(strings.Join(words, " ")), "-"), "-")

@@ -11,16 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who walks the page tables. Where a hypervisor without help of the CPU keeps copies of them (shadows), page faults, system calls and
-// switches between processes are dear, and all ratios are others than where the CPU walks them itself.
+// Who walks the page tables. Where a hypervisor without help of the CPU keeps copies of them (shadows), page
+// faults, system calls and switches between processes are dear, and all ratios are others than where the CPU
+// walks them itself.
 const (
 	HardwarePageTables = "hardware"
 	ShadowedPageTables = "shadowed"
 	UnknownPageTables  = "unknown"
 )
 
-// The first touch of a page takes 0.1 to 1 µs where the CPU walks the page tables, in a virtual machine, too. Where they are shadowed
-// each is an exit to the hypervisor: 18 µs on the one that was measured (PVM). Nothing is claimed of what lies between.
+// The first touch of a page takes 0.1 to 1 µs where the CPU walks the page tables, in a virtual machine, too.
+// Where they are shadowed each is an exit to the hypervisor: 18 µs on the one that was measured (PVM).
+// Nothing is claimed of what lies between.
 const (
 	hardwareFault = 3 * time.Microsecond
 	shadowedFault = 6 * time.Microsecond

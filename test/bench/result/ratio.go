@@ -11,10 +11,12 @@ import (
 // Ratio is how many times better one variant is than another. Above 1 is better.
 type Ratio = ratio.Ratio
 
-// Against compares v with the base of the cell, round by round, and takes the median. It reports false where no round has both.
+// Against compares v with the base of the cell, round by round, and takes the median. It reports false where
+// no round has both.
 func (c Cell) Against(v Variant) (Ratio, bool) { return ratio.Of(c.rounds(v)) }
 
-// rounds are the ratios of v to the base in each. A round in which a side has nothing to show compares nothing.
+// rounds are the ratios of v to the base in each. A round in which a side has nothing to show compares
+// nothing.
 func (c Cell) rounds(v Variant) []float64 {
 	return ratio.Rounds(c.Samples[c.ComparedWith()], c.Samples[v], c.Better == Lower)
 }

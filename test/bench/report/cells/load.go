@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cells is what the tables and the pictures of the report have in common: which cells there are, what they are
-// called, in which units they are shown, and when a ratio is a gain or a loss.
+// Package cells is what the tables and the pictures of the report have in common: which cells there are, what
+// they are called, in which units they are shown, and when a ratio is a gain or a loss.
 package cells
 
 import (
@@ -94,8 +94,8 @@ func (m *Machine) readLimits(dir string) error {
 
 func isQuick(f result.File) bool { return strings.Contains(f.Suite, "quick") }
 
-// Keep copies results to where those of their kind of machine are kept, in the place of older ones of the same suite.
-// A quick run replaces no other.
+// Keep copies results to where those of their kind of machine are kept, in the place of older ones of the
+// same suite. A quick run replaces no other.
 func Keep(from, dir string) (kept []string, err error) {
 	paths, err := filepath.Glob(filepath.Join(from, "*.json"))
 	if err == nil && len(paths) == 0 {

@@ -18,7 +18,8 @@ var Names = []string{"performance", "performance-ratios", "performance-streams",
 
 // All are the pictures for which there are cells, with a panel for each machine, or a bar.
 func All(machines []cells.Machine) (pictures []Picture) {
-	panels := func(group, measure string, number func(string) (float64, string, bool), draw func(s *series, source string) Picture, cpus ...string) {
+	panels := func(group, measure string, number func(string) (float64, string, bool),
+		draw func(s *series, source string) Picture, cpus ...string) {
 		var all []Picture
 		for _, m := range machines {
 			for _, on := range cpus {

@@ -18,8 +18,9 @@ type bar struct {
 	goal    float64
 }
 
-// bars are all programs by what is measured of them first, and of the other groups what has a goal, one for each machine. What is
-// compared with something else than plain TCP is left out: one line at 1 cannot mean two things.
+// bars are all programs by what is measured of them first, and of the other groups what has a goal, one for
+// each machine. What is compared with something else than plain TCP is left out: one line at 1 cannot mean
+// two things.
 func bars(machines []cells.Machine) (all []bar) {
 	rows := cells.Rows(machines)
 	leads := leading(rows)

@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// goals is a row for each cell that has one, with a column for each machine; empty if none has. What is missed has its limit behind
-// it, where one is known.
+// goals is a row for each cell that has one, with a column for each machine; empty if none has. What is
+// missed has its limit behind it, where one is known.
 func goals(machines []cells.Machine) string {
 	var b strings.Builder
 	all, met := make([]int, len(machines)), make([]int, len(machines))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package text writes the results as Markdown. It holds nothing that differs between two calls with the same results.
+// Package text writes the results as Markdown. It holds nothing that differs between two calls with the same
+// results.
 package text
 
 import (
@@ -22,7 +23,8 @@ type Picture struct {
 // Goals is the part of the section that has the goals, for Picture.With.
 const Goals = "goals"
 
-// Section is all that stands between the marked lines: what machines have in common side by side, and then each in full.
+// Section is all that stands between the marked lines: what machines have in common side by side, and then
+// each in full.
 func Section(machines []cells.Machine, pictures []Picture) string {
 	var b strings.Builder
 	for _, m := range machines {
