@@ -30,8 +30,8 @@ packet filter with masquerading where this node filters bridged packets
 makes plain TCP slower on wires without a rate, and would flatter. The programs
 poll, read and write, and look at no content: the time is the kernel's.
 
-A ratio says how many times better accelerated is, with the interval that 95 % of
-resampled rounds lie in. Below 1 it is a loss, and marked so. A loss does not
+A ratio says how many times better accelerated is, with the interval that 95 %
+of resampled rounds lie in. Below 1 it is a loss, and marked so. A loss does not
 change the exit code.
 
 Guards run as the plugin loads them. A part is measured without any, which tells
