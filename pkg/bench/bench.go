@@ -84,10 +84,10 @@ func (c GuardCost) Ratio() ratio.Ratio { return c.compare(c.Without, c.With) }
 
 // Report is what Run has found out.
 type Report struct {
-	Results  []Result
-	Guards   []datapath.GuardState
-	Costs    []GuardCost // none where no guard runs
-	Filtered bool        // packets between the containers passed the packet filter, as they do on this node
+	Results    []Result
+	Guards     []datapath.GuardState
+	Costs      []GuardCost // none where no guard runs
+	Unfiltered string      // why packets did not pass the packet filter; empty: they did
 	// Congestion control of TCP that was used, and that the node has by default.
 	Congestion, NodeCongestion string
 }

@@ -42,15 +42,13 @@ func withBench(ctx context.Context, o Options, f func(*bench) error) (err error)
 	defer runtime.UnlockOSThread()
 	b := &bench{Options: o}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if b.report.Filtered, err = bridgeFiltered(); err != nil {
-		return err
-	}
 	if b.places, err = makePlaces(len(b.sides)); err != nil {
 		return err
 	}
 	if b.spaces, err = openNamespaces(); err != nil {
 		return err
 	}
+	b.report.Unfiltered = unfiltered(b.spaces)
 	for i := range b.sides {
 		if err := b.start(ctx, i); err != nil {
 			return err
@@ -71,7 +69,7 @@ func (b *bench) plan() {
 }
 
 func (b *bench) start(ctx context.Context, i int) error {
-	n, err := makeNetwork(b.spaces, b.report.Filtered)
+	n, err := makeNetwork(b.spaces, b.report.Unfiltered == "")
 	if err != nil {
 		return fmt.Errorf("make a network of two containers: %w", err)
 	}

@@ -113,17 +113,17 @@ func bringUp(name string, addr *netip.Prefix) error {
 // filterSwitch is of the network namespace of who opens it, and there only where br_netfilter is loaded.
 const filterSwitch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
-// bridgeFiltered tells whether packets between containers of one bridge pass the packet filter of this node,
-// as Kubernetes wants it.
-func bridgeFiltered() (bool, error) {
+// unfiltered tells why packets between containers of one bridge cannot, or do not, pass the packet filter of this
+// node, as Kubernetes wants it. Empty: they do.
+func unfiltered(all *namespaces) string {
 	b, err := os.ReadFile(filterSwitch)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	if err != nil || strings.TrimSpace(string(b)) != "1" {
+		return "this node does not filter bridged packets"
 	}
-	if err != nil {
-		return false, fmt.Errorf("ask whether bridged packets are filtered: %w", err)
+	if _, err := all.add(masquerade); err != nil {
+		return "this kernel has no nf_tables: " + err.Error()
 	}
-	return strings.TrimSpace(string(b)) == "1", nil
+	return ""
 }
 
 func switchFilter(value string) error {

@@ -64,12 +64,13 @@ func (a *app) printGuardCosts(costs []benchGuardView) error {
 // path is what plain TCP passes.
 func (v *benchView) path() string {
 	text := "two veth pairs, a bridge, "
-	if v.Filtered {
+	if v.Unfiltered == "" {
 		text += "the packet filter, "
-	} else {
-		text += "no packet filter as this node does not filter bridged packets, "
 	}
 	text += v.Congestion
+	if v.Unfiltered != "" {
+		text += "; no packet filter: " + v.Unfiltered
+	}
 	if v.Congestion != v.NodeDefault {
 		text += fmt.Sprintf(" (this node has %s: pacing would make it slower)", v.NodeDefault)
 	}

@@ -14,7 +14,7 @@ import (
 // benchView is what a measurement says.
 type benchView struct {
 	Kernel       string           `json:"kernel" doc:"release of the running kernel"`
-	Filtered     bool             `json:"filtered" doc:"packets of plain TCP pass the packet filter between containers of one bridge"`
+	Unfiltered   string           `json:"unfiltered" doc:"why packets of plain TCP did not pass the packet filter; empty: they did"`
 	Congestion   string           `json:"congestion" doc:"congestion control of TCP that was used"`
 	NodeDefault  string           `json:"nodeCongestion" doc:"that of this node; one that paces makes plain TCP slower"`
 	CPU          int              `json:"cpu" doc:"of both ends, and of the end that answers or reads on two CPUs"`
@@ -61,7 +61,7 @@ type benchGuardView struct {
 
 func newBenchView(r bench.Report, o bench.Options) *benchView {
 	v := &benchView{
-		Kernel: kernelRelease(), Filtered: r.Filtered, Congestion: r.Congestion, NodeDefault: r.NodeCongestion,
+		Kernel: kernelRelease(), Unfiltered: r.Unfiltered, Congestion: r.Congestion, NodeDefault: r.NodeCongestion,
 		CPU: o.CPU, OtherCPU: o.OtherCPU, Seconds: o.Duration.Seconds(), Rounds: bench.Rounds, Guards: guardViews(r.Guards), LoadedGuards: []string{},
 		Cases: []benchCaseView{}, GuardCosts: []benchGuardView{},
 	}

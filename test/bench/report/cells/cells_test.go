@@ -125,7 +125,7 @@ func TestLimitsNameCellsThatAreThere(t *testing.T) {
 	if err := f.Write(filepath.Join(dir, "micro.json")); err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]string{`{"rr/64 B": "why"}`: "", `{"rr/65 B": "why"}`: "not measured", `{`: "limits"} {
+	for text, want := range map[string]string{`{"rr/64 B": "why", "add/x": "y"}`: "", `{"rr/65 B": "why"}`: "not measured", `{`: "limits"} {
 		if err := os.WriteFile(filepath.Join(dir, "limits.json"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
