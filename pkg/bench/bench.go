@@ -169,10 +169,8 @@ func (b *bench) withoutGuards(round int) error {
 
 // begin makes room for the results, once it is known which guards run.
 func (b *bench) begin() {
-	for _, c := range Cases() {
-		if !c.TwoCPUs || b.OtherCPU >= 0 {
-			b.report.Results = append(b.report.Results, Result{Case: c})
-		}
+	for _, c := range b.cases() {
+		b.report.Results = append(b.report.Results, Result{Case: c})
 	}
 	runs := false
 	for _, g := range b.report.Guards {

@@ -63,9 +63,19 @@ func withBench(ctx context.Context, o Options, f func(*bench) error) (err error)
 
 // plan shares the time out: a sixth of each measurement is its warm-up.
 func (b *bench) plan() {
-	each := b.Duration / time.Duration(2*Rounds*(len(Cases())+len(guardCases)))
+	each := b.Duration / time.Duration(2*Rounds*(len(b.cases())+len(guardCases)))
 	b.warm = each / 6
 	b.time = each - b.warm
+}
+
+// cases are those for which there are enough CPUs.
+func (b *bench) cases() (all []Case) {
+	for _, c := range Cases() {
+		if !c.TwoCPUs || b.OtherCPU >= 0 {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 func (b *bench) start(ctx context.Context, i int) error {
