@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/filter"
 )
 
 // network is what the plugins bridge and host-local make for two containers, in namespaces of its own: a node
@@ -62,6 +64,10 @@ func setUpNode(filtered bool) error {
 		return switchFilter("0")
 	}
 	return errors.Join(switchFilter("1"), masquerade())
+}
+
+func masquerade() error {
+	return filter.Masquerade(bridgeName, nodeAddr, clientAddr.Addr(), serverAddr.Addr())
 }
 
 func setUpContainer(node int, port string, addr netip.Prefix) error {

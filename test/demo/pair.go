@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -24,10 +25,11 @@ type pair struct {
 
 // newPair makes the network `name`: the conflist of conf/, with or without its sockmap entry.
 func newPair(ctx context.Context, node *lab.Node, name string, index byte) (*pair, error) {
+	subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 62, index, 0}), 24)
 	network := lab.Network{
 		Name:    name,
 		Bridge:  "br-" + name,
-		Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 62, index, 0}), 24)},
+		Subnets: []netip.Prefix{subnet},
 		// See hazards.go.
 		Set: map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
 	}
@@ -44,6 +46,9 @@ func newPair(ctx context.Context, node *lab.Node, name string, index byte) (*pai
 		if err != nil {
 			return nil, err
 		}
+	}
+	if err := pods.Masquerade(node, name, subnet, p.client, p.server); err != nil {
+		return nil, err
 	}
 	return p, p.start(ctx, node)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bench
+// Package filter is the packet filter that plain TCP between two containers passes wherever this project measures.
+package filter
 
 import (
 	"fmt"
@@ -10,23 +11,24 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// masquerade hides the containers' addresses from everybody but each other, as ipMasq of the plugin bridge
-// does: connections are tracked, and of each the first packet is looked at.
-func masquerade() error {
+// Masquerade hides the addresses of containers from everybody but their own network, as ipMasq of the plugin
+// bridge does: all connections are tracked, and the first packet of each is looked at. It is for the network
+// namespace of the calling thread, whose bridges must filter; table is a name that nobody else uses there.
+func Masquerade(table string, network netip.Prefix, containers ...netip.Addr) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	table := c.AddTable(&nftables.Table{Name: bridgeName, Family: nftables.TableFamilyIPv4})
+	t := c.AddTable(&nftables.Table{Name: table, Family: nftables.TableFamilyIPv4})
 	chain := c.AddChain(&nftables.Chain{
-		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
+		Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 	})
-	for _, container := range []netip.Prefix{clientAddr, serverAddr} {
-		rule := append(isAddr(sourceOffset, container.Addr(), 32, expr.CmpOpEq),
-			isAddr(destinationOffset, nodeAddr.Addr(), nodeAddr.Bits(), expr.CmpOpNeq)...)
+	for _, container := range containers {
+		rule := append(isAddr(sourceOffset, container, 32, expr.CmpOpEq),
+			isAddr(destinationOffset, network.Addr(), network.Bits(), expr.CmpOpNeq)...)
 		rule = append(rule, isAddr(destinationOffset, netip.MustParseAddr("224.0.0.0"), 4, expr.CmpOpNeq)...)
-		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(rule, &expr.Masq{})})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(rule, &expr.Masq{})})
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("make rules of the packet filter: %w", err)
