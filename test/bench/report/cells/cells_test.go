@@ -3,6 +3,7 @@
 package cells
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,5 +161,42 @@ func TestANewRunReplacesThatOfItsKind(t *testing.T) {
 	machines, err := Load(to)
 	if err != nil || len(machines) != 2 || machines[0].Files[0].Version != "3" || machines[1].Files[0].Version != "4" {
 		t.Errorf("%+v, %v", machines, err)
+	}
+}
+
+func TestAWholeRunReplacesItsParts(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	keep := func(name, version string, names ...string) error {
+		t.Helper()
+		f := result.File{Suite: "micro full", Version: version, Machine: result.Machine{CPU: "C", Kernel: "6.1.0"}}
+		for _, n := range names {
+			f.Cells = append(f.Cells, result.Cell{Group: "rr", Name: n, Better: result.Lower})
+		}
+		path := filepath.Join(from, name+".json")
+		if err := f.Write(path); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Keep(from, to)
+		return errors.Join(err, os.Remove(path))
+	}
+	if err := errors.Join(keep("micro-a", "1", "a", "b"), keep("micro-b", "1", "c"), keep("micro", "2", "b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	if err := keep("micro", "3", "c"); err == nil || !strings.Contains(err.Error(), "lacks 1 cells") {
+		t.Errorf("a part in the place of the whole: %v", err)
+	}
+	machines, err := Load(to)
+	if err != nil || len(machines) != 1 {
+		t.Fatalf("%+v, %v", machines, err)
+	}
+	var got []string
+	for _, f := range machines[0].Files {
+		for _, c := range f.Cells {
+			got = append(got, f.Version+c.Name)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"1a", "2b", "2c"}) {
+		t.Error(got)
 	}
 }

@@ -92,35 +92,6 @@ func (m *Machine) readLimits(dir string) error {
 	return nil
 }
 
-func isQuick(f result.File) bool { return strings.Contains(f.Suite, "quick") }
-
-// Keep copies results to where those of their kind of machine are kept, in the place of older ones of the
-// same suite. A quick run replaces no other.
-func Keep(from, dir string) (kept []string, err error) {
-	paths, err := filepath.Glob(filepath.Join(from, "*.json"))
-	if err == nil && len(paths) == 0 {
-		err = fmt.Errorf("results in %s: none (make bench leaves them)", from)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range paths {
-		f, err := result.Read(path)
-		if err != nil {
-			return nil, err
-		}
-		to := filepath.Join(dir, f.Machine.Kind(), filepath.Base(path))
-		if older, err := result.Read(to); err == nil && isQuick(f) && !isQuick(older) {
-			return kept, fmt.Errorf("keep results: %s is a quick run, and %s is not: measure longer, or remove that", path, to)
-		}
-		if err := f.Write(to); err != nil {
-			return nil, fmt.Errorf("keep results: %w", err)
-		}
-		kept = append(kept, to)
-	}
-	return kept, nil
-}
-
 // check refuses what would become a row that says nothing, or something false.
 func (m Machine) check() error {
 	seen, groups := map[string]bool{}, map[string]bool{}

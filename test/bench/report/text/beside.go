@@ -82,8 +82,12 @@ func Range(machines []cells.Machine) string {
 		of = fmt.Sprintf("%d machines", len(machines))
 	}
 	fmt.Fprintf(&b, "Times as good as plain TCP, on %s. Below 1 is a loss.\n\n", of)
-	row(&b, "", "least", "greatest")
-	ruler(&b, 3)
+	head := []string{"", "least", "greatest"}
+	if len(machines) == 1 {
+		head = []string{"", "ratio"}
+	}
+	row(&b, head...)
+	ruler(&b, len(head))
 	rows := cells.Rows(machines)
 	for _, q := range quoted {
 		i := slices.IndexFunc(rows, func(r cells.Row) bool { return r.Key == q.key })
@@ -91,7 +95,8 @@ func Range(machines []cells.Machine) string {
 			continue
 		}
 		if low, high, ok := extremes(rows[i]); ok {
-			row(&b, q.words, interval(low.Text(), low.Ratio), interval(high.Text(), high.Ratio))
+			texts := []string{q.words, interval(low.Text(), low.Ratio), interval(high.Text(), high.Ratio)}
+			row(&b, texts[:len(head)]...)
 		}
 	}
 	return b.String()
