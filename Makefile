@@ -106,6 +106,16 @@ bench-guards: ## what the guards cost each call: in ns on this kernel, in instru
 	bin/bench-guard
 	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
 
+INSTRUCTIONS := .cache/bench/instructions
+.PHONY: bench-instructions
+bench-instructions: ## instructions of each request on Debian's kernels in QEMU, all guards, plain against sockmap: 20 minutes (root; installs QEMU and programs)
+	@test/setup.sh bench
+	@test/setup.sh test-vm
+	go run ./test/bench/instructions build
+	go run ./test/vm run -icount -manifest test/bench/instructions/manifest.json -kernel 6.1,6.12,7 -out $(INSTRUCTIONS)
+	go run ./test/bench/instructions keep $(INSTRUCTIONS)
+	go run ./test/bench/instructions table -into docs/PERFORMANCE.md
+
 .PHONY: bench-programs
 bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap: 6 minutes (root; installs them)
 	@test/setup.sh bench

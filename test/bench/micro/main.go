@@ -56,6 +56,9 @@ type options struct {
 
 	congestion string
 	only       []string // variants
+
+	instructions bool   // instead of times: see instructions.go
+	bin          string // the plugins, built already
 }
 
 func main() {
@@ -86,6 +89,8 @@ func parseFlags(args []string) (o options, err error) {
 		o.only = strings.Split(v, ",")
 		return nil
 	})
+	f.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
+	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
 	f.StringVar(&o.out, "o", ".cache/bench/micro.json", "write results to this `file`")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -93,6 +98,9 @@ func parseFlags(args []string) (o options, err error) {
 	o.pace, o.suite = full, "micro full"
 	if *fast {
 		o.pace, o.suite = quick, "micro quick"
+	}
+	if o.instructions {
+		o.pace, o.suite = brief, "micro instructions"
 	}
 	if *rounds < 0 || *rounds > 1000 || f.NArg() > 0 {
 		return o, fmt.Errorf("-rounds %d, arguments %q: up to 1000 rounds, and no arguments", *rounds, f.Args())
@@ -107,7 +115,7 @@ func parseFlags(args []string) (o options, err error) {
 }
 
 func run(ctx context.Context, o options, out, log io.Writer) (err error) {
-	works := only(plan(o.pace, o.match), o.only)
+	works := o.works()
 	if len(works) == 0 {
 		return fmt.Errorf("-run %q matches nothing", o.match)
 	}
@@ -118,7 +126,7 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		return err
 	}
 	var complaints bytes.Buffer // of the plugins: only worth reading if something fails
-	w, err := newWorld(ctx, o.congestion, &complaints)
+	w, err := newWorld(ctx, o, &complaints)
 	if err != nil {
 		return errors.Join(err, done(), errors.New(complaints.String()))
 	}
@@ -142,7 +150,7 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		Suite: o.suite, Version: version.String(), Started: started.Round(time.Second), Took: time.Since(started),
 		Machine: machine, Cells: cells,
 	}
-	if err := file.Write(o.out); err != nil {
+	if err := file.Write(os.ExpandEnv(o.out)); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
 	if err := table.Head(out, file); err != nil {

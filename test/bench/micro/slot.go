@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
@@ -26,9 +27,10 @@ var (
 // outcome is what one variant gave in one round.
 type outcome struct {
 	client, server wire.Answer
-	redirected     uint64  // bytes
-	sent           uint64  // bytes by both programs
-	value          float64 // of measures that are no time or rate of the traffic
+	redirected     uint64        // bytes
+	sent           uint64        // bytes by both programs
+	value          float64       // of measures that are no time or rate of the traffic
+	idle           time.Duration // of the machine during the traffic, where instructions are counted
 }
 
 // slot runs one order on one way, and finds out how many of its bytes were redirected.
@@ -44,8 +46,19 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 		}
 		defer func() { err = errors.Join(err, w.data.SetDisabled(false)) }()
 	}
+	idle := counting.Idle
+	if !w.counting {
+		idle = counting.None
+	}
+	idled, err := idle()
+	if err != nil {
+		return out, err
+	}
 	out.client, out.server, err = wire.Talk(r.client, r.server, o, at.client, at.server, hold)
 	if err != nil {
+		return out, err
+	}
+	if out.idle, err = idled(); err != nil {
 		return out, err
 	}
 	if out.server.Got != out.client.Sent || out.client.Got != out.server.Sent {

@@ -40,16 +40,17 @@ type world struct {
 	agents  []*wire.Agent
 
 	congestion string
+	counting   bool // the clock counts instructions
 }
 
-func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, err error) {
-	w = &world{congestion: congestion}
+func newWorld(ctx context.Context, o options, log io.Writer) (w *world, err error) {
+	w = &world{congestion: o.congestion, counting: o.instructions}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	if w.node, err = pods.Node(ctx, log); err != nil {
+	if w.node, err = pods.NodeOf(ctx, o.bin, log); err != nil {
 		return w, err
 	}
 	plain, err := pods.New(ctx, w.node, "plain", 0, false)

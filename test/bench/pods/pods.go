@@ -25,7 +25,7 @@ type Pair struct {
 	Conflist       []byte
 }
 
-// Node builds the plugins and makes a node. Whoever calls it closes the node.
+// Node builds the plugins and makes a node of them, as NodeOf does.
 func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -34,6 +34,14 @@ func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	bin := filepath.Join(root, ".cache", "lab")
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return nil, err
+	}
+	return NodeOf(ctx, bin, log)
+}
+
+// NodeOf makes a node whose plugins are in bin already: a guest has no compiler. Whoever calls it closes the node.
+func NodeOf(ctx context.Context, bin string, log io.Writer) (*lab.Node, error) {
+	if bin == "" {
+		return Node(ctx, log)
 	}
 	return lab.NewNode(ctx, lab.Options{Name: NodeName(), BinDir: bin, Log: log})
 }

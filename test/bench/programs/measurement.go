@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
@@ -35,7 +36,8 @@ type measurement struct {
 type taken struct {
 	rates, p99s []float64
 	counts      []float64
-	last        float64 // rate, with that of the warm-up
+	counted     []float64 // instructions of each operation, where they are counted
+	last        float64   // rate, with that of the warm-up
 	sent        pods.Sent
 }
 
@@ -77,7 +79,19 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	if err != nil {
 		return err
 	}
+	idle := counting.None
+	if s.bench.options.instructions {
+		idle = counting.Idle
+	}
+	idled, err := idle()
+	if err != nil {
+		return err
+	}
 	got, err := m.run(ctx, s, duration)
+	if err != nil {
+		return err
+	}
+	nothing, err := idled()
 	if err != nil {
 		return err
 	}
@@ -88,6 +102,7 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	t, sent := m.taken[s.variant], after.Since(before)
 	t.rates = append(t.rates, got.rate)
 	t.counts = append(t.counts, float64(got.count))
+	t.counted = append(t.counted, got.instructions(nothing))
 	t.sent.Redirected += sent.Redirected
 	t.sent.TCP += sent.TCP
 	if got.p99 > 0 {

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"regexp"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// brief is enough where the clock counts instructions: a sample differs from the next by a percent, not by a third. The
+// warm-up is longer than what a connection, and a destination, need to show what they are.
+var brief = pace{rounds: 5, warm: 20 * time.Millisecond, time: 60 * time.Millisecond}
+
+// countedVariants end with Twin, which tells by how much two equal ways differ.
+var countedVariants = []result.Variant{result.Plain, result.Sockmap, result.Twin}
+
+// works are what was asked for.
+func (o options) works() []work {
+	if !o.instructions {
+		return only(plan(o.pace, o.match), o.only)
+	}
+	same = cpus{"same", 0, 0} // there is only one
+	return only(countedWorks(o.pace, o.match), o.only)
+}
+
+// countedWorks are those of the plan whose instructions are counted, each with one view: the instructions of an operation.
+func countedWorks(p pace, match *regexp.Regexp) (works []work) {
+	for _, n := range []int{1, 64, 1 << 10, 16 << 10, 64 << 10} {
+		works = append(works, counted(exchange(p, n, same), "request", answered))
+	}
+	for _, n := range []int{64, 256, 1 << 10, 16 << 10, 64 << 10, 256 << 10} {
+		works = append(works, counted(stream(p, size(n), n, 0, 0, same), "write", readBy(n)))
+	}
+	for _, w := range churn(p) {
+		w.shares = []result.Variant{result.Sockmap}
+		works = append(works, counted(w, "connection", answered))
+	}
+	for _, w := range offNode(p) {
+		if w.name == "64 B to a host" {
+			works = append(works, counted(w, "request", answered))
+		}
+	}
+	return matching(works, match)
+}
+
+func matching(works []work, match *regexp.Regexp) (left []work) {
+	for _, w := range works {
+		if match.MatchString(w.title()) {
+			left = append(left, w)
+		}
+	}
+	return left
+}
+
+// operations are those of an outcome, and for how long they were measured.
+type operations func(outcome) (took time.Duration, count float64)
+
+func answered(o outcome) (time.Duration, float64) { return o.client.Elapsed, float64(o.client.Count) }
+
+// readBy is of a stream, written n bytes at a time.
+func readBy(n int) operations {
+	return func(o outcome) (time.Duration, float64) {
+		return o.server.Elapsed, float64(o.server.Count) / float64(n)
+	}
+}
+
+func counted(w work, each string, of operations) work {
+	w.variants = countedVariants
+	w.views = []view{{
+		measure: "instructions", unit: counting.Unit + each, better: result.Lower,
+		value: func(o outcome) float64 {
+			took, count := of(o)
+			return counting.Each(took, o.idle, count)
+		},
+	}}
+	return w
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// countedTime of a run is some thousand requests. More of them say the same again: the clock counts instructions.
+const countedTime = 150 * time.Millisecond
+
+// countedPrograms are those whose instructions are counted: what they need of this machine is packed into the guest.
+var countedPrograms = []string{"redis", "nginx", "proxies"}
+
+// selected are the cells that were asked for.
+func (o options) selected() []selection {
+	all := programs()
+	if !o.instructions {
+		return selectCells(all, o)
+	}
+	all = slices.DeleteFunc(all, func(p program) bool { return !slices.Contains(countedPrograms, p.name) })
+	for i := range all {
+		all[i].cells = slices.DeleteFunc(all[i].cells, func(c cell) bool { return slices.Contains(uncounted, c.name) })
+		for j := range all[i].cells {
+			all[i].cells[j].two, all[i].cells[j].goal = false, 0
+		}
+	}
+	return selectCells(all, o)
+}
+
+// uncounted cells say the same as others do.
+var uncounted = []string{"nginx 256 keep-alive"}
+
+// instructions of one operation of a run, in which the processor had nothing to do for this long.
+func (s sample) instructions(idle time.Duration) float64 {
+	return counting.Each(time.Duration(float64(s.count)/s.rate*1e9), idle, float64(s.count))
+}
+
+// results are the cells of a measurement that went well.
+func (m *measurement) results(instructions bool) []result.Cell {
+	cells := m.cells()
+	if !instructions {
+		return cells
+	}
+	c := cells[0]
+	c.Measure, c.Unit, c.Better = "instructions", counting.Unit+"request", result.Lower
+	c.Samples = map[result.Variant][]float64{}
+	for v, t := range m.taken {
+		c.Samples[v] = t.counted
+	}
+	return []result.Cell{c}
+}
