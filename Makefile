@@ -25,7 +25,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 
 .PHONY: test
 test: VM_RUN := -guests # test-host has run the same on this kernel
-test: test-host test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -43,6 +43,11 @@ RACE := agent cgroup cniconf conntrack explain install lock metrics netns tap ve
 test-race: ## the packages that run several goroutines, under the race detector (root; installs gcc)
 	@test/setup.sh race
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(RACE:%=./pkg/%) ./test/lab/traffic
+
+.PHONY: test-speed
+test-speed: ## no traffic is slower than plain TCP: 2 minutes (root; an idle machine with two CPUs)
+	@test/setup.sh test
+	go run ./test/bench/micro -check
 
 .PHONY: test-conformance
 test-conformance: ## the socket API, plain against accelerated, on this machine's kernel (root)

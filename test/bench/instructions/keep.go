@@ -14,10 +14,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// programs of the manifest; each leaves a file of this name.
+// programs of the manifest, each of which leaves a file of this name, twice: first on a node without sockmap.
 var programs = []string{"micro", "programs"}
 
-const resultsFile = "results.json"
+const (
+	bareSuffix  = "-bare"
+	resultsFile = "results.json"
+)
+
+// Beside is plain TCP between pods without sockmap on a node where others have it: guards run in each call of the node.
+const beside result.Variant = "beside"
 
 // keep takes the results of each kernel below from, in which both programs ran, into one file of its own. A kernel that has
 // not run keeps the file that it had.
@@ -45,25 +51,45 @@ func keep(from, into string) error {
 	return failed
 }
 
+// merge makes cells of what a node without sockmap and one with it have given.
 func merge(dir string) (all result.File, err error) {
 	for i, program := range programs {
+		bare, err := result.Read(filepath.Join(dir, program+bareSuffix, resultsFile))
+		if err != nil {
+			return all, fmt.Errorf("results of %s without sockmap: %w", program, err)
+		}
 		f, err := result.Read(filepath.Join(dir, program, resultsFile))
 		if err != nil {
 			return all, fmt.Errorf("results of %s: %w", program, err)
 		}
 		if i == 0 {
 			all = f
-			all.Suite = "instructions"
-			continue
+			all.Suite, all.Cells, all.Took = "instructions", nil, 0
 		}
-		if !slices.Equal(f.Machine.Guards, all.Machine.Guards) || f.Machine.Kernel != all.Machine.Kernel {
-			return all, fmt.Errorf("%s ran on %s with %v, %s on %s with %v: results of one run are needed",
-				programs[0], all.Machine.Kernel, all.Machine.Guards, program, f.Machine.Kernel, f.Machine.Guards)
+		if !slices.Equal(f.Machine.Guards, all.Machine.Guards) || f.Machine.Kernel != all.Machine.Kernel || bare.Machine.Kernel != all.Machine.Kernel {
+			return all, fmt.Errorf("%s ran on %s with %v, %s on %s and %s with %v: results of one run are needed",
+				programs[0], all.Machine.Kernel, all.Machine.Guards, program, bare.Machine.Kernel, f.Machine.Kernel, f.Machine.Guards)
 		}
-		all.Cells = append(all.Cells, f.Cells...)
-		all.Took += f.Took
+		for _, c := range f.Cells {
+			all.Cells = append(all.Cells, against(c, bare.Cells))
+		}
+		all.Took += f.Took + bare.Took
 	}
 	return all, nil
+}
+
+// against gives a cell the base of a node without sockmap. What that node lacks is told as not measured.
+func against(c result.Cell, bare []result.Cell) result.Cell {
+	samples := map[result.Variant][]float64{result.Sockmap: c.Samples[result.Sockmap], beside: c.Samples[result.Plain]}
+	i := slices.IndexFunc(bare, func(b result.Cell) bool { return b.Group == c.Group && b.Name == c.Name })
+	if i >= 0 {
+		samples[result.Plain] = bare[i].Samples[result.Plain]
+		if twin := bare[i].Samples[result.Twin]; len(twin) > 0 {
+			samples[result.Twin] = twin
+		}
+	}
+	c.Samples = samples
+	return c
 }
 
 // load reads what is kept, in the order of the kernels' versions.

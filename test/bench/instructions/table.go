@@ -75,7 +75,7 @@ func show(f kernelFile, key row) string {
 	if !ok {
 		return "not measured"
 	}
-	text := fmt.Sprintf("%s → %s<br>%s", number(c, result.Plain), number(c, result.Sockmap), ratio(r))
+	text := fmt.Sprintf("%s → %s<br>%s<br>beside: %s", number(c, result.Plain), number(c, result.Sockmap), ratio(r), number(c, beside))
 	if share, ok := c.Share[result.Sockmap]; ok {
 		text += fmt.Sprintf("<br>redirected %.0f %%", 100*share)
 	}

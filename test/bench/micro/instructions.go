@@ -4,9 +4,11 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
@@ -14,20 +16,31 @@ import (
 // warm-up is longer than what a connection, and a destination, need to show what they are.
 var brief = pace{rounds: 5, warm: 20 * time.Millisecond, time: 60 * time.Millisecond}
 
-// countedVariants end with Twin, which tells by how much two equal ways differ.
-var countedVariants = []result.Variant{result.Plain, result.Sockmap, result.Twin}
+// countedVariants on a node with sockmap; on a bare one there is plain TCP only, and Twin tells by how much two equal ways differ.
+// Guards run in each call of the whole node, so plain TCP costs more beside sockmap than where there is none.
+var (
+	countedVariants = []result.Variant{result.Plain, result.Sockmap}
+	bareVariants    = []result.Variant{result.Plain, result.Twin}
+)
 
 // works are what was asked for.
 func (o options) works() []work {
-	if !o.instructions {
-		return only(plan(o.pace, o.match), o.only)
+	switch {
+	case o.instructions:
+		same = cpus{"same", 0, 0} // there is only one
+		variants := countedVariants
+		if o.bare {
+			variants = bareVariants
+		}
+		return only(countedWorks(o.pace, o.match, variants), o.only)
+	case o.check:
+		return checkedWorks(o.pace, o.match)
 	}
-	same = cpus{"same", 0, 0} // there is only one
-	return only(countedWorks(o.pace, o.match), o.only)
+	return only(plan(o.pace, o.match), o.only)
 }
 
 // countedWorks are those of the plan whose instructions are counted, each with one view: the instructions of an operation.
-func countedWorks(p pace, match *regexp.Regexp) (works []work) {
+func countedWorks(p pace, match *regexp.Regexp, variants []result.Variant) (works []work) {
 	for _, n := range []int{1, 64, 1 << 10, 16 << 10, 64 << 10} {
 		works = append(works, counted(exchange(p, n, same), "request", answered))
 	}
@@ -43,16 +56,10 @@ func countedWorks(p pace, match *regexp.Regexp) (works []work) {
 			works = append(works, counted(w, "request", answered))
 		}
 	}
-	return matching(works, match)
-}
-
-func matching(works []work, match *regexp.Regexp) (left []work) {
-	for _, w := range works {
-		if match.MatchString(w.title()) {
-			left = append(left, w)
-		}
+	for i := range works {
+		works[i].variants = variants
 	}
-	return left
+	return slices.DeleteFunc(works, func(w work) bool { return !match.MatchString(w.title()) })
 }
 
 // operations are those of an outcome, and for how long they were measured.
@@ -68,7 +75,6 @@ func readBy(n int) operations {
 }
 
 func counted(w work, each string, of operations) work {
-	w.variants = countedVariants
 	w.views = []view{{
 		measure: "instructions", unit: counting.Unit + each, better: result.Lower,
 		value: func(o outcome) float64 {
@@ -77,4 +83,12 @@ func counted(w work, each string, of operations) work {
 		},
 	}}
 	return w
+}
+
+// guards that run, none on a bare node.
+func (w *world) guards() ([]string, error) {
+	if w.bare {
+		return nil, nil
+	}
+	return pods.Guards(w.node)
 }

@@ -58,7 +58,11 @@ type options struct {
 	only       []string // variants
 
 	instructions bool   // instead of times: see instructions.go
+	bare         bool   // plain TCP only, on a node without sockmap
 	bin          string // the plugins, built already
+
+	check bool          // see check.go
+	spin  time.Duration // of sockmap's server, to see that the check fails
 }
 
 func main() {
@@ -90,6 +94,9 @@ func parseFlags(args []string) (o options, err error) {
 		return nil
 	})
 	f.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
+	f.BoolVar(&o.check, "check", false, "fail where traffic is slower than plain TCP: two minutes")
+	f.DurationVar(&o.spin, "slow-down", 0, "compute for so `long` before each answer by sockmap, and after each read: what -check has to find")
+	f.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
 	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
 	f.StringVar(&o.out, "o", ".cache/bench/micro.json", "write results to this `file`")
 	if err := f.Parse(args); err != nil {
@@ -101,6 +108,9 @@ func parseFlags(args []string) (o options, err error) {
 	}
 	if o.instructions {
 		o.pace, o.suite = brief, "micro instructions"
+	}
+	if o.check {
+		o.pace, o.suite = checkPace, "micro check"
 	}
 	if *rounds < 0 || *rounds > 1000 || f.NArg() > 0 {
 		return o, fmt.Errorf("-rounds %d, arguments %q: up to 1000 rounds, and no arguments", *rounds, f.Args())
@@ -131,9 +141,12 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		return errors.Join(err, done(), errors.New(complaints.String()))
 	}
 	defer func() { err = errors.Join(err, w.close(), done()) }()
-	guards, err := pods.Guards(w.node)
+	guards, err := w.guards()
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return check(ctx, w, works, out, log)
 	}
 	cells, err := measureAll(ctx, w, works, limit{o.rounds, started, o.budget}, log)
 	if ctx.Err() != nil { // what an interruption has broken is not the reason

@@ -35,7 +35,7 @@ type outcome struct {
 
 // slot runs one order on one way, and finds out how many of its bytes were redirected.
 func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
-	o.Addr, o.Kept, o.Congestion = r.listen, r.kept, w.congestion
+	o.Addr, o.Kept, o.Congestion, o.Spin = r.listen, r.kept, w.congestion, r.spin
 	before, err := w.counted(r)
 	if err != nil {
 		return out, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
@@ -42,15 +43,26 @@ func (s sample) instructions(idle time.Duration) float64 {
 
 // results are the cells of a measurement that went well.
 func (m *measurement) results(instructions bool) []result.Cell {
-	cells := m.cells()
 	if !instructions {
-		return cells
+		return m.cells()
 	}
-	c := cells[0]
-	c.Measure, c.Unit, c.Better = "instructions", counting.Unit+"request", result.Lower
-	c.Samples = map[result.Variant][]float64{}
+	c := result.Cell{
+		Group: "program", Name: m.cell.name, Measure: "instructions", Unit: counting.Unit + "request", Better: result.Lower, CPUs: m.cpus,
+		Note: m.cell.note, Samples: map[result.Variant][]float64{}, Repeats: int(result.Median(m.taken[result.Plain].counts)),
+	}
 	for v, t := range m.taken {
 		c.Samples[v] = t.counted
 	}
+	if t := m.taken[result.Sockmap]; t != nil {
+		c.Share = map[result.Variant]float64{result.Sockmap: t.sent.Share()}
+	}
 	return []result.Cell{c}
+}
+
+// guards that run, none on a bare node.
+func (b *bench) guards() ([]string, error) {
+	if b.options.bare {
+		return nil, nil
+	}
+	return pods.Guards(b.node)
 }

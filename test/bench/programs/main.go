@@ -48,6 +48,7 @@ type options struct {
 	file     string
 
 	instructions bool   // instead of rates: see instructions.go
+	bare         bool   // plain TCP only, on a node without sockmap
 	bin          string // the plugins, built already
 }
 
@@ -70,6 +71,7 @@ func parse() (o options, err error) {
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
 	flag.DurationVar(&o.duration, "duration", 0, "of each run of a client (1.3s, with -quick 400ms)")
 	flag.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
+	flag.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
 	flag.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
 	pattern := flag.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
 	flag.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
@@ -83,6 +85,9 @@ func parse() (o options, err error) {
 	}
 	if o.instructions {
 		rounds, duration, serverCPU = 5, countedTime, otherCPU // there is only one
+		if o.bare {
+			variants = variants[:1] // plain
+		}
 	}
 	if o.rounds == 0 {
 		o.rounds = rounds
@@ -142,7 +147,7 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 func (b *bench) report(cells []result.Cell, started time.Time) error {
-	guards, err := pods.Guards(b.node)
+	guards, err := b.guards()
 	if err != nil {
 		return err
 	}
