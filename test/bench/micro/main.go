@@ -24,6 +24,11 @@
 //
 // TCP uses cubic everywhere, as nodes do unless somebody changes it: a default that paces, as bbr does, makes plain TCP slower on
 // wires that have no rate, and would flatter all that avoids it.
+//
+// # Other uses
+//
+// With -check it fails where traffic is slower than plain TCP: see check.go, and floors.go for the cells. With -instructions it
+// counts them, in a guest: see the command instructions.
 package main
 
 import (
