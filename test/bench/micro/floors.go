@@ -41,6 +41,8 @@ var known = map[string]loser{
 	"stream/64 KiB, two CPUs":  {0.40, "each message takes the reader's lock, and wakes it on the other CPU"},
 	"stream/256 KiB, two CPUs": {0.45, "each message takes the reader's lock, and wakes it on the other CPU"},
 
+	"stream/64 KiB, slow reader, two CPUs": {0.82, "redirected until as much waits as may, and then left to TCP in the sockhash"},
+
 	"churn/connect, 64 B each way, close": {0.88, "programs of the cgroup run for each connection, and one for each 50 ms is taken"},
 }
 

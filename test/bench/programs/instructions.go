@@ -12,7 +12,7 @@ import (
 )
 
 // countedTime of a run is some thousand requests. More of them say the same again: the clock counts instructions.
-const countedTime = 150 * time.Millisecond
+const countedTime = 100 * time.Millisecond
 
 // countedPrograms are those whose instructions are counted: what they need of this machine is packed into the guest.
 var countedPrograms = []string{"redis", "nginx", "proxies"}

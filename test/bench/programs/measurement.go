@@ -53,7 +53,7 @@ func (m *measurement) warmUp(ctx context.Context, sides []*side, duration time.D
 		t := &taken{last: guess}
 		m.taken[s.variant] = t
 		for range 2 {
-			if _, err := m.run(ctx, s, max(100*time.Millisecond, duration/6)); err != nil {
+			if _, err := m.run(ctx, s, max(min(100*time.Millisecond, duration/2), duration/6)); err != nil {
 				m.failed = fmt.Errorf("%s: %w", s.variant, err)
 				return
 			}
