@@ -19,22 +19,30 @@ const Unit = "instructions/"
 // which is as much as a whole sample takes.
 const schedstat = "/proc/schedstat"
 
-// Idle measures from now on for how long the one processor has nothing to run.
-func Idle() (since func() (time.Duration, error), err error) {
+// Work is what was done in a while.
+type Work struct {
+	Ran, Idle time.Duration // a nanosecond of the first is an instruction
+}
+
+// Share of the time in which there was nothing to do.
+func (w Work) Share() float64 { return float64(w.Idle) / max(1, float64(w.Ran+w.Idle)) }
+
+// Begin measures from now on what the one processor does.
+func Begin() (since func() (Work, error), err error) {
 	before, err := ran()
 	if err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	return func() (time.Duration, error) {
+	return func() (Work, error) {
 		after, err := ran()
-		return max(0, time.Since(begin)-(after-before)), err
+		return Work{after - before, max(0, time.Since(begin)-(after-before))}, err
 	}, nil
 }
 
-// None is Idle for a machine that is not counted.
-func None() (since func() (time.Duration, error), err error) {
-	return func() (time.Duration, error) { return 0, nil }, nil
+// None is Begin for a machine that is not counted.
+func None() (since func() (Work, error), err error) {
+	return func() (Work, error) { return Work{}, nil }, nil
 }
 
 // ran is for how long tasks have run. A task's time is added when it stops: the caller sleeps a moment for that.
@@ -66,7 +74,7 @@ func ranIn(text []byte) (time.Duration, error) {
 	return found[0], nil
 }
 
-// Each is how many instructions one of count operations took, which took that long and idled meanwhile.
-func Each(took, idle time.Duration, count float64) float64 {
-	return float64(max(0, took-idle).Nanoseconds()) / max(1, count)
+// Each is how many instructions one of count operations took, which all took that long.
+func Each(took time.Duration, count float64) float64 {
+	return float64(max(0, took).Nanoseconds()) / max(1, count)
 }

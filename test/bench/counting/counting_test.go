@@ -31,10 +31,13 @@ func TestTimeOfTasksIsRead(t *testing.T) {
 }
 
 func TestIdleTimeIsNoWork(t *testing.T) {
-	if got := Each(10*time.Microsecond, 2*time.Microsecond, 4); got != 2000 {
+	if got := (Work{Ran: 3 * time.Second, Idle: time.Second}).Share(); got != 0.25 {
 		t.Error(got)
 	}
-	if got := Each(time.Microsecond, time.Second, 4); got != 0 {
+	if got := Each(8*time.Microsecond, 4); got != 2000 {
+		t.Error(got)
+	}
+	if got := Each(-time.Second, 4); got != 0 {
 		t.Error("less than no work: ", got)
 	}
 }

@@ -81,7 +81,7 @@ func merge(dir string) (all result.File, err error) {
 // against gives a cell the base of a node without sockmap. What that node lacks is told as not measured.
 func against(c result.Cell, bare []result.Cell) result.Cell {
 	samples := map[result.Variant][]float64{result.Sockmap: c.Samples[result.Sockmap], beside: c.Samples[result.Plain]}
-	i := slices.IndexFunc(bare, func(b result.Cell) bool { return b.Group == c.Group && b.Name == c.Name })
+	i := slices.IndexFunc(bare, func(b result.Cell) bool { return b.Group == c.Group && b.Name == c.Name && b.Measure == c.Measure })
 	if i >= 0 {
 		samples[result.Plain] = bare[i].Samples[result.Plain]
 		if twin := bare[i].Samples[result.Twin]; len(twin) > 0 {

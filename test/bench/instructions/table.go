@@ -49,7 +49,7 @@ func rows(files []kernelFile) (all []row) {
 	for _, f := range files {
 		for _, c := range f.Cells {
 			r := row{c.Group, c.Name, name(c)}
-			if !slices.Contains(all, r) {
+			if c.Measure == measure && !slices.Contains(all, r) {
 				all = append(all, r)
 			}
 		}
@@ -66,20 +66,40 @@ func name(c result.Cell) string {
 }
 
 func show(f kernelFile, key row) string {
-	i := slices.IndexFunc(f.Cells, func(c result.Cell) bool { return c.Group == key.group && c.Name == key.name })
-	if i < 0 {
-		return "not measured"
+	c, r, ok := find(f, key, measure), result.Ratio{}, false
+	if c != nil {
+		r, ok = c.Against(result.Sockmap)
 	}
-	c := f.Cells[i]
-	r, ok := c.Against(result.Sockmap)
 	if !ok {
 		return "not measured"
 	}
-	text := fmt.Sprintf("%s → %s<br>%s<br>beside: %s", number(c, result.Plain), number(c, result.Sockmap), ratio(r), number(c, beside))
+	text := fmt.Sprintf("%s → %s<br>%s<br>beside: %s", number(*c, result.Plain), number(*c, result.Sockmap), ratio(r), number(*c, beside))
 	if share, ok := c.Share[result.Sockmap]; ok {
 		text += fmt.Sprintf("<br>redirected %.0f %%", 100*share)
 	}
+	if idle := find(f, key, "idle"); idle != nil {
+		plain, sockmap := result.Median(idle.Samples[result.Plain]), result.Median(idle.Samples[result.Sockmap])
+		if max(plain, sockmap) >= worthTelling {
+			text += fmt.Sprintf("<br>**idle** %.0f → %.0f %% of the time", plain, sockmap)
+		}
+	}
 	return text
+}
+
+// measure is the one that is compared, worthTelling the percentage of idle time above which its cell has a line for it: one
+// processor that both ends share has something to do all the time, unless they wait for a timer.
+const (
+	measure      = "instructions"
+	worthTelling = 5
+)
+
+func find(f kernelFile, key row, measure string) *result.Cell {
+	for i, c := range f.Cells {
+		if c.Group == key.group && c.Name == key.name && c.Measure == measure {
+			return &f.Cells[i]
+		}
+	}
+	return nil
 }
 
 func number(c result.Cell, v result.Variant) string {
@@ -104,6 +124,9 @@ func sum(b *strings.Builder, files []kernelFile) {
 	noise := 0.0
 	for _, f := range files {
 		for _, c := range f.Cells {
+			if c.Measure != measure {
+				continue
+			}
 			if twin, ok := c.Against(result.Twin); ok {
 				noise = max(noise, math.Abs(twin.Value-1))
 			}

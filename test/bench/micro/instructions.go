@@ -45,18 +45,18 @@ func (o options) works() []work {
 // countedWorks are those of the plan whose instructions are counted, each with one view: the instructions of an operation.
 func countedWorks(p pace, match *regexp.Regexp, variants []result.Variant) (works []work) {
 	for _, n := range []int{1, 64, 1 << 10, 16 << 10, 64 << 10} {
-		works = append(works, counted(exchange(p, n, same), "request", answered))
+		works = append(works, counted(exchange(p, n, same), "request", n))
 	}
 	for _, n := range []int{64, 256, 1 << 10, 16 << 10, 64 << 10, 256 << 10} {
-		works = append(works, counted(stream(briefStream, size(n), n, 0, 0, same), "write", readBy(n)))
+		works = append(works, counted(stream(briefStream, size(n), n, 0, 0, same), "write", n))
 	}
 	for _, w := range churn(p) {
 		w.shares = []result.Variant{result.Sockmap}
-		works = append(works, counted(w, "connection", answered))
+		works = append(works, counted(w, "connection", 64))
 	}
 	for _, w := range offNode(p) {
 		if w.name == "64 B to a host" {
-			works = append(works, counted(w, "request", answered))
+			works = append(works, counted(w, "request", 64))
 		}
 	}
 	for i := range works {
@@ -65,25 +65,15 @@ func countedWorks(p pace, match *regexp.Regexp, variants []result.Variant) (work
 	return slices.DeleteFunc(works, func(w work) bool { return !match.MatchString(w.title()) })
 }
 
-// operations are those of an outcome, and for how long they were measured.
-type operations func(outcome) (took time.Duration, count float64)
-
-func answered(o outcome) (time.Duration, float64) { return o.client.Elapsed, float64(o.client.Count) }
-
-// readBy is of a stream, written n bytes at a time.
-func readBy(n int) operations {
-	return func(o outcome) (time.Duration, float64) {
-		return o.server.Elapsed, float64(o.server.Count) / float64(n)
-	}
-}
-
-func counted(w work, each string, of operations) work {
+// counted has one view, of operations that send so many bytes one way. What it counts is all that the machine did for the
+// traffic, with its warm-up and the connection: where a stream stalls, nobody can tell which part of its time was idle.
+func counted(w work, each string, bytes int) work {
 	w.views = []view{{
 		measure: "instructions", unit: counting.Unit + each, better: result.Lower,
-		value: func(o outcome) float64 {
-			took, count := of(o)
-			return counting.Each(took, o.idle, count)
-		},
+		value: func(o outcome) float64 { return counting.Each(o.work.Ran, float64(o.client.Sent)/float64(bytes)) },
+	}, {
+		measure: "idle", unit: "%", better: result.Lower,
+		value: func(o outcome) float64 { return 100 * o.work.Share() },
 	}}
 	return w
 }

@@ -30,7 +30,7 @@ type outcome struct {
 	redirected     uint64        // bytes
 	sent           uint64        // bytes by both programs
 	value          float64       // of measures that are no time or rate of the traffic
-	idle           time.Duration // of the machine during the traffic, where instructions are counted
+	work           counting.Work // of the machine during the traffic, where instructions are counted
 }
 
 // slot runs one order on one way, and finds out how many of its bytes were redirected.
@@ -46,11 +46,11 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 		}
 		defer func() { err = errors.Join(err, w.data.SetDisabled(false)) }()
 	}
-	idle := counting.Idle
-	if !w.counting {
-		idle = counting.None
+	count := counting.None
+	if w.counting {
+		count = counting.Begin
 	}
-	idled, err := idle()
+	done, err := count()
 	if err != nil {
 		return out, err
 	}
@@ -58,7 +58,7 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 	if err != nil {
 		return out, err
 	}
-	if out.idle, err = idled(); err != nil {
+	if out.work, err = done(); err != nil {
 		return out, err
 	}
 	if out.server.Got != out.client.Sent || out.client.Got != out.server.Sent {

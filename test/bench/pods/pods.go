@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -97,7 +96,7 @@ func (s Sent) Share() float64 {
 // Sent reads what the data path counted for the pair. A pair without sockmap has sent nothing that it knows of.
 func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
 	d, err := datapath.Open(node.BPFFS())
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, datapath.ErrNotLoaded) {
 		return sum, nil
 	}
 	if err != nil {

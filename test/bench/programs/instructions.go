@@ -38,7 +38,7 @@ var uncounted = []string{"nginx 256 keep-alive"}
 
 // instructions of one operation of a run, in which the processor had nothing to do for this long.
 func (s sample) instructions(idle time.Duration) float64 {
-	return counting.Each(time.Duration(float64(s.count)/s.rate*1e9), idle, float64(s.count))
+	return counting.Each(time.Duration(float64(s.count)/s.rate*1e9)-idle, float64(s.count))
 }
 
 // results are the cells of a measurement that went well.
@@ -50,13 +50,15 @@ func (m *measurement) results(instructions bool) []result.Cell {
 		Group: "program", Name: m.cell.name, Measure: "instructions", Unit: counting.Unit + "request", Better: result.Lower, CPUs: m.cpus,
 		Note: m.cell.note, Samples: map[result.Variant][]float64{}, Repeats: int(result.Median(m.taken[result.Plain].counts)),
 	}
+	idle := c
+	idle.Measure, idle.Unit, idle.Samples = "idle", "%", map[result.Variant][]float64{}
 	for v, t := range m.taken {
-		c.Samples[v] = t.counted
+		c.Samples[v], idle.Samples[v] = t.counted, t.idle
 	}
 	if t := m.taken[result.Sockmap]; t != nil {
 		c.Share = map[result.Variant]float64{result.Sockmap: t.sent.Share()}
 	}
-	return []result.Cell{c}
+	return []result.Cell{c, idle}
 }
 
 // guards that run, none on a bare node.

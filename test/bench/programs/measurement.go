@@ -37,6 +37,7 @@ type taken struct {
 	rates, p99s []float64
 	counts      []float64
 	counted     []float64 // instructions of each operation, where they are counted
+	idle        []float64 // percent of the time, where instructions are counted
 	last        float64   // rate, with that of the warm-up
 	sent        pods.Sent
 }
@@ -79,11 +80,11 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	if err != nil {
 		return err
 	}
-	idle := counting.None
+	count := counting.None
 	if s.bench.options.instructions {
-		idle = counting.Idle
+		count = counting.Begin
 	}
-	idled, err := idle()
+	done, err := count()
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	if err != nil {
 		return err
 	}
-	nothing, err := idled()
+	work, err := done()
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,8 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	t, sent := m.taken[s.variant], after.Since(before)
 	t.rates = append(t.rates, got.rate)
 	t.counts = append(t.counts, float64(got.count))
-	t.counted = append(t.counted, got.instructions(nothing))
+	t.idle = append(t.idle, 100*work.Share())
+	t.counted = append(t.counted, got.instructions(work.Idle))
 	t.sent.Redirected += sent.Redirected
 	t.sent.TCP += sent.TCP
 	if got.p99 > 0 {

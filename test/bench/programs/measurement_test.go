@@ -80,7 +80,7 @@ func TestInstructionsAreCounted(t *testing.T) {
 		result.Plain: {rates: []float64{10}, counts: []float64{7}, counted: []float64{200}}, result.Sockmap: {rates: []float64{20}, counted: []float64{100}},
 	}}
 	cells := m.results(true)
-	if len(cells) != 1 || cells[0].Better != result.Lower || cells[0].Samples[result.Plain][0] != 200 || cells[0].Samples[result.Sockmap][0] != 100 {
+	if len(cells) != 2 || cells[1].Measure != "idle" || cells[0].Better != result.Lower || cells[0].Samples[result.Plain][0] != 200 || cells[0].Samples[result.Sockmap][0] != 100 {
 		t.Errorf("%+v", cells)
 	}
 	got := names(options{instructions: true, run: regexp.MustCompile("")}.selected())
