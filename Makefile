@@ -145,8 +145,10 @@ bench-quick: ## the small measurements only, within two minutes and with wider i
 	go run ./test/bench/micro -quick -o .cache/bench-quick/micro.json
 
 .PHONY: bench-report
-bench-report: ## docs/PERFORMANCE.md and its pictures, from what the last measurements have left
-	go -C test/bench/report run . -into $(CURDIR)/docs/PERFORMANCE.md -images $(CURDIR)/docs/images $(CURDIR)/.cache/bench
+bench-report: ## keep what the last measurements have left, and write docs/PERFORMANCE.md, its pictures and README's ratios
+	test ! -d .cache/bench || go -C test/bench/report run . -keep $(CURDIR)/test/bench/results $(CURDIR)/.cache/bench
+	go -C test/bench/report run . -into $(CURDIR)/docs/PERFORMANCE.md -images $(CURDIR)/docs/images -range $(CURDIR)/README.md \
+		$(CURDIR)/test/bench/results
 
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)

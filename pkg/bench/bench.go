@@ -1,112 +1,239 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures on this node what redirecting gives: the same traffic between two network namespaces, plain and
-// accelerated, in turn. All of it is its own: programs, cgroups, namespaces; nothing else on the node changes.
+// Package bench measures on this node what redirecting gives and what the guards cost: the same traffic
+// between two containers, plain and accelerated, in turn. All of it is its own (programs, cgroups,
+// namespaces), but guards that trace run for the whole node while it measures. What a request and a stream
+// are is defined in the package wire, what a ratio is in the package ratio.
 package bench
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/ratio"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// Kind of traffic.
-type Kind string
-
-// The kinds of traffic: a request and an answer of the same size in turn, or writes as fast as the reader reads.
-const (
-	Requests Kind = "requests"
-	Stream   Kind = "stream"
-)
-
 // Case is one kind of traffic with one size of message.
 type Case struct {
-	Kind  Kind
-	Bytes int // of each message
+	Kind    wire.Kind // Requests or Stream
+	Bytes   int       // of each request and each answer, or of each write
+	TwoCPUs bool      // each end has its own; else both share one
 }
 
-// WasRedirected tells whether what was measured is what redirecting does: of streams a part is enough, of
-// requests all but one message of each round. The first answer of a connection goes by TCP where the kernel
-// does not tell how its client receives (reason early).
+// WasRedirected tells whether what was measured of requests is what redirecting does: at least nine tenths of the bytes.
+// The first messages of a connection go by TCP where it is not known yet how its ends receive. Streams may be left to
+// TCP on purpose.
 func (c Case) WasRedirected(sent, redirected uint64) bool {
-	if c.Kind == Requests {
-		return redirected > 0 && redirected+Rounds*uint64(c.Bytes) >= sent
-	}
-	return redirected > 0
+	return c.Kind == wire.Stream || redirected > 0 && redirected >= sent/10*9
 }
 
-// Cases are those that Run measures.
-func Cases() []Case { return []Case{{Requests, 64}, {Requests, 16 << 10}, {Stream, 64 << 10}} }
+// Cases are those that Run measures, where there are two CPUs.
+func Cases() (all []Case) {
+	for _, two := range []bool{false, true} {
+		all = append(all, Case{wire.Requests, 64, two}, Case{wire.Requests, 16 << 10, two},
+			Case{wire.Stream, 64, two}, Case{wire.Stream, 1 << 10, two}, Case{wire.Stream, 64 << 10, two})
+	}
+	return all
+}
 
-// Rounds is how often each case is measured on each side.
-const Rounds = 5
+// guardCases are measured without guards, too: what asks most often for what it moves, and what moves most.
+var guardCases = []Case{{Kind: wire.Requests, Bytes: 64}, {Kind: wire.Stream, Bytes: 64}, {Kind: wire.Stream, Bytes: 64 << 10}}
+
+// Rounds is how often each case is measured each way.
+const Rounds = 7
 
 // Options of Run.
 type Options struct {
 	Duration time.Duration // of all traffic together
-	CPU      int           // both ends run there
+	CPU      int           // of both ends, and of the end that answers or reads where there are two
+	OtherCPU int           // of the end that asks or writes; -1: there are no two CPUs
 	Settings datapath.Settings
 }
 
-// Result of one case: one number for each round. Of requests it is the median time of a request and its answer in
-// nanoseconds, of streams bytes per second.
+// Result of one case: one number for each round. Of requests it is the median time of a request and its
+// answer in nanoseconds, of streams bytes per second.
 type Result struct {
 	Case
 	Plain, Accelerated []float64
 	Sent, Redirected   uint64 // bytes on the accelerated side
 }
 
+// Ratio is how many times better accelerated is.
+func (r Result) Ratio() ratio.Ratio { return r.compare(r.Plain, r.Accelerated) }
+
+// compare gives no ratio where there are no rounds: 0.
+func (c Case) compare(base, other []float64) ratio.Ratio {
+	r, _ := ratio.Of(ratio.Rounds(base, other, c.Kind == wire.Requests))
+	return r
+}
+
+// GuardCost is what all guards together cost one case, of connections that are accelerated, or of plain ones
+// beside them.
+type GuardCost struct {
+	Case
+	Accelerated   bool
+	With, Without []float64 // as in Result
+}
+
+// Ratio is how many times better it is with guards than without: below 1 is what they cost.
+func (c GuardCost) Ratio() ratio.Ratio { return c.compare(c.Without, c.With) }
+
+// Report is what Run has found out.
+type Report struct {
+	Results    []Result
+	Guards     []datapath.GuardState
+	Costs      []GuardCost // none where no guard runs
+	Unfiltered string      // why packets did not pass the packet filter; empty: they did
+	// Congestion control of TCP that was used, and that the node has by default.
+	Congestion, NodeCongestion string
+}
+
 // Run measures. The process must have begun with Main.
-func Run(ctx context.Context, o Options) (results []Result, err error) {
-	// Guards that trace run for the whole node, and this traffic needs none: it only reads and writes.
-	o.Settings.WithoutGuards = datapath.Guards[:]
-	err = endpoint.Privately(o.Settings, func(d *datapath.Datapath) error {
-		results, err = run(ctx, o, d)
-		return err
+func Run(ctx context.Context, o Options) (r Report, err error) {
+	err = withBench(ctx, o, func(b *bench) error {
+		for round := range Rounds {
+			if err := b.round(round); err != nil {
+				return err
+			}
+		}
+		r = b.report
+		return nil
 	})
 	if ctx.Err() != nil { // what an interruption has broken is not the reason
 		err = ctx.Err()
 	}
-	return results, err
+	return r, err
 }
 
-func run(ctx context.Context, o Options, d *datapath.Datapath) (results []Result, err error) {
-	places, err := makePlaces(2)
-	if err != nil {
-		return nil, err
+// round measures everything once: with the guards that this kernel takes, as the plugin loads them, and a
+// part of it without any. The order changes from round to round.
+func (b *bench) round(round int) error {
+	phases := []func(round int) error{b.withGuards, b.withoutGuards}
+	if round%2 == 1 {
+		phases[0], phases[1] = phases[1], phases[0]
 	}
-	defer func() { err = errors.Join(err, places.remove()) }()
-	plain, err := startSide(ctx, places.dirs[0], o.CPU)
-	if err != nil {
-		return nil, err
-	}
-	defer plain.stop()
-	if err := attach(d, places.dirs[1]); err != nil {
-		return nil, err
-	}
-	accelerated, err := startSide(ctx, places.dirs[1], o.CPU)
-	if err != nil {
-		return nil, err
-	}
-	defer accelerated.stop()
-	each := o.Duration / time.Duration(2*Rounds*len(Cases()))
-	for _, c := range Cases() {
-		results = append(results, Result{Case: c})
-	}
-	for range Rounds {
-		for i := range results {
-			if err := results[i].round(d, plain, accelerated, each); err != nil {
-				return nil, err
-			}
+	for _, phase := range phases {
+		if err := phase(round); err != nil {
+			return err
 		}
 	}
-	return results, nil
+	return nil
+}
+
+func (b *bench) withGuards(round int) error {
+	return b.load(nil, func(d *datapath.Datapath) (err error) {
+		if b.report.Guards, err = d.GuardStates(); err != nil {
+			return err
+		}
+		if round == 0 {
+			b.begin()
+		}
+		for _, i := range b.guardCasesFirst() {
+			r := &b.report.Results[i]
+			err := b.both(d, round, r.Case, func(plain, accelerated sample) {
+				r.add(plain, accelerated)
+				for j := range b.report.Costs {
+					b.report.Costs[j].addWith(r.Case, plain.value, accelerated.value)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// guardCasesFirst are the results in the order of measuring: both ways to load begin with the same cases, so that what
+// is measured right after a load is compared with nothing else.
+func (b *bench) guardCasesFirst() (first []int) {
+	var later []int
+	for i, r := range b.report.Results {
+		if slices.Contains(guardCases, r.Case) {
+			first = append(first, i)
+		} else {
+			later = append(later, i)
+		}
+	}
+	return append(first, later...)
+}
+
+func (b *bench) withoutGuards(round int) error {
+	if len(b.report.Costs) == 0 {
+		return nil
+	}
+	return b.load(datapath.Guards[:], func(d *datapath.Datapath) error {
+		for _, c := range guardCases {
+			err := b.both(d, round, c, func(plain, accelerated sample) {
+				for i := range b.report.Costs {
+					b.report.Costs[i].addWithout(c, plain.value, accelerated.value)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// begin makes room for the results, once it is known which guards run.
+func (b *bench) begin() {
+	for _, c := range b.cases() {
+		b.report.Results = append(b.report.Results, Result{Case: c})
+	}
+	runs := false
+	for _, g := range b.report.Guards {
+		runs = runs || g.Active
+	}
+	for _, c := range guardCases {
+		if runs {
+			b.report.Costs = append(b.report.Costs, GuardCost{Case: c}, GuardCost{Case: c, Accelerated: true})
+		}
+	}
+}
+
+func (r *Result) add(plain, accelerated sample) {
+	r.Plain, r.Accelerated = append(r.Plain, plain.value), append(r.Accelerated, accelerated.value)
+	r.Sent += accelerated.sent
+	r.Redirected += accelerated.redirected
+}
+
+// addWith and addWithout take a round's value if it is of this case.
+func (c *GuardCost) addWith(of Case, plain, accelerated float64) {
+	if of == c.Case {
+		c.With = append(c.With, c.pick(plain, accelerated))
+	}
+}
+
+func (c *GuardCost) addWithout(of Case, plain, accelerated float64) {
+	if of == c.Case {
+		c.Without = append(c.Without, c.pick(plain, accelerated))
+	}
+}
+
+func (c *GuardCost) pick(plain, accelerated float64) float64 {
+	if c.Accelerated {
+		return accelerated
+	}
+	return plain
+}
+
+// load loads the data path for f, attached to the accelerated side.
+func (b *bench) load(without []string, f func(*datapath.Datapath) error) error {
+	s := b.Settings
+	s.WithoutGuards = without
+	return endpoint.Privately(s, func(d *datapath.Datapath) error {
+		if err := attach(d, b.places.dirs[1]); err != nil {
+			return err
+		}
+		return f(d)
+	})
 }
 
 func attach(d *datapath.Datapath, dir *os.File) error {
@@ -116,72 +243,4 @@ func attach(d *datapath.Datapath, dir *os.File) error {
 	}
 	_, err = d.Attach(dir, datapath.LinkKey{CgroupID: inode(info), Manual: true})
 	return err
-}
-
-// round measures one case once on each side.
-func (r *Result) round(d *datapath.Datapath, plain, accelerated *side, each time.Duration) error {
-	p, err := plain.measure(r.Case, each)
-	if err != nil {
-		return fmt.Errorf("measure plain TCP: %w", err)
-	}
-	before, err := sums(d)
-	if err != nil {
-		return err
-	}
-	a, err := accelerated.measure(r.Case, each)
-	if err != nil {
-		return fmt.Errorf("measure accelerated: %w", err)
-	}
-	redirected, err := settled(d, before, a.Sent)
-	if err != nil {
-		return err
-	}
-	r.Plain, r.Accelerated = append(r.Plain, p.Value), append(r.Accelerated, a.Value)
-	r.Sent += a.Sent
-	r.Redirected += redirected
-	return nil
-}
-
-// settled waits until the sockets of a measurement have closed, so that all they sent is in the sums.
-func settled(d *datapath.Datapath, before traffic, sent uint64) (redirected uint64, err error) {
-	for range 200 {
-		now, err := sums(d)
-		if err != nil {
-			return 0, err
-		}
-		redirected = now.redirected - before.redirected
-		if redirected+now.tcp-before.tcp >= sent {
-			return redirected, nil
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return redirected, nil // what is missing counts as not redirected
-}
-
-type traffic struct{ redirected, tcp uint64 }
-
-func sums(d *datapath.Datapath) (sum traffic, err error) {
-	all, err := d.Totals()
-	for _, t := range all {
-		sum.redirected += t.RedirectedBytes
-		sum.tcp += t.TCPBytes
-	}
-	return sum, err
-}
-
-// Median of an odd number of values.
-func Median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
-// Spread is how far the values are apart, as a share of their median.
-func Spread(values []float64) float64 {
-	if m := Median(values); m > 0 {
-		return (slices.Max(values) - slices.Min(values)) / m
-	}
-	return 0
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 )
 
-// places are cgroups for the sides. A cgroup has a name in the file system, so a process of its own removes them once this
-// one closes its end of a pipe, however it ends.
+// places are cgroups for the sides. A cgroup has a name in the file system, so a process of its own removes
+// them once this one closes its end of a pipe, however it ends.
 type places struct {
 	dirs    []*os.File
 	janitor *exec.Cmd
@@ -36,7 +36,7 @@ func makePlaces(n int) (*places, error) {
 	}
 	p := &places{}
 	// Before there is anything to remove.
-	p.janitor = self(roleJanitor, paths...)
+	p.janitor = janitor(paths)
 	p.janitor.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if p.open, err = p.janitor.StdinPipe(); err != nil {
 		return nil, err
@@ -69,7 +69,8 @@ func (p *places) remove() error {
 	return nil
 }
 
-// sweep waits for the end of who made paths, and removes them. The kernel lets go of killed processes' cgroups a moment later.
+// sweep waits for the end of who made paths, and removes them. The kernel lets go of killed processes'
+// cgroups a moment later.
 func sweep(paths []string) error {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	var errs []error

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows what sockmap does: two containers that talk to each other through the conflist of conf/, once
-// without and once with sockmap in the chain, directly and through a DNAT service address.
+// Command demo shows what sockmap does: two containers that talk to each other through the conflist of conf/,
+// once without and once with sockmap in the chain, directly and through a DNAT service address.
 //
 // Everything happens in namespaces and cgroups of its own. Nothing is left behind, on Ctrl-C neither.
 package main
@@ -19,6 +19,7 @@ import (
 	"charm.land/lipgloss/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -26,6 +27,7 @@ import (
 const limit = 80 * time.Second
 
 func main() {
+	wire.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	err := run(ctx)
 	interrupted := ctx.Err() != nil
@@ -65,15 +67,23 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer plain.stop()
 	chained, err := newPair(ctx, node, "sockmap", 1)
 	if err != nil {
 		return err
 	}
+	defer chained.stop()
 	if err := tellHazards(node); err != nil {
 		return err
 	}
-	say("Real traffic, each byte checked where that costs nothing, client and server on one CPU, both pairs in turn …")
-	results, err := measure(ctx, node, plain, chained)
+	say("Comparing each byte of requests and streams, directly and through a service address, in both pairs …")
+	for _, p := range []*pair{plain, chained} {
+		if err := p.check(ctx, node); err != nil {
+			return err
+		}
+	}
+	say("Measuring real traffic, both pairs in turn …")
+	results, err := measure(node, plain, chained)
 	if err != nil {
 		return err
 	}

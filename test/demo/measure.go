@@ -3,106 +3,131 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"slices"
+	"net/netip"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/ratio"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// cpu runs both ends: a wake-up across CPUs costs more than the whole way through the kernel, and would hide it.
-const cpu = 1
+// cpu runs both ends, and the server where the client has otherCPU: as in the micro benchmarks.
+const (
+	cpu      = 1
+	otherCPU = 0
+)
 
-const rounds = 3
+const (
+	rounds = 5
+	warm   = 30 * time.Millisecond
+	each   = 150 * time.Millisecond
+)
 
-// scenario is one row of the table.
+// scenario is one row of the table. What its traffic is, the package wire says.
 type scenario struct {
 	name    string
-	kind    string // rr or stream
+	kind    wire.Kind
+	size    int
 	service bool
-	args    []string
+	two     bool // CPUs
 }
 
 var scenarios = []scenario{
-	{"request/response 64 B", "rr", false, []string{"-size", "64", "-count", "12000", "-warmup", "500"}},
-	{"  through a service address", "rr", true, []string{"-size", "64", "-count", "12000", "-warmup", "500"}},
-	{"request/response 16 KiB", "rr", false, []string{"-size", "16384", "-count", "6000", "-warmup", "500"}},
-	{"stream, writes of 64 KiB", "stream", false, []string{"-size", "65536", "-duration", "400ms"}},
-	{"  through a service address", "stream", true, []string{"-size", "65536", "-duration", "400ms"}},
+	{"request/response 64 B", wire.Requests, 64, false, false},
+	{"  through a service address", wire.Requests, 64, true, false},
+	{"request/response 16 KiB", wire.Requests, 16 << 10, false, false},
+	{"stream, writes of 64 KiB", wire.Stream, 64 << 10, false, false},
+	{"  through a service address", wire.Stream, 64 << 10, true, false},
+	{"  with a CPU for each end", wire.Stream, 64 << 10, false, true},
+	{"stream, writes of 64 B", wire.Stream, 64, false, false},
 }
 
-// result is what one row shows: medians of all rounds.
+// result is what one row shows.
 type result struct {
 	scenario
 	plain, chained figures
 	share          float64 // of the bytes with sockmap, how many were redirected
 }
 
-type figures struct {
-	p50, p99       time.Duration
-	bytesPerSecond float64
-}
+// figures have one number for each round.
+type figures struct{ p50, p99, bytesPerSecond []float64 }
 
-func measure(ctx context.Context, node *lab.Node, plain, chained *pair) ([]result, error) {
+func measure(node *lab.Node, plain, chained *pair) ([]result, error) {
 	var results []result
 	counted := pods.Pair{Client: chained.client, Server: chained.server}
 	for _, s := range scenarios {
-		before, err := counted.Sent(node)
+		before, err := counted.Settled(node)
 		if err != nil {
 			return nil, err
 		}
-		var a, b []figures
-		for range rounds {
-			for p, into := range map[*pair]*[]figures{plain: &a, chained: &b} {
-				f, err := s.run(ctx, p)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", s.name, err)
-				}
-				*into = append(*into, f)
+		r := result{scenario: s}
+		for round := range rounds {
+			if err := r.round(round, plain, chained); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
-		after, err := counted.Sent(node)
+		after, err := counted.Settled(node)
 		if err != nil {
 			return nil, err
 		}
-		results = append(results, result{s, median(a), median(b), after.Since(before).Share()})
+		r.share = after.Since(before).Share()
+		results = append(results, r)
 	}
 	return results, nil
 }
 
-func (s scenario) run(ctx context.Context, p *pair) (figures, error) {
-	addr := p.direct
+// round measures both pairs, one right after the other; who is first changes from round to round.
+func (r *result) round(round int, plain, chained *pair) error {
+	pairs, into := []*pair{plain, chained}, []*figures{&r.plain, &r.chained}
+	for i := range pairs {
+		which := (i + round) % len(pairs)
+		if err := r.run(pairs[which], into[which]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s scenario) run(p *pair, into *figures) error {
+	o := wire.Order{Kind: s.kind, Addr: p.direct.String(), Size: s.size, Warm: warm, Time: each, Congestion: "cubic"}
 	if s.service {
-		addr = p.service
+		o.Via = p.service.String()
 	}
-	r, err := p.client.Measure(ctx, s.kind, addr, cpu, s.args...)
+	clientCPU := cpu
+	if s.two {
+		clientCPU = otherCPU
+	}
+	client, server, err := wire.Talk(p.asking, p.answering, o, clientCPU, cpu, nil)
 	if err != nil {
-		return figures{}, err
+		return err
 	}
-	return figuresOf(r), nil
+	if server.Got != client.Sent || client.Got != server.Sent {
+		return fmt.Errorf("of %d bytes %d arrived, and of %d answered %d", client.Sent, server.Got, server.Sent, client.Got)
+	}
+	into.p50 = append(into.p50, float64(client.P50))
+	into.p99 = append(into.p99, float64(client.P99))
+	into.bytesPerSecond = append(into.bytesPerSecond, server.Rate())
+	return nil
 }
 
-func figuresOf(r traffic.Report) (f figures) {
-	if r.Latency != nil {
-		f.p50, f.p99 = r.Latency.P50, r.Latency.P99
+// ratio is of p50, or of a stream's rate.
+func (r result) ratio() ratio.Ratio {
+	base, other := r.plain.bytesPerSecond, r.chained.bytesPerSecond
+	if r.kind == wire.Requests {
+		base, other = r.plain.p50, r.chained.p50
 	}
-	f.bytesPerSecond = r.BytesPerSecond
-	return f
+	of, _ := ratio.Of(ratio.Rounds(base, other, r.kind == wire.Requests))
+	return of
 }
 
-// median takes each figure's own, so that one disturbed round spoils none.
-func median(all []figures) figures {
-	var p50, p99 []time.Duration
-	var rate []float64
-	for _, f := range all {
-		p50, p99, rate = append(p50, f.p50), append(p99, f.p99), append(rate, f.bytesPerSecond)
-	}
-	slices.Sort(p50)
-	slices.Sort(p99)
-	slices.Sort(rate)
-	mid := len(all) / 2
-	return figures{p50[mid], p99[mid], rate[mid]}
+// port of a pair's server, and of what answers behind its service address.
+const (
+	measuredPort = 8081
+	checkedPort  = 8080
+)
+
+func service(index byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, index + 1}), port)
 }

@@ -5,10 +5,12 @@ package main
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"charm.land/lipgloss/v2"
 	lgtable "charm.land/lipgloss/v2/table"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/ratio"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 )
 
 func table(results []result) string {
@@ -18,6 +20,7 @@ func table(results []result) string {
 	}
 	bold, faint := lipgloss.NewStyle().Bold(true), lipgloss.NewStyle().Faint(true)
 	gain := lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Green)
+	loss := lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Red)
 	t := lgtable.New().
 		Border(lipgloss.RoundedBorder()).
 		BorderStyle(faint).
@@ -28,6 +31,8 @@ func table(results []result) string {
 			switch {
 			case row == lgtable.HeaderRow:
 				style = bold
+			case col == 3 && results[row].ratio().Value < 1:
+				style = loss
 			case col == 3:
 				style = gain
 			}
@@ -40,29 +45,31 @@ func table(results []result) string {
 }
 
 func (r result) row() []string {
-	share := fmt.Sprintf("%.1f %%", 100*r.share)
-	if r.kind == "stream" {
-		ratio := r.chained.bytesPerSecond / r.plain.bytesPerSecond
-		return []string{r.name, rate(r.plain), rate(r.chained), fmt.Sprintf("%.2f x", ratio), share}
+	of, share := r.ratio(), fmt.Sprintf("%.1f %%", 100*r.share)
+	times := fmt.Sprintf("%.2f x (%.2f to %.2f)", of.Value, of.Low, of.High)
+	if r.kind == wire.Stream {
+		return []string{r.name, rate(r.plain), rate(r.chained), times, share}
 	}
-	ratio50, ratio99 := quotient(r.plain.p50, r.chained.p50), quotient(r.plain.p99, r.chained.p99)
-	return []string{r.name, latency(r.plain), latency(r.chained), fmt.Sprintf("%.2f x / %.2f x", ratio50, ratio99), share}
+	return []string{r.name, latency(r.plain), latency(r.chained), times, share}
 }
-
-func quotient(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
 func latency(f figures) string {
-	return fmt.Sprintf("p50 %.1f µs  p99 %.1f µs", micro(f.p50), micro(f.p99))
+	return fmt.Sprintf("p50 %.1f µs  p99 %.1f µs", ratio.Median(f.p50)/1000, ratio.Median(f.p99)/1000)
 }
 
-func micro(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
-
-func rate(f figures) string { return fmt.Sprintf("%.2f GB/s", f.bytesPerSecond/1e9) }
+func rate(f figures) string {
+	v := ratio.Median(f.bytesPerSecond)
+	if v < 1<<30 {
+		return fmt.Sprintf("%.1f MiB/s", v/(1<<20))
+	}
+	return fmt.Sprintf("%.2f GiB/s", v/(1<<30))
+}
 
 func footnotes(p *pair) string {
 	lines := []string{
-		"Latency: of a request and its answer, p50 and p99; the ratio is how many times shorter. Streams: as the reader saw them.",
-		fmt.Sprintf("Medians of %d rounds, both pairs in turn, client and server on CPU %d. Direct: %s; service: %s, DNAT to it.",
+		"Ratio: how many times better, of the median time of a request and its answer, or of what the reader of a stream got;",
+		"below 1 is a loss. In brackets is the interval that 95 % of resampled rounds lie in.",
+		fmt.Sprintf("%d rounds, both pairs in turn, client and server on CPU %d. Direct: %s; service: %s, DNAT to it.",
 			rounds, cpu, p.direct, p.service),
 		"Redirected: share of the bytes with sockmap that never saw the TCP/IP stack, as the programs counted them.",
 	}

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 )
 
 // width is how many goroutines make and delete pods at a time.
@@ -69,7 +69,7 @@ func onCPU(cpu int, f func() error) (err error) {
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return fmt.Errorf("get affinity: %w", err)
 	}
-	if err := traffic.PinProcess(0, cpu); err != nil {
+	if err := wire.PinProcess(0, cpu); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unpin(&before)) }()

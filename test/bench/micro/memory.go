@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
@@ -18,7 +18,7 @@ func memory(p pace) []work {
 	note := fmt.Sprintf("growth of Slab and Percpu in /proc/meminfo by %d idle connections after one request each, by their number", p.flows)
 	all := view{measure: "memory", unit: "B", better: result.Lower, value: value, note: note}
 	beyond := view{
-		name: name + ", beyond plain", measure: "memory", unit: "B", better: result.Lower, limit: 3072, note: note,
+		name: name + ", beyond plain", measure: "memory", unit: "B", better: result.Lower, limit: 2048, note: note,
 		derive: difference(result.Sockmap, result.Plain),
 	}
 	o := wire.Order{Kind: wire.Idle, Size: 64, Conns: p.flows}

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 

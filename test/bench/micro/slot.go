@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/micro/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )

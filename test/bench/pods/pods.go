@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/filter"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
@@ -56,7 +57,7 @@ func Network(node *lab.Node, name string, index byte, chained bool, keys ...map[
 	w := lab.Network{
 		Name:    name,
 		Bridge:  "br-" + name,
-		Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 63, index, 0}), 24)},
+		Subnets: []netip.Prefix{subnet(index)},
 		Set:     map[string]map[string]any{"sockmap": entry},
 	}
 	if !chained {
@@ -65,7 +66,12 @@ func Network(node *lab.Node, name string, index byte, chained bool, keys ...map[
 	return node.Conflist(w)
 }
 
-// New makes the network, as Network does, and two containers in it.
+func subnet(index byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 63, index, 0}), 24)
+}
+
+// New makes the network, as Network does, and two containers in it. The lab does not let the plugin bridge
+// masquerade, which takes iptables: New does.
 func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool, keys ...map[string]any) (p *Pair, err error) {
 	p = &Pair{}
 	if p.Conflist, err = Network(node, name, index, chained, keys...); err != nil {
@@ -77,7 +83,16 @@ func New(ctx context.Context, node *lab.Node, name string, index byte, chained b
 			return nil, fmt.Errorf("container %s-%s: %w", name, role, err)
 		}
 	}
-	return p, nil
+	return p, Masquerade(node, name, subnet(index), p.Client, p.Server)
+}
+
+// Masquerade does for these containers what ipMasq of the shipped conflist does: a part of what plain TCP passes.
+func Masquerade(node *lab.Node, name string, network netip.Prefix, containers ...*lab.Pod) error {
+	var addrs []netip.Addr
+	for _, c := range containers {
+		addrs = append(addrs, c.IP4())
+	}
+	return node.Do(func() error { return filter.Masquerade("masquerade-"+name, network, addrs...) })
 }
 
 // Sent is what sockets of these containers have sent so far, in bytes: closed ones and live ones.

@@ -22,12 +22,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
 // Servers always run on serverCPU. Clients do, too, which is what is mainly compared: a wake-up on another CPU of a virtual
@@ -131,7 +131,7 @@ func run(ctx context.Context, o options) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// What this process does meanwhile is nothing to speak of, but not beside the servers.
-	if err := traffic.PinProcess(0, otherCPU); err != nil {
+	if err := wire.PinProcess(0, otherCPU); err != nil {
 		return err
 	}
 	started := time.Now()

@@ -2,10 +2,14 @@
 
 // Report writes what the benchmarks have measured as tables and pictures.
 //
-//	report .cache/bench                                                 prints the tables
-//	report -into docs/PERFORMANCE.md -images docs/images .cache/bench   replaces what stands between two marked lines of the document, and the pictures
+//	report .cache/bench                                                        prints the tables
+//	report -keep test/bench/results .cache/bench                               keeps what was just measured under its kind of machine
+//	report -into docs/PERFORMANCE.md -images docs/images test/bench/results    replaces what stands between two marked lines of the document, and the pictures
+//	report -range README.md test/bench/results                                 the same for the short table there
 //
-// The same results give the same text and the same pictures.
+// Results are kept beside what makes them, in a directory for each kind of machine, with every sample: tables
+// and pictures of all machines can be made again wherever the repository is. A new run replaces those of its
+// kind. The same results give the same text and the same pictures.
 package main
 
 import (
@@ -16,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/picture"
@@ -23,8 +28,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 )
 
-// The results stand between the marked lines of the document.
-var section = marked.Section{Name: "performance", Target: "bench-report"}
+// The results stand between the marked lines of the documents.
+var (
+	section = marked.Section{Name: "performance", Target: "bench-report"}
+	short   = marked.Section{Name: "performance-range", Target: "bench-report"}
+)
 
 func main() {
 	if err := run(os.Stdout, os.Args[1:]); err != nil {
@@ -37,19 +45,31 @@ func run(out io.Writer, args []string) error {
 	f := flag.NewFlagSet("report", flag.ContinueOnError)
 	into := f.String("into", "", "replace the results in this `document`")
 	images := f.String("images", "", "write pictures into this `directory` (default: none)")
+	readme := f.String("range", "", "replace the range over machines in this `document`")
+	keep := f.String("keep", "", "only copy the results into this `directory`, under their kind of machine")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	if f.NArg() != 1 {
 		return errors.New("write report: one directory of results is needed (make bench leaves .cache/bench)")
 	}
-	files, err := cells.Load(f.Arg(0))
+	if *keep != "" {
+		kept, err := cells.Keep(f.Arg(0), *keep)
+		fmt.Fprint(out, "kept ", strings.Join(kept, " "), "\n")
+		return err
+	}
+	machines, err := cells.Load(f.Arg(0))
 	if err != nil {
 		return err
 	}
+	if *readme != "" {
+		if err := short.Into(*readme, text.Range(machines)); err != nil || *into == "" {
+			return err
+		}
+	}
 	var shown []text.Picture
 	if *images != "" {
-		pictures := picture.All(files)
+		pictures := picture.All(machines)
 		if err := draw(*images, pictures); err != nil {
 			return err
 		}
@@ -57,7 +77,7 @@ func run(out io.Writer, args []string) error {
 			return err
 		}
 	}
-	results := text.Section(files, shown)
+	results := text.Section(machines, shown)
 	if *into == "" {
 		_, err := io.WriteString(out, results)
 		return err

@@ -12,6 +12,8 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/picture"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/text"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -52,11 +54,11 @@ func TestPicturesAreThoseOfTheResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	results := t.TempDir()
-	files, err := cells.Load("testdata")
+	machines, err := cells.Load("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files[1].Write(filepath.Join(results, "programs.json")); err != nil {
+	if err := machines[0].Files[1].Write(filepath.Join(results, "programs.json")); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(&bytes.Buffer{}, []string{"-into", document, "-images", images, results}); err != nil {
@@ -96,7 +98,7 @@ func TestTextAloneIsPrinted(t *testing.T) {
 
 func TestWhatCannotBecomeAReport(t *testing.T) {
 	for want, args := range map[string][]string{
-		"make bench leaves": {}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
+		"make bench leaves": {}, "none (make bench leaves": {"-keep", t.TempDir(), t.TempDir()}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
 	} {
 		if err := run(&bytes.Buffer{}, args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
@@ -115,5 +117,52 @@ func TestTheDocumentHasAPlaceForTheResults(t *testing.T) {
 	}
 	if strings.Contains(string(text), "synthetic") {
 		t.Error("the document has the numbers of the tests")
+	}
+}
+
+// What the documents show is what the results that are kept make of them: nobody has edited one without the other.
+func TestDocumentsAreThoseOfTheResults(t *testing.T) {
+	const repo, results = "../../../", "../results"
+	document, readme := filepath.Join(repo, "docs/PERFORMANCE.md"), filepath.Join(repo, "README.md")
+	machines, err := cells.Load(results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := links(document, filepath.Join(repo, "docs/images"), picture.All(machines))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		document: section.Begin() + text.Section(machines, shown) + section.End(),
+		readme:   short.Begin() + text.Range(machines) + short.End(),
+	} {
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(got), want) {
+			t.Errorf("%s differs from %s: make bench-report writes it", path, results)
+		}
+	}
+}
+
+// A directory has the name of the kind of machine that its results are of, so that a new run replaces them.
+func TestResultsAreWhereThoseOfTheirMachineGo(t *testing.T) {
+	paths, err := filepath.Glob("../results/*/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%q, %v", paths, err)
+	}
+	for _, path := range paths {
+		if filepath.Base(path) == "limits.json" {
+			continue
+		}
+		f, err := result.Read(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if want := filepath.Base(filepath.Dir(path)); f.Machine.Kind() != want {
+			t.Errorf("%s is of %s", path, f.Machine.Kind())
+		}
 	}
 }

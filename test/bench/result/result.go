@@ -57,15 +57,6 @@ type Cell struct {
 	Repeats int                   `json:"repeats,omitempty"` // operations behind each sample, about
 }
 
-// Machine is where it ran.
-type Machine struct {
-	Kernel    string   `json:"kernel"`
-	CPU       string   `json:"cpu"`
-	CPUs      int      `json:"cpus"`
-	MemoryMiB int      `json:"memory_mib"`
-	Guards    []string `json:"guards"` // that ran
-}
-
 // File is one run.
 type File struct {
 	Suite   string        `json:"suite"` // what was asked for: micro, programs, scale; quick or full

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 )
 
 func TestRatioIsAboveOneWhereBetter(t *testing.T) {
@@ -73,7 +74,44 @@ func TestMachineIsKnown(t *testing.T) {
 	if err != nil || m.Kernel == "" || m.CPU == "" || m.CPUs < 1 || m.MemoryMiB < 1 || len(m.Guards) != 1 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if got := model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"); got != "Some CPU @ 2 GHz" {
+	if m.Fault <= 0 || m.PageTables == "" {
+		t.Errorf("page tables %q, a fault takes %v", m.PageTables, m.Fault)
+	}
+	if got := field("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n", "model name"); got != "Some CPU @ 2 GHz" {
 		t.Error(got)
+	}
+}
+
+func TestPageTablesAreToldByTheCostOfAFault(t *testing.T) {
+	const guest, metal, arm = "flags\t: fpu hypervisor pti\n", "flags\t: fpu pti\n", "Features\t: fp\n"
+	for _, tt := range []struct {
+		cpuinfo string
+		fault   time.Duration
+		want    string
+	}{
+		{guest, 18 * time.Microsecond, ShadowedPageTables}, {guest, 600 * time.Nanosecond, HardwarePageTables},
+		{guest, 4 * time.Microsecond, UnknownPageTables}, {metal, 300 * time.Nanosecond, HardwarePageTables},
+		{metal, 18 * time.Microsecond, UnknownPageTables}, {arm, 18 * time.Microsecond, ShadowedPageTables},
+		{guest, 0, UnknownPageTables},
+	} {
+		if got := judgePageTables(tt.cpuinfo, tt.fault); got != tt.want {
+			t.Errorf("%q, %v: %s, want %s", tt.cpuinfo, tt.fault, got, tt.want)
+		}
+	}
+}
+
+func TestMachinesOfOneKindHaveOneName(t *testing.T) {
+	m := Machine{Kernel: "6.12.107+deb13-amd64", CPU: "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", PageTables: HardwarePageTables}
+	if got, want := m.Kind(), "intel-xeon-platinum-8481c-hardware-6.12.107+deb13-no-guards"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	other := m
+	other.CPUs, other.MemoryMiB, other.Fault, other.Kernel = 64, 1<<20, 500, "6.12.107+deb13-cloud-amd64"
+	if other.Kind() != m.Kind() {
+		t.Errorf("%q and %q", other.Kind(), m.Kind())
+	}
+	other.Guards, other.PageTables = []string{"splice", "options"}, ""
+	if got, want := other.Title(), "Intel Xeon Platinum 8481C, unknown page tables, Linux 6.12.107+deb13, guards: splice, options"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -11,8 +11,10 @@ import (
 )
 
 const (
+	setUpFlows  = 10_000
+	setUpGoal   = 0.95    // of the rate at which so many are made
 	driftGoal   = 1 / 1.1 // of the median: 10 % at most
-	memoryLimit = 3 << 10 // bytes of both ends of a flow
+	memoryLimit = 2 << 10 // bytes of both ends of a flow
 )
 
 type byVariant map[result.Variant][]float64
@@ -52,6 +54,9 @@ func (l level) cells(rounds map[result.Variant][]measured, note string) (cells [
 	}
 	setUp := l.cell("set-up", "rate", "1/s", result.Higher, each(rounds, func(m measured) float64 { return m.rate }))
 	setUp.CPUs, setUp.Repeats = "same", l.flows
+	if l.flows == setUpFlows {
+		setUp.Goal = setUpGoal
+	}
 	setUp.Note = l.setUpNote(rounds[result.Sockmap])
 	cells = append(cells, setUp)
 	cells = append(cells, l.memoryCells(rounds)...)

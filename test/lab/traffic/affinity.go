@@ -3,11 +3,7 @@
 package traffic
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,35 +24,4 @@ func PinThread(cpu int) (restore func() error, err error) {
 		return nil, fmt.Errorf("pin thread to CPU %d: %w", cpu, err)
 	}
 	return func() error { return unix.SchedSetaffinity(0, &old) }, nil
-}
-
-// PinProcess keeps all threads of a process on one CPU; pid 0 is the own process.
-func PinProcess(pid, cpu int) error {
-	if pid == 0 {
-		pid = os.Getpid()
-	}
-	var set unix.CPUSet
-	set.Set(cpu)
-	tasks := filepath.Join("/proc", strconv.Itoa(pid), "task")
-	// Threads made by one that is not pinned yet appear in the next round.
-	for pinned := map[int]bool{}; ; {
-		entries, err := os.ReadDir(tasks)
-		if err != nil {
-			return fmt.Errorf("list threads of process %d: %w", pid, err)
-		}
-		before := len(pinned)
-		for _, e := range entries {
-			tid, err := strconv.Atoi(e.Name())
-			if err != nil || pinned[tid] {
-				continue
-			}
-			if err := unix.SchedSetaffinity(tid, &set); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("pin thread %d to CPU %d: %w", tid, cpu, err)
-			}
-			pinned[tid] = true
-		}
-		if len(pinned) == before {
-			return nil
-		}
-	}
 }

@@ -3,6 +3,7 @@
 package cells
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,35 +74,129 @@ func TestGroupsComeInOneOrderAndNothingIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestFilesAreRead(t *testing.T) {
+func TestResultsAreSortedByMachine(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "make bench") {
 		t.Errorf("an empty directory: %v", err)
 	}
 	good := result.Cell{Group: "rr", Name: "64 B", Better: result.Lower}
-	write := func(name string, all ...result.Cell) {
-		if err := (result.File{Suite: name, Cells: all}).Write(filepath.Join(dir, name+".json")); err != nil {
+	write := func(name, suite, cpu string, all ...result.Cell) {
+		f := result.File{Suite: suite, Cells: all, Machine: result.Machine{CPU: cpu, Kernel: "6.18.1-x"}}
+		if err := f.Write(filepath.Join(dir, name+".json")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("scale", good)
-	write("micro", good)
-	files, err := Load(dir)
-	if err != nil || len(files) != 2 || files[0].Suite != "micro" {
-		t.Errorf("%+v, %v", files, err)
+	other := result.Cell{Group: "rr", Name: "1 KiB", Better: result.Lower}
+	write("b/scale", "scale full", "B", good)
+	write("b/micro", "micro full", "B", other)
+	write("a/micro", "micro quick", "A", other)
+	machines, err := Load(dir)
+	if err != nil || len(machines) != 2 || machines[0].CPU != "A" || len(machines[1].Files) != 2 || machines[1].Files[0].Suite != "micro full" {
+		t.Fatalf("%+v, %v", machines, err)
 	}
-	write("programs", good, good)
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "twice") {
-		t.Errorf("a cell that is there twice: %v", err)
+	rows := Rows(machines)
+	if len(rows) != 2 || rows[0].Key != "rr/1 KiB" || rows[0].Cells[0] == nil || rows[0].Cells[1] == nil || rows[1].Cells[0] != nil {
+		t.Errorf("%+v", rows)
 	}
-	write("programs", result.Cell{Group: "rr", Name: "x"})
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "better") {
-		t.Errorf("a cell of which nobody knows what is good: %v", err)
+	for _, tt := range []struct {
+		name, suite string
+		cells       []result.Cell
+		want        string
+	}{
+		{"b/more", "programs full", []result.Cell{good}, "twice"},
+		{"b/more", "programs full", []result.Cell{{Group: "rr", Name: "x"}}, "better"},
+		{"b/more", "magic", nil, "none of"},
+	} {
+		write(tt.name, tt.suite, "B", tt.cells...)
+		if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v", tt, err)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "programs.json"), []byte("{"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "b/more.json"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "programs.json") {
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "more.json") {
 		t.Errorf("half a file: %v", err)
+	}
+}
+
+func TestLimitsNameCellsThatAreThere(t *testing.T) {
+	dir := t.TempDir()
+	f := result.File{Suite: "micro full", Cells: []result.Cell{{Group: "rr", Name: "64 B", Better: result.Lower}}}
+	if err := f.Write(filepath.Join(dir, "micro.json")); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{`{"rr/64 B": "why", "add/x": "y"}`: "", `{"rr/65 B": "why"}`: "not measured", `{`: "limits"} {
+		if err := os.WriteFile(filepath.Join(dir, "limits.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		machines, err := Load(dir)
+		switch {
+		case want == "" && (err != nil || machines[0].Limits["rr/64 B"] != "why"):
+			t.Errorf("%s: %+v, %v", text, machines, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestANewRunReplacesThatOfItsKind(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	keep := func(suite, version, kernel string) error {
+		f := result.File{Suite: suite, Version: version, Machine: result.Machine{CPU: "C", Kernel: kernel}}
+		if err := f.Write(filepath.Join(from, "micro.json")); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Keep(from, to)
+		return err
+	}
+	for _, run := range [][3]string{{"micro quick", "1", "6.1.0"}, {"micro full", "2", "6.1.0"}, {"micro full", "3", "6.1.0"}, {"micro full", "4", "6.2.0"}} {
+		if err := keep(run[0], run[1], run[2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keep("micro quick", "5", "6.1.0"); err == nil || !strings.Contains(err.Error(), "quick") {
+		t.Errorf("a quick run in the place of a full one: %v", err)
+	}
+	machines, err := Load(to)
+	if err != nil || len(machines) != 2 || machines[0].Files[0].Version != "3" || machines[1].Files[0].Version != "4" {
+		t.Errorf("%+v, %v", machines, err)
+	}
+}
+
+func TestAWholeRunReplacesItsParts(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	keep := func(name, version string, names ...string) error {
+		t.Helper()
+		f := result.File{Suite: "micro full", Version: version, Machine: result.Machine{CPU: "C", Kernel: "6.1.0"}}
+		for _, n := range names {
+			f.Cells = append(f.Cells, result.Cell{Group: "rr", Name: n, Better: result.Lower})
+		}
+		path := filepath.Join(from, name+".json")
+		if err := f.Write(path); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Keep(from, to)
+		return errors.Join(err, os.Remove(path))
+	}
+	if err := errors.Join(keep("micro-a", "1", "a", "b"), keep("micro-b", "1", "c"), keep("micro", "2", "b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	if err := keep("micro", "3", "c"); err == nil || !strings.Contains(err.Error(), "lacks 1 cells") {
+		t.Errorf("a part in the place of the whole: %v", err)
+	}
+	machines, err := Load(to)
+	if err != nil || len(machines) != 1 {
+		t.Fatalf("%+v, %v", machines, err)
+	}
+	var got []string
+	for _, f := range machines[0].Files {
+		for _, c := range f.Cells {
+			got = append(got, f.Version+c.Name)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"1a", "2b", "2c"}) {
+		t.Error(got)
 	}
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cells is what the tables and the pictures of the report have in common: which cells there are, what they are
-// called, in which units they are shown, and when a ratio is a gain or a loss.
+// Package cells is what the tables and the pictures of the report have in common: which cells there are, what
+// they are called, in which units they are shown, and when a ratio is a gain or a loss.
 package cells
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,46 +17,117 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// Suites are the names of the files that Load looks for, in the order of the report.
-var Suites = []string{"micro", "programs", "scale"}
+// suites in the order of the report. A file may have a part of one.
+var suites = []string{"micro", "programs", "scale"}
 
-// Load reads the files that are there.
-func Load(dir string) (files []result.File, err error) {
-	for _, suite := range Suites {
-		f, err := result.Read(filepath.Join(dir, suite+".json"))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+// Machine is all that was measured on one kind of machine.
+type Machine struct {
+	result.Machine
+	Files  []result.File
+	Limits map[string]string // by Key of a cell: why its goal cannot be reached there
+}
+
+// limitsFile is beside the results of a machine. People write it, from profiles.
+const limitsFile = "limits.json"
+
+// Load reads all results in dir and in the directories in it, and sorts them by kind of machine.
+func Load(dir string) (machines []Machine, err error) {
+	var paths []string
+	for _, pattern := range []string{"*.json", "*/*.json"} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return nil, err
 		}
-		if err := check(f); err != nil {
-			return nil, fmt.Errorf("results %s.json: %w", suite, err)
+		paths = append(paths, found...)
+	}
+	kinds := map[string]*Machine{}
+	for _, path := range paths {
+		if filepath.Base(path) == limitsFile {
+			continue
 		}
-		files = append(files, f)
+		f, err := result.Read(path)
+		if err != nil {
+			return nil, err
+		}
+		kind := f.Machine.Kind()
+		if kinds[kind] == nil {
+			kinds[kind] = &Machine{Machine: f.Machine}
+		}
+		m := kinds[kind]
+		m.Files = append(m.Files, f)
+		if err := m.readLimits(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
 	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("results of %s in %s: none (make bench leaves them)", strings.Join(Suites, ", "), dir)
+	if len(kinds) == 0 {
+		return nil, fmt.Errorf("results in %s: none (make bench leaves them)", dir)
 	}
-	return files, nil
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		m := *kinds[kind]
+		slices.SortStableFunc(m.Files, func(a, b result.File) int { return suite(a) - suite(b) })
+		if err := m.check(); err != nil {
+			return nil, fmt.Errorf("results of %s: %w", kind, err)
+		}
+		machines = append(machines, m)
+	}
+	return machines, nil
+}
+
+func suite(f result.File) int {
+	name, _, _ := strings.Cut(f.Suite, " ")
+	return slices.Index(suites, name)
+}
+
+func (m *Machine) readLimits(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, limitsFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &m.Limits)
+	}
+	if err != nil {
+		return fmt.Errorf("read limits of %s: %w", dir, err)
+	}
+	return nil
 }
 
 // check refuses what would become a row that says nothing, or something false.
-func check(f result.File) error {
-	seen := map[string]bool{}
-	for _, c := range f.Cells {
-		key := strings.Join([]string{c.Group, c.Name, c.Measure, c.CPUs, string(c.ComparedWith())}, ", ")
-		switch {
-		case c.Group == "" || c.Name == "":
-			return fmt.Errorf("cell %q: it needs a group and a name", key)
-		case c.Better != result.Lower && c.Better != result.Higher:
-			return fmt.Errorf("cell %q: better is %q, and can be %q or %q", key, c.Better, result.Lower, result.Higher)
-		case seen[key]:
-			return fmt.Errorf("cell %q: it is there twice", key)
+func (m Machine) check() error {
+	seen, groups := map[string]bool{}, map[string]bool{}
+	for _, f := range m.Files {
+		if suite(f) < 0 {
+			return fmt.Errorf("suite %q: it is none of %s", f.Suite, strings.Join(suites, ", "))
 		}
-		seen[key] = true
+		for _, c := range f.Cells {
+			key := Key(c)
+			switch {
+			case c.Group == "" || c.Name == "":
+				return fmt.Errorf("cell %q: it needs a group and a name", key)
+			case c.Better != result.Lower && c.Better != result.Higher:
+				return fmt.Errorf("cell %q: better is %q, and can be %q or %q", key, c.Better, result.Lower, result.Higher)
+			case seen[key]:
+				return fmt.Errorf("cell %q: it is there twice", key)
+			}
+			seen[key], groups[c.Group] = true, true
+		}
+	}
+	for key := range m.Limits {
+		group, _, _ := strings.Cut(key, "/")
+		if groups[group] && !seen[key] { // what the suite of a whole group has not measured yet may be known
+			return fmt.Errorf("%s names the cell %q, which was not measured", limitsFile, key)
+		}
 	}
 	return nil
+}
+
+// Key tells cells apart, and is the same on all machines.
+func Key(c result.Cell) string {
+	key := c.Group + "/" + Label(c)
+	if c.ComparedWith() != result.Plain {
+		key += " against " + string(c.ComparedWith())
+	}
+	return key
 }
 
 // Group is the cells of one kind of traffic.
@@ -76,6 +149,43 @@ var titles = []struct{ name, title string }{
 	{"memory", "Memory"},
 	{"scale", "Many flows"},
 	{"add", "Starting a container"},
+}
+
+// Row is one cell on all machines.
+type Row struct {
+	Key, Title string         // Title is that of the group
+	Cells      []*result.Cell // by machine; nil: it was not measured there
+}
+
+// First is the cell of the first machine that has one.
+func (r Row) First() result.Cell {
+	i := slices.IndexFunc(r.Cells, func(c *result.Cell) bool { return c != nil })
+	return *r.Cells[i]
+}
+
+// Rows are the cells of all machines, each once, group by group.
+func Rows(machines []Machine) (rows []Row) {
+	var all []result.File
+	for _, m := range machines {
+		all = append(all, m.Files...)
+	}
+	at := map[string]int{}
+	for _, g := range Groups(all) {
+		for _, c := range g.Cells {
+			if _, there := at[Key(c)]; !there {
+				at[Key(c)] = len(rows)
+				rows = append(rows, Row{Key: Key(c), Title: g.Title, Cells: make([]*result.Cell, len(machines))})
+			}
+		}
+	}
+	for i, m := range machines {
+		for _, f := range m.Files {
+			for j := range f.Cells {
+				rows[at[Key(f.Cells[j])]].Cells[i] = &f.Cells[j]
+			}
+		}
+	}
+	return rows
 }
 
 // Groups sorts the cells of all files by group. A group that is not known comes last, under its own name.

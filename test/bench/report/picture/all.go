@@ -5,8 +5,9 @@ package picture
 
 import (
 	"fmt"
-	"slices"
 	"strings"
+
+	"gonum.org/v1/plot/vg/draw"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
@@ -15,25 +16,60 @@ import (
 // Names are all that there can be.
 var Names = []string{"performance", "performance-ratios", "performance-streams", "performance-scale"}
 
-// All are the pictures for which there are cells.
-func All(files []result.File) (pictures []Picture) {
-	var all []result.Cell
-	for _, f := range files {
-		all = append(all, f.Cells...)
+// All are the pictures for which there are cells, with a panel for each machine, or a bar.
+func All(machines []cells.Machine) (pictures []Picture) {
+	panels := func(group, measure string, number func(string) (float64, string, bool),
+		draw func(s *series, source string) Picture, cpus ...string) {
+		var all []Picture
+		for _, m := range machines {
+			for _, on := range cpus {
+				if s := find(cellsOf(m, on), group, measure, number); s != nil {
+					all = append(all, draw(s, source(m)))
+				}
+			}
+		}
+		if len(all) > 0 {
+			pictures = append(pictures, stacked(all))
+		}
 	}
-	if s := find(all, "rr", "p50", cells.Size); s != nil {
-		pictures = append(pictures, latency(s, source(files, "rr")))
+	panels("rr", "p50", cells.Size, latency, "")
+	if rows := bars(machines); len(rows) > 0 {
+		pictures = append(pictures, ratios(rows, sources(machines)))
 	}
-	if rows := bars(cells.Groups(files)); len(rows) > 0 {
-		pictures = append(pictures, ratios(rows, source(files, "")))
-	}
-	if s := find(all, "stream", "throughput", cells.Size); s != nil {
-		pictures = append(pictures, streams(s, source(files, "stream")))
-	}
-	if s := find(all, "scale", "p50", cells.Number); s != nil {
-		pictures = append(pictures, flows(s, source(files, "scale")))
-	}
+	panels("stream", "throughput", cells.Size, streams, "", "two")
+	panels("scale", "p50", cells.Number, flows, "")
 	return pictures
+}
+
+// cellsOf are those on these CPUs, or all.
+func cellsOf(m cells.Machine, cpus string) (all []result.Cell) {
+	for _, f := range m.Files {
+		for _, c := range f.Cells {
+			if cpus == "" || c.CPUs == cpus {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+// stacked is one picture of several that show the same on different machines.
+func stacked(all []Picture) Picture {
+	p := all[0]
+	p.height = 0
+	for _, panel := range all {
+		p.height += panel.height
+	}
+	p.draw = func(c draw.Canvas) {
+		top := c.Max.Y
+		for _, panel := range all {
+			own := c
+			own.Max.Y, own.Min.Y = top, top-panel.height
+			panel.draw(own)
+			top -= panel.height
+		}
+	}
+	return p
 }
 
 const below = "Below each: how many times better sockmap is than plain; under 1 is worse.\n"
@@ -71,18 +107,24 @@ func flows(s *series, source string) Picture {
 	}.picture("performance-scale", "Median time of a request and its answer by number of open flows, for "+named(s), "scale")
 }
 
-// source is where a group was measured; all of them, if the group has no name.
-func source(files []result.File, group string) string {
-	var machines []string
-	for _, f := range files {
-		m := fmt.Sprintf("kernel %s, %d CPUs, %s", f.Machine.Kernel, f.Machine.CPUs, f.Machine.CPU)
-		has := group == "" || slices.ContainsFunc(f.Cells, func(c result.Cell) bool { return c.Group == group })
-		if has && !slices.Contains(machines, m) {
-			machines = append(machines, m)
-		}
-	}
-	return "Measured on: " + strings.Join(machines, "; ") + "."
+// source is where it was measured.
+func source(m cells.Machine) string {
+	return fmt.Sprintf("Measured on: %s; %d CPUs.", m.Title(), m.CPUs)
 }
+
+// sources has a letter for each machine where there are several.
+func sources(machines []cells.Machine) string {
+	if len(machines) == 1 {
+		return source(machines[0])
+	}
+	var all []string
+	for i, m := range machines {
+		all = append(all, fmt.Sprintf("%s: %s; %d CPUs.", machineLetter(i), m.Title(), m.CPUs))
+	}
+	return "Measured on\n" + strings.Join(all, "\n")
+}
+
+func machineLetter(machine int) string { return string(rune('A' + machine)) }
 
 // on tells where both ends ran.
 func on(s *series) string {

@@ -4,6 +4,7 @@ package picture
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
@@ -17,35 +18,57 @@ type bar struct {
 	goal    float64
 }
 
-// bars are all programs by what is measured of them first, and of the other groups what has a goal. What is compared with something else than plain TCP
-// is left out: one line at 1 cannot mean two things.
-func bars(groups []cells.Group) (all []bar) {
-	slices.SortStableFunc(groups, func(a, b cells.Group) int { return programsFirst(a) - programsFirst(b) })
-	for _, g := range groups {
-		begun := false
-		for _, c := range g.Cells {
-			r, ok := cells.Compare(c, result.Sockmap)
-			if !ok || c.ComparedWith() != result.Plain || c.Goal == 0 && !leading(g, c) {
+// bars are all programs by what is measured of them first, and of the other groups what has a goal, one for
+// each machine. What is compared with something else than plain TCP is left out: one line at 1 cannot mean
+// two things.
+func bars(machines []cells.Machine) (all []bar) {
+	rows := cells.Rows(machines)
+	leads := leading(rows)
+	slices.SortStableFunc(rows, func(a, b cells.Row) int { return programsFirst(a) - programsFirst(b) })
+	heading := ""
+	for _, r := range rows {
+		first := r.First()
+		if first.ComparedWith() != result.Plain || first.Goal == 0 && !leads[r.Key] {
+			continue
+		}
+		label := barLabel(first)
+		for i, c := range r.Cells {
+			if c == nil {
 				continue
 			}
-			if !begun {
-				all = append(all, bar{heading: g.Title})
-				begun = true
+			of, ok := cells.Compare(*c, result.Sockmap)
+			if !ok {
+				continue
 			}
-			all = append(all, bar{label: barLabel(c), ratio: r, goal: c.Goal})
+			if heading != r.Title {
+				all = append(all, bar{heading: r.Title})
+				heading = r.Title
+			}
+			if len(machines) > 1 {
+				label = strings.TrimSpace(label + "  " + machineLetter(i))
+			}
+			all = append(all, bar{label: label, ratio: of, goal: c.Goal})
+			label = "" // once for all machines
 		}
 	}
 	return all
 }
 
-// leading: of a program, and not one more measure of what is there already.
-func leading(g cells.Group, c result.Cell) bool {
-	first := slices.IndexFunc(g.Cells, func(o result.Cell) bool { return o.Name == c.Name && o.CPUs == c.CPUs })
-	return g.Name == "program" && g.Cells[first].Measure == c.Measure
+// leading are the measures of programs that come first, and not one more of what is there already.
+func leading(rows []cells.Row) map[string]bool {
+	leads, seen := map[string]bool{}, map[[2]string]bool{}
+	for _, r := range rows {
+		c := r.First()
+		of := [2]string{c.Name, c.CPUs}
+		if c.Group == "program" && !seen[of] {
+			leads[r.Key], seen[of] = true, true
+		}
+	}
+	return leads
 }
 
-func programsFirst(g cells.Group) int {
-	if g.Name == "program" {
+func programsFirst(r cells.Row) int {
+	if r.First().Group == "program" {
 		return 0
 	}
 	return 1

@@ -14,13 +14,22 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-func fixture(t *testing.T) []result.File {
+func fixture(t *testing.T) []cells.Machine {
 	t.Helper()
-	files, err := cells.Load("../testdata")
+	machines, err := cells.Load("../testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return files
+	return machines
+}
+
+// twoMachines are the same results twice, under two names.
+func twoMachines(t *testing.T) []cells.Machine {
+	t.Helper()
+	one := fixture(t)
+	other := one[0]
+	other.CPU = "Another"
+	return append(one, other)
 }
 
 // letter is a text of an SVG and what it covers.
@@ -56,7 +65,27 @@ func letters(t *testing.T, svg []byte) (all []letter) {
 }
 
 func TestNoTextIsOutsideOrOverAnother(t *testing.T) {
-	pictures := All(fixture(t))
+	testTexts(t, All(fixture(t)))
+	testTexts(t, All(twoMachines(t)))
+}
+
+func TestEachMachineIsInEachPicture(t *testing.T) {
+	for i, p := range All(twoMachines(t)) {
+		svg, err := p.SVG()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(svg, []byte("Synthetic")) || !bytes.Contains(svg, []byte("Another")) {
+			t.Errorf("%s lacks a machine", p.Name)
+		}
+		if one := All(fixture(t))[i]; p.height < one.height*1.3 {
+			t.Errorf("%s is %v high for two machines, %v for one", p.Name, p.height, one.height)
+		}
+	}
+}
+
+func testTexts(t *testing.T, pictures []Picture) {
+	t.Helper()
 	if len(pictures) != len(Names) {
 		t.Fatalf("%d pictures, want %d", len(pictures), len(Names))
 	}

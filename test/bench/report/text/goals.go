@@ -4,33 +4,55 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// goals is a row for each cell that has one; empty if none has.
-func goals(groups []cells.Group) string {
+// goals is a row for each cell that has one, with a column for each machine; empty if none has. What is
+// missed has its limit behind it, where one is known.
+func goals(machines []cells.Machine) string {
 	var b strings.Builder
-	all, met := 0, 0
-	row(&b, "", "what", "against", "measured", "goal", "result")
-	ruler(&b, 6)
-	for _, g := range groups {
-		for _, c := range g.Cells {
-			for _, o := range outcomes(c) {
-				all++
-				if o.met {
-					met++
+	all, met := make([]int, len(machines)), make([]int, len(machines))
+	row(&b, append([]string{"", "what", "against", "goal"}, names(machines)...)...)
+	ruler(&b, len(machines)+4)
+	for _, r := range cells.Rows(machines) {
+		for _, kind := range []func(result.Cell) (outcome, bool){ratioOutcome, limitOutcome} {
+			texts, of := []string{}, outcome{}
+			for i, m := range machines {
+				text := missing
+				if o, ok := outcomeOf(r.Cells[i], kind); ok {
+					of, text = o, o.text(m.Limits[r.Key])
+					all[i]++
+					if o.met {
+						met[i]++
+					}
 				}
-				row(&b, g.Title, inline(cells.Label(c)), o.against, o.measured, o.goal, o.says)
+				texts = append(texts, text)
+			}
+			if of.goal != "" {
+				row(&b, append([]string{r.Title, inline(cells.Label(r.First())), of.against, of.goal}, texts...)...)
 			}
 		}
 	}
-	if all == 0 {
+	if slices.Max(all) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d goals: %d met, %d not met.\n\n%s", all, met, all-met, b.String())
+	return counts(machines, all, met) + "\n" + b.String()
+}
+
+func counts(machines []cells.Machine, all, met []int) string {
+	var b strings.Builder
+	for i, m := range machines {
+		name := ""
+		if len(machines) > 1 {
+			name = "- " + inline(m.Title()) + ": "
+		}
+		fmt.Fprintf(&b, "%s%d goals: %d met, %d not met.\n", name, all[i], met[i], all[i]-met[i])
+	}
+	return b.String()
 }
 
 type outcome struct {
@@ -38,15 +60,20 @@ type outcome struct {
 	met                           bool
 }
 
-// outcomes of a cell: of its ratio, and of what was measured itself.
-func outcomes(c result.Cell) (all []outcome) {
-	if c.Goal != 0 {
-		all = append(all, ratioOutcome(c))
+func outcomeOf(c *result.Cell, kind func(result.Cell) (outcome, bool)) (outcome, bool) {
+	if c == nil {
+		return outcome{}, false
 	}
-	if c.Limit != 0 {
-		all = append(all, limitOutcome(c))
+	return kind(*c)
+}
+
+// text has the limit only behind a goal that is missed.
+func (o outcome) text(limit string) string {
+	text := o.measured + ": " + o.says
+	if !o.met && limit != "" {
+		text += ". Limit: " + inline(limit)
 	}
-	return all
+	return text
 }
 
 const (
@@ -55,11 +82,15 @@ const (
 	notThere   = "**not measured**"
 )
 
-func ratioOutcome(c result.Cell) outcome {
-	o := outcome{against: string(c.ComparedWith()), measured: "–", goal: c.ShowGoal(), says: notThere}
+// ratioOutcome is of the ratio of a cell.
+func ratioOutcome(c result.Cell) (o outcome, ok bool) {
+	if c.Goal == 0 {
+		return o, false
+	}
+	o = outcome{against: string(c.ComparedWith()), measured: missing, goal: c.ShowGoal(), says: notThere}
 	r, ok := cells.Compare(c, result.Sockmap)
 	if !ok {
-		return o
+		return o, true
 	}
 	o.measured = interval(cells.Times(r.Value, c.Goal), r.Ratio)
 	o.says = notMetText
@@ -73,21 +104,25 @@ func ratioOutcome(c result.Cell) outcome {
 	case o.met && r.Low < c.Goal, !o.met && r.High >= c.Goal:
 		o.says += ", within the noise" // the frame says what that means
 	}
-	return o
+	return o, true
 }
 
-func limitOutcome(c result.Cell) outcome {
-	o := outcome{against: "–", measured: "–", goal: c.ShowLimit(), says: notThere}
+// limitOutcome is of what was measured itself.
+func limitOutcome(c result.Cell) (o outcome, ok bool) {
+	if c.Limit == 0 {
+		return o, false
+	}
+	o = outcome{against: missing, measured: missing, goal: c.ShowLimit(), says: notThere}
 	met, measured := c.MeetsLimit()
 	if !measured {
-		return o
+		return o, true
 	}
 	o.measured = result.Show(result.Median(c.Samples[result.Sockmap]), c.Unit)
 	o.met, o.says = met, notMetText
 	if met {
 		o.says = metText
 	}
-	return o
+	return o, true
 }
 
 // interval of a ratio behind its value.

@@ -8,28 +8,30 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// machine has a column for each run.
-func machine(files []result.File) string {
+// runs has a row for each run.
+func runs(machines []cells.Machine) string {
 	var b strings.Builder
-	line := func(title string, cell func(f result.File) string) {
-		texts := []string{title}
-		for _, f := range files {
-			texts = append(texts, inline(cell(f)))
+	row(&b, "CPU", "CPUs", "memory", "page tables", "kernel", "guards", "measured", "version", "begun", "took")
+	ruler(&b, 10)
+	for _, m := range machines {
+		for _, f := range m.Files {
+			row(&b, inline(f.Machine.CPU), fmt.Sprint(f.Machine.CPUs), fmt.Sprintf("%.1f GiB", float64(f.Machine.MemoryMiB)/1024),
+				pageTables(f.Machine), inline(f.Machine.Kernel), cmp.Or(strings.Join(f.Machine.Guards, ", "), "none"), inline(f.Suite),
+				inline(f.Version), f.Started.UTC().Format("2006-01-02 15:04 MST"), f.Took.Round(time.Second).String())
 		}
-		row(&b, texts...)
 	}
-	line("", func(f result.File) string { return f.Suite })
-	ruler(&b, len(files)+1)
-	line("kernel", func(f result.File) string { return f.Machine.Kernel })
-	line("CPU", func(f result.File) string { return f.Machine.CPU })
-	line("CPUs", func(f result.File) string { return fmt.Sprint(f.Machine.CPUs) })
-	line("memory", func(f result.File) string { return fmt.Sprintf("%.1f GiB", float64(f.Machine.MemoryMiB)/1024) })
-	line("guards", func(f result.File) string { return cmp.Or(strings.Join(f.Machine.Guards, ", "), "none") })
-	line("version", func(f result.File) string { return f.Version })
-	line("begun", func(f result.File) string { return f.Started.UTC().Format("2006-01-02 15:04 MST") })
-	line("took", func(f result.File) string { return f.Took.Round(time.Second).String() })
 	return b.String()
+}
+
+// pageTables are who walks them, and what a page fault took, by which that is told.
+func pageTables(m result.Machine) string {
+	text := cmp.Or(m.PageTables, result.UnknownPageTables)
+	if m.Fault > 0 {
+		text += ", a fault takes " + result.Show(float64(m.Fault), "ns")
+	}
+	return text
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package text writes the results as Markdown. It holds nothing that differs between two calls with the same results.
+// Package text writes the results as Markdown. It holds nothing that differs between two calls with the same
+// results.
 package text
 
 import (
@@ -22,27 +23,59 @@ type Picture struct {
 // Goals is the part of the section that has the goals, for Picture.With.
 const Goals = "goals"
 
-// Section is all that stands between the marked lines.
-func Section(files []result.File, pictures []Picture) string {
+// Section is all that stands between the marked lines: what machines have in common side by side, and then
+// each in full.
+func Section(machines []cells.Machine, pictures []Picture) string {
 	var b strings.Builder
-	groups := cells.Groups(files)
-	for _, f := range files {
-		if strings.Contains(f.Suite, "quick") {
-			fmt.Fprintf(&b, "**The results of “%s” are those of a quick run: few and short rounds, not to be quoted.**\n\n", inline(f.Suite))
+	for _, m := range machines {
+		for _, f := range m.Files {
+			if strings.Contains(f.Suite, "quick") {
+				fmt.Fprintf(&b, "**The results of “%s” on %s are those of a quick run: few and short rounds, not to be quoted.**\n\n",
+					inline(f.Suite), inline(m.Title()))
+			}
 		}
 	}
-	b.WriteString(summary(groups))
+	b.WriteString(summary(machines))
 	show(&b, pictures, "")
-	b.WriteString("\n### Machine\n\n" + machine(files))
-	if text := goals(groups); text != "" {
+	b.WriteString("\n### Machines\n\n" + runs(machines))
+	if text := goals(machines); text != "" {
 		b.WriteString("\n### Goals\n\n" + text)
 	}
 	show(&b, pictures, Goals)
-	for _, g := range groups {
-		fmt.Fprintf(&b, "\n### %s\n\n%s", g.Title, table(g))
+	for _, g := range titles(machines) {
+		fmt.Fprintf(&b, "\n### %s\n\n", g.Title)
+		if len(machines) > 1 {
+			b.WriteString(beside(machines, g.Title))
+		}
+		for _, m := range machines {
+			if own := group(m, g.Name); own != nil {
+				if len(machines) > 1 {
+					fmt.Fprintf(&b, "\n%s:\n\n", m.Title())
+				}
+				b.WriteString(table(*own))
+			}
+		}
 		show(&b, pictures, g.Name)
 	}
 	return b.String()
+}
+
+// titles are the groups that any machine has.
+func titles(machines []cells.Machine) []cells.Group {
+	var all []result.File
+	for _, m := range machines {
+		all = append(all, m.Files...)
+	}
+	return cells.Groups(all)
+}
+
+func group(m cells.Machine, name string) *cells.Group {
+	for _, g := range cells.Groups(m.Files) {
+		if g.Name == name {
+			return &g
+		}
+	}
+	return nil
 }
 
 func show(b *strings.Builder, pictures []Picture, with string) {
@@ -54,11 +87,25 @@ func show(b *strings.Builder, pictures []Picture, with string) {
 }
 
 // summary counts, and names what is worse and what was hardly redirected: nobody should have to look for it.
-func summary(groups []cells.Group) string {
+func summary(machines []cells.Machine) string {
+	var b strings.Builder
+	for _, m := range machines {
+		if len(machines) > 1 {
+			fmt.Fprintf(&b, "**%s:** ", inline(m.Title()))
+		}
+		b.WriteString(summaryOf(m))
+		if len(machines) > 1 {
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+func summaryOf(m cells.Machine) string {
 	count := map[cells.Judgement]int{}
 	var worse, onTCP []string
 	all := 0
-	for _, g := range groups {
+	for _, g := range cells.Groups(m.Files) {
 		for _, c := range g.Cells {
 			if label := g.Title + ": " + where(c); mostlyTCP(c) && !slices.Contains(onTCP, label) {
 				onTCP = append(onTCP, label)

@@ -21,8 +21,13 @@ func cell(better result.Better, values map[result.Variant]float64) result.Cell {
 	return c
 }
 
+func machine(cpu string, all ...result.Cell) cells.Machine {
+	of := result.Machine{CPU: cpu, Kernel: "6.1.0"}
+	return cells.Machine{Machine: of, Files: []result.File{{Suite: "micro full", Machine: of, Cells: all}}}
+}
+
 func section(all ...result.Cell) string {
-	return Section([]result.File{{Suite: "micro full", Cells: all}}, nil)
+	return Section([]cells.Machine{machine("C", all...)}, nil)
 }
 
 func TestGoalsAreMetOrNot(t *testing.T) {
@@ -32,12 +37,12 @@ func TestGoalsAreMetOrNot(t *testing.T) {
 		better      result.Better
 		want        string
 	}{
-		{2, 0, result.Lower, "| plain | 2.00 (2.00 to 2.00) | ≥ 2.00 | met |"},
-		{2.5, 0, result.Lower, "| plain | 2.00 (2.00 to 2.00) | ≥ 2.50 | **not met** |"},
-		{0.4, 0, result.Higher, "| plain | 0.50 (0.50 to 0.50) | ≥ 0.40 | met |"},
-		{0, 10, result.Lower, "| – | 10.0 ns | ≤ 10.0 ns | met |"},
-		{0, 9, result.Lower, "| – | 10.0 ns | ≤ 9.00 ns | **not met** |"},
-		{0, 11, result.Higher, "| – | 10.0 ns | ≥ 11.0 ns | **not met** |"},
+		{2, 0, result.Lower, "| plain | ≥ 2.00 | 2.00 (2.00 to 2.00): met |"},
+		{2.5, 0, result.Lower, "| plain | ≥ 2.50 | 2.00 (2.00 to 2.00): **not met** |"},
+		{0.4, 0, result.Higher, "| plain | ≥ 0.40 | 0.50 (0.50 to 0.50): met |"},
+		{0, 10, result.Lower, "| – | ≤ 10.0 ns | 10.0 ns: met |"},
+		{0, 9, result.Lower, "| – | ≤ 9.00 ns | 10.0 ns: **not met** |"},
+		{0, 11, result.Higher, "| – | ≥ 11.0 ns | 10.0 ns: **not met** |"},
 	} {
 		c := twice
 		c.Goal, c.Limit, c.Better = tt.goal, tt.limit, tt.better
@@ -59,7 +64,7 @@ func TestAGoalInTheIntervalIsTold(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
 	c.Samples[result.Plain] = []float64{18, 19, 19, 20, 20, 20, 21, 21, 22}
 	c.Goal = 1.99
-	if got := section(c); !strings.Contains(got, "| met, within the noise |") {
+	if got := section(c); !strings.Contains(got, ": met, within the noise |") {
 		t.Errorf("no doubt in\n%s", got)
 	}
 }
@@ -100,7 +105,44 @@ func TestColumnsThatAreEmptyAreLeftOut(t *testing.T) {
 
 func TestAQuickRunIsNotToBeQuoted(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
-	if got := Section([]result.File{{Suite: "micro quick", Cells: []result.Cell{c}}}, nil); !strings.HasPrefix(got, "**") || !strings.Contains(got, "not to be quoted") {
+	m := machine("C", c)
+	m.Files[0].Suite = "micro quick"
+	if got := Section([]cells.Machine{m}, nil); !strings.HasPrefix(got, "**") || !strings.Contains(got, "not to be quoted") {
+		t.Error(got)
+	}
+}
+
+func TestMachinesStandSideBySide(t *testing.T) {
+	good := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
+	bad := cell(result.Lower, map[result.Variant]float64{result.Plain: 10, result.Sockmap: 20})
+	good.Goal, bad.Goal = 1.5, 1.5
+	a, b := machine("A", good), machine("B", bad)
+	b.Limits = map[string]string{cells.Key(bad): "wake-ups"}
+	got := Section([]cells.Machine{a, b}, nil)
+	for _, want := range []string{
+		"| sockmap | against | A, unknown page tables, Linux 6.1.0, guards: none | B, unknown",
+		"| a\\|b (m) | plain | 2.00 (2.00 to 2.00): better | 0.50 (0.50 to 0.50): worse |",
+		"| plain | ≥ 1.50 | 2.00 (2.00 to 2.00): met | 0.50 (0.50 to 0.50): **not met**. Limit: wake-ups |",
+		"- A, unknown page tables, Linux 6.1.0, guards: none: 1 goals: 1 met, 0 not met.",
+		"**B, unknown page tables, Linux 6.1.0, guards: none:** Of 1 comparisons of sockmap with its base: 0 better, 0 no clear difference, 1 worse.",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+func TestTheRangeHasTheLeastAndTheGreatest(t *testing.T) {
+	one := func(sockmap float64) cells.Machine {
+		c := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: sockmap})
+		c.Name, c.Measure, c.CPUs = "64 B", "p50", "same"
+		return machine("C", c)
+	}
+	if got := Range([]cells.Machine{one(16), one(10), one(25)}); !strings.Contains(got, "3 machines") ||
+		!strings.Contains(got, "| requests of 64 B | 0.80 (0.80 to 0.80) | 2.00 (2.00 to 2.00) |") {
+		t.Error(got)
+	}
+	if got := Range([]cells.Machine{one(16)}); !strings.Contains(got, "one machine: C, unknown") {
 		t.Error(got)
 	}
 }

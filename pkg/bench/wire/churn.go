@@ -10,6 +10,9 @@ import (
 
 // churn makes a connection for each request. The last one sends nothing: the server ends then.
 func (e *end) churn(o Order) (a Answer, err error) {
+	if err := widenPorts(); err != nil {
+		return a, err
+	}
 	to, err := parse(o.Addr)
 	if err != nil {
 		return a, err

@@ -12,15 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
 // roleVariable in the environment makes Main play an end.
 const roleVariable = "SOCKMAP_BENCH_WIRE"
-
-// helperCPU is where the runtime's own threads run.
-const helperCPU = 0
 
 // Main plays an end, and ends the process, if an Agent started it. Else it returns at once.
 func Main() {
@@ -51,8 +46,8 @@ func (e *end) buffer(size int) []byte {
 	return e.buf[:size]
 }
 
-// play does one order after the other until there are no more: when whoever gave them is gone. While it waits for them, the
-// system call is an ordinary one, and the runtime sleeps deeply.
+// play does one order after the other until there are no more: when whoever gave them is gone. While it waits
+// for them, the system call is an ordinary one, and the runtime sleeps deeply.
 func play(in io.Reader, out io.Writer) error {
 	runtime.LockOSThread()
 	if err := prepare(); err != nil {
@@ -78,14 +73,23 @@ func play(in io.Reader, out io.Writer) error {
 	}
 }
 
-// prepare sets up the process and its network namespace, which is its own or another end's.
+// prepare keeps the runtime's own threads out of the way.
 func prepare() error {
-	// Connections of Churn leave their ports in TIME_WAIT for a minute.
+	cpu, err := firstCPU()
+	if err != nil {
+		return err
+	}
+	return PinProcess(0, cpu)
+}
+
+// widenPorts is for Churn, whose connections leave their ports in TIME_WAIT for a minute. The network
+// namespace is the end's own, or another end's.
+func widenPorts() error {
 	const ports = "/proc/sys/net/ipv4/ip_local_port_range"
 	if err := os.WriteFile(ports, []byte("4096 65535"), 0); err != nil {
 		return fmt.Errorf("widen the range of ports: %w", err)
 	}
-	return traffic.PinProcess(0, helperCPU)
+	return nil
 }
 
 func pin(cpu int) error {

@@ -130,6 +130,11 @@ func listen(o Order) (fd int, addr string, err error) {
 	if fd, err = newSocket(o); err != nil {
 		return 0, "", err
 	}
+	// A port that was named may still have connections in TIME_WAIT.
+	if err := setOption(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		closeFD(fd)
+		return 0, "", fmt.Errorf("set SO_REUSEADDR: %w", err)
+	}
 	if _, _, e := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), at.pointer(), at.size); e != 0 {
 		closeFD(fd)
 		return 0, "", fmt.Errorf("bind to %s: %w", o.Addr, e)

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wire is the traffic of the micro benchmarks: processes that play one end each, the same code whatever the socket.
+// Package wire is what every tool of this project means by a request and by a stream: `sockmapctl bench`,
+// `make demo` and the micro benchmarks. Processes play one end each, with the same code whatever the socket.
+//
+// A request is written at once, the other end polls, reads it whole and writes as many bytes back;
+// TCP_NODELAY is set. A stream is writes of one size for a time; its rate is what the reader got after the
+// warm-up, in reads of up to 256 KiB. Nothing makes content or looks at it. Both run for a time, not for a
+// number. What a ratio is made of is in the package ratio.
 //
 // What is to be seen is what the kernel does, so the program around it stays out of the way:
 //
@@ -17,7 +23,8 @@ import "time"
 // Kind of traffic.
 type Kind string
 
-// The kinds. The end that listens answers requests or reads a stream, the other one begins and says when it ends.
+// The kinds. The end that listens answers requests or reads a stream, the other one begins and says when it
+// ends.
 const (
 	Requests Kind = "requests" // on one connection, one after the other
 	Stream   Kind = "stream"   // one way
@@ -30,7 +37,8 @@ const (
 type Order struct {
 	Kind   Kind          `json:"kind"`
 	Listen bool          `json:"listen,omitempty"`
-	Addr   string        `json:"addr"` // IPv4 address and port, port 0 for any; or @name, a Unix socket without a file
+	Addr   string        `json:"addr"`          // IPv4 address and port, port 0 for any; or @name, a Unix socket without a file
+	Via    string        `json:"via,omitempty"` // what the client connects to, where it is not Addr: a service address
 	CPU    int           `json:"cpu"`
 	Size   int           `json:"size"`            // of a request and of its answer, or of a write
 	Conns  int           `json:"conns,omitempty"` // connections of Many and Idle

@@ -5,9 +5,8 @@ package wire
 import (
 	"errors"
 	"io"
+	"slices"
 	"time"
-
-	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
 // clock is monotonic, and cheaper to ask than time.Now.
@@ -83,9 +82,17 @@ func (e *end) requests(o Order) (a Answer, err error) {
 	return a, nil
 }
 
+// percentiles sorts times. Each is the least that so many do not exceed.
 func (a *Answer) percentiles(times []time.Duration) {
-	s := traffic.Latencies(times).Summary()
-	a.P50, a.P99, a.P999 = s.P50, s.P99, s.P999
+	slices.Sort(times)
+	a.P50, a.P99, a.P999 = rank(times, 500), rank(times, 990), rank(times, 999)
+}
+
+func rank(sorted []time.Duration, permille int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[max(1, (len(sorted)*permille+999)/1000)-1]
 }
 
 // serveRequests answers on one connection until its end.

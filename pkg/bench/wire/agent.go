@@ -4,6 +4,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,11 +35,7 @@ type Agent struct {
 
 // Start starts this program again at a place. Its main must call Main.
 func Start(ctx context.Context, name string, at Place) (a *Agent, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	a = &Agent{name: name, cmd: at.Command(ctx, self)}
+	a = &Agent{name: name, cmd: at.Command(ctx, "/proc/self/exe")}
 	a.cmd.Env = []string{roleVariable + "=1", "GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}
 	a.cmd.Stderr = &a.complaint
 	if a.in, err = a.cmd.StdinPipe(); err != nil {
@@ -110,7 +107,7 @@ func Talk(client, server *Agent, o Order, clientCPU, serverCPU int, hold func() 
 	if err != nil {
 		return c, s, err
 	}
-	o.CPU, o.Listen, o.Addr = clientCPU, false, ready.Addr
+	o.CPU, o.Listen, o.Addr = clientCPU, false, cmp.Or(o.Via, ready.Addr)
 	err = client.Order(o)
 	if err == nil {
 		c, err = client.Answer()

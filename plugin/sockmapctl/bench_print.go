@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+)
+
+func (a *app) printBench(v *benchView) error {
+	s := &screen{bufio.NewWriter(a.stdout), a.width, statusLabel}
+	s.line("kernel", "%s", v.Kernel)
+	s.line("plain TCP", "%s", v.path())
+	s.guards(v.Guards)
+	s.line("measured", "%d rounds of each, plain and accelerated in turn, %.0f s in all, %s", v.Rounds, v.Seconds, v.places())
+	fmt.Fprintln(s.out)
+	if err := s.flush(); err != nil {
+		return err
+	}
+	t := &table{columns: []column{{title: "TRAFFIC"}, {title: "CPUS"}, {title: "PLAIN", right: true}, {title: "SOCKMAP", right: true},
+		{title: "RATIO", right: true}, {title: "95 %"}, {title: "REDIRECTED", right: true, drop: 1}, {title: "RESULT"}}}
+	for _, c := range v.Cases {
+		cpus := "one"
+		if c.TwoCPUs {
+			cpus = "two"
+		}
+		t.add(benchName(c.Kind, c.Bytes), cpus, benchValue(c.Plain, c.Unit), benchValue(c.Accelerated, c.Unit),
+			c.Ratio.text(), c.Ratio.interval(), humanShare(c.Redirected, c.Sent), c.result())
+	}
+	if _, err := t.write(a.stdout, a.width, true); err != nil {
+		return err
+	}
+	if err := a.printGuardCosts(v.GuardCosts); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out)
+	label := "verdict"
+	for _, line := range v.Verdict {
+		s.line(label, "%s", line)
+		label = ""
+	}
+	return s.flush()
+}
+
+// printGuardCosts is a table of its own: its base is not plain TCP.
+func (a *app) printGuardCosts(costs []benchGuardView) error {
+	if len(costs) == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.stdout)
+	t := &table{columns: []column{{title: "GUARDS COST"}, {title: "WITHOUT", right: true}, {title: "WITH", right: true},
+		{title: "RATIO", right: true}, {title: "95 %"}, {title: "RESULT"}}}
+	for _, c := range costs {
+		result := "nothing to tell"
+		if c.Clear && c.Ratio.Value < 1 {
+			result = "cost"
+		}
+		t.add(c.name(), benchValue(c.Without, c.Unit), benchValue(c.With, c.Unit), c.Ratio.text(), c.Ratio.interval(), result)
+	}
+	_, err := t.write(a.stdout, a.width, true)
+	return err
+}
+
+// path is what plain TCP passes.
+func (v *benchView) path() string {
+	text := "two veth pairs, a bridge, "
+	if v.Unfiltered == "" {
+		text += "the packet filter, "
+	}
+	text += v.Congestion
+	if v.Unfiltered != "" {
+		text += "; no packet filter: " + v.Unfiltered
+	}
+	if v.Congestion != v.NodeDefault {
+		text += fmt.Sprintf(" (this node has %s: pacing would make it slower)", v.NodeDefault)
+	}
+	return text
+}
+
+func (v *benchView) places() string {
+	text := fmt.Sprintf("both ends on CPU %d", v.CPU)
+	if v.OtherCPU < 0 {
+		return text + "; there is no other"
+	}
+	return text + fmt.Sprintf(", or the end that begins on CPU %d", v.OtherCPU)
+}
+
+// result is the word for a ratio. What is below 1 is called a loss, whether it is clear or not.
+func (c benchCaseView) result() string {
+	switch {
+	case !c.wasRedirected():
+		return "cannot be told"
+	case c.Loss && c.Clear:
+		return "LOSS"
+	case c.Loss:
+		return "LOSS, not clear"
+	case c.Clear:
+		return "gain"
+	}
+	return "no clear gain"
+}
+
+// text has more digits where two would make a loss look like none.
+func (r ratioView) text() string {
+	if text := fmt.Sprintf("%.2f", r.Value); text != "1.00" || r.Value >= 1 {
+		return text
+	}
+	return fmt.Sprintf("%.4f", r.Value)
+}
+
+func (r ratioView) interval() string { return fmt.Sprintf("%.2f to %.2f", r.Low, r.High) }
+
+func benchValue(v float64, unit string) string {
+	if unit == "ns" {
+		return fmt.Sprintf("%.1f µs", v/1e3)
+	}
+	if v < 1<<30 {
+		return fmt.Sprintf("%.1f MiB/s", v/(1<<20))
+	}
+	return fmt.Sprintf("%.2f GiB/s", v/(1<<30))
+}
