@@ -25,7 +25,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 
 .PHONY: test
 test: VM_RUN := -guests # test-host has run the same on this kernel
-test: test-host test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -43,6 +43,11 @@ RACE := agent cgroup cniconf conntrack explain install lock metrics netns tap ve
 test-race: ## the packages that run several goroutines, under the race detector (root; installs gcc)
 	@test/setup.sh race
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(RACE:%=./pkg/%) ./test/lab/traffic
+
+.PHONY: test-speed
+test-speed: ## no traffic is slower than plain TCP: 2 minutes (root; an idle machine with two CPUs)
+	@test/setup.sh test
+	go run ./test/bench/micro -check
 
 .PHONY: test-conformance
 test-conformance: ## the socket API, plain against accelerated, on this machine's kernel (root)
@@ -105,6 +110,16 @@ bench-guards: ## what the guards cost each call: in ns on this kernel, in instru
 	CGO_ENABLED=0 go build -o bin/bench-guard ./test/bench/guard
 	bin/bench-guard
 	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
+
+INSTRUCTIONS := .cache/bench/instructions
+.PHONY: bench-instructions
+bench-instructions: ## instructions of each request on Debian's kernels in QEMU, all guards, plain against sockmap: 20 minutes (root; installs QEMU and programs)
+	@test/setup.sh bench
+	@test/setup.sh test-vm
+	go run ./test/bench/instructions build
+	go run ./test/vm run -icount -manifest test/bench/instructions/manifest.json -kernel 6.1,6.12,7 -out $(INSTRUCTIONS)
+	go run ./test/bench/instructions keep $(INSTRUCTIONS)
+	go run ./test/bench/instructions table -into docs/PERFORMANCE.md
 
 .PHONY: bench-programs
 bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap: 6 minutes (root; installs them)

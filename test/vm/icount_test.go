@@ -4,6 +4,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -14,6 +15,9 @@ func TestCountingGuestHasOneProcessor(t *testing.T) {
 		want := map[bool]string{false: "2", true: "1"}[icount]
 		if got := after("-smp"); got != want || slices.Contains(args, "-icount") != icount {
 			t.Errorf("icount %v: %s processors, %q", icount, got, args)
+		}
+		if got := after("-cpu"); !strings.Contains(got, "-erms") {
+			t.Errorf("processor %s: each byte that it copies would be an instruction", got)
 		}
 	}
 }

@@ -39,11 +39,11 @@ func makeImage(ctx context.Context, repo, dir string, specs []spec) (image, erro
 	if err := im.add(filepath.Join(repo, "go.mod"), sourceRoot+"/go.mod"); err != nil {
 		return im, err
 	}
-	// For os/user, and for programs that look up localhost.
-	if err := im.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"); err != nil {
+	// For os/user, for servers that want to be nobody, and for programs that look up localhost.
+	if err := im.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"); err != nil {
 		return im, err
 	}
-	if err := im.write("/etc/group", "root:x:0:\n"); err != nil {
+	if err := im.write("/etc/group", "root:x:0:\nnogroup:x:65534:\n"); err != nil {
 		return im, err
 	}
 	if err := im.write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"); err != nil {

@@ -41,7 +41,10 @@ const soundSince = 9
 
 // countingUse is for clocks that count instructions: those of a processor with all that kernels use, for which what
 // soundSince says of cmpxchg16b is risked. Only one processor at a time can be counted.
-var countingUse = qemu{"tcg,thread=single", "max", false}
+//
+// The emulation counts an instruction for each byte that "rep movsb" copies, as if copying were all that a kernel does. Without
+// these features kernels copy 8 bytes by an instruction, which is nearer to what copying costs.
+var countingUse = qemu{"tcg,thread=single", "max,-erms,-fsrm", false}
 
 // findQEMU asks the installed QEMU for its version and says how to use it.
 func findQEMU(ctx context.Context) (qemu, error) {

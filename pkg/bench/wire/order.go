@@ -45,6 +45,7 @@ type Order struct {
 	Warm   time.Duration `json:"warm,omitempty"`  // before what is measured
 	Time   time.Duration `json:"time,omitempty"`  // that is measured
 	Pause  time.Duration `json:"pause,omitempty"` // of a stream's reader, after each read
+	Spin   time.Duration `json:"spin,omitempty"`  // of who listens, before each answer and after each read: a loop
 	Kept   bool          `json:"kept,omitempty"`  // see Kept in the command's documentation
 	// Congestion control of TCP; empty: the kernel's default, which may be one that paces what it sends.
 	Congestion string `json:"congestion,omitempty"`

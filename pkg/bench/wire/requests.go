@@ -14,6 +14,15 @@ type clock time.Time
 
 func (c clock) now() time.Duration { return time.Since(time.Time(c)) }
 
+// spin computes for so long.
+func spin(d time.Duration) {
+	if d == 0 {
+		return
+	}
+	for begin := time.Now(); time.Since(begin) < d; {
+	}
+}
+
 // exchange sends a request and takes its answer. It polls before it reads, as event loops do: that the answer is there
 // already is the exception.
 func (c conn) exchange(buf []byte) error {
@@ -105,6 +114,7 @@ func (e *end) serveRequests(listener int, o Order) (a Answer, err error) {
 		} else if err != nil {
 			return a, err
 		}
+		spin(o.Spin)
 		if err := c.writeAll(buf); err != nil {
 			return a, err
 		}

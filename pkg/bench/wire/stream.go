@@ -67,6 +67,7 @@ func (e *end) sink(listener int, o Order) (a Answer, err error) {
 		if o.Pause > 0 {
 			pause(o.Pause)
 		}
+		spin(o.Spin)
 	}
 	a.Busy = busy()
 	a.Count, a.Elapsed = a.Got-before, clock.now()-begin

@@ -56,6 +56,7 @@ func testTraffic(t *testing.T) {
 		{Kind: Requests, Size: 64}, {Kind: Requests, Size: 256 << 10}, {Kind: Requests, Size: 64, Addr: "@wire-test"},
 		{Kind: Stream, Size: 64}, {Kind: Stream, Size: 64 << 10, Pause: 100 * time.Microsecond}, {Kind: Stream, Size: 1024, Addr: "@wire-test", Busy: true},
 		{Kind: Many, Size: 64, Conns: 20}, {Kind: Idle, Size: 64, Conns: 20}, {Kind: Churn, Size: 64},
+		{Kind: Requests, Size: 64, Spin: 200 * time.Microsecond},
 	} {
 		o.Warm, o.Time = 5*time.Millisecond, 20*time.Millisecond
 		if o.Addr == "" {
@@ -72,6 +73,9 @@ func testTraffic(t *testing.T) {
 		}
 		if (o.Kind == Requests || o.Kind == Many || o.Kind == Churn) && (c.Rate() == 0 || c.P50 == 0 || c.P50 > c.P999) {
 			t.Errorf("%+v: client %+v", o, c)
+		}
+		if c.P50 < o.Spin {
+			t.Errorf("%+v: an answer within %v", o, c.P50)
 		}
 		if o.Kind == Requests && !onUnix(o.Addr) && c.TCP != c.Sent {
 			t.Errorf("%d bytes sent, and %d by TCP", c.Sent, c.TCP)

@@ -24,6 +24,11 @@
 //
 // TCP uses cubic everywhere, as nodes do unless somebody changes it: a default that paces, as bbr does, makes plain TCP slower on
 // wires that have no rate, and would flatter all that avoids it.
+//
+// # Other uses
+//
+// With -check it fails where traffic is slower than plain TCP: see check.go, and floors.go for the cells. With -instructions it
+// counts them, in a guest: see the command instructions.
 package main
 
 import (
@@ -56,6 +61,13 @@ type options struct {
 
 	congestion string
 	only       []string // variants
+
+	instructions bool   // instead of times: see instructions.go
+	bare         bool   // plain TCP only, on a node without sockmap
+	bin          string // the plugins, built already
+
+	check bool          // see check.go
+	spin  time.Duration // of sockmap's server, to see that the check fails
 }
 
 func main() {
@@ -86,6 +98,11 @@ func parseFlags(args []string) (o options, err error) {
 		o.only = strings.Split(v, ",")
 		return nil
 	})
+	f.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
+	f.BoolVar(&o.check, "check", false, "fail where traffic is slower than plain TCP: two minutes")
+	f.DurationVar(&o.spin, "slow-down", 0, "compute for so `long` before each answer by sockmap, and after each read: what -check has to find")
+	f.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
+	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
 	f.StringVar(&o.out, "o", ".cache/bench/micro.json", "write results to this `file`")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -93,6 +110,12 @@ func parseFlags(args []string) (o options, err error) {
 	o.pace, o.suite = full, "micro full"
 	if *fast {
 		o.pace, o.suite = quick, "micro quick"
+	}
+	if o.instructions {
+		o.pace, o.suite = brief, "micro instructions"
+	}
+	if o.check {
+		o.pace, o.suite = checkPace, "micro check"
 	}
 	if *rounds < 0 || *rounds > 1000 || f.NArg() > 0 {
 		return o, fmt.Errorf("-rounds %d, arguments %q: up to 1000 rounds, and no arguments", *rounds, f.Args())
@@ -107,7 +130,7 @@ func parseFlags(args []string) (o options, err error) {
 }
 
 func run(ctx context.Context, o options, out, log io.Writer) (err error) {
-	works := only(plan(o.pace, o.match), o.only)
+	works := o.works()
 	if len(works) == 0 {
 		return fmt.Errorf("-run %q matches nothing", o.match)
 	}
@@ -118,14 +141,17 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		return err
 	}
 	var complaints bytes.Buffer // of the plugins: only worth reading if something fails
-	w, err := newWorld(ctx, o.congestion, &complaints)
+	w, err := newWorld(ctx, o, &complaints)
 	if err != nil {
 		return errors.Join(err, done(), errors.New(complaints.String()))
 	}
 	defer func() { err = errors.Join(err, w.close(), done()) }()
-	guards, err := pods.Guards(w.node)
+	guards, err := w.guards()
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return check(ctx, w, works, out, log)
 	}
 	cells, err := measureAll(ctx, w, works, limit{o.rounds, started, o.budget}, log)
 	if ctx.Err() != nil { // what an interruption has broken is not the reason
@@ -142,7 +168,7 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		Suite: o.suite, Version: version.String(), Started: started.Round(time.Second), Took: time.Since(started),
 		Machine: machine, Cells: cells,
 	}
-	if err := file.Write(o.out); err != nil {
+	if err := file.Write(os.ExpandEnv(o.out)); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
 	if err := table.Head(out, file); err != nil {

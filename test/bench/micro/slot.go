@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
@@ -26,14 +27,15 @@ var (
 // outcome is what one variant gave in one round.
 type outcome struct {
 	client, server wire.Answer
-	redirected     uint64  // bytes
-	sent           uint64  // bytes by both programs
-	value          float64 // of measures that are no time or rate of the traffic
+	redirected     uint64        // bytes
+	sent           uint64        // bytes by both programs
+	value          float64       // of measures that are no time or rate of the traffic
+	work           counting.Work // of the machine during the traffic, where instructions are counted
 }
 
 // slot runs one order on one way, and finds out how many of its bytes were redirected.
 func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
-	o.Addr, o.Kept, o.Congestion = r.listen, r.kept, w.congestion
+	o.Addr, o.Kept, o.Congestion, o.Spin = r.listen, r.kept, w.congestion, r.spin
 	before, err := w.counted(r)
 	if err != nil {
 		return out, err
@@ -44,8 +46,19 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 		}
 		defer func() { err = errors.Join(err, w.data.SetDisabled(false)) }()
 	}
+	count := counting.None
+	if w.counting {
+		count = counting.Begin
+	}
+	done, err := count()
+	if err != nil {
+		return out, err
+	}
 	out.client, out.server, err = wire.Talk(r.client, r.server, o, at.client, at.server, hold)
 	if err != nil {
+		return out, err
+	}
+	if out.work, err = done(); err != nil {
 		return out, err
 	}
 	if out.server.Got != out.client.Sent || out.client.Got != out.server.Sent {

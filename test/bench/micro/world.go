@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -25,7 +26,8 @@ type route struct {
 	listen         string
 	pair           *pods.Pair // whose bytes the data path counts; nil: none are redirected
 	kept           bool
-	off            bool // by the kill switch, while it is used
+	off            bool          // by the kill switch, while it is used
+	spin           time.Duration // of the server: see check.go
 }
 
 // world is everything that is compared.
@@ -40,23 +42,26 @@ type world struct {
 	agents  []*wire.Agent
 
 	congestion string
+	counting   bool          // the clock counts instructions
+	bare       bool          // nobody has sockmap: the way of this name is plain TCP, too
+	spin       time.Duration // of sockmap's server
 }
 
-func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, err error) {
-	w = &world{congestion: congestion}
+func newWorld(ctx context.Context, o options, log io.Writer) (w *world, err error) {
+	w = &world{congestion: o.congestion, counting: o.instructions, bare: o.bare, spin: o.spin}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	if w.node, err = pods.Node(ctx, log); err != nil {
+	if w.node, err = pods.NodeOf(ctx, o.bin, log); err != nil {
 		return w, err
 	}
 	plain, err := pods.New(ctx, w.node, "plain", 0, false)
 	if err != nil {
 		return w, err
 	}
-	if w.sockmap, err = pods.New(ctx, w.node, "sockmap", 1, true); err != nil {
+	if w.sockmap, err = pods.New(ctx, w.node, "sockmap", 1, !w.bare); err != nil {
 		return w, err
 	}
 	old, err := pods.New(ctx, w.node, "classic", 2, false)
@@ -66,6 +71,9 @@ func newWorld(ctx context.Context, congestion string, log io.Writer) (w *world, 
 	twin, err := pods.New(ctx, w.node, "twin", 3, false)
 	if err != nil {
 		return w, err
+	}
+	if w.bare {
+		return w, w.connect(ctx, plain, old, twin)
 	}
 	if w.old, err = classic.Attach(old.Client.ContainerCgroup(), old.Server.ContainerCgroup()); err != nil {
 		return w, err
@@ -107,9 +115,14 @@ func (w *world) connect(ctx context.Context, plain, old, twin *pods.Pair) (err e
 	viaPlain, viaSockmap, viaClassic := through("plain", plain), through("sockmap", w.sockmap), through("classic", old)
 	viaTwin, off := through("twin", twin), viaSockmap
 	off.off = true
-	viaSockmap.pair = w.sockmap
+	if !w.bare {
+		viaSockmap.pair = w.sockmap
+	}
 	kept := viaSockmap
 	kept.kept = true
+	slowed := viaTwin
+	slowed.spin = slowedBy
+	viaSockmap.spin = w.spin
 	w.routes = map[result.Variant]route{
 		result.Plain:    viaPlain,
 		result.Loopback: {client: viaPlain.client, server: inside, listen: "127.0.0.1:0"},
@@ -119,6 +132,7 @@ func (w *world) connect(ctx context.Context, plain, old, twin *pods.Pair) (err e
 		result.Kept:     kept,
 		result.Off:      off,
 		result.Twin:     viaTwin,
+		slowedDown:      slowed,
 	}
 	outside := host.IPs()[0].String() + ":0"
 	w.outward = map[result.Variant]route{

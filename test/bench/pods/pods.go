@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -26,7 +25,7 @@ type Pair struct {
 	Conflist       []byte
 }
 
-// Node builds the plugins and makes a node. Whoever calls it closes the node.
+// Node builds the plugins and makes a node of them, as NodeOf does.
 func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -35,6 +34,14 @@ func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	bin := filepath.Join(root, ".cache", "lab")
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return nil, err
+	}
+	return NodeOf(ctx, bin, log)
+}
+
+// NodeOf makes a node whose plugins are in bin already: a guest has no compiler. Whoever calls it closes the node.
+func NodeOf(ctx context.Context, bin string, log io.Writer) (*lab.Node, error) {
+	if bin == "" {
+		return Node(ctx, log)
 	}
 	return lab.NewNode(ctx, lab.Options{Name: NodeName(), BinDir: bin, Log: log})
 }
@@ -104,7 +111,7 @@ func (s Sent) Share() float64 {
 // Sent reads what the data path counted for the pair. A pair without sockmap has sent nothing that it knows of.
 func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
 	d, err := datapath.Open(node.BPFFS())
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, datapath.ErrNotLoaded) {
 		return sum, nil
 	}
 	if err != nil {

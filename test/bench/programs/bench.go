@@ -27,8 +27,10 @@ type bench struct {
 var variants = []result.Variant{result.Plain, result.Sockmap}
 
 func newBench(ctx context.Context, node *lab.Node, o options) (*bench, error) {
-	if err := lab.BuildModule(ctx, node.Bin(), "test/bench/programs/peer", "."); err != nil {
-		return nil, err
+	if o.bin == "" {
+		if err := lab.BuildModule(ctx, node.Bin(), "test/bench/programs/peer", "."); err != nil {
+			return nil, err
+		}
 	}
 	// Servers that are not root find their files below it.
 	if err := os.Chmod(node.Dir(), 0o711); err != nil {
@@ -90,7 +92,7 @@ func (b *bench) all(ctx context.Context, selected []selection) (cells []result.C
 				failed = errors.Join(failed, fmt.Errorf("%s: %w", m, m.failed))
 				continue
 			}
-			cells = append(cells, m.cells()...)
+			cells = append(cells, m.results(b.options.instructions)...)
 		}
 	}
 	return cells, failed

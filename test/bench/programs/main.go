@@ -32,7 +32,7 @@ import (
 
 // Servers always run on serverCPU. Clients do, too, which is what is mainly compared: a wake-up on another CPU of a virtual
 // machine costs more than all that TCP does. Some cells are measured with the client on otherCPU as well.
-const (
+var (
 	serverCPU = 1
 	otherCPU  = 0
 )
@@ -46,6 +46,10 @@ type options struct {
 	duration time.Duration
 	run      *regexp.Regexp
 	file     string
+
+	instructions bool   // instead of rates: see instructions.go
+	bare         bool   // plain TCP only, on a node without sockmap
+	bin          string // the plugins, built already
 }
 
 func main() {
@@ -66,6 +70,9 @@ func parse() (o options, err error) {
 	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs, all on one CPU: about a minute instead of seven")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
 	flag.DurationVar(&o.duration, "duration", 0, "of each run of a client (1.3s, with -quick 400ms)")
+	flag.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
+	flag.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
+	flag.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
 	pattern := flag.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
 	flag.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
 	flag.Parse()
@@ -75,6 +82,12 @@ func parse() (o options, err error) {
 	rounds, duration := 5, 1300*time.Millisecond
 	if o.quick {
 		rounds, duration = 3, 400*time.Millisecond
+	}
+	if o.instructions {
+		rounds, duration, serverCPU = 5, countedTime, otherCPU // there is only one
+		if o.bare {
+			variants = variants[:1] // plain
+		}
 	}
 	if o.rounds == 0 {
 		o.rounds = rounds
@@ -100,7 +113,7 @@ func parse() (o options, err error) {
 
 // run writes what could be measured even if something could not.
 func run(ctx context.Context, o options) (err error) {
-	selected := selectCells(programs(), o)
+	selected := o.selected()
 	if len(selected) == 0 {
 		return fmt.Errorf("-run %s: no cell has such a name", o.run)
 	}
@@ -110,7 +123,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	var log bytes.Buffer // of the plugins: only worth reading if something fails
-	node, err := pods.Node(ctx, &log)
+	node, err := pods.NodeOf(ctx, o.bin, &log)
 	if err != nil {
 		return err
 	}
@@ -134,7 +147,7 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 func (b *bench) report(cells []result.Cell, started time.Time) error {
-	guards, err := pods.Guards(b.node)
+	guards, err := b.guards()
 	if err != nil {
 		return err
 	}
@@ -146,7 +159,10 @@ func (b *bench) report(cells []result.Cell, started time.Time) error {
 	if b.options.quick {
 		f.Suite = "programs quick"
 	}
-	if err := f.Write(b.options.file); err != nil {
+	if b.options.instructions {
+		f.Suite = "programs instructions"
+	}
+	if err := f.Write(os.ExpandEnv(b.options.file)); err != nil {
 		return err
 	}
 	if err := table.Head(os.Stdout, f); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
@@ -35,7 +36,9 @@ type measurement struct {
 type taken struct {
 	rates, p99s []float64
 	counts      []float64
-	last        float64 // rate, with that of the warm-up
+	counted     []float64 // instructions of each operation, where they are counted
+	idle        []float64 // percent of the time, where instructions are counted
+	last        float64   // rate, with that of the warm-up
 	sent        pods.Sent
 }
 
@@ -51,7 +54,7 @@ func (m *measurement) warmUp(ctx context.Context, sides []*side, duration time.D
 		t := &taken{last: guess}
 		m.taken[s.variant] = t
 		for range 2 {
-			if _, err := m.run(ctx, s, max(100*time.Millisecond, duration/6)); err != nil {
+			if _, err := m.run(ctx, s, max(min(100*time.Millisecond, duration/2), duration/6)); err != nil {
 				m.failed = fmt.Errorf("%s: %w", s.variant, err)
 				return
 			}
@@ -77,7 +80,19 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	if err != nil {
 		return err
 	}
+	count := counting.None
+	if s.bench.options.instructions {
+		count = counting.Begin
+	}
+	done, err := count()
+	if err != nil {
+		return err
+	}
 	got, err := m.run(ctx, s, duration)
+	if err != nil {
+		return err
+	}
+	work, err := done()
 	if err != nil {
 		return err
 	}
@@ -88,6 +103,8 @@ func (m *measurement) sample(ctx context.Context, s *side, duration time.Duratio
 	t, sent := m.taken[s.variant], after.Since(before)
 	t.rates = append(t.rates, got.rate)
 	t.counts = append(t.counts, float64(got.count))
+	t.idle = append(t.idle, 100*work.Share())
+	t.counted = append(t.counted, got.instructions(work.Idle))
 	t.sent.Redirected += sent.Redirected
 	t.sent.TCP += sent.TCP
 	if got.p99 > 0 {

@@ -4,8 +4,10 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
@@ -66,5 +68,23 @@ func TestCells(t *testing.T) {
 	m.taken[result.Plain].p99s, m.cpus = nil, two
 	if cells := m.cells(); len(cells) != 1 || cells[0].Goal != 0 {
 		t.Errorf("%+v", cells)
+	}
+}
+
+func TestInstructionsAreCounted(t *testing.T) {
+	// 1000 requests in 20 ms, half of it idle.
+	if got := (sample{rate: 50000, count: 1000}).instructions(10 * time.Millisecond); got != 10000 {
+		t.Errorf("%v instructions of each request, want 10000", got)
+	}
+	m := &measurement{cell: cell{name: "x"}, cpus: same, taken: map[result.Variant]*taken{
+		result.Plain: {rates: []float64{10}, counts: []float64{7}, counted: []float64{200}}, result.Sockmap: {rates: []float64{20}, counted: []float64{100}},
+	}}
+	cells := m.results(true)
+	if len(cells) != 2 || cells[1].Measure != "idle" || cells[0].Better != result.Lower || cells[0].Samples[result.Plain][0] != 200 || cells[0].Samples[result.Sockmap][0] != 100 {
+		t.Errorf("%+v", cells)
+	}
+	got := names(options{instructions: true, run: regexp.MustCompile("")}.selected())
+	if slices.ContainsFunc(got, func(name string) bool { return strings.Contains(name, "(two)") || strings.Contains(name, "pgbench") }) || len(got) != 9 {
+		t.Errorf("instructions are counted of %q: on one CPU, and of what the guest has", got)
 	}
 }

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// leastRatio to plain TCP of every cell that is not in known: a twentieth is for a machine that is shared with others.
+const leastRatio = 0.95
+
+// checked are the cells of the check, by their titles in the plan. Each has one measure: the first of its views.
+var checked = []string{
+	"rr/64 B", "rr/1 KiB", "rr/16 KiB", "rr/64 KiB", "rr/64 B, two CPUs",
+	"stream/64 B", "stream/256 B", "stream/1 KiB", "stream/16 KiB", "stream/64 KiB", "stream/256 KiB", "stream/64 KiB, slow reader",
+	"stream/64 B, two CPUs", "stream/256 B, two CPUs", "stream/1 KiB, two CPUs", "stream/16 KiB, two CPUs", "stream/64 KiB, two CPUs",
+	"stream/256 KiB, two CPUs", "stream/64 KiB, slow reader, two CPUs",
+	"connections/64 connections of 64 B",
+	"churn/connect, 64 B each way, close",
+	"offnode/64 B to a host", "offnode/stream of 64 KiB to a host", "offnode/connect, 64 B each way, close, to a host",
+}
+
+// loser is a cell that is slower than plain TCP and known to be: why, and how slow it may be on any machine.
+type loser struct {
+	floor float64
+	why   string
+}
+
+// known losers. A line goes when the check says that its cell does not lose any more: on hardware page tables, too, where
+// streams on two CPUs lose most.
+var known = map[string]loser{
+	"stream/64 B":              {0.66, "each write wakes the reader, where TCP puts many into one segment"},
+	"stream/256 KiB":           {0.85, "a redirect allocates pages and a message for each send"},
+	"stream/64 B, two CPUs":    {0.58, "left to TCP, but in the sockhash"},
+	"stream/256 B, two CPUs":   {0.62, "left to TCP, but in the sockhash"},
+	"stream/1 KiB, two CPUs":   {0.80, "each message takes the reader's lock, and wakes it on the other CPU"},
+	"stream/16 KiB, two CPUs":  {0.60, "each message takes the reader's lock, and wakes it on the other CPU"},
+	"stream/64 KiB, two CPUs":  {0.40, "each message takes the reader's lock, and wakes it on the other CPU"},
+	"stream/256 KiB, two CPUs": {0.45, "each message takes the reader's lock, and wakes it on the other CPU"},
+
+	"stream/64 KiB, slow reader, two CPUs": {0.82, "redirected until as much waits as may, and then left to TCP in the sockhash"},
+
+	"churn/connect, 64 B each way, close": {0.88, "programs of the cgroup run for each connection, and one for each 50 ms is taken"},
+}
+
+// floor of a cell's ratio.
+func floor(title string) float64 {
+	if l, ok := known[title]; ok {
+		return l.floor
+	}
+	return leastRatio
+}
+
+// finding is what the check says of one cell.
+type finding string
+
+const (
+	good    finding = "ok"
+	slow    finding = "SLOWER"
+	gained  finding = "does not lose any more" // a known loser
+	void    finding = "void"                   // two plain pairs differ by as much
+	missing finding = "NOT MEASURED"           // traffic fails
+	blunt   finding = "NOT SEEN"               // the server that was slowed down passes
+)
+
+// fewest rounds that say something.
+const fewest = 5
+
+// judge compares the whole interval of sockmap's ratio with the floor. Where two plain pairs are further apart than a twentieth, the
+// machine was busy with something else, and where a server that was slowed down is not told from one that was not, all is
+// lost in noise: nothing is known then.
+func judge(title string, c result.Cell) finding {
+	r, ok := c.Against(result.Sockmap)
+	twin, okTwin := c.Against(result.Twin)
+	slowed, okSlowed := c.Against(slowedDown)
+	switch {
+	case !ok || !okTwin || len(c.Samples[result.Sockmap]) < fewest:
+		return missing
+	case okSlowed && slowed.High >= leastRatio:
+		return blunt
+	case twin.High < leastRatio || twin.Low > 1/leastRatio:
+		return void
+	case r.High < floor(title):
+		return slow
+	case known[title].floor > 0 && r.Low >= leastRatio:
+		return gained
+	}
+	return good
+}
+
+// again tells whether a cell is to be measured once more before it is believed.
+func (f finding) again() bool { return slices.Contains([]finding{slow, void, missing, blunt}, f) }
+
+// conclude says what fails after all, of n cells: first is what was found at first, second what was found of those that
+// were measured again.
+func conclude(first, second map[string]finding) (failed []string) {
+	voids := 0
+	for _, title := range checked {
+		found := first[title]
+		if f, ok := second[title]; ok {
+			found = f
+		}
+		switch found {
+		case slow, missing, blunt:
+			failed = append(failed, fmt.Sprintf("%s: %s", title, found))
+		case void:
+			voids++
+		}
+	}
+	if most := len(first) / 4; voids > most {
+		failed = append(failed, fmt.Sprintf("%d cells cannot be judged, more than %d: the machine is too busy, try again when it is not", voids, most))
+	}
+	return failed
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+)
+
+// brief is enough where the clock counts instructions: a sample differs from the next by a percent, not by a third. A
+// stream needs longer: its buffers grow first, and who runs when is not the same each time.
+var (
+	briefStream = pace{rounds: 5, warm: 40 * time.Millisecond, time: 100 * time.Millisecond}
+	brief       = pace{rounds: 5, warm: 15 * time.Millisecond, time: 40 * time.Millisecond}
+)
+
+// countedVariants on a node with sockmap; on a bare one there is plain TCP only, and Twin tells by how much two equal ways differ.
+// Guards run in each call of the whole node, so plain TCP costs more beside sockmap than where there is none.
+var (
+	countedVariants = []result.Variant{result.Plain, result.Sockmap}
+	bareVariants    = []result.Variant{result.Plain, result.Twin}
+)
+
+// works are what was asked for.
+func (o options) works() []work {
+	switch {
+	case o.instructions:
+		same = cpus{"same", 0, 0} // there is only one
+		variants := countedVariants
+		if o.bare {
+			variants = bareVariants
+		}
+		return only(countedWorks(o.pace, o.match, variants), o.only)
+	case o.check:
+		return checkedWorks(o.pace, o.match)
+	}
+	return only(plan(o.pace, o.match), o.only)
+}
+
+// countedWorks are those of the plan whose instructions are counted, each with one view: the instructions of an operation.
+func countedWorks(p pace, match *regexp.Regexp, variants []result.Variant) (works []work) {
+	for _, n := range []int{1, 64, 1 << 10, 16 << 10, 64 << 10} {
+		works = append(works, counted(exchange(p, n, same), "request", n))
+	}
+	for _, n := range []int{64, 256, 1 << 10, 16 << 10, 64 << 10, 256 << 10} {
+		works = append(works, counted(stream(briefStream, size(n), n, 0, 0, same), "write", n))
+	}
+	for _, w := range churn(p) {
+		w.shares = []result.Variant{result.Sockmap}
+		works = append(works, counted(w, "connection", 64))
+	}
+	for _, w := range offNode(p) {
+		if w.name == "64 B to a host" {
+			works = append(works, counted(w, "request", 64))
+		}
+	}
+	for i := range works {
+		works[i].variants = variants
+	}
+	return slices.DeleteFunc(works, func(w work) bool { return !match.MatchString(w.title()) })
+}
+
+// counted has one view, of operations that send so many bytes one way. What it counts is all that the machine did for the
+// traffic, with its warm-up and the connection: where a stream stalls, nobody can tell which part of its time was idle.
+func counted(w work, each string, bytes int) work {
+	w.views = []view{{
+		measure: "instructions", unit: counting.Unit + each, better: result.Lower,
+		value: func(o outcome) float64 { return counting.Each(o.work.Ran, float64(o.client.Sent)/float64(bytes)) },
+	}, {
+		measure: "idle", unit: "%", better: result.Lower,
+		value: func(o outcome) float64 { return 100 * o.work.Share() },
+	}}
+	return w
+}
+
+// guards that run, none on a bare node.
+func (w *world) guards() ([]string, error) {
+	if w.bare {
+		return nil, nil
+	}
+	return pods.Guards(w.node)
+}
