@@ -209,11 +209,12 @@ func TestUnloadInMidStream(t *testing.T) {
 		if err := Unload(dir, false); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(50 * time.Millisecond)
-		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing.
-		if after, _ := flowOf(t, d, client); after.Mode != ModeTCP || after.TCPBytes <= before.TCPBytes {
-			t.Errorf("not on TCP after: %+v", after)
-		}
+		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing. The change waits
+		// until the reader has taken all, a second at most.
+		eventually(t, "the flow goes on by TCP", func() bool {
+			after, _ := flowOf(t, d, client)
+			return after.Mode == ModeTCP && after.TCPBytes > before.TCPBytes
+		})
 	})
 	d.Close()
 }
