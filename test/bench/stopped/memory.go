@@ -13,8 +13,9 @@ import (
 
 // growth is by how much memory has grown, in bytes.
 type growth struct {
-	// Kernel is everything that is neither free (nor in a CPU's list of free pages), nor page cache, nor of programs, nor a cache that is given up
-	// when it is needed: so what others do on this machine shows in it as little as can be.
+	// Kernel is everything that is neither free (nor in a CPU's list of free pages), nor page cache, nor of
+	// programs, nor a cache that is given up when it is needed: so what others do on this machine shows in it
+	// as little as can be.
 	Kernel      int64 `json:"kernel"`
 	Unavailable int64 `json:"unavailable"` // by which MemAvailable has fallen
 	SUnreclaim  int64 `json:"slabUnreclaimable"`

@@ -167,9 +167,6 @@ func stream(o options) (any, error) {
 	if err := c.shutdown(); err != nil {
 		return nil, err
 	}
-	// A blocking read of an accelerated socket returns EAGAIN when something else than data wakes it, and here the
-	// peer's ACK of our FIN does: see the README, Limits.
-	c.await(unix.POLLIN)
 	var b [traffic.ReceiptSize]byte
 	if err := c.readFull(b[:]); err != nil {
 		return nil, noEOF(err)

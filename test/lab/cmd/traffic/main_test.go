@@ -138,20 +138,26 @@ func TestWrongUsageIsTold(t *testing.T) {
 	}
 }
 
-func TestSilentServerDoesNotHoldTheClient(t *testing.T) {
-	bin := build(t)
+// listener listens on a free port of loopback, and nobody accepts. The caller closes it.
+func listener(t *testing.T) (l conn, addr string) {
+	t.Helper()
 	l, sa, err := socket("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
 	if err := l.listen(sa, "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	addr, err := l.name()
-	if err != nil {
+	if addr, err = l.name(); err != nil {
 		t.Fatal(err)
 	}
+	return l, addr
+}
+
+func TestSilentServerDoesNotHoldTheClient(t *testing.T) {
+	bin := build(t)
+	l, addr := listener(t)
+	defer l.close()
 	var failed *exec.ExitError
 	if _, err := client(t, bin, "rr", "-connect", addr, "-timeout", "100ms"); !errors.As(err, &failed) || failed.ExitCode() != 3 {
 		t.Errorf("client: %v, want status 3", err)
@@ -161,19 +167,9 @@ func TestSilentServerDoesNotHoldTheClient(t *testing.T) {
 // Where the guard of readers that block runs, connections of blocking sockets are left to TCP: the demonstration
 // would show nothing there.
 func TestSocketsOfBothEndsAreNonBlocking(t *testing.T) {
-	l, sa, err := socket("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, addr := listener(t)
 	defer l.close()
-	if err := l.listen(sa, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	name, err := l.name()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := dial(name)
+	client, err := dial(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +185,9 @@ func TestSocketsOfBothEndsAreNonBlocking(t *testing.T) {
 			t.Errorf("%s: flags %#x, %v", end, flags, err)
 		}
 	}
-	l.close()
-	if _, err := dial(name); !errors.Is(err, unix.ECONNREFUSED) {
+	gone, addr := listener(t)
+	gone.close()
+	if _, err := dial(addr); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("dial where nobody listens: %v", err)
 	}
 }
