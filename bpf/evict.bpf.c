@@ -37,6 +37,7 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)
 		bpf_setsockopt(tp, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
 	leave_sockhash(state, tp);
+	go_on_by_tcp(state);
 	if (is_our_mark(tp->notsent_lowat))
 		bpf_setsockopt(tp, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
 	return STAYS_NOT;

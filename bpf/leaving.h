@@ -137,6 +137,16 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	state->mode = MODE_TCP;
 }
 
+/* Its program has not sent since it swore, so no verdict has said this. */
+static __always_inline void go_on_by_tcp(struct sock_state *state)
+{
+	if (state->mode == MODE_TCP)
+		return;
+	count_fallback(state->netns, REASON_LEAVING);
+	state->reason = REASON_LEAVING;
+	state->mode = MODE_TCP;
+}
+
 /*
  * Both ends have sworn, and nothing waits: from here on this is a TCP socket like any other. Not while
  * keepalive probes of ours run, whose settings are to be given back first.
@@ -147,6 +157,7 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 	if ((state->ends & END_PROBED) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
 	leave_sockhash(state, tp);
+	go_on_by_tcp(state);
 	give_tcp_its_length(ops, tp);
 	leave_callbacks(ops, state);
 }

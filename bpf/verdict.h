@@ -285,7 +285,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return REASON_EARLY;
 	if (memory_lacks(state, msg->size, now))
 		return REASON_MEMORY;
-	if (fills_set_buffer(state, peer.backlog_bytes, msg->size, peer.rcvbuf))
+	if (fills_buffer(state, peer.backlog_bytes, msg->size, peer.rcvbuf))
 		return REASON_BACKLOG_BYTES;
 	return over_bounds(state, cfg, peer.backlog_bytes, bytes_of_program(tp, peer.rcvbuf), msg->size);
 }

@@ -175,21 +175,35 @@ static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 }
 
 /*
- * Do redirected bytes fill their part of the receive buffer that the program has asked for? The kernel keeps
- * twice as much, and lets TCP send as much as was asked for however full the buffer is: a window that it has
- * announced is not taken back. What comes by TCP and finds no room is dropped, and the sender tries again
- * after 200 ms, 400 ms and so on, long after the reader has gone on. So redirected bytes get a quarter, or half
- * if they are one message. A buffer that no program has set grows by itself.
+ * tcp_rmem[2] of the reader's network namespace, in bytes: how far the kernel lets a receive buffer grow whose
+ * size no program has set.
  */
-static __always_inline bool fills_set_buffer(const struct sock_state *state, __u32 backlog, __u32 size,
-					     int rcvbuf)
+static __always_inline __u32 rcvbuf_limit(__u64 peer_sk)
+{
+	const struct net *net = NULL;
+	const struct sock *sk = NULL;
+	__u64 tcp_rmem = load_long(peer_sk + bpf_core_field_offset(sk->__sk_common.skc_net)) +
+			 bpf_core_field_offset(net->ipv4.sysctl_tcp_rmem);
+
+	return (__u64)load_long(tcp_rmem + sizeof(int)) >> 32;
+}
+
+/*
+ * Do redirected bytes fill their part of the reader's receive buffer? They are charged to it, and the kernel
+ * lets TCP send as much as it has announced however full the buffer is: a window is not taken back. What comes
+ * by TCP and finds no room is dropped, and the sender tries again after 200 ms, 400 ms and so on, long after
+ * the reader has gone on. So of a buffer whose size the program has set, redirected bytes get a quarter, or
+ * half if they are one message. Any other grows by itself up to rcvbuf_limit, of which they get half.
+ */
+static __always_inline bool fills_buffer(const struct sock_state *state, __u32 backlog, __u32 size, int rcvbuf)
 {
 	struct sock *peer = (struct sock *)state->peer_sk;
 	__u32 part = backlog ? (__u32)rcvbuf / 4 : (__u32)rcvbuf / 2;
 
 	if (backlog + size <= part)
 		return false;
-	if (!(BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & LOCK_RCVBUF))
+	if (!(BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & LOCK_RCVBUF) &&
+	    backlog + size <= rcvbuf_limit(state->peer_sk) / 2)
 		return false;
 	return !backlog || peer_has_unread(state->peer_sk);
 }

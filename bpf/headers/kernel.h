@@ -66,6 +66,18 @@ struct bpf_shtab {
 	atomic_t count;
 };
 
+struct netns_ipv4 {
+	int sysctl_tcp_rmem[3];
+};
+
+struct net {
+	struct netns_ipv4 ipv4;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -73,6 +85,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	struct proto *skc_prot;
+	possible_net_t skc_net;
 	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;

@@ -31,19 +31,49 @@ func TestReaderWithASetBufferLosesNoSegments(t *testing.T) {
 	}
 }
 
+// The same of a buffer that the kernel lets grow, but not as far as the window.
+func TestReaderWhoseBufferGrowsLosesNoSegments(t *testing.T) {
+	const most = 1 << 20
+	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
+	g.attach(t, d)
+	register(t, d, ns)
+	ns.sysctl(t, "ipv4/tcp_rmem", fmt.Sprint("4096 131072 ", most))
+	plainClient, plainServer := newGroup(t).pairIn(t, ns)
+	send(t, plainClient, plainServer, 800<<10, 1)
+	plain := restOf(t, plainClient, plainServer, 16<<10, func(*net.TCPConn) {})
+	client, server := g.pairIn(t, ns)
+	for round := range uint64(50) {
+		send(t, client, server, most/2-32<<10, round) // its window grows
+	}
+	ours := restOf(t, client, server, 16<<10, func(client *net.TCPConn) {
+		f, _ := flowOf(t, d, client)
+		if f.Mode != ModeTCP || f.Reason != ReasonBacklogBytes || f.BacklogHigh > most/2 || f.BacklogHigh < most/4 {
+			t.Errorf("want TCP after at most %d redirected bytes, got %+v", most/2, f)
+		}
+	})
+	if ours.sentAgain > plain.sentAgain+2 || ours.drained > plain.drained+500*time.Millisecond {
+		t.Errorf("want about what plain TCP did, %+v; got %+v", plain, ours)
+	}
+}
+
 // rest is what a reader that rested for a while finds.
 type rest struct {
 	sentAgain uint32        // segments
 	drained   time.Duration // for all that waited
 }
 
-func restWithASetBuffer(t *testing.T, g *group, size int, filled func(client *net.TCPConn)) (r rest) {
+func restWithASetBuffer(t *testing.T, g *group, size int, filled func(client *net.TCPConn)) rest {
 	t.Helper()
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	if err := server.SetReadBuffer(64 << 10); err != nil {
 		t.Fatal(err)
 	}
 	send(t, client, server, 64<<10, 1) // it has shown that it reads
+	return restOf(t, client, server, size, filled)
+}
+
+func restOf(t *testing.T, client, server *net.TCPConn, size int, filled func(client *net.TCPConn)) (r rest) {
+	t.Helper()
 	taken := fill(t, client, size, 64<<20)
 	filled(client)
 	time.Sleep(2 * time.Second) // several of the sender's timeouts, if it has any
