@@ -47,7 +47,7 @@ var meanings = map[string]map[string]string{
 	"reason": {
 		"no-peer":          "the other end has not joined yet, or is gone",
 		"unread":           "the reader has not read all bytes that went by TCP",
-		"backlog-bytes":    "the reader is behind by more than `maxBacklogBytes`",
+		"backlog-bytes":    "the reader is behind by more than `maxBacklogBytes`, or half of what its receive buffer may grow to",
 		"backlog-messages": "the reader is behind by more than `maxBacklogMessages`",
 		"rcvlowat":         "the reader set SO_RCVLOWAT",
 		"state":            "the socket is neither established nor half closed by its peer",
