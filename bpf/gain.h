@@ -23,11 +23,13 @@
 #define LOSSES_CONTENDED 64 /* larger ones of a stream, which found the reader's lock held */
 #define LOSSES_CORKED	 64
 #define LOSSES_PAGES	 16
-#define LOSSES_KEPT	 128 /* TICKs in which a message went by TCP */
-#define LOSSES_MAX	 128
+#define LOSSES_KEPT	 64 /* SLICEs of time in which a message went by TCP */
+#define LOSSES_MAX	 64
 #define LOSSES_HALVED	 512 /* a power of two */
-#define LOSSES_FALLBACK	 8   /* so many is a change from redirect to TCP, of messages of KEPT_BYTES at most */
-#define LOSSES_OPTION	 8   /* so many is a message that is kept on TCP by an option of a socket */
+#define LOSSES_FALLBACK	 4   /* so many is a change from redirect to TCP, of messages of KEPT_BYTES at most */
+#define LOSSES_MOSTLY	 8   /* so many is such a SLICE of a stream that went by TCP for the most part */
+#define LOSSES_OPTION	 4   /* so many is a message that is kept on TCP by an option of a socket */
+#define SLICE_SHIFT	 2   /* four ticks, about 4 ms: the coarse clock of most kernels goes on no oftener */
 #define KEPT_BYTES	 8192 /* of more bytes, a redirect gains in spite of many that go by TCP */
 
 #define PAGES_SIZE 4096 /* bytes: below, nobody looks whether the message was sent as pages */
@@ -90,13 +92,13 @@ static __always_inline bool loses_often(struct sock_state *state, __u8 weight, _
 	return state->losses >= often;
 }
 
-static __always_inline bool is_stream_of_small(const struct sock_state *state, struct tcp_sock *tp)
+/* messages, of bytes in all: of those that went the way of the one that is asked about. */
+static __always_inline bool is_stream_of_small(const struct sock_state *state, struct tcp_sock *tp,
+					       __u64 messages, __u64 bytes)
 {
 	__u32 small = state->netns == state->peer_netns ? TINY_LOCAL_BYTES : TINY_BYTES;
-	__u64 messages = state->redirected_messages;
 
-	return messages && !(messages % TINY_MESSAGES) && state->redirected_bytes <= messages * small &&
-	       is_stream(state, tp);
+	return messages && !(messages % TINY_MESSAGES) && bytes <= messages * small && is_stream(state, tp);
 }
 
 /*
@@ -114,7 +116,9 @@ static __always_inline enum reason against_gain(struct sock_state *state, struct
 		return REASON_CORKED;
 	if (sends_pages(size) && loses_often(state, 1, LOSSES_PAGES))
 		return REASON_PAGES;
-	return is_stream_of_small(state, tp) ? REASON_SMALL : REASON_NONE;
+	if (is_stream_of_small(state, tp, state->redirected_messages, state->redirected_bytes))
+		return REASON_SMALL;
+	return REASON_NONE;
 }
 
 /* Has the reader taken nothing since this sender changed to TCP? When it goes on, redirecting may gain again. */
@@ -127,9 +131,10 @@ static __always_inline bool stands_still(const struct sock_state *state)
  * Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? Whatever it
  * began with, waiting for the reader to take what went by TCP follows it.
  */
-static __always_inline bool is_kept(struct sock_state *state, enum reason reason, __u32 size, __u32 now)
+static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size,
+				    __u32 now)
 {
-	__u8 weight = now != state->sent_by_tcp_at;
+	__u8 weight = now >> SLICE_SHIFT != state->sent_by_tcp_at >> SLICE_SHIFT;
 
 	if (reason == REASON_UNREAD && state->mode == MODE_TCP)
 		reason = state->reason;
@@ -137,8 +142,12 @@ static __always_inline bool is_kept(struct sock_state *state, enum reason reason
 		return true;
 	if (is_one(reason, REASONS_THAT_PASS))
 		return false;
+	if (is_stream_of_small(state, tp, state->tcp_messages, tp->bytes_sent))
+		return true;
 	if (is_one(reason, REASONS_OF_OPTIONS))
 		weight = LOSSES_OPTION;
+	else if (weight && state->tcp_messages > state->redirected_messages && is_stream(state, tp))
+		weight = LOSSES_MOSTLY;
 	else if (state->mode == MODE_REDIRECT && size <= KEPT_BYTES)
 		weight += LOSSES_FALLBACK;
 	return weight && !stands_still(state) && loses_often(state, weight, LOSSES_KEPT);

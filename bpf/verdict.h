@@ -221,10 +221,10 @@ static __always_inline void leave_if_it_gains_nothing(struct sk_msg_md *msg, str
 {
 	struct tcp_sock *tp;
 
-	if (has_sworn(state) || !state->peer_sk || !is_kept(state, reason, msg->size, now))
+	if (has_sworn(state) || !state->peer_sk)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp)
+	if (tp && is_kept(state, tp, reason, msg->size, now))
 		swear_in_verdict(msg, state, tp);
 }
 
