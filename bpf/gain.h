@@ -48,18 +48,18 @@
 
 /*
  * Is it a stream one way? So many messages, or bytes, for each answer, be it by redirect or by TCP, and some
- * in advance.
+ * in advance. bytes_sent and segs_in: of struct tcp_sock, data only.
  */
-static __always_inline bool is_stream(const struct sock_state *state, struct tcp_sock *tp)
+static __always_inline bool is_stream(const struct sock_state *state, __u64 bytes_sent, __u32 segs_in)
 {
 	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
 	__u64 answers = 0, sent;
 
 	if (peer)
 		bpf_probe_read_kernel(&answers, sizeof(answers), &peer->redirected_messages);
-	sent = (state->redirected_bytes + tp->bytes_sent) >> STREAM_BYTES_SHIFT;
+	sent = (state->redirected_bytes + bytes_sent) >> STREAM_BYTES_SHIFT;
 	sent += (state->redirected_messages + state->tcp_messages) >> STREAM_MESSAGES_SHIFT;
-	return sent > answers + tp->data_segs_in + STREAM_BEGINS;
+	return sent > answers + segs_in + STREAM_BEGINS;
 }
 
 /*
@@ -93,30 +93,38 @@ static __always_inline bool loses_often(struct sock_state *state, __u8 weight, _
 }
 
 /* messages, of bytes in all: of those that went the way of the one that is asked about. */
-static __always_inline bool is_stream_of_small(const struct sock_state *state, struct tcp_sock *tp,
-					       __u64 messages, __u64 bytes)
+static __always_inline bool are_small(const struct sock_state *state, __u64 messages, __u64 bytes)
 {
 	__u32 small = state->netns == state->peer_netns ? TINY_LOCAL_BYTES : TINY_BYTES;
 
-	return messages && !(messages % TINY_MESSAGES) && bytes <= messages * small && is_stream(state, tp);
+	return messages && !(messages % TINY_MESSAGES) && bytes <= messages * small;
 }
 
+enum how {
+	HOW_HELD = 1,	/* the reader's lock is held */
+	HOW_CORKED = 2, /* under TCP_CORK */
+};
+
 /*
- * Why a flow that may be redirected had better leave: REASON_NONE, if it gains. held: the reader's lock is
- * held.
+ * Why a flow that may be redirected had better leave: REASON_NONE, if it gains. Reports enum reason. how: enum
+ * how. Not inlined, so that the verifier looks at it once.
  */
-static __always_inline enum reason against_gain(struct sock_state *state, struct tcp_sock *tp, __u32 size,
-						bool held)
+__attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes_sent, __u32 segs_in, __u32 size,
+					   __u32 how)
 {
+	if (!state)
+		return REASON_NONE;
 	if (!(state->redirected_messages % LOSSES_HALVED))
 		state->losses >>= 1;
-	if (held && size > CONTENDED_BYTES && loses_often(state, 1, LOSSES_CONTENDED) && is_stream(state, tp))
+	if ((how & HOW_HELD) && size > CONTENDED_BYTES && loses_often(state, 1, LOSSES_CONTENDED) &&
+	    is_stream(state, bytes_sent, segs_in))
 		return REASON_CONTENDED;
-	if (is_corked(tp) && loses_often(state, 1, LOSSES_CORKED))
+	if ((how & HOW_CORKED) && loses_often(state, 1, LOSSES_CORKED))
 		return REASON_CORKED;
 	if (sends_pages(size) && loses_often(state, 1, LOSSES_PAGES))
 		return REASON_PAGES;
-	if (is_stream_of_small(state, tp, state->redirected_messages, state->redirected_bytes))
+	if (are_small(state, state->redirected_messages, state->redirected_bytes) &&
+	    is_stream(state, bytes_sent, segs_in))
 		return REASON_SMALL;
 	return REASON_NONE;
 }
@@ -131,10 +139,9 @@ static __always_inline bool stands_still(const struct sock_state *state)
  * Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? Whatever it
  * began with, waiting for the reader to take what went by TCP follows it.
  */
-static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size,
-				    __u32 now)
+static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size)
 {
-	__u8 weight = now >> SLICE_SHIFT != state->sent_by_tcp_at >> SLICE_SHIFT;
+	__u8 weight = now_ticks() >> SLICE_SHIFT != state->sent_by_tcp_at >> SLICE_SHIFT;
 
 	if (reason == REASON_UNREAD && state->mode == MODE_TCP)
 		reason = state->reason;
@@ -142,11 +149,13 @@ static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *t
 		return true;
 	if (is_one(reason, REASONS_THAT_PASS))
 		return false;
-	if (is_stream_of_small(state, tp, state->tcp_messages, tp->bytes_sent))
+	if (are_small(state, state->tcp_messages, tp->bytes_sent) &&
+	    is_stream(state, tp->bytes_sent, tp->data_segs_in))
 		return true;
 	if (is_one(reason, REASONS_OF_OPTIONS))
 		weight = LOSSES_OPTION;
-	else if (weight && state->tcp_messages > state->redirected_messages && is_stream(state, tp))
+	else if (weight && state->tcp_messages > state->redirected_messages &&
+		 is_stream(state, tp->bytes_sent, tp->data_segs_in))
 		weight = LOSSES_MOSTLY;
 	else if (state->mode == MODE_REDIRECT && size <= KEPT_BYTES)
 		weight += LOSSES_FALLBACK;

@@ -215,11 +215,12 @@ int verdict(struct sk_msg_md *msg)
 		}
 		reason = REASON_PEER_LEFT;
 	}
-	leave_if_it_gains_nothing(msg, sk, state, reason, now);
 	if (cfg->tap.with_tcp)
 		know_peer(state);
 	if (tap_wants(cfg, state, false))
 		tap_message(msg, state, cfg, false);
+	/* Behind the tap, else the verifier looks at that for each outcome. */
+	leave_if_it_gains_nothing(msg, state, reason);
 	/* Waiting for the reader is what follows any reason: keep the one that began it. */
 	if (state->mode != MODE_TCP || reason != REASON_UNREAD)
 		state->reason = reason;

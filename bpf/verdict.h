@@ -214,18 +214,21 @@ static __always_inline bool memory_lacks(struct sock_state *state, __u32 size, _
 	return left == MEMORY_SHORT || (left == MEMORY_LOW && may_change(state, 0));
 }
 
-/* This message goes by TCP. Are all others to do so, too? */
-static __always_inline void leave_if_it_gains_nothing(struct sk_msg_md *msg, struct bpf_sock *sk,
-						      struct sock_state *state, enum reason reason,
-						      __u32 now)
+/*
+ * This message goes by TCP, for enum reason. Are all others to do so, too? Not inlined, so that the verifier
+ * looks at it once.
+ */
+__attribute__((noinline)) int leave_if_it_gains_nothing(struct sk_msg_md *msg, struct sock_state *state,
+							__u32 reason)
 {
 	struct tcp_sock *tp;
+	struct bpf_sock *sk;
 
-	if (has_sworn(state) || !state->peer_sk)
-		return;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && is_kept(state, tp, reason, msg->size, now))
-		swear_in_verdict(msg, state, tp);
+	if (!msg || !state || has_sworn(state) || !state->peer_sk)
+		return 0;
+	sk = msg->sk;
+	tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	return tp && is_kept(state, tp, reason, msg->size) && swear_in_verdict(msg, state, tp);
 }
 
 /*
@@ -278,7 +281,8 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	reason = against_small(state, tp, held, msg->size);
 	if (reason != REASON_NONE)
 		return reason;
-	reason = against_gain(state, tp, msg->size, held);
+	reason = against_gain(state, tp->bytes_sent, tp->data_segs_in, msg->size,
+			      (held ? HOW_HELD : 0) | (is_corked(tp) ? HOW_CORKED : 0));
 	if (reason != REASON_NONE && swear_in_verdict(msg, state, tp))
 		return reason;
 	if (sleeps_since_handshake(state, cfg, &peer))
