@@ -44,6 +44,7 @@ type Order struct {
 	Conns  int           `json:"conns,omitempty"` // connections of Many and Idle
 	Warm   time.Duration `json:"warm,omitempty"`  // before what is measured
 	Time   time.Duration `json:"time,omitempty"`  // that is measured
+	Take   int           `json:"take,omitempty"`  // of who answers requests, at most in one read; 0: all of it
 	Pause  time.Duration `json:"pause,omitempty"` // of a stream's reader, after each read
 	Spin   time.Duration `json:"spin,omitempty"`  // of who listens, before each answer and after each read: a loop
 	Kept   bool          `json:"kept,omitempty"`  // see Kept in the command's documentation

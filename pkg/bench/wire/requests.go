@@ -107,7 +107,7 @@ func (e *end) serveRequests(listener int, o Order) (a Answer, err error) {
 		if err := c.await(); err != nil {
 			return a, err
 		}
-		if err := c.readAll(buf); errors.Is(err, io.EOF) {
+		if err := c.readBy(o.Take, buf); errors.Is(err, io.EOF) {
 			a.Sent, a.Got = a.Count*uint64(o.Size), a.Count*uint64(o.Size)
 			a.TCP = c.byTCP()
 			return a, nil

@@ -223,9 +223,15 @@ func (c conn) readSome(b []byte) (int, error) {
 }
 
 // readAll returns io.EOF only where b would begin.
-func (c conn) readAll(b []byte) error {
+func (c conn) readAll(b []byte) error { return c.readBy(len(b), b) }
+
+// readBy is readAll by reads of so many bytes at most; 0: of all that is missing.
+func (c conn) readBy(most int, b []byte) error {
+	if most <= 0 {
+		most = len(b)
+	}
 	for got := 0; got < len(b); {
-		n, err := c.readSome(b[got:])
+		n, err := c.readSome(b[got:min(got+most, len(b))])
 		if errors.Is(err, io.EOF) && got > 0 {
 			err = io.ErrUnexpectedEOF
 		}

@@ -53,7 +53,7 @@ func testTraffic(t *testing.T) {
 	}
 	client, server := start(t, "client"), start(t, "server")
 	for _, o := range []Order{
-		{Kind: Requests, Size: 64}, {Kind: Requests, Size: 256 << 10}, {Kind: Requests, Size: 64, Addr: "@wire-test"},
+		{Kind: Requests, Size: 64}, {Kind: Requests, Size: 100, Take: 7}, {Kind: Requests, Size: 256 << 10}, {Kind: Requests, Size: 64, Addr: "@wire-test"},
 		{Kind: Stream, Size: 64}, {Kind: Stream, Size: 64 << 10, Pause: 100 * time.Microsecond}, {Kind: Stream, Size: 1024, Addr: "@wire-test", Busy: true},
 		{Kind: Many, Size: 64, Conns: 20}, {Kind: Idle, Size: 64, Conns: 20}, {Kind: Churn, Size: 64},
 		{Kind: Requests, Size: 64, Spin: 200 * time.Microsecond},

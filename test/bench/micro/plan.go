@@ -80,7 +80,17 @@ func requests(p pace) (works []work) {
 		}
 		works = append(works, w)
 	}
-	return append(works, exchange(p, 64, two))
+	return append(works, exchange(p, 64, two), sips(p))
+}
+
+// sips are requests of which each byte is read by a call of its own.
+func sips(p pace) work {
+	return work{
+		group: "rr", name: "4 KiB, read byte by byte", cpus: same, variants: boundedVariants,
+		shares:  []result.Variant{result.Sockmap},
+		measure: talk(wire.Order{Kind: wire.Requests, Size: 4 << 10, Take: 1, Warm: p.warm, Time: p.time}, same),
+		views:   []view{latency("p50", never, p50)},
+	}
 }
 
 func exchange(p pace, n int, at cpus) work {
