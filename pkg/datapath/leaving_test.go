@@ -104,18 +104,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 	if _, err := unread.Write(make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.SetDisabled(true); err != nil {
-		t.Fatal(err)
-	}
-	e, err := d.NewEviction()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	stay, err := e.Run()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stay := evictAll(t, d)
 	if len(stay) != 1 || stay[Stay(evictStaysSTAYS_UNREAD)] != 1 {
 		t.Errorf("sockets stay: %v, want one, which has not read", stay)
 	}
@@ -125,8 +114,8 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 		}
 	}
 	receive(t, reader, make([]byte, 100))
-	if stay, err := e.Run(); err != nil || len(stay) != 0 {
-		t.Errorf("sockets stay: %v, %v, want none", stay, err)
+	if stay := evictAll(t, d); len(stay) != 0 {
+		t.Errorf("sockets stay: %v, want none", stay)
 	}
 	if n, err := d.CountSockets(); err != nil || n != 0 {
 		t.Errorf("%d sockets in the sockhash, %v", n, err)
