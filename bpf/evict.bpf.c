@@ -19,7 +19,7 @@ struct {
 static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	__u32 mark = 0, one_byte = 1;
+	__u32 mark = 0, one_byte = 1, window;
 
 	if (!psock_of(sk))
 		return STAYS_NOT;
@@ -40,6 +40,9 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 	go_on_by_tcp(state);
 	if (is_our_mark(tp->notsent_lowat))
 		bpf_setsockopt(tp, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+	window = whole_window(tp);
+	if (window)
+		bpf_setsockopt(tp, LEVEL_TCP, OPTION_WINDOW_CLAMP, &window, sizeof(window));
 	return STAYS_NOT;
 }
 

@@ -131,6 +131,7 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	leave_sockhash(state, tp);
 	leave_callbacks(ops, state);
 	give_tcp_its_length(ops, tp);
+	give_back_window(ops, tp);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
@@ -159,6 +160,7 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 	leave_sockhash(state, tp);
 	go_on_by_tcp(state);
 	give_tcp_its_length(ops, tp);
+	give_back_window(ops, tp);
 	leave_callbacks(ops, state);
 }
 

@@ -180,5 +180,6 @@ static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock
 		return;
 	wake_reader(ops, sk, state, tp);
 	fit_mark(ops, state, tp);
+	fit_window(ops, tp);
 	follow_oath(ops, state, tp);
 }

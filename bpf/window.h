@@ -189,6 +189,47 @@ static __always_inline __u32 rcvbuf_limit(__u64 peer_sk)
 }
 
 /*
+ * How much TCP may announce of a buffer that grows by itself, in bytes: half of what redirected ones leave, as
+ * segments take more of the buffer than the bytes that they carry.
+ */
+static __always_inline __u32 announced_limit(const struct sock *sk)
+{
+	return (__u32)BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.sysctl_tcp_rmem[2]) / 4;
+}
+
+/*
+ * The reader's side, before it sends a segment and with it its window: redirected bytes and what was announced
+ * find room together. Where the kernel lets its buffer grow, it lets the window grow with it.
+ */
+static __always_inline void fit_window(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	__u32 most;
+
+	if (tp->window_clamp <= FIRST_BYTES || (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & LOCK_RCVBUF))
+		return;
+	most = announced_limit(sk);
+	if (tp->window_clamp > most)
+		bpf_setsockopt(ops, LEVEL_TCP, OPTION_WINDOW_CLAMP, &most, sizeof(most));
+}
+
+/* The socket leaves: its window may be what its buffer allows. */
+static __always_inline __u32 whole_window(struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+
+	return tp->window_clamp == announced_limit(sk) ? sk->sk_rcvbuf : 0;
+}
+
+static __always_inline void give_back_window(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+{
+	__u32 whole = whole_window(tp);
+
+	if (whole)
+		bpf_setsockopt(ops, LEVEL_TCP, OPTION_WINDOW_CLAMP, &whole, sizeof(whole));
+}
+
+/*
  * Do redirected bytes fill their part of the reader's receive buffer? They are charged to it, and the kernel
  * lets TCP send as much as it has announced however full the buffer is: a window is not taken back. What comes
  * by TCP and finds no room is dropped, and the sender tries again after 200 ms, 400 ms and so on, long after

@@ -176,6 +176,7 @@ struct tcp_sock {
 	__u32 write_seq;
 	__u32 copied_seq;
 	__u32 rcv_nxt;
+	__u32 window_clamp;
 	__u32 notsent_lowat;
 	__u64 bytes_sent;
 	__u32 data_segs_in;
@@ -344,6 +345,7 @@ enum {
 	OPTION_INQ = 36,
 	OPTION_ZEROCOPY_RECEIVE = 35,
 	OPTION_NOTSENT_LOWAT = 25,
+	OPTION_WINDOW_CLAMP = 10,
 	SIGNAL_PIPE = 13,
 	ERROR_AGAIN = 11,
 	ERROR_FAULT = 14,
