@@ -25,7 +25,7 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 		return STAYS_NOT;
 	if (!know_peer(state))
 		return STAYS_NO_PEER;
-	if (!swear(state, tp, 0))
+	if (!swear_for_others(state, tp))
 		return state->habits & HABIT_KEEPS_OATHS ? STAYS_CALL : STAYS_OLD;
 	if (redirected_bytes_wait(sk))
 		return STAYS_UNREAD;
@@ -37,7 +37,6 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)
 		bpf_setsockopt(tp, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
 	leave_sockhash(state, tp);
-	go_on_by_tcp(state);
 	if (is_our_mark(tp->notsent_lowat))
 		bpf_setsockopt(tp, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
 	window = whole_window(tp);

@@ -26,7 +26,7 @@
 #define LOSSES_KEPT	 64 /* SLICEs of time in which a message went by TCP */
 #define LOSSES_MAX	 64
 #define LOSSES_HALVED	 512 /* a power of two */
-#define LOSSES_FALLBACK	 4   /* so many is a change from redirect to TCP, of messages of KEPT_BYTES at most */
+#define LOSSES_FALLBACK	 1   /* so many more is a change from redirect to TCP, of messages of KEPT_BYTES at most */
 #define LOSSES_MOSTLY	 8   /* so many is such a SLICE of a stream that went by TCP for the most part */
 #define LOSSES_OPTION	 4   /* so many is a message that is kept on TCP by an option of a socket */
 #define SLICE_SHIFT	 2   /* four ticks, about 4 ms: the coarse clock of most kernels goes on no oftener */
@@ -92,6 +92,15 @@ static __always_inline bool loses_often(struct sock_state *state, __u8 weight, _
 	return state->losses >= often;
 }
 
+/* A message is redirected: it counts, and makes losses forgotten. */
+static __always_inline void count_redirected(struct sock_state *state, __u32 size)
+{
+	state->redirected_messages++;
+	state->redirected_bytes += size;
+	if (!(state->redirected_messages % LOSSES_HALVED))
+		state->losses >>= 1;
+}
+
 /* messages, of bytes in all: of those that went the way of the one that is asked about. */
 static __always_inline bool are_small(const struct sock_state *state, __u64 messages, __u64 bytes)
 {
@@ -114,8 +123,6 @@ __attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes
 {
 	if (!state)
 		return REASON_NONE;
-	if (!(state->redirected_messages % LOSSES_HALVED))
-		state->losses >>= 1;
 	if ((how & HOW_HELD) && size > CONTENDED_BYTES && loses_often(state, 1, LOSSES_CONTENDED) &&
 	    is_stream(state, bytes_sent, segs_in))
 		return REASON_CONTENDED;
@@ -129,21 +136,26 @@ __attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes
 	return REASON_NONE;
 }
 
-/* Has the reader taken nothing since this sender changed to TCP? When it goes on, redirecting may gain again. */
+/*
+ * Has the reader taken nothing since this sender changed to TCP, or of all that went by TCP? When it goes on,
+ * redirecting may gain again.
+ */
 static __always_inline bool stands_still(const struct sock_state *state)
 {
-	return state->mixed_seq && peer_copied_seq(state->peer_sk) == state->mixed_seq;
+	__u32 taken = peer_copied_seq(state->peer_sk);
+
+	return taken == state->self.own + 1 || (state->mixed_seq && taken == state->mixed_seq);
 }
 
 /*
  * Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? Whatever it
- * began with, waiting for the reader to take what went by TCP follows it.
+ * began with, waiting for the reader to take what went by TCP follows it, and may last longer.
  */
 static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size)
 {
 	__u8 weight = now_ticks() >> SLICE_SHIFT != state->sent_by_tcp_at >> SLICE_SHIFT;
 
-	if (reason == REASON_UNREAD && state->mode == MODE_TCP)
+	if (reason == REASON_UNREAD && state->mode == MODE_TCP && !is_one(state->reason, REASONS_THAT_PASS))
 		reason = state->reason;
 	if (is_one(reason, REASONS_THAT_LAST))
 		return true;

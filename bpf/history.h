@@ -64,6 +64,9 @@ static __always_inline void remember(struct tcp_sock *tp, __u64 netns, enum resu
 			known->fruitless = 0;
 	} else if (known && known->why == RESULT_STREAM && why == RESULT_SHORT) {
 		return; /* it says nothing of those that stream */
+	} else if (known && known->why != RESULT_STREAM && why == RESULT_STREAM) {
+		known->fruitless = 1; /* the others count towards another bound */
+		known->why = why;
 	} else if (known) {
 		__sync_fetch_and_add(&known->fruitless, 1);
 		known->why = why;

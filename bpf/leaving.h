@@ -138,14 +138,22 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 	state->mode = MODE_TCP;
 }
 
-/* Its program has not sent since it swore, so no verdict has said this. */
-static __always_inline void go_on_by_tcp(struct sock_state *state)
+/*
+ * Swears outside its verdict, because somebody else wants it. No verdict says so then; and an end that was on
+ * TCP for a moment was no stream that gains nothing. Reports whether it has sworn.
+ */
+static __always_inline bool swear_for_others(struct sock_state *state, struct tcp_sock *tp)
 {
-	if (state->mode == MODE_TCP)
-		return;
-	count_fallback(state->netns, REASON_LEAVING);
-	state->reason = REASON_LEAVING;
+	if (has_sworn(state))
+		return true;
+	if (!swear(state, tp, 0))
+		return false;
+	if (state->mode != MODE_TCP)
+		count_fallback(state->netns, REASON_LEAVING);
+	if (state->mode != MODE_TCP || is_one(state->reason, REASONS_TO_REMEMBER))
+		state->reason = REASON_LEAVING;
 	state->mode = MODE_TCP;
+	return true;
 }
 
 /*
@@ -158,7 +166,6 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 	if ((state->ends & END_PROBED) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
 	leave_sockhash(state, tp);
-	go_on_by_tcp(state);
 	give_tcp_its_length(ops, tp);
 	give_back_window(ops, tp);
 	leave_callbacks(ops, state);
@@ -167,7 +174,7 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 /* At each segment that the socket sends. */
 static __always_inline void follow_oath(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
-	if (peer_has_sworn(state) && swear(state, tp, 0))
+	if (peer_has_sworn(state) && swear_for_others(state, tp))
 		leave_for_good(ops, state, tp);
 }
 
@@ -219,7 +226,7 @@ static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock 
 	bool answered;
 
 	/* Others' flags, or what is left of ours, bring packets of sockets that are not ours. */
-	if (!state || !(state->callbacks & CALLBACKS_UNDECIDED))
+	if (!state || state->left || !(state->callbacks & CALLBACKS_UNDECIDED))
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)

@@ -97,13 +97,22 @@ static __always_inline bool swear_in_verdict(struct sk_msg_md *msg, struct sock_
 	return has_sworn(state) || (!BPF_CORE_READ((struct sk_msg *)msg, sk_redir) && swear(state, tp, 1));
 }
 
-/* A hint like all that is read of the other end, so it counts only if its state is still this connection's. */
+/*
+ * Will the other end never redirect again? It has sworn, or it left as a plain reader, without an oath: then it
+ * has no psock any more, so no call is inside. A hint like all that is read of the other end, so it counts only
+ * if its state is still this connection's.
+ */
 static __always_inline bool peer_has_sworn(const struct sock_state *state)
 {
 	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
 	__u32 habits = 0;
+	__u8 left = 0;
 
-	if (peer)
-		bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
-	return (habits & HABIT_SWORN) && still_the_peers(state);
+	if (!peer)
+		return false;
+	bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
+	bpf_probe_read_kernel(&left, sizeof(left), &peer->left);
+	if (!(habits & HABIT_SWORN) && !(left && !psock_of((struct sock *)state->peer_sk)))
+		return false;
+	return still_the_peers(state);
 }

@@ -208,8 +208,7 @@ int verdict(struct sk_msg_md *msg)
 			state->mode = MODE_REDIRECT;
 			state->mixed_seq = 0;
 			state->burst_messages++;
-			state->redirected_messages++;
-			state->redirected_bytes += msg->size;
+			count_redirected(state, msg->size);
 			state->redirected_at = now;
 			return SK_PASS;
 		}

@@ -181,5 +181,8 @@ static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock
 	wake_reader(ops, sk, state, tp);
 	fit_mark(ops, state, tp);
 	fit_window(ops, tp);
+	/* It was woken just now, and hears of all that comes once it has left. */
+	if ((state->ends & END_PROBED) && peer_has_sworn(state) && !redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+		end_probes(ops, sk, state, tp);
 	follow_oath(ops, state, tp);
 }

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const readerReady, readerPlain = 1, 2 // enum reader of bpf/state.h
+
+// A plain reader leaves without an oath. Its peer, whose messages it does not want redirected, leaves, too.
+func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	if err := d.update(func(c *bpfConfig) { c.Learn = uint32(bpfLearnLEARN_READERS | bpfLearnLEARN_BLOCKING) }); err != nil {
+		t.Fatal(err)
+	}
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	observed(t, d, readerPlain, int32(bpfHabitHABIT_BLOCKS))
+	for i := range uint64(50) {
+		send(t, client, server, 1000, i)
+		send(t, server, client, 1000, i)
+	}
+	wantLeft(t, d, client, server)
+	if stay := evictAll(t, d); len(stay) != 0 || socketsIn(t, d) != 0 {
+		t.Errorf("%d sockets in the sockhash: %v", socketsIn(t, d), stay)
+	}
+}
+
+// A socket that was evicted before both readers were known: TCP has its length back, and keeps it.
+func TestAnEvictedSocketKeepsTCPsLength(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	if err := d.update(func(c *bpfConfig) { c.Learn = uint32(bpfLearnLEARN_READERS | bpfLearnLEARN_BLOCKING) }); err != nil {
+		t.Fatal(err)
+	}
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	observed(t, d, readerReady, 0)
+	for i := range uint64(5) { // the server only reads; the client has not called receive
+		send(t, client, server, 1000, i)
+	}
+	if greatestMark(t, d) == 0 {
+		t.Error("no socket has a mark of ours")
+	}
+	evictAll(t, d)
+	for i := range uint64(50) {
+		send(t, client, server, 1000, i)
+	}
+	if mark := greatestMark(t, d); mark != 0 {
+		t.Errorf("mark %d on a socket that has left", mark)
+	}
+}
+
+// A stream of 64 KiB to a reader that is always behind. Its first message goes by TCP for a reason that is soon over, or, if
+// probed, its reader may miss an edge: both are no reasons to stay.
+func TestAStreamThatIsBehindLeavesWhateverItBeganWith(t *testing.T) {
+	for _, how := range []string{"redirected", "early", "probed"} {
+		t.Run(how, func(t *testing.T) {
+			d, g := load(t, defaults), newGroup(t)
+			g.attach(t, d)
+			if err := d.update(func(c *bpfConfig) {
+				if how == "probed" {
+					c.Hazards |= uint32(bpfAskedHazardHAZARD_FIONREAD_TCP)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+			if how != "early" {
+				send(t, server, client, 100, 1)
+				send(t, client, server, 100, 1)
+			}
+			streamBehind(t, client, server, func() bool {
+				one, _ := flowOf(t, d, client)
+				other, _ := flowOf(t, d, server)
+				return one.Left && other.Left
+			})
+		})
+	}
+}
+
+// streamBehind streams from the server to the client, which reads in a blocking call what takes the server longer to write
+// than to read, until it is enough, 10 s at most.
+func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool) {
+	t.Helper()
+	f := blockingFile(t, client)
+	end := time.Now().Add(10 * time.Second)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for buf := make([]byte, 64<<10); time.Now().Before(end); {
+			if _, err := server.Write(buf); err != nil {
+				return
+			}
+		}
+	}()
+	defer func() {
+		client.Close()
+		f.Close()
+		server.Close()
+		<-done
+	}()
+	time.Sleep(100 * time.Millisecond) // much waits before the first read
+	buf := make([]byte, 16<<10)
+	for i := 0; ; i++ {
+		if i%100 == 0 && enough() {
+			return
+		}
+		if !time.Now().Before(end) {
+			t.Fatal("has not left")
+		}
+		if _, err := unix.Read(int(f.Fd()), buf); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+// Messages that are always larger than what the reader's buffer has room for go by TCP, each: nothing is forgotten meanwhile.
+func TestAFlowThatNeverRedirectsLeaves(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	g.attach(t, d)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	if err := server.SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both have left", func() bool {
+		send(t, client, server, 100<<10, 1)
+		send(t, server, client, 100, 1)
+		one, _ := flowOf(t, d, client)
+		other, _ := flowOf(t, d, server)
+		return one.Left && other.Left
+	})
+}
