@@ -163,7 +163,7 @@ static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *t
 		return false;
 	if (are_small(state, state->tcp_messages, tp->bytes_sent) &&
 	    is_stream(state, tp->bytes_sent, tp->data_segs_in))
-		return true;
+		return !stands_still(state);
 	if (is_one(reason, REASONS_OF_OPTIONS))
 		weight = LOSSES_OPTION;
 	else if (weight && state->tcp_messages > state->redirected_messages &&
