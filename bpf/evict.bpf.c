@@ -25,7 +25,7 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 		return STAYS_NOT;
 	if (!know_peer(state))
 		return STAYS_NO_PEER;
-	if (!swear_for_others(state, tp))
+	if (!swear_for_others(state, tp, REASON_DISABLED))
 		return state->habits & HABIT_KEEPS_OATHS ? STAYS_CALL : STAYS_OLD;
 	if (redirected_bytes_wait(sk))
 		return STAYS_UNREAD;

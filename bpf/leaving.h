@@ -139,19 +139,19 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 }
 
 /*
- * Swears outside its verdict, because somebody else wants it. No verdict says so then; and an end that was on
+ * Swears outside its verdict, because somebody else wants it. No verdict says why then; and an end that was on
  * TCP for a moment was no stream that gains nothing. Reports whether it has sworn.
  */
-static __always_inline bool swear_for_others(struct sock_state *state, struct tcp_sock *tp)
+static __always_inline bool swear_for_others(struct sock_state *state, struct tcp_sock *tp, enum reason why)
 {
 	if (has_sworn(state))
 		return true;
 	if (!swear(state, tp, 0))
 		return false;
 	if (state->mode != MODE_TCP)
-		count_fallback(state->netns, REASON_LEAVING);
+		count_fallback(state->netns, why);
 	if (state->mode != MODE_TCP || is_one(state->reason, REASONS_TO_REMEMBER))
-		state->reason = REASON_LEAVING;
+		state->reason = why;
 	state->mode = MODE_TCP;
 	return true;
 }
@@ -174,7 +174,7 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 /* At each segment that the socket sends. */
 static __always_inline void follow_oath(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
 {
-	if (peer_has_sworn(state) && swear_for_others(state, tp))
+	if (peer_has_sworn(state) && swear_for_others(state, tp, REASON_LEAVING))
 		leave_for_good(ops, state, tp);
 }
 

@@ -79,6 +79,9 @@ func readFlows(r io.Reader, yield func(Flow) bool) error {
 }
 
 func (r *bpfFlowRecord) decode(now int64) Flow {
+	if r.Left != 0 {
+		r.Mode = uint8(ModeLeft)
+	}
 	return Flow{
 		Key:                FlowKey{r.Self.Own, r.Self.Peer},
 		Local:              addrPort(r.Family, r.LocalAddr, r.LocalPort),

@@ -109,7 +109,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 		t.Errorf("sockets stay: %v, want one, which has not read", stay)
 	}
 	for _, c := range []*net.TCPConn{client, server} {
-		if f, _ := flowOf(t, d, c); !f.Left || f.Mode != ModeTCP || f.Reason != ReasonLeaving {
+		if f, _ := flowOf(t, d, c); !f.Left || f.Mode != ModeTCP || f.Reason != ReasonDisabled {
 			t.Errorf("has not left, or does not say so: %+v", f)
 		}
 	}

@@ -24,6 +24,8 @@ const (
 	ModePending  = Mode(bpfModeMODE_PENDING)
 	ModeRedirect = Mode(bpfModeMODE_REDIRECT)
 	ModeTCP      = Mode(bpfModeMODE_TCP)
+	// ModeLeft: the socket has left the sockhash for good, and is plain TCP. Its reason says why.
+	ModeLeft = ModeTCP + 1
 
 	ReasonNone            = Reason(bpfReasonREASON_NONE)
 	ReasonNoPeer          = Reason(bpfReasonREASON_NO_PEER)
@@ -82,6 +84,7 @@ var (
 		bpfModeMODE_PENDING:  "pending",
 		bpfModeMODE_REDIRECT: "redirect",
 		bpfModeMODE_TCP:      "tcp",
+		bpfMode(ModeLeft):    "left",
 	}
 	reasonNames = [bpfReasonREASON_MAX]string{
 		bpfReasonREASON_NONE:             "",

@@ -60,7 +60,7 @@ var (
 	fallbacks = descriptor{"sockmap_fallback_total", counter, ofPod("reason"),
 		"How often a socket began to send by TCP, or went back to it, and why."}
 	activeFlows = descriptor{"sockmap_active_flows", gauge, ofPod("mode"),
-		"Live sockets of the sockhash by how they send now, one for each end of a flow."}
+		"Live sockets by how they send now, one for each end of a flow; left: out of the sockhash for good, plain TCP."}
 	shareSockets = descriptor{"sockmap_share_sockets", gauge, ofPod(),
 		"Sockets in the sockhash that count against the pod's share: those of live flows, and dead ones with bytes unread."}
 	backlogHigh = descriptor{"sockmap_backlog_high_bytes", gauge, ofPod(),

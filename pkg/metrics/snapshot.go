@@ -154,7 +154,9 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 		s.backlogHigh[cookie] = sum.BacklogHigh
 	}
 	err = src.Flows(func(f datapath.Flow) bool {
-		sockets++
+		if f.Mode != datapath.ModeLeft {
+			sockets++
+		}
 		cookie, reader := s.gathering(f.NetNS), s.gathering(f.PeerNetNS)
 		s.backlogHigh[reader] = max(s.backlogHigh[reader], uint64(f.BacklogHigh))
 		sum := s.traffic[cookie]

@@ -22,8 +22,8 @@ type flowView struct {
 	PeerNetNSCookie    uint64         `json:"peerNetnsCookie" doc:"0: not known"`
 	Role               string         `json:"role" doc:"active (it called connect) or passive"`
 	Joined             bool           `json:"joined" doc:"the other end is in the sockhash too"`
-	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first"`
-	Reason             string         `json:"reason" doc:"why by TCP, see METRICS.md; empty in other modes"`
+	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first; left: out of the sockhash for good, plain TCP"`
+	Reason             string         `json:"reason" doc:"why by TCP, or why it has left, see METRICS.md; empty in other modes"`
 	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"sent from socket to socket"`
 	RedirectedMessages uint64         `json:"redirectedMessages" doc:"calls of send that made them"`
 	TCPBytes           uint64         `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
@@ -93,7 +93,7 @@ func newFlowView(f datapath.Flow, own owners, label func(uint64) string) flowVie
 		labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
 	}
 	// What made it leave redirection is history once it is back.
-	if f.Mode == datapath.ModeTCP {
+	if f.Mode == datapath.ModeTCP || f.Mode == datapath.ModeLeft {
 		v.Reason = f.Reason.String()
 	}
 	return v

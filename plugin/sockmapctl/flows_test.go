@@ -48,8 +48,8 @@ func TestFlowsTellWhoSentHowMuchAndHow(t *testing.T) {
 		Local: f.Local, Remote: f.Remote, Namespace: "shop", Pod: "web-0", Container: "0123456789abcdef",
 		PeerNamespace: "shop", PeerPod: "web-0", PeerContainer: "0123456789abcdef",
 		NetNSCookie: f.NetNSCookie, PeerNetNSCookie: f.NetNSCookie, Role: "active", Joined: true,
-		Mode: "tcp", Reason: "disabled", RedirectedBytes: 3000, RedirectedMessages: 3,
-		TCPBytes: 20, TCPMessages: 2, TCPState: 1, AgeSeconds: f.AgeSeconds, SocketCookie: f.SocketCookie,
+		Mode: "left", Reason: "disabled", RedirectedBytes: 3000, RedirectedMessages: 3,
+		TCPBytes: 20, TCPState: 1, AgeSeconds: f.AgeSeconds, SocketCookie: f.SocketCookie,
 	}
 	if f != want {
 		t.Errorf("got  %+v\nwant %+v", f, want)
@@ -58,12 +58,12 @@ func TestFlowsTellWhoSentHowMuchAndHow(t *testing.T) {
 		t.Errorf("remote %s, age %v s", f.Remote, f.AgeSeconds)
 	}
 	passive := findFlow(t, flows, p.server.LocalAddr().String())
-	if passive.Role != "passive" || passive.Mode != "pending" || passive.Reason != "" {
+	if passive.Role != "passive" || passive.Mode != "left" || passive.Reason != "disabled" {
 		t.Errorf("the silent end: %+v", passive)
 	}
 
 	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(f.Local.String()) + ` +` + regexp.QuoteMeta(f.Remote.String()) +
-		` +shop/web-0 +shop/web-0 +active +tcp +disabled +2\.9KiB +3 +20B +2 +\d+s$`)
+		` +shop/web-0 +shop/web-0 +active +left +disabled +2\.9KiB +3 +20B +0 +\d+s$`)
 	if out := n.ok(t, "flows"); !line.MatchString(out) {
 		t.Errorf("no line matches %s in\n%s", line, out)
 	}

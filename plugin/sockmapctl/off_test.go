@@ -22,8 +22,7 @@ func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 	}
 	const (
 		differ = "their connections differ from plain TCP until they are made anew: "
-		stay   = "sockets that stay in the sockhash until their connections end: 1 have redirected bytes unread, " +
-			"1 wait for their other end\n"
+		stay   = "sockets that stay in the sockhash until their connections end: 1 have redirected bytes unread\n"
 	)
 	n.ok(t, "load")
 	if out := n.ok(t, "disable"); out != "disabled: all flows go by TCP\n" {

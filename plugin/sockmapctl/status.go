@@ -103,6 +103,7 @@ type nowView struct {
 	Pending            int    `json:"pending" doc:"sockets that have sent nothing yet"`
 	Redirecting        int    `json:"redirecting" doc:"sockets whose last message was redirected"`
 	OnTCP              int    `json:"onTCP" doc:"sockets whose last message went by TCP"`
+	Left               int    `json:"left" doc:"sockets that are out of the sockhash for good, plain TCP"`
 	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"sent from socket to socket by live sockets"`
 	RedirectedMessages uint64 `json:"redirectedMessages" doc:"calls of send that made them"`
 	TCPBytes           uint64 `json:"tcpBytes" doc:"sent by TCP by live sockets"`

@@ -199,6 +199,9 @@ func (s *screen) now(v nowView, room uint32) {
 	if v.Sockets > 0 {
 		text += fmt.Sprintf(": %d redirect, %d on TCP, %d silent so far", v.Redirecting, v.OnTCP, v.Pending)
 	}
+	if v.Left > 0 {
+		text += fmt.Sprintf("; %d more have left it, plain TCP", v.Left)
+	}
 	if v.Waiting > 0 {
 		text += fmt.Sprintf("; %d without a peer yet", v.Waiting)
 	}

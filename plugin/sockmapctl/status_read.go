@@ -182,7 +182,6 @@ func readNow(d *datapath.Datapath) (nowView, error) {
 	var v nowView
 	seen := map[datapath.FlowKey]bool{}
 	err := d.Flows(func(f datapath.Flow) bool {
-		v.Sockets++
 		v.RedirectedBytes += f.RedirectedBytes
 		v.RedirectedMessages += f.RedirectedMessages
 		v.TCPBytes += f.TCPBytes
@@ -192,9 +191,13 @@ func readNow(d *datapath.Datapath) (nowView, error) {
 			v.Redirecting++
 		case datapath.ModeTCP:
 			v.OnTCP++
+		case datapath.ModeLeft:
+			v.Left++
+			return true
 		default:
 			v.Pending++
 		}
+		v.Sockets++
 		if !f.Joined {
 			v.Waiting++
 		}

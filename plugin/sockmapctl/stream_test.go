@@ -96,20 +96,16 @@ func flowOf(t *testing.T, d *datapath.Datapath, p pair) (found datapath.Flow) {
 func TestDisableAndEnableInMidStreamLoseNoByte(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
 	n.ok(t, "attach", "--cgroup", g.path)
-	d, p := n.open(t), connect(t, g, &netNS{}, 1)[0]
-	stream(t, p, func() {
-		for range 10 {
-			eventually(t, "the flow is redirected", func() bool {
-				return flowOf(t, d, p).Mode == datapath.ModeRedirect
-			})
+	d := n.open(t)
+	for range 5 {
+		p := connect(t, g, &netNS{}, 1)[0]
+		stream(t, p, func() {
+			eventually(t, "the flow is redirected", func() bool { return flowOf(t, d, p).RedirectedBytes > 0 })
 			n.ok(t, "disable")
-			eventually(t, "the flow is on TCP", func() bool {
-				f := flowOf(t, d, p)
-				return f.Mode == datapath.ModeTCP && f.Reason == datapath.ReasonDisabled
-			})
+			eventually(t, "the flow is plain TCP", func() bool { return flowOf(t, d, p).Mode == datapath.ModeLeft })
 			n.ok(t, "enable")
-		}
-	})
+		})
+	}
 }
 
 func TestUnloadInMidStreamLosesNoByte(t *testing.T) {
@@ -126,7 +122,7 @@ func TestUnloadInMidStreamLosesNoByte(t *testing.T) {
 		before := flowOf(t, d, p)
 		eventually(t, "it goes on by TCP", func() bool {
 			f := flowOf(t, d, p)
-			return f.Mode == datapath.ModeTCP && f.TCPBytes > before.TCPBytes+1<<20
+			return f.Mode != datapath.ModeRedirect && f.TCPBytes > before.TCPBytes+1<<20
 		})
 	})
 }

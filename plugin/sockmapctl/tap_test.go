@@ -20,6 +20,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 	"golang.org/x/sync/errgroup"
+
+	"golang.org/x/sys/unix"
 )
 
 // followed is what tshark puts together of one stream, the client's half and the server's.
@@ -152,7 +154,10 @@ func TestTheFirstMessageByTCPHasItsAddresses(t *testing.T) {
 	n := newLoadedNode(t)
 	g, ns := n.shop(t)
 	p := connect(t, g, ns, 1)[0]
-	n.ok(t, "disable") // before the client has asked who its peer is
+	// Before the client has asked who its peer is. The reader's low-water mark keeps the messages on TCP.
+	if err := setLowWater(p.server, 2); err != nil {
+		t.Fatal(err)
+	}
 	tapped := n.startTap(t, "--with-tcp")
 	p.send(t, 2, 1000)
 	tapped.end(t, syscall.SIGINT)
@@ -373,4 +378,19 @@ func TestTapFollowsAPodThatIsMadeMeanwhile(t *testing.T) {
 	if out := tapped.stdout.String(); !strings.Contains(out, ", shop/late > shop/late\n") {
 		t.Errorf("it prints %q", out)
 	}
+}
+
+// setLowWater sets SO_RCVLOWAT.
+func setLowWater(c *net.TCPConn, bytes int) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
+	}); err != nil {
+		return err
+	}
+	return failed
 }

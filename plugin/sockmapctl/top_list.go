@@ -138,7 +138,7 @@ func modeStyle(mode string) lipgloss.Style {
 	switch mode {
 	case datapath.ModeRedirect.String():
 		return topGreen
-	case datapath.ModeTCP.String():
+	case datapath.ModeTCP.String(), datapath.ModeLeft.String():
 		return topYellow
 	}
 	return topFaint

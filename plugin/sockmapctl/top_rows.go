@@ -111,7 +111,7 @@ func pairRow(p *pairView) topRow {
 		r.add(f)
 		r.backlog += uint64(f.BacklogBytes)
 		switch f.Mode {
-		case datapath.ModeTCP.String():
+		case datapath.ModeTCP.String(), datapath.ModeLeft.String():
 			r.mode = f.Mode
 			arrow := "→"
 			if i == 1 || p.Client == nil {
@@ -119,7 +119,7 @@ func pairRow(p *pairView) topRow {
 			}
 			r.reason = strings.TrimPrefix(r.reason+" "+arrow+f.Reason, " ")
 		case datapath.ModeRedirect.String():
-			if r.mode != datapath.ModeTCP.String() {
+			if r.mode == datapath.ModePending.String() {
 				r.mode = f.Mode
 			}
 		}

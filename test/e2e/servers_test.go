@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -125,12 +126,29 @@ func TestRedis(t *testing.T) {
 	}
 }
 
+// With sendfile TCP sends pages without a copy, so the connection leaves; without, it is redirected.
 func TestNginxSendsAFile(t *testing.T) {
+	t.Run("sendfile on", func(t *testing.T) {
+		w := nginxSendsAFile(t, "on")
+		d := w.datapath()
+		eventually(t, "the connection has left because of its pages", func() bool {
+			return totals(t, d).Fallbacks[datapath.ReasonPages] > 0
+		})
+	})
+	t.Run("sendfile off", func(t *testing.T) {
+		w := nginxSendsAFile(t, "off")
+		// How often a writer that never pauses finds the reader caught up is the scheduler's affair.
+		w.wantRedirected(0.2)
+	})
+}
+
+func nginxSendsAFile(t *testing.T, sendfile string) *world {
+	t.Helper()
 	content := randomBytes(20 * megabyte)
 	w, client, server := serverPair(t, func(dir string, server *lab.Pod) *exec.Cmd {
-		conf := fmt.Sprintf("daemon off; error_log stderr; pid %[1]s/pid; events {} http { access_log off; sendfile on; "+
+		conf := fmt.Sprintf("daemon off; error_log stderr; pid %[1]s/pid; events {} http { access_log off; sendfile %[2]s; "+
 			"client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; "+
-			"scgi_temp_path %[1]s; server { listen 80; root %[1]s; } }", dir)
+			"scgi_temp_path %[1]s; server { listen 80; root %[1]s; } }", dir, sendfile)
 		for name, b := range map[string][]byte{"nginx.conf": []byte(conf), "file": content} {
 			if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
 				t.Fatal(err)
@@ -159,8 +177,7 @@ func TestNginxSendsAFile(t *testing.T) {
 		}
 	}
 	web.CloseIdleConnections()
-	// How often a writer that never pauses finds the reader caught up is the scheduler's affair.
-	w.wantRedirected(0.2)
+	return w
 }
 
 func TestPostgreSQL(t *testing.T) {
