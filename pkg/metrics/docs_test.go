@@ -24,6 +24,7 @@ var meanings = map[string]map[string]string{
 		"pending":  "it has sent nothing yet",
 		"redirect": "its last message went from socket to socket",
 		"tcp":      "its last message went by TCP",
+		"left":     "it is out of the sockhash for good, and plain TCP",
 	},
 	"result": {
 		"joined":    "both ends are known, and the flow may be redirected",
