@@ -112,7 +112,13 @@ func TestNothingIsMountedWhereTheNodeDoesNotSeeIt(t *testing.T) {
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
 	defer func(was string) { firstMountNS = was }(firstMountNS)
-	firstMountNS = fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid())
+	// Of this thread, and opened: the one that gets a namespace of its own may be the process's first.
+	first, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	firstMountNS = fmt.Sprintf("/proc/self/fd/%d", first.Fd())
 	inMountNS(t, func() error {
 		if err := bindMount(dir, parent, unix.MS_PRIVATE); err != nil {
 			return err
