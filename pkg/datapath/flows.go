@@ -78,10 +78,15 @@ func readFlows(r io.Reader, yield func(Flow) bool) error {
 	}
 }
 
-func (r *bpfFlowRecord) decode(now int64) Flow {
-	if r.Left != 0 {
-		r.Mode = uint8(ModeLeft)
+// Now is how its bytes travel: Mode, or ModeLeft once it is out of the sockhash.
+func (f Flow) Now() Mode {
+	if f.Left {
+		return ModeLeft
 	}
+	return f.Mode
+}
+
+func (r *bpfFlowRecord) decode(now int64) Flow {
 	return Flow{
 		Key:                FlowKey{r.Self.Own, r.Self.Peer},
 		Local:              addrPort(r.Family, r.LocalAddr, r.LocalPort),

@@ -154,7 +154,7 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 		s.backlogHigh[cookie] = sum.BacklogHigh
 	}
 	err = src.Flows(func(f datapath.Flow) bool {
-		if f.Mode != datapath.ModeLeft {
+		if !f.Left {
 			sockets++
 		}
 		cookie, reader := s.gathering(f.NetNS), s.gathering(f.PeerNetNS)
@@ -165,7 +165,7 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 		if s.active[cookie] == nil {
 			s.active[cookie] = map[datapath.Mode]uint64{}
 		}
-		s.active[cookie][f.Mode]++
+		s.active[cookie][f.Now()]++
 		return true
 	})
 	return sockets, err

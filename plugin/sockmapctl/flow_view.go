@@ -84,7 +84,7 @@ func newFlowViews(live []datapath.Flow, own owners) []flowView {
 func newFlowView(f datapath.Flow, own owners, label func(uint64) string) flowView {
 	this, peer := own[f.NetNS], own[f.PeerNetNS]
 	v := flowView{
-		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Mode.String(),
+		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Now().String(),
 		Namespace: this.namespace, Pod: this.pod, Container: this.container, NetNSCookie: f.NetNS,
 		PeerNamespace: peer.namespace, PeerPod: peer.pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
 		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
@@ -93,7 +93,7 @@ func newFlowView(f datapath.Flow, own owners, label func(uint64) string) flowVie
 		labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
 	}
 	// What made it leave redirection is history once it is back.
-	if f.Mode == datapath.ModeTCP || f.Mode == datapath.ModeLeft {
+	if f.Now() == datapath.ModeTCP || f.Left {
 		v.Reason = f.Reason.String()
 	}
 	return v

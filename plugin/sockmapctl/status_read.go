@@ -186,7 +186,7 @@ func readNow(d *datapath.Datapath) (nowView, error) {
 		v.RedirectedMessages += f.RedirectedMessages
 		v.TCPBytes += f.TCPBytes
 		v.TCPMessages += f.TCPMessages
-		switch f.Mode {
+		switch f.Now() {
 		case datapath.ModeRedirect:
 			v.Redirecting++
 		case datapath.ModeTCP:

@@ -102,7 +102,7 @@ func TestDisableAndEnableInMidStreamLoseNoByte(t *testing.T) {
 		stream(t, p, func() {
 			eventually(t, "the flow is redirected", func() bool { return flowOf(t, d, p).RedirectedBytes > 0 })
 			n.ok(t, "disable")
-			eventually(t, "the flow is plain TCP", func() bool { return flowOf(t, d, p).Mode == datapath.ModeLeft })
+			eventually(t, "the flow is plain TCP", func() bool { return flowOf(t, d, p).Left })
 			n.ok(t, "enable")
 		})
 	}
@@ -116,7 +116,7 @@ func TestUnloadInMidStreamLosesNoByte(t *testing.T) {
 	flowOf(t, d, p)
 	stream(t, p, func() {
 		eventually(t, "the flow is redirected", func() bool {
-			return flowOf(t, d, p).Mode == datapath.ModeRedirect
+			return flowOf(t, d, p).RedirectedBytes > 0
 		})
 		n.ok(t, "unload")
 		before := flowOf(t, d, p)

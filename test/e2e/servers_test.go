@@ -134,7 +134,7 @@ func TestNginxSendsAFile(t *testing.T) {
 			eventually(t, "both ends have left", func() bool {
 				left := 0
 				if err := d.Flows(func(f datapath.Flow) bool {
-					if f.Mode == datapath.ModeLeft {
+					if f.Left {
 						left++
 					}
 					return true
