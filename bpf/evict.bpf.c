@@ -19,7 +19,7 @@ struct {
 static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	__u32 mark = 0, one_byte = 1, window;
+	__u32 one_byte = 1;
 
 	if (!psock_of(sk))
 		return STAYS_NOT;
@@ -36,12 +36,7 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 	/* No callback of ours comes any more that would tell it. */
 	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)
 		bpf_setsockopt(tp, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
-	leave_sockhash(state, tp);
-	if (is_our_mark(tp->notsent_lowat))
-		bpf_setsockopt(tp, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
-	window = whole_window(tp);
-	if (window)
-		bpf_setsockopt(tp, LEVEL_TCP, OPTION_WINDOW_CLAMP, &window, sizeof(window));
+	leave_alive(tp, state, tp);
 	return STAYS_NOT;
 }
 

@@ -119,6 +119,14 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
 	state->left = 1;
 }
 
+/* While its connection lives, so it gets back what was ours of it, too. ctx: as of set_mark. */
+static __always_inline void leave_alive(void *ctx, struct sock_state *state, struct tcp_sock *tp)
+{
+	leave_sockhash(state, tp);
+	give_tcp_its_length(ctx, tp);
+	give_back_window(ctx, tp);
+}
+
 /*
  * Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it
  * leaves.
@@ -128,10 +136,8 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 {
 	if (peer_has_redirected(state) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
-	leave_sockhash(state, tp);
+	leave_alive(ops, state, tp);
 	leave_callbacks(ops, state);
-	give_tcp_its_length(ops, tp);
-	give_back_window(ops, tp);
 	state->reason = REASON_BLOCKING;
 	if (state->mode != MODE_TCP)
 		count_fallback(state->netns, REASON_BLOCKING);
@@ -165,9 +171,7 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 {
 	if ((state->ends & END_PROBED) || redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return;
-	leave_sockhash(state, tp);
-	give_tcp_its_length(ops, tp);
-	give_back_window(ops, tp);
+	leave_alive(ops, state, tp);
 	leave_callbacks(ops, state);
 }
 

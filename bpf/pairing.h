@@ -116,12 +116,12 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct sock_s
  * and there are always unread TCP bytes, so such a stream would never be redirected again. With a low mark the writer
  * waits as soon as the reader's window is used up, and one read later the reader has caught up.
  * A mark that the program has set is its own. With the observers running, a direction begins by TCP and may count on
- * what TCP takes before anybody reads: then the mark begins high.
+ * what TCP takes before anybody reads: then the mark begins high. ctx: that of a callback, or the socket itself.
  */
-static __always_inline void set_mark(struct bpf_sock_ops *ops, struct tcp_sock *tp, __u32 mark)
+static __always_inline void set_mark(void *ctx, struct tcp_sock *tp, __u32 mark)
 {
 	if ((!tp->notsent_lowat || is_our_mark(tp->notsent_lowat)) && tp->notsent_lowat != mark)
-		bpf_setsockopt(ops, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+		bpf_setsockopt(ctx, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
 }
 
 static __always_inline void keep_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)
@@ -135,9 +135,9 @@ static __always_inline void keep_fresh_tcp_short(struct bpf_sock_ops *ops, struc
 }
 
 /* The socket leaves: it is to be as it was. */
-static __always_inline void give_tcp_its_length(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+static __always_inline void give_tcp_its_length(void *ctx, struct tcp_sock *tp)
 {
-	set_mark(ops, tp, 0);
+	set_mark(ctx, tp, 0);
 }
 
 /*

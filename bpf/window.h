@@ -175,14 +175,14 @@ static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 }
 
 /*
- * tcp_rmem[2] of the reader's network namespace, in bytes: how far the kernel lets a receive buffer grow whose
- * size no program has set.
+ * tcp_rmem[2] of the socket's network namespace, in bytes: how far the kernel lets a receive buffer grow whose
+ * size no program has set. at: its address, which may be stale.
  */
-static __always_inline __u32 rcvbuf_limit(__u64 peer_sk)
+static __always_inline __u32 rcvbuf_limit(__u64 at)
 {
 	const struct net *net = NULL;
 	const struct sock *sk = NULL;
-	__u64 tcp_rmem = load_long(peer_sk + bpf_core_field_offset(sk->__sk_common.skc_net)) +
+	__u64 tcp_rmem = load_long(at + bpf_core_field_offset(sk->__sk_common.skc_net)) +
 			 bpf_core_field_offset(net->ipv4.sysctl_tcp_rmem);
 
 	return (__u64)load_long(tcp_rmem + sizeof(int)) >> 32;
@@ -194,7 +194,7 @@ static __always_inline __u32 rcvbuf_limit(__u64 peer_sk)
  */
 static __always_inline __u32 announced_limit(const struct sock *sk)
 {
-	return (__u32)BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.sysctl_tcp_rmem[2]) / 4;
+	return rcvbuf_limit((__u64)sk) / 4;
 }
 
 /*
@@ -213,20 +213,14 @@ static __always_inline void fit_window(struct bpf_sock_ops *ops, struct tcp_sock
 		bpf_setsockopt(ops, LEVEL_TCP, OPTION_WINDOW_CLAMP, &most, sizeof(most));
 }
 
-/* The socket leaves: its window may be what its buffer allows. */
-static __always_inline __u32 whole_window(struct tcp_sock *tp)
+/* The socket leaves: its window may be what its buffer allows. ctx: that of a callback, or the socket itself. */
+static __always_inline void give_back_window(void *ctx, struct tcp_sock *tp)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	int whole = sk->sk_rcvbuf;
 
-	return tp->window_clamp == announced_limit(sk) ? sk->sk_rcvbuf : 0;
-}
-
-static __always_inline void give_back_window(struct bpf_sock_ops *ops, struct tcp_sock *tp)
-{
-	__u32 whole = whole_window(tp);
-
-	if (whole)
-		bpf_setsockopt(ops, LEVEL_TCP, OPTION_WINDOW_CLAMP, &whole, sizeof(whole));
+	if (tp->window_clamp == announced_limit(sk))
+		bpf_setsockopt(ctx, LEVEL_TCP, OPTION_WINDOW_CLAMP, &whole, sizeof(whole));
 }
 
 /*

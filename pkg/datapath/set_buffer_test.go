@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A reader that has set SO_RCVBUF and reads nothing: redirected bytes leave TCP its part of the buffer.
@@ -54,6 +56,36 @@ func TestReaderWhoseBufferGrowsLosesNoSegments(t *testing.T) {
 	if ours.sentAgain > plain.sentAgain+2 || ours.drained > plain.drained+500*time.Millisecond {
 		t.Errorf("want about what plain TCP did, %+v; got %+v", plain, ours)
 	}
+}
+
+// What TCP announces of such a buffer is bounded while the reader is in the sockhash, and no longer.
+func TestTheAnnouncedWindowIsBoundedUntilTheReaderLeaves(t *testing.T) {
+	const most = 2 << 20
+	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	g.attach(t, d)
+	ns.sysctl(t, "ipv4/tcp_rmem", fmt.Sprint("4096 ", most, " ", most))
+	client, server := g.pairIn(t, ns)
+	if before := tcpOption(t, server, unix.TCP_WINDOW_CLAMP); before <= most/4 {
+		t.Fatalf("a window of %d bytes: there is nothing to bound", before)
+	}
+	setLowWater(t, server, 2)
+	send(t, client, server, 1000, 1) // by TCP, so it is acknowledged
+	if got := tcpOption(t, server, unix.TCP_WINDOW_CLAMP); got != most/4 {
+		t.Errorf("in the sockhash the window is bounded by %d, want %d", got, most/4)
+	}
+	evictAll(t, d)
+	if got := tcpOption(t, server, unix.TCP_WINDOW_CLAMP); got <= most/4 {
+		t.Errorf("outside the window is bounded by %d", got)
+	}
+}
+
+func tcpOption(t *testing.T, c *net.TCPConn, option int) (value int) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) (err error) {
+		value, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, option)
+		return err
+	})
+	return value
 }
 
 // rest is what a reader that rested for a while finds.
