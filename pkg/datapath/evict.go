@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -107,21 +109,21 @@ func (d *Datapath) loadEvict() (prog *ebpf.Program, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
-	from := source{spec: spec, maps: map[string]*ebpf.Map{}}
+	pinned, err := d.pinnedMaps(spec)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
-		for _, m := range from.maps {
+		for _, m := range pinned {
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	for name := range spec.Maps {
-		if _, ours := from.maps[name]; ours || name[0] == '.' {
-			continue
-		}
-		if from.maps[name], err = ebpf.LoadPinnedMap(d.layout.pin(name), nil); err != nil {
-			delete(from.maps, name)
-			return nil, fmt.Errorf("open pinned map: %w", err)
+	for name, m := range spec.Maps {
+		if pinned[name] == nil && !strings.HasPrefix(m.Name, ".") {
+			return nil, fmt.Errorf("open pinned map %s: %w", d.layout.pin(name), fs.ErrNotExist)
 		}
 	}
+	from := source{spec: spec, maps: pinned}
 	prog, err = from.loadOne(hook{evictProgEvictTcp, "tcp"})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotListed, err)
