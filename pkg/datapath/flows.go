@@ -78,8 +78,8 @@ func readFlows(r io.Reader, yield func(Flow) bool) error {
 	}
 }
 
-// Now is how its bytes travel: Mode, or ModeLeft once it is out of the sockhash.
-func (f Flow) Now() Mode {
+// Now is how its bytes travel: Mode, which is ModeTCP once it is out of the sockhash, or ModeLeft then.
+func (f *Flow) Now() Mode {
 	if f.Left {
 		return ModeLeft
 	}

@@ -211,13 +211,13 @@ func (e *Explanation) message(f *Facts) {
 		}
 		found := now
 		switch {
-		case f.Flow.Now() == datapath.ModePending:
+		case f.Flow.Mode == datapath.ModePending:
 		case last != nil:
 			found = finding{verdict: NotReached}
-		case isOnTCP(f.Flow) && q.name == f.Flow.Reason.String():
+		case f.Flow.Mode == datapath.ModeTCP && q.name == f.Flow.Reason.String():
 			last = q
 			found = finding{verdict: Decided, detail: now.detail, change: now.change}
-			if f.Flow.Now() == datapath.ModeLeft {
+			if f.Flow.Left {
 				found.change = cmp.Or(now.change, q.change) + "; then a new connection, as this one is plain TCP for good"
 			}
 		case now.verdict == NotAsked:
@@ -232,24 +232,22 @@ func (e *Explanation) message(f *Facts) {
 	e.conclude(f, last, next)
 }
 
-func isOnTCP(f *datapath.Flow) bool { return f.Mode == datapath.ModeTCP || f.Left }
-
 func (e *Explanation) conclude(f *Facts, last, next *question) {
 	switch {
-	case f.Flow.Now() == datapath.ModeRedirect:
+	case f.Flow.Mode == datapath.ModeRedirect:
 		e.Outcome, e.Answer = Redirected, "redirected: its last message went from socket to socket"
-	case f.Flow.Now() == datapath.ModeLeft && last != nil:
+	case f.Flow.Left && last != nil:
 		e.Outcome, e.Answer = ByTCP, "plain TCP, out of the sockhash for good: "+last.means
-	case isOnTCP(f.Flow) && last != nil:
+	case f.Flow.Mode == datapath.ModeTCP && last != nil:
 		e.Outcome, e.Answer = ByTCP, "by TCP: "+last.means
-	case isOnTCP(f.Flow):
+	case f.Flow.Mode == datapath.ModeTCP:
 		e.Outcome, e.Answer = ByTCP, fmt.Sprintf("by TCP, for a reason that this program does not know: %v", f.Flow.Reason)
 	case next != nil:
 		e.Outcome, e.Answer = ByTCP, "has sent nothing yet; it would go by TCP: "+next.means
 	default:
 		e.Outcome, e.Answer = Open, "has sent nothing yet; it would be redirected, as far as can be known before"
 	}
-	if next != nil && next != last && f.Flow.Now() != datapath.ModePending && f.Flow.Now() != datapath.ModeLeft {
+	if next != nil && next != last && f.Flow.Mode != datapath.ModePending && !f.Flow.Left {
 		e.Next = "the next message goes by TCP: " + next.means
 	}
 }

@@ -93,7 +93,7 @@ func newFlowView(f datapath.Flow, own owners, label func(uint64) string) flowVie
 		labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
 	}
 	// What made it leave redirection is history once it is back.
-	if f.Now() == datapath.ModeTCP || f.Left {
+	if f.Mode == datapath.ModeTCP {
 		v.Reason = f.Reason.String()
 	}
 	return v
