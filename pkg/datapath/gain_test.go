@@ -161,37 +161,17 @@ func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
 	g.attach(t, d)
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
-	connect := func() (client, server *net.TCPConn) {
-		g.in(t, func() {
-			client = dial(t, "tcp4", l.Addr().String())
-			server = accept(t, l)
-		})
-		return client, server
-	}
 	for range streamsMax {
-		client, server := connect()
-		corkedAnswers(t, d, client, server, 2*lossesCorked)
-		wantLeft(t, d, client, server)
-		client.Close()
-		server.Close()
-		wantNoSockets(t, d)
+		g.streamLeaves(t, d, l)
 	}
 	// Some are let in to see.
 	const streamLetIn = 4 // STREAM_LET_IN_AT_ONCE of bpf/history.h
-	var kept int
-	for range 4 * streamLetIn {
-		client, server := connect()
-		if _, ok := flowOf(t, d, client); !ok {
-			kept++
-		}
-		client.Close()
-		server.Close()
-	}
+	kept := g.keptOut(t, d, l, 4*streamLetIn)
 	if n := results(t, d)[ResultStream]; kept == 0 || n != uint64(kept) {
 		t.Errorf("%d of %d connections were kept on TCP, counted %d", kept, 4*streamLetIn, n)
 	}
 	time.Sleep(2 * time.Second) // STREAM_LET_IN_EVERY_NS is one
-	client, server := connect()
+	client, server := g.dialTo(t, l)
 	for i := range uint64(20) {
 		send(t, client, server, 100, i)
 		send(t, server, client, 100, i)
@@ -200,7 +180,7 @@ func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
 	server.Close()
 	before := results(t, d)[ResultStream]
 	for range 10 {
-		client, server := connect()
+		client, server := g.dialTo(t, l)
 		client.Close()
 		server.Close()
 	}

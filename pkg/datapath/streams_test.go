@@ -31,6 +31,17 @@ func (g *group) dialTo(t *testing.T, l net.Listener) (client, server *net.TCPCon
 	return client, server
 }
 
+// streamLeaves is a connection to l that has left, and is closed.
+func (g *group) streamLeaves(t *testing.T, d *Datapath, l net.Listener) {
+	t.Helper()
+	client, server := g.dialTo(t, l)
+	corkedAnswers(t, d, client, server, 2*lossesCorked)
+	wantLeft(t, d, client, server)
+	client.Close()
+	server.Close()
+	wantNoSockets(t, d)
+}
+
 // Four streams keep later connections on TCP. Short connections before the first of them are none.
 func TestShortConnectionsAreNoStreams(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
@@ -45,12 +56,7 @@ func TestShortConnectionsAreNoStreams(t *testing.T) {
 		server.Close()
 		wantNoSockets(t, d)
 	}
-	client, server := g.dialTo(t, l)
-	corkedAnswers(t, d, client, server, 2*lossesCorked)
-	wantLeft(t, d, client, server)
-	client.Close()
-	server.Close()
-	wantNoSockets(t, d)
+	g.streamLeaves(t, d, l)
 	if out := g.keptOut(t, d, l, 16); out != 0 {
 		t.Errorf("after one stream %d of 16 connections are TCP from the start", out)
 	}
