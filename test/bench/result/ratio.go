@@ -11,6 +11,10 @@ import (
 // Ratio is how many times better one variant is than another. Above 1 is better.
 type Ratio = ratio.Ratio
 
+// NotSlower is the goal of traffic of which sockmap redirects nothing, or which gains nothing: as good as plain TCP, as
+// far as two ways that are the same can be told apart.
+const NotSlower = 0.98
+
 // Against compares v with the base of the cell, round by round, and takes the median. It reports false where
 // no round has both.
 func (c Cell) Against(v Variant) (Ratio, bool) { return ratio.Of(c.rounds(v)) }
