@@ -135,6 +135,7 @@ struct tap_filter {
 
 /* Bits of config.hazards, as in pkg/cniconf/hazards.go: those that the programs ask for. */
 enum asked_hazard {
+	HAZARD_FIONREAD_REDIRECTED = 1 << 1,
 	HAZARD_FIONREAD_TCP = 1 << 2,
 };
 
@@ -268,6 +269,7 @@ enum event {
 	EVENT_FLAGS_LOST = 9, /* another program has switched our callbacks off */
 	EVENT_READER_WOKEN = 10, /* a reader that may have missed an edge was told again */
 	EVENT_WINDOW_REFUSED = 11, /* the pod has used up what its flows' windows may grow by */
+	EVENT_INQ_CORRECTED = 12, /* FIONREAD */
 	EVENT_MAX,
 };
 

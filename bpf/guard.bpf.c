@@ -10,6 +10,7 @@
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
  *                        io_uring; {enter,leave}_ring_splice tell it from a read by io_uring
+ *   correct_inq          FIONREAD with redirected bytes and those by TCP, on kernels that leave one of them out
  *   correct_answer       TCP_INFO with what was redirected, TCP_NOTSENT_LOWAT as the program has set it
  *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
  *
@@ -24,6 +25,7 @@
 #include "address.h"
 #include "avoid.h"
 #include "info.h"
+#include "inq.h"
 #include "maps.h"
 #include "pair.h"
 #include "reset.h"
@@ -284,6 +286,30 @@ int leave_ring_splice(void *ctx __attribute__((unused)))
 	__u64 task = bpf_get_current_pid_tgid();
 
 	bpf_map_delete_elem(&splicing, &task);
+	return 0;
+}
+
+/*
+ * The kernel has written its answer where the program wants it. It is read again first, so that nothing is
+ * written where the answer is right.
+ */
+SEC("fexit/inet_ioctl")
+int correct_inq(unsigned long long *ctx)
+{
+	struct sock *sk = ((struct socket *)ctx[0])->sk;
+	__u32 command = ctx[1], bytes, said;
+	void *answer = (void *)ctx[2];
+	int failed = ctx[3];
+	struct tcp_sock *tp;
+
+	if (command != IOCTL_INQ || failed || !in_sockmap(sk))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp || bpf_probe_read_user(&said, sizeof(said), answer))
+		return 0;
+	bytes = redirected_waiting(sk) + tcp_waiting(tp);
+	if (bytes != said && !bpf_probe_write_user(answer, &bytes, sizeof(bytes)))
+		count_event(EVENT_INQ_CORRECTED);
 	return 0;
 }
 

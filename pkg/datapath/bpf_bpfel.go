@@ -16,7 +16,8 @@ import (
 type bpfAskedHazard uint32
 
 const (
-	bpfAskedHazardHAZARD_FIONREAD_TCP bpfAskedHazard = 4
+	bpfAskedHazardHAZARD_FIONREAD_REDIRECTED bpfAskedHazard = 2
+	bpfAskedHazardHAZARD_FIONREAD_TCP        bpfAskedHazard = 4
 )
 
 type bpfAttachment struct {
@@ -150,7 +151,8 @@ const (
 	bpfEventEVENT_FLAGS_LOST       bpfEvent = 9
 	bpfEventEVENT_READER_WOKEN     bpfEvent = 10
 	bpfEventEVENT_WINDOW_REFUSED   bpfEvent = 11
-	bpfEventEVENT_MAX              bpfEvent = 12
+	bpfEventEVENT_INQ_CORRECTED    bpfEvent = 12
+	bpfEventEVENT_MAX              bpfEvent = 13
 )
 
 type bpfFlow struct {

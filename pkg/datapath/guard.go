@@ -20,23 +20,30 @@ const (
 	GuardObserve  = "observe"  // learn how programs receive and send before redirecting, and answer their calls as TCP does
 	GuardBlocking = "blocking" // leave readers that wait inside receive calls to TCP; a part of the observers' work
 	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired, and complete TCP_INFO
+	GuardFionread = "fionread" // count redirected bytes and those by TCP in FIONREAD; loaded where a probe finds that the kernel does not
 )
 
 // Guards lists all of them.
-var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions}
+var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions, GuardFionread}
 
 // GuardState says whether a guard runs, and if not, why.
 type GuardState struct {
 	Name   string `json:"name"`
 	Active bool   `json:"active"`
 	Hook   string `json:"hook,omitempty"` // where it hooks in
-	Why    string `json:"why,omitempty"`  // it does not: what the kernel said, or switchedOff
+	Why    string `json:"why,omitempty"`  // it does not: what the kernel said, switchedOff, or needless
 }
 
 // SwitchedOff tells a guard that was not wanted from one that this kernel refused.
 func (s GuardState) SwitchedOff() bool { return s.Why == switchedOff }
 
-const switchedOff = "switched off by configuration"
+// Needless tells a guard that is not loaded because no probe has found the fault that it cures.
+func (s GuardState) Needless() bool { return s.Why == needless }
+
+const (
+	switchedOff = "switched off by configuration"
+	needless    = "not needed: no probe has found what this guard cures"
+)
 
 // reasonSuffix is behind a guard's name where the guard does not run. bpffs holds no files, but symbolic links, and their
 // targets may be any text: it is the reason.
@@ -87,6 +94,11 @@ func tracingGuards() map[string][][]hook {
 			{guardProgAnswerSend, "security_socket_sendmsg"},
 			{guardProgRefuseMapping, "security_socket_getsockopt"},
 		}},
+		// Both families have a function of their own. A kernel may have no IPv6.
+		GuardFionread: {
+			{{guardProgCorrectInq, "inet_ioctl"}, {guardProgCorrectInq, "inet6_ioctl"}},
+			{{guardProgCorrectInq, "inet_ioctl"}},
+		},
 	}
 }
 

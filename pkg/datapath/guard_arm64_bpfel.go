@@ -264,6 +264,7 @@ const (
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
 	guardProgCorrectAnswer    = "correct_answer"
+	guardProgCorrectInq       = "correct_inq"
 	guardProgEnterRingSplice  = "enter_ring_splice"
 	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
@@ -319,6 +320,7 @@ type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
 	CorrectAnswer    *ebpf.ProgramSpec `ebpf:"correct_answer"`
+	CorrectInq       *ebpf.ProgramSpec `ebpf:"correct_inq"`
 	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
@@ -435,6 +437,7 @@ type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
 	CorrectAnswer    *ebpf.Program `ebpf:"correct_answer"`
+	CorrectInq       *ebpf.Program `ebpf:"correct_inq"`
 	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
@@ -450,6 +453,7 @@ func (p *guardPrograms) Close() error {
 		p.AnswerReceive,
 		p.AnswerSend,
 		p.CorrectAnswer,
+		p.CorrectInq,
 		p.EnterRingSplice,
 		p.LeaveRingSplice,
 		p.ObserveReceive,

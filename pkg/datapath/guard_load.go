@@ -18,19 +18,18 @@ import (
 // loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
 // does not load is no error: whether acceleration may run without it is for the caller to decide. It returns what the
 // observers are there for, as the config map holds it.
+//
+// GuardFionread is not among them: see cureFionread.
 func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err error) {
-	spec, err := loadGuard()
+	from, err := newSource(o.maps(), o.types)
 	if err != nil {
-		return 0, fmt.Errorf("read embedded guards: %w", err)
+		return 0, err
 	}
-	from := source{spec, map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
-		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing, guardMapEvents: o.Events,
-		guardMapResets: o.Resets, guardMapAnswers: o.Answers, guardMapHistory: o.History}, o.types}
 	pins := filepath.Join(dir, guardsDir)
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)
 	}
-	refused := map[string]error{}
+	refused := map[string]error{GuardFionread: errors.New(needless)}
 	for _, name := range without {
 		refused[name] = errors.New(switchedOff)
 	}
@@ -85,6 +84,21 @@ type source struct {
 	spec  *ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map // that the programs use
 	types *btf.Cache
+}
+
+// newSource takes from maps those that guards use.
+func newSource(maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
+	spec, err := loadGuard()
+	if err != nil {
+		return source{}, fmt.Errorf("read embedded guards: %w", err)
+	}
+	used := map[string]*ebpf.Map{}
+	for name := range spec.Maps {
+		if used[name] = maps[name]; used[name] == nil {
+			return source{}, fmt.Errorf("load guards: map %s, which they use, is missing", name)
+		}
+	}
+	return source{spec, used, types}, nil
 }
 
 // attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it

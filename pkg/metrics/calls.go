@@ -26,6 +26,7 @@ func actions() []action {
 		{datapath.EventBlockingNoted, datapath.GuardBlocking, "note-blocking", "a reader was seen to wait inside receive calls: its flow stays on TCP"},
 		{datapath.EventOptionRefused, datapath.GuardOptions, "refuse-option", "an option that comes too late was refused: SO_ZEROCOPY, SO_PEEK_OFF, TCP_ULP or TCP_INQ"},
 		{datapath.EventAnswerCorrected, datapath.GuardOptions, "correct-answer", "TCP_INFO or TCP_NOTSENT_LOWAT was answered as without sockmap"},
+		{datapath.EventInqCorrected, datapath.GuardFionread, "correct-inq", "FIONREAD was answered with redirected bytes and those by TCP"},
 	}
 }
 
