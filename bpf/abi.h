@@ -61,6 +61,7 @@ enum reason {
 	REASON_CORKED = 25,	     /* leaves: TCP_CORK, TCP joins what a redirect delivers piece by piece */
 	REASON_PAGES = 26,	     /* leaves: sendfile(2), TCP sends pages that a redirect copies */
 	REASON_SMALL = 27,	     /* leaves: a stream of small messages one way, which TCP joins */
+	REASON_SPLICE = 28,	     /* the reader uses splice(2), which finds TCP's bytes only */
 	REASON_MAX,
 };
 
@@ -262,7 +263,7 @@ enum event {
 	EVENT_RECEIVE_ANSWERED = 2,
 	EVENT_SEND_ANSWERED = 3,
 	EVENT_MAPPING_REFUSED = 4,
-	EVENT_HABIT_NOTED = 5, /* MSG_WAITALL, MSG_TRUNC, MSG_OOB */
+	EVENT_HABIT_NOTED = 5, /* MSG_WAITALL, MSG_TRUNC, MSG_OOB, splice(2) */
 	EVENT_BLOCKING_NOTED = 6, /* a reader that waits inside receive calls */
 	EVENT_OPTION_REFUSED = 7,
 	EVENT_ANSWER_CORRECTED = 8, /* TCP_INFO, TCP_NOTSENT_LOWAT */

@@ -279,6 +279,7 @@ struct pt_regs {
 #define SPLICE_IN_REGISTER regs[0]
 #define SYSCALL_REGISTER   syscallno
 #define SPLICE_SYSCALL	   76
+#define SENDFILE_SYSCALL   71
 #else
 struct pt_regs {
 	unsigned long di;
@@ -287,6 +288,7 @@ struct pt_regs {
 #define SPLICE_IN_REGISTER di
 #define SYSCALL_REGISTER   orig_ax
 #define SPLICE_SYSCALL	   275
+#define SENDFILE_SYSCALL   40
 #endif
 
 #pragma clang attribute pop

@@ -68,6 +68,10 @@ var cgroupGuards = [...]struct {
 // hook is one program of a guard and the function that it hooks.
 type hook struct{ program, function string }
 
+// lsmPrefix begins the names of functions that hold LSM programs. They are hooked narrower: one program both looks up socket
+// storage and answers.
+const lsmPrefix = "bpf_lsm_"
+
 // pinName tells programs of a guard apart that hook the same function. In it stands the function, where GuardStates looks
 // for it.
 func (h hook) pinName() string { return h.function + "-" + h.program }
@@ -78,16 +82,22 @@ func tracingGuards() map[string][][]hook {
 	syscall := map[string]string{"amd64": "__x64_sys_splice", "arm64": "__arm64_sys_splice"}[runtime.GOARCH]
 	bySyscall := hook{guardProgRefuseSplice, syscall}
 	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
+	byLSM := hook{guardProgRefuseSpliceLsm, lsmPrefix + "file_permission"}
 	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
 	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
 	return map[string][][]hook{
 		GuardSplice: {
+			{byLSM, enter, leave},
 			{bySyscall, byFile, enter, leave},
 			{byFile, enter, leave},
 			{bySyscall},
 			{byFile},
 		},
 		GuardObserve: {{
+			{guardProgReceive, lsmPrefix + "socket_recvmsg"},
+			{guardProgSend, lsmPrefix + "socket_sendmsg"},
+			{guardProgRefuseMapping, "security_socket_getsockopt"},
+		}, {
 			{guardProgObserveReceive, "security_socket_recvmsg"},
 			{guardProgObserveSend, "security_socket_sendmsg"},
 			{guardProgAnswerReceive, "security_socket_recvmsg"},

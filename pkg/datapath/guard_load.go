@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -84,6 +85,7 @@ type source struct {
 	spec  *ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map // that the programs use
 	types *btf.Cache
+	lsm   func() error // nil: LSM programs run on this kernel
 }
 
 // newSource takes from maps those that guards use.
@@ -98,7 +100,9 @@ func newSource(maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
 			return source{}, fmt.Errorf("load guards: map %s, which they use, is missing", name)
 		}
 	}
-	return source{spec, used, types}, nil
+	s := source{spec: spec, maps: used, types: types}
+	s.lsm = sync.OnceValue(func() error { return s.tryLSM() })
+	return s, nil
 }
 
 // attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
@@ -135,6 +139,11 @@ func (s source) attachAll(way []hook) (links []link.Link, err error) {
 		}
 	}()
 	for _, h := range way {
+		if strings.HasPrefix(h.function, lsmPrefix) {
+			if err := s.lsm(); err != nil {
+				return links, err
+			}
+		}
 		l, err := s.attachTracing(h)
 		if err != nil {
 			return links, err
@@ -150,18 +159,25 @@ func (s source) attachTracing(h hook) (link.Link, error) {
 		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
 	}
 	defer prog.Close()
-	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	l, err := attachTo(prog)
 	if err != nil {
 		return nil, fmt.Errorf("attach %s to %s: %w", h.program, h.function, err)
 	}
 	return l, nil
 }
 
+func attachTo(prog *ebpf.Program) (link.Link, error) {
+	if prog.Type() == ebpf.LSM {
+		return link.AttachLSM(link.LSMOptions{Program: prog})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: prog})
+}
+
 // loadOne loads one program with the maps that the data path uses.
 func (s source) loadOne(h hook) (*ebpf.Program, error) {
 	prog := s.spec.Programs[h.program].Copy()
 	if h.function != "" {
-		prog.AttachTo = h.function
+		prog.AttachTo = strings.TrimPrefix(h.function, lsmPrefix)
 	}
 	one := &ebpf.CollectionSpec{
 		Maps:      map[string]*ebpf.MapSpec{},

@@ -19,7 +19,7 @@ type action struct {
 func actions() []action {
 	return []action{
 		{datapath.EventSpliceRefused, datapath.GuardSplice, "refuse-splice", "splice(2) out of a redirected socket: EINVAL"},
-		{datapath.EventHabitNoted, datapath.GuardObserve, "note-flags", "a program was seen to use MSG_WAITALL, MSG_TRUNC or MSG_OOB: its flow stays on TCP"},
+		{datapath.EventHabitNoted, datapath.GuardObserve, "note-flags", "a program was seen to use MSG_WAITALL, MSG_TRUNC, MSG_OOB or splice(2): its flow stays on TCP"},
 		{datapath.EventReceiveAnswered, datapath.GuardObserve, "answer-receive", "a receive with MSG_OOB, of no bytes, or after the peer has closed with bytes unread was answered as TCP does"},
 		{datapath.EventSendAnswered, datapath.GuardObserve, "answer-send", "a send with MSG_FASTOPEN, from memory that is not mapped, or after the peer has closed with bytes unread was answered as TCP does"},
 		{datapath.EventMappingRefused, datapath.GuardObserve, "refuse-mapping", "TCP_ZEROCOPY_RECEIVE: ENOPROTOOPT"},
