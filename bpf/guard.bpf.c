@@ -298,21 +298,26 @@ long refuse_splice(unsigned long long *ctx)
 	return answer(is_redirect_socket(file) ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
-/* Is this task in a system call that splices? By sendfile(2) a program splices where it sends to a pipe. */
-static __always_inline bool in_splice_call(void)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	long call = regs->SYSCALL_REGISTER;
-
-	return call == SPLICE_SYSCALL || call == SENDFILE_SYSCALL;
-}
-
 static __always_inline bool in_ring_splice(void)
 {
 	__u64 task = bpf_get_current_pid_tgid();
 
 	return bpf_map_lookup_elem(&splicing, &task);
+}
+
+/*
+ * Does this task splice? By sendfile(2) a program splices where it sends to a pipe. What is read by read(2), as
+ * most is, needs no more looking; io_uring has threads whose system call says nothing.
+ */
+static __always_inline bool splices(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	long call = regs->SYSCALL_REGISTER;
+
+	if (call == READ_SYSCALL)
+		return false;
+	return call == SPLICE_SYSCALL || call == SENDFILE_SYSCALL || in_ring_splice();
 }
 
 /* Of a file that is read: its socket, where that is one of the sockhash. */
@@ -334,7 +339,7 @@ long refuse_splice_file(unsigned long long *ctx)
 
 	if (!(mask & MAY_READ) || !redirect_socket_of((struct file *)ctx[0]))
 		return 0;
-	return answer(in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
+	return answer(splices() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
 /*
@@ -369,7 +374,7 @@ int refuse_splice_lsm(unsigned long long *ctx)
 	if (!(mask & MAY_READ))
 		return 0;
 	sk = redirect_socket_of((struct file *)ctx[0]);
-	if (!sk || !(in_splice_call() || in_ring_splice()))
+	if (!sk || !splices())
 		return 0;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (state && splices_again(sk, state))

@@ -280,6 +280,7 @@ struct pt_regs {
 #define SYSCALL_REGISTER   syscallno
 #define SPLICE_SYSCALL	   76
 #define SENDFILE_SYSCALL   71
+#define READ_SYSCALL	   63
 #else
 struct pt_regs {
 	unsigned long di;
@@ -289,6 +290,7 @@ struct pt_regs {
 #define SYSCALL_REGISTER   orig_ax
 #define SPLICE_SYSCALL	   275
 #define SENDFILE_SYSCALL   40
+#define READ_SYSCALL	   0
 #endif
 
 #pragma clang attribute pop

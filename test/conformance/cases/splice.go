@@ -46,6 +46,16 @@ func splicing() []Case {
 			t.See("splice", moved)
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
+		{Name: "splice/by-sendfile", Run: func(t *T) {
+			r, w := t.Pipe(0)
+			t.C.Send("hello", 0)
+			t.Pause()
+			moved := t.S.Await(unix.POLLIN, func() suite.Ret {
+				return suite.Call(unix.SYS_SENDFILE, uintptr(w.FD), uintptr(t.S.FD), 0, 64)
+			})
+			t.See("sendfile to a pipe", moved)
+			t.Stream("all bytes", spliced(t, r, moved.N, 5))
+		}},
 		{Name: "splice/empty", Idle: "nothing is sent", Run: func(t *T) {
 			t.S.Patience(100 * time.Millisecond)
 			_, w := t.Pipe(0)

@@ -83,6 +83,7 @@ var expected = map[string][]string{
 	"splice/after-peek":                   {"splice"},
 	"splice/after-recv":                   {"splice"},
 	"splice/before-data":                  {"splice"},
+	"splice/by-sendfile":                  {"splice"},
 	"splice/before-data-blocking":         {"splice"},
 	"splice/empty":                        {"splice"},
 	"splice/end-of-stream":                {"splice"},
