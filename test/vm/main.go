@@ -22,7 +22,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,7 +75,8 @@ type options struct {
 func newOptions(name string) *options {
 	o := &options{flags: flag.NewFlagSet(name, flag.ContinueOnError)}
 	o.flags.StringVar(&o.cache, "cache", "", "`directory` of kernels and results (default .cache/vm of the repository)")
-	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, or host, separated by commas (default all)")
+	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, or host, separated by commas; or all "+
+		"(default host, and those that run often)")
 	return o
 }
 
@@ -98,24 +98,6 @@ func (o *options) parse(args []string) (err error) {
 	return err
 }
 
-func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host bool, err error) {
-	if names == "" {
-		return all, true, nil
-	}
-	for name := range strings.SplitSeq(names, ",") {
-		if name == hostName {
-			host = true
-			continue
-		}
-		i := slices.IndexFunc(all, func(w kernel.Wanted) bool { return w.Name == name })
-		if i < 0 {
-			return nil, false, fmt.Errorf("find kernel %q: not in kernels.txt", name)
-		}
-		chosen = append(chosen, all[i])
-	}
-	return chosen, host, nil
-}
-
 // repository is the nearest directory above with a go.mod.
 func repository() (string, error) {
 	start, err := os.Getwd()
@@ -132,15 +114,16 @@ func repository() (string, error) {
 	}
 }
 
-// fetchLimit is for all kernels together, some 100 MB.
-const fetchLimit = 10 * time.Minute
+// fetchLimit is for each kernel, of up to 100 MB.
+const fetchLimit = 4 * time.Minute
 
 func fetch(ctx context.Context, out io.Writer, args []string) error {
 	o := newOptions("vm fetch")
 	if err := o.parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, fmt.Errorf("over the limit of %v", fetchLimit))
+	limit := fetchLimit * time.Duration(len(o.kernels))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("over the limit of %v", limit))
 	defer cancel()
 	cache := kernel.Cache{Dir: o.cache}
 	for _, w := range o.kernels {
@@ -187,6 +170,15 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return err
 	}
 	if m.specs, err = programs(o, *manifest, *timeout); err != nil {
+		return err
+	}
+	if given || *manifest != "" {
+		// What kernels.txt says of programs is about those of the project's manifest.
+		for i := range m.kernels {
+			m.kernels[i].Only = nil
+		}
+	}
+	if err := checkPrograms(m.kernels, m.specs); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the whole run is over its limit of %v", *limit))

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
@@ -42,13 +44,13 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 		return nil, fmt.Errorf("make work directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	im, err := makeImage(ctx, m.repo, dir, m.specs)
+	images, err := m.makeImages(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	var host []*outcome
 	if m.host {
-		o, err := m.runHost(ctx, im)
+		o, err := m.runHost(ctx, images[runtime.GOARCH])
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +61,7 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	group.SetLimit(m.jobs)
 	for i, w := range m.kernels {
 		group.Go(func() (err error) {
-			if outcomes[i], err = m.runKernel(ctx, im, w); ctx.Err() != nil && err != nil {
+			if outcomes[i], err = m.runKernel(ctx, images[w.Arch], w); ctx.Err() != nil && err != nil {
 				// Too late for this one: the others have something to tell all the same.
 				outcomes[i] = &outcome{Kernel: w.Name, Problems: []string{fmt.Sprintf("it did not run: %v", context.Cause(ctx))}}
 				return nil
@@ -71,15 +73,54 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	return append(outcomes, host...), err
 }
 
+// makeImages makes one image for each architecture among the kernels, and for this machine's.
+func (m matrix) makeImages(ctx context.Context, dir string) (images map[string]image, err error) {
+	images = map[string]image{}
+	names := []string{runtime.GOARCH}
+	for _, w := range m.kernels {
+		names = append(names, w.Arch)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		var fit []spec
+		for _, s := range m.specs {
+			if s.runsOn(name) {
+				fit = append(fit, s)
+			} else {
+				m.say("%s: left out on %s: it needs executables of this machine", s.Name, name)
+			}
+		}
+		sub := filepath.Join(dir, name)
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			return nil, fmt.Errorf("make work directory: %w", err)
+		}
+		if images[name], err = makeImage(ctx, m.repo, sub, name, fit); err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
+}
+
 // setUp checks for what is needed, and chooses how to use it.
 func (m *matrix) setUp(ctx context.Context) (err error) {
 	if len(m.kernels) == 0 {
 		return kernel.Need("cpio")
 	}
-	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
+	tools := []string{"cpio"}
+	for _, w := range m.kernels {
+		a, err := archOf(w.Arch)
+		if err != nil {
+			return err
+		}
+		tools = append(tools, a.emulator)
+	}
+	slices.Sort(tools)
+	tools = slices.Compact(tools)
+	if err := m.cache.Need(m.kernels, tools...); err != nil {
 		return err
 	}
-	if m.qemu, err = findQEMU(ctx); m.accel != "" {
+	// All emulators are of one build.
+	if m.qemu, err = findQEMU(ctx, tools[len(tools)-1]); m.accel != "" {
 		m.qemu.accel = m.accel
 	}
 	if m.icount {
@@ -99,8 +140,12 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	}
 	// Both the archive and QEMU's copy of it are large; the archive is not needed later.
 	defer os.Remove(initrd)
+	a, err := archOf(w.Arch)
+	if err != nil {
+		return nil, err
+	}
 	vm := machine{
-		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
+		arch: a, kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
 		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(),
 	}
 	o, err := m.bootTwice(ctx, vm)
