@@ -6,6 +6,7 @@
 //	vm fetch                          get the kernels of kernels.txt, or newer versions of them
 //	vm run                            run the programs of manifest.json under all of them
 //	vm run -kernel 6.1 -- ./pkg/datapath -test.run=Order
+//	vm keep .cache/vm/all             take the results of kernels that run seldom into the repository
 //	vm table -into docs/KERNELS.md    what the last runs of the manifest found, as a table
 //
 // Time measured in an emulated guest means nothing, but with -icount, where it is the number of instructions.
@@ -55,11 +56,13 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return fetch(ctx, out, args[1:])
 		case "run":
 			return run(ctx, out, args[1:])
+		case "keep":
+			return keep(out, args[1:])
 		case "table":
 			return writeTable(out, args[1:])
 		}
 	}
-	return errors.New("what to do? (fetch, run [-- PROGRAM ARGS...], or table)")
+	return errors.New("what to do? (fetch, run [-- PROGRAM ARGS...], keep DIRECTORY, or table)")
 }
 
 // options are the flags of all commands, and what they are about.
@@ -68,8 +71,9 @@ type options struct {
 	root    string
 	cache   string
 	names   string
-	host    bool // this machine's own kernel is among them
-	kernels []kernel.Wanted
+	host    bool            // this machine's own kernel is among them
+	all     []kernel.Wanted // of kernels.txt
+	kernels []kernel.Wanted // that are chosen
 }
 
 func newOptions(name string) *options {
@@ -90,11 +94,10 @@ func (o *options) parse(args []string) (err error) {
 	if o.cache == "" {
 		o.cache = filepath.Join(o.root, ".cache", "vm")
 	}
-	all, err := kernel.ParseList(strings.NewReader(kernelList))
-	if err != nil {
+	if o.all, err = kernel.ParseList(strings.NewReader(kernelList)); err != nil {
 		return err
 	}
-	o.kernels, o.host, err = choose(all, o.names)
+	o.kernels, o.host, err = choose(o.all, o.names)
 	return err
 }
 
@@ -158,6 +161,10 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return err
 	}
 	m.repo, m.cache, m.kernels = o.root, kernel.Cache{Dir: o.cache}, o.kernels
+	var err error
+	if m.commit, err = commitOf(o.root); err != nil {
+		return err
+	}
 	given := o.flags.NArg() > 0
 	if m.results == "" && given {
 		m.results = filepath.Join(o.cache, "one")
@@ -165,7 +172,6 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		m.results = o.results()
 	}
 	m.host = o.host && !*guests && (!given || o.names != "")
-	var err error
 	if m.modules, err = kernel.ParseModules(strings.NewReader(moduleList)); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 // matrix is a run of the same programs under several kernels.
 type matrix struct {
 	repo    string
+	commit  string // of the repository
 	cache   kernel.Cache
 	results string
 	host    bool // this machine's own kernel, too
@@ -165,6 +166,7 @@ func (m matrix) finish(o *outcome, wanted *kernel.Wanted) (err error) {
 		}
 	}
 	o.examine(wanted)
+	o.Date, o.Commit, o.Passed = time.Now().UTC().Format(time.DateOnly), m.commit, o.OK()
 	return o.save()
 }
 
