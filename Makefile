@@ -167,6 +167,7 @@ test-vm-all: ## the same under every kernel of test/vm/kernels.txt: arm64, 16 Ki
 	go run ./test/vm fetch -kernel all
 	go run ./test/vm run -kernel all -out .cache/vm/all -limit 6h
 	go run ./test/vm keep .cache/vm/all
+	go run ./test/vm table -seldom -into docs/KERNELS.md
 
 .PHONY: test-runtimes
 test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)

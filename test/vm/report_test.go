@@ -158,6 +158,7 @@ func TestWhatIsKeptShowsAsItRan(t *testing.T) {
 		{Name: "6.1", Often: true},
 		{Name: "rt", Parameters: []string{"a=1", "b"}},
 		{Name: "closed", Only: []string{"plugin"}},
+		{Name: "new"},
 	}
 	ran := good()
 	ran.Kernel, ran.Date, ran.Commit, ran.Passed = "rt", "2026-01-02", "abc", true
@@ -184,7 +185,8 @@ func TestWhatIsKeptShowsAsItRan(t *testing.T) {
 	_, rows, _ := strings.Cut(seldomTable(w, got), "|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	want := "| rt: 6.1.0-50, 6.1.176-1 | 2026-01-02, abc | `a=1 b` | accelerated | no: splice | splice | options | 2 passed, 1 skipped | " +
 		"**did not run** | 2 of 9 | **1**, 0, 0 | none |\n" +
-		"| closed: 6, 6-1 | 2026-01-03, def |  | declined | - | - | - | - | - | - | - | none |\n"
+		"| closed: 6, 6-1 | 2026-01-03, def |  | declined | - | - | - | - | - | - | - | none |\n" +
+		"| new | never |  | | | | | | | | | |\n"
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Error(diff)
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -23,26 +22,35 @@ var (
 // writeTable is the command table.
 func writeTable(out io.Writer, args []string) error {
 	o := newOptions("vm table")
-	into := o.flags.String("into", "", "replace the table of this `document` (default: print it)")
+	into := o.flags.String("into", "", "replace the tables of this `document` (default: print them)")
+	seldom := o.flags.Bool("seldom", false, "only that of the kernels that run seldom")
 	if err := o.parse(args); err != nil {
 		return err
 	}
 	if o.flags.NArg() > 0 {
 		return fmt.Errorf("%w: %q", flag.ErrHelp, o.flags.Args())
 	}
-	outcomes, err := readOutcomes(o.results(), append(namesOf(o.all, true), hostName))
-	if err != nil {
-		return err
-	}
 	kept, err := readKept(o.kept(), namesOf(o.all, false))
 	if err != nil {
 		return err
 	}
-	if *into == "" {
-		_, err := io.WriteString(out, table(outcomes)+"\n"+seldomTable(o.all, kept))
+	if err := put(out, *into, seldomSection, seldomTable(o.all, kept)); err != nil || *seldom {
 		return err
 	}
-	return errors.Join(section.Into(*into, table(outcomes)), seldomSection.Into(*into, seldomTable(o.all, kept)))
+	outcomes, err := readOutcomes(o.results(), append(namesOf(o.all, true), hostName))
+	if err != nil {
+		return err
+	}
+	return put(out, *into, section, table(outcomes))
+}
+
+// put puts a table where it belongs in a document, or prints it where there is none.
+func put(out io.Writer, document string, s marked.Section, text string) error {
+	if document != "" {
+		return s.Into(document, text)
+	}
+	_, err := io.WriteString(out, text+"\n")
+	return err
 }
 
 // seldomTable has a row per kernel, with the date and the commit of its run.
@@ -53,6 +61,10 @@ func seldomTable(wanted []kernel.Wanted, outcomes []*outcome) string {
 	for _, o := range outcomes {
 		i := slices.IndexFunc(wanted, func(w kernel.Wanted) bool { return w.Name == o.Kernel })
 		w := wanted[i]
+		if o.Release == "" {
+			fmt.Fprintf(&b, "| %s | %s | %s%s\n", o.Kernel, o.Date, quoted(w.Parameters), strings.Repeat(" |", 10))
+			continue
+		}
 		cells := []string{
 			o.Kernel + ": " + o.Release + ", " + o.Version, o.Date + ", " + o.Commit, quoted(w.Parameters), o.summaryOf("plugin"),
 		}
