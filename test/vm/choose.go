@@ -37,11 +37,17 @@ func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host boo
 	return chosen, host, nil
 }
 
+// seldomPatience is how many times as long programs may take on kernels that run seldom, which are the slow ones.
+const seldomPatience = 3
+
 // programsOf are those of the specs that run on a kernel. What packs executables of this machine runs on kernels for
 // this machine's processors only.
 func programsOf(w kernel.Wanted, specs []spec) (chosen []spec) {
 	for _, s := range specs {
 		if (w.Only == nil || slices.Contains(w.Only, s.Name)) && s.runsOn(w.Arch) {
+			if !w.Often {
+				s.Timeout *= seldomPatience
+			}
 			chosen = append(chosen, s)
 		}
 	}

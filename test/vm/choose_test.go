@@ -55,6 +55,11 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", tt.wanted, got, tt.want)
 		}
 	}
+	for often, want := range map[bool]duration{true: 5, false: 5 * seldomPatience} {
+		if got := programsOf(kernel.Wanted{Often: often, Arch: other}, []spec{{Test: "./a", Timeout: 5}})[0].Timeout; got != want {
+			t.Errorf("often %v: a limit of %d, want %d", often, got, want)
+		}
+	}
 	for _, w := range []kernel.Wanted{
 		{Name: "x", Arch: runtime.GOARCH, Only: []string{"nothing"}},
 		{Name: "x", Arch: other, Only: []string{"file"}},
@@ -62,6 +67,26 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 		if err := checkPrograms([]kernel.Wanted{w}, specs); err == nil || !strings.Contains(err.Error(), "kernel x") {
 			t.Errorf("%+v: %v", w, err)
 		}
+	}
+}
+
+func TestOnlyWhatRunsIsBuilt(t *testing.T) {
+	specs := []spec{{Name: "a", Test: "./a"}, {Name: "b", Test: "./b"}, {Name: "file", Path: "/c"}}
+	m := matrix{specs: specs, kernels: []kernel.Wanted{
+		{Arch: runtime.GOARCH, Only: []string{"b"}}, {Arch: other, Only: []string{"a"}}, {Arch: other, Only: []string{"a", "file"}},
+	}}
+	names := func(arch string) (all string) {
+		for _, s := range m.specsOf(arch) {
+			all += s.Name + " "
+		}
+		return all
+	}
+	if own, far := names(runtime.GOARCH), names(other); own != "b " || far != "a " {
+		t.Errorf("for this machine %q, for another %q", own, far)
+	}
+	m.host = true
+	if own := names(runtime.GOARCH); own != "a b file " {
+		t.Errorf("with this machine's own kernel: %q", own)
 	}
 }
 

@@ -57,6 +57,13 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 		}
 		host = append(host, o)
 	}
+	for _, w := range m.kernels {
+		for _, s := range m.specs {
+			if !s.runsOn(w.Arch) {
+				m.say("%s: %s is left out: it needs executables of this machine", w.Name, s.Name)
+			}
+		}
+	}
 	outcomes := make([]*outcome, len(m.kernels))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(m.jobs)
@@ -74,32 +81,37 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	return append(outcomes, host...), err
 }
 
-// makeImages makes one image for each architecture among the kernels, and for this machine's.
+// makeImages makes one image for each architecture that runs anything, with what runs there.
 func (m matrix) makeImages(ctx context.Context, dir string) (images map[string]image, err error) {
 	images = map[string]image{}
-	names := []string{runtime.GOARCH}
-	for _, w := range m.kernels {
-		names = append(names, w.Arch)
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		var fit []spec
-		for _, s := range m.specs {
-			if s.runsOn(name) {
-				fit = append(fit, s)
-			} else {
-				m.say("%s: left out on %s: it needs executables of this machine", s.Name, name)
-			}
+	for _, a := range archs {
+		specs := m.specsOf(a.name)
+		if len(specs) == 0 {
+			continue
 		}
-		sub := filepath.Join(dir, name)
+		sub := filepath.Join(dir, a.name)
 		if err := os.Mkdir(sub, 0o755); err != nil {
 			return nil, fmt.Errorf("make work directory: %w", err)
 		}
-		if images[name], err = makeImage(ctx, m.repo, sub, name, fit); err != nil {
+		if images[a.name], err = makeImage(ctx, m.repo, sub, a.name, specs); err != nil {
 			return nil, err
 		}
 	}
 	return images, nil
+}
+
+// specsOf are those that run on any kernel of an architecture, in their order. This machine's own runs all.
+func (m matrix) specsOf(arch string) (specs []spec) {
+	here := m.host && arch == runtime.GOARCH
+	for _, s := range m.specs {
+		wanted := slices.ContainsFunc(m.kernels, func(w kernel.Wanted) bool {
+			return w.Arch == arch && len(programsOf(w, []spec{s})) > 0
+		})
+		if here || wanted {
+			specs = append(specs, s)
+		}
+	}
+	return specs
 }
 
 // setUp checks for what is needed, and chooses how to use it.
@@ -147,7 +159,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	}
 	vm := machine{
 		arch: a, kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
-		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(),
+		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(w),
 	}
 	o, err := m.bootTwice(ctx, vm)
 	if err != nil {
@@ -191,9 +203,9 @@ func (m matrix) bootTwice(ctx context.Context, vm machine) (*outcome, error) {
 }
 
 // guestLimit is more than the programs can take together, and what a boot does.
-func (m matrix) guestLimit() time.Duration {
+func (m matrix) guestLimit(w kernel.Wanted) time.Duration {
 	sum := m.boot + time.Minute
-	for _, s := range m.specs {
+	for _, s := range programsOf(w, m.specs) {
 		sum += time.Duration(s.Timeout) + 30*time.Second
 	}
 	return sum
