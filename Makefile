@@ -161,6 +161,14 @@ test-vm: ## data path, probes, guards and conformance under Debian's kernels in 
 	go run ./test/vm fetch
 	go run ./test/vm run $(VM_RUN)
 
+.PHONY: test-vm-all
+test-vm-all: ## the same under every kernel of test/vm/kernels.txt: arm64, 16 KiB pages, PREEMPT_RT, lockdown; 2 hours (root; installs QEMU)
+	@test/setup.sh test-vm
+	go run ./test/vm fetch -kernel all
+	go run ./test/vm run -kernel all -out .cache/vm/all -limit 6h
+	go run ./test/vm keep .cache/vm/all
+	go run ./test/vm table -seldom -into docs/KERNELS.md
+
 .PHONY: test-runtimes
 test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)
 	@test/setup.sh runtimes

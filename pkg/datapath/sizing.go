@@ -4,6 +4,7 @@ package datapath
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
 )
@@ -21,6 +22,24 @@ func lruEntries(wanted uint32, possibleCPUs int) uint32 {
 	return max(wanted, entriesPerCPU*uint32(possibleCPUs))
 }
 
+// ringBytes is the size of a ring that holds as much as is wanted: the kernel takes powers of two only, and
+// whole pages. A page, of 4 to 64 KiB, is a power of two.
+func ringBytes(wanted, page int) uint32 {
+	size := uint32(page)
+	for int(size) < wanted {
+		size <<= 1
+	}
+	return size
+}
+
+// sizeRing makes a ring of a size that this kernel takes, whatever the pages were of the machine for which the
+// programs were written. m may be of any type.
+func sizeRing(m *ebpf.MapSpec, page int) {
+	if m != nil && m.Type == ebpf.RingBuf {
+		m.MaxEntries = ringBytes(int(m.MaxEntries), page)
+	}
+}
+
 // size sets the sizes of maps that are about to be made. Those that are pinned already keep theirs.
 func size(spec *ebpf.CollectionSpec) error {
 	cpus, err := ebpf.PossibleCPU()
@@ -30,6 +49,10 @@ func size(spec *ebpf.CollectionSpec) error {
 	for _, name := range lruMaps {
 		m := spec.Maps[name]
 		m.MaxEntries = lruEntries(m.MaxEntries, cpus)
+	}
+	for _, m := range spec.Maps {
+		sizeRing(m, os.Getpagesize())
+		sizeRing(m.InnerMap, os.Getpagesize())
 	}
 	return nil
 }

@@ -114,12 +114,9 @@ func (f TapFilter) check(ringBytes int) error {
 	return nil
 }
 
-// makeRing puts a ring where the verdict finds it. The kernel wants a power of two, and whole pages.
+// makeRing puts a ring where the verdict finds it.
 func (t *Tap) makeRing(bytes int) (err error) {
-	size := uint32(os.Getpagesize())
-	for int(size) < bytes {
-		size <<= 1
-	}
+	size := ringBytes(bytes, os.Getpagesize())
 	t.ring, err = ebpf.NewMap(&ebpf.MapSpec{Name: "tap", Type: ebpf.RingBuf, MaxEntries: size})
 	if err != nil {
 		return fmt.Errorf("make a ring of %d bytes: %w", size, err)

@@ -35,7 +35,7 @@ func (m matrix) runHost(ctx context.Context, im image) (*outcome, error) {
 		return nil, fmt.Errorf("make directory of results: %w", err)
 	}
 	defer release()
-	for _, s := range m.specs {
+	for _, s := range im.specs {
 		r, err := o.runHere(ctx, im, s)
 		if err != nil {
 			return nil, fmt.Errorf("run %s: %w", s.Name, err)

@@ -10,7 +10,7 @@ import (
 
 func TestCountingGuestHasOneProcessor(t *testing.T) {
 	for _, icount := range []bool{false, true} {
-		args := machine{icount: icount, qemu: countingUse}.command(t.Context()).Args
+		args := machine{arch: archs[0], icount: icount, qemu: countingUse}.command(t.Context()).Args
 		after := func(name string) string { return args[slices.Index(args, name)+1] }
 		want := map[bool]string{false: "2", true: "1"}[icount]
 		if got := after("-smp"); got != want || slices.Contains(args, "-icount") != icount {

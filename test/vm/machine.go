@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,19 +20,18 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// commandLine is the kernel's.
-var commandLine = strings.Join([]string{
-	"console=ttyS0", "quiet",
+// parameters of every kernel.
+var parameters = []string{
+	"quiet",
 	// The host sees the end of QEMU at once instead of a guest that hangs.
 	"panic=-1", "oops=panic",
-	// Emulated timer interrupts come late on a busy host, and the kernel's check of them at boot panics.
-	"no_timer_check",
-	// For the same reason lock-ups and stalls are told late: what is reported after these limits is real.
+	// Emulated timer interrupts come late on a busy host. What is reported of lock-ups and stalls after these limits is real.
 	"watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
-}, " ")
+}
 
 // machine is a guest before it is turned on.
 type machine struct {
+	arch    arch
 	kernel  kernel.Kernel
 	initrd  string
 	results string // directory for what comes out of it
@@ -67,7 +67,7 @@ func (m machine) run(ctx context.Context, progress func(format string, args ...a
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", emulator, err)
+		return nil, fmt.Errorf("start %s: %w", m.arch.emulator, err)
 	}
 	o := newOutcome(m, progress)
 	readErr := o.collect(frame.NewReader(stdout), func() { waiting.Stop() })
@@ -120,19 +120,24 @@ func (m machine) console() string {
 	return filepath.Join(m.results, "console.log")
 }
 
+func (m machine) commandLine() string {
+	return strings.Join(slices.Concat(parameters, m.arch.parameters, m.kernel.Parameters), " ")
+}
+
 func (m machine) command(ctx context.Context) *exec.Cmd {
 	processors, clock := "2", []string{}
 	if m.icount {
 		processors, clock = "1", []string{"-icount", "shift=0,sleep=off"} // 1 ns for each instruction, none for waiting
 	}
-	cmd := exec.CommandContext(ctx, emulator, append(clock,
+	cmd := exec.CommandContext(ctx, m.arch.emulator, slices.Concat(clock, []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
-		"-machine", "q35", "-accel", m.qemu.accel, "-cpu", m.qemu.processorFor(m.kernel.Version),
+		"-machine"}, m.arch.machine, []string{
+		"-accel", m.qemu.accel, "-cpu", m.qemu.processorOf(m.arch, m.kernel.Version),
 		"-smp", processors, "-m", "2048",
-		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", commandLine,
+		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", m.commandLine(),
 		// The kernel's messages and the frames come by lines of their own, so that neither cuts into the other.
-		"-chardev", "file,id=console,path="+m.console(), "-serial", "chardev:console",
-		"-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results")...)
+		"-chardev", "file,id=console,path=" + m.console(), "-serial", "chardev:console",
+		"-chardev", "stdio,id=results,signal=off"}, m.arch.results)...)
 	// No guest outlives whoever asked for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second

@@ -6,6 +6,7 @@
 //	vm fetch                          get the kernels of kernels.txt, or newer versions of them
 //	vm run                            run the programs of manifest.json under all of them
 //	vm run -kernel 6.1 -- ./pkg/datapath -test.run=Order
+//	vm keep .cache/vm/all             take the results of kernels that run seldom into the repository
 //	vm table -into docs/KERNELS.md    what the last runs of the manifest found, as a table
 //
 // Time measured in an emulated guest means nothing, but with -icount, where it is the number of instructions.
@@ -22,7 +23,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,11 +56,13 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return fetch(ctx, out, args[1:])
 		case "run":
 			return run(ctx, out, args[1:])
+		case "keep":
+			return keep(out, args[1:])
 		case "table":
 			return writeTable(out, args[1:])
 		}
 	}
-	return errors.New("what to do? (fetch, run [-- PROGRAM ARGS...], or table)")
+	return errors.New("what to do? (fetch, run [-- PROGRAM ARGS...], keep DIRECTORY, or table)")
 }
 
 // options are the flags of all commands, and what they are about.
@@ -69,14 +71,16 @@ type options struct {
 	root    string
 	cache   string
 	names   string
-	host    bool // this machine's own kernel is among them
-	kernels []kernel.Wanted
+	host    bool            // this machine's own kernel is among them
+	all     []kernel.Wanted // of kernels.txt
+	kernels []kernel.Wanted // that are chosen
 }
 
 func newOptions(name string) *options {
 	o := &options{flags: flag.NewFlagSet(name, flag.ContinueOnError)}
 	o.flags.StringVar(&o.cache, "cache", "", "`directory` of kernels and results (default .cache/vm of the repository)")
-	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, or host, separated by commas (default all)")
+	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, or host, separated by commas; or all "+
+		"(default host, and those that run often)")
 	return o
 }
 
@@ -90,30 +94,11 @@ func (o *options) parse(args []string) (err error) {
 	if o.cache == "" {
 		o.cache = filepath.Join(o.root, ".cache", "vm")
 	}
-	all, err := kernel.ParseList(strings.NewReader(kernelList))
-	if err != nil {
+	if o.all, err = kernel.ParseList(strings.NewReader(kernelList)); err != nil {
 		return err
 	}
-	o.kernels, o.host, err = choose(all, o.names)
+	o.kernels, o.host, err = choose(o.all, o.names)
 	return err
-}
-
-func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host bool, err error) {
-	if names == "" {
-		return all, true, nil
-	}
-	for name := range strings.SplitSeq(names, ",") {
-		if name == hostName {
-			host = true
-			continue
-		}
-		i := slices.IndexFunc(all, func(w kernel.Wanted) bool { return w.Name == name })
-		if i < 0 {
-			return nil, false, fmt.Errorf("find kernel %q: not in kernels.txt", name)
-		}
-		chosen = append(chosen, all[i])
-	}
-	return chosen, host, nil
 }
 
 // repository is the nearest directory above with a go.mod.
@@ -132,15 +117,16 @@ func repository() (string, error) {
 	}
 }
 
-// fetchLimit is for all kernels together, some 100 MB.
-const fetchLimit = 10 * time.Minute
+// fetchLimit is for each kernel, of up to 100 MB.
+const fetchLimit = 4 * time.Minute
 
 func fetch(ctx context.Context, out io.Writer, args []string) error {
 	o := newOptions("vm fetch")
 	if err := o.parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, fmt.Errorf("over the limit of %v", fetchLimit))
+	limit := fetchLimit * time.Duration(len(o.kernels))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("over the limit of %v", limit))
 	defer cancel()
 	cache := kernel.Cache{Dir: o.cache}
 	for _, w := range o.kernels {
@@ -175,6 +161,10 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return err
 	}
 	m.repo, m.cache, m.kernels = o.root, kernel.Cache{Dir: o.cache}, o.kernels
+	var err error
+	if m.commit, err = commitOf(o.root); err != nil {
+		return err
+	}
 	given := o.flags.NArg() > 0
 	if m.results == "" && given {
 		m.results = filepath.Join(o.cache, "one")
@@ -182,11 +172,19 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		m.results = o.results()
 	}
 	m.host = o.host && !*guests && (!given || o.names != "")
-	var err error
 	if m.modules, err = kernel.ParseModules(strings.NewReader(moduleList)); err != nil {
 		return err
 	}
 	if m.specs, err = programs(o, *manifest, *timeout); err != nil {
+		return err
+	}
+	if given || *manifest != "" {
+		// What kernels.txt says of programs is about those of the project's manifest.
+		for i := range m.kernels {
+			m.kernels[i].Only = nil
+		}
+	}
+	if err := checkPrograms(m.kernels, m.specs); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the whole run is over its limit of %v", *limit))

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
@@ -17,6 +19,7 @@ import (
 // matrix is a run of the same programs under several kernels.
 type matrix struct {
 	repo    string
+	commit  string // of the repository
 	cache   kernel.Cache
 	results string
 	host    bool // this machine's own kernel, too
@@ -42,24 +45,31 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 		return nil, fmt.Errorf("make work directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	im, err := makeImage(ctx, m.repo, dir, m.specs)
+	images, err := m.makeImages(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	var host []*outcome
 	if m.host {
-		o, err := m.runHost(ctx, im)
+		o, err := m.runHost(ctx, images[runtime.GOARCH])
 		if err != nil {
 			return nil, err
 		}
 		host = append(host, o)
+	}
+	for _, w := range m.kernels {
+		for _, s := range m.specs {
+			if !s.runsOn(w.Arch) {
+				m.say("%s: %s is left out: it needs executables of this machine", w.Name, s.Name)
+			}
+		}
 	}
 	outcomes := make([]*outcome, len(m.kernels))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(m.jobs)
 	for i, w := range m.kernels {
 		group.Go(func() (err error) {
-			if outcomes[i], err = m.runKernel(ctx, im, w); ctx.Err() != nil && err != nil {
+			if outcomes[i], err = m.runKernel(ctx, images[w.Arch], w); ctx.Err() != nil && err != nil {
 				// Too late for this one: the others have something to tell all the same.
 				outcomes[i] = &outcome{Kernel: w.Name, Problems: []string{fmt.Sprintf("it did not run: %v", context.Cause(ctx))}}
 				return nil
@@ -71,15 +81,59 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	return append(outcomes, host...), err
 }
 
+// makeImages makes one image for each architecture that runs anything, with what runs there.
+func (m matrix) makeImages(ctx context.Context, dir string) (images map[string]image, err error) {
+	images = map[string]image{}
+	for _, a := range archs {
+		specs := m.specsOf(a.name)
+		if len(specs) == 0 {
+			continue
+		}
+		sub := filepath.Join(dir, a.name)
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			return nil, fmt.Errorf("make work directory: %w", err)
+		}
+		if images[a.name], err = makeImage(ctx, m.repo, sub, a.name, specs); err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
+}
+
+// specsOf are those that run on any kernel of an architecture, in their order. This machine's own runs all.
+func (m matrix) specsOf(arch string) (specs []spec) {
+	here := m.host && arch == runtime.GOARCH
+	for _, s := range m.specs {
+		wanted := slices.ContainsFunc(m.kernels, func(w kernel.Wanted) bool {
+			return w.Arch == arch && len(programsOf(w, []spec{s})) > 0
+		})
+		if here || wanted {
+			specs = append(specs, s)
+		}
+	}
+	return specs
+}
+
 // setUp checks for what is needed, and chooses how to use it.
 func (m *matrix) setUp(ctx context.Context) (err error) {
 	if len(m.kernels) == 0 {
 		return kernel.Need("cpio")
 	}
-	if err := m.cache.Need(m.kernels, emulator, "cpio"); err != nil {
+	tools := []string{"cpio"}
+	for _, w := range m.kernels {
+		a, err := archOf(w.Arch)
+		if err != nil {
+			return err
+		}
+		tools = append(tools, a.emulator)
+	}
+	slices.Sort(tools)
+	tools = slices.Compact(tools)
+	if err := m.cache.Need(m.kernels, tools...); err != nil {
 		return err
 	}
-	if m.qemu, err = findQEMU(ctx); m.accel != "" {
+	// All emulators are of one build.
+	if m.qemu, err = findQEMU(ctx, tools[len(tools)-1]); m.accel != "" {
 		m.qemu.accel = m.accel
 	}
 	if m.icount {
@@ -99,9 +153,13 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	}
 	// Both the archive and QEMU's copy of it are large; the archive is not needed later.
 	defer os.Remove(initrd)
+	a, err := archOf(w.Arch)
+	if err != nil {
+		return nil, err
+	}
 	vm := machine{
-		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
-		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(),
+		arch: a, kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
+		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(w),
 	}
 	o, err := m.bootTwice(ctx, vm)
 	if err != nil {
@@ -120,6 +178,7 @@ func (m matrix) finish(o *outcome, wanted *kernel.Wanted) (err error) {
 		}
 	}
 	o.examine(wanted)
+	o.Date, o.Commit, o.Passed = time.Now().UTC().Format(time.DateOnly), m.commit, o.OK()
 	return o.save()
 }
 
@@ -144,9 +203,9 @@ func (m matrix) bootTwice(ctx context.Context, vm machine) (*outcome, error) {
 }
 
 // guestLimit is more than the programs can take together, and what a boot does.
-func (m matrix) guestLimit() time.Duration {
+func (m matrix) guestLimit(w kernel.Wanted) time.Duration {
 	sum := m.boot + time.Minute
-	for _, s := range m.specs {
+	for _, s := range programsOf(w, m.specs) {
 		sum += time.Duration(s.Timeout) + 30*time.Second
 	}
 	return sum

@@ -21,6 +21,9 @@ type outcome struct {
 	Release  string        `json:"release"` // as the guest says; empty when it did not boot
 	Boot     time.Duration `json:"boot"`    // from turning on to the first word
 	Took     time.Duration `json:"took"`
+	Date     string        `json:"date"`              // of the run, YEAR-MONTH-DAY
+	Commit   string        `json:"commit"`            // of the repository
+	Passed   bool          `json:"passed"`            // nothing at all went wrong
 	Retried  string        `json:"retried,omitempty"` // why it was booted a second time
 	Programs []*result     `json:"programs"`
 	Troubles []string      `json:"troubles,omitempty"` // what the kernel complained of
@@ -40,7 +43,8 @@ type result struct {
 	Name   string        `json:"name"`
 	Status *frame.Status `json:"status"` // nil: it did not end
 	Tests  *tests        `json:"tests,omitempty"`
-	Files  []string      `json:"files,omitempty"` // paths below the program's directory of results
+	Counts *counts       `json:"counts,omitempty"` // of the tests, where their names are not kept
+	Files  []string      `json:"files,omitempty"`  // paths below the program's directory of results
 	// Summary is the program's own word on what it found.
 	Summary string `json:"summary,omitempty"`
 

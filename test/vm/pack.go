@@ -22,6 +22,7 @@ import (
 // compressed: an emulated processor would take longer to unpack it than the host to read it.
 type image struct {
 	repo  string
+	arch  string // of all programs, as Go names it
 	dir   string // where everything is made; removed by whoever made it
 	specs []spec
 }
@@ -29,9 +30,9 @@ type image struct {
 func (im image) tree() string   { return filepath.Join(im.dir, "tree") }
 func (im image) common() string { return filepath.Join(im.dir, "common.cpio") }
 
-// makeImage builds all programs, once for all kernels.
-func makeImage(ctx context.Context, repo, dir string, specs []spec) (image, error) {
-	im := image{repo: repo, dir: dir, specs: specs}
+// makeImage builds all programs, once for all kernels of an architecture. dir is an empty directory.
+func makeImage(ctx context.Context, repo, dir, arch string, specs []spec) (image, error) {
+	im := image{repo: repo, arch: arch, dir: dir, specs: specs}
 	if err := im.build(ctx, "build", "./test/vm/init", "/init"); err != nil {
 		return im, err
 	}
@@ -58,7 +59,7 @@ func makeImage(ctx context.Context, repo, dir string, specs []spec) (image, erro
 }
 
 // initrd makes a kernel's own part (modules, manifest) and returns the path of the whole: archives one after the other
-// are one archive to the kernel.
+// are one archive to the kernel. The manifest has those of the image's programs that the kernel runs.
 func (im image) initrd(ctx context.Context, k kernel.Kernel, modules []string) (string, error) {
 	own := filepath.Join(im.dir, k.Name)
 	dir := filepath.Join(own, "vm", "modules")
@@ -73,7 +74,7 @@ func (im image) initrd(ctx context.Context, k kernel.Kernel, modules []string) (
 	for _, file := range files {
 		m.Modules = append(m.Modules, "/vm/modules/"+file)
 	}
-	for _, s := range im.specs {
+	for _, s := range programsOf(k.Wanted, im.specs) {
 		m.Programs = append(m.Programs, s.program(true))
 	}
 	data, err := json.Marshal(m)
@@ -125,7 +126,7 @@ func (im image) build(ctx context.Context, verb, pkg, guest string) error {
 		args = append(args, "-c")
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+im.arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
 	}

@@ -8,8 +8,6 @@ import (
 	"os/exec"
 )
 
-const emulator = "qemu-system-x86_64"
-
 // qemu is how the emulator is used.
 type qemu struct {
 	accel     string // -accel
@@ -17,7 +15,15 @@ type qemu struct {
 	careful   bool   // see soundSince
 }
 
-// processorFor is the processor that a kernel gets. With care it has no cmpxchg16b, but where the kernel cannot do without:
+// processorOf is the processor that a kernel of an architecture gets.
+func (q qemu) processorOf(a arch, version string) string {
+	if a.name != "amd64" {
+		return "max" + a.features
+	}
+	return q.processorFor(version)
+}
+
+// processorFor is the x86 processor that a kernel gets. With care it has no cmpxchg16b, but where the kernel cannot do without:
 // since 7.0 BPF's storage of a socket comes from kmalloc_nolock, which gives nothing on such a processor. No socket would
 // be taken then, and every probe would find a sound kernel.
 func (q qemu) processorFor(version string) string {
@@ -46,8 +52,8 @@ const soundSince = 9
 // these features kernels copy 8 bytes by an instruction, which is nearer to what copying costs.
 var countingUse = qemu{"tcg,thread=single", "max,-erms,-fsrm", false}
 
-// findQEMU asks the installed QEMU for its version and says how to use it.
-func findQEMU(ctx context.Context) (qemu, error) {
+// findQEMU asks an installed emulator for its version and says how to use it.
+func findQEMU(ctx context.Context, emulator string) (qemu, error) {
 	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
 	if err != nil {
 		return qemu{}, fmt.Errorf("ask %s for its version: %w", emulator, err)

@@ -55,6 +55,8 @@ func reportKernel(w io.Writer, o *outcome) {
 // count counts tests, or the program itself where it has none.
 func (r *result) count() (passed, failed, skipped int) {
 	switch {
+	case r.Counts != nil:
+		return r.Counts.Passed, r.Counts.Failed, r.Counts.Skipped
 	case r.Tests == nil && r.OK():
 		return 1, 0, 0
 	case r.Tests == nil:

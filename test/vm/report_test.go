@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
 // good is an outcome of one package of tests in which nothing went wrong.
@@ -148,6 +150,62 @@ func TestOutcomesAreReadAsTheyWereSaved(t *testing.T) {
 	}
 	if diff := cmp.Diff(table([]*outcome{o}), table(got)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWhatIsKeptShowsAsItRan(t *testing.T) {
+	w := []kernel.Wanted{
+		{Name: "6.1", Often: true},
+		{Name: "rt", Parameters: []string{"a=1", "b"}},
+		{Name: "closed", Only: []string{"plugin"}},
+		{Name: "new"},
+	}
+	ran := good()
+	ran.Kernel, ran.Date, ran.Commit, ran.Passed = "rt", "2026-01-02", "abc", true
+	ran.Programs = append(ran.Programs, &result{Name: "plugin", Status: &frame.Status{}, Summary: "accelerated"})
+	ran.Facts = facts{
+		Hazards: []finding{{"splice", "accepted", "severe"}, {"fin", "absent", "severe"}}, Guards: []guard{{"options", true, "hook", ""}},
+		Open: []string{"splice"}, Conformance: &summary.Counts{Cases: 9, Same: 2, Hangs: 1},
+	}
+	closed := &outcome{Kernel: "closed", Release: "6", Version: "6-1", Date: "2026-01-03", Commit: "def", Passed: true,
+		Programs: []*result{{Name: "plugin", Status: &frame.Status{}, Summary: "declined"}}}
+	from, to := t.TempDir(), t.TempDir()
+	for _, o := range []*outcome{ran, closed} {
+		if o.dir = filepath.Join(from, o.Kernel); os.Mkdir(o.dir, 0o755) != nil || o.save() != nil {
+			t.Fatal("it was not saved")
+		}
+		if err := keepOne(io.Discard, from, to, o.Kernel); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := readKept(to, namesOf(w, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rows, _ := strings.Cut(seldomTable(w, got), "|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	want := "| rt: 6.1.0-50, 6.1.176-1 | 2026-01-02, abc | `a=1 b` | accelerated | no: splice | splice | options | 2 passed, 1 skipped | " +
+		"**did not run** | 2 of 9 | **1**, 0, 0 | none |\n" +
+		"| closed: 6, 6-1 | 2026-01-03, def |  | declined | - | - | - | - | - | - | - | none |\n" +
+		"| new | never |  | | | | | | | | | |\n"
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatFailedIsNotKept(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	o := good()
+	if o.dir = filepath.Join(from, o.Kernel); os.Mkdir(o.dir, 0o755) != nil || o.save() != nil {
+		t.Fatal("it was not saved")
+	}
+	if err := keepOne(io.Discard, from, to, o.Kernel); err == nil || !strings.Contains(err.Error(), "not everything passed") {
+		t.Errorf("kept: %v", err)
+	}
+	if err := keepOne(io.Discard, from, to, "another"); err != nil {
+		t.Errorf("one that did not run: %v", err)
+	}
+	if left, err := os.ReadDir(to); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
 	}
 }
 

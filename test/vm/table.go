@@ -10,37 +10,125 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// The table of results stands between the marked lines of a document.
-var section = marked.Section{Name: "vm", Target: "docs"}
+// The tables of results stand between marked lines of a document: kernels that run for each change, and the others.
+var (
+	section       = marked.Section{Name: "vm", Target: "docs"}
+	seldomSection = marked.Section{Name: "vm-seldom", Target: "docs"}
+)
 
 // writeTable is the command table.
 func writeTable(out io.Writer, args []string) error {
 	o := newOptions("vm table")
-	into := o.flags.String("into", "", "replace the table of this `document` (default: print it)")
+	into := o.flags.String("into", "", "replace the tables of this `document` (default: print them)")
+	seldom := o.flags.Bool("seldom", false, "only that of the kernels that run seldom")
 	if err := o.parse(args); err != nil {
 		return err
 	}
 	if o.flags.NArg() > 0 {
 		return fmt.Errorf("%w: %q", flag.ErrHelp, o.flags.Args())
 	}
-	var names []string
-	for _, w := range o.kernels {
-		names = append(names, w.Name)
-	}
-	if o.host {
-		names = append(names, hostName)
-	}
-	outcomes, err := readOutcomes(o.results(), names)
+	kept, err := readKept(o.kept(), namesOf(o.all, false))
 	if err != nil {
 		return err
 	}
-	if *into == "" {
-		_, err := io.WriteString(out, table(outcomes))
+	if err := put(out, *into, seldomSection, seldomTable(o.all, kept)); err != nil || *seldom {
 		return err
 	}
-	return section.Into(*into, table(outcomes))
+	outcomes, err := readOutcomes(o.results(), append(namesOf(o.all, true), hostName))
+	if err != nil {
+		return err
+	}
+	return put(out, *into, section, table(outcomes))
+}
+
+// put puts a table where it belongs in a document, or prints it where there is none.
+func put(out io.Writer, document string, s marked.Section, text string) error {
+	if document != "" {
+		return s.Into(document, text)
+	}
+	_, err := io.WriteString(out, text+"\n")
+	return err
+}
+
+// seldomTable has a row per kernel, with the date and the commit of its run.
+func seldomTable(wanted []kernel.Wanted, outcomes []*outcome) string {
+	var b strings.Builder
+	b.WriteString("| kernel | run | parameters | ADD | accelerated by default | hazards present | guards that run | data path | probes | " +
+		"conformance: same, of cases | hangs, loses, unknown | kernel's complaints |\n|" + strings.Repeat("---|", 12) + "\n")
+	for _, o := range outcomes {
+		i := slices.IndexFunc(wanted, func(w kernel.Wanted) bool { return w.Name == o.Kernel })
+		w := wanted[i]
+		if o.Release == "" {
+			fmt.Fprintf(&b, "| %s | %s | %s%s\n", o.Kernel, o.Date, quoted(w.Parameters), strings.Repeat(" |", 10))
+			continue
+		}
+		cells := []string{
+			o.Kernel + ": " + o.Release + ", " + o.Version, o.Date + ", " + o.Commit, quoted(w.Parameters), o.summaryOf("plugin"),
+		}
+		if w.Only != nil && !slices.Contains(w.Only, doctorProgram) {
+			cells = append(cells, slices.Repeat([]string{"-"}, 7)...)
+		} else {
+			cells = append(cells, o.byDefault(), o.Facts.present(), o.Facts.active(), o.testsCell("datapath"), o.testsCell("hazard"))
+			cells = append(cells, o.conformanceCells()...)
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(cells, " | "), o.complaints())
+	}
+	return b.String()
+}
+
+func quoted(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return "`" + strings.Join(words, " ") + "`"
+}
+
+func (o *outcome) summaryOf(program string) string {
+	for _, r := range o.Programs {
+		if r.Name == program {
+			return r.Summary
+		}
+	}
+	return "**did not run**"
+}
+
+// present are the hazards that programs meet by default where nothing is accepted.
+func (f facts) present() string {
+	var names []string
+	for _, h := range f.Hazards {
+		if h.State == "accepted" || h.State == "present" {
+			names = append(names, h.Name)
+		}
+	}
+	return orNobody(names)
+}
+
+func (f facts) active() string {
+	var names []string
+	for _, g := range f.Guards {
+		if g.Active {
+			names = append(names, g.Name)
+		}
+	}
+	return orNobody(names)
+}
+
+func orNobody(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (o *outcome) conformanceCells() []string {
+	c := o.Facts.Conformance
+	if c == nil {
+		return []string{"**did not run**", ""}
+	}
+	return []string{fmt.Sprintf("%d of %d", c.Same, c.Cases), fmt.Sprintf("%s, %s, %s", bold(c.Hangs), bold(c.Loses), bold(c.Unknown))}
 }
 
 // table has a column per kernel. It holds nothing that differs between two runs with the same results, so that the

@@ -33,12 +33,21 @@ func Events(bits uint32) string {
 // Poll is poll(2) on one descriptor; timeout 0 does not wait.
 func (s *Sock) Poll(events int16, timeout time.Duration) string {
 	p := unix.PollFd{Fd: int32(s.FD), Events: events}
-	ms := int(s.t.Scaled(timeout) / time.Millisecond)
-	r := Call(unix.SYS_POLL, keep(s.t, &p), 1, uintptr(ms))
+	r := s.t.poll(&p, s.t.Scaled(timeout).Truncate(time.Millisecond))
 	if r.Errno != 0 {
 		return Errno(r.Errno)
 	}
 	return Events(uint32(p.Revents))
+}
+
+// poll is poll(2) by the system call that every architecture has. A timeout below 0 is none.
+func (t *T) poll(p *unix.PollFd, timeout time.Duration) Ret {
+	var until uintptr
+	if timeout >= 0 {
+		ts := unix.NsecToTimespec(timeout.Nanoseconds())
+		until = keep(t, &ts)
+	}
+	return Call(unix.SYS_PPOLL, keep(t, p), 1, until, 0, 0)
 }
 
 // An Epoll is an epoll(7) instance.
@@ -63,11 +72,11 @@ func (e *Epoll) ctl(op int, s *Sock, events uint32) string {
 	return Errno(unix.EpollCtl(e.FD, op, s.FD, &unix.EpollEvent{Events: events, Fd: int32(s.FD)}))
 }
 
-// Wait is one epoll_wait(2); timeout 0 does not wait.
+// Wait is one epoll_pwait(2) without a mask of signals, which is epoll_wait(2); timeout 0 does not wait.
 func (e *Epoll) Wait(timeout time.Duration) string {
 	events := make([]unix.EpollEvent, 8)
 	ms := int(e.t.Scaled(timeout) / time.Millisecond)
-	r := Call(unix.SYS_EPOLL_WAIT, uintptr(e.FD), keep(e.t, &events[0]), uintptr(len(events)), uintptr(ms))
+	r := Call(unix.SYS_EPOLL_PWAIT, uintptr(e.FD), keep(e.t, &events[0]), uintptr(len(events)), uintptr(ms), 0, 0)
 	if r.Errno != 0 {
 		return Errno(r.Errno)
 	}

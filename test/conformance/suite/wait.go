@@ -46,18 +46,18 @@ func (s *Sock) Await(events int16, call func() Ret) Ret {
 
 // pollUntil waits until an event comes, which returns 0, or the time is up.
 func (s *Sock) pollUntil(start time.Time, events int16) unix.Errno {
-	ms := -1 // the watchdog ends it by shutdown
+	timeout := time.Duration(-1) // the watchdog ends it by shutdown
 	if s.limit > 0 {
 		left := s.limit - time.Since(start)
 		if left <= 0 {
 			return unix.EAGAIN
 		}
-		ms = int((left + time.Millisecond - 1) / time.Millisecond)
+		timeout = (left + time.Millisecond - 1).Truncate(time.Millisecond)
 	} else if s.t.Context.Err() != nil {
 		return unix.EAGAIN
 	}
 	p := unix.PollFd{Fd: int32(s.FD), Events: events}
-	r := Call(unix.SYS_POLL, keep(s.t, &p), 1, uintptr(ms))
+	r := s.t.poll(&p, timeout)
 	if r.Errno == 0 && r.N == 0 {
 		return unix.EAGAIN
 	}

@@ -13,6 +13,12 @@ const (
 	SummaryFile   = "summary.txt" // in that directory: its first line is what reports say of the program beside the counts
 )
 
+// resultPorts are the serial lines over which init speaks, by the architecture's name in Go.
+var resultPorts = map[string]string{"amd64": "/dev/ttyS1", "arm64": "/dev/ttyS0"}
+
+// ResultPort is the device of the line over which init speaks to the host; empty where none is known.
+func ResultPort(arch string) string { return resultPorts[arch] }
+
 // Manifest tells init what to do.
 type Manifest struct {
 	Modules  []string  `json:"modules"` // paths, each after those that it needs

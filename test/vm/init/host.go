@@ -26,6 +26,7 @@ var mounts = []struct{ kind, target, data string }{
 	{"bpf", "/sys/fs/bpf", "mode=0700"},
 	{"debugfs", "/sys/kernel/debug", ""},
 	{"tracefs", "/sys/kernel/tracing", ""},
+	{"securityfs", "/sys/kernel/security", ""},
 }
 
 func mountAll() error {

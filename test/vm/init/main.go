@@ -4,7 +4,7 @@
 // loopback), runs the programs of the manifest one after the other, tells the host what they said and left behind, and
 // turns the guest off.
 //
-// It speaks over the second serial port, because the first is the kernel's console. Both are there without a module in
+// It speaks over a serial line of its own, because the first is the kernel's console. Both are there without a module in
 // every kernel, which virtio is not.
 package main
 
@@ -12,20 +12,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 	"golang.org/x/sys/unix"
 )
 
-const resultPort = "/dev/ttyS1"
-
 func main() {
 	// Whatever happens, the guest must end: nobody is there to log in and look.
 	defer powerOff()
 	// The port's device node comes with devtmpfs.
 	mounted := mountAll()
-	port, err := openPort(resultPort)
+	port, err := openPort(frame.ResultPort(runtime.GOARCH))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err)
 		return

@@ -23,11 +23,12 @@ const MirrorVariable = "VM_DEBIAN_MIRROR"
 // archive is an apt of our own: other suites than the machine's, and nothing of its state.
 type archive struct {
 	dir   string
+	arch  string
 	hosts []string // which are nobody's business, so errors do not name them
 }
 
-// openArchive prepares dir and fetches the indexes of the suites.
-func openArchive(ctx context.Context, dir string, suites []string) (*archive, error) {
+// openArchive prepares dir and fetches the indexes of the suites, for processors of this architecture.
+func openArchive(ctx context.Context, dir, arch string, suites []string) (*archive, error) {
 	if err := Need("apt-get", keyring); err != nil {
 		return nil, err
 	}
@@ -35,7 +36,7 @@ func openArchive(ctx context.Context, dir string, suites []string) (*archive, er
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{dir: dir}
+	a := &archive{dir: dir, arch: arch}
 	var sources strings.Builder
 	for _, suite := range suites {
 		uri, ok := uris[archiveOf(suite)]
@@ -43,7 +44,7 @@ func openArchive(ctx context.Context, dir string, suites []string) (*archive, er
 			// A machine without security updates of its own gets the kernels of the main archive.
 			continue
 		}
-		fmt.Fprintf(&sources, "deb [arch=amd64 signed-by=%s] %s %s main\n", keyring, uri, suite)
+		fmt.Fprintf(&sources, "deb [arch=%s signed-by=%s] %s %s main\n", arch, keyring, uri, suite)
 		if u, err := url.Parse(uri); err == nil && u.Host != "" {
 			a.hosts = append(a.hosts, u.Host, u.Hostname())
 		}
@@ -109,8 +110,8 @@ func (a *archive) run(ctx context.Context, workDir, tool string, args ...string)
 		"-oDir::State=" + a.dir,
 		"-oDir::State::status=" + filepath.Join(a.dir, "status"),
 		"-oDir::Cache=" + a.dir,
-		"-oAPT::Architecture=amd64",
-		"-oAPT::Architectures=amd64",
+		"-oAPT::Architecture=" + a.arch,
+		"-oAPT::Architectures=" + a.arch,
 		"-oAPT::Sandbox::User=root",
 		"-oAcquire::Languages=none",
 		"-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",

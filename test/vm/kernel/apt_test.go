@@ -70,7 +70,7 @@ func TestNeedNamesWhatToInstall(t *testing.T) {
 }
 
 func TestACachedKernelCountsOnlyWhenItIsWhole(t *testing.T) {
-	c, w := Cache{t.TempDir()}, Wanted{Name: "6.1"}
+	c, w := Cache{t.TempDir()}, Wanted{Name: "6.1", Arch: "amd64"}
 	if _, err := c.Cached(w); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("empty cache: %v", err)
 	}

@@ -88,7 +88,7 @@ func (c Cache) Fetch(ctx context.Context, w Wanted) (Kernel, error) {
 }
 
 func (c Cache) fetchLocked(ctx context.Context, w Wanted, home string) (Kernel, error) {
-	a, err := openArchive(ctx, filepath.Join(c.Dir, "apt", w.Name), w.Suites)
+	a, err := openArchive(ctx, filepath.Join(c.Dir, "apt", w.Name), w.Arch, w.Suites)
 	if err != nil {
 		return Kernel{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -16,11 +17,16 @@ import (
 type Wanted struct {
 	Name    string   // unique, and a plain file name
 	Line    string   // what the version begins with, whole components: "6.1" is not "6.12"
+	Arch    string   // of its processor, as Debian and Go name it
 	Suites  []string // of the archive
 	Package string
+	Often   bool     // it runs for each change; otherwise it is too slow for that
+	Only    []string // programs of the manifest that run on it; empty: all
 	// Guards must run on it, and nothing else than Open may keep acceleration off by default.
 	Guards []string
 	Open   []string
+	// Parameters are words of its command line beside those that every guest has.
+	Parameters []string
 }
 
 // Kernel is a kernel in the cache.
@@ -41,12 +47,9 @@ func ParseList(r io.Reader) ([]Wanted, error) {
 	var all []Wanted
 	seen := map[string]bool{}
 	for n, fields := range words(r) {
-		if len(fields) != 6 {
-			return nil, fmt.Errorf("parse list of kernels: line %d: %d words, want 6 (name line suites package guards open)", n, len(fields))
-		}
-		w := Wanted{
-			Name: fields[0], Line: fields[1], Suites: strings.Split(fields[2], ","), Package: fields[3],
-			Guards: namesOf(fields[4]), Open: namesOf(fields[5]),
+		w, err := parseWanted(fields)
+		if err != nil {
+			return nil, fmt.Errorf("parse list of kernels: line %d: %w", n, err)
 		}
 		if seen[w.Name] || !filepath.IsLocal(w.Name) || filepath.Base(w.Name) != w.Name {
 			return nil, fmt.Errorf("parse list of kernels: line %d: %q is there twice, or no plain file name", n, w.Name)
@@ -58,6 +61,28 @@ func ParseList(r io.Reader) ([]Wanted, error) {
 		return nil, fmt.Errorf("parse list of kernels: it is empty")
 	}
 	return all, nil
+}
+
+// columns are those that each line of the list has. What comes behind is of the kernel's command line.
+const columns = "name line arch suites package runs programs guards open"
+
+func parseWanted(fields []string) (Wanted, error) {
+	want := len(strings.Fields(columns))
+	if len(fields) < want {
+		return Wanted{}, fmt.Errorf("%d words, want %d or more (%s)", len(fields), want, columns)
+	}
+	w := Wanted{
+		Name: fields[0], Line: fields[1], Arch: fields[2], Suites: strings.Split(fields[3], ","), Package: fields[4],
+		Often: fields[5] == "often", Guards: namesOf(fields[7]), Open: namesOf(fields[8]),
+		Parameters: slices.Clone(fields[want:]),
+	}
+	if !w.Often && fields[5] != "seldom" {
+		return w, fmt.Errorf("it runs %q, want often or seldom", fields[5])
+	}
+	if fields[6] != "all" {
+		w.Only = strings.Split(fields[6], ",")
+	}
+	return w, nil
 }
 
 // namesOf splits at commas. A dash stands for none.

@@ -8,19 +8,22 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestParseListReadsLinesSuitesAndPackages(t *testing.T) {
-	got, err := ParseList(strings.NewReader("# kernels\n\nold 6.1  bookworm,bookworm-security linux-image a,b c # the oldest\n7 7 sid linux-image - -\n"))
+	got, err := ParseList(strings.NewReader("# kernels\n\nold 6.1 amd64 bookworm,bookworm-security linux-image often all a,b c # the oldest\n" +
+		"7 7 arm64 sid linux-image seldom p,q - - quiet x=1\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Wanted{
-		{Name: "old", Line: "6.1", Suites: []string{"bookworm", "bookworm-security"}, Package: "linux-image",
-			Guards: []string{"a", "b"}, Open: []string{"c"}},
-		{Name: "7", Line: "7", Suites: []string{"sid"}, Package: "linux-image"},
+		{Name: "old", Line: "6.1", Arch: "amd64", Suites: []string{"bookworm", "bookworm-security"}, Package: "linux-image",
+			Often: true, Guards: []string{"a", "b"}, Open: []string{"c"}},
+		{Name: "7", Line: "7", Arch: "arm64", Suites: []string{"sid"}, Package: "linux-image", Only: []string{"p", "q"},
+			Parameters: []string{"quiet", "x=1"}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -29,9 +32,10 @@ func TestParseListRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":       "# nothing\n",
 		"three words": "6.1 6.1 bookworm\n",
-		"twice":       "x 6.1 a p - -\nx 6.12 b p - -\n",
-		"a path":      "../x 6.1 a p - -\n",
-		"a directory": ".. 6.1 a p - -\n",
+		"twice":       "x 6.1 amd64 a p often all - -\nx 6.12 amd64 b p often all - -\n",
+		"a path":      "../x 6.1 amd64 a p often all - -\n",
+		"a directory": ".. 6.1 amd64 a p often all - -\n",
+		"when":        "x 6.1 amd64 a p now all - -\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := ParseList(strings.NewReader(text)); err == nil {

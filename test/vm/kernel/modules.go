@@ -19,6 +19,8 @@ type tree struct {
 	path    map[string]string   // name -> path below lib/modules/RELEASE
 	needs   map[string][]string // name -> paths that must be loaded before, in that order reversed
 	builtin map[string]bool
+	before  map[string][]string // name -> names or aliases of modules without which it may not start
+	alias   map[string]string   // another name -> name, without patterns
 }
 
 // moduleName is the name of the module in a file: the kernel writes "_" where the file may have "-".
@@ -29,7 +31,7 @@ func moduleName(file string) string {
 
 // parseTree reads modules.dep ("PATH: PATH..." per line) and modules.builtin (a PATH per line).
 func parseTree(dep, builtin io.Reader) (tree, error) {
-	t := tree{map[string]string{}, map[string][]string{}, map[string]bool{}}
+	t := tree{path: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
 	s := bufio.NewScanner(dep)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
@@ -60,6 +62,14 @@ func (t tree) order(names []string) ([]string, error) {
 			return
 		}
 		done[file] = true
+		for _, name := range t.before[moduleName(file)] {
+			if other, ok := t.alias[name]; ok {
+				name = other
+			}
+			if soft, ok := t.path[moduleName(name)]; ok {
+				visit(soft)
+			}
+		}
 		// modules.dep lists all that a module needs, indirectly too, but promises no order that holds for lists merged.
 		for _, need := range t.needs[moduleName(file)] {
 			visit(need)
@@ -113,7 +123,56 @@ func (k Kernel) tree() (tree, error) {
 	if err != nil {
 		return tree{}, fmt.Errorf("read built-in modules: %w", err)
 	}
-	return parseTree(bytes.NewReader(dep), bytes.NewReader(builtin))
+	t, err := parseTree(bytes.NewReader(dep), bytes.NewReader(builtin))
+	if err != nil {
+		return t, err
+	}
+	// A kernel asks user space for these by itself, but the guest has nobody who answers.
+	softdep, err := os.ReadFile(filepath.Join(k.modules(), "modules.softdep"))
+	if err != nil {
+		return tree{}, fmt.Errorf("read soft dependencies: %w", err)
+	}
+	alias, err := os.ReadFile(filepath.Join(k.modules(), "modules.alias"))
+	if err != nil {
+		return tree{}, fmt.Errorf("read names of modules: %w", err)
+	}
+	t.before, t.alias = parseSoftdep(string(softdep)), parseAliases(string(alias))
+	return t, nil
+}
+
+// parseSoftdep reads "softdep NAME pre: NAME... post: NAME..." and keeps what comes before.
+func parseSoftdep(text string) map[string][]string {
+	before := map[string][]string{}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 || fields[0] != "softdep" {
+			continue
+		}
+		pre := false
+		for _, word := range fields[2:] {
+			if strings.HasSuffix(word, ":") {
+				pre = word == "pre:"
+			} else if name := moduleName(fields[1]); pre {
+				before[name] = append(before[name], word)
+			}
+		}
+	}
+	return before
+}
+
+// parseAliases reads "alias OTHER NAME". Of several with the same other name the first counts, and patterns do not.
+func parseAliases(text string) map[string]string {
+	alias := map[string]string{}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[0] != "alias" || strings.ContainsAny(fields[1], "*?[") {
+			continue
+		}
+		if _, ok := alias[fields[1]]; !ok {
+			alias[fields[1]] = fields[2]
+		}
+	}
+	return alias
 }
 
 // unpack copies a module, decompressing it: older kernels cannot do so themselves.

@@ -89,6 +89,8 @@ func TestPackedModulesAreUncompressedAndInOrder(t *testing.T) {
 	k := Kernel{Release: "1.0", Dir: t.TempDir()}
 	write(t, filepath.Join(k.modules(), "modules.dep"), "kernel/top.ko.xz: kernel/base-part.ko\nkernel/base-part.ko:\n")
 	write(t, filepath.Join(k.modules(), "modules.builtin"), "kernel/inside.ko\n")
+	write(t, filepath.Join(k.modules(), "modules.softdep"), "")
+	write(t, filepath.Join(k.modules(), "modules.alias"), "")
 	write(t, filepath.Join(k.modules(), "kernel/base-part.ko"), "base code")
 	top := filepath.Join(k.modules(), "kernel/top.ko")
 	write(t, top, "top code")
@@ -117,5 +119,21 @@ func write(t *testing.T, file, text string) {
 	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAModuleComesAfterThoseThatItAsksForByAnotherName(t *testing.T) {
+	tr, err := parseTree(strings.NewReader("a/libcrc32c.ko:\na/crc32c_generic.ko:\na/late.ko:\n"), strings.NewReader(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.before = parseSoftdep("# x\nsoftdep libcrc32c pre: crc32c not-there post: late\n")
+	tr.alias = parseAliases("alias crc32c-* other\nalias crc32c crc32c_generic\nalias crc32c late\n")
+	got, err := tr.order([]string{"libcrc32c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a/crc32c_generic.ko", "a/libcrc32c.ko"}, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -16,15 +16,16 @@ var ErrMissing = errors.New("not installed")
 
 // packageOf names the Debian package of each file that something here needs.
 var packageOf = map[string]string{
-	"apt-get":            "apt",
-	"cpio":               "cpio",
-	"depmod":             "kmod",
-	"dpkg-deb":           "dpkg",
-	"ldd":                "libc-bin",
-	"qemu-system-x86_64": "qemu-system-x86",
-	"xz":                 "xz-utils",
-	"zstd":               "zstd",
-	keyring:              "debian-archive-keyring",
+	"apt-get":             "apt",
+	"cpio":                "cpio",
+	"depmod":              "kmod",
+	"dpkg-deb":            "dpkg",
+	"ldd":                 "libc-bin",
+	"qemu-system-aarch64": "qemu-system-arm",
+	"qemu-system-x86_64":  "qemu-system-x86",
+	"xz":                  "xz-utils",
+	"zstd":                "zstd",
+	keyring:               "debian-archive-keyring",
 }
 
 // Need checks that all the named programs (and files, by absolute path) are there. The error is ErrMissing and names all

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
+)
+
+// reads says whether programs may read this kernel's memory, by what its command line asks for.
+func reads(t *testing.T) bool {
+	t.Helper()
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !slices.Contains(strings.Fields(string(line)), "lockdown=confidentiality")
+}
+
+// On a hardened kernel, too, a container is accelerated, or starts and the log tells what the kernel forbids.
+// Kernels of test/vm are locked down, or have sysctls that limit programs.
+func TestThisKernelAcceleratesOrTheReasonIsTrue(t *testing.T) {
+	w := newWorld(t)
+	p := w.pod()
+	a := w.mustAdd(p, nil)
+	said := doctor(t)
+	if reads(t) {
+		w.expectAccelerated(p)
+		summarize(t, "accelerated")
+	} else {
+		texts := []string{"locked down for confidentiality", "lockdown=integrity"}
+		expectTexts(t, "the log", a.stderr, append(texts, "not accelerated", "kernel not supported")...)
+		expectTexts(t, "doctor", said, texts...)
+		for what, text := range map[string]string{"the log": a.stderr, "doctor": said} {
+			if strings.Contains(text, "or newer") {
+				t.Errorf("%s blames the kernel's version:\n%s", what, text)
+			}
+		}
+		expectCode(t, w.add(p, keys{"required": true}), decline.Kernel.Code(), texts...)
+		summarize(t, "declined, the container starts: locked down for confidentiality")
+	}
+	if a := run(t, env("DEL", p), w.conf(p, nil)); a.err != nil {
+		t.Errorf("DEL: %v", a.err)
+	}
+}
+
+// doctor is what sockmapctl doctor says of this kernel, whatever it thinks of it.
+func doctor(t *testing.T) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(labtest.Plugins(t), "sockmapctl"), "doctor").CombinedOutput()
+	if len(out) == 0 {
+		t.Errorf("sockmapctl doctor says nothing: %v", err)
+	}
+	return string(out)
+}
+
+// summarize leaves one line for the tables of test/vm.
+func summarize(t *testing.T, text string) {
+	t.Helper()
+	dir := os.Getenv("VM_OUT")
+	if dir == "" || t.Failed() {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, frame.SummaryFile), []byte(text+"\n"), 0o600); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
+)
+
+// allKernels stands for every line of kernels.txt, in -kernel.
+const allKernels = "all"
+
+// choose finds kernels by their names, separated by commas. Without a name they are those that run often, and this
+// machine's own.
+func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host bool, err error) {
+	if names == "" {
+		return slices.DeleteFunc(slices.Clone(all), func(w kernel.Wanted) bool { return !w.Often }), true, nil
+	}
+	if names == allKernels {
+		return all, false, nil
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		if name == hostName {
+			host = true
+			continue
+		}
+		i := slices.IndexFunc(all, func(w kernel.Wanted) bool { return w.Name == name })
+		if i < 0 {
+			return nil, false, fmt.Errorf("find kernel %q: not in kernels.txt", name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, host, nil
+}
+
+// seldomPatience is how many times as long programs may take on kernels that run seldom, which are the slow ones.
+const seldomPatience = 3
+
+// programsOf are those of the specs that run on a kernel. What packs executables of this machine runs on kernels for
+// this machine's processors only.
+func programsOf(w kernel.Wanted, specs []spec) (chosen []spec) {
+	for _, s := range specs {
+		if (w.Only == nil || slices.Contains(w.Only, s.Name)) && s.runsOn(w.Arch) {
+			if !w.Often {
+				s.Timeout *= seldomPatience
+			}
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen
+}
+
+// runsOn tells whether a spec can be packed for an architecture.
+func (s spec) runsOn(arch string) bool {
+	return arch == runtime.GOARCH || s.Path == "" && len(s.Tools) == 0
+}
+
+// checkPrograms finds kernels that would run nothing, or name a program that there is not.
+func checkPrograms(kernels []kernel.Wanted, specs []spec) error {
+	for _, w := range kernels {
+		for _, name := range w.Only {
+			if !slices.ContainsFunc(specs, func(s spec) bool { return s.Name == name }) {
+				return fmt.Errorf("kernel %s is to run %s, which the manifest does not have", w.Name, name)
+			}
+		}
+		if len(programsOf(w, specs)) == 0 {
+			return fmt.Errorf("kernel %s would run nothing: executables of this machine are for %s, and it is for %s",
+				w.Name, runtime.GOARCH, w.Arch)
+		}
+	}
+	return nil
+}
