@@ -40,7 +40,7 @@ func Kernel() []Case {
 		urgent(), errorQueue(), counting(), countingMore(),
 		sending(), sendingOddly(), holding(), stopping(), zeroCopy(),
 		eventLoops(), polling(), pollingErrors(), edges(), twoQueues(), manyWaiters(), selecting(),
-		splicing(), splicingOut(), sendingFiles(),
+		splicing(), splicingOtherwise(), splicingOut(), sendingFiles(),
 		rings(), ringEnds(), ringReceive(),
 		halfClosing(), shuttingDown(), closing(), closingUnder(), resetting(), erring(),
 		afterwards(), disconnecting(), beforeEstablished(),

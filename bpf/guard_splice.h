@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The programs of the guard of splice(2), see docs/adr/0019: a part of guard.bpf.c. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "guard_habits.h"
+#include "maps.h"
+#include "socket.h"
+
+static __always_inline bool is_redirect_socket(struct file *file)
+{
+	struct socket *sock = BPF_CORE_READ(file, private_data);
+	struct sock *sk = BPF_CORE_READ(sock, sk);
+
+	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & USER_DATA_PSOCK;
+}
+
+static __always_inline struct file *file_of(unsigned int fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = task->files->fdt;
+	struct file **files, *file = NULL;
+
+	if (fd >= table->max_fds)
+		return NULL;
+	files = table->fd;
+	bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	return file;
+}
+
+/*
+ * The programs return a long: an int would leave the upper half zero, and the caller would see a huge length. The
+ * attach target is set by the loader: it is named after the architecture.
+ */
+SEC("fmod_ret/splice")
+long refuse_splice(unsigned long long *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	struct file *file = file_of(BPF_CORE_READ(regs, SPLICE_IN_REGISTER));
+
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
+		return 0;
+	return answer(is_redirect_socket(file) ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
+}
+
+static __always_inline bool in_ring_splice(void)
+{
+	__u64 task = bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&splicing, &task);
+}
+
+/*
+ * Does this task splice? By sendfile(2) a program splices where it sends to a pipe. What is read by read(2), as
+ * most is, needs no more looking; io_uring has threads whose system call says nothing.
+ */
+static __always_inline bool splices(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	long call = regs->SYSCALL_REGISTER;
+
+	if (call == READ_SYSCALL)
+		return false;
+	return call == SPLICE_SYSCALL || call == SENDFILE_SYSCALL || in_ring_splice();
+}
+
+/* Of a file that is read: its socket, where that is one of the sockhash. */
+static __always_inline struct sock *redirect_socket_of(struct file *file)
+{
+	struct socket *sock;
+
+	if ((file->f_inode->i_mode & MODE_FORMAT) != MODE_SOCKET)
+		return NULL;
+	sock = bpf_sock_from_file(file);
+	return sock && in_sockmap(sock->sk) ? sock->sk : NULL;
+}
+
+/* Runs on each read and write of a file on this node: leave early. */
+SEC("fmod_ret/security_file_permission")
+long refuse_splice_file(unsigned long long *ctx)
+{
+	int mask = ctx[1];
+
+	if (!(mask & MAY_READ) || !redirect_socket_of((struct file *)ctx[0]))
+		return 0;
+	return answer(splices() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
+}
+
+/*
+ * Can the program splice after all? Its peer knows that it splices, and sends by TCP from now on; nothing was
+ * redirected that waits, and no send is under way that has not heard of it.
+ */
+static __always_inline bool has_only_tcp(struct sock *sk, const struct sock_state *state)
+{
+	return learning() && !redirected_bytes_wait(sk) && !calls_inside((struct sock *)state->peer_sk);
+}
+
+/*
+ * A program that was refused may read instead, and is accelerated. One that splices again wants nothing else:
+ * it is noted, and may as soon as it can. What closes the socket upon a refusal is noted then, see on_close.
+ */
+static __always_inline bool splices_again(struct sock *sk, struct sock_state *state)
+{
+	if (!(__sync_fetch_and_or(&state->habits, HABIT_SPLICE_REFUSED) & HABIT_SPLICE_REFUSED))
+		return false;
+	note(sk, state, HABIT_SPLICE);
+	return has_only_tcp(sk, state);
+}
+
+/* The same where LSM programs run, which may ask whose socket it is. */
+SEC("lsm/file_permission")
+int refuse_splice_lsm(unsigned long long *ctx)
+{
+	struct sock_state *state;
+	int mask = ctx[1];
+	struct sock *sk;
+
+	if (!(mask & MAY_READ))
+		return 0;
+	sk = redirect_socket_of((struct file *)ctx[0]);
+	if (!sk || !splices())
+		return 0;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (state && splices_again(sk, state))
+		return 0;
+	return answer(-ERROR_INVALID, EVENT_SPLICE_REFUSED);
+}
+
+/* io_uring splices without the system call, on the task's own behalf or on a worker's. */
+SEC("fentry/io_splice")
+int enter_ring_splice(void *ctx __attribute__((unused)))
+{
+	__u64 task = bpf_get_current_pid_tgid();
+	__u32 yes = 1;
+
+	bpf_map_update_elem(&splicing, &task, &yes, BPF_ANY);
+	return 0;
+}
+
+SEC("fexit/io_splice")
+int leave_ring_splice(void *ctx __attribute__((unused)))
+{
+	__u64 task = bpf_get_current_pid_tgid();
+
+	bpf_map_delete_elem(&splicing, &task);
+	return 0;
+}
