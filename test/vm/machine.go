@@ -34,6 +34,7 @@ var commandLine = strings.Join([]string{
 type machine struct {
 	kernel  kernel.Kernel
 	initrd  string
+	disk    string // image of a Debian root, empty for none
 	results string // directory for what comes out of it
 	qemu    qemu
 	icount  bool
@@ -125,7 +126,7 @@ func (m machine) command(ctx context.Context) *exec.Cmd {
 	if m.icount {
 		processors, clock = "1", []string{"-icount", "shift=0,sleep=off"} // 1 ns for each instruction, none for waiting
 	}
-	cmd := exec.CommandContext(ctx, emulator, append(clock,
+	cmd := exec.CommandContext(ctx, emulator, append(append(clock, diskArgs(m.disk)...),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
 		"-machine", "q35", "-accel", m.qemu.accel, "-cpu", m.qemu.processorFor(m.kernel.Version),
 		"-smp", processors, "-m", "2048",

@@ -28,6 +28,7 @@ type matrix struct {
 	icount  bool   // the guests' clocks count instructions
 	qemu    qemu
 	boot    time.Duration
+	disk    string // image of a Debian root, when a program wants one
 	say     func(format string, args ...any)
 }
 
@@ -35,6 +36,9 @@ type matrix struct {
 // kernel or a test did wrong is in the outcomes.
 func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	if err := m.setUp(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.setUpRoot(ctx); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "vm-")
@@ -100,7 +104,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	// Both the archive and QEMU's copy of it are large; the archive is not needed later.
 	defer os.Remove(initrd)
 	vm := machine{
-		kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
+		kernel: k, initrd: initrd, disk: m.disk, results: filepath.Join(m.results, w.Name),
 		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(),
 	}
 	o, err := m.bootTwice(ctx, vm)
