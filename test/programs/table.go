@@ -3,8 +3,216 @@
 package main
 
 import (
-	"errors"
+	"flag"
+	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 )
 
-func tableCommand(io.Writer, []string) error { return errors.New("not yet") }
+var section = marked.Section{Name: "programs", Target: "docs"}
+
+// kernelReport is what one of test/vm's kernels has shown.
+type kernelReport struct {
+	name string
+	*Report
+}
+
+func tableCommand(out io.Writer, args []string) error {
+	f := flag.NewFlagSet("programs table", flag.ContinueOnError)
+	into := f.String("into", "", "replace the table of this `document` (default: print it)")
+	names := f.String("kernel", "6.1,6.12,7", "`names` of kernels, separated by commas")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() != 1 {
+		return fmt.Errorf("%w: one directory of results is needed", flag.ErrHelp)
+	}
+	var all []kernelReport
+	for name := range strings.SplitSeq(*names, ",") {
+		r, err := readReport(filepath.Join(f.Arg(0), name, "programs", "programs.json"))
+		if err != nil {
+			return fmt.Errorf("kernel %s: %w (make test-programs-all leaves it)", name, err)
+		}
+		all = append(all, kernelReport{name, r})
+	}
+	text := table(all)
+	if *into == "" {
+		_, err := io.WriteString(out, text)
+		return err
+	}
+	return section.Into(*into, text)
+}
+
+// table has a row for each end, and a column for each kernel. The sentence before it counts what no kernel decides.
+func table(all []kernelReport) string {
+	var b strings.Builder
+	b.WriteString(blockingLine(all))
+	b.WriteString("\n| program | version | end | talks to |")
+	for _, k := range all {
+		fmt.Fprintf(&b, " %s |", k.title())
+	}
+	b.WriteString(" why not all of it | what changes that |\n|---|---|---|---|" + strings.Repeat("---|", len(all)+2) + "\n")
+	for _, name := range caseNames(all) {
+		for _, server := range []bool{false, true} {
+			row(&b, all, name, server)
+		}
+	}
+	return b.String()
+}
+
+func (k kernelReport) title() string {
+	if len(k.Off) > 0 {
+		return k.name + ": off, " + strings.Join(k.Off, ", ")
+	}
+	return k.name
+}
+
+// caseNames are those of all kernels, in their order.
+func caseNames(all []kernelReport) (names []string) {
+	for _, k := range all {
+		for _, c := range k.Cases {
+			if !slices.Contains(names, c.Name) {
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return names
+}
+
+func (k kernelReport) find(name string) (c Case, ok bool) {
+	i := slices.IndexFunc(k.Cases, func(c Case) bool { return c.Name == name })
+	if i < 0 {
+		return c, false
+	}
+	return k.Cases[i], true
+}
+
+func (c Case) end(server bool) (end, peer End, role string) {
+	if server {
+		return c.Server, c.Client, "server"
+	}
+	return c.Client, c.Server, "client"
+}
+
+func row(b *strings.Builder, all []kernelReport, name string, server bool) {
+	var first End
+	var peer, role string
+	var shares, reasons []string
+	for _, k := range all {
+		c, ok := k.find(name)
+		if !ok {
+			shares = append(shares, "not run")
+			continue
+		}
+		e, other, is := c.end(server)
+		if first.Program == "" {
+			first, peer, role = e, other.Program, is
+		}
+		shares = append(shares, c.share(e))
+		if len(k.Off) > 0 {
+			continue // nothing is accelerated, for a reason of the kernel's
+		}
+		for _, r := range e.Reasons {
+			if !slices.Contains(reasons, r) {
+				reasons = append(reasons, r)
+			}
+		}
+	}
+	program := first.Program
+	if first.Note != "" {
+		program += ", " + first.Note
+	}
+	fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", program, first.Version, role, peer, strings.Join(shares, " | "),
+		strings.Join(reasons, ", "), strings.Join(changes(reasons, first.Blocks()), "; "))
+}
+
+// share in words. What few messages are cannot be told in percent of bytes that does not differ between two runs.
+func (c Case) share(e End) string {
+	switch share := e.Share(); {
+	case c.Error != "" && c.Plain == "":
+		return "**fails**"
+	case c.Error != "":
+		return "not run"
+	case e.Redirected == 0:
+		return "none"
+	case share >= 0.95:
+		return "**nearly all**"
+	case share >= enough:
+		return "**most**"
+	case share >= 0.5:
+		return "more than half"
+	default:
+		return "less than half"
+	}
+}
+
+// blockingLine counts the ends whose descriptors block, where most kernels saw it so.
+func blockingLine(all []kernelReport) string {
+	var ends, blocking [2]int
+	for _, name := range caseNames(all) {
+		for i, server := range []bool{false, true} {
+			seen, blocks := 0, 0
+			for _, k := range all {
+				if c, ok := k.find(name); ok {
+					if e, _, _ := c.end(server); e.Sockets > 0 {
+						seen++
+						if e.Blocks() {
+							blocks++
+						}
+					}
+				}
+			}
+			if seen > 0 {
+				ends[i]++
+				if 2*blocks > seen {
+					blocking[i]++
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d client ends and %d of %d server ends have blocking descriptors.\n",
+		blocking[0], ends[0], blocking[1], ends[1])
+}
+
+// advice says what changes a reason.
+var advice = map[string]string{
+	"connection: blocking": "a client that connects with O_NONBLOCK",
+	"message: blocking":    "a reader with O_NONBLOCK that polls",
+	"connection: avoided":  "a server that reads with O_NONBLOCK, then `sockmapctl forget`",
+	"connection: short":    "connections that are kept",
+	"connection: stream":   "nothing needs to: TCP is as fast",
+	"message: pages":       "nothing needs to; `write` instead of `sendfile` (nginx: `sendfile off`)",
+	"message: corked":      "no TCP_CORK (nginx: `tcp_nopush off`)",
+	"message: leaving":     "see the other end",
+	"message: small":       "nothing needs to; larger messages",
+	"message: waitall":     "a reader without MSG_WAITALL",
+	"message: rcvlowat":    "a reader without SO_RCVLOWAT",
+	"message: unread":      "a reader that keeps up",
+	"message: early":       "nothing: it is so until the client has read",
+	"message: learning":    "nothing: it is so until the reader has read",
+	"message: no-peer":     "nothing: it is so until the other end has joined",
+}
+
+// changes are in the order of the reasons. Only who blocks can stop it; its peer's row says where.
+func changes(reasons []string, blocks bool) (all []string) {
+	for _, r := range reasons {
+		text, ok := advice[r]
+		if !ok {
+			text = "see METRICS.md"
+		}
+		if r == "message: blocking" || r == "connection: blocking" {
+			text += ", or `guards` without `blocking`"
+			if !blocks {
+				text = "the other end, which blocks"
+			}
+		}
+		if !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	return all
+}

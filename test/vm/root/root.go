@@ -17,7 +17,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
@@ -83,12 +86,12 @@ func name(packages []string) string {
 	return suite + "-" + hex.EncodeToString(sum[:8]) + ".ext4"
 }
 
-func makeImage(ctx context.Context, home, image string, packages []string) error {
+func makeImage(ctx context.Context, home, image string, packages []string) (err error) {
 	work, err := os.MkdirTemp(home, "new-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, removeTree(work)) }()
 	// Programs of packages that are set up are not all root's.
 	if err := os.Chmod(work, 0o755); err != nil {
 		return err
@@ -129,6 +132,11 @@ func install(ctx context.Context, tree string, packages []string) error {
 	}
 	cmd := exec.CommandContext(ctx, "mmdebstrap", append(append(args, suite, tree), sources.Lines...)...)
 	cmd.WaitDelay = 5 * time.Second
+	// Namespaces of its own: killed, mmdebstrap would leave /proc, /sys and /dev mounted below the tree, which is
+	// removed then, and processes that scripts of packages have started.
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -136,6 +144,18 @@ func install(ctx context.Context, tree string, packages []string) error {
 		return fmt.Errorf("mmdebstrap: %w: %s", err, sources.Said(lastOf(said.String(), 40)))
 	}
 	return nil
+}
+
+// removeTree refuses while anything is mounted below it: what is mounted there belongs to somebody else.
+func removeTree(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if bytes.Contains(mounts, []byte(" "+dir+"/")) {
+		return fmt.Errorf("remove %s: something is mounted below it", dir)
+	}
+	return os.RemoveAll(dir)
 }
 
 // lastOf is the last n lines of a text: the rest tells what went well.
