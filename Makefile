@@ -25,7 +25,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 
 .PHONY: test
 test: VM_RUN := -guests # test-host has run the same on this kernel
-test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm test-programs ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -161,15 +161,29 @@ test-vm: ## data path, probes, guards and conformance under Debian's kernels in 
 	go run ./test/vm fetch
 	go run ./test/vm run $(VM_RUN)
 
+PROGRAMS_RUN := go run ./test/vm run -kernel 6.1,6.12,7 -out .cache/programs
+.PHONY: test-programs
+test-programs: ## real programs in pods, with the guards, under Debian's kernels in QEMU: those that start fast (root; installs QEMU, mmdebstrap)
+	@test/setup.sh test-programs
+	go run ./test/programs build
+	$(PROGRAMS_RUN) -manifest test/programs/manifest.json
+
+.PHONY: test-programs-all
+test-programs-all: ## the same with the slow ones (Java, MariaDB, RabbitMQ, PHP, Ruby), and the program cases of the conformance suite
+	@test/setup.sh test-programs
+	go run ./test/programs build
+	$(PROGRAMS_RUN) -manifest test/programs/manifest-all.json
+
 .PHONY: test-runtimes
 test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)
 	@test/setup.sh runtimes
 	cd test/e2e/runtimes && go vet ./... && go test -count=1 -timeout 20m ./...
 
 .PHONY: docs
-docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md and docs/RUNTIMES.md, from what the last tests have left
+docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md and docs/RUNTIMES.md, from what the last tests have left
 	go run ./test/vm table -into docs/KERNELS.md
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
+	go run ./test/programs table -into docs/PROGRAMS.md .cache/programs
 	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes
 
 .PHONY: man

@@ -34,7 +34,7 @@ const (
 	// format is raised when what is made of the same packages is something else.
 	format = "2"
 	// makeLimit is for a machine whose archive is slow.
-	makeLimit = 10 * time.Minute
+	makeLimit = 20 * time.Minute
 )
 
 // Modules are what a guest's kernel needs to mount the image with a layer above it, beside what it has built in.
