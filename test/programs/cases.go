@@ -53,7 +53,7 @@ func webCases() []testCase {
 		}},
 		{name: "haproxy", port: 80, server: nginx("sendfile off;", "`sendfile off`"), client: end{
 			"haproxy", "haproxy -v", `sed "s#@DIR@#$DIR#g; s#@BACKEND@#$SERVER:$PORT#" "$FILES/haproxy.cfg" >haproxy.cfg
-haproxy -f haproxy.cfg & pid=$!; until test -S "$DIR/front"; do sleep 0.1; done
+haproxy -f haproxy.cfg & pid=$!; until test -S "$DIR/front"; do kill -0 $pid; sleep 0.1; done
 curl -sS --unix-socket "$DIR/front" -o "$DIR/got#1" "http://localhost/body?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | python3 "$FILES/pieces.py"
 kill $pid`, "proxy of the client's pod",
 		}},
@@ -61,7 +61,7 @@ kill $pid`, "proxy of the client's pod",
 			"php-fpm", "php-fpm8.2 -v", `printf '[www]\nlisten=0.0.0.0:9000\npm=static\npm.max_children=2\nuser=www-data\n' >pool.conf
 cp "$FILES/body.php" "$DIR/"; exec php-fpm8.2 -F -y pool.conf`, "FastCGI over TCP",
 		}, client: end{"nginx", "nginx -v", `sed "s#@DIR@#$DIR#g; s#@BACKEND@#$SERVER:$PORT#" "$FILES/fastcgi.conf" >fastcgi.conf
-nginx -c "$DIR/fastcgi.conf" & pid=$!; until test -S "$DIR/front"; do sleep 0.1; done
+nginx -c "$DIR/fastcgi.conf" & pid=$!; until test -S "$DIR/front"; do kill -0 $pid; sleep 0.1; done
 curl -sS --unix-socket "$DIR/front" -o "$DIR/got#1" "http://localhost/body.php?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | python3 "$FILES/pieces.py"
 kill $pid`, "`fastcgi_keep_conn on`"}},
 	}
