@@ -25,7 +25,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 
 .PHONY: test
 test: VM_RUN := -guests # test-host has run the same on this kernel
-test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm test-programs ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
