@@ -38,7 +38,7 @@ func TestReasonsThatLastHideThoseThatPass(t *testing.T) {
 		t.Error(got)
 	}
 	peer.reasons["pages"] = 1
-	if got := reasonsOf(sent{results: map[string]uint64{"blocking": 1}}, peer); !slices.Equal(got,
+	if got := reasonsOf(sent{results: map[string]uint64{"blocking": 1, "remote": 1}}, peer); !slices.Equal(got,
 		[]string{"connection: blocking", "message: pages"}) {
 		t.Error(got)
 	}

@@ -22,7 +22,8 @@ var lasting = []datapath.Reason{
 // that last, and only where there are neither, those that pass.
 func reasonsOf(own, peer sent) (names []string) {
 	for _, r := range datapath.Results() {
-		if r != datapath.ResultJoined && own.results[r.String()]+peer.results[r.String()] > 0 {
+		// Both ends are on this node: where one stays out, the other finds nobody, and is told that the peer is remote.
+		if r != datapath.ResultJoined && r != datapath.ResultRemote && own.results[r.String()]+peer.results[r.String()] > 0 {
 			names = append(names, "connection: "+r.String())
 		}
 	}
