@@ -61,6 +61,7 @@ enum reason {
 	REASON_CORKED = 25,	     /* leaves: TCP_CORK, TCP joins what a redirect delivers piece by piece */
 	REASON_PAGES = 26,	     /* leaves: sendfile(2), TCP sends pages that a redirect copies */
 	REASON_SMALL = 27,	     /* leaves: a stream of small messages one way, which TCP joins */
+	REASON_SPLICE = 28,	     /* the reader uses splice(2), which finds TCP's bytes only */
 	REASON_MAX,
 };
 
@@ -135,6 +136,7 @@ struct tap_filter {
 
 /* Bits of config.hazards, as in pkg/cniconf/hazards.go: those that the programs ask for. */
 enum asked_hazard {
+	HAZARD_FIONREAD_REDIRECTED = 1 << 1,
 	HAZARD_FIONREAD_TCP = 1 << 2,
 };
 
@@ -261,13 +263,14 @@ enum event {
 	EVENT_RECEIVE_ANSWERED = 2,
 	EVENT_SEND_ANSWERED = 3,
 	EVENT_MAPPING_REFUSED = 4,
-	EVENT_HABIT_NOTED = 5, /* MSG_WAITALL, MSG_TRUNC, MSG_OOB */
+	EVENT_HABIT_NOTED = 5, /* MSG_WAITALL, MSG_TRUNC, MSG_OOB, splice(2) */
 	EVENT_BLOCKING_NOTED = 6, /* a reader that waits inside receive calls */
 	EVENT_OPTION_REFUSED = 7,
 	EVENT_ANSWER_CORRECTED = 8, /* TCP_INFO, TCP_NOTSENT_LOWAT */
 	EVENT_FLAGS_LOST = 9, /* another program has switched our callbacks off */
 	EVENT_READER_WOKEN = 10, /* a reader that may have missed an edge was told again */
 	EVENT_WINDOW_REFUSED = 11, /* the pod has used up what its flows' windows may grow by */
+	EVENT_INQ_CORRECTED = 12, /* FIONREAD */
 	EVENT_MAX,
 };
 
@@ -288,39 +291,7 @@ struct call_sums {
 	__u64 buckets[CALL_BUCKETS]; /* of this length, not "up to" */
 };
 
-#define TAP_CHUNK    4096 /* bytes of a message in one record at most */
-#define TAP_SNAP_MAX (136 * TAP_CHUNK) /* 544 KiB, the largest message that the verdict ever sees */
-
-#define TAP_PIECES_MAX 64 /* of which the kernel makes up one message: 17, or up to 46 where it is built for that */
-#define TAP_CHUNKS_MAX (TAP_SNAP_MAX / TAP_CHUNK + TAP_PIECES_MAX)
-
-/*
- * What a tap gets: one record for each chunk of a message, in order, the data behind it. Addresses are those of the passive
- * end for both directions, so that the two halves of a connection fit although NAT is between them: network order, v4 in the
- * first four bytes.
- */
-struct tap_record {
-	__u64 time_ns; /* CLOCK_MONOTONIC */
-	struct isn_pair self; /* of the sender */
-	__u64 netns; /* of the sender */
-	__u64 peer_netns;
-	__u32 seq;	    /* TCP sequence number of the message's first byte */
-	__u32 message_bytes; /* of the whole message */
-	__u32 offset; /* of this chunk in it */
-	__u32 captured_bytes; /* that follow this record */
-	__u16 family;
-	__u16 passive_port;
-	__u16 active_port;
-	__u8 role; /* of the sender */
-	__u8 redirected;
-	__u8 passive_addr[16];
-	__u8 active_addr[16];
-};
-
-struct tap_drops {
-	__u64 messages;
-	__u64 bytes; /* that would have been captured */
-};
+#include "abi_tap.h"
 
 /* attachments[SHA-256]: what one CNI ADD did, or why it did nothing. Only user space reads and writes it. */
 struct attachment {
@@ -394,7 +365,5 @@ _Static_assert(sizeof(struct history) == 16, "history is an ABI");
 _Static_assert(sizeof(struct totals) == 832, "totals is an ABI");
 _Static_assert(sizeof(struct call_key) == 12, "keys are hashed byte by byte: no padding");
 _Static_assert(sizeof(struct call_sums) == 128, "call_sums is an ABI");
-_Static_assert(sizeof(struct tap_record) == 88, "tap_record is an ABI");
-_Static_assert(sizeof(struct tap_drops) == 16, "tap_drops is an ABI");
 _Static_assert(sizeof(struct attachment) == 1440, "attachment is an ABI");
 _Static_assert(sizeof(struct flow_record) == 168, "flow_record is an ABI");

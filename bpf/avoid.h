@@ -89,3 +89,19 @@ static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
 	}
 	bpf_map_update_elem(&avoid, &key, &noted, BPF_ANY);
 }
+
+/*
+ * Later connections are spared the change of ways. Of what a client does only MSG_OOB and splice(2) are
+ * remembered, for its own ones: they belong to the program that speaks there. The server's port says nothing of
+ * them, and must not: one client would take acceleration from all others. tp: of a client.
+ */
+static __always_inline void spare_later_ones(struct tcp_sock *tp, const struct sock_state *state, __u32 habits)
+{
+	if (state->role == ROLE_PASSIVE) {
+		if (state->port)
+			avoid_port(state->netns, state->port, habits);
+		return;
+	}
+	if (tp && (habits & (HABIT_OOB | HABIT_SPLICE)))
+		avoid_destination(tp, state->netns);
+}

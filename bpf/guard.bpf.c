@@ -4,12 +4,15 @@
  *
  *   observe_receive      how a program receives: without waiting, waiting in the call, with MSG_WAITALL or MSG_TRUNC
  *   observe_send         a program sends with MSG_OOB
+ *   receive, send        both of these and both of the following, where the kernel runs LSM programs
  *   answer_receive       recv with MSG_OOB or of no bytes, and after a close that should have been a reset: as TCP answers it
  *   answer_send          send with MSG_FASTOPEN, from memory that is not mapped, and after such a close: as TCP answers it
  *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
  *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
  *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
  *                        io_uring; {enter,leave}_ring_splice tell it from a read by io_uring
+ *   refuse_splice_lsm    the same where the kernel runs LSM programs
+ *   correct_inq          FIONREAD with redirected bytes and those by TCP, on kernels that leave one of them out
  *   correct_answer       TCP_INFO with what was redirected, TCP_NOTSENT_LOWAT as the program has set it
  *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
  *
@@ -24,6 +27,7 @@
 #include "address.h"
 #include "avoid.h"
 #include "info.h"
+#include "inq.h"
 #include "maps.h"
 #include "pair.h"
 #include "reset.h"
@@ -44,25 +48,6 @@ static __always_inline bool in_sockmap(struct sock *sk)
 	return sk && ((unsigned long)sk->sk_user_data & USER_DATA_PSOCK);
 }
 
-/*
- * Later connections are spared the change of ways. Of what a client does only MSG_OOB is remembered, for its
- * own ones: it belongs to the protocol that it speaks. The server's port says nothing of it, and must not:
- * one client would take acceleration from all others.
- */
-static __always_inline void spare_later_ones(struct sock *sk, const struct sock_state *state, __u32 habits)
-{
-	struct tcp_sock *tp;
-
-	if (state->role == ROLE_PASSIVE) {
-		if (state->port)
-			avoid_port(state->netns, state->port, habits);
-		return;
-	}
-	tp = habits & HABIT_OOB ? bpf_skc_to_tcp_sock(sk) : NULL;
-	if (tp)
-		avoid_destination(tp, state->netns);
-}
-
 /* Others' habits may be noted at the same time, by another thread. */
 static __always_inline void note(struct sock *sk, struct sock_state *state, __u32 habits)
 {
@@ -70,7 +55,7 @@ static __always_inline void note(struct sock *sk, struct sock_state *state, __u3
 		return;
 	__sync_fetch_and_or(&state->habits, habits);
 	count_event(habits & HABIT_BLOCKS ? EVENT_BLOCKING_NOTED : EVENT_HABIT_NOTED);
-	spare_later_ones(sk, state, habits);
+	spare_later_ones(state->role == ROLE_ACTIVE ? bpf_skc_to_tcp_sock(sk) : NULL, state, habits);
 }
 
 /* What in a receive call only TCP does right. MSG_WAITALL asks nothing of a call that does not wait. */
@@ -98,6 +83,8 @@ static __always_inline void watch_reader(struct sock *sk, struct sock_state *sta
 
 	if (habits)
 		note(sk, state, habits);
+	if (state->habits & HABIT_SPLICE_REFUSED)
+		__sync_fetch_and_and(&state->habits, ~HABIT_SPLICE_REFUSED); /* it falls back to what it does now */
 	if (state->reader == READER_UNKNOWN)
 		__sync_val_compare_and_swap(&state->reader, READER_UNKNOWN, habits ? READER_PLAIN : READER_READY);
 }
@@ -118,7 +105,7 @@ int observe_receive(unsigned long long *ctx)
 	if (!state)
 		return 0;
 	watch_reader(sk, state, flags);
-	receive_after_reset(sk, state);
+	let_answer(sk, receive_after_reset(sk, state));
 	return 0;
 }
 
@@ -137,11 +124,28 @@ int observe_send(unsigned long long *ctx)
 		return 0;
 	if (msg->msg_flags & MESSAGE_OOB)
 		note(sk, state, HABIT_OOB);
-	send_after_reset(sk, state, msg->msg_flags);
+	let_answer(sk, send_after_reset(sk, state, msg->msg_flags));
 	return 0;
 }
 
-/* Calls that tcp_bpf_recvmsg answers in its own way get the answer of TCP. */
+/* Receives that tcp_bpf_recvmsg answers in its own way: with MSG_OOB, or of no bytes. */
+static __always_inline bool is_odd_receive(__u32 size, int flags)
+{
+	return (!size || (flags & MESSAGE_OOB)) && !(flags & MESSAGE_ERRQUEUE);
+}
+
+/* They get the answer of TCP. */
+static __always_inline long answer_to_odd(struct sock *sk, int flags)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp)
+		return 0;
+	if (flags & MESSAGE_OOB)
+		return tp->urg_data ? 0 : -ERROR_INVALID;
+	return (flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0;
+}
+
 SEC("fmod_ret/security_socket_recvmsg")
 long answer_receive(unsigned long long *ctx)
 {
@@ -149,7 +153,6 @@ long answer_receive(unsigned long long *ctx)
 	__u32 size = ctx[2];
 	struct sock *sk = sock->sk;
 	int flags = ctx[3];
-	struct tcp_sock *tp;
 	long told;
 
 	if (!in_sockmap(sk))
@@ -157,22 +160,11 @@ long answer_receive(unsigned long long *ctx)
 	told = answer_of(sk);
 	if (told)
 		return answer(told, EVENT_RECEIVE_ANSWERED);
-	if ((size && !(flags & MESSAGE_OOB)) || (flags & MESSAGE_ERRQUEUE))
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
-		return 0;
-	if (flags & MESSAGE_OOB)
-		return answer(tp->urg_data ? 0 : -ERROR_INVALID, EVENT_RECEIVE_ANSWERED);
-	return answer((flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0, EVENT_RECEIVE_ANSWERED);
+	return answer(is_odd_receive(size, flags) ? answer_to_odd(sk, flags) : 0, EVENT_RECEIVE_ANSWERED);
 }
 
 static __always_inline long answer_to_send(struct sock *sk, const struct msghdr *msg)
 {
-	long told = answer_of(sk);
-
-	if (told)
-		return told;
 	if (sk->__sk_common.skc_state != SOCK_ESTABLISHED && !peer_has_finished(sk))
 		return 0; /* TCP has a more important answer */
 	/* tcp_bpf_sendmsg would not look at the flag. */
@@ -185,8 +177,77 @@ SEC("fmod_ret/security_socket_sendmsg")
 long answer_send(unsigned long long *ctx)
 {
 	struct sock *sk = ((struct socket *)ctx[0])->sk;
+	long told;
 
-	return in_sockmap(sk) ? answer(answer_to_send(sk, (struct msghdr *)ctx[1]), EVENT_SEND_ANSWERED) : 0;
+	if (!in_sockmap(sk))
+		return 0;
+	told = answer_of(sk);
+	return answer(told ? told : answer_to_send(sk, (struct msghdr *)ctx[1]), EVENT_SEND_ANSWERED);
+}
+
+/*
+ * The same by one program for each hook, where LSM programs run: they may look up socket storage, and answer. The
+ * verifier wants to see that what they return is an error number or 0.
+ */
+SEC("lsm/socket_recvmsg")
+int receive(unsigned long long *ctx)
+{
+	struct sock *sk = ((struct socket *)ctx[0])->sk;
+	__u32 size = ctx[2]; /* an int */
+	struct sock_state *state;
+	int flags = ctx[3];
+
+	if (!in_sockmap(sk) || (flags & MESSAGE_ERRQUEUE))
+		return 0;
+	if (is_odd_receive(size, flags))
+		return answer(answer_to_odd(sk, flags), EVENT_RECEIVE_ANSWERED);
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (!state)
+		return 0;
+	watch_reader(sk, state, flags);
+	return answer(receive_after_reset(sk, state) ? -ERROR_RESET : 0, EVENT_RECEIVE_ANSWERED);
+}
+
+/* What only the socket's own state tells of a send. */
+static __always_inline int answer_by_state(struct sock *sk, unsigned int flags)
+{
+	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	__u32 error;
+
+	if (!state)
+		return 0;
+	if (flags & MESSAGE_OOB)
+		note(sk, state, HABIT_OOB);
+	error = send_after_reset(sk, state, flags);
+	if (!error)
+		return 0;
+	return error == ERROR_RESET ? -ERROR_RESET : -ERROR_PIPE;
+}
+
+SEC("lsm/socket_sendmsg")
+int send(unsigned long long *ctx)
+{
+	struct sock *sk = ((struct socket *)ctx[0])->sk;
+	struct msghdr *msg = (struct msghdr *)ctx[1];
+	unsigned int flags = msg->msg_flags;
+	int told = 0;
+
+	if (!in_sockmap(sk))
+		return 0;
+	if ((flags & MESSAGE_OOB) || peer_has_finished(sk))
+		told = answer_by_state(sk, flags);
+	return answer(told ? told : answer_to_send(sk, msg), EVENT_SEND_ANSWERED);
+}
+
+/* A kernel that takes LSM programs may run none: what is asked there is whether this one runs. */
+SEC("lsm/socket_shutdown")
+int say_that_lsm_runs(void *ctx __attribute__((unused)))
+{
+	struct task_answer runs = {};
+	__u64 nobody = 0;
+
+	bpf_map_update_elem(&answers, &nobody, &runs, BPF_ANY);
+	return 0;
 }
 
 /* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */
@@ -237,13 +298,14 @@ long refuse_splice(unsigned long long *ctx)
 	return answer(is_redirect_socket(file) ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
 }
 
-/* The system call that this task is in, from what it entered the kernel with. */
+/* Is this task in a system call that splices? By sendfile(2) a program splices where it sends to a pipe. */
 static __always_inline bool in_splice_call(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	long call = regs->SYSCALL_REGISTER;
 
-	return BPF_CORE_READ(regs, SYSCALL_REGISTER) == SPLICE_SYSCALL;
+	return call == SPLICE_SYSCALL || call == SENDFILE_SYSCALL;
 }
 
 static __always_inline bool in_ring_splice(void)
@@ -253,18 +315,66 @@ static __always_inline bool in_ring_splice(void)
 	return bpf_map_lookup_elem(&splicing, &task);
 }
 
+/* Of a file that is read: its socket, where that is one of the sockhash. */
+static __always_inline struct sock *redirect_socket_of(struct file *file)
+{
+	struct socket *sock;
+
+	if ((file->f_inode->i_mode & MODE_FORMAT) != MODE_SOCKET)
+		return NULL;
+	sock = bpf_sock_from_file(file);
+	return sock && in_sockmap(sock->sk) ? sock->sk : NULL;
+}
+
 /* Runs on each read and write of a file on this node: leave early. */
 SEC("fmod_ret/security_file_permission")
 long refuse_splice_file(unsigned long long *ctx)
 {
-	struct file *file = (struct file *)ctx[0];
 	int mask = ctx[1];
 
-	if (!(mask & MAY_READ) || (file->f_inode->i_mode & MODE_FORMAT) != MODE_SOCKET)
-		return 0;
-	if (!is_redirect_socket(file))
+	if (!(mask & MAY_READ) || !redirect_socket_of((struct file *)ctx[0]))
 		return 0;
 	return answer(in_splice_call() || in_ring_splice() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
+}
+
+/*
+ * Can the program splice after all? Its peer knows that it splices, and sends by TCP from now on; nothing was
+ * redirected that waits, and no send is under way that has not heard of it.
+ */
+static __always_inline bool has_only_tcp(struct sock *sk, const struct sock_state *state)
+{
+	return learning() && !redirected_bytes_wait(sk) && !calls_inside((struct sock *)state->peer_sk);
+}
+
+/*
+ * A program that was refused may read instead, and is accelerated. One that splices again wants nothing else:
+ * it is noted, and may as soon as it can. What closes the socket upon a refusal is noted then, see on_close.
+ */
+static __always_inline bool splices_again(struct sock *sk, struct sock_state *state)
+{
+	if (!(__sync_fetch_and_or(&state->habits, HABIT_SPLICE_REFUSED) & HABIT_SPLICE_REFUSED))
+		return false;
+	note(sk, state, HABIT_SPLICE);
+	return has_only_tcp(sk, state);
+}
+
+/* The same where LSM programs run, which may ask whose socket it is. */
+SEC("lsm/file_permission")
+int refuse_splice_lsm(unsigned long long *ctx)
+{
+	struct sock_state *state;
+	int mask = ctx[1];
+	struct sock *sk;
+
+	if (!(mask & MAY_READ))
+		return 0;
+	sk = redirect_socket_of((struct file *)ctx[0]);
+	if (!sk || !(in_splice_call() || in_ring_splice()))
+		return 0;
+	state = bpf_sk_storage_get(&states, sk, NULL, 0);
+	if (state && splices_again(sk, state))
+		return 0;
+	return answer(-ERROR_INVALID, EVENT_SPLICE_REFUSED);
 }
 
 /* io_uring splices without the system call, on the task's own behalf or on a worker's. */
@@ -284,6 +394,30 @@ int leave_ring_splice(void *ctx __attribute__((unused)))
 	__u64 task = bpf_get_current_pid_tgid();
 
 	bpf_map_delete_elem(&splicing, &task);
+	return 0;
+}
+
+/*
+ * The kernel has written its answer where the program wants it. It is read again first, so that nothing is
+ * written where the answer is right.
+ */
+SEC("fexit/inet_ioctl")
+int correct_inq(unsigned long long *ctx)
+{
+	struct sock *sk = ((struct socket *)ctx[0])->sk;
+	__u32 command = ctx[1], bytes, said;
+	void *answer = (void *)ctx[2];
+	int failed = ctx[3];
+	struct tcp_sock *tp;
+
+	if (command != IOCTL_INQ || failed || !in_sockmap(sk))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp || bpf_probe_read_user(&said, sizeof(said), answer))
+		return 0;
+	bytes = redirected_waiting(sk) + tcp_waiting(tp);
+	if (bytes != said && !bpf_probe_write_user(answer, &bytes, sizeof(bytes)))
+		count_event(EVENT_INQ_CORRECTED);
 	return 0;
 }
 

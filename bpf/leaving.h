@@ -366,6 +366,8 @@ static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *
 	return_window(state);
 	if (state->role == ROLE_ACTIVE && know_peer(state))
 		remember_end(tp, state);
+	if (state->habits & HABIT_SPLICE_REFUSED)
+		spare_later_ones(tp, state, HABIT_SPLICE);
 	delete_flow(state, tp);
 	disconnect = is_disconnect(&tp->inet_conn.icsk_inet.sk, ops->args[0]);
 	if (disconnect || !bytes_may_come(state, &tp->inet_conn.icsk_inet.sk))

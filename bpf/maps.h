@@ -2,6 +2,8 @@
 /* Every map, with who writes it and who reads it. Names are the pin names. Sizes of the first two are set at load. */
 #pragma once
 
+#include <stdbool.h>
+
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -87,6 +89,12 @@ static __always_inline __u32 learning(void)
 	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
 
 	return cfg ? cfg->learn : 0;
+}
+
+/* Does the kernel have this hazard, enum asked_hazard, and no guard cure it? */
+static __always_inline bool open_hazard(const struct config *cfg, __u32 hazard)
+{
+	return cfg->hazards & ~cfg->guards & hazard;
 }
 
 /* The plugin's own records. No program touches it; it lives here because bpffs dies with the node, like all it describes. */

@@ -41,7 +41,7 @@ enum stays {
 
 /* Programs that do these go on doing them, and whoever turns the kill switch wants TCP. */
 #define REASONS_THAT_LAST (REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | \
-			   REASON_BIT(DISCARD) | REASON_BIT(OOB))
+			   REASON_BIT(DISCARD) | REASON_BIT(OOB) | REASON_BIT(SPLICE))
 
 /* What a program has set on its socket, and may take back. */
 #define REASONS_OF_OPTIONS (REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | REASON_BIT(OPTION) | REASON_BIT(RCVLOWAT))

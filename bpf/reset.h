@@ -14,12 +14,14 @@
 #include "maps.h"
 #include "socket.h"
 
+/* 0: nothing is to be answered. */
 static __always_inline void let_answer(struct sock *sk, __u32 error)
 {
 	__u64 task = bpf_get_current_pid_tgid();
 	struct task_answer answer = { .sk = (__u64)sk, .error = error };
 
-	bpf_map_update_elem(&answers, &task, &answer, BPF_ANY);
+	if (error)
+		bpf_map_update_elem(&answers, &task, &answer, BPF_ANY);
 }
 
 /* Two loads: only a socket whose peer has sent its FIN can have been closed so. */
@@ -52,12 +54,9 @@ static __always_inline __u32 *reset_of(struct sock *sk, struct sock_state *state
 }
 
 /* A reset is told once, by whatever call comes first. True: this is the one. */
-static __always_inline bool tell(struct sock *sk, __u32 *told)
+static __always_inline bool tells(__u32 *told)
 {
-	if (__sync_val_compare_and_swap(told, RESET_UNTOLD, RESET_TOLD) != RESET_UNTOLD)
-		return false;
-	let_answer(sk, ERROR_RESET);
-	return true;
+	return __sync_val_compare_and_swap(told, RESET_UNTOLD, RESET_TOLD) == RESET_UNTOLD;
 }
 
 /* Of what came by TCP: only the FIN, which has a number, too, may not have been taken. */
@@ -66,22 +65,26 @@ static __always_inline bool has_read_all(struct tcp_sock *tp)
 	return tp && tp->rcv_nxt - tp->copied_seq <= 1;
 }
 
-/* What arrived before a reset can still be received. */
-static __always_inline void receive_after_reset(struct sock *sk, struct sock_state *state)
+/* The error that a receive is to return, 0: none. What arrived before a reset can still be received. */
+static __always_inline __u32 receive_after_reset(struct sock *sk, struct sock_state *state)
 {
 	__u32 *told = reset_of(sk, state);
 
-	if (told && has_read_all(bpf_skc_to_tcp_sock(sk)) && !redirected_bytes_wait(sk))
-		tell(sk, told);
+	if (told && has_read_all(bpf_skc_to_tcp_sock(sk)) && !redirected_bytes_wait(sk) && tells(told))
+		return ERROR_RESET;
+	return 0;
 }
 
-static __always_inline void send_after_reset(struct sock *sk, struct sock_state *state, unsigned int flags)
+/* The same of a send. */
+static __always_inline __u32 send_after_reset(struct sock *sk, struct sock_state *state, unsigned int flags)
 {
 	__u32 *told = reset_of(sk, state);
 
-	if (!told || tell(sk, told))
-		return;
-	let_answer(sk, ERROR_PIPE);
+	if (!told)
+		return 0;
+	if (tells(told))
+		return ERROR_RESET;
 	if (!(flags & MESSAGE_NOSIGNAL))
 		bpf_send_signal(SIGNAL_PIPE);
+	return ERROR_PIPE;
 }

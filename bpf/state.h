@@ -103,6 +103,8 @@ enum habit {
 	HABIT_TRUSTS = 16, /* as a sender: redirects to a reader that has not called receive yet */
 	HABIT_KEEPS_OATHS = 32, /* as a sender: its verdict asks for HABIT_SWORN, see oath.h */
 	HABIT_SWORN = 64, /* as a sender: it never redirects again */
+	HABIT_SPLICE = 128,
+	HABIT_SPLICE_REFUSED = 256, /* and has not called receive since: it may not fall back to that */
 };
 
 /* resets[pair of a socket whose peer was closed with redirected bytes unread]: has its program been told? */

@@ -97,6 +97,8 @@ static __always_inline enum reason against_reader(struct observed observed)
 		return REASON_BLOCKING;
 	if (observed.habits & HABIT_DISCARD)
 		return REASON_DISCARD;
+	if (observed.habits & HABIT_SPLICE)
+		return REASON_SPLICE;
 	return observed.reader == READER_READY ? REASON_NONE : REASON_LEARNING;
 }
 

@@ -42,7 +42,7 @@ static __always_inline bool asks_in_vain(void)
 	__u32 zero = 0;
 	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
 
-	return cfg && (cfg->hazards & HAZARD_FIONREAD_TCP);
+	return cfg && open_hazard(cfg, HAZARD_FIONREAD_TCP);
 }
 
 /* Has the reader taken nothing by TCP since its peer changed to TCP with redirected bytes unread? */

@@ -51,7 +51,7 @@ static __always_inline struct window window_of(const struct sock_state *state, c
  */
 static __always_inline __u8 first_window(const struct config *cfg)
 {
-	return cfg && (cfg->hazards & HAZARD_FIONREAD_TCP) ? 1 : 0;
+	return cfg && open_hazard(cfg, HAZARD_FIONREAD_TCP) ? 1 : 0;
 }
 
 /*

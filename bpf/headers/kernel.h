@@ -97,6 +97,8 @@ struct sock_common {
 
 /* Relocated: the kernel's own values are used. */
 enum sock_flags {
+	SOCK_DONE = 1,
+	SOCK_URGINLINE = 2,
 	SOCK_RCVTSTAMP = 8,
 	SOCK_TIMESTAMPING_RX_SOFTWARE = 15,
 	SOCK_ZEROCOPY = 26,
@@ -149,12 +151,14 @@ struct scatterlist {
 
 struct sk_msg_sg {
 	__u32 start;
+	__u32 size; /* bytes that are left of the message */
 	struct scatterlist data[19];
 };
 
 struct sk_msg {
 	struct sk_msg_sg sg;
 	struct sock *sk_redir;
+	struct list_head list; /* in sk_psock.ingress_msg */
 };
 
 struct inet_sock {
@@ -188,6 +192,7 @@ struct tcp_sock {
 	__u8 recvmsg_inq : 1;
 	__u8 nonagle : 4;
 	__u16 urg_data;
+	__u32 urg_seq;
 	bool is_mptcp;
 };
 
@@ -274,6 +279,7 @@ struct pt_regs {
 #define SPLICE_IN_REGISTER regs[0]
 #define SYSCALL_REGISTER   syscallno
 #define SPLICE_SYSCALL	   76
+#define SENDFILE_SYSCALL   71
 #else
 struct pt_regs {
 	unsigned long di;
@@ -282,6 +288,7 @@ struct pt_regs {
 #define SPLICE_IN_REGISTER di
 #define SYSCALL_REGISTER   orig_ax
 #define SPLICE_SYSCALL	   275
+#define SENDFILE_SYSCALL   40
 #endif
 
 #pragma clang attribute pop
@@ -323,6 +330,7 @@ enum {
 	MESSAGE_NOSIGNAL = 0x4000,
 	MESSAGE_FASTOPEN = 0x20000000,
 	FILE_NONBLOCK = 04000,
+	IOCTL_INQ = 0x541b, /* FIONREAD, SIOCINQ */
 	MAY_READ = 4,
 	MAPPING_ACCESS = 7, /* linux/mm.h: VM_READ, VM_WRITE, VM_EXEC */
 	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */

@@ -16,7 +16,7 @@ import (
 // hazardous makes the probes of an agent find these, unguarded.
 func hazardous(names ...string) func(*Agent) {
 	return func(a *Agent) {
-		a.Node.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		a.Node.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 			return uint32(hazard.SetOf(names...)), 0, nil
 		}
 	}

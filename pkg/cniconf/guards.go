@@ -19,6 +19,7 @@ var Guards = [...]Guard{
 	{"observe", "a flow is redirected once it is known how its reader receives; MSG_WAITALL, MSG_TRUNC and MSG_OOB keep it on TCP; calls that the kernel answers otherwise on such a socket are answered as by TCP"},
 	{"blocking", "readers that wait inside receive calls stay on TCP, where a signal does not end such a call; needs observe"},
 	{"options", "SO_ZEROCOPY, TCP_ULP and TCP_INQ are refused on a socket that is in a flow; TCP_INFO counts redirected bytes, too"},
+	{"fionread", "FIONREAD counts redirected bytes and those that came by TCP; loaded only where a probe finds that the kernel leaves one of them out"},
 }
 
 // GuardNames lists the names of all guards.

@@ -55,7 +55,7 @@ func keys() []key {
 		{"peers", `"node"`, "one of node, namespace, pod", value.peers},
 		{"ports", "{}", "an object with the lists include and exclude", value.ports},
 		{"acceptHazards", "[]", "a list of names of hazards", value.hazards},
-		{"guards", `["splice", "observe", "blocking", "options"]`, "a list of names of guards", value.guards},
+		{"guards", `["splice", "observe", "blocking", "options", "fionread"]`, "a list of names of guards", value.guards},
 		{"logLevel", `"info"`, "one of debug, info, warn, error", value.logLevel},
 		{
 			"logFile", `""`, `"" or an absolute path of a file, without ".."`,

@@ -32,7 +32,7 @@ func TestEmptyConfigurationHasTheDefaults(t *testing.T) {
 		Coexist:            "yield",
 		ConntrackHelpers:   "avoid",
 		Peers:              "node",
-		Guards:             []string{"splice", "observe", "blocking", "options"},
+		Guards:             []string{"splice", "observe", "blocking", "options", "fionread"},
 		LogLevel:           slog.LevelInfo,
 	}
 	if diff := cmp.Diff(want, mustParse(t, `{}`)); diff != "" {
@@ -183,8 +183,8 @@ func TestGuardsThatAreLeftOutAreOff(t *testing.T) {
 	for in, want := range map[string][]string{
 		`{}`:                                 {},
 		`{"guards": null}`:                   {},
-		`{"guards": []}`:                     {"splice", "observe", "blocking", "options"},
-		`{"guards": ["options", "options"]}`: {"splice", "observe", "blocking"},
+		`{"guards": []}`:                     {"splice", "observe", "blocking", "options", "fionread"},
+		`{"guards": ["options", "options"]}`: {"splice", "observe", "blocking", "fionread"},
 	} {
 		if diff := cmp.Diff(want, mustParse(t, in).GuardsOff()); diff != "" {
 			t.Errorf("%s: %s", in, diff)

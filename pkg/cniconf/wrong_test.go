@@ -24,7 +24,7 @@ func wrongWords() []wrongValue {
 		port    = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
 		hazard  = "one of all, splice, fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, " +
 			"backpressure, fin, epoll-edge, eagain, edge-mixed"
-		guard      = "one of splice, observe, blocking, options"
+		guard      = "one of splice, observe, blocking, options, fionread"
 		attachment = "an object with the strings containerID and ifname"
 	)
 	return []wrongValue{

@@ -34,6 +34,7 @@ var habitReasons = [...]struct {
 }{
 	{bpfHabitHABIT_WAITALL, ReasonWaitall}, {bpfHabitHABIT_OOB, ReasonOOB},
 	{bpfHabitHABIT_BLOCKS, ReasonBlocking}, {bpfHabitHABIT_DISCARD, ReasonDiscard},
+	{bpfHabitHABIT_SPLICE, ReasonSplice},
 }
 
 // avoidedEntry is an Avoided with where it stands.

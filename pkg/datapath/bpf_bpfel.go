@@ -16,7 +16,8 @@ import (
 type bpfAskedHazard uint32
 
 const (
-	bpfAskedHazardHAZARD_FIONREAD_TCP bpfAskedHazard = 4
+	bpfAskedHazardHAZARD_FIONREAD_REDIRECTED bpfAskedHazard = 2
+	bpfAskedHazardHAZARD_FIONREAD_TCP        bpfAskedHazard = 4
 )
 
 type bpfAttachment struct {
@@ -150,7 +151,8 @@ const (
 	bpfEventEVENT_FLAGS_LOST       bpfEvent = 9
 	bpfEventEVENT_READER_WOKEN     bpfEvent = 10
 	bpfEventEVENT_WINDOW_REFUSED   bpfEvent = 11
-	bpfEventEVENT_MAX              bpfEvent = 12
+	bpfEventEVENT_INQ_CORRECTED    bpfEvent = 12
+	bpfEventEVENT_MAX              bpfEvent = 13
 )
 
 type bpfFlow struct {
@@ -201,13 +203,15 @@ type bpfFlowRecord struct {
 type bpfHabit uint32
 
 const (
-	bpfHabitHABIT_WAITALL     bpfHabit = 1
-	bpfHabitHABIT_OOB         bpfHabit = 2
-	bpfHabitHABIT_BLOCKS      bpfHabit = 4
-	bpfHabitHABIT_DISCARD     bpfHabit = 8
-	bpfHabitHABIT_TRUSTS      bpfHabit = 16
-	bpfHabitHABIT_KEEPS_OATHS bpfHabit = 32
-	bpfHabitHABIT_SWORN       bpfHabit = 64
+	bpfHabitHABIT_WAITALL        bpfHabit = 1
+	bpfHabitHABIT_OOB            bpfHabit = 2
+	bpfHabitHABIT_BLOCKS         bpfHabit = 4
+	bpfHabitHABIT_DISCARD        bpfHabit = 8
+	bpfHabitHABIT_TRUSTS         bpfHabit = 16
+	bpfHabitHABIT_KEEPS_OATHS    bpfHabit = 32
+	bpfHabitHABIT_SWORN          bpfHabit = 64
+	bpfHabitHABIT_SPLICE         bpfHabit = 128
+	bpfHabitHABIT_SPLICE_REFUSED bpfHabit = 256
 )
 
 type bpfHelpersMode uint32
@@ -314,7 +318,8 @@ const (
 	bpfReasonREASON_CORKED           bpfReason = 25
 	bpfReasonREASON_PAGES            bpfReason = 26
 	bpfReasonREASON_SMALL            bpfReason = 27
-	bpfReasonREASON_MAX              bpfReason = 28
+	bpfReasonREASON_SPLICE           bpfReason = 28
+	bpfReasonREASON_MAX              bpfReason = 29
 )
 
 type bpfResult uint32

@@ -26,6 +26,7 @@ const (
 	EventFlagsLost       = Event(bpfEventEVENT_FLAGS_LOST)
 	EventReaderWoken     = Event(bpfEventEVENT_READER_WOKEN)
 	EventWindowRefused   = Event(bpfEventEVENT_WINDOW_REFUSED)
+	EventInqCorrected    = Event(bpfEventEVENT_INQ_CORRECTED)
 )
 
 // Events reads how often each has happened.

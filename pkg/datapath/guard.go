@@ -20,23 +20,30 @@ const (
 	GuardObserve  = "observe"  // learn how programs receive and send before redirecting, and answer their calls as TCP does
 	GuardBlocking = "blocking" // leave readers that wait inside receive calls to TCP; a part of the observers' work
 	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired, and complete TCP_INFO
+	GuardFionread = "fionread" // count redirected bytes and those by TCP in FIONREAD; loaded where a probe finds that the kernel does not
 )
 
 // Guards lists all of them.
-var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions}
+var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions, GuardFionread}
 
 // GuardState says whether a guard runs, and if not, why.
 type GuardState struct {
 	Name   string `json:"name"`
 	Active bool   `json:"active"`
 	Hook   string `json:"hook,omitempty"` // where it hooks in
-	Why    string `json:"why,omitempty"`  // it does not: what the kernel said, or switchedOff
+	Why    string `json:"why,omitempty"`  // it does not: what the kernel said, switchedOff, or needless
 }
 
 // SwitchedOff tells a guard that was not wanted from one that this kernel refused.
 func (s GuardState) SwitchedOff() bool { return s.Why == switchedOff }
 
-const switchedOff = "switched off by configuration"
+// Needless tells a guard that is not loaded because no probe has found the fault that it cures.
+func (s GuardState) Needless() bool { return s.Why == needless }
+
+const (
+	switchedOff = "switched off by configuration"
+	needless    = "not needed: no probe has found what this guard cures"
+)
 
 // reasonSuffix is behind a guard's name where the guard does not run. bpffs holds no files, but symbolic links, and their
 // targets may be any text: it is the reason.
@@ -61,6 +68,10 @@ var cgroupGuards = [...]struct {
 // hook is one program of a guard and the function that it hooks.
 type hook struct{ program, function string }
 
+// lsmPrefix begins the names of functions that hold LSM programs. They are hooked narrower: one program both looks up socket
+// storage and answers.
+const lsmPrefix = "bpf_lsm_"
+
 // pinName tells programs of a guard apart that hook the same function. In it stands the function, where GuardStates looks
 // for it.
 func (h hook) pinName() string { return h.function + "-" + h.program }
@@ -71,22 +82,33 @@ func tracingGuards() map[string][][]hook {
 	syscall := map[string]string{"amd64": "__x64_sys_splice", "arm64": "__arm64_sys_splice"}[runtime.GOARCH]
 	bySyscall := hook{guardProgRefuseSplice, syscall}
 	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
+	byLSM := hook{guardProgRefuseSpliceLsm, lsmPrefix + "file_permission"}
 	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
 	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
 	return map[string][][]hook{
 		GuardSplice: {
+			{byLSM, enter, leave},
 			{bySyscall, byFile, enter, leave},
 			{byFile, enter, leave},
 			{bySyscall},
 			{byFile},
 		},
 		GuardObserve: {{
+			{guardProgReceive, lsmPrefix + "socket_recvmsg"},
+			{guardProgSend, lsmPrefix + "socket_sendmsg"},
+			{guardProgRefuseMapping, "security_socket_getsockopt"},
+		}, {
 			{guardProgObserveReceive, "security_socket_recvmsg"},
 			{guardProgObserveSend, "security_socket_sendmsg"},
 			{guardProgAnswerReceive, "security_socket_recvmsg"},
 			{guardProgAnswerSend, "security_socket_sendmsg"},
 			{guardProgRefuseMapping, "security_socket_getsockopt"},
 		}},
+		// Both families have a function of their own. A kernel may have no IPv6.
+		GuardFionread: {
+			{{guardProgCorrectInq, "inet_ioctl"}, {guardProgCorrectInq, "inet6_ioctl"}},
+			{{guardProgCorrectInq, "inet_ioctl"}},
+		},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -18,19 +19,18 @@ import (
 // loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
 // does not load is no error: whether acceleration may run without it is for the caller to decide. It returns what the
 // observers are there for, as the config map holds it.
+//
+// GuardFionread is not among them: see cureFionread.
 func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err error) {
-	spec, err := loadGuard()
+	from, err := newSource(o.maps(), o.types)
 	if err != nil {
-		return 0, fmt.Errorf("read embedded guards: %w", err)
+		return 0, err
 	}
-	from := source{spec, map[string]*ebpf.Map{guardMapStates: o.States, guardMapAvoid: o.Avoid, guardMapConfig: o.bpfMaps.Config,
-		guardMapFlows: o.Flows, guardMapSplicing: o.Splicing, guardMapEvents: o.Events,
-		guardMapResets: o.Resets, guardMapAnswers: o.Answers, guardMapHistory: o.History}, o.types}
 	pins := filepath.Join(dir, guardsDir)
 	if err := os.Mkdir(pins, 0o700); err != nil {
 		return 0, fmt.Errorf("make directory of guards: %w", err)
 	}
-	refused := map[string]error{}
+	refused := map[string]error{GuardFionread: errors.New(needless)}
 	for _, name := range without {
 		refused[name] = errors.New(switchedOff)
 	}
@@ -85,6 +85,24 @@ type source struct {
 	spec  *ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map // that the programs use
 	types *btf.Cache
+	lsm   func() error // nil: LSM programs run on this kernel
+}
+
+// newSource takes from maps those that guards use.
+func newSource(maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
+	spec, err := loadGuard()
+	if err != nil {
+		return source{}, fmt.Errorf("read embedded guards: %w", err)
+	}
+	used := map[string]*ebpf.Map{}
+	for name := range spec.Maps {
+		if used[name] = maps[name]; used[name] == nil {
+			return source{}, fmt.Errorf("load guards: map %s, which they use, is missing", name)
+		}
+	}
+	s := source{spec: spec, maps: used, types: types}
+	s.lsm = sync.OnceValue(func() error { return s.tryLSM() })
+	return s, nil
 }
 
 // attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
@@ -121,6 +139,11 @@ func (s source) attachAll(way []hook) (links []link.Link, err error) {
 		}
 	}()
 	for _, h := range way {
+		if strings.HasPrefix(h.function, lsmPrefix) {
+			if err := s.lsm(); err != nil {
+				return links, err
+			}
+		}
 		l, err := s.attachTracing(h)
 		if err != nil {
 			return links, err
@@ -136,18 +159,25 @@ func (s source) attachTracing(h hook) (link.Link, error) {
 		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
 	}
 	defer prog.Close()
-	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	l, err := attachTo(prog)
 	if err != nil {
 		return nil, fmt.Errorf("attach %s to %s: %w", h.program, h.function, err)
 	}
 	return l, nil
 }
 
+func attachTo(prog *ebpf.Program) (link.Link, error) {
+	if prog.Type() == ebpf.LSM {
+		return link.AttachLSM(link.LSMOptions{Program: prog})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: prog})
+}
+
 // loadOne loads one program with the maps that the data path uses.
 func (s source) loadOne(h hook) (*ebpf.Program, error) {
 	prog := s.spec.Programs[h.program].Copy()
 	if h.function != "" {
-		prog.AttachTo = h.function
+		prog.AttachTo = strings.TrimPrefix(h.function, lsmPrefix)
 	}
 	one := &ebpf.CollectionSpec{
 		Maps:      map[string]*ebpf.MapSpec{},

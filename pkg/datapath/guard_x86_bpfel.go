@@ -264,14 +264,19 @@ const (
 	guardProgAnswerReceive    = "answer_receive"
 	guardProgAnswerSend       = "answer_send"
 	guardProgCorrectAnswer    = "correct_answer"
+	guardProgCorrectInq       = "correct_inq"
 	guardProgEnterRingSplice  = "enter_ring_splice"
 	guardProgLeaveRingSplice  = "leave_ring_splice"
 	guardProgObserveReceive   = "observe_receive"
 	guardProgObserveSend      = "observe_send"
+	guardProgReceive          = "receive"
 	guardProgRefuseMapping    = "refuse_mapping"
 	guardProgRefuseOption     = "refuse_option"
 	guardProgRefuseSplice     = "refuse_splice"
 	guardProgRefuseSpliceFile = "refuse_splice_file"
+	guardProgRefuseSpliceLsm  = "refuse_splice_lsm"
+	guardProgSayThatLsmRuns   = "say_that_lsm_runs"
+	guardProgSend             = "send"
 )
 
 // loadGuard returns the embedded CollectionSpec for guard.
@@ -319,14 +324,19 @@ type guardProgramSpecs struct {
 	AnswerReceive    *ebpf.ProgramSpec `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.ProgramSpec `ebpf:"answer_send"`
 	CorrectAnswer    *ebpf.ProgramSpec `ebpf:"correct_answer"`
+	CorrectInq       *ebpf.ProgramSpec `ebpf:"correct_inq"`
 	EnterRingSplice  *ebpf.ProgramSpec `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.ProgramSpec `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.ProgramSpec `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.ProgramSpec `ebpf:"observe_send"`
+	Receive          *ebpf.ProgramSpec `ebpf:"receive"`
 	RefuseMapping    *ebpf.ProgramSpec `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.ProgramSpec `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.ProgramSpec `ebpf:"refuse_splice"`
 	RefuseSpliceFile *ebpf.ProgramSpec `ebpf:"refuse_splice_file"`
+	RefuseSpliceLsm  *ebpf.ProgramSpec `ebpf:"refuse_splice_lsm"`
+	SayThatLsmRuns   *ebpf.ProgramSpec `ebpf:"say_that_lsm_runs"`
+	Send             *ebpf.ProgramSpec `ebpf:"send"`
 }
 
 // guardMapSpecs contains maps before they are loaded into the kernel.
@@ -435,14 +445,19 @@ type guardPrograms struct {
 	AnswerReceive    *ebpf.Program `ebpf:"answer_receive"`
 	AnswerSend       *ebpf.Program `ebpf:"answer_send"`
 	CorrectAnswer    *ebpf.Program `ebpf:"correct_answer"`
+	CorrectInq       *ebpf.Program `ebpf:"correct_inq"`
 	EnterRingSplice  *ebpf.Program `ebpf:"enter_ring_splice"`
 	LeaveRingSplice  *ebpf.Program `ebpf:"leave_ring_splice"`
 	ObserveReceive   *ebpf.Program `ebpf:"observe_receive"`
 	ObserveSend      *ebpf.Program `ebpf:"observe_send"`
+	Receive          *ebpf.Program `ebpf:"receive"`
 	RefuseMapping    *ebpf.Program `ebpf:"refuse_mapping"`
 	RefuseOption     *ebpf.Program `ebpf:"refuse_option"`
 	RefuseSplice     *ebpf.Program `ebpf:"refuse_splice"`
 	RefuseSpliceFile *ebpf.Program `ebpf:"refuse_splice_file"`
+	RefuseSpliceLsm  *ebpf.Program `ebpf:"refuse_splice_lsm"`
+	SayThatLsmRuns   *ebpf.Program `ebpf:"say_that_lsm_runs"`
+	Send             *ebpf.Program `ebpf:"send"`
 }
 
 func (p *guardPrograms) Close() error {
@@ -450,14 +465,19 @@ func (p *guardPrograms) Close() error {
 		p.AnswerReceive,
 		p.AnswerSend,
 		p.CorrectAnswer,
+		p.CorrectInq,
 		p.EnterRingSplice,
 		p.LeaveRingSplice,
 		p.ObserveReceive,
 		p.ObserveSend,
+		p.Receive,
 		p.RefuseMapping,
 		p.RefuseOption,
 		p.RefuseSplice,
 		p.RefuseSpliceFile,
+		p.RefuseSpliceLsm,
+		p.SayThatLsmRuns,
+		p.Send,
 	)
 }
 

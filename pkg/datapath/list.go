@@ -28,7 +28,7 @@ func (o *loaded) loadIterator(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read embedded iterators: %w", err)
 	}
-	from := source{spec, map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}, o.types}
+	from := source{spec: spec, maps: map[string]*ebpf.Map{listMapStates: o.States, listMapFlows: o.Flows}, types: o.types}
 	var refused error
 	for _, it := range iterators {
 		prog, err := from.loadOne(it)

@@ -96,7 +96,7 @@ func (o *loaded) fill(building string, s Settings) error {
 		return err
 	}
 	if s.Probe != nil {
-		if err := o.examine(s.Probe); err != nil {
+		if err := o.examine(building, s.Probe); err != nil {
 			return err
 		}
 		if err := recordProbes(building, s.ProbeSet); err != nil {

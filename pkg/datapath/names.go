@@ -55,6 +55,7 @@ const (
 	ReasonCorked          = Reason(bpfReasonREASON_CORKED)
 	ReasonPages           = Reason(bpfReasonREASON_PAGES)
 	ReasonSmall           = Reason(bpfReasonREASON_SMALL)
+	ReasonSplice          = Reason(bpfReasonREASON_SPLICE)
 
 	ResultJoined    = Result(bpfResultRESULT_JOINED)
 	ResultRemote    = Result(bpfResultRESULT_REMOTE)
@@ -115,6 +116,7 @@ var (
 		bpfReasonREASON_CORKED:           "corked",
 		bpfReasonREASON_PAGES:            "pages",
 		bpfReasonREASON_SMALL:            "small",
+		bpfReasonREASON_SPLICE:           "splice",
 	}
 	resultNames = [bpfResultRESULT_MAX]string{
 		bpfResultRESULT_JOINED:    "joined",

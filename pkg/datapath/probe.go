@@ -14,10 +14,11 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Probe finds out what redirected sockets do wrong on this kernel. It is called once, at load, before anything is
-// published; attach puts the very programs that are about to be used on a cgroup until the Closer is closed. It
-// returns the hazards that the kernel has, and those among them that a guard cures, a bit for each.
-type Probe func(attach func(cgroup *os.File) (io.Closer, error)) (hazards, guarded uint32, err error)
+// Probe finds out what redirected sockets do wrong on this kernel. It is called at load, before anything is
+// published; attach puts the very programs that are about to be used on a cgroup until the Closer is closed. With
+// names it looks for these hazards alone. It returns the hazards that the kernel has, and those among them that a
+// guard cures, a bit for each.
+type Probe func(attach func(cgroup *os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error)
 
 // probesPin is a symbolic link whose target names the probes that have found what the config map says.
 const probesPin = "probes"
@@ -36,12 +37,28 @@ func recordProbes(dir, set string) error {
 // ProbeSet names the probes that have found the hazards of Config. It is empty where nobody knows.
 func (d *Datapath) ProbeSet() string { return d.noted(probesPin) }
 
-// examine runs the probe, and leaves the maps as if it had not.
-func (o *loaded) examine(probe Probe) error {
-	hazards, guarded, err := probe(o.attachForProbe)
-	if err != nil {
-		return fmt.Errorf("%w%s", err, o.probedByTCP())
+// examine runs the probe, loads below dir what cures what it has found, and leaves the maps as if it had not.
+func (o *loaded) examine(dir string, probe Probe) error {
+	look := func(names ...string) (hazards, guarded uint32, err error) {
+		hazards, guarded, err = probe(o.attachForProbe, names...)
+		if err != nil {
+			err = fmt.Errorf("%w%s", err, o.probedByTCP())
+		}
+		return hazards, guarded, err
 	}
+	hazards, guarded, err := look()
+	if err != nil {
+		return err
+	}
+	cured, err := o.cureFionread(dir, hazards, look)
+	if err != nil {
+		return err
+	}
+	return o.recordHazards(hazards, guarded|cured)
+}
+
+// recordHazards writes what was found into the config map, and takes away what the probes have left in others.
+func (o *loaded) recordHazards(hazards, guarded uint32) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)

@@ -16,7 +16,7 @@ import (
 func TestAProbeThatFailsSaysWhyMessagesWentByTCP(t *testing.T) {
 	g, dir := newGroup(t), newStateDir(t)
 	s := defaults
-	s.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	s.Probe = func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
 		attached, err := attach(g.dir)
 		if err != nil {
 			return 0, 0, err

@@ -56,7 +56,7 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(building.state())) }()
 	objs := loaded{types: newTypes()}
 	defer objs.Close()
-	learn, err := d.loadBeside(&objs, spec, building, u)
+	learn, err := d.loadBeside(&objs, spec, building, &u)
 	if err != nil {
 		return 0, err
 	}
@@ -71,7 +71,7 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 
 // loadBeside loads all programs of spec with the maps that are pinned, and pins them in another directory. Nothing but
 // guards runs yet, beside those that do already.
-func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building layout, u Upgrade) (bpfLearn, error) {
+func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building layout, u *Upgrade) (bpfLearn, error) {
 	pinned, err := d.pinnedMaps(spec)
 	if err != nil {
 		return 0, err
@@ -104,8 +104,8 @@ func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building 
 	if err != nil {
 		return 0, err
 	}
-	if u.LoseGuards {
-		return learn, nil
+	if u.Guarded, err = objs.cureAsKnown(building.state(), u.Guarded); err != nil || u.LoseGuards {
+		return learn, err
 	}
 	return learn, compareGuards(before, building)
 }
@@ -262,11 +262,15 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 // SetProbed records what the probes of a set say of the programs that are loaded, and the version that they are of. The
 // caller holds the lock on the state directory.
 func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error {
+	guarded, err := d.addInqGuard(guarded)
+	if err != nil {
+		return err
+	}
 	// Without the name the next Upgrade asks again, whatever a kill leaves.
 	if err := removeIfThere(d.layout.pin(probesPin)); err != nil {
 		return fmt.Errorf("forget which probes were asked: %w", err)
 	}
-	err := d.update(func(c *bpfConfig) {
+	err = d.update(func(c *bpfConfig) {
 		setText(c.Version[:], version)
 		c.Hazards, c.Guards = hazards, guarded
 	})

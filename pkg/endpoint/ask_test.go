@@ -15,7 +15,7 @@ import (
 // slow is a probe that finds nothing, and not before it is let go.
 func slow() (probe datapath.Probe, asks <-chan struct{}, letGo func()) {
 	begun, end := make(chan struct{}), make(chan struct{})
-	probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		close(begun)
 		<-end
 		return uint32(hazard.SetOf("fin")), 0, nil
@@ -101,7 +101,7 @@ func TestAnAnswerCountsForWhatWasAskedOnly(t *testing.T) {
 			n, asked := loadOther(t, "v1"), 0
 			n.Settings = versioned("v2")
 			n.Settings.ProbeSet = "two"
-			n.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+			n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 				asked++
 				if asked <= c.changes {
 					open := uint32(hazard.SetOf("fin")) * uint32(asked%2)

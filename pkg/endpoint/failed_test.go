@@ -25,7 +25,7 @@ type failing struct {
 	takes time.Duration
 }
 
-func (f *failing) probe(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+func (f *failing) probe(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 	f.asked.Add(1)
 	time.Sleep(f.takes)
 	return 0, 0, f.err

@@ -14,7 +14,7 @@ import (
 
 // finding is a probe that finds hazards of these names.
 func finding(names ...string) datapath.Probe {
-	return func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	return func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		return uint32(hazard.SetOf(names...)), 0, nil
 	}
 }
@@ -120,7 +120,7 @@ func TestProbeAgain(t *testing.T) {
 		t.Errorf("version %q is loaded: the programs are still those of test", version)
 	}
 	broken := errors.New("broken")
-	n.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) { return 0, 0, broken }
+	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) { return 0, 0, broken }
 	if _, _, err := n.ProbeAgain(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("%v, want the probe's error", err)
 	}

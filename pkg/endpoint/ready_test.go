@@ -24,7 +24,7 @@ import (
 func hazardous(t testing.TB, names ...string) *Node {
 	t.Helper()
 	n := newNode(t)
-	n.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		return uint32(hazard.SetOf(names...)), 0, nil
 	}
 	return n
@@ -45,7 +45,7 @@ func TestReadyIsWhatAddSays(t *testing.T) {
 		{"both are accepted", find("splice", "eagain"), []string{"eagain", "splice"}, decline.None},
 		{"all are accepted", find("splice"), []string{"all"}, decline.None},
 		{"a load fails", func(_ *testing.T, n *Node) {
-			n.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) { return 0, 0, broken }
+			n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) { return 0, 0, broken }
 		}, nil, decline.Load},
 		{"the lock is held", func(t *testing.T, n *Node) {
 			load(t, n)
@@ -85,7 +85,7 @@ func TestReadyIsWhatAddSays(t *testing.T) {
 
 func find(names ...string) func(*testing.T, *Node) {
 	return func(_ *testing.T, n *Node) {
-		n.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 			return uint32(hazard.SetOf(names...)), 0, nil
 		}
 	}

@@ -157,7 +157,7 @@ func TestUpgradeProbesTheNewProgramsPrivately(t *testing.T) {
 	n := loadOther(t, "v1")
 	n.Settings = versioned("v2")
 	asked := 0
-	n.Settings.Probe = func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	n.Settings.Probe = func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
 		asked++
 		group := openDir(t, newGroup(t).path)
 		attached, err := attach(group)
@@ -180,7 +180,7 @@ func TestUpgradeProbesTheNewProgramsPrivately(t *testing.T) {
 
 	markOther(t, n)
 	broken := errors.New("the probe failed")
-	n.Settings.Probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) { return 0, 0, broken }
+	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) { return 0, 0, broken }
 	if _, err := n.Upgrade(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("%v, want the probe's error", err)
 	}

@@ -102,7 +102,7 @@ func verdictOf(e *Explanation, stage Stage, name string) Verdict {
 
 // unasked are the reasons that nobody asks for with liveFacts: no guard runs, and natRefreshSeconds is 0.
 var unasked = []datapath.Reason{
-	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
+	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonSplice, datapath.ReasonLearning,
 	datapath.ReasonRefresh,
 }
 

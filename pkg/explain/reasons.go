@@ -13,7 +13,7 @@ var reasonOrder = []datapath.Reason{
 	datapath.ReasonLeaving, datapath.ReasonDisabled, datapath.ReasonState, datapath.ReasonULP, datapath.ReasonNoPeer, datapath.ReasonPolicy,
 	datapath.ReasonShutdown,
 	datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonOption,
-	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonLearning,
+	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonSplice, datapath.ReasonLearning,
 	datapath.ReasonUnread, datapath.ReasonRefresh, datapath.ReasonContended,
 	datapath.ReasonCorked, datapath.ReasonPages, datapath.ReasonSmall, datapath.ReasonEarly, datapath.ReasonMemory,
 	datapath.ReasonBacklogBytes, datapath.ReasonBacklogMessages, datapath.ReasonPeerLeft,
@@ -102,6 +102,10 @@ var reasons = map[datapath.Reason]question{
 	datapath.ReasonDiscard: {
 		ask: "does the reader not use MSG_TRUNC?", means: "the reader uses MSG_TRUNC, which only TCP honours",
 		change: "the reader without MSG_TRUNC, in a new connection", now: observed,
+	},
+	datapath.ReasonSplice: {
+		ask: "does the reader not use splice(2)?", means: "the reader uses splice(2), which finds only what came by TCP",
+		change: "the reader with read(2) in place of splice(2), in a new connection", now: observed,
 	},
 	datapath.ReasonLearning: {
 		ask:    "is it known how the reader receives, as its descriptor has O_NONBLOCK and is in an epoll set, or by its first receive call?",

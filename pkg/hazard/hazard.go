@@ -38,8 +38,8 @@ var details = map[string]struct {
 	cure     string
 }{
 	"splice":              {Severe, "the splice guard, where the kernel lets tracing programs load"},
-	"fionread-redirected": {Severe, "a kernel whose tcp_bpf_ioctl counts redirected bytes (6.12.75, 6.18.14 and later)"},
-	"fionread-tcp":        {Severe, "a kernel with commit 04af4efde58a (6.12.114 and later lines)"},
+	"fionread-redirected": {Severe, "the fionread guard, where the kernel lets tracing programs load, or a kernel whose tcp_bpf_ioctl counts redirected bytes (6.12.75, 6.18.14 and later)"},
+	"fionread-tcp":        {Severe, "the fionread guard, where the kernel lets tracing programs load, or a kernel with commit 04af4efde58a (6.12.114 and later lines)"},
 	"zerocopy":            {Severe, "the options guard; sockets that ask before they connect are never taken"},
 	"memory-charge":       {Severe, "a kernel that charges the reader (5.15.176, 6.1.123, 6.6.69, 6.12.8 and later)"},
 	"ktls":                {Severe, "the options guard; sockets with an upper-layer protocol are never taken"},
@@ -118,6 +118,25 @@ type Finding struct {
 
 // Findings are those of one run.
 type Findings []Finding
+
+// After is what is known when these come after earlier findings, of probes that ran before a guard was loaded for what
+// they had found: where the hazard is not seen any more, the guard cures it. Those that were not looked for again stay.
+func (f Findings) After(earlier Findings) Findings {
+	all := slices.Clone(earlier)
+	for _, now := range f {
+		i := slices.IndexFunc(all, func(one Finding) bool { return one.Name == now.Name })
+		if i < 0 {
+			all = append(all, now)
+			continue
+		}
+		now.Nanos += all[i].Nanos
+		if all[i].Present && !now.Present {
+			now.Guarded, now.Seen = true, now.Seen+" (without the guard: "+all[i].Seen+")"
+		}
+		all[i] = now
+	}
+	return all
+}
 
 // Sets gives the hazards that the kernel has, and those among them that are guarded.
 func (f Findings) Sets() (present, guarded Set) {

@@ -39,9 +39,9 @@ func load(t *testing.T, without ...string) (*datapath.Datapath, hazard.Findings)
 	var findings hazard.Findings
 	d, err := datapath.Load(dir, datapath.Settings{
 		MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, WithoutGuards: without,
-		Probe: func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
-			f, err := hazard.Run(t.Context(), attach)
-			findings = f
+		Probe: func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
+			f, err := hazard.Run(t.Context(), attach, names...)
+			findings = f.After(findings)
 			present, guarded := f.Sets()
 			return uint32(present), uint32(guarded), err
 		},

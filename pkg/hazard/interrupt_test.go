@@ -45,9 +45,9 @@ func probeOften(t *testing.T, runs int, without []string) (findings hazard.Findi
 	}
 	d, err := datapath.Load(dir, datapath.Settings{
 		MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, WithoutGuards: without,
-		Probe: func(attach func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		Probe: func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
 			for range runs {
-				f, err := hazard.Run(t.Context(), attach)
+				f, err := hazard.Run(t.Context(), attach, names...)
 				if err != nil {
 					return 0, 0, err
 				}

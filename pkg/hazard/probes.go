@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +46,8 @@ var probes = map[string]func() (outcome, error){
 	"edge-mixed":          probeMixedEdge,
 }
 
-func probeAll() (Findings, error) {
+// probe looks for the hazards of these names, or for all.
+func probe(names []string) (Findings, error) {
 	// One thread: system calls that block on purpose must not move, and signals go to a thread.
 	runtime.LockOSThread()
 	if err := loopbackUp(); err != nil {
@@ -53,6 +55,9 @@ func probeAll() (Findings, error) {
 	}
 	var findings Findings
 	for _, h := range All() {
+		if len(names) > 0 && !slices.Contains(names, h.Name) {
+			continue
+		}
 		start := time.Now()
 		o, err := confirmed(probes[h.Name])
 		if err != nil {

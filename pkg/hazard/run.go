@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 )
 
-// childName as the only argument makes Main run the probes instead of the program. It takes the place of the
+// childName as the first argument makes Main run the probes instead of the program. It takes the place of the
 // program's name, which nobody but Run makes a text with spaces: whatever stands in a runtime's environment
 // starts no probe.
 const childName = "sockmap hazard probes"
@@ -30,9 +30,9 @@ const timeout = 20 * time.Second
 // Attach puts the programs under test on a cgroup until the returned Closer is closed.
 type Attach func(cgroup *os.File) (io.Closer, error)
 
-// Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside. The child is this
-// executable: its main function must begin with Main.
-func Run(ctx context.Context, attach Attach) (f Findings, err error) {
+// Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside: for the hazards of
+// these names, or for all. The child is this executable: its main function must begin with Main.
+func Run(ctx context.Context, attach Attach, names ...string) (f Findings, err error) {
 	parent, done, err := parentCgroup()
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: %w", err)
@@ -54,7 +54,7 @@ func Run(ctx context.Context, attach Attach) (f Findings, err error) {
 		return nil, fmt.Errorf("probe hazards: %w", err)
 	}
 	defer func() { err = errors.Join(err, link.Close()) }()
-	return child(ctx, dir)
+	return child(ctx, dir, names)
 }
 
 // parentCgroup returns the directory to make the probes' cgroup in, and what to call after that is gone: the root of cgroup2,
@@ -81,11 +81,11 @@ func removeCgroup(path string) error {
 	return fmt.Errorf("probe hazards: remove cgroup: %w", err)
 }
 
-func child(ctx context.Context, dir *os.File) (Findings, error) {
+func child(ctx context.Context, dir *os.File, names []string) (Findings, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args, cmd.Env = []string{childName}, []string{}
+	cmd.Args, cmd.Env = append([]string{childName}, names...), []string{}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		UseCgroupFD: true, CgroupFD: int(dir.Fd()), Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
 	}
@@ -103,10 +103,10 @@ func child(ctx context.Context, dir *os.File) (Findings, error) {
 
 // Main runs the probes and ends the process if this is the child that Run started. Else it returns at once.
 func Main() {
-	if len(os.Args) != 1 || os.Args[0] != childName {
+	if len(os.Args) == 0 || os.Args[0] != childName {
 		return
 	}
-	f, err := probeAll()
+	f, err := probe(os.Args[1:])
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(f)
 	}

@@ -19,13 +19,14 @@ type action struct {
 func actions() []action {
 	return []action{
 		{datapath.EventSpliceRefused, datapath.GuardSplice, "refuse-splice", "splice(2) out of a redirected socket: EINVAL"},
-		{datapath.EventHabitNoted, datapath.GuardObserve, "note-flags", "a program was seen to use MSG_WAITALL, MSG_TRUNC or MSG_OOB: its flow stays on TCP"},
+		{datapath.EventHabitNoted, datapath.GuardObserve, "note-flags", "a program was seen to use MSG_WAITALL, MSG_TRUNC, MSG_OOB or splice(2): its flow stays on TCP"},
 		{datapath.EventReceiveAnswered, datapath.GuardObserve, "answer-receive", "a receive with MSG_OOB, of no bytes, or after the peer has closed with bytes unread was answered as TCP does"},
 		{datapath.EventSendAnswered, datapath.GuardObserve, "answer-send", "a send with MSG_FASTOPEN, from memory that is not mapped, or after the peer has closed with bytes unread was answered as TCP does"},
 		{datapath.EventMappingRefused, datapath.GuardObserve, "refuse-mapping", "TCP_ZEROCOPY_RECEIVE: ENOPROTOOPT"},
 		{datapath.EventBlockingNoted, datapath.GuardBlocking, "note-blocking", "a reader was seen to wait inside receive calls: its flow stays on TCP"},
 		{datapath.EventOptionRefused, datapath.GuardOptions, "refuse-option", "an option that comes too late was refused: SO_ZEROCOPY, SO_PEEK_OFF, TCP_ULP or TCP_INQ"},
 		{datapath.EventAnswerCorrected, datapath.GuardOptions, "correct-answer", "TCP_INFO or TCP_NOTSENT_LOWAT was answered as without sockmap"},
+		{datapath.EventInqCorrected, datapath.GuardFionread, "correct-inq", "FIONREAD was answered with redirected bytes and those by TCP"},
 	}
 }
 

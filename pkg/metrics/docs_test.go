@@ -63,6 +63,7 @@ var meanings = map[string]map[string]string{
 		"zerocopy":         "the sender set SO_ZEROCOPY",
 		"blocking":         "the reader waits inside receive calls (guard `blocking`)",
 		"discard":          "the reader uses MSG_TRUNC",
+		"splice":           "the reader uses splice(2)",
 		"option":           "one end set timestamps, SO_PEEK_OFF or a socket filter",
 		"refresh":          "one message for each `natRefreshSeconds`, so that conntrack and IPVS see that the connection is in use",
 		"memory":           "the node or the reader's memory cgroup is short of memory for sockets",

@@ -19,7 +19,7 @@ func (w *world) loadHazards(names ...string) {
 	n := endpoint.Node{Dir: w.node.BPFFS(), Settings: datapath.Settings{
 		MaxSockets: cniconf.DefaultMaxSockets, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
 		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
-		Probe: func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		Probe: func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 			return uint32(hazard.SetOf(names...)), 0, nil
 		},
 	}}

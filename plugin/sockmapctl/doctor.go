@@ -194,12 +194,14 @@ type guardView struct {
 	Hook    string `json:"hook" doc:"where it runs; empty when it does not"`
 	Why     string `json:"why" doc:"it does not run: what the kernel said, or that it is switched off"`
 	Meaning string `json:"meaning" doc:"what it does"`
+
+	needless bool // it is not loaded because this kernel has nothing that it cures
 }
 
 func guardViews(states []datapath.GuardState) []guardView {
 	views := make([]guardView, 0, len(states))
 	for _, s := range states {
-		views = append(views, guardView{s.Name, s.Active, s.Hook, s.Why, guardMeaning(s.Name)})
+		views = append(views, guardView{s.Name, s.Active, s.Hook, s.Why, guardMeaning(s.Name), s.Needless()})
 	}
 	return views
 }
@@ -207,6 +209,9 @@ func guardViews(states []datapath.GuardState) []guardView {
 func (g guardView) String() string {
 	if g.Active {
 		return "active at " + g.Hook
+	}
+	if g.needless {
+		return g.Why
 	}
 	return "not active: " + g.Why
 }

@@ -17,7 +17,7 @@ import (
 // What a switch to TCP does not give back is said where there are connections that miss it, and only then.
 func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 	n, g := newTestNode(t), newGroup(t)
-	n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	n.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		return uint32(hazard.SetOf("eagain", "splice", "mptcp")), uint32(hazard.SetOf("splice")), nil
 	}
 	const (

@@ -133,7 +133,7 @@ func kernelCommand(n *testNode) script.Cmd {
 		for i, names := range args {
 			sets[i] = hazard.SetOf(strings.Split(names, ",")...)
 		}
-		n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+		n.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 			if args[0] == "broken" {
 				return 0, 0, errors.New("the probe is broken")
 			}

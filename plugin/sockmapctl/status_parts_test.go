@@ -19,7 +19,7 @@ import (
 func hazardousNode(t *testing.T, names ...string) *testNode {
 	t.Helper()
 	n := newTestNode(t)
-	n.probe = func(func(*os.File) (io.Closer, error)) (uint32, uint32, error) {
+	n.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		return uint32(hazard.SetOf(names...)), 0, nil
 	}
 	n.ok(t, "load")

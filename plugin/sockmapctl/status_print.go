@@ -134,9 +134,13 @@ func (s *screen) node(v *statusView) {
 	s.ever(n.Ever)
 }
 
+// guards leaves out one that this kernel does not need: it changes nothing, and -o json has it.
 func (s *screen) guards(all []guardView) {
 	label := "guards"
 	for _, g := range all {
+		if g.needless {
+			continue
+		}
 		s.line(label, "%s %s", g.Name, g)
 		label = ""
 	}

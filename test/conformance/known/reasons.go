@@ -93,12 +93,12 @@ var reasons = [...]Reason{
 			"byte once SIGURG or poll has announced it.",
 	},
 	{
-		Name: "fionread-tcp", Effect: Hangs, Hazard: "fionread-tcp",
+		Name: "fionread-tcp", Effect: Hangs, Hazard: "fionread-tcp", Guard: datapath.GuardFionread,
 		Text: "FIONREAD counts redirected bytes only, on kernels with an error that was corrected later (see KERNELS.md): " +
 			"bytes that came by TCP are there and count 0. nginx, JVMs and .NET wait although there is data.",
 	},
 	{
-		Name: "fionread-redirected", Effect: Hangs, Hazard: "fionread-redirected",
+		Name: "fionread-redirected", Effect: Hangs, Hazard: "fionread-redirected", Guard: datapath.GuardFionread,
 		Text: "FIONREAD counts TCP's bytes only: redirected ones are there and count 0.",
 	},
 	{

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// errNoLSM: a kernel takes LSM programs, and attaches them, also where nothing calls them.
+var errNoLSM = errors.New("LSM programs do not run on this kernel: bpf is not among its security modules (lsm=)")
+
+// tryLSM attaches a program to a hook that hardly anybody calls, calls it, and looks.
+func (s source) tryLSM() error {
+	l, err := s.attachTracing(hook{guardProgSayThatLsmRuns, lsmPrefix + "socket_shutdown"})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make sockets to try LSM programs with: %w", err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if err := unix.Shutdown(pair[0], unix.SHUT_RD); err != nil {
+		return fmt.Errorf("try LSM programs: %w", err)
+	}
+	const nobody = uint64(0) // of no task
+	if err := s.maps[guardMapAnswers].Delete(nobody); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return errNoLSM
+	} else if err != nil {
+		return fmt.Errorf("ask whether LSM programs run: %w", err)
+	}
+	return nil
+}
