@@ -173,6 +173,7 @@ test-programs-all: ## the same with the slow ones (Java, MariaDB, RabbitMQ, PHP,
 	@test/setup.sh test-programs
 	go run ./test/programs build
 	$(PROGRAMS_RUN) -manifest test/programs/manifest-all.json
+	go run ./test/programs keep .cache/programs
 
 .PHONY: test-runtimes
 test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)
@@ -183,7 +184,7 @@ test-runtimes: ## how each container runtime calls sockmap, with its library or 
 docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md and docs/RUNTIMES.md, from what the last tests have left
 	go run ./test/vm table -into docs/KERNELS.md
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
-	go run ./test/programs table -into docs/PROGRAMS.md .cache/programs
+	go run ./test/programs table -into docs/PROGRAMS.md
 	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes
 
 .PHONY: man

@@ -6,7 +6,8 @@
 //
 //	programs build                       the plugins and a peer, for the guests' image
 //	programs run -json FILE [-all] [-run REGEXP]
-//	programs table -into docs/PROGRAMS.md DIRECTORY   of test/vm's results
+//	programs keep DIRECTORY              what test/vm's guests have left, as test/programs/results
+//	programs table -into docs/PROGRAMS.md
 package main
 
 import (
@@ -45,6 +46,8 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return build(ctx)
 		case "run":
 			return runCommand(ctx, out, args[1:])
+		case "keep":
+			return keepCommand(ctx, args[1:])
 		case "table":
 			return tableCommand(out, args[1:])
 		case "go-serve":
@@ -53,7 +56,7 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return goGet(ctx, out, args[1:])
 		}
 	}
-	return errors.New("what to do? (build, run, or table)")
+	return errors.New("what to do? (build, run, keep, or table)")
 }
 
 // build puts into .cache/lab what a guest, which has no compiler, finds there.
@@ -90,14 +93,10 @@ func runCommand(ctx context.Context, out io.Writer, args []string) (err error) {
 			o.cases = append(o.cases, c)
 		}
 	}
+	o.file = os.ExpandEnv(*file)
 	report, err := run(ctx, o)
 	if err != nil {
 		return err
-	}
-	if *file != "" {
-		if err := report.write(os.ExpandEnv(*file)); err != nil {
-			return err
-		}
 	}
 	return report.verdict(out)
 }

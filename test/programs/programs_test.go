@@ -5,11 +5,15 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -118,6 +122,49 @@ func TestVersionsArePickedOutOfWhatProgramsSay(t *testing.T) {
 		if got := versionText.FindString(said); got != want {
 			t.Errorf("%q: %q, want %q", said, got, want)
 		}
+	}
+}
+
+func TestAProgramThatTheProcessorCannotRunIsNotRun(t *testing.T) {
+	for script, want := range map[string]bool{
+		"kill -ILL $$": true, "sh -c 'kill -ILL $$'; exit $?": true, "kill -SEGV $$": false, "exit 1": false, "true": false,
+	} {
+		if err := exec.Command("sh", "-c", script).Run(); diedOf(err, syscall.SIGILL) != want {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+	const info = "processor\t: 0\nflags\t\t: fpu cx8 cx16x sse\nbugs\t\t: cx16\n"
+	if hasFlag(info, "cx16") || !hasFlag(info, "sse") || !hasFlag(info, "fpu") || hasFlag("", "fpu") {
+		t.Error("flags")
+	}
+	r := report()
+	r.Cases[0] = Case{Name: "x", NotRun: "emulator without cmpxchg16b"}
+	if err := r.verdict(io.Discard); err == nil || !strings.Contains(err.Error(), "no case") {
+		t.Errorf("a run of nothing: %v", err)
+	}
+	if got := table([]kernelReport{{"7", r}}); strings.Count(got, "| not run: emulator without cmpxchg16b |") != 2 {
+		t.Error(got)
+	}
+}
+
+func TestOnlyReportsOfAllCasesAreKept(t *testing.T) {
+	from, into := t.TempDir(), t.TempDir()
+	part, whole := report(), report()
+	for _, c := range cases() {
+		whole.Cases = append(whole.Cases, Case{Name: c.name})
+	}
+	for name, r := range map[string]*Report{"6.12": whole, "6.1": whole, "7": part} {
+		dir := filepath.Join(from, name, "programs")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), r.write(filepath.Join(dir, "programs.json"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keep(from, into, "abc"); err == nil || !strings.Contains(err.Error(), "kernel 7") {
+		t.Error(err)
+	}
+	all, err := load(into)
+	if err != nil || len(all) != 2 || all[0].name != "6.1" || all[1].name != "6.12" || all[1].Commit != "abc" {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 

@@ -7,13 +7,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Report is what one kernel has shown.
 type Report struct {
-	Off    []string `json:"off,omitempty"` // hazards for which nothing is accelerated by default
-	Guards []string `json:"guards"`        // that run
+	Kernel string   `json:"kernel"`           // release of it
+	Date   string   `json:"date"`             // of the run, in UTC
+	Commit string   `json:"commit,omitempty"` // of the sources, where that is known
+	Off    []string `json:"off,omitempty"`    // hazards for which nothing is accelerated by default
+	Guards []string `json:"guards"`           // that run
 	Cases  []Case   `json:"cases"`
 }
 
@@ -21,8 +27,9 @@ type Report struct {
 type Case struct {
 	Name   string        `json:"name"`
 	Took   time.Duration `json:"took"`
-	Error  string        `json:"error,omitempty"` // what failed with sockmap
-	Plain  string        `json:"plain,omitempty"` // what failed without, when that was tried
+	Error  string        `json:"error,omitempty"`   // what failed with sockmap
+	Plain  string        `json:"plain,omitempty"`   // what failed without, when that was tried
+	NotRun string        `json:"not_run,omitempty"` // why it was not run
 	Client End           `json:"client"`
 	Server End           `json:"server"`
 }
@@ -50,6 +57,20 @@ func (e End) Share() float64 {
 // Blocks reports whether the end waits inside receive calls, as far as its descriptors tell.
 func (e End) Blocks() bool { return e.Blocking > 0 && 2*e.Blocking >= e.Sockets }
 
+// newReport is one of this kernel, without cases.
+func newReport() (*Report, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return nil, fmt.Errorf("ask the kernel for its name: %w", err)
+	}
+	return &Report{Kernel: unix.ByteSliceToString(name.Release[:]), Date: time.Now().UTC().Format(time.DateOnly)}, nil
+}
+
+// ran reports whether a case has begun.
+func (r *Report) ran() bool {
+	return slices.ContainsFunc(r.Cases, func(c Case) bool { return c.NotRun == "" })
+}
+
 func (r *Report) write(file string) error {
 	data, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
@@ -73,8 +94,13 @@ func readReport(file string) (*Report, error) {
 // verdict prints a line for each case. It is an error when a program has failed, and when bytes were redirected although
 // something keeps acceleration off, or none were although nothing does.
 func (r *Report) verdict(out io.Writer) error {
-	failed, redirected := 0, uint64(0)
+	failed, ran, redirected := 0, 0, uint64(0)
 	for _, c := range r.Cases {
+		if c.NotRun != "" {
+			fmt.Fprintf(out, "%-22s NOT RUN: %s\n", c.Name, c.NotRun)
+			continue
+		}
+		ran++
 		redirected += c.Client.Redirected + c.Server.Redirected
 		fmt.Fprintf(out, "%-22s %5.1f s  client %s  server %s\n", c.Name, c.Took.Seconds(), c.Client, c.Server)
 		if c.Error != "" {
@@ -88,10 +114,10 @@ func (r *Report) verdict(out io.Writer) error {
 		}
 	}
 	switch {
-	case len(r.Cases) == 0:
+	case ran == 0:
 		return fmt.Errorf("no case was run")
 	case failed > 0:
-		return fmt.Errorf("%d of %d failed", failed, len(r.Cases))
+		return fmt.Errorf("%d of %d failed", failed, ran)
 	case len(r.Off) > 0 && redirected > 0:
 		return fmt.Errorf("%d bytes were redirected, although %v is open", redirected, r.Off)
 	case len(r.Off) == 0 && redirected == 0:

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"time"
 
@@ -29,6 +29,7 @@ var scripts embed.FS
 type options struct {
 	out           io.Writer
 	bin           string
+	file          string // of the report
 	all           bool
 	acceptHazards bool
 	verbose       bool
@@ -70,15 +71,34 @@ func run(ctx context.Context, o options) (report *Report, err error) {
 	if err := r.networks(); err != nil {
 		return nil, err
 	}
-	report = &Report{}
-	for _, c := range o.cases {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		report.Cases = append(report.Cases, r.one(ctx, c))
-		fmt.Fprintf(o.out, "%s: %.1f s\n", c.name, report.Cases[len(report.Cases)-1].Took.Seconds())
+	report, err = newReport()
+	if err != nil {
+		return nil, err
 	}
-	return report, r.about(report)
+	return report, r.each(ctx, report)
+}
+
+// each runs the cases, and keeps the report after each: who stops a run has what was seen until then.
+func (r *runner) each(ctx context.Context, report *Report) error {
+	for _, c := range r.cases {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		fmt.Fprintf(r.out, "%s: ", c.name)
+		said := r.one(ctx, c)
+		fmt.Fprintf(r.out, "%.1f s %s\n", said.Took.Seconds(), said.Error)
+		report.Cases = append(report.Cases, said)
+		if err := r.about(report); err != nil {
+			return err
+		}
+		if r.file == "" {
+			continue
+		}
+		if err := report.write(r.file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // networks makes the conflists. What is configured is the shipped default, but for -accept-hazards.
@@ -102,6 +122,9 @@ func (r *runner) networks() (err error) {
 // about asks the data path what of the kernel decides.
 func (r *runner) about(report *Report) error {
 	d, err := datapath.Open(r.node.BPFFS())
+	if errors.Is(err, datapath.ErrNotLoaded) && !report.ran() {
+		return nil // no case needed it so far
+	}
 	if err != nil {
 		return fmt.Errorf("nothing was loaded: %w: %s", err, r.log.Bytes())
 	}
@@ -114,6 +137,7 @@ func (r *runner) about(report *Report) error {
 		report.Off = hazard.Set(c.Hazards &^ c.Guarded).Severe().Names()
 	}
 	states, err := d.GuardStates()
+	report.Guards = []string{}
 	for _, s := range states {
 		if s.Active {
 			report.Guards = append(report.Guards, s.Name)
@@ -124,8 +148,13 @@ func (r *runner) about(report *Report) error {
 
 // one runs a case, and again on plain TCP if it fails.
 func (r *runner) one(ctx context.Context, c testCase) Case {
+	client, clientCannot := c.client.describe(ctx)
+	server, serverCannot := c.server.describe(ctx)
+	said := Case{Name: c.name, Client: client, Server: server, NotRun: cmp.Or(clientCannot, serverCannot)}
+	if said.NotRun != "" {
+		return said
+	}
 	begin := time.Now()
-	said := Case{Name: c.name, Client: c.client.describe(ctx), Server: c.server.describe(ctx)}
 	err := r.try(ctx, c, r.fast, &said)
 	said.Took = time.Since(begin)
 	if err != nil {
@@ -135,20 +164,6 @@ func (r *runner) one(ctx context.Context, c testCase) Case {
 		}
 	}
 	return said
-}
-
-var versionText = regexp.MustCompile(`\d+\.\d+[\w.:+~-]*`)
-
-// describe asks the program for its version.
-func (e end) describe(ctx context.Context) End {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	d := End{Program: e.program, Note: e.note}
-	out, err := exec.CommandContext(ctx, "sh", "-c", e.version+" 2>&1").CombinedOutput()
-	if d.Version = versionText.FindString(string(out)); d.Version == "" {
-		d.Version = fmt.Sprintf("unknown (%v)", err)
-	}
-	return d
 }
 
 // session is a try: two pods and a directory.

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,20 +23,13 @@ type kernelReport struct {
 func tableCommand(out io.Writer, args []string) error {
 	f := flag.NewFlagSet("programs table", flag.ContinueOnError)
 	into := f.String("into", "", "replace the table of this `document` (default: print it)")
-	names := f.String("kernel", "6.1,6.12,7", "`names` of kernels, separated by commas")
+	from := f.String("from", kept, "`directory` of the reports")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if f.NArg() != 1 {
-		return fmt.Errorf("%w: one directory of results is needed", flag.ErrHelp)
-	}
-	var all []kernelReport
-	for name := range strings.SplitSeq(*names, ",") {
-		r, err := readReport(filepath.Join(f.Arg(0), name, "programs", "programs.json"))
-		if err != nil {
-			return fmt.Errorf("kernel %s: %w (make test-programs-all leaves it)", name, err)
-		}
-		all = append(all, kernelReport{name, r})
+	all, err := load(*from)
+	if err != nil {
+		return err
 	}
 	text := table(all)
 	if *into == "" {
@@ -133,10 +125,12 @@ func row(b *strings.Builder, all []kernelReport, name string, server bool) {
 // share in words. What few messages are cannot be told in percent of bytes that does not differ between two runs.
 func (c Case) share(e End) string {
 	switch share := e.Share(); {
+	case c.NotRun != "":
+		return "not run: " + c.NotRun
 	case c.Error != "" && c.Plain == "":
 		return "**fails**"
 	case c.Error != "":
-		return "not run"
+		return "broken, without sockmap too"
 	case e.Redirected == 0:
 		return "none"
 	case share >= 0.95:

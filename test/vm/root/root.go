@@ -29,12 +29,17 @@ import (
 //go:embed packages.txt
 var packageList string
 
+//go:embed finish.sh
+var finishScript string
+
 const (
 	suite = "bookworm"
 	// format is raised when what is made of the same packages is something else.
-	format = "2"
+	format = "3"
 	// makeLimit is for a machine whose archive is slow.
 	makeLimit = 20 * time.Minute
+	// mergedUsr are hooks of mmdebstrap's: directories as Debian has them since version 12.
+	mergedUsr = "/usr/share/mmdebstrap/hooks/merged-usr"
 )
 
 // Modules are what a guest's kernel needs to mount the image with a layer above it, beside what it has built in.
@@ -82,7 +87,7 @@ func Image(ctx context.Context, dir string, say func(format string, args ...any)
 
 // name says what is in the image.
 func name(packages []string) string {
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{format, suite}, packages...), "\n")))
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{format, suite, finishScript}, packages...), "\n")))
 	return suite + "-" + hex.EncodeToString(sum[:8]) + ".ext4"
 }
 
@@ -117,33 +122,46 @@ func makeImage(ctx context.Context, home, image string, packages []string) (err 
 	return prune(home, image)
 }
 
-// install makes a tree of the packages, without what nobody reads in a guest.
+// install makes a tree of the packages. They are extracted but not set up: scripts of some hundred packages would take a
+// quarter of an hour, and start services. finish.sh does what programs miss then.
 func install(ctx context.Context, tree string, packages []string) error {
 	sources, err := kernel.SourcesOf(ctx, suite, suite+"-security")
 	if err != nil {
 		return err
 	}
 	args := []string{
-		"--variant=minbase", "--mode=root", "--include=" + strings.Join(packages, ","),
-		"--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io",
-	}
-	for _, dir := range []string{"man", "doc", "info", "locale"} {
-		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+dir+"/*")
+		"--variant=extract", "--mode=root", "--include=?essential", "--include=" + strings.Join(packages, ","),
+		"--aptopt=APT::Install-Recommends \"false\"", "--hook-dir=" + mergedUsr,
 	}
 	cmd := exec.CommandContext(ctx, "mmdebstrap", append(append(args, suite, tree), sources.Lines...)...)
-	cmd.WaitDelay = 5 * time.Second
-	// Namespaces of its own: killed, mmdebstrap would leave /proc, /sys and /dev mounted below the tree, which is
-	// removed then, and processes that scripts of packages have started.
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
-	}
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
+	alone(cmd)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("mmdebstrap: %w: %s", err, sources.Said(lastOf(said.String(), 40)))
 	}
+	out, err := finish(ctx, tree)
+	if err != nil {
+		return fmt.Errorf("finish.sh: %w: %s", err, lastOf(string(out), 40))
+	}
 	return nil
+}
+
+// finish mounts in a namespace of its own, as install does.
+func finish(ctx context.Context, tree string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "sh", "-c", finishScript, "finish.sh", tree)
+	alone(cmd)
+	return cmd.CombinedOutput()
+}
+
+// alone gives a command namespaces of its own: killed, it would leave /proc, /sys and /dev mounted below the tree, which is
+// removed then, and processes that it has started.
+func alone(cmd *exec.Cmd) {
+	cmd.WaitDelay = 5 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 }
 
 // removeTree refuses while anything is mounted below it: what is mounted there belongs to somebody else.
