@@ -49,7 +49,7 @@ func webCases() []testCase {
 		{name: "nginx", port: 80, server: nginx("sendfile on; tcp_nopush on;", "`sendfile on`, as Debian ships it"), client: curl},
 		{name: "nginx-write", port: 80, server: nginx("sendfile off;", "`sendfile off`"), client: curl},
 		{name: "apache", port: 80, client: python("requests", "python3 -c 'import requests; print(requests.__version__)'"), server: end{
-			"apache2", "apache2 -v", `exec apache2 -d "$DIR" -f "$FILES/apache.conf" -DFOREGROUND`, "event MPM",
+			"apache2", "apache2 -v", `mkdir run; exec apache2 -d "$DIR" -f "$FILES/apache.conf" -DFOREGROUND`, "event MPM",
 		}},
 		{name: "haproxy", port: 80, server: nginx("sendfile off;", "`sendfile off`"), client: end{
 			"haproxy", "haproxy -v", `sed "s#@DIR@#$DIR#g; s#@BACKEND@#$SERVER:$PORT#" "$FILES/haproxy.cfg" >haproxy.cfg

@@ -86,7 +86,8 @@ func (r *runner) each(ctx context.Context, report *Report) error {
 		}
 		fmt.Fprintf(r.out, "%s: ", c.name)
 		said := r.one(ctx, c)
-		fmt.Fprintf(r.out, "%.1f s %s\n", said.Took.Seconds(), said.Error)
+		fmt.Fprintf(r.out, "%.1f s, client %.0f %%, server %.0f %% %s%s\n", said.Took.Seconds(), 100*said.Client.Share(),
+			100*said.Server.Share(), said.NotRun, said.Error)
 		report.Cases = append(report.Cases, said)
 		if err := r.about(report); err != nil {
 			return err
