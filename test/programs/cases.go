@@ -107,8 +107,9 @@ func languageCases() []testCase {
 		},
 		{
 			name: "java", port: 8000, slow: true,
-			server: end{"Java (HttpServer)", java, `exec java -XX:TieredStopAtLevel=1 "$FILES/Peer.java" serve`, ""},
-			client: end{"Java (java.net.http)", java, `exec java -XX:TieredStopAtLevel=1 "$FILES/Peer.java" get`, ""},
+			server: end{"Java (HttpServer)", java, `/usr/lib/jvm/java-17-openjdk-amd64/bin/javac -J-XX:TieredStopAtLevel=1 -d "$DIR/classes" "$FILES/Peer.java"
+exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer serve`, ""},
+			client: end{"Java (java.net.http)", java, `exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer get`, ""},
 		},
 		{name: "netty", port: 8000, slow: true, client: python("http.client", pythonVersion), server: end{
 			"Netty", "ls -l /usr/share/java/netty-all.jar", `exec java -XX:TieredStopAtLevel=1 -cp "/usr/share/java/*" "$FILES/Netty.java"`,

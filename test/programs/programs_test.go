@@ -102,7 +102,7 @@ func TestTableOfAReportThatWasWritten(t *testing.T) {
 | program | version | end | talks to | 6.1: off, splice | 7 | why not all of it | what changes that |
 |---|---|---|---|---|---|---|---|
 | get | 1.2 | client | serve | none | none | connection: blocking | ` +
-		"a client that connects with O_NONBLOCK, or `guards` without `blocking` |\n" +
+		"a client that connects with O_NONBLOCK, or see *blocking* above |\n" +
 		"| serve | 3.4 | server | get | none | **nearly all** |  |  |\n"
 	if got := table([]kernelReport{{"6.1", off}, {"7", r}}); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

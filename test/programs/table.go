@@ -174,21 +174,24 @@ func blockingLine(all []kernelReport) string {
 
 // advice says what changes a reason.
 var advice = map[string]string{
-	"connection: blocking": "a client that connects with O_NONBLOCK",
-	"message: blocking":    "a reader with O_NONBLOCK that polls",
-	"connection: avoided":  "a server that reads with O_NONBLOCK, then `sockmapctl forget`",
-	"connection: short":    "connections that are kept",
-	"connection: stream":   "nothing needs to: TCP is as fast",
-	"message: pages":       "nothing needs to; `write` instead of `sendfile` (nginx: `sendfile off`)",
-	"message: corked":      "no TCP_CORK (nginx: `tcp_nopush off`)",
-	"message: leaving":     "see the other end",
-	"message: small":       "nothing needs to; larger messages",
-	"message: waitall":     "a reader without MSG_WAITALL",
-	"message: rcvlowat":    "a reader without SO_RCVLOWAT",
-	"message: unread":      "a reader that keeps up",
-	"message: early":       "nothing: it is so until the client has read",
-	"message: learning":    "nothing: it is so until the reader has read",
-	"message: no-peer":     "nothing: it is so until the other end has joined",
+	"connection: blocking":   "a client that connects with O_NONBLOCK",
+	"message: blocking":      "a reader with O_NONBLOCK that polls",
+	"connection: avoided":    "a server that reads with O_NONBLOCK, then `sockmapctl forget`",
+	"connection: short":      "connections that are kept",
+	"connection: stream":     "nothing needs to: TCP is as fast",
+	"message: pages":         "nothing needs to; `write` instead of `sendfile` (nginx: `sendfile off`)",
+	"message: corked":        "no TCP_CORK (nginx: `tcp_nopush off`)",
+	"message: leaving":       "see the other end",
+	"message: small":         "nothing needs to; larger messages",
+	"message: waitall":       "a reader without MSG_WAITALL",
+	"message: rcvlowat":      "a reader without SO_RCVLOWAT",
+	"message: unread":        "a reader that keeps up",
+	"message: early":         "nothing: it is so until the client has read",
+	"message: backlog-bytes": "a reader that keeps up, or a larger `maxBacklogBytes`",
+	"message: inq":           "a reader without TCP_INQ",
+	"message: splice":        "a reader without splice(2)",
+	"message: learning":      "nothing: it is so until the reader has read",
+	"message: no-peer":       "nothing: it is so until the other end has joined",
 }
 
 // changes are in the order of the reasons. Only who blocks can stop it; its peer's row says where.
@@ -199,7 +202,7 @@ func changes(reasons []string, blocks bool) (all []string) {
 			text = "see METRICS.md"
 		}
 		if r == "message: blocking" || r == "connection: blocking" {
-			text += ", or `guards` without `blocking`"
+			text += ", or see *blocking* above"
 			if !blocks {
 				text = "the other end, which blocks"
 			}
