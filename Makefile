@@ -169,7 +169,7 @@ test-programs: ## real programs in pods, with the guards, under Debian's kernels
 	$(PROGRAMS_RUN) -manifest test/programs/manifest.json
 
 .PHONY: test-programs-all
-test-programs-all: ## the same with the slow ones (Java, MariaDB, RabbitMQ, PHP, Ruby), and the program cases of the conformance suite
+test-programs-all: ## the same with the slow ones (Java, RabbitMQ), and the program cases of the conformance suite
 	@test/setup.sh test-programs
 	go run ./test/programs build
 	$(PROGRAMS_RUN) -manifest test/programs/manifest-all.json

@@ -33,7 +33,7 @@ func (c testCase) limit() time.Duration {
 	if c.slow {
 		return 6 * time.Minute
 	}
-	return 2 * time.Minute
+	return 3 * time.Minute
 }
 
 func cases() []testCase {
@@ -57,7 +57,7 @@ haproxy -f haproxy.cfg & pid=$!; until test -S "$DIR/front"; do kill -0 $pid; sl
 curl -sS --unix-socket "$DIR/front" -o "$DIR/got#1" "http://localhost/body?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | python3 "$FILES/pieces.py"
 kill $pid`, "proxy of the client's pod",
 		}},
-		{name: "php-fpm", port: 9000, slow: true, server: end{
+		{name: "php-fpm", port: 9000, server: end{
 			"php-fpm", "php-fpm8.2 -v", `printf '[www]\nlisten=0.0.0.0:9000\npm=static\npm.max_children=2\nuser=www-data\n' >pool.conf
 cp "$FILES/body.php" "$DIR/"; exec php-fpm8.2 -F -y pool.conf`, "FastCGI over TCP",
 		}, client: end{"nginx", "nginx -v", `sed "s#@DIR@#$DIR#g; s#@BACKEND@#$SERVER:$PORT#" "$FILES/fastcgi.conf" >fastcgi.conf
@@ -116,7 +116,7 @@ exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer serve`, ""},
 			"NIO",
 		}},
 		{
-			name: "puma", port: 8000, slow: true,
+			name: "puma", port: 8000,
 			server: end{"puma", "puma --version", `exec puma --bind "tcp://0.0.0.0:$PORT" --threads 1:2 "$FILES/config.ru"`, ""},
 			client: end{"ruby (net/http)", "ruby --version", `exec ruby "$FILES/get.rb"`, ""},
 		},

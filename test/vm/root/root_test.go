@@ -4,6 +4,7 @@ package root
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,5 +60,12 @@ func TestATreeWithMountsBelowItIsNotRemoved(t *testing.T) {
 	}
 	if err := removeTree(dir); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatIsDoneAfterwardsStopsAtTheFirstError(t *testing.T) {
+	out, err := exec.Command("sh", "-c", finishScript, "finish.sh", t.TempDir()).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "passwd.master") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
