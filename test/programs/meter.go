@@ -154,6 +154,8 @@ func (m *meter) result(c *Case) error {
 	if err != nil {
 		return err
 	}
+	// It is of the end that connects: the server's are its connections to others, such as RabbitMQ's to epmd.
+	delete(server.results, datapath.ResultBlocking.String())
 	c.Client.fill(&m.client, server, client)
 	c.Server.fill(&m.server, client, server)
 	return nil

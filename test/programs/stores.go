@@ -39,7 +39,7 @@ $bench -i -q postgres >&2 && $bench -S -c 4 -t 100 postgres >&2 && $bench -c 2 -
 		// Without its own tables it starts at once, and lets everybody in.
 		{name: "mariadb", port: 3306, server: end{"MariaDB", "mariadbd --version", `mkdir "$DIR/data"; chown mysql "$DIR/data"
 exec mariadbd --no-defaults --user=mysql --datadir="$DIR/data" --socket="$DIR/sock" --bind-address=0.0.0.0 --skip-name-resolve ` +
-			`--skip-grant-tables`, ""}, client: end{"mariadb", "mariadb --version", `sql="mariadb --no-defaults -h $SERVER"
+			`--skip-grant-tables`, ""}, client: end{"mariadb", "mariadb --version | sed s/.*Distrib//", `sql="mariadb --no-defaults -h $SERVER"
 until $sql -e "create database d" >&2; do sleep 0.5; done
 { echo "create table t (v mediumtext); insert into t values ('$(cat body)');"; for i in $(seq "$N"); do echo "select v from t;"; done; } |
 $sql -N -B d` + hashLines, ""}},

@@ -144,7 +144,7 @@ func (c Case) share(e End) string {
 	}
 }
 
-// blockingLine counts the ends whose descriptors block, where most kernels saw it so.
+// blockingLine counts the ends that wait inside receive calls, where most kernels saw it so.
 func blockingLine(all []kernelReport) string {
 	var ends, blocking [2]int
 	for _, name := range caseNames(all) {
@@ -154,7 +154,7 @@ func blockingLine(all []kernelReport) string {
 				if c, ok := k.find(name); ok {
 					if e, _, _ := c.end(server); e.Sockets > 0 {
 						seen++
-						if e.Blocks() {
+						if e.Blocks() || !server && slices.Contains(e.Reasons, "connection: blocking") {
 							blocks++
 						}
 					}
@@ -168,7 +168,7 @@ func blockingLine(all []kernelReport) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d of %d client ends and %d of %d server ends have blocking descriptors.\n",
+	return fmt.Sprintf("%d of %d clients and %d of %d servers have a blocking descriptor, clients when they connect or later.\n",
 		blocking[0], ends[0], blocking[1], ends[1])
 }
 
@@ -190,22 +190,19 @@ var advice = map[string]string{
 	"message: backlog-bytes": "a reader that keeps up, or a larger `maxBacklogBytes`",
 	"message: inq":           "a reader without TCP_INQ",
 	"message: splice":        "a reader without splice(2)",
-	"message: learning":      "nothing: it is so until the reader has read",
+	"message: learning":      "a reader that waits by epoll, or a writer that pauses",
 	"message: no-peer":       "nothing: it is so until the other end has joined",
 }
 
-// changes are in the order of the reasons. Only who blocks can stop it; its peer's row says where.
+// changes are in the order of the reasons. Who reads and who sends have the same reason when one of them blocks.
 func changes(reasons []string, blocks bool) (all []string) {
 	for _, r := range reasons {
 		text, ok := advice[r]
-		if !ok {
+		switch {
+		case !ok:
 			text = "see METRICS.md"
-		}
-		if r == "message: blocking" || r == "connection: blocking" {
-			text += ", or see *blocking* above"
-			if !blocks {
-				text = "the other end, which blocks"
-			}
+		case r == "message: blocking" && !blocks:
+			text = "the other end, which blocks"
 		}
 		if !slices.Contains(all, text) {
 			all = append(all, text)
