@@ -174,8 +174,8 @@ func blockingLine(all []kernelReport) string {
 
 // advice says what changes a reason.
 var advice = map[string]string{
-	"connection: blocking":   "a client that connects with O_NONBLOCK",
-	"message: blocking":      "a reader with O_NONBLOCK that polls",
+	"connection: blocking":   "a client that connects with O_NONBLOCK, or see *blocking* above",
+	"message: blocking":      "this end with O_NONBLOCK and poll, or see *blocking* above",
 	"connection: avoided":    "a server that reads with O_NONBLOCK, then `sockmapctl forget`",
 	"connection: short":      "connections that are kept",
 	"connection: stream":     "nothing needs to: TCP is as fast",
