@@ -112,7 +112,7 @@ exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer serve`, ""},
 			client: end{"Java (java.net.http)", java, `exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer get`, ""},
 		},
 		{name: "netty", port: 8000, slow: true, client: python("http.client", pythonVersion), server: end{
-			"Netty", "ls -l /usr/share/java/netty-all.jar", `exec java -XX:TieredStopAtLevel=1 -cp "/usr/share/java/*" "$FILES/Netty.java"`,
+			"Netty", "ls /usr/share/maven-repo/io/netty/netty-all", `exec java -XX:TieredStopAtLevel=1 -cp "/usr/share/java/*" "$FILES/Netty.java"`,
 			"NIO",
 		}},
 		{

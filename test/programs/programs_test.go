@@ -97,7 +97,7 @@ func TestTableOfAReportThatWasWritten(t *testing.T) {
 	}
 	off := report()
 	off.Off, off.Cases[0].Server.Redirected = []string{"splice"}, 0
-	want := `1 of 1 clients and 0 of 1 servers have a blocking descriptor, clients when they connect or later.
+	want := `1 of 1 clients, and 0 of 1 servers, wait inside receive calls or connect with a blocking descriptor.
 
 | program | version | end | talks to | 6.1: off, splice | 7 | why not all of it | what changes that |
 |---|---|---|---|---|---|---|---|

@@ -54,8 +54,9 @@ func (e End) Share() float64 {
 	return float64(e.Redirected) / float64(e.Received)
 }
 
-// Blocks reports whether the end waits inside receive calls, as far as its descriptors tell.
-func (e End) Blocks() bool { return e.Blocking > 0 && 2*e.Blocking >= e.Sockets }
+// Blocks reports whether the end waits inside receive calls. Descriptors tell, but for programs that pass MSG_DONTWAIT on
+// one without O_NONBLOCK: to those everything is redirected.
+func (e End) Blocks() bool { return e.Blocking > 0 && 2*e.Blocking >= e.Sockets && e.Share() < enough }
 
 // newReport is one of this kernel, without cases.
 func newReport() (*Report, error) {

@@ -101,7 +101,7 @@ func row(b *strings.Builder, all []kernelReport, name string, server bool) {
 			continue
 		}
 		e, other, is := c.end(server)
-		if first.Program == "" {
+		if first.Program == "" || strings.HasPrefix(first.Version, unknown) {
 			first, peer, role = e, other.Program, is
 		}
 		shares = append(shares, c.share(e))
@@ -151,7 +151,7 @@ func blockingLine(all []kernelReport) string {
 		for i, server := range []bool{false, true} {
 			seen, blocks := 0, 0
 			for _, k := range all {
-				if c, ok := k.find(name); ok {
+				if c, ok := k.find(name); ok && len(k.Off) == 0 {
 					if e, _, _ := c.end(server); e.Sockets > 0 {
 						seen++
 						if e.Blocks() || !server && slices.Contains(e.Reasons, "connection: blocking") {
@@ -168,7 +168,7 @@ func blockingLine(all []kernelReport) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d of %d clients and %d of %d servers have a blocking descriptor, clients when they connect or later.\n",
+	return fmt.Sprintf("%d of %d clients, and %d of %d servers, wait inside receive calls or connect with a blocking descriptor.\n",
 		blocking[0], ends[0], blocking[1], ends[1])
 }
 

@@ -16,6 +16,9 @@ import (
 
 var versionText = regexp.MustCompile(`\d+\.\d+[\w.:+~-]*`)
 
+// unknown begins the version of a program that did not tell it.
+const unknown = "unknown"
+
 // describe asks the program for its version. Not all programs can run on each processor: why is then said.
 func (e end) describe(ctx context.Context) (d End, notRun string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -23,7 +26,7 @@ func (e end) describe(ctx context.Context) (d End, notRun string) {
 	d = End{Program: e.program, Note: e.note}
 	out, err := exec.CommandContext(ctx, "sh", "-c", e.version+" 2>&1").CombinedOutput()
 	if d.Version = versionText.FindString(string(out)); d.Version == "" {
-		d.Version = fmt.Sprintf("unknown (%v)", err)
+		d.Version = fmt.Sprintf("%s (%v)", unknown, err)
 	}
 	if info, _ := os.ReadFile("/proc/cpuinfo"); diedOf(err, syscall.SIGILL) && !hasFlag(string(info), "cx16") {
 		return d, "emulator without cmpxchg16b"
