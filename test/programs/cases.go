@@ -42,15 +42,19 @@ func cases() []testCase {
 
 const hashLines = ` | python3 "$FILES/hashlines.py"`
 
+var curl = end{"curl", "curl --version", `curl -sS -o "$DIR/got#1" "http://$SERVER:$PORT/body?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | ` +
+	`python3 "$FILES/pieces.py"`, ""}
+
 func webCases() []testCase {
-	curl := end{"curl", "curl --version", `curl -sS -o "$DIR/got#1" "http://$SERVER:$PORT/body?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | ` +
-		`python3 "$FILES/pieces.py"`, ""}
+	apache := end{
+		"apache2", "apache2 -v", `mkdir run; exec apache2 -d "$DIR" -f "$FILES/apache.conf" -DFOREGROUND`, "event MPM",
+	}
 	return []testCase{
 		{name: "nginx", port: 80, server: nginx("sendfile on; tcp_nopush on;", "`sendfile on`, as Debian ships it"), client: curl},
 		{name: "nginx-write", port: 80, server: nginx("sendfile off;", "`sendfile off`"), client: curl},
-		{name: "apache", port: 80, client: python("requests", "python3 -c 'import requests; print(requests.__version__)'"), server: end{
-			"apache2", "apache2 -v", `mkdir run; exec apache2 -d "$DIR" -f "$FILES/apache.conf" -DFOREGROUND`, "event MPM",
-		}},
+		{name: "apache", port: 80, server: apache,
+			client: python("requests", "python3 -c 'import requests; print(requests.__version__)'")},
+		{name: "apache-curl", port: 80, server: apache, client: curl},
 		{name: "haproxy", port: 80, server: nginx("sendfile off;", "`sendfile off`"), client: end{
 			"haproxy", "haproxy -v", `sed "s#@DIR@#$DIR#g; s#@BACKEND@#$SERVER:$PORT#" "$FILES/haproxy.cfg" >haproxy.cfg
 haproxy -f haproxy.cfg & pid=$!; until test -S "$DIR/front"; do kill -0 $pid; sleep 0.1; done
@@ -111,7 +115,7 @@ func languageCases() []testCase {
 exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer serve`, ""},
 			client: end{"Java (java.net.http)", java, `exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer get`, ""},
 		},
-		{name: "netty", port: 8000, slow: true, client: python("http.client", pythonVersion), server: end{
+		{name: "netty", port: 8000, slow: true, client: curl, server: end{
 			"Netty", "ls /usr/share/maven-repo/io/netty/netty-all", `exec java -XX:TieredStopAtLevel=1 -cp "/usr/share/java/*" "$FILES/Netty.java"`,
 			"NIO",
 		}},

@@ -19,11 +19,11 @@ import (
 // kept is where the reports are of which the table is made, a file for each kernel.
 const kept = "test/programs/results"
 
-// keepCommand takes the reports of guests below a directory. A kernel that has not run keeps what it had, and so does one
-// whose run had other cases left to run.
+// keepCommand takes the reports of guests below directories. Cases that a later one has, too, are taken from that. A kernel
+// that has not run keeps what it had, and so does one whose run has not had all cases.
 func keepCommand(ctx context.Context, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%w: one directory of results is needed", flag.ErrHelp)
+	if len(args) == 0 {
+		return fmt.Errorf("%w: a directory of results is needed", flag.ErrHelp)
 	}
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -33,34 +33,58 @@ func keepCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("ask git for the commit: %w", err)
 	}
-	return keep(args[0], filepath.Join(root, kept), strings.TrimSpace(string(commit)))
+	return keep(args, filepath.Join(root, kept), strings.TrimSpace(string(commit)))
 }
 
-func keep(from, into, commit string) error {
-	files, err := filepath.Glob(filepath.Join(from, "*", "programs", "programs.json"))
-	if err != nil {
-		return err
-	}
-	if len(files) == 0 {
-		return fmt.Errorf("no reports below %s: run the guests first (make test-programs-all)", from)
+func keep(from []string, into, commit string) error {
+	reports := map[string]*Report{}
+	for _, dir := range from {
+		files, err := filepath.Glob(filepath.Join(dir, "*", "programs", "programs.json"))
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			return fmt.Errorf("no reports below %s: run the guests first (make test-programs-all)", dir)
+		}
+		for _, file := range files {
+			r, err := readReport(file)
+			if err != nil {
+				return err
+			}
+			name := filepath.Base(filepath.Dir(filepath.Dir(file)))
+			reports[name] = r.over(reports[name])
+		}
 	}
 	var failed error
-	for _, file := range files {
-		name := filepath.Base(filepath.Dir(filepath.Dir(file)))
-		r, err := readReport(file)
+	for name, r := range reports {
+		err := r.complete()
 		if err == nil {
-			err = r.complete()
+			r.Commit = commit
+			err = r.write(filepath.Join(into, name+".json"))
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("kernel %s: %w", name, err))
-			continue
-		}
-		r.Commit = commit
-		if err := r.write(filepath.Join(into, name+".json")); err != nil {
-			return err
 		}
 	}
 	return failed
+}
+
+// over is the report with the cases of an earlier one that it does not have, in their order.
+func (r *Report) over(earlier *Report) *Report {
+	if earlier == nil {
+		return r
+	}
+	all := *r
+	all.Cases = nil
+	for _, c := range cases() {
+		for _, report := range []*Report{r, earlier} {
+			if i := slices.IndexFunc(report.Cases, func(is Case) bool { return is.Name == c.name }); i >= 0 {
+				all.Cases = append(all.Cases, report.Cases[i])
+				break
+			}
+		}
+	}
+	return &all
 }
 
 // complete is an error when the run has ended before its last case, or was of a part of them.

@@ -159,12 +159,23 @@ func TestOnlyReportsOfAllCasesAreKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := keep(from, into, "abc"); err == nil || !strings.Contains(err.Error(), "kernel 7") {
+	if err := keep([]string{from}, into, "abc"); err == nil || !strings.Contains(err.Error(), "kernel 7") {
 		t.Error(err)
 	}
 	all, err := load(into)
 	if err != nil || len(all) != 2 || all[0].name != "6.1" || all[1].name != "6.12" || all[1].Commit != "abc" {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+func TestALaterRunOfACaseReplacesIt(t *testing.T) {
+	list := cases()
+	earlier := &Report{Cases: []Case{{Name: list[0].name, Error: "old"}, {Name: list[2].name}}}
+	later := &Report{Kernel: "k", Cases: []Case{{Name: list[1].name}, {Name: list[0].name, Error: "new"}}}
+	got := later.over(earlier)
+	if got.Kernel != "k" || len(got.Cases) != 3 || got.Cases[0].Error != "new" || got.Cases[1].Name != list[1].name ||
+		got.Cases[2].Name != list[2].name {
+		t.Errorf("%+v", got)
 	}
 }
 
