@@ -6,7 +6,7 @@
 //
 //	programs build                       the plugins and a peer, for the guests' image
 //	programs run -json FILE [-all] [-run REGEXP]
-//	programs keep DIRECTORY...            what test/vm's guests have left, as test/programs/results
+//	programs keep DIRECTORY...           what test/vm's guests have left, as test/programs/results
 //	programs table -into docs/PROGRAMS.md
 package main
 

@@ -173,7 +173,6 @@ type session struct {
 	testCase
 	dir            string
 	client, server *lab.Pod
-	log            bytes.Buffer
 }
 
 // try runs the case on a network and fills in what became of the bytes, unless said is nil.
