@@ -154,8 +154,13 @@ func (m *meter) result(c *Case) error {
 	if err != nil {
 		return err
 	}
-	// It is of the end that connects: the server's are its connections to others, such as RabbitMQ's to epmd.
-	delete(server.results, datapath.ResultBlocking.String())
+	// This is counted at the end that connects: the server's are its connections to others, such as RabbitMQ's to epmd. The
+	// client may have such, too (pika's to itself): where all of its connections to the server have joined, it has.
+	blocking := datapath.ResultBlocking.String()
+	delete(server.results, blocking)
+	if seen := len(m.client.seen); seen > 0 && client.results[datapath.ResultJoined.String()] >= uint64(seen) {
+		delete(client.results, blocking)
+	}
 	c.Client.fill(&m.client, server, client)
 	c.Server.fill(&m.server, client, server)
 	return nil
