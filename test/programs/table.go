@@ -190,6 +190,7 @@ var advice = map[string]string{
 	"message: backlog-bytes": "a reader that keeps up, or a larger `maxBacklogBytes`",
 	"message: inq":           "a reader without TCP_INQ",
 	"message: splice":        "a reader without splice(2)",
+	"message: shutdown":      "nothing: the reader has ended",
 	"message: learning":      "a reader that waits by epoll, or a writer that pauses",
 	"message: no-peer":       "nothing: it is so until the other end has joined",
 }
