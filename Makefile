@@ -25,7 +25,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 
 .PHONY: test
 test: VM_RUN := -guests # test-host has run the same on this kernel
-test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm test-programs ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -169,7 +169,7 @@ test-programs: ## real programs in pods, with the guards, under Debian's kernels
 	$(PROGRAMS_RUN) -manifest test/programs/manifest.json
 
 .PHONY: test-programs-all
-test-programs-all: ## the same with the slow ones (Java, RabbitMQ), and the program cases of the conformance suite
+test-programs-all: ## the same with the slow ones (Java, RabbitMQ), and keep what was seen for docs/PROGRAMS.md: 20 minutes
 	@test/setup.sh test-programs
 	go run ./test/programs build
 	$(PROGRAMS_RUN) -manifest test/programs/manifest-all.json
