@@ -109,6 +109,10 @@ func row(b *strings.Builder, all []kernelReport, name string, server bool) {
 			continue // nothing is accelerated, for a reason of the kernel's
 		}
 		for _, r := range e.Reasons {
+			// The only connection was redirected to: others that stayed out were not to the peer.
+			if e.Sockets == 1 && e.Redirected > 0 && strings.HasPrefix(r, "connection: ") {
+				continue
+			}
 			if !slices.Contains(reasons, r) {
 				reasons = append(reasons, r)
 			}
@@ -154,7 +158,7 @@ func blockingLine(all []kernelReport) string {
 				if c, ok := k.find(name); ok && len(k.Off) == 0 {
 					if e, _, _ := c.end(server); e.Sockets > 0 {
 						seen++
-						if e.Blocks() || !server && slices.Contains(e.Reasons, "connection: blocking") {
+						if e.Blocks() || !server && e.Redirected == 0 && slices.Contains(e.Reasons, "connection: blocking") {
 							blocks++
 						}
 					}
