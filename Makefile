@@ -169,15 +169,30 @@ test-vm-all: ## the same under every kernel of test/vm/kernels.txt: arm64, 16 Ki
 	go run ./test/vm keep .cache/vm/all
 	go run ./test/vm table -seldom -into docs/KERNELS.md
 
+PROGRAMS_RUN := go run ./test/vm run -kernel 6.1,6.12,7 -out .cache/programs
+.PHONY: test-programs
+test-programs: ## real programs in pods, with the guards, under Debian's kernels in QEMU: those that start fast (root; installs QEMU, mmdebstrap)
+	@test/setup.sh test-programs
+	go run ./test/programs build
+	$(PROGRAMS_RUN) -manifest test/programs/manifest.json
+
+.PHONY: test-programs-all
+test-programs-all: ## the same with the slow ones (Java, RabbitMQ), and keep what was seen for docs/PROGRAMS.md: 20 minutes
+	@test/setup.sh test-programs
+	go run ./test/programs build
+	$(PROGRAMS_RUN) -manifest test/programs/manifest-all.json
+	go run ./test/programs keep .cache/programs
+
 .PHONY: test-runtimes
 test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)
 	@test/setup.sh runtimes
 	cd test/e2e/runtimes && go vet ./... && go test -count=1 -timeout 20m ./...
 
 .PHONY: docs
-docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md and docs/RUNTIMES.md, from what the last tests have left
+docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md and docs/RUNTIMES.md, from what the last tests have left
 	go run ./test/vm table -into docs/KERNELS.md
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
+	go run ./test/programs table -into docs/PROGRAMS.md
 	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes
 
 .PHONY: man

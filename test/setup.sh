@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|bench|test|race|test-vm|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
+# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
 # Says nothing when it has.
 set -euo pipefail
 
@@ -15,6 +15,7 @@ bench) packages=(iptables redis-server redis-tools nginx-light wrk postgresql me
 test) packages=(iproute2 iptables procps redis-server redis-tools nginx-light postgresql haproxy python3 nodejs tshark tmux) ;;
 race) packages=(gcc libc6-dev iproute2 procps) ;;
 test-vm) packages=(qemu-system-x86 qemu-system-arm cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring) ;;
+test-programs) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring mmdebstrap e2fsprogs) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 containerd) packages=(runc iptables util-linux) ;;
 packaging) packages=(buildah) ;;

@@ -34,6 +34,7 @@ type machine struct {
 	arch    arch
 	kernel  kernel.Kernel
 	initrd  string
+	disk    string // image of a Debian root, empty for none
 	results string // directory for what comes out of it
 	qemu    qemu
 	icount  bool
@@ -129,7 +130,7 @@ func (m machine) command(ctx context.Context) *exec.Cmd {
 	if m.icount {
 		processors, clock = "1", []string{"-icount", "shift=0,sleep=off"} // 1 ns for each instruction, none for waiting
 	}
-	cmd := exec.CommandContext(ctx, m.arch.emulator, slices.Concat(clock, []string{
+	cmd := exec.CommandContext(ctx, m.arch.emulator, slices.Concat(clock, diskArgs(m.disk), []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
 		"-machine"}, m.arch.machine, []string{
 		"-accel", m.qemu.accel, "-cpu", m.qemu.processorOf(m.arch, m.kernel.Version),

@@ -31,6 +31,7 @@ type matrix struct {
 	icount  bool   // the guests' clocks count instructions
 	qemu    qemu
 	boot    time.Duration
+	disk    string // image of a Debian root, when a program wants one
 	say     func(format string, args ...any)
 }
 
@@ -38,6 +39,9 @@ type matrix struct {
 // kernel or a test did wrong is in the outcomes.
 func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	if err := m.setUp(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.setUpRoot(ctx); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "vm-")
@@ -158,7 +162,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 		return nil, err
 	}
 	vm := machine{
-		arch: a, kernel: k, initrd: initrd, results: filepath.Join(m.results, w.Name),
+		arch: a, kernel: k, initrd: initrd, disk: m.disk, results: filepath.Join(m.results, w.Name),
 		qemu: m.qemu, icount: m.icount, boot: m.boot, limit: m.guestLimit(w),
 	}
 	o, err := m.bootTwice(ctx, vm)

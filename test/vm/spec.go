@@ -18,7 +18,7 @@ import (
 
 // sourceRoot is where the guest has its part of the repository: programs run in the directory of their package, and what
 // they look for by a relative path is there when the spec packs it.
-const sourceRoot = "/src"
+const sourceRoot = frame.SourceRoot
 
 // spec is one program to run in the guest, as the manifest has it. One of Test, Main and Path says what it is.
 type spec struct {
@@ -34,6 +34,9 @@ type spec struct {
 	Env       []string `json:"env,omitempty"` // NAME=VALUE, beside what the guest sets
 	Timeout   duration `json:"timeout,omitempty"`
 
+	// Root gives it, in a guest, a Debian system as its root, with the packages of root/packages.txt. On this machine it
+	// finds what is installed.
+	Root bool `json:"root,omitempty"`
 	// Files are patterns of files and directories of the repository that the program reads.
 	Files []string `json:"files,omitempty"`
 	// Tools are other executables of this machine that it starts, by name or path; they keep their path.
@@ -127,7 +130,7 @@ func (s spec) program(guest bool) frame.Program {
 	}
 	p := frame.Program{
 		Name: s.Name, Path: "/vm/bin/" + s.Name, Args: args, Env: s.Env, Timeout: time.Duration(s.Timeout),
-		Dir: path.Join(sourceRoot, s.Test+s.Main),
+		Dir: path.Join(sourceRoot, s.Test+s.Main), Root: s.Root,
 	}
 	if s.Test != "" {
 		// The tests' own limit comes first, because it tells which test hangs.

@@ -7,6 +7,7 @@ import "time"
 // Where the host puts what init needs, and where programs find and leave their things, as paths in the guest.
 const (
 	ManifestPath = "/vm/manifest.json"
+	SourceRoot   = "/src" // the packed part of the repository
 	OutRoot      = "/out" // below it one directory per program, named in the program's environment as VM_OUT
 	// GuestVariable is set in the environment of programs in a guest, not of those that the host runs itself.
 	GuestVariable = "VM_GUEST"
@@ -33,4 +34,5 @@ type Program struct {
 	Dir     string        `json:"dir"`
 	Env     []string      `json:"env,omitempty"`
 	Timeout time.Duration `json:"timeout"`
+	Root    bool          `json:"root,omitempty"` // its root is the Debian system on the guest's disk
 }

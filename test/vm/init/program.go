@@ -35,6 +35,9 @@ func (g guest) runProgram(p frame.Program) {
 	cmd.Stderr = cmd.Stdout
 	// A child that the program left behind may hold its output open.
 	cmd.WaitDelay = time.Second
+	if p.Root {
+		inRoot(cmd)
+	}
 	status := g.wait(cmd, p.Timeout)
 	g.problem(killRest())
 	g.problem(g.sendFiles(p.Name, out))

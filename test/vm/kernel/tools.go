@@ -21,6 +21,8 @@ var packageOf = map[string]string{
 	"depmod":              "kmod",
 	"dpkg-deb":            "dpkg",
 	"ldd":                 "libc-bin",
+	"mkfs.ext4":           "e2fsprogs",
+	"mmdebstrap":          "mmdebstrap",
 	"qemu-system-aarch64": "qemu-system-arm",
 	"qemu-system-x86_64":  "qemu-system-x86",
 	"xz":                  "xz-utils",
