@@ -113,11 +113,7 @@ func (d *Datapath) loadEvict() (prog *ebpf.Program, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		for _, m := range pinned {
-			err = errors.Join(err, m.Close())
-		}
-	}()
+	defer func() { err = errors.Join(err, closeMaps(pinned)) }()
 	for name, m := range spec.Maps {
 		if pinned[name] == nil && !strings.HasPrefix(m.Name, ".") {
 			return nil, fmt.Errorf("open pinned map %s: %w", d.layout.pin(name), fs.ErrNotExist)

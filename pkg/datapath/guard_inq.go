@@ -3,12 +3,9 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/cilium/ebpf"
 )
 
 // The guard of FIONREAD writes into memory of the program that asks, so it is loaded only where a probe has found that the
@@ -65,49 +62,47 @@ func loadInqGuard(from source, dir string) (runs bool, err error) {
 // cureAsKnown loads the guard below dir where probes of the same programs have found that it cures something. It returns
 // what of guarded holds then.
 func (o *loaded) cureAsKnown(dir string, guarded uint32) (uint32, error) {
-	if guarded&inqHazards == 0 || !isNeedless(dir) {
-		return guarded, nil
-	}
-	from, err := newSource(o.maps(), o.types)
-	if err != nil {
-		return 0, err
-	}
-	return heldBy(from, dir, guarded)
-}
-
-func heldBy(from source, dir string, guarded uint32) (uint32, error) {
-	runs, err := loadInqGuard(from, dir)
-	if err == nil && !runs {
-		guarded &^= inqHazards
-	}
-	return guarded, err
+	return holds(dir, guarded, func() (bool, error) {
+		from, err := newSource(o.maps(), o.types)
+		if err != nil {
+			return false, err
+		}
+		return loadInqGuard(from, dir)
+	})
 }
 
 // addInqGuard is cureAsKnown for what is in force.
 func (d *Datapath) addInqGuard(guarded uint32) (uint32, error) {
-	if guarded&inqHazards == 0 || !isNeedless(d.layout.state()) {
-		return guarded, nil
-	}
-	spec, err := loadGuard()
-	if err != nil {
-		return 0, fmt.Errorf("read embedded guards: %w", err)
-	}
-	pinned, err := d.pinnedMaps(spec)
-	if err != nil {
-		return 0, err
-	}
-	defer closeMaps(pinned)
-	from, err := newSource(pinned, newTypes())
-	if err != nil {
-		return 0, err
-	}
-	return heldBy(from, d.layout.state(), guarded)
+	dir := d.layout.state()
+	return holds(dir, guarded, func() (bool, error) {
+		spec, err := loadGuard()
+		if err != nil {
+			return false, fmt.Errorf("read embedded guards: %w", err)
+		}
+		pinned, err := d.pinnedMaps(spec)
+		if err != nil {
+			return false, err
+		}
+		defer closeMaps(pinned)
+		from, err := sourceOf(spec, pinned, newTypes())
+		if err != nil {
+			return false, err
+		}
+		return loadInqGuard(from, dir)
+	})
 }
 
-func closeMaps(maps map[string]*ebpf.Map) error {
-	var errs []error
-	for _, m := range maps {
-		errs = append(errs, m.Close())
+// holds is what of guarded holds once load, which is called where the guard is wanted and not there, has tried it.
+func holds(dir string, guarded uint32, load func() (runs bool, err error)) (uint32, error) {
+	if guarded&inqHazards == 0 || !isNeedless(dir) {
+		return guarded, nil
 	}
-	return errors.Join(errs...)
+	runs, err := load()
+	if err != nil {
+		return 0, err
+	}
+	if !runs {
+		guarded &^= inqHazards
+	}
+	return guarded, nil
 }

@@ -94,6 +94,11 @@ func newSource(maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("read embedded guards: %w", err)
 	}
+	return sourceOf(spec, maps, types)
+}
+
+// sourceOf is newSource for a spec of the guards that is read already.
+func sourceOf(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
 	used := map[string]*ebpf.Map{}
 	for name := range spec.Maps {
 		if used[name] = maps[name]; used[name] == nil {

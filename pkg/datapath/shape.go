@@ -19,9 +19,7 @@ func (d *Datapath) CheckMaps() error {
 		return fmt.Errorf("read embedded programs: %w", err)
 	}
 	pinned, err := d.pinnedMaps(spec)
-	for _, m := range pinned {
-		m.Close()
-	}
+	closeMaps(pinned)
 	return err
 }
 
@@ -40,14 +38,20 @@ func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, 
 			}
 		}
 		if err != nil {
-			for _, m := range pinned {
-				m.Close()
-			}
+			closeMaps(pinned)
 			return nil, fmt.Errorf("open pinned map %s: %w", path, err)
 		}
 		pinned[name] = opened
 	}
 	return pinned, nil
+}
+
+func closeMaps(maps map[string]*ebpf.Map) error {
+	var errs []error
+	for _, m := range maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // checkShape compares all but the number of entries, which settings decide.

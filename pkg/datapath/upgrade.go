@@ -77,9 +77,7 @@ func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building 
 		return 0, err
 	}
 	err = objs.load(spec, pinned)
-	for _, m := range pinned {
-		m.Close()
-	}
+	closeMaps(pinned)
 	if err != nil {
 		return 0, err
 	}
