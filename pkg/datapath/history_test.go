@@ -110,37 +110,37 @@ func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
 }
 
 func TestDestinationsOffTheNodeAreLeftAlone(t *testing.T) {
-	const more = 128
+	const more = 4 * letInAtOnce
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
-	// Until the other end answers, the client is in the sockhash if it has been let in.
-	connect := func(i int, look bool) (letIn bool) {
-		var client *net.TCPConn
-		g.in(t, func() { client = dial(t, "tcp4", l.Addr().String()) })
-		defer client.Close()
-		server := accept(t, l)
-		defer server.Close()
-		if look {
-			_, letIn = flowOf(t, d, client)
+	// Until the other end answers, a client is in the sockhash if it has been let in. To look takes a while, in which others
+	// would be: all n are there before the first look.
+	connect := func(n int, look bool) (letIn int) {
+		clients, servers := make([]*net.TCPConn, n), make([]*net.TCPConn, n)
+		for i := range n {
+			g.in(t, func() { clients[i] = dial(t, "tcp4", l.Addr().String()) })
+			servers[i] = accept(t, l)
 		}
-		send(t, server, client, 10, uint64(i))
+		for i := range n {
+			if look {
+				if _, ok := flowOf(t, d, clients[i]); ok {
+					letIn++
+				}
+			}
+			send(t, servers[i], clients[i], 10, uint64(i))
+			clients[i].Close()
+			servers[i].Close()
+		}
 		return letIn
 	}
-	for i := range fruitlessMax - 1 {
-		connect(i, false)
+	for range fruitlessMax - 1 {
+		connect(1, false)
 	}
-	if !connect(0, true) {
+	if connect(1, true) != 1 {
 		t.Error("left out before enough is known")
 	}
-	// To look takes so long that the next is let in, so most do not look.
-	leftOut := false
-	for i := range more {
-		if look := i%16 == 15; !connect(i, look) && look {
-			leftOut = true
-		}
-	}
-	if !leftOut {
+	if n := connect(more, true); n == more {
 		t.Error("all are let in although nothing is gained")
 	}
 	if r := results(t, d); r[ResultRemote] != fruitlessMax+more {
