@@ -31,12 +31,7 @@ func tableCommand(out io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	text := table(all)
-	if *into == "" {
-		_, err := io.WriteString(out, text)
-		return err
-	}
-	return section.Into(*into, text)
+	return section.Put(out, *into, table(all))
 }
 
 // table has a row for each end, and a column for each kernel. The sentence before it counts what no kernel decides.

@@ -44,7 +44,8 @@ const seldomPatience = 3
 // this machine's processors only.
 func programsOf(w kernel.Wanted, specs []spec) (chosen []spec) {
 	for _, s := range specs {
-		if (w.Only == nil || slices.Contains(w.Only, s.Name)) && s.runsOn(w.Arch) {
+		wanted := slices.Contains(w.Only, s.Name) || w.Only == nil && s.PartOf == ""
+		if wanted && s.runsOn(w.Arch) {
 			if !w.Often {
 				s.Timeout *= seldomPatience
 			}

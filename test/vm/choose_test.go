@@ -38,7 +38,8 @@ func TestKernelsThatRunSeldomAreChosenByNameOnly(t *testing.T) {
 }
 
 func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
-	specs := []spec{{Name: "tests", Test: "./a"}, {Name: "file", Path: "/b"}, {Name: "tools", Main: "./c", Tools: []string{"sh"}}}
+	specs := []spec{{Name: "tests", Test: "./a"}, {Name: "file", Path: "/b"}, {Name: "tools", Main: "./c", Tools: []string{"sh"}},
+		{Name: "some", Test: "./a", PartOf: "tests"}}
 	for _, tt := range []struct {
 		wanted kernel.Wanted
 		want   string
@@ -46,6 +47,7 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 		{kernel.Wanted{Arch: runtime.GOARCH}, "tests file tools"},
 		{kernel.Wanted{Arch: other}, "tests"},
 		{kernel.Wanted{Arch: runtime.GOARCH, Only: []string{"tools", "tests"}}, "tests tools"},
+		{kernel.Wanted{Arch: runtime.GOARCH, Only: []string{"file", "some"}}, "file some"},
 	} {
 		var names []string
 		for _, s := range programsOf(tt.wanted, specs) {

@@ -172,7 +172,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		m.results = o.results()
 	}
 	m.host = o.host && !*guests && (!given || o.names != "")
-	if m.modules, err = kernel.ParseModules(strings.NewReader(moduleList)); err != nil {
+	if m.modules, err = kernel.ParseNames(strings.NewReader(moduleList)); err != nil {
 		return err
 	}
 	if m.specs, err = programs(o, *manifest, *timeout); err != nil {

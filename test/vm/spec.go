@@ -28,6 +28,9 @@ type spec struct {
 	Main string `json:"main,omitempty"` // package of a program that is built
 	Path string `json:"path,omitempty"` // executable of this machine, packed with its libraries
 
+	// PartOf names the program that does this one's work, and more: it runs only on a kernel that names it.
+	PartOf string `json:"part_of,omitempty"`
+
 	Args []string `json:"args,omitempty"`
 	// GuestArgs come behind Args in a guest, which is slow.
 	GuestArgs []string `json:"guest_args,omitempty"`

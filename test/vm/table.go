@@ -34,23 +34,14 @@ func writeTable(out io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := put(out, *into, seldomSection, seldomTable(o.all, kept)); err != nil || *seldom {
+	if err := seldomSection.Put(out, *into, seldomTable(o.all, kept)); err != nil || *seldom {
 		return err
 	}
 	outcomes, err := readOutcomes(o.results(), append(namesOf(o.all, true), hostName))
 	if err != nil {
 		return err
 	}
-	return put(out, *into, section, table(outcomes))
-}
-
-// put puts a table where it belongs in a document, or prints it where there is none.
-func put(out io.Writer, document string, s marked.Section, text string) error {
-	if document != "" {
-		return s.Into(document, text)
-	}
-	_, err := io.WriteString(out, text+"\n")
-	return err
+	return section.Put(out, *into, table(outcomes))
 }
 
 // seldomTable has a row per kernel, with the date and the commit of its run.
@@ -71,7 +62,7 @@ func seldomTable(wanted []kernel.Wanted, outcomes []*outcome) string {
 		if w.Only != nil && !slices.Contains(w.Only, doctorProgram) {
 			cells = append(cells, slices.Repeat([]string{"-"}, 7)...)
 		} else {
-			cells = append(cells, o.byDefault(), o.Facts.present(), o.Facts.active(), o.testsCell("datapath"), o.testsCell("hazard"))
+			cells = append(cells, o.byDefault(), o.Facts.present(), o.Facts.active(), o.dataPathCell(), o.testsCell("hazard"))
 			cells = append(cells, o.conformanceCells()...)
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(cells, " | "), o.complaints())
@@ -161,7 +152,7 @@ func table(outcomes []*outcome) string {
 	}) {
 		row("guard "+name, func(o *outcome) string { return o.Facts.guardCell(name) })
 	}
-	row("tests of the data path", func(o *outcome) string { return o.testsCell("datapath") })
+	row("tests of the data path", func(o *outcome) string { return o.dataPathCell() })
 	row("tests of the probes", func(o *outcome) string { return o.testsCell("hazard") })
 	for _, line := range countLines {
 		row(line.title, func(o *outcome) string {
@@ -251,6 +242,15 @@ func (f facts) guardCell(name string) string {
 		return "at `" + g.Hook + "`"
 	}
 	return "**refused by the kernel**"
+}
+
+// dataPathCell is of all tests of the data path, or of those that a kernel runs in their place.
+func (o *outcome) dataPathCell() string {
+	const part = "guards"
+	if slices.ContainsFunc(o.Programs, func(r *result) bool { return r.Name == part }) {
+		return o.testsCell(part) + ", of guards and order"
+	}
+	return o.testsCell("datapath")
 }
 
 func (o *outcome) testsCell(program string) string {

@@ -5,6 +5,7 @@ package marked
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 )
@@ -44,4 +45,13 @@ func (s Section) Into(path, text string) error {
 		return fmt.Errorf("update %s: %w", path, err)
 	}
 	return os.WriteFile(path, []byte(replaced), 0o644)
+}
+
+// Put is Into, or prints the text to out where path is empty.
+func (s Section) Put(out io.Writer, path, text string) error {
+	if path != "" {
+		return s.Into(path, text)
+	}
+	_, err := io.WriteString(out, text)
+	return err
 }

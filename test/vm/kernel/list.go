@@ -93,8 +93,8 @@ func namesOf(word string) []string {
 	return strings.Split(word, ",")
 }
 
-// ParseModules reads a list of module names.
-func ParseModules(r io.Reader) (names []string, err error) {
+// ParseNames reads a list of names, of modules or packages: one a line, # begins a comment.
+func ParseNames(r io.Reader) (names []string, err error) {
 	for n, fields := range words(r) {
 		if len(fields) != 1 {
 			return nil, fmt.Errorf("parse list of modules: line %d: %d words, want 1", n, len(fields))

@@ -59,7 +59,7 @@ func TestTheListsOfTheProjectAreValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer modules.Close()
-	if names, err := ParseModules(modules); err != nil || len(names) == 0 {
+	if names, err := ParseNames(modules); err != nil || len(names) == 0 {
 		t.Errorf("%d modules, %v", len(names), err)
 	}
 }

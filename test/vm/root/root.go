@@ -51,7 +51,7 @@ var tools = []string{"mmdebstrap", "mkfs.ext4"}
 // Image returns the path of the image in the cache at dir, which it makes when there is none of these packages.
 // Several processes may call it at a time. Guests must not write to it.
 func Image(ctx context.Context, dir string, say func(format string, args ...any)) (string, error) {
-	packages, err := kernel.ParseModules(strings.NewReader(packageList)) // the same kind of list
+	packages, err := kernel.ParseNames(strings.NewReader(packageList))
 	if err != nil {
 		return "", err
 	}
