@@ -13,39 +13,41 @@ import (
 // pipeSize has a slot for each call of a batch: splice(2) does not merge what it moves.
 const pipeSize = 4 * batch << 12
 
-// allCalls makes what the calls need; it lives as long as the process.
-func allCalls() ([]call, error) {
+// allCalls makes what the calls need; it lives as long as the process. settled tells whether the redirected connection still
+// is one.
+func allCalls() (calls []call, settled func() error, err error) {
 	if err := loopbackUp(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	plain, err := connection(true)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// Without the data path this is plain TCP, too: the same calls to compare with.
 	redirected, err := connection(false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	one, err := newPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	two, err := newPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	file, err := onFile()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	calls := stream("tcp", plain[0], plain[1], true)
-	calls = append(calls, stream("redirected", redirected[0], redirected[1], true)...)
-	calls = append(calls, stream("pipe", one[1], one[0], false)...)
+	calls = onPair("tcp", plain[0], plain[1])
+	calls = append(calls, onPair("redirected", redirected[0], redirected[1])...)
+	calls = append(calls, onPipe(one[1], one[0])...)
 	calls = append(calls, file...)
 	calls = append(calls, splice("splice pipe-pipe", one[1], one[0], two), splice("splice socket-pipe", plain[0], plain[1], two))
 	calls = append(calls, options("", plain[0])...)
-	return append(calls, options("redirected ", redirected[0])...), nil
+	calls = append(calls, options("redirected ", redirected[0])...)
+	return calls, func() error { return settle(redirected, os.Getenv(redirectVariable) != "") }, nil
 }
 
 // splice moves what came from filler out of from, into the pipe. Out of a redirected socket nothing comes, with and without

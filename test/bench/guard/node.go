@@ -31,17 +31,21 @@ type setup struct {
 	name    string
 	load    bool     // the data path at all
 	without []string // guards that are left out
+	rest    bool     // no cgroup has a link, so that the guards rest, and nothing is redirected
 }
+
+// restName is of the setup in which all guards rest: what it costs shows beside a node without the data path.
+const restName = "all, resting"
 
 // setupsFor leaves out guards that the kernel refused: all others alone, and in the last setup together.
 func setupsFor(refused []datapath.GuardState) []setup {
 	setups := []setup{{name: "nothing"}, {name: "no guard", load: true, without: datapath.Guards[:]}}
 	for _, g := range datapath.Guards {
 		if !isRefused(refused, g) {
-			setups = append(setups, setup{g, true, allBut(g)})
+			setups = append(setups, setup{name: g, load: true, without: allBut(g)})
 		}
 	}
-	return append(setups, setup{name: "all", load: true})
+	return append(setups, setup{name: restName, load: true, rest: true}, setup{name: "all", load: true})
 }
 
 func isRefused(refused []datapath.GuardState, name string) bool {
@@ -130,6 +134,12 @@ func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
 		err = errors.Join(err, d.Close(), datapath.Unload(n.state, true))
 		time.Sleep(100 * time.Millisecond) // the kernel takes the hooks away a moment after their pins are gone
 	}()
+	if s.rest {
+		if _, err := d.RestGuards(); err != nil {
+			return err
+		}
+		return f(d)
+	}
 	if _, err := d.Attach(n.cgroup, datapath.LinkKey{CgroupID: n.id, Manual: true}); err != nil {
 		return err
 	}
@@ -152,7 +162,7 @@ func (n *node) refused() (refused []datapath.GuardState, err error) {
 
 func (n *node) measure(s setup) (nanos map[string]float64, err error) {
 	err = n.with(s, func(*datapath.Datapath) error {
-		nanos, err = n.child(s.load)
+		nanos, err = n.child(s.load && !s.rest)
 		return err
 	})
 	return nanos, err

@@ -10,8 +10,8 @@ import (
 	"text/tabwriter"
 )
 
-// print writes a table: nanoseconds of the first two setups, and of the others what they add to the second, "no guard",
-// in the same round. Behind each median is half of what lies between the lower and the upper quartile.
+// print writes a table: nanoseconds of the first two setups, and of the others what they add in the same round: guards that
+// rest to the first, "nothing", the others to the second, "no guard". Behind each median is half of what lies between the lower and the upper quartile.
 func (r report) print(out io.Writer) {
 	fmt.Fprintf(out, "kernel %s, medians of %d rounds, ns per call of %d bytes (± half the distance of the quartiles)\n",
 		r.Release, r.Rounds, size)
@@ -32,7 +32,11 @@ func (r report) print(out io.Writer) {
 		for i, c := range r.Columns {
 			format, values := "%.0f ±%.0f", c.Nanos[call]
 			if i > 1 {
-				format, values = "%+.0f ±%.0f", beyond(values, r.Columns[1].Nanos[call])
+				base := r.Columns[1]
+				if c.Setup == restName {
+					base = r.Columns[0]
+				}
+				format, values = "%+.0f ±%.0f", beyond(values, base.Nanos[call])
 			}
 			median, spread := summary(values)
 			row = append(row, fmt.Sprintf(format, median, spread))
