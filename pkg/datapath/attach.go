@@ -37,8 +37,10 @@ func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	if key.Manual {
 		name = bpfProgSockOpsAny
 	}
-	// The guard first: after a kill in between, the link that says that all is there is missing.
-	err = d.attachOptionsGuard(cgroup, key)
+	// The guards first: after a kill in between, the link that says that all is there is missing.
+	if err = d.wakeGuards(); err == nil {
+		err = d.attachOptionsGuard(cgroup, key)
+	}
 	if err == nil {
 		err = d.attach(cgroup, name, ebpf.AttachCGroupSockOps, d.layout.link(key))
 	}

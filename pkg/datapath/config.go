@@ -37,7 +37,7 @@ type Config struct {
 	Learn    bool   // a direction waits for its reader's first receive call
 	Blocking bool   // and readers that wait inside receive calls are left to TCP
 	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
-	Guarded  uint32 // those among them that a guard cures
+	Guarded  uint32 // those among them that a guard cures, be it one that rests
 	Tapped   bool   // a tap is alive
 	Foreign  bool   // in some cgroup a sock_ops program of somebody else runs after ours
 	Shares   bool   // coexist is share: cgroups where another program owns a sockhash are accelerated, too
@@ -67,6 +67,13 @@ func (d *Datapath) Config() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	guarded, rest, err := restingGuards(d.layout.state())
+	if err != nil {
+		return Config{}, err
+	}
+	if !rest {
+		guarded = cfg.Guards
+	}
 	settings := Settings{MaxSockets: sockets.MaxEntries(), Version: text(cfg.Version[:])}
 	settings.setLive(cfg.live())
 	return Config{
@@ -77,7 +84,7 @@ func (d *Datapath) Config() (Config, error) {
 		Learn:    cfg.Learn != 0,
 		Blocking: cfg.Learn&uint32(bpfLearnLEARN_BLOCKING) != 0,
 		Hazards:  cfg.Hazards,
-		Guarded:  cfg.Guards,
+		Guarded:  guarded,
 		Tapped:   cfg.tapped() > 0,
 		Foreign:  cfg.Foreign != 0,
 		Shares:   cfg.Coexist == uint32(bpfCoexistCOEXIST_SHARE),

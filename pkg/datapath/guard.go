@@ -30,8 +30,10 @@ var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions,
 type GuardState struct {
 	Name   string `json:"name"`
 	Active bool   `json:"active"`
-	Hook   string `json:"hook,omitempty"` // where it hooks in
-	Why    string `json:"why,omitempty"`  // it does not: what the kernel said, switchedOff, or needless
+	// Resting: it is active and has no link, as no container takes part. It has one before the first does.
+	Resting bool   `json:"resting,omitempty"`
+	Hook    string `json:"hook,omitempty"` // where it hooks in
+	Why     string `json:"why,omitempty"`  // it does not: what the kernel said, switchedOff, or needless
 }
 
 // SwitchedOff tells a guard that was not wanted from one that this kernel refused.
@@ -128,11 +130,15 @@ func guardStates(dir string) ([]GuardState, error) {
 	for _, e := range entries {
 		pinned[e.Name()] = true
 	}
+	_, rest, err := restingGuards(dir)
+	if err != nil {
+		return nil, err
+	}
 	states := make([]GuardState, 0, len(Guards))
 	for _, name := range Guards {
 		s := GuardState{Name: name, Why: readReason(filepath.Join(dir, guardsDir, name))}
 		if h := hookOf(dir, name, pinned); h != "" {
-			s = GuardState{Name: name, Active: true, Hook: h}
+			s = GuardState{Name: name, Active: true, Hook: h, Resting: rest && h != optionsHook}
 		}
 		states = append(states, s)
 	}
@@ -154,7 +160,7 @@ func hookOf(dir, name string, pinned map[string]bool) string {
 		pinName = GuardObserve // whose programs do it
 	}
 	for _, way := range tracingGuards()[pinName] {
-		if pinned[pinName+"-"+way[0].pinName()] {
+		if pin := pinName + "-" + way[0].pinName(); pinned[pin] || pinned[pin+programSuffix] {
 			return way[0].function
 		}
 	}

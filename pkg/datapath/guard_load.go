@@ -110,11 +110,24 @@ func sourceOf(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, types *btf.C
 	return s, nil
 }
 
-// attachFirst pins the links of the first way that works as <pin>-<function>-<program>. Of a guard that the kernel refuses it
-// returns why; err is of pinning only.
+// pinnable is a program that is attached.
+type pinnable struct {
+	link.Link
+	prog *ebpf.Program
+}
+
+func (p pinnable) Close() error { return errors.Join(p.Link.Close(), p.prog.Close()) }
+
+// pin keeps both: the link may go and come back, see RestGuards.
+func (p pinnable) pin(path string) error {
+	return errors.Join(p.prog.Pin(path+programSuffix), p.Link.Pin(path))
+}
+
+// attachFirst pins the links of the first way that works as <pin>-<function>-<program>, and their programs beside them. Of a
+// guard that the kernel refuses it returns why; err is of pinning only.
 func (s source) attachFirst(ways [][]hook, pin string) (refused, err error) {
 	for _, way := range ways {
-		links, err := s.attachAll(way)
+		attached, err := s.attachAll(way)
 		if err != nil {
 			// Each way's own refusal counts: the first may lack its function, the second a right.
 			if refused != nil {
@@ -124,8 +137,8 @@ func (s source) attachFirst(ways [][]hook, pin string) (refused, err error) {
 			continue
 		}
 		var errs []error
-		for i, l := range links {
-			errs = append(errs, l.Pin(pin+"-"+way[i].pinName()), l.Close())
+		for i, p := range attached {
+			errs = append(errs, p.pin(pin+"-"+way[i].pinName()), p.Close())
 		}
 		if err := errors.Join(errs...); err != nil {
 			return nil, fmt.Errorf("pin guard: %w", err)
@@ -135,40 +148,39 @@ func (s source) attachFirst(ways [][]hook, pin string) (refused, err error) {
 	return refused, nil
 }
 
-func (s source) attachAll(way []hook) (links []link.Link, err error) {
+func (s source) attachAll(way []hook) (attached []pinnable, err error) {
 	defer func() {
 		if err != nil {
-			for _, l := range links {
-				l.Close()
+			for _, p := range attached {
+				p.Close()
 			}
 		}
 	}()
 	for _, h := range way {
 		if strings.HasPrefix(h.function, lsmPrefix) {
 			if err := s.lsm(); err != nil {
-				return links, err
+				return attached, err
 			}
 		}
-		l, err := s.attachTracing(h)
+		p, err := s.attachTracing(h)
 		if err != nil {
-			return links, err
+			return attached, err
 		}
-		links = append(links, l)
+		attached = append(attached, p)
 	}
-	return links, nil
+	return attached, nil
 }
 
-func (s source) attachTracing(h hook) (link.Link, error) {
+func (s source) attachTracing(h hook) (pinnable, error) {
 	prog, err := s.loadOne(h)
 	if err != nil {
-		return nil, fmt.Errorf("load guard for %s: %w", h.function, err)
+		return pinnable{}, fmt.Errorf("load guard for %s: %w", h.function, err)
 	}
-	defer prog.Close()
 	l, err := attachTo(prog)
 	if err != nil {
-		return nil, fmt.Errorf("attach %s to %s: %w", h.program, h.function, err)
+		return pinnable{}, errors.Join(fmt.Errorf("attach %s to %s: %w", h.program, h.function, err), prog.Close())
 	}
-	return l, nil
+	return pinnable{l, prog}, nil
 }
 
 func attachTo(prog *ebpf.Program) (link.Link, error) {

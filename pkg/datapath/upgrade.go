@@ -49,6 +49,10 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 	if err := removeUnfinished(d.layout.dir); err != nil {
 		return 0, err
 	}
+	// What was noted of guards that rest is about the programs that go.
+	if err := d.wakeGuards(); err != nil {
+		return 0, err
+	}
 	building := d.layout.building(os.Getpid())
 	if err := os.Mkdir(building.state(), 0o700); err != nil {
 		return 0, fmt.Errorf("make state directory: %w", err)
@@ -260,6 +264,9 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 // SetProbed records what the probes of a set say of the programs that are loaded, and the version that they are of. The
 // caller holds the lock on the state directory.
 func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error {
+	if err := d.wakeGuards(); err != nil {
+		return err
+	}
 	guarded, err := d.addInqGuard(guarded)
 	if err != nil {
 		return err

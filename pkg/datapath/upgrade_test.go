@@ -274,8 +274,8 @@ func wantGuardExchanged(t *testing.T, d *Datapath, before GuardState) {
 	pins := func() map[string]ebpf.ProgramID {
 		ids := map[string]ebpf.ProgramID{}
 		for _, name := range namesIn(t, d.layout.pin(guardsDir)) {
-			if pin := filepath.Join(d.layout.pin(guardsDir), name); !strings.HasSuffix(name, reasonSuffix) {
-				ids[name] = programOf(t, pin)
+			if !strings.HasSuffix(name, reasonSuffix) && !strings.HasSuffix(name, programSuffix) {
+				ids[name] = programOf(t, filepath.Join(d.layout.pin(guardsDir), name))
 			}
 		}
 		return ids

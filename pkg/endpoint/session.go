@@ -190,6 +190,10 @@ func (s *session) record(key datapath.AttachmentKey) (record datapath.Attachment
 
 func (s *session) end() {
 	if s.d != nil {
+		// Not of what this call is about. While they go on, processes of the node are a little slower, and nothing else.
+		if _, err := s.d.RestGuards(); err != nil {
+			s.log().Warn("let the guards rest, which no container needs", "error", err)
+		}
 		s.d.Close()
 	}
 	// It cannot fail in a way that leaves the directory locked: the descriptor is closed in any case.

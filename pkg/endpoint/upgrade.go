@@ -179,7 +179,7 @@ func (n *Node) upgradeKnowing(ctx context.Context, force bool, known answer) (up
 	return up, false, err
 }
 
-// take does what was planned.
+// take does what was planned. The session has what is in force then.
 func (s *session) take(change Change, old *datapath.Old, force bool, known answer) (cgroups int, err error) {
 	how := s.upgradeSteps()
 	how.LoseGuards = force
@@ -192,29 +192,27 @@ func (s *session) take(change Change, old *datapath.Old, force bool, known answe
 		}
 		return cgroups, s.rearmReplaced()
 	}
-	d, err := datapath.Open(s.Dir)
-	if err != nil {
+	if s.d, err = datapath.Open(s.Dir); err != nil {
 		return 0, err
 	}
-	defer d.Close()
 	if change == ChangeVersion {
 		if err := s.step("version"); err != nil {
 			return 0, err
 		}
-		return 0, d.SetVersion(s.Settings.Version)
+		return 0, s.d.SetVersion(s.Settings.Version)
 	}
 	if change == ChangeProbes {
-		return 0, s.setProbed(d, known.hazards, known.guarded)
+		return 0, s.setProbed(s.d, known.hazards, known.guarded)
 	}
 	how.Hazards, how.Guarded = known.hazards, known.guarded
 	if s.Settings.Probe == nil {
-		now, err := d.Config()
+		now, err := s.d.Config()
 		if err != nil {
 			return 0, err
 		}
-		how.Hazards, how.Guarded, how.ProbeSet = now.Hazards, now.Guarded, d.ProbeSet() // whose answers stay
+		how.Hazards, how.Guarded, how.ProbeSet = now.Hazards, now.Guarded, s.d.ProbeSet() // whose answers stay
 	}
-	return d.Upgrade(how)
+	return s.d.Upgrade(how)
 }
 
 func (s *session) upgradeSteps() datapath.Upgrade {

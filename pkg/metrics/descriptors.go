@@ -72,7 +72,8 @@ var (
 	hazardsGuarded = descriptor{"sockmap_hazard_guarded", gauge, []string{labelHazard},
 		"1 when it has it, and a guard cures it."}
 	guards = descriptor{"sockmap_guard_active", gauge, []string{labelGuard},
-		"1 when the guard runs, 0 when the kernel refused it or it is switched off, see sockmapctl status."}
+		"1 when the guard runs, or will before the first container takes part; 0 when the kernel refused it or it is switched off, " +
+			"see sockmapctl status."}
 	guardActions = descriptor{"sockmap_guard_actions_total", counter, []string{labelGuard, "action"},
 		"How often a guard acted, since loading."}
 	rendezvousLost = descriptor{"sockmap_rendezvous_lost_total", counter, nil,

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
@@ -35,6 +36,7 @@ func TestThisKernelAcceleratesOrTheReasonIsTrue(t *testing.T) {
 	said := doctor(t)
 	if reads(t) {
 		w.expectAccelerated(p)
+		w.expectResting(false)
 		summarize(t, "accelerated")
 	} else {
 		texts := []string{"locked down for confidentiality", "lockdown=integrity"}
@@ -50,6 +52,31 @@ func TestThisKernelAcceleratesOrTheReasonIsTrue(t *testing.T) {
 	}
 	if a := run(t, env("DEL", p), w.conf(p, nil)); a.err != nil {
 		t.Errorf("DEL: %v", a.err)
+	}
+	if reads(t) {
+		w.expectResting(true)
+		w.mustAdd(p, nil)
+		w.expectAccelerated(p)
+		w.expectResting(false)
+	}
+}
+
+// expectResting is about all guards that this kernel takes, but for that of options, which is a cgroup's.
+func (w *world) expectResting(want bool) {
+	w.Helper()
+	d, err := datapath.Open(w.node.BPFFS())
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer d.Close()
+	states, err := d.GuardStates()
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, g := range states {
+		if g.Active && g.Name != datapath.GuardOptions && g.Resting != want {
+			w.Errorf("want resting %v: %+v", want, g)
+		}
 	}
 }
 

@@ -192,6 +192,7 @@ type guardView struct {
 	Name    string `json:"name" doc:"as in the key guards"`
 	Active  bool   `json:"active" doc:"it runs"`
 	Hook    string `json:"hook" doc:"where it runs; empty when it does not"`
+	Resting bool   `json:"resting" doc:"it is active and has no link, as no container takes part; it has one before the first does"`
 	Why     string `json:"why" doc:"it does not run: what the kernel said, or that it is switched off"`
 	Meaning string `json:"meaning" doc:"what it does"`
 
@@ -201,12 +202,15 @@ type guardView struct {
 func guardViews(states []datapath.GuardState) []guardView {
 	views := make([]guardView, 0, len(states))
 	for _, s := range states {
-		views = append(views, guardView{s.Name, s.Active, s.Hook, s.Why, guardMeaning(s.Name), s.Needless()})
+		views = append(views, guardView{s.Name, s.Active, s.Hook, s.Resting, s.Why, guardMeaning(s.Name), s.Needless()})
 	}
 	return views
 }
 
 func (g guardView) String() string {
+	if g.Resting {
+		return "active at " + g.Hook + " once a container takes part"
+	}
 	if g.Active {
 		return "active at " + g.Hook
 	}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// The tracing guards are called by every process of the node. Where no cgroup has a link and no socket is in the sockhash
+// nobody needs them, and they rest: their programs stay pinned, and their links are gone. Attach brings the links back
+// before it makes its own.
+//
+// While they rest, the config map says that no hazard is guarded: a program that does not know of resting guards does not
+// accelerate a container then.
+
+const (
+	// programSuffix is behind the pin of a guard's program, beside that of its link.
+	programSuffix = "-program"
+	// restingPin is a symbolic link in guardsDir while the guards rest. Its target is what Config.Guarded says meanwhile.
+	restingPin = "resting"
+	// busyTime bounds the wait for a link to be gone: some milliseconds, more on a machine without a free CPU.
+	busyTime = 5 * time.Second
+)
+
+// restingGuards returns what is guarded once the guards that rest below a state are back; ok is false where none rest.
+func restingGuards(dir string) (guarded uint32, ok bool, err error) {
+	target, err := os.Readlink(filepath.Join(dir, guardsDir, restingPin))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read whether guards rest: %w", err)
+	}
+	mask, err := strconv.ParseUint(target, 0, 32)
+	if err != nil {
+		return 0, false, fmt.Errorf("read whether guards rest: %w", err)
+	}
+	return uint32(mask), true, nil
+}
+
+// RestGuards lets the tracing guards rest where no cgroup has a link and the sockhash is empty. It reports whether they rest
+// now. The caller holds the lock on the state directory.
+//
+// Guards whose programs an earlier version has not pinned go on, as does everything after an error.
+func (d *Datapath) RestGuards() (rest bool, err error) {
+	defer spellError(&err)
+	needed, err := d.guardsNeeded()
+	if err != nil || needed {
+		return false, err
+	}
+	pins, err := d.guardPins()
+	if err != nil || len(pins) == 0 {
+		return false, err
+	}
+	if err := d.noteRest(); err != nil {
+		return false, err
+	}
+	for _, pin := range pins {
+		if err := removeIfThere(pin); err != nil {
+			return false, fmt.Errorf("let guards rest: %w", err)
+		}
+	}
+	// A connection that was on its way when its cgroup lost its link.
+	if needed, err = d.guardsNeeded(); err != nil || needed {
+		return false, errors.Join(err, d.wakeGuards())
+	}
+	return true, nil
+}
+
+// noteRest writes down what is guarded, unless that was done before, and says in the config map that nothing is.
+func (d *Datapath) noteRest() error {
+	cfg, err := d.config()
+	if err != nil {
+		return err
+	}
+	err = os.Symlink(fmt.Sprintf("%#x", cfg.Guards), filepath.Join(d.layout.pin(guardsDir), restingPin))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("note that guards rest: %w", err)
+	}
+	return d.update(func(c *bpfConfig) { c.Guards = 0 })
+}
+
+// wakeGuards attaches the guards that rest. After an error, or a kill, they count as resting, and are woken again.
+func (d *Datapath) wakeGuards() (err error) {
+	guarded, rest, err := restingGuards(d.layout.state())
+	if err != nil || !rest {
+		return err
+	}
+	pins, err := d.guardPins()
+	if err != nil {
+		return err
+	}
+	for _, pin := range pins {
+		if err := attachPinned(pin); err != nil {
+			return err
+		}
+	}
+	if err := d.update(func(c *bpfConfig) { c.Guards = guarded }); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(d.layout.pin(guardsDir), restingPin)); err != nil {
+		return fmt.Errorf("note that guards run: %w", err)
+	}
+	return nil
+}
+
+// guardPins are the pins of all links of tracing guards whose programs are pinned, whether the link is there or not.
+func (d *Datapath) guardPins() (pins []string, err error) {
+	names, err := pinNames(d.layout.pin(guardsDir))
+	for name := range names {
+		if link, ok := strings.CutSuffix(name, programSuffix); ok {
+			pins = append(pins, filepath.Join(d.layout.pin(guardsDir), link))
+		}
+	}
+	return pins, err
+}
+
+// attachPinned makes the link of the program that is pinned beside it, unless it is there.
+func attachPinned(pin string) error {
+	if there, err := isThere(pin); there || err != nil {
+		return err
+	}
+	prog, err := ebpf.LoadPinnedProgram(pin+programSuffix, nil)
+	if err != nil {
+		return fmt.Errorf("open program of a guard: %w", err)
+	}
+	defer prog.Close()
+	// The kernel takes a link away a moment after its pin, and has the program busy until then.
+	l, err := attachTo(prog)
+	for end := time.Now().Add(busyTime); errors.Is(err, unix.EBUSY) && time.Now().Before(end); l, err = attachTo(prog) {
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("attach guard %s: %w", filepath.Base(pin), err)
+	}
+	defer l.Close()
+	if err := l.Pin(pin); err != nil {
+		return fmt.Errorf("pin guard: %w", err)
+	}
+	return nil
+}
+
+// guardsNeeded tells whether a socket may be redirected: it is in the sockhash, or a cgroup has a link by which one enters.
+func (d *Datapath) guardsNeeded() (bool, error) {
+	if linked, err := d.anyLink(); linked || err != nil {
+		return linked, err
+	}
+	sockets, err := d.mapOf(bpfMapSockets, 8)
+	if err != nil {
+		return false, err
+	}
+	key, err := nextKey(sockets, nil)
+	return key != nil, err
+}
+
+// anyLink is LinkKeys for those who want to know whether there are any: it reads until the first.
+func (d *Datapath) anyLink() (bool, error) {
+	dir, err := os.Open(d.layout.links())
+	if err != nil {
+		return false, fmt.Errorf("read link pins: %w", err)
+	}
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(16)
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("read link pins: %w", err)
+		}
+		for _, name := range names {
+			if _, rearm := parseRearm(name); !rearm {
+				return true, nil
+			}
+		}
+	}
+}

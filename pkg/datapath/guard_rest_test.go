@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// restable is state with guards that this kernel has taken.
+func restable(t *testing.T) *Datapath {
+	t.Helper()
+	var asked [][]string
+	s := guarded
+	s.Probe = probeOf(inqHazards, inqHazards, &asked)
+	d := load(t, s)
+	if guardLinks(t, d) == 0 {
+		if rest, err := d.RestGuards(); rest || err != nil {
+			t.Errorf("without guards: %v, %v", rest, err)
+		}
+		if inGuest() {
+			t.Fatal("no guard runs")
+		}
+		t.Skip("this kernel takes no tracing programs, make test-vm runs it on kernels that do")
+	}
+	return d
+}
+
+// guardLinks counts what is attached.
+func guardLinks(t *testing.T, d *Datapath) (n int) {
+	t.Helper()
+	for _, name := range namesIn(t, d.layout.pin(guardsDir)) {
+		if !strings.HasSuffix(name, programSuffix) && !strings.HasSuffix(name, reasonSuffix) && name != restingPin {
+			n++
+		}
+	}
+	return n
+}
+
+// wantRest also looks that nobody who asks for guards is told that there are fewer.
+func wantRest(t *testing.T, d *Datapath, want bool, links int, cured uint32) {
+	t.Helper()
+	states, err := d.GuardStates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range states {
+		if s.Active && s.Name != GuardOptions && s.Resting != want {
+			t.Errorf("want resting %v: %+v", want, s)
+		}
+	}
+	cfg, err := d.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := d.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRaw := cured
+	if want {
+		links, wantRaw = 0, 0
+	}
+	if got := guardLinks(t, d); got != links || cfg.Guarded != cured || raw.Guards != wantRaw {
+		t.Errorf("%d links, guarded %#x, in the map %#x; want %d, %#x, %#x", got, cfg.Guarded, raw.Guards, links, cured, wantRaw)
+	}
+}
+
+func mustRest(t *testing.T, d *Datapath, want bool) {
+	t.Helper()
+	if rest, err := d.RestGuards(); err != nil || rest != want {
+		t.Errorf("rest %v, %v; want %v", rest, err, want)
+	}
+}
+
+func TestGuardsRestWhereNobodyNeedsThem(t *testing.T) {
+	d := restable(t)
+	links := guardLinks(t, d)
+	_, cured := inqGuard(t, d)
+	mustRest(t, d, true)
+	wantRest(t, d, true, links, cured)
+	mustRest(t, d, true)
+	wantRest(t, d, true, links, cured)
+
+	g := newGroup(t)
+	g.attach(t, d)
+	wantRest(t, d, false, links, cured)
+	mustRest(t, d, false)
+	wantRest(t, d, false, links, cured)
+	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
+	send(t, client, server, 1000, 1)
+
+	// Its flows outlive a container's link.
+	if err := d.Detach(LinkKey{CgroupID: g.id, Manual: true}); err != nil {
+		t.Fatal(err)
+	}
+	mustRest(t, d, false)
+	wantRest(t, d, false, links, cured)
+	send(t, client, server, 1000, 2)
+	client.Close()
+	server.Close()
+	eventually(t, "they rest", func() bool {
+		rest, err := d.RestGuards()
+		return rest && err == nil
+	})
+	wantRest(t, d, true, links, cured)
+}
+
+// What a kill leaves of the steps of going to rest, or of waking, the next container puts right.
+func TestGuardsWakeFromEachStep(t *testing.T) {
+	d := restable(t)
+	links := guardLinks(t, d)
+	_, cured := inqGuard(t, d)
+	pins, err := d.guardPins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGroup(t)
+	key := LinkKey{CgroupID: g.id, Manual: true}
+	for name, leave := range map[string]func() error{
+		"noted only":       d.noteRest,
+		"one link is gone": func() error { mustRest(t, d, true); return attachPinned(pins[0]) },
+		"all links are back": func() error {
+			mustRest(t, d, true)
+			if err := d.wakeGuards(); err != nil {
+				return err
+			}
+			return d.noteRest()
+		},
+		"the map is written": func() error {
+			if err := d.noteRest(); err != nil {
+				return err
+			}
+			return d.update(func(c *bpfConfig) { c.Guards = cured })
+		},
+	} {
+		if err := leave(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		g.attach(t, d)
+		wantRest(t, d, false, links, cured)
+		if err := d.Detach(key); err != nil {
+			t.Fatal(err)
+		}
+		if t.Failed() {
+			t.Fatalf("after %s", name)
+		}
+	}
+}
+
+// An upgrade and the probes' word about guards that rest: they are as loaded, until somebody lets them rest again.
+func TestChangesWakeTheGuards(t *testing.T) {
+	d := restable(t)
+	links := guardLinks(t, d)
+	mustRest(t, d, true)
+	if err := d.SetProbed("v2", "later", inqHazards, inqHazards); err != nil {
+		t.Fatal(err)
+	}
+	wantRest(t, d, false, links, inqHazards)
+	mustRest(t, d, true)
+	u := upgradeTo(t, "new", nil)
+	u.Hazards, u.Guarded = inqHazards, inqHazards
+	if _, err := d.Upgrade(u); err != nil {
+		t.Fatal(err)
+	}
+	wantRest(t, d, false, links, inqHazards)
+	mustRest(t, d, true)
+	wantRest(t, d, true, links, inqHazards)
+}
+
+// An earlier version has not pinned the programs: its guards go on.
+func TestGuardsOfEarlierVersionsDoNotRest(t *testing.T) {
+	d := restable(t)
+	pins, err := d.guardPins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pin := range pins {
+		if err := os.Remove(pin + programSuffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, cured := inqGuard(t, d)
+	mustRest(t, d, false)
+	wantRest(t, d, false, len(pins), cured)
+	if there, err := isThere(filepath.Join(d.layout.pin(guardsDir), restingPin)); there || err != nil {
+		t.Errorf("they are noted as resting: %v", err)
+	}
+}
