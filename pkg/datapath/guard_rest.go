@@ -29,8 +29,8 @@ const (
 	programSuffix = "-program"
 	// restingPin is a symbolic link in guardsDir while the guards rest. Its target is what Config.Guarded says meanwhile.
 	restingPin = "resting"
-	// busyTime bounds the wait for a link to be gone: some milliseconds, more on a machine without a free CPU.
-	busyTime = 5 * time.Second
+	// busyTries bounds the wait, of a millisecond each, for a link to be gone. It takes some, more on a machine without a free CPU.
+	busyTries = 5000
 )
 
 // restingGuards returns what is guarded once the guards that rest below a state are back; ok is false where none rest.
@@ -138,8 +138,9 @@ func attachPinned(pin string) error {
 	defer prog.Close()
 	// The kernel takes a link away a moment after its pin, and has the program busy until then.
 	l, err := attachTo(prog)
-	for end := time.Now().Add(busyTime); errors.Is(err, unix.EBUSY) && time.Now().Before(end); l, err = attachTo(prog) {
+	for tries := 0; errors.Is(err, unix.EBUSY) && tries < busyTries; tries++ {
 		time.Sleep(time.Millisecond)
+		l, err = attachTo(prog)
 	}
 	if err != nil {
 		return fmt.Errorf("attach guard %s: %w", filepath.Base(pin), err)
