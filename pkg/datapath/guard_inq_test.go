@@ -75,21 +75,34 @@ func TestTheFionreadGuardIsLoadedOnlyForItsFault(t *testing.T) {
 	}
 }
 
-// State whose guard was not needed gets it when other probes find the fault, and never claims a cure that does not run.
+// State whose guard was not needed gets it when other probes find the fault, those of the same programs or of others, and
+// never claims a cure that does not run.
 func TestProbesThatComeLaterBringTheFionreadGuard(t *testing.T) {
-	var asked [][]string
-	s := defaults
-	s.Probe = probeOf(0, 0, &asked)
-	d := load(t, s)
-	if g, _ := inqGuard(t, d); !g.Needless() {
-		t.Fatalf("at first the guard is %+v", g)
-	}
-	if err := d.SetProbed("v1", "later", inqHazards, inqHazards); err != nil {
-		t.Fatal(err)
-	}
-	g, cured := inqGuard(t, d)
-	if g.Needless() || (cured == inqHazards) != g.Active || cured != 0 && !g.Active {
-		t.Errorf("the guard is %+v, %x is recorded as cured", g, cured)
+	for name, later := range map[string]func(d *Datapath) error{
+		"probes": func(d *Datapath) error { return d.SetProbed("v1", "later", inqHazards, inqHazards) },
+		"upgrade": func(d *Datapath) error {
+			u := upgradeTo(t, "new", nil)
+			u.Hazards, u.Guarded = inqHazards, inqHazards
+			_, err := d.Upgrade(u)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked [][]string
+			s := defaults
+			s.Probe = probeOf(0, 0, &asked)
+			d := load(t, s)
+			if g, _ := inqGuard(t, d); !g.Needless() {
+				t.Fatalf("at first the guard is %+v", g)
+			}
+			if err := later(d); err != nil {
+				t.Fatal(err)
+			}
+			g, cured := inqGuard(t, d)
+			if g.Needless() || (cured == inqHazards) != g.Active || cured != 0 && !g.Active {
+				t.Errorf("the guard is %+v, %x is recorded as cured", g, cured)
+			}
+		})
 	}
 }
 

@@ -26,6 +26,9 @@ const childVariable = "GUARD_BENCH_MEASURE"
 // childLimit bounds a child on an emulated machine.
 const childLimit = 5 * time.Minute
 
+// unhookTime: the kernel takes hooks away a moment after their pins are gone.
+const unhookTime = 200 * time.Millisecond
+
 // setup is what is loaded while calls are measured.
 type setup struct {
 	name    string
@@ -132,12 +135,13 @@ func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
 	}
 	defer func() {
 		err = errors.Join(err, d.Close(), datapath.Unload(n.state, true))
-		time.Sleep(100 * time.Millisecond) // the kernel takes the hooks away a moment after their pins are gone
+		time.Sleep(unhookTime)
 	}()
 	if s.rest {
 		if _, err := d.RestGuards(); err != nil {
 			return err
 		}
+		time.Sleep(unhookTime)
 		return f(d)
 	}
 	if _, err := d.Attach(n.cgroup, datapath.LinkKey{CgroupID: n.id, Manual: true}); err != nil {
