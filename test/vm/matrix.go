@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,8 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	outcomes := make([]*outcome, len(m.kernels))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(m.jobs)
-	for i, w := range m.kernels {
+	for _, i := range m.longestFirst() {
+		w := m.kernels[i]
 		group.Go(func() (err error) {
 			if outcomes[i], err = m.runKernel(ctx, images[w.Arch], w); ctx.Err() != nil && err != nil {
 				// Too late for this one: the others have something to tell all the same.
@@ -83,6 +85,18 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	}
 	err = group.Wait()
 	return append(outcomes, host...), err
+}
+
+// longestFirst gives the kernels' indices in the order in which guests begin: a long one that begins last would run alone.
+func (m matrix) longestFirst() []int {
+	order := make([]int, len(m.kernels))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(m.guestLimit(m.kernels[b]), m.guestLimit(m.kernels[a]))
+	})
+	return order
 }
 
 // makeImages makes one image for each architecture that runs anything, with what runs there.
