@@ -26,6 +26,10 @@ type Link struct {
 //
 // It returns ErrTooManyPrograms and ErrExclusiveProgram for what only the operator can solve.
 func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
+	// First, also where the cgroup has its link: a version that knows of no rest may have made that one.
+	if err := d.wakeGuards(); err != nil {
+		return false, err
+	}
 	alive, err := d.linkAlive(key)
 	if alive || err != nil {
 		return false, err
@@ -37,10 +41,8 @@ func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	if key.Manual {
 		name = bpfProgSockOpsAny
 	}
-	// The guards first: after a kill in between, the link that says that all is there is missing.
-	if err = d.wakeGuards(); err == nil {
-		err = d.attachOptionsGuard(cgroup, key)
-	}
+	// The guard first: after a kill in between, the link that says that all is there is missing.
+	err = d.attachOptionsGuard(cgroup, key)
 	if err == nil {
 		err = d.attach(cgroup, name, ebpf.AttachCGroupSockOps, d.layout.link(key))
 	}
@@ -99,7 +101,9 @@ func explainAttach(err error) error {
 // Detach removes a link's pin and with it the link. One that is not there is not an error.
 func (d *Datapath) Detach(key LinkKey) (err error) {
 	defer spellError(&err)
-	// In the opposite order of Attach, for the same reason.
+	// In the opposite order of Attach, for the same reason. A link whose pin alone is removed runs on for a moment, in which
+	// connections would enter the sockhash, perhaps of a node whose guards rest by then.
+	_ = detachNow(d.layout.link(key)) // what is not ours, or cannot be detached, loses its pin all the same
 	pins := []string{d.layout.link(key)}
 	for _, g := range cgroupGuards {
 		pins = append(pins, d.layout.link(key)+g.suffix)

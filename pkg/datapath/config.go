@@ -59,6 +59,11 @@ func (d *Datapath) config() (cfg bpfConfig, err error) {
 
 // Config reads what is in force.
 func (d *Datapath) Config() (Config, error) {
+	// Before and after: whoever holds the lock may wake the guards in between.
+	noted, rested, err := restingGuards(d.layout.state())
+	if err != nil {
+		return Config{}, err
+	}
 	cfg, err := d.config()
 	if err != nil {
 		return Config{}, err
@@ -73,6 +78,9 @@ func (d *Datapath) Config() (Config, error) {
 	}
 	if !rest {
 		guarded = cfg.Guards
+	}
+	if rested {
+		guarded |= noted
 	}
 	settings := Settings{MaxSockets: sockets.MaxEntries(), Version: text(cfg.Version[:])}
 	settings.setLive(cfg.live())

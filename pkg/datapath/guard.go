@@ -137,34 +137,34 @@ func guardStates(dir string) ([]GuardState, error) {
 	states := make([]GuardState, 0, len(Guards))
 	for _, name := range Guards {
 		s := GuardState{Name: name, Why: readReason(filepath.Join(dir, guardsDir, name))}
-		if h := hookOf(dir, name, pinned); h != "" {
-			s = GuardState{Name: name, Active: true, Hook: h, Resting: rest && h != optionsHook}
+		if h, linked := hookOf(dir, name, pinned); h != "" {
+			s = GuardState{Name: name, Active: true, Hook: h, Resting: rest && !linked}
 		}
 		states = append(states, s)
 	}
 	return states, nil
 }
 
-// hookOf is empty for a guard that does not run.
-func hookOf(dir, name string, pinned map[string]bool) string {
+// hookOf is empty for a guard that does not run. linked is false for one that rests.
+func hookOf(dir, name string, pinned map[string]bool) (function string, linked bool) {
 	pinName := name
 	switch name {
 	case GuardOptions:
 		if exists(filepath.Join(dir, guardProgRefuseOption)) {
-			return optionsHook
+			return optionsHook, true
 		}
 	case GuardBlocking:
 		if pinned[name+reasonSuffix] {
-			return ""
+			return "", false
 		}
 		pinName = GuardObserve // whose programs do it
 	}
 	for _, way := range tracingGuards()[pinName] {
 		if pin := pinName + "-" + way[0].pinName(); pinned[pin] || pinned[pin+programSuffix] {
-			return way[0].function
+			return way[0].function, pinned[pin]
 		}
 	}
-	return ""
+	return "", false
 }
 
 // readReason is what pinReason has kept.

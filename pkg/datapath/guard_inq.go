@@ -3,9 +3,11 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // The guard of FIONREAD writes into memory of the program that asks, so it is loaded only where a probe has found that the
@@ -46,6 +48,9 @@ func isNeedless(dir string) bool {
 // loadInqGuard loads the guard below dir, and reports whether it runs. Where the kernel refuses it, the reason is recorded.
 func loadInqGuard(from source, dir string) (runs bool, err error) {
 	pin := filepath.Join(dir, guardsDir, GuardFionread)
+	if err := removeUnfinishedGuard(pin); err != nil {
+		return false, err
+	}
 	refused, err := from.attachFirst(tracingGuards()[GuardFionread], pin)
 	if err != nil {
 		return false, err
@@ -57,6 +62,18 @@ func loadInqGuard(from source, dir string) (runs bool, err error) {
 		return false, pinReason(pin, refused)
 	}
 	return true, nil
+}
+
+// removeUnfinishedGuard removes what a killed call has pinned of a guard that counts as not loaded.
+func removeUnfinishedGuard(pin string) error {
+	names, err := pinNames(filepath.Dir(pin))
+	for name := range names {
+		path := filepath.Join(filepath.Dir(pin), name)
+		if strings.HasPrefix(path, pin+"-") && path != pin+reasonSuffix {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
 }
 
 // cureAsKnown loads the guard below dir where probes of the same programs have found that it cures something. It returns

@@ -29,8 +29,8 @@ const (
 	programSuffix = "-program"
 	// restingPin is a symbolic link in guardsDir while the guards rest. Its target is what Config.Guarded says meanwhile.
 	restingPin = "resting"
-	// busyTries bounds the wait, of a millisecond each, for a link to be gone. It takes some, more on a machine without a free CPU.
-	busyTries = 5000
+	// busyTries bounds the waits, of a millisecond each, for links to be gone, of all guards together: others wait for the lock.
+	busyTries = 2000
 )
 
 // restingGuards returns what is guarded once the guards that rest below a state are back; ok is false where none rest.
@@ -53,11 +53,16 @@ func restingGuards(dir string) (guarded uint32, ok bool, err error) {
 // now. The caller holds the lock on the state directory.
 //
 // Guards whose programs an earlier version has not pinned go on, as does everything after an error.
+//
+// Where they rest and are needed, they are woken: a kill, or a version that knows of no rest, may have left it so.
 func (d *Datapath) RestGuards() (rest bool, err error) {
 	defer spellError(&err)
 	needed, err := d.guardsNeeded()
-	if err != nil || needed {
+	if err != nil {
 		return false, err
+	}
+	if needed {
+		return false, d.wakeGuards()
 	}
 	pins, err := d.guardPins()
 	if err != nil || len(pins) == 0 {
@@ -71,11 +76,21 @@ func (d *Datapath) RestGuards() (rest bool, err error) {
 			return false, fmt.Errorf("let guards rest: %w", err)
 		}
 	}
-	// A connection that was on its way when its cgroup lost its link.
+	// A connection that was on its way when its cgroup lost its link. Programs that ran then have ended after this call.
+	waitForPrograms()
 	if needed, err = d.guardsNeeded(); err != nil || needed {
 		return false, errors.Join(err, d.wakeGuards())
 	}
 	return true, nil
+}
+
+// waitForPrograms returns when every program that ran when it was called has ended: a global membarrier(2) waits for a grace
+// period of RCU. Kernels with nohz_full refuse it; a program takes microseconds.
+func waitForPrograms() {
+	const global = 1 // MEMBARRIER_CMD_GLOBAL
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // noteRest writes down what is guarded, unless that was done before, and says in the config map that nothing is.
@@ -84,15 +99,26 @@ func (d *Datapath) noteRest() error {
 	if err != nil {
 		return err
 	}
-	err = os.Symlink(fmt.Sprintf("%#x", cfg.Guards), filepath.Join(d.layout.pin(guardsDir), restingPin))
+	note := filepath.Join(d.layout.pin(guardsDir), restingPin)
+	// Where the map says anything although they rest, it is newer: of a version that knows of no rest.
+	if cfg.Guards != 0 {
+		err = removeIfThere(note)
+	}
+	if err == nil {
+		err = os.Symlink(fmt.Sprintf("%#x", cfg.Guards), note)
+	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("note that guards rest: %w", err)
 	}
 	return d.update(func(c *bpfConfig) { c.Guards = 0 })
 }
 
+// ErrGuardAsleep: guards rest, and the kernel does not let them run again.
+var ErrGuardAsleep = errors.New("a guard that rests cannot be attached again (sockmapctl unload, and load again, to do without)")
+
 // wakeGuards attaches the guards that rest. After an error, or a kill, they count as resting, and are woken again.
 func (d *Datapath) wakeGuards() (err error) {
+	defer spellError(&err)
 	guarded, rest, err := restingGuards(d.layout.state())
 	if err != nil || !rest {
 		return err
@@ -101,9 +127,11 @@ func (d *Datapath) wakeGuards() (err error) {
 	if err != nil {
 		return err
 	}
+	tries := busyTries
 	for _, pin := range pins {
-		if err := attachPinned(pin); err != nil {
-			return err
+		if err := attachPinned(pin, &tries); err != nil {
+			// As text: what the kernel says of a hook would be taken for what it says of maps or cgroups.
+			return fmt.Errorf("%w: %v", ErrGuardAsleep, err)
 		}
 	}
 	if err := d.update(func(c *bpfConfig) { c.Guards = guarded }); err != nil {
@@ -126,8 +154,9 @@ func (d *Datapath) guardPins() (pins []string, err error) {
 	return pins, err
 }
 
-// attachPinned makes the link of the program that is pinned beside it, unless it is there.
-func attachPinned(pin string) error {
+// attachPinned makes the link of the program that is pinned beside it, unless it is there. Of tries it takes those that it
+// waits.
+func attachPinned(pin string, tries *int) error {
 	if there, err := isThere(pin); there || err != nil {
 		return err
 	}
@@ -138,7 +167,7 @@ func attachPinned(pin string) error {
 	defer prog.Close()
 	// The kernel takes a link away a moment after its pin, and has the program busy until then.
 	l, err := attachTo(prog)
-	for tries := 0; errors.Is(err, unix.EBUSY) && tries < busyTries; tries++ {
+	for ; errors.Is(err, unix.EBUSY) && *tries > 0; *tries-- {
 		time.Sleep(time.Millisecond)
 		l, err = attachTo(prog)
 	}

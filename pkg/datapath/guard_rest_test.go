@@ -3,10 +3,15 @@
 package datapath
 
 import (
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // restable is state with guards that this kernel has taken.
@@ -121,7 +126,7 @@ func TestGuardsWakeFromEachStep(t *testing.T) {
 	key := LinkKey{CgroupID: g.id, Manual: true}
 	for name, leave := range map[string]func() error{
 		"noted only":       d.noteRest,
-		"one link is gone": func() error { mustRest(t, d, true); return attachPinned(pins[0]) },
+		"one link is gone": func() error { mustRest(t, d, true); tries := busyTries; return attachPinned(pins[0], &tries) },
 		"all links are back": func() error {
 			mustRest(t, d, true)
 			if err := d.wakeGuards(); err != nil {
@@ -187,5 +192,74 @@ func TestGuardsOfEarlierVersionsDoNotRest(t *testing.T) {
 	wantRest(t, d, false, len(pins), cured)
 	if there, err := isThere(filepath.Join(d.layout.pin(guardsDir), restingPin)); there || err != nil {
 		t.Errorf("they are noted as resting: %v", err)
+	}
+}
+
+// A version that knows of no rest has attached a cgroup beside guards that rest: whoever comes next wakes them.
+func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
+	d := restable(t)
+	links := guardLinks(t, d)
+	_, cured := inqGuard(t, d)
+	g := newGroup(t)
+	key := LinkKey{CgroupID: g.id, Manual: true}
+	for name, wake := range map[string]func(){
+		"the next session": func() { mustRest(t, d, false) },
+		"the next Attach":  func() { g.attach(t, d) },
+	} {
+		mustRest(t, d, true)
+		if err := d.attach(g.dir, bpfProgSockOpsAny, ebpf.AttachCGroupSockOps, d.layout.link(key)); err != nil {
+			t.Fatal(err)
+		}
+		if wake(); t.Failed() {
+			t.Fatal(name)
+		}
+		wantRest(t, d, false, links, cured)
+		if err := d.Detach(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Nothing enters the sockhash behind Detach: guards that rest then would not see it.
+func TestACgroupThatIsDetachedIsSoAtOnce(t *testing.T) {
+	d, g := load(t, defaults), newGroup(t)
+	l := listen(t, "tcp4", "127.0.0.1:0")
+	to := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: l.Addr().(*net.TCPAddr).Port}
+	for range 100 {
+		key := g.attach(t, d)
+		fd, err := 0, error(nil)
+		g.in(t, func() { fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = d.Detach(key)
+		if err = errors.Join(err, unix.Connect(fd, to)); err != nil {
+			t.Fatal(err)
+		}
+		entered := 0
+		err = d.Flows(func(Flow) bool { entered++; return true })
+		unix.Close(fd)
+		accept(t, l).Close()
+		if err != nil || entered > 0 {
+			t.Fatalf("a connection that was made behind Detach is in the sockhash: %d sockets, %v", entered, err)
+		}
+	}
+}
+
+// What a kill leaves of loading the guard of FIONREAD does not keep the next call from loading it.
+func TestAnUnfinishedGuardIsLoadedAnew(t *testing.T) {
+	var asked [][]string
+	s := defaults
+	s.Probe = probeOf(0, 0, &asked)
+	d := load(t, s)
+	left := filepath.Join(d.layout.pin(guardsDir), GuardFionread+"-"+tracingGuards()[GuardFionread][0][0].pinName()+programSuffix)
+	if err := os.Symlink("a program", left); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetProbed("v1", "later", inqHazards, inqHazards); err != nil {
+		t.Fatal(err)
+	}
+	if target, err := os.Readlink(left); err == nil {
+		t.Errorf("what was left is still there: %s", target)
 	}
 }

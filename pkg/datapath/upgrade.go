@@ -50,7 +50,7 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 		return 0, err
 	}
 	// What was noted of guards that rest is about the programs that go.
-	if err := d.wakeGuards(); err != nil {
+	if err := d.wakeGuards(); err != nil && !u.LoseGuards {
 		return 0, err
 	}
 	building := d.layout.building(os.Getpid())

@@ -34,6 +34,7 @@ var causes = []struct {
 	{decline.ForeignState, is(datapath.ErrForeignState)},
 	{decline.BPFFS, is(datapath.ErrNoBPFFS)},
 	{decline.Kernel, is(datapath.ErrUnsupported)},
+	{decline.Load, is(datapath.ErrGuardAsleep)},
 	{decline.TooManyPrograms, is(datapath.ErrTooManyPrograms)},
 	{decline.ExclusiveProgram, is(datapath.ErrExclusiveProgram)},
 	{decline.Neighbour, is(datapath.ErrNeighbour)},

@@ -141,7 +141,7 @@ func (a *app) tracingGuards() []string {
 	defer d.Close()
 	states, err := d.GuardStates()
 	for _, g := range states {
-		if err == nil && g.Active && g.Name != datapath.GuardOptions {
+		if err == nil && g.Active && !g.Resting && g.Name != datapath.GuardOptions {
 			names = append(names, g.Name)
 		}
 	}
