@@ -55,6 +55,19 @@ func programsOf(w kernel.Wanted, specs []spec) (chosen []spec) {
 	return chosen
 }
 
+// wholes gives kernels that run a part of a program all of it.
+func wholes(kernels []kernel.Wanted, specs []spec) {
+	for i := range kernels {
+		only := slices.Clone(kernels[i].Only)
+		for j, name := range only {
+			if at := slices.IndexFunc(specs, func(s spec) bool { return s.Name == name && s.PartOf != "" }); at >= 0 {
+				only[j] = specs[at].PartOf
+			}
+		}
+		kernels[i].Only = only
+	}
+}
+
 // runsOn tells whether a spec can be packed for an architecture.
 func (s spec) runsOn(arch string) bool {
 	return arch == runtime.GOARCH || s.Path == "" && len(s.Tools) == 0

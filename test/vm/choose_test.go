@@ -57,6 +57,10 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", tt.wanted, got, tt.want)
 		}
 	}
+	only := []kernel.Wanted{{Arch: runtime.GOARCH, Only: []string{"file", "some"}}}
+	if wholes(only, specs); strings.Join(only[0].Only, " ") != "file tests" {
+		t.Errorf("whole: %v", only[0].Only)
+	}
 	for often, want := range map[bool]duration{true: 5, false: 5 * seldomPatience} {
 		if got := programsOf(kernel.Wanted{Often: often, Arch: other}, []spec{{Test: "./a", Timeout: 5}})[0].Timeout; got != want {
 			t.Errorf("often %v: a limit of %d, want %d", often, got, want)

@@ -154,6 +154,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	timeout := o.flags.Duration("timeout", 0, "limit of each program (default what the manifest says, or 10m)")
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
 	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
+	whole := o.flags.Bool("whole", false, "all of the programs that kernels.txt names a part of")
 	limit := o.flags.Duration("limit", 50*time.Minute, "of the whole run")
 	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
 	o.flags.BoolVar(&m.icount, "icount", false, "the guests' clocks count instructions, one for each nanosecond; one processor")
@@ -183,6 +184,9 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		for i := range m.kernels {
 			m.kernels[i].Only = nil
 		}
+	}
+	if *whole {
+		wholes(m.kernels, m.specs)
 	}
 	if err := checkPrograms(m.kernels, m.specs); err != nil {
 		return err

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -30,6 +31,9 @@ type spec struct {
 
 	// PartOf names the program that does this one's work, and more: it runs only on a kernel that names it.
 	PartOf string `json:"part_of,omitempty"`
+
+	// Tests are those of Test that run; all where there are none.
+	Tests []string `json:"tests,omitempty"`
 
 	Args []string `json:"args,omitempty"`
 	// GuestArgs come behind Args in a guest, which is slow.
@@ -111,6 +115,13 @@ func (s *spec) check() error {
 	if s.Timeout == 0 {
 		s.Timeout = duration(defaultTimeout)
 	}
+	if len(s.Tests) == 0 {
+		return nil
+	}
+	if s.Test == "" {
+		return errors.New("tests, and no test that they are of")
+	}
+	s.Args = append([]string{"-test.run", "^(" + strings.Join(s.Tests, "|") + ")$"}, s.Args...)
 	return nil
 }
 

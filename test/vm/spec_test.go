@@ -102,3 +102,37 @@ func TestLibrariesAreThoseWithAPath(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A test that has another name by now would no longer run, and nobody would notice.
+func TestTheManifestNamesTestsThatThereAre(t *testing.T) {
+	specs, err := readSpecs("manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, s := range specs {
+		if len(s.Tests) == 0 {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join("../..", s.Test, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.Write(b)
+		}
+		for _, name := range s.Tests {
+			if named++; !strings.Contains(text.String(), "\nfunc "+name+"(t *testing.T)") {
+				t.Errorf("program %s: %s has no %s", s.Name, s.Test, name)
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no program names tests")
+	}
+}

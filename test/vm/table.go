@@ -246,9 +246,9 @@ func (f facts) guardCell(name string) string {
 
 // dataPathCell is of all tests of the data path, or of those that a kernel runs in their place.
 func (o *outcome) dataPathCell() string {
-	const part = "guards"
+	const part = "sockets"
 	if slices.ContainsFunc(o.Programs, func(r *result) bool { return r.Name == part }) {
-		return o.testsCell(part) + ", of guards and order"
+		return o.testsCell(part) + ", of those that kernels can differ in"
 	}
 	return o.testsCell("datapath")
 }
