@@ -163,10 +163,10 @@ test-vm: ## data path, probes, guards and conformance under Debian's kernels in 
 	go run ./test/vm run $(VM_RUN)
 
 .PHONY: test-vm-all
-test-vm-all: ## the same under every kernel of test/vm/kernels.txt: arm64, 16 KiB pages, PREEMPT_RT, lockdown; 2 hours (root; installs QEMU)
+test-vm-all: ## the same under every kernel of test/vm/kernels.txt: arm64, 16 KiB pages, PREEMPT_RT, lockdown; 2 hours, VM_RUN=-whole: every test of the data path (root; installs QEMU)
 	@test/setup.sh test-vm
 	go run ./test/vm fetch -kernel all
-	go run ./test/vm run -kernel all -whole -out .cache/vm/all -limit 6h
+	go run ./test/vm run -kernel all $(VM_RUN) -out .cache/vm/all -limit 6h
 	go run ./test/vm keep .cache/vm/all
 	go run ./test/vm table -seldom -into docs/KERNELS.md
 
