@@ -238,8 +238,12 @@ func (f facts) guardCell(name string) string {
 	if i < 0 {
 		return "not looked at"
 	}
-	if g := f.Guards[i]; g.Active {
+	g := f.Guards[i]
+	switch {
+	case g.Active:
 		return "at `" + g.Hook + "`"
+	case strings.HasPrefix(g.Why, "not needed"): // datapath.GuardState.Needless, in words
+		return "not needed"
 	}
 	return "**refused by the kernel**"
 }
