@@ -81,7 +81,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	o := newOlder(t, nil)
 	a, b := o.oldPod(nil), o.oldPod(nil)
 	out := o.oldPod(map[string]string{cniconf.AnnotationAccelerate: "false"})
-	l := listen(t, &b.Place, ":0")
+	l := listen(t, &b.Place, at(b.IP4(), 0))
 	oldClient, oldServer := connect(t, &a.Place, at(b.IP4(), port(l)), l)
 	duplex(t, oldClient, oldServer, 10_000)
 
@@ -218,7 +218,7 @@ func TestAHundredPodsAreAdopted(t *testing.T) {
 	for range many {
 		all = append(all, o.oldPod(nil))
 	}
-	l := listen(t, &all[1].Place, ":0")
+	l := listen(t, &all[1].Place, at(all[1].IP4(), 0))
 	client, server := connect(t, &all[0].Place, at(all[1].IP4(), port(l)), l)
 	stop, echoed := make(chan struct{}), make(chan error, 1)
 	go func() { echoed <- echo(client, server, stop) }()
