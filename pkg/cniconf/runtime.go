@@ -34,6 +34,16 @@ func (c *Conf) Accelerate() (on bool, source string) {
 	return c.Enabled, "configuration"
 }
 
+// ForPod is the configuration of one container as its runtime would have passed it: c without what it was passed for another,
+// and with these annotations and runtimeConfig.cgroupPath, which may be empty. c itself does not change.
+func (c *Conf) ForPod(annotations map[string]string, cgroupPath string) *Conf {
+	own := *c
+	own.Annotations, own.RuntimeCgroupPath = maps.Clone(annotations), cgroupPath
+	own.Warnings = nil
+	own.checkAnnotations()
+	return &own
+}
+
 // capabilities are for the runtime, not for us; but a capability that no runtime knows is silently not passed, so
 // a slip in one of ours would go unnoticed for ever.
 func (v value) capabilities() {

@@ -4,14 +4,19 @@ package install
 
 import (
 	"os"
+	"path/filepath"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 )
 
 // Entries returns what the plugin makes of each of its entries in a directory of network configurations, drop-ins
-// included. It is for looking only: files that cannot be read, and entries that are no JSON, are left out.
+// included, with the network's name. It is for looking only: files that cannot be read, and entries that are no JSON, are left out.
 func Entries(confDir string) []*cniconf.Conf {
-	var texts [][]byte
+	type entry struct {
+		network string
+		text    []byte
+	}
+	var found []entry
 	files, _ := networkFiles(confDir)
 	for _, path := range files {
 		n, err := loadNetwork(path)
@@ -20,19 +25,21 @@ func Entries(confDir string) []*cniconf.Conf {
 		}
 		for _, p := range n.list.Plugins {
 			if p.Network.Type == PluginType {
-				texts = append(texts, p.Bytes)
+				found = append(found, entry{n.list.Name, p.Bytes})
 			}
 		}
 	}
 	dropIns, _ := (&Installer{ConfDir: confDir}).dropIns()
 	for _, path := range dropIns {
 		if text, err := os.ReadFile(path); err == nil {
-			texts = append(texts, text)
+			// A drop-in is in the directory that has the network's name.
+			found = append(found, entry{filepath.Base(filepath.Dir(path)), text})
 		}
 	}
 	var entries []*cniconf.Conf
-	for _, text := range texts {
-		if conf, err := cniconf.ParseLenient(text); err == nil {
+	for _, e := range found {
+		if conf, err := cniconf.ParseLenient(e.text); err == nil {
+			conf.Name = e.network
 			entries = append(entries, conf)
 		}
 	}

@@ -13,11 +13,10 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
-	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
 // delLockTimeout is short: DEL holds up the removal of the whole network, what it leaves behind is reaped by a
@@ -60,16 +59,7 @@ func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
 	log := h.logger(conf, args)
 	warnings(log, "configuration", conf.Warnings)
 	return call{conf, &endpoint.Node{
-		Dir: conf.BPFFSPath,
-		Settings: datapath.Settings{
-			MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
-			MaxBacklogMessages: conf.MaxBacklogMessages, NATRefreshSeconds: conf.NATRefreshSeconds,
-			Coexist: datapath.Coexist(conf.Coexist), Helpers: datapath.Helpers(conf.ConntrackHelpers),
-			Version: version.String(), Probe: h.probe, ProbeSet: hazard.ProbeSet(), WithoutGuards: conf.GuardsOff(),
-		},
-		Log:         log,
-		LockTimeout: h.lockTimeout,
-		Step:        h.step,
+		Dir: conf.BPFFSPath, Settings: admit.Settings(conf, h.probe), Log: log, LockTimeout: h.lockTimeout, Step: h.step,
 	}, log}
 }
 
@@ -120,7 +110,8 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	c := h.begin(conf, args)
 	sb, ignored := sandboxOf(conf, args)
 	warnings(c.log, "CNI_ARGS", ignored)
-	if err := c.add(sb); err != nil {
+	admit := admit.Call{Conf: conf, Node: c.node, Log: c.log, Explain: explain}
+	if err := admit.Do(context.Background(), sb); err != nil {
 		if conf.Required || errors.Is(err, endpoint.ErrNetNS) {
 			return coded(err)
 		}
@@ -129,71 +120,6 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	}
 	h.pass(conf)
 	return nil
-}
-
-// add accelerates the sandbox, unless it is not to be.
-func (c call) add(sb endpoint.Sandbox) error {
-	ctx := context.Background()
-	if on, source := c.conf.Accelerate(); !on {
-		c.log.Info("opted out", "by", source)
-		// Not told to the runtime even if required: nothing was asked for.
-		if err := c.node.OptOut(ctx, sb, "opted out by "+source); err != nil {
-			c.log.Warn("record opt-out", "error", err)
-		}
-		return nil
-	}
-	out, err := c.node.Add(ctx, sb, endpoint.Want{
-		Policy: policyOf(c.conf, sb), CgroupPath: c.conf.CgroupPath, RuntimeCgroupPath: c.conf.RuntimeCgroupPath,
-		AcceptHazards: c.conf.HazardsAccepted(),
-	})
-	if err != nil {
-		err = explain(err)
-		c.decline(ctx, sb, err)
-		return err
-	}
-	done := "accelerated"
-	if out.OptedOut {
-		done = "registered, but stays on TCP: another network of this container has opted out"
-	}
-	c.log.Info(done, "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
-		"loaded", out.Loaded, "disabled", out.Disabled)
-	for _, note := range out.Cgroup.Notes {
-		c.log.Debug("cgroup", "note", note)
-	}
-	for _, r := range out.Reaped {
-		c.log.Info("reaped", "kind", r.Kind, "name", r.Name, "why", r.Why)
-	}
-	return nil
-}
-
-// decline leaves the reason where status finds it.
-func (c call) decline(ctx context.Context, sb endpoint.Sandbox, reason error) {
-	// With required the container does not come into being; who holds the lock has been waited for already.
-	if c.conf.Required || errors.Is(reason, endpoint.ErrBusy) {
-		return
-	}
-	if err := c.node.Decline(ctx, sb, reason); err != nil {
-		c.log.Debug("record reason", "error", err)
-	}
-}
-
-func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
-	peers := map[cniconf.Peers]datapath.Peers{
-		cniconf.PeersNode: datapath.PeersNode, cniconf.PeersNamespace: datapath.PeersNamespace,
-		cniconf.PeersPod: datapath.PeersPod,
-	}
-	return datapath.Policy{
-		Namespace: sb.PodNamespace, Peers: peers[conf.Peers],
-		Include: rangesOf(conf.Ports.Include), Exclude: rangesOf(conf.Ports.Exclude),
-	}
-}
-
-func rangesOf(ranges []cniconf.PortRange) []datapath.PortRange {
-	var out []datapath.PortRange
-	for _, r := range ranges {
-		out = append(out, datapath.PortRange(r))
-	}
-	return out
 }
 
 // del never fails: see finish.

@@ -32,6 +32,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"plugin/sockmap", "go.opentelemetry.io/", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", "github.com/containernetworking/cni/libcni", "libcni is for runtimes; it brings in otel and net/http"},
 	{"plugin/sockmap", module + "pkg/install", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmap", module + "pkg/pods", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmap", "google.golang.org/grpc", "the CNI binary is exec'd for each container: it stays small"},
 	{"pkg/install", "github.com/cilium/ebpf", "it writes files; what runs on the node is behind an interface"},
 	{"pkg/stub", module, "a leaf imports nothing of ours"},
 	{"pkg/datapath", "github.com/containernetworking/", "CNI is spoken at the edge only"},

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package admit decides what becomes of a sandbox by the configuration of its network: accelerated, opted out, or
+// declined. The plugin's ADD and the adoption of containers that run already go through it, so that both do the same.
+package admit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+)
+
+// Settings are those of a configuration, for this version's programs. probe may be nil: nobody looks for hazards.
+func Settings(conf *cniconf.Conf, probe datapath.Probe) datapath.Settings {
+	return datapath.Settings{
+		MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
+		MaxBacklogMessages: conf.MaxBacklogMessages, NATRefreshSeconds: conf.NATRefreshSeconds,
+		Coexist: datapath.Coexist(conf.Coexist), Helpers: datapath.Helpers(conf.ConntrackHelpers),
+		Version: version.String(), Probe: probe, ProbeSet: hazard.ProbeSet(), WithoutGuards: conf.GuardsOff(),
+	}
+}
+
+// Call is one sandbox and what is configured for it.
+type Call struct {
+	Conf *cniconf.Conf
+	Node *endpoint.Node
+	Log  *slog.Logger
+	// Explain makes of an error what people and records are told. nil: it stays as it is.
+	Explain func(error) error
+}
+
+// Do accelerates the sandbox, unless it is not to be, and records why if not. The error is why it could not be
+// accelerated although it was wanted.
+func (c Call) Do(ctx context.Context, sb endpoint.Sandbox) error {
+	if on, source := c.Conf.Accelerate(); !on {
+		c.Log.Info("opted out", "by", source)
+		// Not told to the runtime even if required: nothing was asked for.
+		if err := c.Node.OptOut(ctx, sb, "opted out by "+source); err != nil {
+			c.Log.Warn("record opt-out", "error", err)
+		}
+		return nil
+	}
+	out, err := c.Node.Add(ctx, sb, endpoint.Want{
+		Policy: policyOf(c.Conf, sb), CgroupPath: c.Conf.CgroupPath, RuntimeCgroupPath: c.Conf.RuntimeCgroupPath,
+		AcceptHazards: c.Conf.HazardsAccepted(),
+	})
+	if err != nil {
+		if c.Explain != nil {
+			err = c.Explain(err)
+		}
+		c.decline(ctx, sb, err)
+		return err
+	}
+	c.tell(out)
+	return nil
+}
+
+func (c Call) tell(out endpoint.Outcome) {
+	done := "accelerated"
+	if out.OptedOut {
+		done = "registered, but stays on TCP: another network of this container has opted out"
+	}
+	c.Log.Info(done, "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
+		"loaded", out.Loaded, "disabled", out.Disabled)
+	for _, note := range out.Cgroup.Notes {
+		c.Log.Debug("cgroup", "note", note)
+	}
+	for _, r := range out.Reaped {
+		c.Log.Info("reaped", "kind", r.Kind, "name", r.Name, "why", r.Why)
+	}
+}
+
+// decline leaves the reason where status finds it.
+func (c Call) decline(ctx context.Context, sb endpoint.Sandbox, reason error) {
+	// With required the container does not come into being; who holds the lock has been waited for already.
+	if c.Conf.Required || errors.Is(reason, endpoint.ErrBusy) {
+		return
+	}
+	if err := c.Node.Decline(ctx, sb, reason); err != nil {
+		c.Log.Debug("record reason", "error", err)
+	}
+}
+
+func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
+	peers := map[cniconf.Peers]datapath.Peers{
+		cniconf.PeersNode: datapath.PeersNode, cniconf.PeersNamespace: datapath.PeersNamespace,
+		cniconf.PeersPod: datapath.PeersPod,
+	}
+	return datapath.Policy{
+		Namespace: sb.PodNamespace, Peers: peers[conf.Peers],
+		Include: rangesOf(conf.Ports.Include), Exclude: rangesOf(conf.Ports.Exclude),
+	}
+}
+
+func rangesOf(ranges []cniconf.PortRange) []datapath.PortRange {
+	var out []datapath.PortRange
+	for _, r := range ranges {
+		out = append(out, datapath.PortRange(r))
+	}
+	return out
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package adopt gives containers that run what their ADD would have given them: the record under the same key, so that the
+// runtime's DEL removes it, the link, and the policy. Their connections stay as they are; new ones are accelerated.
+package adopt
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+)
+
+// State says how a pod stands.
+type State string
+
+// The states.
+const (
+	Accelerated State = "accelerated"
+	Declined    State = "declined"  // an ADD, or an adoption, has recorded why
+	OptedOut    State = "opted-out" // by annotation or configuration
+	LeftOut     State = "left-out"  // the plugin was never called for it
+)
+
+// Why a pod is left out.
+const (
+	ReasonOlder       = "older"         // than the installation: it can be adopted
+	ReasonHostNetwork = "host-network"  // it has no network namespace of its own
+	ReasonOtherList   = "other-network" // no network of it has the plugin in its list
+	ReasonNoNetNS     = "no-netns"      // its network namespace is not known, or cannot be seen from here
+)
+
+// Standing is how one pod stands.
+type Standing struct {
+	pods.Pod
+	State   State
+	Reason  string // one of the reasons above, or a decline.Reason; empty for an accelerated pod
+	Detail  string // in words; may be empty
+	Adopted bool   // by this call
+}
+
+// Adopter looks at what runs, and adopts.
+type Adopter struct {
+	Find func(context.Context) ([]pods.Pod, error)
+	// Runs tells whether a sandbox runs now. nil: nobody can be asked, and the reaper finds out.
+	Runs  func(ctx context.Context, id string) (bool, error)
+	Confs func() []*cniconf.Conf // the plugin's entries in the networks of this node
+	Node  func(*cniconf.Conf) *endpoint.Node
+	Log   *slog.Logger
+}
+
+// Look tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
+func (a *Adopter) Look(ctx context.Context) ([]Standing, error) {
+	found, err := a.Find(ctx)
+	confs := a.Confs()
+	records, errRecords := a.records(ctx, confs)
+	all := make([]Standing, 0, len(found))
+	for _, p := range found {
+		all = append(all, standing(p, confs, records))
+	}
+	return all, errors.Join(err, errRecords)
+}
+
+// records are those of all state directories that entries name, by the sandbox.
+func (a *Adopter) records(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Record, error) {
+	all := map[string][]endpoint.Record{}
+	var errs []error
+	seen := map[string]bool{}
+	for _, conf := range confs {
+		node := a.Node(conf)
+		if seen[node.Dir] {
+			continue
+		}
+		seen[node.Dir] = true
+		records, err := node.Records(ctx)
+		if err != nil && !errors.Is(err, datapath.ErrNotLoaded) {
+			errs = append(errs, err)
+		}
+		for _, r := range records {
+			all[r.ContainerID] = append(all[r.ContainerID], r)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.Record) Standing {
+	s := Standing{Pod: p, State: LeftOut}
+	if own := records[p.ID]; len(own) > 0 {
+		return s.ofRecord(own)
+	}
+	switch {
+	case p.HostNetwork:
+		s.Reason = ReasonHostNetwork
+	case p.NetNS == "":
+		s.Reason = ReasonNoNetNS
+	case len(attachmentsOf(p, confs)) == 0:
+		s.Reason = ReasonOtherList
+	default:
+		s.Reason = ReasonOlder
+	}
+	return s
+}
+
+// ofRecord is by the record that says most against acceleration: any of them keeps the pod on TCP.
+func (s Standing) ofRecord(own []endpoint.Record) Standing {
+	for _, r := range own {
+		why := r.WhyNot()
+		switch {
+		case r.Accelerated() && s.State == LeftOut:
+			s.State = Accelerated
+		case r.Accelerated():
+		case why == decline.OptedOut || why == decline.OptedOutElsewhere:
+			s.State, s.Reason, s.Detail = OptedOut, why.String(), r.Declined
+		case s.State != OptedOut:
+			s.State, s.Reason, s.Detail = Declined, why.String(), r.Declined
+		}
+	}
+	return s
+}
+
+// attachment is one interface of a pod, and the entry that its network has.
+type attachment struct {
+	pods.Attachment
+	conf *cniconf.Conf
+}
+
+// attachmentsOf are those whose network has the plugin in its list. Of a pod whose networks nobody knows it is taken that it is
+// in the only one with an entry, by the interface that all runtimes call the first.
+func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
+	for _, at := range p.Attachments {
+		i := slices.IndexFunc(confs, func(c *cniconf.Conf) bool { return c.Name == at.Network })
+		if i >= 0 {
+			all = append(all, attachment{at, confs[i]})
+		}
+	}
+	if len(p.Attachments) == 0 && len(confs) == 1 {
+		all = append(all, attachment{pods.Attachment{Network: confs[0].Name, IfName: firstInterface}, confs[0]})
+	}
+	return all
+}
+
+const firstInterface = "eth0"
+
+// LookFor is Look, of the pods that wanted chooses.
+func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
+	all, err := a.Look(ctx)
+	return slices.DeleteFunc(all, func(s Standing) bool { return !wanted(s.Pod) }), err
+}
+
+// Adopt adopts the pods that wanted chooses and that are left out as older than the installation, and tells how all that it
+// chooses stand then. It goes on after errors of single pods, which their standing has.
+func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
+	all, err := a.LookFor(ctx, wanted)
+	confs, changed := a.Confs(), false
+	for i := range all {
+		if all[i].Reason != ReasonOlder {
+			continue
+		}
+		if ctx.Err() != nil {
+			return all, errors.Join(err, ctx.Err())
+		}
+		all[i].Detail = a.adopt(ctx, all[i].Pod, confs)
+		all[i].Adopted, changed = true, true
+	}
+	if !changed {
+		return all, err
+	}
+	// What reports success has looked.
+	records, errRecords := a.records(ctx, confs)
+	for i := range all {
+		if all[i].Adopted {
+			after := standing(all[i].Pod, confs, records)
+			after.Detail = cmp.Or(after.Detail, all[i].Detail)
+			after.Adopted = after.State != LeftOut
+			all[i] = after
+		}
+	}
+	return all, errors.Join(err, errRecords)
+}
+
+// adopt goes the way of the pod's ADDs. It returns what kept it from it, in words.
+func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
+	for _, at := range attachmentsOf(p, confs) {
+		conf := at.conf.ForPod(p.Annotations, p.Cgroup)
+		sb := endpoint.Sandbox{
+			Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
+			PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID,
+		}
+		node := a.Node(conf)
+		call := admit.Call{Conf: conf, Node: node, Log: a.Log.With("adopt", p.String(), "container", p.ID)}
+		if err := call.Do(ctx, sb); err != nil {
+			a.Log.Warn("a running pod is not adopted", "pod", p.String(), "reason", err)
+			why = err.Error()
+			continue
+		}
+		if err := a.takeBack(ctx, node, sb); err != nil {
+			why = err.Error()
+		}
+	}
+	return why
+}
+
+var errEnded = errors.New("it ended meanwhile")
+
+// takeBack removes what was made for a pod whose DEL came before it was recorded, and found nothing.
+func (a *Adopter) takeBack(ctx context.Context, node *endpoint.Node, sb endpoint.Sandbox) error {
+	if a.Runs == nil {
+		return nil
+	}
+	runs, err := a.Runs(ctx, sb.ContainerID)
+	if err != nil || runs {
+		return nil // the reaper finds out
+	}
+	if err := node.Del(ctx, sb.Network, sb.ContainerID, sb.IfName); err != nil {
+		return err
+	}
+	return errEnded
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Sockets are where containerd, k3s and CRI-O listen.
+var Sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"}
+
+// ErrNoSocket: no container runtime listens where it was looked for.
+var ErrNoSocket = errors.New("no socket of a container runtime")
+
+// FindSocket returns the first of Sockets that is there, or an ErrNoSocket.
+func FindSocket() (string, error) {
+	for _, path := range Sockets {
+		if info, err := os.Stat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%w: none of %v (name it with --cri)", ErrNoSocket, Sockets)
+}
+
+// criMessage bounds an answer, of the status of one sandbox or the list of all.
+const criMessage = 16 << 20
+
+// CRI asks a runtime by its socket. The caller closes it.
+type CRI struct {
+	conn    *grpc.ClientConn
+	runtime cri.RuntimeServiceClient
+}
+
+// DialCRI does not wait for an answer: the first question does.
+func DialCRI(socket string) (*CRI, error) {
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(criMessage)))
+	if err != nil {
+		return nil, fmt.Errorf("open CRI socket %s: %w", socket, err)
+	}
+	return &CRI{conn, cri.NewRuntimeServiceClient(conn)}, nil
+}
+
+// Close ends the connection.
+func (c *CRI) Close() error { return c.conn.Close() }
+
+// Pods lists the sandboxes that are ready. One that ends meanwhile is left out.
+func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
+	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
+	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
+	if err != nil {
+		return nil, fmt.Errorf("list pods by CRI: %w", err)
+	}
+	pods := make([]Pod, 0, len(list.Items))
+	for _, item := range list.Items {
+		p, runs, err := c.pod(ctx, item.Id)
+		if err != nil {
+			return nil, err
+		}
+		if runs {
+			pods = append(pods, p)
+		}
+	}
+	return pods, nil
+}
+
+// Runs tells whether a sandbox is ready now.
+func (c *CRI) Runs(ctx context.Context, id string) (bool, error) {
+	_, runs, err := c.pod(ctx, id)
+	return runs, err
+}
+
+func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) {
+	answer, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
+	if status.Code(err) == codes.NotFound {
+		return Pod{}, false, nil
+	}
+	if err != nil {
+		return Pod{}, false, fmt.Errorf("ask for sandbox %s by CRI: %w", id, err)
+	}
+	s := answer.GetStatus()
+	if s.GetState() != cri.PodSandboxState_SANDBOX_READY {
+		return Pod{}, false, nil
+	}
+	m := s.GetMetadata()
+	p = Pod{
+		ID: id, Namespace: m.GetNamespace(), Name: m.GetName(), UID: m.GetUid(), Annotations: s.GetAnnotations(),
+		HostNetwork: s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE,
+		Created:     time.Unix(0, s.GetCreatedAt()), From: "CRI",
+	}
+	if err := p.readInfo(answer.GetInfo()["info"]); err != nil {
+		return Pod{}, false, fmt.Errorf("read what the runtime says of sandbox %s: %w", id, err)
+	}
+	return p, true, nil
+}
+
+// sandboxInfo is what containerd and CRI-O both say in the verbose part of a status.
+type sandboxInfo struct {
+	PID  int `json:"pid"`
+	Spec struct {
+		Linux struct {
+			CgroupsPath string `json:"cgroupsPath"`
+			Namespaces  []struct{ Type, Path string }
+		} `json:"linux"`
+	} `json:"runtimeSpec"`
+}
+
+// readInfo takes network namespace and cgroup from the runtime's own words about a sandbox.
+func (p *Pod) readInfo(text string) error {
+	var info sandboxInfo
+	if text == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(text), &info); err != nil {
+		return err
+	}
+	p.Cgroup = parentOf(info.Spec.Linux.CgroupsPath)
+	if p.HostNetwork {
+		return nil
+	}
+	for _, n := range info.Spec.Linux.Namespaces {
+		if n.Type == "network" {
+			p.NetNS = n.Path
+		}
+	}
+	if p.NetNS == "" && info.PID > 0 {
+		p.NetNS = "/proc/" + strconv.Itoa(info.PID) + "/ns/net"
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+)
+
+// Sources are where Find looks.
+type Sources struct {
+	CRI   *CRI   // nil: no runtime is asked
+	Cache string // of libcni; empty: none
+	Named string // directory of named network namespaces; empty: nobody looks for processes
+}
+
+// Find lists what runs, by all sources. Each is read in spite of errors of others, which come joined. A namespace that a
+// runtime knows is not listed again as one of processes.
+func (s Sources) Find(ctx context.Context) ([]Pod, error) {
+	var (
+		lists [][]Pod
+		errs  []error
+	)
+	add := func(list []Pod, err error) {
+		lists, errs = append(lists, list), append(errs, err)
+	}
+	if s.CRI != nil {
+		add(s.CRI.Pods(ctx))
+	}
+	if s.Cache != "" {
+		add(Cached(s.Cache))
+	}
+	known := map[netns.Inode]bool{}
+	for _, p := range join(lists...) {
+		if dev, inode, err := netns.Stat(p.NetNS); err == nil {
+			known[netns.Inode{Dev: dev, Inode: inode}] = true
+		}
+	}
+	if s.Named != "" {
+		local, err := Local(s.Named)
+		var others []Pod
+		for _, p := range local {
+			if dev, inode, err := netns.Stat(p.NetNS); err == nil && !known[netns.Inode{Dev: dev, Inode: inode}] {
+				others = append(others, p)
+			}
+		}
+		add(others, err)
+	}
+	return join(lists...), errors.Join(errs...)
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+	"github.com/spf13/cobra"
+)
+
+// podFlags say where this node's pods are looked for.
+type podFlags struct {
+	cri, cacheDir, confDir string
+}
+
+func (f *podFlags) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.cri, "cri", "", "`SOCKET` of the container runtime (default: that of containerd, k3s or CRI-O; none: do not ask)")
+	flags.StringVar(&f.cacheDir, "cni-cache-dir", pods.DefaultCache, "`DIR` where runtimes keep the results of plugins")
+	flags.StringVar(&f.confDir, "cni-conf-dir", install.DefaultConfDir, "`DIR` of network configurations")
+}
+
+const noCRI = "none"
+
+// adopter looks where the flags say. The caller calls closes.
+func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes func() error, err error) {
+	sources, closes := pods.Sources{Cache: f.cacheDir, Named: pods.DefaultNamed}, func() error { return nil }
+	socket := f.cri
+	if socket == "" {
+		// A host without Kubernetes has none.
+		if socket, err = pods.FindSocket(); err != nil {
+			socket = noCRI
+		}
+	}
+	if socket != noCRI {
+		if sources.CRI, err = pods.DialCRI(socket); err != nil {
+			return nil, closes, err
+		}
+		closes = sources.CRI.Close
+	}
+	ad = &adopt.Adopter{
+		Find:  sources.Find,
+		Confs: func() []*cniconf.Conf { return install.Entries(f.confDir) },
+		Node: func(conf *cniconf.Conf) *endpoint.Node {
+			n := a.node(settingsOf(conf))
+			n.Dir, n.Log = conf.BPFFSPath, log
+			return n
+		},
+		Log: log,
+	}
+	if sources.CRI != nil {
+		ad.Runs = sources.CRI.Runs
+	}
+	return ad, closes, nil
+}
+
+// standingView is how one pod of the node stands.
+type standingView struct {
+	Namespace string `json:"namespace" doc:"of the pod; empty where the runtime does not say"`
+	Pod       string `json:"pod" doc:"its name"`
+	Container string `json:"container" doc:"id of its sandbox"`
+	State     string `json:"state" doc:"accelerated, declined, opted-out or left-out"`
+	Reason    string `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is"`
+	Detail    string `json:"detail" doc:"the same in words, where there are any"`
+	Adopted   bool   `json:"adopted" doc:"by this call"`
+	From      string `json:"from" doc:"who knows the pod: CRI, libcni's cache, or processes"`
+}
+
+func newStandingView(s adopt.Standing) standingView {
+	return standingView{s.Namespace, s.Name, s.ID, string(s.State), s.Reason, s.Detail, s.Adopted, s.From}
+}
+
+func adoptCommand(a *app) *cobra.Command {
+	var (
+		f           podFlags
+		all, dryRun bool
+	)
+	cmd := a.noun(&cobra.Command{
+		Use:   "adopt {POD... | --all} [--dry-run]",
+		Short: "Accelerate pods that ran before the plugin was installed",
+		Long: `Gives pods that run what their ADD would have given them: the record under the
+same key, so that the runtime removes it with the pod, the link and the policy
+of their network's entry and their annotations. Their connections stay as they
+are; those that they make from then on are accelerated. A pod that has opted out,
+or that was declined, stays as it is.
+
+A POD is namespace/name, a name, or the beginning of a sandbox's id. Who it is
+and what its annotations say comes from the container runtime's CRI socket, else
+from what libcni has kept, else from network namespaces and processes.`,
+		Example: `  sockmapctl adopt --all --dry-run
+  sockmapctl adopt shop/web-7d9c5 shop/db-0`,
+	}, formatTable, formatJSON)
+	f.flags(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "every pod of this node")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be done")
+	runs(cmd, func(cmd *cobra.Command) error { return a.adopt(cmd.Context(), &f, cmd.Flags().Args(), dryRun) })
+	cmd.Args = func(_ *cobra.Command, names []string) error {
+		if all == (len(names) > 0) {
+			return errors.New("name pods, or give --all")
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun bool) error {
+	ad, closes, err := a.adopter(f, slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		return fmt.Errorf("adopt: %w", err)
+	}
+	defer closes()
+	if len(ad.Confs()) == 0 {
+		return fmt.Errorf("adopt: no network in %s has sockmap in its list (see: sockmapctl install)", f.confDir)
+	}
+	wanted := newPodNames(names)
+	act := ad.Adopt
+	if dryRun {
+		act = ad.LookFor
+	}
+	found, err := act(ctx, wanted.has)
+	if errs := errors.Join(err, wanted.missing()); errs != nil {
+		err = fmt.Errorf("adopt: %w", errs)
+	}
+	return errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
+}
+
+// failedAdoptions is an error where a pod is left out that could have been adopted.
+func failedAdoptions(all []adopt.Standing, dryRun bool) error {
+	failed := 0
+	for _, s := range all {
+		if !dryRun && s.Reason == adopt.ReasonOlder {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("adopt: %d pods were not adopted", failed)
+	}
+	return nil
+}
+
+func (a *app) printStandings(all []adopt.Standing, dryRun bool) error {
+	views := make([]standingView, 0, len(all))
+	for _, s := range all {
+		views = append(views, newStandingView(s))
+	}
+	if a.output == formatJSON {
+		return a.printJSON(views)
+	}
+	t := &table{columns: []column{{title: "POD", min: 20}, {title: "SANDBOX", drop: 1}, {title: "STATE"}, {title: "WHY", min: 16}}}
+	adopted, could := 0, 0
+	for i, v := range views {
+		state := v.State
+		switch {
+		case v.Adopted:
+			adopted++
+			state = "adopted"
+			if v.State != string(adopt.Accelerated) {
+				state = v.State
+			}
+		case v.Reason == adopt.ReasonOlder:
+			could++
+		}
+		why := v.Reason
+		if v.Detail != "" && v.Detail != v.Reason {
+			why += ": " + v.Detail
+		}
+		t.add(all[i].String(), shortID(v.Container), state, strings.TrimPrefix(why, ": "))
+	}
+	if err := a.printTable(t, true); err != nil {
+		return err
+	}
+	if dryRun {
+		return a.say("%d of %d pods would be adopted", could, len(views))
+	}
+	return a.say("adopted %d of %d pods", adopted, len(views))
+}
+
+// podNames are what a person has named; none stands for all.
+type podNames struct {
+	names []string
+	found map[string]bool
+}
+
+func newPodNames(names []string) *podNames { return &podNames{names, map[string]bool{}} }
+
+func (n *podNames) has(p pods.Pod) bool {
+	has := len(n.names) == 0
+	for _, name := range n.names {
+		if name == p.Namespace+"/"+p.Name || name == p.Name || len(name) >= leastID && strings.HasPrefix(p.ID, name) {
+			n.found[name], has = true, true
+		}
+	}
+	return has
+}
+
+// leastID is how much of an id must be given.
+const leastID = 6
+
+func (n *podNames) missing() error {
+	var errs []error
+	for _, name := range n.names {
+		if !n.found[name] {
+			errs = append(errs, fmt.Errorf("no pod %q runs on this node (see: sockmapctl adopt --all --dry-run)", name))
+		}
+	}
+	return errors.Join(errs...)
+}
