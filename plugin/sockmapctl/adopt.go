@@ -88,10 +88,10 @@ func adoptCommand(a *app) *cobra.Command {
 		Use:   "adopt {POD... | --all} [--dry-run]",
 		Short: "Accelerate pods that ran before the plugin was installed",
 		Long: `Gives pods that run what their ADD would have given them: the record under the
-same key, so that the runtime removes it with the pod, the link and the policy
-of their network's entry and their annotations. Their connections stay as they
-are; those that they make from then on are accelerated. A pod that has opted out,
-or that was declined, stays as it is.
+same key, so that the runtime removes it with the pod, the link, and the policy
+of their network's entry and their annotations. Connections that they have stay
+as they are; those that they make from then on are accelerated. A pod that has
+opted out, or that was declined, stays as it is.
 
 A POD is namespace/name, a name, or the beginning of a sandbox's id. Who it is
 and what its annotations say comes from the container runtime's CRI socket, else
