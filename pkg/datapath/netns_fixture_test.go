@@ -16,6 +16,9 @@ type netNS struct {
 	cookie uint64
 }
 
+// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem inhabited, as long as the process.
+func init() { runtime.LockOSThread() }
+
 func newNetNS(t testing.TB) *netNS {
 	t.Helper()
 	ns := &netNS{work: make(chan func())}
