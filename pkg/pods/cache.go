@@ -50,7 +50,7 @@ func cachedPod(a *libcni.NetworkAttachment) (Pod, bool) {
 	id, _ := cniconf.ParseArgs(strings.Join(args, ";"))
 	p := Pod{
 		ID: a.ContainerID, Namespace: id.PodNamespace, Name: id.PodName, UID: id.PodUID, NetNS: a.NetNS,
-		From: "libcni's cache", Attachments: []Attachment{{a.Network, a.IfName}},
+		From: FromCache, Attachments: []Attachment{{a.Network, a.IfName}},
 	}
 	p.Cgroup, _ = a.CapabilityArgs[cniconf.CapabilityCgroupPath].(string)
 	if given, ok := a.CapabilityArgs[cniconf.CapabilityPodAnnotations].(map[string]any); ok {

@@ -98,7 +98,7 @@ func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) 
 	p = Pod{
 		ID: id, Namespace: m.GetNamespace(), Name: m.GetName(), UID: m.GetUid(), Annotations: s.GetAnnotations(),
 		HostNetwork: s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE,
-		Created:     time.Unix(0, s.GetCreatedAt()), From: "CRI",
+		Created:     time.Unix(0, s.GetCreatedAt()), From: FromCRI,
 	}
 	if err := p.readInfo(answer.GetInfo()["info"]); err != nil {
 		return Pod{}, false, fmt.Errorf("read what the runtime says of sandbox %s: %w", id, err)

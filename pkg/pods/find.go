@@ -13,7 +13,7 @@ import (
 type Sources struct {
 	CRI   *CRI   // nil: no runtime is asked
 	Cache string // of libcni; empty: none
-	Named string // directory of named network namespaces; empty: nobody looks for processes
+	Named string // directory of named network namespaces; empty: nobody looks for processes. A runtime that is asked knows better
 }
 
 // Find lists what runs, by all sources. Each is read in spite of errors of others, which come joined. A namespace that a
@@ -38,7 +38,7 @@ func (s Sources) Find(ctx context.Context) ([]Pod, error) {
 			known[netns.Inode{Dev: dev, Inode: inode}] = true
 		}
 	}
-	if s.Named != "" {
+	if s.Named != "" && s.CRI == nil {
 		local, err := Local(s.Named)
 		var others []Pod
 		for _, p := range local {

@@ -47,7 +47,7 @@ func Local(dir string) ([]Pod, error) {
 }
 
 func localPod(ns netns.Inode, path string, pids []int) Pod {
-	p := Pod{ID: fmt.Sprintf("netns-%d", ns.Inode), NetNS: path, From: "processes"}
+	p := Pod{ID: fmt.Sprintf("netns-%d", ns.Inode), NetNS: path, From: FromProcesses}
 	for _, pid := range pids {
 		name, err := cgroup.OfProcess(pid)
 		if err != nil {

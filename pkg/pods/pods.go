@@ -19,9 +19,16 @@ type Pod struct {
 	NetNS                string // path; empty: unknown, or the host's
 	HostNetwork          bool
 	Created              time.Time // zero: unknown
-	From                 string    // which source knows it, in words
+	From                 string    // which source knows it: FromCRI, FromCache or FromProcesses
 	Attachments          []Attachment
 }
+
+// The sources. What only processes show may be anything that has a network namespace: whoever adopts it must know it.
+const (
+	FromCRI       = "CRI"
+	FromCache     = "libcni's cache"
+	FromProcesses = "processes"
+)
 
 // Attachment is one interface that a runtime has had made for a pod.
 type Attachment struct{ Network, IfName string }

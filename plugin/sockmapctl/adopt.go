@@ -94,13 +94,14 @@ as they are; those that they make from then on are accelerated. A pod that has
 opted out, or that was declined, stays as it is.
 
 A POD is namespace/name, a name, or the beginning of a sandbox's id. Who it is
-and what its annotations say comes from the container runtime's CRI socket, else
-from what libcni has kept, else from network namespaces and processes.`,
+and what its annotations say comes from the container runtime's CRI socket, and
+from what libcni has kept. Without a socket, network namespaces of processes can
+be named, too; --all leaves those alone, as they may be anybody's.`,
 		Example: `  sockmapctl adopt --all --dry-run
   sockmapctl adopt shop/web-7d9c5 shop/db-0`,
 	}, formatTable, formatJSON)
 	f.flags(cmd)
-	cmd.Flags().BoolVar(&all, "all", false, "every pod of this node")
+	cmd.Flags().BoolVar(&all, "all", false, "every pod of this node that a runtime or libcni's cache knows")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be done")
 	runs(cmd, func(cmd *cobra.Command) error { return a.adopt(cmd.Context(), &f, cmd.Flags().Args(), dryRun) })
 	cmd.Args = func(_ *cobra.Command, names []string) error {
@@ -193,7 +194,7 @@ type podNames struct {
 func newPodNames(names []string) *podNames { return &podNames{names, map[string]bool{}} }
 
 func (n *podNames) has(p pods.Pod) bool {
-	has := len(n.names) == 0
+	has := len(n.names) == 0 && p.From != pods.FromProcesses
 	for _, name := range n.names {
 		if name == p.Namespace+"/"+p.Name || name == p.Name || len(name) >= leastID && strings.HasPrefix(p.ID, name) {
 			n.found[name], has = true, true
