@@ -39,6 +39,7 @@ const criMessage = 16 << 20
 
 // CRI asks a runtime by its socket. The caller closes it.
 type CRI struct {
+	socket  string
 	conn    *grpc.ClientConn
 	runtime cri.RuntimeServiceClient
 }
@@ -50,7 +51,7 @@ func DialCRI(socket string) (*CRI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open CRI socket %s: %w", socket, err)
 	}
-	return &CRI{conn, cri.NewRuntimeServiceClient(conn)}, nil
+	return &CRI{socket, conn, cri.NewRuntimeServiceClient(conn)}, nil
 }
 
 // Close ends the connection.
@@ -61,7 +62,7 @@ func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
 	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
 	if err != nil {
-		return nil, fmt.Errorf("list pods by CRI: %w", err)
+		return nil, fmt.Errorf("list pods by the CRI socket %s: %w (name the right one, or none, with --cri)", c.socket, err)
 	}
 	pods := make([]Pod, 0, len(list.Items))
 	for _, item := range list.Items {

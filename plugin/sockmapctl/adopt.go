@@ -131,6 +131,9 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 	if errs := errors.Join(err, wanted.missing()); errs != nil {
 		err = fmt.Errorf("adopt: %w", errs)
 	}
+	if err != nil && len(found) == 0 {
+		return err
+	}
 	return errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
 }
 
