@@ -52,7 +52,7 @@ type Adopter struct {
 	Find func(context.Context) ([]pods.Pod, error)
 	// Runs tells whether a sandbox runs now. nil: nobody can be asked, and the reaper finds out.
 	Runs  func(ctx context.Context, id string) (bool, error)
-	Confs func() []*cniconf.Conf // the plugin's entries in the networks of this node
+	Confs []*cniconf.Conf // the plugin's entries in the networks of this node
 	Node  func(*cniconf.Conf) *endpoint.Node
 	Log   *slog.Logger
 }
@@ -60,21 +60,20 @@ type Adopter struct {
 // Look tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
 func (a *Adopter) Look(ctx context.Context) ([]Standing, error) {
 	found, err := a.Find(ctx)
-	confs := a.Confs()
-	records, errRecords := a.records(ctx, confs)
+	records, errRecords := a.records(ctx)
 	all := make([]Standing, 0, len(found))
 	for _, p := range found {
-		all = append(all, standing(p, confs, records))
+		all = append(all, standing(p, a.Confs, records))
 	}
 	return all, errors.Join(err, errRecords)
 }
 
 // records are those of all state directories that entries name, by the sandbox.
-func (a *Adopter) records(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Record, error) {
+func (a *Adopter) records(ctx context.Context) (map[string][]endpoint.Record, error) {
 	all := map[string][]endpoint.Record{}
 	var errs []error
 	seen := map[string]bool{}
-	for _, conf := range confs {
+	for _, conf := range a.Confs {
 		node := a.Node(conf)
 		if seen[node.Dir] {
 			continue
@@ -159,36 +158,54 @@ func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]St
 // chooses stand then. It goes on after errors of single pods, which their standing has.
 func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
 	all, err := a.LookFor(ctx, wanted)
-	confs, changed := a.Confs(), false
-	for i := range all {
-		if all[i].Reason != ReasonOlder {
-			continue
-		}
+	order := a.older(all)
+	for _, i := range order {
 		if ctx.Err() != nil {
 			return all, errors.Join(err, ctx.Err())
 		}
-		all[i].Detail = a.adopt(ctx, all[i].Pod, confs)
-		all[i].Adopted, changed = true, true
+		all[i].Detail = a.adopt(ctx, all[i].Pod)
 	}
-	if !changed {
+	if len(order) == 0 {
 		return all, err
 	}
 	// What reports success has looked.
-	records, errRecords := a.records(ctx, confs)
-	for i := range all {
-		if all[i].Adopted {
-			after := standing(all[i].Pod, confs, records)
-			after.Detail = cmp.Or(after.Detail, all[i].Detail)
-			after.Adopted = after.State != LeftOut
-			all[i] = after
-		}
+	records, errRecords := a.records(ctx)
+	for _, i := range order {
+		after := standing(all[i].Pod, a.Confs, records)
+		after.Detail = cmp.Or(after.Detail, all[i].Detail)
+		after.Adopted = after.State != LeftOut
+		all[i] = after
 	}
 	return all, errors.Join(err, errRecords)
 }
 
+// older gives the indices of those that can be adopted. Those that have opted out come last: that is recorded only where the
+// programs are loaded, which the others see to.
+func (a *Adopter) older(all []Standing) (order []int) {
+	var out []int
+	for i, s := range all {
+		switch {
+		case s.Reason != ReasonOlder:
+		case a.accelerates(s.Pod):
+			order = append(order, i)
+		default:
+			out = append(out, i)
+		}
+	}
+	return append(order, out...)
+}
+
+// accelerates tells whether any of its networks' entries, with its annotations, wants the pod accelerated.
+func (a *Adopter) accelerates(p pods.Pod) bool {
+	return slices.ContainsFunc(attachmentsOf(p, a.Confs), func(at attachment) bool {
+		on, _ := at.conf.ForPod(p.Annotations, p.Cgroup).Accelerate()
+		return on
+	})
+}
+
 // adopt goes the way of the pod's ADDs. It returns what kept it from it, in words.
-func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
-	for _, at := range attachmentsOf(p, confs) {
+func (a *Adopter) adopt(ctx context.Context, p pods.Pod) (why string) {
+	for _, at := range attachmentsOf(p, a.Confs) {
 		conf := at.conf.ForPod(p.Annotations, p.Cgroup)
 		sb := endpoint.Sandbox{
 			Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,

@@ -60,7 +60,7 @@ func (d *Datapath) config() (cfg bpfConfig, err error) {
 // Config reads what is in force.
 func (d *Datapath) Config() (Config, error) {
 	// Before and after: whoever holds the lock may wake the guards in between.
-	noted, rested, err := restingGuards(d.layout.state())
+	guardedBefore, _, err := restingGuards(d.layout.state())
 	if err != nil {
 		return Config{}, err
 	}
@@ -76,11 +76,9 @@ func (d *Datapath) Config() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	guarded |= guardedBefore
 	if !rest {
-		guarded = cfg.Guards
-	}
-	if rested {
-		guarded |= noted
+		guarded |= cfg.Guards
 	}
 	settings := Settings{MaxSockets: sockets.MaxEntries(), Version: text(cfg.Version[:])}
 	settings.setLive(cfg.live())

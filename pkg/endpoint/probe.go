@@ -46,7 +46,7 @@ func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) 
 	if err != nil {
 		return was, was, err
 	}
-	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(s.d, before.Version, known.hazards, known.guarded)
+	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(before.Version, known.hazards, known.guarded)
 }
 
 // askedAgain returns the hazards that are known, and what there is to ask of the programs that are loaded.
@@ -73,15 +73,15 @@ func (n *Node) otherProbes(d *datapath.Datapath) bool {
 	return set == "" || set != n.Settings.ProbeSet
 }
 
-func (s *session) setProbed(d *datapath.Datapath, hazards, guarded uint32) error {
-	return s.setProbedAs(d, s.Settings.Version, hazards, guarded)
+func (s *session) setProbed(hazards, guarded uint32) error {
+	return s.setProbedAs(s.Settings.Version, hazards, guarded)
 }
 
-func (s *session) setProbedAs(d *datapath.Datapath, version string, hazards, guarded uint32) error {
+func (s *session) setProbedAs(version string, hazards, guarded uint32) error {
 	if err := s.step("probed"); err != nil {
 		return err
 	}
-	return d.SetProbed(version, s.Settings.ProbeSet, hazards, guarded)
+	return s.d.SetProbed(version, s.Settings.ProbeSet, hazards, guarded)
 }
 
 // question is what there is to ask the kernel. Two that are equal have the same answer.

@@ -202,7 +202,7 @@ func (s *session) take(change Change, old *datapath.Old, force bool, known answe
 		return 0, s.d.SetVersion(s.Settings.Version)
 	}
 	if change == ChangeProbes {
-		return 0, s.setProbed(s.d, known.hazards, known.guarded)
+		return 0, s.setProbed(known.hazards, known.guarded)
 	}
 	how.Hazards, how.Guarded = known.hazards, known.guarded
 	if s.Settings.Probe == nil {

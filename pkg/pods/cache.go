@@ -15,9 +15,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// DefaultCache is where runtimes have libcni keep its results.
-const DefaultCache = "/var/lib/cni"
-
 // Cached lists the sandboxes that libcni has kept results of below dir, and whose network namespace is still there. It is
 // what every runtime that uses libcni leaves: network and interface, arguments, and what the runtime would pass to the
 // plugins that asked for it.

@@ -5,12 +5,10 @@ package pods
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -21,17 +19,14 @@ import (
 // Sockets are where containerd, k3s and CRI-O listen.
 var Sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"}
 
-// ErrNoSocket: no container runtime listens where it was looked for.
-var ErrNoSocket = errors.New("no socket of a container runtime")
-
-// FindSocket returns the first of Sockets that is there, or an ErrNoSocket.
-func FindSocket() (string, error) {
+// FindSocket returns the first of Sockets that is there; ok is false where none is.
+func FindSocket() (path string, ok bool) {
 	for _, path := range Sockets {
 		if info, err := os.Stat(path); err == nil && info.Mode().Type() == os.ModeSocket {
-			return path, nil
+			return path, true
 		}
 	}
-	return "", fmt.Errorf("%w: none of %v (name it with --cri)", ErrNoSocket, Sockets)
+	return "", false
 }
 
 // criMessage bounds an answer, of the status of one sandbox or the list of all.
@@ -99,7 +94,7 @@ func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) 
 	p = Pod{
 		ID: id, Namespace: m.GetNamespace(), Name: m.GetName(), UID: m.GetUid(), Annotations: s.GetAnnotations(),
 		HostNetwork: s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE,
-		Created:     time.Unix(0, s.GetCreatedAt()), From: FromCRI,
+		From:        FromCRI,
 	}
 	if err := p.readInfo(answer.GetInfo()["info"]); err != nil {
 		return Pod{}, false, fmt.Errorf("read what the runtime says of sandbox %s: %w", id, err)
@@ -137,7 +132,7 @@ func (p *Pod) readInfo(text string) error {
 		}
 	}
 	if p.NetNS == "" && info.PID > 0 {
-		p.NetNS = "/proc/" + strconv.Itoa(info.PID) + "/ns/net"
+		p.NetNS = netns.ProcessPath(info.PID)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ package pods
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // Pod is one sandbox that runs.
@@ -18,8 +17,7 @@ type Pod struct {
 	Cgroup               string // as the runtime writes it, like runtimeConfig.cgroupPath; empty: unknown
 	NetNS                string // path; empty: unknown, or the host's
 	HostNetwork          bool
-	Created              time.Time // zero: unknown
-	From                 string    // which source knows it: FromCRI, FromCache or FromProcesses
+	From                 string // which source knows it: FromCRI, FromCache or FromProcesses
 	Attachments          []Attachment
 }
 

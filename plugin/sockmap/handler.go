@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -47,20 +46,14 @@ func (h *handler) funcs() skel.CNIFuncs {
 	return skel.CNIFuncs{Add: h.add, Del: h.del, Check: h.check, GC: h.gc, Status: h.status}
 }
 
-// call is what all verbs need.
-type call struct {
-	conf *cniconf.Conf
-	node *endpoint.Node
-	log  *slog.Logger
-}
-
-func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) call {
+// begin gives what all verbs need.
+func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) admit.Call {
 	h.dir = conf.BPFFSPath
 	log := h.logger(conf, args)
 	warnings(log, "configuration", conf.Warnings)
-	return call{conf, &endpoint.Node{
+	return admit.Call{Conf: conf, Log: log, Explain: explain, Node: &endpoint.Node{
 		Dir: conf.BPFFSPath, Settings: admit.Settings(conf, h.probe), Log: log, LockTimeout: h.lockTimeout, Step: h.step,
-	}, log}
+	}}
 }
 
 // strict reads a configuration for the verbs that act on what it says.
@@ -109,14 +102,13 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	}
 	c := h.begin(conf, args)
 	sb, ignored := sandboxOf(conf, args)
-	warnings(c.log, "CNI_ARGS", ignored)
-	admit := admit.Call{Conf: conf, Node: c.node, Log: c.log, Explain: explain}
-	if err := admit.Do(context.Background(), sb); err != nil {
+	warnings(c.Log, "CNI_ARGS", ignored)
+	if err := c.Do(context.Background(), sb); err != nil {
 		if conf.Required || errors.Is(err, endpoint.ErrNetNS) {
 			return coded(err)
 		}
 		h.withheld = coded(err)
-		c.log.Warn("not accelerated", "reason", err)
+		c.Log.Warn("not accelerated", "reason", err)
 	}
 	h.pass(conf)
 	return nil
@@ -125,13 +117,13 @@ func (h *handler) add(args *skel.CmdArgs) error {
 // del never fails: see finish.
 func (h *handler) del(args *skel.CmdArgs) error {
 	c := h.begin(h.lenient(args), args)
-	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
-	if err := c.node.Del(context.Background(), c.conf.Name, args.ContainerID, args.IfName); err != nil {
+	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
+	if err := c.Node.Del(context.Background(), c.Conf.Name, args.ContainerID, args.IfName); err != nil {
 		h.withheld = coded(err)
-		c.log.Warn("leave this container's registration to be reaped later", "error", err)
+		c.Log.Warn("leave this container's registration to be reaped later", "error", err)
 		return nil
 	}
-	c.log.Debug("removed")
+	c.Log.Debug("removed")
 	return nil
 }
 
@@ -140,30 +132,30 @@ func (h *handler) del(args *skel.CmdArgs) error {
 // whose CHECK fails.
 func (h *handler) check(args *skel.CmdArgs) error {
 	c := h.begin(h.lenient(args), args)
-	sb, _ := sandboxOf(c.conf, args)
-	err := c.node.Check(context.Background(), sb)
+	sb, _ := sandboxOf(c.Conf, args)
+	err := c.Node.Check(context.Background(), sb)
 	if err == nil {
 		return nil
 	}
-	if c.conf.Required || errors.Is(err, endpoint.ErrIncomplete) {
+	if c.Conf.Required || errors.Is(err, endpoint.ErrIncomplete) {
 		return coded(err)
 	}
-	c.log.Info("nothing to check", "because", err)
+	c.Log.Info("nothing to check", "because", err)
 	return nil
 }
 
 func (h *handler) gc(args *skel.CmdArgs) error {
 	c := h.begin(h.lenient(args), args)
 	var valid *[]endpoint.Ref
-	if c.conf.ValidAttachments != nil {
+	if c.Conf.ValidAttachments != nil {
 		valid = &[]endpoint.Ref{}
-		for _, a := range *c.conf.ValidAttachments {
+		for _, a := range *c.Conf.ValidAttachments {
 			*valid = append(*valid, endpoint.Ref(a))
 		}
 	}
-	removed, err := c.node.GC(context.Background(), c.conf.Name, valid)
+	removed, err := c.Node.GC(context.Background(), c.Conf.Name, valid)
 	for _, r := range removed {
-		c.log.Info("removed", "kind", r.Kind, "name", r.Name, "why", r.Why)
+		c.Log.Info("removed", "kind", r.Kind, "name", r.Name, "why", r.Why)
 	}
 	if err != nil {
 		return coded(err)
@@ -183,8 +175,8 @@ func (h *handler) status(args *skel.CmdArgs) error {
 		return nil
 	}
 	c := h.begin(conf, args)
-	c.node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
-	if err := c.node.Ready(context.Background(), conf.HazardsAccepted()...); err != nil {
+	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
+	if err := c.Node.Ready(context.Background(), conf.HazardsAccepted()...); err != nil {
 		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", explain(err)),
 			"reason: "+endpoint.ReasonOf(err).String())
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
 	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
@@ -25,7 +26,7 @@ type podFlags struct {
 func (f *podFlags) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.cri, "cri", "", "`SOCKET` of the container runtime (default: that of containerd, k3s or CRI-O; none: do not ask)")
-	flags.StringVar(&f.cacheDir, "cni-cache-dir", pods.DefaultCache, "`DIR` where runtimes keep the results of plugins")
+	flags.StringVar(&f.cacheDir, "cni-cache-dir", install.DefaultCacheDir, "`DIR` where runtimes keep the results of plugins")
 	flags.StringVar(&f.confDir, "cni-conf-dir", install.DefaultConfDir, "`DIR` of network configurations")
 }
 
@@ -34,14 +35,11 @@ const noCRI = "none"
 // adopter looks where the flags say. The caller calls closes.
 func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes func() error, err error) {
 	sources, closes := pods.Sources{Cache: f.cacheDir, Named: pods.DefaultNamed}, func() error { return nil }
-	socket := f.cri
+	socket, ask := f.cri, f.cri != noCRI
 	if socket == "" {
-		// A host without Kubernetes has none.
-		if socket, err = pods.FindSocket(); err != nil {
-			socket = noCRI
-		}
+		socket, ask = pods.FindSocket() // a host without Kubernetes has none
 	}
-	if socket != noCRI {
+	if ask {
 		if sources.CRI, err = pods.DialCRI(socket); err != nil {
 			return nil, closes, err
 		}
@@ -49,9 +47,9 @@ func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes 
 	}
 	ad = &adopt.Adopter{
 		Find:  sources.Find,
-		Confs: func() []*cniconf.Conf { return install.Entries(f.confDir) },
+		Confs: install.Entries(f.confDir),
 		Node: func(conf *cniconf.Conf) *endpoint.Node {
-			n := a.node(settingsOf(conf))
+			n := a.node(admit.Settings(conf, nil))
 			n.Dir, n.Log = conf.BPFFSPath, log
 			return n
 		},
@@ -119,7 +117,7 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 		return fmt.Errorf("adopt: %w", err)
 	}
 	defer closes()
-	if len(ad.Confs()) == 0 {
+	if len(ad.Confs) == 0 {
 		return fmt.Errorf("adopt: no network in %s has sockmap in its list (see: sockmapctl install)", f.confDir)
 	}
 	wanted := newPodNames(names)
@@ -163,14 +161,13 @@ func (a *app) printStandings(all []adopt.Standing, dryRun bool) error {
 	adopted, could := 0, 0
 	for i, v := range views {
 		state := v.State
-		switch {
-		case v.Adopted:
+		if v.Adopted {
 			adopted++
+		}
+		if v.Adopted && v.State == string(adopt.Accelerated) {
 			state = "adopted"
-			if v.State != string(adopt.Accelerated) {
-				state = v.State
-			}
-		case v.Reason == adopt.ReasonOlder:
+		}
+		if v.Reason == adopt.ReasonOlder {
 			could++
 		}
 		why := v.Reason

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
 	"github.com/sockmap-cni/sockmap-cni/pkg/agent"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
@@ -92,7 +93,7 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 	for _, warning := range f.entry.Conf.Warnings {
 		log.Warn(warning, "from", "--config")
 	}
-	node := a.node(settingsOf(f.entry.Conf))
+	node := a.node(admit.Settings(f.entry.Conf, nil))
 	node.Log = log
 	ag := &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,

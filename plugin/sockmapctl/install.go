@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/spf13/cobra"
@@ -108,15 +107,6 @@ func (f *installFlags) source() string {
 		return install.PluginType
 	}
 	return filepath.Join(filepath.Dir(self), install.PluginType)
-}
-
-// settings are those that the plugin would load with.
-func settingsOf(conf *cniconf.Conf) datapath.Settings {
-	return datapath.Settings{
-		MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes, MaxBacklogMessages: conf.MaxBacklogMessages,
-		NATRefreshSeconds: conf.NATRefreshSeconds, Coexist: datapath.Coexist(conf.Coexist),
-		Helpers: datapath.Helpers(conf.ConntrackHelpers), WithoutGuards: conf.GuardsOff(),
-	}
 }
 
 func installCommand(a *app) *cobra.Command {

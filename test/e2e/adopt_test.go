@@ -41,7 +41,7 @@ func newOlder(t *testing.T, keys map[string]any) *older {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	return &older{w, before, &adopt.Adopter{
 		Find:  pods.Sources{Cache: filepath.Join(w.node.Dir(), "cni")}.Find,
-		Confs: func() []*cniconf.Conf { return install.Entries(confDir) },
+		Confs: install.Entries(confDir),
 		Node: func(conf *cniconf.Conf) *endpoint.Node {
 			return &endpoint.Node{Dir: conf.BPFFSPath, Settings: admit.Settings(conf, nil), Log: log}
 		},
@@ -80,7 +80,10 @@ func (o *older) want(all map[string]adopt.Standing, p *lab.Pod, state adopt.Stat
 func TestPodsThatRunAreAdopted(t *testing.T) {
 	o := newOlder(t, nil)
 	a, b := o.oldPod(nil), o.oldPod(nil)
-	out := o.oldPod(map[string]string{cniconf.AnnotationAccelerate: "false"})
+	// Its name comes first: an opt-out is recorded where the programs are loaded, and nobody has loaded them yet.
+	out := o.pod(lab.PodSpec{
+		Name: "a-first", Conflist: o.before, Annotations: map[string]string{cniconf.AnnotationAccelerate: "false"},
+	})
 	l := listen(t, &b.Place, at(b.IP4(), 0))
 	oldClient, oldServer := connect(t, &a.Place, at(b.IP4(), port(l)), l)
 	duplex(t, oldClient, oldServer, 10_000)
@@ -111,7 +114,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	if err := o.node.DEL(t.Context(), o.conflist, a); err != nil {
 		t.Fatal(err)
 	}
-	records, err := o.Node(o.Confs()[0]).Records(t.Context())
+	records, err := o.Node(o.Confs[0]).Records(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +149,7 @@ func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	o.Runs = func(context.Context, string) (bool, error) { return false, nil }
 	all := o.stand(o.Adopt(t.Context(), every))
 	o.want(all, p, adopt.LeftOut, adopt.ReasonOlder, false)
-	if records, err := o.Node(o.Confs()[0]).Records(t.Context()); err != nil || len(records) != 0 {
+	if records, err := o.Node(o.Confs[0]).Records(t.Context()); err != nil || len(records) != 0 {
 		t.Errorf("left: %+v, %v", records, err)
 	}
 }
@@ -192,14 +195,14 @@ func TestAdoptionBesideTheRuntime(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	if _, err := o.Node(o.Confs()[0]).Reap(t.Context()); err != nil {
+	if _, err := o.Node(o.Confs[0]).Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all := o.stand(o.Adopt(t.Context(), every))
 	for _, p := range append(stay, fresh...) {
 		o.want(all, p, adopt.Accelerated, "", false)
 	}
-	records, err := o.Node(o.Confs()[0]).Records(t.Context())
+	records, err := o.Node(o.Confs[0]).Records(t.Context())
 	if err != nil || len(records) != len(stay)+len(fresh) {
 		t.Errorf("%d records of %d pods, %v", len(records), len(stay)+len(fresh), err)
 	}

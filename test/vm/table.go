@@ -152,7 +152,7 @@ func table(outcomes []*outcome) string {
 	}) {
 		row("guard "+name, func(o *outcome) string { return o.Facts.guardCell(name) })
 	}
-	row("tests of the data path", func(o *outcome) string { return o.dataPathCell() })
+	row("tests of the data path", (*outcome).dataPathCell)
 	row("tests of the probes", func(o *outcome) string { return o.testsCell("hazard") })
 	for _, line := range countLines {
 		row(line.title, func(o *outcome) string {
