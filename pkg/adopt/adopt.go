@@ -26,7 +26,7 @@ type State string
 const (
 	Accelerated State = "accelerated"
 	Declined    State = "declined"  // an ADD, or an adoption, has recorded why
-	OptedOut    State = "opted-out" // by annotation or configuration
+	OptedOut    State = "opted-out" // by annotation or configuration, or switched off by a person
 	LeftOut     State = "left-out"  // the plugin was never called for it
 )
 
@@ -37,6 +37,27 @@ const (
 	ReasonOtherList   = "other-network" // no network of it has the plugin in its list
 	ReasonNoNetNS     = "no-netns"      // its network namespace is not known, or cannot be seen from here
 )
+
+// Reasons lists for each state the reasons that a pod can have for it, as Standing.Reason has them.
+func Reasons() map[State][]string {
+	all := map[State][]string{
+		Accelerated: {""},
+		LeftOut:     {ReasonOlder, ReasonHostNetwork, ReasonOtherList, ReasonNoNetNS},
+	}
+	for _, r := range decline.OfContainers() {
+		state := Declined
+		if isChoice(r) {
+			state = OptedOut
+		}
+		all[state] = append(all[state], r.String())
+	}
+	return all
+}
+
+// isChoice tells the reasons that somebody has chosen.
+func isChoice(r decline.Reason) bool {
+	return r == decline.OptedOut || r == decline.OptedOutElsewhere || r == decline.SwitchedOff
+}
 
 // Standing is how one pod stands.
 type Standing struct {
@@ -51,29 +72,53 @@ type Standing struct {
 type Adopter struct {
 	Find func(context.Context) ([]pods.Pod, error)
 	// Runs tells whether a sandbox runs now. nil: nobody can be asked, and the reaper finds out.
-	Runs  func(ctx context.Context, id string) (bool, error)
-	Confs []*cniconf.Conf // the plugin's entries in the networks of this node
+	Runs func(ctx context.Context, id string) (bool, error)
+	// Confs are the plugin's entries in the networks of this node as they are now, without those that have a wrong value, which
+	// the error names.
+	Confs func() ([]*cniconf.Conf, error)
 	Node  func(*cniconf.Conf) *endpoint.Node
 	Log   *slog.Logger
 }
 
+// look is one look at the node: what runs, what is configured, what is recorded.
+type look struct {
+	found   []pods.Pod
+	confs   []*cniconf.Conf
+	records map[string][]endpoint.Record // by sandbox
+}
+
+// look reads what it can in spite of the error.
+func (a *Adopter) look(ctx context.Context) (look, error) {
+	var (
+		l                             look
+		errConfs, errFind, errRecords error
+	)
+	l.confs, errConfs = a.Confs()
+	l.found, errFind = a.Find(ctx)
+	l.records, errRecords = a.records(ctx, l.confs)
+	return l, errors.Join(errConfs, errFind, errRecords)
+}
+
 // Look tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
 func (a *Adopter) Look(ctx context.Context) ([]Standing, error) {
-	found, err := a.Find(ctx)
-	records, errRecords := a.records(ctx)
-	all := make([]Standing, 0, len(found))
-	for _, p := range found {
-		all = append(all, standing(p, a.Confs, records))
+	l, err := a.look(ctx)
+	return l.standings(), err
+}
+
+func (l look) standings() []Standing {
+	all := make([]Standing, 0, len(l.found))
+	for _, p := range l.found {
+		all = append(all, standing(p, l.confs, l.records))
 	}
-	return all, errors.Join(err, errRecords)
+	return all
 }
 
 // records are those of all state directories that entries name, by the sandbox.
-func (a *Adopter) records(ctx context.Context) (map[string][]endpoint.Record, error) {
+func (a *Adopter) records(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Record, error) {
 	all := map[string][]endpoint.Record{}
 	var errs []error
 	seen := map[string]bool{}
-	for _, conf := range a.Confs {
+	for _, conf := range confs {
 		node := a.Node(conf)
 		if seen[node.Dir] {
 			continue
@@ -116,7 +161,7 @@ func (s Standing) ofRecord(own []endpoint.Record) Standing {
 		case r.Accelerated() && s.State == LeftOut:
 			s.State = Accelerated
 		case r.Accelerated():
-		case why == decline.OptedOut || why == decline.OptedOutElsewhere:
+		case isChoice(why):
 			s.State, s.Reason, s.Detail = OptedOut, why.String(), r.Declined
 		case s.State != OptedOut:
 			s.State, s.Reason, s.Detail = Declined, why.String(), r.Declined
@@ -157,21 +202,22 @@ func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]St
 // Adopt adopts the pods that wanted chooses and that are left out as older than the installation, and tells how all that it
 // chooses stand then. It goes on after errors of single pods, which their standing has.
 func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
-	all, err := a.LookFor(ctx, wanted)
-	order := a.older(all)
+	l, err := a.look(ctx)
+	all := slices.DeleteFunc(l.standings(), func(s Standing) bool { return !wanted(s.Pod) })
+	order := l.older(all)
 	for _, i := range order {
 		if ctx.Err() != nil {
 			return all, errors.Join(err, ctx.Err())
 		}
-		all[i].Detail = a.adopt(ctx, all[i].Pod)
+		all[i].Detail = a.adopt(ctx, all[i].Pod, l.confs)
 	}
 	if len(order) == 0 {
 		return all, err
 	}
 	// What reports success has looked.
-	records, errRecords := a.records(ctx)
+	records, errRecords := a.records(ctx, l.confs)
 	for _, i := range order {
-		after := standing(all[i].Pod, a.Confs, records)
+		after := standing(all[i].Pod, l.confs, records)
 		after.Detail = cmp.Or(after.Detail, all[i].Detail)
 		after.Adopted = after.State != LeftOut
 		all[i] = after
@@ -181,12 +227,12 @@ func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Stan
 
 // older gives the indices of those that can be adopted. Those that have opted out come last: that is recorded only where the
 // programs are loaded, which the others see to.
-func (a *Adopter) older(all []Standing) (order []int) {
+func (l look) older(all []Standing) (order []int) {
 	var out []int
 	for i, s := range all {
 		switch {
 		case s.Reason != ReasonOlder:
-		case a.accelerates(s.Pod):
+		case l.accelerates(s.Pod):
 			order = append(order, i)
 		default:
 			out = append(out, i)
@@ -196,23 +242,21 @@ func (a *Adopter) older(all []Standing) (order []int) {
 }
 
 // accelerates tells whether any of its networks' entries, with its annotations, wants the pod accelerated.
-func (a *Adopter) accelerates(p pods.Pod) bool {
-	return slices.ContainsFunc(attachmentsOf(p, a.Confs), func(at attachment) bool {
+func (l look) accelerates(p pods.Pod) bool {
+	return slices.ContainsFunc(attachmentsOf(p, l.confs), func(at attachment) bool {
 		on, _ := at.conf.ForPod(p.Annotations, p.Cgroup).Accelerate()
 		return on
 	})
 }
 
 // adopt goes the way of the pod's ADDs. It returns what kept it from it, in words.
-func (a *Adopter) adopt(ctx context.Context, p pods.Pod) (why string) {
-	for _, at := range attachmentsOf(p, a.Confs) {
-		conf := at.conf.ForPod(p.Annotations, p.Cgroup)
-		sb := endpoint.Sandbox{
-			Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
-			PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID,
+func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
+	for _, at := range attachmentsOf(p, confs) {
+		call, sb := a.call(p, at)
+		for _, warning := range call.Conf.Warnings {
+			call.Log.Warn(warning)
 		}
-		node := a.Node(conf)
-		call := admit.Call{Conf: conf, Node: node, Log: a.Log.With("adopt", p.String(), "container", p.ID)}
+		node := call.Node
 		if err := call.Do(ctx, sb); err != nil {
 			a.Log.Warn("a running pod is not adopted", "pod", p.String(), "reason", err)
 			why = err.Error()
@@ -223,6 +267,17 @@ func (a *Adopter) adopt(ctx context.Context, p pods.Pod) (why string) {
 		}
 	}
 	return why
+}
+
+// call is what the ADD of one interface of a pod would be now.
+func (a *Adopter) call(p pods.Pod, at attachment) (admit.Call, endpoint.Sandbox) {
+	conf := at.conf.ForPod(p.Annotations, p.Cgroup)
+	sb := endpoint.Sandbox{
+		Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
+		PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID,
+	}
+	log := a.Log.With("pod", p.String(), "container", p.ID)
+	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log}, sb
 }
 
 var errEnded = errors.New("it ended meanwhile")

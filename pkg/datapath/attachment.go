@@ -50,6 +50,11 @@ func (a Attachment) OfNetwork(name string) bool {
 	return a.networkKey == sha256.Sum256([]byte(name))
 }
 
+// Since makes the record say that it was made when an earlier one of the same sandbox was.
+func (a *Attachment) Since(earlier Attachment) {
+	a.createdNs, a.Created = earlier.createdNs, earlier.Created
+}
+
 func (a Attachment) encode() bpfAttachment {
 	out := bpfAttachment{
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,

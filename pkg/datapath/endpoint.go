@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -28,6 +29,27 @@ const (
 
 // PortRange is inclusive on both sides.
 type PortRange struct{ First, Last uint16 }
+
+// String is "80", or "8000-8010".
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// String is the value of the key peers.
+func (p Peers) String() string {
+	switch p {
+	case PeersNode:
+		return "node"
+	case PeersNamespace:
+		return "namespace"
+	case PeersPod:
+		return "pod"
+	}
+	return fmt.Sprintf("number-%d", uint8(p))
+}
 
 // Policy is what an endpoint allows.
 type Policy struct {

@@ -56,6 +56,9 @@ func replaceIn(dir string, old Old, u Upgrade) (links int, err error) {
 				return err
 			}
 		}
+		if err := d.carrySwitches(layout{dir, stateName(old.ABI)}); err != nil {
+			return err
+		}
 		if err := d.carry(old.ABI, ebpf.UpdateAny, &u); err != nil {
 			return err
 		}

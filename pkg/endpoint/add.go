@@ -80,6 +80,9 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	}
 	out.Reaped = append(out.Reaped, s.reapSome(sb.key(), reapTime)...)
 	out.OptedOut = s.optedOut(record.NetNSCookie)
+	if by, off := s.switchOf(record.NetNSCookie); off {
+		out.SwitchedOff = by.String()
+	}
 	return out, nil
 }
 
@@ -156,27 +159,61 @@ func (s *session) applySettings() (disabled bool, err error) {
 		return now.Disabled, nil
 	}
 	s.log().Warn("change the node-wide settings to those of this configuration", changed(now.Live(), want.Live())...)
-	if err := s.step("settings"); err != nil {
-		return false, err
-	}
-	return now.Disabled, s.d.SetLive(want.Live())
+	return now.Disabled, s.setLive(want.Live())
 }
 
-// changed lists what differs, for the log.
-func changed(was, now datapath.Live) (args []any) {
-	for _, s := range []struct {
-		key      string
-		was, now any
-	}{
+func (s *session) setLive(want datapath.Live) error {
+	if err := s.step("settings"); err != nil {
+		return err
+	}
+	return s.d.SetLive(want)
+}
+
+// ApplySettings brings the settings of the node that can change at any time to those of this Node. It tells what it has
+// changed, each in words, and returns datapath.ErrNotLoaded where nothing is loaded.
+func (n *Node) ApplySettings(ctx context.Context) (what []string, err error) {
+	// Most times nothing is to be changed: nobody waits for a lock then.
+	config, err := n.config()
+	if err != nil || config.Live() == n.Settings.Live() {
+		return nil, err
+	}
+	s, err := n.change(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	now, err := s.d.Config()
+	if err != nil || now.Live() == s.Settings.Live() {
+		return nil, err
+	}
+	for _, d := range differences(now.Live(), s.Settings.Live()) {
+		what = append(what, fmt.Sprintf("%s: %v, now %v", d.key, d.was, d.now))
+	}
+	return what, s.setLive(s.Settings.Live())
+}
+
+// difference is one setting that differs.
+type difference struct {
+	key      string
+	was, now any
+}
+
+// differences lists what differs.
+func differences(was, now datapath.Live) []difference {
+	all := []difference{
 		{"maxBacklogBytes", was.MaxBacklogBytes, now.MaxBacklogBytes},
 		{"maxBacklogMessages", was.MaxBacklogMessages, now.MaxBacklogMessages},
 		{"natRefreshSeconds", was.NATRefreshSeconds, now.NATRefreshSeconds},
 		{"coexist", was.Coexist, now.Coexist},
 		{"conntrackHelpers", was.Helpers, now.Helpers},
-	} {
-		if s.was != s.now {
-			args = append(args, slog.Group(s.key, "was", s.was, "now", s.now))
-		}
+	}
+	return slices.DeleteFunc(all, func(d difference) bool { return d.was == d.now })
+}
+
+// changed lists them for the log.
+func changed(was, now datapath.Live) (args []any) {
+	for _, d := range differences(was, now) {
+		args = append(args, slog.Group(d.key, "was", d.was, "now", d.now))
 	}
 	return args
 }

@@ -58,6 +58,7 @@ type Node struct {
 	Settings    datapath.Settings // for the first load; those that can change later are brought into force by Add
 	Log         *slog.Logger      // nil: nothing is logged
 	LockTimeout time.Duration     // 0: DefaultLockTimeout
+	NeverLoad   bool              // Add returns datapath.ErrNotLoaded where nothing is loaded
 
 	// Mount finds cgroup2. nil: where the host has it, or else a private mount.
 	Mount func() (cgroup.Mount, error)
@@ -96,6 +97,7 @@ type Outcome struct {
 	Loaded      bool      // by this call: it was the first of the boot
 	Disabled    bool      // the kill switch is on: registered, and accelerated as soon as it is off
 	OptedOut    bool      // another attachment of the network namespace has: registered, and accelerated once that one is gone
+	SwitchedOff string    // by which switch of a person it stays on TCP: registered, and accelerated once that is on again
 	Reaped      []Removed // leftovers of others that were cleaned up on the way
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"google.golang.org/grpc"
@@ -37,6 +38,9 @@ type CRI struct {
 	socket  string
 	conn    *grpc.ClientConn
 	runtime cri.RuntimeServiceClient
+
+	mu    sync.Mutex
+	known map[string]Pod // what the last list had: nothing of a sandbox that is read changes while it runs
 }
 
 // DialCRI does not wait for an answer: the first question does.
@@ -46,29 +50,35 @@ func DialCRI(socket string) (*CRI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open CRI socket %s: %w", socket, err)
 	}
-	return &CRI{socket, conn, cri.NewRuntimeServiceClient(conn)}, nil
+	return &CRI{socket: socket, conn: conn, runtime: cri.NewRuntimeServiceClient(conn)}, nil
 }
 
 // Close ends the connection.
 func (c *CRI) Close() error { return c.conn.Close() }
 
-// Pods lists the sandboxes that are ready. One that ends meanwhile is left out.
+// Pods lists the sandboxes that are ready. One that ends meanwhile is left out. The runtime is asked for the details of a
+// sandbox once.
 func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
 	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
 	if err != nil {
 		return nil, fmt.Errorf("list pods by the CRI socket %s: %w (name the right one, or none, with --cri)", c.socket, err)
 	}
-	pods := make([]Pod, 0, len(list.Items))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pods, known := make([]Pod, 0, len(list.Items)), map[string]Pod{}
 	for _, item := range list.Items {
-		p, runs, err := c.pod(ctx, item.Id)
-		if err != nil {
-			return nil, err
+		p, ok := c.known[item.Id]
+		if !ok {
+			if p, ok, err = c.pod(ctx, item.Id); err != nil {
+				return nil, err
+			}
 		}
-		if runs {
-			pods = append(pods, p)
+		if ok {
+			pods, known[item.Id] = append(pods, p), p
 		}
 	}
+	c.known = known
 	return pods, nil
 }
 

@@ -131,6 +131,8 @@ func whyNot(r endpoint.Record) string {
 		return "its cgroup has no link any more"
 	case why == decline.EndpointGone:
 		return "its network namespace is not registered any more"
+	case why == decline.SwitchedOff:
+		return r.SwitchedBy + " was switched off by hand, see: sockmapctl enable --help"
 	case why == decline.OptedOutElsewhere:
 		return "another attachment of its network namespace has opted out"
 	}

@@ -38,6 +38,7 @@ type nodeView struct {
 	Settings      settingsView    `json:"settings" doc:"in force now"`
 	Hazards       hazardsView     `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
 	Guards        []guardView     `json:"guards" doc:"what cures it, as far as it was loaded"`
+	Switches      []switchView    `json:"switchedOff" doc:"by sockmapctl disable with pods, namespaces or ports"`
 	Helpers       helpersView     `json:"conntrackHelpers" doc:"that read or rewrite payload on this node, and so keep their ports on TCP"`
 	Endpoints     countsView      `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView    `json:"cgroups" doc:"cgroups with a link"`
@@ -48,6 +49,12 @@ type nodeView struct {
 	Draining      []drainView     `json:"draining" doc:"state of older ABIs, until its live flows end"`
 	Now           nowView         `json:"now" doc:"live sockets"`
 	Ever          everView        `json:"ever" doc:"since loading, live sockets included"`
+}
+
+type switchView struct {
+	Kind string    `json:"kind" doc:"pod, namespace or port"`
+	Name string    `json:"name" doc:"as in sockmapctl enable"`
+	At   time.Time `json:"at" doc:"when it was switched off"`
 }
 
 type settingsView struct {

@@ -27,8 +27,10 @@ type partView struct {
 const confDirVariable = "SOCKMAP_CNI_CONF_DIR"
 
 // confDirFlag says where the entries are whose acceptHazards count.
+func (a *app) confDir() string { return cmp.Or(a.getenv(confDirVariable), install.DefaultConfDir) }
+
 func (a *app) confDirFlag(cmd *cobra.Command) *string {
-	dir := cmp.Or(a.getenv(confDirVariable), install.DefaultConfDir)
+	dir := a.confDir()
 	flag := cmd.Flags().String("cni-conf-dir", dir, "`DIR` of network configurations: what their entries accept counts as accepted")
 	before(cmd, func() error { return absolute("--cni-conf-dir", *flag) })
 	return flag

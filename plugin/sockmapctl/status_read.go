@@ -61,6 +61,9 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		return nil, err
 	}
 	v.Guards = guardViews(guards)
+	if v.Switches, err = readSwitches(d); err != nil {
+		return nil, err
+	}
 	n := a.node(datapath.Settings{})
 	if v.Helpers, err = readHelpers(n, d); err != nil {
 		return nil, err
@@ -97,6 +100,15 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		return nil, err
 	}
 	return v, nil
+}
+
+func readSwitches(d *datapath.Datapath) ([]switchView, error) {
+	views := []switchView{}
+	all, err := d.Switches()
+	for _, s := range all {
+		views = append(views, switchView{string(s.Kind), s.Name, s.At})
+	}
+	return views, err
 }
 
 func readDraining(dir string) ([]drainView, error) {
