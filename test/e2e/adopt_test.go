@@ -26,7 +26,8 @@ import (
 // older is a node on which pods run since before the plugin came into the list of their network.
 type older struct {
 	*world
-	before []byte // the list without the plugin
+	before  []byte // the list without the plugin
+	confDir string
 	*adopt.Adopter
 }
 
@@ -39,7 +40,7 @@ func newOlder(t *testing.T, keys map[string]any) *older {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	return &older{w, before, &adopt.Adopter{
+	return &older{w, before, confDir, &adopt.Adopter{
 		Find:  pods.Sources{Caches: []string{filepath.Join(w.node.Dir(), "cni")}}.Find,
 		Confs: func() ([]*cniconf.Conf, error) { return install.ValidEntries(confDir) },
 		Node: func(conf *cniconf.Conf) *endpoint.Node {
