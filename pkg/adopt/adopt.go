@@ -59,6 +59,25 @@ func isChoice(r decline.Reason) bool {
 	return r == decline.OptedOut || r == decline.OptedOutElsewhere || r == decline.SwitchedOff
 }
 
+// words say why a pod is left out, and what can be done about it.
+var words = map[string]string{
+	ReasonOlder:       "it ran before sockmap was in the list of its network: sockmapctl adopt, or make it anew",
+	ReasonHostNetwork: "it uses the network of the host",
+	ReasonOtherList:   "no network of it has sockmap in its list",
+	ReasonNoNetNS:     "its network namespace cannot be seen from here",
+}
+
+// Why says in words why the pod is not accelerated; empty: it is.
+func (s Standing) Why() string {
+	switch {
+	case s.Detail != "":
+		return s.Detail
+	case words[s.Reason] != "":
+		return words[s.Reason]
+	}
+	return s.Reason
+}
+
 // Standing is how one pod stands.
 type Standing struct {
 	pods.Pod
@@ -155,19 +174,24 @@ func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.R
 
 // ofRecord is by the record that says most against acceleration: any of them keeps the pod on TCP.
 func (s Standing) ofRecord(own []endpoint.Record) Standing {
+	rank := []State{Accelerated, Declined, OptedOut}
 	for _, r := range own {
-		why := r.WhyNot()
-		switch {
-		case r.Accelerated() && s.State == LeftOut:
-			s.State = Accelerated
-		case r.Accelerated():
-		case isChoice(why):
-			s.State, s.Reason, s.Detail = OptedOut, why.String(), r.Declined
-		case s.State != OptedOut:
-			s.State, s.Reason, s.Detail = Declined, why.String(), r.Declined
+		if state := StateOf(r); s.State == LeftOut || slices.Index(rank, state) > slices.Index(rank, s.State) {
+			s.State, s.Reason, s.Detail = state, r.WhyNot().String(), r.Declined
 		}
 	}
 	return s
+}
+
+// StateOf is how the sandbox of a record stands.
+func StateOf(r endpoint.Record) State {
+	switch {
+	case r.Accelerated():
+		return Accelerated
+	case isChoice(r.WhyNot()):
+		return OptedOut
+	}
+	return Declined
 }
 
 // attachment is one interface of a pod, and the entry that its network has.

@@ -53,7 +53,7 @@ func (a *Adopter) Policies(ctx context.Context, wanted func(pods.Pod) bool) ([]P
 
 func (a *Adopter) policy(ctx context.Context, p pods.Pod, own []endpoint.Record, confs []*cniconf.Conf) (Policy, error) {
 	policy := Policy{Pod: p}
-	w := words{records: own}
+	w := origins{records: own}
 	for _, at := range attachmentsOf(p, confs) {
 		record, ok := recordOf(own, at)
 		if !ok {
@@ -77,8 +77,8 @@ func (a *Adopter) policy(ctx context.Context, p pods.Pod, own []endpoint.Record,
 	return policy, nil
 }
 
-// words is what the words about one pod's policy are made from.
-type words struct {
+// origins is what the words about one pod's policy are made from.
+type origins struct {
 	records    []endpoint.Record
 	confs      []*cniconf.Conf
 	switches   []datapath.Switch
@@ -86,7 +86,7 @@ type words struct {
 	registered bool
 }
 
-func (w words) parts() []Part {
+func (w origins) parts() []Part {
 	on := w.registered && w.is.Accelerate
 	parts := []Part{{"enabled", strconv.FormatBool(on), w.whoEnabled(on)}}
 	if !w.registered {
@@ -102,7 +102,7 @@ func (w words) parts() []Part {
 }
 
 // whoEnabled tells who decided whether the pod is accelerated: what keeps it on TCP counts more than what does not.
-func (w words) whoEnabled(on bool) (who []string) {
+func (w origins) whoEnabled(on bool) (who []string) {
 	for _, r := range w.records {
 		switch why := r.WhyNot(); {
 		case on || why == decline.None:
@@ -125,7 +125,7 @@ func (w words) whoEnabled(on bool) (who []string) {
 func byHand(what string) string { return "sockmapctl disable: " + what }
 
 // networks are those whose records ask for a part as it is.
-func (w words) networks(same func(datapath.Policy) bool) (who []string) {
+func (w origins) networks(same func(datapath.Policy) bool) (who []string) {
 	for _, r := range w.records {
 		if r.Policy != nil && r.Declined == "" && same(*r.Policy) {
 			who = append(who, "network "+r.Network)
@@ -134,7 +134,7 @@ func (w words) networks(same func(datapath.Policy) bool) (who []string) {
 	return who
 }
 
-func (w words) whoExcludes() []string {
+func (w origins) whoExcludes() []string {
 	who := w.networks(func(p datapath.Policy) bool { return len(p.Exclude) > 0 || len(w.is.Exclude) == 0 })
 	for _, s := range w.switches {
 		if s.Kind == datapath.SwitchPort {
@@ -145,7 +145,7 @@ func (w words) whoExcludes() []string {
 }
 
 // hazards are those that the pod may meet.
-func (w words) hazards() Part {
+func (w origins) hazards() Part {
 	part := Part{Key: "acceptHazards", Value: "none"}
 	var names []string
 	for _, conf := range w.confs {

@@ -24,6 +24,7 @@ type statusView struct {
 
 	Checks   []checkView `json:"checks" doc:"what loading needs; empty when loaded"`
 	Next     []string    `json:"next" doc:"what to do about what is off"`
+	Pods     *podsView   `json:"pods" doc:"of this node; null when neither a container runtime nor libcni's cache knows any"`
 	Node     *nodeView   `json:"node" doc:"null when not loaded"`
 	exitWith error       // when not loaded
 
@@ -147,9 +148,10 @@ configuration accepts, or the kill switch is on.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
 	}, formatTable, formatJSON)
-	confDir := a.confDirFlag(cmd)
+	var f podFlags
+	f.flags(a, cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
-		s, err := a.status(cmd, *confDir)
+		s, err := a.status(cmd, &f)
 		if err != nil {
 			return fmt.Errorf("read status: %w", err)
 		}

@@ -99,6 +99,7 @@ func (s *screen) problem(v *statusView) {
 		}
 		s.line(c.Name, "%-6s  %s", mark, c.Detail)
 	}
+	s.pods(v.Pods)
 }
 
 func (s *screen) node(v *statusView) {
@@ -124,6 +125,7 @@ func (s *screen) node(v *statusView) {
 	s.line("hazards", "%s", n.Hazards)
 	s.guards(n.Guards)
 	s.line("helpers", "%s", n.Helpers)
+	s.pods(v.Pods)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)

@@ -16,14 +16,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) status(cmd *cobra.Command, confDir string) (*statusView, error) {
+func (a *app) status(cmd *cobra.Command, f *podFlags) (*statusView, error) {
 	s := &statusView{Version: version.String(), Dir: a.dir, Checks: []checkView{}, Next: []string{}}
 	d, err := datapath.Open(a.dir)
 	if unusable(err) {
 		s.Problem, s.exitWith = err.Error(), err
+		s.Pods = a.readPods(cmd.Context(), f)
 		s.Checks = a.checks(err)
 		s.Next = append(s.Next, wayOutOf(s.Checks))
-		s.judge(a.parts(confDir))
+		s.judge(a.parts(f.confDir))
 		return s, nil
 	}
 	if err != nil {
@@ -35,8 +36,12 @@ func (a *app) status(cmd *cobra.Command, confDir string) (*statusView, error) {
 		return nil, err
 	}
 	s.unloading = !s.Node.Enabled && d.Unloading()
-	s.judge(a.parts(confDir))
+	s.judge(a.parts(f.confDir))
+	s.Pods = a.readPods(cmd.Context(), f)
 	s.Next = s.Node.advice()
+	if older := s.Pods.advice(); older != "" {
+		s.Next = append(s.Next, older)
+	}
 	if news := available(cmd.Context(), a.node(datapath.Settings{})); news != "" {
 		s.Next = append(s.Next, news)
 	}
