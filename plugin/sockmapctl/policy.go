@@ -33,8 +33,8 @@ func policyCommand(a *app) *cobra.Command {
 	cmd := a.noun(&cobra.Command{
 		Use:   "policy [POD...]",
 		Short: "Tell what is in force for pods, and where each part comes from",
-		Long: `Tells for each pod that the plugin was called for, or that was adopted, what is in
-force: whether it is accelerated, its peers and ports, and which hazards it
+		Long: `Tells for each pod that the plugin was called for, or that was adopted, what is
+in force: whether it is accelerated, its peers and ports, and which hazards it
 accepts; and who says so: the entry of which network, an annotation, or somebody
 who has called sockmapctl disable. What the configuration says otherwise by now,
 and no agent has brought into force yet, is told below.

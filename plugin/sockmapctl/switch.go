@@ -25,8 +25,8 @@ cannot, why, and what stays different about them until they are made anew.
 
 With pods, namespaces or ports it switches off these only, on this node: live
 flows of theirs go by TCP within a second and stay in the sockhash, and what is
-made anew stays on TCP, also of a pod that comes later under the same name. A POD
-is namespace/name, a name, or the beginning of a sandbox's id. A port is the
+made anew stays on TCP, also of a pod that comes later under the same name. A
+POD is namespace/name, a name, or the beginning of a sandbox's id. A port is the
 server's. Status lists what is switched off. An unload and a reboot forget it.`,
 		Example: `  sockmapctl disable
   sockmapctl disable shop/db-0
