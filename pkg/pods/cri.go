@@ -5,8 +5,11 @@ package pods
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
@@ -123,6 +126,15 @@ type sandboxInfo struct {
 	} `json:"runtimeSpec"`
 }
 
+// seen is a path of the runtime as it is here: in a container with the host's /run there may be no /var/run.
+func seen(path string) string {
+	_, err := os.Stat(path)
+	if rest, ok := strings.CutPrefix(path, "/var/run/"); ok && errors.Is(err, fs.ErrNotExist) {
+		return "/run/" + rest
+	}
+	return path
+}
+
 // readInfo takes network namespace and cgroup from the runtime's own words about a sandbox.
 func (p *Pod) readInfo(text string) error {
 	var info sandboxInfo
@@ -138,7 +150,7 @@ func (p *Pod) readInfo(text string) error {
 	}
 	for _, n := range info.Spec.Linux.Namespaces {
 		if n.Type == "network" {
-			p.NetNS = n.Path
+			p.NetNS = seen(n.Path)
 		}
 	}
 	if p.NetNS == "" && info.PID > 0 {

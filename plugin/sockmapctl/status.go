@@ -24,7 +24,7 @@ type statusView struct {
 
 	Checks   []checkView `json:"checks" doc:"what loading needs; empty when loaded"`
 	Next     []string    `json:"next" doc:"what to do about what is off"`
-	Pods     *podsView   `json:"pods" doc:"of this node; null when neither a container runtime nor libcni's cache knows any"`
+	Pods     podsView    `json:"pods" doc:"of this node that the container runtime or libcni's cache knows"`
 	Node     *nodeView   `json:"node" doc:"null when not loaded"`
 	exitWith error       // when not loaded
 

@@ -28,13 +28,10 @@ type podsView struct {
 // podsTime bounds how long a runtime is waited for that does not answer.
 const podsTime = 2 * time.Second
 
-// readPods is nil where nobody knows of pods: neither a runtime nor libcni's cache.
-func (a *app) readPods(ctx context.Context, f *podFlags) *podsView {
+// readPods is empty where nobody knows of pods: neither a runtime nor libcni's cache.
+func (a *app) readPods(ctx context.Context, f *podFlags) podsView {
 	stood, err := a.standings(ctx, f)
-	if len(stood) == 0 && err == nil {
-		return nil
-	}
-	v := &podsView{Reasons: []whyView{}}
+	v := podsView{Reasons: []whyView{}}
 	if err != nil {
 		v.Problem = err.Error()
 	}
@@ -75,8 +72,8 @@ func (a *app) standings(ctx context.Context, f *podFlags) ([]adopt.Standing, err
 }
 
 // pods is nothing where nobody knows of pods.
-func (s *screen) pods(v *podsView) {
-	if v == nil {
+func (s *screen) pods(v podsView) {
+	if v.Accelerated+v.OptedOut+v.Declined+v.LeftOut == 0 && v.Problem == "" {
 		return
 	}
 	s.line("pods", "%d accelerated, %d opted out, %d declined, %d left out", v.Accelerated, v.OptedOut, v.Declined, v.LeftOut)
@@ -89,10 +86,7 @@ func (s *screen) pods(v *podsView) {
 }
 
 // advice is empty where there is nothing to do about pods that are left out.
-func (v *podsView) advice() string {
-	if v == nil {
-		return ""
-	}
+func (v podsView) advice() string {
 	for _, r := range v.Reasons {
 		if r.Reason == adopt.ReasonOlder {
 			return fmt.Sprintf("%s without acceleration since before the installation; accelerate new connections with: "+
