@@ -62,7 +62,7 @@ func isChoice(r decline.Reason) bool {
 // words say why a pod is left out, and what can be done about it.
 var words = map[string]string{
 	ReasonOlder:       "it ran before sockmap was in the list of its network: sockmapctl adopt, or make it anew",
-	ReasonHostNetwork: "it uses the network of the host",
+	ReasonHostNetwork: `it uses the network of the host, and has no annotation sockmap-cni/accelerate: "true"`,
 	ReasonOtherList:   "no network of it has sockmap in its list",
 	ReasonNoNetNS:     "its network namespace cannot be seen from here",
 }
@@ -160,9 +160,9 @@ func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.R
 		return s.ofRecord(own)
 	}
 	switch {
-	case p.HostNetwork:
+	case p.HostNetwork && !takesHost(p):
 		s.Reason = ReasonHostNetwork
-	case p.NetNS == "":
+	case p.NetNS == "" && !p.HostNetwork:
 		s.Reason = ReasonNoNetNS
 	case len(attachmentsOf(p, confs)) == 0:
 		s.Reason = ReasonOtherList
@@ -203,6 +203,9 @@ type attachment struct {
 // attachmentsOf are those whose network has the plugin in its list. Of a pod whose networks nobody knows it is taken that it is
 // in the only one with an entry, by the interface that all runtimes call the first.
 func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
+	if p.HostNetwork {
+		return hostAttachment(p, confs)
+	}
 	for _, at := range p.Attachments {
 		i := slices.IndexFunc(confs, func(c *cniconf.Conf) bool { return c.Name == at.Network })
 		if i >= 0 {
@@ -216,6 +219,18 @@ func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
 }
 
 const firstInterface = "eth0"
+
+// takesHost tells whether a pod with hostNetwork has chosen to take part.
+func takesHost(p pods.Pod) bool { return p.Annotations[cniconf.AnnotationAccelerate] == "true" }
+
+// hostAttachment is that of a pod with hostNetwork that has chosen to take part. No network is its own: it is treated as the
+// pods of the first network are.
+func hostAttachment(p pods.Pod, confs []*cniconf.Conf) []attachment {
+	if !takesHost(p) || len(confs) == 0 {
+		return nil
+	}
+	return []attachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
+}
 
 // LookFor is Look, of the pods that wanted chooses.
 func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
@@ -298,7 +313,7 @@ func (a *Adopter) call(p pods.Pod, at attachment) (admit.Call, endpoint.Sandbox)
 	conf := at.conf.ForPod(p.Annotations, p.Cgroup)
 	sb := endpoint.Sandbox{
 		Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
-		PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID,
+		PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID, HostNetwork: p.HostNetwork,
 	}
 	log := a.Log.With("pod", p.String(), "container", p.ID)
 	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log}, sb

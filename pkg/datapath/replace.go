@@ -159,6 +159,14 @@ func (d *Datapath) carryLink(key LinkKey, open func(uint64) (*os.File, error)) e
 		return err
 	}
 	defer cgroup.Close()
+	hosts, err := d.hostLinks()
+	if err != nil {
+		return err
+	}
+	if hostNetNS := hosts[key.CgroupID]; hostNetNS != 0 && !key.Manual {
+		_, err = d.AttachHost(cgroup, key, hostNetNS)
+		return err
+	}
 	_, err = d.Attach(cgroup, key)
 	return err
 }

@@ -53,6 +53,12 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	}
 	defer dir.Close()
 	record.CgroupID, record.CgroupSource = found.ID, string(found.Source)
+	if sb.HostNetwork {
+		if found.Root {
+			return Outcome{}, fmt.Errorf("%w: the cgroup of the pod is not known", errHostCgroup)
+		}
+		record.NetNSCookie = datapath.HostKey(found.ID)
+	}
 	want.Policy.Accelerate = true
 	record.Policy = &want.Policy
 
@@ -88,6 +94,9 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 
 // newRecord identifies the network namespace, and what else there is to record about a sandbox.
 func newRecord(sb Sandbox) (datapath.Attachment, error) {
+	if sb.HostNetwork {
+		return newHostRecord(sb)
+	}
 	if err := CheckNetNS(sb.NetNSPath); err != nil {
 		return datapath.Attachment{}, err
 	}
@@ -103,6 +112,20 @@ func newRecord(sb Sandbox) (datapath.Attachment, error) {
 		Network: sb.Network, ContainerID: sb.ContainerID, IfName: sb.IfName,
 		PodNamespace: sb.PodNamespace, PodName: sb.PodName,
 		NetNSCookie: id.Cookie, NetNSDev: id.Dev, NetNSInode: id.Inode, NetNSPath: sb.NetNSPath, MountNS: mountNS,
+	}, nil
+}
+
+var errHostCgroup = errors.New("a pod with hostNetwork is told from others by its cgroup alone")
+
+// newHostRecord is newRecord of a pod with hostNetwork. What stands for its network namespace comes with its cgroup.
+func newHostRecord(sb Sandbox) (datapath.Attachment, error) {
+	id, err := netns.Own()
+	if err != nil {
+		return datapath.Attachment{}, err
+	}
+	return datapath.Attachment{
+		Network: sb.Network, ContainerID: sb.ContainerID, IfName: sb.IfName,
+		PodNamespace: sb.PodNamespace, PodName: sb.PodName, HostNetNS: id.Cookie,
 	}, nil
 }
 

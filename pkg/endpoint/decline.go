@@ -56,6 +56,9 @@ func (s *session) keepOnTCP(sb Sandbox, record datapath.Attachment) error {
 	if err != nil {
 		return err
 	}
+	if sb.HostNetwork {
+		record.NetNSCookie = earlier.NetNSCookie // 0 where nothing takes its sockets yet
+	}
 	if ok && earlier.NetNSCookie == record.NetNSCookie {
 		record.CgroupID, record.CgroupSource = earlier.CgroupID, earlier.CgroupSource
 	}

@@ -76,7 +76,14 @@ type Sandbox struct {
 	Network, ContainerID, IfName  string // the key
 	NetNSPath                     string // CNI_NETNS
 	PodNamespace, PodName, PodUID string // empty where the runtime does not say
+
+	// HostNetwork: the pod uses the network of the host, which has to be that of this process. NetNSPath is empty.
+	HostNetwork bool
 }
+
+// HostNetwork is the network, and the interface, of records of pods with hostNetwork. No network of a runtime can have this
+// name, so no GC of a network takes them away.
+const HostNetwork = "(host)"
 
 func (sb Sandbox) key() datapath.AttachmentKey {
 	return datapath.NewAttachmentKey(sb.Network, sb.ContainerID, sb.IfName)

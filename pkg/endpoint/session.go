@@ -314,7 +314,7 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, d
 		if err := s.step("link"); err != nil {
 			return err
 		}
-		if _, err := s.attach(dir, datapath.LinkKey{CgroupID: record.CgroupID}); err != nil {
+		if _, err := s.attachFor(dir, record); err != nil {
 			return err
 		}
 	}
