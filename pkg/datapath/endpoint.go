@@ -170,7 +170,10 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
 	}
-	return d.bumpEpoch()
+	if err := d.bumpEpoch(); err != nil {
+		return err
+	}
+	return d.alsoDraining(func(old *Datapath) error { return old.SetEndpoint(cookie, p) })
 }
 
 // DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have
@@ -183,7 +186,8 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := m.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget endpoint: %w", err)
 	}
-	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie))
+	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie),
+		d.alsoDraining(func(old *Datapath) error { return old.DeleteEndpoint(cookie) }))
 }
 
 // Endpoints lists the cookies of registered network namespaces and whether they take part.

@@ -58,7 +58,9 @@ type Node struct {
 	Settings    datapath.Settings // for the first load; those that can change later are brought into force by Add
 	Log         *slog.Logger      // nil: nothing is logged
 	LockTimeout time.Duration     // 0: DefaultLockTimeout
-	NeverLoad   bool              // Add returns datapath.ErrNotLoaded where nothing is loaded
+	// SettingsCount: Upgrade brings MaxSockets and WithoutGuards of the settings into force, too.
+	SettingsCount bool
+	NeverLoad     bool // Add returns datapath.ErrNotLoaded where nothing is loaded
 
 	// Mount finds cgroup2. nil: where the host has it, or else a private mount.
 	Mount func() (cgroup.Mount, error)
