@@ -172,7 +172,7 @@ func (s *session) applySettings() (disabled bool, err error) {
 	}
 	want := s.Settings
 	if now.MaxSockets != want.MaxSockets {
-		s.log().Warn("maxSockets differs from what is loaded, which stays in force until unload or reboot",
+		s.log().Warn("maxSockets differs from what is loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
 			"configured", want.MaxSockets, "loaded", now.MaxSockets)
 	}
 	if err := s.compareGuards(); err != nil {
@@ -250,7 +250,7 @@ func (s *session) compareGuards() error {
 	}
 	for _, g := range states {
 		if off := slices.Contains(s.Settings.WithoutGuards, g.Name); off != g.SwitchedOff() {
-			s.log().Warn("a guard is configured otherwise than it was loaded, which stays in force until unload or reboot",
+			s.log().Warn("a guard is configured otherwise than it was loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
 				"guard", g.Name, "configured", !off, "loaded", !g.SwitchedOff())
 		}
 	}

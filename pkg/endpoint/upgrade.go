@@ -228,7 +228,8 @@ func (s *session) take(change Change, old *datapath.Old, force bool, known answe
 		if cgroups, err = datapath.Resize(s.Dir, how); err != nil {
 			return cgroups, err
 		}
-		return cgroups, s.rearmReplaced()
+		// Where no flow is live, nothing is left of what was loaded.
+		return cgroups, errors.Join(s.rearmReplaced(), s.tidy())
 	}
 	if change == ChangeVersion {
 		if err := s.step("version"); err != nil {

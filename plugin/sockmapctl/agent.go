@@ -110,7 +110,7 @@ func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err err
 		log.Warn(warning, "from", "--config")
 	}
 	node := a.node(admit.Settings(f.entry.Conf, nil))
-	node.Log = log
+	node.Log, node.SettingsCount = log, true
 	ag = &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
 		ReadyMeans: agent.Readiness(f.readyMeans),

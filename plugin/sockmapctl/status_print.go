@@ -131,7 +131,7 @@ func (s *screen) node(v *statusView) {
 	s.others(n.Others)
 	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
 	for _, d := range n.Draining {
-		s.line("draining", "%s of the maps before the upgrade (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
+		s.line("draining", "%s of what was loaded before the last change (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
 	}
 	s.now(n.Now, n.Settings.MaxSockets)
 	s.ever(n.Ever)

@@ -287,7 +287,7 @@ func (v *nodeView) advice() []string {
 		next = append(next, "clean up after containers and cgroups that are gone with: sockmapctl gc")
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
-		next = append(next, "the sockhash is almost full: raise maxSockets, then sockmapctl unload, and restart the containers")
+		next = append(next, "the sockhash is almost full: raise maxSockets, and: sockmapctl upgrade --max-sockets ENTRIES, which no flow notices")
 	}
 	if refused := v.Ever.count(datapath.ResultError); refused > 0 && len(v.Others) > 0 {
 		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may hold them in a map of its own, see others", refused))

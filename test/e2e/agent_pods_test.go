@@ -191,6 +191,38 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	}
 }
 
+// What needs new maps or guards follows the configuration, too, and no live connection notices.
+func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
+	o := newOlder(t, nil)
+	o.withoutEntry()
+	first := o.agent("--adopt", "--config", `{"maxSockets": 4096}`)
+	x, y := o.oldPod(nil), o.oldPod(nil)
+	first.eventually("both are adopted", func() bool { return first.pods("accelerated", "") == "2" })
+	l := o.live(x, y, 80)
+	l.follows(true, time.Now())
+	first.stop()
+	second := o.agent("--adopt", "--config", `{"maxSockets": 16384, "guards": ["splice", "observe"]}`)
+	second.eventually("the size is the new one", func() bool {
+		d, err := datapath.Open(o.node.BPFFS())
+		if err != nil {
+			return false
+		}
+		defer d.Close()
+		cfg, err := d.Config()
+		return err == nil && cfg.MaxSockets == 16384
+	})
+	second.eventually("it is logged", func() bool { return second.said("upgraded the programs") == 1 })
+	// The old maps have the flow now, so its bytes are counted there.
+	duplex(t, l.client, l.server, 100_000)
+	draining, err := datapath.ListDraining(o.node.BPFFS())
+	if err != nil || len(draining) != 1 || draining[0].Sockets != 2 {
+		t.Errorf("draining: %v, %v", draining, err)
+	}
+	if !o.redirects(x, y, 81) {
+		t.Error("a new connection is not redirected")
+	}
+}
+
 // Of two agents the newer one adopts, and the older one keeps its hands off.
 func TestOfTwoAgentsOneActs(t *testing.T) {
 	o := newOlder(t, nil)
