@@ -62,7 +62,7 @@ no access to the API of Kubernetes.`,
 	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between reaps of what dead containers left")
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
 	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
-	f.pods.criFlag(cmd)
+	f.pods.criFlag(a, cmd)
 	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, again and again")
 	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between looks at the pods of the node")
 	before(cmd, f.check)
