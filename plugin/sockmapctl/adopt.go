@@ -170,8 +170,12 @@ func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) e
 	if err != nil {
 		err = fmt.Errorf("adopt: follow the configuration: %w", err)
 	}
+	to := a.stdout
+	if a.output == formatJSON {
+		to = a.stderr // standard output has the pods, and nothing else
+	}
 	for _, c := range changes {
-		err = errors.Join(err, a.say("changed: %s: %s", changedName(c), strings.Join(c.What, "; ")))
+		fmt.Fprintf(to, "changed: %s: %s\n", printable(changedName(c)), strings.Join(c.What, "; "))
 	}
 	return err
 }
