@@ -38,7 +38,7 @@ test-host: ## the tests on this machine's kernel
 	go -C test/bench/programs/peer test -count=1 ./...
 
 # Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
-RACE := agent cgroup cniconf conntrack explain install lock metrics netns tap version
+RACE := admit agent cgroup cniconf conntrack explain install lock metrics netns pods tap version
 
 .PHONY: test-race
 test-race: ## the packages that run several goroutines, under the race detector (root; installs gcc)
