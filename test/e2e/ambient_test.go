@@ -163,8 +163,8 @@ func (m *ambient) wantHopsOfApplications() {
 	for port, want := range map[uint16][2]uint64{
 		ztunnelOut: {client, client}, ztunnelTunnel: {client, server}, applicationPort: {server, server},
 	} {
-		h, ok := found[port]
-		if !ok || h.client.NetNS != want[0] || h.server.NetNS != want[1] {
+		h := found[port]
+		if len(h) != 1 || h[0].client.NetNS != want[0] || h[0].server.NetNS != want[1] {
 			m.Errorf("port %d: %+v, want a connection from network namespace %d to %d", port, h, want[0], want[1])
 		}
 	}

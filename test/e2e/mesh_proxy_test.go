@@ -32,6 +32,8 @@ const proxyVariable = "SOCKMAP_E2E_MESH_PROXY"
 // proxyOrder tells a proxy to serve one pod, as istio-cni tells ztunnel. It listens, finds by SO_ORIGINAL_DST where a
 // redirected connection was to go, and makes the next one.
 type proxyOrder struct {
+	Drain bool // listen no more; what is connected goes on
+
 	NetNS             string // it enters this network namespace by setns(2) for each socket; "": it is there already
 	Outbound, Inbound int    // ports to which the pod's rules redirect
 
@@ -67,6 +69,7 @@ func obey(user string) error {
 	if err != nil {
 		return err
 	}
+	var listeners []net.Listener
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var order proxyOrder
@@ -74,8 +77,14 @@ func obey(user string) error {
 			return nil // the test has ended, or wants this to
 		}
 		var answer string
-		if err := (&proxySite{order, certificate}).serve(); err != nil {
+		if order.Drain {
+			for _, l := range listeners {
+				l.Close()
+			}
+		} else if made, err := (&proxySite{order, certificate}).serve(); err != nil {
 			answer = err.Error()
+		} else {
+			listeners = append(listeners, made...)
 		}
 		if err := out.Encode(answer); err != nil {
 			return err
@@ -119,7 +128,7 @@ func (p *proxySite) inside(f func() error) error {
 	return <-done
 }
 
-func (p *proxySite) serve() error {
+func (p *proxySite) serve() (made []net.Listener, err error) {
 	handlers := map[int]func(*net.TCPConn) (net.Conn, net.Conn, error){
 		p.Outbound: p.outbound, p.Inbound: p.inbound,
 	}
@@ -135,11 +144,12 @@ func (p *proxySite) serve() error {
 			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
+		made = append(made, l)
 		go accept(l, handle)
 	}
-	return nil
+	return made, nil
 }
 
 // accept gives each connection to handle, which finds the one to join it with.
@@ -147,8 +157,7 @@ func accept(l net.Listener, handle func(*net.TCPConn) (from, to net.Conn, err er
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return
+			return // drained
 		}
 		go func() {
 			defer c.Close()
@@ -248,8 +257,10 @@ func (p *proxySite) control(source netip.Addr) func(string, string, syscall.RawC
 	return func(_, _ string, raw syscall.RawConn) (err error) {
 		cerr := raw.Control(func(fd uintptr) {
 			s := int(fd)
+			// The next process listens before this one stops.
+			err = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 			if p.Mark != 0 {
-				err = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_MARK, p.Mark)
+				err = errors.Join(err, unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_MARK, p.Mark))
 			}
 			switch {
 			case !source.IsValid():
