@@ -176,3 +176,19 @@ func (m *ambient) wantHopsOfApplications() {
 		m.Errorf("shares %v, want 3 of each application's pod and none of ztunnel's", shares)
 	}
 }
+
+// Of a connection that comes from outside of the mesh, or leaves the node, the hops inside of pods are redirected.
+func TestHopsThatEndOutsideOfAnAmbientMesh(t *testing.T) {
+	m := newAmbient(t, nil)
+	stranger := m.pod(lab.PodSpec{Namespace: "batch", Name: "stranger"})
+	join(t, m.d, stranger, m.server, m.server.IP4(), 80).want("15006 80")
+
+	host, err := m.node.External(t.Context(), "elsewhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := joinPlaces(t, m.d, &host.Place, &m.server.Place, at(m.server.IP4(), 81), 81)
+	in.want("81")
+	out := joinPlaces(t, m.d, &m.client.Place, &host.Place, at(host.IPs()[0], 82), 82)
+	out.want(toZtunnel)
+}

@@ -121,9 +121,14 @@ type chain struct {
 // join connects from one pod to a port of another.
 func join(t *testing.T, d *datapath.Datapath, from, to *lab.Pod, address netip.Addr, port uint16) *chain {
 	t.Helper()
-	l := listen(t, &to.Place, "[::]:"+fmt.Sprint(port))
+	return joinPlaces(t, d, &from.Place, &to.Place, at(address, port), port)
+}
+
+func joinPlaces(t *testing.T, d *datapath.Datapath, from, to *lab.Place, address string, port uint16) *chain {
+	t.Helper()
+	l := listen(t, to, fmt.Sprintf("[::]:%d", port))
 	defer l.Close()
-	client, server := connect(t, &from.Place, at(address, port), l)
+	client, server := connect(t, from, address, l)
 	c := &chain{t, d, client, server}
 	c.exchange() // what a client is sent first may go by TCP
 	return c
