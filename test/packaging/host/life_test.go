@@ -159,6 +159,7 @@ func life(h *host) {
 
 	// A restart, and an upgrade, which keeps what the administrator has written.
 	before, written := h.pid(), h.read(config)
+	h.start("short", "serve", "0.0.0.0:8080")
 	h.run("systemctl", "restart", unit)
 	h.put(h.upgrade, newer)
 	h.until("the agent of the new version runs", func() bool { return h.active() && h.pid() != before && h.pid() != "0" })
@@ -171,8 +172,18 @@ func life(h *host) {
 	if n := h.ask("server"); n == 0 {
 		h.Error("nothing was redirected after the upgrade")
 	}
+	h.run("podman", "rm", "--force", "--time", "0", "short")
+	if own, all := h.namespaces(h.pid()), h.namespaces("1"); own != all || all == 0 {
+		h.Errorf("the agent has %d network namespaces mounted, the machine %d: it keeps dead ones", own, all)
+	}
 	h.troubles()
 	h.removal()
+}
+
+// namespaces is how many network namespaces with names a process sees.
+func (h *host) namespaces(pid string) int {
+	h.Helper()
+	return strings.Count(h.read("/proc/"+pid+"/mountinfo"), " /run/netns/")
 }
 
 // removal removes the package while a container runs.
