@@ -18,7 +18,7 @@ test-vm) packages=(qemu-system-x86 qemu-system-arm cpio kmod dpkg libc-bin xz-ut
 test-programs) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring mmdebstrap e2fsprogs) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 containerd) packages=(runc iptables util-linux) ;;
-packaging) packages=(buildah) ;;
+packaging) packages=(buildah cpio debian-archive-keyring dpkg mmdebstrap rpm util-linux) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;
 esac

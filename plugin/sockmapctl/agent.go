@@ -49,6 +49,7 @@ what is wrong.
 It ends by SIGTERM and leaves everything in place, for the next agent. It needs
 no access to the API of Kubernetes.`,
 		Example: `  sockmapctl agent --log-format json
+  sockmapctl agent --config-file /etc/sockmap-cni/agent.yaml
   sockmapctl agent --plugin /usr/lib/sockmap --config '{"required": true}'`,
 	}
 	f.installFlags.flags(a, cmd)
