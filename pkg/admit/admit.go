@@ -33,28 +33,45 @@ type Call struct {
 	Log  *slog.Logger
 	// Explain makes of an error what people and records are told. nil: it stays as it is.
 	Explain func(error) error
+	// Runs: the container runs already, so that required refuses it nothing.
+	Runs bool
 }
 
 // Do accelerates the sandbox, unless it is not to be, and records why if not. The error is why it could not be
 // accelerated although it was wanted.
 func (c Call) Do(ctx context.Context, sb endpoint.Sandbox) error {
 	if on, source := c.Conf.Accelerate(); !on {
-		c.Log.Info("opted out", "by", source)
 		// Not told to the runtime even if required: nothing was asked for.
-		if err := c.Node.OptOut(ctx, sb, "opted out by "+source); err != nil {
+		if err := c.optOut(ctx, sb, source); err != nil {
 			c.Log.Warn("record opt-out", "error", err)
 		}
 		return nil
 	}
+	err := c.add(ctx, sb, endpoint.Record{})
+	if err != nil {
+		c.decline(ctx, sb, err)
+	}
+	return err
+}
+
+func (c Call) optOut(ctx context.Context, sb endpoint.Sandbox, source string) error {
+	c.Log.Info("opted out", "by", source)
+	return c.Node.OptOut(ctx, sb, "opted out by "+source)
+}
+
+// add accelerates. earlier is the sandbox's record, if there is one: a cgroup that has its link is not looked for anew.
+func (c Call) add(ctx context.Context, sb endpoint.Sandbox, earlier endpoint.Record) error {
+	if !earlier.LinkAlive {
+		earlier.CgroupID = 0
+	}
 	out, err := c.Node.Add(ctx, sb, endpoint.Want{
 		Policy: policyOf(c.Conf, sb), CgroupPath: c.Conf.CgroupPath, RuntimeCgroupPath: c.Conf.RuntimeCgroupPath,
-		AcceptHazards: c.Conf.HazardsAccepted(),
+		AcceptHazards: c.Conf.HazardsAccepted(), CgroupID: earlier.CgroupID, CgroupSource: earlier.CgroupSource,
 	})
 	if err != nil {
 		if c.Explain != nil {
 			err = c.Explain(err)
 		}
-		c.decline(ctx, sb, err)
 		return err
 	}
 	c.tell(out)
@@ -82,7 +99,7 @@ func (c Call) tell(out endpoint.Outcome) {
 // decline leaves the reason where status finds it.
 func (c Call) decline(ctx context.Context, sb endpoint.Sandbox, reason error) {
 	// With required the container does not come into being; who holds the lock has been waited for already.
-	if c.Conf.Required || errors.Is(reason, endpoint.ErrBusy) {
+	if c.Conf.Required && !c.Runs || errors.Is(reason, endpoint.ErrBusy) {
 		return
 	}
 	if err := c.Node.Decline(ctx, sb, reason); err != nil {

@@ -86,9 +86,12 @@ func PortsText(ranges []datapath.PortRange, empty string) string {
 }
 
 // Change brings a sandbox that has a record to what Do would make of it, also where that takes acceleration away because a
-// hazard is not accepted any more.
-func (c Call) Change(ctx context.Context, sb endpoint.Sandbox) error {
-	err := c.Do(ctx, sb)
+// hazard is not accepted any more. After an error it is as the record says.
+func (c Call) Change(ctx context.Context, sb endpoint.Sandbox, record endpoint.Record) error {
+	if on, source := c.Conf.Accelerate(); !on {
+		return c.optOut(ctx, sb, source)
+	}
+	err := c.add(ctx, sb, record)
 	var hazards *endpoint.HazardError
 	if errors.As(err, &hazards) {
 		return c.Node.Withdraw(ctx, sb, err)

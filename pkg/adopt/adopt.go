@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
@@ -90,14 +91,25 @@ type Standing struct {
 // Adopter looks at what runs, and adopts.
 type Adopter struct {
 	Find func(context.Context) ([]pods.Pod, error)
-	// Runs tells whether a sandbox runs now. nil: nobody can be asked, and the reaper finds out.
+	// Runs tells whether a sandbox that CRI has listed runs now. nil: nobody can be asked, and the reaper finds out.
 	Runs func(ctx context.Context, id string) (bool, error)
 	// Confs are the plugin's entries in the networks of this node as they are now, without those that have a wrong value, which
 	// the error names.
 	Confs func() ([]*cniconf.Conf, error)
 	Node  func(*cniconf.Conf) *endpoint.Node
 	Log   *slog.Logger
+
+	failed map[string]failure // the last one of each sandbox
 }
+
+// failure is an adoption that failed, and is not tried again for a while.
+type failure struct {
+	why  string
+	next time.Time
+}
+
+// tryAgain is how long a sandbox is left alone whose adoption has failed.
+const tryAgain = time.Minute
 
 // look is one look at the node: what runs, what is configured, what is recorded.
 type look struct {
@@ -204,7 +216,7 @@ type attachment struct {
 // in the only one with an entry, by the interface that all runtimes call the first.
 func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
 	if p.HostNetwork {
-		return hostAttachment(p, confs)
+		return hostAttachment(confs)
 	}
 	for _, at := range p.Attachments {
 		i := slices.IndexFunc(confs, func(c *cniconf.Conf) bool { return c.Name == at.Network })
@@ -223,10 +235,10 @@ const firstInterface = "eth0"
 // takesHost tells whether a pod with hostNetwork has chosen to take part.
 func takesHost(p pods.Pod) bool { return p.Annotations[cniconf.AnnotationAccelerate] == "true" }
 
-// hostAttachment is that of a pod with hostNetwork that has chosen to take part. No network is its own: it is treated as the
-// pods of the first network are.
-func hostAttachment(p pods.Pod, confs []*cniconf.Conf) []attachment {
-	if !takesHost(p) || len(confs) == 0 {
+// hostAttachment is that of a pod with hostNetwork. No network is its own: it is treated as the pods of the first network are,
+// but takes part by choice only.
+func hostAttachment(confs []*cniconf.Conf) []attachment {
+	if len(confs) == 0 {
 		return nil
 	}
 	return []attachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
@@ -242,13 +254,14 @@ func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]St
 // chooses stand then. It goes on after errors of single pods, which their standing has.
 func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
 	l, err := a.look(ctx)
+	a.forget(l.found)
 	all := slices.DeleteFunc(l.standings(), func(s Standing) bool { return !wanted(s.Pod) })
 	order := l.older(all)
 	for _, i := range order {
 		if ctx.Err() != nil {
 			return all, errors.Join(err, ctx.Err())
 		}
-		all[i].Detail = a.adopt(ctx, all[i].Pod, l.confs)
+		all[i].Detail = a.adoptUnlessFailed(ctx, all[i].Pod, l.confs)
 	}
 	if len(order) == 0 {
 		return all, err
@@ -284,8 +297,38 @@ func (l look) older(all []Standing) (order []int) {
 func (l look) accelerates(p pods.Pod) bool {
 	return slices.ContainsFunc(attachmentsOf(p, l.confs), func(at attachment) bool {
 		on, _ := at.conf.ForPod(p.Annotations, p.Cgroup).Accelerate()
-		return on
+		return on && (!p.HostNetwork || takesHost(p))
 	})
+}
+
+// forget forgets the failures of sandboxes that run no more.
+func (a *Adopter) forget(found []pods.Pod) {
+	for id := range a.failed {
+		if !slices.ContainsFunc(found, func(p pods.Pod) bool { return p.ID == id }) {
+			delete(a.failed, id)
+		}
+	}
+}
+
+// adoptUnlessFailed is adopt, but for a sandbox whose adoption has just failed. The same failure is logged once.
+func (a *Adopter) adoptUnlessFailed(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
+	before := a.failed[p.ID]
+	if time.Now().Before(before.next) {
+		return before.why
+	}
+	why = a.adopt(ctx, p, confs)
+	if why == "" {
+		delete(a.failed, p.ID)
+		return ""
+	}
+	if why != before.why {
+		a.Log.Warn("a running pod is not adopted", "pod", p.String(), "container", p.ID, "reason", why)
+	}
+	if a.failed == nil {
+		a.failed = map[string]failure{}
+	}
+	a.failed[p.ID] = failure{why, time.Now().Add(tryAgain)}
+	return why
 }
 
 // adopt goes the way of the pod's ADDs. It returns what kept it from it, in words.
@@ -297,11 +340,10 @@ func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) 
 		}
 		node := call.Node
 		if err := call.Do(ctx, sb); err != nil {
-			a.Log.Warn("a running pod is not adopted", "pod", p.String(), "reason", err)
 			why = err.Error()
 			continue
 		}
-		if err := a.takeBack(ctx, node, sb); err != nil {
+		if err := a.takeBack(ctx, p, node, sb); err != nil {
 			why = err.Error()
 		}
 	}
@@ -311,19 +353,23 @@ func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) 
 // call is what the ADD of one interface of a pod would be now.
 func (a *Adopter) call(p pods.Pod, at attachment) (admit.Call, endpoint.Sandbox) {
 	conf := at.conf.ForPod(p.Annotations, p.Cgroup)
+	if p.HostNetwork {
+		conf.Enabled = false // before the annotation, which alone can say so
+	}
 	sb := endpoint.Sandbox{
 		Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
 		PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID, HostNetwork: p.HostNetwork,
 	}
 	log := a.Log.With("pod", p.String(), "container", p.ID)
-	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log}, sb
+	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log, Runs: true}, sb
 }
 
 var errEnded = errors.New("it ended meanwhile")
 
-// takeBack removes what was made for a pod whose DEL came before it was recorded, and found nothing.
-func (a *Adopter) takeBack(ctx context.Context, node *endpoint.Node, sb endpoint.Sandbox) error {
-	if a.Runs == nil {
+// takeBack removes what was made for a pod whose DEL came before it was recorded, and found nothing. Only the runtime that has
+// listed the pod is asked: another one knows it no more than it knows a pod that has ended.
+func (a *Adopter) takeBack(ctx context.Context, p pods.Pod, node *endpoint.Node, sb endpoint.Sandbox) error {
+	if a.Runs == nil || p.From != pods.FromCRI {
 		return nil
 	}
 	runs, err := a.Runs(ctx, sb.ContainerID)

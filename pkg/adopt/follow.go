@@ -17,12 +17,12 @@ import (
 
 // Change is what has become another for a pod that runs, because its network's entry or its annotations have.
 type Change struct {
-	Pod  pods.Pod // the zero pod: of the whole node
+	Pod  pods.Pod
 	What []string // each in words, as "peers: node, now namespace"
 }
 
-// Follow brings what is in force for pods that wanted chooses and that have a record to what is configured for them now, and the settings of the node,
-// too. Live connections follow within a second. It goes on after errors of single pods, which it joins.
+// Follow brings what is in force for pods that wanted chooses and that have a record to what is configured for them now.
+// Live connections follow within a second. It goes on after errors of single pods, which it joins.
 func (a *Adopter) Follow(ctx context.Context, wanted func(pods.Pod) bool) ([]Change, error) {
 	l, err := a.look(ctx)
 	var changes []Change
@@ -39,11 +39,7 @@ func (a *Adopter) Follow(ctx context.Context, wanted func(pods.Pod) bool) ([]Cha
 			changes = append(changes, Change{p, what})
 		}
 	}
-	what, err := a.followSettings(ctx, l.confs)
-	if len(what) > 0 {
-		changes = append(changes, Change{What: what})
-	}
-	return changes, errors.Join(append(errs, err)...)
+	return changes, errors.Join(errs...)
 }
 
 func (a *Adopter) follow(ctx context.Context, p pods.Pod, l look) (what []string, err error) {
@@ -59,12 +55,12 @@ func (a *Adopter) follow(ctx context.Context, p pods.Pod, l look) (what []string
 			errs = append(errs, err)
 			continue
 		}
-		if err := call.Change(ctx, sb); err != nil {
+		if err := call.Change(ctx, sb, record); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		what = append(what, differ...)
-		errs = append(errs, a.takeBack(ctx, call.Node, sb))
+		errs = append(errs, a.takeBack(ctx, p, call.Node, sb))
 	}
 	return what, errors.Join(errs...)
 }
@@ -77,9 +73,11 @@ func recordOf(own []endpoint.Record, at attachment) (r endpoint.Record, ok bool)
 	return own[i], true
 }
 
-// followSettings sets what can change at any time of a state directory, where all entries that name it agree.
-func (a *Adopter) followSettings(ctx context.Context, confs []*cniconf.Conf) (what []string, err error) {
-	var errs []error
+// FollowSettings sets what can change at any time of a state directory, where all entries that name it agree. It tells what it
+// has changed, each in words.
+func (a *Adopter) FollowSettings(ctx context.Context) (what []string, err error) {
+	confs, err := a.Confs()
+	errs := []error{err}
 	for dir, settings := range agreed(confs) {
 		node := a.Node(&cniconf.Conf{BPFFSPath: dir})
 		node.Settings = settings

@@ -83,6 +83,9 @@ type Agent struct {
 	first    bool              // a round has been completed
 	reported reported
 	keeper   *podKeeper
+
+	resizeNext time.Time // when settings that could not be brought into force are tried again
+	resizeWhy  error
 }
 
 // Run works until ctx ends. The error is one that only a new process can mend.

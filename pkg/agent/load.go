@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
@@ -16,6 +17,13 @@ import (
 // can be accelerated by this version, and stays why the programs of another version stay, which work. All are tried again.
 func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
+	if err == nil && up.Change == endpoint.ChangeSettings {
+		if up.Postponed = a.resize(ctx, up); up.Postponed == nil {
+			up, err = a.Node.PlanUpgrade(ctx)
+		} else {
+			up.Change, err = a.planWithoutSettings(ctx)
+		}
+	}
 	a.postponed(up)
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
@@ -43,6 +51,41 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	return stays, err
 }
 
+// resizeAgain is how long after a failure the settings are left as they are loaded.
+const resizeAgain = 10 * time.Minute
+
+// resize brings maxSockets and guards of the configuration into force. The error is why they wait: nothing else does.
+func (a *Agent) resize(ctx context.Context, planned endpoint.Upgrade) error {
+	if time.Now().Before(a.resizeNext) {
+		return a.resizeWhy
+	}
+	err := a.tryPlugin(ctx)
+	var up endpoint.Upgrade
+	if err == nil {
+		up, err = a.Node.Upgrade(ctx)
+	}
+	if err != nil {
+		a.resizeWhy, a.resizeNext = err, time.Now().Add(resizeAgain)
+		return err
+	}
+	if up.Done {
+		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Change), "cgroups", up.Cgroups)
+	}
+	return up.Postponed
+}
+
+// withoutSettings is the node for upgrades that leave size and guards as they are.
+func (a *Agent) withoutSettings() *endpoint.Node {
+	n := *a.Node
+	n.SettingsCount = false
+	return &n
+}
+
+func (a *Agent) planWithoutSettings(ctx context.Context) (endpoint.Change, error) {
+	up, err := a.withoutSettings().PlanUpgrade(ctx)
+	return up.Change, err
+}
+
 // postponed tells once that settings wait, and once that they do not any more. Nothing has failed.
 func (a *Agent) postponed(up endpoint.Upgrade) {
 	waits := ""
@@ -56,7 +99,7 @@ func (a *Agent) postponed(up endpoint.Upgrade) {
 		a.log().Info("resolved", "subject", "settings")
 		return
 	}
-	a.log().Warn("maxSockets or guards of the configuration wait until the flows of the state before have ended",
+	a.log().Warn("maxSockets or guards of the configuration are not in force yet, and all else goes on",
 		"reason", up.Postponed)
 }
 
@@ -116,7 +159,7 @@ func (a *Agent) upgrade(ctx context.Context, planned endpoint.Upgrade) error {
 	if err := a.tryPlugin(ctx); err != nil {
 		return a.stay(planned, err)
 	}
-	up, err := a.Node.Upgrade(ctx)
+	up, err := a.withoutSettings().Upgrade(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		err = nil // unloaded meanwhile: the next round loads
 	}

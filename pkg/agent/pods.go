@@ -5,6 +5,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -93,6 +94,11 @@ func (a *Agent) lookAtPods(ends context.Context) {
 	// After an unload by hand pods are as somebody wants them.
 	if a.keeper.mayAct() && a.isLoaded() {
 		changes, err := a.Pods.Follow(ctx, every)
+		settings, errSettings := a.Pods.FollowSettings(ctx)
+		for _, what := range settings {
+			a.log().Info("settings of the node follow the configuration", "change", what)
+		}
+		err = errors.Join(err, errSettings)
 		a.report("configuration of pods", err, "running pods do not all follow their configuration")
 		for _, c := range changes {
 			a.followed(c)
@@ -125,10 +131,6 @@ func known(p pods.Pod) bool { return p.From != pods.FromProcesses }
 
 func (a *Agent) followed(c adopt.Change) {
 	for _, what := range c.What {
-		if c.Pod.ID == "" {
-			a.log().Info("settings of the node follow the configuration", "change", what)
-			continue
-		}
 		a.log().Info("a running pod follows its configuration", "pod", c.Pod.String(), "container", c.Pod.ID, "change", what)
 	}
 }

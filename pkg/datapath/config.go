@@ -129,8 +129,10 @@ func (d *Datapath) SetDisabled(disabled bool) error {
 	return d.turnSwitch(true)
 }
 
+// turnSwitch turns that of the state in force last: it tells whether a call that was killed has to be done again.
 func (d *Datapath) turnSwitch(disabled bool) error {
-	err := d.update(func(c *bpfConfig) {
+	drains := eachDraining(d.layout.dir, func(l layout, abi uint32) error { return switchOld(l, abi, disabled) })
+	return errors.Join(drains, d.update(func(c *bpfConfig) {
 		was := c.Disabled
 		c.Disabled = 0
 		if disabled {
@@ -139,9 +141,6 @@ func (d *Datapath) turnSwitch(disabled bool) error {
 		if c.Disabled != was {
 			c.DisabledNs = coarse()
 		}
-	})
-	return errors.Join(err, eachDraining(d.layout.dir, func(l layout, abi uint32) error {
-		return switchOld(l, abi, disabled)
 	}))
 }
 

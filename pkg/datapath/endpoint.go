@@ -142,6 +142,10 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err != nil {
 		return err
 	}
+	// First, so that a call that is killed is done again: whether it was done is asked of the state in force.
+	if err := d.alsoDraining(func(old *Datapath) error { return old.SetEndpoint(cookie, p) }); err != nil {
+		return err
+	}
 	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
 	if err != nil {
 		return err
@@ -170,15 +174,15 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
 	}
-	if err := d.bumpEpoch(); err != nil {
-		return err
-	}
-	return d.alsoDraining(func(old *Datapath) error { return old.SetEndpoint(cookie, p) })
+	return d.bumpEpoch()
 }
 
 // DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have
 // known it as registered stay on TCP until it is registered again. One that is not there is not an error.
 func (d *Datapath) DeleteEndpoint(cookie uint64) error {
+	if err := d.alsoDraining(func(old *Datapath) error { return old.DeleteEndpoint(cookie) }); err != nil {
+		return err
+	}
 	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
 	if err != nil {
 		return err
@@ -186,8 +190,7 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := m.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget endpoint: %w", err)
 	}
-	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie),
-		d.alsoDraining(func(old *Datapath) error { return old.DeleteEndpoint(cookie) }))
+	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie))
 }
 
 // Endpoints lists the cookies of registered network namespaces and whether they take part.

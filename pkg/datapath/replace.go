@@ -155,11 +155,15 @@ func (d *Datapath) carry(old layout, abi uint32, how ebpf.MapUpdateFlags, u *Upg
 	if err != nil {
 		return err
 	}
+	hosts, err := d.hostLinks()
+	if err != nil {
+		return err
+	}
 	for _, key := range keys {
 		if err := u.step("carry link"); err != nil {
 			return err
 		}
-		if err := d.carryLink(key, u.Open); err != nil && !errors.Is(err, ErrTooManyPrograms) {
+		if err := d.carryLink(key, hosts, u.Open); err != nil && !errors.Is(err, ErrTooManyPrograms) {
 			return err // of the 64 programs one is ours, and about to go
 		}
 	}
@@ -175,7 +179,10 @@ func conversionFrom(abi uint32) Conversion {
 }
 
 // carryLink attaches a cgroup that the old state has a link of. One that is gone has none.
-func (d *Datapath) carryLink(key LinkKey, open func(uint64) (*os.File, error)) error {
+func (d *Datapath) carryLink(key LinkKey, hosts map[uint64]uint64, open func(uint64) (*os.File, error)) error {
+	if alive, err := d.linkAlive(key); alive || err != nil {
+		return err
+	}
 	cgroup, err := open(key.CgroupID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -184,10 +191,6 @@ func (d *Datapath) carryLink(key LinkKey, open func(uint64) (*os.File, error)) e
 		return err
 	}
 	defer cgroup.Close()
-	hosts, err := d.hostLinks()
-	if err != nil {
-		return err
-	}
 	if hostNetNS := hosts[key.CgroupID]; hostNetNS != 0 && !key.Manual {
 		_, err = d.AttachHost(cgroup, key, hostNetNS)
 		return err
@@ -258,6 +261,10 @@ func (d *Datapath) retire(old layout, u *Upgrade) error {
 	if err != nil {
 		return err
 	}
+	hosts, err := d.hostLinks()
+	if err != nil {
+		return err
+	}
 	for _, key := range keys {
 		if !exists(old.link(key)) {
 			continue // what is left of it are guards
@@ -269,7 +276,7 @@ func (d *Datapath) retire(old layout, u *Upgrade) error {
 			return fmt.Errorf("detach link of %s: %w", old.name, err)
 		}
 		// Of a cgroup that was full there is room now.
-		if err := d.carryLink(key, u.Open); err != nil {
+		if err := d.carryLink(key, hosts, u.Open); err != nil {
 			return err
 		}
 	}

@@ -66,8 +66,26 @@ func resizeIn(dir string, u Upgrade) (links int, err error) {
 	return settleNew(dir, u)
 }
 
-// StillDrains returns ErrStillDraining where Resize would.
-func (d *Datapath) StillDrains() error { return stillDrains(d.layout) }
+// CanResize returns why Resize cannot do anything now: an ErrStillDraining, or an ErrUnsupported.
+func (d *Datapath) CanResize() error {
+	if !kernelIsAtLeast(5, 17) {
+		return fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)", ErrUnsupported)
+	}
+	return stillDrains(d.layout)
+}
+
+// kernelIsAtLeast compares the release of the running kernel.
+func kernelIsAtLeast(major, minor int) bool {
+	var u unix.Utsname
+	var isMajor, isMinor int
+	if err := unix.Uname(&u); err != nil {
+		return true // the call itself will tell
+	}
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &isMajor, &isMinor); n < 2 {
+		return true
+	}
+	return isMajor > major || isMajor == major && isMinor >= minor
+}
 
 func stillDrains(l layout) error {
 	n, err := socketsLeft(l.draining(), 1<<20)

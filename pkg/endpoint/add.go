@@ -135,6 +135,11 @@ func (n *Node) findCgroup(sb Sandbox, want Want) (cgroup.Found, *os.File, error)
 	if err != nil {
 		return cgroup.Found{}, nil, err
 	}
+	if want.CgroupID != 0 {
+		if dir, err := n.openCgroupID(want.CgroupID); err == nil {
+			return cgroup.Found{Path: dir.Name(), ID: want.CgroupID, Source: cgroup.Source(want.CgroupSource)}, dir, nil
+		}
+	}
 	found, err := cgroup.Find(mount, cgroup.Request{
 		Explicit: want.CgroupPath, Runtime: want.RuntimeCgroupPath, PodUID: sb.PodUID, NetNS: sb.NetNSPath,
 		ContainerID: sb.ContainerID,

@@ -56,6 +56,9 @@ func (s *session) keepOnTCP(sb Sandbox, record datapath.Attachment) error {
 	if err != nil {
 		return err
 	}
+	if sb.HostNetwork && !ok && record.ContainerCgroupID == 0 {
+		return nil // nobody could tell when it has ended, and nothing takes its sockets
+	}
 	if sb.HostNetwork {
 		record.NetNSCookie = earlier.NetNSCookie // 0 where nothing takes its sockets yet
 	}
@@ -86,8 +89,11 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 	if err != nil {
 		return err
 	}
-	if ok && earlier.Declined == "" && earlier.NetNSCookie == record.NetNSCookie {
+	if ok && earlier.Declined == "" && (sb.HostNetwork || earlier.NetNSCookie == record.NetNSCookie) {
 		return nil
+	}
+	if sb.HostNetwork && record.ContainerCgroupID == 0 {
+		return nil // nobody could tell when it has ended
 	}
 	record.Declined, record.Reason = cause.Error(), ReasonOf(cause)
 	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.

@@ -96,6 +96,8 @@ type Want struct {
 	Policy            datapath.Policy // Accelerate is implied
 	CgroupPath        string          // configured; empty: find it
 	RuntimeCgroupPath string          // runtimeConfig.cgroupPath as the runtime put it
+	CgroupID          uint64          // of the cgroup, where it is known to be there; 0: find it
+	CgroupSource      string          // ... and what told it
 	AcceptHazards     []string        // names of hazards that this sandbox may meet, or "all"
 }
 

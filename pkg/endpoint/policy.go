@@ -11,6 +11,9 @@ func (s *session) applyPolicies(cookie uint64) error {
 	if err := s.recallPolicies(cookie); err != nil {
 		return err
 	}
+	if err := s.readSwitches(); err != nil {
+		return err
+	}
 	policy, ok := s.policyOf(cookie)
 	if !ok {
 		return nil

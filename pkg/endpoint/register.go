@@ -13,7 +13,29 @@ import (
 // register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
 // name, nor an older record of the same key and what that one names.
 func (s *session) register(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {
-	return s.unsettled(func() error { return s.registerUnsettled(key, record, dir) })
+	err := s.unsettled(func() error { return s.registerUnsettled(key, record, dir) })
+	if err != nil || record.HostNetNS == 0 {
+		return err
+	}
+	return s.dropEarlierSandboxes(key, record)
+}
+
+// dropEarlierSandboxes removes records of the same pod with hostNetwork, for which no DEL ever comes. Their policies would hold
+// as long as the cgroup is there.
+func (s *session) dropEarlierSandboxes(key datapath.AttachmentKey, record datapath.Attachment) error {
+	if err := s.loadRecords(); err != nil {
+		return err
+	}
+	s.records[key] = record
+	var errs []error
+	for other, r := range s.records {
+		same := r.CgroupID != 0 && r.CgroupID == record.CgroupID ||
+			r.ContainerCgroupID != 0 && r.ContainerCgroupID == record.ContainerCgroupID
+		if other != key && r.HostNetNS != 0 && same {
+			errs = append(errs, s.remove(other))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *session) registerUnsettled(key datapath.AttachmentKey, record datapath.Attachment, dir *os.File) error {

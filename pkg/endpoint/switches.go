@@ -86,14 +86,22 @@ func (s *session) applyAllPolicies() error {
 	return errors.Join(errs...)
 }
 
-// switchedOff are the node's switches, read once for each session.
+// readSwitches reads what a person has switched off, once for each session.
+func (s *session) readSwitches() error {
+	if s.switches != nil {
+		return nil
+	}
+	all, err := s.d.Switches()
+	if err == nil {
+		s.switches = &all
+	}
+	return err
+}
+
+// switchedOff are the node's switches, after readSwitches.
 func (s *session) switchedOff() []datapath.Switch {
 	if s.switches == nil {
-		all, err := s.d.Switches()
-		if err != nil {
-			s.log().Warn("read what was switched off by hand", "error", err)
-		}
-		s.switches = &all
+		return nil
 	}
 	return *s.switches
 }

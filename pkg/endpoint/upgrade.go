@@ -39,7 +39,7 @@ type Upgrade struct {
 	From, To       string // versions; they may be the same where the programs are not
 	FromABI, ToABI uint32
 	Done           bool
-	// Postponed says why settings that count do not come into force now: a datapath.ErrStillDraining. nil: they do, or are.
+	// Postponed says why settings that count do not come into force now, see datapath.CanResize. nil: they do, or are.
 	Postponed error
 	Cgroups   int // that run the new programs; of an upgrade that was done
 }
@@ -107,7 +107,7 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 			return up, nil, err
 		}
 		if differ {
-			up.Postponed = d.StillDrains()
+			up.Postponed = d.CanResize()
 		}
 		if differ && up.Postponed == nil {
 			up.Change = ChangeSettings

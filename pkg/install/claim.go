@@ -73,6 +73,9 @@ func (c *Claim) Release() error {
 	return errors.Join(err, c.file.Close())
 }
 
+// KeptBy names the agent that keeps the node whose network configurations are in confDir; empty: none does.
+func KeptBy(confDir string) string { return claimant(confDir) }
+
 // claimant returns who holds the claim of a directory. It is empty when nobody who lives does.
 func claimant(dir string) string {
 	f, err := os.Open(filepath.Join(dir, claimName))

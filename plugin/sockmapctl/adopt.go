@@ -158,7 +158,8 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 		return err
 	}
 	errs := errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
-	if !dryRun {
+	// An agent does so by itself, and may know more: the kubelet's annotations.
+	if !dryRun && install.KeptBy(f.confDir) == "" {
 		errs = errors.Join(errs, a.follow(ctx, ad, wanted))
 	}
 	return errs
@@ -167,6 +168,13 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 // follow brings what has changed of the configuration of pods into force, as the agent does.
 func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) error {
 	changes, err := ad.Follow(ctx, wanted.has)
+	if len(wanted.names) == 0 {
+		settings, errSettings := ad.FollowSettings(ctx)
+		err = errors.Join(err, errSettings)
+		if len(settings) > 0 {
+			changes = append(changes, adopt.Change{What: settings})
+		}
+	}
 	if err != nil {
 		err = fmt.Errorf("adopt: follow the configuration: %w", err)
 	}

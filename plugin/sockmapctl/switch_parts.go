@@ -40,7 +40,11 @@ func (f *partFlags) switches() (all []datapath.Switch) {
 		all = append(all, datapath.Switch{Kind: datapath.SwitchNamespace, Name: name})
 	}
 	for _, port := range f.ports {
-		all = append(all, datapath.Switch{Kind: datapath.SwitchPort, Name: port})
+		s := datapath.Switch{Kind: datapath.SwitchPort, Name: port}
+		if r, err := s.Ports(); err == nil {
+			s.Name = r.String() // "080" and "80-80" are 80
+		}
+		all = append(all, s)
 	}
 	return all
 }

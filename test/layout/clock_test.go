@@ -16,6 +16,8 @@ import (
 var clockUsers = map[string]string{
 	"pkg/agent/cached.go":        "how long an answer is good",
 	"pkg/agent/health.go":        "a bound in time",
+	"pkg/adopt/adopt.go":         "how long to leave a failure alone",
+	"pkg/agent/load.go":          "how long to leave a failure alone",
 	"pkg/agent/pods.go":          "shows an age as a time of day",
 	"pkg/agent/repair.go":        "how long to hold back",
 	"pkg/bench/wire/agent.go":    "a bound in time",
