@@ -131,7 +131,15 @@ func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 	}
 	told := int32(cfg.Epoch-uint32(is.Epoch)) >= 0 // it wraps
 	want.Foreign, want.Epoch, want.Room = is.Foreign, is.Epoch, is.Room
-	return told && is == want, nil
+	if !told || is != want {
+		return false, nil
+	}
+	has := true
+	err = d.alsoDraining(func(old *Datapath) (err error) {
+		has, err = old.HasPolicy(cookie, p)
+		return err
+	})
+	return has, err
 }
 
 // SetEndpoint registers the network namespace with this cookie, or changes its policy. All live sockets then

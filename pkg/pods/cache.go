@@ -37,7 +37,8 @@ func Cached(dir string) ([]Pod, error) {
 
 // cachedPod is false for an attachment whose sandbox is gone, or that an older libcni has kept without its namespace.
 func cachedPod(a *libcni.NetworkAttachment) (Pod, bool) {
-	if _, _, err := netns.Stat(a.NetNS); err != nil {
+	path := seen(a.NetNS)
+	if _, _, err := netns.Stat(path); err != nil {
 		return Pod{}, false
 	}
 	var args []string
@@ -46,7 +47,7 @@ func cachedPod(a *libcni.NetworkAttachment) (Pod, bool) {
 	}
 	id, _ := cniconf.ParseArgs(strings.Join(args, ";"))
 	p := Pod{
-		ID: a.ContainerID, Namespace: id.PodNamespace, Name: id.PodName, UID: id.PodUID, NetNS: a.NetNS,
+		ID: a.ContainerID, Namespace: id.PodNamespace, Name: id.PodName, UID: id.PodUID, NetNS: path,
 		From: FromCache, Attachments: []Attachment{{a.Network, a.IfName}},
 	}
 	p.Cgroup, _ = a.CapabilityArgs[cniconf.CapabilityCgroupPath].(string)

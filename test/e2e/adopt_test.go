@@ -156,6 +156,14 @@ func TestAPodThatIsNotNamedIsNotAdopted(t *testing.T) {
 func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	o := newOlder(t, nil)
 	p := o.oldPod(nil)
+	cached := o.Find
+	o.Find = func(ctx context.Context) ([]pods.Pod, error) { // as a runtime that can be asked has listed it
+		all, err := cached(ctx)
+		for i := range all {
+			all[i].From = pods.FromCRI
+		}
+		return all, err
+	}
 	o.Runs = func(context.Context, string) (bool, error) { return false, nil }
 	all := o.stand(o.Adopt(t.Context(), every))
 	o.want(all, p, adopt.LeftOut, adopt.ReasonOlder, false)

@@ -199,7 +199,10 @@ func TestLiveConnectionsFollowTheEntry(t *testing.T) {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
 		l.follows(tt.redirects, begin)
-		var said []string
+		said, err := o.FollowSettings(t.Context())
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
 		for _, c := range changes {
 			said = append(said, c.What...)
 		}

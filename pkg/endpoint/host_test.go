@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+func TestWhatAReapCosts(t *testing.T) {
+	for _, many := range []int{250, 1000} {
+		n, g := newNode(t), newGroup(t)
+		mustAdd(t, n, container(t, "first"), in(g))
+		d, err := datapath.Open(n.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		record, err := newRecord(container(t, "alive"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range many {
+			record.ContainerID, record.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
+			record.Policy = &datapath.Policy{Accelerate: true}
+			if err := d.PutAttachment(datapath.NewAttachmentKey(record.Network, record.ContainerID, record.IfName), record); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := n.change(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.loadRecords(); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		if err := s.applyAllPolicies(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d records: applyAllPolicies, under the lock, %v", many, time.Since(begin))
+		s.end()
+	}
+}
