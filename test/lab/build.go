@@ -88,6 +88,19 @@ func BuildModule(ctx context.Context, dir, path string, packages ...string) erro
 // BuildModuleWith is BuildModule for packages that learn values, such as their
 // version, from the linker: by the name of the variable.
 func BuildModuleWith(ctx context.Context, dir, path string, values map[string]string, packages ...string) error {
+	flags := "-ldflags=-s -w"
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		flags += " -X " + name + "=" + values[name]
+	}
+	return buildModule(ctx, dir, path, []string{flags}, packages)
+}
+
+// BuildModuleTagged is BuildModule for packages that need build tags.
+func BuildModuleTagged(ctx context.Context, dir, path string, tags []string, packages ...string) error {
+	return buildModule(ctx, dir, path, []string{"-ldflags=-s -w", "-tags=" + strings.Join(tags, ",")}, packages)
+}
+
+func buildModule(ctx context.Context, dir, path string, flags, packages []string) error {
 	root, err := RepoRoot()
 	if err != nil {
 		return err
@@ -104,12 +117,8 @@ func BuildModuleWith(ctx context.Context, dir, path string, values map[string]st
 		return err
 	}
 	defer unlock()
-	flags := "-ldflags=-s -w"
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		flags += " -X " + name + "=" + values[name]
-	}
-	args := append([]string{"build", "-C", filepath.Join(root, path), "-trimpath", flags, "-o", dir + "/"}, packages...)
-	cmd := exec.CommandContext(ctx, "go", args...)
+	args := append([]string{"build", "-C", filepath.Join(root, path), "-trimpath", "-o", dir + "/"}, flags...)
+	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w:\n%s", strings.Join(packages, " "), err, bytes.TrimSpace(out))

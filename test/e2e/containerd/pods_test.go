@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
 func at(ip netip.Addr) string { return netip.AddrPortFrom(ip, servePort).String() }
@@ -66,7 +67,7 @@ func (w *world) wantEndpoint(p *pod) {
 // wantInPodCgroup expects that runc has put the container below its pod's cgroup.
 func (w *world) wantInPodCgroup(c *container) {
 	w.Helper()
-	got, err := cgroupOf(c.process(w.T))
+	got, err := podcgroup.OfProcess(c.process(w.T))
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package containerd
+// Package podcgroup makes the cgroups of pods as the kubelet does, at the root of every hierarchy, for tests of runtimes that
+// are asked for pods as the kubelet asks. Several processes may use it at once.
+package podcgroup
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -15,13 +18,29 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
+// uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The PID of the
+// process that has made them follows.
+const uidPrefix = "50c7ab1e-"
+
+// OwnUIDs is the beginning of the UIDs that this process makes up.
+func OwnUIDs() string {
+	return fmt.Sprintf("%s%04x-%04x-", uidPrefix, os.Getpid()>>16, os.Getpid()&0xffff)
+}
+
+// NewUID makes up the UID of a pod.
+func NewUID() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return fmt.Sprintf("%s%x-%x", OwnUIDs(), b[:2], b[2:])
+}
+
 // mark is an extended attribute of the cgroups above the pods' that these tests have made, by which they are removed
 // again, also after a process that was killed. Others may use them meanwhile.
 const mark = "trusted.sockmap-cni-test"
 
-// makePodCgroup makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox. It tries
+// Make makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox. It tries
 // again when another process removes a parent that it found empty.
-func makePodCgroup(path string) error {
+func Make(path string) error {
 	all, _, err := lab.Hierarchies()
 	if err != nil {
 		return err
@@ -62,8 +81,8 @@ func makeCgroup(dir string, own bool) error {
 	return lab.FillCpuset(dir)
 }
 
-// removePodCgroup kills what is left there, and removes the cgroup from every hierarchy; not there is fine.
-func removePodCgroup(path string) error {
+// Remove kills what is left there, and removes the cgroup from every hierarchy; not there is fine.
+func Remove(path string) error {
 	all, unified, err := lab.Hierarchies()
 	if err != nil {
 		return err
@@ -79,8 +98,8 @@ func removePodCgroup(path string) error {
 	return errors.Join(errs...)
 }
 
-// removeMadeParents removes what makePodCgroup has made besides the pods', except what others use by now.
-func removeMadeParents() {
+// RemoveMadeParents removes what Make has made besides the pods', except what others use by now.
+func RemoveMadeParents() {
 	all, _, _ := lab.Hierarchies()
 	for _, mount := range all {
 		for _, dir := range []string{"kubepods/burstable", "kubepods/besteffort", "kubepods"} {
@@ -92,8 +111,8 @@ func removeMadeParents() {
 	}
 }
 
-// cgroupOf is the cgroup2 cgroup of a process.
-func cgroupOf(pid int) (string, error) {
+// OfProcess is the cgroup2 cgroup of a process.
+func OfProcess(pid int) (string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", fmt.Errorf("find cgroup: %w", err)
@@ -106,8 +125,8 @@ func cgroupOf(pid int) (string, error) {
 	return "", fmt.Errorf("find cgroup: process %d is in no cgroup2 hierarchy", pid)
 }
 
-// podCgroups are the paths, below the mount points, of cgroups of pods whose UIDs begin so.
-func podCgroups(uids string) (paths []string, err error) {
+// OfPods are the paths, below the mount points, of cgroups of pods whose UIDs begin so.
+func OfPods(uids string) (paths []string, err error) {
 	all, _, err := lab.Hierarchies()
 	for _, mount := range all {
 		for _, pattern := range []string{"/kubepods/pod", "/kubepods/*/pod"} {
@@ -121,9 +140,9 @@ func podCgroups(uids string) (paths []string, err error) {
 	return slices.Compact(paths), err
 }
 
-// reapPodCgroups removes what earlier processes left that were killed.
-func reapPodCgroups() error {
-	paths, err := podCgroups(uidPrefix)
+// Reap removes what earlier processes left that were killed.
+func Reap() error {
+	paths, err := OfPods(uidPrefix)
 	errs := []error{err}
 	for _, path := range paths {
 		var high, low int
@@ -131,7 +150,7 @@ func reapPodCgroups() error {
 		if _, err := fmt.Sscanf(uid, "%4x-%4x-", &high, &low); err != nil || unix.Kill(high<<16|low, 0) == nil {
 			continue
 		}
-		errs = append(errs, removePodCgroup(path))
+		errs = append(errs, Remove(path))
 	}
 	return errors.Join(errs...)
 }
