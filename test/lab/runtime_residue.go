@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// RuntimeResidue lists what real runtimes have left on this machine of nodes whose ID begins with prefix, beyond what
-// Residue looks for: mounts, processes, and what libcni keeps of attachments.
+// RuntimeResidue lists what real runtimes have left on this machine of nodes whose ID begins with prefix,
+// beyond what Residue looks for: mounts, processes, and what libcni keeps of attachments.
 func RuntimeResidue(prefix string) (left []string) {
 	add := func(found []string, err error) {
 		if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package podcgroup makes the cgroups of pods as the kubelet does, at the root of every hierarchy, for tests of runtimes that
-// are asked for pods as the kubelet asks. Several processes may use it at once.
+// Package podcgroup makes the cgroups of pods as the kubelet does, at the root of every hierarchy, for tests
+// of runtimes that are asked for pods as the kubelet asks. Several processes may use it at once.
 package podcgroup
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The PID of the
-// process that has made them follows.
+// uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The
+// PID of the process that has made them follows.
 const uidPrefix = "50c7ab1e-"
 
 // OwnUIDs is the beginning of the UIDs that this process makes up.
@@ -34,8 +34,8 @@ func NewUID() string {
 	return fmt.Sprintf("%s%x-%x", OwnUIDs(), b[:2], b[2:])
 }
 
-// mark is an extended attribute of the cgroups above the pods' that these tests have made, by which they are removed
-// again, also after a process that was killed. Others may use them meanwhile.
+// mark is an extended attribute of the cgroups above the pods' that these tests have made, by which they are
+// removed again, also after a process that was killed. Others may use them meanwhile.
 const mark = "trusted.sockmap-cni-test"
 
 // Make makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox. It tries
