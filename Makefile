@@ -31,7 +31,7 @@ test: test-host test-speed test-race test-conformance test-packaging test-runtim
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/bench/stopped$$')
+	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/e2e/crio$$' -e '/test/bench/stopped$$')
 	@# Alone, because it measures the memory of the whole machine.
 	go test -count=1 ./test/bench/stopped
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
@@ -61,6 +61,12 @@ test-conformance: ## the socket API, plain against accelerated, on this machine'
 test-containerd: ## pods of the real containerd (installs runc, builds containerd: minutes the first time)
 	@test/setup.sh containerd
 	go test -count=1 -timeout 40m ./test/e2e/containerd
+
+.PHONY: test-crio
+test-crio: ## pods of the real CRI-O are adopted, and keep what was seen for docs/RUNTIMES.md (root; installs conmon and runc, builds CRI-O: minutes the first time)
+	@test/setup.sh crio
+	go test -count=1 -timeout 40m ./test/e2e/crio
+	cp .cache/crio/rows/crio.json test/e2e/runtimes/seldom/
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules
@@ -199,7 +205,7 @@ docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md a
 	go run ./test/vm table -into docs/KERNELS.md
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
 	go run ./test/programs table -into docs/PROGRAMS.md
-	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes
+	cd test/e2e/runtimes && go run ./report -into ../../../docs/RUNTIMES.md ../../../.cache/runtimes seldom
 
 .PHONY: man
 man: build ## manual pages of sockmapctl, in bin/man

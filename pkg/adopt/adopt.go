@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package adopt gives containers that run what their ADD would have given them: the record under the same key, so that the
-// runtime's DEL removes it, the link, and the policy. Their connections stay as they are; new ones are accelerated.
+// runtime's DEL removes it, the link, and the policy. A runtime that calls DEL by the list as it was at ADD (CRI-O, podman) does
+// not know the plugin there: such a record is left to the reaper. Their connections stay as they are; new ones are accelerated.
 package adopt
 
 import (

@@ -68,8 +68,7 @@ func DialCRI(socket string) (*CRI, error) {
 func (c *CRI) Close() error { return c.conn.Close() }
 
 // Pods lists the sandboxes that are ready, also those that could be read in spite of the error. One that ends meanwhile is
-// left out. The runtime is asked for the details of a
-// sandbox once.
+// left out. The runtime is asked for the details of a sandbox once.
 func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
 	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
@@ -124,7 +123,9 @@ func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) 
 	return p, true, nil
 }
 
-// sandboxInfo is what containerd and CRI-O both say in the verbose part of a status.
+// sandboxInfo is what containerd and CRI-O both say in the verbose part of a status. CRI-O makes no pause container unless
+// the pod's containers share their PID namespace, and says no pid then. It names a network namespace of a pod with hostNetwork,
+// too, which is the host's.
 type sandboxInfo struct {
 	PID  int `json:"pid"`
 	Spec struct {

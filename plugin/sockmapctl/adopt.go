@@ -107,8 +107,10 @@ func adoptCommand(a *app) *cobra.Command {
 		Use:   "adopt {POD... | --all} [--dry-run]",
 		Short: "Accelerate pods that ran before the plugin was installed",
 		Long: `Gives pods that run what their ADD would have given them: the record under the
-same key, so that the runtime removes it with the pod, the link, and the policy
-of their network's entry and their annotations. Connections that they have stay
+same key, so that containerd removes it with the pod, the link, and the policy
+of their network's entry and their annotations. CRI-O and podman remove a pod by
+the list as it was at its ADD, without the plugin: there the next ADD, the agent
+or gc removes the record of a pod that has gone. Connections that they have stay
 as they are; those that they make from then on are accelerated. A pod that has
 opted out, or that was declined, stays as it is. Where the entry or annotations
 of a pod have changed since its ADD, what is in force follows.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
 // exchangeBytes is the size of each request and answer of the pods that come and go.
@@ -99,7 +100,7 @@ func (w *world) wantNoEndpoints() {
 	if err != nil || len(endpoints) > 0 {
 		w.Errorf("endpoints are left: %v, %v", err, endpoints)
 	}
-	cgroups, err := podCgroups(ownUIDs())
+	cgroups, err := podcgroup.OfPods(podcgroup.OwnUIDs())
 	if err != nil || len(cgroups) > 0 {
 		w.Errorf("cgroups are left: %v, %q", err, cgroups)
 	}

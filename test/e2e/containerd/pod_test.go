@@ -3,7 +3,6 @@
 package containerd
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
 // qos is a pod's class, by which the kubelet places it.
@@ -48,20 +49,6 @@ type pod struct {
 // cgroup is where the kubelet puts a pod, from the root of each hierarchy.
 func (s podSpec) cgroup() string {
 	return filepath.Join("/kubepods", string(s.class), "pod"+s.uid)
-}
-
-// uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The PID of the
-// process that has made them follows.
-const uidPrefix = "50c7ab1e-"
-
-func ownUIDs() string {
-	return fmt.Sprintf("%s%04x-%04x-", uidPrefix, os.Getpid()>>16, os.Getpid()&0xffff)
-}
-
-func newUID() string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b) // never fails
-	return fmt.Sprintf("%s%x-%x", ownUIDs(), b[:2], b[2:])
 }
 
 // sandboxConfig is what the kubelet says about the pod.
@@ -123,11 +110,11 @@ func (d *daemon) newPod(t *testing.T, s podSpec) *pod {
 
 func (d *daemon) makePod(s podSpec) (_ *pod, err error) {
 	if s.uid == "" {
-		s.uid = newUID()
+		s.uid = podcgroup.NewUID()
 	}
 	p := &pod{d: d, spec: s}
 	if s.attempt == 0 {
-		if err := makePodCgroup(s.cgroup()); err != nil {
+		if err := podcgroup.Make(s.cgroup()); err != nil {
 			return nil, err
 		}
 	}
@@ -204,7 +191,7 @@ func (p *pod) removeSandbox() error {
 
 // remove does what the kubelet does when a pod is deleted. A pod that was removed is left alone.
 func (p *pod) remove() error {
-	return errors.Join(p.removeSandbox(), removePodCgroup(p.spec.cgroup()))
+	return errors.Join(p.removeSandbox(), podcgroup.Remove(p.spec.cgroup()))
 }
 
 // container is a container of a pod.

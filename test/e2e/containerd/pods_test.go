@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"path"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
 func at(ip netip.Addr) string { return netip.AddrPortFrom(ip, servePort).String() }
@@ -48,7 +51,7 @@ func TestPodsRedirectToEachOther(t *testing.T) {
 func (w *world) wantEndpoint(p *pod) {
 	w.Helper()
 	r := w.record(p)
-	_, unified, err := hierarchies()
+	_, unified, err := lab.Hierarchies()
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -64,7 +67,7 @@ func (w *world) wantEndpoint(p *pod) {
 // wantInPodCgroup expects that runc has put the container below its pod's cgroup.
 func (w *world) wantInPodCgroup(c *container) {
 	w.Helper()
-	got, err := cgroupOf(c.process(w.T))
+	got, err := podcgroup.OfProcess(c.process(w.T))
 	if err != nil {
 		w.Fatal(err)
 	}

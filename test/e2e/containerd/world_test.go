@@ -159,7 +159,7 @@ func (w *world) wantNothingLeft() {
 	if w.network == "" {
 		return // there was no node
 	}
-	if left := residue(w.network); len(left) > 0 {
+	if left := lab.RuntimeResidue(w.network); len(left) > 0 {
 		w.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
 }

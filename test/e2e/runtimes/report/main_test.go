@@ -27,14 +27,18 @@ func TestRowsBecomeATable(t *testing.T) {
 	if err := os.WriteFile(doc, []byte("before\n"+section.Begin()+"old\n"+section.End()+"after\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run(&bytes.Buffer{}, []string{"-into", doc, dir}); err != nil {
+	seldom := t.TempDir()
+	if err := row.Write(seldom, "m", row.Row{Runtime: "b", Version: "3", Cgroup: "d", Calls: []string{"GC"}, Result: "seldom"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(&bytes.Buffer{}, []string{"-into", doc, dir, seldom}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "|---|---|---|---|---|\n| alpha | 1 | a\\|b | ADD, DEL | redirected |\n| Beta | 2 | c | ADD | redirected |\n" + section.End() + "after\n"
+	want := "|---|---|---|---|---|\n| alpha | 1 | a\\|b | ADD, DEL | redirected |\n| b | 3 | d | GC | seldom |\n| Beta | 2 | c | ADD | redirected |\n" + section.End() + "after\n"
 	if !strings.HasPrefix(string(got), "before\n"+section.Begin()) || !strings.HasSuffix(string(got), want) {
 		t.Errorf("the document is\n%s", got)
 	}

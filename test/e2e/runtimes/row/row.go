@@ -61,11 +61,15 @@ func Remove(dir, name string) error {
 
 func file(dir, name string) string { return filepath.Join(dir, name+".json") }
 
-// ReadAll returns the rows of dir, sorted by runtime. None at all is an error.
-func ReadAll(dir string) ([]Row, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("read rows: none in %s (make test-runtimes leaves them)", dir)
+// ReadAll returns the rows of all dirs, sorted by runtime. A directory without any is an error.
+func ReadAll(dirs ...string) ([]Row, error) {
+	var files []string
+	for _, dir := range dirs {
+		more, err := filepath.Glob(filepath.Join(dir, "*.json"))
+		if err != nil || len(more) == 0 {
+			return nil, fmt.Errorf("read rows: none in %s (make test-runtimes leaves them)", dir)
+		}
+		files = append(files, more...)
 	}
 	var rows []Row
 	for _, name := range files {

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package crio runs the real CRI-O, conmon and runc, and asks for pods as the kubelet does, by the CRI. Pods
+// run before sockmap comes into the list of their network, and are adopted by what CRI-O says of them. Real
+// programs in the containers exchange bytes that both ends compare, and the data path tells which way they
+// went.
+//
+// It needs root, conmon, runc and gcc (test/setup.sh crio); CRI-O is built from the module tools the first
+// time. No image comes from a registry.
+package crio
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
+)
+
+func TestMain(m *testing.M) {
+	if err := setUpTools(); err != nil {
+		fmt.Fprintln(os.Stderr, "The tests of CRI-O cannot run:", err)
+		os.Exit(1)
+	}
+	forgetReport()
+	if err := podcgroup.Reap(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	podcgroup.RemoveMadeParents()
+	code := labtest.Run(m)
+	podcgroup.RemoveMadeParents()
+	left := lab.RuntimeResidue(lab.Prefix + labtest.Name())
+	cgroups, err := podcgroup.OfPods(podcgroup.OwnUIDs())
+	if left = append(left, cgroups...); err != nil || len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "left behind: %v\n%s\n", err, strings.Join(left, "\n"))
+		code = max(code, 1)
+	}
+	if err := writeReport(code); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package crio
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
+)
+
+// podSpec says what a pod is like.
+type podSpec struct {
+	name        string
+	annotations map[string]string
+	hostNetwork bool
+	sharedPID   bool // one PID namespace for all containers, which the pause program keeps
+}
+
+// pod is a sandbox.
+type pod struct {
+	d      *daemon
+	spec   podSpec
+	uid    string
+	id     string
+	config *cri.PodSandboxConfig
+	ip4    netip.Addr
+	ip6    netip.Addr
+}
+
+// cgroup is where the kubelet puts a burstable pod, from the root of each hierarchy.
+func (p *pod) cgroup() string { return "/kubepods/burstable/pod" + p.uid }
+
+func (p *pod) labels() map[string]string {
+	return map[string]string{
+		"io.kubernetes.pod.name": p.spec.name, "io.kubernetes.pod.namespace": "default",
+		"io.kubernetes.pod.uid": p.uid,
+	}
+}
+
+// sandboxConfig is what the kubelet says about the pod.
+func (p *pod) sandboxConfig() *cri.PodSandboxConfig {
+	annotations := map[string]string{"kubernetes.io/config.source": "api"}
+	maps.Copy(annotations, p.spec.annotations)
+	namespaces := &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER}
+	if p.spec.sharedPID {
+		namespaces.Pid = cri.NamespaceMode_POD
+	}
+	if p.spec.hostNetwork {
+		namespaces.Network = cri.NamespaceMode_NODE
+	}
+	config := &cri.PodSandboxConfig{
+		Metadata:     &cri.PodSandboxMetadata{Name: p.spec.name, Namespace: "default", Uid: p.uid},
+		LogDirectory: filepath.Join(p.d.dir, "pods", p.uid),
+		DnsConfig:    &cri.DNSConfig{Servers: []string{"192.0.2.53"}},
+		Labels:       p.labels(),
+		Annotations:  annotations,
+		Linux: &cri.LinuxPodSandboxConfig{
+			CgroupParent:    p.cgroup(),
+			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: namespaces},
+		},
+	}
+	if !p.spec.hostNetwork {
+		config.Hostname = p.spec.name
+	}
+	return config
+}
+
+// newPod makes a pod as the kubelet does: first its cgroup, then the sandbox. It goes at the end of the test.
+func (d *daemon) newPod(t *testing.T, s podSpec) *pod {
+	t.Helper()
+	p := &pod{d: d, spec: s, uid: podcgroup.NewUID()}
+	p.config = p.sandboxConfig()
+	t.Cleanup(func() {
+		if err := errors.Join(p.remove(), podcgroup.Remove(p.cgroup())); err != nil {
+			t.Errorf("remove pod %s: %v", s.name, err)
+		}
+	})
+	if err := errors.Join(podcgroup.Make(p.cgroup()), os.MkdirAll(p.config.LogDirectory, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := within()
+	defer cancel()
+	run, err := d.runtime.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.id = run.PodSandboxId
+	if s.hostNetwork {
+		return p
+	}
+	network := p.status(t).Status.Network
+	for _, text := range append([]string{network.Ip}, addresses(network.AdditionalIps)...) {
+		ip, err := netip.ParseAddr(text)
+		if err != nil {
+			t.Fatalf("address of pod %s: %v", s.name, err)
+		}
+		if ip.Is4() {
+			p.ip4 = ip
+		} else {
+			p.ip6 = ip
+		}
+	}
+	if !p.ip4.IsValid() || !p.ip6.IsValid() {
+		t.Fatalf("pod %s has no address of each family: %v", s.name, network)
+	}
+	return p
+}
+
+func addresses(all []*cri.PodIP) (texts []string) {
+	for _, a := range all {
+		texts = append(texts, a.Ip)
+	}
+	return texts
+}
+
+// status is what CRI-O says of the sandbox, in full.
+func (p *pod) status(t *testing.T) *cri.PodSandboxStatusResponse {
+	t.Helper()
+	ctx, cancel := within()
+	defer cancel()
+	ask := &cri.PodSandboxStatusRequest{PodSandboxId: p.id, Verbose: true}
+	status, err := p.d.runtime.PodSandboxStatus(ctx, ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// stop stops the containers and takes the network away.
+func (p *pod) stop() error {
+	ctx, cancel := within()
+	defer cancel()
+	_, err := p.d.runtime.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.id})
+	return err
+}
+
+// remove stops and removes the sandbox. One that was removed, or never made, is left alone.
+func (p *pod) remove() error {
+	if p.id == "" {
+		return nil
+	}
+	err := p.stop()
+	ctx, cancel := within()
+	defer cancel()
+	_, removed := p.d.runtime.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.id})
+	p.id = ""
+	return errors.Join(err, removed)
+}
+
+// container is a container of a pod.
+type container struct {
+	pod *pod
+	id  string
+	log string
+}
+
+// servePort is where servers listen, on every address.
+const servePort = 8080
+
+// start starts the traffic program with these arguments in a new container of the pod.
+func (p *pod) start(t *testing.T, name string, args ...string) *container {
+	t.Helper()
+	c := &container{pod: p, log: filepath.Join(p.config.LogDirectory, name+".log")}
+	labels := p.labels()
+	labels["io.kubernetes.container.name"] = name
+	config := &cri.ContainerConfig{
+		Metadata: &cri.ContainerMetadata{Name: name},
+		Image:    &cri.ImageSpec{Image: trafficImage, UserSpecifiedImage: trafficImage},
+		Command:  []string{"/traffic"},
+		Args:     args,
+		LogPath:  name + ".log",
+		Labels:   labels,
+		Linux: &cri.LinuxContainerConfig{
+			Resources: &cri.LinuxContainerResources{CpuShares: 102, OomScoreAdj: 1000},
+			SecurityContext: &cri.LinuxContainerSecurityContext{
+				NamespaceOptions: p.config.Linux.SecurityContext.NamespaceOptions,
+			},
+		},
+	}
+	ctx, cancel := within()
+	defer cancel()
+	made, err := p.d.runtime.CreateContainer(ctx, &cri.CreateContainerRequest{
+		PodSandboxId: p.id, Config: config, SandboxConfig: p.config,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.id = made.ContainerId
+	if _, err := p.d.runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: c.id}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// serve starts a server on servePort and waits until it listens.
+func (p *pod) serve(t *testing.T) *container {
+	t.Helper()
+	c := p.start(t, "server", "serve", "-listen", fmt.Sprintf("[::]:%d", servePort))
+	c.output(t)
+	return c
+}
+
+// idle is a container to start clients in.
+func (p *pod) idle(t *testing.T) *container {
+	t.Helper()
+	c := p.start(t, "idle", "serve", "-listen", "127.0.0.1:1")
+	c.output(t)
+	return c
+}
+
+// output waits for the first line that the container writes to its standard output. One to standard error
+// ends the test.
+func (c *container) output(t *testing.T) string {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(c.log)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		// Time, stream, F for a full line, and the line.
+		line, _, full := strings.Cut(string(b), "\n")
+		if fields := strings.SplitN(line, " ", 4); full && len(fields) == 4 {
+			if fields[1] == "stderr" {
+				t.Fatalf("container says: %s", fields[3])
+			}
+			return fields[3]
+		}
+		if time.Now().After(end) {
+			t.Fatal("container says nothing within a minute")
+		}
+	}
+}
+
+// exec runs the traffic program in the container, as `kubectl exec` does, and gives what it printed.
+func (c *container) exec(args ...string) (string, error) {
+	ctx, cancel := within()
+	defer cancel()
+	done, err := c.pod.d.runtime.ExecSync(ctx, &cri.ExecSyncRequest{
+		ContainerId: c.id, Cmd: append([]string{"/traffic"}, args...), Timeout: 70,
+	})
+	if err != nil {
+		return "", err
+	}
+	if done.ExitCode != 0 {
+		return "", fmt.Errorf("status %d: %s", done.ExitCode, done.Stderr)
+	}
+	return string(done.Stdout), nil
+}
