@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -59,9 +61,33 @@ func BuildReference(ctx context.Context, dir string) error {
 	return BuildModule(ctx, dir, ".", "./test/lab/cmd/traffic")
 }
 
+// containerdPackages are of the module test/e2e/containerd/tools, which pins
+// their versions.
+var containerdPackages = []string{
+	"github.com/containerd/containerd/v2/cmd/containerd",
+	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+	"github.com/containerd/containerd/v2/cmd/ctr",
+	"sigs.k8s.io/cri-tools/cmd/crictl",
+}
+
+// BuildContainerd builds containerd, its shim, ctr, crictl and the pause program
+// into dir, as BuildPlugins does. It takes minutes the first time.
+func BuildContainerd(ctx context.Context, dir string) error {
+	if err := BuildModule(ctx, dir, "test/e2e/containerd/tools", containerdPackages...); err != nil {
+		return err
+	}
+	return BuildModule(ctx, dir, ".", "./test/e2e/containerd/pause")
+}
+
 // BuildModule builds packages of the module at path in the repository into dir,
 // as BuildPlugins does.
 func BuildModule(ctx context.Context, dir, path string, packages ...string) error {
+	return BuildModuleWith(ctx, dir, path, nil, packages...)
+}
+
+// BuildModuleWith is BuildModule for packages that learn values, such as their
+// version, from the linker: by the name of the variable.
+func BuildModuleWith(ctx context.Context, dir, path string, values map[string]string, packages ...string) error {
 	root, err := RepoRoot()
 	if err != nil {
 		return err
@@ -78,7 +104,11 @@ func BuildModule(ctx context.Context, dir, path string, packages ...string) erro
 		return err
 	}
 	defer unlock()
-	args := append([]string{"build", "-C", filepath.Join(root, path), "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, packages...)
+	flags := "-ldflags=-s -w"
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		flags += " -X " + name + "=" + values[name]
+	}
+	args := append([]string{"build", "-C", filepath.Join(root, path), "-trimpath", flags, "-o", dir + "/"}, packages...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
 // The conflist of a node in use gains sockmap. Pods that run are not touched, and can be removed: containerd asks for
@@ -118,7 +119,7 @@ func (w *world) wantNetworkReady() {
 
 // The plugin runs where no cgroup2 is mounted, and where it cannot mount one itself, for it has nowhere to.
 func TestNoCgroup2(t *testing.T) {
-	_, unified, err := hierarchies()
+	_, unified, err := lab.Hierarchies()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"path"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
 func at(ip netip.Addr) string { return netip.AddrPortFrom(ip, servePort).String() }
@@ -48,7 +50,7 @@ func TestPodsRedirectToEachOther(t *testing.T) {
 func (w *world) wantEndpoint(p *pod) {
 	w.Helper()
 	r := w.record(p)
-	_, unified, err := hierarchies()
+	_, unified, err := lab.Hierarchies()
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -12,18 +12,17 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/oci"
 )
 
 // buildTimeout is for a slow machine that has compiled nothing of containerd yet.
 const buildTimeout = 25 * time.Minute
 
-// toolPackages are of the module tools, which pins their versions.
-var toolPackages = []string{
-	"github.com/containerd/containerd/v2/cmd/containerd",
-	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-	"github.com/containerd/containerd/v2/cmd/ctr",
-	"sigs.k8s.io/cri-tools/cmd/crictl",
-}
+// Names of the images. No registry is asked for them: they are imported.
+const (
+	pauseImage   = "docker.io/local/pause:1"
+	trafficImage = "docker.io/local/traffic:1"
+)
 
 // tools is what all tests run.
 var tools struct {
@@ -53,8 +52,7 @@ func setUpTools() error {
 		fmt.Fprintln(os.Stderr, "Building containerd and crictl; this takes some minutes the first time ...")
 	}
 	start := time.Now()
-	const module = "test/e2e/containerd/tools"
-	if err := lab.BuildModule(ctx, tools.dir, module, toolPackages...); err != nil {
+	if err := lab.BuildContainerd(ctx, tools.dir); err != nil {
 		return err
 	}
 	if took := time.Since(start); took > time.Minute {
@@ -63,13 +61,9 @@ func setUpTools() error {
 	if err := lab.BuildPlugins(ctx, tools.plugins); err != nil {
 		return err
 	}
-	if err := lab.BuildModule(ctx, tools.dir, ".", "./test/e2e/containerd/pause"); err != nil {
-		return err
-	}
-	return writeImages(tools.images, map[string]string{
-		pauseImage:   filepath.Join(tools.dir, "pause"),
-		trafficImage: filepath.Join(tools.plugins, "traffic"),
-	})
+	return oci.Write(tools.images,
+		oci.Program(pauseImage, filepath.Join(tools.dir, "pause")),
+		oci.Program(trafficImage, filepath.Join(tools.plugins, "traffic")))
 }
 
 // findPrograms gives the path of the first and wants the others to be there, too.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package containerd
+// Package oci makes container images of static programs, for tests that have no registry: a tar file in the OCI layout,
+// which a runtime imports.
+package oci
 
 import (
 	"archive/tar"
@@ -10,16 +12,36 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 )
 
-// Names of the images. No registry is asked for them: they are imported.
-const (
-	pauseImage   = "docker.io/local/pause:1"
-	trafficImage = "docker.io/local/traffic:1"
-)
+// An Image has one layer.
+type Image struct {
+	Name  string            // under which it is imported
+	Files map[string]string // by path in the image, below the root: the file that is copied there
+	// Config is what the image says of its containers: User, Entrypoint, Cmd, Labels.
+	Config Config
+}
+
+// Config is the part of an image's configuration that the tests use.
+type Config struct {
+	User       string            `json:"User,omitempty"`
+	Entrypoint []string          `json:"Entrypoint,omitempty"`
+	Cmd        []string          `json:"Cmd,omitempty"`
+	Labels     map[string]string `json:"Labels,omitempty"`
+}
+
+// Program is an image with one program in its root directory, which it starts.
+func Program(name, file string) Image {
+	in := filepath.Base(file)
+	return Image{Name: name, Files: map[string]string{in: file}, Config: Config{Entrypoint: []string{"/" + in}}}
+}
 
 // descriptor is what an OCI image layout refers to a blob by.
 type descriptor struct {
@@ -35,17 +57,17 @@ type layout struct {
 	written map[string]bool
 }
 
-// writeImages writes a tar file of images by name, each with one static program, which it starts.
-func writeImages(file string, programs map[string]string) error {
+// Write writes a tar file of images.
+func Write(file string, images ...Image) error {
 	var all bytes.Buffer
 	l := layout{tar.NewWriter(&all), map[string]bool{}}
 	var manifests []descriptor
-	for name, program := range programs {
-		d, err := l.image(program)
+	for _, image := range images {
+		d, err := l.image(image)
 		if err != nil {
-			return fmt.Errorf("make image %s: %w", name, err)
+			return fmt.Errorf("make image %s: %w", image.Name, err)
 		}
-		d.Annotations = map[string]string{"io.containerd.image.name": name}
+		d.Annotations = map[string]string{"io.containerd.image.name": image.Name}
 		manifests = append(manifests, d)
 	}
 	index := map[string]any{
@@ -67,8 +89,8 @@ func writeImages(file string, programs map[string]string) error {
 }
 
 // image adds layer, configuration and manifest of an image.
-func (l layout) image(program string) (descriptor, error) {
-	files, err := layer(program)
+func (l layout) image(image Image) (descriptor, error) {
+	files, err := layer(image.Files)
 	if err != nil {
 		return descriptor{}, err
 	}
@@ -78,7 +100,7 @@ func (l layout) image(program string) (descriptor, error) {
 	}
 	config, err := l.jsonBlob("application/vnd.oci.image.config.v1+json", map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": []string{"/" + filepath.Base(program)}},
+		"config": image.Config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{content.Digest}},
 	})
 	if err != nil {
@@ -90,19 +112,45 @@ func (l layout) image(program string) (descriptor, error) {
 	})
 }
 
-// layer is a tar file with one program in the root directory.
-func layer(program string) ([]byte, error) {
-	content, err := os.ReadFile(program)
-	if err != nil {
-		return nil, err
-	}
+// layer is a tar file with the files, each with its own mode, and their directories.
+func layer(files map[string]string) ([]byte, error) {
 	var b bytes.Buffer
 	l := layout{Writer: tar.NewWriter(&b)}
-	if err := l.file(filepath.Base(program), 0o755, content); err != nil {
-		return nil, err
+	made := map[string]bool{".": true}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := l.directories(path.Dir(name), made); err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(files[name])
+		if err != nil {
+			return nil, err
+		}
+		content, err := os.ReadFile(files[name])
+		if err != nil {
+			return nil, err
+		}
+		if err := l.file(name, int64(info.Mode().Perm()), content); err != nil {
+			return nil, err
+		}
 	}
-	err = l.Close()
+	err := l.Close()
 	return b.Bytes(), err
+}
+
+// directories adds a directory and those above it.
+func (l layout) directories(dir string, made map[string]bool) error {
+	var whole string
+	for part := range strings.SplitSeq(dir, "/") {
+		whole = path.Join(whole, part)
+		if made[whole] {
+			continue
+		}
+		made[whole] = true
+		if err := l.WriteHeader(&tar.Header{Name: whole + "/", Mode: 0o755, Typeflag: tar.TypeDir}); err != nil {
+			return fmt.Errorf("add %s: %w", whole, err)
+		}
+	}
+	return nil
 }
 
 func (l layout) jsonBlob(mediaType string, v any) (descriptor, error) {
