@@ -62,6 +62,9 @@ type Agent struct {
 
 	// Uninstall takes everything away when the agent ends. nil: it stays.
 	Uninstall *install.Removal
+	// Leaving takes it away at once, in place of keeping it: the agent stays, and is ready when the node has nothing of
+	// sockmap any more but the stub, where that is needed. It needs Uninstall.
+	Leaving bool
 
 	// Serving, unless nil, is told the address once the server listens.
 	Serving func(address string)
@@ -86,7 +89,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.serve(background) })
 	wg.Go(func() { a.reap(background) })
-	err := a.loop(ctx)
+	keep := a.loop
+	if a.Leaving {
+		keep = a.clear
+	}
+	err := keep(ctx)
 	stop()
 	wg.Wait()
 	a.watch.close()
@@ -351,7 +358,7 @@ func (a *Agent) leave(told bool) error {
 			a.log().Warn("give up the claim", "error", err)
 		}
 	}
-	if a.Uninstall == nil || !told {
+	if a.Uninstall == nil || !told || a.Leaving {
 		return nil
 	}
 	if !owner {
@@ -361,6 +368,26 @@ func (a *Agent) leave(told bool) error {
 	return a.uninstall()
 }
 
+// clear uninstalls, again and again: something may be in the way for a while, such as another agent, and a stub goes once
+// no container needs it any more.
+func (a *Agent) clear(ctx context.Context) error {
+	retry := backoff{first: time.Second, most: a.recheck()}
+	for ctx.Err() == nil {
+		wait, err := a.recheck(), a.uninstall()
+		if err != nil {
+			wait = retry.next()
+		}
+		a.health.set(partGone, err)
+		a.report("uninstall", err, "the node has something of sockmap left")
+		a.health.beat()
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
 func (a *Agent) uninstall() error {
 	r := *a.Uninstall
 	ctx, cancel := context.WithTimeout(context.Background(), r.DrainFor+r.WaitFor+r.LingerFor+time.Minute)
@@ -368,6 +395,9 @@ func (a *Agent) uninstall() error {
 	done, err := a.Installer.Uninstall(ctx, r)
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)
+	}
+	if a.Leaving && !done.Changed() {
+		return nil // as the round before has left it
 	}
 	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
 		"unloadedFrom", done.UnloadedFrom,

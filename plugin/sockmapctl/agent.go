@@ -26,6 +26,7 @@ type agentFlags struct {
 	readyMeans      string
 	reap, recheck   time.Duration
 	uninstallOnExit bool
+	uninstall       bool
 }
 
 func agentCommand(a *app) *cobra.Command {
@@ -40,7 +41,10 @@ what dead containers left. Serves /metrics, /healthz and /readyz;
 what is wrong.
 
 It ends by SIGTERM and leaves everything in place, for the next agent. It needs
-no access to the API of Kubernetes.`,
+no access to the API of Kubernetes.
+
+With --uninstall it does the opposite: it takes everything away, as uninstall
+does, tries again what fails, and stays. It is ready once nothing is left.`,
 		Example: `  sockmapctl agent --log-format json
   sockmapctl agent --plugin /usr/lib/sockmap --config '{"required": true}'`,
 	}
@@ -55,6 +59,7 @@ no access to the API of Kubernetes.`,
 	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between reaps of what dead containers left")
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
 	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
+	flags.BoolVar(&f.uninstall, "uninstall", false, "take everything away at once, and be ready when it is gone")
 	before(cmd, f.check)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		if err := a.agent(f).Run(cmd.Context()); err != nil {
@@ -102,10 +107,10 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 	}
 	ag.Installer.Log = log
 	ag.Serving = func(address string) { log.Info("serving /metrics, /healthz and /readyz", "address", address) }
-	if f.uninstallOnExit {
+	if f.uninstallOnExit || f.uninstall {
 		removal := f.removal.removal(a)
 		removal.Node = node
-		ag.Uninstall = &removal
+		ag.Uninstall, ag.Leaving = &removal, f.uninstall
 	}
 	return ag
 }
