@@ -30,7 +30,7 @@ test: test-host test-speed test-race test-conformance test-packaging test-runtim
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/bench/stopped$$')
+	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/cluster$$' -e '/test/bench/stopped$$')
 	@# Alone, because it measures the memory of the whole machine.
 	go test -count=1 ./test/bench/stopped
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
@@ -60,6 +60,12 @@ test-conformance: ## the socket API, plain against accelerated, on this machine'
 test-containerd: ## pods of the real containerd (installs runc, builds containerd: minutes the first time)
 	@test/setup.sh containerd
 	go test -count=1 -timeout 40m ./test/e2e/containerd
+
+RUN := TestCluster
+.PHONY: test-cluster
+test-cluster: ## a real Kubernetes on this machine: the chart, real pods, upgrade, reboot, uninstall (root; builds Kubernetes: long the first time; RUN=TestCluster/upgrade)
+	@test/setup.sh cluster
+	go test -count=1 -v -timeout 75m -run '^$(RUN)' ./test/cluster
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules

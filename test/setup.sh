@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|packaging|generate: makes sure that this machine has what the target needs.
+# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|cluster|packaging|generate: makes sure that this machine has what the target needs.
 # Says nothing when it has.
 set -euo pipefail
 
@@ -18,6 +18,7 @@ test-vm) packages=(qemu-system-x86 qemu-system-arm cpio kmod dpkg libc-bin xz-ut
 test-programs) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd debian-archive-keyring mmdebstrap e2fsprogs) ;;
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 containerd) packages=(runc iptables util-linux) ;;
+cluster) packages=(runc iptables nftables mount util-linux) ;;
 packaging) packages=(buildah) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;

@@ -214,3 +214,15 @@ func TestRootIsReadOnly(t *testing.T) {
 		}
 	}
 }
+
+// Where the host has cgroup v1, containers have its namespace of cgroups, and see the root of cgroup2, in which they may
+// make nothing.
+func TestTheAgentLoadsWithTheHostsCgroupNamespace(t *testing.T) {
+	if m, err := cgroup.FindMount(); err != nil || m.Path == "/sys/fs/cgroup" {
+		t.Skipf("this host has no cgroup v1: cgroup2 is at %q (%v)", m.Path, err)
+	}
+	c := agentContainer(t, build(t), nil)
+	c.HostCgroups = true
+	c.must(t, []int{exitDone}, "load")
+	c.must(t, []int{exitDone}, "unload")
+}
