@@ -24,7 +24,8 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 	@go run ./test/demo
 
 .PHONY: test
-test: VM_RUN := -guests # test-host has run the same on this kernel
+# test-host has run the same on this kernel, and the suite of two of three kernels takes 15 minutes: make test-vm has it.
+test: VM_RUN := -guests -leave-out 6.12/conformance,7/conformance
 test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host

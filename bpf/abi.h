@@ -167,6 +167,12 @@ struct config {
 	__u64 room[8];
 };
 
+/*
+ * What stands for a pod with hostNetwork where others are known by the cookie of their network namespace: this
+ * and the id of its cgroup. Cookies count from 1.
+ */
+#define HOST_POD (1ULL << 63)
+
 /* endpoints[netns cookie]: the policy of one container sandbox. */
 struct endpoint {
 	__u64 group;	  /* equal groups are one namespace for PEERS_NAMESPACE */
@@ -315,7 +321,8 @@ struct attachment {
 	__u8 pad[3];
 	struct endpoint policy; /* what this ADD asked for; that of its endpoint follows from all its records */
 	__u64 container_cgroup; /* of one that was declined: id of the container's cgroup, which has no link; 0: unknown */
-	__u64 room[6];
+	__u64 host_netns; /* cookie of the host's network namespace, of a pod with hostNetwork; 0: it has its own */
+	__u64 room[5];
 };
 
 /* One socket as the flows iterator writes it. Addresses are network order, v4 in the first four bytes. */

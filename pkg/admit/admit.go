@@ -66,6 +66,9 @@ func (c Call) tell(out endpoint.Outcome) {
 	if out.OptedOut {
 		done = "registered, but stays on TCP: another network of this container has opted out"
 	}
+	if out.SwitchedOff != "" {
+		done = "registered, but stays on TCP: a person has switched off " + out.SwitchedOff
+	}
 	c.Log.Info(done, "cgroup", out.Cgroup.Path, "source", out.Cgroup.Source, "netnsCookie", out.NetNSCookie,
 		"loaded", out.Loaded, "disabled", out.Disabled)
 	for _, note := range out.Cgroup.Notes {

@@ -26,7 +26,7 @@ type State string
 const (
 	Accelerated State = "accelerated"
 	Declined    State = "declined"  // an ADD, or an adoption, has recorded why
-	OptedOut    State = "opted-out" // by annotation or configuration
+	OptedOut    State = "opted-out" // by annotation or configuration, or switched off by a person
 	LeftOut     State = "left-out"  // the plugin was never called for it
 )
 
@@ -37,6 +37,46 @@ const (
 	ReasonOtherList   = "other-network" // no network of it has the plugin in its list
 	ReasonNoNetNS     = "no-netns"      // its network namespace is not known, or cannot be seen from here
 )
+
+// Reasons lists for each state the reasons that a pod can have for it, as Standing.Reason has them.
+func Reasons() map[State][]string {
+	all := map[State][]string{
+		Accelerated: {""},
+		LeftOut:     {ReasonOlder, ReasonHostNetwork, ReasonOtherList, ReasonNoNetNS},
+	}
+	for _, r := range decline.OfContainers() {
+		state := Declined
+		if isChoice(r) {
+			state = OptedOut
+		}
+		all[state] = append(all[state], r.String())
+	}
+	return all
+}
+
+// isChoice tells the reasons that somebody has chosen.
+func isChoice(r decline.Reason) bool {
+	return r == decline.OptedOut || r == decline.OptedOutElsewhere || r == decline.SwitchedOff
+}
+
+// words say why a pod is left out, and what can be done about it.
+var words = map[string]string{
+	ReasonOlder:       "it ran before sockmap was in the list of its network: sockmapctl adopt, or make it anew",
+	ReasonHostNetwork: `it uses the network of the host, and has no annotation sockmap-cni/accelerate: "true"`,
+	ReasonOtherList:   "no network of it has sockmap in its list",
+	ReasonNoNetNS:     "its network namespace cannot be seen from here",
+}
+
+// Why says in words why the pod is not accelerated; empty: it is.
+func (s Standing) Why() string {
+	switch {
+	case s.Detail != "":
+		return s.Detail
+	case words[s.Reason] != "":
+		return words[s.Reason]
+	}
+	return s.Reason
+}
 
 // Standing is how one pod stands.
 type Standing struct {
@@ -51,29 +91,53 @@ type Standing struct {
 type Adopter struct {
 	Find func(context.Context) ([]pods.Pod, error)
 	// Runs tells whether a sandbox runs now. nil: nobody can be asked, and the reaper finds out.
-	Runs  func(ctx context.Context, id string) (bool, error)
-	Confs []*cniconf.Conf // the plugin's entries in the networks of this node
+	Runs func(ctx context.Context, id string) (bool, error)
+	// Confs are the plugin's entries in the networks of this node as they are now, without those that have a wrong value, which
+	// the error names.
+	Confs func() ([]*cniconf.Conf, error)
 	Node  func(*cniconf.Conf) *endpoint.Node
 	Log   *slog.Logger
 }
 
+// look is one look at the node: what runs, what is configured, what is recorded.
+type look struct {
+	found   []pods.Pod
+	confs   []*cniconf.Conf
+	records map[string][]endpoint.Record // by sandbox
+}
+
+// look reads what it can in spite of the error.
+func (a *Adopter) look(ctx context.Context) (look, error) {
+	var (
+		l                             look
+		errConfs, errFind, errRecords error
+	)
+	l.confs, errConfs = a.Confs()
+	l.found, errFind = a.Find(ctx)
+	l.records, errRecords = a.records(ctx, l.confs)
+	return l, errors.Join(errConfs, errFind, errRecords)
+}
+
 // Look tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
 func (a *Adopter) Look(ctx context.Context) ([]Standing, error) {
-	found, err := a.Find(ctx)
-	records, errRecords := a.records(ctx)
-	all := make([]Standing, 0, len(found))
-	for _, p := range found {
-		all = append(all, standing(p, a.Confs, records))
+	l, err := a.look(ctx)
+	return l.standings(), err
+}
+
+func (l look) standings() []Standing {
+	all := make([]Standing, 0, len(l.found))
+	for _, p := range l.found {
+		all = append(all, standing(p, l.confs, l.records))
 	}
-	return all, errors.Join(err, errRecords)
+	return all
 }
 
 // records are those of all state directories that entries name, by the sandbox.
-func (a *Adopter) records(ctx context.Context) (map[string][]endpoint.Record, error) {
+func (a *Adopter) records(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Record, error) {
 	all := map[string][]endpoint.Record{}
 	var errs []error
 	seen := map[string]bool{}
-	for _, conf := range a.Confs {
+	for _, conf := range confs {
 		node := a.Node(conf)
 		if seen[node.Dir] {
 			continue
@@ -96,9 +160,9 @@ func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.R
 		return s.ofRecord(own)
 	}
 	switch {
-	case p.HostNetwork:
+	case p.HostNetwork && !takesHost(p):
 		s.Reason = ReasonHostNetwork
-	case p.NetNS == "":
+	case p.NetNS == "" && !p.HostNetwork:
 		s.Reason = ReasonNoNetNS
 	case len(attachmentsOf(p, confs)) == 0:
 		s.Reason = ReasonOtherList
@@ -110,19 +174,24 @@ func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.R
 
 // ofRecord is by the record that says most against acceleration: any of them keeps the pod on TCP.
 func (s Standing) ofRecord(own []endpoint.Record) Standing {
+	rank := []State{Accelerated, Declined, OptedOut}
 	for _, r := range own {
-		why := r.WhyNot()
-		switch {
-		case r.Accelerated() && s.State == LeftOut:
-			s.State = Accelerated
-		case r.Accelerated():
-		case why == decline.OptedOut || why == decline.OptedOutElsewhere:
-			s.State, s.Reason, s.Detail = OptedOut, why.String(), r.Declined
-		case s.State != OptedOut:
-			s.State, s.Reason, s.Detail = Declined, why.String(), r.Declined
+		if state := StateOf(r); s.State == LeftOut || slices.Index(rank, state) > slices.Index(rank, s.State) {
+			s.State, s.Reason, s.Detail = state, r.WhyNot().String(), r.Declined
 		}
 	}
 	return s
+}
+
+// StateOf is how the sandbox of a record stands.
+func StateOf(r endpoint.Record) State {
+	switch {
+	case r.Accelerated():
+		return Accelerated
+	case isChoice(r.WhyNot()):
+		return OptedOut
+	}
+	return Declined
 }
 
 // attachment is one interface of a pod, and the entry that its network has.
@@ -134,6 +203,9 @@ type attachment struct {
 // attachmentsOf are those whose network has the plugin in its list. Of a pod whose networks nobody knows it is taken that it is
 // in the only one with an entry, by the interface that all runtimes call the first.
 func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
+	if p.HostNetwork {
+		return hostAttachment(p, confs)
+	}
 	for _, at := range p.Attachments {
 		i := slices.IndexFunc(confs, func(c *cniconf.Conf) bool { return c.Name == at.Network })
 		if i >= 0 {
@@ -148,6 +220,18 @@ func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
 
 const firstInterface = "eth0"
 
+// takesHost tells whether a pod with hostNetwork has chosen to take part.
+func takesHost(p pods.Pod) bool { return p.Annotations[cniconf.AnnotationAccelerate] == "true" }
+
+// hostAttachment is that of a pod with hostNetwork that has chosen to take part. No network is its own: it is treated as the
+// pods of the first network are.
+func hostAttachment(p pods.Pod, confs []*cniconf.Conf) []attachment {
+	if !takesHost(p) || len(confs) == 0 {
+		return nil
+	}
+	return []attachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
+}
+
 // LookFor is Look, of the pods that wanted chooses.
 func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
 	all, err := a.Look(ctx)
@@ -157,21 +241,22 @@ func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]St
 // Adopt adopts the pods that wanted chooses and that are left out as older than the installation, and tells how all that it
 // chooses stand then. It goes on after errors of single pods, which their standing has.
 func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
-	all, err := a.LookFor(ctx, wanted)
-	order := a.older(all)
+	l, err := a.look(ctx)
+	all := slices.DeleteFunc(l.standings(), func(s Standing) bool { return !wanted(s.Pod) })
+	order := l.older(all)
 	for _, i := range order {
 		if ctx.Err() != nil {
 			return all, errors.Join(err, ctx.Err())
 		}
-		all[i].Detail = a.adopt(ctx, all[i].Pod)
+		all[i].Detail = a.adopt(ctx, all[i].Pod, l.confs)
 	}
 	if len(order) == 0 {
 		return all, err
 	}
 	// What reports success has looked.
-	records, errRecords := a.records(ctx)
+	records, errRecords := a.records(ctx, l.confs)
 	for _, i := range order {
-		after := standing(all[i].Pod, a.Confs, records)
+		after := standing(all[i].Pod, l.confs, records)
 		after.Detail = cmp.Or(after.Detail, all[i].Detail)
 		after.Adopted = after.State != LeftOut
 		all[i] = after
@@ -181,12 +266,12 @@ func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Stan
 
 // older gives the indices of those that can be adopted. Those that have opted out come last: that is recorded only where the
 // programs are loaded, which the others see to.
-func (a *Adopter) older(all []Standing) (order []int) {
+func (l look) older(all []Standing) (order []int) {
 	var out []int
 	for i, s := range all {
 		switch {
 		case s.Reason != ReasonOlder:
-		case a.accelerates(s.Pod):
+		case l.accelerates(s.Pod):
 			order = append(order, i)
 		default:
 			out = append(out, i)
@@ -196,23 +281,21 @@ func (a *Adopter) older(all []Standing) (order []int) {
 }
 
 // accelerates tells whether any of its networks' entries, with its annotations, wants the pod accelerated.
-func (a *Adopter) accelerates(p pods.Pod) bool {
-	return slices.ContainsFunc(attachmentsOf(p, a.Confs), func(at attachment) bool {
+func (l look) accelerates(p pods.Pod) bool {
+	return slices.ContainsFunc(attachmentsOf(p, l.confs), func(at attachment) bool {
 		on, _ := at.conf.ForPod(p.Annotations, p.Cgroup).Accelerate()
 		return on
 	})
 }
 
 // adopt goes the way of the pod's ADDs. It returns what kept it from it, in words.
-func (a *Adopter) adopt(ctx context.Context, p pods.Pod) (why string) {
-	for _, at := range attachmentsOf(p, a.Confs) {
-		conf := at.conf.ForPod(p.Annotations, p.Cgroup)
-		sb := endpoint.Sandbox{
-			Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
-			PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID,
+func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
+	for _, at := range attachmentsOf(p, confs) {
+		call, sb := a.call(p, at)
+		for _, warning := range call.Conf.Warnings {
+			call.Log.Warn(warning)
 		}
-		node := a.Node(conf)
-		call := admit.Call{Conf: conf, Node: node, Log: a.Log.With("adopt", p.String(), "container", p.ID)}
+		node := call.Node
 		if err := call.Do(ctx, sb); err != nil {
 			a.Log.Warn("a running pod is not adopted", "pod", p.String(), "reason", err)
 			why = err.Error()
@@ -223,6 +306,17 @@ func (a *Adopter) adopt(ctx context.Context, p pods.Pod) (why string) {
 		}
 	}
 	return why
+}
+
+// call is what the ADD of one interface of a pod would be now.
+func (a *Adopter) call(p pods.Pod, at attachment) (admit.Call, endpoint.Sandbox) {
+	conf := at.conf.ForPod(p.Annotations, p.Cgroup)
+	sb := endpoint.Sandbox{
+		Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
+		PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID, HostNetwork: p.HostNetwork,
+	}
+	log := a.Log.With("pod", p.String(), "container", p.ID)
+	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log}, sb
 }
 
 var errEnded = errors.New("it ended meanwhile")

@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
@@ -60,6 +61,12 @@ type Agent struct {
 	Poll    time.Duration // the same while directories cannot be watched; 0: DefaultPoll
 	Reap    time.Duration // between reaps of what dead containers left; 0: DefaultReap
 
+	// Pods tells what runs on the node. nil: nobody looks, there is no metric of pods, and nothing follows the configuration.
+	// Its nodes must never load.
+	Pods      *adopt.Adopter
+	Adopt     bool          // accelerate pods that ran before the installation
+	PodsEvery time.Duration // between looks at the pods; 0: DefaultPodsEvery
+
 	// Uninstall takes everything away when the agent ends. nil: it stays.
 	Uninstall *install.Removal
 	// Leaving takes it away at once, in place of keeping it: the agent stays, and is ready when the node has nothing of
@@ -77,12 +84,13 @@ type Agent struct {
 	claim    *install.Claim
 	left     map[string][]byte // content of files as this agent left them
 	first    bool              // a round has been completed
-	reported map[string]string // what was logged last, by subject
+	reported reported
+	keeper   *podKeeper
 }
 
 // Run works until ctx ends. The error is one that only a new process can mend.
 func (a *Agent) Run(ctx context.Context) error {
-	a.left, a.reported, a.throttle = map[string][]byte{}, map[string]string{}, throttles{}
+	a.left, a.throttle, a.keeper = map[string][]byte{}, throttles{}, newPodKeeper()
 	a.Installer.Hold = a.mayChange
 	a.health.init(a.recheck())
 	background, stop := context.WithCancel(ctx)
@@ -92,6 +100,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	keep := a.loop
 	if a.Leaving {
 		keep = a.clear
+	} else {
+		wg.Go(func() { a.keepPods(background) })
 	}
 	err := keep(ctx)
 	stop()
@@ -199,13 +209,16 @@ func (a *Agent) present() error {
 func (a *Agent) round(ctx context.Context) error {
 	a.hold = 0
 	if who := a.claimed(ctx); who != "" {
+		a.keeper.may(false)
 		a.health.set(partNetwork, fmt.Errorf("%s has taken over", who))
 		return nil
 	}
 	stays, errLoad := a.load(ctx)
 	errBinary := a.installBinary(ctx, stays)
 	errChain := a.chain(ctx, errBinary, errLoad)
-	a.first = a.first || errors.Join(stays, errBinary, errLoad, errChain) == nil
+	all := errors.Join(stays, errBinary, errLoad, errChain)
+	a.first = a.first || all == nil
+	a.keeper.may(all == nil)
 	if errors.Is(errChain, install.ErrNoNetwork) {
 		errChain = nil // nothing to try again: an event will come
 	}
@@ -217,8 +230,7 @@ func (a *Agent) claimed(ctx context.Context) string {
 	if a.claim != nil {
 		who, gone := a.claim.Holder()
 		if who != "" {
-			if a.reported["claim"] != who {
-				a.reported["claim"] = who
+			if a.reported.changed("claim", who) {
 				a.log().Warn("another agent has taken over, and this one only watches from now on", "other", who)
 			}
 			return who
@@ -313,10 +325,9 @@ func (a *Agent) report(subject string, err error, consequence string) {
 		text = err.Error()
 		a.counters.failure()
 	}
-	if a.reported[subject] == text {
+	if !a.reported.changed(subject, text) {
 		return
 	}
-	a.reported[subject] = text
 	switch {
 	case err == nil:
 		a.log().Info("resolved", "subject", subject)

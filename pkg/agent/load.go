@@ -70,11 +70,9 @@ func (a *Agent) unloadedByHand(err error) bool {
 	const subject = "unloaded by hand"
 	unloaded := errors.Is(err, endpoint.ErrUnloadedByHand)
 	switch {
-	case unloaded && a.reported[subject] == "":
-		a.reported[subject] = err.Error()
+	case unloaded && a.reported.changed(subject, err.Error()):
 		a.log().Warn("the programs are not loaded until a container is added or somebody asks for it", "reason", err)
-	case !unloaded && a.reported[subject] != "":
-		a.reported[subject] = ""
+	case !unloaded && a.reported.changed(subject, ""):
 		a.log().Info("resolved", "subject", subject)
 	}
 	return unloaded

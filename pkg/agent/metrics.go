@@ -10,13 +10,14 @@ import (
 
 // counters is what the agent counts about itself.
 type counters struct {
-	repairs, failures, reaped atomic.Uint64
-	polling                   atomic.Bool
+	repairs, failures, reaped, adopted atomic.Uint64
+	polling                            atomic.Bool
 }
 
 func (c *counters) repair()           { c.repairs.Add(1) }
 func (c *counters) failure()          { c.failures.Add(1) }
 func (c *counters) reap(n int)        { c.reaped.Add(uint64(n)) }
+func (c *counters) adopt()            { c.adopted.Add(1) }
 func (c *counters) setPolling(p bool) { c.polling.Store(p) }
 
 // collector exports them.
@@ -33,6 +34,13 @@ var (
 		"Steps of the installation that failed; they are tried again.", nil, nil)
 	descReaped = prometheus.NewDesc("sockmap_agent_reaped_total",
 		"Attachments, links and endpoints removed because their container was gone.", nil, nil)
+	descAdopted = prometheus.NewDesc("sockmap_agent_adopted_total",
+		"Pods that ran before the installation and were given what their ADD would have, accelerated or not.", nil, nil)
+	descPods = prometheus.NewDesc("sockmap_pods",
+		"Pods of this node that the container runtime knows, by how they stand and why they are not accelerated; the reason is "+
+			"empty where they are.", []string{"state", "reason"}, nil)
+	descLooked = prometheus.NewDesc("sockmap_agent_pods_looked_timestamp_seconds",
+		"When the agent last saw all pods of this node, in Unix time; 0: never, and there are no series of sockmap_pods.", nil, nil)
 	descPolling = prometheus.NewDesc("sockmap_agent_polling",
 		"1 while directories cannot be watched and are looked at every few seconds instead.", nil, nil)
 )
@@ -42,7 +50,7 @@ func Describe(ch chan<- *prometheus.Desc) { collector{}.Describe(ch) }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descPart, descRepairs, descFailures, descReaped, descPolling} {
+	for _, d := range []*prometheus.Desc{descReady, descPart, descRepairs, descFailures, descReaped, descAdopted, descPolling, descPods, descLooked} {
 		ch <- d
 	}
 }
@@ -67,5 +75,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descRepairs, &c.counters.repairs)
 	count(descFailures, &c.counters.failures)
 	count(descReaped, &c.counters.reaped)
+	count(descAdopted, &c.counters.adopted)
+	if c.Pods != nil {
+		c.pods(ch)
+	}
 	gauge(descPolling, c.counters.polling.Load())
 }

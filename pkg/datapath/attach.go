@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,6 +27,20 @@ type Link struct {
 //
 // It returns ErrTooManyPrograms and ErrExclusiveProgram for what only the operator can solve.
 func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
+	return d.attachWith(cgroup, key, func() (*ebpf.Program, func() error, error) {
+		name := bpfProgSockOps
+		if key.Manual {
+			name = bpfProgSockOpsAny
+		}
+		prog, err := d.program(name)
+		return prog, func() error { return nil }, err
+	})
+}
+
+// attachWith is Attach with a program that is asked for where the link must be made, and closed then.
+func (d *Datapath) attachWith(
+	cgroup *os.File, key LinkKey, program func() (*ebpf.Program, func() error, error),
+) (made bool, err error) {
 	// First, also where the cgroup has its link: a version that knows of no rest may have made that one.
 	if err := d.wakeGuards(); err != nil {
 		return false, err
@@ -37,14 +52,15 @@ func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	if err := d.Detach(key); err != nil {
 		return false, err
 	}
-	name := bpfProgSockOps
-	if key.Manual {
-		name = bpfProgSockOpsAny
+	prog, closes, err := program()
+	if err != nil {
+		return false, err
 	}
+	defer func() { err = errors.Join(err, closes()) }()
 	// The guard first: after a kill in between, the link that says that all is there is missing.
 	err = d.attachOptionsGuard(cgroup, key)
 	if err == nil {
-		err = d.attach(cgroup, name, ebpf.AttachCGroupSockOps, d.layout.link(key))
+		err = d.attachProgram(cgroup, prog, ebpf.AttachCGroupSockOps, d.layout.link(key))
 	}
 	if err != nil {
 		return false, errors.Join(err, d.Detach(key))
@@ -72,14 +88,18 @@ func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
 }
 
 func (d *Datapath) attach(cgroup *os.File, program string, at ebpf.AttachType, pin string) (err error) {
-	defer spellError(&err)
 	prog, err := d.program(program)
 	if err != nil {
 		return err
 	}
+	return d.attachProgram(cgroup, prog, at, pin)
+}
+
+func (d *Datapath) attachProgram(cgroup *os.File, prog *ebpf.Program, at ebpf.AttachType, pin string) (err error) {
+	defer spellError(&err)
 	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(cgroup.Fd()), Program: prog, Attach: at})
 	if err != nil {
-		return fmt.Errorf("attach %s to cgroup %s: %w", program, cgroup.Name(), explainAttach(err))
+		return fmt.Errorf("attach %s to cgroup %s: %w", filepath.Base(pin), cgroup.Name(), explainAttach(err))
 	}
 	defer l.Close()
 	if err := l.Pin(pin); err != nil {

@@ -32,6 +32,7 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
+	HostNetNS                    uint64         // cookie of the host's network namespace, of a pod with hostNetwork, whose NetNSCookie is a HostKey; 0: none
 	ContainerCgroupID            uint64         // of one that was declined: the container's cgroup, which has no link; 0: unknown
 	Declined                     string         // why it is not accelerated, in words; empty: it is
 	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it
@@ -48,6 +49,11 @@ type Attachment struct {
 // OfNetwork reports whether the attachment belongs to the network of this name, however long.
 func (a Attachment) OfNetwork(name string) bool {
 	return a.networkKey == sha256.Sum256([]byte(name))
+}
+
+// Since makes the record say that it was made when an earlier one of the same sandbox was.
+func (a *Attachment) Since(earlier Attachment) {
+	a.createdNs, a.Created = earlier.createdNs, earlier.Created
 }
 
 func (a Attachment) encode() bpfAttachment {
@@ -73,7 +79,7 @@ func (a Attachment) encode() bpfAttachment {
 	}
 	setText(out.CgroupSource[:], a.CgroupSource)
 	setText(out.Declined[:], a.Declined)
-	out.ContainerCgroup = a.ContainerCgroupID
+	out.ContainerCgroup, out.HostNetns = a.ContainerCgroupID, a.HostNetNS
 	if a.Policy != nil {
 		out.HasPolicy = 1
 		out.Policy, _ = a.Policy.encode(a.NetNSCookie) // PutAttachment has checked it
@@ -89,6 +95,7 @@ func (a *bpfAttachment) decode() Attachment {
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
 		Declined: text(a.Declined[:]), Reason: decline.Reason(a.Reason), Created: sinceBoot(a.CreatedNs),
 		networkKey: a.NetworkKey, createdNs: a.CreatedNs, ContainerCgroupID: a.ContainerCgroup,
+		HostNetNS: a.HostNetns,
 	}
 	if a.HasPolicy != 0 {
 		policy := a.Policy.policy()

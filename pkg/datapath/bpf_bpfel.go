@@ -42,7 +42,8 @@ type bpfAttachment struct {
 	Pad             [3]uint8
 	Policy          bpfEndpoint
 	ContainerCgroup uint64
-	Room            [6]uint64
+	HostNetns       uint64
+	Room            [5]uint64
 }
 
 type bpfAvoided struct {

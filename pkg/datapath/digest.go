@@ -18,7 +18,7 @@ const digestPin = "programs"
 // Digest names the programs that are built into this one. Equal digests are equal programs, whatever the versions say.
 var Digest = sync.OnceValue(func() string {
 	h := sha256.New()
-	for _, object := range [][]byte{_BpfBytes, _GuardBytes, _ListBytes} {
+	for _, object := range [][]byte{_BpfBytes, _GuardBytes, _ListBytes, _HostBytes} {
 		h.Write(object)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -28,6 +29,27 @@ const (
 
 // PortRange is inclusive on both sides.
 type PortRange struct{ First, Last uint16 }
+
+// String is "80", or "8000-8010".
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// String is the value of the key peers.
+func (p Peers) String() string {
+	switch p {
+	case PeersNode:
+		return "node"
+	case PeersNamespace:
+		return "namespace"
+	case PeersPod:
+		return "pod"
+	}
+	return fmt.Sprintf("number-%d", uint8(p))
+}
 
 // Policy is what an endpoint allows.
 type Policy struct {
@@ -148,7 +170,10 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
 	}
-	return d.bumpEpoch()
+	if err := d.bumpEpoch(); err != nil {
+		return err
+	}
+	return d.alsoDraining(func(old *Datapath) error { return old.SetEndpoint(cookie, p) })
 }
 
 // DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have
@@ -161,7 +186,8 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := m.Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget endpoint: %w", err)
 	}
-	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie))
+	return errors.Join(d.bumpEpoch(), d.retireTotals(cookie), d.deleteShare(cookie),
+		d.alsoDraining(func(old *Datapath) error { return old.DeleteEndpoint(cookie) }))
 }
 
 // Endpoints lists the cookies of registered network namespaces and whether they take part.

@@ -35,7 +35,8 @@ type evictAttachment struct {
 	Pad             [3]uint8
 	Policy          evictEndpoint
 	ContainerCgroup uint64
-	Room            [6]uint64
+	HostNetns       uint64
+	Room            [5]uint64
 }
 
 type evictAvoided struct {

@@ -7,3 +7,4 @@ package datapath
 //go:generate go tool bpf2go -go-package datapath -target amd64,arm64 guard ../../bpf/guard.bpf.c -- -O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../../bpf -I../../bpf/headers -idirafter $BPF_SYSTEM_INCLUDE
 //go:generate go tool bpf2go -go-package datapath -target bpfel -type stays evict ../../bpf/evict.bpf.c -- -O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../../bpf -I../../bpf/headers -idirafter $BPF_SYSTEM_INCLUDE
 //go:generate go tool bpf2go -go-package datapath -target bpfel list ../../bpf/list.bpf.c -- -O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../../bpf -I../../bpf/headers -idirafter $BPF_SYSTEM_INCLUDE
+//go:generate go tool bpf2go -go-package datapath -target bpfel -no-global-types host ../../bpf/host.bpf.c -- -O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../../bpf -I../../bpf/headers -idirafter $BPF_SYSTEM_INCLUDE

@@ -35,7 +35,8 @@ type listAttachment struct {
 	Pad             [3]uint8
 	Policy          listEndpoint
 	ContainerCgroup uint64
-	Room            [6]uint64
+	HostNetns       uint64
+	Room            [5]uint64
 }
 
 type listAvoided struct {

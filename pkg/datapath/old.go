@@ -31,7 +31,7 @@ const (
 type Leftovers struct {
 	Unfinished bool     // of killed calls
 	Older      []uint32 // ABIs whose place was taken, and which a killed Replace has left in force
-	Draining   []uint32 // ABIs whose live flows are left
+	Draining   []uint32 // ABIs whose live flows are left; the own one: of another size, or with other guards
 }
 
 // FindLeftovers reads one directory. A directory that is not there has none.
@@ -46,7 +46,7 @@ func FindLeftovers(dir string) (found Leftovers, err error) {
 		switch {
 		case unfinished(e.Name()):
 			found.Unfinished = true
-		case !ok || abi >= ABI:
+		case !ok || abi > ABI || abi == ABI && !draining:
 		case draining:
 			found.Draining = append(found.Draining, abi)
 		default:
@@ -103,7 +103,7 @@ func switchOld(l layout, abi uint32, disabled bool) error {
 	return nil
 }
 
-// eachDraining calls f for each state of an older ABI below dir that drains.
+// eachDraining calls f for each state below dir that drains.
 func eachDraining(dir string, f func(l layout, abi uint32) error) error {
 	found, err := FindLeftovers(dir)
 	if err != nil {
@@ -116,7 +116,7 @@ func eachDraining(dir string, f func(l layout, abi uint32) error) error {
 	return errors.Join(errs...)
 }
 
-// Draining is state of an older ABI with live flows.
+// Draining is state with live flows whose place another has taken.
 type Draining struct {
 	ABI     uint32
 	Sockets int

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -42,31 +43,41 @@ func replaceIn(dir string, old Old, u Upgrade) (links int, err error) {
 	if err := u.step("build"); err != nil {
 		return 0, err
 	}
+	from := layout{dir, stateName(old.ABI)}
 	err = build(current(dir), spec, s, func(l, building layout) error {
-		d := open(building)
-		defer d.Close()
-		err := d.update(func(c *bpfConfig) {
-			c.Disabled, c.DisabledNs, c.Epoch = old.config.Disabled, coarse(), old.config.Epoch
-		})
-		if err != nil {
-			return err
-		}
-		if isUnloading(layout{dir, stateName(old.ABI)}) {
-			if err := markUnloading(building); err != nil {
-				return err
-			}
-		}
-		if err := d.carry(old.ABI, ebpf.UpdateAny, &u); err != nil {
-			return err
-		}
-		if err := u.step("publish"); err != nil {
-			return err
-		}
-		return publish(l, building)
+		return takeOver(from, building, old.ABI, old.config, &u, func() error { return publish(l, building) })
 	})
 	if err != nil {
 		return 0, err
 	}
+	return settleNew(dir, u)
+}
+
+// takeOver makes what was built ready to take the place of the state from, which is in force with this configuration, and
+// calls put, which puts it there.
+func takeOver(from, building layout, abi uint32, config bpfConfig, u *Upgrade, put func() error) error {
+	d := open(building)
+	defer d.Close()
+	err := d.update(func(c *bpfConfig) { c.Disabled, c.DisabledNs, c.Epoch = config.Disabled, coarse(), config.Epoch })
+	if err != nil {
+		return err
+	}
+	if isUnloading(from) {
+		if err := markUnloading(building); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(d.carrySwitches(from), d.carry(from, abi, ebpf.UpdateAny, u)); err != nil {
+		return err
+	}
+	if err := u.step("publish"); err != nil {
+		return err
+	}
+	return put()
+}
+
+// settleNew ends what a takeOver has begun, and counts the cgroups that have a link.
+func settleNew(dir string, u Upgrade) (links int, err error) {
 	d, err := Open(dir)
 	if err != nil {
 		return 0, err
@@ -92,12 +103,22 @@ func (d *Datapath) Settle(u Upgrade) (err error) {
 			return &StateError{Path: layout{d.layout.dir, stateName(abi)}.state(), Found: fmt.Sprintf("ABI %d", abi), Own: "none beside its own"}
 		}
 		// Before it was killed, or by the old version after it.
-		if err := d.carry(abi, ebpf.UpdateNoExist, &u); err != nil {
+		old := layout{d.layout.dir, stateName(abi)}
+		if err := d.carry(old, abi, ebpf.UpdateNoExist, &u); err != nil {
 			return err
 		}
-		if err := d.retire(abi, &u); err != nil {
+		if err := d.retire(old, &u); err != nil {
 			return err
 		}
+		if err := u.step("drain"); err != nil {
+			return err
+		}
+		if err := os.Rename(old.state(), old.draining().state()); err != nil {
+			return fmt.Errorf("let state of ABI %d drain: %w", abi, err)
+		}
+	}
+	if slices.Contains(found.Draining, ABI) {
+		return d.retire(d.layout.draining(), &u)
 	}
 	return nil
 }
@@ -113,9 +134,8 @@ var carried = [...]struct {
 	{bpfMapAvoid, unsafe.Sizeof(bpfAvoided{})},
 }
 
-// carry brings entries and links of an older ABI's state into this one.
-func (d *Datapath) carry(abi uint32, how ebpf.MapUpdateFlags, u *Upgrade) error {
-	old := layout{d.layout.dir, stateName(abi)}
+// carry brings entries and links of another state, of this ABI or an older one, into this one.
+func (d *Datapath) carry(old layout, abi uint32, how ebpf.MapUpdateFlags, u *Upgrade) error {
 	for _, m := range carried {
 		if err := u.step("carry " + m.pin); err != nil {
 			return err
@@ -124,7 +144,7 @@ func (d *Datapath) carry(abi uint32, how ebpf.MapUpdateFlags, u *Upgrade) error 
 		if err != nil {
 			return err
 		}
-		if err := carryMap(old, to, m.pin, Conversions[abi], how); err != nil {
+		if err := carryMap(old, to, m.pin, conversionFrom(abi), how); err != nil {
 			return fmt.Errorf("carry %s of ABI %d over: %w", m.pin, abi, err)
 		}
 	}
@@ -146,6 +166,14 @@ func (d *Datapath) carry(abi uint32, how ebpf.MapUpdateFlags, u *Upgrade) error 
 	return nil
 }
 
+// conversionFrom is as it is for the own ABI.
+func conversionFrom(abi uint32) Conversion {
+	if abi == ABI {
+		return func(_ string, key, value []byte) (newKey, newValue []byte, err error) { return key, value, nil }
+	}
+	return Conversions[abi]
+}
+
 // carryLink attaches a cgroup that the old state has a link of. One that is gone has none.
 func (d *Datapath) carryLink(key LinkKey, open func(uint64) (*os.File, error)) error {
 	cgroup, err := open(key.CgroupID)
@@ -156,6 +184,14 @@ func (d *Datapath) carryLink(key LinkKey, open func(uint64) (*os.File, error)) e
 		return err
 	}
 	defer cgroup.Close()
+	hosts, err := d.hostLinks()
+	if err != nil {
+		return err
+	}
+	if hostNetNS := hosts[key.CgroupID]; hostNetNS != 0 && !key.Manual {
+		_, err = d.AttachHost(cgroup, key, hostNetNS)
+		return err
+	}
 	_, err = d.Attach(cgroup, key)
 	return err
 }
@@ -215,30 +251,27 @@ func carryEntry(from, to *ebpf.Map, pin string, key, value []byte, convert Conve
 	return nil
 }
 
-// retire takes the old state's sock_ops links away, cgroup by cgroup, and lets it drain. Guards of its live sockets stay.
-func (d *Datapath) retire(abi uint32, u *Upgrade) error {
-	old := layout{d.layout.dir, stateName(abi)}
+// retire takes the sock_ops links of a state away, cgroup by cgroup, whose place this one has taken. Guards of its live
+// sockets stay.
+func (d *Datapath) retire(old layout, u *Upgrade) error {
 	keys, err := open(old).LinkKeys()
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
+		if !exists(old.link(key)) {
+			continue // what is left of it are guards
+		}
 		if err := u.step("detach old link"); err != nil {
 			return err
 		}
 		if err := detachNow(old.link(key)); err != nil {
-			return fmt.Errorf("detach link of ABI %d: %w", abi, err)
+			return fmt.Errorf("detach link of %s: %w", old.name, err)
 		}
 		// Of a cgroup that was full there is room now.
 		if err := d.carryLink(key, u.Open); err != nil {
 			return err
 		}
-	}
-	if err := u.step("drain"); err != nil {
-		return err
-	}
-	if err := os.Rename(old.state(), old.draining().state()); err != nil {
-		return fmt.Errorf("let state of ABI %d drain: %w", abi, err)
 	}
 	return nil
 }

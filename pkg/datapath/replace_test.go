@@ -287,7 +287,7 @@ func TestConnectionsMadeAtEachStepOfAnUpgrade(t *testing.T) {
 		at             string
 		client, server net.Conn
 	}
-	for _, how := range []string{"programs", "maps"} {
+	for _, how := range []string{"programs", "maps", "size"} {
 		t.Run(how, func(t *testing.T) {
 			d, g := loadVariant(t, newStateDir(t), "old", sameButForATag), newGroup(t)
 			dir := d.Dir()
@@ -307,11 +307,17 @@ func TestConnectionsMadeAtEachStepOfAnUpgrade(t *testing.T) {
 				}
 				return nil
 			})
-			if how == "programs" {
+			switch how {
+			case "programs":
 				if _, err := d.Upgrade(u); err != nil {
 					t.Fatal(err)
 				}
-			} else {
+			case "size":
+				u.MaxSockets = 4096
+				if _, err := Resize(dir, u); err != nil {
+					t.Fatal(err)
+				}
+			default:
 				makeOld(t, d)
 				old, _, err := ReadOld(dir)
 				if err != nil {

@@ -164,11 +164,15 @@ func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change fun
 	if err != nil {
 		return 0, err
 	}
+	hosts, err := d.hostLinks()
+	if err != nil {
+		return 0, err
+	}
 	for _, key := range keys {
 		if err := u.step("link"); err != nil {
 			return 0, err
 		}
-		alive, err := d.exchangeLink(objs, key, u.Open)
+		alive, err := d.exchangeLink(objs, key, hosts[key.CgroupID], u.Open)
 		if err != nil {
 			return 0, err
 		}
@@ -213,13 +217,22 @@ func (d *Datapath) finish(u Upgrade, change func(*bpfConfig)) error {
 
 // exchangeLink puts the new programs into the links of one cgroup, makes links that it lacks, and removes those of guards
 // that are no more. It reports whether the cgroup is there.
-func (d *Datapath) exchangeLink(objs *loaded, key LinkKey, open func(uint64) (*os.File, error)) (alive bool, err error) {
+// hostNetNS is not 0 for that of a pod with hostNetwork.
+func (d *Datapath) exchangeLink(
+	objs *loaded, key LinkKey, hostNetNS uint64, open func(uint64) (*os.File, error),
+) (alive bool, err error) {
 	if alive, err = d.linkAlive(key); !alive || err != nil {
 		return false, err
 	}
 	sockOps := objs.SockOps
-	if key.Manual {
+	switch {
+	case key.Manual:
 		sockOps = objs.SockOpsAny
+	case hostNetNS != 0:
+		if sockOps, err = d.loadHost(key.CgroupID, hostNetNS); err != nil {
+			return false, err
+		}
+		defer func() { err = errors.Join(err, sockOps.Close()) }()
 	}
 	missing := false
 	for _, g := range cgroupGuards {

@@ -44,6 +44,7 @@ const (
 	Unrecorded        Reason = 21
 	Disabled          Reason = 22
 	NotLoaded         Reason = 23
+	SwitchedOff       Reason = 24
 )
 
 // firstCode is that of the first number: the CNI specification leaves 100 and up to plugins.
@@ -148,6 +149,10 @@ var table = [...]row{
 	NotLoaded: {
 		"not-loaded", 0,
 		"the programs are not loaded: of the node, never of a container",
+	},
+	SwitchedOff: {
+		"switched-off", 0,
+		"a person has switched off the pod or its namespace: `sockmapctl disable POD` or `--namespace`",
 	},
 }
 

@@ -23,7 +23,7 @@ func TestNumbersNamesAndCodesAreAnABI(t *testing.T) {
 		{12, "neighbour", 112}, {13, "map-full", 113}, {14, "resources", 114}, {15, "netns", 8},
 		{16, "busy", 11}, {17, "other", 999}, {18, "link-gone", 118}, {19, "endpoint-gone", 119},
 		{20, "opted-out-elsewhere", 120}, {21, "unrecorded", 121}, {22, "disabled", 122},
-		{23, "not-loaded", 123},
+		{23, "not-loaded", 123}, {24, "switched-off", 124},
 	}
 	var got []row
 	for _, r := range All() {

@@ -53,6 +53,12 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	}
 	defer dir.Close()
 	record.CgroupID, record.CgroupSource = found.ID, string(found.Source)
+	if sb.HostNetwork {
+		if found.Root {
+			return Outcome{}, fmt.Errorf("%w: the cgroup of the pod is not known", errHostCgroup)
+		}
+		record.NetNSCookie = datapath.HostKey(found.ID)
+	}
 	want.Policy.Accelerate = true
 	record.Policy = &want.Policy
 
@@ -80,11 +86,17 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	}
 	out.Reaped = append(out.Reaped, s.reapSome(sb.key(), reapTime)...)
 	out.OptedOut = s.optedOut(record.NetNSCookie)
+	if by, off := s.switchOf(record.NetNSCookie); off {
+		out.SwitchedOff = by.String()
+	}
 	return out, nil
 }
 
 // newRecord identifies the network namespace, and what else there is to record about a sandbox.
 func newRecord(sb Sandbox) (datapath.Attachment, error) {
+	if sb.HostNetwork {
+		return newHostRecord(sb)
+	}
 	if err := CheckNetNS(sb.NetNSPath); err != nil {
 		return datapath.Attachment{}, err
 	}
@@ -100,6 +112,20 @@ func newRecord(sb Sandbox) (datapath.Attachment, error) {
 		Network: sb.Network, ContainerID: sb.ContainerID, IfName: sb.IfName,
 		PodNamespace: sb.PodNamespace, PodName: sb.PodName,
 		NetNSCookie: id.Cookie, NetNSDev: id.Dev, NetNSInode: id.Inode, NetNSPath: sb.NetNSPath, MountNS: mountNS,
+	}, nil
+}
+
+var errHostCgroup = errors.New("a pod with hostNetwork is told from others by its cgroup alone")
+
+// newHostRecord is newRecord of a pod with hostNetwork. What stands for its network namespace comes with its cgroup.
+func newHostRecord(sb Sandbox) (datapath.Attachment, error) {
+	id, err := netns.Own()
+	if err != nil {
+		return datapath.Attachment{}, err
+	}
+	return datapath.Attachment{
+		Network: sb.Network, ContainerID: sb.ContainerID, IfName: sb.IfName,
+		PodNamespace: sb.PodNamespace, PodName: sb.PodName, HostNetNS: id.Cookie,
 	}, nil
 }
 
@@ -146,7 +172,7 @@ func (s *session) applySettings() (disabled bool, err error) {
 	}
 	want := s.Settings
 	if now.MaxSockets != want.MaxSockets {
-		s.log().Warn("maxSockets differs from what is loaded, which stays in force until unload or reboot",
+		s.log().Warn("maxSockets differs from what is loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
 			"configured", want.MaxSockets, "loaded", now.MaxSockets)
 	}
 	if err := s.compareGuards(); err != nil {
@@ -156,27 +182,61 @@ func (s *session) applySettings() (disabled bool, err error) {
 		return now.Disabled, nil
 	}
 	s.log().Warn("change the node-wide settings to those of this configuration", changed(now.Live(), want.Live())...)
-	if err := s.step("settings"); err != nil {
-		return false, err
-	}
-	return now.Disabled, s.d.SetLive(want.Live())
+	return now.Disabled, s.setLive(want.Live())
 }
 
-// changed lists what differs, for the log.
-func changed(was, now datapath.Live) (args []any) {
-	for _, s := range []struct {
-		key      string
-		was, now any
-	}{
+func (s *session) setLive(want datapath.Live) error {
+	if err := s.step("settings"); err != nil {
+		return err
+	}
+	return s.d.SetLive(want)
+}
+
+// ApplySettings brings the settings of the node that can change at any time to those of this Node. It tells what it has
+// changed, each in words, and returns datapath.ErrNotLoaded where nothing is loaded.
+func (n *Node) ApplySettings(ctx context.Context) (what []string, err error) {
+	// Most times nothing is to be changed: nobody waits for a lock then.
+	config, err := n.config()
+	if err != nil || config.Live() == n.Settings.Live() {
+		return nil, err
+	}
+	s, err := n.change(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	now, err := s.d.Config()
+	if err != nil || now.Live() == s.Settings.Live() {
+		return nil, err
+	}
+	for _, d := range differences(now.Live(), s.Settings.Live()) {
+		what = append(what, fmt.Sprintf("%s: %v, now %v", d.key, d.was, d.now))
+	}
+	return what, s.setLive(s.Settings.Live())
+}
+
+// difference is one setting that differs.
+type difference struct {
+	key      string
+	was, now any
+}
+
+// differences lists what differs.
+func differences(was, now datapath.Live) []difference {
+	all := []difference{
 		{"maxBacklogBytes", was.MaxBacklogBytes, now.MaxBacklogBytes},
 		{"maxBacklogMessages", was.MaxBacklogMessages, now.MaxBacklogMessages},
 		{"natRefreshSeconds", was.NATRefreshSeconds, now.NATRefreshSeconds},
 		{"coexist", was.Coexist, now.Coexist},
 		{"conntrackHelpers", was.Helpers, now.Helpers},
-	} {
-		if s.was != s.now {
-			args = append(args, slog.Group(s.key, "was", s.was, "now", s.now))
-		}
+	}
+	return slices.DeleteFunc(all, func(d difference) bool { return d.was == d.now })
+}
+
+// changed lists them for the log.
+func changed(was, now datapath.Live) (args []any) {
+	for _, d := range differences(was, now) {
+		args = append(args, slog.Group(d.key, "was", d.was, "now", d.now))
 	}
 	return args
 }
@@ -190,7 +250,7 @@ func (s *session) compareGuards() error {
 	}
 	for _, g := range states {
 		if off := slices.Contains(s.Settings.WithoutGuards, g.Name); off != g.SwitchedOff() {
-			s.log().Warn("a guard is configured otherwise than it was loaded, which stays in force until unload or reboot",
+			s.log().Warn("a guard is configured otherwise than it was loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
 				"guard", g.Name, "configured", !off, "loaded", !g.SwitchedOff())
 		}
 	}

@@ -29,11 +29,35 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	}
 	defer s.end()
 	record.Declined, record.Reason = reason, decline.OptedOut
+	return s.keepOnTCP(sb, record)
+}
+
+// Withdraw takes acceleration from a sandbox that has it, and records why. Its live connections go on by TCP. It returns
+// datapath.ErrNotLoaded where nothing is loaded.
+func (n *Node) Withdraw(ctx context.Context, sb Sandbox, cause error) error {
+	record, err := newRecord(sb)
+	if err != nil {
+		return err
+	}
+	s, err := n.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	record.Declined, record.Reason = cause.Error(), ReasonOf(cause)
+	return s.keepOnTCP(sb, record)
+}
+
+// keepOnTCP registers a sandbox that no link is to take.
+func (s *session) keepOnTCP(sb Sandbox, record datapath.Attachment) error {
 	// Its cgroup keeps the link that an earlier Add made: without it no callback tells when the connections that are in the
 	// sockhash end, and what they hold of other pods' shares would never be given back.
 	earlier, ok, err := s.record(sb.key())
 	if err != nil {
 		return err
+	}
+	if sb.HostNetwork {
+		record.NetNSCookie = earlier.NetNSCookie // 0 where nothing takes its sockets yet
 	}
 	if ok && earlier.NetNSCookie == record.NetNSCookie {
 		record.CgroupID, record.CgroupSource = earlier.CgroupID, earlier.CgroupSource

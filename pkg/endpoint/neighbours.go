@@ -15,6 +15,23 @@ import (
 // attach links a cgroup, unless it is to be left to another program, and sees to it that nobody takes our
 // callbacks away there.
 func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err error) {
+	return s.attachBy(dir, key, s.d.Attach)
+}
+
+// attachFor is attach for the sandbox of a record.
+func (s *session) attachFor(dir *os.File, record datapath.Attachment) (made bool, err error) {
+	key := datapath.LinkKey{CgroupID: record.CgroupID}
+	if record.HostNetNS == 0 {
+		return s.attach(dir, key)
+	}
+	return s.attachBy(dir, key, func(dir *os.File, key datapath.LinkKey) (bool, error) {
+		return s.d.AttachHost(dir, key, record.HostNetNS)
+	})
+}
+
+func (s *session) attachBy(
+	dir *os.File, key datapath.LinkKey, attach func(*os.File, datapath.LinkKey) (bool, error),
+) (made bool, err error) {
 	alive, err := s.d.LinkAlive(key)
 	if err != nil {
 		return false, err
@@ -24,7 +41,7 @@ func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err err
 			return false, err
 		}
 	}
-	if made, err = s.d.Attach(dir, key); err != nil {
+	if made, err = attach(dir, key); err != nil {
 		return made, err
 	}
 	if _, err := s.d.Rearm(dir); err != nil {

@@ -58,6 +58,9 @@ type Node struct {
 	Settings    datapath.Settings // for the first load; those that can change later are brought into force by Add
 	Log         *slog.Logger      // nil: nothing is logged
 	LockTimeout time.Duration     // 0: DefaultLockTimeout
+	// SettingsCount: Upgrade brings MaxSockets and WithoutGuards of the settings into force, too.
+	SettingsCount bool
+	NeverLoad     bool // Add returns datapath.ErrNotLoaded where nothing is loaded
 
 	// Mount finds cgroup2. nil: where the host has it, or else a private mount.
 	Mount func() (cgroup.Mount, error)
@@ -75,7 +78,14 @@ type Sandbox struct {
 	Network, ContainerID, IfName  string // the key
 	NetNSPath                     string // CNI_NETNS
 	PodNamespace, PodName, PodUID string // empty where the runtime does not say
+
+	// HostNetwork: the pod uses the network of the host, which has to be that of this process. NetNSPath is empty.
+	HostNetwork bool
 }
+
+// HostNetwork is the network, and the interface, of records of pods with hostNetwork. No network of a runtime can have this
+// name, so no GC of a network takes them away.
+const HostNetwork = "(host)"
 
 func (sb Sandbox) key() datapath.AttachmentKey {
 	return datapath.NewAttachmentKey(sb.Network, sb.ContainerID, sb.IfName)
@@ -96,6 +106,7 @@ type Outcome struct {
 	Loaded      bool      // by this call: it was the first of the boot
 	Disabled    bool      // the kill switch is on: registered, and accelerated as soon as it is off
 	OptedOut    bool      // another attachment of the network namespace has: registered, and accelerated once that one is gone
+	SwitchedOff string    // by which switch of a person it stays on TCP: registered, and accelerated once that is on again
 	Reaped      []Removed // leftovers of others that were cleaned up on the way
 }
 

@@ -78,6 +78,15 @@ func (n *Node) config() (datapath.Config, error) {
 	return d.Config()
 }
 
+// HeldBack returns a HazardError where a container that accepts these hazards would be declined now. It takes no lock.
+func (n *Node) HeldBack(accepted []string) error {
+	config, err := n.config()
+	if err != nil {
+		return err
+	}
+	return heldBack(config, accepted)
+}
+
 // heldBack returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.
 func heldBack(config datapath.Config, accepted []string) error {
 	left := hazard.Set(config.Hazards&^config.Guarded).Severe() &^ hazard.SetOf(accepted...)

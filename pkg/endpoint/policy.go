@@ -32,12 +32,16 @@ func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 			all = append(all, *record.Policy)
 		}
 	}
+	if len(all) == 0 {
+		return policy, false
+	}
+	all = append(all, s.switchPolicies(cookie, all[0])...)
 	policy, left := datapath.Narrowest(all...)
 	if len(left) > 0 {
 		s.log().Warn("ports stay on TCP that all networks of this container allow: together they have too many ranges",
 			"netnsCookie", cookie, "ports", left, "most", datapath.MaxPortRanges)
 	}
-	return policy, len(all) > 0
+	return policy, true
 }
 
 // optedOut reports whether an attachment of the network namespace is not to be accelerated, and so none is.

@@ -110,7 +110,7 @@ func (n *Node) question(change Change) (question, error) {
 	switch {
 	case n.Settings.Probe == nil:
 		return question{}, nil
-	case change == ChangeMaps: // to guards that the settings name, as a first load
+	case change == ChangeMaps || change == ChangeSettings: // to guards that the settings name, as a first load
 		return question{true, strings.Join(n.Settings.WithoutGuards, ","), ^uint32(0)}, nil
 	case change != ChangePrograms && change != ChangeProbes:
 		return question{}, nil

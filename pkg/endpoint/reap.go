@@ -71,9 +71,8 @@ func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) 
 	}
 	r.attachments()
 	r.orphans()
-	if err := r.rearmAll(); err != nil {
-		r.errs = append(r.errs, err)
-	}
+	// A call of Switch that was killed has left some endpoints as they were.
+	r.errs = append(r.errs, r.rearmAll(), s.applyAllPolicies())
 	s.end()
 	return r.removed, errors.Join(append(r.errs, n.countShares())...)
 }

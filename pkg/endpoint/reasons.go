@@ -39,7 +39,7 @@ var causes = []struct {
 	{decline.ExclusiveProgram, is(datapath.ErrExclusiveProgram)},
 	{decline.Neighbour, is(datapath.ErrNeighbour)},
 	{decline.Resources, is(unix.ENOSPC)},
-	{decline.Cgroup, is(cgroup.ErrNoCgroup2, cgroup.ErrNotCgroup2)},
+	{decline.Cgroup, is(cgroup.ErrNoCgroup2, cgroup.ErrNotCgroup2, errHostCgroup)},
 	{decline.Permission, is(fs.ErrPermission)},
 	{decline.Load, is(ErrLoadFailed)},
 	{decline.Load, as[*LoadError]},

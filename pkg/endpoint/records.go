@@ -19,6 +19,7 @@ type Record struct {
 	LinkAlive  bool
 	Registered bool   // its network namespace has an endpoint
 	Enabled    bool   // ... which is not opted out
+	SwitchedBy string // the switch of a person that keeps it on TCP, in words; empty: none
 	Dead       string // why Reap would remove it; empty: it would not
 }
 
@@ -39,6 +40,8 @@ func (r Record) WhyNot() decline.Reason {
 		return decline.LinkGone
 	case !r.Registered:
 		return decline.EndpointGone
+	case r.SwitchedBy != "":
+		return decline.SwitchedOff
 	}
 	return decline.OptedOutElsewhere
 }
@@ -87,10 +90,17 @@ func (n *Node) RecordsOf(d *datapath.Datapath) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	switches, err := d.Switches()
+	if err != nil {
+		return nil, err
+	}
 	w := n.witness()
 	records := make([]Record, 0, len(attachments))
 	for _, a := range attachments {
 		r := Record{Attachment: a}
+		if sw, off := SwitchOf(switches, a); off {
+			r.SwitchedBy = sw.String()
+		}
 		r.Enabled, r.Registered = endpoints[a.NetNSCookie]
 		if a.CgroupID != 0 {
 			if r.LinkAlive, err = w.alive(d, datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {

@@ -24,6 +24,8 @@ type session struct {
 	// undone: who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of
 	// others, and is not to take longer on a node that has many.
 	records map[datapath.AttachmentKey]datapath.Attachment
+	// switches is what a person has switched off, once somebody has asked.
+	switches *[]datapath.Switch
 	// added is what this session has recorded while records is nil.
 	added map[datapath.AttachmentKey]datapath.Attachment
 }
@@ -33,8 +35,11 @@ func (n *Node) change(ctx context.Context) (*session, error) {
 	return n.begin(ctx, false)
 }
 
-// load begins a session and loads first if need be. It returns an ErrLoadFailed where that has just failed.
+// load begins a session and loads first if need be and NeverLoad is not set. It returns an ErrLoadFailed where that has just failed.
 func (n *Node) load(ctx context.Context) (*session, error) {
+	if n.NeverLoad {
+		return n.change(ctx)
+	}
 	return n.loadUnless(ctx, n.failedBefore)
 }
 
@@ -239,6 +244,9 @@ func (s *session) registerUnsettled(key datapath.AttachmentKey, record datapath.
 		}
 		return nil
 	}
+	if older.NetNSCookie == record.NetNSCookie && older.NetNSCookie != 0 {
+		record.Since(older) // the same sandbox, of which something was changed
+	}
 	// Once the new record is written, no record names what the older one did.
 	marked, err := s.d.MarkUnswept()
 	if err != nil {
@@ -306,7 +314,7 @@ func (s *session) make(key datapath.AttachmentKey, record datapath.Attachment, d
 		if err := s.step("link"); err != nil {
 			return err
 		}
-		if _, err := s.attach(dir, datapath.LinkKey{CgroupID: record.CgroupID}); err != nil {
+		if _, err := s.attachFor(dir, record); err != nil {
 			return err
 		}
 	}

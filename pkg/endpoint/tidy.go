@@ -4,6 +4,7 @@ package endpoint
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
@@ -19,20 +20,20 @@ func (s *session) tidy() error {
 	if found.Unfinished {
 		errs = append(errs, datapath.RemoveUnfinished(s.Dir))
 	}
-	if len(found.Older) > 0 {
+	if len(found.Older) > 0 || slices.Contains(found.Draining, datapath.ABI) {
 		errs = append(errs, s.settle())
 	}
 	if len(found.Draining) > 0 {
 		abis, err := datapath.ReapDrained(s.Dir, s.step)
 		for _, abi := range abis {
-			s.log().Info("state of an older version has drained", "abi", abi)
+			s.log().Info("the last flow of what was loaded before has ended", "abi", abi)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// settle lets state of an older ABI drain whose place another has taken, but who did it was killed before the end.
+// settle lets state drain whose place another has taken, where who did it was killed before the end.
 func (s *session) settle() error {
 	d, err := datapath.Open(s.Dir)
 	var foreign *datapath.StateError

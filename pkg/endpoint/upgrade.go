@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -26,6 +27,8 @@ const (
 	ChangeProbes Change = "probes"
 	// ChangePrograms: other programs take over the maps, and with them all live flows.
 	ChangePrograms Change = "programs"
+	// ChangeSettings: maps of another size, or other guards, beside those that are loaded. Live flows end with the old ones.
+	ChangeSettings Change = "settings"
 	// ChangeMaps: other programs and other maps. Live flows end with the old ones.
 	ChangeMaps Change = "maps"
 )
@@ -96,6 +99,12 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 	}
 	up.From, up.FromABI = cfg.Version, datapath.ABI
 	order, _ := version.Compare(up.To, up.From)
+	if n.SettingsCount && (order >= 0 || force) {
+		if differ, err := n.otherSettings(d, cfg); differ || err != nil {
+			up.Change = ChangeSettings
+			return up, nil, err
+		}
+	}
 	switch same := d.Digest() == datapath.Digest(); {
 	case same && order >= 0 && n.otherProbes(d):
 		up.Change = ChangeProbes
@@ -110,6 +119,20 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 		return up, nil, d.CheckMaps()
 	}
 	return up, nil, nil
+}
+
+// otherSettings tells whether the settings that need new maps or programs are others than those of what is loaded.
+func (n *Node) otherSettings(d *datapath.Datapath, cfg datapath.Config) (bool, error) {
+	if cfg.MaxSockets != n.Settings.MaxSockets {
+		return true, nil
+	}
+	states, err := d.GuardStates()
+	for _, g := range states {
+		if slices.Contains(n.Settings.WithoutGuards, g.Name) != g.SwitchedOff() {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // mostAsks bounds how often an upgrade lets the probes ask because somebody has changed what it asked about.
@@ -171,7 +194,7 @@ func (n *Node) upgradeKnowing(ctx context.Context, force bool, known answer) (up
 	}
 	up.Cgroups, err = s.take(up.Change, old, force, known)
 	up.Done = err == nil
-	if err != nil || up.Change != ChangeMaps {
+	if err != nil || up.Change != ChangeMaps && up.Change != ChangeSettings {
 		return up, false, err
 	}
 	// New maps know of no helpers yet. rearmReplaced has opened them.
@@ -194,6 +217,19 @@ func (s *session) take(change Change, old *datapath.Old, force bool, known answe
 	}
 	if s.d, err = datapath.Open(s.Dir); err != nil {
 		return 0, err
+	}
+	if change == ChangeSettings {
+		if err := s.d.Close(); err != nil {
+			return 0, err
+		}
+		if how.Probe != nil {
+			how.Probe = known.repeat
+		}
+		if cgroups, err = datapath.Resize(s.Dir, how); err != nil {
+			return cgroups, err
+		}
+		// Where no flow is live, nothing is left of what was loaded.
+		return cgroups, errors.Join(s.rearmReplaced(), s.tidy())
 	}
 	if change == ChangeVersion {
 		if err := s.step("version"); err != nil {

@@ -3,6 +3,8 @@
 package install
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -12,11 +14,42 @@ import (
 // Entries returns what the plugin makes of each of its entries in a directory of network configurations, drop-ins
 // included, with the network's name. It is for looking only: files that cannot be read, and entries that are no JSON, are left out.
 func Entries(confDir string) []*cniconf.Conf {
-	type entry struct {
-		network string
-		text    []byte
+	var entries []*cniconf.Conf
+	for _, e := range entriesIn(confDir) {
+		if conf, err := cniconf.ParseLenient(e.text); err == nil {
+			conf.Name = e.network
+			entries = append(entries, conf)
+		}
 	}
-	var found []entry
+	return entries
+}
+
+// ValidEntries is Entries for those who act by them: an entry with a wrong value is left out, as each ADD would fail by it. The
+// error names the file and what is wrong.
+func ValidEntries(confDir string) ([]*cniconf.Conf, error) {
+	var (
+		entries []*cniconf.Conf
+		errs    []error
+	)
+	for _, e := range entriesIn(confDir) {
+		conf, err := cniconf.Parse(e.text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: entry of sockmap: %w", e.file, err))
+			continue
+		}
+		conf.Name = e.network
+		entries = append(entries, conf)
+	}
+	return entries, errors.Join(errs...)
+}
+
+// foundEntry is one entry of the plugin.
+type foundEntry struct {
+	file, network string
+	text          []byte
+}
+
+func entriesIn(confDir string) (found []foundEntry) {
 	files, _ := networkFiles(confDir)
 	for _, path := range files {
 		n, err := loadNetwork(path)
@@ -25,7 +58,7 @@ func Entries(confDir string) []*cniconf.Conf {
 		}
 		for _, p := range n.list.Plugins {
 			if p.Network.Type == PluginType {
-				found = append(found, entry{n.list.Name, p.Bytes})
+				found = append(found, foundEntry{path, n.list.Name, p.Bytes})
 			}
 		}
 	}
@@ -33,15 +66,8 @@ func Entries(confDir string) []*cniconf.Conf {
 	for _, path := range dropIns {
 		if text, err := os.ReadFile(path); err == nil {
 			// A drop-in is in the directory that has the network's name.
-			found = append(found, entry{filepath.Base(filepath.Dir(path)), text})
+			found = append(found, foundEntry{path, filepath.Base(filepath.Dir(path)), text})
 		}
 	}
-	var entries []*cniconf.Conf
-	for _, e := range found {
-		if conf, err := cniconf.ParseLenient(e.text); err == nil {
-			conf.Name = e.network
-			entries = append(entries, conf)
-		}
-	}
-	return entries
+	return found
 }

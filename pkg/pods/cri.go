@@ -5,8 +5,12 @@ package pods
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
+	"sync"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"google.golang.org/grpc"
@@ -37,6 +41,9 @@ type CRI struct {
 	socket  string
 	conn    *grpc.ClientConn
 	runtime cri.RuntimeServiceClient
+
+	mu    sync.Mutex
+	known map[string]Pod // what the last list had: nothing of a sandbox that is read changes while it runs
 }
 
 // DialCRI does not wait for an answer: the first question does.
@@ -46,29 +53,35 @@ func DialCRI(socket string) (*CRI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open CRI socket %s: %w", socket, err)
 	}
-	return &CRI{socket, conn, cri.NewRuntimeServiceClient(conn)}, nil
+	return &CRI{socket: socket, conn: conn, runtime: cri.NewRuntimeServiceClient(conn)}, nil
 }
 
 // Close ends the connection.
 func (c *CRI) Close() error { return c.conn.Close() }
 
-// Pods lists the sandboxes that are ready. One that ends meanwhile is left out.
+// Pods lists the sandboxes that are ready. One that ends meanwhile is left out. The runtime is asked for the details of a
+// sandbox once.
 func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
 	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
 	if err != nil {
 		return nil, fmt.Errorf("list pods by the CRI socket %s: %w (name the right one, or none, with --cri)", c.socket, err)
 	}
-	pods := make([]Pod, 0, len(list.Items))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pods, known := make([]Pod, 0, len(list.Items)), map[string]Pod{}
 	for _, item := range list.Items {
-		p, runs, err := c.pod(ctx, item.Id)
-		if err != nil {
-			return nil, err
+		p, ok := c.known[item.Id]
+		if !ok {
+			if p, ok, err = c.pod(ctx, item.Id); err != nil {
+				return nil, err
+			}
 		}
-		if runs {
-			pods = append(pods, p)
+		if ok {
+			pods, known[item.Id] = append(pods, p), p
 		}
 	}
+	c.known = known
 	return pods, nil
 }
 
@@ -113,6 +126,15 @@ type sandboxInfo struct {
 	} `json:"runtimeSpec"`
 }
 
+// seen is a path of the runtime as it is here: in a container with the host's /run there may be no /var/run.
+func seen(path string) string {
+	_, err := os.Stat(path)
+	if rest, ok := strings.CutPrefix(path, "/var/run/"); ok && errors.Is(err, fs.ErrNotExist) {
+		return "/run/" + rest
+	}
+	return path
+}
+
 // readInfo takes network namespace and cgroup from the runtime's own words about a sandbox.
 func (p *Pod) readInfo(text string) error {
 	var info sandboxInfo
@@ -128,7 +150,7 @@ func (p *Pod) readInfo(text string) error {
 	}
 	for _, n := range info.Spec.Linux.Namespaces {
 		if n.Type == "network" {
-			p.NetNS = n.Path
+			p.NetNS = seen(n.Path)
 		}
 	}
 	if p.NetNS == "" && info.PID > 0 {

@@ -11,9 +11,9 @@ import (
 
 // Sources are where Find looks.
 type Sources struct {
-	CRI   *CRI   // nil: no runtime is asked
-	Cache string // of libcni; empty: none
-	Named string // directory of named network namespaces; empty: nobody looks for processes. A runtime that is asked knows better
+	CRI    *CRI     // nil: no runtime is asked
+	Caches []string // directories of libcni
+	Named  string   // directory of named network namespaces; empty: nobody looks for processes. A runtime that is asked knows better
 }
 
 // Find lists what runs, by all sources. Each is read in spite of errors of others, which come joined. A namespace that a
@@ -29,8 +29,8 @@ func (s Sources) Find(ctx context.Context) ([]Pod, error) {
 	if s.CRI != nil {
 		add(s.CRI.Pods(ctx))
 	}
-	if s.Cache != "" {
-		add(Cached(s.Cache))
+	for _, dir := range s.Caches {
+		add(Cached(dir))
 	}
 	known := map[netns.Inode]bool{}
 	for _, p := range join(lists...) {

@@ -20,21 +20,27 @@ import (
 
 // podFlags say where this node's pods are looked for.
 type podFlags struct {
-	cri, cacheDir, confDir string
+	cri, confDir string
+	cacheDirs    []string
 }
 
-func (f *podFlags) flags(cmd *cobra.Command) {
+func (f *podFlags) flags(a *app, cmd *cobra.Command) {
+	f.criFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.cri, "cri", "", "`SOCKET` of the container runtime (default: that of containerd, k3s or CRI-O; none: do not ask)")
-	flags.StringVar(&f.cacheDir, "cni-cache-dir", install.DefaultCacheDir, "`DIR` where runtimes keep the results of plugins")
-	flags.StringVar(&f.confDir, "cni-conf-dir", install.DefaultConfDir, "`DIR` of network configurations")
+	flags.StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir}, "`DIR` where runtimes keep the results of plugins")
+	flags.StringVar(&f.confDir, "cni-conf-dir", a.confDir(), "`DIR` of network configurations")
+}
+
+func (f *podFlags) criFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.cri, "cri", "",
+		"`SOCKET` of the container runtime (default: that of containerd, k3s or CRI-O; none: do not ask)")
 }
 
 const noCRI = "none"
 
 // adopter looks where the flags say. The caller calls closes.
 func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes func() error, err error) {
-	sources, closes := pods.Sources{Cache: f.cacheDir, Named: pods.DefaultNamed}, func() error { return nil }
+	sources, closes := pods.Sources{Caches: f.cacheDirs, Named: pods.DefaultNamed}, func() error { return nil }
 	socket, ask := f.cri, f.cri != noCRI
 	if socket == "" {
 		socket, ask = pods.FindSocket() // a host without Kubernetes has none
@@ -47,7 +53,7 @@ func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes 
 	}
 	ad = &adopt.Adopter{
 		Find:  sources.Find,
-		Confs: install.Entries(f.confDir),
+		Confs: func() ([]*cniconf.Conf, error) { return install.ValidEntries(f.confDir) },
 		Node: func(conf *cniconf.Conf) *endpoint.Node {
 			n := a.node(admit.Settings(conf, nil))
 			n.Dir, n.Log = conf.BPFFSPath, log
@@ -89,7 +95,8 @@ func adoptCommand(a *app) *cobra.Command {
 same key, so that the runtime removes it with the pod, the link, and the policy
 of their network's entry and their annotations. Connections that they have stay
 as they are; those that they make from then on are accelerated. A pod that has
-opted out, or that was declined, stays as it is.
+opted out, or that was declined, stays as it is. Where the entry or annotations
+of a pod have changed since its ADD, what is in force follows.
 
 A POD is namespace/name, a name, or the beginning of a sandbox's id. Who it is
 and what its annotations say comes from the container runtime's CRI socket, and
@@ -98,7 +105,7 @@ be named, too; --all leaves those alone, as they may be anybody's.`,
 		Example: `  sockmapctl adopt --all --dry-run
   sockmapctl adopt shop/web-7d9c5 shop/db-0`,
 	}, formatTable, formatJSON)
-	f.flags(cmd)
+	f.flags(a, cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "every pod of this node that a runtime or libcni's cache knows")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be done")
 	runs(cmd, func(cmd *cobra.Command) error { return a.adopt(cmd.Context(), &f, cmd.Flags().Args(), dryRun) })
@@ -117,7 +124,10 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 		return fmt.Errorf("adopt: %w", err)
 	}
 	defer closes()
-	if len(ad.Confs) == 0 {
+	if confs, err := ad.Confs(); len(confs) == 0 {
+		if err != nil {
+			return fmt.Errorf("adopt: %w", err)
+		}
 		return fmt.Errorf("adopt: no network in %s has sockmap in its list (see: sockmapctl install)", f.confDir)
 	}
 	wanted := newPodNames(names)
@@ -132,7 +142,30 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 	if err != nil && len(found) == 0 {
 		return err
 	}
-	return errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
+	errs := errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
+	if !dryRun {
+		errs = errors.Join(errs, a.follow(ctx, ad, wanted))
+	}
+	return errs
+}
+
+// follow brings what has changed of the configuration of pods into force, as the agent does.
+func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) error {
+	changes, err := ad.Follow(ctx, wanted.has)
+	if err != nil {
+		err = fmt.Errorf("adopt: follow the configuration: %w", err)
+	}
+	for _, c := range changes {
+		err = errors.Join(err, a.say("changed: %s: %s", changedName(c), strings.Join(c.What, "; ")))
+	}
+	return err
+}
+
+func changedName(c adopt.Change) string {
+	if c.Pod.ID == "" {
+		return "settings of this node"
+	}
+	return "pod " + c.Pod.String()
 }
 
 // failedAdoptions is an error where a pod is left out that could have been adopted.

@@ -12,7 +12,9 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
 	"github.com/sockmap-cni/sockmap-cni/pkg/agent"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"github.com/spf13/cobra"
 )
@@ -27,6 +29,9 @@ type agentFlags struct {
 	reap, recheck   time.Duration
 	uninstallOnExit bool
 	uninstall       bool
+	pods            podFlags
+	adopt           bool
+	podsEvery       time.Duration
 }
 
 func agentCommand(a *app) *cobra.Command {
@@ -36,7 +41,9 @@ func agentCommand(a *app) *cobra.Command {
 		Short: "Keep the plugin installed and serve metrics, until a signal ends it",
 		Long: `Does what install does, loads the programs, and keeps it all so: another
 component's changes are put right, with growing pauses when it insists. Removes
-what dead containers left. Serves /metrics, /healthz and /readyz;
+what dead containers left. Brings what changes in the plugin's entry into force
+for containers that run, and with --adopt accelerates those that ran before the
+installation. Serves /metrics, /healthz and /readyz;
 /readyz?verbose lists the parts that being ready is made of, each with ok or
 what is wrong.
 
@@ -60,9 +67,17 @@ does, tries again what fails, and stays. It is ready once nothing is left.`,
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
 	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
 	flags.BoolVar(&f.uninstall, "uninstall", false, "take everything away at once, and be ready when it is gone")
+	f.pods.criFlag(cmd)
+	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, again and again")
+	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between looks at the pods of the node")
 	before(cmd, f.check)
 	return runs(cmd, func(cmd *cobra.Command) error {
-		if err := a.agent(f).Run(cmd.Context()); err != nil {
+		ag, closes, err := a.agent(f)
+		if err == nil {
+			defer closes()
+			err = ag.Run(cmd.Context())
+		}
+		if err != nil {
 			return fmt.Errorf("agent: %w", err)
 		}
 		return nil
@@ -81,7 +96,7 @@ func (f *agentFlags) check() error {
 	if _, _, err := net.SplitHostPort(f.listen); f.listen != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--listen: %w", err))
 	}
-	for flag, interval := range map[string]time.Duration{"--reap-interval": f.reap, "--recheck-interval": f.recheck} {
+	for flag, interval := range map[string]time.Duration{"--reap-interval": f.reap, "--recheck-interval": f.recheck, "--pods-interval": f.podsEvery} {
 		if interval < time.Second {
 			errs = append(errs, fmt.Errorf("%s: %v is less than a second", flag, interval))
 		}
@@ -89,7 +104,8 @@ func (f *agentFlags) check() error {
 	return errors.Join(errs...)
 }
 
-func (a *app) agent(f agentFlags) *agent.Agent {
+// agent makes the agent. The caller calls closes once it has ended.
+func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	if f.format == formatJSON {
 		log = slog.New(slog.NewJSONHandler(a.stderr, nil))
@@ -99,8 +115,8 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 		log.Warn(warning, "from", "--config")
 	}
 	node := a.node(admit.Settings(f.entry.Conf, nil))
-	node.Log = log
-	ag := &agent.Agent{
+	node.Log, node.SettingsCount = log, true
+	ag = &agent.Agent{
 		Installer: f.installer(), Node: node, Log: log, Listen: f.listen, Recheck: f.recheck, Reap: f.reap,
 		ReadyMeans: agent.Readiness(f.readyMeans),
 		Metrics:    a.collector(f.series, incomplete(log)),
@@ -112,7 +128,18 @@ func (a *app) agent(f agentFlags) *agent.Agent {
 		removal.Node = node
 		ag.Uninstall, ag.Leaving = &removal, f.uninstall
 	}
-	return ag
+	f.pods.confDir, f.pods.cacheDirs = ag.Installer.ConfDir, f.removal.cacheDirs
+	if ag.Pods, closes, err = a.adopter(&f.pods, log); err != nil {
+		return nil, nil, err
+	}
+	of := ag.Pods.Node
+	ag.Pods.Node = func(conf *cniconf.Conf) *endpoint.Node {
+		n := of(conf)
+		n.NeverLoad = true
+		return n
+	}
+	ag.Adopt, ag.PodsEvery = f.adopt, f.podsEvery
+	return ag, closes, nil
 }
 
 // incomplete tells why scrapes are incomplete, once a minute if it is the same for long: whoever asks for metrics must not

@@ -5,11 +5,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
@@ -28,6 +30,7 @@ type endpointView struct {
 	CgroupID        uint64    `json:"cgroupId" doc:"0: it has no link"`
 	CgroupPath      string    `json:"cgroupPath" doc:"empty: no link, or the cgroup is gone"`
 	CgroupSource    string    `json:"cgroupSource" doc:"what told the plugin which cgroup it is"`
+	State           string    `json:"state" doc:"accelerated, opted-out, declined or left-out"`
 	Accelerated     bool      `json:"accelerated" doc:"everything is in place; sockmapctl disable does not change it"`
 	Reason          string    `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is"`
 	Declined        string    `json:"declined" doc:"the same in words"`
@@ -39,26 +42,69 @@ type endpointView struct {
 }
 
 func endpointsCommand(a *app) *cobra.Command {
-	var noHeader bool
+	var (
+		noHeader, all bool
+		f             podFlags
+	)
 	cmd := a.noun(&cobra.Command{
 		Use:   "endpoints",
 		Short: "List the containers that the plugin was called for",
 		Long: `Lists what the plugin's ADDs have made, one line for each container and
 network, and for containers that are not accelerated the reason. Attachments of
-one network namespace share its flows and bytes, so each line has them all.`,
+one network namespace share its flows and bytes, so each line has them all.
+
+With --all the pods are listed, too, that the plugin was not called for: those
+that ran before the installation, and those that use the network of the host or
+networks without sockmap. They come from the container runtime's CRI socket and
+from what libcni has kept.`,
 		Example: `  sockmapctl endpoints
+  sockmapctl endpoints --all
   sockmapctl endpoints -o json | jq '.[] | select(.accelerated | not) | {pod, reason, declined}'`,
 	}, formatTable, formatJSON)
 	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
+	cmd.Flags().BoolVar(&all, "all", false, "pods that the plugin was not called for, too")
+	f.flags(a, cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		endpoints, err := a.endpoints(cmd.Context())
+		if all && errors.Is(err, datapath.ErrNotLoaded) {
+			err = nil // all that there are are left out
+		}
+		var problem error
+		if all && err == nil {
+			endpoints, problem = a.withLeftOut(cmd.Context(), &f, endpoints)
+		}
 		if err != nil {
 			return fmt.Errorf("list endpoints: %w", err)
 		}
 		if a.output == formatJSON {
-			return a.printJSON(endpoints)
+			return errors.Join(a.printJSON(endpoints), problem)
 		}
-		return a.printTable(endpointTable(endpoints), !noHeader)
+		return errors.Join(a.printTable(endpointTable(endpoints), !noHeader), problem)
+	})
+}
+
+// withLeftOut adds the pods that the plugin was not called for. The error says that not all are seen.
+func (a *app) withLeftOut(ctx context.Context, f *podFlags, endpoints []endpointView) ([]endpointView, error) {
+	stood, err := a.standings(ctx, f)
+	if err != nil {
+		err = fmt.Errorf("list endpoints: not all pods are seen: %w", err)
+	}
+	endpoints = append([]endpointView{}, endpoints...)
+	for _, s := range stood {
+		if s.State == adopt.LeftOut {
+			endpoints = append(endpoints, endpointView{
+				Namespace: s.Namespace, Pod: s.Name, Container: s.ID, NetNSPath: s.NetNS,
+				State: string(s.State), Reason: s.Reason, Declined: s.Why(),
+			})
+		}
+	}
+	sortEndpoints(endpoints)
+	return endpoints, err
+}
+
+func sortEndpoints(views []endpointView) {
+	slices.SortStableFunc(views, func(a, b endpointView) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
 	})
 }
 
@@ -80,9 +126,7 @@ func (a *app) endpoints(ctx context.Context) ([]endpointView, error) {
 	for _, r := range records {
 		views = append(views, newEndpointView(r, sums[r.NetNSCookie]))
 	}
-	slices.SortStableFunc(views, func(a, b endpointView) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
-	})
+	sortEndpoints(views)
 	return views, nil
 }
 
@@ -113,6 +157,7 @@ func newEndpointView(r endpoint.Record, s sum) endpointView {
 		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName, Network: r.Network,
 		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,
 		CgroupID: r.CgroupID, CgroupPath: r.CgroupPath, CgroupSource: r.CgroupSource,
+		State:       string(adopt.StateOf(r)),
 		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: whyNot(r), Dead: r.Dead, Created: r.Created,
 	}
 	// Cookie 0 has the sums of everything that is not registered.
@@ -131,6 +176,8 @@ func whyNot(r endpoint.Record) string {
 		return "its cgroup has no link any more"
 	case why == decline.EndpointGone:
 		return "its network namespace is not registered any more"
+	case why == decline.SwitchedOff:
+		return r.SwitchedBy + " was switched off by hand, see: sockmapctl enable --help"
 	case why == decline.OptedOutElsewhere:
 		return "another attachment of its network namespace has opted out"
 	}

@@ -47,11 +47,7 @@ func readHelpers(n *endpoint.Node, d *datapath.Datapath) (helpersView, error) {
 func portTexts(ranges []datapath.PortRange) []string {
 	texts := make([]string, 0, len(ranges))
 	for _, r := range ranges {
-		text := fmt.Sprint(r.First)
-		if r.Last != r.First {
-			text = fmt.Sprintf("%d-%d", r.First, r.Last)
-		}
-		texts = append(texts, text)
+		texts = append(texts, r.String())
 	}
 	return texts
 }

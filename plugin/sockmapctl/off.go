@@ -119,31 +119,6 @@ func strayText(s datapath.Stray) string {
 	return text
 }
 
-func enableCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "enable",
-		Short: "Let flows be redirected again",
-		Long: `Takes disable back for connections that are made from now on. Those that disable
-has made plain TCP stay so.
-
-After unload it lets the agent load again, with the kill switch off.`,
-		Example: `  sockmapctl enable`,
-	}
-	return runs(cmd, func(cmd *cobra.Command) error {
-		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), false)
-		if err != nil {
-			return fmt.Errorf("enable: %w", err)
-		}
-		switch {
-		case !changed:
-			return a.say("already enabled")
-		case !a.isLoaded():
-			return a.say("enabled: nothing is loaded before the next container is added, the agent looks, or: sockmapctl load")
-		}
-		return a.say("enabled: new connections are redirected")
-	})
-}
-
 func (a *app) isLoaded() bool {
 	d, err := datapath.Open(a.dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -153,34 +128,4 @@ func (a *app) isLoaded() bool {
 		d.Close()
 	}
 	return true
-}
-
-func disableCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "disable",
-		Short: "Send everything by TCP, live flows too, until enable",
-		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message
-and lose nothing; connections that are made meanwhile stay on TCP for good. The
-agent leaves the switch as it is, and so does an unload. A reboot forgets it.
-
-Live connections become plain TCP again, as far as they can. It tells how many
-cannot, why, and what stays different about them until they are made anew.`,
-		Example: `  sockmapctl disable`,
-	}
-	return runs(cmd, func(cmd *cobra.Command) error {
-		changed, err := a.node(datapath.Settings{}).SetDisabled(cmd.Context(), true)
-		if err != nil {
-			return fmt.Errorf("disable: %w", err)
-		}
-		if !changed {
-			return a.say("already disabled")
-		}
-		if !a.isLoaded() {
-			return a.say("disabled: nothing is loaded, and what is loaded next sends all flows by TCP")
-		}
-		kept, evict := a.readKept(false), a.evicting()
-		defer evict.close()
-		err = evict.end(&kept)
-		return errors.Join(err, a.sayAll(append([]string{"disabled: all flows go by TCP"}, kept.lines()...)))
-	})
 }

@@ -43,7 +43,7 @@ Exit codes:
 
 Environment:
   ` + pathVariable + `    default of --bpffs-path
-  ` + confDirVariable + `  default of --cni-conf-dir of status`
+  ` + confDirVariable + `  default of --cni-conf-dir of what reads it`
 
 func rootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -66,7 +66,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
-		statusCommand(a), doctorCommand(a), benchCommand(a), endpointsCommand(a), flowsCommand(a), topCommand(a),
+		statusCommand(a), doctorCommand(a), benchCommand(a), endpointsCommand(a), policyCommand(a), flowsCommand(a), topCommand(a),
 		explainCommand(a), avoidedCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a),
 	} {
 		cmd.GroupID = groupNouns

@@ -22,6 +22,7 @@ func views() map[string]any {
 	return map[string]any{
 		"status": &statusView{}, "endpoints": &[]endpointView{}, "flows": &[]flowView{}, "metrics": &[]metricView{},
 		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{}, "avoided": &[]avoidedView{},
+		"policy": &[]policyView{},
 	}
 }
 

@@ -55,7 +55,7 @@ func runScript(t *testing.T, file string) {
 		"exists": all["exists"], "cp": all["cp"], "cmp": all["cmp"], "grep": all["grep"],
 		"sockmapctl": ctlCommand(t, n), "exits": exitsCommand(t, n), "golden": goldenCommand(t),
 		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
-		"otherprograms": otherProgramsCommand(n),
+		"otherprograms": otherProgramsCommand(n), "oldpod": oldPodCommand(t), "conflist": conflistCommand(),
 	}
 	scripttest.Run(t, e, s, file, bytes.NewReader(archive.Comment))
 }

@@ -24,6 +24,7 @@ type statusView struct {
 
 	Checks   []checkView `json:"checks" doc:"what loading needs; empty when loaded"`
 	Next     []string    `json:"next" doc:"what to do about what is off"`
+	Pods     podsView    `json:"pods" doc:"of this node that the container runtime or libcni's cache knows"`
 	Node     *nodeView   `json:"node" doc:"null when not loaded"`
 	exitWith error       // when not loaded
 
@@ -38,6 +39,7 @@ type nodeView struct {
 	Settings      settingsView    `json:"settings" doc:"in force now"`
 	Hazards       hazardsView     `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
 	Guards        []guardView     `json:"guards" doc:"what cures it, as far as it was loaded"`
+	Switches      []switchView    `json:"switchedOff" doc:"by sockmapctl disable with pods, namespaces or ports"`
 	Helpers       helpersView     `json:"conntrackHelpers" doc:"that read or rewrite payload on this node, and so keep their ports on TCP"`
 	Endpoints     countsView      `json:"endpoints" doc:"CNI attachments"`
 	Cgroups       []cgroupView    `json:"cgroups" doc:"cgroups with a link"`
@@ -48,6 +50,12 @@ type nodeView struct {
 	Draining      []drainView     `json:"draining" doc:"state of older ABIs, until its live flows end"`
 	Now           nowView         `json:"now" doc:"live sockets"`
 	Ever          everView        `json:"ever" doc:"since loading, live sockets included"`
+}
+
+type switchView struct {
+	Kind string    `json:"kind" doc:"pod, namespace or port"`
+	Name string    `json:"name" doc:"as in sockmapctl enable"`
+	At   time.Time `json:"at" doc:"when it was switched off"`
 }
 
 type settingsView struct {
@@ -140,9 +148,10 @@ configuration accepts, or the kill switch is on.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
 	}, formatTable, formatJSON)
-	confDir := a.confDirFlag(cmd)
+	var f podFlags
+	f.flags(a, cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
-		s, err := a.status(cmd, *confDir)
+		s, err := a.status(cmd, &f)
 		if err != nil {
 			return fmt.Errorf("read status: %w", err)
 		}

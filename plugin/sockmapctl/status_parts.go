@@ -13,7 +13,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
-	"github.com/spf13/cobra"
 )
 
 // partView is one of the things that it takes for containers to be accelerated.
@@ -26,13 +25,8 @@ type partView struct {
 
 const confDirVariable = "SOCKMAP_CNI_CONF_DIR"
 
-// confDirFlag says where the entries are whose acceptHazards count.
-func (a *app) confDirFlag(cmd *cobra.Command) *string {
-	dir := cmp.Or(a.getenv(confDirVariable), install.DefaultConfDir)
-	flag := cmd.Flags().String("cni-conf-dir", dir, "`DIR` of network configurations: what their entries accept counts as accepted")
-	before(cmd, func() error { return absolute("--cni-conf-dir", *flag) })
-	return flag
-}
+// confDir is where the entries are whose acceptHazards count.
+func (a *app) confDir() string { return cmp.Or(a.getenv(confDirVariable), install.DefaultConfDir) }
 
 // parts are those of the node for a container that accepts what an entry of this state accepts: the entry of those
 // in confDir that keeps the least off.

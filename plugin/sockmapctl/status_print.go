@@ -99,6 +99,7 @@ func (s *screen) problem(v *statusView) {
 		}
 		s.line(c.Name, "%-6s  %s", mark, c.Detail)
 	}
+	s.pods(v.Pods)
 }
 
 func (s *screen) node(v *statusView) {
@@ -119,19 +120,33 @@ func (s *screen) node(v *statusView) {
 		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
 	s.line("", "natRefreshSeconds %d, coexist %s, conntrackHelpers %s",
 		n.Settings.NATRefreshSeconds, n.Settings.Coexist, n.Settings.ConntrackHelpers)
+	s.switches(n.Switches)
 	s.line("kernel", "%s", n.Kernel)
 	s.line("hazards", "%s", n.Hazards)
 	s.guards(n.Guards)
 	s.line("helpers", "%s", n.Helpers)
+	s.pods(v.Pods)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)
 	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
 	for _, d := range n.Draining {
-		s.line("draining", "%s of the maps before the upgrade (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
+		s.line("draining", "%s of what was loaded before the last change (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
 	}
 	s.now(n.Now, n.Settings.MaxSockets)
 	s.ever(n.Ever)
+}
+
+// switches tells what a person keeps on TCP.
+func (s *screen) switches(all []switchView) {
+	if len(all) == 0 {
+		return
+	}
+	var names []string
+	for _, v := range all {
+		names = append(names, fmt.Sprintf("%s %s (%s ago)", v.Kind, v.Name, humanAge(time.Since(v.At))))
+	}
+	s.line("off by hand", "%s", strings.Join(names, ", "))
 }
 
 // guards leaves out one that this kernel does not need: it changes nothing, and -o json has it.

@@ -16,14 +16,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) status(cmd *cobra.Command, confDir string) (*statusView, error) {
+func (a *app) status(cmd *cobra.Command, f *podFlags) (*statusView, error) {
 	s := &statusView{Version: version.String(), Dir: a.dir, Checks: []checkView{}, Next: []string{}}
 	d, err := datapath.Open(a.dir)
 	if unusable(err) {
 		s.Problem, s.exitWith = err.Error(), err
+		s.Pods = a.readPods(cmd.Context(), f)
 		s.Checks = a.checks(err)
 		s.Next = append(s.Next, wayOutOf(s.Checks))
-		s.judge(a.parts(confDir))
+		s.judge(a.parts(f.confDir))
 		return s, nil
 	}
 	if err != nil {
@@ -35,8 +36,12 @@ func (a *app) status(cmd *cobra.Command, confDir string) (*statusView, error) {
 		return nil, err
 	}
 	s.unloading = !s.Node.Enabled && d.Unloading()
-	s.judge(a.parts(confDir))
+	s.judge(a.parts(f.confDir))
+	s.Pods = a.readPods(cmd.Context(), f)
 	s.Next = s.Node.advice()
+	if older := s.Pods.advice(); older != "" {
+		s.Next = append(s.Next, older)
+	}
 	if news := available(cmd.Context(), a.node(datapath.Settings{})); news != "" {
 		s.Next = append(s.Next, news)
 	}
@@ -61,6 +66,9 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		return nil, err
 	}
 	v.Guards = guardViews(guards)
+	if v.Switches, err = readSwitches(d); err != nil {
+		return nil, err
+	}
 	n := a.node(datapath.Settings{})
 	if v.Helpers, err = readHelpers(n, d); err != nil {
 		return nil, err
@@ -97,6 +105,15 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 		return nil, err
 	}
 	return v, nil
+}
+
+func readSwitches(d *datapath.Datapath) ([]switchView, error) {
+	views := []switchView{}
+	all, err := d.Switches()
+	for _, s := range all {
+		views = append(views, switchView{string(s.Kind), s.Name, s.At})
+	}
+	return views, err
 }
 
 func readDraining(dir string) ([]drainView, error) {
@@ -270,7 +287,7 @@ func (v *nodeView) advice() []string {
 		next = append(next, "clean up after containers and cgroups that are gone with: sockmapctl gc")
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
-		next = append(next, "the sockhash is almost full: raise maxSockets, then sockmapctl unload, and restart the containers")
+		next = append(next, "the sockhash is almost full: raise maxSockets, and: sockmapctl upgrade --max-sockets ENTRIES, which no flow notices")
 	}
 	if refused := v.Ever.count(datapath.ResultError); refused > 0 && len(v.Others) > 0 {
 		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may hold them in a map of its own, see others", refused))

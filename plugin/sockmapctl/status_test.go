@@ -86,7 +86,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 	var s statusView
 	busyNode(t).read(t, &s, "status")
 	want := statusView{
-		Loaded: true, Version: version.String(), Checks: []checkView{},
+		Loaded: true, Version: version.String(), Checks: []checkView{}, Pods: podsView{Reasons: []whyView{}},
 		Parts: []partView{
 			{Name: "programs", OK: true},
 			{Name: "switch", Reason: "disabled", Detail: endpoint.ErrDisabled.Error()},
@@ -100,6 +100,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			LoadedVersion: version.String(),
 			Settings:      settingsView{65536, 8 << 20, 4096, 60, "yield", "avoid"},
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
+			Switches:      []switchView{},
 			Helpers:       helpersView{Ports: []string{}, Found: []helperView{}},
 			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
 				{"opted-out", "annotation sockmap-cni/accelerate is false", 1}, {"link-gone", "its cgroup has no link any more", 1},

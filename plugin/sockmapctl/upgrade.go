@@ -7,12 +7,19 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func upgradeCommand(a *app) *cobra.Command {
-	var force, dry bool
+	var (
+		force, dry bool
+		maxSockets uint32
+		guards     guardNames
+	)
 	cmd := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Put this version's programs in the place of those that are loaded",
@@ -21,16 +28,28 @@ all containers at once. Live flows lose nothing: those of the same ABI stay
 redirected with the program that they began with, those of an older ABI live on
 beside the new state until they end. Settings stay as they are.
 
+With --max-sockets or --guards the size of the sockhash or the guards that may
+run change, too: new maps and guards come beside those that are loaded, new
+connections belong to them, and live flows stay redirected with the old ones
+until they end. The other of the two stays as it is.
+
 ADD never upgrades: containers are added to what is loaded, whichever version of
 the plugin the runtime calls. See docs/UPGRADE.md.`,
 		Example: `  sockmapctl upgrade --dry-run
-  sockmapctl upgrade`,
+  sockmapctl upgrade
+  sockmapctl upgrade --max-sockets 262144`,
 	}
+	cmd.Flags().Uint32Var(&maxSockets, "max-sockets", cniconf.DefaultMaxSockets, "`ENTRIES` of the sockhash from now on")
+	before(cmd, func() error { return checkFlag("--max-sockets", "maxSockets", maxSockets) })
+	guards.flag(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "tell what would change, and change nothing")
 	cmd.Flags().BoolVar(&force, "force", false,
 		"also to an older version, and without guards that run now and would not load any more")
 	return runs(cmd, func(cmd *cobra.Command) error {
 		n := a.node(defaultSettings()) // for the probes; what is in force stays
+		if err := a.wantSettings(n, cmd.Flags(), maxSockets, &guards); err != nil {
+			return fmt.Errorf("upgrade: %w", err)
+		}
 		if dry {
 			up, err := n.PlanUpgrade(cmd.Context())
 			if force && errors.Is(err, endpoint.ErrDowngrade) {
@@ -53,8 +72,45 @@ the plugin the runtime calls. See docs/UPGRADE.md.`,
 	})
 }
 
+// wantSettings makes an upgrade change what was given of the size and the guards. What was not stays as it is loaded.
+func (a *app) wantSettings(n *endpoint.Node, flags *pflag.FlagSet, maxSockets uint32, guards *guardNames) error {
+	if !flags.Changed("max-sockets") && !flags.Changed("guards") {
+		return nil
+	}
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	now, err := d.Config()
+	if err != nil {
+		return err
+	}
+	states, err := d.GuardStates()
+	if err != nil {
+		return err
+	}
+	n.SettingsCount = true
+	n.Settings.MaxSockets = now.MaxSockets
+	if flags.Changed("max-sockets") {
+		n.Settings.MaxSockets = maxSockets
+	}
+	if flags.Changed("guards") {
+		n.Settings.WithoutGuards = guards.without()
+		return nil
+	}
+	for _, g := range states {
+		if g.SwitchedOff() {
+			n.Settings.WithoutGuards = append(n.Settings.WithoutGuards, g.Name)
+		}
+	}
+	return nil
+}
+
 func planned(up endpoint.Upgrade) string {
 	switch up.Change {
+	case endpoint.ChangeSettings:
+		return "would put maps of another size, or other guards, beside those that are loaded, which stay until their live flows end"
 	case endpoint.ChangeVersion:
 		return fmt.Sprintf("would only record version %s: the programs are those of %s", up.To, up.From)
 	case endpoint.ChangeProbes:
@@ -87,6 +143,14 @@ func (a *app) sayUpgraded(up endpoint.Upgrade) error {
 		return a.say("recorded version %s: the programs are those of %s", up.To, up.From)
 	case endpoint.ChangeProbes:
 		if err := a.say("asked the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From); err != nil {
+			return err
+		}
+		return a.sayHazards("upgrade")
+	}
+	if up.Change == endpoint.ChangeSettings {
+		err := a.say("changed size or guards: new connections of %s belong to the new state; live flows end with the old one, "+
+			"see: sockmapctl status", humanNumber(up.Cgroups, "cgroup", "cgroups"))
+		if err != nil {
 			return err
 		}
 		return a.sayHazards("upgrade")

@@ -26,7 +26,8 @@ import (
 // older is a node on which pods run since before the plugin came into the list of their network.
 type older struct {
 	*world
-	before []byte // the list without the plugin
+	before  []byte // the list without the plugin
+	confDir string
 	*adopt.Adopter
 }
 
@@ -39,14 +40,23 @@ func newOlder(t *testing.T, keys map[string]any) *older {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	return &older{w, before, &adopt.Adopter{
-		Find:  pods.Sources{Cache: filepath.Join(w.node.Dir(), "cni")}.Find,
-		Confs: install.Entries(confDir),
+	return &older{w, before, confDir, &adopt.Adopter{
+		Find:  pods.Sources{Caches: []string{filepath.Join(w.node.Dir(), "cni")}}.Find,
+		Confs: func() ([]*cniconf.Conf, error) { return install.ValidEntries(confDir) },
 		Node: func(conf *cniconf.Conf) *endpoint.Node {
 			return &endpoint.Node{Dir: conf.BPFFSPath, Settings: admit.Settings(conf, nil), Log: log}
 		},
 		Log: log,
 	}}
+}
+
+func (o *older) conf() *cniconf.Conf {
+	o.Helper()
+	confs, err := o.Confs()
+	if err != nil || len(confs) != 1 {
+		o.Fatalf("entries: %v, %v", confs, err)
+	}
+	return confs[0]
 }
 
 func (o *older) oldPod(annotations map[string]string) *lab.Pod {
@@ -114,7 +124,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	if err := o.node.DEL(t.Context(), o.conflist, a); err != nil {
 		t.Fatal(err)
 	}
-	records, err := o.Node(o.Confs[0]).Records(t.Context())
+	records, err := o.Node(o.conf()).Records(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +159,7 @@ func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	o.Runs = func(context.Context, string) (bool, error) { return false, nil }
 	all := o.stand(o.Adopt(t.Context(), every))
 	o.want(all, p, adopt.LeftOut, adopt.ReasonOlder, false)
-	if records, err := o.Node(o.Confs[0]).Records(t.Context()); err != nil || len(records) != 0 {
+	if records, err := o.Node(o.conf()).Records(t.Context()); err != nil || len(records) != 0 {
 		t.Errorf("left: %+v, %v", records, err)
 	}
 }
@@ -195,14 +205,14 @@ func TestAdoptionBesideTheRuntime(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	if _, err := o.Node(o.Confs[0]).Reap(t.Context()); err != nil {
+	if _, err := o.Node(o.conf()).Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all := o.stand(o.Adopt(t.Context(), every))
 	for _, p := range append(stay, fresh...) {
 		o.want(all, p, adopt.Accelerated, "", false)
 	}
-	records, err := o.Node(o.Confs[0]).Records(t.Context())
+	records, err := o.Node(o.conf()).Records(t.Context())
 	if err != nil || len(records) != len(stay)+len(fresh) {
 		t.Errorf("%d records of %d pods, %v", len(records), len(stay)+len(fresh), err)
 	}

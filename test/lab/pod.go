@@ -47,6 +47,8 @@ type PodSpec struct {
 	Cgroup string
 	// NoCgroupPath leaves out the capability cgroupPath.
 	NoCgroupPath bool
+	// HostNetwork: the pod uses the node's network namespace, and no plugin is called for it.
+	HostNetwork bool
 	// Edits change what ADD in NewPod, and DEL in Delete, are told.
 	Edits []Edit
 }
@@ -96,8 +98,9 @@ func (n *Node) NewPod(ctx context.Context, spec PodSpec) (_ *Pod, err error) {
 			err = errors.Join(err, p.Delete(ctx))
 		}
 	}()
-	p.Place, err = newPlace(filepath.Join(n.dir, "netns", spec.ContainerID), nil)
-	if err != nil {
+	if spec.HostNetwork {
+		p.Place = Place{netns: n.netns, cookie: n.cookie}
+	} else if p.Place, err = newPlace(filepath.Join(n.dir, "netns", spec.ContainerID), nil); err != nil {
 		return nil, err
 	}
 	p.bin = n.bin
@@ -106,7 +109,7 @@ func (n *Node) NewPod(ctx context.Context, spec PodSpec) (_ *Pod, err error) {
 	if err := p.makeCgroup(); err != nil {
 		return nil, err
 	}
-	if spec.Conflist != nil {
+	if spec.Conflist != nil && !spec.HostNetwork {
 		if _, err := n.ADD(ctx, spec.Conflist, p, spec.Edits...); err != nil {
 			return nil, err
 		}
@@ -268,7 +271,7 @@ func (p *Pod) Delete(ctx context.Context) error {
 	if p.sockets != "" {
 		errs = append(errs, removeCgroup(p.sockets))
 	}
-	if p.netns != "" {
+	if p.netns != "" && !p.spec.HostNetwork {
 		errs = append(errs, dropNetNS(p.netns))
 	}
 	return errors.Join(append(errs, p.node.forget(p))...)

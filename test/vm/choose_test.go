@@ -61,6 +61,12 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 	if wholes(only, specs); strings.Join(only[0].Only, " ") != "file tests" {
 		t.Errorf("whole: %v", only[0].Only)
 	}
+	if err := without(only, "/file"); err != nil || strings.Join(only[0].Only, " ") != "tests" {
+		t.Errorf("without file: %v, %v", only[0].Only, err)
+	}
+	if err := without(only, "/file"); err == nil || !strings.Contains(err.Error(), `"/file"`) {
+		t.Errorf("what does not run is left out: %v", err)
+	}
 	for often, want := range map[bool]duration{true: 5, false: 5 * seldomPatience} {
 		if got := programsOf(kernel.Wanted{Often: often, Arch: other}, []spec{{Test: "./a", Timeout: 5}})[0].Timeout; got != want {
 			t.Errorf("often %v: a limit of %d, want %d", often, got, want)

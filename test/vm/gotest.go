@@ -21,6 +21,8 @@ type tests struct {
 	Unfinished []string `json:"unfinished,omitempty"` // neither: the binary or the guest died
 	// What the failed and the unfinished ones printed, each under its name.
 	Output string `json:"output,omitempty"`
+	// The last line that each of them printed, by name.
+	Reasons map[string]string `json:"reasons,omitempty"`
 }
 
 func (t *tests) ok() bool {
@@ -67,6 +69,7 @@ func countTests(r io.Reader) (*tests, error) {
 		}
 	}
 	var text strings.Builder
+	t.Reasons = map[string]string{}
 	for _, name := range order {
 		switch ended[name] {
 		case "pass":
@@ -76,11 +79,24 @@ func countTests(r io.Reader) (*tests, error) {
 		case "fail":
 			t.Failed = append(t.Failed, name)
 			text.WriteString(printed[name])
+			t.Reasons[name] = saidLast(printed[name])
 		default:
 			t.Unfinished = append(t.Unfinished, name)
 			text.WriteString(printed[name])
+			t.Reasons[name] = saidLast(printed[name])
 		}
 	}
 	t.Output = text.String()
 	return t, nil
+}
+
+// saidLast is the last line of a test's output that the test printed itself, not the testing package.
+func saidLast(output string) string {
+	for _, line := range slices.Backward(strings.Split(output, "\n")) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "---") && !strings.HasPrefix(line, "===") {
+			return line
+		}
+	}
+	return ""
 }

@@ -34,8 +34,8 @@ func TestOutputOfTestsIsCounted(t *testing.T) {
 		Skipped:    []string{"TestSkips"},
 		Unfinished: []string{"TestDies"}, // a panic is the end of the binary, not of the test
 	}
-	printed := got.Output
-	got.Output = ""
+	printed, reasons := got.Output, got.Reasons
+	got.Output, got.Reasons = "", nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -43,6 +43,9 @@ func TestOutputOfTestsIsCounted(t *testing.T) {
 		if !strings.Contains(printed, text) {
 			t.Errorf("the output of what failed lacks %q:\n%s", text, printed)
 		}
+	}
+	if !strings.HasSuffix(reasons["TestFails/inside"], "five is not four") {
+		t.Errorf("why TestFails/inside failed: %q", reasons["TestFails/inside"])
 	}
 	if strings.Contains(printed, "fine") || got.ok() {
 		t.Errorf("ok is %v, output:\n%s", got.ok(), printed)

@@ -155,6 +155,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
 	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
 	whole := o.flags.Bool("whole", false, "all of the programs that kernels.txt names a part of")
+	left := o.flags.String("leave-out", "", "`KERNEL/PROGRAM` not to run; several are separated by commas")
 	limit := o.flags.Duration("limit", 60*time.Minute, "of the whole run")
 	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
 	o.flags.BoolVar(&m.icount, "icount", false, "the guests' clocks count instructions, one for each nanosecond; one processor")
@@ -187,6 +188,11 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	}
 	if *whole {
 		wholes(m.kernels, m.specs)
+	}
+	if *left != "" {
+		if err := without(m.kernels, *left); err != nil {
+			return err
+		}
 	}
 	if err := checkPrograms(m.kernels, m.specs); err != nil {
 		return err

@@ -3,17 +3,21 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// report says for each kernel what passed, failed and was skipped, with the output of what failed. Its last line is the sum.
+// report says for each kernel what passed, failed and was skipped, with the output of what failed. Its last lines name what
+// failed, and then the sum: of a long run often only the end is kept.
 func report(w io.Writer, outcomes []*outcome) {
 	var passed, failed, skipped int
+	var names []string
 	for _, o := range outcomes {
 		reportKernel(w, o)
 		for _, r := range o.Programs {
@@ -22,8 +26,48 @@ func report(w io.Writer, outcomes []*outcome) {
 		}
 		// A kernel that complains, or a guest that dies, has failed even where every test passed.
 		failed += len(o.Troubles) + len(o.Problems)
+		names = append(names, o.failures()...)
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(w, "\nfailed: %s\n", strings.Join(names, "\n        "))
 	}
 	fmt.Fprintf(w, "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+}
+
+// failures names what failed under one kernel, each in a line: the kernel, the program, the test, and why as far as one
+// line says it.
+func (o *outcome) failures() (lines []string) {
+	for _, r := range o.Programs {
+		if r.OK() {
+			continue
+		}
+		var tests []string
+		if r.Tests != nil {
+			tests = slices.Concat(r.Tests.Failed, r.Tests.Unfinished)
+		}
+		for _, name := range tests {
+			lines = append(lines, fmt.Sprintf("kernel %s, %s, %s: %s", o.Kernel, r.Name, name, r.Tests.reason(name)))
+		}
+		if len(tests) == 0 {
+			lines = append(lines, fmt.Sprintf("kernel %s, %s: %s", o.Kernel, r.Name, lastLine(r.output.String())))
+		}
+	}
+	for _, t := range slices.Concat(o.Troubles, o.Problems) {
+		first, _, _ := strings.Cut(t, "\n")
+		lines = append(lines, fmt.Sprintf("kernel %s: %s", o.Kernel, first))
+	}
+	return lines
+}
+
+// reason is the last thing that a failed test has said.
+func (t *tests) reason(name string) string {
+	return cmp.Or(t.Reasons[name], "it said nothing")
+}
+
+// lastLine is the last line of a text that is not empty.
+func lastLine(text string) string {
+	text = strings.TrimSpace(strings.ReplaceAll(text, "\x16", ""))
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 func reportKernel(w io.Writer, o *outcome) {

@@ -39,19 +39,21 @@ func TestReportSaysWhatFailed(t *testing.T) {
 			[]string{"kernel 6.1 (6.1.0-50, package 6.1.176-1)", "2 passed, 0 failed, 1 skipped", "skipped: TestC"}, "2 passed, 0 failed, 1 skipped"},
 		{"a test", func(o *outcome) {
 			o.Programs[0].Tests.Failed, o.Programs[0].Tests.Output = []string{"TestD"}, "--- FAIL: TestD\n    five is not four\n"
+			o.Programs[0].Tests.Reasons = map[string]string{"TestD": "five is not four"}
 			o.Programs[0].Status.Code = 1
-		}, false, []string{"2 passed, 1 failed", "exit status 1", "    --- FAIL: TestD\n        five is not four"}, "2 passed, 1 failed, 1 skipped"},
+		}, false, []string{"2 passed, 1 failed", "exit status 1", "    --- FAIL: TestD\n        five is not four",
+			"\nfailed: kernel 6.1, datapath, TestD: five is not four\n"}, "2 passed, 1 failed, 1 skipped"},
 		{"the binary, without a test", func(o *outcome) {
 			o.Programs[0].Status.Code = 66
 			o.Programs[0].output.WriteString("\x16=== RUN\nDATA RACE")
-		}, false, []string{"2 passed, 1 failed", "exit status 66", "    === RUN\n    DATA RACE"}, "2 passed, 1 failed, 1 skipped"},
+		}, false, []string{"2 passed, 1 failed", "exit status 66", "    === RUN\n    DATA RACE", "\nfailed: kernel 6.1, datapath: DATA RACE\n"}, "2 passed, 1 failed, 1 skipped"},
 		{"no test ran", func(o *outcome) { o.Programs[0].Tests = &tests{} }, false, []string{"0 passed, 1 failed"}, "0 passed, 1 failed, 0 skipped"},
 		{"the guest, amid a test", func(o *outcome) {
 			o.Programs[0].Status, o.Programs[0].Tests.Unfinished, o.finished = nil, []string{"TestD"}, false
 			o.problem("the guest ended early")
 		}, false, []string{"2 passed, 1 failed", "it did not end", "the guest ended early"}, "2 passed, 2 failed, 1 skipped"},
 		{"the kernel only", func(o *outcome) { o.Troubles = []string{"BUG: x\n  y"} }, false,
-			[]string{"the kernel complained:\n    BUG: x\n      y"}, "2 passed, 1 failed, 1 skipped"},
+			[]string{"the kernel complained:\n    BUG: x\n      y", "\nfailed: kernel 6.1: BUG: x\n"}, "2 passed, 1 failed, 1 skipped"},
 		{"boot", func(o *outcome) {
 			*o = outcome{Kernel: "7", Version: "7.3"}
 			o.problem("the guest did not boot: silent for 1s")

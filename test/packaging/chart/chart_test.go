@@ -147,8 +147,8 @@ var full = map[string]any{
 			"ports": map[string]any{"include": []any{"80", "8000-8999"}}, "guards": []any{"options"}, "bpffsPath": "/sys/fs/bpf/other",
 		},
 	},
-	"agent":          map[string]any{"reapInterval": "1m30s", "logFormat": "text", "readyMeans": "accelerating", "uninstallOnExit": true, "extraArgs": []any{"--x=y"}},
-	"host":           map[string]any{"mountBpffs": true, "cgroup": "/sys/fs/cgroup/unified", "netns": "/run/n", "cniCache": "/var/lib/x", "mountPropagation": "None", "findByProcess": true},
+	"agent":          map[string]any{"adopt": false, "reapInterval": "1m30s", "logFormat": "text", "readyMeans": "accelerating", "uninstallOnExit": true, "extraArgs": []any{"--x=y"}},
+	"host":           map[string]any{"mountBpffs": true, "cgroup": "/sys/fs/cgroup/unified", "netns": "/run/n", "cniCache": "/var/lib/x", "criSocket": "/run/crio/crio.sock", "mountPropagation": "None", "findByProcess": true},
 	"metrics":        map[string]any{"address": "127.0.0.1", "port": 9999, "podMonitor": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}}, "rules": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}}, "dashboard": map[string]any{"enabled": true}},
 	"serviceAccount": map[string]any{"name": "account", "annotations": map[string]any{"a": "b"}},
 	"resourceQuota":  map[string]any{"enabled": true}, "priorityClassName": "p",
@@ -171,7 +171,7 @@ func TestEverythingSet(t *testing.T) {
 		"--listen=[127.0.0.1]:9999",
 		`--config={"bpffsPath":"/sys/fs/bpf/other","coexist":"share","conntrackHelpers":"ignore","guards":["options"],`+
 			`"maxBacklogBytes":1073741824,"maxBacklogMessages":64,"maxSockets":1048576,"natRefreshSeconds":0,"peers":"namespace","ports":{"include":["80","8000-8999"]}}`,
-		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--ready-means=accelerating", "--uninstall-on-exit", "--cni-cache-dir=/var/lib/x", "--x=y")
+		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--cri=/run/crio/crio.sock", "--ready-means=accelerating", "--uninstall-on-exit", "--cni-cache-dir=/var/lib/x", "--x=y")
 	wantArgs(t, o.daemonSet(t).Spec.Template.Spec.InitContainers[0].Args,
 		"load", "--bpffs-path=/sys/fs/bpf/other", "--max-sockets=1048576", "--max-backlog-bytes=1073741824", "--max-backlog-messages=64",
 		"--nat-refresh-seconds=0", "--coexist=share", "--conntrack-helpers=ignore", "--guards=options")
@@ -180,7 +180,21 @@ func TestEverythingSet(t *testing.T) {
 func TestDefaultCommand(t *testing.T) {
 	wantArgs(t, render(t, load(t), "", nil).agent(t).Args,
 		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/opt/cni/bin", "--cni-conf-dir=/etc/cni/net.d",
-		"--listen=[$(HOST_IP)]:9469", "--reap-interval=1m", "--log-format=json")
+		"--listen=[$(HOST_IP)]:9469", "--reap-interval=1m", "--log-format=json",
+		"--cri=/run/containerd/containerd.sock", "--adopt")
+}
+
+// A node whose runtime nobody may ask has neither its socket nor an agent that looks for one.
+func TestWithoutASocketNobodyIsAsked(t *testing.T) {
+	o := render(t, load(t), "", nested("host.criSocket", ""))
+	if !slices.Contains(o.agent(t).Args, "--cri=none") {
+		t.Errorf("arguments %q", o.agent(t).Args)
+	}
+	for _, v := range o.daemonSet(t).Spec.Template.Spec.Volumes {
+		if v.Name == "cri" {
+			t.Errorf("volume %+v", v)
+		}
+	}
 }
 
 func TestIPv6Address(t *testing.T) {

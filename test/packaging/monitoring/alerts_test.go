@@ -76,6 +76,9 @@ const (
   sockmap_cni_errors_total{command="ADD",code="107",told="false",NODE} 5x3000
   sockmap_cni_errors_total{command="ADD",code="102",told="false",NODE} 0+1x3000
   sockmap_agent_part_ready{part="programs",NODE} 1x3000
+  sockmap_pods{state="left-out",reason="older",NODE} 0x3000
+  sockmap_pods{state="left-out",reason="host-network",NODE} 4x3000
+  sockmap_agent_pods_looked_timestamp_seconds{NODE} 0+60x3000
   sockmap_agent_part_ready{part="switch",NODE} 1x3000
   sockmap_agent_part_ready{part="hazards",NODE} 1x3000
 `
@@ -89,6 +92,8 @@ var wrong = map[string]string{
 	"SockmapHazardOpen":        `sockmap_hazard_guarded{hazard="splice",NODE} 0x3000`,
 	"SockmapPartNotReady":      `sockmap_agent_part_ready{part="hazards",NODE} 0x3000`,
 	"SockmapGuardLost":         `sockmap_guard_active{guard="splice",NODE} 1x2700 0x300`,
+	"SockmapPodsLeftOut":       `sockmap_pods{state="left-out",reason="older",NODE} 2x3000`,
+	"SockmapPodsNotSeen":       `sockmap_agent_pods_looked_timestamp_seconds{NODE} 0+60x2000 120000x1000`,
 	"SockmapDisabled":          `sockmap_enabled{NODE} 0x3000`,
 	"SockmapMapFilling":        `sockmap_map_entries{map="sockets",NODE} 900x3000`,
 	"SockmapMapFull":           `sockmap_flows_total{role="active",result="map-full",namespace="n",pod="p",NODE} 5+1x3000`,

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package adopt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/admit"
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+)
+
+// Policy is what is in force for one pod.
+type Policy struct {
+	Pod   pods.Pod
+	Parts []Part
+	// Pending is what its configuration says otherwise now, each in words: the agent, or an adoption, brings it into force.
+	Pending []string
+}
+
+// Part is one part of a policy.
+type Part struct {
+	Key   string // as the key of the plugin's entry is called
+	Value string
+	From  []string // who says so, in words
+}
+
+// Policies tells what is in force for the pods that wanted chooses and that have a record, and changes nothing. What could be
+// read comes in spite of the error.
+func (a *Adopter) Policies(ctx context.Context, wanted func(pods.Pod) bool) ([]Policy, error) {
+	l, err := a.look(ctx)
+	var all []Policy
+	errs := []error{err}
+	for _, p := range l.found {
+		own := l.records[p.ID]
+		if !wanted(p) || len(own) == 0 {
+			continue
+		}
+		policy, err := a.policy(ctx, p, own, l.confs)
+		errs = append(errs, err)
+		all = append(all, policy)
+	}
+	return all, errors.Join(errs...)
+}
+
+func (a *Adopter) policy(ctx context.Context, p pods.Pod, own []endpoint.Record, confs []*cniconf.Conf) (Policy, error) {
+	policy := Policy{Pod: p}
+	w := origins{records: own}
+	for _, at := range attachmentsOf(p, confs) {
+		record, ok := recordOf(own, at)
+		if !ok {
+			continue
+		}
+		call, _ := a.call(p, at)
+		w.confs = append(w.confs, call.Conf)
+		differ, err := call.Differences(record)
+		if err != nil {
+			return policy, err
+		}
+		policy.Pending = append(policy.Pending, differ...)
+		if w.switches, err = call.Node.Switches(ctx); err != nil {
+			return policy, err
+		}
+		if w.is, w.registered, err = call.Node.PolicyOf(ctx, record.NetNSCookie); err != nil {
+			return policy, err
+		}
+	}
+	policy.Parts = w.parts()
+	return policy, nil
+}
+
+// origins is what the words about one pod's policy are made from.
+type origins struct {
+	records    []endpoint.Record
+	confs      []*cniconf.Conf
+	switches   []datapath.Switch
+	is         datapath.Policy
+	registered bool
+}
+
+func (w origins) parts() []Part {
+	on := w.registered && w.is.Accelerate
+	parts := []Part{{"enabled", strconv.FormatBool(on), w.whoEnabled(on)}}
+	if !w.registered {
+		return parts
+	}
+	return append(parts,
+		Part{"peers", w.is.Peers.String(), w.networks(func(p datapath.Policy) bool { return p.Peers == w.is.Peers })},
+		Part{"ports.include", admit.PortsText(w.is.Include, admit.AllPorts),
+			w.networks(func(p datapath.Policy) bool { return len(p.Include) > 0 || len(w.is.Include) == 0 })},
+		Part{"ports.exclude", admit.PortsText(w.is.Exclude, admit.NoPorts), w.whoExcludes()},
+		w.hazards(),
+	)
+}
+
+// whoEnabled tells who decided whether the pod is accelerated: what keeps it on TCP counts more than what does not.
+func (w origins) whoEnabled(on bool) (who []string) {
+	for _, r := range w.records {
+		switch why := r.WhyNot(); {
+		case on || why == decline.None:
+		case r.Declined != "":
+			who = append(who, fmt.Sprintf("network %s: %s", r.Network, r.Declined))
+		case r.SwitchedBy != "":
+			return []string{byHand(r.SwitchedBy)}
+		default:
+			who = append(who, fmt.Sprintf("network %s: %s", r.Network, why))
+		}
+	}
+	for _, conf := range w.confs {
+		if _, source := conf.Accelerate(); on {
+			who = append(who, fmt.Sprintf("network %s: %s", conf.Name, source))
+		}
+	}
+	return who
+}
+
+func byHand(what string) string { return "sockmapctl disable: " + what }
+
+// networks are those whose records ask for a part as it is.
+func (w origins) networks(same func(datapath.Policy) bool) (who []string) {
+	for _, r := range w.records {
+		if r.Policy != nil && r.Declined == "" && same(*r.Policy) {
+			who = append(who, "network "+r.Network)
+		}
+	}
+	return who
+}
+
+func (w origins) whoExcludes() []string {
+	who := w.networks(func(p datapath.Policy) bool { return len(p.Exclude) > 0 || len(w.is.Exclude) == 0 })
+	for _, s := range w.switches {
+		if s.Kind == datapath.SwitchPort {
+			who = append(who, byHand(s.String()))
+		}
+	}
+	return who
+}
+
+// hazards are those that the pod may meet.
+func (w origins) hazards() Part {
+	part := Part{Key: "acceptHazards", Value: "none"}
+	var names []string
+	for _, conf := range w.confs {
+		for _, name := range conf.HazardsAccepted() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+		if len(conf.AcceptHazards) > 0 {
+			part.From = append(part.From, "network "+conf.Name)
+		}
+		if conf.Annotations[cniconf.AnnotationAcceptHazards] != "" {
+			part.From = append(part.From, "annotation "+cniconf.AnnotationAcceptHazards)
+		}
+	}
+	if len(names) > 0 {
+		part.Value = strings.Join(names, ",")
+	}
+	return part
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+)
+
+// DefaultPodsEvery is how often the agent looks at the pods that run. A change of the network configuration is looked at
+// at once.
+const DefaultPodsEvery = 5 * time.Second
+
+// podKeeper looks at the pods of the node, beside the loop that keeps the installation.
+type podKeeper struct {
+	wake chan struct{} // an element: look now
+
+	mu     sync.Mutex
+	acts   bool             // the installation is in place, and no other agent keeps the node
+	stood  []adopt.Standing // of the last look
+	looked time.Time        // of the last look without an error; zero: never
+}
+
+func newPodKeeper() *podKeeper { return &podKeeper{wake: make(chan struct{}, 1)} }
+
+// may says whether pods may be changed from now on, and wakes the keeper.
+func (k *podKeeper) may(act bool) {
+	k.mu.Lock()
+	k.acts = act
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (k *podKeeper) mayAct() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.acts
+}
+
+// saw keeps what a look has found. After an error what was found before stays.
+func (k *podKeeper) saw(stood []adopt.Standing, err error) {
+	if err != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stood, k.looked = stood, time.Now()
+}
+
+func (k *podKeeper) last() ([]adopt.Standing, time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stood, k.looked
+}
+
+func every(pods.Pod) bool { return true }
+
+// keepPods looks at the pods until ctx ends.
+func (a *Agent) keepPods(ctx context.Context) {
+	if a.Pods == nil {
+		return
+	}
+	ticker := time.NewTicker(cmp.Or(a.PodsEvery, DefaultPodsEvery))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.keeper.wake:
+		case <-ticker.C:
+		}
+		a.lookAtPods(ctx)
+	}
+}
+
+// lookAtPods brings what has changed of the configuration into force, adopts, and keeps how the pods stand then.
+func (a *Agent) lookAtPods(ctx context.Context) {
+	act := a.Pods.LookFor
+	// After an unload by hand pods are as somebody wants them.
+	if a.keeper.mayAct() && a.isLoaded() {
+		changes, err := a.Pods.Follow(ctx, every)
+		a.report("configuration of pods", err, "running pods do not all follow their configuration")
+		for _, c := range changes {
+			a.followed(c)
+		}
+		if a.Adopt {
+			act = a.Pods.Adopt
+		}
+	}
+	stood, err := act(ctx, known)
+	if ctx.Err() != nil {
+		return
+	}
+	a.report("pods", err, "not all pods of this node are seen, and running ones may not be adopted")
+	a.keeper.saw(stood, err)
+	for _, s := range stood {
+		a.adopted(s)
+	}
+}
+
+func (a *Agent) isLoaded() bool {
+	d, err := datapath.Open(a.Node.Dir)
+	if err == nil {
+		d.Close()
+	}
+	return err == nil
+}
+
+// known leaves out what nobody but processes shows: it may be anybody's.
+func known(p pods.Pod) bool { return p.From != pods.FromProcesses }
+
+func (a *Agent) followed(c adopt.Change) {
+	for _, what := range c.What {
+		if c.Pod.ID == "" {
+			a.log().Info("settings of the node follow the configuration", "change", what)
+			continue
+		}
+		a.log().Info("a running pod follows its configuration", "pod", c.Pod.String(), "container", c.Pod.ID, "change", what)
+	}
+}
+
+func (a *Agent) adopted(s adopt.Standing) {
+	if s.Adopted {
+		a.counters.adopt()
+		a.log().Info("adopted a pod that ran before", "pod", s.String(), "container", s.ID, "state", string(s.State),
+			"reason", s.Reason)
+	}
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+)
+
+// hostPod is HOST_POD of bpf/abi.h.
+const hostPod = 1 << 63
+
+// HostKey is what stands for a pod with hostNetwork where others are known by the cookie of their network namespace.
+func HostKey(cgroupID uint64) uint64 { return hostPod | cgroupID }
+
+// IsHostKey tells such a key from a cookie.
+func IsHostKey(cookie uint64) bool { return cookie&hostPod != 0 }
+
+// AttachHost is Attach for the cgroup of a pod with hostNetwork: of its sockets, those in the network namespace with the
+// cookie hostNetNS are those of the endpoint HostKey.
+func (d *Datapath) AttachHost(cgroup *os.File, key LinkKey, hostNetNS uint64) (made bool, err error) {
+	return d.attachWith(cgroup, key, func() (*ebpf.Program, func() error, error) {
+		prog, err := d.loadHost(key.CgroupID, hostNetNS)
+		if err != nil {
+			return nil, nil, err
+		}
+		return prog, prog.Close, nil
+	})
+}
+
+// loadHost loads the copy of sock_ops that is for one pod, with the maps that are pinned. The link keeps it: it has no pin.
+func (d *Datapath) loadHost(cgroupID, hostNetNS uint64) (prog *ebpf.Program, err error) {
+	spec, err := loadHost()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded programs: %w", err)
+	}
+	pod := struct{ HostNetNS, Key uint64 }{hostNetNS, HostKey(cgroupID)}
+	if err := spec.Variables["host_pod"].Set(pod); err != nil {
+		return nil, fmt.Errorf("set the pod of %s: %w", hostProgSockOpsHost, err)
+	}
+	pinned, err := d.pinnedMaps(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeMaps(pinned)) }()
+	for name, m := range spec.Maps {
+		if strings.HasPrefix(m.Name, ".") {
+			continue
+		}
+		if pinned[name] == nil {
+			return nil, fmt.Errorf("open pinned map %s: %w", d.layout.pin(name), fs.ErrNotExist)
+		}
+		m.MaxEntries = pinned[name].MaxEntries()
+	}
+	var objs hostPrograms
+	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: pinned, Cache: newTypes()}); err != nil {
+		return nil, explainLoad(err)
+	}
+	return objs.SockOpsHost, nil
+}
+
+// hostLinks gives for the cgroups of pods with hostNetwork the cookie of the host's network namespace.
+func (d *Datapath) hostLinks() (map[uint64]uint64, error) {
+	records, err := d.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	hosts := map[uint64]uint64{}
+	for _, r := range records {
+		if r.HostNetNS != 0 && r.CgroupID != 0 {
+			hosts[r.CgroupID] = r.HostNetNS
+		}
+	}
+	return hosts, nil
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrStillDraining: what was loaded before the last change of the size or of the guards has live flows still.
+var ErrStillDraining = errors.New("flows of the state before the last change live still")
+
+// Resize puts state of this version with the MaxSockets and WithoutGuards of the settings in the place of what is loaded,
+// which is of the same ABI. As with Replace, new connections belong to the new state, and live flows stay redirected with
+// the maps, programs and guards that they began with, until ReapDrained finds none left. All else is carried over. It returns
+// how many cgroups have a link now, and ErrStillDraining where an earlier change is not over. The caller holds the lock on dir.
+//
+// The two states change places in one step (RENAME_EXCHANGE, since Linux 5.17), so there is always one in force. A kill leaves
+// a state that drains with links that it should not have, which the next Settle takes away.
+func Resize(dir string, u Upgrade) (links int, err error) {
+	err = within(dir, func(dir string) error {
+		links, err = resizeIn(dir, u)
+		return err
+	})
+	return links, err
+}
+
+func resizeIn(dir string, u Upgrade) (links int, err error) {
+	if err := removeUnfinished(dir); err != nil {
+		return 0, err
+	}
+	if _, err := ReapDrained(dir, u.step); err != nil {
+		return 0, err
+	}
+	now := current(dir)
+	if n, err := socketsLeft(now.draining(), 1<<20); err == nil {
+		return 0, fmt.Errorf("%w: %d sockets (see: sockmapctl status; try again once they have ended)", ErrStillDraining, n)
+	}
+	d, err := Open(dir)
+	if err != nil {
+		return 0, err
+	}
+	config, err := d.config()
+	// What was noted of guards that rest is about the state that drains: its flows need them, and so may those that come.
+	err = errors.Join(err, d.wakeGuards(), d.Close())
+	if err != nil {
+		return 0, err
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return 0, fmt.Errorf("read embedded programs: %w", err)
+	}
+	s := u.Settings
+	s.setLive(config.live())
+	if err := u.step("build"); err != nil {
+		return 0, err
+	}
+	err = build(now, spec, s, func(l, building layout) error {
+		return takeOver(l, building, ABI, config, &u, func() error { return changePlaces(l, building) })
+	})
+	if err != nil {
+		return 0, err
+	}
+	return settleNew(dir, u)
+}
+
+// changePlaces makes what was built the state of l, and lets the one that was drain.
+func changePlaces(l, building layout) error {
+	drains := l.draining().state()
+	if err := unix.Rename(building.state(), drains); err != nil {
+		return fmt.Errorf("publish state directory: %w", err)
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, drains, unix.AT_FDCWD, l.state(), unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)", ErrUnsupported)
+	}
+	if err != nil {
+		// For build, which removes it.
+		return errors.Join(fmt.Errorf("exchange state directories: %w", err), unix.Rename(drains, building.state()))
+	}
+	return nil
+}
+
+// draining is the state of the same ABI whose flows live on, see Resize. ok is false where there is none.
+func (d *Datapath) draining() (old *Datapath, ok bool) {
+	l := d.layout.draining()
+	if !exists(l.pin(bpfMapConfig)) {
+		return nil, false
+	}
+	return open(l), true
+}
+
+// alsoDraining calls f for the state of the same ABI that drains: what is decided for an endpoint is decided for its live
+// flows, whichever state they are of.
+func (d *Datapath) alsoDraining(f func(old *Datapath) error) error {
+	old, ok := d.draining()
+	if !ok {
+		return nil
+	}
+	return errors.Join(f(old), old.Close())
+}

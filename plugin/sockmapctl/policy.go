@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/spf13/cobra"
+)
+
+// policyView is what is in force for one pod.
+type policyView struct {
+	Namespace string           `json:"namespace" doc:"of the pod; empty where the runtime does not say"`
+	Pod       string           `json:"pod" doc:"its name"`
+	Container string           `json:"container" doc:"id of its sandbox"`
+	Parts     []policyPartView `json:"parts" doc:"what is in force"`
+	Pending   []string         `json:"pending" doc:"what its configuration says otherwise now, and the agent, or adopt, will bring into force"`
+}
+
+type policyPartView struct {
+	Key   string   `json:"key" doc:"of the plugin's entry, see CONFIGURATION.md"`
+	Value string   `json:"value" doc:"in force"`
+	From  []string `json:"from" doc:"who says so: networks' entries, annotations, or sockmapctl disable"`
+}
+
+func policyCommand(a *app) *cobra.Command {
+	var f podFlags
+	cmd := a.noun(&cobra.Command{
+		Use:   "policy [POD...]",
+		Short: "Tell what is in force for pods, and where each part comes from",
+		Long: `Tells for each pod that the plugin was called for, or that was adopted, what is
+in force: whether it is accelerated, its peers and ports, and which hazards it
+accepts; and who says so: the entry of which network, an annotation, or somebody
+who has called sockmapctl disable. What the configuration says otherwise by now,
+and no agent has brought into force yet, is told below.
+
+A POD is namespace/name, a name, or the beginning of a sandbox's id.`,
+		Example: `  sockmapctl policy
+  sockmapctl policy shop/db-0 -o json | jq '.[].parts[] | select(.key == "peers")'`,
+	}, formatTable, formatJSON)
+	f.flags(a, cmd)
+	runs(cmd, func(cmd *cobra.Command) error {
+		if err := a.policy(cmd, &f, cmd.Flags().Args()); err != nil {
+			return fmt.Errorf("policy: %w", err)
+		}
+		return nil
+	})
+	cmd.Args = cobra.ArbitraryArgs
+	return cmd
+}
+
+func (a *app) policy(cmd *cobra.Command, f *podFlags, names []string) error {
+	ad, closes, err := a.adopter(f, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer closes()
+	if !a.isLoaded() {
+		_, err := datapath.Open(a.dir)
+		return err
+	}
+	wanted := newPodNames(names)
+	found, err := ad.Policies(cmd.Context(), wanted.has)
+	errs := errors.Join(err, wanted.missing())
+	if len(found) == 0 && errs != nil {
+		return errs
+	}
+	views := make([]policyView, 0, len(found))
+	for _, p := range found {
+		views = append(views, newPolicyView(p))
+	}
+	if a.output == formatJSON {
+		return errors.Join(a.printJSON(views), errs)
+	}
+	return errors.Join(a.printPolicies(views), errs)
+}
+
+func newPolicyView(p adopt.Policy) policyView {
+	v := policyView{p.Pod.Namespace, p.Pod.Name, p.Pod.ID, []policyPartView{}, append([]string{}, p.Pending...)}
+	for _, part := range p.Parts {
+		v.Parts = append(v.Parts, policyPartView{part.Key, part.Value, append([]string{}, part.From...)})
+	}
+	return v
+}
+
+func (a *app) printPolicies(views []policyView) error {
+	t := &table{columns: []column{{title: "POD", min: 16}, {title: "KEY"}, {title: "IN FORCE", min: 8}, {title: "FROM", min: 20}}}
+	for _, v := range views {
+		pod := shortID(v.Container)
+		if v.Pod != "" {
+			pod = podName(v.Namespace, v.Pod)
+		}
+		for i, p := range v.Parts {
+			if i > 0 {
+				pod = ""
+			}
+			t.add(pod, p.Key, p.Value, strings.Join(p.From, "; "))
+		}
+		for _, pending := range v.Pending {
+			t.add("", "", "", "not in force yet: "+pending)
+		}
+	}
+	return a.printTable(t, true)
+}
