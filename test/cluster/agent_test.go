@@ -139,8 +139,25 @@ func wantAccelerated(t *testing.T, pods ...pod) {
 	}
 }
 
-// standing is what `sockmapctl adopt` says of a pod.
-type standing struct{ Pod, Namespace, State, Reason string }
+// standing is how a pod stands.
+type standing struct{ State, Reason string }
+
+// standings are those of all pods of the node, by name, as `sockmapctl adopt --all` would find them.
+func standings(t *testing.T) map[string]standing {
+	t.Helper()
+	var all []struct {
+		Pod string
+		standing
+	}
+	if err := json.Unmarshal(sockmapctl(t, "adopt", "--all", "--dry-run", "-o", "json"), &all); err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]standing{}
+	for _, s := range all {
+		byName[s.Pod] = s.standing
+	}
+	return byName
+}
 
 // samples are metrics of the agent, one a line.
 type samples struct{ lines []string }

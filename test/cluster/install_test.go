@@ -4,7 +4,7 @@ package cluster
 
 import (
 	"bytes"
-	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,8 +26,7 @@ func testAdoption(t *testing.T) {
 
 	install(t, oldVersion)
 	goesOn(t, c.name, 100)
-	adopt(t, serverPod, clientPod)
-	wantAccelerated(t, serverPod, clientPod)
+	adopted(t, serverPod, clientPod)
 
 	if got := goesOn(t, c.name, 100); got.Connections != 1 {
 		t.Errorf("the old connection was lost: %+v", got)
@@ -43,22 +42,19 @@ func testAdoption(t *testing.T) {
 	wantSame(t, c.name, clientPod)
 }
 
-// adopt takes pods in that were there before the installation, and wants these to be among them.
-func adopt(t *testing.T, want ...pod) {
+// adopted waits until the agent has taken these pods in.
+func adopted(t *testing.T, want ...pod) {
 	t.Helper()
-	var all []standing
-	if err := json.Unmarshal(sockmapctl(t, "adopt", "--all", "-o", "json"), &all); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range want {
-		found := false
-		for _, s := range all {
-			found = found || s.Pod == p.Metadata.Name && s.State == "accelerated"
+	eventually(t, "the agent has adopted the pods", func() error {
+		all := standings(t)
+		for _, p := range want {
+			if s := all[p.Metadata.Name]; s != (standing{State: "accelerated"}) {
+				return fmt.Errorf("%s is %+v", p.Metadata.Name, s)
+			}
 		}
-		if !found {
-			t.Errorf("%s is not adopted: %+v", p.Metadata.Name, all)
-		}
-	}
+		return nil
+	})
+	wantAccelerated(t, want...)
 }
 
 // testUpgrade installs another version while pods talk.
