@@ -36,9 +36,9 @@ func chartValues(version string) []string {
 }
 
 // install makes sure that a version is installed, as the chart's README says it.
-func install(t *testing.T, version string) {
+func install(t *testing.T, version string, more ...string) {
 	t.Helper()
-	out, err := helm("upgrade", append(chartValues(version), "--install")...)
+	out, err := helm("upgrade", append(append(chartValues(version), "--install"), more...)...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, agentReport())
 	}
@@ -203,4 +203,15 @@ next:
 		}
 	}
 	return total
+}
+
+// grep is for messages.
+func (s samples) grep(part string) string {
+	var found []string
+	for _, line := range s.lines {
+		if strings.Contains(line, part) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "\n")
 }

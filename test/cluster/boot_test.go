@@ -21,9 +21,19 @@ const (
 // The parts of the cluster.
 var etcd, api, controllers, scheduler, runtimeDaemon, kubelet, proxy *daemon
 
+// atBoot is what the kernel itself puts into every bpffs.
+var atBoot []string
+
 // boot starts all parts in an order in which each finds the others.
 func boot() error {
 	start := time.Now()
+	entries, err := os.ReadDir(bpffsMount.target)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		atBoot = append(atBoot, e.Name())
+	}
 	if err := errors.Join(makeCredentials(), prepareRuntime(), prepareKubelet(), prepareProxy("iptables")); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ func TestCluster(t *testing.T) {
 		{"kubelet and containerd restart", testRestarts},
 		{"upgrade", testUpgrade},
 		{"reboot", testReboot},
+		{"uninstall that fails", testUninstallThatFails},
 		{"uninstall", testUninstall},
 	} {
 		if !t.Run(c.name, c.run) {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -92,7 +91,7 @@ func reboot(t *testing.T) {
 	if err := errors.Join(proxy.stop(unix.SIGTERM), kubelet.stop(unix.SIGTERM), runtimeDaemon.stop(unix.SIGTERM)); err != nil {
 		t.Fatal(err)
 	}
-	_, unified, err := lab.Hierarchies()
+	all, unified, err := lab.Hierarchies()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +99,11 @@ func reboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	killShims(t)
+	for _, mount := range all {
+		if err := lab.RemoveCgroups(filepath.Join(mount, cgroupRoot, "kubepods")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, m := range []mount{runMount, bpffsMount} {
 		if err := errors.Join(unmountAll(m.target), m.make()); err != nil {
 			t.Fatal(err)
@@ -168,53 +172,4 @@ func unmountAll(dir string) error {
 		}
 	}
 	return nil
-}
-
-// testUninstall removes the release while pods talk, and wants the node to be as it was before the installation.
-func testUninstall(t *testing.T) {
-	installed(t)
-	c, s, clientPod, serverPod := pair(t)
-	redirecting(t, c.name, clientPod.Metadata.Name)
-	before := goesOn(t, c.name, 100)
-	start := time.Now()
-	out, err := helm("uninstall", "--wait", "--timeout", "3m")
-	if err != nil {
-		t.Fatalf("%v\n%s", err, agentReport())
-	}
-	t.Logf("helm uninstall took %s: %s", time.Since(start).Round(100*time.Millisecond), out)
-	wantNodeClean(t)
-	if after := goesOn(t, c.name, 300); after.Connections != before.Connections {
-		t.Errorf("%d connections before, %d after the uninstall", before.Connections, after.Connections)
-	}
-	wantSame(t, c.name, clientPod)
-	wantSame(t, s.name, serverPod)
-	if out := k(t, "-n", namespace, "get", "all,serviceaccounts,roles,rolebindings", "-o", "name",
-		"-l", "app.kubernetes.io/instance="+release); out != "" {
-		t.Errorf("in the cluster there is still:\n%s", out)
-	}
-}
-
-// wantNodeClean expects that the node has nothing of sockmap any more.
-func wantNodeClean(t *testing.T) {
-	t.Helper()
-	if b, err := os.ReadFile(conflistFile); err != nil || string(b) != conflist {
-		t.Errorf("the network's configuration: %v\n%s", err, b)
-	}
-	for dir, want := range map[string][]string{cniConfDir: {filepath.Base(conflistFile)}, "/sys/fs/bpf": nil} {
-		if got := namesIn(t, dir); !slices.Equal(got, want) {
-			t.Errorf("%s has %q, want %q", dir, got, want)
-		}
-	}
-}
-
-func namesIn(t *testing.T, dir string) (names []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
 }

@@ -28,6 +28,7 @@ func testServices(t *testing.T) {
 	for _, mode := range []string{"iptables", "nftables"} {
 		t.Run(mode, func(t *testing.T) {
 			proxyIn(t, mode, host)
+			answered(t, service)
 			wantRedirected(t, idlePod.Metadata.Name, service)
 			redirecting(t, c.name, clientPod.Metadata.Name)
 		})

@@ -5,6 +5,7 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,7 +80,7 @@ func (w workload) deployment() object {
 				"metadata": object{"labels": labels, "annotations": w.annotations},
 				"spec": object{
 					"hostNetwork": w.hostNetwork, "terminationGracePeriodSeconds": grace, "containers": []object{container},
-					"automountServiceAccountToken": false, "enableServiceLinks": false,
+					"automountServiceAccountToken": false, "enableServiceLinks": false, "dnsPolicy": "Default",
 				},
 			},
 		},
@@ -135,7 +136,21 @@ func expose(t *testing.T, w workload) string {
 	t.Helper()
 	apply(t, w.service())
 	t.Cleanup(func() { k(t, "delete", "service", w.name) })
-	return k(t, "get", "service", w.name, "-o", "jsonpath={.spec.clusterIP}") + ":80"
+	address := k(t, "get", "service", w.name, "-o", "jsonpath={.spec.clusterIP}") + ":80"
+	answered(t, address)
+	return address
+}
+
+// answered waits until the node's rules lead from the service's address to a pod.
+func answered(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, address+" is answered", func() error {
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
 }
 
 // report is what helps to find out why a workload fails.
@@ -144,12 +159,13 @@ func report(name string) string {
 	for _, args := range [][]string{
 		{"get", "pods", "-o", "wide", "-l", "app=" + name},
 		{"logs", "--tail=3", "-l", "app=" + name},
-		{"get", "events", "--sort-by=.lastTimestamp", "--field-selector=type!=Normal"},
+		{"get", "events", "--sort-by=.lastTimestamp", "--field-selector=type!=Normal,reason!=CgroupV1"},
 	} {
 		out, err := kubectl(args...)
 		if err != nil {
 			out = []byte(err.Error())
 		}
+		out = out[max(0, len(out)-2000):]
 		fmt.Fprintf(&b, "kubectl %s\n%s\n", strings.Join(args, " "), out)
 	}
 	return b.String()

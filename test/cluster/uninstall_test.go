@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/stub"
+)
+
+// testUninstallThatFails has a node on which something is in the way. The release stays, and can be brought back.
+func testUninstallThatFails(t *testing.T) {
+	install(t, newVersion, "--set", "uninstallHook.timeout=15s")
+	c, _, clientPod, _ := pair(t)
+	redirecting(t, c.name, clientPod.Metadata.Name)
+	before := goesOn(t, c.name, 100)
+	// The agent cannot know whether it may be without the plugin that this names.
+	broken := filepath.Join(cniConfDir, "99-broken.conflist")
+	if err := os.WriteFile(broken, []byte(`{"name":"broken","plugins":[{"type":"sockmap"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(broken)
+	out, err := helm("uninstall", "--wait", "--timeout", "2m")
+	if err == nil || !strings.Contains(err.Error(), "pre-delete") {
+		t.Errorf("helm uninstall with a node that cannot be cleaned: %v: %s", err, out)
+	}
+	t.Logf("helm uninstall: %v", err)
+	log := k(t, "-n", namespace, "logs", "job/"+release+"-uninstall")
+	if !strings.Contains(log, "0 of 1 nodes have nothing of sockmap") {
+		t.Errorf("the hook's Job says: %s", log)
+	}
+	if log := k(t, "-n", namespace, "logs", daemonSet); !strings.Contains(log, broken) {
+		t.Errorf("the agent does not name %s:\n%s", broken, log)
+	}
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	// What the chart's README says about keeping the release.
+	install(t, newVersion, "--force-conflicts")
+	late := server("late")
+	deploy(t, late)
+	latePod := podOf(t, late.name)
+	wantAccelerated(t, latePod)
+	wantRedirected(t, latePod.Metadata.Name, latePod.at())
+	if after := goesOn(t, c.name, 100); after.Connections != before.Connections {
+		t.Errorf("%d connections before, %d after the uninstall that failed", before.Connections, after.Connections)
+	}
+}
+
+// testUninstall removes the release while pods talk, and wants the node to be as it was before the installation.
+func testUninstall(t *testing.T) {
+	installed(t)
+	c, s, clientPod, serverPod := pair(t)
+	redirecting(t, c.name, clientPod.Metadata.Name)
+	before := goesOn(t, c.name, 100)
+	start := time.Now()
+	out, err := helm("uninstall", "--wait", "--timeout", "3m")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, agentReport())
+	}
+	t.Logf("helm uninstall took %s: %s", time.Since(start).Round(100*time.Millisecond), out)
+	wantNodeClean(t)
+	if after := goesOn(t, c.name, 300); after.Connections != before.Connections {
+		t.Errorf("%d connections before, %d after the uninstall", before.Connections, after.Connections)
+	}
+	wantSame(t, c.name, clientPod)
+	wantSame(t, s.name, serverPod)
+	if out := k(t, "-n", namespace, "get", "all,serviceaccounts,roles,rolebindings", "-o", "name",
+		"-l", "app.kubernetes.io/instance="+release); out != "" {
+		t.Errorf("in the cluster there is still:\n%s", out)
+	}
+	// Pods that start from now on have the network as it was.
+	plain := server("plain")
+	deploy(t, plain)
+	k(t, "exec", podOf(t, plain.name).Metadata.Name, "--", "/load", "exchange", "-connect", serverPod.at())
+}
+
+// wantNodeClean expects that the node has nothing of sockmap any more but a stub, as long as pods run that were added with
+// the plugin.
+func wantNodeClean(t *testing.T) {
+	t.Helper()
+	if b, err := os.ReadFile(conflistFile); err != nil || string(b) != conflist {
+		t.Errorf("the network's configuration: %v\n%s", err, b)
+	}
+	for dir, want := range map[string][]string{cniConfDir: {filepath.Base(conflistFile)}, "/sys/fs/bpf": atBoot} {
+		if got := namesIn(t, dir); !slices.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", dir, got, want)
+		}
+	}
+	want := slices.Sorted(slices.Values(cniPlugins))
+	got := slices.DeleteFunc(namesIn(t, cniBinDir), func(name string) bool { return name == "sockmap" })
+	if !slices.Equal(got, want) {
+		t.Errorf("%s has %q, want %q", cniBinDir, got, want)
+	}
+	if f, err := os.Open(filepath.Join(cniBinDir, "sockmap")); err == nil {
+		defer f.Close()
+		st, err := f.Stat()
+		if err != nil || !stub.Marked(f, st.Size()) {
+			t.Errorf("%s is no stub: %v", f.Name(), err)
+		}
+	}
+	// 3: nothing is loaded.
+	_, err := command(filepath.Join(tools.own, newVersion, "sockmapctl"), "status")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Errorf("sockmapctl status: %v", err)
+	}
+}
+
+func namesIn(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
