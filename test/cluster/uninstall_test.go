@@ -3,11 +3,13 @@
 package cluster
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +44,11 @@ func testUninstallThatFails(t *testing.T) {
 	if err := os.Remove(broken); err != nil {
 		t.Fatal(err)
 	}
-	// What the chart's README says about keeping the release.
-	install(t, newVersion, "--force-conflicts")
+	if out := k(t, "-n", namespace, "get", "roles,rolebindings,serviceaccounts", "-o", "name",
+		"-l", "app.kubernetes.io/component=uninstall"); out != "" {
+		t.Errorf("the rights of the hook that failed are still there: %s", out)
+	}
+	keepRelease(t)
 	late := server("late")
 	deploy(t, late)
 	latePod := podOf(t, late.name)
@@ -51,6 +56,28 @@ func testUninstallThatFails(t *testing.T) {
 	wantRedirected(t, latePod.Metadata.Name, latePod.at())
 	if after := goesOn(t, c.name, 100); after.Connections != before.Connections {
 		t.Errorf("%d connections before, %d after the uninstall that failed", before.Connections, after.Connections)
+	}
+}
+
+// keepRelease does what the chart's README says about a release whose uninstall has failed.
+func keepRelease(t *testing.T) {
+	t.Helper()
+	out, err := helm("history", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var revisions []struct{ Revision int }
+	if err := json.Unmarshal(out, &revisions); err != nil || len(revisions) == 0 {
+		t.Fatalf("helm history: %v: %s", err, out)
+	}
+	last := strconv.Itoa(revisions[len(revisions)-1].Revision)
+	if out, err = helm("rollback", last, "--force-conflicts", "--wait", "--timeout", "3m"); err != nil {
+		t.Fatalf("%v\n%s", err, agentReport())
+	}
+	t.Logf("helm rollback: %s", out)
+	rolledOut(t, daemonSet, "-n", namespace)
+	if got := statusOfNode(t); !got.Loaded || !got.Accelerating {
+		t.Errorf("the node is %+v", got)
 	}
 }
 
