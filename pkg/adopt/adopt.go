@@ -270,7 +270,7 @@ func (l look) older(all []Standing) (order []int) {
 	var out []int
 	for i, s := range all {
 		switch {
-		case s.Reason != ReasonOlder:
+		case s.Reason != ReasonOlder, s.Unsure:
 		case l.accelerates(s.Pod):
 			order = append(order, i)
 		default:

@@ -28,7 +28,7 @@ func (a *Adopter) Follow(ctx context.Context, wanted func(pods.Pod) bool) ([]Cha
 	var changes []Change
 	errs := []error{err}
 	for _, p := range l.found {
-		if p.From == pods.FromProcesses || !wanted(p) {
+		if p.From == pods.FromProcesses || p.Unsure || !wanted(p) {
 			continue // nobody says what its annotations are
 		}
 		what, err := a.follow(ctx, p, l)

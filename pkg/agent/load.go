@@ -16,6 +16,7 @@ import (
 // can be accelerated by this version, and stays why the programs of another version stay, which work. All are tried again.
 func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
+	a.postponed(up)
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
 		stays, err = a.loadFirst(ctx)
@@ -40,6 +41,23 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	a.health.set(partPrograms, cmp.Or(err, stays))
 	a.report("load", withoutTimes(err), "containers cannot be accelerated")
 	return stays, err
+}
+
+// postponed tells once that settings wait, and once that they do not any more. Nothing has failed.
+func (a *Agent) postponed(up endpoint.Upgrade) {
+	waits := ""
+	if up.Postponed != nil {
+		waits = "yes"
+	}
+	if !a.reported.changed("settings", waits) {
+		return
+	}
+	if waits == "" {
+		a.log().Info("resolved", "subject", "settings")
+		return
+	}
+	a.log().Warn("maxSockets or guards of the configuration wait until the flows of the state before have ended",
+		"reason", up.Postponed)
 }
 
 // loadFirst loads where nothing is loaded.

@@ -17,6 +17,9 @@ import (
 // at once.
 const DefaultPodsEvery = 5 * time.Second
 
+// podsTime bounds one look, with all that it changes: a runtime may not answer.
+const podsTime = 30 * time.Second
+
 // podKeeper looks at the pods of the node, beside the loop that keeps the installation.
 type podKeeper struct {
 	wake chan struct{} // an element: look now
@@ -83,7 +86,9 @@ func (a *Agent) keepPods(ctx context.Context) {
 }
 
 // lookAtPods brings what has changed of the configuration into force, adopts, and keeps how the pods stand then.
-func (a *Agent) lookAtPods(ctx context.Context) {
+func (a *Agent) lookAtPods(ends context.Context) {
+	ctx, cancel := context.WithTimeout(ends, podsTime)
+	defer cancel()
 	act := a.Pods.LookFor
 	// After an unload by hand pods are as somebody wants them.
 	if a.keeper.mayAct() && a.isLoaded() {
@@ -97,7 +102,7 @@ func (a *Agent) lookAtPods(ctx context.Context) {
 		}
 	}
 	stood, err := act(ctx, known)
-	if ctx.Err() != nil {
+	if ends.Err() != nil {
 		return
 	}
 	a.report("pods", err, "not all pods of this node are seen, and running ones may not be adopted")

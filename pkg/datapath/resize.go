@@ -35,8 +35,8 @@ func resizeIn(dir string, u Upgrade) (links int, err error) {
 		return 0, err
 	}
 	now := current(dir)
-	if n, err := socketsLeft(now.draining(), 1<<20); err == nil {
-		return 0, fmt.Errorf("%w: %d sockets (see: sockmapctl status; try again once they have ended)", ErrStillDraining, n)
+	if err := stillDrains(now); err != nil {
+		return 0, err
 	}
 	d, err := Open(dir)
 	if err != nil {
@@ -64,6 +64,17 @@ func resizeIn(dir string, u Upgrade) (links int, err error) {
 		return 0, err
 	}
 	return settleNew(dir, u)
+}
+
+// StillDrains returns ErrStillDraining where Resize would.
+func (d *Datapath) StillDrains() error { return stillDrains(d.layout) }
+
+func stillDrains(l layout) error {
+	n, err := socketsLeft(l.draining(), 1<<20)
+	if err != nil || n == 0 {
+		return nil // there is none, or it is about to be reaped
+	}
+	return fmt.Errorf("%w: %d sockets (see: sockmapctl status; try again once they have ended)", ErrStillDraining, n)
 }
 
 // changePlaces makes what was built the state of l, and lets the one that was drain.

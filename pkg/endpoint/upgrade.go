@@ -39,7 +39,9 @@ type Upgrade struct {
 	From, To       string // versions; they may be the same where the programs are not
 	FromABI, ToABI uint32
 	Done           bool
-	Cgroups        int // that run the new programs; of an upgrade that was done
+	// Postponed says why settings that count do not come into force now: a datapath.ErrStillDraining. nil: they do, or are.
+	Postponed error
+	Cgroups   int // that run the new programs; of an upgrade that was done
 }
 
 // ErrDowngrade: what is loaded is of a newer version. See DowngradeError.
@@ -100,9 +102,16 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 	up.From, up.FromABI = cfg.Version, datapath.ABI
 	order, _ := version.Compare(up.To, up.From)
 	if n.SettingsCount && (order >= 0 || force) {
-		if differ, err := n.otherSettings(d, cfg); differ || err != nil {
-			up.Change = ChangeSettings
+		differ, err := n.otherSettings(d, cfg)
+		if err != nil {
 			return up, nil, err
+		}
+		if differ {
+			up.Postponed = d.StillDrains()
+		}
+		if differ && up.Postponed == nil {
+			up.Change = ChangeSettings
+			return up, nil, nil
 		}
 	}
 	switch same := d.Digest() == datapath.Digest(); {

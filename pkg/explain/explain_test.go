@@ -237,9 +237,13 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 			f.Sender.Registered.Peers, f.Receiver.Registered.Group = datapath.PeersNamespace, 8
 		}, "denied", `"peers": "namespace"`},
 		{"peers namespace of one", func(f *Facts) { f.Sender.Registered.Peers = datapath.PeersNamespace }, "", ""},
+		{"switched off", func(f *Facts) {
+			f.Receiver.Registered.Accelerate, f.Receiver.Why = false, decline.SwitchedOff
+			f.Receiver.Declined = "namespace shop was switched off by hand"
+		}, "registered", "shop/db-0 is kept on TCP: namespace shop was switched off by hand"},
 		{"port excluded", func(f *Facts) {
 			f.Sender.Registered.Exclude = []datapath.PortRange{{First: 70, Last: 90}}
-		}, "denied", "port 80 is in ports.exclude of shop/web-0: 70-90"},
+		}, "denied", "port 80 is excluded for shop/web-0: 70-90"},
 		{"port not included", func(f *Facts) {
 			f.Receiver.Registered.Include = []datapath.PortRange{{First: 443, Last: 443}}
 		}, "denied", "port 80 is not in ports.include of shop/db-0: 443"},

@@ -61,8 +61,10 @@ func (e *End) permits(other *End, port uint16) (why, change string, known bool) 
 	switch {
 	case r == nil:
 		return "", "", true // attached by hand: no policy
+	case !r.Accelerate && e.Why == decline.SwitchedOff:
+		return e.Name + " is kept on TCP: " + e.Declined, enableChange, true
 	case !r.Accelerate:
-		return e.Name + " has opted out", "the annotation sockmap-cni/accelerate, or the key enabled, when it is added again", true
+		return e.Name + " has opted out", optInChange, true
 	case e.NetNS == 0 || other.NetNS == 0:
 		if r.Peers == datapath.PeersNode {
 			return e.permitsPort(port)
@@ -76,8 +78,14 @@ func (e *End) permits(other *End, port uint16) (why, change string, known bool) 
 	return e.permitsPort(port)
 }
 
+// What would let an endpoint take part.
+const (
+	optInChange  = "the annotation sockmap-cni/accelerate when the pod is made anew, or the key enabled"
+	enableChange = "sockmapctl enable, with what was switched off"
+)
+
 func keyChange(key string) string {
-	return fmt.Sprintf("the key %s of its conflist, when its container is added again", key)
+	return fmt.Sprintf("the key %s of its conflist, which the agent, or sockmapctl adopt, brings into force", key)
 }
 
 func (e *End) permitsPort(port uint16) (why, change string, known bool) {
@@ -91,7 +99,8 @@ func (e *End) permitsPort(port uint16) (why, change string, known bool) {
 	case len(r.Include) > 0 && !within(r.Include, port):
 		return fmt.Sprintf("port %d is not in ports.include of %s: %s", port, e.Name, rangesText(r.Include)), keyChange("ports"), true
 	case within(r.Exclude, port):
-		return fmt.Sprintf("port %d is in ports.exclude of %s: %s", port, e.Name, rangesText(r.Exclude)), keyChange("ports"), true
+		return fmt.Sprintf("port %d is excluded for %s: %s", port, e.Name, rangesText(r.Exclude)),
+			keyChange("ports") + "; or sockmapctl enable --port, if status says that it was switched off", true
 	}
 	return "", "", true
 }

@@ -68,9 +68,13 @@ func registered(e *End) finding {
 	switch {
 	case e.Registered != nil && e.Registered.Accelerate:
 		return passed("")
+	case e.Registered != nil && e.Why == decline.SwitchedOff:
+		found := decided("%s is kept on TCP: %s", e.Name, e.Declined)
+		found.change = enableChange
+		return found
 	case e.Registered != nil:
 		found := decided("%s has opted out: %s", e.Name, e.Declined)
-		found.change = "the annotation sockmap-cni/accelerate of the pod, or the key enabled, when it is added again"
+		found.change = optInChange
 		return found
 	case e.Declined != "" && e.Linked != Passed:
 		return decided("%s was declined: %s", e.Name, e.Declined)

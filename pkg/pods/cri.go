@@ -11,9 +11,11 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -36,6 +38,12 @@ func FindSocket() (path string, ok bool) {
 // criMessage bounds an answer, of the status of one sandbox or the list of all.
 const criMessage = 16 << 20
 
+// reconnect is for a runtime that was restarted: by default gRPC would wait up to two minutes.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: time.Second,
+}
+
 // CRI asks a runtime by its socket. The caller closes it.
 type CRI struct {
 	socket  string
@@ -49,7 +57,7 @@ type CRI struct {
 // DialCRI does not wait for an answer: the first question does.
 func DialCRI(socket string) (*CRI, error) {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(criMessage)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(criMessage)), grpc.WithConnectParams(reconnect))
 	if err != nil {
 		return nil, fmt.Errorf("open CRI socket %s: %w", socket, err)
 	}
@@ -59,7 +67,8 @@ func DialCRI(socket string) (*CRI, error) {
 // Close ends the connection.
 func (c *CRI) Close() error { return c.conn.Close() }
 
-// Pods lists the sandboxes that are ready. One that ends meanwhile is left out. The runtime is asked for the details of a
+// Pods lists the sandboxes that are ready, also those that could be read in spite of the error. One that ends meanwhile is
+// left out. The runtime is asked for the details of a
 // sandbox once.
 func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
@@ -70,19 +79,19 @@ func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	pods, known := make([]Pod, 0, len(list.Items)), map[string]Pod{}
+	var errs []error // one sandbox that cannot be read must not hide the others
 	for _, item := range list.Items {
 		p, ok := c.known[item.Id]
 		if !ok {
-			if p, ok, err = c.pod(ctx, item.Id); err != nil {
-				return nil, err
-			}
+			p, ok, err = c.pod(ctx, item.Id)
+			errs = append(errs, err)
 		}
 		if ok {
 			pods, known[item.Id] = append(pods, p), p
 		}
 	}
 	c.known = known
-	return pods, nil
+	return pods, errors.Join(errs...)
 }
 
 // Runs tells whether a sandbox is ready now.

@@ -11,9 +11,10 @@ import (
 
 // Sources are where Find looks.
 type Sources struct {
-	CRI    *CRI     // nil: no runtime is asked
-	Caches []string // directories of libcni
-	Named  string   // directory of named network namespaces; empty: nobody looks for processes. A runtime that is asked knows better
+	CRI     *CRI     // nil: no runtime is asked
+	Kubelet *Kubelet // nil: annotations are those with which sandboxes were made
+	Caches  []string // directories of libcni
+	Named   string   // directory of named network namespaces; empty: nobody looks for processes. A runtime that is asked knows better
 }
 
 // Find lists what runs, by all sources. Each is read in spite of errors of others, which come joined. A namespace that a
@@ -48,5 +49,11 @@ func (s Sources) Find(ctx context.Context) ([]Pod, error) {
 		}
 		add(others, err)
 	}
-	return join(lists...), errors.Join(errs...)
+	all := join(lists...)
+	if s.Kubelet != nil {
+		now, err := s.Kubelet.Annotations(ctx)
+		errs = append(errs, err)
+		annotate(all, now)
+	}
+	return all, errors.Join(errs...)
 }

@@ -14,6 +14,7 @@ type Pod struct {
 	ID                   string // of the sandbox: CNI_CONTAINERID
 	Namespace, Name, UID string // empty where the runtime does not say
 	Annotations          map[string]string
+	Unsure               bool   // Annotations may be others by now: nobody should decide by them
 	Cgroup               string // as the runtime writes it, like runtimeConfig.cgroupPath; empty: unknown
 	NetNS                string // path; empty: unknown, or the host's
 	HostNetwork          bool

@@ -21,19 +21,29 @@ import (
 // podFlags say where this node's pods are looked for.
 type podFlags struct {
 	cri, confDir string
+	kubelet      string
+	tokenFile    string
 	cacheDirs    []string
 }
 
 func (f *podFlags) flags(a *app, cmd *cobra.Command) {
-	f.criFlag(cmd)
+	f.criFlag(a, cmd)
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir}, "`DIR` where runtimes keep the results of plugins")
 	flags.StringVar(&f.confDir, "cni-conf-dir", a.confDir(), "`DIR` of network configurations")
 }
 
-func (f *podFlags) criFlag(cmd *cobra.Command) {
+// kubeletVariable is the default of --kubelet, for commands in the agent's container.
+const kubeletVariable = "SOCKMAP_KUBELET"
+
+const defaultToken = "/var/run/secrets/sockmap/token"
+
+func (f *podFlags) criFlag(a *app, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.cri, "cri", "",
 		"`SOCKET` of the container runtime (default: that of containerd, k3s or CRI-O; none: do not ask)")
+	cmd.Flags().StringVar(&f.kubelet, "kubelet", a.getenv(kubeletVariable),
+		"`ADDRESS` of the node's kubelet, like 127.0.0.1:10250, which knows changed annotations; empty: do not ask")
+	cmd.Flags().StringVar(&f.tokenFile, "kubelet-token", defaultToken, "`FILE` with the service account's token for it")
 }
 
 const noCRI = "none"
@@ -50,6 +60,11 @@ func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes 
 			return nil, closes, err
 		}
 		closes = sources.CRI.Close
+	}
+	if f.kubelet != "" {
+		if sources.Kubelet, err = pods.NewKubelet(f.kubelet, f.tokenFile); err != nil {
+			return nil, closes, fmt.Errorf("--kubelet: %w", err)
+		}
 	}
 	ad = &adopt.Adopter{
 		Find:  sources.Find,
@@ -155,8 +170,12 @@ func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) e
 	if err != nil {
 		err = fmt.Errorf("adopt: follow the configuration: %w", err)
 	}
+	to := a.stdout
+	if a.output == formatJSON {
+		to = a.stderr // standard output has the pods, and nothing else
+	}
 	for _, c := range changes {
-		err = errors.Join(err, a.say("changed: %s: %s", changedName(c), strings.Join(c.What, "; ")))
+		fmt.Fprintf(to, "changed: %s: %s\n", printable(changedName(c)), strings.Join(c.What, "; "))
 	}
 	return err
 }

@@ -67,7 +67,7 @@ does, tries again what fails, and stays. It is ready once nothing is left.`,
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
 	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
 	flags.BoolVar(&f.uninstall, "uninstall", false, "take everything away at once, and be ready when it is gone")
-	f.pods.criFlag(cmd)
+	f.pods.criFlag(a, cmd)
 	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, again and again")
 	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between looks at the pods of the node")
 	before(cmd, f.check)

@@ -26,7 +26,7 @@ type endpointView struct {
 	Interface       string    `json:"interface" doc:"CNI_IFNAME"`
 	Network         string    `json:"network" doc:"name of the conflist"`
 	NetNSPath       string    `json:"netnsPath" doc:"CNI_NETNS at the time of ADD"`
-	NetNSCookie     uint64    `json:"netnsCookie" doc:"of the network namespace; 0: it is not registered"`
+	NetNSCookie     uint64    `json:"netnsCookie" doc:"of the network namespace; 0: it is not registered; of a pod with hostNetwork a key of its own, beyond 2^63"`
 	CgroupID        uint64    `json:"cgroupId" doc:"0: it has no link"`
 	CgroupPath      string    `json:"cgroupPath" doc:"empty: no link, or the cgroup is gone"`
 	CgroupSource    string    `json:"cgroupSource" doc:"what told the plugin which cgroup it is"`
@@ -207,7 +207,10 @@ func endpointTable(endpoints []endpointView) *table {
 		if e.Dead != "" {
 			state = "no, dead: " + e.Dead
 		}
-		if e.NetNSCookie != 0 {
+		switch {
+		case datapath.IsHostKey(e.NetNSCookie):
+			cookie = "host"
+		case e.NetNSCookie != 0:
 			cookie = strconv.FormatUint(e.NetNSCookie, 10)
 		}
 		t.add(pod, shortID(e.Container), e.Interface, e.Network, e.CgroupPath, cookie,

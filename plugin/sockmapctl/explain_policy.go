@@ -146,7 +146,9 @@ func addressesOf(r endpoint.Record) (addrs []netip.Addr, cookie uint64, err erro
 func (w *world) socketFacts(s *explain.Socket, pid int) (*explain.Facts, error) {
 	for i := range w.flows {
 		f := &w.flows[i]
-		if f.NetNSCookie == s.NetNSCookie && f.Local == s.Local && f.Remote == s.Remote {
+		// A pod with hostNetwork is known by another key than the host's cookie.
+		mine := f.NetNSCookie == s.NetNSCookie || datapath.IsHostKey(f.NetNSCookie)
+		if mine && f.Local == s.Local && f.Remote == s.Remote {
 			facts, err := w.liveFacts(f)
 			if err == nil {
 				facts.Socket = s

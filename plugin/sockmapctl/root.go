@@ -43,7 +43,8 @@ Exit codes:
 
 Environment:
   ` + pathVariable + `    default of --bpffs-path
-  ` + confDirVariable + `  default of --cni-conf-dir of what reads it`
+  ` + confDirVariable + `  default of --cni-conf-dir of what reads it
+  ` + kubeletVariable + `       default of --kubelet`
 
 func rootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{

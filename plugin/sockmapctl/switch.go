@@ -24,10 +24,10 @@ Live connections become plain TCP again, as far as they can. It tells how many
 cannot, why, and what stays different about them until they are made anew.
 
 With pods, namespaces or ports it switches off these only, on this node: live
-flows of theirs go by TCP within a second and stay in the sockhash, and what is
-made anew stays on TCP, also of a pod that comes later under the same name. A
-POD is namespace/name, a name, or the beginning of a sandbox's id. A port is the
-server's. Status lists what is switched off. An unload and a reboot forget it.`,
+flows of theirs go by TCP within a second, and what is made anew stays on TCP,
+also of a pod that comes later under the same name. A POD is namespace/name, a
+name, or the beginning of a sandbox's id. A port is the server's. Status lists
+what is switched off. An unload and a reboot forget it.`,
 		Example: `  sockmapctl disable
   sockmapctl disable shop/db-0
   sockmapctl disable --namespace shop --port 5432 --port 8000-8010`,
@@ -55,7 +55,9 @@ func enableCommand(a *app) *cobra.Command {
 has made plain TCP stay so. What was switched off by name stays off, unless it
 is named here, or --all is given.
 
-Of pods, namespaces and ports that are named, live flows are redirected again.
+Of pods, namespaces and ports that are named, new connections are redirected,
+and so are live ones that were before, unless they have left the sockhash
+meanwhile, as busy ones do.
 
 After unload it lets the agent load again, with the kill switch off.`,
 		Example: `  sockmapctl enable

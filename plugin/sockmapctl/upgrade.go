@@ -55,7 +55,7 @@ the plugin the runtime calls. See docs/UPGRADE.md.`,
 			if force && errors.Is(err, endpoint.ErrDowngrade) {
 				up.Change, err = endpoint.ChangePrograms, nil
 			}
-			if err != nil {
+			if err = errors.Join(err, up.Postponed); err != nil {
 				return fmt.Errorf("upgrade: %w", err)
 			}
 			return a.say("%s", planned(up))
@@ -65,7 +65,7 @@ the plugin the runtime calls. See docs/UPGRADE.md.`,
 			upgrade = n.ForceUpgrade
 		}
 		up, err := upgrade(cmd.Context())
-		if err != nil {
+		if err = errors.Join(err, up.Postponed); err != nil {
 			return fmt.Errorf("upgrade: %w", err)
 		}
 		return a.sayUpgraded(up)

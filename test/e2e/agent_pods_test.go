@@ -221,6 +221,15 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 	if !o.redirects(x, y, 81) {
 		t.Error("a new connection is not redirected")
 	}
+
+	// One more change waits for the flows of the first, and nothing else does.
+	second.stop()
+	third := o.agent("--adopt", "--config", `{"maxSockets": 8192}`, "--recheck-interval", "1s")
+	third.eventually("it tells what it waits for", func() bool { return third.said("wait until the flows of the state before") == 1 })
+	third.eventually("it is ready while it waits", func() bool { return third.metric("sockmap_agent_ready") == "1" })
+	l.client.Close()
+	l.server.Close()
+	third.eventually("the size is the newest one", func() bool { return third.said("upgraded the programs") == 1 })
 }
 
 // Of two agents the newer one adopts, and the older one keeps its hands off.

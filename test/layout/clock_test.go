@@ -16,6 +16,7 @@ import (
 var clockUsers = map[string]string{
 	"pkg/agent/cached.go":        "how long an answer is good",
 	"pkg/agent/health.go":        "a bound in time",
+	"pkg/agent/pods.go":          "shows an age as a time of day",
 	"pkg/agent/repair.go":        "how long to hold back",
 	"pkg/bench/wire/agent.go":    "a bound in time",
 	"pkg/bench/wire/busy.go":     "how long CPUs were busy",

@@ -147,7 +147,7 @@ var full = map[string]any{
 			"ports": map[string]any{"include": []any{"80", "8000-8999"}}, "guards": []any{"options"}, "bpffsPath": "/sys/fs/bpf/other",
 		},
 	},
-	"agent":          map[string]any{"adopt": false, "reapInterval": "1m30s", "logFormat": "text", "readyMeans": "accelerating", "uninstallOnExit": true, "extraArgs": []any{"--x=y"}},
+	"agent":          map[string]any{"adopt": false, "liveAnnotations": true, "reapInterval": "1m30s", "logFormat": "text", "readyMeans": "accelerating", "uninstallOnExit": true, "extraArgs": []any{"--x=y"}},
 	"host":           map[string]any{"mountBpffs": true, "cgroup": "/sys/fs/cgroup/unified", "netns": "/run/n", "cniCache": "/var/lib/x", "criSocket": "/run/crio/crio.sock", "mountPropagation": "None", "findByProcess": true},
 	"metrics":        map[string]any{"address": "127.0.0.1", "port": 9999, "podMonitor": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}}, "rules": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}}, "dashboard": map[string]any{"enabled": true}},
 	"serviceAccount": map[string]any{"name": "account", "annotations": map[string]any{"a": "b"}},
@@ -161,7 +161,7 @@ var full = map[string]any{
 func TestEverythingSet(t *testing.T) {
 	o := render(t, load(t), "", full)
 	admissible(t, o)
-	for _, kind := range []string{"ServiceAccount", "ResourceQuota", "ConfigMap", "PodMonitor", "PrometheusRule", "DaemonSet"} {
+	for _, kind := range []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ResourceQuota", "ConfigMap", "PodMonitor", "PrometheusRule", "DaemonSet"} {
 		if o.byKind[kind] == nil {
 			t.Errorf("no %s", kind)
 		}
@@ -182,6 +182,17 @@ func TestDefaultCommand(t *testing.T) {
 		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/opt/cni/bin", "--cni-conf-dir=/etc/cni/net.d",
 		"--listen=[$(HOST_IP)]:9469", "--reap-interval=1m", "--log-format=json",
 		"--cri=/run/containerd/containerd.sock", "--adopt")
+}
+
+// Without agent.liveAnnotations there is neither a right in the cluster nor a token.
+func TestRightsComeOnlyWithLiveAnnotations(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		o := render(t, load(t), "", nested("agent.liveAnnotations", on))
+		token := slices.ContainsFunc(o.daemonSet(t).Spec.Template.Spec.Volumes, func(v corev1.Volume) bool { return v.Projected != nil })
+		if rights := o.byKind["ClusterRole"] != nil || o.byKind["ClusterRoleBinding"] != nil; rights != on || token != on {
+			t.Errorf("liveAnnotations %v: rights %v, token %v", on, rights, token)
+		}
+	}
 }
 
 // A node whose runtime nobody may ask has neither its socket nor an agent that looks for one.

@@ -78,6 +78,11 @@ func admissible(t *testing.T, o objects) {
 	}
 	volumes := map[string]bool{}
 	for _, v := range pod.Volumes {
+		// But for the token that agent.liveAnnotations needs, and nothing else may have.
+		if v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil {
+			volumes[v.Name] = true
+			continue
+		}
 		if v.HostPath == nil || !strings.HasPrefix(v.HostPath.Path, "/") {
 			t.Errorf("volume %s is no directory of the node", v.Name)
 		}

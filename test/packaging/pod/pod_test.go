@@ -134,7 +134,7 @@ func agentContainer(t *testing.T, programs string, values map[string]any) contai
 		switch m.Name {
 		case "bpffs":
 			source = bpffs
-		case "cni-bin", "cni-conf", "cni-cache":
+		case "cni-bin", "cni-conf", "cni-cache", "cri":
 			source = t.TempDir()
 		case "netns":
 			if err := os.MkdirAll(source, 0o755); err != nil {
