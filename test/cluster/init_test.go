@@ -24,9 +24,12 @@ var nodeIP = netip.MustParsePrefix("192.0.2.10/24")
 // nodeDir has what the node keeps on disk.
 func nodeDir() string { return filepath.Join(tools.cache, "node") }
 
-// own are directories of the node that are not this machine's. They are bound to the disk one by one: a kubelet measures
-// the file system that they are in, and layers of images cannot be on an overlay.
-var own = []string{"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/lib/etcd", "/var/log/pods"}
+// own are directories of the node that have nothing of this machine's. They are bound to the disk one by one: a kubelet
+// measures the file system that they are in, and layers of images cannot be on an overlay.
+var own = []string{
+	"/etc/cni", "/etc/containerd", confDir, "/opt/cni",
+	"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/lib/etcd", "/var/log/pods",
+}
 
 // overlaid are directories in which the node finds what this machine has, and writes for itself.
 var overlaid = []string{"/etc", "/opt", "/var"}
