@@ -102,7 +102,10 @@ func poll(what string, limit time.Duration, f func() error) error {
 		if err == nil {
 			return nil
 		}
-		if errors.As(err, new(final)) || time.Now().After(end) {
+		if errors.As(err, new(final)) {
+			return fmt.Errorf("%s, in vain: %w", what, err)
+		}
+		if time.Now().After(end) {
 			return fmt.Errorf("waited %s until %s: %w", limit, what, err)
 		}
 	}
