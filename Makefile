@@ -38,7 +38,7 @@ test-host: ## the tests on this machine's kernel
 	go -C test/bench/programs/peer test -count=1 ./...
 
 # Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
-RACE := agent cgroup cniconf conntrack explain install lock metrics netns tap version
+RACE := admit agent cgroup cniconf conntrack explain install lock metrics netns pods tap version
 
 .PHONY: test-race
 test-race: ## the packages that run several goroutines, under the race detector (root; installs gcc)
@@ -91,12 +91,16 @@ check-generated: ## the committed BPF objects are those of bpf/
 image-binaries: ## bin/linux/{amd64,arm64}: both programs, for conf/Dockerfile
 	@for arch in amd64 arm64; do echo "$$arch"; GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/linux/$$arch/ ./plugin/sockmap ./plugin/sockmapctl || exit; done
 
+.PHONY: packages
+packages: build image-binaries ## bin/packages: deb and rpm packages for amd64 and arm64, the same bytes for the same commit
+	@conf/packages/build.sh '$(VERSION)'
+
 .PHONY: manifests
 manifests: ## conf/kubernetes/manifests from the Helm chart, and the Grafana dashboard
 	go -C test/packaging run ./generate $(CURDIR)/conf
 
 .PHONY: test-packaging
-test-packaging: image-binaries ## chart, manifests, image, alert rules and dashboard (root; installs buildah)
+test-packaging: build image-binaries ## chart, manifests, image, deb and rpm packages, alert rules and dashboard (root; installs buildah, rpm, mmdebstrap)
 	@test/setup.sh packaging
 	go -C test/packaging vet ./...
 	go -C test/packaging test -count=1 ./...

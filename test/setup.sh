@@ -19,7 +19,7 @@ test-programs) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd d
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 containerd) packages=(runc iptables util-linux) ;;
 cluster) packages=(runc iptables nftables mount util-linux) ;;
-packaging) packages=(buildah) ;;
+packaging) packages=(buildah cpio debian-archive-keyring dpkg mmdebstrap rpm util-linux) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;
 esac

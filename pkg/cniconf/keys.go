@@ -64,6 +64,14 @@ func keys() []key {
 	}
 }
 
+// KeyNames are the keys of an entry that are the plugin's own, in the order of the documentation.
+func KeyNames() (names []string) {
+	for _, k := range keys() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
 // protocolKeys are those that the CNI specification defines and that this plugin reads.
 func protocolKeys() []key {
 	return []key{

@@ -50,7 +50,7 @@ func (v value) capabilities() {
 	asked, _ := members(v.raw)
 	ours := []string{CapabilityCgroupPath, CapabilityPodAnnotations}
 	for _, m := range asked {
-		if near := nearest(m.name, ours); near != "" && near != m.name {
+		if near := Nearest(m.name, ours); near != "" && near != m.name {
 			v.conf.warn("capability %s is unknown (did you mean %q?)", quoted(m.name), near)
 		}
 	}

@@ -14,15 +14,15 @@ func (c *Conf) warnUnknown(kind, prefix, name string, known, candidates []string
 		return
 	}
 	hint := ""
-	if near := nearest(name, candidates); near != "" {
+	if near := Nearest(name, candidates); near != "" {
 		hint = fmt.Sprintf(" (did you mean %q?)", prefix+near)
 	}
 	c.warn("unknown %s %s is ignored%s", kind, quoted(prefix+name), hint)
 }
 
-// nearest returns the candidate that differs from name by the fewest edits, regardless of case, or "" when none
+// Nearest returns the candidate that differs from name by the fewest edits, regardless of case, or "" when none
 // is near enough to be what was meant.
-func nearest(name string, candidates []string) string {
+func Nearest(name string, candidates []string) string {
 	best, fewest := "", 3
 	for _, candidate := range candidates {
 		// A third of the letters: two edits turn any three-letter word into any other.

@@ -158,23 +158,24 @@ func TestGuardsChangeUnderLiveFlows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := mustResize(t, loaded.Dir(), sizedTo(t, defaults.MaxSockets, GuardOptions))
+	off := append(slices.Clone(defaults.WithoutGuards), GuardOptions)
+	d := mustResize(t, loaded.Dir(), sizedTo(t, defaults.MaxSockets, off...))
 	after, err := d.GuardStates()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, g := range after {
-		if g.SwitchedOff() != (g.Name == GuardOptions) {
+		if g.SwitchedOff() != (g.Name == GuardOptions || before[i].SwitchedOff()) {
 			t.Errorf("guard %+v, before %+v", g, before[i])
 		}
 	}
-	again := mustResize(t, loaded.Dir(), sizedTo(t, defaults.MaxSockets))
+	again := mustResize(t, loaded.Dir(), sizedTo(t, defaults.MaxSockets, defaults.WithoutGuards...))
 	states, err := again.GuardStates()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, g := range states {
-		if g.SwitchedOff() || g.Active != before[i].Active {
+		if g.SwitchedOff() != before[i].SwitchedOff() || g.Active != before[i].Active {
 			t.Errorf("guard %+v, before %+v", g, before[i])
 		}
 	}

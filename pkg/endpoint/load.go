@@ -5,6 +5,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -64,10 +65,11 @@ func (n *Node) unload(ctx context.Context, do func(dir string) (bool, error)) (u
 	return unloaded, n.unmount()
 }
 
-// unmount takes the private cgroup2 mount away that an Add needed.
+// unmount takes the private cgroup2 mount away that an Add needed. A root without /proc does not run, and packages may
+// be removed there.
 func (n *Node) unmount() error {
 	mount, err := n.mount()
-	if errors.Is(err, cgroup.ErrNoCgroup2) {
+	if errors.Is(err, cgroup.ErrNoCgroup2) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {

@@ -157,8 +157,12 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 	if err != nil {
 		return fmt.Errorf("read network configurations: %w", err)
 	}
+	below, err := i.filesBelow()
+	if err != nil {
+		return fmt.Errorf("read network configurations: %w", err)
+	}
 	errs := []error{removeTemps(i.ConfDir)}
-	for _, path := range files {
+	for _, path := range append(files, below...) {
 		if err := i.unchainFile(path, done); err != nil {
 			errs = append(errs, fmt.Errorf("take sockmap out of %s: %w", path, err))
 		}
@@ -168,6 +172,12 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 		return err
 	}
 	return held.Remove()
+}
+
+// filesBelow are lists in directories of ConfDir. nerdctl has a directory of networks for each namespace, and the plugin
+// that their lists name is the same.
+func (i *Installer) filesBelow() ([]string, error) {
+	return filepath.Glob(filepath.Join(escape(i.ConfDir), "*", "*"+extList))
 }
 
 func (i *Installer) unchainFile(path string, done *Removed) error {

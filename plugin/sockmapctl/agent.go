@@ -53,6 +53,7 @@ no access to the API of Kubernetes.
 With --uninstall it does the opposite: it takes everything away, as uninstall
 does, tries again what fails, and stays. It is ready once nothing is left.`,
 		Example: `  sockmapctl agent --log-format json
+  sockmapctl agent --config-file /etc/sockmap-cni/agent.yaml
   sockmapctl agent --plugin /usr/lib/sockmap --config '{"required": true}'`,
 	}
 	f.installFlags.flags(a, cmd)

@@ -166,7 +166,7 @@ func (w *world) socketFacts(s *explain.Socket, pid int) (*explain.Facts, error) 
 	if facts.Sender, err = w.end(s.NetNSCookie, name); err != nil {
 		return nil, err
 	}
-	if facts.Sender.Linked == explain.NotKnown && w.problem == "" {
+	if w.problem == "" && (facts.Sender.Linked == explain.NotKnown || w.isGuest(pid, s.NetNSCookie)) {
 		w.linkOfProcess(&facts.Sender, pid)
 	}
 	facts.Receiver, err = w.resolve(target{text: s.Remote.String(), addr: s.Remote.Addr(), port: s.Remote.Port()}, &facts.Sender)

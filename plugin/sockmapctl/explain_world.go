@@ -225,17 +225,35 @@ func within(path, above string) bool {
 	return path == above || path != "" && strings.HasPrefix(path, strings.TrimSuffix(above, "/")+"/")
 }
 
-// linkOfProcess tells whether the cgroup of a process, which need not be where its sockets were made, has a link.
-func (w *world) linkOfProcess(a *explain.End, pid int) {
+// isGuest reports whether a process is in none of the cgroups of the containers of a network namespace: a mesh's proxy that
+// has entered it has its sockets there, and the link of these containers does not see them. It is none where their cgroups
+// cannot be seen from here.
+func (w *world) isGuest(pid int, cookie uint64) bool {
+	path, ok := cgroupOfProcess(pid)
+	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Record) bool {
+		return r.NetNSCookie == cookie && r.CgroupID != 0 && (r.CgroupPath == "" || within(path, r.CgroupPath))
+	})
+}
+
+func cgroupOfProcess(pid int) (path string, ok bool) {
 	m, err := cgroup.FindMount()
 	if err != nil {
-		return
+		return "", false
 	}
 	name, err := cgroup.OfProcess(pid)
 	if err != nil {
+		return "", false
+	}
+	path = filepath.Join(m.Path, name)
+	return path, within(path, m.Path)
+}
+
+// linkOfProcess tells whether the cgroup of a process, which need not be where its sockets were made, has a link.
+func (w *world) linkOfProcess(a *explain.End, pid int) {
+	path, ok := cgroupOfProcess(pid)
+	if !ok {
 		return
 	}
-	path := filepath.Join(m.Path, name)
 	for _, l := range w.links {
 		if l.Alive && within(path, l.CgroupPath) && (l.Manual || a.Registered != nil) {
 			a.Linked, a.Link = explain.Passed, "cgroup "+l.CgroupPath+" has a link"

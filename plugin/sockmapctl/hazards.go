@@ -86,7 +86,7 @@ func guardMeaning(name string) string {
 	return ""
 }
 
-// before adds a check of flags to those that cmd has.
+// before adds a check of flags to those that cmd has. Errors begin with the flag, "--name: ".
 func before(cmd *cobra.Command, check func() error) {
 	earlier := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
@@ -95,7 +95,7 @@ func before(cmd *cobra.Command, check func() error) {
 				return err
 			}
 		}
-		return check()
+		return blame(cmd, check())
 	}
 }
 

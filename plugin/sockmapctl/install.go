@@ -45,14 +45,16 @@ type installFlags struct {
 	plugin, confName, config string
 	dropIn                   bool
 	accepted                 hazardNames
+	file                     configFile
 
 	entry install.Entry // of them all, once they are checked
 }
 
 func (f *installFlags) flags(a *app, cmd *cobra.Command) {
+	f.file.flag(a, cmd)
 	f.placeFlags.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.plugin, "plugin", "", "`FILE` of the plugin to install (default: sockmap, beside this program)")
+	flags.StringVar(&f.plugin, "plugin", "", "`FILE` of the plugin to install (default: sockmap, beside this program or in ../libexec/sockmap-cni)")
 	flags.StringVar(&f.confName, "cni-conf-name", "", "`FILE` in that directory to chain into (default: the one that runtimes load first)")
 	flags.BoolVar(&f.dropIn, "drop-in", false, "put the entry into the network's directory, not into its list (libcni 1.3)")
 	flags.StringVar(&f.config, "config", "", "`JSON` object with keys of CONFIGURATION.md for the entry")
@@ -69,8 +71,8 @@ func (f *installFlags) check(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if f.entry, err = install.NewEntry(f.config, f.accepted.names); err != nil {
-		return fmt.Errorf("--config: %w", err)
+	if f.entry, err = f.makeEntry(a, cmd); err != nil {
+		return err
 	}
 	return f.agree(a, cmd)
 }
@@ -83,8 +85,7 @@ func (f *installFlags) agree(a *app, cmd *cobra.Command) (err error) {
 		}
 		return err
 	}
-	given := cmd.Flags().Changed("bpffs-path") || a.getenv(pathVariable) != ""
-	if path := f.entry.Conf.BPFFSPath; given && path != a.dir {
+	if path := f.entry.Conf.BPFFSPath; a.dirGiven(cmd) && path != a.dir {
 		return fmt.Errorf("--config: bpffsPath is %q, and --bpffs-path is %q (leave one out)", path, a.dir)
 	}
 	a.dir = f.entry.Conf.BPFFSPath
@@ -106,7 +107,7 @@ func (f *installFlags) source() string {
 	if err != nil {
 		return install.PluginType
 	}
-	return filepath.Join(filepath.Dir(self), install.PluginType)
+	return pluginFor(self)
 }
 
 func installCommand(a *app) *cobra.Command {
@@ -220,6 +221,7 @@ func notNegative(flag string, d time.Duration) error {
 
 func uninstallCommand(a *app) *cobra.Command {
 	var (
+		file  configFile
 		place placeFlags
 		how   removalFlags
 		wait  time.Duration
@@ -237,10 +239,11 @@ answer. Repeat the command to remove it.`,
 		Example: `  sockmapctl uninstall
   sockmapctl uninstall --wait 10m`,
 	}
+	file.flag(a, cmd)
 	place.flags(cmd)
 	how.flags(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", 0, "`TIME` to wait until no container needs the stub")
-	before(cmd, func() error { return errors.Join(place.check(), notNegative("--wait", wait)) })
+	before(cmd, func() error { return errors.Join(file.useDir(a, cmd), place.check(), notNegative("--wait", wait)) })
 	return runs(cmd, func(cmd *cobra.Command) error {
 		r := how.removal(a)
 		r.WaitFor = wait

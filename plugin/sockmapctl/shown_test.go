@@ -19,6 +19,11 @@ func parses(words []string) error {
 	if err != nil {
 		return err
 	}
+	for i, word := range rest {
+		if word == installedFile {
+			rest[i] = defaultFile // what packages put there
+		}
+	}
 	if err := cmd.ParseFlags(rest); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -240,5 +241,27 @@ func TestTwoSandboxesShareThePodsCgroup(t *testing.T) {
 	}
 	if err := renewed.Do(func() error { return nil }); err != nil {
 		t.Errorf("the new sandbox has lost its cgroup: %v", err)
+	}
+}
+
+func TestAContainerHasACgroupOfItsOwn(t *testing.T) {
+	n, conflist := newNode(t)
+	p := labtest.NewPod(t, n, lab.PodSpec{Conflist: conflist})
+	c, err := p.Container("proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.Output(t.Context(), "cat", "/proc/self/cgroup")
+	if want := filepath.Base(p.CgroupPath()) + "/proxy\n"; err != nil || !strings.HasSuffix(string(out), want) {
+		t.Errorf("a process of the container is in %q, %v; want %q", out, err, want)
+	}
+	if c.NetNSCookie() != p.NetNSCookie() {
+		t.Error("the container is in another network namespace than its pod")
+	}
+	if err := p.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(p.CgroupPath()); !os.IsNotExist(err) {
+		t.Errorf("behind the pod there is its cgroup: %v", err)
 	}
 }

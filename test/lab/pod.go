@@ -191,6 +191,18 @@ func (p *Pod) CgroupPath() string { return p.podCgroup }
 // the pod's, where its processes and sockets are.
 func (p *Pod) ContainerCgroup() string { return p.sockets }
 
+// Container makes another container of the pod: a place in the pod's network namespace, and in a cgroup of its own below the
+// pod's. It goes with the pod.
+func (p *Pod) Container(name string) (*Place, error) {
+	dir := filepath.Join(p.podCgroup, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make cgroup: %w", err)
+	}
+	c := p.Place
+	c.sockets, c.procs = dir, dir
+	return &c, nil
+}
+
 // Result is what the last ADD returned, nil before.
 func (p *Pod) Result() *types100.Result {
 	p.mu.Lock()
