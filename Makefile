@@ -31,7 +31,7 @@ test: test-host test-speed test-race test-conformance test-packaging test-runtim
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/e2e/crio$$' -e '/test/bench/stopped$$')
+	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/e2e/crio$$' -e '/test/cluster$$' -e '/test/bench/stopped$$')
 	@# Alone, because it measures the memory of the whole machine.
 	go test -count=1 ./test/bench/stopped
 	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
@@ -67,6 +67,12 @@ test-crio: ## pods of the real CRI-O are adopted, and keep what was seen for doc
 	@test/setup.sh crio
 	go test -count=1 -timeout 40m ./test/e2e/crio
 	cp .cache/crio/rows/crio.json test/e2e/runtimes/seldom/
+
+RUN := TestCluster
+.PHONY: test-cluster
+test-cluster: ## a real Kubernetes on this machine: the chart, real pods, upgrade, reboot, uninstall (root; builds Kubernetes: long the first time; RUN=TestCluster/upgrade)
+	@test/setup.sh cluster
+	go test -count=1 -v -timeout 75m -run '^$(RUN)' ./test/cluster
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, layout rules

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|crio|packaging|generate: makes sure that this machine has what the target needs.
+# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|crio|cluster|packaging|generate: makes sure that this machine has what the target needs.
 # Says nothing when it has.
 set -euo pipefail
 
@@ -19,6 +19,7 @@ test-programs) packages=(qemu-system-x86 cpio kmod dpkg libc-bin xz-utils zstd d
 runtimes) packages=(runc conmon podman containernetworking-plugins iptables util-linux) ;;
 containerd) packages=(runc iptables util-linux) ;;
 crio) packages=(runc conmon iptables gcc libc6-dev) ;;
+cluster) packages=(runc iptables nftables mount util-linux) ;;
 packaging) packages=(buildah cpio debian-archive-keyring dpkg mmdebstrap rpm util-linux) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;

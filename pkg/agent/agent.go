@@ -69,6 +69,9 @@ type Agent struct {
 
 	// Uninstall takes everything away when the agent ends. nil: it stays.
 	Uninstall *install.Removal
+	// Leaving takes it away at once, in place of keeping it: the agent stays, and is ready when the node has nothing of
+	// sockmap any more but the stub, where that is needed. It needs Uninstall.
+	Leaving bool
 
 	// Serving, unless nil, is told the address once the server listens.
 	Serving func(address string)
@@ -97,8 +100,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.serve(background) })
 	wg.Go(func() { a.reap(background) })
-	wg.Go(func() { a.keepPods(background) })
-	err := a.loop(ctx)
+	keep := a.loop
+	if a.Leaving {
+		keep = a.clear
+	} else {
+		wg.Go(func() { a.keepPods(background) })
+	}
+	err := keep(ctx)
 	stop()
 	wg.Wait()
 	a.watch.close()
@@ -352,38 +360,4 @@ func (a *Agent) reap(ctx context.Context) {
 			a.log().Warn("reap what containers left", "error", err)
 		}
 	}
-}
-
-// leave ends the agent's part in the node.
-func (a *Agent) leave(told bool) error {
-	owner := a.claim == nil
-	if a.claim != nil {
-		who, _ := a.claim.Holder()
-		owner = who == ""
-		if err := a.claim.Release(); err != nil {
-			a.log().Warn("give up the claim", "error", err)
-		}
-	}
-	if a.Uninstall == nil || !told {
-		return nil
-	}
-	if !owner {
-		a.log().Info("nothing is uninstalled: another agent has taken over")
-		return nil
-	}
-	return a.uninstall()
-}
-
-func (a *Agent) uninstall() error {
-	r := *a.Uninstall
-	ctx, cancel := context.WithTimeout(context.Background(), r.DrainFor+r.WaitFor+r.LingerFor+time.Minute)
-	defer cancel()
-	done, err := a.Installer.Uninstall(ctx, r)
-	if err != nil {
-		return fmt.Errorf("uninstall: %w", err)
-	}
-	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
-		"unloadedFrom", done.UnloadedFrom,
-		"undrained", done.Undrained, "binaryRemoved", done.Binary, "stubFor", len(done.Stub))
-	return nil
 }

@@ -35,6 +35,7 @@ const (
 	partBinary   = "binary"              // the plugin is where runtimes find it
 	partPrograms = endpoint.PartPrograms // they are loaded
 	partNetwork  = "network"             // the entry is in the network configuration
+	partGone     = "uninstalled"         // none of them is there any more: the only part of an agent that is leaving
 )
 
 // part is one thing that being ready is made of.
@@ -121,6 +122,9 @@ func (h *health) seen(part string) error {
 
 // verdicts judges all parts now.
 func (a *Agent) verdicts() []verdict {
+	if a.Leaving {
+		return []verdict{{name: partGone, counts: true, err: a.health.seen(partGone)}}
+	}
 	node := map[string]error{}
 	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {
 		node[p.Name] = p.Err

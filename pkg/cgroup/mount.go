@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -126,6 +127,22 @@ func OpenOwnRoot() (*os.File, error) {
 		return nil, fmt.Errorf("mount own part of cgroup2: %w", err)
 	}
 	return os.NewFile(uintptr(mounted), "cgroup2"), nil
+}
+
+// Own returns the directory of the cgroup that this process is in.
+func (m Mount) Own() (string, error) {
+	name, err := unifiedName("self")
+	if err != nil {
+		return "", fmt.Errorf("find own cgroup: %w", err)
+	}
+	rel, ok, err := m.inside(name)
+	if err != nil {
+		return "", fmt.Errorf("find own cgroup: %w", err)
+	}
+	if !ok {
+		return "", fmt.Errorf("find own cgroup: %q is not below what %q shows", name, m.Path)
+	}
+	return filepath.Join(m.Path, rel), nil
 }
 
 // inside returns where below m, as a relative path, the cgroup is that

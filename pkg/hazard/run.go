@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -33,16 +34,11 @@ type Attach func(cgroup *os.File) (io.Closer, error)
 // Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside: for the hazards of
 // these names, or for all. The child is this executable: its main function must begin with Main.
 func Run(ctx context.Context, attach Attach, names ...string) (f Findings, err error) {
-	parent, done, err := parentCgroup()
-	if err != nil {
-		return nil, fmt.Errorf("probe hazards: %w", err)
-	}
-	defer done()
-	// The process id is for whoever finds one that a killed process left.
-	path, err := os.MkdirTemp(parent, fmt.Sprintf("sockmap-probe-%d-", os.Getpid()))
+	path, done, err := makeCgroup()
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: make cgroup: %w", err)
 	}
+	defer done()
 	defer func() { err = errors.Join(err, removeCgroup(path)) }()
 	dir, err := os.Open(path)
 	if err != nil {
@@ -57,16 +53,36 @@ func Run(ctx context.Context, attach Attach, names ...string) (f Findings, err e
 	return child(ctx, dir, names)
 }
 
-// parentCgroup returns the directory to make the probes' cgroup in, and what to call after that is gone: the root of cgroup2,
-// or what a container, which may be allowed no other, has of it.
-func parentCgroup() (path string, done func() error, err error) {
-	own, err := cgroup.OpenOwnRoot()
-	if err == nil {
-		return fmt.Sprintf("/proc/self/fd/%d", own.Fd()), own.Close, nil
+// makeCgroup makes the probes' cgroup, and returns what to call after it is gone: at the root of cgroup2, or of what a
+// container, which may be allowed no other, has of it.
+func makeCgroup() (path string, done func() error, err error) {
+	// The process id is for whoever finds one that a killed process left.
+	name := fmt.Sprintf("sockmap-probe-%d-", os.Getpid())
+	if own, err := cgroup.OpenOwnRoot(); err == nil {
+		path, err := os.MkdirTemp(fmt.Sprintf("/proc/self/fd/%d", own.Fd()), name)
+		if err != nil {
+			err = errors.Join(err, own.Close())
+		}
+		return path, own.Close, err
 	}
 	// Whatever else went wrong, the mount may do.
+	done = func() error { return nil }
 	mount, err := cgroup.FindMount()
-	return mount.Path, func() error { return nil }, err
+	if err != nil {
+		return "", done, err
+	}
+	path, err = os.MkdirTemp(mount.Path, name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return path, done, err
+	}
+	// Where the host has cgroup v1, containers have its namespace of cgroups. The root of cgroup2, which they see, is not
+	// writable even for root without CAP_DAC_OVERRIDE. Their own cgroup is.
+	own, errOwn := mount.Own()
+	if errOwn != nil || own == mount.Path {
+		return "", done, errors.Join(err, errOwn)
+	}
+	path, err = os.MkdirTemp(own, name)
+	return path, done, err
 }
 
 // removeCgroup waits a little: the kernel lets go of a killed child's cgroup a moment after the child is reaped.

@@ -53,6 +53,11 @@ type Removed struct {
 	stateDirs []string // of entries that were taken out
 }
 
+// Changed reports whether there was anything to do. A stub that stays is nothing new.
+func (r Removed) Changed() bool {
+	return len(r.Unchained)+len(r.GivenBack)+len(r.UnloadedFrom) > 0 || r.Unloaded || r.Binary
+}
+
 // Uninstall removes the plugin. First no new container is to be added with it, then flows go to TCP, then the binary
 // goes, unless a runtime may have to call it for DEL: then a stub stays. It may be repeated.
 func (i *Installer) Uninstall(ctx context.Context, r Removal) (done Removed, err error) {

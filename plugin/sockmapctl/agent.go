@@ -28,6 +28,7 @@ type agentFlags struct {
 	readyMeans      string
 	reap, recheck   time.Duration
 	uninstallOnExit bool
+	uninstall       bool
 	pods            podFlags
 	adopt           bool
 	podsEvery       time.Duration
@@ -47,7 +48,10 @@ installation. Serves /metrics, /healthz and /readyz;
 what is wrong.
 
 It ends by SIGTERM and leaves everything in place, for the next agent. It needs
-no access to the API of Kubernetes.`,
+no access to the API of Kubernetes.
+
+With --uninstall it does the opposite: it takes everything away, as uninstall
+does, tries again what fails, and stays. It is ready once nothing is left.`,
 		Example: `  sockmapctl agent --log-format json
   sockmapctl agent --config-file /etc/sockmap-cni/agent.yaml
   sockmapctl agent --plugin /usr/lib/sockmap --config '{"required": true}'`,
@@ -63,6 +67,7 @@ no access to the API of Kubernetes.`,
 	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between reaps of what dead containers left")
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
 	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
+	flags.BoolVar(&f.uninstall, "uninstall", false, "take everything away at once, and be ready when it is gone")
 	f.pods.criFlag(a, cmd)
 	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, again and again")
 	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between looks at the pods of the node")
@@ -119,10 +124,10 @@ func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err err
 	}
 	ag.Installer.Log = log
 	ag.Serving = func(address string) { log.Info("serving /metrics, /healthz and /readyz", "address", address) }
-	if f.uninstallOnExit {
+	if f.uninstallOnExit || f.uninstall {
 		removal := f.removal.removal(a)
 		removal.Node = node
-		ag.Uninstall = &removal
+		ag.Uninstall, ag.Leaving = &removal, f.uninstall
 	}
 	f.pods.confDir, f.pods.cacheDirs = ag.Installer.ConfDir, f.removal.cacheDirs
 	if ag.Pods, closes, err = a.adopter(&f.pods, log); err != nil {

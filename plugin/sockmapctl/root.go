@@ -75,7 +75,8 @@ func rootCommand(a *app) *cobra.Command {
 	}
 	for _, cmd := range []*cobra.Command{
 		loadCommand(a), upgradeCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a), forgetCommand(a),
-		adoptCommand(a), attachCommand(a), detachCommand(a), gcCommand(a), installCommand(a), uninstallCommand(a), agentCommand(a),
+		adoptCommand(a), attachCommand(a), detachCommand(a), gcCommand(a), installCommand(a), uninstallCommand(a),
+		uninstallNodesCommand(a), agentCommand(a),
 	} {
 		cmd.GroupID = groupVerbs
 		root.AddCommand(cmd)

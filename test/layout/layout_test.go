@@ -48,6 +48,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"pkg/conntrack", module, "a leaf imports nothing of ours"},
 	{"pkg/decline", module, "a leaf imports nothing of ours"},
 	{"pkg/portrange", module, "a leaf imports nothing of ours"},
+	{"pkg/daemonset", module, "a leaf imports nothing of ours"},
+	{"pkg/agent", module + "pkg/daemonset", "an agent asks no API server"},
 }
 
 // joins is one function that leaves have in common.

@@ -18,6 +18,7 @@ import (
 	v2 "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
+	releasev1 "helm.sh/helm/v4/pkg/release/v1"
 	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 	"sigs.k8s.io/yaml"
 )
@@ -75,14 +76,9 @@ func (c *Chart) Platform(name string) (map[string]any, error) {
 }
 
 // Render returns the documents in the order in which helm installs them, after checking values, which count more than
-// values.yaml, against the schema. The last result is what helm tells after an install.
+// values.yaml, against the schema. The last result is what helm tells after an install. Hooks are not among them.
 func (c *Chart) Render(release, namespace string, values map[string]any) (documents []string, told string, err error) {
-	options := common.ReleaseOptions{Name: release, Namespace: namespace, Revision: 1, IsInstall: true}
-	all, err := util.ToRenderValues(c.chart, deepCopy(values), options, common.DefaultCapabilities)
-	if err != nil {
-		return nil, "", err
-	}
-	files, err := (engine.Engine{Strict: true}).RenderWithContext(context.Background(), c.chart, all)
+	files, err := c.files(release, namespace, values)
 	if err != nil {
 		return nil, "", err
 	}
@@ -92,17 +88,35 @@ func (c *Chart) Render(release, namespace string, values map[string]any) (docume
 			delete(files, name)
 		}
 	}
-	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	_, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
 	if err != nil {
 		return nil, "", err
-	}
-	for _, h := range hooks {
-		documents = append(documents, h.Manifest)
 	}
 	for _, m := range manifests {
 		documents = append(documents, m.Content)
 	}
 	return documents, told, nil
+}
+
+// Hooks returns those of the chart.
+func (c *Chart) Hooks(release, namespace string, values map[string]any) ([]*releasev1.Hook, error) {
+	files, err := c.files(release, namespace, values)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(files, func(name, _ string) bool { return filepath.Base(name) == notes })
+	hooks, _, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
+	return hooks, err
+}
+
+// files renders all templates.
+func (c *Chart) files(release, namespace string, values map[string]any) (map[string]string, error) {
+	options := common.ReleaseOptions{Name: release, Namespace: namespace, Revision: 1, IsInstall: true}
+	all, err := util.ToRenderValues(c.chart, deepCopy(values), options, common.DefaultCapabilities)
+	if err != nil {
+		return nil, err
+	}
+	return (engine.Engine{Strict: true}).RenderWithContext(context.Background(), c.chart, all)
 }
 
 // Only true of what helm installs.

@@ -266,13 +266,18 @@ func TestHelmLint(t *testing.T) {
 
 func TestNotesTellHowToRemoveIt(t *testing.T) {
 	c := load(t)
-	for _, on := range []bool{false, true} {
-		_, told, err := c.Render("r", "ns", nested("agent.uninstallOnExit", on))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(told, "helm -n ns uninstall r") || strings.Contains(told, "--set agent.uninstallOnExit=true") == on {
-			t.Errorf("uninstallOnExit %v:\n%s", on, told)
+	for _, hook := range []bool{false, true} {
+		for _, on := range []bool{false, true} {
+			values := nested("agent.uninstallOnExit", on)
+			merge(values, nested("uninstallHook.enabled", hook))
+			_, told, err := c.Render("r", "ns", values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			twice := strings.Contains(told, "--set agent.uninstallOnExit=true")
+			if !strings.Contains(told, "helm -n ns uninstall r") || twice == (on || hook) {
+				t.Errorf("uninstallOnExit %v, uninstallHook %v:\n%s", on, hook, told)
+			}
 		}
 	}
 }

@@ -42,6 +42,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"agent.reapInterval", "1", "reapInterval"},
 		{"agent.readyMeans", "ready", "readyMeans"},
 		{"agent.extraArgs", []any{"unload"}, "extraArgs"},
+		{"uninstallHook.timeout", "4", "timeout"},
 		{"host.mountPropagation", "Bidirectional", "mountPropagation"},
 		{"metrics.port", 0, "port"},
 		{"metrics.address", "localhost", "address"},

@@ -53,6 +53,7 @@ type mount struct {
 type container struct {
 	Root         string // an empty directory
 	Cgroup       string // of its own, which its cgroup namespace begins at
+	HostCgroups  bool   // it has the host's cgroup namespace, as containers have where the host has cgroup v1
 	Programs     string // directory of the host; /usr/local/bin in the container
 	Mounts       []mount
 	Env          []string
@@ -164,9 +165,11 @@ func becomeContainer(orders string) error {
 }
 
 func (c container) enterRoot() error {
-	// Not at clone, which would begin it at the parent's cgroup.
-	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
-		return err
+	if !c.HostCgroups {
+		// Not at clone, which would begin it at the parent's cgroup.
+		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+			return err
+		}
 	}
 	// The host sees nothing of what is mounted here; what it mounts is seen here.
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {

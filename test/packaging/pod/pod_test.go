@@ -134,7 +134,7 @@ func agentContainer(t *testing.T, programs string, values map[string]any) contai
 		switch m.Name {
 		case "bpffs":
 			source = bpffs
-		case "cni-bin", "cni-conf", "cni-cache":
+		case "cni-bin", "cni-conf", "cni-cache", "cri":
 			source = t.TempDir()
 		case "netns":
 			if err := os.MkdirAll(source, 0o755); err != nil {
@@ -213,4 +213,16 @@ func TestRootIsReadOnly(t *testing.T) {
 			t.Error("the runtime's records can be written to")
 		}
 	}
+}
+
+// Where the host has cgroup v1, containers have its namespace of cgroups, and see the root of cgroup2, in which they may
+// make nothing.
+func TestTheAgentLoadsWithTheHostsCgroupNamespace(t *testing.T) {
+	if m, err := cgroup.FindMount(); err != nil || m.Path == "/sys/fs/cgroup" {
+		t.Skipf("this host has no cgroup v1: cgroup2 is at %q (%v)", m.Path, err)
+	}
+	c := agentContainer(t, build(t), nil)
+	c.HostCgroups = true
+	c.must(t, []int{exitDone}, "load")
+	c.must(t, []int{exitDone}, "unload")
 }

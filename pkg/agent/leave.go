@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// leave ends the agent's part in the node.
+func (a *Agent) leave(told bool) error {
+	owner := a.claim == nil
+	if a.claim != nil {
+		who, _ := a.claim.Holder()
+		owner = who == ""
+		if err := a.claim.Release(); err != nil {
+			a.log().Warn("give up the claim", "error", err)
+		}
+	}
+	if a.Uninstall == nil || !told || a.Leaving {
+		return nil
+	}
+	if !owner {
+		a.log().Info("nothing is uninstalled: another agent has taken over")
+		return nil
+	}
+	return a.uninstall()
+}
+
+// clear uninstalls, again and again: something may be in the way for a while, such as another agent, and a stub goes once
+// no container needs it any more.
+func (a *Agent) clear(ctx context.Context) error {
+	retry := backoff{first: time.Second, most: a.recheck()}
+	for ctx.Err() == nil {
+		wait, err := a.recheck(), a.uninstall()
+		if err != nil {
+			wait = retry.next()
+		}
+		a.health.set(partGone, err)
+		a.report("uninstall", err, "the node has something of sockmap left")
+		a.health.beat()
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+func (a *Agent) uninstall() error {
+	r := *a.Uninstall
+	ctx, cancel := context.WithTimeout(context.Background(), r.DrainFor+r.WaitFor+r.LingerFor+time.Minute)
+	defer cancel()
+	done, err := a.Installer.Uninstall(ctx, r)
+	if err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	if a.Leaving && !done.Changed() {
+		return nil // as the round before has left it
+	}
+	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
+		"unloadedFrom", done.UnloadedFrom,
+		"undrained", done.Undrained, "binaryRemoved", done.Binary, "stubFor", len(done.Stub))
+	return nil
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemonset tells the agents of a DaemonSet to uninstall, by the API of Kubernetes, and waits until all of them
+// have. It is for what runs once, before the DaemonSet is deleted: the agents themselves ask no API server.
+package daemonset
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Flag is the agent's that makes it take everything away, and be ready once it is gone.
+const Flag = "--uninstall"
+
+// Container is the one of the DaemonSet that the agent runs in.
+const Container = "agent"
+
+// helmsMark is an annotation that Helm puts on what it installs, and nobody else.
+const helmsMark = "meta.helm.sh/release-name"
+
+// ErrNotHelms is of a DaemonSet that was not installed by Helm: whoever applies the output of helm template, hooks
+// included, does not mean to uninstall.
+var ErrNotHelms = errors.New("it was not installed by Helm (delete the hook's Job, or template the chart with --no-hooks)")
+
+// DefaultEvery is the time between two looks.
+const DefaultEvery = time.Second
+
+// DaemonSet names one in a cluster.
+type DaemonSet struct {
+	API             *API
+	Namespace, Name string
+	// Told is called with what is waited for, when that changes; nil: nobody wants to know.
+	Told  func(text string)
+	Every time.Duration // between two looks; 0: DefaultEvery
+
+	last string
+}
+
+// object is as much of a DaemonSet as is needed here.
+type object struct {
+	Metadata struct {
+		Generation  int64
+		Annotations map[string]string
+	}
+	Spec struct {
+		Template struct {
+			Spec struct {
+				Containers []struct {
+					Name string
+					Args []string
+				}
+			}
+		}
+	}
+	Status struct {
+		ObservedGeneration                                          int64
+		DesiredNumberScheduled, UpdatedNumberScheduled, NumberReady int
+	}
+}
+
+// Uninstall returns when every node that has an agent has nothing of sockmap any more. A DaemonSet that is not there has
+// no agents.
+func (d *DaemonSet) Uninstall(ctx context.Context) error {
+	now, err := d.get(ctx)
+	if isStatus(err, http.StatusNotFound) {
+		d.tell("there is no DaemonSet " + d.Namespace + "/" + d.Name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if now.Metadata.Annotations[helmsMark] == "" {
+		return fmt.Errorf("DaemonSet %s/%s: %w", d.Namespace, d.Name, ErrNotHelms)
+	}
+	if err := d.change(ctx, now); err != nil {
+		return err
+	}
+	return d.await(ctx)
+}
+
+// change gives the agents the flag, and lets all of them be replaced at once: nothing depends on one that is not there.
+func (d *DaemonSet) change(ctx context.Context, now *object) error {
+	containers := now.Spec.Template.Spec.Containers
+	for i, c := range containers {
+		if c.Name != Container {
+			continue
+		}
+		if slices.Contains(c.Args, Flag) {
+			return nil // by a call that was interrupted
+		}
+		path := fmt.Sprintf("/spec/template/spec/containers/%d/", i)
+		type op map[string]any
+		err := d.API.patch(ctx, d.path(), []op{
+			{"op": "test", "path": path + "name", "value": Container}, // nobody has changed their order meanwhile
+			{"op": "add", "path": path + "args/-", "value": Flag},
+			{"op": "add", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
+		})
+		if err != nil {
+			return fmt.Errorf("give the agents of DaemonSet %s/%s the flag %s: %w", d.Namespace, d.Name, Flag, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("DaemonSet %s/%s has no container %q", d.Namespace, d.Name, Container)
+}
+
+// await waits until all agents have the flag and are ready.
+func (d *DaemonSet) await(ctx context.Context) error {
+	for {
+		now, err := d.get(ctx)
+		switch s := now.Status; {
+		case ctx.Err() != nil: // what was told last stays the reason
+		case err != nil: // an API server may be restarted meanwhile
+			d.tell(err.Error())
+		case s.ObservedGeneration < now.Metadata.Generation:
+			d.tell("waiting for the DaemonSet's controller")
+		case s.UpdatedNumberScheduled < s.DesiredNumberScheduled || s.NumberReady < s.DesiredNumberScheduled:
+			d.tell(fmt.Sprintf("%d of %d nodes have nothing of sockmap any more", min(s.UpdatedNumberScheduled, s.NumberReady),
+				s.DesiredNumberScheduled))
+		default:
+			d.tell(fmt.Sprintf("no node of %d has anything of sockmap any more", s.DesiredNumberScheduled))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s, and then: %w (the pods of DaemonSet %s/%s that are not ready say in their log what is in "+
+				"the way; to leave their nodes as they are, uninstall without hooks)", d.last, context.Cause(ctx), d.Namespace, d.Name)
+		case <-time.After(cmp.Or(d.Every, DefaultEvery)):
+		}
+	}
+}
+
+func (d *DaemonSet) tell(text string) {
+	if d.Told != nil && text != d.last {
+		d.Told(text)
+	}
+	d.last = text
+}
+
+func (d *DaemonSet) path() string {
+	return "/apis/apps/v1/namespaces/" + d.Namespace + "/daemonsets/" + d.Name
+}
+
+// get never returns nil.
+func (d *DaemonSet) get(ctx context.Context) (*object, error) {
+	var o object
+	err := d.API.get(ctx, d.path(), &o)
+	if err != nil {
+		err = fmt.Errorf("read DaemonSet %s/%s: %w", d.Namespace, d.Name, err)
+	}
+	return &o, err
+}
+
+// API is an API server, and who asks it.
+type API struct {
+	Server string // URL
+	Token  func() (string, error)
+	Client *http.Client
+}
+
+// statusError is an answer other than 2xx.
+type statusError struct {
+	code    int
+	message string
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("the API server answers %d: %s", e.code, e.message)
+}
+
+func isStatus(err error, code int) bool {
+	var e *statusError
+	return errors.As(err, &e) && e.code == code
+}
+
+func (a *API) get(ctx context.Context, path string, into any) error {
+	b, err := a.do(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, into)
+}
+
+func (a *API) patch(ctx context.Context, path string, ops any) error {
+	b, err := json.Marshal(ops)
+	if err == nil {
+		_, err = a.do(ctx, http.MethodPatch, path, "application/json-patch+json", b)
+	}
+	return err
+}
+
+// most bounds an answer. A DaemonSet has some kilobytes.
+const most = 8 << 20
+
+func (a *API) do(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
+	token, err := a.Token()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, a.Server+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Accept", "application/json")
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	response, err := a.Client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(response.Body, most))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode/100 != 2 {
+		var told struct{ Message string }
+		_ = json.Unmarshal(b, &told) // or a proxy's text, which says nothing more than the number
+		return nil, &statusError{response.StatusCode, told.Message}
+	}
+	return b, nil
+}

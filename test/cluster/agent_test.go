@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	namespace = "kube-system"
+	release   = "sockmap-cni"
+	daemonSet = "daemonset/" + release
+)
+
+// helm runs Helm on the release.
+func helm(verb string, args ...string) ([]byte, error) {
+	return command("helm", append([]string{verb, release, "--namespace", namespace}, args...)...)
+}
+
+// chartValues are those that every installation here has.
+func chartValues(version string) []string {
+	return []string{
+		tools.root + "/conf/kubernetes/chart", "--wait", "--timeout", "3m",
+		"--set", "image.repository=" + agentRepository, "--set", "image.tag=" + version,
+		"--set", "image.pullPolicy=Never", "--set", "cni.acceptHazards={all}",
+	}
+}
+
+// install makes sure that a version is installed, as the chart's README says it.
+func install(t *testing.T, version string, more ...string) {
+	t.Helper()
+	out, err := helm("upgrade", append(append(chartValues(version), "--install"), more...)...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, agentReport())
+	}
+	t.Logf("helm: %s", firstLines(string(out), 6))
+	rolledOut(t, daemonSet, "-n", namespace)
+	if got := statusOfNode(t); got.Version != version || !got.Loaded || !got.Accelerating {
+		t.Fatalf("after the installation of %s: %+v", version, got)
+	}
+}
+
+// installed makes sure that there is an installation, of whatever version.
+func installed(t *testing.T) {
+	t.Helper()
+	if _, err := helm("status"); err != nil {
+		install(t, oldVersion)
+	}
+}
+
+func firstLines(text string, n int) string {
+	lines := strings.SplitN(text, "\n", n+1)
+	return strings.Join(lines[:min(n, len(lines))], "\n")
+}
+
+// agentReport is what helps to find out why an agent does not do its work.
+func agentReport() string {
+	var b strings.Builder
+	for _, args := range [][]string{
+		{"get", "all", "-o", "wide"}, {"describe", "pods"}, {"logs", daemonSet, "--tail=30"},
+	} {
+		out, err := kubectl(append([]string{"-n", namespace}, args...)...)
+		if err != nil {
+			out = []byte(err.Error())
+		}
+		fmt.Fprintf(&b, "kubectl %s\n%s\n", strings.Join(args, " "), out)
+	}
+	return b.String()
+}
+
+// sockmapctl runs in the agent's pod, as docs/OPERATIONS.md shows it.
+func sockmapctl(t *testing.T, args ...string) []byte {
+	t.Helper()
+	out, err := kubectl(append([]string{"-n", namespace, "exec", daemonSet, "--", "/usr/local/bin/sockmapctl"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// nodeStatus is as much of `sockmapctl status` as the tests want to know.
+type nodeStatus struct {
+	Loaded, Accelerating bool
+	Version              string
+	Node                 *struct {
+		LoadedVersion string
+		LoadedAt      time.Time
+		Hazards       struct{ Open, Guarded []string }
+		Endpoints     struct{ Accelerated, Declined, Dead int }
+	}
+}
+
+func statusOfNode(t *testing.T) (s nodeStatus) {
+	t.Helper()
+	if err := json.Unmarshal(sockmapctl(t, "status", "-o", "json"), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// endpoint is a record of the plugin's.
+type endpoint struct {
+	Namespace, Pod, Reason    string
+	Accelerated               bool
+	RedirectedBytes, TCPBytes uint64
+}
+
+// endpointOf is that of a pod, nil if there is none.
+func endpointOf(t *testing.T, pod string) *endpoint {
+	t.Helper()
+	var all []endpoint
+	if err := json.Unmarshal(sockmapctl(t, "endpoints", "-o", "json"), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if e.Pod == pod {
+			return &e
+		}
+	}
+	return nil
+}
+
+// wantAccelerated expects that sockmapctl says so of a pod.
+func wantAccelerated(t *testing.T, pods ...pod) {
+	t.Helper()
+	for _, p := range pods {
+		if e := endpointOf(t, p.Metadata.Name); e == nil || !e.Accelerated {
+			t.Errorf("%s: %+v, want it accelerated", p.Metadata.Name, e)
+		}
+	}
+}
+
+// standing is how a pod stands.
+type standing struct{ State, Reason string }
+
+// standings are those of all pods of the node, by name, as `sockmapctl adopt --all` would find them.
+func standings(t *testing.T) map[string]standing {
+	t.Helper()
+	var all []struct {
+		Pod string
+		standing
+	}
+	if err := json.Unmarshal(sockmapctl(t, "adopt", "--all", "--dry-run", "-o", "json"), &all); err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]standing{}
+	for _, s := range all {
+		byName[s.Pod] = s.standing
+	}
+	return byName
+}
+
+// samples are metrics of the agent, one a line.
+type samples struct{ lines []string }
+
+// metrics are read where Prometheus does.
+func metrics() (s samples, err error) {
+	client := http.Client{Timeout: 10 * time.Second}
+	response, err := client.Get("http://" + nodeIP.Addr().String() + ":9469/metrics")
+	if err != nil {
+		return s, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return s, errors.New(response.Status)
+	}
+	for lines := bufio.NewScanner(io.LimitReader(response.Body, 16<<20)); lines.Scan(); {
+		if line := lines.Text(); !strings.HasPrefix(line, "#") {
+			s.lines = append(s.lines, line)
+		}
+	}
+	return s, nil
+}
+
+// sum adds up the series of a metric that have all of the labels.
+func (s samples) sum(metric string, labels ...string) (total float64) {
+next:
+	for _, line := range s.lines {
+		rest, ok := strings.CutPrefix(line, metric+"{")
+		if !ok {
+			rest, ok = strings.CutPrefix(line, metric+" ")
+		}
+		if !ok {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains(rest, label) {
+				continue next
+			}
+		}
+		value, err := strconv.ParseFloat(line[strings.LastIndex(line, " ")+1:], 64)
+		if err == nil {
+			total += value
+		}
+	}
+	return total
+}
+
+// grep is for messages.
+func (s samples) grep(part string) string {
+	var found []string
+	for _, line := range s.lines {
+		if strings.Contains(line, part) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "\n")
+}
