@@ -56,6 +56,7 @@ func runScript(t *testing.T, file string) {
 		"sockmapctl": ctlCommand(t, n), "exits": exitsCommand(t, n), "golden": goldenCommand(t),
 		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
 		"otherprograms": otherProgramsCommand(n), "oldpod": oldPodCommand(t), "conflist": conflistCommand(),
+		"cripod": new(runtimeOf).podCommand(t),
 	}
 	scripttest.Run(t, e, s, file, bytes.NewReader(archive.Comment))
 }

@@ -41,7 +41,7 @@ func (v *nodeView) declinedAdvice() string {
 	for _, r := range v.Endpoints.Reasons {
 		if r.Reason == decline.Hazards.String() {
 			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once acceptHazards or the pod's "+
-				"annotation names them, make the containers anew",
+				"annotation names them, the agent, or sockmapctl adopt --all, takes the containers in",
 				humanNumber(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
 		}
 	}
