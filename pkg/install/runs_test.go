@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"unsafe"
@@ -141,6 +142,10 @@ func denyAll(t *testing.T, dir string) (allow func()) {
 // denyExec refuses to execute files of a directory in the way of fapolicyd: those of which refused is true.
 func denyExec(t *testing.T, dir string, refused func(name string) bool) (allow func()) {
 	t.Helper()
+	// This process both starts the program and says whether it may start. While the runtime starts it, no garbage collection can
+	// begin, and one that is about to keeps the answer from being given.
+	percent := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		t.Fatalf("fanotify: %v", err)

@@ -30,9 +30,9 @@ type File struct {
 // Link is a link or an image.
 type Link struct{ Text, Target string }
 
-// Read reads README.md and everything below docs and conf. root is that of the repository.
+// Read reads README.md, KNOWN_ISSUES.md and everything below docs and conf. root is that of the repository.
 func Read(root string) (files []File, err error) {
-	paths := []string{"README.md"}
+	paths := []string{"README.md", "KNOWN_ISSUES.md"}
 	for _, dir := range []string{"docs", "conf"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
