@@ -13,6 +13,7 @@ func TestCluster(t *testing.T) {
 		{"adoption of pods that run", testAdoption},
 		{"services", testServices},
 		{"pods that are left out", testLeftOut},
+		{"pods with hostNetwork by choice", testHostNetwork},
 		{"annotations that change", testLiveAnnotations},
 		{"policy", testPolicy},
 		{"rolling update", testRollingUpdate},

@@ -107,6 +107,32 @@ func testLeftOut(t *testing.T) {
 	}
 }
 
+// testHostNetwork has a pod on the node's network that asks for acceleration, as an ingress controller would, and beside it
+// the node itself, which shares that network and takes no part. It is forgotten with its cgroup.
+func testHostNetwork(t *testing.T) {
+	installed(t)
+	ingress, in := server("ingress"), server("in")
+	ingress.hostNetwork, ingress.annotations = true, map[string]string{"sockmap-cni/accelerate": "true"}
+	deploy(t, ingress, in)
+	ingressPod, inPod := podOf(t, ingress.name), podOf(t, in.name)
+	eventually(t, "the agent takes the pod with hostNetwork in", func() error {
+		if e := endpointOf(t, ingressPod.Metadata.Name); e == nil || !e.Accelerated {
+			return fmt.Errorf("it is %+v", e)
+		}
+		return nil
+	})
+	wantRedirected(t, inPod.Metadata.Name, ingressPod.at())
+	wantRedirected(t, ingressPod.Metadata.Name, inPod.at())
+	k(t, "delete", "deployment", ingress.name)
+	eventually(t, "nothing is left of it", func() error {
+		_ = sockmapctl(t, "gc")
+		if e := endpointOf(t, ingressPod.Metadata.Name); e != nil {
+			return fmt.Errorf("there is %+v", *e)
+		}
+		return nil
+	})
+}
+
 // testPolicy has rules as a network policy's: one pod may not connect to the server, another may.
 func testPolicy(t *testing.T) {
 	installed(t)

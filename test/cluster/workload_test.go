@@ -118,7 +118,8 @@ func deploy(t *testing.T, all ...workload) {
 			if t.Failed() {
 				t.Log(report(w.name))
 			}
-			k(t, "delete", "deployment", w.name, "--cascade=foreground", "--wait=true", "--timeout=90s")
+			k(t, "delete", "deployment", w.name, "--cascade=foreground", "--wait=true", "--timeout=90s",
+				"--ignore-not-found")
 		})
 	}
 	for _, w := range all {
