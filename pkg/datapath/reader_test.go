@@ -154,8 +154,8 @@ func (g *group) blockingPair(t *testing.T, l net.Listener, clientBlocks bool) (c
 
 func exchange(from, to int, size int) error {
 	want := pattern(make([]byte, size), uint64(size))
-	if n, err := unix.Write(from, want); n != size {
-		return fmt.Errorf("write: %d bytes, %w", n, err)
+	if err := writeAll(from, want); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	got := make([]byte, size)
 	for n := 0; n < size; {
