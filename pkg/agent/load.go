@@ -18,7 +18,7 @@ import (
 func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
 	if err == nil && up.Change == endpoint.ChangeSettings {
-		if up.Postponed = a.resize(ctx, up); up.Postponed == nil {
+		if up.Postponed = a.resize(ctx); up.Postponed == nil {
 			up, err = a.Node.PlanUpgrade(ctx)
 		} else {
 			up.Change, err = a.planWithoutSettings(ctx)
@@ -55,7 +55,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 const resizeAgain = 10 * time.Minute
 
 // resize brings maxSockets and guards of the configuration into force. The error is why they wait: nothing else does.
-func (a *Agent) resize(ctx context.Context, planned endpoint.Upgrade) error {
+func (a *Agent) resize(ctx context.Context) error {
 	if time.Now().Before(a.resizeNext) {
 		return a.resizeWhy
 	}
@@ -68,10 +68,15 @@ func (a *Agent) resize(ctx context.Context, planned endpoint.Upgrade) error {
 		a.resizeWhy, a.resizeNext = err, time.Now().Add(resizeAgain)
 		return err
 	}
+	a.upgraded(up)
+	return up.Postponed
+}
+
+// upgraded tells what an upgrade has done.
+func (a *Agent) upgraded(up endpoint.Upgrade) {
 	if up.Done {
 		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Change), "cgroups", up.Cgroups)
 	}
-	return up.Postponed
 }
 
 // withoutSettings is the node for upgrades that leave size and guards as they are.
@@ -163,9 +168,7 @@ func (a *Agent) upgrade(ctx context.Context, planned endpoint.Upgrade) error {
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		err = nil // unloaded meanwhile: the next round loads
 	}
-	if up.Done {
-		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Change), "cgroups", up.Cgroups)
-	}
+	a.upgraded(up)
 	return a.stay(planned, err)
 }
 

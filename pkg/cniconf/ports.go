@@ -5,8 +5,6 @@ package cniconf
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
@@ -26,12 +24,7 @@ type PortRange struct {
 }
 
 // String writes the range as the configuration does: "80" or "8000-8999".
-func (r PortRange) String() string {
-	if r.First == r.Last {
-		return strconv.Itoa(int(r.First))
-	}
-	return fmt.Sprintf("%d-%d", r.First, r.Last)
-}
+func (r PortRange) String() string { return portrange.Text(r) }
 
 func (v value) ports() {
 	found, ok := members(v.raw)
@@ -89,17 +82,5 @@ func parsePortRange(raw json.RawMessage) (PortRange, bool) {
 	if !ok {
 		return PortRange{}, false
 	}
-	first, last, isRange := strings.Cut(s, "-")
-	if !isRange {
-		last = first
-	}
-	low, err := strconv.ParseUint(first, 10, 16)
-	if err != nil || low == 0 {
-		return PortRange{}, false
-	}
-	high, err := strconv.ParseUint(last, 10, 16)
-	if err != nil || high < low {
-		return PortRange{}, false
-	}
-	return PortRange{uint16(low), uint16(high)}, true
+	return portrange.Parse[PortRange](s)
 }

@@ -14,7 +14,6 @@ package conntrack
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -171,12 +170,7 @@ func (k kernel) readPorts(h *Helper, module string) {
 // Range is of ports, inclusive on both sides.
 type Range struct{ First, Last uint16 }
 
-func (r Range) String() string {
-	if r.First == r.Last {
-		return strconv.Itoa(int(r.First))
-	}
-	return fmt.Sprintf("%d-%d", r.First, r.Last)
-}
+func (r Range) String() string { return portrange.Text(r) }
 
 // Ranges are the ports of all helpers, sorted, in at most so many ranges. Where that is too few, those that
 // are nearest to each other become one with what is between them.

@@ -8,10 +8,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
 // MaxPortRanges is how many ranges each of include and exclude can hold.
@@ -31,12 +31,7 @@ const (
 type PortRange struct{ First, Last uint16 }
 
 // String is "80", or "8000-8010".
-func (r PortRange) String() string {
-	if r.First == r.Last {
-		return strconv.Itoa(int(r.First))
-	}
-	return fmt.Sprintf("%d-%d", r.First, r.Last)
-}
+func (r PortRange) String() string { return portrange.Text(r) }
 
 // String is the value of the key peers.
 func (p Peers) String() string {

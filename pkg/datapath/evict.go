@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -109,16 +107,11 @@ func (d *Datapath) loadEvict() (prog *ebpf.Program, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
-	pinned, err := d.pinnedMaps(spec)
+	pinned, err := d.allPinnedMaps(spec)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeMaps(pinned)) }()
-	for name, m := range spec.Maps {
-		if pinned[name] == nil && !strings.HasPrefix(m.Name, ".") {
-			return nil, fmt.Errorf("open pinned map %s: %w", d.layout.pin(name), fs.ErrNotExist)
-		}
-	}
 	from := source{spec: spec, maps: pinned}
 	prog, err = from.loadOne(hook{evictProgEvictTcp, "tcp"})
 	if err != nil {

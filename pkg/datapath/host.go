@@ -5,9 +5,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -43,19 +41,13 @@ func (d *Datapath) loadHost(cgroupID, hostNetNS uint64) (prog *ebpf.Program, err
 	if err := spec.Variables["host_pod"].Set(pod); err != nil {
 		return nil, fmt.Errorf("set the pod of %s: %w", hostProgSockOpsHost, err)
 	}
-	pinned, err := d.pinnedMaps(spec)
+	pinned, err := d.allPinnedMaps(spec)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeMaps(pinned)) }()
-	for name, m := range spec.Maps {
-		if strings.HasPrefix(m.Name, ".") {
-			continue
-		}
-		if pinned[name] == nil {
-			return nil, fmt.Errorf("open pinned map %s: %w", d.layout.pin(name), fs.ErrNotExist)
-		}
-		m.MaxEntries = pinned[name].MaxEntries()
+	for name, m := range pinned {
+		spec.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
 	var objs hostPrograms
 	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: pinned, Cache: newTypes()}); err != nil {

@@ -46,6 +46,22 @@ func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, 
 	return pinned, nil
 }
 
+// allPinnedMaps is pinnedMaps for programs that come to what is loaded, and so need each of their maps there. The error wraps
+// fs.ErrNotExist where one is not.
+func (d *Datapath) allPinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
+	pinned, err := d.pinnedMaps(spec)
+	if err != nil {
+		return nil, err
+	}
+	for name, m := range spec.Maps {
+		if pinned[name] == nil && !strings.HasPrefix(m.Name, ".") {
+			closeMaps(pinned)
+			return nil, fmt.Errorf("open pinned map %s: %w", d.layout.pin(name), fs.ErrNotExist)
+		}
+	}
+	return pinned, nil
+}
+
 func closeMaps(maps map[string]*ebpf.Map) error {
 	var errs []error
 	for _, m := range maps {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,20 +47,12 @@ var switchKinds = []SwitchKind{SwitchNamespace, SwitchPod, SwitchPort}
 func (s Switch) String() string { return string(s.Kind) + " " + s.Name }
 
 // Ports is the range of a SwitchPort.
-func (s Switch) Ports() (PortRange, error) { return parsePorts(s.Name) }
-
-// parsePorts reads "80" or "8000-8010".
-func parsePorts(text string) (r PortRange, err error) {
-	first, last, isRange := strings.Cut(text, "-")
-	if !isRange {
-		last = first
+func (s Switch) Ports() (PortRange, error) {
+	r, ok := portrange.Parse[PortRange](s.Name)
+	if !ok {
+		return r, fmt.Errorf("port %q is neither a port nor a range like 8000-8010", s.Name)
 	}
-	low, errLow := strconv.ParseUint(first, 10, 16)
-	high, errHigh := strconv.ParseUint(last, 10, 16)
-	if errLow != nil || errHigh != nil || low == 0 || low > high {
-		return r, fmt.Errorf("port %q is neither a port nor a range like 8000-8010", text)
-	}
-	return PortRange{uint16(low), uint16(high)}, nil
+	return r, nil
 }
 
 // Check returns an error for a switch that cannot be kept.

@@ -116,9 +116,7 @@ func (f *Facts) helped() bool { return within(f.HelperPorts, f.Port) }
 func rangesText(ranges []datapath.PortRange) string {
 	texts := make([]string, len(ranges))
 	for i, r := range ranges {
-		if texts[i] = fmt.Sprint(r.First); r.Last != r.First {
-			texts[i] = fmt.Sprintf("%d-%d", r.First, r.Last)
-		}
+		texts[i] = r.String()
 	}
 	return strings.Join(texts, ", ")
 }

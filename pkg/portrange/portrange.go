@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package portrange joins ranges of TCP ports, which the configuration, conntrack helpers and the programs each have in a
-// type of their own.
+// Package portrange joins, reads and writes ranges of TCP ports, which the configuration, conntrack helpers and the programs
+// each have in a type of their own.
 package portrange
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // ports is a range, inclusive at both ends.
 type ports struct{ First, Last uint16 }
@@ -25,4 +30,30 @@ func Join[Range ~struct{ First, Last uint16 }](ranges []Range) (joined []Range) 
 		joined = append(joined, r)
 	}
 	return joined
+}
+
+// Text is "80", or "8000-8999".
+func Text[Range ~struct{ First, Last uint16 }](r Range) string {
+	p := ports(r)
+	if p.First == p.Last {
+		return strconv.Itoa(int(p.First))
+	}
+	return fmt.Sprintf("%d-%d", p.First, p.Last)
+}
+
+// Parse reads what Text writes. ok is false for what is no such range, or has port 0.
+func Parse[Range ~struct{ First, Last uint16 }](text string) (r Range, ok bool) {
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	low, err := strconv.ParseUint(first, 10, 16)
+	if err != nil || low == 0 {
+		return r, false
+	}
+	high, err := strconv.ParseUint(last, 10, 16)
+	if err != nil || high < low {
+		return r, false
+	}
+	return Range(ports{uint16(low), uint16(high)}), true
 }

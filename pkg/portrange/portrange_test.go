@@ -27,3 +27,16 @@ func TestJoin(t *testing.T) {
 		}
 	}
 }
+
+func TestRangesAreReadAsTheyAreWritten(t *testing.T) {
+	for text, want := range map[string]ports{"80": {80, 80}, "1-65535": {1, 65535}, "8000-8010": {8000, 8010}} {
+		if got, ok := Parse[ports](text); !ok || got != want || Text(got) != text {
+			t.Errorf("%q: %v, %v, written %q", text, got, ok, Text(got))
+		}
+	}
+	for _, text := range []string{"", "0", "0-5", "9-8", "65536", "eighty", "1-2-3", "-", "80-", "-80", " 80"} {
+		if got, ok := Parse[ports](text); ok {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}

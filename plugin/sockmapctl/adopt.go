@@ -31,6 +31,7 @@ func (f *podFlags) flags(a *app, cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir}, "`DIR` where runtimes keep the results of plugins")
 	flags.StringVar(&f.confDir, "cni-conf-dir", a.confDir(), "`DIR` of network configurations")
+	before(cmd, func() error { return absolute("--cni-conf-dir", f.confDir) })
 }
 
 // kubeletVariable is the default of --kubelet, for commands in the agent's container.
@@ -258,7 +259,7 @@ func newPodNames(names []string) *podNames { return &podNames{names, map[string]
 func (n *podNames) has(p pods.Pod) bool {
 	has := len(n.names) == 0 && p.From != pods.FromProcesses
 	for _, name := range n.names {
-		if name == p.Namespace+"/"+p.Name || name == p.Name || len(name) >= leastID && strings.HasPrefix(p.ID, name) {
+		if (podID{p.Namespace, p.Name, p.ID}).is(name) {
 			n.found[name], has = true, true
 		}
 	}

@@ -60,7 +60,7 @@ func podSwitches(names []string) (all []datapath.Switch) {
 func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFlags) error {
 	verb := map[bool]string{true: "disable", false: "enable"}[off]
 	n := a.node(datapath.Settings{})
-	names, err := a.podsOf(ctx, n, off, pods)
+	names, err := podsOf(ctx, n, pods)
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
@@ -107,7 +107,7 @@ func (a *app) enableAllParts(ctx context.Context) error {
 }
 
 // podsOf finds what pods are called in switches: those that have a record, or that are switched off already.
-func (a *app) podsOf(ctx context.Context, n *endpoint.Node, off bool, names []string) ([]string, error) {
+func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
