@@ -15,6 +15,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -186,7 +188,7 @@ func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) e
 		to = a.stderr // standard output has the pods, and nothing else
 	}
 	for _, c := range changes {
-		fmt.Fprintf(to, "changed: %s: %s\n", printable(changedName(c)), strings.Join(c.What, "; "))
+		fmt.Fprintf(to, "changed: %s: %s\n", term.Printable(changedName(c)), strings.Join(c.What, "; "))
 	}
 	return err
 }
@@ -220,7 +222,7 @@ func (a *app) printStandings(all []adopt.Standing, dryRun bool) error {
 	if a.output == formatJSON {
 		return a.printJSON(views)
 	}
-	t := &table{columns: []column{{title: "POD", min: 20}, {title: "SANDBOX", drop: 1}, {title: "STATE"}, {title: "WHY", min: 16}}}
+	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 20}, {Title: "SANDBOX", Drop: 1}, {Title: "STATE"}, {Title: "WHY", Min: 16}}}
 	adopted, could := 0, 0
 	for i, v := range views {
 		state := v.State
@@ -237,7 +239,7 @@ func (a *app) printStandings(all []adopt.Standing, dryRun bool) error {
 		if v.Detail != "" && v.Detail != v.Reason {
 			why += ": " + v.Detail
 		}
-		t.add(all[i].String(), shortID(v.Container), state, strings.TrimPrefix(why, ": "))
+		t.Add(all[i].String(), live.ShortID(v.Container), state, strings.TrimPrefix(why, ": "))
 	}
 	if err := a.printTable(t, true); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/spf13/cobra"
@@ -55,16 +54,6 @@ until they are accepted by name.`,
 		}
 		return a.say("attached by hand: cgroup %d, %s", id, path)
 	})
-}
-
-// defaultSettings are for a load that comes on the way.
-func defaultSettings() datapath.Settings {
-	return datapath.Settings{
-		MaxSockets:         cniconf.DefaultMaxSockets,
-		MaxBacklogBytes:    cniconf.DefaultMaxBacklogBytes,
-		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
-		NATRefreshSeconds:  cniconf.DefaultNATRefreshSeconds,
-	}
 }
 
 func detachCommand(a *app) *cobra.Command {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -63,7 +65,7 @@ func avoidedViews(d *datapath.Datapath) ([]avoidedView, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := readOwners(d)
+	own, err := live.ReadOwners(d)
 	if err != nil {
 		return nil, err
 	}
@@ -78,10 +80,10 @@ func avoidedViews(d *datapath.Datapath) ([]avoidedView, error) {
 	return views, nil
 }
 
-func newAvoidedView(a datapath.Avoided, own owners) avoidedView {
+func newAvoidedView(a datapath.Avoided, own live.Owners) avoidedView {
 	v := avoidedView{
-		Namespace: own[a.NetNS].namespace, Pod: own[a.NetNS].pod, NetNSCookie: a.NetNS, Port: a.Port,
-		Why: names(a.Why), SecondsLeft: a.Left.Seconds(), label: own.label(a.NetNS),
+		Namespace: own[a.NetNS].Namespace, Pod: own[a.NetNS].Pod, NetNSCookie: a.NetNS, Port: a.Port,
+		Why: live.Names(a.Why), SecondsLeft: a.Left.Seconds(), label: own.Label(a.NetNS),
 	}
 	if a.Destination.IsValid() {
 		v.Destination = a.Destination.String()
@@ -89,16 +91,16 @@ func newAvoidedView(a datapath.Avoided, own owners) avoidedView {
 	return v
 }
 
-func avoidedTable(views []avoidedView) *table {
-	t := &table{columns: []column{
-		{title: "POD", min: 14, keepEnd: true},
-		{title: "PORT", right: true},
-		{title: "DESTINATION", min: 16, keepEnd: true},
-		{title: "WHY", min: 8},
-		{title: "LEFT", right: true},
+func avoidedTable(views []avoidedView) *term.Table {
+	t := &term.Table{Columns: []term.Column{
+		{Title: "POD", Min: 14, KeepEnd: true},
+		{Title: "PORT", Right: true},
+		{Title: "DESTINATION", Min: 16, KeepEnd: true},
+		{Title: "WHY", Min: 8},
+		{Title: "LEFT", Right: true},
 	}}
 	for _, v := range views {
-		t.add(v.label, strconv.Itoa(int(v.Port)), v.Destination, strings.Join(v.Why, ","), humanAge(seconds(v.SecondsLeft)))
+		t.Add(v.label, strconv.Itoa(int(v.Port)), v.Destination, strings.Join(v.Why, ","), term.Age(term.Seconds(v.SecondsLeft)))
 	}
 	return t
 }
@@ -106,7 +108,7 @@ func avoidedTable(views []avoidedView) *table {
 func forgetCommand(a *app) *cobra.Command {
 	var (
 		pods, ports []string
-		numbers     []portRange
+		numbers     []live.PortRange
 	)
 	cmd := &cobra.Command{
 		Use:   "forget",
@@ -121,7 +123,7 @@ more. Live ones stay as they are.`,
 	cmd.Flags().StringSliceVar(&ports, "port", nil, "`PORTS` of servers, or ranges like 8000-8999")
 	completeWith(cmd, "pod", a.podNames)
 	cmd.PreRunE = func(*cobra.Command, []string) (err error) {
-		numbers, err = parsePorts(ports)
+		numbers, err = live.ParsePorts(ports)
 		return err
 	}
 	return runs(cmd, func(*cobra.Command) error {
@@ -130,13 +132,13 @@ more. Live ones stay as they are.`,
 			return fmt.Errorf("forget: %w", err)
 		}
 		defer d.Close()
-		own, err := readOwners(d)
+		own, err := live.ReadOwners(d)
 		if err != nil {
 			return fmt.Errorf("forget: %w", err)
 		}
 		n, err := d.ForgetAvoided(func(one datapath.Avoided) bool {
 			o := own[one.NetNS]
-			return fitsOne(pods, o.pod, podName(o.namespace, o.pod)) && fitsPorts(numbers, one.Port)
+			return live.FitsOne(pods, o.Pod, live.PodName(o.Namespace, o.Pod)) && live.FitsPorts(numbers, one.Port)
 		})
 		if err != nil {
 			return fmt.Errorf("forget: %w", err)
@@ -144,6 +146,6 @@ more. Live ones stay as they are.`,
 		if n == 0 {
 			return a.say("nothing to forget")
 		}
-		return a.say("forgot %s; later connections are redirected again", humanNumber(n, "entry", "entries"))
+		return a.say("forgot %s; later connections are redirected again", term.Number(n, "entry", "entries"))
 	})
 }

@@ -3,43 +3,44 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
 func (a *app) printBench(v *benchView) error {
-	s := &screen{bufio.NewWriter(a.stdout), a.width, statusLabel}
-	s.line("kernel", "%s", v.Kernel)
-	s.line("plain TCP", "%s", v.path())
+	s := a.screen(statusLabel)
+	s.Line("kernel", "%s", v.Kernel)
+	s.Line("plain TCP", "%s", v.path())
 	s.guards(v.Guards)
-	s.line("measured", "%d rounds of each, plain and accelerated in turn, %.0f s in all, %s", v.Rounds, v.Seconds, v.places())
-	fmt.Fprintln(s.out)
-	if err := s.flush(); err != nil {
+	s.Line("measured", "%d rounds of each, plain and accelerated in turn, %.0f s in all, %s", v.Rounds, v.Seconds, v.places())
+	s.Blank()
+	if err := s.Flush(); err != nil {
 		return err
 	}
-	t := &table{columns: []column{{title: "TRAFFIC"}, {title: "CPUS"}, {title: "PLAIN", right: true}, {title: "SOCKMAP", right: true},
-		{title: "RATIO", right: true}, {title: "95 %"}, {title: "REDIRECTED", right: true, drop: 1}, {title: "RESULT"}}}
+	t := &term.Table{Columns: []term.Column{{Title: "TRAFFIC"}, {Title: "CPUS"}, {Title: "PLAIN", Right: true}, {Title: "SOCKMAP", Right: true},
+		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "REDIRECTED", Right: true, Drop: 1}, {Title: "RESULT"}}}
 	for _, c := range v.Cases {
 		cpus := "one"
 		if c.TwoCPUs {
 			cpus = "two"
 		}
-		t.add(benchName(c.Kind, c.Bytes), cpus, benchValue(c.Plain, c.Unit), benchValue(c.Accelerated, c.Unit),
-			c.Ratio.text(), c.Ratio.interval(), humanShare(c.Redirected, c.Sent), c.result())
+		t.Add(benchName(c.Kind, c.Bytes), cpus, benchValue(c.Plain, c.Unit), benchValue(c.Accelerated, c.Unit),
+			c.Ratio.text(), c.Ratio.interval(), term.Share(c.Redirected, c.Sent), c.result())
 	}
-	if _, err := t.write(a.stdout, a.width, true); err != nil {
+	if _, err := t.Write(a.stdout, a.width, true); err != nil {
 		return err
 	}
 	if err := a.printGuardCosts(v.GuardCosts); err != nil {
 		return err
 	}
-	fmt.Fprintln(s.out)
+	s.Blank()
 	label := "verdict"
 	for _, line := range v.Verdict {
-		s.line(label, "%s", line)
+		s.Line(label, "%s", line)
 		label = ""
 	}
-	return s.flush()
+	return s.Flush()
 }
 
 // printGuardCosts is a table of its own: its base is not plain TCP.
@@ -48,16 +49,16 @@ func (a *app) printGuardCosts(costs []benchGuardView) error {
 		return nil
 	}
 	fmt.Fprintln(a.stdout)
-	t := &table{columns: []column{{title: "GUARDS COST"}, {title: "WITHOUT", right: true}, {title: "WITH", right: true},
-		{title: "RATIO", right: true}, {title: "95 %"}, {title: "RESULT"}}}
+	t := &term.Table{Columns: []term.Column{{Title: "GUARDS COST"}, {Title: "WITHOUT", Right: true}, {Title: "WITH", Right: true},
+		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "RESULT"}}}
 	for _, c := range costs {
 		result := "nothing to tell"
 		if c.Clear && c.Ratio.Value < 1 {
 			result = "cost"
 		}
-		t.add(c.name(), benchValue(c.Without, c.Unit), benchValue(c.With, c.Unit), c.Ratio.text(), c.Ratio.interval(), result)
+		t.Add(c.name(), benchValue(c.Without, c.Unit), benchValue(c.With, c.Unit), c.Ratio.text(), c.Ratio.interval(), result)
 	}
-	_, err := t.write(a.stdout, a.width, true)
+	_, err := t.Write(a.stdout, a.width, true)
 	return err
 }
 

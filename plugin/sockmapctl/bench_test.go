@@ -13,6 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
 )
 
 // benchResult has rounds around a and b; redirected is how many of a thousand messages were.
@@ -85,7 +86,7 @@ func TestBenchTellsWhatToExpect(t *testing.T) {
 		}
 		out.WriteString("\n")
 	}
-	golden(t, filepath.Join("testdata", "bench.golden"), out.String())
+	golden.Check(t, filepath.Join("testdata", "bench.golden"), out.String())
 }
 
 func TestALossIsMarkedInJSON(t *testing.T) {

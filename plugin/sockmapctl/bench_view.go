@@ -9,6 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/ratio"
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
 // benchView is what a measurement says.
@@ -94,7 +95,7 @@ func isClear(r ratio.Ratio) bool { return r.Low > 1 || r.High < 1 }
 
 // benchName is what a person calls a kind of traffic.
 func benchName(k wire.Kind, bytes int) string {
-	return fmt.Sprintf("%s of %s", k, humanBytes(uint64(bytes)))
+	return fmt.Sprintf("%s of %s", k, term.Bytes(uint64(bytes)))
 }
 
 func (c benchCaseView) name() string {
@@ -115,7 +116,7 @@ func benchVerdict(v *benchView) (verdict []string) {
 		named := fmt.Sprintf("%s (%s)", c.name(), c.Ratio.text())
 		switch {
 		case !c.wasRedirected():
-			unknown = append(unknown, fmt.Sprintf("%s (%s redirected)", c.name(), humanShare(c.Redirected, c.Sent)))
+			unknown = append(unknown, fmt.Sprintf("%s (%s redirected)", c.name(), term.Share(c.Redirected, c.Sent)))
 		case !c.Clear:
 			unclear = append(unclear, named)
 		case c.Loss:

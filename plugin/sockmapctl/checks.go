@@ -14,30 +14,9 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"golang.org/x/sys/unix"
 )
-
-// host is what the checks look at, for tests to replace.
-type host struct {
-	root       bool
-	procStatus string
-	btf        string
-	mount      func() (cgroup.Mount, error)
-	strays     func() ([]datapath.Stray, error) // live flows that no pin leads to; nil: nobody looks
-	pinned     func() ([]string, error)         // state directories, wherever they are; nil: nobody looks
-	files      string                           // below which /proc and /sys are looked for conntrack helpers; empty: "/"
-}
-
-func thisHost() host {
-	return host{
-		root:       os.Geteuid() == 0,
-		procStatus: "/proc/self/status",
-		btf:        "/sys/kernel/btf/vmlinux",
-		mount:      cgroup.FindMount,
-		strays:     datapath.FindStrays,
-		pinned:     datapath.FindPinned,
-	}
-}
 
 // checkView is one thing that loading needs.
 type checkView struct {
@@ -55,7 +34,7 @@ func (a *app) checks(opened error) []checkView {
 	}
 	if f, failed := datapath.LastFailure(a.dir); failed && errors.Is(opened, datapath.ErrNotLoaded) {
 		all = append(all, checkView{
-			"load", false, fmt.Sprintf("failed %s ago: %s", humanAge(f.Ago), f.Reason),
+			"load", false, fmt.Sprintf("failed %s ago: %s", term.Age(f.Ago), f.Reason),
 			"put that right, then: sockmapctl load (ADDs try again once a minute)",
 		})
 	}
@@ -89,14 +68,6 @@ func (h host) checkPrivileges() checkView {
 		return checkView{name, false, "no " + strings.Join(missing, ", no "), "run as root"}
 	}
 	return checkView{name, true, fmt.Sprintf("%d capabilities", bits.OnesCount64(held)), ""}
-}
-
-func kernelRelease() string {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(name.Release[:])
 }
 
 func (h host) checkKernel() checkView {

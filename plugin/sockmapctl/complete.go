@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/spf13/cobra"
 )
 
@@ -37,20 +38,20 @@ func completeWith(cmd *cobra.Command, flag string, words func() []string) {
 
 // podNames are those of recorded attachments. A shell that asks while nothing is loaded gets none.
 func (a *app) podNames() []string {
-	return a.ofOwners(func(o owner) string { return podName(o.namespace, o.pod) })
+	return a.ofOwners(func(o live.Owner) string { return live.PodName(o.Namespace, o.Pod) })
 }
 
 func (a *app) namespaceNames() []string {
-	return a.ofOwners(func(o owner) string { return o.namespace })
+	return a.ofOwners(func(o live.Owner) string { return o.Namespace })
 }
 
-func (a *app) ofOwners(name func(owner) string) []string {
+func (a *app) ofOwners(name func(live.Owner) string) []string {
 	d, err := datapath.Open(a.dir)
 	if err != nil {
 		return nil
 	}
 	defer d.Close()
-	own, err := readOwners(d)
+	own, err := live.ReadOwners(d)
 	if err != nil {
 		return nil
 	}
@@ -61,13 +62,4 @@ func (a *app) ofOwners(name func(owner) string) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
-}
-
-// orList is "a, b or c".
-func orList(words []string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -155,19 +154,19 @@ func findingViews(findings hazard.Findings, open, left hazard.Set) []findingView
 }
 
 func (a *app) printDoctor(v *doctorView) error {
-	s := &screen{bufio.NewWriter(a.stdout), a.width, doctorLabel}
-	s.line("kernel", "%s", v.Kernel)
+	s := a.screen(doctorLabel)
+	s.Line("kernel", "%s", v.Kernel)
 	for _, h := range v.Hazards {
 		s.finding(h)
 	}
 	for _, g := range v.Guards {
-		s.line("guard "+g.Name, "%s", g)
-		s.line("  does", "%s", g.Meaning)
+		s.Line("guard "+g.Name, "%s", g)
+		s.Line("  does", "%s", g.Meaning)
 	}
 	s.severeNeighbours(v.Neighbours, v.Coexist == coexistShare)
 	s.implied(v.Implied)
-	s.line("verdict", "%s", v.Verdict)
-	return s.flush()
+	s.Line("verdict", "%s", v.Verdict)
+	return s.Flush()
 }
 
 // doctorLabel has room for the longest name of a hazard.
@@ -179,11 +178,11 @@ func (s *screen) finding(f findingView) {
 		state = strings.ToUpper(state)
 	}
 	took := time.Duration(f.Milliseconds * float64(time.Millisecond)).Round(10 * time.Microsecond)
-	s.line(f.Name, "%s (%s), found in %v", state, f.Severity, took)
-	s.line("  meaning", "%s", f.Meaning)
-	s.line("  seen", "%s", f.Seen)
+	s.Line(f.Name, "%s (%s), found in %v", state, f.Severity, took)
+	s.Line("  meaning", "%s", f.Meaning)
+	s.Line("  seen", "%s", f.Seen)
 	if f.State != stateAbsent {
-		s.line("  cure", "%s", f.Cure)
+		s.Line("  cure", "%s", f.Cure)
 	}
 }
 
@@ -223,6 +222,6 @@ func (g guardView) String() string {
 // implied says what else is accepted, where containers are accelerated.
 func (s *screen) implied(all []impliedView) {
 	for _, v := range all {
-		s.line("accepted, too", "%s, as the guard %s does not run: %s", v.Name, v.Guard, v.Meaning)
+		s.Line("accepted, too", "%s, as the guard %s does not run: %s", v.Name, v.Guard, v.Meaning)
 	}
 }

@@ -13,8 +13,10 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/world"
 	"github.com/spf13/cobra"
 )
 
@@ -158,7 +160,7 @@ func newEndpointView(r endpoint.Record, s sum) endpointView {
 		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,
 		CgroupID: r.CgroupID, CgroupPath: r.CgroupPath, CgroupSource: r.CgroupSource,
 		State:       string(adopt.StateOf(r)),
-		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: whyNot(r), Dead: r.Dead, Created: r.Created,
+		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: world.WhyNot(r), Dead: r.Dead, Created: r.Created,
 	}
 	// Cookie 0 has the sums of everything that is not registered.
 	if r.NetNSCookie != 0 {
@@ -167,34 +169,17 @@ func newEndpointView(r endpoint.Record, s sum) endpointView {
 	return v
 }
 
-// whyNot is the record's reason in words. What was accelerated once, and is not now, has none recorded.
-func whyNot(r endpoint.Record) string {
-	switch why := r.WhyNot(); {
-	case r.Declined != "":
-		return r.Declined
-	case why == decline.LinkGone:
-		return "its cgroup has no link any more"
-	case why == decline.EndpointGone:
-		return "its network namespace is not registered any more"
-	case why == decline.SwitchedOff:
-		return r.SwitchedBy + " was switched off by hand, see: sockmapctl enable --help"
-	case why == decline.OptedOutElsewhere:
-		return "another attachment of its network namespace has opted out"
-	}
-	return ""
-}
-
-func endpointTable(endpoints []endpointView) *table {
-	t := &table{columns: []column{
-		{title: "POD", min: 14, keepEnd: true},
-		{title: "CONTAINER", drop: 1},
-		{title: "IF", drop: 2},
-		{title: "NETWORK", min: 7, drop: 3},
-		{title: "CGROUP", min: 16, keepEnd: true, drop: 4},
-		{title: "NETNS", right: true, drop: 5},
-		{title: "SOCKETS", right: true},
-		{title: "REDIRECTED", right: true},
-		{title: "ACCELERATED", min: 16},
+func endpointTable(endpoints []endpointView) *term.Table {
+	t := &term.Table{Columns: []term.Column{
+		{Title: "POD", Min: 14, KeepEnd: true},
+		{Title: "CONTAINER", Drop: 1},
+		{Title: "IF", Drop: 2},
+		{Title: "NETWORK", Min: 7, Drop: 3},
+		{Title: "CGROUP", Min: 16, KeepEnd: true, Drop: 4},
+		{Title: "NETNS", Right: true, Drop: 5},
+		{Title: "SOCKETS", Right: true},
+		{Title: "REDIRECTED", Right: true},
+		{Title: "ACCELERATED", Min: 16},
 	}}
 	for _, e := range endpoints {
 		pod, state, cookie := "", "yes", ""
@@ -213,8 +198,8 @@ func endpointTable(endpoints []endpointView) *table {
 		case e.NetNSCookie != 0:
 			cookie = strconv.FormatUint(e.NetNSCookie, 10)
 		}
-		t.add(pod, shortID(e.Container), e.Interface, e.Network, e.CgroupPath, cookie,
-			strconv.Itoa(e.Sockets), compactBytes(e.RedirectedBytes), state)
+		t.Add(pod, live.ShortID(e.Container), e.Interface, e.Network, e.CgroupPath, cookie,
+			strconv.Itoa(e.Sockets), term.CompactBytes(e.RedirectedBytes), state)
 	}
 	return t
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +29,7 @@ const (
 type failure struct{ err error }
 
 func (f *failure) Error() string { return f.err.Error() }
+
 func (f *failure) Unwrap() error { return f.err }
 
 // toldError is an error that standard output has told already: only its exit code is left to give.
@@ -53,7 +55,7 @@ func report(e env, command string, err error) int {
 		text += " (" + out + ")"
 	}
 	// It may quote what others have named: files, cgroups, containers.
-	fmt.Fprintf(e.stderr, "sockmapctl: %s\n", printableLines(text))
+	fmt.Fprintf(e.stderr, "sockmapctl: %s\n", term.PrintableLines(text))
 	return code
 }
 

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/world"
 	"github.com/spf13/cobra"
 )
 
@@ -76,7 +79,7 @@ program has set on it.`,
 			return errors.New("it takes two ends, SRC and DST, or --pid and --fd")
 		}
 		o.source, o.destination = args[0], args[1]
-		_, err := parseTargets(args)
+		_, err := world.ParseTargets(args)
 		return err
 	}
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -89,53 +92,53 @@ program has set on it.`,
 }
 
 func (a *app) explain(ctx context.Context, o *explainOptions) (*explainView, error) {
-	w, err := a.readWorld(ctx)
+	w, err := world.Read(ctx, a.dir, a.node(datapath.Settings{}))
 	if err != nil {
 		return nil, err
 	}
-	defer w.close()
+	defer w.Close()
 	if o.pid != 0 {
-		return w.explainSocket(o.pid, o.fd)
+		return explainSocket(w, o.pid, o.fd)
 	}
-	targets, err := parseTargets([]string{o.source, o.destination})
+	targets, err := world.ParseTargets([]string{o.source, o.destination})
 	if err != nil {
 		return nil, err
 	}
-	found := w.find(targets[0], targets[1])
+	found := w.Find(targets[0], targets[1])
 	if len(found) > 0 {
-		return w.explainFlow(found[0], len(found))
+		return explainFlow(w, found[0], len(found))
 	}
-	return w.explainPolicy(targets[0], targets[1])
+	return explainPolicy(w, targets[0], targets[1])
 }
 
 // explainFlow is about the live socket f, and the one that it has joined.
-func (w *world) explainFlow(f *flowView, matches int) (*explainView, error) {
-	facts, err := w.liveFacts(f)
+func explainFlow(w *world.World, f *live.Flow, matches int) (*explainView, error) {
+	facts, err := w.LiveFacts(f)
 	if err != nil {
 		return nil, err
 	}
 	return twoDirections(facts, matches), nil
 }
 
-func (w *world) explainPolicy(source, destination target) (*explainView, error) {
-	facts, err := w.policyFacts(source, destination)
+func explainPolicy(w *world.World, source, destination world.Target) (*explainView, error) {
+	facts, err := w.PolicyFacts(source, destination)
 	if err != nil {
 		return nil, err
 	}
 	return twoDirections(facts, 0), nil
 }
 
-func (w *world) explainSocket(pid, fd int) (*explainView, error) {
+func explainSocket(w *world.World, pid, fd int) (*explainView, error) {
 	s, err := explain.ReadSocket(pid, fd)
 	if err != nil {
 		return nil, err
 	}
 	if !s.Connected {
 		return nil, fmt.Errorf("descriptor %d of process %d is not connected (state %s of %s): connections are what can be explained",
-			fd, pid, tcpStateName(s.TCPState), s.Local)
+			fd, pid, live.TCPStateName(s.TCPState), s.Local)
 	}
 	matches := 0
-	facts, err := w.socketFacts(s, pid)
+	facts, err := w.SocketFacts(s, pid)
 	if err != nil {
 		return nil, err
 	}

@@ -3,11 +3,11 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
 // explainLabel has room for a mark and the longest name of a condition.
@@ -25,45 +25,45 @@ var stageTitles = map[explain.Stage]string{
 }
 
 func (a *app) printExplanation(v *explainView) error {
-	s := &screen{bufio.NewWriter(a.stdout), a.width, explainLabel}
+	s := a.screen(explainLabel)
 	first := v.Directions[0]
-	s.line("from", "%s", first.From)
-	s.line("to", "%s", first.To)
+	s.Line("from", "%s", first.From)
+	s.Line("to", "%s", first.To)
 	switch {
 	case v.Matches == 0 && v.Socket == nil:
-		s.line("live flows", "none between the two: this is what would become of one")
+		s.Line("live flows", "none between the two: this is what would become of one")
 	case v.Matches > 1:
-		s.line("live flows", "%d between the two, this is the youngest; ports tell them apart (see: sockmapctl flows)", v.Matches)
+		s.Line("live flows", "%d between the two, this is the youngest; ports tell them apart (see: sockmapctl flows)", v.Matches)
 	}
 	s.answer(&first)
 	if v.Socket != nil {
-		s.line("socket", "%s", socketText(v.Socket))
+		s.Line("socket", "%s", socketText(v.Socket))
 	}
 	s.conditions(first.Conditions)
 	for _, back := range v.Directions[1:] {
-		fmt.Fprintln(s.out)
-		s.line("the other way", "from %s to %s", back.From, back.To)
+		s.Blank()
+		s.Line("the other way", "from %s to %s", back.From, back.To)
 		s.answer(&back)
 	}
-	fmt.Fprintln(s.out)
-	s.line("✓ passed", "✗ decided   · not reached   ? not known   - not asked")
-	return s.flush()
+	s.Blank()
+	s.Line("✓ passed", "✗ decided   · not reached   ? not known   - not asked")
+	return s.Flush()
 }
 
 func (s *screen) answer(d *directionView) {
-	s.line("answer", "%s", d.Answer)
+	s.Line("answer", "%s", d.Answer)
 	if c := d.Decider(); c != nil {
 		if c.Detail != "" {
-			s.line("because", "%s", c.Detail)
+			s.Line("because", "%s", c.Detail)
 		}
-		s.line("what changes it", "%s", c.Change)
+		s.Line("what changes it", "%s", c.Change)
 	}
 	if d.Next != "" {
-		s.line("next", "%s", d.Next)
+		s.Line("next", "%s", d.Next)
 	}
 	label := "risks"
 	for _, risk := range d.Risks {
-		s.line(label, "%s", risk)
+		s.Line(label, "%s", risk)
 		label = ""
 	}
 }
@@ -73,18 +73,18 @@ func (s *screen) conditions(all []explain.Condition) {
 	for _, c := range all {
 		if c.Stage != stage {
 			stage = c.Stage
-			fmt.Fprintf(s.out, "\n%s\n", stageTitles[stage])
+			s.Title(stageTitles[stage])
 		}
 		text := c.Question
 		if c.Detail != "" {
 			text += " – " + c.Detail
 		}
-		s.line(fmt.Sprintf("%s %s", marks[c.Verdict], c.Name), "%s", text)
+		s.Line(fmt.Sprintf("%s %s", marks[c.Verdict], c.Name), "%s", text)
 	}
 }
 
 func socketText(s *explain.Socket) string {
-	parts := []string{tcpStateName(s.TCPState)}
+	parts := []string{live.TCPStateName(s.TCPState)}
 	for _, o := range []struct {
 		name string
 		set  bool

@@ -14,6 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
 )
 
 func (n *testNode) explain(t testing.TB, args ...string) *explainView {
@@ -70,7 +71,7 @@ func TestALiveFlowIsExplained(t *testing.T) {
 		!strings.HasPrefix(d.Change, "sockmapctl enable; then a new connection") {
 		t.Errorf("the switch decided: %+v", v)
 	}
-	golden(t, filepath.Join("testdata", "explain-disabled.golden"), steadyExplanation(n.ok(t, "explain", ends[0], ends[1])))
+	golden.Check(t, filepath.Join("testdata", "explain-disabled.golden"), steadyExplanation(n.ok(t, "explain", ends[0], ends[1])))
 	if v := n.explain(t, ends[1], ends[0]); v.Directions[0].Outcome != explain.ByTCP || !strings.HasPrefix(v.Directions[0].Answer, "plain TCP, ") {
 		t.Errorf("the other way: %+v", v)
 	}
@@ -155,7 +156,7 @@ func TestWhatWouldBecomeOfAConnection(t *testing.T) {
 			t.Errorf("%s to %s: %+v, want %q", tt.source, tt.destination, d, tt.decider)
 		}
 	}
-	golden(t, filepath.Join("testdata", "explain-denied.golden"), steadyExplanation(n.ok(t, "explain", "evil/spy-0", "shop/db-0:5432")))
+	golden.Check(t, filepath.Join("testdata", "explain-denied.golden"), steadyExplanation(n.ok(t, "explain", "evil/spy-0", "shop/db-0:5432")))
 	r := n.run(t, "explain", "shop/nobody-0", "shop/db-0")
 	if r.code != exitError || !strings.Contains(r.stderr, "no pod shop/nobody-0 is recorded on this node (see: sockmapctl endpoints)") {
 		t.Errorf("%+v", r)

@@ -4,80 +4,75 @@ package main
 
 import (
 	"strconv"
-	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// optional columns are there when wide, or while watching.
-func (t *table) with(yes bool, columns ...column) {
-	if yes {
-		t.columns = append(t.columns, columns...)
-	}
-}
-
-func flowTable(flows []flowView, wide, rates bool) *table {
-	t := &table{columns: []column{
-		{title: "LOCAL", min: 12, keepEnd: true},
-		{title: "REMOTE", min: 12, keepEnd: true},
-		{title: "CONTAINER", min: 10, keepEnd: true},
-		{title: "PEER", min: 10, keepEnd: true, drop: 5},
-		{title: "ROLE", drop: 2},
-		{title: "MODE"},
-		{title: "REASON", min: 7},
-		{title: "REDIRECTED", right: true},
-		{title: "MSGS", right: true, drop: 4},
-		{title: "TCP", right: true},
-		{title: "TCP-MSGS", right: true, drop: 3},
-		{title: "AGE", right: true, drop: 1},
+func flowTable(flows []live.Flow, wide, rates bool) *term.Table {
+	t := &term.Table{Columns: []term.Column{
+		{Title: "LOCAL", Min: 12, KeepEnd: true},
+		{Title: "REMOTE", Min: 12, KeepEnd: true},
+		{Title: "CONTAINER", Min: 10, KeepEnd: true},
+		{Title: "PEER", Min: 10, KeepEnd: true, Drop: 5},
+		{Title: "ROLE", Drop: 2},
+		{Title: "MODE"},
+		{Title: "REASON", Min: 7},
+		{Title: "REDIRECTED", Right: true},
+		{Title: "MSGS", Right: true, Drop: 4},
+		{Title: "TCP", Right: true},
+		{Title: "TCP-MSGS", Right: true, Drop: 3},
+		{Title: "AGE", Right: true, Drop: 1},
 	}}
-	t.with(rates, column{title: "REDIRECTED/S", right: true}, column{title: "TCP/S", right: true})
-	t.with(wide, column{title: "BACKLOG", right: true}, column{title: "STATE"}, column{title: "NETNS", right: true},
-		column{title: "PEER-NETNS", right: true}, column{title: "COOKIE", right: true})
+	t.With(rates, term.Column{Title: "REDIRECTED/S", Right: true}, term.Column{Title: "TCP/S", Right: true})
+	t.With(wide, term.Column{Title: "BACKLOG", Right: true}, term.Column{Title: "STATE"}, term.Column{Title: "NETNS", Right: true},
+		term.Column{Title: "PEER-NETNS", Right: true}, term.Column{Title: "COOKIE", Right: true})
 	for i := range flows {
 		f := &flows[i]
 		cells := []string{
-			f.Local.String(), f.Remote.String(), f.labels[0], f.labels[1], f.Role, f.Mode, f.Reason,
-			compactBytes(f.RedirectedBytes), humanCount(f.RedirectedMessages),
-			compactBytes(f.TCPBytes), humanCount(f.TCPMessages), humanAge(seconds(f.AgeSeconds)),
+			f.Local.String(), f.Remote.String(), f.Labels[0], f.Labels[1], f.Role, f.Mode, f.Reason,
+			term.CompactBytes(f.RedirectedBytes), term.Count(f.RedirectedMessages),
+			term.CompactBytes(f.TCPBytes), term.Count(f.TCPMessages), term.Age(term.Seconds(f.AgeSeconds)),
 		}
 		if rates {
-			cells = append(cells, compactRate(f.rate().RedirectedBytes), compactRate(f.rate().TCPBytes))
+			cells = append(cells, term.CompactRate(f.PerSecond().RedirectedBytes), term.CompactRate(f.PerSecond().TCPBytes))
 		}
 		if wide {
-			cells = append(cells, compactBytes(uint64(f.BacklogBytes)), tcpStateName(f.TCPState),
+			cells = append(cells, term.CompactBytes(uint64(f.BacklogBytes)), live.TCPStateName(f.TCPState),
 				cookieText(f.NetNSCookie), cookieText(f.PeerNetNSCookie), cookieText(f.SocketCookie))
 		}
-		t.add(cells...)
+		t.Add(cells...)
 	}
 	return t
 }
 
 // pairTable has two values in many cells: of what the client sent, and of what the server sent.
-func pairTable(pairs []pairView, wide, rates bool) *table {
-	t := &table{columns: []column{
-		{title: "CLIENT", min: 12, keepEnd: true},
-		{title: "SERVER", min: 12, keepEnd: true},
-		{title: "CONTAINER", min: 10, keepEnd: true},
-		{title: "PEER", min: 10, keepEnd: true, drop: 3},
-		{title: "MODE→", right: true},
-		{title: "←MODE"},
-		{title: "REDIRECTED→", right: true},
-		{title: "←REDIRECTED", right: true},
-		{title: "TCP→", right: true, drop: 2},
-		{title: "←TCP", right: true, drop: 2},
-		{title: "AGE", right: true, drop: 1},
+func pairTable(pairs []live.Pair, wide, rates bool) *term.Table {
+	t := &term.Table{Columns: []term.Column{
+		{Title: "CLIENT", Min: 12, KeepEnd: true},
+		{Title: "SERVER", Min: 12, KeepEnd: true},
+		{Title: "CONTAINER", Min: 10, KeepEnd: true},
+		{Title: "PEER", Min: 10, KeepEnd: true, Drop: 3},
+		{Title: "MODE→", Right: true},
+		{Title: "←MODE"},
+		{Title: "REDIRECTED→", Right: true},
+		{Title: "←REDIRECTED", Right: true},
+		{Title: "TCP→", Right: true, Drop: 2},
+		{Title: "←TCP", Right: true, Drop: 2},
+		{Title: "AGE", Right: true, Drop: 1},
 	}}
-	t.with(rates, column{title: "RATE→", right: true}, column{title: "←RATE", right: true})
-	t.with(wide, column{title: "BACKLOG→", right: true}, column{title: "←BACKLOG", right: true})
+	t.With(rates, term.Column{Title: "RATE→", Right: true}, term.Column{Title: "←RATE", Right: true})
+	t.With(wide, term.Column{Title: "BACKLOG→", Right: true}, term.Column{Title: "←BACKLOG", Right: true})
 	for i := range pairs {
-		t.add(pairCells(&pairs[i], wide, rates)...)
+		t.Add(pairCells(&pairs[i], wide, rates)...)
 	}
 	return t
 }
 
-func pairCells(p *pairView, wide, rates bool) []string {
+func pairCells(p *live.Pair, wide, rates bool) []string {
 	// each tells what the function says of both ends, "" for one that is not there.
-	each := func(say func(f *flowView) string) (cells []string) {
-		for _, f := range []*flowView{p.Client, p.Server} {
+	each := func(say func(f *live.Flow) string) (cells []string) {
+		for _, f := range []*live.Flow{p.Client, p.Server} {
 			if f == nil {
 				cells = append(cells, "")
 			} else {
@@ -86,32 +81,24 @@ func pairCells(p *pairView, wide, rates bool) []string {
 		}
 		return cells
 	}
-	first := p.ends()[0]
-	ends := []string{first.Local.String(), first.Remote.String(), first.labels[0], first.labels[1]}
+	first := p.Ends()[0]
+	ends := []string{first.Local.String(), first.Remote.String(), first.Labels[0], first.Labels[1]}
 	if p.Client == nil {
-		ends = []string{first.Remote.String(), first.Local.String(), first.labels[1], first.labels[0]}
+		ends = []string{first.Remote.String(), first.Local.String(), first.Labels[1], first.Labels[0]}
 	}
-	cells := append(ends, each((*flowView).modeText)...)
-	cells = append(cells, each(func(f *flowView) string { return compactBytes(f.RedirectedBytes) })...)
-	cells = append(cells, each(func(f *flowView) string { return compactBytes(f.TCPBytes) })...)
-	cells = append(cells, humanAge(seconds(first.AgeSeconds)))
+	cells := append(ends, each((*live.Flow).ModeText)...)
+	cells = append(cells, each(func(f *live.Flow) string { return term.CompactBytes(f.RedirectedBytes) })...)
+	cells = append(cells, each(func(f *live.Flow) string { return term.CompactBytes(f.TCPBytes) })...)
+	cells = append(cells, term.Age(term.Seconds(first.AgeSeconds)))
 	if rates {
-		cells = append(cells, each(func(f *flowView) string { return compactRate(f.rate().bytes()) })...)
+		cells = append(cells, each(func(f *live.Flow) string { return term.CompactRate(f.PerSecond().Bytes()) })...)
 	}
 	if wide {
 		// What waits at one end is what the other has sent.
-		backlog := each(func(f *flowView) string { return compactBytes(uint64(f.BacklogBytes)) })
+		backlog := each(func(f *live.Flow) string { return term.CompactBytes(uint64(f.BacklogBytes)) })
 		cells = append(cells, backlog[1], backlog[0])
 	}
 	return cells
-}
-
-// modeText is the mode, with the reason if there is one, as one word.
-func (f *flowView) modeText() string {
-	if f.Reason == "" {
-		return f.Mode
-	}
-	return f.Mode + ":" + f.Reason
 }
 
 func cookieText(cookie uint64) string {
@@ -119,17 +106,4 @@ func cookieText(cookie uint64) string {
 		return ""
 	}
 	return strconv.FormatUint(cookie, 10)
-}
-
-// compactRate is bytes in a second, as one word.
-func compactRate(perSecond float64) string { return compactBytes(uint64(perSecond+0.5)) + "/s" }
-
-// tcpStates are the names of include/net/tcp_states.h, as ss has them.
-var tcpStates = strings.Fields("- ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT CLOSED CLOSE-WAIT LAST-ACK LISTEN CLOSING NEW-SYN")
-
-func tcpStateName(state uint8) string {
-	if int(state) < len(tcpStates) {
-		return tcpStates[state]
-	}
-	return strconv.Itoa(int(state))
 }

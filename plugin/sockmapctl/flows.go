@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
 // flowsOptions are the flags of flows.
 type flowsOptions struct {
-	filter   flowFilter
+	filter   live.Filter
 	sort     string
 	watch    time.Duration // 0: once
 	count    int           // lists; 0: until interrupted
@@ -43,20 +45,20 @@ may be those of either end.`,
   sockmapctl flows -o json | jq '.[] | select(.reason != "")'`,
 	}, formatTable, formatWide, formatJSON)
 	flags := cmd.Flags()
-	o.filter.flags(a, cmd)
-	flags.StringVar(&o.sort, "sort", sortAddress, "`KEY`: "+orList(sortKeys())+"; what is most comes first")
+	filterFlags(&o.filter, a, cmd)
+	flags.StringVar(&o.sort, "sort", live.SortAddress, "`KEY`: "+term.OrList(live.SortKeys())+"; what is most comes first")
 	flags.DurationVarP(&o.watch, "watch", "w", 0, "list again each `INTERVAL`, with rates, until interrupted")
 	flags.Lookup("watch").NoOptDefVal = "1s"
 	flags.IntVar(&o.count, "count", 0, "end after so many `LISTS` (with --watch; 0: never)")
 	flags.BoolVar(&o.pairs, "pairs", false, "one line for each flow, with what both ends sent")
 	flags.BoolVar(&o.noHeader, "no-header", false, "leave out the line of titles")
 	before(cmd, func() error { return o.check(cmd.Flags().Changed("watch")) })
-	complete(cmd, "sort", sortKeys())
+	complete(cmd, "sort", live.SortKeys())
 	return runs(cmd, func(cmd *cobra.Command) error {
 		if o.watch > 0 {
 			return a.watchFlows(cmd.Context(), &o)
 		}
-		flows, err := a.flows()
+		flows, err := live.Read(a.dir)
 		if err != nil {
 			return fmt.Errorf("list flows: %w", err)
 		}
@@ -77,27 +79,27 @@ func (o *flowsOptions) check(watching bool) error {
 	if o.count > 0 && !watching {
 		return errors.New("--count counts the lists of --watch")
 	}
-	if _, ok := sorts[o.sort]; !ok {
-		return fmt.Errorf("--sort: %q is not %s", o.sort, orList(sortKeys()))
+	if _, ok := live.Sorts[o.sort]; !ok {
+		return fmt.Errorf("--sort: %q is not %s", o.sort, term.OrList(live.SortKeys()))
 	}
-	if o.sort == sortRate && !watching {
+	if o.sort == live.SortRate && !watching {
 		return errors.New("--sort rate needs --watch: a rate takes two looks")
 	}
-	return o.filter.check()
+	return o.filter.Check()
 }
 
 // printFlows picks, sorts and prints.
-func (a *app) printFlows(o *flowsOptions, flows []flowView) error {
+func (a *app) printFlows(o *flowsOptions, flows []live.Flow) error {
 	if o.pairs {
-		pairs := o.filter.pairs(pairUp(flows))
-		sortPairs(pairs, o.sort)
+		pairs := o.filter.Pairs(live.PairUp(flows))
+		live.SortPairs(pairs, o.sort)
 		if a.output == formatJSON {
 			return printArray(a.stdout, pairs)
 		}
 		return a.printFlowTable(pairTable(pairs, a.output == formatWide, o.watch > 0), o)
 	}
-	flows = o.filter.flows(flows)
-	sortFlows(flows, o.sort)
+	flows = o.filter.Flows(flows)
+	live.SortFlows(flows, o.sort)
 	if a.output == formatJSON {
 		return printArray(a.stdout, flows)
 	}
@@ -105,7 +107,7 @@ func (a *app) printFlows(o *flowsOptions, flows []flowView) error {
 }
 
 // printFlowTable lets wide tables be as wide as they are.
-func (a *app) printFlowTable(t *table, o *flowsOptions) error {
+func (a *app) printFlowTable(t *term.Table, o *flowsOptions) error {
 	if a.output == formatWide {
 		wide := *a
 		wide.width = 0
@@ -116,13 +118,13 @@ func (a *app) printFlowTable(t *table, o *flowsOptions) error {
 
 // watchFlows lists again and again until the context ends, which is no error: it is how one stops.
 func (a *app) watchFlows(ctx context.Context, o *flowsOptions) error {
-	var before rates
+	var before live.Rates
 	for n := 1; ; n++ {
-		flows, err := a.flows()
+		flows, err := live.Read(a.dir)
 		if err != nil {
 			return fmt.Errorf("list flows: %w", err)
 		}
-		before = before.next(flows, time.Now())
+		before = before.Next(flows, time.Now())
 		if a.output != formatJSON {
 			if err := a.beginScreen(n, o.watch); err != nil {
 				return err

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"golang.org/x/sys/unix"
 )
 
 // findFlow picks the socket whose local address is that of the client or server end.
-func findFlow(t testing.TB, flows []flowView, local string) flowView {
+func findFlow(t testing.TB, flows []live.Flow, local string) live.Flow {
 	t.Helper()
 	for _, f := range flows {
 		if f.Local.String() == local {
@@ -27,7 +27,7 @@ func findFlow(t testing.TB, flows []flowView, local string) flowView {
 		}
 	}
 	t.Fatalf("no flow from %s among %d", local, len(flows))
-	return flowView{}
+	return live.Flow{}
 }
 
 func TestFlowsTellWhoSentHowMuchAndHow(t *testing.T) {
@@ -38,13 +38,13 @@ func TestFlowsTellWhoSentHowMuchAndHow(t *testing.T) {
 	n.ok(t, "disable")
 	p.send(t, 2, 10)
 
-	var flows []flowView
+	var flows []live.Flow
 	n.read(t, &flows, "flows")
 	if len(flows) != 2 {
 		t.Fatalf("%d sockets are listed, want both ends of one flow", len(flows))
 	}
 	f := findFlow(t, flows, p.client.LocalAddr().String())
-	want := flowView{
+	want := live.Flow{
 		Local: f.Local, Remote: f.Remote, Namespace: "shop", Pod: "web-0", Container: "0123456789abcdef",
 		PeerNamespace: "shop", PeerPod: "web-0", PeerContainer: "0123456789abcdef",
 		NetNSCookie: f.NetNSCookie, PeerNetNSCookie: f.NetNSCookie, Role: "active", Joined: true,
@@ -93,7 +93,7 @@ func TestFlowsAreSortedByContainerAndAddress(t *testing.T) {
 	}
 	first := n.ok(t, "flows")
 	var pods []string
-	var flows []flowView
+	var flows []live.Flow
 	n.read(t, &flows, "flows")
 	for i, f := range flows {
 		pods = append(pods, f.Pod)

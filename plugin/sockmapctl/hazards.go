@@ -86,19 +86,6 @@ func guardMeaning(name string) string {
 	return ""
 }
 
-// before adds a check of flags to those that cmd has. Errors begin with the flag, "--name: ".
-func before(cmd *cobra.Command, check func() error) {
-	earlier := cmd.PreRunE
-	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		if earlier != nil {
-			if err := earlier(cmd, args); err != nil {
-				return err
-			}
-		}
-		return blame(cmd, check())
-	}
-}
-
 // heldBack is a HazardError with the way out that a command line has.
 type heldBack struct{ *endpoint.HazardError }
 

@@ -2,7 +2,9 @@
 
 package main
 
-import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+import (
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
 
 // impliedView is something else that whoever accepts hazards accepts: no probe looks for it, as every kernel
 // has it, and the guard that keeps such programs on TCP does not run here.

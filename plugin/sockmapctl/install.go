@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -310,7 +311,7 @@ func stubReason(done install.Removed) string {
 			names = append(names, fmt.Sprintf("and %d more", len(done.Stub)-most))
 			break
 		}
-		names = append(names, printable(attachment.String()))
+		names = append(names, term.Printable(attachment.String()))
 	}
 	if len(names) == 0 {
 		return ""

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command sockmapctl shows and controls what the sockmap plugin does on this node. Nouns read, verbs change.
 package main
 
 import (

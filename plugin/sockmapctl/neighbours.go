@@ -72,7 +72,7 @@ func (s *screen) neighbours(all []neighbourView, shares bool) {
 	label := "neighbours"
 	for _, v := range all {
 		if effect := v.effect(shares); effect != "" {
-			s.line(label, "%s %s", v, effect)
+			s.Line(label, "%s %s", v, effect)
 			label = ""
 		}
 	}
@@ -114,8 +114,8 @@ func (s *screen) severeNeighbours(all []neighbourView, shares bool) {
 		if shares || v.Links > 0 {
 			state = "PRESENT"
 		}
-		s.line("neighbour", "%s (severe for the other): %s", state, v)
-		s.line("  meaning", "it %s", v.effect(shares))
-		s.line("  cure", `"coexist": "yield" leaves its containers to it, "share" takes them all the same`)
+		s.Line("neighbour", "%s (severe for the other): %s", state, v)
+		s.Line("  meaning", "it %s", v.effect(shares))
+		s.Line("  cure", `"coexist": "yield" leaves its containers to it, "share" takes them all the same`)
 	}
 }

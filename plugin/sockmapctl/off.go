@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -108,7 +109,7 @@ func (a *app) switchOffStrays(force bool) error {
 }
 
 func strayText(s datapath.Stray) string {
-	sockets := fmt.Sprintf("%s of ABI %d", humanNumber(s.Sockets, "socket", "sockets"), s.ABI)
+	sockets := fmt.Sprintf("%s of ABI %d", term.Number(s.Sockets, "socket", "sockets"), s.ABI)
 	if s.UsedBy != "" {
 		return fmt.Sprintf("%s that %s has loaded for itself (config is map %d)", sockets, s.UsedBy, s.Config)
 	}

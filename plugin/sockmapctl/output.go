@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
 const (
@@ -86,8 +88,8 @@ func printArray[T any](w io.Writer, all []T) error {
 }
 
 // printTable tells on stderr which columns a narrow terminal has no room for.
-func (a *app) printTable(t *table, header bool) error {
-	left, err := t.write(a.stdout, a.width, header)
+func (a *app) printTable(t *term.Table, header bool) error {
+	left, err := t.Write(a.stdout, a.width, header)
 	if err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
@@ -104,3 +106,8 @@ func (a *app) say(format string, args ...any) error {
 	}
 	return nil
 }
+
+// screen adds to a screen what commands print in common.
+type screen struct{ *term.Screen }
+
+func (a *app) screen(label int) *screen { return &screen{term.NewScreen(a.stdout, a.width, label)} }

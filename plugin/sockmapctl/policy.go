@@ -10,6 +10,8 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -89,20 +91,20 @@ func newPolicyView(p adopt.Policy) policyView {
 }
 
 func (a *app) printPolicies(views []policyView) error {
-	t := &table{columns: []column{{title: "POD", min: 16}, {title: "KEY"}, {title: "IN FORCE", min: 8}, {title: "FROM", min: 20}}}
+	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 16}, {Title: "KEY"}, {Title: "IN FORCE", Min: 8}, {Title: "FROM", Min: 20}}}
 	for _, v := range views {
-		pod := shortID(v.Container)
+		pod := live.ShortID(v.Container)
 		if v.Pod != "" {
-			pod = podName(v.Namespace, v.Pod)
+			pod = live.PodName(v.Namespace, v.Pod)
 		}
 		for i, p := range v.Parts {
 			if i > 0 {
 				pod = ""
 			}
-			t.add(pod, p.Key, p.Value, strings.Join(p.From, "; "))
+			t.Add(pod, p.Key, p.Value, strings.Join(p.From, "; "))
 		}
 		for _, pending := range v.Pending {
-			t.add("", "", "", "not in force yet: "+pending)
+			t.Add("", "", "", "not in force yet: "+pending)
 		}
 	}
 	return a.printTable(t, true)

@@ -160,3 +160,26 @@ func (a *app) node(s datapath.Settings) *endpoint.Node {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount, Root: a.host.files}
 }
+
+// before adds a check of flags to those that cmd has. Errors begin with the flag, "--name: ".
+func before(cmd *cobra.Command, check func() error) {
+	earlier := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if earlier != nil {
+			if err := earlier(cmd, args); err != nil {
+				return err
+			}
+		}
+		return blame(cmd, check())
+	}
+}
+
+// defaultSettings are for a load that comes on the way.
+func defaultSettings() datapath.Settings {
+	return datapath.Settings{
+		MaxSockets:         cniconf.DefaultMaxSockets,
+		MaxBacklogBytes:    cniconf.DefaultMaxBacklogBytes,
+		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages,
+		NATRefreshSeconds:  cniconf.DefaultNATRefreshSeconds,
+	}
+}

@@ -15,12 +15,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
 // views are what each noun prints with -o json.
 func views() map[string]any {
 	return map[string]any{
-		"status": &statusView{}, "endpoints": &[]endpointView{}, "flows": &[]flowView{}, "metrics": &[]metricView{},
+		"status": &statusView{}, "endpoints": &[]endpointView{}, "flows": &[]live.Flow{}, "metrics": &[]metricView{},
 		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{}, "avoided": &[]avoidedView{},
 		"policy": &[]policyView{},
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/tools/txtar"
 	"rsc.io/script"
@@ -103,7 +104,7 @@ func goldenCommand(t *testing.T) script.Cmd {
 		if len(args) != 1 {
 			return nil, script.ErrUsage
 		}
-		golden(t, filepath.Join("testdata", args[0]), steady(s.Stdout()))
+		golden.Check(t, filepath.Join("testdata", args[0]), steady(s.Stdout()))
 		return nil, nil
 	})
 }

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/sockmap-cni/sockmap-cni/test/docs"
+	"github.com/spf13/cobra"
 )
 
 // parses asks cobra whether these words are a command line: command, flags and their values. Nothing runs.

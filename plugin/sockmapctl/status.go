@@ -3,11 +3,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/spf13/cobra"
 )
 
@@ -80,11 +79,6 @@ type whyView struct {
 	Count  uint64 `json:"count" doc:"how many"`
 }
 
-type countView struct {
-	Reason string `json:"reason" doc:"of METRICS.md"`
-	Count  uint64 `json:"count" doc:"how often"`
-}
-
 type cgroupView struct {
 	ID          uint64 `json:"id" doc:"as in detach --id"`
 	Path        string `json:"path" doc:"empty when the cgroup is gone"`
@@ -124,7 +118,7 @@ type everView struct {
 	TCPBytes           uint64       `json:"tcpBytes" doc:"sent by TCP by sockets of the sockhash"`
 	TCPMessages        uint64       `json:"tcpMessages" doc:"calls of send that made them"`
 	Results            []resultView `json:"results" doc:"what became of connections; those that never happened are left out"`
-	Fallbacks          []countView  `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
+	Fallbacks          []live.Count `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
 }
 
 type resultView struct {
@@ -165,9 +159,4 @@ configuration accepts, or the kill switch is on.`,
 		}
 		return err
 	})
-}
-
-// unusable reports whether err tells a state that status shows, rather than a failure to read it.
-func unusable(err error) bool {
-	return errors.Is(err, datapath.ErrNotLoaded) || errors.Is(err, datapath.ErrForeignState)
 }

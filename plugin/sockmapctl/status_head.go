@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
 // containers are the attachments that the plugin was called for, accelerated or not.
@@ -25,12 +26,12 @@ func (v *nodeView) accelerating() string {
 			byHand++
 		}
 	}
-	text := fmt.Sprintf("accelerating %d of %s", accelerated, humanNumber(v.Endpoints.containers(), "container", "containers"))
+	text := fmt.Sprintf("accelerating %d of %s", accelerated, term.Number(v.Endpoints.containers(), "container", "containers"))
 	if v.Endpoints.containers() == 0 {
 		text = "no container has been added"
 	}
 	if byHand > 0 {
-		text += ", and " + humanNumber(byHand, "cgroup", "cgroups") + " by hand"
+		text += ", and " + term.Number(byHand, "cgroup", "cgroups") + " by hand"
 	}
 	return text
 }
@@ -42,7 +43,7 @@ func (v *nodeView) declinedAdvice() string {
 		if r.Reason == decline.Hazards.String() {
 			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once acceptHazards or the pod's "+
 				"annotation names them, the agent, or sockmapctl adopt --all, takes the containers in",
-				humanNumber(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
+				term.Number(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
 		}
 	}
 	if len(v.Hazards.Open) > 0 && v.Endpoints.containers() == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
 // podsView counts the pods of the node, whether the plugin was called for them or not.
@@ -76,12 +77,12 @@ func (s *screen) pods(v podsView) {
 	if v.Accelerated+v.OptedOut+v.Declined+v.LeftOut == 0 && v.Problem == "" {
 		return
 	}
-	s.line("pods", "%d accelerated, %d opted out, %d declined, %d left out", v.Accelerated, v.OptedOut, v.Declined, v.LeftOut)
+	s.Line("pods", "%d accelerated, %d opted out, %d declined, %d left out", v.Accelerated, v.OptedOut, v.Declined, v.LeftOut)
 	for _, r := range v.Reasons {
-		s.line("", "%d × %s", r.Count, r.Words)
+		s.Line("", "%d × %s", r.Count, r.Words)
 	}
 	if v.Problem != "" {
-		s.line("", "not all are seen: %s", strings.ReplaceAll(v.Problem, "\n", "; "))
+		s.Line("", "not all are seen: %s", strings.ReplaceAll(v.Problem, "\n", "; "))
 	}
 }
 
@@ -90,7 +91,7 @@ func (v podsView) advice() string {
 	for _, r := range v.Reasons {
 		if r.Reason == adopt.ReasonOlder {
 			return fmt.Sprintf("%s without acceleration since before the installation; accelerate new connections with: "+
-				"sockmapctl adopt --all", humanNumber(int(r.Count), "pod runs", "pods run"))
+				"sockmapctl adopt --all", term.Number(int(r.Count), "pod runs", "pods run"))
 		}
 	}
 	return ""

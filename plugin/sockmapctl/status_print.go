@@ -3,69 +3,20 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
-
-// screen prints lines of a word and a text.
-type screen struct {
-	out   *bufio.Writer
-	width int // 0: any
-	label int // columns of the words
-}
 
 // statusLabel is how many columns the words of status take.
 const statusLabel = 12
 
-// line prints text behind a label. Long texts go on below; a label of "" goes on with the one before.
-func (s *screen) line(label, format string, args ...any) {
-	room := s.width - s.label
-	for i, part := range wrap(printable(fmt.Sprintf(format, args...)), room) {
-		if i > 0 {
-			label = ""
-			part = "  " + part
-		}
-		fmt.Fprintf(s.out, "%-*s%s\n", s.label, label, part)
-	}
-}
-
-func (s *screen) flush() error {
-	if err := s.out.Flush(); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
-}
-
-// wrap breaks text at spaces so that parts after the first fit with two columns of indentation.
-func wrap(text string, room int) []string {
-	if room < 20 || utf8.RuneCountInString(text) <= room {
-		return []string{text}
-	}
-	var parts []string
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		limit := room
-		if len(parts) > 0 {
-			limit -= 2
-		}
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > limit {
-			parts = append(parts, line)
-			line = word
-			continue
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return append(parts, line)
-}
-
 func (a *app) printStatus(v *statusView) error {
-	s := &screen{bufio.NewWriter(a.stdout), a.width, statusLabel}
+	s := a.screen(statusLabel)
 	if v.Loaded {
 		s.node(v)
 	} else {
@@ -76,9 +27,9 @@ func (a *app) printStatus(v *statusView) error {
 		if i > 0 {
 			label = ""
 		}
-		s.line(label, "%s", next)
+		s.Line(label, "%s", next)
 	}
-	return s.flush()
+	return s.Flush()
 }
 
 func (s *screen) problem(v *statusView) {
@@ -91,13 +42,13 @@ func (s *screen) problem(v *statusView) {
 	if damaged := (*datapath.StateError)(nil); errors.As(v.exitWith, &damaged) && damaged.Damaged {
 		state = "damaged: a part of what was loaded is gone"
 	}
-	s.line("sockmap", "%s (%s; this is sockmapctl %s)", state, v.Dir, v.Version)
+	s.Line("sockmap", "%s (%s; this is sockmapctl %s)", state, v.Dir, v.Version)
 	for _, c := range v.Checks {
 		mark := "ok"
 		if !c.OK {
 			mark = "NOT OK"
 		}
-		s.line(c.Name, "%-6s  %s", mark, c.Detail)
+		s.Line(c.Name, "%-6s  %s", mark, c.Detail)
 	}
 	s.pods(v.Pods)
 }
@@ -111,27 +62,27 @@ func (s *screen) node(v *statusView) {
 	case !n.Enabled:
 		state = "OFF: disabled, all flows are on TCP"
 	}
-	s.line("sockmap", "%s; %s; loaded %s ago, programs of %s", state, n.accelerating(), humanAge(time.Since(n.LoadedAt)), n.LoadedVersion)
-	s.line("", "%s, sockmapctl %s", v.Dir, v.Version)
+	s.Line("sockmap", "%s; %s; loaded %s ago, programs of %s", state, n.accelerating(), term.Age(time.Since(n.LoadedAt)), n.LoadedVersion)
+	s.Line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	if why := v.heldOff(); why != "" {
-		s.line("accelerates", "%s", why)
+		s.Line("accelerates", "%s", why)
 	}
-	s.line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
-		n.Settings.MaxSockets, humanBytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
-	s.line("", "natRefreshSeconds %d, coexist %s, conntrackHelpers %s",
+	s.Line("settings", "maxSockets %d, maxBacklogBytes %s, maxBacklogMessages %d",
+		n.Settings.MaxSockets, term.Bytes(uint64(n.Settings.MaxBacklogBytes)), n.Settings.MaxBacklogMessages)
+	s.Line("", "natRefreshSeconds %d, coexist %s, conntrackHelpers %s",
 		n.Settings.NATRefreshSeconds, n.Settings.Coexist, n.Settings.ConntrackHelpers)
 	s.switches(n.Switches)
-	s.line("kernel", "%s", n.Kernel)
-	s.line("hazards", "%s", n.Hazards)
+	s.Line("kernel", "%s", n.Kernel)
+	s.Line("hazards", "%s", n.Hazards)
 	s.guards(n.Guards)
-	s.line("helpers", "%s", n.Helpers)
+	s.Line("helpers", "%s", n.Helpers)
 	s.pods(v.Pods)
 	s.endpoints(n.Endpoints)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)
 	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
 	for _, d := range n.Draining {
-		s.line("draining", "%s of what was loaded before the last change (ABI %d)", humanNumber(d.Sockets, "socket", "sockets"), d.ABI)
+		s.Line("draining", "%s of what was loaded before the last change (ABI %d)", term.Number(d.Sockets, "socket", "sockets"), d.ABI)
 	}
 	s.now(n.Now, n.Settings.MaxSockets)
 	s.ever(n.Ever)
@@ -144,9 +95,9 @@ func (s *screen) switches(all []switchView) {
 	}
 	var names []string
 	for _, v := range all {
-		names = append(names, fmt.Sprintf("%s %s (%s ago)", v.Kind, v.Name, humanAge(time.Since(v.At))))
+		names = append(names, fmt.Sprintf("%s %s (%s ago)", v.Kind, v.Name, term.Age(time.Since(v.At))))
 	}
-	s.line("off by hand", "%s", strings.Join(names, ", "))
+	s.Line("off by hand", "%s", strings.Join(names, ", "))
 }
 
 // guards leaves out one that this kernel does not need: it changes nothing, and -o json has it.
@@ -156,7 +107,7 @@ func (s *screen) guards(all []guardView) {
 		if g.needless {
 			continue
 		}
-		s.line(label, "%s %s", g.Name, g)
+		s.Line(label, "%s %s", g.Name, g)
 		label = ""
 	}
 }
@@ -166,9 +117,9 @@ func (s *screen) endpoints(v countsView) {
 	if v.Dead > 0 {
 		text += fmt.Sprintf(", %d dead", v.Dead)
 	}
-	s.line("endpoints", "%s", text)
+	s.Line("endpoints", "%s", text)
 	for _, r := range v.Reasons {
-		s.line("", "%d × %s", r.Count, r.Words)
+		s.Line("", "%d × %s", r.Count, r.Words)
 	}
 }
 
@@ -184,10 +135,10 @@ func (s *screen) cgroups(all []cgroupView) {
 			alive++
 		}
 	}
-	s.line("cgroups", "%d attached for containers, %d by hand, %d gone", alive, manual, husks)
+	s.Line("cgroups", "%d attached for containers, %d by hand, %d gone", alive, manual, husks)
 	for _, c := range all {
 		if c.Manual && c.Alive {
-			s.line("", "by hand: %s (id %d)", c.Path, c.ID)
+			s.Line("", "by hand: %s (id %d)", c.Path, c.ID)
 		}
 	}
 }
@@ -195,11 +146,11 @@ func (s *screen) cgroups(all []cgroupView) {
 // others are in one line, however many: what matters is who they are.
 func (s *screen) others(all []otherView) {
 	if all == nil {
-		s.line("others", "only root can tell whether others have sock_ops or sk_msg programs, or sockmaps (CAP_SYS_ADMIN)")
+		s.Line("others", "only root can tell whether others have sock_ops or sk_msg programs, or sockmaps (CAP_SYS_ADMIN)")
 		return
 	}
 	if len(all) == 0 {
-		s.line("others", "nobody else has sock_ops or sk_msg programs, or sockmaps, on this node")
+		s.Line("others", "nobody else has sock_ops or sk_msg programs, or sockmaps, on this node")
 		return
 	}
 	var names []string
@@ -210,11 +161,11 @@ func (s *screen) others(all []otherView) {
 		}
 		names = append(names, text+")")
 	}
-	s.line("others", "%s", strings.Join(names, ", "))
+	s.Line("others", "%s", strings.Join(names, ", "))
 }
 
 func (s *screen) now(v nowView, room uint32) {
-	text := fmt.Sprintf("%s; %s of %d", humanNumber(v.Flows, "flow", "flows"), humanNumber(v.Sockets, "socket", "sockets"), room)
+	text := fmt.Sprintf("%s; %s of %d", term.Number(v.Flows, "flow", "flows"), term.Number(v.Sockets, "socket", "sockets"), room)
 	if v.Sockets > 0 {
 		text += fmt.Sprintf(": %d redirect, %d on TCP, %d silent so far", v.Redirecting, v.OnTCP, v.Pending)
 	}
@@ -224,22 +175,22 @@ func (s *screen) now(v nowView, room uint32) {
 	if v.Waiting > 0 {
 		text += fmt.Sprintf("; %d without a peer yet", v.Waiting)
 	}
-	s.line("now", "%s", text)
+	s.Line("now", "%s", text)
 	if v.RedirectedBytes+v.TCPBytes > 0 {
-		s.line("", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
+		s.Line("", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
 	}
 }
 
 func bytesShare(redirected, tcp uint64) string {
 	return fmt.Sprintf("%s redirected (%s), %s by TCP",
-		humanBytes(redirected), humanShare(redirected, redirected+tcp), humanBytes(tcp))
+		term.Bytes(redirected), term.Share(redirected, redirected+tcp), term.Bytes(tcp))
 }
 
 // topReasons is how many fallback reasons one screen has room for.
 const topReasons = 3
 
 func (s *screen) ever(v everView) {
-	s.line("ever", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
+	s.Line("ever", "%s", bytesShare(v.RedirectedBytes, v.TCPBytes))
 	var results []string
 	for _, r := range v.Results {
 		if r.Result == datapath.ResultJoined.String() {
@@ -250,13 +201,13 @@ func (s *screen) ever(v everView) {
 		results = append(results, fmt.Sprintf("%s %d out %d in", r.Result, r.Active, r.Passive))
 	}
 	if len(results) > 0 {
-		s.line("", "connections: %s", strings.Join(results, ", "))
+		s.Line("", "connections: %s", strings.Join(results, ", "))
 	}
 	var reasons []string
 	for _, r := range v.Fallbacks[:min(topReasons, len(v.Fallbacks))] {
 		reasons = append(reasons, fmt.Sprintf("%s %d", r.Reason, r.Count))
 	}
 	if len(reasons) > 0 {
-		s.line("", "went to TCP: %s", strings.Join(reasons, ", "))
+		s.Line("", "went to TCP: %s", strings.Join(reasons, ", "))
 	}
 }

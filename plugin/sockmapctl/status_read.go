@@ -13,13 +13,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/world"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) status(cmd *cobra.Command, f *podFlags) (*statusView, error) {
 	s := &statusView{Version: version.String(), Dir: a.dir, Checks: []checkView{}, Next: []string{}}
 	d, err := datapath.Open(a.dir)
-	if unusable(err) {
+	if world.Unusable(err) {
 		s.Problem, s.exitWith = err.Error(), err
 		s.Pods = a.readPods(cmd.Context(), f)
 		s.Checks = a.checks(err)
@@ -156,7 +158,7 @@ func countEndpoints(records []endpoint.Record) countsView {
 			v.Accelerated++
 		} else {
 			v.Declined++
-			counts[whyView{Reason: r.WhyNot().String(), Words: whyNot(r)}]++
+			counts[whyView{Reason: r.WhyNot().String(), Words: world.WhyNot(r)}]++
 		}
 		if r.Dead != "" {
 			v.Dead++
@@ -170,18 +172,6 @@ func countEndpoints(records []endpoint.Record) countsView {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Words, b.Words))
 	})
 	return v
-}
-
-// ranked sorts by falling count.
-func ranked[K ~string](counts map[K]uint64) []countView {
-	views := []countView{}
-	for reason, n := range counts {
-		views = append(views, countView{string(reason), n})
-	}
-	slices.SortFunc(views, func(a, b countView) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
-	})
-	return views
 }
 
 func cgroupViews(links []endpoint.Link) []cgroupView {
@@ -259,7 +249,7 @@ func readEver(d *datapath.Datapath, now nowView) (everView, error) {
 			v.Results = append(v.Results, r)
 		}
 	}
-	v.Fallbacks = ranked(fallbacks)
+	v.Fallbacks = live.Ranked(fallbacks)
 	return v, nil
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
 // vary matches what differs from run to run on a screen.
@@ -70,7 +72,7 @@ func busyNode(t *testing.T) *testNode {
 func TestStatusHasEverythingOnOneScreen(t *testing.T) {
 	n := busyNode(t)
 	screen := n.told(t, "status")
-	golden(t, filepath.Join("testdata", "status.golden"), steady(screen))
+	golden.Check(t, filepath.Join("testdata", "status.golden"), steady(screen))
 	if lines := strings.Count(screen, "\n"); lines > 24 {
 		t.Errorf("%d lines are more than one screen", lines)
 	}
@@ -114,7 +116,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			Ever: everView{
 				RedirectedBytes: 3000, RedirectedMessages: 3, TCPBytes: 1000,
 				Results:   []resultView{{"joined", 1, 1}, {"remote", 1, 0}},
-				Fallbacks: []countView{{"disabled", 2}, {"no-peer", 1}},
+				Fallbacks: []live.Count{{Reason: "disabled", Count: 2}, {Reason: "no-peer", Count: 1}},
 			},
 		},
 	}

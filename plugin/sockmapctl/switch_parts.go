@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -196,7 +197,7 @@ func switchedText(part datapath.Switch, off, news bool, records []endpoint.Recor
 	if n == 0 {
 		return text + "; no container of it runs here now"
 	}
-	text += "; " + humanNumber(n, "container", "containers")
+	text += "; " + term.Number(n, "container", "containers")
 	switch {
 	case off:
 		return text + ", on TCP"

@@ -12,6 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"github.com/sockmap-cni/sockmap-cni/pkg/tap"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/spf13/cobra"
 )
 
@@ -102,7 +103,7 @@ func (f *tapFlags) check(a *app) (err error) {
 		f.namespace, f.pod = namespace, name
 	}
 	if f.address != "" {
-		if f.prefix, err = parsePrefix(f.address); err != nil {
+		if f.prefix, err = live.ParsePrefix(f.address); err != nil {
 			return fmt.Errorf("--address: %q is neither an IP address nor a prefix", f.address)
 		}
 	}

@@ -8,13 +8,14 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/tap"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
 // tapNames knows who the network namespaces belong to, and so which ones a tap wants.
 type tapNames struct {
 	flags *tapFlags
 	d     *datapath.Datapath
-	own   owners
+	own   live.Owners
 	read  time.Time
 	told  time.Time // when what the kernel follows was read
 }
@@ -36,7 +37,7 @@ func newTapNames(dir string, f *tapFlags) (*tapNames, error) {
 }
 
 func (n *tapNames) refresh() (err error) {
-	n.own, err = readOwners(n.d)
+	n.own, err = live.ReadOwners(n.d)
 	n.read = time.Now()
 	return err
 }
@@ -67,7 +68,7 @@ func (n *tapNames) known(cookies ...uint64) {
 
 func (n *tapNames) label(cookie uint64) string {
 	n.known(cookie)
-	return n.own.label(cookie)
+	return n.own.Label(cookie)
 }
 
 // kernel is what the verdict can tell by itself: the rest is left to wants.
@@ -99,8 +100,8 @@ func (n *tapNames) cookies() (found []uint64) {
 	return found
 }
 
-func (n *tapNames) named(o owner) bool {
-	return o.pod != "" && (n.flags.pod == "" || o.pod == n.flags.pod) && (n.flags.namespace == "" || o.namespace == n.flags.namespace)
+func (n *tapNames) named(o live.Owner) bool {
+	return o.Pod != "" && (n.flags.pod == "" || o.Pod == n.flags.pod) && (n.flags.namespace == "" || o.Namespace == n.flags.namespace)
 }
 
 // wants asks everything, what the kernel has been told too: it learns of changes later.

@@ -11,6 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/tap"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
 // tapPrinter writes a line for each message, in the manner of tcpdump.
@@ -57,10 +58,11 @@ func orUnknown(label string) string {
 	if label == "" {
 		return "?"
 	}
-	return printable(label)
+	return term.Printable(label)
 }
 
-func (p *tapPrinter) flush() error        { return p.out.Flush() }
+func (p *tapPrinter) flush() error { return p.out.Flush() }
+
 func (p *tapPrinter) finish(uint64) error { return p.flush() }
 
 // tapCapture writes pcapng.

@@ -18,9 +18,9 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 	"golang.org/x/sync/errgroup"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -122,7 +122,7 @@ func TestTapFlowsMetricsAndTrafficAgreeToTheByte(t *testing.T) {
 	}
 }
 
-func (n *testNode) liveFlows(t *testing.T) (flows []flowView) {
+func (n *testNode) liveFlows(t *testing.T) (flows []live.Flow) {
 	t.Helper()
 	n.read(t, &flows, "flows")
 	return flows

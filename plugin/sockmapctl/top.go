@@ -3,13 +3,12 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"os"
+	"time"
 
-	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/x/term"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/top"
 	"github.com/spf13/cobra"
 )
 
@@ -24,55 +23,51 @@ sockmapctl flows --watch.`,
 		Example: `  sockmapctl top`,
 	}
 	return runs(cmd, func(cmd *cobra.Command) error {
-		if err := a.top(cmd.Context()); err != nil {
+		if err := top.Run(cmd.Context(), a.stdout, a.getenv, a.sample); err != nil {
 			return fmt.Errorf("top: %w", err)
 		}
 		return nil
 	})
 }
 
-const topInstead = " (without one: sockmapctl flows --watch)"
-
-// checkTerminal tells what top cannot draw on.
-func (a *app) checkTerminal() error {
-	out, ok := a.stdout.(*os.File)
-	if !ok || !term.IsTerminal(out.Fd()) || !term.IsTerminal(os.Stdin.Fd()) {
-		return errors.New("standard input and output have to be a terminal" + topInstead)
+func (a *app) sample() top.Sample {
+	s, err := a.readSample()
+	s.At = time.Now()
+	if err != nil {
+		s.Err, s.WayOut = err, wayOut(a.env, "sockmapctl top", &failure{err})
 	}
-	switch name := a.getenv("TERM"); name {
-	case "":
-		return errors.New("TERM is not set, so nobody knows what this terminal can do" + topInstead)
-	case "dumb", "unknown":
-		return fmt.Errorf("a terminal of type %q cannot move its cursor"+topInstead, name)
-	}
-	return nil
+	return s
 }
 
-func (a *app) top(ctx context.Context) error {
-	if err := a.checkTerminal(); err != nil {
-		return err
+func (a *app) readSample() (s top.Sample, err error) {
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return s, err
 	}
-	// Signals end it like a key: the terminal is given back as it was.
-	p := tea.NewProgram(newTopModel(a.sample, a.plainLetters()), tea.WithOutput(a.stdout), tea.WithoutSignalHandler())
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		select {
-		case <-ctx.Done():
-			p.Quit()
-		case <-ended:
-		}
-	}()
-	_, err := p.Run()
-	return err
-}
-
-// plainLetters reports whether the locale has nothing beyond ASCII.
-func (a *app) plainLetters() bool {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := a.getenv(name); v != "" {
-			return v == "C" || v == "POSIX"
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return s, err
+	}
+	s.Disabled, s.Max = cfg.Disabled, cfg.MaxSockets
+	own, err := live.ReadOwners(d)
+	if err != nil {
+		return s, err
+	}
+	listed, err := live.List(d)
+	if err != nil {
+		return s, err
+	}
+	s.Flows = live.NewFlows(listed, own)
+	totals, err := d.Totals()
+	if err != nil {
+		return s, err
+	}
+	s.Fallbacks = map[string]uint64{}
+	for _, t := range totals {
+		for reason, n := range t.Fallbacks {
+			s.Fallbacks[reason.String()] += n
 		}
 	}
-	return false // not told: over ssh the locale often gets lost, terminals that know no UTF-8 hardly exist
+	return s, nil
 }

@@ -16,6 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func TestTopNeedsATerminal(t *testing.T) {
+	r := newTestNode(t).run(t, "top")
+	if r.code != exitError || !strings.Contains(r.stderr, "have to be a terminal (without one: sockmapctl flows --watch)") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // terminal is a tmux server of the test's own, with one window.
 type terminal struct{ socket string }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -149,14 +150,14 @@ func (a *app) sayUpgraded(up endpoint.Upgrade) error {
 	}
 	if up.Change == endpoint.ChangeSettings {
 		err := a.say("changed size or guards: new connections of %s belong to the new state; live flows end with the old one, "+
-			"see: sockmapctl status", humanNumber(up.Cgroups, "cgroup", "cgroups"))
+			"see: sockmapctl status", term.Number(up.Cgroups, "cgroup", "cgroups"))
 		if err != nil {
 			return err
 		}
 		return a.sayHazards("upgrade")
 	}
 	err := a.say("replaced %s: new connections of %s run the new ones",
-		fromTo(up), humanNumber(up.Cgroups, "cgroup", "cgroups"))
+		fromTo(up), term.Number(up.Cgroups, "cgroup", "cgroups"))
 	if err == nil && up.Change == endpoint.ChangeMaps {
 		err = a.say("live flows end with the maps of ABI %d, see: sockmapctl status", up.FromABI)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -137,7 +138,7 @@ little at a time.`,
 	return runs(cmd, func(cmd *cobra.Command) error {
 		removed, err := a.node(datapath.Settings{}).Reap(cmd.Context())
 		for _, r := range removed {
-			if err := a.say("removed %s %s: %s", r.Kind, printable(r.Name), r.Why); err != nil {
+			if err := a.say("removed %s %s: %s", r.Kind, term.Printable(r.Name), r.Why); err != nil {
 				return err
 			}
 		}

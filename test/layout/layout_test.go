@@ -34,6 +34,14 @@ var forbidden = []struct{ from, to, why string }{
 	{"plugin/sockmap", module + "pkg/install", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", module + "pkg/pods", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", "google.golang.org/grpc", "the CNI binary is exec'd for each container: it stays small"},
+	{"plugin/sockmapctl/internal/term", module, "a leaf imports nothing of ours"},
+	{"plugin/sockmapctl/internal/live", "github.com/spf13/", "flags belong to the commands"},
+	{"plugin/sockmapctl/internal/live", "charm.land/", "internal/top owns the terminal view"},
+	{"plugin/sockmapctl/internal/live", "github.com/vishvananda/netlink", "internal/world owns what explain reads"},
+	{"plugin/sockmapctl/internal/world", "charm.land/", "internal/top owns the terminal view"},
+	{"plugin/sockmapctl/internal/world", "github.com/spf13/", "flags belong to the commands"},
+	{"plugin/sockmapctl/internal/top", "github.com/spf13/", "flags belong to the commands"},
+	{"plugin/sockmapctl/internal/top", module + "pkg/endpoint", "its samples come from outside"},
 	{"pkg/install", "github.com/cilium/ebpf", "it writes files; what runs on the node is behind an interface"},
 	{"pkg/stub", module, "a leaf imports nothing of ours"},
 	{"pkg/datapath", "github.com/containernetworking/", "CNI is spoken at the edge only"},
@@ -50,6 +58,29 @@ var forbidden = []struct{ from, to, why string }{
 	{"pkg/portrange", module, "a leaf imports nothing of ours"},
 	{"pkg/daemonset", module, "a leaf imports nothing of ours"},
 	{"pkg/agent", module + "pkg/daemonset", "an agent asks no API server"},
+}
+
+// owned are libraries that one package imports; others of its folder use them through it.
+var owned = []struct{ folder, library, owner string }{
+	{"plugin/sockmapctl", "charm.land/", "plugin/sockmapctl/internal/top"},
+	{"plugin/sockmapctl", "github.com/charmbracelet/", "plugin/sockmapctl/internal/top"},
+	{"plugin/sockmapctl", "github.com/vishvananda/netlink", "plugin/sockmapctl/internal/world"},
+}
+
+func TestLibrariesHaveOneOwner(t *testing.T) {
+	for pkg, imports := range listed(t, func(p listing) []string { return p.Imports }) {
+		pkg = strings.TrimPrefix(pkg, module)
+		for _, rule := range owned {
+			if pkg != rule.folder && !strings.HasPrefix(pkg, rule.folder+"/") || pkg == rule.owner {
+				continue
+			}
+			for _, imported := range imports {
+				if strings.HasPrefix(imported, rule.library) {
+					t.Errorf("%s imports %s, which %s owns", pkg, imported, rule.owner)
+				}
+			}
+		}
+	}
 }
 
 // joins is one function that leaves have in common.
@@ -73,24 +104,33 @@ func TestImports(t *testing.T) {
 // dependencies lists, for each package of the module, all that it links.
 func dependencies(t *testing.T) map[string][]string {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Deps", "./...")
+	return listed(t, func(p listing) []string { return p.Deps })
+}
+
+// listing is what go list prints about a package.
+type listing struct {
+	ImportPath    string
+	Imports, Deps []string
+}
+
+// listed calls f for each package of the module.
+func listed(t *testing.T, f func(listing) []string) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
 	cmd.Dir = root(t)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	deps := map[string][]string{}
+	all := map[string][]string{}
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p struct {
-			ImportPath string
-			Deps       []string
-		}
+		var p listing
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return deps
+			return all
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		deps[p.ImportPath] = p.Deps
+		all[p.ImportPath] = f(p)
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package term
 
 import (
 	"fmt"
@@ -11,15 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func exampleTable() *table {
-	t := &table{columns: []column{
-		{title: "ADDR", min: 6, keepEnd: true},
-		{title: "NAME", min: 6},
-		{title: "ROLE", drop: 1},
-		{title: "BYTES", right: true},
+func exampleTable() *Table {
+	t := &Table{Columns: []Column{
+		{Title: "ADDR", Min: 6, KeepEnd: true},
+		{Title: "NAME", Min: 6},
+		{Title: "ROLE", Drop: 1},
+		{Title: "BYTES", Right: true},
 	}}
-	t.add("10.0.0.1:80", "a-rather-long-name", "active", "7")
-	t.add("10.0.0.2:8080", "", "passive", "123456")
+	t.Add("10.0.0.1:80", "a-rather-long-name", "active", "7")
+	t.Add("10.0.0.2:8080", "", "passive", "123456")
 	return t
 }
 
@@ -44,7 +44,7 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.width), func(t *testing.T) {
 			var out strings.Builder
-			left, err := exampleTable().write(&out, tt.width, true)
+			left, err := exampleTable().Write(&out, tt.width, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func TestTablesFitTheTerminal(t *testing.T) {
 func TestEveryWidthIsKeptWhenItCanBe(t *testing.T) {
 	for width := 24; width < 60; width++ {
 		var out strings.Builder
-		if _, err := exampleTable().write(&out, width, true); err != nil {
+		if _, err := exampleTable().Write(&out, width, true); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out.String()) {
@@ -78,10 +78,10 @@ func TestEveryWidthIsKeptWhenItCanBe(t *testing.T) {
 }
 
 func TestNamesOfOthersCannotSteerTheTerminal(t *testing.T) {
-	tab := &table{columns: []column{{title: "NAME"}}}
-	tab.add("evil\x1b[2J\r\nname\u202e")
+	tab := &Table{Columns: []Column{{Title: "NAME"}}}
+	tab.Add("evil\x1b[2J\r\nname\u202e")
 	var out strings.Builder
-	if _, err := tab.write(&out, 0, false); err != nil {
+	if _, err := tab.Write(&out, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := out.String(), "evil?[2J??name?\n"; got != want {
@@ -100,7 +100,7 @@ func TestStatusLinesAreWrapped(t *testing.T) {
 		{"no room for anything at all", 5, []string{"no room for anything at all"}},
 		{"a-word-that-is-much-longer-than-the-room and more", 20, []string{"a-word-that-is-much-longer-than-the-room", "and more"}},
 	} {
-		if diff := cmp.Diff(tt.want, wrap(tt.text, tt.room)); diff != "" {
+		if diff := cmp.Diff(tt.want, Wrap(tt.text, tt.room)); diff != "" {
 			t.Errorf("%q in %d: %s", tt.text, tt.room, diff)
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package term
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// humanBytes has up to three digits that count: 999 B, 4 KiB, 12.3 MiB, 456 GiB.
-func humanBytes(n uint64) string {
+// Bytes has up to three digits that count: 999 B, 4 KiB, 12.3 MiB, 456 GiB.
+func Bytes(n uint64) string {
 	if n < 1024 {
 		return strconv.FormatUint(n, 10) + " B"
 	}
@@ -18,11 +18,11 @@ func humanBytes(n uint64) string {
 	return value + " " + unit
 }
 
-// compactBytes is humanBytes as one word, so that awk counts the columns of a table right.
-func compactBytes(n uint64) string { return strings.ReplaceAll(humanBytes(n), " ", "") }
+// CompactBytes is humanBytes as one word, so that awk counts the columns of a table right.
+func CompactBytes(n uint64) string { return strings.ReplaceAll(Bytes(n), " ", "") }
 
-// humanCount is exact up to five digits: 12345, 123k, 1.2M.
-func humanCount(n uint64) string {
+// Count is exact up to five digits: 12345, 123k, 1.2M.
+func Count(n uint64) string {
 	if n < 100_000 {
 		return strconv.FormatUint(n, 10)
 	}
@@ -43,8 +43,8 @@ func scale(n uint64, base float64, units []string) (value, unit string) {
 	return strconv.FormatFloat(v, 'f', 0, 64), units[i]
 }
 
-// humanAge has the two largest units: 45s, 3m12s, 5h2m, 12d4h.
-func humanAge(d time.Duration) string {
+// Age has the two largest units: 45s, 3m12s, 5h2m, 12d4h.
+func Age(d time.Duration) string {
 	s := max(0, int64(d/time.Second))
 	switch {
 	case s < 60:
@@ -57,8 +57,8 @@ func humanAge(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", s/86400, s/3600%24)
 }
 
-// humanShare never rounds something to nothing, or almost all to all.
-func humanShare(part, whole uint64) string {
+// Share never rounds something to nothing, or almost all to all.
+func Share(part, whole uint64) string {
 	if whole == 0 {
 		return "-"
 	}
@@ -76,12 +76,15 @@ func humanShare(part, whole uint64) string {
 	return strconv.FormatFloat(p, 'f', 1, 64) + " %"
 }
 
-// humanNumber puts a noun behind a count.
-func humanNumber(n int, one, many string) string {
+// Number puts a noun behind a count.
+func Number(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// CompactRate is bytes in a second, as one word.
+func CompactRate(perSecond float64) string { return CompactBytes(uint64(perSecond+0.5)) + "/s" }

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package top
 
 import (
 	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
 const (
-	topInterval = time.Second
-	topHistory  = 240 // samples that are kept for the graph
+	interval      = time.Second
+	historyLength = 240 // samples that are kept for the graph
 )
 
-// topModel is the state of the screen. Bubbletea gives it one message at a time.
-type topModel struct {
-	read          func() topSample
+// model is the state of the screen. Bubbletea gives it one message at a time.
+type model struct {
+	read          func() Sample
 	plain         bool // ASCII only
 	width, height int
 
-	sample   topSample
-	before   rates
+	sample   Sample
+	before   live.Rates
 	fellBack map[string]uint64 // between the last two samples
-	history  []topPoint
+	history  []point
 	looks    int // samples so far; the first has no rates
 
 	pods, paused, help, typing bool
@@ -33,45 +34,45 @@ type topModel struct {
 	reading                    bool
 }
 
-// topPoint is what the node sent in a second.
-type topPoint struct{ redirected, tcp float64 }
+// point is what the node sent in a second.
+type point struct{ redirected, tcp float64 }
 
-func newTopModel(read func() topSample, plain bool) *topModel {
-	return &topModel{read: read, plain: plain, width: 80, height: 24}
+func newModel(read func() Sample, plain bool) *model {
+	return &model{read: read, plain: plain, width: 80, height: 24}
 }
 
 type (
-	topTick time.Time
-	topRead topSample
+	tickMsg time.Time
+	readMsg Sample
 )
 
-func (m *topModel) look() tea.Cmd {
+func (m *model) look() tea.Cmd {
 	if m.reading {
 		return nil
 	}
 	m.reading = true
-	return func() tea.Msg { return topRead(m.read()) }
+	return func() tea.Msg { return readMsg(m.read()) }
 }
 
-func tick() tea.Cmd { return tea.Tick(topInterval, func(t time.Time) tea.Msg { return topTick(t) }) }
+func tick() tea.Cmd { return tea.Tick(interval, func(t time.Time) tea.Msg { return tickMsg(t) }) }
 
 // Init takes the first look.
-func (m *topModel) Init() tea.Cmd { return tea.Batch(m.look(), tick()) }
+func (m *model) Init() tea.Cmd { return tea.Batch(m.look(), tick()) }
 
 // Update is called for keys, sizes, ticks and samples.
-func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-	case topTick:
+	case tickMsg:
 		if m.paused {
 			return m, tick()
 		}
 		return m, tea.Batch(m.look(), tick())
-	case topRead:
+	case readMsg:
 		m.reading = false
 		if !m.paused {
-			m.take(topSample(msg))
+			m.take(Sample(msg))
 		}
 	case tea.PasteMsg:
 		if m.typing {
@@ -93,36 +94,36 @@ func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-func (m *topModel) take(s topSample) {
+func (m *model) take(s Sample) {
 	last := m.sample
 	m.sample = s
-	if s.err != nil {
-		m.looks, m.before, m.fellBack = 0, rates{}, nil
+	if s.Err != nil {
+		m.looks, m.before, m.fellBack = 0, live.Rates{}, nil
 		return
 	}
-	m.before = m.before.next(s.flows, s.at)
+	m.before = m.before.Next(s.Flows, s.At)
 	m.looks++
 	if m.looks == 1 {
 		return
 	}
 	m.fellBack = map[string]uint64{}
-	for reason, n := range s.fallbacks {
-		if was := last.fallbacks[reason]; n > was {
+	for reason, n := range s.Fallbacks {
+		if was := last.Fallbacks[reason]; n > was {
 			m.fellBack[reason] = n - was
 		}
 	}
-	var p topPoint
-	for i := range s.flows {
-		p.redirected += s.flows[i].rate().RedirectedBytes
-		p.tcp += s.flows[i].rate().TCPBytes
+	var p point
+	for i := range s.Flows {
+		p.redirected += s.Flows[i].PerSecond().RedirectedBytes
+		p.tcp += s.Flows[i].PerSecond().TCPBytes
 	}
 	m.history = append(m.history, p)
-	if len(m.history) > topHistory {
-		m.history = m.history[len(m.history)-topHistory:]
+	if len(m.history) > historyLength {
+		m.history = m.history[len(m.history)-historyLength:]
 	}
 }
 
-func (m *topModel) typeFilter(msg tea.KeyPressMsg) {
+func (m *model) typeFilter(msg tea.KeyPressMsg) {
 	switch msg.String() {
 	case "enter":
 		m.typing = false
@@ -142,7 +143,7 @@ func (m *topModel) typeFilter(msg tea.KeyPressMsg) {
 	m.offset = 0
 }
 
-func (m *topModel) key(name string) tea.Cmd {
+func (m *model) key(name string) tea.Cmd {
 	page := max(1, m.rowsShown()-1)
 	switch name {
 	case "q":
@@ -158,9 +159,9 @@ func (m *topModel) key(name string) tea.Cmd {
 	case "tab", "v":
 		m.pods, m.offset = !m.pods, 0
 	case "s":
-		m.sort, m.offset = (m.sort+1)%len(topSorts), 0
+		m.sort, m.offset = (m.sort+1)%len(orders), 0
 	case "S":
-		m.sort, m.offset = (m.sort+len(topSorts)-1)%len(topSorts), 0
+		m.sort, m.offset = (m.sort+len(orders)-1)%len(orders), 0
 	case "space", "p":
 		m.paused = !m.paused
 		if !m.paused {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package live
 
 import (
 	"time"
@@ -8,40 +8,40 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// rates remembers what was counted at the last look. The zero value has not looked yet.
-type rates struct {
+// Rates remembers what was counted at the last look. The zero value has not looked yet.
+type Rates struct {
 	at   time.Time
 	sent map[datapath.FlowKey]counts
 }
 
 type counts struct{ redirected, tcp, messages uint64 }
 
-func countsOf(f *flowView) counts {
+func countsOf(f *Flow) counts {
 	return counts{f.RedirectedBytes, f.TCPBytes, f.RedirectedMessages + f.TCPMessages}
 }
 
-// next puts rates into flows and returns what the look after this one compares with.
-func (r rates) next(flows []flowView, now time.Time) rates {
+// Next puts rates into flows and returns what the look after this one compares with.
+func (r Rates) Next(flows []Flow, now time.Time) Rates {
 	interval := now.Sub(r.at).Seconds()
 	sent := make(map[datapath.FlowKey]counts, len(flows))
 	for i := range flows {
 		f := &flows[i]
 		is := countsOf(f)
-		sent[f.key] = is
-		f.Rate = &rateView{}
+		sent[f.Key] = is
+		f.Rate = &Rate{}
 		if r.sent == nil || interval <= 0 {
 			continue
 		}
-		was, known := r.sent[f.key]
+		was, known := r.sent[f.Key]
 		// What began since the last look sent all of it since then. What was there and was missed, or came back with
 		// the same numbers, tells no rate yet.
 		if !known && f.AgeSeconds > interval || is.redirected < was.redirected || is.tcp < was.tcp || is.messages < was.messages {
 			continue
 		}
-		*f.Rate = rateView{
+		*f.Rate = Rate{
 			float64(is.redirected-was.redirected) / interval, float64(is.tcp-was.tcp) / interval,
 			float64(is.messages-was.messages) / interval,
 		}
 	}
-	return rates{now, sent}
+	return Rates{now, sent}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package top
 
 import (
 	"cmp"
@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// topRow is one line of the list: a flow, or a pod.
-type topRow struct {
+// row is one line of the list: a flow, or a pod.
+type row struct {
 	name, to, at    string // to and at are empty for pods
 	mode, reason    string
 	redirected      float64 // bytes a second
@@ -25,10 +27,10 @@ type topRow struct {
 	sent, sentByTCP uint64 // bytes so far, for what is silent now
 }
 
-func (r *topRow) rate() float64 { return r.redirected + r.tcp }
+func (r *row) rate() float64 { return r.redirected + r.tcp }
 
 // share is the redirected part of what is sent now, or was sent ever by what is silent; -1 where there is nothing.
-func (r *topRow) share() float64 {
+func (r *row) share() float64 {
 	switch {
 	case r.rate() > 0:
 		return r.redirected / r.rate()
@@ -38,21 +40,21 @@ func (r *topRow) share() float64 {
 	return -1
 }
 
-// topSorts are the orders. Rows that are equal are by name.
-var topSorts = []struct {
+// orders are the orders. Rows that are equal are by name.
+var orders = []struct {
 	name string
-	by   func(a, b *topRow) int
+	by   func(a, b *row) int
 }{
-	{"rate", func(a, b *topRow) int { return cmp.Compare(b.rate(), a.rate()) }},
-	{"tcp", func(a, b *topRow) int { return cmp.Compare(b.tcp, a.tcp) }},
-	{"share", func(a, b *topRow) int { return cmp.Compare(a.rank(), b.rank()) }},
-	{"backlog", func(a, b *topRow) int { return cmp.Compare(b.backlog, a.backlog) }},
-	{"age", func(a, b *topRow) int { return cmp.Compare(b.age, a.age) }},
-	{"name", func(a, b *topRow) int { return 0 }},
+	{"rate", func(a, b *row) int { return cmp.Compare(b.rate(), a.rate()) }},
+	{"tcp", func(a, b *row) int { return cmp.Compare(b.tcp, a.tcp) }},
+	{"share", func(a, b *row) int { return cmp.Compare(a.rank(), b.rank()) }},
+	{"backlog", func(a, b *row) int { return cmp.Compare(b.backlog, a.backlog) }},
+	{"age", func(a, b *row) int { return cmp.Compare(b.age, a.age) }},
+	{"name", func(a, b *row) int { return 0 }},
 }
 
 // rank puts the smallest share first, and what has sent nothing last.
-func (r *topRow) rank() float64 {
+func (r *row) rank() float64 {
 	if s := r.share(); s >= 0 {
 		return s
 	}
@@ -60,23 +62,23 @@ func (r *topRow) rank() float64 {
 }
 
 // rows are those of the view, filtered and sorted.
-func (m *topModel) rows() []topRow {
-	var rows []topRow
+func (m *model) rows() []row {
+	var rows []row
 	if m.pods {
-		rows = podRows(m.sample.flows)
+		rows = podRows(m.sample.Flows)
 	} else {
-		rows = flowRows(m.sample.flows)
+		rows = flowRows(m.sample.Flows)
 	}
 	if m.filter != "" {
-		rows = slices.DeleteFunc(rows, func(r topRow) bool { return !r.contains(m.filter) })
+		rows = slices.DeleteFunc(rows, func(r row) bool { return !r.contains(m.filter) })
 	}
-	slices.SortFunc(rows, func(a, b topRow) int {
-		return cmp.Or(topSorts[m.sort].by(&a, &b), cmp.Compare(a.name, b.name), cmp.Compare(a.to, b.to), cmp.Compare(a.at, b.at))
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(orders[m.sort].by(&a, &b), cmp.Compare(a.name, b.name), cmp.Compare(a.to, b.to), cmp.Compare(a.at, b.at))
 	})
 	return rows
 }
 
-func (r *topRow) contains(text string) bool {
+func (r *row) contains(text string) bool {
 	for _, s := range []string{r.name, r.to, r.at, r.mode, r.reason, rankedText(r.reasons)} {
 		if strings.Contains(s, text) {
 			return true
@@ -85,29 +87,29 @@ func (r *topRow) contains(text string) bool {
 	return false
 }
 
-func flowRows(flows []flowView) []topRow {
-	pairs := pairUp(flows)
-	rows := make([]topRow, 0, len(pairs))
+func flowRows(flows []live.Flow) []row {
+	pairs := live.PairUp(flows)
+	rows := make([]row, 0, len(pairs))
 	for i := range pairs {
 		rows = append(rows, pairRow(&pairs[i]))
 	}
 	return rows
 }
 
-func pairRow(p *pairView) topRow {
-	first := p.ends()[0]
+func pairRow(p *live.Pair) row {
+	first := p.Ends()[0]
 	client, server := first.Local, first.Remote
-	clientName, serverName := first.labels[0], first.labels[1]
+	clientName, serverName := first.Labels[0], first.Labels[1]
 	if p.Client == nil {
 		client, server, clientName, serverName = server, client, serverName, clientName
 	} else if p.Server != nil {
 		server = p.Server.Local // after DNAT
 	}
-	r := topRow{
+	r := row{
 		name: cmp.Or(clientName, client.Addr().String()), to: fmt.Sprintf("%s:%d", cmp.Or(serverName, server.Addr().String()), server.Port()),
 		at: client.String(), mode: datapath.ModePending.String(), age: first.AgeSeconds,
 	}
-	for i, f := range p.ends() {
+	for i, f := range p.Ends() {
 		r.add(f)
 		r.backlog += uint64(f.BacklogBytes)
 		switch f.Mode {
@@ -127,25 +129,25 @@ func pairRow(p *pairView) topRow {
 	return r
 }
 
-func (r *topRow) add(f *flowView) {
-	r.redirected += f.rate().RedirectedBytes
-	r.tcp += f.rate().TCPBytes
-	r.messages += f.rate().Messages
+func (r *row) add(f *live.Flow) {
+	r.redirected += f.PerSecond().RedirectedBytes
+	r.tcp += f.PerSecond().TCPBytes
+	r.messages += f.PerSecond().Messages
 	r.sent += f.RedirectedBytes + f.TCPBytes
 	r.sentByTCP += f.TCPBytes
 }
 
-func podRows(flows []flowView) []topRow {
-	byName := map[string]*topRow{}
-	of := func(name string) *topRow {
+func podRows(flows []live.Flow) []row {
+	byName := map[string]*row{}
+	of := func(name string) *row {
 		if byName[name] == nil {
-			byName[name] = &topRow{name: name, reasons: map[string]uint64{}}
+			byName[name] = &row{name: name, reasons: map[string]uint64{}}
 		}
 		return byName[name]
 	}
 	for i := range flows {
 		f := &flows[i]
-		r := of(f.labels[0])
+		r := of(f.Labels[0])
 		r.add(f)
 		r.flows++
 		r.backlog += uint64(f.BacklogBytes)
@@ -154,11 +156,11 @@ func podRows(flows []flowView) []topRow {
 			r.onTCP++
 			r.reasons[f.Reason]++
 		}
-		if f.labels[1] != "" && f.Joined {
-			of(f.labels[1]).in += f.rate().bytes()
+		if f.Labels[1] != "" && f.Joined {
+			of(f.Labels[1]).in += f.PerSecond().Bytes()
 		}
 	}
-	rows := make([]topRow, 0, len(byName))
+	rows := make([]row, 0, len(byName))
 	for _, r := range byName {
 		rows = append(rows, *r)
 	}
@@ -168,8 +170,8 @@ func podRows(flows []flowView) []topRow {
 // rankedText is "unread 3, no-peer 1": what is most first.
 func rankedText(counts map[string]uint64) string {
 	var parts []string
-	for _, c := range ranked(counts) {
-		parts = append(parts, fmt.Sprintf("%s %s", c.Reason, humanCount(c.Count)))
+	for _, c := range live.Ranked(counts) {
+		parts = append(parts, fmt.Sprintf("%s %s", c.Reason, term.Count(c.Count)))
 	}
 	return strings.Join(parts, ", ")
 }

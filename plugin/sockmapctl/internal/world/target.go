@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package world
 
 import (
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// target is one end as a person names it.
-type target struct {
+// Target is one end as a person names it.
+type Target struct {
 	text           string
 	addr           netip.Addr // invalid: it is a pod
 	namespace, pod string
@@ -19,7 +21,7 @@ type target struct {
 
 const targetForms = "ADDRESS, ADDRESS:PORT, NAMESPACE/POD or NAMESPACE/POD:PORT"
 
-func parseTargets(texts []string) (targets []target, err error) {
+func ParseTargets(texts []string) (targets []Target, err error) {
 	for _, text := range texts {
 		t, err := parseTarget(text)
 		if err != nil {
@@ -30,8 +32,8 @@ func parseTargets(texts []string) (targets []target, err error) {
 	return targets, nil
 }
 
-func parseTarget(text string) (target, error) {
-	t := target{text: text}
+func parseTarget(text string) (Target, error) {
+	t := Target{text: text}
 	if a, err := netip.ParseAddrPort(text); err == nil && a.Port() != 0 {
 		t.addr, t.port = a.Addr().Unmap(), a.Port()
 		return t, nil
@@ -55,15 +57,15 @@ func parseTarget(text string) (target, error) {
 	return t, nil
 }
 
-func (t target) isLocal(f *flowView) bool {
+func (t Target) isLocal(f *live.Flow) bool {
 	return t.is(f.Local, f.Namespace, f.Pod)
 }
 
-func (t target) isRemote(f *flowView) bool {
+func (t Target) isRemote(f *live.Flow) bool {
 	return t.is(f.Remote, f.PeerNamespace, f.PeerPod)
 }
 
-func (t target) is(at netip.AddrPort, namespace, pod string) bool {
+func (t Target) is(at netip.AddrPort, namespace, pod string) bool {
 	if t.port != 0 && t.port != at.Port() {
 		return false
 	}

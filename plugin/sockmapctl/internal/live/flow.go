@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package live
 
 import (
 	"net/netip"
@@ -8,8 +8,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// flowView is one live socket. Counts are of what it sent.
-type flowView struct {
+// Flow is one live socket. Counts are of what it sent.
+type Flow struct {
 	Local              netip.AddrPort `json:"local" doc:"address and port of this end"`
 	Remote             netip.AddrPort `json:"remote" doc:"address and port of the other end, as this end sees it"`
 	Namespace          string         `json:"namespace" doc:"of the pod; empty when there is none"`
@@ -32,69 +32,94 @@ type flowView struct {
 	TCPState           uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
 	AgeSeconds         float64        `json:"ageSeconds" doc:"since the connection was made"`
 	SocketCookie       uint64         `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
-	Rate               *rateView      `json:"rate,omitempty" doc:"only with --watch: since the list before"`
+	Rate               *Rate          `json:"rate,omitempty" doc:"only with --watch: since the list before"`
 
-	key    datapath.FlowKey
-	labels [2]string // of this end's and the other end's owner, for the table
+	Key    datapath.FlowKey `json:"-"` // of this end in the sockhash
+	Labels [2]string        `json:"-"` // names of the owners of this end and of the other end, for tables
 }
 
-// rateView is what one socket sent in a second.
-type rateView struct {
+// Rate is what one socket sent in a second.
+type Rate struct {
 	RedirectedBytes float64 `json:"redirectedBytesPerSecond" doc:"sent from socket to socket"`
 	TCPBytes        float64 `json:"tcpBytesPerSecond" doc:"sent by TCP"`
 	Messages        float64 `json:"messagesPerSecond" doc:"calls of send"`
 }
 
-func (r rateView) bytes() float64 { return r.RedirectedBytes + r.TCPBytes }
+func (r Rate) Bytes() float64 { return r.RedirectedBytes + r.TCPBytes }
 
-func (a *app) flows() ([]flowView, error) {
-	d, err := datapath.Open(a.dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	own, err := readOwners(d)
-	if err != nil {
-		return nil, err
-	}
-	live, err := readFlows(d)
-	if err != nil {
-		return nil, err
-	}
-	return newFlowViews(live, own), nil
-}
-
-func newFlowViews(live []datapath.Flow, own owners) []flowView {
+func NewFlows(live []datapath.Flow, own Owners) []Flow {
 	netns := make(map[datapath.FlowKey]uint64, len(live))
 	for _, f := range live {
 		netns[f.Key] = f.NetNS
 	}
 	label := own.labels()
-	flows := make([]flowView, 0, len(live))
+	flows := make([]Flow, 0, len(live))
 	for _, f := range live {
 		// An active end learns who joined when it first sends. The list knows already.
 		if f.PeerNetNS == 0 {
 			f.PeerNetNS = netns[f.Key.Mirror()]
 		}
-		flows = append(flows, newFlowView(f, own, label))
+		flows = append(flows, newFlow(f, own, label))
 	}
 	return flows
 }
 
-func newFlowView(f datapath.Flow, own owners, label func(uint64) string) flowView {
+func newFlow(f datapath.Flow, own Owners, label func(uint64) string) Flow {
 	this, peer := own[f.NetNS], own[f.PeerNetNS]
-	v := flowView{
+	v := Flow{
 		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Now().String(),
-		Namespace: this.namespace, Pod: this.pod, Container: this.container, NetNSCookie: f.NetNS,
-		PeerNamespace: peer.namespace, PeerPod: peer.pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
+		Namespace: this.Namespace, Pod: this.Pod, Container: this.container, NetNSCookie: f.NetNS,
+		PeerNamespace: peer.Namespace, PeerPod: peer.Pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
 		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
 		TCPBytes: f.TCPBytes, TCPMessages: f.TCPMessages, BacklogBytes: f.BacklogBytes,
-		TCPState: f.State, key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.Cookie,
-		labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
+		TCPState: f.State, Key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.Cookie,
+		Labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
 	}
 	// What made it leave redirection is history once it is back.
 	if f.Mode == datapath.ModeTCP {
 		v.Reason = f.Reason.String()
 	}
 	return v
+}
+
+// List lists all live sockets.
+func List(d *datapath.Datapath) (live []datapath.Flow, err error) {
+	err = d.Flows(func(f datapath.Flow) bool {
+		live = append(live, f)
+		return true
+	})
+	return live, err
+}
+
+// Read lists the live sockets of the state below dir, and whom they belong to.
+func Read(dir string) ([]Flow, error) {
+	d, err := datapath.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	own, err := ReadOwners(d)
+	if err != nil {
+		return nil, err
+	}
+	live, err := List(d)
+	if err != nil {
+		return nil, err
+	}
+	return NewFlows(live, own), nil
+}
+
+// ModeText is the mode, with the reason if there is one, as one word.
+func (f *Flow) ModeText() string {
+	if f.Reason == "" {
+		return f.Mode
+	}
+	return f.Mode + ":" + f.Reason
+}
+
+func (f *Flow) PerSecond() Rate {
+	if f.Rate == nil {
+		return Rate{}
+	}
+	return *f.Rate
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package world
 
 import (
 	"errors"
@@ -13,12 +13,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/vishvananda/netlink"
 	vns "github.com/vishvananda/netns"
 )
 
-// policyFacts are for a connection that nobody has made.
-func (w *world) policyFacts(source, destination target) (*explain.Facts, error) {
+// PolicyFacts are for a connection that nobody has made.
+func (w *World) PolicyFacts(source, destination Target) (*explain.Facts, error) {
 	f := w.facts()
 	f.Passive, f.Port = &f.Receiver, destination.port
 	var err error
@@ -32,7 +33,7 @@ func (w *world) policyFacts(source, destination target) (*explain.Facts, error) 
 }
 
 // resolve finds the end behind a target. A loopback address is in the namespace of the other end.
-func (w *world) resolve(t target, from *explain.End) (explain.End, error) {
+func (w *World) resolve(t Target, from *explain.End) (explain.End, error) {
 	switch {
 	case w.problem != "":
 		return explain.End{Name: t.text, Linked: explain.NotKnown}, nil
@@ -60,12 +61,12 @@ func (w *world) resolve(t target, from *explain.End) (explain.End, error) {
 
 func recordName(r endpoint.Record) string {
 	if r.PodName != "" {
-		return podName(r.PodNamespace, r.PodName)
+		return live.PodName(r.PodNamespace, r.PodName)
 	}
-	return shortID(r.ContainerID)
+	return live.ShortID(r.ContainerID)
 }
 
-func (w *world) resolvePod(t target) (explain.End, error) {
+func (w *World) resolvePod(t Target) (explain.End, error) {
 	// One that is accelerated, or at least alive, before what its predecessor of the same name has left.
 	best := -1
 	rank := func(r endpoint.Record) int {
@@ -94,7 +95,7 @@ func (w *world) resolvePod(t target) (explain.End, error) {
 }
 
 // recorded is the end of one record. A declined one has no cookie of its own: it comes from its namespace.
-func (w *world) recorded(r endpoint.Record, cookie uint64, name string) (explain.End, error) {
+func (w *World) recorded(r endpoint.Record, cookie uint64, name string) (explain.End, error) {
 	if r.NetNSCookie != 0 {
 		cookie = r.NetNSCookie
 	}
@@ -142,14 +143,14 @@ func addressesOf(r endpoint.Record) (addrs []netip.Addr, cookie uint64, err erro
 	return addrs, id.Cookie, nil
 }
 
-// socketFacts are of a socket that a process has: live ones in the sockhash, or why it is not there.
-func (w *world) socketFacts(s *explain.Socket, pid int) (*explain.Facts, error) {
+// SocketFacts are of a socket that a process has: live ones in the sockhash, or why it is not there.
+func (w *World) SocketFacts(s *explain.Socket, pid int) (*explain.Facts, error) {
 	for i := range w.flows {
 		f := &w.flows[i]
 		// A pod with hostNetwork is known by another key than the host's cookie.
 		mine := f.NetNSCookie == s.NetNSCookie || datapath.IsHostKey(f.NetNSCookie)
 		if mine && f.Local == s.Local && f.Remote == s.Remote {
-			facts, err := w.liveFacts(f)
+			facts, err := w.LiveFacts(f)
 			if err == nil {
 				facts.Socket = s
 			}
@@ -160,7 +161,7 @@ func (w *world) socketFacts(s *explain.Socket, pid int) (*explain.Facts, error) 
 	facts.Socket = s
 	var err error
 	name := s.Local.String()
-	if label := w.owners.label(s.NetNSCookie); label != "" {
+	if label := w.owners.Label(s.NetNSCookie); label != "" {
 		name = fmt.Sprintf("%s (%s)", s.Local, label)
 	}
 	if facts.Sender, err = w.end(s.NetNSCookie, name); err != nil {
@@ -169,18 +170,9 @@ func (w *world) socketFacts(s *explain.Socket, pid int) (*explain.Facts, error) 
 	if w.problem == "" && (facts.Sender.Linked == explain.NotKnown || w.isGuest(pid, s.NetNSCookie)) {
 		w.linkOfProcess(&facts.Sender, pid)
 	}
-	facts.Receiver, err = w.resolve(target{text: s.Remote.String(), addr: s.Remote.Addr(), port: s.Remote.Port()}, &facts.Sender)
+	facts.Receiver, err = w.resolve(Target{text: s.Remote.String(), addr: s.Remote.Addr(), port: s.Remote.Port()}, &facts.Sender)
 	if err != nil {
 		return nil, err
 	}
 	return facts, nil
-}
-
-// readFlows lists all live sockets.
-func readFlows(d *datapath.Datapath) (live []datapath.Flow, err error) {
-	err = d.Flows(func(f datapath.Flow) bool {
-		live = append(live, f)
-		return true
-	})
-	return live, err
 }

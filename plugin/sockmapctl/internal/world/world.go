@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package world
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -13,17 +14,19 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// world is what explanations are made from. When nothing is loaded, it has nothing but the problem.
-type world struct {
+// World is what explanations are made from. When nothing is loaded, it has nothing but the problem.
+type World struct {
 	problem string
 	d       *datapath.Datapath // nil when there is a problem
 	config  datapath.Config
-	flows   []flowView
+	flows   []live.Flow
 
 	helperPorts []datapath.PortRange // that stay on TCP
 
@@ -31,32 +34,33 @@ type world struct {
 	shares  map[uint64]int
 	records []endpoint.Record
 	links   []endpoint.Link
-	owners  owners
+	owners  live.Owners
 }
 
-func (a *app) readWorld(ctx context.Context) (*world, error) {
-	d, err := datapath.Open(a.dir)
-	if unusable(err) {
-		return &world{problem: err.Error()}, nil
+// Read reads the state below dir, on node n.
+func Read(ctx context.Context, dir string, n *endpoint.Node) (*World, error) {
+	d, err := datapath.Open(dir)
+	if Unusable(err) {
+		return &World{problem: err.Error()}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	w := &world{d: d}
-	if err := w.read(ctx, a); err != nil {
+	w := &World{d: d}
+	if err := w.read(ctx, n); err != nil {
 		d.Close()
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *world) close() {
+func (w *World) Close() {
 	if w.d != nil {
 		w.d.Close()
 	}
 }
 
-func (w *world) read(ctx context.Context, a *app) (err error) {
+func (w *World) read(ctx context.Context, n *endpoint.Node) (err error) {
 	if w.config, err = w.d.Config(); err != nil {
 		return err
 	}
@@ -70,38 +74,37 @@ func (w *world) read(ctx context.Context, a *app) (err error) {
 	if !ignored {
 		w.helperPorts = ports
 	}
-	n := a.node(datapath.Settings{})
 	if w.records, err = n.Records(ctx); err != nil {
 		return err
 	}
 	if w.links, err = n.Links(ctx); err != nil {
 		return err
 	}
-	if w.owners, err = readOwners(w.d); err != nil {
+	if w.owners, err = live.ReadOwners(w.d); err != nil {
 		return err
 	}
-	live, err := readFlows(w.d)
+	listed, err := live.List(w.d)
 	if err != nil {
 		return err
 	}
-	w.flows = newFlowViews(live, w.owners)
-	w.raw = make(map[datapath.FlowKey]datapath.Flow, len(live))
-	for _, f := range live {
+	w.flows = live.NewFlows(listed, w.owners)
+	w.raw = make(map[datapath.FlowKey]datapath.Flow, len(listed))
+	for _, f := range listed {
 		w.raw[f.Key] = f
 	}
 	return nil
 }
 
-// find lists the live sockets from source to destination, the youngest first.
-func (w *world) find(source, destination target) []*flowView {
-	at := make(map[datapath.FlowKey]*flowView, len(w.flows))
+// Find lists the live sockets from source to destination, the youngest first.
+func (w *World) Find(source, destination Target) []*live.Flow {
+	at := make(map[datapath.FlowKey]*live.Flow, len(w.flows))
 	for i := range w.flows {
-		at[w.flows[i].key] = &w.flows[i]
+		at[w.flows[i].Key] = &w.flows[i]
 	}
-	var found []*flowView
+	var found []*live.Flow
 	for i := range w.flows {
 		f := &w.flows[i]
-		peer := at[f.key.Mirror()]
+		peer := at[f.Key.Mirror()]
 		// Behind NAT each end has its own idea of where the other is. Either will do.
 		from := source.isLocal(f) || peer != nil && source.isRemote(peer)
 		to := destination.isRemote(f) || peer != nil && destination.isLocal(peer)
@@ -109,42 +112,42 @@ func (w *world) find(source, destination target) []*flowView {
 			found = append(found, f)
 		}
 	}
-	slices.SortFunc(found, func(a, b *flowView) int {
-		return cmp.Or(cmp.Compare(a.AgeSeconds, b.AgeSeconds), compareFlows(a, b))
+	slices.SortFunc(found, func(a, b *live.Flow) int {
+		return cmp.Or(cmp.Compare(a.AgeSeconds, b.AgeSeconds), live.Compare(a, b))
 	})
 	return found
 }
 
-func (w *world) facts() *explain.Facts {
+func (w *World) facts() *explain.Facts {
 	open := hazard.Set(w.config.Hazards &^ w.config.Guarded).Severe()
 	return &explain.Facts{
 		Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), Shares: w.shares, HelperPorts: w.helperPorts,
 	}
 }
 
-// liveFacts are of the socket f.
-func (w *world) liveFacts(f *flowView) (*explain.Facts, error) {
+// LiveFacts are of the socket f.
+func (w *World) LiveFacts(f *live.Flow) (*explain.Facts, error) {
 	facts := w.facts()
-	own := w.raw[f.key]
+	own := w.raw[f.Key]
 	facts.Flow = &own
 	facts.Passive = &facts.Receiver
 	facts.Port = f.Remote.Port()
 	if f.Role == datapath.RolePassive.String() {
 		facts.Passive, facts.Port = &facts.Sender, f.Local.Port()
 	}
-	if peer, ok := w.raw[f.key.Mirror()]; ok {
+	if peer, ok := w.raw[f.Key.Mirror()]; ok {
 		facts.Peer = &peer
 		if facts.Passive == &facts.Receiver {
 			facts.Port = peer.Local.Port() // after DNAT
 		}
 	}
 	var err error
-	if facts.Sender, err = w.end(f.NetNSCookie, fmt.Sprintf("%s (%s)", f.Local, f.labels[0])); err != nil {
+	if facts.Sender, err = w.end(f.NetNSCookie, fmt.Sprintf("%s (%s)", f.Local, f.Labels[0])); err != nil {
 		return nil, err
 	}
 	name := f.Remote.String()
-	if f.labels[1] != "" {
-		name = fmt.Sprintf("%s (%s)", f.Remote, f.labels[1])
+	if f.Labels[1] != "" {
+		name = fmt.Sprintf("%s (%s)", f.Remote, f.Labels[1])
 	}
 	if facts.Receiver, err = w.end(f.PeerNetNSCookie, name); err != nil {
 		return nil, err
@@ -158,7 +161,7 @@ func (w *world) liveFacts(f *flowView) (*explain.Facts, error) {
 
 // avoided finds why a guard keeps such a connection on TCP: for its server's port, or for where its client
 // connects to.
-func (w *world) avoided(f *explain.Facts, to netip.AddrPort) error {
+func (w *World) avoided(f *explain.Facts, to netip.AddrPort) error {
 	if w.d == nil || f.Passive == nil || f.Port == 0 {
 		return nil
 	}
@@ -180,7 +183,7 @@ func (w *world) avoided(f *explain.Facts, to netip.AddrPort) error {
 }
 
 // end is what is known of a network namespace. Cookie 0 is one that is not known.
-func (w *world) end(cookie uint64, name string) (explain.End, error) {
+func (w *World) end(cookie uint64, name string) (explain.End, error) {
 	e := explain.End{Name: name, NetNS: cookie, Linked: explain.NotKnown}
 	if cookie == 0 || w.d == nil {
 		return e, nil
@@ -202,11 +205,11 @@ func (w *world) end(cookie uint64, name string) (explain.End, error) {
 }
 
 // fill adds what a record says. Of several attachments of one namespace one that is accelerated counts.
-func (w *world) fill(e *explain.End, r endpoint.Record) {
+func (w *World) fill(e *explain.End, r endpoint.Record) {
 	if e.Recorded && e.Declined == "" {
 		return
 	}
-	e.Recorded, e.Declined, e.Why = true, whyNot(r), r.WhyNot()
+	e.Recorded, e.Declined, e.Why = true, WhyNot(r), r.WhyNot()
 	manual := slices.ContainsFunc(w.links, func(l endpoint.Link) bool {
 		return l.Manual && l.Alive && l.CgroupPath != "" && within(r.CgroupPath, l.CgroupPath)
 	})
@@ -228,7 +231,7 @@ func within(path, above string) bool {
 // isGuest reports whether a process is in none of the cgroups of the containers of a network namespace: a mesh's proxy that
 // has entered it has its sockets there, and the link of these containers does not see them. It is none where their cgroups
 // cannot be seen from here.
-func (w *world) isGuest(pid int, cookie uint64) bool {
+func (w *World) isGuest(pid int, cookie uint64) bool {
 	path, ok := cgroupOfProcess(pid)
 	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Record) bool {
 		return r.NetNSCookie == cookie && r.CgroupID != 0 && (r.CgroupPath == "" || within(path, r.CgroupPath))
@@ -249,7 +252,7 @@ func cgroupOfProcess(pid int) (path string, ok bool) {
 }
 
 // linkOfProcess tells whether the cgroup of a process, which need not be where its sockets were made, has a link.
-func (w *world) linkOfProcess(a *explain.End, pid int) {
+func (w *World) linkOfProcess(a *explain.End, pid int) {
 	path, ok := cgroupOfProcess(pid)
 	if !ok {
 		return
@@ -261,4 +264,26 @@ func (w *world) linkOfProcess(a *explain.End, pid int) {
 		}
 	}
 	a.Linked, a.Link = explain.Decided, "neither cgroup "+path+" nor one above it has a link"
+}
+
+// WhyNot is the record's reason in words. What was accelerated once, and is not now, has none recorded.
+func WhyNot(r endpoint.Record) string {
+	switch why := r.WhyNot(); {
+	case r.Declined != "":
+		return r.Declined
+	case why == decline.LinkGone:
+		return "its cgroup has no link any more"
+	case why == decline.EndpointGone:
+		return "its network namespace is not registered any more"
+	case why == decline.SwitchedOff:
+		return r.SwitchedBy + " was switched off by hand, see: sockmapctl enable --help"
+	case why == decline.OptedOutElsewhere:
+		return "another attachment of its network namespace has opted out"
+	}
+	return ""
+}
+
+// Unusable reports whether err tells a state that status shows, rather than a failure to read it.
+func Unusable(err error) bool {
+	return errors.Is(err, datapath.ErrNotLoaded) || errors.Is(err, datapath.ErrForeignState)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package top
 
 import (
 	"errors"
@@ -12,27 +12,30 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
 )
 
-// exampleTop has seen two samples, a second apart.
-func exampleTop() *topModel {
+// exampleModel has seen two samples, a second apart.
+func exampleModel() *model {
 	began := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	m := newTopModel(nil, false)
+	m := newModel(nil, false)
 	for n := range 2 {
-		flows := exampleFlows()
+		flows := livetest.Flows()
 		flows[0].RedirectedBytes += uint64(n) * 3 << 20
 		flows[0].RedirectedMessages += uint64(n) * 100
 		flows[1].TCPBytes += uint64(n) * 1 << 20
 		flows[2].RedirectedBytes += uint64(n) * 9 << 20
-		m.Update(topRead{
-			at: began.Add(time.Duration(n) * time.Second), flows: flows, max: 65536,
-			fallbacks: map[string]uint64{"unread": uint64(4 + 3*n), "no-peer": 7},
+		m.Update(readMsg{
+			At: began.Add(time.Duration(n) * time.Second), Flows: flows, Max: 65536,
+			Fallbacks: map[string]uint64{"unread": uint64(4 + 3*n), "no-peer": 7},
 		})
 	}
 	return m
 }
 
-func (m *topModel) press(keys ...string) *topModel {
+func (m *model) press(keys ...string) *model {
 	for _, k := range keys {
 		msg := tea.KeyPressMsg{Text: k, Code: []rune(k)[0]}
 		switch k {
@@ -52,7 +55,7 @@ func (m *topModel) press(keys ...string) *topModel {
 	return m
 }
 
-func screenOf(m *topModel) string {
+func screenOf(m *model) string {
 	lines := strings.Split(ansi.Strip(m.View().Content), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
@@ -61,17 +64,17 @@ func screenOf(m *topModel) string {
 }
 
 func TestTopScreens(t *testing.T) {
-	for name, m := range map[string]*topModel{
-		"flows": exampleTop(), "pods": exampleTop().press("tab"), "filter": exampleTop().press("/", "d", "b", "x", "backspace", "enter"),
-		"help": exampleTop().press("?"),
+	for name, m := range map[string]*model{
+		"flows": exampleModel(), "pods": exampleModel().press("tab"), "filter": exampleModel().press("/", "d", "b", "x", "backspace", "enter"),
+		"help": exampleModel().press("?"),
 	} {
-		golden(t, filepath.Join("testdata", "top-"+name+".golden"), screenOf(m)+"\n")
+		golden.Check(t, filepath.Join("testdata", "top-"+name+".golden"), screenOf(m)+"\n")
 	}
 }
 
 func TestTopNeverDrawsBeyondTheTerminal(t *testing.T) {
 	for _, keys := range [][]string{{}, {"tab"}, {"?"}, {"/", "a"}, {"space"}} {
-		m := exampleTop().press(keys...)
+		m := exampleModel().press(keys...)
 		for _, size := range [][2]int{{80, 24}, {40, 12}, {20, 5}, {200, 60}, {1, 1}, {0, 0}, {132, 3}} {
 			m.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
 			lines := strings.Split(m.View().Content, "\n")
@@ -88,32 +91,32 @@ func TestTopNeverDrawsBeyondTheTerminal(t *testing.T) {
 }
 
 func TestTopSorts(t *testing.T) {
-	m := exampleTop()
+	m := exampleModel()
 	for _, want := range []string{
 		"data/cache-0:8080", "data/db-0:5432", "data/db-0:5432", "data/cache-0:8080", "data/db-0:5432", "10.9.9.9:443",
 	} {
 		if got := m.rows()[0].to; got != want {
-			t.Errorf("by %s: %s comes first, want %s", topSorts[m.sort].name, got, want)
+			t.Errorf("by %s: %s comes first, want %s", orders[m.sort].name, got, want)
 		}
 		m.press("s")
 	}
 	if m.sort != 0 {
 		t.Errorf("after all orders it is at %d", m.sort)
 	}
-	if m.press("S"); topSorts[m.sort].name != "name" {
-		t.Errorf("the order before the first is %s", topSorts[m.sort].name)
+	if m.press("S"); orders[m.sort].name != "name" {
+		t.Errorf("the order before the first is %s", orders[m.sort].name)
 	}
 }
 
 func TestTopScrollsAndStaysWithinTheRows(t *testing.T) {
-	m := exampleTop()
-	flows := make([]flowView, 0, 100)
+	m := exampleModel()
+	flows := make([]live.Flow, 0, 100)
 	for i := range 100 {
-		f := exampleFlows()[4]
-		f.key.Own, f.labels[0] = uint32(1000+i), fmt.Sprintf("shop/web-%02d", i)
+		f := livetest.Flows()[4]
+		f.Key.Own, f.Labels[0] = uint32(1000+i), fmt.Sprintf("shop/web-%02d", i)
 		flows = append(flows, f)
 	}
-	m.Update(topRead{at: time.Now(), flows: flows})
+	m.Update(readMsg{At: time.Now(), Flows: flows})
 	m.press("s", "s", "s", "s", "s") // by name
 	if s := screenOf(m); !strings.Contains(s, "web-00") || strings.Contains(s, "web-50") {
 		t.Errorf("the first rows:\n%s", s)
@@ -133,36 +136,29 @@ func TestTopScrollsAndStaysWithinTheRows(t *testing.T) {
 }
 
 func TestTopPausesAndTellsErrors(t *testing.T) {
-	m := exampleTop().press("space")
+	m := exampleModel().press("space")
 	before := screenOf(m)
-	m.Update(topRead{at: time.Now().Add(time.Hour)})
+	m.Update(readMsg{At: time.Now().Add(time.Hour)})
 	if s := screenOf(m); s != before || !strings.Contains(s, "PAUSED") {
 		t.Errorf("while it pauses nothing changes:\n%s", s)
 	}
 	m.press("space")
-	m.Update(topRead{at: time.Now(), err: errors.New("sockmap is not loaded below /x"), wayOut: "load it with: sockmapctl load"})
+	m.Update(readMsg{At: time.Now(), Err: errors.New("sockmap is not loaded below /x"), WayOut: "load it with: sockmapctl load"})
 	if s := screenOf(m); !strings.Contains(s, "not loaded below /x") || !strings.Contains(s, "sockmapctl load") || strings.Contains(s, "CLIENT") {
 		t.Errorf("an error:\n%s", s)
 	}
-	m.Update(topRead{at: time.Now(), flows: exampleFlows(), disabled: true})
+	m.Update(readMsg{At: time.Now(), Flows: livetest.Flows(), Disabled: true})
 	if s := screenOf(m); !strings.Contains(s, "OFF: sockmapctl disable") || !strings.Contains(s, "CLIENT") {
 		t.Errorf("it is loaded again:\n%s", s)
 	}
 }
 
 func TestTopWithoutLettersBeyondASCII(t *testing.T) {
-	m := exampleTop().press("/", "unread")
+	m := exampleModel().press("/", "unread")
 	m.plain = true
 	for _, r := range screenOf(m) {
 		if r > 126 {
 			t.Errorf("%q in\n%s", r, screenOf(m))
 		}
-	}
-}
-
-func TestTopNeedsATerminal(t *testing.T) {
-	r := newTestNode(t).run(t, "top")
-	if r.code != exitError || !strings.Contains(r.stderr, "have to be a terminal (without one: sockmapctl flows --watch)") {
-		t.Errorf("%+v", r)
 	}
 }

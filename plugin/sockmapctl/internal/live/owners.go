@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+)
+
+// Owner is the container behind a network namespace.
+type Owner struct{ Namespace, Pod, container string }
+
+// Owners finds containers by netns cookie.
+type Owners map[uint64]Owner
+
+func ReadOwners(d *datapath.Datapath) (Owners, error) {
+	attachments, err := d.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	all := Owners{}
+	for _, a := range attachments {
+		o := Owner{a.PodNamespace, a.PodName, a.ContainerID}
+		// A container in several networks has several attachments. Which one is taken must not depend on the order
+		// of a map.
+		if known, ok := all[a.NetNSCookie]; a.NetNSCookie != 0 && (!ok || compareOwners(o, known) < 0) {
+			all[a.NetNSCookie] = o
+		}
+	}
+	return all, nil
+}
+
+func compareOwners(a, b Owner) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.container, b.container))
+}
+
+// Label is what a table has for the owner of a network namespace: the best name that is known.
+func (o Owners) Label(cookie uint64) string {
+	own := o[cookie]
+	switch {
+	case own.Pod != "":
+		return own.Namespace + "/" + own.Pod
+	case own.container != "":
+		return ShortID(own.container)
+	case cookie != 0:
+		return fmt.Sprintf("netns:%d", cookie)
+	}
+	return ""
+}
+
+// labels is label for many flows of few owners.
+func (o Owners) labels() func(cookie uint64) string {
+	known := map[uint64]string{}
+	return func(cookie uint64) string {
+		text, ok := known[cookie]
+		if !ok {
+			text = o.Label(cookie)
+			known[cookie] = text
+		}
+		return text
+	}
+}
+
+// ShortID is how runtimes show container ids.
+func ShortID(id string) string {
+	if len(id) > 12 {
+		return id[:12]
+	}
+	return id
+}
+
+func PodName(namespace, pod string) string {
+	if pod == "" {
+		return ""
+	}
+	return namespace + "/" + pod
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package top
+
+import (
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+)
+
+// Sample is one look at the node.
+type Sample struct {
+	At        time.Time
+	Err       error
+	WayOut    string // what to do about err; may be empty
+	Disabled  bool
+	Max       uint32 // sockets
+	Flows     []live.Flow
+	Fallbacks map[string]uint64 // by reason, since loading
+}
