@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,7 +56,7 @@ func TestMain(m *testing.M) {
 		json.NewEncoder(os.Stdout).Encode(out)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 func (job task) do() (out outcome, err error) {

@@ -17,11 +17,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 func TestMain(m *testing.M) {
 	hazard.Main()
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 // load loads with the probes on a bpffs of the test's own, and gives what they found.

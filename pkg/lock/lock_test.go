@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 		time.Sleep(2 * patience) // not forever, should the parent die first
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 // startHolder returns a running child that has dir locked.

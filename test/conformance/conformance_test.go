@@ -16,6 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 var (
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	hazard.Main()
 	place.RunMaker()
 	cases.RunChild()
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 func allCases() []suite.Case {

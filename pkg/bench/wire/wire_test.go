@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/vishvananda/netlink"
 )
 
@@ -18,7 +19,7 @@ const aloneVariable = "WIRE_TEST_ALONE"
 
 func TestMain(m *testing.M) {
 	Main()
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 // here starts ends in the network namespace of the process.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"os"
 	"testing"
 )
@@ -15,7 +16,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 // The whole is a thousand connections; a hundred show the same within seconds.

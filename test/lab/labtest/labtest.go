@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
@@ -81,7 +82,7 @@ func Run(m *testing.M) (code int) {
 	if err := lab.Reap(namePrefix); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	code = m.Run()
+	code = fixture.Run(m)
 	left, err := lab.Residue(Name())
 	if err != nil || len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "left behind: %v\n%s\n", err, strings.Join(left, "\n"))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "boot:", boot(dir))
 		os.Exit(125)
 	}
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 // machine is systemd with a Debian tree, in namespaces and a cgroup of its own. What is written goes with it.

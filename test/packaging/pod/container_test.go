@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv(talkVariable) != "":
 		end(talk())
 	}
-	os.Exit(m.Run())
+	fixture.Main(m)
 }
 
 func end(err error) {
