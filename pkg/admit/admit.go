@@ -33,13 +33,13 @@ type Call struct {
 	Log  *slog.Logger
 	// Explain makes of an error what people and records are told. nil: it stays as it is.
 	Explain func(error) error
-	// Runs: the container runs already, so that required refuses it nothing.
-	Runs bool
+	// Running: the container runs already, so that required refuses it nothing.
+	Running bool
 }
 
-// Do accelerates the sandbox, unless it is not to be, and records why if not. The error is why it could not be
+// Apply accelerates the sandbox, unless it is not to be, and records why if not. The error is why it could not be
 // accelerated although it was wanted.
-func (c Call) Do(ctx context.Context, sb endpoint.Sandbox) error {
+func (c Call) Apply(ctx context.Context, sb endpoint.Sandbox) error {
 	if on, source := c.Conf.Accelerate(); !on {
 		// Not told to the runtime even if required: nothing was asked for.
 		if err := c.optOut(ctx, sb, source); err != nil {
@@ -47,9 +47,9 @@ func (c Call) Do(ctx context.Context, sb endpoint.Sandbox) error {
 		}
 		return nil
 	}
-	err := c.add(ctx, sb, endpoint.Record{})
+	err := c.accelerate(ctx, sb, endpoint.Attachment{})
 	if err != nil {
-		c.decline(ctx, sb, err)
+		c.recordDecline(ctx, sb, err)
 	}
 	return err
 }
@@ -59,8 +59,8 @@ func (c Call) optOut(ctx context.Context, sb endpoint.Sandbox, source string) er
 	return c.Node.OptOut(ctx, sb, "opted out by "+source)
 }
 
-// add accelerates. earlier is the sandbox's record, if there is one: a cgroup that has its link is not looked for anew.
-func (c Call) add(ctx context.Context, sb endpoint.Sandbox, earlier endpoint.Record) error {
+// accelerate accelerates. earlier is the sandbox's record, if there is one: a cgroup that has its link is not looked for anew.
+func (c Call) accelerate(ctx context.Context, sb endpoint.Sandbox, earlier endpoint.Attachment) error {
 	if !earlier.LinkAlive {
 		earlier.CgroupID = 0
 	}
@@ -74,11 +74,11 @@ func (c Call) add(ctx context.Context, sb endpoint.Sandbox, earlier endpoint.Rec
 		}
 		return err
 	}
-	c.tell(out)
+	c.logOutcome(out)
 	return nil
 }
 
-func (c Call) tell(out endpoint.Outcome) {
+func (c Call) logOutcome(out endpoint.Outcome) {
 	done := "accelerated"
 	if out.OptedOut {
 		done = "registered, but stays on TCP: another network of this container has opted out"
@@ -96,10 +96,10 @@ func (c Call) tell(out endpoint.Outcome) {
 	}
 }
 
-// decline leaves the reason where status finds it.
-func (c Call) decline(ctx context.Context, sb endpoint.Sandbox, reason error) {
+// recordDecline leaves the reason where status finds it.
+func (c Call) recordDecline(ctx context.Context, sb endpoint.Sandbox, reason error) {
 	// With required the container does not come into being; who holds the lock has been waited for already.
-	if c.Conf.Required && !c.Runs || errors.Is(reason, endpoint.ErrBusy) {
+	if c.Conf.Required && !c.Running || errors.Is(reason, endpoint.ErrBusy) {
 		return
 	}
 	if err := c.Node.Decline(ctx, sb, reason); err != nil {

@@ -16,9 +16,9 @@ import (
 // Differences tells in what the record of a sandbox is not what Do would make of it now, each in words; none: it is the same.
 // A record that was declined for anything but hazards or the configuration's wish differs in nothing: what was in the way
 // then is no matter of configuration.
-func (c Call) Differences(record endpoint.Record) ([]string, error) {
+func (c Call) Differences(attachment endpoint.Attachment) ([]string, error) {
 	on, source := c.Conf.Accelerate()
-	switch wasOff := record.Reason == decline.OptedOut; {
+	switch wasOff := attachment.Reason == decline.OptedOut; {
 	case !on && wasOff:
 		return nil, nil
 	case !on:
@@ -26,28 +26,28 @@ func (c Call) Differences(record endpoint.Record) ([]string, error) {
 	case wasOff:
 		return []string{"enabled: false, now true by " + source}, nil
 	}
-	held, err := c.held()
+	held, err := c.hazardError()
 	if err != nil {
 		return nil, err
 	}
 	var hazards *endpoint.HazardError
 	errors.As(held, &hazards)
 	switch {
-	case record.Reason == decline.Hazards && held == nil:
+	case attachment.Reason == decline.Hazards && held == nil:
 		return []string{"acceptHazards: what kept it on TCP is accepted now"}, nil
-	case record.Declined != "":
+	case attachment.Declined != "":
 		return nil, nil
 	case hazards != nil:
 		return []string{fmt.Sprintf("acceptHazards: %s, now not accepted", hazards.Hazards)}, nil
-	case record.Policy == nil:
+	case attachment.Policy == nil:
 		return nil, nil // of ABI 1, which kept none
 	}
-	return differencesOf(*record.Policy, policyOf(c.Conf, endpoint.Sandbox{PodNamespace: record.PodNamespace})), nil
+	return policyDifferences(*attachment.Policy, policyOf(c.Conf, endpoint.Sandbox{PodNamespace: attachment.PodNamespace})), nil
 }
 
-// held is the HazardError for what is open on this kernel and not accepted.
-func (c Call) held() (held, err error) {
-	held = c.Node.HeldBack(c.Conf.HazardsAccepted())
+// hazardError is the HazardError for what is open on this kernel and not accepted.
+func (c Call) hazardError() (held, err error) {
+	held = c.Node.CheckHazards(c.Conf.HazardsAccepted())
 	var hazards *endpoint.HazardError
 	if held == nil || errors.As(held, &hazards) {
 		return held, nil
@@ -55,7 +55,7 @@ func (c Call) held() (held, err error) {
 	return nil, held
 }
 
-func differencesOf(was, now datapath.Policy) (all []string) {
+func policyDifferences(was, now datapath.Policy) (all []string) {
 	differ := func(key, was, now string) {
 		if was != now {
 			all = append(all, fmt.Sprintf("%s: %s, now %s", key, was, now))
@@ -85,13 +85,13 @@ func PortsText(ranges []datapath.PortRange, empty string) string {
 	return strings.Join(parts, ",")
 }
 
-// Change brings a sandbox that has a record to what Do would make of it, also where that takes acceleration away because a
+// Update brings a sandbox that has a record to what Do would make of it, also where that takes acceleration away because a
 // hazard is not accepted any more. After an error it is as the record says.
-func (c Call) Change(ctx context.Context, sb endpoint.Sandbox, record endpoint.Record) error {
+func (c Call) Update(ctx context.Context, sb endpoint.Sandbox, attachment endpoint.Attachment) error {
 	if on, source := c.Conf.Accelerate(); !on {
 		return c.optOut(ctx, sb, source)
 	}
-	err := c.add(ctx, sb, record)
+	err := c.accelerate(ctx, sb, attachment)
 	var hazards *endpoint.HazardError
 	if errors.As(err, &hazards) {
 		return c.Node.Withdraw(ctx, sb, err)

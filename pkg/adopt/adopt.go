@@ -48,7 +48,7 @@ func Reasons() map[State][]string {
 	}
 	for _, r := range decline.OfContainers() {
 		state := Declined
-		if isChoice(r) {
+		if isChosen(r) {
 			state = OptedOut
 		}
 		all[state] = append(all[state], r.String())
@@ -56,13 +56,13 @@ func Reasons() map[State][]string {
 	return all
 }
 
-// isChoice tells the reasons that somebody has chosen.
-func isChoice(r decline.Reason) bool {
+// isChosen tells the reasons that somebody has chosen.
+func isChosen(r decline.Reason) bool {
 	return r == decline.OptedOut || r == decline.OptedOutElsewhere || r == decline.SwitchedOff
 }
 
 // words say why a pod is left out, and what can be done about it.
-var words = map[string]string{
+var leftOutTexts = map[string]string{
 	ReasonOlder:       "it ran before sockmap was in the list of its network: sockmapctl adopt, or make it anew",
 	ReasonHostNetwork: `it uses the network of the host, and has no annotation sockmap-cni/accelerate: "true"`,
 	ReasonOtherList:   "no network of it has sockmap in its list",
@@ -70,18 +70,18 @@ var words = map[string]string{
 }
 
 // Why says in words why the pod is not accelerated; empty: it is.
-func (s Standing) Why() string {
+func (s PodStatus) Why() string {
 	switch {
 	case s.Detail != "":
 		return s.Detail
-	case words[s.Reason] != "":
-		return words[s.Reason]
+	case leftOutTexts[s.Reason] != "":
+		return leftOutTexts[s.Reason]
 	}
 	return s.Reason
 }
 
-// Standing is how one pod stands.
-type Standing struct {
+// PodStatus is how one pod stands.
+type PodStatus struct {
 	pods.Pod
 	State   State
 	Reason  string // one of the reasons above, or a decline.Reason; empty for an accelerated pod
@@ -110,44 +110,44 @@ type failure struct {
 }
 
 // tryAgain is how long a sandbox is left alone whose adoption has failed.
-const tryAgain = time.Minute
+const retryAfter = time.Minute
 
-// look is one look at the node: what runs, what is configured, what is recorded.
-type look struct {
-	found   []pods.Pod
-	confs   []*cniconf.Conf
-	records map[string][]endpoint.Record // by sandbox
+// nodeState is one look at the node: what runs, what is configured, what is recorded.
+type nodeState struct {
+	pods        []pods.Pod
+	confs       []*cniconf.Conf
+	attachments map[string][]endpoint.Attachment // by sandbox
 }
 
-// look reads what it can in spite of the error.
-func (a *Adopter) look(ctx context.Context) (look, error) {
+// read reads what it can in spite of the error.
+func (a *Adopter) read(ctx context.Context) (nodeState, error) {
 	var (
-		l                             look
+		l                             nodeState
 		errConfs, errFind, errRecords error
 	)
 	l.confs, errConfs = a.Confs()
-	l.found, errFind = a.Find(ctx)
-	l.records, errRecords = a.records(ctx, l.confs)
+	l.pods, errFind = a.Find(ctx)
+	l.attachments, errRecords = a.readAttachments(ctx, l.confs)
 	return l, errors.Join(errConfs, errFind, errRecords)
 }
 
-// Look tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
-func (a *Adopter) Look(ctx context.Context) ([]Standing, error) {
-	l, err := a.look(ctx)
-	return l.standings(), err
+// Status tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
+func (a *Adopter) Status(ctx context.Context) ([]PodStatus, error) {
+	l, err := a.read(ctx)
+	return l.statuses(), err
 }
 
-func (l look) standings() []Standing {
-	all := make([]Standing, 0, len(l.found))
-	for _, p := range l.found {
-		all = append(all, standing(p, l.confs, l.records))
+func (l nodeState) statuses() []PodStatus {
+	all := make([]PodStatus, 0, len(l.pods))
+	for _, p := range l.pods {
+		all = append(all, statusOf(p, l.confs, l.attachments))
 	}
 	return all
 }
 
-// records are those of all state directories that entries name, by the sandbox.
-func (a *Adopter) records(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Record, error) {
-	all := map[string][]endpoint.Record{}
+// readAttachments are those of all state directories that entries name, by the sandbox.
+func (a *Adopter) readAttachments(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Attachment, error) {
+	all := map[string][]endpoint.Attachment{}
 	var errs []error
 	seen := map[string]bool{}
 	for _, conf := range confs {
@@ -156,24 +156,24 @@ func (a *Adopter) records(ctx context.Context, confs []*cniconf.Conf) (map[strin
 			continue
 		}
 		seen[node.Dir] = true
-		records, err := node.Records(ctx)
+		attachments, err := node.Attachments(ctx)
 		if err != nil && !errors.Is(err, datapath.ErrNotLoaded) {
 			errs = append(errs, err)
 		}
-		for _, r := range records {
+		for _, r := range attachments {
 			all[r.ContainerID] = append(all[r.ContainerID], r)
 		}
 	}
 	return all, errors.Join(errs...)
 }
 
-func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.Record) Standing {
-	s := Standing{Pod: p, State: LeftOut}
-	if own := records[p.ID]; len(own) > 0 {
-		return s.ofRecord(own)
+func statusOf(p pods.Pod, confs []*cniconf.Conf, attachments map[string][]endpoint.Attachment) PodStatus {
+	s := PodStatus{Pod: p, State: LeftOut}
+	if own := attachments[p.ID]; len(own) > 0 {
+		return s.withAttachments(own)
 	}
 	switch {
-	case p.HostNetwork && !takesHost(p):
+	case p.HostNetwork && !optsInHostNetwork(p):
 		s.Reason = ReasonHostNetwork
 	case p.NetNS == "" && !p.HostNetwork:
 		s.Reason = ReasonNoNetNS
@@ -185,8 +185,8 @@ func standing(p pods.Pod, confs []*cniconf.Conf, records map[string][]endpoint.R
 	return s
 }
 
-// ofRecord is by the record that says most against acceleration: any of them keeps the pod on TCP.
-func (s Standing) ofRecord(own []endpoint.Record) Standing {
+// withAttachments is by the record that says most against acceleration: any of them keeps the pod on TCP.
+func (s PodStatus) withAttachments(own []endpoint.Attachment) PodStatus {
 	rank := []State{Accelerated, Declined, OptedOut}
 	for _, r := range own {
 		if state := StateOf(r); s.State == LeftOut || slices.Index(rank, state) > slices.Index(rank, s.State) {
@@ -197,67 +197,67 @@ func (s Standing) ofRecord(own []endpoint.Record) Standing {
 }
 
 // StateOf is how the sandbox of a record stands.
-func StateOf(r endpoint.Record) State {
+func StateOf(r endpoint.Attachment) State {
 	switch {
 	case r.Accelerated():
 		return Accelerated
-	case isChoice(r.WhyNot()):
+	case isChosen(r.WhyNot()):
 		return OptedOut
 	}
 	return Declined
 }
 
-// attachment is one interface of a pod, and the entry that its network has.
-type attachment struct {
+// configuredAttachment is one interface of a pod, and the entry that its network has.
+type configuredAttachment struct {
 	pods.Attachment
 	conf *cniconf.Conf
 }
 
 // attachmentsOf are those whose network has the plugin in its list. Of a pod whose networks nobody knows it is taken that it is
 // in the only one with an entry, by the interface that all runtimes call the first.
-func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []attachment) {
+func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []configuredAttachment) {
 	if p.HostNetwork {
 		return hostAttachment(confs)
 	}
 	for _, at := range p.Attachments {
 		i := slices.IndexFunc(confs, func(c *cniconf.Conf) bool { return c.Name == at.Network })
 		if i >= 0 {
-			all = append(all, attachment{at, confs[i]})
+			all = append(all, configuredAttachment{at, confs[i]})
 		}
 	}
 	if len(p.Attachments) == 0 && len(confs) == 1 {
-		all = append(all, attachment{pods.Attachment{Network: confs[0].Name, IfName: firstInterface}, confs[0]})
+		all = append(all, configuredAttachment{pods.Attachment{Network: confs[0].Name, IfName: firstInterface}, confs[0]})
 	}
 	return all
 }
 
 const firstInterface = "eth0"
 
-// takesHost tells whether a pod with hostNetwork has chosen to take part.
-func takesHost(p pods.Pod) bool { return p.Annotations[cniconf.AnnotationAccelerate] == "true" }
+// optsInHostNetwork tells whether a pod with hostNetwork has chosen to take part.
+func optsInHostNetwork(p pods.Pod) bool { return p.Annotations[cniconf.AnnotationAccelerate] == "true" }
 
 // hostAttachment is that of a pod with hostNetwork. No network is its own: it is treated as the pods of the first network are,
 // but takes part by choice only.
-func hostAttachment(confs []*cniconf.Conf) []attachment {
+func hostAttachment(confs []*cniconf.Conf) []configuredAttachment {
 	if len(confs) == 0 {
 		return nil
 	}
-	return []attachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
+	return []configuredAttachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
 }
 
-// LookFor is Look, of the pods that wanted chooses.
-func (a *Adopter) LookFor(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
-	all, err := a.Look(ctx)
-	return slices.DeleteFunc(all, func(s Standing) bool { return !wanted(s.Pod) }), err
+// StatusOf is Look, of the pods that wanted chooses.
+func (a *Adopter) StatusOf(ctx context.Context, wanted func(pods.Pod) bool) ([]PodStatus, error) {
+	all, err := a.Status(ctx)
+	return slices.DeleteFunc(all, func(s PodStatus) bool { return !wanted(s.Pod) }), err
 }
 
 // Adopt adopts the pods that wanted chooses and that are left out as older than the installation, and tells how all that it
 // chooses stand then. It goes on after errors of single pods, which their standing has.
-func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Standing, error) {
-	l, err := a.look(ctx)
-	a.forget(l.found)
-	all := slices.DeleteFunc(l.standings(), func(s Standing) bool { return !wanted(s.Pod) })
-	order := l.older(all)
+func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]PodStatus, error) {
+	l, err := a.read(ctx)
+	a.dropOldFailures(l.pods)
+	all := slices.DeleteFunc(l.statuses(), func(s PodStatus) bool { return !wanted(s.Pod) })
+	order := l.adoptable(all)
 	for _, i := range order {
 		if ctx.Err() != nil {
 			return all, errors.Join(err, ctx.Err())
@@ -268,9 +268,9 @@ func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Stan
 		return all, err
 	}
 	// What reports success has looked.
-	records, errRecords := a.records(ctx, l.confs)
+	attachments, errRecords := a.readAttachments(ctx, l.confs)
 	for _, i := range order {
-		after := standing(all[i].Pod, l.confs, records)
+		after := statusOf(all[i].Pod, l.confs, attachments)
 		after.Detail = cmp.Or(after.Detail, all[i].Detail)
 		after.Adopted = after.State != LeftOut
 		all[i] = after
@@ -278,14 +278,14 @@ func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]Stan
 	return all, errors.Join(err, errRecords)
 }
 
-// older gives the indices of those that can be adopted. Those that have opted out come last: that is recorded only where the
+// adoptable gives the indices of those that can be adopted. Those that have opted out come last: that is recorded only where the
 // programs are loaded, which the others see to.
-func (l look) older(all []Standing) (order []int) {
+func (l nodeState) adoptable(all []PodStatus) (order []int) {
 	var out []int
 	for i, s := range all {
 		switch {
 		case s.Reason != ReasonOlder, s.Unsure:
-		case l.accelerates(s.Pod):
+		case l.wantsAcceleration(s.Pod):
 			order = append(order, i)
 		default:
 			out = append(out, i)
@@ -294,16 +294,16 @@ func (l look) older(all []Standing) (order []int) {
 	return append(order, out...)
 }
 
-// accelerates tells whether any of its networks' entries, with its annotations, wants the pod accelerated.
-func (l look) accelerates(p pods.Pod) bool {
-	return slices.ContainsFunc(attachmentsOf(p, l.confs), func(at attachment) bool {
+// wantsAcceleration tells whether any of its networks' entries, with its annotations, wants the pod accelerated.
+func (l nodeState) wantsAcceleration(p pods.Pod) bool {
+	return slices.ContainsFunc(attachmentsOf(p, l.confs), func(at configuredAttachment) bool {
 		on, _ := at.conf.ForPod(p.Annotations, p.Cgroup).Accelerate()
-		return on && (!p.HostNetwork || takesHost(p))
+		return on && (!p.HostNetwork || optsInHostNetwork(p))
 	})
 }
 
-// forget forgets the failures of sandboxes that run no more.
-func (a *Adopter) forget(found []pods.Pod) {
+// dropOldFailures forgets the failures of sandboxes that run no more.
+func (a *Adopter) dropOldFailures(found []pods.Pod) {
 	for id := range a.failed {
 		if !slices.ContainsFunc(found, func(p pods.Pod) bool { return p.ID == id }) {
 			delete(a.failed, id)
@@ -317,7 +317,7 @@ func (a *Adopter) adoptUnlessFailed(ctx context.Context, p pods.Pod, confs []*cn
 	if time.Now().Before(before.next) {
 		return before.why
 	}
-	why = a.adopt(ctx, p, confs)
+	why = a.adoptPod(ctx, p, confs)
 	if why == "" {
 		delete(a.failed, p.ID)
 		return ""
@@ -328,19 +328,19 @@ func (a *Adopter) adoptUnlessFailed(ctx context.Context, p pods.Pod, confs []*cn
 	if a.failed == nil {
 		a.failed = map[string]failure{}
 	}
-	a.failed[p.ID] = failure{why, time.Now().Add(tryAgain)}
+	a.failed[p.ID] = failure{why, time.Now().Add(retryAfter)}
 	return why
 }
 
-// adopt goes the way of the pod's ADDs. It returns what kept it from it, in words.
-func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
+// adoptPod goes the way of the pod's ADDs. It returns what kept it from it, in words.
+func (a *Adopter) adoptPod(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
 	for _, at := range attachmentsOf(p, confs) {
 		call, sb := a.call(p, at)
 		for _, warning := range call.Conf.Warnings {
 			call.Log.Warn(warning)
 		}
 		node := call.Node
-		if err := call.Do(ctx, sb); err != nil {
+		if err := call.Apply(ctx, sb); err != nil {
 			why = err.Error()
 			continue
 		}
@@ -352,7 +352,7 @@ func (a *Adopter) adopt(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) 
 }
 
 // call is what the ADD of one interface of a pod would be now.
-func (a *Adopter) call(p pods.Pod, at attachment) (admit.Call, endpoint.Sandbox) {
+func (a *Adopter) call(p pods.Pod, at configuredAttachment) (admit.Call, endpoint.Sandbox) {
 	conf := at.conf.ForPod(p.Annotations, p.Cgroup)
 	if p.HostNetwork {
 		conf.Enabled = false // before the annotation, which alone can say so
@@ -362,7 +362,7 @@ func (a *Adopter) call(p pods.Pod, at attachment) (admit.Call, endpoint.Sandbox)
 		PodNamespace: p.Namespace, PodName: p.Name, PodUID: p.UID, HostNetwork: p.HostNetwork,
 	}
 	log := a.Log.With("pod", p.String(), "container", p.ID)
-	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log, Runs: true}, sb
+	return admit.Call{Conf: conf, Node: a.Node(conf), Log: log, Running: true}, sb
 }
 
 var errEnded = errors.New("it ended meanwhile")

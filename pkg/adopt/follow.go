@@ -24,14 +24,14 @@ type Change struct {
 // Follow brings what is in force for pods that wanted chooses and that have a record to what is configured for them now.
 // Live connections follow within a second. It goes on after errors of single pods, which it joins.
 func (a *Adopter) Follow(ctx context.Context, wanted func(pods.Pod) bool) ([]Change, error) {
-	l, err := a.look(ctx)
+	l, err := a.read(ctx)
 	var changes []Change
 	errs := []error{err}
-	for _, p := range l.found {
+	for _, p := range l.pods {
 		if p.From == pods.FromProcesses || p.Unsure || !wanted(p) {
 			continue // nobody says what its annotations are
 		}
-		what, err := a.follow(ctx, p, l)
+		what, err := a.followPod(ctx, p, l)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("pod %s: %w", p, err))
 		}
@@ -42,20 +42,20 @@ func (a *Adopter) Follow(ctx context.Context, wanted func(pods.Pod) bool) ([]Cha
 	return changes, errors.Join(errs...)
 }
 
-func (a *Adopter) follow(ctx context.Context, p pods.Pod, l look) (what []string, err error) {
+func (a *Adopter) followPod(ctx context.Context, p pods.Pod, l nodeState) (what []string, err error) {
 	var errs []error
 	for _, at := range attachmentsOf(p, l.confs) {
-		record, ok := recordOf(l.records[p.ID], at)
+		attachment, ok := findAttachment(l.attachments[p.ID], at)
 		if !ok {
 			continue
 		}
 		call, sb := a.call(p, at)
-		differ, err := call.Differences(record)
+		differ, err := call.Differences(attachment)
 		if err != nil || len(differ) == 0 {
 			errs = append(errs, err)
 			continue
 		}
-		if err := call.Change(ctx, sb, record); err != nil {
+		if err := call.Update(ctx, sb, attachment); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -65,8 +65,8 @@ func (a *Adopter) follow(ctx context.Context, p pods.Pod, l look) (what []string
 	return what, errors.Join(errs...)
 }
 
-func recordOf(own []endpoint.Record, at attachment) (r endpoint.Record, ok bool) {
-	i := slices.IndexFunc(own, func(r endpoint.Record) bool { return r.OfNetwork(at.Network) && r.IfName == at.IfName })
+func findAttachment(own []endpoint.Attachment, at configuredAttachment) (r endpoint.Attachment, ok bool) {
+	i := slices.IndexFunc(own, func(r endpoint.Attachment) bool { return r.OfNetwork(at.Network) && r.IfName == at.IfName })
 	if i < 0 {
 		return r, false
 	}
@@ -78,7 +78,7 @@ func recordOf(own []endpoint.Record, at attachment) (r endpoint.Record, ok bool)
 func (a *Adopter) FollowSettings(ctx context.Context) (what []string, err error) {
 	confs, err := a.Confs()
 	errs := []error{err}
-	for dir, settings := range agreed(confs) {
+	for dir, settings := range agreedSettings(confs) {
 		node := a.Node(&cniconf.Conf{BPFFSPath: dir})
 		node.Settings = settings
 		changed, err := node.ApplySettings(ctx)
@@ -90,8 +90,8 @@ func (a *Adopter) FollowSettings(ctx context.Context) (what []string, err error)
 	return what, errors.Join(errs...)
 }
 
-// agreed are the settings of each state directory about which its entries do not differ.
-func agreed(confs []*cniconf.Conf) map[string]datapath.Settings {
+// agreedSettings are the settings of each state directory about which its entries do not differ.
+func agreedSettings(confs []*cniconf.Conf) map[string]datapath.Settings {
 	all, split := map[string]datapath.Settings{}, map[string]bool{}
 	for _, conf := range confs {
 		s := admit.Settings(conf, nil)

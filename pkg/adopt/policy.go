@@ -36,32 +36,32 @@ type Part struct {
 // Policies tells what is in force for the pods that wanted chooses and that have a record, and changes nothing. What could be
 // read comes in spite of the error.
 func (a *Adopter) Policies(ctx context.Context, wanted func(pods.Pod) bool) ([]Policy, error) {
-	l, err := a.look(ctx)
+	l, err := a.read(ctx)
 	var all []Policy
 	errs := []error{err}
-	for _, p := range l.found {
-		own := l.records[p.ID]
+	for _, p := range l.pods {
+		own := l.attachments[p.ID]
 		if !wanted(p) || len(own) == 0 {
 			continue
 		}
-		policy, err := a.policy(ctx, p, own, l.confs)
+		policy, err := a.policyOfPod(ctx, p, own, l.confs)
 		errs = append(errs, err)
 		all = append(all, policy)
 	}
 	return all, errors.Join(errs...)
 }
 
-func (a *Adopter) policy(ctx context.Context, p pods.Pod, own []endpoint.Record, confs []*cniconf.Conf) (Policy, error) {
+func (a *Adopter) policyOfPod(ctx context.Context, p pods.Pod, own []endpoint.Attachment, confs []*cniconf.Conf) (Policy, error) {
 	policy := Policy{Pod: p}
-	w := origins{records: own}
+	w := policySources{attachments: own}
 	for _, at := range attachmentsOf(p, confs) {
-		record, ok := recordOf(own, at)
+		attachment, ok := findAttachment(own, at)
 		if !ok {
 			continue
 		}
 		call, _ := a.call(p, at)
 		w.confs = append(w.confs, call.Conf)
-		differ, err := call.Differences(record)
+		differ, err := call.Differences(attachment)
 		if err != nil {
 			return policy, err
 		}
@@ -69,7 +69,7 @@ func (a *Adopter) policy(ctx context.Context, p pods.Pod, own []endpoint.Record,
 		if w.switches, err = call.Node.Switches(ctx); err != nil {
 			return policy, err
 		}
-		if w.is, w.registered, err = call.Node.PolicyOf(ctx, record.NetNSCookie); err != nil {
+		if w.is, w.registered, err = call.Node.PolicyOf(ctx, attachment.NetNSCookie); err != nil {
 			return policy, err
 		}
 	}
@@ -77,16 +77,16 @@ func (a *Adopter) policy(ctx context.Context, p pods.Pod, own []endpoint.Record,
 	return policy, nil
 }
 
-// origins is what the words about one pod's policy are made from.
-type origins struct {
-	records    []endpoint.Record
-	confs      []*cniconf.Conf
-	switches   []datapath.Switch
-	is         datapath.Policy
-	registered bool
+// policySources is what the words about one pod's policy are made from.
+type policySources struct {
+	attachments []endpoint.Attachment
+	confs       []*cniconf.Conf
+	switches    []datapath.Switch
+	is          datapath.Policy
+	registered  bool
 }
 
-func (w origins) parts() []Part {
+func (w policySources) parts() []Part {
 	on := w.registered && w.is.Accelerate
 	parts := []Part{{"enabled", strconv.FormatBool(on), w.whoEnabled(on)}}
 	if !w.registered {
@@ -102,14 +102,14 @@ func (w origins) parts() []Part {
 }
 
 // whoEnabled tells who decided whether the pod is accelerated: what keeps it on TCP counts more than what does not.
-func (w origins) whoEnabled(on bool) (who []string) {
-	for _, r := range w.records {
+func (w policySources) whoEnabled(on bool) (who []string) {
+	for _, r := range w.attachments {
 		switch why := r.WhyNot(); {
 		case on || why == decline.None:
 		case r.Declined != "":
 			who = append(who, fmt.Sprintf("network %s: %s", r.Network, r.Declined))
 		case r.SwitchedBy != "":
-			return []string{byHand(r.SwitchedBy)}
+			return []string{disabledBy(r.SwitchedBy)}
 		default:
 			who = append(who, fmt.Sprintf("network %s: %s", r.Network, why))
 		}
@@ -122,11 +122,11 @@ func (w origins) whoEnabled(on bool) (who []string) {
 	return who
 }
 
-func byHand(what string) string { return "sockmapctl disable: " + what }
+func disabledBy(what string) string { return "sockmapctl disable: " + what }
 
 // networks are those whose records ask for a part as it is.
-func (w origins) networks(same func(datapath.Policy) bool) (who []string) {
-	for _, r := range w.records {
+func (w policySources) networks(same func(datapath.Policy) bool) (who []string) {
+	for _, r := range w.attachments {
 		if r.Policy != nil && r.Declined == "" && same(*r.Policy) {
 			who = append(who, "network "+r.Network)
 		}
@@ -134,18 +134,18 @@ func (w origins) networks(same func(datapath.Policy) bool) (who []string) {
 	return who
 }
 
-func (w origins) whoExcludes() []string {
+func (w policySources) whoExcludes() []string {
 	who := w.networks(func(p datapath.Policy) bool { return len(p.Exclude) > 0 || len(w.is.Exclude) == 0 })
 	for _, s := range w.switches {
 		if s.Kind == datapath.SwitchPort {
-			who = append(who, byHand(s.String()))
+			who = append(who, disabledBy(s.String()))
 		}
 	}
 	return who
 }
 
 // hazards are those that the pod may meet.
-func (w origins) hazards() Part {
+func (w policySources) hazards() Part {
 	part := Part{Key: "acceptHazards", Value: "none"}
 	var names []string
 	for _, conf := range w.confs {

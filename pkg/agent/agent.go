@@ -69,23 +69,23 @@ type Agent struct {
 
 	// Uninstall takes everything away when the agent ends. nil: it stays.
 	Uninstall *install.Removal
-	// Leaving takes it away at once, in place of keeping it: the agent stays, and is ready when the node has nothing of
+	// Uninstalling takes it away at once, in place of keeping it: the agent stays, and is ready when the node has nothing of
 	// sockmap any more but the stub, where that is needed. It needs Uninstall.
-	Leaving bool
+	Uninstalling bool
 
 	// Serving, unless nil, is told the address once the server listens.
 	Serving func(address string)
 
-	health   health
-	counters counters
-	watch    watcher
-	throttle throttles
-	hold     time.Duration // until the last round may repair what it had to leave; 0: it left nothing
-	claim    *install.Claim
-	left     map[string][]byte // content of files as this agent left them
-	first    bool              // a round has been completed
-	reported reported
-	keeper   *podKeeper
+	health        health
+	counters      counters
+	watch         watcher
+	throttle      throttles
+	heldFor       time.Duration // until the last round may repair what it had to leave; 0: it left nothing
+	claim         *install.Claim
+	written       map[string][]byte // content of files as this agent left them
+	installedOnce bool              // a round has been completed
+	reported      logOnce
+	keeper        *podKeeper
 
 	resizeNext time.Time // when settings that could not be brought into force are tried again
 	resizeWhy  error
@@ -93,7 +93,7 @@ type Agent struct {
 
 // Run works until ctx ends. The error is one that only a new process can mend.
 func (a *Agent) Run(ctx context.Context) error {
-	a.left, a.throttle, a.keeper = map[string][]byte{}, throttles{}, newPodKeeper()
+	a.written, a.throttle, a.keeper = map[string][]byte{}, throttles{}, newPodKeeper()
 	a.Installer.Hold = a.mayChange
 	a.health.init(a.recheck())
 	background, stop := context.WithCancel(ctx)
@@ -101,17 +101,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.serve(background) })
 	wg.Go(func() { a.reap(background) })
 	keep := a.loop
-	if a.Leaving {
-		keep = a.clear
+	if a.Uninstalling {
+		keep = a.uninstallLoop
 	} else {
-		wg.Go(func() { a.keepPods(background) })
+		wg.Go(func() { a.podLoop(background) })
 	}
 	err := keep(ctx)
 	stop()
 	wg.Wait()
 	a.watch.close()
 	// An agent that cannot go on is started again: it is no time to uninstall.
-	return errors.Join(err, a.leave(err == nil))
+	return errors.Join(err, a.shutDown(err == nil))
 }
 
 func (a *Agent) log() *slog.Logger        { return cmp.Or(a.Log, slog.New(slog.DiscardHandler)) }
@@ -127,7 +127,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		if !a.watching() {
 			wait = a.poll()
 		}
-		if err := a.present(); err != nil {
+		if err := a.checkDirs(); err != nil {
 			return err
 		}
 		err := a.round(ctx)
@@ -136,14 +136,14 @@ func (a *Agent) loop(ctx context.Context) error {
 		} else {
 			retry.reset()
 		}
-		if a.hold > 0 {
-			wait = min(wait, a.hold)
+		if a.heldFor > 0 {
+			wait = min(wait, a.heldFor)
 		}
 		a.health.beat()
 		if err != nil {
-			a.pause(ctx, min(wait, pauseMost))
+			a.pauseAfterFailure(ctx, min(wait, pauseMost))
 		}
-		a.await(ctx, wait)
+		a.waitForEvent(ctx, wait)
 	}
 	return nil
 }
@@ -151,9 +151,9 @@ func (a *Agent) loop(ctx context.Context) error {
 // pauseMost bounds how long an event of others may wait after a round that failed.
 const pauseMost = 2 * time.Second
 
-// pause waits after a round that failed, and forgets the events until then: a plugin that was put in its place and taken
+// pauseAfterFailure waits after a round that failed, and forgets the events until then: a plugin that was put in its place and taken
 // away again makes some itself, and the agent would try again without end.
-func (a *Agent) pause(ctx context.Context, wait time.Duration) {
+func (a *Agent) pauseAfterFailure(ctx context.Context, wait time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(wait):
@@ -164,8 +164,8 @@ func (a *Agent) pause(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// await waits for an event, but no longer than wait.
-func (a *Agent) await(ctx context.Context, wait time.Duration) {
+// waitForEvent waits for an event, but no longer than wait.
+func (a *Agent) waitForEvent(ctx context.Context, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -185,7 +185,7 @@ func (a *Agent) await(ctx context.Context, wait time.Duration) {
 func (a *Agent) watching() bool {
 	dirs := []string{a.Installer.BinDir, a.Installer.ConfDir}
 	if a.Installer.DropIn {
-		if c, _, err := a.Installer.Look(); err == nil {
+		if c, _, err := a.Installer.Plan(); err == nil {
 			dirs = append(dirs, filepath.Dir(c.Path))
 		}
 	}
@@ -195,9 +195,9 @@ func (a *Agent) watching() bool {
 	return err == nil
 }
 
-// present: a directory that was mounted into a container and is removed on the host stays visible, dead, until the
+// checkDirs: a directory that was mounted into a container and is removed on the host stays visible, dead, until the
 // container is made anew.
-func (a *Agent) present() error {
+func (a *Agent) checkDirs() error {
 	for _, dir := range []string{a.Installer.BinDir, a.Installer.ConfDir} {
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil && st.Nlink == 0 {
@@ -210,9 +210,9 @@ func (a *Agent) present() error {
 
 // round does all there is to do.
 func (a *Agent) round(ctx context.Context) error {
-	a.hold = 0
-	if who := a.claimed(ctx); who != "" {
-		a.keeper.may(false)
+	a.heldFor = 0
+	if who := a.otherHolder(ctx); who != "" {
+		a.keeper.setActs(false)
 		a.health.set(partNetwork, fmt.Errorf("%s has taken over", who))
 		return nil
 	}
@@ -220,16 +220,16 @@ func (a *Agent) round(ctx context.Context) error {
 	errBinary := a.installBinary(ctx, stays)
 	errChain := a.chain(ctx, errBinary, errLoad)
 	all := errors.Join(stays, errBinary, errLoad, errChain)
-	a.first = a.first || all == nil
-	a.keeper.may(all == nil)
+	a.installedOnce = a.installedOnce || all == nil
+	a.keeper.setActs(all == nil)
 	if errors.Is(errChain, install.ErrNoNetwork) {
 		errChain = nil // nothing to try again: an event will come
 	}
 	return errors.Join(stays, errBinary, errLoad, errChain)
 }
 
-// claimed returns who keeps the node in this agent's place.
-func (a *Agent) claimed(ctx context.Context) string {
+// otherHolder returns who keeps the node in this agent's place.
+func (a *Agent) otherHolder(ctx context.Context) string {
 	if a.claim != nil {
 		who, gone := a.claim.Holder()
 		if who != "" {
@@ -275,8 +275,8 @@ func (a *Agent) installBinary(ctx context.Context, stays error) error {
 	a.report("install", err, "the plugin is not installed")
 	if changed {
 		a.log().Info("installed the plugin", "file", a.Installer.Binary())
-		if a.first {
-			a.repaired(a.Installer.Binary(), "the plugin was removed or changed", "", 0)
+		if a.installedOnce {
+			a.logRepair(a.Installer.Binary(), "the plugin was removed or changed", "", 0)
 		}
 	}
 	return err
@@ -286,7 +286,7 @@ func (a *Agent) installBinary(ctx context.Context, stays error) error {
 // where acceleration is required the plugin is who refuses containers.
 func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 	if errBinary != nil || errLoad != nil && !a.Installer.Entry.Conf.Required {
-		a.look()
+		a.checkChained()
 		return nil
 	}
 	c, err := a.Installer.Chain(ctx)
@@ -294,25 +294,25 @@ func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 		a.report("skipped "+s.Path, s.Err, "containerd loads no network at all while this file sorts before the others")
 	}
 	if errors.Is(err, errHeld) {
-		a.health.set(partNetwork, errUndone)
+		a.health.set(partNetwork, errNotChained)
 		return nil
 	}
 	a.health.set(partNetwork, err)
 	a.report("chain", err, "the plugin is not in the network configuration")
 	if c.Changed {
-		a.chained(c)
+		a.logChained(c)
 	}
 	if err == nil {
-		a.left[c.Path] = c.After
+		a.written[c.Path] = c.After
 	}
 	return err
 }
 
-// look only tells how things are.
-func (a *Agent) look() {
-	_, done, err := a.Installer.Look()
+// checkChained only tells how things are.
+func (a *Agent) checkChained() {
+	_, done, err := a.Installer.Plan()
 	if err == nil && !done {
-		err = errUndone
+		err = errNotChained
 	}
 	a.health.set(partNetwork, err)
 }

@@ -60,8 +60,8 @@ func parts() []part {
 	return all
 }
 
-// verdict is what is to be said of one part.
-type verdict struct {
+// partStatus is what is to be said of one part.
+type partStatus struct {
 	name   string
 	counts bool
 	err    error // nil: fine
@@ -109,8 +109,8 @@ func (h *health) healthy() error {
 	return nil
 }
 
-// seen returns what was set last of a part.
-func (h *health) seen(part string) error {
+// last returns what was set last of a part.
+func (h *health) last(part string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	err, known := h.state[part]
@@ -120,21 +120,21 @@ func (h *health) seen(part string) error {
 	return err
 }
 
-// verdicts judges all parts now.
-func (a *Agent) verdicts() []verdict {
-	if a.Leaving {
-		return []verdict{{name: partGone, counts: true, err: a.health.seen(partGone)}}
+// partStatuses judges all parts now.
+func (a *Agent) partStatuses() []partStatus {
+	if a.Uninstalling {
+		return []partStatus{{name: partGone, counts: true, err: a.health.last(partGone)}}
 	}
 	node := map[string]error{}
 	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {
 		node[p.Name] = p.Err
 	}
-	list := make([]verdict, 0, len(parts()))
+	list := make([]partStatus, 0, len(parts()))
 	for _, p := range parts() {
-		v := verdict{name: p.name, counts: p.means == ReadyInstalled || a.ReadyMeans == ReadyAccelerating, err: node[p.name]}
+		v := partStatus{name: p.name, counts: p.means == ReadyInstalled || a.ReadyMeans == ReadyAccelerating, err: node[p.name]}
 		// What the agent has met says more than a look: programs that are loaded, and could not be replaced.
 		if p.means == ReadyInstalled {
-			v.err = cmp.Or(a.health.seen(p.name), v.err)
+			v.err = cmp.Or(a.health.last(p.name), v.err)
 		}
 		if p.name == partPrograms && a.ReadyMeans != ReadyAccelerating && a.unloadedAsWanted(v.err) {
 			v.err = nil
@@ -151,7 +151,7 @@ func (a *Agent) unloadedAsWanted(err error) bool {
 }
 
 // ready fails with one line for each part that counts and is not as it should be.
-func ready(list []verdict) error {
+func ready(list []partStatus) error {
 	var wrong []string
 	for _, v := range list {
 		if v.counts && v.err != nil {
@@ -164,8 +164,8 @@ func ready(list []verdict) error {
 	return errors.New(strings.Join(wrong, "\n"))
 }
 
-// listed has one line for each part, as the health checks of Kubernetes' own components do.
-func listed(list []verdict) string {
+// verboseText has one line for each part, as the health checks of Kubernetes' own components do.
+func verboseText(list []partStatus) string {
 	var b strings.Builder
 	for _, v := range list {
 		fmt.Fprintln(&b, v)
@@ -176,7 +176,7 @@ func listed(list []verdict) string {
 	return b.String() + "readyz check failed"
 }
 
-func (v verdict) String() string {
+func (v partStatus) String() string {
 	if v.err == nil {
 		return fmt.Sprintf("[+]%s ok", v.name)
 	}

@@ -122,7 +122,7 @@ func TestASignalAtAnyStepIsMadeGoodByTheNextAgent(t *testing.T) {
 				t.Errorf("%s left %q", what, left)
 			}
 			r := p.start(func(a *Agent) { a.Listen, a.Serving = "", nil })
-			eventually(t, "the next agent is done after "+what, func() bool { return ready(r.verdicts()) == nil })
+			eventually(t, "the next agent is done after "+what, func() bool { return ready(r.partStatuses()) == nil })
 			r.stop()
 			p.whole(what + ", and the next agent")
 			if left := p.leftovers(); len(left) > 0 || !p.chained() || !p.loaded() {
@@ -285,11 +285,11 @@ func TestTheThrottleGrowsAndForgets(t *testing.T) {
 	var th throttle
 	now := time.Now()
 	for n, want := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
-		if got := th.hit(now); got != want*time.Second || th.left(now) != got {
+		if got := th.hit(now); got != want*time.Second || th.wait(now) != got {
 			t.Errorf("repair %d: the next has to wait %v, want %v", n+1, got, want*time.Second)
 		}
 		now = now.Add(want*time.Second + time.Second)
-		if left := th.left(now); left != 0 {
+		if left := th.wait(now); left != 0 {
 			t.Errorf("repair %d: %v left after its wait", n+1, left)
 		}
 	}

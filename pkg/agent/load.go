@@ -17,23 +17,23 @@ import (
 // can be accelerated by this version, and stays why the programs of another version stay, which work. All are tried again.
 func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
-	if err == nil && up.Change == endpoint.ChangeSettings {
+	if err == nil && up.Kind == endpoint.UpgradeSettings {
 		if up.Postponed = a.resize(ctx); up.Postponed == nil {
 			up, err = a.Node.PlanUpgrade(ctx)
 		} else {
-			up.Change, err = a.planWithoutSettings(ctx)
+			up.Kind, err = a.planWithoutSettings(ctx)
 		}
 	}
-	a.postponed(up)
+	a.logPostponed(up)
 	switch {
 	case errors.Is(err, datapath.ErrNotLoaded):
-		stays, err = a.loadFirst(ctx)
+		stays, err = a.loadUnloaded(ctx)
 	case errors.Is(err, endpoint.ErrDowngrade):
 		a.report("upgrade", err, "the newer programs stay")
 		err = nil
-	case err != nil && up.Change == endpoint.ChangePrograms: // of this ABI, and they work
-		stays, err = a.stay(up, err), nil
-	case err == nil && up.Change != endpoint.ChangeNone:
+	case err != nil && up.Kind == endpoint.UpgradePrograms: // of this ABI, and they work
+		stays, err = a.reportUpgrade(up, err), nil
+	case err == nil && up.Kind != endpoint.UpgradeNone:
 		stays = a.upgrade(ctx, up)
 	case errors.Is(err, datapath.ErrForeignState):
 		stays = err // ... and whoever uses it uses it with the plugin that is installed
@@ -47,12 +47,12 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
 	}
 	a.health.set(partPrograms, cmp.Or(err, stays))
-	a.report("load", withoutTimes(err), "containers cannot be accelerated")
+	a.report("load", withoutAge(err), "containers cannot be accelerated")
 	return stays, err
 }
 
 // resizeAgain is how long after a failure the settings are left as they are loaded.
-const resizeAgain = 10 * time.Minute
+const resizeRetry = 10 * time.Minute
 
 // resize brings maxSockets and guards of the configuration into force. The error is why they wait: nothing else does.
 func (a *Agent) resize(ctx context.Context) error {
@@ -60,22 +60,22 @@ func (a *Agent) resize(ctx context.Context) error {
 		return a.resizeWhy
 	}
 	err := a.tryPlugin(ctx)
-	var up endpoint.Upgrade
+	var up endpoint.UpgradePlan
 	if err == nil {
 		up, err = a.Node.Upgrade(ctx)
 	}
 	if err != nil {
-		a.resizeWhy, a.resizeNext = err, time.Now().Add(resizeAgain)
+		a.resizeWhy, a.resizeNext = err, time.Now().Add(resizeRetry)
 		return err
 	}
-	a.upgraded(up)
+	a.logUpgrade(up)
 	return up.Postponed
 }
 
-// upgraded tells what an upgrade has done.
-func (a *Agent) upgraded(up endpoint.Upgrade) {
+// logUpgrade tells what an upgrade has done.
+func (a *Agent) logUpgrade(up endpoint.UpgradePlan) {
 	if up.Done {
-		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Change), "cgroups", up.Cgroups)
+		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Kind), "cgroups", up.Cgroups)
 	}
 }
 
@@ -86,13 +86,13 @@ func (a *Agent) withoutSettings() *endpoint.Node {
 	return &n
 }
 
-func (a *Agent) planWithoutSettings(ctx context.Context) (endpoint.Change, error) {
+func (a *Agent) planWithoutSettings(ctx context.Context) (endpoint.UpgradeKind, error) {
 	up, err := a.withoutSettings().PlanUpgrade(ctx)
-	return up.Change, err
+	return up.Kind, err
 }
 
-// postponed tells once that settings wait, and once that they do not any more. Nothing has failed.
-func (a *Agent) postponed(up endpoint.Upgrade) {
+// logPostponed tells once that settings wait, and once that they do not any more. Nothing has failed.
+func (a *Agent) logPostponed(up endpoint.UpgradePlan) {
 	waits := ""
 	if up.Postponed != nil {
 		waits = "yes"
@@ -108,8 +108,8 @@ func (a *Agent) postponed(up endpoint.Upgrade) {
 		"reason", up.Postponed)
 }
 
-// loadFirst loads where nothing is loaded.
-func (a *Agent) loadFirst(ctx context.Context) (stays, err error) {
+// loadUnloaded loads where nothing is loaded.
+func (a *Agent) loadUnloaded(ctx context.Context) (stays, err error) {
 	stays = a.tryPlugin(ctx)
 	a.report("plugin", stays, "nothing is loaded, and the plugin that is installed stays, which loads what it works with")
 	if stays != nil {
@@ -117,13 +117,13 @@ func (a *Agent) loadFirst(ctx context.Context) (stays, err error) {
 	}
 	loaded, err := a.Node.LoadUnlessUnloaded(ctx)
 	if loaded {
-		a.loaded()
+		a.logLoaded()
 	}
 	return nil, err
 }
 
-// withoutTimes is a failure that is remembered in the same words each time, so that it is told once.
-func withoutTimes(err error) error {
+// withoutAge is a failure that is remembered in the same words each time, so that it is told once.
+func withoutAge(err error) error {
 	var before *endpoint.LoadFailedError
 	if errors.As(err, &before) {
 		return fmt.Errorf("%w: %s", endpoint.ErrLoadFailed, before.Reason)
@@ -160,20 +160,20 @@ func (a *Agent) tryPlugin(ctx context.Context) error {
 }
 
 // upgrade does what was planned. It returns why the programs that are loaded stay.
-func (a *Agent) upgrade(ctx context.Context, planned endpoint.Upgrade) error {
+func (a *Agent) upgrade(ctx context.Context, planned endpoint.UpgradePlan) error {
 	if err := a.tryPlugin(ctx); err != nil {
-		return a.stay(planned, err)
+		return a.reportUpgrade(planned, err)
 	}
 	up, err := a.withoutSettings().Upgrade(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		err = nil // unloaded meanwhile: the next round loads
 	}
-	a.upgraded(up)
-	return a.stay(planned, err)
+	a.logUpgrade(up)
+	return a.reportUpgrade(planned, err)
 }
 
-// stay reports why an upgrade was not done, or that it was.
-func (a *Agent) stay(up endpoint.Upgrade, err error) error {
+// reportUpgrade reports why an upgrade was not done, or that it was.
+func (a *Agent) reportUpgrade(up endpoint.UpgradePlan, err error) error {
 	if err != nil {
 		err = fmt.Errorf("upgrade from %s to %s: %w", up.From, up.To, err)
 	}
@@ -181,8 +181,8 @@ func (a *Agent) stay(up endpoint.Upgrade, err error) error {
 	return err
 }
 
-// loaded tells what the probes have found.
-func (a *Agent) loaded() {
+// logLoaded tells what the probes have found.
+func (a *Agent) logLoaded() {
 	a.log().Info("loaded the programs", "bpffsPath", a.Node.Dir)
 	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {
 		var open *endpoint.HazardError

@@ -67,7 +67,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, n *atomic.Uint64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n.Load()))
 	}
-	list := c.verdicts()
+	list := c.partStatuses()
 	gauge(descReady, ready(list) == nil)
 	for _, v := range list {
 		gauge(descPart, v.err == nil, v.name)

@@ -11,7 +11,7 @@ import (
 type podState struct{ state, reason string }
 
 // countPods gives each state and reason that there can be a number, so that an alert can tell "none" from "not exported".
-func countPods(stood []adopt.Standing) map[podState]int {
+func countPods(stood []adopt.PodStatus) map[podState]int {
 	counts := map[podState]int{}
 	for state, reasons := range adopt.Reasons() {
 		for _, reason := range reasons {
@@ -25,7 +25,7 @@ func countPods(stood []adopt.Standing) map[podState]int {
 }
 
 func (c collector) pods(ch chan<- prometheus.Metric) {
-	stood, looked := c.keeper.last()
+	stood, looked := c.keeper.lastStatuses()
 	seconds := 0.0
 	if !looked.IsZero() {
 		seconds = float64(looked.UnixMilli()) / 1000

@@ -25,16 +25,16 @@ const podsTime = 30 * time.Second
 type podKeeper struct {
 	wake chan struct{} // an element: look now
 
-	mu     sync.Mutex
-	acts   bool             // the installation is in place, and no other agent keeps the node
-	stood  []adopt.Standing // of the last look
-	looked time.Time        // of the last look without an error; zero: never
+	mu       sync.Mutex
+	acts     bool              // the installation is in place, and no other agent keeps the node
+	statuses []adopt.PodStatus // of the last look
+	looked   time.Time         // of the last look without an error; zero: never
 }
 
 func newPodKeeper() *podKeeper { return &podKeeper{wake: make(chan struct{}, 1)} }
 
-// may says whether pods may be changed from now on, and wakes the keeper.
-func (k *podKeeper) may(act bool) {
+// setActs says whether pods may be changed from now on, and wakes the keeper.
+func (k *podKeeper) setActs(act bool) {
 	k.mu.Lock()
 	k.acts = act
 	k.mu.Unlock()
@@ -50,26 +50,26 @@ func (k *podKeeper) mayAct() bool {
 	return k.acts
 }
 
-// saw keeps what a look has found. After an error what was found before stays.
-func (k *podKeeper) saw(stood []adopt.Standing, err error) {
+// setStatuses keeps what a look has found. After an error what was found before stays.
+func (k *podKeeper) setStatuses(stood []adopt.PodStatus, err error) {
 	if err != nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.stood, k.looked = stood, time.Now()
+	k.statuses, k.looked = stood, time.Now()
 }
 
-func (k *podKeeper) last() ([]adopt.Standing, time.Time) {
+func (k *podKeeper) lastStatuses() ([]adopt.PodStatus, time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.stood, k.looked
+	return k.statuses, k.looked
 }
 
-func every(pods.Pod) bool { return true }
+func anyPod(pods.Pod) bool { return true }
 
-// keepPods looks at the pods until ctx ends.
-func (a *Agent) keepPods(ctx context.Context) {
+// podLoop looks at the pods until ctx ends.
+func (a *Agent) podLoop(ctx context.Context) {
 	if a.Pods == nil {
 		return
 	}
@@ -82,18 +82,18 @@ func (a *Agent) keepPods(ctx context.Context) {
 		case <-a.keeper.wake:
 		case <-ticker.C:
 		}
-		a.lookAtPods(ctx)
+		a.updatePods(ctx)
 	}
 }
 
-// lookAtPods brings what has changed of the configuration into force, adopts, and keeps how the pods stand then.
-func (a *Agent) lookAtPods(ends context.Context) {
+// updatePods brings what has changed of the configuration into force, adopts, and keeps how the pods stand then.
+func (a *Agent) updatePods(ends context.Context) {
 	ctx, cancel := context.WithTimeout(ends, podsTime)
 	defer cancel()
-	act := a.Pods.LookFor
+	act := a.Pods.StatusOf
 	// After an unload by hand pods are as somebody wants them.
 	if a.keeper.mayAct() && a.isLoaded() {
-		changes, err := a.Pods.Follow(ctx, every)
+		changes, err := a.Pods.Follow(ctx, anyPod)
 		settings, errSettings := a.Pods.FollowSettings(ctx)
 		for _, what := range settings {
 			a.log().Info("settings of the node follow the configuration", "change", what)
@@ -101,20 +101,20 @@ func (a *Agent) lookAtPods(ends context.Context) {
 		err = errors.Join(err, errSettings)
 		a.report("configuration of pods", err, "running pods do not all follow their configuration")
 		for _, c := range changes {
-			a.followed(c)
+			a.logFollowed(c)
 		}
 		if a.Adopt {
 			act = a.Pods.Adopt
 		}
 	}
-	stood, err := act(ctx, known)
+	stood, err := act(ctx, fromRuntime)
 	if ends.Err() != nil {
 		return
 	}
 	a.report("pods", err, "not all pods of this node are seen, and running ones may not be adopted")
-	a.keeper.saw(stood, err)
+	a.keeper.setStatuses(stood, err)
 	for _, s := range stood {
-		a.adopted(s)
+		a.logAdopted(s)
 	}
 }
 
@@ -126,16 +126,16 @@ func (a *Agent) isLoaded() bool {
 	return err == nil
 }
 
-// known leaves out what nobody but processes shows: it may be anybody's.
-func known(p pods.Pod) bool { return p.From != pods.FromProcesses }
+// fromRuntime leaves out what nobody but processes shows: it may be anybody's.
+func fromRuntime(p pods.Pod) bool { return p.From != pods.FromProcesses }
 
-func (a *Agent) followed(c adopt.Change) {
+func (a *Agent) logFollowed(c adopt.Change) {
 	for _, what := range c.What {
 		a.log().Info("a running pod follows its configuration", "pod", c.Pod.String(), "container", c.Pod.ID, "change", what)
 	}
 }
 
-func (a *Agent) adopted(s adopt.Standing) {
+func (a *Agent) logAdopted(s adopt.PodStatus) {
 	if s.Adopted {
 		a.counters.adopt()
 		a.log().Info("adopted a pod that ran before", "pod", s.String(), "container", s.ID, "state", string(s.State),

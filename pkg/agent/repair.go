@@ -10,13 +10,13 @@ import (
 )
 
 var (
-	errUndone = errors.New("the plugin's entry is missing or was changed")
-	errHeld   = errors.New("another component has the file for a while")
+	errNotChained = errors.New("the plugin's entry is missing or was changed")
+	errHeld       = errors.New("another component has the file for a while")
 )
 
-// chained tells what Chain has changed.
-func (a *Agent) chained(c install.Chained) {
-	was, knew := a.left[c.Path]
+// logChained tells what Chain has changed.
+func (a *Agent) logChained(c install.Chained) {
+	was, knew := a.written[c.Path]
 	if !knew {
 		a.log().Info("chained the plugin", "file", c.Path, "network", c.Network)
 		if c.Original != "" {
@@ -28,19 +28,19 @@ func (a *Agent) chained(c install.Chained) {
 	if c.Original != "" {
 		what = c.Original + ", which the list stands in for, was written again"
 	}
-	a.repaired(c.Path, what, install.Owner(c), a.throttle.hit(c.Path, time.Now()))
+	a.logRepair(c.Path, what, install.Owner(c), a.throttle.hit(c.Path, time.Now()))
 }
 
 // mayChange refuses to change a file that another component wants otherwise and has for a while. See Installer.Hold.
 func (a *Agent) mayChange(file string) error {
-	if a.hold = a.throttle.left(file, time.Now()); a.hold > 0 {
+	if a.heldFor = a.throttle.wait(file, time.Now()); a.heldFor > 0 {
 		return errHeld
 	}
 	return nil
 }
 
-// repaired tells that another component undid what this agent did. The next repair of the file has to wait.
-func (a *Agent) repaired(file, what, owner string, wait time.Duration) {
+// logRepair tells that another component undid what this agent did. The next repair of the file has to wait.
+func (a *Agent) logRepair(file, what, owner string, wait time.Duration) {
 	a.counters.repair()
 	log := a.log().With("file", file, "change", what, "nextRepairNotBefore", wait.String())
 	if owner != "" {

@@ -60,7 +60,7 @@ func (a *Agent) serveOnce(ctx context.Context) error {
 	if a.Serving != nil {
 		a.Serving(l.Addr().String())
 	}
-	err = server.Serve(bounded(l, mostOfAddress, mostOfAll))
+	err = server.Serve(newBoundedListener(l, maxPerAddress, maxConnections))
 	if !stop() { // ctx has ended: Serve returns before the last answers are written
 		err = <-closed
 	}
@@ -85,11 +85,11 @@ func (a *Agent) handler() http.Handler {
 		answer(w, err, message(err))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		list := a.verdicts()
+		list := a.partStatuses()
 		err := ready(list)
 		text := message(err)
 		if r.URL.Query().Has("verbose") {
-			text = listed(list)
+			text = verboseText(list)
 		}
 		answer(w, err, text)
 	})

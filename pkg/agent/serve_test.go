@@ -184,12 +184,12 @@ func (all held) ended(within time.Duration) (n int) {
 // Whoever opens connections and says nothing keeps nobody else out, not even from the same address.
 func TestConnectionsAreBounded(t *testing.T) {
 	address := serveAlone(t, &slowly{})
-	const opened = 3 * mostOfAddress
+	const opened = 3 * maxPerAddress
 	idle := hold(t, "127.0.0.1", address, opened)
 	// Before the server ends them because nothing is asked, after five seconds.
 	begin := time.Now()
-	if n := idle[:opened-mostOfAddress].ended(time.Second); n != opened-mostOfAddress || time.Since(begin) > 4*time.Second {
-		t.Errorf("%d of the oldest %d connections were ended, in %v", n, opened-mostOfAddress, time.Since(begin))
+	if n := idle[:opened-maxPerAddress].ended(time.Second); n != opened-maxPerAddress || time.Since(begin) > 4*time.Second {
+		t.Errorf("%d of the oldest %d connections were ended, in %v", n, opened-maxPerAddress, time.Since(begin))
 	}
 	for _, who := range []string{"127.0.0.1", "127.0.0.2"} {
 		if code, _, err := fetch(from(who), "http://"+address+"/healthz"); err != nil || code != http.StatusOK {
@@ -204,7 +204,7 @@ func TestTheOldestConnectionOfAllGoesFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inner.Close()
-	l := bounded(inner, 3, 4)
+	l := newBoundedListener(inner, 3, 4)
 	accepted := func(from string) net.Conn {
 		t.Helper()
 		client := hold(t, from, inner.Addr().String(), 1)[0]

@@ -43,16 +43,16 @@ func (t throttles) hit(file string, now time.Time) time.Duration {
 	return t[file].hit(now)
 }
 
-// left is how long no repair of file may be done.
-func (t throttles) left(file string, now time.Time) time.Duration {
+// wait is how long no repair of file may be done.
+func (t throttles) wait(file string, now time.Time) time.Duration {
 	if t[file] == nil {
 		return 0
 	}
-	return t[file].left(now)
+	return t[file].wait(now)
 }
 
-// left is how long no repair may be done.
-func (t *throttle) left(now time.Time) time.Duration { return max(0, t.until.Sub(now)) }
+// wait is how long no repair may be done.
+func (t *throttle) wait(now time.Time) time.Duration { return max(0, t.until.Sub(now)) }
 
 // backoff is the time between attempts that fail.
 type backoff struct{ first, most, last time.Duration }

@@ -16,13 +16,13 @@ import (
 // replaced is watched anew.
 type watcher struct {
 	fs      *fsnotify.Watcher
-	watched map[string]identity
+	watched map[string]dirID
 	wake    chan struct{}
 	pumped  chan struct{} // closed when the last pump has ended
 }
 
-// identity tells a directory from another one under the same path.
-type identity struct{ dev, ino uint64 }
+// dirID tells a directory from another one under the same path.
+type dirID struct{ dev, ino uint64 }
 
 func (w *watcher) events() <-chan struct{} {
 	if w.wake == nil {
@@ -34,7 +34,7 @@ func (w *watcher) events() <-chan struct{} {
 // refresh watches what there is now of dirs. After an error nothing is watched.
 func (w *watcher) refresh(dirs []string) error {
 	w.events()
-	want := map[string]identity{}
+	want := map[string]dirID{}
 	for _, dir := range dirs {
 		path, id := nearest(dir)
 		want[path] = id
@@ -45,11 +45,11 @@ func (w *watcher) refresh(dirs []string) error {
 	w.close()
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
-		return explain(err)
+		return explainInotify(err)
 	}
 	for path := range want {
 		if err := fs.Add(path); err != nil {
-			return errors.Join(explain(fmt.Errorf("%s: %w", path, err)), fs.Close())
+			return errors.Join(explainInotify(fmt.Errorf("%s: %w", path, err)), fs.Close())
 		}
 	}
 	w.fs, w.watched, w.pumped = fs, want, make(chan struct{})
@@ -58,15 +58,15 @@ func (w *watcher) refresh(dirs []string) error {
 }
 
 // nearest is dir, or what is there of the way to it.
-func nearest(dir string) (string, identity) {
+func nearest(dir string) (string, dirID) {
 	for {
 		var st unix.Stat_t
 		if err := unix.Stat(dir, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return dir, identity{st.Dev, st.Ino}
+			return dir, dirID{st.Dev, st.Ino}
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			return dir, identity{}
+			return dir, dirID{}
 		}
 		dir = up
 	}
@@ -100,8 +100,8 @@ func (w *watcher) close() {
 	w.fs, w.watched = nil, nil
 }
 
-// explain says what the limits of inotify are called.
-func explain(err error) error {
+// explainInotify says what the limits of inotify are called.
+func explainInotify(err error) error {
 	switch {
 	case errors.Is(err, unix.EMFILE):
 		return fmt.Errorf("inotify: %w (the limit of instances: raise fs.inotify.max_user_instances)", err)

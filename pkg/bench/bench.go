@@ -228,7 +228,7 @@ func (c *GuardCost) pick(plain, accelerated float64) float64 {
 func (b *bench) load(without []string, f func(*datapath.Datapath) error) error {
 	s := b.Settings
 	s.WithoutGuards = without
-	return endpoint.Privately(s, func(d *datapath.Datapath) error {
+	return endpoint.LoadPrivately(s, func(d *datapath.Datapath) error {
 		if err := attach(d, b.places.dirs[1]); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func Find(m Mount, r Request) (Found, error) {
 	}
 	defer t.close()
 	if r.Explicit != "" {
-		p, err := t.named(r.Explicit)
+		p, err := t.byPath(r.Explicit)
 		if err != nil {
 			return Found{}, fmt.Errorf("use configured cgroupPath %q: %w (correct it, or leave it out to have the cgroup found)", r.Explicit, err)
 		}
@@ -68,26 +68,26 @@ func Find(m Mount, r Request) (Found, error) {
 	for _, s := range []struct {
 		name  Source
 		value string
-		find  func(string) (place, error)
+		find  func(string) (candidate, error)
 	}{
-		{SourceRuntime, r.Runtime, t.named},
-		{SourcePodUID, r.PodUID, t.pod},
-		{SourceNetNS, r.NetNS, t.process},
+		{SourceRuntime, r.Runtime, t.byPath},
+		{SourcePodUID, r.PodUID, t.byPodUID},
+		{SourceNetNS, r.NetNS, t.byProcess},
 	} {
 		err := errNotGiven
 		if s.value != "" {
-			var p place
+			var p candidate
 			if p, err = s.find(s.value); err == nil {
 				return p.found(s.name, append(notes, t.notes...)), nil
 			}
 		}
 		notes = append(notes, fmt.Sprintf("%s: %v", s.name, err))
 	}
-	f := place{path: m.Path, id: t.rootID}.found(SourceRoot, append(notes, t.notes...))
+	f := candidate{path: m.Path, id: t.rootID}.found(SourceRoot, append(notes, t.notes...))
 	f.Root = true
 	return f, nil
 }
 
-func (p place) found(s Source, notes []string) Found {
+func (p candidate) found(s Source, notes []string) Found {
 	return Found{Path: p.path, ID: p.id, Source: s, Notes: notes}
 }

@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// named returns the cgroup that a runtime or an operator named.
-func (t *tree) named(value string) (place, error) {
-	rels, err := spellings(t.mount.Path, value)
+// byPath returns the cgroup that a runtime or an operator named.
+func (t *tree) byPath(value string) (candidate, error) {
+	rels, err := pathVariants(t.mount.Path, value)
 	if err != nil {
-		return place{}, err
+		return candidate{}, err
 	}
-	return t.first(rels)
+	return t.firstUsable(rels)
 }
 
-// spellings returns the paths, relative to the mount, that value may stand
+// pathVariants returns the paths, relative to the mount, that value may stand
 // for. The value as it is comes first: containerd passes the kubelet's path.
-func spellings(mount, value string) ([]string, error) {
+func pathVariants(mount, value string) ([]string, error) {
 	// The kernel refuses to leave the mount, but a path that goes down and up
 	// again is no path that a runtime makes either.
 	if slices.Contains(strings.Split(value, "/"), "..") {

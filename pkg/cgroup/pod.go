@@ -18,20 +18,20 @@ const (
 	walkTime = 20 * time.Millisecond
 )
 
-// pod returns the cgroup that the kubelet made for the pod with this UID.
-func (t *tree) pod(uid string) (place, error) {
+// byPodUID returns the cgroup that the kubelet made for the pod with this UID.
+func (t *tree) byPodUID(uid string) (candidate, error) {
 	// CNI_ARGS come from the API server, and the UID becomes part of a path.
 	if !validUID(uid) {
-		return place{}, fmt.Errorf("%q is not a pod UID", uid)
+		return candidate{}, fmt.Errorf("%q is not a pod UID", uid)
 	}
-	p, err := t.first(kubeletPaths(uid))
+	p, err := t.firstUsable(kubeletPaths(uid))
 	if err == nil || !errors.Is(err, unix.ENOENT) {
 		return p, err
 	}
-	w := walk{tree: t, names: podNames(uid), dirs: walkDirs, deadline: time.Now().Add(walkTime)}
+	w := walk{tree: t, match: podNames(uid), dirs: walkDirs, deadline: time.Now().Add(walkTime)}
 	rel, err := w.find()
 	if err != nil {
-		return place{}, fmt.Errorf("look for the cgroup of pod %s: %w", uid, err)
+		return candidate{}, fmt.Errorf("look for the cgroup of pod %s: %w", uid, err)
 	}
 	return t.use(rel)
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// process returns the cgroup of the process whose network namespace file is
+// byProcess returns the cgroup of the process whose network namespace file is
 // CNI_NETNS; nerdctl, ctr and cri-dockerd name the namespace in this way.
-func (t *tree) process(ns string) (place, error) {
+func (t *tree) byProcess(ns string) (candidate, error) {
 	pid, ok := netns.PID(ns)
 	if !ok {
-		return place{}, fmt.Errorf("%q does not name a process", ns)
+		return candidate{}, fmt.Errorf("%q does not name a process", ns)
 	}
 	rel, err := t.ofProcess(pid, ns)
 	if err != nil {
-		return place{}, fmt.Errorf("process %d: %w", pid, err)
+		return candidate{}, fmt.Errorf("process %d: %w", pid, err)
 	}
 	p, err := t.use(rel)
 	if err != nil {
-		return place{}, fmt.Errorf("process %d: %w", pid, err)
+		return candidate{}, fmt.Errorf("process %d: %w", pid, err)
 	}
 	return p, nil
 }
@@ -40,7 +40,7 @@ func (t *tree) ofProcess(pid int, ns string) (string, error) {
 	if host {
 		return "", errors.New("is in the network namespace of the host")
 	}
-	name, err := steadyName(ns, func() (string, error) { return unifiedName(strconv.Itoa(pid)) })
+	name, err := stableName(ns, func() (string, error) { return unifiedName(strconv.Itoa(pid)) })
 	if err != nil {
 		return "", err
 	}
@@ -54,9 +54,9 @@ func (t *tree) ofProcess(pid int, ns string) (string, error) {
 	return rel, nil
 }
 
-// steadyName reads the name of a process's cgroup and makes sure that the PID
+// stableName reads the name of a process's cgroup and makes sure that the PID
 // did not pass to another process meanwhile: that one has another namespace.
-func steadyName(ns string, read func() (string, error)) (string, error) {
+func stableName(ns string, read func() (string, error)) (string, error) {
 	dev, ino, err := netns.Stat(ns)
 	if err != nil {
 		return "", err

@@ -129,15 +129,15 @@ func TestPIDThatPassesOnIsNoticed(t *testing.T) {
 		}
 	}
 	point(first)
-	name, err := steadyName(link, func() (string, error) { return "/x", nil })
+	name, err := stableName(link, func() (string, error) { return "/x", nil })
 	if name != "/x" || err != nil {
 		t.Errorf("same process: got %q, %v", name, err)
 	}
-	name, err = steadyName(link, func() (string, error) { point(second); return "/x", nil })
+	name, err = stableName(link, func() (string, error) { point(second); return "/x", nil })
 	if err == nil {
 		t.Errorf("got %q although the process changed", name)
 	}
-	name, err = steadyName(link, func() (string, error) { point("/nowhere"); return "/x", nil })
+	name, err = stableName(link, func() (string, error) { point("/nowhere"); return "/x", nil })
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %q, %v although the process went away", name, err)
 	}

@@ -24,8 +24,8 @@ type tree struct {
 	notes    []string // on the search as a whole
 }
 
-// place is a cgroup that may be used.
-type place struct {
+// candidate is a cgroup that may be used.
+type candidate struct {
 	path string
 	id   uint64
 }
@@ -45,8 +45,8 @@ func openTree(m Mount) (*tree, error) {
 
 func (t *tree) close() { unix.Close(t.fd) }
 
-// first returns the first of the relative paths that is a usable cgroup.
-func (t *tree) first(rels []string) (place, error) {
+// firstUsable returns the first of the relative paths that is a usable cgroup.
+func (t *tree) firstUsable(rels []string) (candidate, error) {
 	var refused, missing error
 	for _, rel := range rels {
 		p, err := t.use(rel)
@@ -60,29 +60,29 @@ func (t *tree) first(rels []string) (place, error) {
 		}
 	}
 	if refused != nil {
-		return place{}, refused
+		return candidate{}, refused
 	}
-	return place{}, missing
+	return candidate{}, missing
 }
 
 // use returns the cgroup at the relative path rel, unless it must not be used.
-func (t *tree) use(rel string) (place, error) {
+func (t *tree) use(rel string) (candidate, error) {
 	path := filepath.Join(t.mount.Path, rel)
-	id, err := t.id(rel)
+	id, err := t.cgroupID(rel)
 	if err != nil {
-		return place{}, fmt.Errorf("no usable cgroup %q: %w", path, err)
+		return candidate{}, fmt.Errorf("no usable cgroup %q: %w", path, err)
 	}
 	if id == t.rootID {
-		return place{}, fmt.Errorf("%q %w", path, ErrRoot)
+		return candidate{}, fmt.Errorf("%q %w", path, ErrRoot)
 	}
 	if t.isOwnOrAncestor(id) {
-		return place{}, fmt.Errorf("cgroup %q %w", path, ErrOwn)
+		return candidate{}, fmt.Errorf("cgroup %q %w", path, ErrOwn)
 	}
-	return place{path, id}, nil
+	return candidate{path, id}, nil
 }
 
-// id returns the id of the cgroup at the relative path rel.
-func (t *tree) id(rel string) (uint64, error) {
+// cgroupID returns the id of the cgroup at the relative path rel.
+func (t *tree) cgroupID(rel string) (uint64, error) {
 	// The path comes from outside. The kernel sees to it that it ends on this
 	// very file system, whatever ".." or links or mounts are in it.
 	fd, err := unix.Openat2(t.fd, rel, &unix.OpenHow{
@@ -130,7 +130,7 @@ func (t *tree) ownIDs() ([]uint64, error) {
 	}
 	var ids []uint64
 	for ; rel != "."; rel = filepath.Dir(rel) {
-		id, err := t.id(rel)
+		id, err := t.cgroupID(rel)
 		if err != nil {
 			return nil, fmt.Errorf("look up %q: %w", rel, err)
 		}
@@ -152,7 +152,7 @@ func (t *tree) locate(name string) (rel string, ok bool, err error) {
 	// at, so a cgroup that is there under this name is the one. Only "/"
 	// is there in every mount and proves nothing.
 	if rel, ok := below("/", name); ok && rel != "." {
-		if _, err := t.id(rel); err == nil {
+		if _, err := t.cgroupID(rel); err == nil {
 			return rel, true, nil
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // walk searches a hierarchy, level by level, as pods are never deep down.
 type walk struct {
 	tree     *tree
-	names    func(name string) bool
+	match    func(name string) bool
 	dirs     int // how many directories may be read
 	deadline time.Time
 }
@@ -32,7 +32,7 @@ func (w walk) find() (string, error) {
 		queue = queue[1:]
 		for _, name := range w.children(dir) {
 			rel := path.Join(dir, name)
-			if w.names(name) {
+			if w.match(name) {
 				return rel, nil
 			}
 			// Below other pods are only their containers.

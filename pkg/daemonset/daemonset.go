@@ -24,11 +24,11 @@ const Flag = "--uninstall"
 const Container = "agent"
 
 // helmsMark is an annotation that Helm puts on what it installs, and nobody else.
-const helmsMark = "meta.helm.sh/release-name"
+const helmAnnotation = "meta.helm.sh/release-name"
 
 // ErrNotHelms is of a DaemonSet that was not installed by Helm: whoever applies the output of helm template, hooks
 // included, does not mean to uninstall.
-var ErrNotHelms = errors.New("it was not installed by Helm (delete the hook's Job, or template the chart with --no-hooks)")
+var ErrNotFromHelm = errors.New("it was not installed by Helm (delete the hook's Job, or template the chart with --no-hooks)")
 
 // DefaultEvery is the time between two looks.
 const DefaultEvery = time.Second
@@ -37,9 +37,9 @@ const DefaultEvery = time.Second
 type DaemonSet struct {
 	API             *API
 	Namespace, Name string
-	// Told is called with what is waited for, when that changes; nil: nobody wants to know.
-	Told  func(text string)
-	Every time.Duration // between two looks; 0: DefaultEvery
+	// Progress is called with what is waited for, when that changes; nil: nobody wants to know.
+	Progress func(text string)
+	Every    time.Duration // between two looks; 0: DefaultEvery
 
 	last string
 }
@@ -71,23 +71,23 @@ type object struct {
 func (d *DaemonSet) Uninstall(ctx context.Context) error {
 	now, err := d.get(ctx)
 	if isStatus(err, http.StatusNotFound) {
-		d.tell("there is no DaemonSet " + d.Namespace + "/" + d.Name)
+		d.progress("there is no DaemonSet " + d.Namespace + "/" + d.Name)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if now.Metadata.Annotations[helmsMark] == "" {
-		return fmt.Errorf("DaemonSet %s/%s: %w", d.Namespace, d.Name, ErrNotHelms)
+	if now.Metadata.Annotations[helmAnnotation] == "" {
+		return fmt.Errorf("DaemonSet %s/%s: %w", d.Namespace, d.Name, ErrNotFromHelm)
 	}
-	if err := d.change(ctx, now); err != nil {
+	if err := d.addFlag(ctx, now); err != nil {
 		return err
 	}
-	return d.await(ctx)
+	return d.waitUninstalled(ctx)
 }
 
-// change gives the agents the flag, and lets all of them be replaced at once: nothing depends on one that is not there.
-func (d *DaemonSet) change(ctx context.Context, now *object) error {
+// addFlag gives the agents the flag, and lets all of them be replaced at once: nothing depends on one that is not there.
+func (d *DaemonSet) addFlag(ctx context.Context, now *object) error {
 	containers := now.Spec.Template.Spec.Containers
 	for i, c := range containers {
 		if c.Name != Container {
@@ -111,21 +111,21 @@ func (d *DaemonSet) change(ctx context.Context, now *object) error {
 	return fmt.Errorf("DaemonSet %s/%s has no container %q", d.Namespace, d.Name, Container)
 }
 
-// await waits until all agents have the flag and are ready.
-func (d *DaemonSet) await(ctx context.Context) error {
+// waitUninstalled waits until all agents have the flag and are ready.
+func (d *DaemonSet) waitUninstalled(ctx context.Context) error {
 	for {
 		now, err := d.get(ctx)
 		switch s := now.Status; {
 		case ctx.Err() != nil: // what was told last stays the reason
 		case err != nil: // an API server may be restarted meanwhile
-			d.tell(err.Error())
+			d.progress(err.Error())
 		case s.ObservedGeneration < now.Metadata.Generation:
-			d.tell("waiting for the DaemonSet's controller")
+			d.progress("waiting for the DaemonSet's controller")
 		case s.UpdatedNumberScheduled < s.DesiredNumberScheduled || s.NumberReady < s.DesiredNumberScheduled:
-			d.tell(fmt.Sprintf("%d of %d nodes have nothing of sockmap any more", min(s.UpdatedNumberScheduled, s.NumberReady),
+			d.progress(fmt.Sprintf("%d of %d nodes have nothing of sockmap any more", min(s.UpdatedNumberScheduled, s.NumberReady),
 				s.DesiredNumberScheduled))
 		default:
-			d.tell(fmt.Sprintf("no node of %d has anything of sockmap any more", s.DesiredNumberScheduled))
+			d.progress(fmt.Sprintf("no node of %d has anything of sockmap any more", s.DesiredNumberScheduled))
 			return nil
 		}
 		select {
@@ -137,9 +137,9 @@ func (d *DaemonSet) await(ctx context.Context) error {
 	}
 }
 
-func (d *DaemonSet) tell(text string) {
-	if d.Told != nil && text != d.last {
-		d.Told(text)
+func (d *DaemonSet) progress(text string) {
+	if d.Progress != nil && text != d.last {
+		d.Progress(text)
 	}
 	d.last = text
 }
@@ -197,7 +197,7 @@ func (a *API) patch(ctx context.Context, path string, ops any) error {
 }
 
 // most bounds an answer. A DaemonSet has some kilobytes.
-const most = 8 << 20
+const maxResponse = 8 << 20
 
 func (a *API) do(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
 	token, err := a.Token()
@@ -220,7 +220,7 @@ func (a *API) do(ctx context.Context, method, path, contentType string, body []b
 		return nil, err
 	}
 	defer response.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(response.Body, most))
+	b, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	if err != nil {
 		return nil, err
 	}

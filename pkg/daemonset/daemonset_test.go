@@ -92,7 +92,7 @@ func (c *cluster) uninstall(t *testing.T, timeout time.Duration) (told []string,
 	t.Cleanup(server.Close)
 	d := &DaemonSet{
 		API:       &API{Server: server.URL, Token: func() (string, error) { return "secret", nil }, Client: server.Client()},
-		Namespace: "kube-system", Name: "sockmap-cni", Told: func(text string) { told = append(told, text) },
+		Namespace: "kube-system", Name: "sockmap-cni", Progress: func(text string) { told = append(told, text) },
 		Every: time.Millisecond,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)

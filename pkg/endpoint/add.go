@@ -43,7 +43,7 @@ func explainNetNS(err error) error {
 // Every error means that the sandbox is not accelerated, or still as an earlier Add of the same attachment made it.
 // What was made on the way is undone, but for what belongs to the node: loaded programs, a mount.
 func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) {
-	record, err := newRecord(sb)
+	attachment, err := newAttachment(sb)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -52,50 +52,50 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 		return Outcome{}, err
 	}
 	defer dir.Close()
-	record.CgroupID, record.CgroupSource = found.ID, string(found.Source)
+	attachment.CgroupID, attachment.CgroupSource = found.ID, string(found.Source)
 	if sb.HostNetwork {
 		if found.Root {
 			return Outcome{}, fmt.Errorf("%w: the cgroup of the pod is not known", errHostCgroup)
 		}
-		record.NetNSCookie = datapath.HostKey(found.ID)
+		attachment.NetNSCookie = datapath.HostKey(found.ID)
 	}
 	want.Policy.Accelerate = true
-	record.Policy = &want.Policy
+	attachment.Policy = &want.Policy
 
-	s, err := n.load(ctx)
+	s, err := n.beginOrLoad(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer s.end()
-	out := Outcome{Cgroup: found, NetNSCookie: record.NetNSCookie, Loaded: s.loaded}
+	out := Outcome{Cgroup: found, NetNSCookie: attachment.NetNSCookie, Loaded: s.loadedNow}
 	if err := s.checkHazards(want.AcceptHazards); err != nil {
 		return Outcome{}, err
 	}
 	if out.Disabled, err = s.applySettings(); err != nil {
 		return Outcome{}, err
 	}
-	err = s.register(sb.key(), record, dir)
+	err = s.register(sb.key(), attachment, dir)
 	// Leftovers of others may have filled a map.
 	if errors.Is(err, unix.E2BIG) && !errors.Is(err, datapath.ErrTooManyPrograms) {
-		if out.Reaped = s.reapSome(sb.key(), fullTime); len(out.Reaped) > 0 {
-			err = s.register(sb.key(), record, dir)
+		if out.Reaped = s.reapSome(sb.key(), reapTimeWhenFull); len(out.Reaped) > 0 {
+			err = s.register(sb.key(), attachment, dir)
 		}
 	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	out.Reaped = append(out.Reaped, s.reapSome(sb.key(), reapTime)...)
-	out.OptedOut = s.optedOut(record.NetNSCookie)
-	if by, off := s.switchOf(record.NetNSCookie); off {
+	out.OptedOut = s.optedOut(attachment.NetNSCookie)
+	if by, off := s.switchOf(attachment.NetNSCookie); off {
 		out.SwitchedOff = by.String()
 	}
 	return out, nil
 }
 
-// newRecord identifies the network namespace, and what else there is to record about a sandbox.
-func newRecord(sb Sandbox) (datapath.Attachment, error) {
+// newAttachment identifies the network namespace, and what else there is to record about a sandbox.
+func newAttachment(sb Sandbox) (datapath.Attachment, error) {
 	if sb.HostNetwork {
-		return newHostRecord(sb)
+		return newHostAttachment(sb)
 	}
 	if err := CheckNetNS(sb.NetNSPath); err != nil {
 		return datapath.Attachment{}, err
@@ -117,9 +117,9 @@ func newRecord(sb Sandbox) (datapath.Attachment, error) {
 
 var errHostCgroup = errors.New("a pod with hostNetwork is told from others by its cgroup alone")
 
-// newHostRecord is newRecord of a pod with hostNetwork. What stands for its network namespace comes with its cgroup.
-func newHostRecord(sb Sandbox) (datapath.Attachment, error) {
-	id, err := netns.Own()
+// newHostAttachment is newRecord of a pod with hostNetwork. What stands for its network namespace comes with its cgroup.
+func newHostAttachment(sb Sandbox) (datapath.Attachment, error) {
+	id, err := netns.OwnID()
 	if err != nil {
 		return datapath.Attachment{}, err
 	}
@@ -158,7 +158,7 @@ func (n *Node) findCgroup(sb Sandbox, want Want) (cgroup.Found, *os.File, error)
 
 // ensureMount finds cgroup2, or mounts it where the host has it nowhere.
 func (n *Node) ensureMount() (cgroup.Mount, error) {
-	mount, err := n.mount()
+	mount, err := n.findMount()
 	if !errors.Is(err, cgroup.ErrNoCgroup2) {
 		return mount, err
 	}
@@ -180,13 +180,13 @@ func (s *session) applySettings() (disabled bool, err error) {
 		s.log().Warn("maxSockets differs from what is loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
 			"configured", want.MaxSockets, "loaded", now.MaxSockets)
 	}
-	if err := s.compareGuards(); err != nil {
+	if err := s.warnOfGuards(); err != nil {
 		return false, err
 	}
 	if now.Live() == want.Live() {
 		return now.Disabled, nil
 	}
-	s.log().Warn("change the node-wide settings to those of this configuration", changed(now.Live(), want.Live())...)
+	s.log().Warn("change the node-wide settings to those of this configuration", differenceArgs(now.Live(), want.Live())...)
 	return now.Disabled, s.setLive(want.Live())
 }
 
@@ -205,7 +205,7 @@ func (n *Node) ApplySettings(ctx context.Context) (what []string, err error) {
 	if err != nil || config.Live() == n.Settings.Live() {
 		return nil, err
 	}
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (n *Node) ApplySettings(ctx context.Context) (what []string, err error) {
 	if err != nil || now.Live() == s.Settings.Live() {
 		return nil, err
 	}
-	for _, d := range differences(now.Live(), s.Settings.Live()) {
+	for _, d := range liveDifferences(now.Live(), s.Settings.Live()) {
 		what = append(what, fmt.Sprintf("%s: %v, now %v", d.key, d.was, d.now))
 	}
 	return what, s.setLive(s.Settings.Live())
@@ -226,8 +226,8 @@ type difference struct {
 	was, now any
 }
 
-// differences lists what differs.
-func differences(was, now datapath.Live) []difference {
+// liveDifferences lists what differs.
+func liveDifferences(was, now datapath.Live) []difference {
 	all := []difference{
 		{"maxBacklogBytes", was.MaxBacklogBytes, now.MaxBacklogBytes},
 		{"maxBacklogMessages", was.MaxBacklogMessages, now.MaxBacklogMessages},
@@ -238,17 +238,17 @@ func differences(was, now datapath.Live) []difference {
 	return slices.DeleteFunc(all, func(d difference) bool { return d.was == d.now })
 }
 
-// changed lists them for the log.
-func changed(was, now datapath.Live) (args []any) {
-	for _, d := range differences(was, now) {
+// differenceArgs lists them for the log.
+func differenceArgs(was, now datapath.Live) (args []any) {
+	for _, d := range liveDifferences(was, now) {
 		args = append(args, slog.Group(d.key, "was", d.was, "now", d.now))
 	}
 	return args
 }
 
-// compareGuards warns of guards that the configuration wants otherwise than those that were loaded. One that the kernel
+// warnOfGuards warns of guards that the configuration wants otherwise than those that were loaded. One that the kernel
 // refused is as it was wanted.
-func (s *session) compareGuards() error {
+func (s *session) warnOfGuards() error {
 	states, err := s.d.GuardStates()
 	if err != nil {
 		return err
@@ -268,5 +268,5 @@ func (s *session) checkHazards(accepted []string) error {
 	if err != nil {
 		return err
 	}
-	return heldBack(now, accepted)
+	return hazardError(now, accepted)
 }

@@ -230,10 +230,10 @@ func TestLongNamesAreKeptApart(t *testing.T) {
 	one.Network, two.Network = strings.Repeat("n", 200)+"1", strings.Repeat("n", 200)+"2"
 	mustAdd(t, n, one, in(g))
 	mustAdd(t, n, two, in(g))
-	if _, err := n.GC(t.Context(), one.Network, &[]Ref{}); err != nil {
+	if _, err := n.GC(t.Context(), one.Network, &[]ValidAttachment{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Check(t.Context(), one); !errors.Is(err, ErrNoRecord) {
+	if err := n.Check(t.Context(), one); !errors.Is(err, ErrNotAdded) {
 		t.Errorf("check of what GC removed: %v, want ErrNoRecord", err)
 	}
 	if err := n.Check(t.Context(), two); err != nil {
@@ -248,7 +248,7 @@ func TestCallsLeakNoDescriptors(t *testing.T) {
 		if err := n.Check(t.Context(), sb); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := n.Records(t.Context()); err != nil {
+		if _, err := n.Attachments(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		mustDel(t, n, sb)

@@ -25,15 +25,15 @@ func slow() (probe datapath.Probe, asks <-chan struct{}, letGo func()) {
 
 func TestAddsDoNotWaitForTheProbesOfAnUpgrade(t *testing.T) {
 	for name, c := range map[string]struct {
-		change Change
+		change UpgradeKind
 		before func(t *testing.T, n *Node)
 		do     func(t *testing.T, n *Node) error
 		add    error // what is wrong with adding meanwhile
 	}{
-		"other programs": {ChangePrograms, func(t *testing.T, n *Node) { markOther(t, n) }, doUpgrade, nil},
-		"other probes":   {ChangeProbes, func(*testing.T, *Node) {}, doUpgrade, nil},
-		"other maps":     {ChangeMaps, func(t *testing.T, n *Node) { makeOld(t, n) }, doUpgrade, datapath.ErrForeignState},
-		"probe again": {ChangeProbes, func(*testing.T, *Node) {}, func(t *testing.T, n *Node) error {
+		"other programs": {UpgradePrograms, func(t *testing.T, n *Node) { markOther(t, n) }, doUpgrade, nil},
+		"other probes":   {UpgradeProbes, func(*testing.T, *Node) {}, doUpgrade, nil},
+		"other maps":     {UpgradeMaps, func(t *testing.T, n *Node) { makeOld(t, n) }, doUpgrade, datapath.ErrForeignState},
+		"probe again": {UpgradeProbes, func(*testing.T, *Node) {}, func(t *testing.T, n *Node) error {
 			_, _, err := n.ProbeAgain(t.Context())
 			return err
 		}, nil},
@@ -49,7 +49,7 @@ func TestAddsDoNotWaitForTheProbesOfAnUpgrade(t *testing.T) {
 			var letGo func()
 			up.Settings.Probe, asks, letGo = slow()
 			up.Settings.ProbeSet = "two"
-			if planned, err := up.PlanUpgrade(t.Context()); err != nil || planned.Change != c.change {
+			if planned, err := up.PlanUpgrade(t.Context()); err != nil || planned.Kind != c.change {
 				t.Fatalf("planned %+v, %v", planned, err)
 			}
 			done := make(chan error, 1)
@@ -93,7 +93,7 @@ func TestAnAnswerCountsForWhatWasAskedOnly(t *testing.T) {
 		version string
 	}{
 		"one change":  {1, 2, nil, "v2"},
-		"always":      {mostAsks, mostAsks, ErrBusy, "v1"},
+		"always":      {maxProbeRuns, maxProbeRuns, ErrBusy, "v1"},
 		"no change":   {0, 1, nil, "v2"},
 		"taken ahead": {-1, 1, nil, "v3"},
 	} {

@@ -15,12 +15,12 @@ import (
 // records why. It never loads: where nothing is loaded, nothing can take the sandbox now, and nothing can be recorded. Who
 // attaches a cgroup by hand later can take it then.
 func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
-	record, err := newRecord(sb)
+	attachment, err := newAttachment(sb)
 	if err != nil {
 		return err
 	}
-	record.ContainerCgroupID = n.containerCgroup(sb)
-	s, err := n.change(ctx)
+	attachment.ContainerCgroupID = n.containerCgroup(sb)
+	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
 	}
@@ -28,56 +28,56 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 		return err
 	}
 	defer s.end()
-	record.Declined, record.Reason = reason, decline.OptedOut
-	return s.keepOnTCP(sb, record)
+	attachment.Declined, attachment.Reason = reason, decline.OptedOut
+	return s.registerOnTCP(sb, attachment)
 }
 
 // Withdraw takes acceleration from a sandbox that has it, and records why. Its live connections go on by TCP. It returns
 // datapath.ErrNotLoaded where nothing is loaded.
 func (n *Node) Withdraw(ctx context.Context, sb Sandbox, cause error) error {
-	record, err := newRecord(sb)
+	attachment, err := newAttachment(sb)
 	if err != nil {
 		return err
 	}
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.end()
-	record.Declined, record.Reason = cause.Error(), ReasonOf(cause)
-	return s.keepOnTCP(sb, record)
+	attachment.Declined, attachment.Reason = cause.Error(), ReasonOf(cause)
+	return s.registerOnTCP(sb, attachment)
 }
 
-// keepOnTCP registers a sandbox that no link is to take.
-func (s *session) keepOnTCP(sb Sandbox, record datapath.Attachment) error {
+// registerOnTCP registers a sandbox that no link is to take.
+func (s *session) registerOnTCP(sb Sandbox, attachment datapath.Attachment) error {
 	// Its cgroup keeps the link that an earlier Add made: without it no callback tells when the connections that are in the
 	// sockhash end, and what they hold of other pods' shares would never be given back.
-	earlier, ok, err := s.record(sb.key())
+	earlier, ok, err := s.attachment(sb.key())
 	if err != nil {
 		return err
 	}
-	if sb.HostNetwork && !ok && record.ContainerCgroupID == 0 {
+	if sb.HostNetwork && !ok && attachment.ContainerCgroupID == 0 {
 		return nil // nobody could tell when it has ended, and nothing takes its sockets
 	}
 	if sb.HostNetwork {
-		record.NetNSCookie = earlier.NetNSCookie // 0 where nothing takes its sockets yet
+		attachment.NetNSCookie = earlier.NetNSCookie // 0 where nothing takes its sockets yet
 	}
-	if ok && earlier.NetNSCookie == record.NetNSCookie {
-		record.CgroupID, record.CgroupSource = earlier.CgroupID, earlier.CgroupSource
+	if ok && earlier.NetNSCookie == attachment.NetNSCookie {
+		attachment.CgroupID, attachment.CgroupSource = earlier.CgroupID, earlier.CgroupSource
 	}
-	record.Policy = &datapath.Policy{}
-	return s.register(sb.key(), record, nil)
+	attachment.Policy = &datapath.Policy{}
+	return s.register(sb.key(), attachment, nil)
 }
 
 // Decline records the error that kept a sandbox from being accelerated, so that status can tell. It never loads:
 // where nothing is loaded, nothing is recorded. It leaves alone what an earlier Add made for the same sandbox.
 func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
-	record, err := newRecord(sb)
+	attachment, err := newAttachment(sb)
 	if err != nil {
 		return err
 	}
-	record.ContainerCgroupID = n.containerCgroup(sb)
-	s, err := n.change(ctx)
+	attachment.ContainerCgroupID = n.containerCgroup(sb)
+	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
 	}
@@ -85,26 +85,26 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 		return err
 	}
 	defer s.end()
-	earlier, ok, err := s.record(sb.key())
+	earlier, ok, err := s.attachment(sb.key())
 	if err != nil {
 		return err
 	}
-	if ok && earlier.Declined == "" && (sb.HostNetwork || earlier.NetNSCookie == record.NetNSCookie) {
+	if ok && earlier.Declined == "" && (sb.HostNetwork || earlier.NetNSCookie == attachment.NetNSCookie) {
 		return nil
 	}
-	if sb.HostNetwork && record.ContainerCgroupID == 0 {
+	if sb.HostNetwork && attachment.ContainerCgroupID == 0 {
 		return nil // nobody could tell when it has ended
 	}
-	record.Declined, record.Reason = cause.Error(), ReasonOf(cause)
+	attachment.Declined, attachment.Reason = cause.Error(), ReasonOf(cause)
 	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
-	record.NetNSCookie = 0
-	return s.register(sb.key(), record, nil)
+	attachment.NetNSCookie = 0
+	return s.register(sb.key(), attachment, nil)
 }
 
 // containerCgroup returns the id of the sandbox's own cgroup; 0 when there is none, or it cannot be found without changing
 // anything.
 func (n *Node) containerCgroup(sb Sandbox) uint64 {
-	mount, err := n.mount()
+	mount, err := n.findMount()
 	if err != nil {
 		return 0
 	}

@@ -75,11 +75,11 @@ func TestDeclineRecordsTheReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, n, "after declining", state{Records: []string{"!one/eth0"}})
-	records, err := n.Records(t.Context())
-	if err != nil || len(records) != 1 {
-		t.Fatalf("records: %v, %v", records, err)
+	attachments, err := n.Attachments(t.Context())
+	if err != nil || len(attachments) != 1 {
+		t.Fatalf("records: %v, %v", attachments, err)
 	}
-	if r := records[0]; r.Accelerated() || !strings.HasPrefix(reason, r.Declined) || len(r.Declined) < 200 {
+	if r := attachments[0]; r.Accelerated() || !strings.HasPrefix(reason, r.Declined) || len(r.Declined) < 200 {
 		t.Errorf("record says %q, want the beginning of the reason", r.Declined)
 	}
 	if err := n.Check(t.Context(), sb); err != nil {

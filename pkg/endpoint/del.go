@@ -15,10 +15,10 @@ import (
 // It needs nothing of the sandbox to exist. An attachment without a record is not an error.
 func (n *Node) Del(ctx context.Context, network, containerID, ifName string) error {
 	key := datapath.NewAttachmentKey(network, containerID, ifName)
-	if known, err := n.known(key); !known || err != nil {
+	if known, err := n.hasAttachment(key); !known || err != nil {
 		return err
 	}
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil
 	}
@@ -26,15 +26,15 @@ func (n *Node) Del(ctx context.Context, network, containerID, ifName string) err
 		return err
 	}
 	defer s.end()
-	if _, ok, err := s.record(key); !ok || err != nil {
+	if _, ok, err := s.attachment(key); !ok || err != nil {
 		return err
 	}
 	return s.remove(key)
 }
 
-// known looks a record up without the lock: whoever holds it must not delay the removal of containers that are none
+// hasAttachment looks a record up without the lock: whoever holds it must not delay the removal of containers that are none
 // of ours. The record cannot be on its way, as runtimes do not call ADD and DEL of one container at once.
-func (n *Node) known(key datapath.AttachmentKey) (bool, error) {
+func (n *Node) hasAttachment(key datapath.AttachmentKey) (bool, error) {
 	d, err := datapath.Open(n.Dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return false, nil
@@ -52,47 +52,47 @@ func (n *Node) known(key datapath.AttachmentKey) (bool, error) {
 func (n *Node) Check(_ context.Context, sb Sandbox) error {
 	d, err := datapath.Open(n.Dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {
-		return fmt.Errorf("%w: %w", ErrNoRecord, err)
+		return fmt.Errorf("%w: %w", ErrNotAdded, err)
 	}
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	record, ok, err := d.Attachment(sb.key())
+	attachment, ok, err := d.Attachment(sb.key())
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("%w: network %q, container %q, interface %q", ErrNoRecord, sb.Network, sb.ContainerID, sb.IfName)
+		return fmt.Errorf("%w: network %q, container %q, interface %q", ErrNotAdded, sb.Network, sb.ContainerID, sb.IfName)
 	}
-	if record.Declined != "" {
+	if attachment.Declined != "" {
 		return nil
 	}
-	if err := n.checkLink(d, record); err != nil {
+	if err := n.checkLink(d, attachment); err != nil {
 		return err
 	}
-	return checkEndpoint(d, record, sb)
+	return checkEndpoint(d, attachment, sb)
 }
 
-func (n *Node) checkLink(d *datapath.Datapath, record datapath.Attachment) error {
-	alive, err := n.witness().alive(d, datapath.LinkKey{CgroupID: record.CgroupID})
+func (n *Node) checkLink(d *datapath.Datapath, attachment datapath.Attachment) error {
+	alive, err := n.newLiveness().linkAlive(d, datapath.LinkKey{CgroupID: attachment.CgroupID})
 	if err != nil {
 		return err
 	}
 	if !alive {
-		return fmt.Errorf("%w: cgroup %d is gone or has no link (add the container again)", ErrIncomplete, record.CgroupID)
+		return fmt.Errorf("%w: cgroup %d is gone or has no link (add the container again)", ErrIncomplete, attachment.CgroupID)
 	}
 	return nil
 }
 
-func checkEndpoint(d *datapath.Datapath, record datapath.Attachment, sb Sandbox) error {
+func checkEndpoint(d *datapath.Datapath, attachment datapath.Attachment, sb Sandbox) error {
 	id, err := netns.Identify(sb.NetNSPath)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrIncomplete, err)
 	}
-	if id.Cookie != record.NetNSCookie {
+	if id.Cookie != attachment.NetNSCookie {
 		return fmt.Errorf("%w: network namespace %q has cookie %d, cookie %d was added (add the container again)",
-			ErrIncomplete, sb.NetNSPath, id.Cookie, record.NetNSCookie)
+			ErrIncomplete, sb.NetNSPath, id.Cookie, attachment.NetNSCookie)
 	}
 	// By its key: with as many endpoints as a node has, to list them takes thousands of system calls, and fails while they
 	// come and go.

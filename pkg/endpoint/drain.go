@@ -11,7 +11,7 @@ import (
 )
 
 // drainLook is how often Drain looks whether readers have read.
-const drainLook = 50 * time.Millisecond
+const drainInterval = 50 * time.Millisecond
 
 // Drain turns the kill switch, for an Unload that follows, and waits until no live socket has redirected bytes that wait for its reader. It
 // returns how many have when ctx ends, which is no error: they lose nothing by an Unload, only guards that are
@@ -39,7 +39,7 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 		select {
 		case <-ctx.Done():
 			return left, nil
-		case <-time.After(drainLook): // before the first look, too: a send that began before the switch ends meanwhile
+		case <-time.After(drainInterval): // before the first look, too: a send that began before the switch ends meanwhile
 		}
 		left = 0
 		err := d.Flows(func(f datapath.Flow) bool {
@@ -58,7 +58,7 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 
 // switchOffToUnload leaves word why: whatever becomes of the Unload, nobody has disabled the node.
 func (n *Node) switchOffToUnload(ctx context.Context) error {
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func TestDrainWaitsForReaders(t *testing.T) {
 		}
 		drained <- err
 	}()
-	time.Sleep(3 * drainLook)
+	time.Sleep(3 * drainInterval)
 	select {
 	case err := <-drained:
 		t.Fatalf("it has not waited: %v", err)
@@ -144,7 +144,7 @@ func TestBytesThatNobodyReadsInTimeAreNotLost(t *testing.T) {
 	client, server := connected(t, g)
 	const size = 777
 	redirected(t, n, client, server, size)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*drainLook)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*drainInterval)
 	defer cancel()
 	if left, err := n.Drain(ctx); left != 1 || err != nil {
 		t.Fatalf("%d left, %v", left, err)

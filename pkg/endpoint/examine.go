@@ -29,7 +29,7 @@ func Examine(ctx context.Context, s datapath.Settings) (found Examination, err e
 		present, guarded := f.Sets()
 		return uint32(present), uint32(guarded), err
 	}
-	err = privately(func(dir string) error {
+	err = inPrivateDir(func(dir string) error {
 		d, err := datapath.Load(dir, s)
 		if err != nil {
 			return err
@@ -41,10 +41,10 @@ func Examine(ctx context.Context, s datapath.Settings) (found Examination, err e
 	return found, err
 }
 
-// Privately loads with s where nobody else sees it, calls f, and takes all of it away again. It takes no lock and touches
+// LoadPrivately loads with s where nobody else sees it, calls f, and takes all of it away again. It takes no lock and touches
 // nothing that is loaded.
-func Privately(s datapath.Settings, f func(*datapath.Datapath) error) error {
-	return privately(func(dir string) error {
+func LoadPrivately(s datapath.Settings, f func(*datapath.Datapath) error) error {
+	return inPrivateDir(func(dir string) error {
 		d, err := datapath.Load(dir, s)
 		if err != nil {
 			return err
@@ -54,8 +54,8 @@ func Privately(s datapath.Settings, f func(*datapath.Datapath) error) error {
 	})
 }
 
-// privately calls f with a state directory that nobody else sees, and takes all that is pinned there away.
-func privately(f func(dir string) error) (err error) {
+// inPrivateDir calls f with a state directory that nobody else sees, and takes all that is pinned there away.
+func inPrivateDir(f func(dir string) error) (err error) {
 	fs, err := privateBPFFS()
 	if err != nil {
 		return err

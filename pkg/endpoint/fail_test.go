@@ -105,7 +105,7 @@ func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
 					t.Errorf("reap found %v, %v; want that nothing was left", removed, err)
 				}
 				// Its own runtime must still be able to name it.
-				if removed, err := n.GC(t.Context(), sb.Network, &[]Ref{}); len(removed) != 1 || err != nil {
+				if removed, err := n.GC(t.Context(), sb.Network, &[]ValidAttachment{}); len(removed) != 1 || err != nil {
 					t.Errorf("GC of its network removed %v, %v; want it", removed, err)
 				}
 				expect(t, n, "after GC", state{})
@@ -301,7 +301,7 @@ func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
 	if _, err := n.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	held, err := lock.Exclusive(t.Context(), n.Dir)
+	locked, err := lock.Exclusive(t.Context(), n.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
 	if err := datapath.Unload(n.Dir, false); err != nil {
 		t.Fatal(err)
 	}
-	held.Unlock()
+	locked.Unlock()
 	select {
 	case err := <-added:
 		if err != nil {

@@ -206,11 +206,11 @@ func stateOf(t testing.TB, n *Node) state {
 	}
 	defer d.Close()
 	var s state
-	records, err := d.Attachments()
+	attachments, err := d.Attachments()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range records {
+	for _, r := range attachments {
 		s.Records = append(s.Records, mark(r.Declined == "")+r.ContainerID+"/"+r.IfName)
 	}
 	links, err := d.LinkKeys()

@@ -19,25 +19,25 @@ func TestWhatAReapCosts(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		record, err := newRecord(container(t, "alive"))
+		attachment, err := newAttachment(container(t, "alive"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range many {
-			record.ContainerID, record.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
-			record.Policy = &datapath.Policy{Accelerate: true}
-			if err := d.PutAttachment(datapath.NewAttachmentKey(record.Network, record.ContainerID, record.IfName), record); err != nil {
+			attachment.ContainerID, attachment.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
+			attachment.Policy = &datapath.Policy{Accelerate: true}
+			if err := d.PutAttachment(datapath.NewAttachmentKey(attachment.Network, attachment.ContainerID, attachment.IfName), attachment); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {
+			if err := d.SetEndpoint(attachment.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s, err := n.change(t.Context())
+		s, err := n.beginLoaded(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.loadRecords(); err != nil {
+		if err := s.readAttachments(); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()

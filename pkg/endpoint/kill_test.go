@@ -29,7 +29,7 @@ var after = map[string]func(*testing.T, *Node, Sandbox, group){
 		mustDel(t, n, sb)
 	},
 	"a GC that does not know it": func(t *testing.T, n *Node, sb Sandbox, _ group) {
-		if _, err := n.GC(t.Context(), sb.Network, &[]Ref{}); err != nil {
+		if _, err := n.GC(t.Context(), sb.Network, &[]ValidAttachment{}); err != nil {
 			t.Fatal(err)
 		}
 	},

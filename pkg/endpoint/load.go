@@ -14,12 +14,12 @@ import (
 // Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is, but
 // for an unload that was interrupted: what that has switched off is on again.
 func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
-	s, err := n.begin(ctx, true)
+	s, err := n.beginSession(ctx, true)
 	if err != nil {
 		return false, err
 	}
 	defer s.end()
-	if s.loaded {
+	if s.loadedNow {
 		return true, nil
 	}
 	if err := s.step("resume"); err != nil {
@@ -47,19 +47,19 @@ func (n *Node) UnloadByHand(ctx context.Context, force bool) (unloaded bool, err
 }
 
 func (n *Node) unload(ctx context.Context, do func(dir string) (bool, error)) (unloaded bool, err error) {
-	held, err := n.lock(ctx, false)
+	locked, err := n.lockDir(ctx, false)
 	if errors.Is(err, datapath.ErrNotLoaded) && !errors.Is(err, datapath.ErrNoBPFFS) {
 		return false, n.unmount()
 	}
 	if err != nil {
 		return false, err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := n.step("unload"); err != nil {
 		return false, err
 	}
 	// Forced removal does not look at what it removes: not by a name, which may lead to another directory by now.
-	if unloaded, err = do(held.Path()); err != nil {
+	if unloaded, err = do(locked.Path()); err != nil {
 		return false, err
 	}
 	return unloaded, n.unmount()
@@ -68,7 +68,7 @@ func (n *Node) unload(ctx context.Context, do func(dir string) (bool, error)) (u
 // unmount takes the private cgroup2 mount away that an Add needed. A root without /proc does not run, and packages may
 // be removed there.
 func (n *Node) unmount() error {
-	mount, err := n.mount()
+	mount, err := n.findMount()
 	if errors.Is(err, cgroup.ErrNoCgroup2) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -82,11 +82,11 @@ func (n *Node) unmount() error {
 // Add up to where it begins with the container. So it loads if nothing is loaded: that a kernel takes the programs
 // shows in no other way, and what is loaded serves the next Add. The kill switch does not count, as it fails no Add.
 func (n *Node) Ready(ctx context.Context, accepted ...string) error {
-	if _, err := n.mount(); err != nil && !errors.Is(err, cgroup.ErrNoCgroup2) {
+	if _, err := n.findMount(); err != nil && !errors.Is(err, cgroup.ErrNoCgroup2) {
 		return err // none at all is fine: Add mounts one
 	}
 	// Where a person has unloaded, a runtime's question does not load again. It was possible then.
-	s, err := n.loadUnlessUnloaded(ctx)
+	s, err := n.beginUnlessUnloaded(ctx)
 	if errors.Is(err, ErrUnloadedByHand) {
 		return nil
 	}

@@ -32,7 +32,7 @@ func TestLoadAndUnload(t *testing.T) {
 	if _, err := os.Stat(n.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("unload left the state directory: %v", err)
 	}
-	if err := n.Check(t.Context(), sb); !errors.Is(err, ErrNoRecord) {
+	if err := n.Check(t.Context(), sb); !errors.Is(err, ErrNotAdded) {
 		t.Errorf("check after unload: %v, want ErrNoRecord", err)
 	}
 	mustDel(t, n, sb)
@@ -129,7 +129,7 @@ func TestReapRemovesLinksByHandOfCgroupsThatAreGone(t *testing.T) {
 
 func TestRecordsAndLinksTellWhatIsThere(t *testing.T) {
 	n, g, gone := newNode(t), newGroup(t), newGroup(t)
-	if _, err := n.Records(t.Context()); !errors.Is(err, datapath.ErrNotLoaded) {
+	if _, err := n.Attachments(t.Context()); !errors.Is(err, datapath.ErrNotLoaded) {
 		t.Errorf("records before load: %v, want ErrNotLoaded", err)
 	}
 	alive, dead := container(t, "alive"), container(t, "dead")
@@ -138,15 +138,15 @@ func TestRecordsAndLinksTellWhatIsThere(t *testing.T) {
 	mustAdd(t, n, dead, in(gone))
 	removeGroup(t, gone.path)
 
-	records, err := n.Records(t.Context())
-	if err != nil || len(records) != 2 {
-		t.Fatalf("records: %v, %v", records, err)
+	attachments, err := n.Attachments(t.Context())
+	if err != nil || len(attachments) != 2 {
+		t.Fatalf("records: %v, %v", attachments, err)
 	}
-	r := records[0]
+	r := attachments[0]
 	if !r.Accelerated() || r.CgroupPath != g.path || r.Dead != "" || r.PodNamespace != "default" || r.PodName != "web-0" {
 		t.Errorf("record of the living one: %+v", r)
 	}
-	if r := records[1]; r.Accelerated() || r.LinkAlive || r.CgroupPath != "" || r.Dead == "" {
+	if r := attachments[1]; r.Accelerated() || r.LinkAlive || r.CgroupPath != "" || r.Dead == "" {
 		t.Errorf("record of the dead one: %+v", r)
 	}
 	links, err := n.Links(t.Context())

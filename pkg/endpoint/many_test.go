@@ -24,17 +24,17 @@ func fill(t *testing.T, n *Node, from, to int) {
 	}
 	defer d.Close()
 	alive := container(t, "alive")
-	record, err := newRecord(alive)
+	attachment, err := newAttachment(alive)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := from; i < to; i++ {
-		record.ContainerID, record.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
-		key := datapath.NewAttachmentKey(record.Network, record.ContainerID, record.IfName)
-		if err := d.PutAttachment(key, record); err != nil {
+		attachment.ContainerID, attachment.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
+		key := datapath.NewAttachmentKey(attachment.Network, attachment.ContainerID, attachment.IfName)
+		if err := d.PutAttachment(key, attachment); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.SetEndpoint(record.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {
+		if err := d.SetEndpoint(attachment.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {
 			t.Fatal(err)
 		}
 		pin := datapath.LinkKey{CgroupID: 1<<40 + uint64(i)}.String()
@@ -131,14 +131,14 @@ func TestAddMakesRoomWhereLeftoversFillTheRecords(t *testing.T) {
 	}
 	defer d.Close()
 	gone := container(t, "gone")
-	record, err := newRecord(gone)
+	attachment, err := newAttachment(gone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	removeNetNS(t, gone.NetNSPath)
 	for i := 0; ; i++ {
-		record.ContainerID = fmt.Sprint("gone-", i)
-		err := d.PutAttachment(datapath.NewAttachmentKey("net", record.ContainerID, "eth0"), record)
+		attachment.ContainerID = fmt.Sprint("gone-", i)
+		err := d.PutAttachment(datapath.NewAttachmentKey("net", attachment.ContainerID, "eth0"), attachment)
 		if errors.Is(err, unix.E2BIG) {
 			break
 		}

@@ -19,8 +19,8 @@ var (
 	ErrNetNS = errors.New("not the network namespace of a container")
 	// ErrBusy: another process has held the lock for longer than LockTimeout.
 	ErrBusy = errors.New("state directory is in use")
-	// ErrNoRecord: the sandbox was never added, or its record was unloaded.
-	ErrNoRecord = errors.New("no record of this attachment")
+	// ErrNotAdded: the sandbox was never added, or its record was unloaded.
+	ErrNotAdded = errors.New("no record of this attachment")
 	// ErrNoNetwork: GC is of one network, and none was named.
 	ErrNoNetwork = errors.New(`no name of a network (the configuration has no key "name", which is written in small letters)`)
 	// ErrIncomplete: something that an ADD made is no longer there.
@@ -126,7 +126,7 @@ func (n *Node) log() *slog.Logger {
 	return n.Log
 }
 
-func (n *Node) mount() (cgroup.Mount, error) {
+func (n *Node) findMount() (cgroup.Mount, error) {
 	if n.Mount != nil {
 		return n.Mount()
 	}

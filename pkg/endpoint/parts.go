@@ -19,8 +19,8 @@ type Part struct {
 	Err  error  // nil: it is as it should be. ReasonOf knows its reason
 }
 
-// seen is what the parts are judged by.
-type seen struct {
+// partInput is what the parts are judged by.
+type partInput struct {
 	config   datapath.Config
 	accepted []string // names of hazards
 }
@@ -28,15 +28,15 @@ type seen struct {
 // parts of a node, in the order in which they are told. What is loaded comes before, as PartPrograms.
 var parts = []struct {
 	name string
-	ask  func(seen) error
+	ask  func(partInput) error
 }{
-	{"switch", func(s seen) error {
+	{"switch", func(s partInput) error {
 		if s.config.Disabled {
 			return ErrDisabled
 		}
 		return nil
 	}},
-	{"hazards", func(s seen) error { return heldBack(s.config, s.accepted) }},
+	{"hazards", func(s partInput) error { return hazardError(s.config, s.accepted) }},
 }
 
 // PartPrograms is the first of Parts: the programs are loaded and usable.
@@ -62,7 +62,7 @@ func (n *Node) Parts(accepted ...string) []Part {
 		if err != nil {
 			part.Err = fmt.Errorf("not known: %w", err)
 		} else {
-			part.Err = p.ask(seen{config, accepted})
+			part.Err = p.ask(partInput{config, accepted})
 		}
 		list = append(list, part)
 	}
@@ -78,17 +78,17 @@ func (n *Node) config() (datapath.Config, error) {
 	return d.Config()
 }
 
-// HeldBack returns a HazardError where a container that accepts these hazards would be declined now. It takes no lock.
-func (n *Node) HeldBack(accepted []string) error {
+// CheckHazards returns a HazardError where a container that accepts these hazards would be declined now. It takes no lock.
+func (n *Node) CheckHazards(accepted []string) error {
 	config, err := n.config()
 	if err != nil {
 		return err
 	}
-	return heldBack(config, accepted)
+	return hazardError(config, accepted)
 }
 
-// heldBack returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.
-func heldBack(config datapath.Config, accepted []string) error {
+// hazardError returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.
+func hazardError(config datapath.Config, accepted []string) error {
 	left := hazard.Set(config.Hazards&^config.Guarded).Severe() &^ hazard.SetOf(accepted...)
 	if left != 0 {
 		return &HazardError{left}

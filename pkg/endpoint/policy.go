@@ -8,7 +8,7 @@ import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 // be in several networks, each with a configuration of its own. It writes and bumps the epoch only where that changes
 // something.
 func (s *session) applyPolicies(cookie uint64) error {
-	if err := s.recallPolicies(cookie); err != nil {
+	if err := s.restorePolicies(cookie); err != nil {
 		return err
 	}
 	if err := s.readSwitches(); err != nil {
@@ -30,9 +30,9 @@ func (s *session) applyPolicies(cookie uint64) error {
 // policyOf returns the policy that an endpoint is to have; ok is false when no record tells one.
 func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 	var all []datapath.Policy
-	for _, record := range s.sharing() {
-		if record.NetNSCookie == cookie && record.Policy != nil {
-			all = append(all, *record.Policy)
+	for _, attachment := range s.sharing() {
+		if attachment.NetNSCookie == cookie && attachment.Policy != nil {
+			all = append(all, *attachment.Policy)
 		}
 	}
 	if len(all) == 0 {
@@ -49,19 +49,19 @@ func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 
 // optedOut reports whether an attachment of the network namespace is not to be accelerated, and so none is.
 func (s *session) optedOut(cookie uint64) bool {
-	for _, record := range s.sharing() {
-		if record.NetNSCookie == cookie && record.Policy != nil && !record.Policy.Accelerate {
+	for _, attachment := range s.sharing() {
+		if attachment.NetNSCookie == cookie && attachment.Policy != nil && !attachment.Policy.Accelerate {
 			return true
 		}
 	}
 	return false
 }
 
-// recallPolicies gives the records of ABI 1, which kept no policy, the one that is in force at their endpoint. It comes
+// restorePolicies gives the records of ABI 1, which kept no policy, the one that is in force at their endpoint. It comes
 // before anything that changes the endpoint.
-func (s *session) recallPolicies(cookie uint64) error {
-	for key, record := range s.sharing() {
-		if record.NetNSCookie != cookie || record.Policy != nil {
+func (s *session) restorePolicies(cookie uint64) error {
+	for key, attachment := range s.sharing() {
+		if attachment.NetNSCookie != cookie || attachment.Policy != nil {
 			continue
 		}
 		present, ok, err := s.d.Endpoint(cookie)
@@ -69,10 +69,10 @@ func (s *session) recallPolicies(cookie uint64) error {
 			return err // no endpoint: its ADD was killed before, and is nobody's word
 		}
 		policy := present.Policy
-		policy.Accelerate = policy.Accelerate && record.Declined == ""
-		record.Policy = &policy
-		s.records[key] = record
-		if err := s.put(key); err != nil {
+		policy.Accelerate = policy.Accelerate && attachment.Declined == ""
+		attachment.Policy = &policy
+		s.attachments[key] = attachment
+		if err := s.writeAttachment(key); err != nil {
 			return err
 		}
 	}

@@ -113,7 +113,7 @@ func TestGCOfOneNetworkDerivesThePolicyOfTheOthers(t *testing.T) {
 	b := also(a, "b")
 	mustAdd(t, n, a, under(g, wide))
 	mustAdd(t, n, b, under(g, strict))
-	if _, err := n.GC(t.Context(), "b", &[]Ref{}); err != nil {
+	if _, err := n.GC(t.Context(), "b", &[]ValidAttachment{}); err != nil {
 		t.Fatal(err)
 	}
 	wantPolicy(t, n, "after GC", a, wide)

@@ -17,25 +17,25 @@ import (
 // and returns the hazards that were known before and those that are now. Containers that run stay as they are, and others
 // are added while the probes ask.
 func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) {
-	s, err := n.begin(ctx, true)
+	s, err := n.beginSession(ctx, true)
 	if err != nil {
 		return 0, 0, err
 	}
-	was, q, err := s.askedAgain()
-	loaded := s.loaded
+	was, q, err := s.knownHazards()
+	loaded := s.loadedNow
 	s.end()
 	if err != nil || loaded || !q.needed {
 		return was, was, err
 	}
-	known, err := n.ask(ctx, q)
+	known, err := n.runProbes(ctx, q)
 	if err != nil {
 		return was, was, err
 	}
-	if s, err = n.change(ctx); err != nil {
+	if s, err = n.beginLoaded(ctx); err != nil {
 		return was, was, err
 	}
 	defer s.end()
-	_, same, err := s.askedAgain()
+	_, same, err := s.knownHazards()
 	if err != nil {
 		return was, was, err
 	}
@@ -49,23 +49,23 @@ func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) 
 	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(before.Version, known.hazards, known.guarded)
 }
 
-// askedAgain returns the hazards that are known, and what there is to ask of the programs that are loaded.
-func (s *session) askedAgain() (was hazard.Set, q question, err error) {
+// knownHazards returns the hazards that are known, and what there is to ask of the programs that are loaded.
+func (s *session) knownHazards() (was hazard.Set, q probeRequest, err error) {
 	before, err := s.d.Config()
 	if err != nil {
-		return 0, question{}, err
+		return 0, probeRequest{}, err
 	}
 	if s.d.Digest() != datapath.Digest() {
-		return 0, question{}, fmt.Errorf("the programs of version %s are loaded, and these probes are made for those of %s (use "+
+		return 0, probeRequest{}, fmt.Errorf("the programs of version %s are loaded, and these probes are made for those of %s (use "+
 			"that version's program, or: sockmapctl upgrade, which asks again, too)", before.Version, s.Settings.Version)
 	}
-	q, err = s.question(ChangeProbes)
+	q, err = s.probeRequestFor(UpgradeProbes)
 	return hazard.Set(before.Hazards &^ before.Guarded), q, err
 }
 
-// otherProbes tells whether what is known of the kernel was found by other probes than those of n.Settings, or by nobody knows
+// probesDiffer tells whether what is known of the kernel was found by other probes than those of n.Settings, or by nobody knows
 // which.
-func (n *Node) otherProbes(d *datapath.Datapath) bool {
+func (n *Node) probesDiffer(d *datapath.Datapath) bool {
 	if n.Settings.Probe == nil {
 		return false
 	}
@@ -84,49 +84,49 @@ func (s *session) setProbedAs(version string, hazards, guarded uint32) error {
 	return s.d.SetProbed(version, s.Settings.ProbeSet, hazards, guarded)
 }
 
-// question is what there is to ask the kernel. Two that are equal have the same answer.
-type question struct {
+// probeRequest is what there is to ask the kernel. Two that are equal have the same answer.
+type probeRequest struct {
 	needed  bool   // false: nothing
 	without string // the names of guards that are switched off
 	known   uint32 // hazards that are open already
 }
 
-// answer is what the probes say to a question.
-type answer struct {
-	question
+// probeResult is what the probes say to a question.
+type probeResult struct {
+	probeRequest
 	hazards, guarded uint32
 }
 
 // repeat is a probe that knows the answer. Asked again for some by name, it tells what a guard that was loaded since has left.
-func (a answer) repeat(_ func(*os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error) {
+func (a probeResult) repeat(_ func(*os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error) {
 	if len(names) > 0 {
 		return a.hazards &^ a.guarded, 0, nil
 	}
 	return a.hazards, a.guarded, nil
 }
 
-// question is what a change of what is loaded needs to know.
-func (n *Node) question(change Change) (question, error) {
+// probeRequestFor is what a change of what is loaded needs to know.
+func (n *Node) probeRequestFor(change UpgradeKind) (probeRequest, error) {
 	switch {
 	case n.Settings.Probe == nil:
-		return question{}, nil
-	case change == ChangeMaps || change == ChangeSettings: // to guards that the settings name, as a first load
-		return question{true, strings.Join(n.Settings.WithoutGuards, ","), ^uint32(0)}, nil
-	case change != ChangePrograms && change != ChangeProbes:
-		return question{}, nil
+		return probeRequest{}, nil
+	case change == UpgradeMaps || change == UpgradeSettings: // to guards that the settings name, as a first load
+		return probeRequest{true, strings.Join(n.Settings.WithoutGuards, ","), ^uint32(0)}, nil
+	case change != UpgradePrograms && change != UpgradeProbes:
+		return probeRequest{}, nil
 	}
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
-		return question{}, err
+		return probeRequest{}, err
 	}
 	defer d.Close()
 	now, err := d.Config()
 	if err != nil {
-		return question{}, err
+		return probeRequest{}, err
 	}
 	guards, err := d.GuardStates()
 	if err != nil {
-		return question{}, err
+		return probeRequest{}, err
 	}
 	var without []string
 	for _, g := range guards {
@@ -134,31 +134,31 @@ func (n *Node) question(change Change) (question, error) {
 			without = append(without, g.Name)
 		}
 	}
-	return question{true, strings.Join(without, ","), now.Hazards &^ now.Guarded}, nil
+	return probeRequest{true, strings.Join(without, ","), now.Hazards &^ now.Guarded}, nil
 }
 
-// ask lets the probes find what a first load of these programs would. It takes no lock.
-func (n *Node) ask(ctx context.Context, q question) (known answer, err error) {
+// runProbes lets the probes find what a first load of these programs would. It takes no lock.
+func (n *Node) runProbes(ctx context.Context, q probeRequest) (known probeResult, err error) {
 	// Probes need a cgroup, and nobody may have looked for cgroup2 yet.
 	if _, err := n.ensureMount(); err != nil {
-		return answer{}, err
+		return probeResult{}, err
 	}
 	if err := n.step("probe"); err != nil {
-		return answer{}, err
+		return probeResult{}, err
 	}
 	private := n.Settings
 	private.WithoutGuards = nil
 	if q.without != "" {
 		private.WithoutGuards = strings.Split(q.without, ",")
 	}
-	known.question = q
-	err = Privately(private, func(d *datapath.Datapath) error {
+	known.probeRequest = q
+	err = LoadPrivately(private, func(d *datapath.Datapath) error {
 		cfg, err := d.Config()
 		known.hazards, known.guarded = cfg.Hazards, cfg.Guarded
 		return err
 	})
 	if err != nil {
-		return answer{}, err
+		return probeResult{}, err
 	}
 	if more := hazard.Set(known.hazards &^ known.guarded &^ q.known).Severe(); more != 0 {
 		n.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated any more unless "+

@@ -35,14 +35,14 @@ func expectProbed(t *testing.T, n *Node, hazards, set string) {
 func TestAVersionWithOtherProbesAsksAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		version, set string
-		want         Change
+		want         UpgradeKind
 	}{
-		"newer version, other probes": {"v1.3.0", "two", ChangeProbes},
-		"newer version, same probes":  {"v1.3.0", "one", ChangeVersion},
-		"same version, other probes":  {"v1.2.0", "two", ChangeProbes},
-		"same version, same probes":   {"v1.2.0", "one", ChangeNone},
-		"older version, other probes": {"v1.1.0", "zero", ChangeNone},
-		"probes without a name":       {"v1.3.0", "", ChangeProbes},
+		"newer version, other probes": {"v1.3.0", "two", UpgradeProbes},
+		"newer version, same probes":  {"v1.3.0", "one", UpgradeVersion},
+		"same version, other probes":  {"v1.2.0", "two", UpgradeProbes},
+		"same version, same probes":   {"v1.2.0", "one", UpgradeNone},
+		"older version, other probes": {"v1.1.0", "zero", UpgradeNone},
+		"probes without a name":       {"v1.3.0", "", UpgradeProbes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, g := newNode(t), newGroup(t)
@@ -52,10 +52,10 @@ func TestAVersionWithOtherProbesAsksAgain(t *testing.T) {
 			n.Settings.Version, n.Settings.Probe, n.Settings.ProbeSet = c.version, finding("mptcp"), c.set
 			mustUpgrade(t, n, c.want)
 			_, err := n.Add(t.Context(), container(t, "b"), in(g))
-			if h := (*HazardError)(nil); errors.As(err, &h) != (c.want == ChangeProbes) {
+			if h := (*HazardError)(nil); errors.As(err, &h) != (c.want == UpgradeProbes) {
 				t.Errorf("the next container: %v", err)
 			}
-			if c.want != ChangeProbes {
+			if c.want != UpgradeProbes {
 				expectProbed(t, n, "", "one")
 				return
 			}
@@ -64,7 +64,7 @@ func TestAVersionWithOtherProbesAsksAgain(t *testing.T) {
 				t.Errorf("version %q is loaded", version)
 			}
 			if c.set != "" {
-				mustUpgrade(t, n, ChangeNone)
+				mustUpgrade(t, n, UpgradeNone)
 			}
 		})
 	}
@@ -74,14 +74,14 @@ func TestAnUpgradeOfProgramsRecordsWhoHasProbed(t *testing.T) {
 	n := loadOther(t, "v1")
 	n.Settings = versioned("v2")
 	n.Settings.Probe, n.Settings.ProbeSet = finding("fin"), "two"
-	mustUpgrade(t, n, ChangePrograms)
+	mustUpgrade(t, n, UpgradePrograms)
 	expectProbed(t, n, "fin", "two")
-	mustUpgrade(t, n, ChangeNone)
+	mustUpgrade(t, n, UpgradeNone)
 
 	// Without probes of its own it keeps what is known, and who knows it.
 	markOther(t, n)
 	n.Settings = versioned("v3")
-	mustUpgrade(t, n, ChangePrograms)
+	mustUpgrade(t, n, UpgradePrograms)
 	expectProbed(t, n, "fin", "two")
 }
 
@@ -101,7 +101,7 @@ func TestAKilledChangeOfProbesIsDoneAgain(t *testing.T) {
 		t.Fatalf("%v, want %v", err, killed)
 	}
 	n.Step = nil
-	mustUpgrade(t, n, ChangeProbes)
+	mustUpgrade(t, n, UpgradeProbes)
 	expectProbed(t, n, "fin", "two")
 }
 

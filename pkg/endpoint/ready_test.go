@@ -49,11 +49,11 @@ func TestReadyIsWhatAddSays(t *testing.T) {
 		}, nil, decline.Load},
 		{"the lock is held", func(t *testing.T, n *Node) {
 			load(t, n)
-			held, err := lock.Exclusive(t.Context(), n.Dir)
+			locked, err := lock.Exclusive(t.Context(), n.Dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { held.Unlock() })
+			t.Cleanup(func() { locked.Unlock() })
 			n.LockTimeout = 20 * time.Millisecond
 		}, nil, decline.Busy},
 		{"other state", func(t *testing.T, n *Node) { mkdir(t, n.Dir, stateName(datapath.ABI+1)) }, nil, decline.ForeignState},
@@ -166,13 +166,13 @@ func TestReasonOf(t *testing.T) {
 }
 
 // recorded is the only record of a node.
-func recorded(t *testing.T, n *Node) Record {
+func recorded(t *testing.T, n *Node) Attachment {
 	t.Helper()
-	records, err := n.Records(t.Context())
-	if err != nil || len(records) != 1 {
-		t.Fatalf("records: %+v, %v; want one", records, err)
+	attachments, err := n.Attachments(t.Context())
+	if err != nil || len(attachments) != 1 {
+		t.Fatalf("records: %+v, %v; want one", attachments, err)
 	}
-	return records[0]
+	return attachments[0]
 }
 
 func TestRecordsHaveTheNumberOfTheReason(t *testing.T) {
@@ -190,7 +190,7 @@ func TestRecordsHaveTheNumberOfTheReason(t *testing.T) {
 	if r := recorded(t, n); r.Reason != decline.OptedOut || r.WhyNot() != decline.OptedOut {
 		t.Errorf("opted out: recorded %q, is %q", r.Reason, r.WhyNot())
 	}
-	old := Record{Attachment: datapath.Attachment{Declined: "in the words of ABI 1"}}
+	old := Attachment{Attachment: datapath.Attachment{Declined: "in the words of ABI 1"}}
 	if old.WhyNot() != decline.Unrecorded {
 		t.Errorf("a record without a number: %q", old.WhyNot())
 	}

@@ -19,28 +19,28 @@ type Removed struct {
 	Why  string `json:"why"`
 }
 
-// Ref is an attachment of a network that its runtime still knows.
-type Ref struct{ ContainerID, IfName string }
+// ValidAttachment is an attachment of a network that its runtime still knows.
+type ValidAttachment struct{ ContainerID, IfName string }
 
 // reapTime bounds what an Add spends on leftovers of others. Each looks at the records that come behind its
 // own in the map, where keys are scattered at random, so that some Adds together see all of them.
 const reapTime = 100 * time.Microsecond
 
 // reapLeast records are looked at in any case: all of them on a small node.
-const reapLeast = 8
+const reapMinimum = 8
 
 // fullTime bounds what an Add spends on them when there is no room for its own record.
-const fullTime = 100 * time.Millisecond
+const reapTimeWhenFull = 100 * time.Millisecond
 
 // GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
 // then only what is provably dead goes. It goes on after errors and joins them. Without a network's name it removes
 // nothing and returns ErrNoNetwork.
-func (n *Node) GC(ctx context.Context, network string, valid *[]Ref) ([]Removed, error) {
+func (n *Node) GC(ctx context.Context, network string, valid *[]ValidAttachment) ([]Removed, error) {
 	if network == "" {
 		return nil, ErrNoNetwork
 	}
-	return n.sweep(ctx, func(s *session, w witness) *reaper {
-		r := newReaper(s, w, func(record datapath.Attachment) bool { return record.OfNetwork(network) })
+	return n.reapWith(ctx, func(s *session, w liveness) *reaper {
+		r := newReaper(s, w, func(attachment datapath.Attachment) bool { return attachment.OfNetwork(network) })
 		if valid != nil {
 			r.valid = map[datapath.AttachmentKey]bool{}
 			for _, ref := range *valid {
@@ -53,24 +53,24 @@ func (n *Node) GC(ctx context.Context, network string, valid *[]Ref) ([]Removed,
 
 // Reap removes what is provably dead, of every network. It goes on after errors and joins them.
 func (n *Node) Reap(ctx context.Context) ([]Removed, error) {
-	return n.sweep(ctx, func(s *session, w witness) *reaper { return newReaper(s, w, ofAllNetworks) })
+	return n.reapWith(ctx, func(s *session, w liveness) *reaper { return newReaper(s, w, ofAllNetworks) })
 }
 
-func (n *Node) sweep(ctx context.Context, with func(*session, witness) *reaper) ([]Removed, error) {
-	s, err := n.change(ctx)
+func (n *Node) reapWith(ctx context.Context, with func(*session, liveness) *reaper) ([]Removed, error) {
+	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	r := with(s, n.witness())
-	if err := s.loadRecords(); err != nil {
+	r := with(s, n.newLiveness())
+	if err := s.readAttachments(); err != nil {
 		s.end()
 		return nil, err
 	}
-	r.attachments()
-	r.orphans()
+	r.reapAttachments()
+	r.reapOrphans()
 	// A call of Switch that was killed has left some endpoints as they were.
 	r.errs = append(r.errs, r.rearmAll(), s.applyAllPolicies())
 	s.end()
@@ -98,19 +98,19 @@ func (n *Node) countShares() error {
 // as long as this, and at all links only where a call before it has left some that no record names. Its
 // errors are not the container's.
 func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Removed {
-	r := newReaper(s, s.witness(), ofAllNetworks)
+	r := newReaper(s, s.newLiveness(), ofAllNetworks)
 	r.except = own
 	until, looked := time.Now().Add(long), 0
-	err := s.d.AttachmentsAfter(own, func(key datapath.AttachmentKey, record datapath.Attachment) bool {
-		r.look(key, record)
+	err := s.d.AttachmentsAfter(own, func(key datapath.AttachmentKey, attachment datapath.Attachment) bool {
+		r.reapIfDead(key, attachment)
 		looked++
-		return looked < reapLeast || time.Now().Before(until)
+		return looked < reapMinimum || time.Now().Before(until)
 	})
 	if err != nil {
 		r.errs = append(r.errs, err)
 	}
 	if s.d.Unswept() {
-		r.orphans()
+		r.reapOrphans()
 	}
 	for _, err := range r.errs {
 		s.log().Warn("clean up after others", "error", err)
@@ -121,7 +121,7 @@ func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Rem
 // reaper is one round of cleaning up.
 type reaper struct {
 	*session
-	witness
+	liveness
 	covers  func(datapath.Attachment) bool  // what this round is about
 	valid   map[datapath.AttachmentKey]bool // of what it covers, what the runtime knows; nil: it did not say
 	except  datapath.AttachmentKey
@@ -129,35 +129,35 @@ type reaper struct {
 	errs    []error
 }
 
-func newReaper(s *session, w witness, covers func(datapath.Attachment) bool) *reaper {
-	return &reaper{session: s, witness: w, covers: covers}
+func newReaper(s *session, w liveness, covers func(datapath.Attachment) bool) *reaper {
+	return &reaper{session: s, liveness: w, covers: covers}
 }
 
 func ofAllNetworks(datapath.Attachment) bool { return true }
 
-func (r *reaper) attachments() {
+func (r *reaper) reapAttachments() {
 	// Of a copy, which remove changes the original of.
-	for key, record := range maps.Clone(r.records) {
-		r.look(key, record)
+	for key, attachment := range maps.Clone(r.attachments) {
+		r.reapIfDead(key, attachment)
 	}
 }
 
-// look removes a record whose sandbox is no more.
-func (r *reaper) look(key datapath.AttachmentKey, record datapath.Attachment) {
-	if key == r.except || !r.covers(record) {
+// reapIfDead removes a record whose sandbox is no more.
+func (r *reaper) reapIfDead(key datapath.AttachmentKey, attachment datapath.Attachment) {
+	if key == r.except || !r.covers(attachment) {
 		return
 	}
-	why := r.invalid(key, record)
+	why := r.whyRemove(key, attachment)
 	if why == "" {
 		return
 	}
-	name := fmt.Sprintf("%s/%s/%s", record.Network, record.ContainerID, record.IfName)
-	r.note(Removed{"attachment", name, why}, r.remove(key))
+	name := fmt.Sprintf("%s/%s/%s", attachment.Network, attachment.ContainerID, attachment.IfName)
+	r.addResult(Removed{"attachment", name, why}, r.remove(key))
 }
 
-func (r *reaper) invalid(key datapath.AttachmentKey, record datapath.Attachment) string {
+func (r *reaper) whyRemove(key datapath.AttachmentKey, attachment datapath.Attachment) string {
 	if r.valid == nil {
-		return r.dead(record)
+		return r.whyDead(attachment)
 	}
 	if r.valid[key] {
 		return ""
@@ -165,7 +165,7 @@ func (r *reaper) invalid(key datapath.AttachmentKey, record datapath.Attachment)
 	return "the runtime does not know it"
 }
 
-func (r *reaper) note(done Removed, err error) {
+func (r *reaper) addResult(done Removed, err error) {
 	if err != nil {
 		r.errs = append(r.errs, fmt.Errorf("remove %s %s: %w", done.Kind, done.Name, err))
 		return
@@ -173,15 +173,15 @@ func (r *reaper) note(done Removed, err error) {
 	r.removed = append(r.removed, done)
 }
 
-// orphans removes what no record names: killed calls leave it.
-func (r *reaper) orphans() {
+// reapOrphans removes what no record names: killed calls leave it.
+func (r *reaper) reapOrphans() {
 	before := len(r.errs)
-	if err := r.loadRecords(); err != nil {
+	if err := r.readAttachments(); err != nil {
 		r.errs = append(r.errs, err)
 		return
 	}
-	r.orphanLinks()
-	r.orphanEndpoints()
+	r.reapOrphanLinks()
+	r.reapOrphanEndpoints()
 	if len(r.errs) > before {
 		return
 	}
@@ -190,30 +190,30 @@ func (r *reaper) orphans() {
 	}
 }
 
-func (r *reaper) orphanLinks() {
+func (r *reaper) reapOrphanLinks() {
 	keys, err := r.d.LinkKeys()
 	if err != nil {
 		r.errs = append(r.errs, err)
 		return
 	}
 	named := map[uint64]bool{}
-	for _, record := range r.records {
-		named[record.CgroupID] = true
+	for _, attachment := range r.attachments {
+		named[attachment.CgroupID] = true
 	}
 	for _, key := range keys {
-		if why := r.orphanLink(key, named); why != "" {
-			r.note(Removed{"link", key.String(), why}, r.detach(key))
+		if why := r.whyOrphanLink(key, named); why != "" {
+			r.addResult(Removed{"link", key.String(), why}, r.detach(key))
 		}
 	}
 }
 
-func (r *reaper) orphanLink(key datapath.LinkKey, named map[uint64]bool) string {
+func (r *reaper) whyOrphanLink(key datapath.LinkKey, named map[uint64]bool) string {
 	if !key.Manual && !named[key.CgroupID] {
 		return "no attachment names it"
 	}
 	// A cgroup that a record names is judged with the record.
-	if key.Manual && r.gone(key.CgroupID) {
-		return whyCgroup
+	if key.Manual && r.cgroupGone(key.CgroupID) {
+		return whyCgroupGone
 	}
 	return ""
 }
@@ -225,10 +225,10 @@ func (r *reaper) detach(key datapath.LinkKey) error {
 	return errors.Join(r.d.Detach(key), r.d.ClearCommon(datapath.CommonCgroup(key.CgroupID)))
 }
 
-func (r *reaper) orphanEndpoints() {
+func (r *reaper) reapOrphanEndpoints() {
 	named := map[uint64]bool{}
-	for _, record := range r.records {
-		named[record.NetNSCookie] = true
+	for _, attachment := range r.attachments {
+		named[attachment.NetNSCookie] = true
 	}
 	endpoints, err := r.d.Endpoints()
 	if err != nil {
@@ -236,12 +236,12 @@ func (r *reaper) orphanEndpoints() {
 	}
 	for cookie := range endpoints {
 		if !named[cookie] {
-			r.note(Removed{"endpoint", fmt.Sprint(cookie), "no attachment names it"}, r.forget(cookie))
+			r.addResult(Removed{"endpoint", fmt.Sprint(cookie), "no attachment names it"}, r.deleteEndpoint(cookie))
 		}
 	}
 }
 
-func (r *reaper) forget(cookie uint64) error {
+func (r *reaper) deleteEndpoint(cookie uint64) error {
 	if err := r.step("reap endpoint"); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 	}
 	t.Run("with its key: all that is not listed, of this network only", func(t *testing.T) {
 		n, g, kept, _, foreign := setUp(t)
-		removed, err := n.GC(t.Context(), "net", &[]Ref{{kept.ContainerID, kept.IfName}, {"unheard-of", "eth0"}})
+		removed, err := n.GC(t.Context(), "net", &[]ValidAttachment{{kept.ContainerID, kept.IfName}, {"unheard-of", "eth0"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,14 +47,14 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 	})
 	t.Run("with an empty key: all of this network", func(t *testing.T) {
 		n, g, _, _, foreign := setUp(t)
-		if _, err := n.GC(t.Context(), "net", &[]Ref{}); err != nil {
+		if _, err := n.GC(t.Context(), "net", &[]ValidAttachment{}); err != nil {
 			t.Fatal(err)
 		}
 		expectOnly(t, n, "after GC", g, foreign)
 	})
 	t.Run("another interface of a listed container is not listed", func(t *testing.T) {
 		n, g, kept, lost, foreign := setUp(t)
-		valid := []Ref{{kept.ContainerID, "eth0"}, {lost.ContainerID, "eth1"}}
+		valid := []ValidAttachment{{kept.ContainerID, "eth0"}, {lost.ContainerID, "eth1"}}
 		if _, err := n.GC(t.Context(), "net", &valid); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 	})
 	t.Run("without a network's name: nothing", func(t *testing.T) {
 		n, g, kept, lost, foreign := setUp(t)
-		for _, valid := range []*[]Ref{nil, {}} {
+		for _, valid := range []*[]ValidAttachment{nil, {}} {
 			if removed, err := n.GC(t.Context(), "", valid); len(removed) != 0 || !errors.Is(err, ErrNoNetwork) {
 				t.Errorf("got %v, %v; want ErrNoNetwork", removed, err)
 			}
@@ -89,7 +89,7 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 		expectOnly(t, n, "after GC", g, kept, lost, foreign)
 	})
 	t.Run("on a node that is not loaded", func(t *testing.T) {
-		if removed, err := newNode(t).GC(t.Context(), "net", &[]Ref{}); len(removed) != 0 || err != nil {
+		if removed, err := newNode(t).GC(t.Context(), "net", &[]ValidAttachment{}); len(removed) != 0 || err != nil {
 			t.Errorf("got %v, %v; want nothing", removed, err)
 		}
 	})

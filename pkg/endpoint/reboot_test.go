@@ -32,7 +32,7 @@ func TestAfterARebootEverythingIsMadeAnew(t *testing.T) {
 				t.Error("the upgrade of nothing succeeded")
 			}
 			load(t, n)
-			mustUpgrade(t, n, ChangeNone)
+			mustUpgrade(t, n, UpgradeNone)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestAfterARebootEverythingIsMadeAnew(t *testing.T) {
 			makeNetNS(t, sb.NetNSPath)
 			g = openGroup(t, g.path)
 			// Nobody has added it since: nothing of it is missing.
-			if err := n.Check(t.Context(), sb); !errors.Is(err, ErrNoRecord) {
+			if err := n.Check(t.Context(), sb); !errors.Is(err, ErrNotAdded) {
 				t.Errorf("check before ADD: %v, want ErrNoRecord", err)
 			}
 			mustDel(t, n, sb)
@@ -87,7 +87,7 @@ func TestCallsOfProcessesWithOtherClocks(t *testing.T) {
 	markOther(t, n)
 	elsewhen(call{Verb: "upgrade", Version: "v2"})
 	n.Settings = versioned("v2")
-	mustUpgrade(t, n, ChangeNone)
+	mustUpgrade(t, n, UpgradeNone)
 	expectLoaded(t, n, "v2")
 	expectOnly(t, n, "after an upgrade in another time", g, sb, other)
 	elsewhen(call{Verb: "del", Sandbox: other})

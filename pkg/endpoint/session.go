@@ -15,46 +15,46 @@ import (
 // session is one visit to the state directory, with the lock held from beginning to end.
 type session struct {
 	*Node
-	d      *datapath.Datapath
-	held   *datapath.LockedDir
-	loaded bool // by this session
+	d         *datapath.Datapath
+	dir       *datapath.LockedDir
+	loadedNow bool // by this session
 
-	// records is what the attachments map is to hold, a step ahead of the map while something is being
+	// attachments is what the attachments map is to hold, a step ahead of the map while something is being
 	// undone: who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of
 	// others, and is not to take longer on a node that has many.
-	records map[datapath.AttachmentKey]datapath.Attachment
+	attachments map[datapath.AttachmentKey]datapath.Attachment
 	// switches is what a person has switched off, once somebody has asked.
 	switches *[]datapath.Switch
-	// added is what this session has recorded while records is nil.
-	added map[datapath.AttachmentKey]datapath.Attachment
+	// created is what this session has recorded while records is nil.
+	created map[datapath.AttachmentKey]datapath.Attachment
 }
 
-// change begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
-func (n *Node) change(ctx context.Context) (*session, error) {
-	return n.begin(ctx, false)
+// beginLoaded begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
+func (n *Node) beginLoaded(ctx context.Context) (*session, error) {
+	return n.beginSession(ctx, false)
 }
 
-// load begins a session and loads first if need be and NeverLoad is not set. It returns an ErrLoadFailed where that has just failed.
-func (n *Node) load(ctx context.Context) (*session, error) {
+// beginOrLoad begins a session and loads first if need be and NeverLoad is not set. It returns an ErrLoadFailed where that has just failed.
+func (n *Node) beginOrLoad(ctx context.Context) (*session, error) {
 	if n.NeverLoad {
-		return n.change(ctx)
+		return n.beginLoaded(ctx)
 	}
-	return n.loadUnless(ctx, n.failedBefore)
+	return n.beginOrLoadUnless(ctx, n.failedBefore)
 }
 
-// loadUnless is begin for those who load. It asks refusals before, too: a refusal costs no lock, for which calls would wait
+// beginOrLoadUnless is begin for those who load. It asks refusals before, too: a refusal costs no lock, for which calls would wait
 // one after the other, and mounts nothing.
-func (n *Node) loadUnless(ctx context.Context, refusals ...refusal) (*session, error) {
-	if err := firstRefusal(n.Dir, refusals); err != nil {
+func (n *Node) beginOrLoadUnless(ctx context.Context, refusals ...loadCheck) (*session, error) {
+	if err := runLoadChecks(n.Dir, refusals); err != nil {
 		return nil, err
 	}
-	return n.begin(ctx, true, refusals...)
+	return n.beginSession(ctx, true, refusals...)
 }
 
-// refusal is a reason not to load below a state directory.
-type refusal func(dir string) error
+// loadCheck is a reason not to load below a state directory.
+type loadCheck func(dir string) error
 
-func firstRefusal(dir string, refusals []refusal) error {
+func runLoadChecks(dir string, refusals []loadCheck) error {
 	for _, refused := range refusals {
 		if err := refused(dir); err != nil {
 			return err
@@ -63,33 +63,33 @@ func firstRefusal(dir string, refusals []refusal) error {
 	return nil
 }
 
-// begin asks refusals once it has the lock: the first error ends the session before it has changed anything.
-func (n *Node) begin(ctx context.Context, load bool, refusals ...refusal) (*session, error) {
-	held, err := n.lock(ctx, load)
+// beginSession asks refusals once it has the lock: the first error ends the session before it has changed anything.
+func (n *Node) beginSession(ctx context.Context, load bool, refusals ...loadCheck) (*session, error) {
+	locked, err := n.lockDir(ctx, load)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Node: n.at(held), held: held}
-	if err := firstRefusal(s.Dir, refusals); err != nil {
+	s := &session{Node: n.withDir(locked), dir: locked}
+	if err := runLoadChecks(s.Dir, refusals); err != nil {
 		s.end()
 		return nil, err
 	}
-	if err := s.open(load); err != nil {
+	if err := s.openState(load); err != nil {
 		s.end()
 		return nil, err
 	}
 	return s, nil
 }
 
-// at is the node with the state directory that is locked, whatever becomes of its name.
-func (n *Node) at(held *datapath.LockedDir) *Node {
+// withDir is the node with the state directory that is locked, whatever becomes of its name.
+func (n *Node) withDir(locked *datapath.LockedDir) *Node {
 	inside := *n
-	inside.Dir = held.Path()
+	inside.Dir = locked.Path()
 	inside.Step = n.step // a test may change it meanwhile
 	return &inside
 }
 
-func (n *Node) lock(ctx context.Context, create bool) (*datapath.LockedDir, error) {
+func (n *Node) lockDir(ctx context.Context, create bool) (*datapath.LockedDir, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(n.LockTimeout, DefaultLockTimeout))
 	defer cancel()
 	for {
@@ -98,10 +98,10 @@ func (n *Node) lock(ctx context.Context, create bool) (*datapath.LockedDir, erro
 				return nil, err
 			}
 		}
-		held, err := datapath.LockStateDir(ctx, n.Dir)
+		locked, err := datapath.LockStateDir(ctx, n.Dir)
 		switch {
 		case err == nil:
-			return held, nil
+			return locked, nil
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 		case errors.Is(err, fs.ErrNotExist) && create:
@@ -122,7 +122,7 @@ func (n *Node) ensureDir(ctx context.Context) error {
 	return datapath.EnsureDir(ctx, n.Dir)
 }
 
-func (s *session) open(load bool) (err error) {
+func (s *session) openState(load bool) (err error) {
 	// Not of what this call is about, so its failure is not either.
 	if err := s.tidy(); err != nil {
 		s.log().Warn("tidy up beside the state in force", "error", err)
@@ -132,14 +132,14 @@ func (s *session) open(load bool) (err error) {
 		if err := s.step("load"); err != nil {
 			return err
 		}
-		s.loaded = true
+		s.loadedNow = true
 		if s.Settings.Probe != nil {
 			// Probes need a cgroup too, and nobody else may have looked for cgroup2 yet.
 			if _, err := s.ensureMount(); err != nil {
 				return err
 			}
 		}
-		if s.d, err = s.loadFirst(); err != nil {
+		if s.d, err = s.loadPrograms(); err != nil {
 			return &LoadError{err}
 		}
 	}
@@ -155,41 +155,41 @@ func (s *session) open(load bool) (err error) {
 	return nil
 }
 
-// loadRecords fills s.records. It takes time for each record of the node.
-func (s *session) loadRecords() (err error) {
-	if s.records == nil {
-		s.records, err = s.d.Attachments()
+// readAttachments fills s.records. It takes time for each record of the node.
+func (s *session) readAttachments() (err error) {
+	if s.attachments == nil {
+		s.attachments, err = s.d.Attachments()
 	}
 	return err
 }
 
-// loadSharing does the same where records of others may name this network namespace: it has an endpoint then. One
+// readSharing does the same where records of others may name this network namespace: it has an endpoint then. One
 // without is named by nobody, but for an ADD that was killed before it had made one.
-func (s *session) loadSharing(cookie uint64) error {
-	if s.records != nil || cookie == 0 {
+func (s *session) readSharing(cookie uint64) error {
+	if s.attachments != nil || cookie == 0 {
 		return nil
 	}
 	if _, ok, err := s.d.Endpoint(cookie); !ok || err != nil {
 		return err
 	}
-	return s.loadRecords()
+	return s.readAttachments()
 }
 
 // sharing are the records among which those of one network namespace are, after loadSharing.
 func (s *session) sharing() map[datapath.AttachmentKey]datapath.Attachment {
-	if s.records == nil {
-		return s.added
+	if s.attachments == nil {
+		return s.created
 	}
-	return s.records
+	return s.attachments
 }
 
-// record reads one record; ok is false when there is none.
-func (s *session) record(key datapath.AttachmentKey) (record datapath.Attachment, ok bool, err error) {
-	if s.records == nil {
+// attachment reads one record; ok is false when there is none.
+func (s *session) attachment(key datapath.AttachmentKey) (attachment datapath.Attachment, ok bool, err error) {
+	if s.attachments == nil {
 		return s.d.Attachment(key)
 	}
-	record, ok = s.records[key]
-	return record, ok, nil
+	attachment, ok = s.attachments[key]
+	return attachment, ok, nil
 }
 
 func (s *session) end() {
@@ -201,18 +201,18 @@ func (s *session) end() {
 		s.d.Close()
 	}
 	// It cannot fail in a way that leaves the directory locked: the descriptor is closed in any case.
-	if err := s.held.Unlock(); err != nil {
+	if err := s.dir.Unlock(); err != nil {
 		s.log().Warn("unlock", "error", err)
 	}
 }
 
-// put makes s.records and the map agree on one record: it is written, or removed when it is not in s.records.
-func (s *session) put(key datapath.AttachmentKey) error {
+// writeAttachment makes s.records and the map agree on one record: it is written, or removed when it is not in s.records.
+func (s *session) writeAttachment(key datapath.AttachmentKey) error {
 	if err := s.step("record"); err != nil {
 		return err
 	}
-	if record, ok := s.records[key]; ok {
-		return s.d.PutAttachment(key, record)
+	if attachment, ok := s.attachments[key]; ok {
+		return s.d.PutAttachment(key, attachment)
 	}
 	return s.d.DeleteAttachment(key)
 }
@@ -220,39 +220,39 @@ func (s *session) put(key datapath.AttachmentKey) error {
 // remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
 // still says what is left to do. It looks at all other records only where one of them may name the same.
 func (s *session) remove(key datapath.AttachmentKey) error {
-	record, _, err := s.record(key)
+	attachment, _, err := s.attachment(key)
 	if err != nil {
 		return err
 	}
-	if s.records == nil {
-		if alone, err := s.alone(record); err != nil {
+	if s.attachments == nil {
+		if alone, err := s.isUnshared(attachment); err != nil {
 			return err
 		} else if alone {
-			return s.unsettled(func() error { return s.removeAlone(key, record) })
+			return s.withIncompleteMarks(func() error { return s.removeUnshared(key, attachment) })
 		}
 	}
-	if err := s.loadRecords(); err != nil {
+	if err := s.readAttachments(); err != nil {
 		return err
 	}
 	if err := s.completeCommon(); err != nil {
 		return err
 	}
-	delete(s.records, key)
-	err = s.unsettled(func() error {
-		if err := s.release(record); err != nil {
+	delete(s.attachments, key)
+	err = s.withIncompleteMarks(func() error {
+		if err := s.release(attachment); err != nil {
 			return err
 		}
-		return s.put(key)
+		return s.writeAttachment(key)
 	})
 	if err != nil {
-		s.records[key] = record
+		s.attachments[key] = attachment
 	}
 	return err
 }
 
-// removeAlone removes a record that names nothing that another one does. s.records is nil: to release, none names it.
-func (s *session) removeAlone(key datapath.AttachmentKey, record datapath.Attachment) error {
-	if err := s.release(record); err != nil {
+// removeUnshared removes a record that names nothing that another one does. s.records is nil: to release, none names it.
+func (s *session) removeUnshared(key datapath.AttachmentKey, attachment datapath.Attachment) error {
+	if err := s.release(attachment); err != nil {
 		return err
 	}
 	if err := s.step("record"); err != nil {
@@ -263,15 +263,15 @@ func (s *session) removeAlone(key datapath.AttachmentKey, record datapath.Attach
 
 // release removes what record names and no record in s.records does. An endpoint that others name stays, with their
 // policies.
-func (s *session) release(record datapath.Attachment) error {
-	return errors.Join(s.releaseEndpoint(record.NetNSCookie), s.releaseLink(record.CgroupID))
+func (s *session) release(attachment datapath.Attachment) error {
+	return errors.Join(s.releaseEndpoint(attachment.NetNSCookie), s.releaseLink(attachment.CgroupID))
 }
 
 func (s *session) releaseEndpoint(cookie uint64) error {
 	if cookie == 0 {
 		return nil
 	}
-	for _, other := range s.records {
+	for _, other := range s.attachments {
 		if other.NetNSCookie == cookie {
 			return s.applyPolicies(cookie)
 		}
@@ -286,7 +286,7 @@ func (s *session) releaseLink(cgroupID uint64) error {
 	if cgroupID == 0 {
 		return nil
 	}
-	for _, other := range s.records {
+	for _, other := range s.attachments {
 		if other.CgroupID == cgroupID {
 			return nil
 		}

@@ -19,7 +19,7 @@ func (n *Node) Switch(ctx context.Context, off bool, parts []datapath.Switch) (c
 			return nil, err
 		}
 	}
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -67,20 +67,20 @@ func (n *Node) PolicyOf(_ context.Context, cookie uint64) (p datapath.Policy, ok
 
 // applyAllPolicies brings all endpoints to what records and switches say.
 func (s *session) applyAllPolicies() error {
-	if err := s.loadRecords(); err != nil {
+	if err := s.readAttachments(); err != nil {
 		return err
 	}
 	done := map[uint64]bool{0: true}
 	var errs []error
-	for _, record := range s.records {
-		if !done[record.NetNSCookie] {
-			done[record.NetNSCookie] = true
+	for _, attachment := range s.attachments {
+		if !done[attachment.NetNSCookie] {
+			done[attachment.NetNSCookie] = true
 			// One that is not registered is another matter: see decline.EndpointGone.
-			if _, registered, err := s.d.Endpoint(record.NetNSCookie); !registered || err != nil {
+			if _, registered, err := s.d.Endpoint(attachment.NetNSCookie); !registered || err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			errs = append(errs, s.applyPolicies(record.NetNSCookie))
+			errs = append(errs, s.applyPolicies(attachment.NetNSCookie))
 		}
 	}
 	return errors.Join(errs...)
@@ -128,11 +128,11 @@ func (s *session) switchPolicies(cookie uint64, like datapath.Policy) (all []dat
 
 // switchOf returns the switch that keeps a network namespace on TCP.
 func (s *session) switchOf(cookie uint64) (sw datapath.Switch, off bool) {
-	for _, record := range s.sharing() {
-		if record.NetNSCookie != cookie {
+	for _, attachment := range s.sharing() {
+		if attachment.NetNSCookie != cookie {
 			continue
 		}
-		if sw, off := SwitchOf(s.switchedOff(), record); off {
+		if sw, off := SwitchOf(s.switchedOff(), attachment); off {
 			return sw, true
 		}
 	}
@@ -140,16 +140,18 @@ func (s *session) switchOf(cookie uint64) (sw datapath.Switch, off bool) {
 }
 
 // SwitchOf returns which of the switches keeps the sandbox of a record on TCP as a whole.
-func SwitchOf(switches []datapath.Switch, record datapath.Attachment) (sw datapath.Switch, off bool) {
+func SwitchOf(switches []datapath.Switch, attachment datapath.Attachment) (sw datapath.Switch, off bool) {
 	for _, sw := range switches {
 		switch {
-		case sw.Kind == datapath.SwitchNamespace && record.PodNamespace == sw.Name && sw.Name != "",
-			sw.Kind == datapath.SwitchPod && sw.Name == podName(record),
-			sw.Kind == datapath.SwitchPod && sw.Name == record.ContainerID:
+		case sw.Kind == datapath.SwitchNamespace && attachment.PodNamespace == sw.Name && sw.Name != "",
+			sw.Kind == datapath.SwitchPod && sw.Name == podName(attachment),
+			sw.Kind == datapath.SwitchPod && sw.Name == attachment.ContainerID:
 			return sw, true
 		}
 	}
 	return sw, false
 }
 
-func podName(record datapath.Attachment) string { return record.PodNamespace + "/" + record.PodName }
+func podName(attachment datapath.Attachment) string {
+	return attachment.PodNamespace + "/" + attachment.PodName
+}

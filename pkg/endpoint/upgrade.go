@@ -15,27 +15,27 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
-// Change is how much an upgrade has to do.
-type Change string
+// UpgradeKind is how much an upgrade has to do.
+type UpgradeKind string
 
 const (
-	// ChangeNone: what is loaded is what this program would load.
-	ChangeNone Change = "none"
-	// ChangeVersion: other versions, but the same programs. Only the version is recorded.
-	ChangeVersion Change = "version"
-	// ChangeProbes: the same programs, but the hazards are not known to be what this version's probes would find. They ask.
-	ChangeProbes Change = "probes"
-	// ChangePrograms: other programs take over the maps, and with them all live flows.
-	ChangePrograms Change = "programs"
-	// ChangeSettings: maps of another size, or other guards, beside those that are loaded. Live flows end with the old ones.
-	ChangeSettings Change = "settings"
-	// ChangeMaps: other programs and other maps. Live flows end with the old ones.
-	ChangeMaps Change = "maps"
+	// UpgradeNone: what is loaded is what this program would load.
+	UpgradeNone UpgradeKind = "none"
+	// UpgradeVersion: other versions, but the same programs. Only the version is recorded.
+	UpgradeVersion UpgradeKind = "version"
+	// UpgradeProbes: the same programs, but the hazards are not known to be what this version's probes would find. They ask.
+	UpgradeProbes UpgradeKind = "probes"
+	// UpgradePrograms: other programs take over the maps, and with them all live flows.
+	UpgradePrograms UpgradeKind = "programs"
+	// UpgradeSettings: maps of another size, or other guards, beside those that are loaded. Live flows end with the old ones.
+	UpgradeSettings UpgradeKind = "settings"
+	// UpgradeMaps: other programs and other maps. Live flows end with the old ones.
+	UpgradeMaps UpgradeKind = "maps"
 )
 
-// Upgrade tells what an upgrade does, or did.
-type Upgrade struct {
-	Change         Change
+// UpgradePlan tells what an upgrade does, or did.
+type UpgradePlan struct {
+	Kind           UpgradeKind
 	From, To       string // versions; they may be the same where the programs are not
 	FromABI, ToABI uint32
 	Done           bool
@@ -59,7 +59,7 @@ func (e *DowngradeError) Error() string {
 func (e *DowngradeError) Is(target error) bool { return target == ErrDowngrade }
 
 // PlanUpgrade tells what Upgrade would do now, and changes nothing. It takes no lock, and returns the same errors.
-func (n *Node) PlanUpgrade(_ context.Context) (Upgrade, error) {
+func (n *Node) PlanUpgrade(_ context.Context) (UpgradePlan, error) {
 	up, _, err := n.plan(false)
 	return up, err
 }
@@ -71,13 +71,13 @@ func (n *Node) PlanUpgrade(_ context.Context) (Upgrade, error) {
 // It returns datapath.ErrNotLoaded where nothing is loaded, an ErrDowngrade where a newer version is, a datapath.StateError
 // for state that this version cannot take over, and datapath.ErrGuardLost. Nothing was changed then. After any other error
 // what is loaded works, and the next Upgrade does it again.
-func (n *Node) Upgrade(ctx context.Context) (Upgrade, error) { return n.upgrade(ctx, false) }
+func (n *Node) Upgrade(ctx context.Context) (UpgradePlan, error) { return n.upgrade(ctx, false) }
 
 // ForceUpgrade is Upgrade for those who want a downgrade within one ABI, or do without guards that do not load any more.
-func (n *Node) ForceUpgrade(ctx context.Context) (Upgrade, error) { return n.upgrade(ctx, true) }
+func (n *Node) ForceUpgrade(ctx context.Context) (UpgradePlan, error) { return n.upgrade(ctx, true) }
 
-func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
-	up = Upgrade{To: n.Settings.Version, ToABI: datapath.ABI}
+func (n *Node) plan(force bool) (up UpgradePlan, old *datapath.Old, err error) {
+	up = UpgradePlan{To: n.Settings.Version, ToABI: datapath.ABI}
 	d, err := datapath.Open(n.Dir)
 	var foreign *datapath.StateError
 	if errors.As(err, &foreign) && foreign.Older {
@@ -88,7 +88,7 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 		if !ok {
 			return up, nil, foreign
 		}
-		up.Change, up.From, up.FromABI = ChangeMaps, found.Version, found.ABI
+		up.Kind, up.From, up.FromABI = UpgradeMaps, found.Version, found.ABI
 		return up, &found, nil
 	}
 	if err != nil {
@@ -102,7 +102,7 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 	up.From, up.FromABI = cfg.Version, datapath.ABI
 	order, _ := version.Compare(up.To, up.From)
 	if n.SettingsCount && (order >= 0 || force) {
-		differ, err := n.otherSettings(d, cfg)
+		differ, err := n.settingsDiffer(d, cfg)
 		if err != nil {
 			return up, nil, err
 		}
@@ -110,28 +110,28 @@ func (n *Node) plan(force bool) (up Upgrade, old *datapath.Old, err error) {
 			up.Postponed = d.CanResize()
 		}
 		if differ && up.Postponed == nil {
-			up.Change = ChangeSettings
+			up.Kind = UpgradeSettings
 			return up, nil, nil
 		}
 	}
 	switch same := d.Digest() == datapath.Digest(); {
-	case same && order >= 0 && n.otherProbes(d):
-		up.Change = ChangeProbes
+	case same && order >= 0 && n.probesDiffer(d):
+		up.Kind = UpgradeProbes
 	case same && (up.From == up.To || order < 0):
-		up.Change = ChangeNone
+		up.Kind = UpgradeNone
 	case order < 0 && !force:
 		return up, nil, &DowngradeError{up.From, up.To}
 	case same:
-		up.Change = ChangeVersion
+		up.Kind = UpgradeVersion
 	default:
-		up.Change = ChangePrograms
+		up.Kind = UpgradePrograms
 		return up, nil, d.CheckMaps()
 	}
 	return up, nil, nil
 }
 
-// otherSettings tells whether the settings that need new maps or programs are others than those of what is loaded.
-func (n *Node) otherSettings(d *datapath.Datapath, cfg datapath.Config) (bool, error) {
+// settingsDiffer tells whether the settings that need new maps or programs are others than those of what is loaded.
+func (n *Node) settingsDiffer(d *datapath.Datapath, cfg datapath.Config) (bool, error) {
 	if cfg.MaxSockets != n.Settings.MaxSockets {
 		return true, nil
 	}
@@ -145,65 +145,65 @@ func (n *Node) otherSettings(d *datapath.Datapath, cfg datapath.Config) (bool, e
 }
 
 // mostAsks bounds how often an upgrade lets the probes ask because somebody has changed what it asked about.
-const mostAsks = 3
+const maxProbeRuns = 3
 
 // upgrade lets the probes ask before it takes the lock, as they take seconds, for which ADDs would wait.
-func (n *Node) upgrade(ctx context.Context, force bool) (up Upgrade, err error) {
-	for range mostAsks {
-		known := answer{}
-		if q := n.planQuestion(force); q.needed {
-			if known, err = n.ask(ctx, q); err != nil {
-				return Upgrade{}, err
+func (n *Node) upgrade(ctx context.Context, force bool) (up UpgradePlan, err error) {
+	for range maxProbeRuns {
+		known := probeResult{}
+		if q := n.plannedProbeRequest(force); q.needed {
+			if known, err = n.runProbes(ctx, q); err != nil {
+				return UpgradePlan{}, err
 			}
 		}
 		var again bool
-		if up, again, err = n.upgradeKnowing(ctx, force, known); !again {
+		if up, again, err = n.upgradeWith(ctx, force, known); !again {
 			return up, err
 		}
 	}
 	return up, fmt.Errorf("%w: what is loaded has changed each time that the kernel was asked for hazards", ErrBusy)
 }
 
-// planQuestion is what an upgrade would need to know. Where nothing can be planned there is no question, and the upgrade
+// plannedProbeRequest is what an upgrade would need to know. Where nothing can be planned there is no question, and the upgrade
 // says why when it has the lock.
-func (n *Node) planQuestion(force bool) question {
+func (n *Node) plannedProbeRequest(force bool) probeRequest {
 	up, _, err := n.plan(force)
 	if err != nil {
-		return question{}
+		return probeRequest{}
 	}
-	q, err := n.question(up.Change)
+	q, err := n.probeRequestFor(up.Kind)
 	if err != nil {
-		return question{}
+		return probeRequest{}
 	}
 	return q
 }
 
-// upgradeKnowing upgrades where known answers what there is to know; again tells that it does not.
-func (n *Node) upgradeKnowing(ctx context.Context, force bool, known answer) (up Upgrade, again bool, err error) {
-	held, err := n.lock(ctx, false)
+// upgradeWith upgrades where known answers what there is to know; again tells that it does not.
+func (n *Node) upgradeWith(ctx context.Context, force bool, known probeResult) (up UpgradePlan, again bool, err error) {
+	locked, err := n.lockDir(ctx, false)
 	if err != nil {
-		return Upgrade{}, false, err
+		return UpgradePlan{}, false, err
 	}
-	n = n.at(held)
-	s := &session{Node: n, held: held}
+	n = n.withDir(locked)
+	s := &session{Node: n, dir: locked}
 	defer s.end()
 	if err := s.tidy(); err != nil {
-		return Upgrade{}, false, err
+		return UpgradePlan{}, false, err
 	}
 	up, old, err := n.plan(force)
-	if err != nil || up.Change == ChangeNone {
+	if err != nil || up.Kind == UpgradeNone {
 		return up, false, err
 	}
-	q, err := n.question(up.Change)
+	q, err := n.probeRequestFor(up.Kind)
 	if err != nil {
 		return up, false, err
 	}
-	if q.needed && q != known.question {
+	if q.needed && q != known.probeRequest {
 		return up, true, nil
 	}
-	up.Cgroups, err = s.take(up.Change, old, force, known)
+	up.Cgroups, err = s.applyUpgrade(up.Kind, old, force, known)
 	up.Done = err == nil
-	if err != nil || up.Change != ChangeMaps && up.Change != ChangeSettings {
+	if err != nil || up.Kind != UpgradeMaps && up.Kind != UpgradeSettings {
 		return up, false, err
 	}
 	// New maps know of no helpers yet. rearmReplaced has opened them.
@@ -211,11 +211,11 @@ func (n *Node) upgradeKnowing(ctx context.Context, force bool, known answer) (up
 	return up, false, err
 }
 
-// take does what was planned. The session has what is in force then.
-func (s *session) take(change Change, old *datapath.Old, force bool, known answer) (cgroups int, err error) {
+// applyUpgrade does what was planned. The session has what is in force then.
+func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool, known probeResult) (cgroups int, err error) {
 	how := s.upgradeSteps()
 	how.LoseGuards = force
-	if change == ChangeMaps {
+	if change == UpgradeMaps {
 		if how.Probe != nil {
 			how.Probe = known.repeat
 		}
@@ -227,7 +227,7 @@ func (s *session) take(change Change, old *datapath.Old, force bool, known answe
 	if s.d, err = datapath.Open(s.Dir); err != nil {
 		return 0, err
 	}
-	if change == ChangeSettings {
+	if change == UpgradeSettings {
 		if err := s.d.Close(); err != nil {
 			return 0, err
 		}
@@ -240,13 +240,13 @@ func (s *session) take(change Change, old *datapath.Old, force bool, known answe
 		// Where no flow is live, nothing is left of what was loaded.
 		return cgroups, errors.Join(s.rearmReplaced(), s.tidy())
 	}
-	if change == ChangeVersion {
+	if change == UpgradeVersion {
 		if err := s.step("version"); err != nil {
 			return 0, err
 		}
 		return 0, s.d.SetVersion(s.Settings.Version)
 	}
-	if change == ChangeProbes {
+	if change == UpgradeProbes {
 		return 0, s.setProbed(known.hazards, known.guarded)
 	}
 	how.Hazards, how.Guarded = known.hazards, known.guarded
@@ -266,7 +266,7 @@ func (s *session) upgradeSteps() datapath.Upgrade {
 
 // openCgroupID opens a cgroup by what its link is named after.
 func (n *Node) openCgroupID(id uint64) (*os.File, error) {
-	mount, err := n.mount()
+	mount, err := n.findMount()
 	if err != nil {
 		return nil, err
 	}

@@ -75,17 +75,17 @@ func makeOld(t testing.TB, n *Node) {
 		t.Fatal(err)
 	}
 	pin := filepath.Join(state, "attachments")
-	records := pinned(t, pin)
+	attachments := pinned(t, pin)
 	wide, err := ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.Hash, KeySize: 32, ValueSize: records.ValueSize() + 8, MaxEntries: records.MaxEntries(), Flags: 1,
+		Type: ebpf.Hash, KeySize: 32, ValueSize: attachments.ValueSize() + 8, MaxEntries: attachments.MaxEntries(), Flags: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer wide.Close()
-	key, record := make([]byte, 32), make([]byte, records.ValueSize())
-	for it := records.Iterate(); it.Next(&key, &record); {
-		if err := wide.Put(key, append(bytes.Clone(record), "appendix"...)); err != nil {
+	key, attachment := make([]byte, 32), make([]byte, attachments.ValueSize())
+	for it := attachments.Iterate(); it.Next(&key, &attachment); {
+		if err := wide.Put(key, append(bytes.Clone(attachment), "appendix"...)); err != nil {
 			t.Fatal(err)
 		}
 	}

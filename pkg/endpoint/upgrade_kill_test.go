@@ -40,11 +40,11 @@ func killsOf(calls []call) (steps []string) {
 func TestUpgradesTakeTheDocumentedSteps(t *testing.T) {
 	n, _ := nodeWithTwo(t)
 	n.Settings = versioned("v2")
-	if got := steps(t, n, func() { mustUpgrade(t, n, ChangePrograms) }); !slices.Equal(got, killsOf(programSteps)) {
+	if got := steps(t, n, func() { mustUpgrade(t, n, UpgradePrograms) }); !slices.Equal(got, killsOf(programSteps)) {
 		t.Errorf("other programs: %q, want %q", got, killsOf(programSteps))
 	}
 	makeOld(t, n)
-	if got := steps(t, n, func() { mustUpgrade(t, n, ChangeMaps) }); !slices.Equal(got, killsOf(mapSteps)) {
+	if got := steps(t, n, func() { mustUpgrade(t, n, UpgradeMaps) }); !slices.Equal(got, killsOf(mapSteps)) {
 		t.Errorf("other maps: %q, want %q", got, killsOf(mapSteps))
 	}
 }
@@ -90,7 +90,7 @@ func TestAKilledUpgradeWorksAndTheNextEndsIt(t *testing.T) {
 			both.expect(t, n, "after ADD")
 			expectNoUnfinished(t, n)
 			n.Settings = versioned("v2")
-			mustUpgrade(t, n, ChangePrograms)
+			mustUpgrade(t, n, UpgradePrograms)
 			expectLoaded(t, n, "v2")
 			both.expect(t, n, "after the next upgrade")
 			expectNoUnfinished(t, n)
@@ -101,7 +101,7 @@ func TestAKilledUpgradeWorksAndTheNextEndsIt(t *testing.T) {
 func TestTheOldVersionEndsAKilledUpgradeAsItsOwn(t *testing.T) {
 	n, both := nodeWithTwo(t)
 	call{Verb: "upgrade", Dir: n.Dir, Version: "v2", Kill: "link", Skip: 1}.killed(t)
-	mustUpgrade(t, n, ChangePrograms) // by v1, whose digest is gone
+	mustUpgrade(t, n, UpgradePrograms) // by v1, whose digest is gone
 	expectLoaded(t, n, "v1")
 	both.expect(t, n, "after going back")
 }
@@ -149,9 +149,9 @@ func TestAKilledReplacementIsEndedByWhateverComesNext(t *testing.T) {
 			if refused := errors.Is(err, datapath.ErrForeignState); err != nil && !refused || refused && published {
 				t.Fatalf("%s: %v", next.what, err)
 			}
-			change := ChangeMaps
+			change := UpgradeMaps
 			if published {
-				change = ChangeNone
+				change = UpgradeNone
 			}
 			mustUpgrade(t, n, change)
 			expectLoaded(t, n, "v2")
@@ -170,7 +170,7 @@ func TestAKilledRemovalOfDrainedStateIsFinished(t *testing.T) {
 	n, both := nodeWithTwo(t)
 	makeOld(t, n)
 	n.Settings = versioned("v2")
-	mustUpgrade(t, n, ChangeMaps)
+	mustUpgrade(t, n, UpgradeMaps)
 	call{Verb: "reap", Dir: n.Dir, Kill: "reap drained"}.killed(t)
 	sb := container(t, "three")
 	both.groups["three"] = newGroup(t)
@@ -190,11 +190,11 @@ func TestUpgradesKilledAtRandomMoments(t *testing.T) {
 	}
 	whole := time.Since(start)
 	for i := range rounds {
-		change := ChangePrograms
+		change := UpgradePrograms
 		markOther(t, n)
 		if i%2 == 0 {
 			makeOld(t, n)
-			change = ChangeMaps
+			change = UpgradeMaps
 		}
 		cmd := call{Verb: "upgrade", Dir: n.Dir, Version: fmt.Sprint("round ", i)}.command(t)
 		if err := cmd.Start(); err != nil {

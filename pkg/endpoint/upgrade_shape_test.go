@@ -41,7 +41,7 @@ func TestAPlanRefusesWhatTheUpgradeWould(t *testing.T) {
 			n.Settings.Version = "v1.3.0"
 			repin(t, filepath.Join(n.Dir, stateName(datapath.ABI), c.pin), &c.spec)
 			up, planErr := n.PlanUpgrade(t.Context())
-			if up.Change != ChangePrograms {
+			if up.Kind != UpgradePrograms {
 				t.Errorf("planned %+v", up)
 			}
 			_, err := n.Upgrade(t.Context())

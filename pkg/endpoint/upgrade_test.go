@@ -16,14 +16,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-func mustUpgrade(t testing.TB, n *Node, want Change) Upgrade {
+func mustUpgrade(t testing.TB, n *Node, want UpgradeKind) UpgradePlan {
 	t.Helper()
 	planned, planErr := n.PlanUpgrade(t.Context())
 	up, err := n.Upgrade(t.Context())
 	if err = errors.Join(planErr, err); err != nil {
 		t.Fatalf("upgrade: %v", err)
 	}
-	if up.Change != want || planned.Change != want || up.Done != (want != ChangeNone) || planned.Done {
+	if up.Kind != want || planned.Kind != want || up.Done != (want != UpgradeNone) || planned.Done {
 		t.Fatalf("planned %+v, did %+v; want %s", planned, up, want)
 	}
 	return up
@@ -33,15 +33,15 @@ func TestWhatAnUpgradeDoes(t *testing.T) {
 	for _, c := range []struct {
 		name, loaded, own string
 		same              bool // the programs are
-		want              Change
+		want              UpgradeKind
 	}{
-		{"the same", "v1.2.0", "v1.2.0", true, ChangeNone},
-		{"a newer version", "v1.2.0", "v1.3.0", false, ChangePrograms},
-		{"a newer version of the same programs", "v1.2.0", "v1.3.0", true, ChangeVersion},
-		{"an older version of the same programs", "v1.3.0", "v1.2.0", true, ChangeNone},
-		{"other programs of the same version", "v1.2.0", "v1.2.0", false, ChangePrograms},
-		{"commits, whose names tell no order", "0123456789ab", "ba9876543210", false, ChangePrograms},
-		{"commits with the same programs", "0123456789ab", "ba9876543210", true, ChangeVersion},
+		{"the same", "v1.2.0", "v1.2.0", true, UpgradeNone},
+		{"a newer version", "v1.2.0", "v1.3.0", false, UpgradePrograms},
+		{"a newer version of the same programs", "v1.2.0", "v1.3.0", true, UpgradeVersion},
+		{"an older version of the same programs", "v1.3.0", "v1.2.0", true, UpgradeNone},
+		{"other programs of the same version", "v1.2.0", "v1.2.0", false, UpgradePrograms},
+		{"commits, whose names tell no order", "0123456789ab", "ba9876543210", false, UpgradePrograms},
+		{"commits with the same programs", "0123456789ab", "ba9876543210", true, UpgradeVersion},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := loadOther(t, c.loaded)
@@ -55,11 +55,11 @@ func TestWhatAnUpgradeDoes(t *testing.T) {
 			if up.From != c.loaded || up.To != c.own || up.FromABI != datapath.ABI || up.ToABI != datapath.ABI {
 				t.Errorf("%+v", up)
 			}
-			if c.want == ChangeNone {
+			if c.want == UpgradeNone {
 				c.own = c.loaded
 			}
 			expectLoaded(t, n, c.own)
-			mustUpgrade(t, n, ChangeNone)
+			mustUpgrade(t, n, UpgradeNone)
 		})
 	}
 }
@@ -136,7 +136,7 @@ func TestUpgradeKeepsWhatIsRegistered(t *testing.T) {
 	before := stateOf(t, n)
 	n.Settings = versioned("v2")
 	n.Settings.MaxSockets, n.Settings.MaxBacklogBytes = 4096, 12345
-	if up := mustUpgrade(t, n, ChangePrograms); up.Cgroups != 2 {
+	if up := mustUpgrade(t, n, UpgradePrograms); up.Cgroups != 2 {
 		t.Errorf("%d cgroups, want 2", up.Cgroups)
 	}
 	expect(t, n, "after the upgrade", before)
@@ -166,7 +166,7 @@ func TestUpgradeProbesTheNewProgramsPrivately(t *testing.T) {
 		}
 		return uint32(hazard.SetOf("splice", "fin")), uint32(hazard.SetOf("splice")), attached.Close()
 	}
-	mustUpgrade(t, n, ChangePrograms)
+	mustUpgrade(t, n, UpgradePrograms)
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
 		t.Fatal(err)

@@ -25,9 +25,9 @@ const (
 	attributesUser = "user."
 )
 
-// kept tells whether a file that is written anew keeps an attribute of the old one: its label, its ACL, and what people
+// isKept tells whether a file that is written anew keeps an attribute of the old one: its label, its ACL, and what people
 // or programs have noted. What the kernel computes of the content (IMA, EVM) or uses for itself (trusted) is not.
-func kept(name string) bool {
+func isKept(name string) bool {
 	switch name {
 	case "security.selinux", "security.SMACK64", attributeACL:
 		return true
@@ -46,10 +46,10 @@ func attributesOf(path string) ([]attribute, error) {
 	}
 	all := []attribute{}
 	for _, name := range names {
-		if !kept(name) {
+		if !isKept(name) {
 			continue
 		}
-		value, err := sized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+		value, err := readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
 		if errors.Is(err, unix.ENODATA) {
 			continue // removed since
 		}
@@ -62,7 +62,7 @@ func attributesOf(path string) ([]attribute, error) {
 }
 
 func listAttributes(path string) (names []string, err error) {
-	list, err := sized(func(b []byte) (int, error) { return unix.Listxattr(path, b) })
+	list, err := readSized(func(b []byte) (int, error) { return unix.Listxattr(path, b) })
 	for name := range bytes.SplitSeq(list, []byte{0}) {
 		if len(name) > 0 {
 			names = append(names, string(name))
@@ -71,8 +71,8 @@ func listAttributes(path string) (names []string, err error) {
 	return names, err
 }
 
-// sized calls get with a buffer that is as large as it has to be.
-func sized(get func(b []byte) (int, error)) ([]byte, error) {
+// readSized calls get with a buffer that is as large as it has to be.
+func readSized(get func(b []byte) (int, error)) ([]byte, error) {
 	const attempts = 5 // somebody may make it larger meanwhile
 	for n := 1; ; n++ {
 		size, err := get(nil)
@@ -90,8 +90,8 @@ func sized(get func(b []byte) (int, error)) ([]byte, error) {
 	}
 }
 
-// withoutNotes returns who may do what with a file without what is noted of it.
-func (l like) withoutNotes() like {
+// withoutUserAttributes returns who may do what with a file without what is noted of it.
+func (l fileAttributes) withoutUserAttributes() fileAttributes {
 	l.attributes = slices.DeleteFunc(slices.Clone(l.attributes), func(a attribute) bool {
 		return strings.HasPrefix(a.name, attributesUser)
 	})

@@ -48,7 +48,7 @@ func attributes(t testing.TB, path string) map[string]string {
 	}
 	all := map[string]string{"mode": st.Mode().String()}
 	for _, name := range names {
-		value, err := sized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+		value, err := readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
 		if err != nil {
 			t.Fatal(err)
 		}

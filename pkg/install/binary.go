@@ -20,21 +20,21 @@ import (
 const binaryMode fs.FileMode = 0o755
 
 // answerTime bounds how long the plugin may take to say which versions it supports. It needs milliseconds.
-const answerTime = 10 * time.Second
+const answerTimeout = 10 * time.Second
 
-// identity tells whether a file is the same as it was, without reading it.
-type identity struct {
+// fileID tells whether a file is the same as it was, without reading it.
+type fileID struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime unix.Timespec
 }
 
-func identify(path string) (identity, error) {
+func fileIDOf(path string) (fileID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return identity{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return fileID{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return identity{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}, nil
+	return fileID{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}, nil
 }
 
 // Binary is the path of the plugin on the node.
@@ -50,7 +50,7 @@ func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error)
 	if err != nil {
 		return false, err
 	}
-	return changed, i.remember()
+	return changed, i.rememberCopied()
 }
 
 // TryBinary tells whether InstallBinary would succeed now, and leaves what is installed: it copies the plugin beside its
@@ -72,11 +72,11 @@ func (i *Installer) TryBinary(ctx context.Context) error {
 // withSource calls f with the plugin that is to be installed, unless the same one is installed and can be run. It holds
 // the lock of BinDir meanwhile. It reports whether f has succeeded.
 func (i *Installer) withSource(ctx context.Context, f func(context.Context, *os.File) error) (done bool, err error) {
-	held, err := i.lock(ctx, i.BinDir)
+	locked, err := i.lock(ctx, i.BinDir)
 	if err != nil {
 		return false, err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := removeTemps(i.BinDir); err != nil {
 		return false, err
 	}
@@ -93,9 +93,9 @@ func (i *Installer) withSource(ctx context.Context, f func(context.Context, *os.
 		return false, err
 	}
 	if same {
-		return false, answers(ctx, i.Binary())
+		return false, checkAnswers(ctx, i.Binary())
 	}
-	if err := answers(ctx, i.Source); err != nil {
+	if err := checkAnswers(ctx, i.Source); err != nil {
 		return false, err
 	}
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
@@ -126,21 +126,23 @@ func (i *Installer) refuseStub(src *os.File) error {
 		"release there, or name it by --plugin", i.Source)
 }
 
-// ownBinary: the plugin is run by root, and belongs to whoever installs it.
-func (i *Installer) ownBinary() like { return like{binaryMode, os.Geteuid(), os.Getegid(), nil} }
+// binaryAttributes: the plugin is run by root, and belongs to whoever installs it.
+func (i *Installer) binaryAttributes() fileAttributes {
+	return fileAttributes{binaryMode, os.Geteuid(), os.Getegid(), nil}
+}
 
 // unchanged tells whether source and copy were found identical before and are the same files still, and nothing was
 // left beside them.
 func (i *Installer) unchanged() (bool, error) {
-	src, err := identify(i.Source)
+	src, err := fileIDOf(i.Source)
 	if err != nil {
 		return false, fmt.Errorf("plugin: %w", err)
 	}
-	dst, err := identify(i.Binary())
+	dst, err := fileIDOf(i.Binary())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil || i.copied != [2]identity{src, dst} {
+	if err != nil || i.copied != [2]fileID{src, dst} {
 		return false, err
 	}
 	left, err := temps(i.BinDir)
@@ -149,26 +151,26 @@ func (i *Installer) unchanged() (bool, error) {
 
 // fresh is how long after its last change a file's identity proves nothing: file systems tell times in ticks, and a
 // second change in the same one would not show.
-const fresh = 2 * time.Second
+const settleTime = 2 * time.Second
 
-// remember spares the next call the comparison.
-func (i *Installer) remember() error {
-	src, err := identify(i.Source)
+// rememberCopied spares the next call the comparison.
+func (i *Installer) rememberCopied() error {
+	src, err := fileIDOf(i.Source)
 	if err != nil {
 		return err
 	}
-	dst, err := identify(i.Binary())
+	dst, err := fileIDOf(i.Binary())
 	if err != nil {
 		return err
 	}
-	i.copied = [2]identity{}
-	if settled(src) && settled(dst) {
-		i.copied = [2]identity{src, dst}
+	i.copied = [2]fileID{}
+	if isSettled(src) && isSettled(dst) {
+		i.copied = [2]fileID{src, dst}
 	}
 	return nil
 }
 
-func settled(id identity) bool { return time.Since(time.Unix(id.ctime.Unix())).Abs() > fresh }
+func isSettled(id fileID) bool { return time.Since(time.Unix(id.ctime.Unix())).Abs() > settleTime }
 
 // identical compares what is installed with src, mode included.
 func (i *Installer) identical(src *os.File) (bool, error) {
@@ -203,15 +205,15 @@ func sameContent(a, b io.Reader) (bool, error) {
 			return false, nil
 		}
 		if errA != nil || errB != nil {
-			return ended(errA) && ended(errB), errors.Join(failed(errA), failed(errB))
+			return isEOF(errA) && isEOF(errB), errors.Join(unlessEOF(errA), unlessEOF(errB))
 		}
 	}
 }
 
-func ended(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
+func isEOF(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
 
-func failed(err error) error {
-	if ended(err) {
+func unlessEOF(err error) error {
+	if isEOF(err) {
 		return nil
 	}
 	return err
@@ -219,20 +221,20 @@ func failed(err error) error {
 
 // installStub puts the stub in the place of the plugin. Without a binary to make it of there is none.
 func (i *Installer) installStub(ctx context.Context) error {
-	held, err := i.lock(ctx, i.BinDir)
+	locked, err := i.lock(ctx, i.BinDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := removeTemps(i.BinDir); err != nil {
 		return err
 	}
 	binary, err := os.Open(i.Binary())
 	if errors.Is(err, fs.ErrNotExist) {
-		return held.Remove()
+		return locked.Remove()
 	}
 	if err != nil {
 		return err
@@ -242,19 +244,19 @@ func (i *Installer) installStub(ctx context.Context) error {
 	if err != nil || stub.Marked(binary, st.Size()) {
 		return err
 	}
-	return i.publish(i.Binary(), stub.Of(binary, st.Size()), i.ownBinary())
+	return i.publish(i.Binary(), stub.Of(binary, st.Size()), i.binaryAttributes())
 }
 
 // removeBinary takes the plugin, or its stub, away.
 func (i *Installer) removeBinary(ctx context.Context) (bool, error) {
-	held, err := i.lock(ctx, i.BinDir)
+	locked, err := i.lock(ctx, i.BinDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := removeTemps(i.BinDir); err != nil {
 		return false, err
 	}
@@ -262,5 +264,22 @@ func (i *Installer) removeBinary(ctx context.Context) (bool, error) {
 	if err != nil {
 		return removed, err
 	}
-	return removed, held.Remove()
+	return removed, locked.Remove()
+}
+
+// HasPlugin tells whether runtimes find a plugin of any version at Binary. A stub is none.
+func (i *Installer) HasPlugin() (bool, error) {
+	binary, err := os.Open(i.Binary())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open installed plugin: %w", err)
+	}
+	defer binary.Close()
+	st, err := binary.Stat()
+	if err != nil {
+		return false, fmt.Errorf("look at installed plugin: %w", err)
+	}
+	return st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0 && !stub.Marked(binary, st.Size()), nil
 }

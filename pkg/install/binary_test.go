@@ -58,7 +58,7 @@ func TestTheBinaryIsCopiedOnce(t *testing.T) {
 	}
 	p.expectBinary()
 	first := inode(t, p.Binary())
-	p.copied = [2]identity{} // as another process
+	p.copied = [2]fileID{} // as another process
 	for range 2 {
 		if mustInstallBinary(p) || inode(t, p.Binary()) != first {
 			t.Error("an identical file was copied again")
@@ -170,7 +170,7 @@ func TestTheBinaryRunsWhileItIsReplaced(t *testing.T) {
 				return
 			default:
 			}
-			if err := answers(t.Context(), p.Binary()); err != nil {
+			if err := checkAnswers(t.Context(), p.Binary()); err != nil {
 				stopped <- err
 				return
 			}
@@ -317,7 +317,7 @@ func TestTheStubDoesNothingButAnswer(t *testing.T) {
 			t.Errorf("%s: %v, %q, want %q", verb, err, out, want)
 		}
 	}
-	if err := answers(t.Context(), p.Binary()); err != nil {
+	if err := checkAnswers(t.Context(), p.Binary()); err != nil {
 		t.Errorf("VERSION: %v", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {

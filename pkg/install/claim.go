@@ -28,11 +28,11 @@ type Claim struct {
 
 // TakeClaim takes the claim of ConfDir from whoever has it. Who says who takes it, for others' messages.
 func (i *Installer) TakeClaim(ctx context.Context, who string) (*Claim, error) {
-	held, err := i.lock(ctx, i.ConfDir)
+	locked, err := i.lock(ctx, i.ConfDir)
 	if err != nil {
 		return nil, err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := i.step("claim"); err != nil {
 		return nil, err
 	}
@@ -73,8 +73,8 @@ func (c *Claim) Release() error {
 	return errors.Join(err, c.file.Close())
 }
 
-// KeptBy names the agent that keeps the node whose network configurations are in confDir; empty: none does.
-func KeptBy(confDir string) string { return claimant(confDir) }
+// ClaimHolder names the agent that keeps the node whose network configurations are in confDir; empty: none does.
+func ClaimHolder(confDir string) string { return claimant(confDir) }
 
 // claimant returns who holds the claim of a directory. It is empty when nobody who lives does.
 func claimant(dir string) string {

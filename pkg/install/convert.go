@@ -58,7 +58,7 @@ func (i *Installer) planConvert(p *plan, n *network) error {
 	}
 	if !bytes.Equal(p.Before, p.After) {
 		p.add(func() error {
-			as, err := likeFile(n.path)
+			as, err := fileAttributesOf(n.path)
 			if err != nil {
 				return err
 			}
@@ -69,8 +69,8 @@ func (i *Installer) planConvert(p *plan, n *network) error {
 	return nil
 }
 
-// standIn returns the .conf that a list stands in for. The list's name says so, and that the .conf is there or kept.
-func standIn(list string) (conf string, ok bool, err error) {
+// originalOf returns the .conf that a list stands in for. The list's name says so, and that the .conf is there or kept.
+func originalOf(list string) (conf string, ok bool, err error) {
 	conf, ok = strings.CutSuffix(list, extList)
 	if !ok || !strings.HasSuffix(conf, extConf) && !strings.HasSuffix(conf, extJSON) {
 		return "", false, nil
@@ -79,9 +79,9 @@ func standIn(list string) (conf string, ok bool, err error) {
 	return conf, ok, err
 }
 
-// giveBack takes away the list n, which stands in for conf, and puts conf back as it was. It reports false when
+// restoreConf takes away the list n, which stands in for conf, and puts conf back as it was. It reports false when
 // there is nothing to put back, or when others have changed the list so that the file would not say the same.
-func (i *Installer) giveBack(n *network, conf string) (bool, error) {
+func (i *Installer) restoreConf(n *network, conf string) (bool, error) {
 	again, err := exists(conf)
 	if err != nil {
 		return false, err
@@ -97,7 +97,7 @@ func (i *Installer) giveBack(n *network, conf string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", from, err)
 	}
-	ours, err := i.made(n, original, conf)
+	ours, err := i.isMadeFrom(n, original, conf)
 	if err != nil || !ours {
 		return false, err
 	}
@@ -110,15 +110,15 @@ func (i *Installer) giveBack(n *network, conf string) (bool, error) {
 	return true, errors.Join(err, i.removeOriginal(conf))
 }
 
-// made tells whether the list n is one that this package has made of conf. Where conf is there again, whoever it belongs
+// isMadeFrom tells whether the list n is one that this package has made of conf. Where conf is there again, whoever it belongs
 // to has written it since, so the list need not say the same. A list that nothing but its name connects with this
 // package belongs to somebody else.
-func (i *Installer) made(n, original *network, conf string) (bool, error) {
+func (i *Installer) isMadeFrom(n, original *network, conf string) (bool, error) {
 	if original.path == conf {
 		if kept, err := exists(conf + originalSuffix); kept || err != nil {
 			return kept, err
 		}
-		if !slices.Contains(n.types(), PluginType) {
+		if !slices.Contains(n.pluginTypes(), PluginType) {
 			return false, nil
 		}
 	}

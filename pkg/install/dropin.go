@@ -56,14 +56,14 @@ func (i *Installer) checkDir(n *network, dir, own string) error {
 			return nil
 		}
 	}
-	if len(n.types()) == 0 {
+	if len(n.pluginTypes()) == 0 {
 		return fmt.Errorf("neither it nor %s has a plugin that makes the interface", filepath.Dir(own))
 	}
 	return nil
 }
 
 func (i *Installer) writeDropIn(list, path string, text []byte) error {
-	as, err := likeFile(list)
+	as, err := fileAttributesOf(list)
 	if err != nil {
 		return err
 	}
@@ -76,11 +76,11 @@ func (i *Installer) writeDropIn(list, path string, text []byte) error {
 		return err
 	}
 	// The temporary file is in ConfDir: containerd watches only that, and sees it go.
-	write := func() error { return i.publishBy(i.ConfDir, path, newReader(text), as.withoutNotes()) }
+	write := func() error { return i.publishBy(i.ConfDir, path, newReader(text), as.withoutUserAttributes()) }
 	if there {
 		return write()
 	}
-	done, err := i.directoryInWork(dir)
+	done, err := i.markDirInWork(dir)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (i *Installer) dropIns() ([]string, error) {
 }
 
 func (i *Installer) removeDropIn(path string) error {
-	done, err := i.directoryInWork(filepath.Dir(path))
+	done, err := i.markDirInWork(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -151,6 +151,6 @@ func (i *Installer) removeDropIn(path string) error {
 	if err = errors.Join(err, done(err == nil)); err != nil {
 		return err
 	}
-	i.nudge()
+	i.touchConfDir()
 	return nil
 }

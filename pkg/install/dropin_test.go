@@ -115,7 +115,7 @@ func TestADropInIsCalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	node := &endpoint.Node{Dir: n.BPFFS()}
-	if records, err := node.Records(t.Context()); err != nil || len(records) != 1 {
+	if records, err := node.Attachments(t.Context()); err != nil || len(records) != 1 {
 		t.Errorf("the plugin was not called: %v, %v", records, err)
 	}
 }

@@ -42,9 +42,9 @@ func NewEntry(config string, acceptHazards []string) (Entry, error) {
 		case "name", "cniVersion", "prevResult", "runtimeConfig", "ipam":
 			return Entry{}, fmt.Errorf("%s: it belongs to the list or to the runtime, not to the entry (leave it out)", m.name)
 		}
-		object = set(object, m.name, m.value.of(text))
+		object = setField(object, m.name, m.value.of(text))
 	}
-	if object, err = accept(object, acceptHazards); err != nil {
+	if object, err = withAcceptedHazards(object, acceptHazards); err != nil {
 		return Entry{}, err
 	}
 	e := Entry{text: encode(object)}
@@ -61,7 +61,7 @@ type field struct {
 	value json.RawMessage
 }
 
-func set(object []field, name string, value json.RawMessage) []field {
+func setField(object []field, name string, value json.RawMessage) []field {
 	i := slices.IndexFunc(object, func(f field) bool { return f.name == name })
 	if i < 0 {
 		return append(object, field{name, value})
@@ -70,7 +70,7 @@ func set(object []field, name string, value json.RawMessage) []field {
 	return object
 }
 
-func accept(object []field, hazards []string) ([]field, error) {
+func withAcceptedHazards(object []field, hazards []string) ([]field, error) {
 	if len(hazards) == 0 {
 		return object, nil
 	}
@@ -85,7 +85,7 @@ func accept(object []field, hazards []string) ([]field, error) {
 		}
 	}
 	value, err := json.Marshal(all)
-	return set(object, "acceptHazards", value), err
+	return setField(object, "acceptHazards", value), err
 }
 
 // encode writes an object without white space. Its values are valid JSON.
@@ -119,7 +119,7 @@ func (e Entry) With(name string, value any) (Entry, error) {
 	for _, m := range found {
 		object = append(object, field{m.name, m.value.of(e.text)})
 	}
-	e.text = encode(set(object, name, raw))
+	e.text = encode(setField(object, name, raw))
 	e.Conf, err = cniconf.Parse(e.text)
 	return e, err
 }

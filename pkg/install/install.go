@@ -48,7 +48,7 @@ type Installer struct {
 	// error and leaves the file.
 	Hold func(path string) error
 
-	copied [2]identity // source and binary when they were last found identical
+	copied [2]fileID // source and binary when they were last found identical
 }
 
 func (i *Installer) step(name string) error {
@@ -104,20 +104,20 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	if left, err := temps(i.ConfDir); err != nil || len(left)+len(p.steps) == 0 {
 		return p.Chained, err
 	}
-	if err := i.held(p); err != nil {
+	if err := i.checkHold(p); err != nil {
 		return p.Chained, err
 	}
-	held, err := i.lock(ctx, i.ConfDir)
+	locked, err := i.lock(ctx, i.ConfDir)
 	if err != nil {
 		return p.Chained, err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := removeTemps(i.ConfDir); err != nil {
 		return p.Chained, err
 	}
 	// Somebody may have been faster.
 	if p, err = i.plan(); err == nil {
-		err = i.held(p)
+		err = i.checkHold(p)
 	}
 	if err != nil {
 		return p.Chained, err
@@ -131,15 +131,15 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	return p.Chained, nil
 }
 
-func (i *Installer) held(p plan) error {
+func (i *Installer) checkHold(p plan) error {
 	if i.Hold == nil || len(p.steps) == 0 {
 		return nil
 	}
 	return i.Hold(p.Path)
 }
 
-// Look tells where the entry is, or would be, and whether Chain has nothing to do. It changes nothing.
-func (i *Installer) Look() (c Chained, done bool, err error) {
+// Plan tells where the entry is, or would be, and whether Chain has nothing to do. It changes nothing.
+func (i *Installer) Plan() (c Chained, done bool, err error) {
 	p, err := i.plan()
 	return p.Chained, err == nil && len(p.steps) == 0, err
 }
@@ -159,7 +159,7 @@ func (i *Installer) planSettled(ctx context.Context) (plan, error) {
 }
 
 func (i *Installer) plan() (plan, error) {
-	n, skipped, err := i.choose()
+	n, skipped, err := i.chooseNetwork()
 	p := plan{Chained: Chained{Skipped: skipped}}
 	if err != nil {
 		return p, err
@@ -221,7 +221,7 @@ func (i *Installer) rewrite(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	as, err := likeFile(file)
+	as, err := fileAttributesOf(file)
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (i *Installer) rewrite(path string, text []byte) error {
 		return err
 	}
 	if filepath.Dir(file) != filepath.Dir(path) {
-		i.nudge()
+		i.touchConfDir()
 	}
 	return nil
 }
@@ -238,7 +238,7 @@ func (i *Installer) rewrite(path string, text []byte) error {
 // Others want to be last, too, and its place makes no difference to it as long as it is not the first.
 func (l *listText) chained(e Entry) ([]byte, error) {
 	for {
-		at := l.ours()
+		at := l.ownEntries()
 		switch {
 		case len(at) == 0 && len(l.entries) == 0:
 			return nil, errors.New("plugins: empty")
@@ -261,7 +261,7 @@ func (l *listText) chained(e Entry) ([]byte, error) {
 // unchained returns the text without any entry of this plugin. It fails when nothing would be left.
 func (l *listText) unchained() ([]byte, error) {
 	for {
-		at := l.ours()
+		at := l.ownEntries()
 		if len(at) == 0 {
 			return l.text, nil
 		}

@@ -55,7 +55,7 @@ func TestListsOfEveryShapeGetTheEntryAndGiveItBack(t *testing.T) {
 			if gotName != name || gotVersion != version || strings.Join(gotTypes, " ") != strings.Join(types, " ")+" sockmap" {
 				t.Errorf("runtimes load %s %s %q, before it was %s %s %q", gotName, gotVersion, gotTypes, name, version, types)
 			}
-			if as, err := likeFile(c.Path); err != nil || as.mode != 0o640 || as.uid != 1234 || as.gid != 2345 {
+			if as, err := fileAttributesOf(c.Path); err != nil || as.mode != 0o640 || as.uid != 1234 || as.gid != 2345 {
 				t.Errorf("mode and owner are %v, %v", as, err)
 			}
 			p.expectNoLeftovers()

@@ -55,7 +55,7 @@ func firstAlways(t *testing.T, p *place, what string) {
 	t.Helper()
 	_, _, types := loadedFirst(t, p.ConfDir)
 	if slices.Contains(types, PluginType) {
-		if err := answers(t.Context(), p.Binary()); err != nil {
+		if err := checkAnswers(t.Context(), p.Binary()); err != nil {
 			t.Errorf("%s: the network has the plugin, which does not answer: %v", what, err)
 		}
 	}

@@ -85,10 +85,10 @@ func networkFiles(dir string) ([]string, error) {
 	return files, err
 }
 
-// choose finds the file to chain into: the one that is named, or the first that can be loaded.
-func (i *Installer) choose() (*network, []Skipped, error) {
+// chooseNetwork finds the file to chain into: the one that is named, or the first that can be loaded.
+func (i *Installer) chooseNetwork() (*network, []Skipped, error) {
 	if i.ConfName != "" {
-		n, err := i.named()
+		n, err := i.configuredNetwork()
 		return n, nil, err
 	}
 	files, err := networkFiles(i.ConfDir)
@@ -119,8 +119,8 @@ func (i *Installer) choose() (*network, []Skipped, error) {
 	return nil, skipped, err
 }
 
-// named finds the file called ConfName, or the list that stands in for it.
-func (i *Installer) named() (*network, error) {
+// configuredNetwork finds the file called ConfName, or the list that stands in for it.
+func (i *Installer) configuredNetwork() (*network, error) {
 	path := filepath.Join(i.ConfDir, i.ConfName)
 	n, err := loadNetwork(path)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Ext(path) != extList {
@@ -135,7 +135,7 @@ func (i *Installer) named() (*network, error) {
 	return n, nil
 }
 
-func (n *network) types() []string {
+func (n *network) pluginTypes() []string {
 	var all []string
 	for _, p := range n.list.Plugins {
 		all = append(all, p.Network.Type)
@@ -146,7 +146,7 @@ func (n *network) types() []string {
 // loopbackOnly: some hosts have a file for the loopback interface beside those of their networks. Runtimes bring
 // loopback up themselves, and a node with nothing else has no network yet.
 func (n *network) loopbackOnly() bool {
-	return len(n.list.Plugins) > 0 && !slices.ContainsFunc(n.types(), func(t string) bool { return t != "loopback" })
+	return len(n.list.Plugins) > 0 && !slices.ContainsFunc(n.pluginTypes(), func(t string) bool { return t != "loopback" })
 }
 
 // supported are the versions that the plugin answers to, see plugin/sockmap. CRI-O drops a network with another.
@@ -164,12 +164,12 @@ func (n *network) check() error {
 		return fmt.Errorf("cniVersion %s: sockmap can be chained into lists of version %s", version, strings.Join(supported, ", "))
 	}
 	// Without plugins of its own, a list has those of its directory.
-	types := slices.DeleteFunc(n.types(), func(t string) bool { return t == PluginType })
+	types := slices.DeleteFunc(n.pluginTypes(), func(t string) bool { return t == PluginType })
 	if len(types) == 0 && len(n.list.Plugins) > 0 {
 		return errors.New("no plugin but sockmap: another has to make the interface, before it")
 	}
 	if len(types) > 0 && !slices.ContainsFunc(types, makesInterface) {
-		return fmt.Errorf("no plugin makes an interface (plugins: %s)", strings.Join(n.types(), ", "))
+		return fmt.Errorf("no plugin makes an interface (plugins: %s)", strings.Join(n.pluginTypes(), ", "))
 	}
 	return nil
 }
@@ -197,7 +197,7 @@ func makesInterface(plugin string) bool {
 
 // checkChosen says why n must not be chained into unless somebody names its file.
 func (n *network) checkChosen() error {
-	types := n.types()
+	types := n.pluginTypes()
 	if len(types) > 0 && strings.HasPrefix(types[0], "multus") {
 		return errors.New("it belongs to Multus, which writes it anew and passes no cgroup on; chain into the file of the " +
 			"network behind it (--cni-conf-name)")

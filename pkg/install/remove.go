@@ -37,9 +37,9 @@ func rmdir(path string) error {
 // directories are somebody else's.
 const inWorkName = tempPrefix + "drop-in" + tempSuffix
 
-// directoryInWork notes that dir, a directory in ConfDir, may be left empty. done ends that, and removes dir if it is
+// markDirInWork notes that dir, a directory in ConfDir, may be left empty. done ends that, and removes dir if it is
 // empty and remove is true. The caller holds the lock of ConfDir.
-func (i *Installer) directoryInWork(dir string) (done func(remove bool) error, err error) {
+func (i *Installer) markDirInWork(dir string) (done func(remove bool) error, err error) {
 	link := filepath.Join(i.ConfDir, inWorkName)
 	if err := os.Symlink(filepath.Base(dir), link); err != nil {
 		return nil, err

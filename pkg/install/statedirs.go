@@ -16,7 +16,7 @@ func stateDirsOf(list []byte) (dirs []string) {
 	if err != nil {
 		return nil
 	}
-	for _, at := range l.ours() {
+	for _, at := range l.ownEntries() {
 		if dir := stateDirOf(l.entries[at].of(l.text)); dir != "" {
 			dirs = append(dirs, dir)
 		}
@@ -33,16 +33,16 @@ func stateDirOf(entry []byte) string {
 	return conf.BPFFSPath
 }
 
-// unload is one state directory to be unloaded.
-type unload struct {
+// stateToUnload is one state directory to be unloaded.
+type stateToUnload struct {
 	Node
 	dir string // empty: Removal.Node's
 }
 
-// unloads lists Removal.Node and those of other entries that were taken out, each once.
-func (r Removal) unloads(dirs []string) (all []unload) {
+// statesToUnload lists Removal.Node and those of other entries that were taken out, each once.
+func (r Removal) statesToUnload(dirs []string) (all []stateToUnload) {
 	if r.Node != nil {
-		all = append(all, unload{r.Node, ""})
+		all = append(all, stateToUnload{r.Node, ""})
 	}
 	if r.NodeAt == nil {
 		return all
@@ -50,14 +50,14 @@ func (r Removal) unloads(dirs []string) (all []unload) {
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {
 		if node := r.NodeAt(dir); node != nil {
-			all = append(all, unload{node, dir})
+			all = append(all, stateToUnload{node, dir})
 		}
 	}
 	return all
 }
 
-// explain says which directory it was. Its entry is gone, so a second uninstall does not find it by itself.
-func (u unload) explain(what string, err error) error {
+// explainError says which directory it was. Its entry is gone, so a second uninstall does not find it by itself.
+func (u stateToUnload) explainError(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -67,7 +67,7 @@ func (u unload) explain(what string, err error) error {
 	return fmt.Errorf("%s at %s: %w (then: sockmapctl --bpffs-path %s unload)", what, u.dir, err, u.dir)
 }
 
-func (u unload) done(unloaded bool, done *Removed) {
+func (u stateToUnload) addTo(unloaded bool, done *Removed) {
 	switch {
 	case !unloaded:
 	case u.dir == "":

@@ -47,7 +47,7 @@ type Removed struct {
 	Binary       bool     // it was there and is removed
 	// Stub tells why a stub has to stay, by cached attachments or because the cache cannot be seen. It is removed by
 	// the next Uninstall that finds neither.
-	Stub       []Attachment
+	Stub       []CachedAttachment
 	CacheError error
 
 	stateDirs []string // of entries that were taken out
@@ -75,19 +75,19 @@ func (i *Installer) Uninstall(ctx context.Context, r Removal) (done Removed, err
 	if there, err := exists(i.Binary()); err != nil || !there {
 		return done, err
 	}
-	return done, i.await(ctx, r, unchained, &done)
+	return done, i.removeBinaryWhenUnused(ctx, r, unchained, &done)
 }
 
 // stop ends what runs on the node. It goes on after errors and joins them.
 func (i *Installer) stop(ctx context.Context, r Removal, done *Removed) error {
 	var errs []error
-	for _, u := range r.unloads(done.stateDirs) {
+	for _, u := range r.statesToUnload(done.stateDirs) {
 		errs = append(errs, i.stopOne(ctx, u, r.DrainFor, done))
 	}
 	return errors.Join(errs...)
 }
 
-func (i *Installer) stopOne(ctx context.Context, u unload, drainFor time.Duration, done *Removed) error {
+func (i *Installer) stopOne(ctx context.Context, u stateToUnload, drainFor time.Duration, done *Removed) error {
 	if err := i.step("drain"); err != nil {
 		return err
 	}
@@ -96,21 +96,21 @@ func (i *Installer) stopOne(ctx context.Context, u unload, drainFor time.Duratio
 	left, err := u.Drain(drain)
 	done.Undrained += left
 	if err != nil {
-		return u.explain("drain flows", err)
+		return u.explainError("drain flows", err)
 	}
 	if err := i.step("unload"); err != nil {
 		return err
 	}
 	unloaded, err := u.Unload(ctx, false)
-	u.done(unloaded, done)
-	return u.explain("unload", err)
+	u.addTo(unloaded, done)
+	return u.explainError("unload", err)
 }
 
-// await removes the binary as soon as nothing names it, within the time there is.
-func (i *Installer) await(ctx context.Context, r Removal, unchained time.Time, done *Removed) error {
+// removeBinaryWhenUnused removes the binary as soon as nothing names it, within the time there is.
+func (i *Installer) removeBinaryWhenUnused(ctx context.Context, r Removal, unchained time.Time, done *Removed) error {
 	const look = 200 * time.Millisecond
 	for {
-		done.Stub, done.CacheError = cached(r.CacheDirs)
+		done.Stub, done.CacheError = cachedAttachmentsIn(r.CacheDirs)
 		needed := len(done.Stub) > 0 || done.CacheError != nil
 		since := time.Since(unchained)
 		if !needed && since >= r.LingerFor {
@@ -129,7 +129,7 @@ func (i *Installer) await(ctx context.Context, r Removal, unchained time.Time, d
 	}
 }
 
-func cached(dirs []string) (all []Attachment, err error) {
+func cachedAttachmentsIn(dirs []string) (all []CachedAttachment, err error) {
 	for _, dir := range dirs {
 		found, err := CachedAttachments(dir)
 		if err != nil {
@@ -142,14 +142,14 @@ func cached(dirs []string) (all []Attachment, err error) {
 
 // unchain takes the entry out of every file in ConfDir. It goes on after errors and joins them.
 func (i *Installer) unchain(ctx context.Context, done *Removed) error {
-	held, err := i.lock(ctx, i.ConfDir)
+	locked, err := i.lock(ctx, i.ConfDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer held.Unlock()
+	defer locked.Unlock()
 	if err := i.checkUnclaimed(); err != nil {
 		return err
 	}
@@ -167,17 +167,17 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 			errs = append(errs, fmt.Errorf("take sockmap out of %s: %w", path, err))
 		}
 	}
-	errs = append(errs, i.unchainDropIns(done), i.originals(done))
+	errs = append(errs, i.unchainDropIns(done), i.restoreOriginals(done))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return held.Remove()
+	return locked.Remove()
 }
 
 // filesBelow are lists in directories of ConfDir. nerdctl has a directory of networks for each namespace, and the plugin
 // that their lists name is the same.
 func (i *Installer) filesBelow() ([]string, error) {
-	return filepath.Glob(filepath.Join(escape(i.ConfDir), "*", "*"+extList))
+	return filepath.Glob(filepath.Join(escapeGlob(i.ConfDir), "*", "*"+extList))
 }
 
 func (i *Installer) unchainFile(path string, done *Removed) error {
@@ -191,19 +191,19 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 		}
 		return nil // no runtime can load it, so none calls the plugin because of it
 	}
-	named := slices.Contains(n.types(), PluginType)
+	named := slices.Contains(n.pluginTypes(), PluginType)
 	if n.single {
 		if named {
 			return errors.New("it has no other plugin than sockmap (remove the file)")
 		}
 		return nil
 	}
-	conf, stands, err := standIn(path)
+	conf, stands, err := originalOf(path)
 	if err != nil {
 		return err
 	}
 	if stands {
-		given, err := i.giveBack(n, conf)
+		given, err := i.restoreConf(n, conf)
 		if given {
 			done.GivenBack = append(done.GivenBack, conf)
 			done.stateDirs = append(done.stateDirs, stateDirsOf(n.text)...)
@@ -262,11 +262,11 @@ func (i *Installer) unchainDropIns(done *Removed) error {
 	return nil
 }
 
-// originals puts back files whose list somebody else has removed, or taken the entry out of.
-func (i *Installer) originals(done *Removed) error {
+// restoreOriginals puts back files whose list somebody else has removed, or taken the entry out of.
+func (i *Installer) restoreOriginals(done *Removed) error {
 	var errs []error
 	for _, ext := range []string{extConf, extJSON} {
-		kept, err := filepath.Glob(filepath.Join(escape(i.ConfDir), "*"+ext+originalSuffix))
+		kept, err := filepath.Glob(filepath.Join(escapeGlob(i.ConfDir), "*"+ext+originalSuffix))
 		errs = append(errs, err)
 		for _, path := range kept {
 			conf := path[:len(path)-len(originalSuffix)]
@@ -294,8 +294,8 @@ func anyExists(paths ...string) (bool, error) {
 	return false, nil
 }
 
-// escape makes a path a pattern that matches only itself.
-func escape(path string) string {
+// escapeGlob makes a path a pattern that matches only itself.
+func escapeGlob(path string) string {
 	var b bytes.Buffer
 	for _, c := range []byte(path) {
 		if bytes.IndexByte([]byte(`*?[\`), c) >= 0 {

@@ -82,7 +82,7 @@ func TestACachedAttachmentKeepsTheStubUntilItsDEL(t *testing.T) {
 	if _, err := n.ADD(t.Context(), old, pod); err != nil {
 		t.Fatal(err)
 	}
-	if records, err := node.Records(t.Context()); err != nil || len(records) != 1 {
+	if records, err := node.Attachments(t.Context()); err != nil || len(records) != 1 {
 		t.Fatalf("the plugin was not called: %v, %v", records, err)
 	}
 	r := Removal{Node: node, CacheDirs: []string{p.cache}, DrainFor: time.Second}
@@ -205,7 +205,7 @@ func TestACacheThatCannotBeSeenKeepsTheStub(t *testing.T) {
 	if err != nil || done.Binary || done.CacheError == nil || !strings.Contains(done.CacheError.Error(), "elsewhere") {
 		t.Errorf("did %+v, %v", done, err)
 	}
-	if err := answers(t.Context(), p.Binary()); err != nil {
+	if err := checkAnswers(t.Context(), p.Binary()); err != nil {
 		t.Error(err)
 	}
 	if done, err = p.Uninstall(t.Context(), Removal{}); err != nil || !done.Binary {

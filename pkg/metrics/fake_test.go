@@ -21,7 +21,7 @@ var errBroken = errors.New("broken")
 type source struct {
 	config    datapath.Config
 	endpoints map[uint64]bool
-	records   []endpoint.Record
+	records   []endpoint.Attachment
 	totals    map[uint64]datapath.Totals
 	flows     []datapath.Flow
 	retired   datapath.Totals // of endpoints that are gone
@@ -57,7 +57,7 @@ func (s *source) GuardStates() ([]datapath.GuardState, error) {
 
 func (s *source) Endpoints() (map[uint64]bool, error) { return s.endpoints, s.read() }
 
-func (s *source) Records() ([]endpoint.Record, error) { return s.records, s.read() }
+func (s *source) Records() ([]endpoint.Attachment, error) { return s.records, s.read() }
 
 func (s *source) PresentTotals() (map[uint64]datapath.Totals, error) {
 	return maps.Clone(s.totals), s.read()
@@ -116,8 +116,8 @@ func (s *source) collector() *Collector {
 }
 
 // accelerated is the record of a container whose link and endpoint are there.
-func accelerated(a datapath.Attachment) endpoint.Record {
-	return endpoint.Record{Attachment: a, LinkAlive: true, Registered: true, Enabled: true}
+func accelerated(a datapath.Attachment) endpoint.Attachment {
+	return endpoint.Attachment{Attachment: a, LinkAlive: true, Registered: true, Enabled: true}
 }
 
 // node has one pod with two sandboxes, a pod with one, a container without a pod, and one that was declined.
@@ -128,7 +128,7 @@ func node() *source {
 			Hazards: uint32(hazard.SetOf("splice", "zerocopy", "eagain")), Guarded: uint32(hazard.SetOf("zerocopy")),
 		},
 		endpoints: map[uint64]bool{11: true, 12: true, 21: true, 31: false},
-		records: []endpoint.Record{
+		records: []endpoint.Attachment{
 			accelerated(datapath.Attachment{NetNSCookie: 11, PodNamespace: "shop", PodName: "web-0"}),
 			accelerated(datapath.Attachment{NetNSCookie: 12, PodNamespace: "shop", PodName: "web-0"}),
 			accelerated(datapath.Attachment{NetNSCookie: 21, PodNamespace: "shop", PodName: "db\xff-0"}),

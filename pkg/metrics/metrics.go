@@ -24,7 +24,7 @@ type Source interface {
 	Capacity() (map[string]uint32, error)
 	GuardStates() ([]datapath.GuardState, error)
 	Endpoints() (map[uint64]bool, error)
-	Records() ([]endpoint.Record, error)
+	Records() ([]endpoint.Attachment, error)
 	PresentTotals() (map[uint64]datapath.Totals, error)
 	Totals() (map[uint64]datapath.Totals, error)
 	SocketShares() (map[uint64]int, error)
@@ -42,7 +42,7 @@ type opened struct {
 }
 
 // Records is for Source: whether one is accelerated is for pkg/endpoint to say.
-func (o opened) Records() ([]endpoint.Record, error) { return o.node.RecordsOf(o.Datapath) }
+func (o opened) Records() ([]endpoint.Attachment, error) { return o.node.AttachmentsOf(o.Datapath) }
 
 // Open opens what is pinned on a node, for one scrape. The caller closes it.
 func Open(node *endpoint.Node) (Source, error) {

@@ -113,7 +113,7 @@ func (s *snapshot) readNode(src Source) (err error) {
 }
 
 // name counts records, and finds the pods of registered endpoints, unless pods are not told apart.
-func (s *snapshot) name(records []endpoint.Record, registered map[uint64]bool, ofNode bool) {
+func (s *snapshot) name(records []endpoint.Attachment, registered map[uint64]bool, ofNode bool) {
 	for _, r := range records {
 		s.whyNot[r.WhyNot()]++
 		if _, ok := registered[r.NetNSCookie]; ok && !ofNode {

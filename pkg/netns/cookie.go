@@ -12,7 +12,7 @@ import (
 // cookieIn asks for the cookie of the namespace behind fd, on a thread that
 // goes there and comes back to home, the path of the thread's own namespace.
 func cookieIn(fd int, home string) (c uint64, err error) {
-	err = in(fd, home, func() (err error) {
+	err = runIn(fd, home, func() (err error) {
 		c, err = cookie()
 		return err
 	})

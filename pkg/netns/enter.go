@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// in runs do in the namespace behind fd, on a thread that goes there and comes
+// runIn runs do in the namespace behind fd, on a thread that goes there and comes
 // back to home, the path of the thread's own namespace.
-func in(fd int, home string, do func() error) error {
+func runIn(fd int, home string, do func() error) error {
 	done := make(chan error, 1)
 	// A goroutine of its own, as only the end of a locked goroutine makes the
 	// runtime throw its thread away.
 	go func() {
 		runtime.LockOSThread()
-		back, err := visit(fd, home, do)
+		back, err := enterAndReturn(fd, home, do)
 		if back {
 			runtime.UnlockOSThread()
 		}
@@ -28,9 +28,9 @@ func in(fd int, home string, do func() error) error {
 	return <-done
 }
 
-// visit moves the calling thread into the namespace behind fd and back. While
+// enterAndReturn moves the calling thread into the namespace behind fd and back. While
 // back is false, the thread is in the wrong namespace and must not be reused.
-func visit(fd int, home string, do func() error) (back bool, err error) {
+func enterAndReturn(fd int, home string, do func() error) (back bool, err error) {
 	h, err := unix.Open(home, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return true, fmt.Errorf("open own network namespace: %w", err)
@@ -67,7 +67,7 @@ func EachOf(paths []string, do func() error) error {
 			continue
 		}
 		seen[[2]uint64{dev, inode}] = true
-		if err := enter(path, do); err != nil {
+		if err := runInPath(path, do); err != nil {
 			return err
 		}
 	}
@@ -85,13 +85,13 @@ func candidates(paths []string) []string {
 	return all
 }
 
-func enter(path string, do func() error) error {
+func runInPath(path string, do func() error) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
 	defer unix.Close(fd)
 	var failed error
-	_ = in(fd, ownNet, func() error { failed = do(); return nil })
+	_ = runIn(fd, ownNet, func() error { failed = do(); return nil })
 	return failed
 }

@@ -54,8 +54,8 @@ func Identify(path string) (ID, error) {
 	return id, nil
 }
 
-// Own returns the identity of the network namespace that the caller is in.
-func Own() (ID, error) {
+// OwnID returns the identity of the network namespace that the caller is in.
+func OwnID() (ID, error) {
 	runtime.LockOSThread() // the file and the socket must come from one thread
 	defer runtime.UnlockOSThread()
 	id, err := identify(ownNet, func(int) (uint64, error) { return cookie() })

@@ -72,7 +72,7 @@ func TestEachNamespaceHasAnIdentityOfItsOwn(t *testing.T) {
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	newNS(t, a)
 	newNS(t, b)
-	own, err := Own()
+	own, err := OwnID()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestProcessPathAndMountedPathAgree(t *testing.T) {
 }
 
 func TestOwn(t *testing.T) {
-	own, err := Own()
+	own, err := OwnID()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestEnteringNeedsRights(t *testing.T) {
 			return
 		}
 		defer f.Close()
-		_, err = visit(int(f.Fd()), ownNet, func() error { return errors.New("it went in") })
+		_, err = enterAndReturn(int(f.Fd()), ownNet, func() error { return errors.New("it went in") })
 		done <- err
 	}()
 	if err := <-done; !errors.Is(err, unix.EPERM) {
@@ -338,7 +338,7 @@ func TestEach(t *testing.T) {
 	process := mustIdentify(t, fmt.Sprintf("/proc/%d/ns/net", running.Process.Pid))
 	visits := map[uint64]int{}
 	err := Each([]string{path, path, path + "-gone"}, func() error {
-		own, err := Own()
+		own, err := OwnID()
 		visits[own.Cookie]++
 		return err
 	})

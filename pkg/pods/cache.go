@@ -15,10 +15,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// Cached lists the sandboxes that libcni has kept results of below dir, and whose network namespace is still there. It is
+// FromCacheDir lists the sandboxes that libcni has kept results of below dir, and whose network namespace is still there. It is
 // what every runtime that uses libcni leaves: network and interface, arguments, and what the runtime would pass to the
 // plugins that asked for it.
-func Cached(dir string) ([]Pod, error) {
+func FromCacheDir(dir string) ([]Pod, error) {
 	if _, err := os.Stat(filepath.Join(dir, "results")); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -32,12 +32,12 @@ func Cached(dir string) ([]Pod, error) {
 			lists = append(lists, []Pod{p})
 		}
 	}
-	return join(lists...), nil
+	return merge(lists...), nil
 }
 
 // cachedPod is false for an attachment whose sandbox is gone, or that an older libcni has kept without its namespace.
 func cachedPod(a *libcni.NetworkAttachment) (Pod, bool) {
-	path := seen(a.NetNS)
+	path := hostPath(a.NetNS)
 	if _, _, err := netns.Stat(path); err != nil {
 		return Pod{}, false
 	}

@@ -136,8 +136,8 @@ type sandboxInfo struct {
 	} `json:"runtimeSpec"`
 }
 
-// seen is a path of the runtime as it is here: in a container with the host's /run there may be no /var/run.
-func seen(path string) string {
+// hostPath is a path of the runtime as it is here: in a container with the host's /run there may be no /var/run.
+func hostPath(path string) string {
 	_, err := os.Stat(path)
 	if rest, ok := strings.CutPrefix(path, "/var/run/"); ok && errors.Is(err, fs.ErrNotExist) {
 		return "/run/" + rest
@@ -160,7 +160,7 @@ func (p *Pod) readInfo(text string) error {
 	}
 	for _, n := range info.Spec.Linux.Namespaces {
 		if n.Type == "network" {
-			p.NetNS = seen(n.Path)
+			p.NetNS = hostPath(n.Path)
 		}
 	}
 	if p.NetNS == "" && info.PID > 0 {

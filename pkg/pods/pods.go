@@ -43,9 +43,9 @@ func (p Pod) String() string {
 	return p.ID
 }
 
-// join makes one list of several sources' lists, sorted by names. What the first that knows a sandbox leaves empty, the
+// merge makes one list of several sources' lists, sorted by names. What the first that knows a sandbox leaves empty, the
 // others fill in.
-func join(lists ...[]Pod) []Pod {
+func merge(lists ...[]Pod) []Pod {
 	at := map[string]int{}
 	var all []Pod
 	for _, list := range lists {

@@ -84,7 +84,7 @@ func TestCachedAttachmentsOfOneSandboxAreOnePod(t *testing.T) {
 		map[string]any{"networkName": "net", "containerId": "gone", "ifName": "eth0", "netns": "/nowhere"},
 		map[string]any{"networkName": "net", "containerId": "unnamed", "ifName": "eth0"},
 	)
-	got, err := Cached(dir)
+	got, err := FromCacheDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestCachedAttachmentsOfOneSandboxAreOnePod(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if none, err := Cached(t.TempDir()); err != nil || none != nil {
+	if none, err := FromCacheDir(t.TempDir()); err != nil || none != nil {
 		t.Errorf("without a cache: %+v, %v", none, err)
 	}
 }
@@ -106,7 +106,7 @@ func TestTheFirstSourceIsBelieved(t *testing.T) {
 		ID: "abc", Name: "other", UID: "u", NetNS: "/run/netns/2", Annotations: map[string]string{"a": "cache"},
 		Attachments: []Attachment{{"net", "eth0"}},
 	}
-	got := join([]Pod{cri}, []Pod{cached, {ID: "def"}})
+	got := merge([]Pod{cri}, []Pod{cached, {ID: "def"}})
 	cri.UID, cri.Attachments = "u", cached.Attachments
 	if diff := cmp.Diff([]Pod{{ID: "def"}, cri}, got); diff != "" {
 		t.Error(diff)

@@ -10,15 +10,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// count leaves this call's duration and error where the metrics find them. It is the last thing that a call does, takes a
+// recordCall leaves this call's duration and error where the metrics find them. It is the last thing that a call does, takes a
 // few microseconds, and no call fails over it.
-func (h *handler) count(verb string, failed *types.Error) {
+func (h *handler) recordCall(verb string, failed *types.Error) {
 	if h.dir == "" {
 		return
 	}
 	k := datapath.CallKey{Command: verb}
-	if e := cmp.Or(failed, h.withheld); e != nil {
-		k.Code, k.Withheld = uint32(e.Code), failed == nil || spared(verb, failed)
+	if e := cmp.Or(failed, h.suppressed); e != nil {
+		k.Code, k.Withheld = uint32(e.Code), failed == nil || suppressDELError(verb, failed)
 	}
 	if err := datapath.RecordCall(h.dir, k, time.Since(h.began)); err != nil {
 		h.logger(nil, nil).Debug("count this call", "error", err)

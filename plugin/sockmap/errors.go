@@ -31,9 +31,9 @@ func codeOf(err error) uint {
 	return endpoint.ReasonOf(err).Code()
 }
 
-// coded makes err one that skel passes on with its code.
-func coded(err error) *types.Error {
-	return types.NewError(codeOf(err), explain(err).Error(), "")
+// errorWithCode makes err one that skel passes on with its code.
+func errorWithCode(err error) *types.Error {
+	return types.NewError(codeOf(err), explainError(err).Error(), "")
 }
 
 // finish ends the call of a verb with what skel made of it, and returns the exit status.
@@ -43,30 +43,30 @@ func (h *handler) finish(verb string, failed *types.Error) int {
 			failed = types.NewError(types.ErrIOFailure, fmt.Sprintf("write result: %v", err), "")
 		}
 	}
-	h.count(verb, failed)
+	h.recordCall(verb, failed)
 	if failed == nil {
 		return 0
 	}
-	if spared(verb, failed) {
+	if suppressDELError(verb, failed) {
 		h.logger(nil, nil).Warn("DEL succeeds in spite of an error", "error", failed)
 		return 0
 	}
-	h.print(explained(failed))
+	h.printError(explainVersionError(failed))
 	return 1
 }
 
-// spared tells of what the runtime is not told.
+// suppressDELError tells of what the runtime is not told.
 //
 // Runtimes stop a chain's DEL at the first error, and this plugin comes first there: an error would leak the
 // container's addresses and interfaces. That includes what skel refuses before or after the handler: broken
 // configuration, versions, and a network namespace path that meanwhile is the host's. Only a call without
 // the variables that every DEL needs is told so.
-func spared(verb string, failed *types.Error) bool {
+func suppressDELError(verb string, failed *types.Error) bool {
 	return verb == "DEL" && failed.Code != types.ErrInvalidEnvironmentVariables
 }
 
-// explained says what skel's answer to an unsupported cniVersion leaves out.
-func explained(e *types.Error) *types.Error {
+// explainVersionError says what skel's answer to an unsupported cniVersion leaves out.
+func explainVersionError(e *types.Error) *types.Error {
 	if e.Code != types.ErrIncompatibleCNIVersion || e.Msg != "incompatible CNI versions" {
 		return e
 	}
@@ -75,8 +75,8 @@ func explained(e *types.Error) *types.Error {
 	return types.NewError(e.Code, msg, e.Details)
 }
 
-// print writes the error as the specification wants it, which includes the version that types.Error leaves out.
-func (h *handler) print(e *types.Error) {
+// printError writes the error as the specification wants it, which includes the version that types.Error leaves out.
+func (h *handler) printError(e *types.Error) {
 	out := struct {
 		CNIVersion string `json:"cniVersion"`
 		*types.Error

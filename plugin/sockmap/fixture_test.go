@@ -152,14 +152,14 @@ func compact(text string) string {
 }
 
 // records are those of the node, by container.
-func (w *world) records() map[string]endpoint.Record {
+func (w *world) records() map[string]endpoint.Attachment {
 	w.Helper()
 	n := endpoint.Node{Dir: w.node.BPFFS()}
-	list, err := n.Records(context.Background())
+	list, err := n.Attachments(context.Background())
 	if err != nil && !errors.Is(err, datapath.ErrNotLoaded) {
 		w.Fatal(err)
 	}
-	all := map[string]endpoint.Record{}
+	all := map[string]endpoint.Attachment{}
 	for _, r := range list {
 		all[r.ContainerID] = r
 	}

@@ -37,40 +37,40 @@ type handler struct {
 	result     []byte // of an ADD that succeeds; finish writes it
 
 	// For the count of this call, see count.
-	began    time.Time
-	dir      string       // of the pinned state; empty: nothing is counted
-	withheld *types.Error // what the runtime is not told
+	began      time.Time
+	dir        string       // of the pinned state; empty: nothing is counted
+	suppressed *types.Error // what the runtime is not told
 }
 
 func (h *handler) funcs() skel.CNIFuncs {
 	return skel.CNIFuncs{Add: h.add, Del: h.del, Check: h.check, GC: h.gc, Status: h.status}
 }
 
-// begin gives what all verbs need.
-func (h *handler) begin(conf *cniconf.Conf, args *skel.CmdArgs) admit.Call {
+// newCall gives what all verbs need.
+func (h *handler) newCall(conf *cniconf.Conf, args *skel.CmdArgs) admit.Call {
 	h.dir = conf.BPFFSPath
 	log := h.logger(conf, args)
-	warnings(log, "configuration", conf.Warnings)
-	return admit.Call{Conf: conf, Log: log, Explain: explain, Node: &endpoint.Node{
+	logWarnings(log, "configuration", conf.Warnings)
+	return admit.Call{Conf: conf, Log: log, Explain: explainError, Node: &endpoint.Node{
 		Dir: conf.BPFFSPath, Settings: admit.Settings(conf, h.probe), Log: log, LockTimeout: h.lockTimeout, Step: h.step,
 	}}
 }
 
-// strict reads a configuration for the verbs that act on what it says.
-func (h *handler) strict(args *skel.CmdArgs) (*cniconf.Conf, error) {
+// parse reads a configuration for the verbs that act on what it says.
+func (h *handler) parse(args *skel.CmdArgs) (*cniconf.Conf, error) {
 	conf, err := cniconf.Parse(args.StdinData)
 	if err != nil {
 		if readable, _ := cniconf.ParseLenient(args.StdinData); readable != nil {
 			h.dir = readable.BPFFSPath
 		}
-		return nil, coded(err)
+		return nil, errorWithCode(err)
 	}
 	h.cniVersion = cmp.Or(conf.CNIVersion, h.cniVersion)
 	return conf, nil
 }
 
-// lenient reads a configuration for the verbs that are about what an earlier one made.
-func (h *handler) lenient(args *skel.CmdArgs) *cniconf.Conf {
+// parseLenient reads a configuration for the verbs that are about what an earlier one made.
+func (h *handler) parseLenient(args *skel.CmdArgs) *cniconf.Conf {
 	// It cannot fail: skel has decoded the same bytes before.
 	conf, err := cniconf.ParseLenient(args.StdinData)
 	if err != nil {
@@ -89,37 +89,37 @@ func sandboxOf(conf *cniconf.Conf, args *skel.CmdArgs) (endpoint.Sandbox, []stri
 }
 
 func (h *handler) add(args *skel.CmdArgs) error {
-	conf, err := h.strict(args)
+	conf, err := h.parse(args)
 	if err != nil {
 		return err
 	}
 	if conf.PrevResult == nil {
-		return coded(errNotChained)
+		return errorWithCode(errNotChained)
 	}
 	// skel asks the same, but only once the handler is through with it all.
 	if err := endpoint.CheckNetNS(args.Netns); errors.Is(err, endpoint.ErrNetNS) {
-		return coded(err)
+		return errorWithCode(err)
 	}
-	c := h.begin(conf, args)
+	c := h.newCall(conf, args)
 	sb, ignored := sandboxOf(conf, args)
-	warnings(c.Log, "CNI_ARGS", ignored)
-	if err := c.Do(context.Background(), sb); err != nil {
+	logWarnings(c.Log, "CNI_ARGS", ignored)
+	if err := c.Apply(context.Background(), sb); err != nil {
 		if conf.Required || errors.Is(err, endpoint.ErrNetNS) {
-			return coded(err)
+			return errorWithCode(err)
 		}
-		h.withheld = coded(err)
+		h.suppressed = errorWithCode(err)
 		c.Log.Warn("not accelerated", "reason", err)
 	}
-	h.pass(conf)
+	h.setResult(conf)
 	return nil
 }
 
 // del never fails: see finish.
 func (h *handler) del(args *skel.CmdArgs) error {
-	c := h.begin(h.lenient(args), args)
+	c := h.newCall(h.parseLenient(args), args)
 	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
 	if err := c.Node.Del(context.Background(), c.Conf.Name, args.ContainerID, args.IfName); err != nil {
-		h.withheld = coded(err)
+		h.suppressed = errorWithCode(err)
 		c.Log.Warn("leave this container's registration to be reaped later", "error", err)
 		return nil
 	}
@@ -131,26 +131,26 @@ func (h *handler) del(args *skel.CmdArgs) error {
 // so nothing is missing. Only who requires acceleration is told that, or that it cannot be seen: CRI-O removes a pod
 // whose CHECK fails.
 func (h *handler) check(args *skel.CmdArgs) error {
-	c := h.begin(h.lenient(args), args)
+	c := h.newCall(h.parseLenient(args), args)
 	sb, _ := sandboxOf(c.Conf, args)
 	err := c.Node.Check(context.Background(), sb)
 	if err == nil {
 		return nil
 	}
 	if c.Conf.Required || errors.Is(err, endpoint.ErrIncomplete) {
-		return coded(err)
+		return errorWithCode(err)
 	}
 	c.Log.Info("nothing to check", "because", err)
 	return nil
 }
 
 func (h *handler) gc(args *skel.CmdArgs) error {
-	c := h.begin(h.lenient(args), args)
-	var valid *[]endpoint.Ref
+	c := h.newCall(h.parseLenient(args), args)
+	var valid *[]endpoint.ValidAttachment
 	if c.Conf.ValidAttachments != nil {
-		valid = &[]endpoint.Ref{}
+		valid = &[]endpoint.ValidAttachment{}
 		for _, a := range *c.Conf.ValidAttachments {
-			*valid = append(*valid, endpoint.Ref(a))
+			*valid = append(*valid, endpoint.ValidAttachment(a))
 		}
 	}
 	removed, err := c.Node.GC(context.Background(), c.Conf.Name, valid)
@@ -158,7 +158,7 @@ func (h *handler) gc(args *skel.CmdArgs) error {
 		c.Log.Info("removed", "kind", r.Kind, "name", r.Name, "why", r.Why)
 	}
 	if err != nil {
-		return coded(err)
+		return errorWithCode(err)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (h *handler) gc(args *skel.CmdArgs) error {
 // status fails in required mode only: runtimes take the whole node out of service for it, and without acceleration
 // the node serves as well as it would without this plugin.
 func (h *handler) status(args *skel.CmdArgs) error {
-	conf, err := h.strict(args)
+	conf, err := h.parse(args)
 	if err != nil {
 		return err // every ADD will fail with it
 	}
@@ -174,10 +174,10 @@ func (h *handler) status(args *skel.CmdArgs) error {
 	if on, _ := conf.Accelerate(); !conf.Required || !on {
 		return nil
 	}
-	c := h.begin(conf, args)
+	c := h.newCall(conf, args)
 	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
 	if err := c.Node.Ready(context.Background(), conf.HazardsAccepted()...); err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", explain(err)),
+		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", explainError(err)),
 			"reason: "+endpoint.ReasonOf(err).String())
 	}
 	return nil

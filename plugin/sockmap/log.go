@@ -57,17 +57,17 @@ func openLog(path string) (io.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return impatient{raw, f}, nil
+	return nonBlockingFile{raw, f}, nil
 }
 
-// impatient writes to a file without waiting: a FIFO whose reader does not read would hang every container of the node. What has no
+// nonBlockingFile writes to a file without waiting: a FIFO whose reader does not read would hang every container of the node. What has no
 // room is lost.
-type impatient struct {
+type nonBlockingFile struct {
 	raw  syscall.RawConn
 	file *os.File // stays open as long as the writer is there
 }
 
-func (w impatient) Write(p []byte) (n int, err error) {
+func (w nonBlockingFile) Write(p []byte) (n int, err error) {
 	// Control, unlike File.Write and RawConn.Write, does not come back when there is room.
 	if failed := w.raw.Control(func(fd uintptr) { n, err = unix.Write(int(fd), p) }); failed != nil {
 		return 0, failed
@@ -78,8 +78,8 @@ func (w impatient) Write(p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// warnings logs what was lenient about the input.
-func warnings(log *slog.Logger, from string, texts []string) {
+// logWarnings logs what was lenient about the input.
+func logWarnings(log *slog.Logger, from string, texts []string) {
 	for _, text := range texts {
 		log.Warn(text, "from", from)
 	}

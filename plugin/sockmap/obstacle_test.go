@@ -272,10 +272,10 @@ func (w *world) podAside() *lab.Pod {
 }
 
 // recordOf expects a record or none.
-func (w *world) recordOf(p *lab.Pod, want bool) (endpoint.Record, bool) {
+func (w *world) recordOf(p *lab.Pod, want bool) (endpoint.Attachment, bool) {
 	w.Helper()
 	n := endpoint.Node{Dir: w.node.BPFFS()}
-	list, err := n.Records(context.Background())
+	list, err := n.Attachments(context.Background())
 	if err != nil && want {
 		w.Fatal(err)
 	}
@@ -290,5 +290,5 @@ func (w *world) recordOf(p *lab.Pod, want bool) (endpoint.Record, bool) {
 	if want {
 		w.Error("there is no record")
 	}
-	return endpoint.Record{}, false
+	return endpoint.Attachment{}, false
 }

@@ -25,11 +25,11 @@ var shortages = []struct {
 	}},
 }
 
-// explain names what is behind an error and not in its text: what was short, or SELinux. It may be called again.
-func explain(err error) error { return selinux.Explain(shortage(err)) }
+// explainError names what is behind an error and not in its text: what was short, or SELinux. It may be called again.
+func explainError(err error) error { return selinux.Explain(explainShortage(err)) }
 
-// shortage names what was short in front of err. Any other error is returned as it is.
-func shortage(err error) error {
+// explainShortage names what was short in front of err. Any other error is returned as it is.
+func explainShortage(err error) error {
 	var named *shortageError
 	if errors.As(err, &named) {
 		return err

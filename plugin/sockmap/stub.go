@@ -8,15 +8,15 @@ import "github.com/containernetworking/cni/pkg/skel"
 // so does an ADD of a runtime that has not read its changed configuration yet. Nothing is loaded, read or written.
 func (h *handler) stubFuncs() skel.CNIFuncs {
 	done := func(*skel.CmdArgs) error { return nil }
-	return skel.CNIFuncs{Add: h.passOn, Del: done, Check: done, GC: done, Status: done}
+	return skel.CNIFuncs{Add: h.stubAdd, Del: done, Check: done, GC: done, Status: done}
 }
 
-// passOn is an ADD that does nothing. Whatever the entry says, no container fails over a plugin that is gone.
-func (h *handler) passOn(args *skel.CmdArgs) error {
-	conf := h.lenient(args)
+// stubAdd is an ADD that does nothing. Whatever the entry says, no container fails over a plugin that is gone.
+func (h *handler) stubAdd(args *skel.CmdArgs) error {
+	conf := h.parseLenient(args)
 	if conf.PrevResult == nil {
-		return coded(errNotChained)
+		return errorWithCode(errNotChained)
 	}
-	h.pass(conf)
+	h.setResult(conf)
 	return nil
 }

@@ -97,7 +97,7 @@ type standingView struct {
 	From      string `json:"from" doc:"who knows the pod: CRI, libcni's cache, or processes"`
 }
 
-func newStandingView(s adopt.Standing) standingView {
+func newStandingView(s adopt.PodStatus) standingView {
 	return standingView{s.Namespace, s.Name, s.ID, string(s.State), s.Reason, s.Detail, s.Adopted, s.From}
 }
 
@@ -153,7 +153,7 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 	wanted := newPodNames(names)
 	act := ad.Adopt
 	if dryRun {
-		act = ad.LookFor
+		act = ad.StatusOf
 	}
 	found, err := act(ctx, wanted.has)
 	if errs := errors.Join(err, wanted.missing()); errs != nil {
@@ -164,7 +164,7 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 	}
 	errs := errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
 	// An agent does so by itself, and may know more: the kubelet's annotations.
-	if !dryRun && install.KeptBy(f.confDir) == "" {
+	if !dryRun && install.ClaimHolder(f.confDir) == "" {
 		errs = errors.Join(errs, a.follow(ctx, ad, wanted))
 	}
 	return errs
@@ -201,7 +201,7 @@ func changedName(c adopt.Change) string {
 }
 
 // failedAdoptions is an error where a pod is left out that could have been adopted.
-func failedAdoptions(all []adopt.Standing, dryRun bool) error {
+func failedAdoptions(all []adopt.PodStatus, dryRun bool) error {
 	failed := 0
 	for _, s := range all {
 		if !dryRun && s.Reason == adopt.ReasonOlder {
@@ -214,7 +214,7 @@ func failedAdoptions(all []adopt.Standing, dryRun bool) error {
 	return nil
 }
 
-func (a *app) printStandings(all []adopt.Standing, dryRun bool) error {
+func (a *app) printStandings(all []adopt.PodStatus, dryRun bool) error {
 	views := make([]standingView, 0, len(all))
 	for _, s := range all {
 		views = append(views, newStandingView(s))

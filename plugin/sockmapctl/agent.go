@@ -127,7 +127,7 @@ func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err err
 	if f.uninstallOnExit || f.uninstall {
 		removal := f.removal.removal(a)
 		removal.Node = node
-		ag.Uninstall, ag.Leaving = &removal, f.uninstall
+		ag.Uninstall, ag.Uninstalling = &removal, f.uninstall
 	}
 	f.pods.confDir, f.pods.cacheDirs = ag.Installer.ConfDir, f.removal.cacheDirs
 	if ag.Pods, closes, err = a.adopter(&f.pods, log); err != nil {

@@ -116,7 +116,7 @@ func (a *app) endpoints(ctx context.Context) ([]endpointView, error) {
 		return nil, err
 	}
 	defer d.Close()
-	records, err := a.node(datapath.Settings{}).Records(ctx)
+	records, err := a.node(datapath.Settings{}).Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func readSums(d *datapath.Datapath) (map[uint64]sum, error) {
 	})
 }
 
-func newEndpointView(r endpoint.Record, s sum) endpointView {
+func newEndpointView(r endpoint.Attachment, s sum) endpointView {
 	v := endpointView{
 		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName, Network: r.Network,
 		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,

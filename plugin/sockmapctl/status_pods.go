@@ -61,7 +61,7 @@ func (a *app) readPods(ctx context.Context, f *podFlags) podsView {
 }
 
 // standings are those of the pods that a runtime or libcni's cache knows.
-func (a *app) standings(ctx context.Context, f *podFlags) ([]adopt.Standing, error) {
+func (a *app) standings(ctx context.Context, f *podFlags) ([]adopt.PodStatus, error) {
 	ad, closes, err := a.adopter(f, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (a *app) standings(ctx context.Context, f *podFlags) ([]adopt.Standing, err
 	defer closes()
 	ctx, cancel := context.WithTimeout(ctx, podsTime)
 	defer cancel()
-	return ad.LookFor(ctx, func(p pods.Pod) bool { return p.From != pods.FromProcesses })
+	return ad.StatusOf(ctx, func(p pods.Pod) bool { return p.From != pods.FromProcesses })
 }
 
 // pods is nothing where nobody knows of pods.

@@ -75,7 +75,7 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	if v.Helpers, err = readHelpers(n, d); err != nil {
 		return nil, err
 	}
-	records, err := n.Records(ctx)
+	records, err := n.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func readOthers(d *datapath.Datapath) ([]otherView, error) {
 	return views, nil
 }
 
-func countEndpoints(records []endpoint.Record) countsView {
+func countEndpoints(records []endpoint.Attachment) countsView {
 	v := countsView{Reasons: []whyView{}}
 	counts := map[whyView]uint64{}
 	for _, r := range records {

@@ -70,7 +70,7 @@ func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFl
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
-	records, err := n.Records(ctx)
+	records, err := n.Attachments(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: look at what became of it: %w", verb, err)
 	}
@@ -112,7 +112,7 @@ func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, er
 	if len(names) == 0 {
 		return nil, nil
 	}
-	records, err := n.Records(ctx)
+	records, err := n.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func switchNames(known []podID, name string) (all []string) {
 }
 
 // switchedText says what became of one part, by what the records say now.
-func switchedText(part datapath.Switch, off, news bool, records []endpoint.Record, left []datapath.Switch) string {
+func switchedText(part datapath.Switch, off, news bool, records []endpoint.Attachment, left []datapath.Switch) string {
 	state := map[bool]string{true: "switched off", false: "switched on"}[off]
 	if !news && off {
 		state = "was switched off already"

@@ -49,7 +49,7 @@ installed.`,
 		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 		defer cancel()
 		namespace, of, _ := strings.Cut(name, "/")
-		d := &daemonset.DaemonSet{API: api, Namespace: namespace, Name: of, Told: func(text string) { _ = a.say("%s", text) }}
+		d := &daemonset.DaemonSet{API: api, Namespace: namespace, Name: of, Progress: func(text string) { _ = a.say("%s", text) }}
 		if err := d.Uninstall(ctx); err != nil {
 			return fmt.Errorf("uninstall-nodes: %w", err)
 		}

@@ -54,7 +54,7 @@ the plugin the runtime calls. See docs/UPGRADE.md.`,
 		if dry {
 			up, err := n.PlanUpgrade(cmd.Context())
 			if force && errors.Is(err, endpoint.ErrDowngrade) {
-				up.Change, err = endpoint.ChangePrograms, nil
+				up.Kind, err = endpoint.UpgradePrograms, nil
 			}
 			if err = errors.Join(err, up.Postponed); err != nil {
 				return fmt.Errorf("upgrade: %w", err)
@@ -108,47 +108,47 @@ func (a *app) wantSettings(n *endpoint.Node, flags *pflag.FlagSet, maxSockets ui
 	return nil
 }
 
-func planned(up endpoint.Upgrade) string {
-	switch up.Change {
-	case endpoint.ChangeSettings:
+func planned(up endpoint.UpgradePlan) string {
+	switch up.Kind {
+	case endpoint.UpgradeSettings:
 		return "would put maps of another size, or other guards, beside those that are loaded, which stay until their live flows end"
-	case endpoint.ChangeVersion:
+	case endpoint.UpgradeVersion:
 		return fmt.Sprintf("would only record version %s: the programs are those of %s", up.To, up.From)
-	case endpoint.ChangeProbes:
+	case endpoint.UpgradeProbes:
 		return fmt.Sprintf("would ask the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From)
-	case endpoint.ChangePrograms:
+	case endpoint.UpgradePrograms:
 		return fmt.Sprintf("would replace %s; live flows stay redirected", fromTo(up))
-	case endpoint.ChangeMaps:
+	case endpoint.UpgradeMaps:
 		return fmt.Sprintf("would put new maps (ABI %d) beside those of %s (ABI %d), which stay until their live flows end",
 			up.ToABI, up.From, up.FromABI)
 	}
 	return nothingToUpgrade(up)
 }
 
-func fromTo(up endpoint.Upgrade) string {
+func fromTo(up endpoint.UpgradePlan) string {
 	if up.From == up.To {
 		return fmt.Sprintf("the programs of %s by other ones of that name", up.From)
 	}
 	return fmt.Sprintf("the programs of %s by those of %s", up.From, up.To)
 }
 
-func nothingToUpgrade(up endpoint.Upgrade) string {
+func nothingToUpgrade(up endpoint.UpgradePlan) string {
 	return fmt.Sprintf("nothing to upgrade: %s is loaded, which has the same programs as this %s", up.From, up.To)
 }
 
-func (a *app) sayUpgraded(up endpoint.Upgrade) error {
-	switch up.Change {
-	case endpoint.ChangeNone:
+func (a *app) sayUpgraded(up endpoint.UpgradePlan) error {
+	switch up.Kind {
+	case endpoint.UpgradeNone:
 		return a.say("%s", nothingToUpgrade(up))
-	case endpoint.ChangeVersion:
+	case endpoint.UpgradeVersion:
 		return a.say("recorded version %s: the programs are those of %s", up.To, up.From)
-	case endpoint.ChangeProbes:
+	case endpoint.UpgradeProbes:
 		if err := a.say("asked the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From); err != nil {
 			return err
 		}
 		return a.sayHazards("upgrade")
 	}
-	if up.Change == endpoint.ChangeSettings {
+	if up.Kind == endpoint.UpgradeSettings {
 		err := a.say("changed size or guards: new connections of %s belong to the new state; live flows end with the old one, "+
 			"see: sockmapctl status", term.Number(up.Cgroups, "cgroup", "cgroups"))
 		if err != nil {
@@ -158,7 +158,7 @@ func (a *app) sayUpgraded(up endpoint.Upgrade) error {
 	}
 	err := a.say("replaced %s: new connections of %s run the new ones",
 		fromTo(up), term.Number(up.Cgroups, "cgroup", "cgroups"))
-	if err == nil && up.Change == endpoint.ChangeMaps {
+	if err == nil && up.Kind == endpoint.UpgradeMaps {
 		err = a.say("live flows end with the maps of ABI %d, see: sockmapctl status", up.FromABI)
 	}
 	if err != nil {
@@ -170,10 +170,10 @@ func (a *app) sayUpgraded(up endpoint.Upgrade) error {
 // available is empty unless an upgrade would change something.
 func available(ctx context.Context, n *endpoint.Node) string {
 	up, err := n.PlanUpgrade(ctx)
-	if err != nil || up.Change == endpoint.ChangeNone || up.Change == endpoint.ChangeVersion {
+	if err != nil || up.Kind == endpoint.UpgradeNone || up.Kind == endpoint.UpgradeVersion {
 		return ""
 	}
-	if up.Change == endpoint.ChangeProbes {
+	if up.Kind == endpoint.UpgradeProbes {
 		return fmt.Sprintf("the probes of this version, %s, have not looked for hazards of this kernel; let them with: sockmapctl upgrade", up.To)
 	}
 	return fmt.Sprintf("an upgrade is available: %s is loaded, this is %s; take it with: sockmapctl upgrade", up.From, up.To)

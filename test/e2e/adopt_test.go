@@ -67,19 +67,19 @@ func (o *older) oldPod(annotations map[string]string) *lab.Pod {
 func every(pods.Pod) bool { return true }
 
 // stand is how all pods stand, by their ids.
-func (o *older) stand(found []adopt.Standing, err error) map[string]adopt.Standing {
+func (o *older) stand(found []adopt.PodStatus, err error) map[string]adopt.PodStatus {
 	o.Helper()
 	if err != nil {
 		o.Fatal(err)
 	}
-	all := map[string]adopt.Standing{}
+	all := map[string]adopt.PodStatus{}
 	for _, s := range found {
 		all[s.ID] = s
 	}
 	return all
 }
 
-func (o *older) want(all map[string]adopt.Standing, p *lab.Pod, state adopt.State, reason string, adopted bool) {
+func (o *older) want(all map[string]adopt.PodStatus, p *lab.Pod, state adopt.State, reason string, adopted bool) {
 	o.Helper()
 	s, ok := all[p.ContainerID()]
 	if !ok || s.State != state || s.Reason != reason || s.Adopted != adopted {
@@ -98,7 +98,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	oldClient, oldServer := connect(t, &a.Place, at(b.IP4(), port(l)), l)
 	duplex(t, oldClient, oldServer, 10_000)
 
-	looked := o.stand(o.Look(t.Context()))
+	looked := o.stand(o.Status(t.Context()))
 	for _, p := range []*lab.Pod{a, b, out} {
 		o.want(looked, p, adopt.LeftOut, adopt.ReasonOlder, false)
 	}
@@ -124,7 +124,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	if err := o.node.DEL(t.Context(), o.conflist, a); err != nil {
 		t.Fatal(err)
 	}
-	records, err := o.Node(o.conf()).Records(t.Context())
+	records, err := o.Node(o.conf()).Attachments(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestAPodThatIsNotNamedIsNotAdopted(t *testing.T) {
 	named, other := o.oldPod(nil), o.oldPod(nil)
 	all := o.stand(o.Adopt(t.Context(), func(p pods.Pod) bool { return p.ID == named.ContainerID() }))
 	o.want(all, named, adopt.Accelerated, "", true)
-	o.want(o.stand(o.Look(t.Context())), other, adopt.LeftOut, adopt.ReasonOlder, false)
+	o.want(o.stand(o.Status(t.Context())), other, adopt.LeftOut, adopt.ReasonOlder, false)
 }
 
 // A pod that ends between the look and its record leaves nothing, where the runtime can be asked.
@@ -167,7 +167,7 @@ func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	o.Runs = func(context.Context, string) (bool, error) { return false, nil }
 	all := o.stand(o.Adopt(t.Context(), every))
 	o.want(all, p, adopt.LeftOut, adopt.ReasonOlder, false)
-	if records, err := o.Node(o.conf()).Records(t.Context()); err != nil || len(records) != 0 {
+	if records, err := o.Node(o.conf()).Attachments(t.Context()); err != nil || len(records) != 0 {
 		t.Errorf("left: %+v, %v", records, err)
 	}
 }
@@ -220,7 +220,7 @@ func TestAdoptionBesideTheRuntime(t *testing.T) {
 	for _, p := range append(stay, fresh...) {
 		o.want(all, p, adopt.Accelerated, "", false)
 	}
-	records, err := o.Node(o.conf()).Records(t.Context())
+	records, err := o.Node(o.conf()).Attachments(t.Context())
 	if err != nil || len(records) != len(stay)+len(fresh) {
 		t.Errorf("%d records of %d pods, %v", len(records), len(stay)+len(fresh), err)
 	}

@@ -28,7 +28,7 @@ func TestContainersThatCRIDoesNotKnowKeepTheirRecord(t *testing.T) {
 	o.setKeys(map[string]any{"peers": "namespace"})
 	changes, err := o.Follow(t.Context(), every)
 	t.Logf("changes %+v, err %v", changes, err)
-	records, err := o.endpointNode().Records(t.Context())
+	records, err := o.endpointNode().Attachments(t.Context())
 	if err != nil || len(records) != 1 {
 		t.Errorf("records of a container that runs, %s: %+v, %v", p, records, err)
 	}
@@ -187,7 +187,7 @@ func TestADeclinedHostPodLeavesNoRecordBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	records, err := h.endpointNode().Records(t.Context())
+	records, err := h.endpointNode().Attachments(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestANewSandboxOfAHostPodIsByItsOwnAnnotations(t *testing.T) {
 	if _, err := h.endpointNode().Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	records, _ := h.endpointNode().Records(t.Context())
+	records, _ := h.endpointNode().Attachments(t.Context())
 	for _, r := range records {
 		if r.HostNetNS != 0 {
 			t.Logf("record %s peers %v dead %q", r.ContainerID, r.Policy.Peers, r.Dead)
@@ -275,12 +275,12 @@ func TestFollowKeepsTheLinkThatThereIs(t *testing.T) {
 		}
 		return all, err
 	}
-	before, _ := o.endpointNode().Records(t.Context())
+	before, _ := o.endpointNode().Attachments(t.Context())
 	o.setKeys(map[string]any{"peers": "namespace"})
 	if _, err := o.Follow(t.Context(), every); err != nil {
 		t.Fatal(err)
 	}
-	after, err := o.endpointNode().Records(t.Context())
+	after, err := o.endpointNode().Attachments(t.Context())
 	if err != nil || len(after) != 1 || after[0].CgroupID != before[0].CgroupID {
 		t.Errorf("pod %s: was at %s (%s), is at %s (%s)", a, before[0].CgroupPath, before[0].CgroupSource, after[0].CgroupPath, after[0].CgroupSource)
 	}

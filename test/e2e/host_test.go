@@ -56,9 +56,9 @@ func (h *hosts) host(spec lab.PodSpec) *lab.Pod {
 }
 
 // adoptOnHost is Adopt by a process that is in the node's network namespace, as the agent is.
-func (h *hosts) adoptOnHost() map[string]adopt.Standing {
+func (h *hosts) adoptOnHost() map[string]adopt.PodStatus {
 	h.Helper()
-	var stood map[string]adopt.Standing
+	var stood map[string]adopt.PodStatus
 	err := h.node.Do(func() error {
 		stood = h.stand(h.Adopt(h.Context(), every))
 		return nil
@@ -141,7 +141,7 @@ func TestAnUpgradeKeepsPodsWithHostNetwork(t *testing.T) {
 	old.follows(true, time.Now())
 	h.takeForOther()
 	up, err := h.endpointNode().Upgrade(t.Context())
-	if err != nil || !up.Done || up.Change != endpoint.ChangePrograms || up.Cgroups != 2 {
+	if err != nil || !up.Done || up.Kind != endpoint.UpgradePrograms || up.Cgroups != 2 {
 		t.Fatalf("upgrade %+v, %v", up, err)
 	}
 	if !old.redirects() {
@@ -169,9 +169,9 @@ func (w *world) takeForOther() {
 	}
 }
 
-func (h *hosts) recordsOf(wanted ...*lab.Pod) (own []endpoint.Record) {
+func (h *hosts) recordsOf(wanted ...*lab.Pod) (own []endpoint.Attachment) {
 	h.Helper()
-	records, err := h.endpointNode().Records(h.Context())
+	records, err := h.endpointNode().Attachments(h.Context())
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestPoliciesHoldForPodsWithHostNetwork(t *testing.T) {
 	l.follows(false, h.turn(true, part))
 	l.follows(true, h.turn(false, part))
 
-	if _, err := h.endpointNode().GC(t.Context(), h.conf().Name, &[]endpoint.Ref{}); err != nil {
+	if _, err := h.endpointNode().GC(t.Context(), h.conf().Name, &[]endpoint.ValidAttachment{}); err != nil {
 		t.Fatal(err)
 	}
 	h.recordsOf(ingress, other)
@@ -229,7 +229,7 @@ func TestPoliciesHoldForPodsWithHostNetwork(t *testing.T) {
 	if _, err := h.endpointNode().Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	records, err := h.endpointNode().Records(t.Context())
+	records, err := h.endpointNode().Attachments(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,11 +126,11 @@ func TestASwitchReachesLiveConnectionsAndPodsThatComeLater(t *testing.T) {
 
 func (w *world) wantSwitchedOff(p *lab.Pod, want bool) {
 	w.Helper()
-	records, err := w.endpointNode().Records(w.Context())
+	records, err := w.endpointNode().Attachments(w.Context())
 	if err != nil {
 		w.Fatal(err)
 	}
-	i := slices.IndexFunc(records, func(r endpoint.Record) bool { return r.ContainerID == p.ContainerID() })
+	i := slices.IndexFunc(records, func(r endpoint.Attachment) bool { return r.ContainerID == p.ContainerID() })
 	if i < 0 || (records[i].WhyNot() == decline.SwitchedOff) != want {
 		w.Errorf("records %+v; want pod %s switched off: %v", records, p, want)
 	}
@@ -219,7 +219,7 @@ func TestLiveConnectionsFollowTheEntry(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if records, err := o.endpointNode().Records(t.Context()); err != nil || len(records) != 0 {
+	if records, err := o.endpointNode().Attachments(t.Context()); err != nil || len(records) != 0 {
 		t.Errorf("left: %+v, %v", records, err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // clockUsers may ask what time it is. Go's time.Now has a monotonic reading, too, which time.Since and comparisons of two
 // such times use: a bound in time is safe from people who set the clock. What is printed is not, and need not be.
 var clockUsers = map[string]string{
-	"pkg/agent/cached.go":        "how long an answer is good",
+	"pkg/agent/http_cache.go":    "how long an answer is good",
 	"pkg/agent/health.go":        "a bound in time",
 	"pkg/adopt/adopt.go":         "how long to leave a failure alone",
 	"pkg/agent/load.go":          "how long to leave a failure alone",

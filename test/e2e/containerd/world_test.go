@@ -124,9 +124,9 @@ func (w *world) datapath() *datapath.Datapath {
 }
 
 // records are those of the plugin's ADDs.
-func (w *world) records() []endpoint.Record {
+func (w *world) records() []endpoint.Attachment {
 	w.Helper()
-	all, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Records(w.Context())
+	all, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Attachments(w.Context())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func (w *world) records() []endpoint.Record {
 }
 
 // record is that of a pod's ADD.
-func (w *world) record(p *pod) endpoint.Record {
+func (w *world) record(p *pod) endpoint.Attachment {
 	w.Helper()
 	for _, r := range w.records() {
 		if r.ContainerID == p.id {
@@ -142,7 +142,7 @@ func (w *world) record(p *pod) endpoint.Record {
 		}
 	}
 	w.Fatalf("no record of pod %s", p.spec.name)
-	return endpoint.Record{}
+	return endpoint.Attachment{}
 }
 
 func (w *world) eventually(what string, ok func() bool) {

@@ -114,13 +114,13 @@ func (w *world) datapath() *datapath.Datapath {
 }
 
 // records are those of ADDs and adoptions, by the sandbox.
-func (w *world) records() map[string]endpoint.Record {
+func (w *world) records() map[string]endpoint.Attachment {
 	w.Helper()
-	all, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Records(w.Context())
+	all, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Attachments(w.Context())
 	if err != nil {
 		w.Fatal(err)
 	}
-	by := map[string]endpoint.Record{}
+	by := map[string]endpoint.Attachment{}
 	for _, r := range all {
 		by[r.ContainerID] = r
 	}

@@ -59,7 +59,7 @@ func (w *World) resolve(t Target, from *explain.End) (explain.End, error) {
 	return explain.End{Name: t.text, Linked: explain.NotKnown}, nil
 }
 
-func recordName(r endpoint.Record) string {
+func recordName(r endpoint.Attachment) string {
 	if r.PodName != "" {
 		return live.PodName(r.PodNamespace, r.PodName)
 	}
@@ -69,7 +69,7 @@ func recordName(r endpoint.Record) string {
 func (w *World) resolvePod(t Target) (explain.End, error) {
 	// One that is accelerated, or at least alive, before what its predecessor of the same name has left.
 	best := -1
-	rank := func(r endpoint.Record) int {
+	rank := func(r endpoint.Attachment) int {
 		switch {
 		case r.Accelerated() && r.Dead == "":
 			return 2
@@ -95,7 +95,7 @@ func (w *World) resolvePod(t Target) (explain.End, error) {
 }
 
 // recorded is the end of one record. A declined one has no cookie of its own: it comes from its namespace.
-func (w *World) recorded(r endpoint.Record, cookie uint64, name string) (explain.End, error) {
+func (w *World) recorded(r endpoint.Attachment, cookie uint64, name string) (explain.End, error) {
 	if r.NetNSCookie != 0 {
 		cookie = r.NetNSCookie
 	}
@@ -109,7 +109,7 @@ func (w *World) recorded(r endpoint.Record, cookie uint64, name string) (explain
 }
 
 // addressesOf looks into the network namespace of a container. One that is gone has none.
-func addressesOf(r endpoint.Record) (addrs []netip.Addr, cookie uint64, err error) {
+func addressesOf(r endpoint.Attachment) (addrs []netip.Addr, cookie uint64, err error) {
 	dev, inode, err := netns.Stat(r.NetNSPath)
 	if err != nil || dev != r.NetNSDev || inode != r.NetNSInode {
 		return nil, 0, nil

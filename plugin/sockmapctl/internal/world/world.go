@@ -32,7 +32,7 @@ type World struct {
 
 	raw     map[datapath.FlowKey]datapath.Flow
 	shares  map[uint64]int
-	records []endpoint.Record
+	records []endpoint.Attachment
 	links   []endpoint.Link
 	owners  live.Owners
 }
@@ -74,7 +74,7 @@ func (w *World) read(ctx context.Context, n *endpoint.Node) (err error) {
 	if !ignored {
 		w.helperPorts = ports
 	}
-	if w.records, err = n.Records(ctx); err != nil {
+	if w.records, err = n.Attachments(ctx); err != nil {
 		return err
 	}
 	if w.links, err = n.Links(ctx); err != nil {
@@ -205,7 +205,7 @@ func (w *World) end(cookie uint64, name string) (explain.End, error) {
 }
 
 // fill adds what a record says. Of several attachments of one namespace one that is accelerated counts.
-func (w *World) fill(e *explain.End, r endpoint.Record) {
+func (w *World) fill(e *explain.End, r endpoint.Attachment) {
 	if e.Recorded && e.Declined == "" {
 		return
 	}
@@ -233,7 +233,7 @@ func within(path, above string) bool {
 // cannot be seen from here.
 func (w *World) isGuest(pid int, cookie uint64) bool {
 	path, ok := cgroupOfProcess(pid)
-	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Record) bool {
+	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Attachment) bool {
 		return r.NetNSCookie == cookie && r.CgroupID != 0 && (r.CgroupPath == "" || within(path, r.CgroupPath))
 	})
 }
@@ -267,7 +267,7 @@ func (w *World) linkOfProcess(a *explain.End, pid int) {
 }
 
 // WhyNot is the record's reason in words. What was accelerated once, and is not now, has none recorded.
-func WhyNot(r endpoint.Record) string {
+func WhyNot(r endpoint.Attachment) string {
 	switch why := r.WhyNot(); {
 	case r.Declined != "":
 		return r.Declined

@@ -14,15 +14,15 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// Attachment is a container that a runtime may run DEL for from its cache.
-type Attachment struct {
+// CachedAttachment is a container that a runtime may run DEL for from its cache.
+type CachedAttachment struct {
 	File        string // of the cache
 	Network     string
 	ContainerID string
 	IfName      string
 }
 
-func (a Attachment) String() string {
+func (a CachedAttachment) String() string {
 	if a.ContainerID == "" {
 		return a.File
 	}
@@ -31,11 +31,11 @@ func (a Attachment) String() string {
 
 // CachedAttachments lists the attachments in libcni's cache (dir is the parent of "results") whose configuration
 // names this plugin. A cache that is not there at all is an error: it may be that it just cannot be seen from here.
-func CachedAttachments(dir string) ([]Attachment, error) {
+func CachedAttachments(dir string) ([]CachedAttachment, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("see which attachments are cached: %w", err)
 	}
-	var found []Attachment
+	var found []CachedAttachment
 	// Multus keeps what it has to DEL in a directory beside it, one list of delegates for each container.
 	for _, sub := range []string{"results", "multus"} {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
@@ -63,7 +63,7 @@ func CachedAttachments(dir string) ([]Attachment, error) {
 }
 
 // namesUs reads one file of a cache. What it does not understand names the plugin if its name is in there.
-func namesUs(path string, text []byte) (Attachment, bool) {
+func namesUs(path string, text []byte) (CachedAttachment, bool) {
 	var c struct {
 		Kind        string `json:"kind"`
 		ContainerID string `json:"containerId"`
@@ -73,9 +73,9 @@ func namesUs(path string, text []byte) (Attachment, bool) {
 	}
 	named := []byte(`"` + PluginType + `"`)
 	if err := json.Unmarshal(text, &c); err != nil || c.Kind != libcni.CNICacheV1 {
-		return Attachment{File: path}, bytes.Contains(text, named)
+		return CachedAttachment{File: path}, bytes.Contains(text, named)
 	}
-	a := Attachment{path, c.NetworkName, c.ContainerID, c.IfName}
+	a := CachedAttachment{path, c.NetworkName, c.ContainerID, c.IfName}
 	list, err := libcni.ConfListFromBytes(c.Config)
 	if err != nil {
 		return a, bytes.Contains(c.Config, named)

@@ -23,11 +23,11 @@ import (
 // serve makes one call by skel. Nothing is written to standard output but the answer to VERSION: finish
 // writes the result or the error, so there is always exactly one document.
 func (h *handler) serve(verb string) *types.Error {
-	return h.recovered(func() *types.Error { return h.dispatch(verb) })
+	return h.recoverPanic(func() *types.Error { return h.dispatch(verb) })
 }
 
-// recovered makes an error of a panic, which would end the process without any answer.
-func (h *handler) recovered(f func() *types.Error) (failed *types.Error) {
+// recoverPanic makes an error of a panic, which would end the process without any answer.
+func (h *handler) recoverPanic(f func() *types.Error) (failed *types.Error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			fmt.Fprintf(h.stderr, "panic: %v\n%s", reason, debug.Stack())
@@ -41,14 +41,14 @@ func (h *handler) dispatch(verb string) *types.Error {
 	if verb != "" && verb != "VERSION" {
 		config, err := readStdin()
 		if err != nil {
-			return coded(fmt.Errorf("read configuration: %w", err))
+			return errorWithCode(fmt.Errorf("read configuration: %w", err))
 		}
 		h.cniVersion = cniVersionOf(config)
 		if err := checkDescriptors(); err != nil {
-			return h.withoutDescriptors(verb, config, err)
+			return h.failWithoutDescriptors(verb, config, err)
 		}
 		if err := provideStdin(config); err != nil {
-			return coded(fmt.Errorf("hand the configuration on: %w", err))
+			return errorWithCode(fmt.Errorf("hand the configuration on: %w", err))
 		}
 		// skel wants it. The specification calls it optional for ADD, DEL and CHECK, and nothing here uses
 		// it.
@@ -60,7 +60,7 @@ func (h *handler) dispatch(verb string) *types.Error {
 	if stub.Self() { // only now, as it opens a file
 		funcs = h.stubFuncs()
 	}
-	return h.excused(verb, skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String()))
+	return h.dropLateNetNSError(verb, skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String()))
 }
 
 // readStdin reads standard input before skel does: skel's own errors must carry the request's cniVersion,
@@ -135,22 +135,22 @@ func checkDescriptors() error {
 	return nil
 }
 
-// withoutDescriptors answers a call that cannot even begin. No container fails over it, unless acceleration
+// failWithoutDescriptors answers a call that cannot even begin. No container fails over it, unless acceleration
 // is required.
-func (h *handler) withoutDescriptors(verb string, config []byte, err error) *types.Error {
+func (h *handler) failWithoutDescriptors(verb string, config []byte, err error) *types.Error {
 	conf, _ := cniconf.ParseLenient(config)
-	failed := coded(err)
+	failed := errorWithCode(err)
 	if verb == "ADD" && !conf.Required && conf.PrevResult != nil {
 		h.logger(nil, nil).Warn("not accelerated", "reason", failed.Msg)
-		h.pass(conf)
+		h.setResult(conf)
 		return nil
 	}
 	return failed // that of a DEL is not told either, see spared
 }
 
-// pass makes the result of the plugins before the answer of this call, as it is, unless it is in the format
+// setResult makes the result of the plugins before the answer of this call, as it is, unless it is in the format
 // of another version than the request: the specification wants that of the request.
-func (h *handler) pass(conf *cniconf.Conf) {
+func (h *handler) setResult(conf *cniconf.Conf) {
 	h.result = conf.PrevResult
 	was := cniVersionOf(conf.PrevResult)
 	if was == "" || was == conf.CNIVersion {
@@ -176,9 +176,9 @@ func convert(result []byte, from, to string) ([]byte, error) {
 	return json.Marshal(converted)
 }
 
-// excused drops an error that skel came upon after an ADD had been made: it asks once more whether CNI_NETNS
+// dropLateNetNSError drops an error that skel came upon after an ADD had been made: it asks once more whether CNI_NETNS
 // is the host's, which the handler has done. When it cannot tell, the container has its answer all the same.
-func (h *handler) excused(verb string, failed *types.Error) *types.Error {
+func (h *handler) dropLateNetNSError(verb string, failed *types.Error) *types.Error {
 	if failed == nil || verb != "ADD" || h.result == nil {
 		return failed
 	}

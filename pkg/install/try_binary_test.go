@@ -65,7 +65,7 @@ func TestAnIdenticalPluginThatCannotBeRunIsTold(t *testing.T) {
 	p := newPlace(t)
 	p.BinDir = smallDisk(t, "200m")
 	mustInstallBinary(p)
-	p.copied = [2]identity{} // as another process
+	p.copied = [2]fileID{} // as another process
 	allow := remountNoexec(t, p.BinDir)
 	if changed, err := p.InstallBinary(t.Context()); changed || err == nil || !strings.Contains(err.Error(), "is mounted noexec") {
 		t.Errorf("got %v, %v", changed, err)

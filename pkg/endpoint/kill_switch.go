@@ -15,9 +15,9 @@ import (
 //
 // After an UnloadByHand it decides how the switch stands after the next load; to enable forgets the unload, too.
 func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, err error) {
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
-		return n.setDisabledNext(ctx, disabled, err)
+		return n.setDisabledAfterUnload(ctx, disabled, err)
 	}
 	if err != nil {
 		return false, err
@@ -34,11 +34,11 @@ func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, er
 	return now.Disabled != disabled, s.d.SetDisabled(disabled)
 }
 
-func (n *Node) setDisabledNext(ctx context.Context, disabled bool, notLoaded error) (changed bool, err error) {
+func (n *Node) setDisabledAfterUnload(ctx context.Context, disabled bool, notLoaded error) (changed bool, err error) {
 	if _, ok := datapath.UnloadedByHand(n.Dir); !ok {
 		return false, notLoaded
 	}
-	return n.mark(ctx, func(dir string) (bool, error) {
+	return n.changeMarks(ctx, func(dir string) (bool, error) {
 		if _, ok := datapath.UnloadedByHand(dir); !ok {
 			return false, fmt.Errorf("%w: somebody has loaded meanwhile, call again", ErrBusy)
 		}

@@ -36,7 +36,7 @@ func (n *Node) RefreshHelpers(ctx context.Context) (changed bool, err error) {
 	if err := errors.Join(err, d.Close()); err != nil || slices.Equal(inForce, ports) {
 		return false, err
 	}
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -11,8 +11,8 @@ import (
 // How many connections the server has at once: from one address, and in all. Whoever reaches the address of the node may
 // make them. A scraper needs one, the kubelet's probes two.
 const (
-	mostOfAddress = 16
-	mostOfAll     = 256
+	maxPerAddress  = 16
+	maxConnections = 256
 )
 
 // boundedListener closes the oldest connection when there is one too many: of the address that has as many as it may,
@@ -31,7 +31,7 @@ type boundedConn struct {
 	address  string
 }
 
-func bounded(l net.Listener, perAddress, all int) *boundedListener {
+func newBoundedListener(l net.Listener, perAddress, all int) *boundedListener {
 	return &boundedListener{Listener: l, perAddress: perAddress, all: all}
 }
 

@@ -214,7 +214,7 @@ func TestUpgradeExchangesRearm(t *testing.T) {
 	if err := os.Remove(filepath.Join(n.Dir, "v2", "programs")); err != nil { // an upgrade that was not finished
 		t.Fatal(err)
 	}
-	if up, err := n.Upgrade(t.Context()); err != nil || up.Change != ChangePrograms || up.Cgroups != 1 {
+	if up, err := n.Upgrade(t.Context()); err != nil || up.Kind != UpgradePrograms || up.Cgroups != 1 {
 		t.Fatalf("upgrade %+v, error %v", up, err)
 	}
 	if after := programOfPin(t, pin); after == before {

@@ -31,10 +31,10 @@ func (s Sources) Find(ctx context.Context) ([]Pod, error) {
 		add(s.CRI.Pods(ctx))
 	}
 	for _, dir := range s.Caches {
-		add(Cached(dir))
+		add(FromCacheDir(dir))
 	}
 	known := map[netns.Inode]bool{}
-	for _, p := range join(lists...) {
+	for _, p := range merge(lists...) {
 		if dev, inode, err := netns.Stat(p.NetNS); err == nil {
 			known[netns.Inode{Dev: dev, Inode: inode}] = true
 		}
@@ -49,7 +49,7 @@ func (s Sources) Find(ctx context.Context) ([]Pod, error) {
 		}
 		add(others, err)
 	}
-	all := join(lists...)
+	all := merge(lists...)
 	if s.Kubelet != nil {
 		now, err := s.Kubelet.Annotations(ctx)
 		errs = append(errs, err)

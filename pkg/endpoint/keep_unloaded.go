@@ -18,16 +18,16 @@ var ErrUnloadedByHand = errors.New("sockmap was unloaded by hand")
 // UnloadByHand, and returns an ErrUnloadedByHand then. Where loading failed less than a minute ago, it returns an
 // ErrLoadFailed with the reason and does not try.
 func (n *Node) LoadUnlessUnloaded(ctx context.Context) (loaded bool, err error) {
-	s, err := n.loadUnlessUnloaded(ctx)
+	s, err := n.beginUnlessUnloaded(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer s.end()
-	return s.loaded, nil
+	return s.loadedNow, nil
 }
 
-func (n *Node) loadUnlessUnloaded(ctx context.Context) (*session, error) {
-	return n.loadUnless(ctx, refuseUnloaded, n.failedBefore)
+func (n *Node) beginUnlessUnloaded(ctx context.Context) (*session, error) {
+	return n.beginOrLoadUnless(ctx, refuseUnloaded, n.failedBefore)
 }
 
 func refuseUnloaded(dir string) error {
@@ -40,21 +40,21 @@ func refuseUnloaded(dir string) error {
 
 // ForgetUnload lets LoadUnlessUnloaded load again after UnloadByHand. It reports whether that was needed.
 func (n *Node) ForgetUnload(ctx context.Context) (changed bool, err error) {
-	return n.mark(ctx, datapath.ForgetUnload)
+	return n.changeMarks(ctx, datapath.ForgetUnload)
 }
 
-// mark changes marks in the state directory. Where there is none, there are no marks.
-func (n *Node) mark(ctx context.Context, change func(dir string) (bool, error)) (changed bool, err error) {
+// changeMarks changes marks in the state directory. Where there is none, there are no marks.
+func (n *Node) changeMarks(ctx context.Context, change func(dir string) (bool, error)) (changed bool, err error) {
 	if _, ok := datapath.UnloadedByHand(n.Dir); !ok {
 		return false, nil
 	}
-	held, err := n.lock(ctx, false)
+	locked, err := n.lockDir(ctx, false)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	defer held.Unlock()
-	return change(held.Path())
+	defer locked.Unlock()
+	return change(locked.Path())
 }

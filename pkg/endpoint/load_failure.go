@@ -42,7 +42,7 @@ func (e *LoadFailedError) Is(target error) bool { return target == ErrLoadFailed
 // needs no lock.
 func (n *Node) failedBefore(dir string) error {
 	f, ok := datapath.LastFailure(dir)
-	if !ok || f.Maker != n.maker() || f.Ago >= retryAfter {
+	if !ok || f.Maker != n.loaderID() || f.Ago >= retryAfter {
 		return nil
 	}
 	d, err := datapath.Open(dir)
@@ -55,9 +55,9 @@ func (n *Node) failedBefore(dir string) error {
 	return &LoadFailedError{f.Why, f.Reason, f.Ago, retryAfter - f.Ago}
 }
 
-// maker names what is loaded: another version, other settings, or a process in another container, with its own mounts and
+// loaderID names what is loaded: another version, other settings, or a process in another container, with its own mounts and
 // limits, may succeed where this has failed.
-func (n *Node) maker() string {
+func (n *Node) loaderID() string {
 	s := n.Settings
 	where, _ := netns.MountNS() // 0: unknown
 	text := fmt.Sprintf("%s %s %d %q %d", datapath.Digest(), s.ProbeSet, s.MaxSockets, s.WithoutGuards, where)
@@ -65,11 +65,11 @@ func (n *Node) maker() string {
 	return fmt.Sprintf("%s/%x", version, sha256.Sum256([]byte(text)))
 }
 
-// loadFirst loads where nothing is loaded, and remembers that it failed, or forgets it.
-func (s *session) loadFirst() (*datapath.Datapath, error) {
+// loadPrograms loads where nothing is loaded, and remembers that it failed, or forgets it.
+func (s *session) loadPrograms() (*datapath.Datapath, error) {
 	if f, ok := datapath.LastFailure(s.Dir); ok {
 		// While this one tries, for as long as a probe may take, others need not wait for the lock.
-		if err := datapath.RecordFailure(s.Dir, s.maker(), f.Why, f.Reason); err != nil {
+		if err := datapath.RecordFailure(s.Dir, s.loaderID(), f.Why, f.Reason); err != nil {
 			return nil, err
 		}
 	}
@@ -79,16 +79,16 @@ func (s *session) loadFirst() (*datapath.Datapath, error) {
 		if err := datapath.ForgetFailure(s.Dir); err != nil {
 			s.log().Warn("forget an earlier failure", "error", err)
 		}
-	case !ofTheCaller(err) && !errors.Is(err, datapath.ErrForeignState):
-		if err := datapath.RecordFailure(s.Dir, s.maker(), ReasonOf(&LoadError{err}), err.Error()); err != nil {
+	case !isProcessLimit(err) && !errors.Is(err, datapath.ErrForeignState):
+		if err := datapath.RecordFailure(s.Dir, s.loaderID(), ReasonOf(&LoadError{err}), err.Error()); err != nil {
 			s.log().Warn("remember that loading failed", "error", err)
 		}
 	}
 	return d, err
 }
 
-// ofTheCaller tells errors of which another process may be free: it has other rights and limits.
-func ofTheCaller(err error) bool {
+// isProcessLimit tells errors of which another process may be free: it has other rights and limits.
+func isProcessLimit(err error) bool {
 	for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, errno) {
 			return true

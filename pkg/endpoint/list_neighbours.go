@@ -25,16 +25,16 @@ type Neighbour struct {
 // which containers come to be: the root and kubelet's. What cannot be opened is left out. It takes no lock,
 // and needs no loaded state. It returns an fs.ErrPermission where this process may not ask.
 func (n *Node) Neighbours() ([]Neighbour, error) {
-	mount, err := n.mount()
+	mount, err := n.findMount()
 	if errors.Is(err, cgroup.ErrNoCgroup2) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	found := neighbourhood{}
+	found := neighbours{}
 	for _, path := range usualPlaces(mount.Path) {
-		if err := found.look(n.Dir, path, 0); err != nil {
+		if err := found.add(n.Dir, path, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -43,7 +43,7 @@ func (n *Node) Neighbours() ([]Neighbour, error) {
 		return nil, err
 	}
 	for _, path := range linked {
-		if err := found.look(n.Dir, path, 1); err != nil {
+		if err := found.add(n.Dir, path, 1); err != nil {
 			return nil, err
 		}
 	}
@@ -82,14 +82,14 @@ func linkedPaths(dir string, mount cgroup.Mount) ([]string, error) {
 	return paths, err
 }
 
-type neighbourhood map[neighbourKey]*Neighbour
+type neighbours map[neighbourKey]*Neighbour
 
 type neighbourKey struct {
 	program uint32
 	cgroup  uint64
 }
 
-func (h neighbourhood) look(dir, path string, links int) error {
+func (h neighbours) add(dir, path string, links int) error {
 	f, _, err := cgroup.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -111,7 +111,7 @@ func (h neighbourhood) look(dir, path string, links int) error {
 	return err
 }
 
-func (h neighbourhood) sorted(mount cgroup.Mount) []Neighbour {
+func (h neighbours) sorted(mount cgroup.Mount) []Neighbour {
 	all := make([]Neighbour, 0, len(h))
 	for _, n := range h {
 		if path, err := cgroup.PathOf(mount, n.CgroupID); err == nil {

@@ -43,7 +43,7 @@ func Local(dir string) ([]Pod, error) {
 		}
 		pods = append(pods, localPod(ns, path, pids))
 	}
-	return join(pods), nil
+	return merge(pods), nil
 }
 
 func localPod(ns netns.Inode, path string, pids []int) Pod {

@@ -168,7 +168,7 @@ func TestNoVariableMakesTheProbeOfTheplugin(t *testing.T) {
 
 func TestAPanicIsAnError(t *testing.T) {
 	h := &handler{stderr: t.Output(), began: time.Now()}
-	failed := h.recovered(func() *types.Error {
+	failed := h.recoverPanic(func() *types.Error {
 		return types.NewError(0, (*skel.CmdArgs)(nil).ContainerID, "")
 	})
 	if failed == nil || failed.Code != types.ErrInternal || !strings.Contains(failed.Msg, "panic: ") {

@@ -94,7 +94,7 @@ func TestANetNSIsDeadThoughItsNumberIsUsedAgain(t *testing.T) {
 
 // Where the path of the network namespace says nothing, the container's cgroup does.
 func TestADeclinedContainerIsJudgedFromAnotherMountNamespace(t *testing.T) {
-	for what, record := range map[string]func(*Node, Sandbox) error{
+	for what, attachment := range map[string]func(*Node, Sandbox) error{
 		"declined":  func(n *Node, sb Sandbox) error { return n.Decline(t.Context(), sb, errors.New("for the test")) },
 		"opted out": func(n *Node, sb Sandbox) error { return n.OptOut(t.Context(), sb, "for the test") },
 	} {
@@ -104,7 +104,7 @@ func TestADeclinedContainerIsJudgedFromAnotherMountNamespace(t *testing.T) {
 			pid, end := process(t, sb.NetNSPath)
 			g.join(t, pid)
 			sb.NetNSPath = netns.ProcessPath(pid)
-			if err := record(n, sb); err != nil {
+			if err := attachment(n, sb); err != nil {
 				t.Fatal(err)
 			}
 			edit(t, n, sb, func(a *datapath.Attachment) { a.MountNS++ })

@@ -16,18 +16,18 @@ import (
 )
 
 // mostConfig bounds how much of a file is read that is not known to be a configuration.
-const mostConfig = 1 << 20
+const maxConfig = 1 << 20
 
 // planUnnamed refuses to replace a .conf by a list while another configuration names the .conf: Multus lets no pod start
 // until the file that it calls its readinessindicatorfile is there.
 func (i *Installer) planUnnamed(n *network) error {
 	file := filepath.Base(n.path)
 	var told []string
-	err := i.configs(func(path string, text []byte) {
+	err := i.eachConfig(func(path string, text []byte) {
 		if path == n.path || path == n.path+extList {
 			return
 		}
-		if keys := naming(text, file); len(keys) > 0 {
+		if keys := keysNaming(text, file); len(keys) > 0 {
 			told = append(told, fmt.Sprintf("%s (%s)", path, strings.Join(keys, ", ")))
 		}
 	})
@@ -38,10 +38,10 @@ func (i *Installer) planUnnamed(n *network) error {
 		"name that there", file+extList, strings.Join(told, " and "), extList)
 }
 
-// configs calls f for each configuration in ConfDir, and in its directories: those of Multus and of networks.
-func (i *Installer) configs(f func(path string, text []byte)) error {
+// eachConfig calls f for each configuration in ConfDir, and in its directories: those of Multus and of networks.
+func (i *Installer) eachConfig(f func(path string, text []byte)) error {
 	for _, pattern := range []string{"*", "*/*"} {
-		paths, err := filepath.Glob(filepath.Join(escape(i.ConfDir), pattern))
+		paths, err := filepath.Glob(filepath.Join(escapeGlob(i.ConfDir), pattern))
 		if err != nil {
 			return err
 		}
@@ -70,12 +70,12 @@ func readConfig(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, mostConfig))
+	return io.ReadAll(io.LimitReader(f, maxConfig))
 }
 
-// naming returns the keys of a configuration whose value is a file with this name. The directory is not compared: whoever
+// keysNaming returns the keys of a configuration whose value is a file with this name. The directory is not compared: whoever
 // reads it may see this one at another path. What is no JSON is searched for the name.
-func naming(text []byte, file string) []string {
+func keysNaming(text []byte, file string) []string {
 	var value any
 	if err := json.Unmarshal(text, &value); err != nil {
 		if bytes.Contains(text, []byte(file+`"`)) {
@@ -84,11 +84,11 @@ func naming(text []byte, file string) []string {
 		return nil
 	}
 	found := map[string]bool{}
-	nameIn(value, "", file, found)
+	addKeysNaming(value, "", file, found)
 	return slices.Sorted(maps.Keys(found))
 }
 
-func nameIn(value any, key, file string, found map[string]bool) {
+func addKeysNaming(value any, key, file string, found map[string]bool) {
 	switch v := value.(type) {
 	case string:
 		if filepath.Base(v) == file {
@@ -96,11 +96,11 @@ func nameIn(value any, key, file string, found map[string]bool) {
 		}
 	case []any:
 		for _, element := range v {
-			nameIn(element, key, file, found)
+			addKeysNaming(element, key, file, found)
 		}
 	case map[string]any:
 		for k, member := range v {
-			nameIn(member, k, file, found)
+			addKeysNaming(member, k, file, found)
 		}
 	}
 }

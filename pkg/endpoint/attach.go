@@ -19,13 +19,13 @@ func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err err
 }
 
 // attachFor is attach for the sandbox of a record.
-func (s *session) attachFor(dir *os.File, record datapath.Attachment) (made bool, err error) {
-	key := datapath.LinkKey{CgroupID: record.CgroupID}
-	if record.HostNetNS == 0 {
+func (s *session) attachFor(dir *os.File, attachment datapath.Attachment) (made bool, err error) {
+	key := datapath.LinkKey{CgroupID: attachment.CgroupID}
+	if attachment.HostNetNS == 0 {
 		return s.attach(dir, key)
 	}
 	return s.attachBy(dir, key, func(dir *os.File, key datapath.LinkKey) (bool, error) {
-		return s.d.AttachHost(dir, key, record.HostNetNS)
+		return s.d.AttachHost(dir, key, attachment.HostNetNS)
 	})
 }
 
@@ -58,7 +58,7 @@ func (s *session) attachBy(
 func (s *session) rearmAll() error {
 	keys, err := s.d.LinkKeys()
 	if err == nil {
-		err = s.loadRecords()
+		err = s.readAttachments()
 	}
 	if err != nil {
 		return err
@@ -87,11 +87,11 @@ func (s *session) rearmAll() error {
 	if errors.Join(errs...) == nil {
 		errs = append(errs, s.d.KeepRearmed(used), s.d.NoteForeign(foreign))
 	}
-	for _, record := range s.records {
-		if record.NetNSCookie == 0 {
+	for _, attachment := range s.attachments {
+		if attachment.NetNSCookie == 0 {
 			continue
 		}
-		_, err := s.d.SetForeign(record.NetNSCookie, last[record.CgroupID])
+		_, err := s.d.SetForeign(attachment.NetNSCookie, last[attachment.CgroupID])
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -114,6 +114,6 @@ func (s *session) rearmReplaced() (err error) {
 	if s.d, err = datapath.Open(s.Dir); err != nil {
 		return err
 	}
-	s.records = nil
+	s.attachments = nil
 	return s.rearmAll()
 }

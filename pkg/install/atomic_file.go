@@ -22,31 +22,31 @@ const (
 	tempSuffix = ".tmp"
 )
 
-// like is who may do what with a file.
-type like struct {
+// fileAttributes is who may do what with a file.
+type fileAttributes struct {
 	mode       fs.FileMode
 	uid, gid   int
 	attributes []attribute // nil: those that a new file gets
 }
 
-// likeFile takes it from a file that is there.
-func likeFile(path string) (like, error) {
+// fileAttributesOf takes it from a file that is there.
+func fileAttributesOf(path string) (fileAttributes, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return like{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return fileAttributes{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	attributes, err := attributesOf(path)
-	return like{fs.FileMode(st.Mode) & fs.ModePerm, int(st.Uid), int(st.Gid), attributes}, err
+	return fileAttributes{fs.FileMode(st.Mode) & fs.ModePerm, int(st.Uid), int(st.Gid), attributes}, err
 }
 
 // publish makes path hold what content reads, at once and for good. It returns with the old file in place, and
 // nothing beside it, or with the new one.
-func (i *Installer) publish(path string, content io.Reader, as like) error {
+func (i *Installer) publish(path string, content io.Reader, as fileAttributes) error {
 	return i.publishBy(filepath.Dir(path), path, content, as)
 }
 
 // publishBy has its temporary file in dir, on the file system of path.
-func (i *Installer) publishBy(dir, path string, content io.Reader, as like) (err error) {
+func (i *Installer) publishBy(dir, path string, content io.Reader, as fileAttributes) (err error) {
 	if err := i.step("write " + filepath.Base(path)); err != nil {
 		return err
 	}
@@ -77,17 +77,17 @@ func (i *Installer) publishBy(dir, path string, content io.Reader, as like) (err
 
 // writeTemp returns the file's name even if it fails later on. It closes the file: nobody can run one that is open for
 // writing. A child of this process, between fork and exec, would have it open, too, so there must be none meanwhile.
-func (i *Installer) writeTemp(dir string, content io.Reader, as like) (string, error) {
+func (i *Installer) writeTemp(dir string, content io.Reader, as fileAttributes) (string, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	f, err := os.CreateTemp(dir, tempPrefix+"*"+tempSuffix)
 	if err != nil {
 		return "", err
 	}
-	return f.Name(), errors.Join(i.fill(f, content, as), f.Close())
+	return f.Name(), errors.Join(i.writeContent(f, content, as), f.Close())
 }
 
-func (i *Installer) fill(f *os.File, content io.Reader, as like) error {
+func (i *Installer) writeContent(f *os.File, content io.Reader, as fileAttributes) error {
 	if _, err := io.Copy(f, content); err != nil {
 		return err
 	}
@@ -175,9 +175,9 @@ func removeTemps(dir string) error {
 	return nil
 }
 
-// nudge makes containerd read its configuration again. It watches the directory and not those in it, and looks at
+// touchConfDir makes containerd read its configuration again. It watches the directory and not those in it, and looks at
 // names that appear only when others disappear.
-func (i *Installer) nudge() {
+func (i *Installer) touchConfDir() {
 	f, err := os.CreateTemp(i.ConfDir, tempPrefix+"*"+tempSuffix)
 	if err == nil {
 		err = errors.Join(f.Close(), os.Remove(f.Name()))

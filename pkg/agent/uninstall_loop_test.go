@@ -14,7 +14,7 @@ import (
 
 // leaving is an agent that takes everything away.
 func leaving(a *Agent) {
-	a.Leaving, a.Uninstall = true, &install.Removal{Node: a.Node, DrainFor: time.Second}
+	a.Uninstalling, a.Uninstall = true, &install.Removal{Node: a.Node, DrainFor: time.Second}
 }
 
 // As a DaemonSet replaces the one that keeps the node: while that lives, the new one can do nothing, and says so.

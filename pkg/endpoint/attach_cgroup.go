@@ -25,7 +25,7 @@ func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string
 		return 0, false, err
 	}
 	defer dir.Close()
-	s, err := n.load(ctx)
+	s, err := n.beginOrLoad(ctx)
 	if err != nil {
 		return 0, false, err
 	}
@@ -42,7 +42,7 @@ func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string
 
 // DetachCgroup takes back what AttachCgroup did. It reports whether there was anything to take back.
 func (n *Node) DetachCgroup(ctx context.Context, id uint64) (removed bool, err error) {
-	s, err := n.change(ctx)
+	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
 		return false, nil
 	}
@@ -75,7 +75,7 @@ func (n *Node) openCgroup(path string) (*os.File, uint64, error) {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return dir, id, err
 	}
-	mount, mountErr := n.mount()
+	mount, mountErr := n.findMount()
 	if mountErr != nil {
 		return nil, 0, err
 	}

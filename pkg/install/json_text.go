@@ -125,8 +125,8 @@ func typeOf(entry []byte) string {
 	return t.Type
 }
 
-// ours lists the positions of entries of this plugin.
-func (l *listText) ours() []int {
+// ownEntries lists the positions of entries of this plugin.
+func (l *listText) ownEntries() []int {
 	var at []int
 	for i, e := range l.entries {
 		if typeOf(e.of(l.text)) == PluginType {

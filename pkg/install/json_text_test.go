@@ -189,10 +189,10 @@ func FuzzChainAndBack(f *testing.F) {
 		if err != nil {
 			t.Fatalf("libcni reads it and readList does not: %v", err)
 		}
-		had := len(l.ours()) > 0
+		had := len(l.ownEntries()) > 0
 		after, err := l.chained(entry)
 		if err != nil {
-			if len(list.Plugins) > len(l.ours()) {
+			if len(list.Plugins) > len(l.ownEntries()) {
 				t.Fatal(err)
 			}
 			return

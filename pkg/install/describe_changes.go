@@ -36,7 +36,7 @@ func Changes(before, after []byte) string {
 		case !there:
 			told = append(told, fmt.Sprintf("key %q was added", m.name))
 		case !sameJSON(old.of(before), m.value.of(after)):
-			told = append(told, fmt.Sprintf("key %q was changed from %s to %s", m.name, short(old.of(before)), short(m.value.of(after))))
+			told = append(told, fmt.Sprintf("key %q was changed from %s to %s", m.name, shorten(old.of(before)), shorten(m.value.of(after))))
 		}
 	}
 	for _, m := range was {
@@ -92,7 +92,7 @@ func byType(text []byte) (all []entryText) {
 	return all
 }
 
-func short(value []byte) string {
+func shorten(value []byte) string {
 	const most = 60
 	if len(value) > most {
 		return string(value[:most]) + "..."

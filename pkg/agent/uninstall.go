@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// leave ends the agent's part in the node.
-func (a *Agent) leave(told bool) error {
+// shutDown ends the agent's part in the node.
+func (a *Agent) shutDown(told bool) error {
 	owner := a.claim == nil
 	if a.claim != nil {
 		who, _ := a.claim.Holder()
@@ -18,7 +18,7 @@ func (a *Agent) leave(told bool) error {
 			a.log().Warn("give up the claim", "error", err)
 		}
 	}
-	if a.Uninstall == nil || !told || a.Leaving {
+	if a.Uninstall == nil || !told || a.Uninstalling {
 		return nil
 	}
 	if !owner {
@@ -28,9 +28,9 @@ func (a *Agent) leave(told bool) error {
 	return a.uninstall()
 }
 
-// clear uninstalls, again and again: something may be in the way for a while, such as another agent, and a stub goes once
+// uninstallLoop uninstalls, again and again: something may be in the way for a while, such as another agent, and a stub goes once
 // no container needs it any more.
-func (a *Agent) clear(ctx context.Context) error {
+func (a *Agent) uninstallLoop(ctx context.Context) error {
 	retry := backoff{first: time.Second, most: a.recheck()}
 	for ctx.Err() == nil {
 		wait, err := a.recheck(), a.uninstall()
@@ -56,7 +56,7 @@ func (a *Agent) uninstall() error {
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)
 	}
-	if a.Leaving && !done.Changed() {
+	if a.Uninstalling && !done.Changed() {
 		return nil // as the round before has left it
 	}
 	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,

@@ -12,8 +12,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// Record is what is known about one attachment now.
-type Record struct {
+// Attachment is what is known about one attachment now.
+type Attachment struct {
 	datapath.Attachment
 	CgroupPath string // empty: it has no link of its own, or the cgroup is gone
 	LinkAlive  bool
@@ -24,13 +24,13 @@ type Record struct {
 }
 
 // Accelerated reports whether all is in place. Whether the kill switch is on is another matter.
-func (r Record) Accelerated() bool {
+func (r Attachment) Accelerated() bool {
 	return r.Declined == "" && r.LinkAlive && r.Registered && r.Enabled
 }
 
 // WhyNot is why it is not accelerated now, and None when it is. Unlike Reason, which its ADD has recorded, it
 // knows what became of it since.
-func (r Record) WhyNot() decline.Reason {
+func (r Attachment) WhyNot() decline.Reason {
 	switch {
 	case r.Accelerated():
 		return decline.None
@@ -53,36 +53,36 @@ type Link struct {
 	Attachments int    // how many records name it
 }
 
-// Records joins all attachments with their links and endpoints, sorted by their keys. It takes no lock: what is being added or removed
+// Attachments joins all attachments with their links and endpoints, sorted by their keys. It takes no lock: what is being added or removed
 // just now may show half of itself. It returns datapath.ErrNotLoaded when there is nothing to read.
-func (n *Node) Records(_ context.Context) ([]Record, error) {
+func (n *Node) Attachments(_ context.Context) ([]Attachment, error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	records, err := n.RecordsOf(d)
+	attachments, err := n.AttachmentsOf(d)
 	if err != nil {
 		return nil, err
 	}
-	w := n.witness()
-	for i := range records {
-		r := &records[i]
-		r.Dead = w.dead(r.Attachment)
+	w := n.newLiveness()
+	for i := range attachments {
+		r := &attachments[i]
+		r.Dead = w.whyDead(r.Attachment)
 		if r.CgroupID != 0 {
-			r.CgroupPath = w.path(r.CgroupID)
+			r.CgroupPath = w.cgroupPath(r.CgroupID)
 		}
 	}
-	slices.SortFunc(records, func(a, b Record) int {
+	slices.SortFunc(attachments, func(a, b Attachment) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.IfName, b.IfName))
 	})
-	return records, nil
+	return attachments, nil
 }
 
-// RecordsOf joins attachments with links and endpoints, in no order. It leaves out what only people want to know,
+// AttachmentsOf joins attachments with links and endpoints, in no order. It leaves out what only people want to know,
 // CgroupPath and Dead, which cost more than the rest.
-func (n *Node) RecordsOf(d *datapath.Datapath) ([]Record, error) {
-	attachments, err := d.Attachments()
+func (n *Node) AttachmentsOf(d *datapath.Datapath) ([]Attachment, error) {
+	recorded, err := d.Attachments()
 	if err != nil {
 		return nil, err
 	}
@@ -94,22 +94,22 @@ func (n *Node) RecordsOf(d *datapath.Datapath) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := n.witness()
-	records := make([]Record, 0, len(attachments))
-	for _, a := range attachments {
-		r := Record{Attachment: a}
+	w := n.newLiveness()
+	attachments := make([]Attachment, 0, len(recorded))
+	for _, a := range recorded {
+		r := Attachment{Attachment: a}
 		if sw, off := SwitchOf(switches, a); off {
 			r.SwitchedBy = sw.String()
 		}
 		r.Enabled, r.Registered = endpoints[a.NetNSCookie]
 		if a.CgroupID != 0 {
-			if r.LinkAlive, err = w.alive(d, datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {
+			if r.LinkAlive, err = w.linkAlive(d, datapath.LinkKey{CgroupID: a.CgroupID}); err != nil {
 				return nil, err
 			}
 		}
-		records = append(records, r)
+		attachments = append(attachments, r)
 	}
-	return records, nil
+	return attachments, nil
 }
 
 // Links lists all links, those attached by hand too. It takes no lock, like Records.
@@ -127,11 +127,11 @@ func (n *Node) Links(_ context.Context) ([]Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := n.witness()
+	w := n.newLiveness()
 	links := make([]Link, 0, len(pinned))
 	for _, p := range pinned {
-		l := Link{Link: p, CgroupPath: w.path(p.CgroupID)}
-		l.Alive = l.Alive && !w.gone(p.CgroupID)
+		l := Link{Link: p, CgroupPath: w.cgroupPath(p.CgroupID)}
+		l.Alive = l.Alive && !w.cgroupGone(p.CgroupID)
 		for _, a := range attachments {
 			if !p.Manual && a.CgroupID == p.CgroupID {
 				l.Attachments++
@@ -142,7 +142,7 @@ func (n *Node) Links(_ context.Context) ([]Link, error) {
 	return links, nil
 }
 
-func (w witness) path(cgroupID uint64) string {
+func (w liveness) cgroupPath(cgroupID uint64) string {
 	if w.noMount != nil {
 		return ""
 	}

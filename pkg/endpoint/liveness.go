@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// witness knows what can be said about sandboxes from where this process is.
-type witness struct {
+// liveness knows what can be said about sandboxes from where this process is.
+type liveness struct {
 	mount   cgroup.Mount
 	noMount error
 	mountNS uint64 // 0: unknown
@@ -23,53 +23,53 @@ type witness struct {
 	processes func() (map[netns.Inode][]int, error)
 }
 
-func (n *Node) witness() (w witness) {
-	w.mount, w.noMount = n.mount()
+func (n *Node) newLiveness() (w liveness) {
+	w.mount, w.noMount = n.findMount()
 	w.mountNS, _ = netns.MountNS()
 	w.processes = sync.OnceValues(netns.Processes)
 	return w
 }
 
-const whyCgroup = "its cgroup is gone"
+const whyCgroupGone = "its cgroup is gone"
 
-// dead says why the sandbox of a record is provably no more. It is empty whenever there is any doubt.
-func (w witness) dead(record datapath.Attachment) string {
-	why := w.ended(record)
+// whyDead says why the sandbox of a record is provably no more. It is empty whenever there is any doubt.
+func (w liveness) whyDead(attachment datapath.Attachment) string {
+	why := w.whyEnded(attachment)
 	// The sandbox has ended, but other containers can have joined its network namespace.
-	if why != "" && w.inhabited(record) {
+	if why != "" && w.hasProcess(attachment) {
 		return ""
 	}
 	return why
 }
 
-// ended says why the sandbox of a record has ended.
-func (w witness) ended(record datapath.Attachment) string {
-	for _, id := range []uint64{record.CgroupID, record.ContainerCgroupID} {
-		if id != 0 && w.gone(id) {
-			return whyCgroup
+// whyEnded says why the sandbox of a record has ended.
+func (w liveness) whyEnded(attachment datapath.Attachment) string {
+	for _, id := range []uint64{attachment.CgroupID, attachment.ContainerCgroupID} {
+		if id != 0 && w.cgroupGone(id) {
+			return whyCgroupGone
 		}
 	}
 	// In another mount namespace the path may name anything. No path is recorded whole that did not fit.
-	if record.NetNSPath == "" || record.MountNS != w.mountNS || w.mountNS == 0 {
+	if attachment.NetNSPath == "" || attachment.MountNS != w.mountNS || w.mountNS == 0 {
 		return ""
 	}
-	dev, inode, err := netns.Stat(record.NetNSPath)
+	dev, inode, err := netns.Stat(attachment.NetNSPath)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
 		return "its network namespace is gone"
-	case err == nil && (dev != record.NetNSDev || inode != record.NetNSInode):
+	case err == nil && (dev != attachment.NetNSDev || inode != attachment.NetNSInode):
 		return "another network namespace stands at its path"
 	}
 	return ""
 }
 
-// inhabited tells whether a process that can be seen from here is in the network namespace of a record.
-func (w witness) inhabited(record datapath.Attachment) bool {
+// hasProcess tells whether a process that can be seen from here is in the network namespace of a record.
+func (w liveness) hasProcess(attachment datapath.Attachment) bool {
 	processes, err := w.processes()
 	if err != nil {
 		return true
 	}
-	for _, pid := range processes[netns.Inode{Dev: record.NetNSDev, Inode: record.NetNSInode}] {
+	for _, pid := range processes[netns.Inode{Dev: attachment.NetNSDev, Inode: attachment.NetNSInode}] {
 		id, err := netns.Identify(netns.ProcessPath(pid))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 			continue // it has ended
@@ -78,12 +78,12 @@ func (w witness) inhabited(record datapath.Attachment) bool {
 			return true
 		}
 		// The number may be in use again, by a namespace that came after the record's. A record that was declined has no cookie.
-		return record.NetNSCookie == 0 || id.Cookie == record.NetNSCookie
+		return attachment.NetNSCookie == 0 || id.Cookie == attachment.NetNSCookie
 	}
 	return false
 }
 
-func (w witness) gone(cgroupID uint64) bool {
+func (w liveness) cgroupGone(cgroupID uint64) bool {
 	if w.noMount != nil {
 		return false
 	}
@@ -91,9 +91,9 @@ func (w witness) gone(cgroupID uint64) bool {
 	return err == nil && !exists
 }
 
-// alive tells whether the link is there and bound to a cgroup that is.
-func (w witness) alive(d *datapath.Datapath, key datapath.LinkKey) (bool, error) {
+// linkAlive tells whether the link is there and bound to a cgroup that is.
+func (w liveness) linkAlive(d *datapath.Datapath, key datapath.LinkKey) (bool, error) {
 	alive, err := d.LinkAlive(key)
 	// The kernel cuts a link off some time after its cgroup has gone.
-	return alive && !w.gone(key.CgroupID), err
+	return alive && !w.cgroupGone(key.CgroupID), err
 }

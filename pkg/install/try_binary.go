@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// answers asks a plugin for its versions, as CRI-O does. A binary for another machine, or half of one, must not
+// checkAnswers asks a plugin for its versions, as CRI-O does. A binary for another machine, or half of one, must not
 // take the place of one that works, and a runtime must not be told of one that the node refuses to run.
-func answers(ctx context.Context, path string) error { return answersAs(ctx, path, path) }
+func checkAnswers(ctx context.Context, path string) error { return checkAnswersAs(ctx, path, path) }
 
-// answersAs has errors name another path, by which people know the plugin.
-func answersAs(ctx context.Context, run, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+// checkAnswersAs has errors name another path, by which people know the plugin.
+func checkAnswersAs(ctx context.Context, run, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, run)
 	cmd.Env = []string{"CNI_COMMAND=VERSION"}
@@ -86,10 +86,10 @@ func (i *Installer) copyThatRuns(ctx context.Context, src io.Reader) (temp strin
 	if err := i.step("write " + PluginType); err != nil {
 		return "", err
 	}
-	if temp, err = i.writeTemp(i.BinDir, src, i.ownBinary()); err != nil {
+	if temp, err = i.writeTemp(i.BinDir, src, i.binaryAttributes()); err != nil {
 		err = fmt.Errorf("write %s: %w", i.Binary(), err)
 	} else {
-		err = i.runs(ctx, temp)
+		err = i.checkRuns(ctx, temp)
 	}
 	if err != nil && temp != "" {
 		return "", errors.Join(err, unlink(temp))
@@ -97,22 +97,22 @@ func (i *Installer) copyThatRuns(ctx context.Context, src io.Reader) (temp strin
 	return temp, err
 }
 
-// runs runs the copy. Where a policy of the node refuses it, it is run once more under the plugin's name: fapolicyd may
+// checkRuns runs the copy. Where a policy of the node refuses it, it is run once more under the plugin's name: fapolicyd may
 // trust that one, and knows nothing of the copy's.
-func (i *Installer) runs(ctx context.Context, temp string) error {
-	err := answersAs(ctx, temp, i.Binary())
+func (i *Installer) checkRuns(ctx context.Context, temp string) error {
+	err := checkAnswersAs(ctx, temp, i.Binary())
 	if !errors.Is(err, fs.ErrPermission) || noexec(temp) {
 		return err
 	}
-	back, errMove := i.moveIn(temp)
+	back, errMove := i.tryUnderName(temp)
 	if errMove != nil {
 		return fmt.Errorf("%w (and it cannot be tried under its name: %w)", err, errMove)
 	}
-	return errors.Join(answers(ctx, i.Binary()), back())
+	return errors.Join(checkAnswers(ctx, i.Binary()), back())
 }
 
-// moveIn gives the copy the plugin's name until back is called. What is there has the copy's name meanwhile.
-func (i *Installer) moveIn(temp string) (back func() error, err error) {
+// tryUnderName gives the copy the plugin's name until back is called. What is there has the copy's name meanwhile.
+func (i *Installer) tryUnderName(temp string) (back func() error, err error) {
 	there, err := exists(i.Binary())
 	if err == nil {
 		err = i.step("try " + PluginType)
