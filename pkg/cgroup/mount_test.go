@@ -12,8 +12,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // scenarios arrange mounts in a mount namespace of their own, and look. They

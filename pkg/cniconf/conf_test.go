@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/google/go-cmp/cmp"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // conflists returns every network configuration below conf/, by its path there.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // A call that cannot be counted soon is told so, and not counted; all others are.

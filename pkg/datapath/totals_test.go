@@ -5,7 +5,7 @@ package datapath
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // putTotals writes the sums that programs would have made on the first CPU.

@@ -5,7 +5,7 @@ package decline
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // TestNumbersNamesAndCodesAreAnABI: pinned records have the numbers, dashboards the names, and whoever reads the

@@ -5,8 +5,8 @@ package endpoint
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 var (

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
@@ -18,6 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestMain(m *testing.M) {

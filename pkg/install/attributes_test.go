@@ -9,8 +9,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // acl lets the user 1234 read and write, in the form of the kernel: a version, and a tag, permissions and an id each.

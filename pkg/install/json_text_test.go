@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/google/go-cmp/cmp"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func newEntry(t testing.TB, config string, hazards ...string) Entry {

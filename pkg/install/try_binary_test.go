@@ -13,8 +13,9 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // A runtime may have several directories of plugins, and execute none of what is in this one.

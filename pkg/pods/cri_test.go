@@ -10,9 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // recorded is a runtime that has one sandbox, of which it says what another has said.

@@ -9,7 +9,8 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/google/go-cmp/cmp"
+
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestTheCgroupOfAPodIsAboveThatOfItsSandbox(t *testing.T) {

@@ -5,8 +5,8 @@ package main
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func (w *world) calls() map[datapath.CallKey]uint64 {

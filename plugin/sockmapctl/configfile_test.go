@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestBothEndsMakeAPair(t *testing.T) {

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // scrape returns all series by name and labels, as the text format has them, without zeros.

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )

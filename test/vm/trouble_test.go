@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestTroublesAreQuotedWhole(t *testing.T) {

@@ -7,12 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/cases"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestEveryExpectationIsOfACaseAndHasAReason(t *testing.T) {

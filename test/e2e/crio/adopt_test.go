@@ -10,15 +10,14 @@ import (
 	"net/netip"
 	"path"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
@@ -168,8 +167,7 @@ func TestARestartOfCRIOChangesNothing(t *testing.T) {
 		o.stop(t, signal)
 		o.daemon.start(t)
 		o.eventually("CRI-O has asked for GC", func() bool { return count(o.calls(), "GC") == i+1 })
-		all := cmp.Exporter(func(reflect.Type) bool { return true })
-		if diff := cmp.Diff(records, o.records(), all); diff != "" {
+		if diff := cmp.Diff(records, o.records()); diff != "" {
 			t.Errorf("after %s:\n%s", signal, diff)
 		}
 		o.wantSaid("after "+signal.String(), o.adopt(), adopted)

@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // The answers are what the tests of pkg/pods read.

@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // stream returns n bytes of stream seed from offset off.

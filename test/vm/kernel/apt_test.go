@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestStanzasTellVersionsAndWhatTheyNeed(t *testing.T) {
@@ -28,7 +28,7 @@ Version: 6.12-1
 		{"linux-image-cloud", "7.3.4-1", []dependency{{"linux-image-7.3.4", "7.3.4-1"}, {"dracut", ""}, {"kmod", ""}}},
 		{"linux-image-cloud", "6.12-1", nil},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(stanza{}, dependency{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

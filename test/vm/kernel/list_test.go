@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestParseListReadsLinesSuitesAndPackages(t *testing.T) {
@@ -19,11 +18,11 @@ func TestParseListReadsLinesSuitesAndPackages(t *testing.T) {
 	}
 	want := []Wanted{
 		{Name: "old", Line: "6.1", Arch: "amd64", Suites: []string{"bookworm", "bookworm-security"}, Package: "linux-image",
-			Often: true, Guards: []string{"a", "b"}, Open: []string{"c"}},
+			Often: true, Guards: []string{"a", "b"}, Open: []string{"c"}, Parameters: []string{}},
 		{Name: "7", Line: "7", Arch: "arm64", Suites: []string{"sid"}, Package: "linux-image", Only: []string{"p", "q"},
 			Parameters: []string{"quiet", "x=1"}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestFiltersPickFlows(t *testing.T) {

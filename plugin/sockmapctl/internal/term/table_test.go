@@ -8,7 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func exampleTable() *Table {
