@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
+	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
 var section = marked.Section{Name: "programs", Target: "docs"}

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
-	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
 var section = marked.Section{Name: "instructions", Target: "bench-instructions"}

@@ -25,7 +25,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/cells"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/picture"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/text"
-	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
+	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
 // The results stand between the marked lines of the documents.

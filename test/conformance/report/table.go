@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/report/summary"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
-	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
+	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
 // The tables stand between the marked lines of a document.

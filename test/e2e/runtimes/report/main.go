@@ -16,8 +16,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/sockmap-cni/sockmap-cni/test/docs/marked"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/row"
+	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
 // The table stands between the marked lines of the document.
