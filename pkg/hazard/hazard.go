@@ -20,7 +20,7 @@ const (
 	// Severe: it loses data, hangs common programs, or endangers the node. Acceleration stays off until a guard cures it or
 	// the operator accepts it.
 	Severe Severity = "severe"
-	// Minor: an answer of the socket API differs. Documented in README.md, Limits. No hazard is at present.
+	// Minor: an answer of the socket API differs. Documented in docs/LIMITS.md. No hazard is at present.
 	Minor Severity = "minor"
 )
 
