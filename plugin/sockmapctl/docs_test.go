@@ -33,6 +33,9 @@ func cliDoc(t *testing.T) string {
 		}
 	}
 	for _, cmd := range root.Commands() {
+		if cmd.Hidden {
+			continue
+		}
 		for _, sub := range cmd.Commands() {
 			commandDoc(t, &b, sub)
 		}

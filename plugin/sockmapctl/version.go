@@ -21,6 +21,7 @@ func versionCommand(a *app) *cobra.Command {
 	cmd := a.noun(&cobra.Command{
 		Use:     "version",
 		Short:   "Print the versions of this program and of what is loaded",
+		Long:    "Prints the version of this program and of the programs that are loaded.",
 		Example: `  sockmapctl version`,
 	}, formatTable, formatJSON)
 	return runs(cmd, func(*cobra.Command) error {
