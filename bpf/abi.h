@@ -8,9 +8,26 @@
 
 #include <linux/types.h>
 
-#define ABI_VERSION	 2
-#define MAX_PORT_RANGES	 16
-#define ATTACHMENT_KEY	 32 /* SHA-256 of network, container and interface */
+/* Numbers are enums where they can be, so that BTF has them and bpf2go gives them to Go. */
+enum abi {
+	ABI_VERSION = 2,
+	MAX_PORT_RANGES = 16,
+	ATTACHMENT_KEY = 32, /* bytes: SHA-256 of network, container and interface */
+	/*
+	 * Length of arrays that are pinned. A new reason, result or event needs no new ABI until its array is full;
+	 * then the assertions at the end of this file fail.
+	 */
+	REASON_ROOM = 48,
+	RESULT_ROOM = 24,
+	EVENT_ROOM = 32,
+	/*
+	 * A pod with hostNetwork has no network namespace cookie of its own. Its key is the id of its cgroup with
+	 * this bit set. Cookies count from 1 and never reach it.
+	 */
+	HOST_POD_BIT = 63,
+	/* A pod that holds more than this part of the sockhash gets no more of it, see share.h. */
+	SHARE_DIVISOR = 4,
+};
 
 /* One end of a connection, named by the two initial sequence numbers as that end sees them. NAT keeps them. */
 struct isn_pair {
@@ -87,14 +104,6 @@ enum result {
 	RESULT_MAX,
 };
 
-/*
- * Room in arrays that are pinned: a new reason, result or event needs no new ABI until its array is full. The
- * assertions at the end of this file fail then.
- */
-#define REASON_ROOM 48
-#define RESULT_ROOM 24
-#define EVENT_ROOM  32
-
 enum peers {
 	PEERS_NODE = 0,
 	PEERS_NAMESPACE = 1,
@@ -167,12 +176,6 @@ struct config {
 	__u64 room[8];
 };
 
-/*
- * What stands for a pod with hostNetwork where others are known by the cookie of their network namespace: this
- * and the id of its cgroup. Cookies count from 1.
- */
-#define HOST_POD (1ULL << 63)
-
 /* endpoints[netns cookie]: the policy of one container sandbox. */
 struct endpoint {
 	__u64 group;	  /* equal groups are one namespace for PEERS_NAMESPACE */
@@ -224,8 +227,12 @@ struct avoided {
 	__u32 again;	/* noted so often after it was over, at most AVOID_AGAIN_MAX */
 };
 
-#define AVOID_NS	(10ULL * 60 * 1000 * 1000 * 1000)
-#define AVOID_AGAIN_MAX 6 /* 64 times AVOID_NS: more than ten hours */
+enum avoid_time {
+	AVOID_SECONDS = 600,
+	AVOID_AGAIN_MAX = 6, /* 64 times AVOID_NS: more than ten hours */
+};
+
+#define AVOID_NS (AVOID_SECONDS * 1000000000ULL)
 
 /* A destination as the active end sees it: before any translation. */
 struct destination {
@@ -280,9 +287,11 @@ enum event {
 	EVENT_MAX,
 };
 
-/* Upper bounds of the buckets of struct call_sums are CALL_FIRST_US << i; what takes longer is in none. */
-#define CALL_BUCKETS  14
-#define CALL_FIRST_US 512
+/* Upper bounds of the buckets of struct call_sums are CALL_FIRST_US << i. Calls that took longer are in no bucket. */
+enum call_bucket {
+	CALL_BUCKETS = 14,
+	CALL_FIRST_US = 512,
+};
 
 /* calls[command and code]: how often the runtime called the plugin with this end, and how long that took. */
 struct call_key {

@@ -4,11 +4,10 @@
 
 #include "abi.h"
 
-#define TAP_CHUNK    4096 /* bytes of a message in one record at most */
-#define TAP_SNAP_MAX (136 * TAP_CHUNK) /* 544 KiB, the largest message that the verdict ever sees */
-
-#define TAP_PIECES_MAX 64 /* of which the kernel makes up one message: 17, or up to 46 where it is built for that */
-#define TAP_CHUNKS_MAX (TAP_SNAP_MAX / TAP_CHUNK + TAP_PIECES_MAX)
+enum tap_size {
+	TAP_CHUNK = 4096,	       /* bytes of a message in one record at most */
+	TAP_SNAP_MAX = 136 * TAP_CHUNK, /* bytes: 544 KiB, the largest message that the verdict ever sees */
+};
 
 /*
  * What a tap gets: one record for each chunk of a message, in order, the data behind it. Addresses are those of the passive

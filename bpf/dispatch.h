@@ -22,7 +22,7 @@
  */
 struct host_pod {
 	__u64 host_netns; /* cookie of the host's network namespace */
-	__u64 key;	  /* HOST_POD | id of the pod's cgroup */
+	__u64 key;	  /* 1 << HOST_POD_BIT | id of the pod's cgroup */
 };
 
 /* Under which key the network namespace of a socket is in endpoints. pod: that the program is of, or NULL. */

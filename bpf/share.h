@@ -18,8 +18,6 @@
 
 #include "maps.h"
 
-#define SHARE_DIVISOR 4
-
 static __always_inline struct share *share_of(const struct sock_state *state)
 {
 	__u64 key = state->ends & END_GATHERED ? 0 : state->netns;

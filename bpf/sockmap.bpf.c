@@ -41,6 +41,10 @@ struct {
 	enum asked_hazard asked_hazard;
 	enum window_number window_number;
 	enum tick tick;
+	enum abi abi;
+	enum avoid_time avoid_time;
+	enum call_bucket call_bucket;
+	enum tap_size tap_size;
 } types_for_user_space __attribute__((unused));
 
 SEC("sockops")

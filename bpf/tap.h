@@ -14,6 +14,9 @@
 
 #include "maps.h"
 
+#define TAP_PIECES_MAX 64 /* the kernel builds a message from 17 pieces, or from up to 46 if built for that */
+#define TAP_CHUNKS_MAX (TAP_SNAP_MAX / TAP_CHUNK + TAP_PIECES_MAX)
+
 static __always_inline bool tap_wants(const struct config *cfg, const struct sock_state *state, bool redirected)
 {
 	const struct tap_filter *f = &cfg->tap;

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,9 +29,9 @@ type Link struct {
 // It returns ErrTooManyPrograms and ErrExclusiveProgram for what only the operator can solve.
 func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	return d.attachWith(cgroup, key, func() (*ebpf.Program, func() error, error) {
-		name := bpfProgSockOps
+		name := bpf.SockmapProgSockOps
 		if key.Manual {
-			name = bpfProgSockOpsAny
+			name = bpf.SockmapProgSockOpsAny
 		}
 		prog, err := d.program(name)
 		return prog, func() error { return nil }, err
@@ -71,7 +72,7 @@ func (d *Datapath) attachWith(
 // attachOptionsGuard puts the guard beside sock_ops, where this kernel took it at load. A cgroup that has no room left
 // for it does without: the verdict then sends such sockets' bytes by TCP.
 func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
-	if !exists(d.layout.pin(guardProgRefuseOption)) {
+	if !exists(d.layout.pin(bpf.GuardProgRefuseOption)) {
 		return nil
 	}
 	for _, g := range cgroupGuards {

@@ -10,11 +10,12 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
 // AttachmentKey names one CNI attachment: network, container and interface, none of which has a bounded length.
-type AttachmentKey [32]byte
+type AttachmentKey [bpf.SockmapAbiATTACHMENT_KEY]byte
 
 // NewAttachmentKey hashes the three names. None of them may contain a NUL, which CNI does not allow either.
 func NewAttachmentKey(network, containerID, ifName string) AttachmentKey {
@@ -32,7 +33,7 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
-	HostNetNS                    uint64         // cookie of the host's network namespace, of a pod with hostNetwork, whose NetNSCookie is a HostKey; 0: none
+	HostNetNSCookie              uint64         // cookie of the host's network namespace, of a pod with hostNetwork, whose NetNSCookie is a HostKey; 0: none
 	ContainerCgroupID            uint64         // of one that was declined: the container's cgroup, which has no link; 0: unknown
 	Declined                     string         // why it is not accelerated, in words; empty: it is
 	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it
@@ -42,7 +43,7 @@ type Attachment struct {
 	// record has no endpoint, or is of ABI 1, which did not keep it.
 	Policy *Policy
 
-	networkKey [32]byte
+	networkKey [bpf.SockmapAbiATTACHMENT_KEY]byte
 	createdNs  uint64 // CLOCK_BOOTTIME, which nobody sets; 0 in a new record
 }
 
@@ -56,13 +57,13 @@ func (a *Attachment) Since(earlier Attachment) {
 	a.createdNs, a.Created = earlier.createdNs, earlier.Created
 }
 
-func (a Attachment) encode() bpfAttachment {
-	out := bpfAttachment{
+func (a Attachment) encode() bpf.SockmapAttachment {
+	out := bpf.SockmapAttachment{
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
 		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey, Reason: uint32(a.Reason),
 	}
 	// A record that was read and is written back keeps what its texts, being cut, no longer say.
-	if a.networkKey == [32]byte{} {
+	if (a.networkKey == AttachmentKey{}) {
 		out.NetworkKey = sha256.Sum256([]byte(a.Network))
 	}
 	if a.createdNs == 0 {
@@ -79,7 +80,7 @@ func (a Attachment) encode() bpfAttachment {
 	}
 	setText(out.CgroupSource[:], a.CgroupSource)
 	setText(out.Declined[:], a.Declined)
-	out.ContainerCgroup, out.HostNetns = a.ContainerCgroupID, a.HostNetNS
+	out.ContainerCgroup, out.HostNetns = a.ContainerCgroupID, a.HostNetNSCookie
 	if a.Policy != nil {
 		out.HasPolicy = 1
 		out.Policy, _ = a.Policy.encode(a.NetNSCookie) // PutAttachment has checked it
@@ -87,7 +88,7 @@ func (a Attachment) encode() bpfAttachment {
 	return out
 }
 
-func (a *bpfAttachment) decode() Attachment {
+func decodeAttachment(a *bpf.SockmapAttachment) Attachment {
 	out := Attachment{
 		Network: text(a.Network[:]), ContainerID: text(a.ContainerId[:]), IfName: text(a.Ifname[:]),
 		PodNamespace: text(a.PodNamespace[:]), PodName: text(a.PodName[:]),
@@ -95,17 +96,17 @@ func (a *bpfAttachment) decode() Attachment {
 		MountNS: a.MountNs, CgroupID: a.CgroupId, CgroupSource: text(a.CgroupSource[:]),
 		Declined: text(a.Declined[:]), Reason: decline.Reason(a.Reason), Created: sinceBoot(a.CreatedNs),
 		networkKey: a.NetworkKey, createdNs: a.CreatedNs, ContainerCgroupID: a.ContainerCgroup,
-		HostNetNS: a.HostNetns,
+		HostNetNSCookie: a.HostNetns,
 	}
 	if a.HasPolicy != 0 {
-		policy := a.Policy.policy()
+		policy := decodePolicy(&a.Policy)
 		out.Policy = &policy
 	}
 	return out
 }
 
 func (d *Datapath) attachments() (*ebpf.Map, error) {
-	return d.mapOf(bpfMapAttachments, unsafe.Sizeof(bpfAttachment{}))
+	return d.mapOf(bpf.SockmapMapAttachments, unsafe.Sizeof(bpf.SockmapAttachment{}))
 }
 
 // PutAttachment writes the record of an ADD, over an older one of the same key.
@@ -132,13 +133,13 @@ func (d *Datapath) Attachment(key AttachmentKey) (a Attachment, ok bool, err err
 	if err != nil {
 		return a, false, err
 	}
-	var record bpfAttachment
+	var record bpf.SockmapAttachment
 	if err := m.Lookup(key, &record); errors.Is(err, ebpf.ErrKeyNotExist) {
 		return a, false, nil
 	} else if err != nil {
 		return a, false, fmt.Errorf("read attachment: %w", err)
 	}
-	return record.decode(), true, nil
+	return decodeAttachment(&record), true, nil
 }
 
 // DeleteAttachment removes a record. One that is not there is not an error.
@@ -165,14 +166,14 @@ func (d *Datapath) Attachments() (map[AttachmentKey]Attachment, error) {
 	}
 	var (
 		keys    = make([]AttachmentKey, listBatch)
-		records = make([]bpfAttachment, listBatch)
+		records = make([]bpf.SockmapAttachment, listBatch)
 		cursor  ebpf.MapBatchCursor
 		all     = map[AttachmentKey]Attachment{}
 	)
 	for {
 		n, err := m.BatchLookup(&cursor, keys, records, nil)
 		for i := range n {
-			all[keys[i]] = records[i].decode()
+			all[keys[i]] = decodeAttachment(&records[i])
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return all, nil // that was the last batch

@@ -11,16 +11,17 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // AvoidFor is how long connections are avoided after a guard has seen the last of what only TCP does right. For a server's port it is
 // twice as long each time that it was over and is seen again, up to 64 times.
-const AvoidFor = 10 * time.Minute // AVOID_NS of bpf/abi.h
+const AvoidFor = time.Duration(bpf.SockmapAvoidTimeAVOID_SECONDS) * time.Second
 
 // Avoided says which later connections stay on TCP, because a guard saw a program do what only TCP does
 // right.
 type Avoided struct {
-	NetNS       uint64         // cookie of the network namespace of that program
+	NetNSCookie uint64         // of the network namespace of that program
 	Port        uint16         // of the server
 	Destination netip.AddrPort // the program is a client: only its namespace's connections to there; invalid: a server's port
 	Why         []Reason       // what it did
@@ -29,12 +30,12 @@ type Avoided struct {
 
 // habitReasons are what the observers see, in the order of their bits, as reasons of live flows.
 var habitReasons = [...]struct {
-	habit  bpfHabit
+	habit  bpf.SockmapHabit
 	reason Reason
 }{
-	{bpfHabitHABIT_WAITALL, ReasonWaitall}, {bpfHabitHABIT_OOB, ReasonOOB},
-	{bpfHabitHABIT_BLOCKS, ReasonBlocking}, {bpfHabitHABIT_DISCARD, ReasonDiscard},
-	{bpfHabitHABIT_SPLICE, ReasonSplice},
+	{bpf.SockmapHabitHABIT_WAITALL, ReasonWaitall}, {bpf.SockmapHabitHABIT_OOB, ReasonOOB},
+	{bpf.SockmapHabitHABIT_BLOCKS, ReasonBlocking}, {bpf.SockmapHabitHABIT_DISCARD, ReasonDiscard},
+	{bpf.SockmapHabitHABIT_SPLICE, ReasonSplice},
 }
 
 // avoidedEntry is an Avoided with where it stands.
@@ -90,10 +91,10 @@ func (d *Datapath) avoidedEntries() ([]avoidedEntry, error) {
 
 func (d *Datapath) avoidedPorts(now int64) (found []avoidedEntry, err error) {
 	var (
-		key   bpfListeningPort
-		noted bpfAvoided
+		key   bpf.SockmapListeningPort
+		noted bpf.SockmapAvoided
 	)
-	m, err := d.mapOf(bpfMapAvoid, unsafe.Sizeof(noted))
+	m, err := d.mapOf(bpf.SockmapMapAvoid, unsafe.Sizeof(noted))
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +109,10 @@ func (d *Datapath) avoidedPorts(now int64) (found []avoidedEntry, err error) {
 
 func (d *Datapath) avoidedDestinations(now int64) (found []avoidedEntry, err error) {
 	var (
-		key   bpfDestination
-		known bpfHistory
+		key   bpf.SockmapDestination
+		known bpf.SockmapHistory
 	)
-	m, err := d.mapOf(bpfMapHistory, unsafe.Sizeof(known))
+	m, err := d.mapOf(bpf.SockmapMapHistory, unsafe.Sizeof(known))
 	if err != nil {
 		return nil, err
 	}

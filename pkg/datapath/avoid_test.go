@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,21 +33,21 @@ func notePort(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Dur
 
 func notePortAgain(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Duration, again uint32) {
 	t.Helper()
-	noted := bpfAvoided{
-		NotedNs: uint64(monotonic() - int64(ago)), Habits: uint32(bpfHabitHABIT_OOB | bpfHabitHABIT_BLOCKS), Again: again,
+	noted := bpf.SockmapAvoided{
+		NotedNs: uint64(monotonic() - int64(ago)), Habits: uint32(bpf.SockmapHabitHABIT_OOB | bpf.SockmapHabitHABIT_BLOCKS), Again: again,
 	}
-	put(t, d, bpfMapAvoid, bpfListeningPort{Netns: netns, Port: port}, &noted)
+	put(t, d, bpf.SockmapMapAvoid, bpf.SockmapListeningPort{Netns: netns, Port: port}, &noted)
 }
 
 // noteDestination is what an observer writes of a client.
 func noteDestination(t *testing.T, d *Datapath, netns uint64, to netip.AddrPort, ago time.Duration) {
 	t.Helper()
-	key := bpfDestination{Netns: netns, Port: hostOrder(to.Port()), Family: unix.AF_INET}
+	key := bpf.SockmapDestination{Netns: netns, Port: hostOrder(to.Port()), Family: unix.AF_INET}
 	copy(key.Addr[:], to.Addr().AsSlice())
-	known := bpfHistory{
+	known := bpf.SockmapHistory{
 		Fruitless: fruitlessMax, Avoided: 1, Why: uint8(ResultAvoided), RestedNs: uint64(monotonic() + int64(AvoidFor-ago)),
 	}
-	put(t, d, bpfMapHistory, key, &known)
+	put(t, d, bpf.SockmapMapHistory, key, &known)
 }
 
 func TestWhatIsAvoidedIsListedUntilItIsOver(t *testing.T) {
@@ -59,18 +60,18 @@ func TestWhatIsAvoidedIsListedUntilItIsOver(t *testing.T) {
 	notePort(t, d, 7, 81, AvoidFor+time.Second)
 	noteDestination(t, d, 8, to, time.Minute)
 	noteDestination(t, d, 9, to, AvoidFor+time.Second)
-	put(t, d, bpfMapHistory, bpfDestination{Netns: 3}, &bpfHistory{Fruitless: 1})
+	put(t, d, bpf.SockmapMapHistory, bpf.SockmapDestination{Netns: 3}, &bpf.SockmapHistory{Fruitless: 1})
 	all, err := d.ListAvoided()
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%v, %v", all, err)
 	}
-	slices.SortFunc(all, func(a, b Avoided) int { return int(a.NetNS) - int(b.NetNS) })
+	slices.SortFunc(all, func(a, b Avoided) int { return int(a.NetNSCookie) - int(b.NetNSCookie) })
 	port, there := all[0], all[1]
-	if port.NetNS != 7 || port.Port != 80 || port.Destination.IsValid() || !slices.Equal(port.Why, []Reason{ReasonOOB, ReasonBlocking}) ||
+	if port.NetNSCookie != 7 || port.Port != 80 || port.Destination.IsValid() || !slices.Equal(port.Why, []Reason{ReasonOOB, ReasonBlocking}) ||
 		port.Left.Round(10*time.Second) != 6*time.Minute {
 		t.Errorf("a server's port: %+v", port)
 	}
-	if there.NetNS != 8 || there.Port != 80 || there.Destination != to || !slices.Equal(there.Why, []Reason{ReasonOOB}) ||
+	if there.NetNSCookie != 8 || there.Port != 80 || there.Destination != to || !slices.Equal(there.Why, []Reason{ReasonOOB}) ||
 		there.Left.Round(10*time.Second) != 9*time.Minute {
 		t.Errorf("a client's destination: %+v", there)
 	}

@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 )
 
@@ -20,10 +21,9 @@ var callCommands = [...]string{"ADD", "DEL", "CHECK", "GC"}
 // CallCommands lists the CNI commands that Calls can have.
 func CallCommands() []string { return slices.Clone(callCommands[:]) }
 
-// callBuckets and callFirst are CALL_BUCKETS and CALL_FIRST_US of bpf/abi.h.
 const (
-	callBuckets = len(bpfCallSums{}.Buckets)
-	callFirst   = 512 * time.Microsecond
+	callBuckets = int(bpf.SockmapCallBucketCALL_BUCKETS)
+	callFirst   = time.Duration(bpf.SockmapCallBucketCALL_FIRST_US) * time.Microsecond
 )
 
 // callLockTimeout bounds how long a call waits to be counted. Whoever holds that lock reads and writes one entry.
@@ -81,15 +81,15 @@ func RecordCall(dir string, k CallKey, took time.Duration) (err error) {
 		return err
 	}
 	defer held.Unlock()
-	key := bpfCallKey{Command: uint32(command), Code: k.Code}
+	key := bpf.SockmapCallKey{Command: uint32(command), Code: k.Code}
 	if k.Withheld {
 		key.Withheld = 1
 	}
 	return addCall(m, key, took)
 }
 
-func addCall(m *ebpf.Map, key bpfCallKey, took time.Duration) error {
-	var sums bpfCallSums
+func addCall(m *ebpf.Map, key bpf.SockmapCallKey, took time.Duration) error {
+	var sums bpf.SockmapCallSums
 	if err := m.Lookup(key, &sums); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("read calls: %w", err)
 	}
@@ -108,7 +108,7 @@ func addCall(m *ebpf.Map, key bpfCallKey, took time.Duration) error {
 }
 
 func (d *Datapath) calls() (*ebpf.Map, error) {
-	return d.mapOf(bpfMapCalls, unsafe.Sizeof(bpfCallSums{}))
+	return d.mapOf(bpf.SockmapMapCalls, unsafe.Sizeof(bpf.SockmapCallSums{}))
 }
 
 // Calls reads what RecordCall has counted since loading.
@@ -118,8 +118,8 @@ func (d *Datapath) Calls() (map[CallKey]CallSums, error) {
 		return nil, err
 	}
 	var (
-		key  bpfCallKey
-		sums bpfCallSums
+		key  bpf.SockmapCallKey
+		sums bpf.SockmapCallSums
 		all  = map[CallKey]CallSums{}
 	)
 	it := m.Iterate()

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,13 +44,13 @@ type Config struct {
 	Shares   bool   // coexist is share: cgroups where another program owns a sockhash are accelerated, too
 }
 
-func (d *Datapath) config() (cfg bpfConfig, err error) {
-	m, err := d.mapOf(bpfMapConfig, unsafe.Sizeof(cfg))
+func (d *Datapath) config() (cfg bpf.SockmapConfig, err error) {
+	m, err := d.mapOf(bpf.SockmapMapConfig, unsafe.Sizeof(cfg))
 	if err != nil {
 		return cfg, err
 	}
 	if m.Type() != ebpf.Array {
-		return cfg, &StateError{Path: d.layout.pin(bpfMapConfig), Found: "a " + m.Type().String(), Own: "an Array"}
+		return cfg, &StateError{Path: d.layout.pin(bpf.SockmapMapConfig), Found: "a " + m.Type().String(), Own: "an Array"}
 	}
 	if err := m.Lookup(uint32(0), &cfg); err != nil {
 		return cfg, fmt.Errorf("read config map: %w", err)
@@ -68,7 +69,7 @@ func (d *Datapath) Config() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	sockets, err := d.mapOf(bpfMapSockets, 8)
+	sockets, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {
 		return Config{}, err
 	}
@@ -81,25 +82,25 @@ func (d *Datapath) Config() (Config, error) {
 		guarded |= cfg.Guards
 	}
 	settings := Settings{MaxSockets: sockets.MaxEntries(), Version: text(cfg.Version[:])}
-	settings.setLive(cfg.live())
+	settings.setLive(decodeLive(&cfg))
 	return Config{
 		Settings: settings,
 		Disabled: cfg.Disabled != 0,
 		Epoch:    cfg.Epoch,
 		LoadedAt: sinceBoot(cfg.LoadedNs),
 		Learn:    cfg.Learn != 0,
-		Blocking: cfg.Learn&uint32(bpfLearnLEARN_BLOCKING) != 0,
+		Blocking: cfg.Learn&uint32(bpf.SockmapLearnLEARN_BLOCKING) != 0,
 		Hazards:  cfg.Hazards,
 		Guarded:  guarded,
-		Tapped:   cfg.tapped() > 0,
+		Tapped:   tapLeft(&cfg) > 0,
 		Foreign:  cfg.Foreign != 0,
-		Shares:   cfg.Coexist == uint32(bpfCoexistCOEXIST_SHARE),
+		Shares:   cfg.Coexist == uint32(bpf.SockmapCoexistCOEXIST_SHARE),
 	}, nil
 }
 
 // update changes the config map. The caller holds the lock, so nobody else writes between the read and the write;
 // programs see either the old or the new words.
-func (d *Datapath) update(change func(*bpfConfig)) error {
+func (d *Datapath) update(change func(*bpf.SockmapConfig)) error {
 	cfg, err := d.config()
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (d *Datapath) update(change func(*bpfConfig)) error {
 	if cfg == was {
 		return nil
 	}
-	if err := d.maps[bpfMapConfig].Put(uint32(0), &cfg); err != nil {
+	if err := d.maps[bpf.SockmapMapConfig].Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
 	}
 	return nil
@@ -132,7 +133,7 @@ func (d *Datapath) SetDisabled(disabled bool) error {
 // turnSwitch turns that of the state in force last: it tells whether a call that was killed has to be done again.
 func (d *Datapath) turnSwitch(disabled bool) error {
 	drains := eachDraining(d.layout.dir, func(l layout, abi uint32) error { return switchOld(l, abi, disabled) })
-	return errors.Join(drains, d.update(func(c *bpfConfig) {
+	return errors.Join(drains, d.update(func(c *bpf.SockmapConfig) {
 		was := c.Disabled
 		c.Disabled = 0
 		if disabled {
@@ -148,7 +149,7 @@ func (d *Datapath) turnSwitch(disabled bool) error {
 // its reader until EpochNs is a second ago. Where containers come and go all the time, that must not move
 // with each of them.
 func (d *Datapath) bumpEpoch() error {
-	return d.update(func(c *bpfConfig) {
+	return d.update(func(c *bpf.SockmapConfig) {
 		c.Epoch++
 		if now := coarse(); now-c.EpochNs >= uint64(2*time.Second) {
 			c.EpochNs = now

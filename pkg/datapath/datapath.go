@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // Datapath is an open handle on loaded programs and maps. It is not safe for concurrent use.
@@ -64,7 +65,7 @@ func (d *Datapath) checkABI() error {
 		return err
 	}
 	if cfg.Abi != ABI {
-		return &StateError{Path: d.layout.pin(bpfMapConfig), Found: fmt.Sprintf("ABI %d", cfg.Abi), Own: fmt.Sprintf("ABI %d", ABI)}
+		return &StateError{Path: d.layout.pin(bpf.SockmapMapConfig), Found: fmt.Sprintf("ABI %d", cfg.Abi), Own: fmt.Sprintf("ABI %d", ABI)}
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // digestPin is a symbolic link whose target is the Digest of what is loaded. It is missing while an upgrade is under way,
@@ -18,7 +20,7 @@ const digestPin = "programs"
 // Digest names the programs that are built into this one. Equal digests are equal programs, whatever the versions say.
 var Digest = sync.OnceValue(func() string {
 	h := sha256.New()
-	for _, object := range [][]byte{_BpfBytes, _GuardBytes, _ListBytes, _HostBytes} {
+	for _, object := range bpf.Pinned() {
 		h.Write(object)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))

@@ -94,13 +94,13 @@ var endings = []struct {
 			t.Fatal(err)
 		}
 		server.Close()
-		awaitState(t, client, stateClose)
+		awaitState(t, client, unix.BPF_TCP_CLOSE)
 	}, false},
 	{"CLOSE after both have closed", func(t *testing.T, client int, server *net.TCPConn) {
 		server.Close()
 		awaitState(t, client, stateCloseWait)
 		shutdownFD(t, client, unix.SHUT_WR)
-		awaitState(t, client, stateClose)
+		awaitState(t, client, unix.BPF_TCP_CLOSE)
 	}, false},
 }
 

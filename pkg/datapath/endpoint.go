@@ -11,20 +11,21 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
 // MaxPortRanges is how many ranges each of include and exclude can hold.
-const MaxPortRanges = 16
+const MaxPortRanges = int(bpf.SockmapAbiMAX_PORT_RANGES)
 
 // Peers says whom a flow of an endpoint may join. Both ends must agree.
 type Peers uint8
 
 // See bpf/abi.h.
 const (
-	PeersNode      = Peers(bpfPeersPEERS_NODE)
-	PeersNamespace = Peers(bpfPeersPEERS_NAMESPACE)
-	PeersPod       = Peers(bpfPeersPEERS_POD)
+	PeersNode      = Peers(bpf.SockmapPeersPEERS_NODE)
+	PeersNamespace = Peers(bpf.SockmapPeersPEERS_NAMESPACE)
+	PeersPod       = Peers(bpf.SockmapPeersPEERS_POD)
 )
 
 // PortRange is inclusive on both sides.
@@ -56,8 +57,8 @@ type Policy struct {
 	Exclude    []PortRange
 }
 
-func (p Policy) encode(cookie uint64) (bpfEndpoint, error) {
-	ep := bpfEndpoint{Group: cmp.Or(p.group(), cookie), Peers: uint8(p.Peers)}
+func (p Policy) encode(cookie uint64) (bpf.SockmapEndpoint, error) {
+	ep := bpf.SockmapEndpoint{Group: cmp.Or(p.group(), cookie), Peers: uint8(p.Peers)}
 	if err := p.check(); err != nil {
 		return ep, err
 	}
@@ -92,7 +93,7 @@ func (p Policy) group() uint64 {
 	return binary.NativeEndian.Uint64(sum[:8])
 }
 
-func (ep *bpfEndpoint) policy() Policy {
+func decodePolicy(ep *bpf.SockmapEndpoint) Policy {
 	p := Policy{Accelerate: ep.Accelerate != 0, Group: ep.Group, Peers: Peers(ep.Peers)}
 	for _, r := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
 		p.Include = append(p.Include, PortRange{r.First, r.Last})
@@ -110,11 +111,11 @@ func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(want))
+	m, err := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(want))
 	if err != nil {
 		return false, err
 	}
-	var is bpfEndpoint
+	var is bpf.SockmapEndpoint
 	if err := m.Lookup(cookie, &is); errors.Is(err, ebpf.ErrKeyNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -149,7 +150,7 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err := d.alsoDraining(func(old *Datapath) error { return old.SetEndpoint(cookie, p) }); err != nil {
 		return err
 	}
-	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
+	m, err := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(ep))
 	if err != nil {
 		return err
 	}
@@ -157,14 +158,14 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	if err != nil {
 		return err
 	}
-	shares, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+	shares, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(newTotals(sums, cookie), newShare(shares, cookie)); err != nil {
 		return err
 	}
-	var was bpfEndpoint
+	var was bpf.SockmapEndpoint
 	if m.Lookup(cookie, &was) == nil {
 		ep.Foreign = was.Foreign // says nothing of the policy
 	}
@@ -186,7 +187,7 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := d.alsoDraining(func(old *Datapath) error { return old.DeleteEndpoint(cookie) }); err != nil {
 		return err
 	}
-	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
+	m, err := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(bpf.SockmapEndpoint{}))
 	if err != nil {
 		return err
 	}
@@ -198,13 +199,13 @@ func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 
 // Endpoints lists the cookies of registered network namespaces and whether they take part.
 func (d *Datapath) Endpoints() (map[uint64]bool, error) {
-	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(bpfEndpoint{}))
+	m, err := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(bpf.SockmapEndpoint{}))
 	if err != nil {
 		return nil, err
 	}
 	var (
 		cookie uint64
-		ep     bpfEndpoint
+		ep     bpf.SockmapEndpoint
 		all    = map[uint64]bool{}
 	)
 	it := m.Iterate()

@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"unsafe"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 var without8080 = Policy{Accelerate: true, Exclude: []PortRange{{8080, 8080}}}
@@ -145,7 +147,7 @@ func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
 func putPolicy(t *testing.T, d *Datapath, cookie uint64, p Policy) {
 	t.Helper()
 	ep, err := p.encode(cookie)
-	m, mapErr := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
+	m, mapErr := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(ep))
 	if err := errors.Join(err, mapErr); err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ var (
 	ErrNeighbour = errors.New("another program is in the way")
 	// ErrNotListed: this kernel admits no iterator that finds the live sockets.
 	ErrNotListed = errors.New("live sockets cannot be listed on this kernel")
-	// ErrGuardLost: an upgrade would take a guard away that runs. See Upgrade.LoseGuards.
+	// ErrGuardLost: an upgrade would take a guard away that runs. See Takeover.LoseGuards.
 	ErrGuardLost = errors.New("a guard that runs does not load any more")
 	// ErrForeignState: the pins were made by another version, or by somebody else. See StateError.
 	ErrForeignState = errors.New("foreign pinned state")

@@ -5,6 +5,8 @@ package datapath
 import (
 	"testing"
 	"unsafe"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 func eventCount(t *testing.T, d *Datapath, e Event) uint64 {
@@ -62,11 +64,11 @@ func TestEvictedRendezvousIsCountedOnce(t *testing.T) {
 	if !ok {
 		t.Fatal("the client is not among the live flows")
 	}
-	m, err := d.mapOf(bpfMapFlows, unsafe.Sizeof(bpfFlow{}))
+	m, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Delete(bpfIsnPair{Own: f.Key.Own, Peer: f.Key.Peer}); err != nil { // what the kernel does when the map is full
+	if err := m.Delete(bpf.SockmapIsnPair{Own: f.Key.Own, Peer: f.Key.Peer}); err != nil { // what the kernel does when the map is full
 		t.Fatal(err)
 	}
 	for i := range uint64(3) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
@@ -20,7 +21,7 @@ import (
 const evictFor = time.Second
 
 // Stay is why a socket stays in the sockhash although it is to leave. Source: enum stays in bpf/oath.h.
-type Stay evictStays
+type Stay bpf.EvictStays
 
 // String says it of sockets, after their number.
 func (s Stay) String() string {
@@ -31,12 +32,12 @@ func (s Stay) String() string {
 }
 
 var stays = [...]string{
-	evictStaysSTAYS_NO_PEER: "have not met their other end",
-	evictStaysSTAYS_CALL:    "are in a call of their program",
-	evictStaysSTAYS_OLD:     "were made by an older version",
-	evictStaysSTAYS_UNREAD:  "have redirected bytes unread",
-	evictStaysSTAYS_PROBED:  "have their reader probed",
-	evictStaysSTAYS_PEER:    "wait for their other end",
+	bpf.EvictStaysSTAYS_NO_PEER: "have not met their other end",
+	bpf.EvictStaysSTAYS_CALL:    "are in a call of their program",
+	bpf.EvictStaysSTAYS_OLD:     "were made by an older version",
+	bpf.EvictStaysSTAYS_UNREAD:  "have redirected bytes unread",
+	bpf.EvictStaysSTAYS_PROBED:  "have their reader probed",
+	bpf.EvictStaysSTAYS_PEER:    "wait for their other end",
 }
 
 // Eviction makes live flows plain TCP again. It outlives the pins, so that an unload can come first.
@@ -95,7 +96,7 @@ func evictHere(it *link.Iter, stay map[Stay]int) error {
 		return fmt.Errorf("evict: %w", err)
 	}
 	for ; len(all) >= 4; all = all[4:] {
-		if why := Stay(binary.NativeEndian.Uint32(all)); why != Stay(evictStaysSTAYS_NOT) {
+		if why := Stay(binary.NativeEndian.Uint32(all)); why != Stay(bpf.EvictStaysSTAYS_NOT) {
 			stay[why]++
 		}
 	}
@@ -103,7 +104,7 @@ func evictHere(it *link.Iter, stay map[Stay]int) error {
 }
 
 func (d *Datapath) loadEvict() (prog *ebpf.Program, err error) {
-	spec, err := loadEvict()
+	spec, err := bpf.LoadEvict()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
@@ -113,7 +114,7 @@ func (d *Datapath) loadEvict() (prog *ebpf.Program, err error) {
 	}
 	defer func() { err = errors.Join(err, closeMaps(pinned)) }()
 	from := source{spec: spec, maps: pinned}
-	prog, err = from.loadOne(hook{evictProgEvictTcp, "tcp"})
+	prog, err = from.loadOne(hook{bpf.EvictProgEvictTcp, "tcp"})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotListed, err)
 	}

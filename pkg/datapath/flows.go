@@ -11,18 +11,19 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// FlowKey names one end of a connection by both initial sequence numbers. The other end's key is the mirror image.
-type FlowKey struct{ Own, Peer uint32 }
+// EndKey is the key of one end in the sockhash: it names one end of a connection by both initial sequence numbers. The other end's key is the mirror image.
+type EndKey struct{ Own, Peer uint32 }
 
 // Mirror is the key of the other end.
-func (k FlowKey) Mirror() FlowKey { return FlowKey{k.Peer, k.Own} }
+func (k EndKey) Mirror() EndKey { return EndKey{k.Peer, k.Own} }
 
 // Flow is one live socket of an accelerated, or to be accelerated, connection. Counts are of what it sent.
 type Flow struct {
-	Key                FlowKey        `json:"-"`
+	Key                EndKey         `json:"-"`
 	Local              netip.AddrPort `json:"local"`
 	Remote             netip.AddrPort `json:"remote"`
 	Role               Role           `json:"role"`
@@ -38,28 +39,25 @@ type Flow struct {
 	BacklogHigh        uint32         `json:"backlogHighBytes"` // the most that waited for the peer, with what was sent then
 	State              uint8          `json:"tcpState"`
 	Age                time.Duration  `json:"ageNanoseconds"`
-	NetNS              uint64         `json:"netnsCookie"`
-	PeerNetNS          uint64         `json:"peerNetnsCookie,omitempty"`
-	Cookie             uint64         `json:"socketCookie,omitempty"`
+	NetNSCookie        uint64         `json:"netnsCookie"`
+	PeerNetNSCookie    uint64         `json:"peerNetnsCookie,omitempty"`
+	SocketCookie       uint64         `json:"socketCookie,omitempty"`
 	// Which ends were registered when the programs last looked, at the latest when the connection was made. One that is not
 	// registered any more was deleted, and permits nothing.
 	Known     bool `json:"-"`
 	PeerKnown bool `json:"-"`
-	ends      bpfKnownEnd
+	ends      bpf.SockmapKnownEnd
 	window    uint8 // how often it has grown
 }
 
-// stateClose is TCP_CLOSE.
-const stateClose = 7
-
 // over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected
 // bytes wait in it.
-func (f *Flow) over() bool { return f.State == stateClose }
+func (f *Flow) over() bool { return f.State == unix.BPF_TCP_CLOSE }
 
 func readFlows(r io.Reader, yield func(Flow) bool) error {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	var rec bpfFlowRecord
+	var rec bpf.SockmapFlowRecord
 	buf := make([]byte, unsafe.Sizeof(rec))
 	for {
 		_, err := io.ReadFull(r, buf)
@@ -72,7 +70,7 @@ func readFlows(r io.Reader, yield func(Flow) bool) error {
 		if _, err := binary.Decode(buf, binary.NativeEndian, &rec); err != nil {
 			return fmt.Errorf("decode flow: %w", err)
 		}
-		if !yield(rec.decode(ts.Nano())) {
+		if !yield(decodeFlow(&rec, ts.Nano())) {
 			return nil
 		}
 	}
@@ -86,9 +84,9 @@ func (f *Flow) Now() Mode {
 	return f.Mode
 }
 
-func (r *bpfFlowRecord) decode(now int64) Flow {
+func decodeFlow(r *bpf.SockmapFlowRecord, now int64) Flow {
 	return Flow{
-		Key:                FlowKey{r.Self.Own, r.Self.Peer},
+		Key:                EndKey{r.Self.Own, r.Self.Peer},
 		Local:              addrPort(r.Family, r.LocalAddr, r.LocalPort),
 		Remote:             addrPort(r.Family, r.RemoteAddr, r.RemotePort),
 		Role:               Role(r.Role),
@@ -104,12 +102,12 @@ func (r *bpfFlowRecord) decode(now int64) Flow {
 		BacklogHigh:        r.BacklogHigh,
 		State:              r.State,
 		Age:                time.Duration(now - int64(r.EstablishedNs)),
-		NetNS:              r.Netns,
-		PeerNetNS:          r.PeerNetns,
-		Cookie:             r.Cookie,
-		Known:              r.Ends&uint8(bpfKnownEndEND_OWN) != 0,
-		PeerKnown:          r.Ends&uint8(bpfKnownEndEND_PEER) != 0,
-		ends:               bpfKnownEnd(r.Ends),
+		NetNSCookie:        r.Netns,
+		PeerNetNSCookie:    r.PeerNetns,
+		SocketCookie:       r.Cookie,
+		Known:              r.Ends&uint8(bpf.SockmapKnownEndEND_OWN) != 0,
+		PeerKnown:          r.Ends&uint8(bpf.SockmapKnownEndEND_PEER) != 0,
+		ends:               bpf.SockmapKnownEnd(r.Ends),
 		window:             r.Window,
 	}
 }
@@ -124,7 +122,7 @@ func addrPort(family uint16, addr [16]byte, port uint16) netip.AddrPort {
 
 // CountSockets counts the sockhash: all sockets that are, or were, redirected, and still live. At worst some count twice.
 func (d *Datapath) CountSockets() (int, error) {
-	m, err := d.mapOf(bpfMapSockets, 8)
+	m, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {
 		return 0, err
 	}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // The guards, by the names that configuration and status use. Each makes redirected sockets behave where the kernel's
@@ -63,8 +64,8 @@ var cgroupGuards = [...]struct {
 	program, suffix string
 	attach          ebpf.AttachType
 }{
-	{guardProgRefuseOption, "-options", ebpf.AttachCGroupSetsockopt},
-	{guardProgCorrectAnswer, "-info", ebpf.AttachCGroupGetsockopt},
+	{bpf.GuardProgRefuseOption, "-options", ebpf.AttachCGroupSetsockopt},
+	{bpf.GuardProgCorrectAnswer, "-info", ebpf.AttachCGroupGetsockopt},
 }
 
 // hook is one program of a guard and the function that it hooks.
@@ -82,11 +83,11 @@ func (h hook) pinName() string { return h.function + "-" + h.program }
 // its programs load.
 func tracingGuards() map[string][][]hook {
 	syscall := map[string]string{"amd64": "__x64_sys_splice", "arm64": "__arm64_sys_splice"}[runtime.GOARCH]
-	bySyscall := hook{guardProgRefuseSplice, syscall}
-	byFile := hook{guardProgRefuseSpliceFile, "security_file_permission"}
-	byLSM := hook{guardProgRefuseSpliceLsm, lsmPrefix + "file_permission"}
+	bySyscall := hook{bpf.GuardProgRefuseSplice, syscall}
+	byFile := hook{bpf.GuardProgRefuseSpliceFile, "security_file_permission"}
+	byLSM := hook{bpf.GuardProgRefuseSpliceLsm, lsmPrefix + "file_permission"}
 	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
-	enter, leave := hook{guardProgEnterRingSplice, "io_splice"}, hook{guardProgLeaveRingSplice, "io_splice"}
+	enter, leave := hook{bpf.GuardProgEnterRingSplice, "io_splice"}, hook{bpf.GuardProgLeaveRingSplice, "io_splice"}
 	return map[string][][]hook{
 		GuardSplice: {
 			{byLSM, enter, leave},
@@ -96,20 +97,20 @@ func tracingGuards() map[string][][]hook {
 			{byFile},
 		},
 		GuardObserve: {{
-			{guardProgReceive, lsmPrefix + "socket_recvmsg"},
-			{guardProgSend, lsmPrefix + "socket_sendmsg"},
-			{guardProgRefuseMapping, "security_socket_getsockopt"},
+			{bpf.GuardProgReceive, lsmPrefix + "socket_recvmsg"},
+			{bpf.GuardProgSend, lsmPrefix + "socket_sendmsg"},
+			{bpf.GuardProgRefuseMapping, "security_socket_getsockopt"},
 		}, {
-			{guardProgObserveReceive, "security_socket_recvmsg"},
-			{guardProgObserveSend, "security_socket_sendmsg"},
-			{guardProgAnswerReceive, "security_socket_recvmsg"},
-			{guardProgAnswerSend, "security_socket_sendmsg"},
-			{guardProgRefuseMapping, "security_socket_getsockopt"},
+			{bpf.GuardProgObserveReceive, "security_socket_recvmsg"},
+			{bpf.GuardProgObserveSend, "security_socket_sendmsg"},
+			{bpf.GuardProgAnswerReceive, "security_socket_recvmsg"},
+			{bpf.GuardProgAnswerSend, "security_socket_sendmsg"},
+			{bpf.GuardProgRefuseMapping, "security_socket_getsockopt"},
 		}},
 		// Both families have a function of their own. A kernel may have no IPv6.
 		GuardFionread: {
-			{{guardProgCorrectInq, "inet_ioctl"}, {guardProgCorrectInq, "inet6_ioctl"}},
-			{{guardProgCorrectInq, "inet_ioctl"}},
+			{{bpf.GuardProgCorrectInq, "inet_ioctl"}, {bpf.GuardProgCorrectInq, "inet6_ioctl"}},
+			{{bpf.GuardProgCorrectInq, "inet_ioctl"}},
 		},
 	}
 }
@@ -150,7 +151,7 @@ func hookOf(dir, name string, pinned map[string]bool) (function string, linked b
 	pinName := name
 	switch name {
 	case GuardOptions:
-		if exists(filepath.Join(dir, guardProgRefuseOption)) {
+		if exists(filepath.Join(dir, bpf.GuardProgRefuseOption)) {
 			return optionsHook, true
 		}
 	case GuardBlocking:

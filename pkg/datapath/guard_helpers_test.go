@@ -7,11 +7,12 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // A kernel that lets no tracing program load cannot tell. One that does refuses the guard.
 func TestObserversCallNoHelperOfOtherPrograms(t *testing.T) {
-	spec, err := loadGuard()
+	spec, err := bpf.LoadGuard()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // The guard of FIONREAD writes into memory of the program that asks, so it is loaded only where a probe has found that the
 // kernel's answer is wrong.
 
 // inqHazards are what it cures.
-const inqHazards = uint32(bpfAskedHazardHAZARD_FIONREAD_REDIRECTED | bpfAskedHazardHAZARD_FIONREAD_TCP)
+const inqHazards = uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_REDIRECTED | bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP)
 
 // inqProbes are the names of the probes that find them.
 var inqProbes = []string{"fionread-redirected", "fionread-tcp"}
@@ -92,7 +94,7 @@ func (o *loaded) cureAsKnown(dir string, guarded uint32) (uint32, error) {
 func (d *Datapath) addInqGuard(guarded uint32) (uint32, error) {
 	dir := d.layout.state()
 	return holds(dir, guarded, func() (bool, error) {
-		spec, err := loadGuard()
+		spec, err := bpf.LoadGuard()
 		if err != nil {
 			return false, fmt.Errorf("read embedded guards: %w", err)
 		}

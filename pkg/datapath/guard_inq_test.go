@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,9 +46,9 @@ func TestTheFionreadGuardIsLoadedOnlyForItsFault(t *testing.T) {
 		needless       bool
 	}{
 		"sound kernel":  {splice, 0, nil, 1, true},
-		"one fault":     {splice | uint32(bpfAskedHazardHAZARD_FIONREAD_REDIRECTED), inqHazards, nil, 2, false},
-		"another":       {uint32(bpfAskedHazardHAZARD_FIONREAD_TCP), inqHazards, nil, 2, false},
-		"does not help": {inqHazards, uint32(bpfAskedHazardHAZARD_FIONREAD_TCP), nil, 2, false},
+		"one fault":     {splice | uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_REDIRECTED), inqHazards, nil, 2, false},
+		"another":       {uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP), inqHazards, nil, 2, false},
+		"does not help": {inqHazards, uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP), nil, 2, false},
 		"switched off":  {inqHazards, inqHazards, []string{GuardFionread}, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +22,7 @@ import (
 // observers are there for, as the config map holds it.
 //
 // GuardFionread is not among them: see cureFionread.
-func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err error) {
+func (o *loaded) loadGuards(dir string, without []string) (learn bpf.SockmapLearn, err error) {
 	from, err := newSource(o.maps(), o.types)
 	if err != nil {
 		return 0, err
@@ -60,10 +61,10 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpfLearn, err e
 		}
 	}
 	if refused[GuardObserve] == nil {
-		learn |= bpfLearnLEARN_READERS
+		learn |= bpf.SockmapLearnLEARN_READERS
 	}
 	if refused[GuardBlocking] == nil {
-		learn |= bpfLearnLEARN_BLOCKING
+		learn |= bpf.SockmapLearnLEARN_BLOCKING
 	}
 	return learn, nil
 }
@@ -90,7 +91,7 @@ type source struct {
 
 // newSource takes from maps those that guards use.
 func newSource(maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
-	spec, err := loadGuard()
+	spec, err := bpf.LoadGuard()
 	if err != nil {
 		return source{}, fmt.Errorf("read embedded guards: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +16,7 @@ var errNoLSM = errors.New("LSM programs do not run on this kernel: bpf is not am
 
 // tryLSM attaches a program to a hook that hardly anybody calls, calls it, and looks.
 func (s source) tryLSM() error {
-	l, err := s.attachTracing(hook{guardProgSayThatLsmRuns, lsmPrefix + "socket_shutdown"})
+	l, err := s.attachTracing(hook{bpf.GuardProgSayThatLsmRuns, lsmPrefix + "socket_shutdown"})
 	if err != nil {
 		return err
 	}
@@ -30,7 +31,7 @@ func (s source) tryLSM() error {
 		return fmt.Errorf("try LSM programs: %w", err)
 	}
 	const nobody = uint64(0) // of no task
-	if err := s.maps[guardMapAnswers].Delete(nobody); errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := s.maps[bpf.GuardMapAnswers].Delete(nobody); errors.Is(err, ebpf.ErrKeyNotExist) {
 		return errNoLSM
 	} else if err != nil {
 		return fmt.Errorf("ask whether LSM programs run: %w", err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -116,7 +117,7 @@ func (d *Datapath) noteRest() error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("note that guards rest: %w", err)
 	}
-	return d.update(func(c *bpfConfig) { c.Guards = 0 })
+	return d.update(func(c *bpf.SockmapConfig) { c.Guards = 0 })
 }
 
 // ErrGuardAsleep: guards rest, and the kernel does not let them run again.
@@ -140,7 +141,7 @@ func (d *Datapath) wakeGuards() (err error) {
 			return fmt.Errorf("%w: %v", ErrGuardAsleep, err)
 		}
 	}
-	if err := d.update(func(c *bpfConfig) { c.Guards = guarded }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) { c.Guards = guarded }); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(d.layout.pin(guardsDir), restingPin)); err != nil {
@@ -192,7 +193,7 @@ func (d *Datapath) guardsNeeded() (bool, error) {
 	if linked, err := d.anyLink(); linked || err != nil {
 		return linked, err
 	}
-	sockets, err := d.mapOf(bpfMapSockets, 8)
+	sockets, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {
 		return false, err
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -138,7 +139,7 @@ func TestGuardsWakeFromEachStep(t *testing.T) {
 			if err := d.noteRest(); err != nil {
 				return err
 			}
-			return d.update(func(c *bpfConfig) { c.Guards = cured })
+			return d.update(func(c *bpf.SockmapConfig) { c.Guards = cured })
 		},
 	} {
 		if err := leave(); err != nil {
@@ -207,7 +208,7 @@ func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
 		"the next Attach":  func() { g.attach(t, d) },
 	} {
 		mustRest(t, d, true)
-		if err := d.attach(g.dir, bpfProgSockOpsAny, ebpf.AttachCGroupSockOps, d.layout.link(key)); err != nil {
+		if err := d.attach(g.dir, bpf.SockmapProgSockOpsAny, ebpf.AttachCGroupSockOps, d.layout.link(key)); err != nil {
 			t.Fatal(err)
 		}
 		if wake(); t.Failed() {

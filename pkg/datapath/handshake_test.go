@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -159,7 +160,7 @@ func TestRepairedSocketNeverEnters(t *testing.T) {
 	})
 	defer unix.Close(fd)
 	wantNoSockets(t, d)
-	wantFlows(t, d, RoleActive, Result(bpfResultRESULT_REPAIR), 1)
+	wantFlows(t, d, RoleActive, Result(bpf.SockmapResultRESULT_REPAIR), 1)
 }
 
 func TestMPTCPIsLeftAlone(t *testing.T) {
@@ -263,14 +264,14 @@ func TestCollisionStaysOnTCP(t *testing.T) {
 	g.attach(t, d)
 	var l net.Listener
 	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
-	flows, err := d.mapOf(bpfMapFlows, unsafe.Sizeof(bpfFlow{}))
+	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var client *net.TCPConn
 	held := holdHandshake(t, ns, 7000, func(own, peer uint32) {
-		other := bpfFlow{ActiveSk: 1, PassiveSk: 2}
-		if err := flows.Put(bpfIsnPair{Own: own, Peer: peer}, &other); err != nil {
+		other := bpf.SockmapFlow{ActiveSk: 1, PassiveSk: 2}
+		if err := flows.Put(bpf.SockmapIsnPair{Own: own, Peer: peer}, &other); err != nil {
 			t.Error(err)
 		}
 	})
@@ -280,8 +281,8 @@ func TestCollisionStaysOnTCP(t *testing.T) {
 	send(t, client, server, 10<<10, 1)
 	send(t, server, client, 10<<10, 2)
 	wantNoSockets(t, d)
-	wantFlows(t, d, RoleActive, Result(bpfResultRESULT_COLLISION), 1)
-	var kept bpfFlow
+	wantFlows(t, d, RoleActive, Result(bpf.SockmapResultRESULT_COLLISION), 1)
+	var kept bpf.SockmapFlow
 	if err := flows.Lookup(key, &kept); err != nil || kept.ActiveSk != 1 || kept.PassiveSk != 2 {
 		t.Errorf("the other flow's entry was touched: %+v, %v", kept, err)
 	}

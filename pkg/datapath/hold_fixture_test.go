@@ -9,12 +9,13 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // holdHandshake drops SYN-ACKs from port in ns until one was seen, and calls ready with both sequence numbers, the
 // client's first, before it lets the retransmission through.
-func holdHandshake(t *testing.T, ns *netNS, port uint16, ready func(own, peer uint32)) <-chan bpfIsnPair {
+func holdHandshake(t *testing.T, ns *netNS, port uint16, ready func(own, peer uint32)) <-chan bpf.SockmapIsnPair {
 	t.Helper()
 	var sniffer int
 	release := func() {}
@@ -22,7 +23,7 @@ func holdHandshake(t *testing.T, ns *netNS, port uint16, ready func(own, peer ui
 		sniffer = packetSocket(t)
 		release = dropSYNACK(t, port)
 	})
-	held := make(chan bpfIsnPair, 1)
+	held := make(chan bpf.SockmapIsnPair, 1)
 	go func() {
 		defer unix.Close(sniffer)
 		buf := make([]byte, 2048)
@@ -60,7 +61,7 @@ func packetSocket(t *testing.T) int {
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
 
 // synAckOf reads the numbers of a SYN-ACK from port out of an IPv4 packet.
-func synAckOf(p []byte, port uint16) (pair bpfIsnPair, ok bool) {
+func synAckOf(p []byte, port uint16) (pair bpf.SockmapIsnPair, ok bool) {
 	const syn, ack = 0x02, 0x10
 	if len(p) < 20 || p[9] != unix.IPPROTO_TCP {
 		return pair, false
@@ -69,7 +70,7 @@ func synAckOf(p []byte, port uint16) (pair bpfIsnPair, ok bool) {
 	if len(tcp) < 20 || binary.BigEndian.Uint16(tcp) != port || tcp[13]&(syn|ack) != syn|ack {
 		return pair, false
 	}
-	return bpfIsnPair{Own: binary.BigEndian.Uint32(tcp[8:]) - 1, Peer: binary.BigEndian.Uint32(tcp[4:])}, true
+	return bpf.SockmapIsnPair{Own: binary.BigEndian.Uint32(tcp[8:]) - 1, Peer: binary.BigEndian.Uint32(tcp[4:])}, true
 }
 
 // dropSYNACK drops what arrives from port with SYN and ACK in the namespace of this thread (a packet socket sees it before), until the returned function is

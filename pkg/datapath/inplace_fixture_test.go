@@ -12,13 +12,14 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // ofEachState is an iterator over the TCP sockets that have a state: what runs finds its address in R6, that of the tcp_sock
 // in R7 and that of the seq_file in R8, and jumps to "out" or comes to its end. Reports what it has written.
 func ofEachState(t *testing.T, d *Datapath, what ...asm.Instruction) []byte {
 	t.Helper()
-	states, err := d.mapOf(bpfMapStates, unsafe.Sizeof(bpfSockState{}))
+	states, err := d.mapOf(bpf.SockmapMapStates, unsafe.Sizeof(bpf.SockmapSockState{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func ofEachState(t *testing.T, d *Datapath, what ...asm.Instruction) []byte {
 // end does not know.
 func observed(t *testing.T, d *Datapath, reader, habits int32) {
 	t.Helper()
-	var s bpfSockState
+	var s bpf.SockmapSockState
 	ofEachState(t, d,
 		asm.LoadMem(asm.R2, asm.R6, int16(unsafe.Offsetof(s.Role)), asm.Byte),
 		asm.JNE.Imm(asm.R2, int32(RolePassive), "out"),

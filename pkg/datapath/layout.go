@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // ABI is the version of everything in bpf/abi.h. It is the first word of the config map and the name of the state
 // directory.
-const ABI = 2
+const ABI = uint32(bpf.SockmapAbiABI_VERSION)
 
 // DefaultDir is where state is pinned unless configured otherwise.
 const DefaultDir = "/sys/fs/bpf/sockmap"

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -105,7 +106,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 		t.Fatal(err)
 	}
 	stay := evictAll(t, d)
-	if len(stay) != 1 || stay[Stay(evictStaysSTAYS_UNREAD)] != 1 {
+	if len(stay) != 1 || stay[Stay(bpf.EvictStaysSTAYS_UNREAD)] != 1 {
 		t.Errorf("sockets stay: %v, want one, which has not read", stay)
 	}
 	for _, c := range []*net.TCPConn{client, server} {

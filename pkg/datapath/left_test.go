@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -130,7 +131,7 @@ func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 	}()
 	time.Sleep(50 * time.Millisecond)
 	stay := evictAll(t, d)
-	if stay[Stay(evictStaysSTAYS_CALL)] != 1 || stay[Stay(evictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+	if stay[Stay(bpf.EvictStaysSTAYS_CALL)] != 1 || stay[Stay(bpf.EvictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the reader and its other end", stay)
 	}
 	want := pattern(make([]byte, 1000), 7)
@@ -209,9 +210,9 @@ func TestASocketOfAnOlderVersionNeverSwears(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := redirected(t, d, g)
-	changeState(t, d, client, func(s *bpfSockState) { s.Habits &^= keepsOaths })
+	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Habits &^= keepsOaths })
 	stay := evictAll(t, d)
-	if stay[Stay(evictStaysSTAYS_OLD)] != 1 || stay[Stay(evictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+	if stay[Stay(bpf.EvictStaysSTAYS_OLD)] != 1 || stay[Stay(bpf.EvictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the older one and its other end", stay)
 	}
 	for i := range uint64(50) {
@@ -253,7 +254,7 @@ func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
 	send(t, again, client, 1000, 2)
 	send(t, client, again, 1000, 3)
 	// Go goes on telling its first address, by which flowOf would look for it.
-	if s := changeState(t, d, client, func(*bpfSockState) {}); s.RedirectedBytes == 0 || s.Left != 0 {
+	if s := changeState(t, d, client, func(*bpf.SockmapSockState) {}); s.RedirectedBytes == 0 || s.Left != 0 {
 		t.Errorf("the second connection: %+v", s)
 	}
 }

@@ -5,6 +5,7 @@ package datapath
 import (
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,29 +41,29 @@ func (d *Datapath) SetLive(l Live) error {
 	return d.update(l.write)
 }
 
-func (l Live) write(c *bpfConfig) {
+func (l Live) write(c *bpf.SockmapConfig) {
 	c.MaxBacklogBytes, c.MaxBacklogMessages = l.MaxBacklogBytes, l.MaxBacklogMessages
 	c.NatRefreshSeconds, c.RefreshTicks = l.NATRefreshSeconds, ticks(l.NATRefreshSeconds)
-	c.Coexist = uint32(bpfCoexistCOEXIST_YIELD)
+	c.Coexist = uint32(bpf.SockmapCoexistCOEXIST_YIELD)
 	if l.Coexist == CoexistShare {
-		c.Coexist = uint32(bpfCoexistCOEXIST_SHARE)
+		c.Coexist = uint32(bpf.SockmapCoexistCOEXIST_SHARE)
 	}
-	c.HelpersMode = uint8(bpfHelpersModeHELPERS_AVOID)
+	c.HelpersMode = uint8(bpf.SockmapHelpersModeHELPERS_AVOID)
 	if l.Helpers == HelpersIgnore {
-		c.HelpersMode = uint8(bpfHelpersModeHELPERS_IGNORE)
+		c.HelpersMode = uint8(bpf.SockmapHelpersModeHELPERS_IGNORE)
 	}
 }
 
-// live reads what write has written.
-func (c *bpfConfig) live() Live {
+// decodeLive reads what write has written.
+func decodeLive(c *bpf.SockmapConfig) Live {
 	l := Live{
 		MaxBacklogBytes: c.MaxBacklogBytes, MaxBacklogMessages: c.MaxBacklogMessages, NATRefreshSeconds: c.NatRefreshSeconds,
 		Coexist: CoexistYield, Helpers: HelpersAvoid,
 	}
-	if c.Coexist == uint32(bpfCoexistCOEXIST_SHARE) {
+	if c.Coexist == uint32(bpf.SockmapCoexistCOEXIST_SHARE) {
 		l.Coexist = CoexistShare
 	}
-	if c.HelpersMode == uint8(bpfHelpersModeHELPERS_IGNORE) {
+	if c.HelpersMode == uint8(bpf.SockmapHelpersModeHELPERS_IGNORE) {
 		l.Helpers = HelpersIgnore
 	}
 	return l
@@ -70,9 +71,9 @@ func (c *bpfConfig) live() Live {
 
 // Live returns those of the settings that can change at any time, with a word for what was left empty.
 func (s *Settings) Live() Live {
-	var c bpfConfig
+	var c bpf.SockmapConfig
 	Live{s.MaxBacklogBytes, s.MaxBacklogMessages, s.NATRefreshSeconds, s.Coexist, s.Helpers}.write(&c)
-	return c.live()
+	return decodeLive(&c)
 }
 
 func (s *Settings) setLive(l Live) {
@@ -82,7 +83,7 @@ func (s *Settings) setLive(l Live) {
 
 // ticks are at least one for any time that is not zero.
 func ticks(seconds uint32) uint32 {
-	return uint32(uint64(seconds) * uint64(time.Second) >> bpfTickTICK_SHIFT)
+	return uint32(uint64(seconds) * uint64(time.Second) >> bpf.SockmapTickTICK_SHIFT)
 }
 
 // coarse is the clock with which the verdict compares: CLOCK_MONOTONIC as of the last tick of the kernel,

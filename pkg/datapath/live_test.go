@@ -5,6 +5,8 @@ package datapath
 import (
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 func TestSettingsThatChangeLiveAreReadBack(t *testing.T) {
@@ -50,7 +52,7 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 	for _, tt := range []struct {
 		what    string
 		change  func() error
-		at      func(bpfConfig) uint64
+		at      func(bpf.SockmapConfig) uint64
 		changes bool
 	}{
 		{"disable", func() error { return d.SetDisabled(true) }, disabledAt, true},
@@ -77,11 +79,11 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 	}
 }
 
-func epochAt(c bpfConfig) uint64 { return c.EpochNs }
+func epochAt(c bpf.SockmapConfig) uint64 { return c.EpochNs }
 
-func disabledAt(c bpfConfig) uint64 { return c.DisabledNs }
+func disabledAt(c bpf.SockmapConfig) uint64 { return c.DisabledNs }
 
-func rawConfigOf(t *testing.T, d *Datapath) bpfConfig {
+func rawConfigOf(t *testing.T, d *Datapath) bpf.SockmapConfig {
 	t.Helper()
 	cfg, err := d.config()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,7 +36,7 @@ func loadIn(dir string, s Settings) (*Datapath, error) {
 	if !errors.Is(err, ErrNotLoaded) {
 		return d, err
 	}
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
@@ -67,8 +68,8 @@ func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, build
 			err = errors.Join(err, os.RemoveAll(building.state()))
 		}
 	}()
-	spec.Maps[bpfMapSockets].MaxEntries = s.MaxSockets
-	spec.Maps[bpfMapFlows].MaxEntries = s.MaxSockets
+	spec.Maps[bpf.SockmapMapSockets].MaxEntries = s.MaxSockets
+	spec.Maps[bpf.SockmapMapFlows].MaxEntries = s.MaxSockets
 	objs := loaded{types: newTypes()}
 	if err := objs.load(spec, nil); err != nil {
 		return err
@@ -107,7 +108,7 @@ func (o *loaded) fill(building string, s Settings) error {
 }
 
 // loadOptional loads and pins what a kernel may refuse.
-func (o *loaded) loadOptional(building string, withoutGuards []string) (bpfLearn, error) {
+func (o *loaded) loadOptional(building string, withoutGuards []string) (bpf.SockmapLearn, error) {
 	if err := o.loadIterator(building); err != nil {
 		return 0, err
 	}
@@ -125,12 +126,12 @@ type loaded struct {
 var newTypes = btf.NewCache
 
 type objects struct {
-	bpfPrograms
-	bpfMaps
+	bpf.SockmapPrograms
+	bpf.SockmapMaps
 }
 
 func (o *loaded) Close() error {
-	errs := []error{o.bpfPrograms.Close(), o.bpfMaps.Close()}
+	errs := []error{o.SockmapPrograms.Close(), o.SockmapMaps.Close()}
 	for _, prog := range o.options {
 		errs = append(errs, prog.Close())
 	}
@@ -154,7 +155,7 @@ func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) erro
 
 // prepare makes the maps ready for the first socket: bounds, the gathering entry of totals, and the verdict.
 func (o *loaded) prepare(s Settings) error {
-	cfg := bpfConfig{Abi: ABI, LoadedNs: bootTime()}
+	cfg := bpf.SockmapConfig{Abi: ABI, LoadedNs: bootTime()}
 	s.Live().write(&cfg)
 	setText(cfg.Version[:], s.Version)
 	if err := o.Config.Put(uint32(0), &cfg); err != nil {
@@ -181,17 +182,17 @@ func (o *loaded) attachVerdict() error {
 
 func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		bpfMapAnswers: o.Answers, bpfMapAttachments: o.Attachments, bpfMapAvoid: o.Avoid, bpfMapCalls: o.Calls,
-		bpfMapConfig: o.bpfMaps.Config, bpfMapEndpoints: o.Endpoints, bpfMapEvents: o.Events, bpfMapFlows: o.Flows,
-		bpfMapHistory: o.History, bpfMapKeepalives: o.Keepalives, bpfMapResets: o.Resets, bpfMapShares: o.Shares,
-		bpfMapSplicing: o.Splicing, bpfMapSockets: o.Sockets, bpfMapStates: o.States,
-		bpfMapTapDrops: o.TapDrops, bpfMapTapRing: o.TapRing, bpfMapTotals: o.Totals,
+		bpf.SockmapMapAnswers: o.Answers, bpf.SockmapMapAttachments: o.Attachments, bpf.SockmapMapAvoid: o.Avoid, bpf.SockmapMapCalls: o.Calls,
+		bpf.SockmapMapConfig: o.SockmapMaps.Config, bpf.SockmapMapEndpoints: o.Endpoints, bpf.SockmapMapEvents: o.Events, bpf.SockmapMapFlows: o.Flows,
+		bpf.SockmapMapHistory: o.History, bpf.SockmapMapKeepalives: o.Keepalives, bpf.SockmapMapResets: o.Resets, bpf.SockmapMapShares: o.Shares,
+		bpf.SockmapMapSplicing: o.Splicing, bpf.SockmapMapSockets: o.Sockets, bpf.SockmapMapStates: o.States,
+		bpf.SockmapMapTapDrops: o.TapDrops, bpf.SockmapMapTapRing: o.TapRing, bpf.SockmapMapTotals: o.Totals,
 	}
 }
 
 func (o *loaded) programs() map[string]*ebpf.Program {
 	return map[string]*ebpf.Program{
-		bpfProgRearm: o.Rearm, bpfProgSockOps: o.SockOps, bpfProgSockOpsAny: o.SockOpsAny, bpfProgVerdict: o.Verdict,
+		bpf.SockmapProgRearm: o.Rearm, bpf.SockmapProgSockOps: o.SockOps, bpf.SockmapProgSockOpsAny: o.SockOpsAny, bpf.SockmapProgVerdict: o.Verdict,
 	}
 }
 

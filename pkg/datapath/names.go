@@ -2,7 +2,11 @@
 
 package datapath
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+)
 
 // Role says which end of a connection a socket is.
 type Role uint8
@@ -18,124 +22,124 @@ type Result uint8
 
 // The values, as in bpf/abi.h.
 const (
-	RoleActive  = Role(bpfRoleROLE_ACTIVE)
-	RolePassive = Role(bpfRoleROLE_PASSIVE)
+	RoleActive  = Role(bpf.SockmapRoleROLE_ACTIVE)
+	RolePassive = Role(bpf.SockmapRoleROLE_PASSIVE)
 
-	ModePending  = Mode(bpfModeMODE_PENDING)
-	ModeRedirect = Mode(bpfModeMODE_REDIRECT)
-	ModeTCP      = Mode(bpfModeMODE_TCP)
+	ModePending  = Mode(bpf.SockmapModeMODE_PENDING)
+	ModeRedirect = Mode(bpf.SockmapModeMODE_REDIRECT)
+	ModeTCP      = Mode(bpf.SockmapModeMODE_TCP)
 	// ModeLeft: the socket has left the sockhash for good, and is plain TCP. Its reason says why.
 	ModeLeft = ModeTCP + 1
 
-	ReasonNone            = Reason(bpfReasonREASON_NONE)
-	ReasonNoPeer          = Reason(bpfReasonREASON_NO_PEER)
-	ReasonUnread          = Reason(bpfReasonREASON_UNREAD)
-	ReasonBacklogBytes    = Reason(bpfReasonREASON_BACKLOG_BYTES)
-	ReasonBacklogMessages = Reason(bpfReasonREASON_BACKLOG_MESSAGES)
-	ReasonRcvlowat        = Reason(bpfReasonREASON_RCVLOWAT)
-	ReasonState           = Reason(bpfReasonREASON_STATE)
-	ReasonULP             = Reason(bpfReasonREASON_ULP)
-	ReasonDisabled        = Reason(bpfReasonREASON_DISABLED)
-	ReasonPolicy          = Reason(bpfReasonREASON_POLICY)
-	ReasonPeerLeft        = Reason(bpfReasonREASON_PEER_LEFT)
-	ReasonLearning        = Reason(bpfReasonREASON_LEARNING)
-	ReasonWaitall         = Reason(bpfReasonREASON_WAITALL)
-	ReasonOOB             = Reason(bpfReasonREASON_OOB)
-	ReasonInq             = Reason(bpfReasonREASON_INQ)
-	ReasonZerocopy        = Reason(bpfReasonREASON_ZEROCOPY)
-	ReasonBlocking        = Reason(bpfReasonREASON_BLOCKING)
-	ReasonDiscard         = Reason(bpfReasonREASON_DISCARD)
-	ReasonOption          = Reason(bpfReasonREASON_OPTION)
-	ReasonContended       = Reason(bpfReasonREASON_CONTENDED)
-	ReasonRefresh         = Reason(bpfReasonREASON_REFRESH)
-	ReasonMemory          = Reason(bpfReasonREASON_MEMORY)
-	ReasonShutdown        = Reason(bpfReasonREASON_SHUTDOWN)
-	ReasonEarly           = Reason(bpfReasonREASON_EARLY)
-	ReasonLeaving         = Reason(bpfReasonREASON_LEAVING)
-	ReasonCorked          = Reason(bpfReasonREASON_CORKED)
-	ReasonPages           = Reason(bpfReasonREASON_PAGES)
-	ReasonSmall           = Reason(bpfReasonREASON_SMALL)
-	ReasonSplice          = Reason(bpfReasonREASON_SPLICE)
+	ReasonNone            = Reason(bpf.SockmapReasonREASON_NONE)
+	ReasonNoPeer          = Reason(bpf.SockmapReasonREASON_NO_PEER)
+	ReasonUnread          = Reason(bpf.SockmapReasonREASON_UNREAD)
+	ReasonBacklogBytes    = Reason(bpf.SockmapReasonREASON_BACKLOG_BYTES)
+	ReasonBacklogMessages = Reason(bpf.SockmapReasonREASON_BACKLOG_MESSAGES)
+	ReasonRcvlowat        = Reason(bpf.SockmapReasonREASON_RCVLOWAT)
+	ReasonState           = Reason(bpf.SockmapReasonREASON_STATE)
+	ReasonULP             = Reason(bpf.SockmapReasonREASON_ULP)
+	ReasonDisabled        = Reason(bpf.SockmapReasonREASON_DISABLED)
+	ReasonPolicy          = Reason(bpf.SockmapReasonREASON_POLICY)
+	ReasonPeerLeft        = Reason(bpf.SockmapReasonREASON_PEER_LEFT)
+	ReasonLearning        = Reason(bpf.SockmapReasonREASON_LEARNING)
+	ReasonWaitall         = Reason(bpf.SockmapReasonREASON_WAITALL)
+	ReasonOOB             = Reason(bpf.SockmapReasonREASON_OOB)
+	ReasonInq             = Reason(bpf.SockmapReasonREASON_INQ)
+	ReasonZerocopy        = Reason(bpf.SockmapReasonREASON_ZEROCOPY)
+	ReasonBlocking        = Reason(bpf.SockmapReasonREASON_BLOCKING)
+	ReasonDiscard         = Reason(bpf.SockmapReasonREASON_DISCARD)
+	ReasonOption          = Reason(bpf.SockmapReasonREASON_OPTION)
+	ReasonContended       = Reason(bpf.SockmapReasonREASON_CONTENDED)
+	ReasonRefresh         = Reason(bpf.SockmapReasonREASON_REFRESH)
+	ReasonMemory          = Reason(bpf.SockmapReasonREASON_MEMORY)
+	ReasonShutdown        = Reason(bpf.SockmapReasonREASON_SHUTDOWN)
+	ReasonEarly           = Reason(bpf.SockmapReasonREASON_EARLY)
+	ReasonLeaving         = Reason(bpf.SockmapReasonREASON_LEAVING)
+	ReasonCorked          = Reason(bpf.SockmapReasonREASON_CORKED)
+	ReasonPages           = Reason(bpf.SockmapReasonREASON_PAGES)
+	ReasonSmall           = Reason(bpf.SockmapReasonREASON_SMALL)
+	ReasonSplice          = Reason(bpf.SockmapReasonREASON_SPLICE)
 
-	ResultJoined    = Result(bpfResultRESULT_JOINED)
-	ResultRemote    = Result(bpfResultRESULT_REMOTE)
-	ResultDenied    = Result(bpfResultRESULT_DENIED)
-	ResultCollision = Result(bpfResultRESULT_COLLISION)
-	ResultMapFull   = Result(bpfResultRESULT_MAP_FULL)
-	ResultRepair    = Result(bpfResultRESULT_REPAIR)
-	ResultMPTCP     = Result(bpfResultRESULT_MPTCP)
-	ResultULP       = Result(bpfResultRESULT_ULP)
-	ResultError     = Result(bpfResultRESULT_ERROR)
-	ResultOption    = Result(bpfResultRESULT_OPTION)
-	ResultAvoided   = Result(bpfResultRESULT_AVOIDED)
-	ResultBlocking  = Result(bpfResultRESULT_BLOCKING)
-	ResultShort     = Result(bpfResultRESULT_SHORT)
-	ResultShare     = Result(bpfResultRESULT_SHARE)
-	ResultHelper    = Result(bpfResultRESULT_HELPER)
-	ResultForeign   = Result(bpfResultRESULT_FOREIGN)
-	ResultStream    = Result(bpfResultRESULT_STREAM)
+	ResultJoined    = Result(bpf.SockmapResultRESULT_JOINED)
+	ResultRemote    = Result(bpf.SockmapResultRESULT_REMOTE)
+	ResultDenied    = Result(bpf.SockmapResultRESULT_DENIED)
+	ResultCollision = Result(bpf.SockmapResultRESULT_COLLISION)
+	ResultMapFull   = Result(bpf.SockmapResultRESULT_MAP_FULL)
+	ResultRepair    = Result(bpf.SockmapResultRESULT_REPAIR)
+	ResultMPTCP     = Result(bpf.SockmapResultRESULT_MPTCP)
+	ResultULP       = Result(bpf.SockmapResultRESULT_ULP)
+	ResultError     = Result(bpf.SockmapResultRESULT_ERROR)
+	ResultOption    = Result(bpf.SockmapResultRESULT_OPTION)
+	ResultAvoided   = Result(bpf.SockmapResultRESULT_AVOIDED)
+	ResultBlocking  = Result(bpf.SockmapResultRESULT_BLOCKING)
+	ResultShort     = Result(bpf.SockmapResultRESULT_SHORT)
+	ResultShare     = Result(bpf.SockmapResultRESULT_SHARE)
+	ResultHelper    = Result(bpf.SockmapResultRESULT_HELPER)
+	ResultForeign   = Result(bpf.SockmapResultRESULT_FOREIGN)
+	ResultStream    = Result(bpf.SockmapResultRESULT_STREAM)
 )
 
 var (
-	roleNames = [bpfRoleROLE_MAX]string{
-		bpfRoleROLE_ACTIVE:  "active",
-		bpfRoleROLE_PASSIVE: "passive",
+	roleNames = [bpf.SockmapRoleROLE_MAX]string{
+		bpf.SockmapRoleROLE_ACTIVE:  "active",
+		bpf.SockmapRoleROLE_PASSIVE: "passive",
 	}
 	modeNames = [...]string{
-		bpfModeMODE_PENDING:  "pending",
-		bpfModeMODE_REDIRECT: "redirect",
-		bpfModeMODE_TCP:      "tcp",
-		bpfMode(ModeLeft):    "left",
+		bpf.SockmapModeMODE_PENDING:  "pending",
+		bpf.SockmapModeMODE_REDIRECT: "redirect",
+		bpf.SockmapModeMODE_TCP:      "tcp",
+		bpf.SockmapMode(ModeLeft):    "left",
 	}
-	reasonNames = [bpfReasonREASON_MAX]string{
-		bpfReasonREASON_NONE:             "",
-		bpfReasonREASON_NO_PEER:          "no-peer",
-		bpfReasonREASON_UNREAD:           "unread",
-		bpfReasonREASON_BACKLOG_BYTES:    "backlog-bytes",
-		bpfReasonREASON_BACKLOG_MESSAGES: "backlog-messages",
-		bpfReasonREASON_RCVLOWAT:         "rcvlowat",
-		bpfReasonREASON_STATE:            "state",
-		bpfReasonREASON_ULP:              "ulp",
-		bpfReasonREASON_DISABLED:         "disabled",
-		bpfReasonREASON_POLICY:           "policy",
-		bpfReasonREASON_PEER_LEFT:        "peer-left",
-		bpfReasonREASON_LEARNING:         "learning",
-		bpfReasonREASON_WAITALL:          "waitall",
-		bpfReasonREASON_OOB:              "oob",
-		bpfReasonREASON_INQ:              "inq",
-		bpfReasonREASON_ZEROCOPY:         "zerocopy",
-		bpfReasonREASON_BLOCKING:         "blocking",
-		bpfReasonREASON_DISCARD:          "discard",
-		bpfReasonREASON_OPTION:           "option",
-		bpfReasonREASON_CONTENDED:        "contended",
-		bpfReasonREASON_REFRESH:          "refresh",
-		bpfReasonREASON_MEMORY:           "memory",
-		bpfReasonREASON_SHUTDOWN:         "shutdown",
-		bpfReasonREASON_EARLY:            "early",
-		bpfReasonREASON_LEAVING:          "leaving",
-		bpfReasonREASON_CORKED:           "corked",
-		bpfReasonREASON_PAGES:            "pages",
-		bpfReasonREASON_SMALL:            "small",
-		bpfReasonREASON_SPLICE:           "splice",
+	reasonNames = [bpf.SockmapReasonREASON_MAX]string{
+		bpf.SockmapReasonREASON_NONE:             "",
+		bpf.SockmapReasonREASON_NO_PEER:          "no-peer",
+		bpf.SockmapReasonREASON_UNREAD:           "unread",
+		bpf.SockmapReasonREASON_BACKLOG_BYTES:    "backlog-bytes",
+		bpf.SockmapReasonREASON_BACKLOG_MESSAGES: "backlog-messages",
+		bpf.SockmapReasonREASON_RCVLOWAT:         "rcvlowat",
+		bpf.SockmapReasonREASON_STATE:            "state",
+		bpf.SockmapReasonREASON_ULP:              "ulp",
+		bpf.SockmapReasonREASON_DISABLED:         "disabled",
+		bpf.SockmapReasonREASON_POLICY:           "policy",
+		bpf.SockmapReasonREASON_PEER_LEFT:        "peer-left",
+		bpf.SockmapReasonREASON_LEARNING:         "learning",
+		bpf.SockmapReasonREASON_WAITALL:          "waitall",
+		bpf.SockmapReasonREASON_OOB:              "oob",
+		bpf.SockmapReasonREASON_INQ:              "inq",
+		bpf.SockmapReasonREASON_ZEROCOPY:         "zerocopy",
+		bpf.SockmapReasonREASON_BLOCKING:         "blocking",
+		bpf.SockmapReasonREASON_DISCARD:          "discard",
+		bpf.SockmapReasonREASON_OPTION:           "option",
+		bpf.SockmapReasonREASON_CONTENDED:        "contended",
+		bpf.SockmapReasonREASON_REFRESH:          "refresh",
+		bpf.SockmapReasonREASON_MEMORY:           "memory",
+		bpf.SockmapReasonREASON_SHUTDOWN:         "shutdown",
+		bpf.SockmapReasonREASON_EARLY:            "early",
+		bpf.SockmapReasonREASON_LEAVING:          "leaving",
+		bpf.SockmapReasonREASON_CORKED:           "corked",
+		bpf.SockmapReasonREASON_PAGES:            "pages",
+		bpf.SockmapReasonREASON_SMALL:            "small",
+		bpf.SockmapReasonREASON_SPLICE:           "splice",
 	}
-	resultNames = [bpfResultRESULT_MAX]string{
-		bpfResultRESULT_JOINED:    "joined",
-		bpfResultRESULT_REMOTE:    "remote",
-		bpfResultRESULT_DENIED:    "denied",
-		bpfResultRESULT_COLLISION: "collision",
-		bpfResultRESULT_MAP_FULL:  "map-full",
-		bpfResultRESULT_REPAIR:    "repair",
-		bpfResultRESULT_MPTCP:     "mptcp",
-		bpfResultRESULT_ULP:       "ulp",
-		bpfResultRESULT_ERROR:     "error",
-		bpfResultRESULT_OPTION:    "option",
-		bpfResultRESULT_AVOIDED:   "avoided",
-		bpfResultRESULT_BLOCKING:  "blocking",
-		bpfResultRESULT_SHORT:     "short",
-		bpfResultRESULT_SHARE:     "share",
-		bpfResultRESULT_HELPER:    "helper",
-		bpfResultRESULT_FOREIGN:   "foreign",
-		bpfResultRESULT_STREAM:    "stream",
+	resultNames = [bpf.SockmapResultRESULT_MAX]string{
+		bpf.SockmapResultRESULT_JOINED:    "joined",
+		bpf.SockmapResultRESULT_REMOTE:    "remote",
+		bpf.SockmapResultRESULT_DENIED:    "denied",
+		bpf.SockmapResultRESULT_COLLISION: "collision",
+		bpf.SockmapResultRESULT_MAP_FULL:  "map-full",
+		bpf.SockmapResultRESULT_REPAIR:    "repair",
+		bpf.SockmapResultRESULT_MPTCP:     "mptcp",
+		bpf.SockmapResultRESULT_ULP:       "ulp",
+		bpf.SockmapResultRESULT_ERROR:     "error",
+		bpf.SockmapResultRESULT_OPTION:    "option",
+		bpf.SockmapResultRESULT_AVOIDED:   "avoided",
+		bpf.SockmapResultRESULT_BLOCKING:  "blocking",
+		bpf.SockmapResultRESULT_SHORT:     "short",
+		bpf.SockmapResultRESULT_SHARE:     "share",
+		bpf.SockmapResultRESULT_HELPER:    "helper",
+		bpf.SockmapResultRESULT_FOREIGN:   "foreign",
+		bpf.SockmapResultRESULT_STREAM:    "stream",
 	}
 )
 
@@ -158,16 +162,16 @@ func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // Roles lists every role.
-func Roles() []Role { return upTo(Role(0), Role(bpfRoleROLE_MAX)) }
+func Roles() []Role { return upTo(Role(0), Role(bpf.SockmapRoleROLE_MAX)) }
 
 // Modes lists every mode.
 func Modes() []Mode { return upTo(Mode(0), Mode(len(modeNames))) }
 
 // Reasons lists every reason but ReasonNone.
-func Reasons() []Reason { return upTo(ReasonNone+1, Reason(bpfReasonREASON_MAX)) }
+func Reasons() []Reason { return upTo(ReasonNone+1, Reason(bpf.SockmapReasonREASON_MAX)) }
 
 // Results lists every result.
-func Results() []Result { return upTo(Result(0), Result(bpfResultRESULT_MAX)) }
+func Results() []Result { return upTo(Result(0), Result(bpf.SockmapResultRESULT_MAX)) }
 
 func upTo[T ~uint8](first, end T) []T {
 	all := make([]T, 0, end-first)

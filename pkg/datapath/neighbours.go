@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // Neighbour is somebody else's sock_ops program that runs for the sockets of a cgroup, see docs/adr/0017.
@@ -90,7 +91,7 @@ func (d *Datapath) view(cgroup *os.File) (view, error) {
 			return v, err
 		}
 		switch {
-		case p.own && p.Name == bpfProgRearm:
+		case p.own && p.Name == bpf.SockmapProgRearm:
 			v.rearmed, rearmProgram = v.last >= 0, id
 		case p.own:
 			seen = true
@@ -168,7 +169,7 @@ func (d *Datapath) known(id ebpf.ProgramID) (knownProgram, error) {
 // knowOwn spares asking for those that are pinned, which on most nodes are all. What an upgrade has
 // replaced is found out like others.
 func (d *Datapath) knowOwn() error {
-	for _, name := range []string{bpfProgSockOps, bpfProgSockOpsAny, bpfProgRearm} {
+	for _, name := range []string{bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny, bpf.SockmapProgRearm} {
 		p, err := d.program(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -7,6 +7,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // below is a cgroup in another.
@@ -277,7 +279,7 @@ func TestOwnerOfASockhash(t *testing.T) {
 			t.Errorf("%q does not name %s", err, part)
 		}
 	}
-	if err := d.update(func(c *bpfConfig) { c.Coexist = uint32(bpfCoexistCOEXIST_SHARE) }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) { c.Coexist = uint32(bpf.SockmapCoexistCOEXIST_SHARE) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Yields(child.dir); err != nil {

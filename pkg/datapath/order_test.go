@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,9 +86,9 @@ func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 		message int
 		reason  Reason
 	}{
-		{"by bytes", 16 << 10, Reason(bpfReasonREASON_BACKLOG_BYTES)},
-		{"by messages", 16, Reason(bpfReasonREASON_BACKLOG_MESSAGES)},
-		{"by messages of few bytes", 8, Reason(bpfReasonREASON_BACKLOG_MESSAGES)},
+		{"by bytes", 16 << 10, Reason(bpf.SockmapReasonREASON_BACKLOG_BYTES)},
+		{"by messages", 16, Reason(bpf.SockmapReasonREASON_BACKLOG_MESSAGES)},
+		{"by messages of few bytes", 8, Reason(bpf.SockmapReasonREASON_BACKLOG_MESSAGES)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d, g := load(t, bounded(1024, 4*maxBytes, 4*maxMessages)), newGroup(t)
@@ -196,7 +197,7 @@ func TestReaderWithLowWaterMarkGetsTCP(t *testing.T) {
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	setLowWater(t, server, 100)
 	send(t, client, server, 1000, 1)
-	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 0 || f.Reason != Reason(bpfReasonREASON_RCVLOWAT) {
+	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 0 || f.Reason != Reason(bpf.SockmapReasonREASON_RCVLOWAT) {
 		t.Errorf("want TCP because of rcvlowat: %+v", f)
 	}
 }

@@ -10,13 +10,14 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // changeState changes what the socket c carries, as a program would.
-func changeState(t *testing.T, d *Datapath, c *net.TCPConn, change func(*bpfSockState)) (state bpfSockState) {
+func changeState(t *testing.T, d *Datapath, c *net.TCPConn, change func(*bpf.SockmapSockState)) (state bpf.SockmapSockState) {
 	t.Helper()
-	states, err := d.mapOf(bpfMapStates, unsafe.Sizeof(state))
+	states, err := d.mapOf(bpf.SockmapMapStates, unsafe.Sizeof(state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func changeState(t *testing.T, d *Datapath, c *net.TCPConn, change func(*bpfSock
 	return state
 }
 
-func putSocket(t *testing.T, m *ebpf.Map, key bpfIsnPair, c *net.TCPConn) {
+func putSocket(t *testing.T, m *ebpf.Map, key bpf.SockmapIsnPair, c *net.TCPConn) {
 	t.Helper()
 	rawConn(t, c).control(t, func(fd int) error { return m.Put(key, uint64(fd)) })
 }
@@ -51,8 +52,8 @@ func TestASocketThatHasLeftDeletesNobodyElse(t *testing.T) {
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	send(t, client, server, 100, 1)
 	send(t, server, client, 100, 2)
-	key := changeState(t, d, client, func(s *bpfSockState) { s.Left = 1 }).Self
-	sockets, err := d.mapOf(bpfMapSockets, 8)
+	key := changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Left = 1 }).Self
+	sockets, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestASocketThatHasLeftDeletesNobodyElse(t *testing.T) {
 func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	flows, err := d.mapOf(bpfMapFlows, unsafe.Sizeof(bpfFlow{}))
+	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,16 +88,16 @@ func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 		send(t, client, server, 100, 1)
 		send(t, server, client, 100, 2)
-		key := changeState(t, d, client, func(*bpfSockState) {}).Self
+		key := changeState(t, d, client, func(*bpf.SockmapSockState) {}).Self
 		if other {
-			if err := flows.Put(key, &bpfFlow{ActiveSk: 1, PassiveSk: 2}); err != nil {
+			if err := flows.Put(key, &bpf.SockmapFlow{ActiveSk: 1, PassiveSk: 2}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		resetBy(t, server)
 		client.Close()
 		eventually(t, "both ends are over", func() bool { return len(d.flowsOf(t)) == 0 })
-		var left bpfFlow
+		var left bpf.SockmapFlow
 		if err := flows.Lookup(key, &left); (err == nil) != other {
 			t.Errorf("another's entry: %v; after the end of both: %+v, %v", other, left, err)
 		}
@@ -114,10 +115,10 @@ func TestAReaderWithRedirectedBytesStaysWhenTheObserversCome(t *testing.T) {
 	if f, _ := flowOf(t, d, server); f.RedirectedBytes != 100 {
 		t.Fatalf("not redirected, so this test shows nothing: %+v", f)
 	}
-	if err := d.update(func(c *bpfConfig) { c.Learn = 3 }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) { c.Learn = 3 }); err != nil {
 		t.Fatal(err)
 	}
-	changeState(t, d, client, func(s *bpfSockState) { s.Reader = 2 })
+	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Reader = 2 })
 	setLowWater(t, client, 150) // what comes now goes by TCP
 	write(t, server, want[100:])
 	awaitPacket(t, client, 1)
@@ -158,9 +159,9 @@ func TestTCPInfoNeverRunsBackwards(t *testing.T) {
 			t.Errorf("%s: %d bytes sent, %d acknowledged, %d received", when, now.Bytes_sent, now.Bytes_acked, now.Bytes_received)
 		}
 	}
-	changeState(t, d, client, func(s *bpfSockState) { s.Left = 1 })
+	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Left = 1 })
 	check("after leaving")
-	changeState(t, d, client, func(s *bpfSockState) { s.Left = 0 })
+	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Left = 0 })
 	resetBy(t, server)
 	eventually(t, "the connection is over", func() bool { return len(d.flowsOf(t)) == 0 })
 	if now := tcpInfo(t, client); now.Bytes_sent < 5000 {
@@ -172,12 +173,12 @@ func TestTCPInfoNeverRunsBackwards(t *testing.T) {
 // entry is never taken for a whole one. The time between is too short to be hit, so this looks at the
 // programs.
 func TestEndsMeetBehindFullBarriers(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		t.Fatal(err)
 	}
-	active := int16(unsafe.Offsetof(bpfFlow{}.ActiveSk))
-	passive := int16(unsafe.Offsetof(bpfFlow{}.PassiveSk))
+	active := int16(unsafe.Offsetof(bpf.SockmapFlow{}.ActiveSk))
+	passive := int16(unsafe.Offsetof(bpf.SockmapFlow{}.PassiveSk))
 	for program, want := range map[string]map[asm.AtomicOp][]int16{
 		"verdict":      {asm.FetchOr: {active, passive}},
 		"sock_ops":     {asm.FetchOr: {active, passive}, asm.Xchg: {active, passive}},

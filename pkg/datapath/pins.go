@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -147,7 +148,7 @@ func (p *pinned) addBelow(mount string) {
 			return nil
 		}
 		switch e.Name() {
-		case bpfMapConfig, bpfMapSockets, bpfProgVerdict, bpfProgSockOps, bpfProgSockOpsAny:
+		case bpf.SockmapMapConfig, bpf.SockmapMapSockets, bpf.SockmapProgVerdict, bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny:
 			addPin(path, p.dirs)
 		}
 		return nil
@@ -161,7 +162,7 @@ func addPin(path string, found map[ebpf.MapID][]string) {
 			found[id] = append(all, dir)
 		}
 	}
-	if filepath.Base(path) == bpfMapConfig {
+	if filepath.Base(path) == bpf.SockmapMapConfig {
 		if m, err := ebpf.LoadPinnedMap(path, nil); err == nil {
 			if id, ok := mapID(m); ok {
 				add(id)

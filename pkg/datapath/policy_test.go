@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // pod is a registered namespace whose sockets are in one group.
@@ -108,7 +110,7 @@ func TestChangedPolicyReachesLiveFlows(t *testing.T) {
 	}
 	set(Policy{Accelerate: true, Exclude: []PortRange{{8080, 8080}}})
 	send(t, client, server, 1000, 2)
-	if f, _ := flowOf(t, d, client); f.Mode != ModeTCP || f.Reason != Reason(bpfReasonREASON_POLICY) {
+	if f, _ := flowOf(t, d, client); f.Mode != ModeTCP || f.Reason != Reason(bpf.SockmapReasonREASON_POLICY) {
 		t.Errorf("want TCP because of policy: %+v", f)
 	}
 	set(Policy{Accelerate: true})

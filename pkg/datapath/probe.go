@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // Probe finds out what redirected sockets do wrong on this kernel. It is called at load, before anything is
@@ -63,24 +64,24 @@ func (o *loaded) recordHazards(hazards, guarded uint32) error {
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
-	if err := o.Totals.Put(unregistered, make([]bpfTotals, cpus)); err != nil {
+	if err := o.Totals.Put(unregistered, make([]bpf.SockmapTotals, cpus)); err != nil {
 		return fmt.Errorf("reset totals: %w", err)
 	}
 	if err := o.resetEvents(); err != nil {
 		return err
 	}
-	var port bpfListeningPort
+	var port bpf.SockmapListeningPort
 	for o.Avoid.NextKey(nil, &port) == nil {
 		if err := o.Avoid.Delete(port); err != nil {
 			return fmt.Errorf("reset avoided ports: %w", err)
 		}
 	}
-	var cfg bpfConfig
-	if err := o.bpfMaps.Config.Lookup(uint32(0), &cfg); err != nil {
+	var cfg bpf.SockmapConfig
+	if err := o.SockmapMaps.Config.Lookup(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("read config map: %w", err)
 	}
 	cfg.Hazards, cfg.Guards = hazards, guarded
-	if err := o.bpfMaps.Config.Put(uint32(0), &cfg); err != nil {
+	if err := o.SockmapMaps.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
 	}
 	return nil
@@ -88,11 +89,11 @@ func (o *loaded) recordHazards(hazards, guarded uint32) error {
 
 // probedByTCP says why messages of the probe went by TCP, for whoever reads that it failed.
 func (o *loaded) probedByTCP() string {
-	var cpus []bpfTotals
+	var cpus []bpf.SockmapTotals
 	if err := o.Totals.Lookup(unregistered, &cpus); err != nil {
 		return ""
 	}
-	var sum bpfTotals
+	var sum bpf.SockmapTotals
 	for i := range cpus {
 		addTotals(&sum, &cpus[i])
 	}
@@ -109,13 +110,13 @@ func (o *loaded) probedByTCP() string {
 }
 
 // learn tells the programs what the observers are there for.
-func (o *loaded) learn(what bpfLearn) error {
-	var cfg bpfConfig
-	if err := o.bpfMaps.Config.Lookup(uint32(0), &cfg); err != nil {
+func (o *loaded) learn(what bpf.SockmapLearn) error {
+	var cfg bpf.SockmapConfig
+	if err := o.SockmapMaps.Config.Lookup(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("read config map: %w", err)
 	}
 	cfg.Learn = uint32(what)
-	if err := o.bpfMaps.Config.Put(uint32(0), &cfg); err != nil {
+	if err := o.SockmapMaps.Config.Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
 	}
 	return nil
@@ -135,7 +136,7 @@ func (c closers) Close() error {
 func (o *loaded) attachForProbe(cgroup *os.File) (io.Closer, error) {
 	attach := map[ebpf.AttachType]*ebpf.Program{ebpf.AttachCGroupSockOps: o.SockOpsAny}
 	// Without the one that completes TCP_INFO: a probe asks there what went by TCP.
-	if prog := o.options[guardProgRefuseOption]; prog != nil {
+	if prog := o.options[bpf.GuardProgRefuseOption]; prog != nil {
 		attach[ebpf.AttachCGroupSetsockopt] = prog
 	}
 	var attached closers

@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // Yields returns a NeighbourError where this cgroup is to be left to somebody else: a program whose
@@ -28,7 +29,7 @@ func (d *Datapath) Yields(cgroup *os.File) error {
 		}
 	}
 	cfg, err := d.config()
-	if err != nil || cfg.Coexist == uint32(bpfCoexistCOEXIST_SHARE) {
+	if err != nil || cfg.Coexist == uint32(bpf.SockmapCoexistCOEXIST_SHARE) {
 		return err
 	}
 	for _, n := range v.neighbours {
@@ -91,7 +92,7 @@ func (d *Datapath) rearmAbove(cgroup *os.File, v view) (at uint64, err error) {
 		if err := detachNow(pin); err != nil {
 			return err
 		}
-		return d.attach(dir, bpfProgRearm, ebpf.AttachCGroupSockOps, pin)
+		return d.attach(dir, bpf.SockmapProgRearm, ebpf.AttachCGroupSockOps, pin)
 	})
 	return at, err
 }
@@ -135,7 +136,7 @@ func (d *Datapath) KeepRearmed(used map[uint64]bool) (err error) {
 func (d *Datapath) NoteForeign(foreign bool) error { return d.noteForeign(foreign) }
 
 func (d *Datapath) noteForeign(foreign bool) error {
-	return d.update(func(c *bpfConfig) {
+	return d.update(func(c *bpf.SockmapConfig) {
 		c.Foreign = 0
 		if foreign {
 			c.Foreign = 1
@@ -146,8 +147,8 @@ func (d *Datapath) noteForeign(foreign bool) error {
 // SetForeign says whether new connections of an endpoint stay on TCP, because somebody else's program runs
 // last there. It reports whether that has changed. One that is not registered is not an error.
 func (d *Datapath) SetForeign(cookie uint64, foreign bool) (changed bool, err error) {
-	var ep bpfEndpoint
-	m, err := d.mapOf(bpfMapEndpoints, unsafe.Sizeof(ep))
+	var ep bpf.SockmapEndpoint
+	m, err := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(ep))
 	if err != nil {
 		return false, err
 	}

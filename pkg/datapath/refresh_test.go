@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // road is a way over a router that forgets connections.
@@ -184,7 +186,7 @@ func (j *journey) wantSilentForgotten(t *testing.T) {
 
 func setRefresh(t *testing.T, d *Datapath, every time.Duration) {
 	t.Helper()
-	err := d.update(func(c *bpfConfig) { c.RefreshTicks = uint32(every >> 20) })
+	err := d.update(func(c *bpf.SockmapConfig) { c.RefreshTicks = uint32(every >> 20) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +20,7 @@ var ErrStillDraining = errors.New("flows of the state before the last change liv
 //
 // The two states change places in one step (RENAME_EXCHANGE, since Linux 5.17), so there is always one in force. A kill leaves
 // a state that drains with links that it should not have, which the next Settle takes away.
-func Resize(dir string, u Upgrade) (links int, err error) {
+func Resize(dir string, u Takeover) (links int, err error) {
 	err = within(dir, func(dir string) error {
 		links, err = resizeIn(dir, u)
 		return err
@@ -27,7 +28,7 @@ func Resize(dir string, u Upgrade) (links int, err error) {
 	return links, err
 }
 
-func resizeIn(dir string, u Upgrade) (links int, err error) {
+func resizeIn(dir string, u Takeover) (links int, err error) {
 	if err := removeUnfinished(dir); err != nil {
 		return 0, err
 	}
@@ -48,12 +49,12 @@ func resizeIn(dir string, u Upgrade) (links int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		return 0, fmt.Errorf("read embedded programs: %w", err)
 	}
 	s := u.Settings
-	s.setLive(config.live())
+	s.setLive(decodeLive(&config))
 	if err := u.step("build"); err != nil {
 		return 0, err
 	}
@@ -115,7 +116,7 @@ func changePlaces(l, building layout) error {
 // draining is the state of the same ABI whose flows live on, see Resize. ok is false where there is none.
 func (d *Datapath) draining() (old *Datapath, ok bool) {
 	l := d.layout.draining()
-	if !exists(l.pin(bpfMapConfig)) {
+	if !exists(l.pin(bpf.SockmapMapConfig)) {
 		return nil, false
 	}
 	return open(l), true

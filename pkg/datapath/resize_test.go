@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-func sizedTo(t *testing.T, maxSockets uint32, without ...string) Upgrade {
+func sizedTo(t *testing.T, maxSockets uint32, without ...string) Takeover {
 	u := upgradeTo(t, "new", nil)
 	u.MaxSockets, u.WithoutGuards = maxSockets, without
 	return u
 }
 
-func mustResize(t *testing.T, dir string, u Upgrade) *Datapath {
+func mustResize(t *testing.T, dir string, u Takeover) *Datapath {
 	t.Helper()
 	if _, err := Resize(dir, u); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // statsSwitch says whether the kernel counts runs of programs.
@@ -19,7 +21,9 @@ type Runs struct {
 }
 
 // Programs lists the names that ProgramRuns can have.
-func Programs() []string { return []string{bpfProgSockOps, bpfProgSockOpsAny, bpfProgVerdict} }
+func Programs() []string {
+	return []string{bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny, bpf.SockmapProgVerdict}
+}
 
 // ProgramRuns reads it of each program of the data path. It is nil while the kernel does not count, which costs every
 // program of the node some 20 ns a run (sysctl kernel.bpf_stats_enabled).

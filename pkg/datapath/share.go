@@ -9,11 +9,12 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // ShareDivisor: a network namespace that has more than this part of MaxSockets gets no further sockets into
 // the sockhash while more than half of it is taken, see bpf/share.h.
-const ShareDivisor = 4
+const ShareDivisor = int(bpf.SockmapAbiSHARE_DIVISOR)
 
 // driftDivisor: shares are put right when they are off by more than this part of MaxSockets.
 const driftDivisor = 256
@@ -21,7 +22,7 @@ const driftDivisor = 256
 // newShare makes the entry in which the programs count what the network namespace with this cookie holds of
 // what all pods share. One that is there stays as it is.
 func newShare(m *ebpf.Map, cookie uint64) error {
-	if err := m.Update(cookie, bpfShare{}, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+	if err := m.Update(cookie, bpf.SockmapShare{}, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("make share: %w", err)
 	}
 	return nil
@@ -33,7 +34,7 @@ func (d *Datapath) makeShares() error {
 	if err != nil {
 		return err
 	}
-	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+	m, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (d *Datapath) makeShares() error {
 
 // deleteShare forgets what a network namespace holds. One that is not there is not an error.
 func (d *Datapath) deleteShare(cookie uint64) error {
-	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+	m, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {
 		return err
 	}
@@ -72,15 +73,15 @@ func (d *Datapath) SocketShares() (map[uint64]int, error) {
 	return counts, nil
 }
 
-func (d *Datapath) shares() (map[uint64]bpfShare, error) {
-	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+func (d *Datapath) shares() (map[uint64]bpf.SockmapShare, error) {
+	m, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {
 		return nil, err
 	}
 	var (
 		cookie uint64
-		share  bpfShare
-		all    = map[uint64]bpfShare{}
+		share  bpf.SockmapShare
+		all    = map[uint64]bpf.SockmapShare{}
 	)
 	it := m.Iterate()
 	for it.Next(&cookie, &share) {
@@ -159,7 +160,7 @@ func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unl
 	listed := 0
 	err = d.allSockets(func(f Flow) bool {
 		if granted := windowGrowth(f.window) - windowGrowth(firstWindow); granted > 0 {
-			reader := f.PeerNetNS
+			reader := f.PeerNetNSCookie
 			if _, ok := registered[reader]; !ok {
 				reader = unregistered
 			}
@@ -167,12 +168,12 @@ func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unl
 			h.granted += granted
 			counted[reader] = h
 		}
-		if f.ends&bpfKnownEndEND_COUNTED == 0 {
+		if f.ends&bpf.SockmapKnownEndEND_COUNTED == 0 {
 			return true
 		}
 		listed++
-		cookie := f.NetNS
-		if f.ends&bpfKnownEndEND_GATHERED != 0 {
+		cookie := f.NetNSCookie
+		if f.ends&bpf.SockmapKnownEndEND_GATHERED != 0 {
 			cookie = unregistered
 		}
 		h := counted[cookie]
@@ -185,11 +186,11 @@ func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unl
 	}
 	there, err := socketsLeft(d.layout, math.MaxInt32)
 	unlisted.sockets = int64(max(there-listed, 0))
-	unlisted.granted = unlisted.sockets * windowGrowth(uint8(bpfWindowNumberWINDOW_MAX))
+	unlisted.granted = unlisted.sockets * windowGrowth(uint8(bpf.SockmapWindowNumberWINDOW_MAX))
 	return counted, unlisted, err
 }
 
-func drifted(before, after bpfShare, counted, unlisted held) held {
+func drifted(before, after bpf.SockmapShare, counted, unlisted held) held {
 	return held{
 		sockets: drift(int64(before.Sockets), int64(after.Sockets), counted.sockets, unlisted.sockets),
 		granted: drift(before.GrantedBytes, after.GrantedBytes, counted.granted, unlisted.granted),
@@ -206,11 +207,11 @@ func drift(before, after, counted, unlisted int64) int64 {
 // addToShare changes an entry that the programs change, too. What they do between its two steps is lost; the
 // next CountShares finds it.
 func (d *Datapath) addToShare(cookie uint64, off held) error {
-	m, err := d.mapOf(bpfMapShares, unsafe.Sizeof(bpfShare{}))
+	m, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {
 		return err
 	}
-	var share bpfShare
+	var share bpf.SockmapShare
 	if err := m.Lookup(cookie, &share); errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil
 	} else if err != nil {

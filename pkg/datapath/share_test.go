@@ -7,6 +7,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -282,11 +283,11 @@ func TestRefusedFastOpensLeaveNothingBehind(t *testing.T) {
 // entriesOf counts the map where the ends of flows meet.
 func entriesOf(t *testing.T, d *Datapath) (n int) {
 	t.Helper()
-	m, err := d.mapOf(bpfMapFlows, 56)
+	m, err := d.mapOf(bpf.SockmapMapFlows, 56)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var key, next bpfIsnPair
+	var key, next bpf.SockmapIsnPair
 	for err = m.NextKey(nil, &next); err == nil; err = m.NextKey(&key, &next) {
 		n, key = n+1, next
 	}

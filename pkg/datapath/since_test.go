@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // release is the first of a line of kernel.org.
@@ -38,19 +39,19 @@ var helperSince = map[asm.BuiltinFunc]release{
 // needs are the oldest lines that have all helpers of each program. docs/KERNELS.md says what follows. A program of which
 // no line is said must do with those that every kernel in use has.
 var needs = map[string]release{
-	bpfProgSockOps: {5, 15}, bpfProgSockOpsAny: {5, 15}, bpfProgVerdict: {5, 11}, bpfProgRearm: {5, 11},
-	listProgListTcp: {5, 11}, listProgListFlows: {5, 9}, evictProgEvictTcp: {5, 15},
-	guardProgRefuseOption: {5, 18}, guardProgCorrectAnswer: {5, 11},
-	guardProgAnswerSend: {5, 17}, guardProgAnswerReceive: {5, 9}, guardProgObserveSend: {5, 11},
-	guardProgObserveReceive: {5, 11}, guardProgRefuseMapping: {5, 9},
-	guardProgReceive: {5, 11}, guardProgSend: {5, 17}, guardProgRefuseSpliceLsm: {5, 15}, guardProgCorrectInq: {5, 17},
-	guardProgRefuseSplice: {5, 11}, guardProgRefuseSpliceFile: {5, 15},
-	guardProgEnterRingSplice: {5, 8}, guardProgLeaveRingSplice: {5, 8},
+	bpf.SockmapProgSockOps: {5, 15}, bpf.SockmapProgSockOpsAny: {5, 15}, bpf.SockmapProgVerdict: {5, 11}, bpf.SockmapProgRearm: {5, 11},
+	bpf.ListProgListTcp: {5, 11}, bpf.ListProgListFlows: {5, 9}, bpf.EvictProgEvictTcp: {5, 15},
+	bpf.GuardProgRefuseOption: {5, 18}, bpf.GuardProgCorrectAnswer: {5, 11},
+	bpf.GuardProgAnswerSend: {5, 17}, bpf.GuardProgAnswerReceive: {5, 9}, bpf.GuardProgObserveSend: {5, 11},
+	bpf.GuardProgObserveReceive: {5, 11}, bpf.GuardProgRefuseMapping: {5, 9},
+	bpf.GuardProgReceive: {5, 11}, bpf.GuardProgSend: {5, 17}, bpf.GuardProgRefuseSpliceLsm: {5, 15}, bpf.GuardProgCorrectInq: {5, 17},
+	bpf.GuardProgRefuseSplice: {5, 11}, bpf.GuardProgRefuseSpliceFile: {5, 15},
+	bpf.GuardProgEnterRingSplice: {5, 8}, bpf.GuardProgLeaveRingSplice: {5, 8},
 }
 
 // The helpers decide which kernels take a program: whoever uses another one changes what the documents say.
 func TestEachProgramNeedsTheKernelThatIsSaid(t *testing.T) {
-	for _, load := range []func() (*ebpf.CollectionSpec, error){loadBpf, loadList, loadEvict, loadGuard} {
+	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadSockmap, bpf.LoadList, bpf.LoadEvict, bpf.LoadGuard} {
 		spec, err := load()
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // entriesPerCPU is twice what a CPU can hoard of an LRU map: before Linux 6.16 each keeps up to 128 free
@@ -15,7 +16,7 @@ import (
 const entriesPerCPU = 256
 
 // lruMaps are those of which an entry that is evicted is missed.
-var lruMaps = [...]string{bpfMapFlows, bpfMapAvoid, bpfMapHistory, bpfMapResets, bpfMapAnswers, bpfMapSplicing}
+var lruMaps = [...]string{bpf.SockmapMapFlows, bpf.SockmapMapAvoid, bpf.SockmapMapHistory, bpf.SockmapMapResets, bpf.SockmapMapAnswers, bpf.SockmapMapSplicing}
 
 // lruEntries is how many entries an LRU map needs to have room for wanted.
 func lruEntries(wanted uint32, possibleCPUs int) uint32 {

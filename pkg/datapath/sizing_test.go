@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 func TestLRUMapsHaveRoomForWhatEachCPUHoards(t *testing.T) {
@@ -24,7 +25,7 @@ func TestLRUMapsHaveRoomForWhatEachCPUHoards(t *testing.T) {
 }
 
 func TestEveryLRUMapIsSized(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func TestRingsAreWholePagesWhateverTheirSizeIs(t *testing.T) {
 
 // The smallest ring that there is is one page, and a page has up to 64 KiB.
 func TestEveryRingIsSized(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func TestEveryRingIsSized(t *testing.T) {
 	if err := size(spec); err != nil {
 		t.Fatal(err)
 	}
-	if got := spec.Maps[bpfMapTapRing].InnerMap.MaxEntries; got != uint32(os.Getpagesize()) {
+	if got := spec.Maps[bpf.SockmapMapTapRing].InnerMap.MaxEntries; got != uint32(os.Getpagesize()) {
 		t.Errorf("the pattern of the tap's ring has %d bytes, want a page, %d", got, os.Getpagesize())
 	}
 }

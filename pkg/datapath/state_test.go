@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 func TestLoadTwiceIsOneLoad(t *testing.T) {
@@ -79,7 +80,7 @@ func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.Close()
-			if err := d.update(func(c *bpfConfig) { c.Abi = 9 }); err != nil {
+			if err := d.update(func(c *bpf.SockmapConfig) { c.Abi = 9 }); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"ABI 9", fmt.Sprintf("ABI %d", ABI)}},
@@ -90,10 +91,10 @@ func TestForeignStateIsRefusedWithBothVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			if err := m.Pin(current(dir).pin(bpfMapConfig)); err != nil {
+			if err := m.Pin(current(dir).pin(bpf.SockmapMapConfig)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"16 bytes", fmt.Sprintf("%d bytes", unsafe.Sizeof(bpfConfig{}))}},
+		}, []string{"16 bytes", fmt.Sprintf("%d bytes", unsafe.Sizeof(bpf.SockmapConfig{}))}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := newStateDir(t)
@@ -275,7 +276,7 @@ func TestEveryValueHasAName(t *testing.T) {
 // The embedded programs are those of bpf/: CI compares with a fresh build, this test that nothing was forgotten.
 func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	d := load(t, defaults)
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		t.Fatal(err)
 	}

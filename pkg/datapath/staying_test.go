@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,11 +17,13 @@ const readerReady, readerPlain = 1, 2 // enum reader of bpf/state.h
 func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	if err := d.update(func(c *bpfConfig) { c.Learn = uint32(bpfLearnLEARN_READERS | bpfLearnLEARN_BLOCKING) }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) {
+		c.Learn = uint32(bpf.SockmapLearnLEARN_READERS | bpf.SockmapLearnLEARN_BLOCKING)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	observed(t, d, readerPlain, int32(bpfHabitHABIT_BLOCKS))
+	observed(t, d, readerPlain, int32(bpf.SockmapHabitHABIT_BLOCKS))
 	for i := range uint64(50) {
 		send(t, client, server, 1000, i)
 		send(t, server, client, 1000, i)
@@ -35,7 +38,9 @@ func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
 func TestAnEvictedSocketKeepsTCPsLength(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	if err := d.update(func(c *bpfConfig) { c.Learn = uint32(bpfLearnLEARN_READERS | bpfLearnLEARN_BLOCKING) }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) {
+		c.Learn = uint32(bpf.SockmapLearnLEARN_READERS | bpf.SockmapLearnLEARN_BLOCKING)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -62,9 +67,9 @@ func TestAStreamThatIsBehindLeavesWhateverItBeganWith(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			d, g := load(t, defaults), newGroup(t)
 			g.attach(t, d)
-			if err := d.update(func(c *bpfConfig) {
+			if err := d.update(func(c *bpf.SockmapConfig) {
 				if how == "probed" {
-					c.Hazards |= uint32(bpfAskedHazardHAZARD_FIONREAD_TCP)
+					c.Hazards |= uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP)
 				}
 			}); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // Stray is a config map whose flows are still redirected, though no pin on this node leads to it: its bpffs was unmounted,
@@ -155,7 +156,7 @@ func verdictOf(id ebpf.ProgramID, f func(maps programMaps) error) error {
 	}
 	defer p.Close()
 	info, err := p.Info()
-	if err != nil || info.Type != ebpf.SkMsg || info.Name != bpfProgVerdict {
+	if err != nil || info.Type != ebpf.SkMsg || info.Name != bpf.SockmapProgVerdict {
 		return err
 	}
 	maps, err := mapsOf(p)

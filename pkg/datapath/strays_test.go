@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // strayOf finds the state's own among all that FindStrays finds.
 func (w watched) strayOf(t *testing.T) (found Stray, ok bool) {
 	t.Helper()
-	id, _ := mapID(w.maps[bpfMapConfig])
+	id, _ := mapID(w.maps[bpf.SockmapMapConfig])
 	all, err := FindStrays()
 	if err != nil {
 		t.Error(err)
@@ -84,7 +85,7 @@ func TestALoadOfAProcessThatRunsIsNoStray(t *testing.T) {
 	if err := os.RemoveAll(w.layout.state()); err != nil {
 		t.Fatal(err)
 	}
-	fd, err := unix.FcntlInt(uintptr(w.maps[bpfMapConfig].FD()), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(uintptr(w.maps[bpf.SockmapMapConfig].FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +127,7 @@ func elsewhere(t *testing.T, m *ebpf.Map) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if err := again.Pin(l.pin(bpfMapConfig)); err != nil {
+	if err := again.Pin(l.pin(bpf.SockmapMapConfig)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -157,7 +158,7 @@ func withoutPtrace(t *testing.T, f func()) {
 // Pins of a process that cannot be looked at are not taken for pins that are not there.
 func TestNobodyIsSureOfWhatHeCannotSee(t *testing.T) {
 	w := newWatched(t)
-	elsewhere(t, w.maps[bpfMapConfig])
+	elsewhere(t, w.maps[bpf.SockmapMapConfig])
 	if err := os.RemoveAll(w.layout.state()); err != nil {
 		t.Fatal(err)
 	}

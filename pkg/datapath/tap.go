@@ -13,13 +13,14 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // Bounds of what a tap can be asked for.
 const (
-	TapSnapMax = 136 * 4096 // bytes: as large as a message can be
-	TapRingMin = 64 << 10   // bytes
+	TapSnapMax = uint32(bpf.SockmapTapSizeTAP_SNAP_MAX) // bytes: as large as a message can be
+	TapRingMin = 64 << 10                               // bytes
 	TapRingMax = 1 << 30
 	// TapLease is how long the verdict goes on for a tap that does not renew.
 	TapLease = 3 * time.Second
@@ -30,10 +31,10 @@ var ErrTapped = errors.New("another tap is running")
 
 // TapFilter is what the kernel copies.
 type TapFilter struct {
-	NetNS   uint64 // cookie, of either end; 0: any
-	Port    uint16 // of the passive end; 0: any
-	WithTCP bool   // what goes by TCP, too
-	Snap    uint32 // bytes of each message at most, from 1 to TapSnapMax
+	NetNSCookie uint64 // of either end; 0: any
+	Port        uint16 // of the passive end; 0: any
+	WithTCP     bool   // what goes by TCP, too
+	Snap        uint32 // bytes of each message at most, from 1 to TapSnapMax
 }
 
 // TapDrops is what the kernel had no room for in the ring, or no memory. A message of which a part is missing counts.
@@ -42,18 +43,18 @@ type TapDrops struct{ Messages, Bytes uint64 }
 // TapChunk is a part of one message that a socket has sent. The parts of a message come in order and follow one another
 // directly in their stream, but parts of other sockets' messages may come in between.
 type TapChunk struct {
-	Time         time.Duration // CLOCK_MONOTONIC, of the message
-	Sender       FlowKey
-	Role         Role // of the sender
-	NetNS        uint64
-	PeerNetNS    uint64 // 0: not known yet
-	Redirected   bool   // else it goes by TCP
-	Seq          uint32 // TCP sequence number of the message's first byte
-	MessageBytes uint32 // of the whole message
-	Offset       uint32 // of Data in it
-	Data         []byte // valid until the next Read
-	Active       netip.AddrPort
-	Passive      netip.AddrPort // both as the passive end sees them
+	Time            time.Duration // CLOCK_MONOTONIC, of the message
+	Sender          EndKey
+	Role            Role // of the sender
+	NetNSCookie     uint64
+	PeerNetNSCookie uint64 // 0: not known yet
+	Redirected      bool   // else it goes by TCP
+	Seq             uint32 // TCP sequence number of the message's first byte
+	MessageBytes    uint32 // of the whole message
+	Offset          uint32 // of Data in it
+	Data            []byte // valid until the next Read
+	Active          netip.AddrPort
+	Passive         netip.AddrPort // both as the passive end sees them
 }
 
 // Tap is a copy of messages as they are sent. Renew, Close and Drops may be called while another goroutine is in Read.
@@ -62,7 +63,7 @@ type Tap struct {
 	ring   *ebpf.Map
 	id     ebpf.MapID
 	reader *ringbuf.Reader
-	filter bpfTapFilter
+	filter bpf.SockmapTapFilter
 	record ringbuf.Record
 	before TapDrops
 }
@@ -77,7 +78,7 @@ func OpenTap(d *Datapath, f TapFilter, ringBytes int) (t *Tap, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if left := cfg.tapped(); left > 0 {
+	if left := tapLeft(&cfg); left > 0 {
 		return nil, fmt.Errorf("%w (there is one at a time; one that was killed is forgotten in %v)", ErrTapped,
 			left.Round(100*time.Millisecond))
 	}
@@ -96,8 +97,8 @@ func OpenTap(d *Datapath, f TapFilter, ringBytes int) (t *Tap, err error) {
 	return t, t.write(f)
 }
 
-// tapped is how long the verdict goes on for a tap that somebody has opened; 0: there is none.
-func (c *bpfConfig) tapped() time.Duration {
+// tapLeft is how long the verdict still copies for the tap that listens; 0: no tap listens.
+func tapLeft(c *bpf.SockmapConfig) time.Duration {
 	if c.Tap.SnapBytes == 0 {
 		return 0
 	}
@@ -132,7 +133,7 @@ func (t *Tap) makeRing(bytes int) (err error) {
 	if t.reader, err = ringbuf.NewReader(t.ring); err != nil {
 		return fmt.Errorf("read ring: %w", err)
 	}
-	slot, err := t.d.mapOf(bpfMapTapRing, 4)
+	slot, err := t.d.mapOf(bpf.SockmapMapTapRing, 4)
 	if err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (t *Tap) Renew(f TapFilter) error {
 
 // own tells whether the verdict still has this ring.
 func (t *Tap) own() (bool, error) {
-	slot, err := t.d.mapOf(bpfMapTapRing, 4)
+	slot, err := t.d.mapOf(bpf.SockmapMapTapRing, 4)
 	if err != nil {
 		return false, err
 	}
@@ -172,11 +173,11 @@ func (t *Tap) own() (bool, error) {
 }
 
 func (t *Tap) write(f TapFilter) error {
-	t.filter = bpfTapFilter{Netns: f.NetNS, Port: f.Port, SnapBytes: f.Snap}
+	t.filter = bpf.SockmapTapFilter{Netns: f.NetNSCookie, Port: f.Port, SnapBytes: f.Snap}
 	if f.WithTCP {
 		t.filter.WithTcp = 1
 	}
-	return t.d.update(func(c *bpfConfig) {
+	return t.d.update(func(c *bpf.SockmapConfig) {
 		c.Tap, c.TapUntilNs = t.filter, uint64(monotonic()+int64(TapLease))
 	})
 }
@@ -186,7 +187,7 @@ func (t *Tap) Stop() error {
 	if own, err := t.own(); err != nil || !own {
 		return err
 	}
-	return t.d.update(func(c *bpfConfig) { c.Tap, c.TapUntilNs = bpfTapFilter{}, 0 })
+	return t.d.update(func(c *bpf.SockmapConfig) { c.Tap, c.TapUntilNs = bpf.SockmapTapFilter{}, 0 })
 }
 
 // Close takes away all that OpenTap made, but not the Datapath. The caller holds the lock.
@@ -195,7 +196,7 @@ func (t *Tap) Close() error {
 	if err == nil && own {
 		err = t.Stop()
 		// The verdict may be about to write: it keeps the ring until it has.
-		if slot, mapErr := t.d.mapOf(bpfMapTapRing, 4); mapErr == nil {
+		if slot, mapErr := t.d.mapOf(bpf.SockmapMapTapRing, 4); mapErr == nil {
 			err = errors.Join(err, slot.Delete(uint32(0)))
 		}
 	}
@@ -219,7 +220,7 @@ func (t *Tap) Read(c *TapChunk, deadline time.Time) error {
 	if err := t.next(deadline); err != nil {
 		return err
 	}
-	var rec bpfTapRecord
+	var rec bpf.SockmapTapRecord
 	raw := t.record.RawSample
 	n, err := binary.Decode(raw, binary.NativeEndian, &rec)
 	if err != nil {
@@ -228,7 +229,7 @@ func (t *Tap) Read(c *TapChunk, deadline time.Time) error {
 	if int(rec.CapturedBytes) > len(raw)-n {
 		return fmt.Errorf("a tap's record of %d bytes says that it has %d", len(raw)-n, rec.CapturedBytes)
 	}
-	*c = rec.decode()
+	*c = decodeChunk(&rec)
 	c.Data = raw[n : n+int(rec.CapturedBytes)]
 	return nil
 }
@@ -250,19 +251,19 @@ func (t *Tap) next(deadline time.Time) error {
 	}
 }
 
-func (r *bpfTapRecord) decode() TapChunk {
+func decodeChunk(r *bpf.SockmapTapRecord) TapChunk {
 	return TapChunk{
-		Time:         time.Duration(r.TimeNs),
-		Sender:       FlowKey{r.Self.Own, r.Self.Peer},
-		Role:         Role(r.Role),
-		NetNS:        r.Netns,
-		PeerNetNS:    r.PeerNetns,
-		Redirected:   r.Redirected != 0,
-		Seq:          r.Seq,
-		MessageBytes: r.MessageBytes,
-		Offset:       r.Offset,
-		Active:       addrPort(r.Family, r.ActiveAddr, r.ActivePort),
-		Passive:      addrPort(r.Family, r.PassiveAddr, r.PassivePort),
+		Time:            time.Duration(r.TimeNs),
+		Sender:          EndKey{r.Self.Own, r.Self.Peer},
+		Role:            Role(r.Role),
+		NetNSCookie:     r.Netns,
+		PeerNetNSCookie: r.PeerNetns,
+		Redirected:      r.Redirected != 0,
+		Seq:             r.Seq,
+		MessageBytes:    r.MessageBytes,
+		Offset:          r.Offset,
+		Active:          addrPort(r.Family, r.ActiveAddr, r.ActivePort),
+		Passive:         addrPort(r.Family, r.PassiveAddr, r.PassivePort),
 	}
 }
 
@@ -276,11 +277,11 @@ func (t *Tap) Drops() (TapDrops, error) {
 }
 
 func (t *Tap) drops() (sum TapDrops, err error) {
-	m, err := t.d.mapOf(bpfMapTapDrops, unsafe.Sizeof(bpfTapDrops{}))
+	m, err := t.d.mapOf(bpf.SockmapMapTapDrops, unsafe.Sizeof(bpf.SockmapTapDrops{}))
 	if err != nil {
 		return sum, err
 	}
-	var perCPU []bpfTapDrops
+	var perCPU []bpf.SockmapTapDrops
 	if err := m.Lookup(uint32(0), &perCPU); err != nil {
 		return sum, fmt.Errorf("read drops of the tap: %w", err)
 	}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 func openTap(t *testing.T, d *Datapath, f TapFilter, ring int) *Tap {
@@ -52,9 +54,9 @@ func renew(t *testing.T, tap *Tap, f TapFilter) {
 
 // tapped reads until nothing has come for a while, and puts the stream of each sender together. Every byte must come once,
 // right behind the one before.
-func tapped(t *testing.T, tap *Tap, quiet time.Duration) (streams map[FlowKey][]byte, chunks []TapChunk) {
+func tapped(t *testing.T, tap *Tap, quiet time.Duration) (streams map[EndKey][]byte, chunks []TapChunk) {
 	t.Helper()
-	streams = map[FlowKey][]byte{}
+	streams = map[EndKey][]byte{}
 	for {
 		var c TapChunk
 		err := tap.Read(&c, time.Now().Add(quiet))
@@ -125,7 +127,7 @@ func TestATapSeesSeveralFlowsAtOnceWhole(t *testing.T) {
 	everything := TapFilter{Snap: TapSnapMax, WithTCP: true}
 	tap := openTap(t, d, everything, 256<<20)
 	renew(t, tap, everything)
-	want := map[FlowKey][]byte{}
+	want := map[EndKey][]byte{}
 	var (
 		mu sync.Mutex
 		wg sync.WaitGroup
@@ -229,7 +231,7 @@ func TestThereIsOneTapAtATime(t *testing.T) {
 		t.Fatalf("a second tap: %v", err)
 	}
 	// A first that is late, as if its process had been stopped.
-	if err := d.update(func(c *bpfConfig) { c.TapUntilNs = uint64(monotonic()) }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) { c.TapUntilNs = uint64(monotonic()) }); err != nil {
 		t.Fatal(err)
 	}
 	second := openTap(t, d, TapFilter{Snap: 1}, TapRingMin)
@@ -275,10 +277,10 @@ func TestNothingIsLeftOfAClosedTap(t *testing.T) {
 			t.Fatal(err)
 		}
 		var id uint32
-		if err := d.maps[bpfMapTapRing].Lookup(uint32(0), &id); err == nil {
+		if err := d.maps[bpf.SockmapMapTapRing].Lookup(uint32(0), &id); err == nil {
 			t.Errorf("the verdict still has ring %d", id)
 		}
-		if cfg, err := d.config(); err != nil || cfg.TapUntilNs != 0 || cfg.Tap != (bpfTapFilter{}) {
+		if cfg, err := d.config(); err != nil || cfg.TapUntilNs != 0 || cfg.Tap != (bpf.SockmapTapFilter{}) {
 			t.Errorf("config has %+v until %d, %v", cfg.Tap, cfg.TapUntilNs, err)
 		}
 	}
@@ -286,8 +288,11 @@ func TestNothingIsLeftOfAClosedTap(t *testing.T) {
 
 func TestWhatATapCannotDoIsRefused(t *testing.T) {
 	d := load(t, defaults)
-	for _, tt := range []struct{ snap, ring int }{{0, TapRingMin}, {TapSnapMax + 1, TapRingMin}, {1, TapRingMin - 1}, {1, TapRingMax + 1}} {
-		if tap, err := OpenTap(d, TapFilter{Snap: uint32(tt.snap)}, tt.ring); err == nil {
+	for _, tt := range []struct {
+		snap uint32
+		ring int
+	}{{0, TapRingMin}, {TapSnapMax + 1, TapRingMin}, {1, TapRingMin - 1}, {1, TapRingMax + 1}} {
+		if tap, err := OpenTap(d, TapFilter{Snap: tt.snap}, tt.ring); err == nil {
 			tap.Close()
 			t.Errorf("snap %d, ring %d: taken", tt.snap, tt.ring)
 		}

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // Keys of totals that are no netns cookies. The programs add to unregistered: sockets of cgroups attached by hand.
@@ -18,8 +19,8 @@ const (
 	retired      = ^uint64(0)
 )
 
-// resultRoom is how many results a role has room for, see bpf/abi.h.
-const resultRoom = len(bpfTotals{}.Flows) / int(bpfRoleROLE_MAX)
+// resultRoom is how many results a role has room for.
+const resultRoom = int(bpf.SockmapAbiRESULT_ROOM)
 
 // Totals are sums over closed sockets, and over all connections ever made.
 type Totals struct {
@@ -33,7 +34,7 @@ type Totals struct {
 }
 
 func (d *Datapath) totals() (*ebpf.Map, error) {
-	return d.mapOf(bpfMapTotals, unsafe.Sizeof(bpfTotals{}))
+	return d.mapOf(bpf.SockmapMapTotals, unsafe.Sizeof(bpf.SockmapTotals{}))
 }
 
 func newTotals(m *ebpf.Map, cookie uint64) error {
@@ -41,7 +42,7 @@ func newTotals(m *ebpf.Map, cookie uint64) error {
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
-	zeros := make([]bpfTotals, cpus)
+	zeros := make([]bpf.SockmapTotals, cpus)
 	err = waitForRefill(func() error { return m.Update(cookie, zeros, ebpf.UpdateNoExist) })
 	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("make totals: %w", err)
@@ -49,7 +50,7 @@ func newTotals(m *ebpf.Map, cookie uint64) error {
 	return nil
 }
 
-func addTotals(sum *bpfTotals, t *bpfTotals) {
+func addTotals(sum *bpf.SockmapTotals, t *bpf.SockmapTotals) {
 	sum.RedirectedBytes += t.RedirectedBytes
 	sum.RedirectedMessages += t.RedirectedMessages
 	sum.TcpBytes += t.TcpBytes
@@ -69,7 +70,7 @@ func (d *Datapath) retireTotals(cookie uint64) error {
 	if err != nil {
 		return err
 	}
-	var gone, sum []bpfTotals
+	var gone, sum []bpf.SockmapTotals
 	if err := m.Lookup(cookie, &gone); errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil
 	} else if err != nil {
@@ -103,7 +104,7 @@ func (d *Datapath) Totals() (map[uint64]Totals, error) {
 	}
 	if gone := sums[retired]; gone != nil {
 		if sums[unregistered] == nil {
-			sums[unregistered] = &bpfTotals{}
+			sums[unregistered] = &bpf.SockmapTotals{}
 		}
 		addTotals(sums[unregistered], gone)
 		delete(sums, retired)
@@ -122,19 +123,19 @@ func (d *Datapath) PresentTotals() (map[uint64]Totals, error) {
 	return decodeTotals(sums), nil
 }
 
-func (d *Datapath) sums() (map[uint64]*bpfTotals, error) {
+func (d *Datapath) sums() (map[uint64]*bpf.SockmapTotals, error) {
 	m, err := d.totals()
 	if err != nil {
 		return nil, err
 	}
 	var (
 		cookie uint64
-		perCPU []bpfTotals
-		sums   = map[uint64]*bpfTotals{}
+		perCPU []bpf.SockmapTotals
+		sums   = map[uint64]*bpf.SockmapTotals{}
 	)
 	it := m.Iterate()
 	for it.Next(&cookie, &perCPU) {
-		sum := &bpfTotals{}
+		sum := &bpf.SockmapTotals{}
 		for i := range perCPU {
 			addTotals(sum, &perCPU[i])
 		}
@@ -146,27 +147,27 @@ func (d *Datapath) sums() (map[uint64]*bpfTotals, error) {
 	return sums, nil
 }
 
-func decodeTotals(sums map[uint64]*bpfTotals) map[uint64]Totals {
+func decodeTotals(sums map[uint64]*bpf.SockmapTotals) map[uint64]Totals {
 	all := make(map[uint64]Totals, len(sums))
 	for cookie, sum := range sums {
-		all[cookie] = sum.decode()
+		all[cookie] = decodeSums(sum)
 	}
 	return all
 }
 
-func (t *bpfTotals) decode() Totals {
+func decodeSums(t *bpf.SockmapTotals) Totals {
 	out := Totals{
 		RedirectedBytes: t.RedirectedBytes, RedirectedMessages: t.RedirectedMessages,
 		TCPBytes: t.TcpBytes, TCPMessages: t.TcpMessages,
 		Flows: map[Role]map[Result]uint64{}, Fallbacks: map[Reason]uint64{}, BacklogHigh: t.BacklogHigh,
 	}
-	for role := range Role(bpfRoleROLE_MAX) {
+	for role := range Role(bpf.SockmapRoleROLE_MAX) {
 		out.Flows[role] = map[Result]uint64{}
-		for result := range Result(bpfResultRESULT_MAX) {
+		for result := range Result(bpf.SockmapResultRESULT_MAX) {
 			out.Flows[role][result] = t.Flows[int(role)*resultRoom+int(result)]
 		}
 	}
-	for reason := ReasonNone + 1; reason < Reason(bpfReasonREASON_MAX); reason++ {
+	for reason := ReasonNone + 1; reason < Reason(bpf.SockmapReasonREASON_MAX); reason++ {
 		out.Fallbacks[reason] = t.Fallbacks[reason]
 	}
 	return out

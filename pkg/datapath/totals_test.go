@@ -5,17 +5,18 @@ package datapath
 import (
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // putTotals writes the sums that programs would have made on the first CPU.
-func putTotals(t *testing.T, d *Datapath, cookie uint64, sum bpfTotals) {
+func putTotals(t *testing.T, d *Datapath, cookie uint64, sum bpf.SockmapTotals) {
 	t.Helper()
 	m, err := d.totals()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var perCPU []bpfTotals
+	var perCPU []bpf.SockmapTotals
 	if err := m.Lookup(cookie, &perCPU); err != nil {
 		t.Fatal(err)
 	}
@@ -45,9 +46,9 @@ func TestTotalsOfAnEndpointThatGoesStayInTheSumOnly(t *testing.T) {
 		if err := d.SetEndpoint(cookie, Policy{Accelerate: true}); err != nil {
 			t.Fatal(err)
 		}
-		putTotals(t, d, cookie, bpfTotals{RedirectedBytes: n})
+		putTotals(t, d, cookie, bpf.SockmapTotals{RedirectedBytes: n})
 	}
-	putTotals(t, d, unregistered, bpfTotals{RedirectedBytes: 3})
+	putTotals(t, d, unregistered, bpf.SockmapTotals{RedirectedBytes: 3})
 
 	for range 2 { // the second time it is gone already
 		if err := d.DeleteEndpoint(goes); err != nil {

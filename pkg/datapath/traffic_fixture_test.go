@@ -15,6 +15,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,11 +102,11 @@ func (d *Datapath) flowsOf(t testing.TB) (all []Flow) {
 // socketsIn counts the sockhash.
 func socketsIn(t testing.TB, d *Datapath) (n int) {
 	t.Helper()
-	m, err := d.mapOf(bpfMapSockets, 8)
+	m, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var key, next bpfIsnPair
+	var key, next bpf.SockmapIsnPair
 	for err = m.NextKey(nil, &next); err == nil; err = m.NextKey(&key, &next) {
 		n, key = n+1, next
 	}

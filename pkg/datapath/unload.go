@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -174,7 +175,7 @@ func (r Removal) switchOff(dir string, entries []os.DirEntry) (stood stand, err 
 			stood = stand{true, stood.disabled || disabled}
 		}
 		if ok && !found && !r.Force && err == nil {
-			errs = append(errs, missing(l.pin(bpfMapConfig), nil))
+			errs = append(errs, missing(l.pin(bpf.SockmapMapConfig), nil))
 		}
 	}
 	return stood, errors.Join(errs...)
@@ -213,6 +214,9 @@ func removeState(l layout) error {
 	}
 	return os.RemoveAll(doomed.state())
 }
+
+// RemoveUnfinished removes what killed calls left unfinished. The caller holds the lock on dir.
+func RemoveUnfinished(dir string) error { return within(dir, removeUnfinished) }
 
 // removeUnfinished removes what killed calls left. The caller's lock says that nobody is at work there.
 func removeUnfinished(dir string) error {

@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,21 +34,21 @@ var damages = []struct {
 	{"the rest of a killed removal", func(t *testing.T, d *Datapath) {
 		renamePin(t, d.layout.state(), d.layout.building(1).state())
 	}},
-	{"the config map has no pin", func(t *testing.T, d *Datapath) { removePins(t, d, bpfMapConfig) }},
+	{"the config map has no pin", func(t *testing.T, d *Datapath) { removePins(t, d, bpf.SockmapMapConfig) }},
 	{"a config map of another size", func(t *testing.T, d *Datapath) {
-		removePins(t, d, bpfMapConfig)
-		newPinned(t, d.layout, bpfMapConfig, &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1})
+		removePins(t, d, bpf.SockmapMapConfig)
+		newPinned(t, d.layout, bpf.SockmapMapConfig, &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1})
 	}},
 	{"only sock_ops is left", func(t *testing.T, d *Datapath) {
-		removePins(t, d, bpfMapConfig, bpfProgVerdict, bpfMapSockets, bpfProgRearm)
+		removePins(t, d, bpf.SockmapMapConfig, bpf.SockmapProgVerdict, bpf.SockmapMapSockets, bpf.SockmapProgRearm)
 	}},
-	{"only the sockhash is left", func(t *testing.T, d *Datapath) { keepPins(t, d, bpfMapSockets) }},
+	{"only the sockhash is left", func(t *testing.T, d *Datapath) { keepPins(t, d, bpf.SockmapMapSockets) }},
 	{"only links are left", func(t *testing.T, d *Datapath) { keepPins(t, d, linksDir) }},
 }
 
 func becomeABI(t *testing.T, d *Datapath, abi uint32) {
 	t.Helper()
-	if err := d.update(func(c *bpfConfig) { c.Abi = abi }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) { c.Abi = abi }); err != nil {
 		t.Fatal(err)
 	}
 	renamePin(t, d.layout.state(), layout{d.Dir(), stateName(abi)}.state())
@@ -187,7 +188,7 @@ func TestAForcedUnloadReachesFlowsWithUnreadBytes(t *testing.T) {
 // A switch that does not turn keeps the pins: they are all that leads to the flows.
 func TestAnUnloadThatCannotSwitchOffRemovesNothing(t *testing.T) {
 	w := newWatched(t)
-	m, err := w.mapOf(bpfMapConfig, unsafe.Sizeof(bpfConfig{}))
+	m, err := w.mapOf(bpf.SockmapMapConfig, unsafe.Sizeof(bpf.SockmapConfig{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,13 +205,13 @@ func TestAnUnloadThatCannotSwitchOffRemovesNothing(t *testing.T) {
 	if err := Unload(w.Dir(), true); !errors.Is(err, ErrStillRedirected) {
 		t.Errorf("unload: %v, want %v", err, ErrStillRedirected)
 	}
-	if _, err := os.Stat(newer.pin(bpfMapSockets)); err != nil {
+	if _, err := os.Stat(newer.pin(bpf.SockmapMapSockets)); err != nil {
 		t.Errorf("what leads to the flows was removed: %v", err)
 	}
 }
 
 func TestDamagedStateNamesTheWayOut(t *testing.T) {
-	for _, name := range []string{bpfMapConfig, bpfMapSockets} {
+	for _, name := range []string{bpf.SockmapMapConfig, bpf.SockmapMapSockets} {
 		t.Run(name, func(t *testing.T) {
 			d := load(t, defaults)
 			removePins(t, d, name)
@@ -224,7 +225,7 @@ func TestDamagedStateNamesTheWayOut(t *testing.T) {
 				!strings.Contains(err.Error(), name+" is missing") {
 				t.Errorf("open: %v", err)
 			}
-			if err := Unload(d.Dir(), false); name == bpfMapConfig && !errors.Is(err, ErrForeignState) {
+			if err := Unload(d.Dir(), false); name == bpf.SockmapMapConfig && !errors.Is(err, ErrForeignState) {
 				t.Errorf("unload: %v", err)
 			}
 			if err := Unload(d.Dir(), true); err != nil {
@@ -272,7 +273,7 @@ func TestADirectoryOfSomebodyElseIsLeftAlone(t *testing.T) {
 
 func TestFlowsWithoutAnyPinAreFoundAndSwitchedOff(t *testing.T) {
 	w := newWatched(t)
-	id, _ := mapID(w.maps[bpfMapConfig])
+	id, _ := mapID(w.maps[bpf.SockmapMapConfig])
 	mine := func() *Stray {
 		all, err := FindStrays()
 		if err != nil {
@@ -312,7 +313,7 @@ func TestFlowsWithoutAnyPinAreFoundAndSwitchedOff(t *testing.T) {
 // State that another mount namespace has pinned is no stray.
 func TestPinsOfAnotherMountNamespaceAreSeen(t *testing.T) {
 	w := newWatched(t)
-	id, _ := mapID(w.maps[bpfMapConfig])
+	id, _ := mapID(w.maps[bpf.SockmapMapConfig])
 	inMountNS(t, func() error {
 		// This thread does not see it any more; the process does.
 		if err := unix.Unmount(filepath.Dir(w.Dir()), unix.MNT_DETACH); err != nil {

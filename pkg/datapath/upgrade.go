@@ -9,10 +9,11 @@ import (
 	"os"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Upgrade is how other programs take over.
-type Upgrade struct {
+// Takeover is how other programs replace those that are loaded, for Upgrade, Replace and Resize.
+type Takeover struct {
 	// Settings of the new programs. Of these, state of the same ABI takes the version only: sizes, bounds and switches stay as
 	// they are, and guards that were switched off stay off.
 	Settings
@@ -27,7 +28,7 @@ type Upgrade struct {
 	LoseGuards bool
 }
 
-func (u *Upgrade) step(name string) error {
+func (u *Takeover) step(name string) error {
 	if u.Step == nil {
 		return nil
 	}
@@ -40,9 +41,9 @@ func (u *Upgrade) step(name string) error {
 //
 // Each step leaves programs that work together, as all are of one ABI. So whatever an error or a kill leaves works, and the
 // next Upgrade, by any version, begins anew and ends with one version everywhere.
-func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
+func (d *Datapath) Upgrade(u Takeover) (links int, err error) {
 	defer spellError(&err)
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		return 0, fmt.Errorf("read embedded programs: %w", err)
 	}
@@ -67,7 +68,7 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 	if err := recordProbes(building.state(), u.ProbeSet); err != nil {
 		return 0, err
 	}
-	return d.exchange(&objs, building, u, func(c *bpfConfig) {
+	return d.exchange(&objs, building, u, func(c *bpf.SockmapConfig) {
 		setText(c.Version[:], u.Version)
 		c.Hazards, c.Guards, c.Learn = u.Hazards, u.Guarded, uint32(learn)
 	})
@@ -75,7 +76,7 @@ func (d *Datapath) Upgrade(u Upgrade) (links int, err error) {
 
 // loadBeside loads all programs of spec with the maps that are pinned, and pins them in another directory. Nothing but
 // guards runs yet, beside those that do already.
-func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building layout, u *Upgrade) (bpfLearn, error) {
+func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building layout, u *Takeover) (bpf.SockmapLearn, error) {
 	pinned, err := d.pinnedMaps(spec)
 	if err != nil {
 		return 0, err
@@ -128,7 +129,7 @@ func compareGuards(before []GuardState, building layout) error {
 
 // exchange puts what was built in the place of what runs. The version comes last, and the digest after it: without it, the
 // upgrade is not finished.
-func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change func(*bpfConfig)) (links int, err error) {
+func (d *Datapath) exchange(objs *loaded, building layout, u Takeover, change func(*bpf.SockmapConfig)) (links int, err error) {
 	// What is opened from here on is new.
 	if err := d.closeObjects(); err != nil {
 		return 0, err
@@ -186,7 +187,7 @@ func (d *Datapath) exchange(objs *loaded, building layout, u Upgrade, change fun
 	return links, d.finish(u, change)
 }
 
-func (d *Datapath) exchangeRearm(objs *loaded, u Upgrade) error {
+func (d *Datapath) exchangeRearm(objs *loaded, u Takeover) error {
 	cgroups, err := d.RearmLinks()
 	if err != nil {
 		return err
@@ -202,7 +203,7 @@ func (d *Datapath) exchangeRearm(objs *loaded, u Upgrade) error {
 	return nil
 }
 
-func (d *Datapath) finish(u Upgrade, change func(*bpfConfig)) error {
+func (d *Datapath) finish(u Takeover, change func(*bpf.SockmapConfig)) error {
 	if err := u.step("version"); err != nil {
 		return err
 	}
@@ -288,7 +289,7 @@ func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error
 	if err := removeIfThere(d.layout.pin(probesPin)); err != nil {
 		return fmt.Errorf("forget which probes were asked: %w", err)
 	}
-	err = d.update(func(c *bpfConfig) {
+	err = d.update(func(c *bpf.SockmapConfig) {
 		setText(c.Version[:], version)
 		c.Hazards, c.Guards = hazards, guarded
 	})
@@ -300,5 +301,5 @@ func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error
 
 // SetVersion records that these programs are those of another version, too.
 func (d *Datapath) SetVersion(version string) error {
-	return d.update(func(c *bpfConfig) { setText(c.Version[:], version) })
+	return d.update(func(c *bpf.SockmapConfig) { setText(c.Version[:], version) })
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // variant changes the programs into those of another version.
@@ -28,16 +29,16 @@ func sameButForATag(spec *ebpf.CollectionSpec) {
 
 // neverRedirects has a verdict that leaves everything to TCP.
 func neverRedirects(spec *ebpf.CollectionSpec) {
-	verdict := spec.Programs[bpfProgVerdict]
+	verdict := spec.Programs[bpf.SockmapProgVerdict]
 	verdict.Instructions = asm.Instructions{
-		asm.Mov.Imm(asm.R0, 1).WithSymbol(bpfProgVerdict), asm.Return(),
+		asm.Mov.Imm(asm.R0, 1).WithSymbol(bpf.SockmapProgVerdict), asm.Return(),
 	}
 }
 
 // loadVariant loads what another version would, and marks it so.
 func loadVariant(t testing.TB, dir, version string, change variant) *Datapath {
 	t.Helper()
-	spec, err := loadBpf()
+	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,11 +74,11 @@ func markAs(t testing.TB, dir, digest string) {
 }
 
 // upgradeTo is an upgrade that finds cgroups as pkg/endpoint does.
-func upgradeTo(t testing.TB, version string, step func(string) error) Upgrade {
+func upgradeTo(t testing.TB, version string, step func(string) error) Takeover {
 	t.Helper()
 	s := defaults
 	s.Version = version
-	return Upgrade{Settings: s, Step: step, Open: func(id uint64) (*os.File, error) {
+	return Takeover{Settings: s, Step: step, Open: func(id uint64) (*os.File, error) {
 		path, err := cgroup.PathOf(cgroup.Mount{Path: cgroupMount(t)}, id)
 		if err != nil {
 			return nil, err
@@ -129,7 +130,7 @@ func pinnedProgram(t testing.TB, d *Datapath, name string) (ebpf.ProgramID, stri
 // attachedVerdict is the program that sockets get which enter the sockhash now.
 func attachedVerdict(t testing.TB, d *Datapath) ebpf.ProgramID {
 	t.Helper()
-	m, err := d.mapOf(bpfMapSockets, 8)
+	m, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func wantOneVersion(t testing.TB, d *Datapath, version string) {
 	if cfg.Version != version || d.Digest() != Digest() {
 		t.Errorf("version %q and programs %q, want %q and %q", cfg.Version, d.Digest(), version, Digest())
 	}
-	verdict, _ := pinnedProgram(t, d, bpfProgVerdict)
+	verdict, _ := pinnedProgram(t, d, bpf.SockmapProgVerdict)
 	if got := attachedVerdict(t, d); got != verdict {
 		t.Errorf("the sockhash has verdict %d, pinned is %d", got, verdict)
 	}
@@ -162,9 +163,9 @@ func wantOneVersion(t testing.TB, d *Datapath, version string) {
 		t.Fatal(err)
 	}
 	for _, key := range keys {
-		pins := map[string]string{d.layout.link(key): bpfProgSockOps}
+		pins := map[string]string{d.layout.link(key): bpf.SockmapProgSockOps}
 		if key.Manual {
-			pins[d.layout.link(key)] = bpfProgSockOpsAny
+			pins[d.layout.link(key)] = bpf.SockmapProgSockOpsAny
 		}
 		for _, g := range cgroupGuards {
 			pins[d.layout.link(key)+g.suffix] = g.program

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
 // wantRedirect looks whether the next message of c goes past TCP.
@@ -40,7 +41,7 @@ func TestUpgradeReplacesEveryProgram(t *testing.T) {
 	}
 	manual.attach(t, d)
 	old := map[string]string{}
-	for _, name := range []string{bpfProgSockOps, bpfProgSockOpsAny, bpfProgVerdict} {
+	for _, name := range []string{bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny, bpf.SockmapProgVerdict} {
 		_, old[name] = pinnedProgram(t, d, name)
 	}
 	if links := mustUpgrade(t, d, "new"); links != 2 {
@@ -237,7 +238,7 @@ func TestUpgradeCompletesTheOptionsGuardAndTakesItAway(t *testing.T) {
 func TestUpgradeRefusesToLoseAGuard(t *testing.T) {
 	d := loadVariant(t, newStateDir(t), "old", sameButForATag)
 	// As if the old version had loaded a guard that this kernel does not give the new one.
-	splice := hook{guardProgRefuseSpliceFile, "security_file_permission"}
+	splice := hook{bpf.GuardProgRefuseSpliceFile, "security_file_permission"}
 	pin := filepath.Join(d.layout.pin(guardsDir), GuardSplice+"-"+splice.pinName())
 	states, err := d.GuardStates()
 	if err != nil {
@@ -316,7 +317,7 @@ func TestGuardsThatAreLostAreFound(t *testing.T) {
 
 func TestUpgradeRefusesMapsOfAnotherShape(t *testing.T) {
 	d := loadVariant(t, newStateDir(t), "old", sameButForATag)
-	pin := d.layout.pin(bpfMapAvoid)
+	pin := d.layout.pin(bpf.SockmapMapAvoid)
 	if err := os.Remove(pin); err != nil {
 		t.Fatal(err)
 	}

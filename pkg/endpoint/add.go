@@ -125,7 +125,7 @@ func newHostAttachment(sb Sandbox) (datapath.Attachment, error) {
 	}
 	return datapath.Attachment{
 		Network: sb.Network, ContainerID: sb.ContainerID, IfName: sb.IfName,
-		PodNamespace: sb.PodNamespace, PodName: sb.PodName, HostNetNS: id.Cookie,
+		PodNamespace: sb.PodNamespace, PodName: sb.PodName, HostNetNSCookie: id.Cookie,
 	}, nil
 }
 

@@ -21,11 +21,11 @@ func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err err
 // attachFor is attach for the sandbox of a record.
 func (s *session) attachFor(dir *os.File, attachment datapath.Attachment) (made bool, err error) {
 	key := datapath.LinkKey{CgroupID: attachment.CgroupID}
-	if attachment.HostNetNS == 0 {
+	if attachment.HostNetNSCookie == 0 {
 		return s.attach(dir, key)
 	}
 	return s.attachBy(dir, key, func(dir *os.File, key datapath.LinkKey) (bool, error) {
-		return s.d.AttachHost(dir, key, attachment.HostNetNS)
+		return s.d.AttachHost(dir, key, attachment.HostNetNSCookie)
 	})
 }
 

@@ -43,7 +43,7 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 		}
 		left = 0
 		err := d.Flows(func(f datapath.Flow) bool {
-			s := socket{f.Key, f.NetNS}
+			s := socket{f.Key, f.NetNSCookie}
 			read[s] = read[s] || f.BacklogBytes == 0
 			if !read[s] {
 				left++
@@ -71,7 +71,7 @@ func (n *Node) switchOffToUnload(ctx context.Context) error {
 
 // socket names one live socket.
 type socket struct {
-	key   datapath.FlowKey
+	key   datapath.EndKey
 	netns uint64
 }
 

@@ -14,7 +14,7 @@ import (
 // name, nor an older record of the same key and what that one names.
 func (s *session) register(key datapath.AttachmentKey, attachment datapath.Attachment, dir *os.File) error {
 	err := s.withIncompleteMarks(func() error { return s.replaceAttachment(key, attachment, dir) })
-	if err != nil || attachment.HostNetNS == 0 {
+	if err != nil || attachment.HostNetNSCookie == 0 {
 		return err
 	}
 	return s.dropEarlierSandboxes(key, attachment)
@@ -31,7 +31,7 @@ func (s *session) dropEarlierSandboxes(key datapath.AttachmentKey, attachment da
 	for other, r := range s.attachments {
 		same := r.CgroupID != 0 && r.CgroupID == attachment.CgroupID ||
 			r.ContainerCgroupID != 0 && r.ContainerCgroupID == attachment.ContainerCgroupID
-		if other != key && r.HostNetNS != 0 && same {
+		if other != key && r.HostNetNSCookie != 0 && same {
 			errs = append(errs, s.remove(other))
 		}
 	}

@@ -66,7 +66,7 @@ func (n *Node) PlanUpgrade(_ context.Context) (UpgradePlan, error) {
 
 // Upgrade puts the programs of this version, Settings.Version, in the place of those that are loaded: one critical section,
 // in which live flows lose nothing. Probes, where there is anything to ask, come before it. It does nothing where the same programs are loaded. Settings count as far as
-// datapath.Upgrade says; Add never upgrades.
+// datapath.Takeover says; Add never upgrades.
 //
 // It returns datapath.ErrNotLoaded where nothing is loaded, an ErrDowngrade where a newer version is, a datapath.StateError
 // for state that this version cannot take over, and datapath.ErrGuardLost. Nothing was changed then. After any other error
@@ -260,8 +260,8 @@ func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool
 	return s.d.Upgrade(how)
 }
 
-func (s *session) upgradeSteps() datapath.Upgrade {
-	return datapath.Upgrade{Settings: s.Settings, Open: s.openCgroupID, Step: s.step}
+func (s *session) upgradeSteps() datapath.Takeover {
+	return datapath.Takeover{Settings: s.Settings, Open: s.openCgroupID, Step: s.step}
 }
 
 // openCgroupID opens a cgroup by what its link is named after.

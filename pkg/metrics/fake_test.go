@@ -74,7 +74,7 @@ func (s *source) Totals() (map[uint64]datapath.Totals, error) {
 func (s *source) SocketShares() (map[uint64]int, error) {
 	counts := map[uint64]int{0: 0}
 	for _, f := range s.flows {
-		counts[f.NetNS]++
+		counts[f.NetNSCookie]++
 	}
 	return counts, s.read()
 }
@@ -151,10 +151,10 @@ func node() *source {
 			31: {RedirectedBytes: 5, BacklogHigh: 4096},
 		},
 		flows: []datapath.Flow{
-			{NetNS: 11, Mode: datapath.ModeRedirect, RedirectedBytes: 1, RedirectedMessages: 1},
-			{NetNS: 12, PeerNetNS: 21, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3, BacklogHigh: 70000},
-			{NetNS: 21, Mode: datapath.ModePending},
-			{NetNS: 99, Mode: datapath.ModeRedirect, RedirectedBytes: 50, RedirectedMessages: 5},
+			{NetNSCookie: 11, Mode: datapath.ModeRedirect, RedirectedBytes: 1, RedirectedMessages: 1},
+			{NetNSCookie: 12, PeerNetNSCookie: 21, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3, BacklogHigh: 70000},
+			{NetNSCookie: 21, Mode: datapath.ModePending},
+			{NetNSCookie: 99, Mode: datapath.ModeRedirect, RedirectedBytes: 50, RedirectedMessages: 5},
 		},
 	}
 }

@@ -157,7 +157,7 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 		if !f.Left {
 			sockets++
 		}
-		cookie, reader := s.gathering(f.NetNS), s.gathering(f.PeerNetNS)
+		cookie, reader := s.gathering(f.NetNSCookie), s.gathering(f.PeerNetNSCookie)
 		s.backlogHigh[reader] = max(s.backlogHigh[reader], uint64(f.BacklogHigh))
 		sum := s.traffic[cookie]
 		sum.add(traffic{f.RedirectedBytes, f.RedirectedMessages, f.TCPBytes, f.TCPMessages})

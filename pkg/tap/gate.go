@@ -29,7 +29,7 @@ type Gate struct {
 	bounds  Bounds
 	wants   func(*datapath.TapChunk) bool
 	limiter *rate.Limiter
-	senders *simplelru.LRU[datapath.FlowKey, *passage]
+	senders *simplelru.LRU[datapath.EndKey, *passage]
 	open    int    // messages that are half through
 	taken   uint64 // bytes of messages that were let in, captured already or not
 	sums    Sums
@@ -45,14 +45,14 @@ type passage struct {
 
 // NewGate is for messages that were captured up to snap bytes. wants is asked once for each message; nil: all.
 func NewGate(snap uint32, b Bounds, wants func(*datapath.TapChunk) bool) *Gate {
-	lru, err := simplelru.NewLRU[datapath.FlowKey, *passage](maxStreams, nil)
+	lru, err := simplelru.NewLRU[datapath.EndKey, *passage](maxStreams, nil)
 	if err != nil {
 		panic(err) // maxStreams is not positive
 	}
 	g := &Gate{snap: snap, bounds: b, wants: wants, senders: lru}
 	if b.Rate > 0 {
 		// The largest message has to fit, or it never would.
-		g.limiter = rate.NewLimiter(rate.Limit(b.Rate), int(max(b.Rate, datapath.TapSnapMax)))
+		g.limiter = rate.NewLimiter(rate.Limit(b.Rate), int(max(b.Rate, uint64(datapath.TapSnapMax))))
 	}
 	return g
 }

@@ -35,12 +35,12 @@ type stream struct{ next [2]uint32 }
 // Streams makes segments of the parts of messages.
 type Streams struct {
 	snap    uint32
-	streams *simplelru.LRU[datapath.FlowKey, *stream]
+	streams *simplelru.LRU[datapath.EndKey, *stream]
 }
 
 // NewStreams is for messages that were captured up to snap bytes.
 func NewStreams(snap uint32) *Streams {
-	lru, err := simplelru.NewLRU[datapath.FlowKey, *stream](maxStreams, nil)
+	lru, err := simplelru.NewLRU[datapath.EndKey, *stream](maxStreams, nil)
 	if err != nil {
 		panic(err) // maxStreams is not positive
 	}
@@ -48,7 +48,7 @@ func NewStreams(snap uint32) *Streams {
 }
 
 // activeKey is the name of both directions of a connection.
-func activeKey(c *datapath.TapChunk) datapath.FlowKey {
+func activeKey(c *datapath.TapChunk) datapath.EndKey {
 	if c.Role == datapath.RoleActive {
 		return c.Sender
 	}
@@ -74,7 +74,7 @@ func (s *Streams) Add(c *datapath.TapChunk, yield func(*Segment) error) error {
 	return s.payload(c, st, !known, yield)
 }
 
-func handshake(c *datapath.TapChunk, key datapath.FlowKey, yield func(*Segment) error) error {
+func handshake(c *datapath.TapChunk, key datapath.EndKey, yield func(*Segment) error) error {
 	for _, seg := range []Segment{
 		{From: c.Active, To: c.Passive, Seq: key.Own, SYN: true, First: true},
 		{From: c.Passive, To: c.Active, Seq: key.Peer, Ack: key.Own + 1, SYN: true, ACK: true},

@@ -23,7 +23,7 @@ var (
 )
 
 // said is a message of the client, or the server, that begins `at` bytes into its stream.
-func said(role datapath.Role, isn datapath.FlowKey, at uint32, message string) *datapath.TapChunk {
+func said(role datapath.Role, isn datapath.EndKey, at uint32, message string) *datapath.TapChunk {
 	c := &datapath.TapChunk{
 		Role: role, Sender: isn, Seq: isn.Own + 1 + at, MessageBytes: uint32(len(message)), Data: []byte(message),
 		Active: client, Passive: server, Redirected: true,
@@ -76,7 +76,7 @@ func want(t *testing.T, got, want []seg) {
 const whole = datapath.TapSnapMax
 
 func TestAStreamBeginsWithItsHandshake(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 0xffff_fffe} // the server's numbers begin anew in its first message
+	isn := datapath.EndKey{Own: 100, Peer: 0xffff_fffe} // the server's numbers begin anew in its first message
 	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 0, "ping"), said(datapath.RolePassive, isn, 0, "pong"),
 		said(datapath.RoleActive, isn, 4, "bye"), said(datapath.RolePassive, isn, 4, "bye"))
 	c, s := client.String(), server.String()
@@ -88,7 +88,7 @@ func TestAStreamBeginsWithItsHandshake(t *testing.T) {
 }
 
 func TestAServerMaySpeakFirst(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 200}
+	isn := datapath.EndKey{Own: 100, Peer: 200}
 	got := segments(t, NewStreams(whole), said(datapath.RolePassive, isn, 0, "hello"))
 	want(t, got, []seg{
 		{client.String(), "S", 100, 0, "", 0}, {server.String(), "S.", 200, 101, "", 0}, {client.String(), ".", 101, 201, "", 0},
@@ -97,13 +97,13 @@ func TestAServerMaySpeakFirst(t *testing.T) {
 }
 
 func TestAStreamThatIsSeenFromItsMiddleHasNoHandshake(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 200}
+	isn := datapath.EndKey{Own: 100, Peer: 200}
 	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 10, "ping"), said(datapath.RolePassive, isn, 0, "pong"))
 	want(t, got, []seg{{client.String(), "P.", 111, 201, "ping", 4}, {server.String(), "P.", 201, 115, "pong", 4}})
 }
 
 func TestOfACutMessageTheRestIsCountedInSegments(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 200}
+	isn := datapath.EndKey{Own: 100, Peer: 200}
 	s := NewStreams(3)
 	segments(t, s, said(datapath.RolePassive, isn, 0, ""))
 	c := said(datapath.RoleActive, isn, 0, "abc")
@@ -116,7 +116,7 @@ func TestOfACutMessageTheRestIsCountedInSegments(t *testing.T) {
 }
 
 func TestPartsOfAMessageFollowOneAnother(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 200}
+	isn := datapath.EndKey{Own: 100, Peer: 200}
 	one, two := said(datapath.RoleActive, isn, 0, "abcd"), said(datapath.RoleActive, isn, 0, "abcd")
 	one.Data, two.Data, two.Offset = one.Data[:3], two.Data[3:], 3
 	got := segments(t, NewStreams(whole), one, two)[3:]
@@ -124,7 +124,7 @@ func TestPartsOfAMessageFollowOneAnother(t *testing.T) {
 }
 
 func TestAGateLetsWholeMessagesThroughOrNothing(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 200}
+	isn := datapath.EndKey{Own: 100, Peer: 200}
 	part := func(at uint32, offset, end int) *datapath.TapChunk {
 		c := said(datapath.RoleActive, isn, at, "abcdefgh")
 		c.Offset, c.Data = uint32(offset), c.Data[offset:end]
@@ -156,7 +156,7 @@ func TestAGateLetsWholeMessagesThroughOrNothing(t *testing.T) {
 }
 
 func TestAGateOfMaxBytesEndsBeforeIt(t *testing.T) {
-	isn := datapath.FlowKey{Own: 100, Peer: 200}
+	isn := datapath.EndKey{Own: 100, Peer: 200}
 	g := NewGate(2, Bounds{MaxBytes: 5}, nil)
 	for i, want := range []bool{true, true, false, false} {
 		c := said(datapath.RoleActive, isn, uint32(4*i), "ping")

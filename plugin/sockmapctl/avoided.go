@@ -82,8 +82,8 @@ func avoidedViews(d *datapath.Datapath) ([]avoidedView, error) {
 
 func newAvoidedView(a datapath.Avoided, own live.Owners) avoidedView {
 	v := avoidedView{
-		Namespace: own[a.NetNS].Namespace, Pod: own[a.NetNS].Pod, NetNSCookie: a.NetNS, Port: a.Port,
-		Why: live.Names(a.Why), SecondsLeft: a.Left.Seconds(), label: own.Label(a.NetNS),
+		Namespace: own[a.NetNSCookie].Namespace, Pod: own[a.NetNSCookie].Pod, NetNSCookie: a.NetNSCookie, Port: a.Port,
+		Why: live.Names(a.Why), SecondsLeft: a.Left.Seconds(), label: own.Label(a.NetNSCookie),
 	}
 	if a.Destination.IsValid() {
 		v.Destination = a.Destination.String()

@@ -148,8 +148,8 @@ func readSums(d *datapath.Datapath) (map[uint64]sum, error) {
 		sums[cookie] = sum{0, t.RedirectedBytes, t.TCPBytes}
 	}
 	return sums, d.Flows(func(f datapath.Flow) bool {
-		s := sums[f.NetNS]
-		sums[f.NetNS] = sum{s.sockets + 1, s.redirectedBytes + f.RedirectedBytes, s.tcpBytes + f.TCPBytes}
+		s := sums[f.NetNSCookie]
+		sums[f.NetNSCookie] = sum{s.sockets + 1, s.redirectedBytes + f.RedirectedBytes, s.tcpBytes + f.TCPBytes}
 		return true
 	})
 }

@@ -187,7 +187,7 @@ func cgroupViews(links []endpoint.Link) []cgroupView {
 
 func readNow(d *datapath.Datapath) (nowView, error) {
 	var v nowView
-	seen := map[datapath.FlowKey]bool{}
+	seen := map[datapath.EndKey]bool{}
 	err := d.Flows(func(f datapath.Flow) bool {
 		v.RedirectedBytes += f.RedirectedBytes
 		v.RedirectedMessages += f.RedirectedMessages

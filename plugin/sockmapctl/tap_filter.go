@@ -73,10 +73,10 @@ func (n *tapNames) label(cookie uint64) string {
 
 // kernel is what the verdict can tell by itself: the rest is left to wants.
 func (n *tapNames) kernel() datapath.TapFilter {
-	f := datapath.TapFilter{NetNS: n.flags.cookie, Port: n.flags.port, WithTCP: n.flags.withTCP, Snap: n.snap()}
-	if f.NetNS == 0 && (n.flags.pod != "" || n.flags.namespace != "") {
+	f := datapath.TapFilter{NetNSCookie: n.flags.cookie, Port: n.flags.port, WithTCP: n.flags.withTCP, Snap: n.snap()}
+	if f.NetNSCookie == 0 && (n.flags.pod != "" || n.flags.namespace != "") {
 		if cookies := n.cookies(); len(cookies) == 1 {
-			f.NetNS = cookies[0]
+			f.NetNSCookie = cookies[0]
 		}
 	}
 	return f
@@ -107,7 +107,7 @@ func (n *tapNames) named(o live.Owner) bool {
 // wants asks everything, what the kernel has been told too: it learns of changes later.
 func (n *tapNames) wants(c *datapath.TapChunk) bool {
 	f := n.flags
-	if f.cookie != 0 && f.cookie != c.NetNS && f.cookie != c.PeerNetNS {
+	if f.cookie != 0 && f.cookie != c.NetNSCookie && f.cookie != c.PeerNetNSCookie {
 		return false
 	}
 	if f.port != 0 && f.port != c.Passive.Port() {
@@ -119,8 +119,8 @@ func (n *tapNames) wants(c *datapath.TapChunk) bool {
 	if f.pod == "" && f.namespace == "" {
 		return true
 	}
-	n.known(c.NetNS, c.PeerNetNS)
-	return n.named(n.own[c.NetNS]) || n.named(n.own[c.PeerNetNS])
+	n.known(c.NetNSCookie, c.PeerNetNSCookie)
+	return n.named(n.own[c.NetNSCookie]) || n.named(n.own[c.PeerNetNSCookie])
 }
 
 // waitsFor tells that there is nobody yet of those who are asked for.

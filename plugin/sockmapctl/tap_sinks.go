@@ -50,7 +50,7 @@ func (p *tapPrinter) add(c *datapath.TapChunk) error {
 	seq := c.Seq - c.Sender.Own
 	_, err = fmt.Fprintf(p.out, "%s %s %s > %s: seq %d:%d, ack %d, length %d: %s, %s > %s\n",
 		p.zero.Add(c.Time).Format("15:04:05.000000"), family, from, to, seq, seq+c.MessageBytes, ack-c.Sender.Peer, c.MessageBytes,
-		how, orUnknown(p.names.label(c.NetNS)), orUnknown(p.names.label(c.PeerNetNS)))
+		how, orUnknown(p.names.label(c.NetNSCookie)), orUnknown(p.names.label(c.PeerNetNSCookie)))
 	return err
 }
 
@@ -82,9 +82,9 @@ func newTapCapture(w io.Writer, names *tapNames, began time.Time) (*tapCapture, 
 }
 
 func (t *tapCapture) add(c *datapath.TapChunk) error {
-	passive := c.NetNS
+	passive := c.NetNSCookie
 	if c.Role == datapath.RoleActive {
-		passive = c.PeerNetNS
+		passive = c.PeerNetNSCookie
 	}
 	intf, err := t.out.Interface(passive, func() string { return orUnknown(t.names.label(passive)) })
 	if err != nil {
@@ -99,7 +99,7 @@ func (t *tapCapture) add(c *datapath.TapChunk) error {
 func (t *tapCapture) comment(c *datapath.TapChunk, seg *tap.Segment) string {
 	switch {
 	case seg.First:
-		active, passive := c.NetNS, c.PeerNetNS
+		active, passive := c.NetNSCookie, c.PeerNetNSCookie
 		if c.Role == datapath.RolePassive {
 			active, passive = passive, active
 		}

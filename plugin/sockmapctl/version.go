@@ -25,7 +25,7 @@ func versionCommand(a *app) *cobra.Command {
 		Example: `  sockmapctl version`,
 	}, formatTable, formatJSON)
 	return runs(cmd, func(*cobra.Command) error {
-		v := versionView{Version: version.String(), ABI: datapath.ABI, Go: runtime.Version(), Loaded: loadedVersion(a.dir)}
+		v := versionView{Version: version.String(), ABI: int(datapath.ABI), Go: runtime.Version(), Loaded: loadedVersion(a.dir)}
 		if a.output == formatJSON {
 			return a.printJSON(v)
 		}

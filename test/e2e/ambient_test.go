@@ -164,7 +164,7 @@ func (m *ambient) wantHopsOfApplications() {
 		ztunnelOut: {client, client}, ztunnelTunnel: {client, server}, applicationPort: {server, server},
 	} {
 		h := found[port]
-		if len(h) != 1 || h[0].client.NetNS != want[0] || h[0].server.NetNS != want[1] {
+		if len(h) != 1 || h[0].client.NetNSCookie != want[0] || h[0].server.NetNSCookie != want[1] {
 			m.Errorf("port %d: %+v, want a connection from network namespace %d to %d", port, h, want[0], want[1])
 		}
 	}

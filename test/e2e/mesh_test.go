@@ -90,7 +90,7 @@ type hop struct{ client, server datapath.Flow }
 // hops are by the port of the passive end.
 func hops(t *testing.T, d *datapath.Datapath) map[uint16][]hop {
 	t.Helper()
-	byKey := map[datapath.FlowKey]datapath.Flow{}
+	byKey := map[datapath.EndKey]datapath.Flow{}
 	if err := d.Flows(func(f datapath.Flow) bool { byKey[f.Key] = f; return true }); err != nil {
 		t.Fatal(err)
 	}

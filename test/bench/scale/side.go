@@ -80,7 +80,7 @@ func (sd *side) joined(flows int) (float64, error) {
 	n := 0
 	ours := map[uint64]bool{sd.pair.Client.NetNSCookie(): true, sd.pair.Server.NetNSCookie(): true}
 	err = d.Flows(func(f datapath.Flow) bool {
-		if f.Joined && ours[f.NetNS] {
+		if f.Joined && ours[f.NetNSCookie] {
 			n++
 		}
 		return true

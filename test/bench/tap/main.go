@@ -56,7 +56,7 @@ type column struct {
 }
 
 func run(out io.Writer, rounds, messages, size int) (err error) {
-	if rounds < 1 || messages < 1 || size < 1 || size > datapath.TapSnapMax {
+	if rounds < 1 || messages < 1 || size < 1 || size > int(datapath.TapSnapMax) {
 		return fmt.Errorf("-rounds %d -messages %d -size %d: whole numbers from 1 are needed, a message has up to %d bytes",
 			rounds, messages, size, datapath.TapSnapMax)
 	}

@@ -34,7 +34,7 @@ type Flow struct {
 	SocketCookie       uint64         `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
 	Rate               *Rate          `json:"rate,omitempty" doc:"only with --watch: since the list before"`
 
-	Key    datapath.FlowKey `json:"-"` // of this end in the sockhash
+	Key    datapath.EndKey `json:"-"` // of this end in the sockhash
 	Labels [2]string        `json:"-"` // names of the owners of this end and of the other end, for tables
 }
 
@@ -48,16 +48,16 @@ type Rate struct {
 func (r Rate) Bytes() float64 { return r.RedirectedBytes + r.TCPBytes }
 
 func NewFlows(live []datapath.Flow, own Owners) []Flow {
-	netns := make(map[datapath.FlowKey]uint64, len(live))
+	netns := make(map[datapath.EndKey]uint64, len(live))
 	for _, f := range live {
-		netns[f.Key] = f.NetNS
+		netns[f.Key] = f.NetNSCookie
 	}
 	label := own.labels()
 	flows := make([]Flow, 0, len(live))
 	for _, f := range live {
 		// An active end learns who joined when it first sends. The list knows already.
-		if f.PeerNetNS == 0 {
-			f.PeerNetNS = netns[f.Key.Mirror()]
+		if f.PeerNetNSCookie == 0 {
+			f.PeerNetNSCookie = netns[f.Key.Mirror()]
 		}
 		flows = append(flows, newFlow(f, own, label))
 	}
@@ -65,15 +65,15 @@ func NewFlows(live []datapath.Flow, own Owners) []Flow {
 }
 
 func newFlow(f datapath.Flow, own Owners, label func(uint64) string) Flow {
-	this, peer := own[f.NetNS], own[f.PeerNetNS]
+	this, peer := own[f.NetNSCookie], own[f.PeerNetNSCookie]
 	v := Flow{
 		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Now().String(),
-		Namespace: this.Namespace, Pod: this.Pod, Container: this.container, NetNSCookie: f.NetNS,
-		PeerNamespace: peer.Namespace, PeerPod: peer.Pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNS,
+		Namespace: this.Namespace, Pod: this.Pod, Container: this.container, NetNSCookie: f.NetNSCookie,
+		PeerNamespace: peer.Namespace, PeerPod: peer.Pod, PeerContainer: peer.container, PeerNetNSCookie: f.PeerNetNSCookie,
 		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
 		TCPBytes: f.TCPBytes, TCPMessages: f.TCPMessages, BacklogBytes: f.BacklogBytes,
-		TCPState: f.State, Key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.Cookie,
-		Labels: [2]string{label(f.NetNS), label(f.PeerNetNS)},
+		TCPState: f.State, Key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.SocketCookie,
+		Labels: [2]string{label(f.NetNSCookie), label(f.PeerNetNSCookie)},
 	}
 	// What made it leave redirection is history once it is back.
 	if f.Mode == datapath.ModeTCP {

@@ -25,7 +25,7 @@ func (p *Pair) Ends() []*Flow {
 
 // PairUp finds the other end of each by the mirror of its key, in the order of flows.
 func PairUp(flows []Flow) []Pair {
-	at := make(map[datapath.FlowKey]int, len(flows))
+	at := make(map[datapath.EndKey]int, len(flows))
 	for i := range flows {
 		at[flows[i].Key] = i
 	}

@@ -11,7 +11,7 @@ import (
 // Rates remembers what was counted at the last look. The zero value has not looked yet.
 type Rates struct {
 	at   time.Time
-	sent map[datapath.FlowKey]counts
+	sent map[datapath.EndKey]counts
 }
 
 type counts struct{ redirected, tcp, messages uint64 }
@@ -23,7 +23,7 @@ func countsOf(f *Flow) counts {
 // Next puts rates into flows and returns what the look after this one compares with.
 func (r Rates) Next(flows []Flow, now time.Time) Rates {
 	interval := now.Sub(r.at).Seconds()
-	sent := make(map[datapath.FlowKey]counts, len(flows))
+	sent := make(map[datapath.EndKey]counts, len(flows))
 	for i := range flows {
 		f := &flows[i]
 		is := countsOf(f)

@@ -30,7 +30,7 @@ func Flows() []live.Flow {
 		end("10.1.0.2:4003", "10.9.9.9:443", "web-0", "", "active"),
 	}
 	for i := range flows {
-		flows[i].Key = datapath.FlowKey{Own: uint32(i/2*2 + i%2), Peer: uint32(i/2*2 + 1 - i%2)}
+		flows[i].Key = datapath.EndKey{Own: uint32(i/2*2 + i%2), Peer: uint32(i/2*2 + 1 - i%2)}
 		flows[i].RedirectedBytes, flows[i].AgeSeconds = uint64(1000*i), float64(100-i)
 	}
 	flows[1].Mode, flows[1].Reason, flows[1].TCPBytes = "tcp", "unread", 9000

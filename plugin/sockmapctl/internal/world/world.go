@@ -30,7 +30,7 @@ type World struct {
 
 	helperPorts []datapath.PortRange // that stay on TCP
 
-	raw     map[datapath.FlowKey]datapath.Flow
+	raw     map[datapath.EndKey]datapath.Flow
 	shares  map[uint64]int
 	records []endpoint.Attachment
 	links   []endpoint.Link
@@ -88,7 +88,7 @@ func (w *World) read(ctx context.Context, n *endpoint.Node) (err error) {
 		return err
 	}
 	w.flows = live.NewFlows(listed, w.owners)
-	w.raw = make(map[datapath.FlowKey]datapath.Flow, len(listed))
+	w.raw = make(map[datapath.EndKey]datapath.Flow, len(listed))
 	for _, f := range listed {
 		w.raw[f.Key] = f
 	}
@@ -97,7 +97,7 @@ func (w *World) read(ctx context.Context, n *endpoint.Node) (err error) {
 
 // Find lists the live sockets from source to destination, the youngest first.
 func (w *World) Find(source, destination Target) []*live.Flow {
-	at := make(map[datapath.FlowKey]*live.Flow, len(w.flows))
+	at := make(map[datapath.EndKey]*live.Flow, len(w.flows))
 	for i := range w.flows {
 		at[w.flows[i].Key] = &w.flows[i]
 	}
@@ -174,8 +174,8 @@ func (w *World) avoided(f *explain.Facts, to netip.AddrPort) error {
 		client = &f.Receiver
 	}
 	for _, a := range all {
-		port := !a.Destination.IsValid() && a.NetNS == f.Passive.NetNS && a.Port == f.Port
-		if a.NetNS != 0 && (port || a.NetNS == client.NetNS && a.Destination == to && to.IsValid()) {
+		port := !a.Destination.IsValid() && a.NetNSCookie == f.Passive.NetNS && a.Port == f.Port
+		if a.NetNSCookie != 0 && (port || a.NetNSCookie == client.NetNS && a.Destination == to && to.IsValid()) {
 			f.Avoided = &a
 		}
 	}
