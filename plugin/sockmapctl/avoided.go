@@ -137,7 +137,7 @@ more. Live ones stay as they are.`,
 			return fmt.Errorf("forget: %w", err)
 		}
 		n, err := d.ForgetAvoided(func(one datapath.Avoided) bool {
-			o := own[one.NetNS]
+			o := own[one.NetNSCookie]
 			return live.FitsOne(pods, o.Pod, live.PodName(o.Namespace, o.Pod)) && live.FitsPorts(numbers, one.Port)
 		})
 		if err != nil {

@@ -178,7 +178,7 @@ func sources(t *testing.T, f func(path string, content string)) {
 func TestLicenceLines(t *testing.T) {
 	sources(t, func(path, content string) {
 		want := "SPDX-License-Identifier: Apache-2.0"
-		if strings.Contains(path, "/bpf/") {
+		if ext := filepath.Ext(path); ext == ".c" || ext == ".h" {
 			want = "SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause"
 		}
 		head, _, _ := strings.Cut(content, "\n\n")
