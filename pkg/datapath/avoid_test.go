@@ -199,7 +199,7 @@ func TestOneUrgentByteCostsItsSenderOnly(t *testing.T) {
 	send(t, client, at, 100, 3)
 	wantFlows(t, d, RoleActive, ResultAvoided, avoided)
 	all, err := d.ListAvoided()
-	if err != nil || uint64(len(all)) != avoided || avoided > 0 && (all[0].NetNS != hostile.cookie || all[0].Destination != server) {
+	if err != nil || uint64(len(all)) != avoided || avoided > 0 && (all[0].NetNSCookie != hostile.cookie || all[0].Destination != server) {
 		t.Errorf("avoided: %+v, %v", all, err)
 	}
 }

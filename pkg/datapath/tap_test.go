@@ -179,8 +179,8 @@ func TestATapKeepsToItsFilter(t *testing.T) {
 		{"everything", TapFilter{Snap: 100}, false, true},
 		{"the port", TapFilter{Snap: 100, Port: port}, false, true},
 		{"another port", TapFilter{Snap: 100, Port: port + 1}, false, false},
-		{"the namespace", TapFilter{Snap: 100, NetNS: cookie}, false, true},
-		{"another namespace", TapFilter{Snap: 100, NetNS: cookie + 1}, false, false},
+		{"the namespace", TapFilter{Snap: 100, NetNSCookie: cookie}, false, true},
+		{"another namespace", TapFilter{Snap: 100, NetNSCookie: cookie + 1}, false, false},
 		{"by TCP, not asked for", TapFilter{Snap: 100}, true, false},
 		{"by TCP", TapFilter{Snap: 100, WithTCP: true}, true, true},
 	} {
@@ -193,8 +193,8 @@ func TestATapKeepsToItsFilter(t *testing.T) {
 		if (err == nil) != tt.want {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if err == nil && (len(c.Data) != 100 || c.MessageBytes != 5000 || c.Redirected == tt.tcp || c.NetNS != cookie ||
-			c.PeerNetNS != cookie || c.Role != RoleActive) {
+		if err == nil && (len(c.Data) != 100 || c.MessageBytes != 5000 || c.Redirected == tt.tcp || c.NetNSCookie != cookie ||
+			c.PeerNetNSCookie != cookie || c.Role != RoleActive) {
 			t.Errorf("%s: %d bytes of %+v", tt.name, len(c.Data), c)
 		}
 	}

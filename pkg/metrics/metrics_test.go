@@ -140,13 +140,13 @@ func churn(src *source, sent *uint64) func() {
 			i := rng.IntN(len(src.flows))
 			gone := src.flows[i]
 			src.flows = append(append([]datapath.Flow{}, src.flows[:i]...), src.flows[i+1:]...)
-			sum := src.totals[gone.NetNS]
+			sum := src.totals[gone.NetNSCookie]
 			sum.RedirectedBytes += gone.RedirectedBytes
-			src.totals[gone.NetNS] = sum
+			src.totals[gone.NetNSCookie] = sum
 		}
 		n := rng.Uint64N(1 << 20)
 		*sent += n
-		src.flows = append(src.flows, datapath.Flow{NetNS: 11, RedirectedBytes: n})
+		src.flows = append(src.flows, datapath.Flow{NetNSCookie: 11, RedirectedBytes: n})
 	}
 }
 

@@ -222,7 +222,7 @@ func TestANewSandboxOfAHostPodIsByItsOwnAnnotations(t *testing.T) {
 	}
 	records, _ := h.endpointNode().Attachments(t.Context())
 	for _, r := range records {
-		if r.HostNetNS != 0 {
+		if r.HostNetNSCookie != 0 {
 			t.Logf("record %s peers %v dead %q", r.ContainerID, r.Policy.Peers, r.Dead)
 		}
 	}

@@ -35,7 +35,7 @@ type Flow struct {
 	Rate               *Rate          `json:"rate,omitempty" doc:"only with --watch: since the list before"`
 
 	Key    datapath.EndKey `json:"-"` // of this end in the sockhash
-	Labels [2]string        `json:"-"` // names of the owners of this end and of the other end, for tables
+	Labels [2]string       `json:"-"` // names of the owners of this end and of the other end, for tables
 }
 
 // Rate is what one socket sent in a second.
