@@ -65,7 +65,7 @@ var (
 		"Sockets in the sockhash that count against the pod's share: those of live flows, and dead ones with bytes unread."}
 	backlogHigh = descriptor{"sockmap_backlog_high_bytes", gauge, ofPod(),
 		"The most that ever waited for one reader of the pod, as the kernel charges it."}
-	endpoints = descriptor{"sockmap_endpoints", gauge, []string{"state", "reason"},
+	endpoints = descriptor{"sockmap_attachments", gauge, []string{"state", "reason"},
 		"CNI attachments of this node by whether they are accelerated now, and why not; the reason is empty where they are."}
 	hazards = descriptor{"sockmap_hazard", gauge, []string{labelHazard, "severity"},
 		"1 when this kernel was found to have the hazard at load, guarded or not."}
@@ -80,13 +80,13 @@ var (
 		"Connections on TCP because the entry where their ends meet was evicted: maxSockets is too small."}
 	flagsLost = descriptor{"sockmap_callbacks_lost_total", counter, nil,
 		"Connections whose callbacks were switched off by a sock_ops program of somebody else, see sockmapctl status."}
-	readersWoken = descriptor{"sockmap_readers_told_again_total", counter, nil,
+	readersWoken = descriptor{"sockmap_readers_woken_total", counter, nil,
 		"Events for a reader that may have missed one, up to a second late: redirected bytes and bytes by TCP waited together."}
 	windowsRefused = descriptor{"sockmap_windows_refused_total", counter, nil,
 		"Windows of what may wait for a reader that did not grow, because those of all flows to its pod had used up what they may."}
 	cniDuration = descriptor{"sockmap_cni_duration_seconds", histogram, []string{labelCommand},
 		"How long the runtime's calls of the plugin took, those that failed too, since loading."}
-	cniErrors = descriptor{"sockmap_cni_errors_total", counter, []string{labelCommand, "code", "told"},
+	cniErrors = descriptor{"sockmap_cni_errors_total", counter, []string{labelCommand, "code", "reported"},
 		"Calls of the plugin that met an error, by the code of CNI, since loading."}
 	programRuns = descriptor{"sockmap_program_runs_total", counter, []string{"program"},
 		"How often a program ran while the kernel counted; only while sysctl kernel.bpf_stats_enabled is 1."}

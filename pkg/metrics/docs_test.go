@@ -82,7 +82,7 @@ var meanings = map[string]map[string]string{
 	"hazard": meaningsOfHazards(),
 	"guard":  meaningsOfGuards(),
 	"action": meaningsOfActions(),
-	"told": {
+	"reported": {
 		"true":  "the runtime got the error",
 		"false": "it was told that all is well: a container that is not accelerated starts, and a DEL succeeds",
 	},
@@ -159,7 +159,7 @@ first ADD of a boot does; a call that a stuck process keeps from being counted w
 const whyNot = `
 ## Why a container is not accelerated
 
-Values of the label ` + "`reason`" + ` of ` + "`sockmap_endpoints`" + `, and of ` + "`reason`" + ` in what ` + "`sockmapctl endpoints`, `status` and the agent's\n`/readyz`" +
+Values of the label ` + "`reason`" + ` of ` + "`sockmap_attachments`" + `, and of ` + "`reason`" + ` in what ` + "`sockmapctl endpoints`, `status` and the agent's\n`/readyz`" +
 	` say. The number is kept in the record of the ADD; numbers, names and codes never change. The code is that of the CNI error: the
 runtime gets it where acceleration is required, and ` + "`sockmap_cni_errors_total`" + ` counts it in any case.
 
@@ -191,7 +191,7 @@ func metricsDoc() string {
 		{"severity", []string{string(hazard.Severe), string(hazard.Minor)}},
 		{"guard", datapath.Guards[:]},
 		{"action", namesOfActions()},
-		{"told", []string{"true", "false"}},
+		{"reported", []string{"true", "false"}},
 		{"program", datapath.Programs()},
 		{"map", []string{datapath.MapSockets, datapath.MapEndpoints, datapath.MapAttachments}},
 	} {

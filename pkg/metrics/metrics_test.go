@@ -71,9 +71,9 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 		"sockmap_active_flows mode=redirect namespace= pod=":               1,
 		"sockmap_redirected_bytes_total namespace=shop pod=db-0":           0,
 		"sockmap_flows_total namespace= pod= result=map-full role=passive": 0,
-		"sockmap_endpoints reason=cgroup state=declined":                   1,
-		"sockmap_endpoints reason=hazards state=declined":                  0,
-		"sockmap_endpoints reason= state=accelerated":                      4,
+		"sockmap_attachments reason=cgroup state=declined":                   1,
+		"sockmap_attachments reason=hazards state=declined":                  0,
+		"sockmap_attachments reason= state=accelerated":                      4,
 		"sockmap_map_entries map=sockets":                                  4,
 	} {
 		if n, ok := got[series]; !ok || n != want {
@@ -98,7 +98,7 @@ func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 		"reason=number-300 state=declined":          1,
 		"reason=cgroup state=declined":              0,
 	} {
-		if n, ok := got["sockmap_endpoints "+series]; !ok || n != want {
+		if n, ok := got["sockmap_attachments "+series]; !ok || n != want {
 			t.Errorf("%s is %v (present: %v), want %v", series, n, ok, want)
 		}
 	}

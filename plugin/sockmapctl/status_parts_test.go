@@ -119,7 +119,7 @@ func TestMetricsEndpointsAndStatusAgreeOnWhatIsAccelerated(t *testing.T) {
 	exported := map[string]int{}
 	for _, f := range families {
 		for _, series := range f.Series {
-			if f.Name == "sockmap_endpoints" && series.Value != 0 {
+			if f.Name == "sockmap_attachments" && series.Value != 0 {
 				exported[series.Labels["reason"]] = int(series.Value)
 			}
 		}

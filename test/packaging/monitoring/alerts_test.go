@@ -55,9 +55,9 @@ const (
 	ok   = `
   up{job="kube-system/sockmap-cni",NODE} 1x3000
   sockmap_collection_errors_total{NODE} 7x3000
-  sockmap_endpoints{state="accelerated",reason="",NODE} 9x3000
-  sockmap_endpoints{state="declined",reason="hazards",NODE} 1x3000
-  sockmap_endpoints{state="declined",reason="opted-out",NODE} 1x3000
+  sockmap_attachments{state="accelerated",reason="",NODE} 9x3000
+  sockmap_attachments{state="declined",reason="hazards",NODE} 1x3000
+  sockmap_attachments{state="declined",reason="opted-out",NODE} 1x3000
   sockmap_hazard{hazard="splice",severity="severe",NODE} 1x3000
   sockmap_hazard_guarded{hazard="splice",NODE} 1x3000
   sockmap_hazard{hazard="eagain",severity="severe",NODE} 1x3000
@@ -73,8 +73,8 @@ const (
   sockmap_tcp_bytes_total{namespace="n",pod="p",NODE} 0+90000000x3000
   sockmap_build_info{version="1",NODE} 1x3000
   sockmap_rendezvous_lost_total{NODE} 3x3000
-  sockmap_cni_errors_total{command="ADD",code="107",told="false",NODE} 5x3000
-  sockmap_cni_errors_total{command="ADD",code="102",told="false",NODE} 0+1x3000
+  sockmap_cni_errors_total{command="ADD",code="107",reported="false",NODE} 5x3000
+  sockmap_cni_errors_total{command="ADD",code="102",reported="false",NODE} 0+1x3000
   sockmap_agent_part_ready{part="programs",NODE} 1x3000
   sockmap_pods{state="left-out",reason="older",NODE} 0x3000
   sockmap_pods{state="left-out",reason="host-network",NODE} 4x3000
@@ -88,7 +88,7 @@ const (
 var wrong = map[string]string{
 	"SockmapAgentDown":         `up{job="kube-system/sockmap-cni",NODE} 0x3000`,
 	"SockmapNotReadable":       `sockmap_collection_errors_total{NODE} 0+2x3000`,
-	"SockmapNobodyAccelerated": `sockmap_endpoints{state="accelerated",reason="",NODE} 0x3000`,
+	"SockmapNobodyAccelerated": `sockmap_attachments{state="accelerated",reason="",NODE} 0x3000`,
 	"SockmapHazardOpen":        `sockmap_hazard_guarded{hazard="splice",NODE} 0x3000`,
 	"SockmapPartNotReady":      `sockmap_agent_part_ready{part="hazards",NODE} 0x3000`,
 	"SockmapGuardLost":         `sockmap_guard_active{guard="splice",NODE} 1x2700 0x300`,
@@ -100,7 +100,7 @@ var wrong = map[string]string{
 	"SockmapFlowErrors":        `sockmap_flows_total{role="active",result="error",namespace="n",pod="p",NODE} 0+60x3000`,
 	"SockmapMostlyTCP":         `sockmap_redirected_bytes_total{namespace="n",pod="p",NODE} 0+9000000x3000`,
 	"SockmapRendezvousLost":    `sockmap_rendezvous_lost_total{NODE} 0+1x3000`,
-	"SockmapPluginFails":       `sockmap_cni_errors_total{command="ADD",code="107",told="false",NODE} 0+1x3000`,
+	"SockmapPluginFails":       `sockmap_cni_errors_total{command="ADD",code="107",reported="false",NODE} 0+1x3000`,
 	"SockmapVersionsDiffer":    `sockmap_build_info{version="2",instance="b:9469",node="b"} 1x3000`,
 }
 
