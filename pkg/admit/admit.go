@@ -12,17 +12,17 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
-// Settings are those of a configuration, for this version's programs. probe may be nil: nobody looks for hazards.
-func Settings(conf *cniconf.Conf, probe datapath.Probe) datapath.Settings {
+// Settings are those of a configuration, for this version's programs. find may be nil: hazards are not probed for.
+func Settings(conf *cniconf.Conf, find datapath.Probe) datapath.Settings {
 	return datapath.Settings{
 		MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
 		MaxBacklogMessages: conf.MaxBacklogMessages, NATRefreshSeconds: conf.NATRefreshSeconds,
 		Coexist: datapath.Coexist(conf.Coexist), Helpers: datapath.Helpers(conf.ConntrackHelpers),
-		Version: version.String(), Probe: probe, ProbeSet: hazard.ProbeSet(), WithoutGuards: conf.GuardsOff(),
+		Version: version.String(), Probe: find, ProbeSet: probe.Digest(), WithoutGuards: conf.GuardsOff(),
 	}
 }
 

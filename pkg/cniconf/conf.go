@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // Defaults of the keys that have one.
@@ -75,8 +77,8 @@ type Conf struct {
 
 	Peers         Peers
 	Ports         Ports
-	AcceptHazards []string // names from Hazards or HazardAll, as written; see HazardsAccepted
-	Guards        []string // names from Guards that may run, as written; see GuardsOff
+	AcceptHazards []string // names of hazard.Table or hazard.All, as written; see HazardsAccepted
+	Guards        []string // names of hazard.Guards that may run, as written; see GuardsOff
 
 	LogLevel slog.Level
 	LogFile  string // absolute, or "" for standard error
@@ -141,7 +143,7 @@ func defaults() *Conf {
 		Coexist:            CoexistYield,
 		ConntrackHelpers:   HelpersAvoid,
 		Peers:              PeersNode,
-		Guards:             GuardNames(),
+		Guards:             hazard.GuardNames(),
 		LogLevel:           slog.LevelInfo,
 	}
 }

@@ -3,11 +3,15 @@
 package cniconf
 
 import (
+	"encoding/json"
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -36,39 +40,118 @@ func row(t *testing.T, doc, word string) []string {
 	return nil
 }
 
-func TestEveryKeyIsDocumentedWithDefaultAndAllowedValues(t *testing.T) {
+var update = flag.Bool("update", false, "write the tables of docs/CONFIGURATION.md and the chart's values.schema.json")
+
+const updateCommand = "go test ./pkg/cniconf -update"
+
+var (
+	configuration = filepath.Join("..", "..", "docs", "CONFIGURATION.md")
+	chartSchema   = filepath.Join("..", "..", "conf", "kubernetes", "chart", "values.schema.json")
+)
+
+// generated replaces parts of a file, or compares them with what is there.
+func generated(t *testing.T, path string, replace func(text string) string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := replace(string(text))
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(text), want); diff != "" {
+		t.Errorf("%s is not as the tables of pkg/cniconf and pkg/hazard say (%s): %s", path, updateCommand, diff)
+	}
+}
+
+// withTable replaces the rows of the table with this header.
+func withTable(t *testing.T, doc, header string, rows []string) string {
+	t.Helper()
+	before, after, found := strings.Cut(doc, "\n"+header+"\n")
+	line, rest, _ := strings.Cut(after, "\n")
+	if !found {
+		t.Fatalf("no table %s", header)
+	}
+	for strings.HasPrefix(rest, "|") {
+		_, rest, _ = strings.Cut(rest, "\n")
+	}
+	return before + "\n" + header + "\n" + line + "\n" + strings.Join(rows, "\n") + "\n" + rest
+}
+
+func noted(text, note string) string {
+	if note == "" {
+		return text
+	}
+	return text + " (" + note + ")"
+}
+
+func TestTablesOfTheConfigurationAreThoseOfTheCode(t *testing.T) {
+	var ofKeys, ofHazards, ofGuards []string
+	for _, k := range keys() {
+		ofKeys = append(ofKeys, fmt.Sprintf("| `%s` | %s | %s | %s |", k.name, k.kind, noted("`"+k.def+"`", k.note.def),
+			noted(k.allowed, k.note.allowed)))
+	}
+	for _, h := range hazard.Table {
+		ofHazards = append(ofHazards, fmt.Sprintf("| `%s` | %s | %s |", h.Name, h.Scope, h.Meaning))
+	}
+	for _, g := range hazard.Guards {
+		ofGuards = append(ofGuards, fmt.Sprintf("| `%s` | %s |", g.Name, g.Meaning))
+	}
+	generated(t, configuration, func(doc string) string {
+		doc = withTable(t, doc, "| key | type | default | allowed |", ofKeys)
+		doc = withTable(t, doc, "| hazard | of the | what an application sees |", ofHazards)
+		doc = withTable(t, doc, "| guard | what it does |", ofGuards)
+		in, want := example(t, doc, "Wrong values")
+		_, err := Parse([]byte(in))
+		if err == nil {
+			t.Fatal("the wrong values are taken")
+		}
+		return strings.Replace(doc, want, err.Error()+"\n", 1)
+	})
+}
+
+func TestEveryKeyHasItsSection(t *testing.T) {
 	doc := configurationDoc(t)
 	for _, k := range keys() {
-		cells := row(t, doc, k.name)
-		if len(cells) != 4 {
-			t.Errorf("%s: got cells %q, want key, type, default, allowed", k.name, cells)
-			continue
-		}
-		if !strings.HasPrefix(cells[2], "`"+k.def+"`") {
-			t.Errorf("%s: the default is %s, documented as %s", k.name, k.def, cells[2])
-		}
-		if !strings.HasPrefix(cells[3], k.allowed) {
-			t.Errorf("%s: allowed is %q, documented as %q", k.name, k.allowed, cells[3])
-		}
 		if !strings.Contains(doc, "\n### "+k.name+"\n") {
-			t.Errorf("%s has no section", k.name)
+			t.Errorf("%s has no section in %s", k.name, configuration)
 		}
 	}
 }
 
-func TestHazardsAnnotationsAndCapabilitiesAreDocumented(t *testing.T) {
+// TestChartsSchemaHasTheKeys writes cni.config of the chart, one key a line, and the names of hazards.
+func TestChartsSchemaHasTheKeys(t *testing.T) {
+	var properties []string
+	for _, k := range keys() {
+		if k.schema != "" {
+			properties = append(properties, fmt.Sprintf("            %q: %s", k.name, k.schema))
+		}
+	}
+	generated(t, chartSchema, func(schema string) string {
+		_, config, _ := strings.Cut(schema, "\n        \"config\": {")
+		_, config, _ = strings.Cut(config, "\n          \"properties\": {\n")
+		old, _, found := strings.Cut(config, "\n          }\n")
+		if !found {
+			t.Fatal("the schema has no cni.config")
+		}
+		schema = strings.Replace(schema, old, strings.Join(properties, ",\n"), 1)
+		_, old, _ = strings.Cut(schema, "\n    \"hazard\": {")
+		old, _, _ = strings.Cut(old, "}")
+		names := strings.Join(hazardNames(hazard.ScopePod, hazard.ScopeNode), "\",\n        \"")
+		return strings.Replace(schema, old, "\n      \"enum\": [\n        \""+names+"\"\n      ]\n    ", 1)
+	})
+	text, err := os.ReadFile(chartSchema)
+	if err != nil || !json.Valid(text) {
+		t.Errorf("the schema is no JSON (%v)", err)
+	}
+}
+
+func TestAnnotationsAndCapabilitiesAreDocumented(t *testing.T) {
 	doc := configurationDoc(t)
-	for _, h := range Hazards {
-		if cells := row(t, doc, h.Name); len(cells) != 3 || cells[1] != string(h.Scope) || cells[2] != h.Summary {
-			t.Errorf("%s: got %q, want %q and %q", h.Name, cells, h.Scope, h.Summary)
-		}
-	}
-	_, guards, _ := strings.Cut(doc, "\n### guards\n")
-	for _, g := range Guards {
-		if cells := row(t, guards, g.Name); len(cells) != 2 || cells[1] != g.Summary {
-			t.Errorf("%s: got %q, want %q", g.Name, cells, g.Summary)
-		}
-	}
 	for _, word := range []string{
 		AnnotationAccelerate, AnnotationAcceptHazards, CapabilityCgroupPath, CapabilityPodAnnotations,
 	} {
@@ -98,15 +181,7 @@ func example(t *testing.T, doc, heading string) (in, out string) {
 
 func TestDocumentedExamplesGiveTheDocumentedText(t *testing.T) {
 	doc := configurationDoc(t)
-	in, want := example(t, doc, "Wrong values")
-	_, err := Parse([]byte(in))
-	if err == nil {
-		t.Fatal("the wrong values are taken")
-	}
-	if diff := cmp.Diff(want, err.Error()+"\n"); diff != "" {
-		t.Error(diff)
-	}
-	in, want = example(t, doc, "Unknown keys")
+	in, want := example(t, doc, "Unknown keys")
 	if diff := cmp.Diff(want, strings.Join(mustParse(t, in).Warnings, "\n")+"\n"); diff != "" {
 		t.Error(diff)
 	}

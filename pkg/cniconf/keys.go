@@ -3,22 +3,30 @@
 package cniconf
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// key is one member of the configuration object. The documentation is tested against def and allowed.
+// key is one member of the configuration object. The row of docs/CONFIGURATION.md and the property in the chart's
+// values.schema.json are written from it: go test ./pkg/cniconf -update
 type key struct {
 	name    string
+	kind    string // of values, for the documentation
 	def     string // the default, as JSON
 	allowed string // completes "VALUE is not ..."
+	schema  string // JSON schema of values; empty: the chart has no such property
 	set     func(v value)
+	note    notes
 }
 
-const (
-	allowedBoolean = "the boolean true or false"
-	allowedText    = "a string"
-)
+// notes are added to the documentation, in parentheses.
+type notes struct{ def, allowed string }
+
+const allowedText = "a string"
 
 // Bounds of the numbers, inclusive.
 const (
@@ -28,43 +36,67 @@ const (
 	minNATRefresh, maxNATRefresh           = 0, 3600
 )
 
-// keys is the plugin's own part of the configuration, in the order in which wrong values are reported.
+const (
+	schemaOptionalPath = `{ "anyOf": [{ "const": "" }, { "$ref": "#/definitions/absolute" }] }`
+	schemaPorts        = `{ "type": "array", "items": { "$ref": "#/definitions/portRange" } }`
+)
+
+// keys is the plugin's own part of the configuration, in the order of the documentation, in which wrong values are reported.
 func keys() []key {
 	return []key{
-		{"enabled", "true", allowedBoolean, func(v value) { v.boolean(&v.conf.Enabled) }},
-		{"required", "false", allowedBoolean, func(v value) { v.boolean(&v.conf.Required) }},
+		boolean("enabled", true, func(c *Conf) *bool { return &c.Enabled }),
+		boolean("required", false, func(c *Conf) *bool { return &c.Required }),
 		{
-			"cgroupPath", `""`, `"" or an absolute path other than "/", without ".."`,
-			func(v value) { v.path(&v.conf.CgroupPath, true, notRoot) },
+			name: "cgroupPath", kind: "string", def: `""`, allowed: `"" or an absolute path other than "/", without ".."`,
+			schema: schemaOptionalPath,
+			set:    func(v value) { v.path(&v.conf.CgroupPath, true, notRoot) },
 		},
 		{
-			"bpffsPath", strconv.Quote(DefaultBPFFSPath),
-			`an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`,
-			func(v value) { v.path(&v.conf.BPFFSPath, false, noDots) },
+			name: "bpffsPath", kind: "string", def: strconv.Quote(DefaultBPFFSPath),
+			allowed: `an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`,
+			schema:  `{ "type": "string", "pattern": "^(/[^/.\\s]+){2,}$" }`,
+			set:     func(v value) { v.path(&v.conf.BPFFSPath, false, noDots) },
 		},
 		number("maxSockets", DefaultMaxSockets, minSockets, maxSockets,
-			func(c *Conf) *uint32 { return &c.MaxSockets }),
+			func(c *Conf) *uint32 { return &c.MaxSockets }, notes{}),
 		number("maxBacklogBytes", DefaultMaxBacklogBytes, minBacklogBytes, maxBacklogBytes,
-			func(c *Conf) *uint32 { return &c.MaxBacklogBytes }),
+			func(c *Conf) *uint32 { return &c.MaxBacklogBytes }, notes{"8 MiB", "1 GiB"}),
 		number("maxBacklogMessages", DefaultMaxBacklogMessages, minBacklogMessages, maxBacklogMessages,
-			func(c *Conf) *uint32 { return &c.MaxBacklogMessages }),
+			func(c *Conf) *uint32 { return &c.MaxBacklogMessages }, notes{}),
 		number("natRefreshSeconds", DefaultNATRefreshSeconds, minNATRefresh, maxNATRefresh,
-			func(c *Conf) *uint32 { return &c.NATRefreshSeconds }),
-		{"coexist", `"yield"`, "one of yield, share", value.coexist},
-		{"conntrackHelpers", `"avoid"`, "one of avoid, ignore", value.helpers},
-		{"peers", `"node"`, "one of node, namespace, pod", value.peers},
-		{"ports", "{}", "an object with the lists include and exclude", value.ports},
-		{"acceptHazards", "[]", "a list of names of hazards", value.hazards},
-		{"guards", `["splice", "observe", "blocking", "options", "fionread"]`, "a list of names of guards", value.guards},
-		{"logLevel", `"info"`, "one of debug, info, warn, error", value.logLevel},
+			func(c *Conf) *uint32 { return &c.NATRefreshSeconds }, notes{"", "0: off"}),
+		choice("coexist", func(c *Conf) *Coexist { return &c.Coexist }, CoexistYield, CoexistShare),
+		choice("conntrackHelpers", func(c *Conf) *Helpers { return &c.ConntrackHelpers }, HelpersAvoid, HelpersIgnore),
+		choice("peers", func(c *Conf) *Peers { return &c.Peers }, PeersNode, PeersNamespace, PeersPod),
 		{
-			"logFile", `""`, `"" or an absolute path of a file, without ".."`,
-			func(v value) { v.path(&v.conf.LogFile, true, notRoot) },
+			name: "ports", kind: "object", def: "{}", allowed: "an object with the lists include and exclude",
+			schema: `{ "type": "object", "additionalProperties": false, "properties": { "include": ` + schemaPorts +
+				`, "exclude": ` + schemaPorts + ` } }`,
+			set: value.ports,
+		},
+		{
+			name: "acceptHazards", kind: "list of strings", def: "[]", allowed: "a list of names of hazards",
+			set: value.hazards, // the chart has it as cni.acceptHazards
+		},
+		{
+			name: "guards", kind: "list of strings", def: jsonList(hazard.GuardNames()), allowed: "a list of names of guards",
+			schema: `{ "type": "array", "items": { "enum": ` + jsonList(hazard.GuardNames()) + ` } }`,
+			set:    value.guards,
+		},
+		{
+			name: "logLevel", kind: "string", def: `"info"`, allowed: "one of debug, info, warn, error",
+			schema: `{ "enum": ["debug", "info", "warn", "error"] }`,
+			set:    value.logLevel,
+		},
+		{
+			name: "logFile", kind: "string", def: `""`, allowed: `"" or an absolute path of a file, without ".."`,
+			schema: schemaOptionalPath,
+			set:    func(v value) { v.path(&v.conf.LogFile, true, notRoot) },
 		},
 	}
 }
 
-// KeyNames are the keys of an entry that are the plugin's own, in the order of the documentation.
+// KeyNames lists the plugin's own keys of an entry, in the order of the documentation.
 func KeyNames() (names []string) {
 	for _, k := range keys() {
 		names = append(names, k.name)
@@ -72,7 +104,7 @@ func KeyNames() (names []string) {
 	return names
 }
 
-// protocolKeys are those that the CNI specification defines and that this plugin reads.
+// protocolKeys are keys of the CNI specification that this plugin reads.
 func protocolKeys() []key {
 	return []key{
 		{name: "cniVersion", allowed: allowedText, set: func(v value) { v.text(&v.conf.CNIVersion) }},
@@ -84,11 +116,38 @@ func protocolKeys() []key {
 	}
 }
 
-func number(name string, def, low, high uint32, field func(*Conf) *uint32) key {
+func boolean(name string, def bool, field func(*Conf) *bool) key {
 	return key{
-		name:    name,
-		def:     strconv.FormatUint(uint64(def), 10),
+		name: name, kind: "boolean", def: strconv.FormatBool(def), allowed: "the boolean true or false",
+		schema: `{ "type": "boolean" }`,
+		set:    func(v value) { v.boolean(field(v.conf)) },
+	}
+}
+
+func number(name string, def, low, high uint32, field func(*Conf) *uint32, note notes) key {
+	return key{
+		name: name, kind: "number", def: strconv.FormatUint(uint64(def), 10), note: note,
 		allowed: fmt.Sprintf("a whole number from %d to %d", low, high),
+		schema:  fmt.Sprintf(`{ "type": "integer", "minimum": %d, "maximum": %d }`, low, high),
 		set:     func(v value) { v.number(field(v.conf), low, high) },
 	}
+}
+
+// choice is a key with one of several words; the first is the default.
+func choice[T ~string](name string, field func(*Conf) *T, allowed ...T) key {
+	words := make([]string, len(allowed))
+	for i, word := range allowed {
+		words[i] = string(word)
+	}
+	return key{
+		name: name, kind: "string", def: strconv.Quote(words[0]), allowed: "one of " + strings.Join(words, ", "),
+		schema: `{ "enum": ` + jsonList(words) + ` }`,
+		set:    func(v value) { oneOf(v, field(v.conf), allowed...) },
+	}
+}
+
+// jsonList writes a list as people do: a space behind each comma.
+func jsonList(words []string) string {
+	text, _ := json.Marshal(words) // of strings: it cannot fail
+	return strings.ReplaceAll(string(text), ",", ", ")
 }

@@ -18,7 +18,7 @@ const (
 // Annotations of a pod that the plugin reads.
 const (
 	AnnotationAccelerate    = "sockmap-cni/accelerate"     // "true" or "false": overrides enabled
-	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // names of ScopePod from Hazards or "all", comma separated
+	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // names of hazards of hazard.ScopePod or "all", comma separated
 
 	annotationPrefix = "sockmap-cni/"
 )

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -62,7 +63,7 @@ func TestAnnotationOverridesEnabled(t *testing.T) {
 
 func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 	var all, ofPod []string
-	for _, h := range Hazards {
+	for _, h := range hazard.Table {
 		all = append(all, h.Name)
 		if h.Name != "mptcp" && h.Name != "backpressure" && h.Name != "memory-charge" {
 			ofPod = append(ofPod, h.Name)

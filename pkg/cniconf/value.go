@@ -81,12 +81,6 @@ func (v value) text(field *string) {
 	*field = s
 }
 
-func (v value) peers() { oneOf(v, &v.conf.Peers, PeersNode, PeersNamespace, PeersPod) }
-
-func (v value) coexist() { oneOf(v, &v.conf.Coexist, CoexistYield, CoexistShare) }
-
-func (v value) helpers() { oneOf(v, &v.conf.ConntrackHelpers, HelpersAvoid, HelpersIgnore) }
-
 // oneOf sets field to the value where it is one of those allowed, and rejects it otherwise.
 func oneOf[T ~string](v value, field *T, allowed ...T) {
 	s, _ := str(v.raw)

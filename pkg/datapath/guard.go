@@ -12,20 +12,20 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// The guards, by the names that configuration and status use. Each makes redirected sockets behave where the kernel's
-// own code for them does not; see bpf/guard.bpf.c.
+// Names of the guards, which hazard.Guards describes.
 const (
-	GuardSplice   = "splice"   // splice(2) out of a redirected socket: EINVAL instead of nothing or a hang
-	GuardObserve  = "observe"  // learn how programs receive and send before redirecting, and answer their calls as TCP does
-	GuardBlocking = "blocking" // leave readers that wait inside receive calls to TCP; a part of the observers' work
-	GuardOptions  = "options"  // refuse SO_ZEROCOPY, TCP_ULP and TCP_INQ once a socket is paired, and complete TCP_INFO
-	GuardFionread = "fionread" // count redirected bytes and those by TCP in FIONREAD; loaded where a probe finds that the kernel does not
+	GuardSplice   = hazard.GuardSplice
+	GuardObserve  = hazard.GuardObserve
+	GuardBlocking = hazard.GuardBlocking
+	GuardOptions  = hazard.GuardOptions
+	GuardFionread = hazard.GuardFionread
 )
 
-// Guards lists all of them.
-var Guards = [...]string{GuardSplice, GuardObserve, GuardBlocking, GuardOptions, GuardFionread}
+// Guards lists the names of all guards. Nobody writes to it.
+var Guards = hazard.GuardNames()
 
 // GuardState says whether a guard runs, and if not, why.
 type GuardState struct {

@@ -91,57 +91,17 @@ var (
 		bpf.SockmapModeMODE_TCP:      "tcp",
 		bpf.SockmapMode(ModeLeft):    "left",
 	}
-	reasonNames = [bpf.SockmapReasonREASON_MAX]string{
-		bpf.SockmapReasonREASON_NONE:             "",
-		bpf.SockmapReasonREASON_NO_PEER:          "no-peer",
-		bpf.SockmapReasonREASON_UNREAD:           "unread",
-		bpf.SockmapReasonREASON_BACKLOG_BYTES:    "backlog-bytes",
-		bpf.SockmapReasonREASON_BACKLOG_MESSAGES: "backlog-messages",
-		bpf.SockmapReasonREASON_RCVLOWAT:         "rcvlowat",
-		bpf.SockmapReasonREASON_STATE:            "state",
-		bpf.SockmapReasonREASON_ULP:              "ulp",
-		bpf.SockmapReasonREASON_DISABLED:         "disabled",
-		bpf.SockmapReasonREASON_POLICY:           "policy",
-		bpf.SockmapReasonREASON_PEER_LEFT:        "peer-left",
-		bpf.SockmapReasonREASON_LEARNING:         "learning",
-		bpf.SockmapReasonREASON_WAITALL:          "waitall",
-		bpf.SockmapReasonREASON_OOB:              "oob",
-		bpf.SockmapReasonREASON_INQ:              "inq",
-		bpf.SockmapReasonREASON_ZEROCOPY:         "zerocopy",
-		bpf.SockmapReasonREASON_BLOCKING:         "blocking",
-		bpf.SockmapReasonREASON_DISCARD:          "discard",
-		bpf.SockmapReasonREASON_OPTION:           "option",
-		bpf.SockmapReasonREASON_CONTENDED:        "contended",
-		bpf.SockmapReasonREASON_REFRESH:          "refresh",
-		bpf.SockmapReasonREASON_MEMORY:           "memory",
-		bpf.SockmapReasonREASON_SHUTDOWN:         "shutdown",
-		bpf.SockmapReasonREASON_EARLY:            "early",
-		bpf.SockmapReasonREASON_LEAVING:          "leaving",
-		bpf.SockmapReasonREASON_CORKED:           "corked",
-		bpf.SockmapReasonREASON_PAGES:            "pages",
-		bpf.SockmapReasonREASON_SMALL:            "small",
-		bpf.SockmapReasonREASON_SPLICE:           "splice",
-	}
-	resultNames = [bpf.SockmapResultRESULT_MAX]string{
-		bpf.SockmapResultRESULT_JOINED:    "joined",
-		bpf.SockmapResultRESULT_REMOTE:    "remote",
-		bpf.SockmapResultRESULT_DENIED:    "denied",
-		bpf.SockmapResultRESULT_COLLISION: "collision",
-		bpf.SockmapResultRESULT_MAP_FULL:  "map-full",
-		bpf.SockmapResultRESULT_REPAIR:    "repair",
-		bpf.SockmapResultRESULT_MPTCP:     "mptcp",
-		bpf.SockmapResultRESULT_ULP:       "ulp",
-		bpf.SockmapResultRESULT_ERROR:     "error",
-		bpf.SockmapResultRESULT_OPTION:    "option",
-		bpf.SockmapResultRESULT_AVOIDED:   "avoided",
-		bpf.SockmapResultRESULT_BLOCKING:  "blocking",
-		bpf.SockmapResultRESULT_SHORT:     "short",
-		bpf.SockmapResultRESULT_SHARE:     "share",
-		bpf.SockmapResultRESULT_HELPER:    "helper",
-		bpf.SockmapResultRESULT_FOREIGN:   "foreign",
-		bpf.SockmapResultRESULT_STREAM:    "stream",
-	}
+	reasonNames = namesByNumber(ReasonTable[:], bpf.SockmapReasonREASON_MAX)
+	resultNames = namesByNumber(ResultTable[:], bpf.SockmapResultRESULT_MAX)
 )
+
+func namesByNumber[Number Reason | Result, Max ~uint32](rows []Condition[Number], end Max) []string {
+	names := make([]string, end)
+	for _, row := range rows {
+		names[row.Number] = row.Name
+	}
+	return names
+}
 
 func nameOf[T ~uint8](names []string, value T, kind string) string {
 	if int(value) < len(names) {
@@ -152,8 +112,8 @@ func nameOf[T ~uint8](names []string, value T, kind string) string {
 
 func (r Role) String() string   { return nameOf(roleNames[:], r, "role") }
 func (m Mode) String() string   { return nameOf(modeNames[:], m, "mode") }
-func (r Reason) String() string { return nameOf(reasonNames[:], r, "reason") }
-func (r Result) String() string { return nameOf(resultNames[:], r, "result") }
+func (r Reason) String() string { return nameOf(reasonNames, r, "reason") }
+func (r Result) String() string { return nameOf(resultNames, r, "result") }
 
 // MarshalText makes the names, not the numbers, stand in JSON.
 func (r Role) MarshalText() ([]byte, error)   { return []byte(r.String()), nil }

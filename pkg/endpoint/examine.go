@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,10 +22,10 @@ type Examination struct {
 }
 
 // Examine loads privately with s, but for its probe, looks for hazards, and takes all of it away again. It needs no
-// loaded state, takes no lock and touches nothing that is loaded. The process must have begun with hazard.Main.
+// loaded state, takes no lock and touches nothing that is loaded. The process must have begun with probe.Main.
 func Examine(ctx context.Context, s datapath.Settings) (found Examination, err error) {
 	s.Probe = func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
-		f, err := hazard.Run(ctx, attach, names...)
+		f, err := probe.Run(ctx, attach, names...)
 		found.Findings = f.After(found.Findings)
 		present, guarded := f.Sets()
 		return uint32(present), uint32(guarded), err

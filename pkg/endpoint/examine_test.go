@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -35,7 +35,7 @@ func traces(t *testing.T) []string {
 
 func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
 	n := newNode(t)
-	n.Settings.Probe = hazard.AtLoad
+	n.Settings.Probe = probe.AtLoad
 	load(t, n)
 	before := traces(t)
 	found, err := Examine(t.Context(), defaults)
@@ -79,7 +79,7 @@ func TestExaminationThatIsInterruptedLeavesNothing(t *testing.T) {
 
 func TestExaminationSeesWhatItsGuardsCure(t *testing.T) {
 	s := defaults
-	s.WithoutGuards = cniconf.GuardNames()
+	s.WithoutGuards = hazard.GuardNames()
 	found, err := Examine(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

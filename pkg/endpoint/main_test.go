@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +37,7 @@ type call struct {
 }
 
 func TestMain(m *testing.M) {
-	hazard.Main()
+	probe.Main()
 	if text := os.Getenv(callVariable); text != "" {
 		var c call
 		if err := json.Unmarshal([]byte(text), &c); err != nil {

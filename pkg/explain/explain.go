@@ -92,7 +92,7 @@ func notAsked(format string, args ...any) finding {
 type question struct {
 	name   string
 	ask    string // yes lets it pass
-	means  string // what it means when it decides; goes on "by TCP: "
+	means  string // what it means when it decides; goes on "over TCP: "
 	change string
 	now    func(*Facts) finding // nil: only the programs know
 }
@@ -239,16 +239,16 @@ func (e *Explanation) conclude(f *Facts, last, next *question) {
 	case f.Flow.Left && last != nil:
 		e.Outcome, e.Answer = ByTCP, "plain TCP, out of the sockhash for good: "+last.means
 	case f.Flow.Mode == datapath.ModeTCP && last != nil:
-		e.Outcome, e.Answer = ByTCP, "by TCP: "+last.means
+		e.Outcome, e.Answer = ByTCP, "over TCP: "+last.means
 	case f.Flow.Mode == datapath.ModeTCP:
-		e.Outcome, e.Answer = ByTCP, fmt.Sprintf("by TCP, for a reason that this program does not know: %v", f.Flow.Reason)
+		e.Outcome, e.Answer = ByTCP, fmt.Sprintf("over TCP, for a reason that this program does not know: %v", f.Flow.Reason)
 	case next != nil:
-		e.Outcome, e.Answer = ByTCP, "has sent nothing yet; it would go by TCP: "+next.means
+		e.Outcome, e.Answer = ByTCP, "has sent nothing yet; it would use TCP: "+next.means
 	default:
 		e.Outcome, e.Answer = Open, "has sent nothing yet; it would be redirected, as far as can be known before"
 	}
 	if next != nil && next != last && f.Flow.Mode != datapath.ModePending && !f.Flow.Left {
-		e.Next = "the next message goes by TCP: " + next.means
+		e.Next = "the next message uses TCP: " + next.means
 	}
 }
 

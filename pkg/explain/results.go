@@ -10,139 +10,58 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// resultOrder is the order in which bpf/pairing.h and bpf/leaving.h ask. ResultJoined is what is left.
-var resultOrder = []datapath.Result{
-	datapath.ResultForeign,
-	datapath.ResultRepair, datapath.ResultMPTCP, datapath.ResultULP, datapath.ResultOption, datapath.ResultHelper,
-	datapath.ResultBlocking,
-	datapath.ResultShort, datapath.ResultStream, datapath.ResultCollision, datapath.ResultShare, datapath.ResultMapFull, datapath.ResultError,
-	datapath.ResultRemote, datapath.ResultDenied,
-	datapath.ResultAvoided, datapath.ResultJoined,
+// resultFacts find answers to the questions of datapath.ResultTable. Only the programs know the answers that are missing here.
+var resultFacts = map[datapath.Result]func(*Facts) finding{
+	datapath.ResultForeign: func(f *Facts) finding { return either(f, foreign) },
+	datapath.ResultRepair: func(f *Facts) finding {
+		return bySocket(f, func(s *Socket) bool { return s.Repair }, "TCP_REPAIR is set")
+	},
+	datapath.ResultMPTCP: func(f *Facts) finding {
+		return bySocket(f, func(s *Socket) bool { return s.MPTCP }, "it is an MPTCP socket")
+	},
+	datapath.ResultULP: upperLayer,
+	datapath.ResultOption: func(f *Facts) finding {
+		return bySocket(f, func(s *Socket) bool { return s.ZeroCopy || s.Inq || s.Stamps }, "SO_ZEROCOPY, TCP_INQ or timestamps are set")
+	},
+	datapath.ResultHelper:   helper,
+	datapath.ResultBlocking: blockingClient,
+	datapath.ResultShare:    func(f *Facts) finding { return either(f, func(e *End) finding { return share(f, e) }) },
+	datapath.ResultMapFull:  mapFull,
+	datapath.ResultRemote:   otherEnd,
+	datapath.ResultDenied:   policy,
+	datapath.ResultAvoided:  avoided,
+	datapath.ResultJoined:   func(*Facts) finding { return unknown("it has not been established yet") },
 }
 
-var results = map[datapath.Result]question{
-	datapath.ResultForeign: {
-		ask:   "does no other sock_ops program run last at the cgroup of either end?",
-		means: "a sock_ops program of somebody else runs last at the cgroup of an end, and could take sockmap's callbacks away",
-		change: "that program attached in a way that lets others run after it; sockmapctl status names it. " +
-			"Where it is gone: sockmapctl gc, or the next ADD",
-		now: func(f *Facts) finding { return either(f, foreign) },
-	},
-	datapath.ResultRepair: {
-		ask: "did a packet make it?", means: "TCP_REPAIR made it, and its sequence numbers are whatever its owner says",
-		change: "nothing; a connection that connect(2) makes",
-		now: func(f *Facts) finding {
-			return bySocket(f, func(s *Socket) bool { return s.Repair }, "TCP_REPAIR is set")
-		},
-	},
-	datapath.ResultMPTCP: {
-		ask: "is it plain TCP, and not a subflow of MPTCP?", means: "it is a subflow of a multipath connection",
-		change: "a socket without IPPROTO_MPTCP",
-		now: func(f *Facts) finding {
-			return bySocket(f, func(s *Socket) bool { return s.MPTCP }, "it is an MPTCP socket")
-		},
-	},
-	datapath.ResultULP: {
-		ask: "does no upper-layer protocol own the stream?", means: "an upper-layer protocol owns the stream",
-		change: "a socket without TCP_ULP (kTLS) when it connects", now: upperLayer,
-	},
-	datapath.ResultOption: {
-		ask: "was no option set that only TCP honours?", means: "an option that only TCP honours was set before it was connected",
-		change: "no SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMP or SO_TIMESTAMPING on the socket when it connects, or on the listener",
-		now: func(f *Facts) finding {
-			return bySocket(f, func(s *Socket) bool { return s.ZeroCopy || s.Inq || s.Stamps }, "SO_ZEROCOPY, TCP_INQ or timestamps are set")
-		},
-	},
-	datapath.ResultHelper: {
-		ask: "does no conntrack helper of this node read this port?", means: "a conntrack helper of this node reads this port, and sees packets only",
-		change: "the key conntrackHelpers, or a kernel without that helper; sockmapctl status names them",
-		now: func(f *Facts) finding {
-			switch {
-			case len(f.HelperPorts) == 0:
-				return passed("")
-			case f.Port == 0:
-				return unknown("the server's port is not known")
-			case f.helped():
-				return decided("port %d is among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
-			}
-			return passed("port %d is not among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
-		},
-	},
-	datapath.ResultBlocking: {
-		ask: "is the client's descriptor non-blocking, where the guard blocking runs?", means: "the client's descriptor is blocking",
-		change: "O_NONBLOCK on the socket before connect, or the key guards without blocking",
-		now:    blockingClient,
-	},
-	datapath.ResultShort: {
-		ask:    "were earlier connections to this destination worth it?",
-		means:  "the last 256 connections to this destination ended after a few messages",
-		change: "a connection that is kept for more than a few messages; one for each 50 ms is let in to see",
-	},
-	datapath.ResultStream: {
-		ask:    "did earlier connections to this destination gain by being redirected?",
-		means:  "the last 4 connections to this destination left the sockhash, because they gained nothing",
-		change: "nothing needs to; one for each second is let in to see",
-	},
-	datapath.ResultCollision: {
-		ask: "has no other flow the same two sequence numbers?", means: "another flow has the same two initial sequence numbers",
-		change: "the next connection has others",
-	},
-	datapath.ResultShare: {
-		ask:    "has its pod less than its share, or is there much room in the sockhash?",
-		means:  "its pod has more than a quarter of the sockhash, and more than half of it is taken",
-		change: "fewer connections of that pod at a time; or the key maxSockets, then sockmapctl unload",
-		now:    func(f *Facts) finding { return either(f, func(e *End) finding { return share(f, e) }) },
-	},
-	datapath.ResultMapFull: {
-		ask: "is there room in the sockhash?", means: "the sockhash is full",
-		change: "the key maxSockets, then sockmapctl unload",
-		now: func(f *Facts) finding {
-			if f.Problem == "" && uint64(f.Sockets) >= uint64(f.Config.MaxSockets) {
-				return decided("%d sockets of %d", f.Sockets, f.Config.MaxSockets)
-			}
-			return passed("%d sockets of %d", f.Sockets, f.Config.MaxSockets)
-		},
-	},
-	datapath.ResultError: {
-		ask: "was there memory, and is the socket in no other sockmap?", means: "there was no memory, or the socket is in another sockmap",
-		change: "no other program that puts this container's sockets into a sockmap",
-	},
-	datapath.ResultRemote: {
-		ask: "is the other end on this node, too?", means: "the other end is not in an endpoint of this node",
-		change: "both ends in containers of this node that take part", now: otherEnd,
-	},
-	datapath.ResultDenied: {
-		ask: "do the policies of both ends agree?", means: "peers or ports of one of the ends say no",
-		change: "peers and ports of both conflists, when their containers are added again", now: policy,
-	},
-	datapath.ResultAvoided: {
-		ask:    "have earlier flows to this port done nothing that only TCP does right?",
-		means:  "an earlier flow did what only TCP does right: its server in receiving, or its client in sending there",
-		change: "a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or wait as sockmapctl avoided says",
-		now: func(f *Facts) finding {
-			switch {
-			case f.Avoided != nil:
-				return avoidedNow(f.Avoided)
-			case f.Port == 0 || f.Passive == nil || f.Passive.NetNS == 0:
-				return unknown("the server's port, or its network namespace, is not known")
-			}
-			return passed("port %d is not avoided", f.Port)
-		},
-	},
-	datapath.ResultJoined: {
-		ask: "are both ends in the sockhash?", means: "the other end has not joined", change: "see the conditions before",
-		now: func(f *Facts) finding { return unknown("it has not been made yet") },
-	},
-}
+func resultQuestions() []*question { return questions(datapath.ResultTable[:], resultFacts) }
 
-func resultQuestions() []*question {
-	questions := make([]*question, 0, len(resultOrder))
-	for _, r := range resultOrder {
-		q := results[r]
-		q.name = r.String()
-		questions = append(questions, &q)
+func helper(f *Facts) finding {
+	switch {
+	case len(f.HelperPorts) == 0:
+		return passed("")
+	case f.Port == 0:
+		return unknown("the server's port is not known")
+	case f.helped():
+		return decided("port %d is among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
 	}
-	return questions
+	return passed("port %d is not among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
+}
+
+func mapFull(f *Facts) finding {
+	if f.Problem == "" && uint64(f.Sockets) >= uint64(f.Config.MaxSockets) {
+		return decided("%d sockets of %d", f.Sockets, f.Config.MaxSockets)
+	}
+	return passed("%d sockets of %d", f.Sockets, f.Config.MaxSockets)
+}
+
+func avoided(f *Facts) finding {
+	switch {
+	case f.Avoided != nil:
+		return avoidedNow(f.Avoided)
+	case f.Port == 0 || f.Passive == nil || f.Passive.NetNS == 0:
+		return unknown("the server's port, or its network namespace, is not known")
+	}
+	return passed("port %d is not avoided", f.Port)
 }
 
 // bySocket answers with what the sender's socket has set, where somebody looked.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // eagain is the hazard that only a reader with a blocking socket meets.
@@ -20,20 +20,20 @@ func risks(f *Facts, o Outcome) []string {
 	if o == ByTCP || o == Unknown || f.Problem != "" {
 		return all
 	}
-	for _, h := range cniconf.Hazards {
+	for _, h := range hazard.Table {
 		if !slices.Contains(f.Severe, h.Name) {
 			continue
 		}
 		if h.Name != eagain {
-			all = append(all, fmt.Sprintf("hazard %s is open: %s", h.Name, h.Summary))
+			all = append(all, fmt.Sprintf("hazard %s is open: %s", h.Name, h.Meaning))
 			continue
 		}
 		switch {
 		case f.Reader == nil:
 			all = append(all, fmt.Sprintf("hazard %s is open: %s; a reader that polls, with O_NONBLOCK, does not meet it",
-				h.Name, h.Summary))
+				h.Name, h.Meaning))
 		case !f.Reader.NonBlocking:
-			all = append(all, fmt.Sprintf("hazard %s is open, and the reader's socket is blocking: %s", h.Name, h.Summary))
+			all = append(all, fmt.Sprintf("hazard %s is open, and the reader's socket is blocking: %s", h.Name, h.Meaning))
 		}
 	}
 	if !f.Config.Learn {

@@ -3,134 +3,17 @@
 package hazard_test
 
 import (
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
-	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
-	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
-
-func TestMain(m *testing.M) {
-	hazard.Main()
-	fixture.Main(m)
-}
-
-// load loads with the probes on a bpffs of the test's own, and gives what they found.
-func load(t *testing.T, without ...string) (*datapath.Datapath, hazard.Findings) {
-	t.Helper()
-	mount := t.TempDir()
-	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount bpffs: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(mount, 0) })
-	dir := filepath.Join(mount, "sockmap")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	var findings hazard.Findings
-	d, err := datapath.Load(dir, datapath.Settings{
-		MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, WithoutGuards: without,
-		Probe: func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
-			f, err := hazard.Run(t.Context(), attach, names...)
-			findings = f.After(findings)
-			present, guarded := f.Sets()
-			return uint32(present), uint32(guarded), err
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		d.Close()
-		if err := datapath.Unload(dir, false); err != nil {
-			t.Error(err)
-		}
-	})
-	return d, findings
-}
-
-func TestProbesLookAtEveryHazardInMilliseconds(t *testing.T) {
-	start := time.Now()
-	d, findings := load(t)
-	t.Logf("load and probes took %v", time.Since(start))
-	var names []string
-	for _, f := range findings {
-		names = append(names, f.Name)
-		t.Logf("%-20s present %-5v guarded %-5v %7.2f ms  %s", f.Name, f.Present, f.Guarded, float64(f.Nanos)/1e6, f.Seen)
-		if f.Seen == "" || f.Present && f.Guarded {
-			t.Errorf("%+v", f)
-		}
-	}
-	if diff := cmp.Diff(hazard.SetOf(cniconf.HazardAll).Names(), names); diff != "" {
-		t.Error(diff)
-	}
-	cfg, err := d.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	present, guarded := findings.Sets()
-	if hazard.Set(cfg.Hazards) != present || hazard.Set(cfg.Guarded) != guarded {
-		t.Errorf("recorded %x and %x, found %x and %x", cfg.Hazards, cfg.Guarded, present, guarded)
-	}
-}
-
-// Probes use the real maps before they are published. Nothing of that may be seen afterwards.
-func TestProbesLeaveNoTrace(t *testing.T) {
-	d, _ := load(t)
-	totals, err := d.Totals()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for cookie, sums := range totals {
-		if sums.RedirectedBytes != 0 || sums.Flows[datapath.RoleActive][datapath.ResultJoined] != 0 {
-			t.Errorf("netns %d: %+v", cookie, sums)
-		}
-	}
-	if err := d.Flows(func(f datapath.Flow) bool { t.Errorf("live flow %+v", f); return true }); err != nil {
-		t.Error(err)
-	}
-	if links, err := d.Links(); err != nil || len(links) != 0 {
-		t.Errorf("links %v, %v", links, err)
-	}
-	mount, err := cgroup.FindMount()
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := fmt.Sprintf("sockmap-probe-%d-*", os.Getpid())
-	if left, _ := filepath.Glob(filepath.Join(mount.Path, own)); len(left) != 0 {
-		t.Errorf("cgroups are left: %v", left)
-	}
-}
-
-func TestOptionsGuardIsSeen(t *testing.T) {
-	byName := func(f hazard.Findings, name string) hazard.Finding {
-		for _, one := range f {
-			if one.Name == name {
-				return one
-			}
-		}
-		t.Fatalf("no finding of %s", name)
-		return hazard.Finding{}
-	}
-	_, with := load(t)
-	if f := byName(with, "zerocopy"); !f.Guarded {
-		t.Errorf("with the guard: %+v", f)
-	}
-	_, without := load(t, datapath.GuardOptions)
-	if f := byName(without, "zerocopy"); f.Guarded {
-		t.Errorf("without the guard: %+v", f)
-	}
-}
 
 func TestSetsAndNames(t *testing.T) {
 	if got := hazard.SetOf("splice", "fin", "nonsense").Names(); !cmp.Equal(got, []string{"splice", "fin"}) {
@@ -144,9 +27,61 @@ func TestSetsAndNames(t *testing.T) {
 	if got := hazard.SetOf("splice", "mptcp", "fin", "backpressure").OfNode().Names(); !cmp.Equal(got, []string{"mptcp", "backpressure"}) {
 		t.Errorf("of the node are %v", got)
 	}
-	for _, h := range hazard.All() {
-		if h.Severity == "" || h.Cure == "" || h.Meaning == "" {
+}
+
+// pinned has the bits that released versions have written into pinned state. A row is added for a new hazard, and none is
+// ever changed.
+var pinned = map[string]uint{
+	"splice": 0, "fionread-redirected": 1, "fionread-tcp": 2, "zerocopy": 3, "memory-charge": 4, "ktls": 5, "mptcp": 6,
+	"backpressure": 7, "fin": 8, "epoll-edge": 9, "eagain": 10, "edge-mixed": 11,
+}
+
+func TestBitsNeverChange(t *testing.T) {
+	bits := map[uint]string{}
+	for _, h := range hazard.Table {
+		if other, taken := bits[h.Bit]; taken {
+			t.Errorf("%s and %s have bit %d", other, h.Name, h.Bit)
+		}
+		bits[h.Bit] = h.Name
+		if bit, ok := pinned[h.Name]; ok && bit != h.Bit {
+			t.Errorf("%s has bit %d: pinned state has it as bit %d", h.Name, h.Bit, bit)
+		}
+		if h.Bit >= 32 {
+			t.Errorf("%s has bit %d: config.hazards has 32 bits", h.Name, h.Bit)
+		}
+	}
+}
+
+func TestRowsAreWhole(t *testing.T) {
+	for _, h := range hazard.Table {
+		if h.Severity == "" || h.Scope == "" || h.Meaning == "" || h.Cure() == "" {
 			t.Errorf("%+v", h)
+		}
+		if h.Guard != "" && !slices.Contains(hazard.GuardNames(), h.Guard) {
+			t.Errorf("%s is cured by the guard %q, which does not exist", h.Name, h.Guard)
+		}
+	}
+	for _, g := range hazard.Guards {
+		if g.Name == "" || g.Meaning == "" {
+			t.Errorf("%+v", g)
+		}
+	}
+}
+
+// TestProgramsAskForTheRightBits compares enum asked_hazard of bpf/abi.h with the table.
+func TestProgramsAskForTheRightBits(t *testing.T) {
+	header, err := os.ReadFile(filepath.Join("..", "..", "bpf", "abi.h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`HAZARD_(\w+) = 1 << (\d+)`).FindAllStringSubmatch(string(header), -1)
+	if len(asked) == 0 {
+		t.Fatal("bpf/abi.h asks for no hazard")
+	}
+	for _, m := range asked {
+		name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
+		if h, ok := hazard.Named(name); !ok || strconv.Itoa(int(h.Bit)) != m[2] {
+			t.Errorf("HAZARD_%s of bpf/abi.h is bit %s, in the table %s is %+v", m[1], m[2], name, h)
 		}
 	}
 }

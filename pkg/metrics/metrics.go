@@ -3,7 +3,7 @@
 // Package metrics exports what the data path counts to Prometheus.
 //
 // A Collector opens the data path for each scrape and closes it again, so that it follows unloads, loads and
-// upgrades. docs/METRICS.md is generated from its descriptors.
+// upgrades. docs/METRICS.md is generated from its table.
 package metrics
 
 import (
@@ -41,7 +41,7 @@ type opened struct {
 	node *endpoint.Node
 }
 
-// Records is for Source: whether one is accelerated is for pkg/endpoint to say.
+// Records asks pkg/endpoint, which knows whether an attachment is accelerated.
 func (o opened) Records() ([]endpoint.Attachment, error) { return o.node.AttachmentsOf(o.Datapath) }
 
 // Open opens what is pinned on a node, for one scrape. The caller closes it.
@@ -59,16 +59,16 @@ type Collector struct {
 	Open func() (Source, error)
 	// Version is the label of sockmap_build_info.
 	Version string
-	// OfNode leaves pods out: all that they count is in the series of no known pod, which then never falls.
+	// OfNode adds all counts to the series with empty pod labels, which then never decreases.
 	OfNode bool
-	// MaxPods bounds how many pods have series of their own. 0: as many as there are.
+	// MaxPods bounds how many pods have series of their own. 0: no bound.
 	MaxPods int
-	// OnError, unless nil, is told why a scrape is incomplete.
+	// OnError, unless nil, is called with the reason why a scrape is incomplete.
 	OnError func(error)
 
 	mu       sync.Mutex
 	failures uint64
-	// What the last scrape gave, by netns cookie: counters must not go back when a socket that was counted alive
+	// The counts of the last scrape, by netns cookie: counters must not decrease when a socket that was counted alive
 	// closes at a bad moment. See snapshot.readTraffic.
 	given    map[uint64]traffic
 	loadedAt time.Time
@@ -79,8 +79,8 @@ var _ prometheus.Collector = (*Collector)(nil)
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range descriptors() {
-		ch <- d.desc()
+	for _, m := range table {
+		ch <- m.desc()
 	}
 }
 
@@ -88,7 +88,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := newEmitter(ch)
+	now := scraped{version: c.Version}
 	s, err := c.read()
 	if err != nil {
 		c.failures++
@@ -97,12 +97,11 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	} else {
 		c.keepGrowing(s)
-		pods := s.byPod()
-		e.emit(podsWithoutSeries, uint64(c.bound(pods)))
-		e.snapshot(s, pods)
+		now.snapshot, now.pods = s, s.byPod()
+		now.withoutSeries = c.bound(now.pods)
 	}
-	e.emit(buildInfo, 1, c.Version)
-	e.emit(collectionErrors, c.failures)
+	now.failures = c.failures
+	now.emit(ch)
 }
 
 func (c *Collector) read() (*snapshot, error) {
@@ -114,9 +113,10 @@ func (c *Collector) read() (*snapshot, error) {
 	return readSnapshot(src, c.OfNode)
 }
 
-// bound takes pods beyond MaxPods away, and returns how many. Those that had series before stay, so that none comes and goes.
-func (c *Collector) bound(all map[pod]*podSums) (left int) {
-	order := slices.DeleteFunc(slices.Collect(maps.Keys(all)), func(p pod) bool { return p == pod{} })
+// bound removes pods beyond MaxPods, and returns how many. Pods that had series before keep them, so that no series comes and
+// goes.
+func (c *Collector) bound(all map[pod]*podSums) (removed int) {
+	order := slices.DeleteFunc(slices.Collect(maps.Keys(all)), func(p pod) bool { return p == noPod })
 	slices.SortFunc(order, func(a, b pod) int {
 		if c.shown[a] != c.shown[b] {
 			if c.shown[a] {
@@ -130,16 +130,16 @@ func (c *Collector) bound(all map[pod]*podSums) (left int) {
 	for i, p := range order {
 		if c.MaxPods > 0 && i >= c.MaxPods {
 			delete(all, p)
-			left++
+			removed++
 			continue
 		}
 		c.shown[p] = true
 	}
-	return left
+	return removed
 }
 
-// keepGrowing raises what is less than at the last scrape, unless the maps were made anew since. The time of
-// loading is computed from the clock, so it moves a little.
+// keepGrowing raises counts that are less than at the last scrape, unless the maps are new since. The time of loading is
+// computed from the clock, so it moves a little.
 func (c *Collector) keepGrowing(s *snapshot) {
 	sameMaps := s.config.LoadedAt.Sub(c.loadedAt).Abs() < time.Second
 	for cookie, now := range s.traffic {

@@ -71,9 +71,9 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 		"sockmap_active_flows mode=redirect namespace= pod=":               1,
 		"sockmap_redirected_bytes_total namespace=shop pod=db-0":           0,
 		"sockmap_flows_total namespace= pod= result=map-full role=passive": 0,
-		"sockmap_attachments reason=cgroup state=declined":                   1,
-		"sockmap_attachments reason=hazards state=declined":                  0,
-		"sockmap_attachments reason= state=accelerated":                      4,
+		"sockmap_attachments reason=cgroup state=declined":                 1,
+		"sockmap_attachments reason=hazards state=declined":                0,
+		"sockmap_attachments reason= state=accelerated":                    4,
 		"sockmap_map_entries map=sockets":                                  4,
 	} {
 		if n, ok := got[series]; !ok || n != want {

@@ -10,13 +10,12 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// sharedFor is how long the result of one scrape is good for others.
+// sharedFor is how long other callers may get the result of one scrape.
 const sharedFor = time.Second
 
-// Shared returns a gatherer whose callers share what it gathers: one reads, those that come meanwhile wait for it, and
-// those that come within a second after it, or within the time that it took, get the same. So any number of clients
-// costs no more than one that asks without a pause, which keeps half a processor busy at most. Callers must not change
-// what they get.
+// Shared returns a gatherer whose callers share results: one reads, and those that call meanwhile wait for it. Callers within
+// a second after it, or within the time that it took, get the same result. So any number of clients costs no more than one
+// that scrapes without a pause, which keeps half a CPU busy at most. Callers must not change the result.
 func Shared(from prometheus.Gatherer) prometheus.Gatherer {
 	return &shared{from: from, now: time.Now}
 }

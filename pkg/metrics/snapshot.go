@@ -14,7 +14,7 @@ import (
 // attempts bounds how often a scrape reads again because sockets closed while it read.
 const attempts = 3
 
-// traffic is what one endpoint, or one pod, has sent.
+// traffic counts what one endpoint, or one pod, has sent.
 type traffic struct {
 	redirectedBytes, redirectedMessages, tcpBytes, tcpMessages uint64
 }
@@ -38,17 +38,23 @@ func closed(t datapath.Totals) traffic {
 	return traffic{t.RedirectedBytes, t.RedirectedMessages, t.TCPBytes, t.TCPMessages}
 }
 
-// pod names the owner of an endpoint; the zero pod owns what belongs to no known pod.
+// pod names the owner of an endpoint.
 type pod struct{ namespace, name string }
 
-// snapshot is what one scrape found. Maps with keys of uint64 are by netns cookie; 0 is all that is not registered.
+// noPod owns the counts that belong to no known pod.
+var noPod pod
+
+// unregistered is the key of the sums of sockets without a registered endpoint.
+const unregistered = 0
+
+// snapshot is what one scrape has read. Maps with keys of uint64 are by netns cookie, or unregistered.
 type snapshot struct {
 	config      datapath.Config
 	capacity    map[string]uint32
 	guards      []datapath.GuardState
 	entries     map[string]int
-	whyNot      map[decline.Reason]int // records; those that are accelerated are of decline.None
-	pods        map[uint64]pod
+	whyNot      map[decline.Reason]int // attachments; accelerated ones have decline.None
+	owners      map[uint64]pod
 	totals      map[uint64]datapath.Totals
 	traffic     map[uint64]traffic // closed and live sockets
 	active      map[uint64]map[datapath.Mode]uint64
@@ -59,9 +65,9 @@ type snapshot struct {
 	runs        map[string]datapath.Runs
 }
 
-// readSnapshot reads all. ofNode: pods are not told apart, and what gone ones counted counts.
+// readSnapshot reads everything. With ofNode, all sums belong to noPod, those of endpoints that are gone included.
 func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
-	s = &snapshot{pods: map[uint64]pod{}, whyNot: map[decline.Reason]int{}}
+	s = &snapshot{owners: map[uint64]pod{}, whyNot: map[decline.Reason]int{}}
 	if err := s.readNode(src); err != nil {
 		return nil, err
 	}
@@ -88,7 +94,7 @@ func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 	return s, nil
 }
 
-// readNode reads what belongs to no endpoint.
+// readNode reads the facts of the node.
 func (s *snapshot) readNode(src Source) (err error) {
 	if s.config, err = src.Config(); err != nil {
 		return err
@@ -112,19 +118,19 @@ func (s *snapshot) readNode(src Source) (err error) {
 	return err
 }
 
-// name counts records, and finds the pods of registered endpoints, unless pods are not told apart.
+// name counts attachments, and finds the pods of registered endpoints unless ofNode is set.
 func (s *snapshot) name(records []endpoint.Attachment, registered map[uint64]bool, ofNode bool) {
 	for _, r := range records {
 		s.whyNot[r.WhyNot()]++
 		if _, ok := registered[r.NetNSCookie]; ok && !ofNode {
-			// A record that was cut to its length may end within a character, which Prometheus refuses.
-			s.pods[r.NetNSCookie] = pod{strings.ToValidUTF8(r.PodNamespace, ""), strings.ToValidUTF8(r.PodName, "")}
+			// A name that was cut to its field may end within a character, which Prometheus refuses.
+			s.owners[r.NetNSCookie] = pod{strings.ToValidUTF8(r.PodNamespace, ""), strings.ToValidUTF8(r.PodName, "")}
 		}
 	}
 }
 
-// readTraffic adds live sockets to those that closed. A socket that closes in between would count twice or not at
-// all, so it reads until nothing has closed, and else lets such a socket wait for the next scrape.
+// readTraffic adds the counts of live sockets to the totals, which have those of closed sockets. A socket that closes between
+// the two reads would count twice or not at all. So it reads again until nothing has closed meanwhile, at most attempts times.
 func (s *snapshot) readTraffic(src Source, totals func() (map[uint64]datapath.Totals, error)) (sockets int, err error) {
 	for attempt := 1; ; attempt++ {
 		if s.totals, err = totals(); err != nil {
@@ -157,7 +163,7 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 		if !f.Left {
 			sockets++
 		}
-		cookie, reader := s.gathering(f.NetNSCookie), s.gathering(f.PeerNetNSCookie)
+		cookie, reader := s.totalsKey(f.NetNSCookie), s.totalsKey(f.PeerNetNSCookie)
 		s.backlogHigh[reader] = max(s.backlogHigh[reader], uint64(f.BacklogHigh))
 		sum := s.traffic[cookie]
 		sum.add(traffic{f.RedirectedBytes, f.RedirectedMessages, f.TCPBytes, f.TCPMessages})
@@ -171,10 +177,10 @@ func (s *snapshot) readLive(src Source) (sockets int, err error) {
 	return sockets, err
 }
 
-// gathering is where the counts of a socket will go when it closes.
-func (s *snapshot) gathering(cookie uint64) uint64 {
-	if _, ok := s.totals[cookie]; !ok {
-		return 0
+// totalsKey is the key under which the counts of a socket are added to the totals when it closes.
+func (s *snapshot) totalsKey(netnsCookie uint64) uint64 {
+	if _, ok := s.totals[netnsCookie]; !ok {
+		return unregistered
 	}
-	return cookie
+	return netnsCookie
 }

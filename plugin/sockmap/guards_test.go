@@ -5,14 +5,14 @@ package main
 import (
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 func TestConfigurationKnowsTheGuardsOfTheDataPath(t *testing.T) {
-	if diff := cmp.Diff(datapath.Guards[:], cniconf.GuardNames()); diff != "" {
+	if diff := cmp.Diff(datapath.Guards[:], hazard.GuardNames()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -34,7 +34,7 @@ func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 
 	// A blocking receive that a signal ends is one of them: every kernel has it.
 	var others []string
-	for _, h := range cniconf.Hazards {
+	for _, h := range hazard.Table {
 		if h.Name != "eagain" {
 			others = append(others, h.Name)
 		}

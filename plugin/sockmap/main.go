@@ -13,15 +13,16 @@ import (
 	"time"
 
 	cniversion "github.com/containernetworking/cni/pkg/version"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
 // Chains of plugins begin with 0.3.0. A runtime drops a network whose exact version is not listed here.
 var supported = cniversion.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 func main() {
-	hazard.Main()
-	h := &handler{began: time.Now(), stdout: os.Stdout, stderr: os.Stderr, probe: hazard.AtLoad}
+	probe.Main()
+	h := &handler{began: time.Now(), stdout: os.Stdout, stderr: os.Stderr, probe: probe.AtLoad}
 	verb := os.Getenv("CNI_COMMAND")
 	os.Exit(h.finish(verb, h.serve(verb)))
 }

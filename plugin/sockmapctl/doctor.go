@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -133,12 +132,11 @@ func needs(hazards hazard.Set) string {
 }
 
 func findingViews(findings hazard.Findings, open, left hazard.Set) []findingView {
-	all := hazard.All()
 	views := make([]findingView, 0, len(findings))
 	for _, f := range findings {
 		v := findingView{Name: f.Name, State: stateAbsent, Seen: f.Seen, Milliseconds: float64(f.Nanos) / 1e6}
-		if i := slices.IndexFunc(all, func(h hazard.Hazard) bool { return h.Name == f.Name }); i >= 0 {
-			v.Severity, v.Meaning, v.Cure = all[i].Severity, all[i].Meaning, all[i].Cure
+		if h, ok := hazard.Named(f.Name); ok {
+			v.Severity, v.Meaning, v.Cure = h.Severity, h.Meaning, h.Cure()
 		}
 		switch own := hazard.SetOf(f.Name); {
 		case f.Guarded:

@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +31,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	hazard.Main()
+	probe.Main()
 	bench.Main()
 	if os.Getenv(asProgram) != "" {
 		main()

@@ -68,7 +68,7 @@ func (n *hazardNames) flag(cmd *cobra.Command, usage string) {
 type guardNames struct{ names []string }
 
 func (n *guardNames) flag(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&n.names, "guards", cniconf.GuardNames(), "`NAMES` of the guards that may run; empty: none")
+	cmd.Flags().StringSliceVar(&n.names, "guards", hazard.GuardNames(), "`NAMES` of the guards that may run; empty: none")
 	before(cmd, func() error { return checkFlag("--guards", "guards", n.names) })
 }
 
@@ -78,9 +78,9 @@ func (n *guardNames) without() []string {
 }
 
 func guardMeaning(name string) string {
-	for _, g := range cniconf.Guards {
+	for _, g := range hazard.Guards {
 		if g.Name == name {
-			return g.Summary
+			return g.Meaning
 		}
 	}
 	return ""

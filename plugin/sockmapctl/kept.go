@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
@@ -75,9 +74,9 @@ func (v keptView) lines() []string {
 		return lines
 	}
 	var what []string
-	for _, h := range cniconf.Hazards {
+	for _, h := range hazard.Table {
 		if hazard.SetOf(h.Name)&v.hazards != 0 {
-			what = append(what, fmt.Sprintf("%s (%s)", h.Name, h.Summary))
+			what = append(what, fmt.Sprintf("%s (%s)", h.Name, h.Meaning))
 		}
 	}
 	verb := "differ"

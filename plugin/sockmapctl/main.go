@@ -10,7 +10,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +26,7 @@ type env struct {
 }
 
 func main() {
-	hazard.Main()
+	probe.Main()
 	bench.Main()
 	// A verb that waits for the lock, or is about to take its next step, ends in good order.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
@@ -36,7 +36,7 @@ func main() {
 		getenv: os.Getenv,
 		width:  terminalWidth(os.Stdout),
 		host:   thisHost(),
-		probe:  hazard.AtLoad,
+		probe:  probe.AtLoad,
 	}, os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -92,7 +92,7 @@ func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
 		`sockmap_active_flows{mode="left",` + unknown + "}":         "2",
 		"sockmap_backlog_high_bytes{" + web + "}":                   "1000",
 		"sockmap_backlog_high_bytes{" + unknown + "}":               "64",
-		`sockmap_attachments{reason="",state="accelerated"}`:          "1",
+		`sockmap_attachments{reason="",state="accelerated"}`:        "1",
 		`sockmap_map_entries{map="endpoints"}`:                      "1",
 		`sockmap_map_entries{map="attachments"}`:                    "1",
 		`sockmap_map_max_entries{map="sockets"}`:                    "65536",

@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"github.com/spf13/cobra"
 )
@@ -156,7 +156,7 @@ func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
 
 // node is this machine as the plugin knows it. Settings count for a first load only.
 func (a *app) node(s datapath.Settings) *endpoint.Node {
-	s.Version, s.Probe, s.ProbeSet = version.String(), a.probe, hazard.ProbeSet()
+	s.Version, s.Probe, s.ProbeSet = version.String(), a.probe, probe.Digest()
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount, Root: a.host.files}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/cases"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
@@ -26,7 +26,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	hazard.Main()
+	probe.Main()
 	place.RunMaker()
 	cases.RunChild()
 	fixture.Main(m)

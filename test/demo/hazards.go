@@ -27,9 +27,9 @@ func tellHazards(node *lab.Node) error {
 		return nil
 	}
 	say("The probes found hazards on this kernel that keep acceleration off unless they are accepted:")
-	for _, h := range hazard.All() {
+	for _, h := range hazard.Table {
 		if open&hazard.SetOf(h.Name) != 0 {
-			fmt.Printf("    %s: %s (cure: %s)\n", h.Name, h.Meaning, h.Cure)
+			fmt.Printf("    %s: %s (cure: %s)\n", h.Name, h.Meaning, h.Cure())
 		}
 	}
 	say("The demo accepts them (acceptHazards): its traffic programs use read and write only," +

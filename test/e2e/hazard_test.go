@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
@@ -16,8 +15,8 @@ import (
 // of the node cannot be accepted by a pod.
 func TestHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 	var ofNode []string
-	for _, h := range cniconf.Hazards {
-		if h.Scope == cniconf.ScopeNode {
+	for _, h := range hazard.Table {
+		if h.Scope == hazard.ScopeNode {
 			ofNode = append(ofNode, h.Name)
 		}
 	}

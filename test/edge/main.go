@@ -28,8 +28,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
 type options struct {
@@ -40,7 +41,7 @@ type options struct {
 }
 
 func main() {
-	hazard.Main()
+	probe.Main()
 	place.RunMaker()
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 1000, "rounds of each row; of 32 MiB a tenth of it")

@@ -22,13 +22,14 @@ import (
 	"regexp"
 	"syscall"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
 func main() {
-	hazard.Main()
+	probe.Main()
 	pods.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command(ctx, os.Stdout, os.Args[1:])

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/cases"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
@@ -49,7 +49,7 @@ func TestReasonsNameGuardsAndHazardsThatExist(t *testing.T) {
 		if _, ok := reasonOf(r.Then); r.Then != "" && !ok {
 			t.Errorf("%s: there is no reason %s", r.Name, r.Then)
 		}
-		known := slices.ContainsFunc(cniconf.Hazards[:], func(h cniconf.Hazard) bool { return h.Name == r.Hazard })
+		known := slices.ContainsFunc(hazard.Table[:], func(h hazard.Hazard) bool { return h.Name == r.Hazard })
 		if r.Hazard != "" && !known {
 			t.Errorf("%s: there is no hazard %s", r.Name, r.Hazard)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
 // settings are what the data path of the loopback site is loaded with: the
@@ -27,7 +28,7 @@ func settings(o Options) datapath.Settings {
 	s := datapath.Settings{
 		MaxSockets: 4096, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
 		MaxBacklogMessages: cniconf.DefaultMaxBacklogMessages, Version: "conformance",
-		NATRefreshSeconds: cniconf.DefaultNATRefreshSeconds, Probe: hazard.AtLoad,
+		NATRefreshSeconds: cniconf.DefaultNATRefreshSeconds, Probe: probe.AtLoad,
 	}
 	if !o.Guards {
 		s.WithoutGuards = datapath.Guards[:]

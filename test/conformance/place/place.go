@@ -78,7 +78,7 @@ type Options struct {
 	Guards bool
 	// AcceptHazards accelerates whatever hazards the kernel has. Without it
 	// the shipped default decides, for which the program has to begin with
-	// hazard.Main.
+	// probe.Main.
 	AcceptHazards bool
 	// BinDir has the CNI plugins; if it is empty, they are built. Only sites
 	// made of pods need it.

@@ -4,10 +4,8 @@ package chart
 
 import (
 	"encoding/json"
-	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -87,42 +85,6 @@ func texts(t *testing.T, list any) (out []string) {
 		out = append(out, item.(string))
 	}
 	return out
-}
-
-// The keys of the plugin grow; the documentation, which is tested against the plugin, has them.
-func TestSchemaHasThePluginsKeys(t *testing.T) {
-	doc, err := os.ReadFile("../../../docs/CONFIGURATION.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(doc), "## Keys\n")
-	table, _, _ := strings.Cut(rest, "\n### ")
-	want := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Za-z]+)` \\|").FindAllStringSubmatch(table, -1) {
-		want[m[1]] = true
-	}
-	if len(want) < 13 {
-		t.Fatalf("the documentation has only the keys %v", slices.Sorted(maps.Keys(want)))
-	}
-	delete(want, "acceptHazards") // --accept-hazards
-	properties := schemaOf(t, "properties", "cni", "properties", "config", "properties")
-	if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
-		t.Errorf("the schema of cni.config has\n %v\nthe plugin\n %v", got, slices.Sorted(maps.Keys(want)))
-	}
-}
-
-func TestSchemaHasThePluginsNames(t *testing.T) {
-	want := []string{cniconf.HazardAll}
-	for _, h := range cniconf.Hazards {
-		want = append(want, h.Name)
-	}
-	if got := texts(t, schemaOf(t, "definitions", "hazard")["enum"]); !slices.Equal(got, want) {
-		t.Errorf("hazards of the schema: %v, of the plugin: %v", got, want)
-	}
-	guards := schemaOf(t, "properties", "cni", "properties", "config", "properties", "guards", "items")
-	if got := texts(t, guards["enum"]); !slices.Equal(got, cniconf.GuardNames()) {
-		t.Errorf("guards of the schema: %v, of the plugin: %v", got, cniconf.GuardNames())
-	}
 }
 
 func TestReadyMeansWhatTheAgentKnows(t *testing.T) {

@@ -130,7 +130,7 @@ func TestProblemsAreFound(t *testing.T) {
 		"sum by (mode) (sockmap_active_flows)":            "",
 		"sockmap_enabled ==":                              "parse error",
 		"sockmap_is_on == 0":                              "nobody exports",
-		`sockmap_attachments{stat="declined"}`:              "no label stat",
+		`sockmap_attachments{stat="declined"}`:            "no label stat",
 		"rate(sockmap_active_flows[5m])":                  "no counter",
 		"sum by (reason) (rate(sockmap_flows_total[5m]))": "by reason",
 		"1 + 1": "no metric",

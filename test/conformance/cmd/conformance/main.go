@@ -25,15 +25,16 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/cases"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/known"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
 func main() {
-	hazard.Main()
+	probe.Main()
 	place.RunMaker()
 	cases.RunChild()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

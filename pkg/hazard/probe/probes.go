@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hazard
+package probe
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ func guarded(format string, args ...any) outcome {
 	return outcome{guarded: true, seen: fmt.Sprintf(format, args...)}
 }
 
-// probes are in the order of All.
+// probes has the probe of each hazard of hazard.Table, by its name.
 var probes = map[string]func() (outcome, error){
 	"splice":              probeSplice,
 	"fionread-redirected": probeInqRedirected,
@@ -46,24 +47,30 @@ var probes = map[string]func() (outcome, error){
 	"edge-mixed":          probeMixedEdge,
 }
 
-// probe looks for the hazards of these names, or for all.
-func probe(names []string) (Findings, error) {
+// run runs the probes of these hazards, or of all.
+func run(names []string) (hazard.Findings, error) {
 	// One thread: system calls that block on purpose must not move, and signals go to a thread.
 	runtime.LockOSThread()
 	if err := loopbackUp(); err != nil {
 		return nil, err
 	}
-	var findings Findings
-	for _, h := range All() {
+	var findings hazard.Findings
+	for _, h := range hazard.Table {
 		if len(names) > 0 && !slices.Contains(names, h.Name) {
 			continue
 		}
 		start := time.Now()
-		o, err := confirmed(probes[h.Name])
+		one := probes[h.Name]
+		if one == nil {
+			return nil, fmt.Errorf("hazard %s has no probe", h.Name)
+		}
+		o, err := confirmed(one)
 		if err != nil {
 			return nil, fmt.Errorf("probe %s: %w", h.Name, err)
 		}
-		findings = append(findings, Finding{h.Name, o.present, o.guarded, o.seen, time.Since(start).Nanoseconds()})
+		findings = append(findings, hazard.Finding{
+			Name: h.Name, Present: o.present, Guarded: o.guarded, Seen: o.seen, Nanos: time.Since(start).Nanoseconds(),
+		})
 	}
 	return findings, nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hazard
+package probe
 
 import (
 	"os"
@@ -28,7 +28,7 @@ func TestEveryFileOfTheProbesIsInTheirName(t *testing.T) {
 			t.Errorf("%s is not in go:embed of set.go: %v, %v", name, err, readErr)
 		}
 	}
-	if set := ProbeSet(); len(set) != len("sha256:")+64 {
+	if set := Digest(); len(set) != len("sha256:")+64 {
 		t.Errorf("the set is %q", set)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hazard_test
+package probe_test
 
 import "testing"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hazard
+package probe
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
 // childName as the first argument makes Main run the probes instead of the program. It takes the place of the
@@ -33,7 +34,7 @@ type Attach func(cgroup *os.File) (io.Closer, error)
 
 // Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside: for the hazards of
 // these names, or for all. The child is this executable: its main function must begin with Main.
-func Run(ctx context.Context, attach Attach, names ...string) (f Findings, err error) {
+func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings, err error) {
 	path, done, err := makeCgroup()
 	if err != nil {
 		return nil, fmt.Errorf("probe hazards: make cgroup: %w", err)
@@ -97,7 +98,7 @@ func removeCgroup(path string) error {
 	return fmt.Errorf("probe hazards: remove cgroup: %w", err)
 }
 
-func child(ctx context.Context, dir *os.File, names []string) (Findings, error) {
+func child(ctx context.Context, dir *os.File, names []string) (hazard.Findings, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
@@ -110,7 +111,7 @@ func child(ctx context.Context, dir *os.File, names []string) (Findings, error) 
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("probe hazards: %w: %s", err, strings.TrimSpace(complaint.String()))
 	}
-	var f Findings
+	var f hazard.Findings
 	if err := json.Unmarshal(out.Bytes(), &f); err != nil {
 		return nil, fmt.Errorf("probe hazards: read findings: %w", err)
 	}
@@ -122,7 +123,7 @@ func Main() {
 	if len(os.Args) == 0 || os.Args[0] != childName {
 		return
 	}
-	f, err := probe(os.Args[1:])
+	f, err := run(os.Args[1:])
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(f)
 	}

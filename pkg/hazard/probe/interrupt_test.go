@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hazard_test
+package probe_test
 
 import (
 	"io"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
 // The kernel and the guards decide, and not who runs when.
@@ -47,7 +48,7 @@ func probeOften(t *testing.T, runs int, without []string) (findings hazard.Findi
 		MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, WithoutGuards: without,
 		Probe: func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
 			for range runs {
-				f, err := hazard.Run(t.Context(), attach, names...)
+				f, err := probe.Run(t.Context(), attach, names...)
 				if err != nil {
 					return 0, 0, err
 				}

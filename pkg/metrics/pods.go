@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+
+// podSums are the sums over the endpoints of one pod.
+type podSums struct {
+	traffic
+	flows     map[datapath.Role]map[datapath.Result]uint64
+	fallbacks map[datapath.Reason]uint64
+	active    map[datapath.Mode]uint64
+	high      uint64 // bytes, the greatest of all readers
+	sockets   uint64 // that count against shares
+}
+
+func newPodSums() *podSums {
+	sum := &podSums{
+		flows:     map[datapath.Role]map[datapath.Result]uint64{},
+		fallbacks: map[datapath.Reason]uint64{},
+		active:    map[datapath.Mode]uint64{},
+	}
+	for _, role := range datapath.Roles() {
+		sum.flows[role] = map[datapath.Result]uint64{}
+	}
+	return sum
+}
+
+// byPod adds up what belongs to one pod. There is always an entry for noPod.
+func (s *snapshot) byPod() map[pod]*podSums {
+	all := map[pod]*podSums{noPod: newPodSums()}
+	for cookie, t := range s.traffic {
+		owner := s.owners[cookie]
+		sum := all[owner]
+		if sum == nil {
+			sum = newPodSums()
+			all[owner] = sum
+		}
+		sum.traffic.add(t)
+		sum.high = max(sum.high, s.backlogHigh[cookie])
+		sum.sockets += uint64(max(s.shares[cookie], 0))
+		for role, results := range s.totals[cookie].Flows {
+			for result, n := range results {
+				sum.flows[role][result] += n
+			}
+		}
+		for reason, n := range s.totals[cookie].Fallbacks {
+			sum.fallbacks[reason] += n
+		}
+		for mode, n := range s.active[cookie] {
+			sum.active[mode] += n
+		}
+	}
+	return all
+}
