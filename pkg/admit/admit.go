@@ -41,8 +41,12 @@ type Call struct {
 // accelerated although it was wanted.
 func (c Call) Apply(ctx context.Context, sb endpoint.Sandbox) error {
 	if on, source := c.Conf.Accelerate(); !on {
-		// Not told to the runtime even if required: nothing was asked for.
-		if err := c.optOut(ctx, sb, source); err != nil {
+		err := c.optOut(ctx, sb, source)
+		if errors.Is(err, endpoint.ErrNetNS) {
+			return err // no plugin can do anything for such a container
+		}
+		if err != nil {
+			// Not an error of the call, not even with required: no acceleration was asked for.
 			c.Log.Warn("record opt-out", "error", err)
 		}
 		return nil

@@ -45,6 +45,10 @@ type Config struct {
 }
 
 func (d *Datapath) config() (cfg bpf.SockmapConfig, err error) {
+	if d.knownConfig != nil {
+		return *d.knownConfig, nil
+	}
+	d.ConfigReads++
 	m, err := d.mapOf(bpf.SockmapMapConfig, unsafe.Sizeof(cfg))
 	if err != nil {
 		return cfg, err
@@ -54,6 +58,10 @@ func (d *Datapath) config() (cfg bpf.SockmapConfig, err error) {
 	}
 	if err := m.Lookup(uint32(0), &cfg); err != nil {
 		return cfg, fmt.Errorf("read config map: %w", err)
+	}
+	if d.locked {
+		known := cfg
+		d.knownConfig = &known
 	}
 	return cfg, nil
 }
@@ -110,8 +118,12 @@ func (d *Datapath) update(change func(*bpf.SockmapConfig)) error {
 	if cfg == was {
 		return nil
 	}
+	d.knownConfig = nil // after an error it is not known what the map holds
 	if err := d.maps[bpf.SockmapMapConfig].Put(uint32(0), &cfg); err != nil {
 		return fmt.Errorf("write config map: %w", err)
+	}
+	if d.locked {
+		d.knownConfig = &cfg
 	}
 	return nil
 }

@@ -24,12 +24,23 @@ type Datapath struct {
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program
 	seen     map[ebpf.ProgramID]knownProgram // sock_ops programs of cgroups
+
+	locked      bool       // see OpenLocked
+	knownConfig *bpf.SockmapConfig // the config map as this handle read or wrote it last; nil: read it
+	// ConfigReads counts the lookups of the config map, for tests that bound them.
+	ConfigReads int
 }
+
+// OpenLocked is Open for a process that holds the lock of dir for as long as it uses the handle. Nobody else writes the
+// configuration meanwhile, so the handle reads it once.
+func OpenLocked(dir string) (*Datapath, error) { return openDir(dir, true) }
 
 // Open returns a handle on what Load pinned below dir. It takes no lock.
 //
 // It returns ErrNotLoaded when there is nothing, and a *StateError when what is there is not ours to use.
-func Open(dir string) (*Datapath, error) {
+func Open(dir string) (*Datapath, error) { return openDir(dir, false) }
+
+func openDir(dir string, locked bool) (*Datapath, error) {
 	root, err := OpenStateDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w below %s", ErrNotLoaded, dir)
@@ -41,7 +52,7 @@ func Open(dir string) (*Datapath, error) {
 		return nil, err
 	}
 	d := open(current(root.Path()))
-	d.dir = root
+	d.dir, d.locked = root, locked
 	if !exists(d.layout.state()) {
 		err = notLoaded(d.layout.dir)
 	} else {
@@ -128,7 +139,7 @@ func (d *Datapath) closeObjects() error {
 		errs = append(errs, p.Close())
 		delete(d.programs, name)
 	}
-	d.seen = nil
+	d.seen, d.knownConfig = nil, nil
 	return errors.Join(errs...)
 }
 

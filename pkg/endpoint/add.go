@@ -47,7 +47,12 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	if err != nil {
 		return Outcome{}, err
 	}
-	found, dir, err := n.findCgroup(sb, want)
+	mount, err := n.ensureMount()
+	if err != nil {
+		return Outcome{}, err
+	}
+	n = n.withMount(mount) // cgroup2 is looked for once in each call
+	found, dir, err := n.findCgroup(mount, sb, want)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -130,11 +135,7 @@ func newHostAttachment(sb Sandbox) (datapath.Attachment, error) {
 }
 
 // findCgroup returns the cgroup to attach to, open, so that what is attached to is what was found.
-func (n *Node) findCgroup(sb Sandbox, want Want) (cgroup.Found, *os.File, error) {
-	mount, err := n.ensureMount()
-	if err != nil {
-		return cgroup.Found{}, nil, err
-	}
+func (n *Node) findCgroup(mount cgroup.Mount, sb Sandbox, want Want) (cgroup.Found, *os.File, error) {
 	if want.CgroupID != 0 {
 		if dir, err := n.openCgroupID(want.CgroupID); err == nil {
 			return cgroup.Found{Path: dir.Name(), ID: want.CgroupID, Source: cgroup.Source(want.CgroupSource)}, dir, nil

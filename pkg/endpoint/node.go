@@ -126,6 +126,14 @@ func (n *Node) log() *slog.Logger {
 	return n.Log
 }
 
+// withMount returns a copy of n that has found cgroup2 already.
+func (n *Node) withMount(mount cgroup.Mount) *Node {
+	found := *n
+	found.Mount = func() (cgroup.Mount, error) { return mount, nil }
+	found.Step = n.step // a test may change it meanwhile
+	return &found
+}
+
 func (n *Node) findMount() (cgroup.Mount, error) {
 	if n.Mount != nil {
 		return n.Mount()

@@ -122,12 +122,15 @@ func (n *Node) ensureDir(ctx context.Context) error {
 	return datapath.EnsureDir(ctx, n.Dir)
 }
 
+// openLocked is a variable for tests.
+var openLocked = datapath.OpenLocked
+
 func (s *session) openState(load bool) (err error) {
 	// Not of what this call is about, so its failure is not either.
 	if err := s.tidy(); err != nil {
 		s.log().Warn("tidy up beside the state in force", "error", err)
 	}
-	s.d, err = datapath.Open(s.Dir)
+	s.d, err = openLocked(s.Dir)
 	if load && errors.Is(err, datapath.ErrNotLoaded) {
 		if err := s.step("load"); err != nil {
 			return err

@@ -96,10 +96,6 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	if conf.PrevResult == nil {
 		return errorWithCode(errNotChained)
 	}
-	// skel asks the same, but only once the handler is through with it all.
-	if err := endpoint.CheckNetNS(args.Netns); errors.Is(err, endpoint.ErrNetNS) {
-		return errorWithCode(err)
-	}
 	c := h.newCall(conf, args)
 	sb, ignored := sandboxOf(conf, args)
 	logWarnings(c.Log, "CNI_ARGS", ignored)
