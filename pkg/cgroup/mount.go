@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,21 +38,21 @@ func FindMount() (Mount, error) {
 	if err != nil {
 		return Mount{}, fmt.Errorf("find cgroup2 mount: %w", err)
 	}
-	var found *mountEntry
-	for i, e := range mounts {
-		// Listed is not seen: another mount may lie on top.
-		if !isCgroup2(e.point) {
+	var found *mountinfo.Info
+	for _, m := range mounts {
+		// A mount that is listed may be covered by another one.
+		if !isCgroup2(m.Mountpoint) {
 			continue
 		}
-		// A bind mount of a part of the hierarchy is better than nothing only.
-		if found == nil || e.root == "/" && found.root != "/" {
-			found = &mounts[i]
+		// A bind mount of a part of the hierarchy is used only when there is no other.
+		if found == nil || m.Root == "/" && found.Root != "/" {
+			found = m
 		}
 	}
 	if found == nil {
 		return Mount{}, ErrNoCgroup2
 	}
-	return Mount{Path: found.point, Private: found.source == privateSource}, nil
+	return Mount{Path: found.Mountpoint, Private: found.Source == privateSource}, nil
 }
 
 // MountPrivate mounts cgroup2 on the directory dir, which is made with mode
@@ -169,10 +169,10 @@ func (m Mount) rootName() (string, error) {
 		return "", err
 	}
 	var root, point string
-	for _, e := range mounts {
+	for _, listed := range mounts {
 		// ">=": of mounts on one place, the last one is on top.
-		if rest, ok := below(e.point, m.Path); ok && len(e.point) >= len(point) {
-			root, point = e.root, e.point
+		if rest, ok := below(listed.Mountpoint, m.Path); ok && len(listed.Mountpoint) >= len(point) {
+			root, point = listed.Root, listed.Mountpoint
 			if rest != "." {
 				// Not filepath.Join, which takes the ".." out of "/..".
 				root = strings.TrimSuffix(root, "/") + "/" + rest
@@ -185,44 +185,9 @@ func (m Mount) rootName() (string, error) {
 	return root, nil
 }
 
-type mountEntry struct{ root, point, source string }
-
-// cgroup2Mounts lists the cgroup2 mounts of this mount namespace, among lines such as
-//
-//	41 32 0:36 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
-func cgroup2Mounts() ([]mountEntry, error) {
-	// Of this thread: the system calls that follow see its mounts.
-	info, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	var mounts []mountEntry
-	for line := range strings.Lines(string(info)) {
-		place, kind, ok := strings.Cut(line, " - cgroup2 ")
-		w := strings.Fields(place)
-		if !ok || len(w) < 6 {
-			continue
-		}
-		source, _, _ := strings.Cut(kind, " ")
-		mounts = append(mounts, mountEntry{unescape(w[3]), unescape(w[4]), source})
-	}
-	return mounts, nil
-}
-
-// unescape undoes the kernel's \ooo for white space and backslashes in paths.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+// cgroup2Mounts lists the cgroup2 mounts of this mount namespace, in the order in which they were made.
+func cgroup2Mounts() ([]*mountinfo.Info, error) {
+	return mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
 }
 
 // below returns path relative to dir, "." for dir itself. Both are clean.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 	"golang.org/x/sys/unix"
 )
@@ -105,18 +106,18 @@ func mirrored(path string) bool {
 
 // propagation is what mountinfo says of the mount that path is on: shared:N, master:N, both or neither.
 func propagation(path string) string {
-	mounts, err := mountsIn("/proc/thread-self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(path))
 	if err != nil {
 		return ""
 	}
-	var on mountPoint
+	on := &mountinfo.Info{}
 	for _, m := range mounts {
 		// ">=": of mounts on one place, the last one is on top.
-		if (path == m.path || strings.HasPrefix(path, strings.TrimSuffix(m.path, "/")+"/")) && len(m.path) >= len(on.path) {
+		if len(m.Mountpoint) >= len(on.Mountpoint) {
 			on = m
 		}
 	}
-	return on.optional
+	return on.Optional
 }
 
 // mountLock is made for the time of a mount. /sys/fs, where bpffs is mounted, can be locked by everybody.

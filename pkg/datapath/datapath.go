@@ -25,7 +25,7 @@ type Datapath struct {
 	programs map[string]*ebpf.Program
 	seen     map[ebpf.ProgramID]knownProgram // sock_ops programs of cgroups
 
-	locked      bool       // see OpenLocked
+	locked      bool               // see OpenLocked
 	knownConfig *bpf.SockmapConfig // the config map as this handle read or wrote it last; nil: read it
 	// ConfigReads counts the lookups of the config map, for tests that bound them.
 	ConfigReads int

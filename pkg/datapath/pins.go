@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/moby/sys/mountinfo"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +51,7 @@ func findPins() (pinned, error) {
 	}
 	// One bpffs may be mounted many times, and its directories, too.
 	seen := map[uint64]bool{}
-	parts := map[mountPoint]bool{}
+	parts := map[bpffsPart]bool{}
 	for _, root := range roots {
 		if root.closed {
 			continue
@@ -58,14 +59,14 @@ func findPins() (pinned, error) {
 		mounts, err := bpffsMounts(root)
 		found.hidden = found.hidden || err != nil
 		for _, mount := range mounts {
-			path := filepath.Join(root.path, mount.path)
+			path := filepath.Join(root.path, mount.Mountpoint)
 			var st unix.Stat_t
-			part := mountPoint{root: mount.root, dev: mount.dev}
-			if unix.Stat(path, &st) != nil || st.Dev != mount.dev || seen[mount.dev] || parts[part] {
+			part := bpffsPart{mount.Root, deviceOf(mount)}
+			if unix.Stat(path, &st) != nil || st.Dev != part.dev || seen[part.dev] || parts[part] {
 				continue
 			}
 			parts[part] = true
-			seen[mount.dev] = mount.root == "/"
+			seen[part.dev] = mount.Root == "/"
 			found.addBelow(path)
 		}
 	}
@@ -83,7 +84,7 @@ func findPins() (pinned, error) {
 // hides tells whether a namespace that cannot be entered has a bpffs that was not seen. Its mounts can be read all the same.
 func hides(ns mountNS, seen map[uint64]bool) bool {
 	mounts, err := bpffsMounts(ns)
-	return err != nil || slices.ContainsFunc(mounts, func(m mountPoint) bool { return !seen[m.dev] })
+	return err != nil || slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return !seen[deviceOf(m)] })
 }
 
 // mountNS is a mount namespace: where its root is seen, and what tells its mounts. closed: it is the namespace of a process
@@ -118,20 +119,18 @@ func mountNamespaces() ([]mountNS, error) {
 }
 
 // bpffsMounts is where a namespace has bpffs. A namespace that is gone has none.
-func bpffsMounts(ns mountNS) (found []mountPoint, err error) {
-	mounts, err := mountsIn(ns.mountinfo)
+func bpffsMounts(ns mountNS) ([]*mountinfo.Info, error) {
+	mounts, err := mountsIn(ns.mountinfo, "bpf")
 	if isGone(err) || errors.Is(err, unix.EINVAL) { // EINVAL: of a process that ends
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range mounts {
-		if m.kind == "bpf" {
-			found = append(found, m)
-		}
-	}
-	return found, nil
+	return mounts, err
+}
+
+// bpffsPart is a directory of a bpffs that is mounted somewhere. Several mounts may show the same one.
+type bpffsPart struct {
+	root string // the directory within the file system
+	dev  uint64
 }
 
 // addBelow looks for pins by the names that lead to a config map.

@@ -191,17 +191,17 @@ func TestAClosedNamespaceHidesWhatNobodyElseHas(t *testing.T) {
 	}
 	seen := map[uint64]bool{}
 	for _, m := range all {
-		seen[m.dev] = true
+		seen[deviceOf(m)] = true
 	}
 	if hides(closed, seen) {
 		t.Error("hidden, and all was seen")
 	}
-	delete(seen, all[0].dev)
+	delete(seen, deviceOf(all[0]))
 	if !hides(closed, seen) {
 		t.Error("not hidden, and one bpffs was not seen")
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(all[0].path, &st); err == nil && st.Dev != all[0].dev {
-		t.Errorf("device %d, and mountinfo says %d", st.Dev, all[0].dev)
+	if err := unix.Stat(all[0].Mountpoint, &st); err == nil && st.Dev != deviceOf(all[0]) {
+		t.Errorf("device %d, and mountinfo says %d", st.Dev, deviceOf(all[0]))
 	}
 }
