@@ -41,12 +41,8 @@ type Call struct {
 // accelerated although it was wanted.
 func (c Call) Apply(ctx context.Context, sb endpoint.Sandbox) error {
 	if on, source := c.Conf.Accelerate(); !on {
-		err := c.optOut(ctx, sb, source)
-		if errors.Is(err, endpoint.ErrNetNS) {
-			return err // no plugin can do anything for such a container
-		}
-		if err != nil {
-			// Not an error of the call, not even with required: no acceleration was asked for.
+		// Not an error of the call, not even with required: no acceleration was asked for.
+		if err := c.optOut(ctx, sb, source); err != nil {
 			c.Log.Warn("record opt-out", "error", err)
 		}
 		return nil

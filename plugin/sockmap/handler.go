@@ -96,6 +96,11 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	if conf.PrevResult == nil {
 		return errorWithCode(errNotChained)
 	}
+	// Before anything else, even the log file: skel looks only after the handler has done all of it. Node.Add looks
+	// once more, as it must never register the host's namespace, whoever calls it.
+	if err := endpoint.CheckNetNS(args.Netns); errors.Is(err, endpoint.ErrNetNS) {
+		return errorWithCode(err)
+	}
 	c := h.newCall(conf, args)
 	sb, ignored := sandboxOf(conf, args)
 	logWarnings(c.Log, "CNI_ARGS", ignored)
