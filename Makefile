@@ -26,7 +26,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 .PHONY: test
 # test-host has run the same on this kernel, and the suite of two of three kernels takes 15 minutes: make test-vm has it.
 test: VM_RUN := -guests -leave-out 6.12/conformance,7/conformance
-test: test-host test-speed test-race test-conformance test-packaging test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-speed test-race test-conformance test-packaging test-release test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -94,23 +94,58 @@ check-generated: ## the committed BPF objects are those of bpf/
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code --stat -- '*_bpfel.go' '*_bpfel.o' || { echo "The committed objects differ from a fresh build: run 'make generate' with $(CLANG) and commit the result."; exit 1; }
 
+ARCHITECTURES := amd64 arm64
+
+.PHONY: cross
+cross: ## bin/linux/{amd64,arm64}: both programs, for archives and packages
+	@for arch in $(ARCHITECTURES); do GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/linux/$$arch/ ./plugin/sockmap ./plugin/sockmapctl || exit; done
+
 .PHONY: image-binaries
-image-binaries: ## bin/linux/{amd64,arm64}: both programs, for conf/Dockerfile
-	@for arch in amd64 arm64; do echo "$$arch"; GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/linux/$$arch/ ./plugin/sockmap ./plugin/sockmapctl || exit; done
+image-binaries: ## bin/image/{amd64,arm64}: both programs without what only a person at a terminal needs, for conf/Dockerfile
+	@for arch in $(ARCHITECTURES); do \
+		GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/ ./plugin/sockmap && \
+		GOOS=linux GOARCH=$$arch $(GOBUILD) -tags lean -o bin/image/$$arch/ ./plugin/sockmapctl || exit; \
+	done
 
 .PHONY: packages
-packages: build image-binaries ## bin/packages: deb and rpm packages for amd64 and arm64, the same bytes for the same commit
+packages: build cross ## bin/packages: deb and rpm packages for amd64 and arm64, the same bytes for the same commit
 	@conf/packages/build.sh '$(VERSION)'
+
+# The environment of the builder changes no byte of a release. What go and git record of the commit is part of it.
+release: export GOFLAGS := -buildvcs=true
+release: export GOAMD64 := v1
+release: export GOARM64 := v8.0
+release: export GOEXPERIMENT :=
+release: export GOFIPS140 := off
+release: export GODEBUG :=
+release: export GOWORK := off
+release: export LC_ALL := C.UTF-8
+release: export TZ := UTC
+.PHONY: release
+release: ## bin/release: archives, image, chart, packages, SBOM, manual pages, checksums (VERSION=v1.2.3, the tag of this commit; ALLOW_DIRTY=1 for a trial)
+	@version=$$(go -C conf/release run . check '$(VERSION)') && \
+	$(MAKE) --no-print-directory VERSION="$$version" packages image-binaries man && \
+	go -C conf/release run . assemble "$$version"
+
+.PHONY: release-push
+release-push: ## the image of bin/release to a registry (VERSION=v1.2.3 IMAGE=REGISTRY/NAME, after docker login)
+	@IMAGE='$(IMAGE)' go -C conf/release run . push '$(VERSION)'
 
 .PHONY: manifests
 manifests: ## conf/kubernetes/manifests from the Helm chart, and the Grafana dashboard
 	go -C test/packaging run ./generate $(CURDIR)/conf
 
 .PHONY: test-packaging
-test-packaging: build image-binaries ## chart, manifests, image, deb and rpm packages, alert rules and dashboard (root; installs buildah, rpm, mmdebstrap)
+test-packaging: build cross image-binaries ## chart, manifests, image, deb and rpm packages, alert rules and dashboard (root; installs buildah, rpm, mmdebstrap)
 	@test/setup.sh packaging
 	go -C test/packaging vet ./...
 	go -C test/packaging test -count=1 ./...
+
+.PHONY: test-release
+test-release: ## two builds of a release in different places are equal, and each artefact is what it should be: 3 minutes (root; installs buildah, rpm)
+	@test/setup.sh packaging
+	go -C conf/release vet ./...
+	go -C conf/release test -count=1 -timeout 20m ./...
 
 .PHONY: bench-add
 bench-add: ## what ADD and DEL cost beyond the chain without sockmap (root; installs iptables)

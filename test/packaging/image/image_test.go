@@ -29,7 +29,7 @@ var programs = []string{"sockmap", "sockmapctl"}
 func TestProgramsAreStaticAndOfTheirArchitecture(t *testing.T) {
 	for arch, machine := range machines {
 		for _, name := range programs {
-			checkProgram(t, filepath.Join(top, "bin/linux", arch, name), machine)
+			checkProgram(t, filepath.Join(top, "bin/image", arch, name), machine)
 		}
 	}
 }
