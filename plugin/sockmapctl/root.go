@@ -68,7 +68,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
 	for _, cmd := range []*cobra.Command{
 		statusCommand(a), doctorCommand(a), benchCommand(a), endpointsCommand(a), policyCommand(a), flowsCommand(a), topCommand(a),
-		explainCommand(a), avoidedCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a),
+		explainCommand(a), avoidedCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a), bundleCommand(a),
 	} {
 		cmd.GroupID = groupNouns
 		root.AddCommand(cmd)

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/bundle"
+)
+
+const (
+	// hostConfigFile is what the packages install, for the agent of the systemd unit.
+	hostConfigFile = "/etc/sockmap-cni/agent.yaml"
+	// partTime bounds a part, so that one that hangs does not keep the others out.
+	partTime = 30 * time.Second
+	// configBytes is more than anybody writes.
+	configBytes = 1 << 20
+)
+
+// bundleParts never fails: what cannot be read is an error of its part.
+func (a *app) bundleParts(ctx context.Context, o *bundleOptions) []bundle.Part {
+	entries := install.Entries(o.pods.confDir)
+	return slices.Concat(
+		a.commandParts(ctx, &o.pods),
+		[]bundle.Part{
+			jsonPart("neighbours.json", "sock_ops programs of others in the cgroups", func() (any, error) {
+				return readNeighbours(a.node(datapath.Settings{}))
+			}),
+			jsonPart("kernel.json", "the kernel, its configuration, and mounts of bpffs and cgroups", func() (any, error) {
+				return bundle.ReadKernel(cmp.Or(a.host.files, "/"))
+			}),
+			jsonPart("entries.json", "the plugin's entries below "+o.pods.confDir+", with defaults", func() (any, error) {
+				_, err := install.ValidEntries(o.pods.confDir)
+				return append([]*cniconf.Conf{}, entries...), err
+			}),
+		},
+		configPart(o.configFile),
+		logParts(entries, o.logBytes),
+	)
+}
+
+// commandParts are what a person would run.
+func (a *app) commandParts(ctx context.Context, f *podFlags) []bundle.Part {
+	pods := []string{"--cri", f.cri, "--kubelet", f.kubelet, "--kubelet-token", f.tokenFile, "--cni-conf-dir", f.confDir,
+		"--cni-cache-dir", strings.Join(f.cacheDirs, ",")}
+	var parts []bundle.Part
+	for _, c := range []struct {
+		file string
+		args []string
+	}{
+		{"version.json", []string{"version", "-o", formatJSON}},
+		{"status.json", append([]string{"status", "-o", formatJSON}, pods...)},
+		{"doctor.json", []string{"doctor", "-o", formatJSON}},
+		{"attachments.json", append([]string{"endpoints", "--all", "-o", formatJSON}, pods...)},
+		{"flows.json", []string{"flows", "-o", formatJSON}},
+		{"avoided.json", []string{"avoided", "-o", formatJSON}},
+		{"policy.json", append([]string{"policy", "-o", formatJSON}, pods...)},
+		{"metrics.txt", []string{"metrics"}},
+	} {
+		parts = append(parts, a.commandPart(ctx, c.file, c.args))
+	}
+	return parts
+}
+
+func (a *app) commandPart(ctx context.Context, file string, args []string) bundle.Part {
+	ctx, cancel := context.WithTimeout(ctx, partTime)
+	defer cancel()
+	var out, complaint bytes.Buffer
+	e := a.env
+	e.stdout, e.stderr, e.width = &out, &complaint, 0
+	p := bundle.Part{Name: file, What: "sockmapctl " + strings.Join(args[:1], " "), Exit: run(ctx, e, append(args, "--bpffs-path", a.dir))}
+	if out.Len() > 0 {
+		p.Content = out.Bytes()
+	}
+	// An exit code of its own is no failure of a command that has printed what it knows.
+	if complaint.Len() > 0 || p.Content == nil && p.Exit != exitOK {
+		p.Err = fmt.Errorf("exit code %d: %s", p.Exit, strings.TrimSpace(complaint.String()))
+	}
+	return p
+}
+
+func jsonPart(file, what string, read func() (any, error)) bundle.Part {
+	p := bundle.Part{Name: file, What: what}
+	v, err := read()
+	p.Err = err
+	if content, failed := json.Marshal(v); failed != nil {
+		p.Err = errors.Join(p.Err, failed)
+	} else if string(content) != "null" {
+		p.Content = content
+	}
+	return p
+}
+
+// configPart is nothing where there is no file, as in the agent's container, unless one was named.
+func configPart(path string) []bundle.Part {
+	content, err := bundle.ReadFile(cmp.Or(path, hostConfigFile), configBytes)
+	if path == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []bundle.Part{{Name: "agent.yaml", What: "the configuration file of the agent", Content: content, Err: err}}
+}
+
+// logParts are the ends of the files that entries name for the plugin's log.
+func logParts(entries []*cniconf.Conf, limit int64) (parts []bundle.Part) {
+	var seen []string
+	for _, e := range entries {
+		if e.LogFile == "" || limit == 0 || slices.Contains(seen, e.LogFile) {
+			continue
+		}
+		seen = append(seen, e.LogFile)
+		content, err := bundle.ReadFile(e.LogFile, limit)
+		name := "plugin.log"
+		if len(seen) > 1 {
+			name = fmt.Sprintf("plugin-%d.log", len(seen))
+		}
+		parts = append(parts, bundle.Part{Name: name, What: "the end of logFile, " + filepath.Base(e.LogFile), Content: content, Err: err})
+	}
+	return parts
+}
