@@ -5,6 +5,8 @@ CLANG      ?= clang-14
 LLVM_STRIP ?= llvm-strip-14
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version=$(VERSION)'
+# Builds and starts the benchmarks, which are a module of their own.
+BENCH      := cd test/bench && $(GOBUILD) -o ../../bin/bench . && cd ../.. && bin/bench
 TOOLS      := go tool -modfile=test/tools/go.mod
 
 .DELETE_ON_ERROR:
@@ -31,11 +33,10 @@ test: test-host test-speed test-race test-conformance test-packaging test-releas
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
 	@test/setup.sh test
-	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/e2e/crio$$' -e '/test/cluster$$' -e '/test/bench/stopped$$')
+	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/e2e/crio$$' -e '/test/cluster$$')
 	@# Alone, because it measures the memory of the whole machine.
-	go test -count=1 ./test/bench/stopped
-	go -C test/bench/report vet ./... && go -C test/bench/report test -count=1 ./...
-	go -C test/bench/programs/peer test -count=1 ./...
+	go -C test/bench test -count=1 ./stopped
+	go -C test/bench test -count=1 $$(go -C test/bench list ./... | grep -v '/stopped$$')
 	go -C test/docs vet ./... && go -C test/docs test -count=1 ./...
 
 # Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
@@ -49,7 +50,7 @@ test-race: ## the packages that run several goroutines, under the race detector 
 .PHONY: test-speed
 test-speed: ## no traffic is slower than plain TCP: 2 minutes (root; an idle machine with two CPUs)
 	@test/setup.sh test
-	go run ./test/bench/micro -check
+	$(BENCH) micro -check
 
 .PHONY: test-conformance
 test-conformance: ## the socket API, plain against accelerated, on this machine's kernel (root)
@@ -80,13 +81,14 @@ lint: ## formatting, vet, staticcheck, layout rules
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$unformatted ]] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	GOARCH=arm64 go vet ./...
-	go -C test/bench/programs/peer vet ./...
+	go -C test/bench vet ./...
 	$(TOOLS) staticcheck ./...
 	go test ./test/layout
 
 .PHONY: generate
 generate: ## rebuild the BPF objects and their Go bindings (clang 14, libbpf-dev)
-	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/... ./test/bench/classic
+	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go generate ./pkg/...
+	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go -C test/bench generate ./classic
 
 .PHONY: check-generated
 check-generated: ## the committed BPF objects are those of bpf/
@@ -150,59 +152,54 @@ test-release: ## two builds of a release in different places are equal, and each
 .PHONY: bench-add
 bench-add: ## what ADD and DEL cost beyond the chain without sockmap (root; installs iptables)
 	@test/setup.sh bench
-	$(GOBUILD) -o bin/bench-scale ./test/bench/scale
-	bin/bench-scale -run '^add/'
+	$(BENCH) scale -run '^add/'
 
 .PHONY: bench-scale
 bench-scale: ## many flows, a full map, a full node, ADD and DEL; into .cache/bench/scale.json (root; installs iptables; FLAGS=-quick)
 	@test/setup.sh bench
-	$(GOBUILD) -o bin/bench-scale ./test/bench/scale
-	bin/bench-scale $(FLAGS)
+	$(BENCH) scale $(FLAGS)
 
 .PHONY: bench-guards
 bench-guards: ## what the guards cost each call: in ns on this kernel, in instructions on Debian's in QEMU (root)
-	CGO_ENABLED=0 go build -o bin/bench-guard ./test/bench/guard
-	bin/bench-guard
-	go run ./test/vm run -icount -- $(CURDIR)/bin/bench-guard -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
+	$(BENCH) guards
+	go run ./test/vm run -icount -- $(CURDIR)/bin/bench guards -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
 
 INSTRUCTIONS := .cache/bench/instructions
 .PHONY: bench-instructions
 bench-instructions: ## instructions of each request on Debian's kernels in QEMU, all guards, plain against sockmap: 20 minutes (root; installs QEMU and programs)
 	@test/setup.sh bench
 	@test/setup.sh test-vm
-	go run ./test/bench/instructions build
+	$(BENCH) instructions build
 	go run ./test/vm run -icount -manifest test/bench/instructions/manifest.json -kernel 6.1,6.12,7 -out $(INSTRUCTIONS)
-	go run ./test/bench/instructions keep $(INSTRUCTIONS)
-	go run ./test/bench/instructions table -into docs/PERFORMANCE.md
+	bin/bench instructions keep $(INSTRUCTIONS)
+	bin/bench instructions table -into docs/PERFORMANCE.md
 
 .PHONY: bench-programs
 bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap: 6 minutes (root; installs them)
 	@test/setup.sh bench
-	$(GOBUILD) -o bin/bench-programs ./test/bench/programs
-	bin/bench-programs
+	$(BENCH) programs
 
 .PHONY: bench-tap
 bench-tap: ## what a tap costs each message, and what it costs when there is none (root)
-	go run ./test/bench/tap
+	$(BENCH) tap
 
 .PHONY: bench
 bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root; installs programs; an idle machine, 20 minutes)
 	@test/setup.sh bench
-	go run ./test/bench/micro
-	go run ./test/bench/programs
-	go run ./test/bench/scale
+	$(BENCH) micro
+	bin/bench programs
+	bin/bench scale
 	@$(MAKE) --no-print-directory bench-report
 
 .PHONY: bench-quick
 bench-quick: ## the small measurements only, within two minutes and with wider intervals (root)
 	@test/setup.sh bench
-	go run ./test/bench/micro -quick -o .cache/bench-quick/micro.json
+	$(BENCH) micro -quick -o .cache/bench-quick/micro.json
 
 .PHONY: bench-report
 bench-report: ## keep what the last measurements have left, and write docs/PERFORMANCE.md, its pictures and README's ratios
-	test ! -d .cache/bench || go -C test/bench/report run . -keep $(CURDIR)/test/bench/results $(CURDIR)/.cache/bench
-	go -C test/bench/report run . -into $(CURDIR)/docs/PERFORMANCE.md -images $(CURDIR)/docs/images -range $(CURDIR)/README.md \
-		$(CURDIR)/test/bench/results
+	test ! -d .cache/bench || { $(BENCH) report -keep test/bench/results .cache/bench; }
+	$(BENCH) report -into docs/PERFORMANCE.md -images docs/images -range README.md test/bench/results
 
 .PHONY: conformance
 conformance: ## the socket API, plain against accelerated (root; installs the Debian packages that it needs)

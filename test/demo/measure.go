@@ -9,7 +9,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/ratio"
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 

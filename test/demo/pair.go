@@ -10,7 +10,7 @@ import (
 	"strconv"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 

@@ -22,10 +22,9 @@ import (
 	"regexp"
 	"syscall"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
-	"github.com/sockmap-cni/sockmap-cni/test/lab"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 func main() {
@@ -70,7 +69,7 @@ func build(ctx context.Context) error {
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return err
 	}
-	return lab.BuildModule(ctx, bin, "test/bench/programs/peer", ".")
+	return lab.BuildModule(ctx, bin, "test/bench", "./programs/peer")
 }
 
 func runCommand(ctx context.Context, out io.Writer, args []string) (err error) {

@@ -19,7 +19,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 

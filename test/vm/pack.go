@@ -121,11 +121,12 @@ func (im image) addProgram(ctx context.Context, s spec) error {
 
 // build makes a static program of a package (what "build" and "test -c" make) at the path in the guest.
 func (im image) build(ctx context.Context, verb, pkg, guest string) error {
-	args := []string{verb, "-C", im.repo, "-ldflags=-s -w", "-o", filepath.Join(im.tree(), guest)}
+	module, inside := moduleOf(im.repo, pkg)
+	args := []string{verb, "-C", module, "-ldflags=-s -w", "-o", filepath.Join(im.tree(), guest)}
 	if verb == "test" {
 		args = append(args, "-c")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
+	cmd := exec.CommandContext(ctx, "go", append(args, inside)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+im.arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
@@ -135,6 +136,20 @@ func (im image) build(ctx context.Context, verb, pkg, guest string) error {
 		return fmt.Errorf("build %s: it has no tests", pkg)
 	}
 	return nil
+}
+
+// moduleOf splits a package of the repository, such as "./test/bench", into the directory of its module and the
+// package as the module names it.
+func moduleOf(repo, pkg string) (module, inside string) {
+	for dir := filepath.Join(repo, pkg); dir != repo; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, "." + strings.TrimPrefix(filepath.Join(repo, pkg), dir)
+		}
+		if dir == filepath.Dir(dir) { // pkg is not below repo
+			break
+		}
+	}
+	return repo, pkg
 }
 
 func (im image) addFiles(pattern string) error {

@@ -136,3 +136,26 @@ func TestTheManifestNamesTestsThatThereAre(t *testing.T) {
 		t.Error("no program names tests")
 	}
 }
+
+func TestAPackageIsBuiltInItsModule(t *testing.T) {
+	repo := t.TempDir()
+	for _, dir := range []string{"pkg/x", "test/bench/micro"} {
+		if err := os.MkdirAll(filepath.Join(repo, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"", "test/bench"} {
+		if err := os.WriteFile(filepath.Join(repo, dir, "go.mod"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nested := filepath.Join(repo, "test/bench")
+	for pkg, want := range map[string][2]string{
+		"./pkg/x": {repo, "./pkg/x"}, "./test/bench": {nested, "."}, "./test/bench/micro": {nested, "./micro"},
+		"/elsewhere": {repo, "/elsewhere"},
+	} {
+		if module, inside := moduleOf(repo, pkg); module != want[0] || inside != want[1] {
+			t.Errorf("%s: package %s of %s, want %q", pkg, inside, module, want)
+		}
+	}
+}

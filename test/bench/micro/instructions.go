@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package micro
 
 import (
 	"regexp"
@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // brief is enough where the clock counts instructions: a sample differs from the next by a percent, not by a third. A

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package micro
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // cpus is where both ends run.

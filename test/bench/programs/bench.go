@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package programs
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // bench is a node, and its containers.
@@ -28,7 +28,7 @@ var variants = []result.Variant{result.Plain, result.Sockmap}
 
 func newBench(ctx context.Context, node *lab.Node, o options) (*bench, error) {
 	if o.bin == "" {
-		if err := lab.BuildModule(ctx, node.Bin(), "test/bench/programs/peer", "."); err != nil {
+		if err := lab.BuildModule(ctx, node.Bin(), "test/bench", "./programs/peer"); err != nil {
 			return nil, err
 		}
 	}

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package programs
 
 import (
 	"slices"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // countedTime of a run is some thousand requests. More of them say the same again: the clock counts instructions.

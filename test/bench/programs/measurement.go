@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package programs
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/counting"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // Where client and server run.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package programs
 
 import (
 	"regexp"
@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 func names(selected []selection) (all []string) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package programs
 
 import (
 	"bytes"
@@ -15,9 +15,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // side is one of the variants, while a program's servers run in its containers.

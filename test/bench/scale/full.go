@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package scale
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 const (

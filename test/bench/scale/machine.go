@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package scale
 
 import (
 	"context"
 	"errors"
 
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // machine also makes sure that containers are accelerated at all, before anything is measured.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package scale
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/crowd"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // side is two containers of one variant: a crowd between them, and one server whose latency is asked for.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package stopped
 
 import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
@@ -9,13 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		if err := child(os.Stdin, os.Stdout); err != nil {
-			os.Stderr.WriteString("child: " + err.Error() + "\n")
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	Main()
 	fixture.Main(m)
 }
 

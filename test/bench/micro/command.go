@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command micro measures what sockmap does to the kernel's way between two sockets, with as little of programs around it as
+// Package micro measures what sockmap does to the kernel's way between two sockets, with as little of programs around it as
 // possible: see the package wire. It leaves every sample in a file, for the report.
 //
 // # What is compared
@@ -28,8 +28,8 @@
 // # Other uses
 //
 // With -check it fails where traffic is slower than plain TCP: see check.go, and floors.go for the cells. With -instructions it
-// counts them, in a guest: see the command instructions.
-package main
+// counts them, in a guest: see the package instructions.
+package micro
 
 import (
 	"bytes"
@@ -39,18 +39,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 type options struct {
@@ -70,26 +66,17 @@ type options struct {
 	spin  time.Duration // of sockmap's server, to see that the check fails
 }
 
-func main() {
-	pods.Main()
-	wire.Main()
-	o, err := parseFlags(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	if err == nil {
-		err = run(ctx, o, os.Stdout, os.Stderr)
-	}
+// Run measures as the flags in args ask for, and writes a table to standard output.
+func Run(ctx context.Context, args []string) error {
+	o, err := parseFlags(args)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "micro:", err)
-		os.Exit(1)
+		return err
 	}
+	return run(ctx, o, os.Stdout, os.Stderr)
 }
 
 func parseFlags(args []string) (o options, err error) {
-	f := flag.NewFlagSet("micro", flag.ContinueOnError)
+	f := flag.NewFlagSet("bench micro", flag.ContinueOnError)
 	fast := f.Bool("quick", false, "fewer rounds, and shorter ones: below 80 seconds instead of 7 minutes")
 	rounds := f.Int("rounds", 0, "`number` of rounds (default: 8, with -quick 5)")
 	match := f.String("run", "", "only what matches this regular `expression`: group/name")

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Report writes what the benchmarks have measured as tables and pictures.
+// Package report writes what the benchmarks have measured as tables and pictures.
 //
-//	report .cache/bench                                                        prints the tables
-//	report -keep test/bench/results .cache/bench                               keeps what was just measured under its kind of machine
-//	report -into docs/PERFORMANCE.md -images docs/images test/bench/results    replaces what stands between two marked lines of the document, and the pictures
-//	report -range README.md test/bench/results                                 the same for the short table there
+//	bench report .cache/bench                                                        prints the tables
+//	bench report -keep test/bench/results .cache/bench                               keeps what was just measured under its kind of machine
+//	bench report -into docs/PERFORMANCE.md -images docs/images test/bench/results    replaces what stands between two marked lines of the document, and the pictures
+//	bench report -range README.md test/bench/results                                 the same for the short table there
 //
 // Results are kept beside what makes them, in a directory for each kind of machine, with every sample: tables
 // and pictures of all machines can be made again wherever the repository is. A new run replaces those of its
 // kind. The same results give the same text and the same pictures.
-package main
+package report
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -34,15 +35,11 @@ var (
 	short   = marked.Section{Name: "performance-range", Target: "bench-report"}
 )
 
-func main() {
-	if err := run(os.Stdout, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "report:", err)
-		os.Exit(1)
-	}
-}
+// Run writes what args ask for.
+func Run(_ context.Context, args []string) error { return run(os.Stdout, args) }
 
 func run(out io.Writer, args []string) error {
-	f := flag.NewFlagSet("report", flag.ContinueOnError)
+	f := flag.NewFlagSet("bench report", flag.ContinueOnError)
 	into := f.String("into", "", "replace the results in this `document`")
 	images := f.String("images", "", "write pictures into this `directory` (default: none)")
 	readme := f.String("range", "", "replace the range over machines in this `document`")

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command programs measures what sockmap gives to real programs: redis, nginx, PostgreSQL, memcached, HAProxy, gRPC, each
+// Package programs measures what sockmap gives to real programs: redis, nginx, PostgreSQL, memcached, HAProxy, gRPC, each
 // server in a container and its client in another of the same node, through the conflist of conf/, without sockmap in the
 // chain and with it, in turn. It leaves .cache/bench/programs.json.
 //
 // A run in which a request fails, or an answer is wrong, is an error and no sample.
-package main
+package programs
 
 import (
 	"bytes"
@@ -14,20 +14,17 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // Servers always run on serverCPU. Clients do, too, which is what is mainly compared: a wake-up on another CPU of a virtual
@@ -52,30 +49,31 @@ type options struct {
 	bin          string // the plugins, built already
 }
 
-func main() {
-	pods.Main()
-	o, err := parse()
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-		err = run(ctx, o)
-		stop()
-	}
+// Run measures as the flags in args ask for, and writes a table to standard output.
+func Run(ctx context.Context, args []string) error {
+	o, err := parse(args)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "programs:", err)
-		os.Exit(1)
+		return err
 	}
+	return run(ctx, o)
 }
 
-func parse() (o options, err error) {
-	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs, all on one CPU: about a minute instead of seven")
-	flag.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
-	flag.DurationVar(&o.duration, "duration", 0, "of each run of a client (1.3s, with -quick 400ms)")
-	flag.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
-	flag.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
-	flag.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
-	pattern := flag.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
-	flag.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
-	flag.Parse()
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("bench programs", flag.ContinueOnError)
+	f.BoolVar(&o.quick, "quick", false, "fewer and shorter runs, all on one CPU: about a minute instead of seven")
+	f.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
+	f.DurationVar(&o.duration, "duration", 0, "of each run of a client (1.3s, with -quick 400ms)")
+	f.BoolVar(&o.instructions, "instructions", false, "instructions of each request, in a guest whose clock counts them (test/vm run -icount)")
+	f.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
+	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
+	pattern := f.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
+	f.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("arguments %q: there are none, only flags", f.Args())
+	}
 	if o.run, err = regexp.Compile(*pattern); err != nil {
 		return o, fmt.Errorf("-run: %w", err)
 	}

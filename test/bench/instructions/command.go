@@ -1,42 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command instructions tells how many instructions a request takes on Debian's kernels, with all guards that they run: plain
-// TCP against sockmap. What is measured is measured by the commands micro and programs, in guests whose clock counts
+// Package instructions shows how many instructions a request takes on Debian's kernels, with all guards that they
+// run: plain TCP against sockmap. The packages micro and programs measure it, in guests whose clock counts
 // instructions; make bench-instructions has the whole sequence.
 //
-//	instructions build                        the plugins, for the guests' image
-//	instructions keep DIRECTORY               takes what test/vm has left there into results/, one file for each kernel
-//	instructions table -into docs/PERFORMANCE.md   writes the table of what is in results/
-package main
+//	bench instructions build                             builds the plugins, for the guests' image
+//	bench instructions keep DIRECTORY                    copies the results that test/vm has left there into results/, a file a kernel
+//	bench instructions table -into docs/PERFORMANCE.md   writes the table of the files in results/
+package instructions
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
+const usage = `Usage of bench instructions:
+  build                   build the plugins, for the image of the guests
+  keep DIRECTORY          copy the results that test/vm has left there into test/bench/instructions/results
+  table [-into DOCUMENT]  write the table of these results, into the document or to standard output
+`
+
 var section = marked.Section{Name: "instructions", Target: "bench-instructions"}
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	err := run(ctx, os.Stdout, os.Args[1:])
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "instructions:", err)
-		os.Exit(1)
-	}
-}
+// Run does one of the three, as args ask for.
+func Run(ctx context.Context, args []string) error { return run(ctx, os.Stdout, args) }
 
 func run(ctx context.Context, out io.Writer, args []string) error {
 	root, err := lab.RepoRoot()
@@ -45,6 +41,9 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	}
 	kept := filepath.Join(root, "test", "bench", "instructions", "results")
 	switch {
+	case len(args) == 1 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
+		_, err := io.WriteString(out, usage)
+		return err
 	case len(args) == 1 && args[0] == "build":
 		return lab.BuildPlugins(ctx, filepath.Join(root, ".cache", "lab"))
 	case len(args) == 2 && args[0] == "keep":
@@ -52,11 +51,11 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	case len(args) > 0 && args[0] == "table":
 		return writeTable(out, kept, args[1:])
 	}
-	return errors.New("what to do? (build, keep DIRECTORY, or table [-into DOCUMENT])")
+	return fmt.Errorf("arguments %q: want build, keep DIRECTORY, or table [-into DOCUMENT]", args)
 }
 
 func writeTable(out io.Writer, kept string, args []string) error {
-	f := flag.NewFlagSet("instructions table", flag.ContinueOnError)
+	f := flag.NewFlagSet("bench instructions table", flag.ContinueOnError)
 	into := f.String("into", "", "replace the table of this `document` (default: print it)")
 	if err := f.Parse(args); err != nil {
 		return err

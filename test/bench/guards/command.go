@@ -1,40 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command guard measures what the guards cost: the time of one system call on sockets, pipes and files, without the data
+// Package guards measures what the guards cost: the time of one system call on sockets, pipes and files, without the data
 // path, with it and no guard, and with each guard alone and all together, in turn in one run. It says which guards the
 // kernel did not take.
 //
 // Where the clock counts instructions (go run ./test/vm run -icount), a nanosecond is an instruction.
-package main
+package guards
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-func main() {
-	rounds := flag.Int("rounds", 7, "rounds; each loads and measures every setup once")
-	batches := flag.Int("batches", 200, "batches of 64 calls of each kind in a round")
-	file := flag.String("json", "", "write the report to this `file`, too; $VM_OUT is expanded")
-	stats := flag.Bool("stats", true, "the kernel's own run times of the programs, from one more round that is not compared")
-	flag.Parse()
-	if os.Getenv(childVariable) != "" {
-		exit(measure(os.Stdout, *batches))
+// Main measures and does not return in a process that a measurement has started.
+func Main() {
+	batches := os.Getenv(childVariable)
+	if batches == "" {
+		return
 	}
-	exit(run(*rounds, *batches, *stats, *file))
-}
-
-func exit(err error) {
+	n, err := strconv.Atoi(batches)
+	if err == nil {
+		err = measure(os.Stdout, n)
+	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "guard:", err)
+		fmt.Fprintln(os.Stderr, "guards:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// Run measures as the flags in args ask for, and writes a table to standard output.
+func Run(_ context.Context, args []string) error {
+	f := flag.NewFlagSet("bench guards", flag.ContinueOnError)
+	rounds := f.Int("rounds", 7, "`rounds`; each loads and measures every setup once")
+	batches := f.Int("batches", 200, "`batches` of 64 calls of each kind in a round")
+	file := f.String("json", "", "write the report to this `file`, too; $VM_OUT is expanded")
+	stats := f.Bool("stats", true, "the kernel's own run times of the programs, from one more round that is not compared")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if *rounds < 1 || *batches < 1 || f.NArg() > 0 {
+		return fmt.Errorf("-rounds %d, -batches %d, arguments %q: numbers from 1 are needed, and no arguments", *rounds, *batches, f.Args())
+	}
+	return run(*rounds, *batches, *stats, *file)
 }
 
 // report is what -json writes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package guards
 
 import (
 	"bytes"
@@ -20,7 +20,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// childVariable in the environment makes this program measure, inside the cgroup that it was started in.
+// childVariable in the environment is the number of batches for a process that measures, inside the cgroup that
+// it was started in.
 const childVariable = "GUARD_BENCH_MEASURE"
 
 // childLimit bounds a child on an emulated machine.
@@ -174,8 +175,8 @@ func (n *node) measure(s setup) (nanos map[string]float64, err error) {
 
 // child measures in a process of its own, whose sockets belong to the cgroup and to a network namespace of its own.
 func (n *node) child(redirects bool) (nanos map[string]float64, err error) {
-	cmd := exec.Command("/proc/self/exe", fmt.Sprintf("-batches=%d", n.batches))
-	cmd.Env = []string{childVariable + "=1"}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{fmt.Sprintf("%s=%d", childVariable, n.batches)}
 	if redirects {
 		cmd.Env = append(cmd.Env, redirectVariable+"=1")
 	}

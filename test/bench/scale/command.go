@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command scale measures what grows with the number of flows and of containers: latency, set-up, memory and listing among many
+// Package scale measures what grows with the number of flows and of containers: latency, set-up, memory and listing among many
 // idle flows, a map that is full, a node that is full, and what ADD and DEL cost.
 //
 // It leaves results in .cache/bench/scale.json, see package result. Everything happens in namespaces and cgroups of its own.
 // Nothing is left behind, on Ctrl-C neither.
-package main
+package scale
 
 import (
 	"bytes"
@@ -14,40 +14,42 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/crowd"
-	"github.com/sockmap-cni/sockmap-cni/test/bench/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/table"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // limit is for a machine that is a few times slower than it should be.
 const limit = 40 * time.Minute
 
-func main() {
-	crowd.Main()
-	quick := flag.Bool("quick", false, "fewer, shorter rounds, and no 100k flows: shows that all works, its numbers mean little")
-	pick := flag.String("run", "", "measure only what matches this `regexp`: "+names(full))
-	out := flag.String("o", "", "write the results to this `file`; default .cache/bench/scale.json, or none with -run")
-	cpu := flag.Int("cpu", runtime.NumCPU()-1, "where everything runs that is measured alone")
-	rounds := flag.Int("rounds", 0, "rounds at each number of flows; 0: as many as it takes")
-	flag.Parse()
+// Run measures as the flags in args ask for, and writes tables to standard output.
+func Run(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("bench scale", flag.ContinueOnError)
+	quick := f.Bool("quick", false, "fewer, shorter rounds, and no 100k flows: shows that all works, its numbers mean little")
+	pick := f.String("run", "", "measure only what matches this `regexp`: "+names(full))
+	out := f.String("o", "", "write the results to this `file`; default .cache/bench/scale.json, or none with -run")
+	cpu := f.Int("cpu", runtime.NumCPU()-1, "`number` of the CPU for everything that is measured alone")
+	rounds := f.Int("rounds", 0, "`rounds` at each number of flows; 0: as many as it takes")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("arguments %q: there are none, only flags", f.Args())
+	}
 	selected, err := regexp.Compile(*pick)
 	if err != nil {
-		fail(fmt.Errorf("-run: %w", err))
+		return fmt.Errorf("-run: %w", err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within %v", limit))
+	defer cancel()
 	s := &suite{sizes: full, cpu: *cpu}
 	if *quick {
 		s.sizes = short
@@ -57,17 +59,7 @@ func main() {
 			s.sizes.levels[i].rounds = *rounds
 		}
 	}
-	err = s.run(ctx, selected, *pick != "", *out)
-	cancel()
-	stop()
-	if err != nil {
-		fail(err)
-	}
-}
-
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "scale:", err)
-	os.Exit(1)
+	return s.run(ctx, selected, *pick != "", *out)
 }
 
 // suite is one run.

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command stopped measures what connections cost whose reader never reads: all memory of the kernel, plain
+// Package stopped measures what connections cost whose reader never reads: all memory of the kernel, plain
 // and accelerated in the same run. Senders write until TCP or a bound holds them back; then the memory is
 // compared with what it was before.
 //
-//	go run ./test/bench/stopped                                  1,000 connections, messages of 64 B, 1 KiB and 64 KiB (root)
-//	go run ./test/bench/stopped -read                            the readers read first, until their windows are at their largest
-//	go run ./test/bench/stopped -connections 100 -o result.json
+//	bench stopped                                  1,000 connections, messages of 64 B, 1 KiB and 64 KiB (root)
+//	bench stopped -read                            the readers read first, until their windows are at their largest
+//	bench stopped -connections 100 -o result.json
 //
 // It ends with an error where accelerated connections cost more than 1.25 times as much as plain ones and
 // more than 300 MiB for a thousand beyond them (with -read: and by more than what the windows of one pod may
 // grow by, 768 MiB), or where send(2) failed with anything but EAGAIN. All connections are on the loopback of
 // a network namespace of its own; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so run
 // nothing beside it that sends much.
-package main
+package stopped
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -68,11 +69,11 @@ type options struct {
 }
 
 func parse(args []string) (o options, err error) {
-	flags := flag.NewFlagSet("stopped", flag.ContinueOnError)
-	flags.IntVar(&o.connections, "connections", 1000, "how many")
+	flags := flag.NewFlagSet("bench stopped", flag.ContinueOnError)
+	flags.IntVar(&o.connections, "connections", 1000, "`number` of connections")
 	sizes := flags.String("sizes", "64,1024,65536", "of messages, in `bytes`")
 	flags.BoolVar(&o.readFirst, "read", false, "the readers read first, then stop")
-	flags.IntVar(&o.rounds, "rounds", 3, "of which the middle one counts, plain and accelerated in turn")
+	flags.IntVar(&o.rounds, "rounds", 3, "`number` of rounds, of which the middle one counts, plain and accelerated in turn")
 	flags.StringVar(&o.out, "o", "", "`file` for the results as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -90,22 +91,25 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
-func main() {
-	if os.Getenv(childVariable) != "" {
-		if err := child(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "stopped, child:", err)
-			os.Exit(1)
-		}
+// Main opens connections and does not return in a process that a measurement has started.
+func Main() {
+	if os.Getenv(childVariable) == "" {
 		return
 	}
-	o, err := parse(os.Args[1:])
-	if err == nil {
-		err = run(o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "stopped:", err)
+	if err := child(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "stopped, child:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
+}
+
+// Run measures as the flags in args ask for, and writes a table to standard output.
+func Run(_ context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	return run(o)
 }
 
 func run(o options) error {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tap measures what a tap costs each message: the verdict's own time, by the kernel's clock, while no tap listens,
+// Package tap measures what a tap costs each message: the verdict's own time, by the kernel's clock, while no tap listens,
 // while one listens that wants none of these messages, and while one copies them, in turn in one run. The kernel's clock has a
 // cost of its own, the same for all.
-package main
+package tap
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,21 +32,31 @@ var setups = []setup{
 	{"on, everything", datapath.TapFilter{Snap: datapath.TapSnapMax}},
 }
 
-func main() {
-	rounds := flag.Int("rounds", 9, "rounds; each measures every setup once")
-	messages := flag.Int("messages", 20_000, "messages of a setup in a round")
-	size := flag.Int("size", 64, "bytes of a message")
-	flag.Parse()
-	var err error
-	if os.Getenv(childVariable) != "" {
-		err = talk(os.Stdin, os.Stdout)
-	} else {
-		err = run(os.Stdout, *rounds, *messages, *size)
+// Main sends and receives, and does not return, in a process that a measurement has started.
+func Main() {
+	if os.Getenv(childVariable) == "" {
+		return
 	}
-	if err != nil {
+	if err := talk(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "tap:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
+}
+
+// Run measures as the flags in args ask for, and writes a table to standard output.
+func Run(_ context.Context, args []string) error {
+	f := flag.NewFlagSet("bench tap", flag.ContinueOnError)
+	rounds := f.Int("rounds", 9, "`rounds`; each measures every setup once")
+	messages := f.Int("messages", 20_000, "`messages` of a setup in a round")
+	size := f.Int("size", 64, "`bytes` of a message")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("arguments %q: there are none, only flags", f.Args())
+	}
+	return run(os.Stdout, *rounds, *messages, *size)
 }
 
 // column is what one setup took: nanoseconds of the verdict for each message, by round.
