@@ -9,8 +9,8 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/ratio"
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // cpu runs both ends, and the server where the client has otherCPU: as in the micro benchmarks.

@@ -10,8 +10,8 @@ import (
 	"strconv"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
 // pair is a client and a server container of one network.
