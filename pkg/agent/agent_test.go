@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,7 +77,7 @@ func TestItWaitsForANetwork(t *testing.T) {
 	if _, err := f.WriteString(list[:20]); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	fixture.Elapse(3*settle, "the agent looks settle after a change")
 	if _, err := f.WriteString(list[20:]); err != nil {
 		t.Fatal(err)
 	}
@@ -145,12 +146,13 @@ func TestAComponentThatInsistsIsNotFoughtForEver(t *testing.T) {
 	r := p.start()
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
 	rewrites := 0
-	for deadline := time.Now().Add(6 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	fixture.Within(6*time.Second, func() bool {
 		if p.chained() {
 			p.write(file, list)
 			rewrites++
 		}
-	}
+		return false
+	})
 	// At 0, 1, 3 seconds, and not before 7.
 	if rewrites < 3 || rewrites > 5 {
 		t.Errorf("the file was written %d times in six seconds", rewrites)
@@ -178,7 +180,7 @@ func TestDirectoriesThatAreReplaced(t *testing.T) {
 		},
 		"missing for a while": func(p *place) error {
 			err := errors.Join(os.RemoveAll(p.ConfDir), os.RemoveAll(p.BinDir))
-			time.Sleep(time.Second)
+			fixture.Elapse(3*settle, "the agent looks settle after a change")
 			return errors.Join(err, os.Mkdir(p.ConfDir, 0o755), os.Mkdir(p.BinDir, 0o755))
 		},
 	} {
@@ -190,11 +192,11 @@ func TestDirectoriesThatAreReplaced(t *testing.T) {
 			if err := replace(p); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(3 * settle)
+			fixture.Elapse(3*settle, "the agent looks settle after a change")
 			p.write(file, list)
 			eventually(t, "it is chained", func() bool { return p.chained() && r.ready(t) })
 			// The new directory is watched, too.
-			time.Sleep(3 * settle)
+			fixture.Elapse(3*settle, "the agent looks settle after a change")
 			p.write(file, list)
 			eventually(t, "it is chained again", p.chained)
 		})
@@ -268,7 +270,7 @@ func TestWithoutProgramsItIsChainedOnlyWhereRequired(t *testing.T) {
 			_, text := r.get(t, "/readyz")
 			return strings.Contains(text, "programs: no bpffs") && len(r.log.records(t, "containers cannot be accelerated")) > 0
 		})
-		time.Sleep(3 * settle)
+		fixture.Elapse(3*settle, "the agent looks settle after a change")
 		if got := p.chained(); got != want {
 			t.Errorf("%s: chained is %v", config, got)
 		}

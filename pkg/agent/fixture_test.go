@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
 )
@@ -74,8 +76,10 @@ func (s setup) agent(log io.Writer) (*Agent, error) {
 			unix.Kill(os.Getpid(), unix.SIGKILL)
 			select {}
 		}
+		arrived := make(chan os.Signal, 1)
+		signal.Notify(arrived, unix.SIGTERM) // beside whoever ends the agent at it
 		unix.Kill(os.Getpid(), unix.SIGTERM)
-		time.Sleep(20 * time.Millisecond) // for it to arrive
+		<-arrived
 		return nil
 	}
 	logger := slog.New(slog.NewJSONHandler(log, nil))
@@ -245,11 +249,7 @@ func (r *running) ready(t testing.TB) bool {
 
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v until %s", patience, what)
-		}
-	}
+	fixture.Wait(t, what, cond)
 }
 
 // logBuffer collects a log.

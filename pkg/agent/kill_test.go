@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -161,10 +162,9 @@ func TestTwoAgentsAgree(t *testing.T) {
 		code, text := old.get(t, "/readyz")
 		return code != http.StatusOK && strings.Contains(text, "has taken over")
 	})
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if !has("2222")() {
-			t.Fatal("the first fights the second")
-		}
+	// Twice as long as the first waits between two looks.
+	if fixture.Within(2*time.Second, func() bool { return !has("2222")() }) {
+		t.Fatal("the first fights the second")
 	}
 	if n := len(old.log.records(t, "another agent has taken over, and this one only watches from now on")); n != 1 {
 		t.Errorf("it said so %d times", n)

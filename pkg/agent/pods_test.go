@@ -22,6 +22,7 @@ type runtimeOf struct {
 	mu    sync.Mutex
 	found []pods.Pod
 	err   error
+	asked int
 }
 
 func (r *runtimeOf) answer(found []pods.Pod, err error) {
@@ -33,7 +34,14 @@ func (r *runtimeOf) answer(found []pods.Pod, err error) {
 func (r *runtimeOf) find(context.Context) ([]pods.Pod, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.asked++
 	return r.found, r.err
+}
+
+func (r *runtimeOf) looks() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
 }
 
 // asking lets an agent ask the runtime.
@@ -81,7 +89,8 @@ func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
 	runtime.answer(nil, errors.New("it hangs"))
 	const lost = "not all pods of this node are seen, and running ones may not be adopted"
 	eventually(t, "the loss is logged", func() bool { return len(r.log.records(t, lost)) == 2 })
-	time.Sleep(10 * r.PodsEvery) // more looks, of which each might log
+	before := runtime.looks()
+	eventually(t, "it has looked more often, and each time might have logged", func() bool { return runtime.looks() > before+5 })
 	if n := len(r.log.records(t, lost)); n != 2 {
 		t.Errorf("the same loss is logged %d times", n-1)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // slowly is a source of metrics that takes its time to find nothing.
@@ -25,7 +26,7 @@ type slowly struct {
 
 func (s *slowly) open() (metrics.Source, error) {
 	s.asked.Add(1)
-	time.Sleep(s.takes)
+	fixture.Elapse(s.takes, "a source that takes long")
 	return nil, datapath.ErrNotLoaded
 }
 
@@ -95,7 +96,7 @@ func TestClientsThatAskWithoutAPauseStarveNobody(t *testing.T) {
 		if err != nil || code != http.StatusOK || !strings.Contains(text, found) {
 			t.Errorf("a scraper got %d, %q, %v", code, text, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		fixture.Elapse(100*time.Millisecond, "the pace of a scraper")
 	}
 	took := time.Since(begin)
 	close(stop)

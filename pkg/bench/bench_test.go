@@ -120,7 +120,7 @@ func TestNothingIsLeftAfterAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, "it has begun", func() bool { return len(cgroupsOf(t, cmd.Process.Pid)) == 2 })
-	time.Sleep(300 * time.Millisecond) // into the traffic
+	fixture.Elapse(300*time.Millisecond, "into the traffic, at any moment of which it may be killed")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -141,9 +141,5 @@ func TestInterruptionEndsInGoodOrder(t *testing.T) {
 
 func within(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	fixture.Wait(t, what, ok)
 }

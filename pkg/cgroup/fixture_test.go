@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
@@ -173,10 +172,8 @@ func removeTree(t testing.TB, dir string) {
 	slices.Reverse(dirs)
 	for _, d := range dirs {
 		// A process that has been killed leaves its cgroup a little later.
-		err := unix.Rmdir(d)
-		for end := time.Now().Add(5 * time.Second); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = unix.Rmdir(d) {
-			time.Sleep(time.Millisecond)
-		}
+		var err error
+		fixture.Within(fixture.Patience, func() bool { err = unix.Rmdir(d); return !errors.Is(err, unix.EBUSY) })
 		if err != nil {
 			t.Errorf("remove test cgroup %s: %v", d, err)
 		}

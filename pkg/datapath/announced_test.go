@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
@@ -78,6 +77,9 @@ func connectNumbered(t *testing.T, p pod, isn int) *net.TCPConn {
 			}
 		})
 	})
-	time.Sleep(50 * time.Millisecond) // the SYN-ACK
+	eventually(t, "the SYN-ACK is there", func() bool {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err == nil && info.State == unix.BPF_TCP_ESTABLISHED
+	})
 	return connOf(t, fd)
 }

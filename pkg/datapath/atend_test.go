@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/slowpage"
 )
 
@@ -50,7 +51,9 @@ func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 		if err := client.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond) // the FIN is in the reader's backlog
+		if accelerated { // else the backlog has the bytes, too
+			eventually(t, "the FIN is in the reader's backlog", func() bool { return backlogMemory(t, server) > 0 })
+		}
 		if err := errors.Join(page.GoOn(), <-received, <-sent); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +77,7 @@ func sendMany(fd int, over *atomic.Bool) (taken int, tooEarly error) {
 		case err == nil:
 			taken += n
 		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
-			time.Sleep(50 * time.Microsecond)
+			fixture.Elapse(50*time.Microsecond, "the pace of a sender whose buffer is full")
 		case !was && !over.Load():
 			return taken, err
 		default:

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 func TestHalfCloseDeliversEverythingBothWays(t *testing.T) {
@@ -123,7 +125,7 @@ func stream(t *testing.T, from, to net.Conn, during func()) {
 			}
 			// A pause now and then: a flow returns to redirect only when the reader has caught up.
 			if n++; n%64 == 0 {
-				time.Sleep(time.Millisecond)
+				fixture.Elapse(time.Millisecond, "the pace of the writer")
 			}
 		}
 	}()
@@ -201,11 +203,11 @@ func TestUnloadInMidStream(t *testing.T) {
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	stream(t, client, server, func() {
-		time.Sleep(50 * time.Millisecond)
-		before, ok := flowOf(t, d, client)
-		if !ok || before.RedirectedBytes == 0 {
-			t.Errorf("not redirected before: %+v", before)
-		}
+		var before Flow
+		eventually(t, "the flow is redirected", func() bool {
+			before, _ = flowOf(t, d, client)
+			return before.RedirectedBytes > 0
+		})
 		if err := Unload(dir, false); err != nil {
 			t.Error(err)
 		}

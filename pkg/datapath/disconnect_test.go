@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -198,7 +197,6 @@ func TestAConnectionIsCountedOnceThoughItsSocketStays(t *testing.T) {
 	if n := socketsIn(t, d); n != 1 {
 		t.Errorf("%d sockets in the sockhash, want the one with bytes unread", n)
 	}
-	time.Sleep(20 * time.Millisecond)
 	receive(t, server, want)
 	raw := rawConn(t, server)
 	raw.control(t, disconnect)

@@ -5,8 +5,8 @@ package datapath
 import (
 	"net"
 	"testing"
-	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,12 +53,11 @@ func TestAReceiveFromBeforeTheHandshakeGetsTheGreeting(t *testing.T) {
 	if f.Reason != ReasonEarly || f.TCPMessages != 1 {
 		t.Errorf("want one message by TCP because of early: %+v", f)
 	}
-	go func() {
+	fixture.Asleep(t, unix.SYS_READ, func() { // in a call that began later
 		buf := make([]byte, 100)
 		n, _ := unix.Read(fd, buf)
 		client <- string(buf[:n])
-	}()
-	time.Sleep(50 * time.Millisecond) // asleep, in a call that began later
+	})
 	write(t, server, []byte("more"))
 	if got := <-client; got != "more" {
 		t.Errorf("a later call: %q", got)

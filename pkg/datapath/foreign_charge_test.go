@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -203,7 +204,7 @@ func TestWindowGrowsForAReaderThatReads(t *testing.T) {
 				client.Write(want[at:min(at+16<<10, len(want))])
 			}
 		}()
-		time.Sleep(50 * time.Millisecond)
+		fixture.Elapse(50*time.Millisecond, "a reader that is a little slower than the sender")
 		receive(t, server, want)
 	}
 	if bytes, _ := waiting(t, d, client, server, 64<<10); bytes < uint64(most)/2 || bytes > uint64(most) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -170,7 +171,7 @@ func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
 	if n := results(t, d)[ResultStream]; kept == 0 || n != uint64(kept) {
 		t.Errorf("%d of %d connections were kept on TCP, counted %d", kept, 4*streamLetIn, n)
 	}
-	time.Sleep(2 * time.Second) // STREAM_LET_IN_EVERY_NS is one
+	fixture.Elapse(1200*time.Millisecond, "STREAM_LET_IN_EVERY_NS, a second, by a coarse clock")
 	client, server := g.dialTo(t, l)
 	for i := range uint64(20) {
 		send(t, client, server, 100, i)

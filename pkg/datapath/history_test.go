@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 const (
@@ -63,7 +65,7 @@ func TestShortConnectionsStayOnTCPAfterAWhile(t *testing.T) {
 		t.Errorf("afterwards: %v, want 32 let in at first, and no more than %d", r, most)
 	}
 	before := r[ResultJoined]
-	time.Sleep(2 * letInEvery)
+	fixture.Elapse(2*letInEvery, "LET_IN_EVERY_NS, by a coarse clock")
 	g.short(t, l, 1)
 	if r := results(t, d); r[ResultJoined] != before+1 {
 		t.Errorf("after a while: %v, want one let in", r)
@@ -86,7 +88,7 @@ func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
 	g.short(t, l, fruitlessMax+100)
-	time.Sleep(2 * letInEvery)
+	fixture.Elapse(2*letInEvery, "LET_IN_EVERY_NS, by a coarse clock")
 	var client, server *net.TCPConn
 	g.in(t, func() {
 		client = dial(t, "tcp4", l.Addr().String())

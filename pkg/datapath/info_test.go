@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +24,7 @@ func TestTCPInfoCountsWhatWasRedirected(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	time.Sleep(300 * time.Millisecond)
+	fixture.Elapse(300*time.Millisecond, "the handshake is older than what is sent now")
 	const size = 12_345
 	began := time.Now()
 	send(t, client, server, size, 1)

@@ -9,6 +9,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // The connection ends while it leaves: all that was sent before shutdown(2) or close(2) arrives, and before a
@@ -17,7 +19,7 @@ func TestTheEndOfAConnectionThatLeaves(t *testing.T) {
 	const total = 1 << 20
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	want := pattern(make([]byte, total), 3)
+	want, random := pattern(make([]byte, total), 3), fixture.Rand(t)
 	for name, end := range map[string]func(*testing.T, *net.TCPConn){
 		"shutdown": func(t *testing.T, c *net.TCPConn) {
 			if err := c.CloseWrite(); err != nil {
@@ -35,12 +37,12 @@ func TestTheEndOfAConnectionThatLeaves(t *testing.T) {
 				got, _ := io.ReadAll(server)
 				read <- got
 			}()
-			moment := time.AfterFunc(time.Duration(rand.IntN(4000))*time.Microsecond, func() {
+			moment := time.AfterFunc(time.Duration(random.IntN(4000))*time.Microsecond, func() {
 				if err := d.SetDisabled(true); err != nil {
 					t.Error(err)
 				}
 			})
-			sendInPieces(t, client, want)
+			sendInPieces(t, client, want, random)
 			end(t, client)
 			got := <-read
 			if !bytes.HasPrefix(want, got) || name != "reset" && len(got) != total {
@@ -59,11 +61,11 @@ func TestTheEndOfAConnectionThatLeaves(t *testing.T) {
 	}
 }
 
-func sendInPieces(t *testing.T, c net.Conn, all []byte) {
+func sendInPieces(t *testing.T, c net.Conn, all []byte, random *rand.Rand) {
 	t.Helper()
 	deadline(t, c)
 	for len(all) > 0 {
-		n := min(1+rand.IntN(16<<10), len(all))
+		n := min(1+random.IntN(16<<10), len(all))
 		if _, err := c.Write(all[:n]); err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 const (
@@ -21,17 +23,18 @@ const (
 func TestLeavingUnderFire(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	left := 0
+	left, random := 0, fixture.Rand(t)
 	for round := range 30 {
 		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 		var work sync.WaitGroup
 		for _, c := range []*net.TCPConn{client, server} {
 			for thread := range fireThreads {
-				work.Go(func() { fire(t, c, byte(thread)) })
+				own := rand.New(rand.NewPCG(random.Uint64(), 0))
+				work.Go(func() { fire(t, c, byte(thread), own) })
 			}
 			work.Go(func() { underFire(t, c) })
 		}
-		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+		fixture.Elapse(time.Duration(random.IntN(30))*time.Millisecond, "a random moment of the traffic")
 		if err := d.SetDisabled(true); err != nil {
 			t.Fatal(err)
 		}
@@ -66,10 +69,10 @@ func TestLeavingUnderFire(t *testing.T) {
 }
 
 // fire sends bytes that say whose they are and count up.
-func fire(t *testing.T, c net.Conn, thread byte) {
+func fire(t *testing.T, c net.Conn, thread byte, random *rand.Rand) {
 	buf := make([]byte, 16<<10)
 	for sent := 0; sent < fireBytes; {
-		n := min(1+rand.IntN(len(buf)), fireBytes-sent)
+		n := min(1+random.IntN(len(buf)), fireBytes-sent)
 		for i := range n {
 			buf[i] = thread<<6 | byte(sent+i)&63
 		}

@@ -9,9 +9,9 @@ import (
 	"net"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -146,7 +146,7 @@ func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
 			}
 			go func() { _, err := e.Run(); evicted <- err }()
 			// It waits for the reader's lock, too. And a change to TCP waits for the reader, a second at most.
-			time.Sleep(1200 * time.Millisecond)
+			fixture.Elapse(settled, "a second, for which the change waits for the reader")
 			// By TCP: it is in the reader's backlog, and its acknowledgement is when the reader may leave.
 			// Not by Write, which waits for the other one.
 			rawConn(t, client).control(t, func(fd int) error {

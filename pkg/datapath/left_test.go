@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -125,11 +126,10 @@ func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 	f := blockingFile(t, server)
 	read := make(chan error, 1)
 	got := make([]byte, 1000)
-	go func() {
+	fixture.Asleep(t, unix.SYS_READ, func() {
 		_, err := io.ReadFull(fdReader(f.Fd()), got)
 		read <- err
-	}()
-	time.Sleep(50 * time.Millisecond)
+	})
 	stay := evictAll(t, d)
 	if stay[Stay(bpf.EvictStaysSTAYS_CALL)] != 1 || stay[Stay(bpf.EvictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the reader and its other end", stay)
@@ -170,15 +170,7 @@ func TestASenderThatSleepsGoesOnWhenItLeaves(t *testing.T) {
 	f := blockingFile(t, client)
 	want := pattern(make([]byte, total), 8)
 	sent := make(chan error, 1)
-	go func() {
-		sent <- writeAll(int(f.Fd()), want)
-	}()
-	time.Sleep(200 * time.Millisecond)
-	select {
-	case err := <-sent:
-		t.Fatalf("the sender does not sleep, so this test shows nothing: %v", err)
-	default:
-	}
+	fixture.Asleep(t, unix.SYS_WRITE, func() { sent <- writeAll(int(f.Fd()), want) })
 	if stay := evictAll(t, d); len(stay) == 0 {
 		t.Error("all have left although a call is inside")
 	}

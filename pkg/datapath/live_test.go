@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -60,11 +61,12 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 		{"enable", func() error { return d.SetDisabled(false) }, disabledAt, true},
 		{"epoch", d.bumpEpoch, epochAt, true},
 		{"epoch, right after", d.bumpEpoch, epochAt, false},
-		{"epoch, two seconds after", func() error { time.Sleep(2 * time.Second); return d.bumpEpoch() }, epochAt, true},
+		{"epoch, two seconds after", func() error { return errors.Join(agedEpoch(d, 2*time.Second), d.bumpEpoch()) }, epochAt, true},
 		{"epoch, the switch", d.bumpEpoch, disabledAt, false},
 	} {
 		was := tt.at(rawConfigOf(t, d))
-		time.Sleep(20 * time.Millisecond) // longer than the coarse clock's tick
+		tick := coarse()
+		eventually(t, "the coarse clock has gone on", func() bool { return coarse() > tick })
 		before := coarse()
 		if err := tt.change(); err != nil {
 			t.Fatal(err)
@@ -77,6 +79,11 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 			t.Errorf("%s: the time has changed", tt.what)
 		}
 	}
+}
+
+// agedEpoch makes the last change of the epoch older.
+func agedEpoch(d *Datapath, by time.Duration) error {
+	return d.update(func(c *bpf.SockmapConfig) { c.EpochNs -= uint64(by) })
 }
 
 func epochAt(c bpf.SockmapConfig) uint64 { return c.EpochNs }

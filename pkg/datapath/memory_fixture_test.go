@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -191,13 +192,9 @@ func putFile(t testing.TB, path, value string) {
 func removeLater(t testing.TB, dir string) {
 	t.Cleanup(func() {
 		var err error
-		for range 200 {
-			if err = os.Remove(dir); err == nil || os.IsNotExist(err) {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
+		if !fixture.Within(fixture.Patience, func() bool { err = os.Remove(dir); return err == nil || os.IsNotExist(err) }) {
+			t.Errorf("remove cgroup: %v", err)
 		}
-		t.Errorf("remove cgroup: %v", err)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -178,7 +179,7 @@ func TestSwitchingBackAndForthKeepsTheOrder(t *testing.T) {
 	}()
 	for at := 0; at < len(want); at += 64 << 10 {
 		if at%(2<<20) == 0 {
-			time.Sleep(20 * time.Millisecond)
+			fixture.Elapse(20*time.Millisecond, "a reader that pauses now and then")
 		}
 		receive(t, server, want[at:at+64<<10])
 	}
@@ -218,7 +219,7 @@ func TestReaderThatPausedIsServedAtOnce(t *testing.T) {
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	want := pattern(make([]byte, 12<<20), 4)
 	go client.Write(want)
-	time.Sleep(8 * time.Second)
+	fixture.Elapse(8*time.Second, "by then the sender's next retransmission is more than three seconds away")
 	if f, _ := flowOf(t, d, server); f.BacklogBytes < 256<<10 {
 		t.Fatalf("only %d bytes wait for the reader", f.BacklogBytes)
 	}

@@ -5,7 +5,6 @@ package datapath
 import (
 	"net"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -132,13 +131,12 @@ func TestAReaderWithRedirectedBytesStaysWhenTheObserversCome(t *testing.T) {
 func awaitPacket(t *testing.T, c *net.TCPConn, segments uint32) {
 	t.Helper()
 	rawConn(t, c).control(t, func(fd int) error {
-		eventually(t, "a segment has arrived", func() bool {
+		eventually(t, "a segment has arrived, and is in the receive queue", func() bool {
 			info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-			return err == nil && info.Rcv_ooopack == 0 && info.Data_segs_in >= segments
+			return err == nil && info.Rcv_ooopack == 0 && info.Data_segs_in >= segments && queuedMemory(t, fd) > 0
 		})
 		return nil
 	})
-	time.Sleep(20 * time.Millisecond)
 }
 
 // What TCP_INFO has counted stays counted, after the socket has left and after the connection has ended.

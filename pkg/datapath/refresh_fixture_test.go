@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // stateSeconds is after how long the routers of these tests forget a connection. In a slow guest connections
@@ -157,13 +159,8 @@ func (k *talk) wantEnd(t *testing.T) {
 	}
 	k.failed(err)
 	// Acknowledgements of an end may be delayed.
-	for end := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
-		err := k.hangs(t, port)
-		if err == nil || time.Now().After(end) {
-			k.failed(err)
-			break
-		}
-	}
+	fixture.Within(time.Second, func() bool { err = k.hangs(t, port); return err == nil })
+	k.failed(err)
 	k.server.Close()
 }
 

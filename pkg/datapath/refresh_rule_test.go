@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // refreshesOf counts messages that went by TCP for the sake of state between the ends.
@@ -32,7 +34,8 @@ func testRefreshInterval(t *testing.T, d *Datapath, g *group) {
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	messages, before := uint64(0), refreshesOf(t, d)
 	begin := time.Now()
-	for ; time.Since(begin) < lasting; time.Sleep(2 * time.Millisecond) {
+	for time.Since(begin) < lasting {
+		fixture.Elapse(2*time.Millisecond, "the pace of the sender")
 		send(t, client, server, 100, messages)
 		send(t, server, client, 100, messages+1)
 		messages += 2
@@ -90,7 +93,7 @@ func testRefreshOfReaderBehind(t *testing.T, d *Datapath, g *group) {
 		}
 		l.write(t)
 		l.read(t, l.sent-2)
-		time.Sleep(lagEvery)
+		fixture.Elapse(lagEvery, "the pace of the sender")
 	}
 	if took := time.Since(begin); took < 2*every-200*time.Millisecond {
 		t.Errorf("a message has gone by TCP after %v, with the reader behind; want not before %v", took, 2*every)
@@ -120,7 +123,7 @@ func testRefreshWhenCaughtUp(t *testing.T, d *Datapath, g *group) {
 	for time.Since(begin) < every+every/4 {
 		l.write(t)
 		l.read(t, l.sent-2)
-		time.Sleep(lagEvery)
+		fixture.Elapse(lagEvery, "the pace of the sender")
 	}
 	if got := refreshesOf(t, d); got != before && time.Since(begin) < 2*every-every/4 {
 		t.Errorf("%d messages went by TCP with the reader behind, want none yet", got-before)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // road is a way over a router that forgets connections.
@@ -139,7 +140,7 @@ func travel(t *testing.T, d *Datapath, g *group, refresh, lasting time.Duration,
 		defer close(ended)
 		j.all.each(func(k *talk) { k.busy(stop) })
 	}()
-	time.Sleep(lasting)
+	fixture.Elapse(lasting, "the journey, over which messages are counted")
 	j.measure(t, d, before)
 	j.lasted = time.Since(first)
 	close(stop)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -108,7 +109,7 @@ func restOf(t *testing.T, client, server *net.TCPConn, size int, filled func(cli
 	t.Helper()
 	taken := fill(t, client, size, 64<<20)
 	filled(client)
-	time.Sleep(2 * time.Second) // several of the sender's timeouts, if it has any
+	fixture.Elapse(2*time.Second, "several retransmission timeouts of the sender, 200 ms and twice as much each time")
 	r.sentAgain = tcpInfo(t, client).Total_retrans
 	begin := time.Now()
 	receive(t, server, taken)

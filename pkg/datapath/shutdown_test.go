@@ -4,12 +4,19 @@ package datapath
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// answered reports whether the other end has acknowledged all that TCP has sent, or reset the connection.
+func answered(t *testing.T, c *net.TCPConn) bool {
+	t.Helper()
+	info := tcpInfo(t, c)
+	return info.State == unix.BPF_TCP_CLOSE || info.Unacked == 0 && info.Notsent_bytes == 0
+}
 
 // A sender learns from TCP what a reader that has shut down its receiving side makes of what comes.
 func TestAReaderThatHasShutDownReceivingIsLeftToTCP(t *testing.T) {
@@ -21,14 +28,16 @@ func TestAReaderThatHasShutDownReceivingIsLeftToTCP(t *testing.T) {
 				send(t, client, server, 100, 1)
 				send(t, server, client, 100, 2)
 				rawConn(t, server).control(t, func(fd int) error { return unix.Shutdown(fd, how) })
-				time.Sleep(20 * time.Millisecond)
+				if how == unix.SHUT_RDWR {
+					eventually(t, "the FIN is there", func() bool { return tcpInfo(t, client).State == unix.BPF_TCP_CLOSE_WAIT })
+				}
 				for range 5 {
 					rawConn(t, client).control(t, func(fd int) error {
 						n, err := unix.SendmsgN(fd, make([]byte, 1000), nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 						answers = append(answers, fmt.Sprint(n, err))
 						return nil
 					})
-					time.Sleep(20 * time.Millisecond)
+					eventually(t, "TCP has answered", func() bool { return answered(t, client) })
 				}
 				client.Close()
 				server.Close()

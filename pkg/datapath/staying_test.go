@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,7 +110,7 @@ func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool)
 		server.Close()
 		<-done
 	}()
-	time.Sleep(100 * time.Millisecond) // much waits before the first read
+	fixture.Elapse(100*time.Millisecond, "a reader that begins late, when much waits")
 	buf := make([]byte, 16<<10)
 	for i := 0; ; i++ {
 		if i%100 == 0 && enough() {
@@ -121,7 +122,7 @@ func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool)
 		if _, err := unix.Read(int(f.Fd()), buf); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(200 * time.Microsecond)
+		fixture.Elapse(200*time.Microsecond, "the pace of a reader that is always behind")
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,7 +70,7 @@ func init() {
 		}
 	}
 	fmt.Println()
-	time.Sleep(5 * time.Minute)
+	fixture.Elapse(5*time.Minute, "idles until it is killed, and not for ever")
 	os.Exit(0)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 func openTap(t *testing.T, d *Datapath, f TapFilter, ring int) *Tap {
@@ -251,19 +252,28 @@ func TestATapThatIsNotRenewedEnds(t *testing.T) {
 	g.attach(t, d)
 	tap := openTap(t, d, TapFilter{Snap: 1}, TapRingMin)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
-	time.Sleep(TapLease)
-	send(t, client, server, 1, 1)
-	var c TapChunk
-	if err := tap.Read(&c, time.Now().Add(100*time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a message after the lease: %+v, %v", c, err)
+	if left := leaseOf(t, d); left < TapLease/2 || left > TapLease {
+		t.Errorf("the lease ends in %v, want %v", left, TapLease)
 	}
-	if err := tap.Renew(TapFilter{Snap: 1}); err != nil {
+	// It ends now. The message after that is not in front of the one after the renewal.
+	if err := d.update(func(c *bpf.SockmapConfig) { c.TapUntilNs = uint64(monotonic()) }); err != nil {
 		t.Fatal(err)
 	}
 	send(t, client, server, 1, 1)
-	if err := tap.Read(&c, time.Now().Add(5*time.Second)); err != nil {
-		t.Errorf("no message after it was renewed: %v", err)
+	if err := tap.Renew(TapFilter{Snap: 1}); err != nil {
+		t.Fatal(err)
 	}
+	send(t, client, server, 2, 1)
+	var c TapChunk
+	if err := tap.Read(&c, time.Now().Add(fixture.Patience)); err != nil || c.MessageBytes != 2 {
+		t.Errorf("the first message that is seen: %+v, %v; want that of two bytes", c, err)
+	}
+}
+
+// leaseOf is how long the tap goes on without being renewed.
+func leaseOf(t *testing.T, d *Datapath) time.Duration {
+	t.Helper()
+	return time.Duration(rawConfigOf(t, d).TapUntilNs) - time.Duration(monotonic())
 }
 
 func TestNothingIsLeftOfAClosedTap(t *testing.T) {

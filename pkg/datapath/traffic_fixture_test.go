@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -139,14 +140,10 @@ func flowsCounted(t testing.TB, d *Datapath, role Role, result Result) (n uint64
 	return n
 }
 
-// eventually waits until ok, at most five seconds.
+// eventually is fixture.Wait.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	fixture.Wait(t, what, ok)
 }
 
 type rawSocket struct{ syscall.RawConn }
@@ -183,15 +180,13 @@ func disconnect(fd int) error {
 func connect4(fd int, to net.Addr) error {
 	a := to.(*net.TCPAddr)
 	sa := &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}
-	err := unix.Connect(fd, sa)
-	for end := time.Now().Add(time.Second); errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EALREADY); {
-		if time.Now().After(end) {
-			return err
-		}
-		time.Sleep(time.Millisecond)
-		if err = unix.Connect(fd, sa); errors.Is(err, unix.EISCONN) {
-			return nil
-		}
+	var err error
+	fixture.Within(fixture.Patience, func() bool {
+		err = unix.Connect(fd, sa)
+		return !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EALREADY)
+	})
+	if errors.Is(err, unix.EISCONN) {
+		return nil
 	}
 	return err
 }
@@ -199,16 +194,30 @@ func connect4(fd int, to net.Addr) error {
 // receiveMemory is the kernel's own count of what waits at the socket: SO_MEMINFO's SK_MEMINFO_RMEM_ALLOC.
 func receiveMemory(t testing.TB, c *net.TCPConn) (bytes uint32) {
 	t.Helper()
-	rawConn(t, c).control(t, func(fd int) error {
-		var info [9]uint32
-		size := uint32(unsafe.Sizeof(info))
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-		bytes = info[0]
-		if errno != 0 {
-			return errno
-		}
-		return nil
-	})
+	rawConn(t, c).control(t, func(fd int) error { bytes = queuedMemory(t, fd); return nil })
 	return bytes
+}
+
+// backlogMemory is the kernel's own count of packets that wait for the socket's lock: SK_MEMINFO_BACKLOG.
+func backlogMemory(t testing.TB, c *net.TCPConn) (bytes uint32) {
+	t.Helper()
+	rawConn(t, c).control(t, func(fd int) error { bytes = memoryOf(t, fd)[unix.SK_MEMINFO_BACKLOG]; return nil })
+	return bytes
+}
+
+func queuedMemory(t testing.TB, fd int) (bytes uint32) {
+	t.Helper()
+	return memoryOf(t, fd)[unix.SK_MEMINFO_RMEM_ALLOC]
+}
+
+// memoryOf is SO_MEMINFO, which does not wait for the socket's lock.
+func memoryOf(t testing.TB, fd int) (info [9]uint32) {
+	t.Helper()
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		t.Fatalf("SO_MEMINFO: %v", errno)
+	}
+	return info
 }

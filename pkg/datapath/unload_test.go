@@ -15,6 +15,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -126,9 +127,9 @@ const settled = 1200 * time.Millisecond
 // wantNothingRedirected looks while somebody sends.
 func (w watched) wantNothingRedirected(t *testing.T, when string) {
 	t.Helper()
-	time.Sleep(settled)
-	from := w.redirected(t)
-	time.Sleep(200 * time.Millisecond)
+	fixture.Elapse(settled, "a second, by which the change to TCP is done")
+	from, segments := w.redirected(t), tcpInfo(t, w.client).Data_segs_out
+	eventually(t, "more was sent", func() bool { return tcpInfo(t, w.client).Data_segs_out >= segments+20 })
 	if n := w.redirected(t) - from; n != 0 {
 		t.Errorf("%d bytes were redirected %s", n, when)
 	}
@@ -175,7 +176,7 @@ func TestAForcedUnloadReachesFlowsWithUnreadBytes(t *testing.T) {
 			if err := Unload(w.Dir(), true); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(settled)
+			fixture.Elapse(settled, "a second, by which the change to TCP is done")
 			write(all[1000:])
 			if n := w.redirected(t) - before; n != 1000 {
 				t.Errorf("%d bytes were redirected after the unload", n-1000)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // connected makes a connection over loopback whose two ends are in g, which takes every network namespace.
@@ -98,7 +99,7 @@ func TestDrainWaitsForReaders(t *testing.T) {
 		}
 		drained <- err
 	}()
-	time.Sleep(3 * drainInterval)
+	fixture.Elapse(3*drainInterval, "Drain looks each drainInterval")
 	select {
 	case err := <-drained:
 		t.Fatalf("it has not waited: %v", err)

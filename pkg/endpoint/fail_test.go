@@ -20,6 +20,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -310,7 +311,7 @@ func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
 		_, err := n.Add(context.Background(), sb, in(g))
 		added <- err
 	}()
-	time.Sleep(50 * time.Millisecond) // lets it block
+	fixture.Wait(t, "the ADD has opened the directory, for its lock", func() bool { return fixture.OpenTwice(n.Dir) })
 	if err := datapath.Unload(n.Dir, false); err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,11 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -46,15 +46,10 @@ func newNode(t testing.TB) *Node {
 // unmount is patient with calls that gave up waiting for a lock: they close the directory a little later.
 func unmount(t testing.TB, mount string) {
 	t.Helper()
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		err := unix.Unmount(mount, 0)
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, unix.EBUSY) || time.Since(start) > patience {
-			t.Errorf("unmount bpffs: %v", err)
-			return
-		}
+	var err error
+	fixture.Within(patience, func() bool { err = unix.Unmount(mount, 0); return !errors.Is(err, unix.EBUSY) })
+	if err != nil {
+		t.Errorf("unmount bpffs: %v", err)
 	}
 }
 

@@ -4,7 +4,6 @@ package endpoint
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // after is what comes first after a kill, and must put everything right.
@@ -140,6 +140,7 @@ func makeOrphans(t *testing.T, n *Node) {
 // Kills at moments that are not between steps too, in the midst of loading above all.
 func TestKillsAtRandomMoments(t *testing.T) {
 	const rounds = 40
+	random := fixture.Rand(t)
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	start := time.Now()
 	if out, err := (call{Verb: "add", Dir: n.Dir, Sandbox: sb, Want: in(g)}).command(t).CombinedOutput(); err != nil {
@@ -157,7 +158,7 @@ func TestKillsAtRandomMoments(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(rand.N(whole))
+			fixture.Elapse(time.Duration(random.Int64N(int64(whole))), "a random moment of the call, at which it is killed")
 			cmd.Process.Kill()
 			cmd.Wait()
 			mustAdd(t, n, sb, in(g))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ type failing struct {
 
 func (f *failing) probe(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 	f.asked.Add(1)
-	time.Sleep(f.takes)
+	fixture.Elapse(f.takes, "a probe that takes long")
 	return 0, 0, f.err
 }
 
@@ -151,11 +152,7 @@ func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
 		_, err := n.LoadUnlessUnloaded(context.Background())
 		ended <- err
 	}()
-	for start := time.Now(); f.asked.Load() < 2; time.Sleep(time.Millisecond) {
-		if time.Since(start) > patience {
-			t.Fatal("nobody tries again")
-		}
-	}
+	fixture.Wait(t, "somebody tries again", func() bool { return f.asked.Load() == 2 })
 	_, err := n.LoadUnlessUnloaded(t.Context())
 	select {
 	case <-ended:

@@ -5,12 +5,12 @@ package endpoint
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // programSteps are those of an upgrade within one ABI on a node with two links, each with how many of its name came before.
@@ -181,6 +181,7 @@ func TestAKilledRemovalOfDrainedStateIsFinished(t *testing.T) {
 }
 
 func TestUpgradesKilledAtRandomMoments(t *testing.T) {
+	random := fixture.Rand(t)
 	const rounds = 12
 	n, both := nodeWithTwo(t)
 	start := time.Now()
@@ -200,7 +201,7 @@ func TestUpgradesKilledAtRandomMoments(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(rand.N(whole))
+		fixture.Elapse(time.Duration(random.Int64N(int64(whole))), "a random moment of the call, at which it is killed")
 		cmd.Process.Kill()
 		cmd.Wait()
 		n.Settings = versioned(fmt.Sprint("round ", i))

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -180,7 +181,7 @@ func TestKillsAtRandomMoments(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(n) * 4 * time.Millisecond)
+		fixture.Elapse(time.Duration(n)*4*time.Millisecond, "another moment of the call each time, at which it is killed")
 		cmd.Process.Kill()
 		cmd.Wait()
 		firstAlways(t, p, kind.name)

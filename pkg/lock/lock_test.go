@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println("locked")
-		time.Sleep(2 * patience) // not forever, should the parent die first
+		fixture.Elapse(2*patience, "holds the lock until it is killed, and not for ever should the parent die first")
 		os.Exit(0)
 	}
 	fixture.Main(m)
@@ -169,7 +169,7 @@ func TestContendersTakeTurns(t *testing.T) {
 				return
 			}
 			count(+1)
-			time.Sleep(time.Millisecond)
+			fixture.Elapse(time.Millisecond, "a turn is long enough to meet another")
 			turns++ // unguarded on purpose: only the lock protects it
 			count(-1)
 			if err := l.Unlock(); err != nil {
@@ -262,7 +262,7 @@ func TestReplacedDirectoryIsLockedAnew(t *testing.T) {
 		}
 		got <- l
 	}()
-	time.Sleep(50 * time.Millisecond) // lets the waiter block on the old one
+	fixture.Wait(t, "the waiter has opened the old one", func() bool { return fixture.OpenTwice(dir) })
 	if err := os.Rename(dir, dir+".old"); err != nil {
 		t.Fatal(err)
 	}

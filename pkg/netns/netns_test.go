@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -212,11 +212,7 @@ func threadsIn(t *testing.T, ino uint64) int {
 
 func expectNoThreadIn(t *testing.T, ino uint64) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); threadsIn(t, ino) > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("a thread stays in the namespace that was asked about")
-		}
-	}
+	fixture.Wait(t, "no thread is in the namespace that was asked about", func() bool { return threadsIn(t, ino) == 0 })
 }
 
 func TestNoThreadStaysBehind(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/nobody"
 	"golang.org/x/sys/unix"
 )
@@ -129,6 +130,6 @@ func TestWaiterMakesTheLockFileAnew(t *testing.T) {
 		}
 		second <- err
 	}()
-	time.Sleep(20 * time.Millisecond)
+	fixture.Wait(t, "the second has opened the file", func() bool { return fixture.OpenTwice(path) })
 	check(t, first.Remove(), <-second)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
@@ -185,7 +186,7 @@ func (w *world) killed(p *lab.Pod, after time.Duration) {
 	if err := cmd.Start(); err != nil {
 		w.Fatal(err)
 	}
-	time.Sleep(after)
+	fixture.Elapse(after, "another moment of the call each time, at which it is killed")
 	_ = cmd.Process.Kill() // may have ended
 	_ = cmd.Wait()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -108,7 +109,7 @@ func TestDoctorThatIsInterruptedLeavesNothing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(after)
+		fixture.Elapse(after, "another moment of the call each time, at which it is interrupted")
 		cmd.Process.Signal(os.Interrupt)
 		err = cmd.Wait()
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {

@@ -176,9 +176,5 @@ func (n *testNode) add(t testing.TB, sb endpoint.Sandbox, ns *netNS, g *group) {
 
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited ten seconds until %s", what)
-		}
-	}
+	fixture.Wait(t, what, cond)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -87,7 +88,7 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 		defer close(sent)
 		for range 100 {
 			busy.send(t, 1, 1000)
-			time.Sleep(10 * time.Millisecond)
+			fixture.Elapse(10*time.Millisecond, "the pace of the sender")
 		}
 	}()
 	out = n.ok(t, "flows", "-o", "json", "--watch=500ms", "--count", "2", "--sort", "rate")

@@ -19,6 +19,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -370,7 +371,7 @@ func TestTapFollowsAPodThatIsMadeMeanwhile(t *testing.T) {
 	g, ns := newGroup(t), newNetNS(t)
 	tapped := n.startTap(t, "--pod", "late")
 	n.add(t, endpoint.Sandbox{ContainerID: "late", PodNamespace: "shop", PodName: "late"}, ns, g)
-	time.Sleep(2 * namesEvery) // by then the kernel knows whom to follow, too
+	fixture.Elapse(2*namesEvery, "the tap learns of containers each namesEvery")
 	connect(t, other, elsewhere, 1)[0].send(t, 1, 5)
 	connect(t, g, ns, 1)[0].send(t, 1, 10)
 	if said := tapped.end(t, syscall.SIGINT); !strings.Contains(said, "1 messages, 10 bytes, ") {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,21 +61,19 @@ func (term terminal) keys(t *testing.T, keys ...string) {
 // until waits for a screen with all of the texts.
 func (term terminal) until(t *testing.T, what string, texts ...string) string {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		screen := term.screen(t)
-		missing := ""
+	var screen, missing string
+	if !fixture.Within(fixture.Patience, func() bool {
+		screen, missing = term.screen(t), ""
 		for _, text := range texts {
 			if !strings.Contains(screen, text) {
 				missing = text
 			}
 		}
-		if missing == "" {
-			return screen
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited until %s: no %q in\n%s", what, missing, screen)
-		}
+		return missing == ""
+	}) {
+		t.Fatalf("waited until %s: no %q in\n%s", what, missing, screen)
 	}
+	return screen
 }
 
 func TestTopOnATerminal(t *testing.T) {
@@ -95,7 +94,7 @@ func TestTopOnATerminal(t *testing.T) {
 			default:
 				p.send(t, 10, 1000)
 				pair{p.server, p.client}.send(t, 10, 1000)
-				time.Sleep(time.Millisecond)
+				fixture.Elapse(time.Millisecond, "the pace of the sender")
 			}
 		}
 	}()

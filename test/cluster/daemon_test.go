@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,16 +98,15 @@ type final struct{ error }
 
 // poll asks again and again until there is no error.
 func poll(what string, limit time.Duration, f func() error) error {
-	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		if errors.As(err, new(final)) {
-			return fmt.Errorf("%s, in vain: %w", what, err)
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("waited %s until %s: %w", limit, what, err)
-		}
+	var err error
+	if !fixture.Within(limit, func() bool {
+		err = f()
+		return err == nil || errors.As(err, new(final))
+	}) {
+		return fmt.Errorf("waited %s until %s: %w", limit, what, err)
 	}
+	if err != nil {
+		return fmt.Errorf("%s, in vain: %w", what, err)
+	}
+	return nil
 }

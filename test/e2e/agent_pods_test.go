@@ -18,6 +18,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
@@ -88,11 +89,7 @@ func (a *runningAgent) stop() {
 // eventually waits for what the agent does.
 func (a *runningAgent) eventually(what string, cond func() bool) {
 	a.Helper()
-	for deadline := time.Now().Add(agentPatience); !cond(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			a.Fatalf("waited %v until %s", agentPatience, what)
-		}
-	}
+	fixture.WaitFor(a.T, agentPatience, what, cond)
 }
 
 // metric is one line of /metrics, empty where there is none.
@@ -166,7 +163,7 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.eventually("it knows of the unload", func() bool { return a.said("unload") > 0 || a.pods("left-out", "older") == "3" })
-	time.Sleep(2500 * time.Millisecond) // two more looks, in which nothing may happen
+	fixture.Elapse(2500*time.Millisecond, "two more looks of the agent, a second apart")
 	if _, err := datapath.Open(o.node.BPFFS()); err == nil {
 		t.Error("the agent has loaded after an unload by hand")
 	}

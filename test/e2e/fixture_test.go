@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
@@ -113,8 +113,9 @@ func duplex(t *testing.T, client, server net.Conn, size int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var both errgroup.Group
+	random := fixture.Rand(t)
 	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
-		seed := rand.Uint32()
+		seed := random.Uint32()
 		both.Go(func() error {
 			_, err := traffic.Send(ctx, from, traffic.Stream{Seed: seed, Bytes: uint64(size), Chunk: 20 << 10, Vary: true})
 			return err

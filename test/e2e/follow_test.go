@@ -16,6 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -56,7 +57,7 @@ func TestAHostPodThatOptsOutLeaves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1500 * time.Millisecond)
+		fixture.Elapse(1500*time.Millisecond, "a second, by which the change to TCP is done")
 		if l.redirects() {
 			t.Errorf("annotations %v: the host pod is redirected still", annotations)
 		}

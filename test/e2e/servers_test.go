@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -56,16 +57,13 @@ func serverPair(t *testing.T, cmd func(dir string, server *lab.Pod) *exec.Cmd) (
 // reachable waits until the server accepts connections.
 func reachable(t *testing.T, client *lab.Pod, address string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	fixture.Wait(t, address+" accepts connections", func() bool {
 		c, err := client.Dial("tcp", address)
 		if err == nil {
 			c.Close()
-			return
 		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+		return err == nil
+	})
 }
 
 func output(t *testing.T, p *lab.Pod, stdin []byte, name string, args ...string) []byte {

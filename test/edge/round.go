@@ -26,7 +26,13 @@ type cell struct{ burst, message, rounds int }
 
 // size is that of one burst: a reader hangs where the last bytes come by TCP and are few enough to be there
 // at once, so not each size will do.
-func (c cell) size() int { return c.burst/2 + rand.N(c.burst/2) + 1 }
+func (c cell) size() int { return c.burst/2 + sizes.IntN(c.burst/2) + 1 }
+
+// Each is of one goroutine. The same program makes the same choices each time.
+var (
+	sizes = rand.New(rand.NewPCG(1, 0))
+	pace  = rand.New(rand.NewPCG(2, 0))
+)
 
 // measured is what a cell has given. Delays are of rounds that did not hang.
 type measured struct {
@@ -120,7 +126,7 @@ func rounds(ctx context.Context, c cell, hangs int, s *end, r *end, m *measured)
 func serve(r *end, begin <-chan int, done chan<- time.Time, m *measured) error {
 	buf, want := make([]byte, buffer), pattern(buffer+len(filler))
 	for size := range begin {
-		time.Sleep(rand.N(busy))
+		time.Sleep(time.Duration(pace.Int64N(int64(busy))))
 		free := time.Now()
 		got, err := r.awaitBurst(size, buf, want)
 		if err == nil && got < size {
@@ -222,9 +228,9 @@ func (e *end) answer() error {
 
 // filler's length is prime, so that bytes that are left out, or come twice, are seen.
 var filler = func() []byte {
-	b := make([]byte, 65521)
+	b, random := make([]byte, 65521), rand.New(rand.NewPCG(3, 0))
 	for i := range b {
-		b[i] = byte(rand.Uint32())
+		b[i] = byte(random.Uint32())
 	}
 	return b
 }()

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
@@ -70,11 +71,7 @@ func TestCloseWaitsForPodsInTheMaking(t *testing.T) {
 		_, err := n.NewPod(ctx, lab.PodSpec{UID: "slow", Conflist: conflist})
 		made <- err
 	}()
-	for start := time.Now(); len(processes(t, filepath.Join(n.CgroupPath(), "runtime"))) == 0; {
-		if time.Sleep(time.Millisecond); time.Since(start) > 10*time.Second {
-			t.Fatal("the plugin was not started")
-		}
-	}
+	fixture.Wait(t, "the plugin is started", func() bool { return len(processes(t, filepath.Join(n.CgroupPath(), "runtime"))) > 0 })
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if err := n.Close(); err != nil {
 		t.Error(err)
@@ -122,7 +119,7 @@ func TestKilledProcessLeavesWhatReapRemoves(t *testing.T) {
 		}
 		furnish(t, n)
 		fmt.Println(n.ID())
-		time.Sleep(time.Minute)
+		fixture.Elapse(time.Minute, "lives until it is killed, and not for ever")
 		return
 	}
 	name := labtest.Name() + "killed-"

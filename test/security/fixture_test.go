@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
@@ -170,14 +171,10 @@ func received(t *testing.T, p *lab.Pod, device string) (n uint64) {
 	return 0
 }
 
-// eventually waits until ok, at most five seconds.
+// eventually is fixture.Wait.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	fixture.Wait(t, what, ok)
 }
 
 // connectTo begins a connection without waiting for an answer.

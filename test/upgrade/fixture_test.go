@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
@@ -192,9 +193,5 @@ func wireBytes(t *testing.T, p *lab.Pod) (sent uint64) {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v until %s", patience, what)
-		}
-	}
+	fixture.WaitFor(t, patience, what, cond)
 }

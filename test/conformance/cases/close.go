@@ -28,7 +28,7 @@ func halfClosing() []Case {
 			t.C.Send("request", 0)
 			t.C.Shutdown(unix.SHUT_WR)
 			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })
-			time.Sleep(t.Scaled(150 * time.Millisecond))
+			t.Rest(150 * time.Millisecond)
 			got, _ := t.S.ReadAll()
 			t.Stream("request", got)
 			t.S.Send("answer", 0)
@@ -106,7 +106,7 @@ func shuttingDown() []Case {
 		{Name: "shutdown/ends-waiting-writer", AlsoBlocking: true, Run: func(t *T) {
 			sent := pattern(16<<20, 21)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			time.Sleep(t.Scaled(100 * time.Millisecond))
+			t.Rest(100 * time.Millisecond)
 			t.C.Shutdown(unix.SHUT_WR)
 			t.See("send", w.Wait())
 		}},
@@ -163,7 +163,7 @@ func closing() []Case {
 				defer t.C.Close()
 				return t.C.WriteAll(sent)
 			})
-			time.Sleep(t.Scaled(50 * time.Millisecond))
+			t.Rest(50 * time.Millisecond)
 			got, last := t.S.ReadAll()
 			t.Stream("received", got)
 			t.See("end", last)
@@ -291,7 +291,7 @@ func resetting() []Case {
 		{Name: "reset/under-waiting-writer", AlsoBlocking: true, Run: func(t *T) {
 			sent := pattern(16<<20, 23)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			time.Sleep(t.Scaled(100 * time.Millisecond))
+			t.Rest(100 * time.Millisecond)
 			reset(t, t.S)
 			t.See("send", w.Wait())
 			t.See("send again", t.C.Send("hello", 0))

@@ -125,7 +125,7 @@ func information() []Case {
 			t.See("congestion window", i.Snd_cwnd > 0)
 		}},
 		{Name: "info/last-data", Serial: true, Run: func(t *T) {
-			time.Sleep(t.Scaled(200 * time.Millisecond))
+			t.Rest(200 * time.Millisecond)
 			t.C.Send("hello", 0)
 			t.S.ReadFull(5)
 			t.See("last data sent just now", int64(info(t, t.C).Last_data_sent) < t.Scaled(150*time.Millisecond).Milliseconds())

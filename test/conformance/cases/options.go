@@ -169,7 +169,7 @@ func optionsInUse() []Case {
 			// The timeout is for data that nobody acknowledges; this reader is slow, not dead.
 			t.C.Set(tcp, unix.TCP_USER_TIMEOUT, 100)
 			t.C.Send("hello", 0)
-			time.Sleep(t.Scaled(300 * time.Millisecond))
+			t.Rest(300 * time.Millisecond)
 			t.See("send", t.C.Send("world", 0))
 			t.Receive("received", t.S, 10)
 		}},
@@ -179,7 +179,7 @@ func optionsInUse() []Case {
 			t.C.Set(tcp, unix.TCP_KEEPINTVL, 1)
 			t.C.Set(tcp, unix.TCP_KEEPCNT, 1)
 			t.C.Send("hello", 0)
-			time.Sleep(t.Scaled(1300 * time.Millisecond))
+			t.Rest(1300 * time.Millisecond)
 			t.See("recv", t.S.Recv(16, 0))
 			t.See("alive", t.S.Send("yes", 0))
 			t.See("recv", t.C.Recv(16, 0))

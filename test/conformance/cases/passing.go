@@ -135,7 +135,7 @@ func processes() []Case {
 			p.Said("ready")
 			sent := pattern(16<<20, 61)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			time.Sleep(t.Scaled(50 * time.Millisecond))
+			t.Rest(50 * time.Millisecond)
 			p.Kill()
 			t.See("send", w.Wait())
 			t.See("recv fails or ends", t.C.Recv(16, 0).N <= 0)

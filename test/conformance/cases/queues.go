@@ -93,7 +93,7 @@ func changed(wait time.Duration, turn func(*T)) func(*T) (sent, taken []byte) {
 	return func(t *T) (sent, taken []byte) {
 		sent = writeEach(t, 100, 3)
 		turn(t)
-		time.Sleep(t.Scaled(wait))
+		t.Rest(wait)
 		return append(sent, writeEach(t, 200, 3)...), nil
 	}
 }

@@ -238,7 +238,7 @@ func headerThenBody(t *T) {
 			body := pattern(100*i+1, uint64(i))
 			t.C.Send(string([]byte{byte(len(body) >> 8), byte(len(body))}), 0)
 			t.C.SendBytes(body[:len(body)/2], 0)
-			time.Sleep(t.Scaled(time.Millisecond))
+			t.Rest(time.Millisecond)
 			if r := t.C.SendBytes(body[len(body)/2:], 0); r.Errno != 0 {
 				return r
 			}

@@ -190,7 +190,7 @@ func stopping() []Case {
 		{Name: "backpressure/waiting-writer", AlsoBlocking: true, Run: func(t *T) {
 			sent := pattern(16<<20, 8)
 			w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
-			time.Sleep(t.Scaled(100 * time.Millisecond))
+			t.Rest(100 * time.Millisecond)
 			t.See("returned although nobody reads", w.Done())
 			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())

@@ -86,7 +86,7 @@ func signals() []Case {
 			t.C.Endless()
 			p := child(t, place.Client, []*Sock{t.C}, "flood-pipe")
 			t.C.Close()
-			time.Sleep(t.Scaled(100 * time.Millisecond))
+			t.Rest(100 * time.Millisecond)
 			reset(t, t.S)
 			t.See("write", p.Output())
 		}},

@@ -92,7 +92,7 @@ func streams() []Case {
 		{Name: "traffic/reader-starts-late", Run: func(t *T) {
 			sent := pattern(20<<20, 72)
 			w := suite.Go(t, func() suite.Ret { return writeMixed(t, t.C, sent) })
-			time.Sleep(t.Scaled(150 * time.Millisecond))
+			t.Rest(150 * time.Millisecond)
 			t.Receive("received", t.S, len(sent))
 			t.See("send", w.Wait())
 		}},
@@ -221,7 +221,7 @@ func slowReader(t *T) {
 	w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
 	var got []byte
 	for len(got) < len(sent) {
-		time.Sleep(t.Scaled(20 * time.Millisecond))
+		t.Rest(20 * time.Millisecond)
 		b, last := t.S.ReadFull(min(3<<20, len(sent)-len(got)))
 		got = append(got, b...)
 		if last.Errno != 0 || last.N == 0 {

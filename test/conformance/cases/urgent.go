@@ -198,7 +198,7 @@ func sizeReads(t *T) {
 			if r := t.C.WriteAll(sent[i : i+500]); r.Errno != 0 {
 				return r
 			}
-			time.Sleep(t.Scaled(time.Millisecond))
+			t.Rest(time.Millisecond)
 		}
 		return suite.Ret{}
 	})

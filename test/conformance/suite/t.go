@@ -94,6 +94,10 @@ const settling = 15 * time.Millisecond
 // sockets, as any question could be the one that changes them.
 func (t *T) Pause() { time.Sleep(t.Scaled(settling)) }
 
+// Rest lets the end that the case plays be slow: a reader that starts late, a pause between two sends. It is
+// stretched as Scaled is.
+func (t *T) Rest(d time.Duration) { time.Sleep(t.Scaled(d)) }
+
 // Eventually waits until ok, at most a second, and tells.
 func (t *T) Eventually(ok func() bool) bool {
 	for end := time.Now().Add(t.Scaled(time.Second)); ; time.Sleep(t.Scaled(2 * time.Millisecond)) {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -117,18 +118,17 @@ func (d *daemon) start(t *testing.T) {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	d.cmd, d.exited = cmd, exited
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	if !fixture.Within(time.Minute, func() bool {
 		select {
 		case err := <-exited:
 			exited <- err
 			t.Fatalf("containerd has ended: %v\n%s", err, d.tail())
 		default:
 		}
-		if info, err := d.info(); err == nil && info.ready("RuntimeReady") {
-			return
-		} else if time.Now().After(end) {
-			t.Fatalf("containerd does not answer: %v\n%s", err, d.tail())
-		}
+		info, err := d.info()
+		return err == nil && info.ready("RuntimeReady")
+	}) {
+		t.Fatalf("containerd is not ready\n%s", d.tail())
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
@@ -273,27 +274,28 @@ func (p *pod) startServer(name string) (*container, error) {
 
 // output waits for the first line that the container writes to its standard output, and is an error when that does
 // not come, or when it writes to standard error.
-func (c *container) output(patience time.Duration) (string, error) {
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		b, err := os.ReadFile(c.log)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", err
+func (c *container) output(patience time.Duration) (line string, err error) {
+	err = fmt.Errorf("container says nothing within %s", patience)
+	fixture.Within(patience, func() (done bool) {
+		b, failed := os.ReadFile(c.log)
+		if failed != nil && !errors.Is(failed, os.ErrNotExist) {
+			err = failed
+			return true
 		}
-		for line := range strings.Lines(string(b)) {
+		for text := range strings.Lines(string(b)) {
 			// Time, stream, F for a full line, and the line.
-			fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
+			fields := strings.SplitN(strings.TrimSuffix(text, "\n"), " ", 4)
 			if len(fields) < 4 {
 				continue
 			}
-			if fields[1] == "stderr" {
-				return "", fmt.Errorf("container says: %s", fields[3])
+			if line, err = fields[3], nil; fields[1] == "stderr" {
+				line, err = "", fmt.Errorf("container says: %s", fields[3])
 			}
-			return fields[3], nil
+			return true
 		}
-		if time.Now().After(end) {
-			return "", fmt.Errorf("container says nothing within %s", patience)
-		}
-	}
+		return false
+	})
+	return line, err
 }
 
 // process is the container's first process.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -182,19 +183,16 @@ func (d *daemon) start(t *testing.T) {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	d.cmd, d.exited = cmd, exited
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	if !fixture.Within(time.Minute, func() bool {
 		select {
 		case err := <-exited:
 			exited <- err
 			t.Fatalf("CRI-O has ended: %v\n%s", err, d.tail())
 		default:
 		}
-		if d.ready() {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("CRI-O is not ready\n%s", d.tail())
-		}
+		return d.ready()
+	}) {
+		t.Fatalf("CRI-O is not ready\n%s", d.tail())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
@@ -222,23 +223,21 @@ func (p *pod) idle(t *testing.T) *container {
 // ends the test.
 func (c *container) output(t *testing.T) string {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	var fields []string
+	fixture.WaitFor(t, time.Minute, "the container says something", func() bool {
 		b, err := os.ReadFile(c.log)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
 		// Time, stream, F for a full line, and the line.
 		line, _, full := strings.Cut(string(b), "\n")
-		if fields := strings.SplitN(line, " ", 4); full && len(fields) == 4 {
-			if fields[1] == "stderr" {
-				t.Fatalf("container says: %s", fields[3])
-			}
-			return fields[3]
-		}
-		if time.Now().After(end) {
-			t.Fatal("container says nothing within a minute")
-		}
+		fields = strings.SplitN(line, " ", 4)
+		return full && len(fields) == 4
+	})
+	if fields[1] == "stderr" {
+		t.Fatalf("container says: %s", fields[3])
 	}
+	return fields[3]
 }
 
 // exec runs the traffic program in the container, as `kubectl exec` does, and gives what it printed.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
@@ -129,11 +130,7 @@ func (w *world) records() map[string]endpoint.Attachment {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			w.Fatalf("waited in vain until %s", what)
-		}
-	}
+	fixture.WaitFor(w, time.Minute, what, ok)
 }
 
 func (w *world) wantNothingLeft() {

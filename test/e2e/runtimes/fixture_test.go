@@ -25,6 +25,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/recorded"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/row"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
@@ -270,11 +271,10 @@ func (w *world) wantRedirected(size uint64, cookies ...uint64) {
 	w.Helper()
 	for _, cookie := range cookies {
 		var s datapath.Totals
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if s = w.sums(cookie); s.RedirectedBytes+s.TCPBytes >= size {
-				break
-			}
-		}
+		fixture.Within(fixture.Patience, func() bool {
+			s = w.sums(cookie)
+			return s.RedirectedBytes+s.TCPBytes >= size
+		})
 		if s.RedirectedBytes+s.TCPBytes != size || s.RedirectedBytes < size/2 {
 			w.Errorf("endpoint %d: %d bytes redirected and %d by TCP, want %d in all and nearly all redirected",
 				cookie, s.RedirectedBytes, s.TCPBytes, size)
@@ -288,11 +288,7 @@ func (w *world) retired() datapath.Totals { w.Helper(); return w.sums(0) }
 // until waits for what must come true soon.
 func (w *world) until(what string, ok func() bool) {
 	w.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			w.Fatalf("waited in vain until %s", what)
-		}
-	}
+	fixture.Wait(w, what, ok)
 }
 
 // note adds to the row what was seen, once.

@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // container is one that runc makes, on the node of a world.
@@ -132,15 +132,13 @@ func (c *container) begin() { c.runc("start", c.id) }
 func (c *container) result() uint64 {
 	c.w.Helper()
 	var out []byte
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	fixture.Wait(c.w, "the container has said how it went", func() bool {
 		var err error
 		if out, err = os.ReadFile(filepath.Join(c.bundle, "output")); err != nil {
 			c.w.Fatal(err)
 		}
-		if strings.HasSuffix(string(out), "\n") {
-			break
-		}
-	}
+		return strings.HasSuffix(string(out), "\n")
+	})
 	return c.w.counted(out)
 }
 

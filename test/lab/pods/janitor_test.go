@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
@@ -61,11 +60,10 @@ func TestNothingIsLeftOfAKilledBenchmark(t *testing.T) {
 	if err != nil || line != "<nil>\n" || len(there) == 0 {
 		t.Fatalf("it said %q, %v, and made %v", line, err, there)
 	}
-	for range 100 {
-		if there, err = lab.Residue(name); err == nil && len(there) == 0 {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+	if !fixture.Within(fixture.Patience, func() bool {
+		there, err = lab.Residue(name)
+		return err == nil && len(there) == 0
+	}) {
+		t.Errorf("left: %v, %v", there, err)
 	}
-	t.Errorf("left after ten seconds: %v, %v", there, err)
 }

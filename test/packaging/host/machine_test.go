@@ -100,13 +100,10 @@ func newCgroup(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() {
 		var err error
-		for range 200 {
-			if err = removeCgroups(path); err == nil {
-				return
-			}
-			time.Sleep(20 * time.Millisecond) // the kernel takes a moment to let go of killed processes
+		// The kernel takes a moment to let go of killed processes.
+		if !fixture.Within(fixture.Patience, func() bool { err = removeCgroups(path); return err == nil }) {
+			t.Errorf("remove %s: %v", path, err)
 		}
-		t.Errorf("remove %s: %v", path, err)
 	})
 	dir, err := os.Open(path)
 	if err != nil {
@@ -267,9 +264,5 @@ func (m *machine) exists(name string) bool {
 
 func (m *machine) until(what string, done func() bool) {
 	m.Helper()
-	for end := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			m.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	fixture.WaitFor(m, patience, what, done)
 }

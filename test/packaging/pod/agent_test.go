@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 const conflist = `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","ipam":{"type":"host-local"}}]}`
@@ -69,14 +71,13 @@ func freeAddress(t *testing.T) string {
 func await(t *testing.T, url string, why func() string) {
 	t.Helper()
 	last := "no answer"
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	if !fixture.Within(fixture.Patience, func() bool {
 		code, text, err := fetch(url)
-		if code == http.StatusOK {
-			return
-		}
 		last = fmt.Sprint(code, text, err)
+		return code == http.StatusOK
+	}) {
+		t.Fatalf("%s: %s\n%s", url, last, why())
 	}
-	t.Fatalf("%s: %s\n%s", url, last, why())
 }
 
 func get(t *testing.T, url string) string {

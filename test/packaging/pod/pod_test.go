@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/packaging/chart"
 	"golang.org/x/sys/unix"
 	appsv1 "k8s.io/api/apps/v1"
@@ -104,13 +104,9 @@ func newCgroup(t *testing.T) string {
 func removeCgroup(t *testing.T, path string) {
 	t.Helper()
 	var err error
-	for range 100 {
-		if err = os.Remove(path); err == nil || os.IsNotExist(err) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !fixture.Within(fixture.Patience, func() bool { err = os.Remove(path); return err == nil || os.IsNotExist(err) }) {
+		t.Error(err)
 	}
-	t.Error(err)
 }
 
 // agentContainer is the agent's, with bpffs and the CNI directories of the test's own in place of the node's.

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
@@ -108,7 +109,7 @@ func TestDurationEndsByTimeOrBySignal(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(300 * time.Millisecond) // until it has begun
+		fixture.Elapse(300*time.Millisecond, "into the traffic")
 		if err := cmd.Process.Signal(unix.SIGUSR1); err != nil {
 			t.Error(err)
 		}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sleepers may call time.Sleep, apart from the product. No _test.go file may: a test waits for an event by
+// fixture.Wait or fixture.Asleep, and where time itself is what it is about, fixture.Elapse names that time.
+var sleepers = map[string]string{
+	"test/fixture/wait.go": "the helpers themselves",
+
+	// Programs and libraries that are not tests. Their waits have bounds.
+	"test/bench/add/many.go":                "waits for programs",
+	"test/bench/bound/main.go":              "waits for programs",
+	"test/bench/counting/counting.go":       "the load that is measured",
+	"test/bench/crowd/server.go":            "waits for clients",
+	"test/bench/guard/node.go":              "the kernel's time until programs are off their hooks",
+	"test/bench/micro/cost.go":              "the time that is measured",
+	"test/bench/micro/memory.go":            "memory is read at this pace",
+	"test/bench/micro/slot.go":              "waits for programs",
+	"test/bench/pods/janitor.go":            "waits for programs",
+	"test/bench/pods/pods.go":               "waits for programs",
+	"test/bench/stopped/child.go":           "waits for bytes, and for senders to be held",
+	"test/bench/stopped/memory.go":          "memory is read at this pace",
+	"test/bench/stopped/node.go":            "waits for cgroups, and for memory to settle",
+	"test/bench/programs/peer/peer_test.go": "a module of its own, without this one",
+	"test/conformance/cases/child.go":       "a program that the cases run, without a case",
+	"test/conformance/cases/goprog.go":      "the pace of a program that the cases run",
+	"test/conformance/cases/traffic.go":     "the pace of a case's ends",
+	"test/conformance/place/loopback.go":    "waits for a cgroup",
+	"test/conformance/suite/t.go":           "the helpers of cases: Pause, Rest, Eventually",
+	"test/conformance/suite/wait.go":        "bounds an event loop that spins",
+	"test/e2e/runtimes/cmd/talk/main.go":    "a program in a container: waits for its peer",
+	"test/edge/end.go":                      "waits for sockets",
+	"test/edge/nginx.go":                    "waits for a program",
+	"test/edge/round.go":                    "the pace of a reader",
+	"test/lab/cgroup.go":                    "waits for a cgroup",
+	"test/lab/hierarchy.go":                 "waits for a cgroup",
+	"test/picture/main.go":                  "the pace of what is shown",
+	"test/soak/talk.go":                     "the pace of connections",
+	"test/vm/init/main.go":                  "a guest's first process must not end",
+}
+
+// dice may take random numbers without a seed that is printed.
+var dice = map[string]string{
+	"test/fixture/seed.go":               "makes the seed",
+	"test/conformance/cases/programs.go": "a port that is free; the case does not depend on it",
+	"test/soak/change.go":                "the pace of changes; what is sent has a seed",
+	"test/soak/long.go":                  "the length of connections; what is sent has a seed",
+}
+
+func TestTestsWaitForEventsAndPrintTheirSeeds(t *testing.T) {
+	slept, threw := map[string]bool{}, map[string]bool{}
+	sources(t, func(path, content string) {
+		rel, err := filepath.Rel(root(t), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(rel, "_test.go") && !(strings.HasPrefix(rel, "test/") && strings.HasSuffix(rel, ".go")) {
+			return
+		}
+		for _, call := range callsIn(t, path, content) {
+			switch {
+			case call == "time.Sleep":
+				if slept[rel] = true; sleepers[rel] == "" {
+					t.Errorf("%s calls time.Sleep: wait for the event (fixture.Wait, fixture.Asleep), or name the time (fixture.Elapse)", rel)
+				}
+			case strings.HasPrefix(call, "rand.") && !slices.Contains(seeded, call):
+				if threw[rel] = true; dice[rel] == "" {
+					t.Errorf("%s calls %s, and its seed is not printed: use fixture.Rand", rel, call)
+				}
+			}
+		}
+	})
+	for list, used := range map[*map[string]string]map[string]bool{&sleepers: slept, &dice: threw} {
+		for _, rel := range slices.Sorted(maps.Keys(*list)) {
+			if !used[rel] {
+				t.Errorf("%s needs no exception any more", rel)
+			}
+		}
+	}
+}
+
+// seeded are the functions of math/rand/v2 that take a seed.
+var seeded = []string{"rand.New", "rand.NewPCG", "rand.NewChaCha8"}
+
+// callsIn lists calls of functions of package time and of math/rand/v2 (not crypto/rand, which has the same name).
+func callsIn(t *testing.T, path, content string) (calls []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, content, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if pkg, ok := sel.X.(*ast.Ident); ok && (pkg.Name == "time" || pkg.Name == "rand" && imports(file, "math/rand/v2")) {
+			calls = append(calls, pkg.Name+"."+sel.Sel.Name)
+		}
+		return true
+	})
+	return calls
+}
+
+func imports(file *ast.File, path string) bool {
+	return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+path+`"` })
+}
+
+// opensNothing are packages whose tests open no descriptors and start no goroutines.
+var opensNothing = []string{
+	"pkg/bench/filter", "pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/explain", "pkg/portrange", "pkg/version",
+	"plugin/sockmapctl/internal/live", "plugin/sockmapctl/internal/term",
+}
+
+// TestPackagesLookForLeaks finds a TestMain which compares descriptors, in each package of the product that has tests.
+func TestPackagesLookForLeaks(t *testing.T) {
+	looks := map[string]bool{}
+	sources(t, func(path, content string) {
+		rel, err := filepath.Rel(root(t), filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(path, "_test.go") && (strings.HasPrefix(rel, "pkg/") || strings.HasPrefix(rel, "plugin/")) {
+			looks[rel] = looks[rel] || strings.Contains(content, "fixture.Main(m)") || strings.Contains(content, "labtest.Main(m)")
+		}
+	})
+	for rel, ok := range looks {
+		if !ok && !slices.Contains(opensNothing, rel) {
+			t.Errorf("%s has no TestMain that calls fixture.Main", rel)
+		}
+	}
+	for _, rel := range opensNothing {
+		if _, err := os.Stat(filepath.Join(root(t), rel)); err != nil {
+			t.Errorf("%s: %v", rel, err)
+		}
+	}
+}
