@@ -198,19 +198,12 @@ func receiveMemory(t testing.TB, c *net.TCPConn) (bytes uint32) {
 	return bytes
 }
 
-// backlogMemory is the kernel's own count of packets that wait for the socket's lock: SK_MEMINFO_BACKLOG.
-func backlogMemory(t testing.TB, c *net.TCPConn) (bytes uint32) {
-	t.Helper()
-	rawConn(t, c).control(t, func(fd int) error { bytes = memoryOf(t, fd)[unix.SK_MEMINFO_BACKLOG]; return nil })
-	return bytes
-}
-
 func queuedMemory(t testing.TB, fd int) (bytes uint32) {
 	t.Helper()
 	return memoryOf(t, fd)[unix.SK_MEMINFO_RMEM_ALLOC]
 }
 
-// memoryOf is SO_MEMINFO, which does not wait for the socket's lock.
+// memoryOf is SO_MEMINFO.
 func memoryOf(t testing.TB, fd int) (info [9]uint32) {
 	t.Helper()
 	size := uint32(unsafe.Sizeof(info))
