@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
 // scenarios arrange mounts in a mount namespace of their own, and look. They
