@@ -124,7 +124,7 @@ func imports(file *ast.File, path string) bool {
 
 // opensNothing are packages whose tests open no descriptors and start no goroutines.
 var opensNothing = []string{
-	"pkg/bench/filter", "pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/explain", "pkg/portrange", "pkg/version",
+	"pkg/bench/filter", "pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/explain", "pkg/hazard", "pkg/portrange", "pkg/version",
 	"plugin/sockmapctl/internal/live", "plugin/sockmapctl/internal/term",
 }
 
@@ -142,7 +142,7 @@ func TestPackagesLookForLeaks(t *testing.T) {
 	})
 	for rel, ok := range looks {
 		if !ok && !slices.Contains(opensNothing, rel) {
-			t.Errorf("%s has no TestMain that calls fixture.Main", rel)
+			t.Errorf("%s has no TestMain that calls fixture.Main (for tests of pure functions: name it in opensNothing)", rel)
 		}
 	}
 	for _, rel := range opensNothing {
