@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
 )
 
 // scenarios arrange mounts in a mount namespace of their own, and look. They
