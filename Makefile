@@ -140,6 +140,7 @@ manifests: ## conf/kubernetes/manifests from the Helm chart, and the Grafana das
 .PHONY: test-packaging
 test-packaging: build cross image-binaries ## chart, manifests, image, deb and rpm packages, alert rules and dashboard (root; installs buildah, rpm, mmdebstrap)
 	@test/setup.sh packaging
+	go -C conf/packages test -count=1 ./...
 	go -C test/packaging vet ./...
 	go -C test/packaging test -count=1 ./...
 
@@ -248,7 +249,8 @@ docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md a
 
 .PHONY: man
 man: build ## manual pages of sockmapctl, in bin/man
-	bin/sockmapctl docs man bin/man
+	@rm -rf bin/man
+	bin/sockmapctl docs tree | go -C conf/packages run ./man $(CURDIR)/bin/man
 
 .PHONY: picture
 picture: ## docs/images/top.svg, from sockmapctl top and real traffic (root; installs tmux)

@@ -36,11 +36,13 @@ if [[ -n ${ONLY_VERSION:-} ]]; then # for the test of their order
 	exit
 fi
 
+# One source for both: nfpm.yaml says why it is this address.
+maintainer=$(sed -n 's/^maintainer: //p' conf/packages/nfpm.yaml)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 export PACKAGE_FILES=$stage
 mkdir -p "$stage/man" "$stage/completion" "$out"
-bin/sockmapctl docs man "$stage/man" >/dev/null
+bin/sockmapctl docs tree | go -C conf/packages run ./man "$stage/man"
 gzip -9n "$stage"/man/*
 for shell in bash zsh fish; do
 	bin/sockmapctl completion "$shell" >"$stage/completion/$shell"
@@ -50,7 +52,7 @@ sockmap-cni ($PACKAGE_VERSION) unstable; urgency=medium
 
   * See the history of the repository.
 
- -- The sockmap-cni authors <sockmap-cni@localhost>  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+ -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 CHANGES
 find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 

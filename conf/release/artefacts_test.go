@@ -187,10 +187,12 @@ func checkChart(t *testing.T, out string) {
 	}
 }
 
+const maintainer = "sockmap-cni developers <no-address@sockmap-cni.invalid>"
+
 func checkPackages(t *testing.T, out string) {
 	for arch, rpmArch := range map[string]string{"amd64": "x86_64", "arm64": "aarch64"} {
 		deb := filepath.Join(out, "sockmap-cni_9.8.7_"+arch+".deb")
-		for field, want := range map[string]string{"Package": "sockmap-cni", "Version": "9.8.7", "Architecture": arch} {
+		for field, want := range map[string]string{"Package": "sockmap-cni", "Version": "9.8.7", "Architecture": arch, "Maintainer": maintainer} {
 			if got := output(t, out, nil, "dpkg-deb", "-f", deb, field); got != want {
 				t.Errorf("%s: %s is %q, want %q", deb, field, got, want)
 			}

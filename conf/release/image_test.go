@@ -132,7 +132,7 @@ func checkLikeDockerfile(t *testing.T, root string, got v1.Config) {
 }
 
 // terminalLibrary draws the terminal view, which is of no use in a container of the agent.
-const terminalLibrary = "github.com/charmbracelet/bubbletea"
+const terminalLibrary = "charm.land/bubbletea/v2"
 
 // linked are the modules of a program.
 func linked(t *testing.T, path string) map[string]bool {
@@ -148,13 +148,15 @@ func linked(t *testing.T, path string) map[string]bool {
 	return modules
 }
 
-// checkLinked: the image has what the agent needs, archives and packages have all.
+// checkLinked: the image has what the agent needs; archives and packages have everything.
 func checkLinked(t *testing.T, root string) {
 	for arch := range machines {
 		for _, name := range []string{"sockmap", "sockmapctl"} {
 			for module := range linked(t, filepath.Join(root, "bin/image", arch, name)) {
-				if strings.HasPrefix(module, "github.com/charmbracelet/") || strings.Contains(module, "md2man") {
-					t.Errorf("%s of the image for %s links %s", name, arch, module)
+				for _, unwanted := range []string{"charm.land/", "charmbracelet/", "md2man"} {
+					if strings.Contains(module, unwanted) {
+						t.Errorf("%s of the image for %s links %s", name, arch, module)
+					}
 				}
 			}
 		}

@@ -6,9 +6,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// moreDocs are commands below docs that not every build has.
-var moreDocs []func(*app) *cobra.Command
-
 // docsCommand writes what packages install.
 func docsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -21,8 +18,5 @@ func docsCommand(a *app) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(treeCommand(a))
-	for _, command := range moreDocs {
-		cmd.AddCommand(command(a))
-	}
 	return cmd
 }
