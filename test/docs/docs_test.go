@@ -100,11 +100,17 @@ func TestEveryMetricThatIsShownExists(t *testing.T) {
 	}
 }
 
-func TestEveryMakeTargetThatIsShownExists(t *testing.T) {
+func makeTargets(t *testing.T) map[string]bool {
+	t.Helper()
 	targets := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^([a-z-]+):`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
 		targets[m[1]] = true
 	}
+	return targets
+}
+
+func TestEveryMakeTargetThatIsShownExists(t *testing.T) {
+	targets := makeTargets(t)
 	seen := 0
 	for _, f := range files(t) {
 		for _, words := range f.Commands("make") {

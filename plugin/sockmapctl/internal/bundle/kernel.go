@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,36 +85,29 @@ func readLine(path string) (string, error) {
 }
 
 func (k *Kernel) readMounts(path string) error {
-	content, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	k.Cgroups = "none"
-	for line := range strings.Lines(string(content)) {
-		before, after, ok := strings.Cut(line, " - ")
-		fields, rest := strings.Fields(before), strings.Fields(after)
-		if !ok || len(fields) < 6 || len(rest) < 3 {
-			continue
-		}
-		m := Mount{Path: fields[4], Type: rest[0], Options: fields[5] + "," + rest[2]}
-		switch m.Type {
-		case "cgroup2":
-			if k.Cgroups == "none" {
-				k.Cgroups = "unified"
-			} else if k.Cgroups == "legacy" {
-				k.Cgroups = "hybrid"
-			}
-		case "cgroup":
-			if k.Cgroups == "none" {
-				k.Cgroups = "legacy"
-			} else if k.Cgroups == "unified" {
-				k.Cgroups = "hybrid"
-			}
-		case "bpf":
-		default:
-			continue
-		}
-		k.Mounts = append(k.Mounts, m)
+	defer f.Close()
+	all, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("bpf", "cgroup", "cgroup2"))
+	if err != nil {
+		return err
+	}
+	types := map[string]bool{}
+	for _, m := range all {
+		types[m.FSType] = true
+		k.Mounts = append(k.Mounts, Mount{m.Mountpoint, m.FSType, m.Options + "," + m.VFSOptions})
+	}
+	switch {
+	case types["cgroup"] && types["cgroup2"]:
+		k.Cgroups = "hybrid"
+	case types["cgroup2"]:
+		k.Cgroups = "unified"
+	case types["cgroup"]:
+		k.Cgroups = "legacy"
+	default:
+		k.Cgroups = "none"
 	}
 	return nil
 }
