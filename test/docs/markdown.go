@@ -4,6 +4,7 @@
 package docs
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,28 +31,41 @@ type File struct {
 // Link is a link or an image.
 type Link struct{ Text, Target string }
 
-// Read reads README.md, KNOWN_ISSUES.md and everything below docs and conf. root is that of the repository.
+// Read reads the Markdown files at the root of the repository, and those below docs, conf, test and .github. root is
+// that of the repository. Folders named testdata or results hold no documentation.
 func Read(root string) (files []File, err error) {
-	paths := []string{"README.md", "KNOWN_ISSUES.md"}
-	for _, dir := range []string{"docs", "conf"} {
+	paths, err := filepath.Glob(filepath.Join(root, "*.md"))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"docs", "conf", "test", ".github"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && path == filepath.Join(root, dir):
+				return nil
+			case err != nil:
 				return err
+			case d.IsDir() && (d.Name() == "testdata" || d.Name() == "results"):
+				return fs.SkipDir
+			case !d.IsDir() && filepath.Ext(path) == ".md":
+				paths = append(paths, path)
 			}
-			path, err = filepath.Rel(root, path)
-			paths = append(paths, filepath.ToSlash(path))
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	for _, path := range paths {
-		source, err := os.ReadFile(filepath.Join(root, path))
+		source, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, parse(path, source))
+		path, err = filepath.Rel(root, path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, parse(filepath.ToSlash(path), source))
 	}
 	return files, nil
 }
