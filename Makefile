@@ -28,7 +28,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 .PHONY: test
 # test-host has run the same on this kernel, and the suite of two of three kernels takes 15 minutes: make test-vm has it.
 test: VM_RUN := -guests -leave-out 6.12/conformance,7/conformance
-test: test-host test-speed test-race test-conformance test-packaging test-release test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
+test: test-host test-bench test-speed test-race test-conformance test-packaging test-release test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
 .PHONY: test-host
 test-host: ## the tests on this machine's kernel
@@ -36,7 +36,6 @@ test-host: ## the tests on this machine's kernel
 	go test -count=1 -timeout 25m $$(go list ./... | grep -v -e '/test/conformance$$' -e '/test/e2e/containerd$$' -e '/test/e2e/crio$$' -e '/test/cluster$$')
 	@# Alone, because it measures the memory of the whole machine.
 	go -C test/bench test -count=1 ./stopped
-	go -C test/bench test -count=1 $$(go -C test/bench list ./... | grep -v '/stopped$$')
 	go -C test/docs vet ./... && go -C test/docs test -count=1 ./...
 
 # Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
@@ -46,6 +45,12 @@ RACE := admit agent cgroup cniconf conntrack explain install lock metrics netns 
 test-race: ## the packages that run several goroutines, under the race detector (root; installs gcc)
 	@test/setup.sh race
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(RACE:%=./pkg/%) ./test/lab/traffic
+
+.PHONY: test-bench
+test-bench: ## each benchmark once with its smallest setting, and the tests of their code: 1 minute (root; installs programs)
+	@test/setup.sh bench
+	@# One package after the other, because some measure.
+	go -C test/bench test -p 1 -count=1 $$(go -C test/bench list ./... | grep -v '/stopped$$')
 
 .PHONY: test-speed
 test-speed: ## no traffic is slower than plain TCP: 2 minutes (root; an idle machine with two CPUs)
