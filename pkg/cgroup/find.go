@@ -7,7 +7,8 @@ import (
 	"fmt"
 )
 
-// Source says where the cgroup of a container was learnt from.
+// Source names where the cgroup of a container was learned from. Attachments record it in 31 bytes, see
+// datapath.MaxCgroupSource.
 type Source string
 
 // The sources, in the order in which Find asks them.
@@ -19,38 +20,57 @@ const (
 	SourceRoot          Source = "cgroup2 root"
 )
 
-// Request is what a CNI plugin knows about the cgroup of its container. Empty
-// fields are not known.
+// sources are the ways in which runtimes identify the cgroup of a container, in the order in which Find tries them. To
+// support another runtime, add a constant above and a row here: the part of the request that the runtime provides, and
+// a function that returns the cgroup, in a file of its own.
+var sources = []struct {
+	name  Source
+	value func(Request) string
+	find  func(t *tree, value string) (candidate, error)
+}{
+	{SourceRuntime, func(r Request) string { return r.Runtime }, (*tree).byPath},
+	{SourcePodUID, func(r Request) string { return r.PodUID }, (*tree).byPodUID},
+	{SourceNetNS, func(r Request) string { return r.NetNS }, (*tree).byProcess},
+}
+
+// Sources lists all sources, in the order in which Find tries them.
+func Sources() []Source {
+	all := []Source{SourceConfiguration}
+	for _, s := range sources {
+		all = append(all, s.name)
+	}
+	return append(all, SourceRoot)
+}
+
+// Request is what a CNI plugin knows about the cgroup of its container. Fields that are not known are empty.
 type Request struct {
-	Explicit string // configuration: the operator's word, which nothing else replaces
+	Explicit string // cgroupPath of the configuration: no other source replaces it
 	Runtime  string // runtimeConfig.cgroupPath
 	PodUID   string // K8S_POD_UID of CNI_ARGS
 	NetNS    string // CNI_NETNS
-	// ContainerID is CNI_CONTAINERID. No source needs it today: the names that
-	// podman makes of it do not exist before its ADD is over.
+	// ContainerID is CNI_CONTAINERID. No source uses it today: podman creates the cgroups that are named after it only
+	// when its ADD is over.
 	ContainerID string
 }
 
 // Found is the cgroup to attach to.
 type Found struct {
 	Path   string // absolute, below the mount
-	ID     uint64 // the kernel's cgroup id
+	ID     uint64 // cgroup ID of the kernel
 	Source Source
-	Root   bool // the root of the mount: it has every process of the node in it
-	// Notes say, in words for the log, why earlier sources did not serve.
-	Notes []string
+	Root   bool     // it is the root of the mount, which contains every process of the node
+	Notes  []string // for the log: why each earlier source was not used
 }
 
-// errNotGiven is the note on a source that the runtime does not feed.
+// errNotGiven is the note on a source for which the runtime provides no value.
 var errNotGiven = errors.New("not given")
 
-// Find finds the cgroup of a container: that of its pod where there is one, as
-// it holds all containers of the network namespace. The order is that of the
-// Source constants. What a source other than the configuration gets wrong ends
-// up in the notes and the next one is asked; the root of m is the last.
+// Find finds the cgroup of a container. For a container of a pod it is the cgroup of the pod, which contains all
+// containers of the network namespace. The sources are tried in the order of the Source constants. An error of a source
+// is added to the notes and the next source is tried; the last one is the root of m.
 //
-// A configured cgroup that cannot be used is an error: fs.ErrNotExist, ErrRoot,
-// ErrOwn or another refusal. So is an m that is not cgroup2.
+// Only a configured cgroup that cannot be used is an error: fs.ErrNotExist, ErrRoot, ErrOwn or another refusal. If m is
+// not cgroup2, Find returns ErrNotCgroup2.
 func Find(m Mount, r Request) (Found, error) {
 	t, err := openTree(m)
 	if err != nil {
@@ -58,27 +78,20 @@ func Find(m Mount, r Request) (Found, error) {
 	}
 	defer t.close()
 	if r.Explicit != "" {
-		p, err := t.byPath(r.Explicit)
+		c, err := t.byPath(r.Explicit)
 		if err != nil {
-			return Found{}, fmt.Errorf("use configured cgroupPath %q: %w (correct it, or leave it out to have the cgroup found)", r.Explicit, err)
+			return Found{}, fmt.Errorf("use configured cgroupPath %q: %w (correct it, or leave it out to have the cgroup found)",
+				r.Explicit, err)
 		}
-		return p.found(SourceConfiguration, t.notes), nil
+		return c.found(SourceConfiguration, t.notes), nil
 	}
 	var notes []string
-	for _, s := range []struct {
-		name  Source
-		value string
-		find  func(string) (candidate, error)
-	}{
-		{SourceRuntime, r.Runtime, t.byPath},
-		{SourcePodUID, r.PodUID, t.byPodUID},
-		{SourceNetNS, r.NetNS, t.byProcess},
-	} {
+	for _, s := range sources {
 		err := errNotGiven
-		if s.value != "" {
-			var p candidate
-			if p, err = s.find(s.value); err == nil {
-				return p.found(s.name, append(notes, t.notes...)), nil
+		if value := s.value(r); value != "" {
+			var c candidate
+			if c, err = s.find(t, value); err == nil {
+				return c.found(s.name, append(notes, t.notes...)), nil
 			}
 		}
 		notes = append(notes, fmt.Sprintf("%s: %v", s.name, err))
@@ -88,6 +101,6 @@ func Find(m Mount, r Request) (Found, error) {
 	return f, nil
 }
 
-func (p candidate) found(s Source, notes []string) Found {
-	return Found{Path: p.path, ID: p.id, Source: s, Notes: notes}
+func (c candidate) found(s Source, notes []string) Found {
+	return Found{Path: c.path, ID: c.id, Source: s, Notes: notes}
 }

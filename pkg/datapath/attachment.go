@@ -88,6 +88,9 @@ func (a Attachment) encode() bpf.SockmapAttachment {
 	return out
 }
 
+// MaxCgroupSource is how many bytes of Attachment.CgroupSource are kept. Longer text is cut.
+const MaxCgroupSource = len(bpf.SockmapAttachment{}.CgroupSource) - 1
+
 func decodeAttachment(a *bpf.SockmapAttachment) Attachment {
 	out := Attachment{
 		Network: text(a.Network[:]), ContainerID: text(a.ContainerId[:]), IfName: text(a.Ifname[:]),

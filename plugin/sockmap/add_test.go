@@ -177,6 +177,28 @@ func TestWhatPodsAndRuntimesGetWrongIsLoggedOnly(t *testing.T) {
 	w.expectAccelerated(p)
 }
 
+// The pod is what an operator looks for first.
+func TestEachLineOfTheLogNamesThePod(t *testing.T) {
+	w := newWorld(t)
+	p := w.pod()
+	name := fmt.Sprintf("pod=%s/%s", p.Spec().Namespace, p.Spec().Name)
+	for _, verb := range []string{"ADD", "DEL"} {
+		a := run(t, env(verb, p), w.conf(p, keys{"logLevel": "debug"}))
+		if a.err != nil {
+			t.Fatalf("%s: %v", verb, a.err)
+		}
+		lines := strings.Split(strings.TrimSpace(a.stderr), "\n")
+		for _, line := range lines {
+			if !strings.Contains(line, name) {
+				t.Errorf("%s: %q does not contain %q", verb, line, name)
+			}
+		}
+		if lines[0] == "" {
+			t.Errorf("%s logs nothing", verb)
+		}
+	}
+}
+
 func TestLogFile(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()

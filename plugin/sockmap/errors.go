@@ -85,6 +85,6 @@ func (h *handler) printError(e *types.Error) {
 		out.CNIVersion = supported.SupportedVersions()[len(supported.SupportedVersions())-1]
 	}
 	if err := json.NewEncoder(h.stdout).Encode(out); err != nil {
-		h.logger(nil, nil).Error("write error to standard output", "error", err, "lost", e)
+		h.logger(nil, nil).Error("write error to standard output", "error", err, "unwritten", e)
 	}
 }

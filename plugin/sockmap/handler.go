@@ -141,7 +141,7 @@ func (h *handler) check(args *skel.CmdArgs) error {
 	if c.Conf.Required || errors.Is(err, endpoint.ErrIncomplete) {
 		return errorWithCode(err)
 	}
-	c.Log.Info("nothing to check", "because", err)
+	c.Log.Info("nothing to check", "error", err)
 	return nil
 }
 

@@ -40,6 +40,12 @@ func (h *handler) logger(conf *cniconf.Conf, args *skel.CmdArgs) *slog.Logger {
 	if args != nil && args.ContainerID != "" {
 		log = log.With("container", args.ContainerID, "ifname", args.IfName)
 	}
+	if args != nil {
+		// The warnings about CNI_ARGS are logged by ADD, once.
+		if pod, _ := cniconf.ParseArgs(args.Args); pod.PodName != "" {
+			log = log.With("pod", pod.PodNamespace+"/"+pod.PodName)
+		}
+	}
 	if failure != nil {
 		log.Warn("log to standard error instead of logFile", "error", failure)
 	}

@@ -158,7 +158,7 @@ func (h *handler) setResult(conf *cniconf.Conf) {
 	}
 	converted, err := convert(conf.PrevResult, was, conf.CNIVersion)
 	if err != nil {
-		h.logger(nil, nil).Warn("pass prevResult on in the version that it has", "version", was, "error", err)
+		h.logger(nil, nil).Warn("prevResult is passed on in its own cniVersion, not in that of the request", "version", was, "error", err)
 		return
 	}
 	h.result = converted
