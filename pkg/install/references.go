@@ -41,7 +41,7 @@ func (i *Installer) planUnnamed(n *network) error {
 // eachConfig calls f for each configuration in ConfDir, and in its directories: those of Multus and of networks.
 func (i *Installer) eachConfig(f func(path string, text []byte)) error {
 	for _, pattern := range []string{"*", "*/*"} {
-		paths, err := filepath.Glob(filepath.Join(escapeGlob(i.ConfDir), pattern))
+		paths, err := glob(i.ConfDir, pattern)
 		if err != nil {
 			return err
 		}

@@ -177,7 +177,7 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 // filesBelow are lists in directories of ConfDir. nerdctl has a directory of networks for each namespace, and the plugin
 // that their lists name is the same.
 func (i *Installer) filesBelow() ([]string, error) {
-	return filepath.Glob(filepath.Join(escapeGlob(i.ConfDir), "*", "*"+extList))
+	return glob(i.ConfDir, "*/*"+extList)
 }
 
 func (i *Installer) unchainFile(path string, done *Removed) error {
@@ -266,7 +266,7 @@ func (i *Installer) unchainDropIns(done *Removed) error {
 func (i *Installer) restoreOriginals(done *Removed) error {
 	var errs []error
 	for _, ext := range []string{extConf, extJSON} {
-		kept, err := filepath.Glob(filepath.Join(escapeGlob(i.ConfDir), "*"+ext+originalSuffix))
+		kept, err := glob(i.ConfDir, "*"+ext+originalSuffix)
 		errs = append(errs, err)
 		for _, path := range kept {
 			conf := path[:len(path)-len(originalSuffix)]
@@ -294,14 +294,11 @@ func anyExists(paths ...string) (bool, error) {
 	return false, nil
 }
 
-// escapeGlob makes a path a pattern that matches only itself.
-func escapeGlob(path string) string {
-	var b bytes.Buffer
-	for _, c := range []byte(path) {
-		if bytes.IndexByte([]byte(`*?[\`), c) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(c)
+// glob lists the files below dir that match a pattern. The name of dir itself may contain characters of patterns.
+func glob(dir, pattern string) ([]string, error) {
+	names, err := fs.Glob(os.DirFS(dir), pattern)
+	for i, name := range names {
+		names[i] = filepath.Join(dir, name)
 	}
-	return b.String()
+	return names, err
 }
