@@ -81,7 +81,8 @@ func (a *app) commandPart(ctx context.Context, file string, args []string) bundl
 	var out, complaint bytes.Buffer
 	e := a.env
 	e.stdout, e.stderr, e.width = &out, &complaint, 0
-	p := bundle.Part{Name: file, What: "sockmapctl " + strings.Join(args[:1], " "), Exit: run(ctx, e, append(args, "--bpffs-path", a.dir))}
+	what, _, _ := strings.Cut("sockmapctl "+strings.Join(args, " "), " --cri ")
+	p := bundle.Part{Name: file, What: what, Exit: run(ctx, e, append(args, "--bpffs-path", a.dir))}
 	if out.Len() > 0 {
 		p.Content = out.Bytes()
 	}
