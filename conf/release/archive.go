@@ -91,10 +91,7 @@ func writeTarGz(name string, entries []entry, at time.Time) (err error) {
 			err = closed
 		}
 	}()
-	zip, err := gzip.NewWriterLevel(f, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
+	zip := gzip.NewWriter(f)
 	if err := writeTar(zip, entries, at); err != nil {
 		return err
 	}
