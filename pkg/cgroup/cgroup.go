@@ -43,6 +43,9 @@ const kernfsHandle = 0xfe
 func Open(path string) (*os.File, uint64, error) {
 	// Not O_PATH, which BPF_LINK_CREATE refuses.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w (run as root, or with CAP_DAC_OVERRIDE)", err)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("open cgroup %q: %w", path, err)
 	}

@@ -139,6 +139,9 @@ func MountHint(at string) string { return "mount -t bpf -o mode=0700 bpf " + at 
 
 func noBPFFS(parent string, cause error) error {
 	hint := fmt.Sprintf("mount one: %s, or set bpffsPath below one", MountHint(parent))
+	if errors.Is(cause, unix.EACCES) {
+		hint = "run as root, or with CAP_DAC_OVERRIDE"
+	}
 	if cause != nil {
 		return fmt.Errorf("%w at %s: %w (%s)", ErrNoBPFFS, parent, cause, hint)
 	}

@@ -227,8 +227,8 @@ func explainLoad(err error) error {
 		return fmt.Errorf("%w (5.15 or newer is needed): %w", ErrUnsupported, err)
 	}
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("load programs: %w (root in the initial user namespace, or CAP_BPF, CAP_NET_ADMIN and "+
-			"CAP_PERFMON)", err)
+		return fmt.Errorf("load programs: %w (run as root in the initial user namespace, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and "+
+			"CAP_SYS_ADMIN)", err)
 	}
 	return fmt.Errorf("load programs: %w", err)
 }

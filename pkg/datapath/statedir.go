@@ -38,7 +38,11 @@ func OpenStateDir(path string) (*StateDir, error) {
 		return nil, notADirectory(path, err)
 	}
 	if err != nil {
-		return nil, &fs.PathError{Op: "open state directory", Path: path, Err: err}
+		err = &fs.PathError{Op: "open state directory", Path: path, Err: err}
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w (run as root, or with CAP_DAC_OVERRIDE)", err)
+		}
+		return nil, err
 	}
 	if err := checkOwn(path, fd); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))

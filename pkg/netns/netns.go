@@ -70,7 +70,11 @@ func OwnID() (ID, error) {
 // ErrNotNetNS. The kind of namespace is not looked at.
 func Stat(path string) (dev, ino uint64, err error) {
 	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	err = unix.Stat(path, &st)
+	if err == unix.EACCES {
+		err = fmt.Errorf("%w (run as root, or with CAP_DAC_OVERRIDE)", err)
+	}
+	if err != nil {
 		return 0, 0, fmt.Errorf("stat network namespace %q: %w", path, err)
 	}
 	var fs unix.Statfs_t

@@ -87,6 +87,9 @@ func loopbackUp() error {
 	}
 	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w (run as root, or with CAP_NET_ADMIN)", err)
+		}
 		return fmt.Errorf("bring loopback up: %w", err)
 	}
 	return nil

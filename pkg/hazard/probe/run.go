@@ -37,6 +37,9 @@ type Attach func(cgroup *os.File) (io.Closer, error)
 func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings, err error) {
 	path, done, err := makeCgroup()
 	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w (run as root, or with CAP_DAC_OVERRIDE)", err)
+		}
 		return nil, fmt.Errorf("probe hazards: make cgroup: %w", err)
 	}
 	defer done()
@@ -109,13 +112,30 @@ func child(ctx context.Context, dir *os.File, names []string) (hazard.Findings, 
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("probe hazards: %w: %s", err, strings.TrimSpace(complaint.String()))
+		return nil, fmt.Errorf("probe hazards: %w", explainChild(err, strings.TrimSpace(complaint.String())))
 	}
 	var f hazard.Findings
 	if err := json.Unmarshal(out.Bytes(), &f); err != nil {
 		return nil, fmt.Errorf("probe hazards: read findings: %w", err)
 	}
 	return f, nil
+}
+
+// exitNotPermitted is the exit status of a child that lacks a capability. Its parent lacks it, too, and another process may
+// not: such a failure is not one of the kernel, and nobody may remember it as one.
+const exitNotPermitted = 3
+
+func explainChild(err error, complaint string) error {
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() == exitNotPermitted:
+		return fmt.Errorf("%w: %s", syscall.EPERM, complaint)
+	case errors.As(err, &exit):
+		return fmt.Errorf("%w: %s", err, complaint)
+	case errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("make a network namespace: %w (run as root, or with CAP_SYS_ADMIN)", err)
+	}
+	return err
 }
 
 // Main runs the probes and ends the process if this is the child that Run started. Else it returns at once.
@@ -129,6 +149,9 @@ func Main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		if errors.Is(err, fs.ErrPermission) {
+			os.Exit(exitNotPermitted)
+		}
 		os.Exit(1)
 	}
 	os.Exit(0)
