@@ -23,7 +23,7 @@ build: ## bin/sockmap and bin/sockmapctl, static
 .PHONY: demo
 demo: ## two containers, real traffic, with and without sockmap (root)
 	@test/setup.sh demo
-	@go run ./test/demo
+	@go run ./test/show/demo
 
 .PHONY: test
 # test-host has run the same on this kernel, and the suite of two of three kernels takes 15 minutes: make test-vm has it.
@@ -260,7 +260,7 @@ man: build ## manual pages of sockmapctl, in bin/man
 .PHONY: picture
 picture: ## docs/images/top.svg, from sockmapctl top and real traffic (root; installs tmux)
 	@test/setup.sh test
-	go run ./test/picture -o docs/images/top.svg
+	go run ./test/show/picture -o docs/images/top.svg
 
 .PHONY: soak
 soak: ## an hour of random traffic between 16 pods while the node changes, each byte checked (root)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
-	"github.com/sockmap-cni/sockmap-cni/test/slowpage"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
 // One thread sends, and waits for the reader's lock; another ends the stream. On TCP the bytes are before

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/nobody"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/nobody"
 	"golang.org/x/sys/unix"
 )
 

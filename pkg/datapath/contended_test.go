@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/slowpage"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/sockmap-cni/sockmap-cni/test/nobody"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/nobody"
 )
 
 func TestNobodyKeepsInstallersWaiting(t *testing.T) {

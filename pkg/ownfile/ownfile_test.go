@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
-	"github.com/sockmap-cni/sockmap-cni/test/nobody"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/nobody"
 	"golang.org/x/sys/unix"
 )
 

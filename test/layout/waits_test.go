@@ -32,7 +32,7 @@ var sleepers = map[string]string{
 	"test/edge/nginx.go":                 "waits for a program",
 	"test/edge/round.go":                 "the pace of a reader",
 	"test/lab/":                          "waits for cgroups and programs",
-	"test/picture/main.go":               "the pace of what is shown",
+	"test/show/picture/main.go":          "the pace of what is shown",
 	"test/soak/talk.go":                  "the pace of connections",
 	"test/vm/init/main.go":               "a guest's first process must not end",
 }

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockmap-cni/sockmap-cni/test/slowpage"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
 // A reader that is in the middle of a slow copy holds its socket, and with it whoever redirects to that, even a sender

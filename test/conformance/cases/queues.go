@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
-	"github.com/sockmap-cni/sockmap-cni/test/slowpage"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
 // twoQueues are changes from redirect to TCP while redirected bytes wait, one for each reason. The reader is
