@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"golang.org/x/sys/unix"
+)
+
+// plain runs no guard: each direction is redirected from its first message.
+var plain = datapath.Settings{
+	MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test", WithoutGuards: datapath.Guards,
+}
+
+// observed by all guards that this kernel loads.
+var withGuards = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
+
+// objection is a situation in which the programs send a message over TCP.
+type objection struct {
+	reason   datapath.Reason
+	name     string // distinguishes rows of one reason
+	guard    string // it needs this guard
+	how      how
+	cold     bool // no message is redirected before
+	foretold bool // explain knows the reason before the message, from facts
+	reverse  bool // the server sends, and the client reads
+	until    int  // messages after which the reason is there, at most; 0: the first
+	size     int  // of each; 0: 100 bytes
+	unread   bool // nobody reads them
+	leaves   bool // the flow leaves the sockhash for good
+	do       func(sender, reader *end)
+}
+
+func readerSets(level, option, value int) func(_, reader *end) {
+	return func(_, reader *end) { reader.set(level, option, value) }
+}
+
+func receiveWith(flags int) func(sender, reader *end) {
+	return func(sender, reader *end) {
+		sender.send(1)
+		fixture.Wait(reader, "a byte arrives", func() bool {
+			n, _, err := unix.Recvfrom(reader.fd, make([]byte, 1), flags)
+			return n == 1 && err == nil
+		})
+	}
+}
+
+// objections has at least one row for each reason that can be driven here. Those without guards come first.
+func objections() []objection {
+	return []objection{
+		{reason: datapath.ReasonDisabled, foretold: true, do: func(s, _ *end) { s.disable(true) }},
+		{reason: datapath.ReasonState, foretold: true, unread: true, do: func(s, _ *end) {
+			if err := unix.Shutdown(s.fd, unix.SHUT_WR); err != nil {
+				s.Fatal(err)
+			}
+		}},
+		{reason: datapath.ReasonPolicy, name: "ports", foretold: true, do: func(s, _ *end) {
+			s.policy(s.db, datapath.Policy{Accelerate: true, Exclude: []datapath.PortRange{{First: s.port, Last: s.port}}})
+		}},
+		{reason: datapath.ReasonPolicy, name: "peers", foretold: true, do: func(s, _ *end) {
+			s.policy(s.web, datapath.Policy{Accelerate: true, Peers: datapath.PeersPod})
+		}},
+		{reason: datapath.ReasonPolicy, name: "opted out", foretold: true, do: func(s, _ *end) {
+			s.policy(s.db, datapath.Policy{})
+		}},
+		{reason: datapath.ReasonPolicy, name: "helper", foretold: true, do: func(s, _ *end) {
+			if _, err := s.d.SetHelperPorts([]datapath.PortRange{{First: s.port, Last: s.port}}); err != nil {
+				s.Fatal(err)
+			}
+		}},
+		{reason: datapath.ReasonShutdown, do: func(_, r *end) {
+			if err := unix.Shutdown(r.fd, unix.SHUT_RD); err != nil {
+				r.Fatal(err)
+			}
+		}, unread: true},
+		{reason: datapath.ReasonZerocopy, foretold: true, do: func(s, _ *end) { s.set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) }},
+		{reason: datapath.ReasonRcvlowat, foretold: true, do: readerSets(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 50)},
+		{reason: datapath.ReasonInq, foretold: true, do: readerSets(unix.IPPROTO_TCP, unix.TCP_INQ, 1)},
+		{reason: datapath.ReasonOption, name: "timestamps", foretold: true, do: readerSets(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)},
+		{reason: datapath.ReasonOption, name: "sender", foretold: true, do: func(s, _ *end) {
+			s.set(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_TX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
+		}},
+		{reason: datapath.ReasonOption, name: "peek", foretold: true, do: readerSets(unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0), unread: true},
+		{reason: datapath.ReasonUnread, cold: true, how: how{fastOpen: true}, unread: true},
+		{reason: datapath.ReasonRefresh, until: 2000, do: func(s, _ *end) { s.live(func(l *datapath.Live) { l.NATRefreshSeconds = 1 }) }},
+		{reason: datapath.ReasonBacklogBytes, unread: true, size: 64 << 10, until: 20},
+		{reason: datapath.ReasonBacklogMessages, unread: true, size: 600, until: 400},
+		{reason: datapath.ReasonCorked, until: 200, leaves: true, do: func(s, _ *end) { s.set(unix.IPPROTO_TCP, unix.TCP_CORK, 1) }},
+		{reason: datapath.ReasonSmall, until: 20000, size: 32, leaves: true},
+		{reason: datapath.ReasonPages, leaves: true, unread: true, do: sendFiles},
+		{reason: datapath.ReasonEarly, reverse: true, cold: true, how: how{noEvents: true}},
+		{reason: datapath.ReasonOOB, guard: datapath.GuardObserve, do: func(s, r *end) {
+			if err := unix.Sendto(s.fd, []byte{1}, unix.MSG_OOB, nil); err != nil {
+				s.Fatal(err)
+			}
+		}, unread: true},
+		{reason: datapath.ReasonWaitall, guard: datapath.GuardObserve, do: receiveWith(unix.MSG_WAITALL)},
+		{reason: datapath.ReasonDiscard, guard: datapath.GuardObserve, do: receiveWith(unix.MSG_TRUNC)},
+		{reason: datapath.ReasonLearning, guard: datapath.GuardObserve, cold: true, how: how{noEvents: true}},
+		{reason: datapath.ReasonBlocking, guard: datapath.GuardBlocking, cold: true, how: how{noEvents: true}, do: blockedReader},
+		{reason: datapath.ReasonSplice, guard: datapath.GuardSplice, do: splicingReader},
+	}
+}
+
+// undrivenReasons are driven elsewhere, as they need more than two pods and a socket.
+var undrivenReasons = map[datapath.Reason]string{
+	datapath.ReasonULP:       "kernels without kTLS have no upper-layer protocol: test/conformance, case ktls",
+	datapath.ReasonNoPeer:    "a result: see remote in results; its socket leaves with the first acknowledgement",
+	datapath.ReasonContended: "the reader has to hold its lock at that very moment: pkg/datapath, TestContendedStreamLeavesForGood",
+	datapath.ReasonMemory:    "a memory cgroup at its limit: pkg/datapath, TestReaderAtItsMemoryLimitHoldsSendersBack",
+	datapath.ReasonLeaving:   "the other direction of a row that leaves, see TestTheOtherEndLeavesToo",
+	datapath.ReasonPeerLeft:  "a race of close and send that no test can win at will",
+}
+
+func (p *place) disable(on bool) {
+	p.Helper()
+	if err := p.d.SetDisabled(on); err != nil {
+		p.Fatal(err)
+	}
+}
+
+func (p *place) live(change func(*datapath.Live)) {
+	p.Helper()
+	l := datapath.Live{MaxBacklogBytes: p.bounds.MaxBacklogBytes, MaxBacklogMessages: p.bounds.MaxBacklogMessages}
+	change(&l)
+	if err := p.d.SetLive(l); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// bytesOverTCPUnread leaves a message over TCP with the reader.
+func bytesOverTCPUnread(s, r *end) {
+	r.set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 50)
+	s.send(100)
+	r.set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
+}
+
+// sendFiles sends more files than a flow may that stays in the sockhash.
+func sendFiles(s, r *end) {
+	s.Helper()
+	path := filepath.Join(s.TempDir(), "page")
+	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	for range 20 {
+		file, err := os.Open(path)
+		if err != nil {
+			s.Fatal(err)
+		}
+		n, err := unix.Sendfile(s.fd, int(file.Fd()), nil, 4096)
+		file.Close()
+		if n != 4096 {
+			s.Fatalf("send a file: %d, %v", n, err)
+		}
+		r.read(4096)
+	}
+}
+
+// blockedReader waits inside a receive call, and is seen to.
+func blockedReader(s, r *end) {
+	s.Helper()
+	if err := unix.SetNonblock(r.fd, false); err != nil {
+		s.Fatal(err)
+	}
+	done := make(chan error, 1)
+	for range 3 {
+		go func() { _, err := unix.Read(r.fd, make([]byte, 1)); done <- err }()
+		fixture.Elapse(s, 20*time.Millisecond, "the reader is to wait inside its call")
+		s.send(1)
+		if err := <-done; err != nil {
+			s.Fatal(err)
+		}
+	}
+}
+
+// splicingReader is refused once, as the guard does, and is known from then on.
+func splicingReader(s, r *end) {
+	s.Helper()
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		s.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	s.send(1)
+	if _, err := unix.Splice(r.fd, nil, pipe[1], nil, 1, unix.SPLICE_F_NONBLOCK); err == nil {
+		return
+	}
+	r.read(1)
+}
+
+// runs reports whether a guard does; the empty name is none.
+func (p *place) runs(guard string) bool {
+	p.Helper()
+	states, err := p.d.GuardStates()
+	if err != nil {
+		p.Fatal(err)
+	}
+	return guard == "" || slices.ContainsFunc(states, func(s datapath.GuardState) bool { return s.Name == guard && s.Active })
+}
+
+func TestExplainAgreesWithTheProgramsOnReasons(t *testing.T) {
+	for _, o := range objections() {
+		t.Run(fmt.Sprint(o.reason, o.name), func(t *testing.T) {
+			settings := plain
+			if o.guard != "" {
+				settings = withGuards
+			}
+			p := newPlace(t, settings)
+			if !p.runs(o.guard) {
+				t.Skipf("this kernel does not load the guard %s", o.guard)
+			}
+			p.drive(o)
+		})
+	}
+}
+
+// drive brings the situation about, and compares what explain says before and after with what the programs decide.
+func (p *place) drive(o objection) {
+	p.Helper()
+	sender, reader := p.connect(o.how)
+	if o.reverse {
+		sender, reader = reader, sender
+	}
+	if !o.cold {
+		exchange(sender, reader, 3)
+		exchange(reader, sender, 3)
+		if f := sender.flow(); f == nil || f.Mode != datapath.ModeRedirect {
+			p.Fatalf("it is not redirected at first: %+v", f)
+		}
+		if e := sender.explained(reader); e.Outcome != Redirected || e.Next != "" {
+			p.Errorf("explain, of a flow that is redirected: %s, %q, next %q", e.Outcome, e.Answer, e.Next)
+		}
+	}
+	if o.do != nil {
+		o.do(sender, reader)
+	}
+	before := sender.explained(reader)
+	flow := sender.sendUntil(reader, o)
+	if flow == nil {
+		p.Fatal("the flow is not among the live ones")
+	}
+	if flow.Mode != datapath.ModeTCP || flow.Reason != o.reason {
+		p.Fatalf("the programs decide %v, %v; want tcp, %v", flow.Mode, flow.Reason, o.reason)
+	}
+	want := ""
+	if o.foretold {
+		want = o.reason.String()
+	}
+	if got := before.foretold(); got != want && !flow.Left {
+		p.Errorf("explain foretold %q, want %q: the programs decided %v (%q, next %q)", got, want, o.reason, before.Answer, before.Next)
+	}
+	p.compare(sender.explained(reader), flow)
+}
+
+// sendUntil sends until the row's reason is there.
+func (e *end) sendUntil(reader *end, o objection) (flow *datapath.Flow) {
+	e.Helper()
+	size := max(o.size, 1)
+	if o.size == 0 {
+		size = 100
+	}
+	for range max(o.until, 1) {
+		_, err := unix.Write(e.fd, make([]byte, size))
+		if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.EAGAIN) {
+			e.Fatal(err)
+		}
+		if !o.unread {
+			reader.read(size)
+		}
+		if flow = e.flow(); flow == nil || flow.Reason == o.reason && flow.Mode == datapath.ModeTCP {
+			return flow
+		}
+		if o.reason == datapath.ReasonRefresh {
+			fixture.Elapse(e, time.Millisecond, "a second has to pass")
+		}
+	}
+	return flow
+}
+
+// compare wants explain to name the programs' reason, with all conditions before it passed and none after it reached.
+func (p *place) compare(e *Explanation, flow *datapath.Flow) {
+	p.Helper()
+	d := e.Decider()
+	if e.Outcome != ByTCP || d == nil || d.Stage != StageMessage || d.Name != flow.Reason.String() {
+		p.Errorf("the programs decided %v, explain says %s, %q by %+v", flow.Reason, e.Outcome, e.Answer, d)
+		return
+	}
+	reached := true
+	for _, c := range e.Conditions {
+		switch {
+		case c.Stage != StageMessage:
+		case c.Name == d.Name:
+			reached = false
+		case reached && c.Verdict != Passed && c.Verdict != NotAsked:
+			p.Errorf("%s is asked before %s and %s", c.Name, d.Name, c.Verdict)
+		case !reached && c.Verdict != NotReached:
+			p.Errorf("%s is asked after %s and %s", c.Name, d.Name, c.Verdict)
+		}
+	}
+}
+
+func TestTheOtherEndLeavesToo(t *testing.T) {
+	p := newPlace(t, plain)
+	sender, reader := p.connect(how{})
+	exchange(sender, reader, 3)
+	exchange(reader, sender, 3)
+	sender.set(unix.IPPROTO_TCP, unix.TCP_CORK, 1)
+	sender.sendUntil(reader, objection{reason: datapath.ReasonCorked, until: 200})
+	fixture.Wait(t, "the other end leaves", func() bool {
+		reader.send(1)
+		sender.read(1)
+		f := reader.flow()
+		return f != nil && f.Mode == datapath.ModeTCP && f.Reason == datapath.ReasonLeaving
+	})
+	p.compare(reader.explained(sender), reader.flow())
+}
+
+// TestTheOrderOfExplainIsThatOfThePrograms brings two objections about at once. The programs name the one that they ask first,
+// and so must the table, and explain where it knows.
+func TestTheOrderOfExplainIsThatOfThePrograms(t *testing.T) {
+	var together []objection
+	for _, o := range objections() {
+		switch o.reason {
+		case datapath.ReasonDisabled, datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonShutdown:
+			together = append(together, o)
+		case datapath.ReasonUnread:
+			together = append(together, objection{reason: o.reason, do: bytesOverTCPUnread})
+		case datapath.ReasonPolicy, datapath.ReasonOption:
+			if o.name == "ports" || o.name == "timestamps" {
+				together = append(together, o)
+			}
+		}
+	}
+	rank := func(r datapath.Reason) int {
+		return slices.IndexFunc(datapath.ReasonTable[:], func(row datapath.Condition[datapath.Reason]) bool { return row.Number == r })
+	}
+	p := newPlace(t, plain)
+	for i, a := range together {
+		for _, b := range together[i+1:] {
+			first, second := a, b
+			if rank(b.reason) < rank(a.reason) {
+				first, second = b, a
+			}
+			t.Run(fmt.Sprintf("%v before %v", first.reason, second.reason), func(t *testing.T) {
+				p := *p
+				p.T = t
+				p.both(first, second)
+			})
+		}
+	}
+}
+
+// both wants the programs, and explain, to name the first of two reasons.
+func (p *place) both(first, second objection) {
+	p.Helper()
+	sender, reader := p.connect(how{})
+	defer func() {
+		p.disable(false)
+		p.policy(p.db, datapath.Policy{Accelerate: true})
+	}()
+	exchange(sender, reader, 3)
+	for _, o := range []objection{second, first} {
+		// Its message has to go over TCP, so it comes before anything that would be in the way.
+		if o.reason == datapath.ReasonUnread {
+			o.do(sender, reader)
+		}
+	}
+	for _, o := range []objection{second, first} {
+		if o.reason != datapath.ReasonUnread {
+			o.do(sender, reader)
+		}
+	}
+	before := sender.explained(reader)
+	sender.send(100)
+	flow := sender.flow()
+	if flow == nil || flow.Mode != datapath.ModeTCP || flow.Reason != first.reason {
+		p.Fatalf("the programs ask another question first: %+v", flow)
+	}
+	got := before.foretold()
+	if d := before.Decider(); got == "" && d != nil {
+		got = d.Name // the next message uses TCP for the reason of the last
+	}
+	if first.foretold && got != first.reason.String() {
+		p.Errorf("explain foretold %q, the programs decided %v", got, first.reason)
+	}
+	p.compare(sender.explained(reader), flow)
+}
+
+func TestEveryReasonIsDriven(t *testing.T) {
+	rows := map[datapath.Reason]bool{}
+	for _, o := range objections() {
+		rows[o.reason] = true
+	}
+	for _, row := range datapath.ReasonTable {
+		if why := undrivenReasons[row.Number]; rows[row.Number] == (why != "") {
+			t.Errorf("%s: driven %v, and not driven because of %q", row.Name, rows[row.Number], why)
+		}
+	}
+}
