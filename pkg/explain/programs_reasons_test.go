@@ -5,8 +5,6 @@ package explain
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -121,83 +119,6 @@ var undrivenReasons = map[datapath.Reason]string{
 	datapath.ReasonPeerLeft:  "a race of close and send that no test can win at will",
 }
 
-func (p *place) disable(on bool) {
-	p.Helper()
-	if err := p.d.SetDisabled(on); err != nil {
-		p.Fatal(err)
-	}
-}
-
-func (p *place) live(change func(*datapath.Live)) {
-	p.Helper()
-	l := datapath.Live{MaxBacklogBytes: p.bounds.MaxBacklogBytes, MaxBacklogMessages: p.bounds.MaxBacklogMessages}
-	change(&l)
-	if err := p.d.SetLive(l); err != nil {
-		p.Fatal(err)
-	}
-}
-
-// bytesOverTCPUnread leaves a message over TCP with the reader.
-func bytesOverTCPUnread(s, r *end) {
-	r.set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 50)
-	s.send(100)
-	r.set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
-}
-
-// sendFiles sends more files than a flow may that stays in the sockhash.
-func sendFiles(s, r *end) {
-	s.Helper()
-	path := filepath.Join(s.TempDir(), "page")
-	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
-		s.Fatal(err)
-	}
-	for range 20 {
-		file, err := os.Open(path)
-		if err != nil {
-			s.Fatal(err)
-		}
-		n, err := unix.Sendfile(s.fd, int(file.Fd()), nil, 4096)
-		file.Close()
-		if n != 4096 {
-			s.Fatalf("send a file: %d, %v", n, err)
-		}
-		r.read(4096)
-	}
-}
-
-// blockedReader waits inside a receive call, and is seen to.
-func blockedReader(s, r *end) {
-	s.Helper()
-	if err := unix.SetNonblock(r.fd, false); err != nil {
-		s.Fatal(err)
-	}
-	done := make(chan error, 1)
-	for range 3 {
-		go func() { _, err := unix.Read(r.fd, make([]byte, 1)); done <- err }()
-		fixture.Elapse(s, 20*time.Millisecond, "the reader is to wait inside its call")
-		s.send(1)
-		if err := <-done; err != nil {
-			s.Fatal(err)
-		}
-	}
-}
-
-// splicingReader is refused once, as the guard does, and is known from then on.
-func splicingReader(s, r *end) {
-	s.Helper()
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		s.Fatal(err)
-	}
-	defer unix.Close(pipe[0])
-	defer unix.Close(pipe[1])
-	s.send(1)
-	if _, err := unix.Splice(r.fd, nil, pipe[1], nil, 1, unix.SPLICE_F_NONBLOCK); err == nil {
-		return
-	}
-	r.read(1)
-}
-
 // runs reports whether a guard does; the empty name is none.
 func (p *place) runs(guard string) bool {
 	p.Helper()
@@ -281,7 +202,7 @@ func (e *end) sendUntil(reader *end, o objection) (flow *datapath.Flow) {
 			return flow
 		}
 		if o.reason == datapath.ReasonRefresh {
-			fixture.Elapse(e, time.Millisecond, "a second has to pass")
+			fixture.Elapse(time.Millisecond, "a second has to pass")
 		}
 	}
 	return flow
