@@ -20,7 +20,7 @@
 /* A callback of bpf_find_vma. */
 static long note_access(struct task_struct *task __attribute__((unused)), struct vm_area_struct *vma, bool *accessible)
 {
-	*accessible = !bpf_core_field_exists(vma->vm_flags) || (vma->vm_flags & MAPPING_ACCESS);
+	*accessible = !bpf_core_field_exists(vma->vm_flags) || (vma->vm_flags & VM_ACCESS_FLAGS);
 	return 0;
 }
 
@@ -40,7 +40,7 @@ static __always_inline bool is_unmapped(unsigned long address)
 	if (!mm || mm->start_stack - address < STACK_ROOM)
 		return false;
 	err = bpf_find_vma(task, address & ADDRESS_BITS, note_access, &accessible, 0);
-	return err == -ERROR_NOT_FOUND || (!err && !accessible);
+	return err == -ENOENT || (!err && !accessible);
 }
 
 /*

@@ -22,7 +22,7 @@ static __always_inline struct destination destination_of(struct tcp_sock *tp, __
 		.netns = netns, .port = sk->__sk_common.skc_dport, .family = sk->__sk_common.skc_family
 	};
 
-	if (to.family == FAMILY_INET6)
+	if (to.family == AF_INET6)
 		BPF_CORE_READ_INTO(&to.addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 	else
 		*(__u32 *)to.addr = sk->__sk_common.skc_daddr;

@@ -35,7 +35,7 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 		return STAYS_PEER;
 	/* No callback of ours comes any more that would tell it. */
 	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)
-		bpf_setsockopt(tp, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
+		bpf_setsockopt(tp, SOL_SOCKET, SO_RCVLOWAT, &one_byte, sizeof(one_byte));
 	leave_alive(tp, state, tp);
 	return STAYS_NOT;
 }

@@ -80,7 +80,7 @@ static __always_inline bool sends_pages(__u32 size)
 
 static __always_inline bool is_corked(struct tcp_sock *tp)
 {
-	return BPF_CORE_READ_BITFIELD(tp, nonagle) & NAGLE_CORK;
+	return BPF_CORE_READ_BITFIELD(tp, nonagle) & TCP_NAGLE_CORK;
 }
 
 /* weight: up to 127, for losses has 8 bits. */

@@ -38,11 +38,11 @@
 /* What in a receive call only TCP does right. MSG_WAITALL asks nothing of a call that does not wait. */
 static __always_inline __u32 habits_of(int flags)
 {
-	__u32 habits = flags & MESSAGE_TRUNC ? HABIT_DISCARD : 0;
+	__u32 habits = flags & MSG_TRUNC ? HABIT_DISCARD : 0;
 
-	if (flags & MESSAGE_DONTWAIT)
+	if (flags & MSG_DONTWAIT)
 		return habits;
-	if (flags & MESSAGE_WAITALL)
+	if (flags & MSG_WAITALL)
 		habits |= HABIT_WAITALL;
 	if (learning() & LEARN_BLOCKING)
 		habits |= HABIT_BLOCKS;
@@ -76,7 +76,7 @@ int observe_receive(unsigned long long *ctx)
 	struct sock_state *state;
 	int flags = ctx[3];
 
-	if (!in_sockmap(sk) || !size || (flags & (MESSAGE_OOB | MESSAGE_ERRQUEUE)))
+	if (!in_sockmap(sk) || !size || (flags & (MSG_OOB | MSG_ERRQUEUE)))
 		return 0;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (!state)
@@ -94,12 +94,12 @@ int observe_send(unsigned long long *ctx)
 	struct sock *sk = sock->sk;
 	struct sock_state *state;
 
-	if (!in_sockmap(sk) || (!(msg->msg_flags & MESSAGE_OOB) && !peer_has_finished(sk)))
+	if (!in_sockmap(sk) || (!(msg->msg_flags & MSG_OOB) && !peer_has_finished(sk)))
 		return 0;
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (!state)
 		return 0;
-	if (msg->msg_flags & MESSAGE_OOB)
+	if (msg->msg_flags & MSG_OOB)
 		note(sk, state, HABIT_OOB);
 	let_answer(sk, send_after_reset(sk, state, msg->msg_flags));
 	return 0;
@@ -108,7 +108,7 @@ int observe_send(unsigned long long *ctx)
 /* Receives that tcp_bpf_recvmsg answers in its own way: with MSG_OOB, or of no bytes. */
 static __always_inline bool is_odd_receive(__u32 size, int flags)
 {
-	return (!size || (flags & MESSAGE_OOB)) && !(flags & MESSAGE_ERRQUEUE);
+	return (!size || (flags & MSG_OOB)) && !(flags & MSG_ERRQUEUE);
 }
 
 /* They get the answer of TCP. */
@@ -118,9 +118,9 @@ static __always_inline long answer_to_odd(struct sock *sk, int flags)
 
 	if (!tp)
 		return 0;
-	if (flags & MESSAGE_OOB)
-		return tp->urg_data ? 0 : -ERROR_INVALID;
-	return (flags & MESSAGE_DONTWAIT) && nothing_waits(sk) ? -ERROR_AGAIN : 0;
+	if (flags & MSG_OOB)
+		return tp->urg_data ? 0 : -EINVAL;
+	return (flags & MSG_DONTWAIT) && nothing_waits(sk) ? -EAGAIN : 0;
 }
 
 SEC("fmod_ret/security_socket_recvmsg")
@@ -142,12 +142,12 @@ long answer_receive(unsigned long long *ctx)
 
 static __always_inline long answer_to_send(struct sock *sk, const struct msghdr *msg)
 {
-	if (sk->__sk_common.skc_state != SOCK_ESTABLISHED && !peer_has_finished(sk))
+	if (sk->__sk_common.skc_state != BPF_TCP_ESTABLISHED && !peer_has_finished(sk))
 		return 0; /* TCP has a more important answer */
 	/* tcp_bpf_sendmsg would not look at the flag. */
-	if (msg->msg_flags & MESSAGE_FASTOPEN)
-		return bpf_skc_to_tcp_sock(sk) ? -ERROR_CONNECTED : 0;
-	return sends_from_unmapped(&msg->msg_iter) ? -ERROR_FAULT : 0;
+	if (msg->msg_flags & MSG_FASTOPEN)
+		return bpf_skc_to_tcp_sock(sk) ? -EISCONN : 0;
+	return sends_from_unmapped(&msg->msg_iter) ? -EFAULT : 0;
 }
 
 SEC("fmod_ret/security_socket_sendmsg")
@@ -174,7 +174,7 @@ int receive(unsigned long long *ctx)
 	struct sock_state *state;
 	int flags = ctx[3];
 
-	if (!in_sockmap(sk) || (flags & MESSAGE_ERRQUEUE))
+	if (!in_sockmap(sk) || (flags & MSG_ERRQUEUE))
 		return 0;
 	if (is_odd_receive(size, flags))
 		return answer(answer_to_odd(sk, flags), EVENT_RECEIVE_ANSWERED);
@@ -182,7 +182,7 @@ int receive(unsigned long long *ctx)
 	if (!state)
 		return 0;
 	watch_reader(sk, state, flags);
-	return answer(receive_after_reset(sk, state) ? -ERROR_RESET : 0, EVENT_RECEIVE_ANSWERED);
+	return answer(receive_after_reset(sk, state) ? -ECONNRESET : 0, EVENT_RECEIVE_ANSWERED);
 }
 
 /* What only the socket's own state tells of a send. */
@@ -193,12 +193,12 @@ static __always_inline int answer_by_state(struct sock *sk, unsigned int flags)
 
 	if (!state)
 		return 0;
-	if (flags & MESSAGE_OOB)
+	if (flags & MSG_OOB)
 		note(sk, state, HABIT_OOB);
 	error = send_after_reset(sk, state, flags);
 	if (!error)
 		return 0;
-	return error == ERROR_RESET ? -ERROR_RESET : -ERROR_PIPE;
+	return error == ECONNRESET ? -ECONNRESET : -EPIPE;
 }
 
 SEC("lsm/socket_sendmsg")
@@ -211,7 +211,7 @@ int send(unsigned long long *ctx)
 
 	if (!in_sockmap(sk))
 		return 0;
-	if ((flags & MESSAGE_OOB) || peer_has_finished(sk))
+	if ((flags & MSG_OOB) || peer_has_finished(sk))
 		told = answer_by_state(sk, flags);
 	return answer(told ? told : answer_to_send(sk, msg), EVENT_SEND_ANSWERED);
 }
@@ -234,9 +234,9 @@ long refuse_mapping(unsigned long long *ctx)
 	struct socket *sock = (struct socket *)ctx[0];
 	int level = ctx[1], option = ctx[2];
 
-	if (option != OPTION_ZEROCOPY_RECEIVE || level != LEVEL_TCP || !in_sockmap(sock->sk))
+	if (option != TCP_ZEROCOPY_RECEIVE || level != SOL_TCP || !in_sockmap(sock->sk))
 		return 0;
-	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ERROR_NO_OPTION : 0, EVENT_MAPPING_REFUSED);
+	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ENOPROTOOPT : 0, EVENT_MAPPING_REFUSED);
 }
 
 /*
@@ -252,7 +252,7 @@ int correct_inq(unsigned long long *ctx)
 	int failed = ctx[3];
 	struct tcp_sock *tp;
 
-	if (command != IOCTL_INQ || failed || !in_sockmap(sk))
+	if (command != FIONREAD || failed || !in_sockmap(sk))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp || bpf_probe_read_user(&said, sizeof(said), answer))
@@ -270,7 +270,7 @@ static __always_inline bool turns_on(const struct bpf_sockopt *ctx)
 
 	if ((void *)(value + 1) > ctx->optval_end)
 		return true;
-	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_PEEK_OFF)
+	if (ctx->level == SOL_SOCKET && ctx->optname == SO_PEEK_OFF)
 		return *value >= 0;
 	return *value;
 }
@@ -278,14 +278,14 @@ static __always_inline bool turns_on(const struct bpf_sockopt *ctx)
 /* Before pairing these are the program's own business, and such a socket is never inserted. */
 static __always_inline int refusal(const struct bpf_sockopt *ctx)
 {
-	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_ZEROCOPY)
-		return ERROR_NOT_SUPPORTED;
-	if (ctx->level == LEVEL_SOCKET && ctx->optname == OPTION_PEEK_OFF)
-		return ERROR_NOT_SUPPORTED; /* for TCP, as before 6.9 */
-	if (ctx->level == LEVEL_TCP && ctx->optname == OPTION_ULP)
-		return ERROR_NOT_FOUND; /* no such protocol: what a kernel without the module says */
-	if (ctx->level == LEVEL_TCP && ctx->optname == OPTION_INQ)
-		return ERROR_NO_OPTION;
+	if (ctx->level == SOL_SOCKET && ctx->optname == SO_ZEROCOPY)
+		return EOPNOTSUPP;
+	if (ctx->level == SOL_SOCKET && ctx->optname == SO_PEEK_OFF)
+		return EOPNOTSUPP; /* for TCP, as before 6.9 */
+	if (ctx->level == SOL_TCP && ctx->optname == TCP_ULP)
+		return ENOENT; /* no such protocol: what a kernel without the module says */
+	if (ctx->level == SOL_TCP && ctx->optname == TCP_INQ)
+		return ENOPROTOOPT;
 	return 0;
 }
 
@@ -305,7 +305,7 @@ static __always_inline bool too_late(const struct bpf_sockopt *ctx, const struct
 {
 	struct sock *sk;
 
-	if (ctx->level != LEVEL_SOCKET || ctx->optname != OPTION_PEEK_OFF)
+	if (ctx->level != SOL_SOCKET || ctx->optname != SO_PEEK_OFF)
 		return true;
 	sk = address_of(state);
 	return sk && redirected_bytes_wait(sk);
@@ -330,11 +330,11 @@ int refuse_option(struct bpf_sockopt *ctx)
 SEC("cgroup/getsockopt")
 int correct_answer(struct bpf_sockopt *ctx)
 {
-	if (ctx->level != LEVEL_TCP || ctx->retval)
+	if (ctx->level != SOL_TCP || ctx->retval)
 		return 1;
-	if (ctx->optname == OPTION_INFO)
+	if (ctx->optname == TCP_INFO)
 		complete_info(ctx);
-	else if (ctx->optname == OPTION_NOTSENT_LOWAT)
+	else if (ctx->optname == TCP_NOTSENT_LOWAT)
 		hide_mark(ctx);
 	return 1;
 }

@@ -22,7 +22,7 @@ static __always_inline long answer(long answer, enum event event)
 /* Two loads, for every receive and send of the node: leave early. */
 static __always_inline bool in_sockmap(struct sock *sk)
 {
-	return sk && ((unsigned long)sk->sk_user_data & USER_DATA_PSOCK);
+	return sk && ((unsigned long)sk->sk_user_data & SK_USER_DATA_PSOCK);
 }
 
 /* Others' habits may be noted at the same time, by another thread. */

@@ -17,7 +17,7 @@ static __always_inline bool is_redirect_socket(struct file *file)
 	struct socket *sock = BPF_CORE_READ(file, private_data);
 	struct sock *sk = BPF_CORE_READ(sock, sk);
 
-	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & USER_DATA_PSOCK;
+	return (unsigned long)BPF_CORE_READ(sk, sk_user_data) & SK_USER_DATA_PSOCK;
 }
 
 static __always_inline struct file *file_of(unsigned int fd)
@@ -43,9 +43,9 @@ long refuse_splice(unsigned long long *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	struct file *file = file_of(BPF_CORE_READ(regs, SPLICE_IN_REGISTER));
 
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & MODE_FORMAT) != MODE_SOCKET)
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
-	return answer(is_redirect_socket(file) ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
+	return answer(is_redirect_socket(file) ? -EINVAL : 0, EVENT_SPLICE_REFUSED);
 }
 
 static __always_inline bool in_ring_splice(void)
@@ -75,7 +75,7 @@ static __always_inline struct sock *redirect_socket_of(struct file *file)
 {
 	struct socket *sock;
 
-	if ((file->f_inode->i_mode & MODE_FORMAT) != MODE_SOCKET)
+	if ((file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
 		return NULL;
 	sock = bpf_sock_from_file(file);
 	return sock && in_sockmap(sock->sk) ? sock->sk : NULL;
@@ -89,7 +89,7 @@ long refuse_splice_file(unsigned long long *ctx)
 
 	if (!(mask & MAY_READ) || !redirect_socket_of((struct file *)ctx[0]))
 		return 0;
-	return answer(splices() ? -ERROR_INVALID : 0, EVENT_SPLICE_REFUSED);
+	return answer(splices() ? -EINVAL : 0, EVENT_SPLICE_REFUSED);
 }
 
 /*
@@ -129,7 +129,7 @@ int refuse_splice_lsm(unsigned long long *ctx)
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (state && splices_again(sk, state))
 		return 0;
-	return answer(-ERROR_INVALID, EVENT_SPLICE_REFUSED);
+	return answer(-EINVAL, EVENT_SPLICE_REFUSED);
 }
 
 /* io_uring splices without the system call, on the task's own behalf or on a worker's. */

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernel.h"
-#include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 

@@ -210,7 +210,7 @@ static __always_inline bool has_answered(struct bpf_sock_ops *ops)
 	switch (ops->op) {
 	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
 		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
-		return !(ops->skb_tcp_flags & TCP_HEADER_SYN);
+		return !(ops->skb_tcp_flags & TCPHDR_SYN);
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
 		return ops->bytes_received > 0 || ops->bytes_acked > 1;
 	}
@@ -264,7 +264,7 @@ static __always_inline void on_fin(struct bpf_sock *sk)
 	if (!state || state->left || !tp)
 		return;
 	full = &tp->inet_conn.icsk_inet.sk;
-	if (((unsigned long)full->sk_user_data & USER_DATA_PSOCK) || full->sk_receive_queue.qlen)
+	if (((unsigned long)full->sk_user_data & SK_USER_DATA_PSOCK) || full->sk_receive_queue.qlen)
 		return;
 	if (full->sk_backlog.rmem_alloc.counter > 0) {
 		peer = mirrored(state->self);
@@ -330,9 +330,9 @@ static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 {
 	if (sk->sk_err)
 		return false;
-	if (old == SOCK_FIN_WAIT1 || old == SOCK_FIN_WAIT2)
-		return !(sk->sk_shutdown & SHUTDOWN_RECEIVING);
-	return old == SOCK_ESTABLISHED || old == SOCK_CLOSE_WAIT;
+	if (old == BPF_TCP_FIN_WAIT1 || old == BPF_TCP_FIN_WAIT2)
+		return !(sk->sk_shutdown & RCV_SHUTDOWN);
+	return old == BPF_TCP_ESTABLISHED || old == BPF_TCP_CLOSE_WAIT;
 }
 
 /*

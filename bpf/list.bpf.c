@@ -20,7 +20,7 @@ static __always_inline void write_addresses(struct flow_record *rec, struct sock
 	rec->family = sk->__sk_common.skc_family;
 	rec->local_port = sk->__sk_common.skc_num;
 	rec->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	if (rec->family == FAMILY_INET6) {
+	if (rec->family == AF_INET6) {
 		BPF_CORE_READ_INTO(&rec->local_addr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(&rec->remote_addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 	} else {

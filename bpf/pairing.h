@@ -26,9 +26,6 @@
 #include "totals.h"
 #include "window.h"
 
-/* errno.h values that the map helpers answer with. */
-#define E2BIG_ANSWER -7
-
 /*
  * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
  * the SYN, so the difference is the ISN in both cases.
@@ -106,9 +103,9 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct sock_s
 		count_in(state, share);
 		return RESULT_JOINED;
 	}
-	if (err == E2BIG_ANSWER)
+	if (err == -E2BIG)
 		return RESULT_MAP_FULL;
-	return err == -17 /* EEXIST */ ? RESULT_COLLISION : RESULT_ERROR;
+	return err == -EEXIST ? RESULT_COLLISION : RESULT_ERROR;
 }
 
 /*
@@ -121,7 +118,7 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct sock_s
 static __always_inline void set_mark(void *ctx, struct tcp_sock *tp, __u32 mark)
 {
 	if ((!tp->notsent_lowat || is_our_mark(tp->notsent_lowat)) && tp->notsent_lowat != mark)
-		bpf_setsockopt(ctx, LEVEL_TCP, OPTION_NOTSENT_LOWAT, &mark, sizeof(mark));
+		bpf_setsockopt(ctx, SOL_TCP, TCP_NOTSENT_LOWAT, &mark, sizeof(mark));
 }
 
 static __always_inline void keep_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)

@@ -27,7 +27,7 @@ static __always_inline void let_answer(struct sock *sk, __u32 error)
 /* Two loads: only a socket whose peer has sent its FIN can have been closed so. */
 static __always_inline bool peer_has_finished(struct sock *sk)
 {
-	return sk->__sk_common.skc_state == SOCK_CLOSE_WAIT;
+	return sk->__sk_common.skc_state == BPF_TCP_CLOSE_WAIT;
 }
 
 /* What an observer has said of this very call: an error, negative, or 0 for nothing. */
@@ -71,7 +71,7 @@ static __always_inline __u32 receive_after_reset(struct sock *sk, struct sock_st
 	__u32 *told = reset_of(sk, state);
 
 	if (told && has_read_all(bpf_skc_to_tcp_sock(sk)) && !redirected_bytes_wait(sk) && tells(told))
-		return ERROR_RESET;
+		return ECONNRESET;
 	return 0;
 }
 
@@ -83,8 +83,8 @@ static __always_inline __u32 send_after_reset(struct sock *sk, struct sock_state
 	if (!told)
 		return 0;
 	if (tells(told))
-		return ERROR_RESET;
-	if (!(flags & MESSAGE_NOSIGNAL))
-		bpf_send_signal(SIGNAL_PIPE);
-	return ERROR_PIPE;
+		return ECONNRESET;
+	if (!(flags & MSG_NOSIGNAL))
+		bpf_send_signal(SIGPIPE);
+	return EPIPE;
 }

@@ -62,7 +62,7 @@ static __always_inline bool stamps_receives(unsigned long flags)
 /* O_NONBLOCK of the descriptor. A socket that nobody has accepted has none and counts as blocking. */
 static __always_inline bool blocking(struct tcp_sock *tp)
 {
-	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & FILE_NONBLOCK);
+	return !(tp->inet_conn.icsk_inet.sk.sk_socket->file->f_flags & O_NONBLOCK);
 }
 
 /* NULL: the socket is in no sockmap. Read fault-safely: sk may be a hint. */
@@ -70,7 +70,7 @@ static __always_inline struct sk_psock *psock_of(struct sock *sk)
 {
 	unsigned long data = (unsigned long)BPF_CORE_READ(sk, sk_user_data);
 
-	return data & USER_DATA_PSOCK ? (struct sk_psock *)(data & ~(unsigned long)USER_DATA_FLAGS) : NULL;
+	return data & SK_USER_DATA_PSOCK ? (struct sk_psock *)(data & SK_USER_DATA_PTRMASK) : NULL;
 }
 
 /*

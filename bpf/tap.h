@@ -41,7 +41,7 @@ static __always_inline void write_addresses_of(struct tap_record *rec, struct so
 	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	rec->passive_port = is_passive ? own_port : peer_port;
 	rec->active_port = is_passive ? peer_port : own_port;
-	if (rec->family == FAMILY_INET6) {
+	if (rec->family == AF_INET6) {
 		BPF_CORE_READ_INTO(own, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(peer, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 	} else {

@@ -117,10 +117,10 @@ static __always_inline bool peer_awaits_events(__u64 peer_sk)
 	if (bpf_rdonly_cast) {
 		tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
 		file = tp->inet_conn.icsk_inet.sk.sk_socket->file;
-		return (file->f_flags & FILE_NONBLOCK) && file->f_ep;
+		return (file->f_flags & O_NONBLOCK) && file->f_ep;
 	}
 	file = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_socket, file);
-	return (BPF_CORE_READ(file, f_flags) & FILE_NONBLOCK) && BPF_CORE_READ(file, f_ep);
+	return (BPF_CORE_READ(file, f_flags) & O_NONBLOCK) && BPF_CORE_READ(file, f_ep);
 }
 
 /*
@@ -253,13 +253,13 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	if (!tp || (cfg->disabled && may_change(state, cfg->disabled_ns)))
 		return REASON_DISABLED;
 	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
-	if (sk->state != SOCK_ESTABLISHED && sk->state != SOCK_CLOSE_WAIT)
+	if (sk->state != BPF_TCP_ESTABLISHED && sk->state != BPF_TCP_CLOSE_WAIT)
 		return REASON_STATE;
 	if (tp->inet_conn.icsk_ulp_ops)
 		return REASON_ULP;
 	if (!know_peer(state)) {
 		/* Once for each socket: its first message makes it one on TCP. */
-		if (state->mode == MODE_PENDING && sk->state == SOCK_ESTABLISHED && rendezvous_lost(state))
+		if (state->mode == MODE_PENDING && sk->state == BPF_TCP_ESTABLISHED && rendezvous_lost(state))
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}
@@ -268,7 +268,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	peer = look_at_peer(state->peer_sk);
 	if (peer.ulp)
 		return REASON_ULP;
-	if (peer.shutdown & SHUTDOWN_RECEIVING)
+	if (peer.shutdown & RCV_SHUTDOWN)
 		return REASON_SHUTDOWN;
 	reason = against_options(tp, &peer);
 	if (reason == REASON_NONE)

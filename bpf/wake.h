@@ -61,20 +61,20 @@ static __always_inline void set_keepalive(struct bpf_sock_ops *ops, const struct
 {
 	__u32 on = to->on, idle = to->idle_seconds, interval = to->interval_seconds, timeout = to->user_timeout_ms;
 
-	bpf_setsockopt(ops, LEVEL_TCP, OPTION_USER_TIMEOUT, &timeout, sizeof(timeout));
-	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPIDLE, &idle, sizeof(idle));
-	bpf_setsockopt(ops, LEVEL_TCP, OPTION_KEEPINTVL, &interval, sizeof(interval));
-	bpf_setsockopt(ops, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on));
+	bpf_setsockopt(ops, SOL_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+	bpf_setsockopt(ops, SOL_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	bpf_setsockopt(ops, SOL_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	bpf_setsockopt(ops, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepalive *to)
 {
 	__u32 on = 0, idle = 0, interval = 0, timeout = 0;
 
-	if (bpf_getsockopt(ops, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on)) ||
-	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPIDLE, &idle, sizeof(idle)) ||
-	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_KEEPINTVL, &interval, sizeof(interval)) ||
-	    bpf_getsockopt(ops, LEVEL_TCP, OPTION_USER_TIMEOUT, &timeout, sizeof(timeout)))
+	if (bpf_getsockopt(ops, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) ||
+	    bpf_getsockopt(ops, SOL_TCP, TCP_KEEPIDLE, &idle, sizeof(idle)) ||
+	    bpf_getsockopt(ops, SOL_TCP, TCP_KEEPINTVL, &interval, sizeof(interval)) ||
+	    bpf_getsockopt(ops, SOL_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout)))
 		return false;
 	*to = (struct keepalive){
 		.on = on, .idle_seconds = idle, .interval_seconds = interval, .user_timeout_ms = timeout
@@ -138,7 +138,7 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 	if (tp->inet_conn.icsk_inet.sk.sk_rcvlowat > 1)
 		return;
 	count_event(EVENT_READER_WOKEN);
-	bpf_setsockopt(ops, LEVEL_SOCKET, OPTION_RCVLOWAT, &one_byte, sizeof(one_byte));
+	bpf_setsockopt(ops, SOL_SOCKET, SO_RCVLOWAT, &one_byte, sizeof(one_byte));
 }
 
 /*

@@ -122,9 +122,9 @@ __attribute__((noinline)) int peer_has_unread(__u64 peer_sk)
 	__u64 data, queue;
 
 	data = load_long(peer_sk + bpf_core_field_offset(sk->sk_user_data));
-	if (!(data & USER_DATA_PSOCK))
+	if (!(data & SK_USER_DATA_PSOCK))
 		return false;
-	queue = (data & ~(__u64)USER_DATA_FLAGS) + bpf_core_field_offset(psock->ingress_msg);
+	queue = (data & SK_USER_DATA_PTRMASK) + bpf_core_field_offset(psock->ingress_msg);
 	return (__u64)load_long(queue) != queue;
 }
 
@@ -138,11 +138,11 @@ __attribute__((noinline)) int messages_waiting(__u64 peer_sk, __u32 most)
 	const struct sk_psock *psock = NULL;
 	const struct sock *sk = NULL;
 	__u64 data = load_long(peer_sk + bpf_core_field_offset(sk->sk_user_data));
-	__u64 queue = (data & ~(__u64)USER_DATA_FLAGS) + bpf_core_field_offset(psock->ingress_msg);
+	__u64 queue = (data & SK_USER_DATA_PTRMASK) + bpf_core_field_offset(psock->ingress_msg);
 	__u64 at = queue;
 	__u32 count;
 
-	if (!(data & USER_DATA_PSOCK))
+	if (!(data & SK_USER_DATA_PSOCK))
 		return 0;
 	for (count = 0; count < COUNTED_MESSAGES && count < most; count++) {
 		at = load_long(at);
@@ -169,7 +169,7 @@ static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 
-	if (!(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & LOCK_SNDBUF))
+	if (!(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_SNDBUF_LOCK))
 		return ~0U;
 	return (__u32)(sk->sk_sndbuf + rcvbuf) / 2;
 }
@@ -206,11 +206,11 @@ static __always_inline void fit_window(struct bpf_sock_ops *ops, struct tcp_sock
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	__u32 most;
 
-	if (tp->window_clamp <= FIRST_BYTES || (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & LOCK_RCVBUF))
+	if (tp->window_clamp <= FIRST_BYTES || (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_RCVBUF_LOCK))
 		return;
 	most = announced_limit(sk);
 	if (tp->window_clamp > most)
-		bpf_setsockopt(ops, LEVEL_TCP, OPTION_WINDOW_CLAMP, &most, sizeof(most));
+		bpf_setsockopt(ops, SOL_TCP, TCP_WINDOW_CLAMP, &most, sizeof(most));
 }
 
 /* The socket leaves: its window may be what its buffer allows. ctx: that of a callback, or the socket itself. */
@@ -220,7 +220,7 @@ static __always_inline void give_back_window(void *ctx, struct tcp_sock *tp)
 	int whole = sk->sk_rcvbuf;
 
 	if (tp->window_clamp == announced_limit(sk))
-		bpf_setsockopt(ctx, LEVEL_TCP, OPTION_WINDOW_CLAMP, &whole, sizeof(whole));
+		bpf_setsockopt(ctx, SOL_TCP, TCP_WINDOW_CLAMP, &whole, sizeof(whole));
 }
 
 /*
@@ -237,7 +237,7 @@ static __always_inline bool fills_buffer(const struct sock_state *state, __u32 b
 
 	if (backlog + size <= part)
 		return false;
-	if (!(BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & LOCK_RCVBUF) &&
+	if (!(BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & SOCK_RCVBUF_LOCK) &&
 	    backlog + size <= rcvbuf_limit(state->peer_sk) / 2)
 		return false;
 	return !backlog || peer_has_unread(state->peer_sk);

@@ -7,7 +7,15 @@
 #pragma once
 
 #include <stdbool.h>
+
+#include <asm/ioctls.h>
+#include <asm/socket.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/socket.h>
+#include <linux/stat.h>
+#include <linux/tcp.h>
 #include <linux/types.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -131,7 +139,7 @@ struct sock {
 	int sk_err;
 	__u32 sk_tsflags;
 	__u8 sk_shutdown;
-	__u8 sk_userlocks : 4;
+	__u8 sk_userlocks : 4; /* SOCK_SNDBUF_LOCK: the program has set SO_SNDBUF; SOCK_RCVBUF_LOCK: SO_RCVBUF */
 	void *sk_user_data;
 	struct mem_cgroup *sk_memcg;
 };
@@ -309,61 +317,31 @@ struct bpf_iter__tcp {
 	unsigned int uid;
 };
 
-/* net/tcp_states.h and linux/socket.h: part of the user ABI, but only as macros or not at all. */
+/*
+ * Constants of the kernel that no header of its user API has, under their own names. They are part of the system
+ * call interface, or have never changed.
+ */
 enum {
-	SOCK_ESTABLISHED = 1,
-	SOCK_FIN_WAIT1 = 4,
-	SOCK_FIN_WAIT2 = 5,
-	SOCK_CLOSE_WAIT = 8,
-	FAMILY_INET = 2,
-	FAMILY_INET6 = 10,
-	TCP_HEADER_SYN = 0x02,
+	/* linux/socket.h */
+	AF_INET = 2,
+	AF_INET6 = 10,
+	SOL_TCP = 6,
+	MSG_OOB = 0x1,
+	MSG_TRUNC = 0x20,
+	MSG_DONTWAIT = 0x40,
+	MSG_WAITALL = 0x100,
+	MSG_ERRQUEUE = 0x2000,
+	MSG_NOSIGNAL = 0x4000,
+	MSG_FASTOPEN = 0x20000000,
+	SIGPIPE = 13, /* asm/signal.h */
+	MAY_READ = 4, /* linux/fs.h */
+	VM_ACCESS_FLAGS = 7, /* linux/mm.h: VM_READ | VM_WRITE | VM_EXEC */
+	/* net/tcp.h */
+	TCPHDR_SYN = 0x02,
+	TCP_NAGLE_CORK = 2, /* bit of tcp_sock.nonagle: TCP_CORK is set */
+	/* net/sock.h */
+	RCV_SHUTDOWN = 1,     /* bit of sock.sk_shutdown */
+	SK_USER_DATA_PSOCK = 4, /* bit of sock.sk_user_data: it points to a psock, as the socket is or was in a sockmap */
 };
 
-/* linux/stat.h, linux/socket.h, linux/fs.h, net/sock.h: values of the user ABI, or stable for as long as it. */
-enum {
-	MODE_FORMAT = 00170000,
-	MODE_SOCKET = 0140000,
-	MESSAGE_OOB = 0x1,
-	MESSAGE_TRUNC = 0x20,
-	MESSAGE_DONTWAIT = 0x40,
-	MESSAGE_WAITALL = 0x100,
-	MESSAGE_ERRQUEUE = 0x2000,
-	MESSAGE_NOSIGNAL = 0x4000,
-	MESSAGE_FASTOPEN = 0x20000000,
-	FILE_NONBLOCK = 04000,
-	IOCTL_INQ = 0x541b, /* FIONREAD, SIOCINQ */
-	MAY_READ = 4,
-	MAPPING_ACCESS = 7, /* linux/mm.h: VM_READ, VM_WRITE, VM_EXEC */
-	USER_DATA_PSOCK = 4, /* sk_user_data is a psock: the socket is, or was, in a sockmap */
-	USER_DATA_FLAGS = 7, /* the low bits of sk_user_data that are no address */
-	NAGLE_CORK = 2, /* tcp_sock.nonagle: TCP_CORK is set */
-	SHUTDOWN_RECEIVING = 1, /* sk_shutdown: RCV_SHUTDOWN */
-	LOCK_SNDBUF = 1,     /* sk_userlocks: the program has set SO_SNDBUF */
-	LOCK_RCVBUF = 2,     /* sk_userlocks: the program has set SO_RCVBUF */
-	LEVEL_SOCKET = 1,
-	LEVEL_TCP = 6,
-	OPTION_KEEPALIVE = 9,
-	OPTION_RCVLOWAT = 18,
-	OPTION_KEEPIDLE = 4,
-	OPTION_KEEPINTVL = 5,
-	OPTION_USER_TIMEOUT = 18,
-	OPTION_ZEROCOPY = 60,
-	OPTION_PEEK_OFF = 42,
-	OPTION_ULP = 31,
-	OPTION_INFO = 11,
-	OPTION_INQ = 36,
-	OPTION_ZEROCOPY_RECEIVE = 35,
-	OPTION_NOTSENT_LOWAT = 25,
-	OPTION_WINDOW_CLAMP = 10,
-	SIGNAL_PIPE = 13,
-	ERROR_AGAIN = 11,
-	ERROR_FAULT = 14,
-	ERROR_INVALID = 22,
-	ERROR_PIPE = 32,
-	ERROR_RESET = 104,
-	ERROR_CONNECTED = 106,
-	ERROR_NOT_FOUND = 2,
-	ERROR_NO_OPTION = 92,
-	ERROR_NOT_SUPPORTED = 95,
-};
+#define SK_USER_DATA_PTRMASK (~7UL) /* net/sock.h: the bits of sock.sk_user_data that are the address */
