@@ -8,26 +8,7 @@
 
 #include <linux/types.h>
 
-/* Numbers are enums where they can be, so that BTF has them and bpf2go gives them to Go. */
-enum abi {
-	ABI_VERSION = 2,
-	MAX_PORT_RANGES = 16,
-	ATTACHMENT_KEY = 32, /* bytes: SHA-256 of network, container and interface */
-	/*
-	 * Length of arrays that are pinned. A new reason, result or event needs no new ABI until its array is full;
-	 * then the assertions at the end of this file fail.
-	 */
-	REASON_ROOM = 48,
-	RESULT_ROOM = 24,
-	EVENT_ROOM = 32,
-	/*
-	 * A pod with hostNetwork has no network namespace cookie of its own. Its key is the id of its cgroup with
-	 * this bit set. Cookies count from 1 and never reach it.
-	 */
-	HOST_POD_BIT = 63,
-	/* A pod that holds more than this part of the sockhash gets no more of it, see share.h. */
-	SHARE_DIVISOR = 4,
-};
+#include "abi_config.h"
 
 /* One end of a connection, named by the two initial sequence numbers as that end sees them. NAT keeps them. */
 struct isn_pair {
@@ -100,7 +81,7 @@ enum result {
 	RESULT_SHARE = 13, /* the pod has its share of the sockhash, which is more than half full */
 	RESULT_HELPER = 14, /* a conntrack helper of this node rewrites the payload of this port */
 	RESULT_FOREIGN = 15, /* another sock_ops program takes our callbacks away, or owns a sockhash (coexist) */
-	RESULT_STREAM = 16, /* the last connections to this destination were streams that gain nothing, see oath.h */
+	RESULT_STREAM = 16, /* the last connections to this destination were streams that gain nothing, see commit.h */
 	RESULT_MAX,
 };
 
@@ -108,72 +89,6 @@ enum peers {
 	PEERS_NODE = 0,
 	PEERS_NAMESPACE = 1,
 	PEERS_POD = 2,
-};
-
-/* Inclusive on both sides, host byte order. */
-struct port_range {
-	__u16 first;
-	__u16 last;
-};
-
-/* What the observers are there for. 0: they do not run. */
-enum learn {
-	LEARN_READERS = 1,  /* a direction waits for its reader's first receive call */
-	LEARN_BLOCKING = 2, /* and readers that wait inside receive calls are left to TCP */
-};
-
-/* What to do where another program above a cgroup owns a sockhash, see docs/adr/0017. */
-enum coexist {
-	COEXIST_YIELD = 0,
-	COEXIST_SHARE = 1,
-};
-
-/* What to do with ports of conntrack helpers, see docs/CONFIGURATION.md. */
-enum helpers_mode {
-	HELPERS_AVOID = 0,  /* they stay on TCP */
-	HELPERS_IGNORE = 1, /* they are accelerated like others */
-};
-
-/* What of a flow's traffic a tap wants; 0 everywhere: of all flows, nothing but the redirected. */
-struct tap_filter {
-	__u64 netns; /* of either end; 0: any */
-	__u32 snap_bytes; /* at most of each message, up to TAP_SNAP_MAX; 0: no tap listens */
-	__u16 port; /* of the passive end, host byte order; 0: any */
-	__u8 with_tcp; /* what goes by TCP, too */
-	__u8 pad;
-};
-
-/* Bits of config.hazards, as in pkg/cniconf/hazards.go: those that the programs ask for. */
-enum asked_hazard {
-	HAZARD_FIONREAD_REDIRECTED = 1 << 1,
-	HAZARD_FIONREAD_TCP = 1 << 2,
-};
-
-/* config[0]: node-wide. The verdict reads the first 64 bytes for every message. */
-struct config {
-	__u32 abi;	/* always first, so that any version can read it */
-	__u32 disabled; /* always second, so that any version can turn the kill switch */
-	__u32 epoch;	/* bumped whenever an endpoint's policy changes: each socket then asks once more */
-	__u32 max_backlog_bytes;
-	__u32 max_backlog_messages;
-	__u32 learn;	     /* enum learn */
-	__u32 refresh_ticks; /* natRefreshSeconds, in TICKs; 0: off */
-	__u32 coexist;	     /* enum coexist */
-	struct tap_filter tap;
-	__u64 disabled_ns; /* CLOCK_MONOTONIC of the last change of `disabled` */
-	__u64 tap_until_ns; /* CLOCK_MONOTONIC: a tap that does not say so again by then is dead */
-	__u64 epoch_ns;	  /* CLOCK_MONOTONIC of a change of `epoch`: the last, or one in the last two seconds */
-	__u64 loaded_ns;  /* CLOCK_BOOTTIME at load */
-	__u32 hazards;	  /* what the probes found on this kernel, a bit for each of pkg/hazard */
-	__u32 guards;	  /* which of those a guard cures, same bits */
-	__u8 version[48]; /* of the program that loaded, NUL-terminated */
-	__u32 nat_refresh_seconds;
-	__u8 helpers_mode;  /* enum helpers_mode */
-	__u8 helper_ranges; /* used entries of helper_ports */
-	__u8 foreign;	    /* in some cgroup another sock_ops program runs after ours */
-	__u8 pad[1];
-	struct port_range helper_ports[MAX_PORT_RANGES]; /* of conntrack helpers in use on this node */
-	__u64 room[8];
 };
 
 /* endpoints[netns cookie]: the policy of one container sandbox. */
@@ -334,6 +249,43 @@ struct attachment {
 	__u64 room[5];
 };
 
+/* Why a socket that is to leave stays. */
+enum stays {
+	STAYS_NOT = 0,
+	STAYS_NO_PEER = 1, /* it has not met the other end */
+	STAYS_CALL = 2,	   /* a call of its program is inside the redirecting part of the kernel */
+	STAYS_OLD = 3,	   /* its verdict is of a version that keeps no oaths */
+	STAYS_UNREAD = 4,  /* its program has not read what was redirected to it */
+	STAYS_PROBED = 5,  /* keepalive probes of ours run */
+	STAYS_PEER = 6,	   /* the other end has not sworn */
+	STAYS_MAX,
+};
+
+/* Bits of flow_record.ends and of struct sock_state. */
+enum end_flag {
+	END_OWN = 1,  /* was registered once: an endpoint that is no more permits nothing */
+	END_PEER = 2,
+	END_COUNTED = 4, /* in shares[netns].sockets */
+	END_PROBED = 8,	 /* keepalive probes of ours run, see wake.h */
+	END_USED_HALF = 16, /* what waited for the peer has been more than half of the window, see window.h */
+	END_CLOSED = 32, /* the connection has ended and is in the totals; the state stays, see on_close */
+	END_MEMORY_PLENTY = 128, /* there was much more memory than a message needs at the last look, see memory.h */
+	END_SHARE_UNREGISTERED = 64, /* its namespace had no share when it entered: it is counted in shares[0] */
+};
+
+/* Bits of avoided.habits and of struct sock_state: what guards see of a program's calls that only TCP does right. */
+enum habit {
+	HABIT_WAITALL = 1,
+	HABIT_OOB = 2,	   /* as a sender */
+	HABIT_BLOCKS = 4,  /* waits inside receive calls */
+	HABIT_DISCARD = 8, /* MSG_TRUNC */
+	HABIT_REDIRECTS_EARLY = 16, /* as a sender: redirects to a reader that has not called receive yet */
+	HABIT_CAN_COMMIT = 32, /* as a sender: its verdict asks for HABIT_COMMITTED, see commit.h */
+	HABIT_COMMITTED = 64, /* as a sender: it never redirects again */
+	HABIT_SPLICE = 128,
+	HABIT_SPLICE_REFUSED = 256, /* and has not called receive since: it may not fall back to that */
+};
+
 /* One socket as the flows iterator writes it. Addresses are network order, v4 in the first four bytes. */
 struct flow_record {
 	struct isn_pair self;
@@ -357,7 +309,7 @@ struct flow_record {
 	__u8 joined;
 	__u8 state; /* TCP state */
 	__u8 left;  /* see struct sock_state */
-	__u8 ends;  /* enum known_end */
+	__u8 ends;  /* enum end_flag */
 	__u8 window; /* how often it has grown, see window.h */
 	__u8 pad[2];
 	__u8 local_addr[16];
@@ -368,10 +320,6 @@ struct flow_record {
 _Static_assert(REASON_MAX <= REASON_ROOM && RESULT_MAX <= RESULT_ROOM && EVENT_MAX <= EVENT_ROOM,
 	       "no room left: a new ABI");
 _Static_assert(sizeof(struct isn_pair) == 8, "keys are hashed byte by byte: no padding");
-_Static_assert(sizeof(struct tap_filter) == 16, "tap_filter is an ABI");
-_Static_assert(__builtin_offsetof(struct config, tap_until_ns) == 56,
-	       "what is read for every message fills one cache line");
-_Static_assert(sizeof(struct config) == 272, "config is an ABI");
 _Static_assert(sizeof(struct endpoint) == 160, "endpoint is an ABI");
 _Static_assert(sizeof(struct share) == 32, "share is an ABI");
 _Static_assert(sizeof(struct listening_port) == 16, "keys are hashed byte by byte: no padding");

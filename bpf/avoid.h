@@ -95,7 +95,7 @@ static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
  * remembered, for its own ones: they belong to the program that speaks there. The server's port says nothing of
  * them, and must not: one client would take acceleration from all others. tp: of a client.
  */
-static __always_inline void spare_later_ones(struct tcp_sock *tp, const struct sock_state *state, __u32 habits)
+static __always_inline void avoid_later_connections(struct tcp_sock *tp, const struct sock_state *state, __u32 habits)
 {
 	if (state->role == ROLE_PASSIVE) {
 		if (state->port)

@@ -8,7 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
-#include "window.h"
+#include "peer_socket.h"
 
 /*
  * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in

@@ -14,21 +14,11 @@
 
 #include "change.h"
 #include "maps.h"
+#include "peer.h"
 
 #define CONTENDED_BYTES	   512 /* larger messages are redirected in any case, until a stream of them leaves, see gain.h */
 #define CONTENDED_FINDS	   4   /* times that the lock was found held, without a word from the reader in between */
 #define CONTENDED_MESSAGES 64  /* that go by TCP then, each with a reader that has caught up, before the lock is looked at again */
-
-/* Changes when anything comes from the peer, in either way. Its state is a hint, as everywhere: at worst a change is missed. */
-static __always_inline __u32 heard(const struct sock_state *state, struct tcp_sock *tp)
-{
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	__u64 messages = 0;
-
-	if (peer)
-		bpf_probe_read_kernel(&messages, sizeof(messages), &peer->redirected_messages);
-	return tp->rcv_nxt + (__u32)messages;
-}
 
 /* held: the reader has bytes waiting, and a call of its program holds its lock. */
 static __always_inline enum reason against_small(struct sock_state *state, struct tcp_sock *tp, bool held, __u32 size)
@@ -37,9 +27,9 @@ static __always_inline enum reason against_small(struct sock_state *state, struc
 
 	if (size > CONTENDED_BYTES || (!held && !state->left_to_tcp))
 		return REASON_NONE;
-	now = heard(state, tp);
-	if (now != state->heard) {
-		state->heard = now;
+	now = peer_progress(state, tp);
+	if (now != state->last_progress) {
+		state->last_progress = now;
 		state->losses = 0;
 		state->left_to_tcp = 0;
 	}

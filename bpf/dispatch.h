@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "closing.h"
 #include "leaving.h"
 #include "maps.h"
 #include "pairing.h"

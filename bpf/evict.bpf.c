@@ -12,10 +12,6 @@
 #include "maps.h"
 #include "wake.h"
 
-struct {
-	enum stays stays;
-} types_for_user_space __attribute__((unused));
-
 static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
@@ -25,13 +21,13 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 		return STAYS_NOT;
 	if (!know_peer(state))
 		return STAYS_NO_PEER;
-	if (!swear_for_others(state, tp, REASON_DISABLED))
-		return state->habits & HABIT_KEEPS_OATHS ? STAYS_CALL : STAYS_OLD;
+	if (!commit_for_others(state, tp, REASON_DISABLED))
+		return state->habits & HABIT_CAN_COMMIT ? STAYS_CALL : STAYS_OLD;
 	if (redirected_bytes_wait(sk))
 		return STAYS_UNREAD;
 	if (state->ends & END_PROBED)
 		return STAYS_PROBED;
-	if (!peer_has_sworn(state))
+	if (!peer_has_committed(state))
 		return STAYS_PEER;
 	/* No callback of ours comes any more that would tell it. */
 	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)

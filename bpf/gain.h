@@ -12,8 +12,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "commit.h"
 #include "contended.h"
-#include "oath.h"
+#include "peer.h"
+#include "peer_socket.h"
 #include "window.h"
 
 /*
@@ -52,11 +54,8 @@
  */
 static __always_inline bool is_stream(const struct sock_state *state, __u64 bytes_sent, __u32 segs_in)
 {
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	__u64 answers = 0, sent;
+	__u64 answers = messages_redirected_by_peer(state), sent;
 
-	if (peer)
-		bpf_probe_read_kernel(&answers, sizeof(answers), &peer->redirected_messages);
 	sent = (state->redirected_bytes + bytes_sent) >> STREAM_BYTES_SHIFT;
 	sent += (state->redirected_messages + state->tcp_messages) >> STREAM_MESSAGES_SHIFT;
 	return sent > answers + segs_in + STREAM_BEGINS;
@@ -140,7 +139,7 @@ __attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes
  * Has the reader taken nothing since this sender changed to TCP, or of all that went by TCP? When it goes on,
  * redirecting may gain again.
  */
-static __always_inline bool stands_still(const struct sock_state *state)
+static __always_inline bool reader_is_stuck(const struct sock_state *state)
 {
 	__u32 taken = peer_copied_seq(state->peer_sk);
 
@@ -151,7 +150,7 @@ static __always_inline bool stands_still(const struct sock_state *state)
  * Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? Whatever it
  * began with, waiting for the reader to take what went by TCP follows it, and may last longer.
  */
-static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size)
+static __always_inline bool stays_on_tcp(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size)
 {
 	__u8 weight = now_ticks() >> SLICE_SHIFT != state->sent_by_tcp_at >> SLICE_SHIFT;
 
@@ -163,7 +162,7 @@ static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *t
 		return false;
 	if (are_small(state, state->tcp_messages, tp->bytes_sent) &&
 	    is_stream(state, tp->bytes_sent, tp->data_segs_in))
-		return !stands_still(state);
+		return !reader_is_stuck(state);
 	if (is_one(reason, REASONS_OF_OPTIONS))
 		weight = LOSSES_OPTION;
 	else if (weight && state->tcp_messages > state->redirected_messages &&
@@ -171,5 +170,5 @@ static __always_inline bool is_kept(struct sock_state *state, struct tcp_sock *t
 		weight = LOSSES_MOSTLY;
 	else if (state->mode == MODE_REDIRECT && size <= KEPT_BYTES)
 		weight += LOSSES_FALLBACK;
-	return weight && !stands_still(state) && loses_often(state, weight, LOSSES_KEPT);
+	return weight && !reader_is_stuck(state) && loses_often(state, weight, LOSSES_KEPT);
 }

@@ -24,12 +24,12 @@
 #include <bpf/bpf_core_read.h>
 
 #include "abi.h"
-#include "address.h"
-#include "info.h"
-#include "inq.h"
+#include "guard_memory.h"
+#include "guard_info.h"
+#include "guard_inq.h"
 #include "maps.h"
-#include "pair.h"
-#include "reset.h"
+#include "key.h"
+#include "guard_reset.h"
 #include "socket.h"
 #include "totals.h"
 #include "guard_habits.h"
@@ -59,7 +59,7 @@ static __always_inline void watch_reader(struct sock *sk, struct sock_state *sta
 	__u32 habits = habits_of(flags);
 
 	if (habits)
-		note(sk, state, habits);
+		note_habits(sk, state, habits);
 	if (state->habits & HABIT_SPLICE_REFUSED)
 		__sync_fetch_and_and(&state->habits, ~HABIT_SPLICE_REFUSED); /* it falls back to what it does now */
 	if (state->reader == READER_UNKNOWN)
@@ -82,7 +82,7 @@ int observe_receive(unsigned long long *ctx)
 	if (!state)
 		return 0;
 	watch_reader(sk, state, flags);
-	let_answer(sk, receive_after_reset(sk, state));
+	leave_call_error(sk, receive_after_reset(sk, state));
 	return 0;
 }
 
@@ -100,8 +100,8 @@ int observe_send(unsigned long long *ctx)
 	if (!state)
 		return 0;
 	if (msg->msg_flags & MSG_OOB)
-		note(sk, state, HABIT_OOB);
-	let_answer(sk, send_after_reset(sk, state, msg->msg_flags));
+		note_habits(sk, state, HABIT_OOB);
+	leave_call_error(sk, send_after_reset(sk, state, msg->msg_flags));
 	return 0;
 }
 
@@ -134,7 +134,7 @@ long answer_receive(unsigned long long *ctx)
 
 	if (!in_sockmap(sk))
 		return 0;
-	told = answer_of(sk);
+	told = take_call_error(sk);
 	if (told)
 		return answer(told, EVENT_RECEIVE_ANSWERED);
 	return answer(is_odd_receive(size, flags) ? answer_to_odd(sk, flags) : 0, EVENT_RECEIVE_ANSWERED);
@@ -158,7 +158,7 @@ long answer_send(unsigned long long *ctx)
 
 	if (!in_sockmap(sk))
 		return 0;
-	told = answer_of(sk);
+	told = take_call_error(sk);
 	return answer(told ? told : answer_to_send(sk, (struct msghdr *)ctx[1]), EVENT_SEND_ANSWERED);
 }
 
@@ -194,7 +194,7 @@ static __always_inline int answer_by_state(struct sock *sk, unsigned int flags)
 	if (!state)
 		return 0;
 	if (flags & MSG_OOB)
-		note(sk, state, HABIT_OOB);
+		note_habits(sk, state, HABIT_OOB);
 	error = send_after_reset(sk, state, flags);
 	if (!error)
 		return 0;
@@ -220,7 +220,7 @@ int send(unsigned long long *ctx)
 SEC("lsm/socket_shutdown")
 int say_that_lsm_runs(void *ctx __attribute__((unused)))
 {
-	struct task_answer runs = {};
+	struct call_error runs = {};
 	__u64 nobody = 0;
 
 	bpf_map_update_elem(&answers, &nobody, &runs, BPF_ANY);
@@ -292,8 +292,8 @@ static __always_inline int refusal(const struct bpf_sockopt *ctx)
 /* The socket of this context may not be read; its address stands where the two ends met. */
 static __always_inline struct sock *address_of(const struct sock_state *state)
 {
-	struct isn_pair key = flow_key(state);
-	const struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct isn_pair key = rendezvous_key(state);
+	const struct rendezvous *flow = bpf_map_lookup_elem(&flows, &key);
 
 	if (!flow)
 		return NULL;

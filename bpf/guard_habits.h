@@ -26,11 +26,11 @@ static __always_inline bool in_sockmap(struct sock *sk)
 }
 
 /* Others' habits may be noted at the same time, by another thread. */
-static __always_inline void note(struct sock *sk, struct sock_state *state, __u32 habits)
+static __always_inline void note_habits(struct sock *sk, struct sock_state *state, __u32 habits)
 {
 	if ((state->habits & habits) == habits)
 		return;
 	__sync_fetch_and_or(&state->habits, habits);
 	count_event(habits & HABIT_BLOCKS ? EVENT_BLOCKING_NOTED : EVENT_HABIT_NOTED);
-	spare_later_ones(state->role == ROLE_ACTIVE ? bpf_skc_to_tcp_sock(sk) : NULL, state, habits);
+	avoid_later_connections(state->role == ROLE_ACTIVE ? bpf_skc_to_tcp_sock(sk) : NULL, state, habits);
 }

@@ -109,7 +109,7 @@ static __always_inline bool splices_again(struct sock *sk, struct sock_state *st
 {
 	if (!(__sync_fetch_and_or(&state->habits, HABIT_SPLICE_REFUSED) & HABIT_SPLICE_REFUSED))
 		return false;
-	note(sk, state, HABIT_SPLICE);
+	note_habits(sk, state, HABIT_SPLICE);
 	return has_only_tcp(sk, state);
 }
 

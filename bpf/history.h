@@ -14,6 +14,7 @@
 
 #include "avoid.h"
 #include "maps.h"
+#include "peer.h"
 
 #define STREAMS_MAX	4 /* in place of FRUITLESS_MAX, of streams that left the sockhash: each has lost before */
 #define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
@@ -51,7 +52,7 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 }
 
 /* why: enum result, RESULT_JOINED for a connection that was worth it. */
-static __always_inline void remember(struct tcp_sock *tp, __u64 netns, enum result why)
+static __always_inline void record_history(struct tcp_sock *tp, __u64 netns, enum result why)
 {
 	struct destination to = destination_of(tp, netns);
 	struct history *known = bpf_map_lookup_elem(&history, &to);
@@ -75,41 +76,20 @@ static __always_inline void remember(struct tcp_sock *tp, __u64 netns, enum resu
 	}
 }
 
-/* What one end has sent by redirect, as the other reads it: neighbours, for one read. */
-struct redirected {
-	__u64 bytes;
-	__u64 messages;
-};
-
-/* Is what the hint points to still the peer's state? It may be freed by now, and its memory be anybody's. */
-static __always_inline bool still_the_peers(const struct sock_state *state)
-{
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	struct isn_pair its = {};
-
-	if (peer)
-		bpf_probe_read_kernel(&its, sizeof(its), &peer->self);
-	return its.own == state->self.peer && its.peer == state->self.own;
-}
-
 /*
- * At the end of the active end's life. The other end's state may be gone: where it is not
- * the one of this connection any more, nothing is known, and a connection that looks short may not have been.
+ * When the active end closes. If the other end's state is gone by then, nobody knows what it redirected, and a
+ * connection that looks short may not have been.
  */
-static __always_inline void remember_worth(struct tcp_sock *tp, const struct sock_state *state)
+static __always_inline void record_gain(struct tcp_sock *tp, const struct sock_state *state)
 {
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	struct redirected theirs = {};
-	bool known;
+	struct redirected theirs = redirected_by_peer(state);
+	bool known = peer_state_is_current(state);
 
-	if (peer)
-		bpf_probe_read_kernel(&theirs, sizeof(theirs), &peer->redirected_bytes);
-	known = still_the_peers(state); /* after reading */
 	if (!known)
 		theirs = (struct redirected){};
 	if (state->redirected_messages + theirs.messages >= WORTH_MESSAGES ||
 	    state->redirected_bytes + theirs.bytes >= WORTH_BYTES)
-		remember(tp, state->netns, RESULT_JOINED);
+		record_history(tp, state->netns, RESULT_JOINED);
 	else if (known)
-		remember(tp, state->netns, RESULT_SHORT);
+		record_history(tp, state->netns, RESULT_SHORT);
 }

@@ -13,7 +13,7 @@
 
 #include "abi.h"
 #include "maps.h"
-#include "pair.h"
+#include "key.h"
 
 static __always_inline void write_addresses(struct flow_record *rec, struct sock *sk)
 {
@@ -31,8 +31,8 @@ static __always_inline void write_addresses(struct flow_record *rec, struct sock
 
 static __always_inline bool has_joined(const struct sock_state *state)
 {
-	struct isn_pair key = flow_key(state);
-	struct flow *flow;
+	struct isn_pair key = rendezvous_key(state);
+	struct rendezvous *flow;
 
 	if (state->peer_sk)
 		return true;

@@ -25,7 +25,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct isn_pair);
-	__type(value, struct flow);
+	__type(value, struct rendezvous);
 } flows SEC(".maps");
 
 /* Per-socket state: the only memory that the verdict writes for a message. Read by the flows iterator. */
@@ -144,7 +144,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, __u64);
-	__type(value, struct task_answer);
+	__type(value, struct call_error);
 } answers SEC(".maps");
 
 /* Listening ports whose programs use what only TCP honours. Written by the observers, read by sock_ops. */

@@ -23,7 +23,7 @@
 #define LONG_LEAST	 (-(1L << 62))
 #define MARGIN_PAGES	 1024
 #define UNSEEN_PAGES	 1024 /* four CPUs' SK_MEMORY_PCPU_RESERVE, which each allocates before it says so */
-#define AMPLE_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
+#define PLENTY_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
 #define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
 #define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
 #define SMALL_BYTES	 1024 /* and of those that are this small */
@@ -31,7 +31,7 @@
 
 /* How much is left before the kernel says no. Ordered. */
 enum memory {
-	MEMORY_AMPLE = 0,  /* more than all small messages could take that are not looked at */
+	MEMORY_PLENTY = 0,  /* more than all small messages could take that are not looked at */
 	MEMORY_ENOUGH = 1,
 	MEMORY_LOW = 2,	  /* go over to TCP when the reader has caught up */
 	MEMORY_SHORT = 3, /* go over to TCP at once */
@@ -43,7 +43,7 @@ static __always_inline enum memory level_of(long left, long margin)
 		return MEMORY_SHORT;
 	if (left < margin)
 		return MEMORY_LOW;
-	return left < margin + AMPLE_PAGES ? MEMORY_ENOUGH : MEMORY_AMPLE;
+	return left < margin + PLENTY_PAGES ? MEMORY_ENOUGH : MEMORY_PLENTY;
 }
 
 /* The margin below a limit: a part of it where it is small, so that a small limit is of use at all. */
@@ -133,10 +133,10 @@ static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 	bool apart;
 
 	if (!bpf_core_field_exists(sk->sk_memcg))
-		return MEMORY_AMPLE;
+		return MEMORY_PLENTY;
 	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) & ~3UL; /* newer kernels keep flags there */
 	if (!memcg)
-		return MEMORY_AMPLE;
+		return MEMORY_PLENTY;
 	apart = counts_sockets_apart(memcg);
 	if (apart) {
 		counter = memcg + bpf_core_field_offset(group->tcpmem);
@@ -166,7 +166,7 @@ static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 		return MEMORY_SHORT;
 	if (low > 0)
 		return MEMORY_LOW;
-	return low + AMPLE_PAGES > 0 ? MEMORY_ENOUGH : MEMORY_AMPLE;
+	return low + PLENTY_PAGES > 0 ? MEMORY_ENOUGH : MEMORY_PLENTY;
 }
 
 /*
@@ -193,13 +193,13 @@ static __always_inline enum memory memory_for(struct sock_state *state, __u32 si
 	__u32 at_once = size <= SMALL_BYTES ? SMALL_AT_ONCE : UNLOOKED_AT_ONCE;
 	enum memory worst;
 
-	if (size <= UNLOOKED_BYTES && (state->ends & END_AMPLE) && now == state->redirected_at &&
+	if (size <= UNLOOKED_BYTES && (state->ends & END_MEMORY_PLENTY) && now == state->redirected_at &&
 	    state->redirected_messages & (at_once - 1))
-		return MEMORY_AMPLE;
+		return MEMORY_PLENTY;
 	worst = memory_left(state->peer_sk, size / PAGE_BYTES + 1);
-	if (worst == MEMORY_AMPLE)
-		state->ends |= END_AMPLE;
+	if (worst == MEMORY_PLENTY)
+		state->ends |= END_MEMORY_PLENTY;
 	else
-		state->ends &= ~END_AMPLE;
+		state->ends &= ~END_MEMORY_PLENTY;
 	return worst;
 }

@@ -18,8 +18,10 @@
 #include "callbacks.h"
 #include "helpers.h"
 #include "history.h"
+#include "key.h"
 #include "maps.h"
-#include "pair.h"
+#include "mark.h"
+#include "peer.h"
 #include "policy.h"
 #include "share.h"
 #include "socket.h"
@@ -76,12 +78,12 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	state->epoch = cfg ? epoch_of(cfg) : 0;
 	state->sent_by_tcp_at = now_ticks();
 	state->window = first_window(cfg);
-	state->habits = HABIT_KEEPS_OATHS;
+	state->habits = HABIT_CAN_COMMIT;
 	return state;
 }
 
 /* Out of the sockhash without a trace. Only for a socket that no peer knows: leaving a pair loses unread bytes. */
-static __always_inline void forget(struct bpf_sock *sk, struct sock_state *state)
+static __always_inline void remove_unpaired(struct bpf_sock *sk, struct sock_state *state)
 {
 	struct isn_pair self = state->self;
 
@@ -90,7 +92,7 @@ static __always_inline void forget(struct bpf_sock *sk, struct sock_state *state
 	bpf_sk_storage_delete(&states, sk);
 }
 
-static __always_inline enum result enter(struct bpf_sock_ops *ops, struct sock_state *state)
+static __always_inline enum result enter_sockhash(struct bpf_sock_ops *ops, struct sock_state *state)
 {
 	struct share *share = choose_share(state);
 	struct isn_pair self = state->self;
@@ -109,35 +111,6 @@ static __always_inline enum result enter(struct bpf_sock_ops *ops, struct sock_s
 }
 
 /*
- * A writer that outruns its reader is stopped by TCP. With TCP's own idea of when to stop, megabytes are queued by then
- * and there are always unread TCP bytes, so such a stream would never be redirected again. With a low mark the writer
- * waits as soon as the reader's window is used up, and one read later the reader has caught up.
- * A mark that the program has set is its own. With the observers running, a direction begins by TCP and may count on
- * what TCP takes before anybody reads: then the mark begins high. ctx: that of a callback, or the socket itself.
- */
-static __always_inline void set_mark(void *ctx, struct tcp_sock *tp, __u32 mark)
-{
-	if ((!tp->notsent_lowat || is_our_mark(tp->notsent_lowat)) && tp->notsent_lowat != mark)
-		bpf_setsockopt(ctx, SOL_TCP, TCP_NOTSENT_LOWAT, &mark, sizeof(mark));
-}
-
-static __always_inline void keep_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)
-{
-	set_mark(ops, tp, NOTSENT_MARK);
-}
-
-static __always_inline void keep_fresh_tcp_short(struct bpf_sock_ops *ops, struct tcp_sock *tp)
-{
-	set_mark(ops, tp, learning() ? NOTSENT_MARK_FRESH : NOTSENT_MARK);
-}
-
-/* The socket leaves: it is to be as it was. */
-static __always_inline void give_tcp_its_length(void *ctx, struct tcp_sock *tp)
-{
-	set_mark(ctx, tp, 0);
-}
-
-/*
  * With Fast Open data on the SYN the passive end comes first. It finds the active one by the number that is known
  * then: {client ISN, 0}, written as the SYN leaves.
  */
@@ -150,7 +123,7 @@ static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct 
 					       __u8 ends)
 {
 	struct isn_pair key = fast_open_key(tp->write_seq);
-	struct flow flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
+	struct rendezvous flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
 
 	if (bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
 		return; /* nothing would take it back */
@@ -161,7 +134,7 @@ static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct 
 static __always_inline void withdraw_announcement(struct tcp_sock *tp, __u32 client_isn)
 {
 	struct isn_pair key = fast_open_key(client_isn);
-	const struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	const struct rendezvous *flow = bpf_map_lookup_elem(&flows, &key);
 
 	if (flow && flow->active_sk == (__u64)tp)
 		bpf_map_delete_elem(&flows, &key);
@@ -176,35 +149,6 @@ static __always_inline void on_answer_to_syn(struct bpf_sock_ops *ops, struct bp
 		withdraw_announcement(tp, active_pair(ops).own);
 }
 
-/* The active end learns who has joined. False: nobody has, yet. */
-static __always_inline bool meet_passive(struct sock_state *state, struct flow *flow)
-{
-	__u64 passive_sk = published_address(&flow->passive_sk);
-
-	if (!passive_sk)
-		return false;
-	state->peer_netns = flow->passive_netns;
-	state->port = flow->port;
-	state->ends |= flow->ends;
-	state->peer_state = flow->passive_state;
-	state->peer_sk = passive_sk;
-	return true;
-}
-
-/* Fast Open: the active end has come second. */
-static __always_inline bool meet_late_active(struct sock_state *state, struct flow *flow)
-{
-	__u64 active_sk = published_address(&flow->active_sk);
-
-	if (!active_sk)
-		return false;
-	state->peer_netns = flow->active_netns; /* it may not be who has announced itself */
-	state->ends |= mirrored_ends(flow->ends);
-	state->peer_state = flow->active_state;
-	state->peer_sk = active_sk;
-	return true;
-}
-
 /*
  * Fast Open: the passive end waits in the rendezvous entry already. It has asked the policies for the
  * namespace that announced the connection. A program that may use TCP_REPAIR chooses its numbers, so that
@@ -212,7 +156,7 @@ static __always_inline bool meet_late_active(struct sock_state *state, struct fl
  */
 static __always_inline enum result meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &state->self);
+	struct rendezvous *flow = bpf_map_lookup_elem(&flows, &state->self);
 
 	if (!flow || flow->active_sk || !meet_passive(state, flow))
 		return RESULT_COLLISION;
@@ -228,7 +172,7 @@ static __always_inline enum result meet_waiting_passive(struct sock_state *state
 
 static __always_inline enum result open_rendezvous(struct sock_state *state, struct tcp_sock *tp)
 {
-	struct flow flow = {
+	struct rendezvous flow = {
 		.active_sk = (__u64)tp, .active_state = (__u64)state, .active_netns = state->netns, .ends = state->ends
 	};
 
@@ -276,22 +220,22 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
-	result = enter(ops, state);
+	result = enter_sockhash(ops, state);
 	if (result != RESULT_JOINED) {
 		bpf_map_delete_elem(&flows, &self);
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
-	keep_fresh_tcp_short(ops, tp);
+	set_first_mark(ops, tp);
 	ask_at_handshake(ops, state, true);
 }
 
 /* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
-static __always_inline struct flow *find_active(struct tcp_sock *tp, struct isn_pair key)
+static __always_inline struct rendezvous *find_active(struct tcp_sock *tp, struct isn_pair key)
 {
 	struct isn_pair announced = fast_open_key(key.own);
-	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
-	struct flow copy;
+	struct rendezvous *flow = bpf_map_lookup_elem(&flows, &key);
+	struct rendezvous copy;
 
 	if (flow || !tp->fastopen_rsk)
 		return flow;
@@ -311,7 +255,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	struct isn_pair self = passive_pair(ops);
 	struct sock_state *state;
 	enum result result;
-	struct flow *flow;
+	struct rendezvous *flow;
 	__u32 epoch;
 
 	if (!tp)
@@ -344,12 +288,12 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	state->peer_netns = flow->active_netns;
 	meet_late_active(state, flow); /* it is there already, but with Fast Open */
 	state->port = ops->local_port;
-	result = enter(ops, state);
+	result = enter_sockhash(ops, state);
 	if (result != RESULT_JOINED) {
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
-	keep_fresh_tcp_short(ops, tp);
+	set_first_mark(ops, tp);
 	ask_at_handshake(ops, state, learning());
 	flow->passive_netns = netns;
 	flow->passive_state = (__u64)state;

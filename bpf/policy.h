@@ -40,7 +40,7 @@ static __always_inline bool end_permits(const struct endpoint *ep, const struct 
 }
 
 /*
- * Which of the two ends, of enum known_end, have ever been registered is in *ends and kept there: the policy
+ * Which of the two ends, of enum end_flag, have ever been registered is in *ends and kept there: the policy
  * of an endpoint that was deleted is not known any more, and may have forbidden this very flow.
  */
 static __always_inline bool flow_permitted(__u64 netns, __u64 peer_netns, __u16 port, __u8 *ends)

@@ -20,7 +20,7 @@
 
 static __always_inline struct share *share_of(const struct sock_state *state)
 {
-	__u64 key = state->ends & END_GATHERED ? 0 : state->netns;
+	__u64 key = state->ends & END_SHARE_UNREGISTERED ? 0 : state->netns;
 
 	return bpf_map_lookup_elem(&shares, &key);
 }
@@ -35,7 +35,7 @@ static __always_inline struct share *choose_share(struct sock_state *state)
 
 	if (share)
 		return share;
-	state->ends |= END_GATHERED;
+	state->ends |= END_SHARE_UNREGISTERED;
 	return share_of(state);
 }
 

@@ -36,7 +36,7 @@ struct {
 	enum event event;
 	struct tap_record tap_record;
 	struct avoided avoided;
-	enum known_end known_end;
+	enum end_flag end_flag;
 	enum habit habit;
 	enum asked_hazard asked_hazard;
 	enum window_number window_number;
@@ -45,6 +45,7 @@ struct {
 	enum avoid_time avoid_time;
 	enum call_bucket call_bucket;
 	enum tap_size tap_size;
+	enum stays stays;
 } types_for_user_space __attribute__((unused));
 
 SEC("sockops")

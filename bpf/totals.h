@@ -2,6 +2,7 @@
 /* Counting. Never per message: at establishment, when a socket falls back to TCP, and when it closes. */
 #pragma once
 
+#include "kernel.h"
 #include "maps.h"
 
 static __always_inline struct totals *totals_of(__u64 netns)
@@ -58,4 +59,18 @@ __attribute__((noinline)) int count_fallback(__u64 netns, __u32 reason)
 	if (sums && reason < REASON_ROOM)
 		add(&sums->fallbacks[reason], 1);
 	return 0;
+}
+
+static __always_inline void count_closed(const struct sock_state *state, struct tcp_sock *tp)
+{
+	struct totals *sums = totals_of(state->netns);
+
+	if (sums) {
+		add(&sums->redirected_bytes, state->redirected_bytes);
+		add(&sums->redirected_messages, state->redirected_messages);
+		add(&sums->tcp_bytes, tp->bytes_sent - tp->bytes_retrans);
+		add(&sums->tcp_messages, state->tcp_messages);
+	}
+	if (state->backlog_high)
+		keep_backlog_high(state->peer_netns, state->backlog_high);
 }

@@ -16,64 +16,11 @@
 #include "memory.h"
 #include "wake.h"
 #include "window.h"
-#include "leaving.h"
+#include "commit.h"
+#include "peer.h"
+#include "peer_socket.h"
 #include "policy.h"
 #include "socket.h"
-
-/* What the verdict needs to know of the other end. A snapshot: the other end is not locked. */
-struct peer_view {
-	__u32 backlog_bytes; /* charged to its receive memory and not yet read */
-	__u32 copied_seq;    /* up to where its application has read the TCP stream */
-	int owned;	     /* a call of its program holds its lock */
-	int rcvlowat;
-	int rcvbuf;
-	int peek_off; /* SO_PEEK_OFF, -1 where it is not used */
-	unsigned long flags; /* SOCK_* bits */
-	__u8 shutdown; /* sk_shutdown */
-	bool filter;
-	bool ulp;
-	bool inq; /* its application wants TCP_INQ control messages */
-};
-
-/*
- * peer_sk may be stale: its socket freed, its memory another socket's. Both ways of reading survive that, and
- * what they read is a hint only: the redirect by key is the authority, and a closed peer has left the sockhash.
- * bpf_rdonly_cast (6.2) turns each read into one instruction; before it, each is a helper call.
- */
-static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
-{
-	struct peer_view view = {};
-	struct tcp_sock *tp;
-
-	if (bpf_rdonly_cast) {
-		tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
-		view.backlog_bytes = tp->inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter;
-		view.copied_seq = tp->copied_seq;
-		view.owned = tp->inet_conn.icsk_inet.sk.sk_lock.owned;
-		view.rcvlowat = tp->inet_conn.icsk_inet.sk.sk_rcvlowat;
-		view.ulp = tp->inet_conn.icsk_ulp_ops;
-		view.inq = BPF_CORE_READ_BITFIELD(tp, recvmsg_inq);
-		view.rcvbuf = tp->inet_conn.icsk_inet.sk.sk_rcvbuf;
-		view.peek_off = tp->inet_conn.icsk_inet.sk.sk_peek_off;
-		view.flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
-		view.filter = tp->inet_conn.icsk_inet.sk.sk_filter;
-		view.shutdown = tp->inet_conn.icsk_inet.sk.sk_shutdown;
-		return view;
-	}
-	tp = (struct tcp_sock *)peer_sk;
-	view.backlog_bytes = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter);
-	view.copied_seq = BPF_CORE_READ(tp, copied_seq);
-	view.owned = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_lock.owned);
-	view.rcvlowat = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvlowat);
-	view.ulp = BPF_CORE_READ(tp, inet_conn.icsk_ulp_ops);
-	view.inq = BPF_CORE_READ_BITFIELD_PROBED(tp, recvmsg_inq);
-	view.rcvbuf = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_rcvbuf);
-	view.peek_off = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_peek_off);
-	view.flags = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags);
-	view.filter = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_filter);
-	view.shutdown = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_shutdown);
-	return view;
-}
 
 /* May the flow not go on? Asked again when the epoch has changed. */
 static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
@@ -103,36 +50,15 @@ static __always_inline enum reason against_reader(struct observed observed)
 }
 
 /*
- * Is the peer's program an event loop, whose receive calls never wait? Its descriptor has O_NONBLOCK and is in an epoll set. O_NONBLOCK
- * alone says less: programs connect with it, to give up in time, and take it off again. A hint like all that is read of the peer;
- * a socket that nobody has accepted has no file.
- */
-static __always_inline bool peer_awaits_events(__u64 peer_sk)
-{
-	struct tcp_sock *tp = (struct tcp_sock *)peer_sk;
-	struct file *file = NULL;
-
-	if (!bpf_core_field_exists(file->f_ep))
-		return false;
-	if (bpf_rdonly_cast) {
-		tp = bpf_rdonly_cast((void *)peer_sk, bpf_core_type_id_kernel(struct tcp_sock));
-		file = tp->inet_conn.icsk_inet.sk.sk_socket->file;
-		return (file->f_flags & O_NONBLOCK) && file->f_ep;
-	}
-	file = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_socket, file);
-	return (BPF_CORE_READ(file, f_flags) & O_NONBLOCK) && BPF_CORE_READ(file, f_ep);
-}
-
-/*
  * Says so before it looks once more: a reader whose first call waits after all, and that wants to leave for it, says that first
  * and looks for our word then (leaving.h). Both sides' words are full barriers, so one of them hears the other.
  */
-static __always_inline enum reason trust(struct sock_state *state)
+static __always_inline enum reason redirect_early(struct sock_state *state)
 {
 	struct observed observed;
 
-	if (!(state->habits & HABIT_TRUSTS)) {
-		__u32 before = __sync_fetch_and_or(&state->habits, HABIT_TRUSTS);
+	if (!(state->habits & HABIT_REDIRECTS_EARLY)) {
+		__u32 before = __sync_fetch_and_or(&state->habits, HABIT_REDIRECTS_EARLY);
 
 		barrier_var(before); /* else the compiler takes an instruction that is no barrier */
 	}
@@ -163,7 +89,7 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 	observed = observed_of_peer(state);
 	reason = against_reader(observed);
 	if (reason == REASON_LEARNING && observed.reader == READER_UNKNOWN && peer_awaits_events(state->peer_sk))
-		return trust(state);
+		return redirect_early(state);
 	return reason;
 }
 
@@ -226,11 +152,11 @@ __attribute__((noinline)) int leave_if_it_gains_nothing(struct sk_msg_md *msg, s
 	struct tcp_sock *tp;
 	struct bpf_sock *sk;
 
-	if (!msg || !state || has_sworn(state) || !state->peer_sk)
+	if (!msg || !state || has_committed(state) || !state->peer_sk)
 		return 0;
 	sk = msg->sk;
 	tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
-	return tp && is_kept(state, tp, reason, msg->size) && swear_in_verdict(msg, state, tp);
+	return tp && stays_on_tcp(state, tp, reason, msg->size) && commit_in_verdict(msg, state, tp);
 }
 
 /*
@@ -248,7 +174,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 	enum reason reason;
 	bool held;
 
-	if (has_sworn(state))
+	if (has_committed(state))
 		return state->mode == MODE_TCP ? state->reason : REASON_LEAVING;
 	if (!tp || (cfg->disabled && may_change(state, cfg->disabled_ns)))
 		return REASON_DISABLED;
@@ -259,7 +185,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return REASON_ULP;
 	if (!know_peer(state)) {
 		/* Once for each socket: its first message makes it one on TCP. */
-		if (state->mode == MODE_PENDING && sk->state == BPF_TCP_ESTABLISHED && rendezvous_lost(state))
+		if (state->mode == MODE_PENDING && sk->state == BPF_TCP_ESTABLISHED && rendezvous_missing(state))
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}
@@ -285,7 +211,7 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return reason;
 	reason = against_gain(state, tp->bytes_sent, tp->data_segs_in, msg->size,
 			      (held ? HOW_HELD : 0) | (is_corked(tp) ? HOW_CORKED : 0));
-	if (reason != REASON_NONE && swear_in_verdict(msg, state, tp))
+	if (reason != REASON_NONE && commit_in_verdict(msg, state, tp))
 		return reason;
 	if (sleeps_since_handshake(state, cfg, &peer))
 		return REASON_EARLY;
@@ -293,5 +219,5 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return REASON_MEMORY;
 	if (fills_buffer(state, peer.backlog_bytes, msg->size, peer.rcvbuf))
 		return REASON_BACKLOG_BYTES;
-	return over_bounds(state, cfg, peer.backlog_bytes, bytes_of_program(tp, peer.rcvbuf), msg->size);
+	return over_bounds(state, cfg, peer.backlog_bytes, sndbuf_bound(tp, peer.rcvbuf), msg->size);
 }

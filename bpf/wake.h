@@ -16,8 +16,11 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include "commit.h"
 #include "leaving.h"
 #include "maps.h"
+#include "mark.h"
+#include "peer.h"
 #include "socket.h"
 #include "totals.h"
 
@@ -37,7 +40,7 @@ static __always_inline void note_mixed(struct sock_state *state, struct bpf_sock
  * On some kernels FIONREAD leaves out what came by TCP. A program that asks after each read then takes any
  * read for the last, so it has to be told until the sender redirects again.
  */
-static __always_inline bool asks_in_vain(void)
+static __always_inline bool fionread_omits_tcp(void)
 {
 	__u32 zero = 0;
 	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
@@ -48,13 +51,12 @@ static __always_inline bool asks_in_vain(void)
 /* Has the reader taken nothing by TCP since its peer changed to TCP with redirected bytes unread? */
 static __always_inline bool may_miss_an_edge(const struct sock_state *state, struct tcp_sock *tp)
 {
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	__u32 mixed_seq = 0;
+	__u32 mixed_seq;
 
-	if (!peer || tp->rcv_nxt == tp->copied_seq)
+	if (!state->peer_state || tp->rcv_nxt == tp->copied_seq)
 		return false;
-	bpf_probe_read_kernel(&mixed_seq, sizeof(mixed_seq), &peer->mixed_seq);
-	return mixed_seq && (mixed_seq == tp->copied_seq || asks_in_vain());
+	mixed_seq = mixed_seq_of_peer(state);
+	return mixed_seq && (mixed_seq == tp->copied_seq || fionread_omits_tcp());
 }
 
 static __always_inline void set_keepalive(struct bpf_sock_ops *ops, const struct keepalive *to)
@@ -141,32 +143,6 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 	bpf_setsockopt(ops, SOL_SOCKET, SO_RCVLOWAT, &one_byte, sizeof(one_byte));
 }
 
-/*
- * Does the reader stand still since this sender changed to TCP, and may less wait for it than TCP alone would
- * queue?
- */
-static __always_inline bool needs_length(const struct sock_state *state)
-{
-	__u32 zero = 0;
-	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
-
-	if (!cfg || state->mode != MODE_TCP || !state->mixed_seq || is_whole(window_of(state, cfg), cfg))
-		return false;
-	return peer_copied_seq(state->peer_sk) == state->mixed_seq;
-}
-
-/*
- * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on
- * it when both ends write before they read. Once the reader goes on, TCP is kept short again.
- */
-static __always_inline void fit_mark(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
-{
-	if (needs_length(state))
-		give_tcp_its_length(ops, tp);
-	else if (!tp->notsent_lowat)
-		keep_tcp_short(ops, tp);
-}
-
 static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
@@ -179,10 +155,10 @@ static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock
 	if (!know_peer(state))
 		return;
 	wake_reader(ops, sk, state, tp);
-	fit_mark(ops, state, tp);
-	fit_window(ops, tp);
+	update_mark(ops, state, tp);
+	limit_window_clamp(ops, tp);
 	/* It was woken just now, and hears of all that comes once it has left. */
-	if ((state->ends & END_PROBED) && peer_has_sworn(state) && !redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+	if ((state->ends & END_PROBED) && peer_has_committed(state) && !redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		end_probes(ops, sk, state, tp);
-	follow_oath(ops, state, tp);
+	leave_if_both_committed(ops, state, tp);
 }

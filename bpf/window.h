@@ -15,18 +15,9 @@
 #include <bpf/bpf_core_read.h>
 
 #include "maps.h"
+#include "peer_socket.h"
 #include "probe.h"
 #include "totals.h"
-
-enum window_number {
-	FIRST_BYTES = 256 * 1024,
-	FIRST_MESSAGES = 128,
-	MESSAGE_BYTES = 1024, /* of kernel memory that a message costs beside its bytes */
-	WINDOW_MAX = 6,	      /* times four: 1 GiB, the most that maxBacklogBytes can be */
-	POD_FLOWS = 64,	      /* so many flows to one pod can have the whole window */
-};
-
-#define COUNTED_MESSAGES 64 /* so many that wait are counted, at most */
 
 struct window {
 	__u32 bytes;
@@ -112,60 +103,11 @@ static __always_inline void return_window(struct sock_state *state)
 }
 
 /*
- * Do redirected bytes wait at the other end? A hint like all that is read of it. Not inlined, so that the
- * verifier looks at it once.
- */
-__attribute__((noinline)) int peer_has_unread(__u64 peer_sk)
-{
-	const struct sk_psock *psock = NULL;
-	const struct sock *sk = NULL;
-	__u64 data, queue;
-
-	data = load_long(peer_sk + bpf_core_field_offset(sk->sk_user_data));
-	if (!(data & SK_USER_DATA_PSOCK))
-		return false;
-	queue = (data & SK_USER_DATA_PTRMASK) + bpf_core_field_offset(psock->ingress_msg);
-	return (__u64)load_long(queue) != queue;
-}
-
-/*
- * How many redirected messages wait at the other end, counted up to `most`. The kernel changes the list
- * meanwhile: a hint, too, and each step may read anything. Not inlined, so that the verifier looks at it
- * once.
- */
-__attribute__((noinline)) int messages_waiting(__u64 peer_sk, __u32 most)
-{
-	const struct sk_psock *psock = NULL;
-	const struct sock *sk = NULL;
-	__u64 data = load_long(peer_sk + bpf_core_field_offset(sk->sk_user_data));
-	__u64 queue = (data & SK_USER_DATA_PTRMASK) + bpf_core_field_offset(psock->ingress_msg);
-	__u64 at = queue;
-	__u32 count;
-
-	if (!(data & SK_USER_DATA_PSOCK))
-		return 0;
-	for (count = 0; count < COUNTED_MESSAGES && count < most; count++) {
-		at = load_long(at);
-		if (at == queue)
-			break;
-	}
-	return count;
-}
-
-/* Up to where the other end's program has read the TCP stream. */
-static __always_inline __u32 peer_copied_seq(__u64 peer_sk)
-{
-	const struct tcp_sock *tp = NULL;
-
-	return load_long(peer_sk + bpf_core_field_offset(tp->copied_seq));
-}
-
-/*
  * A program that has set SO_SNDBUF wants to be stopped early, as TCP would: by what both buffers hold. The
  * kernel keeps twice the bytes that were asked for, for its own overhead. A program that has not: no bound of
  * its own.
  */
-static __always_inline __u32 bytes_of_program(struct tcp_sock *tp, int rcvbuf)
+static __always_inline __u32 sndbuf_bound(struct tcp_sock *tp, int rcvbuf)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 
@@ -201,7 +143,7 @@ static __always_inline __u32 announced_limit(const struct sock *sk)
  * The reader's side, before it sends a segment and with it its window: redirected bytes and what was announced
  * find room together. Where the kernel lets its buffer grow, it lets the window grow with it.
  */
-static __always_inline void fit_window(struct bpf_sock_ops *ops, struct tcp_sock *tp)
+static __always_inline void limit_window_clamp(struct bpf_sock_ops *ops, struct tcp_sock *tp)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	__u32 most;
@@ -214,7 +156,7 @@ static __always_inline void fit_window(struct bpf_sock_ops *ops, struct tcp_sock
 }
 
 /* The socket leaves: its window may be what its buffer allows. ctx: that of a callback, or the socket itself. */
-static __always_inline void give_back_window(void *ctx, struct tcp_sock *tp)
+static __always_inline void restore_window_clamp(void *ctx, struct tcp_sock *tp)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	int whole = sk->sk_rcvbuf;
@@ -268,7 +210,7 @@ static __always_inline void begin_burst(struct sock_state *state, const struct c
  * How many messages wait is not known without counting; it is at most what was sent since none was seen
  * waiting. Bytes are what the kernel charges to the reader, which may be more than what was redirected. So
  * over a bound the queue itself is looked at. A reader that goes on but is always a few messages behind has
- * shown that it reads, too. own: bytes_of_program. Reports enum reason. Not inlined, so that the verifier looks
+ * shown that it reads, too. own: sndbuf_bound. Reports enum reason. Not inlined, so that the verifier looks
  * at it once.
  */
 __attribute__((noinline)) int over_bounds(struct sock_state *state, struct config *cfg, __u32 backlog, __u32 own,

@@ -30,11 +30,11 @@ func TestAnAccomplicesAnnouncementLetsNobodyIn(t *testing.T) {
 		var l net.Listener
 		server.group.in(t, func() { server.do(func() { l = listen(t, "tcp4", serverIP8080) }) })
 		allowFastOpen(t, l)
-		m, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
+		m, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapRendezvous{}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Put(bpf.SockmapIsnPair{Own: isn}, bpf.SockmapFlow{ActiveSk: 1, ActiveNetns: accomplice.cookie}); err != nil {
+		if err := m.Put(bpf.SockmapIsnPair{Own: isn}, bpf.SockmapRendezvous{ActiveSk: 1, ActiveNetns: accomplice.cookie}); err != nil {
 			t.Fatal(err)
 		}
 		c := connectNumbered(t, client, isn)

@@ -64,7 +64,7 @@ func TestEvictedRendezvousIsCountedOnce(t *testing.T) {
 	if !ok {
 		t.Fatal("the client is not among the live flows")
 	}
-	m, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
+	m, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapRendezvous{}))
 	if err != nil {
 		t.Fatal(err)
 	}

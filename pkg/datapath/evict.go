@@ -21,7 +21,7 @@ import (
 const evictFor = time.Second
 
 // Stay is why a socket stays in the sockhash although it is to leave. Source: enum stays in bpf/oath.h.
-type Stay bpf.EvictStays
+type Stay bpf.SockmapStays
 
 // String says it of sockets, after their number.
 func (s Stay) String() string {
@@ -32,12 +32,12 @@ func (s Stay) String() string {
 }
 
 var stays = [...]string{
-	bpf.EvictStaysSTAYS_NO_PEER: "have not met their other end",
-	bpf.EvictStaysSTAYS_CALL:    "are in a call of their program",
-	bpf.EvictStaysSTAYS_OLD:     "were made by an older version",
-	bpf.EvictStaysSTAYS_UNREAD:  "have redirected bytes unread",
-	bpf.EvictStaysSTAYS_PROBED:  "have their reader probed",
-	bpf.EvictStaysSTAYS_PEER:    "wait for their other end",
+	bpf.SockmapStaysSTAYS_NO_PEER: "have not met their other end",
+	bpf.SockmapStaysSTAYS_CALL:    "are in a call of their program",
+	bpf.SockmapStaysSTAYS_OLD:     "were made by an older version",
+	bpf.SockmapStaysSTAYS_UNREAD:  "have redirected bytes unread",
+	bpf.SockmapStaysSTAYS_PROBED:  "have their reader probed",
+	bpf.SockmapStaysSTAYS_PEER:    "wait for their other end",
 }
 
 // Eviction makes live flows plain TCP again. It outlives the pins, so that an unload can come first.
@@ -96,7 +96,7 @@ func evictHere(it *link.Iter, stay map[Stay]int) error {
 		return fmt.Errorf("evict: %w", err)
 	}
 	for ; len(all) >= 4; all = all[4:] {
-		if why := Stay(binary.NativeEndian.Uint32(all)); why != Stay(bpf.EvictStaysSTAYS_NOT) {
+		if why := Stay(binary.NativeEndian.Uint32(all)); why != Stay(bpf.SockmapStaysSTAYS_NOT) {
 			stay[why]++
 		}
 	}

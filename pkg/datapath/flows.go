@@ -46,7 +46,7 @@ type Flow struct {
 	// registered any more was deleted, and permits nothing.
 	Known     bool `json:"-"`
 	PeerKnown bool `json:"-"`
-	ends      bpf.SockmapKnownEnd
+	ends      bpf.SockmapEndFlag
 	window    uint8 // how often it has grown
 }
 
@@ -105,9 +105,9 @@ func decodeFlow(r *bpf.SockmapFlowRecord, now int64) Flow {
 		NetNSCookie:        r.Netns,
 		PeerNetNSCookie:    r.PeerNetns,
 		SocketCookie:       r.Cookie,
-		Known:              r.Ends&uint8(bpf.SockmapKnownEndEND_OWN) != 0,
-		PeerKnown:          r.Ends&uint8(bpf.SockmapKnownEndEND_PEER) != 0,
-		ends:               bpf.SockmapKnownEnd(r.Ends),
+		Known:              r.Ends&uint8(bpf.SockmapEndFlagEND_OWN) != 0,
+		PeerKnown:          r.Ends&uint8(bpf.SockmapEndFlagEND_PEER) != 0,
+		ends:               bpf.SockmapEndFlag(r.Ends),
 		window:             r.Window,
 	}
 }

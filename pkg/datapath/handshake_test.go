@@ -264,13 +264,13 @@ func TestCollisionStaysOnTCP(t *testing.T) {
 	g.attach(t, d)
 	var l net.Listener
 	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
-	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
+	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapRendezvous{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var client *net.TCPConn
 	held := holdHandshake(t, ns, 7000, func(own, peer uint32) {
-		other := bpf.SockmapFlow{ActiveSk: 1, PassiveSk: 2}
+		other := bpf.SockmapRendezvous{ActiveSk: 1, PassiveSk: 2}
 		if err := flows.Put(bpf.SockmapIsnPair{Own: own, Peer: peer}, &other); err != nil {
 			t.Error(err)
 		}
@@ -282,7 +282,7 @@ func TestCollisionStaysOnTCP(t *testing.T) {
 	send(t, server, client, 10<<10, 2)
 	wantNoSockets(t, d)
 	wantFlows(t, d, RoleActive, Result(bpf.SockmapResultRESULT_COLLISION), 1)
-	var kept bpf.SockmapFlow
+	var kept bpf.SockmapRendezvous
 	if err := flows.Lookup(key, &kept); err != nil || kept.ActiveSk != 1 || kept.PassiveSk != 2 {
 		t.Errorf("the other flow's entry was touched: %+v, %v", kept, err)
 	}

@@ -106,7 +106,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 		t.Fatal(err)
 	}
 	stay := evictAll(t, d)
-	if len(stay) != 1 || stay[Stay(bpf.EvictStaysSTAYS_UNREAD)] != 1 {
+	if len(stay) != 1 || stay[Stay(bpf.SockmapStaysSTAYS_UNREAD)] != 1 {
 		t.Errorf("sockets stay: %v, want one, which has not read", stay)
 	}
 	for _, c := range []*net.TCPConn{client, server} {

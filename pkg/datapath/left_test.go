@@ -131,7 +131,7 @@ func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 		read <- err
 	})
 	stay := evictAll(t, d)
-	if stay[Stay(bpf.EvictStaysSTAYS_CALL)] != 1 || stay[Stay(bpf.EvictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+	if stay[Stay(bpf.SockmapStaysSTAYS_CALL)] != 1 || stay[Stay(bpf.SockmapStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the reader and its other end", stay)
 	}
 	want := pattern(make([]byte, 1000), 7)
@@ -196,15 +196,14 @@ func writeAll(fd int, data []byte) error {
 	return nil
 }
 
-// A socket whose verdict is of a version without oaths stays, and so does the other end; both are on TCP.
-func TestASocketOfAnOlderVersionNeverSwears(t *testing.T) {
-	const keepsOaths = 32 // HABIT_KEEPS_OATHS of bpf/state.h
+// A socket whose verdict is of a version that cannot commit to TCP stays, and so does the other end; both are on TCP.
+func TestASocketOfAnOlderVersionNeverCommits(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := redirected(t, d, g)
-	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Habits &^= keepsOaths })
+	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Habits &^= uint32(bpf.SockmapHabitHABIT_CAN_COMMIT) })
 	stay := evictAll(t, d)
-	if stay[Stay(bpf.EvictStaysSTAYS_OLD)] != 1 || stay[Stay(bpf.EvictStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+	if stay[Stay(bpf.SockmapStaysSTAYS_OLD)] != 1 || stay[Stay(bpf.SockmapStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the older one and its other end", stay)
 	}
 	for i := range uint64(50) {

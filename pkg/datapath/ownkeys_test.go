@@ -79,7 +79,7 @@ func TestASocketThatHasLeftDeletesNobodyElse(t *testing.T) {
 func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapFlow{}))
+	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapRendezvous{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,14 +89,14 @@ func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 		send(t, server, client, 100, 2)
 		key := changeState(t, d, client, func(*bpf.SockmapSockState) {}).Self
 		if other {
-			if err := flows.Put(key, &bpf.SockmapFlow{ActiveSk: 1, PassiveSk: 2}); err != nil {
+			if err := flows.Put(key, &bpf.SockmapRendezvous{ActiveSk: 1, PassiveSk: 2}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		resetBy(t, server)
 		client.Close()
 		eventually(t, "both ends are over", func() bool { return len(d.flowsOf(t)) == 0 })
-		var left bpf.SockmapFlow
+		var left bpf.SockmapRendezvous
 		if err := flows.Lookup(key, &left); (err == nil) != other {
 			t.Errorf("another's entry: %v; after the end of both: %+v, %v", other, left, err)
 		}
@@ -175,8 +175,8 @@ func TestEndsMeetBehindFullBarriers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	active := int16(unsafe.Offsetof(bpf.SockmapFlow{}.ActiveSk))
-	passive := int16(unsafe.Offsetof(bpf.SockmapFlow{}.PassiveSk))
+	active := int16(unsafe.Offsetof(bpf.SockmapRendezvous{}.ActiveSk))
+	passive := int16(unsafe.Offsetof(bpf.SockmapRendezvous{}.PassiveSk))
 	for program, want := range map[string]map[asm.AtomicOp][]int16{
 		"verdict":      {asm.FetchOr: {active, passive}},
 		"sock_ops":     {asm.FetchOr: {active, passive}, asm.Xchg: {active, passive}},

@@ -168,12 +168,12 @@ func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unl
 			h.granted += granted
 			counted[reader] = h
 		}
-		if f.ends&bpf.SockmapKnownEndEND_COUNTED == 0 {
+		if f.ends&bpf.SockmapEndFlagEND_COUNTED == 0 {
 			return true
 		}
 		listed++
 		cookie := f.NetNSCookie
-		if f.ends&bpf.SockmapKnownEndEND_GATHERED != 0 {
+		if f.ends&bpf.SockmapEndFlagEND_SHARE_UNREGISTERED != 0 {
 			cookie = unregistered
 		}
 		h := counted[cookie]

@@ -46,6 +46,13 @@ type EvictAvoided struct {
 	Again   uint32
 }
 
+type EvictCallError struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Error uint32
+	Pad   uint32
+}
+
 type EvictCallKey struct {
 	_        structs.HostLayout
 	Command  uint32
@@ -130,20 +137,6 @@ type EvictEndpoint struct {
 	Room  [1]uint64
 }
 
-type EvictFlow struct {
-	_            structs.HostLayout
-	ActiveSk     uint64
-	PassiveSk    uint64
-	ActiveState  uint64
-	PassiveState uint64
-	ActiveNetns  uint64
-	PassiveNetns uint64
-	Port         uint16
-	KeptOut      uint8
-	Ends         uint8
-	Pad          [4]uint8
-}
-
 type EvictHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
@@ -172,6 +165,20 @@ type EvictListeningPort struct {
 	Netns uint64
 	Port  uint16
 	Pad   [3]uint16
+}
+
+type EvictRendezvous struct {
+	_            structs.HostLayout
+	ActiveSk     uint64
+	PassiveSk    uint64
+	ActiveState  uint64
+	PassiveState uint64
+	ActiveNetns  uint64
+	PassiveNetns uint64
+	Port         uint16
+	KeptOut      uint8
+	Ends         uint8
+	Pad          [4]uint8
 }
 
 type EvictShare struct {
@@ -207,7 +214,7 @@ type EvictSockState struct {
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
-	Heard              uint32
+	LastProgress       uint32
 	Losses             uint8
 	LeftToTcp          uint8
 	Callbacks          uint8
@@ -215,30 +222,10 @@ type EvictSockState struct {
 	MixedSeq           uint32
 }
 
-type EvictStays uint32
-
-const (
-	EvictStaysSTAYS_NOT     EvictStays = 0
-	EvictStaysSTAYS_NO_PEER EvictStays = 1
-	EvictStaysSTAYS_CALL    EvictStays = 2
-	EvictStaysSTAYS_OLD     EvictStays = 3
-	EvictStaysSTAYS_UNREAD  EvictStays = 4
-	EvictStaysSTAYS_PROBED  EvictStays = 5
-	EvictStaysSTAYS_PEER    EvictStays = 6
-	EvictStaysSTAYS_MAX     EvictStays = 7
-)
-
 type EvictTapDrops struct {
 	_        structs.HostLayout
 	Messages uint64
 	Bytes    uint64
-}
-
-type EvictTaskAnswer struct {
-	_     structs.HostLayout
-	Sk    uint64
-	Error uint32
-	Pad   uint32
 }
 
 type EvictTotals struct {
@@ -257,26 +244,25 @@ type EvictTotals struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	EvictMapAnswers           = "answers"
-	EvictMapAttachments       = "attachments"
-	EvictMapAvoid             = "avoid"
-	EvictMapCalls             = "calls"
-	EvictMapConfig            = "config"
-	EvictMapEndpoints         = "endpoints"
-	EvictMapEvents            = "events"
-	EvictMapFlows             = "flows"
-	EvictMapHistory           = "history"
-	EvictMapKeepalives        = "keepalives"
-	EvictMapResets            = "resets"
-	EvictMapShares            = "shares"
-	EvictMapSockets           = "sockets"
-	EvictMapSplicing          = "splicing"
-	EvictMapStates            = "states"
-	EvictMapTapDrops          = "tap_drops"
-	EvictMapTapRing           = "tap_ring"
-	EvictMapTotals            = "totals"
-	EvictProgEvictTcp         = "evict_tcp"
-	EvictVarTypesForUserSpace = "types_for_user_space"
+	EvictMapAnswers     = "answers"
+	EvictMapAttachments = "attachments"
+	EvictMapAvoid       = "avoid"
+	EvictMapCalls       = "calls"
+	EvictMapConfig      = "config"
+	EvictMapEndpoints   = "endpoints"
+	EvictMapEvents      = "events"
+	EvictMapFlows       = "flows"
+	EvictMapHistory     = "history"
+	EvictMapKeepalives  = "keepalives"
+	EvictMapResets      = "resets"
+	EvictMapShares      = "shares"
+	EvictMapSockets     = "sockets"
+	EvictMapSplicing    = "splicing"
+	EvictMapStates      = "states"
+	EvictMapTapDrops    = "tap_drops"
+	EvictMapTapRing     = "tap_ring"
+	EvictMapTotals      = "totals"
+	EvictProgEvictTcp   = "evict_tcp"
 )
 
 // LoadEvict returns the embedded CollectionSpec for Evict.
@@ -352,7 +338,6 @@ type EvictMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EvictVariableSpecs struct {
-	TypesForUserSpace *ebpf.VariableSpec `ebpf:"types_for_user_space"`
 }
 
 // EvictObjects contains all objects after they have been loaded into the kernel.
@@ -422,7 +407,6 @@ func (m *EvictMaps) Close() error {
 //
 // It can be passed to LoadEvictObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EvictVariables struct {
-	TypesForUserSpace *ebpf.Variable `ebpf:"types_for_user_space"`
 }
 
 // EvictPrograms contains all programs after they have been loaded into the kernel.

@@ -46,6 +46,13 @@ type GuardAvoided struct {
 	Again   uint32
 }
 
+type GuardCallError struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Error uint32
+	Pad   uint32
+}
+
 type GuardCallKey struct {
 	_        structs.HostLayout
 	Command  uint32
@@ -130,20 +137,6 @@ type GuardEndpoint struct {
 	Room  [1]uint64
 }
 
-type GuardFlow struct {
-	_            structs.HostLayout
-	ActiveSk     uint64
-	PassiveSk    uint64
-	ActiveState  uint64
-	PassiveState uint64
-	ActiveNetns  uint64
-	PassiveNetns uint64
-	Port         uint16
-	KeptOut      uint8
-	Ends         uint8
-	Pad          [4]uint8
-}
-
 type GuardHistory struct {
 	_         structs.HostLayout
 	Fruitless uint32
@@ -172,6 +165,20 @@ type GuardListeningPort struct {
 	Netns uint64
 	Port  uint16
 	Pad   [3]uint16
+}
+
+type GuardRendezvous struct {
+	_            structs.HostLayout
+	ActiveSk     uint64
+	PassiveSk    uint64
+	ActiveState  uint64
+	PassiveState uint64
+	ActiveNetns  uint64
+	PassiveNetns uint64
+	Port         uint16
+	KeptOut      uint8
+	Ends         uint8
+	Pad          [4]uint8
 }
 
 type GuardShare struct {
@@ -207,7 +214,7 @@ type GuardSockState struct {
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
-	Heard              uint32
+	LastProgress       uint32
 	Losses             uint8
 	LeftToTcp          uint8
 	Callbacks          uint8
@@ -219,13 +226,6 @@ type GuardTapDrops struct {
 	_        structs.HostLayout
 	Messages uint64
 	Bytes    uint64
-}
-
-type GuardTaskAnswer struct {
-	_     structs.HostLayout
-	Sk    uint64
-	Error uint32
-	Pad   uint32
 }
 
 type GuardTotals struct {

@@ -80,6 +80,13 @@ const (
 	SockmapCallBucketCALL_FIRST_US SockmapCallBucket = 512
 )
 
+type SockmapCallError struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Error uint32
+	Pad   uint32
+}
+
 type SockmapCallKey struct {
 	_        structs.HostLayout
 	Command  uint32
@@ -141,6 +148,19 @@ type SockmapDestination struct {
 	Pad    uint32
 }
 
+type SockmapEndFlag uint32
+
+const (
+	SockmapEndFlagEND_OWN                SockmapEndFlag = 1
+	SockmapEndFlagEND_PEER               SockmapEndFlag = 2
+	SockmapEndFlagEND_COUNTED            SockmapEndFlag = 4
+	SockmapEndFlagEND_PROBED             SockmapEndFlag = 8
+	SockmapEndFlagEND_USED_HALF          SockmapEndFlag = 16
+	SockmapEndFlagEND_CLOSED             SockmapEndFlag = 32
+	SockmapEndFlagEND_MEMORY_PLENTY      SockmapEndFlag = 128
+	SockmapEndFlagEND_SHARE_UNREGISTERED SockmapEndFlag = 64
+)
+
 type SockmapEndpoint struct {
 	_          structs.HostLayout
 	Group      uint64
@@ -183,20 +203,6 @@ const (
 	SockmapEventEVENT_MAX              SockmapEvent = 13
 )
 
-type SockmapFlow struct {
-	_            structs.HostLayout
-	ActiveSk     uint64
-	PassiveSk    uint64
-	ActiveState  uint64
-	PassiveState uint64
-	ActiveNetns  uint64
-	PassiveNetns uint64
-	Port         uint16
-	KeptOut      uint8
-	Ends         uint8
-	Pad          [4]uint8
-}
-
 type SockmapFlowRecord struct {
 	_                  structs.HostLayout
 	Self               SockmapIsnPair
@@ -231,15 +237,15 @@ type SockmapFlowRecord struct {
 type SockmapHabit uint32
 
 const (
-	SockmapHabitHABIT_WAITALL        SockmapHabit = 1
-	SockmapHabitHABIT_OOB            SockmapHabit = 2
-	SockmapHabitHABIT_BLOCKS         SockmapHabit = 4
-	SockmapHabitHABIT_DISCARD        SockmapHabit = 8
-	SockmapHabitHABIT_TRUSTS         SockmapHabit = 16
-	SockmapHabitHABIT_KEEPS_OATHS    SockmapHabit = 32
-	SockmapHabitHABIT_SWORN          SockmapHabit = 64
-	SockmapHabitHABIT_SPLICE         SockmapHabit = 128
-	SockmapHabitHABIT_SPLICE_REFUSED SockmapHabit = 256
+	SockmapHabitHABIT_WAITALL         SockmapHabit = 1
+	SockmapHabitHABIT_OOB             SockmapHabit = 2
+	SockmapHabitHABIT_BLOCKS          SockmapHabit = 4
+	SockmapHabitHABIT_DISCARD         SockmapHabit = 8
+	SockmapHabitHABIT_REDIRECTS_EARLY SockmapHabit = 16
+	SockmapHabitHABIT_CAN_COMMIT      SockmapHabit = 32
+	SockmapHabitHABIT_COMMITTED       SockmapHabit = 64
+	SockmapHabitHABIT_SPLICE          SockmapHabit = 128
+	SockmapHabitHABIT_SPLICE_REFUSED  SockmapHabit = 256
 )
 
 type SockmapHelpersMode uint32
@@ -271,19 +277,6 @@ type SockmapKeepalive struct {
 	IntervalSeconds uint32
 	UserTimeoutMs   uint32
 }
-
-type SockmapKnownEnd uint32
-
-const (
-	SockmapKnownEndEND_OWN       SockmapKnownEnd = 1
-	SockmapKnownEndEND_PEER      SockmapKnownEnd = 2
-	SockmapKnownEndEND_COUNTED   SockmapKnownEnd = 4
-	SockmapKnownEndEND_PROBED    SockmapKnownEnd = 8
-	SockmapKnownEndEND_USED_HALF SockmapKnownEnd = 16
-	SockmapKnownEndEND_CLOSED    SockmapKnownEnd = 32
-	SockmapKnownEndEND_AMPLE     SockmapKnownEnd = 128
-	SockmapKnownEndEND_GATHERED  SockmapKnownEnd = 64
-)
 
 type SockmapLearn uint32
 
@@ -350,6 +343,20 @@ const (
 	SockmapReasonREASON_MAX              SockmapReason = 29
 )
 
+type SockmapRendezvous struct {
+	_            structs.HostLayout
+	ActiveSk     uint64
+	PassiveSk    uint64
+	ActiveState  uint64
+	PassiveState uint64
+	ActiveNetns  uint64
+	PassiveNetns uint64
+	Port         uint16
+	KeptOut      uint8
+	Ends         uint8
+	Pad          [4]uint8
+}
+
 type SockmapResult uint32
 
 const (
@@ -414,13 +421,26 @@ type SockmapSockState struct {
 	Habits             uint32
 	Reader             uint32
 	BacklogHigh        uint32
-	Heard              uint32
+	LastProgress       uint32
 	Losses             uint8
 	LeftToTcp          uint8
 	Callbacks          uint8
 	Ends               uint8
 	MixedSeq           uint32
 }
+
+type SockmapStays uint32
+
+const (
+	SockmapStaysSTAYS_NOT     SockmapStays = 0
+	SockmapStaysSTAYS_NO_PEER SockmapStays = 1
+	SockmapStaysSTAYS_CALL    SockmapStays = 2
+	SockmapStaysSTAYS_OLD     SockmapStays = 3
+	SockmapStaysSTAYS_UNREAD  SockmapStays = 4
+	SockmapStaysSTAYS_PROBED  SockmapStays = 5
+	SockmapStaysSTAYS_PEER    SockmapStays = 6
+	SockmapStaysSTAYS_MAX     SockmapStays = 7
+)
 
 type SockmapTapDrops struct {
 	_        structs.HostLayout
@@ -462,13 +482,6 @@ const (
 	SockmapTapSizeTAP_CHUNK    SockmapTapSize = 4096
 	SockmapTapSizeTAP_SNAP_MAX SockmapTapSize = 557056
 )
-
-type SockmapTaskAnswer struct {
-	_     structs.HostLayout
-	Sk    uint64
-	Error uint32
-	Pad   uint32
-}
 
 type SockmapTick uint32
 

@@ -17,21 +17,9 @@
 #include <bpf/bpf_core_read.h>
 
 #include "abi.h"
-#include "history.h"
+#include "peer.h"
 #include "socket.h"
 #include "state.h"
-
-/* Why a socket that is to leave stays. */
-enum stays {
-	STAYS_NOT = 0,
-	STAYS_NO_PEER = 1, /* it has not met the other end */
-	STAYS_CALL = 2,	   /* a call of its program is inside the redirecting part of the kernel */
-	STAYS_OLD = 3,	   /* its verdict is of a version that keeps no oaths */
-	STAYS_UNREAD = 4,  /* its program has not read what was redirected to it */
-	STAYS_PROBED = 5,  /* keepalive probes of ours run */
-	STAYS_PEER = 6,	   /* the other end has not sworn */
-	STAYS_MAX,
-};
 
 #define REASON_BIT(name) (1ULL << REASON_##name)
 
@@ -56,13 +44,13 @@ static __always_inline bool is_one(enum reason reason, __u64 reasons)
 	return (1ULL << (reason & 63)) & reasons;
 }
 
-static __always_inline bool has_sworn(const struct sock_state *state)
+static __always_inline bool has_committed(const struct sock_state *state)
 {
-	return state->habits & HABIT_SWORN;
+	return state->habits & HABIT_COMMITTED;
 }
 
 /* How many calls are inside the redirecting part of the kernel, with this socket as sender or reader. */
-static __always_inline int calls_in(struct sock *sk)
+static __always_inline int calls_inside_count(struct sock *sk)
 {
 	struct sk_psock *psock = psock_of(sk);
 
@@ -74,15 +62,15 @@ static __always_inline int calls_in(struct sock *sk)
  * known not to redirect: 1 for the send whose verdict this is. A socket whose verdict may be of a version
  * that knows no oaths never swears. Reports whether it has sworn.
  */
-static __always_inline bool swear(struct sock_state *state, struct tcp_sock *tp, int ours)
+static __always_inline bool commit(struct sock_state *state, struct tcp_sock *tp, int ours)
 {
 	__u32 before;
 
-	if (has_sworn(state))
+	if (has_committed(state))
 		return true;
-	if (!(state->habits & HABIT_KEEPS_OATHS) || calls_in(&tp->inet_conn.icsk_inet.sk) > ours)
+	if (!(state->habits & HABIT_CAN_COMMIT) || calls_inside_count(&tp->inet_conn.icsk_inet.sk) > ours)
 		return false;
-	before = __sync_fetch_and_or(&state->habits, HABIT_SWORN);
+	before = __sync_fetch_and_or(&state->habits, HABIT_COMMITTED);
 	barrier_var(before); /* else the compiler takes an instruction that is no barrier */
 	return true;
 }
@@ -91,28 +79,8 @@ static __always_inline bool swear(struct sock_state *state, struct tcp_sock *tp,
  * In its verdict, whose send is a call of its own. Where the kernel asks again for the rest of a message, because
  * there was no memory for all of it, it redirects the rest as it did the first part, whatever the verdict says.
  */
-static __always_inline bool swear_in_verdict(struct sk_msg_md *msg, struct sock_state *state,
+static __always_inline bool commit_in_verdict(struct sk_msg_md *msg, struct sock_state *state,
 					     struct tcp_sock *tp)
 {
-	return has_sworn(state) || (!BPF_CORE_READ((struct sk_msg *)msg, sk_redir) && swear(state, tp, 1));
-}
-
-/*
- * Will the other end never redirect again? It has sworn, or it left as a plain reader, without an oath: then it
- * has no psock any more, so no call is inside. A hint like all that is read of the other end, so it counts only
- * if its state is still this connection's.
- */
-static __always_inline bool peer_has_sworn(const struct sock_state *state)
-{
-	const struct sock_state *peer = (const struct sock_state *)state->peer_state;
-	__u32 habits = 0;
-	__u8 left = 0;
-
-	if (!peer)
-		return false;
-	bpf_probe_read_kernel(&habits, sizeof(habits), &peer->habits);
-	bpf_probe_read_kernel(&left, sizeof(left), &peer->left);
-	if (!(habits & HABIT_SWORN) && !(left && !psock_of((struct sock *)state->peer_sk)))
-		return false;
-	return still_the_peers(state);
+	return has_committed(state) || (!BPF_CORE_READ((struct sk_msg *)msg, sk_redir) && commit(state, tp, 1));
 }

@@ -7,7 +7,7 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#include "abi.h"
+#include "state.h"
 
 static __always_inline struct isn_pair mirrored(struct isn_pair pair)
 {
@@ -15,7 +15,7 @@ static __always_inline struct isn_pair mirrored(struct isn_pair pair)
 }
 
 /* The key of this end's connection in flows: the active end's. */
-static __always_inline struct isn_pair flow_key(const struct sock_state *state)
+static __always_inline struct isn_pair rendezvous_key(const struct sock_state *state)
 {
 	bool active = state->role == ROLE_ACTIVE;
 
@@ -24,7 +24,7 @@ static __always_inline struct isn_pair flow_key(const struct sock_state *state)
 }
 
 /*
- * In struct flow an end writes its address last, and the other reads that first, both by an atomic that
+ * In struct rendezvous an end writes its address last, and the other reads that first, both by an atomic that
  * fetches: a full barrier on every architecture. So whoever finds an address finds what was written before
  * it.
  */

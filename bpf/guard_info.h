@@ -7,6 +7,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "maps.h"
+#include "peer.h"
 #include "socket.h"
 #include "totals.h"
 
@@ -21,13 +22,7 @@
 			(info)->field += amount; \
 	} while (0)
 
-/* What a socket has sent by redirect; a stretch of struct sock_state. */
-struct redirected {
-	__u64 bytes;
-	__u64 messages;
-};
-
-static __always_inline void at_most_since(__u32 *age_ms, __u32 then)
+static __always_inline void limit_age(__u32 *age_ms, __u32 then)
 {
 	__u32 ms = ((__u64)(precise_ticks() - then) << TICK_SHIFT) / 1000000;
 
@@ -42,23 +37,19 @@ static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *i
 	ADD(info, tcpi_segs_out, ctx, state->redirected_messages);
 	ADD(info, tcpi_data_segs_out, ctx, state->redirected_messages);
 	if (WITHIN(info, tcpi_last_data_sent, ctx))
-		at_most_since(&info->tcpi_last_data_sent, state->redirected_at);
+		limit_age(&info->tcpi_last_data_sent, state->redirected_at);
 }
 
-/* The peer's state is a hint, read fault-safely: at worst these numbers are wrong for a connection that is closing. */
-static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *peer)
+static __always_inline void add_received(struct bpf_sockopt *ctx, struct tcp_info *info,
+					 const struct sock_state *state)
 {
-	struct redirected got = {};
-	__u32 last = 0;
+	struct redirected got = redirected_by_peer(state);
 
-	if (bpf_probe_read_kernel(&got, sizeof(got), &peer->redirected_bytes) ||
-	    bpf_probe_read_kernel(&last, sizeof(last), &peer->redirected_at))
-		return;
 	ADD(info, tcpi_bytes_received, ctx, got.bytes);
 	ADD(info, tcpi_segs_in, ctx, got.messages);
 	ADD(info, tcpi_data_segs_in, ctx, got.messages);
 	if (WITHIN(info, tcpi_last_data_recv, ctx))
-		at_most_since(&info->tcpi_last_data_recv, last);
+		limit_age(&info->tcpi_last_data_recv, redirected_at_of_peer(state));
 }
 
 static __always_inline void complete_info(struct bpf_sockopt *ctx)
@@ -74,8 +65,7 @@ static __always_inline void complete_info(struct bpf_sockopt *ctx)
 		return;
 	count_event(EVENT_ANSWER_CORRECTED);
 	add_sent(ctx, info, state);
-	if (state->peer_state)
-		add_received(ctx, info, (const struct sock_state *)state->peer_state);
+	add_received(ctx, info, state);
 }
 
 /* A mark that the program has not set (ADR 6) is none of its business. */

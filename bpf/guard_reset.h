@@ -15,10 +15,10 @@
 #include "socket.h"
 
 /* 0: nothing is to be answered. */
-static __always_inline void let_answer(struct sock *sk, __u32 error)
+static __always_inline void leave_call_error(struct sock *sk, __u32 error)
 {
 	__u64 task = bpf_get_current_pid_tgid();
-	struct task_answer answer = { .sk = (__u64)sk, .error = error };
+	struct call_error answer = { .sk = (__u64)sk, .error = error };
 
 	if (error)
 		bpf_map_update_elem(&answers, &task, &answer, BPF_ANY);
@@ -31,10 +31,10 @@ static __always_inline bool peer_has_finished(struct sock *sk)
 }
 
 /* What an observer has said of this very call: an error, negative, or 0 for nothing. */
-static __always_inline long answer_of(struct sock *sk)
+static __always_inline long take_call_error(struct sock *sk)
 {
 	__u64 task = bpf_get_current_pid_tgid();
-	struct task_answer *answer;
+	struct call_error *answer;
 	long error;
 
 	if (!peer_has_finished(sk))
@@ -54,9 +54,9 @@ static __always_inline __u32 *reset_of(struct sock *sk, struct sock_state *state
 }
 
 /* A reset is told once, by whatever call comes first. True: this is the one. */
-static __always_inline bool tells(__u32 *told)
+static __always_inline bool report_reset(__u32 *told)
 {
-	return __sync_val_compare_and_swap(told, RESET_UNTOLD, RESET_TOLD) == RESET_UNTOLD;
+	return __sync_val_compare_and_swap(told, RESET_PENDING, RESET_REPORTED) == RESET_PENDING;
 }
 
 /* Of what came by TCP: only the FIN, which has a number, too, may not have been taken. */
@@ -70,7 +70,7 @@ static __always_inline __u32 receive_after_reset(struct sock *sk, struct sock_st
 {
 	__u32 *told = reset_of(sk, state);
 
-	if (told && has_read_all(bpf_skc_to_tcp_sock(sk)) && !redirected_bytes_wait(sk) && tells(told))
+	if (told && has_read_all(bpf_skc_to_tcp_sock(sk)) && !redirected_bytes_wait(sk) && report_reset(told))
 		return ECONNRESET;
 	return 0;
 }
@@ -82,7 +82,7 @@ static __always_inline __u32 send_after_reset(struct sock *sk, struct sock_state
 
 	if (!told)
 		return 0;
-	if (tells(told))
+	if (report_reset(told))
 		return ECONNRESET;
 	if (!(flags & MSG_NOSIGNAL))
 		bpf_send_signal(SIGPIPE);
