@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 SHELL      := /bin/bash
-CLANG      ?= clang-14
-LLVM_STRIP ?= llvm-strip-14
+CLANG        ?= clang-14
+LLVM_STRIP   ?= llvm-strip-14
+CLANG_FORMAT ?= clang-format-14
+C_FILES      := $(wildcard bpf/*.[ch] bpf/headers/*.h test/bench/classic/bpf/*.c)
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version=$(VERSION)'
 # Builds and starts the benchmarks, which are a module of their own.
@@ -82,13 +84,20 @@ test-cluster: ## a real Kubernetes on this machine: the chart, real pods, upgrad
 	go test -count=1 -v -timeout 75m -run '^$(RUN)' ./test/cluster
 
 .PHONY: lint
-lint: ## formatting, vet, staticcheck, layout rules
+lint: ## formatting, vet, staticcheck, layout rules (installs clang-format 14)
+	@test/setup.sh lint
+	@$(CLANG_FORMAT) --dry-run -Werror $(C_FILES) || { echo "run make format-c"; exit 1; }
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$unformatted ]] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	GOARCH=arm64 go vet ./...
 	go -C test/bench vet ./...
 	$(TOOLS) staticcheck ./...
 	go test ./test/layout
+
+.PHONY: format-c
+format-c: ## format the C files, as lint checks it
+	@test/setup.sh lint
+	$(CLANG_FORMAT) -i $(C_FILES)
 
 .PHONY: generate
 generate: ## rebuild the BPF objects and their Go bindings (clang 14, libbpf-dev)

@@ -5,23 +5,23 @@
 #include "abi.h"
 
 enum tap_size {
-	TAP_CHUNK = 4096,	       /* bytes of a message in one record at most */
+	TAP_CHUNK = 4096,		/* bytes of a message in one record at most */
 	TAP_SNAP_MAX = 136 * TAP_CHUNK, /* bytes: 544 KiB, the largest message that the verdict ever sees */
 };
 
 /*
- * What a tap gets: one record for each chunk of a message, in order, the data behind it. Addresses are those of the passive
- * end for both directions, so that the two halves of a connection fit although NAT is between them: network order, v4 in the
- * first four bytes.
+ * A tap gets one record for each chunk of a message, in order, followed by the chunk. Addresses are those
+ * that the passive end sees, in both directions, so that both halves of a connection match although NAT is
+ * between them. Network order, v4 in the first four bytes.
  */
 struct tap_record {
-	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 time_ns;	      /* CLOCK_MONOTONIC */
 	struct isn_pair self; /* of the sender */
-	__u64 netns; /* of the sender */
+	__u64 netns;	      /* of the sender */
 	__u64 peer_netns;
-	__u32 seq;	    /* TCP sequence number of the message's first byte */
-	__u32 message_bytes; /* of the whole message */
-	__u32 offset; /* of this chunk in it */
+	__u32 seq;	      /* TCP sequence number of the message's first byte */
+	__u32 message_bytes;  /* of the whole message */
+	__u32 offset;	      /* of this chunk in it */
 	__u32 captured_bytes; /* that follow this record */
 	__u16 family;
 	__u16 passive_port;

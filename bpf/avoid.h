@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the guards have seen and later connections are spared, for AVOID_NS or more: a server's listening
- * port, in avoid, and a client's destination, in history.
+ * Keeps later connections on TCP for AVOID_NS or longer after a guard has seen a program use something that
+ * only TCP supports. Servers are noted by listening port, in the map avoid; clients by destination, in
+ * history.
  */
 #pragma once
 
@@ -13,14 +14,14 @@
 
 #include "maps.h"
 
-#define FRUITLESS_MAX 256 /* connections in a row that gained nothing: struct history */
+#define FRUITLESS_MAX 256 /* connections in a row that gained nothing: see struct history */
 
 static __always_inline struct destination destination_of(struct tcp_sock *tp, __u64 netns)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	struct destination to = {
-		.netns = netns, .port = sk->__sk_common.skc_dport, .family = sk->__sk_common.skc_family
-	};
+	struct destination to = { .netns = netns,
+				  .port = sk->__sk_common.skc_dport,
+				  .family = sk->__sk_common.skc_family };
 
 	if (to.family == AF_INET6)
 		BPF_CORE_READ_INTO(&to.addr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
@@ -29,7 +30,7 @@ static __always_inline struct destination destination_of(struct tcp_sock *tp, __
 	return to;
 }
 
-/* Is this destination left to TCP because of what this end's programs send there? */
+/* Does this destination stay on TCP because of what programs of this namespace sent there? */
 static __always_inline bool avoided_for_now(const struct history *known)
 {
 	return known->avoided && known->rested_ns > bpf_ktime_get_coarse_ns();
@@ -42,22 +43,22 @@ static __always_inline __u64 observed_at(void)
 }
 
 /*
- * A client's program sends what only TCP does right: later connections from its network namespace to the same
- * destination stay on TCP for a while. Nobody else's do: what a client sends says nothing of what others send
- * to the same server.
+ * A client's program sent something that only TCP supports. Later connections from its network namespace to
+ * the same destination stay on TCP for AVOID_NS. Those of other namespaces do not: one client says nothing
+ * about others.
  */
 static __always_inline void avoid_destination(struct tcp_sock *tp, __u64 netns)
 {
 	struct destination to = destination_of(tp, netns);
-	struct history avoided = {
-		.fruitless = FRUITLESS_MAX, .why = RESULT_AVOIDED, .avoided = 1,
-		.rested_ns = observed_at() + AVOID_NS
-	};
+	struct history avoided = { .fruitless = FRUITLESS_MAX,
+				   .why = RESULT_AVOIDED,
+				   .avoided = 1,
+				   .rested_ns = observed_at() + AVOID_NS };
 
 	bpf_map_update_elem(&history, &to, &avoided, BPF_ANY);
 }
 
-/* When a listening port is taken again. */
+/* When connections to a listening port are accelerated again. */
 static __always_inline __u64 avoided_until(const struct avoided *noted)
 {
 	return noted->noted_ns + (AVOID_NS << (noted->again & 7));
@@ -73,8 +74,9 @@ static __always_inline bool avoided(__u64 netns, __u16 port)
 }
 
 /*
- * A server that did this will do it again, and each time that is tried costs one connection a change of ways: so it is tried at longer
- * and longer intervals. Connections that live when the first of them is noted are noted, too, and count once.
+ * A server that did this will do it again, and each retry costs one connection a change to TCP. So retries
+ * come at growing intervals. Connections that were alive when the first was noted are noted, too, and count
+ * once.
  */
 static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
 {
@@ -91,11 +93,12 @@ static __always_inline void avoid_port(__u64 netns, __u16 port, __u32 habits)
 }
 
 /*
- * Later connections are spared the change of ways. Of what a client does only MSG_OOB and splice(2) are
- * remembered, for its own ones: they belong to the program that speaks there. The server's port says nothing of
- * them, and must not: one client would take acceleration from all others. tp: of a client.
+ * Keeps later connections on TCP from the start. For a client only MSG_OOB and splice(2) are noted, and for
+ * its own namespace only. The server's port must not be noted then, or one client could take acceleration
+ * from all others. tp: the client's socket, or NULL.
  */
-static __always_inline void avoid_later_connections(struct tcp_sock *tp, const struct sock_state *state, __u32 habits)
+static __always_inline void avoid_later_connections(struct tcp_sock *tp, const struct sock_state *state,
+						    __u32 habits)
 {
 	if (state->role == ROLE_PASSIVE) {
 		if (state->port)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Which callbacks a socket gets. The flags are the socket's and not a program's: whatever sock_ops program
- * of its cgroups sets or clears one does it for all of them. So only those are ever cleared that nobody had
- * asked for when we did, see docs/adr/0017.
+ * Which callbacks a socket gets. The flags belong to the socket, not to a program: a sock_ops program that
+ * sets or clears one does so for all programs of the socket's cgroups. So we clear only flags that nobody had
+ * set when we set them, see docs/adr/0017.
  */
 #pragma once
 
@@ -15,8 +15,8 @@
 #include "totals.h"
 
 /*
- * For the life of a paired socket. The callback for header options comes before each segment and each ACK
- * that the socket sends; no room for options is ever taken.
+ * For the life of a paired socket. The callback for header options runs before each segment and each ACK that
+ * the socket sends. We never reserve space for options.
  */
 #define LIFE_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
 
@@ -26,7 +26,7 @@
 #define ANSWER_FLAGS (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG)
 
 /*
- * In struct sock_state, beside the flags, of which there are seven: something is to be decided at an answer.
+ * In sock_state.callbacks, beside the kernel's seven flags: something is to be decided when the peer answers.
  */
 #define CALLBACKS_UNDECIDED (BPF_SOCK_OPS_ALL_CB_FLAGS + 1)
 
@@ -52,7 +52,7 @@ static __always_inline void stop_asking(struct bpf_sock_ops *ops, struct sock_st
 		bpf_sock_ops_cb_flags_set(ops, set & ~flags);
 }
 
-/* Does somebody else's program run after ours, and may have wanted what we had set already? */
+/* Does a program of others run after ours? It may rely on a flag that we had set already. */
 static __always_inline bool others_follow(void)
 {
 	__u32 zero = 0;
@@ -62,9 +62,8 @@ static __always_inline bool others_follow(void)
 }
 
 /*
- * Two steps, so that programs which run after ours at the handshake find those flags as they are that we
- * clear again on every connection: they are asked for at the first packet that the socket sends then, of
- * which a handshake has one.
+ * In two steps, so that programs which run after ours at the handshake do not see flags that we clear again
+ * on every connection. Those are set at the first packet that the socket sends after it.
  */
 static __always_inline void ask_at_handshake(struct bpf_sock_ops *ops, struct sock_state *state,
 					     bool undecided)
@@ -79,7 +78,7 @@ static __always_inline void ask_for_answers(struct bpf_sock_ops *ops, struct soc
 		ask_for(ops, state, ANSWER_FLAGS);
 }
 
-/* All that can be decided at an answer is. */
+/* Everything that waits for the peer's answer is decided. */
 static __always_inline void settle_callbacks(struct bpf_sock_ops *ops, struct sock_state *state)
 {
 	state->callbacks &= ~CALLBACKS_UNDECIDED;
@@ -87,8 +86,8 @@ static __always_inline void settle_callbacks(struct bpf_sock_ops *ops, struct so
 }
 
 /*
- * The socket has left the sockhash. That its state changes is told on: it costs nothing until the end, and
- * is what others ask for most often.
+ * The socket has left the sockhash. The callback for state changes stays set: it costs nothing until the end,
+ * and others ask for it most often.
  */
 static __always_inline void leave_callbacks(struct bpf_sock_ops *ops, struct sock_state *state)
 {
@@ -98,8 +97,8 @@ static __always_inline void leave_callbacks(struct bpf_sock_ops *ops, struct soc
 }
 
 /*
- * Whatever is ours and not set was cleared by somebody else. The socket may be disconnected and listen: it is
- * to be as it was.
+ * A flag of ours that is not set was cleared by others. The socket may be disconnected and used again, so its
+ * flags become what they were before.
  */
 static __always_inline void end_callbacks(struct bpf_sock_ops *ops, struct sock_state *state)
 {

@@ -11,9 +11,9 @@
 #include "peer_socket.h"
 
 /*
- * A change to TCP that can wait does so until the reader has taken what was redirected: bytes that wait in
- * both ways confuse some readers, see wake.h. since_ns: from when on the change is wanted; after PATIENCE_NS
- * it comes all the same. 0: no end.
+ * A change to TCP waits, if it can, until the reader has taken all redirected bytes: bytes that wait in both
+ * queues confuse some readers, see wake.h. since_ns: when the change was first wanted; it happens after
+ * PATIENCE_NS at the latest. 0: it waits without end.
  */
 #define PATIENCE_NS (1000ULL * 1000 * 1000)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What happens when a connection ends: counting, cleaning up, and leaving the sockhash unless bytes wait there. */
+/* The end of a connection: counting, cleaning up, and leaving the sockhash unless bytes wait there. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,9 +16,10 @@
 #include "totals.h"
 
 /*
- * The FIN is about to leave. After close(2) with bytes unread TCP would send a reset instead, but it does not count redirected ones.
- * The guards tell the peer's program. It is close(2) and not shutdown(2) when the kernel has taken the socket out of the sockhash,
- * whose bytes are charged for a little longer.
+ * The FIN is about to be sent. After close(2) with unread bytes TCP would send a reset instead, but it does
+ * not see redirected bytes. So the reset is noted in the map resets, and the guards report it to the peer's
+ * program. It is close(2) and not shutdown(2) if the kernel has taken the socket out of the sockhash; its
+ * bytes stay charged a little longer.
  */
 static __always_inline void on_fin(struct bpf_sock *sk)
 {
@@ -44,8 +45,7 @@ static __always_inline void on_fin(struct bpf_sock *sk)
 }
 
 /*
- * Has this connection left because it was a stream that gains nothing? The end that sent it knows; of the
- * other's state all is a hint.
+ * Did this connection leave because it was a stream that gains nothing? The end that sent the stream knows.
  */
 static __always_inline bool was_a_stream(const struct sock_state *state)
 {
@@ -74,9 +74,9 @@ static __always_inline void delete_rendezvous(const struct sock_state *state, st
 }
 
 /*
- * The connection goes from `old` to CLOSE. By connect(2) to AF_UNSPEC, which throws away what TCP has
- * received? Whatever else closes a socket in these states sets an error before, or has seen the peer's FIN.
- * In others that cannot be told: drop_last_connection.
+ * The connection goes from state `old` to CLOSE. Is the cause connect(2) with AF_UNSPEC, which discards what
+ * TCP has received? Everything else that closes a socket in these states has set an error or seen the peer's
+ * FIN. In other states it cannot be known; then see drop_last_connection.
  */
 static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 {
@@ -88,10 +88,10 @@ static __always_inline bool is_disconnect(struct sock *sk, __u32 old)
 }
 
 /*
- * Can the program still get redirected bytes: some that wait, or that are on their way? A send of another
- * thread than the one which ended the stream holds the peer's psock from before its verdict until its bytes
- * are queued. What is inside this socket does not matter: its own calls go on without the sockhash, and a
- * socket that was reset must leave it, because there send(2) says ECONNRESET again and again.
+ * Can the program still get redirected bytes, waiting or on their way? A send of another thread of the peer
+ * holds the peer's psock from before its verdict until its bytes are queued. Calls inside this socket do not
+ * matter: they continue without the sockhash. And a socket that was reset must leave the sockhash, or send(2)
+ * would return ECONNRESET again and again.
  */
 static __always_inline bool bytes_may_come(const struct sock_state *state, struct sock *sk)
 {
@@ -101,8 +101,8 @@ static __always_inline bool bytes_may_come(const struct sock_state *state, struc
 }
 
 /*
- * What is asked of the socket from now on, TCP answers best. The state stays, for TCP_INFO, and to find the
- * socket in the sockhash if it has to stay there and connects again.
+ * From now on TCP handles all calls best. The state stays: for TCP_INFO, and to find the socket in the
+ * sockhash if it must stay there and connects again.
  */
 static __always_inline void on_close(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Leaving the sockhash for good, while the connection goes on. A socket that leaves gets TCP's own calls back,
- * and bytes that are redirected to it afterwards would be lost. So each end first swears: it never redirects
- * again, and none of its redirects is on its way. An end that has sworn leaves as soon as the other has sworn,
- * too, and has left it nothing to read. docs/adr/0018.
+ * How an end commits to TCP, so that both ends can leave the sockhash while the connection goes on. A socket
+ * that leaves gets TCP's own calls back; bytes redirected to it afterwards would be lost. So each end first
+ * commits to TCP: it never redirects again, and none of its redirects is on its way. An end leaves when both
+ * have committed and nothing that was redirected to it is unread. See docs/adr/0018.
  *
- * The kernel itself proves that no redirect is on its way: a send holds its own socket's psock from before its
- * verdict until its bytes are queued.
+ * The kernel itself proves that no redirect is on its way: a send holds its own socket's psock from before
+ * its verdict until its bytes are queued.
  */
 #pragma once
 
@@ -23,21 +23,25 @@
 
 #define REASON_BIT(name) (1ULL << REASON_##name)
 
-/* Of a flow that has left: later connections to the same destination would lose, too. */
-#define REASONS_TO_REMEMBER (REASON_BIT(UNREAD) | REASON_BIT(BACKLOG_BYTES) | REASON_BIT(BACKLOG_MESSAGES) | \
-			     REASON_BIT(CONTENDED) | REASON_BIT(CORKED) | REASON_BIT(PAGES) | REASON_BIT(SMALL))
+/* A flow that has left for one of these: later connections to the same destination would lose, too. */
+#define REASONS_TO_REMEMBER                                                              \
+	(REASON_BIT(UNREAD) | REASON_BIT(BACKLOG_BYTES) | REASON_BIT(BACKLOG_MESSAGES) | \
+	 REASON_BIT(CONTENDED) | REASON_BIT(CORKED) | REASON_BIT(PAGES) | REASON_BIT(SMALL))
 
-/* Programs that do these go on doing them, and whoever turns the kill switch wants TCP. */
-#define REASONS_THAT_LAST (REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | \
-			   REASON_BIT(DISCARD) | REASON_BIT(OOB) | REASON_BIT(SPLICE))
+/* Programs that cause these go on causing them, and who turns the kill switch wants TCP. */
+#define REASONS_THAT_LAST                                                                          \
+	(REASON_BIT(DISABLED) | REASON_BIT(BLOCKING) | REASON_BIT(WAITALL) | REASON_BIT(DISCARD) | \
+	 REASON_BIT(OOB) | REASON_BIT(SPLICE))
 
-/* What a program has set on its socket, and may take back. */
-#define REASONS_OF_OPTIONS (REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | REASON_BIT(OPTION) | REASON_BIT(RCVLOWAT))
+/* Options that a program has set on its socket and may clear again. */
+#define REASONS_OF_OPTIONS \
+	(REASON_BIT(INQ) | REASON_BIT(ZEROCOPY) | REASON_BIT(OPTION) | REASON_BIT(RCVLOWAT))
 
-/* What is over soon, or of sockets that cannot leave. */
-#define REASONS_THAT_PASS (REASON_BIT(NO_PEER) | REASON_BIT(STATE) | REASON_BIT(ULP) | REASON_BIT(PEER_LEFT) | \
-			   REASON_BIT(LEARNING) | REASON_BIT(REFRESH) | REASON_BIT(MEMORY) | \
-			   REASON_BIT(SHUTDOWN) | REASON_BIT(EARLY))
+/* Reasons that are over soon, or that concern sockets which cannot leave. */
+#define REASONS_THAT_PASS                                                                         \
+	(REASON_BIT(NO_PEER) | REASON_BIT(STATE) | REASON_BIT(ULP) | REASON_BIT(PEER_LEFT) |      \
+	 REASON_BIT(LEARNING) | REASON_BIT(REFRESH) | REASON_BIT(MEMORY) | REASON_BIT(SHUTDOWN) | \
+	 REASON_BIT(EARLY))
 
 static __always_inline bool is_one(enum reason reason, __u64 reasons)
 {
@@ -49,7 +53,7 @@ static __always_inline bool has_committed(const struct sock_state *state)
 	return state->habits & HABIT_COMMITTED;
 }
 
-/* How many calls are inside the redirecting part of the kernel, with this socket as sender or reader. */
+/* How many calls are inside the kernel's redirecting code, with this socket as sender or reader. */
 static __always_inline int calls_inside_count(struct sock *sk)
 {
 	struct sk_psock *psock = psock_of(sk);
@@ -58,9 +62,9 @@ static __always_inline int calls_inside_count(struct sock *sk)
 }
 
 /*
- * The caller holds the socket's lock, so whoever begins to send now sees the oath. ours: calls inside that are
- * known not to redirect: 1 for the send whose verdict this is. A socket whose verdict may be of a version
- * that knows no oaths never swears. Reports whether it has sworn.
+ * The caller holds the socket's lock, so every send that begins later sees the commitment. ours: calls inside
+ * that are known not to redirect: 1 for the send whose verdict this is. A socket whose verdict may be of a
+ * version without commitments never commits. Reports whether it has committed.
  */
 static __always_inline bool commit(struct sock_state *state, struct tcp_sock *tp, int ours)
 {
@@ -76,11 +80,13 @@ static __always_inline bool commit(struct sock_state *state, struct tcp_sock *tp
 }
 
 /*
- * In its verdict, whose send is a call of its own. Where the kernel asks again for the rest of a message, because
- * there was no memory for all of it, it redirects the rest as it did the first part, whatever the verdict says.
+ * In its verdict, whose send is a call of its own. If the kernel had no memory for all of a message, it runs
+ * the verdict again for the rest, but redirects the rest like the first part whatever the verdict says: then
+ * it cannot commit.
  */
 static __always_inline bool commit_in_verdict(struct sk_msg_md *msg, struct sock_state *state,
-					     struct tcp_sock *tp)
+					      struct tcp_sock *tp)
 {
-	return has_committed(state) || (!BPF_CORE_READ((struct sk_msg *)msg, sk_redir) && commit(state, tp, 1));
+	return has_committed(state) ||
+	       (!BPF_CORE_READ((struct sk_msg *)msg, sk_redir) && commit(state, tp, 1));
 }

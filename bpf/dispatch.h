@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What sock_ops does at each callback. The programs differ in who takes part. */
+/* What sock_ops does at each callback. The three programs differ in which sockets take part. */
 #pragma once
 
 #include <stdbool.h>
@@ -17,16 +17,18 @@
 #include "wake.h"
 
 /*
- * A pod that has no network namespace of its own (hostNetwork). Its sockets in the host's one are those of its
- * cgroup, and in endpoints, totals and shares a key of its own stands for it, in place of the cookie that all
- * processes of the host share.
+ * A pod without a network namespace of its own (hostNetwork). Its sockets are those of its cgroup in the
+ * host's network namespace. Its key in endpoints, totals and shares replaces the cookie that all processes of
+ * the host share.
  */
 struct host_pod {
 	__u64 host_netns; /* cookie of the host's network namespace */
 	__u64 key;	  /* 1 << HOST_POD_BIT | id of the pod's cgroup */
 };
 
-/* Under which key the network namespace of a socket is in endpoints. pod: that the program is of, or NULL. */
+/*
+ * The key in endpoints for a socket's network namespace. pod: the one that the program belongs to, or NULL.
+ */
 static __always_inline __u64 endpoint_key(struct bpf_sock_ops *ops, const struct host_pod *pod)
 {
 	__u64 cookie = bpf_get_netns_cookie(ops);
@@ -43,8 +45,8 @@ static __always_inline bool switched_off(void)
 }
 
 /*
- * Does this namespace take part? An endpoint that opted out does not, whichever link asks. Tells by *ends
- * whether it is one.
+ * Does this namespace take part? An endpoint that opted out does not, through whichever link the program
+ * runs. *ends gets END_OWN if it is an endpoint.
  */
 static __always_inline bool takes_part(const struct endpoint *ep, bool any, __u8 *ends)
 {
@@ -70,7 +72,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ops, struct bpf_
 	if (!takes_part(ep, any, &ends))
 		return;
 	/*
-	 * Nothing of ours comes after a program that may take our callbacks away: without them a socket would
+	 * A program that may clear our callbacks runs after all of ours. Without callbacks a socket would
 	 * never leave.
 	 */
 	if (ep && ep->foreign)
@@ -89,7 +91,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 	__u8 ends;
 
 	drop_last_connection(ops, sk);
-	/* Under TCP_REPAIR no SYN leaves, and its number is whatever the process says. */
+	/* Under TCP_REPAIR no SYN is sent, and the process chooses the sequence number. */
 	if (!tp || !tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, repair) || waits_in_calls(tp))
 		return;
 	netns = endpoint_key(ops, pod);
@@ -97,12 +99,12 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops, struct bpf_sock
 		announce_fast_open(ops, tp, netns, ends);
 }
 
-#define OP(name) (1U << BPF_SOCK_OPS_##name##_CB)
+#define OP(name)	 (1U << BPF_SOCK_OPS_##name##_CB)
 #define OPS_AT_HANDSHAKE (OP(ACTIVE_ESTABLISHED) | OP(PASSIVE_ESTABLISHED))
-#define OPS_OF_OURS (OP(TCP_CONNECT) | OPS_AT_HANDSHAKE | OP(STATE) | OP(RTT) | \
-		     OP(PARSE_HDR_OPT) | OP(HDR_OPT_LEN))
+#define OPS_OF_OURS \
+	(OP(TCP_CONNECT) | OPS_AT_HANDSHAKE | OP(STATE) | OP(RTT) | OP(PARSE_HDR_OPT) | OP(HDR_OPT_LEN))
 
-/* Every socket of the cgroup runs the program for each of some ten operations: the cheap question first. */
+/* Every socket of the cgroup runs the program for about ten operations, so the cheap test comes first. */
 static __always_inline bool is_one_of(__u32 op, __u32 set)
 {
 	return op < 32 && (1U << op) & set;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Makes the sockets of a network namespace leave the sockhash, with all that wait in it: for `disable`, `unload`
- * and `uninstall`. Loaded by whoever does that, never pinned. The iterator holds each socket's lock. It takes
- * two passes, as each end leaves only when the other has sworn.
+ * Makes the sockets of a network namespace leave the sockhash: for `disable`, `unload` and `uninstall`, which
+ * load it for one run and never pin it. The iterator holds each socket's lock. It takes two passes, because
+ * each end leaves only when the other has committed to TCP.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -29,7 +29,7 @@ static __always_inline enum stays evict(struct tcp_sock *tp, struct sock_state *
 		return STAYS_PROBED;
 	if (!peer_has_committed(state))
 		return STAYS_PEER;
-	/* No callback of ours comes any more that would tell it. */
+	/* No callback of ours will wake the reader any more. */
 	if (may_miss_an_edge(state, tp) && sk->sk_rcvlowat <= 1)
 		bpf_setsockopt(tp, SOL_SOCKET, SO_RCVLOWAT, &one_byte, sizeof(one_byte));
 	leave_alive(tp, state, tp);

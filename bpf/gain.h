@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Does a flow gain by being redirected? Where it loses, or is kept on TCP, it leaves the sockhash and is plain
- * TCP again (leaving.h, docs/adr/0018). That is for good, so it takes many messages to find out. The numbers
+ * Does a flow gain by being redirected? If it loses, or stays on TCP anyway, it leaves the sockhash and is
+ * plain TCP again (leaving.h, docs/adr/0018). That is final, so the decision takes many messages. The numbers
  * are measured: docs/PERFORMANCE.md.
  */
 #pragma once
@@ -19,38 +19,38 @@
 #include "window.h"
 
 /*
- * How many messages that lose by being redirected make the flow leave. Half of them are forgotten after each
+ * How many messages that lose by being redirected make the flow leave. The count is halved after each
  * LOSSES_HALVED messages, so fewer than six in a hundred never do.
  */
-#define LOSSES_CONTENDED 64 /* larger ones of a stream, which found the reader's lock held */
+#define LOSSES_CONTENDED 64 /* larger messages of a stream that found the reader's lock held */
 #define LOSSES_CORKED	 64
 #define LOSSES_PAGES	 16
-#define LOSSES_KEPT	 64 /* SLICEs of time in which a message went by TCP */
+#define LOSSES_KEPT	 64 /* slices of time in which a message used TCP */
 #define LOSSES_MAX	 64
 #define LOSSES_HALVED	 512 /* a power of two */
-#define LOSSES_FALLBACK	 1   /* so many more is a change from redirect to TCP, of messages of KEPT_BYTES at most */
-#define LOSSES_MOSTLY	 8   /* so many is such a SLICE of a stream that went by TCP for the most part */
-#define LOSSES_OPTION	 4   /* so many is a message that is kept on TCP by an option of a socket */
-#define SLICE_SHIFT	 2   /* four ticks, about 4 ms: the coarse clock of most kernels goes on no oftener */
-#define KEPT_BYTES	 8192 /* of more bytes, a redirect gains in spite of many that go by TCP */
+#define LOSSES_FALLBACK	 1   /* weight of a change from redirect to TCP, of up to KEPT_BYTES */
+#define LOSSES_MOSTLY	 8   /* weight of a slice of a stream that used TCP for the most part */
+#define LOSSES_OPTION	 4   /* weight of a message that uses TCP because of a socket option */
+#define SLICE_SHIFT	 2   /* four ticks, about 4 ms: the coarse clock of most kernels has no finer steps */
+#define KEPT_BYTES	 8192 /* larger messages gain by redirects although many use TCP */
 
-#define PAGES_SIZE 4096 /* bytes: below, nobody looks whether the message was sent as pages */
+#define PAGES_SIZE 4096 /* bytes: smaller messages are not tested for pages */
 
 /*
- * A stream of such small messages loses on one CPU, too, because TCP joins them. Within a network namespace
- * there is little below TCP that a redirect could save.
+ * A stream of such small messages loses on one CPU, too, because TCP joins them. Within one network namespace
+ * a redirect saves little, as there is little below TCP.
  */
 #define TINY_BYTES	 128
 #define TINY_LOCAL_BYTES 8192
-#define TINY_MESSAGES	 1024 /* a power of two: so often is looked */
+#define TINY_MESSAGES	 1024 /* a power of two: messages between two looks */
 
 #define STREAM_BYTES_SHIFT    20 /* 1 MiB */
 #define STREAM_MESSAGES_SHIFT 10
 #define STREAM_BEGINS	      4
 
 /*
- * Is it a stream one way? So many messages, or bytes, for each answer, be it by redirect or by TCP, and some
- * in advance. bytes_sent and segs_in: of struct tcp_sock, data only.
+ * Is it a stream in one direction? It is if it has that many messages, or bytes, for each answer, redirected
+ * or over TCP, plus STREAM_BEGINS. bytes_sent and segs_in: of struct tcp_sock, data only.
  */
 static __always_inline bool is_stream(const struct sock_state *state, __u64 bytes_sent, __u32 segs_in)
 {
@@ -62,8 +62,8 @@ static __always_inline bool is_stream(const struct sock_state *state, __u64 byte
 }
 
 /*
- * Is this message sent by sendfile(2) or the like? While it is, its pages are in the pipe of the task. TCP sends
- * them as they are, and a redirect copies them.
+ * Is this message sent by sendfile(2) or the like? Then its pages are in the pipe of the task. TCP sends them
+ * as they are; a redirect copies them.
  */
 static __always_inline bool sends_pages(__u32 size)
 {
@@ -82,7 +82,7 @@ static __always_inline bool is_corked(struct tcp_sock *tp)
 	return BPF_CORE_READ_BITFIELD(tp, nonagle) & TCP_NAGLE_CORK;
 }
 
-/* weight: up to 127, for losses has 8 bits. */
+/* weight: up to 127, because losses has 8 bits. */
 static __always_inline bool loses_often(struct sock_state *state, __u8 weight, __u8 often)
 {
 	__u8 losses = state->losses + weight;
@@ -91,7 +91,7 @@ static __always_inline bool loses_often(struct sock_state *state, __u8 weight, _
 	return state->losses >= often;
 }
 
-/* A message is redirected: it counts, and makes losses forgotten. */
+/* A message is redirected. It is counted, and halves losses from time to time. */
 static __always_inline void count_redirected(struct sock_state *state, __u32 size)
 {
 	state->redirected_messages++;
@@ -100,7 +100,7 @@ static __always_inline void count_redirected(struct sock_state *state, __u32 siz
 		state->losses >>= 1;
 }
 
-/* messages, of bytes in all: of those that went the way of the one that is asked about. */
+/* messages and bytes: those that travelled like the one that is asked about. */
 static __always_inline bool are_small(const struct sock_state *state, __u64 messages, __u64 bytes)
 {
 	__u32 small = state->netns == state->peer_netns ? TINY_LOCAL_BYTES : TINY_BYTES;
@@ -114,11 +114,11 @@ enum how {
 };
 
 /*
- * Why a flow that may be redirected had better leave: REASON_NONE, if it gains. Reports enum reason. how: enum
- * how. Not inlined, so that the verifier looks at it once.
+ * Why a flow that may be redirected should leave, enum reason; REASON_NONE: it gains. how: bits of enum how.
+ * Not inlined, so that the verifier checks it once.
  */
-__attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes_sent, __u32 segs_in, __u32 size,
-					   __u32 how)
+__attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes_sent, __u32 segs_in,
+					   __u32 size, __u32 how)
 {
 	if (!state)
 		return REASON_NONE;
@@ -136,8 +136,8 @@ __attribute__((noinline)) int against_gain(struct sock_state *state, __u64 bytes
 }
 
 /*
- * Has the reader taken nothing since this sender changed to TCP, or of all that went by TCP? When it goes on,
- * redirecting may gain again.
+ * Has the reader taken nothing since this sender changed to TCP, or nothing of what was ever sent over TCP?
+ * When it continues, redirects may gain again.
  */
 static __always_inline bool reader_is_stuck(const struct sock_state *state)
 {
@@ -147,10 +147,12 @@ static __always_inline bool reader_is_stuck(const struct sock_state *state)
 }
 
 /*
- * Called where a message goes by TCP: is that so for good, and the flow better off as plain TCP? Whatever it
- * began with, waiting for the reader to take what went by TCP follows it, and may last longer.
+ * Called for a message that uses TCP: will that stay so, and is plain TCP better for the flow? After any
+ * reason follows REASON_UNREAD, until the reader has taken what was sent over TCP, and it may last longer. So
+ * the reason that came first counts.
  */
-static __always_inline bool stays_on_tcp(struct sock_state *state, struct tcp_sock *tp, enum reason reason, __u32 size)
+static __always_inline bool stays_on_tcp(struct sock_state *state, struct tcp_sock *tp, enum reason reason,
+					 __u32 size)
 {
 	__u8 weight = now_ticks() >> SLICE_SHIFT != state->sent_by_tcp_at >> SLICE_SHIFT;
 

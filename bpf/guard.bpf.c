@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Guards: they make a redirected socket behave where the kernel's own code for it does not.
+ * Guards: they make a redirected socket behave like TCP where the kernel's own code does not.
  *
- *   observe_receive      how a program receives: without waiting, waiting in the call, with MSG_WAITALL or MSG_TRUNC
- *   observe_send         a program sends with MSG_OOB
- *   receive, send        both of these and both of the following, where the kernel runs LSM programs
- *   answer_receive       recv with MSG_OOB or of no bytes, and after a close that should have been a reset: as TCP answers it
- *   answer_send          send with MSG_FASTOPEN, from memory that is not mapped, and after such a close: as TCP answers it
- *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: as a kernel without it
- *   refuse_splice        splice(2) out of a socket of the sockhash: EINVAL, from which callers fall back to read
- *   refuse_splice_file   the same one floor deeper, for kernels that do not let us change a system call's answer, and for
- *                        io_uring; {enter,leave}_ring_splice tell it from a read by io_uring
- *   refuse_splice_lsm    the same where the kernel runs LSM programs
- *   correct_inq          FIONREAD with redirected bytes and those by TCP, on kernels that leave one of them out
- *   correct_answer       TCP_INFO with what was redirected, TCP_NOTSENT_LOWAT as the program has set it
- *   refuse_option        options that come too late, after pairing: the answer of a kernel without the feature
+ *   observe_receive      notes how a program receives: waiting in the call, MSG_WAITALL, MSG_TRUNC
+ *   observe_send         notes sends with MSG_OOB
+ *   answer_receive       receive with MSG_OOB or of no bytes, and after a reset: fails as with TCP
+ *   answer_send          send with MSG_FASTOPEN or from unmapped memory, and after a reset: fails as with TCP
+ *   receive, send        all of the above in one program each, where the kernel runs LSM programs
+ *   refuse_mapping       TCP_ZEROCOPY_RECEIVE: fails as on a kernel without it
+ *   refuse_splice        splice(2) out of a socket in the sockhash: EINVAL, so callers fall back to read(2)
+ *   refuse_splice_file   the same at a deeper hook, for io_uring and for kernels without the hook above
+ *   enter_ring_splice, leave_ring_splice   tell refuse_splice_file that io_uring splices and does not read
+ *   refuse_splice_lsm    the same as an LSM program
+ *   correct_inq          FIONREAD: counts redirected bytes and those over TCP, on kernels that count one kind
+ *   correct_answer       TCP_INFO with redirected bytes, TCP_NOTSENT_LOWAT as the program has set it
+ *   refuse_option        options that are set too late, after pairing: fail as on a kernel without them
  *
- * All but the last two are tracing programs and need the rights for them; each is loaded on its own, so that a kernel that
- * refuses one still gets the others.
+ * All but the last two are tracing or LSM programs and need the rights for them. Each is loaded separately,
+ * so that a kernel which refuses one still gets the others.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -35,7 +35,7 @@
 #include "guard_habits.h"
 #include "guard_splice.h"
 
-/* What in a receive call only TCP does right. MSG_WAITALL asks nothing of a call that does not wait. */
+/* What in a receive call only TCP handles right. MSG_WAITALL has no effect on a call that does not wait. */
 static __always_inline __u32 habits_of(int flags)
 {
 	__u32 habits = flags & MSG_TRUNC ? HABIT_DISCARD : 0;
@@ -61,12 +61,17 @@ static __always_inline void watch_reader(struct sock *sk, struct sock_state *sta
 	if (habits)
 		note_habits(sk, state, habits);
 	if (state->habits & HABIT_SPLICE_REFUSED)
-		__sync_fetch_and_and(&state->habits, ~HABIT_SPLICE_REFUSED); /* it falls back to what it does now */
+		__sync_fetch_and_and(&state->habits,
+				     ~HABIT_SPLICE_REFUSED); /* it falls back to what it does now */
 	if (state->reader == READER_UNKNOWN)
-		__sync_val_compare_and_swap(&state->reader, READER_UNKNOWN, habits ? READER_PLAIN : READER_READY);
+		__sync_val_compare_and_swap(&state->reader, READER_UNKNOWN,
+					    habits ? READER_PLAIN : READER_READY);
 }
 
-/* fentry, because only there may a tracing program look up socket storage. It runs before the fmod_ret of the same call. */
+/*
+ * fentry, because no other tracing program may look up socket storage. It runs before the fmod_ret of the
+ * same call.
+ */
 SEC("fentry/security_socket_recvmsg")
 int observe_receive(unsigned long long *ctx)
 {
@@ -105,13 +110,13 @@ int observe_send(unsigned long long *ctx)
 	return 0;
 }
 
-/* Receives that tcp_bpf_recvmsg answers in its own way: with MSG_OOB, or of no bytes. */
+/* Receive calls that tcp_bpf_recvmsg handles differently from TCP: with MSG_OOB, or of no bytes. */
 static __always_inline bool is_odd_receive(__u32 size, int flags)
 {
 	return (!size || (flags & MSG_OOB)) && !(flags & MSG_ERRQUEUE);
 }
 
-/* They get the answer of TCP. */
+/* The error that TCP returns for them, negative; 0: none. */
 static __always_inline long answer_to_odd(struct sock *sk, int flags)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -130,20 +135,20 @@ long answer_receive(unsigned long long *ctx)
 	__u32 size = ctx[2];
 	struct sock *sk = sock->sk;
 	int flags = ctx[3];
-	long told;
+	long error;
 
 	if (!in_sockmap(sk))
 		return 0;
-	told = take_call_error(sk);
-	if (told)
-		return answer(told, EVENT_RECEIVE_ANSWERED);
-	return answer(is_odd_receive(size, flags) ? answer_to_odd(sk, flags) : 0, EVENT_RECEIVE_ANSWERED);
+	error = take_call_error(sk);
+	if (error)
+		return counted(error, EVENT_RECEIVE_ANSWERED);
+	return counted(is_odd_receive(size, flags) ? answer_to_odd(sk, flags) : 0, EVENT_RECEIVE_ANSWERED);
 }
 
 static __always_inline long answer_to_send(struct sock *sk, const struct msghdr *msg)
 {
 	if (sk->__sk_common.skc_state != BPF_TCP_ESTABLISHED && !peer_has_finished(sk))
-		return 0; /* TCP has a more important answer */
+		return 0; /* TCP returns a more important error */
 	/* tcp_bpf_sendmsg would not look at the flag. */
 	if (msg->msg_flags & MSG_FASTOPEN)
 		return bpf_skc_to_tcp_sock(sk) ? -EISCONN : 0;
@@ -154,17 +159,17 @@ SEC("fmod_ret/security_socket_sendmsg")
 long answer_send(unsigned long long *ctx)
 {
 	struct sock *sk = ((struct socket *)ctx[0])->sk;
-	long told;
+	long error;
 
 	if (!in_sockmap(sk))
 		return 0;
-	told = take_call_error(sk);
-	return answer(told ? told : answer_to_send(sk, (struct msghdr *)ctx[1]), EVENT_SEND_ANSWERED);
+	error = take_call_error(sk);
+	return counted(error ? error : answer_to_send(sk, (struct msghdr *)ctx[1]), EVENT_SEND_ANSWERED);
 }
 
 /*
- * The same by one program for each hook, where LSM programs run: they may look up socket storage, and answer. The
- * verifier wants to see that what they return is an error number or 0.
+ * The same in one program for each hook, where LSM programs run: they may look up socket storage, and return
+ * an error. The verifier must see that they return an errno or 0.
  */
 SEC("lsm/socket_recvmsg")
 int receive(unsigned long long *ctx)
@@ -177,15 +182,15 @@ int receive(unsigned long long *ctx)
 	if (!in_sockmap(sk) || (flags & MSG_ERRQUEUE))
 		return 0;
 	if (is_odd_receive(size, flags))
-		return answer(answer_to_odd(sk, flags), EVENT_RECEIVE_ANSWERED);
+		return counted(answer_to_odd(sk, flags), EVENT_RECEIVE_ANSWERED);
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (!state)
 		return 0;
 	watch_reader(sk, state, flags);
-	return answer(receive_after_reset(sk, state) ? -ECONNRESET : 0, EVENT_RECEIVE_ANSWERED);
+	return counted(receive_after_reset(sk, state) ? -ECONNRESET : 0, EVENT_RECEIVE_ANSWERED);
 }
 
-/* What only the socket's own state tells of a send. */
+/* The error of a send that depends on the socket's own state, negative; 0: none. */
 static __always_inline int answer_by_state(struct sock *sk, unsigned int flags)
 {
 	struct sock_state *state = bpf_sk_storage_get(&states, sk, NULL, 0);
@@ -207,16 +212,16 @@ int send(unsigned long long *ctx)
 	struct sock *sk = ((struct socket *)ctx[0])->sk;
 	struct msghdr *msg = (struct msghdr *)ctx[1];
 	unsigned int flags = msg->msg_flags;
-	int told = 0;
+	int error = 0;
 
 	if (!in_sockmap(sk))
 		return 0;
 	if ((flags & MSG_OOB) || peer_has_finished(sk))
-		told = answer_by_state(sk, flags);
-	return answer(told ? told : answer_to_send(sk, msg), EVENT_SEND_ANSWERED);
+		error = answer_by_state(sk, flags);
+	return counted(error ? error : answer_to_send(sk, msg), EVENT_SEND_ANSWERED);
 }
 
-/* A kernel that takes LSM programs may run none: what is asked there is whether this one runs. */
+/* A kernel may load LSM programs and run none. This one shows whether they run. */
 SEC("lsm/socket_shutdown")
 int say_that_lsm_runs(void *ctx __attribute__((unused)))
 {
@@ -227,7 +232,7 @@ int say_that_lsm_runs(void *ctx __attribute__((unused)))
 	return 0;
 }
 
-/* The kernel maps and copies out of TCP's queue only. The answer of a kernel without the feature. */
+/* The kernel maps and copies out of TCP's queue only. Returns the error of a kernel without the feature. */
 SEC("fmod_ret/security_socket_getsockopt")
 long refuse_mapping(unsigned long long *ctx)
 {
@@ -236,12 +241,12 @@ long refuse_mapping(unsigned long long *ctx)
 
 	if (option != TCP_ZEROCOPY_RECEIVE || level != SOL_TCP || !in_sockmap(sock->sk))
 		return 0;
-	return answer(bpf_skc_to_tcp_sock(sock->sk) ? -ENOPROTOOPT : 0, EVENT_MAPPING_REFUSED);
+	return counted(bpf_skc_to_tcp_sock(sock->sk) ? -ENOPROTOOPT : 0, EVENT_MAPPING_REFUSED);
 }
 
 /*
- * The kernel has written its answer where the program wants it. It is read again first, so that nothing is
- * written where the answer is right.
+ * The kernel has written its result into the program's memory. It is read back first, so that nothing is
+ * written if it is right.
  */
 SEC("fexit/inet_ioctl")
 int correct_inq(unsigned long long *ctx)
@@ -263,7 +268,7 @@ int correct_inq(unsigned long long *ctx)
 	return 0;
 }
 
-/* Turning an option off is always fine. SO_PEEK_OFF is off below 0. */
+/* Clearing an option is always allowed. SO_PEEK_OFF is off below 0. */
 static __always_inline bool turns_on(const struct bpf_sockopt *ctx)
 {
 	const int *value = ctx->optval;
@@ -275,7 +280,10 @@ static __always_inline bool turns_on(const struct bpf_sockopt *ctx)
 	return *value;
 }
 
-/* Before pairing these are the program's own business, and such a socket is never inserted. */
+/*
+ * Options that a paired socket cannot have, with the errno of a kernel without them. A socket that has one
+ * before pairing never enters the sockhash.
+ */
 static __always_inline int refusal(const struct bpf_sockopt *ctx)
 {
 	if (ctx->level == SOL_SOCKET && ctx->optname == SO_ZEROCOPY)
@@ -283,13 +291,13 @@ static __always_inline int refusal(const struct bpf_sockopt *ctx)
 	if (ctx->level == SOL_SOCKET && ctx->optname == SO_PEEK_OFF)
 		return EOPNOTSUPP; /* for TCP, as before 6.9 */
 	if (ctx->level == SOL_TCP && ctx->optname == TCP_ULP)
-		return ENOENT; /* no such protocol: what a kernel without the module says */
+		return ENOENT; /* no such protocol, as on a kernel without the module */
 	if (ctx->level == SOL_TCP && ctx->optname == TCP_INQ)
 		return ENOPROTOOPT;
 	return 0;
 }
 
-/* The socket of this context may not be read; its address stands where the two ends met. */
+/* The program may not read the socket of this context. Its address is in the rendezvous entry. */
 static __always_inline struct sock *address_of(const struct sock_state *state)
 {
 	struct isn_pair key = rendezvous_key(state);
@@ -300,7 +308,10 @@ static __always_inline struct sock *address_of(const struct sock_state *state)
 	return (struct sock *)(state->role == ROLE_ACTIVE ? flow->active_sk : flow->passive_sk);
 }
 
-/* SO_PEEK_OFF sends what comes from now on by TCP, which honours it: only what waits already would not. */
+/*
+ * After SO_PEEK_OFF, what comes uses TCP, which honours it. Only for bytes that wait already it comes too
+ * late.
+ */
 static __always_inline bool too_late(const struct bpf_sockopt *ctx, const struct sock_state *state)
 {
 	struct sock *sk;

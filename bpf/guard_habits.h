@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What all guards have in common: whether a socket is theirs, an answer that is counted, and a habit that is noted. */
+/* Common to all guards: is a socket in a sockmap, counting an error that a guard returns, noting a habit. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,21 +11,21 @@
 #include "maps.h"
 #include "totals.h"
 
-/* The answer of a guard that acts, counted. */
-static __always_inline long answer(long answer, enum event event)
+/* Returns error, and counts it as event if it is not 0. */
+static __always_inline long counted(long error, enum event event)
 {
-	if (answer)
+	if (error)
 		count_event(event);
-	return answer;
+	return error;
 }
 
-/* Two loads, for every receive and send of the node: leave early. */
+/* Two loads, for every receive and send of the node, so that guards return early. */
 static __always_inline bool in_sockmap(struct sock *sk)
 {
 	return sk && ((unsigned long)sk->sk_user_data & SK_USER_DATA_PSOCK);
 }
 
-/* Others' habits may be noted at the same time, by another thread. */
+/* Another thread may note other habits at the same time. */
 static __always_inline void note_habits(struct sock *sk, struct sock_state *state, __u32 habits)
 {
 	if ((state->habits & habits) == habits)

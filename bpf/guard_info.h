@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What getsockopt(2) tells of a paired socket, corrected in the caller's buffer. */
+/* Corrects what getsockopt(2) returns for a paired socket, in the caller's buffer. */
 #pragma once
 
 #include "kernel.h"
@@ -12,8 +12,8 @@
 #include "totals.h"
 
 /*
- * TCP_INFO as if what was redirected had been sent: each message a segment, acknowledged at once. The caller's buffer may end
- * before any of the fields.
+ * TCP_INFO as if redirected messages had been sent over TCP: each as one segment, acknowledged at once. The
+ * caller's buffer may end before any field.
  */
 #define WITHIN(info, field, ctx) ((void *)(&(info)->field + 1) <= (ctx)->optval_end)
 #define ADD(info, field, ctx, amount)            \
@@ -30,7 +30,8 @@ static __always_inline void limit_age(__u32 *age_ms, __u32 then)
 		*age_ms = ms;
 }
 
-static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *info, const struct sock_state *state)
+static __always_inline void add_sent(struct bpf_sockopt *ctx, struct tcp_info *info,
+				     const struct sock_state *state)
 {
 	ADD(info, tcpi_bytes_acked, ctx, state->redirected_bytes);
 	ADD(info, tcpi_bytes_sent, ctx, state->redirected_bytes);
@@ -60,7 +61,7 @@ static __always_inline void complete_info(struct bpf_sockopt *ctx)
 	if (!ctx->sk)
 		return;
 	state = bpf_sk_storage_get(&states, ctx->sk, NULL, 0);
-	/* Also after the socket has left the sockhash: what was redirected before must not be taken back. */
+	/* Also after the socket has left the sockhash: counters must not decrease. */
 	if (!state)
 		return;
 	count_event(EVENT_ANSWER_CORRECTED);
@@ -68,7 +69,7 @@ static __always_inline void complete_info(struct bpf_sockopt *ctx)
 	add_received(ctx, info, state);
 }
 
-/* A mark that the program has not set (ADR 6) is none of its business. */
+/* Hides a mark that the program has not set itself, see mark.h and docs/adr/0006. */
 static __always_inline void hide_mark(struct bpf_sockopt *ctx)
 {
 	__u32 *mark = ctx->optval;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How many bytes a program can receive at once: FIONREAD. Kernels count what came by TCP (before 6.12.75 and
- * 6.18.14), or what was redirected (from then on to 6.12.113), and not both.
+ * FIONREAD: how many bytes a program can receive. Kernels count either what came over TCP (before 6.12.75 and
+ * 6.18.14) or what was redirected (from then on, up to 6.12.113), not both.
  */
 #pragma once
 
@@ -13,10 +13,12 @@
 
 #include "socket.h"
 
-/* The most that maxBacklogMessages allows to wait. */
+/* The largest value of maxBacklogMessages. */
 #define MESSAGES_COUNTED (1 << 20)
 
-/* A walk over the messages that wait. Addresses are only read fault-safely: another thread may take them. */
+/*
+ * A walk over the waiting messages. Another thread may remove them, so their addresses are read fault-safely.
+ */
 struct walk {
 	struct list_head *head;
 	struct list_head *at;
@@ -36,7 +38,7 @@ static long add_message(__u32 nr __attribute__((unused)), struct walk *walk)
 	return 0;
 }
 
-/* What was redirected to this socket and not yet received, in bytes. */
+/* Bytes that were redirected to this socket and not yet received. */
 static __always_inline __u32 redirected_waiting(struct sock *sk)
 {
 	struct sk_psock *psock = psock_of(sk);
@@ -56,16 +58,17 @@ static __always_inline bool before(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
-/* Up to urgent data that is not in line, whose place ends what one call returns. */
+/* Is there urgent data out of line? A receive call ends before it. */
 static __always_inline bool ends_at_urgent(const struct tcp_sock *tp)
 {
 	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 
-	return tp->urg_data && !has_flag(sk->__sk_common.skc_flags, bpf_core_enum_value(enum sock_flags, SOCK_URGINLINE)) &&
+	return tp->urg_data &&
+	       !has_flag(sk->__sk_common.skc_flags, bpf_core_enum_value(enum sock_flags, SOCK_URGINLINE)) &&
 	       !before(tp->urg_seq, tp->copied_seq) && before(tp->urg_seq, tp->rcv_nxt);
 }
 
-/* What came by TCP and was not received, in bytes, as the kernel counts for a socket in no sockmap. */
+/* Bytes that came over TCP and were not received, counted as the kernel does for a socket in no sockmap. */
 static __always_inline __u32 tcp_waiting(const struct tcp_sock *tp)
 {
 	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
@@ -74,7 +77,7 @@ static __always_inline __u32 tcp_waiting(const struct tcp_sock *tp)
 	if (ends_at_urgent(tp))
 		return tp->urg_seq - tp->copied_seq;
 	bytes = tp->rcv_nxt - tp->copied_seq;
-	/* The FIN has a number, too. */
+	/* The FIN has a sequence number, too. */
 	if (bytes && has_flag(sk->__sk_common.skc_flags, bpf_core_enum_value(enum sock_flags, SOCK_DONE)))
 		bytes--;
 	return bytes;

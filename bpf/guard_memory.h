@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * May a program send from these addresses? Some kernels answer a send from memory that is not mapped with 0 bytes and no error where
- * the socket is in a sockmap, upon which a program may try for ever.
+ * May a program send from these addresses? On some kernels a send from unmapped memory returns 0 and no error
+ * if the socket is in a sockmap, and a program may retry for ever.
  */
 #pragma once
 
@@ -11,20 +11,21 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
-/* The main thread's stack grows down on demand: below its start an address may be good although nothing is mapped yet. */
+/* The main thread's stack grows on demand: below its start an unmapped address may be good. */
 #define STACK_ROOM (1UL << 30)
 
-/* Above these, an address may carry a tag that is no part of it. */
+/* The bits above may be a tag that is no part of the address. */
 #define ADDRESS_BITS ((1UL << 56) - 1)
 
 /* A callback of bpf_find_vma. */
-static long note_access(struct task_struct *task __attribute__((unused)), struct vm_area_struct *vma, bool *accessible)
+static long note_access(struct task_struct *task __attribute__((unused)), struct vm_area_struct *vma,
+			bool *accessible)
 {
 	*accessible = !bpf_core_field_exists(vma->vm_flags) || (vma->vm_flags & VM_ACCESS_FLAGS);
 	return 0;
 }
 
-/* Memory that is mapped and not there now (swapped out, of a file) cannot be read here, and is good. */
+/* Mapped memory that is not present (swapped out, part of a file) cannot be read here, but is good. */
 static __always_inline bool is_unmapped(unsigned long address)
 {
 	struct task_struct *task;
@@ -44,9 +45,9 @@ static __always_inline bool is_unmapped(unsigned long address)
 }
 
 /*
- * The last byte of a message in one piece: an address that is no address, and a length that is too long, both show there. To look
- * costs each send of the node's redirected sockets some 200 instructions, so it is one look. Kernels before 6.4 have no message in one
- * piece, and answer rightly.
+ * Looks at the last byte of a message in one piece: it reveals a bad address and a length that is too long.
+ * One look costs each send of a redirected socket about 200 instructions. Kernels before 6.4 have no messages
+ * in one piece, and return the right error.
  */
 static __always_inline bool sends_from_unmapped(const struct iov_iter *from)
 {

@@ -34,8 +34,8 @@ static __always_inline struct file *file_of(unsigned int fd)
 }
 
 /*
- * The programs return a long: an int would leave the upper half zero, and the caller would see a huge length. The
- * attach target is set by the loader: it is named after the architecture.
+ * The programs return a long: an int would leave the upper half zero, and the caller would see a huge length.
+ * The loader sets the attach target, whose name depends on the architecture.
  */
 SEC("fmod_ret/splice")
 long refuse_splice(unsigned long long *ctx)
@@ -45,7 +45,7 @@ long refuse_splice(unsigned long long *ctx)
 
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
-	return answer(is_redirect_socket(file) ? -EINVAL : 0, EVENT_SPLICE_REFUSED);
+	return counted(is_redirect_socket(file) ? -EINVAL : 0, EVENT_SPLICE_REFUSED);
 }
 
 static __always_inline bool in_ring_splice(void)
@@ -56,8 +56,8 @@ static __always_inline bool in_ring_splice(void)
 }
 
 /*
- * Does this task splice? By sendfile(2) a program splices where it sends to a pipe. What is read by read(2), as
- * most is, needs no more looking; io_uring has threads whose system call says nothing.
+ * Does this task splice? sendfile(2) to a pipe splices, too. read(2), the most frequent call, is tested
+ * first. io_uring has threads without a system call of their own.
  */
 static __always_inline bool splices(void)
 {
@@ -70,7 +70,7 @@ static __always_inline bool splices(void)
 	return call == SPLICE_SYSCALL || call == SENDFILE_SYSCALL || in_ring_splice();
 }
 
-/* Of a file that is read: its socket, where that is one of the sockhash. */
+/* The socket behind a file; NULL: it is none, or in no sockmap. */
 static __always_inline struct sock *redirect_socket_of(struct file *file)
 {
 	struct socket *sock;
@@ -81,7 +81,7 @@ static __always_inline struct sock *redirect_socket_of(struct file *file)
 	return sock && in_sockmap(sock->sk) ? sock->sk : NULL;
 }
 
-/* Runs on each read and write of a file on this node: leave early. */
+/* Runs on each read and write of a file on this node, so it returns early. */
 SEC("fmod_ret/security_file_permission")
 long refuse_splice_file(unsigned long long *ctx)
 {
@@ -89,12 +89,12 @@ long refuse_splice_file(unsigned long long *ctx)
 
 	if (!(mask & MAY_READ) || !redirect_socket_of((struct file *)ctx[0]))
 		return 0;
-	return answer(splices() ? -EINVAL : 0, EVENT_SPLICE_REFUSED);
+	return counted(splices() ? -EINVAL : 0, EVENT_SPLICE_REFUSED);
 }
 
 /*
- * Can the program splice after all? Its peer knows that it splices, and sends by TCP from now on; nothing was
- * redirected that waits, and no send is under way that has not heard of it.
+ * Can the program splice after all? Its peer sees HABIT_SPLICE and uses TCP from now on. It can if nothing
+ * that was redirected waits, and no send that began before is under way.
  */
 static __always_inline bool has_only_tcp(struct sock *sk, const struct sock_state *state)
 {
@@ -102,8 +102,8 @@ static __always_inline bool has_only_tcp(struct sock *sk, const struct sock_stat
 }
 
 /*
- * A program that was refused may read instead, and is accelerated. One that splices again wants nothing else:
- * it is noted, and may as soon as it can. What closes the socket upon a refusal is noted then, see on_close.
+ * A program that was refused may read instead, and stays accelerated. One that splices again is noted, and
+ * may splice as soon as it is possible. One that closes the socket after a refusal is noted by on_close.
  */
 static __always_inline bool splices_again(struct sock *sk, struct sock_state *state)
 {
@@ -113,7 +113,7 @@ static __always_inline bool splices_again(struct sock *sk, struct sock_state *st
 	return has_only_tcp(sk, state);
 }
 
-/* The same where LSM programs run, which may ask whose socket it is. */
+/* The same as an LSM program, which may look up socket storage. */
 SEC("lsm/file_permission")
 int refuse_splice_lsm(unsigned long long *ctx)
 {
@@ -129,10 +129,10 @@ int refuse_splice_lsm(unsigned long long *ctx)
 	state = bpf_sk_storage_get(&states, sk, NULL, 0);
 	if (state && splices_again(sk, state))
 		return 0;
-	return answer(-EINVAL, EVENT_SPLICE_REFUSED);
+	return counted(-EINVAL, EVENT_SPLICE_REFUSED);
 }
 
-/* io_uring splices without the system call, on the task's own behalf or on a worker's. */
+/* io_uring splices without the system call, in the task or in a worker thread. */
 SEC("fentry/io_splice")
 int enter_ring_splice(void *ctx __attribute__((unused)))
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Ports whose payload the node reads or rewrites: a conntrack helper (FTP, SIP, IRC, ...) sees packets, and
- * redirected bytes are in none. User space finds out which helpers there are (pkg/conntrack) and writes their
- * ports into config.
+ * Ports whose payload the node reads or rewrites. A conntrack helper (FTP, SIP, IRC, ...) sees packets only,
+ * and redirected bytes are in none. User space finds the helpers (pkg/conntrack) and writes their ports into
+ * config.
  */
 #pragma once
 
@@ -31,8 +31,8 @@ static __always_inline bool helper_reads_port(__u16 port)
 }
 
 /*
- * The port that the active end has connected to, before any translation: conntrack looks at that one.
- * active_sk is a hint, like all that is read of the other end.
+ * The port that the active end has connected to, before NAT: conntrack looks at that one. active_sk may be a
+ * hint, see peer.h.
  */
 static __always_inline __u16 connected_port(__u64 active_sk)
 {
@@ -41,7 +41,7 @@ static __always_inline __u16 connected_port(__u64 active_sk)
 	return bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 }
 
-/* Of a live flow whose policy is being asked once more. tp is the socket's own. */
+/* For a live flow whose policy is asked again. tp: of this end. */
 static __always_inline bool helper_reads_flow(struct tcp_sock *tp, const struct sock_state *state,
 					      const struct config *cfg)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Is it worth it? Being in a sockmap costs memory and time at both ends of a connection's life. What was gained by earlier
- * connections to the same destination tells whether the next is let in, see docs/adr/0011. Only the active end asks: where it
- * stays out, the passive end finds nobody.
+ * Is acceleration worth it? Entering and leaving a sockmap costs memory and time. Whether the next connection
+ * to a destination enters depends on what earlier ones gained, see docs/adr/0011. Only the active end asks:
+ * if it stays out, the passive end finds no rendezvous.
  */
 #pragma once
 
@@ -16,15 +16,15 @@
 #include "maps.h"
 #include "peer.h"
 
-#define STREAMS_MAX	4 /* in place of FRUITLESS_MAX, of streams that left the sockhash: each has lost before */
-#define LET_IN_EVERY_NS (50ULL * 1000 * 1000)
-#define LET_IN_AT_ONCE	32
+#define STREAMS_MAX	       4 /* FRUITLESS_MAX for streams that left the sockhash */
+#define LET_IN_EVERY_NS	       (50ULL * 1000 * 1000)
+#define LET_IN_AT_ONCE	       32
 #define STREAM_LET_IN_EVERY_NS (1000ULL * 1000 * 1000)
 #define STREAM_LET_IN_AT_ONCE  4
-#define WORTH_MESSAGES	8 /* redirected both ways */
-#define WORTH_BYTES	(256 * 1024)
+#define WORTH_MESSAGES	       8 /* redirected both ways */
+#define WORTH_BYTES	       (256 * 1024)
 
-/* RESULT_JOINED: let it in. Two at once may both be. */
+/* RESULT_JOINED: the connection may enter. Two at the same time may both enter. */
 static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 {
 	struct destination to = destination_of(tp, netns);
@@ -51,7 +51,7 @@ static __always_inline enum result fruitless(struct tcp_sock *tp, __u64 netns)
 	return RESULT_JOINED;
 }
 
-/* why: enum result, RESULT_JOINED for a connection that was worth it. */
+/* why: RESULT_JOINED for a connection that was worth it. */
 static __always_inline void record_history(struct tcp_sock *tp, __u64 netns, enum result why)
 {
 	struct destination to = destination_of(tp, netns);
@@ -64,9 +64,9 @@ static __always_inline void record_history(struct tcp_sock *tp, __u64 netns, enu
 		if (known)
 			known->fruitless = 0;
 	} else if (known && known->why == RESULT_STREAM && why == RESULT_SHORT) {
-		return; /* it says nothing of those that stream */
+		return; /* a short connection says nothing about streams */
 	} else if (known && known->why != RESULT_STREAM && why == RESULT_STREAM) {
-		known->fruitless = 1; /* the others count towards another bound */
+		known->fruitless = 1; /* those before counted towards another bound */
 		known->why = why;
 	} else if (known) {
 		__sync_fetch_and_add(&known->fruitless, 1);
@@ -77,8 +77,8 @@ static __always_inline void record_history(struct tcp_sock *tp, __u64 netns, enu
 }
 
 /*
- * When the active end closes. If the other end's state is gone by then, nobody knows what it redirected, and a
- * connection that looks short may not have been.
+ * When the active end closes. If the other end's state is gone by then, nobody knows what it redirected, and
+ * a connection that looks short may not have been.
  */
 static __always_inline void record_gain(struct tcp_sock *tp, const struct sock_state *state)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * sock_ops of one pod with hostNetwork. Each such pod has a copy of its own, as the kernel tells a program
- * neither the cgroup that it is attached to nor that of a socket.
+ * sock_ops for one pod with hostNetwork. Each such pod has a copy of its own, because a program can learn
+ * neither the cgroup that it is attached to nor the cgroup of a socket.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>

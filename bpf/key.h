@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the key of one end says of the other's, and of the entry where both meet. */
+/* Keys: of one end, of the other end, and of the rendezvous entry where both meet. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +14,7 @@ static __always_inline struct isn_pair mirrored(struct isn_pair pair)
 	return (struct isn_pair){ .own = pair.peer, .peer = pair.own };
 }
 
-/* The key of this end's connection in flows: the active end's. */
+/* The key of this connection's rendezvous entry: the active end's key. */
 static __always_inline struct isn_pair rendezvous_key(const struct sock_state *state)
 {
 	bool active = state->role == ROLE_ACTIVE;
@@ -24,15 +24,16 @@ static __always_inline struct isn_pair rendezvous_key(const struct sock_state *s
 }
 
 /*
- * In struct rendezvous an end writes its address last, and the other reads that first, both by an atomic that
- * fetches: a full barrier on every architecture. So whoever finds an address finds what was written before
- * it.
+ * In struct rendezvous an end writes its address last, and the other reads it first. Both use an atomic that
+ * fetches, which is a full barrier on every architecture. So an end that finds the address also finds what
+ * was written before it.
  */
 static __always_inline void publish_address(__u64 *address, __u64 value)
 {
 	__u64 before = __sync_lock_test_and_set(address, value);
 
-	barrier_var(before); /* else the compiler takes an instruction that is no barrier */
+	barrier_var(before); /* the result must be used, or the compiler picks an instruction that is no
+				barrier */
 }
 
 static __always_inline __u64 published_address(__u64 *address)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What an end finds out about the other after the handshake, and when a socket leaves the sockhash again: while nothing
- * was redirected to it, and only then.
+ * When a socket leaves the sockhash while its connection lives: only while nothing that was redirected to it
+ * waits, and nothing more can come. closing.h is about the end of connections.
  */
 #pragma once
 
@@ -10,12 +10,13 @@
 #include "window.h"
 
 /*
- * The peer has answered, so its own callback has run. Nobody joined: it is not in an endpoint of this node, and
- * being in a sockmap has costs, so leave. A missing rendezvous entry proves nothing: it may have been evicted, or
- * the peer has closed and taken it along with bytes of ours still unread. Reports whether the socket has left.
+ * The peer has answered, so its own callback has run. If nobody has joined, the peer is in no endpoint of
+ * this node, and the socket leaves, because being in a sockmap costs. A missing rendezvous entry proves
+ * nothing: it may have been evicted, or the peer may have closed and removed it with bytes of ours still
+ * unread. Reports whether the socket has left.
  */
-static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_sock *sk, struct sock_state *state,
-					   struct tcp_sock *tp)
+static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+					   struct sock_state *state, struct tcp_sock *tp)
 {
 	struct isn_pair self = state->self;
 	__u64 netns = state->netns;
@@ -37,7 +38,9 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	return true;
 }
 
-/* Deletes by key, and only what is this socket's: out of the sockhash, its key may be another's. */
+/*
+ * Deletes by key, so only while this socket owns the key: once it is out of the sockhash, another may own it.
+ */
 static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_sock *tp)
 {
 	struct isn_pair self = state->self;
@@ -49,7 +52,7 @@ static __always_inline void leave_sockhash(struct sock_state *state, struct tcp_
 	state->left = 1;
 }
 
-/* While its connection lives, so it gets back what was ours of it, too. ctx: as of set_mark. */
+/* The connection lives on, so the socket's options become what they were, too. ctx: as for set_mark. */
 static __always_inline void leave_alive(void *ctx, struct sock_state *state, struct tcp_sock *tp)
 {
 	leave_sockhash(state, tp);
@@ -58,8 +61,8 @@ static __always_inline void leave_alive(void *ctx, struct sock_state *state, str
 }
 
 /*
- * Nothing was ever redirected to a PLAIN reader that nobody trusted, nor will be, so nothing is lost when it
- * leaves.
+ * To a PLAIN reader whose peer does not redirect early, nothing was redirected and nothing will be. So
+ * nothing is lost when it leaves.
  */
 static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock_state *state,
 					   struct tcp_sock *tp)
@@ -75,8 +78,9 @@ static __always_inline void leave_as_plain(struct bpf_sock_ops *ops, struct sock
 }
 
 /*
- * Swears outside its verdict, because somebody else wants it. No verdict says why then; and an end that was on
- * TCP for a moment was no stream that gains nothing. Reports whether it has sworn.
+ * Commits to TCP outside the verdict, because the other end or an eviction wants it. why is then the reason.
+ * An end that was on TCP only for a moment was no stream that gains nothing. Reports whether it has
+ * committed.
  */
 static __always_inline bool commit_for_others(struct sock_state *state, struct tcp_sock *tp, enum reason why)
 {
@@ -93,8 +97,8 @@ static __always_inline bool commit_for_others(struct sock_state *state, struct t
 }
 
 /*
- * Both ends have sworn, and nothing waits: from here on this is a TCP socket like any other. Not while
- * keepalive probes of ours run, whose settings are to be given back first.
+ * Both ends have committed and nothing waits: from here on this is a TCP socket like any other. Not while our
+ * keepalive probes run, because the program's settings must be restored first.
  */
 static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock_state *state,
 					   struct tcp_sock *tp)
@@ -106,17 +110,19 @@ static __always_inline void leave_for_good(struct bpf_sock_ops *ops, struct sock
 }
 
 /* At each segment that the socket sends. */
-static __always_inline void leave_if_both_committed(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+static __always_inline void leave_if_both_committed(struct bpf_sock_ops *ops, struct sock_state *state,
+						    struct tcp_sock *tp)
 {
 	if (peer_has_committed(state) && commit_for_others(state, tp, REASON_LEAVING))
 		leave_for_good(ops, state, tp);
 }
 
 /*
- * With the observers running: what is known of both readers by now. Until the peer has begun to read, TCP keeps a
- * good part of its length, because programs may count on what it takes without a reader. Reports whether both are known.
+ * Acts on what the observers know about both readers. Until the peer has begun to read, the mark stays high,
+ * because programs may rely on what TCP queues without a reader. Reports whether both readers are known.
  */
-static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+static __always_inline bool act_on_readers(struct bpf_sock_ops *ops, struct sock_state *state,
+					   struct tcp_sock *tp)
 {
 	__u32 peer = READER_UNKNOWN;
 
@@ -139,7 +145,9 @@ static __always_inline bool has_answered(struct bpf_sock_ops *ops)
 {
 	switch (ops->op) {
 	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
-		/* A repeated SYN-ACK says that our ACK has not arrived, so the peer's callback may be yet to come. */
+		/*
+		 * A repeated SYN-ACK: our ACK has not arrived, so the peer's callback may not have run yet.
+		 */
 		return !(ops->skb_tcp_flags & TCPHDR_SYN);
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
 		return ops->bytes_received > 0 || ops->bytes_acked > 1;
@@ -148,10 +156,9 @@ static __always_inline bool has_answered(struct bpf_sock_ops *ops)
 }
 
 /*
- * A packet has come, or one is about to leave. We ask for packets until everything is decided that can be
- * decided then: in three ways, because packets that the kernel takes on its fast path are not parsed,
- * acknowledgements are all that a sender gets to see there, and a socket without window scaling that only
- * receives has nothing but what it sends itself.
+ * A packet has come, or is about to be sent. We ask for packets until everything is decided, through three
+ * callbacks: packets on the kernel's fast path are not parsed, a sender sees only acknowledgements there, and
+ * a socket without window scaling that only receives sees only what it sends itself.
  */
 static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock *sk)
 {
@@ -159,7 +166,7 @@ static __always_inline void on_packet(struct bpf_sock_ops *ops, struct bpf_sock 
 	struct tcp_sock *tp;
 	bool answered;
 
-	/* Others' flags, or what is left of ours, bring packets of sockets that are not ours. */
+	/* Flags of others, or stale ones of ours, bring packets of sockets that are not ours. */
 	if (!state || state->left || !(state->callbacks & CALLBACKS_UNDECIDED))
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Iterators: what `sockmapctl flows` and the metrics read. Both write a struct flow_record for each live socket; the loader
- * takes the first that the kernel admits.
+ * Iterators, for `sockmapctl flows` and the metrics. Both write a struct flow_record for each live socket.
+ * The loader uses the first that the kernel accepts.
  *
  *   list_flows   over the sockets' storage: all of the node's in one pass
- *   list_tcp     over TCP sockets, of one network namespace a pass: for kernels that admit no iterator over maps
+ *   list_tcp     over TCP sockets, of one network namespace a pass: for kernels that admit no iterator over
+ *
+ * maps
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -40,13 +42,14 @@ static __always_inline bool has_joined(const struct sock_state *state)
 	return flow && flow->passive_sk;
 }
 
-/* What it has sent is in the totals already. */
+/* An ended connection is in the totals already. */
 static __always_inline bool has_ended(const struct sock_state *state)
 {
 	return state->ends & END_CLOSED;
 }
 
-static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *tp, const struct sock_state *state)
+static __always_inline void write_record(struct seq_file *seq, struct tcp_sock *tp,
+					 const struct sock_state *state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	struct flow_record rec = {};

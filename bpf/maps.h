@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Every map, with who writes it and who reads it. Names are the pin names. Sizes of the first two are set at load. */
+/*
+ * Every map, with its writers and readers. The names are those of the pins. Sizes of the first two are set at
+ * load.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -9,7 +12,7 @@
 
 #include "state.h"
 
-/* Both ends of every flow. sock_ops inserts and may delete a socket that never had a peer; the verdict redirects into it. */
+/* Both ends of every flow. sock_ops inserts and deletes sockets; the verdict redirects to them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 65536);
@@ -18,8 +21,8 @@ struct {
 } sockets SEC(".maps");
 
 /*
- * Rendezvous. Written by sock_ops, read by both programs. LRU because an entry whose socket closed after its
- * cgroup link had gone would otherwise stay: losing one costs a flow its acceleration, never a byte.
+ * Rendezvous entries. Written by sock_ops, read by both programs. LRU because an entry whose socket closed
+ * after its cgroup link was gone would stay. A missing entry costs a flow its acceleration, never a byte.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -28,7 +31,7 @@ struct {
 	__type(value, struct rendezvous);
 } flows SEC(".maps");
 
-/* Per-socket state: the only memory that the verdict writes for a message. Read by the flows iterator. */
+/* State of each socket: the only memory that the verdict writes for a message. Read by the iterators. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -36,7 +39,7 @@ struct {
 	__type(value, struct sock_state);
 } states SEC(".maps");
 
-/* What the programs of a few sockets had set of keepalive. Written and read by sock_ops. */
+/* Keepalive settings of programs, for the few sockets with probes of ours. Written and read by sock_ops. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -53,7 +56,7 @@ struct {
 	__type(value, struct endpoint);
 } endpoints SEC(".maps");
 
-/* Sums by netns cookie. Entries are made and removed by user space; the programs only add. */
+/* Sums by netns cookie. User space adds and removes entries; the programs only add to them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -63,7 +66,7 @@ struct {
 } totals SEC(".maps");
 
 /*
- * What each pod holds of what all share. Entries are made and removed by user space; sock_ops and the verdict
+ * How much each pod holds of what all share. User space adds and removes entries; sock_ops and the verdict
  * add and subtract.
  */
 struct {
@@ -82,7 +85,7 @@ struct {
 	__type(value, struct config);
 } config SEC(".maps");
 
-/* What the observers are there for, enum learn; 0: they do not run. */
+/* Why the observers run, enum learn; 0: they do not. */
 static __always_inline __u32 learning(void)
 {
 	__u32 zero = 0;
@@ -91,13 +94,13 @@ static __always_inline __u32 learning(void)
 	return cfg ? cfg->learn : 0;
 }
 
-/* Does the kernel have this hazard, enum asked_hazard, and no guard cure it? */
+/* Does the kernel have this hazard (enum asked_hazard) without a guard that cures it? */
 static __always_inline bool open_hazard(const struct config *cfg, __u32 hazard)
 {
 	return cfg->hazards & ~cfg->guards & hazard;
 }
 
-/* The plugin's own records. No program touches it; it lives here because bpffs dies with the node, like all it describes. */
+/* CNI ADDs, for user space alone. A map, because bpffs is emptied at a reboot, like all that it describes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -106,7 +109,7 @@ struct {
 	__type(value, struct attachment);
 } attachments SEC(".maps");
 
-/* What happens seldom, by enum event. Every program adds; one per CPU. */
+/* Rare events, by enum event, one per CPU. Every program adds. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, EVENT_ROOM);
@@ -114,7 +117,7 @@ struct {
 	__type(value, __u64);
 } events SEC(".maps");
 
-/* The plugin's calls. No program touches it; user space adds under a lock of its own, see pkg/datapath/calls.go. */
+/* The plugin's calls, for user space alone, which has a lock for it, see pkg/datapath/calls.go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -131,7 +134,10 @@ struct {
 	__type(value, __u32);
 } splicing SEC(".maps");
 
-/* Sockets whose peer was closed with redirected bytes unread. Written by sock_ops, read and written by the observers. */
+/*
+ * Sockets whose peer was closed with unread redirected bytes. Written by sock_ops, read and written by
+ * guards.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -139,7 +145,10 @@ struct {
 	__type(value, __u32);
 } resets SEC(".maps");
 
-/* Of calls that are being made. Written by the observers, taken by the guards of the same call. LRU: a task may die there. */
+/*
+ * Errors of calls in progress, by task. Written by the observers, taken by the guards of the same call. LRU:
+ * a task may die there.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -147,7 +156,9 @@ struct {
 	__type(value, struct call_error);
 } answers SEC(".maps");
 
-/* Listening ports whose programs use what only TCP honours. Written by the observers, read by sock_ops. */
+/*
+ * Listening ports whose programs use something that only TCP supports. Written by guards, read by sock_ops.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -155,7 +166,7 @@ struct {
 	__type(value, struct avoided);
 } avoid SEC(".maps");
 
-/* What earlier connections to a destination have gained. Written and read by sock_ops. */
+/* What earlier connections to a destination gained. Written by sock_ops and guards, read by sock_ops. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -163,7 +174,7 @@ struct {
 	__type(value, struct history);
 } history SEC(".maps");
 
-/* What the verdict could not hand to a tap: no room in its ring. One per CPU. */
+/* Messages that did not fit into the tap's ring, one per CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -171,13 +182,16 @@ struct {
 	__type(value, struct tap_drops);
 } tap_drops SEC(".maps");
 
-/* The ring of the tap that listens, if one does: made by it, of the size that it wants, and gone with it. */
+/*
+ * The ring of the tap that listens. The tap makes it, of the size that it wants, and it is gone with the tap.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__array(values, struct {
-		__uint(type, BPF_MAP_TYPE_RINGBUF);
-		__uint(max_entries, 4096);
-	});
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_RINGBUF);
+			__uint(max_entries, 4096);
+		});
 } tap_ring SEC(".maps");

@@ -16,11 +16,12 @@
 #include "window.h"
 
 /*
- * A writer that outruns its reader is stopped by TCP. With TCP's own idea of when to stop, megabytes are queued by then
- * and there are always unread TCP bytes, so such a stream would never be redirected again. With a low mark the writer
- * waits as soon as the reader's window is used up, and one read later the reader has caught up.
- * A mark that the program has set is its own. With the observers running, a direction begins by TCP and may count on
- * what TCP takes before anybody reads: then the mark begins high. ctx: that of a callback, or the socket itself.
+ * TCP stops a writer that outruns its reader. By default megabytes are queued by then, so there are always
+ * unread TCP bytes, and such a stream would never be redirected again. With a low mark the writer waits as
+ * soon as the reader's window is used up, and the reader catches up with one read. A mark that the program
+ * has set itself is not changed. While observers run, a direction begins on TCP, and programs may rely on
+ * what TCP queues before anybody reads: then the mark begins high. ctx: that of a callback, or the socket
+ * itself.
  */
 static __always_inline void set_mark(void *ctx, struct tcp_sock *tp, __u32 mark)
 {
@@ -38,15 +39,15 @@ static __always_inline void set_first_mark(struct bpf_sock_ops *ops, struct tcp_
 	set_mark(ops, tp, learning() ? NOTSENT_MARK_FRESH : NOTSENT_MARK);
 }
 
-/* The socket leaves: it is to be as it was. */
+/* The socket leaves, so its mark becomes what it was. */
 static __always_inline void clear_mark(void *ctx, struct tcp_sock *tp)
 {
 	set_mark(ctx, tp, 0);
 }
 
 /*
- * Does the reader stand still since this sender changed to TCP, and may less wait for it than TCP alone would
- * queue?
+ * Has the reader taken nothing since this sender changed to TCP, while less may wait for it than TCP alone
+ * would queue?
  */
 static __always_inline bool needs_high_mark(const struct sock_state *state)
 {
@@ -59,10 +60,11 @@ static __always_inline bool needs_high_mark(const struct sock_state *state)
 }
 
 /*
- * The sender's side. While the reader takes nothing, TCP may queue what it would by itself: programs count on
- * it when both ends write before they read. Once the reader goes on, TCP is kept short again.
+ * The sender's side. While the reader takes nothing, TCP may queue as much as it would without us: programs
+ * rely on that when both ends write before they read. When the reader continues, the mark is low again.
  */
-static __always_inline void update_mark(struct bpf_sock_ops *ops, struct sock_state *state, struct tcp_sock *tp)
+static __always_inline void update_mark(struct bpf_sock_ops *ops, struct sock_state *state,
+					struct tcp_sock *tp)
 {
 	if (needs_high_mark(state))
 		clear_mark(ops, tp);

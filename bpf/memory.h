@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Would the kernel take these bytes for the reader? A redirect charges them to the reader's socket, and where
- * the charge fails send(2) answers ENOMEM, which TCP never does. So the verdict looks first at what the
- * kernel will ask: tcp_mem of the node, and the limits of the reader's memory cgroup and of all above it.
- * Both looks leave a margin, because between the look and the charge others charge, too.
+ * Is there memory for these bytes at the reader? A redirect charges them to the reader's socket. If the
+ * charge fails, send(2) returns ENOMEM, which TCP never does. So the verdict first looks at what the kernel
+ * will check: tcp_mem of the node, and the limits of the reader's memory cgroup and all above it. Both looks
+ * leave a margin, because others charge between the look and the charge.
  */
 #pragma once
 
@@ -16,25 +16,25 @@
 #include "abi.h"
 #include "probe.h"
 
-#define PAGE_BYTES	 4096 /* the kernel's page may be larger: then the margins are */
-#define MEMCG_LEVELS	 8    /* of the hierarchy that are looked at: Kubernetes makes five */
+#define PAGE_BYTES	 4096 /* if the kernel's pages are larger, so are the margins */
+#define MEMCG_LEVELS	 8    /* of the hierarchy that are examined: Kubernetes makes five */
 #define MEMCG_ZONES	 4
 #define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
 #define LONG_LEAST	 (-(1L << 62))
 #define MARGIN_PAGES	 1024
-#define UNSEEN_PAGES	 1024 /* four CPUs' SK_MEMORY_PCPU_RESERVE, which each allocates before it says so */
-#define PLENTY_PAGES	 8192 /* above the margin: more than two CPUs send, unlooked, in a tick of 4 ms */
-#define UNLOOKED_BYTES	 4096 /* a larger message is looked at each time */
-#define UNLOOKED_AT_ONCE 16   /* smaller ones: each 16th, and the first of each tick of the coarse clock */
-#define SMALL_BYTES	 1024 /* and of those that are this small */
+#define UNSEEN_PAGES	 1024 /* SK_MEMORY_PCPU_RESERVE of four CPUs, which each counts late */
+#define PLENTY_PAGES	 8192 /* above the margin: more than two CPUs send unchecked in 4 ms */
+#define UNLOOKED_BYTES	 4096 /* memory is checked for each larger message */
+#define UNLOOKED_AT_ONCE 16   /* for each 16th smaller one, and the first of each clock tick */
+#define SMALL_BYTES	 1024 /* for messages up to this */
 #define SMALL_AT_ONCE	 64   /* each 64th */
 
-/* How much is left before the kernel says no. Ordered. */
+/* How much is left before the kernel refuses. Ordered. */
 enum memory {
-	MEMORY_PLENTY = 0,  /* more than all small messages could take that are not looked at */
+	MEMORY_PLENTY = 0, /* more than all unchecked small messages could take */
 	MEMORY_ENOUGH = 1,
-	MEMORY_LOW = 2,	  /* go over to TCP when the reader has caught up */
-	MEMORY_SHORT = 3, /* go over to TCP at once */
+	MEMORY_LOW = 2,	  /* use TCP when the reader has caught up */
+	MEMORY_SHORT = 3, /* use TCP at once */
 };
 
 static __always_inline enum memory level_of(long left, long margin)
@@ -46,16 +46,16 @@ static __always_inline enum memory level_of(long left, long margin)
 	return left < margin + PLENTY_PAGES ? MEMORY_ENOUGH : MEMORY_PLENTY;
 }
 
-/* The margin below a limit: a part of it where it is small, so that a small limit is of use at all. */
+/* The margin below a limit: an eighth of a small limit, so that it can be used at all. */
 static __always_inline long margin_of(long limit)
 {
 	return limit >> 3 < MARGIN_PAGES ? limit >> 3 : MARGIN_PAGES;
 }
 
 /*
- * tcp_mem. Above its second number, and from then on until below its first (memory_pressure), the kernel may
- * refuse; above the third it always does. One charge adds all that its CPU has not counted yet, and other CPUs
- * may do the same between the look and the charge.
+ * tcp_mem. Above its second number the kernel may refuse, until usage falls below the first
+ * (memory_pressure). Above the third it always refuses. One charge adds everything that its CPU has not
+ * counted yet, and other CPUs may do the same between the look and the charge.
  */
 static __always_inline enum memory node_memory(__u64 peer_sk, long pages)
 {
@@ -72,8 +72,8 @@ static __always_inline enum memory node_memory(__u64 peer_sk, long pages)
 }
 
 /*
- * Page cache of this cgroup itself, which the kernel gives up for a charge. Only of the first node: an
- * estimate, of which half counts.
+ * Page cache of this cgroup itself, which the kernel reclaims for a charge. An estimate from the first NUMA
+ * node, of which half counts.
  */
 static __always_inline long reclaimable(__u64 memcg)
 {
@@ -95,10 +95,7 @@ static __always_inline long reclaimable(__u64 memcg)
 	return pages >> 1;
 }
 
-/*
- * cgroup v1 counts sockets apart from all other memory, where somebody has set
- * memory.kmem.tcp.limit_in_bytes.
- */
+/* cgroup v1 counts sockets separately from other memory, if memory.kmem.tcp.limit_in_bytes was set. */
 static __always_inline bool counts_sockets_apart(__u64 memcg)
 {
 	const struct mem_cgroup *group = NULL;
@@ -108,7 +105,7 @@ static __always_inline bool counts_sockets_apart(__u64 memcg)
 }
 
 /*
- * Has the kernel found it hard to reclaim memory of this cgroup (v2)? For a second it then refuses what is
+ * Did the kernel find it hard to reclaim memory of this cgroup (v2)? Then for a second it refuses charges
  * above a fair share.
  */
 static __always_inline bool reclaim_is_hard(__u64 memcg)
@@ -122,7 +119,9 @@ static __always_inline bool reclaim_is_hard(__u64 memcg)
 	return until && until - (long)bpf_jiffies64() > 0;
 }
 
-/* Of this cgroup and all above it. How far each is below its margins is added up without a branch for each. */
+/*
+ * Of this cgroup and all above it. The worst distance to a margin is found without a branch for each result.
+ */
 static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 {
 	const struct page_counter *at = NULL;
@@ -134,7 +133,8 @@ static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 
 	if (!bpf_core_field_exists(sk->sk_memcg))
 		return MEMORY_PLENTY;
-	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) & ~3UL; /* newer kernels keep flags there */
+	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) &
+		~3UL; /* newer kernels keep flags there */
 	if (!memcg)
 		return MEMORY_PLENTY;
 	apart = counts_sockets_apart(memcg);
@@ -170,8 +170,8 @@ static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 }
 
 /*
- * Reports enum memory. Not inlined, so that the verifier looks at it once and not for each way that leads
- * here. The other end's socket is a hint; all of TCP's sockets share the node's numbers.
+ * Reports enum memory. Not inlined, so that the verifier checks it once and not for each path that leads
+ * here. peer_sk is a hint, see peer.h; all of TCP's sockets share the node's numbers.
  */
 __attribute__((noinline)) int memory_left(__u64 peer_sk, long pages)
 {
@@ -184,9 +184,9 @@ __attribute__((noinline)) int memory_left(__u64 peer_sk, long pages)
 }
 
 /*
- * The look costs more than the rest of the questions together, so small messages are not looked at each time:
- * only where memory was ample. How many flows send so to one reader is not known, but all of them together
- * send less than that within a tick.
+ * The check costs more than the rest of the verdict. So while there was plenty of memory at the last check,
+ * it is left out for most small messages. The number of flows to one reader is not known, but all CPUs
+ * together send less than the plenty within a clock tick.
  */
 static __always_inline enum memory memory_for(struct sock_state *state, __u32 size, __u32 now)
 {

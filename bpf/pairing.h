@@ -2,9 +2,10 @@
 /*
  * How the two ends of a connection find each other: the only code that derives a key.
  *
- * The active end enters the sockhash first and leaves a rendezvous entry. The passive end looks it up: without one
- * its client is not on this node and the socket is never touched. The first packet that answers the active end
- * proves that the passive end's callback has run; if nobody joined by then, the active end leaves again (leaving.h).
+ * The active end enters the sockhash first and writes a rendezvous entry. The passive end looks it up. If
+ * there is none, the client is not on this node, and the passive socket is never touched. The first packet
+ * that answers the active end proves that the passive end's callback has run. If nobody has joined by then,
+ * the active end leaves again (leaving.h).
  */
 #pragma once
 
@@ -29,8 +30,8 @@
 #include "window.h"
 
 /*
- * snd_nxt would do for the plain handshake, but a Fast Open SYN carries data and moves it. bytes_acked counts from
- * the SYN, so the difference is the ISN in both cases.
+ * For a plain handshake snd_nxt would do, but a Fast Open SYN carries data and moves it. bytes_acked counts
+ * from the SYN, so the difference is the ISN in both cases.
  */
 static __always_inline struct isn_pair active_pair(const struct bpf_sock_ops *ops)
 {
@@ -42,10 +43,13 @@ static __always_inline struct isn_pair passive_pair(const struct bpf_sock_ops *o
 	return (struct isn_pair){ .own = ops->snd_nxt - 1, .peer = ops->rcv_nxt - 1 };
 }
 
-/* Is this a socket that a sockmap must not hold? RESULT_JOINED stands for "no objection". */
+/* Why a sockmap must not hold this socket; RESULT_JOINED: no objection. */
 static __always_inline enum result objection(struct tcp_sock *tp)
 {
-	/* Subflows share the callbacks, and on kernels before fbade4bd08ba inserting one corrupts the MPTCP socket. */
+	/*
+	 * Subflows share the callbacks, and on kernels before fbade4bd08ba inserting one corrupts the MPTCP
+	 * socket.
+	 */
 	if (bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ_BITFIELD(tp, is_mptcp))
 		return RESULT_MPTCP;
 	if (tp->inet_conn.icsk_ulp_ops)
@@ -57,9 +61,9 @@ static __always_inline enum result objection(struct tcp_sock *tp)
 }
 
 /*
- * The storage for a new connection, or NULL when there is nothing to do: no memory, or the link of a parent
- * cgroup has handled this very connection before ours, or the socket is still in the sockhash for an earlier
- * one. Storage of an earlier connection of a socket that was disconnected and connects again is written over.
+ * The state for a new connection. NULL if there is no memory, if the link of a parent cgroup has handled this
+ * connection already, or if the socket is still in the sockhash for an earlier one. The state of an earlier
+ * connection of a socket that was disconnected is overwritten.
  */
 static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct isn_pair self, enum role role)
 {
@@ -82,7 +86,10 @@ static __always_inline struct sock_state *new_state(struct bpf_sock *sk, struct 
 	return state;
 }
 
-/* Out of the sockhash without a trace. Only for a socket that no peer knows: leaving a pair loses unread bytes. */
+/*
+ * Removes a socket from the sockhash, with its state. Only for a socket that no peer knows, or unread bytes
+ * would be lost.
+ */
 static __always_inline void remove_unpaired(struct bpf_sock *sk, struct sock_state *state)
 {
 	struct isn_pair self = state->self;
@@ -111,8 +118,8 @@ static __always_inline enum result enter_sockhash(struct bpf_sock_ops *ops, stru
 }
 
 /*
- * With Fast Open data on the SYN the passive end comes first. It finds the active one by the number that is known
- * then: {client ISN, 0}, written as the SYN leaves.
+ * With Fast Open data on the SYN the passive end comes first. It finds the active one by the only number that
+ * is known then: the key {client ISN, 0}, written before the SYN is sent.
  */
 static __always_inline struct isn_pair fast_open_key(__u32 client_isn)
 {
@@ -126,11 +133,11 @@ static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct 
 	struct rendezvous flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
 
 	if (bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
-		return; /* nothing would take it back */
+		return; /* nothing would remove the entry */
 	bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
 }
 
-/* Whatever comes of the SYN: the passive end has found the announcement by now, or never will. */
+/* Whatever the result of the SYN: the passive end has found the announcement by now, or never will. */
 static __always_inline void withdraw_announcement(struct tcp_sock *tp, __u32 client_isn)
 {
 	struct isn_pair key = fast_open_key(client_isn);
@@ -150,9 +157,9 @@ static __always_inline void on_answer_to_syn(struct bpf_sock_ops *ops, struct bp
 }
 
 /*
- * Fast Open: the passive end waits in the rendezvous entry already. It has asked the policies for the
- * namespace that announced the connection. A program that may use TCP_REPAIR chooses its numbers, so that
- * need not be this one.
+ * Fast Open: the passive end is in the rendezvous entry already. It has asked the policies for the namespace
+ * that announced the connection. That may be another one than this, because a program that may use TCP_REPAIR
+ * chooses its numbers.
  */
 static __always_inline enum result meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {
@@ -172,9 +179,10 @@ static __always_inline enum result meet_waiting_passive(struct sock_state *state
 
 static __always_inline enum result open_rendezvous(struct sock_state *state, struct tcp_sock *tp)
 {
-	struct rendezvous flow = {
-		.active_sk = (__u64)tp, .active_state = (__u64)state, .active_netns = state->netns, .ends = state->ends
-	};
+	struct rendezvous flow = { .active_sk = (__u64)tp,
+				   .active_state = (__u64)state,
+				   .active_netns = state->netns,
+				   .ends = state->ends };
 
 	if (!bpf_map_update_elem(&flows, &state->self, &flow, BPF_NOEXIST))
 		return RESULT_JOINED;
@@ -182,8 +190,8 @@ static __always_inline enum result open_rendezvous(struct sock_state *state, str
 }
 
 /*
- * A program that waits inside receive calls would see them return early, see docs/adr/0007. A client's descriptor says
- * so now; a server's is made by accept, so its first receive call tells.
+ * Receive calls that wait would return early, see docs/adr/0007. A client's descriptor shows now whether its
+ * program waits in them. A server's is created by accept(2), so its first receive call shows it.
  */
 static __always_inline bool waits_in_calls(struct tcp_sock *tp)
 {
@@ -199,7 +207,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 
 	if (!tp)
 		return;
-	/* No packet brought this callback: TCP_REPAIR, whose sequence numbers are whatever its owner wants them to be. */
+	/* Without a packet this is TCP_REPAIR: the program chose the sequence numbers. */
 	result = ops->skb_len ? objection(tp) : RESULT_REPAIR;
 	if (result == RESULT_JOINED && helper_reads_port(connected_port((__u64)tp)))
 		result = RESULT_HELPER;
@@ -216,7 +224,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 	state->ends = ends;
 	result = open_rendezvous(state, tp);
 	if (result != RESULT_JOINED) {
-		/* The entry belongs to another flow: leave it alone. */
+		/* The entry belongs to another flow: do not touch it. */
 		bpf_sk_storage_delete(&states, sk);
 		return count_flow(netns, ROLE_ACTIVE, result);
 	}
@@ -230,7 +238,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 	ask_at_handshake(ops, state, true);
 }
 
-/* The rendezvous entry of the passive end's client; NULL: the client is not on this node. */
+/* The rendezvous entry of the passive end's client. NULL: the client is not on this node. */
 static __always_inline struct rendezvous *find_active(struct tcp_sock *tp, struct isn_pair key)
 {
 	struct isn_pair announced = fast_open_key(key.own);
@@ -243,7 +251,7 @@ static __always_inline struct rendezvous *find_active(struct tcp_sock *tp, struc
 	if (!flow)
 		return NULL;
 	copy = *flow;
-	copy.active_sk = 0; /* it fills itself in when the SYN-ACK arrives */
+	copy.active_sk = 0; /* the active end fills it in when the SYN-ACK arrives */
 	if (bpf_map_update_elem(&flows, &key, &copy, BPF_NOEXIST))
 		return NULL;
 	return bpf_map_lookup_elem(&flows, &key);
@@ -263,7 +271,10 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	flow = find_active(tp, mirrored(self));
 	if (!flow)
 		return count_flow(netns, ROLE_PASSIVE, RESULT_REMOTE);
-	/* Somebody joined before: the link of a parent cgroup, or a collision. Either way this socket stays out. */
+	/*
+	 * Another socket has joined: through the link of a parent cgroup, or a collision. This socket stays
+	 * out.
+	 */
 	if (flow->passive_sk)
 		return;
 	result = objection(tp);
@@ -286,7 +297,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	state->ends = ends;
 	state->netns = netns;
 	state->peer_netns = flow->active_netns;
-	meet_late_active(state, flow); /* it is there already, but with Fast Open */
+	meet_late_active(state, flow); /* except with Fast Open, it is there already */
 	state->port = ops->local_port;
 	result = enter_sockhash(ops, state);
 	if (result != RESULT_JOINED) {

@@ -2,18 +2,19 @@
 /*
  * The other end of a connection. This file and peer_socket.h are the only places where it is read.
  *
- * Each end knows the kernel addresses of the other end's socket (peer_sk) and of its struct sock_state (peer_state).
- * Both addresses are HINTS. The other end is not locked, and nothing keeps it alive: its memory may have been freed,
- * or belong to another socket by now. Therefore:
+ * Each end knows the kernel addresses of the other end's socket (peer_sk) and of its struct sock_state
+ * (peer_state). Both addresses are HINTS. The other end is not locked, and nothing keeps it alive: its memory
+ * may have been freed, or belong to another socket by now. Therefore:
  *
  *   - a hint is only read by bpf_probe_read_kernel, BPF_CORE_READ or load_long, which survive any address;
- *   - what was read decides nothing that could cost a byte. The redirect goes by key into the sockhash, which a closed
- *     peer has left. A wrong value costs acceleration, or one wrong number in a statistic;
- *   - where that is not enough, peer_state_is_current is called AFTER the read: it compares the keys of both ends.
+ *   - what was read decides nothing that could cost a byte. The redirect goes by key into the sockhash, which
+ * a closed peer has left. A wrong value costs acceleration, or one wrong number in a statistic;
+ *   - where that is not enough, peer_state_is_current is called AFTER the read: it compares the keys of both
+ * ends.
  *
  * Fields of the other end's struct sock_state that are read: self, redirected_bytes, redirected_messages,
- * redirected_at, reason, left, habits, reader, mixed_seq. Two pairs of them are read as one stretch of memory; the
- * assertions below bind their places.
+ * redirected_at, reason, left, habits, reader, mixed_seq. Two pairs of them are read as one stretch of
+ * memory; the assertions below bind their places.
  */
 #pragma once
 
@@ -33,7 +34,8 @@ struct redirected {
 	__u64 messages;
 };
 
-_Static_assert(__builtin_offsetof(struct sock_state, redirected_messages) - __builtin_offsetof(struct sock_state, redirected_bytes) ==
+_Static_assert(__builtin_offsetof(struct sock_state, redirected_messages) -
+			       __builtin_offsetof(struct sock_state, redirected_bytes) ==
 		       __builtin_offsetof(struct redirected, messages),
 	       "struct redirected is a stretch of struct sock_state");
 
@@ -43,7 +45,8 @@ struct observed {
 	__u32 reader; /* enum reader */
 };
 
-_Static_assert(__builtin_offsetof(struct sock_state, reader) - __builtin_offsetof(struct sock_state, habits) ==
+_Static_assert(__builtin_offsetof(struct sock_state, reader) -
+			       __builtin_offsetof(struct sock_state, habits) ==
 		       __builtin_offsetof(struct observed, reader),
 	       "struct observed is a stretch of struct sock_state");
 
@@ -84,9 +87,9 @@ static __always_inline __u64 messages_redirected_by_peer(const struct sock_state
 }
 
 /*
- * Has the other end redirected anything to this one? An end that redirects while no observer runs sets no habit, and
- * observers may come later, with an upgrade. Messages are counted before they are queued, so this covers those on
- * their way.
+ * Has the other end redirected anything to this one? An end that redirects while no observer runs sets no
+ * habit, and observers may come later, with an upgrade. Messages are counted before they are queued, so this
+ * covers those on their way.
  */
 static __always_inline bool peer_has_redirected(const struct sock_state *state)
 {
@@ -143,8 +146,8 @@ static __always_inline __u8 reason_of_peer(const struct sock_state *state)
 }
 
 /*
- * Will the other end never redirect again? It has committed to TCP (commit.h), or it left as a plain reader without
- * that: then it has no psock, so none of its calls is inside the redirecting code.
+ * Will the other end never redirect again? It has committed to TCP (commit.h), or it left as a plain reader
+ * without that: then it has no psock, so none of its calls is inside the redirecting code.
  */
 static __always_inline bool peer_has_committed(const struct sock_state *state)
 {
@@ -161,7 +164,7 @@ static __always_inline bool peer_has_committed(const struct sock_state *state)
 	return peer_state_is_current(state);
 }
 
-/* The active end learns who has joined. False: nobody has, yet. */
+/* The active end learns who has joined. False: nobody has joined yet. */
 static __always_inline bool meet_passive(struct sock_state *state, struct rendezvous *flow)
 {
 	__u64 passive_sk = published_address(&flow->passive_sk);
@@ -176,21 +179,24 @@ static __always_inline bool meet_passive(struct sock_state *state, struct rendez
 	return true;
 }
 
-/* Fast Open: the active end has come second. */
+/* Fast Open: the active end came second. */
 static __always_inline bool meet_late_active(struct sock_state *state, struct rendezvous *flow)
 {
 	__u64 active_sk = published_address(&flow->active_sk);
 
 	if (!active_sk)
 		return false;
-	state->peer_netns = flow->active_netns; /* it may not be who has announced itself */
+	state->peer_netns = flow->active_netns; /* it may be another one than the one that announced itself */
 	state->ends |= mirrored_ends(flow->ends);
 	state->peer_state = flow->active_state;
 	state->peer_sk = active_sk;
 	return true;
 }
 
-/* The active end learns who joined at the first answer, or when it sends before that. */
+/*
+ * Finds the other end in the rendezvous entry, unless it is known: the active end does so at the first
+ * answer, or when it sends before that. Reports whether the other end is known.
+ */
 static __always_inline bool know_peer(struct sock_state *state)
 {
 	struct isn_pair key;
@@ -206,8 +212,8 @@ static __always_inline bool know_peer(struct sock_state *state)
 }
 
 /*
- * Whoever closes takes the rendezvous entry along, and an end whose peer has closed is no longer ESTABLISHED, but for the
- * moment that a reset needs. So for an end that is, and has not met its peer, a missing entry was evicted.
+ * An end that closes deletes the rendezvous entry, and its peer is then no longer ESTABLISHED, except for a
+ * moment before a reset. So if an end is ESTABLISHED and does not know its peer, a missing entry was evicted.
  */
 static __always_inline bool rendezvous_missing(const struct sock_state *state)
 {
@@ -217,8 +223,8 @@ static __always_inline bool rendezvous_missing(const struct sock_state *state)
 }
 
 /*
- * Has the peer said that it redirects to this reader although it has not called receive yet? Its state is a hint: if it is not the one
- * of this connection any more, the peer is gone and what it sent may wait here.
+ * Does the peer redirect to this reader although it has not called receive yet? If its state is no longer
+ * that of this connection, the peer is gone, and what it redirected may wait here: then also true.
  */
 static __always_inline bool peer_redirects_early(struct sock_state *state)
 {

@@ -15,25 +15,24 @@
 
 #define COUNTED_MESSAGES 64 /* messages_waiting counts no further */
 
-/* What the verdict needs to know of the other end. A snapshot: the other end is not locked. */
+/* What the verdict reads of the other end's socket. */
 struct peer_view {
 	__u32 backlog_bytes; /* charged to its receive memory and not yet read */
-	__u32 copied_seq;    /* up to where its application has read the TCP stream */
+	__u32 copied_seq;    /* up to where its program has read the TCP stream */
 	int owned;	     /* a call of its program holds its lock */
 	int rcvlowat;
 	int rcvbuf;
-	int peek_off; /* SO_PEEK_OFF, -1 where it is not used */
+	int peek_off;	     /* SO_PEEK_OFF, -1 if it is not used */
 	unsigned long flags; /* SOCK_* bits */
-	__u8 shutdown; /* sk_shutdown */
+	__u8 shutdown;	     /* sk_shutdown */
 	bool filter;
 	bool ulp;
-	bool inq; /* its application wants TCP_INQ control messages */
+	bool inq; /* its program wants TCP_INQ control messages */
 };
 
 /*
- * peer_sk may be stale: its socket freed, its memory another socket's. Both ways of reading survive that, and
- * what they read is a hint only: the redirect by key is the authority, and a closed peer has left the sockhash.
- * bpf_rdonly_cast (6.2) turns each read into one instruction; before it, each is a helper call.
+ * bpf_rdonly_cast (6.2) turns each read into one instruction that survives any address. Without it each read
+ * is a helper call.
  */
 static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 {
@@ -71,9 +70,9 @@ static __always_inline struct peer_view look_at_peer(__u64 peer_sk)
 }
 
 /*
- * Is the peer's program an event loop, whose receive calls never wait? Its descriptor has O_NONBLOCK and is in an epoll set. O_NONBLOCK
- * alone says less: programs connect with it, to give up in time, and take it off again. A hint like all that is read of the peer;
- * a socket that nobody has accepted has no file.
+ * Is the peer's program an event loop, whose receive calls never wait? Then its descriptor has O_NONBLOCK and
+ * is in an epoll set. O_NONBLOCK alone proves less: programs connect with it, for a timeout, and clear it
+ * afterwards. A socket that nobody has accepted has no file.
  */
 static __always_inline bool peer_awaits_events(__u64 peer_sk)
 {
@@ -91,10 +90,7 @@ static __always_inline bool peer_awaits_events(__u64 peer_sk)
 	return (BPF_CORE_READ(file, f_flags) & O_NONBLOCK) && BPF_CORE_READ(file, f_ep);
 }
 
-/*
- * Do redirected bytes wait at the other end? A hint like all that is read of it. Not inlined, so that the
- * verifier looks at it once.
- */
+/* Do redirected bytes wait at the other end? Not inlined, so that the verifier checks it once. */
 __attribute__((noinline)) int peer_has_unread(__u64 peer_sk)
 {
 	const struct sk_psock *psock = NULL;
@@ -109,9 +105,8 @@ __attribute__((noinline)) int peer_has_unread(__u64 peer_sk)
 }
 
 /*
- * How many redirected messages wait at the other end, counted up to `most`. The kernel changes the list
- * meanwhile: a hint, too, and each step may read anything. Not inlined, so that the verifier looks at it
- * once.
+ * How many redirected messages wait at the other end, counted up to `most`. The kernel may change the list
+ * meanwhile, so each step may read anything. Not inlined, so that the verifier checks it once.
  */
 __attribute__((noinline)) int messages_waiting(__u64 peer_sk, __u32 most)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* May these two ends be one flow? Pure decisions on endpoints' policies. */
+/* May these two ends be one flow? Decides by the policies of endpoints alone. */
 #pragma once
 
 #include <bpf/bpf_helpers.h>
@@ -24,9 +24,12 @@ static __always_inline bool port_permitted(const struct endpoint *ep, __u16 port
 	return !ep->excludes || !in_ranges(ep->exclude, ep->excludes, port);
 }
 
-/* What one end thinks of the other. An end that nobody registered (attach --cgroup) has no policy: NULL. */
-static __always_inline bool end_permits(const struct endpoint *ep, const struct endpoint *other, bool same_netns,
-					__u16 port)
+/*
+ * Does the policy of one end permit the other? An end that is not registered (attach --cgroup) has none: ep
+ * is NULL.
+ */
+static __always_inline bool end_permits(const struct endpoint *ep, const struct endpoint *other,
+					bool same_netns, __u16 port)
 {
 	if (!ep)
 		return true;
@@ -40,8 +43,8 @@ static __always_inline bool end_permits(const struct endpoint *ep, const struct 
 }
 
 /*
- * Which of the two ends, of enum end_flag, have ever been registered is in *ends and kept there: the policy
- * of an endpoint that was deleted is not known any more, and may have forbidden this very flow.
+ * *ends says which of the two ends have ever been registered (END_OWN, END_PEER), and is updated. The policy
+ * of an endpoint that was deleted is not known and may have forbidden this flow, so it permits nothing.
  */
 static __always_inline bool flow_permitted(__u64 netns, __u64 peer_netns, __u16 port, __u8 *ends)
 {
@@ -70,19 +73,20 @@ static __always_inline __u32 epoch_of(const struct config *cfg)
 }
 
 /*
- * Between the epoch and the policies that it stands for, which are read in this order: whoever changes a
- * policy writes it before the epoch, so one that was read too early is asked again. An atomic that fetches is
- * a full barrier on every architecture.
+ * A barrier between reading the epoch and reading the policies. User space writes a policy before it raises
+ * the epoch, so a policy that was read too early is asked again. An atomic that fetches is a full barrier on
+ * every architecture.
  */
 static __always_inline void epoch_before_policies(void)
 {
 	__u32 word = 0;
 	__u32 before = __sync_fetch_and_or(&word, 0);
 
-	barrier_var(before); /* else the compiler takes an instruction that is no barrier */
+	barrier_var(before); /* the result must be used, or the compiler picks an instruction that is no
+				barrier */
 }
 
-/* For a flow whose policies are asked next. */
+/* For a flow whose policies are read next. */
 static __always_inline __u32 epoch_now(void)
 {
 	__u32 zero = 0;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Reading kernel memory by address: what is read of the other end, and what no typed pointer leads to. */
+/*
+ * Reads kernel memory by address, where no typed pointer leads: of the other end (peer.h), and of its limits
+ * (memory.h).
+ */
 #pragma once
 
 #include "kernel.h"
@@ -9,8 +12,8 @@
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 /*
- * The word at an address that may be wrong by now; 0 where nothing can be read. bpf_rdonly_cast (6.2) makes
- * it one instruction: struct timespec64 begins with a signed 64-bit number on every kernel.
+ * The word at an address that may be stale; 0 if it cannot be read. bpf_rdonly_cast (6.2) makes it one
+ * instruction: struct timespec64 begins with a signed 64-bit number on every kernel.
  */
 static __always_inline long load_long(__u64 address)
 {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * No pod takes all of the sockhash. Each counts its sockets there in shares[netns], and from the moment that
- * the sockhash is more than half full one that has more than a quarter of it gets no further ones: the rest
- * is for the others.
+ * No pod can fill the sockhash. shares[netns] counts the sockets of each pod there. While the sockhash is
+ * more than half full, a pod that holds more than a quarter of it gets no more.
  *
- * A socket is counted once, when it has entered (END_COUNTED), and no more when it leaves. Where no callback
- * tells of its end, because the link of its cgroup is gone or because it was closed with redirected bytes
- * unread, it stays counted until user space counts anew.
+ * A socket is counted when it enters (END_COUNTED) until it leaves. If no callback runs at its end, because
+ * the link of its cgroup is gone or because it was closed with unread redirected bytes, it stays counted
+ * until user space counts again (CountShares).
  */
 #pragma once
 
@@ -25,10 +24,7 @@ static __always_inline struct share *share_of(const struct sock_state *state)
 	return bpf_map_lookup_elem(&shares, &key);
 }
 
-/*
- * The entry in which a new socket is counted, and stays so although its network namespace may be registered
- * later.
- */
+/* The entry that counts a new socket. It stays the same if the network namespace is registered later. */
 static __always_inline struct share *choose_share(struct sock_state *state)
 {
 	struct share *share = share_of(state);
@@ -39,10 +35,7 @@ static __always_inline struct share *choose_share(struct sock_state *state)
 	return share_of(state);
 }
 
-/*
- * The kernel's own count of the sockhash, which no program has to keep. Where it cannot be read, the sockhash
- * counts as full.
- */
+/* By the kernel's own count of the sockhash. If that cannot be read, the sockhash counts as full. */
 static __always_inline bool half_full(const struct bpf_shtab *sockhash)
 {
 	if (!bpf_core_field_exists(sockhash->count))
@@ -54,7 +47,8 @@ static __always_inline bool has_its_share(const struct share *share)
 {
 	const struct bpf_shtab *sockhash = (const struct bpf_shtab *)&sockets;
 
-	return share && share->sockets > (__s32)(sockhash->map.max_entries / SHARE_DIVISOR) && half_full(sockhash);
+	return share && share->sockets > (__s32)(sockhash->map.max_entries / SHARE_DIVISOR) &&
+	       half_full(sockhash);
 }
 
 static __always_inline void count_in(struct sock_state *state, struct share *share)
@@ -65,10 +59,7 @@ static __always_inline void count_in(struct sock_state *state, struct share *sha
 	state->ends |= END_COUNTED;
 }
 
-/*
- * An entry may have been made anew since, when its network namespace was registered again: it never falls
- * below 0.
- */
+/* The entry may be a new one, if the network namespace was registered again, so it never falls below 0. */
 static __always_inline void count_out(struct sock_state *state)
 {
 	struct share *share;

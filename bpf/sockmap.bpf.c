@@ -2,10 +2,10 @@
 /*
  * TCP between containers of one node, handed from socket to socket.
  *
- *   sock_ops         per cgroup: takes the sockets of registered network namespaces into the sockhash
- *   sock_ops_any     the same for a cgroup that somebody attached by hand: every namespace
- *   rearm            runs after a program of somebody else that may have cleared our callbacks, and asks for
- * them again   verdict          per message: redirect it to the other end, or leave it to TCP
+ *   sock_ops       per cgroup: takes the sockets of registered network namespaces into the sockhash
+ *   sock_ops_any   the same for a cgroup that was attached by hand: sockets of every network namespace
+ *   rearm          runs after a program of others that may have cleared our callbacks, and sets them again
+ *   verdict        per message: redirects it to the other end, or passes it to TCP
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -22,7 +22,7 @@
 #include "dispatch.h"
 #include "tap.h"
 
-/* Only so that these types stand in BTF, where bpf2go finds them. No program refers to it, so it is never loaded. */
+/* Puts these types into BTF, where bpf2go finds them. No program refers to it, so it is never loaded. */
 struct {
 	struct flow_record flow_record;
 	enum role role;
@@ -60,7 +60,7 @@ int sock_ops_any(struct bpf_sock_ops *ops)
 	return dispatch(ops, true, NULL);
 }
 
-/* Attached above or beside sock_ops, where somebody else's program runs after it: see docs/adr/0017. */
+/* Attached where a program of others runs after sock_ops, see docs/adr/0017. */
 SEC("sockops")
 int rearm(struct bpf_sock_ops *ops)
 {
@@ -78,7 +78,7 @@ int rearm(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-/* Always SK_PASS: the helper's own answer for an absent peer would make send(2) fail with EACCES. */
+/* Always SK_PASS: the helper's own result for an absent peer would make send(2) fail with EACCES. */
 SEC("sk_msg")
 int verdict(struct sk_msg_md *msg)
 {
@@ -115,9 +115,9 @@ int verdict(struct sk_msg_md *msg)
 		know_peer(state);
 	if (tap_wants(cfg, state, false))
 		tap_message(msg, state, cfg, false);
-	/* Behind the tap, else the verifier looks at that for each outcome. */
+	/* After the tap, or the verifier would check the tap for each result of this call. */
 	leave_if_it_gains_nothing(msg, state, reason);
-	/* Waiting for the reader is what follows any reason: keep the one that began it. */
+	/* REASON_UNREAD follows any other reason: keep the one that came first. */
 	if (state->mode != MODE_TCP || reason != REASON_UNREAD)
 		state->reason = reason;
 	if (state->mode != MODE_TCP)

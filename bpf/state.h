@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the programs keep for themselves: of a connection, of a socket while it lives, and of a call. User
- * space creates the maps and reads no field but in tests. The maps are pinned, and an upgrade goes on with
- * what is in them: a change of size, order or meaning is a new ABI_VERSION, too, see abi.h.
+ * State that only the programs use: of a connection, of a socket while it lives, and of a call. User space
+ * creates the maps, and only tests read fields. But the maps are pinned and an upgrade keeps their contents,
+ * so a change of size, order or meaning is a new ABI_VERSION, see abi.h.
  */
 #pragma once
 
@@ -11,19 +11,18 @@
 #include "abi.h"
 
 /*
- * flows[active end's pair]: where the two ends of one connection meet. Addresses are hints, never
- * dereferenced.
+ * flows[key of the active end]: where the two ends of one connection meet. Addresses are hints, see peer.h.
  */
 struct rendezvous {
 	__u64 active_sk;
-	__u64 passive_sk; /* written last by the end that joins: not 0 means that both ends are in the sockhash */
-	__u64 active_state; /* of each end's struct sock_state, a hint like the above */
+	__u64 passive_sk;   /* written last by the end that joins; not 0: both ends are in the sockhash */
+	__u64 active_state; /* of each end's struct sock_state */
 	__u64 passive_state;
 	__u64 active_netns;
 	__u64 passive_netns;
-	__u16 port; /* of the passive end, host byte order */
-	__u8 kept_out; /* enum result: why the passive end, which is here, did not join */
-	__u8 ends;     /* enum end_flag, END_OWN for the active end: who was registered at the handshake */
+	__u16 port;    /* of the passive end, host byte order */
+	__u8 kept_out; /* enum result: why the passive end, on this node, did not join */
+	__u8 ends;     /* END_OWN and END_PEER as the active end has them */
 	__u8 pad[4];
 };
 
@@ -37,25 +36,25 @@ struct rendezvous {
  *   V   the verdict
  *   G   the guards: observe_receive, observe_send, receive, send, refuse_splice_lsm
  *
- * H, C and V hold the socket's lock, so they see each other's writes. G does not, so the fields that it writes, habits
- * and reader, are only written by atomic instructions, by everybody. Two kinds of programs read the state without the
- * lock: those of the other end (peer.h), and list_flows.
+ * H, C and V hold the socket's lock, so they see each other's writes. G does not, so the fields that it
+ * writes, habits and reader, are only written by atomic instructions, by everybody. Two kinds of programs
+ * read the state without the lock: those of the other end (peer.h), and list_flows.
  *
- * Fields are in the order in which they were added, not by writer: the map is pinned and an upgrade goes on with what
- * is in it, so another order would be a new ABI_VERSION.
+ * Fields are in the order in which they were added, not by writer: the map is pinned and an upgrade goes on
+ * with what is in it, so another order would be a new ABI_VERSION.
  */
 struct sock_state {
-	struct isn_pair self;	   /* H: own key in the sockhash; mirrored, it is the other end's */
-	__u64 peer_sk;		   /* HCV: kernel address of the other end's socket, a hint: peer.h; 0: not known yet */
-	__u64 peer_state;	   /* HCV: kernel address of the other end's struct sock_state, a hint, too */
-	__u64 netns;		   /* H: netns cookie, or the key of a pod with hostNetwork */
-	__u64 peer_netns;	   /* HCV: the same of the other end */
-	__u64 redirected_bytes;	   /* V: read by the other end together with the next field */
+	struct isn_pair self;	/* H: own key in the sockhash; mirrored, it is the other end's */
+	__u64 peer_sk;		/* HCV: address of the other end's socket, a hint, see peer.h; 0: unknown */
+	__u64 peer_state;	/* HCV: address of the other end's struct sock_state, a hint, too */
+	__u64 netns;		/* H: netns cookie, or the key of a pod with hostNetwork */
+	__u64 peer_netns;	/* HCV: the same of the other end */
+	__u64 redirected_bytes; /* V: read by the other end together with the next field */
 	__u64 redirected_messages; /* V */
 	__u64 tcp_messages;	   /* V */
 	__u64 established_ns;	   /* H: CLOCK_MONOTONIC */
 	__u32 epoch;		   /* HV: config.epoch when the policies were last asked */
-	__u32 burst_messages;	   /* V: redirected since none was seen waiting for the peer: at most so many wait */
+	__u32 burst_messages;	   /* V: redirected since the peer's queue was last seen empty */
 	__u32 redirected_at;	   /* V: TICKs when it last sent by redirect */
 	__u32 sent_by_tcp_at;	   /* HV: TICKs when it last sent by TCP, or was established */
 	__u16 port;		   /* HCV: of the passive end, host byte order */
@@ -63,20 +62,20 @@ struct sock_state {
 	__u8 mode;		   /* CV: enum mode */
 	__u8 reason;		   /* CV: enum reason, while mode is MODE_TCP */
 	__u8 denied;		   /* V: the policy of this epoch says no */
-	__u8 left;		   /* C: it has left the sockhash for good and is a TCP socket like any other */
-	__u8 window;		   /* HCV: how often the bounds of what may wait for the peer have grown, see window.h */
-	__u32 habits;		   /* HCVG: enum habit; read by the other end together with the next field */
-	__u32 reader;		   /* G: enum reader */
-	__u32 backlog_high;	   /* V: bytes: the most that waited for the peer, with what it was sent then */
-	__u32 last_progress;	   /* V: peer_progress when the peer's lock was last found held, see contended.h */
-	__u8 losses;		   /* V: messages that lost by being redirected, see contended.h and gain.h */
-	__u8 left_to_tcp;	   /* V: small messages that are still to be passed to TCP, see contended.h */
-	__u8 callbacks;		   /* HC: BPF_SOCK_OPS_*_CB_FLAG that nobody had asked for before, see callbacks.h */
-	__u8 ends;		   /* HCV: enum end_flag */
-	__u32 mixed_seq;	   /* V: TCP sequence number of a change to TCP with redirected bytes unread; 0: never */
+	__u8 left;	     /* C: it has left the sockhash for good and is a TCP socket like any other */
+	__u8 window;	     /* HCV: how often the window has grown, see window.h */
+	__u32 habits;	     /* HCVG: enum habit; read by the other end together with the next field */
+	__u32 reader;	     /* G: enum reader */
+	__u32 backlog_high;  /* V: bytes: the most that waited for the peer, with what it was sent then */
+	__u32 last_progress; /* V: peer_progress when the peer's lock was last found held */
+	__u8 losses;	     /* V: messages that lost by being redirected, see contended.h and gain.h */
+	__u8 left_to_tcp;    /* V: small messages that are still to use TCP, see contended.h */
+	__u8 callbacks;	     /* HC: callback flags that we have set and nobody else, see callbacks.h */
+	__u8 ends;	     /* HCV: enum end_flag */
+	__u32 mixed_seq;     /* V: TCP sequence number of a change to TCP, see wake.h; 0: none */
 };
 
-/* keepalives[socket]: what its program had set, while keepalive probes of ours run, see wake.h. */
+/* keepalives[socket]: the program's settings, while keepalive probes of ours run, see wake.h. */
 struct keepalive {
 	__u32 on;
 	__u32 idle_seconds;
@@ -85,10 +84,9 @@ struct keepalive {
 };
 
 /*
- * What the first receive call showed. It is decided once, by compare and swap, because it answers two
- * questions that must not both be answered yes: may the peer redirect to this socket (READY), and may this
- * socket leave (PLAIN)? A peer may redirect before the call, too, to an event loop; then it says
- * HABIT_REDIRECTS_EARLY, and this socket stays.
+ * What the first receive call showed. It is set once, by compare and swap, because only one of two things may
+ * follow: the peer may redirect to this socket (READY), or this socket may leave (PLAIN). A peer may redirect
+ * to an event loop before the call; then it sets HABIT_REDIRECTS_EARLY first, and this socket stays.
  */
 enum reader {
 	READER_UNKNOWN = 0,
@@ -96,17 +94,18 @@ enum reader {
 	READER_PLAIN = 2,
 };
 
-/* resets[pair of a socket whose peer was closed with redirected bytes unread]: has its program been told? */
+/*
+ * resets[key of a socket whose peer was closed with unread redirected bytes]: did a call of its program fail
+ * yet?
+ */
 enum reset {
 	RESET_PENDING = 0,
 	RESET_REPORTED = 1,
 };
 
-/*
- * answers[task]: what the call that it is in is to answer, from the observer of that call to the guard of it.
- */
+/* answers[task]: the error of the call that the task is in, from the observer of the call to its guard. */
 struct call_error {
-	__u64 sk; /* whose call it is */
+	__u64 sk;    /* whose call it is */
 	__u32 error; /* errno.h, positive */
 	__u32 pad;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A copy of messages for `sockmapctl tap`. The verdict asks tap_wants() for each message: one comparison of what it has read
- * already while nobody listens.
+ * Copies messages for `sockmapctl tap`. The verdict calls tap_wants() for each message: while no tap listens,
+ * one comparison of a word that it has read already.
  */
 #pragma once
 
@@ -14,10 +14,11 @@
 
 #include "maps.h"
 
-#define TAP_PIECES_MAX 64 /* the kernel builds a message from 17 pieces, or from up to 46 if built for that */
+#define TAP_PIECES_MAX 64 /* of a message: 17, or up to 46 by the kernel's configuration */
 #define TAP_CHUNKS_MAX (TAP_SNAP_MAX / TAP_CHUNK + TAP_PIECES_MAX)
 
-static __always_inline bool tap_wants(const struct config *cfg, const struct sock_state *state, bool redirected)
+static __always_inline bool tap_wants(const struct config *cfg, const struct sock_state *state,
+				      bool redirected)
 {
 	const struct tap_filter *f = &cfg->tap;
 
@@ -30,13 +31,13 @@ static __always_inline bool tap_wants(const struct config *cfg, const struct soc
 	return bpf_ktime_get_ns() < cfg->tap_until_ns;
 }
 
-/* Both ends as one of them has them, which may be read as a hint only. */
+/* The addresses of both ends as one of them sees them. sk may be a hint, see peer.h. */
 static __always_inline void write_addresses_of(struct tap_record *rec, struct sock *sk, bool is_passive)
 {
 	__u16 own_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	__u16 peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	__u8 (*own)[16] = is_passive ? &rec->passive_addr : &rec->active_addr;
-	__u8 (*peer)[16] = is_passive ? &rec->active_addr : &rec->passive_addr;
+	__u8(*own)[16] = is_passive ? &rec->passive_addr : &rec->active_addr;
+	__u8(*peer)[16] = is_passive ? &rec->active_addr : &rec->passive_addr;
 
 	rec->family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	rec->passive_port = is_passive ? own_port : peer_port;
@@ -50,8 +51,9 @@ static __always_inline void write_addresses_of(struct tap_record *rec, struct so
 	}
 }
 
-/* As the passive end has them, whichever end sends; as the sender does that has not met it, or never will. */
-static __always_inline void write_addresses(struct tap_record *rec, const struct sock_state *state, struct tcp_sock *tp)
+/* Addresses as the passive end sees them; as the sender sees them while it does not know the passive end. */
+static __always_inline void write_addresses(struct tap_record *rec, const struct sock_state *state,
+					    struct tcp_sock *tp)
 {
 	struct tcp_sock *passive = state->role == ROLE_PASSIVE ? tp : (struct tcp_sock *)state->peer_sk;
 
@@ -62,8 +64,8 @@ static __always_inline void write_addresses(struct tap_record *rec, const struct
 }
 
 /*
- * The reader looks by itself, often enough. To wake it for each record would cost the sender more than the copy: an interrupt.
- * It is woken by the record that makes a quarter of the ring wait for it.
+ * The reader polls often enough. Waking it for each record would cost the sender an interrupt, more than the
+ * copy. Only the record that fills a quarter of the ring wakes it.
  */
 static __always_inline __u64 wakes(void *ring)
 {
@@ -73,7 +75,7 @@ static __always_inline __u64 wakes(void *ring)
 	return waiting > much && waiting - much <= 2 * TAP_CHUNK ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* Rings reserve constant sizes only: a few, so that small messages do not fill them with air. */
+/* Rings reserve constant sizes only. Several sizes, so that small messages do not waste space. */
 static __always_inline bool emit(void *ring, const struct tap_record *rec, const void *data, const __u32 room)
 {
 	__u64 bytes = rec->captured_bytes;
@@ -83,7 +85,9 @@ static __always_inline bool emit(void *ring, const struct tap_record *rec, const
 	if (!out)
 		return false;
 	__builtin_memcpy(out, rec, sizeof(*rec));
-	/* One register, of 64 bits, is compared and used: older verifiers do not see that a half bounds the whole. */
+	/*
+	 * Compare and use one register of 64 bits: older verifiers do not see that a half bounds the whole.
+	 */
 	barrier_var(bytes);
 	if (bytes > room)
 		bytes = room;
@@ -105,9 +109,10 @@ static __always_inline bool emit_chunk(void *ring, const struct tap_record *rec,
 }
 
 /*
- * Bytes of the message from offset on that lie in one piece. The list of pieces is no part of the context, but the context
- * is the kernel's own object, and is read like any other. A chunk never goes over the end of a piece: to pull such a chunk,
- * the kernel would copy both pieces into a new one, of up to the whole message, which it may not find memory for.
+ * Bytes of the message from offset on that are in one piece. The context has no list of pieces, but it is the
+ * kernel's own struct sk_msg and can be read as such. A chunk never crosses the end of a piece: to pull such
+ * a chunk, the kernel would copy both pieces into a new one of up to the whole message, and may find no
+ * memory for it.
  */
 static __always_inline __u32 in_one_piece(struct sk_msg_md *msg, __u32 offset)
 {
@@ -116,24 +121,29 @@ static __always_inline __u32 in_one_piece(struct sk_msg_md *msg, __u32 offset)
 	void *pieces = (void *)msg + bpf_core_field_offset(struct sk_msg, sg.data);
 	__u32 i = 0, length = 0;
 
-	if (bpf_probe_read_kernel(&i, sizeof(i), (void *)msg + bpf_core_field_offset(struct sk_msg, sg.start)))
+	if (bpf_probe_read_kernel(&i, sizeof(i),
+				  (void *)msg + bpf_core_field_offset(struct sk_msg, sg.start)))
 		return 0;
 	for (int n = 0; n < TAP_PIECES_MAX && i < all; n++) {
 		if (bpf_probe_read_kernel(&length, sizeof(length),
-					  pieces + i * size + bpf_core_field_offset(struct scatterlist, length)))
+					  pieces + i * size +
+						  bpf_core_field_offset(struct scatterlist, length)))
 			return 0;
 		if (offset < length)
 			return length - offset;
 		offset -= length;
-		/* A ring; the last entry is only there to chain to another list. Without a branch, which the verifier would follow. */
+		/*
+		 * A ring whose last entry only chains to another list. No branch, which the verifier would
+		 * follow.
+		 */
 		i = (i + 1) % (all - 1);
 	}
 	return 0;
 }
 
 /*
- * Global, so that the verifier looks at it once and not for each turn of the loop that calls it. Answers how many bytes were
- * captured, 0 if none could be.
+ * Global, so that the verifier checks it once and not for each iteration of the loop that calls it. Returns
+ * how many bytes were captured.
  */
 __noinline int tap_chunk(struct sk_msg_md *msg, struct tap_record *rec, __u32 snap)
 {
@@ -149,7 +159,10 @@ __noinline int tap_chunk(struct sk_msg_md *msg, struct tap_record *rec, __u32 sn
 		bytes = piece;
 	if (bytes > TAP_CHUNK)
 		bytes = TAP_CHUNK;
-	/* One byte brings the piece into reach, and gives pages that the program still owns (splice, sendfile) a copy. */
+	/*
+	 * Pulling one byte makes the piece readable, and copies pages that the program still owns (splice,
+	 * sendfile).
+	 */
 	if (!bytes || bpf_msg_pull_data(msg, rec->offset, rec->offset + 1, 0))
 		return 0;
 	rec->captured_bytes = bytes;
@@ -168,8 +181,12 @@ static __always_inline void count_drop(__u32 bytes)
 	}
 }
 
-/* A message of which a chunk is lost counts as lost from there on. Global for the reason above: the verdict calls it twice. */
-__noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, const struct config *cfg, bool redirected)
+/*
+ * A message counts as dropped from the first chunk that was dropped. Global because the verdict calls it
+ * twice, see above.
+ */
+__noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, const struct config *cfg,
+			   bool redirected)
 {
 	struct bpf_sock *sk = msg->sk;
 	struct tap_record rec = {};
@@ -187,7 +204,7 @@ __noinline int tap_message(struct sk_msg_md *msg, struct sock_state *state, cons
 	rec.peer_netns = state->peer_netns;
 	rec.role = state->role;
 	rec.redirected = redirected;
-	/* TCP's own number, ahead by what it has never seen. */
+	/* TCP's own sequence number, plus the bytes that TCP has never seen. */
 	rec.seq = tp->write_seq + (__u32)state->redirected_bytes;
 	write_addresses(&rec, state, tp);
 	for (int i = 0; i < TAP_CHUNKS_MAX && rec.offset < snap; i++) {

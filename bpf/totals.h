@@ -28,7 +28,7 @@ static __always_inline void count_event(enum event event)
 		add(counter, 1);
 }
 
-/* A softirq in between may lose its own maximum for ours: there is no atomic one. */
+/* A softirq in between may overwrite our maximum or lose its own: there is no atomic maximum. */
 static __always_inline void keep_backlog_high(__u64 netns, __u32 bytes)
 {
 	struct totals *sums = totals_of(netns);
@@ -42,15 +42,18 @@ static __always_inline void count_flow(__u64 netns, enum role role, enum result 
 	struct totals *sums = totals_of(netns);
 	__u32 index = role * RESULT_ROOM + result;
 
-	/* The compiler must not bound one copy of the index and use another: the verifier would not follow. */
+	/*
+	 * The compiler must not bound one copy of the index and use another, which the verifier would not
+	 * accept.
+	 */
 	barrier_var(index);
 	if (sums && index < ROLE_MAX * RESULT_ROOM)
 		add(&sums->flows[index], 1);
 }
 
 /*
- * Not inlined: here the verifier needs to know the reason exactly, and inlined it would go through the rest of
- * the verdict once for each. Reports nothing; a program of its own must return a number.
+ * Not inlined: the verifier must know the reason exactly here, and inlined it would check the rest of the
+ * verdict once for each reason. The result means nothing; a global function must return a number.
  */
 __attribute__((noinline)) int count_fallback(__u64 netns, __u32 reason)
 {

@@ -22,7 +22,7 @@
 #include "policy.h"
 #include "socket.h"
 
-/* May the flow not go on? Asked again when the epoch has changed. */
+/* Do the policies deny the flow? Asked again when the epoch has changed. */
 static __always_inline bool denied(struct tcp_sock *tp, struct sock_state *state, const struct config *cfg)
 {
 	__u32 epoch = epoch_of(cfg);
@@ -50,8 +50,9 @@ static __always_inline enum reason against_reader(struct observed observed)
 }
 
 /*
- * Says so before it looks once more: a reader whose first call waits after all, and that wants to leave for it, says that first
- * and looks for our word then (leaving.h). Both sides' words are full barriers, so one of them hears the other.
+ * Redirects before the reader's first receive call. HABIT_REDIRECTS_EARLY is set first, then the reader's
+ * state is read once more. A reader whose first call waits after all sets its state first, then looks for our
+ * habit before it leaves (leaving.h). Both writes are full barriers, so at least one side sees the other's.
  */
 static __always_inline enum reason redirect_early(struct sock_state *state)
 {
@@ -69,10 +70,10 @@ static __always_inline enum reason redirect_early(struct sock_state *state)
 }
 
 /*
- * With the observers running, a direction stays on TCP until it is known how its reader receives: whoever waits inside receive
- * calls, or uses their flags, is known before a byte is redirected. The first call tells, and before it an epoll set.
- * The reader's state is read like its socket: as a hint. A reader that has left is in no sockhash, so a stale hint
- * cannot redirect to it.
+ * While observers run, a direction stays on TCP until it is known how its reader receives. So a reader that
+ * waits inside receive calls, or uses their flags, is known before a byte is redirected to it. The first
+ * receive call shows it, and before that an epoll set. A reader that has left is in no sockhash, so a stale
+ * hint cannot redirect to it.
  */
 static __always_inline enum reason against_habits(struct sock_state *state, const struct config *cfg)
 {
@@ -83,20 +84,21 @@ static __always_inline enum reason against_habits(struct sock_state *state, cons
 		return REASON_NONE;
 	if (state->habits & HABIT_OOB)
 		return REASON_OOB;
-	/* It leaves the sockhash when an answer to what it sends by TCP comes. */
+	/* It leaves the sockhash when TCP data that it sends is answered. */
 	if (state->reader == READER_PLAIN)
 		return REASON_BLOCKING;
 	observed = observed_of_peer(state);
 	reason = against_reader(observed);
-	if (reason == REASON_LEARNING && observed.reader == READER_UNKNOWN && peer_awaits_events(state->peer_sk))
+	if (reason == REASON_LEARNING && observed.reader == READER_UNKNOWN &&
+	    peer_awaits_events(state->peer_sk))
 		return redirect_early(state);
 	return reason;
 }
 
 /*
  * May a receive call of the active end have begun before the handshake ended? It sleeps in TCP's code, where
- * nothing but TCP's bytes wakes it; the first of those ends it, and every later call finds redirected ones.
- * An event loop does not sleep in receive calls, and what was redirected once has found that out. A guard
+ * only bytes over TCP wake it; the first of those ends it, and later calls find redirected bytes. An event
+ * loop does not sleep in receive calls. If anything was redirected, this test was passed before. A guard
  * keeps clients out whose descriptors block when the handshake ends.
  */
 static __always_inline bool sleeps_since_handshake(const struct sock_state *state, const struct config *cfg,
@@ -107,7 +109,7 @@ static __always_inline bool sleeps_since_handshake(const struct sock_state *stat
 	return peer->copied_seq == state->self.own + 1 && !peer_awaits_events(state->peer_sk);
 }
 
-/* What a program set on its socket and redirected bytes would not obey. */
+/* Options that a program set on its socket and that redirected bytes would not respect. */
 static __always_inline enum reason against_options(struct tcp_sock *tp, const struct peer_view *peer)
 {
 	if (zerocopy(tp))
@@ -123,8 +125,8 @@ static __always_inline enum reason against_options(struct tcp_sock *tp, const st
 
 /*
  * Redirected bytes are no packets, so conntrack, IPVS and the like forget a busy connection as if it were
- * silent. One message by TCP in each natRefreshSeconds prevents that. A reader that is never seen to catch up
- * gets it after twice the time.
+ * idle. One message over TCP in each natRefreshSeconds prevents that. It waits until the reader has caught
+ * up, but at most twice the time.
  */
 static __always_inline bool refresh_due(const struct sock_state *state, const struct config *cfg, __u32 now)
 {
@@ -143,8 +145,8 @@ static __always_inline bool memory_lacks(struct sock_state *state, __u32 size, _
 }
 
 /*
- * This message goes by TCP, for enum reason. Are all others to do so, too? Not inlined, so that the verifier
- * looks at it once.
+ * This message uses TCP, for enum reason. If all others should, too, the end commits to TCP. Not inlined, so
+ * that the verifier checks it once.
  */
 __attribute__((noinline)) int leave_if_it_gains_nothing(struct sk_msg_md *msg, struct sock_state *state,
 							__u32 reason)
@@ -160,14 +162,16 @@ __attribute__((noinline)) int leave_if_it_gains_nothing(struct sk_msg_md *msg, s
 }
 
 /*
- * REASON_NONE: redirect. The order of the questions is the order in docs/DATAPATH.md.
+ * Why this message uses TCP; REASON_NONE: redirect it. The order of the tests is the order in
+ * docs/DATAPATH.md.
  *
- * The reader takes redirected bytes before TCP bytes. So redirecting keeps the order only when its application has
- * read all that went by TCP: own write_seq (stable: own lock held) equals its copied_seq (only grows). Acknowledged
- * is not read. It is asked each time, which also covers bytes that TCP sent without asking us (Fast Open).
+ * The reader takes redirected bytes before TCP bytes. So a redirect keeps the order only if the reader's
+ * program has read everything sent over TCP: our write_seq (stable, as we hold the lock) equals its
+ * copied_seq (which only grows). Acknowledged does not mean read. It is tested for each message, which also
+ * covers bytes that TCP sent without running the verdict (Fast Open).
  */
-static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk, struct sock_state *state,
-					   struct config *cfg, __u32 now)
+static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_sock *sk,
+					   struct sock_state *state, struct config *cfg, __u32 now)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct peer_view peer;
@@ -178,14 +182,15 @@ static __always_inline enum reason why_tcp(struct sk_msg_md *msg, struct bpf_soc
 		return state->mode == MODE_TCP ? state->reason : REASON_LEAVING;
 	if (!tp || (cfg->disabled && may_change(state, cfg->disabled_ns)))
 		return REASON_DISABLED;
-	/* A redirected send after shutdown(SHUT_WR) would succeed; TCP refuses it as it must. */
+	/* After shutdown(SHUT_WR) a redirected send would succeed; TCP refuses it. */
 	if (sk->state != BPF_TCP_ESTABLISHED && sk->state != BPF_TCP_CLOSE_WAIT)
 		return REASON_STATE;
 	if (tp->inet_conn.icsk_ulp_ops)
 		return REASON_ULP;
 	if (!know_peer(state)) {
-		/* Once for each socket: its first message makes it one on TCP. */
-		if (state->mode == MODE_PENDING && sk->state == BPF_TCP_ESTABLISHED && rendezvous_missing(state))
+		/* Counted once for each socket: after its first message the mode is MODE_TCP. */
+		if (state->mode == MODE_PENDING && sk->state == BPF_TCP_ESTABLISHED &&
+		    rendezvous_missing(state))
 			count_event(EVENT_RENDEZVOUS_LOST);
 		return REASON_NO_PEER;
 	}

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A reader that may miss an edge. Where redirected bytes and TCP bytes wait at the same time, one receive
- * call returns the redirected ones only. An edge-triggered program that takes a short read for the end then
- * waits for an edge that does not come, see docs/adr/0016. The sender writes down where it changed to TCP
- * with redirected bytes unread (mixed_seq). The reader's callback for each segment that it sends,
- * acknowledgements among them, tells such a reader again once the redirected bytes are taken: setting
- * SO_RCVLOWAT makes the kernel look whether there is something to read (since 6.1). While redirected bytes
- * wait, keepalive probes make sure that there is a next callback.
+ * Wakes a reader that may miss an edge. If redirected bytes and TCP bytes wait at the same time, one receive
+ * call returns only the redirected ones. An edge-triggered program that takes the short read for the end then
+ * waits for an edge that does not come, see docs/adr/0016. The sender notes where it changed to TCP with
+ * unread redirected bytes (mixed_seq). The reader's callback for each segment that it sends, also for
+ * acknowledgements, wakes such a reader once the redirected bytes are taken: setting SO_RCVLOWAT makes the
+ * kernel look for something to read (since 6.1). While redirected bytes wait, keepalive probes make sure that
+ * there is a next callback.
  */
 #pragma once
 
@@ -24,10 +24,10 @@
 #include "socket.h"
 #include "totals.h"
 
-#define PROBE_SECONDS 1
+#define PROBE_SECONDS	  1
 #define PROBES_TIMEOUT_MS (24 * 24 * 3600 * 1000U) /* 24 days, which an int can hold */
 
-/* The sender's side: its message goes by TCP although redirected bytes wait for the reader. */
+/* The sender's side: its message uses TCP while redirected bytes wait for the reader. */
 static __always_inline void note_mixed(struct sock_state *state, struct bpf_sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -37,8 +37,8 @@ static __always_inline void note_mixed(struct sock_state *state, struct bpf_sock
 }
 
 /*
- * On some kernels FIONREAD leaves out what came by TCP. A program that asks after each read then takes any
- * read for the last, so it has to be told until the sender redirects again.
+ * On some kernels FIONREAD omits what came over TCP. A program that asks after each read takes any read for
+ * the last, so it must be woken again and again until the sender redirects.
  */
 static __always_inline bool fionread_omits_tcp(void)
 {
@@ -48,7 +48,7 @@ static __always_inline bool fionread_omits_tcp(void)
 	return cfg && open_hazard(cfg, HAZARD_FIONREAD_TCP);
 }
 
-/* Has the reader taken nothing by TCP since its peer changed to TCP with redirected bytes unread? */
+/* Has the reader taken nothing over TCP since its peer changed to TCP with unread redirected bytes? */
 static __always_inline bool may_miss_an_edge(const struct sock_state *state, struct tcp_sock *tp)
 {
 	__u32 mixed_seq;
@@ -61,7 +61,8 @@ static __always_inline bool may_miss_an_edge(const struct sock_state *state, str
 
 static __always_inline void set_keepalive(struct bpf_sock_ops *ops, const struct keepalive *to)
 {
-	__u32 on = to->on, idle = to->idle_seconds, interval = to->interval_seconds, timeout = to->user_timeout_ms;
+	__u32 on = to->on, idle = to->idle_seconds, interval = to->interval_seconds,
+	      timeout = to->user_timeout_ms;
 
 	bpf_setsockopt(ops, SOL_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 	bpf_setsockopt(ops, SOL_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -85,10 +86,10 @@ static __always_inline bool get_keepalive(struct bpf_sock_ops *ops, struct keepa
 }
 
 /*
- * What the program has set is kept in storage of its own, which only such sockets have. Before 6.1 it cannot
- * be read. A probe may stay unanswered while the connection is well: redirected bytes fill the receive buffer,
- * the kernel drops what comes by TCP, and the peer's answer is then out of the window. With TCP_USER_TIMEOUT
- * the kernel counts no unanswered probes.
+ * The program's settings are kept in keepalives, which only such sockets have. Before 6.1 they cannot be
+ * read. A probe may stay unanswered on a healthy connection: redirected bytes fill the receive buffer, the
+ * kernel drops what comes over TCP, and the peer's answer is out of the window. With TCP_USER_TIMEOUT the
+ * kernel does not count unanswered probes.
  */
 static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 					 struct sock_state *state)
@@ -110,7 +111,7 @@ static __always_inline void begin_probes(struct bpf_sock_ops *ops, struct bpf_so
 	set_keepalive(ops, &probes);
 }
 
-/* Not before the last probe was answered: what the program has set would count those that were not. */
+/* Not before the last probe was answered: the program's settings would count unanswered ones. */
 static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 				       struct sock_state *state, struct tcp_sock *tp)
 {
@@ -126,7 +127,7 @@ static __always_inline void end_probes(struct bpf_sock_ops *ops, struct bpf_sock
 	bpf_sk_storage_delete(&keepalives, sk);
 }
 
-/* This socket sends a segment, of which an acknowledgement is one, too. */
+/* This socket is about to send a segment, which may be an acknowledgement. */
 static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 					struct sock_state *state, struct tcp_sock *tp)
 {
@@ -136,7 +137,7 @@ static __always_inline void wake_reader(struct bpf_sock_ops *ops, struct bpf_soc
 		return end_probes(ops, sk, state, tp);
 	if (redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		return begin_probes(ops, sk, state);
-	/* A program that has set the mark itself is on TCP, and the kernel tells it. */
+	/* A program that has set SO_RCVLOWAT itself is on TCP, and the kernel wakes it. */
 	if (tp->inet_conn.icsk_inet.sk.sk_rcvlowat > 1)
 		return;
 	count_event(EVENT_READER_WOKEN);
@@ -151,14 +152,15 @@ static __always_inline void on_segment(struct bpf_sock_ops *ops, struct bpf_sock
 	if (!state || !tp)
 		return;
 	if (state->left)
-		return leave_callbacks(ops, state); /* an iterator, which made it leave, cannot */
+		return leave_callbacks(ops, state); /* the iterator that made it leave cannot */
 	if (!know_peer(state))
 		return;
 	wake_reader(ops, sk, state, tp);
 	update_mark(ops, state, tp);
 	limit_window_clamp(ops, tp);
-	/* It was woken just now, and hears of all that comes once it has left. */
-	if ((state->ends & END_PROBED) && peer_has_committed(state) && !redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
+	/* It was woken just now, and after it has left the kernel wakes it. */
+	if ((state->ends & END_PROBED) && peer_has_committed(state) &&
+	    !redirected_bytes_wait(&tp->inet_conn.icsk_inet.sk))
 		end_probes(ops, sk, state, tp);
 	leave_if_both_committed(ops, state, tp);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How much may wait for a reader. The kernel bounds neither bytes nor messages, and about 1 KiB of each
- * message is charged to nobody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. The window
- * becomes four times as large when the reader has taken all of a burst that used half of it, up to
- * maxBacklogBytes and maxBacklogMessages: who does not read costs little, who reads gets all. By how much the
- * windows of all flows to one pod may grow is bounded, too. User space counts with the same numbers.
+ * How much may wait for a reader. The kernel bounds neither bytes nor messages, and does not charge about 1
+ * KiB of each message to anybody. A flow begins with a window of FIRST_BYTES and FIRST_MESSAGES. When the
+ * reader has taken all of a burst that used half of the window, it becomes four times as large, up to
+ * maxBacklogBytes and maxBacklogMessages. So a reader that does not read costs little. The growth of all
+ * windows to one pod is bounded, too. User space calculates with the same numbers.
  */
 #pragma once
 
@@ -37,8 +37,8 @@ static __always_inline struct window window_of(const struct sock_state *state, c
 }
 
 /*
- * With which window a flow begins: where FIONREAD leaves out what came by TCP, programs that ask it (nginx)
- * hang when they find bytes by TCP behind redirected ones, so there more may wait before that happens.
+ * With which window a flow begins. If FIONREAD omits what came over TCP, programs that use it (nginx) hang
+ * when TCP bytes follow redirected ones. So then more may wait before that happens.
  */
 static __always_inline __u8 first_window(const struct config *cfg)
 {
@@ -46,15 +46,15 @@ static __always_inline __u8 first_window(const struct config *cfg)
 }
 
 /*
- * By how much a window that has grown so often is larger than the first. Of no setting, so that it can be
- * given back.
+ * By how much a window that has grown so often is larger than the first. It depends on no setting, so the
+ * same amount can be subtracted later.
  */
 static __always_inline __s64 grown_by(__u32 times)
 {
 	return (__s64)(FIRST_BYTES + FIRST_MESSAGES * MESSAGE_BYTES) * ((1 << 2 * (times & 7)) - 1);
 }
 
-/* Has the flow the whole window that the settings allow? */
+/* Does the flow have the whole window that the settings allow? */
 static __always_inline bool is_whole(struct window w, const struct config *cfg)
 {
 	return w.bytes == cfg->max_backlog_bytes && w.messages == cfg->max_backlog_messages;
@@ -71,8 +71,8 @@ static __always_inline struct share *share_of_reader(__u64 netns)
 /* The reader has taken all of a burst that used half of the window. */
 static __always_inline void grow_window(struct sock_state *state, const struct config *cfg, struct window w)
 {
-	__s64 budget = POD_FLOWS * ((__s64)cfg->max_backlog_bytes +
-				    (__s64)cfg->max_backlog_messages * MESSAGE_BYTES);
+	__s64 budget = POD_FLOWS *
+		       ((__s64)cfg->max_backlog_bytes + (__s64)cfg->max_backlog_messages * MESSAGE_BYTES);
 	__s64 more = grown_by(state->window + 1) - grown_by(state->window);
 	struct share *share;
 
@@ -87,7 +87,7 @@ static __always_inline void grow_window(struct sock_state *state, const struct c
 	state->window++;
 }
 
-/* The sender is gone: what its window had grown by is the pod's again. */
+/* The sender is gone, so its growth is subtracted from the pod's share. */
 static __always_inline void return_window(struct sock_state *state)
 {
 	__u32 zero = 0;
@@ -103,9 +103,9 @@ static __always_inline void return_window(struct sock_state *state)
 }
 
 /*
- * A program that has set SO_SNDBUF wants to be stopped early, as TCP would: by what both buffers hold. The
- * kernel keeps twice the bytes that were asked for, for its own overhead. A program that has not: no bound of
- * its own.
+ * A sender that has set SO_SNDBUF wants to be stopped early, as TCP would: when both buffers are full. The
+ * kernel stores twice the bytes that were asked for, for its own overhead. Without SO_SNDBUF there is no such
+ * bound.
  */
 static __always_inline __u32 sndbuf_bound(struct tcp_sock *tp, int rcvbuf)
 {
@@ -117,8 +117,8 @@ static __always_inline __u32 sndbuf_bound(struct tcp_sock *tp, int rcvbuf)
 }
 
 /*
- * tcp_rmem[2] of the socket's network namespace, in bytes: how far the kernel lets a receive buffer grow whose
- * size no program has set. at: its address, which may be stale.
+ * tcp_rmem[2] of the socket's network namespace, in bytes: how far a receive buffer grows whose size no
+ * program has set. at: the socket's address, which may be a hint.
  */
 static __always_inline __u32 rcvbuf_limit(__u64 at)
 {
@@ -131,8 +131,8 @@ static __always_inline __u32 rcvbuf_limit(__u64 at)
 }
 
 /*
- * How much TCP may announce of a buffer that grows by itself, in bytes: half of what redirected ones leave, as
- * segments take more of the buffer than the bytes that they carry.
+ * How much window TCP may announce for a buffer that grows by itself, in bytes: half of what redirected bytes
+ * leave, because segments take more of the buffer than the bytes that they carry.
  */
 static __always_inline __u32 announced_limit(const struct sock *sk)
 {
@@ -140,8 +140,9 @@ static __always_inline __u32 announced_limit(const struct sock *sk)
 }
 
 /*
- * The reader's side, before it sends a segment and with it its window: redirected bytes and what was announced
- * find room together. Where the kernel lets its buffer grow, it lets the window grow with it.
+ * The reader's side, before a segment announces its window: limits the window so that the buffer has space
+ * for redirected bytes and for what was announced. If the kernel lets the buffer grow, it lets the window
+ * grow, too.
  */
 static __always_inline void limit_window_clamp(struct bpf_sock_ops *ops, struct tcp_sock *tp)
 {
@@ -155,7 +156,7 @@ static __always_inline void limit_window_clamp(struct bpf_sock_ops *ops, struct 
 		bpf_setsockopt(ops, SOL_TCP, TCP_WINDOW_CLAMP, &most, sizeof(most));
 }
 
-/* The socket leaves: its window may be what its buffer allows. ctx: that of a callback, or the socket itself. */
+/* The socket leaves, so its window may be what its buffer allows. ctx: as for set_mark. */
 static __always_inline void restore_window_clamp(void *ctx, struct tcp_sock *tp)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
@@ -166,13 +167,14 @@ static __always_inline void restore_window_clamp(void *ctx, struct tcp_sock *tp)
 }
 
 /*
- * Do redirected bytes fill their part of the reader's receive buffer? They are charged to it, and the kernel
- * lets TCP send as much as it has announced however full the buffer is: a window is not taken back. What comes
- * by TCP and finds no room is dropped, and the sender tries again after 200 ms, 400 ms and so on, long after
- * the reader has gone on. So of a buffer whose size the program has set, redirected bytes get a quarter, or
- * half if they are one message. Any other grows by itself up to rcvbuf_limit, of which they get half.
+ * Do redirected bytes fill their part of the reader's receive buffer? They are charged to it, and however
+ * full it is, TCP sends as much as was announced: a window is not withdrawn. What comes over TCP and finds no
+ * space is dropped, and the sender retries after 200 ms, 400 ms and so on, long after the reader has caught
+ * up. So redirected bytes get a quarter of a buffer whose size the program has set, or half of it if they are
+ * one message. Any other buffer grows up to rcvbuf_limit, of which they get half.
  */
-static __always_inline bool fills_buffer(const struct sock_state *state, __u32 backlog, __u32 size, int rcvbuf)
+static __always_inline bool fills_buffer(const struct sock_state *state, __u32 backlog, __u32 size,
+					 int rcvbuf)
 {
 	struct sock *peer = (struct sock *)state->peer_sk;
 	__u32 part = backlog ? (__u32)rcvbuf / 4 : (__u32)rcvbuf / 2;
@@ -195,8 +197,8 @@ static __always_inline enum reason note_backlog(struct sock_state *state, __u32 
 }
 
 /*
- * Nothing waits: a new burst begins. One message is always let through, however big: else a small bound would
- * stop every big write.
+ * Nothing waits, so a new burst begins. One message is always redirected, however large, or a small bound
+ * would stop every large write.
  */
 static __always_inline void begin_burst(struct sock_state *state, const struct config *cfg, struct window w)
 {
@@ -207,14 +209,13 @@ static __always_inline void begin_burst(struct sock_state *state, const struct c
 }
 
 /*
- * How many messages wait is not known without counting; it is at most what was sent since none was seen
- * waiting. Bytes are what the kernel charges to the reader, which may be more than what was redirected. So
- * over a bound the queue itself is looked at. A reader that goes on but is always a few messages behind has
- * shown that it reads, too. own: sndbuf_bound. Reports enum reason. Not inlined, so that the verifier looks
- * at it once.
+ * burst_messages is an upper limit of what waits, and backlog, which the kernel charges to the reader, may
+ * contain more than redirected bytes. So over a bound the queue itself is counted. A reader that is always a
+ * few messages behind but continues has shown that it reads, too: the window grows. own: sndbuf_bound.
+ * Reports enum reason. Not inlined, so that the verifier checks it once.
  */
-__attribute__((noinline)) int over_bounds(struct sock_state *state, struct config *cfg, __u32 backlog, __u32 own,
-					  __u32 size)
+__attribute__((noinline)) int over_bounds(struct sock_state *state, struct config *cfg, __u32 backlog,
+					  __u32 own, __u32 size)
 {
 	__u32 most, waiting = 0, bytes;
 	struct window w;

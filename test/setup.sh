@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|crio|cluster|packaging|generate: makes sure that this machine has what the target needs.
+# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|crio|cluster|packaging|lint|generate: makes sure that this machine has what the target needs.
 # Says nothing when it has.
 set -euo pipefail
 
@@ -21,12 +21,13 @@ containerd) packages=(runc iptables util-linux) ;;
 crio) packages=(runc conmon iptables gcc libc6-dev) ;;
 cluster) packages=(runc iptables nftables mount util-linux) ;;
 packaging) packages=(buildah cpio debian-archive-keyring dpkg mmdebstrap rpm util-linux) ;;
+lint) packages=(clang-format-14) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;
 esac
 
 command -v go >/dev/null || die "Go is not installed (1.26 or newer)"
-[[ $1 == generate || $(id -u) == 0 ]] || die "root is needed: network namespaces, cgroups and BPF (try: sudo make $1)"
+[[ $1 == lint || $1 == generate || $(id -u) == 0 ]] || die "root is needed: network namespaces, cgroups and BPF (try: sudo make $1)"
 
 missing=()
 for p in "${packages[@]}"; do

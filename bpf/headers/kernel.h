@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The few kernel types that the programs look into, each with the few members that they read.
- * preserve_access_index makes every access a CO-RE relocation: the loader puts in the offsets of
- * the running kernel from its BTF, so neither order nor padding matters here, only names and types.
+ * The kernel types that the programs read, with the members that they read. preserve_access_index makes every
+ * access a CO-RE relocation: the loader inserts the offsets of the running kernel from its BTF. So order and
+ * padding do not matter here, only names and types.
  */
 #pragma once
 
@@ -64,7 +64,7 @@ struct proto {
 	long *sysctl_mem;
 };
 
-/* A sockhash, as the verifier lets a program read it through the map's own address. */
+/* A sockhash, as a program may read it through the map's address. */
 struct bpf_map {
 	__u32 max_entries;
 };
@@ -139,20 +139,20 @@ struct sock {
 	int sk_err;
 	__u32 sk_tsflags;
 	__u8 sk_shutdown;
-	__u8 sk_userlocks : 4; /* SOCK_SNDBUF_LOCK: the program has set SO_SNDBUF; SOCK_RCVBUF_LOCK: SO_RCVBUF */
+	__u8 sk_userlocks : 4; /* bit SOCK_SNDBUF_LOCK: the program has set SO_SNDBUF */
 	void *sk_user_data;
 	struct mem_cgroup *sk_memcg;
 };
 
-/* What sk_user_data points to, but for its low bits, while the socket is in a sockmap. */
+/* sk_user_data without its low bits points to it while the socket is in a sockmap. */
 struct sk_psock {
 	struct list_head ingress_msg;
 	struct {
 		atomic_t refs;
-	} refcnt; /* one for being in a sockmap, one for each call inside tcp_bpf_sendmsg or tcp_bpf_recvmsg */
+	} refcnt; /* one for the sockmap, one for each call inside tcp_bpf_sendmsg or tcp_bpf_recvmsg */
 };
 
-/* A message as the verdict gets it: a ring of pieces. The number of entries is the kernel's, so nobody counts on it. */
+/* A message as the verdict gets it: a ring of pieces. The number of entries depends on the kernel. */
 struct scatterlist {
 	unsigned int length;
 };
@@ -221,7 +221,7 @@ struct file {
 	struct inode *f_inode;
 	void *private_data;
 	unsigned int f_flags;
-	void *f_ep; /* not NULL: it is in an epoll set */
+	void *f_ep; /* not NULL: the file is in an epoll set */
 };
 
 struct fdtable {
@@ -318,8 +318,8 @@ struct bpf_iter__tcp {
 };
 
 /*
- * Constants of the kernel that no header of its user API has, under their own names. They are part of the system
- * call interface, or have never changed.
+ * Constants of the kernel that no header of its user API has, under their own names. They are part of the
+ * system call interface, or have never changed.
  */
 enum {
 	/* linux/socket.h */
@@ -333,15 +333,15 @@ enum {
 	MSG_ERRQUEUE = 0x2000,
 	MSG_NOSIGNAL = 0x4000,
 	MSG_FASTOPEN = 0x20000000,
-	SIGPIPE = 13, /* asm/signal.h */
-	MAY_READ = 4, /* linux/fs.h */
+	SIGPIPE = 13,	     /* asm/signal.h */
+	MAY_READ = 4,	     /* linux/fs.h */
 	VM_ACCESS_FLAGS = 7, /* linux/mm.h: VM_READ | VM_WRITE | VM_EXEC */
 	/* net/tcp.h */
 	TCPHDR_SYN = 0x02,
 	TCP_NAGLE_CORK = 2, /* bit of tcp_sock.nonagle: TCP_CORK is set */
 	/* net/sock.h */
-	RCV_SHUTDOWN = 1,     /* bit of sock.sk_shutdown */
-	SK_USER_DATA_PSOCK = 4, /* bit of sock.sk_user_data: it points to a psock, as the socket is or was in a sockmap */
+	RCV_SHUTDOWN = 1,	/* bit of sock.sk_shutdown */
+	SK_USER_DATA_PSOCK = 4, /* bit of sock.sk_user_data: it points to a psock */
 };
 
 #define SK_USER_DATA_PTRMASK (~7UL) /* net/sock.h: the bits of sock.sk_user_data that are the address */

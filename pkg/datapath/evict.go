@@ -20,7 +20,7 @@ import (
 // that they are about.
 const evictFor = time.Second
 
-// Stay is why a socket stays in the sockhash although it is to leave. Source: enum stays in bpf/oath.h.
+// Stay is why a socket stays in the sockhash although it is to leave. Source: enum stays in bpf/abi.h.
 type Stay bpf.SockmapStays
 
 // String says it of sockets, after their number.
@@ -71,7 +71,7 @@ func (e *Eviction) Close() error { return errors.Join(e.iter.Close(), e.prog.Clo
 // Run tells how many sockets stay, by why they do. The kill switch is on by then: otherwise new flows come meanwhile. It
 // takes two seconds at most where some stay.
 func (e *Eviction) Run() (stay map[Stay]int, err error) {
-	// The first pass makes all swear, the second lets them go.
+	// In the first pass all commit to TCP, in the second they leave.
 	for end := time.Now().Add(evictFor); ; time.Sleep(evictFor / 50) {
 		before := stay
 		stay = map[Stay]int{}

@@ -14,7 +14,7 @@ import (
 
 const readerReady, readerPlain = 1, 2 // enum reader of bpf/state.h
 
-// A plain reader leaves without an oath. Its peer, whose messages it does not want redirected, leaves, too.
+// A plain reader leaves without a commitment. Its peer, whose messages it does not want redirected, leaves, too.
 func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -50,19 +50,20 @@ func newTotals(m *ebpf.Map, cookie uint64) error {
 	return nil
 }
 
-func addTotals(sum *bpf.SockmapTotals, t *bpf.SockmapTotals) {
-	sum.RedirectedBytes += t.RedirectedBytes
-	sum.RedirectedMessages += t.RedirectedMessages
-	sum.TcpBytes += t.TcpBytes
-	sum.TcpMessages += t.TcpMessages
-	for i, n := range t.Flows {
-		sum.Flows[i] += n
+// addTotals adds t to sum, word by word: every word of struct totals is a counter, except for the maximum backlog_high.
+// So a new counter needs no change here.
+func addTotals(sum, t *bpf.SockmapTotals) {
+	high := max(sum.BacklogHigh, t.BacklogHigh)
+	to, from := wordsOf(sum), wordsOf(t)
+	for i, n := range from {
+		to[i] += n
 	}
-	for i, n := range t.Fallbacks {
-		sum.Fallbacks[i] += n
-	}
-	sum.BacklogHigh = max(sum.BacklogHigh, t.BacklogHigh)
+	sum.BacklogHigh = high
 }
+
+type totalsWords [unsafe.Sizeof(bpf.SockmapTotals{}) / 8]uint64
+
+func wordsOf(t *bpf.SockmapTotals) *totalsWords { return (*totalsWords)(unsafe.Pointer(t)) }
 
 // retireTotals moves the sums of an endpoint to the retired entry.
 func (d *Datapath) retireTotals(cookie uint64) error {

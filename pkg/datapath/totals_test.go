@@ -76,3 +76,14 @@ func TestCapacityIsWhatTheMapsWereMadeWith(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestTotalsAddEveryCounterAndKeepTheMaximum(t *testing.T) {
+	var a, b, want bpf.SockmapTotals
+	for i := range wordsOf(&a) {
+		wordsOf(&a)[i], wordsOf(&b)[i], wordsOf(&want)[i] = uint64(i), uint64(3*i), uint64(4*i)
+	}
+	want.BacklogHigh = b.BacklogHigh
+	if addTotals(&a, &b); a != want {
+		t.Errorf("the sum is %+v, want %+v", a, want)
+	}
+}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The design of the well-known samples, to compare with: the key is the 4-tuple, every socket of the cgroup enters the
- * sockhash when it is established, and each message goes to whoever has the mirrored key. There are no bounds, no policy,
- * and no regard for bytes that went by TCP before. IPv4 only, as there.
+ * The design of the well-known samples, to compare with: the key is the 4-tuple, every socket of the cgroup
+ * enters the sockhash when it is established, and each message goes to whoever has the mirrored key. There
+ * are no bounds, no policy, and no regard for bytes that went by TCP before. IPv4 only, as there.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
