@@ -17,8 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckNetNS tells whether path can be the network namespace of a container, without any side effect. It returns
-// ErrNetNS when it is missing, no network namespace, or the caller's own, which for a CNI plugin is the host's.
+// CheckNetNS checks that path can be the network namespace of a container. It has no side effect. It returns
+// ErrNetNS if the path does not exist, is no network namespace, or is the namespace of the caller, which for
+// a CNI plugin is the namespace of the host.
 func CheckNetNS(path string) error {
 	own, err := netns.SameAsOwn(path)
 	if own {
@@ -28,7 +29,8 @@ func CheckNetNS(path string) error {
 	return explainNetNS(err)
 }
 
-// explainNetNS tells what is wrong with the path from what keeps a good one from being asked.
+// explainNetNS turns errors that show a wrong path into ErrNetNS. It returns errors of examining a good path
+// as they are.
 func explainNetNS(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netns.ErrNotNetNS) {
 		return fmt.Errorf("%w: %w", ErrNetNS, err)
@@ -36,12 +38,12 @@ func explainNetNS(err error) error {
 	return err
 }
 
-// Add accelerates a sandbox: it loads if nothing is loaded, attaches the container's cgroup and registers the
-// network namespace. It is idempotent. Where the container is in several networks, its policy is what all of them allow,
-// see datapath.Narrowest.
+// Add accelerates a sandbox. It loads the programs if they are not loaded, attaches the container's cgroup
+// and registers the network namespace as an endpoint. It is idempotent. If the container is in several
+// networks, its policy is the intersection of their policies, see datapath.Narrowest.
 //
-// Every error means that the sandbox is not accelerated, or still as an earlier Add of the same attachment made it.
-// What was made on the way is undone, but for what belongs to the node: loaded programs, a mount.
+// After an error the sandbox is not accelerated, or is as an earlier Add of the same attachment left it. Add
+// undoes its own steps, except those for the node: loaded programs and a mount of cgroup2 stay.
 func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) {
 	attachment, err := newAttachment(sb)
 	if err != nil {
@@ -51,7 +53,7 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	if err != nil {
 		return Outcome{}, err
 	}
-	n = n.withMount(mount) // cgroup2 is looked for once in each call
+	n = n.withMount(mount) // look for cgroup2 once in each call
 	found, dir, err := n.findCgroup(mount, sb, want)
 	if err != nil {
 		return Outcome{}, err
@@ -80,7 +82,7 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 		return Outcome{}, err
 	}
 	err = s.register(sb.key(), attachment, dir)
-	// Leftovers of others may have filled a map.
+	// The map may be full of attachments of containers that are gone.
 	if errors.Is(err, unix.E2BIG) && !errors.Is(err, datapath.ErrTooManyPrograms) {
 		if out.Reaped = s.reapSome(sb.key(), reapTimeWhenFull); len(out.Reaped) > 0 {
 			err = s.register(sb.key(), attachment, dir)
@@ -97,7 +99,7 @@ func (n *Node) Add(ctx context.Context, sb Sandbox, want Want) (Outcome, error) 
 	return out, nil
 }
 
-// newAttachment identifies the network namespace, and what else there is to record about a sandbox.
+// newAttachment identifies the network namespace of a sandbox and fills in what is recorded about it.
 func newAttachment(sb Sandbox) (datapath.Attachment, error) {
 	if sb.HostNetwork {
 		return newHostAttachment(sb)
@@ -122,7 +124,8 @@ func newAttachment(sb Sandbox) (datapath.Attachment, error) {
 
 var errHostCgroup = errors.New("a pod with hostNetwork is told from others by its cgroup alone")
 
-// newHostAttachment is newRecord of a pod with hostNetwork. What stands for its network namespace comes with its cgroup.
+// newHostAttachment is newAttachment for a pod with hostNetwork. Its endpoint is keyed by its cgroup, which
+// the caller fills in.
 func newHostAttachment(sb Sandbox) (datapath.Attachment, error) {
 	id, err := netns.OwnID()
 	if err != nil {
@@ -134,7 +137,8 @@ func newHostAttachment(sb Sandbox) (datapath.Attachment, error) {
 	}, nil
 }
 
-// findCgroup returns the cgroup to attach to, open, so that what is attached to is what was found.
+// findCgroup returns the cgroup to attach to and its open directory, so that the programs are attached to the
+// cgroup that was found. The caller closes the directory.
 func (n *Node) findCgroup(mount cgroup.Mount, sb Sandbox, want Want) (cgroup.Found, *os.File, error) {
 	if want.CgroupID != 0 {
 		if dir, err := n.openCgroupID(want.CgroupID); err == nil {
@@ -151,13 +155,13 @@ func (n *Node) findCgroup(mount cgroup.Mount, sb Sandbox, want Want) (cgroup.Fou
 	if err != nil {
 		return cgroup.Found{}, nil, err
 	}
-	// The id is that of the open directory: the one that was found may have been made anew in between.
+	// Use the ID of the open directory: the cgroup may have been removed and created again since Find looked.
 	dir, id, err := cgroup.Open(found.Path)
 	found.ID = id
 	return found, dir, err
 }
 
-// ensureMount finds cgroup2, or mounts it where the host has it nowhere.
+// ensureMount finds cgroup2. If the host has not mounted it, ensureMount mounts it at privateMount.
 func (n *Node) ensureMount() (cgroup.Mount, error) {
 	mount, err := n.findMount()
 	if !errors.Is(err, cgroup.ErrNoCgroup2) {
@@ -169,8 +173,8 @@ func (n *Node) ensureMount() (cgroup.Mount, error) {
 	return cgroup.MountPrivate(privateMount)
 }
 
-// applySettings brings the settings of this configuration that can change at any time into force, if those of
-// the first load or of another configuration are. It reports whether the kill switch is on.
+// applySettings applies those settings of the configuration that can change at any time, if others are in
+// force. It reports whether the kill switch is on.
 func (s *session) applySettings() (disabled bool, err error) {
 	now, err := s.d.Config()
 	if err != nil {
@@ -198,10 +202,10 @@ func (s *session) setLive(want datapath.Live) error {
 	return s.d.SetLive(want)
 }
 
-// ApplySettings brings the settings of the node that can change at any time to those of this Node. It tells what it has
-// changed, each in words, and returns datapath.ErrNotLoaded where nothing is loaded.
+// ApplySettings applies those settings of n.Settings that can change at any time. It returns one text for
+// each change, and datapath.ErrNotLoaded if nothing is loaded.
 func (n *Node) ApplySettings(ctx context.Context) (what []string, err error) {
-	// Most times nothing is to be changed: nobody waits for a lock then.
+	// Usually nothing has to change, and then no lock is needed.
 	config, err := n.config()
 	if err != nil || config.Live() == n.Settings.Live() {
 		return nil, err
@@ -227,7 +231,7 @@ type difference struct {
 	was, now any
 }
 
-// liveDifferences lists what differs.
+// liveDifferences lists the settings that differ.
 func liveDifferences(was, now datapath.Live) []difference {
 	all := []difference{
 		{"maxBacklogBytes", was.MaxBacklogBytes, now.MaxBacklogBytes},
@@ -239,7 +243,7 @@ func liveDifferences(was, now datapath.Live) []difference {
 	return slices.DeleteFunc(all, func(d difference) bool { return d.was == d.now })
 }
 
-// differenceArgs lists them for the log.
+// differenceArgs returns the differences as arguments for the log.
 func differenceArgs(was, now datapath.Live) (args []any) {
 	for _, d := range liveDifferences(was, now) {
 		args = append(args, slog.Group(d.key, "was", d.was, "now", d.now))
@@ -247,8 +251,8 @@ func differenceArgs(was, now datapath.Live) (args []any) {
 	return args
 }
 
-// warnOfGuards warns of guards that the configuration wants otherwise than those that were loaded. One that the kernel
-// refused is as it was wanted.
+// warnOfGuards logs each guard whose configuration differs from what was loaded. A guard that the kernel
+// refused counts as loaded.
 func (s *session) warnOfGuards() error {
 	states, err := s.d.GuardStates()
 	if err != nil {
@@ -263,7 +267,8 @@ func (s *session) warnOfGuards() error {
 	return nil
 }
 
-// checkHazards returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.
+// checkHazards returns a HazardError if the probes found severe hazards that are neither guarded nor
+// accepted.
 func (s *session) checkHazards(accepted []string) error {
 	now, err := s.d.Config()
 	if err != nil {

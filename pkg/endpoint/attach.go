@@ -12,13 +12,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// attach links a cgroup, unless it is to be left to another program, and sees to it that nobody takes our
-// callbacks away there.
+// attach links a cgroup, unless the configuration leaves the cgroup to a foreign program, and makes sure that
+// no foreign program takes over our callbacks there.
 func (s *session) attach(dir *os.File, key datapath.LinkKey) (made bool, err error) {
 	return s.attachBy(dir, key, s.d.Attach)
 }
 
-// attachFor is attach for the sandbox of a record.
+// attachFor is attach for the cgroup of an attachment. A pod with hostNetwork gets a program of its own.
 func (s *session) attachFor(dir *os.File, attachment datapath.Attachment) (made bool, err error) {
 	key := datapath.LinkKey{CgroupID: attachment.CgroupID}
 	if attachment.HostNetNSCookie == 0 {
@@ -53,8 +53,9 @@ func (s *session) attachBy(
 	return made, nil
 }
 
-// rearmAll does what an ADD does for its cgroup again for all: programs of others come and go. An endpoint
-// where one of them runs last, and nothing can be attached behind it, gets no new connections.
+// rearmAll repeats for all links what an ADD does for its own cgroup, because foreign programs come and go.
+// If a foreign program runs last in a cgroup and nothing can be attached behind it, the endpoint gets no new
+// flows.
 func (s *session) rearmAll() error {
 	keys, err := s.d.LinkKeys()
 	if err == nil {
@@ -70,10 +71,10 @@ func (s *session) rearmAll() error {
 		at, err := s.rearmOne(key.CgroupID)
 		last[key.CgroupID] = errors.Is(err, datapath.ErrNeighbour)
 		if errors.Is(err, cgroup.ErrNoCgroup2) {
-			return nil // nothing can be seen from here, so nothing is changed
+			return nil // no cgroup is visible from here, so change nothing
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it is reaped with its record
+			continue // it will be reaped with its attachment
 		}
 		if used[at] = true; at != 0 || last[key.CgroupID] {
 			foreign = true
@@ -109,7 +110,7 @@ func (s *session) rearmOne(cgroupID uint64) (at uint64, err error) {
 	return at, nil
 }
 
-// rearmReplaced is for state that has just taken the place of an older one.
+// rearmReplaced opens state that has just replaced older state, and runs rearmAll on it.
 func (s *session) rearmReplaced() (err error) {
 	if s.d, err = datapath.Open(s.Dir); err != nil {
 		return err

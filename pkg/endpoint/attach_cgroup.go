@@ -14,11 +14,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// AttachCgroup attaches a cgroup by hand: sockets of every network namespace are taken, not only of registered
-// ones. It loads if nothing is loaded. The path is one in the file system, or below the cgroup2 mount.
+// AttachCgroup links a cgroup that the user has chosen. Sockets of every network namespace are accelerated
+// there, not only those of endpoints. It loads the programs if nothing is loaded. The path is a path in the
+// file system, or below the cgroup2 mount.
 //
-// It returns a HazardError for hazards that are not among the accepted, and a datapath.NeighbourError where
-// the cgroup is to be left to somebody else's program.
+// It returns a HazardError if severe hazards are not among the accepted ones, and a datapath.NeighbourError
+// if the cgroup has to be left to a foreign program.
 func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string) (id uint64, made bool, err error) {
 	dir, id, err := n.openCgroup(path)
 	if err != nil {
@@ -40,7 +41,7 @@ func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string
 	return id, made, err
 }
 
-// DetachCgroup takes back what AttachCgroup did. It reports whether there was anything to take back.
+// DetachCgroup removes a link that AttachCgroup made. It reports whether there was one.
 func (n *Node) DetachCgroup(ctx context.Context, id uint64) (removed bool, err error) {
 	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -61,7 +62,7 @@ func (n *Node) DetachCgroup(ctx context.Context, id uint64) (removed bool, err e
 	return true, s.d.Detach(key)
 }
 
-// CgroupID returns the id of the cgroup at path, which may be one in the file system or below the cgroup2 mount.
+// CgroupID returns the ID of the cgroup at path, a path in the file system or below the cgroup2 mount.
 func (n *Node) CgroupID(path string) (uint64, error) {
 	dir, id, err := n.openCgroup(path)
 	if err != nil {
@@ -82,5 +83,5 @@ func (n *Node) openCgroup(path string) (*os.File, uint64, error) {
 	if dir, id, below := cgroup.Open(filepath.Join(mount.Path, path)); below == nil {
 		return dir, id, nil
 	}
-	return nil, 0, err // of the path as it was given
+	return nil, 0, err // the error for the path as it was given
 }

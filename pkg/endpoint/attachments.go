@@ -12,24 +12,25 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// Attachment is what is known about one attachment now.
+// Attachment is one attachment together with its current state: its cgroup, link and endpoint.
 type Attachment struct {
 	datapath.Attachment
-	CgroupPath string // empty: it has no link of its own, or the cgroup is gone
+	CgroupPath string // empty: there is no link of its own, or the cgroup is gone
 	LinkAlive  bool
 	Registered bool   // its network namespace has an endpoint
-	Enabled    bool   // ... which is not opted out
-	SwitchedBy string // the switch of a person that keeps it on TCP, in words; empty: none
-	Dead       string // why Reap would remove it; empty: it would not
+	Enabled    bool   // the endpoint is not opted out
+	SwitchedBy string // the switch that keeps it on TCP, in words; empty: none
+	Dead       string // why Reap would remove it; empty: Reap would not
 }
 
-// Accelerated reports whether all is in place. Whether the kill switch is on is another matter.
+// Accelerated reports whether the link and the endpoint are in place and enabled. It does not look at the
+// kill switch.
 func (r Attachment) Accelerated() bool {
 	return r.Declined == "" && r.LinkAlive && r.Registered && r.Enabled
 }
 
-// WhyNot is why it is not accelerated now, and None when it is. Unlike Reason, which its ADD has recorded, it
-// knows what became of it since.
+// WhyNot returns why the attachment is not accelerated now, or None if it is. Unlike the field Reason, which
+// the ADD recorded, it includes what has changed since.
 func (r Attachment) WhyNot() decline.Reason {
 	switch {
 	case r.Accelerated():
@@ -46,15 +47,15 @@ func (r Attachment) WhyNot() decline.Reason {
 	return decline.OptedOutElsewhere
 }
 
-// Link is what is known about one cgroup link now.
+// Link is one link of a cgroup together with its current state.
 type Link struct {
 	datapath.Link
-	CgroupPath  string // empty when the cgroup is gone
-	Attachments int    // how many records name it
+	CgroupPath  string // empty: the cgroup is gone
+	Attachments int    // number of attachments that use the link
 }
 
-// Attachments joins all attachments with their links and endpoints, sorted by their keys. It takes no lock: what is being added or removed
-// just now may show half of itself. It returns datapath.ErrNotLoaded when there is nothing to read.
+// Attachments lists all attachments, sorted by their keys. It takes no lock, so an attachment that is being
+// added or removed may be incomplete. It returns datapath.ErrNotLoaded if nothing is loaded.
 func (n *Node) Attachments(_ context.Context) ([]Attachment, error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
@@ -79,8 +80,8 @@ func (n *Node) Attachments(_ context.Context) ([]Attachment, error) {
 	return attachments, nil
 }
 
-// AttachmentsOf joins attachments with links and endpoints, in no order. It leaves out what only people want to know,
-// CgroupPath and Dead, which cost more than the rest.
+// AttachmentsOf lists all attachments, unsorted and without CgroupPath and Dead, which cost more than the
+// other fields. The caller closes d.
 func (n *Node) AttachmentsOf(d *datapath.Datapath) ([]Attachment, error) {
 	recorded, err := d.Attachments()
 	if err != nil {
@@ -112,7 +113,7 @@ func (n *Node) AttachmentsOf(d *datapath.Datapath) ([]Attachment, error) {
 	return attachments, nil
 }
 
-// Links lists all links, those attached by hand too. It takes no lock, like Records.
+// Links lists all links, including those of AttachCgroup. It takes no lock, like Attachments.
 func (n *Node) Links(_ context.Context) ([]Link, error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {

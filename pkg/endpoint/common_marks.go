@@ -4,9 +4,12 @@ package endpoint
 
 import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 
-// markCommon marks what record names and others may name, too, before it is written, so that their DELs look at all
-// records and others need not. The records of all others are known where its network namespace has an endpoint, see
-// loadSharing; where it has none, the cgroup's link tells that somebody has named the cgroup.
+// markCommon marks the network namespace and the cgroup of an attachment as shared, if other attachments use
+// them as well. It does so before the attachment is written. A DEL reads all attachments only if its own are
+// marked.
+//
+// All attachments have been read if the network namespace has an endpoint, see readSharing. If it has none,
+// the existence of the cgroup's link shows that another attachment uses the cgroup.
 func (s *session) markCommon(key datapath.AttachmentKey, attachment datapath.Attachment) error {
 	netns, cgroup := false, false
 	for k, other := range s.attachments {
@@ -36,7 +39,8 @@ func (s *session) setCommonMarks(attachment datapath.Attachment, netns, cgroup b
 	return nil
 }
 
-// isUnshared tells whether record is known to be the only one that names its network namespace and its cgroup.
+// isUnshared reports whether no other attachment uses the network namespace or the cgroup of this one. It is
+// false if that is not known.
 func (s *session) isUnshared(attachment datapath.Attachment) (bool, error) {
 	if attachment.NetNSCookie == 0 && attachment.CgroupID == 0 {
 		return true, nil
@@ -51,9 +55,10 @@ func (s *session) isUnshared(attachment datapath.Attachment) (bool, error) {
 	return !common && err == nil, err
 }
 
-// withIncompleteMarks calls f, which changes a record and what it names. A kill meanwhile may leave a record of what is not there;
-// somebody else makes it and finds no trace of the record, and the next DEL of either has to look at all records. So it
-// does after an error.
+// withIncompleteMarks calls f, which changes an attachment and its link and endpoint, while the marks count
+// as incomplete. If f is killed, an attachment may remain whose link or endpoint does not exist. Another ADD
+// may then create them without marking them as shared. So after a kill or an error the next DEL reads all
+// attachments.
 func (s *session) withIncompleteMarks(f func() error) error {
 	complete, err := s.d.CommonComplete()
 	if err == nil && complete {
@@ -71,8 +76,8 @@ func (s *session) withIncompleteMarks(f func() error) error {
 	return nil
 }
 
-// completeCommon marks for all records what each ADD marks for its own. State may come from a version that did not, or from
-// a killed call.
+// completeCommon marks for all attachments what each ADD marks for its own. The marks can be missing after a
+// killed call, or if an older version wrote the state.
 func (s *session) completeCommon() error {
 	if complete, err := s.d.CommonComplete(); complete || err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Helpers finds the conntrack helpers that this node has now, and their ports as the programs take them.
+// Helpers finds the conntrack helpers that are loaded on this node now, and their ports.
 func (n *Node) Helpers() (found []conntrack.Helper, ports []datapath.PortRange) {
 	found = conntrack.Find(cmp.Or(n.Root, "/"))
 	for _, r := range conntrack.Ranges(found, datapath.MaxPortRanges) {
@@ -23,9 +23,9 @@ func (n *Node) Helpers() (found []conntrack.Helper, ports []datapath.PortRange) 
 	return found, ports
 }
 
-// RefreshHelpers brings the ports of the conntrack helpers that this node has now into force, for live flows
-// too. It reports whether others were, takes the lock only then, and returns datapath.ErrNotLoaded where
-// nothing is loaded.
+// RefreshHelpers applies the ports of the conntrack helpers that are loaded now, for live flows too. It
+// reports whether they have changed, and takes the lock only if they have. It returns datapath.ErrNotLoaded
+// if nothing is loaded.
 func (n *Node) RefreshHelpers(ctx context.Context) (changed bool, err error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// OptOut registers a sandbox that is not to be accelerated, so that no link that covers its cgroup takes it, and
-// records why. It never loads: where nothing is loaded, nothing can take the sandbox now, and nothing can be recorded. Who
-// attaches a cgroup by hand later can take it then.
+// OptOut registers a sandbox that must not be accelerated, and records the reason. Its endpoint keeps its
+// sockets on TCP even if a link of a parent cgroup exists. OptOut never loads: if nothing is loaded, it
+// records nothing. AttachCgroup can accelerate the sandbox later in that case.
 func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	attachment, err := newAttachment(sb)
 	if err != nil {
@@ -32,8 +32,8 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 	return s.registerOnTCP(sb, attachment)
 }
 
-// Withdraw takes acceleration from a sandbox that has it, and records why. Its live connections go on by TCP. It returns
-// datapath.ErrNotLoaded where nothing is loaded.
+// Withdraw ends the acceleration of a sandbox and records the reason. Its live connections continue over TCP.
+// It returns datapath.ErrNotLoaded if nothing is loaded.
 func (n *Node) Withdraw(ctx context.Context, sb Sandbox, cause error) error {
 	attachment, err := newAttachment(sb)
 	if err != nil {
@@ -48,19 +48,19 @@ func (n *Node) Withdraw(ctx context.Context, sb Sandbox, cause error) error {
 	return s.registerOnTCP(sb, attachment)
 }
 
-// registerOnTCP registers a sandbox that no link is to take.
+// registerOnTCP registers a sandbox whose sockets stay on TCP.
 func (s *session) registerOnTCP(sb Sandbox, attachment datapath.Attachment) error {
-	// Its cgroup keeps the link that an earlier Add made: without it no callback tells when the connections that are in the
-	// sockhash end, and what they hold of other pods' shares would never be given back.
+	// Keep the link that an earlier Add made for the cgroup. Without the link no callback reports that flows
+	// in the sockhash have closed, and their shares would never be released.
 	earlier, ok, err := s.attachment(sb.key())
 	if err != nil {
 		return err
 	}
 	if sb.HostNetwork && !ok && attachment.ContainerCgroupID == 0 {
-		return nil // nobody could tell when it has ended, and nothing takes its sockets
+		return nil // nothing accelerates its sockets, and nobody could find out when it has ended
 	}
 	if sb.HostNetwork {
-		attachment.NetNSCookie = earlier.NetNSCookie // 0 where nothing takes its sockets yet
+		attachment.NetNSCookie = earlier.NetNSCookie // 0 if nothing accelerates its sockets yet
 	}
 	if ok && earlier.NetNSCookie == attachment.NetNSCookie {
 		attachment.CgroupID, attachment.CgroupSource = earlier.CgroupID, earlier.CgroupSource
@@ -69,8 +69,9 @@ func (s *session) registerOnTCP(sb Sandbox, attachment datapath.Attachment) erro
 	return s.register(sb.key(), attachment, nil)
 }
 
-// Decline records the error that kept a sandbox from being accelerated, so that status can tell. It never loads:
-// where nothing is loaded, nothing is recorded. It leaves alone what an earlier Add made for the same sandbox.
+// Decline records the error that kept a sandbox from being accelerated, for status. It never loads: if
+// nothing is loaded, it records nothing. It does not touch an attachment that an earlier Add made for the
+// same sandbox.
 func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 	attachment, err := newAttachment(sb)
 	if err != nil {
@@ -93,16 +94,16 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 		return nil
 	}
 	if sb.HostNetwork && attachment.ContainerCgroupID == 0 {
-		return nil // nobody could tell when it has ended
+		return nil // nobody could find out when it has ended
 	}
 	attachment.Declined, attachment.Reason = cause.Error(), ReasonOf(cause)
-	// Unlike one that opted out: no endpoint, so that a link attached by hand may still take it.
+	// A declined sandbox has no endpoint, unlike one that opted out, so AttachCgroup can still accelerate it.
 	attachment.NetNSCookie = 0
 	return s.register(sb.key(), attachment, nil)
 }
 
-// containerCgroup returns the id of the sandbox's own cgroup; 0 when there is none, or it cannot be found without changing
-// anything.
+// containerCgroup returns the ID of the sandbox's own cgroup, or 0 if there is none or it cannot be found
+// without changing anything.
 func (n *Node) containerCgroup(sb Sandbox) uint64 {
 	mount, err := n.findMount()
 	if err != nil {

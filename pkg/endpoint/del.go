@@ -11,8 +11,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// Del removes what Add, OptOut or Decline made for an attachment, and nothing that other attachments share with it.
-// It needs nothing of the sandbox to exist. An attachment without a record is not an error.
+// Del removes what Add, OptOut or Decline made for an attachment, but nothing that other attachments share
+// with it. The sandbox need not exist any more. If the attachment does not exist, Del does nothing and
+// returns nil.
 func (n *Node) Del(ctx context.Context, network, containerID, ifName string) error {
 	key := datapath.NewAttachmentKey(network, containerID, ifName)
 	if known, err := n.hasAttachment(key); !known || err != nil {
@@ -32,8 +33,9 @@ func (n *Node) Del(ctx context.Context, network, containerID, ifName string) err
 	return s.remove(key)
 }
 
-// hasAttachment looks a record up without the lock: whoever holds it must not delay the removal of containers that are none
-// of ours. The record cannot be on its way, as runtimes do not call ADD and DEL of one container at once.
+// hasAttachment looks for an attachment without taking the lock, so that the holder of the lock does not
+// delay the removal of containers that sockmap does not know. An ADD of the same container cannot run at the
+// same time: runtimes do not call ADD and DEL of one container at once.
 func (n *Node) hasAttachment(key datapath.AttachmentKey) (bool, error) {
 	d, err := datapath.Open(n.Dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -47,8 +49,8 @@ func (n *Node) hasAttachment(key datapath.AttachmentKey) (bool, error) {
 	return ok, err
 }
 
-// Check tells whether all that Add made for the sandbox is still there: ErrIncomplete if not. A sandbox that was
-// declined is as its record says. ErrNoRecord: it was never added, or unloaded since.
+// Check returns ErrIncomplete if anything that Add made for the sandbox is missing, and ErrNotAdded if the
+// sandbox was never added or sockmap was unloaded since. It returns nil for a sandbox that was declined.
 func (n *Node) Check(_ context.Context, sb Sandbox) error {
 	d, err := datapath.Open(n.Dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -94,8 +96,8 @@ func checkEndpoint(d *datapath.Datapath, attachment datapath.Attachment, sb Sand
 		return fmt.Errorf("%w: network namespace %q has cookie %d, cookie %d was added (add the container again)",
 			ErrIncomplete, sb.NetNSPath, id.Cookie, attachment.NetNSCookie)
 	}
-	// By its key: with as many endpoints as a node has, to list them takes thousands of system calls, and fails while they
-	// come and go.
+	// Look up the one key. Listing the endpoints of a full node takes thousands of system calls, and fails if
+	// endpoints are added and removed meanwhile.
 	_, ok, err := d.Endpoint(id.Cookie)
 	if err != nil {
 		return err

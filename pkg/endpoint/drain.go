@@ -10,12 +10,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// drainLook is how often Drain looks whether readers have read.
+// drainInterval is the time between two checks of Drain.
 const drainInterval = 50 * time.Millisecond
 
-// Drain turns the kill switch, for an Unload that follows, and waits until no live socket has redirected bytes that wait for its reader. It
-// returns how many have when ctx ends, which is no error: they lose nothing by an Unload, only guards that are
-// loaded with the data path no longer watch over how the bytes are read.
+// Drain turns the kill switch on, for an Unload that follows, and waits until no live socket has redirected
+// bytes that its reader has not read. If ctx ends first, Drain returns the number of sockets that still have
+// such bytes, and no error: an Unload loses none of them, but guards that are unloaded with the programs no
+// longer correct how the bytes are read.
 func (n *Node) Drain(ctx context.Context) (left int, err error) {
 	err = n.switchOffToUnload(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -33,13 +34,13 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 	}
 	defer d.Close()
 	defer func() { err = errors.Join(err, evict(d)) }()
-	// A socket that had nothing waiting once, since the switch was turned, cannot get anything redirected again.
+	// A socket that had nothing to read once, after the switch was turned on, gets no more redirected bytes.
 	read := map[socket]bool{}
 	for {
 		select {
 		case <-ctx.Done():
 			return left, nil
-		case <-time.After(drainInterval): // before the first look, too: a send that began before the switch ends meanwhile
+		case <-time.After(drainInterval): // also before the first check: a send that began before the switch ends meanwhile
 		}
 		left = 0
 		err := d.Flows(func(f datapath.Flow) bool {
@@ -56,7 +57,8 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 	}
 }
 
-// switchOffToUnload leaves word why: whatever becomes of the Unload, nobody has disabled the node.
+// switchOffToUnload turns the kill switch on and records that an unload did so. If the Unload fails, nobody
+// has to think that a user disabled the node.
 func (n *Node) switchOffToUnload(ctx context.Context) error {
 	s, err := n.beginLoaded(ctx)
 	if err != nil {
@@ -69,13 +71,13 @@ func (n *Node) switchOffToUnload(ctx context.Context) error {
 	return s.d.SwitchOffToUnload()
 }
 
-// socket names one live socket.
+// socket identifies one live socket.
 type socket struct {
 	key   datapath.EndKey
 	netns uint64
 }
 
-// evict makes live connections plain TCP again, as far as they can and this kernel lets it.
+// evict makes live connections plain TCP again, as far as the connections and this kernel allow.
 func evict(d *datapath.Datapath) error {
 	e, err := d.NewEviction()
 	if errors.Is(err, datapath.ErrNotListed) {

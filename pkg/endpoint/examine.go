@@ -21,8 +21,9 @@ type Examination struct {
 	Guards   []datapath.GuardState
 }
 
-// Examine loads privately with s, but for its probe, looks for hazards, and takes all of it away again. It needs no
-// loaded state, takes no lock and touches nothing that is loaded. The process must have begun with probe.Main.
+// Examine loads the programs privately with the settings s, probes for hazards, and removes everything again.
+// s.Probe is not used. It needs no loaded state, takes no lock and does not touch loaded state. The process
+// must have called probe.Main first.
 func Examine(ctx context.Context, s datapath.Settings) (found Examination, err error) {
 	s.Probe = func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
 		f, err := probe.Run(ctx, attach, names...)
@@ -42,8 +43,8 @@ func Examine(ctx context.Context, s datapath.Settings) (found Examination, err e
 	return found, err
 }
 
-// LoadPrivately loads with s where nobody else sees it, calls f, and takes all of it away again. It takes no lock and touches
-// nothing that is loaded.
+// LoadPrivately loads the programs with the settings s where no other process sees them, calls f, and removes
+// everything again. It takes no lock and does not touch loaded state.
 func LoadPrivately(s datapath.Settings, f func(*datapath.Datapath) error) error {
 	return inPrivateDir(func(dir string) error {
 		d, err := datapath.Load(dir, s)
@@ -55,13 +56,15 @@ func LoadPrivately(s datapath.Settings, f func(*datapath.Datapath) error) error 
 	})
 }
 
-// inPrivateDir calls f with a state directory that nobody else sees, and takes all that is pinned there away.
+// inPrivateDir calls f with a state directory that no other process sees, and removes everything that was
+// pinned there.
 func inPrivateDir(f func(dir string) error) (err error) {
 	fs, err := privateBPFFS()
 	if err != nil {
 		return err
 	}
-	// Closing is what removes the pins: the mount has no place in the file tree, so not even a killed process leaves it.
+	// Closing removes the pins: the file system is not mounted anywhere, so nothing remains even if the
+	// process is killed.
 	defer func() { err = errors.Join(err, fs.Close()) }()
 	dir := fmt.Sprintf("/proc/self/fd/%d/sockmap", fs.Fd())
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -70,7 +73,7 @@ func inPrivateDir(f func(dir string) error) (err error) {
 	return f(dir)
 }
 
-// privateBPFFS makes a bpffs that is mounted nowhere. It goes with the descriptor.
+// privateBPFFS creates a bpffs that is not mounted anywhere. It exists until the descriptor is closed.
 func privateBPFFS() (*os.File, error) {
 	making, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
 	if err != nil {

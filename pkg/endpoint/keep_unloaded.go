@@ -11,12 +11,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// ErrUnloadedByHand: a person has unloaded, and nobody has asked to load again since.
+// ErrUnloadedByHand: a user has unloaded the programs, and nobody has asked to load them since.
 var ErrUnloadedByHand = errors.New("sockmap was unloaded by hand")
 
-// LoadUnlessUnloaded is Load for those who load without being asked, and again and again, like the agent. It respects
-// UnloadByHand, and returns an ErrUnloadedByHand then. Where loading failed less than a minute ago, it returns an
-// ErrLoadFailed with the reason and does not try.
+// LoadUnlessUnloaded is Load for callers that load repeatedly on their own account, like the agent. It
+// returns ErrUnloadedByHand after UnloadByHand. If loading failed less than a minute ago, it does not try
+// again and returns an ErrLoadFailed with the reason.
 func (n *Node) LoadUnlessUnloaded(ctx context.Context) (loaded bool, err error) {
 	s, err := n.beginUnlessUnloaded(ctx)
 	if err != nil {
@@ -38,12 +38,13 @@ func refuseUnloaded(dir string) error {
 	return fmt.Errorf("%w at %s (load again with: sockmapctl load)", ErrUnloadedByHand, at.Format(time.RFC3339))
 }
 
-// ForgetUnload lets LoadUnlessUnloaded load again after UnloadByHand. It reports whether that was needed.
+// ForgetUnload allows LoadUnlessUnloaded to load again after UnloadByHand. It reports whether that was
+// necessary.
 func (n *Node) ForgetUnload(ctx context.Context) (changed bool, err error) {
 	return n.changeMarks(ctx, datapath.ForgetUnload)
 }
 
-// changeMarks changes marks in the state directory. Where there is none, there are no marks.
+// changeMarks changes marks in the state directory. If the directory does not exist, there are no marks.
 func (n *Node) changeMarks(ctx context.Context, change func(dir string) (bool, error)) (changed bool, err error) {
 	if _, ok := datapath.UnloadedByHand(n.Dir); !ok {
 		return false, nil

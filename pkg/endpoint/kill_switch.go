@@ -10,10 +10,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// SetDisabled turns the kill switch of the whole node, for live flows too. It reports whether it stood the other way
-// before, and returns datapath.ErrNotLoaded where there is no switch to turn.
+// SetDisabled turns the kill switch of the node, for live flows too. It reports whether the switch was
+// changed, and returns datapath.ErrNotLoaded if there is no switch.
 //
-// After an UnloadByHand it decides how the switch stands after the next load; to enable forgets the unload, too.
+// After UnloadByHand it sets the position of the switch after the next load. Enabling also cancels the mark
+// of UnloadByHand.
 func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, err error) {
 	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -24,7 +25,7 @@ func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, er
 	}
 	defer s.end()
 	now, err := s.d.Config()
-	// A switch that an unload has turned is a person's from now on.
+	// If an unload turned the switch, it counts as turned by the user from now on.
 	if err != nil || now.Disabled == disabled && !s.d.Unloading() {
 		return false, err
 	}

@@ -14,16 +14,18 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Neighbour is a foreign sock_ops program where links are, or containers may come to be.
+// Neighbour is a foreign sock_ops program that is attached where links are, or where containers may be
+// created.
 type Neighbour struct {
 	datapath.Neighbour
-	CgroupPath string // that it is attached to; empty: it cannot be seen from here
-	Links      int    // of ours, for whose sockets it runs
+	CgroupPath string // where it is attached; empty: not visible from here
+	Links      int    // number of our links for whose sockets it runs
 }
 
-// Neighbours lists foreign sock_ops programs that run for the sockets of linked cgroups, and of those below
-// which containers come to be: the root and kubelet's. What cannot be opened is left out. It takes no lock,
-// and needs no loaded state. It returns an fs.ErrPermission where this process may not ask.
+// Neighbours lists foreign sock_ops programs that run for sockets of linked cgroups, or of the cgroups below
+// which containers are created: the root and those of the kubelet. It leaves out cgroups that do not exist.
+// It takes no lock and needs no loaded state. It returns fs.ErrPermission if this process may not query
+// programs.
 func (n *Node) Neighbours() ([]Neighbour, error) {
 	mount, err := n.findMount()
 	if errors.Is(err, cgroup.ErrNoCgroup2) {
@@ -50,11 +52,11 @@ func (n *Node) Neighbours() ([]Neighbour, error) {
 	return found.sorted(mount), nil
 }
 
-// usualPlaces are the root and what kubelet makes below it, with both drivers.
+// usualPlaces are the root and the cgroups that the kubelet creates below it, with either cgroup driver.
 func usualPlaces(root string) []string {
 	places := []string{root}
 	for _, pattern := range []string{"kubepods*", "kubepods*/kubepods-*.slice", "kubepods/burstable", "kubepods/besteffort"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are right
+		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are valid
 		places = append(places, found...)
 	}
 	return slices.DeleteFunc(places, func(path string) bool {

@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// liveness knows what can be said about sandboxes from where this process is.
+// liveness finds out which sandboxes, cgroups and links still exist, as far as this process can see them.
 type liveness struct {
 	mount   cgroup.Mount
 	noMount error
 	mountNS uint64 // 0: unknown
 
-	// processes lists those of this node by their network namespace, once, and only if a record looks dead.
+	// processes lists the processes of this node by network namespace. They are listed once, and only if an
+	// attachment seems to be dead.
 	processes func() (map[netns.Inode][]int, error)
 }
 
@@ -32,24 +33,25 @@ func (n *Node) newLiveness() (w liveness) {
 
 const whyCgroupGone = "its cgroup is gone"
 
-// whyDead says why the sandbox of a record is provably no more. It is empty whenever there is any doubt.
+// whyDead returns why the sandbox of an attachment provably does not exist any more. It is empty if there is
+// any doubt.
 func (w liveness) whyDead(attachment datapath.Attachment) string {
 	why := w.whyEnded(attachment)
-	// The sandbox has ended, but other containers can have joined its network namespace.
+	// The sandbox has ended, but other containers may have joined its network namespace.
 	if why != "" && w.hasProcess(attachment) {
 		return ""
 	}
 	return why
 }
 
-// whyEnded says why the sandbox of a record has ended.
+// whyEnded returns why the sandbox of an attachment has ended, or "" if it has not or that is not known.
 func (w liveness) whyEnded(attachment datapath.Attachment) string {
 	for _, id := range []uint64{attachment.CgroupID, attachment.ContainerCgroupID} {
 		if id != 0 && w.cgroupGone(id) {
 			return whyCgroupGone
 		}
 	}
-	// In another mount namespace the path may name anything. No path is recorded whole that did not fit.
+	// In another mount namespace the path may lead to anything. A path that was too long was not recorded.
 	if attachment.NetNSPath == "" || attachment.MountNS != w.mountNS || w.mountNS == 0 {
 		return ""
 	}
@@ -63,7 +65,8 @@ func (w liveness) whyEnded(attachment datapath.Attachment) string {
 	return ""
 }
 
-// hasProcess tells whether a process that can be seen from here is in the network namespace of a record.
+// hasProcess reports whether a visible process is in the network namespace of an attachment. It is true if
+// that is not known.
 func (w liveness) hasProcess(attachment datapath.Attachment) bool {
 	processes, err := w.processes()
 	if err != nil {
@@ -72,12 +75,13 @@ func (w liveness) hasProcess(attachment datapath.Attachment) bool {
 	for _, pid := range processes[netns.Inode{Dev: attachment.NetNSDev, Inode: attachment.NetNSInode}] {
 		id, err := netns.Identify(netns.ProcessPath(pid))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			continue // it has ended
+			continue // the process has ended
 		}
 		if err != nil {
 			return true
 		}
-		// The number may be in use again, by a namespace that came after the record's. A record that was declined has no cookie.
+		// The inode number may have been reused for a newer namespace. A declined attachment has no cookie to
+		// compare.
 		return attachment.NetNSCookie == 0 || id.Cookie == attachment.NetNSCookie
 	}
 	return false
@@ -91,9 +95,9 @@ func (w liveness) cgroupGone(cgroupID uint64) bool {
 	return err == nil && !exists
 }
 
-// linkAlive tells whether the link is there and bound to a cgroup that is.
+// linkAlive reports whether the link exists and its cgroup, too.
 func (w liveness) linkAlive(d *datapath.Datapath, key datapath.LinkKey) (bool, error) {
 	alive, err := d.LinkAlive(key)
-	// The kernel cuts a link off some time after its cgroup has gone.
+	// The kernel detaches a link some time after its cgroup was removed.
 	return alive && !w.cgroupGone(key.CgroupID), err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Load loads and pins the programs with n.Settings. It reports whether it did: what is loaded already stays as it is, but
-// for an unload that was interrupted: what that has switched off is on again.
+// Load loads and pins the programs with n.Settings, and reports whether it did. If programs are loaded
+// already, they stay as they are; an interrupted unload is undone, so the kill switch is as it was before it.
 func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
 	s, err := n.beginSession(ctx, true)
 	if err != nil {
@@ -29,8 +29,9 @@ func (n *Node) Load(ctx context.Context) (loaded bool, err error) {
 	return false, err
 }
 
-// Unload sends live flows to TCP and removes all links, programs and maps, and with them every record. It reports
-// whether there was anything. With force it removes damaged state and that of other versions, too: see datapath.Unload.
+// Unload sends live flows to TCP and removes all links, programs, maps and attachments. It reports whether
+// there was anything to remove. With force it also removes damaged state and state of other versions, see
+// datapath.Unload.
 func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error) {
 	return n.unload(ctx, func(dir string) (bool, error) {
 		_, err := datapath.Removal{Force: force, Step: n.step}.Do(dir)
@@ -38,8 +39,8 @@ func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error
 	})
 }
 
-// UnloadByHand is Unload for a person. LoadUnlessUnloaded does not load any more until Load, Add, ForgetUnload or a reboot,
-// and what is loaded next begins with the kill switch as it was.
+// UnloadByHand is Unload on behalf of a user. After it LoadUnlessUnloaded does not load until the next Load,
+// Add, ForgetUnload or reboot. The next load starts with the kill switch in its current position.
 func (n *Node) UnloadByHand(ctx context.Context, force bool) (unloaded bool, err error) {
 	return n.unload(ctx, func(dir string) (bool, error) {
 		return datapath.Removal{Force: force, ByHand: true, Step: n.step}.Do(dir)
@@ -58,15 +59,16 @@ func (n *Node) unload(ctx context.Context, do func(dir string) (bool, error)) (u
 	if err := n.step("unload"); err != nil {
 		return false, err
 	}
-	// Forced removal does not look at what it removes: not by a name, which may lead to another directory by now.
+	// A forced removal does not check what it removes, so it must use the open directory: by now the name may
+	// lead to another one.
 	if unloaded, err = do(locked.Path()); err != nil {
 		return false, err
 	}
 	return unloaded, n.unmount()
 }
 
-// unmount takes the private cgroup2 mount away that an Add needed. A root without /proc does not run, and packages may
-// be removed there.
+// unmount removes the private mount of cgroup2 that an Add needed. It does nothing in a root without /proc,
+// in which packages may be removed.
 func (n *Node) unmount() error {
 	mount, err := n.findMount()
 	if errors.Is(err, cgroup.ErrNoCgroup2) || errors.Is(err, fs.ErrNotExist) {
@@ -78,14 +80,16 @@ func (n *Node) unmount() error {
 	return mount.Unmount()
 }
 
-// Ready tells whether an Add that accepts these hazards could accelerate a container now, by going the way of an
-// Add up to where it begins with the container. So it loads if nothing is loaded: that a kernel takes the programs
-// shows in no other way, and what is loaded serves the next Add. The kill switch does not count, as it fails no Add.
+// Ready returns nil if an Add that accepts these hazards could accelerate a container now. It takes the steps
+// of an Add that precede the container's own, so it loads the programs if nothing is loaded: only a load
+// shows that a kernel accepts them, and the next Add can use them. The kill switch does not matter, as no Add
+// fails because of it.
 func (n *Node) Ready(ctx context.Context, accepted ...string) error {
 	if _, err := n.findMount(); err != nil && !errors.Is(err, cgroup.ErrNoCgroup2) {
-		return err // none at all is fine: Add mounts one
+		return err // no mount is fine: Add mounts cgroup2
 	}
-	// Where a person has unloaded, a runtime's question does not load again. It was possible then.
+	// If a user has unloaded the programs, a STATUS call must not load them again. Loading was possible
+	// before.
 	s, err := n.beginUnlessUnloaded(ctx)
 	if errors.Is(err, ErrUnloadedByHand) {
 		return nil

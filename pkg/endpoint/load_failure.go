@@ -16,10 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// retryAfter is how long a load that failed is not tried again by those for whom it is not the purpose.
+// retryAfter is how long a failed load is not repeated, except by calls that ask for a load.
 const retryAfter = time.Minute
 
-// ErrLoadFailed: the programs could not be loaded a moment ago, and were not tried again. See LoadFailedError.
+// ErrLoadFailed: the programs could not be loaded less than a minute ago, and this call did not try again.
+// See LoadFailedError.
 var ErrLoadFailed = errors.New("the programs could not be loaded")
 
 // LoadFailedError says why the last load failed. It is an ErrLoadFailed.
@@ -38,8 +39,8 @@ func (e *LoadFailedError) Error() string {
 // Is makes every LoadFailedError an ErrLoadFailed.
 func (e *LoadFailedError) Is(target error) bool { return target == ErrLoadFailed }
 
-// failedBefore returns a LoadFailedError where nothing is loaded and loading the same failed less than retryAfter ago. It
-// needs no lock.
+// failedBefore returns a LoadFailedError if nothing is loaded and the same load failed less than retryAfter
+// ago. It needs no lock.
 func (n *Node) failedBefore(dir string) error {
 	f, ok := datapath.LastFailure(dir)
 	if !ok || f.Maker != n.loaderID() || f.Ago >= retryAfter {
@@ -55,8 +56,8 @@ func (n *Node) failedBefore(dir string) error {
 	return &LoadFailedError{f.Why, f.Reason, f.Ago, retryAfter - f.Ago}
 }
 
-// loaderID names what is loaded: another version, other settings, or a process in another container, with its own mounts and
-// limits, may succeed where this has failed.
+// loaderID identifies who loads what. Another version, other settings, or a process in another container with
+// other mounts and limits may succeed although this one failed.
 func (n *Node) loaderID() string {
 	s := n.Settings
 	where, _ := netns.MountNS() // 0: unknown
@@ -65,10 +66,11 @@ func (n *Node) loaderID() string {
 	return fmt.Sprintf("%s/%x", version, sha256.Sum256([]byte(text)))
 }
 
-// loadPrograms loads where nothing is loaded, and remembers that it failed, or forgets it.
+// loadPrograms loads the programs, and records or clears the failure.
 func (s *session) loadPrograms() (*datapath.Datapath, error) {
 	if f, ok := datapath.LastFailure(s.Dir); ok {
-		// While this one tries, for as long as a probe may take, others need not wait for the lock.
+		// Renew the record first: a probe may take seconds, and other calls can fail at once instead of
+		// waiting for the lock.
 		if err := datapath.RecordFailure(s.Dir, s.loaderID(), f.Why, f.Reason); err != nil {
 			return nil, err
 		}
@@ -87,7 +89,7 @@ func (s *session) loadPrograms() (*datapath.Datapath, error) {
 	return d, err
 }
 
-// isProcessLimit tells errors of which another process may be free: it has other rights and limits.
+// isProcessLimit reports whether an error may concern this process only, because of its rights or limits.
 func isProcessLimit(err error) bool {
 	for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, errno) {

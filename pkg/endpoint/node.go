@@ -13,21 +13,22 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// Errors returned by this package, for errors.Is. Those of pkg/datapath are passed on.
+// Errors of this package, for errors.Is. Errors of pkg/datapath are passed on.
 var (
-	// ErrNetNS: the path names no network namespace, or that of the host.
+	// ErrNetNS: the path is not the network namespace of a container.
 	ErrNetNS = errors.New("not the network namespace of a container")
 	// ErrBusy: another process has held the lock for longer than LockTimeout.
 	ErrBusy = errors.New("state directory is in use")
-	// ErrNotAdded: the sandbox was never added, or its record was unloaded.
+	// ErrNotAdded: the sandbox was never added, or sockmap was unloaded since.
 	ErrNotAdded = errors.New("no record of this attachment")
-	// ErrNoNetwork: GC is of one network, and none was named.
+	// ErrNoNetwork: GC needs the name of a network, and none was given.
 	ErrNoNetwork = errors.New(`no name of a network (the configuration has no key "name", which is written in small letters)`)
-	// ErrIncomplete: something that an ADD made is no longer there.
+	// ErrIncomplete: something that an ADD made does not exist any more.
 	ErrIncomplete = errors.New("no longer accelerated")
 )
 
-// HazardError says that this kernel does something to redirected sockets that keeps acceleration off.
+// HazardError lists the hazards of this kernel that prevent acceleration: severe, not guarded and not
+// accepted.
 type HazardError struct{ Hazards hazard.Set }
 
 func (e *HazardError) Error() string {
@@ -35,56 +36,59 @@ func (e *HazardError) Error() string {
 		"same, list them under acceptHazards)", e.Hazards)
 }
 
-// ConfigError says that the configuration names a cgroup that cannot be used.
+// ConfigError says that the configured cgroup cannot be used.
 type ConfigError struct{ Err error }
 
 func (e *ConfigError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the reason.
+// Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// DefaultLockTimeout bounds how long a call waits for others. The longest that the lock is rightly held is the first
-// load of a boot, well below a second, and the ADDs of a full node queue up for a few milliseconds each: who waits
-// longer waits for a process that hangs. Runtimes give a CNI call minutes, so this one fails in time to be told.
+// DefaultLockTimeout bounds how long a call waits for the lock. The longest legitimate holder is the first
+// load after a boot, which takes less than a second. The ADDs of a full node hold the lock for a few
+// milliseconds each. So a longer wait means that the holder hangs. Runtimes allow minutes for a CNI call, so
+// they still get this error.
 const DefaultLockTimeout = 10 * time.Second
 
-// privateMount is where cgroup2 is mounted on hosts that have it nowhere (cgroup v1).
+// privateMount is where cgroup2 is mounted on hosts that have not mounted it (cgroup v1).
 const privateMount = "/run/sockmap-cni/cgroup2"
 
-// Node is the machine that endpoints are registered on. Its methods may be called from several goroutines and
-// processes at once: all but Records and Links take the lock of Dir.
+// Node is the machine on which endpoints are registered. Its methods may be called by several goroutines and
+// processes at once. Methods that change something take the lock of Dir.
 type Node struct {
 	Dir         string            // state directory, on bpffs
-	Settings    datapath.Settings // for the first load; those that can change later are brought into force by Add
+	Settings    datapath.Settings // for the first load; Add applies those that can change later
 	Log         *slog.Logger      // nil: nothing is logged
 	LockTimeout time.Duration     // 0: DefaultLockTimeout
-	// SettingsCount: Upgrade brings MaxSockets and WithoutGuards of the settings into force, too.
+	// SettingsCount: Upgrade also applies MaxSockets and WithoutGuards of the settings.
 	SettingsCount bool
-	NeverLoad     bool // Add returns datapath.ErrNotLoaded where nothing is loaded
+	NeverLoad     bool // Add returns datapath.ErrNotLoaded instead of loading
 
-	// Mount finds cgroup2. nil: where the host has it, or else a private mount.
+	// Mount finds cgroup2. nil: cgroup.FindMount.
 	Mount func() (cgroup.Mount, error)
 
-	// Root is where /proc and /sys are looked for. Empty: "/".
+	// Root is the directory below which /proc and /sys are looked for. Empty: "/".
 	Root string
 
-	// Step is called by its name before each step that changes something, for tests that abort or kill there. An
-	// error is taken for the step's own. nil in production.
+	// Step is called with a name before each step that changes something. Tests use it to abort or kill
+	// there: its error counts as the error of the step. nil in production.
 	Step func(name string) error
 }
 
-// Sandbox is one CNI attachment: an interface of a container in a network.
+// Sandbox is a pod sandbox as a runtime describes it in one CNI call, with the network and the interface of
+// the call.
 type Sandbox struct {
-	Network, ContainerID, IfName  string // the key
+	Network, ContainerID, IfName  string // the key of the attachment
 	NetNSPath                     string // CNI_NETNS
-	PodNamespace, PodName, PodUID string // empty where the runtime does not say
+	PodNamespace, PodName, PodUID string // empty if the runtime does not pass them
 
-	// HostNetwork: the pod uses the network of the host, which has to be that of this process. NetNSPath is empty.
+	// HostNetwork: the pod uses the network of the host, which must be that of this process. NetNSPath is
+	// empty.
 	HostNetwork bool
 }
 
-// HostNetwork is the network, and the interface, of records of pods with hostNetwork. No network of a runtime can have this
-// name, so no GC of a network takes them away.
+// HostNetwork is the network name and the interface name in attachments of pods with hostNetwork. No network
+// can have this name, so no GC of a network removes them.
 const HostNetwork = "(host)"
 
 func (sb Sandbox) key() datapath.AttachmentKey {
@@ -95,21 +99,21 @@ func (sb Sandbox) key() datapath.AttachmentKey {
 type Want struct {
 	Policy            datapath.Policy // Accelerate is implied
 	CgroupPath        string          // configured; empty: find it
-	RuntimeCgroupPath string          // runtimeConfig.cgroupPath as the runtime put it
-	CgroupID          uint64          // of the cgroup, where it is known to be there; 0: find it
-	CgroupSource      string          // ... and what told it
-	AcceptHazards     []string        // names of hazards that this sandbox may meet, or "all"
+	RuntimeCgroupPath string          // runtimeConfig.cgroupPath as the runtime passed it
+	CgroupID          uint64          // ID of a cgroup that is known to exist; 0: find it
+	CgroupSource      string          // how that cgroup was found
+	AcceptHazards     []string        // names of hazards that this sandbox accepts, or "all"
 }
 
-// Outcome is what an Add made.
+// Outcome is the result of an Add.
 type Outcome struct {
-	Cgroup      cgroup.Found // Notes say why better sources did not serve
+	Cgroup      cgroup.Found // its Notes say why preferred sources were not used
 	NetNSCookie uint64
-	Loaded      bool      // by this call: it was the first of the boot
-	Disabled    bool      // the kill switch is on: registered, and accelerated as soon as it is off
-	OptedOut    bool      // another attachment of the network namespace has: registered, and accelerated once that one is gone
-	SwitchedOff string    // by which switch of a person it stays on TCP: registered, and accelerated once that is on again
-	Reaped      []Removed // leftovers of others that were cleaned up on the way
+	Loaded      bool      // by this call: it was the first after the boot
+	Disabled    bool      // the kill switch is on; the sandbox is registered and accelerated once it is off
+	OptedOut    bool      // another attachment of the network namespace has; accelerated once that one is gone
+	SwitchedOff string    // the switch that keeps the sandbox on TCP; accelerated once it is on again
+	Reaped      []Removed // leftovers of other containers that this call removed
 }
 
 func (n *Node) step(name string) error {
@@ -126,11 +130,11 @@ func (n *Node) log() *slog.Logger {
 	return n.Log
 }
 
-// withMount returns a copy of n that has found cgroup2 already.
+// withMount returns a copy of n that uses this mount of cgroup2.
 func (n *Node) withMount(mount cgroup.Mount) *Node {
 	found := *n
 	found.Mount = func() (cgroup.Mount, error) { return mount, nil }
-	found.Step = n.step // a test may change it meanwhile
+	found.Step = n.step // read at each call, because a test may change it
 	return &found
 }
 

@@ -10,22 +10,22 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// ErrDisabled: the kill switch is on. Containers are registered all the same.
+// ErrDisabled: the kill switch is on. Containers are registered nevertheless.
 var ErrDisabled = errors.New("the kill switch is on, and all flows go by TCP (switch on with: sockmapctl enable)")
 
-// Part is one of the things that it takes for containers to be accelerated.
+// Part is one of the conditions for containers to be accelerated.
 type Part struct {
-	Name string // for a list of parts: one word
-	Err  error  // nil: it is as it should be. ReasonOf knows its reason
+	Name string // one word
+	Err  error  // nil: the condition holds; otherwise ReasonOf knows its reason
 }
 
-// partInput is what the parts are judged by.
+// partInput is the input of the checks.
 type partInput struct {
 	config   datapath.Config
 	accepted []string // names of hazards
 }
 
-// parts of a node, in the order in which they are told. What is loaded comes before, as PartPrograms.
+// parts are the conditions in the order of Parts. PartPrograms comes before them.
 var parts = []struct {
 	name string
 	ask  func(partInput) error
@@ -39,7 +39,7 @@ var parts = []struct {
 	{"hazards", func(s partInput) error { return hazardError(s.config, s.accepted) }},
 }
 
-// PartPrograms is the first of Parts: the programs are loaded and usable.
+// PartPrograms is the name of the first of Parts: the programs are loaded and usable.
 const PartPrograms = "programs"
 
 // PartNames are the names of Parts, in its order.
@@ -51,9 +51,9 @@ func PartNames() []string {
 	return names
 }
 
-// Parts tells what keeps a container that accepts these hazards from being accelerated now. Unlike Ready it only
-// looks: it takes no lock and loads nothing. The list is always whole; of a part that cannot be known, its error
-// says so.
+// Parts checks the conditions for accelerating a container that accepts these hazards. Unlike Ready it takes
+// no lock and loads nothing. The list is always complete. If a condition cannot be checked, its error says
+// so.
 func (n *Node) Parts(accepted ...string) []Part {
 	config, err := n.config()
 	list := []Part{{PartPrograms, err}}
@@ -78,7 +78,8 @@ func (n *Node) config() (datapath.Config, error) {
 	return d.Config()
 }
 
-// CheckHazards returns a HazardError where a container that accepts these hazards would be declined now. It takes no lock.
+// CheckHazards returns a HazardError if a container that accepts these hazards would be declined now. It
+// takes no lock.
 func (n *Node) CheckHazards(accepted []string) error {
 	config, err := n.config()
 	if err != nil {
@@ -87,7 +88,7 @@ func (n *Node) CheckHazards(accepted []string) error {
 	return hazardError(config, accepted)
 }
 
-// hazardError returns a HazardError for what the probes found at load, unless it is guarded, minor or accepted.
+// hazardError returns a HazardError if the probes found severe hazards that are neither guarded nor accepted.
 func hazardError(config datapath.Config, accepted []string) error {
 	left := hazard.Set(config.Hazards&^config.Guarded).Severe() &^ hazard.SetOf(accepted...)
 	if left != 0 {

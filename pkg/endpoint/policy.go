@@ -4,9 +4,9 @@ package endpoint
 
 import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 
-// applyPolicies makes the policy of an endpoint follow from those of all records that name its cookie: one container can
-// be in several networks, each with a configuration of its own. It writes and bumps the epoch only where that changes
-// something.
+// applyPolicies derives the policy of an endpoint from the policies of all its attachments: one container can
+// be in several networks, each with its own configuration. It writes the endpoint and bumps the epoch only if
+// the policy changes.
 func (s *session) applyPolicies(cookie uint64) error {
 	if err := s.restorePolicies(cookie); err != nil {
 		return err
@@ -27,7 +27,7 @@ func (s *session) applyPolicies(cookie uint64) error {
 	return s.d.SetEndpoint(cookie, policy)
 }
 
-// policyOf returns the policy that an endpoint is to have; ok is false when no record tells one.
+// policyOf returns the policy that an endpoint should have. ok is false if no attachment has a policy.
 func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 	var all []datapath.Policy
 	for _, attachment := range s.sharing() {
@@ -47,7 +47,8 @@ func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 	return policy, true
 }
 
-// optedOut reports whether an attachment of the network namespace is not to be accelerated, and so none is.
+// optedOut reports whether any attachment of the network namespace has opted out, so that the endpoint is not
+// accelerated.
 func (s *session) optedOut(cookie uint64) bool {
 	for _, attachment := range s.sharing() {
 		if attachment.NetNSCookie == cookie && attachment.Policy != nil && !attachment.Policy.Accelerate {
@@ -57,8 +58,8 @@ func (s *session) optedOut(cookie uint64) bool {
 	return false
 }
 
-// restorePolicies gives the records of ABI 1, which kept no policy, the one that is in force at their endpoint. It comes
-// before anything that changes the endpoint.
+// restorePolicies copies the policy of the endpoint into attachments of ABI 1, which did not record their
+// policies. It must be called before the endpoint changes.
 func (s *session) restorePolicies(cookie uint64) error {
 	for key, attachment := range s.sharing() {
 		if attachment.NetNSCookie != cookie || attachment.Policy != nil {
@@ -66,7 +67,7 @@ func (s *session) restorePolicies(cookie uint64) error {
 		}
 		present, ok, err := s.d.Endpoint(cookie)
 		if !ok || err != nil {
-			return err // no endpoint: its ADD was killed before, and is nobody's word
+			return err // without an endpoint there is no policy: the ADD was killed
 		}
 		policy := present.Policy
 		policy.Accelerate = policy.Accelerate && attachment.Declined == ""

@@ -13,9 +13,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// ProbeAgain lets the probes of n.Settings ask the kernel again, and records what they find. It loads where nothing is loaded,
-// and returns the hazards that were known before and those that are now. Containers that run stay as they are, and others
-// are added while the probes ask.
+// ProbeAgain runs the probes of n.Settings again and records what they find. It loads the programs if nothing
+// is loaded. It returns the open hazards before and after. Running containers are not affected, and others
+// can be added meanwhile.
 func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) {
 	s, err := n.beginSession(ctx, true)
 	if err != nil {
@@ -49,7 +49,8 @@ func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) 
 	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(before.Version, known.hazards, known.guarded)
 }
 
-// knownHazards returns the hazards that are known, and what there is to ask of the programs that are loaded.
+// knownHazards returns the open hazards that are recorded, and the request for probing the loaded programs
+// again.
 func (s *session) knownHazards() (was hazard.Set, q probeRequest, err error) {
 	before, err := s.d.Config()
 	if err != nil {
@@ -63,8 +64,8 @@ func (s *session) knownHazards() (was hazard.Set, q probeRequest, err error) {
 	return hazard.Set(before.Hazards &^ before.Guarded), q, err
 }
 
-// probesDiffer tells whether what is known of the kernel was found by other probes than those of n.Settings, or by nobody knows
-// which.
+// probesDiffer reports whether the recorded hazards were found by another set of probes than that of
+// n.Settings, or by an unknown one.
 func (n *Node) probesDiffer(d *datapath.Datapath) bool {
 	if n.Settings.Probe == nil {
 		return false
@@ -84,20 +85,21 @@ func (s *session) setProbedAs(version string, hazards, guarded uint32) error {
 	return s.d.SetProbed(version, s.Settings.ProbeSet, hazards, guarded)
 }
 
-// probeRequest is what there is to ask the kernel. Two that are equal have the same answer.
+// probeRequest is the input of a run of probes. Equal requests have equal results.
 type probeRequest struct {
-	needed  bool   // false: nothing
-	without string // the names of guards that are switched off
+	needed  bool   // false: nothing has to be probed
+	without string // names of guards that are switched off
 	known   uint32 // hazards that are open already
 }
 
-// probeResult is what the probes say to a question.
+// probeResult is what the probes found for a request.
 type probeResult struct {
 	probeRequest
 	hazards, guarded uint32
 }
 
-// repeat is a probe that knows the answer. Asked again for some by name, it tells what a guard that was loaded since has left.
+// repeat is a probe that returns this result. If it is called with names, it returns the hazards that a
+// guard, which was loaded meanwhile, has left open.
 func (a probeResult) repeat(_ func(*os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error) {
 	if len(names) > 0 {
 		return a.hazards &^ a.guarded, 0, nil
@@ -105,12 +107,12 @@ func (a probeResult) repeat(_ func(*os.File) (io.Closer, error), names ...string
 	return a.hazards, a.guarded, nil
 }
 
-// probeRequestFor is what a change of what is loaded needs to know.
+// probeRequestFor returns the request that an upgrade of this kind needs.
 func (n *Node) probeRequestFor(change UpgradeKind) (probeRequest, error) {
 	switch {
 	case n.Settings.Probe == nil:
 		return probeRequest{}, nil
-	case change == UpgradeMaps || change == UpgradeSettings: // to guards that the settings name, as a first load
+	case change == UpgradeMaps || change == UpgradeSettings: // with the guards of the settings, as at a first load
 		return probeRequest{true, strings.Join(n.Settings.WithoutGuards, ","), ^uint32(0)}, nil
 	case change != UpgradePrograms && change != UpgradeProbes:
 		return probeRequest{}, nil
@@ -137,9 +139,9 @@ func (n *Node) probeRequestFor(change UpgradeKind) (probeRequest, error) {
 	return probeRequest{true, strings.Join(without, ","), now.Hazards &^ now.Guarded}, nil
 }
 
-// runProbes lets the probes find what a first load of these programs would. It takes no lock.
+// runProbes finds the hazards that a first load of these programs would find. It takes no lock.
 func (n *Node) runProbes(ctx context.Context, q probeRequest) (known probeResult, err error) {
-	// Probes need a cgroup, and nobody may have looked for cgroup2 yet.
+	// Probes need a cgroup, and cgroup2 may not have been looked for yet.
 	if _, err := n.ensureMount(); err != nil {
 		return probeResult{}, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Removed is one thing that was cleaned up without its runtime's DEL.
+// Removed is one thing that was removed without a DEL of its runtime.
 type Removed struct {
 	Kind string `json:"kind"` // "attachment", "link" or "endpoint"
 	Name string `json:"name"` // network/container/interface, name of the link's pin, netns cookie
@@ -22,19 +22,20 @@ type Removed struct {
 // ValidAttachment is an attachment of a network that its runtime still knows.
 type ValidAttachment struct{ ContainerID, IfName string }
 
-// reapTime bounds what an Add spends on leftovers of others. Each looks at the records that come behind its
-// own in the map, where keys are scattered at random, so that some Adds together see all of them.
+// reapTime bounds the time that an Add spends on attachments of other containers. Each Add checks those that
+// follow its own in the map. Keys are distributed at random, so several Adds together check all attachments.
 const reapTime = 100 * time.Microsecond
 
-// reapLeast records are looked at in any case: all of them on a small node.
+// reapMinimum attachments are checked in any case. On a small node that is all of them.
 const reapMinimum = 8
 
-// fullTime bounds what an Add spends on them when there is no room for its own record.
+// reapTimeWhenFull bounds the time that an Add spends on them when the map has no room for its own
+// attachment.
 const reapTimeWhenFull = 100 * time.Millisecond
 
-// GC removes the attachments of a network that are not in valid. A nil valid means that the runtime did not say:
-// then only what is provably dead goes. It goes on after errors and joins them. Without a network's name it removes
-// nothing and returns ErrNoNetwork.
+// GC removes the attachments of a network that are not in valid. If valid is nil, the runtime did not list
+// them, and GC removes only what is provably dead. It continues after errors and joins them. Without a name
+// of a network it removes nothing and returns ErrNoNetwork.
 func (n *Node) GC(ctx context.Context, network string, valid *[]ValidAttachment) ([]Removed, error) {
 	if network == "" {
 		return nil, ErrNoNetwork
@@ -51,7 +52,7 @@ func (n *Node) GC(ctx context.Context, network string, valid *[]ValidAttachment)
 	})
 }
 
-// Reap removes what is provably dead, of every network. It goes on after errors and joins them.
+// Reap removes what is provably dead, in all networks. It continues after errors and joins them.
 func (n *Node) Reap(ctx context.Context) ([]Removed, error) {
 	return n.reapWith(ctx, func(s *session, w liveness) *reaper { return newReaper(s, w, ofAllNetworks) })
 }
@@ -71,14 +72,13 @@ func (n *Node) reapWith(ctx context.Context, with func(*session, liveness) *reap
 	}
 	r.reapAttachments()
 	r.reapOrphans()
-	// A call of Switch that was killed has left some endpoints as they were.
+	// A killed call of Switch may have left endpoints unchanged.
 	r.errs = append(r.errs, r.rearmAll(), s.applyAllPolicies())
 	s.end()
 	return r.removed, errors.Join(append(r.errs, n.countShares())...)
 }
 
-// countShares takes a look at each live socket, so it is done without the lock, for which containers would
-// wait.
+// countShares visits each live socket, so it runs without the lock, for which containers would wait.
 func (n *Node) countShares() error {
 	d, err := datapath.Open(n.Dir)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -94,9 +94,9 @@ func (n *Node) countShares() error {
 	return nil
 }
 
-// reapSome is what an Add does for others, because some runtimes never call GC: it looks at some records, for
-// as long as this, and at all links only where a call before it has left some that no record names. Its
-// errors are not the container's.
+// reapSome is the part of reaping that an Add does, because some runtimes never call GC. It checks
+// attachments of other containers for this long. It looks for orphaned links only if an earlier call has
+// marked that there are some. Its errors are logged and do not fail the Add.
 func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Removed {
 	r := newReaper(s, s.newLiveness(), ofAllNetworks)
 	r.except = own
@@ -118,12 +118,12 @@ func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Rem
 	return r.removed
 }
 
-// reaper is one round of cleaning up.
+// reaper is one round of reaping.
 type reaper struct {
 	*session
 	liveness
-	covers  func(datapath.Attachment) bool  // what this round is about
-	valid   map[datapath.AttachmentKey]bool // of what it covers, what the runtime knows; nil: it did not say
+	covers  func(datapath.Attachment) bool  // selects the attachments of this round
+	valid   map[datapath.AttachmentKey]bool // those of them that the runtime knows; nil: the runtime did not list any
 	except  datapath.AttachmentKey
 	removed []Removed
 	errs    []error
@@ -136,13 +136,13 @@ func newReaper(s *session, w liveness, covers func(datapath.Attachment) bool) *r
 func ofAllNetworks(datapath.Attachment) bool { return true }
 
 func (r *reaper) reapAttachments() {
-	// Of a copy, which remove changes the original of.
+	// Iterate over a copy, because remove changes the original.
 	for key, attachment := range maps.Clone(r.attachments) {
 		r.reapIfDead(key, attachment)
 	}
 }
 
-// reapIfDead removes a record whose sandbox is no more.
+// reapIfDead removes an attachment whose sandbox does not exist any more.
 func (r *reaper) reapIfDead(key datapath.AttachmentKey, attachment datapath.Attachment) {
 	if key == r.except || !r.covers(attachment) {
 		return
@@ -173,7 +173,7 @@ func (r *reaper) addResult(done Removed, err error) {
 	r.removed = append(r.removed, done)
 }
 
-// reapOrphans removes what no record names: killed calls leave it.
+// reapOrphans removes links and endpoints without an attachment, which killed calls leave.
 func (r *reaper) reapOrphans() {
 	before := len(r.errs)
 	if err := r.readAttachments(); err != nil {
@@ -211,7 +211,7 @@ func (r *reaper) whyOrphanLink(key datapath.LinkKey, named map[uint64]bool) stri
 	if !key.Manual && !named[key.CgroupID] {
 		return "no attachment names it"
 	}
-	// A cgroup that a record names is judged with the record.
+	// A cgroup with an attachment is checked with the attachment.
 	if key.Manual && r.cgroupGone(key.CgroupID) {
 		return whyCgroupGone
 	}

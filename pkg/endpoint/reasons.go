@@ -12,16 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LoadError says that the programs could not be loaded, so that no container can be accelerated.
+// LoadError says that the programs could not be loaded, so no container can be accelerated.
 type LoadError struct{ Err error }
 
 func (e *LoadError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the reason.
+// Unwrap returns the cause.
 func (e *LoadError) Unwrap() error { return e.Err }
 
-// causes are the errors of Add by their reasons. The first that fits counts: an error may be wrapped in a wider
-// one, so what says most comes first. A shortage says most: whatever failed for it might have succeeded without.
+// causes maps errors of Add to reasons. The first match counts. An error may be wrapped in a more general
+// one, so specific causes come first. Shortages come before everything else: without them the failed step
+// might have succeeded.
 var causes = []struct {
 	reason decline.Reason
 	is     func(error) bool
@@ -64,13 +65,13 @@ func as[E error](err error) bool {
 	return errors.As(err, &target)
 }
 
-// ReasonOf is the reason for which an error of Add or Load, or of a Part, keeps containers from being accelerated.
-// It is decline.None for nil, and decline.Other for errors that have no reason of their own.
+// ReasonOf returns the reason for which an error of Add or Load, or of a Part, prevents acceleration. It is
+// decline.None for nil, and decline.Other for an error without a reason of its own.
 func ReasonOf(err error) decline.Reason {
 	if err == nil {
 		return decline.None
 	}
-	// What was remembered knows the reason, and is not its error any more.
+	// A recorded failure has its reason, but not its original error.
 	var before *LoadFailedError
 	if errors.As(err, &before) && before.Why != decline.None {
 		return before.Why

@@ -10,8 +10,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// register makes what record says and dir is for. An error undoes it all, but not what records of other attachments
-// name, nor an older record of the same key and what that one names.
+// register records an attachment and makes its link and endpoint. dir is the open cgroup; nil: no link is
+// made. After an error it undoes its steps. It keeps links and endpoints that other attachments use, and
+// restores an older attachment with the same key.
 func (s *session) register(key datapath.AttachmentKey, attachment datapath.Attachment, dir *os.File) error {
 	err := s.withIncompleteMarks(func() error { return s.replaceAttachment(key, attachment, dir) })
 	if err != nil || attachment.HostNetNSCookie == 0 {
@@ -20,8 +21,8 @@ func (s *session) register(key datapath.AttachmentKey, attachment datapath.Attac
 	return s.dropEarlierSandboxes(key, attachment)
 }
 
-// dropEarlierSandboxes removes records of the same pod with hostNetwork, for which no DEL ever comes. Their policies would hold
-// as long as the cgroup is there.
+// dropEarlierSandboxes removes attachments of earlier sandboxes of the same pod with hostNetwork, for which
+// no DEL comes. Their policies would apply for as long as the cgroup exists.
 func (s *session) dropEarlierSandboxes(key datapath.AttachmentKey, attachment datapath.Attachment) error {
 	if err := s.readAttachments(); err != nil {
 		return err
@@ -59,9 +60,9 @@ func (s *session) replaceAttachment(key datapath.AttachmentKey, attachment datap
 		return nil
 	}
 	if older.NetNSCookie == attachment.NetNSCookie && older.NetNSCookie != 0 {
-		attachment.Since(older) // the same sandbox, of which something was changed
+		attachment.Since(older) // the same sandbox with another configuration
 	}
-	// Once the new record is written, no record names what the older one did.
+	// Once the new attachment is written, no attachment names the link and endpoint of the older one.
 	marked, err := s.d.MarkUnswept()
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func (s *session) replaceAttachment(key datapath.AttachmentKey, attachment datap
 	if err := s.create(key, attachment, dir); err != nil {
 		return s.undo(err, key, attachment, &older)
 	}
-	// The new one is in place and complete, so its ADD has not failed. What stays is swept later.
+	// The new attachment is complete, so its ADD has succeeded. A later call removes the rest.
 	if err := s.releaseReplaced(key, attachment, older); err != nil {
 		s.log().Warn("leave a share of an earlier ADD behind", "error", err)
 		return nil
@@ -80,7 +81,8 @@ func (s *session) replaceAttachment(key datapath.AttachmentKey, attachment datap
 	return nil
 }
 
-// releaseReplaced removes what older named and record, which has taken its place, does not.
+// releaseReplaced removes the link and the endpoint of older unless attachment, which has replaced it, uses
+// them.
 func (s *session) releaseReplaced(key datapath.AttachmentKey, attachment, older datapath.Attachment) error {
 	if attachment.NetNSCookie == older.NetNSCookie && attachment.CgroupID == older.CgroupID {
 		return nil
@@ -92,8 +94,8 @@ func (s *session) releaseReplaced(key datapath.AttachmentKey, attachment, older 
 	return s.release(older)
 }
 
-// undo takes back what make did before it failed, and puts older, which may be nil, back in its place. It
-// returns failed with what else has failed.
+// undo reverts what create did before it failed, and restores older, which may be nil. It returns failed,
+// joined with errors of undoing.
 func (s *session) undo(
 	failed error, key datapath.AttachmentKey, attachment datapath.Attachment, older *datapath.Attachment,
 ) error {
@@ -106,7 +108,7 @@ func (s *session) undo(
 	}
 	undo := errors.Join(s.release(attachment), s.writeAttachment(key))
 	if undo == nil {
-		return failed // a mark stays, and costs the next ADD a sweep
+		return failed // the mark stays, and the next ADD looks for orphans in vain
 	}
 	_, err := s.d.MarkUnswept()
 	return fmt.Errorf("%w (undoing it: %w)", failed, errors.Join(undo, err))

@@ -12,29 +12,30 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// session is one visit to the state directory, with the lock held from beginning to end.
+// session is the work of one call on the state directory. It holds the lock from beginning to end.
 type session struct {
 	*Node
 	d         *datapath.Datapath
 	dir       *datapath.LockedDir
-	loadedNow bool // by this session
+	loadedNow bool // this session has loaded the programs
 
-	// attachments is what the attachments map is to hold, a step ahead of the map while something is being
-	// undone: who names what is asked here. nil until loadRecords: an ADD that succeeds needs no record of
-	// others, and is not to take longer on a node that has many.
+	// attachments is the intended content of the attachments map. It is ahead of the map while something is
+	// being undone. It is nil before readAttachments: an ADD that succeeds does not need the attachments of
+	// other containers, and must not take longer on a node that has many.
 	attachments map[datapath.AttachmentKey]datapath.Attachment
-	// switches is what a person has switched off, once somebody has asked.
+	// switches are the switches that users have turned off; nil: not read yet.
 	switches *[]datapath.Switch
-	// created is what this session has recorded while records is nil.
+	// created is what this session has recorded while attachments is nil.
 	created map[datapath.AttachmentKey]datapath.Attachment
 }
 
-// beginLoaded begins a session on state that is there. It returns datapath.ErrNotLoaded otherwise.
+// beginLoaded begins a session on loaded state. It returns datapath.ErrNotLoaded if nothing is loaded.
 func (n *Node) beginLoaded(ctx context.Context) (*session, error) {
 	return n.beginSession(ctx, false)
 }
 
-// beginOrLoad begins a session and loads first if need be and NeverLoad is not set. It returns an ErrLoadFailed where that has just failed.
+// beginOrLoad begins a session, and loads the programs if necessary, unless NeverLoad is set. It returns an
+// ErrLoadFailed if the same load has just failed.
 func (n *Node) beginOrLoad(ctx context.Context) (*session, error) {
 	if n.NeverLoad {
 		return n.beginLoaded(ctx)
@@ -42,8 +43,8 @@ func (n *Node) beginOrLoad(ctx context.Context) (*session, error) {
 	return n.beginOrLoadUnless(ctx, n.failedBefore)
 }
 
-// beginOrLoadUnless is begin for those who load. It asks refusals before, too: a refusal costs no lock, for which calls would wait
-// one after the other, and mounts nothing.
+// beginOrLoadUnless is beginSession with loading. It runs the checks before it takes the lock as well: a call
+// that must not load then neither waits for the lock nor mounts anything.
 func (n *Node) beginOrLoadUnless(ctx context.Context, refusals ...loadCheck) (*session, error) {
 	if err := runLoadChecks(n.Dir, refusals); err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (n *Node) beginOrLoadUnless(ctx context.Context, refusals ...loadCheck) (*s
 	return n.beginSession(ctx, true, refusals...)
 }
 
-// loadCheck is a reason not to load below a state directory.
+// loadCheck returns an error if programs must not be loaded below a state directory.
 type loadCheck func(dir string) error
 
 func runLoadChecks(dir string, refusals []loadCheck) error {
@@ -63,7 +64,9 @@ func runLoadChecks(dir string, refusals []loadCheck) error {
 	return nil
 }
 
-// beginSession asks refusals once it has the lock: the first error ends the session before it has changed anything.
+// beginSession takes the lock and opens the state. If load is true and nothing is loaded, it loads the
+// programs. It runs the checks once it has the lock; their first error ends the session before anything is
+// changed.
 func (n *Node) beginSession(ctx context.Context, load bool, refusals ...loadCheck) (*session, error) {
 	locked, err := n.lockDir(ctx, load)
 	if err != nil {
@@ -81,11 +84,11 @@ func (n *Node) beginSession(ctx context.Context, load bool, refusals ...loadChec
 	return s, nil
 }
 
-// withDir is the node with the state directory that is locked, whatever becomes of its name.
+// withDir returns a copy of n that uses the locked directory, even if its name leads to another one by now.
 func (n *Node) withDir(locked *datapath.LockedDir) *Node {
 	inside := *n
 	inside.Dir = locked.Path()
-	inside.Step = n.step // a test may change it meanwhile
+	inside.Step = n.step // read at each call, because a test may change it
 	return &inside
 }
 
@@ -105,11 +108,11 @@ func (n *Node) lockDir(ctx context.Context, create bool) (*datapath.LockedDir, e
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 		case errors.Is(err, fs.ErrNotExist) && create:
-			continue // an Unload was faster and took the directory away
+			continue // an Unload has removed the directory meanwhile
 		case errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("%w: no %s", datapath.ErrNotLoaded, n.Dir)
 		case errors.Is(err, datapath.ErrNoBPFFS) && !create:
-			return nil, fmt.Errorf("%w: %w", datapath.ErrNotLoaded, err) // nor can it be
+			return nil, fmt.Errorf("%w: %w", datapath.ErrNotLoaded, err) // without bpffs nothing can be loaded
 		}
 		return nil, err
 	}
@@ -126,7 +129,7 @@ func (n *Node) ensureDir(ctx context.Context) error {
 var openLocked = datapath.OpenLocked
 
 func (s *session) openState(load bool) (err error) {
-	// Not of what this call is about, so its failure is not either.
+	// Tidying up is not the job of this call, so the call does not fail if it fails.
 	if err := s.tidy(); err != nil {
 		s.log().Warn("tidy up beside the state in force", "error", err)
 	}
@@ -137,7 +140,7 @@ func (s *session) openState(load bool) (err error) {
 		}
 		s.loadedNow = true
 		if s.Settings.Probe != nil {
-			// Probes need a cgroup too, and nobody else may have looked for cgroup2 yet.
+			// Probes need a cgroup too, and cgroup2 may not have been looked for yet.
 			if _, err := s.ensureMount(); err != nil {
 				return err
 			}
@@ -150,7 +153,7 @@ func (s *session) openState(load bool) (err error) {
 		return err
 	}
 	if load {
-		// Whoever loads, or would, keeps what is node-wide up to date.
+		// Each call that may load keeps the node-wide settings up to date.
 		if _, err := s.applyHelpers(); err != nil {
 			return err
 		}
@@ -158,7 +161,7 @@ func (s *session) openState(load bool) (err error) {
 	return nil
 }
 
-// readAttachments fills s.records. It takes time for each record of the node.
+// readAttachments fills s.attachments. Its time grows with the number of attachments of the node.
 func (s *session) readAttachments() (err error) {
 	if s.attachments == nil {
 		s.attachments, err = s.d.Attachments()
@@ -166,8 +169,8 @@ func (s *session) readAttachments() (err error) {
 	return err
 }
 
-// readSharing does the same where records of others may name this network namespace: it has an endpoint then. One
-// without is named by nobody, but for an ADD that was killed before it had made one.
+// readSharing reads the attachments if others may use this network namespace, which has an endpoint then.
+// Without an endpoint the only other attachments can be those of ADDs that were killed before they made one.
 func (s *session) readSharing(cookie uint64) error {
 	if s.attachments != nil || cookie == 0 {
 		return nil
@@ -178,7 +181,7 @@ func (s *session) readSharing(cookie uint64) error {
 	return s.readAttachments()
 }
 
-// sharing are the records among which those of one network namespace are, after loadSharing.
+// sharing returns the attachments that include all those of one network namespace, after readSharing.
 func (s *session) sharing() map[datapath.AttachmentKey]datapath.Attachment {
 	if s.attachments == nil {
 		return s.created
@@ -186,7 +189,7 @@ func (s *session) sharing() map[datapath.AttachmentKey]datapath.Attachment {
 	return s.attachments
 }
 
-// attachment reads one record; ok is false when there is none.
+// attachment reads one attachment; ok is false if it does not exist.
 func (s *session) attachment(key datapath.AttachmentKey) (attachment datapath.Attachment, ok bool, err error) {
 	if s.attachments == nil {
 		return s.d.Attachment(key)
@@ -197,19 +200,21 @@ func (s *session) attachment(key datapath.AttachmentKey) (attachment datapath.At
 
 func (s *session) end() {
 	if s.d != nil {
-		// Not of what this call is about. While they go on, processes of the node are a little slower, and nothing else.
+		// Not the job of this call either. Guards that keep running cost the processes of the node a little
+		// time, and nothing else.
 		if _, err := s.d.RestGuards(); err != nil {
 			s.log().Warn("let the guards rest, which no container needs", "error", err)
 		}
 		s.d.Close()
 	}
-	// It cannot fail in a way that leaves the directory locked: the descriptor is closed in any case.
+	// Even if this fails, the directory is unlocked, because the descriptor is closed.
 	if err := s.dir.Unlock(); err != nil {
 		s.log().Warn("unlock", "error", err)
 	}
 }
 
-// writeAttachment makes s.records and the map agree on one record: it is written, or removed when it is not in s.records.
+// writeAttachment writes the attachment of this key from s.attachments to the map, or deletes it there if
+// s.attachments does not have it.
 func (s *session) writeAttachment(key datapath.AttachmentKey) error {
 	if err := s.step("record"); err != nil {
 		return err
@@ -220,8 +225,9 @@ func (s *session) writeAttachment(key datapath.AttachmentKey) error {
 	return s.d.DeleteAttachment(key)
 }
 
-// remove takes a record away, and all that no other record names. The record goes last, so that after a kill it
-// still says what is left to do. It looks at all other records only where one of them may name the same.
+// remove deletes an attachment, and its link and endpoint unless other attachments use them. The attachment
+// goes last, so that after a kill it shows what is left to do. remove reads all other attachments only if one
+// of them may use the same.
 func (s *session) remove(key datapath.AttachmentKey) error {
 	attachment, _, err := s.attachment(key)
 	if err != nil {
@@ -253,7 +259,8 @@ func (s *session) remove(key datapath.AttachmentKey) error {
 	return err
 }
 
-// removeUnshared removes a record that names nothing that another one does. s.records is nil: to release, none names it.
+// removeUnshared removes an attachment that shares nothing with others. s.attachments is nil, so release
+// finds no other user.
 func (s *session) removeUnshared(key datapath.AttachmentKey, attachment datapath.Attachment) error {
 	if err := s.release(attachment); err != nil {
 		return err
@@ -264,8 +271,8 @@ func (s *session) removeUnshared(key datapath.AttachmentKey, attachment datapath
 	return s.d.DeleteAttachment(key)
 }
 
-// release removes what record names and no record in s.records does. An endpoint that others name stays, with their
-// policies.
+// release removes the link and the endpoint of an attachment unless s.attachments has other users of them. An
+// endpoint with other users keeps their policies.
 func (s *session) release(attachment datapath.Attachment) error {
 	return errors.Join(s.releaseEndpoint(attachment.NetNSCookie), s.releaseLink(attachment.CgroupID))
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
-// Switch turns parts of the node off, or on again, for live flows too: pods, Kubernetes namespaces, ports. What comes anew
-// follows, until the part is switched on again. It tells which of the switches were news, and returns datapath.ErrNotLoaded
-// where nothing is loaded. After an error the next Reap, or the same call again, does what is left.
+// Switch turns parts of the node off or on again, for live flows too: pods, Kubernetes namespaces, ports. New
+// pods and connections of a part follow its switch. It returns the switches that have changed, and
+// datapath.ErrNotLoaded if nothing is loaded. After an error the next Reap, or the same call again, completes
+// the change.
 func (n *Node) Switch(ctx context.Context, off bool, parts []datapath.Switch) (changed []datapath.Switch, err error) {
 	for _, part := range parts {
 		if err := part.Check(); err != nil {
@@ -43,7 +44,8 @@ func (n *Node) Switch(ctx context.Context, off bool, parts []datapath.Switch) (c
 	return changed, s.applyAllPolicies()
 }
 
-// Switches lists what a person has switched off. It takes no lock, and returns datapath.ErrNotLoaded like Records.
+// Switches lists the switches that users have turned off. It takes no lock, and returns datapath.ErrNotLoaded
+// like Attachments.
 func (n *Node) Switches(context.Context) ([]datapath.Switch, error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
@@ -53,8 +55,8 @@ func (n *Node) Switches(context.Context) ([]datapath.Switch, error) {
 	return d.Switches()
 }
 
-// PolicyOf returns the policy that is in force for a network namespace; ok is false where it is not registered. It takes no
-// lock, and returns datapath.ErrNotLoaded like Records.
+// PolicyOf returns the policy that is in force for a network namespace; ok is false if it has no endpoint. It
+// takes no lock, and returns datapath.ErrNotLoaded like Attachments.
 func (n *Node) PolicyOf(_ context.Context, cookie uint64) (p datapath.Policy, ok bool, err error) {
 	d, err := datapath.Open(n.Dir)
 	if err != nil {
@@ -65,7 +67,7 @@ func (n *Node) PolicyOf(_ context.Context, cookie uint64) (p datapath.Policy, ok
 	return r.Policy, ok, err
 }
 
-// applyAllPolicies brings all endpoints to what records and switches say.
+// applyAllPolicies derives the policies of all endpoints from attachments and switches.
 func (s *session) applyAllPolicies() error {
 	if err := s.readAttachments(); err != nil {
 		return err
@@ -75,7 +77,7 @@ func (s *session) applyAllPolicies() error {
 	for _, attachment := range s.attachments {
 		if !done[attachment.NetNSCookie] {
 			done[attachment.NetNSCookie] = true
-			// One that is not registered is another matter: see decline.EndpointGone.
+			// A missing endpoint is not created here: see decline.EndpointGone.
 			if _, registered, err := s.d.Endpoint(attachment.NetNSCookie); !registered || err != nil {
 				errs = append(errs, err)
 				continue
@@ -86,7 +88,7 @@ func (s *session) applyAllPolicies() error {
 	return errors.Join(errs...)
 }
 
-// readSwitches reads what a person has switched off, once for each session.
+// readSwitches reads the switches once in each session.
 func (s *session) readSwitches() error {
 	if s.switches != nil {
 		return nil
@@ -98,7 +100,7 @@ func (s *session) readSwitches() error {
 	return err
 }
 
-// switchedOff are the node's switches, after readSwitches.
+// switchedOff returns the switches of the node, after readSwitches.
 func (s *session) switchedOff() []datapath.Switch {
 	if s.switches == nil {
 		return nil
@@ -106,8 +108,8 @@ func (s *session) switchedOff() []datapath.Switch {
 	return *s.switches
 }
 
-// switchPolicies are what switches add to the policies of a network namespace, of which like is one: a switch does not
-// change whose neighbour it is.
+// switchPolicies returns what switches add to the policies of a network namespace. like is one of these
+// policies: switches keep its namespace and group.
 func (s *session) switchPolicies(cookie uint64, like datapath.Policy) (all []datapath.Policy) {
 	var ports []datapath.PortRange
 	for _, sw := range s.switchedOff() {
@@ -126,7 +128,7 @@ func (s *session) switchPolicies(cookie uint64, like datapath.Policy) (all []dat
 	return all
 }
 
-// switchOf returns the switch that keeps a network namespace on TCP.
+// switchOf returns the switch that keeps a network namespace on TCP; off is false if there is none.
 func (s *session) switchOf(cookie uint64) (sw datapath.Switch, off bool) {
 	for _, attachment := range s.sharing() {
 		if attachment.NetNSCookie != cookie {
@@ -139,7 +141,8 @@ func (s *session) switchOf(cookie uint64) (sw datapath.Switch, off bool) {
 	return sw, false
 }
 
-// SwitchOf returns which of the switches keeps the sandbox of a record on TCP as a whole.
+// SwitchOf returns the switch that keeps the sandbox of an attachment on TCP as a whole; off is false if
+// there is none.
 func SwitchOf(switches []datapath.Switch, attachment datapath.Attachment) (sw datapath.Switch, off bool) {
 	for _, sw := range switches {
 		switch {

@@ -9,8 +9,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// tidy ends what killed calls have begun beside the state in force, and removes state of older ABIs whose last flow has
-// closed. Where there is nothing beside it, that costs the reading of one directory.
+// tidy completes or removes what killed calls have begun beside the state in force, and removes state of
+// older ABIs whose last flow has closed. If there is nothing beside the state, it reads one directory.
 func (s *session) tidy() error {
 	found, err := datapath.FindLeftovers(s.Dir)
 	if err != nil {
@@ -33,7 +33,8 @@ func (s *session) tidy() error {
 	return errors.Join(errs...)
 }
 
-// settle lets state drain whose place another has taken, where who did it was killed before the end.
+// settle completes a replacement of state whose process was killed before the end, so that the old state
+// drains.
 func (s *session) settle() error {
 	d, err := datapath.Open(s.Dir)
 	var foreign *datapath.StateError

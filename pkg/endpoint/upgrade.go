@@ -15,36 +15,40 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
-// UpgradeKind is how much an upgrade has to do.
+// UpgradeKind is how much an upgrade has to replace.
 type UpgradeKind string
 
 const (
-	// UpgradeNone: what is loaded is what this program would load.
+	// UpgradeNone: this program would load what is loaded.
 	UpgradeNone UpgradeKind = "none"
-	// UpgradeVersion: other versions, but the same programs. Only the version is recorded.
+	// UpgradeVersion: the version differs, the programs do not. Only the version is recorded.
 	UpgradeVersion UpgradeKind = "version"
-	// UpgradeProbes: the same programs, but the hazards are not known to be what this version's probes would find. They ask.
+	// UpgradeProbes: the programs are the same, but the hazards were found by other probes. The probes run
+	// again.
 	UpgradeProbes UpgradeKind = "probes"
 	// UpgradePrograms: other programs take over the maps, and with them all live flows.
 	UpgradePrograms UpgradeKind = "programs"
-	// UpgradeSettings: maps of another size, or other guards, beside those that are loaded. Live flows end with the old ones.
+	// UpgradeSettings: maps of another size, or other guards, are loaded beside the current ones. Live flows
+	// stay with the old ones until they close.
 	UpgradeSettings UpgradeKind = "settings"
-	// UpgradeMaps: other programs and other maps. Live flows end with the old ones.
+	// UpgradeMaps: other programs and other maps are loaded beside the current ones. Live flows stay with the
+	// old ones until they close.
 	UpgradeMaps UpgradeKind = "maps"
 )
 
-// UpgradePlan tells what an upgrade does, or did.
+// UpgradePlan is what an upgrade will do, or has done.
 type UpgradePlan struct {
 	Kind           UpgradeKind
-	From, To       string // versions; they may be the same where the programs are not
+	From, To       string // versions; they may differ although the programs do not
 	FromABI, ToABI uint32
 	Done           bool
-	// Postponed says why settings that count do not come into force now, see datapath.CanResize. nil: they do, or are.
+	// Postponed says why settings with SettingsCount cannot be applied now, see datapath.CanResize. nil: they
+	// can be, or they are in force.
 	Postponed error
-	Cgroups   int // that run the new programs; of an upgrade that was done
+	Cgroups   int // number of cgroups that run the new programs, once Done
 }
 
-// ErrDowngrade: what is loaded is of a newer version. See DowngradeError.
+// ErrDowngrade: a newer version is loaded. See DowngradeError.
 var ErrDowngrade = errors.New("downgrade refused")
 
 // DowngradeError says which version is loaded. It is an ErrDowngrade.
@@ -58,22 +62,23 @@ func (e *DowngradeError) Error() string {
 // Is makes every DowngradeError an ErrDowngrade.
 func (e *DowngradeError) Is(target error) bool { return target == ErrDowngrade }
 
-// PlanUpgrade tells what Upgrade would do now, and changes nothing. It takes no lock, and returns the same errors.
+// PlanUpgrade returns what Upgrade would do now, and the same errors. It changes nothing and takes no lock.
 func (n *Node) PlanUpgrade(_ context.Context) (UpgradePlan, error) {
 	up, _, err := n.plan(false)
 	return up, err
 }
 
-// Upgrade puts the programs of this version, Settings.Version, in the place of those that are loaded: one critical section,
-// in which live flows lose nothing. Probes, where there is anything to ask, come before it. It does nothing where the same programs are loaded. Settings count as far as
-// datapath.Takeover says; Add never upgrades.
+// Upgrade replaces the loaded programs by those of this version, Settings.Version, under the lock. Live flows
+// lose nothing. Probes that are necessary run before it takes the lock. It does nothing if the same programs
+// are loaded. datapath.Takeover says which settings it applies. Add never upgrades.
 //
-// It returns datapath.ErrNotLoaded where nothing is loaded, an ErrDowngrade where a newer version is, a datapath.StateError
-// for state that this version cannot take over, and datapath.ErrGuardLost. Nothing was changed then. After any other error
-// what is loaded works, and the next Upgrade does it again.
+// It returns datapath.ErrNotLoaded if nothing is loaded, an ErrDowngrade if a newer version is loaded, a
+// datapath.StateError for state that this version cannot take over, and datapath.ErrGuardLost. Then it has
+// changed nothing. After any other error the loaded programs work, and the next Upgrade completes the work.
 func (n *Node) Upgrade(ctx context.Context) (UpgradePlan, error) { return n.upgrade(ctx, false) }
 
-// ForceUpgrade is Upgrade for those who want a downgrade within one ABI, or do without guards that do not load any more.
+// ForceUpgrade is Upgrade that also downgrades within one ABI, and that gives up guards which cannot be
+// loaded any more.
 func (n *Node) ForceUpgrade(ctx context.Context) (UpgradePlan, error) { return n.upgrade(ctx, true) }
 
 func (n *Node) plan(force bool) (up UpgradePlan, old *datapath.Old, err error) {
@@ -130,7 +135,7 @@ func (n *Node) plan(force bool) (up UpgradePlan, old *datapath.Old, err error) {
 	return up, nil, nil
 }
 
-// settingsDiffer tells whether the settings that need new maps or programs are others than those of what is loaded.
+// settingsDiffer reports whether settings that need new maps or programs differ from those that are loaded.
 func (n *Node) settingsDiffer(d *datapath.Datapath, cfg datapath.Config) (bool, error) {
 	if cfg.MaxSockets != n.Settings.MaxSockets {
 		return true, nil
@@ -144,10 +149,10 @@ func (n *Node) settingsDiffer(d *datapath.Datapath, cfg datapath.Config) (bool, 
 	return false, err
 }
 
-// mostAsks bounds how often an upgrade lets the probes ask because somebody has changed what it asked about.
+// maxProbeRuns bounds how often an upgrade runs the probes because the loaded state changed meanwhile.
 const maxProbeRuns = 3
 
-// upgrade lets the probes ask before it takes the lock, as they take seconds, for which ADDs would wait.
+// upgrade runs the probes before it takes the lock: they take seconds, for which ADDs would wait.
 func (n *Node) upgrade(ctx context.Context, force bool) (up UpgradePlan, err error) {
 	for range maxProbeRuns {
 		known := probeResult{}
@@ -164,8 +169,8 @@ func (n *Node) upgrade(ctx context.Context, force bool) (up UpgradePlan, err err
 	return up, fmt.Errorf("%w: what is loaded has changed each time that the kernel was asked for hazards", ErrBusy)
 }
 
-// plannedProbeRequest is what an upgrade would need to know. Where nothing can be planned there is no question, and the upgrade
-// says why when it has the lock.
+// plannedProbeRequest returns what an upgrade has to probe. If nothing can be planned, it probes nothing, and
+// the upgrade reports the error once it has the lock.
 func (n *Node) plannedProbeRequest(force bool) probeRequest {
 	up, _, err := n.plan(force)
 	if err != nil {
@@ -178,7 +183,8 @@ func (n *Node) plannedProbeRequest(force bool) probeRequest {
 	return q
 }
 
-// upgradeWith upgrades where known answers what there is to know; again tells that it does not.
+// upgradeWith upgrades with the result of the probes. again is true if the result is for another request, so
+// that the probes have to run again.
 func (n *Node) upgradeWith(ctx context.Context, force bool, known probeResult) (up UpgradePlan, again bool, err error) {
 	locked, err := n.lockDir(ctx, false)
 	if err != nil {
@@ -206,12 +212,12 @@ func (n *Node) upgradeWith(ctx context.Context, force bool, known probeResult) (
 	if err != nil || up.Kind != UpgradeMaps && up.Kind != UpgradeSettings {
 		return up, false, err
 	}
-	// New maps know of no helpers yet. rearmReplaced has opened them.
+	// New maps do not have the helpers yet. rearmReplaced has opened the maps.
 	_, err = s.applyHelpers()
 	return up, false, err
 }
 
-// applyUpgrade does what was planned. The session has what is in force then.
+// applyUpgrade does what was planned. Afterwards the session has the state in force open.
 func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool, known probeResult) (cgroups int, err error) {
 	how := s.upgradeSteps()
 	how.LoseGuards = force
@@ -237,7 +243,7 @@ func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool
 		if cgroups, err = datapath.Resize(s.Dir, how); err != nil {
 			return cgroups, err
 		}
-		// Where no flow is live, nothing is left of what was loaded.
+		// If no flow is live, this removes the old state.
 		return cgroups, errors.Join(s.rearmReplaced(), s.tidy())
 	}
 	if change == UpgradeVersion {
@@ -255,7 +261,7 @@ func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool
 		if err != nil {
 			return 0, err
 		}
-		how.Hazards, how.Guarded, how.ProbeSet = now.Hazards, now.Guarded, s.d.ProbeSet() // whose answers stay
+		how.Hazards, how.Guarded, how.ProbeSet = now.Hazards, now.Guarded, s.d.ProbeSet() // they stay valid
 	}
 	return s.d.Upgrade(how)
 }
@@ -264,7 +270,8 @@ func (s *session) upgradeSteps() datapath.Takeover {
 	return datapath.Takeover{Settings: s.Settings, Open: s.openCgroupID, Step: s.step}
 }
 
-// openCgroupID opens a cgroup by what its link is named after.
+// openCgroupID opens a cgroup by its ID. It returns fs.ErrNotExist if the cgroup is gone. The caller closes
+// the directory.
 func (n *Node) openCgroupID(id uint64) (*os.File, error) {
 	mount, err := n.findMount()
 	if err != nil {
@@ -280,7 +287,7 @@ func (n *Node) openCgroupID(id uint64) (*os.File, error) {
 	}
 	if found != id {
 		dir.Close()
-		return nil, fmt.Errorf("cgroup %d: %w", id, fs.ErrNotExist) // another one stands at its path
+		return nil, fmt.Errorf("cgroup %d: %w", id, fs.ErrNotExist) // another cgroup has its path now
 	}
 	return dir, nil
 }
