@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admit decides what becomes of a sandbox by the configuration of its network: accelerated, opted out, or
-// declined. The plugin's ADD and the adoption of containers that run already go through it, so that both do the same.
+// Package admit decides by the configuration of a network whether a sandbox is accelerated, opted out or
+// declined. The plugin's ADD and the adoption of running containers both use it, so that their results are
+// the same.
 package admit
 
 import (
@@ -16,7 +17,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 )
 
-// Settings are those of a configuration, for this version's programs. find may be nil: hazards are not probed for.
+// Settings returns the node-wide settings of a configuration, for the programs of this version. find may be
+// nil: hazards are not probed for.
 func Settings(conf *cniconf.Conf, find datapath.Probe) datapath.Settings {
 	return datapath.Settings{
 		MaxSockets: conf.MaxSockets, MaxBacklogBytes: conf.MaxBacklogBytes,
@@ -26,19 +28,19 @@ func Settings(conf *cniconf.Conf, find datapath.Probe) datapath.Settings {
 	}
 }
 
-// Call is one sandbox and what is configured for it.
+// Call is one sandbox and its configuration.
 type Call struct {
 	Conf *cniconf.Conf
 	Node *endpoint.Node
 	Log  *slog.Logger
-	// Explain makes of an error what people and records are told. nil: it stays as it is.
+	// Explain adds a hint to an error for users. nil: errors stay as they are.
 	Explain func(error) error
-	// Running: the container runs already, so that required refuses it nothing.
+	// Running: the container runs already, so "required" cannot prevent its start.
 	Running bool
 }
 
-// Apply accelerates the sandbox, unless it is not to be, and records why if not. The error is why it could not be
-// accelerated although it was wanted.
+// Apply accelerates the sandbox, or records why it is not accelerated. It returns an error only if
+// acceleration was wanted and failed.
 func (c Call) Apply(ctx context.Context, sb endpoint.Sandbox) error {
 	if on, source := c.Conf.Accelerate(); !on {
 		// Not an error of the call, not even with required: no acceleration was asked for.
@@ -59,7 +61,8 @@ func (c Call) optOut(ctx context.Context, sb endpoint.Sandbox, source string) er
 	return c.Node.OptOut(ctx, sb, "opted out by "+source)
 }
 
-// accelerate accelerates. earlier is the sandbox's record, if there is one: a cgroup that has its link is not looked for anew.
+// accelerate accelerates the sandbox. earlier is its attachment, if there is one: a cgroup that has a link is
+// used again.
 func (c Call) accelerate(ctx context.Context, sb endpoint.Sandbox, earlier endpoint.Attachment) error {
 	if !earlier.LinkAlive {
 		earlier.CgroupID = 0
@@ -96,9 +99,10 @@ func (c Call) logOutcome(out endpoint.Outcome) {
 	}
 }
 
-// recordDecline leaves the reason where status finds it.
+// recordDecline records the reason for status.
 func (c Call) recordDecline(ctx context.Context, sb endpoint.Sandbox, reason error) {
-	// With required the container does not come into being; who holds the lock has been waited for already.
+	// With required the container does not start. And if the lock is held, the call has waited for it long
+	// enough.
 	if c.Conf.Required && !c.Running || errors.Is(reason, endpoint.ErrBusy) {
 		return
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// Differences tells in what the record of a sandbox is not what Do would make of it now, each in words; none: it is the same.
-// A record that was declined for anything but hazards or the configuration's wish differs in nothing: what was in the way
-// then is no matter of configuration.
+// Differences returns what Apply would do differently for the sandbox of this attachment now, each in words.
+// An attachment that was declined for another reason than hazards or an opt-out has no differences, because
+// its reason is not in the configuration.
 func (c Call) Differences(attachment endpoint.Attachment) ([]string, error) {
 	on, source := c.Conf.Accelerate()
 	switch wasOff := attachment.Reason == decline.OptedOut; {
@@ -40,12 +40,12 @@ func (c Call) Differences(attachment endpoint.Attachment) ([]string, error) {
 	case hazards != nil:
 		return []string{fmt.Sprintf("acceptHazards: %s, now not accepted", hazards.Hazards)}, nil
 	case attachment.Policy == nil:
-		return nil, nil // of ABI 1, which kept none
+		return nil, nil // of ABI 1, which did not record policies
 	}
 	return policyDifferences(*attachment.Policy, policyOf(c.Conf, endpoint.Sandbox{PodNamespace: attachment.PodNamespace})), nil
 }
 
-// hazardError is the HazardError for what is open on this kernel and not accepted.
+// hazardError returns the HazardError for open hazards that the configuration does not accept.
 func (c Call) hazardError() (held, err error) {
 	held = c.Node.CheckHazards(c.Conf.HazardsAccepted())
 	var hazards *endpoint.HazardError
@@ -69,11 +69,11 @@ func policyDifferences(was, now datapath.Policy) (all []string) {
 
 // What an empty list of ports means.
 const (
-	AllPorts = "all"  // of ports.include
-	NoPorts  = "none" // of ports.exclude
+	AllPorts = "all"  // for ports.include
+	NoPorts  = "none" // for ports.exclude
 )
 
-// PortsText is a list of ports for people. empty stands for a list that has none.
+// PortsText formats a list of ports. It returns empty for an empty list.
 func PortsText(ranges []datapath.PortRange, empty string) string {
 	if len(ranges) == 0 {
 		return empty
@@ -85,8 +85,8 @@ func PortsText(ranges []datapath.PortRange, empty string) string {
 	return strings.Join(parts, ",")
 }
 
-// Update brings a sandbox that has a record to what Do would make of it, also where that takes acceleration away because a
-// hazard is not accepted any more. After an error it is as the record says.
+// Update does for a sandbox with an attachment what Apply would do now, including ending its acceleration if
+// a hazard is not accepted any more. After an error the attachment is unchanged.
 func (c Call) Update(ctx context.Context, sb endpoint.Sandbox, attachment endpoint.Attachment) error {
 	if on, source := c.Conf.Accelerate(); !on {
 		return c.optOut(ctx, sb, source)

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package adopt gives containers that run what their ADD would have given them: the record under the same key, so that the
-// runtime's DEL removes it, the link, and the policy. A runtime that calls DEL by the list as it was at ADD (CRI-O, podman) does
-// not know the plugin there: such a record is left to the reaper. Their connections stay as they are; new ones are accelerated.
+// Package adopt accelerates containers that were started before the installation. It does what their ADD
+// would have done: it records the attachment under the same key, so that the runtime's DEL removes it, and
+// makes the link and the endpoint. Existing connections stay as they are; new ones are accelerated.
+//
+// Some runtimes (CRI-O, podman) call DEL with the list as it was at ADD, in which the plugin is missing. The
+// reaper removes such an attachment.
 package adopt
 
 import (
@@ -21,26 +24,26 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
 )
 
-// State says how a pod stands.
+// State is how a pod is treated.
 type State string
 
 // The states.
 const (
 	Accelerated State = "accelerated"
-	Declined    State = "declined"  // an ADD, or an adoption, has recorded why
-	OptedOut    State = "opted-out" // by annotation or configuration, or switched off by a person
+	Declined    State = "declined"  // an ADD or an adoption has recorded the reason
+	OptedOut    State = "opted-out" // by annotation or configuration, or switched off by a user
 	LeftOut     State = "left-out"  // the plugin was never called for it
 )
 
 // Why a pod is left out.
 const (
-	ReasonOlder       = "older"         // than the installation: it can be adopted
+	ReasonOlder       = "older"         // older than the installation: it can be adopted
 	ReasonHostNetwork = "host-network"  // it has no network namespace of its own
-	ReasonOtherList   = "other-network" // no network of it has the plugin in its list
-	ReasonNoNetNS     = "no-netns"      // its network namespace is not known, or cannot be seen from here
+	ReasonOtherList   = "other-network" // none of its networks has the plugin in its list
+	ReasonNoNetNS     = "no-netns"      // its network namespace is unknown or not visible from here
 )
 
-// Reasons lists for each state the reasons that a pod can have for it, as Standing.Reason has them.
+// Reasons lists for each state the values that PodStatus.Reason can have.
 func Reasons() map[State][]string {
 	all := map[State][]string{
 		Accelerated: {""},
@@ -56,12 +59,12 @@ func Reasons() map[State][]string {
 	return all
 }
 
-// isChosen tells the reasons that somebody has chosen.
+// isChosen reports whether a reason is somebody's choice.
 func isChosen(r decline.Reason) bool {
 	return r == decline.OptedOut || r == decline.OptedOutElsewhere || r == decline.SwitchedOff
 }
 
-// words say why a pod is left out, and what can be done about it.
+// leftOutTexts say why a pod is left out, and what to do about it.
 var leftOutTexts = map[string]string{
 	ReasonOlder:       "it ran before sockmap was in the list of its network: sockmapctl adopt, or make it anew",
 	ReasonHostNetwork: `it uses the network of the host, and has no annotation sockmap-cni/accelerate: "true"`,
@@ -119,7 +122,7 @@ type nodeState struct {
 	attachments map[string][]endpoint.Attachment // by sandbox
 }
 
-// read reads what it can in spite of the error.
+// read reads the state of the node. After an error it returns what it could read.
 func (a *Adopter) read(ctx context.Context) (nodeState, error) {
 	var (
 		l                             nodeState
@@ -131,7 +134,7 @@ func (a *Adopter) read(ctx context.Context) (nodeState, error) {
 	return l, errors.Join(errConfs, errFind, errRecords)
 }
 
-// Status tells how all pods stand, and changes nothing. What could be read comes in spite of the error.
+// Status returns the status of all pods, and changes nothing. After an error it returns what it could read.
 func (a *Adopter) Status(ctx context.Context) ([]PodStatus, error) {
 	l, err := a.read(ctx)
 	return l.statuses(), err
@@ -145,7 +148,7 @@ func (l nodeState) statuses() []PodStatus {
 	return all
 }
 
-// readAttachments are those of all state directories that entries name, by the sandbox.
+// readAttachments reads the attachments from all state directories that entries name, by sandbox ID.
 func (a *Adopter) readAttachments(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Attachment, error) {
 	all := map[string][]endpoint.Attachment{}
 	var errs []error
@@ -185,7 +188,8 @@ func statusOf(p pods.Pod, confs []*cniconf.Conf, attachments map[string][]endpoi
 	return s
 }
 
-// withAttachments is by the record that says most against acceleration: any of them keeps the pod on TCP.
+// withAttachments derives the status from the attachments of the pod. The one that is furthest from
+// acceleration decides, as any of them keeps the pod on TCP.
 func (s PodStatus) withAttachments(own []endpoint.Attachment) PodStatus {
 	rank := []State{Accelerated, Declined, OptedOut}
 	for _, r := range own {
@@ -196,7 +200,7 @@ func (s PodStatus) withAttachments(own []endpoint.Attachment) PodStatus {
 	return s
 }
 
-// StateOf is how the sandbox of a record stands.
+// StateOf is the state of the sandbox of one attachment.
 func StateOf(r endpoint.Attachment) State {
 	switch {
 	case r.Accelerated():
@@ -207,14 +211,15 @@ func StateOf(r endpoint.Attachment) State {
 	return Declined
 }
 
-// configuredAttachment is one interface of a pod, and the entry that its network has.
+// configuredAttachment is one interface of a pod, and the plugin's entry in the list of its network.
 type configuredAttachment struct {
 	pods.Attachment
 	conf *cniconf.Conf
 }
 
-// attachmentsOf are those whose network has the plugin in its list. Of a pod whose networks nobody knows it is taken that it is
-// in the only one with an entry, by the interface that all runtimes call the first.
+// attachmentsOf returns the attachments of a pod whose networks have the plugin in their lists. If the
+// networks of a pod are unknown, and only one network has an entry, the pod is assumed to be in that one,
+// with the interface name that all runtimes use first.
 func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []configuredAttachment) {
 	if p.HostNetwork {
 		return hostAttachment(confs)
@@ -233,11 +238,11 @@ func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []configuredAttachmen
 
 const firstInterface = "eth0"
 
-// optsInHostNetwork tells whether a pod with hostNetwork has chosen to take part.
+// optsInHostNetwork reports whether a pod with hostNetwork has asked for acceleration.
 func optsInHostNetwork(p pods.Pod) bool { return p.Annotations[cniconf.AnnotationAccelerate] == "true" }
 
-// hostAttachment is that of a pod with hostNetwork. No network is its own: it is treated as the pods of the first network are,
-// but takes part by choice only.
+// hostAttachment is the attachment of a pod with hostNetwork. It belongs to no network, so it uses the entry
+// of the first one. Such a pod is accelerated only if its annotation asks for it.
 func hostAttachment(confs []*cniconf.Conf) []configuredAttachment {
 	if len(confs) == 0 {
 		return nil
@@ -245,14 +250,14 @@ func hostAttachment(confs []*cniconf.Conf) []configuredAttachment {
 	return []configuredAttachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
 }
 
-// StatusOf is Look, of the pods that wanted chooses.
+// StatusOf is Status for the pods that wanted selects.
 func (a *Adopter) StatusOf(ctx context.Context, wanted func(pods.Pod) bool) ([]PodStatus, error) {
 	all, err := a.Status(ctx)
 	return slices.DeleteFunc(all, func(s PodStatus) bool { return !wanted(s.Pod) }), err
 }
 
-// Adopt adopts the pods that wanted chooses and that are left out as older than the installation, and tells how all that it
-// chooses stand then. It goes on after errors of single pods, which their standing has.
+// Adopt adopts those pods that wanted selects and that are older than the installation. It returns the status
+// that all selected pods have then. It continues after errors of single pods, which are in their status.
 func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]PodStatus, error) {
 	l, err := a.read(ctx)
 	a.dropOldFailures(l.pods)
@@ -267,7 +272,7 @@ func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]PodS
 	if len(order) == 0 {
 		return all, err
 	}
-	// What reports success has looked.
+	// Read again, so that the status shows what was really made.
 	attachments, errRecords := a.readAttachments(ctx, l.confs)
 	for _, i := range order {
 		after := statusOf(all[i].Pod, l.confs, attachments)
@@ -278,8 +283,8 @@ func (a *Adopter) Adopt(ctx context.Context, wanted func(pods.Pod) bool) ([]PodS
 	return all, errors.Join(err, errRecords)
 }
 
-// adoptable gives the indices of those that can be adopted. Those that have opted out come last: that is recorded only where the
-// programs are loaded, which the others see to.
+// adoptable returns the indices of the pods that can be adopted. Pods that have opted out come last: an
+// opt-out is recorded only if the programs are loaded, and adopting the others loads them.
 func (l nodeState) adoptable(all []PodStatus) (order []int) {
 	var out []int
 	for i, s := range all {
@@ -294,7 +299,8 @@ func (l nodeState) adoptable(all []PodStatus) (order []int) {
 	return append(order, out...)
 }
 
-// wantsAcceleration tells whether any of its networks' entries, with its annotations, wants the pod accelerated.
+// wantsAcceleration reports whether any entry of the pod's networks, with the pod's annotations, asks for
+// acceleration.
 func (l nodeState) wantsAcceleration(p pods.Pod) bool {
 	return slices.ContainsFunc(attachmentsOf(p, l.confs), func(at configuredAttachment) bool {
 		on, _ := at.conf.ForPod(p.Annotations, p.Cgroup).Accelerate()
@@ -302,7 +308,7 @@ func (l nodeState) wantsAcceleration(p pods.Pod) bool {
 	})
 }
 
-// dropOldFailures forgets the failures of sandboxes that run no more.
+// dropOldFailures forgets the failures of sandboxes that do not run any more.
 func (a *Adopter) dropOldFailures(found []pods.Pod) {
 	for id := range a.failed {
 		if !slices.ContainsFunc(found, func(p pods.Pod) bool { return p.ID == id }) {
@@ -311,7 +317,8 @@ func (a *Adopter) dropOldFailures(found []pods.Pod) {
 	}
 }
 
-// adoptUnlessFailed is adopt, but for a sandbox whose adoption has just failed. The same failure is logged once.
+// adoptUnlessFailed is adoptPod, but does not repeat an adoption that has just failed. It logs the same
+// failure once.
 func (a *Adopter) adoptUnlessFailed(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
 	before := a.failed[p.ID]
 	if time.Now().Before(before.next) {
@@ -332,7 +339,7 @@ func (a *Adopter) adoptUnlessFailed(ctx context.Context, p pods.Pod, confs []*cn
 	return why
 }
 
-// adoptPod goes the way of the pod's ADDs. It returns what kept it from it, in words.
+// adoptPod does what the ADDs of the pod would have done. It returns what prevented it, in words, or "".
 func (a *Adopter) adoptPod(ctx context.Context, p pods.Pod, confs []*cniconf.Conf) (why string) {
 	for _, at := range attachmentsOf(p, confs) {
 		call, sb := a.call(p, at)
@@ -351,11 +358,11 @@ func (a *Adopter) adoptPod(ctx context.Context, p pods.Pod, confs []*cniconf.Con
 	return why
 }
 
-// call is what the ADD of one interface of a pod would be now.
+// call returns the call that the ADD of one interface of a pod would be now.
 func (a *Adopter) call(p pods.Pod, at configuredAttachment) (admit.Call, endpoint.Sandbox) {
 	conf := at.conf.ForPod(p.Annotations, p.Cgroup)
 	if p.HostNetwork {
-		conf.Enabled = false // before the annotation, which alone can say so
+		conf.Enabled = false // only the annotation can enable it
 	}
 	sb := endpoint.Sandbox{
 		Network: at.Network, ContainerID: p.ID, IfName: at.IfName, NetNSPath: p.NetNS,
@@ -367,15 +374,15 @@ func (a *Adopter) call(p pods.Pod, at configuredAttachment) (admit.Call, endpoin
 
 var errEnded = errors.New("it ended meanwhile")
 
-// takeBack removes what was made for a pod whose DEL came before it was recorded, and found nothing. Only the runtime that has
-// listed the pod is asked: another one knows it no more than it knows a pod that has ended.
+// takeBack removes an attachment that was recorded after the DEL of its pod, which then found nothing. It
+// asks only the runtime that has listed the pod, because another one does not know the pod in any case.
 func (a *Adopter) takeBack(ctx context.Context, p pods.Pod, node *endpoint.Node, sb endpoint.Sandbox) error {
 	if a.Runs == nil || p.From != pods.FromCRI {
 		return nil
 	}
 	runs, err := a.Runs(ctx, sb.ContainerID)
 	if err != nil || runs {
-		return nil // the reaper finds out
+		return nil // the reaper removes it if necessary
 	}
 	if err := node.Del(ctx, sb.Network, sb.ContainerID, sb.IfName); err != nil {
 		return err

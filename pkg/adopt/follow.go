@@ -15,21 +15,21 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
 )
 
-// Change is what has become another for a pod that runs, because its network's entry or its annotations have.
+// Change is a difference between the configuration of a running pod and what was in force for it.
 type Change struct {
 	Pod  pods.Pod
-	What []string // each in words, as "peers: node, now namespace"
+	What []string // each in words, such as "peers: node, now namespace"
 }
 
-// Follow brings what is in force for pods that wanted chooses and that have a record to what is configured for them now.
-// Live connections follow within a second. It goes on after errors of single pods, which it joins.
+// Follow applies the current configuration to pods that wanted selects and that have an attachment. Live
+// connections follow within a second. It continues after errors of single pods, and joins them.
 func (a *Adopter) Follow(ctx context.Context, wanted func(pods.Pod) bool) ([]Change, error) {
 	l, err := a.read(ctx)
 	var changes []Change
 	errs := []error{err}
 	for _, p := range l.pods {
 		if p.From == pods.FromProcesses || p.Unsure || !wanted(p) {
-			continue // nobody says what its annotations are
+			continue // the current annotations are unknown
 		}
 		what, err := a.followPod(ctx, p, l)
 		if err != nil {
@@ -73,8 +73,8 @@ func findAttachment(own []endpoint.Attachment, at configuredAttachment) (r endpo
 	return own[i], true
 }
 
-// FollowSettings sets what can change at any time of a state directory, where all entries that name it agree. It tells what it
-// has changed, each in words.
+// FollowSettings applies the settings of the node that can change at any time, for each state directory whose
+// entries all agree. It returns one text for each change.
 func (a *Adopter) FollowSettings(ctx context.Context) (what []string, err error) {
 	confs, err := a.Confs()
 	errs := []error{err}
@@ -90,7 +90,7 @@ func (a *Adopter) FollowSettings(ctx context.Context) (what []string, err error)
 	return what, errors.Join(errs...)
 }
 
-// agreedSettings are the settings of each state directory about which its entries do not differ.
+// agreedSettings returns the settings of each state directory whose entries all agree.
 func agreedSettings(confs []*cniconf.Conf) map[string]datapath.Settings {
 	all, split := map[string]datapath.Settings{}, map[string]bool{}
 	for _, conf := range confs {

@@ -22,19 +22,20 @@ import (
 type Policy struct {
 	Pod   pods.Pod
 	Parts []Part
-	// Pending is what its configuration says otherwise now, each in words: the agent, or an adoption, brings it into force.
+	// Pending are differences to its current configuration, each in words. The agent, or an adoption, applies
+	// them.
 	Pending []string
 }
 
 // Part is one part of a policy.
 type Part struct {
-	Key   string // as the key of the plugin's entry is called
+	Key   string // key of the plugin's entry
 	Value string
-	From  []string // who says so, in words
+	From  []string // what the value comes from, in words
 }
 
-// Policies tells what is in force for the pods that wanted chooses and that have a record, and changes nothing. What could be
-// read comes in spite of the error.
+// Policies returns what is in force for the pods that wanted selects and that have an attachment. It changes
+// nothing. After an error it returns what it could read.
 func (a *Adopter) Policies(ctx context.Context, wanted func(pods.Pod) bool) ([]Policy, error) {
 	l, err := a.read(ctx)
 	var all []Policy
@@ -77,7 +78,7 @@ func (a *Adopter) policyOfPod(ctx context.Context, p pods.Pod, own []endpoint.At
 	return policy, nil
 }
 
-// policySources is what the words about one pod's policy are made from.
+// policySources is the input from which the parts of one pod's policy are described.
 type policySources struct {
 	attachments []endpoint.Attachment
 	confs       []*cniconf.Conf
@@ -101,7 +102,7 @@ func (w policySources) parts() []Part {
 	)
 }
 
-// whoEnabled tells who decided whether the pod is accelerated: what keeps it on TCP counts more than what does not.
+// whoEnabled returns what decided whether the pod is accelerated. Whatever keeps it on TCP comes first.
 func (w policySources) whoEnabled(on bool) (who []string) {
 	for _, r := range w.attachments {
 		switch why := r.WhyNot(); {
@@ -124,7 +125,7 @@ func (w policySources) whoEnabled(on bool) (who []string) {
 
 func disabledBy(what string) string { return "sockmapctl disable: " + what }
 
-// networks are those whose records ask for a part as it is.
+// networks returns the networks whose attachments ask for the value that is in force.
 func (w policySources) networks(same func(datapath.Policy) bool) (who []string) {
 	for _, r := range w.attachments {
 		if r.Policy != nil && r.Declined == "" && same(*r.Policy) {
@@ -144,7 +145,7 @@ func (w policySources) whoExcludes() []string {
 	return who
 }
 
-// hazards are those that the pod may meet.
+// hazards are those that the pod has accepted.
 func (w policySources) hazards() Part {
 	part := Part{Key: "acceptHazards", Value: "none"}
 	var names []string

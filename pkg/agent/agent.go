@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package agent is the process of a DaemonSet: it installs the plugin on its node and keeps it installed, loads the
-// programs, removes what dead containers left, and serves metrics. It needs no Kubernetes API.
+// Package agent is the process of the DaemonSet: it installs the plugin on its node and keeps it installed,
+// loads the programs, removes what containers that are gone have left, and serves metrics. It does not use
+// the Kubernetes API.
 //
 // # Order
 //
-// The plugin is tried beside its place first, then the programs come, then the plugin takes its place, then the entry comes
-// in the network configuration. So no runtime is ever told of a plugin that cannot work yet; where the node refuses to run
-// this version's plugin, programs that only it works with do not come; and where an upgrade of the programs fails, the
-// plugin that works with them stays. Directories are watched before they are looked at, so no change is missed, and they
-// are looked at again now and then, in case a watch is.
+// The agent first tries the new plugin beside its place, then loads or upgrades the programs, then puts the
+// plugin in its place, and last adds the entry to the network configuration. So a runtime never sees a plugin
+// that cannot work yet. If the node refuses to run the new plugin, programs that only it can use are not
+// loaded. If an upgrade of the programs fails, the plugin that works with the loaded ones stays.
+//
+// Directories are watched before they are read, so no change is missed. They are also read at intervals, in
+// case an event was missed.
 //
 // # What it never does
 //
-// It does not take acceleration away when it ends, unless it is told to: containers go on as they are, and the next
-// agent finds everything in place.
+// It does not end acceleration when it exits, unless it is told to: containers continue as they are, and the
+// next agent finds everything in place.
 package agent
 
 import (
@@ -37,17 +40,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Defaults of the intervals.
+// Default intervals.
 const (
 	DefaultRecheck = 30 * time.Second
 	DefaultPoll    = 2 * time.Second
 	DefaultReap    = time.Minute
 )
 
-// settle is how long events are gathered before the agent looks: whoever writes a file makes several.
+// settle is how long the agent waits for further events before it reads: a process that writes a file causes
+// several.
 const settle = 100 * time.Millisecond
 
-// Agent keeps one node.
+// Agent keeps sockmap installed on one node.
 type Agent struct {
 	Installer *install.Installer
 	Node      *endpoint.Node
@@ -57,41 +61,41 @@ type Agent struct {
 	Listen     string    // address of the HTTP server; empty: none
 	ReadyMeans Readiness // empty: ReadyInstalled
 
-	Recheck time.Duration // longest time without a look; 0: DefaultRecheck
+	Recheck time.Duration // longest time between two rounds; 0: DefaultRecheck
 	Poll    time.Duration // the same while directories cannot be watched; 0: DefaultPoll
-	Reap    time.Duration // between reaps of what dead containers left; 0: DefaultReap
+	Reap    time.Duration // interval of reaping; 0: DefaultReap
 
-	// Pods tells what runs on the node. nil: nobody looks, there is no metric of pods, and nothing follows the configuration.
-	// Its nodes must never load.
+	// Pods lists and adopts the running pods. nil: there is no metric of pods, and no running pod follows the
+	// configuration. Its nodes must never load.
 	Pods      *adopt.Adopter
 	Adopt     bool          // accelerate pods that ran before the installation
-	PodsEvery time.Duration // between looks at the pods; 0: DefaultPodsEvery
+	PodsEvery time.Duration // interval of reading the pods; 0: DefaultPodsEvery
 
-	// Uninstall takes everything away when the agent ends. nil: it stays.
+	// Uninstall: the agent uninstalls when it ends. nil: everything stays.
 	Uninstall *install.Removal
-	// Uninstalling takes it away at once, in place of keeping it: the agent stays, and is ready when the node has nothing of
-	// sockmap any more but the stub, where that is needed. It needs Uninstall.
+	// Uninstalling: the agent uninstalls at once instead of installing. It keeps running, and is ready once
+	// nothing of sockmap is left on the node but the stub, if that is needed. It requires Uninstall.
 	Uninstalling bool
 
-	// Serving, unless nil, is told the address once the server listens.
+	// Serving, if not nil, is called with the address once the server listens.
 	Serving func(address string)
 
 	health        health
 	counters      counters
 	watch         watcher
 	throttle      throttles
-	heldFor       time.Duration // until the last round may repair what it had to leave; 0: it left nothing
+	heldFor       time.Duration // until the file that the last round had to leave may be repaired; 0: none
 	claim         *install.Claim
-	written       map[string][]byte // content of files as this agent left them
-	installedOnce bool              // a round has been completed
+	written       map[string][]byte // content of files as this agent wrote them
+	installedOnce bool              // a round has succeeded
 	reported      logOnce
 	keeper        *podKeeper
 
-	resizeNext time.Time // when settings that could not be brought into force are tried again
+	resizeNext time.Time // when settings that could not be applied are tried again
 	resizeWhy  error
 }
 
-// Run works until ctx ends. The error is one that only a new process can mend.
+// Run works until ctx ends. It returns an error only if a new process is needed.
 func (a *Agent) Run(ctx context.Context) error {
 	a.written, a.throttle, a.keeper = map[string][]byte{}, throttles{}, newPodKeeper()
 	a.Installer.Hold = a.mayChange
@@ -110,7 +114,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	a.watch.close()
-	// An agent that cannot go on is started again: it is no time to uninstall.
+	// After an error the agent is restarted, so it must not uninstall.
 	return errors.Join(err, a.shutDown(err == nil))
 }
 
@@ -119,7 +123,7 @@ func (a *Agent) recheck() time.Duration   { return cmp.Or(a.Recheck, DefaultRech
 func (a *Agent) poll() time.Duration      { return cmp.Or(a.Poll, DefaultPoll) }
 func (a *Agent) reapEvery() time.Duration { return cmp.Or(a.Reap, DefaultReap) }
 
-// loop watches, looks and acts, in this order, again and again.
+// loop watches, reads and acts, in this order, in rounds.
 func (a *Agent) loop(ctx context.Context) error {
 	retry := backoff{first: time.Second, most: time.Minute}
 	for ctx.Err() == nil {
@@ -148,11 +152,11 @@ func (a *Agent) loop(ctx context.Context) error {
 	return nil
 }
 
-// pauseMost bounds how long an event of others may wait after a round that failed.
+// pauseMost bounds how long an event has to wait after a round that failed.
 const pauseMost = 2 * time.Second
 
-// pauseAfterFailure waits after a round that failed, and forgets the events until then: a plugin that was put in its place and taken
-// away again makes some itself, and the agent would try again without end.
+// pauseAfterFailure waits after a round that failed, and discards the events until then: trying a plugin in
+// its place causes events itself, and without the pause the agent would try again without end.
 func (a *Agent) pauseAfterFailure(ctx context.Context, wait time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -164,7 +168,7 @@ func (a *Agent) pauseAfterFailure(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// waitForEvent waits for an event, but no longer than wait.
+// waitForEvent waits for an event, but not longer than wait.
 func (a *Agent) waitForEvent(ctx context.Context, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -181,7 +185,7 @@ func (a *Agent) waitForEvent(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// watching sees to it that everything is watched that there is now.
+// watching watches the directories that exist now. It reports whether that worked.
 func (a *Agent) watching() bool {
 	dirs := []string{a.Installer.BinDir, a.Installer.ConfDir}
 	if a.Installer.DropIn {
@@ -195,8 +199,8 @@ func (a *Agent) watching() bool {
 	return err == nil
 }
 
-// checkDirs: a directory that was mounted into a container and is removed on the host stays visible, dead, until the
-// container is made anew.
+// checkDirs returns an error if a mounted directory was removed on the host: the container sees the removed
+// directory until it is restarted.
 func (a *Agent) checkDirs() error {
 	for _, dir := range []string{a.Installer.BinDir, a.Installer.ConfDir} {
 		var st unix.Stat_t
@@ -208,7 +212,7 @@ func (a *Agent) checkDirs() error {
 	return nil
 }
 
-// round does all there is to do.
+// round does everything once.
 func (a *Agent) round(ctx context.Context) error {
 	a.heldFor = 0
 	if who := a.otherHolder(ctx); who != "" {
@@ -223,12 +227,12 @@ func (a *Agent) round(ctx context.Context) error {
 	a.installedOnce = a.installedOnce || all == nil
 	a.keeper.setActs(all == nil)
 	if errors.Is(errChain, install.ErrNoNetwork) {
-		errChain = nil // nothing to try again: an event will come
+		errChain = nil // the file's appearance will be an event
 	}
 	return errors.Join(stays, errBinary, errLoad, errChain)
 }
 
-// otherHolder returns who keeps the node in this agent's place.
+// otherHolder returns the name of the agent that has taken over this node, or "".
 func (a *Agent) otherHolder(ctx context.Context) string {
 	if a.claim != nil {
 		who, gone := a.claim.Holder()
@@ -250,17 +254,17 @@ func (a *Agent) otherHolder(ctx context.Context) string {
 		a.claim = claim
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return "" // there is no directory yet, which is told elsewhere
+		return "" // the directory does not exist yet, which is reported elsewhere
 	}
-	// Where it cannot be taken nothing can be written. What is there already may do.
+	// Without the claim nothing can be written. What is there already may be enough.
 	a.report("claim", err, "other agents are not told that this one keeps the node")
 	return ""
 }
 
 var errPluginStays = errors.New("the plugin that is installed stays with the programs of its version")
 
-// installBinary installs the plugin of this version. Where stays says why programs of another version stay, a plugin that
-// is there stays with them: it works with them, and this version's may not.
+// installBinary installs the plugin of this version. stays is why programs of another version stay loaded:
+// then the installed plugin stays as well, because it works with them and the new one may not.
 func (a *Agent) installBinary(ctx context.Context, stays error) error {
 	if stays != nil {
 		there, err := a.Installer.HasPlugin()
@@ -282,8 +286,8 @@ func (a *Agent) installBinary(ctx context.Context, stays error) error {
 	return err
 }
 
-// chain puts the entry in place. Without a binary it must not be there, and without programs it is of no use, but
-// where acceleration is required the plugin is who refuses containers.
+// chain adds the entry to the network configuration. Without the plugin's binary it must not be there.
+// Without programs it is useless, unless acceleration is required: then the plugin refuses containers.
 func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 	if errBinary != nil || errLoad != nil && !a.Installer.Entry.Conf.Required {
 		a.checkChained()
@@ -308,7 +312,7 @@ func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 	return err
 }
 
-// checkChained only tells how things are.
+// checkChained only reports whether the entry is in place.
 func (a *Agent) checkChained() {
 	_, done, err := a.Installer.Plan()
 	if err == nil && !done {
@@ -317,7 +321,7 @@ func (a *Agent) checkChained() {
 	a.health.set(partNetwork, err)
 }
 
-// report logs an error when it is another one than last time, and its end.
+// report logs an error if it differs from the last one of its subject, and logs when it is resolved.
 func (a *Agent) report(subject string, err error, consequence string) {
 	text := ""
 	switch {
@@ -341,7 +345,7 @@ func (a *Agent) report(subject string, err error, consequence string) {
 	}
 }
 
-// reap removes what dead containers left, now and then.
+// reap removes at intervals what containers that are gone have left.
 func (a *Agent) reap(ctx context.Context) {
 	ticker := time.NewTicker(a.reapEvery())
 	defer ticker.Stop()

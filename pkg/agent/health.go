@@ -16,36 +16,37 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/selinux"
 )
 
-// Readiness says which parts count for being ready. All parts are told, whichever count.
+// Readiness selects the parts that count for being ready. All parts are reported in any case.
 type Readiness string
 
 // The values of Readiness.
 const (
-	// ReadyInstalled: the node does for containers all that this agent can see to.
+	// ReadyInstalled: the installation on this node is complete.
 	ReadyInstalled Readiness = "installed"
-	// ReadyAccelerating: and a container that is added now is accelerated, unless it asks for more than the entry accepts.
+	// ReadyAccelerating: in addition, a container that is added now is accelerated, unless it asks for more
+	// than the entry accepts.
 	ReadyAccelerating Readiness = "accelerating"
 )
 
 // Readinesses lists the values; the first is the default.
 func Readinesses() []Readiness { return []Readiness{ReadyInstalled, ReadyAccelerating} }
 
-// The parts that the agent itself sees to.
+// The parts that the agent itself is responsible for.
 const (
 	partBinary   = "binary"              // the plugin is where runtimes find it
-	partPrograms = endpoint.PartPrograms // they are loaded
+	partPrograms = endpoint.PartPrograms // the programs are loaded
 	partNetwork  = "network"             // the entry is in the network configuration
-	partGone     = "uninstalled"         // none of them is there any more: the only part of an agent that is leaving
+	partGone     = "uninstalled"         // none of them exists any more: the only part of an agent with Uninstalling
 )
 
-// part is one thing that being ready is made of.
+// part is one condition of being ready.
 type part struct {
 	name  string
-	means Readiness // the least at which it counts
+	means Readiness // the lowest Readiness for which it counts
 }
 
-// parts lists all, in the order in which they are told: those of the agent's own, which set reports, and then those
-// of the node, which are looked at when somebody asks.
+// parts lists all parts in the order of reports: first those of the agent, which set records, then those of
+// the node, which are read for each request.
 func parts() []part {
 	all := []part{
 		{partBinary, ReadyInstalled},
@@ -60,23 +61,24 @@ func parts() []part {
 	return all
 }
 
-// partStatus is what is to be said of one part.
+// partStatus is the state of one part.
 type partStatus struct {
 	name   string
 	counts bool
 	err    error // nil: fine
 }
 
-// errNotYet is of a part that nobody has looked at yet.
+// errNotYet is the state of a part before its first check.
 var errNotYet = errors.New("not looked at yet")
 
-// stuckAfter is how long the loop may take beyond its interval. It waits for locks, and for the first load.
+// stuckAfter is how much longer than its interval a round may take. It waits for locks and for the first
+// load.
 const stuckAfter = 2 * time.Minute
 
-// health is how the agent is, for several goroutines.
+// health is the state of the agent. Several goroutines may use it.
 type health struct {
 	mu       sync.Mutex
-	state    map[string]error // nil: fine; missing: not looked at yet
+	state    map[string]error // nil: fine; missing: not checked yet
 	alive    time.Time
 	interval time.Duration
 }
@@ -99,7 +101,7 @@ func (h *health) beat() {
 	h.alive = time.Now()
 }
 
-// healthy fails when the loop is stuck.
+// healthy returns an error if the loop is stuck.
 func (h *health) healthy() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -109,7 +111,7 @@ func (h *health) healthy() error {
 	return nil
 }
 
-// last returns what was set last of a part.
+// last returns the last recorded state of a part.
 func (h *health) last(part string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,7 +122,7 @@ func (h *health) last(part string) error {
 	return err
 }
 
-// partStatuses judges all parts now.
+// partStatuses returns the current state of all parts.
 func (a *Agent) partStatuses() []partStatus {
 	if a.Uninstalling {
 		return []partStatus{{name: partGone, counts: true, err: a.health.last(partGone)}}
@@ -132,7 +134,8 @@ func (a *Agent) partStatuses() []partStatus {
 	list := make([]partStatus, 0, len(parts()))
 	for _, p := range parts() {
 		v := partStatus{name: p.name, counts: p.means == ReadyInstalled || a.ReadyMeans == ReadyAccelerating, err: node[p.name]}
-		// What the agent has met says more than a look: programs that are loaded, and could not be replaced.
+		// What the agent has recorded says more than the state of the node: for example, that loaded programs
+		// could not be replaced.
 		if p.means == ReadyInstalled {
 			v.err = cmp.Or(a.health.last(p.name), v.err)
 		}
@@ -144,13 +147,14 @@ func (a *Agent) partStatuses() []partStatus {
 	return list
 }
 
-// unloadedAsWanted tells whether the programs are not there because a person has unloaded them: the next container loads.
+// unloadedAsWanted reports whether the programs are not loaded because a user has unloaded them. The next
+// container loads them.
 func (a *Agent) unloadedAsWanted(err error) bool {
 	_, unloaded := datapath.UnloadedByHand(a.Node.Dir)
 	return unloaded && errors.Is(err, datapath.ErrNotLoaded)
 }
 
-// ready fails with one line for each part that counts and is not as it should be.
+// ready returns an error with one line for each part that counts and has an error.
 func ready(list []partStatus) error {
 	var wrong []string
 	for _, v := range list {
@@ -164,7 +168,7 @@ func ready(list []partStatus) error {
 	return errors.New(strings.Join(wrong, "\n"))
 }
 
-// verboseText has one line for each part, as the health checks of Kubernetes' own components do.
+// verboseText returns one line for each part, in the format of the health checks of Kubernetes.
 func verboseText(list []partStatus) string {
 	var b strings.Builder
 	for _, v := range list {

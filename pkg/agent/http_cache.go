@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// answerFor is how long one answer is given to all who ask.
+// answerFor is how long one response is reused.
 const answerFor = time.Second
 
-// cachedAnswers lets all who ask within a second have one answer: to write out the series of a thousand pods, and to
-// compress them, costs as much as to read them. There are two forms of it, plain and compressed, both in the text format
-// of Prometheus, which every scraper takes.
+// cachedAnswers gives all clients within a second the same response: writing and compressing the series of a
+// thousand pods costs as much as reading them. There are two responses, plain and compressed, both in the
+// text format of Prometheus, which every scraper accepts.
 type cachedAnswers struct {
 	next http.Handler
 
-	busy  chan struct{} // holds an element while somebody uses forms
+	busy  chan struct{} // contains an element while a request uses forms
 	forms [2]cachedAnswer
 }
 
@@ -38,19 +38,19 @@ func (c *cachedAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	select {
 	case c.busy <- struct{}{}:
 	case <-r.Context().Done():
-		return // the client is gone; it must not wait for what hangs
+		return // the client is gone, and must not wait for a request that hangs
 	}
 	a := c.answer(r)
 	<-c.busy
 	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.code)
-	_, _ = w.Write(a.body.Bytes()) // a client that is gone
+	_, _ = w.Write(a.body.Bytes()) // the client may be gone
 }
 
-// answer is called by one at a time.
+// answer must be called by one goroutine at a time.
 func (c *cachedAnswers) answer(r *http.Request) *recordedAnswer {
 	form, asked := &c.forms[0], r.Clone(r.Context())
-	asked.Header, asked.URL = http.Header{}, &url.URL{Path: r.URL.Path} // a query would be answered for everybody
+	asked.Header, asked.URL = http.Header{}, &url.URL{Path: r.URL.Path} // a query would apply to the response of all clients
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		form = &c.forms[1]
 		asked.Header.Set("Accept-Encoding", "gzip")
@@ -65,7 +65,7 @@ func (c *cachedAnswers) answer(r *http.Request) *recordedAnswer {
 	return a
 }
 
-// recordedAnswer is what a handler writes. It does not change any more once it is given to others.
+// recordedAnswer is the response of a handler. It does not change once it is cached.
 type recordedAnswer struct {
 	header http.Header
 	code   int

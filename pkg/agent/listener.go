@@ -8,15 +8,16 @@ import (
 	"sync"
 )
 
-// How many connections the server has at once: from one address, and in all. Whoever reaches the address of the node may
-// make them. A scraper needs one, the kubelet's probes two.
+// Limits of open connections: for each address, and for all. Any host that can reach the address of the node
+// may open some. A scraper needs one, the kubelet's probes need two.
 const (
 	maxPerAddress  = 16
 	maxConnections = 256
 )
 
-// boundedListener closes the oldest connection when there is one too many: of the address that has as many as it may,
-// or else of all. So whoever keeps connections open keeps nobody else out, the kubelet's probes least of all.
+// boundedListener closes the oldest connection when there is one too many: of the same address, if that has
+// reached its limit, or else of all. So a client that keeps connections open cannot shut out others, such as
+// the kubelet's probes.
 type boundedListener struct {
 	net.Listener
 	perAddress, all int
@@ -52,7 +53,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// add returns the connection that c takes the place of.
+// add adds a connection, and returns the one that has to be closed for it, or nil.
 func (l *boundedListener) add(c *boundedConn) (old *boundedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

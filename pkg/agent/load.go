@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// load loads the programs, or puts those of this version in the place of older ones. Of the errors, err says that nothing
-// can be accelerated by this version, and stays why the programs of another version stay, which work. All are tried again.
+// load loads the programs, or upgrades them to this version. err says why this version cannot accelerate
+// anything. stays says why working programs of another version stay loaded. Both are tried again.
 func (a *Agent) load(ctx context.Context) (stays, err error) {
 	up, err := a.Node.PlanUpgrade(ctx)
 	if err == nil && up.Kind == endpoint.UpgradeSettings {
@@ -36,11 +36,11 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	case err == nil && up.Kind != endpoint.UpgradeNone:
 		stays = a.upgrade(ctx, up)
 	case errors.Is(err, datapath.ErrForeignState):
-		stays = err // ... and whoever uses it uses it with the plugin that is installed
+		stays = err // and whoever uses it does so with the installed plugin
 	}
 	if a.unloadedByHand(err) {
 		a.health.set(partPrograms, nil)
-		return nil, nil // nothing has failed: it is as somebody wanted it, and the next container loads
+		return nil, nil // a user wanted it so, and the next container loads the programs
 	}
 	if err == nil && !errors.Is(stays, errNoPlugin) {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
@@ -51,10 +51,11 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	return stays, err
 }
 
-// resizeAgain is how long after a failure the settings are left as they are loaded.
+// resizeRetry is how long the settings stay as they are loaded after a failure.
 const resizeRetry = 10 * time.Minute
 
-// resize brings maxSockets and guards of the configuration into force. The error is why they wait: nothing else does.
+// resize applies maxSockets and guards of the configuration. It returns why they have to wait. Nothing else
+// waits for them.
 func (a *Agent) resize(ctx context.Context) error {
 	if time.Now().Before(a.resizeNext) {
 		return a.resizeWhy
@@ -72,14 +73,14 @@ func (a *Agent) resize(ctx context.Context) error {
 	return up.Postponed
 }
 
-// logUpgrade tells what an upgrade has done.
+// logUpgrade logs what an upgrade has done.
 func (a *Agent) logUpgrade(up endpoint.UpgradePlan) {
 	if up.Done {
 		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Kind), "cgroups", up.Cgroups)
 	}
 }
 
-// withoutSettings is the node for upgrades that leave size and guards as they are.
+// withoutSettings returns the node for upgrades that do not change size and guards.
 func (a *Agent) withoutSettings() *endpoint.Node {
 	n := *a.Node
 	n.SettingsCount = false
@@ -91,7 +92,8 @@ func (a *Agent) planWithoutSettings(ctx context.Context) (endpoint.UpgradeKind, 
 	return up.Kind, err
 }
 
-// logPostponed tells once that settings wait, and once that they do not any more. Nothing has failed.
+// logPostponed logs once that settings have to wait, and once that they do not any more. Neither is a
+// failure.
 func (a *Agent) logPostponed(up endpoint.UpgradePlan) {
 	waits := ""
 	if up.Postponed != nil {
@@ -108,7 +110,7 @@ func (a *Agent) logPostponed(up endpoint.UpgradePlan) {
 		"reason", up.Postponed)
 }
 
-// loadUnloaded loads where nothing is loaded.
+// loadUnloaded loads the programs if nothing is loaded.
 func (a *Agent) loadUnloaded(ctx context.Context) (stays, err error) {
 	stays = a.tryPlugin(ctx)
 	a.report("plugin", stays, "nothing is loaded, and the plugin that is installed stays, which loads what it works with")
@@ -122,7 +124,8 @@ func (a *Agent) loadUnloaded(ctx context.Context) (stays, err error) {
 	return nil, err
 }
 
-// withoutAge is a failure that is remembered in the same words each time, so that it is told once.
+// withoutAge removes the age from a recorded failure, so that it has the same text each time and is logged
+// once.
 func withoutAge(err error) error {
 	var before *endpoint.LoadFailedError
 	if errors.As(err, &before) {
@@ -131,7 +134,7 @@ func withoutAge(err error) error {
 	return err
 }
 
-// unloadedByHand tells once that a person has unloaded what this agent would load, and once that it is over.
+// unloadedByHand logs once that a user has unloaded the programs, and once that this is over.
 func (a *Agent) unloadedByHand(err error) bool {
 	const subject = "unloaded by hand"
 	unloaded := errors.Is(err, endpoint.ErrUnloadedByHand)
@@ -146,8 +149,9 @@ func (a *Agent) unloadedByHand(err error) bool {
 
 var errNoPlugin = errors.New("the plugin of this version cannot be installed")
 
-// tryPlugin returns why programs of this version must not come: its plugin cannot be run in its place, and the one that is
-// there, which may be of another ABI, goes on to be called. Without one that is there nothing can go wrong.
+// tryPlugin returns an error if programs of this version must not be loaded, because the plugin of this
+// version cannot run in its place: the installed one, which may be of another ABI, would still be called. If
+// none is installed, nothing can go wrong.
 func (a *Agent) tryPlugin(ctx context.Context) error {
 	there, err := a.Installer.HasPlugin()
 	if err == nil && there {
@@ -159,20 +163,20 @@ func (a *Agent) tryPlugin(ctx context.Context) error {
 	return nil
 }
 
-// upgrade does what was planned. It returns why the programs that are loaded stay.
+// upgrade does what was planned. It returns why the loaded programs stay.
 func (a *Agent) upgrade(ctx context.Context, planned endpoint.UpgradePlan) error {
 	if err := a.tryPlugin(ctx); err != nil {
 		return a.reportUpgrade(planned, err)
 	}
 	up, err := a.withoutSettings().Upgrade(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
-		err = nil // unloaded meanwhile: the next round loads
+		err = nil // unloaded meanwhile; the next round loads
 	}
 	a.logUpgrade(up)
 	return a.reportUpgrade(planned, err)
 }
 
-// reportUpgrade reports why an upgrade was not done, or that it was.
+// reportUpgrade reports why an upgrade failed, or that it succeeded.
 func (a *Agent) reportUpgrade(up endpoint.UpgradePlan, err error) error {
 	if err != nil {
 		err = fmt.Errorf("upgrade from %s to %s: %w", up.From, up.To, err)
@@ -181,7 +185,7 @@ func (a *Agent) reportUpgrade(up endpoint.UpgradePlan, err error) error {
 	return err
 }
 
-// logLoaded tells what the probes have found.
+// logLoaded logs what the probes have found.
 func (a *Agent) logLoaded() {
 	a.log().Info("loaded the programs", "bpffsPath", a.Node.Dir)
 	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {

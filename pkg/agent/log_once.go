@@ -4,13 +4,14 @@ package agent
 
 import "sync"
 
-// logOnce is what was logged last of each subject, so that what stays the same is logged once. Its zero value is ready.
+// logOnce remembers the last text of each subject, so that the same text is logged once. Its zero value is
+// ready.
 type logOnce struct {
 	mu    sync.Mutex
 	texts map[string]string
 }
 
-// changed tells whether text is another one than last time; empty stands for nothing to tell.
+// changed reports whether text differs from the last one; empty means that there is nothing to report.
 func (r *logOnce) changed(subject, text string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

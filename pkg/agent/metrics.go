@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counters is what the agent counts about itself.
+// counters are the counters of the agent itself.
 type counters struct {
 	repairs, failures, reaped, adopted atomic.Uint64
 	polling                            atomic.Bool

@@ -10,7 +10,8 @@ import (
 // podState is a pair of labels of sockmap_pods.
 type podState struct{ state, reason string }
 
-// countPods gives each state and reason that there can be a number, so that an alert can tell "none" from "not exported".
+// countPods returns a number for each possible state and reason, so that an alert can tell "none" from "not
+// exported".
 func countPods(stood []adopt.PodStatus) map[podState]int {
 	counts := map[podState]int{}
 	for state, reasons := range adopt.Reasons() {

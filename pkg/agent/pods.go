@@ -14,26 +14,26 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
 )
 
-// DefaultPodsEvery is how often the agent looks at the pods that run. A change of the network configuration is looked at
-// at once.
+// DefaultPodsEvery is how often the agent reads the running pods. A change of the network configuration
+// triggers it at once.
 const DefaultPodsEvery = 5 * time.Second
 
-// podsTime bounds one look, with all that it changes: a runtime may not answer.
+// podsTime bounds one update of the pods with all its changes: a runtime may not respond.
 const podsTime = 30 * time.Second
 
-// podKeeper looks at the pods of the node, beside the loop that keeps the installation.
+// podKeeper updates the pods of the node, beside the loop that keeps the installation.
 type podKeeper struct {
-	wake chan struct{} // an element: look now
+	wake chan struct{} // an element: update now
 
 	mu       sync.Mutex
-	acts     bool              // the installation is in place, and no other agent keeps the node
-	statuses []adopt.PodStatus // of the last look
-	looked   time.Time         // of the last look without an error; zero: never
+	acts     bool              // the installation is in place, and no other agent has taken over
+	statuses []adopt.PodStatus // of the last update
+	looked   time.Time         // time of the last update without an error; zero: never
 }
 
 func newPodKeeper() *podKeeper { return &podKeeper{wake: make(chan struct{}, 1)} }
 
-// setActs says whether pods may be changed from now on, and wakes the keeper.
+// setActs sets whether pods may be changed, and wakes the keeper.
 func (k *podKeeper) setActs(act bool) {
 	k.mu.Lock()
 	k.acts = act
@@ -50,7 +50,7 @@ func (k *podKeeper) mayAct() bool {
 	return k.acts
 }
 
-// setStatuses keeps what a look has found. After an error what was found before stays.
+// setStatuses keeps the result of an update. After an error the last result stays.
 func (k *podKeeper) setStatuses(stood []adopt.PodStatus, err error) {
 	if err != nil {
 		return
@@ -68,7 +68,7 @@ func (k *podKeeper) lastStatuses() ([]adopt.PodStatus, time.Time) {
 
 func anyPod(pods.Pod) bool { return true }
 
-// podLoop looks at the pods until ctx ends.
+// podLoop updates the pods until ctx ends.
 func (a *Agent) podLoop(ctx context.Context) {
 	if a.Pods == nil {
 		return
@@ -86,12 +86,12 @@ func (a *Agent) podLoop(ctx context.Context) {
 	}
 }
 
-// updatePods brings what has changed of the configuration into force, adopts, and keeps how the pods stand then.
+// updatePods applies changes of the configuration, adopts pods, and keeps the resulting statuses.
 func (a *Agent) updatePods(ends context.Context) {
 	ctx, cancel := context.WithTimeout(ends, podsTime)
 	defer cancel()
 	act := a.Pods.StatusOf
-	// After an unload by hand pods are as somebody wants them.
+	// If a user has unloaded the programs, pods must stay as they are.
 	if a.keeper.mayAct() && a.isLoaded() {
 		changes, err := a.Pods.Follow(ctx, anyPod)
 		settings, errSettings := a.Pods.FollowSettings(ctx)
@@ -126,7 +126,7 @@ func (a *Agent) isLoaded() bool {
 	return err == nil
 }
 
-// fromRuntime leaves out what nobody but processes shows: it may be anybody's.
+// fromRuntime excludes pods that are known only by their processes, which may be anything.
 func fromRuntime(p pods.Pod) bool { return p.From != pods.FromProcesses }
 
 func (a *Agent) logFollowed(c adopt.Change) {

@@ -14,7 +14,7 @@ var (
 	errHeld       = errors.New("another component has the file for a while")
 )
 
-// logChained tells what Chain has changed.
+// logChained logs what Chain has changed.
 func (a *Agent) logChained(c install.Chained) {
 	was, knew := a.written[c.Path]
 	if !knew {
@@ -31,7 +31,7 @@ func (a *Agent) logChained(c install.Chained) {
 	a.logRepair(c.Path, what, install.Owner(c), a.throttle.hit(c.Path, time.Now()))
 }
 
-// mayChange refuses to change a file that another component wants otherwise and has for a while. See Installer.Hold.
+// mayChange refuses to change a file that another component keeps rewriting, for a while. See Installer.Hold.
 func (a *Agent) mayChange(file string) error {
 	if a.heldFor = a.throttle.wait(file, time.Now()); a.heldFor > 0 {
 		return errHeld
@@ -39,7 +39,8 @@ func (a *Agent) mayChange(file string) error {
 	return nil
 }
 
-// logRepair tells that another component undid what this agent did. The next repair of the file has to wait.
+// logRepair logs and counts that another component undid the installation. The next repair of the file has to
+// wait.
 func (a *Agent) logRepair(file, what, owner string, wait time.Duration) {
 	a.counters.repair()
 	log := a.log().With("file", file, "change", what, "nextRepairNotBefore", wait.String())

@@ -18,7 +18,8 @@ import (
 // closeTime bounds how long requests may take once the agent ends.
 const closeTime = 3 * time.Second
 
-// serve answers HTTP until ctx ends. An address that is taken, by the agent that this one replaces, is tried again.
+// serve serves HTTP until ctx ends. If the address is in use, by the agent that this one replaces, it tries
+// again.
 func (a *Agent) serve(ctx context.Context) {
 	if a.Listen == "" {
 		return
@@ -61,7 +62,7 @@ func (a *Agent) serveOnce(ctx context.Context) error {
 		a.Serving(l.Addr().String())
 	}
 	err = server.Serve(newBoundedListener(l, maxPerAddress, maxConnections))
-	if !stop() { // ctx has ended: Serve returns before the last answers are written
+	if !stop() { // ctx has ended: Serve returns before the last responses are written
 		err = <-closed
 	}
 	if errors.Is(err, http.ErrServerClosed) {
@@ -96,7 +97,7 @@ func (a *Agent) handler() http.Handler {
 	return mux
 }
 
-// message is "ok", or what is wrong.
+// message is "ok", or the text of the error.
 func message(err error) string {
 	if err != nil {
 		return err.Error()

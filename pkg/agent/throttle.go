@@ -4,21 +4,21 @@ package agent
 
 import "time"
 
-// throttle keeps two components that want a file differently from rewriting it for ever. The first repair is done at
-// once; each further one has to wait twice as long, until it has been quiet for a while. Times are monotonic: clocks
-// that are set make no difference.
+// throttle keeps two components that want a file differently from rewriting it without end. The first repair
+// is immediate. The wait doubles with each further one, until the file has been left alone for a while. Times
+// are monotonic, so setting the clock has no effect.
 type throttle struct {
 	repairs int
-	until   time.Time // no repair before
+	until   time.Time // no repair before this time
 }
 
 const (
 	throttleFirst = time.Second
 	throttleMost  = 5 * time.Minute
-	throttleQuiet = 2 * time.Minute // beyond the wait
+	throttleQuiet = 2 * time.Minute // after the end of the wait
 )
 
-// hit notes a repair and returns how long the next one has to wait.
+// hit records a repair and returns how long the next one has to wait.
 func (t *throttle) hit(now time.Time) time.Duration {
 	if t.repairs > 0 && now.Sub(t.until) > throttleQuiet {
 		t.repairs = 0
@@ -32,8 +32,8 @@ func (t *throttle) hit(now time.Time) time.Duration {
 	return wait
 }
 
-// throttles has one for each file that somebody else writes, too. The binary has none: while an entry names it, no pod
-// starts without it.
+// throttles has one throttle for each file that other components write, too. The plugin's binary has none: no
+// pod can start without it while an entry names it.
 type throttles map[string]*throttle
 
 func (t throttles) hit(file string, now time.Time) time.Duration {
@@ -43,7 +43,7 @@ func (t throttles) hit(file string, now time.Time) time.Duration {
 	return t[file].hit(now)
 }
 
-// wait is how long no repair of file may be done.
+// wait returns how long the file must not be repaired.
 func (t throttles) wait(file string, now time.Time) time.Duration {
 	if t[file] == nil {
 		return 0
@@ -51,10 +51,10 @@ func (t throttles) wait(file string, now time.Time) time.Duration {
 	return t[file].wait(now)
 }
 
-// wait is how long no repair may be done.
+// wait returns how long no repair is allowed.
 func (t *throttle) wait(now time.Time) time.Duration { return max(0, t.until.Sub(now)) }
 
-// backoff is the time between attempts that fail.
+// backoff is the time between failing attempts.
 type backoff struct{ first, most, last time.Duration }
 
 func (b *backoff) next() time.Duration {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// shutDown ends the agent's part in the node.
+// shutDown gives up the claim, and uninstalls if that is configured, asked for, and no other agent has taken
+// over.
 func (a *Agent) shutDown(told bool) error {
 	owner := a.claim == nil
 	if a.claim != nil {
@@ -28,8 +29,8 @@ func (a *Agent) shutDown(told bool) error {
 	return a.uninstall()
 }
 
-// uninstallLoop uninstalls, again and again: something may be in the way for a while, such as another agent, and a stub goes once
-// no container needs it any more.
+// uninstallLoop uninstalls repeatedly: another agent may prevent it for a while, and a stub is removed only
+// when no container needs it any more.
 func (a *Agent) uninstallLoop(ctx context.Context) error {
 	retry := backoff{first: time.Second, most: a.recheck()}
 	for ctx.Err() == nil {
@@ -57,7 +58,7 @@ func (a *Agent) uninstall() error {
 		return fmt.Errorf("uninstall: %w", err)
 	}
 	if a.Uninstalling && !done.Changed() {
-		return nil // as the round before has left it
+		return nil // nothing has changed since the last round
 	}
 	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
 		"unloadedFrom", done.UnloadedFrom,

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher watches directories. One that is missing is waited for in the nearest that is there, and one that has been
-// replaced is watched anew.
+// watcher watches directories. If one is missing, it watches the nearest parent that exists. If one was
+// replaced, it watches the new one.
 type watcher struct {
 	fs      *fsnotify.Watcher
 	watched map[string]dirID
@@ -21,7 +21,7 @@ type watcher struct {
 	pumped  chan struct{} // closed when the last pump has ended
 }
 
-// dirID tells a directory from another one under the same path.
+// dirID identifies a directory, as another one may get the same path.
 type dirID struct{ dev, ino uint64 }
 
 func (w *watcher) events() <-chan struct{} {
@@ -31,7 +31,7 @@ func (w *watcher) events() <-chan struct{} {
 	return w.wake
 }
 
-// refresh watches what there is now of dirs. After an error nothing is watched.
+// refresh watches those of dirs that exist now. After an error nothing is watched.
 func (w *watcher) refresh(dirs []string) error {
 	w.events()
 	want := map[string]dirID{}
@@ -57,7 +57,7 @@ func (w *watcher) refresh(dirs []string) error {
 	return nil
 }
 
-// nearest is dir, or what is there of the way to it.
+// nearest returns dir, or its nearest parent that exists.
 func nearest(dir string) (string, dirID) {
 	for {
 		var st unix.Stat_t
@@ -72,7 +72,8 @@ func nearest(dir string) (string, dirID) {
 	}
 }
 
-// pump turns any number of events into one wake-up: the agent looks at everything anyway. An overflow is an event.
+// pump turns any number of events into one wake-up, because the agent reads everything anyway. An overflow is
+// an event.
 func (w *watcher) pump(fs *fsnotify.Watcher, done chan<- struct{}) {
 	defer close(done)
 	for {
@@ -100,7 +101,7 @@ func (w *watcher) close() {
 	w.fs, w.watched = nil, nil
 }
 
-// explainInotify says what the limits of inotify are called.
+// explainInotify names the limits of inotify.
 func explainInotify(err error) error {
 	switch {
 	case errors.Is(err, unix.EMFILE):

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package daemonset tells the agents of a DaemonSet to uninstall, by the API of Kubernetes, and waits until all of them
-// have. It is for what runs once, before the DaemonSet is deleted: the agents themselves ask no API server.
+// Package daemonset makes the agents of a DaemonSet uninstall, through the Kubernetes API, and waits until
+// all of them have done so. It is for a Job that runs once, before the DaemonSet is deleted. The agents
+// themselves do not use the API.
 package daemonset
 
 import (
@@ -17,34 +18,34 @@ import (
 	"time"
 )
 
-// Flag is the agent's that makes it take everything away, and be ready once it is gone.
+// Flag is the agent's flag that makes it uninstall, and be ready once nothing is left.
 const Flag = "--uninstall"
 
-// Container is the one of the DaemonSet that the agent runs in.
+// Container is the name of the agent's container in the DaemonSet.
 const Container = "agent"
 
-// helmsMark is an annotation that Helm puts on what it installs, and nobody else.
+// helmAnnotation is set by Helm, and only by Helm, on what it installs.
 const helmAnnotation = "meta.helm.sh/release-name"
 
-// ErrNotHelms is of a DaemonSet that was not installed by Helm: whoever applies the output of helm template, hooks
-// included, does not mean to uninstall.
+// ErrNotFromHelm: the DaemonSet was not installed by Helm. Somebody who applies the output of helm template,
+// with its hooks, does not want to uninstall.
 var ErrNotFromHelm = errors.New("it was not installed by Helm (delete the hook's Job, or template the chart with --no-hooks)")
 
-// DefaultEvery is the time between two looks.
+// DefaultEvery is the interval of requests.
 const DefaultEvery = time.Second
 
-// DaemonSet names one in a cluster.
+// DaemonSet identifies a DaemonSet in a cluster.
 type DaemonSet struct {
 	API             *API
 	Namespace, Name string
-	// Progress is called with what is waited for, when that changes; nil: nobody wants to know.
+	// Progress, if not nil, is called with a text when the progress changes.
 	Progress func(text string)
-	Every    time.Duration // between two looks; 0: DefaultEvery
+	Every    time.Duration // interval of requests; 0: DefaultEvery
 
 	last string
 }
 
-// object is as much of a DaemonSet as is needed here.
+// object is the part of a DaemonSet that is used.
 type object struct {
 	Metadata struct {
 		Generation  int64
@@ -66,8 +67,8 @@ type object struct {
 	}
 }
 
-// Uninstall returns when every node that has an agent has nothing of sockmap any more. A DaemonSet that is not there has
-// no agents.
+// Uninstall returns when nothing of sockmap is left on any node that has an agent. A DaemonSet that does not
+// exist has no agents.
 func (d *DaemonSet) Uninstall(ctx context.Context) error {
 	now, err := d.get(ctx)
 	if isStatus(err, http.StatusNotFound) {
@@ -86,7 +87,8 @@ func (d *DaemonSet) Uninstall(ctx context.Context) error {
 	return d.waitUninstalled(ctx)
 }
 
-// addFlag gives the agents the flag, and lets all of them be replaced at once: nothing depends on one that is not there.
+// addFlag gives the agents the flag, and allows all of them to be replaced at once, as nothing depends on a
+// running agent.
 func (d *DaemonSet) addFlag(ctx context.Context, now *object) error {
 	containers := now.Spec.Template.Spec.Containers
 	for i, c := range containers {
@@ -94,12 +96,12 @@ func (d *DaemonSet) addFlag(ctx context.Context, now *object) error {
 			continue
 		}
 		if slices.Contains(c.Args, Flag) {
-			return nil // by a call that was interrupted
+			return nil // an interrupted call has added it
 		}
 		path := fmt.Sprintf("/spec/template/spec/containers/%d/", i)
 		type op map[string]any
 		err := d.API.patch(ctx, d.path(), []op{
-			{"op": "test", "path": path + "name", "value": Container}, // nobody has changed their order meanwhile
+			{"op": "test", "path": path + "name", "value": Container}, // their order has not changed meanwhile
 			{"op": "add", "path": path + "args/-", "value": Flag},
 			{"op": "add", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
 		})
@@ -116,8 +118,8 @@ func (d *DaemonSet) waitUninstalled(ctx context.Context) error {
 	for {
 		now, err := d.get(ctx)
 		switch s := now.Status; {
-		case ctx.Err() != nil: // what was told last stays the reason
-		case err != nil: // an API server may be restarted meanwhile
+		case ctx.Err() != nil: // the last progress remains the reason
+		case err != nil: // the API server may be restarting
 			d.progress(err.Error())
 		case s.ObservedGeneration < now.Metadata.Generation:
 			d.progress("waiting for the DaemonSet's controller")
@@ -148,7 +150,7 @@ func (d *DaemonSet) path() string {
 	return "/apis/apps/v1/namespaces/" + d.Namespace + "/daemonsets/" + d.Name
 }
 
-// get never returns nil.
+// get never returns a nil object.
 func (d *DaemonSet) get(ctx context.Context) (*object, error) {
 	var o object
 	err := d.API.get(ctx, d.path(), &o)
@@ -158,14 +160,14 @@ func (d *DaemonSet) get(ctx context.Context) (*object, error) {
 	return &o, err
 }
 
-// API is an API server, and who asks it.
+// API is a client of an API server.
 type API struct {
 	Server string // URL
 	Token  func() (string, error)
 	Client *http.Client
 }
 
-// statusError is an answer other than 2xx.
+// statusError is a response with another status than 2xx.
 type statusError struct {
 	code    int
 	message string
@@ -196,7 +198,7 @@ func (a *API) patch(ctx context.Context, path string, ops any) error {
 	return err
 }
 
-// most bounds an answer. A DaemonSet has some kilobytes.
+// maxResponse bounds a response in bytes. A DaemonSet has some kilobytes.
 const maxResponse = 8 << 20
 
 func (a *API) do(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
@@ -226,7 +228,7 @@ func (a *API) do(ctx context.Context, method, path, contentType string, body []b
 	}
 	if response.StatusCode/100 != 2 {
 		var told struct{ Message string }
-		_ = json.Unmarshal(b, &told) // or a proxy's text, which says nothing more than the number
+		_ = json.Unmarshal(b, &told) // the text of a proxy adds nothing to the status
 		return nil, &statusError{response.StatusCode, told.Message}
 	}
 	return b, nil

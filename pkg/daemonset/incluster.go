@@ -14,10 +14,11 @@ import (
 	"strings"
 )
 
-// accountDir is where a pod finds who it is.
+// accountDir is where a pod finds its service account.
 const accountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// InCluster is the API server of the cluster that this pod runs in, and the pod's account.
+// InCluster returns a client for the API server of the cluster that this pod runs in, with the account of the
+// pod.
 func InCluster(getenv func(string) string) (*API, error) {
 	return inCluster(getenv, accountDir)
 }
@@ -37,7 +38,7 @@ func inCluster(getenv func(string) string, dir string) (*API, error) {
 	}
 	return &API{
 		Server: "https://" + net.JoinHostPort(host, port),
-		// It is replaced while the pod runs.
+		// The token is replaced while the pod runs.
 		Token: func() (string, error) {
 			b, err := os.ReadFile(filepath.Join(dir, "token"))
 			return strings.TrimSpace(string(b)), err

@@ -122,7 +122,7 @@ func newAttachment(sb Sandbox) (datapath.Attachment, error) {
 	}, nil
 }
 
-var errHostCgroup = errors.New("a pod with hostNetwork is told from others by its cgroup alone")
+var errHostCgroup = errors.New("a pod with hostNetwork can only be identified by its cgroup")
 
 // newHostAttachment is newAttachment for a pod with hostNetwork. Its endpoint is keyed by its cgroup, which
 // the caller fills in.
@@ -260,7 +260,7 @@ func (s *session) warnOfGuards() error {
 	}
 	for _, g := range states {
 		if off := slices.Contains(s.Settings.WithoutGuards, g.Name); off != g.SwitchedOff() {
-			s.log().Warn("a guard is configured otherwise than it was loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
+			s.log().Warn("the configuration of a guard differs from what is loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
 				"guard", g.Name, "configured", !off, "loaded", !g.SwitchedOff())
 		}
 	}

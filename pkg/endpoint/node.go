@@ -20,7 +20,7 @@ var (
 	// ErrBusy: another process has held the lock for longer than LockTimeout.
 	ErrBusy = errors.New("state directory is in use")
 	// ErrNotAdded: the sandbox was never added, or sockmap was unloaded since.
-	ErrNotAdded = errors.New("no record of this attachment")
+	ErrNotAdded = errors.New("this attachment does not exist")
 	// ErrNoNetwork: GC needs the name of a network, and none was given.
 	ErrNoNetwork = errors.New(`no name of a network (the configuration has no key "name", which is written in small letters)`)
 	// ErrIncomplete: something that an ADD made does not exist any more.

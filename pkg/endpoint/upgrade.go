@@ -55,7 +55,7 @@ var ErrDowngrade = errors.New("downgrade refused")
 type DowngradeError struct{ Loaded, Own string }
 
 func (e *DowngradeError) Error() string {
-	return fmt.Sprintf("%s: version %s is loaded, this is %s (use that version's program, or do it all the same with: "+
+	return fmt.Sprintf("%s: version %s is loaded, this is %s (use that version's program, or downgrade nevertheless with: "+
 		"sockmapctl upgrade --force)", ErrDowngrade, e.Loaded, e.Own)
 }
 

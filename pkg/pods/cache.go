@@ -15,9 +15,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// FromCacheDir lists the sandboxes that libcni has kept results of below dir, and whose network namespace is still there. It is
-// what every runtime that uses libcni leaves: network and interface, arguments, and what the runtime would pass to the
-// plugins that asked for it.
+// FromCacheDir lists the sandboxes whose results libcni has cached below dir and whose network namespaces
+// exist. Every runtime that uses libcni writes this cache: network and interface, arguments, and the values
+// for the capabilities of the plugins.
 func FromCacheDir(dir string) ([]Pod, error) {
 	if _, err := os.Stat(filepath.Join(dir, "results")); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -35,7 +35,8 @@ func FromCacheDir(dir string) ([]Pod, error) {
 	return merge(lists...), nil
 }
 
-// cachedPod is false for an attachment whose sandbox is gone, or that an older libcni has kept without its namespace.
+// cachedPod returns false for an attachment whose sandbox is gone, or whose cache entry an older libcni wrote
+// without the namespace.
 func cachedPod(a *libcni.NetworkAttachment) (Pod, bool) {
 	path := hostPath(a.NetNS)
 	if _, _, err := netns.Stat(path); err != nil {

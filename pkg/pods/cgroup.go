@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// parentOf is the cgroup of a pod, in which the sandbox's own is: runtimes write "/kubepods/pod1/abc", or for systemd
-// "kubepods-pod1.slice:cri-containerd:abc".
+// parentOf returns the cgroup of the pod, the parent of the sandbox's cgroup. Runtimes write
+// "/kubepods/pod1/abc", or with systemd "kubepods-pod1.slice:cri-containerd:abc".
 func parentOf(cgroupsPath string) string {
 	if slice, _, ok := strings.Cut(cgroupsPath, ":"); ok {
 		return slice

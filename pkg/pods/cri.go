@@ -25,7 +25,7 @@ import (
 // Sockets are where containerd, k3s and CRI-O listen.
 var Sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"}
 
-// FindSocket returns the first of Sockets that is there; ok is false where none is.
+// FindSocket returns the first of Sockets that exists; ok is false if none does.
 func FindSocket() (path string, ok bool) {
 	for _, path := range Sockets {
 		if info, err := os.Stat(path); err == nil && info.Mode().Type() == os.ModeSocket {
@@ -35,26 +35,26 @@ func FindSocket() (path string, ok bool) {
 	return "", false
 }
 
-// criMessage bounds an answer, of the status of one sandbox or the list of all.
+// criMessage bounds the size of a reply in bytes: the status of one sandbox, or the list of all.
 const criMessage = 16 << 20
 
-// reconnect is for a runtime that was restarted: by default gRPC would wait up to two minutes.
+// reconnect applies after a restart of the runtime. By default gRPC would wait up to two minutes.
 var reconnect = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 5 * time.Second},
 	MinConnectTimeout: time.Second,
 }
 
-// CRI asks a runtime by its socket. The caller closes it.
+// CRI is a client of a runtime's CRI socket. The caller closes it.
 type CRI struct {
 	socket  string
 	conn    *grpc.ClientConn
 	runtime cri.RuntimeServiceClient
 
 	mu    sync.Mutex
-	known map[string]Pod // what the last list had: nothing of a sandbox that is read changes while it runs
+	known map[string]Pod // the last list; the details of a running sandbox do not change
 }
 
-// DialCRI does not wait for an answer: the first question does.
+// DialCRI does not connect: the first request does.
 func DialCRI(socket string) (*CRI, error) {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(criMessage)), grpc.WithConnectParams(reconnect))
@@ -64,11 +64,11 @@ func DialCRI(socket string) (*CRI, error) {
 	return &CRI{socket: socket, conn: conn, runtime: cri.NewRuntimeServiceClient(conn)}, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (c *CRI) Close() error { return c.conn.Close() }
 
-// Pods lists the sandboxes that are ready, also those that could be read in spite of the error. One that ends meanwhile is
-// left out. The runtime is asked for the details of a sandbox once.
+// Pods lists the sandboxes that are ready. It leaves out those that end meanwhile. After an error it returns
+// those that it could read. It asks for the details of each sandbox once.
 func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
 	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
@@ -93,7 +93,7 @@ func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	return pods, errors.Join(errs...)
 }
 
-// Runs tells whether a sandbox is ready now.
+// Runs reports whether a sandbox is ready now.
 func (c *CRI) Runs(ctx context.Context, id string) (bool, error) {
 	_, runs, err := c.pod(ctx, id)
 	return runs, err
@@ -123,9 +123,9 @@ func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) 
 	return p, true, nil
 }
 
-// sandboxInfo is what containerd and CRI-O both say in the verbose part of a status. CRI-O makes no pause container unless
-// the pod's containers share their PID namespace, and says no pid then. It names a network namespace of a pod with hostNetwork,
-// too, which is the host's.
+// sandboxInfo is the part that containerd and CRI-O have in common in the verbose status. CRI-O creates no
+// pause container unless the containers of the pod share their PID namespace, and then there is no pid. For a
+// pod with hostNetwork it contains a network namespace as well, that of the host.
 type sandboxInfo struct {
 	PID  int `json:"pid"`
 	Spec struct {
@@ -136,7 +136,8 @@ type sandboxInfo struct {
 	} `json:"runtimeSpec"`
 }
 
-// hostPath is a path of the runtime as it is here: in a container with the host's /run there may be no /var/run.
+// hostPath is a path of the runtime as this process sees it: a container with the host's /run may have no
+// /var/run.
 func hostPath(path string) string {
 	_, err := os.Stat(path)
 	if rest, ok := strings.CutPrefix(path, "/var/run/"); ok && errors.Is(err, fs.ErrNotExist) {
@@ -145,7 +146,7 @@ func hostPath(path string) string {
 	return path
 }
 
-// readInfo takes network namespace and cgroup from the runtime's own words about a sandbox.
+// readInfo reads network namespace and cgroup from the runtime's information about a sandbox.
 func (p *Pod) readInfo(text string) error {
 	var info sandboxInfo
 	if text == "" {

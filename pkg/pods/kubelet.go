@@ -16,22 +16,22 @@ import (
 	"time"
 )
 
-// Kubelet tells the annotations that pods have now. A runtime knows those with which a sandbox was made, and is told of no later
-// change.
+// Kubelet reads the current annotations of pods. A runtime has only those with which the sandbox was created.
 type Kubelet struct {
 	address, tokenFile string
 	client             *http.Client
 }
 
-// kubeletTime bounds one question, kubeletAnswer the answer: a node with 1000 pods has some 10 MiB.
+// kubeletTime bounds one request, kubeletAnswer the reply in bytes. A node with 1000 pods has about 10 MiB.
 const (
 	kubeletTime   = 5 * time.Second
 	kubeletAnswer = 64 << 20
 )
 
-// NewKubelet asks at address, HOST:PORT, which must be a loopback address: the serving certificate of a kubelet is most often
-// signed by nobody, so it is not verified, and the token must not leave the node. tokenFile has a token of a service account
-// that may "get" "nodes/pods"; it is read for each question, as it is renewed.
+// NewKubelet returns a client for address, HOST:PORT, which must be a loopback address: the certificate of a
+// kubelet is usually signed by no known authority, so it is not verified, and the token must not leave the
+// node. tokenFile contains a token of a service account that may "get" "nodes/pods". It is read for each
+// request, because it is renewed.
 func NewKubelet(address, tokenFile string) (*Kubelet, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -48,7 +48,7 @@ func NewKubelet(address, tokenFile string) (*Kubelet, error) {
 	return &Kubelet{address, tokenFile, &http.Client{Transport: transport, Timeout: kubeletTime}}, nil
 }
 
-// podList is what is read of a PodList.
+// podList is the part of a PodList that is used.
 type podList struct {
 	Items []struct {
 		Metadata struct {
@@ -58,7 +58,7 @@ type podList struct {
 	} `json:"items"`
 }
 
-// Annotations are those of all pods of the node, by their UIDs.
+// Annotations returns the annotations of all pods of the node by UID.
 func (k *Kubelet) Annotations(ctx context.Context) (map[string]map[string]string, error) {
 	token, err := os.ReadFile(k.tokenFile)
 	if err != nil {
@@ -95,8 +95,8 @@ func (k *Kubelet) Annotations(ctx context.Context) (map[string]map[string]string
 	return all, nil
 }
 
-// annotate gives pods the annotations that they have now. Without an answer, and for a pod that the kubelet does not know yet
-// or any more, nobody knows them.
+// annotate sets the current annotations of pods. If the kubelet does not answer, or does not know a pod, its
+// annotations are unsure.
 func annotate(all []Pod, now map[string]map[string]string) {
 	for i := range all {
 		annotations, known := now[all[i].UID]

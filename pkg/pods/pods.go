@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pods tells which sandboxes of container runtimes run on this node, whether the plugin has been called for them or
-// not. It only reads: the CRI socket of a runtime, the results that libcni keeps, /proc and the files of network namespaces.
+// Package pods lists the running sandboxes of container runtimes on this node, whether the plugin was called
+// for them or not. It only reads: the CRI socket of a runtime, the cache of libcni, /proc and the files of
+// network namespaces.
 package pods
 
 import (
@@ -9,30 +10,31 @@ import (
 	"slices"
 )
 
-// Pod is one sandbox that runs.
+// Pod is one running sandbox.
 type Pod struct {
-	ID                   string // of the sandbox: CNI_CONTAINERID
-	Namespace, Name, UID string // empty where the runtime does not say
+	ID                   string // ID of the sandbox: CNI_CONTAINERID
+	Namespace, Name, UID string // empty if the runtime does not say
 	Annotations          map[string]string
-	Unsure               bool   // Annotations may be others by now: nobody should decide by them
+	Unsure               bool   // Annotations may have changed since: do not decide by them
 	Cgroup               string // as the runtime writes it, like runtimeConfig.cgroupPath; empty: unknown
 	NetNS                string // path; empty: unknown, or the host's
 	HostNetwork          bool
-	From                 string // which source knows it: FromCRI, FromCache or FromProcesses
+	From                 string // the source that knows it: FromCRI, FromCache or FromProcesses
 	Attachments          []Attachment
 }
 
-// The sources. What only processes show may be anything that has a network namespace: whoever adopts it must know it.
+// The sources. FromProcesses can be anything that has a network namespace, so adopt such a pod only if the
+// user names it.
 const (
 	FromCRI       = "CRI"
 	FromCache     = "libcni's cache"
 	FromProcesses = "processes"
 )
 
-// Attachment is one interface that a runtime has had made for a pod.
+// Attachment is one interface of a pod.
 type Attachment struct{ Network, IfName string }
 
-// String is how people call it.
+// String returns the name for users: NAMESPACE/NAME, or the ID.
 func (p Pod) String() string {
 	switch {
 	case p.Namespace != "" && p.Name != "":
@@ -43,8 +45,8 @@ func (p Pod) String() string {
 	return p.ID
 }
 
-// merge makes one list of several sources' lists, sorted by names. What the first that knows a sandbox leaves empty, the
-// others fill in.
+// merge merges the lists of several sources and sorts the result by name. For a sandbox in several lists the
+// first list counts, and the others fill in what it leaves empty.
 func merge(lists ...[]Pod) []Pod {
 	at := map[string]int{}
 	var all []Pod

@@ -14,15 +14,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// DefaultNamed is where runtimes and ip(8) give network namespaces names.
+// DefaultNamed is where runtimes and ip(8) name network namespaces.
 const DefaultNamed = "/run/netns"
 
-// containerID is how runtimes name the cgroup of a container: libpod-ID.scope, nerdctl-ID.scope, docker/ID.
+// containerID matches the names of cgroups of containers: libpod-ID.scope, nerdctl-ID.scope, docker/ID.
 var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
 
-// Local lists the network namespaces other than the host's in which processes run: those that have a name in dir, and those of
-// processes alone. It is for runtimes that nobody can ask. What they call the container shows in its cgroup; where it does not,
-// the namespace's inode stands for it.
+// Local lists the network namespaces in which processes run, other than that of the host: with their names in
+// dir, or by their processes. It is for runtimes without an API. The container ID is taken from the cgroup;
+// if it is not there, the inode number of the namespace is used.
 func Local(dir string) ([]Pod, error) {
 	named, err := namesIn(dir)
 	if err != nil {
@@ -61,7 +61,7 @@ func localPod(ns netns.Inode, path string, pids []int) Pod {
 	return p
 }
 
-// namesIn gives the network namespaces that have a name in dir.
+// namesIn returns the network namespaces that have a name in dir.
 func namesIn(dir string) (map[netns.Inode]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

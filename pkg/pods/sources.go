@@ -12,13 +12,13 @@ import (
 // Sources are where Find looks.
 type Sources struct {
 	CRI     *CRI     // nil: no runtime is asked
-	Kubelet *Kubelet // nil: annotations are those with which sandboxes were made
+	Kubelet *Kubelet // nil: annotations are those at the creation of the sandbox
 	Caches  []string // directories of libcni
-	Named   string   // directory of named network namespaces; empty: nobody looks for processes. A runtime that is asked knows better
+	Named   string   // directory of named network namespaces; empty, or CRI is set: processes are not searched
 }
 
-// Find lists what runs, by all sources. Each is read in spite of errors of others, which come joined. A namespace that a
-// runtime knows is not listed again as one of processes.
+// Find lists the running pods from all sources. It continues after errors and joins them. A namespace that a
+// runtime knows is not listed again for its processes.
 func (s Sources) Find(ctx context.Context) ([]Pod, error) {
 	var (
 		lists [][]Pod
