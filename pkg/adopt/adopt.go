@@ -83,7 +83,7 @@ func (s PodStatus) Why() string {
 	return s.Reason
 }
 
-// PodStatus is how one pod stands.
+// PodStatus says whether one pod is accelerated, and why not.
 type PodStatus struct {
 	pods.Pod
 	State   State
@@ -92,34 +92,35 @@ type PodStatus struct {
 	Adopted bool   // by this call
 }
 
-// Adopter looks at what runs, and adopts.
+// Adopter reads the state of running pods, and adopts them.
 type Adopter struct {
 	Find func(context.Context) ([]pods.Pod, error)
-	// Runs tells whether a sandbox that CRI has listed runs now. nil: nobody can be asked, and the reaper finds out.
+	// Runs reports whether a sandbox that CRI has listed is still running. nil: no runtime can be asked, and
+	// the reaper finds out.
 	Runs func(ctx context.Context, id string) (bool, error)
-	// Confs are the plugin's entries in the networks of this node as they are now, without those that have a wrong value, which
-	// the error names.
+	// Confs returns the plugin's current entries in the networks of this node. Entries with a wrong value are
+	// missing, and the error names them.
 	Confs func() ([]*cniconf.Conf, error)
 	Node  func(*cniconf.Conf) *endpoint.Node
 	Log   *slog.Logger
 
-	failed map[string]failure // the last one of each sandbox
+	failed map[string]failure // last failure by sandbox ID
 }
 
-// failure is an adoption that failed, and is not tried again for a while.
+// failure is a failed adoption, and when it may be tried again.
 type failure struct {
 	why  string
 	next time.Time
 }
 
-// tryAgain is how long a sandbox is left alone whose adoption has failed.
+// retryAfter is how long a failed adoption is not repeated.
 const retryAfter = time.Minute
 
-// nodeState is one look at the node: what runs, what is configured, what is recorded.
+// nodeState is what runs, what is configured and what is recorded.
 type nodeState struct {
 	pods        []pods.Pod
 	confs       []*cniconf.Conf
-	attachments map[string][]endpoint.Attachment // by sandbox
+	attachments map[string][]endpoint.Attachment // by sandbox ID
 }
 
 // read reads the state of the node. After an error it returns what it could read.
