@@ -36,6 +36,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"plugin/sockmap", module + "pkg/pods", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmap", "google.golang.org/grpc", "the CNI binary is exec'd for each container: it stays small"},
 	{"plugin/sockmapctl/internal/term", module, "a leaf imports nothing of ours"},
+	{"plugin/sockmapctl/internal/bundle", module, "a leaf imports nothing of ours: the command reads the node"},
+	{"plugin/sockmapctl/internal/bundle", "github.com/spf13/", "flags belong to the commands"},
 	{"plugin/sockmapctl/internal/live", "github.com/spf13/", "flags belong to the commands"},
 	{"plugin/sockmapctl/internal/live", "charm.land/", "internal/top owns the terminal view"},
 	{"plugin/sockmapctl/internal/live", "github.com/vishvananda/netlink", "internal/world owns what explain reads"},
