@@ -57,49 +57,55 @@ type Reason struct {
 var reasons = [...]Reason{
 	{
 		Name: "splice", Effect: Loses, Hazard: "splice", Guard: datapath.GuardSplice, Then: "splice-refused",
-		Text: "splice(2) out of a socket looks at TCP's queue only: redirected bytes are not seen, and at the end of the " +
-			"stream 0 says that there were none. Go's io.Copy, HAProxy and others move data this way.",
+		Text: "splice(2) out of a socket reads TCP's queue only: it does not see redirected bytes, and at the " +
+			"end of the stream it returns 0 as if there were none. Go's io.Copy, HAProxy and others move data " +
+			"this way.",
 	},
 	{
 		Name: "splice-refused", Effect: Harmless, Refusal: true,
-		Text: "splice(2) out of an accelerated socket is refused with EINVAL, upon which programs read and write instead.",
+		Text: "splice(2) out of an accelerated socket is refused with EINVAL, and programs then use read and " +
+			"write.",
 	},
 	{
 		Name: "splice-by-io_uring", Effect: Hangs, Hazard: "splice", Guard: datapath.GuardSplice, Then: "splice-refused",
-		Text: "IORING_OP_SPLICE out of a socket looks at TCP's queue only.",
+		Text: "IORING_OP_SPLICE out of a socket reads TCP's queue only.",
 	},
 	{
 		Name: "waitall", Effect: Loses, Guard: datapath.GuardObserve, Then: "late",
-		Text: "MSG_WAITALL returns what is there. A program that takes its promise for granted loses its place in the stream.",
+		Text: "MSG_WAITALL returns before the buffer is full. A program that relies on it loses its place in " +
+			"the stream.",
 	},
 	{
 		Name: "late", Effect: Fails,
-		Text: "A program that changes how it reads while redirected bytes wait reads those in the old way: the first MSG_WAITALL or " +
-			"waiting call may return early, MSG_TRUNC does not discard, SO_RCVLOWAT does not apply to them. " +
-			"What is sent from then on goes by TCP, and so do later connections to the same port.",
+		Text: "If a program changes its way to read while redirected bytes wait, the old way still applies to " +
+			"those bytes: the first MSG_WAITALL or waiting call may return early, MSG_TRUNC does not discard, " +
+			"SO_RCVLOWAT does not apply to them. Messages that are sent from then on use TCP, and so do later " +
+			"connections to the same port.",
 	},
 	{
 		Name: "tls-refused", Effect: Harmless, Refusal: true,
-		Text: "kTLS on an accelerated socket is refused with ENOENT as by a kernel without it, upon which programs encrypt " +
-			"themselves.",
+		Text: "kTLS on an accelerated socket is refused with ENOENT, as on a kernel without it, and programs " +
+			"then encrypt in user space.",
 	},
 	{
 		Name: "urgent", Effect: Visible, Guard: datapath.GuardObserve,
-		Text: "The urgent byte of MSG_OOB arrives in line, as with SO_OOBINLINE, and no mark or exceptional condition tells of it.",
+		Text: "The urgent byte of MSG_OOB arrives in line, as with SO_OOBINLINE, without a mark or an " +
+			"exceptional condition.",
 	},
 	{
 		Name: "urgent-none", Effect: Hangs, Guard: datapath.GuardObserve,
-		Text: "recv(MSG_OOB) where there is no urgent byte waits for data instead of returning EINVAL. Programs ask for the " +
-			"byte once SIGURG or poll has announced it.",
+		Text: "recv(MSG_OOB) without an urgent byte waits for data instead of returning EINVAL. Programs " +
+			"normally call it after SIGURG or poll has announced the byte.",
 	},
 	{
 		Name: "fionread-tcp", Effect: Hangs, Hazard: "fionread-tcp", Guard: datapath.GuardFionread,
-		Text: "FIONREAD counts redirected bytes only, on kernels with an error that was corrected later (see KERNELS.md): " +
-			"bytes that came by TCP are there and count 0. nginx, JVMs and .NET wait although there is data.",
+		Text: "FIONREAD counts redirected bytes only, on kernels with an error that was corrected later (see " +
+			"KERNELS.md): bytes that came over TCP are there and count 0. nginx, JVMs and .NET wait although " +
+			"there is data.",
 	},
 	{
 		Name: "fionread-redirected", Effect: Hangs, Hazard: "fionread-redirected", Guard: datapath.GuardFionread,
-		Text: "FIONREAD counts TCP's bytes only: redirected ones are there and count 0.",
+		Text: "FIONREAD counts TCP's bytes only: redirected bytes are there and count 0.",
 	},
 	{
 		Name: "zerocopy", Effect: Hangs, Hazard: "zerocopy", Guard: datapath.GuardOptions, Then: "zerocopy-refused",
@@ -107,66 +113,71 @@ var reasons = [...]Reason{
 	},
 	{
 		Name: "zerocopy-refused", Effect: Harmless, Refusal: true,
-		Text: "SO_ZEROCOPY on an accelerated socket is refused as by a kernel without it, upon which programs copy.",
+		Text: "SO_ZEROCOPY on an accelerated socket is refused, as on a kernel without it, and programs then " +
+			"copy.",
 	},
 	{
 		Name: "zerocopy-io_uring", Effect: Harmless, Refusal: true,
-		Text: "IORING_OP_SEND_ZC is refused with EOPNOTSUPP, upon which programs send with a copy.",
+		Text: "IORING_OP_SEND_ZC is refused with EOPNOTSUPP, and programs then send with a copy.",
 	},
 	{
 		Name: "zerocopy-receive", Effect: Visible, Guard: datapath.GuardObserve, Then: "zerocopy-receive-refused",
-		Text: "TCP_ZEROCOPY_RECEIVE looks at TCP's queue only, and says that there is nothing to map or to copy.",
+		Text: "TCP_ZEROCOPY_RECEIVE reads TCP's queue only, and reports that there is nothing to map or to " +
+			"copy.",
 	},
 	{
 		Name: "zerocopy-receive-refused", Effect: Harmless, Refusal: true,
-		Text: "TCP_ZEROCOPY_RECEIVE on an accelerated socket is refused as by a kernel without it, upon which programs copy.",
+		Text: "TCP_ZEROCOPY_RECEIVE on an accelerated socket is refused, as on a kernel without it, and " +
+			"programs then copy.",
 	},
 	{
 		Name: "wakeup", Effect: Fails, Hazard: "eagain", Guard: datapath.GuardBlocking, Then: "late",
-		Text: "A receive call that sleeps on an accelerated socket and is woken by anything but data returns EAGAIN, on a " +
-			"blocking socket, too: by a signal (even one with SA_RESTART, or SIGSTOP and SIGCONT), by another thread that " +
-			"took the data or that writes, by shutdown(2) of the own end, by a reset, by the acknowledgement of the own FIN. " +
-			"Programs that poll first do not see it.",
+		Text: "A receive call that sleeps on an accelerated socket and is woken by anything but data returns " +
+			"EAGAIN, also on a blocking socket: by a signal (even one with SA_RESTART, or SIGSTOP and " +
+			"SIGCONT), by another thread that took the data or that writes, by shutdown(2) of the own end, by " +
+			"a reset, by the acknowledgement of the own FIN. Programs that poll first do not see it.",
 	},
 	{
 		Name: "inq", Effect: Visible, Guard: datapath.GuardOptions, Then: "inq-refused",
-		Text: "With TCP_INQ, no control message tells how much is left.",
+		Text: "With TCP_INQ, no control message has the number of remaining bytes.",
 	},
 	{
 		Name: "inq-refused", Effect: Harmless, Refusal: true,
-		Text: "TCP_INQ on an accelerated socket is refused as by a kernel without it.",
+		Text: "TCP_INQ on an accelerated socket is refused, as on a kernel without it.",
 	},
 	{
 		Name: "broken-pipe", Effect: Fails,
-		Text: "When the reader resets the connection while redirected bytes wait for it, the writer gets EPIPE, and SIGPIPE " +
-			"if it did not rule that out, where TCP says ECONNRESET first and EPIPE from then on.",
+		Text: "When the reader resets the connection while redirected bytes wait for it, the writer gets EPIPE, " +
+			"and SIGPIPE if it has not disabled that. TCP returns ECONNRESET first and EPIPE from then on.",
 	},
 	{
 		Name: "peek-offset", Effect: Visible, Guard: datapath.GuardOptions, Then: "peek-offset-refused",
-		Text: "SO_PEEK_OFF does not apply to redirected bytes that wait already: MSG_PEEK begins with the first.",
+		Text: "SO_PEEK_OFF does not apply to redirected bytes that wait already: MSG_PEEK starts with the first " +
+			"byte.",
 	},
 	{
 		Name: "peek-offset-refused", Effect: Harmless, Refusal: true,
-		Text: "SO_PEEK_OFF is refused with EOPNOTSUPP while redirected bytes wait, as by a kernel before 6.9.",
+		Text: "SO_PEEK_OFF is refused with EOPNOTSUPP while redirected bytes wait, as on a kernel before 6.9.",
 	},
 	{
 		Name: "unread", Effect: Visible, Guard: datapath.GuardObserve,
-		Text: "close(2) with unread redirected bytes ends the stream in order instead of resetting it; the peer's next send " +
-			"is accepted, and the one after that fails.",
+		Text: "close(2) with unread redirected bytes ends the stream in order instead of resetting it; the " +
+			"peer's next send succeeds, and the one after that fails.",
 	},
 	{
 		Name: "unread-poll", Effect: Visible,
-		Text: "close(2) with unread redirected bytes: poll tells the peer of the end of the stream (IN, RDHUP) and not of an error. Where " +
-			"the observers run, its next call says ECONNRESET, as TCP does.",
+		Text: "close(2) with unread redirected bytes: poll reports the end of the stream to the peer (IN, " +
+			"RDHUP) and not an error. Where the observers run, its next call returns ECONNRESET, as on TCP.",
 	},
 	{
 		Name: "disconnect-late", Effect: Visible,
-		Text: "connect(2) to AF_UNSPEC after the connection has ended by itself (reset, or closed by both ends): redirected bytes that were " +
-			"unread can be read until the socket connects again, where TCP says ENOTCONN. None is ever read on the next connection.",
+		Text: "connect(2) to AF_UNSPEC after the connection has ended by itself (reset, or closed by both " +
+			"ends): unread redirected bytes can be read until the socket connects again, where TCP returns " +
+			"ENOTCONN. None is ever read on the next connection.",
 	},
 	{
 		Name: "info", Effect: Visible, Guard: datapath.GuardOptions,
-		Text: "TCP_INFO counts what went by TCP only.",
+		Text: "TCP_INFO counts only bytes that were sent over TCP.",
 	},
 	{
 		Name: "discard", Effect: Visible, Guard: datapath.GuardObserve, Then: "late",
@@ -174,16 +185,16 @@ var reasons = [...]Reason{
 	},
 	{
 		Name: "receive-zero", Effect: Harmless, Guard: datapath.GuardObserve,
-		Text: "recv of 0 bytes returns 0 where there is nothing to receive, as read(2) does.",
+		Text: "recv of 0 bytes returns 0 if there is nothing to receive, as read(2) does.",
 	},
 	{
 		// With the guard observe most sockets have left the sockhash by then, but not each time.
 		Name: "bad-address", Effect: Harmless,
-		Text: "send from an address that is not mapped returns the bytes before it, or 0, and no EFAULT.",
+		Text: "send from an address that is not mapped returns the bytes before it, or 0, without EFAULT.",
 	},
 	{
 		Name: "no-nagle", Effect: Harmless,
-		Text: "MSG_MORE, TCP_CORK and Nagle's algorithm hold nothing back: there are no segments to fill.",
+		Text: "MSG_MORE, TCP_CORK and Nagle's algorithm hold no bytes back: there are no segments to fill.",
 	},
 	{
 		Name: "fastopen-flag", Effect: Harmless, Guard: datapath.GuardObserve,

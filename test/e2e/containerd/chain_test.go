@@ -78,7 +78,7 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 	other := w.newPod(t, podSpec{name: "other", class: burstable, annotations: accept})
 	other.serve(t)
 	w.wantRedirected(brave.idle(t), at(other.ip4))
-	w.found("hazards", "pods start on TCP, and the status tells why, with hazards (%s) that are not accepted; by annotation, %s",
+	w.found("hazards", "pods start on TCP, and the status has the reason, with hazards (%s) that are not accepted; by annotation, %s",
 		left, w.share())
 }
 
@@ -144,5 +144,5 @@ func TestNoCgroup2(t *testing.T) {
 	}
 	w.wantReasonInStatus(1, reason)
 	w.wantNetworkReady()
-	w.found("no cgroup2", "a pod starts on TCP, and the status tells why, where there is no cgroup2")
+	w.found("no cgroup2", "a pod starts on TCP, and the status has the reason, where there is no cgroup2")
 }
