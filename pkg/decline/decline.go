@@ -124,7 +124,7 @@ var table = [...]row{
 	},
 	Other: {
 		"other", 999,
-		"all else; `sockmapctl endpoints` has the words",
+		"all else; `sockmapctl attachments` has the words",
 	},
 	LinkGone: {
 		"link-gone", 0,
@@ -140,7 +140,7 @@ var table = [...]row{
 	},
 	Unrecorded: {
 		"unrecorded", 0,
-		"the record is of ABI 1, which had no numbers; `sockmapctl endpoints` has the words",
+		"the record is of ABI 1, which had no numbers; `sockmapctl attachments` has the words",
 	},
 	Disabled: {
 		"disabled", 0,

@@ -35,7 +35,7 @@ var nodeQuestions = []*question{
 	{
 		name: "registered", ask: "does each end's network namespace take part?",
 		means:  "an end does not take part",
-		change: "see: sockmapctl endpoints; a container takes part when it is added with sockmap in its conflist",
+		change: "see: sockmapctl attachments; a container takes part when it is added with sockmap in its conflist",
 		now:    func(f *Facts) finding { return either(f, registered) },
 	},
 	{

@@ -34,7 +34,7 @@ func labelTable() []label {
 		{"reason", conditions(datapath.ReasonTable[:])},
 		{"state", []labelValue{
 			{"accelerated", "the container takes part"},
-			{"declined", "it does not; `sockmapctl endpoints` says why"},
+			{"declined", "it does not; `sockmapctl attachments` says why"},
 		}},
 		{"hazard", hazardValues()},
 		{"severity", []labelValue{

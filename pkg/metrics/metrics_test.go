@@ -82,7 +82,7 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 	}
 }
 
-// Whoever was accelerated once and has lost what it takes is told apart, as sockmapctl endpoints does.
+// Whoever was accelerated once and has lost what it takes is told apart, as sockmapctl attachments does.
 func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 	src := node()
 	src.records[0].LinkAlive = false

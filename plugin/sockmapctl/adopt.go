@@ -106,7 +106,7 @@ func adoptCommand(a *app) *cobra.Command {
 		f           podFlags
 		all, dryRun bool
 	)
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "adopt {POD... | --all} [--dry-run]",
 		Short: "Accelerate pods that ran before the plugin was installed",
 		Long: `Gives pods that run what their ADD would have given them: the record under the
@@ -124,7 +124,7 @@ from what libcni has kept. Without a socket, network namespaces of processes can
 be named, too; --all leaves those alone, as they may be anybody's.`,
 		Example: `  sockmapctl adopt --all --dry-run
   sockmapctl adopt shop/web-7d9c5 shop/db-0`,
-	}, formatTable, formatJSON)
+	}, formatsOfObject...)
 	f.flags(a, cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "every pod of this node that a runtime or libcni's cache knows")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be done")
@@ -184,7 +184,7 @@ func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) e
 		err = fmt.Errorf("adopt: follow the configuration: %w", err)
 	}
 	to := a.stdout
-	if a.output == formatJSON {
+	if a.isDocument() {
 		to = a.stderr // standard output has the pods, and nothing else
 	}
 	for _, c := range changes {
@@ -219,8 +219,8 @@ func (a *app) printStandings(all []adopt.PodStatus, dryRun bool) error {
 	for _, s := range all {
 		views = append(views, newStandingView(s))
 	}
-	if a.output == formatJSON {
-		return a.printJSON(views)
+	if a.isDocument() {
+		return printList(a, listing[standingView]{kind: "PodStatus", items: views})
 	}
 	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 20}, {Title: "SANDBOX", Drop: 1}, {Title: "STATE"}, {Title: "WHY", Min: 16}}}
 	adopted, could := 0, 0
@@ -241,7 +241,7 @@ func (a *app) printStandings(all []adopt.PodStatus, dryRun bool) error {
 		}
 		t.Add(all[i].String(), live.ShortID(v.Container), state, strings.TrimPrefix(why, ": "))
 	}
-	if err := a.printTable(t, true); err != nil {
+	if err := a.printTable(t); err != nil {
 		return err
 	}
 	if dryRun {

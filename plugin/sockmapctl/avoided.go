@@ -29,8 +29,8 @@ type avoidedView struct {
 }
 
 func avoidedCommand(a *app) *cobra.Command {
-	var noHeader bool
-	cmd := a.noun(&cobra.Command{
+	var filter live.Filter
+	cmd := a.withList(&cobra.Command{
 		Use:   "avoided",
 		Short: "List ports and destinations that guards keep on TCP",
 		Long: `Lists what later connections stay on TCP for (result avoided), because a guard
@@ -40,27 +40,27 @@ alone. Each is forgotten ten minutes after it was last seen, a server that is
 seen again after that later and later, up to ten hours and forty minutes; forget
 does it now.`,
 		Example: `  sockmapctl avoided
-  sockmapctl avoided -o json | jq '.[] | select(.why[] == "blocking") | {pod, port}'`,
-	}, formatTable, formatJSON)
-	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
+  sockmapctl avoided -o json | jq '.items[] | select(.why[] == "blocking") | {pod, port}'`,
+	})
+	a.filterFlags(cmd, &filter, live.ByOwner|live.ByPort)
 	return runs(cmd, func(*cobra.Command) error {
 		d, err := datapath.Open(a.dir)
 		if err != nil {
 			return fmt.Errorf("list what is avoided: %w", err)
 		}
 		defer d.Close()
-		views, err := avoidedViews(d)
+		views, err := avoidedViews(d, &filter)
 		if err != nil {
 			return fmt.Errorf("list what is avoided: %w", err)
 		}
-		if a.output == formatJSON {
-			return a.printJSON(views)
-		}
-		return a.printTable(avoidedTable(views), !noHeader)
+		return printList(a, listing[avoidedView]{
+			kind: "Avoided", items: views, table: func() *term.Table { return avoidedTable(views) },
+			name: func(v *avoidedView) string { return v.label + ":" + strconv.Itoa(int(v.Port)) },
+		})
 	})
 }
 
-func avoidedViews(d *datapath.Datapath) ([]avoidedView, error) {
+func avoidedViews(d *datapath.Datapath, f *live.Filter) ([]avoidedView, error) {
 	all, err := d.ListAvoided()
 	if err != nil {
 		return nil, err
@@ -71,13 +71,20 @@ func avoidedViews(d *datapath.Datapath) ([]avoidedView, error) {
 	}
 	views := make([]avoidedView, 0, len(all))
 	for _, one := range all {
-		views = append(views, newAvoidedView(one, own))
+		if f.Fits(avoidedSubject(one, own)) {
+			views = append(views, newAvoidedView(one, own))
+		}
 	}
 	slices.SortFunc(views, func(a, b avoidedView) int {
 		return cmp.Or(cmp.Compare(a.label, b.label), cmp.Compare(a.NetNSCookie, b.NetNSCookie),
 			cmp.Compare(a.Port, b.Port), cmp.Compare(a.Destination, b.Destination))
 	})
 	return views, nil
+}
+
+// avoidedSubject is an entry as filters see it: its only end is the pod whose program was seen.
+func avoidedSubject(a datapath.Avoided, own live.Owners) *live.Subject {
+	return &live.Subject{Ends: [2]live.End{own.End(a.NetNSCookie)}, Port: a.Port}
 }
 
 func newAvoidedView(a datapath.Avoided, own live.Owners) avoidedView {
@@ -106,10 +113,7 @@ func avoidedTable(views []avoidedView) *term.Table {
 }
 
 func forgetCommand(a *app) *cobra.Command {
-	var (
-		pods, ports []string
-		numbers     []live.PortRange
-	)
+	var filter live.Filter
 	cmd := &cobra.Command{
 		Use:   "forget",
 		Short: "Let connections be redirected again that guards keep on TCP",
@@ -119,13 +123,7 @@ more. Live ones stay as they are.`,
 		Example: `  sockmapctl forget
   sockmapctl forget --pod shop/db-0 --port 5432`,
 	}
-	cmd.Flags().StringSliceVar(&pods, "pod", nil, "`PODS` whose programs were seen: name, or namespace/name")
-	cmd.Flags().StringSliceVar(&ports, "port", nil, "`PORTS` of servers, or ranges like 8000-8999")
-	completeWith(cmd, "pod", a.podNames)
-	cmd.PreRunE = func(*cobra.Command, []string) (err error) {
-		numbers, err = live.ParsePorts(ports)
-		return err
-	}
+	a.filterFlags(cmd, &filter, live.ByOwner|live.ByPort)
 	return runs(cmd, func(*cobra.Command) error {
 		d, err := datapath.Open(a.dir)
 		if err != nil {
@@ -137,8 +135,7 @@ more. Live ones stay as they are.`,
 			return fmt.Errorf("forget: %w", err)
 		}
 		n, err := d.ForgetAvoided(func(one datapath.Avoided) bool {
-			o := own[one.NetNSCookie]
-			return live.FitsOne(pods, o.Pod, live.PodName(o.Namespace, o.Pod)) && live.FitsPorts(numbers, one.Port)
+			return filter.Fits(avoidedSubject(one, own))
 		})
 		if err != nil {
 			return fmt.Errorf("forget: %w", err)

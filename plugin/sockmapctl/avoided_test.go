@@ -43,9 +43,9 @@ func noteAvoided(t *testing.T, n *testNode, netns uint64, port uint16) {
 
 func TestWhatIsAvoidedIsListedAndForgotten(t *testing.T) {
 	n, _ := podNode(t)
-	var endpoints []endpointView
-	n.read(t, &endpoints, "endpoints")
-	netns := endpoints[0].NetNSCookie
+	var attachments []attachmentView
+	n.read(t, &attachments, "attachments")
+	netns := attachments[0].NetNSCookie
 	for _, port := range []uint16{80, 5432, 9000} {
 		noteAvoided(t, n, netns, port)
 	}
@@ -74,7 +74,7 @@ func TestWhatIsAvoidedIsListedAndForgotten(t *testing.T) {
 			t.Errorf("forget %v says %q, want %q", tt.flags, said, tt.says)
 		}
 	}
-	if table := n.ok(t, "avoided", "--no-header"); table != "" {
+	if table := n.ok(t, "avoided", "--no-headers"); table != "" {
 		t.Errorf("left is %q", table)
 	}
 }

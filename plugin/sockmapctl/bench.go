@@ -49,14 +49,14 @@ func benchCommand(a *app) *cobra.Command {
 		cpu      int
 		otherCPU int
 	)
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "bench",
 		Short: "Measure what redirecting gives on this node, and what it costs, in less than a minute",
 		Long:  benchLong,
 		Example: `  sockmapctl bench
   sockmapctl bench --duration 5s --cpu 0 --other-cpu 1
   sockmapctl bench -o json | jq '.cases[] | select(.loss) | {kind, bytes, twoCPUs, ratio}'`,
-	}, formatTable, formatJSON)
+	}, formatsOfObject...)
 	cmd.Flags().DurationVar(&duration, "duration", benchDefault, "`TIME` of all traffic together")
 	cmd.Flags().IntVar(&cpu, "cpu", -1, "`CPU` of both ends, and of that which answers or reads on two CPUs;"+
 		" -1: the last that this process may use")
@@ -86,8 +86,8 @@ func benchCommand(a *app) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("measure: %w", err)
 		}
-		if a.output == formatJSON {
-			return a.printJSON(v)
+		if a.isDocument() {
+			return a.printDocument("Bench", v)
 		}
 		return a.printBench(v)
 	})

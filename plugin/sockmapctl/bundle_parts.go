@@ -64,7 +64,7 @@ func (a *app) commandParts(ctx context.Context, f *podFlags) []bundle.Part {
 		{"version.json", []string{"version", "-o", formatJSON}},
 		{"status.json", append([]string{"status", "-o", formatJSON}, pods...)},
 		{"doctor.json", []string{"doctor", "-o", formatJSON}},
-		{"attachments.json", append([]string{"endpoints", "--all", "-o", formatJSON}, pods...)},
+		{"attachments.json", append([]string{"attachments", "--all", "-o", formatJSON}, pods...)},
 		{"flows.json", []string{"flows", "-o", formatJSON}},
 		{"avoided.json", []string{"avoided", "-o", formatJSON}},
 		{"policy.json", append([]string{"policy", "-o", formatJSON}, pods...)},

@@ -105,7 +105,7 @@ func TestAdviceNamesWhatIsOff(t *testing.T) {
 	}
 	for want, change := range map[string]func(*nodeView){
 		"sockmapctl enable": func(v *nodeView) { v.Enabled = false },
-		"sockmapctl gc":     func(v *nodeView) { v.Endpoints.Dead = 1 },
+		"sockmapctl gc":     func(v *nodeView) { v.Attachments.Dead = 1 },
 		"gone":              func(v *nodeView) { v.Cgroups = []cgroupView{{}} },
 		"doctor":            func(v *nodeView) { v.Hazards.Open = []string{"splice"} },
 		"raise maxSockets":  func(v *nodeView) { v.Now.Sockets = 90 },

@@ -23,6 +23,9 @@ func completeWith(cmd *cobra.Command, flag string, words func() []string) {
 	err := cmd.RegisterFlagCompletionFunc(flag,
 		func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			before := typed[:strings.LastIndexByte(typed, ',')+1]
+			if strings.HasPrefix(typed[len(before):], "!") { // of a filter: what must not fit
+				before += "!"
+			}
 			var found []string
 			for _, w := range words() {
 				if w = before + w; strings.HasPrefix(w, typed) {

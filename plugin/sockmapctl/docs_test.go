@@ -58,8 +58,12 @@ func commandDoc(t *testing.T, b *strings.Builder, cmd *cobra.Command) {
 	section(b, "Flags", cmd.LocalNonPersistentFlags().FlagUsages())
 	section(b, "Examples", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
 	if view, ok := documentedViews()[cmd.Name()]; ok {
-		fmt.Fprintf(b, "\nFields of `-o json`:\n\n| field | type | meaning |\n|---|---|---|\n")
-		fieldDoc(t, b, "", reflect.TypeOf(view).Elem())
+		typ, of := reflect.TypeOf(view).Elem(), ""
+		if typ.Kind() == reflect.Slice {
+			typ, of = typ.Elem(), ", in each of `items`"
+		}
+		fmt.Fprintf(b, "\nFields of `-o json` and `-o yaml`%s (see [JSON.md](JSON.md)):\n\n| field | type | meaning |\n|---|---|---|\n", of)
+		fieldDoc(t, b, "", typ)
 	}
 }
 

@@ -52,7 +52,7 @@ func treeCommand(a *app) *cobra.Command {
 	return runs(cmd, func(*cobra.Command) error {
 		// A root of its own has the defaults of the program, not of this environment.
 		root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
-		return a.printJSON(&treeView{Program: root.Name(), Version: version.String(), Command: newCommandView(root)})
+		return a.printDocument("CommandTree", &treeView{Program: root.Name(), Version: version.String(), Command: newCommandView(root)})
 	})
 }
 

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os/exec"
 	"strings"
 	"testing"
@@ -12,9 +11,7 @@ import (
 func TestTheTreeHasEveryCommandAndTheShellCompletesIt(t *testing.T) {
 	n := newTestNode(t)
 	var tree treeView
-	if err := json.Unmarshal([]byte(n.ok(t, "docs", "tree")), &tree); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, n.ok(t, "docs", "tree"), &tree)
 	listed := map[string]*commandView{}
 	for _, c := range tree.Command.Commands {
 		listed[c.Name] = c

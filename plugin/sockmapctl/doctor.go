@@ -53,7 +53,7 @@ func doctorCommand(a *app) *cobra.Command {
 		accepted hazardNames
 		guards   guardNames
 	)
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "doctor",
 		Short: "Find out what this kernel does wrong with redirected sockets",
 		Long: `Loads the programs privately, makes real connections through them in a cgroup
@@ -67,7 +67,7 @@ configuration says.`,
 		Example: `  sockmapctl doctor
   sockmapctl doctor --accept-hazards splice
   sockmapctl doctor -o json | jq -c .mustAccept`,
-	}, formatTable, formatJSON)
+	}, formatsOfObject...)
 	accepted.flag(cmd, "`NAMES` of hazards that acceptHazards has, or all")
 	guards.flag(cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
@@ -79,8 +79,8 @@ configuration says.`,
 			return fmt.Errorf("look for neighbours: %w", err)
 		}
 		v.Coexist = loadedCoexist(a.dir)
-		if a.output == formatJSON {
-			err = a.printJSON(v)
+		if a.isDocument() {
+			err = a.printDocument("Doctor", v)
 		} else {
 			err = a.printDoctor(v)
 		}

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // steering is what a terminal obeys: to clear the screen, by one byte and by two, to write backwards, to ring.
 const steering = "\x1b[2J\u009b2J\u202eevil\a\x7f"
 
-func steers(text string) bool { return strings.ContainsAny(text, "\x1b\u009b\u202e\a\x7f\r") }
+func steersTerminal(text string) bool { return strings.ContainsAny(text, "\x1b\u009b\u202e\a\x7f\r") }
 
 func TestErrorsDoNotSteerTheTerminal(t *testing.T) {
 	var out strings.Builder
@@ -20,25 +22,36 @@ func TestErrorsDoNotSteerTheTerminal(t *testing.T) {
 	if code := report(env{stderr: &out}, "sockmapctl", &failure{err}); code != exitError {
 		t.Errorf("code %d", code)
 	}
-	if steers(out.String()) || !strings.Contains(out.String(), "evil") || !strings.Contains(out.String(), "\nand") {
+	if steersTerminal(out.String()) || !strings.Contains(out.String(), "evil") || !strings.Contains(out.String(), "\nand") {
 		t.Errorf("it prints %q", out.String())
 	}
 }
 
-func TestJSONDoesNotSteerTheTerminal(t *testing.T) {
-	want := []string{steering, "plain ünïcode 🙂 \U000e0041"}
-	var one, all strings.Builder
-	a := &app{env: env{stdout: &one}}
-	if err := errors.Join(a.printJSON(want), printArray(&all, want)); err != nil {
-		t.Fatal(err)
+func TestDocumentsDoNotSteerTheTerminal(t *testing.T) {
+	type view struct {
+		Name string `json:"name"`
 	}
-	for _, text := range []string{one.String(), all.String()} {
-		var got []string
-		if err := json.Unmarshal([]byte(text), &got); err != nil || got[0] != want[0] || got[1] != want[1] {
-			t.Errorf("%q is read as %q, %v", text, got, err)
-		}
-		if steers(text) || !strings.Contains(text, "ünïcode 🙂") {
-			t.Errorf("it prints %q", text)
+	want := []view{{steering}, {"plain ünïcode 🙂 \U000e0041"}}
+	for _, format := range []string{formatJSON, formatYAML} {
+		for _, w := range want {
+			var one, all strings.Builder
+			a, b := &app{env: env{stdout: &one}, output: format}, &app{env: env{stdout: &all}, output: format}
+			if err := errors.Join(a.printDocument("Name", w), printList(b, listing[view]{kind: "Name", items: []view{w}})); err != nil {
+				t.Fatal(err)
+			}
+			var got struct{ Name string }
+			var list struct{ Items []struct{ Name string } }
+			decode := yaml.Unmarshal
+			if format == formatJSON {
+				decode = json.Unmarshal
+			}
+			if err := errors.Join(decode([]byte(one.String()), &got), decode([]byte(all.String()), &list)); err != nil ||
+				got.Name != w.Name || len(list.Items) != 1 || list.Items[0].Name != w.Name {
+				t.Errorf("%q and %q are read as %q and %q, %v", one.String(), all.String(), got, list, err)
+			}
+			if steersTerminal(one.String() + all.String()) {
+				t.Errorf("it prints %q and %q", one.String(), all.String())
+			}
 		}
 	}
 }

@@ -36,7 +36,7 @@ type explainOptions struct {
 
 func explainCommand(a *app) *cobra.Command {
 	var o explainOptions
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "explain {SRC DST | --pid PID --fd FD}",
 		Short: "Tell why a connection is redirected or not, condition by condition",
 		Long: `Goes through every condition that decides whether a connection is redirected, in
@@ -54,7 +54,7 @@ program has set on it.`,
   sockmapctl explain 10.1.0.2:40312 10.1.0.3:5432
   sockmapctl explain --pid 4711 --fd 12
   sockmapctl explain shop/web-0 shop/db-0 -o json | jq '.directions[0].answer'`,
-	}, formatTable, formatJSON)
+	}, formatsOfObject...)
 	cmd.Flags().IntVar(&o.pid, "pid", 0, "`PID` of a process")
 	cmd.Flags().IntVar(&o.fd, "fd", 0, "`FD`, a descriptor of it")
 	cmd.MarkFlagsRequiredTogether("pid", "fd")
@@ -63,8 +63,8 @@ program has set on it.`,
 		if err != nil {
 			return fmt.Errorf("explain: %w", err)
 		}
-		if a.output == formatJSON {
-			return a.printJSON(v)
+		if a.isDocument() {
+			return a.printDocument("Explanation", v)
 		}
 		return a.printExplanation(v)
 	})

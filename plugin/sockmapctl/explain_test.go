@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,11 +19,7 @@ import (
 func (n *testNode) explain(t testing.TB, args ...string) *explainView {
 	t.Helper()
 	v := &explainView{}
-	dec := json.NewDecoder(strings.NewReader(n.ok(t, append([]string{"explain", "-o", "json"}, args...)...)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, n.ok(t, append([]string{"explain", "-o", "json"}, args...)...), v)
 	return v
 }
 
@@ -158,7 +153,7 @@ func TestWhatWouldBecomeOfAConnection(t *testing.T) {
 	}
 	golden.Check(t, filepath.Join("testdata", "explain-denied.golden"), steadyExplanation(n.ok(t, "explain", "evil/spy-0", "shop/db-0:5432")))
 	r := n.run(t, "explain", "shop/nobody-0", "shop/db-0")
-	if r.code != exitError || !strings.Contains(r.stderr, "no pod shop/nobody-0 is recorded on this node (see: sockmapctl endpoints)") {
+	if r.code != exitError || !strings.Contains(r.stderr, "no pod shop/nobody-0 is recorded on this node (see: sockmapctl attachments)") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -138,14 +138,35 @@ func (n *testNode) told(t testing.TB, args ...string) string {
 	return r.stdout
 }
 
-// read runs a noun with -o json into v, which must have a field for all that comes.
-func (n *testNode) read(t testing.TB, v any, noun string) {
+// read runs a command with -o json into v, which must have a field for all that comes. It returns the kind of the document.
+func (n *testNode) read(t testing.TB, v any, command string) string {
 	t.Helper()
-	dec := json.NewDecoder(strings.NewReader(n.told(t, asked(noun, "-o", "json")...)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		t.Fatalf("sockmapctl %s -o json: %v", noun, err)
+	return decode(t, n.told(t, asked(command, "-o", "json")...), v)
+}
+
+// decode reads one document. v is a pointer to a struct, or to a slice for a list.
+func decode(t testing.TB, text string, v any) (kind string) {
+	t.Helper()
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &raw); err != nil {
+		t.Fatalf("%v in %s", err, text)
 	}
+	var version string
+	if err := errors.Join(json.Unmarshal(raw["apiVersion"], &version), json.Unmarshal(raw["kind"], &kind)); err != nil || version != apiVersion {
+		t.Fatalf("version %q, kind %q, %v in %s", version, kind, err, text)
+	}
+	delete(raw, "apiVersion")
+	delete(raw, "kind")
+	fields, err := json.Marshal(raw)
+	if items, ok := raw["items"]; ok && len(raw) == 1 {
+		fields = items
+	}
+	dec := json.NewDecoder(bytes.NewReader(fields))
+	dec.DisallowUnknownFields()
+	if err := errors.Join(err, dec.Decode(v)); err != nil {
+		t.Fatalf("%s: %v", kind, err)
+	}
+	return kind
 }
 
 func (n *testNode) open(t testing.TB) *datapath.Datapath {

@@ -15,17 +15,16 @@ import (
 
 // flowsOptions are the flags of flows.
 type flowsOptions struct {
-	filter   live.Filter
-	sort     string
-	watch    time.Duration // 0: once
-	count    int           // lists; 0: until interrupted
-	pairs    bool
-	noHeader bool
+	filter live.Filter
+	sort   string
+	watch  time.Duration // 0: once
+	count  int           // lists; 0: until interrupted
+	pairs  bool
 }
 
 func flowsCommand(a *app) *cobra.Command {
 	var o flowsOptions
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withList(&cobra.Command{
 		Use:   "flows",
 		Short: "List the live sockets that are, or may be, redirected",
 		Long: `Lists every live socket in the sockhash: one line for each end of a flow, with
@@ -35,25 +34,22 @@ the peer is elsewhere.
 
 Sockets whose network namespace belongs to no known container show its cookie.
 
-Each filter may be given several times, or a list with commas: one of them has
-to fit. Of different filters all have to. Addresses, ports, pods and namespaces
-may be those of either end.`,
+` + filterHelp,
 		Example: `  sockmapctl flows
   sockmapctl flows --pod shop/web-0 --mode tcp
-  sockmapctl flows --port 8080 --sort rate --watch=2s
+  sockmapctl flows --port 8080 --sort-by rate --watch=2s
   sockmapctl flows --pairs -o wide
-  sockmapctl flows -o json | jq '.[] | select(.reason != "")'`,
-	}, formatTable, formatWide, formatJSON)
+  sockmapctl flows -o json | jq '.items[] | select(.reason != "")'`,
+	})
 	flags := cmd.Flags()
-	filterFlags(&o.filter, a, cmd)
-	flags.StringVar(&o.sort, "sort", live.SortAddress, "`KEY`: "+term.OrList(live.SortKeys())+"; what is most comes first")
-	flags.DurationVarP(&o.watch, "watch", "w", 0, "list again each `INTERVAL`, with rates, until interrupted")
+	a.filterFlags(cmd, &o.filter, live.ByOwner|live.ByAddress|live.ByPort|live.ByState)
+	flags.StringVar(&o.sort, "sort-by", live.SortAddress, "`KEY`: "+term.OrList(live.SortKeys())+"; largest first")
+	flags.DurationVarP(&o.watch, "watch", "w", 0, "refresh every `INTERVAL` and show rates")
 	flags.Lookup("watch").NoOptDefVal = "1s"
-	flags.IntVar(&o.count, "count", 0, "end after so many `LISTS` (with --watch; 0: never)")
-	flags.BoolVar(&o.pairs, "pairs", false, "one line for each flow, with what both ends sent")
-	flags.BoolVar(&o.noHeader, "no-header", false, "leave out the line of titles")
+	flags.IntVar(&o.count, "count", 0, "stop after `N` refreshes (with --watch; 0: never)")
+	flags.BoolVar(&o.pairs, "pairs", false, "one line for each pair of sockets, with what both ends sent")
 	before(cmd, func() error { return o.check(cmd.Flags().Changed("watch")) })
-	complete(cmd, "sort", live.SortKeys())
+	complete(cmd, "sort-by", live.SortKeys())
 	return runs(cmd, func(cmd *cobra.Command) error {
 		if o.watch > 0 {
 			return a.watchFlows(cmd.Context(), &o)
@@ -77,44 +73,37 @@ func (o *flowsOptions) check(watching bool) error {
 		return fmt.Errorf("--count: %d is negative", o.count)
 	}
 	if o.count > 0 && !watching {
-		return errors.New("--count counts the lists of --watch")
+		return errors.New("--count: it counts the refreshes of --watch, which is not given")
 	}
 	if _, ok := live.Sorts[o.sort]; !ok {
-		return fmt.Errorf("--sort: %q is not %s", o.sort, term.OrList(live.SortKeys()))
+		return fmt.Errorf("--sort-by: %q is not %s", o.sort, term.OrList(live.SortKeys()))
 	}
 	if o.sort == live.SortRate && !watching {
-		return errors.New("--sort rate needs --watch: a rate takes two looks")
+		return errors.New("--sort-by: rate needs --watch, as a rate takes two lists")
 	}
-	return o.filter.Check()
+	return nil
 }
 
 // printFlows picks, sorts and prints.
 func (a *app) printFlows(o *flowsOptions, flows []live.Flow) error {
+	wide, rates := a.output == formatWide, o.watch > 0
 	if o.pairs {
 		pairs := o.filter.Pairs(live.PairUp(flows))
 		live.SortPairs(pairs, o.sort)
-		if a.output == formatJSON {
-			return printArray(a.stdout, pairs)
-		}
-		return a.printFlowTable(pairTable(pairs, a.output == formatWide, o.watch > 0), o)
+		return printList(a, listing[live.Pair]{
+			kind: "FlowPair", items: pairs, table: func() *term.Table { return pairTable(pairs, wide, rates) },
+			name: func(p *live.Pair) string { return flowName(p.Ends()[0]) },
+		})
 	}
 	flows = o.filter.Flows(flows)
 	live.SortFlows(flows, o.sort)
-	if a.output == formatJSON {
-		return printArray(a.stdout, flows)
-	}
-	return a.printFlowTable(flowTable(flows, a.output == formatWide, o.watch > 0), o)
+	return printList(a, listing[live.Flow]{
+		kind: "Flow", items: flows, table: func() *term.Table { return flowTable(flows, wide, rates) }, name: flowName,
+	})
 }
 
-// printFlowTable lets wide tables be as wide as they are.
-func (a *app) printFlowTable(t *term.Table, o *flowsOptions) error {
-	if a.output == formatWide {
-		wide := *a
-		wide.width = 0
-		a = &wide
-	}
-	return a.printTable(t, !o.noHeader)
-}
+// flowName is what explain takes.
+func flowName(f *live.Flow) string { return f.Local.String() + " " + f.Remote.String() }
 
 // watchFlows lists again and again until the context ends, which is no error: it is how one stops.
 func (a *app) watchFlows(ctx context.Context, o *flowsOptions) error {
@@ -125,7 +114,7 @@ func (a *app) watchFlows(ctx context.Context, o *flowsOptions) error {
 			return fmt.Errorf("list flows: %w", err)
 		}
 		before = before.Next(flows, time.Now())
-		if a.output != formatJSON {
+		if !a.isDocument() && a.output != formatName {
 			if err := a.beginScreen(n, o.watch); err != nil {
 				return err
 			}

@@ -73,7 +73,7 @@ func TestFlowsOfUnknownNamespacesShowTheirCookie(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
 	n.ok(t, "attach", "--cgroup", g.path)
 	connect(t, g, &netNS{}, 1)
-	lines := strings.Split(strings.TrimSpace(n.ok(t, "flows", "--no-header")), "\n")
+	lines := strings.Split(strings.TrimSpace(n.ok(t, "flows", "--no-headers")), "\n")
 	if len(lines) != 2 {
 		t.Fatalf("got %d lines, want one for each end: %q", len(lines), lines)
 	}

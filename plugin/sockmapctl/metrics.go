@@ -47,7 +47,7 @@ func (f *seriesFlags) check() error {
 
 func metricsCommand(a *app) *cobra.Command {
 	var series seriesFlags
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "metrics",
 		Short: "Print all counts in the Prometheus text format",
 		Long: `Prints all counts in the Prometheus text format, for the textfile collector of
@@ -55,7 +55,7 @@ the node exporter, or to look at. METRICS.md describes them. Nothing is printed
 unless everything could be read.`,
 		Example: `  sockmapctl metrics
   sockmapctl metrics > sockmap.prom.new && mv sockmap.prom.new /var/lib/node_exporter/sockmap.prom`,
-	}, formatText, formatJSON)
+	}, formatText, formatJSON, formatYAML)
 	series.flags(cmd)
 	before(cmd, series.check)
 	return runs(cmd, func(*cobra.Command) error {
@@ -63,8 +63,8 @@ unless everything could be read.`,
 		if err != nil {
 			return fmt.Errorf("read metrics: %w", err)
 		}
-		if a.output == formatJSON {
-			return a.printJSON(metricViews(families))
+		if a.isDocument() {
+			return printList(a, listing[metricView]{kind: "Metric", items: metricViews(families)})
 		}
 		out := bufio.NewWriter(a.stdout)
 		if err := metrics.Write(out, families); err != nil {

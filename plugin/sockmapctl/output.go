@@ -3,11 +3,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -19,82 +16,62 @@ import (
 const (
 	formatTable = "table"
 	formatJSON  = "json"
+	formatYAML  = "yaml"
+	formatName  = "name"
 	formatWide  = "wide"
 	formatText  = "text"
 )
 
-// printJSON writes one value, indented. Callers see to it that slices are not nil: arrays are never null.
-func (a *app) printJSON(v any) error {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(v)
-	if err == nil {
-		_, err = a.stdout.Write(escaped(out.Bytes()))
-	}
-	if err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
-}
+// Formats of -o, the default first. metrics alone has text in place of a table.
+var (
+	formatsOfObject = []string{formatTable, formatJSON, formatYAML}
+	formatsOfList   = []string{formatTable, formatWide, formatJSON, formatYAML, formatName}
+)
 
-// escaped writes what could steer a terminal as JSON's escapes: the encoder does so for the first 32 control characters only.
-// Outside of strings, JSON has none of it.
-func escaped(text []byte) []byte {
-	steers := func(r rune) bool { return r >= 0x7f && !unicode.IsGraphic(r) }
+// apiVersion is the version of all documents of -o json and yaml. Within one version fields are added, and none is removed,
+// renamed or given another type: see docs/JSON.md.
+const apiVersion = "sockmap-cni/v1"
+
+// escaped writes what could steer a terminal as JSON's escapes: the encoder does so for the first 32 control characters
+// only. Outside of strings, JSON has none of it.
+func escaped(text []byte) []byte { return escapedBy(jsonEscape, text) }
+
+// steers reports whether a terminal might obey the character.
+func steers(r rune) bool { return r >= 0x7f && !unicode.IsGraphic(r) }
+
+func escapedBy(escape func(to []byte, r rune) []byte, text []byte) []byte {
 	if bytes.IndexFunc(text, steers) < 0 {
 		return text
 	}
 	out := make([]byte, 0, len(text)+16)
 	for _, r := range string(text) {
-		if !steers(r) {
+		if steers(r) {
+			out = escape(out, r)
+		} else {
 			out = utf8.AppendRune(out, r)
-			continue
-		}
-		for _, unit := range utf16.Encode([]rune{r}) {
-			out = fmt.Appendf(out, `\u%04x`, unit)
 		}
 	}
 	return out
 }
 
-// printArray writes what printJSON would, piece by piece: indenting one big text copies it again and again.
-func printArray[T any](w io.Writer, all []T) error {
-	out := bufio.NewWriterSize(w, 64<<10)
-	if len(all) == 0 {
-		out.WriteByte('[')
+func jsonEscape(to []byte, r rune) []byte {
+	for _, unit := range utf16.Encode([]rune{r}) {
+		to = fmt.Appendf(to, `\u%04x`, unit)
 	}
-	for i := range all {
-		begin := ",\n  "
-		if i == 0 {
-			begin = "[\n  "
-		}
-		piece, err := json.MarshalIndent(&all[i], "  ", "  ")
-		if err != nil {
-			return fmt.Errorf("write JSON: %w", err)
-		}
-		out.WriteString(begin)
-		out.Write(escaped(piece))
-		if i == len(all)-1 {
-			out.WriteByte('\n')
-		}
-	}
-	out.WriteString("]\n")
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
+	return to
 }
 
-// printTable tells on stderr which columns a narrow terminal has no room for.
-func (a *app) printTable(t *term.Table, header bool) error {
-	left, err := t.Write(a.stdout, a.width, header)
+// printTable names on stderr the columns that a narrow terminal has no room for.
+func (a *app) printTable(t *term.Table) error { return a.printTableIn(t, a.width) }
+
+// printTableIn prints in at most width columns; 0: as many as it takes.
+func (a *app) printTableIn(t *term.Table, width int) error {
+	left, err := t.Write(a.stdout, width, !a.noHeaders)
 	if err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
 	if len(left) > 0 {
-		fmt.Fprintf(a.stderr, "(no room for %s: use a wider terminal, or -o json)\n", strings.Join(left, ", "))
+		fmt.Fprintf(a.stderr, "(no room for %s: use a wider terminal, -o wide or -o json)\n", strings.Join(left, ", "))
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ type policyPartView struct {
 
 func policyCommand(a *app) *cobra.Command {
 	var f podFlags
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withList(&cobra.Command{
 		Use:   "policy [POD...]",
 		Short: "Tell what is in force for pods, and where each part comes from",
 		Long: `Tells for each pod that the plugin was called for, or that was adopted, what is
@@ -43,8 +43,8 @@ and no agent has brought into force yet, is told below.
 
 A POD is namespace/name, a name, or the beginning of a sandbox's id.`,
 		Example: `  sockmapctl policy
-  sockmapctl policy shop/db-0 -o json | jq '.[].parts[] | select(.key == "peers")'`,
-	}, formatTable, formatJSON)
+  sockmapctl policy shop/db-0 -o json | jq '.items[].parts[] | select(.key == "peers")'`,
+	})
 	f.flags(a, cmd)
 	runs(cmd, func(cmd *cobra.Command) error {
 		if err := a.policy(cmd, &f, cmd.Flags().Args()); err != nil {
@@ -76,10 +76,10 @@ func (a *app) policy(cmd *cobra.Command, f *podFlags, names []string) error {
 	for _, p := range found {
 		views = append(views, newPolicyView(p))
 	}
-	if a.output == formatJSON {
-		return errors.Join(a.printJSON(views), errs)
-	}
-	return errors.Join(a.printPolicies(views), errs)
+	return errors.Join(printList(a, listing[policyView]{
+		kind: "Policy", items: views, table: func() *term.Table { return policyTable(views) },
+		name: (*policyView).name,
+	}), errs)
 }
 
 func newPolicyView(p adopt.Policy) policyView {
@@ -90,13 +90,18 @@ func newPolicyView(p adopt.Policy) policyView {
 	return v
 }
 
-func (a *app) printPolicies(views []policyView) error {
+// name is what a person calls the pod: its name, or the first letters of its sandbox's id.
+func (v *policyView) name() string {
+	if v.Pod == "" {
+		return live.ShortID(v.Container)
+	}
+	return live.PodName(v.Namespace, v.Pod)
+}
+
+func policyTable(views []policyView) *term.Table {
 	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 16}, {Title: "KEY"}, {Title: "IN FORCE", Min: 8}, {Title: "FROM", Min: 20}}}
 	for _, v := range views {
-		pod := live.ShortID(v.Container)
-		if v.Pod != "" {
-			pod = live.PodName(v.Namespace, v.Pod)
-		}
+		pod := v.name()
 		for i, p := range v.Parts {
 			if i > 0 {
 				pod = ""
@@ -107,5 +112,5 @@ func (a *app) printPolicies(views []policyView) error {
 			t.Add("", "", "", "not in force yet: "+pending)
 		}
 	}
-	return a.printTable(t, true)
+	return t
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,48 +16,52 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is one run: its world, and the flags that all commands share.
 type app struct {
 	env
-	dir    string
-	output string // of nouns
+	dir       string
+	output    string // format of -o
+	noHeaders bool
 }
 
 const pathVariable = "SOCKMAP_BPFFS_PATH"
 
-const rootLong = `sockmapctl shows and controls sockmap, which hands TCP between containers of
-this node from socket to socket.
+const rootLong = `sockmapctl shows and controls sockmap on this node. sockmap redirects TCP
+between containers of one node past the TCP/IP stack.
 
-Nouns read, verbs change. A verb may be repeated: it says that there is nothing
-left to do and succeeds.
+Commands that only look change nothing. The other commands may be repeated: if
+there is nothing left to do, they say that and succeed.
 
 Exit codes:
   0  done
   1  error
   2  wrong usage
   3  sockmap is not loaded
-  4  the pinned state is damaged, of another version, or not sockmap's
+  4  the pinned state is damaged, of another version, or not that of sockmap
   5  nothing is accelerated: open hazards (see doctor), or the kill switch
 
 Environment:
   ` + pathVariable + `    default of --bpffs-path
-  ` + confDirVariable + `  default of --cni-conf-dir of what reads it
+  ` + confDirVariable + `  default of --cni-conf-dir
   ` + kubeletVariable + `       default of --kubelet`
 
 func rootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sockmapctl",
-		Short: "Show and control TCP from socket to socket between containers",
+		Short: "Show and control TCP acceleration between containers of this node",
 		Long:  rootLong,
 		Example: `  sockmapctl status
   sockmapctl flows | head
-  sockmapctl endpoints -o json`,
+  sockmapctl attachments -o wide`,
 		Args:              unknownCommand,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return checkDir(a.dir) },
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:           version.String(),
 		SilenceErrors:     true, // report prints them
 		SilenceUsage:      true,
 	}
@@ -65,30 +70,36 @@ func rootCommand(a *app) *cobra.Command {
 		dir = datapath.DefaultDir
 	}
 	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
-	root.AddGroup(&cobra.Group{ID: groupNouns, Title: "Nouns (read only):"}, &cobra.Group{ID: groupVerbs, Title: "Verbs:"})
-	for _, cmd := range []*cobra.Command{
-		statusCommand(a), doctorCommand(a), benchCommand(a), endpointsCommand(a), policyCommand(a), flowsCommand(a), topCommand(a),
-		explainCommand(a), avoidedCommand(a), tapCommand(a), metricsCommand(a), versionCommand(a), bundleCommand(a),
+	root.Flags().Bool("version", false, "print the version of sockmapctl")
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Look at this node:", []*cobra.Command{
+			statusCommand(a), attachmentsCommand(a), flowsCommand(a), topCommand(a), explainCommand(a), policyCommand(a),
+			avoidedCommand(a), tapCommand(a), metricsCommand(a), doctorCommand(a), benchCommand(a), bundleCommand(a), versionCommand(a),
+		}},
+		{"Switch acceleration on and off:", []*cobra.Command{
+			enableCommand(a), disableCommand(a), forgetCommand(a), adoptCommand(a), attachCommand(a), detachCommand(a),
+		}},
+		{"Load and maintain the BPF programs:", []*cobra.Command{
+			loadCommand(a), upgradeCommand(a), unloadCommand(a), gcCommand(a),
+		}},
+		{"Install on this node:", []*cobra.Command{
+			installCommand(a), uninstallCommand(a), uninstallNodesCommand(a), agentCommand(a),
+		}},
 	} {
-		cmd.GroupID = groupNouns
-		root.AddCommand(cmd)
-	}
-	for _, cmd := range []*cobra.Command{
-		loadCommand(a), upgradeCommand(a), unloadCommand(a), enableCommand(a), disableCommand(a), forgetCommand(a),
-		adoptCommand(a), attachCommand(a), detachCommand(a), gcCommand(a), installCommand(a), uninstallCommand(a),
-		uninstallNodesCommand(a), agentCommand(a),
-	} {
-		cmd.GroupID = groupVerbs
-		root.AddCommand(cmd)
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.title
+			root.AddCommand(cmd)
+		}
 	}
 	root.AddCommand(docsCommand(a))
+	root.SetGlobalNormalizationFunc(newName)
 	return root
 }
-
-const (
-	groupNouns = "nouns"
-	groupVerbs = "verbs"
-)
 
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -140,18 +151,37 @@ func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
 	return cmd
 }
 
-// noun gives cmd the flag -o. The first of formats is the default.
-func (a *app) noun(cmd *cobra.Command, formats ...string) *cobra.Command {
-	// Not a.output itself: a flag sets its variable to its default when it is made, and every noun has the flag.
-	output := cmd.Flags().StringP("output", "o", formats[0], "`FORMAT`: "+strings.Join(formats, " or "))
-	cmd.PreRunE = func(*cobra.Command, []string) error {
+// withOutput gives cmd the flag -o. The first of formats is the default.
+func (a *app) withOutput(cmd *cobra.Command, formats ...string) *cobra.Command {
+	// Not a.output itself: a flag sets its variable to its default when it is made, and many commands have the flag.
+	output := cmd.Flags().StringP("output", "o", formats[0], "`FORMAT`: "+term.OrList(formats))
+	complete(cmd, "output", formats)
+	before(cmd, func() error {
 		a.output = *output
 		if !slices.Contains(formats, a.output) {
-			return fmt.Errorf("-o: %q is not %s", a.output, strings.Join(formats, " or "))
+			return fmt.Errorf("--output: %q is not %s", a.output, term.OrList(formats))
 		}
 		return nil
-	}
+	})
 	return cmd
+}
+
+// withList gives cmd the flags of commands that list things.
+func (a *app) withList(cmd *cobra.Command) *cobra.Command {
+	a.withOutput(cmd, formatsOfList...)
+	noHeaders := cmd.Flags().Bool("no-headers", false, "omit the header")
+	before(cmd, func() error {
+		a.noHeaders = *noHeaders
+		return nil
+	})
+	return cmd
+}
+
+// oldNames are names that flags had. They are accepted, and not shown.
+var oldNames = map[string]string{"no-header": "no-headers", "sort": "sort-by"}
+
+func newName(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return pflag.NormalizedName(cmp.Or(oldNames[name], name))
 }
 
 // node is this machine as the plugin knows it. Settings count for a first load only.

@@ -21,7 +21,7 @@ import (
 // views are what each noun prints with -o json.
 func views() map[string]any {
 	return map[string]any{
-		"status": &statusView{}, "endpoints": &[]endpointView{}, "flows": &[]live.Flow{}, "metrics": &[]metricView{},
+		"status": &statusView{}, "attachments": &[]attachmentView{}, "flows": &[]live.Flow{}, "metrics": &[]metricView{},
 		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{}, "avoided": &[]avoidedView{},
 		"policy": &[]policyView{},
 	}
@@ -45,27 +45,35 @@ func asked(noun string, flags ...string) []string {
 	return append([]string{noun}, flags...)
 }
 
-func TestJSONOfEveryNounComesBackWhole(t *testing.T) {
+// documentKinds are those of the documents, by command.
+var documentKinds = map[string]string{
+	"status": "Status", "attachments": "AttachmentList", "flows": "FlowList", "metrics": "MetricList", "version": "Version",
+	"doctor": "Doctor", "bench": "Bench", "avoided": "AvoidedList", "policy": "PolicyList",
+}
+
+func TestEveryDocumentComesBackWhole(t *testing.T) {
 	for name, n := range map[string]*testNode{"a busy node": busyNode(t), "an empty node": newLoadedNode(t)} {
-		for noun, v := range views() {
-			n.read(t, v, noun)
-			var again bytes.Buffer
-			a := app{env: env{stdout: &again}}
-			if err := a.printJSON(v); err != nil {
+		for command, v := range views() {
+			text := n.told(t, asked(command, "-o", "json")...)
+			if kind := decode(t, text, v); kind != documentKinds[command] {
+				t.Errorf("%s has the kind %s, want %s", command, kind, documentKinds[command])
+			}
+			again, err := json.Marshal(v)
+			if err != nil {
 				t.Fatal(err)
 			}
 			second := reflect.New(reflect.TypeOf(v).Elem()).Interface()
-			if err := json.Unmarshal(again.Bytes(), second); err != nil {
+			if err := json.Unmarshal(again, second); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(v, second); diff != "" {
-				t.Errorf("%s of %s: %s", noun, name, diff)
+				t.Errorf("%s of %s: %s", command, name, diff)
 			}
 			var raw any
-			if err := json.Unmarshal(again.Bytes(), &raw); err != nil {
+			if err := json.Unmarshal([]byte(text), &raw); err != nil {
 				t.Fatal(err)
 			}
-			for _, path := range nulls(noun, raw) {
+			for _, path := range nulls(command, raw) {
 				t.Errorf("%s of %s is null", path, name)
 			}
 		}
@@ -91,9 +99,9 @@ func nulls(path string, v any) (found []string) {
 
 func TestArraysAreEmptyRatherThanNull(t *testing.T) {
 	n := newLoadedNode(t)
-	for noun, want := range map[string]string{"flows": "[]\n", "endpoints": "[]\n"} {
-		if got := n.ok(t, noun, "-o", "json"); got != want {
-			t.Errorf("%s of an empty node is %q", noun, got)
+	for _, command := range []string{"flows", "attachments"} {
+		if got := n.ok(t, command, "-o", "json"); !strings.HasSuffix(got, "\"items\": []\n}\n") {
+			t.Errorf("%s of an empty node is %q", command, got)
 		}
 	}
 	r := newTestNode(t).run(t, "status", "-o", "json")

@@ -40,7 +40,7 @@ type nodeView struct {
 	Guards        []guardView     `json:"guards" doc:"what cures it, as far as it was loaded"`
 	Switches      []switchView    `json:"switchedOff" doc:"by sockmapctl disable with pods, namespaces or ports"`
 	Helpers       helpersView     `json:"conntrackHelpers" doc:"that read or rewrite payload on this node, and so keep their ports on TCP"`
-	Endpoints     countsView      `json:"endpoints" doc:"CNI attachments"`
+	Attachments   countsView      `json:"attachments" doc:"CNI attachments"`
 	Cgroups       []cgroupView    `json:"cgroups" doc:"cgroups with a link"`
 	Others        []otherView     `json:"others" doc:"programs of the same types, and maps of sockets, that are not sockmap's; null without CAP_SYS_ADMIN"`
 	Neighbours    []neighbourView `json:"neighbours" doc:"foreign sock_ops programs that run for sockets of containers; null without CAP_SYS_ADMIN"`
@@ -128,7 +128,7 @@ type resultView struct {
 }
 
 func statusCommand(a *app) *cobra.Command {
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "status",
 		Short: "Tell on one screen whether sockmap works, and what to do if not",
 		Long: `Tells whether sockmap is loaded and on, what it does now and has done since,
@@ -141,7 +141,7 @@ same: severe hazards of the kernel are open that no entry in a network
 configuration accepts, or the kill switch is on.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,
-	}, formatTable, formatJSON)
+	}, formatsOfObject...)
 	var f podFlags
 	f.flags(a, cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
@@ -149,8 +149,8 @@ configuration accepts, or the kill switch is on.`,
 		if err != nil {
 			return fmt.Errorf("read status: %w", err)
 		}
-		if a.output == formatJSON {
-			err = a.printJSON(s)
+		if a.isDocument() {
+			err = a.printDocument("Status", s)
 		} else {
 			err = a.printStatus(s)
 		}

@@ -16,7 +16,7 @@ func (v countsView) containers() int { return v.Accelerated + v.Declined }
 
 // accelerating is how many containers are accelerated now, of how many.
 func (v *nodeView) accelerating() string {
-	accelerated := v.Endpoints.Accelerated
+	accelerated := v.Attachments.Accelerated
 	if !v.Enabled {
 		accelerated = 0
 	}
@@ -26,8 +26,8 @@ func (v *nodeView) accelerating() string {
 			byHand++
 		}
 	}
-	text := fmt.Sprintf("accelerating %d of %s", accelerated, term.Number(v.Endpoints.containers(), "container", "containers"))
-	if v.Endpoints.containers() == 0 {
+	text := fmt.Sprintf("accelerating %d of %s", accelerated, term.Number(v.Attachments.containers(), "container", "containers"))
+	if v.Attachments.containers() == 0 {
 		text = "no container has been added"
 	}
 	if byHand > 0 {
@@ -39,14 +39,14 @@ func (v *nodeView) accelerating() string {
 // declinedAdvice is about containers that run without acceleration now; empty where there is none but those
 // that have opted out.
 func (v *nodeView) declinedAdvice() string {
-	for _, r := range v.Endpoints.Reasons {
+	for _, r := range v.Attachments.Reasons {
 		if r.Reason == decline.Hazards.String() {
 			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once acceptHazards or the pod's "+
 				"annotation names them, the agent, or sockmapctl adopt --all, takes the containers in",
 				term.Number(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
 		}
 	}
-	if len(v.Hazards.Open) > 0 && v.Endpoints.containers() == 0 {
+	if len(v.Hazards.Open) > 0 && v.Attachments.containers() == 0 {
 		return v.Hazards.advice()
 	}
 	return ""
@@ -58,8 +58,8 @@ func (v *nodeView) nothingAttached() string {
 	switch {
 	case slices.ContainsFunc(v.Cgroups, attached):
 		return ""
-	case v.Endpoints.containers() > 0:
-		return "no container is accelerated: the reasons are beside endpoints"
+	case v.Attachments.containers() > 0:
+		return "no container is accelerated: the reasons are below attachments"
 	case len(v.Cgroups) > 0:
 		return "" // they are gone, which is told
 	}

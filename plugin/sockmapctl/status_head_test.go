@@ -21,15 +21,15 @@ func TestStatusIsAboutNow(t *testing.T) {
 			[]string{"containers are accelerated only if", "nothing is attached"}},
 		{"by hand", nodeView{Enabled: true, Cgroups: []cgroupView{{Alive: true, Manual: true}}}, "no container has been added, and 1 cgroup by hand", nil},
 		{"all declined", nodeView{
-			Enabled: true, Hazards: held, Endpoints: countsView{Declined: 2, Reasons: []whyView{{Reason: "hazards", Count: 2}}},
+			Enabled: true, Hazards: held, Attachments: countsView{Declined: 2, Reasons: []whyView{{Reason: "hazards", Count: 2}}},
 		}, "accelerating 0 of 2 containers", []string{"2 containers are on TCP, as they do not accept splice", "no container is accelerated"}},
 		{"declined for something else", nodeView{
-			Enabled: true, Hazards: held, Endpoints: countsView{Declined: 1, Reasons: []whyView{{Reason: "opted-out", Count: 1}}},
-		}, "accelerating 0 of 1 container", []string{"no container is accelerated: the reasons are beside endpoints"}},
+			Enabled: true, Hazards: held, Attachments: countsView{Declined: 1, Reasons: []whyView{{Reason: "opted-out", Count: 1}}},
+		}, "accelerating 0 of 1 container", []string{"no container is accelerated: the reasons are below attachments"}},
 		{"all accelerated", nodeView{
-			Enabled: true, Hazards: held, Endpoints: countsView{Accelerated: 2}, Cgroups: attached,
+			Enabled: true, Hazards: held, Attachments: countsView{Accelerated: 2}, Cgroups: attached,
 		}, "accelerating 2 of 2 containers", nil},
-		{"switched off", nodeView{Endpoints: countsView{Accelerated: 2}, Cgroups: attached}, "accelerating 0 of 2 containers",
+		{"switched off", nodeView{Attachments: countsView{Accelerated: 2}, Cgroups: attached}, "accelerating 0 of 2 containers",
 			[]string{"all flows are on TCP"}},
 	} {
 		tt.node.Settings.MaxSockets = 100

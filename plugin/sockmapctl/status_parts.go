@@ -77,7 +77,7 @@ func (v *statusView) judge(parts []endpoint.Part) {
 
 func (n *nodeView) acceleratesSome() bool {
 	byHand := func(c cgroupView) bool { return c.Manual && c.Alive }
-	return n != nil && (n.Endpoints.Accelerated > 0 || slices.ContainsFunc(n.Cgroups, byHand))
+	return n != nil && (n.Attachments.Accelerated > 0 || slices.ContainsFunc(n.Cgroups, byHand))
 }
 
 // heldOff is one line for a screen. It is empty where containers are accelerated, and where nothing but the kill

@@ -98,21 +98,21 @@ func TestStatusSeesWhatAcceptsMoreThanTheEntry(t *testing.T) {
 func TestMetricsEndpointsAndStatusAgreeOnWhatIsAccelerated(t *testing.T) {
 	n := busyNode(t) // with a container whose cgroup is gone
 	counts := map[string]int{}
-	var endpoints []endpointView
-	n.read(t, &endpoints, "endpoints")
-	for _, e := range endpoints {
+	var attachments []attachmentView
+	n.read(t, &attachments, "attachments")
+	for _, e := range attachments {
 		counts[e.Reason]++
 		if (e.Reason == "") != e.Accelerated || (e.Declined == "") != e.Accelerated {
 			t.Errorf("accelerated %v because of %q (%s)", e.Accelerated, e.Reason, e.Declined)
 		}
 	}
 	if diff := cmp.Diff(map[string]int{"": 1, "opted-out": 1, "link-gone": 1}, counts); diff != "" {
-		t.Errorf("endpoints (-want +got):\n%s", diff)
+		t.Errorf("attachments (-want +got):\n%s", diff)
 	}
 	var s statusView
 	n.read(t, &s, "status")
-	if s.Node.Endpoints.Accelerated != counts[""] || s.Node.Endpoints.Declined != 2 {
-		t.Errorf("status has %+v", s.Node.Endpoints)
+	if s.Node.Attachments.Accelerated != counts[""] || s.Node.Attachments.Declined != 2 {
+		t.Errorf("status has %+v", s.Node.Attachments)
 	}
 	var families []metricView
 	n.read(t, &families, "metrics")
@@ -125,6 +125,6 @@ func TestMetricsEndpointsAndStatusAgreeOnWhatIsAccelerated(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(counts, exported); diff != "" {
-		t.Errorf("metrics (-endpoints +metrics):\n%s", diff)
+		t.Errorf("metrics (-attachments +metrics):\n%s", diff)
 	}
 }

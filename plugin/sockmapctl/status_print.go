@@ -77,7 +77,7 @@ func (s *screen) node(v *statusView) {
 	s.guards(n.Guards)
 	s.Line("helpers", "%s", n.Helpers)
 	s.pods(v.Pods)
-	s.endpoints(n.Endpoints)
+	s.attachments(n.Attachments)
 	s.cgroups(n.Cgroups)
 	s.others(n.Others)
 	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
@@ -112,12 +112,12 @@ func (s *screen) guards(all []guardView) {
 	}
 }
 
-func (s *screen) endpoints(v countsView) {
+func (s *screen) attachments(v countsView) {
 	text := fmt.Sprintf("%d accelerated, %d declined", v.Accelerated, v.Declined)
 	if v.Dead > 0 {
 		text += fmt.Sprintf(", %d dead", v.Dead)
 	}
-	s.Line("endpoints", "%s", text)
+	s.Line("attachments", "%s", text)
 	for _, r := range v.Reasons {
 		s.Line("", "%d × %s", r.Count, r.Words)
 	}

@@ -79,7 +79,7 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	if err != nil {
 		return nil, err
 	}
-	v.Endpoints = countEndpoints(records)
+	v.Attachments = countAttachments(records)
 	links, err := n.Links(ctx)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func readOthers(d *datapath.Datapath) ([]otherView, error) {
 	return views, nil
 }
 
-func countEndpoints(records []endpoint.Attachment) countsView {
+func countAttachments(records []endpoint.Attachment) countsView {
 	v := countsView{Reasons: []whyView{}}
 	counts := map[whyView]uint64{}
 	for _, r := range records {
@@ -273,7 +273,7 @@ func (v *nodeView) advice() []string {
 		next = append(next, held)
 	}
 	husk := func(c cgroupView) bool { return !c.Alive }
-	if v.Endpoints.Dead > 0 || slices.ContainsFunc(v.Cgroups, husk) {
+	if v.Attachments.Dead > 0 || slices.ContainsFunc(v.Cgroups, husk) {
 		next = append(next, "clean up after containers and cgroups that are gone with: sockmapctl gc")
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {

@@ -104,7 +104,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
 			Switches:      []switchView{},
 			Helpers:       helpersView{Ports: []string{}, Found: []helperView{}},
-			Endpoints: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
+			Attachments: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
 				{"opted-out", "annotation sockmap-cni/accelerate is false", 1}, {"link-gone", "its cgroup has no link any more", 1},
 			}},
 			Cgroups:    []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
@@ -163,7 +163,7 @@ func TestForeignStateIsRefusedWithTheRepair(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"status"}, {"flows"}, {"endpoints"}, {"metrics"}, {"load"}, {"unload"}, {"enable"}, {"disable"}, {"gc"},
+		{"status"}, {"flows"}, {"attachments"}, {"metrics"}, {"load"}, {"unload"}, {"enable"}, {"disable"}, {"gc"},
 		{"attach", "--cgroup", newGroup(t).path}, {"detach", "--id", "1"},
 	} {
 		r := n.run(t, args...)

@@ -19,7 +19,7 @@ import (
 type partFlags struct{ namespaces, ports []string }
 
 func (f *partFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&f.namespaces, "namespace", nil, "`NAME` of a Kubernetes namespace; may be repeated")
+	cmd.Flags().StringSliceVarP(&f.namespaces, "namespace", "n", nil, "`NAME` of a Kubernetes namespace; may be repeated")
 	cmd.Flags().StringSliceVar(&f.ports, "port", nil, "`PORT` of servers, or a range of them; may be repeated")
 }
 
@@ -136,7 +136,7 @@ func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, er
 	for _, name := range names {
 		own := switchNames(known, name)
 		if len(own) == 0 {
-			errs = append(errs, fmt.Errorf("no pod %q was added on this node (see: sockmapctl endpoints)", name))
+			errs = append(errs, fmt.Errorf("no pod %q was added on this node (see: sockmapctl attachments)", name))
 		}
 		if len(own) > 1 {
 			errs = append(errs, fmt.Errorf("%q is more than one pod (name one of: %s)", name, strings.Join(own, ", ")))

@@ -71,10 +71,14 @@ func (n *tapNames) label(cookie uint64) string {
 	return n.own.Label(cookie)
 }
 
-// kernel is what the verdict can tell by itself: the rest is left to wants.
+// kernel is the part of the filter that the verdict applies itself: one network namespace and one port. wants applies the
+// rest, to messages that were copied already.
 func (n *tapNames) kernel() datapath.TapFilter {
-	f := datapath.TapFilter{NetNSCookie: n.flags.cookie, Port: n.flags.port, WithTCP: n.flags.withTCP, Snap: n.snap()}
-	if f.NetNSCookie == 0 && (n.flags.pod != "" || n.flags.namespace != "") {
+	filter := &n.flags.filter
+	f := datapath.TapFilter{
+		NetNSCookie: filter.OnlyNetNS(), Port: filter.OnlyPort(), WithTCP: n.flags.withTCP, Snap: n.snap(),
+	}
+	if f.NetNSCookie == 0 && filter.NamesOwners() {
 		if cookies := n.cookies(); len(cookies) == 1 {
 			f.NetNSCookie = cookies[0]
 		}
@@ -90,42 +94,33 @@ func (n *tapNames) snap() uint32 {
 	return n.flags.snap
 }
 
-// cookies are the network namespaces that --pod and --namespace name.
+// cookies are the known network namespaces that the filter names.
 func (n *tapNames) cookies() (found []uint64) {
-	for cookie, o := range n.own {
-		if n.named(o) {
+	for cookie := range n.own {
+		if end := n.own.End(cookie); n.flags.filter.OwnerFits(&end) {
 			found = append(found, cookie)
 		}
 	}
 	return found
 }
 
-func (n *tapNames) named(o live.Owner) bool {
-	return o.Pod != "" && (n.flags.pod == "" || o.Pod == n.flags.pod) && (n.flags.namespace == "" || o.Namespace == n.flags.namespace)
-}
-
-// wants asks everything, what the kernel has been told too: it learns of changes later.
+// wants applies the whole filter: the kernel learns about new containers later.
 func (n *tapNames) wants(c *datapath.TapChunk) bool {
-	f := n.flags
-	if f.cookie != 0 && f.cookie != c.NetNSCookie && f.cookie != c.PeerNetNSCookie {
-		return false
+	if n.flags.filter.NamesOwners() {
+		n.known(c.NetNSCookie, c.PeerNetNSCookie)
 	}
-	if f.port != 0 && f.port != c.Passive.Port() {
-		return false
+	s := live.Subject{Ends: [2]live.End{n.own.End(c.NetNSCookie), n.own.End(c.PeerNetNSCookie)}, Port: c.Passive.Port()}
+	s.Ends[0].Address, s.Ends[1].Address = c.Active.Addr(), c.Passive.Addr()
+	if c.Role == datapath.RolePassive {
+		s.Ends[0].Address, s.Ends[1].Address = s.Ends[1].Address, s.Ends[0].Address
 	}
-	if f.prefix.IsValid() && !f.prefix.Contains(c.Active.Addr()) && !f.prefix.Contains(c.Passive.Addr()) {
-		return false
-	}
-	if f.pod == "" && f.namespace == "" {
-		return true
-	}
-	n.known(c.NetNSCookie, c.PeerNetNSCookie)
-	return n.named(n.own[c.NetNSCookie]) || n.named(n.own[c.PeerNetNSCookie])
+	return n.flags.filter.Fits(&s)
 }
 
-// waitsFor tells that there is nobody yet of those who are asked for.
+// waitsFor is a line that says that none of the requested containers exists yet; empty where one does.
 func (n *tapNames) waitsFor() string {
-	if n.flags.pod == "" && n.flags.namespace == "" || len(n.cookies()) > 0 {
+	filter := &n.flags.filter
+	if !filter.NamesOwners() || filter.OnlyNetNS() != 0 || len(n.cookies()) > 0 {
 		return ""
 	}
 	return fmt.Sprintf("(no container with %s yet: waiting for one)", n.flags)

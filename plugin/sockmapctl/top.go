@@ -15,28 +15,36 @@ import (
 )
 
 func topCommand(a *app) *cobra.Command {
+	var filter live.Filter
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Watch flows or pods on the whole terminal, the busiest first",
-		Long: `Shows once a second what is sent now: how much of it from socket to socket, how
-much by TCP and why, and the flows or pods that send it. The keys are on the
-screen; ? tells more. It needs a terminal; for scripts there is
-sockmapctl flows --watch.`,
-		Example: `  sockmapctl top`,
+		Long: `Refreshes once a second: the redirected bytes, the bytes over TCP with the
+reasons, and the flows or pods that send them. The screen shows the keys; ?
+explains them. top needs a terminal; scripts use sockmapctl flows --watch.
+
+` + filterHelp,
+		Example: `  sockmapctl top
+  sockmapctl top -n shop --port '!22'`,
 	}
+	a.filterFlags(cmd, &filter, live.ByOwner|live.ByAddress|live.ByPort|live.ByState)
 	return runs(cmd, func(cmd *cobra.Command) error {
-		if err := top.Run(cmd.Context(), a.stdout, a.getenv, a.sample); err != nil {
+		read := func() top.Sample { return a.sample(&filter) }
+		if err := top.Run(cmd.Context(), a.stdout, a.getenv, read); err != nil {
 			return fmt.Errorf("top: %w", err)
 		}
 		return nil
 	})
 }
 
-func (a *app) sample() top.Sample {
+func (a *app) sample(f *live.Filter) top.Sample {
 	s, err := a.readSample()
 	s.At = time.Now()
 	if err != nil {
 		s.Err, s.WayOut = err, wayOut(a.env, "sockmapctl top", &failure{err})
+	}
+	if s.Filter = f.String(); s.Filter != "" {
+		s.Flows = f.BothEnds(s.Flows)
 	}
 	return s
 }

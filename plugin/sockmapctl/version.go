@@ -18,16 +18,16 @@ type versionView struct {
 }
 
 func versionCommand(a *app) *cobra.Command {
-	cmd := a.noun(&cobra.Command{
+	cmd := a.withOutput(&cobra.Command{
 		Use:     "version",
 		Short:   "Print the versions of this program and of what is loaded",
 		Long:    "Prints the version of this program and of the programs that are loaded.",
 		Example: `  sockmapctl version`,
-	}, formatTable, formatJSON)
+	}, formatsOfObject...)
 	return runs(cmd, func(*cobra.Command) error {
 		v := versionView{Version: version.String(), ABI: int(datapath.ABI), Go: runtime.Version(), Loaded: loadedVersion(a.dir)}
-		if a.output == formatJSON {
-			return a.printJSON(v)
+		if a.isDocument() {
+			return a.printDocument("Version", v)
 		}
 		loaded := v.Loaded
 		if loaded == "" {

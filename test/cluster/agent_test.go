@@ -95,7 +95,7 @@ type nodeStatus struct {
 		LoadedVersion string
 		LoadedAt      time.Time
 		Hazards       struct{ Open, Guarded []string }
-		Endpoints     struct{ Accelerated, Declined, Dead int }
+		Attachments   struct{ Accelerated, Declined, Dead int }
 	}
 }
 
@@ -107,21 +107,21 @@ func statusOfNode(t *testing.T) (s nodeStatus) {
 	return s
 }
 
-// endpoint is a record of the plugin's.
-type endpoint struct {
+// attachment is one CNI ADD as sockmapctl lists it.
+type attachment struct {
 	Namespace, Pod, Reason    string
 	Accelerated               bool
 	RedirectedBytes, TCPBytes uint64
 }
 
-// endpointOf is that of a pod, nil if there is none.
-func endpointOf(t *testing.T, pod string) *endpoint {
+// attachmentOf is that of a pod, nil if there is none.
+func attachmentOf(t *testing.T, pod string) *attachment {
 	t.Helper()
-	var all []endpoint
-	if err := json.Unmarshal(sockmapctl(t, "endpoints", "-o", "json"), &all); err != nil {
+	var all struct{ Items []attachment }
+	if err := json.Unmarshal(sockmapctl(t, "attachments", "-o", "json"), &all); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range all {
+	for _, e := range all.Items {
 		if e.Pod == pod {
 			return &e
 		}
@@ -133,7 +133,7 @@ func endpointOf(t *testing.T, pod string) *endpoint {
 func wantAccelerated(t *testing.T, pods ...pod) {
 	t.Helper()
 	for _, p := range pods {
-		if e := endpointOf(t, p.Metadata.Name); e == nil || !e.Accelerated {
+		if e := attachmentOf(t, p.Metadata.Name); e == nil || !e.Accelerated {
 			t.Errorf("%s: %+v, want it accelerated", p.Metadata.Name, e)
 		}
 	}
@@ -145,15 +145,17 @@ type standing struct{ State, Reason string }
 // standings are those of all pods of the node, by name, as `sockmapctl adopt --all` would find them.
 func standings(t *testing.T) map[string]standing {
 	t.Helper()
-	var all []struct {
-		Pod string
-		standing
+	var all struct {
+		Items []struct {
+			Pod string
+			standing
+		}
 	}
 	if err := json.Unmarshal(sockmapctl(t, "adopt", "--all", "--dry-run", "-o", "json"), &all); err != nil {
 		t.Fatal(err)
 	}
 	byName := map[string]standing{}
-	for _, s := range all {
+	for _, s := range all.Items {
 		byName[s.Pod] = s.standing
 	}
 	return byName

@@ -24,7 +24,7 @@ func testLiveAnnotations(t *testing.T) {
 	waitFor := func(accelerated bool) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%s is accelerated: %t", serverPod.Metadata.Name, accelerated), func() error {
-			e := endpointOf(t, serverPod.Metadata.Name)
+			e := attachmentOf(t, serverPod.Metadata.Name)
 			if e == nil || e.Accelerated != accelerated {
 				return fmt.Errorf("it is %+v", e)
 			}

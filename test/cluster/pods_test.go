@@ -84,10 +84,10 @@ func testLeftOut(t *testing.T) {
 	deploy(t, out, onHost, in, other)
 	outPod, hostPod, inPod, otherPod := podOf(t, out.name), podOf(t, onHost.name), podOf(t, in.name), podOf(t, other.name)
 
-	if e := endpointOf(t, outPod.Metadata.Name); e == nil || e.Accelerated || e.Reason != "opted-out" {
+	if e := attachmentOf(t, outPod.Metadata.Name); e == nil || e.Accelerated || e.Reason != "opted-out" {
 		t.Errorf("the pod with the annotation: %+v", e)
 	}
-	if e := endpointOf(t, hostPod.Metadata.Name); e != nil {
+	if e := attachmentOf(t, hostPod.Metadata.Name); e != nil {
 		t.Errorf("the pod on the node's network: %+v", e)
 	}
 	for _, other := range []pod{outPod, hostPod} {
@@ -116,7 +116,7 @@ func testHostNetwork(t *testing.T) {
 	deploy(t, ingress, in)
 	ingressPod, inPod := podOf(t, ingress.name), podOf(t, in.name)
 	eventually(t, "the agent takes the pod with hostNetwork in", func() error {
-		if e := endpointOf(t, ingressPod.Metadata.Name); e == nil || !e.Accelerated {
+		if e := attachmentOf(t, ingressPod.Metadata.Name); e == nil || !e.Accelerated {
 			return fmt.Errorf("it is %+v", e)
 		}
 		return nil
@@ -126,7 +126,7 @@ func testHostNetwork(t *testing.T) {
 	k(t, "delete", "deployment", ingress.name)
 	eventually(t, "nothing is left of it", func() error {
 		_ = sockmapctl(t, "gc")
-		if e := endpointOf(t, ingressPod.Metadata.Name); e != nil {
+		if e := attachmentOf(t, ingressPod.Metadata.Name); e != nil {
 			return fmt.Errorf("there is %+v", *e)
 		}
 		return nil

@@ -64,7 +64,7 @@ func (w way) percent() float64 { return 100 * w.redirected / max(1, w.redirected
 // wayOf is that of all bytes of a pod, by its record.
 func wayOf(t *testing.T, pod string) way {
 	t.Helper()
-	e := endpointOf(t, pod)
+	e := attachmentOf(t, pod)
 	if e == nil {
 		return way{}
 	}
@@ -139,12 +139,13 @@ func wantBlocked(t *testing.T, pod, target string) {
 type flow struct{ Pod, PeerPod, Mode, Reason, Role, Remote string }
 
 // liveFlows are those of which an end is in a pod.
-func liveFlows(t *testing.T, pod string) (flows []flow) {
+func liveFlows(t *testing.T, pod string) []flow {
 	t.Helper()
-	if err := json.Unmarshal(sockmapctl(t, "flows", "--pod", pod, "-o", "json"), &flows); err != nil {
+	var list struct{ Items []flow }
+	if err := json.Unmarshal(sockmapctl(t, "flows", "--pod", pod, "-o", "json"), &list); err != nil {
 		t.Fatal(err)
 	}
-	return flows
+	return list.Items
 }
 
 // redirecting expects that the client's connections are redirected while they go on, by what the agent exports.

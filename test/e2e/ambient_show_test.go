@@ -44,10 +44,12 @@ func TestHopsOfZtunnelAreShownAsThoseOfApplications(t *testing.T) {
 	c := m.join()
 	c.want(allHops)
 	type end struct{ Pod string }
-	var pairs []struct{ Client, Server *end }
+	var pairs struct {
+		Items []struct{ Client, Server *end }
+	}
 	m.sockmapctl(&pairs, "flows", "--pairs")
 	var shown []string
-	for _, p := range pairs {
+	for _, p := range pairs.Items {
 		shown = append(shown, p.Client.Pod+" "+p.Server.Pod)
 	}
 	slices.Sort(shown)

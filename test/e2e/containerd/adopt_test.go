@@ -32,12 +32,14 @@ func (w *world) adopted(dryRun bool) map[string]string {
 	if dryRun {
 		args = append(args, "--dry-run")
 	}
-	var pods []struct{ Pod, State, Reason, From string }
+	var pods struct {
+		Items []struct{ Pod, State, Reason, From string }
+	}
 	if err := json.Unmarshal(w.sockmapctl(args...), &pods); err != nil {
 		w.Fatal(err)
 	}
 	said := map[string]string{}
-	for _, p := range pods {
+	for _, p := range pods.Items {
 		if p.From == "CRI" {
 			said[p.Pod] = p.State + " " + p.Reason
 		}

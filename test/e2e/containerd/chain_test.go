@@ -95,7 +95,7 @@ func (w *world) wantReasonInStatus(declined int, reason string) {
 	_ = cmd.Wait() // the exit code tells of the state, too
 	var status struct {
 		Node struct {
-			Endpoints struct {
+			Attachments struct {
 				Declined int
 				Reasons  []struct{ Words string }
 			}
@@ -104,7 +104,7 @@ func (w *world) wantReasonInStatus(declined int, reason string) {
 	if err := json.Unmarshal(out.Bytes(), &status); err != nil {
 		w.Fatalf("status: %v: %s", err, out.Bytes())
 	}
-	is := status.Node.Endpoints
+	is := status.Node.Attachments
 	if is.Declined != declined || len(is.Reasons) != 1 || !strings.Contains(is.Reasons[0].Words, reason) {
 		w.Errorf("want %d declined because of %q: %+v", declined, reason, is)
 	}

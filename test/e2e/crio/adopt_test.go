@@ -45,12 +45,14 @@ func (w *world) adopt(args ...string) map[string]string {
 		"adopt", "--all", "-o", "json", "--cri", w.socket(), "--cni-conf-dir", w.confDir(),
 		"--cni-cache-dir", w.TempDir(),
 	}, args...)
-	var pods []struct{ Pod, State, Reason, From string }
+	var pods struct {
+		Items []struct{ Pod, State, Reason, From string }
+	}
 	if err := json.Unmarshal(w.sockmapctl(args...), &pods); err != nil {
 		w.Fatal(err)
 	}
 	said := map[string]string{}
-	for _, p := range pods {
+	for _, p := range pods.Items {
 		if p.From != "CRI" {
 			w.Errorf("pod %s is known from %s", p.Pod, p.From)
 		}

@@ -109,15 +109,17 @@ func (h *host) ask(server string) (redirected uint64) {
 // redirected is what all containers have sent, 0 where nothing is loaded.
 func (h *host) redirected() (sum uint64) {
 	h.Helper()
-	out, err := h.try("sockmapctl", "endpoints", "-o", "json")
+	out, err := h.try("sockmapctl", "attachments", "-o", "json")
 	if err != nil {
 		return 0
 	}
-	var all []struct{ RedirectedBytes uint64 }
+	var all struct {
+		Items []struct{ RedirectedBytes uint64 }
+	}
 	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		h.Fatal(err)
 	}
-	for _, e := range all {
+	for _, e := range all.Items {
 		sum += e.RedirectedBytes
 	}
 	return sum

@@ -25,12 +25,12 @@ func TestAContainerOfPodmanIsAdoptedByItsID(t *testing.T) {
 	id := strings.TrimSpace(h.run("podman", "ps", "--quiet", "--filter", "name=early"))
 	h.run("sockmapctl", "adopt", "--cri", "none", id)
 	if h.ask("early") == 0 {
-		t.Errorf("nothing was redirected\n%s", h.run("sockmapctl", "endpoints"))
+		t.Errorf("nothing was redirected\n%s", h.run("sockmapctl", "attachments"))
 	}
 	h.run("podman", "rm", "--force", "--time", "0", "early")
 	// podman's DEL knows nothing of sockmap: its own list is older.
 	h.run("sockmapctl", "gc")
-	if out := h.run("sockmapctl", "endpoints", "--no-header"); strings.TrimSpace(out) != "" {
+	if out := h.run("sockmapctl", "attachments", "--no-headers"); strings.TrimSpace(out) != "" {
 		t.Errorf("left: %s", out)
 	}
 }
@@ -128,7 +128,7 @@ func TestContainersOfContainerdInTheNetworkOfNerdctl(t *testing.T) {
 	before := h.redirected()
 	out := h.ctr("--rm", "client", "ask", "10.4.0.2:8080")
 	if !strings.Contains(out, "ok ") || h.redirected() <= before {
-		t.Errorf("the client says %q\n%s", out, h.run("sockmapctl", "endpoints"))
+		t.Errorf("the client says %q\n%s", out, h.run("sockmapctl", "attachments"))
 	}
 	h.run(h.remove...)
 	if h.read(path) != nerdctlList || h.read(below) != shop {

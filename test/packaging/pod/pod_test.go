@@ -156,7 +156,7 @@ func TestAgentsRightsSuffice(t *testing.T) {
 	// Nobody but root passes the checks of privileges, so that they pass counts, too.
 	c.must(t, []int{exitDone, exitHazards}, "doctor")
 	c.must(t, []int{exitDone, exitHazards}, "status")
-	c.must(t, []int{exitDone}, "endpoints")
+	c.must(t, []int{exitDone}, "attachments")
 	c.must(t, []int{exitDone}, "disable")
 	c.must(t, []int{exitDone}, "enable")
 
@@ -164,7 +164,7 @@ func TestAgentsRightsSuffice(t *testing.T) {
 	c.must(t, []int{exitDone}, "attach", "--cgroup", g.cgroup, "--accept-hazards", "all")
 	g.start(t)
 	// The namespace of the connection has a name in /run/netns, as a pod's has, and no process that this container sees.
-	if out := c.must(t, []int{exitDone}, "flows", "--no-header"); strings.Count(out, "127.0.0.1:") != 4 {
+	if out := c.must(t, []int{exitDone}, "flows", "--no-headers"); strings.Count(out, "127.0.0.1:") != 4 {
 		t.Errorf("flows lists not the two ends of one connection:\n%s", out)
 	}
 	if out := c.must(t, []int{exitDone}, "metrics"); !strings.Contains(out, `sockmap_enabled 1`) {

@@ -10,11 +10,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-var update = flag.Bool("update", false, "write golden files and docs/CLI.md")
+// Update reports whether the tests write the files.
+var Update = flag.Bool("update", false, "write golden files and docs/CLI.md")
 
+// Check compares got with the file, or writes it.
 func Check(t *testing.T, path, got string) {
 	t.Helper()
-	if *update {
+	if *Update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

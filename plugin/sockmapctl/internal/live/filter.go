@@ -3,63 +3,118 @@
 package live
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// Filter picks flows. Within one list one element has to fit, and of all lists that are not empty each.
-type Filter struct {
-	Pods, Namespaces, Addresses, Ports, Modes, Reasons, Roles []string
-
-	prefixes []netip.Prefix
-	numbers  []PortRange
+// End is one end of a subject.
+type End struct {
+	Namespace, Pod string // empty: not known
+	NetNS          uint64 // cookie; 0: not known
+	Address        netip.Addr
 }
 
-type PortRange struct{ first, last uint16 }
+// Subject is what a filter judges: a flow, a message, an attachment. What it does not have stays zero.
+type Subject struct {
+	Ends               [2]End // an attachment has the first only
+	Port               uint16 // of the server
+	Mode, Reason, Role string
+}
 
-// Check parses, and refuses what can fit no flow.
-func (f *Filter) Check() error {
-	for _, one := range []struct {
-		flag         string
-		given, known []string
-	}{{"--mode", f.Modes, ModeNames()}, {"--reason", f.Reasons, ReasonNames()}, {"--role", f.Roles, RoleNames()}} {
-		for _, v := range one.given {
-			if !slices.Contains(one.known, v) {
-				return fmt.Errorf("%s: %q is not %s", one.flag, v, term.OrList(one.known))
-			}
-		}
+// Aspect is what a filter asks about. Commands offer the flags of the aspects that their subjects have.
+type Aspect uint8
+
+// The aspects.
+const (
+	ByOwner   Aspect = 1 << iota // pod, namespace and network namespace of an end
+	ByAddress                    // IP address of an end
+	ByPort                       // port of the server
+	ByState                      // mode, reason and role of a socket
+)
+
+// Field is one flag of a filter.
+type Field struct {
+	Name, Short, Usage string
+	Aspect             Aspect
+	Words              func() []string // values for completion; nil: depends on the node
+
+	accepts string // for errors; empty: one of Words
+	end     func(value string) (func(*End) bool, error)
+	subject func(value string) (func(*Subject) bool, error)
+}
+
+// Fields are all flags of filters. To add a flag to every command that lists or shows flows, add a line here.
+var Fields = []Field{
+	{Name: "pod", Usage: "`PODS` of either end: NAME or NAMESPACE/NAME", Aspect: ByOwner, accepts: "a name, or NAMESPACE/NAME", end: parsePod},
+	{Name: "namespace", Short: "n", Usage: "`NAMESPACES` of pods of either end; default: all", Aspect: ByOwner, accepts: "a name of a namespace",
+		end: parseNamespace},
+	{Name: "netns", Usage: "`NETNS` of either end: cookies as -o wide shows them, or paths", Aspect: ByOwner,
+		accepts: "a netns cookie (see flows -o wide), or the path of a network namespace", end: parseNetNS},
+	{Name: "address", Usage: "`ADDRESSES` of either end, or prefixes such as 10.1.0.0/16", Aspect: ByAddress,
+		accepts: "an IP address, or a prefix such as 10.1.0.0/16", subject: parseAddress},
+	{Name: "port", Usage: "`PORTS` of the server, or ranges such as 8000-8100", Aspect: ByPort,
+		accepts: "a port, or a range of ports, from 1 to 65535", subject: parsePort},
+	{Name: "mode", Usage: "`MODES`: " + term.OrList(ModeNames()), Aspect: ByState, Words: ModeNames,
+		subject: parseWord(ModeNames, func(s *Subject) string { return s.Mode })},
+	{Name: "reason", Usage: "`REASONS` for TCP, see METRICS.md", Aspect: ByState, Words: ReasonNames,
+		subject: parseWord(ReasonNames, func(s *Subject) string { return s.Reason })},
+	{Name: "role", Usage: "`ROLES`: " + term.OrList(RoleNames()), Aspect: ByState, Words: RoleNames,
+		subject: parseWord(RoleNames, func(s *Subject) string { return s.Role })},
+}
+
+var errValue = errors.New("not accepted")
+
+func parsePod(text string) (func(*End) bool, error) {
+	namespace, name, both := strings.Cut(text, "/")
+	if !both {
+		namespace, name = "", text
 	}
-	f.prefixes = nil
-	for _, s := range f.Addresses {
-		p, err := ParsePrefix(s)
+	if name == "" || both && namespace == "" || strings.Contains(name, "/") {
+		return nil, errValue
+	}
+	return func(e *End) bool { return e.Pod == name && (!both || e.Namespace == namespace) }, nil
+}
+
+func parseNamespace(text string) (func(*End) bool, error) {
+	if text == "" || strings.Contains(text, "/") {
+		return nil, errValue
+	}
+	return func(e *End) bool { return e.Namespace == text }, nil
+}
+
+func parseNetNS(text string) (func(*End) bool, error) {
+	if strings.HasPrefix(text, "/") {
+		id, err := netns.Identify(text)
 		if err != nil {
-			return fmt.Errorf("--address: %q is neither an address nor a prefix", s)
+			return nil, err
 		}
-		f.prefixes = append(f.prefixes, p)
+		text = strconv.FormatUint(id.Cookie, 10)
 	}
-	var err error
-	f.numbers, err = ParsePorts(f.Ports)
-	return err
+	cookie, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || cookie == 0 {
+		return nil, errValue
+	}
+	return func(e *End) bool { return e.NetNS == cookie }, nil
 }
 
-func ParsePorts(texts []string) (ranges []PortRange, err error) {
-	for _, s := range texts {
-		r, err := parsePortRange(s)
-		if err != nil {
-			return nil, fmt.Errorf("--port: %q is neither a port nor a range of ports from 1 to 65535", s)
-		}
-		ranges = append(ranges, r)
+func parseAddress(text string) (func(*Subject) bool, error) {
+	p, err := parsePrefix(text)
+	if err != nil {
+		return nil, errValue
 	}
-	return ranges, nil
+	return func(s *Subject) bool { return p.Contains(s.Ends[0].Address) || p.Contains(s.Ends[1].Address) }, nil
 }
 
-// ParsePrefix takes an address for the prefix of all its bits.
-func ParsePrefix(s string) (netip.Prefix, error) {
+// parsePrefix takes an address for the prefix of all its bits.
+func parsePrefix(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
 		return p.Masked(), err
@@ -72,65 +127,202 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return a.Prefix(a.BitLen())
 }
 
-func parsePortRange(s string) (r PortRange, err error) {
-	first, last, ranged := strings.Cut(s, "-")
-	if !ranged {
-		last = first
+func parsePort(text string) (func(*Subject) bool, error) {
+	r, ok := portrange.Parse[struct{ First, Last uint16 }](text)
+	if !ok {
+		return nil, errValue
 	}
-	a, err := strconv.ParseUint(first, 10, 16)
-	if err != nil {
-		return r, err
+	return func(s *Subject) bool { return r.First <= s.Port && s.Port <= r.Last }, nil
+}
+
+// parseWord is for values of a fixed list.
+func parseWord(words func() []string, of func(*Subject) string) func(string) (func(*Subject) bool, error) {
+	return func(text string) (func(*Subject) bool, error) {
+		if !slices.Contains(words(), text) {
+			return nil, errValue
+		}
+		return func(s *Subject) bool { return of(s) == text }, nil
 	}
-	b, err := strconv.ParseUint(last, 10, 16)
-	if err != nil {
-		return r, err
+}
+
+// Filter picks subjects. Its zero value picks all.
+type Filter struct {
+	values map[string]*[]string // by name of field
+
+	owners         []rule[End] // all that are not negative have to fit one and the same end
+	rules          []rule[Subject]
+	positiveOwners bool
+	port, cookie   string // the only value of --port and of --netns, where there is one
+}
+
+// rule is what one flag says.
+type rule[T any] struct{ any, none []func(*T) bool }
+
+// Values is where a flag puts what a person gives for the field.
+func (f *Filter) Values(field string) *[]string {
+	if f.values == nil {
+		f.values = map[string]*[]string{}
 	}
-	if a == 0 || b < a {
-		return r, strconv.ErrRange
+	if f.values[field] == nil {
+		f.values[field] = new([]string)
 	}
-	return PortRange{uint16(a), uint16(b)}, nil
+	return f.values[field]
 }
 
-func (f *Filter) fits(v *Flow) bool {
-	return FitsOne(f.Modes, v.Mode) && FitsOne(f.Reasons, v.Reason) && FitsOne(f.Roles, v.Role) &&
-		f.fitsPod(v) && FitsOne(f.Namespaces, v.Namespace, v.PeerNamespace) && f.fitsAddress(v) && f.fitsPort(v)
+// Check reads the values. It has to be called before the filter is used. Its error names the flag, the value, and what is
+// accepted.
+func (f *Filter) Check() error {
+	f.owners, f.rules, f.positiveOwners, f.port, f.cookie = nil, nil, false, "", ""
+	for i := range Fields {
+		field := &Fields[i]
+		values := *f.Values(field.Name)
+		if len(values) == 0 {
+			continue
+		}
+		var err error
+		if field.end != nil {
+			var r rule[End]
+			r, err = readRule(field, values, field.end)
+			f.owners = append(f.owners, r)
+			f.positiveOwners = f.positiveOwners || len(r.any) > 0
+		} else {
+			var r rule[Subject]
+			r, err = readRule(field, values, field.subject)
+			f.rules = append(f.rules, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	f.port, f.cookie = single(*f.Values("port")), single(*f.Values("netns"))
+	return nil
 }
 
-// FitsOne reports whether the list has one of the values. An empty list has all.
-func FitsOne(list []string, values ...string) bool {
-	return len(list) == 0 || slices.ContainsFunc(values, func(v string) bool { return v != "" && slices.Contains(list, v) })
+func readRule[T any](field *Field, values []string, parse func(string) (func(*T) bool, error)) (r rule[T], err error) {
+	for _, value := range values {
+		text, negative := strings.CutPrefix(value, "!")
+		test, err := parse(text)
+		if errors.Is(err, errValue) {
+			accepted := field.accepts
+			if accepted == "" {
+				accepted = term.OrList(field.Words())
+			}
+			return r, fmt.Errorf("--%s: %q is not %s", field.Name, value, accepted)
+		}
+		if err != nil {
+			return r, fmt.Errorf("--%s: %w", field.Name, err)
+		}
+		if negative {
+			r.none = append(r.none, test)
+		} else {
+			r.any = append(r.any, test)
+		}
+	}
+	return r, nil
 }
 
-func (f *Filter) fitsPod(v *Flow) bool {
-	return FitsOne(f.Pods, v.Pod, v.PeerPod, PodName(v.Namespace, v.Pod), PodName(v.PeerNamespace, v.PeerPod))
+// single is the value of a list of one; empty where it is not one, or is negative or a range.
+func single(values []string) string {
+	if len(values) != 1 || strings.ContainsAny(values[0], "!-/") {
+		return ""
+	}
+	return values[0]
 }
 
-func (f *Filter) fitsAddress(v *Flow) bool {
-	return len(f.prefixes) == 0 || slices.ContainsFunc(f.prefixes, func(p netip.Prefix) bool {
-		return p.Contains(v.Local.Addr()) || p.Contains(v.Remote.Addr())
-	})
+// OnlyPort is the one port that the filter lets through; 0: it is not one.
+func (f *Filter) OnlyPort() uint16 {
+	n, _ := strconv.ParseUint(f.port, 10, 16)
+	return uint16(n)
 }
 
-func (f *Filter) fitsPort(v *Flow) bool {
-	return FitsPorts(f.numbers, v.Local.Port(), v.Remote.Port())
+// OnlyNetNS is the cookie of the one network namespace that the filter names; 0: it is not one.
+func (f *Filter) OnlyNetNS() uint64 {
+	n, _ := strconv.ParseUint(f.cookie, 10, 64)
+	return n
 }
 
-// FitsPorts reports whether a range has one of the ports. No range has all.
-func FitsPorts(ranges []PortRange, ports ...uint16) bool {
-	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(r PortRange) bool {
-		return slices.ContainsFunc(ports, r.has)
-	})
+// NamesOwners reports whether the filter asks for certain pods, namespaces or network namespaces.
+func (f *Filter) NamesOwners() bool { return f.positiveOwners }
+
+// Fits reports whether the filter picks the subject.
+func (f *Filter) Fits(s *Subject) bool {
+	for i := range f.rules {
+		if !f.rules[i].fits(s) {
+			return false
+		}
+	}
+	if len(f.owners) == 0 {
+		return true
+	}
+	for i := range f.owners {
+		if hits(f.owners[i].none, &s.Ends[0]) || hits(f.owners[i].none, &s.Ends[1]) {
+			return false
+		}
+	}
+	return f.OwnerFits(&s.Ends[0]) || f.OwnerFits(&s.Ends[1])
 }
 
-func (r PortRange) has(port uint16) bool { return r.first <= port && port <= r.last }
+// OwnerFits reports whether one end is what --pod, --namespace and --netns ask for.
+func (f *Filter) OwnerFits(e *End) bool {
+	return !slices.ContainsFunc(f.owners, func(r rule[End]) bool { return !r.fits(e) })
+}
 
+func (r *rule[T]) fits(v *T) bool { return (len(r.any) == 0 || hits(r.any, v)) && !hits(r.none, v) }
+
+func hits[T any](tests []func(*T) bool, v *T) bool {
+	return slices.ContainsFunc(tests, func(test func(*T) bool) bool { return test(v) })
+}
+
+// String is the filter as flags.
+func (f *Filter) String() string {
+	var words []string
+	for i := range Fields {
+		if values := *f.Values(Fields[i].Name); len(values) > 0 {
+			words = append(words, "--"+Fields[i].Name+" "+strings.Join(values, ","))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// Subject is the flow as filters see it.
+func (f *Flow) Subject() *Subject {
+	s := &Subject{
+		Ends: [2]End{
+			{f.Namespace, f.Pod, f.NetNSCookie, f.Local.Addr()}, {f.PeerNamespace, f.PeerPod, f.PeerNetNSCookie, f.Remote.Addr()},
+		},
+		Port: f.Remote.Port(), Mode: f.Mode, Reason: f.Reason, Role: f.Role,
+	}
+	if f.Role == rolePassive {
+		s.Port = f.Local.Port()
+	}
+	return s
+}
+
+// Flows picks flows. It reuses the memory of all.
 func (f *Filter) Flows(all []Flow) []Flow {
-	return slices.DeleteFunc(all, func(v Flow) bool { return !f.fits(&v) })
+	return slices.DeleteFunc(all, func(v Flow) bool { return !f.Fits(v.Subject()) })
 }
 
-// Pairs picks pairs of which one end fits.
+// Pairs picks pairs of which one end fits. It reuses the memory of all.
 func (f *Filter) Pairs(all []Pair) []Pair {
 	return slices.DeleteFunc(all, func(p Pair) bool {
-		return !(p.Client != nil && f.fits(p.Client)) && !(p.Server != nil && f.fits(p.Server))
+		return !(p.Client != nil && f.Fits(p.Client.Subject())) && !(p.Server != nil && f.Fits(p.Server.Subject()))
 	})
+}
+
+// BothEnds picks flows of which one end fits, with their other ends.
+func (f *Filter) BothEnds(all []Flow) []Flow {
+	var picked []Flow
+	for _, p := range f.Pairs(PairUp(all)) {
+		for _, end := range p.Ends() {
+			picked = append(picked, *end)
+		}
+	}
+	return picked
+}
+
+// End is what is known about an end in a network namespace.
+func (o Owners) End(cookie uint64) End {
+	own := o[cookie]
+	return End{Namespace: own.Namespace, Pod: own.Pod, NetNS: cookie}
 }

@@ -52,3 +52,5 @@ type Count struct {
 	Reason string `json:"reason" doc:"of METRICS.md"`
 	Count  uint64 `json:"count" doc:"how often"`
 }
+
+var rolePassive = datapath.RolePassive.String()

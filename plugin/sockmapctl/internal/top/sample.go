@@ -13,6 +13,7 @@ type Sample struct {
 	At        time.Time
 	Err       error
 	WayOut    string // what to do about err; may be empty
+	Filter    string // as flags; empty: Flows are all of the node
 	Disabled  bool
 	Max       uint32 // sockets
 	Flows     []live.Flow

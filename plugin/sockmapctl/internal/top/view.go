@@ -104,6 +104,9 @@ func (m *model) headline() string {
 	if m.sample.Max > 0 {
 		left += faintStyle.Render(fmt.Sprintf(" of %d", m.sample.Max))
 	}
+	if m.sample.Filter != "" {
+		left += "   " + yellowStyle.Render(term.Printable(m.sample.Filter))
+	}
 	right := ""
 	if !m.sample.At.IsZero() {
 		right = faintStyle.Render(m.sample.At.Format(time.TimeOnly))

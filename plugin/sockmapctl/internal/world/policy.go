@@ -84,7 +84,7 @@ func (w *World) resolvePod(t Target) (explain.End, error) {
 		}
 	}
 	if best < 0 {
-		return explain.End{}, fmt.Errorf("no pod %s/%s is recorded on this node (see: sockmapctl endpoints)", t.namespace, t.pod)
+		return explain.End{}, fmt.Errorf("no pod %s/%s is recorded on this node (see: sockmapctl attachments)", t.namespace, t.pod)
 	}
 	r := w.records[best]
 	_, cookie, err := addressesOf(r)

@@ -20,8 +20,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// endpointView is one CNI attachment.
-type endpointView struct {
+// attachmentView is one CNI attachment.
+type attachmentView struct {
 	Namespace       string    `json:"namespace" doc:"of the pod; empty when there is none"`
 	Pod             string    `json:"pod" doc:"empty when there is none"`
 	Container       string    `json:"container" doc:"id of the container sandbox"`
@@ -43,74 +43,93 @@ type endpointView struct {
 	TCPBytes        uint64    `json:"tcpBytes" doc:"sent by TCP by sockets of the sockhash"`
 }
 
-func endpointsCommand(a *app) *cobra.Command {
+func attachmentsCommand(a *app) *cobra.Command {
 	var (
-		noHeader, all bool
-		f             podFlags
+		all    bool
+		f      podFlags
+		filter live.Filter
 	)
-	cmd := a.noun(&cobra.Command{
-		Use:   "endpoints",
-		Short: "List the containers that the plugin was called for",
-		Long: `Lists what the plugin's ADDs have made, one line for each container and
-network, and for containers that are not accelerated the reason. Attachments of
-one network namespace share its flows and bytes, so each line has them all.
+	cmd := a.withList(&cobra.Command{
+		Use:     "attachments",
+		Aliases: []string{"endpoints"},
+		Short:   "List the containers that the plugin was called for",
+		Long: `Lists the attachments of this node: one line for each container and network that
+the plugin was called for, with the reason where it is not accelerated. The
+attachments of one network namespace share its flows and bytes, so that each of
+their lines has the sums of all.
 
-With --all the pods are listed, too, that the plugin was not called for: those
-that ran before the installation, and those that use the network of the host or
-networks without sockmap. They come from the container runtime's CRI socket and
-from what libcni has kept.`,
-		Example: `  sockmapctl endpoints
-  sockmapctl endpoints --all
-  sockmapctl endpoints -o json | jq '.[] | select(.accelerated | not) | {pod, reason, declined}'`,
-	}, formatTable, formatJSON)
-	cmd.Flags().BoolVar(&noHeader, "no-header", false, "leave out the line of titles")
-	cmd.Flags().BoolVar(&all, "all", false, "pods that the plugin was not called for, too")
+With --all the list also has the pods that the plugin was never called for:
+those that ran before the installation, and those that use the network of the
+host or a network without sockmap. They come from the container runtime's CRI
+socket and from libcni's cache.
+
+` + filterHelp,
+		Example: `  sockmapctl attachments
+  sockmapctl attachments --all -n shop
+  sockmapctl attachments -o json | jq '.items[] | select(.reason != "") | {pod, reason, declined}'`,
+	})
+	cmd.Flags().BoolVar(&all, "all", false, "also list pods that the plugin was never called for")
+	a.filterFlags(cmd, &filter, live.ByOwner)
 	f.flags(a, cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
-		endpoints, err := a.endpoints(cmd.Context())
+		attachments, err := a.attachments(cmd.Context())
 		if all && errors.Is(err, datapath.ErrNotLoaded) {
 			err = nil // all that there are are left out
 		}
 		var problem error
 		if all && err == nil {
-			endpoints, problem = a.withLeftOut(cmd.Context(), &f, endpoints)
+			attachments, problem = a.withLeftOut(cmd.Context(), &f, attachments)
 		}
 		if err != nil {
-			return fmt.Errorf("list endpoints: %w", err)
+			return fmt.Errorf("list attachments: %w", err)
 		}
-		if a.output == formatJSON {
-			return errors.Join(a.printJSON(endpoints), problem)
-		}
-		return errors.Join(a.printTable(endpointTable(endpoints), !noHeader), problem)
+		attachments = slices.DeleteFunc(attachments, func(v attachmentView) bool { return !filter.Fits(v.subject()) })
+		return errors.Join(printList(a, listing[attachmentView]{
+			kind: "Attachment", items: attachments, table: func() *term.Table { return attachmentTable(attachments) },
+			name: (*attachmentView).name,
+		}), problem)
 	})
 }
 
+// subject is the attachment as filters see it.
+func (v *attachmentView) subject() *live.Subject {
+	return &live.Subject{Ends: [2]live.End{{Namespace: v.Namespace, Pod: v.Pod, NetNS: v.NetNSCookie}}}
+}
+
+// name is what explain, policy and disable take: the pod, or the container where there is no pod.
+func (v *attachmentView) name() string {
+	if v.Pod == "" {
+		return v.Container
+	}
+	return live.PodName(v.Namespace, v.Pod)
+}
+
 // withLeftOut adds the pods that the plugin was not called for. The error says that not all are seen.
-func (a *app) withLeftOut(ctx context.Context, f *podFlags, endpoints []endpointView) ([]endpointView, error) {
+func (a *app) withLeftOut(ctx context.Context, f *podFlags, attachments []attachmentView) ([]attachmentView, error) {
 	stood, err := a.standings(ctx, f)
 	if err != nil {
-		err = fmt.Errorf("list endpoints: not all pods are seen: %w", err)
+		err = fmt.Errorf("list attachments: not all pods are seen: %w", err)
 	}
-	endpoints = append([]endpointView{}, endpoints...)
+	attachments = append([]attachmentView{}, attachments...)
 	for _, s := range stood {
 		if s.State == adopt.LeftOut {
-			endpoints = append(endpoints, endpointView{
+			attachments = append(attachments, attachmentView{
 				Namespace: s.Namespace, Pod: s.Name, Container: s.ID, NetNSPath: s.NetNS,
 				State: string(s.State), Reason: s.Reason, Declined: s.Why(),
 			})
 		}
 	}
-	sortEndpoints(endpoints)
-	return endpoints, err
+	sortAttachments(attachments)
+	return attachments, err
 }
 
-func sortEndpoints(views []endpointView) {
-	slices.SortStableFunc(views, func(a, b endpointView) int {
+func sortAttachments(views []attachmentView) {
+	slices.SortStableFunc(views, func(a, b attachmentView) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
 	})
 }
 
-func (a *app) endpoints(ctx context.Context) ([]endpointView, error) {
+func (a *app) attachments(ctx context.Context) ([]attachmentView, error) {
 	d, err := datapath.Open(a.dir)
 	if err != nil {
 		return nil, err
@@ -124,11 +143,11 @@ func (a *app) endpoints(ctx context.Context) ([]endpointView, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := make([]endpointView, 0, len(records))
+	views := make([]attachmentView, 0, len(records))
 	for _, r := range records {
-		views = append(views, newEndpointView(r, sums[r.NetNSCookie]))
+		views = append(views, newAttachmentView(r, sums[r.NetNSCookie]))
 	}
-	sortEndpoints(views)
+	sortAttachments(views)
 	return views, nil
 }
 
@@ -154,8 +173,8 @@ func readSums(d *datapath.Datapath) (map[uint64]sum, error) {
 	})
 }
 
-func newEndpointView(r endpoint.Attachment, s sum) endpointView {
-	v := endpointView{
+func newAttachmentView(r endpoint.Attachment, s sum) attachmentView {
+	v := attachmentView{
 		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName, Network: r.Network,
 		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,
 		CgroupID: r.CgroupID, CgroupPath: r.CgroupPath, CgroupSource: r.CgroupSource,
@@ -169,7 +188,7 @@ func newEndpointView(r endpoint.Attachment, s sum) endpointView {
 	return v
 }
 
-func endpointTable(endpoints []endpointView) *term.Table {
+func attachmentTable(attachments []attachmentView) *term.Table {
 	t := &term.Table{Columns: []term.Column{
 		{Title: "POD", Min: 14, KeepEnd: true},
 		{Title: "CONTAINER", Drop: 1},
@@ -181,7 +200,7 @@ func endpointTable(endpoints []endpointView) *term.Table {
 		{Title: "REDIRECTED", Right: true},
 		{Title: "ACCELERATED", Min: 16},
 	}}
-	for _, e := range endpoints {
+	for _, e := range attachments {
 		pod, state, cookie := "", "yes", ""
 		if e.Pod != "" {
 			pod = e.Namespace + "/" + e.Pod

@@ -46,14 +46,14 @@ func TestBothEndsMakeAPair(t *testing.T) {
 	}
 }
 
-func TestArraysAreWrittenAsOneText(t *testing.T) {
+func TestAListIsIndentedLikeADocument(t *testing.T) {
 	for _, n := range []int{0, 1, 3} {
 		flows := livetest.Flows()[:n]
 		var pieces, whole bytes.Buffer
-		if err := printArray(&pieces, flows); err != nil {
+		if err := writeList(&pieces, "Flow", flows); err != nil {
 			t.Fatal(err)
 		}
-		if err := (&app{env: env{stdout: &whole}}).printJSON(flows); err != nil {
+		if err := (&app{env: env{stdout: &whole}}).printDocument("FlowList", map[string]any{"items": flows}); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(whole.String(), pieces.String()); diff != "" {
@@ -71,16 +71,14 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 		busy = connect(t, g, ns, 1)[0]
 	}
 	var flows []live.Flow
-	if err := json.Unmarshal([]byte(n.ok(t, "flows", "--pod", "shop/web-0", "-o", "json")), &flows); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, n.ok(t, "flows", "--pod", "shop/web-0", "-o", "json"), &flows)
 	if len(flows) != 2 || flows[0].Pod != "web-0" || flows[1].Pod != "web-0" {
 		t.Errorf("want both ends in web-0, got %+v", flows)
 	}
 	var pairs []live.Pair
 	out := n.ok(t, "flows", "--pod", "other-0", "--pairs", "-o", "json")
-	if err := json.Unmarshal([]byte(out), &pairs); err != nil || len(pairs) != 1 || pairs[0].Client == nil || pairs[0].Server == nil {
-		t.Errorf("want one pair: %v, %s", err, out)
+	if kind := decode(t, out, &pairs); kind != "FlowPairList" || len(pairs) != 1 || pairs[0].Client == nil || pairs[0].Server == nil {
+		t.Errorf("want one pair: %s", out)
 	}
 
 	sent := make(chan struct{})
@@ -91,14 +89,16 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 			fixture.Elapse(10*time.Millisecond, "the pace of the sender")
 		}
 	}()
-	out = n.ok(t, "flows", "-o", "json", "--watch=500ms", "--count", "2", "--sort", "rate")
+	out = n.ok(t, "flows", "-o", "json", "--watch=500ms", "--count", "2", "--sort-by", "rate")
 	<-sent
 	dec := json.NewDecoder(strings.NewReader(out))
 	for range 2 {
-		flows = nil // what is left of the list before would count
-		if err := dec.Decode(&flows); err != nil {
+		var list json.RawMessage
+		if err := dec.Decode(&list); err != nil {
 			t.Fatal(err)
 		}
+		flows = nil // what is left of the list before would count
+		decode(t, string(list), &flows)
 	}
 	if f := flows[0]; f.Local.String() != busy.client.LocalAddr().String() || f.PerSecond().RedirectedBytes < 1000 {
 		t.Errorf("the busy socket comes first, with its rate; got %+v %+v", f, f.PerSecond())
@@ -116,7 +116,10 @@ func TestTheShellIsGivenWhatFlagsTake(t *testing.T) {
 		{"--namespace", "", "shop"},
 		{"--reason", "back", "backlog-bytes\nbacklog-messages"},
 		{"--mode", "tcp,re", "tcp,redirect"},
-		{"--sort", "t", "tcp"},
+		{"--sort-by", "t", "tcp"},
+		{"--mode", "!re", "!redirect"},
+		{"-n", "", "shop"},
+		{"-o", "y", "yaml"},
 		{"--role", "x", ""},
 	} {
 		got, _, _ := strings.Cut(n.run(t, "__complete", "flows", tt.flag, tt.typed).stdout, ":4")

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/spf13/cobra"
+)
+
+// filterHelp is part of the description of every command with filters.
+const filterHelp = `A filter takes a list with commas, such as --port 80,443,8000-8100, and may be
+given several times. One value of the list has to fit, and every filter. A value
+with ! in front must not fit: --port '!22', --pod '!shop/db-0'. Pods and
+addresses may be those of either end; -n and --pod are about the same end.`
+
+// filterFlags gives cmd the flags of the filter that are about the aspects which its subjects have. Errors of the values
+// come before the command runs.
+func (a *app) filterFlags(cmd *cobra.Command, f *live.Filter, aspects live.Aspect) {
+	for i := range live.Fields {
+		field := &live.Fields[i]
+		if field.Aspect&aspects == 0 {
+			continue
+		}
+		cmd.Flags().StringSliceVarP(f.Values(field.Name), field.Name, field.Short, nil, field.Usage)
+		words := field.Words
+		switch field.Name {
+		case "pod":
+			words = a.podNames
+		case "namespace":
+			words = a.namespaceNames
+		}
+		if words != nil {
+			completeWith(cmd, field.Name, words)
+		}
+	}
+	if aspects&live.ByOwner != 0 {
+		all := cmd.Flags().BoolP("all-namespaces", "A", false, "all namespaces, which is the default without -n")
+		before(cmd, func() error {
+			if *all && len(*f.Values("namespace")) > 0 {
+				return errors.New("--all-namespaces: --namespace is given, too; only one of them is accepted")
+			}
+			return nil
+		})
+	}
+	before(cmd, f.Check)
+}
