@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cgroup finds the cgroup of a container in the unified hierarchy
-// (cgroup2), from whatever the container runtime tells a CNI plugin.
+// Package cgroup finds the cgroup of a container in the unified hierarchy (cgroup2), from what a container
+// runtime passes to a CNI plugin.
 //
-// A cgroup is named by its id, not by its path: the kubelet makes the cgroup
-// of a static pod again under the same path, and what was attached to the old
-// one is gone. The id is never reused while the kernel runs. It is the inode
-// number of the cgroup's directory, on 64-bit kernels.
+// A cgroup is identified by its ID, not by its path: the kubelet removes the cgroup of a static pod and
+// creates it again at the same path, without the programs that were attached to it. IDs are never reused
+// while the kernel runs. On 64-bit kernels the ID is the inode number of the cgroup's directory.
 package cgroup
 
 import (
@@ -21,25 +20,25 @@ import (
 )
 
 var (
-	// ErrNoCgroup2 means that no cgroup2 file system is mounted.
+	// ErrNoCgroup2: no cgroup2 file system is mounted.
 	ErrNoCgroup2 = errors.New("no cgroup2 file system is mounted")
-	// ErrNotCgroup2 means a path on a file system of another type.
+	// ErrNotCgroup2: the path is on a file system of another type.
 	ErrNotCgroup2 = errors.New("not on a cgroup2 file system")
-	// ErrRoot means a path that would select every process of the node.
+	// ErrRoot: the path would select every process of the node.
 	ErrRoot = errors.New("is the cgroup2 root")
-	// ErrOwn means a cgroup that the calling process itself is in, be it
-	// directly or further down: that is the runtime's, not the container's.
+	// ErrOwn: the calling process is in the cgroup or below it, so it is the cgroup of the runtime and not of
+	// the container.
 	ErrOwn = errors.New("holds this process itself, so it is not a container's")
-	// ErrInitialNamespace means that this process is in no container.
+	// ErrInitialNamespace: this process is not in a container.
 	ErrInitialNamespace = errors.New("in the initial cgroup namespace")
 )
 
-// kernfsHandle is FILEID_KERNFS of linux/exportfs.h: a handle that is a
-// kernfs id, which for a directory of cgroup2 is the cgroup id.
+// kernfsHandle is FILEID_KERNFS of linux/exportfs.h: a handle that is a kernfs ID, which for a directory of
+// cgroup2 is the cgroup ID.
 const kernfsHandle = 0xfe
 
-// Open opens the cgroup at path for attaching programs to it, and returns its
-// id. The caller closes the file. A missing cgroup is fs.ErrNotExist.
+// Open opens the cgroup at path for attaching programs to it, and returns its ID. The caller closes the file.
+// A missing cgroup is fs.ErrNotExist.
 func Open(path string) (*os.File, uint64, error) {
 	// Not O_PATH, which BPF_LINK_CREATE refuses.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -57,9 +56,8 @@ func Open(path string) (*os.File, uint64, error) {
 	return os.NewFile(uintptr(fd), path), id, nil
 }
 
-// Exists tells whether the cgroup with this id is still there. An error means
-// that it is not known: do not clean up after it then. It needs
-// CAP_DAC_READ_SEARCH in the initial user namespace.
+// Exists reports whether the cgroup with this ID exists. After an error that is not known, so the caller must
+// not clean up after the cgroup. It needs CAP_DAC_READ_SEARCH in the initial user namespace.
 func Exists(m Mount, id uint64) (bool, error) {
 	fd, err := openID(m, id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,8 +70,8 @@ func Exists(m Mount, id uint64) (bool, error) {
 	return true, nil
 }
 
-// PathOf returns where the cgroup with this id is now, for display. It is
-// fs.ErrNotExist when the cgroup is gone, and needs the rights of Exists.
+// PathOf returns the current path of the cgroup with this ID, for display. It returns fs.ErrNotExist if the
+// cgroup is gone. It needs the same capability as Exists.
 func PathOf(m Mount, id uint64) (string, error) {
 	fd, err := openID(m, id)
 	if err != nil {
@@ -87,15 +85,15 @@ func PathOf(m Mount, id uint64) (string, error) {
 	return path, nil
 }
 
-// openID opens the cgroup with this id with O_PATH.
+// openID opens the cgroup with this ID with O_PATH.
 func openID(m Mount, id uint64) (int, error) {
 	root, err := unix.Open(m.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		// Hidden from errors.Is: a lost mount says nothing about the cgroup.
+		// Not wrapped, so that errors.Is does not match: a missing mount says nothing about the cgroup.
 		return -1, fmt.Errorf("open cgroup2 mount %q: %s", m.Path, err)
 	}
 	defer unix.Close(root)
-	// Any other file system calls the handle stale too, as if it were gone.
+	// Any other file system returns ESTALE for the handle, as if the cgroup were gone.
 	if _, err := check(root); err != nil {
 		return -1, fmt.Errorf("open cgroup2 mount %q: %w", m.Path, err)
 	}
@@ -106,7 +104,7 @@ func openID(m Mount, id uint64) (int, error) {
 	switch {
 	case err == nil:
 		return fd, nil
-	// ENOTDIR: the files in cgroups have ids of the same kind.
+	// ENOTDIR: files in cgroups have IDs of the same kind.
 	case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return -1, fs.ErrNotExist
 	case errors.Is(err, unix.EPERM):
@@ -115,7 +113,7 @@ func openID(m Mount, id uint64) (int, error) {
 	return -1, fmt.Errorf("open by handle: %w", err)
 }
 
-// check returns the cgroup id of an open directory.
+// check returns the cgroup ID of an open directory.
 func check(fd int) (uint64, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {

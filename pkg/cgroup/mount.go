@@ -13,22 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// privateSource is the device name of the mounts that MountPrivate makes. For
-// cgroup2 it has no meaning, so it serves to know them again in later runs.
+// privateSource is the device name of mounts that MountPrivate makes. cgroup2 does not use it, so later runs
+// recognise the mount by it.
 const privateSource = "sockmap-cni"
 
-// Mount is a place where the cgroup2 hierarchy is seen.
+// Mount is a mount of the cgroup2 hierarchy.
 type Mount struct {
 	Path string
-	// Private: mounted by MountPrivate, because the host shows none. No runtime
-	// uses it then, and all processes are likely to be in the root cgroup.
+	// Private: MountPrivate made it, because the host has none. Then no runtime uses cgroup2, and probably
+	// all processes are in the root cgroup.
 	Private bool
 }
 
-// FindMount returns the place where the host has cgroup2, or ErrNoCgroup2.
+// FindMount returns the host's mount of cgroup2, or ErrNoCgroup2.
 func FindMount() (Mount, error) {
-	// The places of unified and of hybrid hosts; reading all mounts of a busy
-	// node would cost more than everything else here together.
+	// The usual places, on unified and on hybrid hosts. Reading all mounts of a busy node would cost more
+	// than everything else here together.
 	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		if isCgroup2(path) {
 			return Mount{Path: path}, nil
@@ -44,7 +44,7 @@ func FindMount() (Mount, error) {
 		if !isCgroup2(m.Mountpoint) {
 			continue
 		}
-		// A bind mount of a part of the hierarchy is used only when there is no other.
+		// A bind mount of a part of the hierarchy is used only if there is no other.
 		if found == nil || m.Root == "/" && found.Root != "/" {
 			found = m
 		}
@@ -55,8 +55,8 @@ func FindMount() (Mount, error) {
 	return Mount{Path: found.Mountpoint, Private: found.Source == privateSource}, nil
 }
 
-// MountPrivate mounts cgroup2 on the directory dir, which is made with mode
-// 0700 when it is missing. It does nothing when cgroup2 is mounted there.
+// MountPrivate mounts cgroup2 on the directory dir, and creates dir with mode 0700 if necessary. If cgroup2
+// is mounted there already, it does nothing.
 func MountPrivate(dir string) (Mount, error) {
 	m := Mount{Path: dir, Private: true}
 	if isCgroup2(dir) {
@@ -65,7 +65,7 @@ func MountPrivate(dir string) (Mount, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Mount{}, fmt.Errorf("make mount point for cgroup2: %w", err)
 	}
-	// mount(2) would follow a symbolic link to wherever it leads.
+	// mount(2) would follow a symbolic link.
 	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
 		return Mount{}, fmt.Errorf("mount cgroup2 on %q: is not a directory (remove it): %w", dir, errors.Join(err, unix.ENOTDIR))
 	}
@@ -73,7 +73,7 @@ func MountPrivate(dir string) (Mount, error) {
 		return Mount{}, fmt.Errorf("make mount point for cgroup2: %w", err)
 	}
 	err := unix.Mount(privateSource, dir, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
-	// EBUSY: another process was faster, the kernel does not mount it twice.
+	// EBUSY: another process has mounted it meanwhile; the kernel does not mount it twice.
 	if errors.Is(err, unix.EBUSY) && isCgroup2(dir) {
 		err = nil
 	}
@@ -88,8 +88,8 @@ func MountPrivate(dir string) (Mount, error) {
 	return m, nil
 }
 
-// Unmount takes back what MountPrivate did. Of other mounts it keeps its hands
-// off. A mount that is gone already is no error.
+// Unmount removes a mount of MountPrivate. It does nothing for other mounts, and returns nil if the mount is
+// gone.
 func (m Mount) Unmount() error {
 	if !m.Private {
 		return nil
@@ -105,12 +105,13 @@ func (m Mount) Unmount() error {
 	return nil
 }
 
-// OpenOwnRoot opens the directory of the cgroup2 hierarchy that this process's cgroup namespace begins at. In a container that
-// is the container's own cgroup, whatever is mounted where: the only part in which the container may move processes on hosts
-// that mount with nsdelegate. The directory serves to make cgroups in, below /proc/self/fd; the caller closes it. It is
-// ErrInitialNamespace outside of containers, where FindMount leads to the same. It needs CAP_SYS_ADMIN.
+// OpenOwnRoot opens the cgroup2 directory at the root of this process's cgroup namespace. In a container that
+// is the container's own cgroup, whatever is mounted. If the host mounts cgroup2 with nsdelegate, the
+// container may move processes only within that part. Use the directory below /proc/self/fd to create
+// cgroups; the caller closes it. Outside of containers OpenOwnRoot returns ErrInitialNamespace; use FindMount
+// there. It needs CAP_SYS_ADMIN.
 func OpenOwnRoot() (*os.File, error) {
-	// Not for the mount's sake: in the initial namespace, mounting would reset options of the host's own mount.
+	// In the initial namespace, mounting would reset options of the host's own mount.
 	if inInitialNamespace() {
 		return nil, ErrInitialNamespace
 	}
@@ -129,7 +130,7 @@ func OpenOwnRoot() (*os.File, error) {
 	return os.NewFile(uintptr(mounted), "cgroup2"), nil
 }
 
-// Own returns the directory of the cgroup that this process is in.
+// Own returns the directory of the cgroup of this process.
 func (m Mount) Own() (string, error) {
 	name, err := unifiedName("self")
 	if err != nil {
@@ -145,24 +146,23 @@ func (m Mount) Own() (string, error) {
 	return filepath.Join(m.Path, rel), nil
 }
 
-// inside returns where below m, as a relative path, the cgroup is that
-// /proc/PID/cgroup calls name; ok is false if it is not below m. An error
-// means that the names do not tell.
+// inside converts a name of /proc/PID/cgroup to a path relative to m. ok is false if the cgroup is not below
+// m. An error means that the names do not show it.
 func (m Mount) inside(name string) (rel string, ok bool, err error) {
 	root, err := m.rootName()
 	if err != nil {
 		return "", false, err
 	}
 	rel, ok = below(root, name)
-	// With a root above that of our cgroup namespace, m shows more than the
-	// names in /proc/PID/cgroup can express.
+	// If the root of m is above the root of this cgroup namespace, m shows more than names in
+	// /proc/PID/cgroup can express.
 	if !ok && strings.HasPrefix(root, "/..") {
 		return "", false, fmt.Errorf("%q shows cgroups from outside of this cgroup namespace", m.Path)
 	}
 	return rel, ok, nil
 }
 
-// rootName returns the cgroup that m.Path shows, as /proc/PID/cgroup would call it.
+// rootName returns the cgroup at m.Path, as /proc/PID/cgroup would name it.
 func (m Mount) rootName() (string, error) {
 	mounts, err := cgroup2Mounts()
 	if err != nil {
@@ -170,11 +170,11 @@ func (m Mount) rootName() (string, error) {
 	}
 	var root, point string
 	for _, listed := range mounts {
-		// ">=": of mounts on one place, the last one is on top.
+		// ">=": of several mounts on one place, the last one is on top.
 		if rest, ok := below(listed.Mountpoint, m.Path); ok && len(listed.Mountpoint) >= len(point) {
 			root, point = listed.Root, listed.Mountpoint
 			if rest != "." {
-				// Not filepath.Join, which takes the ".." out of "/..".
+				// Not filepath.Join, which would remove the ".." from "/..".
 				root = strings.TrimSuffix(root, "/") + "/" + rest
 			}
 		}
@@ -185,12 +185,12 @@ func (m Mount) rootName() (string, error) {
 	return root, nil
 }
 
-// cgroup2Mounts lists the cgroup2 mounts of this mount namespace, in the order in which they were made.
+// cgroup2Mounts lists the cgroup2 mounts of this mount namespace, in the order of mountinfo.
 func cgroup2Mounts() ([]*mountinfo.Info, error) {
 	return mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
 }
 
-// below returns path relative to dir, "." for dir itself. Both are clean.
+// below returns path relative to dir, "." for dir itself. Both must be clean.
 func below(dir, path string) (rel string, ok bool) {
 	if path == dir {
 		return ".", true

@@ -19,16 +19,15 @@ func (t *tree) byPath(value string) (candidate, error) {
 	return t.firstUsable(rels)
 }
 
-// pathVariants returns the paths, relative to the mount, that value may stand
-// for. The value as it is comes first: containerd passes the kubelet's path.
+// pathVariants returns the paths, relative to the mount, that value may mean. The value itself comes first:
+// containerd passes the path of the kubelet.
 func pathVariants(mount, value string) ([]string, error) {
-	// The kernel refuses to leave the mount, but a path that goes down and up
-	// again is no path that a runtime makes either.
+	// The kernel does not let a path leave the mount, but no runtime passes ".." either.
 	if slices.Contains(strings.Split(value, "/"), "..") {
 		return nil, fmt.Errorf("cgroup path %q contains %q", value, "..")
 	}
 	clean := path.Clean("/" + value)
-	// Operators copy paths from what they see in the file system.
+	// Operators copy paths from the file system.
 	if rest, ok := below(path.Clean(mount), clean); ok {
 		clean = path.Clean("/" + rest)
 	}
@@ -39,7 +38,7 @@ func pathVariants(mount, value string) ([]string, error) {
 	if unit, ok := scopeOf(value); ok {
 		rels = append(rels, unit)
 	}
-	// CRI-O with the systemd driver passes the last part of the path only.
+	// CRI-O with the systemd driver passes only the last part of the path.
 	if strings.HasSuffix(clean, ".slice") {
 		slice, err := expandSlice(path.Base(clean))
 		if errors.Is(err, ErrRoot) {
@@ -52,8 +51,8 @@ func pathVariants(mount, value string) ([]string, error) {
 	return rels, nil
 }
 
-// expandSlice returns the path of a systemd slice, which its name implies:
-// "a-b.slice" is "a.slice/a-b.slice".
+// expandSlice returns the path of a systemd slice, which its name implies: "a-b.slice" is
+// "a.slice/a-b.slice".
 func expandSlice(name string) (string, error) {
 	stem, ok := strings.CutSuffix(name, ".slice")
 	if stem == "-" && ok {
@@ -73,15 +72,15 @@ func expandSlice(name string) (string, error) {
 	return b.String(), nil
 }
 
-// scopeOf returns the path of the unit that "slice:prefix:name" stands for,
-// the form of cgroupsPath in OCI runtime specifications for systemd.
+// scopeOf returns the path of the unit "slice:prefix:name", the form of cgroupsPath in OCI specifications
+// with systemd.
 func scopeOf(triple string) (string, bool) {
 	w := strings.Split(triple, ":")
 	if len(w) != 3 || w[2] == "" || strings.Contains(triple, "/") {
 		return "", false
 	}
 	if w[0] == "" {
-		w[0] = "system.slice" // what the OCI runtimes take for root
+		w[0] = "system.slice" // the root, for OCI runtimes
 	}
 	slice, err := expandSlice(w[0])
 	if err != nil {

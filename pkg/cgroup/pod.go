@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The search for a pod in an unknown layout stops at whichever bound comes
-// first, as ADD must not become slow on a node where there is nothing to find.
+// The search for a pod in an unknown layout stops at either bound, because ADD must not be slow on a node
+// where the pod cannot be found.
 const (
 	walkDirs = 1024
 	walkTime = 20 * time.Millisecond
@@ -42,8 +42,8 @@ func validUID(uid string) bool {
 	})
 }
 
-// kubeletPaths returns where kubelets make the cgroup of a pod, with both
-// cgroup drivers, for each QoS class, and for --cgroup-root=/kubelet (kind).
+// kubeletPaths returns the paths at which kubelets create the cgroup of a pod: with both cgroup drivers, for
+// each QoS class, and with --cgroup-root=/kubelet (kind).
 func kubeletPaths(uid string) []string {
 	var rels []string
 	for _, root := range []string{"", "kubelet"} {
@@ -72,13 +72,13 @@ func joinNonEmpty(sep string, parts ...string) string {
 // systemdUID replaces the dashes, which separate levels in names of slices.
 func systemdUID(uid string) string { return strings.ReplaceAll(uid, "-", "_") }
 
-// podNames returns a function that knows the cgroup of a pod by its last part.
+// podNames returns a function that recognises the cgroup of a pod by the last part of its path.
 func podNames(uid string) func(name string) bool {
 	dir, slice := "pod"+uid, "-pod"+systemdUID(uid)+".slice"
 	return func(name string) bool { return name == dir || strings.HasSuffix(name, slice) }
 }
 
-// isPod tells whether the kubelet made a cgroup of this name for some pod.
+// isPod reports whether the kubelet gives a cgroup of a pod this name.
 func isPod(name string) bool {
 	if slice, ok := strings.CutSuffix(name, ".slice"); ok {
 		i := strings.LastIndex(slice, "-pod")
@@ -88,7 +88,7 @@ func isPod(name string) bool {
 	return ok && isUID(uid)
 }
 
-// isUID knows UUIDs, and the 32 digits that static pods have instead.
+// isUID recognises UUIDs, and the 32 digits that static pods have instead.
 func isUID(s string) bool {
 	const uuid = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
 	if len(s) == len(uuid) {

@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// byProcess returns the cgroup of the process whose network namespace file is
-// CNI_NETNS; nerdctl, ctr and cri-dockerd name the namespace in this way.
+// byProcess returns the cgroup of the process whose network namespace file is CNI_NETNS. nerdctl, ctr and
+// cri-dockerd pass such a path.
 func (t *tree) byProcess(ns string) (candidate, error) {
 	pid, ok := netns.PID(ns)
 	if !ok {
@@ -54,8 +54,8 @@ func (t *tree) ofProcess(pid int, ns string) (string, error) {
 	return rel, nil
 }
 
-// stableName reads the name of a process's cgroup and makes sure that the PID
-// did not pass to another process meanwhile: that one has another namespace.
+// stableName reads the name of a process's cgroup, and makes sure that the PID was not reused meanwhile:
+// another process has another namespace.
 func stableName(ns string, read func() (string, error)) (string, error) {
 	dev, ino, err := netns.Stat(ns)
 	if err != nil {
@@ -75,12 +75,12 @@ func stableName(ns string, read func() (string, error)) (string, error) {
 	return name, nil
 }
 
-// OfProcess returns the name of a process's cgroup in the unified hierarchy: its path below the mount, as far as both
-// begin at one root.
+// OfProcess returns the name of a process's cgroup in the unified hierarchy: its path below the mount, if
+// both start at the same root.
 func OfProcess(pid int) (string, error) { return unifiedName(strconv.Itoa(pid)) }
 
-// unifiedName reads the name of a process's cgroup in the unified hierarchy
-// from /proc/PID/cgroup. It begins at the root of the caller's cgroup namespace.
+// unifiedName reads the name of a process's cgroup in the unified hierarchy from /proc/PID/cgroup. The name
+// is relative to the caller's cgroup namespace.
 func unifiedName(pid string) (string, error) {
 	file := "/proc/" + pid + "/cgroup"
 	text, err := os.ReadFile(file)
@@ -96,7 +96,7 @@ func unifiedName(pid string) (string, error) {
 	return "", fmt.Errorf("no line for the unified hierarchy in %s", file)
 }
 
-// checkName refuses what the kernel writes for cgroups that have no path here.
+// checkName refuses the names that the kernel writes for cgroups without a path here.
 func checkName(name string) error {
 	switch {
 	case strings.HasSuffix(name, " (deleted)"):
@@ -111,12 +111,12 @@ func checkName(name string) error {
 
 // containerOf returns the cgroup to use for a process in the cgroup name.
 func containerOf(name string) string {
-	// crun makes a cgroup for the container's processes below the scope.
+	// crun creates a cgroup below the scope for the container's processes.
 	if up := path.Dir(name); strings.HasSuffix(up, ".scope") {
 		name = up
 	}
-	// The process is the pause container of cri-dockerd; the others of its pod
-	// are its siblings.
+	// The process is the pause container of cri-dockerd. The other containers of the pod are in sibling
+	// cgroups.
 	if up := path.Dir(name); isPod(path.Base(up)) {
 		return up
 	}

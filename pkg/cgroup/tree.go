@@ -17,11 +17,11 @@ type tree struct {
 	mount  Mount
 	fd     int
 	rootID uint64
-	// own has the ids of the cgroups that this process is in, without the
-	// root. It is filled by the first candidate that exists.
+	// own are the IDs of the cgroups of this process, without the root. They are read when the first
+	// candidate exists.
 	own      []uint64
 	ownKnown bool
-	notes    []string // on the search as a whole
+	notes    []string // about the search as a whole
 }
 
 // candidate is a cgroup that may be used.
@@ -55,7 +55,7 @@ func (t *tree) firstUsable(rels []string) (candidate, error) {
 			return p, nil
 		case !errors.Is(err, unix.ENOENT):
 			refused = cmp.Or(refused, err)
-		case missing == nil: // what was asked for; the others are our guesses
+		case missing == nil: // the first path is what was asked for; the others are guesses
 			missing = err
 		}
 	}
@@ -65,7 +65,7 @@ func (t *tree) firstUsable(rels []string) (candidate, error) {
 	return candidate{}, missing
 }
 
-// use returns the cgroup at the relative path rel, unless it must not be used.
+// use returns the cgroup at the relative path rel, or an error if it must not be used.
 func (t *tree) use(rel string) (candidate, error) {
 	path := filepath.Join(t.mount.Path, rel)
 	id, err := t.cgroupID(rel)
@@ -81,10 +81,10 @@ func (t *tree) use(rel string) (candidate, error) {
 	return candidate{path, id}, nil
 }
 
-// cgroupID returns the id of the cgroup at the relative path rel.
+// cgroupID returns the ID of the cgroup at the relative path rel.
 func (t *tree) cgroupID(rel string) (uint64, error) {
-	// The path comes from outside. The kernel sees to it that it ends on this
-	// very file system, whatever ".." or links or mounts are in it.
+	// The path comes from outside. The kernel makes sure that it ends on this file system, whatever "..",
+	// links or mounts it contains.
 	fd, err := unix.Openat2(t.fd, rel, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
@@ -99,28 +99,28 @@ func (t *tree) cgroupID(rel string) (uint64, error) {
 	return inode(fd)
 }
 
-// isOwnOrAncestor tells whether this process is in the cgroup with this id.
+// isOwnOrAncestor reports whether this process is in the cgroup with this ID, or below it.
 func (t *tree) isOwnOrAncestor(id uint64) bool {
 	if !t.ownKnown {
 		t.ownKnown = true
 		var err error
 		if t.own, err = t.ownIDs(); err != nil {
-			// Not refused for that: the programs attached to containers
-			// ignore sockets of the host's network namespace anyway.
+			// The candidate is not refused: the programs of containers ignore sockets of the host's network
+			// namespace anyway.
 			t.notes = append(t.notes, fmt.Sprintf("own cgroup not compared: %v", err))
 		}
 	}
 	return slices.Contains(t.own, id)
 }
 
-// ownIDs returns the ids of this process's cgroup and of all above it.
+// ownIDs returns the IDs of this process's cgroup and of all its parents.
 func (t *tree) ownIDs() ([]uint64, error) {
 	name, err := unifiedName("self")
 	if err != nil {
 		return nil, err
 	}
-	// Nothing but the root, for a runtime without a cgroup of its own. It
-	// saves the list of mounts, which is long on a node with many containers.
+	// A runtime without a cgroup of its own is in the root only. Then the list of mounts, which is long on a
+	// node with many containers, need not be read.
 	if name == "/" && inInitialNamespace() {
 		return nil, nil
 	}
@@ -139,18 +139,17 @@ func (t *tree) ownIDs() ([]uint64, error) {
 	return ids, nil
 }
 
-// inInitialNamespace tells whether "/" in /proc/PID/cgroup is the very root.
+// inInitialNamespace reports whether "/" in /proc/PID/cgroup is the root of the hierarchy.
 func inInitialNamespace() bool {
 	const initial = 0xEFFFFFFB // CGROUP_NS_INIT_INO of linux/nsfs.h
 	var st unix.Stat_t
 	return unix.Stat("/proc/thread-self/ns/cgroup", &st) == nil && st.Ino == initial
 }
 
-// locate is Mount.inside with a short cut past the list of mounts.
+// locate is Mount.inside, but usually does not read the list of mounts.
 func (t *tree) locate(name string) (rel string, ok bool, err error) {
-	// The mount nearly always shows what the names in /proc/PID/cgroup begin
-	// at, so a cgroup that is there under this name is the one. Only "/"
-	// is there in every mount and proves nothing.
+	// The root of the mount nearly always is the root of the names in /proc/PID/cgroup, so a cgroup that
+	// exists under this name is the right one. Only "/" exists in every mount and proves nothing.
 	if rel, ok := below("/", name); ok && rel != "." {
 		if _, err := t.cgroupID(rel); err == nil {
 			return rel, true, nil

@@ -12,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// walk searches a hierarchy, level by level, as pods are never deep down.
+// walk searches a hierarchy level by level, because pods are never deep.
 type walk struct {
 	tree     *tree
 	match    func(name string) bool
-	dirs     int // how many directories may be read
+	dirs     int // bound of directories to read
 	deadline time.Time
 }
 
-// find returns the relative path of the first cgroup whose last part is one
-// of names, or fs.ErrNotExist.
+// find returns the relative path of the first cgroup for whose name match returns true, or fs.ErrNotExist.
 func (w walk) find() (string, error) {
 	queue := []string{"."}
 	for read := 0; len(queue) > 0; read++ {
@@ -35,7 +34,7 @@ func (w walk) find() (string, error) {
 			if w.match(name) {
 				return rel, nil
 			}
-			// Below other pods are only their containers.
+			// Below another pod there are only its containers.
 			if !isPod(name) && w.hasChildren(rel) {
 				queue = append(queue, rel)
 			}
@@ -44,7 +43,7 @@ func (w walk) find() (string, error) {
 	return "", fmt.Errorf("%w in the whole hierarchy", fs.ErrNotExist)
 }
 
-// children lists the cgroups in one; none if it has gone in the meantime.
+// children lists the children of a cgroup; none if it was removed meanwhile.
 func (w walk) children(dir string) []string {
 	f, err := os.Open(path.Join(w.tree.mount.Path, dir))
 	if err != nil {
@@ -61,8 +60,8 @@ func (w walk) children(dir string) []string {
 	return names
 }
 
-// hasChildren goes by the link count, as ".." of each child is one link: it
-// spares the reading of leaves, which are the bulk and full of files.
+// hasChildren uses the link count, because ".." of each child is one link. So leaves, which are the majority
+// and contain many files, need not be read.
 func (w walk) hasChildren(rel string) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(w.tree.fd, rel, &st, unix.AT_SYMLINK_NOFOLLOW)

@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package endpoint registers container sandboxes with the data path and removes them again. It is one transaction
-// per call, independent of CNI's wire format, for the plugin and for sockmapctl.
+// Package endpoint registers the sandboxes of containers with the data path, and removes them again. Each call is one
+// transaction. The package is independent of CNI's wire format; the plugin, sockmapctl and the agent use it.
 //
 // # What an ADD makes
 //
-// Three things, in this order, each of which says what the ones before it are for:
+// An ADD makes three things in this order:
 //
-//	record     attachments[network, container, interface]: what this ADD is about to make
-//	link       pinned for the cgroup; shared by all records that name the cgroup
-//	endpoint   endpoints[netns cookie]: the policy; shared by all records that name the cookie
+//	attachment   attachments[network, container, interface]: what this ADD is about to make
+//	link         pinned for the cgroup; shared by all attachments with the cgroup
+//	endpoint     endpoints[netns cookie]: the policy; shared by all attachments with the cookie
 //
-// Nothing is counted: a link or an endpoint belongs to the records that name it, and goes with the last of them.
-// A counter would have to be repaired after every kill, a list of records is right by construction.
+// There are no reference counts. A link or an endpoint belongs to the attachments that name it, and is removed with the
+// last of them. A count would have to be repaired after every kill; a list of attachments is right by construction.
 //
 // # What a kill leaves
 //
-// The kernel drops the lock of a killed process, and what it had made so far stays. Because the record comes first
-// on the way in and goes last on the way out, whatever stays is named by a record: the next call for the same key
-// completes or removes it, and Reap does once the sandbox is gone. Two things can stay unnamed, when an ADD that
-// replaces an older one of the same key is killed between the new record and the removal of the older one's share;
-// Reap and every later ADD sweep links and endpoints that no record names.
+// When a process is killed, the kernel releases its lock, and what it has made stays. The attachment is written first and
+// deleted last, so whatever stays is named by an attachment: the next call for the same key completes or removes it, and
+// Reap removes it once the sandbox is gone. There is one exception. If an ADD replaces an older attachment of the same key
+// and is killed before it has removed the link and endpoint of the older one, no attachment names these. A mark says so,
+// and Reap, or the next ADD, removes links and endpoints without an attachment.
 //
 // # Versions
 //
-// All calls work with the programs that are loaded, whichever version did that; only Upgrade replaces them. It may be killed
-// at any step: what is loaded works, the next Upgrade begins anew, and every call that changes something first ends what can be
-// ended without choosing a version (tidy). See docs/UPGRADE.md.
+// All calls work with the loaded programs, whichever version loaded them. Only Upgrade replaces them. If Upgrade is killed
+// at any step, the loaded programs work, and the next Upgrade starts again. Every call that changes something first
+// completes whatever can be completed without choosing a version (tidy). See docs/UPGRADE.md.
 //
 // # What is dead
 //
-// A record is removed without its runtime's word only when the sandbox provably is no more: its cgroup is gone, or
-// its network namespace file is missing or another one, seen from the mount namespace that recorded it; and no process is
-// in its network namespace, where other containers can live on. What cannot be judged stays. A sandbox that was declined
-// has no link, but the cgroup of its container is recorded, by which it can be judged from every mount namespace.
+// An attachment is removed without a DEL only if its sandbox provably does not exist any more: its cgroup is gone, or the
+// file of its network namespace is missing or another one, as seen from the mount namespace that recorded it; and no
+// process is in its network namespace, where other containers may live on. If that is not known, the attachment stays. A
+// declined sandbox has no link, but the cgroup of its container is recorded, which can be checked from every mount
+// namespace.
 package endpoint

@@ -15,21 +15,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Temporary files are hidden and end with nothing that a runtime loads. They are in the directory of the file that
-// they become: containerd notices a new configuration by the name that disappears.
+// Temporary files are hidden, and their suffix is one that no runtime loads. They are in the directory of the
+// file that they become, because containerd notices a new configuration by the name that disappears.
 const (
 	tempPrefix = ".sockmap-"
 	tempSuffix = ".tmp"
 )
 
-// fileAttributes is who may do what with a file.
+// fileAttributes are owner, permissions and extended attributes of a file.
 type fileAttributes struct {
 	mode       fs.FileMode
 	uid, gid   int
 	attributes []attribute // nil: those that a new file gets
 }
 
-// fileAttributesOf takes it from a file that is there.
+// fileAttributesOf reads the attributes of an existing file.
 func fileAttributesOf(path string) (fileAttributes, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -39,13 +39,13 @@ func fileAttributesOf(path string) (fileAttributes, error) {
 	return fileAttributes{fs.FileMode(st.Mode) & fs.ModePerm, int(st.Uid), int(st.Gid), attributes}, err
 }
 
-// publish makes path hold what content reads, at once and for good. It returns with the old file in place, and
-// nothing beside it, or with the new one.
+// publish replaces the content of path atomically and durably. Afterwards path is the new file, or after an
+// error the old one with nothing left beside it.
 func (i *Installer) publish(path string, content io.Reader, as fileAttributes) error {
 	return i.publishBy(filepath.Dir(path), path, content, as)
 }
 
-// publishBy has its temporary file in dir, on the file system of path.
+// publishBy is publish with the temporary file in dir, which must be on the file system of path.
 func (i *Installer) publishBy(dir, path string, content io.Reader, as fileAttributes) (err error) {
 	if err := i.step("write " + filepath.Base(path)); err != nil {
 		return err
@@ -68,15 +68,16 @@ func (i *Installer) publishBy(dir, path string, content io.Reader, as fileAttrib
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	// The new file is there: what fails from here on only fails to make it last through a loss of power.
+	// The new file is in place. An error from here on only means that a power failure may undo it.
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		i.log().Warn("sync directory", "directory", filepath.Dir(path), "error", err)
 	}
 	return nil
 }
 
-// writeTemp returns the file's name even if it fails later on. It closes the file: nobody can run one that is open for
-// writing. A child of this process, between fork and exec, would have it open, too, so there must be none meanwhile.
+// writeTemp writes a temporary file and returns its name, even after an error. It closes the file, as a file
+// that is open for writing cannot be executed. A child of this process would have it open between fork and
+// exec, so there must be no fork meanwhile.
 func (i *Installer) writeTemp(dir string, content io.Reader, as fileAttributes) (string, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -94,7 +95,7 @@ func (i *Installer) writeContent(f *os.File, content io.Reader, as fileAttribute
 	if err := f.Chown(as.uid, as.gid); err != nil {
 		return err
 	}
-	// After chown, which clears bits. And the umask does not count.
+	// After chown, which clears bits. The umask has no effect on chmod.
 	if err := f.Chmod(as.mode); err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func syncDir(dir string) error {
 	return f.Sync()
 }
 
-// rename moves a file within its directory.
+// rename renames a file within its directory.
 func (i *Installer) rename(from, to string) error {
 	if err := i.step("move " + filepath.Base(from)); err != nil {
 		return err
@@ -130,7 +131,7 @@ func (i *Installer) rename(from, to string) error {
 	return nil
 }
 
-// remove reports whether there was anything to remove.
+// remove removes a file, and reports whether it existed.
 func (i *Installer) remove(path string) (bool, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -145,7 +146,7 @@ func (i *Installer) remove(path string) (bool, error) {
 	return err == nil, err
 }
 
-// temps lists temporary files: of a call that is at work, or of one that was killed.
+// temps lists temporary files, of running calls and of calls that were killed.
 func temps(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -160,12 +161,13 @@ func temps(dir string) ([]string, error) {
 	return found, nil
 }
 
-// removeTemps removes what killed calls left. The caller holds the lock of dir, so nobody is at work there.
+// removeTemps removes what killed calls have left. The caller holds the lock of dir, so no other call is
+// running there.
 func removeTemps(dir string) error {
 	found, err := temps(dir)
 	errs := []error{err}
 	for _, path := range found {
-		if err := removeTemp(path); !errors.Is(err, fs.ErrNotExist) { // a nudge of somebody needs no lock
+		if err := removeTemp(path); !errors.Is(err, fs.ErrNotExist) { // touchConfDir of another process does not take the lock
 			errs = append(errs, err)
 		}
 	}
@@ -175,8 +177,8 @@ func removeTemps(dir string) error {
 	return nil
 }
 
-// touchConfDir makes containerd read its configuration again. It watches the directory and not those in it, and looks at
-// names that appear only when others disappear.
+// touchConfDir makes containerd read its configuration again. containerd watches the directory, but not its
+// subdirectories, and notices new names only when other names disappear.
 func (i *Installer) touchConfDir() {
 	f, err := os.CreateTemp(i.ConfDir, tempPrefix+"*"+tempSuffix)
 	if err == nil {

@@ -25,8 +25,9 @@ const (
 	attributesUser = "user."
 )
 
-// isKept tells whether a file that is written anew keeps an attribute of the old one: its label, its ACL, and what people
-// or programs have noted. What the kernel computes of the content (IMA, EVM) or uses for itself (trusted) is not.
+// isKept reports whether a rewritten file keeps this attribute of the old one: SELinux and Smack label, ACL,
+// and attributes of users. Attributes that the kernel computes from the content (IMA, EVM) or uses itself
+// (trusted) are not kept.
 func isKept(name string) bool {
 	switch name {
 	case "security.selinux", "security.SMACK64", attributeACL:
@@ -35,7 +36,8 @@ func isKept(name string) bool {
 	return strings.HasPrefix(name, attributesUser)
 }
 
-// attributesOf reads those attributes of a file that are kept. A file system without attributes has none.
+// attributesOf reads the attributes of a file that isKept selects. On a file system without attributes the
+// list is empty.
 func attributesOf(path string) ([]attribute, error) {
 	names, err := listAttributes(path)
 	if errors.Is(err, unix.ENOTSUP) {
@@ -51,7 +53,7 @@ func attributesOf(path string) ([]attribute, error) {
 		}
 		value, err := readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
 		if errors.Is(err, unix.ENODATA) {
-			continue // removed since
+			continue // removed meanwhile
 		}
 		if err != nil {
 			return nil, &fs.PathError{Op: "getxattr " + name, Path: path, Err: err}
@@ -71,9 +73,9 @@ func listAttributes(path string) (names []string, err error) {
 	return names, err
 }
 
-// readSized calls get with a buffer that is as large as it has to be.
+// readSized calls get with a buffer of the size that get asks for.
 func readSized(get func(b []byte) (int, error)) ([]byte, error) {
-	const attempts = 5 // somebody may make it larger meanwhile
+	const attempts = 5 // another process may enlarge it meanwhile
 	for n := 1; ; n++ {
 		size, err := get(nil)
 		if err != nil || size == 0 {
@@ -90,7 +92,7 @@ func readSized(get func(b []byte) (int, error)) ([]byte, error) {
 	}
 }
 
-// withoutUserAttributes returns who may do what with a file without what is noted of it.
+// withoutUserAttributes returns the attributes without those of users.
 func (l fileAttributes) withoutUserAttributes() fileAttributes {
 	l.attributes = slices.DeleteFunc(slices.Clone(l.attributes), func(a attribute) bool {
 		return strings.HasPrefix(a.name, attributesUser)
@@ -98,13 +100,13 @@ func (l fileAttributes) withoutUserAttributes() fileAttributes {
 	return l
 }
 
-// setAttributes gives f the attributes. Of an ACL the mode of the group is only a part, so a file that cannot have it is
-// not written; the others are only told of.
+// setAttributes sets the attributes of f. If the ACL cannot be set, it returns an error, because the
+// permission bits are only a part of the ACL. If another one cannot be set, it logs that.
 func (i *Installer) setAttributes(f *os.File, all []attribute) error {
 	if all == nil {
 		return nil
 	}
-	// It may have inherited an ACL of its directory.
+	// The file may have inherited an ACL from its directory.
 	err := unix.Fremovexattr(int(f.Fd()), attributeACL)
 	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
 		return fmt.Errorf("remove the ACL of its directory: %w", err)

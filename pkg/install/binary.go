@@ -19,10 +19,10 @@ import (
 
 const binaryMode fs.FileMode = 0o755
 
-// answerTime bounds how long the plugin may take to say which versions it supports. It needs milliseconds.
+// answerTimeout bounds the plugin's answer to VERSION, which takes milliseconds.
 const answerTimeout = 10 * time.Second
 
-// fileID tells whether a file is the same as it was, without reading it.
+// fileID identifies a version of a file, so that a change is noticed without reading it.
 type fileID struct {
 	dev, ino     uint64
 	size         int64
@@ -40,8 +40,8 @@ func fileIDOf(path string) (fileID, error) {
 // Binary is the path of the plugin on the node.
 func (i *Installer) Binary() string { return filepath.Join(i.BinDir, PluginType) }
 
-// InstallBinary copies the plugin into the directory of CNI plugins. It reports whether that had to be done: an
-// identical file stays. What the node refuses to run does not take the place of what is there.
+// InstallBinary copies the plugin into BinDir. It reports whether that was necessary: an identical file
+// stays. A plugin that the node refuses to run does not replace the installed one.
 func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error) {
 	if same, err := i.unchanged(); same || err != nil {
 		return false, err
@@ -53,8 +53,9 @@ func (i *Installer) InstallBinary(ctx context.Context) (changed bool, err error)
 	return changed, i.rememberCopied()
 }
 
-// TryBinary tells whether InstallBinary would succeed now, and leaves what is installed: it copies the plugin beside its
-// place, runs the copy and removes it. It is for those who first do what only the plugin of this version works with.
+// TryBinary returns nil if InstallBinary would succeed now. It does not change what is installed: it copies
+// the plugin beside its place, runs the copy and removes it. It is for callers that first load programs which
+// only the new plugin can use.
 func (i *Installer) TryBinary(ctx context.Context) error {
 	if same, err := i.unchanged(); same || err != nil {
 		return err
@@ -69,8 +70,8 @@ func (i *Installer) TryBinary(ctx context.Context) error {
 	return err
 }
 
-// withSource calls f with the plugin that is to be installed, unless the same one is installed and can be run. It holds
-// the lock of BinDir meanwhile. It reports whether f has succeeded.
+// withSource calls f with the plugin that is to be installed, unless an identical one is installed and runs.
+// It holds the lock of BinDir meanwhile. It reports whether f has succeeded.
 func (i *Installer) withSource(ctx context.Context, f func(context.Context, *os.File) error) (done bool, err error) {
 	locked, err := i.lock(ctx, i.BinDir)
 	if err != nil {
@@ -116,7 +117,8 @@ func (i *Installer) replaceBinary(ctx context.Context, src *os.File) error {
 	return nil
 }
 
-// refuseStub: a stub answers VERSION like the plugin, and accelerates nothing.
+// refuseStub returns an error if src is a stub, which answers VERSION like the plugin and accelerates
+// nothing.
 func (i *Installer) refuseStub(src *os.File) error {
 	st, err := src.Stat()
 	if err != nil || !stub.Marked(src, st.Size()) {
@@ -126,13 +128,13 @@ func (i *Installer) refuseStub(src *os.File) error {
 		"release there, or name it by --plugin", i.Source)
 }
 
-// binaryAttributes: the plugin is run by root, and belongs to whoever installs it.
+// binaryAttributes: root runs the plugin, and it belongs to the user who installs it.
 func (i *Installer) binaryAttributes() fileAttributes {
 	return fileAttributes{binaryMode, os.Geteuid(), os.Getegid(), nil}
 }
 
-// unchanged tells whether source and copy were found identical before and are the same files still, and nothing was
-// left beside them.
+// unchanged reports whether source and installed plugin are still the files that were identical before, with
+// nothing left beside them.
 func (i *Installer) unchanged() (bool, error) {
 	src, err := fileIDOf(i.Source)
 	if err != nil {
@@ -149,11 +151,11 @@ func (i *Installer) unchanged() (bool, error) {
 	return len(left) == 0, err
 }
 
-// fresh is how long after its last change a file's identity proves nothing: file systems tell times in ticks, and a
-// second change in the same one would not show.
+// settleTime is how old the last change of a file must be for its fileID to count: time stamps have a
+// granularity, and a second change within it would not show.
 const settleTime = 2 * time.Second
 
-// rememberCopied spares the next call the comparison.
+// rememberCopied saves the next call the comparison.
 func (i *Installer) rememberCopied() error {
 	src, err := fileIDOf(i.Source)
 	if err != nil {
@@ -172,7 +174,7 @@ func (i *Installer) rememberCopied() error {
 
 func isSettled(id fileID) bool { return time.Since(time.Unix(id.ctime.Unix())).Abs() > settleTime }
 
-// identical compares what is installed with src, mode included.
+// identical compares the installed plugin with src: content and mode.
 func (i *Installer) identical(src *os.File) (bool, error) {
 	dst, err := os.Open(i.Binary())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -219,7 +221,7 @@ func unlessEOF(err error) error {
 	return err
 }
 
-// installStub puts the stub in the place of the plugin. Without a binary to make it of there is none.
+// installStub replaces the plugin by the stub. If the plugin does not exist, it does nothing.
 func (i *Installer) installStub(ctx context.Context) error {
 	locked, err := i.lock(ctx, i.BinDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -247,7 +249,7 @@ func (i *Installer) installStub(ctx context.Context) error {
 	return i.publish(i.Binary(), stub.Of(binary, st.Size()), i.binaryAttributes())
 }
 
-// removeBinary takes the plugin, or its stub, away.
+// removeBinary removes the plugin, or its stub.
 func (i *Installer) removeBinary(ctx context.Context) (bool, error) {
 	locked, err := i.lock(ctx, i.BinDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -267,7 +269,7 @@ func (i *Installer) removeBinary(ctx context.Context) (bool, error) {
 	return removed, locked.Remove()
 }
 
-// HasPlugin tells whether runtimes find a plugin of any version at Binary. A stub is none.
+// HasPlugin reports whether a plugin of any version is installed at Binary. A stub does not count.
 func (i *Installer) HasPlugin() (bool, error) {
 	binary, err := os.Open(i.Binary())
 	if errors.Is(err, fs.ErrNotExist) {

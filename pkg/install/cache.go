@@ -14,7 +14,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// CachedAttachment is a container that a runtime may run DEL for from its cache.
+// CachedAttachment is an attachment for which a runtime may call DEL with a cached configuration.
 type CachedAttachment struct {
 	File        string // of the cache
 	Network     string
@@ -29,14 +29,15 @@ func (a CachedAttachment) String() string {
 	return a.Network + "/" + a.ContainerID + "/" + a.IfName
 }
 
-// CachedAttachments lists the attachments in libcni's cache (dir is the parent of "results") whose configuration
-// names this plugin. A cache that is not there at all is an error: it may be that it just cannot be seen from here.
+// CachedAttachments lists the attachments in libcni's cache whose configuration contains this plugin. dir is
+// the parent of "results". If it does not exist, that is an error: it may only be invisible from here.
 func CachedAttachments(dir string) ([]CachedAttachment, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("see which attachments are cached: %w", err)
 	}
 	var found []CachedAttachment
-	// Multus keeps what it has to DEL in a directory beside it, one list of delegates for each container.
+	// Multus keeps the configurations for its DELs in a directory beside it, one list of delegates for each
+	// container.
 	for _, sub := range []string{"results", "multus"} {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +50,7 @@ func CachedAttachments(dir string) ([]CachedAttachment, error) {
 			path := filepath.Join(dir, sub, e.Name())
 			text, err := os.ReadFile(path)
 			if errors.Is(err, fs.ErrNotExist) || e.IsDir() {
-				continue // a DEL was faster
+				continue // a DEL has removed it
 			}
 			if err != nil {
 				return nil, fmt.Errorf("see which attachments are cached: %w", err)
@@ -62,7 +63,8 @@ func CachedAttachments(dir string) ([]CachedAttachment, error) {
 	return found, nil
 }
 
-// namesUs reads one file of a cache. What it does not understand names the plugin if its name is in there.
+// namesUs reports whether a file of the cache names this plugin. If the file has an unknown format, it
+// searches the text for the name.
 func namesUs(path string, text []byte) (CachedAttachment, bool) {
 	var c struct {
 		Kind        string `json:"kind"`

@@ -14,19 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claimName is the file by which agents know which of them keeps the node. No runtime loads it. Its mode is 0600: whoever can open
-// it can lock it, and be taken for an agent.
+// claimName is the file that names the agent which keeps this node. No runtime loads it. Its mode is 0600,
+// because whoever can open it can lock it and pass for an agent.
 const claimName = ".sockmap-agent"
 
-// Claim says that one process keeps a directory of network configurations as it should be. The newest one has it: an
-// agent that is replaced by one with another configuration must not fight it. It ends with the process that holds
-// it, however that dies.
+// Claim is one process's claim to keep a directory of network configurations. The newest claim counts: an old
+// agent must not fight the one that replaces it with another configuration. The claim ends with its process,
+// even if that is killed.
 type Claim struct {
 	dir  string
 	file *os.File // locked for the life of the claim
 }
 
-// TakeClaim takes the claim of ConfDir from whoever has it. Who says who takes it, for others' messages.
+// TakeClaim takes over the claim of ConfDir. who names the new holder in the logs of other agents.
 func (i *Installer) TakeClaim(ctx context.Context, who string) (*Claim, error) {
 	locked, err := i.lock(ctx, i.ConfDir)
 	if err != nil {
@@ -51,8 +51,8 @@ func (i *Installer) TakeClaim(ctx context.Context, who string) (*Claim, error) {
 	return &Claim{i.ConfDir, f}, nil
 }
 
-// Holder returns who has taken the claim since, and is alive. It is empty while the claim is held, and when nobody
-// holds it any more: gone tells the two apart.
+// Holder returns the name of the live process that has taken over the claim, or "". gone reports that nobody
+// holds the claim any more; otherwise "" means that c still holds it.
 func (c *Claim) Holder() (who string, gone bool) {
 	path := filepath.Join(c.dir, claimName)
 	mine, errMine := c.file.Stat()
@@ -64,7 +64,7 @@ func (c *Claim) Holder() (who string, gone bool) {
 	return who, who == ""
 }
 
-// Release gives the claim up. The file goes, unless it is another's by now.
+// Release gives the claim up, and removes its file unless another process has taken over.
 func (c *Claim) Release() error {
 	var err error
 	if who, gone := c.Holder(); who == "" && !gone {
@@ -73,10 +73,11 @@ func (c *Claim) Release() error {
 	return errors.Join(err, c.file.Close())
 }
 
-// ClaimHolder names the agent that keeps the node whose network configurations are in confDir; empty: none does.
+// ClaimHolder returns the name of the agent that keeps the node with this directory of network
+// configurations, or "" if none does.
 func ClaimHolder(confDir string) string { return claimant(confDir) }
 
-// claimant returns who holds the claim of a directory. It is empty when nobody who lives does.
+// claimant returns the name of the live holder of a directory's claim, or "".
 func claimant(dir string) string {
 	f, err := os.Open(filepath.Join(dir, claimName))
 	if err != nil {
@@ -84,7 +85,7 @@ func claimant(dir string) string {
 	}
 	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
-		return "" // its holder died: closing gives the lock back
+		return "" // the holder is dead; closing the file releases the lock
 	}
 	text := make([]byte, 256)
 	n, _ := f.Read(text)
@@ -94,8 +95,8 @@ func claimant(dir string) string {
 	return "an agent"
 }
 
-// checkUnclaimed refuses to uninstall under an agent, which would put everything back, and removes what is left of
-// one that died.
+// checkUnclaimed returns an error if a live agent holds the claim, because it would undo an uninstall. It
+// removes the claim of an agent that is dead.
 func (i *Installer) checkUnclaimed() error {
 	if who := claimant(i.ConfDir); who != "" {
 		return fmt.Errorf("%s keeps %s as it is (stop it first)", who, i.ConfDir)

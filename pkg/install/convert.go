@@ -16,8 +16,8 @@ import (
 
 func newReader(text []byte) io.Reader { return bytes.NewReader(text) }
 
-// wrap makes a list of the one plugin of a .conf, as libcni does when it loads one: with its name and its version, and
-// with the plugin's own bytes.
+// wrap makes a list of the one plugin of a .conf, as libcni does when it loads one: with the name, the
+// version and the bytes of the plugin.
 func (n *network) wrap() ([]byte, error) {
 	name, err := json.Marshal(n.list.Name)
 	if err != nil {
@@ -31,8 +31,9 @@ func (n *network) wrap() ([]byte, error) {
 		bytes.TrimSpace(n.text)), nil
 }
 
-// planConvert makes a list that stands in for a .conf. The list is named after the file, so that it sorts where the
-// file did, and it is there before the file goes: at no moment is the node without this network.
+// planConvert plans a list that replaces a .conf. The list's name is derived from the file's, so that it
+// sorts at the same place. The list is written before the .conf is renamed, so that the node has this network
+// at any moment.
 func (i *Installer) planConvert(p *plan, n *network) error {
 	if err := i.planUnnamed(n); err != nil {
 		return err
@@ -69,7 +70,8 @@ func (i *Installer) planConvert(p *plan, n *network) error {
 	return nil
 }
 
-// originalOf returns the .conf that a list stands in for. The list's name says so, and that the .conf is there or kept.
+// originalOf returns the .conf that a list replaces. ok is false if the list's name does not say so, or if
+// the .conf is neither there nor kept.
 func originalOf(list string) (conf string, ok bool, err error) {
 	conf, ok = strings.CutSuffix(list, extList)
 	if !ok || !strings.HasSuffix(conf, extConf) && !strings.HasSuffix(conf, extJSON) {
@@ -79,8 +81,8 @@ func originalOf(list string) (conf string, ok bool, err error) {
 	return conf, ok, err
 }
 
-// restoreConf takes away the list n, which stands in for conf, and puts conf back as it was. It reports false when
-// there is nothing to put back, or when others have changed the list so that the file would not say the same.
+// restoreConf removes the list n, which replaces conf, and restores conf as it was. It returns false if there
+// is nothing to restore, or if others have changed the list, so that the .conf would differ.
 func (i *Installer) restoreConf(n *network, conf string) (bool, error) {
 	again, err := exists(conf)
 	if err != nil {
@@ -88,7 +90,7 @@ func (i *Installer) restoreConf(n *network, conf string) (bool, error) {
 	}
 	from := conf + originalSuffix
 	if again {
-		from = conf // whoever it belongs to wrote it anew, or an earlier call has put it back
+		from = conf // its owner has written it again, or an earlier call has restored it
 	}
 	original, err := loadNetwork(from)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,9 +112,9 @@ func (i *Installer) restoreConf(n *network, conf string) (bool, error) {
 	return true, errors.Join(err, i.removeOriginal(conf))
 }
 
-// isMadeFrom tells whether the list n is one that this package has made of conf. Where conf is there again, whoever it belongs
-// to has written it since, so the list need not say the same. A list that nothing but its name connects with this
-// package belongs to somebody else.
+// isMadeFrom reports whether this package made the list n from conf. If conf exists again, its owner has
+// written it since, so the list may differ from it. A list that only has a matching name belongs to somebody
+// else.
 func (i *Installer) isMadeFrom(n, original *network, conf string) (bool, error) {
 	if original.path == conf {
 		if kept, err := exists(conf + originalSuffix); kept || err != nil {
@@ -125,7 +127,7 @@ func (i *Installer) isMadeFrom(n, original *network, conf string) (bool, error) 
 	return n.standsFor(original)
 }
 
-// standsFor tells whether the list is what a .conf becomes, but for this plugin's entry.
+// standsFor reports whether the list equals the converted .conf, apart from this plugin's entry.
 func (n *network) standsFor(original *network) (bool, error) {
 	l, err := readList(n.text)
 	if err != nil {

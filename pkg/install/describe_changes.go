@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Changes tells what somebody else did to a configuration, in words for a log: before is the content that this
-// package left, after what it found. The kernel does not say who it was, but what was changed often does.
+// Changes describes for a log how another component has changed a configuration: before is the content that
+// this package wrote, after what it found. The kernel does not say who made the change, but the change itself
+// often does.
 func Changes(before, after []byte) string {
 	if after == nil {
 		return "the file was removed"
@@ -51,7 +52,7 @@ func Changes(before, after []byte) string {
 	return strings.Join(told, "; ")
 }
 
-// pluginChanges compares entries by their types; several of one type by their order.
+// pluginChanges compares entries by their types, and entries of the same type by their order.
 func pluginChanges(before, after []byte) (told []string) {
 	was, is := byType(before), byType(after)
 	for _, e := range is {
@@ -72,7 +73,7 @@ func pluginChanges(before, after []byte) (told []string) {
 }
 
 type entryText struct {
-	name string // the type, numbered when it is there more than once
+	name string // the type, with a number if it occurs more than once
 	text []byte
 }
 

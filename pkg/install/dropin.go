@@ -13,11 +13,12 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// dropInName sorts behind most others: runtimes chain the files of a network's directory in the order of their names.
+// dropInName sorts after most other names: runtimes chain the files of a network's directory in the order of
+// their names.
 const dropInName = "90-sockmap.conf"
 
-// planDropIn puts the entry into a file of its own, in the directory that is called like the network. Runtimes with
-// libcni 1.3 or newer add the plugins there to those of the list.
+// planDropIn plans a file with the entry, in the directory that has the name of the network. Runtimes with
+// libcni 1.3 or newer append the plugins of that directory to those of the list.
 func (i *Installer) planDropIn(p *plan, n *network) error {
 	if n.single {
 		return errors.New("it is no list, and only lists have a directory of plugins (chain without drop-in)")
@@ -45,7 +46,8 @@ func (i *Installer) planDropIn(p *plan, n *network) error {
 	return i.planNoDropIns(p, p.Path)
 }
 
-// checkDir says whether the network has a plugin before this one, and loads with all the others in its directory.
+// checkDir returns an error unless the network has a plugin before this one, and all files in its directory
+// can be loaded.
 func (i *Installer) checkDir(n *network, dir, own string) error {
 	others, err := libcni.NetworkPluginConfsFromFiles(i.ConfDir, n.list.Name)
 	if err != nil {
@@ -75,7 +77,8 @@ func (i *Installer) writeDropIn(list, path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	// The temporary file is in ConfDir: containerd watches only that, and sees it go.
+	// The temporary file is in ConfDir, because containerd watches only that directory and notices that it
+	// disappears.
 	write := func() error { return i.publishBy(i.ConfDir, path, newReader(text), as.withoutUserAttributes()) }
 	if there {
 		return write()
@@ -91,7 +94,7 @@ func (i *Installer) writeDropIn(list, path string, text []byte) error {
 	return errors.Join(err, done(err != nil))
 }
 
-// planNotInline takes the entry out of the list, where it would run a second time.
+// planNotInline removes the entry from the list, where the plugin would run a second time.
 func (i *Installer) planNotInline(p *plan, n *network) error {
 	l, err := readList(n.text)
 	if errors.Is(err, errNoPlugins) {
@@ -107,7 +110,7 @@ func (i *Installer) planNotInline(p *plan, n *network) error {
 	return i.planRewrite(p, n, after)
 }
 
-// planNoDropIns removes drop-ins of this plugin, but one.
+// planNoDropIns removes the drop-ins of this plugin, except one.
 func (i *Installer) planNoDropIns(p *plan, but string) error {
 	paths, err := i.dropIns()
 	if err != nil {
@@ -123,7 +126,7 @@ func (i *Installer) planNoDropIns(p *plan, but string) error {
 
 // dropIns lists the drop-ins of this plugin, of all networks.
 func (i *Installer) dropIns() ([]string, error) {
-	// The directory's name may have characters of patterns in it.
+	// Not by a pattern: the directory's name may contain characters of patterns.
 	entries, err := os.ReadDir(i.ConfDir)
 	if err != nil {
 		return nil, err

@@ -11,8 +11,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 )
 
-// Entries returns what the plugin makes of each of its entries in a directory of network configurations, drop-ins
-// included, with the network's name. It is for looking only: files that cannot be read, and entries that are no JSON, are left out.
+// Entries returns the parsed entries of the plugin in a directory of network configurations, including
+// drop-ins, with the names of their networks. It is for reports: it leaves out files that cannot be read and
+// entries that are not JSON.
 func Entries(confDir string) []*cniconf.Conf {
 	var entries []*cniconf.Conf
 	for _, e := range entriesIn(confDir) {
@@ -24,8 +25,8 @@ func Entries(confDir string) []*cniconf.Conf {
 	return entries
 }
 
-// ValidEntries is Entries for those who act by them: an entry with a wrong value is left out, as each ADD would fail by it. The
-// error names the file and what is wrong.
+// ValidEntries is Entries for callers that act on the result. It leaves out entries with a wrong value, for
+// which each ADD would fail. The error names the files and what is wrong.
 func ValidEntries(confDir string) ([]*cniconf.Conf, error) {
 	var (
 		entries []*cniconf.Conf
@@ -65,7 +66,7 @@ func entriesIn(confDir string) (found []foundEntry) {
 	dropIns, _ := (&Installer{ConfDir: confDir}).dropIns()
 	for _, path := range dropIns {
 		if text, err := os.ReadFile(path); err == nil {
-			// A drop-in is in the directory that has the network's name.
+			// The directory of a drop-in has the network's name.
 			found = append(found, foundEntry{path, filepath.Base(filepath.Dir(path)), text})
 		}
 	}

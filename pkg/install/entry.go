@@ -21,12 +21,12 @@ const capabilities = `{"cgroupPath":true,"io.kubernetes.cri.pod-annotations":tru
 // Entry is the plugin's entry in a list, a JSON object without white space.
 type Entry struct {
 	text []byte
-	// Conf is what the plugin makes of it.
+	// Conf is the parsed entry.
 	Conf *cniconf.Conf
 }
 
-// NewEntry makes an entry of config, a JSON object with any of the plugin's keys ("" is {}), and of the names of
-// hazards that are accepted besides. The error says which values are wrong; unknown keys are in Conf.Warnings.
+// NewEntry makes an entry from config, a JSON object with any keys of the plugin ("" is {}), and from names
+// of hazards to accept in addition. The error says which values are wrong. Unknown keys are in Conf.Warnings.
 func NewEntry(config string, acceptHazards []string) (Entry, error) {
 	if config == "" {
 		config = "{}"
@@ -96,7 +96,7 @@ func encode(object []field) []byte {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		name, _ := json.Marshal(f.name) // of a string, it cannot fail
+		name, _ := json.Marshal(f.name) // a string cannot fail
 		b.Write(name)
 		b.WriteByte(':')
 		_ = json.Compact(&b, f.value)
@@ -105,7 +105,7 @@ func encode(object []field) []byte {
 	return b.Bytes()
 }
 
-// With returns the entry with one more key.
+// With returns the entry with this key set.
 func (e Entry) With(name string, value any) (Entry, error) {
 	raw, err := json.Marshal(value)
 	if err != nil {
@@ -124,7 +124,7 @@ func (e Entry) With(name string, value any) (Entry, error) {
 	return e, err
 }
 
-// Has tells whether the entry has a key.
+// Has reports whether the entry has a key.
 func (e Entry) Has(name string) bool {
 	found, err := members(e.text)
 	_, ok := last(found, name)
@@ -133,19 +133,20 @@ func (e Entry) Has(name string) bool {
 
 func (e Entry) String() string { return string(e.text) }
 
-// layout is the entry as it looks behind this white space: on one line, unless the white space begins a line.
+// layout formats the entry for its place after this white space: on one line, unless the white space contains
+// a line break.
 func (e Entry) layout(space []byte) []byte {
 	at := bytes.LastIndexByte(space, '\n')
 	if at < 0 {
 		return e.text
 	}
 	prefix := string(space[at+1:])
-	// Entries stand two levels deep as a rule.
+	// Entries usually are two levels deep.
 	indent := prefix[:len(prefix)/2]
 	if indent == "" {
 		indent = "  "
 	}
 	var b bytes.Buffer
-	_ = json.Indent(&b, e.text, prefix, indent) // of valid JSON, it cannot fail
+	_ = json.Indent(&b, e.text, prefix, indent) // valid JSON cannot fail
 	return b.Bytes()
 }

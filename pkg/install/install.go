@@ -14,41 +14,42 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/ownfile"
 )
 
-// Directories that most distributions use.
+// Directories of most distributions.
 const (
 	DefaultBinDir   = "/opt/cni/bin"
 	DefaultConfDir  = "/etc/cni/net.d"
 	DefaultCacheDir = "/var/lib/cni"
 )
 
-// lockTimeout bounds how long a call waits for another installer, which holds the lock for the time of a copy.
+// lockTimeout bounds how long a call waits for another installer, which holds the lock while it copies the
+// plugin.
 const lockTimeout = 10 * time.Second
 
-// Installer installs the plugin. Installers in several processes may work on the same directories at once; the
-// methods of one Installer must not be called at the same time.
+// Installer installs the plugin. Installers in several processes may work on the same directories at once,
+// but the methods of one Installer must not be called concurrently.
 type Installer struct {
 	Source   string // the plugin's binary, to be copied
 	BinDir   string
 	ConfDir  string
-	ConfName string // of a file in ConfDir; empty: the one that runtimes load first
-	DropIn   bool   // a file in the network's directory, in place of an entry in its list
+	ConfName string // name of a file in ConfDir; empty: the one that runtimes load first
+	DropIn   bool   // write a file in the network's directory instead of an entry in its list
 	Entry    Entry
 
 	Log *slog.Logger // nil: nothing is logged
 
-	// Settle is how long to wait before a file that cannot be read is passed over for the next one: somebody may be
-	// writing it. 0 is not at all.
+	// Settle is how long to wait before a file that cannot be read is skipped: another process may be writing
+	// it. 0: do not wait.
 	Settle time.Duration
 
-	// Step is called by its name before each step that changes something, for tests that abort or kill there. An
-	// error is taken for the step's own. nil in production.
+	// Step is called with a name before each step that changes something. Tests use it to abort or kill
+	// there: its error counts as the error of the step. nil in production.
 	Step func(name string) error
 
-	// Hold, unless nil, is asked before Chain changes the file that holds the entry, or is to hold it. Chain returns its
-	// error and leaves the file.
+	// Hold, if not nil, is called before Chain changes the file with the entry. Chain returns its error and
+	// does not change the file.
 	Hold func(path string) error
 
-	copied [2]fileID // source and binary when they were last found identical
+	copied [2]fileID // source and binary when they were last identical
 }
 
 func (i *Installer) step(name string) error {
@@ -60,9 +61,9 @@ func (i *Installer) step(name string) error {
 
 func (i *Installer) log() *slog.Logger { return cmp.Or(i.Log, slog.New(slog.DiscardHandler)) }
 
-// lockName is the file in each directory that installers lock: everybody can open the directories themselves. No runtime loads
-// it, by its name. Versions before it lock the directories, and one of them and a later one do not wait for each other: both write by
-// renaming, and an agent puts right what it finds changed.
+// lockName is the file that installers lock in each directory, because others can open the directory itself.
+// No runtime loads it. Versions before it lock the directory, so an older and a newer version do not exclude
+// each other. Both write by renaming, and an agent repairs what it finds changed.
 const lockName = ".sockmap-lock"
 
 func (i *Installer) lock(ctx context.Context, dir string) (*lock.Lock, error) {
@@ -71,20 +72,20 @@ func (i *Installer) lock(ctx context.Context, dir string) (*lock.Lock, error) {
 	return ownfile.Lock(ctx, filepath.Join(dir, lockName))
 }
 
-// Chained is where the plugin's entry is.
+// Chained says where the plugin's entry is.
 type Chained struct {
-	Path    string // the file that holds the entry
+	Path    string // the file with the entry
 	Network string
 	Main    string // type of the network's first plugin
-	// Before and After are Path's content: as it was found and as it was left. They are the same unless Changed.
-	// Before is nil when there was none.
+	// Before and After are the content of Path before and after the call. They are equal unless Changed.
+	// Before is nil if the file did not exist.
 	Before, After []byte
 	Changed       bool
-	Original      string // the .conf that Path stands in for, when it is made of it by this call
+	Original      string // the .conf from which this call made Path
 	Skipped       []Skipped
 }
 
-// plan is what has to be done, step by step, so that the entry is where Chained says.
+// plan is a Chained and the steps that lead to it.
 type plan struct {
 	Chained
 	steps []func() error
@@ -92,10 +93,10 @@ type plan struct {
 
 func (p *plan) add(f func() error) { p.steps = append(p.steps, f) }
 
-// Chain puts the entry into the network configuration. What is as it should be is not written again.
+// Chain adds the entry to the network configuration. It does not write a file that is right already.
 //
-// The error is ErrNoNetwork when there is nothing to chain into yet, and a RefusedError when somebody has to change
-// something first.
+// The error is ErrNoNetwork if there is no network configuration yet, and a RefusedError if somebody has to
+// change something first.
 func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	p, err := i.planSettled(ctx)
 	if err != nil {
@@ -115,7 +116,7 @@ func (i *Installer) Chain(ctx context.Context) (Chained, error) {
 	if err := removeTemps(i.ConfDir); err != nil {
 		return p.Chained, err
 	}
-	// Somebody may have been faster.
+	// Another process may have changed the files meanwhile.
 	if p, err = i.plan(); err == nil {
 		err = i.checkHold(p)
 	}
@@ -138,13 +139,14 @@ func (i *Installer) checkHold(p plan) error {
 	return i.Hold(p.Path)
 }
 
-// Plan tells where the entry is, or would be, and whether Chain has nothing to do. It changes nothing.
+// Plan returns where the entry is, or would be. done reports that Chain has nothing to do. It changes
+// nothing.
 func (i *Installer) Plan() (c Chained, done bool, err error) {
 	p, err := i.plan()
 	return p.Chained, err == nil && len(p.steps) == 0, err
 }
 
-// planSettled gives whoever writes a file that sorts first the time to finish it.
+// planSettled plans, and waits once for Settle if a file that sorts first is incomplete.
 func (i *Installer) planSettled(ctx context.Context) (plan, error) {
 	p, err := i.plan()
 	if i.Settle == 0 || len(p.Skipped) == 0 {
@@ -191,7 +193,7 @@ func (i *Installer) plan() (plan, error) {
 	return p, err
 }
 
-// planInline puts the entry into a list.
+// planInline plans an entry in a list.
 func (i *Installer) planInline(p *plan, n *network) error {
 	l, err := readList(n.text)
 	if err != nil {
@@ -204,7 +206,8 @@ func (i *Installer) planInline(p *plan, n *network) error {
 	return i.planRewrite(p, n, p.After)
 }
 
-// planRewrite writes a list again, where its file is: names in ConfDir may be symbolic links.
+// planRewrite plans to replace the content of a list. It replaces the file itself, if its name in ConfDir is
+// a symbolic link.
 func (i *Installer) planRewrite(p *plan, n *network, after []byte) error {
 	if string(after) == string(n.text) {
 		return nil
@@ -234,8 +237,9 @@ func (i *Installer) rewrite(path string, text []byte) error {
 	return nil
 }
 
-// chained returns the text with the entry once, behind another plugin: at the end, or where it stands already.
-// Others want to be last, too, and its place makes no difference to it as long as it is not the first.
+// chained returns the text with exactly one entry, after another plugin: where it is already, or else at the
+// end. It does not move to the end, because other plugins want to be last as well, and any place but the
+// first will do.
 func (l *listText) chained(e Entry) ([]byte, error) {
 	for {
 		at := l.ownEntries()
@@ -258,7 +262,7 @@ func (l *listText) chained(e Entry) ([]byte, error) {
 	}
 }
 
-// unchained returns the text without any entry of this plugin. It fails when nothing would be left.
+// unchained returns the text without entries of this plugin. It returns an error if no plugin would be left.
 func (l *listText) unchained() ([]byte, error) {
 	for {
 		at := l.ownEntries()
@@ -268,7 +272,7 @@ func (l *listText) unchained() ([]byte, error) {
 		if len(l.entries) == 1 {
 			return nil, errors.New("it has no other plugin than sockmap (remove the file)")
 		}
-		// The last one first: that is how it got there.
+		// The last one first, as it was added at the end.
 		next, err := readList(l.without(at[len(at)-1]))
 		if err != nil {
 			return nil, err

@@ -15,7 +15,7 @@ type span struct{ from, to int }
 
 func (s span) of(text []byte) []byte { return text[s.from:s.to] }
 
-// member is one name of a JSON object and where its value stands.
+// member is a name of a JSON object and the position of its value.
 type member struct {
 	name  string
 	value span
@@ -23,11 +23,11 @@ type member struct {
 
 var errNotObject = errors.New("not a JSON object")
 
-// members lists the members of the object that text is, in order and with repeated ones.
+// members lists the members of the object in text, in their order and including repeated names.
 func members(text []byte) ([]member, error) {
 	if !json.Valid(text) {
 		var v any
-		return nil, json.Unmarshal(text, &v) // says where
+		return nil, json.Unmarshal(text, &v) // the error contains the position
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
@@ -52,7 +52,7 @@ func members(text []byte) ([]member, error) {
 	return found, nil
 }
 
-// elements lists where the elements of an array stand, which is the part s of text.
+// elements lists the positions of the elements of an array, which is the part s of text.
 func elements(text []byte, s span) ([]span, error) {
 	dec := json.NewDecoder(bytes.NewReader(s.of(text)))
 	if open, err := dec.Token(); err != nil || open != json.Delim('[') {
@@ -69,7 +69,8 @@ func elements(text []byte, s span) ([]span, error) {
 	return found, nil
 }
 
-// next reads one value. The decoder keeps the value's bytes as they are, so its end tells its beginning.
+// next reads one value and returns its position. The decoder keeps the bytes of the value, so its start
+// follows from its end.
 func next(dec *json.Decoder) (span, error) {
 	var raw json.RawMessage
 	if err := dec.Decode(&raw); err != nil {
@@ -79,7 +80,7 @@ func next(dec *json.Decoder) (span, error) {
 	return span{end - len(raw), end}, nil
 }
 
-// last finds the value of a name as maps are read: exactly as written, and the last one counts.
+// last finds the value of a name as Go decodes maps: names match exactly, and the last one counts.
 func last(found []member, name string) (span, bool) {
 	for i := len(found) - 1; i >= 0; i-- {
 		if found[i].name == name {
@@ -92,10 +93,10 @@ func last(found []member, name string) (span, bool) {
 // listText is a network configuration list as text.
 type listText struct {
 	text    []byte
-	entries []span // of "plugins"
+	entries []span // elements of "plugins"
 }
 
-// readList returns errNoPlugins for a list without a key "plugins".
+// readList finds the entries of a list. It returns errNoPlugins for a list without a key "plugins".
 func readList(text []byte) (*listText, error) {
 	found, err := members(text)
 	if err != nil {
@@ -144,7 +145,7 @@ func (l *listText) splice(s span, with []byte) []byte {
 	return append(out, l.text[s.to:]...)
 }
 
-// without returns the text without entry i, and without the comma and the white space that came with it.
+// without returns the text without entry i, its comma and its white space.
 func (l *listText) without(i int) []byte {
 	switch {
 	case i > 0:
@@ -155,7 +156,7 @@ func (l *listText) without(i int) []byte {
 	return l.splice(l.entries[i], nil)
 }
 
-// with returns the text with an entry put last, laid out as the one before it is.
+// with returns the text with an entry appended, in the layout of the one before it.
 func (l *listText) with(e Entry) []byte {
 	end := l.entries[len(l.entries)-1]
 	space := l.spaceBefore(len(l.entries) - 1)
@@ -167,13 +168,13 @@ func (l *listText) replaced(i int, e Entry) []byte {
 	return l.splice(l.entries[i], e.layout(l.spaceBefore(i)))
 }
 
-// spaceBefore is the white space in front of entry i.
+// spaceBefore returns the white space before entry i.
 func (l *listText) spaceBefore(i int) []byte {
 	end := l.entries[i].from
 	return l.text[len(bytes.TrimRight(l.text[:end], " \t\r\n")):end]
 }
 
-// sameJSON tells whether two texts say the same, in whatever layout and order of keys.
+// sameJSON reports whether two texts are the same JSON value, whatever their layout and order of keys.
 func sameJSON(a, b []byte) bool {
 	x, errX := decode(a)
 	y, errY := decode(b)
@@ -182,7 +183,7 @@ func sameJSON(a, b []byte) bool {
 
 func decode(text []byte) (v any, err error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber() // two big numbers that differ must not become the same float
+	dec.UseNumber() // two large numbers that differ must not become the same float
 	err = dec.Decode(&v)
 	return v, err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 )
 
-// ErrNoNetwork says that there is no network configuration to chain into, yet.
+// ErrNoNetwork: there is no network configuration to chain into, yet.
 var ErrNoNetwork = errors.New("no network configuration to chain into")
 
 // RefusedError says why the plugin cannot be chained into a file.
@@ -28,10 +28,10 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("cannot chain into %s: %v", e.Path, e.Err)
 }
 
-// Unwrap returns the reason.
+// Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// Skipped is a file that sorts before the chosen one and that no runtime can load.
+// Skipped is a file that sorts before the chosen one, and that no runtime can load.
 type Skipped struct {
 	Path string
 	Err  error
@@ -52,10 +52,10 @@ const (
 	extJSON = ".json"
 )
 
-// originalSuffix marks a .conf that a list stands in for. No runtime loads it.
+// originalSuffix marks a .conf that a list replaces. No runtime loads it.
 const originalSuffix = ".sockmap-original"
 
-// loadNetwork reads a file as the runtimes do, but without the plugins of a directory beside it.
+// loadNetwork reads a file as runtimes do, but without the plugins of the network's directory.
 func loadNetwork(path string) (*network, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -74,9 +74,9 @@ func loadNetwork(path string) (*network, error) {
 	return n, err
 }
 
-// networkFiles lists the files that a runtime looks at, in its order.
+// networkFiles lists the files that a runtime reads, in its order.
 func networkFiles(dir string) ([]string, error) {
-	// libcni finds a missing directory empty; here that is told.
+	// libcni returns no files for a missing directory; here it is an error.
 	if _, err := os.Stat(dir); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func networkFiles(dir string) ([]string, error) {
 	return files, err
 }
 
-// chooseNetwork finds the file to chain into: the one that is named, or the first that can be loaded.
+// chooseNetwork finds the file to chain into: the configured one, or the first that can be loaded.
 func (i *Installer) chooseNetwork() (*network, []Skipped, error) {
 	if i.ConfName != "" {
 		n, err := i.configuredNetwork()
@@ -102,7 +102,7 @@ func (i *Installer) chooseNetwork() (*network, []Skipped, error) {
 	for _, path := range files {
 		n, err := loadNetwork(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since the directory was read
+			continue // removed since the directory was read
 		}
 		if err != nil {
 			skipped = append(skipped, Skipped{path, err})
@@ -119,7 +119,7 @@ func (i *Installer) chooseNetwork() (*network, []Skipped, error) {
 	return nil, skipped, err
 }
 
-// configuredNetwork finds the file called ConfName, or the list that stands in for it.
+// configuredNetwork finds the file ConfName, or the list that replaces it.
 func (i *Installer) configuredNetwork() (*network, error) {
 	path := filepath.Join(i.ConfDir, i.ConfName)
 	n, err := loadNetwork(path)
@@ -143,16 +143,17 @@ func (n *network) pluginTypes() []string {
 	return all
 }
 
-// loopbackOnly: some hosts have a file for the loopback interface beside those of their networks. Runtimes bring
-// loopback up themselves, and a node with nothing else has no network yet.
+// loopbackOnly reports whether a network has only the loopback plugin. Some hosts have such a file beside
+// their networks. Runtimes configure loopback themselves, and a node with nothing else has no network yet.
 func (n *network) loopbackOnly() bool {
 	return len(n.list.Plugins) > 0 && !slices.ContainsFunc(n.pluginTypes(), func(t string) bool { return t != "loopback" })
 }
 
-// supported are the versions that the plugin answers to, see plugin/sockmap. CRI-O drops a network with another.
+// supported are the CNI versions that the plugin supports, see plugin/sockmap. CRI-O drops a network with
+// another version.
 var supported = []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
-// check says why the plugin must not be chained into n, whoever chose it.
+// check returns why the plugin must not be chained into n, even if n is configured.
 func (n *network) check() error {
 	if err := n.checkName(); err != nil {
 		return err
@@ -163,7 +164,7 @@ func (n *network) check() error {
 		}
 		return fmt.Errorf("cniVersion %s: sockmap can be chained into lists of version %s", version, strings.Join(supported, ", "))
 	}
-	// Without plugins of its own, a list has those of its directory.
+	// A list without plugins of its own has those of its directory.
 	types := slices.DeleteFunc(n.pluginTypes(), func(t string) bool { return t == PluginType })
 	if len(types) == 0 && len(n.list.Plugins) > 0 {
 		return errors.New("no plugin but sockmap: another has to make the interface, before it")
@@ -184,7 +185,7 @@ func (n *network) checkName() error {
 	return nil
 }
 
-// makesInterface is false for plugins that certainly make none.
+// makesInterface is false for plugins that are known to make none.
 func makesInterface(plugin string) bool {
 	switch plugin {
 	case "host-local", "dhcp", "static", "whereabouts": // for the key ipam
@@ -195,7 +196,7 @@ func makesInterface(plugin string) bool {
 	return true
 }
 
-// checkChosen says why n must not be chained into unless somebody names its file.
+// checkChosen returns why the plugin must not be chained into n unless n is configured.
 func (n *network) checkChosen() error {
 	types := n.pluginTypes()
 	if len(types) > 0 && strings.HasPrefix(types[0], "multus") {
@@ -205,7 +206,7 @@ func (n *network) checkChosen() error {
 	return nil
 }
 
-// CheckConfName refuses values of ConfName that lead elsewhere, or that no runtime loads.
+// CheckConfName refuses values of ConfName that lead to another directory, or that no runtime loads.
 func CheckConfName(name string) error {
 	if name == "" {
 		return nil
@@ -219,8 +220,8 @@ func CheckConfName(name string) error {
 	return nil
 }
 
-// verify holds a list that is about to be written against the one that it comes from. It must be the same with the
-// entry at one place, behind another plugin, as libcni reads it.
+// verify compares a list that is about to be written with the list that it replaces. As libcni reads them,
+// they must be equal, except for the entry, which is in one place and after another plugin.
 func verify(before *libcni.NetworkConfigList, after []byte) error {
 	list, err := libcni.ConfListFromBytes(after)
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Owner guesses who writes a network's configuration, and what ends a dispute over it: by the type of its main plugin,
-// and by the network's name and that of its file where several components use one plugin. It is empty for unknown ones.
+// Owner guesses which component writes a network's configuration, and what ends a dispute with it. It uses
+// the type of the main plugin, and where several components use one plugin, the names of the network and the
+// file. It is empty for unknown ones.
 func Owner(c Chained) string {
 	file := filepath.Base(c.Path)
 	switch {

@@ -15,11 +15,11 @@ import (
 	"strings"
 )
 
-// mostConfig bounds how much of a file is read that is not known to be a configuration.
+// maxConfig bounds how many bytes are read of a file that may not be a configuration.
 const maxConfig = 1 << 20
 
-// planUnnamed refuses to replace a .conf by a list while another configuration names the .conf: Multus lets no pod start
-// until the file that it calls its readinessindicatorfile is there.
+// planUnnamed refuses to replace a .conf by a list if another configuration names the .conf: Multus starts no
+// pod until the file that its key readinessindicatorfile names exists.
 func (i *Installer) planUnnamed(n *network) error {
 	file := filepath.Base(n.path)
 	var told []string
@@ -38,7 +38,8 @@ func (i *Installer) planUnnamed(n *network) error {
 		"name that there", file+extList, strings.Join(told, " and "), extList)
 }
 
-// eachConfig calls f for each configuration in ConfDir, and in its directories: those of Multus and of networks.
+// eachConfig calls f for each configuration in ConfDir and in its subdirectories, which belong to Multus and
+// to networks.
 func (i *Installer) eachConfig(f func(path string, text []byte)) error {
 	for _, pattern := range []string{"*", "*/*"} {
 		paths, err := glob(i.ConfDir, pattern)
@@ -63,7 +64,7 @@ func readConfig(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !st.Mode().IsRegular() {
-		return nil, fs.ErrInvalid // a FIFO would not return
+		return nil, fs.ErrInvalid // reading a FIFO would block
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -73,8 +74,9 @@ func readConfig(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxConfig))
 }
 
-// keysNaming returns the keys of a configuration whose value is a file with this name. The directory is not compared: whoever
-// reads it may see this one at another path. What is no JSON is searched for the name.
+// keysNaming returns the keys of a configuration whose value is the path of a file with this name. It does
+// not compare the directory, because the reader may see it at another path. Text that is not JSON is searched
+// for the name.
 func keysNaming(text []byte, file string) []string {
 	var value any
 	if err := json.Unmarshal(text, &value); err != nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// os.Remove removes files and empty directories alike. What is removed here belongs to others if it is of the other
-// kind, so unlink removes files only, and rmdir empty directories only.
+// os.Remove removes files and empty directories alike. If a path is of the other kind than expected, it
+// belongs to somebody else. So unlink removes files only, and rmdir empty directories only.
 
 func unlink(path string) error {
 	if err := unix.Unlink(path); err != nil {
@@ -21,7 +21,7 @@ func unlink(path string) error {
 	return nil
 }
 
-// rmdir removes a directory of drop-ins, unless others have files there.
+// rmdir removes a directory of drop-ins, unless it contains files of others.
 func rmdir(path string) error {
 	err := unix.Rmdir(path)
 	switch {
@@ -32,13 +32,13 @@ func rmdir(path string) error {
 	return &fs.PathError{Op: "rmdir", Path: path, Err: err}
 }
 
-// inWorkName is a symbolic link to the directory in which a drop-in is being made or removed. A call that is killed
-// may leave that directory empty, and the next call knows by the link that it is the one to remove: other empty
-// directories are somebody else's.
+// inWorkName is a symbolic link to the directory in which a drop-in is being made or removed. A killed call
+// may leave that directory empty. The link tells the next call that it may remove the directory; other empty
+// directories belong to somebody else.
 const inWorkName = tempPrefix + "drop-in" + tempSuffix
 
-// markDirInWork notes that dir, a directory in ConfDir, may be left empty. done ends that, and removes dir if it is
-// empty and remove is true. The caller holds the lock of ConfDir.
+// markDirInWork records that dir, a directory in ConfDir, may be left empty. done removes the record, and
+// also dir if it is empty and remove is true. The caller holds the lock of ConfDir.
 func (i *Installer) markDirInWork(dir string) (done func(remove bool) error, err error) {
 	link := filepath.Join(i.ConfDir, inWorkName)
 	if err := os.Symlink(filepath.Base(dir), link); err != nil {
@@ -53,7 +53,7 @@ func (i *Installer) markDirInWork(dir string) (done func(remove bool) error, err
 	}, nil
 }
 
-// removeTemp removes a temporary file of a call that was killed, and the empty directory that it names.
+// removeTemp removes a temporary file of a killed call, and the empty directory that it names.
 func removeTemp(path string) error {
 	if filepath.Base(path) == inWorkName {
 		if name, err := os.Readlink(path); err == nil && filepath.Base(name) == name {

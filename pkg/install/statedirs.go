@@ -9,8 +9,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 )
 
-// stateDirsOf lists the state directories that the entries of this plugin in a list name. An entry that the plugin refuses
-// has loaded nothing anywhere.
+// stateDirsOf lists the state directories of this plugin's entries in a list. An entry that the plugin
+// refuses has loaded nothing.
 func stateDirsOf(list []byte) (dirs []string) {
 	l, err := readList(list)
 	if err != nil {
@@ -24,7 +24,7 @@ func stateDirsOf(list []byte) (dirs []string) {
 	return dirs
 }
 
-// stateDirOf is that of one entry; empty where the plugin refuses the entry.
+// stateDirOf returns the state directory of one entry, or "" if the plugin refuses the entry.
 func stateDirOf(entry []byte) string {
 	conf, err := cniconf.Parse(entry)
 	if err != nil {
@@ -36,10 +36,10 @@ func stateDirOf(entry []byte) string {
 // stateToUnload is one state directory to be unloaded.
 type stateToUnload struct {
 	Node
-	dir string // empty: Removal.Node's
+	dir string // empty: that of Removal.Node
 }
 
-// statesToUnload lists Removal.Node and those of other entries that were taken out, each once.
+// statesToUnload lists Removal.Node and the state directories of other removed entries, each once.
 func (r Removal) statesToUnload(dirs []string) (all []stateToUnload) {
 	if r.Node != nil {
 		all = append(all, stateToUnload{r.Node, ""})
@@ -56,7 +56,8 @@ func (r Removal) statesToUnload(dirs []string) (all []stateToUnload) {
 	return all
 }
 
-// explainError says which directory it was. Its entry is gone, so a second uninstall does not find it by itself.
+// explainError adds the state directory to an error. Its entry is gone, so a second uninstall would not find
+// it.
 func (u stateToUnload) explainError(what string, err error) error {
 	switch {
 	case err == nil:

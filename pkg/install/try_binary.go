@@ -20,11 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkAnswers asks a plugin for its versions, as CRI-O does. A binary for another machine, or half of one, must not
-// take the place of one that works, and a runtime must not be told of one that the node refuses to run.
+// checkAnswers asks a plugin for its versions, as CRI-O does. A binary for another machine, or a part of one,
+// must not replace one that works, and no runtime may see a plugin that the node refuses to run.
 func checkAnswers(ctx context.Context, path string) error { return checkAnswersAs(ctx, path, path) }
 
-// checkAnswersAs has errors name another path, by which people know the plugin.
+// checkAnswersAs is checkAnswers for a copy: errors name the path that users know.
 func checkAnswersAs(ctx context.Context, run, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func checkAnswersAs(ctx context.Context, run, path string) error {
 	cmd.Stdin = bytes.NewReader([]byte(`{"cniVersion":"1.0.0"}`))
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
-	// The name of a copy is another one each time, and nobody knows it.
+	// A copy has a random name.
 	if failed := (*fs.PathError)(nil); errors.As(err, &failed) && failed.Path == run {
 		err = &fs.PathError{Op: failed.Op, Path: path, Err: failed.Err}
 	}
@@ -57,7 +57,7 @@ func checkAnswersAs(ctx context.Context, run, path string) error {
 	return nil
 }
 
-// whyNotRun says who refuses to execute a file, and what to do about it. It is empty for errors that say it themselves.
+// whyNotRun returns who refuses to execute a file, and what to do about it. It is empty for other errors.
 func whyNotRun(run, path string, err error) string {
 	switch {
 	case errors.Is(err, unix.EACCES) && noexec(run):
@@ -79,9 +79,9 @@ func noexec(path string) bool {
 	return unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOEXEC != 0
 }
 
-// copyThatRuns copies the plugin beside its place and runs the copy: the directory's mount options, its label and the
-// policies of the node count, and the file that is copied lies elsewhere. The caller holds the lock of BinDir, and renames
-// or removes the copy. After an error there is none.
+// copyThatRuns copies the plugin beside its place and runs the copy: mount options, the label and policies of
+// the node depend on the directory. The caller holds the lock of BinDir, and renames or removes the copy.
+// After an error there is no copy.
 func (i *Installer) copyThatRuns(ctx context.Context, src io.Reader) (temp string, err error) {
 	if err := i.step("write " + PluginType); err != nil {
 		return "", err
@@ -97,8 +97,8 @@ func (i *Installer) copyThatRuns(ctx context.Context, src io.Reader) (temp strin
 	return temp, err
 }
 
-// checkRuns runs the copy. Where a policy of the node refuses it, it is run once more under the plugin's name: fapolicyd may
-// trust that one, and knows nothing of the copy's.
+// checkRuns runs the copy. If a policy of the node refuses it, it runs once more under the plugin's name:
+// fapolicyd may trust that path, but not the path of the copy.
 func (i *Installer) checkRuns(ctx context.Context, temp string) error {
 	err := checkAnswersAs(ctx, temp, i.Binary())
 	if !errors.Is(err, fs.ErrPermission) || noexec(temp) {
@@ -111,7 +111,8 @@ func (i *Installer) checkRuns(ctx context.Context, temp string) error {
 	return errors.Join(checkAnswers(ctx, i.Binary()), back())
 }
 
-// tryUnderName gives the copy the plugin's name until back is called. What is there has the copy's name meanwhile.
+// tryUnderName gives the copy the plugin's name until back is called. The installed plugin has the name of
+// the copy meanwhile.
 func (i *Installer) tryUnderName(temp string) (back func() error, err error) {
 	there, err := exists(i.Binary())
 	if err == nil {

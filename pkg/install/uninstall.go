@@ -14,55 +14,58 @@ import (
 	"time"
 )
 
-// Node is what runs on the node because of the plugin. An endpoint.Node is one.
+// Node is the loaded state that the plugin uses. endpoint.Node implements it.
 type Node interface {
-	// Drain sends live flows to TCP, and waits until no reader has redirected bytes before it. It returns how many
-	// have still when ctx ends.
+	// Drain sends live flows to TCP, and waits until no reader has redirected bytes to read. It returns how
+	// many still have some when ctx ends.
 	Drain(ctx context.Context) (left int, err error)
-	// Unload removes all that is pinned, and reports whether there was anything.
+	// Unload removes everything that is pinned, and reports whether there was anything.
 	Unload(ctx context.Context, force bool) (unloaded bool, err error)
 }
 
-// Removal says how Uninstall goes.
+// Removal configures Uninstall.
 type Removal struct {
 	Node Node // nil: only files are removed
-	// NodeAt returns what an entry with another bpffsPath has used, and nil for the bpffsPath of Node. nil: only Node counts.
+	// NodeAt returns the Node of an entry with another bpffsPath, and nil for the bpffsPath of Node. nil:
+	// only Node is unloaded.
 	NodeAt    func(bpffsPath string) Node
-	CacheDirs []string // of libcni; none: no runtime runs DEL from a cache
-	// DrainFor bounds the wait for readers of redirected bytes. What they have not read by then they can still read.
+	CacheDirs []string // of libcni; none: no runtime calls DEL with cached configurations
+	// DrainFor bounds the wait for readers of redirected bytes. They can still read the bytes afterwards.
 	DrainFor time.Duration
-	// LingerFor is how long the stub stays at least: an ADD that began with the old list may still call it.
+	// LingerFor is the minimal time that the stub stays: an ADD that began with the old list may still call
+	// it.
 	LingerFor time.Duration
-	// WaitFor bounds the wait for cached attachments to go.
+	// WaitFor bounds the wait for cached attachments to disappear.
 	WaitFor time.Duration
 }
 
 // Removed is what Uninstall did.
 type Removed struct {
-	Unchained    []string // files that the entry was taken out of
-	GivenBack    []string // files that a list had stood in for
-	Undrained    int      // readers with redirected bytes before them when DrainFor was over
-	Unloaded     bool     // from where Removal.Node is
-	UnloadedFrom []string // further state directories, of entries that were taken out
-	Binary       bool     // it was there and is removed
-	// Stub tells why a stub has to stay, by cached attachments or because the cache cannot be seen. It is removed by
-	// the next Uninstall that finds neither.
+	Unchained    []string // files from which the entry was removed
+	GivenBack    []string // files that a list had replaced
+	Undrained    int      // readers with redirected bytes to read at the end of DrainFor
+	Unloaded     bool     // the state of Removal.Node
+	UnloadedFrom []string // further state directories, of removed entries
+	Binary       bool     // it existed and was removed
+	// Stub and CacheError say why a stub stays: cached attachments exist, or the cache cannot be read. The
+	// next Uninstall that finds neither removes it.
 	Stub       []CachedAttachment
 	CacheError error
 
-	stateDirs []string // of entries that were taken out
+	stateDirs []string // of removed entries
 }
 
-// Changed reports whether there was anything to do. A stub that stays is nothing new.
+// Changed reports whether Uninstall changed anything. A stub that stays is no change.
 func (r Removed) Changed() bool {
 	return len(r.Unchained)+len(r.GivenBack)+len(r.UnloadedFrom) > 0 || r.Unloaded || r.Binary
 }
 
-// Uninstall removes the plugin. First no new container is to be added with it, then flows go to TCP, then the binary
-// goes, unless a runtime may have to call it for DEL: then a stub stays. It may be repeated.
+// Uninstall removes the plugin. It removes the entries first, so that no new container uses the plugin, then
+// unloads the programs, then removes the binary. If a runtime may have to call the binary for DEL, a stub
+// stays. Uninstall may be repeated.
 func (i *Installer) Uninstall(ctx context.Context, r Removal) (done Removed, err error) {
 	if err := i.unchain(ctx, &done); err != nil {
-		// The plugin is still called, so it must go on working.
+		// Runtimes still call the plugin, so it must continue to work.
 		return done, err
 	}
 	unchained := time.Now()
@@ -78,7 +81,7 @@ func (i *Installer) Uninstall(ctx context.Context, r Removal) (done Removed, err
 	return done, i.removeBinaryWhenUnused(ctx, r, unchained, &done)
 }
 
-// stop ends what runs on the node. It goes on after errors and joins them.
+// stop unloads all state directories. It continues after errors and joins them.
 func (i *Installer) stop(ctx context.Context, r Removal, done *Removed) error {
 	var errs []error
 	for _, u := range r.statesToUnload(done.stateDirs) {
@@ -106,7 +109,8 @@ func (i *Installer) stopOne(ctx context.Context, u stateToUnload, drainFor time.
 	return u.explainError("unload", err)
 }
 
-// removeBinaryWhenUnused removes the binary as soon as nothing names it, within the time there is.
+// removeBinaryWhenUnused removes the binary once no cached attachment names it, or leaves the stub when the
+// time is over.
 func (i *Installer) removeBinaryWhenUnused(ctx context.Context, r Removal, unchained time.Time, done *Removed) error {
 	const look = 200 * time.Millisecond
 	for {
@@ -140,7 +144,7 @@ func cachedAttachmentsIn(dirs []string) (all []CachedAttachment, err error) {
 	return all, nil
 }
 
-// unchain takes the entry out of every file in ConfDir. It goes on after errors and joins them.
+// unchain removes the entry from every file in ConfDir. It continues after errors and joins them.
 func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 	locked, err := i.lock(ctx, i.ConfDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -174,8 +178,8 @@ func (i *Installer) unchain(ctx context.Context, done *Removed) error {
 	return locked.Remove()
 }
 
-// filesBelow are lists in directories of ConfDir. nerdctl has a directory of networks for each namespace, and the plugin
-// that their lists name is the same.
+// filesBelow are lists in subdirectories of ConfDir. nerdctl has a directory of networks for each namespace,
+// whose lists name the same plugin.
 func (i *Installer) filesBelow() ([]string, error) {
 	return glob(i.ConfDir, "*/*"+extList)
 }
@@ -189,7 +193,7 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 		if n != nil && bytes.Contains(n.text, []byte(`"`+PluginType+`"`)) {
 			return fmt.Errorf("it cannot be read and may name sockmap (mend it or remove it): %w", err)
 		}
-		return nil // no runtime can load it, so none calls the plugin because of it
+		return nil // no runtime can load the file, so none calls the plugin because of it
 	}
 	named := slices.Contains(n.pluginTypes(), PluginType)
 	if n.single {
@@ -262,7 +266,8 @@ func (i *Installer) unchainDropIns(done *Removed) error {
 	return nil
 }
 
-// restoreOriginals puts back files whose list somebody else has removed, or taken the entry out of.
+// restoreOriginals restores each .conf whose list was removed by somebody else, or does not have the entry
+// any more.
 func (i *Installer) restoreOriginals(done *Removed) error {
 	var errs []error
 	for _, ext := range []string{extConf, extJSON} {
@@ -294,7 +299,8 @@ func anyExists(paths ...string) (bool, error) {
 	return false, nil
 }
 
-// glob lists the files below dir that match a pattern. The name of dir itself may contain characters of patterns.
+// glob lists the files below dir that match a pattern. The name of dir itself may contain characters of
+// patterns.
 func glob(dir, pattern string) ([]string, error) {
 	names, err := fs.Glob(os.DirFS(dir), pattern)
 	for i, name := range names {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder names the process that has the lock, in words for an error.
-// It is a best effort: the holder may be in another PID namespace.
+// holder names the process that holds the lock, for an error. It is a best effort: the holder may be in
+// another PID namespace.
 func (l *Lock) holder() string {
 	const unknown = "another process"
 	var st unix.Stat_t

@@ -2,11 +2,10 @@
 
 // Package lock serialises processes on one directory or file.
 //
-// The CNI binary runs once per container and many of them run at once, so the
-// lock has to work between processes and must not outlive a killed holder.
-// flock(2) gives both. Whoever can open what is locked can hold the lock, for
-// ever: a directory serves as it is only if nobody but root can open it. For
-// others there is a file of mode 0600 in it, see ownfile.Lock.
+// The CNI binary runs once per container and many of them run at once, so the lock has to work between
+// processes and must not outlive a killed holder. flock(2) provides both. Any process that can open the
+// locked file can hold the lock without end. So lock a directory only if nobody but root can open it; for
+// other directories there is a file of mode 0600, see ownfile.Lock.
 package lock
 
 import (
@@ -21,19 +20,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock is an exclusive lock on a directory or file. It belongs to the process
-// that took it and ends with Unlock or with the process, however that dies. It
-// is not safe for use by several goroutines at once.
+// Lock is an exclusive lock on a directory or file. It belongs to the process that took it, and ends with
+// Unlock or with the process, even if that is killed. It must not be used by several goroutines at once.
 type Lock struct {
 	file *os.File
 	path string
 }
 
-// Exclusive locks the existing directory dir and waits for other holders until
-// ctx ends. Directories that are removed or replaced while it waits do not
-// count: the lock returned is on what dir names at the time of return. Whoever
-// removes dir must hold its lock, so that nobody goes on with a lock on a
-// directory that no one else can reach.
+// Exclusive locks the existing directory dir, and waits for other holders until ctx ends. If dir is removed
+// or replaced meanwhile, it locks the new directory: the lock is on what dir names when Exclusive returns. To
+// remove dir, a process must hold its lock, so that no other process continues with a lock on a directory
+// that nobody can reach.
 //
 // A missing directory is fs.ErrNotExist; the end of ctx is ctx.Err().
 func Exclusive(ctx context.Context, dir string) (*Lock, error) {
@@ -47,7 +44,8 @@ func Exclusive(ctx context.Context, dir string) (*Lock, error) {
 	})
 }
 
-// ExclusiveBy locks what open opens at path, which is called again when path names something else by the time the lock is free.
+// ExclusiveBy locks the file that open opens at path. It calls open again if path names another file by the
+// time the lock is free.
 func ExclusiveBy(ctx context.Context, path string, open func() (*os.File, error)) (*Lock, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -72,10 +70,11 @@ func ExclusiveBy(ctx context.Context, path string, open func() (*os.File, error)
 	}
 }
 
-// File is what is locked. It is closed by Unlock.
+// File is the locked file. Unlock closes it.
 func (l *Lock) File() *os.File { return l.file }
 
-// Remove removes the locked file and lets go of the lock. Whoever waits for it makes a new file. A directory stays.
+// Remove removes the locked file and releases the lock. Waiting processes create a new file. A directory is
+// not removed.
 func (l *Lock) Remove() error {
 	if l.file == nil {
 		return nil
@@ -90,13 +89,13 @@ func (l *Lock) Remove() error {
 	return errors.Join(err, l.Unlock())
 }
 
-// Unlock lets go of the lock. Further calls do nothing and return nil.
+// Unlock releases the lock. Further calls do nothing and return nil.
 func (l *Lock) Unlock() error {
 	if l.file == nil {
 		return nil
 	}
-	// An explicit LOCK_UN, as a child between fork and exec has a copy of the
-	// descriptor, and with a mere close(2) it would hold the lock until its exec.
+	// An explicit LOCK_UN, because a child between fork and exec has a copy of the descriptor, and would hold
+	// the lock until its exec if the descriptor were only closed.
 	err := flock(l.file, unix.LOCK_UN)
 	if cerr := l.file.Close(); err == nil {
 		err = cerr
@@ -108,16 +107,18 @@ func (l *Lock) Unlock() error {
 	return nil
 }
 
-// How long to wait between two attempts.
+// Bounds of the pause between two attempts.
 const (
 	shortestPause = 100 * time.Microsecond
 	longestPause  = 25 * time.Millisecond
 )
 
-// acquire takes the flock by asking again and again. Waiting inside flock(2) would be at once and in turn, but nothing interrupts
-// it: a wait that is given up would go on, with its thread and its descriptor, for as long as the lock is held.
+// acquire takes the flock by repeated attempts. Waiting inside flock(2) would be faster and in order, but it
+// cannot be interrupted: an abandoned wait would keep its thread and its descriptor for as long as the lock
+// is held.
 //
-// The pauses are a part of the time waited so far, so that short holders are noticed soon, and many waiters cost little.
+// The pauses are a fraction of the time waited so far, so that short holders cost little delay, and many
+// waiters cost little time.
 func (l *Lock) acquire(ctx context.Context) error {
 	for pause, waited := shortestPause, time.Duration(0); ; {
 		err := flock(l.file, unix.LOCK_EX|unix.LOCK_NB)
@@ -127,7 +128,7 @@ func (l *Lock) acquire(ctx context.Context) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("flock: %w", err)
 		}
-		// Not all at once, who began to wait together.
+		// Jitter: processes that started to wait together must not retry together.
 		next := pause/2 + rand.N(pause)
 		select {
 		case <-ctx.Done():
@@ -140,7 +141,7 @@ func (l *Lock) acquire(ctx context.Context) error {
 	}
 }
 
-// current tells whether the path still names what is locked.
+// current reports whether the path still names the locked file.
 func (l *Lock) current() (bool, error) {
 	var locked, named unix.Stat_t
 	if err := unix.Fstat(int(l.file.Fd()), &locked); err != nil {
@@ -148,7 +149,7 @@ func (l *Lock) current() (bool, error) {
 	}
 	err := unix.Stat(l.path, &named)
 	if errors.Is(err, unix.ENOENT) {
-		return false, nil // the next open says so, or finds the successor
+		return false, nil // the next open reports it, or finds the successor
 	}
 	if err != nil {
 		return false, fmt.Errorf("stat: %w", err)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cookieIn asks for the cookie of the namespace behind fd, on a thread that
-// goes there and comes back to home, the path of the thread's own namespace.
+// cookieIn reads the cookie of the namespace behind fd, on a thread that enters it and returns to home, the
+// path of the thread's own namespace.
 func cookieIn(fd int, home string) (c uint64, err error) {
 	err = runIn(fd, home, func() (err error) {
 		c, err = cookie()
@@ -19,9 +19,9 @@ func cookieIn(fd int, home string) (c uint64, err error) {
 	return c, err
 }
 
-// cookie asks for the cookie of the calling thread's network namespace.
+// cookie reads the cookie of the calling thread's network namespace.
 func cookie() (uint64, error) {
-	// AF_UNIX: unlike AF_INET, creating one runs nobody's BPF program.
+	// AF_UNIX: unlike AF_INET, creating one runs no BPF program.
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("make a socket: %w", err)

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runIn runs do in the namespace behind fd, on a thread that goes there and comes
-// back to home, the path of the thread's own namespace.
+// runIn runs do in the namespace behind fd, on a thread that enters it and returns to home, the path of the
+// thread's own namespace.
 func runIn(fd int, home string, do func() error) error {
 	done := make(chan error, 1)
-	// A goroutine of its own, as only the end of a locked goroutine makes the
-	// runtime throw its thread away.
+	// A goroutine of its own: the Go runtime discards the thread of a locked goroutine only when the
+	// goroutine ends.
 	go func() {
 		runtime.LockOSThread()
 		back, err := enterAndReturn(fd, home, do)
@@ -28,8 +28,8 @@ func runIn(fd int, home string, do func() error) error {
 	return <-done
 }
 
-// enterAndReturn moves the calling thread into the namespace behind fd and back. While
-// back is false, the thread is in the wrong namespace and must not be reused.
+// enterAndReturn moves the calling thread into the namespace behind fd and back. If back is false, the thread
+// is in the wrong namespace and must not be reused.
 func enterAndReturn(fd int, home string, do func() error) (back bool, err error) {
 	h, err := unix.Open(home, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -40,7 +40,7 @@ func enterAndReturn(fd int, home string, do func() error) (back bool, err error)
 		return true, enterError(err)
 	}
 	err = do()
-	// Not an error of the caller: the answer is good, only the thread is lost.
+	// Not an error for the caller: the result is good, only the thread has to be discarded.
 	back = unix.Setns(h, unix.CLONE_NEWNET) == nil
 	return back, err
 }
@@ -52,10 +52,9 @@ func enterError(err error) error {
 	return fmt.Errorf("enter: %w", err)
 }
 
-// Each runs do once in each network namespace that can be found: those at paths,
-// those with a name in /run/netns, and those of the threads in /proc. It stops
-// at the first error of do. What is gone or cannot be entered is passed over: a
-// namespace may go at any time. It needs CAP_SYS_ADMIN.
+// Each runs do once in each network namespace that can be found: those at paths, those with a name in
+// /run/netns, and those of the threads in /proc. It stops at the first error of do. It skips namespaces that
+// are gone or cannot be entered. It needs CAP_SYS_ADMIN.
 func Each(paths []string, do func() error) error { return EachOf(candidates(paths), do) }
 
 // EachOf is Each for the namespaces at paths and no others.
@@ -74,12 +73,12 @@ func EachOf(paths []string, do func() error) error {
 	return nil
 }
 
-// candidates begins with the namespaces that are known by a path of their own:
-// a process may end before it is looked at.
+// candidates starts with the namespaces that have a path of their own, because a process may end before its
+// path is used.
 func candidates(paths []string) []string {
 	all := append([]string{ownNet}, paths...)
 	for _, pattern := range []string{"/run/netns/*", "/proc/[0-9]*/task/[0-9]*/ns/net"} {
-		found, _ := filepath.Glob(pattern) // the patterns are good, which is all that it can complain of
+		found, _ := filepath.Glob(pattern) // the patterns are valid
 		all = append(all, found...)
 	}
 	return all

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netns tells network namespaces apart.
+// Package netns identifies network namespaces.
 //
-// BPF programs know a network namespace by its cookie, which the kernel never
-// gives out twice. The inode number of the nsfs file is reused as soon as a
-// namespace is gone; it serves to compare namespaces that both exist now.
+// BPF programs identify a network namespace by its cookie, which the kernel never assigns twice. The inode
+// number of the nsfs file is reused once a namespace is gone, so it can only compare namespaces that both
+// exist.
 package netns
 
 import (
@@ -19,31 +19,29 @@ import (
 )
 
 var (
-	// ErrNotNetNS is returned for paths that exist and are no network
-	// namespace: for instance the plain file that is left in /run/netns when
-	// the namespace mounted on it has been unmounted.
+	// ErrNotNetNS: the path exists but is no network namespace, for example the plain file that remains in
+	// /run/netns after its namespace was unmounted.
 	ErrNotNetNS = errors.New("not a network namespace")
-	// ErrNotSupported is returned where the kernel does not tell cookies.
+	// ErrNotSupported: the kernel has no cookies.
 	ErrNotSupported = errors.New("kernel does not know SO_NETNS_COOKIE (Linux 5.14 or later is needed)")
 )
 
-// Of the calling thread, as /proc/self would show the main thread's namespaces.
+// Of the calling thread: /proc/self would be the namespaces of the main thread.
 const (
 	ownNet   = "/proc/thread-self/ns/net"
 	ownMount = "/proc/thread-self/ns/mnt"
 )
 
-// ID names a network namespace.
+// ID identifies a network namespace.
 type ID struct {
 	// Cookie is unique for the life of the kernel, see SO_NETNS_COOKIE.
 	Cookie uint64
-	// Dev and Inode are those of the nsfs file, unique among living namespaces.
+	// Dev and Inode are those of the nsfs file, unique among existing namespaces.
 	Dev, Inode uint64
 }
 
-// Identify returns the identity of the network namespace at path. It needs
-// CAP_SYS_ADMIN: the cookie can only be asked of a socket, and for that one
-// thread enters the namespace for a moment.
+// Identify returns the identity of the network namespace at path. It needs CAP_SYS_ADMIN: only a socket has
+// the cookie, so a thread enters the namespace for a moment.
 //
 // A missing path is fs.ErrNotExist. See also ErrNotNetNS and ErrNotSupported.
 func Identify(path string) (ID, error) {
@@ -54,9 +52,9 @@ func Identify(path string) (ID, error) {
 	return id, nil
 }
 
-// OwnID returns the identity of the network namespace that the caller is in.
+// OwnID returns the identity of the network namespace of the caller.
 func OwnID() (ID, error) {
-	runtime.LockOSThread() // the file and the socket must come from one thread
+	runtime.LockOSThread() // the file and the socket must belong to one thread
 	defer runtime.UnlockOSThread()
 	id, err := identify(ownNet, func(int) (uint64, error) { return cookie() })
 	if err != nil {
@@ -65,9 +63,8 @@ func OwnID() (ID, error) {
 	return id, nil
 }
 
-// Stat returns device and inode of the namespace file at path without entering
-// it. A missing path is fs.ErrNotExist; what is no namespace file at all is
-// ErrNotNetNS. The kind of namespace is not looked at.
+// Stat returns device and inode of the namespace file at path without entering it. A missing path is
+// fs.ErrNotExist, and a file that is no namespace is ErrNotNetNS. Stat does not check the kind of namespace.
 func Stat(path string) (dev, ino uint64, err error) {
 	var st unix.Stat_t
 	err = unix.Stat(path, &st)
@@ -87,8 +84,8 @@ func Stat(path string) (dev, ino uint64, err error) {
 	return st.Dev, st.Ino, nil
 }
 
-// SameAsOwn tells whether path is the network namespace that the caller is in,
-// which for a CNI plugin is that of the host.
+// SameAsOwn reports whether path is the network namespace of the caller, which for a CNI plugin is that of
+// the host.
 func SameAsOwn(path string) (bool, error) {
 	dev, ino, err := Stat(path)
 	if err != nil {
@@ -96,14 +93,14 @@ func SameAsOwn(path string) (bool, error) {
 	}
 	ownDev, ownIno, err := Stat(ownNet)
 	if err != nil {
-		// Not wrapped: that own is missing says nothing about path.
+		// Not wrapped: an error of the caller's own namespace says nothing about path.
 		return false, fmt.Errorf("look at own network namespace (is /proc mounted?): %v", err)
 	}
 	return dev == ownDev && ino == ownIno, nil
 }
 
-// MountNS returns the inode of the caller's mount namespace. A path that was
-// recorded in another mount namespace says nothing here about what it named.
+// MountNS returns the inode of the caller's mount namespace. A path that was recorded in another mount
+// namespace may name something else here.
 func MountNS() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(ownMount, &st); err != nil {
@@ -112,12 +109,11 @@ func MountNS() (uint64, error) {
 	return st.Ino, nil
 }
 
-// PID returns the process whose network namespace path stands for, if path is
-// /proc/PID/ns/net or /proc/PID/task/TID/ns/net. It does not look whether the
-// process exists.
+// PID returns the process in path, if path is /proc/PID/ns/net or /proc/PID/task/TID/ns/net. The process need
+// not exist.
 func PID(path string) (int, bool) {
 	w := strings.Split(filepath.Clean(path), "/")
-	// Cut the thread out: "", "proc", PID, "task", TID, "ns", "net".
+	// Remove the thread: "", "proc", PID, "task", TID, "ns", "net".
 	if len(w) == 7 && w[3] == "task" {
 		if _, ok := positive(w[4]); !ok {
 			return 0, false
@@ -139,7 +135,7 @@ func positive(s string) (int, bool) {
 }
 
 func identify(path string, ask func(fd int) (uint64, error)) (ID, error) {
-	// O_NONBLOCK, as path comes from outside and might be a FIFO.
+	// O_NONBLOCK, because path comes from outside and might be a FIFO.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ID{}, fmt.Errorf("open: %w", err)
@@ -164,7 +160,7 @@ func checkKind(fd int) error {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return fmt.Errorf("statfs: %w", err)
 	}
-	// Before the ioctl, whose number means something else to other files.
+	// Before the ioctl, whose number means something else for other files.
 	if fs.Type != unix.NSFS_MAGIC {
 		return fmt.Errorf("%w: on a file system of type %#x", ErrNotNetNS, fs.Type)
 	}

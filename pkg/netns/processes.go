@@ -8,8 +8,9 @@ import (
 	"strconv"
 )
 
-// Processes lists by network namespace the processes that /proc shows: those of the caller's PID namespace. Where a
-// process ends meanwhile, it is left out. A thread that has left the namespace of its process is not looked for.
+// Processes lists the processes in /proc by network namespace, which are those of the caller's PID namespace.
+// It leaves out processes that end meanwhile. It does not look for threads that have left the namespace of
+// their process.
 func Processes() (map[Inode][]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -34,8 +35,8 @@ func Processes() (map[Inode][]int, error) {
 	return all, nil
 }
 
-// Inode names a network namespace among those that exist now, see ID.
+// Inode identifies a network namespace among those that exist now, see ID.
 type Inode struct{ Dev, Inode uint64 }
 
-// ProcessPath is that of the network namespace of a process.
+// ProcessPath returns the path of the network namespace of a process.
 func ProcessPath(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock locks a file that only root can open, in a directory that others can open, too, and could hold the lock of. The file is made
-// with mode 0600 when it is missing, and stays. Otherwise it is lock.Exclusive: a missing directory is fs.ErrNotExist.
+// Lock locks a file that only root can open. Its directory may be open to others, who could hold the lock of
+// the directory. The file is created with mode 0600 if it does not exist, and stays. Otherwise Lock is like
+// lock.Exclusive: a missing directory is fs.ErrNotExist.
 func Lock(ctx context.Context, path string) (*lock.Lock, error) {
 	l, err := lock.ExclusiveBy(ctx, path, func() (*os.File, error) {
 		f, err := Open(path, unix.O_RDWR, Demand{Regular: true})
@@ -21,7 +22,8 @@ func Lock(ctx context.Context, path string) (*lock.Lock, error) {
 			return nil, err
 		}
 		st, err := f.Stat()
-		// A copy, or somebody who meant well. Not each time, because a change of attributes is an event to those who watch.
+		// Somebody has changed the mode. Not done each time, because a change of attributes is an event for
+		// watchers.
 		if err == nil && st.Mode().Perm() != 0o600 {
 			err = f.Chmod(0o600)
 		}
@@ -30,7 +32,8 @@ func Lock(ctx context.Context, path string) (*lock.Lock, error) {
 		}
 		return f, nil
 	})
-	// Where nothing can be made, nothing will be changed: a look needs to exclude nobody for certain.
+	// On a read-only file system nothing can be changed, so a caller that only reads needs no exclusion from
+	// others.
 	if errors.Is(err, unix.EROFS) {
 		return lock.Exclusive(ctx, filepath.Dir(path))
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ownfile opens files for writing at paths that others may have prepared: root must not write into a file that somebody
-// else put there, or that a symbolic link of theirs leads to.
+// Package ownfile opens files for writing at paths that others may have prepared: root must not write into a
+// file that somebody else put there, or to which their symbolic link leads.
 package ownfile
 
 import (
@@ -13,15 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Demand is what a file that is there already must meet, besides that it is no symbolic link and belongs to root or to the caller.
+// Demand is what an existing file must satisfy, in addition to being no symbolic link and belonging to root
+// or the caller.
 type Demand struct {
-	Forbidden fs.FileMode // permission bits that it must not have; devices are the node's own and may have any
-	Regular   bool        // no device and no FIFO either
+	Forbidden fs.FileMode // permission bits that it must not have; devices may have any
+	Regular   bool        // neither a device nor a FIFO
 }
 
-// Open opens path for writing, or makes it with mode 0600. flags are more flags of open(2), such as O_APPEND; with O_TRUNC a file
-// is emptied only once it is found to meet d. Opening and writing do not wait: a FIFO without a reader is ENXIO. The caller closes
-// the file.
+// Open opens path for writing, or creates it with mode 0600. flags are further flags of open(2), such as
+// O_APPEND. With O_TRUNC a file is truncated only after it was found to satisfy d. Opening and writing do not
+// block: a FIFO without a reader is ENXIO. The caller closes the file.
 func Open(path string, flags int, d Demand) (*os.File, error) {
 	truncate := flags&unix.O_TRUNC != 0
 	flags = flags&^unix.O_TRUNC | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
@@ -38,7 +39,7 @@ func Open(path string, flags int, d Demand) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	if truncate {
-		if err := f.Truncate(0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: no regular file
+		if err := f.Truncate(0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: not a regular file
 			return nil, errors.Join(err, f.Close())
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package selinux names SELinux where it is the likely reason for what root was not permitted to do.
+// Package selinux adds a hint to errors that SELinux has probably caused.
 package selinux
 
 import (
@@ -19,8 +19,8 @@ var (
 	enforceFile = "/sys/fs/selinux/enforce"
 )
 
-// Label is the SELinux label of this process, USER:ROLE:TYPE:LEVEL. It is empty where SELinux does not decide: it is
-// not there, or only logs.
+// Label returns the SELinux label of this process, USER:ROLE:TYPE:LEVEL. It is empty if SELinux is not
+// enforcing.
 func Label() string {
 	enforce, err := os.ReadFile(enforceFile)
 	if err == nil && string(bytes.TrimSpace(enforce)) == "0" {
@@ -28,16 +28,16 @@ func Label() string {
 	}
 	text, err := os.ReadFile(labelFile)
 	label := strings.TrimRight(string(text), "\x00\n")
-	// AppArmor has its own form there, without the colons.
+	// AppArmor has another format in the same file, without the colons.
 	if err != nil || strings.Count(label, ":") < 2 || strings.Contains(label, " ") {
 		return ""
 	}
 	return label
 }
 
-// Explain returns err with the remark that SELinux may be its cause when root got EACCES where SELinux is enforcing.
-// Any other error is returned as it is, and so is one whose text goes on behind that of EACCES: it says why itself, as
-// the verifier does.
+// Explain adds to an EACCES that root got the hint that SELinux may be the cause, if SELinux is enforcing. It
+// returns any other error as it is, and also one with more text after that of EACCES, which explains itself,
+// as the verifier's does.
 func Explain(err error) error {
 	if !errors.Is(err, unix.EACCES) || os.Geteuid() != 0 || !strings.HasSuffix(err.Error(), unix.EACCES.Error()) {
 		return err

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stub makes a plugin binary that does nothing any more, and tells such a binary what it is.
+// Package stub makes a plugin binary that does nothing any more, and recognises such a binary.
 //
-// CRI-O and podman run DEL from the configuration that they cached at ADD, so a plugin must answer after it was
-// uninstalled, for as long as a container lives that it was called for. A stub is the plugin's binary with a mark
-// at its end, which loaders of ELF ignore. The binary looks for the mark in its own file, so whether it is a stub
-// goes with the file, by one rename, and no second file has to be there, or be gone, at the right moment.
+// CRI-O and podman call DEL with the configuration that they cached at ADD, so the plugin's path must work
+// after an uninstall, until all containers are gone for which the plugin was called. A stub is the plugin's
+// binary with a mark at its end, which ELF loaders ignore. The binary looks for the mark in its own file. So
+// one rename turns the plugin into a stub, and no second file has to be kept in step.
 package stub
 
 import (
@@ -14,10 +14,10 @@ import (
 	"os"
 )
 
-// mark is what the file of a stub ends with.
+// mark is at the end of the file of a stub.
 var mark = []byte("\nsockmap-cni: uninstalled\n")
 
-// Self tells whether the running program is a stub. Where that cannot be seen it is none.
+// Self reports whether the running program is a stub. It is false if that cannot be read.
 func Self() bool {
 	f, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -31,7 +31,7 @@ func Self() bool {
 	return Marked(f, st.Size())
 }
 
-// Marked tells whether a binary of size bytes is a stub.
+// Marked reports whether a binary of size bytes is a stub.
 func Marked(binary io.ReaderAt, size int64) bool {
 	tail := make([]byte, len(mark))
 	if size < int64(len(tail)) {
@@ -41,7 +41,7 @@ func Marked(binary io.ReaderAt, size int64) bool {
 	return (err == nil || err == io.EOF) && bytes.Equal(tail, mark)
 }
 
-// Of returns a reader of the stub of a binary of size bytes, which may be a stub already.
+// Of returns a reader of the stub for a binary of size bytes, which may be a stub already.
 func Of(binary io.ReaderAt, size int64) io.Reader {
 	whole := io.NewSectionReader(binary, 0, size)
 	if Marked(binary, size) {

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// described is what git describe makes of a commit that is no release: the release before, and how many commits came
-// since. Compiled when it is needed: the plugin starts for each container and compares no versions, unless it upgrades.
+// described matches the output of git describe for a commit that is no release: the release before it, and
+// the number of commits since. It is compiled when it is needed, because the plugin starts for each container
+// and compares no versions.
 var described = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+)-(\d+)-g[0-9a-f]{4,}$`) })
 
-// Compare orders two versions: -1 when a is the older one, 1 when it is the newer, 0 when neither is. ok is false where
-// their names do not tell, as those of commits do not.
+// Compare orders two versions. order is -1 if a is older, 1 if it is newer, and 0 otherwise. ok is false if
+// the names have no order, such as those of commits.
 func Compare(a, b string) (order int, ok bool) {
 	aRelease, aSince := split(a)
 	bRelease, bSince := split(b)
@@ -27,7 +28,8 @@ func Compare(a, b string) (order int, ok bool) {
 	return cmp.Or(semver.Compare(aRelease, bRelease), cmp.Compare(aSince, bSince)), true
 }
 
-// split takes the number of commits off, which to semver would make a version older than the release that it follows.
+// split removes the number of commits, because semver would order such a version before the release that it
+// follows.
 func split(v string) (release string, commits int) {
 	v = strings.TrimSuffix(v, "-dirty")
 	m := described().FindStringSubmatch(v)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package version knows what this program calls itself.
+// Package version is the version of this program.
 package version
 
 import "runtime/debug"
@@ -8,8 +8,8 @@ import "runtime/debug"
 // version is set by the linker: -X github.com/sockmap-cni/sockmap-cni/pkg/version.version=v1.2.3
 var version string
 
-// String returns the release, or what the toolchain recorded about the source: a module version, or the commit
-// with "-dirty" for changes on top of it.
+// String returns the release, or what the toolchain recorded: a module version, or the commit with "-dirty"
+// if the source was changed.
 func String() string {
 	if version != "" {
 		return version

@@ -10,8 +10,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// recordCall leaves this call's duration and error where the metrics find them. It is the last thing that a call does, takes a
-// few microseconds, and no call fails over it.
+// recordCall records the duration and the error of this call for the metrics. It is the last step of a call,
+// takes a few microseconds, and never makes a call fail.
 func (h *handler) recordCall(verb string, failed *types.Error) {
 	if h.dir == "" {
 		return

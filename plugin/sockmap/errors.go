@@ -16,7 +16,8 @@ import (
 var errNotChained = errors.New(`must be chained: no prevResult (list sockmap in "plugins" of a .conflist, behind the ` +
 	`plugin that makes the interface)`)
 
-// codeOf is the CNI error code for what is wrong with a call, or else for the reason why a container is not accelerated.
+// codeOf returns the CNI error code of an error: for a wrong call or configuration, or else for the reason
+// why a container is not accelerated.
 func codeOf(err error) uint {
 	var (
 		syntax *cniconf.SyntaxError
@@ -31,12 +32,12 @@ func codeOf(err error) uint {
 	return endpoint.ReasonOf(err).Code()
 }
 
-// errorWithCode makes err one that skel passes on with its code.
+// errorWithCode converts err to an error that skel passes on with its code.
 func errorWithCode(err error) *types.Error {
 	return types.NewError(codeOf(err), explainError(err).Error(), "")
 }
 
-// finish ends the call of a verb with what skel made of it, and returns the exit status.
+// finish ends a call: it writes the result or the error of skel, and returns the exit status.
 func (h *handler) finish(verb string, failed *types.Error) int {
 	if failed == nil && h.result != nil {
 		if _, err := h.stdout.Write(h.result); err != nil {
@@ -55,17 +56,17 @@ func (h *handler) finish(verb string, failed *types.Error) int {
 	return 1
 }
 
-// suppressDELError tells of what the runtime is not told.
+// suppressDELError reports whether an error is withheld from the runtime.
 //
-// Runtimes stop a chain's DEL at the first error, and this plugin comes first there: an error would leak the
-// container's addresses and interfaces. That includes what skel refuses before or after the handler: broken
-// configuration, versions, and a network namespace path that meanwhile is the host's. Only a call without
-// the variables that every DEL needs is told so.
+// Runtimes stop the DELs of a chain at the first error, and this plugin comes first there, so an error would
+// leak the container's addresses and interfaces. This includes errors of skel before or after the handler: a
+// broken configuration, versions, and a path of a network namespace that is now that of the host. Only
+// missing variables, which every DEL needs, are reported.
 func suppressDELError(verb string, failed *types.Error) bool {
 	return verb == "DEL" && failed.Code != types.ErrInvalidEnvironmentVariables
 }
 
-// explainVersionError says what skel's answer to an unsupported cniVersion leaves out.
+// explainVersionError adds the supported versions to skel's error for an unsupported cniVersion.
 func explainVersionError(e *types.Error) *types.Error {
 	if e.Code != types.ErrIncompatibleCNIVersion || e.Msg != "incompatible CNI versions" {
 		return e
@@ -75,7 +76,8 @@ func explainVersionError(e *types.Error) *types.Error {
 	return types.NewError(e.Code, msg, e.Details)
 }
 
-// printError writes the error as the specification wants it, which includes the version that types.Error leaves out.
+// printError writes the error in the format of the specification, with the version that types.Error leaves
+// out.
 func (h *handler) printError(e *types.Error) {
 	out := struct {
 		CNIVersion string `json:"cniVersion"`

@@ -18,12 +18,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// delLockTimeout is short: DEL holds up the removal of the whole network, what it leaves behind is reaped by a
-// later ADD, and a process that has had the lock for this long will not give it back soon. STATUS must not hang
-// either.
+// delLockTimeout is short: DEL delays the removal of the whole network, a later ADD reaps what it leaves, and
+// a process that has held the lock for this long will not release it soon. STATUS must not hang either.
 const delLockTimeout = 3 * time.Second
 
-// handler answers one call.
+// handler handles one call.
 type handler struct {
 	stdout, stderr io.Writer
 
@@ -36,17 +35,17 @@ type handler struct {
 	cniVersion string // of the configuration, once it is read
 	result     []byte // of an ADD that succeeds; finish writes it
 
-	// For the count of this call, see count.
+	// For recordCall.
 	began      time.Time
-	dir        string       // of the pinned state; empty: nothing is counted
-	suppressed *types.Error // what the runtime is not told
+	dir        string       // state directory; empty: nothing is recorded
+	suppressed *types.Error // the error that is withheld from the runtime
 }
 
 func (h *handler) funcs() skel.CNIFuncs {
 	return skel.CNIFuncs{Add: h.add, Del: h.del, Check: h.check, GC: h.gc, Status: h.status}
 }
 
-// newCall gives what all verbs need.
+// newCall returns what all verbs need.
 func (h *handler) newCall(conf *cniconf.Conf, args *skel.CmdArgs) admit.Call {
 	h.dir = conf.BPFFSPath
 	log := h.logger(conf, args)
@@ -56,7 +55,7 @@ func (h *handler) newCall(conf *cniconf.Conf, args *skel.CmdArgs) admit.Call {
 	}}
 }
 
-// parse reads a configuration for the verbs that act on what it says.
+// parse reads a configuration for verbs that act on it. Wrong values are errors.
 func (h *handler) parse(args *skel.CmdArgs) (*cniconf.Conf, error) {
 	conf, err := cniconf.Parse(args.StdinData)
 	if err != nil {
@@ -69,7 +68,8 @@ func (h *handler) parse(args *skel.CmdArgs) (*cniconf.Conf, error) {
 	return conf, nil
 }
 
-// parseLenient reads a configuration for the verbs that are about what an earlier one made.
+// parseLenient reads a configuration for verbs that act on what an earlier one made. Wrong values are
+// warnings.
 func (h *handler) parseLenient(args *skel.CmdArgs) *cniconf.Conf {
 	// It cannot fail: skel has decoded the same bytes before.
 	conf, err := cniconf.ParseLenient(args.StdinData)
@@ -96,8 +96,8 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	if conf.PrevResult == nil {
 		return errorWithCode(errNotChained)
 	}
-	// Before anything else, even the log file: skel looks only after the handler has done all of it. Node.Add looks
-	// once more, as it must never register the host's namespace, whoever calls it.
+	// Before anything else, even the log file: skel looks only after the handler has finished. Node.Add
+	// checks it once more, as it must never register the host's namespace, whoever calls it.
 	if err := endpoint.CheckNetNS(args.Netns); errors.Is(err, endpoint.ErrNetNS) {
 		return errorWithCode(err)
 	}
@@ -115,7 +115,7 @@ func (h *handler) add(args *skel.CmdArgs) error {
 	return nil
 }
 
-// del never fails: see finish.
+// del never fails, see finish.
 func (h *handler) del(args *skel.CmdArgs) error {
 	c := h.newCall(h.parseLenient(args), args)
 	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
@@ -128,9 +128,9 @@ func (h *handler) del(args *skel.CmdArgs) error {
 	return nil
 }
 
-// check is about what ADD made. For a container that it was never called for, or after an unload, that is nothing,
-// so nothing is missing. Only who requires acceleration is told that, or that it cannot be seen: CRI-O removes a pod
-// whose CHECK fails.
+// check checks what ADD made. If ADD was never called for the container, or sockmap was unloaded since,
+// nothing is missing. Only with "required" is that an error, and also that it cannot be checked: CRI-O
+// removes a pod whose CHECK fails.
 func (h *handler) check(args *skel.CmdArgs) error {
 	c := h.newCall(h.parseLenient(args), args)
 	sb, _ := sandboxOf(c.Conf, args)
@@ -164,14 +164,14 @@ func (h *handler) gc(args *skel.CmdArgs) error {
 	return nil
 }
 
-// status fails in required mode only: runtimes take the whole node out of service for it, and without acceleration
-// the node serves as well as it would without this plugin.
+// status fails only with "required", because runtimes take the whole node out of service when it fails, and
+// without acceleration the node works as it does without this plugin.
 func (h *handler) status(args *skel.CmdArgs) error {
 	conf, err := h.parse(args)
 	if err != nil {
 		return err // every ADD will fail with it
 	}
-	// With enabled: false every ADD succeeds, but for pods that ask for more by annotation.
+	// With enabled: false every ADD succeeds, except for pods that ask for acceleration by annotation.
 	if on, _ := conf.Accelerate(); !conf.Required || !on {
 		return nil
 	}

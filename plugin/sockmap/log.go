@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// logger returns the log of one call, which is standard error or logFile, and never standard output: that one is
-// the result. conf and args may be nil.
+// logger returns the log of one call, which goes to standard error or logFile. Standard output is for the
+// result. conf and args may be nil.
 func (h *handler) logger(conf *cniconf.Conf, args *skel.CmdArgs) *slog.Logger {
 	var (
 		out     io.Writer = h.stderr
@@ -29,7 +29,7 @@ func (h *handler) logger(conf *cniconf.Conf, args *skel.CmdArgs) *slog.Logger {
 			if file, err := openLog(conf.LogFile); err != nil {
 				failure = err
 			} else {
-				out = file // closed by the end of the process, which is near
+				out = file // closed when the process ends, soon
 			}
 		}
 	}
@@ -41,7 +41,7 @@ func (h *handler) logger(conf *cniconf.Conf, args *skel.CmdArgs) *slog.Logger {
 		log = log.With("container", args.ContainerID, "ifname", args.IfName)
 	}
 	if args != nil {
-		// The warnings about CNI_ARGS are logged by ADD, once.
+		// ADD logs the warnings about CNI_ARGS, once.
 		if pod, _ := cniconf.ParseArgs(args.Args); pod.PodName != "" {
 			log = log.With("pod", pod.PodNamespace+"/"+pod.PodName)
 		}
@@ -52,8 +52,8 @@ func (h *handler) logger(conf *cniconf.Conf, args *skel.CmdArgs) *slog.Logger {
 	return log
 }
 
-// openLog appends: many processes share the file, and each record is one write. Others may read it, as rotated logs are, but must
-// not have prepared it.
+// openLog opens the file for appending: many processes share it, and each record is one write. Others may
+// read it, as they read rotated logs, but must not have prepared it.
 func openLog(path string) (io.Writer, error) {
 	f, err := ownfile.Open(path, os.O_WRONLY|os.O_APPEND, ownfile.Demand{Forbidden: 0o022})
 	if err != nil {
@@ -66,15 +66,15 @@ func openLog(path string) (io.Writer, error) {
 	return nonBlockingFile{raw, f}, nil
 }
 
-// nonBlockingFile writes to a file without waiting: a FIFO whose reader does not read would hang every container of the node. What has no
-// room is lost.
+// nonBlockingFile writes to a file without waiting: otherwise a FIFO whose reader does not read would hang
+// every container of the node. Text for which the FIFO has no room is discarded.
 type nonBlockingFile struct {
 	raw  syscall.RawConn
-	file *os.File // stays open as long as the writer is there
+	file *os.File // keeps the descriptor open as long as the writer exists
 }
 
 func (w nonBlockingFile) Write(p []byte) (n int, err error) {
-	// Control, unlike File.Write and RawConn.Write, does not come back when there is room.
+	// Control returns at once, unlike File.Write and RawConn.Write, which wait for room.
 	if failed := w.raw.Control(func(fd uintptr) { n, err = unix.Write(int(fd), p) }); failed != nil {
 		return 0, failed
 	}
@@ -84,7 +84,7 @@ func (w nonBlockingFile) Write(p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// logWarnings logs what was lenient about the input.
+// logWarnings logs what was wrong with an input but was accepted.
 func logWarnings(log *slog.Logger, from string, texts []string) {
 	for _, text := range texts {
 		log.Warn(text, "from", from)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command sockmap is a chained CNI plugin: the runtime calls it for each container, after the plugins that make the
-// network, and it makes TCP between containers of one node go from socket to socket. Networks are not changed, and
-// the result of the plugins before it is passed on as it is.
+// Command sockmap is a chained CNI plugin. The runtime calls it for each container, after the plugins that
+// make the network. It lets TCP between containers of one node go directly from socket to socket. It does not
+// change the network, and passes on the result of the plugins before it.
 //
-// It is configured by its entry in the conflist, see docs/CONFIGURATION.md. A container that cannot be accelerated
-// starts all the same, unless the entry says "required": true.
+// Its entry in the conflist configures it, see docs/CONFIGURATION.md. A container that cannot be accelerated
+// starts nevertheless, unless the entry says "required": true.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
-// Chains of plugins begin with 0.3.0. A runtime drops a network whose exact version is not listed here.
+// Chains of plugins exist since 0.3.0. A runtime drops a network whose exact version is not in this list.
 var supported = cniversion.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 func main() {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shortages are what a call can be short of, and what to do about it.
+// shortages are resources that a call can lack, and what to do about it.
 var shortages = []struct {
 	errno unix.Errno
 	text  func() string
@@ -25,10 +25,11 @@ var shortages = []struct {
 	}},
 }
 
-// explainError names what is behind an error and not in its text: what was short, or SELinux. It may be called again.
+// explainError adds to an error what its text does not say: which resource was short, or that SELinux may be
+// the cause. It is idempotent.
 func explainError(err error) error { return selinux.Explain(explainShortage(err)) }
 
-// explainShortage names what was short in front of err. Any other error is returned as it is.
+// explainShortage prefixes an error with the resource that was short. It returns any other error as it is.
 func explainShortage(err error) error {
 	var named *shortageError
 	if errors.As(err, &named) {
@@ -49,7 +50,7 @@ type shortageError struct {
 
 func (e *shortageError) Error() string { return e.what + ": " + e.err.Error() }
 
-// Unwrap returns where it was noticed.
+// Unwrap returns the error in which the shortage appeared.
 func (e *shortageError) Unwrap() error { return e.err }
 
 func descriptorLimit() string {

@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve makes one call by skel. Nothing is written to standard output but the answer to VERSION: finish
-// writes the result or the error, so there is always exactly one document.
+// serve handles one call with skel. Only the answer to VERSION is written to standard output here; finish
+// writes the result or the error. So there is always exactly one document.
 func (h *handler) serve(verb string) *types.Error {
 	return h.recoverPanic(func() *types.Error { return h.dispatch(verb) })
 }
 
-// recoverPanic makes an error of a panic, which would end the process without any answer.
+// recoverPanic converts a panic, which would end the process without a result, to an error.
 func (h *handler) recoverPanic(f func() *types.Error) (failed *types.Error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -50,7 +50,7 @@ func (h *handler) dispatch(verb string) *types.Error {
 		if err := provideStdin(config); err != nil {
 			return errorWithCode(fmt.Errorf("hand the configuration on: %w", err))
 		}
-		// skel wants it. The specification calls it optional for ADD, DEL and CHECK, and nothing here uses
+		// skel requires it. The specification calls it optional for ADD, DEL and CHECK, and nothing here uses
 		// it.
 		if os.Getenv("CNI_PATH") == "" {
 			os.Setenv("CNI_PATH", "/opt/cni/bin")
@@ -63,14 +63,14 @@ func (h *handler) dispatch(verb string) *types.Error {
 	return h.dropLateNetNSError(verb, skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String()))
 }
 
-// readStdin reads standard input before skel does: skel's own errors must carry the request's cniVersion,
-// too.
+// readStdin reads standard input before skel does, because skel's own errors must carry the cniVersion of the
+// request.
 func readStdin() ([]byte, error) {
 	return io.ReadAll(os.Stdin)
 }
 
-// provideStdin makes config standard input again, for skel. It needs two more descriptors for a moment. The
-// pipe is not one of package os, which would make an epoll descriptor for it.
+// provideStdin provides config as standard input for skel. It needs two more descriptors for a moment. The
+// pipe is not one of package os, which would create an epoll descriptor for it.
 func provideStdin(config []byte) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -90,7 +90,8 @@ func provideStdin(config []byte) error {
 	return nil
 }
 
-// cniVersionOf finds the version even in what cannot be decoded to its end. It is empty where there is none.
+// cniVersionOf finds the version, even in text that cannot be decoded to its end. It returns "" if there is
+// none.
 func cniVersionOf(config []byte) (found string) {
 	d := json.NewDecoder(bytes.NewReader(config))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -106,14 +107,14 @@ func cniVersionOf(config []byte) (found string) {
 			return found
 		}
 		if key == "cniVersion" {
-			json.Unmarshal(value, &found) // what is no text is no version
+			json.Unmarshal(value, &found) // a value that is not a string is no version
 		}
 	}
 	return found
 }
 
-// checkDescriptors makes sure that there are as many file descriptors left as a call needs at least that
-// loads nothing. The Go runtime ends the process without any answer when it finds none for itself.
+// checkDescriptors makes sure that enough file descriptors are available for a call that loads nothing. The
+// Go runtime ends the process without a result if it finds none for itself.
 func checkDescriptors() error {
 	const enough = 16
 	var spare []int
@@ -125,7 +126,7 @@ func checkDescriptors() error {
 	for range enough {
 		fd, err := unix.FcntlInt(uintptr(unix.Stderr), unix.F_DUPFD_CLOEXEC, 3)
 		if err == unix.EBADF {
-			return nil // standard error is closed, so nothing can be said
+			return nil // standard error is closed, so the check is not possible
 		}
 		if err != nil {
 			return fmt.Errorf("%d more are needed, %d are left: %w", enough, len(spare), err)
@@ -135,8 +136,8 @@ func checkDescriptors() error {
 	return nil
 }
 
-// failWithoutDescriptors answers a call that cannot even begin. No container fails over it, unless acceleration
-// is required.
+// failWithoutDescriptors handles a call that cannot begin. An ADD succeeds without acceleration, unless it is
+// required.
 func (h *handler) failWithoutDescriptors(verb string, config []byte, err error) *types.Error {
 	conf, _ := cniconf.ParseLenient(config)
 	failed := errorWithCode(err)
@@ -145,16 +146,16 @@ func (h *handler) failWithoutDescriptors(verb string, config []byte, err error) 
 		h.setResult(conf)
 		return nil
 	}
-	return failed // that of a DEL is not told either, see spared
+	return failed // for DEL see suppressDELError
 }
 
-// setResult makes the result of the plugins before the answer of this call, as it is, unless it is in the format
-// of another version than the request: the specification wants that of the request.
+// setResult makes prevResult the result of this call. It stays as it is, unless its version differs from that
+// of the request, which the specification asks for.
 func (h *handler) setResult(conf *cniconf.Conf) {
 	h.result = conf.PrevResult
 	was := cniVersionOf(conf.PrevResult)
 	if was == "" || was == conf.CNIVersion {
-		return // runtimes take a result without a version for one of the request's
+		return // without a version, runtimes assume that of the request
 	}
 	converted, err := convert(conf.PrevResult, was, conf.CNIVersion)
 	if err != nil {
@@ -176,8 +177,8 @@ func convert(result []byte, from, to string) ([]byte, error) {
 	return json.Marshal(converted)
 }
 
-// dropLateNetNSError drops an error that skel came upon after an ADD had been made: it asks once more whether CNI_NETNS
-// is the host's, which the handler has done. When it cannot tell, the container has its answer all the same.
+// dropLateNetNSError drops an error of skel after a successful ADD: skel checks once more that CNI_NETNS is
+// not the host's, which the handler has checked. If skel cannot check it, the ADD has succeeded nevertheless.
 func (h *handler) dropLateNetNSError(verb string, failed *types.Error) *types.Error {
 	if failed == nil || verb != "ADD" || h.result == nil {
 		return failed

@@ -4,14 +4,15 @@ package main
 
 import "github.com/containernetworking/cni/pkg/skel"
 
-// stubFuncs are the verbs after the plugin was uninstalled, see package stub: DEL, CHECK, GC and STATUS succeed, and
-// so does an ADD of a runtime that has not read its changed configuration yet. Nothing is loaded, read or written.
+// stubFuncs are the verbs of the stub that an uninstall leaves, see package stub: DEL, CHECK, GC and STATUS
+// succeed, and so does the ADD of a runtime that has not read its changed configuration yet. Nothing is
+// loaded, read or written.
 func (h *handler) stubFuncs() skel.CNIFuncs {
 	done := func(*skel.CmdArgs) error { return nil }
 	return skel.CNIFuncs{Add: h.stubAdd, Del: done, Check: done, GC: done, Status: done}
 }
 
-// stubAdd is an ADD that does nothing. Whatever the entry says, no container fails over a plugin that is gone.
+// stubAdd is an ADD that does nothing. It succeeds even with "required": the plugin was uninstalled.
 func (h *handler) stubAdd(args *skel.CmdArgs) error {
 	conf := h.parseLenient(args)
 	if conf.PrevResult == nil {
