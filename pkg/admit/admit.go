@@ -111,6 +111,9 @@ func (c Call) recordDecline(ctx context.Context, sb endpoint.Sandbox, reason err
 	}
 }
 
+// The configuration takes as many ranges of ports as the programs do: this does not compile if the two differ.
+const _ = uint(datapath.MaxPortRanges-cniconf.MaxPortRanges) + uint(cniconf.MaxPortRanges-datapath.MaxPortRanges)
+
 func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
 	peers := map[cniconf.Peers]datapath.Peers{
 		cniconf.PeersNode: datapath.PeersNode, cniconf.PeersNamespace: datapath.PeersNamespace,
@@ -118,14 +121,6 @@ func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
 	}
 	return datapath.Policy{
 		Namespace: sb.PodNamespace, Peers: peers[conf.Peers],
-		Include: rangesOf(conf.Ports.Include), Exclude: rangesOf(conf.Ports.Exclude),
+		Include: conf.Ports.Include, Exclude: conf.Ports.Exclude,
 	}
-}
-
-func rangesOf(ranges []cniconf.PortRange) []datapath.PortRange {
-	var out []datapath.PortRange
-	for _, r := range ranges {
-		out = append(out, datapath.PortRange(r))
-	}
-	return out
 }

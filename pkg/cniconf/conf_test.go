@@ -45,8 +45,8 @@ func TestShippedConflistsAreTaken(t *testing.T) {
 		"examples/dual-stack.conflist":       func(*Conf) {},
 		"examples/namespace-only.conflist":   func(c *Conf) { c.Peers = PeersNamespace },
 		"examples/port-lists.conflist": func(c *Conf) {
-			c.Ports.Include = []PortRange{{80, 80}, {5432, 5432}, {6379, 6379}, {8000, 8999}}
-			c.Ports.Exclude = []PortRange{{8125, 8125}}
+			c.Ports.Include = []PortRange{{First: 80, Last: 80}, {First: 5432, Last: 5432}, {First: 6379, Last: 6379}, {First: 8000, Last: 8999}}
+			c.Ports.Exclude = []PortRange{{First: 8125, Last: 8125}}
 		},
 	}
 	for name := range want {

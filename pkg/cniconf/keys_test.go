@@ -72,7 +72,7 @@ func TestEveryKeySetsItsField(t *testing.T) {
 		MaxSockets: 4194304, MaxBacklogBytes: 4096, MaxBacklogMessages: 1,
 		NATRefreshSeconds: 3600, Coexist: CoexistShare, ConntrackHelpers: HelpersIgnore,
 		Peers:         PeersPod,
-		Ports:         Ports{Include: []PortRange{{80, 80}, {443, 443}}, Exclude: []PortRange{{1, 1023}}},
+		Ports:         Ports{Include: []PortRange{{First: 80, Last: 80}, {First: 443, Last: 443}}, Exclude: []PortRange{{First: 1, Last: 1023}}},
 		AcceptHazards: []string{"fin", "all"},
 		Guards:        []string{"options"},
 		LogLevel:      slog.LevelDebug, LogFile: "/var/log/sockmap.log",
@@ -124,15 +124,15 @@ func TestPortRangesAreJoinedAndSorted(t *testing.T) {
 	}{
 		{`[]`, nil},
 		{`null`, nil},
-		{`["1-65535"]`, []PortRange{{1, 65535}}},
-		{`["443", "80"]`, []PortRange{{80, 80}, {443, 443}}},
-		{`["80", "80"]`, []PortRange{{80, 80}}},
-		{`["82", "80", "81"]`, []PortRange{{80, 82}}},
-		{`["80", "82"]`, []PortRange{{80, 80}, {82, 82}}},
-		{`["100-200", "150-160"]`, []PortRange{{100, 200}}},
-		{`["150-300", "100-200"]`, []PortRange{{100, 300}}},
-		{`["65535", "1-65534", "7"]`, []PortRange{{1, 65535}}},
-		{`["65535", "65535", "1"]`, []PortRange{{1, 1}, {65535, 65535}}},
+		{`["1-65535"]`, []PortRange{{First: 1, Last: 65535}}},
+		{`["443", "80"]`, []PortRange{{First: 80, Last: 80}, {First: 443, Last: 443}}},
+		{`["80", "80"]`, []PortRange{{First: 80, Last: 80}}},
+		{`["82", "80", "81"]`, []PortRange{{First: 80, Last: 82}}},
+		{`["80", "82"]`, []PortRange{{First: 80, Last: 80}, {First: 82, Last: 82}}},
+		{`["100-200", "150-160"]`, []PortRange{{First: 100, Last: 200}}},
+		{`["150-300", "100-200"]`, []PortRange{{First: 100, Last: 300}}},
+		{`["65535", "1-65534", "7"]`, []PortRange{{First: 1, Last: 65535}}},
+		{`["65535", "65535", "1"]`, []PortRange{{First: 1, Last: 1}, {First: 65535, Last: 65535}}},
 	} {
 		got := mustParse(t, `{"ports": {"include": `+tt.in+`}}`).Ports.Include
 		if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -152,7 +152,7 @@ func TestPortRangesAreCountedAfterJoining(t *testing.T) {
 	if n := len(mustParse(t, list(MaxPortRanges, 2)).Ports.Exclude); n != MaxPortRanges {
 		t.Errorf("got %d ranges, want %d", n, MaxPortRanges)
 	}
-	if diff := cmp.Diff([]PortRange{{1000, 1099}}, mustParse(t, list(100, 1)).Ports.Exclude); diff != "" {
+	if diff := cmp.Diff([]PortRange{{First: 1000, Last: 1099}}, mustParse(t, list(100, 1)).Ports.Exclude); diff != "" {
 		t.Error(diff)
 	}
 	_, err := Parse([]byte(list(MaxPortRanges+1, 2)))
@@ -164,7 +164,7 @@ func TestPortRangesAreCountedAfterJoining(t *testing.T) {
 }
 
 func TestPortRangePrintsAsConfigured(t *testing.T) {
-	for want, r := range map[string]PortRange{"80": {80, 80}, "8000-8999": {8000, 8999}} {
+	for want, r := range map[string]PortRange{"80": {First: 80, Last: 80}, "8000-8999": {First: 8000, Last: 8999}} {
 		if r.String() != want {
 			t.Errorf("got %s, want %s", r, want)
 		}

@@ -18,13 +18,8 @@ type Ports struct {
 	Include, Exclude []PortRange
 }
 
-// PortRange is inclusive at both ends; First is at least 1 and at most Last.
-type PortRange struct {
-	First, Last uint16
-}
-
-// String writes the range as the configuration does: "80" or "8000-8999".
-func (r PortRange) String() string { return portrange.Text(r) }
+// PortRange is written as the configuration has it: "80" or "8000-8999". First is at least 1 and at most Last.
+type PortRange = portrange.Range
 
 func (v value) ports() {
 	found, ok := members(v.raw)
@@ -82,5 +77,5 @@ func parsePortRange(raw json.RawMessage) (PortRange, bool) {
 	if !ok {
 		return PortRange{}, false
 	}
-	return portrange.Parse[PortRange](s)
+	return portrange.Parse(s)
 }

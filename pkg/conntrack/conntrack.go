@@ -167,18 +167,13 @@ func (k kernel) readPorts(h *Helper, module string) {
 	}
 }
 
-// Range is of ports, inclusive on both sides.
-type Range struct{ First, Last uint16 }
-
-func (r Range) String() string { return portrange.Text(r) }
-
 // Ranges are the ports of all helpers, sorted, in at most so many ranges. Where that is too few, those that
 // are nearest to each other become one with what is between them.
-func Ranges(found []Helper, most int) []Range {
-	var ports []Range
+func Ranges(found []Helper, most int) []portrange.Range {
+	var ports []portrange.Range
 	for _, h := range found {
 		for _, p := range h.Ports {
-			ports = append(ports, Range{p, p})
+			ports = append(ports, portrange.Range{First: p, Last: p})
 		}
 	}
 	ranges := portrange.Join(ports)
@@ -191,7 +186,7 @@ func Ranges(found []Helper, most int) []Range {
 }
 
 // nearest is the index of the range that is followed by the smallest gap. There are two at least.
-func nearest(ranges []Range) (best int) {
+func nearest(ranges []portrange.Range) (best int) {
 	gap := func(i int) int { return int(ranges[i+1].First) - int(ranges[i].Last) }
 	for i := range len(ranges) - 1 {
 		if gap(i) < gap(best) {

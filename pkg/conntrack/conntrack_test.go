@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -38,7 +39,7 @@ func TestHelpersAreFound(t *testing.T) {
 	for name, tt := range map[string]struct {
 		files  map[string]string
 		want   []Helper
-		ranges []Range
+		ranges []portrange.Range
 	}{
 		"none is loaded":                      {map[string]string{"sys/module/kernel/": "", "sys/module/nf_conntrack/": "", "proc/modules": "nf_conntrack 1 0 - Live 0x0\n"}, nil, nil},
 		"no conntrack at all, and no modules": {map[string]string{"sys/module/kernel/": ""}, nil, nil},
@@ -48,28 +49,28 @@ func TestHelpersAreFound(t *testing.T) {
 		}, nil, nil},
 		"FTP at its own ports": {map[string]string{
 			"sys/module/nf_conntrack_ftp/parameters/ports": "2121,21\n", "sys/module/nf_nat_ftp/": "", "proc/modules": modules,
-		}, []Helper{{"ftp", []string{"nf_conntrack_ftp", "nf_nat_ftp"}, []uint16{21, 2121}, ""}}, []Range{{21, 21}, {2121, 2121}}},
+		}, []Helper{{"ftp", []string{"nf_conntrack_ftp", "nf_nat_ftp"}, []uint16{21, 2121}, ""}}, []portrange.Range{{First: 21, Last: 21}, {First: 2121, Last: 2121}}},
 		"a kernel whose modules have no ports": {map[string]string{
 			"sys/module/nf_conntrack_sip/parameters/sip_timeout": "3600\n", "proc/modules": "",
-		}, []Helper{{"sip", []string{"nf_conntrack_sip"}, []uint16{5060}, ""}}, []Range{{5060, 5060}}},
+		}, []Helper{{"sip", []string{"nf_conntrack_sip"}, []uint16{5060}, ""}}, []portrange.Range{{First: 5060, Last: 5060}}},
 		"the NAT module implies it": {map[string]string{"sys/module/nf_nat_irc/": "", "proc/modules": ""},
-			[]Helper{{"irc", []string{"nf_nat_irc"}, []uint16{6667}, ""}}, []Range{{6667, 6667}}},
+			[]Helper{{"irc", []string{"nf_nat_irc"}, []uint16{6667}, ""}}, []portrange.Range{{First: 6667, Last: 6667}}},
 		"parameter of zeros": {map[string]string{"sys/module/nf_conntrack_irc/parameters/ports": "0,0\n", "proc/modules": ""},
-			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, ""}}, []Range{{6667, 6667}}},
+			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, ""}}, []portrange.Range{{First: 6667, Last: 6667}}},
 		"parameter that nobody understands": {map[string]string{"sys/module/nf_conntrack_irc/parameters/ports": "many\n", "proc/modules": ""},
-			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, `its ports cannot be read: "many"`}}, []Range{{6667, 6667}}},
+			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, `its ports cannot be read: "many"`}}, []portrange.Range{{First: 6667, Last: 6667}}},
 		"IPVS and those out of the kernel": {map[string]string{
 			"sys/module/ip_vs_ftp/parameters/ports": "21,0,0\n", "sys/module/nf_conntrack_rtsp/": "", "sys/module/nfnetlink_cthelper/": "", "proc/modules": "",
 		}, []Helper{
 			{"ipvs-ftp", []string{"ip_vs_ftp"}, []uint16{21}, ""}, {"rtsp", []string{"nf_conntrack_rtsp"}, []uint16{554}, ""},
 			{"user-space", []string{"nfnetlink_cthelper"}, []uint16{111, 1521}, ""},
-		}, []Range{{21, 21}, {111, 111}, {554, 554}, {1521, 1521}}},
+		}, []portrange.Range{{First: 21, Last: 21}, {First: 111, Last: 111}, {First: 554, Last: 554}, {First: 1521, Last: 1521}}},
 		"all is built in": {map[string]string{
 			"sys/module/nf_conntrack/": "", "sys/module/nf_conntrack_ftp/parameters/ports": "21\n", "sys/module/nf_conntrack_h323/": "",
 		}, []Helper{
 			{"ftp", []string{"nf_conntrack_ftp"}, []uint16{21}, ""}, {"h323", []string{"nf_conntrack_h323"}, []uint16{1720}, ""},
 			{"pptp", nil, []uint16{1723}, "may be built in"}, {"sane", nil, []uint16{6566}, "may be built in"},
-		}, []Range{{21, 21}, {1720, 1720}, {1723, 1723}, {6566, 6566}}},
+		}, []portrange.Range{{First: 21, Last: 21}, {First: 1720, Last: 1720}, {First: 1723, Last: 1723}, {First: 6566, Last: 6566}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Find(fake(t, tt.files))
@@ -93,7 +94,7 @@ func TestWhatCannotBeReadCountsAsInUse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Find(fake(t, files))
-			want := []Range{{21, 21}, {1720, 1720}, {1723, 1723}, {5060, 5060}, {6566, 6566}, {6667, 6667}}
+			want := []portrange.Range{{First: 21, Last: 21}, {First: 1720, Last: 1720}, {First: 1723, Last: 1723}, {First: 5060, Last: 5060}, {First: 6566, Last: 6566}, {First: 6667, Last: 6667}}
 			if diff := cmp.Diff(want, Ranges(got, 16)); diff != "" {
 				t.Error(diff)
 			}
@@ -115,14 +116,14 @@ func TestRangesAreFewEnough(t *testing.T) {
 	for _, tt := range []struct {
 		found []Helper
 		most  int
-		want  []Range
+		want  []portrange.Range
 	}{
 		{nil, 16, nil},
-		{helper(5, 6, 7, 9), 16, []Range{{5, 7}, {9, 9}}},
-		{helper(9, 7, 9, 65535), 16, []Range{{7, 7}, {9, 9}, {65535, 65535}}},
-		{append(helper(21, 2121), helper(21, 22)...), 16, []Range{{21, 22}, {2121, 2121}}},
-		{helper(10, 20, 25, 100), 3, []Range{{10, 10}, {20, 25}, {100, 100}}},
-		{helper(10, 20, 25, 100), 1, []Range{{10, 100}}},
+		{helper(5, 6, 7, 9), 16, []portrange.Range{{First: 5, Last: 7}, {First: 9, Last: 9}}},
+		{helper(9, 7, 9, 65535), 16, []portrange.Range{{First: 7, Last: 7}, {First: 9, Last: 9}, {First: 65535, Last: 65535}}},
+		{append(helper(21, 2121), helper(21, 22)...), 16, []portrange.Range{{First: 21, Last: 22}, {First: 2121, Last: 2121}}},
+		{helper(10, 20, 25, 100), 3, []portrange.Range{{First: 10, Last: 10}, {First: 20, Last: 25}, {First: 100, Last: 100}}},
+		{helper(10, 20, 25, 100), 1, []portrange.Range{{First: 10, Last: 100}}},
 	} {
 		if diff := cmp.Diff(tt.want, Ranges(tt.found, tt.most)); diff != "" {
 			t.Errorf("%+v, at most %d: %s", tt.found, tt.most, diff)
@@ -131,7 +132,7 @@ func TestRangesAreFewEnough(t *testing.T) {
 }
 
 func TestRangesAreWrittenAsInTheConfiguration(t *testing.T) {
-	if got := fmt.Sprint([]Range{{21, 21}, {5060, 5061}}); got != "[21 5060-5061]" {
+	if got := fmt.Sprint([]portrange.Range{{First: 21, Last: 21}, {First: 5060, Last: 5061}}); got != "[21 5060-5061]" {
 		t.Error(got)
 	}
 }

@@ -28,11 +28,8 @@ const (
 	PeersPod       = Peers(bpf.SockmapPeersPEERS_POD)
 )
 
-// PortRange is inclusive on both sides.
-type PortRange struct{ First, Last uint16 }
-
-// String is "80", or "8000-8010".
-func (r PortRange) String() string { return portrange.Text(r) }
+// PortRange is inclusive at both ends.
+type PortRange = portrange.Range
 
 // String is the value of the key peers.
 func (p Peers) String() string {
@@ -96,10 +93,10 @@ func (p Policy) group() uint64 {
 func decodePolicy(ep *bpf.SockmapEndpoint) Policy {
 	p := Policy{Accelerate: ep.Accelerate != 0, Group: ep.Group, Peers: Peers(ep.Peers)}
 	for _, r := range ep.Include[:min(int(ep.Includes), MaxPortRanges)] {
-		p.Include = append(p.Include, PortRange{r.First, r.Last})
+		p.Include = append(p.Include, PortRange{First: r.First, Last: r.Last})
 	}
 	for _, r := range ep.Exclude[:min(int(ep.Excludes), MaxPortRanges)] {
-		p.Exclude = append(p.Exclude, PortRange{r.First, r.Last})
+		p.Exclude = append(p.Exclude, PortRange{First: r.First, Last: r.Last})
 	}
 	return p
 }

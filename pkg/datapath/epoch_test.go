@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-var without8080 = Policy{Accelerate: true, Exclude: []PortRange{{8080, 8080}}}
+var without8080 = Policy{Accelerate: true, Exclude: []PortRange{{First: 8080, Last: 8080}}}
 
 // wantWay sends once each way and compares the way that the messages took.
 func wantWay(t *testing.T, d *Datapath, a, b *net.TCPConn, what string, redirected bool) {

@@ -16,7 +16,7 @@ func (d *Datapath) HelperPorts() (ports []PortRange, ignored bool, err error) {
 		return nil, false, err
 	}
 	for _, r := range cfg.HelperPorts[:min(int(cfg.HelperRanges), MaxPortRanges)] {
-		ports = append(ports, PortRange{r.First, r.Last})
+		ports = append(ports, PortRange{First: r.First, Last: r.Last})
 	}
 	return ports, cfg.HelpersMode == uint8(bpf.SockmapHelpersModeHELPERS_IGNORE), nil
 }

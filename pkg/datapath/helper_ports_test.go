@@ -74,7 +74,7 @@ func TestPortsOfConntrackHelpersStayOnTCP(t *testing.T) {
 		if _, ok := flowOf(t, d, client); !ok {
 			t.Errorf("port %d is not accelerated before there are helpers", tt.port)
 		}
-		setHelpers(t, d, true, PortRange{21, 21}, PortRange{5060, 5061}, PortRange{6667, 6667})
+		setHelpers(t, d, true, PortRange{First: 21, Last: 21}, PortRange{First: 5060, Last: 5061}, PortRange{First: 6667, Last: 6667})
 		before := flowsCounted(t, d, RoleActive, tt.want)
 		client, server = p.connectTo(t, tt.port, tt.listening)
 		send(t, client, server, 100, 2)
@@ -97,11 +97,11 @@ func TestHelpersCanBeIgnored(t *testing.T) {
 	if err := d.update(func(c *bpf.SockmapConfig) { c.HelpersMode = uint8(bpf.SockmapHelpersModeHELPERS_IGNORE) }); err != nil {
 		t.Fatal(err)
 	}
-	setHelpers(t, d, true, PortRange{8080, 8080})
+	setHelpers(t, d, true, PortRange{First: 8080, Last: 8080})
 	if p := newPods(t, d, Policy{Accelerate: true})[0]; !redirects(t, d, p, 8080) {
 		t.Error("a port of a helper is not accelerated although helpers are ignored")
 	}
-	if ports, ignored, err := d.HelperPorts(); err != nil || !ignored || len(ports) != 1 || ports[0] != (PortRange{8080, 8080}) {
+	if ports, ignored, err := d.HelperPorts(); err != nil || !ignored || len(ports) != 1 || ports[0] != (PortRange{First: 8080, Last: 8080}) {
 		t.Errorf("%v, ignored %v, %v", ports, ignored, err)
 	}
 }
@@ -112,16 +112,16 @@ func TestLiveFlowsOfANewHelperGoToTCP(t *testing.T) {
 	p := newPods(t, d, Policy{Accelerate: true})[0]
 	p.redirectPort(t, 21, 2100)
 	for _, listening := range []uint16{21, 2100} {
-		port := PortRange{21, 21}
+		port := PortRange{First: 21, Last: 21}
 		client, server := p.connectTo(t, 21, 2100)
 		if listening == 21 {
 			client, server = p.connectTo(t, 2121, 2121)
-			port = PortRange{2121, 2121}
+			port = PortRange{First: 2121, Last: 2121}
 		}
 		send(t, client, server, 100, 1)
 		send(t, server, client, 100, 2)
-		setHelpers(t, d, true, PortRange{20, 20}, port)
-		setHelpers(t, d, false, PortRange{20, 20}, port)
+		setHelpers(t, d, true, PortRange{First: 20, Last: 20}, port)
+		setHelpers(t, d, false, PortRange{First: 20, Last: 20}, port)
 		send(t, client, server, 100, 3)
 		send(t, server, client, 100, 4)
 		for _, end := range []*net.TCPConn{client, server} {

@@ -90,13 +90,13 @@ func largest(ranges []PortRange, n int) (kept, left []PortRange) {
 func asLists(ranges []PortRange) (include, exclude []PortRange) {
 	gaps := max(0, len(ranges)-MaxPortRanges)
 	for i := range gaps {
-		exclude = append(exclude, PortRange{ranges[i].Last + 1, ranges[i+1].First - 1})
+		exclude = append(exclude, PortRange{First: ranges[i].Last + 1, Last: ranges[i+1].First - 1})
 	}
-	include = append(include, PortRange{ranges[0].First, ranges[gaps].Last})
+	include = append(include, PortRange{First: ranges[0].First, Last: ranges[gaps].Last})
 	return append(include, ranges[gaps+1:]...), exclude
 }
 
-func everyPort() []PortRange { return []PortRange{{0, 65535}} }
+func everyPort() []PortRange { return []PortRange{{First: 0, Last: 65535}} }
 
 func byFirst(a, b PortRange) int { return int(a.First) - int(b.First) }
 
@@ -105,12 +105,12 @@ func complement(ranges []PortRange) (out []PortRange) {
 	next := 0
 	for _, r := range ranges {
 		if int(r.First) > next {
-			out = append(out, PortRange{uint16(next), r.First - 1})
+			out = append(out, PortRange{First: uint16(next), Last: r.First - 1})
 		}
 		next = int(r.Last) + 1
 	}
 	if next <= 65535 {
-		out = append(out, PortRange{uint16(next), 65535})
+		out = append(out, PortRange{First: uint16(next), Last: 65535})
 	}
 	return out
 }
@@ -119,7 +119,7 @@ func intersection(a, b []PortRange) (out []PortRange) {
 	for _, x := range a {
 		for _, y := range b {
 			if first, last := max(x.First, y.First), min(x.Last, y.Last); first <= last {
-				out = append(out, PortRange{first, last})
+				out = append(out, PortRange{First: first, Last: last})
 			}
 		}
 	}

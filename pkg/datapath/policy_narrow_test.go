@@ -27,8 +27,8 @@ func TestNarrowestPolicyPermitsWhatAllPermit(t *testing.T) {
 		{"two namespaces are none", Policy{Accelerate: true, Namespace: "bank"}, Policy{Accelerate: true}},
 		{"a namespace and none is none", Policy{Accelerate: true}, Policy{Accelerate: true}},
 		{
-			"ports of one of them", Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{80, 80}}, Exclude: []PortRange{{90, 90}}},
-			Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{80, 80}}, Exclude: []PortRange{{90, 90}}},
+			"ports of one of them", Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{First: 80, Last: 80}}, Exclude: []PortRange{{First: 90, Last: 90}}},
+			Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{First: 80, Last: 80}}, Exclude: []PortRange{{First: 90, Last: 90}}},
 		},
 	} {
 		for _, order := range [][]Policy{{wide, tt.with}, {tt.with, wide}, {wide, tt.with, wide}} {
@@ -43,8 +43,8 @@ func TestNarrowestPolicyPermitsWhatAllPermit(t *testing.T) {
 }
 
 func TestPortsThatNobodyAllowsAreNotEveryPort(t *testing.T) {
-	a := Policy{Accelerate: true, Include: []PortRange{{80, 80}}}
-	b := Policy{Accelerate: true, Include: []PortRange{{443, 443}}}
+	a := Policy{Accelerate: true, Include: []PortRange{{First: 80, Last: 80}}}
+	b := Policy{Accelerate: true, Include: []PortRange{{First: 443, Last: 443}}}
 	p, left := Narrowest(a, b)
 	if left != nil {
 		t.Errorf("left %v out", left)
@@ -76,7 +76,7 @@ func TestNarrowestPortsAreThoseThatAllAllow(t *testing.T) {
 		width := 1 + r.IntN(1<<r.IntN(14))
 		for range r.IntN(MaxPortRanges + 1) {
 			first := r.IntN(1 << 16)
-			out = append(out, PortRange{uint16(first), uint16(min(65535, first+r.IntN(width)))})
+			out = append(out, PortRange{First: uint16(first), Last: uint16(min(65535, first+r.IntN(width)))})
 		}
 		return out
 	}
@@ -114,10 +114,10 @@ func TestPortsThatNeedTooManyRangesAreNarrower(t *testing.T) {
 	var even, odd []PortRange
 	for i := range uint16(MaxPortRanges) {
 		// Two excluded ports in each hundred, at different places: 33 ranges are left.
-		even, odd = append(even, PortRange{100*i + 100, 100*i + 100}), append(odd, PortRange{100*i + 150, 100*i + 150})
+		even, odd = append(even, PortRange{First: 100*i + 100, Last: 100*i + 100}), append(odd, PortRange{First: 100*i + 150, Last: 100*i + 150})
 	}
 	p, left := Narrowest(Policy{Accelerate: true, Exclude: even}, Policy{Accelerate: true, Exclude: odd})
-	if want := []PortRange{{1601, 1649}}; !slices.Equal(left, want) {
+	if want := []PortRange{{First: 1601, Last: 1649}}; !slices.Equal(left, want) {
 		t.Errorf("left %v out, want one of the smallest, %v", left, want)
 	}
 	if len(p.Include) != MaxPortRanges || len(p.Exclude) != MaxPortRanges {
@@ -132,7 +132,7 @@ func TestPortsThatNeedTooManyRangesAreNarrower(t *testing.T) {
 
 func TestARecordKeepsItsPolicy(t *testing.T) {
 	d := load(t, defaults)
-	want := Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod, Include: []PortRange{{80, 81}}, Exclude: []PortRange{{81, 81}}}
+	want := Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod, Include: []PortRange{{First: 80, Last: 81}}, Exclude: []PortRange{{First: 81, Last: 81}}}
 	key := NewAttachmentKey("n", "c", "i")
 	if err := d.PutAttachment(key, Attachment{NetNSCookie: 7, Policy: &want}); err != nil {
 		t.Fatal(err)

@@ -84,8 +84,8 @@ func TestPortsDecide(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{
 		Accelerate: true,
-		Include:    []PortRange{{80, 80}, {8000, 8999}},
-		Exclude:    []PortRange{{8500, 8600}},
+		Include:    []PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8999}},
+		Exclude:    []PortRange{{First: 8500, Last: 8600}},
 	})[0]
 	for port, want := range map[int]bool{80: true, 81: false, 7999: false, 8000: true, 8499: true, 8500: false, 8600: false, 8999: true, 9000: false} {
 		if got := redirects(t, d, p, port); got != want {
@@ -108,7 +108,7 @@ func TestChangedPolicyReachesLiveFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	set(Policy{Accelerate: true, Exclude: []PortRange{{8080, 8080}}})
+	set(Policy{Accelerate: true, Exclude: []PortRange{{First: 8080, Last: 8080}}})
 	send(t, client, server, 1000, 2)
 	if f, _ := flowOf(t, d, client); f.Mode != ModeTCP || f.Reason != Reason(bpf.SockmapReasonREASON_POLICY) {
 		t.Errorf("want TCP because of policy: %+v", f)

@@ -48,7 +48,7 @@ func (s Switch) String() string { return string(s.Kind) + " " + s.Name }
 
 // Ports is the range of a SwitchPort.
 func (s Switch) Ports() (PortRange, error) {
-	r, ok := portrange.Parse[PortRange](s.Name)
+	r, ok := portrange.Parse(s.Name)
 	if !ok {
 		return r, fmt.Errorf("port %q is neither a port nor a range like 8000-8010", s.Name)
 	}

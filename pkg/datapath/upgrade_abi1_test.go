@@ -105,7 +105,7 @@ func TestStateOfABI1IsTakenOver(t *testing.T) {
 	}
 	ep, ok, err := d.Endpoint(cookieABI1)
 	if err != nil || !ok || !ep.Accelerate || ep.Peers != PeersNamespace ||
-		!slices.Equal(ep.Include, []PortRange{{8000, 8999}}) || !slices.Equal(ep.Exclude, []PortRange{{8443, 8444}}) {
+		!slices.Equal(ep.Include, []PortRange{{First: 8000, Last: 8999}}) || !slices.Equal(ep.Exclude, []PortRange{{First: 8443, Last: 8444}}) {
 		t.Errorf("endpoint %+v, %v, %v", ep, ok, err)
 	}
 	if same, err := (Policy{Namespace: "shop"}).encode(cookieABI1); err != nil || same.Group != ep.Group {

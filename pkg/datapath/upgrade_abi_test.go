@@ -151,7 +151,7 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 	dir, g, byHand := loaded.Dir(), newGroup(t), newGroup(t)
 	key := NewAttachmentKey("net", "one", "eth0")
 	record := Attachment{Network: strings.Repeat("n", 300), ContainerID: "one", IfName: "eth0", NetNSCookie: 7, CgroupID: g.id}
-	policy := Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace, Exclude: []PortRange{{22, 22}}}
+	policy := Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace, Exclude: []PortRange{{First: 22, Last: 22}}}
 	for _, err := range []error{
 		loaded.PutAttachment(key, record), loaded.SetEndpoint(7, policy), loaded.SetDisabled(true),
 	} {

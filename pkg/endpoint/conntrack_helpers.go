@@ -17,10 +17,7 @@ import (
 // Helpers finds the conntrack helpers that are loaded on this node now, and their ports.
 func (n *Node) Helpers() (found []conntrack.Helper, ports []datapath.PortRange) {
 	found = conntrack.Find(cmp.Or(n.Root, "/"))
-	for _, r := range conntrack.Ranges(found, datapath.MaxPortRanges) {
-		ports = append(ports, datapath.PortRange(r))
-	}
-	return found, ports
+	return found, conntrack.Ranges(found, datapath.MaxPortRanges)
 }
 
 // RefreshHelpers applies the ports of the conntrack helpers that are loaded now, for live flows too. It

@@ -106,7 +106,7 @@ func (e *End) permitsPort(port uint16) (why, change string, known bool) {
 }
 
 func within(ranges []datapath.PortRange, port uint16) bool {
-	return slices.ContainsFunc(ranges, func(p datapath.PortRange) bool { return p.First <= port && port <= p.Last })
+	return slices.ContainsFunc(ranges, func(r datapath.PortRange) bool { return r.Has(port) })
 }
 
 // helped reports whether a conntrack helper reads the port that is known: that of the passive end, or what it

@@ -7,8 +7,6 @@ import (
 	"testing"
 )
 
-type Range struct{ First, Last uint16 }
-
 func TestJoin(t *testing.T) {
 	for _, tt := range []struct{ ranges, want []Range }{
 		{nil, nil},
@@ -29,13 +27,13 @@ func TestJoin(t *testing.T) {
 }
 
 func TestRangesAreReadAsTheyAreWritten(t *testing.T) {
-	for text, want := range map[string]ports{"80": {80, 80}, "1-65535": {1, 65535}, "8000-8010": {8000, 8010}} {
-		if got, ok := Parse[ports](text); !ok || got != want || Text(got) != text {
-			t.Errorf("%q: %v, %v, written %q", text, got, ok, Text(got))
+	for text, want := range map[string]Range{"80": {80, 80}, "1-65535": {1, 65535}, "8000-8010": {8000, 8010}} {
+		if got, ok := Parse(text); !ok || got != want || got.String() != text {
+			t.Errorf("%q: %v, %v, written %q", text, got, ok, got.String())
 		}
 	}
 	for _, text := range []string{"", "0", "0-5", "9-8", "65536", "eighty", "1-2-3", "-", "80-", "-80", " 80"} {
-		if got, ok := Parse[ports](text); ok {
+		if got, ok := Parse(text); ok {
 			t.Errorf("%q is read as %v", text, got)
 		}
 	}

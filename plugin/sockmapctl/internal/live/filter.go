@@ -128,11 +128,11 @@ func parsePrefix(s string) (netip.Prefix, error) {
 }
 
 func parsePort(text string) (func(*Subject) bool, error) {
-	r, ok := portrange.Parse[struct{ First, Last uint16 }](text)
+	r, ok := portrange.Parse(text)
 	if !ok {
 		return nil, errValue
 	}
-	return func(s *Subject) bool { return r.First <= s.Port && s.Port <= r.Last }, nil
+	return func(s *Subject) bool { return r.Has(s.Port) }, nil
 }
 
 // parseWord is for values of a fixed list.
