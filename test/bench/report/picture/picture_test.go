@@ -5,7 +5,6 @@ package picture
 import (
 	"bytes"
 	"encoding/xml"
-	"image/png"
 	"math"
 	"strings"
 	"testing"
@@ -120,16 +119,6 @@ func TestPicturesAreTheSameEachTime(t *testing.T) {
 		if errA != nil || errB != nil || !bytes.Equal(a, b) {
 			t.Errorf("%s: two SVGs differ, %v, %v", one[i].Name, errA, errB)
 		}
-	}
-}
-
-func TestPNGIsTwiceAsWideAsThePage(t *testing.T) {
-	b, err := All(fixture(t))[0].PNG()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if i, err := png.DecodeConfig(bytes.NewReader(b)); err != nil || i.Width != 1600 {
-		t.Errorf("%+v, %v", i, err)
 	}
 }
 
