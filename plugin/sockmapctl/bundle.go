@@ -48,7 +48,7 @@ exit code is 0. manifest.json lists the parts, and what was left out. The file
 is made with mode 0600; a symbolic link is not followed.`,
 		Example: `  sockmapctl support-bundle
   sockmapctl support-bundle -o /root/bundle.tar.gz --with-names
-  kubectl -n kube-system exec ds/sockmap-cni -- /usr/local/bin/sockmapctl support-bundle -o - > bundle.tar.gz`,
+  kubectl -n kube-system exec POD -- /usr/local/bin/sockmapctl support-bundle -o - > bundle.tar.gz`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&o.file, "output", "o", "", "`FILE` to write; -: standard output (default: sockmap-support-TIME.tar.gz here)")
