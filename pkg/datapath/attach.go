@@ -26,7 +26,7 @@ type Link struct {
 
 // Attach makes sure that the cgroup, whose id is in key, has its link. It reports whether it made one.
 //
-// It returns ErrTooManyPrograms and ErrExclusiveProgram for what only the operator can solve.
+// It returns ErrTooManyPrograms or ErrExclusiveProgram where only the operator can help.
 func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	return d.attachWith(cgroup, key, func() (*ebpf.Program, func() error, error) {
 		name := bpf.SockmapProgSockOps
@@ -38,11 +38,12 @@ func (d *Datapath) Attach(cgroup *os.File, key LinkKey) (made bool, err error) {
 	})
 }
 
-// attachWith is Attach with a program that is asked for where the link must be made, and closed then.
+// attachWith is Attach with a program that program returns. It is called only if the link must be made; its
+// result is closed afterwards.
 func (d *Datapath) attachWith(
 	cgroup *os.File, key LinkKey, program func() (*ebpf.Program, func() error, error),
 ) (made bool, err error) {
-	// First, also where the cgroup has its link: a version that knows of no rest may have made that one.
+	// First, also if the cgroup has its link: a version that does not know resting guards may have made it.
 	if err := d.wakeGuards(); err != nil {
 		return false, err
 	}
@@ -58,7 +59,7 @@ func (d *Datapath) attachWith(
 		return false, err
 	}
 	defer func() { err = errors.Join(err, closes()) }()
-	// The guard first: after a kill in between, the link that says that all is there is missing.
+	// The guard first: after a kill in between, the link is missing, whose presence means that all is there.
 	err = d.attachOptionsGuard(cgroup, key)
 	if err == nil {
 		err = d.attachProgram(cgroup, prog, ebpf.AttachCGroupSockOps, d.layout.link(key))
@@ -69,8 +70,8 @@ func (d *Datapath) attachWith(
 	return true, nil
 }
 
-// attachOptionsGuard puts the guard beside sock_ops, where this kernel took it at load. A cgroup that has no room left
-// for it does without: the verdict then sends such sockets' bytes by TCP.
+// attachOptionsGuard attaches the guard beside sock_ops, if this kernel accepted it at load. A cgroup without
+// a free slot does without: the verdict then passes such sockets' messages to TCP.
 func (d *Datapath) attachOptionsGuard(cgroup *os.File, key LinkKey) error {
 	if !exists(d.layout.pin(bpf.GuardProgRefuseOption)) {
 		return nil
@@ -96,7 +97,9 @@ func (d *Datapath) attach(cgroup *os.File, program string, at ebpf.AttachType, p
 	return d.attachProgram(cgroup, prog, at, pin)
 }
 
-func (d *Datapath) attachProgram(cgroup *os.File, prog *ebpf.Program, at ebpf.AttachType, pin string) (err error) {
+func (d *Datapath) attachProgram(
+	cgroup *os.File, prog *ebpf.Program, at ebpf.AttachType, pin string,
+) (err error) {
 	defer spellError(&err)
 	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(cgroup.Fd()), Program: prog, Attach: at})
 	if err != nil {
@@ -114,7 +117,8 @@ func explainAttach(err error) error {
 	case errors.Is(err, unix.E2BIG):
 		return fmt.Errorf("%w: %w (see: bpftool cgroup show)", ErrTooManyPrograms, err)
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: %w (attach that one with BPF_F_ALLOW_MULTI; see: bpftool cgroup tree)", ErrExclusiveProgram, err)
+		return fmt.Errorf("%w: %w (attach that one with BPF_F_ALLOW_MULTI; see: bpftool cgroup tree)",
+			ErrExclusiveProgram, err)
 	}
 	return err
 }
@@ -122,9 +126,10 @@ func explainAttach(err error) error {
 // Detach removes a link's pin and with it the link. One that is not there is not an error.
 func (d *Datapath) Detach(key LinkKey) (err error) {
 	defer spellError(&err)
-	// In the opposite order of Attach, for the same reason. A link whose pin alone is removed runs on for a moment, in which
-	// connections would enter the sockhash, perhaps of a node whose guards rest by then.
-	_ = detachNow(d.layout.link(key)) // what is not ours, or cannot be detached, loses its pin all the same
+	// In the opposite order of Attach, for the same reason. If only its pin were removed, a link would run
+	// for a moment longer. Connections would still enter the sockhash, perhaps after the guards began to
+	// rest.
+	_ = detachNow(d.layout.link(key)) // a pin that is not ours or cannot be detached is removed, too
 	pins := []string{d.layout.link(key)}
 	for _, g := range cgroupGuards {
 		pins = append(pins, d.layout.link(key)+g.suffix)
@@ -137,8 +142,8 @@ func (d *Datapath) Detach(key LinkKey) (err error) {
 	return nil
 }
 
-// LinkKeys lists the pinned links without opening them: one directory, where Links costs some system calls for each. A
-// link of which a killed Detach left only the guard beside it counts as one, so that somebody removes it.
+// LinkKeys lists the pinned links without opening them: one directory, where Links costs some system calls
+// for each. A link of which a killed Detach left only the guard counts, too, so that it gets removed.
 func (d *Datapath) LinkKeys() (keys []LinkKey, err error) {
 	defer spellError(&err)
 	entries, err := os.ReadDir(d.layout.links())

@@ -13,14 +13,14 @@ import (
 
 const hostPod = uint64(1) << bpf.SockmapAbiHOST_POD_BIT
 
-// HostKey is what stands for a pod with hostNetwork where others are known by the cookie of their network namespace.
+// HostKey is the key of a pod with hostNetwork, in maps whose keys are netns cookies otherwise.
 func HostKey(cgroupID uint64) uint64 { return hostPod | cgroupID }
 
-// IsHostKey tells such a key from a cookie.
+// IsHostKey reports whether key is a HostKey and no netns cookie.
 func IsHostKey(cookie uint64) bool { return cookie&hostPod != 0 }
 
-// AttachHost is Attach for the cgroup of a pod with hostNetwork: of its sockets, those in the network namespace with the
-// cookie hostNetNS are those of the endpoint HostKey.
+// AttachHost is Attach for the cgroup of a pod with hostNetwork. Its sockets in the network namespace with
+// the cookie hostNetNS belong to the endpoint HostKey.
 func (d *Datapath) AttachHost(cgroup *os.File, key LinkKey, hostNetNS uint64) (made bool, err error) {
 	return d.attachWith(cgroup, key, func() (*ebpf.Program, func() error, error) {
 		prog, err := d.loadHost(key.CgroupID, hostNetNS)
@@ -31,7 +31,8 @@ func (d *Datapath) AttachHost(cgroup *os.File, key LinkKey, hostNetNS uint64) (m
 	})
 }
 
-// loadHost loads the copy of sock_ops that is for one pod, with the maps that are pinned. The link keeps it: it has no pin.
+// loadHost loads the copy of sock_ops that is for one pod, with the maps that are pinned. The link keeps it:
+// it has no pin.
 func (d *Datapath) loadHost(cgroupID, hostNetNS uint64) (prog *ebpf.Program, err error) {
 	spec, err := bpf.LoadHost()
 	if err != nil {
@@ -56,7 +57,7 @@ func (d *Datapath) loadHost(cgroupID, hostNetNS uint64) (prog *ebpf.Program, err
 	return objs.SockOpsHost, nil
 }
 
-// hostLinks gives for the cgroups of pods with hostNetwork the cookie of the host's network namespace.
+// hostLinks maps cgroup ids of pods with hostNetwork to the netns cookie of the host.
 func (d *Datapath) hostLinks() (map[uint64]uint64, error) {
 	records, err := d.Attachments()
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// attachHost makes a group one pod with hostNetwork, whose policy this is; the host's namespace is that of the test.
+// attachHost makes a group one pod with hostNetwork, whose policy this is; the host's namespace is that of
+// the test.
 func (g *group) attachHost(t *testing.T, d *Datapath, p Policy) uint64 {
 	t.Helper()
 	key := HostKey(g.id)

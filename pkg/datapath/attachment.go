@@ -14,7 +14,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// AttachmentKey names one CNI attachment: network, container and interface, none of which has a bounded length.
+// AttachmentKey names one CNI attachment: network, container and interface, none of which has a bounded
+// length.
 type AttachmentKey [bpf.SockmapAbiATTACHMENT_KEY]byte
 
 // NewAttachmentKey hashes the three names. None of them may contain a NUL, which CNI does not allow either.
@@ -22,8 +23,8 @@ func NewAttachmentKey(network, containerID, ifName string) AttachmentKey {
 	return sha256.Sum256([]byte(network + "\x00" + containerID + "\x00" + ifName))
 }
 
-// Attachment is the record of one ADD: what it made, or why it made nothing. Texts longer than the record's fields
-// are cut, a path to a network namespace is left out.
+// Attachment describes one CNI ADD: what it made, or why it made nothing. Texts that are longer than their
+// field are cut; a path that is too long is left out.
 type Attachment struct {
 	Network, ContainerID, IfName string
 	PodNamespace, PodName        string
@@ -33,14 +34,14 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
-	HostNetNSCookie              uint64         // cookie of the host's network namespace, of a pod with hostNetwork, whose NetNSCookie is a HostKey; 0: none
-	ContainerCgroupID            uint64         // of one that was declined: the container's cgroup, which has no link; 0: unknown
-	Declined                     string         // why it is not accelerated, in words; empty: it is
+	HostNetNSCookie              uint64         // of a pod with hostNetwork, whose NetNSCookie is a HostKey; 0: none
+	ContainerCgroupID            uint64         // declined: of the container, which has no link; 0: unknown
+	Declined                     string         // why it is not accelerated, in words; empty: it is accelerated
 	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it
 	Created                      time.Time      // for people; PutAttachment sets it in a new record
 
-	// Policy is what this ADD asked for. That of the endpoint follows from all records that name its cookie. nil: the
-	// record has no endpoint, or is of ABI 1, which did not keep it.
+	// Policy is what this ADD asked for. The policy of the endpoint follows from all its attachments. nil:
+	// there is no endpoint, or ABI 1 added it, which did not keep policies.
 	Policy *Policy
 
 	networkKey [bpf.SockmapAbiATTACHMENT_KEY]byte
@@ -52,7 +53,7 @@ func (a Attachment) OfNetwork(name string) bool {
 	return a.networkKey == sha256.Sum256([]byte(name))
 }
 
-// Since makes the record say that it was made when an earlier one of the same sandbox was.
+// Since sets the time of creation to that of an earlier attachment of the same sandbox.
 func (a *Attachment) Since(earlier Attachment) {
 	a.createdNs, a.Created = earlier.createdNs, earlier.Created
 }
@@ -62,7 +63,8 @@ func (a Attachment) encode() bpf.SockmapAttachment {
 		NetnsCookie: a.NetNSCookie, NetnsDev: a.NetNSDev, NetnsInode: a.NetNSInode, MountNs: a.MountNS,
 		CgroupId: a.CgroupID, CreatedNs: a.createdNs, NetworkKey: a.networkKey, Reason: uint32(a.Reason),
 	}
-	// A record that was read and is written back keeps what its texts, being cut, no longer say.
+	// An attachment that was read and is written back keeps the hash of the whole name, although the name was
+	// cut.
 	if (a.networkKey == AttachmentKey{}) {
 		out.NetworkKey = sha256.Sum256([]byte(a.Network))
 	}
@@ -74,7 +76,7 @@ func (a Attachment) encode() bpf.SockmapAttachment {
 	setText(out.Ifname[:], a.IfName)
 	setText(out.PodNamespace[:], a.PodNamespace)
 	setText(out.PodName[:], a.PodName)
-	// The only text that programs act on: cut, it would name something else.
+	// The only text that is acted on: cut, it would name something else.
 	if len(a.NetNSPath) < len(out.NetnsPath) {
 		setText(out.NetnsPath[:], a.NetNSPath)
 	}
@@ -112,7 +114,7 @@ func (d *Datapath) attachments() (*ebpf.Map, error) {
 	return d.mapOf(bpf.SockmapMapAttachments, unsafe.Sizeof(bpf.SockmapAttachment{}))
 }
 
-// PutAttachment writes the record of an ADD, over an older one of the same key.
+// PutAttachment writes an attachment, over an older one with the same key.
 func (d *Datapath) PutAttachment(key AttachmentKey, a Attachment) error {
 	m, err := d.attachments()
 	if err != nil {
@@ -130,7 +132,7 @@ func (d *Datapath) PutAttachment(key AttachmentKey, a Attachment) error {
 	return nil
 }
 
-// Attachment reads one record; ok is false when there is none.
+// Attachment reads one attachment; ok is false if there is none.
 func (d *Datapath) Attachment(key AttachmentKey) (a Attachment, ok bool, err error) {
 	m, err := d.attachments()
 	if err != nil {
@@ -145,7 +147,7 @@ func (d *Datapath) Attachment(key AttachmentKey) (a Attachment, ok bool, err err
 	return decodeAttachment(&record), true, nil
 }
 
-// DeleteAttachment removes a record. One that is not there is not an error.
+// DeleteAttachment removes an attachment. It is no error if there is none.
 func (d *Datapath) DeleteAttachment(key AttachmentKey) error {
 	m, err := d.attachments()
 	if err != nil {
@@ -157,11 +159,11 @@ func (d *Datapath) DeleteAttachment(key AttachmentKey) error {
 	return nil
 }
 
-// listBatch is how many records are read with one system call. At 1.2 KiB each, more would cost a small node more in
-// fresh memory than it saves a big one in calls.
+// listBatch is how many attachments one system call reads. Each has 1.4 KiB, so a larger batch would cost
+// small nodes more memory than it saves large ones in calls.
 const listBatch = 64
 
-// Attachments lists all records. The caller holds the lock, or can live with a list that changes under it.
+// Attachments lists all attachments. Without the lock the list may change while it is read.
 func (d *Datapath) Attachments() (map[AttachmentKey]Attachment, error) {
 	m, err := d.attachments()
 	if err != nil {

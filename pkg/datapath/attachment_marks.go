@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 )
 
-// Common is what several records of attachments may name: a network namespace or a cgroup. A mark of each, beside the
-// pins, spares whoever removes a record a look at all others. A mark too many costs that look, and nothing else.
+// Common names a network namespace or a cgroup that several attachments share. A mark of it is kept beside
+// the pins. If there is none, removing an attachment need not look at all others. A superfluous mark costs
+// that look, nothing else.
 type Common string
 
 // CommonNetNS is a network namespace, by its cookie.
@@ -18,14 +19,15 @@ func CommonNetNS(cookie uint64) Common { return Common(fmt.Sprintf("netns-%d", c
 // CommonCgroup is a cgroup, by its id.
 func CommonCgroup(id uint64) Common { return Common(LinkKey{CgroupID: id}.String()) }
 
-// completeCommon is the mark that all others are there that there should be.
+// completeCommon marks that no mark is missing.
 const completeCommon Common = "complete"
 
 func (d *Datapath) commonPin(c Common) string {
 	return filepath.Join(d.layout.pin(commonDir), string(c))
 }
 
-// MarkCommon makes the mark, before the second record that names the same is written. One that is there stays.
+// MarkCommon sets the mark, before the second attachment that shares c is written. It is no error if it is
+// set.
 func (d *Datapath) MarkCommon(c Common) error {
 	if err := os.MkdirAll(d.commonPin(c), 0o700); err != nil {
 		return fmt.Errorf("mark what several records name: %w", err)
@@ -33,7 +35,7 @@ func (d *Datapath) MarkCommon(c Common) error {
 	return nil
 }
 
-// IsCommon tells whether the mark is there.
+// IsCommon reports whether the mark is set.
 func (d *Datapath) IsCommon(c Common) (bool, error) {
 	there, err := isThere(d.commonPin(c))
 	if err != nil {
@@ -42,7 +44,7 @@ func (d *Datapath) IsCommon(c Common) (bool, error) {
 	return there, nil
 }
 
-// ClearCommon takes the mark away, once no record names it any more. One that is not there is not an error.
+// ClearCommon removes the mark, when no attachment uses c any more. It is no error if it is not set.
 func (d *Datapath) ClearCommon(c Common) error {
 	if err := removeIfThere(d.commonPin(c)); err != nil {
 		return fmt.Errorf("clear the mark of what several records name: %w", err)
@@ -50,18 +52,19 @@ func (d *Datapath) ClearCommon(c Common) error {
 	return nil
 }
 
-// CompleteCommon leaves word that what has no mark is named by one record at most, and that all that records name is made.
-// Whoever changes a record takes the word back first, and gives it again once it is so.
+// CompleteCommon marks the marks as complete: without a mark, at most one attachment uses a thing, and
+// everything that attachments name exists. A call that changes attachments calls UncompleteCommon first and
+// CompleteCommon at its end.
 func (d *Datapath) CompleteCommon() error { return d.MarkCommon(completeCommon) }
 
-// CommonComplete tells whether that is so. State that an older version has made begins without, and a killed call leaves it
-// without.
+// CommonComplete reports whether the marks are complete. They are not in state of an older version, and after
+// a killed call.
 func (d *Datapath) CommonComplete() (bool, error) { return d.IsCommon(completeCommon) }
 
-// UncompleteCommon takes the word back.
+// UncompleteCommon undoes CompleteCommon.
 func (d *Datapath) UncompleteCommon() error { return d.ClearCommon(completeCommon) }
 
-// HasLink tells whether a link is pinned, alive or not.
+// HasLink reports whether a link is pinned, alive or not.
 func (d *Datapath) HasLink(key LinkKey) (bool, error) {
 	there, err := isThere(d.layout.link(key))
 	if err != nil {

@@ -14,16 +14,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// AvoidFor is how long connections are avoided after a guard has seen the last of what only TCP does right. For a server's port it is
-// twice as long each time that it was over and is seen again, up to 64 times.
+// AvoidFor is how long connections stay on TCP after a guard has last seen something that only TCP supports.
+// For a server's port it doubles each time that it was over and is seen again, up to 64 times.
 const AvoidFor = time.Duration(bpf.SockmapAvoidTimeAVOID_SECONDS) * time.Second
 
-// Avoided says which later connections stay on TCP, because a guard saw a program do what only TCP does
-// right.
+// Avoided describes later connections that stay on TCP, because a guard saw a program use something that only
+// TCP supports.
 type Avoided struct {
 	NetNSCookie uint64         // of the network namespace of that program
 	Port        uint16         // of the server
-	Destination netip.AddrPort // the program is a client: only its namespace's connections to there; invalid: a server's port
+	Destination netip.AddrPort // of a client's connections; invalid: a server's port
 	Why         []Reason       // what it did
 	Left        time.Duration  // until it is forgotten
 }
@@ -38,14 +38,15 @@ var habitReasons = [...]struct {
 	{bpf.SockmapHabitHABIT_SPLICE, ReasonSplice},
 }
 
-// avoidedEntry is an Avoided with where it stands.
+// avoidedEntry is an Avoided with its map and key.
 type avoidedEntry struct {
 	Avoided
 	m   *ebpf.Map
 	key any
 }
 
-// ListAvoided lists what is avoided now, in no order. What comes or goes meanwhile may be missed.
+// ListAvoided lists what is avoided now, in no order. Entries that are added or removed meanwhile may be
+// missing.
 func (d *Datapath) ListAvoided() ([]Avoided, error) {
 	entries, err := d.avoidedEntries()
 	if err != nil {
@@ -58,8 +59,8 @@ func (d *Datapath) ListAvoided() ([]Avoided, error) {
 	return all, nil
 }
 
-// ForgetAvoided removes what is avoided and matches, so that later connections are taken again, and returns
-// how many that were. Live ones stay as they are. A program that goes on as before is seen again.
+// ForgetAvoided removes the entries that match, so that later connections are accelerated again, and returns
+// their number. Live connections do not change. A program that behaves as before is seen again.
 func (d *Datapath) ForgetAvoided(matches func(Avoided) bool) (forgotten int, err error) {
 	entries, err := d.avoidedEntries()
 	if err != nil {
@@ -101,7 +102,8 @@ func (d *Datapath) avoidedPorts(now int64) (found []avoidedEntry, err error) {
 	it := m.Iterate()
 	for it.Next(&key, &noted) {
 		if left := time.Duration(int64(noted.NotedNs)-now) + AvoidFor<<(noted.Again&7); left > 0 {
-			found = append(found, avoidedEntry{Avoided{key.Netns, key.Port, netip.AddrPort{}, reasonsOf(noted.Habits), left}, m, key})
+			a := Avoided{key.Netns, key.Port, netip.AddrPort{}, reasonsOf(noted.Habits), left}
+			found = append(found, avoidedEntry{a, m, key})
 		}
 	}
 	return found, listed(it.Err())
@@ -130,7 +132,7 @@ func (d *Datapath) avoidedDestinations(now int64) (found []avoidedEntry, err err
 	return found, listed(it.Err())
 }
 
-// listed is no error where entries were evicted while they were listed: what is missed is a hint.
+// listed ignores entries that were evicted while they were listed.
 func listed(err error) error {
 	if err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return fmt.Errorf("list what is avoided: %w", err)

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnsureDir makes the state directory dir (mode 0700: whoever can open it can take its lock), mounting bpffs at its
-// parent when nothing is mounted there and the parent is the customary /sys/fs/bpf. It returns ErrNoBPFFS with the
-// way out otherwise. Whose a directory is that is there already shows when it is opened.
+// EnsureDir makes the state directory dir (mode 0700: whoever can open it can take its lock), mounting bpffs
+// at its parent when nothing is mounted there and the parent is the customary /sys/fs/bpf. Otherwise it
+// returns ErrNoBPFFS with the way out. OpenStateDir checks the owner of a directory that exists.
 func EnsureDir(ctx context.Context, dir string) error {
 	parent := filepath.Dir(dir)
 	if err := ensureBPFFS(ctx, parent); err != nil {
@@ -30,8 +30,8 @@ func EnsureDir(ctx context.Context, dir string) error {
 	return nil
 }
 
-// CheckDir reports, without changing anything, whether dir is or could be made on a bpffs. It is nil, an ErrNoBPFFS, or what
-// OpenStateDir says of a directory that is there.
+// CheckDir reports, without changing anything, whether dir is or could be made on a bpffs. It is nil, an
+// ErrNoBPFFS, or what OpenStateDir says of a directory that is there.
 func CheckDir(dir string) error {
 	on, err := onBPFFS(filepath.Dir(dir))
 	if !on {
@@ -58,7 +58,7 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	if mirrored(parent) {
 		return noBPFFS(parent, errMirrored)
 	}
-	// Two first ADDs must not mount one over the other: the loser's pins would vanish.
+	// Two first ADDs must not mount one over the other, or the pins of one would vanish.
 	unlock, err := lockMounting(ctx)
 	if err != nil {
 		return noBPFFS(parent, err)
@@ -76,18 +76,18 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	return nil
 }
 
-// A container that mounted bpffs for itself would load and pin what neither the plugin nor anybody else of the node sees.
+// If a container mounted bpffs for itself, neither the plugin nor others on the node would see its pins.
 var errMirrored = errors.New("this container only sees the node's mounts and cannot add to them: mount it on the node")
 
-// A runtime in a mount namespace of its own would have its plugins mount bpffs where no command of the node sees it. At the
-// namespace's end all pins would go, and what they have made would go on.
+// A plugin of a runtime with a mount namespace of its own would mount bpffs where no command on the node sees
+// it. All pins would vanish with the namespace, while live flows continue.
 var errPrivate = errors.New("this process is in a mount namespace of its own, and the node would not see the mount: mount it on the node")
 
 // firstMountNS is a variable for tests: not every sandbox lets its processes look at process 1.
 var firstMountNS = "/proc/1/ns/mnt"
 
-// private tells whether a mount at path would stay in this mount namespace, and this is not the one of process 1. A container
-// with process ids of its own looks like the node here.
+// private reports whether a mount at path would stay in this mount namespace, which is not the one of process
+// 1. A container with process ids of its own looks like the node here.
 func private(path string) bool {
 	own, err := os.Readlink("/proc/thread-self/ns/mnt")
 	if err != nil {
@@ -97,14 +97,15 @@ func private(path string) bool {
 	return err == nil && own != first && !strings.Contains(propagation(path), "shared:")
 }
 
-// mirrored tells whether what is mounted at path would be seen in this mount namespace only, though the mount that path is on
-// is a copy of another's: it gets mounts from there (MS_SLAVE) and gives none.
+// mirrored reports whether a mount at path would be visible in this mount namespace only, although the mount
+// that contains path is a copy: it receives mounts (MS_SLAVE) and propagates none.
 func mirrored(path string) bool {
 	options := propagation(path)
 	return strings.Contains(options, "master:") && !strings.Contains(options, "shared:")
 }
 
-// propagation is what mountinfo says of the mount that path is on: shared:N, master:N, both or neither.
+// propagation returns the propagation of the mount that contains path, as mountinfo has it: shared:N,
+// master:N, both or neither.
 func propagation(path string) string {
 	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(path))
 	if err != nil {
@@ -120,7 +121,8 @@ func propagation(path string) string {
 	return on.Optional
 }
 
-// mountLock is made for the time of a mount. /sys/fs, where bpffs is mounted, can be locked by everybody.
+// mountLock is created for the time of a mount. /sys/fs itself, where bpffs is mounted, could be locked by
+// everybody.
 const mountLock = "/run/sockmap-cni.lock"
 
 func lockMounting(ctx context.Context) (unlock func(), err error) {
@@ -134,7 +136,8 @@ func lockMounting(ctx context.Context) (unlock func(), err error) {
 	return func() { l.Remove() }, nil
 }
 
-// MountHint is the command that mounts bpffs for root alone. Without the mode everybody may make directories there.
+// MountHint returns the command that mounts bpffs for root alone. Without the mode everybody may create
+// directories there.
 func MountHint(at string) string { return "mount -t bpf -o mode=0700 bpf " + at }
 
 func noBPFFS(parent string, cause error) error {

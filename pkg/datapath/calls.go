@@ -15,7 +15,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 )
 
-// callCommands are those that are counted; an index is struct call_key's command. Never change the order.
+// callCommands are the CNI commands that are counted. Indexes are struct call_key's command, so never change
+// the order.
 var callCommands = [...]string{"ADD", "DEL", "CHECK", "GC"}
 
 // CallCommands lists the CNI commands that Calls can have.
@@ -26,14 +27,15 @@ const (
 	callFirst   = time.Duration(bpf.SockmapCallBucketCALL_FIRST_US) * time.Microsecond
 )
 
-// callLockTimeout bounds how long a call waits to be counted. Whoever holds that lock reads and writes one entry.
+// callLockTimeout bounds how long a call waits to be counted. The holder of that lock reads and writes one
+// entry.
 const callLockTimeout = 20 * time.Millisecond
 
-// CallKey tells calls of the plugin apart.
+// CallKey groups calls of the plugin by command and result.
 type CallKey struct {
 	Command  string
 	Code     uint32 // of the CNI error; 0: none
-	Withheld bool   // the runtime was told that all is well
+	Withheld bool   // the runtime got no error
 }
 
 // CallSums are sums over calls of one key.
@@ -43,7 +45,7 @@ type CallSums struct {
 	Buckets []uint64 // calls that took at most CallBounds()[i], and longer than the bound before
 }
 
-// CallBounds are the upper bounds of the buckets. What takes longer than the last is in none.
+// CallBounds returns the upper bounds of the buckets. Calls that take longer than the last are in no bucket.
 func CallBounds() []time.Duration {
 	bounds := make([]time.Duration, callBuckets)
 	for i := range bounds {
@@ -52,10 +54,11 @@ func CallBounds() []time.Duration {
 	return bounds
 }
 
-// RecordCall counts one call of the plugin below dir. Nothing is counted while nothing is loaded, which is no error.
+// RecordCall counts one call of the plugin below dir. Nothing is counted while nothing is loaded, which is no
+// error.
 //
-// It has a lock of its own, on the directory of links: CHECK, and the DEL of a container that is not known, take no other,
-// and who waits for the node's lock must not wait for this. It is held for one read and one write.
+// It takes a lock of its own, on the directory of links, for one read and one write. CHECK and a DEL of an
+// unknown container take no other lock, and who waits for the node's lock must not wait for this.
 func RecordCall(dir string, k CallKey, took time.Duration) (err error) {
 	defer spellError(&err)
 	command := slices.Index(callCommands[:], k.Command)

@@ -211,8 +211,8 @@ func TestUnloadInMidStream(t *testing.T) {
 		if err := Unload(dir, false); err != nil {
 			t.Error(err)
 		}
-		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing. The change waits
-		// until the reader has taken all, a second at most.
+		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing. The change
+		// waits until the reader has taken all, a second at most.
 		eventually(t, "the flow goes on by TCP", func() bool {
 			after, _ := flowOf(t, d, client)
 			return after.Mode == ModeTCP && after.TCPBytes > before.TCPBytes

@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// enumOf returns the values of an enum of bpf/abi.h by their names without the prefix, lower case and with dashes: what
-// this package calls them.
+// enumOf returns the values of an enum of bpf/abi.h by their names without the prefix, lower case and with
+// dashes: what this package calls them.
 func enumOf(t *testing.T, prefix string) map[string]uint64 {
 	t.Helper()
 	header, err := os.ReadFile(filepath.Join("..", "..", "bpf", "abi.h"))

@@ -25,11 +25,11 @@ type Settings struct {
 	Helpers            Helpers
 	Version            string   // of the program that loads, for status
 	WithoutGuards      []string // names of guards that are not to be loaded
-	Probe              Probe    // nil: nobody looks, and no hazard is known
-	ProbeSet           string   // names what Probe asks, so that its answers are told from those of other probes
+	Probe              Probe    // nil: no probe runs, and no hazard is known
+	ProbeSet           string   // name of the set of probes, to distinguish its findings from those of others
 }
 
-// Config is what is in force.
+// Config is the configuration that is in force.
 type Config struct {
 	Settings
 	Disabled bool
@@ -38,9 +38,9 @@ type Config struct {
 	Learn    bool   // a direction waits for its reader's first receive call
 	Blocking bool   // and readers that wait inside receive calls are left to TCP
 	Hazards  uint32 // that the kernel has, a bit for each of pkg/hazard
-	Guarded  uint32 // those among them that a guard cures, be it one that rests
+	Guarded  uint32 // those among them that a guard cures, even if it rests
 	Tapped   bool   // a tap is alive
-	Foreign  bool   // in some cgroup a sock_ops program of somebody else runs after ours
+	Foreign  bool   // in some cgroup a sock_ops program of others runs after ours
 	Shares   bool   // coexist is share: cgroups where another program owns a sockhash are accelerated, too
 }
 
@@ -66,9 +66,9 @@ func (d *Datapath) config() (cfg bpf.SockmapConfig, err error) {
 	return cfg, nil
 }
 
-// Config reads what is in force.
+// Config reads the settings that are in force.
 func (d *Datapath) Config() (Config, error) {
-	// Before and after: whoever holds the lock may wake the guards in between.
+	// Before and after, because a holder of the lock may wake the guards in between.
 	guardedBefore, _, err := restingGuards(d.layout.state())
 	if err != nil {
 		return Config{}, err
@@ -106,8 +106,8 @@ func (d *Datapath) Config() (Config, error) {
 	}, nil
 }
 
-// update changes the config map. The caller holds the lock, so nobody else writes between the read and the write;
-// programs see either the old or the new words.
+// update changes the config map. The caller holds the lock, so nobody else writes between the read and the
+// write; programs see either the old or the new words.
 func (d *Datapath) update(change func(*bpf.SockmapConfig)) error {
 	cfg, err := d.config()
 	if err != nil {
@@ -128,12 +128,12 @@ func (d *Datapath) update(change func(*bpf.SockmapConfig)) error {
 	return nil
 }
 
-// SetDisabled turns the kill switch, for flows that drain too. Disabling sends every live flow to TCP with its next
-// message; what was redirected before stays readable first, so no byte is lost or reordered. From then on the switch
-// stands as the caller wants it, whatever an unload that was interrupted has done, see Unloading.
+// SetDisabled turns the kill switch on or off, also for draining flows. When it is on, every live flow falls
+// back to TCP with its next message. Bytes that were redirected before are read first, so none is lost or
+// reordered. It also decides for an interrupted unload, see Unloading.
 func (d *Datapath) SetDisabled(disabled bool) error {
 	if !disabled {
-		// The mark goes last: without it, a switch that is still on would be a person's.
+		// The mark is removed last: without it a switch that is still on would count as set by a person.
 		return errors.Join(d.turnSwitch(false), forgetUnloading(d.layout))
 	}
 	if err := forgetUnloading(d.layout); err != nil {
@@ -142,7 +142,8 @@ func (d *Datapath) SetDisabled(disabled bool) error {
 	return d.turnSwitch(true)
 }
 
-// turnSwitch turns that of the state in force last: it tells whether a call that was killed has to be done again.
+// turnSwitch turns the switch of the state in force last, because that one shows whether a killed call must
+// be repeated.
 func (d *Datapath) turnSwitch(disabled bool) error {
 	drains := eachDraining(d.layout.dir, func(l layout, abi uint32) error { return switchOld(l, abi, disabled) })
 	return errors.Join(drains, d.update(func(c *bpf.SockmapConfig) {
@@ -157,9 +158,8 @@ func (d *Datapath) turnSwitch(disabled bool) error {
 	}))
 }
 
-// bumpEpoch makes every live socket ask its policy once more. A socket that is to change to TCP may wait for
-// its reader until EpochNs is a second ago. Where containers come and go all the time, that must not move
-// with each of them.
+// bumpEpoch makes every live socket ask its policy again. A socket that must change to TCP may wait for its
+// reader until EpochNs is a second ago, so EpochNs must not change with each of many containers.
 func (d *Datapath) bumpEpoch() error {
 	return d.update(func(c *bpf.SockmapConfig) {
 		c.Epoch++

@@ -16,8 +16,8 @@ const (
 	contendedBytes    = 512
 )
 
-// whileHeld sends size bytes while the reader is in the middle of a receive call, and reports whether the sender had to wait for it.
-// All is received afterwards.
+// whileHeld sends size bytes while the reader is in the middle of a receive call, and reports whether the
+// sender had to wait for it. All is received afterwards.
 func whileHeld(t *testing.T, from, to *net.TCPConn, size int) (waited bool) {
 	t.Helper()
 	return whileHeldDo(t, from, to, size, func() {})
@@ -71,7 +71,8 @@ func write(t *testing.T, c *net.TCPConn, b []byte) {
 	}
 }
 
-// contended is a pair of which the client sends small messages one way, and has found the reader's lock held often enough.
+// contended is a pair of which the client sends small messages one way, and has found the reader's lock held
+// often enough.
 func contended(t *testing.T, d *Datapath, g *group) (client, server *net.TCPConn) {
 	t.Helper()
 	client, server = g.pair(t, "tcp4", "127.0.0.1:0")

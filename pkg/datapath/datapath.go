@@ -31,8 +31,8 @@ type Datapath struct {
 	ConfigReads int
 }
 
-// OpenLocked is Open for a process that holds the lock of dir for as long as it uses the handle. Nobody else writes the
-// configuration meanwhile, so the handle reads it once.
+// OpenLocked is Open for a process that holds the lock of dir for as long as it uses the handle. Nobody else
+// writes the configuration meanwhile, so the handle reads it once.
 func OpenLocked(dir string) (*Datapath, error) { return openDir(dir, true) }
 
 // Open returns a handle on what Load pinned below dir. It takes no lock.
@@ -46,7 +46,7 @@ func openDir(dir string, locked bool) (*Datapath, error) {
 		return nil, fmt.Errorf("%w below %s", ErrNotLoaded, dir)
 	}
 	if errors.Is(err, ErrNoBPFFS) {
-		return nil, fmt.Errorf("%w below %s: %w", ErrNotLoaded, dir, err) // nor can it be
+		return nil, fmt.Errorf("%w below %s: %w", ErrNotLoaded, dir, err) // nor loaded later
 	}
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func openDir(dir string, locked bool) (*Datapath, error) {
 	return d, nil
 }
 
-// open is a handle on whatever state stands there, or will.
+// open returns a handle on the state of l, whether it exists yet or not.
 func open(l layout) *Datapath {
 	return &Datapath{layout: l, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
 }
@@ -81,7 +81,8 @@ func (d *Datapath) checkABI() error {
 	return nil
 }
 
-// notLoaded tells an empty state directory from one that another version uses. What only drains is nobody's in particular.
+// notLoaded returns ErrNotLoaded for an empty state directory and a StateError for one that another version
+// uses. State that is only draining belongs to no version.
 func notLoaded(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +121,7 @@ func (d *Datapath) Dir() string { return spell(d.layout.dir) }
 func (d *Datapath) Close() error {
 	err := d.closeObjects()
 	if d.dir != nil {
-		// Its descriptor may become that of another directory.
+		// The number of its descriptor may be used for another directory.
 		d.layout.dir = d.dir.Name()
 		err = errors.Join(err, d.dir.Close())
 		d.dir = nil
@@ -128,7 +129,7 @@ func (d *Datapath) Close() error {
 	return err
 }
 
-// closeObjects has maps and programs opened anew when they are needed again.
+// closeObjects closes maps and programs. They are opened again when they are needed.
 func (d *Datapath) closeObjects() error {
 	var errs []error
 	for name, m := range d.maps {
@@ -166,7 +167,7 @@ func (d *Datapath) mapOf(name string, valueSize uintptr) (m *ebpf.Map, err error
 	return m, nil
 }
 
-// absent tells damaged state from state that was unloaded meanwhile.
+// absent distinguishes damaged state from state that was unloaded meanwhile.
 func (d *Datapath) absent(pin string, cause error) error {
 	if !exists(d.layout.state()) {
 		return fmt.Errorf("%w: %w", notLoaded(d.layout.dir), cause)

@@ -12,9 +12,9 @@ import (
 // and some more.
 const loadDescriptors = 64
 
-// haveDescriptors returns an error that is EMFILE or ENFILE where fewer than n file descriptors can be had.
-// It is asked before a load: when the BPF library runs out of them while it finds out what the kernel can do,
-// it takes that for an answer of the kernel, and the load fails with an error about something else.
+// haveDescriptors returns an error that wraps EMFILE or ENFILE if fewer than n file descriptors are
+// available. It is called before a load: if the BPF library runs out of them while it tests features of the
+// kernel, it takes that for a missing feature, and the load fails with a misleading error.
 func haveDescriptors(n int) error {
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	had := []int{null}

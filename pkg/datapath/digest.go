@@ -13,11 +13,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// digestPin is a symbolic link whose target is the Digest of what is loaded. It is missing while an upgrade is under way,
-// so that whoever comes after a killed one does it again.
+// digestPin is a symbolic link whose target is the Digest of what is loaded. It is missing during an upgrade,
+// so that the next call repeats one that was killed.
 const digestPin = "programs"
 
-// Digest names the programs that are built into this one. Equal digests are equal programs, whatever the versions say.
+// Digest names the programs that are built into this one. Equal digests are equal programs, whatever the
+// versions say.
 var Digest = sync.OnceValue(func() string {
 	h := sha256.New()
 	for _, object := range bpf.Pinned() {
@@ -36,7 +37,7 @@ func recordDigest(dir string) error {
 // Digest names the programs that are loaded. It is empty when an upgrade was not finished.
 func (d *Datapath) Digest() string { return d.noted(digestPin) }
 
-// noted is what a symbolic link among the pins says; empty where there is none.
+// noted returns the target of a symbolic link among the pins; empty if there is none.
 func (d *Datapath) noted(pin string) string {
 	text, err := os.Readlink(d.layout.pin(pin))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// From linux/bpf.h. cilium/ebpf asks the same, but keeps the flags for itself.
+// From linux/bpf.h. cilium/ebpf does the same query, but does not return the flags.
 const (
 	objGetInfo     = 15
 	progQuery      = 16
@@ -22,15 +22,14 @@ const (
 	sockOpsAttach  = 3
 )
 
-// maxDepth bounds walks from a cgroup to the root, and what the kernel lists: each of so many cgroups may
-// hold 64 programs.
+// maxDepth bounds walks from a cgroup to the root, and so the number of programs: each cgroup may hold 64.
 const maxDepth = 64
 
 type progQueryAttr struct {
 	target, attachType, queryFlags, attachFlags uint32
 	progIDs                                     uint64
 	count, _                                    uint32
-	_                                           [32]uint64 // newer kernels write there, whatever size they are told
+	_                                           [32]uint64 // newer kernels write there regardless of the size
 }
 
 // sockOpsOf lists the sock_ops programs that are attached to a cgroup itself, or, effective, all that run
@@ -63,7 +62,7 @@ func querySockOps(cgroup int, effective bool, room int) (ids []ebpf.ProgramID, f
 	return ids[:attr.count], attr.attachFlags, nil
 }
 
-// idOf is what cilium/ebpf tells of a program only along with all that costs more.
+// idOf returns a program's id. cilium/ebpf returns it only together with information that costs more.
 func idOf(p *ebpf.Program) (ebpf.ProgramID, error) {
 	var info struct {
 		kind uint32

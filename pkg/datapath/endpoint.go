@@ -18,7 +18,7 @@ import (
 // MaxPortRanges is how many ranges each of include and exclude can hold.
 const MaxPortRanges = int(bpf.SockmapAbiMAX_PORT_RANGES)
 
-// Peers says whom a flow of an endpoint may join. Both ends must agree.
+// Peers limits the peers of an endpoint's flows. Both ends must permit a flow.
 type Peers uint8
 
 // See bpf/abi.h.
@@ -48,7 +48,7 @@ func (p Peers) String() string {
 type Policy struct {
 	Accelerate bool   // false: opted out, whichever link covers its cgroup
 	Namespace  string // equal names are one namespace for PeersNamespace; empty: alone
-	Group      uint64 // of a policy that was read, whose Namespace is not kept: equal groups are one namespace; 0: that of Namespace
+	Group      uint64 // of a policy that was read: equal groups are one namespace; 0: follows from Namespace
 	Peers      Peers
 	Include    []PortRange // of the passive end; empty: every port
 	Exclude    []PortRange
@@ -80,7 +80,7 @@ func (p Policy) check() error {
 	return nil
 }
 
-// group is 0 for a policy that is alone in its namespace.
+// group returns 0 for a policy that is alone in its namespace.
 func (p Policy) group() uint64 {
 	if p.Group != 0 || p.Namespace == "" {
 		return p.Group
@@ -101,8 +101,8 @@ func decodePolicy(ep *bpf.SockmapEndpoint) Policy {
 	return p
 }
 
-// HasPolicy reports whether the network namespace with this cookie is registered with the policy and live sockets have been
-// told, so that SetEndpoint would change nothing.
+// HasPolicy reports whether the network namespace with this cookie is registered with the policy and live
+// sockets have been told, so that SetEndpoint would change nothing.
 func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 	want, err := p.encode(cookie)
 	if err != nil {
@@ -136,14 +136,14 @@ func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 }
 
 // SetEndpoint registers the network namespace with this cookie, or changes its policy. All live sockets then
-// ask again, whatever was changed: one may be of a namespace that was not registered until now, and a call
-// that was killed may not have told them.
+// ask again, even if nothing has changed: a socket may be in a namespace that was not registered until now,
+// and a killed call may not have raised the epoch.
 func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	ep, err := p.encode(cookie)
 	if err != nil {
 		return err
 	}
-	// First, so that a call that is killed is done again: whether it was done is asked of the state in force.
+	// First, so that a killed call is repeated: the state in force shows whether it was done.
 	if err := d.alsoDraining(func(old *Datapath) error { return old.SetEndpoint(cookie, p) }); err != nil {
 		return err
 	}
@@ -164,13 +164,14 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	}
 	var was bpf.SockmapEndpoint
 	if m.Lookup(cookie, &was) == nil {
-		ep.Foreign = was.Foreign // says nothing of the policy
+		ep.Foreign = was.Foreign // not part of the policy
 	}
 	cfg, err := d.config()
 	if err != nil {
 		return err
 	}
-	// Written with the policy, before the epoch is bumped, so that a call that is killed in between leaves a trace.
+	// Written with the policy, before the epoch is bumped, so that a call that is killed in between leaves a
+	// trace.
 	ep.Epoch = uint64(cfg.Epoch + 1)
 	if err := m.Put(cookie, &ep); err != nil {
 		return fmt.Errorf("register endpoint: %w", err)
@@ -178,8 +179,8 @@ func (d *Datapath) SetEndpoint(cookie uint64, p Policy) error {
 	return d.bumpEpoch()
 }
 
-// DeleteEndpoint forgets a network namespace; its totals move to the gathering entry. Live sockets that have
-// known it as registered stay on TCP until it is registered again. One that is not there is not an error.
+// DeleteEndpoint removes a network namespace and adds its totals to the retired ones. Live sockets that have
+// known it as registered stay on TCP until it is registered again. It is no error if there is none.
 func (d *Datapath) DeleteEndpoint(cookie uint64) error {
 	if err := d.alsoDraining(func(old *Datapath) error { return old.DeleteEndpoint(cookie) }); err != nil {
 		return err

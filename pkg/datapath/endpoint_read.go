@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Registered is a network namespace as the programs know it. Two are of one namespace for PeersNamespace when their
-// groups are equal; the name behind a group is not kept, so Policy.Namespace is empty.
+// Registered is an endpoint as the programs know it. Equal groups are one namespace for PeersNamespace. The
+// name of a group is not kept, so Policy.Namespace is empty.
 type Registered struct {
 	Policy
 	Foreign bool // new connections stay on TCP, see SetForeign

@@ -20,35 +20,36 @@ var (
 	ErrTooManyPrograms = errors.New("cgroup holds as many sock_ops programs as the kernel allows")
 	// ErrExclusiveProgram: the cgroup or one above it has a sock_ops program that admits no other.
 	ErrExclusiveProgram = errors.New("a sock_ops program that admits no other is attached to this cgroup or one above it")
-	// ErrNeighbour: a program of somebody else keeps a cgroup from being accelerated. See NeighbourError.
+	// ErrNeighbour: a program of others keeps a cgroup from being accelerated. See NeighbourError.
 	ErrNeighbour = errors.New("another program is in the way")
-	// ErrNotListed: this kernel admits no iterator that finds the live sockets.
+	// ErrNotListed: this kernel accepts no iterator that lists live sockets.
 	ErrNotListed = errors.New("live sockets cannot be listed on this kernel")
-	// ErrGuardLost: an upgrade would take a guard away that runs. See Takeover.LoseGuards.
+	// ErrGuardLost: after an upgrade a guard that runs now would not run. See Takeover.LoseGuards.
 	ErrGuardLost = errors.New("a guard that runs does not load any more")
-	// ErrForeignState: the pins were made by another version, or by somebody else. See StateError.
+	// ErrForeignState: the pins belong to another version, or are not sockmap's. See StateError.
 	ErrForeignState = errors.New("foreign pinned state")
 )
 
-// StateError says that pinned state cannot be used by this program, and how to get out. It is an ErrForeignState.
+// StateError says that pinned state cannot be used by this program, and how to get out. It is an
+// ErrForeignState.
 type StateError struct {
 	Path  string // of the offending directory or pin
-	Found string // what stands there, in words
+	Found string // what is there, in words
 	Own   string // what this program needs, in words
 	Older bool   // Upgrade can take it over
-	Cure  string // what the operator can do, where no version of this program can do anything
+	Cure  string // what the operator can do, if no version of this program can help
 
 	Damaged bool  // something that its own maker pinned is gone
 	NotOurs bool  // nothing in the directory is sockmap's
-	Cause   error // what the kernel said; may be nil
+	Cause   error // the kernel's error; may be nil
 }
 
-// missing says that a pin is gone that a state has from beginning to end.
+// missing returns a StateError for a pin that every state has and that is gone.
 func missing(pin string, cause error) *StateError {
 	return &StateError{Path: pin, Found: "missing", Damaged: true, Cause: cause}
 }
 
-// notOurs says that a directory has something, but nothing of sockmap's.
+// notOurs returns a StateError for a directory with contents that are not sockmap's.
 func notOurs(dir, entry string) *StateError {
 	return &StateError{
 		Path: filepath.Join(dir, entry), Found: fmt.Sprintf("%q", entry), Own: fmt.Sprintf("%q", stateName(ABI)), NotOurs: true,
@@ -73,7 +74,7 @@ func (e *StateError) WayOut() string {
 	case e.Cure != "":
 		return e.Cure
 	case e.Damaged:
-		return "send live flows to TCP and remove the rest with: sockmapctl unload --force; the next container loads anew"
+		return "send live flows to TCP and remove the rest with: sockmapctl unload --force; the next container loads again"
 	case e.NotOurs:
 		return "nothing there is sockmap's: choose another directory with bpffsPath or --bpffs-path"
 	case e.Older:

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Event is something that happens seldom and is counted for the node since loading.
+// Event is a rare event that is counted for the node since loading.
 type Event uint32
 
 // See enum event in bpf/abi.h.
@@ -30,7 +30,7 @@ const (
 	EventInqCorrected    = Event(bpf.SockmapEventEVENT_INQ_CORRECTED)
 )
 
-// Events reads how often each has happened.
+// Events returns the count of each event.
 func (d *Datapath) Events() (map[Event]uint64, error) {
 	m, err := d.mapOf(bpf.SockmapMapEvents, unsafe.Sizeof(uint64(0)))
 	if err != nil {
@@ -49,7 +49,7 @@ func (d *Datapath) Events() (map[Event]uint64, error) {
 	return all, nil
 }
 
-// resetEvents forgets what the probes have made happen.
+// resetEvents sets the counts to 0, after probes have caused events.
 func (o *loaded) resetEvents() error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {

@@ -16,14 +16,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// evictFor is how long calls that are inside the redirecting part of the kernel are waited for: they end with the message
-// that they are about.
+// evictFor bounds the wait for calls inside the kernel's redirecting code. Each ends with its message.
 const evictFor = time.Second
 
-// Stay is why a socket stays in the sockhash although it is to leave. Source: enum stays in bpf/abi.h.
+// Stay is the reason why a socket could not leave the sockhash. Source: enum stays in bpf/abi.h.
 type Stay bpf.SockmapStays
 
-// String says it of sockets, after their number.
+// String completes "N sockets ...".
 func (s Stay) String() string {
 	if int(s) < len(stays) && stays[s] != "" {
 		return stays[s]
@@ -40,15 +39,15 @@ var stays = [...]string{
 	bpf.SockmapStaysSTAYS_PEER:    "wait for their other end",
 }
 
-// Eviction makes live flows plain TCP again. It outlives the pins, so that an unload can come first.
+// Eviction makes live flows plain TCP again. It works without the pins, so an unload can come first.
 type Eviction struct {
 	prog  *ebpf.Program
 	iter  *link.Iter
 	paths []string
 }
 
-// NewEviction prepares one. It needs an iterator over TCP sockets, and returns ErrNotListed where the kernel has none.
-// The caller closes it.
+// NewEviction prepares one. It needs an iterator over TCP sockets, and returns ErrNotListed where the kernel
+// has none. The caller closes it.
 func (d *Datapath) NewEviction() (*Eviction, error) {
 	paths, err := d.namespacePaths()
 	if err != nil {
@@ -65,11 +64,11 @@ func (d *Datapath) NewEviction() (*Eviction, error) {
 	return &Eviction{prog, it, paths}, nil
 }
 
-// Close is for who made it.
+// Close releases the iterator and its program.
 func (e *Eviction) Close() error { return errors.Join(e.iter.Close(), e.prog.Close()) }
 
-// Run tells how many sockets stay, by why they do. The kill switch is on by then: otherwise new flows come meanwhile. It
-// takes two seconds at most where some stay.
+// Run evicts all sockets and returns how many stay, by reason. The kill switch must be on, or new flows enter
+// meanwhile. It takes up to two seconds if some stay.
 func (e *Eviction) Run() (stay map[Stay]int, err error) {
 	// In the first pass all commit to TCP, in the second they leave.
 	for end := time.Now().Add(evictFor); ; time.Sleep(evictFor / 50) {

@@ -13,22 +13,22 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// failedPin is a symbolic link that remembers a load that failed; its target is the text. bpffs forgets it at a reboot.
-// The name is one of unfinished state, so that versions that do not know it take no notice and remove it.
+// failedPin is a symbolic link that remembers a load that failed; its target is the text. A reboot removes
+// it. Its name is one of unfinished state, so versions that do not know it remove it.
 const failedPin = buildingPrefix + "failed"
 
-// maxFailure is how many characters of an error are remembered. What the verifier says can be much longer.
+// maxFailure is how many characters of an error are kept. A verifier log can be much longer.
 const maxFailure = 800
 
 // Failure is a load that failed.
 type Failure struct {
-	Maker  string        // who failed, as RecordFailure was told
+	Maker  string        // who failed: the maker given to RecordFailure
 	Ago    time.Duration // since then
 	Why    decline.Reason
 	Reason string // in words
 }
 
-// RecordFailure remembers that maker, a name without spaces, could not load. The caller holds the lock on dir.
+// RecordFailure notes that maker, a name without spaces, could not load. The caller holds the lock on dir.
 func RecordFailure(dir, maker string, why decline.Reason, reason string) error {
 	text := []rune(strings.Join(strings.Fields(reason), " "))
 	if len(text) > maxFailure {
@@ -44,7 +44,7 @@ func RecordFailure(dir, maker string, why decline.Reason, reason string) error {
 	return nil
 }
 
-// ForgetFailure takes RecordFailure back. The caller holds the lock on dir.
+// ForgetFailure undoes RecordFailure. The caller holds the lock on dir.
 func ForgetFailure(dir string) error {
 	if err := removeIfThere(filepath.Join(dir, failedPin)); err != nil {
 		return fmt.Errorf("forget that loading failed: %w", err)
@@ -52,7 +52,8 @@ func ForgetFailure(dir string) error {
 	return nil
 }
 
-// LastFailure tells of the load that failed since the last one that did not. It takes no lock.
+// LastFailure returns the failed load since the last successful one; ok is false if there is none. It takes
+// no lock.
 func LastFailure(dir string) (f Failure, ok bool) {
 	var target string
 	err := within(dir, func(dir string) (err error) {
@@ -78,7 +79,7 @@ func LastFailure(dir string) (f Failure, ok bool) {
 	return Failure{Maker: words[1], Ago: time.Duration(now - at), Why: decline.Reason(why), Reason: words[3]}, true
 }
 
-// unfinished tells names of state that somebody is building, or was.
+// unfinished reports whether name is that of state under construction, now or by a killed call.
 func unfinished(name string) bool {
 	return strings.HasPrefix(name, buildingPrefix) && name != failedPin && !isMark(name)
 }

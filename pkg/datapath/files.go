@@ -14,7 +14,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// isThere looks for a name, whatever it leads to.
+// isThere reports whether a name exists. It follows no symbolic link.
 func isThere(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -23,7 +23,7 @@ func isThere(path string) (bool, error) {
 	return err == nil, err
 }
 
-// removeIfThere removes a pin, a mark or an empty directory. One that is not there is not an error.
+// removeIfThere removes a pin, a mark or an empty directory. It is no error if there is none.
 func removeIfThere(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -31,7 +31,8 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// field is what a file of /proc says behind a name, without spaces; ok is false where it has no such line.
+// field returns the value behind a name in a file of /proc, without spaces; ok is false if it has no such
+// line.
 func field(file, name string) (value string, ok bool, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

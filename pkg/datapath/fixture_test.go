@@ -22,7 +22,8 @@ func init() {
 
 const unifiedMount = "/sys/fs/cgroup/unified"
 
-// defaults are without the observers: they make a direction wait for its reader, and most tests are of what comes then.
+// defaults are without the observers: they make a direction wait for its reader, and most tests are of what
+// comes then.
 var defaults = Settings{
 	MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test",
 	WithoutGuards: []string{GuardObserve},
@@ -66,7 +67,8 @@ func load(t testing.TB, s Settings) *Datapath {
 	return d
 }
 
-// group is a cgroup of the test's own. Membership is of the whole process, so tests that use it run one at a time.
+// group is a cgroup of the test's own. Membership is of the whole process, so tests that use it run one at a
+// time.
 type group struct {
 	dir *os.File
 	id  uint64

@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EndKey is the key of one end in the sockhash: it names one end of a connection by both initial sequence numbers. The other end's key is the mirror image.
+// EndKey is the key of one end in the sockhash: it names one end of a connection by both initial sequence
+// numbers. The other end's key is the mirror image.
 type EndKey struct{ Own, Peer uint32 }
 
 // Mirror is the key of the other end.
 func (k EndKey) Mirror() EndKey { return EndKey{k.Peer, k.Own} }
 
-// Flow is one live socket of an accelerated, or to be accelerated, connection. Counts are of what it sent.
+// Flow is one live socket of a connection that is or may become accelerated. It counts what the socket sent.
 type Flow struct {
 	Key                EndKey         `json:"-"`
 	Local              netip.AddrPort `json:"local"`
@@ -36,22 +37,22 @@ type Flow struct {
 	TCPBytes           uint64         `json:"tcpBytes"`
 	TCPMessages        uint64         `json:"tcpMessages"`
 	BacklogBytes       uint32         `json:"backlogBytes"`     // received and not yet read, as the kernel charges it
-	BacklogHigh        uint32         `json:"backlogHighBytes"` // the most that waited for the peer, with what was sent then
+	BacklogHigh        uint32         `json:"backlogHighBytes"` // the most that waited for the peer
 	State              uint8          `json:"tcpState"`
 	Age                time.Duration  `json:"ageNanoseconds"`
 	NetNSCookie        uint64         `json:"netnsCookie"`
 	PeerNetNSCookie    uint64         `json:"peerNetnsCookie,omitempty"`
 	SocketCookie       uint64         `json:"socketCookie,omitempty"`
-	// Which ends were registered when the programs last looked, at the latest when the connection was made. One that is not
-	// registered any more was deleted, and permits nothing.
+	// Which ends were registered when the programs last asked the policies. An end that is not registered any
+	// more was deleted, and permits nothing.
 	Known     bool `json:"-"`
 	PeerKnown bool `json:"-"`
 	ends      bpf.SockmapEndFlag
 	window    uint8 // how often it has grown
 }
 
-// over: the connection has ended, but the socket is in the sockhash until it is closed, because redirected
-// bytes wait in it.
+// over reports whether the connection has ended. The socket stays in the sockhash until it is closed, because
+// redirected bytes wait in it.
 func (f *Flow) over() bool { return f.State == unix.BPF_TCP_CLOSE }
 
 func readFlows(r io.Reader, yield func(Flow) bool) error {
@@ -76,7 +77,7 @@ func readFlows(r io.Reader, yield func(Flow) bool) error {
 	}
 }
 
-// Now is how its bytes travel: Mode, which is ModeTCP once it is out of the sockhash, or ModeLeft then.
+// Now returns how its bytes travel: ModeLeft if it has left the sockhash, or Mode.
 func (f *Flow) Now() Mode {
 	if f.Left {
 		return ModeLeft
@@ -120,7 +121,7 @@ func addrPort(family uint16, addr [16]byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), port)
 }
 
-// CountSockets counts the sockhash: all sockets that are, or were, redirected, and still live. At worst some count twice.
+// CountSockets counts the entries of the sockhash. Some may be counted twice if others are removed meanwhile.
 func (d *Datapath) CountSockets() (int, error) {
 	m, err := d.mapOf(bpf.SockmapMapSockets, 8)
 	if err != nil {

@@ -22,14 +22,15 @@ var iterators = [...]hook{
 	{bpf.ListProgListTcp, "tcp"},
 }
 
-// loadIterator pins the first iterator that this kernel takes. That it takes none is no error: connections are
-// accelerated all the same, and only Flows has nothing to read them with.
+// loadIterator pins the first iterator that this kernel accepts. It is no error if it accepts none:
+// connections are accelerated anyway, only Flows returns ErrNotListed.
 func (o *loaded) loadIterator(dir string) error {
 	spec, err := bpf.LoadList()
 	if err != nil {
 		return fmt.Errorf("read embedded iterators: %w", err)
 	}
-	from := source{spec: spec, maps: map[string]*ebpf.Map{bpf.ListMapStates: o.States, bpf.ListMapFlows: o.Flows}, types: o.types}
+	maps := map[string]*ebpf.Map{bpf.ListMapStates: o.States, bpf.ListMapFlows: o.Flows}
+	from := source{spec: spec, maps: maps, types: o.types}
 	var refused error
 	for _, it := range iterators {
 		prog, err := from.loadOne(it)
@@ -46,17 +47,17 @@ func (o *loaded) loadIterator(dir string) error {
 	return pinReason(filepath.Join(dir, iterators[0].program), refused)
 }
 
-// Flows calls yield for every live socket, in no order, and stops when yield returns false. A connection that comes or
-// goes meanwhile may be missed.
+// Flows calls yield for every live socket, in no order, and stops when yield returns false. A connection that
+// comes or goes meanwhile may be missed.
 //
-// Where the kernel has no iterator over all of the node's sockets, those of each network namespace are read in turn: of
-// each running thread, of each with a name, and of each recorded attachment. It returns ErrNotListed where it has
-// none at all.
+// Where the kernel has no iterator over all of the node's sockets, those of each network namespace are read
+// in turn: of each running thread, of each with a name, and of each recorded attachment. It returns
+// ErrNotListed where it has none at all.
 func (d *Datapath) Flows(yield func(Flow) bool) error {
 	return d.allSockets(func(f Flow) bool { return f.over() || yield(f) })
 }
 
-// allSockets is Flows with what is left of connections that are over.
+// allSockets is Flows, including sockets whose connection is over.
 func (d *Datapath) allSockets(yield func(Flow) bool) error {
 	return d.flows(yield, func(do func() error) error {
 		paths, err := d.namespacePaths()
@@ -67,8 +68,8 @@ func (d *Datapath) allSockets(yield func(Flow) bool) error {
 	})
 }
 
-// FlowsIn is Flows for the sockets of the network namespaces at paths. Where namespaces are read in turn it costs
-// little on a node with many. A path that names none is an error.
+// FlowsIn is Flows for the sockets of the network namespaces at paths. Where namespaces are read in turn it
+// costs little on a node with many. A path that names none is an error.
 func (d *Datapath) FlowsIn(paths []string, yield func(Flow) bool) error {
 	of := map[uint64]bool{}
 	for _, path := range paths {
@@ -83,7 +84,7 @@ func (d *Datapath) FlowsIn(paths []string, yield func(Flow) bool) error {
 	})
 }
 
-// flows uses each, which runs its argument once in each namespace that is wanted, only where it must.
+// flows calls each, which runs its argument once in each wanted namespace, only if the iterator needs that.
 func (d *Datapath) flows(yield func(Flow) bool, each func(do func() error) error) error {
 	prog, err := d.program(bpf.ListProgListFlows)
 	if err == nil {
@@ -127,7 +128,7 @@ func flowsByNamespace(prog *ebpf.Program, yield func(Flow) bool, each func(do fu
 	})
 }
 
-// namespacePaths are those that only a record knows: containers may have no process yet, or none any more.
+// namespacePaths are the network namespaces of attachments: their containers may have no process.
 func (d *Datapath) namespacePaths() ([]string, error) {
 	attachments, err := d.Attachments()
 	if err != nil {
@@ -142,7 +143,7 @@ func (d *Datapath) namespacePaths() ([]string, error) {
 	return paths, nil
 }
 
-// iterate reports whether yield wants more.
+// iterate runs the iterator once. more is false if yield has returned false.
 func iterate(it *link.Iter, yield func(Flow) bool) (more bool, err error) {
 	r, err := it.Open()
 	if err != nil {

@@ -12,18 +12,18 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Other is somebody else's program of a type that we use, or map that sockets can be in.
+// Other is a program or map of others: a program of a type that we use, or a map that can hold sockets.
 type Other struct {
-	Name string // as its owner has called it, at most 15 characters
+	Name string // the owner's name for it, at most 15 characters
 	Type string // SockOps, SkMsg, SkSKB, SockMap or SockHash
 }
 
-// ours are ids of what any state below a directory has pinned. A program belongs to it by the maps that it uses: after an
-// upgrade live sockets keep programs that nobody has pinned.
+// ours are the ids of maps that any state below a directory has pinned. A program is ours if it uses such a
+// map: after an upgrade live sockets keep programs that are not pinned.
 type ours map[ebpf.MapID]bool
 
-// Others lists what others have loaded on this node, in the order of loading. Whoever has a socket in a map of his own keeps
-// it out of ours. It needs CAP_SYS_ADMIN.
+// Others lists what others have loaded on this node, in the order of loading. A socket in a map of others
+// cannot enter ours. It needs CAP_SYS_ADMIN.
 func (d *Datapath) Others() ([]Other, error) {
 	own, err := d.ours()
 	if err != nil {

@@ -24,23 +24,24 @@ const (
 	GuardFionread = hazard.GuardFionread
 )
 
-// Guards lists the names of all guards. Nobody writes to it.
+// Guards lists the names of all guards. It is never changed.
 var Guards = hazard.GuardNames()
 
 // GuardState says whether a guard runs, and if not, why.
 type GuardState struct {
 	Name   string `json:"name"`
 	Active bool   `json:"active"`
-	// Resting: it is active and has no link, as no container takes part. It has one before the first does.
+	// Resting: it is active but not attached, because no container is accelerated. It is attached before the
+	// first one is.
 	Resting bool   `json:"resting,omitempty"`
 	Hook    string `json:"hook,omitempty"` // where it hooks in
-	Why     string `json:"why,omitempty"`  // it does not: what the kernel said, switchedOff, or needless
+	Why     string `json:"why,omitempty"`  // why it does not run: the kernel's error, switchedOff, or needless
 }
 
-// SwitchedOff tells a guard that was not wanted from one that this kernel refused.
+// SwitchedOff reports whether the configuration left the guard out, and not the kernel.
 func (s GuardState) SwitchedOff() bool { return s.Why == switchedOff }
 
-// Needless tells a guard that is not loaded because no probe has found the fault that it cures.
+// Needless reports whether the guard was not loaded because no probe found the hazard that it cures.
 func (s GuardState) Needless() bool { return s.Why == needless }
 
 const (
@@ -48,18 +49,18 @@ const (
 	needless    = "not needed: no probe has found what this guard cures"
 )
 
-// reasonSuffix is behind a guard's name where the guard does not run. bpffs holds no files, but symbolic links, and their
-// targets may be any text: it is the reason.
+// reasonSuffix follows the guard's name if the guard does not run. bpffs holds no files but symbolic links,
+// whose target may be any text: here the reason.
 const reasonSuffix = "-off"
 
-// maxReason is about two lines. What the verifier says can be much longer.
+// maxReason is about two lines. A verifier log can be much longer.
 const maxReason = 200
 
-// optionsHook is where the guard of options runs, once for each cgroup.
+// optionsHook is where the guard options runs, once for each cgroup.
 const optionsHook = "cgroup/setsockopt"
 
-// cgroupGuards are the programs of GuardOptions, which is linked to each cgroup beside sock_ops, and what stands behind the
-// name of the link's pin.
+// cgroupGuards are the programs of GuardOptions, which are attached to each cgroup beside sock_ops, with the
+// suffixes of their links' pins.
 var cgroupGuards = [...]struct {
 	program, suffix string
 	attach          ebpf.AttachType
@@ -71,22 +72,22 @@ var cgroupGuards = [...]struct {
 // hook is one program of a guard and the function that it hooks.
 type hook struct{ program, function string }
 
-// lsmPrefix begins the names of functions that hold LSM programs. They are hooked narrower: one program both looks up socket
-// storage and answers.
+// lsmPrefix is the prefix of functions that LSM programs are attached to. One LSM program both looks up
+// socket storage and returns the error.
 const lsmPrefix = "bpf_lsm_"
 
-// pinName tells programs of a guard apart that hook the same function. In it stands the function, where GuardStates looks
-// for it.
+// pinName is unique also if two programs of a guard hook the same function. GuardStates reads the function
+// from it.
 func (h hook) pinName() string { return h.function + "-" + h.program }
 
-// tracingGuards lists, for each guard made of tracing programs, the ways to get it, narrowest first. A way works if all
-// its programs load.
+// tracingGuards lists the ways to attach each guard of tracing programs, best first. A way works if all its
+// programs load.
 func tracingGuards() map[string][][]hook {
 	syscall := map[string]string{"amd64": "__x64_sys_splice", "arm64": "__arm64_sys_splice"}[runtime.GOARCH]
 	bySyscall := hook{bpf.GuardProgRefuseSplice, syscall}
 	byFile := hook{bpf.GuardProgRefuseSpliceFile, "security_file_permission"}
 	byLSM := hook{bpf.GuardProgRefuseSpliceLsm, lsmPrefix + "file_permission"}
-	// By io_uring a splice makes no system call of its own. A kernel may have no io_uring.
+	// A splice by io_uring is no system call. A kernel may have no io_uring.
 	enter, leave := hook{bpf.GuardProgEnterRingSplice, "io_splice"}, hook{bpf.GuardProgLeaveRingSplice, "io_splice"}
 	return map[string][][]hook{
 		GuardSplice: {
@@ -115,13 +116,13 @@ func tracingGuards() map[string][][]hook {
 	}
 }
 
-// GuardStates tells of each guard whether it runs.
+// GuardStates returns the state of each guard.
 func (d *Datapath) GuardStates() (states []GuardState, err error) {
 	defer spellError(&err)
 	return guardStates(d.layout.state())
 }
 
-// guardStates tells it of what is pinned below a directory: in force, or still being built.
+// guardStates does the same for any state directory, in force or under construction.
 func guardStates(dir string) ([]GuardState, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, guardsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +147,7 @@ func guardStates(dir string) ([]GuardState, error) {
 	return states, nil
 }
 
-// hookOf is empty for a guard that does not run. linked is false for one that rests.
+// hookOf returns the function that a guard hooks; empty if it does not run. linked is false if it rests.
 func hookOf(dir, name string, pinned map[string]bool) (function string, linked bool) {
 	pinName := name
 	switch name {
@@ -168,7 +169,7 @@ func hookOf(dir, name string, pinned map[string]bool) (function string, linked b
 	return "", false
 }
 
-// readReason is what pinReason has kept.
+// readReason returns what pinReason has written.
 func readReason(pin string) string {
 	reason, err := os.Readlink(pin + reasonSuffix)
 	if err != nil {

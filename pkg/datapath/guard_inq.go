@@ -12,18 +12,21 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// The guard of FIONREAD writes into memory of the program that asks, so it is loaded only where a probe has found that the
-// kernel's answer is wrong.
+// The guard of FIONREAD writes into the calling program's memory. So it is loaded only if a probe finds that
+// the kernel's result is wrong.
 
-// inqHazards are what it cures.
-const inqHazards = uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_REDIRECTED | bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP)
+// inqHazards are the hazards that it cures.
+const inqHazards = uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_REDIRECTED |
+	bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP)
 
-// inqProbes are the names of the probes that find them.
+// inqProbes are the names of their probes.
 var inqProbes = []string{"fionread-redirected", "fionread-tcp"}
 
-// cureFionread loads the guard below dir where hazards, which probe has found, are for it, and lets probe look again. It
-// returns those that the guard cures. A guard that the kernel refuses, or that is switched off, is no error.
-func (o *loaded) cureFionread(dir string, hazards uint32, probe func(names ...string) (uint32, uint32, error)) (cured uint32, err error) {
+// cureFionread loads the guard below dir if it is for one of hazards, and probes again. It returns the
+// hazards that the guard cures. It is no error if the kernel refuses the guard, or if it is switched off.
+func (o *loaded) cureFionread(
+	dir string, hazards uint32, probe func(names ...string) (uint32, uint32, error),
+) (cured uint32, err error) {
 	if hazards&inqHazards == 0 || !isNeedless(dir) {
 		return 0, nil
 	}
@@ -42,12 +45,13 @@ func (o *loaded) cureFionread(dir string, hazards uint32, probe func(names ...st
 	return hazards & inqHazards &^ left, nil
 }
 
-// isNeedless tells whether the guard is not loaded for this reason alone.
+// isNeedless reports whether the guard is not loaded only because no probe found its hazard.
 func isNeedless(dir string) bool {
 	return readReason(filepath.Join(dir, guardsDir, GuardFionread)) == needless
 }
 
-// loadInqGuard loads the guard below dir, and reports whether it runs. Where the kernel refuses it, the reason is recorded.
+// loadInqGuard loads the guard below dir, and reports whether it runs. If the kernel refuses it, the reason
+// is pinned.
 func loadInqGuard(from source, dir string) (runs bool, err error) {
 	pin := filepath.Join(dir, guardsDir, GuardFionread)
 	if err := removeUnfinishedGuard(pin); err != nil {
@@ -78,8 +82,8 @@ func removeUnfinishedGuard(pin string) error {
 	return err
 }
 
-// cureAsKnown loads the guard below dir where probes of the same programs have found that it cures something. It returns
-// what of guarded holds then.
+// cureAsKnown loads the guard below dir if probes of the same programs have found that it cures something. It
+// returns which of guarded is cured then.
 func (o *loaded) cureAsKnown(dir string, guarded uint32) (uint32, error) {
 	return holds(dir, guarded, func() (bool, error) {
 		from, err := newSource(o.maps(), o.types)
@@ -90,7 +94,7 @@ func (o *loaded) cureAsKnown(dir string, guarded uint32) (uint32, error) {
 	})
 }
 
-// addInqGuard is cureAsKnown for what is in force.
+// addInqGuard is cureAsKnown for the state in force.
 func (d *Datapath) addInqGuard(guarded uint32) (uint32, error) {
 	dir := d.layout.state()
 	return holds(dir, guarded, func() (bool, error) {
@@ -111,7 +115,7 @@ func (d *Datapath) addInqGuard(guarded uint32) (uint32, error) {
 	})
 }
 
-// holds is what of guarded holds once load, which is called where the guard is wanted and not there, has tried it.
+// holds returns which of guarded is cured. It calls load if the guard is wanted and not there.
 func holds(dir string, guarded uint32, load func() (runs bool, err error)) (uint32, error) {
 	if guarded&inqHazards == 0 || !isNeedless(dir) {
 		return guarded, nil

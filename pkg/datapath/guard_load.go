@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadGuards loads and attaches what this kernel allows, of those not in without, and pins it below dir. A guard that
-// does not load is no error: whether acceleration may run without it is for the caller to decide. It returns what the
-// observers are there for, as the config map holds it.
+// loadGuards loads and attaches the guards that this kernel allows, except for those in without, and pins
+// them below dir. It is no error if a guard does not load: the caller decides whether acceleration may run
+// without it. It returns the value of config.learn.
 //
 // GuardFionread is not among them: see cureFionread.
 func (o *loaded) loadGuards(dir string, without []string) (learn bpf.SockmapLearn, err error) {
@@ -69,7 +69,7 @@ func (o *loaded) loadGuards(dir string, without []string) (learn bpf.SockmapLear
 	return learn, nil
 }
 
-// pinReason keeps why what would be pinned there does not run.
+// pinReason pins the reason why a guard does not run.
 func pinReason(pin string, refused error) error {
 	reason := []rune(strings.Join(strings.Fields(refused.Error()), " "))
 	if len(reason) > maxReason {
@@ -81,7 +81,7 @@ func pinReason(pin string, refused error) error {
 	return nil
 }
 
-// source is what programs are loaded from one by one.
+// source loads programs one by one.
 type source struct {
 	spec  *ebpf.CollectionSpec
 	maps  map[string]*ebpf.Map // that the programs use
@@ -89,7 +89,7 @@ type source struct {
 	lsm   func() error // nil: LSM programs run on this kernel
 }
 
-// newSource takes from maps those that guards use.
+// newSource picks from maps those that guards use.
 func newSource(maps map[string]*ebpf.Map, types *btf.Cache) (source, error) {
 	spec, err := bpf.LoadGuard()
 	if err != nil {
@@ -119,18 +119,18 @@ type pinnable struct {
 
 func (p pinnable) Close() error { return errors.Join(p.Link.Close(), p.prog.Close()) }
 
-// pin keeps both: the link may go and come back, see RestGuards.
+// pin pins both: the link may be removed and made again, see RestGuards.
 func (p pinnable) pin(path string) error {
 	return errors.Join(p.prog.Pin(path+programSuffix), p.Link.Pin(path))
 }
 
-// attachFirst pins the links of the first way that works as <pin>-<function>-<program>, and their programs beside them. Of a
-// guard that the kernel refuses it returns why; err is of pinning only.
+// attachFirst pins the links of the first way that works as <pin>-<function>-<program>, and their programs
+// beside them. refused is the reason if the kernel refuses the guard; err is an error of pinning.
 func (s source) attachFirst(ways [][]hook, pin string) (refused, err error) {
 	for _, way := range ways {
 		attached, err := s.attachAll(way)
 		if err != nil {
-			// Each way's own refusal counts: the first may lack its function, the second a right.
+			// All refusals are returned: the first way may lack its function, the second a right.
 			if refused != nil {
 				err = fmt.Errorf("%w; %w", refused, err)
 			}
@@ -209,7 +209,7 @@ func (s source) loadOne(h hook) (*ebpf.Program, error) {
 		one.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
 	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace, Cache: s.types})
-	// The library guesses at memlock limits then, which Load has lifted.
+	// The library guesses a memlock limit then, which Load has removed.
 	if errors.Is(err, unix.EPERM) {
 		err = unix.EPERM
 	}

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNoLSM: a kernel takes LSM programs, and attaches them, also where nothing calls them.
+// errNoLSM: some kernels load and attach LSM programs, but never call them.
 var errNoLSM = errors.New("LSM programs do not run on this kernel: bpf is not among its security modules (lsm=)")
 
-// tryLSM attaches a program to a hook that hardly anybody calls, calls it, and looks.
+// tryLSM attaches a program to a rare hook, causes a call of it, and checks whether the program ran.
 func (s source) tryLSM() error {
 	l, err := s.attachTracing(hook{bpf.GuardProgSayThatLsmRuns, lsmPrefix + "socket_shutdown"})
 	if err != nil {

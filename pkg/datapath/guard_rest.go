@@ -18,23 +18,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tracing guards are called by every process of the node. Where no cgroup has a link and no socket is in the sockhash
-// nobody needs them, and they rest: their programs stay pinned, and their links are gone. Attach brings the links back
+// Every process of the node runs the tracing guards. While no cgroup has a link and the sockhash is empty
+// they are not needed, and rest: their programs stay pinned without links. Attach makes the links again
 // before it makes its own.
 //
-// While they rest, the config map says that no hazard is guarded: a program that does not know of resting guards does not
-// accelerate a container then.
+// While they rest, the config map says that no hazard is guarded, so a version that does not know resting
+// guards accelerates no container.
 
 const (
-	// programSuffix is behind the pin of a guard's program, beside that of its link.
+	// programSuffix ends the name of a guard's program pin, beside the pin of its link.
 	programSuffix = "-program"
-	// restingPin is a symbolic link in guardsDir while the guards rest. Its target is what Config.Guarded says meanwhile.
+	// restingPin is a symbolic link in guardsDir while the guards rest. Its target is what Config.Guarded
+	// says meanwhile.
 	restingPin = "resting"
-	// busyTries bounds the waits, of a millisecond each, for links to be gone, of all guards together: others wait for the lock.
+	// busyTries bounds the waits of 1 ms for links to be gone, of all guards together, because others wait
+	// for the lock.
 	busyTries = 2000
 )
 
-// restingGuards returns what is guarded once the guards that rest below a state are back; ok is false where none rest.
+// restingGuards returns which hazards are guarded when the resting guards are attached; ok is false if none
+// rest.
 func restingGuards(dir string) (guarded uint32, ok bool, err error) {
 	target, err := os.Readlink(filepath.Join(dir, guardsDir, restingPin))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -50,12 +53,13 @@ func restingGuards(dir string) (guarded uint32, ok bool, err error) {
 	return uint32(mask), true, nil
 }
 
-// RestGuards lets the tracing guards rest where no cgroup has a link and the sockhash is empty. It reports whether they rest
-// now. The caller holds the lock on the state directory.
+// RestGuards lets the tracing guards rest if no cgroup has a link and the sockhash is empty. It reports
+// whether they rest. The caller holds the lock on the state directory.
 //
-// Guards whose programs an earlier version has not pinned go on, as does everything after an error.
+// Guards whose programs an earlier version has not pinned keep running, as all do after an error.
 //
-// Where they rest and are needed, they are woken: a kill, or a version that knows of no rest, may have left it so.
+// Guards that rest although they are needed are attached: a kill, or a version without resting guards, may
+// have left them so.
 func (d *Datapath) RestGuards() (rest bool, err error) {
 	defer spellError(&err)
 	needed, err := d.guardsNeeded()
@@ -81,9 +85,10 @@ func (d *Datapath) RestGuards() (rest bool, err error) {
 		ran = ran || err == nil
 	}
 	if !ran {
-		return true, nil // since a call before: whatever ran then has ended
+		return true, nil // since an earlier call: programs that ran then have ended
 	}
-	// A connection that was on its way when its cgroup lost its link. Programs that ran then have ended after this call.
+	// A connection may have been in its handshake when its cgroup lost its link. Programs that ran then have
+	// ended after this call.
 	waitForPrograms()
 	if needed, err = d.guardsNeeded(); err != nil || needed {
 		return false, errors.Join(err, d.wakeGuards())
@@ -91,8 +96,8 @@ func (d *Datapath) RestGuards() (rest bool, err error) {
 	return true, nil
 }
 
-// waitForPrograms returns when every program that ran when it was called has ended: a global membarrier(2) waits for a grace
-// period of RCU. Kernels with nohz_full refuse it; a program takes microseconds.
+// waitForPrograms returns when every program that ran when it was called has ended: a global membarrier(2)
+// waits for a grace period of RCU. Kernels with nohz_full refuse it; a program takes microseconds.
 func waitForPrograms() {
 	const global = 1 // MEMBARRIER_CMD_GLOBAL
 	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
@@ -100,14 +105,14 @@ func waitForPrograms() {
 	}
 }
 
-// noteRest writes down what is guarded, unless that was done before, and says in the config map that nothing is.
+// noteRest pins which hazards are guarded, unless that was done before, and sets config.guards to 0.
 func (d *Datapath) noteRest() error {
 	cfg, err := d.config()
 	if err != nil {
 		return err
 	}
 	note := filepath.Join(d.layout.pin(guardsDir), restingPin)
-	// Where the map says anything although they rest, it is newer: of a version that knows of no rest.
+	// If the map has a value although they rest, it is newer, of a version without resting guards.
 	if cfg.Guards != 0 {
 		err = removeIfThere(note)
 	}
@@ -121,9 +126,10 @@ func (d *Datapath) noteRest() error {
 }
 
 // ErrGuardAsleep: guards rest, and the kernel does not let them run again.
-var ErrGuardAsleep = errors.New("a guard that rests cannot be attached again (sockmapctl unload, and load again, to do without)")
+var ErrGuardAsleep = errors.New("a resting guard cannot be attached again (to continue without it: sockmapctl unload, then load)")
 
-// wakeGuards attaches the guards that rest. After an error, or a kill, they count as resting, and are woken again.
+// wakeGuards attaches the guards that rest. After an error, or a kill, they count as resting, and are woken
+// again.
 func (d *Datapath) wakeGuards() (err error) {
 	defer spellError(&err)
 	guarded, rest, err := restingGuards(d.layout.state())
@@ -137,7 +143,7 @@ func (d *Datapath) wakeGuards() (err error) {
 	tries := busyTries
 	for _, pin := range pins {
 		if err := attachPinned(pin, &tries); err != nil {
-			// As text: what the kernel says of a hook would be taken for what it says of maps or cgroups.
+			// Not wrapped: the kernel's error about a hook would be taken for one about maps or cgroups.
 			return fmt.Errorf("%w: %v", ErrGuardAsleep, err)
 		}
 	}
@@ -150,7 +156,7 @@ func (d *Datapath) wakeGuards() (err error) {
 	return nil
 }
 
-// guardPins are the pins of all links of tracing guards whose programs are pinned, whether the link is there or not.
+// guardPins lists the link pins of tracing guards whose programs are pinned, whether the link exists or not.
 func (d *Datapath) guardPins() (pins []string, err error) {
 	names, err := pinNames(d.layout.pin(guardsDir))
 	for name := range names {
@@ -161,8 +167,8 @@ func (d *Datapath) guardPins() (pins []string, err error) {
 	return pins, err
 }
 
-// attachPinned makes the link of the program that is pinned beside it, unless it is there. Of tries it takes those that it
-// waits.
+// attachPinned makes the link of the program that is pinned beside it, unless it exists. It decrements tries
+// for each wait.
 func attachPinned(pin string, tries *int) error {
 	if there, err := isThere(pin); there || err != nil {
 		return err
@@ -172,7 +178,7 @@ func attachPinned(pin string, tries *int) error {
 		return fmt.Errorf("open program of a guard: %w", err)
 	}
 	defer prog.Close()
-	// The kernel takes a link away a moment after its pin, and has the program busy until then.
+	// The kernel removes a link a moment after its pin. Until then the program is busy.
 	l, err := attachTo(prog)
 	for ; errors.Is(err, unix.EBUSY) && *tries > 0; *tries-- {
 		time.Sleep(time.Millisecond)
@@ -188,7 +194,7 @@ func attachPinned(pin string, tries *int) error {
 	return nil
 }
 
-// guardsNeeded tells whether a socket may be redirected: it is in the sockhash, or a cgroup has a link by which one enters.
+// guardsNeeded reports whether a socket is in the sockhash, or may enter it through a cgroup's link.
 func (d *Datapath) guardsNeeded() (bool, error) {
 	if linked, err := d.anyLink(); linked || err != nil {
 		return linked, err
@@ -201,7 +207,7 @@ func (d *Datapath) guardsNeeded() (bool, error) {
 	return key != nil, err
 }
 
-// anyLink is LinkKeys for those who want to know whether there are any: it reads until the first.
+// anyLink reports whether LinkKeys would list any. It reads until the first.
 func (d *Datapath) anyLink() (bool, error) {
 	dir, err := os.Open(d.layout.links())
 	if err != nil {

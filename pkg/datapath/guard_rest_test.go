@@ -156,7 +156,8 @@ func TestGuardsWakeFromEachStep(t *testing.T) {
 	}
 }
 
-// An upgrade and the probes' word about guards that rest: they are as loaded, until somebody lets them rest again.
+// An upgrade and the probes' word about guards that rest: they are as loaded, until somebody lets them rest
+// again.
 func TestChangesWakeTheGuards(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
@@ -196,7 +197,8 @@ func TestGuardsOfEarlierVersionsDoNotRest(t *testing.T) {
 	}
 }
 
-// A version that knows of no rest has attached a cgroup beside guards that rest: whoever comes next wakes them.
+// A version that knows of no rest has attached a cgroup beside guards that rest: whoever comes next wakes
+// them.
 func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)

@@ -60,8 +60,8 @@ func fastOpen(t *testing.T, g *group, ns *netNS, to net.Addr, data []byte) *net.
 				return
 			}
 			sa := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
-			// The runtime's signal for a thread that runs long may make the kernel begin the call again, after the SYN
-			// has taken the data along. In a guest under load the data came twice.
+			// The runtime's signal for a thread that runs long may make the kernel begin the call again,
+			// after the SYN has taken the data along. In a guest under load the data came twice.
 			var before unix.Sigset_t
 			preemption := unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGURG - 1)}}
 			if err := unix.PthreadSigmask(unix.SIG_BLOCK, &preemption, &before); err != nil {
@@ -83,7 +83,8 @@ func TestFastOpenPairs(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
 	l := fastOpenServer(t, g, ns)
-	// The first connection only asks for a cookie; those after it carry data on the SYN, and the passive end comes first.
+	// The first connection only asks for a cookie; those after it carry data on the SYN, and the passive end
+	// comes first.
 	for round := range uint64(5) {
 		data := pattern(make([]byte, 500), round)
 		client := fastOpen(t, g, ns, l.Addr(), data)
@@ -137,8 +138,8 @@ func synDataAcked(t *testing.T, c *net.TCPConn) (acked bool) {
 	return acked
 }
 
-// A process may set any sequence numbers with TCP_REPAIR and then connects without a packet: such a socket must not
-// be able to take the place of another.
+// A process may set any sequence numbers with TCP_REPAIR and then connects without a packet: such a socket
+// must not be able to take the place of another.
 func TestRepairedSocketNeverEnters(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -257,8 +258,8 @@ func TestMapFullForThePassiveEndOnly(t *testing.T) {
 	}
 }
 
-// Another flow has the same two numbers: stay on TCP, and leave the other's entry alone. The numbers cannot be chosen,
-// so the handshake is held up until the entry that it will ask for is there.
+// Another flow has the same two numbers: stay on TCP, and leave the other's entry alone. The numbers cannot
+// be chosen, so the handshake is held up until the entry that it will ask for is there.
 func TestCollisionStaysOnTCP(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)

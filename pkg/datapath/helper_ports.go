@@ -8,7 +8,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// HelperPorts are the ports of conntrack helpers, as the programs have them. With ignored they are
+// HelperPorts returns the ports of conntrack helpers that the programs know. If ignored is true they are
 // accelerated like others.
 func (d *Datapath) HelperPorts() (ports []PortRange, ignored bool, err error) {
 	cfg, err := d.config()
@@ -22,7 +22,7 @@ func (d *Datapath) HelperPorts() (ports []PortRange, ignored bool, err error) {
 }
 
 // SetHelperPorts changes the ports of conntrack helpers, MaxPortRanges at most, and makes live flows ask
-// their policy once more. It does nothing where they are the same, and reports whether they were not.
+// their policy once more. It reports whether they changed.
 func (d *Datapath) SetHelperPorts(ports []PortRange) (changed bool, err error) {
 	if len(ports) > MaxPortRanges {
 		return false, fmt.Errorf("conntrack helpers have %d ranges of ports, at most %d are possible", len(ports), MaxPortRanges)

@@ -79,7 +79,8 @@ func TestShortConnectionsStayOnTCPAfterAWhile(t *testing.T) {
 	wantNoSockets(t, d)
 }
 
-// letInSince is how many connections may have been let in to see, at most: the clock that tells is a coarse one.
+// letInSince is how many connections may have been let in to see, at most: the clock that tells is a coarse
+// one.
 func letInSince(t time.Time) uint64 { return letInAtOnce + uint64(time.Since(t)/(letInEvery*4/5)) + 1 }
 
 func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
@@ -116,8 +117,8 @@ func TestDestinationsOffTheNodeAreLeftAlone(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
-	// Until the other end answers, a client is in the sockhash if it has been let in. To look takes a while, in which others
-	// would be: all n are there before the first look.
+	// Until the other end answers, a client is in the sockhash if it has been let in. To look takes a while,
+	// in which others would be: all n are there before the first look.
 	connect := func(n int, look bool) (letIn int) {
 		clients, servers := make([]*net.TCPConn, n), make([]*net.TCPConn, n)
 		for i := range n {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holdHandshake drops SYN-ACKs from port in ns until one was seen, and calls ready with both sequence numbers, the
-// client's first, before it lets the retransmission through.
+// holdHandshake drops SYN-ACKs from port in ns until one was seen, and calls ready with both sequence
+// numbers, the client's first, before it lets the retransmission through.
 func holdHandshake(t *testing.T, ns *netNS, port uint16, ready func(own, peer uint32)) <-chan bpf.SockmapIsnPair {
 	t.Helper()
 	var sniffer int
@@ -73,8 +73,8 @@ func synAckOf(p []byte, port uint16) (pair bpf.SockmapIsnPair, ok bool) {
 	return bpf.SockmapIsnPair{Own: binary.BigEndian.Uint32(tcp[8:]) - 1, Peer: binary.BigEndian.Uint32(tcp[4:])}, true
 }
 
-// dropSYNACK drops what arrives from port with SYN and ACK in the namespace of this thread (a packet socket sees it before), until the returned function is
-// called; that one may be called on any thread.
+// dropSYNACK drops what arrives from port with SYN and ACK in the namespace of this thread (a packet socket
+// sees it before), until the returned function is called; that one may be called on any thread.
 func dropSYNACK(t *testing.T, port uint16) func() {
 	nsFD, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

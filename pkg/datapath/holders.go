@@ -22,9 +22,9 @@ const (
 	initialUserNS = "user:[4026531837]"
 )
 
-// seesAllProcesses tells whether this thread sees every process of the kernel, also through hidepid, and may look at what it
-// has: in the first PID and user namespace, with CAP_SYS_ADMIN and CAP_SYS_PTRACE. A process may be closed to it all the
-// same, by a security module.
+// seesAllProcesses reports whether this thread sees every process of the kernel and may inspect it, despite
+// hidepid: in the first PID and user namespace, with CAP_SYS_ADMIN and CAP_SYS_PTRACE. A security module may
+// still hide a process.
 func seesAllProcesses() bool {
 	const self = "/proc/thread-self/"
 	pids, errPIDs := os.Readlink(self + "ns/pid")
@@ -37,7 +37,7 @@ func seesAllProcesses() bool {
 	return err == nil && held&needed == needed
 }
 
-// EffectiveCapabilities reads them, a bit for each, from a status file of /proc.
+// EffectiveCapabilities reads the effective capabilities, a bit for each, from a status file of /proc.
 func EffectiveCapabilities(procStatus string) (uint64, error) {
 	digits, ok, err := field(procStatus, "CapEff:")
 	if err != nil {
@@ -49,9 +49,9 @@ func EffectiveCapabilities(procStatus string) (uint64, error) {
 	return strconv.ParseUint(digits, 16, 64)
 }
 
-// holders names, by the config maps among ids that it has open, a process other than this one. complete is false where a
-// process may not be looked at. The first process of the kernel does not count there: it loads nothing, and some sandboxes
-// close it even to root.
+// holders names, by the config maps among ids that it has open, a process other than this one. complete is
+// false if some process may not be inspected. The kernel's first process does not count: it loads nothing,
+// and some sandboxes hide it even from root.
 func holders(ids []ebpf.MapID) (found map[ebpf.MapID]string, complete bool, err error) {
 	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -76,7 +76,7 @@ func holders(ids []ebpf.MapID) (found map[ebpf.MapID]string, complete bool, err 
 	return found, complete, nil
 }
 
-// mapsHeld are the ids of the maps that a process has open.
+// mapsHeld returns the ids of the maps that a process has open.
 func mapsHeld(process string) (ids []ebpf.MapID, err error) {
 	files, err := os.ReadDir(filepath.Join(process, "fd"))
 	if err != nil {
@@ -109,7 +109,7 @@ func mapOfDescriptor(fdinfo string) (ebpf.MapID, bool) {
 	return ebpf.MapID(id), err == nil
 }
 
-// isGone is about what is read of a process, which may end at any moment.
+// isGone reports whether err means that the process has ended meanwhile.
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
 func processText(pid string) string {

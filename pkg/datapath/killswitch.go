@@ -18,12 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrStillRedirected: a kill switch was found and could not be turned, so live flows stay redirected. What is pinned was left
-// in place: it is all that leads to them.
+// ErrStillRedirected: a kill switch was found and could not be turned on, so live flows stay redirected. The
+// pins were left in place, because nothing else leads to these flows.
 var ErrStillRedirected = errors.New("live flows are still redirected")
 
-// switches are config maps, of any ABI, by their ids. A flow that is alive keeps its verdict and so its config map, whatever
-// becomes of the pins.
+// switches are config maps of any ABI, by their ids. A live flow keeps its verdict and so its config map,
+// with or without pins.
 type switches map[ebpf.MapID]*ebpf.Map
 
 func (s switches) close() {
@@ -32,7 +32,7 @@ func (s switches) close() {
 	}
 }
 
-// off tells whether they all stand so. One that cannot be read does not.
+// off reports whether all kill switches are on. One that cannot be read counts as not on.
 func (s switches) off() bool {
 	for _, m := range s {
 		value, err := m.LookupBytes(uint32(0))
@@ -43,7 +43,7 @@ func (s switches) off() bool {
 	return len(s) > 0
 }
 
-// turn turns them all. off tells whether they all stood so before. It looks at what it has done.
+// turn turns all kill switches on, and verifies that. off reports whether all were on before.
 func (s switches) turn() (off bool, err error) {
 	off = len(s) > 0
 	var errs []error
@@ -57,8 +57,8 @@ func (s switches) turn() (off bool, err error) {
 	return off, errors.Join(errs...)
 }
 
-// turn writes the second word, which is the kill switch of every ABI, and the time that goes with it where the map's own
-// types name it: without it a flow whose reader is always behind would wait for ever for the moment to change.
+// turn sets the second word, which is the kill switch in every ABI, and disabled_ns if the map's BTF has it:
+// without the time, a flow whose reader is always behind would never change to TCP.
 func turn(m *ebpf.Map) (was bool, err error) {
 	value, err := m.LookupBytes(uint32(0))
 	if err != nil {
@@ -83,8 +83,8 @@ func turn(m *ebpf.Map) (was bool, err error) {
 	return false, nil
 }
 
-// memberOf is the offset of a member of the struct that a map holds, by the types that were loaded with it; 0 where none
-// were, or they have no such member.
+// memberOf returns the offset of a member of a map's value, by the map's BTF; 0 if there is no BTF or no such
+// member.
 func memberOf(m *ebpf.Map, member string) int {
 	handle, err := m.Handle()
 	if err != nil {
@@ -107,8 +107,8 @@ func memberOf(m *ebpf.Map, member string) int {
 	return 0
 }
 
-// findSwitches finds the kill switches of a state: the config map that is pinned, and with deep what programs, and the links
-// and the sockhash that run them, lead to, for programs keep the ids of their maps. It fails only where it has found none.
+// findSwitches finds the kill switches of a state: the pinned config map, and with deep also those of its
+// programs, which the links and the sockhash lead to. It fails only if it has found none.
 func findSwitches(l layout, deep bool) (switches, error) {
 	found := switches{}
 	if abi, _, ok := parseStateName(l.name); ok {
@@ -129,7 +129,7 @@ func findSwitches(l layout, deep bool) (switches, error) {
 	if len(found) > 0 {
 		return found, nil
 	}
-	// Nothing but links may be left. There are as many as cgroups, and all of them run the same few programs.
+	// Perhaps only links are left. There is one for each cgroup, and all run the same few programs.
 	errs = append(errs, filepath.WalkDir(l.state(), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() {
 			err = found.follow(path)
@@ -145,11 +145,11 @@ func findSwitches(l layout, deep bool) (switches, error) {
 	return found, errors.Join(errs...)
 }
 
-// follow adds the config maps that a pin leads to. A pin that leads nowhere adds none.
+// follow adds the config maps that a pin leads to, if any.
 func (s switches) follow(path string) error {
 	object, err := pin.Load(path, nil)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EACCES) {
-		return nil // gone, or nothing of BPF
+		return nil // gone, or no BPF object
 	}
 	if err != nil {
 		return err
@@ -213,7 +213,7 @@ func (s switches) followProgram(p *ebpf.Program) error {
 	return nil
 }
 
-// add takes m over.
+// add takes ownership of m.
 func (s switches) add(m *ebpf.Map) {
 	id, ok := mapID(m)
 	if _, known := s[id]; known || !ok {
@@ -231,7 +231,7 @@ func mapID(m *ebpf.Map) (ebpf.MapID, bool) {
 	return info.ID()
 }
 
-// programMaps are those of the maps of one of our programs that say what it does. The caller closes them.
+// programMaps are the config map and the sockhash of one of our programs. The caller closes them.
 type programMaps struct{ config, sockets *ebpf.Map }
 
 func (p *programMaps) close() {
@@ -242,8 +242,8 @@ func (p *programMaps) close() {
 	}
 }
 
-// mapsOf finds both by their names and shapes, which are the same in every ABI. A program that has only one of them is
-// somebody else's, and has none.
+// mapsOf finds both by their names and shapes, which are the same in every ABI. A program with only one of
+// them is not ours, and gets none.
 func mapsOf(p *ebpf.Program) (found programMaps, err error) {
 	info, err := p.Info()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// ABI is the version of everything in bpf/abi.h. It is the first word of the config map and the name of the state
-// directory.
+// ABI is the version of everything in bpf/abi.h. It is the first word of the config map and the name of the
+// state directory.
 const ABI = uint32(bpf.SockmapAbiABI_VERSION)
 
 // DefaultDir is where state is pinned unless configured otherwise.
@@ -36,7 +36,7 @@ func (l layout) building(pid int) layout {
 	return layout{l.dir, buildingPrefix + strconv.Itoa(pid)}
 }
 
-// draining is where the state goes once another ABI's has taken its place.
+// draining is where the state is moved when state of another ABI replaces it.
 func (l layout) draining() layout { return layout{l.dir, l.name + drainingSuffix} }
 
 const (
@@ -53,7 +53,7 @@ const (
 
 func stateName(abi uint32) string { return statePrefix + strconv.FormatUint(uint64(abi), 10) }
 
-// parseStateName is the other way round. ok is false for names that stateName never gives.
+// parseStateName is the inverse of stateName. ok is false for other names.
 func parseStateName(name string) (abi uint32, draining, ok bool) {
 	plain, draining := strings.CutSuffix(name, drainingSuffix)
 	digits, _ := strings.CutPrefix(plain, statePrefix)

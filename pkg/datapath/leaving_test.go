@@ -126,8 +126,8 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 	send(t, unread, reader, 1000, 5)
 }
 
-// A message is between its verdict and its delivery, because the reader holds its lock, when both ends are to leave:
-// the sender does not commit to TCP before it has arrived.
+// A message is between its verdict and its delivery, because the reader holds its lock, when both ends are to
+// leave: the sender does not commit to TCP before it has arrived.
 func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -145,7 +145,8 @@ func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
 				t.Error(err)
 			}
 			go func() { _, err := e.Run(); evicted <- err }()
-			// It waits for the reader's lock, too. And a change to TCP waits for the reader, a second at most.
+			// It waits for the reader's lock, too. And a change to TCP waits for the reader, a second at
+			// most.
 			fixture.Elapse(settled, "a second, for which the change waits for the reader")
 			// By TCP: it is in the reader's backlog, and its acknowledgement is when the reader may leave.
 			// Not by Write, which waits for the other one.

@@ -196,7 +196,8 @@ func writeAll(fd int, data []byte) error {
 	return nil
 }
 
-// A socket whose verdict is of a version that cannot commit to TCP stays, and so does the other end; both are on TCP.
+// A socket whose verdict is of a version that cannot commit to TCP stays, and so does the other end; both are
+// on TCP.
 func TestASocketOfAnOlderVersionNeverCommits(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Coexist says what happens where another program above a cgroup owns a sockmap or sockhash.
+// Coexist decides what happens if another program above a cgroup owns a sockmap or sockhash.
 type Coexist string
 
 // See bpf/abi.h.
@@ -18,7 +18,7 @@ const (
 	CoexistShare Coexist = "share"
 )
 
-// Helpers says what happens to ports whose payload a conntrack helper of the node rewrites.
+// Helpers decides what happens to ports whose payload a conntrack helper of the node rewrites.
 type Helpers string
 
 // See bpf/abi.h.
@@ -27,11 +27,11 @@ const (
 	HelpersIgnore Helpers = "ignore"
 )
 
-// Live are the node-wide settings that can change at any time, and then count for live flows, too.
+// Live are the node-wide settings that can change at any time and then also apply to live flows.
 type Live struct {
 	MaxBacklogBytes    uint32 // that may wait for one reader
 	MaxBacklogMessages uint32 // that may wait for one reader
-	NATRefreshSeconds  uint32 // a direction that is busy sends one message by TCP each so many seconds; 0: none
+	NATRefreshSeconds  uint32 // a busy direction sends one message over TCP in each such interval; 0: never
 	Coexist            Coexist
 	Helpers            Helpers
 }
@@ -54,7 +54,7 @@ func (l Live) write(c *bpf.SockmapConfig) {
 	}
 }
 
-// decodeLive reads what write has written.
+// decodeLive is the inverse of write.
 func decodeLive(c *bpf.SockmapConfig) Live {
 	l := Live{
 		MaxBacklogBytes: c.MaxBacklogBytes, MaxBacklogMessages: c.MaxBacklogMessages, NATRefreshSeconds: c.NatRefreshSeconds,
@@ -69,7 +69,7 @@ func decodeLive(c *bpf.SockmapConfig) Live {
 	return l
 }
 
-// Live returns those of the settings that can change at any time, with a word for what was left empty.
+// Live returns the settings that can change at any time, with defaults instead of empty values.
 func (s *Settings) Live() Live {
 	var c bpf.SockmapConfig
 	Live{s.MaxBacklogBytes, s.MaxBacklogMessages, s.NATRefreshSeconds, s.Coexist, s.Helpers}.write(&c)
@@ -81,13 +81,13 @@ func (s *Settings) setLive(l Live) {
 	s.Coexist, s.Helpers = l.Coexist, l.Helpers
 }
 
-// ticks are at least one for any time that is not zero.
+// ticks converts seconds; the result is at least 1 unless seconds is 0.
 func ticks(seconds uint32) uint32 {
 	return uint32(uint64(seconds) * uint64(time.Second) >> bpf.SockmapTickTICK_SHIFT)
 }
 
-// coarse is the clock with which the verdict compares: CLOCK_MONOTONIC as of the last tick of the kernel,
-// hence never ahead of what a program reads later.
+// coarse reads the clock that the verdict compares with: CLOCK_MONOTONIC at the kernel's last tick, so it is
+// never ahead of what a program reads later.
 func coarse() uint64 {
 	var ts unix.Timespec
 	// It cannot fail for a clock that exists since 2.6.32.

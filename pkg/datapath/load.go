@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Load makes and pins everything below dir, which must be an existing directory on bpffs, and returns a handle on
-// it. What is loaded already is only opened. The caller holds the lock on dir.
+// Load makes and pins everything below dir, which must be an existing directory on bpffs, and returns a
+// handle on it. What is loaded already is only opened. The caller holds the lock on dir.
 //
 // It publishes by one rename, so a killed Load leaves nothing but a directory that the next one removes.
 func Load(dir string, s Settings) (d *Datapath, err error) {
@@ -46,7 +46,7 @@ func loadIn(dir string, s Settings) (*Datapath, error) {
 	return Open(dir)
 }
 
-// publish makes what was built the state of l.
+// publish moves the finished state to its place in l.
 func publish(l, building layout) error {
 	if err := os.Rename(building.state(), l.state()); err != nil {
 		return fmt.Errorf("publish state directory: %w", err)
@@ -54,8 +54,10 @@ func publish(l, building layout) error {
 	return nil
 }
 
-// build makes a state of the programs in spec and hands it to finish. What an error leaves is removed.
-func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, building layout) error) (err error) {
+// build makes a state of the programs in spec and calls finish with it. After an error nothing is left.
+func build(
+	l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, building layout) error,
+) (err error) {
 	if err := haveDescriptors(loadDescriptors); err != nil {
 		return err
 	}
@@ -81,7 +83,7 @@ func build(l layout, spec *ebpf.CollectionSpec, s Settings, finish func(l, build
 	return finish(l, building)
 }
 
-// fill makes the directory complete. Guards run before the probes, which see what they cure.
+// fill loads and pins everything. Guards are attached before the probes run, so probes see what they cure.
 func (o *loaded) fill(building string, s Settings) error {
 	if err := o.prepare(s); err != nil {
 		return err
@@ -107,7 +109,7 @@ func (o *loaded) fill(building string, s Settings) error {
 	return recordDigest(building)
 }
 
-// loadOptional loads and pins what a kernel may refuse.
+// loadOptional loads and pins programs that a kernel may refuse.
 func (o *loaded) loadOptional(building string, withoutGuards []string) (bpf.SockmapLearn, error) {
 	if err := o.loadIterator(building); err != nil {
 		return 0, err
@@ -115,14 +117,14 @@ func (o *loaded) loadOptional(building string, withoutGuards []string) (bpf.Sock
 	return o.loadGuards(building, withoutGuards)
 }
 
-// loaded is what goes into the kernel: no global variables, which would be one more map.
+// loaded holds the loaded programs and maps. There are no global variables, which would need one more map.
 type loaded struct {
 	objects
-	options map[string]*ebpf.Program // the programs of GuardOptions; empty where the kernel does not take that guard
-	types   *btf.Cache               // of the kernel: parsing them takes longer than all else, so it is done once
+	options map[string]*ebpf.Program // the programs of GuardOptions; empty if the kernel refuses them
+	types   *btf.Cache               // BTF of the kernel, parsed once as that takes long
 }
 
-// newTypes is a variable so that tests, which load all the time, parse the kernel's types once for all.
+// newTypes is a variable so that tests, which load often, parse the kernel's BTF only once.
 var newTypes = btf.NewCache
 
 type objects struct {
@@ -138,7 +140,7 @@ func (o *loaded) Close() error {
 	return errors.Join(errs...)
 }
 
-// load loads the programs of spec with these maps, by their names, and makes those that are missing.
+// load loads the programs of spec with these maps, by name, and makes missing ones.
 func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) error {
 	if err := size(spec); err != nil {
 		return err
@@ -153,7 +155,8 @@ func (o *loaded) load(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map) erro
 	return nil
 }
 
-// prepare makes the maps ready for the first socket: bounds, the gathering entry of totals, and the verdict.
+// prepare makes the maps ready for the first socket: bounds, the unregistered entry of totals, and the
+// verdict.
 func (o *loaded) prepare(s Settings) error {
 	cfg := bpf.SockmapConfig{Abi: ABI, LoadedNs: bootTime()}
 	s.Live().write(&cfg)
@@ -167,10 +170,11 @@ func (o *loaded) prepare(s Settings) error {
 	return o.attachVerdict()
 }
 
-// attachVerdict makes the verdict that of every socket that enters the sockhash from now on, in place of another. Those
-// that are there keep theirs.
+// attachVerdict attaches the verdict to the sockhash, replacing another: sockets that enter from now on get
+// it. Those that are in keep theirs.
 func (o *loaded) attachVerdict() error {
-	// Attached to the map itself, so it needs no pin of its own and works on kernels without sockmap links (6.10).
+	// Attached to the map itself, so it needs no pin of its own and works on kernels without sockmap links
+	// (6.10).
 	err := link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: o.Sockets.FD(), Program: o.Verdict, Attach: ebpf.AttachSkMsgVerdict,
 	})
@@ -182,17 +186,33 @@ func (o *loaded) attachVerdict() error {
 
 func (o *loaded) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		bpf.SockmapMapAnswers: o.Answers, bpf.SockmapMapAttachments: o.Attachments, bpf.SockmapMapAvoid: o.Avoid, bpf.SockmapMapCalls: o.Calls,
-		bpf.SockmapMapConfig: o.SockmapMaps.Config, bpf.SockmapMapEndpoints: o.Endpoints, bpf.SockmapMapEvents: o.Events, bpf.SockmapMapFlows: o.Flows,
-		bpf.SockmapMapHistory: o.History, bpf.SockmapMapKeepalives: o.Keepalives, bpf.SockmapMapResets: o.Resets, bpf.SockmapMapShares: o.Shares,
-		bpf.SockmapMapSplicing: o.Splicing, bpf.SockmapMapSockets: o.Sockets, bpf.SockmapMapStates: o.States,
-		bpf.SockmapMapTapDrops: o.TapDrops, bpf.SockmapMapTapRing: o.TapRing, bpf.SockmapMapTotals: o.Totals,
+		bpf.SockmapMapAnswers:     o.Answers,
+		bpf.SockmapMapAttachments: o.Attachments,
+		bpf.SockmapMapAvoid:       o.Avoid,
+		bpf.SockmapMapCalls:       o.Calls,
+		bpf.SockmapMapConfig:      o.SockmapMaps.Config,
+		bpf.SockmapMapEndpoints:   o.Endpoints,
+		bpf.SockmapMapEvents:      o.Events,
+		bpf.SockmapMapFlows:       o.Flows,
+		bpf.SockmapMapHistory:     o.History,
+		bpf.SockmapMapKeepalives:  o.Keepalives,
+		bpf.SockmapMapResets:      o.Resets,
+		bpf.SockmapMapShares:      o.Shares,
+		bpf.SockmapMapSplicing:    o.Splicing,
+		bpf.SockmapMapSockets:     o.Sockets,
+		bpf.SockmapMapStates:      o.States,
+		bpf.SockmapMapTapDrops:    o.TapDrops,
+		bpf.SockmapMapTapRing:     o.TapRing,
+		bpf.SockmapMapTotals:      o.Totals,
 	}
 }
 
 func (o *loaded) programs() map[string]*ebpf.Program {
 	return map[string]*ebpf.Program{
-		bpf.SockmapProgRearm: o.Rearm, bpf.SockmapProgSockOps: o.SockOps, bpf.SockmapProgSockOpsAny: o.SockOpsAny, bpf.SockmapProgVerdict: o.Verdict,
+		bpf.SockmapProgRearm:      o.Rearm,
+		bpf.SockmapProgSockOps:    o.SockOps,
+		bpf.SockmapProgSockOpsAny: o.SockOpsAny,
+		bpf.SockmapProgVerdict:    o.Verdict,
 	}
 }
 
@@ -205,7 +225,7 @@ func pinAll[T interface{ Pin(string) error }](dir string, objects map[string]T) 
 	return nil
 }
 
-// explainLoad asks what the kernel lacks only once it has refused.
+// explainLoad finds out what the kernel lacks. It is called only after the kernel has refused programs.
 func explainLoad(err error) error {
 	if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil {
 		return fmt.Errorf("%w: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, err)
@@ -214,11 +234,11 @@ func explainLoad(err error) error {
 		return refused
 	}
 	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		return fmt.Errorf("load programs: %w", err) // what features finds out now would be no better
+		return fmt.Errorf("load programs: %w", err) // a test of features would fail for the same reason
 	}
 	probe := features.HaveMapType(ebpf.SockHash)
 	if errors.Is(probe, unix.EPERM) {
-		err = fmt.Errorf("%w: %v", unix.EPERM, err) // the library says of some maps that the kernel is too old
+		err = fmt.Errorf("%w: %v", unix.EPERM, err) // the library's error for some maps on old kernels
 	}
 	if errors.Is(probe, ebpf.ErrNotSupported) {
 		return fmt.Errorf("%w: no sockhash (CONFIG_NET_SOCK_MSG, CONFIG_BPF_STREAM_PARSER): %w", ErrUnsupported, err)

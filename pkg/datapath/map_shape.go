@@ -12,8 +12,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// CheckMaps tells whether the programs of this version can use the maps that are pinned, by the check with which Upgrade
-// opens them. It returns a *StateError for a map of another shape. It changes nothing and takes no lock.
+// CheckMaps reports whether the programs of this version can use the pinned maps, by the same check as
+// Upgrade. It returns a *StateError for a map of another shape. It changes nothing and takes no lock.
 func (d *Datapath) CheckMaps() error {
 	spec, err := bpf.LoadSockmap()
 	if err != nil {
@@ -24,7 +24,7 @@ func (d *Datapath) CheckMaps() error {
 	return err
 }
 
-// pinnedMaps opens those maps of spec that are pinned. Others are new in this version.
+// pinnedMaps opens the maps of spec that are pinned. Others are new in this version.
 func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
 	pinned := map[string]*ebpf.Map{}
 	for name, m := range spec.Maps {
@@ -47,8 +47,8 @@ func (d *Datapath) pinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, 
 	return pinned, nil
 }
 
-// allPinnedMaps is pinnedMaps for programs that come to what is loaded, and so need each of their maps there. The error wraps
-// fs.ErrNotExist where one is not.
+// allPinnedMaps is pinnedMaps for programs that are added to a loaded state and need all their maps there.
+// The error wraps fs.ErrNotExist if one is missing.
 func (d *Datapath) allPinnedMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
 	pinned, err := d.pinnedMaps(spec)
 	if err != nil {
@@ -71,7 +71,7 @@ func closeMaps(maps map[string]*ebpf.Map) error {
 	return errors.Join(errs...)
 }
 
-// checkShape compares all but the number of entries, which settings decide.
+// checkShape compares everything but the number of entries, which depends on settings.
 func checkShape(want *ebpf.MapSpec, found *ebpf.Map, path string) error {
 	want = want.Copy()
 	want.MaxEntries = found.MaxEntries()
@@ -92,8 +92,8 @@ func shapeOf(kind ebpf.MapType, key, value, flags uint32) string {
 	return fmt.Sprintf("a %s with keys of %d bytes, values of %d bytes and flags %#x", kind, key, value, flags)
 }
 
-// checkCarried tries the Conversion of an older ABI on a value of zeros of each map that Replace carries over, so that a map
-// of a size that the Conversion does not know is found before anything is changed.
+// checkCarried tries the Conversion of an older ABI on a value of zeros of each map that Replace carries
+// over, so that a map of a size that the Conversion does not know is found before anything is changed.
 func checkCarried(old layout, abi uint32) error {
 	for _, m := range carried {
 		if err := checkConversion(old.pin(m.pin), m.pin, m.valueSize, abi); err != nil {

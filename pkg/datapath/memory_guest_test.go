@@ -163,8 +163,8 @@ func TestManySendersToOnePodsLimitSeeHardlyAnError(t *testing.T) {
 }
 
 // tcpMem are three numbers of which the second leaves room for some 3.4 MB beside the 2048 pages that
-// bpf/memory.h keeps: first windows are more, what two CPUs have not given back yet is less. The third is above
-// it by as much as so many pages of 4 KiB hold.
+// bpf/memory.h keeps: first windows are more, what two CPUs have not given back yet is less. The third is
+// above it by as much as so many pages of 4 KiB hold.
 func tcpMem(page, above int) string {
 	of := func(small int) int { return small * 4096 / page }
 	pressure := 2048 + of(852)

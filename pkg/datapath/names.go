@@ -8,16 +8,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Role says which end of a connection a socket is.
+// Role is the end of a connection that a socket is.
 type Role uint8
 
-// Mode says how the bytes that a socket sends travel right now.
+// Mode is how the bytes that a socket sends travel now.
 type Mode uint8
 
-// Reason says why they travel by TCP.
+// Reason is why they use TCP.
 type Reason uint8
 
-// Result says what became of a connection when it was made.
+// Result is the result of pairing at the handshake.
 type Result uint8
 
 // The values, as in bpf/abi.h.
@@ -115,7 +115,7 @@ func (m Mode) String() string   { return nameOf(modeNames[:], m, "mode") }
 func (r Reason) String() string { return nameOf(reasonNames, r, "reason") }
 func (r Result) String() string { return nameOf(resultNames, r, "result") }
 
-// MarshalText makes the names, not the numbers, stand in JSON.
+// MarshalText puts names instead of numbers into JSON.
 func (r Role) MarshalText() ([]byte, error)   { return []byte(r.String()), nil }
 func (m Mode) MarshalText() ([]byte, error)   { return []byte(m.String()), nil }
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

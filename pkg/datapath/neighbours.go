@@ -13,15 +13,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Neighbour is somebody else's sock_ops program that runs for the sockets of a cgroup, see docs/adr/0017.
+// Neighbour is a sock_ops program of others that runs for the sockets of a cgroup, see docs/adr/0017.
 type Neighbour struct {
 	ID       uint32
-	Name     string // as its owner has called it, at most 15 characters; empty: this process may not look
-	CgroupID uint64 // to which it is attached; 0: one that cannot be seen from here
+	Name     string // the owner's name for it, at most 15 characters; empty: not permitted to read
+	CgroupID uint64 // cgroup that it is attached to; 0: not visible from here
 	After    bool   // it runs after ours
-	Last     bool   // it can take our callbacks away: nothing of ours runs after it
-	// Sockmap is the name of a sockmap or sockhash that it uses; a socket can be in one with a verdict
-	// program only. A program that this process may not look at counts as one that has.
+	Last     bool   // it can clear our callbacks: no program of ours runs after it
+	// Sockmap is the name of a sockmap or sockhash that it uses. A socket can be in only one with a verdict
+	// program. A program that this process may not inspect counts as having one.
 	Sockmap string
 }
 
@@ -33,13 +33,13 @@ func (n Neighbour) String() string {
 	return fmt.Sprintf("sock_ops program %q (id %d)", name, n.ID)
 }
 
-// unknownSockmap stands for what this process may not look at.
+// unknownSockmap is the name if this process may not inspect the program.
 const unknownSockmap = "(unknown)"
 
-// NeighbourError says that another program keeps a cgroup from being accelerated. It is an ErrNeighbour.
+// NeighbourError: another program keeps a cgroup from being accelerated. It is an ErrNeighbour.
 type NeighbourError struct {
 	Neighbour
-	Why    string // what it does that we cannot live with
+	Why    string // what it does that excludes acceleration
 	WayOut string
 }
 
@@ -50,28 +50,27 @@ func (e *NeighbourError) Error() string {
 // Is makes every NeighbourError an ErrNeighbour.
 func (e *NeighbourError) Is(target error) bool { return target == ErrNeighbour }
 
-// Neighbours lists the foreign sock_ops programs that run for the sockets of this cgroup, in their order.
-// Where there is none, it costs one system call.
+// Neighbours lists the foreign sock_ops programs that run for the sockets of this cgroup, in their order. If
+// there is none, it costs one system call.
 func (d *Datapath) Neighbours(cgroup *os.File) ([]Neighbour, error) {
 	v, err := d.view(cgroup)
 	return v.neighbours, err
 }
 
-// NeighboursOf is the same where nothing need be loaded: dir is the state directory, whose programs are not
-// foreign.
+// NeighboursOf is the same without loaded state. dir is the state directory, whose programs are not foreign.
 func NeighboursOf(dir string, cgroup *os.File) ([]Neighbour, error) {
 	d := open(current(dir))
 	defer d.Close()
 	return d.Neighbours(cgroup)
 }
 
-// view is what runs for the sockets of a cgroup.
+// view lists the sock_ops programs that run for the sockets of a cgroup.
 type view struct {
 	neighbours []Neighbour
-	last       int    // of neighbours: the last that runs after ours; -1: none
+	last       int    // index of the last neighbour that runs after ours; -1: none
 	rearmed    bool   // a rearm program runs after that
 	rearmID    uint64 // the cgroup that it is attached to; 0: unknown
-	displaced  int    // of neighbours: would run no more if we attached; -1: none
+	displaced  int    // index of a neighbour that would no longer run if we attached; -1: none
 }
 
 func (d *Datapath) view(cgroup *os.File) (view, error) {
@@ -125,7 +124,7 @@ func (v *view) locate(cgroup *os.File, rearm ebpf.ProgramID) error {
 				continue
 			}
 			n.CgroupID = id
-			if flags == flagOverride && !first { // with no flag at all the kernel refuses ours
+			if flags == flagOverride && !first { // without a flag the kernel refuses our program
 				v.displaced = i
 			}
 		}
@@ -137,13 +136,13 @@ func (v *view) locate(cgroup *os.File, rearm ebpf.ProgramID) error {
 	})
 }
 
-// knownProgram is what this handle has found out about a program.
+// knownProgram caches what is known about a program.
 type knownProgram struct {
 	Neighbour
 	own bool
 }
 
-// known asks the kernel once for each program.
+// known queries the kernel once for each program.
 func (d *Datapath) known(id ebpf.ProgramID) (knownProgram, error) {
 	if p, ok := d.seen[id]; ok {
 		return p, nil
@@ -166,8 +165,8 @@ func (d *Datapath) known(id ebpf.ProgramID) (knownProgram, error) {
 	return p, err
 }
 
-// knowOwn spares asking for those that are pinned, which on most nodes are all. What an upgrade has
-// replaced is found out like others.
+// knowOwn adds our pinned programs without queries; on most nodes there are no others. Programs that an
+// upgrade has replaced are queried like others.
 func (d *Datapath) knowOwn() error {
 	for _, name := range []string{bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny, bpf.SockmapProgRearm} {
 		p, err := d.program(name)
@@ -217,7 +216,7 @@ func (d *Datapath) identify(id ebpf.ProgramID) (knownProgram, error) {
 	return p, nil
 }
 
-// sockmapName is empty for maps of other types. One without a name is called by its id.
+// sockmapName is empty for maps of other types. A map without a name is named by its id.
 func sockmapName(id ebpf.MapID) (string, error) {
 	m, err := ebpf.NewMapFromID(id)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -44,8 +44,8 @@ func TestOptionsLargerThanAPageAreLeftAlone(t *testing.T) {
 	})
 }
 
-// socketPairOf is made by a thread with these groups, which it fills in. The thread ends outside the group: while it ends, it would keep
-// the cgroup busy.
+// socketPairOf is made by a thread with these groups, which it fills in. The thread ends outside the group:
+// while it ends, it would keep the cgroup busy.
 func socketPairOf(t *testing.T, g *group, groups []uint32) (fds [2]int, err error) {
 	t.Helper()
 	for i := range groups {

@@ -112,7 +112,8 @@ func TestStoppedReaderBoundsMemoryAndStopsTheWriter(t *testing.T) {
 			if f.RedirectedMessages < maxMessages && f.RedirectedBytes+uint64(tt.message) <= maxBytes {
 				t.Errorf("fell back before either bound: %+v", f)
 			}
-			// The receive buffer comes on top: TCP queues there once the flow is on TCP. Twice, for its overhead.
+			// The receive buffer comes on top: TCP queues there once the flow is on TCP. Twice, for its
+			// overhead.
 			if got := receiveMemory(t, server); got > maxBytes+2*128<<10 {
 				t.Errorf("the kernel charges %d bytes to the reader", got)
 			}
@@ -203,7 +204,8 @@ func TestReaderWithLowWaterMarkGetsTCP(t *testing.T) {
 	}
 }
 
-// setLowWater sets SO_RCVLOWAT, which redirected bytes would not honour: what is sent to c goes by TCP from then on.
+// setLowWater sets SO_RCVLOWAT, which redirected bytes would not honour: what is sent to c goes by TCP from
+// then on.
 func setLowWater(t testing.TB, c *net.TCPConn, bytes int) {
 	t.Helper()
 	rawConn(t, c).control(t, func(fd int) error {
@@ -211,8 +213,9 @@ func setLowWater(t testing.TB, c *net.TCPConn, bytes int) {
 	})
 }
 
-// While a reader pauses with more unread than its receive buffer holds, its kernel drops what comes by TCP and the sender tries
-// again, more and more rarely. Once the reader goes on it must not have to wait for the next try.
+// While a reader pauses with more unread than its receive buffer holds, its kernel drops what comes by TCP
+// and the sender tries again, more and more rarely. Once the reader goes on it must not have to wait for the
+// next try.
 func TestReaderThatPausedIsServedAtOnce(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

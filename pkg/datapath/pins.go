@@ -17,11 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pinDepth is how deep below the root of a bpffs pins are looked for: directories of configuration are not deeper.
+// pinDepth is how deep below the root of a bpffs pins are looked for: directories of configuration are not
+// deeper.
 const pinDepth = 6
 
-// FindPinned lists every state directory of sockmap on any bpffs that this process can see, sorted. One in another mount
-// namespace begins with /proc/PID/root. It needs CAP_SYS_ADMIN to see all.
+// FindPinned lists every state directory of sockmap on any bpffs that this process can see, sorted. One in
+// another mount namespace begins with /proc/PID/root. It needs CAP_SYS_ADMIN to see all.
 func FindPinned() ([]string, error) {
 	pins, err := findPins()
 	if err != nil {
@@ -35,21 +36,22 @@ func FindPinned() ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// pinned are state directories by the config map that they lead to.
+// pinned are state directories by the id of their config map.
 type pinned struct {
 	dirs   map[ebpf.MapID][]string
-	hidden bool // there is a bpffs, or may be, of which not all can be seen
+	hidden bool // a bpffs exists, or may exist, that cannot be seen completely
 }
 
-// findPins finds every state directory on any bpffs that this process can see. A path in another mount namespace begins with
-// /proc/PID/root. A namespace that it may not enter hides nothing if each bpffs in there was seen elsewhere.
+// findPins finds every state directory on any bpffs that this process can see. A path in another mount
+// namespace begins with /proc/PID/root. A namespace that it may not enter hides nothing if each bpffs in
+// there was seen elsewhere.
 func findPins() (pinned, error) {
 	found := pinned{dirs: map[ebpf.MapID][]string{}}
 	roots, err := mountNamespaces()
 	if err != nil {
 		return found, err
 	}
-	// One bpffs may be mounted many times, and its directories, too.
+	// A bpffs and its directories may be mounted several times.
 	seen := map[uint64]bool{}
 	parts := map[bpffsPart]bool{}
 	for _, root := range roots {
@@ -81,20 +83,22 @@ func findPins() (pinned, error) {
 	return found, nil
 }
 
-// hides tells whether a namespace that cannot be entered has a bpffs that was not seen. Its mounts can be read all the same.
+// hides reports whether a namespace that cannot be entered has a bpffs that was not seen. Its mountinfo can
+// be read anyway.
 func hides(ns mountNS, seen map[uint64]bool) bool {
 	mounts, err := bpffsMounts(ns)
 	return err != nil || slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return !seen[deviceOf(m)] })
 }
 
-// mountNS is a mount namespace: where its root is seen, and what tells its mounts. closed: it is the namespace of a process
-// that does not let itself be looked at, perhaps one that is listed already.
+// mountNS is a mount namespace: the path of its root, and its mountinfo. closed: its process may not be
+// inspected; the namespace may be listed already.
 type mountNS struct {
 	path, mountinfo string
 	closed          bool
 }
 
-// mountNamespaces lists all that processes are in, this one's first. Processes may go at any moment.
+// mountNamespaces lists the mount namespaces of all processes, this one's first. Processes may end at any
+// moment.
 func mountNamespaces() ([]mountNS, error) {
 	own, err := os.Readlink("/proc/thread-self/ns/mnt")
 	if err != nil {
@@ -118,7 +122,7 @@ func mountNamespaces() ([]mountNS, error) {
 	return all, nil
 }
 
-// bpffsMounts is where a namespace has bpffs. A namespace that is gone has none.
+// bpffsMounts lists the bpffs mounts of a namespace; none if it is gone.
 func bpffsMounts(ns mountNS) ([]*mountinfo.Info, error) {
 	mounts, err := mountsIn(ns.mountinfo, "bpf")
 	if isGone(err) || errors.Is(err, unix.EINVAL) { // EINVAL: of a process that ends
@@ -133,7 +137,7 @@ type bpffsPart struct {
 	dev  uint64
 }
 
-// addBelow looks for pins by the names that lead to a config map.
+// addBelow looks for pins by the names of paths to a config map.
 func (p *pinned) addBelow(mount string) {
 	_ = filepath.WalkDir(mount, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {

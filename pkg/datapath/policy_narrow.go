@@ -8,12 +8,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
-// Narrowest is the policy that permits what every one of the policies permits: it takes part if all do, has the
-// narrowest peers, and the ports that all allow. Policies of different groups are alone together. Their order makes no
-// difference. Without any policy, nothing is permitted.
+// Narrowest returns the policy that permits only what every policy permits: it accelerates if all do, and has
+// the narrowest peers and the ports that all allow. Policies of different groups get a group of their own.
+// The order does not matter. Without policies nothing is permitted.
 //
-// The ports of several policies may need more ranges than an endpoint holds. Then the smallest ranges are left out and
-// returned: their ports stay on TCP.
+// The ports of several policies may need more ranges than an endpoint holds. Then the smallest ranges are
+// left out and returned: their ports stay on TCP.
 func Narrowest(policies ...Policy) (p Policy, left []PortRange) {
 	if len(policies) == 0 {
 		return Policy{}, nil
@@ -85,8 +85,8 @@ func largest(ranges []PortRange, n int) (kept, left []PortRange) {
 	return kept, left
 }
 
-// asLists writes up to twice MaxPortRanges ranges as an include and an exclude list: where they are too many for the
-// include list, the first ones become one range with the gaps between them excluded.
+// asLists writes up to twice MaxPortRanges ranges as an include and an exclude list: where they are too many
+// for the include list, the first ones become one range with the gaps between them excluded.
 func asLists(ranges []PortRange) (include, exclude []PortRange) {
 	gaps := max(0, len(ranges)-MaxPortRanges)
 	for i := range gaps {

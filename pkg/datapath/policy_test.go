@@ -16,7 +16,8 @@ type pod struct {
 	group *group
 }
 
-// newPods registers n namespaces with the policies; the group has a link that takes registered namespaces only.
+// newPods registers n namespaces with the policies; the group has a link that takes registered namespaces
+// only.
 func newPods(t *testing.T, d *Datapath, policies ...Policy) []pod {
 	t.Helper()
 	g := newGroup(t)

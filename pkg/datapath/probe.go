@@ -15,16 +15,17 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Probe finds out what redirected sockets do wrong on this kernel. It is called at load, before anything is
-// published; attach puts the very programs that are about to be used on a cgroup until the Closer is closed. With
-// names it looks for these hazards alone. It returns the hazards that the kernel has, and those among them that a
-// guard cures, a bit for each.
-type Probe func(attach func(cgroup *os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error)
+// Probe finds the hazards of this kernel. It is called at load, before anything is published. attach attaches
+// the loaded programs to a cgroup until the Closer is closed. With names it looks for these hazards alone. It
+// returns the hazards that the kernel has, and those among them that a guard cures, a bit for each.
+type Probe func(
+	attach func(cgroup *os.File) (io.Closer, error), names ...string,
+) (hazards, guarded uint32, err error)
 
 // probesPin is a symbolic link whose target names the probes that have found what the config map says.
 const probesPin = "probes"
 
-// recordProbes does nothing for probes without a name: what they found is not known to be what others would.
+// recordProbes does nothing for probes without a name, whose findings cannot be compared with others.
 func recordProbes(dir, set string) error {
 	if set == "" {
 		return nil
@@ -35,10 +36,11 @@ func recordProbes(dir, set string) error {
 	return nil
 }
 
-// ProbeSet names the probes that have found the hazards of Config. It is empty where nobody knows.
+// ProbeSet names the probes that have found the hazards of Config. It is empty if that is not known.
 func (d *Datapath) ProbeSet() string { return d.noted(probesPin) }
 
-// examine runs the probe, loads below dir what cures what it has found, and leaves the maps as if it had not.
+// examine runs the probe, loads below dir the guard of FIONREAD if the probe asks for it, and removes the
+// probe's traces from the maps.
 func (o *loaded) examine(dir string, probe Probe) error {
 	look := func(names ...string) (hazards, guarded uint32, err error) {
 		hazards, guarded, err = probe(o.attachForProbe, names...)
@@ -58,7 +60,7 @@ func (o *loaded) examine(dir string, probe Probe) error {
 	return o.recordHazards(hazards, guarded|cured)
 }
 
-// recordHazards writes what was found into the config map, and takes away what the probes have left in others.
+// recordHazards writes the findings into the config map, and removes the probes' traces from other maps.
 func (o *loaded) recordHazards(hazards, guarded uint32) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -87,7 +89,7 @@ func (o *loaded) recordHazards(hazards, guarded uint32) error {
 	return nil
 }
 
-// probedByTCP says why messages of the probe went by TCP, for whoever reads that it failed.
+// probedByTCP returns why messages of the probe used TCP, for the error of a failed probe.
 func (o *loaded) probedByTCP() string {
 	var cpus []bpf.SockmapTotals
 	if err := o.Totals.Lookup(unregistered, &cpus); err != nil {
@@ -109,7 +111,7 @@ func (o *loaded) probedByTCP() string {
 	return " (messages of all probes by TCP: " + strings.Join(why, ", ") + ")"
 }
 
-// learn tells the programs what the observers are there for.
+// learn sets why the observers run.
 func (o *loaded) learn(what bpf.SockmapLearn) error {
 	var cfg bpf.SockmapConfig
 	if err := o.SockmapMaps.Config.Lookup(uint32(0), &cfg); err != nil {
@@ -132,10 +134,10 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// attachForProbe attaches without pins, so that nothing is left of a probe that is killed.
+// attachForProbe attaches without pins, so that a killed probe leaves nothing.
 func (o *loaded) attachForProbe(cgroup *os.File) (io.Closer, error) {
 	attach := map[ebpf.AttachType]*ebpf.Program{ebpf.AttachCGroupSockOps: o.SockOpsAny}
-	// Without the one that completes TCP_INFO: a probe asks there what went by TCP.
+	// Without the guard that completes TCP_INFO, which a probe reads to learn what used TCP.
 	if prog := o.options[bpf.GuardProgRefuseOption]; prog != nil {
 		attach[ebpf.AttachCGroupSetsockopt] = prog
 	}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Unreadable says why this kernel lets no program read its memory, which ours must, and what to do about it.
-// Both are empty where it does, or where that cannot be told. root is where /proc and /sys are; empty: "/".
+// Unreadable returns why this kernel lets no BPF program read its memory, as ours must, and the way out. Both
+// are empty if it does, or if that is not known. root contains /proc and /sys; empty: "/".
 func Unreadable(root string) (why, wayOut string) {
 	if root == "" {
 		root = "/"
@@ -26,7 +26,7 @@ func Unreadable(root string) (why, wayOut string) {
 	return "", ""
 }
 
-// lockdown is none, integrity or confidentiality; empty where the kernel has no lockdown, or securityfs is
+// lockdown returns none, integrity or confidentiality; empty if the kernel has no lockdown, or securityfs is
 // not mounted.
 func lockdown(root string) string {
 	text, err := os.ReadFile(filepath.Join(root, "sys/kernel/security/lockdown"))
@@ -38,8 +38,8 @@ func lockdown(root string) string {
 	return mode
 }
 
-// withoutTracing looks for a function that is there with CONFIG_BPF_EVENTS only. Names are listed for
-// everybody.
+// withoutTracing looks for a kernel function that only CONFIG_BPF_EVENTS provides. Everybody may read the
+// names.
 func withoutTracing(root string) (without, known bool) {
 	symbols, err := os.ReadFile(filepath.Join(root, "proc/kallsyms"))
 	if err != nil || len(symbols) == 0 {
@@ -48,15 +48,15 @@ func withoutTracing(root string) (without, known bool) {
 	return !bytes.Contains(symbols, []byte(" bpf_trace_run1\n")), true
 }
 
-// refusesToRead recognizes what the verifier says of the helper with which programs read the kernel's memory.
+// refusesToRead recognizes the verifier's refusal of the helper that reads kernel memory.
 func refusesToRead(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "bpf_probe_read") &&
 		(strings.Contains(text, "cannot use helper") || strings.Contains(text, "unknown func"))
 }
 
-// explainRefusal names the cause where a load has failed for want of that helper. It returns nil where it did
-// not, or where the cause is not known.
+// explainRefusal names the cause if a load failed for lack of that helper. It returns nil for other errors,
+// or if the cause is not known.
 func explainRefusal(err error, root string) error {
 	if !refusesToRead(err) {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the observers make of readers. Where the kernel takes no tracing programs these tests hold the data path to the
-// opposite: that nothing waits for a reader's first call.
+// What the observers make of readers. Where the kernel takes no tracing programs these tests hold the data
+// path to the opposite: that nothing waits for a reader's first call.
 
 func learns(t *testing.T, d *Datapath) bool {
 	t.Helper()
@@ -61,7 +61,8 @@ func TestADirectionNeedNotWaitForAReaderThatNeverWaits(t *testing.T) {
 	}
 }
 
-// A reader that was redirected to before its first receive call, and waits in that call after all, may not leave: bytes wait for it.
+// A reader that was redirected to before its first receive call, and waits in that call after all, may not
+// leave: bytes wait for it.
 func TestAReaderThatWasTrustedStays(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
@@ -119,8 +120,8 @@ func TestTCPKeepsItsLengthUntilSomebodyReads(t *testing.T) {
 	receive(t, server, want)
 }
 
-// blockingPair is a pair of descriptors that wait inside calls, at most 5 s: from before connect(2), and from after
-// accept(2).
+// blockingPair is a pair of descriptors that wait inside calls, at most 5 s: from before connect(2), and from
+// after accept(2).
 func (g *group) blockingPair(t *testing.T, l net.Listener, clientBlocks bool) (client, server *os.File) {
 	t.Helper()
 	kind := unix.SOCK_STREAM | unix.SOCK_CLOEXEC

@@ -14,9 +14,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Yields returns a NeighbourError where this cgroup is to be left to somebody else: a program whose
-// sockhash the sockets belong in, unless coexist says share, and one that was attached so that it would not
-// run any more beside ours.
+// Yields returns a NeighbourError if this cgroup must be left to another program: one that owns a sockhash
+// for the sockets, unless coexist is share, or one that was attached so that it would no longer run beside
+// ours.
 func (d *Datapath) Yields(cgroup *os.File) error {
 	v, err := d.view(cgroup)
 	if err != nil || len(v.neighbours) == 0 {
@@ -43,9 +43,9 @@ func (d *Datapath) Yields(cgroup *os.File) error {
 	return nil
 }
 
-// Rearm makes sure that a program of ours runs last for the sockets of a cgroup which has a link, where
-// somebody else's runs after the link's. It reports the cgroup that has it, 0: none is needed. A
-// NeighbourError says that it cannot be.
+// Rearm makes sure that a program of ours runs last for the sockets of a cgroup with a link, if a program of
+// others runs after the link's. It returns the cgroup that it is attached to; 0: it is not needed. It returns
+// a NeighbourError if that is impossible.
 func (d *Datapath) Rearm(cgroup *os.File) (at uint64, err error) {
 	v, err := d.view(cgroup)
 	if err != nil || v.last < 0 {
@@ -71,12 +71,12 @@ func (d *Datapath) cannotRearm(v view, err error) error {
 		return err
 	}
 	return &NeighbourError{
-		v.neighbours[v.last], "runs after ours and can take our callbacks away, and nothing can be attached behind it",
+		v.neighbours[v.last], "runs after ours, can clear our callbacks, and no program can be attached after it",
 		err.Error(),
 	}
 }
 
-// rearmAbove attaches the program to the topmost cgroup that has a program of somebody else, behind it.
+// rearmAbove attaches the program to the topmost cgroup with a program of others, after that program.
 func (d *Datapath) rearmAbove(cgroup *os.File, v view) (at uint64, err error) {
 	top := v.neighbours[v.last].CgroupID
 	if top == 0 {
@@ -88,7 +88,7 @@ func (d *Datapath) rearmAbove(cgroup *os.File, v view) (at uint64, err error) {
 		}
 		at = id
 		pin := d.layout.rearm(id)
-		// One that is there comes before the other program.
+		// If it is there already, it runs before the other program.
 		if err := detachNow(pin); err != nil {
 			return err
 		}
@@ -112,8 +112,8 @@ func (d *Datapath) RearmLinks() (cgroups []uint64, err error) {
 	return cgroups, nil
 }
 
-// KeepRearmed removes the rearm programs of all cgroups but those that Rearm has reported. Where none is
-// left, programs count as alone again.
+// KeepRearmed removes the rearm programs of all cgroups except those that Rearm has returned. If none is
+// left, our programs count as alone again.
 func (d *Datapath) KeepRearmed(used map[uint64]bool) (err error) {
 	defer spellError(&err)
 	cgroups, err := d.RearmLinks()
@@ -131,8 +131,8 @@ func (d *Datapath) KeepRearmed(used map[uint64]bool) (err error) {
 	return nil
 }
 
-// NoteForeign tells the programs whether in some cgroup somebody else's run after them: flags that both may
-// want then stay.
+// NoteForeign sets whether programs of others run after ours in some cgroup. Then callback flags that both
+// may want are not cleared.
 func (d *Datapath) NoteForeign(foreign bool) error { return d.noteForeign(foreign) }
 
 func (d *Datapath) noteForeign(foreign bool) error {
@@ -144,8 +144,8 @@ func (d *Datapath) noteForeign(foreign bool) error {
 	})
 }
 
-// SetForeign says whether new connections of an endpoint stay on TCP, because somebody else's program runs
-// last there. It reports whether that has changed. One that is not registered is not an error.
+// SetForeign sets whether new connections of an endpoint stay on TCP, because a program of others runs last
+// there. It reports whether that has changed. It is no error if the endpoint is not registered.
 func (d *Datapath) SetForeign(cookie uint64, foreign bool) (changed bool, err error) {
 	var ep bpf.SockmapEndpoint
 	m, err := d.mapOf(bpf.SockmapMapEndpoints, unsafe.Sizeof(ep))

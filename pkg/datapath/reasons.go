@@ -2,8 +2,8 @@
 
 package datapath
 
-// Condition is one row of ReasonTable or ResultTable: a question that the programs ask, and what it means when the answer
-// is no. Documentation, metrics and the command explain are made from these rows.
+// Condition is one row of ReasonTable or ResultTable: a question that the programs ask, and what it means
+// when the answer is no. Documentation, metrics and the command explain are made from these rows.
 type Condition[Number Reason | Result] struct {
 	Number   Number // in bpf/abi.h
 	Name     string // as a label of metrics, in tables and in JSON; never changes
@@ -12,8 +12,8 @@ type Condition[Number Reason | Result] struct {
 	Change   string // what would change the answer
 }
 
-// ReasonTable has a row for each Reason but ReasonNone. The order is that in which why_tcp of bpf/verdict.h asks, which
-// docs/DATAPATH.md has, too. Nobody writes to it.
+// ReasonTable has a row for each Reason but ReasonNone. The order is that in which why_tcp of bpf/verdict.h
+// asks, which docs/DATAPATH.md has, too. Nobody writes to it.
 var ReasonTable = [...]Condition[Reason]{
 	{
 		ReasonLeaving, "leaving",

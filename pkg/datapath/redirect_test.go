@@ -120,7 +120,8 @@ func TestSameLoopbackAddressesInTwoNamespacesDoNotMeet(t *testing.T) {
 	}
 }
 
-// A socket leaves the sockhash with its connection and may enter it with another, of which nothing is taken for the first.
+// A socket leaves the sockhash with its connection and may enter it with another, of which nothing is taken
+// for the first.
 func TestDisconnectedSocketIsAcceleratedAgain(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refillWait bounds how long an entry waits for memory. The kernel needs some milliseconds, and more where CPUs are busy.
+// refillWait bounds how long a new entry waits for memory. The kernel needs some milliseconds, or more on
+// busy CPUs.
 const refillWait = 2 * time.Second
 
-// waitForRefill calls put, and again as long as there is no memory, for refillWait at most. Per-CPU memory of an entry comes
-// from a stock that the kernel fills in the background: a burst of some hundred entries empties it, and gets ENOMEM on a node
-// with much free memory. Where memory is short for good, as under a cgroup's limit, it still is when the wait is over.
+// waitForRefill calls put, and repeats that while it returns ENOMEM, for refillWait at most. Per-CPU memory
+// of entries comes from a pool that the kernel refills in the background. A burst of some hundred entries
+// empties it and gets ENOMEM on a node with much free memory. If memory is really short, as under a cgroup's
+// limit, the last ENOMEM is returned.
 func waitForRefill(put func() error) error {
 	const least, most = time.Millisecond, 32 * time.Millisecond
 	for waited, pause := time.Duration(0), least; ; pause = min(2*pause, most) {

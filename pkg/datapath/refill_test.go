@@ -28,7 +28,8 @@ func fillTotals(t *testing.T, d *Datapath) {
 	}
 }
 
-// An upgrade of the maps writes the totals of all endpoints in one go, and the kernel makes per-CPU memory in the background.
+// An upgrade of the maps writes the totals of all endpoints in one go, and the kernel makes per-CPU memory in
+// the background.
 func TestABurstOfTotalsWaitsForMemory(t *testing.T) {
 	d := load(t, defaults)
 	fillTotals(t, d)

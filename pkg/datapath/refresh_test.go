@@ -72,7 +72,8 @@ func wantStateKept(t *testing.T, d *Datapath, g *group, roads []road) {
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
 	}
-	// Whatever the machine's speed: nothing else goes by TCP but the first messages, and some behind a refresh.
+	// Whatever the machine's speed: nothing else goes by TCP but the first messages, and some behind a
+	// refresh.
 	ways := uint64(directions(j.all.only(isAccelerated)))
 	if most := (j.refreshes*5/4 + 3*ways) * exchangeBytes; j.byTCP > most || j.redirected == 0 {
 		t.Errorf("%d bytes went by TCP and %d by redirect, want at most %d by TCP", j.byTCP, j.redirected, most)

@@ -13,13 +13,15 @@ import (
 // ErrStillDraining: what was loaded before the last change of the size or of the guards has live flows still.
 var ErrStillDraining = errors.New("flows of the state before the last change live still")
 
-// Resize puts state of this version with the MaxSockets and WithoutGuards of the settings in the place of what is loaded,
-// which is of the same ABI. As with Replace, new connections belong to the new state, and live flows stay redirected with
-// the maps, programs and guards that they began with, until ReapDrained finds none left. All else is carried over. It returns
-// how many cgroups have a link now, and ErrStillDraining where an earlier change is not over. The caller holds the lock on dir.
+// Resize puts state of this version with the MaxSockets and WithoutGuards of the settings in the place of
+// what is loaded, which is of the same ABI. As with Replace, new connections belong to the new state, and
+// live flows stay redirected with the maps, programs and guards that they began with, until ReapDrained finds
+// none left. All else is carried over. It returns how many cgroups have a link now, and ErrStillDraining
+// where an earlier change is not over. The caller holds the lock on dir.
 //
-// The two states change places in one step (RENAME_EXCHANGE, since Linux 5.17), so there is always one in force. A kill leaves
-// a state that drains with links that it should not have, which the next Settle takes away.
+// The two states change places in one step (RENAME_EXCHANGE, since Linux 5.17), so there is always one in
+// force. A kill leaves a state that drains with links that it should not have, which the next Settle takes
+// away.
 func Resize(dir string, u Takeover) (links int, err error) {
 	err = within(dir, func(dir string) error {
 		links, err = resizeIn(dir, u)
@@ -44,7 +46,7 @@ func resizeIn(dir string, u Takeover) (links int, err error) {
 		return 0, err
 	}
 	config, err := d.config()
-	// What was noted of guards that rest is about the state that drains: its flows need them, and so may those that come.
+	// Attach resting guards: flows of the draining state may need them, and so may new ones.
 	err = errors.Join(err, d.wakeGuards(), d.Close())
 	if err != nil {
 		return 0, err
@@ -67,7 +69,7 @@ func resizeIn(dir string, u Takeover) (links int, err error) {
 	return settleNew(dir, u)
 }
 
-// CanResize returns why Resize cannot do anything now: an ErrStillDraining, or an ErrUnsupported.
+// CanResize returns nil, or why Resize is impossible now: ErrStillDraining or ErrUnsupported.
 func (d *Datapath) CanResize() error {
 	if !kernelIsAtLeast(5, 17) {
 		return fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)", ErrUnsupported)
@@ -96,7 +98,7 @@ func stillDrains(l layout) error {
 	return fmt.Errorf("%w: %d sockets (see: sockmapctl status; try again once they have ended)", ErrStillDraining, n)
 }
 
-// changePlaces makes what was built the state of l, and lets the one that was drain.
+// changePlaces exchanges the new state with the one of l, which drains from then on.
 func changePlaces(l, building layout) error {
 	drains := l.draining().state()
 	if err := unix.Rename(building.state(), drains); err != nil {
@@ -113,7 +115,7 @@ func changePlaces(l, building layout) error {
 	return nil
 }
 
-// draining is the state of the same ABI whose flows live on, see Resize. ok is false where there is none.
+// draining returns the state of the same ABI that drains, see Resize. ok is false if there is none.
 func (d *Datapath) draining() (old *Datapath, ok bool) {
 	l := d.layout.draining()
 	if !exists(l.pin(bpf.SockmapMapConfig)) {
@@ -122,8 +124,8 @@ func (d *Datapath) draining() (old *Datapath, ok bool) {
 	return open(l), true
 }
 
-// alsoDraining calls f for the state of the same ABI that drains: what is decided for an endpoint is decided for its live
-// flows, whichever state they are of.
+// alsoDraining calls f for the state of the same ABI that drains, because a change of an endpoint applies to
+// all its live flows, in whichever state they are.
 func (d *Datapath) alsoDraining(f func(old *Datapath) error) error {
 	old, ok := d.draining()
 	if !ok {

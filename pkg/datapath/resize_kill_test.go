@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// A kill between the two halves of SetEndpoint: the state in force has the policy, the one that drains has not.
+// A kill between the two halves of SetEndpoint: the state in force has the policy, the one that drains has
+// not.
 func TestAKilledSetEndpointReachesTheDrainingState(t *testing.T) {
 	g, loaded := newGroup(t), load(t, defaults)
 	dir := loaded.Dir()
@@ -49,8 +50,8 @@ func TestAKilledSetEndpointReachesTheDrainingState(t *testing.T) {
 	wantRedirect(t, client, server, old, false)
 }
 
-// A resize that ends with an error (Linux before 5.17: EINVAL of RENAME_EXCHANGE, or a kill) loses nothing of connections that
-// were made while both states had their links, and the old sockhash was full.
+// A resize that ends with an error (Linux before 5.17: EINVAL of RENAME_EXCHANGE, or a kill) loses nothing of
+// connections that were made while both states had their links, and the old sockhash was full.
 func TestAResizeThatFailsLosesNothing(t *testing.T) {
 	small := defaults
 	small.MaxSockets = 64

@@ -28,7 +28,8 @@ func mustResize(t *testing.T, dir string, u Takeover) *Datapath {
 	return d
 }
 
-// Live flows stay redirected under the old size, new ones belong to the new one, and what is decided reaches both.
+// Live flows stay redirected under the old size, new ones belong to the new one, and what is decided reaches
+// both.
 func TestTheSizeChangesUnderLiveFlows(t *testing.T) {
 	g := newGroup(t)
 	loaded := load(t, defaults)

@@ -2,8 +2,8 @@
 
 package datapath
 
-// ResultTable has a row for each Result. The order is that in which bpf/pairing.h and bpf/leaving.h ask; ResultJoined is
-// last, as it remains when every answer is yes. Nobody writes to it.
+// ResultTable has a row for each Result. The order is that in which bpf/pairing.h and bpf/leaving.h ask;
+// ResultJoined is last, as it remains when every answer is yes. Nobody writes to it.
 var ResultTable = [...]Condition[Result]{
 	{
 		ResultForeign, "foreign",

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// statsSwitch says whether the kernel counts runs of programs.
+// statsSwitch is the sysctl that makes the kernel count runs of programs.
 const statsSwitch = "/proc/sys/kernel/bpf_stats_enabled"
 
 // Runs is how often a program has run, and for how long altogether, while the kernel counted.
@@ -25,8 +25,8 @@ func Programs() []string {
 	return []string{bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny, bpf.SockmapProgVerdict}
 }
 
-// ProgramRuns reads it of each program of the data path. It is nil while the kernel does not count, which costs every
-// program of the node some 20 ns a run (sysctl kernel.bpf_stats_enabled).
+// ProgramRuns returns the Runs of each program of the data path. It is nil while the kernel does not count
+// (sysctl kernel.bpf_stats_enabled). Counting costs every program of the node about 20 ns for each run.
 func (d *Datapath) ProgramRuns() (map[string]Runs, error) {
 	on, err := os.ReadFile(statsSwitch)
 	if err != nil || strings.TrimSpace(string(on)) == "0" {

@@ -12,15 +12,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// ShareDivisor: a network namespace that has more than this part of MaxSockets gets no further sockets into
-// the sockhash while more than half of it is taken, see bpf/share.h.
+// ShareDivisor: a network namespace with more than MaxSockets/ShareDivisor sockets in the sockhash gets no
+// more while the sockhash is more than half full, see bpf/share.h.
 const ShareDivisor = int(bpf.SockmapAbiSHARE_DIVISOR)
 
-// driftDivisor: shares are put right when they are off by more than this part of MaxSockets.
+// driftDivisor: shares are corrected if they are wrong by more than MaxSockets/driftDivisor.
 const driftDivisor = 256
 
-// newShare makes the entry in which the programs count what the network namespace with this cookie holds of
-// what all pods share. One that is there stays as it is.
+// newShare adds the share of the network namespace with this cookie, unless it exists.
 func newShare(m *ebpf.Map, cookie uint64) error {
 	if err := m.Update(cookie, bpf.SockmapShare{}, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("make share: %w", err)
@@ -28,7 +27,7 @@ func newShare(m *ebpf.Map, cookie uint64) error {
 	return nil
 }
 
-// makeShares makes the shares of all endpoints, for state of an ABI that had none.
+// makeShares adds the shares of all endpoints, for state of an ABI without shares.
 func (d *Datapath) makeShares() error {
 	cookies, err := d.Endpoints()
 	if err != nil {
@@ -46,7 +45,7 @@ func (d *Datapath) makeShares() error {
 	return nil
 }
 
-// deleteShare forgets what a network namespace holds. One that is not there is not an error.
+// deleteShare removes the share of a network namespace. It is no error if there is none.
 func (d *Datapath) deleteShare(cookie uint64) error {
 	m, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {
@@ -59,8 +58,8 @@ func (d *Datapath) deleteShare(cookie uint64) error {
 }
 
 // SocketShares returns how many sockets of each registered network namespace are in the sockhash, by netns
-// cookie, as the programs count them. Cookie 0 gathers those of namespaces that were not registered when
-// their sockets entered.
+// cookie, as the programs count them. Cookie 0 is for namespaces that were not registered when their sockets
+// entered.
 func (d *Datapath) SocketShares() (map[uint64]int, error) {
 	all, err := d.shares()
 	if err != nil {
@@ -93,9 +92,9 @@ func (d *Datapath) shares() (map[uint64]bpf.SockmapShare, error) {
 	return all, nil
 }
 
-// CountShares lists the live sockets and puts right what shares are off by, in sockets and in bytes of grown
-// windows: sockets of whose end no callback told, because the link of their cgroup was gone or because they
-// were closed with redirected bytes unread, and those of a network namespace that was registered anew. It
+// CountShares lists the live sockets and corrects the shares, in sockets and in bytes of grown windows.
+// Shares become wrong if no callback runs at a socket's end, because the link of its cgroup is gone or
+// because it was closed with unread redirected bytes, and if a network namespace is registered again. It
 // returns how many shares it changed. Counts that change meanwhile are no drift, and neither is less than
 // 1/256 of MaxSockets and of the bytes that one pod's windows may grow by. It takes no lock; where the kernel
 // lists no sockets it returns ErrNotListed.
@@ -131,7 +130,7 @@ func (d *Datapath) CountShares() (changed int, err error) {
 	return changed, nil
 }
 
-// held is what one network namespace holds of what all share.
+// held is what one network namespace holds.
 type held struct {
 	sockets int64
 	granted int64 // bytes, by which the windows of flows to it have grown
@@ -148,9 +147,8 @@ func (h held) beyond(tolerated held) held {
 	return h
 }
 
-// countSockets lists the sockets that are counted, by the cookies of their shares. Where they are looked for
-// one network namespace after the other, those of connections that are over are not found: unlisted is what
-// these hold at the most.
+// countSockets counts the live sockets by the cookies of their shares. An iterator over network namespaces
+// does not find sockets whose connection is over: unlisted is the most that these hold.
 func (d *Datapath) countSockets(firstWindow uint8) (counted map[uint64]held, unlisted held, err error) {
 	registered, err := d.shares()
 	if err != nil {
@@ -197,15 +195,15 @@ func drifted(before, after bpf.SockmapShare, counted, unlisted held) held {
 	}
 }
 
-// drift is by how much a share, before and after the counting, is less than what was counted or more than
-// that with all that was not listed: any of those may be its.
+// drift is by how much a share is less than what was counted, or more than that plus all that was not listed,
+// both before and after counting.
 func drift(before, after, counted, unlisted int64) int64 {
 	low, high := min(before, after), max(before, after)
 	return max(counted-high, 0) + min(counted+unlisted-low, 0)
 }
 
-// addToShare changes an entry that the programs change, too. What they do between its two steps is lost; the
-// next CountShares finds it.
+// addToShare changes an entry that programs change, too. Their changes between its read and its write are
+// lost; the next CountShares corrects that.
 func (d *Datapath) addToShare(cookie uint64, off held) error {
 	m, err := d.mapOf(bpf.SockmapMapShares, unsafe.Sizeof(bpf.SockmapShare{}))
 	if err != nil {

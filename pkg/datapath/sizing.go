@@ -10,21 +10,23 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// entriesPerCPU is twice what a CPU can hoard of an LRU map: before Linux 6.16 each keeps up to 128 free
-// entries to itself, so a map with fewer than that for each CPU evicts entries that are in use while most of
-// its room is free.
+// entriesPerCPU is twice what a CPU can reserve of an LRU map: before Linux 6.16 each CPU keeps up to 128
+// free entries, so a map with fewer entries for each CPU evicts used entries while most are free.
 const entriesPerCPU = 256
 
-// lruMaps are those of which an entry that is evicted is missed.
-var lruMaps = [...]string{bpf.SockmapMapFlows, bpf.SockmapMapAvoid, bpf.SockmapMapHistory, bpf.SockmapMapResets, bpf.SockmapMapAnswers, bpf.SockmapMapSplicing}
+// lruMaps are the LRU maps in which an evicted entry has a cost.
+var lruMaps = [...]string{
+	bpf.SockmapMapFlows, bpf.SockmapMapAvoid, bpf.SockmapMapHistory,
+	bpf.SockmapMapResets, bpf.SockmapMapAnswers, bpf.SockmapMapSplicing,
+}
 
 // lruEntries is how many entries an LRU map needs to have room for wanted.
 func lruEntries(wanted uint32, possibleCPUs int) uint32 {
 	return max(wanted, entriesPerCPU*uint32(possibleCPUs))
 }
 
-// ringBytes is the size of a ring that holds as much as is wanted: the kernel takes powers of two only, and
-// whole pages. A page, of 4 to 64 KiB, is a power of two.
+// ringBytes rounds the size of a ring up: the kernel accepts powers of two only, and whole pages. A page, of
+// 4 to 64 KiB, is a power of two.
 func ringBytes(wanted, page int) uint32 {
 	size := uint32(page)
 	for int(size) < wanted {
@@ -33,15 +35,15 @@ func ringBytes(wanted, page int) uint32 {
 	return size
 }
 
-// sizeRing makes a ring of a size that this kernel takes, whatever the pages were of the machine for which the
-// programs were written. m may be of any type.
+// sizeRing rounds the size of a ring up to one that this kernel accepts, whose pages may be larger. m may be
+// of any type.
 func sizeRing(m *ebpf.MapSpec, page int) {
 	if m != nil && m.Type == ebpf.RingBuf {
 		m.MaxEntries = ringBytes(int(m.MaxEntries), page)
 	}
 }
 
-// size sets the sizes of maps that are about to be made. Those that are pinned already keep theirs.
+// size sets the sizes of new maps. Pinned ones keep theirs.
 func size(spec *ebpf.CollectionSpec) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {

@@ -51,7 +51,8 @@ func spliceOnce(t *testing.T, c *net.TCPConn, sendfile bool) (err error) {
 	return err
 }
 
-// connected is a connection to the listener whose both directions are redirected, and the bytes that wait at its server.
+// connected is a connection to the listener whose both directions are redirected, and the bytes that wait at
+// its server.
 func connected(t *testing.T, g *group, l net.Listener) (client, server *net.TCPConn, waits []byte) {
 	t.Helper()
 	g.in(t, func() { client, server = dial(t, "tcp4", l.Addr().String()), accept(t, l) })
@@ -63,7 +64,8 @@ func connected(t *testing.T, g *group, l net.Listener) (client, server *net.TCPC
 	return client, server, waits
 }
 
-// One connection of a server that closes upon the refusal meets it; those that follow are left to TCP, where it splices.
+// One connection of a server that closes upon the refusal meets it; those that follow are left to TCP, where
+// it splices.
 func TestAServerThatWantsNothingButSpliceMeetsOneRefusal(t *testing.T) {
 	for name, again := range map[string]bool{"closes": false, "splices again": true} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +96,8 @@ func TestAServerThatWantsNothingButSpliceMeetsOneRefusal(t *testing.T) {
 	}
 }
 
-// A program that was refused and splices on its own connection once it has read what was redirected is served by TCP.
+// A program that was refused and splices on its own connection once it has read what was redirected is served
+// by TCP.
 func TestSpliceWorksOnceThePeerKnows(t *testing.T) {
 	d, g := noting(t)
 	var l net.Listener
@@ -117,7 +120,8 @@ func TestSpliceWorksOnceThePeerKnows(t *testing.T) {
 	}
 }
 
-// Whoever reads upon the refusal, as Go and HAProxy do, is accelerated as before, and so are later connections.
+// Whoever reads upon the refusal, as Go and HAProxy do, is accelerated as before, and so are later
+// connections.
 func TestAProgramThatReadsInsteadIsNotNoted(t *testing.T) {
 	for name, sendfile := range map[string]bool{"splice": false, "sendfile to a pipe": true} {
 		t.Run(name, func(t *testing.T) {

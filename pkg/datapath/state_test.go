@@ -273,7 +273,8 @@ func TestEveryValueHasAName(t *testing.T) {
 	}
 }
 
-// The embedded programs are those of bpf/: CI compares with a fresh build, this test that nothing was forgotten.
+// The embedded programs are those of bpf/: CI compares with a fresh build, this test that nothing was
+// forgotten.
 func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	d := load(t, defaults)
 	spec, err := bpf.LoadSockmap()
@@ -295,7 +296,8 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	}
 }
 
-// People set the clock between the reading of a record and its being written back: what is kept is of another clock.
+// People set the clock between the reading of a record and its being written back: what is kept is of another
+// clock.
 func TestTimesInRecordsOutliveAClockThatJumps(t *testing.T) {
 	d := load(t, defaults)
 	key := NewAttachmentKey("net", "one", "eth0")

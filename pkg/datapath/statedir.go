@@ -17,20 +17,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StateDir is a state directory that was opened once and found to be root's own. All that is done below Path is done there,
-// whatever becomes of its name meanwhile.
+// StateDir is an open state directory that belongs to root alone. Everything below Path is done in this
+// directory, even if its name is changed meanwhile.
 type StateDir struct {
 	file *os.File
 	path string // by the descriptor
 	name string // as it was opened
 }
 
-// OpenStateDir opens the state directory at path, without following a symbolic link. It returns an fs.ErrNotExist, an ErrNoBPFFS
-// for a directory that is not on one, and a *StateError for what others may have made or may change: whoever can write to the
-// directory decides what root loads and removes.
+// OpenStateDir opens the state directory at path, without following a symbolic link. It returns
+// fs.ErrNotExist, ErrNoBPFFS for a directory that is not on a bpffs, and a *StateError for one that others
+// may have made or may change: who can write to the directory decides what root loads and removes.
 func OpenStateDir(path string) (*StateDir, error) {
 	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
-	if !descriptor.MatchString(path) { // that is a link by nature, and this process's own
+	if !descriptor.MatchString(path) { // which is a link always, of this process
 		flags |= unix.O_NOFOLLOW
 	}
 	fd, err := unix.Open(path, flags, 0)
@@ -52,10 +52,10 @@ func OpenStateDir(path string) (*StateDir, error) {
 	return s, nil
 }
 
-// Path leads to the directory that was opened, by its descriptor. It is valid until Close.
+// Path returns a path to the open directory, by its descriptor. It is valid until Close.
 func (s *StateDir) Path() string { return s.path }
 
-// Name is the path that was opened.
+// Name returns the path that was opened.
 func (s *StateDir) Name() string { return s.name }
 
 // Close closes the descriptor.
@@ -66,7 +66,7 @@ func (s *StateDir) Close() error {
 
 func (s *StateDir) forget() { opened.CompareAndDelete(s.path, s) }
 
-// within opens the state directory at path and calls f with a path that leads there until f returns.
+// within opens the state directory at path and calls f with a path that is valid until f returns.
 func within(path string, f func(dir string) error) (err error) {
 	s, err := OpenStateDir(path)
 	if err != nil {
@@ -79,7 +79,7 @@ func within(path string, f func(dir string) error) (err error) {
 	return f(s.Path())
 }
 
-// removeStateDir removes the empty directory dir by its name: that is the only way to do so.
+// removeStateDir removes the empty directory dir by its name, which is the only way.
 func removeStateDir(dir string) error {
 	if err := unix.Rmdir(spell(dir)); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
@@ -93,17 +93,18 @@ type LockedDir struct {
 	lock *lock.Lock
 }
 
-// LockStateDir is OpenStateDir, and takes the lock: on the directory itself, which nobody else can open. See lock.Exclusive.
+// LockStateDir is OpenStateDir, and takes the lock: on the directory itself, which nobody else can open. See
+// lock.Exclusive.
 func LockStateDir(ctx context.Context, path string) (*LockedDir, error) {
 	var dir *StateDir
 	l, err := lock.ExclusiveBy(ctx, path, func() (f *os.File, err error) {
 		if dir != nil {
-			dir.forget() // another one stands there by now, and the lock is on that
+			dir.forget() // path is another directory by now, which others lock
 		}
 		if dir, err = OpenStateDir(path); err != nil {
 			return nil, err
 		}
-		// Who can open it can hold its lock.
+		// Everybody who can open it can hold its lock.
 		if err := closeToOthers(dir.file); err != nil {
 			return nil, errors.Join(err, dir.Close())
 		}
@@ -118,7 +119,7 @@ func LockStateDir(ctx context.Context, path string) (*LockedDir, error) {
 	return &LockedDir{dir, l}, nil
 }
 
-// Unlock lets go of the lock and closes the directory.
+// Unlock releases the lock and closes the directory.
 func (l *LockedDir) Unlock() error {
 	l.forget()
 	return l.lock.Unlock()
@@ -139,7 +140,7 @@ const stateDirMode = 0o700
 
 const ownDirectory = "a directory of root's that nobody else can write to"
 
-// checkOwn looks at what was opened, not at what the path names by now.
+// checkOwn examines the open file, not what path names by now.
 func checkOwn(path string, fd int) error {
 	var (
 		st    unix.Stat_t
@@ -160,7 +161,7 @@ func checkOwn(path string, fd int) error {
 	return nil
 }
 
-// notADirectory says what is there instead.
+// notADirectory returns a StateError that says what is there instead.
 func notADirectory(path string, err error) error {
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) != nil {
@@ -189,7 +190,7 @@ var descriptor = regexp.MustCompile(`^/proc/self/fd/[0-9]+$`)
 
 var descriptors = regexp.MustCompile(`/proc/self/fd/[0-9]+`)
 
-// spell puts the names of state directories in the place of their descriptors.
+// spell replaces paths by descriptor with the names of state directories.
 func spell(text string) string {
 	if !strings.Contains(text, "/proc/self/fd/") {
 		return text
@@ -202,7 +203,7 @@ func spell(text string) string {
 	})
 }
 
-// spelledError is an error in whose text directories have their names.
+// spelledError is an error whose text has the directories' names.
 type spelledError struct {
 	err  error
 	text string
@@ -211,8 +212,8 @@ type spelledError struct {
 func (e *spelledError) Error() string { return e.text }
 func (e *spelledError) Unwrap() error { return e.err }
 
-// spellError makes an error name state directories as people know them. Functions that use a StateDir defer it: later the
-// descriptor is closed.
+// spellError makes an error use the names of state directories. Functions that use a StateDir defer it,
+// before the descriptor is closed.
 func spellError(err *error) {
 	if *err == nil {
 		return

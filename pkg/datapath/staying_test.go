@@ -14,7 +14,8 @@ import (
 
 const readerReady, readerPlain = 1, 2 // enum reader of bpf/state.h
 
-// A plain reader leaves without a commitment. Its peer, whose messages it does not want redirected, leaves, too.
+// A plain reader leaves without a commitment. Its peer, whose messages it does not want redirected, leaves,
+// too.
 func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -61,8 +62,8 @@ func TestAnEvictedSocketKeepsTCPsLength(t *testing.T) {
 	}
 }
 
-// A stream of 64 KiB to a reader that is always behind. Its first message goes by TCP for a reason that is soon over, or, if
-// probed, its reader may miss an edge: both are no reasons to stay.
+// A stream of 64 KiB to a reader that is always behind. Its first message goes by TCP for a reason that is
+// soon over, or, if probed, its reader may miss an edge: both are no reasons to stay.
 func TestAStreamThatIsBehindLeavesWhateverItBeganWith(t *testing.T) {
 	for _, how := range []string{"redirected", "early", "probed"} {
 		t.Run(how, func(t *testing.T) {
@@ -89,8 +90,8 @@ func TestAStreamThatIsBehindLeavesWhateverItBeganWith(t *testing.T) {
 	}
 }
 
-// streamBehind streams from the server to the client, which reads in a blocking call what takes the server longer to write
-// than to read, until it is enough, 10 s at most.
+// streamBehind streams from the server to the client, which reads in a blocking call what takes the server
+// longer to write than to read, until it is enough, 10 s at most.
 func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool) {
 	t.Helper()
 	f := blockingFile(t, client)
@@ -126,7 +127,8 @@ func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool)
 	}
 }
 
-// Messages that are always larger than what the reader's buffer has room for go by TCP, each: nothing is forgotten meanwhile.
+// Messages that are always larger than what the reader's buffer has room for go by TCP, each: nothing is
+// forgotten meanwhile.
 func TestAFlowThatNeverRedirectsLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -14,28 +14,32 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Stray is a config map whose flows are still redirected, though no pin on this node leads to it: its bpffs was unmounted,
-// its mount namespace ended, or its pins were removed by hand. Its flows end with their connections.
+// Stray is a config map whose flows are still redirected, though no pin on this node leads to it: its bpffs
+// was unmounted, its mount namespace ended, or its pins were removed by hand. Its flows end with their
+// connections.
 type Stray struct {
 	Config  ebpf.MapID
 	ABI     uint32
 	Sockets int // that may redirect
 
-	// UsedBy names a process that has the config map open: no stray, but a private load of its own, such as that of a bench or
-	// a probe, whose flows end with it. Empty: none is known.
+	// UsedBy names a process that has the config map open. Then it is no stray but a private load, such as of
+	// a benchmark or a probe, whose flows end with it. Empty: none is known.
 	UsedBy string
 
-	// Sure: no pin and no process leads to the flows. It takes a look at all processes of the kernel (the first PID and user
-	// namespace, CAP_SYS_ADMIN and CAP_SYS_PTRACE), at the bpffs of all their mount namespaces, and at all that they have
-	// open. What a process does not let be seen, to a container for example, may be pins of another node on the same kernel.
+	// Sure: no pin and no process leads to the flows. To know that, one must see all processes of the kernel
+	// (first PID and user namespace, CAP_SYS_ADMIN and CAP_SYS_PTRACE), the bpffs of all their mount
+	// namespaces, and everything that they have open. Pins that cannot be seen, from a container for example,
+	// may belong to another node on the same kernel.
 	Sure bool
 }
 
-// strayFor is how long something must be a stray before it is one. A load that is going on has sockets, and pins nothing yet.
+// strayFor is how long a config map must be unpinned to count as a stray. A load in progress has sockets but
+// no pins yet.
 const strayFor = time.Second
 
-// FindStrays finds them by the programs of the kernel. It waits a moment where there may be any. Pins are looked for in every
-// mount namespace that /proc shows. Those that a process uses are among them, see Stray.UsedBy. It needs CAP_SYS_ADMIN.
+// FindStrays finds strays by the kernel's list of programs. It waits a moment if there may be any. Pins are
+// looked for in every mount namespace that /proc shows. Private loads are among them, see Stray.UsedBy. It
+// needs CAP_SYS_ADMIN.
 func FindStrays() ([]Stray, error) {
 	first, _, err := unpinned()
 	if err != nil || len(first) == 0 {
@@ -52,7 +56,7 @@ func FindStrays() ([]Stray, error) {
 	return both, judge(both, !hidden && seesAllProcesses())
 }
 
-// judge finds out which of them a process uses. seen: no pin can have been missed.
+// judge sets UsedBy and Sure. seen: no pin can have been missed.
 func judge(all []Stray, seen bool) error {
 	if len(all) == 0 {
 		return nil
@@ -73,7 +77,7 @@ func judge(all []Stray, seen bool) error {
 	return nil
 }
 
-// SwitchOff sends the flows of a stray to TCP, and makes sure that it has.
+// SwitchOff turns the kill switch of a stray on, so that its flows fall back to TCP, and verifies that.
 func (s Stray) SwitchOff() error {
 	m, err := ebpf.NewMapFromID(s.Config)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -89,7 +93,7 @@ func (s Stray) SwitchOff() error {
 	return nil
 }
 
-// unpinned are those to which no pin leads now. hidden: there may be pins that cannot be seen.
+// unpinned returns the config maps without a pin. hidden: there may be pins that cannot be seen.
 func unpinned() (found []Stray, hidden bool, err error) {
 	all, err := running()
 	if err != nil || len(all) == 0 {
@@ -107,11 +111,11 @@ func unpinned() (found []Stray, hidden bool, err error) {
 	return found, pinned.hidden, nil
 }
 
-// mostABI is more than any version will have: programs of others may have the same names, and another first word.
+// mostABI is more than any version will have. Maps of others may have the same names and another first word.
 const mostABI = 1000
 
-// running are all config maps whose switch is on and whose sockhash has sockets, pinned or not. Live sockets keep their
-// verdict, so its program leads to each of them.
+// running returns all config maps, pinned or not, whose flows may redirect and whose sockhash has sockets.
+// Live sockets keep their verdict, so each map is found through its program.
 func running() (all []Stray, err error) {
 	seen := map[ebpf.MapID]bool{}
 	err = eachVerdict(func(maps programMaps) error {
@@ -134,7 +138,7 @@ func running() (all []Stray, err error) {
 	return all, err
 }
 
-// eachVerdict calls f with the maps of each verdict that is loaded, whoever has it.
+// eachVerdict calls f with the maps of each loaded verdict, pinned or not.
 func eachVerdict(f func(maps programMaps) error) error {
 	for id := ebpf.ProgramID(0); ; {
 		var err error

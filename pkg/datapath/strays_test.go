@@ -54,8 +54,8 @@ func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	return stop
 }
 
-// idleVariable makes the test program one that does nothing for a while: a guest has no other programs. Its value is a
-// directory to mount a bpffs at first, or "-".
+// idleVariable makes the test program one that does nothing for a while: a guest has no other programs. Its
+// value is a directory to mount a bpffs at first, or "-".
 const idleVariable = "SOCKMAP_TEST_IDLE"
 
 func init() {
@@ -133,7 +133,8 @@ func elsewhere(t *testing.T, m *ebpf.Map) {
 	}
 }
 
-// withoutPtrace calls f on a thread as a container has it, which may not look at processes with more capabilities.
+// withoutPtrace calls f on a thread as a container has it, which may not look at processes with more
+// capabilities.
 func withoutPtrace(t *testing.T, f func()) {
 	t.Helper()
 	done := make(chan error)

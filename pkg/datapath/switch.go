@@ -20,18 +20,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Switch names a part of the node that a person has switched off: it stays on TCP until it is switched on again, also when it
-// comes anew. Switches are kept beside the pins, so a reboot and an unload forget them.
+// Switch names a part of the node that a person has switched off. It stays on TCP until it is switched on
+// again, also if the pod is recreated. Switches are kept beside the pins, so a reboot or an unload removes
+// them.
 type Switch struct {
 	Kind SwitchKind
-	// Name is "namespace/name" of a pod or the id of its sandbox, the name of a Kubernetes namespace, or ports: "80" or
-	// "8000-8010".
+	// Name is "namespace/name" of a pod or the id of its sandbox, the name of a Kubernetes namespace, or
+	// ports: "80" or "8000-8010".
 	Name string
 	// At is when it was switched off, for people. SetSwitch sets it.
 	At time.Time
 }
 
-// SwitchKind is what kind of part a Switch names.
+// SwitchKind is the kind of part that a Switch names.
 type SwitchKind string
 
 // The kinds.
@@ -72,8 +73,8 @@ func (s Switch) Check() error {
 // mostOfName bounds a name: that of a pod has 253 characters and its namespace 63.
 const mostOfName = 512
 
-// switchesDir is beside the pins of a state. A switch is a symbolic link, as bpffs holds no files: its name is a hash, because
-// bpffs refuses names with a dot, and its target says what it is and when it was made.
+// switchesDir is beside the pins of a state. A switch is a symbolic link, as bpffs holds no files: its name
+// is a hash, because bpffs refuses names with a dot, and its target says what it is and when it was made.
 const switchesDir = "switches"
 
 func (d *Datapath) switchPin(s Switch) string {
@@ -81,8 +82,8 @@ func (d *Datapath) switchPin(s Switch) string {
 	return filepath.Join(d.layout.pin(switchesDir), string(s.Kind)+"-"+hex.EncodeToString(sum[:16]))
 }
 
-// SetSwitch switches a part off, for all that come from now on. It tells whether that is news. Live endpoints follow by
-// SetEndpoint. The caller holds the lock on the state directory.
+// SetSwitch switches a part off for new endpoints, and reports whether that is a change. The caller updates
+// live endpoints by SetEndpoint. The caller holds the lock on the state directory.
 func (d *Datapath) SetSwitch(s Switch) (changed bool, err error) {
 	if err := s.Check(); err != nil {
 		return false, err
@@ -101,7 +102,7 @@ func (d *Datapath) SetSwitch(s Switch) (changed bool, err error) {
 	return true, nil
 }
 
-// ClearSwitch takes a switch away. It tells whether there was one.
+// ClearSwitch removes a switch, and reports whether there was one.
 func (d *Datapath) ClearSwitch(s Switch) (changed bool, err error) {
 	err = unix.Unlink(d.switchPin(s))
 	if errors.Is(err, unix.ENOENT) {
@@ -143,7 +144,7 @@ func (d *Datapath) Switches() ([]Switch, error) {
 	return all, nil
 }
 
-// parseSwitch reads what SetSwitch has written. ok is false for what only another version knows.
+// parseSwitch decodes a switch that SetSwitch has written. ok is false for one of another version.
 func parseSwitch(target string) (s Switch, ok bool) {
 	parts := strings.SplitN(target, " ", 3)
 	if len(parts) != 3 {
@@ -154,7 +155,7 @@ func parseSwitch(target string) (s Switch, ok bool) {
 	return s, err == nil && s.Check() == nil
 }
 
-// carrySwitches copies the switches of another state, which this one takes the place of.
+// carrySwitches copies the switches of another state, which this one replaces.
 func (d *Datapath) carrySwitches(from layout) error {
 	all, err := open(from).Switches()
 	if err != nil {

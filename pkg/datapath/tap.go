@@ -22,33 +22,34 @@ const (
 	TapSnapMax = uint32(bpf.SockmapTapSizeTAP_SNAP_MAX) // bytes: as large as a message can be
 	TapRingMin = 64 << 10                               // bytes
 	TapRingMax = 1 << 30
-	// TapLease is how long the verdict goes on for a tap that does not renew.
+	// TapLease is how long the verdict continues to copy without Renew.
 	TapLease = 3 * time.Second
 )
 
 // ErrTapped: another tap listens, and there is one at a time.
 var ErrTapped = errors.New("another tap is running")
 
-// TapFilter is what the kernel copies.
+// TapFilter selects the messages that the verdict copies.
 type TapFilter struct {
 	NetNSCookie uint64 // of either end; 0: any
 	Port        uint16 // of the passive end; 0: any
-	WithTCP     bool   // what goes by TCP, too
+	WithTCP     bool   // messages over TCP, too
 	Snap        uint32 // bytes of each message at most, from 1 to TapSnapMax
 }
 
-// TapDrops is what the kernel had no room for in the ring, or no memory. A message of which a part is missing counts.
+// TapDrops counts messages, and their bytes, that did not fit into the ring. A message counts if any part of
+// it is missing.
 type TapDrops struct{ Messages, Bytes uint64 }
 
-// TapChunk is a part of one message that a socket has sent. The parts of a message come in order and follow one another
-// directly in their stream, but parts of other sockets' messages may come in between.
+// TapChunk is a part of one message that a socket has sent. The parts of a message come in order and follow
+// one another directly in their stream, but parts of other sockets' messages may come in between.
 type TapChunk struct {
 	Time            time.Duration // CLOCK_MONOTONIC, of the message
 	Sender          EndKey
 	Role            Role // of the sender
 	NetNSCookie     uint64
 	PeerNetNSCookie uint64 // 0: not known yet
-	Redirected      bool   // else it goes by TCP
+	Redirected      bool   // false: over TCP
 	Seq             uint32 // TCP sequence number of the message's first byte
 	MessageBytes    uint32 // of the whole message
 	Offset          uint32 // of Data in it
@@ -57,7 +58,8 @@ type TapChunk struct {
 	Passive         netip.AddrPort // both as the passive end sees them
 }
 
-// Tap is a copy of messages as they are sent. Renew, Close and Drops may be called while another goroutine is in Read.
+// Tap is a copy of messages as they are sent. Renew, Close and Drops may be called while another goroutine is
+// in Read.
 type Tap struct {
 	d      *Datapath
 	ring   *ebpf.Map
@@ -68,8 +70,8 @@ type Tap struct {
 	before TapDrops
 }
 
-// OpenTap makes a ring of at least ringBytes and has the verdict fill it for TapLease from now on. d serves nobody else
-// until the tap is closed. The caller holds the lock. ErrTapped: somebody else's tap is alive.
+// OpenTap makes a ring of at least ringBytes and lets the verdict fill it for TapLease. d must not be used
+// otherwise until the tap is closed. The caller holds the lock. It returns ErrTapped if another tap is alive.
 func OpenTap(d *Datapath, f TapFilter, ringBytes int) (t *Tap, err error) {
 	if err := f.check(ringBytes); err != nil {
 		return nil, err
@@ -115,7 +117,7 @@ func (f TapFilter) check(ringBytes int) error {
 	return nil
 }
 
-// makeRing puts a ring where the verdict finds it.
+// makeRing makes a ring and puts it into the map tap_ring.
 func (t *Tap) makeRing(bytes int) (err error) {
 	size := ringBytes(bytes, os.Getpagesize())
 	t.ring, err = ebpf.NewMap(&ebpf.MapSpec{Name: "tap", Type: ebpf.RingBuf, MaxEntries: size})
@@ -143,8 +145,8 @@ func (t *Tap) makeRing(bytes int) (err error) {
 	return nil
 }
 
-// Renew has the verdict go on for TapLease from now, with another filter if need be. The caller holds the lock, and calls it
-// once a second. ErrTapped: the lease had ended, and another tap has begun.
+// Renew lets the verdict continue for TapLease from now, perhaps with another filter. The caller holds the
+// lock, and calls it once a second. It returns ErrTapped if the lease had ended and another tap has begun.
 func (t *Tap) Renew(f TapFilter) error {
 	if err := f.check(TapRingMin); err != nil {
 		return err
@@ -157,7 +159,7 @@ func (t *Tap) Renew(f TapFilter) error {
 	return t.write(f)
 }
 
-// own tells whether the verdict still has this ring.
+// own reports whether the verdict still uses this ring.
 func (t *Tap) own() (bool, error) {
 	slot, err := t.d.mapOf(bpf.SockmapMapTapRing, 4)
 	if err != nil {
@@ -182,7 +184,7 @@ func (t *Tap) write(f TapFilter) error {
 	})
 }
 
-// Stop has the verdict copy nothing more; what is in the ring can still be read. The caller holds the lock.
+// Stop makes the verdict stop copying. What is in the ring can still be read. The caller holds the lock.
 func (t *Tap) Stop() error {
 	if own, err := t.own(); err != nil || !own {
 		return err
@@ -190,12 +192,12 @@ func (t *Tap) Stop() error {
 	return t.d.update(func(c *bpf.SockmapConfig) { c.Tap, c.TapUntilNs = bpf.SockmapTapFilter{}, 0 })
 }
 
-// Close takes away all that OpenTap made, but not the Datapath. The caller holds the lock.
+// Close removes everything that OpenTap has made. It does not close the Datapath. The caller holds the lock.
 func (t *Tap) Close() error {
 	own, err := t.own()
 	if err == nil && own {
 		err = t.Stop()
-		// The verdict may be about to write: it keeps the ring until it has.
+		// The verdict may be writing: the ring exists until it is done.
 		if slot, mapErr := t.d.mapOf(bpf.SockmapMapTapRing, 4); mapErr == nil {
 			err = errors.Join(err, slot.Delete(uint32(0)))
 		}
@@ -214,8 +216,8 @@ func (t *Tap) release() error {
 	return errors.Join(errs...)
 }
 
-// Read waits for the next chunk until the deadline. It returns os.ErrDeadlineExceeded after it, and os.ErrClosed when the
-// tap is closed.
+// Read waits for the next chunk until the deadline. It returns os.ErrDeadlineExceeded after it, and
+// os.ErrClosed when the tap is closed.
 func (t *Tap) Read(c *TapChunk, deadline time.Time) error {
 	if err := t.next(deadline); err != nil {
 		return err
@@ -234,7 +236,8 @@ func (t *Tap) Read(c *TapChunk, deadline time.Time) error {
 	return nil
 }
 
-// lookEvery is how long a record may wait in the ring. Its writer does not wake the reader unless there is much to read.
+// lookEvery is how long a record may wait in the ring. Its writer does not wake the reader unless there is
+// much to read.
 const lookEvery = 5 * time.Millisecond
 
 func (t *Tap) next(deadline time.Time) error {
@@ -267,7 +270,7 @@ func decodeChunk(r *bpf.SockmapTapRecord) TapChunk {
 	}
 }
 
-// Drops is what has been dropped since the tap was opened.
+// Drops returns what has been dropped since the tap was opened.
 func (t *Tap) Drops() (TapDrops, error) {
 	now, err := t.drops()
 	if err != nil {

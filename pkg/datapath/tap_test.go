@@ -53,8 +53,8 @@ func renew(t *testing.T, tap *Tap, f TapFilter) {
 	t.Cleanup(func() { close(stop); wg.Wait() })
 }
 
-// tapped reads until nothing has come for a while, and puts the stream of each sender together. Every byte must come once,
-// right behind the one before.
+// tapped reads until nothing has come for a while, and puts the stream of each sender together. Every byte
+// must come once, right behind the one before.
 func tapped(t *testing.T, tap *Tap, quiet time.Duration) (streams map[EndKey][]byte, chunks []TapChunk) {
 	t.Helper()
 	streams = map[EndKey][]byte{}

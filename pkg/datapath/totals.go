@@ -11,9 +11,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Keys of totals that are no netns cookies. The programs add to unregistered: sockets of cgroups attached by hand.
-// Only user space writes retired, under the lock: the sums of endpoints that are gone, so that the node's sums grow
-// only.
+// Keys of totals that are no netns cookies. The programs add to unregistered the counts of sockets without a
+// registered endpoint. User space adds to retired, under the lock, the sums of endpoints that are gone, so
+// that the node's sums never decrease.
 const (
 	unregistered = uint64(0)
 	retired      = ^uint64(0)
@@ -30,7 +30,7 @@ type Totals struct {
 	TCPMessages        uint64
 	Flows              map[Role]map[Result]uint64
 	Fallbacks          map[Reason]uint64
-	BacklogHigh        uint64 // bytes: the most that waited for one reader of the endpoint; the greatest, not a sum
+	BacklogHigh        uint64 // bytes: the most that waited for one reader of the endpoint; a maximum, not a sum
 }
 
 func (d *Datapath) totals() (*ebpf.Map, error) {
@@ -50,8 +50,8 @@ func newTotals(m *ebpf.Map, cookie uint64) error {
 	return nil
 }
 
-// addTotals adds t to sum, word by word: every word of struct totals is a counter, except for the maximum backlog_high.
-// So a new counter needs no change here.
+// addTotals adds t to sum, word by word: every word of struct totals is a counter, except for the maximum
+// backlog_high. So a new counter needs no change here.
 func addTotals(sum, t *bpf.SockmapTotals) {
 	high := max(sum.BacklogHigh, t.BacklogHigh)
 	to, from := wordsOf(sum), wordsOf(t)
@@ -86,7 +86,7 @@ func (d *Datapath) retireTotals(cookie uint64) error {
 	for i := range gone {
 		addTotals(&sum[0], &gone[i])
 	}
-	// The sum first: a kill in between counts twice, the other way round would lose counts.
+	// The sum first: after a kill in between something counts twice. In the other order counts would be lost.
 	if err := m.Put(retired, sum); err != nil {
 		return fmt.Errorf("write retired totals: %w", err)
 	}
@@ -96,8 +96,8 @@ func (d *Datapath) retireTotals(cookie uint64) error {
 	return nil
 }
 
-// Totals reads the sums by netns cookie. Cookie 0 gathers what belongs to no endpoint that is registered now: its
-// sums, and those of all cookies together, grow only.
+// Totals returns the sums by netns cookie. Cookie 0 has those of sockets without a registered endpoint and of
+// retired endpoints. Its sums, and the sums over all cookies, never decrease.
 func (d *Datapath) Totals() (map[uint64]Totals, error) {
 	sums, err := d.sums()
 	if err != nil {
@@ -113,8 +113,8 @@ func (d *Datapath) Totals() (map[uint64]Totals, error) {
 	return decodeTotals(sums), nil
 }
 
-// PresentTotals are Totals without those of endpoints that are gone: no cookie's sums grow by what another had
-// counted before, as a rate over them would take for traffic.
+// PresentTotals are Totals without those of retired endpoints. So no cookie's sums grow by what another had
+// counted before, which a rate would show as traffic.
 func (d *Datapath) PresentTotals() (map[uint64]Totals, error) {
 	sums, err := d.sums()
 	if err != nil {

@@ -14,29 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unload stops and removes everything below dir. Live flows go to TCP and lose nothing: the kill switches are turned
-// first, and sockets keep their verdict and with it the switch. The caller holds the lock on dir.
+// Unload stops and removes everything below dir. Live flows fall back to TCP and lose nothing: the kill
+// switches are turned on first, and sockets keep their verdict and with it the switch. The caller holds the
+// lock on dir.
 //
-// Without force it refuses state of another version, and damaged state; with it, state of any version is switched off by
-// whatever still leads to its switch, and removed. It removes nothing where nothing is sockmap's (a *StateError), and
-// nothing where a switch cannot be turned (ErrStillRedirected). What no pin leads to is not its business: see Strays.
+// Without force it refuses state of another version, and damaged state. With force, it searches for the kill
+// switch of state of any version, turns it on, and removes the state. It removes nothing if nothing is
+// sockmap's (a *StateError), or if a switch cannot be turned on (ErrStillRedirected). It does not look for
+// flows without pins: see FindStrays.
 func Unload(dir string, force bool) error {
 	_, err := Removal{Force: force}.Do(dir)
 	return err
 }
 
-// UnloadByHand is Unload for a person who means it: until the next load the directory keeps marks that say so, see
+// UnloadByHand is Unload by a person: until the next load the directory keeps marks of that, see
 // UnloadedByHand and StaysDisabled. It reports whether anything was loaded.
 func UnloadByHand(dir string, force bool) (unloaded bool, err error) {
 	return Removal{Force: force, ByHand: true}.Do(dir)
 }
 
-// Removal is an Unload in all its ways.
+// Removal is an Unload with options.
 type Removal struct {
 	Force  bool
 	ByHand bool // see UnloadByHand
-	// Step is called before each step that changes something; its error ends the unload there. The next one goes on, and
-	// finds out as this one would have whether a person had disabled. nil: nobody asks.
+	// Step is called before each change; its error ends the unload there. The next unload continues, and also
+	// finds out whether a person had disabled. nil: no calls.
 	Step func(name string) error
 }
 
@@ -80,7 +82,7 @@ func (r Removal) unload(dir string) (unloaded bool, err error) {
 	if err != nil || r.ByHand {
 		return unloaded, err
 	}
-	// What is not sockmap's stays, and the directory with it.
+	// Files that are not sockmap's stay, and so does the directory.
 	if err := removeStateDir(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
 		return unloaded, fmt.Errorf("remove state directory: %w", err)
 	}
@@ -105,7 +107,7 @@ func (r Removal) removeStates(dir string, entries []os.DirEntry) (unloaded bool,
 	return unloaded, nil
 }
 
-// mark keeps what a person has decided. Where no state was in force, an unload before has decided what the next load is.
+// mark notes what a person has decided. If no state was in force, an earlier unload has noted it.
 func (r Removal) mark(dir string, stood stand) error {
 	if err := r.step("mark unloaded"); err != nil {
 		return err
@@ -125,13 +127,13 @@ func (r Removal) mark(dir string, stood stand) error {
 	return removeMark(dir, markDisabled)
 }
 
-// stand is how a kill switch stood before it was turned.
+// stand is the position of a kill switch before it was turned on.
 type stand struct {
 	inForce  bool // there is state that new connections use
 	disabled bool // a person had disabled it
 }
 
-// checkOurs refuses a directory of somebody else: a mistyped path must not cost another product its pins.
+// checkOurs refuses a directory of others: a mistyped path must not remove another product's pins.
 func checkOurs(dir string, entries []os.DirEntry) error {
 	for _, e := range entries {
 		if isOurs(e.Name()) {
@@ -149,7 +151,7 @@ func isOurs(name string) bool {
 	return ok || strings.HasPrefix(name, buildingPrefix)
 }
 
-// switchOff turns the kill switch of everything below dir, before anything is removed.
+// switchOff turns on the kill switches of everything below dir, before anything is removed.
 func (r Removal) switchOff(dir string, entries []os.DirEntry) (stood stand, err error) {
 	d, err := Open(dir)
 	opened := err == nil
@@ -181,7 +183,7 @@ func (r Removal) switchOff(dir string, entries []os.DirEntry) (stood stand, err 
 	return stood, errors.Join(errs...)
 }
 
-// switchOffState does it for one state, whatever version made it. found is false where nothing leads to a switch.
+// switchOffState does this for one state of any version. found is false if nothing leads to a switch.
 func (r Removal) switchOffState(l layout, inForce bool) (disabled, found bool, err error) {
 	all, err := findSwitches(l, r.Force)
 	defer all.close()
@@ -203,7 +205,7 @@ func (r Removal) switchOffState(l layout, inForce bool) (disabled, found bool, e
 	return off && !isUnloading(l), len(all) > 0, err
 }
 
-// removeState renames first: a removal that is killed half-way is then finished by removeUnfinished.
+// removeState renames first, so that removeUnfinished completes a removal that is killed half-way.
 func removeState(l layout) error {
 	doomed := l
 	if !strings.HasPrefix(l.name, buildingPrefix) {
@@ -218,7 +220,7 @@ func removeState(l layout) error {
 // RemoveUnfinished removes what killed calls left unfinished. The caller holds the lock on dir.
 func RemoveUnfinished(dir string) error { return within(dir, removeUnfinished) }
 
-// removeUnfinished removes what killed calls left. The caller's lock says that nobody is at work there.
+// removeUnfinished does this. As the caller holds the lock, no other call is at work there.
 func removeUnfinished(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

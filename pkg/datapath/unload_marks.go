@@ -14,11 +14,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Marks are what a person has decided, kept in the state directory while nothing is loaded: symbolic links, because bpffs
-// holds no files. Like all that is pinned they are gone after a reboot. Their names begin like those of unfinished state, which
-// versions that know no marks skip and remove: for them nothing is loaded, and nothing stands in the way.
+// Marks note what a person has decided, in the state directory while nothing is loaded. They are symbolic
+// links, because bpffs holds no files, and a reboot removes them like pins. Their names begin like those of
+// unfinished state, so versions without marks ignore and remove them.
 const (
-	// markUnloaded: a person has unloaded, so nobody loads without being asked. Its target is the CLOCK_BOOTTIME in ns.
+	// markUnloaded: a person has unloaded, so nothing loads automatically. Its target is the CLOCK_BOOTTIME
+	// in ns.
 	markUnloaded = buildingPrefix + "unloaded"
 	// markDisabled: the kill switch was on then, so the next load begins with it on.
 	markDisabled = buildingPrefix + "disabled"
@@ -26,7 +27,7 @@ const (
 
 func isMark(name string) bool { return name == markUnloaded || name == markDisabled }
 
-// UnloadedByHand tells whether a person has unloaded what was below dir, and when. It takes no lock.
+// UnloadedByHand reports whether a person has unloaded the state below dir, and when. It takes no lock.
 func UnloadedByHand(dir string) (at time.Time, ok bool) {
 	text, err := os.Readlink(filepath.Join(dir, markUnloaded))
 	if err != nil {
@@ -34,19 +35,19 @@ func UnloadedByHand(dir string) (at time.Time, ok bool) {
 	}
 	ns, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return at, true // whatever it says, somebody has put it there
+		return at, true // a mark with another text counts, too
 	}
 	return sinceBoot(ns), true
 }
 
-// StaysDisabled tells whether the next load below dir begins with the kill switch on. It takes no lock.
+// StaysDisabled reports whether the next load below dir begins with the kill switch on. It takes no lock.
 func StaysDisabled(dir string) bool {
 	_, err := os.Lstat(filepath.Join(dir, markDisabled))
 	return err == nil
 }
 
-// MarkDisabled decides whether the next load begins with the kill switch on. changed is false where nobody has unloaded by
-// hand: there is nothing to decide then. The caller holds the lock on dir.
+// MarkDisabled decides whether the next load begins with the kill switch on. changed is false if nobody has
+// unloaded by hand: then it has no effect. The caller holds the lock on dir.
 func MarkDisabled(dir string, disabled bool) (changed bool, err error) {
 	if _, ok := UnloadedByHand(dir); !ok || StaysDisabled(dir) == disabled {
 		return false, nil
@@ -57,7 +58,7 @@ func MarkDisabled(dir string, disabled bool) (changed bool, err error) {
 	return true, removeMark(dir, markDisabled)
 }
 
-// ForgetUnload lets whoever keeps the node load again. The caller holds the lock on dir.
+// ForgetUnload lets the plugin and the agent load again. The caller holds the lock on dir.
 func ForgetUnload(dir string) (changed bool, err error) {
 	if _, ok := UnloadedByHand(dir); !ok {
 		return false, nil
@@ -80,7 +81,7 @@ func removeMark(dir, name string) error {
 	return nil
 }
 
-// publishMarked is publish for a first load: it does what the marks say, which are of no use afterwards.
+// publishMarked is publish for a first load. It applies the marks and removes them.
 func publishMarked(l, building layout) error {
 	if StaysDisabled(l.dir) {
 		d := open(building)

@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// damages are what a forced unload may find in the place of the state that it knows. Each keeps flows redirected.
+// damages are what a forced unload may find in the place of the state that it knows. Each keeps flows
+// redirected.
 var damages = []struct {
 	name   string
 	damage func(t *testing.T, d *Datapath)
@@ -121,7 +122,8 @@ func (w watched) redirected(t *testing.T) uint64 {
 	return f.RedirectedBytes
 }
 
-// settled is a little longer than a socket with unread bytes before its reader may stay redirected, see bpf/change.h.
+// settled is a little longer than a socket with unread bytes before its reader may stay redirected, see
+// bpf/change.h.
 const settled = 1200 * time.Millisecond
 
 // wantNothingRedirected looks while somebody sends.

@@ -9,9 +9,10 @@ import (
 	"os"
 )
 
-// unloadingDir is a mark inside a state: it is being unloaded, and if its kill switch is on, that is why. It is made before
-// the switch is turned and goes with the state, so no crash in between makes the switch look like what a person disabled.
-// It is a directory, of which all versions take no notice, and not there where the switch was on before.
+// unloadingDir marks a state that is being unloaded: its kill switch is on for that reason. It is made before
+// the switch is turned on and removed with the state, so after a crash the switch does not look like one that
+// a person has turned on. It is not made if the switch was on before. It is a directory, which all versions
+// ignore.
 const unloadingDir = "unloading"
 
 func markUnloading(l layout) error {
@@ -30,18 +31,18 @@ func forgetUnloading(l layout) error {
 
 func isUnloading(l layout) bool { return exists(l.pin(unloadingDir)) }
 
-// Unloading tells whether an unload has begun and not ended: it runs now, or was interrupted. The kill switch is on then
-// because of that, and nobody has disabled.
+// Unloading reports whether an unload has begun and not ended: it runs now, or was interrupted. Then the kill
+// switch is on for that reason, and no person has disabled.
 func (d *Datapath) Unloading() bool { return isUnloading(d.layout) }
 
-// SwitchOffToUnload is SetDisabled(true) for whoever unloads next: if that is interrupted, nobody takes the switch for one
-// that a person has turned. The caller holds the lock on the state directory.
+// SwitchOffToUnload is SetDisabled(true) before an unload: if that is interrupted, the switch does not look
+// like one that a person has turned on. The caller holds the lock on the state directory.
 func (d *Datapath) SwitchOffToUnload() error {
 	_, err := d.switchOffToUnload(func(string) error { return nil })
 	return err
 }
 
-// switchOffToUnload tells whether a person had disabled. step is called before each change.
+// switchOffToUnload reports whether a person had disabled. step is called before each change.
 func (d *Datapath) switchOffToUnload(step func(name string) error) (disabled bool, err error) {
 	defer spellError(&err)
 	cfg, err := d.config()
@@ -62,8 +63,8 @@ func (d *Datapath) switchOffToUnload(step func(name string) error) (disabled boo
 	return cfg.Disabled != 0 && !d.Unloading(), d.turnSwitch(true)
 }
 
-// Resume takes back what an unload has done that was interrupted, for a person who loads: the switch stands as before, and
-// whoever keeps the node may load again. It reports whether there was such an unload. The caller holds the lock on the
+// Resume undoes an interrupted unload, for a person who loads: the switch is as before, and the plugin and
+// the agent may load again. It reports whether there was such an unload. The caller holds the lock on the
 // state directory.
 func (d *Datapath) Resume() (resumed bool, err error) {
 	defer spellError(&err)

@@ -11,9 +11,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// MarkUnswept leaves word that there may be a link or an endpoint that no record names, before a call makes
-// one so. Whoever finds the mark sweeps and clears it. Without it a call need not look at all links of the
-// node. It returns whether it made the mark: one that is there already is about what another call has left.
+// MarkUnswept marks that there may be a link or an endpoint without an attachment, before a call makes one. A
+// call that finds the mark sweeps and clears it. Without the mark no call needs to look at all links of the
+// node. made is false if another call has set it already.
 func (d *Datapath) MarkUnswept() (made bool, err error) {
 	err = os.Mkdir(d.layout.pin(unsweptDir), 0o700)
 	if errors.Is(err, fs.ErrExist) {
@@ -25,10 +25,10 @@ func (d *Datapath) MarkUnswept() (made bool, err error) {
 	return true, nil
 }
 
-// Unswept tells whether the mark is there.
+// Unswept reports whether the mark is set.
 func (d *Datapath) Unswept() bool { return exists(d.layout.pin(unsweptDir)) }
 
-// ClearUnswept takes the mark away. One that is not there is not an error.
+// ClearUnswept removes the mark. It is no error if it is not set.
 func (d *Datapath) ClearUnswept() error {
 	if err := removeIfThere(d.layout.pin(unsweptDir)); err != nil {
 		return fmt.Errorf("clear the mark of unswept state: %w", err)
@@ -36,9 +36,9 @@ func (d *Datapath) ClearUnswept() error {
 	return nil
 }
 
-// AttachmentsAfter calls f for the records behind that of key, in the order of the map, and then for those in
-// front of it, until f returns false. The map's order has nothing to do with the keys. f may remove the
-// record that it is called for. The caller holds the lock.
+// AttachmentsAfter calls f for the attachments after that of key, in the map's order, and then for those
+// before it, until f returns false. The map's order is random. f may delete the attachment that it is called
+// for. The caller holds the lock.
 func (d *Datapath) AttachmentsAfter(key AttachmentKey, f func(AttachmentKey, Attachment) bool) error {
 	m, err := d.attachments()
 	if err != nil {
@@ -52,7 +52,7 @@ func (d *Datapath) AttachmentsAfter(key AttachmentKey, f func(AttachmentKey, Att
 	}
 	for err == nil && next != key {
 		at := next
-		// Before f, as the kernel begins again behind a key that is gone.
+		// Before f, because after a deleted key the kernel starts again at the first.
 		more := m.NextKey(at, &next)
 		if record, ok, err := d.Attachment(at); err != nil {
 			return err

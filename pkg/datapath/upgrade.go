@@ -14,17 +14,17 @@ import (
 
 // Takeover is how other programs replace those that are loaded, for Upgrade, Replace and Resize.
 type Takeover struct {
-	// Settings of the new programs. Of these, state of the same ABI takes the version only: sizes, bounds and switches stay as
-	// they are, and guards that were switched off stay off.
+	// Settings of the new programs. An upgrade within an ABI uses only the version: sizes, bounds and
+	// switches stay, and guards that were switched off stay off.
 	Settings
-	// Hazards and Guarded are what a Probe, that of ProbeSet, says of the new programs. State of the same ABI is in use and not
-	// probed itself.
+	// Hazards and Guarded are the result of a Probe, named by ProbeSet, of the new programs. State of the
+	// same ABI is in use, so it cannot be probed itself.
 	Hazards, Guarded uint32
 	// Open opens the cgroup of this id, for links that must be made. fs.ErrNotExist: it is gone.
 	Open func(cgroupID uint64) (*os.File, error)
-	// Step is called before each step that changes something; its error ends the upgrade there. nil: nobody asks.
+	// Step is called before each change; its error ends the upgrade there. nil: no calls.
 	Step func(name string) error
-	// LoseGuards: the upgrade goes on where guards that run would not load any more, rather than return ErrGuardLost.
+	// LoseGuards: continue if guards that run now would not load, instead of returning ErrGuardLost.
 	LoseGuards bool
 }
 
@@ -35,12 +35,12 @@ func (u *Takeover) step(name string) error {
 	return u.Step(name)
 }
 
-// Upgrade puts the programs of this version in place of those that are loaded: in each link, the sockhash, the guards and
-// the pins. Maps stay, and with them all flows: a socket keeps the verdict with which it entered. It returns how many
-// cgroups run the new programs. The caller holds the lock on the state directory.
+// Upgrade replaces the loaded programs by those of this version: in each link, the sockhash, the guards and
+// the pins. Maps stay, and with them all flows: a socket keeps the verdict with which it entered. It returns
+// how many cgroups run the new programs. The caller holds the lock on the state directory.
 //
-// Each step leaves programs that work together, as all are of one ABI. So whatever an error or a kill leaves works, and the
-// next Upgrade, by any version, begins anew and ends with one version everywhere.
+// After each step the programs work together, as all have the same ABI. So the state after an error or a kill
+// works, and the next Upgrade, by any version, starts over and ends with one version everywhere.
 func (d *Datapath) Upgrade(u Takeover) (links int, err error) {
 	defer spellError(&err)
 	spec, err := bpf.LoadSockmap()
@@ -50,7 +50,7 @@ func (d *Datapath) Upgrade(u Takeover) (links int, err error) {
 	if err := removeUnfinished(d.layout.dir); err != nil {
 		return 0, err
 	}
-	// What was noted of guards that rest is about the programs that go.
+	// Resting guards are those of the old programs.
 	if err := d.wakeGuards(); err != nil && !u.LoseGuards {
 		return 0, err
 	}
@@ -74,9 +74,11 @@ func (d *Datapath) Upgrade(u Takeover) (links int, err error) {
 	})
 }
 
-// loadBeside loads all programs of spec with the maps that are pinned, and pins them in another directory. Nothing but
-// guards runs yet, beside those that do already.
-func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building layout, u *Takeover) (bpf.SockmapLearn, error) {
+// loadBeside loads all programs of spec with the pinned maps, and pins them in another directory. Of the new
+// programs only guards run then, beside the old ones.
+func (d *Datapath) loadBeside(
+	objs *loaded, spec *ebpf.CollectionSpec, building layout, u *Takeover,
+) (bpf.SockmapLearn, error) {
 	pinned, err := d.pinnedMaps(spec)
 	if err != nil {
 		return 0, err
@@ -113,7 +115,7 @@ func (d *Datapath) loadBeside(objs *loaded, spec *ebpf.CollectionSpec, building 
 	return learn, compareGuards(before, building)
 }
 
-// compareGuards returns an ErrGuardLost for guards that ran before and do not among what was built.
+// compareGuards returns ErrGuardLost for guards that ran before and are not in the new state.
 func compareGuards(before []GuardState, building layout) error {
 	after, err := guardStates(building.state())
 	if err != nil {
@@ -127,10 +129,12 @@ func compareGuards(before []GuardState, building layout) error {
 	return nil
 }
 
-// exchange puts what was built in the place of what runs. The version comes last, and the digest after it: without it, the
-// upgrade is not finished.
-func (d *Datapath) exchange(objs *loaded, building layout, u Takeover, change func(*bpf.SockmapConfig)) (links int, err error) {
-	// What is opened from here on is new.
+// exchange replaces the running programs by the new ones. The version is written last, and then the digest,
+// without which the upgrade counts as unfinished.
+func (d *Datapath) exchange(
+	objs *loaded, building layout, u Takeover, change func(*bpf.SockmapConfig),
+) (links int, err error) {
+	// Everything that is opened from here on is new.
 	if err := d.closeObjects(); err != nil {
 		return 0, err
 	}
@@ -216,9 +220,9 @@ func (d *Datapath) finish(u Takeover, change func(*bpf.SockmapConfig)) error {
 	return recordDigest(d.layout.state())
 }
 
-// exchangeLink puts the new programs into the links of one cgroup, makes links that it lacks, and removes those of guards
-// that are no more. It reports whether the cgroup is there.
-// hostNetNS is not 0 for that of a pod with hostNetwork.
+// exchangeLink puts the new programs into the links of one cgroup, makes missing links, and removes those of
+// guards that no longer exist. It reports whether the cgroup exists. hostNetNS is not 0 for the cgroup of a
+// pod with hostNetwork.
 func (d *Datapath) exchangeLink(
 	objs *loaded, key LinkKey, hostNetNS uint64, open func(uint64) (*os.File, error),
 ) (alive bool, err error) {
@@ -275,8 +279,8 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 	return d.attachOptionsGuard(cgroup, key)
 }
 
-// SetProbed records what the probes of a set say of the programs that are loaded, and the version that they are of. The
-// caller holds the lock on the state directory.
+// SetProbed records the findings of a set of probes about the loaded programs, and their version. The caller
+// holds the lock on the state directory.
 func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error {
 	if err := d.wakeGuards(); err != nil {
 		return err
@@ -285,7 +289,7 @@ func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error
 	if err != nil {
 		return err
 	}
-	// Without the name the next Upgrade asks again, whatever a kill leaves.
+	// Without the set's name the next Upgrade probes again, so a kill does no harm.
 	if err := removeIfThere(d.layout.pin(probesPin)); err != nil {
 		return fmt.Errorf("forget which probes were asked: %w", err)
 	}
@@ -299,7 +303,7 @@ func (d *Datapath) SetProbed(version, set string, hazards, guarded uint32) error
 	return recordProbes(d.layout.state(), set)
 }
 
-// SetVersion records that these programs are those of another version, too.
+// SetVersion records that version has the same programs.
 func (d *Datapath) SetVersion(version string) error {
 	return d.update(func(c *bpf.SockmapConfig) { setText(c.Version[:], version) })
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Replace puts state of this ABI in the place of that of an older one, which ReadOld has read: new connections belong to
-// the new one. The old one drains: its flows live on with its programs, maps and guards, until ReapDrained finds none left.
-// Records, endpoints, links, bounds, totals and the kill switch are carried over. It returns how many cgroups have a
-// link now. The caller holds the lock on dir.
+// Replace replaces state of an older ABI, which ReadOld has read, by state of this one. New connections use
+// the new state. The old state drains: its flows continue with its programs, maps and guards, until
+// ReapDrained finds none left. Attachments, endpoints, links, bounds, totals and the kill switch are carried
+// over. It returns how many cgroups have a link. The caller holds the lock on dir.
 //
-// A connection that is made while links are being exchanged may have one end in each; such a pair does not find itself
-// and goes by TCP. What a kill leaves is put right by the next Settle.
+// A connection that is established while links are exchanged may have one end in each state. Such ends do not
+// pair and use TCP. The next Settle completes a Replace that was killed.
 func Replace(dir string, old Old, u Takeover) (links int, err error) {
 	err = within(dir, func(dir string) error {
 		links, err = replaceIn(dir, old, u)
@@ -54,9 +54,11 @@ func replaceIn(dir string, old Old, u Takeover) (links int, err error) {
 	return settleNew(dir, u)
 }
 
-// takeOver makes what was built ready to take the place of the state from, which is in force with this configuration, and
-// calls put, which puts it there.
-func takeOver(from, building layout, abi uint32, config bpf.SockmapConfig, u *Takeover, put func() error) error {
+// takeOver prepares the new state to replace the state from, which is in force with this configuration, and
+// calls put, which does so.
+func takeOver(
+	from, building layout, abi uint32, config bpf.SockmapConfig, u *Takeover, put func() error,
+) error {
 	d := open(building)
 	defer d.Close()
 	err := d.update(func(c *bpf.SockmapConfig) {
@@ -79,7 +81,7 @@ func takeOver(from, building layout, abi uint32, config bpf.SockmapConfig, u *Ta
 	return put()
 }
 
-// settleNew ends what a takeOver has begun, and counts the cgroups that have a link.
+// settleNew completes a takeOver, and counts the cgroups with a link.
 func settleNew(dir string, u Takeover) (links int, err error) {
 	d, err := Open(dir)
 	if err != nil {
@@ -93,8 +95,8 @@ func settleNew(dir string, u Takeover) (links int, err error) {
 	return len(keys), err
 }
 
-// Settle ends what a Replace has begun: nothing of an older ABI is in force any more. Where none is left it does nothing.
-// The caller holds the lock on the state directory.
+// Settle completes a Replace: afterwards no state of an older ABI is in force. If there is none it does
+// nothing. The caller holds the lock on the state directory.
 func (d *Datapath) Settle(u Takeover) (err error) {
 	defer spellError(&err)
 	found, err := FindLeftovers(d.layout.dir)
@@ -105,7 +107,7 @@ func (d *Datapath) Settle(u Takeover) (err error) {
 		if Conversions[abi] == nil {
 			return &StateError{Path: layout{d.layout.dir, stateName(abi)}.state(), Found: fmt.Sprintf("ABI %d", abi), Own: "none beside its own"}
 		}
-		// Before it was killed, or by the old version after it.
+		// Made before the kill, or by the old version after it.
 		old := layout{d.layout.dir, stateName(abi)}
 		if err := d.carry(old, abi, ebpf.UpdateNoExist, &u); err != nil {
 			return err
@@ -126,7 +128,8 @@ func (d *Datapath) Settle(u Takeover) (err error) {
 	return nil
 }
 
-// carried are the maps that outlive an ABI. Records come first, as in an ADD: they name what is to be there.
+// carried are the maps that are carried over to another ABI. Attachments come first, as in an ADD: they name
+// everything else.
 var carried = [...]struct {
 	pin       string
 	valueSize uintptr
@@ -167,13 +170,13 @@ func (d *Datapath) carry(old layout, abi uint32, how ebpf.MapUpdateFlags, u *Tak
 			return err
 		}
 		if err := d.carryLink(key, hosts, u.Open); err != nil && !errors.Is(err, ErrTooManyPrograms) {
-			return err // of the 64 programs one is ours, and about to go
+			return err // one of the 64 programs is ours, and will be detached
 		}
 	}
 	return nil
 }
 
-// conversionFrom is as it is for the own ABI.
+// conversionFrom returns the Conversion from abi; for this ABI it changes nothing.
 func conversionFrom(abi uint32) Conversion {
 	if abi == ABI {
 		return func(_ string, key, value []byte) (newKey, newValue []byte, err error) { return key, value, nil }
@@ -181,8 +184,10 @@ func conversionFrom(abi uint32) Conversion {
 	return Conversions[abi]
 }
 
-// carryLink attaches a cgroup that the old state has a link of. One that is gone has none.
-func (d *Datapath) carryLink(key LinkKey, hosts map[uint64]uint64, open func(uint64) (*os.File, error)) error {
+// carryLink attaches to a cgroup that has a link in the old state. It is no error if the cgroup is gone.
+func (d *Datapath) carryLink(
+	key LinkKey, hosts map[uint64]uint64, open func(uint64) (*os.File, error),
+) error {
 	if alive, err := d.linkAlive(key); alive || err != nil {
 		return err
 	}
@@ -217,7 +222,7 @@ func carryMap(old layout, to *ebpf.Map, pin string, convert Conversion, how ebpf
 			return err
 		}
 		if keys = append(keys, key); len(keys) > int(from.MaxEntries()) {
-			break // it changes faster than it is read: only a map that nobody locks, whose entries are hints
+			break // it changes while it is read: a map of hints, which needs no lock
 		}
 	}
 	for _, key := range keys {
@@ -235,7 +240,9 @@ func carryMap(old layout, to *ebpf.Map, pin string, convert Conversion, how ebpf
 	return nil
 }
 
-func carryEntry(from, to *ebpf.Map, pin string, key, value []byte, convert Conversion, how ebpf.MapUpdateFlags) error {
+func carryEntry(
+	from, to *ebpf.Map, pin string, key, value []byte, convert Conversion, how ebpf.MapUpdateFlags,
+) error {
 	var converted any
 	newKey, one, err := convert(pin, key, value[:from.ValueSize()])
 	converted = one
@@ -257,8 +264,8 @@ func carryEntry(from, to *ebpf.Map, pin string, key, value []byte, convert Conve
 	return nil
 }
 
-// retire takes the sock_ops links of a state away, cgroup by cgroup, whose place this one has taken. Guards of its live
-// sockets stay.
+// retire removes the sock_ops links of a state that this one replaces, cgroup by cgroup. The guards of its
+// live sockets stay.
 func (d *Datapath) retire(old layout, u *Takeover) error {
 	keys, err := open(old).LinkKeys()
 	if err != nil {
@@ -278,7 +285,7 @@ func (d *Datapath) retire(old layout, u *Takeover) error {
 		if err := detachNow(old.link(key)); err != nil {
 			return fmt.Errorf("detach link of %s: %w", old.name, err)
 		}
-		// Of a cgroup that was full there is room now.
+		// The cgroup may have been full; now it has a free slot.
 		if err := d.carryLink(key, hosts, u.Open); err != nil {
 			return err
 		}
@@ -286,7 +293,7 @@ func (d *Datapath) retire(old layout, u *Takeover) error {
 	return nil
 }
 
-// detachNow removes a link and its pin. Removing the pin alone would do, but at some time later.
+// detachNow removes a link and its pin. If only the pin were removed, the link would run for a moment longer.
 func detachNow(pin string) error {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Sizes of ABI 1, of whose values no more is known here than how they differ from those of ABI 2.
+// Sizes of values in ABI 1 that differ from ABI 2 only at their end.
 const (
 	abi1EndpointSize   = 144
 	abi1AttachmentSize = 1216
@@ -91,7 +91,7 @@ func totalsFromABI1(value []byte) ([]byte, error) {
 	return binary.Append(nil, binary.NativeEndian, &sums)
 }
 
-// avoidedFromABI1: since when a port was avoided nobody knew, so its time begins now.
+// avoidedFromABI1 starts the time of AvoidFor now, because ABI 1 did not keep when a port was noted.
 func avoidedFromABI1(value []byte) ([]byte, error) {
 	var habits uint32
 	if err := decodeABI1(value, &habits); err != nil {

@@ -23,7 +23,8 @@ func fromABI0(pin string, key, value []byte) ([]byte, []byte, error) {
 	return key, value, nil
 }
 
-// makeOld turns what is loaded into state of ABI 0, as if that had been loaded. Programs, links and flows go on.
+// makeOld turns what is loaded into state of ABI 0, as if that had been loaded. Programs, links and flows go
+// on.
 func makeOld(t testing.TB, d *Datapath) layout {
 	t.Helper()
 	Conversions[0] = fromABI0
@@ -74,7 +75,8 @@ func mustReplace(t testing.TB, dir string) *Datapath {
 	return d
 }
 
-// drainAs opens the draining state, which differs from this ABI in nothing but the records. Those are looked for in d.
+// drainAs opens the draining state, which differs from this ABI in nothing but the records. Those are looked
+// for in d.
 func drainAs(t testing.TB, old layout, current *Datapath) *Datapath {
 	t.Helper()
 	d := open(old.draining())

@@ -14,28 +14,29 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Conversion gives the key and value that an entry of another ABI's map has in this one's; no key: it has none. It is asked
-// for config and the maps that Replace carries over, by the names of their pins; a value of totals is that of one CPU.
+// Conversion converts an entry of another ABI's map to this ABI; without newKey the entry is dropped. It is
+// called for config and for the maps that Replace carries over, with the names of their pins. A value of
+// totals is that of one CPU.
 type Conversion func(pin string, key, value []byte) (newKey, newValue []byte, err error)
 
-// Conversions are those from older ABIs, by their numbers. Whoever raises ABI adds one here, or state of the old ABI can only
-// be unloaded.
+// Conversions are those from older ABIs. A change that raises ABI adds one here, or state of the old ABI can
+// only be unloaded.
 var Conversions = map[uint32]Conversion{1: fromABI1}
 
-// Of every ABI's config map, the first word is the ABI and the second the kill switch.
+// In every ABI the config map begins with the ABI and the kill switch.
 const (
 	abiOffset      = 0
 	disabledOffset = 4
 )
 
-// Leftovers is what stands beside the state in force.
+// Leftovers are states beside the one in force.
 type Leftovers struct {
 	Unfinished bool     // of killed calls
-	Older      []uint32 // ABIs whose place was taken, and which a killed Replace has left in force
-	Draining   []uint32 // ABIs whose live flows are left; the own one: of another size, or with other guards
+	Older      []uint32 // ABIs that were replaced, but that a killed Replace has left in force
+	Draining   []uint32 // ABIs of draining states; this ABI: state of another size, or with other guards
 }
 
-// FindLeftovers reads one directory. A directory that is not there has none.
+// FindLeftovers reads the state directory dir. If it does not exist there are none.
 func FindLeftovers(dir string) (found Leftovers, err error) {
 	defer spellError(&err)
 	entries, err := os.ReadDir(dir)
@@ -83,7 +84,7 @@ func rawConfig(l layout, abi uint32) (m *ebpf.Map, value []byte, err error) {
 	return m, value, nil
 }
 
-// switchOld turns the kill switch of an older ABI's state.
+// switchOld turns the kill switch of an older ABI's state on or off.
 func switchOld(l layout, abi uint32, disabled bool) error {
 	m, value, err := rawConfig(l, abi)
 	if err != nil {
@@ -114,13 +115,13 @@ func eachDraining(dir string, f func(l layout, abi uint32) error) error {
 	return errors.Join(errs...)
 }
 
-// Draining is state with live flows whose place another has taken.
+// Draining is state with live flows that was replaced.
 type Draining struct {
 	ABI     uint32
 	Sockets int
 }
 
-// ListDraining tells of each draining state how many sockets it has left. It takes no lock.
+// ListDraining returns the number of sockets of each draining state. It takes no lock.
 func ListDraining(dir string) (all []Draining, err error) {
 	err = within(dir, func(dir string) error {
 		return eachDraining(dir, func(l layout, abi uint32) error {
@@ -152,7 +153,7 @@ func socketsLeft(l layout, most int) (n int, err error) {
 func countKeys(m *ebpf.Map, most int) (n int, err error) {
 	var key []byte
 	for n < most {
-		// Of a key that is gone meanwhile the next is the first: at worst some are counted twice.
+		// If the key was deleted meanwhile, iteration starts again, so some entries may be counted twice.
 		next, err := nextKey(m, key)
 		if err != nil || next == nil {
 			return n, err
@@ -174,7 +175,8 @@ func nextKey(m *ebpf.Map, key []byte) ([]byte, error) {
 	return next, nil
 }
 
-// ReapDrained removes draining states without sockets, and returns their ABIs. The caller holds the lock on dir.
+// ReapDrained removes draining states without sockets, and returns their ABIs. The caller holds the lock on
+// dir.
 func ReapDrained(dir string, step func(name string) error) (reaped []uint32, err error) {
 	defer spellError(&err)
 	err = eachDraining(dir, func(l layout, abi uint32) error {
@@ -201,8 +203,8 @@ type Old struct {
 	config   bpf.SockmapConfig
 }
 
-// ReadOld reads the state of an older ABI, where one is in force and no other is. ok is false where none is. It takes no
-// lock, and returns a *StateError where this version has no Conversion from that ABI.
+// ReadOld reads the state of an older ABI, if it is the only one in force; else ok is false. It takes no
+// lock. It returns a *StateError if this version has no Conversion from that ABI.
 func ReadOld(dir string) (old Old, ok bool, err error) {
 	err = within(dir, func(dir string) error {
 		old, ok, err = readOldIn(dir)

@@ -14,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exchangePins moves the pins of one directory over those of another, and removes what is not among the new ones, but for
-// the names in keep. Subdirectories stay where they are.
+// exchangePins moves the pins of directory from over those of to, and removes pins that are not among the new
+// ones, except for the names in keep. Subdirectories stay.
 //
-// rename(2) over a pin is atomic on bpffs: whoever opens the name gets the old object or the new one. The old one is let
-// go of by the rename, so a link that is exchanged in this way was never alone: the new one has been attached before.
+// rename(2) over a pin is atomic on bpffs: opening the name returns the old object or the new one. The rename
+// releases the old one, so a link that is exchanged in this way leaves no gap: the new one has been attached
+// before.
 func exchangePins(from, to string, keep func(name string) bool) error {
 	fresh, err := pinNames(from)
 	if err != nil {
@@ -58,10 +59,11 @@ func pinNames(dir string) (map[string]bool, error) {
 	return names, nil
 }
 
-// exchangeProgram makes a pinned cgroup link run prog, in one step for the kernel: no connection sees neither. A link whose
-// cgroup is gone stays the husk that it is.
+// exchangeProgram makes a pinned cgroup link run prog, atomically: every connection meets one of the
+// programs. A link whose cgroup is gone is not changed.
 //
-// The kernel compares with the program that we have seen there, so what somebody else puts there meanwhile is an error.
+// The kernel compares with the program that we have seen there, so it is an error if others have replaced it
+// meanwhile.
 func exchangeProgram(pin string, prog *ebpf.Program) error {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if err != nil {

@@ -269,7 +269,8 @@ func TestUpgradeRefusesToLoseAGuard(t *testing.T) {
 	wantOneVersion(t, d, "new")
 }
 
-// wantGuardExchanged is for kernels that take tracing guards: after an upgrade, other links run in the place of the old.
+// wantGuardExchanged is for kernels that take tracing guards: after an upgrade, other links run in the place
+// of the old.
 func wantGuardExchanged(t *testing.T, d *Datapath, before GuardState) {
 	t.Helper()
 	pins := func() map[string]ebpf.ProgramID {

@@ -51,7 +51,8 @@ func TestCountingAnewReturnsTheWindowsOfSendersThatAreGone(t *testing.T) {
 	})
 }
 
-// growWindow sends bursts, each of which waits as a whole before it is read, until the window has grown twice.
+// growWindow sends bursts, each of which waits as a whole before it is read, until the window has grown
+// twice.
 func growWindow(t *testing.T, d *Datapath, reader uint64, client, server *net.TCPConn) {
 	t.Helper()
 	const piece = 16 << 10
