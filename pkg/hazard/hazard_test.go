@@ -68,20 +68,20 @@ func TestRowsAreWhole(t *testing.T) {
 	}
 }
 
-// TestProgramsAskForTheRightBits compares enum asked_hazard of bpf/abi.h with the table.
+// TestProgramsAskForTheRightBits compares enum asked_hazard of bpf/abi_config.h with the table.
 func TestProgramsAskForTheRightBits(t *testing.T) {
-	header, err := os.ReadFile(filepath.Join("..", "..", "bpf", "abi.h"))
+	header, err := os.ReadFile(filepath.Join("..", "..", "bpf", "abi_config.h"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	asked := regexp.MustCompile(`HAZARD_(\w+) = 1 << (\d+)`).FindAllStringSubmatch(string(header), -1)
 	if len(asked) == 0 {
-		t.Fatal("bpf/abi.h asks for no hazard")
+		t.Fatal("bpf/abi_config.h asks for no hazard")
 	}
 	for _, m := range asked {
 		name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
 		if h, ok := hazard.Named(name); !ok || strconv.Itoa(int(h.Bit)) != m[2] {
-			t.Errorf("HAZARD_%s of bpf/abi.h is bit %s, in the table %s is %+v", m[1], m[2], name, h)
+			t.Errorf("HAZARD_%s of bpf/abi_config.h is bit %s, in the table %s is %+v", m[1], m[2], name, h)
 		}
 	}
 }
