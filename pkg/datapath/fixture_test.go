@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/btf"
-	"golang.org/x/sys/unix"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 func init() {
@@ -32,24 +32,8 @@ var defaults = Settings{
 // guarded are with all guards that the kernel takes.
 var guarded = Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
 
-// newStateDir mounts a bpffs of the test's own and makes a state directory on it.
-func newStateDir(t testing.TB) string {
-	t.Helper()
-	mount := t.TempDir()
-	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount bpffs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Errorf("unmount bpffs: %v", err)
-		}
-	})
-	dir := filepath.Join(mount, "sockmap")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
+// newStateDir is fixture.StateDir.
+func newStateDir(t testing.TB) string { t.Helper(); return fixture.StateDir(t) }
 
 func load(t testing.TB, s Settings) *Datapath {
 	t.Helper()
@@ -82,38 +66,16 @@ func newGroup(t testing.TB) *group {
 
 func groupBelow(t testing.TB, parent string) *group {
 	t.Helper()
-	path, err := os.MkdirTemp(parent, "sockmap-datapath-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, id := fixture.Cgroup(t, parent)
 	dir, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		dir.Close()
-		if err := os.Remove(path); err != nil {
-			t.Errorf("remove cgroup: %v", err)
-		}
-	})
-	return &group{dir: dir, id: st.Ino}
+	t.Cleanup(func() { dir.Close() })
+	return &group{dir: dir, id: id}
 }
 
-func cgroupMount(t testing.TB) string {
-	t.Helper()
-	for _, mount := range []string{unifiedMount, "/sys/fs/cgroup"} {
-		var st unix.Statfs_t
-		if unix.Statfs(mount, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
-			return mount
-		}
-	}
-	t.Fatal("no cgroup2 mount")
-	return ""
-}
+func cgroupMount(t testing.TB) string { t.Helper(); return fixture.CgroupMount(t) }
 
 // in runs f while this process is in the group: sockets that f makes belong to it for life.
 func (g *group) in(t testing.TB, f func()) {

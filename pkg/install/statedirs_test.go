@@ -14,21 +14,13 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"golang.org/x/sys/unix"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // loadedNodes are state directories with loaded programs, on a bpffs of the test's own.
 func loadedNodes(t *testing.T, count int) (nodes []*endpoint.Node) {
 	t.Helper()
-	mount := t.TempDir()
-	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount bpffs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Errorf("unmount bpffs: %v", err)
-		}
-	})
+	mount := fixture.BPFFS(t)
 	for i := range count {
 		n := &endpoint.Node{
 			Dir:      filepath.Join(mount, fmt.Sprintf("state%d", i)),

@@ -20,7 +20,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
-	"golang.org/x/sys/unix"
 )
 
 // Variables that make the test binary something else, for tests that need another process: sockmapctl itself, or a
@@ -49,16 +48,7 @@ func TestMain(m *testing.M) {
 // newStateDir names a state directory on a bpffs of the test's own.
 func newStateDir(t testing.TB) string {
 	t.Helper()
-	mount := t.TempDir()
-	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount bpffs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(mount, 0); err != nil {
-			t.Errorf("unmount bpffs: %v", err)
-		}
-	})
-	return filepath.Join(mount, "sockmap")
+	return filepath.Join(fixture.BPFFS(t), "sockmap")
 }
 
 // testNode is a state directory, and commands that use it.

@@ -5,14 +5,12 @@ package probe_test
 import (
 	"io"
 	"os"
-	"path/filepath"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
 // The kernel and the guards decide, and not who runs when.
@@ -35,15 +33,7 @@ func TestInterruptedReadIsFoundTheSameEachTime(t *testing.T) {
 // probeOften loads once and probes often. It returns what was found of eagain, and which guards run.
 func probeOften(t *testing.T, runs int, without []string) (findings hazard.Findings, active map[string]bool) {
 	t.Helper()
-	mount := t.TempDir()
-	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount bpffs: %v", err)
-	}
-	defer unix.Unmount(mount, 0)
-	dir := filepath.Join(mount, "sockmap")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	dir := fixture.StateDir(t)
 	d, err := datapath.Load(dir, datapath.Settings{
 		MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, WithoutGuards: without,
 		Probe: func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {

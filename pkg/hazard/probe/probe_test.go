@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -28,15 +27,7 @@ func TestMain(m *testing.M) {
 // load loads with the probes on a bpffs of the test's own, and gives what they found.
 func load(t *testing.T, without ...string) (*datapath.Datapath, hazard.Findings) {
 	t.Helper()
-	mount := t.TempDir()
-	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
-		t.Fatalf("mount bpffs: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(mount, 0) })
-	dir := filepath.Join(mount, "sockmap")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	dir := fixture.StateDir(t)
 	var findings hazard.Findings
 	d, err := datapath.Load(dir, datapath.Settings{
 		MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, WithoutGuards: without,
