@@ -10,8 +10,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// tellHazards says what the probes found at load and why the demo accepts it all the same.
-func tellHazards(node *lab.Node) error {
+// printHazards prints the hazards that the probes found at load, and why the demo accepts them.
+func printHazards(node *lab.Node) error {
 	d, err := datapath.Open(node.BPFFS())
 	if err != nil {
 		return err
@@ -23,16 +23,16 @@ func tellHazards(node *lab.Node) error {
 	}
 	open := hazard.Set(cfg.Hazards &^ cfg.Guarded).Severe()
 	if open == 0 {
-		say("The probes found nothing on this kernel that keeps acceleration off.")
+		say("The probes found no hazard on this kernel that disables acceleration.")
 		return nil
 	}
-	say("The probes found hazards on this kernel that keep acceleration off unless they are accepted:")
+	say("The probes found hazards on this kernel. Each disables acceleration unless the configuration accepts it:")
 	for _, h := range hazard.Table {
 		if open&hazard.SetOf(h.Name) != 0 {
 			fmt.Printf("    %s: %s (cure: %s)\n", h.Name, h.Meaning, h.Cure())
 		}
 	}
-	say("The demo accepts them (acceptHazards): its traffic programs use read and write only," +
-		" and nothing interrupts them.")
+	say("The demo accepts them (acceptHazards): its traffic programs only use read and write," +
+		" and no signal interrupts them.")
 	return nil
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows what sockmap does: two containers that talk to each other through the conflist of conf/,
-// once without and once with sockmap in the chain, directly and through a DNAT service address.
+// Command demo compares two pairs of containers that use the conflist of conf/, one without and one with sockmap in
+// the chain, over the pod address and over a DNAT service address.
 //
-// Everything happens in namespaces and cgroups of its own. Nothing is left behind, on Ctrl-C neither.
+// It runs in namespaces and cgroups of its own and removes them, on Ctrl-C too.
 package main
 
 import (
@@ -43,7 +43,7 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	say("Building the plugins (the reference plugins too; a few seconds unless it is the first time) …")
+	say("Building sockmap and the reference CNI plugins (slow the first time) …")
 	bin, err := build(ctx)
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func run(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, node.Close(), residue(name))
 	}()
-	say("Making two pairs of containers through libcni: bridge + host-local + portmap, and the same with sockmap chained behind …")
+	say("Creating two pairs of containers with libcni: one with bridge, host-local and portmap, one with sockmap added to this chain …")
 	plain, err := newPair(ctx, node, "plain", 0)
 	if err != nil {
 		return err
@@ -73,16 +73,16 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer chained.stop()
-	if err := tellHazards(node); err != nil {
+	if err := printHazards(node); err != nil {
 		return err
 	}
-	say("Comparing each byte of requests and streams, directly and through a service address, in both pairs …")
+	say("Checking every byte of requests and streams in both pairs, to the pod address and to a service address …")
 	for _, p := range []*pair{plain, chained} {
 		if err := p.check(ctx, node); err != nil {
 			return err
 		}
 	}
-	say("Measuring real traffic, both pairs in turn …")
+	say("Measuring the traffic of both pairs in turn …")
 	results, err := measure(node, plain, chained)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func residue(name string) error {
 	if len(left) > 0 {
 		return fmt.Errorf("left behind: %v", left)
 	}
-	say("Removed all of it; nothing is left behind.")
+	say("Removed all containers, namespaces and BPF programs of the demo.")
 	return nil
 }
 

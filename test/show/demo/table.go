@@ -67,11 +67,11 @@ func rate(f figures) string {
 
 func footnotes(p *pair) string {
 	lines := []string{
-		"Ratio: how many times better, of the median time of a request and its answer, or of what the reader of a stream got;",
-		"below 1 is a loss. In brackets is the interval that 95 % of resampled rounds lie in.",
-		fmt.Sprintf("%d rounds, both pairs in turn, client and server on CPU %d. Direct: %s; service: %s, DNAT to it.",
+		"Ratio: by how much sockmap is better than plain TCP, in latency of a request (median) or throughput of a stream.",
+		"A ratio below 1 is a loss. The brackets have the interval of 95 % over rounds.",
+		fmt.Sprintf("%d rounds, both pairs in turn, client and server on CPU %d. Direct: %s; service: %s, with DNAT to the former.",
 			rounds, cpu, p.direct, p.service),
-		"Redirected: share of the bytes with sockmap that never saw the TCP/IP stack, as the programs counted them.",
+		"Redirected: share of the bytes that skipped the TCP/IP stack, as counted by the BPF programs.",
 	}
 	return strings.Join(lines, "\n")
 }
