@@ -4,13 +4,13 @@ package cniconf
 
 import "strings"
 
-// Identity is what CNI_ARGS tells about the pod. Each field is "" when the runtime did not say, or said something
-// that cannot be a name. None of it is proof: a runtime may pass a container's name as the pod's.
+// Identity is the pod's identity by CNI_ARGS. A field is "" if the runtime passed nothing, or something that cannot be a
+// name. None of it is proof: a runtime may pass a container's name as the pod's.
 type Identity struct {
 	PodNamespace, PodName, PodUID, InfraContainerID string
 }
 
-// Longest accepted values in bytes: Kubernetes' own limits, and room for the IDs of any runtime.
+// Longest accepted values in bytes: Kubernetes' own limits; the IDs of all runtimes fit.
 const (
 	MaxPodNamespace     = 63
 	MaxPodName          = 253
@@ -18,9 +18,9 @@ const (
 	MaxInfraContainerID = 127
 )
 
-// ParseArgs reads CNI_ARGS, "KEY=VALUE;KEY=VALUE". It never fails, since the variable is informal and every
-// runtime fills it in its own way; the strings are warnings for the log. A value that is too long or has other
-// characters than a name is dropped and not cut: two namespaces must not become equal by losing their ends.
+// ParseArgs reads CNI_ARGS, "KEY=VALUE;KEY=VALUE". It never fails, because the variable is informal and each runtime
+// fills it in its own way; it returns warnings for the log. A value that is too long, or has characters that no name
+// has, is dropped and not cut: two namespaces must not become equal when their ends are cut off.
 func ParseArgs(cniArgs string) (Identity, []string) {
 	var id Identity
 	var warnings []string
@@ -49,7 +49,7 @@ func ParseArgs(cniArgs string) (Identity, []string) {
 	return id, warnings
 }
 
-// field returns where a key's value goes, nil for keys that are somebody else's.
+// field returns the field for a key's value, nil for keys that the plugin does not read.
 func (id *Identity) field(key string) (field *string, longest int) {
 	switch key {
 	case "K8S_POD_NAMESPACE":
@@ -64,8 +64,8 @@ func (id *Identity) field(key string) (field *string, longest int) {
 	return nil, 0
 }
 
-// isName holds for what CNI takes as a container ID. The values go into paths and metric labels: no slash, no
-// quote, no control character, and not "..".
+// isName accepts what CNI accepts as a container ID. The values are used in paths and metric labels: no slash, no quote,
+// no control character, and not "..".
 func isName(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

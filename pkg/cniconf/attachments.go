@@ -10,8 +10,8 @@ const (
 	keyValidAttachmentsOlder = "cni.dev/attachments"
 )
 
-// attachments fills in ValidAttachments. Anything that it does not understand leaves it nil, never empty: GC
-// removes what is not listed, so a list misread as empty would cut off every living container.
+// attachments fills in ValidAttachments. If it cannot parse the list, it leaves it nil, never empty: GC removes what is
+// not listed, so a list misread as empty would decline every running container.
 func (p *parser) attachments(values map[string]json.RawMessage) {
 	for _, name := range []string{keyValidAttachments, keyValidAttachmentsOlder} {
 		raw, present := values[name]
@@ -26,7 +26,7 @@ func (p *parser) attachments(values map[string]json.RawMessage) {
 	}
 }
 
-// attachmentList takes null for an empty list: that is how runtimes written in Go say that no container is left.
+// attachmentList reads null as an empty list: runtimes written in Go encode an empty list that way.
 func (v value) attachmentList() ([]Attachment, bool) {
 	items, ok := v.list()
 	if !ok {

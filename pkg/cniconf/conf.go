@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cniconf reads what a container runtime hands to the plugin: the configuration on standard input
-// and CNI_ARGS. It is pure: no file, no environment, no clock, so that every answer is a matter of its input.
+// and CNI_ARGS. It is pure: it reads no file, no environment and no clock, so that its
+// results depend on its input only.
 //
-// The configuration comes from two kinds of people, and they are treated differently. What the operator wrote
-// into the conflist is checked, and all wrong values are reported together. What the runtime or the author of a
-// pod adds (capabilities, annotations, CNI_ARGS) never fails a pod: it is dropped with a warning.
+// The configuration has two sources, which are treated differently. The operator's conflist is checked, and all wrong
+// values are reported together. Additions of the runtime or of a pod's author (capabilities, annotations, CNI_ARGS)
+// never fail a pod: wrong ones are dropped with a warning.
 package cniconf
 
 import (
@@ -27,7 +28,7 @@ const (
 	DefaultNATRefreshSeconds  uint32 = 60
 )
 
-// Peers says whom the flows of an endpoint may join.
+// Peers says with which endpoints the flows of an endpoint may form.
 type Peers string
 
 // The values of the key peers.
@@ -43,7 +44,7 @@ type Coexist string
 // The values of the key coexist.
 const (
 	CoexistYield Coexist = "yield" // the containers in that cgroup stay on TCP
-	CoexistShare Coexist = "share" // they are accelerated all the same
+	CoexistShare Coexist = "share" // they are accelerated anyway
 )
 
 // Helpers says what happens to ports whose payload a conntrack helper of the node rewrites.
@@ -83,17 +84,17 @@ type Conf struct {
 	LogLevel slog.Level
 	LogFile  string // absolute, or "" for standard error
 
-	// RuntimeCgroupPath is runtimeConfig.cgroupPath verbatim, unchecked: runtimes disagree on its form, and only
-	// someone who sees the cgroup hierarchy can tell what it means.
+	// RuntimeCgroupPath is runtimeConfig.cgroupPath, unchanged and unchecked: runtimes disagree on its form, and its
+	// meaning depends on the cgroup hierarchy.
 	RuntimeCgroupPath string
 	Annotations       map[string]string // of the pod, when the runtime passes them; nil otherwise
 
-	// PrevResult holds the very bytes that stood on standard input, because passing a result through a struct
-	// drops unknown keys and rounds big numbers. nil when absent or null.
+	// PrevResult holds the bytes of standard input unchanged, because decoding a result into a struct drops unknown keys
+	// and rounds big numbers. nil when absent or null.
 	PrevResult json.RawMessage
 
-	// ValidAttachments lists what GC must keep. nil means that the runtime said nothing, which is not the same as
-	// an empty list: that one says that nothing of this network is alive.
+	// ValidAttachments lists what GC must keep. nil means that the runtime passed no list. An empty list means that
+	// nothing of this network is alive.
 	ValidAttachments *[]Attachment
 
 	Warnings []string // for the log: what was ignored, and why
@@ -118,8 +119,8 @@ func Parse(stdin []byte) (*Conf, error) {
 	return p.conf, nil
 }
 
-// ParseLenient reads a configuration for the verbs that must work whatever it says: a container whose DEL fails
-// over a typing error cannot be removed. A wrong value becomes a warning and its key keeps the default.
+// ParseLenient reads a configuration for the verbs that must work with any configuration: a container whose DEL fails
+// because of a typing error cannot be removed. A wrong value becomes a warning and its key keeps the default.
 // The Conf is never nil; the error is nil or a *SyntaxError, and the Conf holds only defaults then.
 func ParseLenient(stdin []byte) (*Conf, error) {
 	p, err := parse(stdin)
@@ -148,7 +149,7 @@ func defaults() *Conf {
 	}
 }
 
-// parser gathers what is wrong while it fills in a Conf, so that one run tells the operator everything.
+// parser collects wrong values while it fills in a Conf, so that one run reports all of them.
 type parser struct {
 	conf  *Conf
 	wrong []error
@@ -169,7 +170,7 @@ func parse(stdin []byte) (*parser, error) {
 	}
 	for _, k := range append(protocolKeys(), keys()...) {
 		raw, present := values[k.name]
-		// Templates write null for what nobody set.
+		// Templates write null for values that are not set.
 		if present && !isNull(raw) {
 			k.set(value{parser: p, key: k.name, allowed: k.allowed, raw: raw})
 		}
@@ -180,8 +181,8 @@ func parse(stdin []byte) (*parser, error) {
 	return p, nil
 }
 
-// unknown warns about keys that nobody reads. They are no error: a conflist that a newer version understands
-// must not stop pods on a node that has an older one.
+// unknown warns about keys that are not read. They are no error: a conflist for a newer version must not stop pods on a
+// node that has an older one.
 func (p *parser) unknown(found []member) {
 	var known, own []string
 	for _, k := range protocolKeys() {

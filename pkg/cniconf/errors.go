@@ -11,8 +11,8 @@ import (
 // FieldError says that one value of a well-formed configuration cannot be used: CNI error code 7.
 type FieldError struct {
 	Key     string // as a path into the configuration: ports.include[2]
-	Value   string // what stands there, as JSON on one line, cut when it is long
-	Allowed string // what may stand there
+	Value   string // the value, as JSON on one line, cut when it is long
+	Allowed string // describes the values that are allowed
 }
 
 func (e *FieldError) Error() string {

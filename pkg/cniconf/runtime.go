@@ -44,8 +44,8 @@ func (c *Conf) ForPod(annotations map[string]string, cgroupPath string) *Conf {
 	return &own
 }
 
-// capabilities are for the runtime, not for us; but a capability that no runtime knows is silently not passed, so
-// a slip in one of ours would go unnoticed for ever.
+// capabilities are read by the runtime. It silently ignores one that it does not know, so a typing error in one of ours
+// would go unnoticed: warn about near misses.
 func (v value) capabilities() {
 	asked, _ := members(v.raw)
 	ours := []string{CapabilityCgroupPath, CapabilityPodAnnotations}
@@ -56,8 +56,8 @@ func (v value) capabilities() {
 	}
 }
 
-// runtimeConfig comes from the runtime and, in its annotations, from whoever wrote the pod: nothing in it may
-// keep a pod from starting.
+// runtimeConfig comes from the runtime, and its annotations from the pod's author: nothing in it may keep a pod from
+// starting.
 func (v value) runtimeConfig() {
 	found, ok := members(v.raw)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// value is what stands at a key. Its methods either set the field as a whole or reject the value and leave the
-// field alone, so that the lenient reading never sees half a value.
+// value is the value of a key. Its methods either set the whole field, or reject the value and leave the field unchanged,
+// so that ParseLenient never returns half a value.
 type value struct {
 	*parser
 	key     string // as a path: ports.include[2]
@@ -52,7 +52,7 @@ func (v value) boolean(field *bool) {
 	}
 }
 
-// number takes digits only: a fraction or an exponent is more likely a slip than a wish.
+// number accepts digits only: a fraction or an exponent is more likely a mistake than intended.
 func (v value) number(field *uint32, low, high uint32) {
 	n, err := strconv.ParseUint(string(v.raw), 10, 32)
 	if err != nil || uint32(n) < low || uint32(n) > high {
@@ -104,7 +104,7 @@ func (v value) logLevel() {
 	v.conf.LogLevel = level
 }
 
-// prevResult keeps the bytes. Only that it is an object is checked: what it says is the other plugins' business.
+// prevResult keeps the bytes. It checks only that they are an object: other plugins wrote its content.
 func (v value) prevResult() {
 	if v.raw[0] != '{' {
 		v.reject()
@@ -113,16 +113,16 @@ func (v value) prevResult() {
 	v.conf.PrevResult = v.raw
 }
 
-// pathMax is the kernel's PATH_MAX without the NUL: a longer path fails far from here with less to say.
+// pathMax is the kernel's PATH_MAX without the NUL: a longer path would fail later, with a worse error.
 const pathMax = 4095
 
 // notRoot: as a cgroup, "/" would attach the program to every process of the node.
 func notRoot(clean string) bool { return clean != "/" }
 
-// noDots: the kernel answers EPERM to a dot in a name on bpffs, which explains nothing to whoever reads it.
+// noDots: the kernel returns EPERM for a name with a dot on bpffs, an error that does not name the cause.
 func noDots(clean string) bool { return clean != "/" && !strings.Contains(clean, ".") }
 
-// path sets field to the cleaned path. "" stands for none where that is allowed.
+// path sets field to the cleaned path. "" means none, if optional.
 func (v value) path(field *string, optional bool, fits func(clean string) bool) {
 	s, ok := str(v.raw)
 	switch {
@@ -147,7 +147,7 @@ func isNull(raw json.RawMessage) bool { return string(raw) == "null" }
 // shownMax bounds how much of a wrong value gets into an error, in bytes.
 const shownMax = 80
 
-// shown renders a JSON value for a person: on one line, and not longer than a line.
+// shown formats a JSON value for an error: on one line, cut when it is long.
 func shown(raw json.RawMessage) string {
 	var line bytes.Buffer
 	if err := json.Compact(&line, raw); err != nil {
@@ -156,7 +156,7 @@ func shown(raw json.RawMessage) string {
 	return cut(line.String())
 }
 
-// quoted renders a string that somebody else chose.
+// quoted formats a string from outside.
 func quoted(s string) string { return strconv.Quote(cut(s)) }
 
 func cut(s string) string {

@@ -4,11 +4,11 @@
 // those of conntrack (FTP, SIP, IRC, ...) and of IPVS. A helper sees packets, and redirected bytes are in
 // none.
 //
-// A helper that is loaded, or built in, counts as in use: which rules of which network namespace assign it
-// cannot be told at the price of an ADD. What cannot be read counts as in use, too.
+// A helper that is loaded, or built in, counts as in use: to find the rules that assign it, in each network namespace,
+// would cost an ADD too much. A helper that cannot be ruled out counts as in use, too.
 //
-// Only files that the kernel makes are read, and only those that are the same in every container, so that the
-// plugin and the agent find the same.
+// Only files of the kernel are read, and only those with the same content in every container, so that the plugin and the
+// agent find the same helpers.
 package conntrack
 
 import (
@@ -48,7 +48,7 @@ var helpers = []helper{
 	{"user-space", []uint16{111, 1521}, []string{"nfnetlink_cthelper"}, false, false},   // conntrackd: RPC and Oracle's TNS
 }
 
-// Helper is one that is in use, as far as can be told.
+// Helper is a helper that is, or may be, in use.
 type Helper struct {
 	Name    string
 	Modules []string // that are there; empty where that is assumed

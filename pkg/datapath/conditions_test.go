@@ -22,7 +22,7 @@ func enumOf(t *testing.T, prefix string) map[string]uint64 {
 		t.Fatal(err)
 	}
 	values := map[string]uint64{}
-	for _, m := range regexp.MustCompile(`(?m)^\s+`+prefix+`_(\w+) = (\d+),`).FindAllStringSubmatch(string(header), -1) {
+	for _, m := range regexp.MustCompile(`\b`+prefix+`_(\w+) =\s+(\d+),`).FindAllStringSubmatch(string(header), -1) {
 		n, err := strconv.ParseUint(m[2], 10, 8)
 		if err != nil {
 			t.Fatal(err)

@@ -2,8 +2,8 @@
 
 // Package decline names the reasons why a container is not accelerated.
 //
-// One table gives each reason its number, which records of ADDs keep; its name, which metrics and -o json show;
-// and the code of the CNI error that a runtime gets when acceleration is required. docs/METRICS.md is generated
+// One table gives each reason its number, which attachments keep; its name, which metrics and -o json show; and the code
+// of the CNI error that a runtime gets when acceleration is required. docs/METRICS.md is generated
 // from it.
 package decline
 
@@ -14,8 +14,8 @@ import (
 
 // Reason is why a container is not accelerated.
 //
-// The numbers are part of the ABI: struct attachment of bpf/abi.h keeps them, and other versions read them. A
-// number is never used again for something else; a new reason gets the next one, which needs no new ABI.
+// The numbers are part of the ABI: struct attachment of bpf/abi.h keeps them, and other versions read them. A number
+// is never reused; a new reason gets the next one, which needs no new ABI.
 type Reason uint32
 
 // The reasons. Their meanings are in the table.
@@ -60,7 +60,7 @@ type row struct {
 var table = [...]row{
 	OptedOut: {
 		"opted-out", 0,
-		"the pod's annotation or the key `enabled` says so; no runtime is told",
+		"the pod's annotation or the key `enabled` opts it out; the runtime gets no error",
 	},
 	Hazards: {
 		"hazards", 0,
@@ -80,7 +80,7 @@ var table = [...]row{
 	},
 	ForeignState: {
 		"foreign-state", 0,
-		"what is pinned is of another version, or not sockmap's, see `sockmapctl status`",
+		"the pinned state is of another version, or not sockmap's, see `sockmapctl status`",
 	},
 	BPFFS: {
 		"bpffs", 0,
@@ -104,11 +104,11 @@ var table = [...]row{
 	},
 	Neighbour: {
 		"neighbour", 0,
-		"a sock_ops program of somebody else is in the way, see the key `coexist`",
+		"another sock_ops program is in the way, see the key `coexist`",
 	},
 	MapFull: {
 		"map-full", 0,
-		"there is no room for one more container, see `sockmap_map_entries`",
+		"a map is full, see `sockmap_map_entries`",
 	},
 	Resources: {
 		"resources", 0,
@@ -144,15 +144,15 @@ var table = [...]row{
 	},
 	Disabled: {
 		"disabled", 0,
-		"`sockmapctl disable`: of the node, never of a container, which is registered all the same",
+		"`sockmapctl disable`: a reason of the node, never of a container, which is registered anyway",
 	},
 	NotLoaded: {
 		"not-loaded", 0,
-		"the programs are not loaded: of the node, never of a container",
+		"the programs are not loaded: a reason of the node, never of a container",
 	},
 	SwitchedOff: {
 		"switched-off", 0,
-		"a person has switched off the pod or its namespace: `sockmapctl disable POD` or `--namespace`",
+		"an operator has switched off the pod or its namespace: `sockmapctl disable POD` or `--namespace`",
 	},
 }
 
@@ -165,8 +165,8 @@ func All() []Reason {
 	return all
 }
 
-// OfContainers lists the reasons that a container can have for not being accelerated, by number: of all others,
-// either nothing is recorded or no container is meant.
+// OfContainers lists the reasons that an attachment can have, by number. The others are not recorded, or are reasons of
+// the node.
 func OfContainers() []Reason {
 	return slices.DeleteFunc(All(), func(r Reason) bool {
 		return r == NetNS || r == Busy || r == Disabled || r == NotLoaded
@@ -175,8 +175,8 @@ func OfContainers() []Reason {
 
 func (r Reason) known() bool { return r != None && r < Reason(len(table)) }
 
-// String is the value of the label reason. It is empty for None; a number that only a newer version knows stays
-// one.
+// String is the value of the label reason. It is empty for None, and number-N for a number that only a newer version
+// knows.
 func (r Reason) String() string {
 	switch {
 	case r == None:
@@ -187,11 +187,11 @@ func (r Reason) String() string {
 	return fmt.Sprintf("number-%d", uint32(r))
 }
 
-// MarshalText makes names of reasons in JSON.
+// MarshalText writes the name into JSON.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// Code is that of the CNI error for the reason: the specification's own where it has one, else 100 and the
-// number. None has 0.
+// Code is the code of the CNI error for the reason: that of the specification if it has one, else 100 plus the number.
+// It is 0 for None.
 func (r Reason) Code() uint {
 	switch {
 	case r == None:
@@ -202,7 +202,7 @@ func (r Reason) Code() uint {
 	return firstCode + uint(r)
 }
 
-// Meaning says what the reason is, in Markdown. It is empty for None and for numbers that are not known.
+// Meaning explains the reason, in Markdown. It is empty for None and for unknown numbers.
 func (r Reason) Meaning() string {
 	if !r.known() {
 		return ""

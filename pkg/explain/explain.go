@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package explain tells why a connection is redirected or not: each condition of docs/DATAPATH.md in the order in which
+// Package explain says why a connection is redirected or not: each condition of docs/DATAPATH.md in the order in which
 // the programs ask, what it came to, and what would change the one that decided.
 //
 // It reads nothing itself, but for ReadSocket: callers gather Facts.

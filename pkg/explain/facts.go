@@ -28,8 +28,8 @@ type Facts struct {
 
 	Flow   *datapath.Flow // the sender's socket; nil: it is not in the sockhash
 	Peer   *datapath.Flow // the receiver's
-	Socket *Socket        // what the sender's socket has set; nil: nobody looked
-	Reader *Socket        // what the receiver's has set; nil: nobody looked
+	Socket *Socket        // options of the sender's socket; nil: not read
+	Reader *Socket        // options of the receiver's; nil: not read
 }
 
 // Place says where an end is.
@@ -60,7 +60,7 @@ func (e *End) permits(other *End, port uint16) (why, change string, known bool) 
 	same := e.NetNS == other.NetNS
 	switch {
 	case r == nil:
-		return "", "", true // attached by hand: no policy
+		return "", "", true // its cgroup was attached with sockmapctl attach: no policy
 	case !r.Accelerate && e.Why == decline.SwitchedOff:
 		return e.Name + " is kept on TCP: " + e.Declined, enableChange, true
 	case !r.Accelerate:
@@ -80,7 +80,7 @@ func (e *End) permits(other *End, port uint16) (why, change string, known bool) 
 
 // What would let an endpoint take part.
 const (
-	optInChange  = "the annotation sockmap-cni/accelerate when the pod is made anew, or the key enabled"
+	optInChange  = "the annotation sockmap-cni/accelerate when the pod is created again, or the key enabled"
 	enableChange = "sockmapctl enable, with what was switched off"
 )
 

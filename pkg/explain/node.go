@@ -28,7 +28,7 @@ var nodeQuestions = []*question{
 	},
 	{
 		name: "hazards", ask: "are this kernel's severe hazards guarded, or accepted?",
-		means:  "this kernel has severe hazards that nobody has accepted",
+		means:  "this kernel has severe hazards that the configuration does not accept",
 		change: "the key acceptHazards of its conflist, or for hazards of the pod its annotation, when it is added again; see: sockmapctl doctor",
 		now:    func(f *Facts) finding { return either(f, f.hazards) },
 	},
@@ -57,7 +57,7 @@ func (f *Facts) hazards(e *End) finding {
 	case len(f.Severe) == 0:
 		return passed("none is open")
 	case e.Registered != nil && e.Registered.Accelerate:
-		return passed("open: %s; %s was added all the same, so they are accepted", strings.Join(f.Severe, ", "), e.Name)
+		return passed("open: %s; %s was accelerated anyway, so they are accepted", strings.Join(f.Severe, ", "), e.Name)
 	case e.Why == decline.Hazards:
 		return decided("%s: %s", e.Name, e.Declined)
 	}

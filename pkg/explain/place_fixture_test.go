@@ -93,16 +93,13 @@ func (p *testPod) do(f func() error) error {
 	return <-done
 }
 
-// place is a node with two pods that reach each other, in one cgroup whose link takes registered endpoints.
-type place struct {
-	*testing.T
-	d       *datapath.Datapath
-	cgroup  string
-	web, db *testPod
-	bounds  datapath.Settings
+// node is loaded state. A load takes half a minute in an emulated guest, so rows share it.
+type node struct {
+	d      *datapath.Datapath
+	bounds datapath.Settings
 }
 
-func newPlace(t *testing.T, s datapath.Settings) *place {
+func newNode(t *testing.T, s datapath.Settings) *node {
 	t.Helper()
 	dir := fixture.StateDir(t)
 	d, err := datapath.Load(dir, s)
@@ -114,7 +111,33 @@ func newPlace(t *testing.T, s datapath.Settings) *place {
 			t.Error(err)
 		}
 	})
-	p := &place{T: t, d: d, bounds: s, web: newTestPod(t, "shop/web-0", clientAddr), db: newTestPod(t, "shop/db-0", serverAddr)}
+	return &node{d, s}
+}
+
+// nodes loads each of the settings that it is asked for once, until the test ends.
+func nodes(t *testing.T) func(datapath.Settings) *node {
+	loaded := map[string]*node{}
+	return func(s datapath.Settings) *node {
+		key := fmt.Sprint(s)
+		if loaded[key] == nil {
+			loaded[key] = newNode(t, s)
+		}
+		return loaded[key]
+	}
+}
+
+// place is a node with two pods that reach each other, in one cgroup whose link takes registered endpoints.
+type place struct {
+	*testing.T
+	*node
+	cgroup  string
+	web, db *testPod
+}
+
+// place makes the pods; settings of the node are reset when the test ends.
+func (n *node) place(t *testing.T) *place {
+	t.Helper()
+	p := &place{T: t, node: n, web: newTestPod(t, "shop/web-0", clientAddr), db: newTestPod(t, "shop/db-0", serverAddr)}
 	p.wire()
 	var id uint64
 	p.cgroup, id = fixture.Cgroup(t, fixture.CgroupMount(t))
@@ -123,9 +146,20 @@ func newPlace(t *testing.T, s datapath.Settings) *place {
 		t.Fatal(err)
 	}
 	defer group.Close()
-	if _, err := d.Attach(group, datapath.LinkKey{CgroupID: id}); err != nil {
+	key := datapath.LinkKey{CgroupID: id}
+	if _, err := n.d.Attach(group, key); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		_, err := n.d.SetHelperPorts(nil)
+		for _, pod := range []*testPod{p.web, p.db} {
+			err = errors.Join(err, n.d.DeleteEndpoint(pod.cookie))
+		}
+		if err := errors.Join(err, n.d.Detach(key), n.d.SetDisabled(false)); err != nil {
+			t.Error(err)
+		}
+		p.live(func(*datapath.Live) {})
+	})
 	p.policy(p.web, datapath.Policy{Accelerate: true})
 	p.policy(p.db, datapath.Policy{Accelerate: true})
 	return p

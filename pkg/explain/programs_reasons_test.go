@@ -130,13 +130,14 @@ func (p *place) runs(guard string) bool {
 }
 
 func TestExplainAgreesWithTheProgramsOnReasons(t *testing.T) {
+	at := nodes(t)
 	for _, o := range objections() {
-		t.Run(fmt.Sprint(o.reason, o.name), func(t *testing.T) {
+		t.Run(fmt.Sprint(o.reason, " ", o.name), func(t *testing.T) {
 			settings := plain
 			if o.guard != "" {
 				settings = withGuards
 			}
-			p := newPlace(t, settings)
+			p := at(settings).place(t)
 			if !p.runs(o.guard) {
 				t.Skipf("this kernel does not load the guard %s", o.guard)
 			}
@@ -231,7 +232,7 @@ func (p *place) compare(e *Explanation, flow *datapath.Flow) {
 }
 
 func TestTheOtherEndLeavesToo(t *testing.T) {
-	p := newPlace(t, plain)
+	p := newNode(t, plain).place(t)
 	sender, reader := p.connect(how{})
 	exchange(sender, reader, 3)
 	exchange(reader, sender, 3)
@@ -265,7 +266,7 @@ func TestTheOrderOfExplainIsThatOfThePrograms(t *testing.T) {
 	rank := func(r datapath.Reason) int {
 		return slices.IndexFunc(datapath.ReasonTable[:], func(row datapath.Condition[datapath.Reason]) bool { return row.Number == r })
 	}
-	p := newPlace(t, plain)
+	p := newNode(t, plain).place(t)
 	for i, a := range together {
 		for _, b := range together[i+1:] {
 			first, second := a, b

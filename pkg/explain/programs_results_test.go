@@ -163,6 +163,7 @@ func (p *place) counted(role datapath.Role, result datapath.Result) (n uint64) {
 }
 
 func TestExplainAgreesWithTheProgramsOnResults(t *testing.T) {
+	at := nodes(t)
 	for _, m := range connections() {
 		t.Run(fmt.Sprint(m.result, " ", m.name), func(t *testing.T) {
 			settings := plain
@@ -172,7 +173,7 @@ func TestExplainAgreesWithTheProgramsOnResults(t *testing.T) {
 			if m.maximum != 0 {
 				settings.MaxSockets = m.maximum
 			}
-			p := newPlace(t, settings)
+			p := at(settings).place(t)
 			if !p.runs(m.guard) {
 				t.Skipf("this kernel does not load the guard %s", m.guard)
 			}
@@ -224,7 +225,7 @@ func decider(e *Explanation) string {
 
 // A socket that TCP_REPAIR connects sends no packet, and has nobody at its other end.
 func TestARepairedSocketIsExplained(t *testing.T) {
-	p := newPlace(t, plain)
+	p := newNode(t, plain).place(t)
 	e := &end{place: p, pod: p.web, fd: -1, epoll: -1, port: port}
 	t.Cleanup(e.close)
 	p.inside(p.web, func() (err error) {

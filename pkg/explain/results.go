@@ -64,7 +64,7 @@ func avoided(f *Facts) finding {
 	return passed("port %d is not avoided", f.Port)
 }
 
-// bySocket answers with what the sender's socket has set, where somebody looked.
+// bySocket decides by the options of the sender's socket, if they were read.
 func bySocket(f *Facts, against func(*Socket) bool, detail string) finding {
 	return has(f.Socket, against, detail)
 }

@@ -37,7 +37,7 @@ func risks(f *Facts, o Outcome) []string {
 		}
 	}
 	if !f.Config.Learn {
-		all = append(all, "no guard observes readers here: MSG_WAITALL, MSG_TRUNC and MSG_OOB do not do what they do by TCP")
+		all = append(all, "no guard observes readers here: MSG_WAITALL, MSG_TRUNC and MSG_OOB do not work as with TCP")
 	}
 	return all
 }

@@ -49,7 +49,7 @@ func labelTable() []label {
 			{"false", "the runtime got no error: a container that is not accelerated starts, and a DEL succeeds"},
 		}},
 		{"program", []labelValue{
-			{"sock_ops", "a connection of a container is established, gets its first answer, or is closed"},
+			{"sock_ops", "a connection of a container is established, gets its first acknowledgement, or is closed"},
 			{"sock_ops_any", "the same, in a cgroup that was attached with `sockmapctl attach`"},
 			{"verdict", "a message is sent on a socket in the sockhash"},
 		}},

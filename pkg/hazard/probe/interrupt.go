@@ -18,7 +18,7 @@ const (
 	longestSleep = 10 * time.Second // of what takes microseconds on a machine that is idle
 )
 
-// errReturned: the read has returned, so there is nobody left to disturb.
+// errReturned: the read has returned, so there is no sleeping thread to signal.
 var errReturned = errors.New("the read has returned")
 
 // Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the beginning, as
@@ -42,8 +42,8 @@ func probeInterruptedRead() (outcome, error) {
 	return guarded("readers that block are left to TCP; one that begins to later: %s", o.seen), nil
 }
 
-// interruptedRedirected interrupts a read of redirected bytes. A read that goes on tells only if its byte was redirected, too:
-// a connection may go over to TCP at any time.
+// interruptedRedirected interrupts a read of redirected bytes. A read that goes on proves something only if its byte was
+// redirected: a connection may fall back to TCP at any time.
 func interruptedRedirected() (o outcome, err error) {
 	const pairs = 5
 	for range pairs {
@@ -65,7 +65,7 @@ func interruptedRedirected() (o outcome, err error) {
 			return o, err
 		}
 	}
-	return outcome{}, fmt.Errorf("interrupt a read: each of %d connections went over to TCP meanwhile", pairs)
+	return outcome{}, fmt.Errorf("interrupt a read: each of %d connections fell back to TCP meanwhile", pairs)
 }
 
 // blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has read and answered
@@ -172,7 +172,7 @@ func awaitDelivery(thread int) error {
 	})
 }
 
-// poll asks until the answer is yes.
+// poll calls ask until it returns true.
 func poll(otherwise string, ask func() (bool, error)) error {
 	for start := time.Now(); ; time.Sleep(50 * time.Microsecond) {
 		if yes, err := ask(); yes || err != nil {

@@ -39,7 +39,7 @@ func (e edges) came(limit time.Duration) (bool, error) {
 	}
 }
 
-// onlyTCP makes what is sent to a socket go by TCP: it wants to know when its bytes have arrived.
+// onlyTCP sends all further bytes to a socket over TCP, by asking for time stamps of their arrival.
 func onlyTCP(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1); err != nil {
 		return fmt.Errorf("set SO_TIMESTAMP: %w", err)
@@ -52,10 +52,9 @@ const (
 	mixedByTCP      = 20 // and in the other
 )
 
-// Redirected bytes and bytes by TCP wait together, and one read takes the first: the programs are to make
-// sure that the reader is told of the others. They do so with the next segment that the reader's socket
-// sends, and let it send keepalive probes until then. Here the reader sends one by itself, because a probe
-// takes a second.
+// Redirected bytes and bytes over TCP wait together, and one read takes the redirected ones: the programs have to wake the
+// reader for the others. They do so with the next segment that the reader's socket sends, and let it send keepalive probes
+// until then. Here the reader sends a segment itself, because a probe takes a second.
 func probeMixedEdge() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
 		e, err := watch(p.reader)
@@ -79,18 +78,18 @@ func probeMixedEdge() (outcome, error) {
 			return outcome{}, fmt.Errorf("read: %w", err)
 		}
 		if n == mixedRedirected+mixedByTCP {
-			return fine("one read gives redirected bytes and bytes by TCP"), nil
+			return fine("one read returns redirected bytes and bytes over TCP"), nil
 		}
-		told, err := p.toldAgain(e)
+		woken, err := p.wokenAgain(e)
 		switch {
 		case err != nil:
 			return outcome{}, err
-		case !told:
-			return bad("no event for %d bytes by TCP after a read of %d redirected ones", mixedByTCP, n), nil
+		case !woken:
+			return bad("no event for %d bytes over TCP after a read of %d redirected ones", mixedByTCP, n), nil
 		case !probed:
-			return bad("no keepalive probe while %d redirected bytes wait before %d by TCP", mixedRedirected, mixedByTCP), nil
+			return bad("no keepalive probe while %d redirected bytes wait before %d over TCP", mixedRedirected, mixedByTCP), nil
 		}
-		return fine("an event for %d bytes by TCP after a read of %d redirected ones", mixedByTCP, n), nil
+		return fine("an event for %d bytes over TCP after a read of %d redirected ones", mixedByTCP, n), nil
 	})
 }
 
@@ -108,17 +107,17 @@ func (p pair) keepsAlive(limit time.Duration) (bool, error) {
 	}
 }
 
-// toldAgain lets the reader's socket send a segment, and reports whether an event comes.
-func (p pair) toldAgain(e edges) (bool, error) {
+// wokenAgain lets the reader's socket send a segment, and reports whether an event comes.
+func (p pair) wokenAgain(e edges) (bool, error) {
 	if err := onlyTCP(p.writer); err != nil {
 		return false, err
 	}
 	if _, err := unix.Write(p.reader, []byte{1}); err != nil {
-		return false, fmt.Errorf("answer: %w", err)
+		return false, fmt.Errorf("write back: %w", err)
 	}
-	told, err := e.came(wait)
+	woken, err := e.came(wait)
 	if err != nil {
 		return false, fmt.Errorf("wait for event: %w", err)
 	}
-	return told, nil
+	return woken, nil
 }

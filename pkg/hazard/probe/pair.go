@@ -126,7 +126,7 @@ func (p pair) settle() error {
 		}
 		before = sent
 	}
-	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe went by TCP, for %v: nothing is accelerated "+
+	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe used TCP, for %v: nothing is accelerated "+
 		"on this kernel, or not now; please report it with the kernel's version", messages, settling)
 }
 

@@ -13,7 +13,7 @@ func TestPairThatStaysWithTCPIsNotProbed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	if err := p.settle(); err == nil || !strings.Contains(err.Error(), "went by TCP") {
+	if err := p.settle(); err == nil || !strings.Contains(err.Error(), "used TCP") {
 		t.Errorf("a pair of plain TCP sockets passes for redirected: %v", err)
 	}
 }

@@ -150,7 +150,7 @@ func inqOf(p pair, size int) (outcome, error) {
 	return fine("FIONREAD says %d of %d bytes", n, size), nil
 }
 
-// A low-water mark above one sends the bytes by TCP; the reader then asks as usual.
+// SO_RCVLOWAT above one sends the bytes over TCP; the reader then asks as usual.
 func probeInqTCP() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
 		if err := unix.SetsockoptInt(p.reader, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2); err != nil {
@@ -207,7 +207,7 @@ func probeULP() (outcome, error) {
 		case err == nil:
 			return bad("a paired socket can get an upper-layer protocol"), nil
 		case !hasTLS():
-			// A kernel without the module gives the same answer as the guard, so it proves no guard.
+			// A kernel without the module returns the same error as the guard, so it proves no guard.
 			return fine("no kTLS on this kernel"), nil
 		}
 		return guarded("an upper-layer protocol on a paired socket is refused: %v", err), nil
@@ -238,7 +238,7 @@ func probeBackpressure() (outcome, error) {
 			}
 			sent += n
 		}
-		return bad("a writer is not stopped by %d MiB that nobody reads", enough>>20), nil
+		return bad("a writer is not stopped by %d MiB of unread bytes", enough>>20), nil
 	})
 }
 
@@ -272,7 +272,7 @@ func probeEdge() (outcome, error) {
 			if err := p.write(10); err != nil {
 				return outcome{}, err
 			}
-			if told, err := e.came(wait); err != nil || !told {
+			if woken, err := e.came(wait); err != nil || !woken {
 				return bad("message %d gives no event, %v", i, err), nil
 			}
 		}
