@@ -66,7 +66,7 @@ func isChosen(r decline.Reason) bool {
 
 // leftOutTexts say why a pod is left out, and what to do about it.
 var leftOutTexts = map[string]string{
-	ReasonOlder:       "it ran before sockmap was in the list of its network: sockmapctl adopt, or make it anew",
+	ReasonOlder:       "it was started before sockmap was in the list of its network: sockmapctl adopt, or restart it",
 	ReasonHostNetwork: `it uses the network of the host, and has no annotation sockmap-cni/accelerate: "true"`,
 	ReasonOtherList:   "no network of it has sockmap in its list",
 	ReasonNoNetNS:     "its network namespace cannot be seen from here",

@@ -195,7 +195,7 @@ func (a *Agent) watching() bool {
 	}
 	err := a.watch.refresh(dirs)
 	a.counters.setPolling(err != nil)
-	a.report("watch", err, "directories cannot be watched and are looked at every "+a.poll().String()+" instead")
+	a.report("watch", err, "directories cannot be watched and are read every "+a.poll().String()+" instead")
 	return err == nil
 }
 
@@ -205,7 +205,7 @@ func (a *Agent) checkDirs() error {
 	for _, dir := range []string{a.Installer.BinDir, a.Installer.ConfDir} {
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil && st.Nlink == 0 {
-			return fmt.Errorf("%s was removed on the host, and what is mounted here is what was removed (start this "+
+			return fmt.Errorf("%s was removed on the host, and this container still has the removed one mounted (start this "+
 				"container again)", dir)
 		}
 	}
@@ -257,11 +257,11 @@ func (a *Agent) otherHolder(ctx context.Context) string {
 		return "" // the directory does not exist yet, which is reported elsewhere
 	}
 	// Without the claim nothing can be written. What is there already may be enough.
-	a.report("claim", err, "other agents are not told that this one keeps the node")
+	a.report("claim", err, "other agents cannot see that this one is in charge of the node")
 	return ""
 }
 
-var errPluginStays = errors.New("the plugin that is installed stays with the programs of its version")
+var errPluginStays = errors.New("the installed plugin stays with the programs of its version")
 
 // installBinary installs the plugin of this version. stays is why programs of another version stay loaded:
 // then the installed plugin stays as well, because it works with them and the new one may not.

@@ -47,7 +47,7 @@ func TestItInstallsLoadsChainsAndServes(t *testing.T) {
 	if !p.chained() || !p.loaded() || len(p.leftovers()) > 0 {
 		t.Errorf("after its end chained: %v, loaded: %v, left: %q", p.chained(), p.loaded(), p.leftovers())
 	}
-	if n := len(r.log.records(t, "another component undid the installation, which is put right again")); n != 0 {
+	if n := len(r.log.records(t, "another component undid the installation; it is repaired")); n != 0 {
 		t.Errorf("it fought itself %d times", n)
 	}
 }
@@ -88,7 +88,7 @@ func TestItWaitsForANetwork(t *testing.T) {
 }
 
 func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
-	const message = "another component undid the installation, which is put right again"
+	const message = "another component undid the installation; it is repaired"
 	path := func(p *place) string { return filepath.Join(p.ConfDir, file) }
 	binary := func(p *place) string { return filepath.Join(p.BinDir, "sockmap") }
 	for name, c := range map[string]struct {

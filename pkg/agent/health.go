@@ -69,7 +69,7 @@ type partStatus struct {
 }
 
 // errNotYet is the state of a part before its first check.
-var errNotYet = errors.New("not looked at yet")
+var errNotYet = errors.New("not checked yet")
 
 // stuckAfter is how much longer than its interval a round may take. It waits for locks and for the first
 // load.

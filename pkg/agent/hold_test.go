@@ -11,7 +11,7 @@ import (
 
 // Without the binary no pod starts, as long as an entry names it. That somebody insists on another list does not matter.
 func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
-	const message = "another component undid the installation, which is put right again"
+	const message = "another component undid the installation; it is repaired"
 	p := newPlace(t)
 	p.write(file, list)
 	r := p.start()

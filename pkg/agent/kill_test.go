@@ -213,7 +213,7 @@ func TestTheLimitOfInotify(t *testing.T) {
 			go func() { ended <- cmd.Wait() }()
 			defer cmd.Process.Kill()
 			eventually(t, "it is chained", p.chained)
-			const message = "directories cannot be watched and are looked at every 100ms instead"
+			const message = "directories cannot be watched and are read every 100ms instead"
 			records := log.records(t, message)
 			if len(records) != 1 || !strings.Contains(fmt.Sprint(records[0]["error"]), want) {
 				t.Errorf("it says %v, want once, with %s\n%s", records, want, log)

@@ -44,7 +44,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	}
 	if err == nil && !errors.Is(stays, errNoPlugin) {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
-		a.report("helpers", errHelpers, "ports of conntrack helpers that were loaded since are accelerated like others")
+		a.report("helpers", errHelpers, "conntrack helpers that were loaded since are not taken into account, and their ports are accelerated")
 	}
 	a.health.set(partPrograms, cmp.Or(err, stays))
 	a.report("load", withoutAge(err), "containers cannot be accelerated")
@@ -106,14 +106,14 @@ func (a *Agent) logPostponed(up endpoint.UpgradePlan) {
 		a.log().Info("resolved", "subject", "settings")
 		return
 	}
-	a.log().Warn("maxSockets or guards of the configuration are not in force yet, and all else goes on",
+	a.log().Warn("maxSockets or guards of the configuration are not in force yet; everything else continues",
 		"reason", up.Postponed)
 }
 
 // loadUnloaded loads the programs if nothing is loaded.
 func (a *Agent) loadUnloaded(ctx context.Context) (stays, err error) {
 	stays = a.tryPlugin(ctx)
-	a.report("plugin", stays, "nothing is loaded, and the plugin that is installed stays, which loads what it works with")
+	a.report("plugin", stays, "nothing is loaded; the installed plugin stays, and loads the programs of its own version")
 	if stays != nil {
 		return stays, nil
 	}
@@ -181,7 +181,7 @@ func (a *Agent) reportUpgrade(up endpoint.UpgradePlan, err error) error {
 	if err != nil {
 		err = fmt.Errorf("upgrade from %s to %s: %w", up.From, up.To, err)
 	}
-	a.report("upgrade", err, "the programs that are loaded stay, and so does the plugin that is installed")
+	a.report("upgrade", err, "the loaded programs and the installed plugin stay")
 	return err
 }
 

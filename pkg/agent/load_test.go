@@ -130,7 +130,7 @@ func TestThePluginStaysWithProgramsThatCannotBeUpgraded(t *testing.T) {
 	r := p.start(func(a *Agent) { a.Recheck = 100 * time.Millisecond })
 	eventually(t, "it looked at everything", func() bool {
 		_, text := r.get(t, "/readyz")
-		return !strings.Contains(text, "not looked at yet")
+		return !strings.Contains(text, "not checked yet")
 	})
 	code, text := r.get(t, "/readyz")
 	want := []string{"programs: upgrade from v1.2.9 to v1.3.0: ", "totals", "values of 408 bytes"}
@@ -166,7 +166,7 @@ func TestThePluginStaysWithStateOfANewerABI(t *testing.T) {
 		r := p.start()
 		eventually(t, "it looked at everything", func() bool {
 			_, text := r.get(t, "/readyz")
-			return strings.Contains(text, "programs: ") && !strings.Contains(text, "not looked at yet")
+			return strings.Contains(text, "programs: ") && !strings.Contains(text, "not checked yet")
 		})
 		if _, text := r.get(t, "/readyz"); !strings.Contains(text, "of a newer version") {
 			t.Errorf("/readyz says %q", text)

@@ -37,12 +37,12 @@ var (
 	descAdopted = prometheus.NewDesc("sockmap_agent_adopted_total",
 		"Pods that ran before the installation and were given what their ADD would have, accelerated or not.", nil, nil)
 	descPods = prometheus.NewDesc("sockmap_pods",
-		"Pods of this node that the container runtime knows, by how they stand and why they are not accelerated; the reason is "+
-			"empty where they are.", []string{"state", "reason"}, nil)
+		"Pods of this node that the container runtime knows, by state and by the reason why they are not accelerated; "+
+			"the reason is empty if they are.", []string{"state", "reason"}, nil)
 	descLooked = prometheus.NewDesc("sockmap_agent_pods_looked_timestamp_seconds",
 		"When the agent last saw all pods of this node, in Unix time; 0: never, and there are no series of sockmap_pods.", nil, nil)
 	descPolling = prometheus.NewDesc("sockmap_agent_polling",
-		"1 while directories cannot be watched and are looked at every few seconds instead.", nil, nil)
+		"1 while directories cannot be watched and are read every few seconds instead.", nil, nil)
 )
 
 // Describe sends the descriptions of an agent's own metrics, as a prometheus.Collector does.

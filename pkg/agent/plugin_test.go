@@ -93,7 +93,7 @@ func TestNothingIsUpgradedWhereThePluginCannotBeRun(t *testing.T) {
 			}
 			allow()
 			eventually(t, "it is ready", func() bool { return r.ready(t) })
-			p.expectOver(t, r, "the programs that are loaded stay, and so does the plugin that is installed")
+			p.expectOver(t, r, "the loaded programs and the installed plugin stay")
 			if v := p.config(t).Version; v != "v1.3.0" || bytes.Equal(mustRead(t, binary), content) {
 				t.Errorf("version %s is loaded, the old plugin is there: %v", v, bytes.Equal(mustRead(t, binary), content))
 			}
@@ -117,7 +117,7 @@ func TestNothingIsLoadedBesideAPluginThatStays(t *testing.T) {
 			}
 			allow()
 			eventually(t, "it is ready", func() bool { return r.ready(t) })
-			p.expectOver(t, r, "nothing is loaded, and the plugin that is installed stays, which loads what it works with")
+			p.expectOver(t, r, "nothing is loaded; the installed plugin stays, and loads the programs of its own version")
 			if !p.loaded() || bytes.Equal(mustRead(t, binary), content) {
 				t.Errorf("loaded: %v, the old plugin is there: %v", p.loaded(), bytes.Equal(mustRead(t, binary), content))
 			}

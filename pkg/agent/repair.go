@@ -11,7 +11,7 @@ import (
 
 var (
 	errNotChained = errors.New("the plugin's entry is missing or was changed")
-	errHeld       = errors.New("another component has the file for a while")
+	errHeld       = errors.New("the file is left to another component for a while")
 )
 
 // logChained logs what Chain has changed.
@@ -20,13 +20,13 @@ func (a *Agent) logChained(c install.Chained) {
 	if !knew {
 		a.log().Info("chained the plugin", "file", c.Path, "network", c.Network)
 		if c.Original != "" {
-			a.log().Info("the list stands in for a file with one plugin", "file", c.Original)
+			a.log().Info("the list replaces a file with one plugin", "file", c.Original)
 		}
 		return
 	}
 	what := install.Changes(was, c.Before)
 	if c.Original != "" {
-		what = c.Original + ", which the list stands in for, was written again"
+		what = c.Original + ", which the list replaces, was written again"
 	}
 	a.logRepair(c.Path, what, install.Owner(c), a.throttle.hit(c.Path, time.Now()))
 }
@@ -47,5 +47,5 @@ func (a *Agent) logRepair(file, what, owner string, wait time.Duration) {
 	if owner != "" {
 		log = log.With("probably", owner)
 	}
-	log.Warn("another component undid the installation, which is put right again")
+	log.Warn("another component undid the installation; it is repaired")
 }

@@ -10,7 +10,7 @@ import (
 
 // shutDown gives up the claim, and uninstalls if that is configured, asked for, and no other agent has taken
 // over.
-func (a *Agent) shutDown(told bool) error {
+func (a *Agent) shutDown(mayUninstall bool) error {
 	owner := a.claim == nil
 	if a.claim != nil {
 		who, _ := a.claim.Holder()
@@ -19,7 +19,7 @@ func (a *Agent) shutDown(told bool) error {
 			a.log().Warn("give up the claim", "error", err)
 		}
 	}
-	if a.Uninstall == nil || !told || a.Uninstalling {
+	if a.Uninstall == nil || !mayUninstall || a.Uninstalling {
 		return nil
 	}
 	if !owner {
@@ -39,7 +39,7 @@ func (a *Agent) uninstallLoop(ctx context.Context) error {
 			wait = retry.next()
 		}
 		a.health.set(partGone, err)
-		a.report("uninstall", err, "the node has something of sockmap left")
+		a.report("uninstall", err, "the uninstall is not complete")
 		a.health.beat()
 		select {
 		case <-ctx.Done():

@@ -124,10 +124,10 @@ func (d *DaemonSet) waitUninstalled(ctx context.Context) error {
 		case s.ObservedGeneration < now.Metadata.Generation:
 			d.progress("waiting for the DaemonSet's controller")
 		case s.UpdatedNumberScheduled < s.DesiredNumberScheduled || s.NumberReady < s.DesiredNumberScheduled:
-			d.progress(fmt.Sprintf("%d of %d nodes have nothing of sockmap any more", min(s.UpdatedNumberScheduled, s.NumberReady),
+			d.progress(fmt.Sprintf("sockmap is uninstalled from %d of %d nodes", min(s.UpdatedNumberScheduled, s.NumberReady),
 				s.DesiredNumberScheduled))
 		default:
-			d.progress(fmt.Sprintf("no node of %d has anything of sockmap any more", s.DesiredNumberScheduled))
+			d.progress(fmt.Sprintf("sockmap is uninstalled from all %d nodes", s.DesiredNumberScheduled))
 			return nil
 		}
 		select {
@@ -227,9 +227,9 @@ func (a *API) do(ctx context.Context, method, path, contentType string, body []b
 		return nil, err
 	}
 	if response.StatusCode/100 != 2 {
-		var told struct{ Message string }
-		_ = json.Unmarshal(b, &told) // the text of a proxy adds nothing to the status
-		return nil, &statusError{response.StatusCode, told.Message}
+		var status struct{ Message string }
+		_ = json.Unmarshal(b, &status) // the text of a proxy adds nothing to the status
+		return nil, &statusError{response.StatusCode, status.Message}
 	}
 	return b, nil
 }

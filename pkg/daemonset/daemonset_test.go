@@ -119,7 +119,7 @@ func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
 			t.Errorf("operation %d: %v, want %v", i, c.patched, op)
 		}
 	}
-	if last := told[len(told)-1]; last != "no node of 3 has anything of sockmap any more" {
+	if last := told[len(told)-1]; last != "sockmap is uninstalled from all 3 nodes" {
 		t.Errorf("told %q", told)
 	}
 	if c.looks < 5 {

@@ -191,7 +191,7 @@ func (s *session) applySettings() (disabled bool, err error) {
 	if now.Live() == want.Live() {
 		return now.Disabled, nil
 	}
-	s.log().Warn("change the node-wide settings to those of this configuration", differenceArgs(now.Live(), want.Live())...)
+	s.log().Warn("node-wide settings are changed to those of this configuration", differenceArgs(now.Live(), want.Live())...)
 	return now.Disabled, s.setLive(want.Live())
 }
 

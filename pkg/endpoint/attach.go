@@ -105,7 +105,7 @@ func (s *session) rearmOne(cgroupID uint64) (at uint64, err error) {
 	}
 	defer dir.Close()
 	if at, err = s.d.Rearm(dir); err != nil {
-		return at, fmt.Errorf("look after the callbacks of cgroup %d: %w", cgroupID, err)
+		return at, fmt.Errorf("restore the callbacks of cgroup %d: %w", cgroupID, err)
 	}
 	return at, nil
 }

@@ -71,7 +71,7 @@ func (s *session) withIncompleteMarks(f func() error) error {
 		return err
 	}
 	if err := s.d.CompleteCommon(); err != nil {
-		s.log().Warn("the next DEL looks at all records", "error", err)
+		s.log().Warn("the next DEL reads all attachments", "error", err)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (s *session) applyHelpers() (changed bool, err error) {
 	for _, h := range found {
 		names = append(names, h.Name)
 	}
-	s.log().Info("the conntrack helpers of this node are others than before", "helpers", strings.Join(names, ", "),
+	s.log().Info("the conntrack helpers of this node have changed", "helpers", strings.Join(names, ", "),
 		"ports", fmt.Sprint(conntrack.Ranges(found, datapath.MaxPortRanges)), "ignored", ignored)
 	return s.d.SetHelperPorts(ports)
 }

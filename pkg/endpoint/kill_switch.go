@@ -41,7 +41,7 @@ func (n *Node) setDisabledAfterUnload(ctx context.Context, disabled bool, notLoa
 	}
 	return n.changeMarks(ctx, func(dir string) (bool, error) {
 		if _, ok := datapath.UnloadedByHand(dir); !ok {
-			return false, fmt.Errorf("%w: somebody has loaded meanwhile, call again", ErrBusy)
+			return false, fmt.Errorf("%w: the programs were loaded meanwhile (run this again)", ErrBusy)
 		}
 		changed, err := datapath.MarkDisabled(dir, disabled)
 		if err != nil || disabled {

@@ -60,7 +60,7 @@ func (w liveness) whyEnded(attachment datapath.Attachment) string {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetNS):
 		return "its network namespace is gone"
 	case err == nil && (dev != attachment.NetNSDev || inode != attachment.NetNSInode):
-		return "another network namespace stands at its path"
+		return "its path leads to another network namespace"
 	}
 	return ""
 }

@@ -79,11 +79,11 @@ func (s *session) loadPrograms() (*datapath.Datapath, error) {
 	switch {
 	case err == nil:
 		if err := datapath.ForgetFailure(s.Dir); err != nil {
-			s.log().Warn("forget an earlier failure", "error", err)
+			s.log().Warn("clear the record of an earlier failure", "error", err)
 		}
 	case !isProcessLimit(err) && !errors.Is(err, datapath.ErrForeignState):
 		if err := datapath.RecordFailure(s.Dir, s.loaderID(), ReasonOf(&LoadError{err}), err.Error()); err != nil {
-			s.log().Warn("remember that loading failed", "error", err)
+			s.log().Warn("record that loading failed", "error", err)
 		}
 	}
 	return d, err

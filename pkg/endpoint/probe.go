@@ -40,7 +40,7 @@ func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) 
 		return was, was, err
 	}
 	if same != q {
-		return was, was, fmt.Errorf("%w: what is loaded was changed while the kernel was asked for hazards (ask again)", ErrBusy)
+		return was, was, fmt.Errorf("%w: the loaded programs were changed while the probes ran (run this again)", ErrBusy)
 	}
 	before, err := s.d.Config()
 	if err != nil {

@@ -113,7 +113,7 @@ func (s *session) reapSome(own datapath.AttachmentKey, long time.Duration) []Rem
 		r.reapOrphans()
 	}
 	for _, err := range r.errs {
-		s.log().Warn("clean up after others", "error", err)
+		s.log().Warn("remove leftovers of other containers", "error", err)
 	}
 	return r.removed
 }

@@ -72,7 +72,7 @@ func (s *session) replaceAttachment(key datapath.AttachmentKey, attachment datap
 	}
 	// The new attachment is complete, so its ADD has succeeded. A later call removes the rest.
 	if err := s.releaseReplaced(key, attachment, older); err != nil {
-		s.log().Warn("leave a share of an earlier ADD behind", "error", err)
+		s.log().Warn("the link or endpoint of an earlier ADD stays until the next reap", "error", err)
 		return nil
 	}
 	if marked {

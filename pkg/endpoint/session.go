@@ -131,7 +131,7 @@ var openLocked = datapath.OpenLocked
 func (s *session) openState(load bool) (err error) {
 	// Tidying up is not the job of this call, so the call does not fail if it fails.
 	if err := s.tidy(); err != nil {
-		s.log().Warn("tidy up beside the state in force", "error", err)
+		s.log().Warn("remove leftovers of killed calls", "error", err)
 	}
 	s.d, err = openLocked(s.Dir)
 	if load && errors.Is(err, datapath.ErrNotLoaded) {
@@ -203,7 +203,7 @@ func (s *session) end() {
 		// Not the job of this call either. Guards that keep running cost the processes of the node a little
 		// time, and nothing else.
 		if _, err := s.d.RestGuards(); err != nil {
-			s.log().Warn("let the guards rest, which no container needs", "error", err)
+			s.log().Warn("pause the guards, which no container needs", "error", err)
 		}
 		s.d.Close()
 	}

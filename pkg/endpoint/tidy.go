@@ -26,7 +26,7 @@ func (s *session) tidy() error {
 	if len(found.Draining) > 0 {
 		abis, err := datapath.ReapDrained(s.Dir, s.step)
 		for _, abi := range abis {
-			s.log().Info("the last flow of what was loaded before has ended", "abi", abi)
+			s.log().Info("the last flow of the older programs has closed", "abi", abi)
 		}
 		errs = append(errs, err)
 	}

@@ -166,7 +166,7 @@ func (n *Node) upgrade(ctx context.Context, force bool) (up UpgradePlan, err err
 			return up, err
 		}
 	}
-	return up, fmt.Errorf("%w: what is loaded has changed each time that the kernel was asked for hazards", ErrBusy)
+	return up, fmt.Errorf("%w: the loaded programs were changed each time while the probes ran", ErrBusy)
 }
 
 // plannedProbeRequest returns what an upgrade has to probe. If nothing can be planned, it probes nothing, and

@@ -33,7 +33,7 @@ func (a CachedAttachment) String() string {
 // the parent of "results". If it does not exist, that is an error: it may only be invisible from here.
 func CachedAttachments(dir string) ([]CachedAttachment, error) {
 	if _, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("see which attachments are cached: %w", err)
+		return nil, fmt.Errorf("read the cache of attachments: %w", err)
 	}
 	var found []CachedAttachment
 	// Multus keeps the configurations for its DELs in a directory beside it, one list of delegates for each
@@ -44,7 +44,7 @@ func CachedAttachments(dir string) ([]CachedAttachment, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("see which attachments are cached: %w", err)
+			return nil, fmt.Errorf("read the cache of attachments: %w", err)
 		}
 		for _, e := range entries {
 			path := filepath.Join(dir, sub, e.Name())
@@ -53,7 +53,7 @@ func CachedAttachments(dir string) ([]CachedAttachment, error) {
 				continue // a DEL has removed it
 			}
 			if err != nil {
-				return nil, fmt.Errorf("see which attachments are cached: %w", err)
+				return nil, fmt.Errorf("read the cache of attachments: %w", err)
 			}
 			if a, ok := namesUs(path, text); ok {
 				found = append(found, a)

@@ -25,9 +25,9 @@ func Changes(before, after []byte) string {
 		return fmt.Sprintf("the file is no JSON object any more: %v", errIs)
 	}
 	if errWas != nil {
-		return "the file was written anew"
+		return "the file was rewritten"
 	}
-	var told []string
+	var changes []string
 	for _, m := range is {
 		if m.name == "plugins" {
 			continue
@@ -35,41 +35,41 @@ func Changes(before, after []byte) string {
 		old, there := last(was, m.name)
 		switch {
 		case !there:
-			told = append(told, fmt.Sprintf("key %q was added", m.name))
+			changes = append(changes, fmt.Sprintf("key %q was added", m.name))
 		case !sameJSON(old.of(before), m.value.of(after)):
-			told = append(told, fmt.Sprintf("key %q was changed from %s to %s", m.name, shorten(old.of(before)), shorten(m.value.of(after))))
+			changes = append(changes, fmt.Sprintf("key %q was changed from %s to %s", m.name, shorten(old.of(before)), shorten(m.value.of(after))))
 		}
 	}
 	for _, m := range was {
 		if _, there := last(is, m.name); !there {
-			told = append(told, fmt.Sprintf("key %q was removed", m.name))
+			changes = append(changes, fmt.Sprintf("key %q was removed", m.name))
 		}
 	}
-	told = append(told, pluginChanges(before, after)...)
-	if len(told) == 0 {
+	changes = append(changes, pluginChanges(before, after)...)
+	if len(changes) == 0 {
 		return "the same was written again"
 	}
-	return strings.Join(told, "; ")
+	return strings.Join(changes, "; ")
 }
 
 // pluginChanges compares entries by their types, and entries of the same type by their order.
-func pluginChanges(before, after []byte) (told []string) {
+func pluginChanges(before, after []byte) (changes []string) {
 	was, is := byType(before), byType(after)
 	for _, e := range is {
 		i := slices.IndexFunc(was, func(o entryText) bool { return o.name == e.name })
 		switch {
 		case i < 0:
-			told = append(told, fmt.Sprintf("plugin %q was added", e.name))
+			changes = append(changes, fmt.Sprintf("plugin %q was added", e.name))
 		case !sameJSON(was[i].text, e.text):
-			told = append(told, fmt.Sprintf("plugin %q was changed", e.name))
+			changes = append(changes, fmt.Sprintf("plugin %q was changed", e.name))
 		}
 	}
 	for _, e := range was {
 		if !slices.ContainsFunc(is, func(o entryText) bool { return o.name == e.name }) {
-			told = append(told, fmt.Sprintf("plugin %q was removed", e.name))
+			changes = append(changes, fmt.Sprintf("plugin %q was removed", e.name))
 		}
 	}
-	return told
+	return changes
 }
 
 type entryText struct {

@@ -200,7 +200,7 @@ func makesInterface(plugin string) bool {
 func (n *network) checkChosen() error {
 	types := n.pluginTypes()
 	if len(types) > 0 && strings.HasPrefix(types[0], "multus") {
-		return errors.New("it belongs to Multus, which writes it anew and passes no cgroup on; chain into the file of the " +
+		return errors.New("it belongs to Multus, which rewrites it and passes no cgroup on; chain into the file of the " +
 			"network behind it (--cni-conf-name)")
 	}
 	return nil

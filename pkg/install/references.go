@@ -22,20 +22,20 @@ const maxConfig = 1 << 20
 // pod until the file that its key readinessindicatorfile names exists.
 func (i *Installer) planUnnamed(n *network) error {
 	file := filepath.Base(n.path)
-	var told []string
+	var references []string
 	err := i.eachConfig(func(path string, text []byte) {
 		if path == n.path || path == n.path+extList {
 			return
 		}
 		if keys := keysNaming(text, file); len(keys) > 0 {
-			told = append(told, fmt.Sprintf("%s (%s)", path, strings.Join(keys, ", ")))
+			references = append(references, fmt.Sprintf("%s (%s)", path, strings.Join(keys, ", ")))
 		}
 	})
-	if err != nil || len(told) == 0 {
+	if err != nil || len(references) == 0 {
 		return err
 	}
 	return fmt.Errorf("it would be replaced by a list, %s, and is named by %s: have a list, NAME%s, written in its place, and "+
-		"name that there", file+extList, strings.Join(told, " and "), extList)
+		"name that there", file+extList, strings.Join(references, " and "), extList)
 }
 
 // eachConfig calls f for each configuration in ConfDir and in its subdirectories, which belong to Multus and

@@ -191,7 +191,7 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 	}
 	if err != nil {
 		if n != nil && bytes.Contains(n.text, []byte(`"`+PluginType+`"`)) {
-			return fmt.Errorf("it cannot be read and may name sockmap (mend it or remove it): %w", err)
+			return fmt.Errorf("it cannot be read and may name sockmap (repair it or remove it): %w", err)
 		}
 		return nil // no runtime can load the file, so none calls the plugin because of it
 	}
@@ -202,11 +202,11 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 		}
 		return nil
 	}
-	conf, stands, err := originalOf(path)
+	conf, replaces, err := originalOf(path)
 	if err != nil {
 		return err
 	}
-	if stands {
+	if replaces {
 		given, err := i.restoreConf(n, conf)
 		if given {
 			done.GivenBack = append(done.GivenBack, conf)
@@ -224,8 +224,8 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 	}
 	done.Unchained = append(done.Unchained, path)
 	done.stateDirs = append(done.stateDirs, stateDirsOf(n.text)...)
-	if stands {
-		i.log().Warn("the list stays in place of the file that it was made of: others have changed it since", "file", path)
+	if replaces {
+		i.log().Warn("the list still replaces its original file, because others have changed the list", "file", path)
 	}
 	return nil
 }
@@ -275,10 +275,10 @@ func (i *Installer) restoreOriginals(done *Removed) error {
 		errs = append(errs, err)
 		for _, path := range kept {
 			conf := path[:len(path)-len(originalSuffix)]
-			stands, err := anyExists(conf, conf+extList)
+			replaces, err := anyExists(conf, conf+extList)
 			switch {
 			case err != nil:
-			case stands:
+			case replaces:
 				_, err = i.remove(path)
 			default:
 				err = i.rename(path, conf)

@@ -75,7 +75,7 @@ func (d Demand) check(path string, fd int) error {
 		return fmt.Errorf("%s: the file's mode is %04o, so others could read or change what is written (chmod %04o it, or name another "+
 			"file)", path, mode, mode&^d.Forbidden)
 	case st.Nlink > 1:
-		return fmt.Errorf("%s: the file has %d names, one of which may be of somebody else's choice %s", path, st.Nlink, wayOut)
+		return fmt.Errorf("%s: the file has %d names, one of which somebody else may have chosen %s", path, st.Nlink, wayOut)
 	}
 	return nil
 }

@@ -100,14 +100,14 @@ func (c *CRI) Runs(ctx context.Context, id string) (bool, error) {
 }
 
 func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) {
-	answer, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
+	response, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
 	if status.Code(err) == codes.NotFound {
 		return Pod{}, false, nil
 	}
 	if err != nil {
 		return Pod{}, false, fmt.Errorf("ask for sandbox %s by CRI: %w", id, err)
 	}
-	s := answer.GetStatus()
+	s := response.GetStatus()
 	if s.GetState() != cri.PodSandboxState_SANDBOX_READY {
 		return Pod{}, false, nil
 	}
@@ -117,8 +117,8 @@ func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) 
 		HostNetwork: s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE,
 		From:        FromCRI,
 	}
-	if err := p.readInfo(answer.GetInfo()["info"]); err != nil {
-		return Pod{}, false, fmt.Errorf("read what the runtime says of sandbox %s: %w", id, err)
+	if err := p.readInfo(response.GetInfo()["info"]); err != nil {
+		return Pod{}, false, fmt.Errorf("read the status of sandbox %s: %w", id, err)
 	}
 	return p, true, nil
 }

@@ -69,23 +69,23 @@ func (k *Kubelet) Annotations(ctx context.Context) (map[string]map[string]string
 		return nil, fmt.Errorf("ask the kubelet: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	answer, err := k.client.Do(request)
+	response, err := k.client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("ask the kubelet for annotations: %w", err)
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("ask the kubelet at %s for annotations: %s (its service account must be allowed to get nodes/pods; "+
-			"Kubernetes 1.33 or later)", k.address, answer.Status)
+			"Kubernetes 1.33 or later)", k.address, response.Status)
 	}
 	var list podList
-	if err := json.NewDecoder(io.LimitReader(answer.Body, kubeletAnswer)).Decode(&list); err != nil {
-		return nil, fmt.Errorf("read what the kubelet answers: %w", err)
+	if err := json.NewDecoder(io.LimitReader(response.Body, kubeletAnswer)).Decode(&list); err != nil {
+		return nil, fmt.Errorf("read the kubelet's reply: %w", err)
 	}
 	all := map[string]map[string]string{}
 	for _, item := range list.Items {
 		if item.Metadata.UID == "" {
-			return nil, errors.New("read what the kubelet answers: a pod without UID")
+			return nil, errors.New("read the kubelet's reply: a pod without UID")
 		}
 		all[item.Metadata.UID] = item.Metadata.Annotations
 		if all[item.Metadata.UID] == nil {

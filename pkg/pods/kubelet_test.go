@@ -68,7 +68,7 @@ func TestTheKubeletKnowsWhatAnnotationsAreNow(t *testing.T) {
 }
 
 func TestWhatKeepsTheKubeletFromAnsweringIsNamed(t *testing.T) {
-	for body, want := range map[string]string{"{": "read what the kubelet answers", `{"items":[{"metadata":{}}]}`: "without UID"} {
+	for body, want := range map[string]string{"{": "read the kubelet's reply", `{"items":[{"metadata":{}}]}`: "without UID"} {
 		if _, err := kubelet(t, body, http.StatusOK).Annotations(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", body, err)
 		}

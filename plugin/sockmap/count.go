@@ -21,6 +21,6 @@ func (h *handler) recordCall(verb string, failed *types.Error) {
 		k.Code, k.Withheld = uint32(e.Code), failed == nil || suppressDELError(verb, failed)
 	}
 	if err := datapath.RecordCall(h.dir, k, time.Since(h.began)); err != nil {
-		h.logger(nil, nil).Debug("count this call", "error", err)
+		h.logger(nil, nil).Debug("record this call", "error", err)
 	}
 }

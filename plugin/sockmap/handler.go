@@ -121,7 +121,7 @@ func (h *handler) del(args *skel.CmdArgs) error {
 	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
 	if err := c.Node.Del(context.Background(), c.Conf.Name, args.ContainerID, args.IfName); err != nil {
 		h.suppressed = errorWithCode(err)
-		c.Log.Warn("leave this container's registration to be reaped later", "error", err)
+		c.Log.Warn("the attachment of this container stays until it is reaped", "error", err)
 		return nil
 	}
 	c.Log.Debug("removed")

@@ -48,7 +48,7 @@ func (h *handler) dispatch(verb string) *types.Error {
 			return h.failWithoutDescriptors(verb, config, err)
 		}
 		if err := provideStdin(config); err != nil {
-			return errorWithCode(fmt.Errorf("hand the configuration on: %w", err))
+			return errorWithCode(fmt.Errorf("pass the configuration to skel: %w", err))
 		}
 		// skel requires it. The specification calls it optional for ADD, DEL and CHECK, and nothing here uses
 		// it.

@@ -31,12 +31,12 @@ func testUninstallThatFails(t *testing.T) {
 	}
 	defer os.Remove(broken)
 	out, err := helm("uninstall", "--wait", "--timeout", "2m")
-	if err == nil || !strings.Contains(err.Error(), "0 of 1 nodes have nothing of sockmap") {
+	if err == nil || !strings.Contains(err.Error(), "sockmap is uninstalled from 0 of 1 nodes") {
 		t.Errorf("helm uninstall with a node that cannot be cleaned: %v: %s", err, out)
 	}
 	t.Logf("helm uninstall: %v", err)
 	log := k(t, "-n", namespace, "logs", "job/"+release+"-uninstall")
-	if !strings.Contains(log, "0 of 1 nodes have nothing of sockmap") {
+	if !strings.Contains(log, "sockmap is uninstalled from 0 of 1 nodes") {
 		t.Errorf("the hook's Job says: %s", log)
 	}
 	if log := k(t, "-n", namespace, "logs", daemonSet); !strings.Contains(log, broken) {

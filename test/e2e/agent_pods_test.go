@@ -222,7 +222,7 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 	// One more change waits for the flows of the first, and nothing else does.
 	second.stop()
 	third := o.agent("--adopt", "--config", `{"maxSockets": 8192}`, "--recheck-interval", "1s")
-	third.eventually("it tells what it waits for", func() bool { return third.said("are not in force yet, and all else goes on") == 1 })
+	third.eventually("it tells what it waits for", func() bool { return third.said("are not in force yet; everything else continues") == 1 })
 	third.eventually("it is ready while it waits", func() bool { return third.metric("sockmap_agent_ready") == "1" })
 	l.client.Close()
 	l.server.Close()
