@@ -256,7 +256,7 @@ func TestCallsLeakNoDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	round() // opens what the runtime and the libraries keep
+	round() // opens what the runtime and the libraries keep open
 	before := descriptors(t)
 	for range 10 {
 		round()

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// slow is a probe that finds nothing, and not before it is let go.
+// slow is a probe that finds nothing, and that ends only when it is released.
 func slow() (probe datapath.Probe, asks <-chan struct{}, letGo func()) {
 	begun, end := make(chan struct{}), make(chan struct{})
 	probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
@@ -28,7 +28,7 @@ func TestAddsDoNotWaitForTheProbesOfAnUpgrade(t *testing.T) {
 		change UpgradeKind
 		before func(t *testing.T, n *Node)
 		do     func(t *testing.T, n *Node) error
-		add    error // what is wrong with adding meanwhile
+		add    error // error of an Add meanwhile
 	}{
 		"other programs": {UpgradePrograms, func(t *testing.T, n *Node) { markOther(t, n) }, doUpgrade, nil},
 		"other probes":   {UpgradeProbes, func(*testing.T, *Node) {}, doUpgrade, nil},
@@ -84,10 +84,10 @@ func doUpgrade(t *testing.T, n *Node) error {
 	return err
 }
 
-// What is loaded may be another thing when the answer is there.
+// The loaded state may have changed by the time the result is there.
 func TestAnAnswerCountsForWhatWasAskedOnly(t *testing.T) {
 	for name, c := range map[string]struct {
-		changes int // asks during which somebody changes what is loaded
+		changes int // number of probe runs during which the loaded state is changed
 		asked   int
 		want    error
 		version string

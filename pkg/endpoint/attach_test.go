@@ -16,8 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// foreignProgram attaches a sock_ops program of somebody else, which may use a map. It returns what detaches
-// it.
+// foreignProgram attaches a foreign sock_ops program, which may use a map. It returns a function that
+// detaches it.
 func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()) {
 	t.Helper()
 	var ins asm.Instructions
@@ -58,7 +58,8 @@ func theirSockhash(t testing.TB) *ebpf.Map {
 	return m
 }
 
-// expectRearmed compares the cgroups that have a rearm program, and what the programs are told of others.
+// expectRearmed compares the cgroups that have a rearm program, and what the programs know about foreign
+// programs.
 func expectRearmed(t testing.TB, n *Node, when string, want ...uint64) {
 	t.Helper()
 	d, err := datapath.Open(n.Dir)
@@ -181,7 +182,7 @@ func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 	}
 	detach()
 	mustAdd(t, n, sb, in(pod))
-	// Who comes later does not change what a container has.
+	// A program that is attached later does not change what a container has.
 	foreignProgram(t, parent.path, theirSockhash(t))
 	mustReap(t, n)
 	mustAdd(t, n, sb, in(pod))
@@ -196,7 +197,7 @@ func TestShareAcceleratesBesideAnOwner(t *testing.T) {
 	sb := container(t, "c1")
 	mustAdd(t, n, sb, in(pod))
 	expectOnly(t, n, "with coexist share", pod, sb)
-	// The key may change: those that run keep what they have.
+	// The configuration may change: running containers keep what they have.
 	n.Settings.Coexist = datapath.CoexistYield
 	if _, err := n.Add(t.Context(), container(t, "c2"), in(newGroupBelow(t, parent.path))); !errors.Is(err, datapath.ErrNeighbour) {
 		t.Errorf("error %v, want an ErrNeighbour", err)
@@ -211,7 +212,7 @@ func TestUpgradeExchangesRearm(t *testing.T) {
 	mustAdd(t, n, container(t, "c1"), in(pod))
 	pin := filepath.Join(n.Dir, "v2", "links", "rearm-*")
 	before := programOfPin(t, pin)
-	if err := os.Remove(filepath.Join(n.Dir, "v2", "programs")); err != nil { // an upgrade that was not finished
+	if err := os.Remove(filepath.Join(n.Dir, "v2", "programs")); err != nil { // an unfinished upgrade
 		t.Fatal(err)
 	}
 	if up, err := n.Upgrade(t.Context()); err != nil || up.Kind != UpgradePrograms || up.Cgroups != 1 {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// crowd adds containers that live on, each in a cgroup of its own.
+// crowd adds containers that stay, each in its own cgroup.
 func crowd(b *testing.B, n *Node, count int) {
 	b.Helper()
 	for i := range count {
@@ -28,7 +28,7 @@ func BenchmarkAddDel(b *testing.B) {
 	}
 }
 
-// Of which one half is the ADD.
+// Half of this time is the ADD.
 func BenchmarkAddAgain(b *testing.B) {
 	n, g, sb := newNode(b), newGroup(b), container(b, "one")
 	for b.Loop() {

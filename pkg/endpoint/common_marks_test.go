@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// complete is a node whose marks are complete, as after its first DEL.
+// complete returns a node whose marks are complete, as after its first DEL.
 func complete(t *testing.T) *Node {
 	t.Helper()
 	n := newNode(t)
@@ -47,7 +47,7 @@ func expectMarks(t *testing.T, n *Node, want ...datapath.Common) {
 	}
 }
 
-// second is another attachment of the container: that of another network.
+// second returns another attachment of the container, in another network.
 func second(sb Sandbox) Sandbox {
 	sb.Network, sb.IfName = "another", "net1"
 	return sb
@@ -63,7 +63,7 @@ func TestDelKeepsWhatAnotherRecordNames(t *testing.T) {
 				n, g, one := complete(t), newGroup(t), container(t, "one")
 				two := other(t, one)
 				mustAdd(t, n, one, in(g))
-				mustAdd(t, n, one, in(g)) // again: nothing is shared with itself
+				mustAdd(t, n, one, in(g)) // again: an attachment shares nothing with itself
 				expectMarks(t, n)
 				mustAdd(t, n, two, in(g))
 				goes, stays := one, two
@@ -80,7 +80,7 @@ func TestDelKeepsWhatAnotherRecordNames(t *testing.T) {
 	}
 }
 
-// Records of a version that marked nothing are looked at once.
+// Attachments of a version that set no marks are all read once.
 func TestDelKeepsWhatAnotherRecordNamesInStateWithoutMarks(t *testing.T) {
 	n, g, one, two := newNode(t), newGroup(t), container(t, "one"), container(t, "two")
 	mustAdd(t, n, one, in(g))
@@ -108,7 +108,7 @@ func TestAKilledCallLeavesNoRecordWithoutItsMark(t *testing.T) {
 			}
 			call{Verb: "add", Dir: n.Dir, Root: n.Root, Sandbox: one, Want: in(g), Kill: step}.killed(t)
 			mustAdd(t, n, two, in(g))
-			mustDel(t, n, one) // of the runtime, as its ADD has failed
+			mustDel(t, n, one) // by the runtime, because its ADD has failed
 			expectOnly(t, n, "after the DEL of the first", g, two)
 			mustAdd(t, n, one, in(g))
 			mustDel(t, n, two)

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// module makes a module of the kernel appear on the node.
+// module makes a kernel module appear on the node.
 func (n *Node) module(t testing.TB, name string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(n.Root, "sys/module", name), 0o755); err != nil {

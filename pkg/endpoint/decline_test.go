@@ -48,7 +48,7 @@ func TestOptOutReplacesAnAddAndTheOtherWayRound(t *testing.T) {
 	if err := n.OptOut(t.Context(), sb, "annotation"); err != nil {
 		t.Fatal(err)
 	}
-	// The link stays: it tells when the connections end that were made before.
+	// The link stays, because its callbacks report when older connections close.
 	out := state{
 		Records: []string{"!one/eth0"}, Links: []string{linkOf(g)}, Totals: 1,
 		Endpoints: []string{"!" + fmt.Sprint(cookieOf(t, sb.NetNSPath))},
@@ -99,7 +99,7 @@ func TestDeclineLeavesAnEarlierAddOfTheSandboxAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectOnly(t, n, "after declining", g, sb)
-	// But with another network namespace it is another sandbox.
+	// With another network namespace it is another sandbox.
 	sb.NetNSPath = newNetNS(t)
 	if err := n.Decline(t.Context(), sb, errors.New("too many programs")); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// connected makes a connection over loopback whose two ends are in g, which takes every network namespace.
+// connected makes a connection over loopback. Both ends are in g, which accelerates every network namespace.
 func connected(t *testing.T, g group) (client, server *net.TCPConn) {
 	t.Helper()
 	move := func(path string) {
@@ -43,7 +43,7 @@ func connected(t *testing.T, g group) (client, server *net.TCPConn) {
 	return client, server
 }
 
-// redirected makes bytes wait that were redirected: after a first message was read, the next ones are.
+// redirected makes redirected bytes wait: once a first message was read, the next ones are redirected.
 func redirected(t *testing.T, n *Node, client, server *net.TCPConn, want int) {
 	t.Helper()
 	buf := make([]byte, want)
@@ -60,7 +60,7 @@ func redirected(t *testing.T, n *Node, client, server *net.TCPConn, want int) {
 	}
 }
 
-// waiting tells whether the last message was redirected.
+// waiting reports whether the last message was redirected.
 func waiting(t *testing.T, n *Node) bool {
 	t.Helper()
 	d, err := datapath.Open(n.Dir)
@@ -112,7 +112,8 @@ func TestDrainWaitsForReaders(t *testing.T) {
 	if err := <-drained; err != nil {
 		t.Fatal(err)
 	}
-	// The flow lives on by TCP, after an unload too, and what waits there then does not hold up another drain.
+	// The connection continues over TCP after an unload, and bytes that wait then do not hold up another
+	// drain.
 	if unloaded, err := n.Unload(t.Context(), false); err != nil || !unloaded {
 		t.Fatalf("unload: %v", err)
 	}

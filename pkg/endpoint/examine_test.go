@@ -16,7 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// traces are what an examination makes while it runs: cgroups and descriptors. Its bpffs is one of these.
+// traces are what an examination makes while it runs: cgroups and descriptors. Its bpffs is one of the
+// latter.
 func traces(t *testing.T) []string {
 	t.Helper()
 	groups, err := filepath.Glob(filepath.Join(cgroupMount(t).Path, fmt.Sprintf("sockmap-probe-%d-*", os.Getpid())))
@@ -60,7 +61,7 @@ func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
 }
 
 func TestExaminationThatIsInterruptedLeavesNothing(t *testing.T) {
-	if _, err := Examine(t.Context(), defaults); err != nil { // what is opened once in a process is open now
+	if _, err := Examine(t.Context(), defaults); err != nil { // whatever a process opens once is open now
 		t.Fatal(err)
 	}
 	before := traces(t)

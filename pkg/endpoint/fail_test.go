@@ -36,7 +36,7 @@ func steps(t testing.TB, n *Node, f func()) []string {
 	return names
 }
 
-// abortAt makes the i-th step of n fail, and lets those that undo pass.
+// abortAt makes the i-th step of n fail, but not the steps that undo.
 func abortAt(n *Node, i int) {
 	n.Step = func(string) error {
 		i--
@@ -88,11 +88,11 @@ func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
 		for i, step := range []string{"directory", "record", "link", "endpoint"} {
 			t.Run(name+", "+step, func(t *testing.T) {
 				n, g, sb := newNode(t), newGroup(t), container(t, strings.Repeat("c", 200))
-				sb.Network = strings.Repeat("n", 200) // longer than its field: must survive being written back
+				sb.Network = strings.Repeat("n", 200) // longer than its field, and must survive being written back
 				mustAdd(t, n, sb, in(g))
 				again, want := sb, in(g)
 				change(t, &again, &want)
-				want.Policy.Peers = datapath.PeersPod // else there may be nothing to change
+				want.Policy.Peers = datapath.PeersPod // otherwise there may be nothing to change
 				abortAt(n, i)
 				if _, err := n.Add(t.Context(), again, want); !errors.Is(err, errAbort) {
 					t.Fatalf("add: %v, want the step's error", err)
@@ -105,7 +105,7 @@ func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
 				if removed, err := n.Reap(t.Context()); len(removed) != 0 || err != nil {
 					t.Errorf("reap found %v, %v; want that nothing was left", removed, err)
 				}
-				// Its own runtime must still be able to name it.
+				// Its runtime must still be able to name it.
 				if removed, err := n.GC(t.Context(), sb.Network, &[]ValidAttachment{}); len(removed) != 1 || err != nil {
 					t.Errorf("GC of its network removed %v, %v; want it", removed, err)
 				}
@@ -156,10 +156,10 @@ func attachExclusively(t *testing.T, g group) {
 	}
 }
 
-// obstacle is something in the world that keeps a sandbox from being accelerated.
+// obstacle is something that keeps a sandbox from being accelerated.
 type obstacle struct {
 	name  string
-	given func(*testing.T, *Node, group) Want // makes it; the group is free to use
+	given func(*testing.T, *Node, group) Want // creates the obstacle; the group is free to use
 	want  error
 	texts []string // in the error
 }
@@ -274,7 +274,7 @@ func pinForeignMap(t *testing.T, dir string) {
 	}
 }
 
-// hold keeps the lock on dir until the test is over.
+// hold keeps the lock on dir until the end of the test.
 func hold(t testing.TB, dir string) {
 	t.Helper()
 	l, err := lock.Exclusive(t.Context(), dir)
@@ -333,7 +333,7 @@ func TestStepsComeInTheDocumentedOrder(t *testing.T) {
 	if want := []string{"directory", "load", "helpers", "record", "link", "endpoint"}; !slices.Equal(got, want) {
 		t.Errorf("ADD takes the steps %q, want %q", got, want)
 	}
-	// The first DEL looks at all records once, and notes what several of them name.
+	// The first DEL reads all attachments once, and marks what several of them use.
 	got = steps(t, n, func() { mustDel(t, n, sb) })
 	if want := []string{"common", "release endpoint", "release link", "record"}; !slices.Equal(got, want) {
 		t.Errorf("DEL takes the steps %q, want %q", got, want)

@@ -23,7 +23,7 @@ import (
 
 var defaults = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024, Version: "test"}
 
-// newNode is a node whose state is on a bpffs of the test's own. Nothing is loaded.
+// newNode returns a node whose state is on a bpffs of the test. Nothing is loaded.
 func newNode(t testing.TB) *Node {
 	t.Helper()
 	mount := t.TempDir()
@@ -31,19 +31,19 @@ func newNode(t testing.TB) *Node {
 		t.Fatalf("mount bpffs: %v", err)
 	}
 	n := &Node{Dir: filepath.Join(mount, "sockmap"), Settings: defaults, Root: t.TempDir()}
-	n.module(t, "nf_conntrack_ftp") // every first load of a node with a conntrack helper has one more step
+	n.module(t, "nf_conntrack_ftp") // with a conntrack helper, every first load has one more step
 	t.Cleanup(func() {
 		n.Step, n.Mount = nil, nil
 		if _, err := n.Unload(context.Background(), true); err != nil {
 			t.Errorf("unload: %v", err)
 		}
-		// Pins go with the mount, whatever the test left.
+		// Pins go with the mount, whatever the test leaves.
 		unmount(t, mount)
 	})
 	return n
 }
 
-// unmount is patient with calls that gave up waiting for a lock: they close the directory a little later.
+// unmount waits for calls that gave up waiting for a lock: they close the directory a little later.
 func unmount(t testing.TB, mount string) {
 	t.Helper()
 	var err error
@@ -62,7 +62,7 @@ func cgroupMount(t testing.TB) cgroup.Mount {
 	return m
 }
 
-// group is a cgroup of the test's own.
+// group is a cgroup of the test.
 type group struct {
 	path string
 	id   uint64
@@ -119,7 +119,7 @@ func makeNetNS(t testing.TB, path string) {
 	t.Cleanup(func() { unmountNetNS(path) })
 }
 
-// keepNewNetNS takes the calling thread to a new network namespace and back.
+// keepNewNetNS moves the calling thread to a new network namespace and back.
 func keepNewNetNS(path string) error {
 	runtime.LockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")
@@ -132,7 +132,7 @@ func keepNewNetNS(path string) error {
 	}
 	err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		panic(back) // the thread is of no use to anybody, and may be the main one
+		panic(back) // the thread is unusable, and may be the main one
 	}
 	runtime.UnlockOSThread()
 	return err
@@ -158,7 +158,7 @@ func cookieOf(t testing.TB, path string) uint64 {
 	return id.Cookie
 }
 
-// container is a sandbox with a network namespace of its own.
+// container is a sandbox with its own network namespace.
 func container(t testing.TB, id string) Sandbox {
 	t.Helper()
 	return Sandbox{Network: "net", ContainerID: id, IfName: "eth0", NetNSPath: newNetNS(t)}
@@ -182,12 +182,12 @@ func mustDel(t testing.TB, n *Node, sb Sandbox) {
 	}
 }
 
-// state is all that a node has registered.
+// state is everything that a node has registered.
 type state struct {
 	Records   []string // container/interface, with "!" in front of declined ones
 	Links     []string // names of pins
-	Endpoints []string // netns cookies, with "!" in front of those that do not take part
-	Totals    int      // of network namespaces
+	Endpoints []string // netns cookies, with "!" in front of those that are not accelerated
+	Totals    int      // number of network namespaces
 }
 
 func stateOf(t testing.TB, n *Node) state {
@@ -226,7 +226,7 @@ func stateOf(t testing.TB, n *Node) state {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Totals = len(totals) - 1 // one gathers what belongs to nobody
+	s.Totals = len(totals) - 1 // one is the entry of unregistered sockets
 	for _, list := range [][]string{s.Records, s.Links, s.Endpoints} {
 		slices.Sort(list)
 	}
@@ -280,10 +280,10 @@ func expectOnly(t testing.TB, n *Node, when string, g group, sandboxes ...Sandbo
 	}
 }
 
-// stateName is the name of the directory in which this ABI's state is pinned.
+// stateName is the name of the directory in which the state of an ABI is pinned.
 func stateName(abi uint32) string { return fmt.Sprintf("v%d", abi) }
 
-// opened is the state of a node, open until the test ends.
+// opened opens the state of a node until the test ends.
 func opened(t testing.TB, n *Node) *datapath.Datapath {
 	t.Helper()
 	d, err := datapath.Open(n.Dir)

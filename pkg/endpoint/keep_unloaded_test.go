@@ -21,7 +21,7 @@ func TestAnAddLoadsAfterAnUnloadByHand(t *testing.T) {
 	if loaded, err := n.LoadUnlessUnloaded(t.Context()); loaded || !errors.Is(err, ErrUnloadedByHand) {
 		t.Errorf("loaded %v, %v", loaded, err)
 	}
-	// A runtime asks this all the time.
+	// Runtimes call STATUS all the time.
 	if err := n.Ready(t.Context()); err != nil {
 		t.Errorf("ready: %v", err)
 	}
@@ -37,7 +37,7 @@ func TestAnAddLoadsAfterAnUnloadByHand(t *testing.T) {
 	mustDel(t, n, sb)
 }
 
-// It is asked again with the lock held: a person may unload between the question and the load.
+// The mark is checked again under the lock, because a user may unload between the first check and the load.
 func TestAnUnloadByHandJustBeforeTheLoadCounts(t *testing.T) {
 	n := newNode(t)
 	load(t, n)

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// after is what comes first after a kill, and must put everything right.
+// after are the calls that may follow a kill, each of which must repair everything.
 var after = map[string]func(*testing.T, *Node, Sandbox, group){
 	"the same ADD again": func(t *testing.T, n *Node, sb Sandbox, g group) {
 		mustAdd(t, n, sb, in(g))
@@ -75,7 +75,7 @@ func TestAKilledDelIsRepairedByWhateverComesNext(t *testing.T) {
 	}
 }
 
-// The older netns and cgroup of the key are named by no record any more once the new record is written.
+// Once the new attachment is written, no attachment names the older netns and cgroup of the key.
 func TestAKilledReplacementLeavesNothingUnnamed(t *testing.T) {
 	for _, step := range []string{"record", "link", "endpoint", "release endpoint", "release link"} {
 		for _, what := range []string{"the same ADD again", "a reap"} {
@@ -115,7 +115,7 @@ func TestAKilledReapIsFinishedByTheNext(t *testing.T) {
 	}
 }
 
-// makeOrphans makes a link and an endpoint that no record names.
+// makeOrphans makes a link and an endpoint without an attachment.
 func makeOrphans(t *testing.T, n *Node) {
 	t.Helper()
 	d, err := datapath.Open(n.Dir)
@@ -137,7 +137,7 @@ func makeOrphans(t *testing.T, n *Node) {
 	}
 }
 
-// Kills at moments that are not between steps too, in the midst of loading above all.
+// Kills between steps as well, above all while the programs are being loaded.
 func TestKillsAtRandomMoments(t *testing.T) {
 	const rounds = 40
 	random := fixture.Rand(t)

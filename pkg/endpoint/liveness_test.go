@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 )
 
-// process lives in the network namespace at path until it is ended.
+// process starts a process in the network namespace at path, and returns a function that ends it.
 func process(t *testing.T, path string) (pid int, end func()) {
 	t.Helper()
 	cmd := exec.Command("sleep", "600")
@@ -46,7 +46,7 @@ func reaped(t *testing.T, n *Node) []Removed {
 	return removed
 }
 
-// The first container's process ends, while the network namespace lives on with the second.
+// The process of the first container ends, while the second keeps the network namespace alive.
 func TestANetNSIsNotDeadWhileAnotherContainerSharesIt(t *testing.T) {
 	for _, what := range []string{"process", "cgroup"} {
 		t.Run("its "+what+" ends", func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestANetNSIsNotDeadWhileAnotherContainerSharesIt(t *testing.T) {
 	}
 }
 
-// Inode numbers of namespaces are used again.
+// Inode numbers of namespaces are reused.
 func TestANetNSIsDeadThoughItsNumberIsUsedAgain(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	other := newNetNS(t)
@@ -92,7 +92,7 @@ func TestANetNSIsDeadThoughItsNumberIsUsedAgain(t *testing.T) {
 	}
 }
 
-// Where the path of the network namespace says nothing, the container's cgroup does.
+// If the path of the network namespace says nothing, the container's cgroup is checked.
 func TestADeclinedContainerIsJudgedFromAnotherMountNamespace(t *testing.T) {
 	for what, attachment := range map[string]func(*Node, Sandbox) error{
 		"declined":  func(n *Node, sb Sandbox) error { return n.Decline(t.Context(), sb, errors.New("for the test")) },

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// failing is a probe that returns what err holds, after a time, and counts how often it was asked.
+// failing is a probe that returns err after a delay, and counts its calls.
 type failing struct {
 	asked atomic.Int32
 	err   error
@@ -52,7 +52,7 @@ func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
 	if f.asked.Load() != 1 || failed.Load() != 5 {
 		t.Errorf("loaded %d times, %d of 6 were told of an earlier failure; want 1 and 5", f.asked.Load(), failed.Load())
 	}
-	hold(t, n.Dir) // which a call that only tells of the failure does not need
+	hold(t, n.Dir) // a call that only returns the recorded failure does not need it
 	_, err := n.Add(t.Context(), container(t, "late"), in(g))
 	for _, part := range []string{"signal: killed", "sockmapctl load", "ago"} {
 		if !errors.Is(err, ErrLoadFailed) || !strings.Contains(err.Error(), part) {
@@ -70,7 +70,7 @@ func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
 	}
 }
 
-// failed makes a node on which loading has just failed.
+// failed returns a node on which loading has just failed.
 func failed(t *testing.T, err error) (*Node, *failing) {
 	t.Helper()
 	n, f := newNode(t), &failing{err: err}
@@ -108,7 +108,7 @@ func TestWhoTriesAFailedLoadAgain(t *testing.T) {
 	}
 }
 
-// age makes the failure that is remembered older.
+// age makes the recorded failure older.
 func age(t *testing.T, n *Node, by time.Duration) {
 	t.Helper()
 	f, ok := datapath.LastFailure(n.Dir)
@@ -165,7 +165,7 @@ func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
 	<-ended
 }
 
-// A process without rights, or with too few descriptors, fails where the next does not.
+// A process without rights, or with too few descriptors, fails where the next one may succeed.
 func TestWhatIsTheCallersFaultIsNotRemembered(t *testing.T) {
 	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		n, f := failed(t, fmt.Errorf("make a map: %w", errno))

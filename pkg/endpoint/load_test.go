@@ -103,7 +103,7 @@ func TestCgroupsAttachedByHand(t *testing.T) {
 		t.Errorf("reap removed %v, %v", removed, err)
 	}
 
-	// A container in the same cgroup has a link of its own, and neither goes with the other.
+	// A container in the same cgroup has a link of its own, and neither is removed with the other.
 	sb := container(t, "one")
 	mustAdd(t, n, sb, in(g))
 	if removed, err := n.DetachCgroup(t.Context(), g.id); !removed || err != nil {

@@ -24,7 +24,7 @@ const patience = 10 * time.Second
 // callVariable makes this test binary a process that makes one call.
 const callVariable = "ENDPOINT_TEST_CALL"
 
-// call is what such a process does.
+// call describes such a process.
 type call struct {
 	Verb    string // add, del, reap or upgrade
 	Dir     string
@@ -32,7 +32,7 @@ type call struct {
 	Sandbox Sandbox
 	Want    Want
 	Kill    string // at this step
-	Skip    int    // that many times it goes on
+	Skip    int    // how often that step passes before
 	Version string // of the process; empty: that of the test
 }
 
@@ -80,7 +80,7 @@ func (c call) run() error {
 	return err
 }
 
-// command is c as a process that has not been started.
+// command returns c as a process that has not been started.
 func (c call) command(t testing.TB) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(c)

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fill adds the endpoints of these numbers to a node, each with its record and the pin of a link.
+// fill adds endpoints with these numbers to a node, each with its attachment and the pin of a link.
 func fill(t *testing.T, n *Node, from, to int) {
 	t.Helper()
 	d, err := datapath.Open(n.Dir)
@@ -44,8 +44,8 @@ func fill(t *testing.T, n *Node, from, to int) {
 	}
 }
 
-// costs are what the cheapest calls of some containers take, in allocations: each record or link that is looked at
-// takes some, and unlike time they do not depend on what else the machine does.
+// costs are the allocations of the cheapest calls of some containers. Each attachment or link that is read
+// takes some, and unlike time they do not depend on other processes.
 type costs struct{ add, check, del uint64 }
 
 func costsOf(t *testing.T, n *Node, g group, name string) costs {
@@ -74,7 +74,7 @@ func cost(f func()) uint64 {
 }
 
 func TestNoCallOfAContainerLooksAtAllEndpoints(t *testing.T) {
-	// Enough of the few to fill the time that an ADD spends on leftovers of others.
+	// Enough of the few to use up the time that an ADD spends on other containers.
 	const some, many = 100, 5000
 	n, g := newNode(t), newGroup(t)
 	mustAdd(t, n, container(t, "first"), in(newGroup(t)))
@@ -92,7 +92,7 @@ func TestNoCallOfAContainerLooksAtAllEndpoints(t *testing.T) {
 	}
 }
 
-// What a call left that no record names is found by the next ADD, though it does not look at all links.
+// The next ADD finds what a call has left without an attachment, although it does not read all links.
 func TestAddSweepsWhatACallBeforeItLeft(t *testing.T) {
 	t.Run("a replacement that was killed", func(t *testing.T) {
 		n, g, sb, other := newNode(t), newGroup(t), container(t, "one"), container(t, "other")

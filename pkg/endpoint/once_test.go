@@ -9,11 +9,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// An ADD holds up the start of a container, so it looks each thing up once: where cgroup2 is mounted, and what is configured
-// for the node.
+// An ADD delays the start of a container, so it looks each thing up once: the mount of cgroup2 and the
+// configuration of the node.
 func TestAddLooksEachThingUpOnce(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
-	mustAdd(t, n, sb, in(g)) // the first ADD loads
+	mustAdd(t, n, sb, in(g)) // the first ADD loads the programs
 	mount := cgroupMount(t)
 	mounts := 0
 	n.Mount = func() (cgroup.Mount, error) {

@@ -16,7 +16,7 @@ var (
 	no85   = datapath.Policy{Accelerate: true, Namespace: "shop", Exclude: []datapath.PortRange{{First: 85, Last: 85}}}
 )
 
-// also is the same container in another network.
+// also returns the same container in another network.
 func also(sb Sandbox, network string) Sandbox {
 	sb.Network, sb.IfName = network, network+"0"
 	return sb
@@ -28,7 +28,7 @@ func under(g group, p datapath.Policy) Want {
 	return w
 }
 
-// wantPolicy compares but for the group, of which only the hash is kept.
+// wantPolicy compares the policy without its group, of which only the hash is kept.
 func wantPolicy(t testing.TB, n *Node, when string, sb Sandbox, want datapath.Policy) {
 	t.Helper()
 	r, ok, err := opened(t, n).Endpoint(cookieOf(t, sb.NetNSPath))
@@ -119,7 +119,7 @@ func TestGCOfOneNetworkDerivesThePolicyOfTheOthers(t *testing.T) {
 	wantPolicy(t, n, "after GC", a, wide)
 }
 
-// Live flows of the whole node ask again after each change of the epoch.
+// Live flows of the whole node check their policy again after each change of the epoch.
 func TestTheEpochChangesWithThePolicyOnly(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	a := container(t, "one")
@@ -147,7 +147,7 @@ func TestTheEpochChangesWithThePolicyOnly(t *testing.T) {
 	}
 }
 
-// The policy is written before live sockets are told, so an error can come in between.
+// The policy is written before live sockets are notified, so an error can come in between.
 func TestAFailedAddRestoresThePolicyThatWasWritten(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	a := container(t, "one")
@@ -174,7 +174,7 @@ func TestAFailedAddRestoresThePolicyThatWasWritten(t *testing.T) {
 	wantPolicy(t, n, "after the failed ADD", a, strict)
 }
 
-// asOfABI1 makes the record of a sandbox one that was recorded by ABI 1.
+// asOfABI1 changes the attachment of a sandbox to what ABI 1 recorded.
 func asOfABI1(t *testing.T, n *Node, sb Sandbox) {
 	t.Helper()
 	edit(t, n, sb, func(a *datapath.Attachment) { a.Policy = nil })

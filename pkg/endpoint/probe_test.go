@@ -12,14 +12,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// finding is a probe that finds hazards of these names.
+// finding is a probe that finds these hazards.
 func finding(names ...string) datapath.Probe {
 	return func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		return uint32(hazard.SetOf(names...)), 0, nil
 	}
 }
 
-// probed is what is recorded of the kernel, and by which probes.
+// probed returns the recorded hazards and the set of probes that found them.
 func probed(t *testing.T, n *Node) (hazards, set string) {
 	t.Helper()
 	return hazard.Set(configOf(t, n).Hazards).String(), opened(t, n).ProbeSet()
@@ -78,7 +78,7 @@ func TestAnUpgradeOfProgramsRecordsWhoHasProbed(t *testing.T) {
 	expectProbed(t, n, "fin", "two")
 	mustUpgrade(t, n, UpgradeNone)
 
-	// Without probes of its own it keeps what is known, and who knows it.
+	// Without probes it keeps the hazards and the set that found them.
 	markOther(t, n)
 	n.Settings = versioned("v3")
 	mustUpgrade(t, n, UpgradePrograms)

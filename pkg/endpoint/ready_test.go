@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hazardous is a node on whose kernel the probes find these, unguarded.
+// hazardous returns a node on whose kernel the probes find these hazards, unguarded.
 func hazardous(t testing.TB, names ...string) *Node {
 	t.Helper()
 	n := newNode(t)
@@ -30,7 +30,7 @@ func hazardous(t testing.TB, names ...string) *Node {
 	return n
 }
 
-// TestReadyIsWhatAddSays asks both, on nodes with and without what keeps containers off.
+// TestReadyIsWhatAddSays compares Ready with Add, on nodes with and without obstacles.
 func TestReadyIsWhatAddSays(t *testing.T) {
 	broken := errors.New("the probes did not end")
 	for _, c := range []struct {
@@ -69,7 +69,7 @@ func TestReadyIsWhatAddSays(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(t, n)
 			}
-			for _, when := range []string{"first", "again"} { // not loaded and loaded, where it can be
+			for _, when := range []string{"first", "again"} { // not loaded, and loaded if possible
 				if got := ReasonOf(n.Ready(t.Context(), c.accepted...)); got != c.want {
 					t.Errorf("%s: ready says %q, want %q", when, got, c.want)
 				}
@@ -165,7 +165,7 @@ func TestReasonOf(t *testing.T) {
 	}
 }
 
-// recorded is the only record of a node.
+// recorded returns the only attachment of a node.
 func recorded(t *testing.T, n *Node) Attachment {
 	t.Helper()
 	attachments, err := n.Attachments(t.Context())
@@ -221,7 +221,7 @@ func TestWhyNotKnowsWhatBecameOfARecord(t *testing.T) {
 	}
 }
 
-// What a call has run out of is the reason that is recorded, whatever it was about to do.
+// A shortage is the recorded reason, whatever the call was about to do.
 func TestAShortageIsRecordedAsOne(t *testing.T) {
 	n, sb := newNode(t), container(t, "one")
 	load(t, n)

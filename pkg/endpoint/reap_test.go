@@ -157,7 +157,7 @@ func TestReapRemovesOnlyWhatIsProvablyDead(t *testing.T) {
 	}
 }
 
-// edit changes a record behind the node's back.
+// edit changes an attachment without the node's calls.
 func edit(t *testing.T, n *Node, sb Sandbox, change func(*datapath.Attachment)) {
 	t.Helper()
 	d, err := datapath.Open(n.Dir)
@@ -208,7 +208,7 @@ func TestAddReapsForOthers(t *testing.T) {
 	for _, other := range dead {
 		removeNetNS(t, other.NetNSPath)
 	}
-	// Some ADDs together, as each is bounded by time.
+	// Several ADDs together, because each is bounded by time.
 	const most = 100
 	mustAdd(t, n, sb, in(g))
 	for i := 0; len(stateOf(t, n).Records) != 1; i++ {

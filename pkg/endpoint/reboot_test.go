@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reboot does to a node what a reboot does: its bpffs is empty, and no container is there any more.
+// reboot does to a node what a reboot does: its bpffs is empty, and the containers are gone.
 func reboot(t *testing.T, n *Node, g group, sb Sandbox) {
 	t.Helper()
 	mount := filepath.Dir(n.Dir)
@@ -44,7 +44,7 @@ func TestAfterARebootEverythingIsMadeAnew(t *testing.T) {
 			}
 			makeNetNS(t, sb.NetNSPath)
 			g = openGroup(t, g.path)
-			// Nobody has added it since: nothing of it is missing.
+			// It has not been added since, so nothing of it is missing.
 			if err := n.Check(t.Context(), sb); !errors.Is(err, ErrNotAdded) {
 				t.Errorf("check before ADD: %v, want ErrNoRecord", err)
 			}
@@ -56,8 +56,8 @@ func TestAfterARebootEverythingIsMadeAnew(t *testing.T) {
 	}
 }
 
-// The clocks of a process may be any: CLOCK_REALTIME is set by people, CLOCK_BOOTTIME and CLOCK_MONOTONIC have an offset in
-// a time namespace. (Who uses CLOCK_REALTIME at all is asked in test/layout.)
+// The clocks of a process may be set to anything: CLOCK_REALTIME by users, CLOCK_BOOTTIME and CLOCK_MONOTONIC
+// by the offset of a time namespace. (test/layout checks who uses CLOCK_REALTIME at all.)
 func TestCallsOfProcessesWithOtherClocks(t *testing.T) {
 	n, g, sb, other := newNode(t), newGroup(t), container(t, "one"), container(t, "two")
 	elsewhen := func(c call) {

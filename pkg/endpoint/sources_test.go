@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// An attachment keeps the name of its source in a field of fixed size, and a name that is cut is shown cut.
+// An attachment keeps the name of its source in a field of fixed size, which cuts a longer name.
 func TestNamesOfSourcesFitIntoAnAttachment(t *testing.T) {
 	for _, s := range cgroup.Sources() {
 		if len(s) > datapath.MaxCgroupSource {

@@ -23,7 +23,7 @@ func wantSwitch(t *testing.T, n *Node, disabled bool) {
 	}
 }
 
-// Uninstall drains and then unloads. Where it ends in between, nobody has disabled the node.
+// Uninstall drains and then unloads. If it ends in between, nobody has disabled the node.
 func TestADrainThatNoUnloadFollowsIsNoDisable(t *testing.T) {
 	for _, before := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disabled %v", before), func(t *testing.T) {

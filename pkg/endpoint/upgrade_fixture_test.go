@@ -20,7 +20,7 @@ func versioned(version string) datapath.Settings {
 	return s
 }
 
-// loadOther makes a node on which another version has loaded other programs, as far as anybody can tell.
+// loadOther returns a node whose loaded programs seem to be those of another version.
 func loadOther(t *testing.T, version string) *Node {
 	t.Helper()
 	n := newNode(t)
@@ -38,7 +38,7 @@ func markOther(t testing.TB, n *Node) {
 	}
 }
 
-// loaded is the version that is loaded, and whether its programs are those of this test.
+// loaded returns the loaded version, and whether its programs are those of this test.
 func loaded(t testing.TB, n *Node) (version string, own bool) {
 	t.Helper()
 	return configOf(t, n).Version, opened(t, n).Digest() == datapath.Digest()
@@ -51,7 +51,7 @@ func expectLoaded(t testing.TB, n *Node, version string) {
 	}
 }
 
-// fromABI0 is the conversion from an ABI that tests invent: attachments had eight bytes more at their end.
+// fromABI0 is the conversion from an invented ABI, whose attachments had eight more bytes at the end.
 func fromABI0(pin string, key, value []byte) ([]byte, []byte, error) {
 	if pin == datapath.MapAttachments {
 		value = value[:len(value)-8]
@@ -59,7 +59,7 @@ func fromABI0(pin string, key, value []byte) ([]byte, []byte, error) {
 	return key, value, nil
 }
 
-// makeOld turns what is loaded into state of ABI 0, as if that had been loaded.
+// makeOld turns the loaded state into state of ABI 0.
 func makeOld(t testing.TB, n *Node) {
 	t.Helper()
 	datapath.Conversions[0] = fromABI0
