@@ -68,7 +68,7 @@ func TestItWaitsForANetwork(t *testing.T) {
 	notReady("network: no network configuration to chain into: stat " + p.ConfDir + ": no such file or directory")
 	p.mkdir(p.ConfDir)
 	notReady("network: no network configuration to chain into in " + p.ConfDir)
-	// Written in two parts, with a pause: the half is not JSON.
+	// Written in two parts, with a pause: half of it is not JSON.
 	f, err := os.Create(filepath.Join(p.ConfDir, file))
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
 	}
 }
 
-// A component that writes its file again as soon as it is changed would be fought for ever.
+// Without a throttle, the agent and a component that rewrites its file after each change would never stop.
 func TestAComponentThatInsistsIsNotFoughtForEver(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
@@ -203,7 +203,8 @@ func TestDirectoriesThatAreReplaced(t *testing.T) {
 	}
 }
 
-// What is bind-mounted into a container and removed on the host is an empty directory without a name.
+// A directory that is bind-mounted into a container and removed on the host is an empty directory without a
+// name.
 func TestADirectoryThatIsRemovedUnderItsMountEndsTheAgent(t *testing.T) {
 	p := newPlace(t)
 	host := p.ConfDir

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// setup is what an agent in a process of its own gets.
+// setup configures an agent in a process of its own.
 type setup struct {
 	Source, BinDir, ConfDir, StateDir string
 	Config                            string
@@ -58,7 +58,7 @@ type setup struct {
 	Version                           string // of the programs that it loads; empty: test
 }
 
-// agent is what s describes, with signals for the process that it runs in.
+// agent returns the agent that s describes, with signals for its own process.
 func (s setup) agent(log io.Writer) (*Agent, error) {
 	entry, err := install.NewEntry(s.Config, nil)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s setup) agent(log io.Writer) (*Agent, error) {
 			select {}
 		}
 		arrived := make(chan os.Signal, 1)
-		signal.Notify(arrived, unix.SIGTERM) // beside whoever ends the agent at it
+		signal.Notify(arrived, unix.SIGTERM) // in addition to whoever ends the agent by it
 		unix.Kill(os.Getpid(), unix.SIGTERM)
 		<-arrived
 		return nil
@@ -142,7 +142,7 @@ func (p *place) mkdir(dir string) {
 	}
 }
 
-// write writes a file in the way of those who do not care: in place.
+// write writes a file in place, as careless components do.
 func (p *place) write(name, text string) {
 	p.Helper()
 	if err := os.WriteFile(filepath.Join(p.ConfDir, name), []byte(text), 0o644); err != nil {
@@ -150,7 +150,7 @@ func (p *place) write(name, text string) {
 	}
 }
 
-// types are the plugins of the list, as libcni loads it; nil when it does not.
+// types are the plugins of the list, as libcni loads it; nil if it does not.
 func (p *place) types() (types []string) {
 	list, err := libcni.NetworkConfFromFile(filepath.Join(p.ConfDir, file))
 	if err != nil {
@@ -178,7 +178,7 @@ type running struct {
 	*Agent
 	log     *logBuffer
 	address string
-	stop    func() error // ends it, once, and returns what Run did
+	stop    func() error // ends it, once, and returns the result of Run
 }
 
 // start runs an agent, after f has changed it.
@@ -225,7 +225,7 @@ func (p *place) start(f ...func(*Agent)) *running {
 	return r
 }
 
-// get asks the agent's server.
+// get sends a request to the agent's server.
 func (r *running) get(t testing.TB, path string) (int, string) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
@@ -270,7 +270,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// records are the records with this message.
+// records are the log records with this message.
 func (b *logBuffer) records(t testing.TB, msg string) (all []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(b.String()) {
@@ -285,7 +285,7 @@ func (b *logBuffer) records(t testing.TB, msg string) (all []map[string]any) {
 	return all
 }
 
-// command is an agent in a process of its own, not started.
+// command returns an agent in a process of its own, not started.
 func (p *place) command(log io.Writer) *exec.Cmd {
 	p.Helper()
 	text, err := json.Marshal(p.setup)
@@ -300,7 +300,7 @@ func (p *place) command(log io.Writer) *exec.Cmd {
 	return cmd
 }
 
-// leftovers are files of an installer that should not stay.
+// leftovers are files of an installer that must not stay.
 func (p *place) leftovers() (found []string) {
 	for _, dir := range []string{p.ConfDir, p.BinDir} {
 		some, err := filepath.Glob(filepath.Join(dir, ".sockmap-*"))
@@ -309,7 +309,7 @@ func (p *place) leftovers() (found []string) {
 		}
 		found = append(found, some...)
 	}
-	// What installers lock goes when the plugin is uninstalled.
+	// Files that installers lock are removed at uninstall.
 	found = slices.DeleteFunc(found, func(path string) bool { return filepath.Base(path) == ".sockmap-lock" })
 	return found
 }

@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// Without the binary no pod starts, as long as an entry names it. That somebody insists on another list does not matter.
+// No pod starts without the binary as long as an entry names it, even if another component insists on another
+// list.
 func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 	const message = "another component undid the installation; it is repaired"
 	p := newPlace(t)
 	p.write(file, list)
 	r := p.start()
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
-	// Repairs of the list only: the plugin may be built anew while the test runs.
+	// Repairs of the list only: the plugin may be rebuilt while the test runs.
 	repairs := func() (all []map[string]any) {
 		for _, record := range r.log.records(t, message) {
 			if record["file"] == filepath.Join(p.ConfDir, file) {
@@ -25,7 +26,7 @@ func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 		}
 		return all
 	}
-	// It waits 1, 2, 4 and 8 seconds then.
+	// Then it waits 1, 2, 4 and 8 seconds.
 	for n := 1; n <= 4; n++ {
 		p.write(file, list)
 		eventually(t, "the list is put right", func() bool { return len(repairs()) == n })
@@ -44,7 +45,7 @@ func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 		t.Errorf("it took %v, or the list did not have to wait", took)
 	}
 	eventually(t, "the list is put right", p.chained)
-	// It does not count against the list: the next hold is the fifth.
+	// It does not count for the list: the next hold is the fifth.
 	eventually(t, "that is told", func() bool { return len(repairs()) == 5 })
 	if got := repairs()[4]["nextRepairNotBefore"]; got != "16s" {
 		t.Errorf("the list has to wait %v", got)

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// beAgent is what sockmapctl agent does.
+// beAgent does what sockmapctl agent does.
 func beAgent(text string) error {
 	var s setup
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
@@ -52,8 +52,8 @@ func beAgent(text string) error {
 // mostSteps bounds the loops over steps.
 const mostSteps = 40
 
-// killed runs an agent that signals itself at its step, and waits for its end. It reports false when it has no such step
-// and was stopped once it was done.
+// killed runs an agent that signals itself at its step, and waits for its end. It returns false if there is
+// no such step and the agent was stopped once it had finished.
 func (p *place) killed(signal string, step int) bool {
 	p.Helper()
 	one := *p
@@ -92,7 +92,7 @@ func (p *place) killed(signal string, step int) bool {
 	}
 }
 
-// whole fails unless the network loads, with plugins that are there.
+// whole fails unless the network loads, and its plugins exist.
 func (p *place) whole(what string) {
 	p.Helper()
 	types := p.types()
@@ -136,7 +136,8 @@ func TestASignalAtAnyStepIsMadeGoodByTheNextAgent(t *testing.T) {
 	}
 }
 
-// The newest agent keeps the node, and its predecessor does not fight it, but takes over again when it dies.
+// The newest agent is in charge of the node. Its predecessor does not fight it, but takes over again when it
+// dies.
 func TestTwoAgentsAgree(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
@@ -162,14 +163,14 @@ func TestTwoAgentsAgree(t *testing.T) {
 		code, text := old.get(t, "/readyz")
 		return code != http.StatusOK && strings.Contains(text, "has taken over")
 	})
-	// Twice as long as the first waits between two looks.
+	// Twice the interval of the first agent.
 	if fixture.Within(2*time.Second, func() bool { return !has("2222")() }) {
 		t.Fatal("the first fights the second")
 	}
 	if n := len(old.log.records(t, "another agent has taken over, and this one only watches from now on")); n != 1 {
 		t.Errorf("it said so %d times", n)
 	}
-	// Only one of them puts right what a third does.
+	// Only one of them repairs what a third component does.
 	p.write(file, list)
 	eventually(t, "the second one's entry is there again", has("2222"))
 	cmd.Process.Kill()
@@ -220,7 +221,7 @@ func TestTheLimitOfInotify(t *testing.T) {
 			}
 			p.write(file, list)
 			eventually(t, "the change is seen without events", p.chained)
-			// With the limit raised it watches again.
+			// With a higher limit it watches again.
 			release.Close()
 			eventually(t, "it says that it watches again", func() bool {
 				for _, r := range log.records(t, "resolved") {

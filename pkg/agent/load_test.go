@@ -57,7 +57,7 @@ func TestWhatAnOlderVersionLoadedIsUpgraded(t *testing.T) {
 	}
 }
 
-// The same programs need no exchange, so this is only told from an upgrade by the versions.
+// The same programs need no exchange, so only the versions show that this is a downgrade.
 func TestWhatANewerVersionLoadedStays(t *testing.T) {
 	p := newPlace(t)
 	p.Version = "v1.3.0"
@@ -101,7 +101,7 @@ func (p *place) unfit(t *testing.T) (undo func()) {
 	}
 }
 
-// putPlugin makes a file that stands for the plugin of another version.
+// putPlugin writes a file in place of the plugin of another version.
 func (p *place) putPlugin(t *testing.T) (binary string, content []byte) {
 	t.Helper()
 	binary, content = filepath.Join(p.BinDir, install.PluginType), []byte("#!/bin/sh\n# the plugin of another version\n")

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tmpfs mounts one over a directory.
+// tmpfs mounts a tmpfs over a directory.
 func tmpfs(t *testing.T, dir string) {
 	t.Helper()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=200m"); err != nil {
@@ -35,7 +35,7 @@ func remount(t *testing.T, dir string, flags uintptr) {
 	}
 }
 
-// otherPrograms makes what is loaded be of another version, as far as anybody can tell.
+// otherPrograms makes the loaded programs seem to be those of another version.
 func (p *place) otherPrograms(t *testing.T) {
 	t.Helper()
 	digest := filepath.Join(p.StateDir, stateName(datapath.ABI), "programs")
@@ -47,7 +47,7 @@ func (p *place) otherPrograms(t *testing.T) {
 	}
 }
 
-// refusals are why a plugin of this version is not run on a node, and how that ends.
+// refusals are reasons why a node does not run the plugin of this version, and how each ends.
 var refusals = map[string]struct {
 	refuse func(t *testing.T, p *place) (allow func())
 	says   string
@@ -101,7 +101,7 @@ func TestNothingIsUpgradedWhereThePluginCannotBeRun(t *testing.T) {
 	}
 }
 
-// The plugin that is there may be of another ABI, and loads what it works with itself.
+// The installed plugin may be of another ABI, and loads its own programs.
 func TestNothingIsLoadedBesideAPluginThatStays(t *testing.T) {
 	for name, c := range refusals {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/pods"
 )
 
-// runtimeOf is a container runtime that answers what it is told to.
+// runtimeOf is a container runtime whose replies the test chooses.
 type runtimeOf struct {
 	mu    sync.Mutex
 	found []pods.Pod
@@ -44,7 +44,7 @@ func (r *runtimeOf) looks() int {
 	return r.asked
 }
 
-// asking lets an agent ask the runtime.
+// asking makes an agent use the runtime.
 func (r *runtimeOf) asking(a *Agent) {
 	a.PodsEvery = 20 * time.Millisecond
 	a.Pods = &adopt.Adopter{
@@ -67,7 +67,7 @@ func (r *running) shows(t *testing.T, line string) bool {
 	return code == http.StatusOK && strings.Contains(text, line+"\n")
 }
 
-// While the runtime does not answer, what was known stays, its age shows, and the reason is logged once.
+// If the runtime does not reply, the last result stays, its age is exported, and the reason is logged once.
 func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
 	p, runtime := newPlace(t), &runtimeOf{}
 	p.write(file, list)
@@ -99,7 +99,7 @@ func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
 	}
 }
 
-// An agent that is not asked to look at pods has no metric of them.
+// An agent without a source of pods has no metric of them.
 func TestWithoutARuntimeThereIsNoMetricOfPods(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)

@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// hazardous makes the probes of an agent find these, unguarded.
+// hazardous makes the probes of an agent find these hazards, unguarded.
 func hazardous(names ...string) func(*Agent) {
 	return func(a *Agent) {
 		a.Node.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
@@ -22,10 +22,10 @@ func hazardous(names ...string) func(*Agent) {
 	}
 }
 
-// meaning is how the agent is told what being ready means.
+// meaning sets what being ready means.
 func meaning(r Readiness) func(*Agent) { return func(a *Agent) { a.ReadyMeans = r } }
 
-// lines of a text, each up to its first colon.
+// heads returns the lines of a text, each up to its first colon.
 func heads(text string) (all []string) {
 	for line := range strings.Lines(text) {
 		head, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
@@ -34,7 +34,7 @@ func heads(text string) (all []string) {
 	return all
 }
 
-// expectParts asks /readyz?verbose and the metrics, which have to agree.
+// expectParts compares /readyz?verbose and the metrics.
 func (r *running) expectParts(t *testing.T, when string, code int, parts ...string) {
 	t.Helper()
 	got, text := r.get(t, "/readyz?verbose")
@@ -98,7 +98,7 @@ func TestReadyAcceleratingFollowsHazardsAndSwitch(t *testing.T) {
 	}
 }
 
-// What somebody else takes away is told at once, not at the next look.
+// A removal by somebody else is reported at once, not at the next round.
 func TestReadySeesProgramsGo(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)

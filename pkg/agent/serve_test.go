@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// slowly is a source of metrics that takes its time to find nothing.
+// slowly is a source of metrics that is slow and finds nothing.
 type slowly struct {
 	takes time.Duration
 	asked atomic.Int64
@@ -30,7 +30,7 @@ func (s *slowly) open() (metrics.Source, error) {
 	return nil, datapath.ErrNotLoaded
 }
 
-// found is a line of the metrics that there are in any case.
+// found is a line that is always in the metrics.
 const found = "sockmap_build_info{version=\"v\"} 1\n"
 
 // serveAlone is the HTTP server of an agent that does nothing else.
@@ -103,7 +103,7 @@ func TestClientsThatAskWithoutAPauseStarveNobody(t *testing.T) {
 	for range loops {
 		<-ended
 	}
-	// Each form of the answer is made of the same snapshot.
+	// Both forms of the response are made from the same snapshot.
 	if most := int64(took/answerFor) + 2; s.asked.Load() > most || answers.Load() < 100 {
 		t.Errorf("in %v %d snapshots for %d answers, want %d at most", took, s.asked.Load(), answers.Load(), most)
 	}
@@ -116,7 +116,7 @@ func TestAnAnswerIsInTheFormThatWasAskedFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request.Header.Set("Accept-Encoding", encoding) // the client does not unpack what was asked for by hand
+		request.Header.Set("Accept-Encoding", encoding) // set by the test, so the client does not decompress
 		request.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
@@ -154,7 +154,7 @@ func TestAnAnswerThatIsNotTheOneForASecondIsMadeAnew(t *testing.T) {
 	}
 }
 
-// held are connections that somebody has open, and how many of them the server has ended.
+// held are open connections of a client, for counting how many of them the server has closed.
 type held []net.Conn
 
 func hold(t *testing.T, from, to string, n int) (all held) {
@@ -182,12 +182,12 @@ func (all held) ended(within time.Duration) (n int) {
 	return n
 }
 
-// Whoever opens connections and says nothing keeps nobody else out, not even from the same address.
+// A client that opens connections and sends nothing shuts out nobody, not even at the same address.
 func TestConnectionsAreBounded(t *testing.T) {
 	address := serveAlone(t, &slowly{})
 	const opened = 3 * maxPerAddress
 	idle := hold(t, "127.0.0.1", address, opened)
-	// Before the server ends them because nothing is asked, after five seconds.
+	// Before the server closes them after five idle seconds.
 	begin := time.Now()
 	if n := idle[:opened-maxPerAddress].ended(time.Second); n != opened-maxPerAddress || time.Since(begin) > 4*time.Second {
 		t.Errorf("%d of the oldest %d connections were ended, in %v", n, opened-maxPerAddress, time.Since(begin))

@@ -12,12 +12,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 )
 
-// leaving is an agent that takes everything away.
+// leaving is an agent that uninstalls.
 func leaving(a *Agent) {
 	a.Uninstalling, a.Uninstall = true, &install.Removal{Node: a.Node, DrainFor: time.Second}
 }
 
-// As a DaemonSet replaces the one that keeps the node: while that lives, the new one can do nothing, and says so.
+// A DaemonSet replaces its agent: while the old one lives, the new one can do nothing, and reports that.
 func TestAnAgentThatLeavesIsReadyOnceNothingIsLeft(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)

@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// Neither an agent that runs nor the one that follows it undoes what a person has decided.
+// Neither a running agent nor its successor undoes a user's decision.
 func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
@@ -51,7 +51,7 @@ func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
 	}
 }
 
-// rounds is when the loop has come round last.
+// rounds is the time of the last round.
 func (h *health) rounds() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()

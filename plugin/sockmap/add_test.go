@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oddResults are what other plugins may have printed. None of it is for us to touch, but that of another version than the
-// call's is converted.
+// oddResults are results of other plugins. The plugin passes each on unchanged, except that it converts one
+// of another version than that of the call.
 var oddResults = map[string]string{
 	"empty":              `{}`,
 	"ordinary":           `{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"}],"ips":[{"address":"10.0.0.2/24"}]}`,
@@ -151,7 +151,7 @@ func TestOptedOutByConfigurationOrAnnotation(t *testing.T) {
 			}}
 			w.mustAdd(p, change)
 			if !c.want {
-				w.expectUntouched() // nothing is loaded for a container that wants nothing
+				w.expectUntouched() // nothing is loaded for a container that asks for nothing
 				w.mustAdd(other, nil)
 				w.mustAdd(p, change)
 			}

@@ -93,7 +93,7 @@ func TestNoContainersNetNSIsRefusedBeforeAnySideEffect(t *testing.T) {
 	})
 }
 
-// bindOwnNetNS makes another path of the network namespace that the plugin will be run in.
+// bindOwnNetNS makes another path of the network namespace in which the plugin runs.
 func bindOwnNetNS(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "netns")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What a runtime waits for: the process from exec to exit. VERSION is what a process costs that does nothing.
+// The time that a runtime waits: from exec to exit. VERSION is the cost of a process that does nothing.
 func BenchmarkExec(b *testing.B) {
 	w := newWorld(b)
 	p := w.pod()

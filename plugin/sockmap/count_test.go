@@ -34,7 +34,7 @@ func TestCallsAreCountedByTheirEnd(t *testing.T) {
 	w := newWorld(t)
 	p, other := w.pod(), w.pod()
 	w.mustAdd(p, nil)
-	w.mustAdd(other, keys{"cgroupPath": "/nowhere", "runtimeConfig": nil}) // declined, and the runtime is not told
+	w.mustAdd(other, keys{"cgroupPath": "/nowhere", "runtimeConfig": nil}) // declined, and not reported to the runtime
 	if a := w.add(other, keys{"cgroupPath": "/nowhere", "required": true}); a.err == nil {
 		t.Error("ADD with a cgroup that is not there succeeds although it is required")
 	}

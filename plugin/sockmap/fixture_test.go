@@ -35,10 +35,10 @@ func TestMain(m *testing.M) {
 // patience bounds every call of the plugin.
 const patience = 30 * time.Second
 
-// prevResult is what the plugins before are said to have made.
+// prevResult is the result of the plugins before.
 const prevResult = `{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}]}`
 
-// world is a place for state of the test's own, and pods that no plugin has touched yet.
+// world is a state directory of the test, and pods that no plugin has touched yet.
 type world struct {
 	testing.TB
 	node *lab.Node
@@ -54,16 +54,16 @@ func (w *world) pod() *lab.Pod {
 	return labtest.NewPod(w.TB, w.node, lab.PodSpec{})
 }
 
-// keys are those of the configuration; nil removes one.
+// keys are keys of the configuration; nil removes one.
 type keys map[string]any
 
-// conf is what a runtime would write to standard input for p, which may be nil.
+// conf is what a runtime writes to standard input for p, which may be nil.
 func (w *world) conf(p *lab.Pod, change keys) []byte {
 	w.Helper()
 	all := keys{
 		"cniVersion": "1.1.0", "name": "net", "type": "sockmap",
 		"bpffsPath": w.node.BPFFS(), "logLevel": "debug", "prevResult": json.RawMessage(prevResult),
-		"acceptHazards": []string{"all"}, // what this kernel has of them is not what these tests are about
+		"acceptHazards": []string{"all"}, // these tests are not about the hazards of this kernel
 	}
 	if p != nil {
 		all["runtimeConfig"] = map[string]any{"cgroupPath": w.cgroup(p)}
@@ -81,12 +81,12 @@ func (w *world) conf(p *lab.Pod, change keys) []byte {
 	return text
 }
 
-// cgroup is the path of p's below the cgroup2 mount.
+// cgroup is the path of p's cgroup below the cgroup2 mount.
 func (w *world) cgroup(p *lab.Pod) string {
 	return strings.TrimPrefix(p.CgroupPath(), filepath.Dir(w.node.CgroupPath()))
 }
 
-// env is what a runtime would set for p, which may be nil.
+// env is the environment that a runtime sets for p, which may be nil.
 func env(verb string, p *lab.Pod, more ...string) []string {
 	vars := []string{"CNI_COMMAND=" + verb, "CNI_PATH=/opt/cni/bin"}
 	if p != nil {
@@ -98,10 +98,10 @@ func env(verb string, p *lab.Pod, more ...string) []string {
 	return append(vars, more...)
 }
 
-// answer is what one call of the plugin brought forth.
+// answer is the result of one call of the plugin.
 type answer struct {
 	stdout, stderr string
-	err            *types.Error // nil when the plugin succeeded
+	err            *types.Error // nil if the plugin succeeded
 }
 
 // run runs the real binary as a runtime does.
@@ -138,7 +138,7 @@ func (w *world) add(p *lab.Pod, change keys) answer {
 	return run(w.TB, env("ADD", p), w.conf(p, change))
 }
 
-// mustAdd expects success, and the result passed on.
+// mustAdd expects success, with the result passed on.
 func (w *world) mustAdd(p *lab.Pod, change keys) answer {
 	w.Helper()
 	a := w.add(p, change)
@@ -148,7 +148,7 @@ func (w *world) mustAdd(p *lab.Pod, change keys) answer {
 	return a
 }
 
-// compact is how conf embeds a JSON text.
+// compact formats a JSON text as conf embeds it.
 func compact(text string) string {
 	var b bytes.Buffer
 	if err := json.Compact(&b, []byte(text)); err != nil {
@@ -157,7 +157,7 @@ func compact(text string) string {
 	return b.String()
 }
 
-// records are those of the node, by container.
+// records are the attachments of the node, by container.
 func (w *world) records() map[string]endpoint.Attachment {
 	w.Helper()
 	n := endpoint.Node{Dir: w.node.BPFFS()}
@@ -172,7 +172,8 @@ func (w *world) records() map[string]endpoint.Attachment {
 	return all
 }
 
-// expectAccelerated fails unless exactly these pods have records, and are accelerated in their own cgroups.
+// expectAccelerated fails unless exactly these pods have attachments, and are accelerated in their own
+// cgroups.
 func (w *world) expectAccelerated(pods ...*lab.Pod) {
 	w.Helper()
 	records := w.records()
@@ -198,7 +199,7 @@ func (w *world) expectAccelerated(pods ...*lab.Pod) {
 	}
 }
 
-// expectUntouched fails if the state directory is there.
+// expectUntouched fails if the state directory exists.
 func (w *world) expectUntouched() {
 	w.Helper()
 	if _, err := os.Stat(w.node.BPFFS()); !errors.Is(err, os.ErrNotExist) {
@@ -226,13 +227,13 @@ func expectTexts(tb testing.TB, what, got string, texts ...string) {
 	}
 }
 
-// inPrivateMounts is the plugin in a mount namespace of its own, after the commands in setup.
+// inPrivateMounts returns the plugin in a mount namespace of its own, after the commands in setup.
 func inPrivateMounts(tb testing.TB, setup string) string {
 	tb.Helper()
 	return script(tb, "exec /usr/bin/unshare --mount /bin/sh -c '"+setup+" && exec %s'")
 }
 
-// script is a program that runs the plugin, whose path takes the place of %s, in its own way.
+// script returns a program that runs the plugin, whose path replaces %s.
 func script(tb testing.TB, text string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "sockmap")

@@ -32,7 +32,7 @@ func TestWithoutGuardsHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 	bare["required"] = true
 	expectCode(t, w.add(w.pod(), bare), decline.Hazards.Code(), "splice", "acceptHazards")
 
-	// A blocking receive that a signal ends is one of them: every kernel has it.
+	// A blocking receive that a signal ends is one of them, on every kernel.
 	var others []string
 	for _, h := range hazard.Table {
 		if h.Name != "eagain" {

@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// loadHazards loads as on a kernel that has these.
+// loadHazards loads as on a kernel that has these hazards.
 func (w *world) loadHazards(names ...string) {
 	w.Helper()
 	n := endpoint.Node{Dir: w.node.BPFFS(), Settings: datapath.Settings{

@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// reads says whether programs may read this kernel's memory, by what its command line asks for.
+// reads reports whether programs may read this kernel's memory, according to its command line.
 func reads(t *testing.T) bool {
 	t.Helper()
 	line, err := os.ReadFile("/proc/cmdline")
@@ -61,7 +61,8 @@ func TestThisKernelAcceleratesOrTheReasonIsTrue(t *testing.T) {
 	}
 }
 
-// expectResting is about all guards that this kernel takes, but for that of options, which is a cgroup's.
+// expectResting checks all guards that this kernel accepts, except that for options, which belongs to a
+// cgroup.
 func (w *world) expectResting(want bool) {
 	w.Helper()
 	d, err := datapath.Open(w.node.BPFFS())
@@ -80,7 +81,7 @@ func (w *world) expectResting(want bool) {
 	}
 }
 
-// doctor is what sockmapctl doctor says of this kernel, whatever it thinks of it.
+// doctor is the output of sockmapctl doctor for this kernel, whatever its exit status.
 func doctor(t *testing.T) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -92,7 +93,7 @@ func doctor(t *testing.T) string {
 	return string(out)
 }
 
-// summarize leaves one line for the tables of test/vm.
+// summarize prints one line for the tables of test/vm.
 func summarize(t *testing.T, text string) {
 	t.Helper()
 	dir := os.Getenv("VM_OUT")

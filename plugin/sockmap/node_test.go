@@ -52,7 +52,7 @@ func TestFiftyFirstAddsAtOnce(t *testing.T) {
 	w.expectAccelerated()
 }
 
-// pinsOf lists all pins but those of links, sorted.
+// pinsOf lists all pins except those of links, sorted.
 func pinsOf(t *testing.T, dir string) []string {
 	t.Helper()
 	var pins []string
@@ -71,7 +71,7 @@ func pinsOf(t *testing.T, dir string) []string {
 	return pins
 }
 
-// A host of cgroup v1 shows no cgroup2 at all.
+// A host with cgroup v1 has no cgroup2 at all.
 func TestAHostWithoutCgroup2GetsAPrivateMount(t *testing.T) {
 	const run = "/run/sockmap-cni"
 	if _, err := os.Stat(run); !errors.Is(err, os.ErrNotExist) {
@@ -86,7 +86,7 @@ func TestAHostWithoutCgroup2GetsAPrivateMount(t *testing.T) {
 	p, other := w.pod(), w.pod()
 	mount := filepath.Dir(w.node.CgroupPath())
 	binary := inPrivateMounts(t, "umount -l "+mount)
-	for _, p := range []*lab.Pod{p, other} { // each finds no cgroup2 anew, since its namespace ends with it
+	for _, p := range []*lab.Pod{p, other} { // each has to find cgroup2 again, since its namespace ends with it
 		a := runBinary(t, binary, env("ADD", p, "CNI_ARGS="), w.conf(p, keys{"required": true, "runtimeConfig": nil}))
 		if a.err != nil {
 			t.Fatalf("ADD: %v\n%s", a.err, a.stderr)
@@ -103,7 +103,7 @@ func TestAHostWithoutCgroup2GetsAPrivateMount(t *testing.T) {
 	w.expectAccelerated()
 }
 
-// As a runtime does it: through libcni, behind bridge, host-local and portmap.
+// As a runtime does: with libcni, after bridge, host-local and portmap.
 func TestInARealChain(t *testing.T) {
 	for _, version := range supported.SupportedVersions() {
 		t.Run(version, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestInARealChain(t *testing.T) {
 			if version == "1.1.0" {
 				gcAndStatus(w, conflist, p, again)
 			}
-			// The new sandbox of a pod is added before the old one's last DEL.
+			// A pod's new sandbox is added before the last DEL of the old one.
 			if err := w.node.DEL(t.Context(), conflist, p); err != nil {
 				t.Error(err)
 			}
@@ -149,7 +149,7 @@ func gcAndStatus(w *world, conflist []byte, pods ...*lab.Pod) {
 	for _, p := range pods {
 		valid = append(valid, types.GCAttachment{ContainerID: p.ContainerID(), IfName: "eth0"})
 	}
-	// Always with a list: without one, libcni itself calls DEL for all that it has ever added.
+	// Always with a list: without one, libcni itself calls DEL for everything that it has ever added.
 	if err := w.node.GC(ctx, conflist, &libcni.GCArgs{ValidAttachments: valid}); err != nil {
 		w.Error(err)
 	}
@@ -178,7 +178,7 @@ func TestAKilledPluginLeavesNothingForGood(t *testing.T) {
 	}
 }
 
-// killed makes an ADD that is killed after some time, unless it is through by then.
+// killed starts an ADD and kills it after some time, unless it has ended by then.
 func (w *world) killed(p *lab.Pod, after time.Duration) {
 	w.Helper()
 	cmd := exec.Command(filepath.Join(labtest.Plugins(w.TB), "sockmap"))

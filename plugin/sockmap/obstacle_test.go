@@ -30,16 +30,16 @@ import (
 // obstacle keeps a container from being accelerated.
 type obstacle struct {
 	name  string
-	given func(w *world, p *lab.Pod) (binary string, change keys) // makes it; "" is the ordinary binary
+	given func(w *world, p *lab.Pod) (binary string, change keys) // creates it; "" is the ordinary binary
 	why   decline.Reason
 	texts []string // in the log, and in the error with required
-	told  bool     // whether there is state to record the reason in
+	told  bool     // whether there is state in which the reason can be recorded
 }
 
 func obstacles() []obstacle {
 	return []obstacle{
 		{"64 programs on the cgroup", func(w *world, p *lab.Pod) (string, keys) {
-			w.mustAdd(w.pod(), nil) // something must be loaded to record the reason in
+			w.mustAdd(w.pod(), nil) // the reason can be recorded only if something is loaded
 			for range 64 {
 				w.attach(p.CgroupPath(), 2) // BPF_F_ALLOW_MULTI
 			}
@@ -133,7 +133,7 @@ func (w *world) runWith(binary, verb string, p *lab.Pod, change keys) answer {
 	return runBinary(w.TB, binary, env(verb, p), w.conf(p, change))
 }
 
-// attach puts a program that does nothing on a cgroup, for as long as the test takes.
+// attach attaches a program that does nothing to a cgroup, until the end of the test.
 func (w *world) attach(path string, flags uint32) {
 	w.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -157,9 +157,9 @@ func (w *world) attach(path string, flags uint32) {
 	}
 }
 
-// The rest of what prevents acceleration cannot be brought about from outside.
+// The other obstacles cannot be created from outside of the process.
 
-// inProcess makes an ADD by a handler in this process.
+// inProcess makes an ADD with a handler in this process.
 func (w *world) inProcess(h *handler, p *lab.Pod, change keys) (stdout, stderr string, err error) {
 	w.Helper()
 	var out, log bytes.Buffer
@@ -243,12 +243,12 @@ func withoutCgroup2(t *testing.T, f func()) {
 	}
 }
 
-// onDoomedThread runs f on a thread that ends with it, and so may be changed as f likes.
+// onDoomedThread runs f on a thread that ends with it, so f may change the thread.
 func onDoomedThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked
-		// But the main thread cannot end. While this goroutine keeps it, another one gets another thread.
+		// The main thread cannot end. While this goroutine keeps it, another goroutine gets another thread.
 		if unix.Gettid() == os.Getpid() {
 			defer runtime.UnlockOSThread()
 			done <- onDoomedThread(f)
@@ -259,19 +259,19 @@ func onDoomedThread(f func() error) error {
 	return <-done
 }
 
-// withoutBPF is the plugin without the capabilities that bpf(2) and entering namespaces take.
+// withoutBPF is the plugin without the capabilities for bpf(2) and for entering namespaces.
 func withoutBPF(w *world) string {
 	w.Helper()
 	return script(w, "exec /usr/bin/setpriv --bounding-set=-bpf,-sys_admin %s")
 }
 
-// podAside is a pod whose cgroup has no parent in common with those of others, but the node's.
+// podAside is a pod whose cgroup shares no parent with other pods' except that of the node.
 func (w *world) podAside() *lab.Pod {
 	w.Helper()
 	return labtest.NewPod(w.TB, w.node, lab.PodSpec{Cgroup: filepath.Base(w.node.CgroupPath()) + "/aside/pod"})
 }
 
-// recordOf expects a record or none.
+// recordOf expects an attachment or none.
 func (w *world) recordOf(p *lab.Pod, want bool) (endpoint.Attachment, bool) {
 	w.Helper()
 	n := endpoint.Node{Dir: w.node.BPFFS()}

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// confined runs the plugin as root that may not read what is another user's, with a label of SELinux.
+// confined runs the plugin with a label of SELinux, as root without access to files of other users.
 func confined(t *testing.T, label string) (path string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "label")

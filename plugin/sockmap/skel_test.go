@@ -54,7 +54,7 @@ func TestErrorsCarryTheVersionOfTheRequest(t *testing.T) {
 	}
 }
 
-// A large configuration goes to skel by a pipe that does not hold it at once.
+// A large configuration goes to skel through a pipe whose buffer is smaller.
 func TestALargeConfigurationIsReadWhole(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
@@ -155,7 +155,7 @@ func TestCNIPathIsOptional(t *testing.T) {
 	w.expectAccelerated()
 }
 
-// Whatever stands in the environment of a runtime, a call of the plugin is a call of the plugin.
+// No variable in the environment of a runtime makes the plugin do anything but the call.
 func TestNoVariableMakesTheProbeOfTheplugin(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()

@@ -24,7 +24,7 @@ func TestDelSucceedsWhateverIsMissing(t *testing.T) {
 		vars   []string
 		change keys
 		raw    string
-		gone   bool // whether it still finds out what to remove
+		gone   bool // whether it can still find out what to remove
 	}{
 		{name: "as it should be", gone: true},
 		{name: "empty netns", vars: []string{"CNI_NETNS="}, gone: true},
@@ -71,7 +71,7 @@ func TestDelOnANodeThatWasNeverLoaded(t *testing.T) {
 	w.expectUntouched()
 }
 
-// What a DEL leaves that ran out of time is reaped by the ADD of another container.
+// The ADD of another container reaps what a DEL leaves that timed out.
 func TestADelThatCannotHaveTheLockIsMadeUpFor(t *testing.T) {
 	w := newWorld(t)
 	p, other := w.pod(), w.pod()
@@ -97,7 +97,7 @@ func TestCheck(t *testing.T) {
 		name    string
 		happen  func(w *world, p *lab.Pod)
 		code    uint // 0: success
-		require uint // the same with required
+		require uint // with required
 	}{
 		{"after ADD", func(w *world, p *lab.Pod) { w.mustAdd(p, nil) }, 0, 0},
 		{"after ADD that opted out", func(w *world, p *lab.Pod) {
@@ -216,7 +216,7 @@ func TestGC(t *testing.T) {
 	})
 }
 
-// newerState is the name of a state directory that a later version has made.
+// newerState is the name of the state directory of a later version.
 var newerState = fmt.Sprintf("v%d", datapath.ABI+1)
 
 func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
@@ -248,7 +248,7 @@ func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 	}
 	t.Run("hazards that nobody has accepted", func(t *testing.T) {
 		w := newWorld(t)
-		change := keys{"required": true, "guards": []string{}, "acceptHazards": nil} // no kernel is without any then
+		change := keys{"required": true, "guards": []string{}, "acceptHazards": nil} // every kernel has some hazards then
 		for _, when := range []string{"before the first ADD", "after it"} {
 			a := run(t, env("STATUS", nil), w.conf(nil, change))
 			expectCode(t, a, 50, "hazards", "acceptHazards")
@@ -297,7 +297,7 @@ func TestWithoutACommandItIntroducesItself(t *testing.T) {
 	expectTexts(t, "standard error", a.stderr, "CNI plugin sockmap", "0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0")
 }
 
-// Runtimes exec the plugin on hosts with any C library or none.
+// Runtimes execute the plugin on hosts with any C library or none.
 func TestTheBinaryIsStatic(t *testing.T) {
 	f, err := elf.Open(filepath.Join(labtest.Plugins(t), "sockmap"))
 	if err != nil {
