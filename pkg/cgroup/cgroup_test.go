@@ -52,7 +52,7 @@ func TestOpenOfWhatIsNoCgroup(t *testing.T) {
 	}
 }
 
-// expectLife checks what Exists and PathOf say; path is "" for a cgroup that is gone.
+// expectLife checks the results of Exists and PathOf; path is "" for a cgroup that is gone.
 func expectLife(t *testing.T, m Mount, id uint64, path string) {
 	t.Helper()
 	if alive, err := Exists(m, id); err != nil || alive != (path != "") {
@@ -75,7 +75,7 @@ func TestLifeOfACgroup(t *testing.T) {
 	expectLife(t, real, first, path)
 	expectLife(t, m, first, path)
 
-	f, _, err := Open(path) // must not keep it alive
+	f, _, err := Open(path) // it must not keep the cgroup alive
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestIDsThatAreNoCgroups(t *testing.T) {
 	t.Run("the root is one", func(t *testing.T) { expectLife(t, real, idOf(t, real.Path), real.Path) })
 }
 
-// An answer of "gone" makes the caller clean up, so ignorance must not look like it.
+// If a cgroup is reported as gone, the caller cleans up. So "not known" must be an error.
 func TestIgnoranceIsNotDeath(t *testing.T) {
 	m := newTree(t, "a")
 	id := idOf(t, filepath.Join(m.Path, "a"))
@@ -127,7 +127,7 @@ func TestIgnoranceIsNotDeath(t *testing.T) {
 	t.Run("no rights", func(t *testing.T) {
 		done := make(chan error)
 		go func() {
-			runtime.LockOSThread() // for good: its rights do not come back
+			runtime.LockOSThread() // never unlocked: its rights do not come back
 			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 			var none [2]unix.CapUserData
 			if err := unix.Capset(&hdr, &none[0]); err != nil {

@@ -160,7 +160,7 @@ func TestOwnCgroupIsNeverUsed(t *testing.T) {
 		})
 	}
 	t.Run("not as a pod either", func(t *testing.T) {
-		// The runtime of a node that runs in a pod itself.
+		// A node whose runtime runs in a pod.
 		m := newTree(t, cgroupfsPod+"/container")
 		got := task{Mount: m, Request: Request{PodUID: uid}}.run(t, filepath.Join(m.Path, cgroupfsPod, "container"))
 		expectRoot(t, m, got.Found, nil, SourcePodUID, ErrOwn.Error())
@@ -179,7 +179,7 @@ func TestOwnCgroupIsNeverUsed(t *testing.T) {
 }
 
 func TestOwnCgroupThatCannotBeNamed(t *testing.T) {
-	// In a cgroup namespace of its own, but with the mounts of the host.
+	// In its own cgroup namespace, but with the mounts of the host.
 	m := newTree(t, "agent", "pod")
 	got := task{NewCgroupNS: true, Mount: m, Request: Request{Runtime: "/pod"}}.run(t, filepath.Join(m.Path, "agent"))
 	if got.Err != "" {
@@ -256,7 +256,7 @@ func TestExpandSlice(t *testing.T) {
 	}
 }
 
-// The usual path of a node with containerd or CRI-O; it has to stay well below 0.2 ms.
+// The usual path on a node with containerd or CRI-O. It must stay well below 0.2 ms.
 func BenchmarkFindRuntimePath(b *testing.B) {
 	m := newTree(b, systemdPod)
 	rel, _ := below(realMount(b).Path, m.Path)

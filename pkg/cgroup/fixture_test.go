@@ -21,11 +21,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childTask has, as JSON, what this test binary is to do as a child process:
-// in a cgroup and in namespaces that the test process must not enter itself.
+// childTask contains, as JSON, what this test binary has to do as a child process: in a cgroup and in
+// namespaces that the test process must not enter itself.
 const childTask = "CGROUP_TEST_TASK"
 
-// task is done in the order of its fields.
+// The steps of a task are done in the order of its fields.
 type task struct {
 	NewCgroupNS bool
 	Cover       string // where to mount a tmpfs
@@ -35,7 +35,7 @@ type task struct {
 	Request     Request
 }
 
-// outcome is what a child reports.
+// outcome is the report of a child.
 type outcome struct {
 	Found Found
 	Mount Mount
@@ -79,7 +79,7 @@ func (job task) do() (out outcome, err error) {
 	return out, err
 }
 
-// enterCgroupNS starts the task anew in a cgroup namespace of its own.
+// enterCgroupNS starts the task again in its own cgroup namespace.
 func (job task) enterCgroupNS() error {
 	runtime.LockOSThread() // execve(2) keeps the namespaces of its thread
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
@@ -93,7 +93,7 @@ func (job task) enterCgroupNS() error {
 	return syscall.Exec("/proc/self/exe", []string{"cgroup.test"}, []string{childTask + "=" + string(text), "GORACE=" + os.Getenv("GORACE")})
 }
 
-// run does the task in a child in the cgroup dir, with mounts of its own.
+// run does the task in a child in the cgroup dir, with its own mounts.
 func (job task) run(t *testing.T, dir string) outcome {
 	t.Helper()
 	text, err := json.Marshal(job)
@@ -138,8 +138,7 @@ func realMount(t testing.TB) Mount {
 	return m
 }
 
-// newTree makes a cgroup that stands for the root of a hierarchy, with the
-// given cgroups in it.
+// newTree makes a cgroup that serves as the root of a hierarchy, with these cgroups in it.
 func newTree(t testing.TB, rels ...string) Mount {
 	t.Helper()
 	dir, err := os.MkdirTemp(realMount(t).Path, "sockmap-test-")
@@ -171,7 +170,7 @@ func removeTree(t testing.TB, dir string) {
 	})
 	slices.Reverse(dirs)
 	for _, d := range dirs {
-		// A process that has been killed leaves its cgroup a little later.
+		// A killed process leaves its cgroup a little later.
 		var err error
 		fixture.Within(fixture.Patience, func() bool { err = unix.Rmdir(d); return !errors.Is(err, unix.EBUSY) })
 		if err != nil {
@@ -180,7 +179,7 @@ func removeTree(t testing.TB, dir string) {
 	}
 }
 
-// idOf asks the kernel for the id in another way than the code under test.
+// idOf reads the ID in another way than the code under test.
 func idOf(t testing.TB, path string) uint64 {
 	t.Helper()
 	h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, path, 0)
@@ -188,7 +187,7 @@ func idOf(t testing.TB, path string) uint64 {
 		t.Fatalf("handle of %s: %+v, %v", path, h, err)
 	}
 	var id uint64
-	for i, b := range h.Bytes() { // little endian, as on all machines we test on
+	for i, b := range h.Bytes() { // little endian, as all machines of the tests are
 		id |= uint64(b) << (8 * i)
 	}
 	return id
@@ -210,7 +209,7 @@ func startProcess(t *testing.T, dir string, flags uintptr) string {
 	return fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)
 }
 
-// expect checks a result that is the cgroup rel below m, from the given source.
+// expect checks that the result is the cgroup rel below m, from this source.
 func expect(t *testing.T, m Mount, got Found, err error, rel string, from Source) {
 	t.Helper()
 	if err != nil {
@@ -222,8 +221,7 @@ func expect(t *testing.T, m Mount, got Found, err error, rel string, from Source
 	}
 }
 
-// expectRoot checks that nothing but the root was found, and why, as told by
-// the note on the given source.
+// expectRoot checks that only the root was found, and the note of this source.
 func expectRoot(t *testing.T, m Mount, got Found, err error, from Source, why string) {
 	t.Helper()
 	if err != nil {

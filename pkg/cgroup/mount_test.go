@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scenarios arrange mounts in a mount namespace of their own, and look. They
-// get an empty directory, and the name of a cgroup from the root.
+// scenarios arrange mounts in their own mount namespace, and call FindMount. They get an empty directory, and
+// the name of a cgroup from the root.
 var scenarios = map[string]func(dir, cgroup string) (outcome, error){
 	"unified": func(string, string) (outcome, error) {
 		return look(bare(), mount("cgroup2", "/sys/fs/cgroup"))
@@ -51,10 +51,10 @@ var scenarios = map[string]func(dir, cgroup string) (outcome, error){
 	"own root":          ownRoot,
 }
 
-// oddName has everything that the kernel escapes in mountinfo, and what looks like its own separator.
+// oddName contains everything that the kernel escapes in mountinfo, and text like its separator.
 const oddName = "an odd\tplace - with\na \\040 and a #"
 
-// look runs FindMount once all of the setting up worked.
+// look calls FindMount if the setup has worked.
 func look(setup ...error) (outcome, error) {
 	if err := errors.Join(setup...); err != nil {
 		return outcome{}, fmt.Errorf("set up: %w", err)
@@ -63,7 +63,7 @@ func look(setup ...error) (outcome, error) {
 	return outcome{Mount: m}, err
 }
 
-// bare takes all cgroup mounts out of this mount namespace.
+// bare removes all cgroup mounts from this mount namespace.
 func bare() error {
 	mounts, err := cgroup2Mounts()
 	if err != nil {
@@ -74,7 +74,7 @@ func bare() error {
 			return fmt.Errorf("unmount %s: %w", mounts[i].Mountpoint, err)
 		}
 	}
-	// An empty one in the way, whatever the host has there.
+	// Cover whatever the host has there by an empty one.
 	return unix.Mount("none", "/sys/fs/cgroup", "tmpfs", 0, "")
 }
 
@@ -113,14 +113,15 @@ func TestFindMount(t *testing.T) {
 }
 
 func TestCgroupThatAMountShows(t *testing.T) {
-	// Two mounts on one place; only the upper one is seen.
+	// Two mounts on one place; only the upper one is visible.
 	got, _ := runScenario(t, "part on top of whole")
 	if got.Err != "" || !strings.HasSuffix(got.Found.Path, "/part") {
 		t.Errorf("got %q, %s; want the part", got.Found.Path, got.Err)
 	}
 }
 
-// ownRoot makes a cgroup where nothing of the hierarchy is mounted, and reports the id of what it is in.
+// ownRoot makes a cgroup in a mount namespace without the hierarchy, and reports the ID of the cgroup that it
+// is in.
 func ownRoot(string, string) (out outcome, err error) {
 	if err := bare(); err != nil {
 		return out, fmt.Errorf("set up: %w", err)
@@ -144,7 +145,7 @@ func TestContainersOwnPartOfTheHierarchy(t *testing.T) {
 	if got.Err != "" || got.Found.ID != idOf(t, child) {
 		t.Errorf("got cgroup %d, %q; want %d, where the namespace begins", got.Found.ID, got.Err, idOf(t, child))
 	}
-	// With an initial namespace, mounting would change the host's mount options.
+	// In the initial namespace, mounting would change the host's mount options.
 	if got := (task{Scenario: "own root"}).run(t, child); inInitialNamespace() && got.Err != ErrInitialNamespace.Error() {
 		t.Errorf("outside of containers: %q, want %q", got.Err, ErrInitialNamespace)
 	}
@@ -161,7 +162,7 @@ func runScenario(t *testing.T, name string) (outcome, string) {
 	return job.run(t, filepath.Join(m.Path, "child")), dir
 }
 
-// privateMount goes through the life of a private mount on a host without any.
+// privateMount tests the life of a private mount on a host without any.
 func privateMount(dir, _ string) (outcome, error) {
 	if err := bare(); err != nil {
 		return outcome{}, fmt.Errorf("set up: %w", err)
@@ -183,12 +184,12 @@ func privateMount(dir, _ string) (outcome, error) {
 	if err != nil || again != first || seen != first || len(mounts) != 1 {
 		return outcome{}, fmt.Errorf("mounts %v, %v; first %v, again %v, found %v", mounts, err, first, again, seen)
 	}
-	// Nobody but the root has processes on such a host.
+	// On such a host all processes are in the root.
 	found, err := Find(first, Request{Runtime: "/kubepods/pod1", PodUID: uid})
 	if err != nil {
 		return outcome{}, err
 	}
-	for range 2 { // taking it back twice is no error
+	for range 2 { // removing it twice is no error
 		if err := first.Unmount(); err != nil {
 			return outcome{}, err
 		}

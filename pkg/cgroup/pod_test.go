@@ -28,7 +28,7 @@ func TestPodInEveryLayout(t *testing.T) {
 		{"below a service of a user", uid, "user.slice/user-1000.slice/user@1000.service/app.slice/k3s.service/kubepods/pod" + uid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// Containers and other pods must not be taken for it.
+			// Containers and other pods must not be mistaken for it.
 			m := newTree(t, c.cgroup+"/container", "kubepods/burstable/pod"+otherUID+"/pod"+uid+"x", "system.slice/a.service")
 			got, err := Find(m, Request{PodUID: c.uid, NetNS: "/run/netns/x"})
 			expect(t, m, got, err, c.cgroup, SourcePodUID)

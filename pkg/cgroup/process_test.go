@@ -106,7 +106,7 @@ func TestProcessesThatAreRefused(t *testing.T) {
 		}
 		t.Cleanup(func() { cmd.Wait() })
 		cmd.Process.Kill()
-		// Without reaping it, which is what makes it a zombie.
+		// Wait without reaping it, so that it stays a zombie.
 		var info unix.Siginfo
 		if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestPIDThatPassesOnIsNoticed(t *testing.T) {
 	m := newTree(t, "a")
 	dir := filepath.Join(m.Path, "a")
 	first, second := startProcess(t, dir, unix.CLONE_NEWNET), startProcess(t, dir, unix.CLONE_NEWNET)
-	// A link that is turned round stands for a PID that is used again.
+	// A link that changes its target simulates a PID that is reused.
 	link := filepath.Join(t.TempDir(), "ns")
 	point := func(ns string) {
 		os.Remove(link)

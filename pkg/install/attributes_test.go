@@ -14,7 +14,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// acl lets the user 1234 read and write, in the form of the kernel: a version, and a tag, permissions and an id each.
+// acl lets the user 1234 read and write, in the kernel's format: a version, then a tag, permissions and an ID
+// each.
 func acl() []byte {
 	const (
 		userObj, user, groupObj, mask, other = 0x01, 0x02, 0x04, 0x10, 0x20
@@ -39,7 +40,7 @@ func setAttribute(t testing.TB, path, name string, value []byte) {
 	}
 }
 
-// attributes are all that a file has, and its mode.
+// attributes are the mode and all attributes of a file.
 func attributes(t testing.TB, path string) map[string]string {
 	t.Helper()
 	names, err := listAttributes(path)
@@ -87,7 +88,7 @@ func TestLabelsACLsAndNotesOfAFileStay(t *testing.T) {
 	}
 }
 
-// A directory may have an ACL for the files that are made in it. The list is older than that.
+// A directory may have a default ACL for new files. The list is older than that.
 func TestAFileWithoutACLGetsNoneOfItsDirectory(t *testing.T) {
 	p := newPlace(t)
 	path := p.write("10-a.conflist", conflists[0].text)
@@ -99,7 +100,7 @@ func TestAFileWithoutACLGetsNoneOfItsDirectory(t *testing.T) {
 	}
 }
 
-// What somebody has noted of the list does not hold for another file; who may read it does.
+// User attributes of the list do not apply to another file; its permissions do.
 func TestADropInHasTheACLOfTheListAndNotItsNotes(t *testing.T) {
 	p := newPlace(t)
 	p.DropIn = true

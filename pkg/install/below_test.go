@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// nerdctl keeps the networks of a namespace in a directory of their own. The plugin is one for all of them, so it must
-// not go while one of these lists names it.
+// nerdctl keeps the networks of each namespace in a directory. They all use the same plugin, so it must stay
+// while one of these lists names it.
 func TestListsInDirectoriesBelowAreGivenBackBeforeThePluginGoes(t *testing.T) {
 	p := newPlace(t)
 	const text = `{"cniVersion":"1.0.0","name":"shop","plugins":[{"type":"bridge"}]}`

@@ -50,7 +50,7 @@ func inode(t testing.TB, path string) uint64 {
 }
 
 func TestTheBinaryIsCopiedOnce(t *testing.T) {
-	old := unix.Umask(0o077) // of whoever runs it, it must not count
+	old := unix.Umask(0o077) // the umask of the caller must not matter
 	defer unix.Umask(old)
 	p := newPlace(t)
 	if !mustInstallBinary(p) {
@@ -107,7 +107,8 @@ func TestWhatIsWrongWithTheBinaryIsPutRight(t *testing.T) {
 	}
 }
 
-// A running program's file cannot be written to (ETXTBSY), and one that is written to cannot be run.
+// The file of a running program cannot be written (ETXTBSY), and a file that is being written cannot be
+// executed.
 func TestARunningBinaryIsReplaced(t *testing.T) {
 	p := newPlace(t)
 	mustInstallBinary(p)
@@ -142,7 +143,7 @@ func TestARunningBinaryIsReplaced(t *testing.T) {
 	}
 }
 
-// otherPlugin is the plugin with another content.
+// otherPlugin is the plugin with other content.
 func otherPlugin(t testing.TB, plugin string) string {
 	t.Helper()
 	text, err := os.ReadFile(plugin)
@@ -156,7 +157,7 @@ func otherPlugin(t testing.TB, plugin string) string {
 	return path
 }
 
-// Somebody always finds a whole binary, however often it is replaced.
+// However often the binary is replaced, it is complete at any moment.
 func TestTheBinaryRunsWhileItIsReplaced(t *testing.T) {
 	p := newPlace(t)
 	mustInstallBinary(p)
@@ -215,7 +216,7 @@ func TestWhatIsNoPluginIsNotInstalled(t *testing.T) {
 	}
 }
 
-// smallDisk is a file system with room for size bytes.
+// smallDisk is a file system of size bytes.
 func smallDisk(t testing.TB, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -230,7 +231,7 @@ func smallDisk(t testing.TB, size string) string {
 	return dir
 }
 
-// fill leaves no room on a file system.
+// fill fills a file system.
 func fill(t testing.TB, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -270,7 +271,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 		if _, err := p.Chain(t.Context()); err != nil {
 			t.Errorf("with room again: %v", err)
 		}
-		// To take the entry out of a list on a full disk needs room, too.
+		// Removing the entry from a list on a full disk needs room as well.
 		free = fill(t, p.ConfDir)
 		_, err := p.Uninstall(t.Context(), Removal{CacheDirs: []string{p.cache}})
 		if c.file == conflists[0].file && (!errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path)) {

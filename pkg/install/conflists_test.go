@@ -2,7 +2,7 @@
 
 package install
 
-// conflists have the shapes that network plugins install, with what is unusual about each kept.
+// conflists have the formats that network plugins install, including their peculiarities.
 var conflists = []struct{ name, file, text string }{
 	{"calico", "10-calico.conflist", `{
   "name": "k8s-pod-network",

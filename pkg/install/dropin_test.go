@@ -55,7 +55,7 @@ func TestTheEntryIsInTheListOrBesideIt(t *testing.T) {
 			t.Errorf("drop-in %v: it is in the list: %v", dropIn, inline)
 		}
 	}
-	// The network is renamed: the drop-in goes with it.
+	// If the network is renamed, the drop-in moves with it.
 	p.write("10-a.conflist", strings.Replace(conflists[0].text, "k8s-pod-network", "renamed", 1))
 	p.install()
 	if left := names(tree(t, p.ConfDir)); !slices.Equal(left, []string{".", "10-a.conflist", "renamed", "renamed/90-sockmap.conf"}) {
@@ -98,14 +98,14 @@ func TestWhereADropInIsNoUse(t *testing.T) {
 	}
 }
 
-// The entry of the drop-in is one that the plugin takes.
+// The plugin accepts the entry of the drop-in.
 func TestADropInIsCalled(t *testing.T) {
 	p := newPlace(t)
 	n := newNode(t, p)
 	p.DropIn = true
 	p.write("10-primary.conflist", primary(t, n))
 	p.install()
-	// What a runtime that loads files makes of it, as one list.
+	// The list as a runtime sees it that loads files.
 	_, _, types := loadedFirst(t, p.ConfDir)
 	if types[len(types)-1] != PluginType {
 		t.Fatalf("plugins are %q", types)
@@ -120,7 +120,7 @@ func TestADropInIsCalled(t *testing.T) {
 	}
 }
 
-// addFromFiles joins the list and what is in its directory, as libcni does, because the lab takes text.
+// addFromFiles joins the list and the files in its directory, as libcni does, because the lab takes text.
 func addFromFiles(t *testing.T, p *place, n *lab.Node, pod *lab.Pod) error {
 	t.Helper()
 	l := mustRead(t, p.read("10-primary.conflist"))

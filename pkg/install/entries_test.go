@@ -34,7 +34,7 @@ func TestEntriesAreThoseOfAllFiles(t *testing.T) {
 	for _, conf := range Entries(dir) {
 		got = append(got, conf.AcceptHazards)
 	}
-	// A wrong value keeps the default, as it does in the plugin's lenient verbs.
+	// A wrong value leaves the default in force, as in the plugin's lenient verbs.
 	if diff := cmp.Diff([][]string{{"splice"}, nil, {"eagain"}}, got); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
 	}

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// call is what such a process does.
+// call describes such a process.
 type call struct {
 	Verb                    string // install or uninstall
 	Source, BinDir, ConfDir string
@@ -85,7 +85,7 @@ func (c call) command(t testing.TB) *exec.Cmd {
 	return cmd
 }
 
-// killed reports whether the call was killed at its step; false when it was through before.
+// killed reports whether the call was killed at its step. It is false if the call had ended before.
 func (c call) killed(t testing.TB) bool {
 	t.Helper()
 	out, err := c.command(t).CombinedOutput()
@@ -161,8 +161,8 @@ func (p *place) uninstall() Removed {
 	return done
 }
 
-// tree is all that is below a directory: mode, owner and content of files. It leaves out the lock file, which stays until
-// sockmap is uninstalled.
+// tree is everything below a directory: mode, owner and content of files. It leaves out the lock file, which
+// stays until sockmap is uninstalled.
 func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -202,12 +202,12 @@ func (p *place) expectTree(what string, want map[string]string) {
 	}
 }
 
-// expectNoLeftovers fails if any file is there that is not a network configuration or a binary.
+// expectNoLeftovers fails if there is any file that is neither a network configuration nor a binary.
 func (p *place) expectNoLeftovers() {
 	p.Helper()
 	for _, dir := range []string{p.ConfDir, p.BinDir} {
 		found, err := filepath.Glob(filepath.Join(dir, ".sockmap-*"))
-		found = slices.DeleteFunc(found, func(path string) bool { return filepath.Base(path) == lockName }) // until it is uninstalled
+		found = slices.DeleteFunc(found, func(path string) bool { return filepath.Base(path) == lockName }) // stays until sockmap is uninstalled
 		if err != nil || len(found) > 0 {
 			p.Errorf("left behind: %v, %v", found, err)
 		}

@@ -171,7 +171,7 @@ func TestChangesAreTold(t *testing.T) {
 	}
 }
 
-// Whatever list libcni loads, putting the entry in and taking it out again gives the same bytes.
+// For any list that libcni loads, adding and removing the entry restores the same bytes.
 func FuzzChainAndBack(f *testing.F) {
 	for _, c := range conflists {
 		f.Add([]byte(c.text))

@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// mostSteps bounds the loops over steps. No call takes nearly as many.
+// mostSteps bounds the loops over steps. No call has nearly as many.
 const mostSteps = 40
 
 // kinds are the ways in which a node can be installed.
@@ -51,7 +51,7 @@ func names(trees ...map[string]string) []string {
 	return all
 }
 
-// firstAlways fails unless runtimes find a network to load in dir, with plugins that are there.
+// firstAlways fails unless runtimes find a network to load in dir, and its plugins exist.
 func firstAlways(t *testing.T, p *place, what string) {
 	t.Helper()
 	_, _, types := loadedFirst(t, p.ConfDir)
@@ -74,7 +74,7 @@ func TestAKilledInstallationIsFinishedByTheNextOrTakenBack(t *testing.T) {
 				p.write(kind.file, kind.text)
 				before := tree(t, p.ConfDir)
 				if !p.call("install", step).killed(t) {
-					break // it has no such step
+					break // there is no such step
 				}
 				what := fmt.Sprintf("%s, killed at step %d, then %s", kind.name, step, next)
 				firstAlways(t, p, what)
@@ -169,7 +169,7 @@ func TestAFailureAtAnyStepLeavesANetworkAndNoTemporaryFiles(t *testing.T) {
 	}
 }
 
-// Kills at moments that are not between steps, too.
+// Kills between steps as well.
 func TestKillsAtRandomMoments(t *testing.T) {
 	for n := range 24 {
 		kind := kinds[n%len(kinds)]
@@ -217,7 +217,7 @@ func TestSeveralAtOnceAgree(t *testing.T) {
 	}
 }
 
-// A .conf that its owner writes again takes the place of the one that was kept.
+// A .conf that its owner writes again replaces the one that was kept.
 func TestAConfThatComesBackIsConvertedAgain(t *testing.T) {
 	p := newPlace(t)
 	p.write(singles[1].file, singles[1].text)

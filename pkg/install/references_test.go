@@ -15,12 +15,12 @@ const (
 	multusConf  = `{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus-shim","logLevel":"verbose","KEYS"}`
 )
 
-// Multus looks for a file by its name before it lets any pod start.
+// Multus starts no pod until a file with this name exists.
 func TestAFileThatAnotherConfigurationNamesIsNotReplaced(t *testing.T) {
 	multus := func(keys string) string { return strings.Replace(multusConf, `"KEYS"`, keys, 1) }
 	for name, c := range map[string]struct {
 		file, text string
-		want       string // of the reason; empty: it is chained into
+		want       string // part of the reason; empty: it is chained into
 	}{
 		"by Multus":                 {"00-multus.conf", multus(`"readinessindicatorfile":"/etc/cni/net.d/10-flannel.conf"`), "00-multus.conf (readinessindicatorfile)"},
 		"twice":                     {"00-multus.conf", multus(`"readinessindicatorfile":"/x/10-flannel.conf","clusterNetwork":"/x/10-flannel.conf"`), "(clusterNetwork, readinessindicatorfile)"},
@@ -55,7 +55,7 @@ func TestAFileThatAnotherConfigurationNamesIsNotReplaced(t *testing.T) {
 	}
 }
 
-// A list is written under its own name, whoever names it.
+// A list is written under its own name, so it does not matter who names it.
 func TestAListThatAnotherConfigurationNamesIsChainedInto(t *testing.T) {
 	p := newPlace(t)
 	p.ConfName = "10-a.conflist"

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Names of networks are chosen by others, and so are the names of their files.
+// Others choose the names of networks and of their files.
 func TestUninstallRemovesNothingOfOthers(t *testing.T) {
 	const (
 		list   = `{"cniVersion":"1.0.0","name":"NAME","plugins":[{"type":"ptp"}]}`
@@ -43,7 +43,7 @@ func TestUninstallRemovesNothingOfOthers(t *testing.T) {
 	}
 }
 
-// writeAll writes a file, and the directories on the way to it. A name that ends with a slash is a directory.
+// writeAll writes a file and its parent directories. A name that ends with a slash is a directory.
 func (p *place) writeAll(name, text string) {
 	p.Helper()
 	dir, file := filepath.Split(name)
@@ -55,7 +55,7 @@ func (p *place) writeAll(name, text string) {
 	}
 }
 
-// wrapped is the list that stands in for a file with one plugin.
+// wrapped is the list that replaces a file with one plugin.
 func wrapped(t testing.TB, single string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "10-a.conf")
@@ -73,7 +73,7 @@ func wrapped(t testing.TB, single string) string {
 	return string(list)
 }
 
-// A directory that was there before has somebody who made it, and a drop-in that is refused a place makes none.
+// A directory that existed before belongs to somebody, and a drop-in that cannot be written makes none.
 func TestAPlaceThatIsTakenTakesNoDropIn(t *testing.T) {
 	p := newPlace(t)
 	p.DropIn = true

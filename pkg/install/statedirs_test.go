@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// loadedNodes are state directories with loaded programs, on a bpffs of the test's own.
+// loadedNodes are state directories with loaded programs, on a bpffs of the test.
 func loadedNodes(t *testing.T, count int) (nodes []*endpoint.Node) {
 	t.Helper()
 	mount := fixture.BPFFS(t)
@@ -52,7 +52,7 @@ func isLoaded(t *testing.T, n *endpoint.Node) bool {
 	return true
 }
 
-// An entry in a list, one in a list that stands in for a file, and a drop-in; each with a directory of its own.
+// An entry in a list, one in a list that replaces a file, and a drop-in, each with its own directory.
 func TestUninstallUnloadsWhereEachEntryHasLoaded(t *testing.T) {
 	nodes := loadedNodes(t, 4)
 	p := newPlace(t)
@@ -105,7 +105,7 @@ func TestUninstallUnloadsWhereEachEntryHasLoaded(t *testing.T) {
 	}
 }
 
-// The entry is gone then, so a second call would not find the directory: the error names it.
+// The entry is gone then, so a second call would not find the directory. The error names it.
 func TestAnUnloadThatFailsNamesItsDirectory(t *testing.T) {
 	p := newPlace(t)
 	p.write("10-a.conflist", conflists[0].text)

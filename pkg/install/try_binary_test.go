@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// A runtime may have several directories of plugins, and execute none of what is in this one.
+// A runtime may have several directories of plugins, and may be unable to execute anything in this one.
 func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		refuse func(t *testing.T, dir string) (allow func())
@@ -61,7 +61,7 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 	}
 }
 
-// What was installed before the node began to refuse it must be told, too.
+// If the node begins to refuse an installed plugin, that must be reported as well.
 func TestAnIdenticalPluginThatCannotBeRunIsTold(t *testing.T) {
 	p := newPlace(t)
 	p.BinDir = smallDisk(t, "200m")
@@ -109,7 +109,7 @@ func TestATryLeavesWhatIsInstalled(t *testing.T) {
 	}
 }
 
-// fapolicyd trusts files by their names, unless it is told to compare their content.
+// fapolicyd trusts files by their paths, unless it is configured to compare their content.
 func TestAPolicyMayKnowThePluginByItsNameOnly(t *testing.T) {
 	for _, before := range []string{"nothing", "an older plugin"} {
 		t.Run("over "+before, func(t *testing.T) {
@@ -140,11 +140,11 @@ func denyAll(t *testing.T, dir string) (allow func()) {
 	return denyExec(t, dir, func(string) bool { return true })
 }
 
-// denyExec refuses to execute files of a directory in the way of fapolicyd: those of which refused is true.
+// denyExec refuses to execute files of a directory as fapolicyd does: those for which refused is true.
 func denyExec(t *testing.T, dir string, refused func(name string) bool) (allow func()) {
 	t.Helper()
-	// This process both starts the program and says whether it may start. While the runtime starts it, no garbage collection can
-	// begin, and one that is about to keeps the answer from being given.
+	// This process both starts the program and decides whether it may start. While the Go runtime starts it,
+	// no garbage collection can begin, and one that is about to begin would block the decision.
 	percent := debug.SetGCPercent(-1)
 	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
@@ -162,7 +162,7 @@ func denyExec(t *testing.T, dir string, refused func(name string) bool) (allow f
 		deny(events, refused)
 	}()
 	allow = func() {
-		events.Close() // lets everything pass again
+		events.Close() // allows everything again
 		<-done
 	}
 	t.Cleanup(allow)
@@ -194,7 +194,7 @@ func deny(events *os.File, refused func(name string) bool) {
 	}
 }
 
-// Both programs may lie in the directory of plugins, where uninstall leaves a stub.
+// Both programs may be in the directory of plugins, where uninstall leaves a stub.
 func TestAStubIsNotInstalledAsThePlugin(t *testing.T) {
 	p := newPlace(t)
 	p.write("10-a.conflist", conflists[0].text)

@@ -20,7 +20,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-// newNode is a lab node whose plugins are those of the reference, and what p installs.
+// newNode is a lab node with the reference plugins and the one that p installs.
 func newNode(t testing.TB, p *place) *lab.Node {
 	t.Helper()
 	reference := labtest.Plugins(t)
@@ -49,7 +49,7 @@ func primary(t testing.TB, n *lab.Node) string {
 	}))
 }
 
-// cachedList is what CRI-O and podman run DEL from.
+// cachedList is the list with which CRI-O and podman call DEL.
 func cachedList(t testing.TB, n *lab.Node) []byte {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(n.Dir(), "cni", "results", "*"))

@@ -92,7 +92,7 @@ func expectHeld(t *testing.T, dir string) {
 	}
 }
 
-// after calls f in d, and the test does not end before f has.
+// after calls f after d. The test does not end before f has.
 func after(t *testing.T, d time.Duration, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -244,7 +244,7 @@ func TestEndOfContext(t *testing.T) {
 			t.Errorf("got %v, want context.Canceled", err)
 		}
 		l.Unlock()
-		mustLock(t, dir) // the waiter that gave up must hand it on
+		mustLock(t, dir) // the waiter that gave up must have released it
 	})
 }
 
@@ -276,7 +276,7 @@ func TestReplacedDirectoryIsLockedAnew(t *testing.T) {
 	}
 	defer l.Unlock()
 	expectHeld(t, dir)
-	mustLock(t, dir+".old") // nobody may sit on the directory that is gone
+	mustLock(t, dir+".old") // nobody may hold the directory that is gone
 }
 
 func TestDirectoryRemovedDuringTheWait(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// An agent waits again and again, for as long as somebody holds the lock.
+// An agent waits repeatedly for as long as somebody holds the lock.
 func TestWaitsThatEndLeaveNothing(t *testing.T) {
 	dir := t.TempDir()
 	mustLock(t, dir)
@@ -29,7 +29,7 @@ func TestWaitsThatEndLeaveNothing(t *testing.T) {
 		}
 		cancel()
 	}
-	// The runtime may start a few threads of its own.
+	// The Go runtime may start a few threads of its own.
 	if now := count("/proc/self/task"); now > threads+10 {
 		t.Errorf("%d threads became %d", threads, now)
 	}

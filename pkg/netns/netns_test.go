@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// init keeps the tests off the main thread: the runtime cannot end that one, so
-// a namespace that it was left in would stay the process's own for good.
+// init keeps the tests off the main thread: the Go runtime cannot end that one, so it would stay in a wrong
+// namespace for the rest of the process.
 func init() { runtime.LockOSThread() }
 
 // newNS makes a network namespace and mounts it on a file at path.
@@ -28,7 +28,7 @@ func newNS(t testing.TB, path string) {
 	}
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
@@ -50,7 +50,7 @@ func mustIdentify(t testing.TB, path string) ID {
 	return id
 }
 
-// sleeper is a process in a network namespace of its own.
+// sleeper is a process in its own network namespace.
 func sleeper(t *testing.T) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("sleep", "60")
@@ -168,7 +168,7 @@ func TestPathsThatAreNoNetworkNamespace(t *testing.T) {
 	for _, c := range []struct {
 		name, path string
 		want       error
-		// statErr is what Stat says, which does not look at the kind.
+		// statErr is the error of Stat, which does not check the kind.
 		statErr error
 	}{
 		{"nothing", filepath.Join(dir, "missing"), fs.ErrNotExist, fs.ErrNotExist},
@@ -234,7 +234,7 @@ func TestThreadThatCannotComeBackIsThrownAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	// setns(2) refuses to go "home" to a namespace of another kind.
+	// setns(2) refuses to return to a namespace of another kind.
 	got, err := cookieIn(int(f.Fd()), "/proc/self/ns/mnt")
 	if err != nil || got != want.Cookie {
 		t.Errorf("got %d, %v; want cookie %d in spite of the way back", got, err, want.Cookie)
@@ -256,7 +256,7 @@ func TestEnteringNeedsRights(t *testing.T) {
 	newNS(t, path)
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: its rights do not come back
+		runtime.LockOSThread() // never unlocked: its rights do not come back
 		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var none [2]unix.CapUserData // version 3 takes two of them
 		if err := unix.Capset(&hdr, &none[0]); err != nil {
@@ -326,7 +326,7 @@ func BenchmarkSameAsOwn(b *testing.B) {
 	}
 }
 
-// Each network namespace is visited once, by whichever of its paths it was found, and one that is gone is passed over.
+// Each namespace is visited once, whichever path leads to it, and one that is gone is skipped.
 func TestEach(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
 	newNS(t, path)

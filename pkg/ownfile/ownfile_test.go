@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// private is what a file with secrets must be.
+// private is the demand on a file with secrets.
 var private = Demand{Forbidden: 0o077}
 
 func check(t *testing.T, errs ...error) {
@@ -87,7 +87,7 @@ func TestOwnFileIsWritten(t *testing.T) {
 
 func TestLockFileIsRootsAlone(t *testing.T) {
 	dir := t.TempDir()
-	check(t, os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)) // as /etc/cni/net.d
+	check(t, os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)) // like /etc/cni/net.d
 	path := filepath.Join(dir, "lock")
 	check(t, os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o666)) // of a copy
 	for range 2 {
@@ -125,7 +125,7 @@ func TestWaiterMakesTheLockFileAnew(t *testing.T) {
 	go func() {
 		l, err := Lock(t.Context(), path)
 		if err == nil {
-			_, err = os.Stat(path) // whoever comes next finds the file that is locked
+			_, err = os.Stat(path) // the next caller finds the file that is locked
 			err = errors.Join(err, l.Unlock())
 		}
 		second <- err
