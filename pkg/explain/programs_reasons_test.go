@@ -101,7 +101,7 @@ func objections() []objection {
 				s.Fatal(err)
 			}
 		}, unread: true},
-		{reason: datapath.ReasonWaitall, guard: datapath.GuardObserve, do: receiveWith(unix.MSG_WAITALL)},
+		{reason: datapath.ReasonWaitall, guard: datapath.GuardObserve, do: receiveAll},
 		{reason: datapath.ReasonDiscard, guard: datapath.GuardObserve, do: receiveWith(unix.MSG_TRUNC)},
 		{reason: datapath.ReasonLearning, guard: datapath.GuardObserve, cold: true, how: how{noEvents: true}},
 		{reason: datapath.ReasonBlocking, guard: datapath.GuardBlocking, cold: true, how: how{noEvents: true}, do: blockedReader},

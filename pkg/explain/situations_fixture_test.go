@@ -3,6 +3,7 @@
 package explain
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -82,9 +83,30 @@ func splicingReader(s, r *end) {
 	}
 	defer unix.Close(pipe[0])
 	defer unix.Close(pipe[1])
+	// It is noted when it wants nothing but splice: once is refused, and after that the sender uses TCP.
 	s.send(1)
-	if _, err := unix.Splice(r.fd, nil, pipe[1], nil, 1, unix.SPLICE_F_NONBLOCK); err == nil {
-		return
+	for range 3 {
+		if _, err := unix.Splice(r.fd, nil, pipe[1], nil, 1, unix.SPLICE_F_NONBLOCK); err == nil {
+			return
+		}
 	}
 	r.read(1)
+}
+
+// receiveAll waits for more bytes than have come, in a call that blocks.
+func receiveAll(s, r *end) {
+	s.Helper()
+	if err := unix.SetNonblock(r.fd, false); err != nil {
+		s.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := unix.Recvfrom(r.fd, make([]byte, 2), unix.MSG_WAITALL)
+		done <- err
+	}()
+	s.send(1)
+	s.send(1)
+	if err := errors.Join(<-done, unix.SetNonblock(r.fd, true)); err != nil {
+		s.Fatal(err)
+	}
 }
