@@ -147,7 +147,7 @@ func TestEveryTestThatIsNamedExists(t *testing.T) {
 			}
 		}
 		for _, code := range f.Code {
-			if testName.MatchString(code) && !linked[code] {
+			if testName.MatchString(code) && !linked[code] && code != "TestMain" {
 				t.Errorf("%s: %s is named without a link to its file", f.Path, code)
 			}
 		}
