@@ -47,9 +47,8 @@ func BuildPlugins(ctx context.Context, dir string) error {
 	return BuildModule(ctx, dir, ".", "./plugin/sockmap", "./plugin/sockmapctl")
 }
 
-// BuildReference builds the reference plugins and the traffic program into dir,
-// statically, as BuildPlugins does. What is there and up to date is left alone,
-// so that tests can share a directory.
+// BuildReference builds the reference plugins and the traffic program into dir, statically, as BuildPlugins
+// does. Programs that are up to date are not built again, so tests can share a directory.
 func BuildReference(ctx context.Context, dir string) error {
 	var reference []string
 	for _, p := range referencePlugins {
@@ -61,8 +60,7 @@ func BuildReference(ctx context.Context, dir string) error {
 	return BuildModule(ctx, dir, ".", "./test/lab/cmd/traffic")
 }
 
-// containerdPackages are of the module test/e2e/containerd/tools, which pins
-// their versions.
+// containerdPackages come from the module test/e2e/containerd/tools, which pins their versions.
 var containerdPackages = []string{
 	"github.com/containerd/containerd/v2/cmd/containerd",
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
@@ -85,8 +83,8 @@ func BuildModule(ctx context.Context, dir, path string, packages ...string) erro
 	return BuildModuleWith(ctx, dir, path, nil, packages...)
 }
 
-// BuildModuleWith is BuildModule for packages that learn values, such as their
-// version, from the linker: by the name of the variable.
+// BuildModuleWith is BuildModule for packages that get values, such as their version, from the linker. The
+// keys of values are the names of the variables.
 func BuildModuleWith(ctx context.Context, dir, path string, values map[string]string, packages ...string) error {
 	flags := "-ldflags=-s -w"
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -126,7 +124,7 @@ func buildModule(ctx context.Context, dir, path string, flags, packages []string
 	return nil
 }
 
-// lockDir keeps other processes from building into dir at the same time.
+// lockDir prevents other processes from building into dir at the same time.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// membership guards the cgroup of this process, of which there is one, which is
-// why there is one lock for all nodes: held for writing while the process is
-// in a pod's cgroup, and for reading while a socket is made that must not be.
+// membership guards the cgroup of this process. A process has only one, so there is one lock for all nodes.
+// It is held for writing while the process is in a pod's cgroup, and for reading while a socket is made that
+// must not belong to a pod's cgroup.
 var membership sync.RWMutex
 
-// join moves this process to the cgroup at dir until leave is called, once or
-// several times, by any goroutine. An empty dir keeps it where it is at home.
+// join moves this process to the cgroup at dir until leave is called. Any goroutine may call leave, once or
+// several times. An empty dir means this process's own cgroup.
 func join(dir string) (leave func() error, err error) {
 	if dir == "" {
 		membership.RLock()
@@ -110,8 +110,8 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// removeCgroup kills everything in the cgroup at dir and below, and removes
-// it; nothing there is fine.
+// removeCgroup kills all processes in the cgroup at dir and below, and removes it. It is no error if dir does
+// not exist.
 func removeCgroup(dir string) error {
 	membership.RLock() // so that this process is not inside
 	defer membership.RUnlock()
@@ -137,7 +137,7 @@ func removeTree(dir string) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
-		return nil // gone meanwhile is as good
+		return nil // removed meanwhile: no error
 	})
 	if err != nil {
 		return fmt.Errorf("list cgroup %s: %w", dir, err)

@@ -24,7 +24,7 @@ import (
 // cniTimeout bounds calls whose context has no deadline.
 const cniTimeout = time.Minute
 
-// An Edit changes what a runtime would tell the plugins.
+// An Edit changes the runtime configuration that the plugins get.
 type Edit func(*libcni.RuntimeConf)
 
 // ADD attaches p to the network of conflist. [Pod.Delete] undoes it, unless
@@ -32,7 +32,7 @@ type Edit func(*libcni.RuntimeConf)
 func (n *Node) ADD(ctx context.Context, conflist []byte, p *Pod, edits ...Edit) (types.Result, error) {
 	var result types.Result
 	err := n.call(ctx, conflist, p, edits, func(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (err error) {
-		// Before the call: a failed ADD needs a DEL, too.
+		// This comes before the call, because a failed ADD needs a DEL, too.
 		p.attach(list.Name, rt.IfName, conflist, edits)
 		result, err = n.cni.AddNetworkList(ctx, list, rt)
 		return err
@@ -69,8 +69,7 @@ func (n *Node) CHECK(ctx context.Context, conflist []byte, p *Pod, edits ...Edit
 	return nil
 }
 
-// GC tells the plugins which attachments are valid. Nil args send no list at
-// all, as cnitool does.
+// GC passes the list of valid attachments to the plugins. Nil args send no list at all, as cnitool does.
 func (n *Node) GC(ctx context.Context, conflist []byte, args *libcni.GCArgs) error {
 	return n.call(ctx, conflist, nil, nil, func(ctx context.Context, list *libcni.NetworkConfigList, _ *libcni.RuntimeConf) error {
 		return n.cni.GCNetworkList(ctx, list, args)
@@ -108,7 +107,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, cniTimeout)
 }
 
-// runtimeConf is what containerd would tell the plugins of p.
+// runtimeConf is the runtime configuration that containerd would pass to the plugins of p.
 func (p *Pod) runtimeConf(edits []Edit) *libcni.RuntimeConf {
 	rt := &libcni.RuntimeConf{
 		ContainerID: p.spec.ContainerID,
@@ -138,10 +137,9 @@ func (p *Pod) runtimeConf(edits []Edit) *libcni.RuntimeConf {
 	return rt
 }
 
-// Plugin runs one plugin by hand, in the node's network namespace: with env, in
-// which CNI_PATH is set if it is not there, and conf on its standard input. It
-// is for what no runtime should do. The error is the *types.Error that the
-// plugin printed, if it did.
+// Plugin runs one plugin directly, in the node's network namespace, with conf on its standard input. CNI_PATH
+// is added to env if it is missing. Tests use it for calls that no runtime should make. The error is the
+// *types.Error that the plugin printed, if it did.
 func (n *Node) Plugin(ctx context.Context, name string, env []string, conf []byte) (stdout []byte, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -153,8 +151,8 @@ func (n *Node) Plugin(ctx context.Context, name string, env []string, conf []byt
 	return stdout, err
 }
 
-// runtimeExec runs plugins in a cgroup of the runtime's. This process may be in
-// a pod's at that moment, and a plugin must not be born there.
+// runtimeExec runs plugins in a cgroup of the runtime. This process may be in a pod's cgroup at that moment,
+// and a plugin must not start there.
 type runtimeExec struct {
 	version.PluginDecoder
 	cgroup string
@@ -195,7 +193,7 @@ func (e *runtimeExec) ExecPlugin(ctx context.Context, path string, conf []byte, 
 	return stdout.Bytes(), fmt.Errorf("run %s: %w: %s", path, err, strings.TrimSpace(stderr.String()))
 }
 
-// verbOf is the last one, as for the plugin.
+// verbOf is the last value of CNI_COMMAND, as for the plugin.
 func verbOf(env []string) (verb string) {
 	for _, v := range env {
 		if value, ok := strings.CutPrefix(v, "CNI_COMMAND="); ok {
@@ -205,7 +203,7 @@ func verbOf(env []string) (verb string) {
 	return verb
 }
 
-// FindInPath finds a plugin as every runtime does.
+// FindInPath finds a plugin in the path as every runtime does.
 func (*runtimeExec) FindInPath(plugin string, paths []string) (string, error) {
 	return invoke.FindInPath(plugin, paths)
 }

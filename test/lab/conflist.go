@@ -12,32 +12,31 @@ import (
 	"slices"
 )
 
-// A Network says how a conflist of the repository is changed for a node.
+// A Network describes how a conflist of the repository is changed for a node.
 type Network struct {
 	// Base is the conflist to begin with; if nil, the file of this name is
 	// read from the repository's conf/, 10-sockmap.conflist if empty.
 	Base []byte
 	File string
 
-	// What is empty here stays as it is there.
+	// Empty fields leave the value of the conflist unchanged.
 	Name       string
 	CNIVersion string
-	Bridge     string         // at most 15 characters; nodes may use the same
-	Subnets    []netip.Prefix // one for each family
+	Bridge     string         // at most 15 characters; two nodes may use the same name
+	Subnets    []netip.Prefix // one for each address family
 
 	// Without are types of plugins that are taken out of the chain.
 	Without []string
-	// Set has, by type of plugin, keys that are set in its entry; nil removes
-	// one. Sockmap's bpffsPath is set to the node's anyway, if there is a
-	// sockmap.
+	// Set has, by type of plugin, the keys to set in its entry; nil removes a key. Sockmap's bpffsPath is
+	// always set to the node's, if the chain has a sockmap.
 	Set map[string]map[string]any
 	// Extra are entries put at the end of the chain.
 	Extra []map[string]any
 }
 
-// Conflist makes the conflist that w describes for this node: addresses are
-// leased below the node's directory, sockmap pins at BPFFS, and the bridge
-// does not masquerade, since that takes a program that a machine may lack.
+// Conflist makes the conflist that w describes for this node. Addresses are leased below the node's directory
+// and sockmap pins at BPFFS. The bridge does not masquerade, because that needs a program that a machine may
+// lack.
 func (n *Node) Conflist(w Network) ([]byte, error) {
 	base, err := w.read()
 	if err != nil {
@@ -115,7 +114,7 @@ func (n *Node) adapt(typ string, plugin map[string]any, w Network) {
 	}
 }
 
-// subnets gives each one a range of addresses and a default route.
+// subnets gives each subnet a range of addresses and a default route.
 func subnets(ipam map[string]any, prefixes []netip.Prefix) {
 	if len(prefixes) == 0 {
 		return
@@ -129,7 +128,7 @@ func subnets(ipam map[string]any, prefixes []netip.Prefix) {
 		ranges = append(ranges, []any{map[string]any{"subnet": p.String()}})
 		routes = append(routes, map[string]any{"dst": all.String()})
 	}
-	delete(ipam, "subnet") // the older way to say it
+	delete(ipam, "subnet") // the older form of ranges
 	ipam["ranges"], ipam["routes"] = ranges, routes
 }
 

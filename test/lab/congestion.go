@@ -11,16 +11,18 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// usual is Linux' own congestion control.
+// usual is Linux's default congestion control.
 const usual = "cubic"
 
-// usualCongestionControl makes the routes of the calling thread's network namespace ask for it, whatever this machine has
-// chosen: one that paces (BBR) makes plain TCP between containers slower than it is elsewhere, and what is compared with it
-// look better. By routes, as a namespace may not choose for itself what the machine does not allow everybody.
+// usualCongestionControl makes the routes of the calling thread's network namespace use the default
+// congestion control, regardless of this machine's choice. One that paces (BBR) makes plain TCP between
+// containers slower than it is elsewhere, and then redirection looks better than it is. The choice is made by
+// routes, because a namespace may not choose a congestion control that the machine does not allow to
+// everybody.
 func usualCongestionControl() error {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control")
 	if err != nil {
-		return fmt.Errorf("read what congestion control there is: %w", err)
+		return fmt.Errorf("list the available congestion controls: %w", err)
 	}
 	if !slices.Contains(strings.Fields(string(b)), usual) {
 		return nil

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lab makes nodes to try sockmap on: a [Node] is a network namespace
-// that stands for a host's, a [Pod] is a network namespace and a cgroup that
-// the real CNI plugins were ADDed to through libcni, and a [Host] is a machine
-// off the node. Traffic between them takes the way that it takes in
+// Package lab makes nodes for tests of sockmap. A [Node] is a network namespace
+// in the role of a host's. A [Pod] is a network namespace and a cgroup for which
+// libcni called ADD of the real CNI plugins. A [Host] is a machine
+// off the node. Traffic between them passes what it passes in
 // production: veth, bridge, routing, netfilter.
 //
 // # Ownership
 //
-// Everything that a node makes carries its ID, a directory below /run, and goes
-// with [Node.Close]: pods, processes, namespaces, mounts, cgroups, files. Only
-// sockets belong to whoever asked for them; one that is left open keeps its
-// network namespace alive after that. [Residue] lists what a killed process has
-// left, [Reap] removes it.
+// Everything that a node makes carries the node's ID and is removed
+// by [Node.Close]: its directory below /run, pods, processes, namespaces, mounts, cgroups, files. Only
+// sockets belong to the caller who asked for them; a socket left open keeps its
+// network namespace alive after that. [Residue] lists what a killed process
+// left behind, and [Reap] removes it.
 //
-// # Where a socket belongs
+// # To which pod a socket belongs
 //
 // A socket belongs for life to the network namespace of the thread and to the
-// cgroup of the process that made it, and what a listener accepts belongs
-// where the listener does. Pod.Do therefore moves this whole process into the
-// pod's cgroup for as long as its function runs, and sockets of many pods can
-// be held by one process. [Place.Do] says what that implies.
+// cgroup of the process that made it. An accepted socket belongs
+// where its listener does. Therefore Pod.Do moves this whole process into the
+// pod's cgroup while its function runs, so one process can hold sockets of many
+// pods. [Place.Do] documents the consequences.
 //
 // The package needs root and a cgroup2 mount, writable, anywhere.
 package lab

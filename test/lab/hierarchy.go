@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hierarchies are the mount points of whole cgroup hierarchies: one on a machine with cgroup2 only, one for each
-// controller and that of cgroup2 on a hybrid one.
+// Hierarchies returns the mount points of whole cgroup hierarchies. A machine with cgroup2 only has one; a
+// hybrid machine has one for each v1 controller and one for cgroup2.
 func Hierarchies() (all []string, unified string, err error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -42,8 +42,8 @@ func Hierarchies() (all []string, unified string, err error) {
 	return all, unified, nil
 }
 
-// FillCpuset gives a new cgroup, where it has a cpuset of cgroup v1, the CPUs and memory of the one above it: a cpuset
-// without CPUs admits no process.
+// FillCpuset gives a new cgroup, if it has a cpuset of cgroup v1, the CPUs and memory nodes of its parent: a
+// cpuset without CPUs admits no process.
 func FillCpuset(dir string) error {
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
 		mine, err := os.ReadFile(filepath.Join(dir, name))
@@ -68,7 +68,7 @@ func RemoveCgroups(top string) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
-		return nil // gone meanwhile is as good
+		return nil // removed meanwhile: no error
 	})
 	for i := len(dirs) - 1; i >= 0; i-- {
 		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Host is a machine off the node, in no endpoint and no pod's cgroup.
+// A Host is a machine off the node. It is no endpoint and in no pod's cgroup.
 type Host struct {
 	Place
 	ips []netip.Addr
 }
 
-// External makes a host that is joined to the node by a cable of its own, and
-// routes everything through it. It goes with the node.
+// External makes a host that is joined to the node by a veth of its own, with its default route through the
+// node. Closing the node closes the host.
 func (n *Node) External(ctx context.Context, name string) (*Host, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("make host %s: %w", name, err)
@@ -41,7 +41,7 @@ func (n *Node) External(ctx context.Context, name string) (*Host, error) {
 	var err error
 	h.Place, err = newPlace(filepath.Join(n.dir, "netns", fmt.Sprintf("host%d", k)), nil)
 	h.procs, h.bin = n.procs, n.bin
-	n.hosts = append(n.hosts, h) // in any case: Close finds it
+	n.hosts = append(n.hosts, h) // also after an error: Close finds it
 	if err != nil {
 		return nil, fmt.Errorf("make host %s: %w", name, err)
 	}
@@ -58,8 +58,7 @@ func (n *Node) External(ctx context.Context, name string) (*Host, error) {
 // IPs are the host's addresses, IPv4 first.
 func (h *Host) IPs() []netip.Addr { return h.ips }
 
-// Close takes the host away, before the node if it must be. Its processes end
-// with the node.
+// Close removes the host, if that is wanted before the node is closed. Its processes end with the node.
 func (h *Host) Close() error {
 	if h.netns == "" {
 		return nil
@@ -67,7 +66,7 @@ func (h *Host) Close() error {
 	return dropNetNS(h.netns)
 }
 
-// A cable has the addresses at both ends.
+// A cable is a veth with its addresses at both ends.
 type cable struct{ node4, host4, node6, host6 netip.Prefix }
 
 func (c cable) plugIntoNode(name, host string) error {

@@ -14,21 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BypassMark is the SO_MARK of sockets that an outgoing Redirect leaves alone:
-// a proxy's own connections, which would come back to it otherwise.
+// BypassMark is the SO_MARK of sockets that an outgoing Redirect exempts: a proxy's own connections, which
+// would otherwise come back to the proxy.
 const BypassMark = 0x5ea
 
 // IPS_DST_NAT of the kernel's enum ip_conntrack_status: the destination of this
 // connection was translated.
 const conntrackDstNAT = 1 << 5
 
-// Service makes vip lead to backend, for the node itself, its pods and hosts, as
-// a ClusterIP does: by DNAT. The client's address is hidden, so that answers
-// come back the same way even when client and backend are on one bridge, or
-// are one.
+// Service translates vip to backend by DNAT, for the node itself, its pods and hosts, as a ClusterIP does. It
+// also masquerades the client's address, so that replies come back the same way when client and backend are
+// on one bridge, or are the same pod.
 func (n *Node) Service(vip, backend netip.AddrPort) error {
 	if vip.Addr().Is4() != backend.Addr().Is4() {
-		return fmt.Errorf("make service %s to %s: not of one family", vip, backend)
+		return fmt.Errorf("make service %s to %s: addresses of different families", vip, backend)
 	}
 	err := inNetNS(n.netns, func() error {
 		if err := n.routeToService(vip.Addr()); err != nil {
@@ -53,8 +52,8 @@ func (n *Node) Service(vip, backend netip.AddrPort) error {
 	return nil
 }
 
-// routeToService gives the address a route. The kernel looks for one before the
-// output chain can translate the destination.
+// routeToService adds a route to the address. The kernel looks for one before the output chain can translate
+// the destination.
 func (n *Node) routeToService(vip netip.Addr) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -75,7 +74,7 @@ func (n *Node) routeToService(vip netip.Addr) error {
 	return nil
 }
 
-// addOnce is true the first time.
+// addOnce returns true at the first call for an address.
 func (n *Node) addOnce(what string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -84,10 +83,9 @@ func (n *Node) addOnce(what string) bool {
 	return !done
 }
 
-// Redirect sends TCP to fromPort of any address, of both families, to toPort of
-// this pod instead: what others send to the pod, or, if out is set, what the pod
-// sends to others, as a sidecar has it. Sockets with BypassMark are exempt from
-// the latter.
+// Redirect sends TCP connections to fromPort of any address, of both families, to toPort of this pod instead.
+// With out these are the connections that the pod makes, as for a sidecar proxy, and otherwise those that
+// others make to the pod. With out, sockets with BypassMark are exempt.
 func (p *Pod) Redirect(fromPort, toPort uint16, out bool) error {
 	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		err := inNetNS(p.netns, func() error {
@@ -111,7 +109,7 @@ func (p *Pod) Redirect(fromPort, toPort uint16, out bool) error {
 	return nil
 }
 
-// A nat is a batch of changes to the lab's table of one family.
+// A nat is a batch of changes to the lab's nftables table of one family.
 type nat struct {
 	*nftables.Conn
 	table *nftables.Table
@@ -130,7 +128,7 @@ func newNAT(family netip.Addr) (*nat, error) {
 	return &nat{Conn: c, table: c.AddTable(t)}, nil
 }
 
-// add adds a rule to a chain, which is made if it is not there.
+// add adds a rule to a chain, and makes the chain if it is missing.
 func (t *nat) add(chain string, hook *nftables.ChainHook, prio *nftables.ChainPriority, rule []expr.Any) {
 	c := t.AddChain(&nftables.Chain{
 		Name: chain, Table: t.table, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: prio,

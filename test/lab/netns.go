@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elsewhere runs f on a thread whose network namespace enter has changed, and
-// brings the thread home, also when f ends the goroutine.
+// elsewhere runs f on a thread whose network namespace enter has changed. It restores the thread's namespace,
+// also when f ends the goroutine.
 func elsewhere(enter, f func() error) (err error) {
 	runtime.LockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")
@@ -25,8 +25,8 @@ func elsewhere(enter, f func() error) (err error) {
 		herr := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
 		_ = home.Close()
 		if herr != nil {
-			// The thread stays locked, so that it ends with the goroutine
-			// and nobody else gets to run in the wrong namespace.
+			// The thread stays locked, so that it ends with the goroutine and no other goroutine runs in the
+			// wrong namespace.
 			err = errors.Join(err, fmt.Errorf("return to own network namespace: %w", herr))
 			return
 		}
@@ -55,8 +55,8 @@ func enterNetNS(path string) error {
 	return nil
 }
 
-// makeNetNS makes a network namespace, keeps it by a mount on a new file at path
-// and runs setup inside. If setup fails, the namespace stays until dropNetNS.
+// makeNetNS makes a network namespace, keeps it by a mount on a new file at path and runs setup inside. If
+// setup fails, the namespace remains until dropNetNS.
 func makeNetNS(path string, setup func() error) (err error) {
 	var mounted bool
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
@@ -65,7 +65,7 @@ func makeNetNS(path string, setup func() error) (err error) {
 	}
 	_ = f.Close()
 	defer func() {
-		// A file that nothing is mounted on is of no use to anybody.
+		// A file without a mount is useless.
 		if err != nil && !mounted {
 			_ = os.Remove(path)
 		}
@@ -85,7 +85,7 @@ func makeNetNS(path string, setup func() error) (err error) {
 	})
 }
 
-// dropNetNS undoes makeNetNS; nothing there is fine.
+// dropNetNS undoes makeNetNS. It is no error if nothing is there.
 func dropNetNS(path string) error {
 	if err := unmount(path); err != nil {
 		return err
@@ -96,7 +96,7 @@ func dropNetNS(path string) error {
 	return nil
 }
 
-// unmount takes every mount on path away; none there is fine.
+// unmount removes every mount at path. It is no error if there is none.
 func unmount(path string) error {
 	for {
 		switch err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err {
@@ -109,9 +109,8 @@ func unmount(path string) error {
 	}
 }
 
-// setUpLoopback makes lo usable and duplicate address detection not wait: there
-// is nobody else in these networks, and an IPv6 address that is tentative for a
-// second cannot be bound.
+// setUpLoopback brings lo up and turns duplicate address detection off: these networks have no other
+// machines, and an IPv6 address that is tentative for a second cannot be bound.
 func setUpLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -126,7 +125,7 @@ func setUpLoopback() error {
 	})
 }
 
-// sysctls sets those of the calling thread's network namespace.
+// sysctls writes sysctls of the calling thread's network namespace.
 func sysctls(values map[string]string) error {
 	for name, value := range values {
 		if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
@@ -136,8 +135,7 @@ func sysctls(values map[string]string) error {
 	return nil
 }
 
-// netnsCookie is the identity of the calling thread's network namespace, which
-// is never given to another one while the machine runs.
+// netnsCookie returns the netns cookie of the calling thread's network namespace.
 func netnsCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -147,7 +145,7 @@ func netnsCookie() (uint64, error) {
 	return socketCookie(fd)
 }
 
-// socketCookie is the identity of the network namespace that a socket is in.
+// socketCookie returns the netns cookie of the network namespace that a socket is in.
 func socketCookie(fd int) (uint64, error) {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {

@@ -28,27 +28,26 @@ const runDir = "/run"
 
 // Options are for NewNode. The zero value makes a node without plugins.
 type Options struct {
-	// Name becomes a part of the ID, by which Residue and Reap select.
-	// Letters, digits and hyphens; names that are prefixes of each other are
-	// not told apart.
+	// Name becomes a part of the ID, by which Residue and Reap select nodes. It has letters, digits and
+	// hyphens. Residue and Reap cannot distinguish a name from a longer one that begins with it.
 	Name string
 	// BinDir has the CNI plugins and the traffic program; see BuildPlugins.
 	BinDir string
 	// BPFFS is the directory for sockmap's pins. If it is empty, the node
 	// mounts a bpffs of its own, which goes with it.
 	BPFFS string
-	// PluginsHere runs plugins in the cgroup of this process, as runtimes do, for
-	// measurements: being born in another costs milliseconds. No sockets may be
-	// made in pods meanwhile.
+	// PluginsHere runs plugins in the cgroup of this process, as runtimes do. It is for measurements, because
+	// a start in another cgroup costs milliseconds. No sockets may be made in pods meanwhile.
 	PluginsHere bool
-	// Ran is told of each plugin that has run, for measurements: its type, the verb, and the time from before its
-	// process was made to its end. Several goroutines may call it at once. nil: nobody asks.
+	// Ran is called after each run of a plugin, for measurements, with the plugin's type, the verb, and the
+	// time from before its process was made to its end. Several goroutines may call it at once. It may be
+	// nil.
 	Ran func(plugin, verb string, took time.Duration)
-	// Log gets what plugins write to their standard error.
+	// Log gets the standard error of the plugins.
 	Log io.Writer
 }
 
-// A Node stands for a host: its Place is the host's network namespace.
+// A Node is in the role of a host: its Place is the host's network namespace.
 type Node struct {
 	Place
 	id     string
@@ -57,22 +56,21 @@ type Node struct {
 	bpffs  string
 	cni    *libcni.CNIConfig
 	exec   *runtimeExec
-	lock   *os.File // held while the node is in use, which is how Reap knows
+	lock   *os.File // held while the node is in use: Reap checks it
 	ownBPF bool
 
 	closing sync.Mutex     // one Close at a time
 	making  sync.WaitGroup // calls of NewPod, added to under mu
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	closed  bool
 	pods    []*Pod
 	hosts   []*Host
-	cgroups map[string]int // pods in each pod cgroup
+	cgroups map[string]int // number of pods in each pod cgroup
 	natted  map[string]bool
 }
 
-// The node's own addresses, on its loopback interface, which is there whatever
-// the kernel is made of.
+// The node's own addresses, on its loopback interface, which every kernel has.
 var (
 	nodeIP4 = netip.MustParseAddr("192.0.2.1")
 	nodeIP6 = netip.MustParseAddr("2001:db8::1")
@@ -122,8 +120,8 @@ func NewNode(ctx context.Context, o Options) (_ *Node, err error) {
 	return n, err
 }
 
-// makeDir makes the directory of a node, with a lock on it by which Reap knows
-// that the node is in use. Until it is locked, Reap may take it away again.
+// makeDir makes the directory of a node and locks it, so that Reap knows that the node is in use. Before it
+// is locked, Reap may remove it again.
 func makeDir(name string) (dir string, lock *os.File, err error) {
 	for range 10 {
 		if dir, err = os.MkdirTemp(runDir, Prefix+name+"-"); err != nil {
@@ -136,7 +134,7 @@ func makeDir(name string) (dir string, lock *os.File, err error) {
 	return "", nil, err
 }
 
-// lockNode fails if dir is locked, or has gone by the time that it is.
+// lockNode fails if dir is locked by another process, or was removed before it was locked.
 func lockNode(dir string) (_ *os.File, err error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -185,14 +183,12 @@ func (n *Node) mountBPF() error {
 		return fmt.Errorf("mount bpffs on %s: %w", fs, err)
 	}
 	n.ownBPF = true
-	// The mount point itself is not given away: sockmap makes and removes
-	// its directory.
+	// sockmap does not get the mount point itself, because it makes and removes its directory.
 	n.bpffs = filepath.Join(fs, "sockmap")
 	return nil
 }
 
-// setUpNode makes the calling thread's network namespace forward, as a host's
-// with containers does.
+// setUpNode enables forwarding in the calling thread's network namespace, as on a host with containers.
 func setUpNode() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -214,13 +210,13 @@ func setUpNode() error {
 // ID names everything that belongs to the node.
 func (n *Node) ID() string { return n.id }
 
-// Dir is a directory of the node's own, removed with it.
+// Dir is the node's own directory. Close removes it.
 func (n *Node) Dir() string { return n.dir }
 
-// BPFFS is the directory for sockmap's pins; it need not exist.
+// BPFFS is the directory for sockmap's pins. It may not exist yet.
 func (n *Node) BPFFS() string { return n.bpffs }
 
-// CgroupPath is the directory of the cgroup that everything on the node is in.
+// CgroupPath is the directory of the cgroup that contains all cgroups of the node.
 func (n *Node) CgroupPath() string { return n.cgroup }
 
 // IPs are the node's own addresses, IPv4 first. Pods and hosts reach them.
@@ -229,10 +225,9 @@ func (n *Node) IPs() []netip.Addr { return []netip.Addr{nodeIP4, nodeIP6} }
 // teardown bounds the DEL of each pod in Close.
 const teardown = 20 * time.Second
 
-// Close deletes the pods and removes everything that is the node's. It may be
-// called more than once, by any goroutine, and also when the context of
-// NewNode has ended. It waits for NewPod, which ends with the context that it
-// was given.
+// Close deletes the pods and removes everything that belongs to the node. Any goroutine may call it, more
+// than once, and also when the context of NewNode has ended. It waits for calls of NewPod, which end with
+// their own contexts.
 func (n *Node) Close() error {
 	n.closing.Lock()
 	defer n.closing.Unlock()
@@ -261,7 +256,7 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// removeDir comes last: without the directory nobody finds the rest.
+// removeDir comes last: Residue and Reap find the rest by the directory.
 func (n *Node) removeDir() error {
 	if n.netns != "" {
 		if err := dropNetNS(n.netns); err != nil {
@@ -278,7 +273,7 @@ func (n *Node) removeDir() error {
 	return nil
 }
 
-// syncWriter keeps messages of concurrent plugins apart. A nil w discards.
+// syncWriter serializes the messages of concurrent plugins. A nil w discards them.
 type syncWriter struct {
 	mu sync.Mutex
 	w  io.Writer

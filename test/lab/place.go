@@ -22,11 +22,11 @@ type Place struct {
 	cookie  uint64
 	sockets string // cgroup that sockets made by this process belong to; "" = its own
 	procs   string // cgroup of processes started here
-	bin     string // directory with the traffic program
+	bin     string // directory of the traffic program
 }
 
-// newPlace makes the network namespace at path. What it returns with an error
-// has the path only if there is something to remove.
+// newPlace makes the network namespace at path. If it returns an error and something is left to remove, the
+// returned place has its path.
 func newPlace(path string, setup func() error) (Place, error) {
 	var p Place
 	err := makeNetNS(path, func() (err error) {
@@ -48,26 +48,26 @@ func (p *Place) NetNS() string { return p.netns }
 // Bin is the directory of the plugins and the traffic program.
 func (p *Place) Bin() string { return p.bin }
 
-// NetNSCookie is what SO_NETNS_COOKIE says of the sockets made here.
+// NetNSCookie is the netns cookie of sockets made here, by SO_NETNS_COOKIE.
 func (p *Place) NetNSCookie() uint64 { return p.cookie }
 
 // Do runs f in the calling goroutine, on a thread that is in the network
 // namespace, and, in a pod, with this process moved to the container's cgroup.
 // Sockets that f makes belong to the place for their whole life, so f should
-// make them and leave reading and writing to others:
+// only make them, and read and write elsewhere:
 //
 //   - only one pod's Do runs at a time in a process, and none of a node or host
 //     meanwhile;
-//   - what other goroutines make by other means while a pod's Do runs (sockets,
-//     processes) is made in that pod's cgroup;
-//   - Do, Listen and Dial of any place must not be called inside f.
+//   - sockets and processes that other goroutines make without this package while
+//     a pod's Do runs belong to that pod's cgroup;
+//   - Do, Listen and Dial of any place must not be called by f.
 //
 // f may end the goroutine, as t.Fatal does.
 func (p *Place) Do(f func() error) error {
 	return p.do(func(func() error) error { return f() })
 }
 
-// do lets f leave the cgroup before it is done.
+// do is Do, and lets f leave the cgroup before f returns.
 func (p *Place) do(f func(leave func() error) error) (err error) {
 	leave, err := join(p.sockets)
 	if err != nil {
@@ -124,8 +124,8 @@ func (p *Place) DialContext(ctx context.Context, network, addr string, opts ...S
 	}
 	err = p.do(func(leave func() error) error {
 		o := collect(opts)
-		// The process leaves the cgroup as soon as there is a socket: how
-		// long it takes to connect must not keep the others waiting.
+		// The process leaves the cgroup as soon as the socket exists, so that others need not wait until it
+		// is connected.
 		d := net.Dialer{Timeout: dialTimeout, Control: o.hook(p.cookie, leave)}
 		d.SetMultipathTCP(o.mptcp)
 		c, err = d.DialContext(ctx, network, addr)
@@ -138,8 +138,8 @@ func (p *Place) DialContext(ctx context.Context, network, addr string, opts ...S
 	return c, err
 }
 
-// literal refuses names: looking them up, and trying one address after the
-// other, would make sockets on other threads.
+// literal refuses host names: looking them up, and trying several addresses, would make sockets on other
+// threads.
 func literal(addr string) error {
 	if _, err := netip.ParseAddrPort(addr); err != nil {
 		return fmt.Errorf("parse address %q: %w", addr, err)
@@ -155,7 +155,7 @@ func collect(opts []SocketOption) *socketOptions {
 	return o
 }
 
-// hook makes sure that the new socket is where it should be.
+// hook checks that the new socket is in the right network namespace.
 func (o *socketOptions) hook(cookie uint64, leave func() error) func(string, string, syscall.RawConn) error {
 	return func(_, _ string, raw syscall.RawConn) error {
 		var err error
@@ -175,16 +175,15 @@ func (o *socketOptions) hook(cookie uint64, leave func() error) func(string, str
 	}
 }
 
-// Command is a command to Start here. It is killed when ctx ends, or when the
-// place goes.
+// Command returns a command for Start. It is killed when ctx ends or when the place is closed.
 func (p *Place) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = 5 * time.Second // for children that hold its output open
 	return cmd
 }
 
-// Start starts cmd in the network namespace and in the cgroup, a pod's in its
-// container's. The caller waits for it.
+// Start starts cmd in the network namespace and in the cgroup; for a pod, in its container's cgroup. The
+// caller waits for cmd.
 func (p *Place) Start(cmd *exec.Cmd) error {
 	dir, err := os.Open(p.procs)
 	if err != nil {
@@ -194,8 +193,7 @@ func (p *Place) Start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
-	// The child is born in its cgroup: moved there later, it might have made
-	// sockets already.
+	// The child starts in its cgroup: if it were moved there later, it could have made sockets before.
 	cmd.SysProcAttr.UseCgroupFD = true
 	cmd.SysProcAttr.CgroupFD = int(dir.Fd())
 	if err := inNetNS(p.netns, cmd.Start); err != nil {
@@ -204,8 +202,7 @@ func (p *Place) Start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Output runs a command here and returns what it wrote to its standard output.
-// The error has what it wrote to its standard error.
+// Output runs a command here and returns its standard output. The error contains its standard error.
 func (p *Place) Output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := p.Command(ctx, name, args...)

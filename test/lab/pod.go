@@ -20,7 +20,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
-// A PortMapping is the element of the capability portMappings.
+// A PortMapping is an element of the capability portMappings.
 type PortMapping struct {
 	HostPort      int    `json:"hostPort"`
 	ContainerPort int    `json:"containerPort"`
@@ -28,43 +28,42 @@ type PortMapping struct {
 	HostIP        string `json:"hostIP,omitempty"`
 }
 
-// A PodSpec says what NewPod makes. What is left out is made up.
+// A PodSpec describes the pod that NewPod makes. NewPod makes up the missing fields.
 type PodSpec struct {
 	Name, Namespace, UID string
 	ContainerID          string // of the sandbox
 	IfName               string // eth0 if empty
 
-	Annotations  map[string]string // nil = the runtime does not pass any
+	Annotations  map[string]string // nil: the runtime passes none
 	PortMappings []PortMapping
 
-	// Conflist is the network to ADD the pod to; without it there is nothing
-	// but loopback.
+	// Conflist is the network for ADD. Without it the pod has only a loopback interface.
 	Conflist []byte
 
-	// Cgroup is the pod's cgroup, relative to the cgroup2 mount; if empty, it
-	// is the kubelet's kubepods/burstable/podUID below the node's. Pods may
-	// share it, as two sandboxes of one pod do.
+	// Cgroup is the pod's cgroup, relative to the cgroup2 mount. If it is empty, the pod gets
+	// kubepods/burstable/podUID below the node's cgroup, as from the kubelet. Pods may share a cgroup, as two
+	// sandboxes of one pod do.
 	Cgroup string
 	// NoCgroupPath leaves out the capability cgroupPath.
 	NoCgroupPath bool
 	// HostNetwork: the pod uses the node's network namespace, and no plugin is called for it.
 	HostNetwork bool
-	// Edits change what ADD in NewPod, and DEL in Delete, are told.
+	// Edits change the runtime configuration of ADD in NewPod and of DEL in Delete.
 	Edits []Edit
 }
 
-// A Pod is one sandbox: its Place is the network namespace, and the sandbox
-// container's cgroup, one below the pod's.
+// A Pod is one sandbox. Its Place is the network namespace and the cgroup of the sandbox container, a child
+// of the pod's cgroup.
 type Pod struct {
 	Place
 	node      *Node
 	spec      PodSpec
-	relCgroup string // the pod's, from the cgroup2 mount, as a runtime says it
-	podCgroup string // the same in the file system
+	relCgroup string // the pod's, relative to the cgroup2 mount, as a runtime passes it
+	podCgroup string // the same as a path in the file system
 
 	deleting sync.Mutex // one Delete at a time
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	attached []attachment
 	result   *types100.Result
 	deleted  bool
@@ -147,8 +146,7 @@ func orRandom(s string, bytes int) string {
 	return hex.EncodeToString(b)
 }
 
-// register enters p in the node's books, so that Close finds it, and keeps Close
-// waiting until n.making.Done.
+// register adds p to the node's list, so that Close finds it, and keeps Close waiting until n.making.Done.
 func (n *Node) register(p *Pod) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -161,8 +159,7 @@ func (n *Node) register(p *Pod) error {
 	return nil
 }
 
-// makeCgroup tries again when another node, which found the parents empty,
-// takes them away.
+// makeCgroup tries again if another node finds the parents empty and removes them.
 func (p *Pod) makeCgroup() (err error) {
 	for range 10 {
 		if err = os.MkdirAll(p.sockets, 0o755); err == nil {
@@ -172,10 +169,10 @@ func (p *Pod) makeCgroup() (err error) {
 	return fmt.Errorf("make cgroup: %w", err)
 }
 
-// String is namespace/name.
+// String returns namespace/name.
 func (p *Pod) String() string { return p.spec.Namespace + "/" + p.spec.Name }
 
-// Spec is what the pod was made from, with what was made up.
+// Spec is the specification of the pod, including the fields that NewPod made up.
 func (p *Pod) Spec() PodSpec { return p.spec }
 
 // Node is where the pod runs.
@@ -191,8 +188,8 @@ func (p *Pod) CgroupPath() string { return p.podCgroup }
 // the pod's, where its processes and sockets are.
 func (p *Pod) ContainerCgroup() string { return p.sockets }
 
-// Container makes another container of the pod: a place in the pod's network namespace, and in a cgroup of its own below the
-// pod's. It goes with the pod.
+// Container makes another container of the pod: a place in the pod's network namespace, with its own cgroup
+// below the pod's. Deleting the pod removes it.
 func (p *Pod) Container(name string) (*Place, error) {
 	dir := filepath.Join(p.podCgroup, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -203,14 +200,14 @@ func (p *Pod) Container(name string) (*Place, error) {
 	return &c, nil
 }
 
-// Result is what the last ADD returned, nil before.
+// Result is the result of the last ADD, nil before the first.
 func (p *Pod) Result() *types100.Result {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.result
 }
 
-// IPs are the pod's addresses, in the order in which the last ADD gave them.
+// IPs are the pod's addresses, in the order of the last ADD's result.
 func (p *Pod) IPs() []netip.Addr {
 	var ips []netip.Addr
 	if r := p.Result(); r != nil {
@@ -251,7 +248,7 @@ func (p *Pod) detach(network, ifName string) {
 	})
 }
 
-// keep notes the result of an ADD.
+// keep stores the result of an ADD.
 func (p *Pod) keep(r types.Result) error {
 	result, err := types100.NewResultFromResult(r)
 	if err != nil {
@@ -263,9 +260,8 @@ func (p *Pod) keep(r types.Result) error {
 	return nil
 }
 
-// Delete DELs what is attached, kills the processes and removes the network
-// namespace and the cgroup, the last also when a DEL fails. A pod that was
-// deleted is left alone.
+// Delete calls DEL for all attachments, kills the processes, and removes the network namespace and the
+// cgroup. It removes the latter two also when a DEL fails. It does nothing for a pod that was deleted before.
 func (p *Pod) Delete(ctx context.Context) error {
 	p.deleting.Lock()
 	defer p.deleting.Unlock()
@@ -289,8 +285,8 @@ func (p *Pod) Delete(ctx context.Context) error {
 	return errors.Join(append(errs, p.node.forget(p))...)
 }
 
-// forget removes the pod's cgroup after its last sandbox, and its parents if
-// they are not the node's and nobody else uses them.
+// forget removes the pod's cgroup after its last sandbox, and the cgroup's parents if they do not belong to
+// the node and have no other use.
 func (n *Node) forget(p *Pod) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

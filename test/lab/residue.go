@@ -12,10 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Residue lists what is on this machine of nodes whose name begins with name, ""
-// for all: mounts (of network namespaces and bpffs), directories, cgroups. It
-// says nothing of veths, bridges and routes: they are all in the network
-// namespaces, and go with the last mount, socket or process there.
+// Residue lists everything on this machine that belongs to nodes whose name begins with name ("" for all):
+// mounts (of network namespaces and bpffs), directories, cgroups. It does not list veths, bridges and routes,
+// because they are in the network namespaces and disappear with the last mount, socket or process there.
 func Residue(name string) ([]string, error) {
 	var found []string
 	mounts, err := mountsOf(name)
@@ -58,8 +57,7 @@ func dirsOf(name string) (cgroups, dirs []string, err error) {
 	return cgroups, dirs, nil
 }
 
-// Reap removes what Residue lists, except what belongs to nodes that are in
-// use, by this process or another.
+// Reap removes everything that Residue lists, except nodes that this or another process uses.
 func Reap(name string) error {
 	cgroups, dirs, err := dirsOf(name)
 	if err != nil {
@@ -73,7 +71,7 @@ func Reap(name string) error {
 			defer lock.Close()
 			continue
 		}
-		inUse[filepath.Base(dir)] = true // or going at this moment
+		inUse[filepath.Base(dir)] = true // or being closed at this moment
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// RuntimeResidue lists what real runtimes have left on this machine of nodes whose ID begins with prefix,
-// beyond what Residue looks for: mounts, processes, and what libcni keeps of attachments.
+// RuntimeResidue lists what real runtimes have left on this machine for nodes whose ID begins with prefix, in
+// addition to Residue: mounts, processes, and libcni's cache of attachments.
 func RuntimeResidue(prefix string) (left []string) {
 	add := func(found []string, err error) {
 		if err != nil {
@@ -39,13 +39,13 @@ func mountsBelow(prefix string) (found []string, err error) {
 	return found, nil
 }
 
-// processesOf finds processes by their arguments, such as a shim's.
+// processesOf finds processes by their arguments, such as those of a shim.
 func processesOf(prefix string) (found []string, err error) {
 	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range all {
 		b, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			continue // gone meanwhile
+			continue // ended meanwhile
 		}
 		if strings.Contains(string(b), prefix) {
 			found = append(found, "process "+filepath.Base(filepath.Dir(file))+": "+strings.ReplaceAll(string(b), "\x00", " "))

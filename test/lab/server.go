@@ -28,9 +28,9 @@ type Server struct {
 	stderr *bytes.Buffer
 }
 
-// Serve starts the traffic program as a server here, in a process of its own, on
-// one CPU or, if cpu is -1, on any. listen is an IP address and port, 0 for any,
-// or unix:PATH. It ends with ctx, Close or the place.
+// Serve starts the traffic program as a server here, in its own process, on one CPU, or on any CPU if cpu is
+// -1. listen is unix:PATH or an IP address and port; port 0 means any free port. The server ends with ctx,
+// Close or the place.
 func (p *Place) Serve(ctx context.Context, listen string, cpu int) (_ *Server, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Server{cancel: cancel, stderr: new(bytes.Buffer)}
@@ -58,11 +58,11 @@ func (p *Place) Serve(ctx context.Context, listen string, cpu int) (_ *Server, e
 	return s, nil
 }
 
-// Addr is what clients connect to, with the port that was chosen.
+// Addr is the address that clients connect to, with the chosen port.
 func (s *Server) Addr() string { return s.addr }
 
-// Close ends the server. The error has what it complained about, such as bytes
-// that were not those sent.
+// Close ends the server. The error contains what the server reported, such as bytes that differ from those
+// sent.
 func (s *Server) Close() error {
 	defer s.cancel()
 	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -79,8 +79,8 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Measure runs the traffic program as a client here: kind is rr, crr or stream,
-// addr is a server's, args are further flags, such as "-size", "64".
+// Measure runs the traffic program as a client here. kind is rr, crr or stream, addr is a server's address,
+// and args are further flags, such as "-size", "64".
 func (p *Place) Measure(ctx context.Context, kind, addr string, cpu int, args ...string) (traffic.Report, error) {
 	args = append([]string{kind, "-connect", addr, "-cpu", strconv.Itoa(cpu)}, args...)
 	var r traffic.Report

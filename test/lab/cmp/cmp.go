@@ -31,7 +31,7 @@ func Diff(want, got any) string {
 	return shorten(diffLines(before, after))
 }
 
-// diffLines keeps the longest lines that both have in common in the same order.
+// diffLines finds the longest common subsequence of the lines of both.
 func diffLines(before, after []string) []string {
 	common := make([][]int, len(before)+1) // [i][j]: of before[i:] and after[j:]
 	for i := len(before); i >= 0; i-- {
@@ -61,7 +61,7 @@ func diffLines(before, after []string) []string {
 	return out
 }
 
-// shorten leaves out common lines that are far from each difference.
+// shorten leaves out common lines that are far from every difference.
 func shorten(all []string) string {
 	var out strings.Builder
 	for i, line := range all {
@@ -87,7 +87,7 @@ func lines(v any) []string {
 // deepest bounds values that contain themselves.
 const deepest = 20
 
-// render appends the lines of v, the first one behind name.
+// render appends the lines of v. The first line begins with name.
 func render(out *[]string, indent, name string, v reflect.Value, depth int) {
 	add := func(s string) { *out = append(*out, indent+name+s) }
 	switch kind := v.Kind(); {

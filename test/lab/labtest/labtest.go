@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package labtest makes what package lab makes for tests: errors end the test,
-// and everything goes with it.
+// Package labtest is package lab for tests: an error ends the test, and everything is removed when the test
+// ends.
 package labtest
 
 import (
@@ -21,18 +21,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// buildTimeout is for a machine that builds everything for the first time.
+// buildTimeout is enough for a machine that builds everything for the first time.
 const buildTimeout = 10 * time.Minute
 
-// Each set of plugins is built once per process: nothing that they are made of
-// changes meanwhile.
+// Each set of plugins is built once per process, because the sources do not change meanwhile.
 var (
 	buildAll       = sync.OnceValues(func() (string, error) { return build(lab.BuildPlugins) })
 	buildReference = sync.OnceValues(func() (string, error) { return build(lab.BuildReference) })
 )
 
-// build builds into a directory that stays, so that the next process finds
-// everything there.
+// build builds into a directory that remains, so that the next process finds the programs there.
 func build(into func(context.Context, string) error) (string, error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -40,14 +38,14 @@ func build(into func(context.Context, string) error) (string, error) {
 	}
 	dir := filepath.Join(root, ".cache", "lab")
 	if os.Getenv(frame.GuestVariable) != "" {
-		return dir, nil // a guest has no compiler, and its programs were packed with it
+		return dir, nil // a guest has no compiler; the programs were packed with the test
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	return dir, into(ctx, dir)
 }
 
-// Plugins builds all plugins, if they are not there, and returns their directory.
+// Plugins builds all plugins that are missing or out of date, and returns their directory.
 func Plugins(tb testing.TB) string {
 	tb.Helper()
 	dir, err := buildAll()
@@ -69,15 +67,14 @@ func Reference(tb testing.TB) string {
 
 const namePrefix = "test"
 
-// Name is the beginning of the names of this process's nodes.
+// Name is the prefix of the names of this process's nodes.
 func Name() string { return fmt.Sprintf("%s%d-", namePrefix, os.Getpid()) }
 
 // Main is Run for a package that has nothing more to do afterwards.
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
-// Run runs the tests and fails if any of them has left something behind. First
-// it removes what earlier processes left that were killed. The code is for
-// os.Exit.
+// Run runs the tests and fails if one of them has left something behind. First it removes what killed earlier
+// processes left behind. The result is the code for os.Exit.
 func Run(m *testing.M) (code int) {
 	if err := lab.Reap(namePrefix); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -91,8 +88,8 @@ func Run(m *testing.M) (code int) {
 	return code
 }
 
-// NewNode makes a node that is closed at the end of the test. Options that are
-// empty get all plugins, and messages of plugins in the log of a failed test.
+// NewNode makes a node that is closed at the end of the test. Empty options get defaults: all plugins, and a
+// log of the plugins' messages that a failed test prints.
 func NewNode(tb testing.TB, o lab.Options) *lab.Node {
 	tb.Helper()
 	if o.BinDir == "" {
@@ -114,7 +111,7 @@ func NewNode(tb testing.TB, o lab.Options) *lab.Node {
 	return n
 }
 
-// NewPod makes a pod on n, with which it goes.
+// NewPod makes a pod on n. Closing the node deletes the pod.
 func NewPod(tb testing.TB, n *lab.Node, spec lab.PodSpec) *lab.Pod {
 	tb.Helper()
 	p, err := n.NewPod(tb.Context(), spec)

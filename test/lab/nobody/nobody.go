@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nobody runs programs as a user without rights, for tests of what such a user can do to others.
+// Package nobody runs programs as an unprivileged user, for tests of what such a user can do to others.
 package nobody
 
 import (
@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// ID is the user and the group.
+// ID is the number of the user and of its group.
 const ID = 65534
 
-// Command is a program that runs as nobody, and ends with the test at the latest. Directories of tests may be closed to
-// nobody, so it runs in the root directory.
+// Command returns a program that runs as the user nobody and is killed at the end of the test. It runs in the
+// root directory, because this user may not be able to enter the test's directory.
 func Command(tb testing.TB, name string, args ...string) *exec.Cmd {
 	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), name, args...)
@@ -23,7 +23,8 @@ func Command(tb testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// HoldLock has nobody hold a lock on what everybody can open, until the test ends.
+// HoldLock starts a process of the user nobody that locks a file or directory that everybody can open, and
+// holds the lock until the test ends.
 func HoldLock(tb testing.TB, path string) {
 	tb.Helper()
 	cmd := Command(tb, "flock", "--no-fork", path, "sh", "-c", "echo held; exec sleep 60")
@@ -39,6 +40,6 @@ func HoldLock(tb testing.TB, path string) {
 		cmd.Wait()
 	})
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		tb.Fatalf("nobody does not hold a lock on %s: %q, %v", path, line, err)
+		tb.Fatalf("the user nobody could not lock %s: %q, %v", path, line, err)
 	}
 }

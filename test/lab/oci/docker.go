@@ -13,8 +13,8 @@ import (
 	"runtime"
 )
 
-// WriteDocker writes a tar file of images as `docker save` does. What takes images by the transport
-// "docker-archive:FILE:" in the place of a registry's finds them there by their names.
+// WriteDocker writes a tar file of images as `docker save` does. A program that reads images by the transport
+// "docker-archive:FILE:" instead of a registry finds them there by their names.
 func WriteDocker(file string, images ...Image) error {
 	var all bytes.Buffer
 	l := layout{tar.NewWriter(&all), map[string]bool{}}
@@ -40,7 +40,7 @@ func WriteDocker(file string, images ...Image) error {
 	return os.Rename(file+".new", file)
 }
 
-// docker adds configuration and layer of an image, and names their files.
+// docker adds configuration and layer of an image, and returns the names of their files.
 func (l layout) docker(image Image) (config, content string, err error) {
 	files, err := layer(image.Files)
 	if err != nil {

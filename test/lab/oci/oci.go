@@ -23,9 +23,9 @@ import (
 
 // An Image has one layer.
 type Image struct {
-	Name  string            // under which it is imported
-	Files map[string]string // by path in the image, below the root: the file that is copied there
-	// Config is what the image says of its containers: User, Entrypoint, Cmd, Labels.
+	Name  string            // name under which it is imported
+	Files map[string]string // local files to copy, by their path in the image
+	// Config is the configuration of the image's containers: User, Entrypoint, Cmd, Labels.
 	Config Config
 }
 
@@ -37,13 +37,13 @@ type Config struct {
 	Labels     map[string]string `json:"Labels,omitempty"`
 }
 
-// Program is an image with one program in its root directory, which it starts.
+// Program returns an image with one program in its root directory, and that program as entrypoint.
 func Program(name, file string) Image {
 	in := filepath.Base(file)
 	return Image{Name: name, Files: map[string]string{in: file}, Config: Config{Entrypoint: []string{"/" + in}}}
 }
 
-// descriptor is what an OCI image layout refers to a blob by.
+// descriptor refers to a blob of an OCI image layout.
 type descriptor struct {
 	MediaType   string            `json:"mediaType"`
 	Digest      string            `json:"digest"`
@@ -51,7 +51,7 @@ type descriptor struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// layout is an OCI image layout in the making, a tar file.
+// layout is a tar file of an OCI image layout that is being written.
 type layout struct {
 	*tar.Writer
 	written map[string]bool

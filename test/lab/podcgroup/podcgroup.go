@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package podcgroup makes the cgroups of pods as the kubelet does, at the root of every hierarchy, for tests
-// of runtimes that are asked for pods as the kubelet asks. Several processes may use it at once.
+// that ask a runtime for pods as the kubelet does. Several processes may use it at once.
 package podcgroup
 
 import (
@@ -18,11 +18,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// uidPrefix begins the UIDs of these tests' pods, by which their cgroups are told from those of others. The
-// PID of the process that has made them follows.
+// uidPrefix is the prefix of the UIDs of these tests' pods, which distinguishes their cgroups from those of
+// others. The PID of the process that made them follows.
 const uidPrefix = "50c7ab1e-"
 
-// OwnUIDs is the beginning of the UIDs that this process makes up.
+// OwnUIDs is the prefix of the UIDs that this process makes up.
 func OwnUIDs() string {
 	return fmt.Sprintf("%s%04x-%04x-", uidPrefix, os.Getpid()>>16, os.Getpid()&0xffff)
 }
@@ -34,8 +34,8 @@ func NewUID() string {
 	return fmt.Sprintf("%s%x-%x", OwnUIDs(), b[:2], b[2:])
 }
 
-// mark is an extended attribute of the cgroups above the pods' that these tests have made, by which they are
-// removed again, also after a process that was killed. Others may use them meanwhile.
+// mark is an extended attribute of the parents of pods' cgroups that these tests have made. By it they are
+// removed again, also after a process was killed. Others may use these cgroups meanwhile.
 const mark = "trusted.sockmap-cni-test"
 
 // Make makes a pod's cgroup in every hierarchy, as the kubelet does before it asks for the sandbox. It tries
@@ -81,7 +81,8 @@ func makeCgroup(dir string, own bool) error {
 	return lab.FillCpuset(dir)
 }
 
-// Remove kills what is left there, and removes the cgroup from every hierarchy; not there is fine.
+// Remove kills the processes that are left there, and removes the cgroup from every hierarchy. It is no error
+// if it does not exist.
 func Remove(path string) error {
 	all, unified, err := lab.Hierarchies()
 	if err != nil {
@@ -98,7 +99,7 @@ func Remove(path string) error {
 	return errors.Join(errs...)
 }
 
-// RemoveMadeParents removes what Make has made besides the pods', except what others use by now.
+// RemoveMadeParents removes the parents that Make has made, except those that others use now.
 func RemoveMadeParents() {
 	all, _, _ := lab.Hierarchies()
 	for _, mount := range all {
@@ -111,7 +112,7 @@ func RemoveMadeParents() {
 	}
 }
 
-// OfProcess is the cgroup2 cgroup of a process.
+// OfProcess returns the cgroup2 cgroup of a process.
 func OfProcess(pid int) (string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
@@ -125,7 +126,7 @@ func OfProcess(pid int) (string, error) {
 	return "", fmt.Errorf("find cgroup: process %d is in no cgroup2 hierarchy", pid)
 }
 
-// OfPods are the paths, below the mount points, of cgroups of pods whose UIDs begin so.
+// OfPods returns the cgroups of pods whose UIDs have this prefix, as paths below the mount points.
 func OfPods(uids string) (paths []string, err error) {
 	all, _, err := lab.Hierarchies()
 	for _, mount := range all {
@@ -140,7 +141,7 @@ func OfPods(uids string) (paths []string, err error) {
 	return slices.Compact(paths), err
 }
 
-// Reap removes what earlier processes left that were killed.
+// Reap removes what killed earlier processes left behind.
 func Reap() error {
 	paths, err := OfPods(uidPrefix)
 	errs := []error{err}

@@ -14,19 +14,20 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// janitorVariable has the name of the nodes to remove, in the janitor's environment.
+// janitorVariable is the environment variable that gives the janitor the name of the nodes to remove.
 const janitorVariable = "SOCKMAP_BENCH_JANITOR"
 
-// NodeName is the same for all nodes of one process, and no other process has it.
+// NodeName is the name of all nodes of this process, and of no other process's nodes.
 func NodeName() string { return fmt.Sprintf("bench%d-", os.Getpid()) }
 
-// Main comes first in a program that calls Watch: the janitor is the same program, and does not return from here.
+// Main must be called first in a program that calls Watch: the janitor is the same program, and does not
+// return from Main.
 func Main() {
 	name := os.Getenv(janitorVariable)
 	if name == "" {
 		return
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the one who started it ends
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the process that started it ends
 	if err := sweep(name); err != nil {
 		fmt.Fprintln(os.Stderr, "janitor:", err)
 		os.Exit(1)
@@ -34,8 +35,8 @@ func Main() {
 	os.Exit(0)
 }
 
-// sweep tries for ten seconds. A killed process closes the janitor's pipe a moment before it lets go of its nodes, which are
-// in use until then.
+// sweep tries for ten seconds. When a process is killed, the janitor's pipe is closed a moment before the
+// locks of the process's nodes are released.
 func sweep(name string) (err error) {
 	for range 100 {
 		err = lab.Reap(name)
@@ -51,19 +52,20 @@ func sweep(name string) (err error) {
 	return err
 }
 
-// Watch starts a process that removes what this one leaves, with all the servers in its containers, when this one is
-// killed. It is to be called before there is a node. After the last node was closed, done ends it, and tells what is left.
+// Watch starts the janitor: a process that removes everything that this process leaves when it is killed,
+// including the servers in its containers. Call Watch before making a node. Call done after closing the last
+// node; it ends the janitor and returns an error that lists what is left.
 func Watch() (done func() error, err error) {
 	j := exec.Command("/proc/self/exe")
 	j.Env = append(os.Environ(), janitorVariable+"="+NodeName())
 	j.Stderr = os.Stderr
-	j.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends this process, such as Ctrl-C, is not for the janitor
+	j.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C must not end the janitor
 	open, err := j.StdinPipe()
 	if err == nil {
 		err = j.Start()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start who removes what is left: %w", err)
+		return nil, fmt.Errorf("start the janitor: %w", err)
 	}
 	return func() error {
 		left, err := lab.Residue(NodeName())

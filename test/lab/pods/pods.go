@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pods makes what the benchmarks compare: pairs of containers on one node, through the conflist of conf/, with
-// sockmap in the chain and without.
+// Package pods makes pairs of containers on one node, with the conflist of conf/, with and without sockmap in
+// the chain. The benchmarks compare such pairs.
 package pods
 
 import (
@@ -25,7 +25,7 @@ type Pair struct {
 	Conflist       []byte
 }
 
-// Node builds the plugins and makes a node of them, as NodeOf does.
+// Node builds the plugins and makes a node with them, as NodeOf does.
 func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -38,7 +38,7 @@ func Node(ctx context.Context, log io.Writer) (*lab.Node, error) {
 	return NodeOf(ctx, bin, log)
 }
 
-// NodeOf makes a node whose plugins are in bin already: a guest has no compiler. Whoever calls it closes the node.
+// NodeOf makes a node with the plugins that are in bin: a guest has no compiler. The caller closes the node.
 func NodeOf(ctx context.Context, bin string, log io.Writer) (*lab.Node, error) {
 	if bin == "" {
 		return Node(ctx, log)
@@ -46,10 +46,11 @@ func NodeOf(ctx context.Context, bin string, log io.Writer) (*lab.Node, error) {
 	return lab.NewNode(ctx, lab.Options{Name: NodeName(), BinDir: bin, Log: log})
 }
 
-// Network is a conflist for node: index tells its subnet and bridge apart, chained puts sockmap into it, with these keys of
-// its configuration.
+// Network is a conflist for node. index distinguishes its subnet and bridge from those of other networks.
+// chained adds sockmap to the chain, with these keys in its entry.
 func Network(node *lab.Node, name string, index byte, chained bool, keys ...map[string]any) ([]byte, error) {
-	// No benchmark does what a hazard spoils, and a kernel that refuses tracing programs is measured, too.
+	// No benchmark does anything that a hazard spoils, and kernels that refuse tracing programs are measured,
+	// too.
 	entry := map[string]any{"acceptHazards": []string{"all"}}
 	for _, k := range keys {
 		maps.Copy(entry, k)
@@ -70,8 +71,8 @@ func subnet(index byte) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 63, index, 0}), 24)
 }
 
-// New makes the network, as Network does, and two containers in it. The lab does not let the plugin bridge
-// masquerade, which takes iptables: New does.
+// New makes the network, as Network does, and two containers in it. The lab turns masquerading by the plugin
+// bridge off, as it needs iptables; New masquerades instead.
 func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool, keys ...map[string]any) (p *Pair, err error) {
 	p = &Pair{}
 	if p.Conflist, err = Network(node, name, index, chained, keys...); err != nil {
@@ -86,7 +87,8 @@ func New(ctx context.Context, node *lab.Node, name string, index byte, chained b
 	return p, Masquerade(node, name, subnet(index), p.Client, p.Server)
 }
 
-// Masquerade does for these containers what ipMasq of the shipped conflist does: a part of what plain TCP passes.
+// Masquerade does for these containers what ipMasq of the shipped conflist does, because plain TCP passes
+// these rules in production.
 func Masquerade(node *lab.Node, name string, network netip.Prefix, containers ...*lab.Pod) error {
 	var addrs []netip.Addr
 	for _, c := range containers {
@@ -95,20 +97,21 @@ func Masquerade(node *lab.Node, name string, network netip.Prefix, containers ..
 	return node.Do(func() error { return filter.Masquerade("masquerade-"+name, network, addrs...) })
 }
 
-// Sent is what sockets of these containers have sent so far, in bytes: closed ones and live ones.
+// Sent counts the bytes that sockets of these containers have sent so far; it includes closed and live
+// sockets.
 type Sent struct{ Redirected, TCP uint64 }
 
-// Since is what came after before.
+// Since is the difference to an earlier count.
 func (s Sent) Since(before Sent) Sent {
 	return Sent{s.Redirected - before.Redirected, s.TCP - before.TCP}
 }
 
-// Share of the bytes that were redirected.
+// Share is the part of the bytes that was redirected.
 func (s Sent) Share() float64 {
 	return float64(s.Redirected) / max(1, float64(s.Redirected+s.TCP))
 }
 
-// Sent reads what the data path counted for the pair. A pair without sockmap has sent nothing that it knows of.
+// Sent reads the data path's counts for the pair. They are zero for a pair without sockmap.
 func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
 	d, err := datapath.Open(node.BPFFS())
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -137,8 +140,9 @@ func (p *Pair) Sent(node *lab.Node) (sum Sent, err error) {
 	return sum, err
 }
 
-// Settled is Sent after the sockets that have just been closed are counted as closed: for a moment they may be neither that
-// nor live. It looks again until nothing changes, for a fifth of a second at most.
+// Settled is Sent after the sockets that were just closed are counted as closed: for a moment they may be
+// counted neither as closed nor as live. It reads again until nothing changes, for at most a fifth of a
+// second.
 func (p *Pair) Settled(node *lab.Node) (sum Sent, err error) {
 	var last Sent
 	for i := range 20 {
@@ -151,7 +155,7 @@ func (p *Pair) Settled(node *lab.Node) (sum Sent, err error) {
 	return sum, nil
 }
 
-// Guards that run on the node.
+// Guards returns the guards that run on the node.
 func Guards(node *lab.Node) (names []string, err error) {
 	d, err := datapath.Open(node.BPFFS())
 	if err != nil {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package slowpage holds a receive call in its copy, and with it the lock of the socket: to see what others do meanwhile.
+// Package slowpage holds a receive call in its copy, and with it the lock of the socket, for tests of what
+// others do meanwhile.
 package slowpage
 
 import (
@@ -12,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Page is memory whose first touch waits until it is told to go on, as a mapping of a file system does that somebody serves.
+// Page is memory whose first access waits until GoOn, like a mapping of a file on a slow FUSE file system.
 type Page struct {
 	mem []byte
 	fd  int
@@ -35,8 +36,8 @@ type T interface {
 	Cleanup(f func())
 }
 
-// New needs the rights to hold the kernel itself: root's, or vm.unprivileged_userfaultfd. The page is gone with the test, which lets
-// whoever still waits go on.
+// New needs root, or vm.unprivileged_userfaultfd, as it holds a thread in the kernel. The page is removed at
+// the end of the test, which also releases a waiting access.
 func New(t T) *Page {
 	t.Helper()
 	p, err := open()
@@ -86,8 +87,8 @@ func (p *Page) close() error {
 	return errors.Join(errs...)
 }
 
-// Receive receives one byte of the socket fd into the page, in a call of its own. It returns when that call is held in its copy,
-// which takes a byte to be there; what the call has to say comes after GoOn.
+// Receive receives one byte of the socket fd into the page, in a system call on its own thread. The byte must
+// have arrived. Receive returns when the call is held in its copy. The result of the call comes after GoOn.
 func (p *Page) Receive(fd int) (<-chan error, error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -125,16 +126,16 @@ func (p *Page) awaitTouch(done <-chan error) error {
 		default:
 		}
 	}
-	return fmt.Errorf("nobody touched the page within %s", touchTimeout)
+	return fmt.Errorf("no access to the page within %s", touchTimeout)
 }
 
-// GoOn lets whoever touched the page go on, with zeroes in it.
+// GoOn lets the access to the page continue. The page then has zeroes.
 func (p *Page) GoOn() error {
 	zero := [4]uint64{p.start(), uint64(len(p.mem)), 0}
 	return p.ioctl(uffdioZeropage, unsafe.Pointer(&zero))
 }
 
-// Byte is what was received, once the call has returned.
+// Byte is the byte that was received, after the call has returned.
 func (p *Page) Byte() byte { return p.mem[0] }
 
 func (p *Page) start() uint64 { return uint64(uintptr(unsafe.Pointer(&p.mem[0]))) }

@@ -8,12 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PinThread keeps the calling thread, to which the goroutine must be locked, on
-// one CPU until restore is called on it. Processes started from it meanwhile
-// stay there for good, all their threads included.
+// PinThread keeps the calling thread, to which the goroutine must be locked, on one CPU until restore is
+// called on it. Processes started from it meanwhile stay on that CPU, with all their threads.
 //
-// On a virtual machine a wake-up on another CPU costs more than everything
-// that TCP does: latencies are comparable only between pinned processes.
+// On a virtual machine a wake-up on another CPU costs more than all of TCP's work, so latencies are
+// comparable only between pinned processes.
 func PinThread(cpu int) (restore func() error, err error) {
 	var old, set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &old); err != nil {

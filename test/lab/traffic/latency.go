@@ -12,8 +12,8 @@ import (
 // were done.
 type Latencies []time.Duration
 
-// Percentile is the smallest duration that p percent of all do not exceed
-// (nearest rank), 0 if there are none.
+// Percentile returns the smallest latency that is not below p percent of all (nearest rank), 0 if there are
+// none.
 func (l Latencies) Percentile(p float64) time.Duration {
 	return percentile(slices.Sorted(slices.Values(l)), p)
 }
@@ -26,7 +26,7 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// A Summary is what is worth printing of Latencies. Its JSON is in nanoseconds.
+// A Summary has the statistics of Latencies that are printed. Its JSON is in nanoseconds.
 type Summary struct {
 	Count int           `json:"count"`
 	Mean  time.Duration `json:"mean_ns"`
@@ -38,7 +38,7 @@ type Summary struct {
 	Max   time.Duration `json:"max_ns"`
 }
 
-// Summary sums up l.
+// Summary summarizes l.
 func (l Latencies) Summary() Summary {
 	if len(l) == 0 {
 		return Summary{}

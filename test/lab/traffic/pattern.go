@@ -7,9 +7,8 @@ import (
 	"fmt"
 )
 
-// Multipliers of the 64-bit mixer "variant 13" by David Stafford and their
-// inverses modulo 2^64. The inverses let a word found on the wire name the
-// stream and the position that it belongs to.
+// Multipliers of the 64-bit mixer "variant 13" by David Stafford and their inverses modulo 2^64. With the
+// inverses, a word of the stream reveals its seed and position.
 const (
 	mixA    = 0xbf58476d1ce4e5b9
 	mixB    = 0x94d049bb133111eb
@@ -20,7 +19,7 @@ const (
 	nonZero = 0x5eed
 )
 
-// streamBytes is where a stream begins again: 2^32 words of eight bytes.
+// streamBytes is the length after which a stream repeats: 2^32 words of eight bytes.
 const streamBytes = 1 << 35
 
 // wordAt is word number k of stream seed. Different (seed, k) give different
@@ -33,7 +32,7 @@ func wordAt(seed, k uint32) uint64 {
 	return z ^ z>>31
 }
 
-// placeOf undoes wordAt.
+// placeOf is the inverse of wordAt.
 func placeOf(z uint64) (seed, k uint32) {
 	z = z ^ z>>31 ^ z>>62
 	z *= unmixB
@@ -125,8 +124,8 @@ func (p *Pattern) mismatch(b []byte) *Mismatch {
 	return m
 }
 
-// SeedOf tells which stream begins with b. It is false if b is shorter than
-// eight bytes or not the beginning of any stream.
+// SeedOf returns the seed of the stream that begins with b. It returns false if b is shorter than eight bytes
+// or not the beginning of any stream.
 func SeedOf(b []byte) (seed uint32, ok bool) {
 	if len(b) < 8 {
 		return 0, false
@@ -135,15 +134,14 @@ func SeedOf(b []byte) (seed uint32, ok bool) {
 	return seed, k == 0
 }
 
-// origin looks for the place in any stream that b begins with. Eight bytes
-// always decode to something, so a stream other than the expected one is
-// believed only if the eight bytes that follow agree.
+// origin looks for the stream and the offset at which b occurs. Eight bytes always decode to something, so a
+// stream other than the expected one is accepted only if the next eight bytes agree.
 func origin(b []byte, expected uint32) (seed uint32, off uint64, ok bool) {
 	for shift := 0; shift < 8 && len(b) >= shift+8; shift++ {
 		seed, k := placeOf(binary.LittleEndian.Uint64(b[shift:]))
 		place := uint64(k)*8 - uint64(shift)
 		if place >= streamBytes {
-			continue // begins before the stream does
+			continue // begins before the stream begins
 		}
 		if seed == expected {
 			return seed, place, true
@@ -158,13 +156,13 @@ func origin(b []byte, expected uint32) (seed uint32, off uint64, ok bool) {
 	return 0, 0, false
 }
 
-// A Mismatch is a byte that is not the one that was sent at this position.
+// A Mismatch describes a byte that differs from the one that was sent at this position.
 type Mismatch struct {
-	Seed      uint32 // of the stream that was expected
+	Seed      uint32 // of the expected stream
 	Offset    uint64 // of the first wrong byte
 	Got, Want byte
 
-	// Where the bytes found at Offset do belong, if Known.
+	// The stream and offset to which the bytes at Offset do belong, if Known.
 	OriginSeed   uint32
 	OriginOffset uint64
 	Known        bool

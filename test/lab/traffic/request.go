@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Requests says what is asked of an [Echo] server.
+// Requests describes requests to an [Echo] server.
 type Requests struct {
 	Seed  uint32
 	Size  int // bytes of a request, 64 if 0
@@ -30,8 +30,8 @@ func (r Requests) orDefaults() Requests {
 	return r
 }
 
-// RequestResponse sends requests over c one after the other, each of which must
-// come back as it was sent, and leaves c open.
+// RequestResponse sends requests over c one after the other, checks that each comes back unchanged, and does
+// not close c.
 func RequestResponse(ctx context.Context, c net.Conn, r Requests) (Latencies, error) {
 	r = r.orDefaults()
 	ctx, release := bind(ctx, c)
@@ -59,12 +59,10 @@ func RequestResponse(ctx context.Context, c net.Conn, r Requests) (Latencies, er
 // A Dial makes a connection to an [Echo] server.
 type Dial func(ctx context.Context) (net.Conn, error)
 
-// ShortConns connects, asks once, checks the answer, makes sure that nothing
-// follows it, and closes: r.Count times in all, spread over the dials, each of
-// which is used by one goroutine. Every connection has a seed of its own,
-// r.Seed and up, so that a byte of a neighbour is recognised as such.
-// A latency is the whole of it, from connect to close. The first error ends
-// it all.
+// ShortConns connects, sends one request, checks the answer, checks that nothing follows it, and closes:
+// r.Count times in all, distributed over the dials, each of which is used by one goroutine. Every connection
+// has its own seed, from r.Seed upwards, so that a byte of another connection is recognised. A latency is the
+// time from connect to close. ShortConns ends at the first error.
 func ShortConns(ctx context.Context, dials []Dial, r Requests) (Latencies, error) {
 	r = r.orDefaults()
 	ctx, cancel := context.WithCancel(ctx)
@@ -117,7 +115,7 @@ func shortConn(ctx context.Context, dial Dial, seed uint32, size int) error {
 	return expectEnd(ctx, c)
 }
 
-// expectEnd checks that the peer has nothing more to say.
+// expectEnd checks that the peer sends nothing more.
 func expectEnd(ctx context.Context, c net.Conn) error {
 	ctx, release := bind(ctx, c)
 	defer release()

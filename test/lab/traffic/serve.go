@@ -14,13 +14,12 @@ import (
 // A Handler serves one connection. It need not close it.
 type Handler func(ctx context.Context, c net.Conn) error
 
-// maxErrors bounds the report of a server whose clients all fail.
+// maxErrors bounds the number of errors that are reported when all clients fail.
 const maxErrors = 16
 
-// Serve hands every connection that l accepts to h, each in a goroutine of
-// its own, until ctx ends or l is closed. It closes l and all connections,
-// and returns when every handler has. What handlers returned before ctx ended
-// is joined; after that they cannot but fail.
+// Serve hands every connection that l accepts to h, each in its own goroutine, until ctx ends or l is closed.
+// It closes l and all connections, and returns when every handler has. It joins the errors that handlers
+// returned before ctx ended; after that all handlers fail.
 func Serve(ctx context.Context, l net.Listener, h Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -52,9 +51,8 @@ func Serve(ctx context.Context, l net.Listener, h Handler) error {
 	return errors.Join(acceptErr, errs.join())
 }
 
-// Echo sends back whatever arrives until the peer closes its write side, then
-// closes its own. It never uses splice(2), which io.Copy would: whether that
-// works on an accelerated socket is a question for a test of its own.
+// Echo sends all bytes back until the peer closes its write side, then closes its own. It does not use
+// splice(2), which io.Copy would: splice on an accelerated socket has its own tests.
 func Echo(ctx context.Context, c net.Conn) error {
 	ctx, release := bind(ctx, c)
 	defer release()
@@ -75,7 +73,7 @@ func Echo(ctx context.Context, c net.Conn) error {
 	}
 }
 
-// Sink is a Handler that checks one stream per connection, whatever its seed.
+// Sink is a Handler that checks one stream per connection. The stream may have any seed.
 func Sink(ctx context.Context, c net.Conn) error {
 	_, _, err := ReceiveAny(ctx, c, Stream{})
 	return err

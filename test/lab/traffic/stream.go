@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// A Stream says which bytes go one way, and how they are cut up.
+// A Stream describes the bytes that go one way, and how they are divided into calls.
 type Stream struct {
 	Seed  uint32
-	Bytes uint64 // to send; when receiving, what must arrive, 0 = any number
+	Bytes uint64 // to send; when receiving: expected number, 0 = any
 	Chunk int    // bytes per call, 64 KiB if 0
-	Vary  bool   // calls of 1 to Chunk bytes, different ones but always the same
+	Vary  bool   // calls of 1 to Chunk bytes, of varying but reproducible sizes
 }
 
 func (s Stream) chunks() (buf []byte, size func() int) {
@@ -33,13 +33,13 @@ func (s Stream) chunks() (buf []byte, size func() int) {
 	return buf, func() int { return 1 + rng.IntN(s.Chunk) }
 }
 
-// A Transfer is what went one way.
+// A Transfer describes the bytes that went one way.
 type Transfer struct {
 	Bytes   uint64        `json:"bytes"`
 	Elapsed time.Duration `json:"elapsed_ns"`
 }
 
-// BytesPerSecond is 0 for a transfer that took no time.
+// BytesPerSecond is 0 for a transfer whose time is 0.
 func (t Transfer) BytesPerSecond() float64 {
 	if t.Elapsed <= 0 {
 		return 0
@@ -47,13 +47,13 @@ func (t Transfer) BytesPerSecond() float64 {
 	return float64(t.Bytes) / t.Elapsed.Seconds()
 }
 
-// Send writes the stream to c and leaves it open. The time ends when the last
-// byte is handed to the kernel.
+// Send writes the stream to c and does not close it. The time ends when the kernel has accepted the last
+// byte.
 func Send(ctx context.Context, c net.Conn, s Stream) (Transfer, error) {
 	return send(ctx, c, NewPattern(s.Seed), s)
 }
 
-// send goes on with a stream that has begun.
+// send continues a stream.
 func send(ctx context.Context, c net.Conn, p *Pattern, s Stream) (Transfer, error) {
 	ctx, release := bind(ctx, c)
 	defer release()
@@ -73,26 +73,25 @@ func send(ctx context.Context, c net.Conn, p *Pattern, s Stream) (Transfer, erro
 	return t, nil
 }
 
-// Receive reads c up to its end and checks that the stream arrived: every
-// byte, in order, no other, and s.Bytes of them. The time begins with the
-// first byte.
+// Receive reads c up to its end and checks that it received exactly the stream: all bytes in order, and
+// s.Bytes of them. The time begins with the first byte.
 func Receive(ctx context.Context, c net.Conn, s Stream) (Transfer, error) {
 	return receive(ctx, c, s, func([]byte) (*Pattern, error) { return NewPattern(s.Seed), nil })
 }
 
-// ReceiveAny is Receive for a sender whose seed is not known.
+// ReceiveAny is Receive for a stream with an unknown seed.
 func ReceiveAny(ctx context.Context, c net.Conn, s Stream) (seed uint32, t Transfer, err error) {
 	t, err = receive(ctx, c, s, func(first []byte) (p *Pattern, err error) {
 		var ok bool
 		if seed, ok = SeedOf(first); !ok {
-			return nil, fmt.Errorf("recognise a stream: begins with % x", first)
+			return nil, fmt.Errorf("recognise a stream: it begins with % x", first)
 		}
 		return NewPattern(seed), nil
 	})
 	return seed, t, err
 }
 
-// receive reads the first eight bytes before it asks for the pattern.
+// receive reads the first eight bytes before it calls pattern.
 func receive(ctx context.Context, c net.Conn, s Stream, pattern func([]byte) (*Pattern, error)) (Transfer, error) {
 	ctx, release := bind(ctx, c)
 	defer release()
@@ -128,13 +127,13 @@ func receive(ctx context.Context, c net.Conn, s Stream, pattern func([]byte) (*P
 
 func arrived(n uint64, s Stream) error {
 	if s.Bytes != 0 && n != s.Bytes {
-		return fmt.Errorf("receive stream %d: the end came after %d of %d bytes", s.Seed, n, s.Bytes)
+		return fmt.Errorf("receive stream %d: ended after %d of %d bytes", s.Seed, n, s.Bytes)
 	}
 	return nil
 }
 
-// OneWay sends s from one end of a connection to the other, closes the write
-// side and checks what arrives. Its Transfer is the receiver's.
+// OneWay sends s from one end of a connection to the other, closes the write side and checks the bytes that
+// arrive. It returns the receiver's Transfer.
 func OneWay(ctx context.Context, from, to net.Conn, s Stream) (Transfer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -146,7 +145,7 @@ func OneWay(ctx context.Context, from, to net.Conn, s Stream) (Transfer, error) 
 			sendErr = closeWrite(from)
 		}
 		if sendErr != nil {
-			cancel(sendErr) // the receiver waits for an end that will not come
+			cancel(sendErr) // so that the receiver does not wait for the end
 		}
 	})
 	t, err := Receive(ctx, to, s)
@@ -157,7 +156,7 @@ func OneWay(ctx context.Context, from, to net.Conn, s Stream) (Transfer, error) 
 	return t, errors.Join(err, sendErr)
 }
 
-// Duplex does OneWay in both directions at once; from b to a with seed s.Seed+1.
+// Duplex does OneWay in both directions at once. The direction from b to a has the seed s.Seed+1.
 func Duplex(ctx context.Context, a, b net.Conn, s Stream) (ab, ba Transfer, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

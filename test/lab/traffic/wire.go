@@ -14,7 +14,7 @@ type Mode uint32
 const (
 	// ModeEcho returns every Hello.Size bytes as a whole, until the end.
 	ModeEcho Mode = iota + 1
-	// ModeSink reads to the end and answers with a Receipt.
+	// ModeSink reads to the end and returns a Receipt.
 	ModeSink
 )
 
@@ -26,12 +26,12 @@ const (
 
 const helloMagic = 0x6f6c6c65
 
-// Hello is what a client sends first.
+// Hello is the first message of a client.
 type Hello struct {
 	Mode  Mode
 	Seed  uint32
 	Size  uint32 // bytes of a request, or of a read
-	Check bool   // the server checks the content, from offset 0 after the Hello
+	Check bool   // the server checks the content, which begins at offset 0 after the Hello
 }
 
 // Append appends the wire form of h to b.
@@ -64,11 +64,11 @@ func ParseHello(b []byte) (Hello, error) {
 	return h, nil
 }
 
-// Receipt is what a sink answers at the end of a stream.
+// Receipt is the answer of a sink at the end of a stream.
 type Receipt struct {
 	Bytes   uint64
 	Elapsed time.Duration // from the first byte of the stream to its end
-	Intact  bool          // the content was right, or nobody looked
+	Intact  bool          // the content was right, or was not checked
 }
 
 // Append appends the wire form of r to b.
@@ -104,14 +104,13 @@ type Report struct {
 	Kind    string        `json:"kind"` // rr, crr or stream
 	Size    int           `json:"size"` // bytes of a request, or of a write
 	Elapsed time.Duration `json:"elapsed_ns"`
-	Checked bool          `json:"checked"`       // content was compared; it was right, or there is no report
+	Checked bool          `json:"checked"`       // content was compared; without a report if it was wrong
 	CPU     time.Duration `json:"client_cpu_ns"` // user and system time of the client
 
 	Latency   *Summary `json:"latency,omitempty"` // rr: of a request; crr: of connect, request, close
 	PerSecond float64  `json:"per_second,omitempty"`
 
-	// stream: as the receiver saw it, so that what is still in a buffer
-	// does not count.
+	// For stream, as the receiver saw it, so that bytes that are still in a buffer do not count.
 	Transfer       *Transfer `json:"transfer,omitempty"`
 	BytesPerSecond float64   `json:"bytes_per_second,omitempty"`
 }

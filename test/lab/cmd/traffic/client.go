@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// open connects and says hello.
+// open connects and sends the Hello.
 func (o options) open(m traffic.Mode) (conn, error) {
 	c, err := dial(o.connect)
 	if err != nil {
@@ -37,8 +37,8 @@ func requestResponse(o options) (any, error) {
 	return o.measure("rr", func() (time.Duration, error) { return x.do(c) })
 }
 
-// connectRequestResponse measures from connect to the end that the server
-// answers the own one with.
+// connectRequestResponse measures from connect until the server has closed its end in answer to the client's
+// close.
 func connectRequestResponse(o options) (any, error) {
 	return o.measure("crr", func() (time.Duration, error) {
 		start := time.Now()
@@ -57,8 +57,8 @@ func connectRequestResponse(o options) (any, error) {
 	})
 }
 
-// measure calls f o.warmup times, and then o.count times, or as long as o.duration
-// says, for the report.
+// measure calls f o.warmup times, and then o.count times or for o.duration. Only the latter calls are in the
+// report.
 func (o options) measure(kind string, f func() (time.Duration, error)) (any, error) {
 	lat := make(traffic.Latencies, 0, o.count)
 	for i := range o.warmup {
@@ -88,7 +88,7 @@ func (o options) more(done int) bool {
 	return done < o.count
 }
 
-// An exchanger asks and compares; only what is between send and receive counts.
+// An exchanger sends requests and compares the answers. Only the time between send and receive counts.
 type exchanger struct {
 	out, in        *traffic.Pattern
 	request, reply []byte
@@ -185,7 +185,7 @@ func stream(o options) (any, error) {
 	}, nil
 }
 
-// send writes o.bytes bytes, or as long as o.duration says.
+// send writes o.bytes bytes, or writes for o.duration.
 func (o options) send(c conn) (sent uint64, err error) {
 	p := traffic.NewPattern(uint32(o.seed))
 	buf := make([]byte, o.size)

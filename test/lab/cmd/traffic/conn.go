@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A conn is a stream socket with O_NONBLOCK, as that of nearly every server. Where the guard of readers that
-// block runs, sockmap leaves others to TCP.
+// A conn is a stream socket with O_NONBLOCK, as nearly every server uses it. Where the guard for blocking
+// readers runs, sockmap keeps sockets without O_NONBLOCK on TCP.
 type conn int
 
 // socket makes a socket for addr, "ADDRESS:PORT" or "unix:PATH".
@@ -84,8 +84,7 @@ func (c conn) accept() (conn, error) {
 	}
 }
 
-// noDelay turns Nagle's algorithm off, as nearly all servers and clients that
-// care for latency do.
+// noDelay turns Nagle's algorithm off, as nearly all servers and clients do for which latency matters.
 func (c conn) noDelay(sa unix.Sockaddr) {
 	if _, ok := sa.(*unix.SockaddrUnix); !ok {
 		_ = unix.SetsockoptInt(int(c), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
@@ -112,7 +111,7 @@ func (c conn) name() (string, error) {
 
 func (c conn) close() { _ = unix.Close(int(c)) }
 
-// transfer is read(2) or write(2), which waits for the event. The Go scheduler learns nothing of either.
+// transfer is read(2) or write(2), and waits for the event. The Go scheduler is not notified of either.
 func (c conn) transfer(call uintptr, b []byte, event int16) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(call, uintptr(c), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
@@ -141,7 +140,7 @@ func (c conn) read(b []byte) (int, error) {
 	return n, nil
 }
 
-// readFull returns io.EOF if there is not a single byte any more.
+// readFull returns io.EOF if the stream ends before the first byte.
 func (c conn) readFull(b []byte) error {
 	for done := 0; done < len(b); {
 		n, err := c.read(b[done:])
@@ -156,7 +155,7 @@ func (c conn) readFull(b []byte) error {
 	return nil
 }
 
-// await blocks until the event, or until a call would fail. Other goroutines go on meanwhile.
+// await blocks until the event, or until a call would fail. Other goroutines run meanwhile.
 func (c conn) await(event int16) {
 	for {
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: event}}, -1)

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command traffic is the process-mode half of package traffic: a server and
-// clients that measure what two containers say to each other.
+// Command traffic is the part of package traffic that runs as processes: a
+// server, and clients that measure the traffic between two containers.
 //
 //	traffic serve  -listen ADDR [-cpu N]
 //	traffic rr     -connect ADDR -size N (-count N | -duration D) [-warmup N] [-cpu N]
 //	traffic crr    -connect ADDR -size N (-count N | -duration D) [-warmup N] [-cpu N]
 //	traffic stream -connect ADDR -size N (-bytes N | -duration D) [-cpu N]
 //
-// ADDR is an IP address and port, or unix:PATH for the baseline that no TCP
-// can beat by much. Each client prints one line of JSON, a traffic.Report, with
-// -duration on SIGUSR1 before its time; the server prints a traffic.Ready as
+// ADDR is an IP address and port, or unix:PATH for a Unix socket, the
+// baseline. Each client prints one line of JSON, a traffic.Report, and with
+// -duration also early, on SIGUSR1. The server prints a traffic.Ready as
 // soon as it listens. Each ends on SIGTERM.
 //
-// The system calls block, and the Go runtime is not told: neither its network
-// poller nor its scheduler wakes anybody while a request is on its way. That
-// is why there is one P per connection, no garbage collection and no
-// preemption, and why the program starts itself over on its CPU.
+// The system calls block without the Go runtime's knowledge: neither its network
+// poller nor its scheduler wakes a thread while a request is on its way.
+// Therefore there is one P per connection, no garbage collection and no
+// preemption, and the program executes itself again on its CPU.
 package main
 
 import (
@@ -125,10 +125,9 @@ func parse(command string, args []string) (options, error) {
 	return o, nil
 }
 
-// prepare fits the runtime to what the command does.
+// prepare configures the Go runtime for the command.
 func (o *options) prepare() {
-	// A thread that blocks keeps its P; the others are for the timer and
-	// for accepting.
+	// A thread that blocks keeps its P. The other Ps are for the timer and for accept.
 	runtime.GOMAXPROCS(o.conns + 3)
 	o.over = o.untilOver()
 	if o.timeout > 0 {
@@ -139,7 +138,7 @@ func (o *options) prepare() {
 	}
 }
 
-// untilOver tells from now on whether o.duration has passed.
+// untilOver returns a function that reports whether o.duration has passed since this call.
 func (o *options) untilOver() func() bool {
 	var told atomic.Bool
 	signals := make(chan os.Signal, 1)
@@ -149,12 +148,11 @@ func (o *options) untilOver() func() bool {
 	return func() bool { return told.Load() || time.Since(start) >= o.duration }
 }
 
-// restarted is how a process knows that it is the one that was started over.
+// restarted is the environment variable by which a process knows that restart has executed it.
 const restarted = "asyncpreemptoff=1"
 
-// restart replaces the process by one that has all its threads on o.cpu, and
-// whose scheduler never interrupts a system call by a signal; only the
-// environment can tell it so.
+// restart replaces the process by one that has all its threads on o.cpu and whose scheduler never interrupts
+// a system call by a signal. The Go runtime reads the latter setting only from the environment.
 func (o options) restart() error {
 	if os.Getenv("GODEBUG") == restarted {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// serve accepts until the process is told to end.
+// serve accepts connections until the process is told to end by a signal.
 func serve(o options, out io.Writer) error {
 	l, sa, err := socket(o.listen)
 	if err != nil {
@@ -32,8 +32,7 @@ func serve(o options, out io.Writer) error {
 	if err := json.NewEncoder(out).Encode(traffic.Ready{Listen: name}); err != nil {
 		return fmt.Errorf("announce address: %w", err)
 	}
-	// The buffers are as many as the connections, and go round: nobody
-	// collects garbage here.
+	// There are as many buffers as connections, and they are reused, because garbage collection is off.
 	buffers := make(chan []byte, o.conns)
 	for range o.conns {
 		buffers <- nil
