@@ -26,10 +26,8 @@ require (
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/time v0.16.0
-	golang.org/x/tools v0.51.0
 	google.golang.org/grpc v1.85.0
 	k8s.io/cri-api v0.37.2
-	rsc.io/script v0.0.2
 )
 
 require (

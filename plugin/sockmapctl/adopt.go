@@ -109,25 +109,26 @@ func adoptCommand(a *app) *cobra.Command {
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "adopt {POD... | --all} [--dry-run]",
 		Short: "Accelerate pods that ran before the plugin was installed",
-		Long: `Gives pods that run what their ADD would have given them: the record under the
-same key, so that containerd removes it with the pod, the link, and the policy
-of their network's entry and their annotations. CRI-O and podman remove a pod by
-the list as it was at its ADD, without the plugin: there the next ADD, the agent
-or gc removes the record of a pod that has gone. Connections that they have stay
-as they are; those that they make from then on are accelerated. A pod that has
-opted out, or that was declined, stays as it is. Where the entry or annotations
-of a pod have changed since its ADD, what is in force follows.
+		Long: `Accelerates running pods as their ADD would have done: with an attachment under
+the same key, a link, and the policy of their network's entry and annotations.
+Existing connections stay as they are; new ones are accelerated. Pods that have
+opted out or were declined stay as they are. If the entry or the annotations of
+a pod have changed since its ADD, the new policy is applied.
 
-A POD is namespace/name, a name, or the beginning of a sandbox's id. Who it is
-and what its annotations say comes from the container runtime's CRI socket, and
-from what libcni has kept. Without a socket, network namespaces of processes can
-be named, too; --all leaves those alone, as they may be anybody's.`,
+containerd removes the attachment with the pod. CRI-O and podman remove a pod by
+the network configuration of its ADD, without the plugin: there the next ADD,
+the agent or gc removes the attachment of a pod that is gone.
+
+A POD is NAMESPACE/NAME, a name, or the beginning of a sandbox ID. Names and
+annotations come from the container runtime's CRI socket and from libcni's
+cache. Without a CRI socket, network namespaces of processes can be named, too;
+--all leaves them out.`,
 		Example: `  sockmapctl adopt --all --dry-run
   sockmapctl adopt shop/web-7d9c5 shop/db-0`,
 	}, formatsOfObject...)
 	f.flags(a, cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "every pod of this node that a runtime or libcni's cache knows")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be done, and change nothing")
 	runs(cmd, func(cmd *cobra.Command) error { return a.adopt(cmd.Context(), &f, cmd.Flags().Args(), dryRun) })
 	cmd.Args = func(_ *cobra.Command, names []string) error {
 		if all == (len(names) > 0) {

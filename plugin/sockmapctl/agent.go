@@ -38,20 +38,19 @@ func agentCommand(a *app) *cobra.Command {
 	var f agentFlags
 	cmd := &cobra.Command{
 		Use:   "agent",
-		Short: "Keep the plugin installed and serve metrics, until a signal ends it",
-		Long: `Does what install does, loads the programs, and keeps it all so: another
-component's changes are put right, with growing pauses when it insists. Removes
-what dead containers left. Brings what changes in the plugin's entry into force
-for containers that run, and with --adopt accelerates those that ran before the
-installation. Serves /metrics, /healthz and /readyz;
-/readyz?verbose lists the parts that being ready is made of, each with ok or
-what is wrong.
+		Short: "Keep the plugin installed and the programs loaded, and serve metrics",
+		Long: `Does what install does, loads the programs, and keeps both in place: it repairs
+changes by other components, with growing pauses if they repeat. Removes the
+leftovers of containers that are gone. Applies changes of the plugin's entry to
+running containers, and with --adopt accelerates those that ran before the
+installation. Serves /metrics, /healthz and /readyz. /readyz?verbose lists the
+parts that make the agent ready, each with ok or the reason why not.
 
-It ends by SIGTERM and leaves everything in place, for the next agent. It needs
-no access to the API of Kubernetes.
+SIGTERM ends the agent and leaves everything in place for the next one. The
+agent needs no access to the Kubernetes API.
 
-With --uninstall it does the opposite: it takes everything away, as uninstall
-does, tries again what fails, and stays. It is ready once nothing is left.`,
+With --uninstall it does the opposite: it removes everything, as uninstall does,
+tries again after failures, and keeps running. It is ready once nothing is left.`,
 		Example: `  sockmapctl agent --log-format json
   sockmapctl agent --config-file /etc/sockmap-cni/agent.yaml
   sockmapctl agent --plugin /usr/lib/sockmap --config '{"required": true}'`,
@@ -64,13 +63,13 @@ does, tries again what fails, and stays. It is ready once nothing is left.`,
 	flags.StringVar(&f.readyMeans, "ready-means", string(agent.ReadyInstalled),
 		"`WHAT` /readyz and sockmap_agent_ready tell: installed, or accelerating")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
-	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between reaps of what dead containers left")
-	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which all is looked at without an event")
-	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before it ends")
-	flags.BoolVar(&f.uninstall, "uninstall", false, "take everything away at once, and be ready when it is gone")
+	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between removals of the leftovers of containers that are gone")
+	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which everything is checked without an event")
+	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before the agent ends")
+	flags.BoolVar(&f.uninstall, "uninstall", false, "remove everything at once, and be ready when it is gone")
 	f.pods.criFlag(a, cmd)
-	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, again and again")
-	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between looks at the pods of the node")
+	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, periodically")
+	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between checks of the pods of this node")
 	before(cmd, f.check)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		ag, closes, err := a.agent(f)

@@ -22,19 +22,19 @@ func attachCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "attach --cgroup PATH [--accept-hazards NAMES]",
 		Short: "Accelerate a cgroup without CNI",
-		Long: `Attaches the programs to any cgroup2, and loads them if need be. Sockets that
-are made in the cgroup and below it from then on take part, whatever their
-network namespace, unless a container has opted out. Opt-outs are recorded
-from the first load on: one from before is not known until its container is
-added again.
+		Long: `Attaches the programs to a cgroup2 directory, and loads them if necessary.
+Sockets that are created in the cgroup or below it from then on take part, in
+any network namespace, unless their container has opted out. Opt-outs are
+recorded from the first load on: an earlier one is not known until its container
+is added again.
 
-It lasts as long as the cgroup does. systemd removes a service's cgroup when the
-service stops, so a restart ends it without a word. Attach the slice instead,
-which stays, and give the service one of its own (Slice= in its unit) to take
-no others with it; or attach again after each start (ExecStartPost=).
+The attachment ends with the cgroup. systemd removes the cgroup of a service
+when the service stops, so a restart ends it silently. Attach a slice instead,
+which stays, and give the service a slice of its own (Slice= in its unit); or
+attach again after each start (ExecStartPost=).
 
-Nothing is attached where this kernel has severe hazards that no guard cures,
-until they are accepted by name.`,
+If this kernel has severe hazards that no guard cures, nothing is attached until
+they are accepted by name.`,
 		Example: `  sockmapctl attach --cgroup /sys/fs/cgroup/databases.slice
   sockmapctl attach --cgroup databases.slice --accept-hazards splice`,
 	}
@@ -50,9 +50,9 @@ until they are accepted by name.`,
 			return fmt.Errorf("attach: %w", err)
 		}
 		if !made {
-			return a.say("already attached by hand: cgroup %d, %s", id, path)
+			return a.say("already attached: cgroup %d, %s", id, path)
 		}
-		return a.say("attached by hand: cgroup %d, %s", id, path)
+		return a.say("attached: cgroup %d, %s", id, path)
 	})
 }
 
@@ -63,11 +63,10 @@ func detachCommand(a *app) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "detach {--cgroup PATH | --id ID}",
-		Short: "Take back what attach did",
-		Long: `Removes the link that attach has made for a cgroup. Live flows stay as they are,
-new connections are not taken any more. Links of containers stay: CNI removes
-them. A cgroup that is gone has no path, but still its id: see sockmapctl status
--o json.`,
+		Short: "Undo attach",
+		Long: `Removes the link that attach made for a cgroup. Live flows stay as they are; new
+connections do not take part. Links of containers stay: CNI removes them. A
+cgroup that is gone has no path, but still an ID: see sockmapctl status -o json.`,
 		Example: `  sockmapctl detach --cgroup databases.slice
   sockmapctl detach --id 4711`,
 	}
@@ -91,7 +90,7 @@ them. A cgroup that is gone has no path, but still its id: see sockmapctl status
 			return fmt.Errorf("detach: %w", err)
 		}
 		if !removed {
-			return a.say("cgroup %d is not attached by hand", id)
+			return a.say("cgroup %d was not attached with sockmapctl attach", id)
 		}
 		return a.say("detached cgroup %d", id)
 	})

@@ -40,7 +40,7 @@ type attachmentView struct {
 	Created         time.Time `json:"created" doc:"time of the ADD"`
 	Sockets         int       `json:"sockets" doc:"live sockets of the network namespace in the sockhash"`
 	RedirectedBytes uint64    `json:"redirectedBytes" doc:"sent from socket to socket since the ADD"`
-	TCPBytes        uint64    `json:"tcpBytes" doc:"sent by TCP by sockets of the sockhash"`
+	TCPBytes        uint64    `json:"tcpBytes" doc:"sent over TCP by sockets of the sockhash"`
 }
 
 func attachmentsCommand(a *app) *cobra.Command {

@@ -33,12 +33,14 @@ func avoidedCommand(a *app) *cobra.Command {
 	cmd := a.withList(&cobra.Command{
 		Use:   "avoided",
 		Short: "List ports and destinations that guards keep on TCP",
-		Long: `Lists what later connections stay on TCP for (result avoided), because a guard
-saw a program do what only TCP does right: listening ports of servers, for all
-their clients, and destinations of clients that sent MSG_OOB, for these clients
-alone. Each is forgotten ten minutes after it was last seen, a server that is
-seen again after that later and later, up to ten hours and forty minutes; forget
-does it now.`,
+		Long: `Lists why new connections stay on TCP (result avoided): a guard saw that a
+program used a feature that works only over TCP. An entry is the listening port
+of a server, for all its clients, or the destination of a client that sent
+MSG_OOB, for this client alone. An entry expires ten minutes after the last such
+use. For a server that is seen again this time grows, up to ten hours and forty
+minutes. forget removes entries at once.
+
+` + filterHelp,
 		Example: `  sockmapctl avoided
   sockmapctl avoided -o json | jq '.items[] | select(.why[] == "blocking") | {pod, port}'`,
 	})
@@ -46,12 +48,12 @@ does it now.`,
 	return runs(cmd, func(*cobra.Command) error {
 		d, err := datapath.Open(a.dir)
 		if err != nil {
-			return fmt.Errorf("list what is avoided: %w", err)
+			return fmt.Errorf("list avoided: %w", err)
 		}
 		defer d.Close()
 		views, err := avoidedViews(d, &filter)
 		if err != nil {
-			return fmt.Errorf("list what is avoided: %w", err)
+			return fmt.Errorf("list avoided: %w", err)
 		}
 		return printList(a, listing[avoidedView]{
 			kind: "Avoided", items: views, table: func() *term.Table { return avoidedTable(views) },
@@ -116,10 +118,12 @@ func forgetCommand(a *app) *cobra.Command {
 	var filter live.Filter
 	cmd := &cobra.Command{
 		Use:   "forget",
-		Short: "Let connections be redirected again that guards keep on TCP",
-		Long: `Removes what avoided lists, all of it or what has one of the pods and one of the
-ports. Later connections are redirected again, until a guard sees the same once
-more. Live ones stay as they are.`,
+		Short: "Remove entries of avoided",
+		Long: `Removes the entries that avoided lists, or those that the filters pick. New
+connections may be redirected again, until a guard sees the same once more. Live
+ones stay as they are.
+
+` + filterHelp,
 		Example: `  sockmapctl forget
   sockmapctl forget --pod shop/db-0 --port 5432`,
 	}

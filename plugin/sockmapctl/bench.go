@@ -20,28 +20,28 @@ const (
 	benchDefault = 30 * time.Second
 )
 
-const benchLong = `Sends the same traffic between two containers of its own, plain and accelerated
-in turn, and tells what redirecting gives on this node: requests and streams,
-with both ends on one CPU and on two.
+const benchLong = `Sends the same traffic between two containers of its own, over plain TCP and
+accelerated in turn, and prints the difference: requests and streams, with both
+ends on one CPU and on two.
 
-Plain TCP passes what it passes between pods: two veth pairs, a bridge, and the
-packet filter with masquerading where this node filters bridged packets
-(br_netfilter). It uses cubic: a congestion control that paces, such as bbr,
-makes plain TCP slower on wires without a rate, and would flatter. The programs
-poll, read and write, and look at no content: the time is the kernel's.
+Plain TCP takes the path between pods: two veth pairs, a bridge, and the packet
+filter with masquerading if this node filters bridged packets (br_netfilter). It
+uses cubic. A congestion control that paces, such as bbr, slows plain TCP down
+on virtual links, and would make acceleration look better than it is. The
+programs poll, read and write, and ignore the content: the time is the kernel's.
 
-A ratio says how many times better accelerated is, with the interval that 95 %
-of resampled rounds lie in. Below 1 it is a loss, and marked so. A loss does not
+A ratio is how many times better accelerated is, with the interval of 95 % of
+resampled rounds. A ratio below 1 is a loss, and is marked. A loss does not
 change the exit code.
 
-Guards run as the plugin loads them. A part is measured without any, which tells
-what they cost on this node, for accelerated connections and for all others.
+Guards run as the plugin loads them. One part is measured without guards: it
+shows their cost on this node, for accelerated connections and for all others.
 
-Programs, cgroups and namespaces are its own and go with it, even if it is
-killed. Whether sockmap is loaded makes no difference; what is loaded is not
-touched. But guards that trace run for the whole node while it measures: see
-"What the guards cost" in docs/DATAPATH.md. Hazards of the kernel play no part,
-because this traffic only reads and writes; see doctor for them.`
+The programs, cgroups and namespaces are private, and are removed with the
+command, even if it is killed. Loaded programs are not touched. Guards that
+trace run for the whole node during the measurement: see "What the guards cost"
+in docs/DATAPATH.md. Hazards of the kernel have no effect, because this traffic
+only reads and writes; see doctor for hazards.`
 
 func benchCommand(a *app) *cobra.Command {
 	var (
@@ -51,17 +51,17 @@ func benchCommand(a *app) *cobra.Command {
 	)
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "bench",
-		Short: "Measure what redirecting gives on this node, and what it costs, in less than a minute",
+		Short: "Measure TCP with and without redirection on this node",
 		Long:  benchLong,
 		Example: `  sockmapctl bench
   sockmapctl bench --duration 5s --cpu 0 --other-cpu 1
   sockmapctl bench -o json | jq '.cases[] | select(.loss) | {kind, bytes, twoCPUs, ratio}'`,
 	}, formatsOfObject...)
-	cmd.Flags().DurationVar(&duration, "duration", benchDefault, "`TIME` of all traffic together")
-	cmd.Flags().IntVar(&cpu, "cpu", -1, "`CPU` of both ends, and of that which answers or reads on two CPUs;"+
+	cmd.Flags().DurationVar(&duration, "duration", benchDefault, "`TIME` of all measurements together")
+	cmd.Flags().IntVar(&cpu, "cpu", -1, "`CPU` of both ends, or of the server with two CPUs;"+
 		" -1: the last that this process may use")
-	cmd.Flags().IntVar(&otherCPU, "other-cpu", -1, "`CPU` of the end that asks or writes on two CPUs;"+
-		" -1: the last but that one")
+	cmd.Flags().IntVar(&otherCPU, "other-cpu", -1, "`CPU` of the client with two CPUs;"+
+		" -1: the last but one")
 	before(cmd, func() error {
 		if duration < benchLeast || duration > benchMost {
 			return fmt.Errorf("--duration: %v is not between %v and %v", duration, benchLeast, benchMost)
@@ -79,7 +79,7 @@ func benchCommand(a *app) *cobra.Command {
 			otherCPU = lastCPU(cpu)
 		}
 		if otherCPU == cpu {
-			return fmt.Errorf("measure: --cpu and --other-cpu are both %d: leave one away", cpu)
+			return fmt.Errorf("measure: --cpu and --other-cpu are both %d: leave one out", cpu)
 		}
 		o := bench.Options{Duration: duration, CPU: cpu, OtherCPU: otherCPU, Settings: defaultSettings()}
 		v, err := a.measureNode(cmd.Context(), o)

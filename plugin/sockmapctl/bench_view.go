@@ -34,7 +34,7 @@ type benchCaseView struct {
 	Bytes       int       `json:"bytes" doc:"of each request and each answer, or of each write"`
 	TwoCPUs     bool      `json:"twoCPUs" doc:"each end had its own CPU"`
 	Unit        string    `json:"unit" doc:"of the medians: ns that a request and its answer took, or bytes/s"`
-	Plain       float64   `json:"plain" doc:"by TCP/IP, the median of the rounds"`
+	Plain       float64   `json:"plain" doc:"over plain TCP, the median of the rounds"`
 	Accelerated float64   `json:"accelerated" doc:"through sockmap, the median of the rounds"`
 	Ratio       ratioView `json:"ratio" doc:"how many times better accelerated is than plain"`
 	Loss        bool      `json:"loss" doc:"the ratio is below 1"`

@@ -55,15 +55,15 @@ func doctorCommand(a *app) *cobra.Command {
 	)
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "doctor",
-		Short: "Find out what this kernel does wrong with redirected sockets",
-		Long: `Loads the programs privately, makes real connections through them in a cgroup
-and a network namespace of its own, and tells what this kernel does wrong, what
-that means to applications and what cures it. Whether sockmap is loaded makes no
-difference; what is loaded is not touched, and nothing is left.
+		Short: "Find the hazards of this kernel for redirected sockets",
+		Long: `Loads a private copy of the programs, makes connections through them in a cgroup
+and a network namespace of its own, and prints the hazards of this kernel: what
+applications would see, and what cures it. Loaded programs are not touched, and
+everything is removed at the end.
 
-A severe hazard that no guard cures keeps containers from being accelerated,
-until it is accepted. The exit code is 5 then. The flags tell what the plugin's
-configuration says.`,
+A severe hazard that no guard cures keeps containers from being accelerated
+until the configuration accepts it. The exit code is then 5. Give the values of
+the plugin's configuration with the flags.`,
 		Example: `  sockmapctl doctor
   sockmapctl doctor --accept-hazards splice
   sockmapctl doctor -o json | jq -c .mustAccept`,

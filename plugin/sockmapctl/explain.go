@@ -38,18 +38,18 @@ func explainCommand(a *app) *cobra.Command {
 	var o explainOptions
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "explain {SRC DST | --pid PID --fd FD}",
-		Short: "Tell why a connection is redirected or not, condition by condition",
-		Long: `Goes through every condition that decides whether a connection is redirected, in
-the order in which the programs ask, and tells which one decided and what would
-change it. Each is passed, decided, not reached, not known, or not asked with
-this configuration.
+		Short: "Explain why a connection is redirected or not, condition by condition",
+		Long: `Checks every condition that decides whether a connection is redirected, in the
+order of the BPF programs, and shows which one decided and what would change the
+result. A condition has passed, decided, was not reached, is not known, or is
+not asked with this configuration.
 
-SRC and DST are ADDRESS, ADDRESS:PORT, NAMESPACE/POD or NAMESPACE/POD:PORT. Of
-several live flows between the two the youngest is explained. Where there is
-none, it tells from configuration what would become of one.
+SRC and DST are ADDRESS, ADDRESS:PORT, NAMESPACE/POD or NAMESPACE/POD:PORT. If
+there are several live flows between the two, the youngest is explained. If
+there is none, the result is a forecast from the configuration.
 
-With --pid and --fd it is the connection of a process's socket, and what the
-program has set on it.`,
+With --pid and --fd the connection is that of a process's socket, and the output
+has the options that the program has set on it.`,
 		Example: `  sockmapctl explain shop/web-0 shop/db-0:5432
   sockmapctl explain 10.1.0.2:40312 10.1.0.3:5432
   sockmapctl explain --pid 4711 --fd 12

@@ -26,13 +26,14 @@ func flowsCommand(a *app) *cobra.Command {
 	var o flowsOptions
 	cmd := a.withList(&cobra.Command{
 		Use:   "flows",
-		Short: "List the live sockets that are, or may be, redirected",
-		Long: `Lists every live socket in the sockhash: one line for each end of a flow, with
-what that end has sent, or with --pairs one line for each flow. It also has
-sockets whose peer has not joined: they leave when the first answer shows that
-the peer is elsewhere.
+		Short: "List the live sockets that are or may be redirected",
+		Long: `Lists every live socket in the sockhash: one line for each end of a connection,
+with the bytes that this end has sent, or with --pairs one line for both ends.
+The list also has sockets whose peer has not joined. They leave the sockhash
+when the first reply shows that the peer is elsewhere.
 
-Sockets whose network namespace belongs to no known container show its cookie.
+A socket whose network namespace belongs to no known container shows the cookie
+of that namespace.
 
 ` + filterHelp,
 		Example: `  sockmapctl flows

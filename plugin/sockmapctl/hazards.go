@@ -92,6 +92,6 @@ type heldBack struct{ *endpoint.HazardError }
 func (h heldBack) Unwrap() error { return h.HazardError }
 
 func (h heldBack) Error() string {
-	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (what they mean: sockmapctl doctor; all the same: "+
+	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (what they mean: sockmapctl doctor; to attach anyway: "+
 		"--accept-hazards %s)", h.Hazards, strings.Join(h.Hazards.Names(), ","))
 }

@@ -115,13 +115,14 @@ func installCommand(a *app) *cobra.Command {
 	var f installFlags
 	cmd := &cobra.Command{
 		Use:   "install",
-		Short: "Install the plugin on this node and chain it into its network",
-		Long: `Copies the plugin to where runtimes find it, and puts its entry into the network
-configuration that they load. A file with a single plugin is replaced by a list,
-which uninstall undoes. Nothing else in the file changes: see INSTALL.md.
+		Short: "Install the plugin and add its entry to the network configuration",
+		Long: `Copies the plugin to the directory where runtimes look for plugins, and adds its
+entry to the network configuration that they load. A file with a single plugin
+is replaced by a list, which uninstall undoes. Nothing else in the file changes:
+see docs/INSTALL.md.
 
-Containers that run are not touched. An update is done the same way. At the end
-it says what doctor says of this kernel with that entry.`,
+Running containers are not touched. The same command updates an installation. At
+the end it prints the verdict of doctor for this kernel and that entry.`,
 		Example: `  sockmapctl install
   sockmapctl install --config '{"peers": "namespace"}' --accept-hazards splice`,
 	}
@@ -193,7 +194,7 @@ const linger = 2 * time.Second
 func (f *removalFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir},
 		"`DIRS` of the cache that runtimes run DEL from; empty: none do")
-	cmd.Flags().DurationVar(&f.drain, "drain-timeout", 30*time.Second, "`TIME` that readers have for what was redirected to them")
+	cmd.Flags().DurationVar(&f.drain, "drain-timeout", 30*time.Second, "`TIME` that readers have to read redirected bytes")
 	before(cmd, func() error { return notNegative("--drain-timeout", f.drain) })
 }
 
@@ -229,14 +230,14 @@ func uninstallCommand(a *app) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "uninstall",
-		Short: "Remove the plugin from this node; live flows go on by TCP",
-		Long: `Takes the plugin's entry out of all network configurations, sends live flows to
-TCP, waits until their readers have read what was redirected, and removes the
+		Short: "Remove the plugin from this node; live flows continue over TCP",
+		Long: `Removes the plugin's entry from all network configurations, sends live flows to
+TCP, waits until the readers have read all redirected bytes, and removes the
 programs and the binary.
 
-CRI-O and podman call the plugin once more for containers that run. While there
-are such containers a stub stays in the plugin's place, which does nothing but
-answer. Repeat the command to remove it.`,
+CRI-O and podman call the plugin once more for each running container. While
+there are such containers, a stub stays in place of the plugin. It does nothing
+and succeeds. Repeat the command to remove it.`,
 		Example: `  sockmapctl uninstall
   sockmapctl uninstall --wait 10m`,
 	}
@@ -282,10 +283,10 @@ func (a *app) removed(i *install.Installer, done install.Removed) (lines []strin
 		say("%d sockets have redirected bytes that nobody has read; they can still be read", done.Undrained)
 	}
 	if done.Unloaded {
-		say("unloaded from %s; live flows go on by TCP", a.dir)
+		say("unloaded from %s; live flows continue over TCP", a.dir)
 	}
 	for _, dir := range done.UnloadedFrom {
-		say("unloaded from %s, which an entry named; live flows go on by TCP", dir)
+		say("unloaded from %s, which an entry named; live flows continue over TCP", dir)
 	}
 	if done.Binary {
 		say("removed %s", i.Binary())

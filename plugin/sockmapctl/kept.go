@@ -84,7 +84,7 @@ func (v keptView) lines() []string {
 		verb = "may differ"
 	}
 	return append(lines,
-		fmt.Sprintf("their connections %s from plain TCP until they are made anew: %s", verb, strings.Join(what, "; ")),
-		"restart the containers that must not meet that",
+		fmt.Sprintf("their connections %s from plain TCP until they are closed: %s", verb, strings.Join(what, "; ")),
+		"restart the containers that cannot tolerate that",
 	)
 }

@@ -25,19 +25,26 @@ type env struct {
 	probe datapath.Probe
 }
 
+// adjust changes the environment in builds for tests; see scripts.go.
+var adjust func(*env)
+
 func main() {
 	probe.Main()
 	bench.Main()
 	// A verb that waits for the lock, or is about to take its next step, ends in good order.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	code := run(ctx, env{
+	e := env{
 		stdout: os.Stdout,
 		stderr: os.Stderr,
 		getenv: os.Getenv,
 		width:  terminalWidth(os.Stdout),
 		host:   thisHost(),
 		probe:  probe.AtLoad,
-	}, os.Args[1:])
+	}
+	if adjust != nil {
+		adjust(&e)
+	}
+	code := run(ctx, e, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

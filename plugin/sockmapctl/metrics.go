@@ -49,10 +49,10 @@ func metricsCommand(a *app) *cobra.Command {
 	var series seriesFlags
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "metrics",
-		Short: "Print all counts in the Prometheus text format",
-		Long: `Prints all counts in the Prometheus text format, for the textfile collector of
-the node exporter, or to look at. METRICS.md describes them. Nothing is printed
-unless everything could be read.`,
+		Short: "Print all metrics in the Prometheus text format",
+		Long: `Prints all metrics in the Prometheus text format, for the textfile collector of
+the node exporter, or to look at. docs/METRICS.md describes them. If something
+cannot be read, nothing is printed.`,
 		Example: `  sockmapctl metrics
   sockmapctl metrics > sockmap.prom.new && mv sockmap.prom.new /var/lib/node_exporter/sockmap.prom`,
 	}, formatText, formatJSON, formatYAML)

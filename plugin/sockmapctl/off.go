@@ -16,21 +16,20 @@ func unloadCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "unload",
-		Short: "Remove all programs, maps and links; live flows go on by TCP",
-		Long: `Switches off, so that live flows go on by TCP and lose nothing, and removes
-everything that is pinned. Containers that run are not accelerated again until
-they are added again.
+		Short: "Remove all programs, maps and links; live flows continue over TCP",
+		Long: `Sends live flows to TCP, without loss, and removes everything that is pinned.
+Running containers are not accelerated again until they are added again.
 
-The agent does not load again until load, enable or install is called, or a
-container is added: ADD loads. Where disable was called before, what is loaded
-next is disabled, too. A reboot forgets both.
+The agent loads again only after load, enable or install, or when a container is
+added: ADD loads. After disable, the next load is disabled, too. A reboot resets
+both.
 
-With --force it also removes damaged state and that of other versions, after it
-has switched off by whatever still leads to the flows. It does the same for
-flows that no pin leads to. Where that fails it removes nothing and says so.`,
+--force also removes damaged state and state of other versions, and switches off
+flows that no pin leads to. If flows cannot be switched off, nothing is removed,
+and the output says so.`,
 		Example: `  sockmapctl unload`,
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "remove damaged state, and what is pinned by other versions, too")
+	cmd.Flags().BoolVar(&force, "force", false, "also remove damaged state and state of other versions")
 	return runs(cmd, func(cmd *cobra.Command) error {
 		kept, evict := a.readKept(true), a.evicting()
 		defer evict.close()
@@ -54,10 +53,10 @@ flows that no pin leads to. Where that fails it removes nothing and says so.`,
 }
 
 func (a *app) sayUnloaded(kept keptView) error {
-	lines := append([]string{fmt.Sprintf("unloaded from %s; live flows go on by TCP", a.dir)}, kept.lines()...)
-	lines = append(lines, "the next container that is added loads again, and the agent does not before that or: sockmapctl load")
+	lines := append([]string{fmt.Sprintf("unloaded from %s; live flows continue over TCP", a.dir)}, kept.lines()...)
+	lines = append(lines, "the next ADD loads again; the agent does not load before that, or before: sockmapctl load")
 	if datapath.StaysDisabled(a.dir) {
-		lines = append(lines, "it was disabled: what is loaded next is disabled, too, until: sockmapctl enable")
+		lines = append(lines, "it was disabled: the next load is disabled, too, until: sockmapctl enable")
 	}
 	return a.sayAll(lines)
 }

@@ -21,11 +21,11 @@ func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 		return uint32(hazard.SetOf("eagain", "splice", "mptcp")), uint32(hazard.SetOf("splice")), nil
 	}
 	const (
-		differ = "their connections differ from plain TCP until they are made anew: "
+		differ = "their connections differ from plain TCP until they are closed: "
 		stay   = "sockets that stay in the sockhash until their connections end: 1 have redirected bytes unread\n"
 	)
 	n.ok(t, "load")
-	if out := n.ok(t, "disable"); out != "disabled: all flows go by TCP\n" {
+	if out := n.ok(t, "disable"); out != "disabled: all flows use TCP\n" {
 		t.Errorf("without connections: %q", out)
 	}
 	n.ok(t, "enable")

@@ -22,13 +22,13 @@ func (a *app) sayOutlook(ctx context.Context, conf *cniconf.Conf) error {
 	}
 	lines := []string{v.Verdict}
 	if names := impliedNames(v.Implied); v.Accelerated && names != "" {
-		lines = append(lines, fmt.Sprintf("programs that use %s see a difference, as no guard keeps them on TCP here; "+
+		lines = append(lines, fmt.Sprintf("programs that use %s see a difference, because no guard keeps them on TCP here; "+
 			"see: sockmapctl doctor", names))
 	}
 	if !v.Accelerated {
-		lines = append(lines, "until then containers run as before, by TCP; what the hazards mean: sockmapctl doctor")
+		lines = append(lines, "until then containers use TCP as before; what the hazards mean: sockmapctl doctor")
 	} else {
-		lines = append(lines, "containers that run now are not accelerated until they are made anew "+
+		lines = append(lines, "running containers are not accelerated until they are recreated "+
 			"(Kubernetes: kubectl rollout restart)")
 	}
 	for _, line := range lines {

@@ -34,14 +34,14 @@ func policyCommand(a *app) *cobra.Command {
 	var f podFlags
 	cmd := a.withList(&cobra.Command{
 		Use:   "policy [POD...]",
-		Short: "Tell what is in force for pods, and where each part comes from",
-		Long: `Tells for each pod that the plugin was called for, or that was adopted, what is
-in force: whether it is accelerated, its peers and ports, and which hazards it
-accepts; and who says so: the entry of which network, an annotation, or somebody
-who has called sockmapctl disable. What the configuration says otherwise by now,
-and no agent has brought into force yet, is told below.
+		Short: "Show the policy in force for pods, and the source of each part",
+		Long: `Shows the policy in force for each pod that the plugin was called for, or that
+was adopted: whether it is accelerated, its peers and ports, and the hazards
+that it accepts. Each part has its source: the entry of a network, an
+annotation, or sockmapctl disable. Changes of the configuration that no agent
+has applied yet are listed below.
 
-A POD is namespace/name, a name, or the beginning of a sandbox's id.`,
+A POD is NAMESPACE/NAME, a name, or the beginning of a sandbox ID.`,
 		Example: `  sockmapctl policy
   sockmapctl policy shop/db-0 -o json | jq '.items[].parts[] | select(.key == "peers")'`,
 	})

@@ -82,7 +82,7 @@ type whyView struct {
 type cgroupView struct {
 	ID          uint64 `json:"id" doc:"as in detach --id"`
 	Path        string `json:"path" doc:"empty when the cgroup is gone"`
-	Manual      bool   `json:"manual" doc:"attached by hand: every network namespace"`
+	Manual      bool   `json:"manual" doc:"attached with sockmapctl attach: for every network namespace"`
 	Alive       bool   `json:"alive" doc:"false: the cgroup is gone and only the pin is left"`
 	Attachments int    `json:"attachments" doc:"CNI attachments that share the link"`
 }
@@ -104,18 +104,18 @@ type nowView struct {
 	Waiting            int    `json:"waiting" doc:"sockets whose peer has not joined"`
 	Pending            int    `json:"pending" doc:"sockets that have sent nothing yet"`
 	Redirecting        int    `json:"redirecting" doc:"sockets whose last message was redirected"`
-	OnTCP              int    `json:"onTCP" doc:"sockets whose last message went by TCP"`
+	OnTCP              int    `json:"onTCP" doc:"sockets whose last message used TCP"`
 	Left               int    `json:"left" doc:"sockets that are out of the sockhash for good, plain TCP"`
 	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"sent from socket to socket by live sockets"`
 	RedirectedMessages uint64 `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64 `json:"tcpBytes" doc:"sent by TCP by live sockets"`
+	TCPBytes           uint64 `json:"tcpBytes" doc:"sent over TCP by live sockets"`
 	TCPMessages        uint64 `json:"tcpMessages" doc:"calls of send that made them"`
 }
 
 type everView struct {
 	RedirectedBytes    uint64       `json:"redirectedBytes" doc:"sent from socket to socket"`
 	RedirectedMessages uint64       `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64       `json:"tcpBytes" doc:"sent by TCP by sockets of the sockhash"`
+	TCPBytes           uint64       `json:"tcpBytes" doc:"sent over TCP by sockets of the sockhash"`
 	TCPMessages        uint64       `json:"tcpMessages" doc:"calls of send that made them"`
 	Results            []resultView `json:"results" doc:"what became of connections; those that never happened are left out"`
 	Fallbacks          []live.Count `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
@@ -130,14 +130,14 @@ type resultView struct {
 func statusCommand(a *app) *cobra.Command {
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "status",
-		Short: "Tell on one screen whether sockmap works, and what to do if not",
-		Long: `Tells whether sockmap is loaded and on, what it does now and has done since,
-and what is off.
+		Short: "Show whether sockmap works, and what to do if it does not",
+		Long: `Shows whether sockmap is loaded and on, what it does now, what it has done since
+it was loaded, and what to do about problems.
 
-When it is not loaded, it looks for what loading would need and changes nothing.
-The exit code is 3 then, or 4 when what is pinned is damaged or not this
-version's. It is 5 when all is loaded and nothing can be accelerated all the
-same: severe hazards of the kernel are open that no entry in a network
+If sockmap is not loaded, status checks what loading needs. It changes nothing.
+The exit code is 3 if sockmap is not loaded, and 4 if the pinned state is
+damaged or of another version. It is 5 if all is loaded and nothing can be
+accelerated: the kernel has open severe hazards that no entry in a network
 configuration accepts, or the kill switch is on.`,
 		Example: `  sockmapctl status
   sockmapctl status -o json | jq .node.now.flows`,

@@ -31,7 +31,7 @@ func (v *nodeView) accelerating() string {
 		text = "no container has been added"
 	}
 	if byHand > 0 {
-		text += ", and " + term.Number(byHand, "cgroup", "cgroups") + " by hand"
+		text += ", and " + term.Number(byHand, "cgroup", "cgroups") + " with sockmapctl attach"
 	}
 	return text
 }
@@ -42,7 +42,7 @@ func (v *nodeView) declinedAdvice() string {
 	for _, r := range v.Attachments.Reasons {
 		if r.Reason == decline.Hazards.String() {
 			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once acceptHazards or the pod's "+
-				"annotation names them, the agent, or sockmapctl adopt --all, takes the containers in",
+				"annotation accepts them, the agent, or sockmapctl adopt --all, accelerates them",
 				term.Number(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // podsView counts the pods of the node, whether the plugin was called for them or not.
 type podsView struct {
 	Accelerated int       `json:"accelerated" doc:"pods whose containers take part"`
-	OptedOut    int       `json:"optedOut" doc:"by annotation, by configuration, or switched off by hand"`
+	OptedOut    int       `json:"optedOut" doc:"by annotation, by configuration, or switched off with sockmapctl disable"`
 	Declined    int       `json:"declined" doc:"that could not be accelerated when they were added"`
 	LeftOut     int       `json:"leftOut" doc:"that the plugin was never called for"`
 	Reasons     []whyView `json:"reasons" doc:"why pods are left out, most frequent first"`

@@ -58,7 +58,7 @@ func (s *screen) node(v *statusView) {
 	state := "on"
 	switch {
 	case v.unloading:
-		state = "OFF: an unload runs or was interrupted, all flows are on TCP (repeat it, or take it back with: sockmapctl load)"
+		state = "OFF: an unload runs or was interrupted, all flows are on TCP (repeat it, or undo it with: sockmapctl load)"
 	case !n.Enabled:
 		state = "OFF: disabled, all flows are on TCP"
 	}
@@ -82,7 +82,7 @@ func (s *screen) node(v *statusView) {
 	s.others(n.Others)
 	s.neighbours(n.Neighbours, n.Coexist == coexistShare)
 	for _, d := range n.Draining {
-		s.Line("draining", "%s of what was loaded before the last change (ABI %d)", term.Number(d.Sockets, "socket", "sockets"), d.ABI)
+		s.Line("draining", "%s of older state (ABI %d)", term.Number(d.Sockets, "socket", "sockets"), d.ABI)
 	}
 	s.now(n.Now, n.Settings.MaxSockets)
 	s.ever(n.Ever)
@@ -97,7 +97,7 @@ func (s *screen) switches(all []switchView) {
 	for _, v := range all {
 		names = append(names, fmt.Sprintf("%s %s (%s ago)", v.Kind, v.Name, term.Age(time.Since(v.At))))
 	}
-	s.Line("off by hand", "%s", strings.Join(names, ", "))
+	s.Line("disabled", "%s", strings.Join(names, ", "))
 }
 
 // guards leaves out one that this kernel does not need: it changes nothing, and -o json has it.
@@ -135,10 +135,10 @@ func (s *screen) cgroups(all []cgroupView) {
 			alive++
 		}
 	}
-	s.Line("cgroups", "%d attached for containers, %d by hand, %d gone", alive, manual, husks)
+	s.Line("cgroups", "%d attached for containers, %d with sockmapctl attach, %d gone", alive, manual, husks)
 	for _, c := range all {
 		if c.Manual && c.Alive {
-			s.Line("", "by hand: %s (id %d)", c.Path, c.ID)
+			s.Line("", "%s (id %d)", c.Path, c.ID)
 		}
 	}
 }
@@ -146,11 +146,11 @@ func (s *screen) cgroups(all []cgroupView) {
 // others are in one line, however many: what matters is who they are.
 func (s *screen) others(all []otherView) {
 	if all == nil {
-		s.Line("others", "only root can tell whether others have sock_ops or sk_msg programs, or sockmaps (CAP_SYS_ADMIN)")
+		s.Line("others", "not known: seeing sock_ops and sk_msg programs, and sockmaps, of others needs root (CAP_SYS_ADMIN)")
 		return
 	}
 	if len(all) == 0 {
-		s.Line("others", "nobody else has sock_ops or sk_msg programs, or sockmaps, on this node")
+		s.Line("others", "no other sock_ops or sk_msg programs, and no other sockmaps, on this node")
 		return
 	}
 	var names []string
@@ -167,10 +167,10 @@ func (s *screen) others(all []otherView) {
 func (s *screen) now(v nowView, room uint32) {
 	text := fmt.Sprintf("%s; %s of %d", term.Number(v.Flows, "flow", "flows"), term.Number(v.Sockets, "socket", "sockets"), room)
 	if v.Sockets > 0 {
-		text += fmt.Sprintf(": %d redirect, %d on TCP, %d silent so far", v.Redirecting, v.OnTCP, v.Pending)
+		text += fmt.Sprintf(": %d redirect, %d on TCP, %d have sent nothing yet", v.Redirecting, v.OnTCP, v.Pending)
 	}
 	if v.Left > 0 {
-		text += fmt.Sprintf("; %d more have left it, plain TCP", v.Left)
+		text += fmt.Sprintf("; %d more have left the sockhash (plain TCP)", v.Left)
 	}
 	if v.Waiting > 0 {
 		text += fmt.Sprintf("; %d without a peer yet", v.Waiting)
@@ -182,7 +182,7 @@ func (s *screen) now(v nowView, room uint32) {
 }
 
 func bytesShare(redirected, tcp uint64) string {
-	return fmt.Sprintf("%s redirected (%s), %s by TCP",
+	return fmt.Sprintf("%s redirected (%s), %s over TCP",
 		term.Bytes(redirected), term.Share(redirected, redirected+tcp), term.Bytes(tcp))
 }
 

@@ -15,19 +15,19 @@ func disableCommand(a *app) *cobra.Command {
 	var parts partFlags
 	cmd := &cobra.Command{
 		Use:   "disable [POD...] [--namespace NAME] [--port PORT]",
-		Short: "Send everything by TCP, or a part of it, live flows too, until enable",
-		Long: `Turns the kill switch of this node. Live flows go to TCP with their next message
-and lose nothing; connections that are made meanwhile stay on TCP for good. The
-agent leaves the switch as it is, and so does an unload. A reboot forgets it.
+		Short: "Send all traffic, or that of some pods or ports, over TCP until enable",
+		Long: `Turns the kill switch of this node on. Live flows continue over TCP with their
+next message and lose nothing. Connections that are made meanwhile stay on TCP
+until they end. The agent and an unload keep the switch; a reboot resets it.
 
-Live connections become plain TCP again, as far as they can. It tells how many
-cannot, why, and what stays different about them until they are made anew.
+Live connections become plain TCP if possible. The output has the number of
+those that cannot, the reason, and how they differ from TCP until they end.
 
-With pods, namespaces or ports it switches off these only, on this node: live
-flows of theirs go by TCP within a second, and what is made anew stays on TCP,
-also of a pod that comes later under the same name. A POD is namespace/name, a
-name, or the beginning of a sandbox's id. A port is the server's. Status lists
-what is switched off. An unload and a reboot forget it.`,
+With pods, namespaces or ports only these are switched off on this node. Their
+live flows use TCP within a second, and their new connections stay on TCP. The
+switch of a pod also holds for a later pod with the same name. A POD is
+NAMESPACE/NAME, a name, or the beginning of a sandbox ID. A port is the
+server's. status lists what is switched off. An unload or a reboot resets it.`,
 		Example: `  sockmapctl disable
   sockmapctl disable shop/db-0
   sockmapctl disable --namespace shop --port 5432 --port 8000-8010`,
@@ -50,22 +50,22 @@ func enableCommand(a *app) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "enable [POD...] [--namespace NAME] [--port PORT] [--all]",
-		Short: "Let flows be redirected again, all or those of a part",
-		Long: `Takes disable back for connections that are made from now on. Those that disable
-has made plain TCP stay so. What was switched off by name stays off, unless it
-is named here, or --all is given.
+		Short: "Undo disable, for the node or for some pods or ports",
+		Long: `Turns the kill switch of this node off. New connections may be redirected.
+Connections that disable turned into plain TCP stay plain TCP. Pods, namespaces
+and ports that were switched off by name stay off, unless they are named here,
+or --all is given.
 
-Of pods, namespaces and ports that are named, new connections are redirected,
-and so are live ones that were before, unless they have left the sockhash
-meanwhile, as busy ones do.
+For named pods, namespaces and ports, new connections may be redirected, and
+live ones that were redirected before, unless they have left the sockhash.
 
-After unload it lets the agent load again, with the kill switch off.`,
+After unload, enable lets the agent load again, with the kill switch off.`,
 		Example: `  sockmapctl enable
   sockmapctl enable shop/db-0 --port 5432
   sockmapctl enable --all`,
 	}
 	parts.flags(cmd)
-	cmd.Flags().BoolVar(&all, "all", false, "the node, and whatever was switched off by name")
+	cmd.Flags().BoolVar(&all, "all", false, "the node, and everything that was switched off by name")
 	runs(cmd, func(cmd *cobra.Command) error {
 		switch {
 		case all:
@@ -93,12 +93,12 @@ func (a *app) disableNode(ctx context.Context) error {
 		return a.say("already disabled")
 	}
 	if !a.isLoaded() {
-		return a.say("disabled: nothing is loaded, and what is loaded next sends all flows by TCP")
+		return a.say("disabled: nothing is loaded; the next load starts with all flows on TCP")
 	}
 	kept, evict := a.readKept(false), a.evicting()
 	defer evict.close()
 	err = evict.end(&kept)
-	return errors.Join(err, a.sayAll(append([]string{"disabled: all flows go by TCP"}, kept.lines()...)))
+	return errors.Join(err, a.sayAll(append([]string{"disabled: all flows use TCP"}, kept.lines()...)))
 }
 
 func (a *app) enableNode(ctx context.Context) error {

@@ -19,14 +19,14 @@ func uninstallNodesCommand(a *app) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "uninstall-nodes --daemonset NAMESPACE/NAME",
-		Short: "Remove the plugin from every node of a DaemonSet, from inside its cluster",
+		Short: "Remove the plugin from all nodes of a DaemonSet, from a pod",
 		Long: `Gives the agents of a DaemonSet the flag --uninstall, and waits until each of
-them is ready, which is when its node has nothing of sockmap any more. The
-DaemonSet stays: whoever runs this deletes it next.
+them is ready: its node has nothing of sockmap left then. The DaemonSet stays;
+delete it afterwards.
 
-It runs in a pod, whose account may get and patch the DaemonSet. The chart has
-it in a hook of helm uninstall. It refuses a DaemonSet that Helm has not
-installed.`,
+It runs in a pod, with an account that may get and patch the DaemonSet. The
+chart runs it in a hook of helm uninstall. It refuses a DaemonSet that Helm has
+not installed.`,
 		Example: `  sockmapctl uninstall-nodes --daemonset kube-system/sockmap-cni`,
 	}
 	flags := cmd.Flags()

@@ -23,19 +23,19 @@ func upgradeCommand(a *app) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "upgrade",
-		Short: "Put this version's programs in the place of those that are loaded",
-		Long: `Puts the programs of this sockmapctl in the place of those that are loaded, for
-all containers at once. Live flows lose nothing: those of the same ABI stay
-redirected with the program that they began with, those of an older ABI live on
-beside the new state until they end. Settings stay as they are.
+		Short: "Replace the loaded programs with those of this version",
+		Long: `Replaces the loaded programs with those of this sockmapctl, for all containers
+at once. Live flows lose nothing. Flows of the same ABI stay redirected by the
+program that they began with. Flows of an older ABI stay in the old state until
+they end. Settings do not change.
 
-With --max-sockets or --guards the size of the sockhash or the guards that may
-run change, too: new maps and guards come beside those that are loaded, new
-connections belong to them, and live flows stay redirected with the old ones
-until they end. The other of the two stays as it is.
+--max-sockets changes the size of the sockhash, --guards the guards that may
+run. New maps and guards are then created beside the loaded ones: new
+connections use them, and live flows stay redirected with the old ones until
+they end. A setting without its flag does not change.
 
-ADD never upgrades: containers are added to what is loaded, whichever version of
-the plugin the runtime calls. See docs/UPGRADE.md.`,
+ADD never upgrades: it uses the loaded programs, whichever version of the plugin
+the runtime calls. See docs/UPGRADE.md.`,
 		Example: `  sockmapctl upgrade --dry-run
   sockmapctl upgrade
   sockmapctl upgrade --max-sockets 262144`,
@@ -43,7 +43,7 @@ the plugin the runtime calls. See docs/UPGRADE.md.`,
 	cmd.Flags().Uint32Var(&maxSockets, "max-sockets", cniconf.DefaultMaxSockets, "`ENTRIES` of the sockhash from now on")
 	before(cmd, func() error { return checkFlag("--max-sockets", "maxSockets", maxSockets) })
 	guards.flag(cmd)
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "tell what would change, and change nothing")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
 	cmd.Flags().BoolVar(&force, "force", false,
 		"also to an older version, and without guards that run now and would not load any more")
 	return runs(cmd, func(cmd *cobra.Command) error {

@@ -21,15 +21,15 @@ func loadCommand(a *app) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "load",
-		Short: "Load and pin the programs, as the first ADD of a boot does",
-		Long: `Loads the programs and pins them, so that the first container need not wait for
-it, and looks for hazards of this kernel. What is loaded already stays as it is,
-whatever the flags say, and an upgrade that is available is told. The next ADD
-sets all but the size of the sockhash to what its configuration says.
+		Short: "Load and pin the programs, as the first ADD after a boot does",
+		Long: `Loads and pins the programs, so that the first container does not wait for it,
+and looks for hazards of this kernel. If the programs are loaded already, they
+and their settings do not change, and the output names an available upgrade. The
+next ADD applies its configuration, except for the size of the sockhash.
 
-A load that failed is tried again at once, and not only a minute later as by the
-next ADD. With --probe-again the probes of this version look for hazards anew
-where the programs are loaded already; containers that run stay as they are.`,
+After a failed load, this command tries again at once; an ADD waits a minute
+before it tries again. With --probe-again, the probes of this version run also
+if the programs are loaded. Running containers do not change.`,
 		Example: `  sockmapctl load
   sockmapctl load --probe-again
   sockmapctl load --max-sockets 262144`,
@@ -41,7 +41,7 @@ where the programs are loaded already; containers that run stay as they are.`,
 	flags.Uint32Var(&s.MaxBacklogMessages, "max-backlog-messages", cniconf.DefaultMaxBacklogMessages,
 		"`MESSAGES` that may wait")
 	flags.Uint32Var(&s.NATRefreshSeconds, "nat-refresh-seconds", cniconf.DefaultNATRefreshSeconds,
-		"`SECONDS` after which a busy flow sends one message by TCP, so that NAT does not forget it; 0: never")
+		"`SECONDS` after which a busy flow sends one message over TCP, so that NAT does not forget it; 0: never")
 	flags.StringVar((*string)(&s.Coexist), "coexist", string(datapath.CoexistYield),
 		"`WHAT` to do where another program owns a sockhash: yield or share")
 	flags.StringVar((*string)(&s.Helpers), "conntrack-helpers", string(datapath.HelpersAvoid),
@@ -56,7 +56,7 @@ where the programs are loaded already; containers that run stay as they are.`,
 			checkFlag("--conntrack-helpers", "conntrackHelpers", s.Helpers),
 		)
 	}
-	flags.BoolVar(&again, "probe-again", false, "look for hazards anew, also where the programs are loaded already")
+	flags.BoolVar(&again, "probe-again", false, "run the probes again, also if the programs are loaded")
 	guards.flag(cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		s.WithoutGuards = guards.without()
@@ -87,7 +87,7 @@ func (a *app) probeAgain(cmd *cobra.Command, n *endpoint.Node) error {
 	if err != nil {
 		return fmt.Errorf("load: probe again: %w", err)
 	}
-	if err := a.say("already loaded at %s; asked the kernel again", a.dir); err != nil {
+	if err := a.say("already loaded at %s; ran the probes again", a.dir); err != nil {
 		return err
 	}
 	if gone := was &^ now; gone != 0 {
@@ -115,7 +115,7 @@ func (a *app) sayHazards(verb string) error {
 		return fmt.Errorf("%s: read hazards: %w", verb, err)
 	}
 	if cfg.Disabled {
-		if err := a.say("disabled as before: all flows go by TCP until: sockmapctl enable"); err != nil {
+		if err := a.say("still disabled: all flows use TCP until: sockmapctl enable"); err != nil {
 			return err
 		}
 	}
@@ -129,10 +129,10 @@ func (a *app) sayHazards(verb string) error {
 func gcCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "Remove what containers left that are provably gone",
+		Short: "Remove attachments, links and endpoints of containers that are gone",
 		Long: `Removes attachments whose cgroup or network namespace is gone, and links and
-endpoints that no attachment names. The plugin does the same at each ADD, a
-little at a time.`,
+endpoints without an attachment. The plugin does the same at each ADD, in small
+steps.`,
 		Example: `  sockmapctl gc`,
 	}
 	return runs(cmd, func(cmd *cobra.Command) error {

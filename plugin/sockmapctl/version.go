@@ -20,7 +20,7 @@ type versionView struct {
 func versionCommand(a *app) *cobra.Command {
 	cmd := a.withOutput(&cobra.Command{
 		Use:     "version",
-		Short:   "Print the versions of this program and of what is loaded",
+		Short:   "Print the versions of sockmapctl and of the loaded programs",
 		Long:    "Prints the version of this program and of the programs that are loaded.",
 		Example: `  sockmapctl version`,
 	}, formatsOfObject...)

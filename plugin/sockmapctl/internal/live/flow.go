@@ -23,10 +23,10 @@ type Flow struct {
 	Role               string         `json:"role" doc:"active (it called connect) or passive"`
 	Joined             bool           `json:"joined" doc:"the other end is in the sockhash too"`
 	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first; left: out of the sockhash for good, plain TCP"`
-	Reason             string         `json:"reason" doc:"why by TCP, or why it has left, see METRICS.md; empty in other modes"`
+	Reason             string         `json:"reason" doc:"why it is on TCP, or why it has left, see METRICS.md; empty in other modes"`
 	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"sent from socket to socket"`
 	RedirectedMessages uint64         `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64         `json:"tcpBytes" doc:"sent by TCP, without retransmissions"`
+	TCPBytes           uint64         `json:"tcpBytes" doc:"sent over TCP, without retransmissions"`
 	TCPMessages        uint64         `json:"tcpMessages" doc:"calls of send that made them"`
 	BacklogBytes       uint32         `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
 	TCPState           uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
@@ -41,7 +41,7 @@ type Flow struct {
 // Rate is what one socket sent in a second.
 type Rate struct {
 	RedirectedBytes float64 `json:"redirectedBytesPerSecond" doc:"sent from socket to socket"`
-	TCPBytes        float64 `json:"tcpBytesPerSecond" doc:"sent by TCP"`
+	TCPBytes        float64 `json:"tcpBytesPerSecond" doc:"sent over TCP"`
 	Messages        float64 `json:"messagesPerSecond" doc:"calls of send"`
 }
 

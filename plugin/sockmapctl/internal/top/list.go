@@ -19,7 +19,7 @@ func (m *model) list() []string {
 	if len(rows) == 0 {
 		text := "no flow is open between containers of this node"
 		if m.filter != "" {
-			text = "nothing contains what is filtered for; esc shows all"
+			text = "no row contains the text; esc shows all"
 		}
 		return []string{faintStyle.Render(text)}
 	}

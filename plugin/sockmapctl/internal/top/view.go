@@ -65,7 +65,7 @@ func (m *model) lines() []string {
 	case m.sample.Err != nil:
 		body = m.errorLines()
 	case m.looks == 0:
-		body = []string{faintStyle.Render("looking …")}
+		body = []string{faintStyle.Render("reading …")}
 	default:
 		body = m.list()
 	}
@@ -144,7 +144,7 @@ func (m *model) rateLine() string {
 
 func (m *model) tcpLine() string {
 	p := m.last()
-	text := fmt.Sprintf("by TCP     %13s", term.CompactRate(p.tcp))
+	text := fmt.Sprintf("over TCP   %13s", term.CompactRate(p.tcp))
 	return yellowStyle.Render(text) + "  " + m.graph(func(p point) float64 { return p.tcp }, yellowStyle)
 }
 
@@ -192,22 +192,22 @@ func (m *model) errorLines() []string {
 	if m.sample.WayOut != "" {
 		lines = append(lines, "", m.sample.WayOut)
 	}
-	return append(lines, "", faintStyle.Render("It looks again each second."))
+	return append(lines, "", faintStyle.Render("It tries again each second."))
 }
 
 var helpLines = []string{
 	titleStyle.Render("keys"),
-	"  tab      flows or pods            space    pause, and go on",
+	"  tab      flows or pods            space    pause and resume",
 	"  s  S     next, previous order     /        show only what contains a text",
 	"  ↑ ↓      scroll                   esc      show all again",
 	"  PgUp PgDn Home End                q        quit",
 	"",
 	titleStyle.Render("columns"),
-	"  RATE     bytes that both ends send in a second, however they travel",
-	"  SHARE    what of it goes from socket to socket; while silent, of all it sent",
-	"  REASON   why by TCP, of the client → or the server ←; see sockmapctl explain",
-	"  BACKLOG  bytes that wait for a reader",
-	"  OUT IN   bytes that a pod sends and gets in a second, on flows listed here",
+	"  RATE     bytes per second that both ends send, redirected or over TCP",
+	"  SHARE    redirected part of RATE; of all bytes so far while nothing is sent",
+	"  REASON   why over TCP, for the client → or the server ←; see sockmapctl explain",
+	"  BACKLOG  bytes that the reader has not read yet",
+	"  OUT IN   bytes per second that a pod sends and receives, on flows listed here",
 }
 
 // foot tells the keys, the most needed first: a narrow terminal cuts the end.
@@ -224,7 +224,7 @@ func (m *model) foot() string {
 		key("q", "quit"), key("?", "help"), key("tab", view), key("s", "sort: "+orders[m.sort].name), key("/", "filter"), key("space", "pause"),
 	}
 	if m.filter != "" {
-		parts[4] = key("esc", "shows all, not only ") + yellowStyle.Render(term.Clean(m.filter))
+		parts[4] = key("esc", "show all, not only ") + yellowStyle.Render(term.Clean(m.filter))
 	}
 	return strings.Join(parts, "   ")
 }

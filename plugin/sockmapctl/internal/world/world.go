@@ -217,7 +217,7 @@ func (w *World) fill(e *explain.End, r endpoint.Attachment) {
 	case r.LinkAlive:
 		e.Linked, e.Link = explain.Passed, "the cgroup of "+e.Name+" has its link"
 	case manual:
-		e.Linked, e.Link = explain.Passed, "the cgroup of "+e.Name+" is attached by hand"
+		e.Linked, e.Link = explain.Passed, "the cgroup of "+e.Name+" is attached with sockmapctl attach"
 	case r.CgroupID != 0:
 		e.Linked, e.Link = explain.Decided, "its cgroup has no link any more"
 	}
@@ -276,7 +276,7 @@ func WhyNot(r endpoint.Attachment) string {
 	case why == decline.EndpointGone:
 		return "its network namespace is not registered any more"
 	case why == decline.SwitchedOff:
-		return r.SwitchedBy + " was switched off by hand, see: sockmapctl enable --help"
+		return r.SwitchedBy + " was switched off with sockmapctl disable"
 	case why == decline.OptedOutElsewhere:
 		return "another attachment of its network namespace has opted out"
 	}

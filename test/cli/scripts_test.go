@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/tools/txtar"
 	"rsc.io/script"
 	"rsc.io/script/scripttest"
@@ -39,9 +38,9 @@ func runScript(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newTestNode(t)
+	n := newNode(t)
 	state := filepath.Join(n.dir, fmt.Sprintf("v%d", datapath.ABI))
-	vars := []string{"DIR=" + n.dir, "STATE=" + state, "PLUGIN=" + filepath.Join(labtest.Plugins(t), "sockmap")}
+	vars := []string{"DIR=" + n.dir, "STATE=" + state, "PLUGIN=" + filepath.Join(programs.plugin, "sockmap")}
 	s, err := script.NewState(t.Context(), t.TempDir(), vars)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +53,7 @@ func runScript(t *testing.T, file string) {
 	e.Cmds = map[string]script.Cmd{
 		"stdout": all["stdout"], "stderr": all["stderr"], "mkdir": all["mkdir"], "rm": all["rm"],
 		"exists": all["exists"], "cp": all["cp"], "cmp": all["cmp"], "grep": all["grep"],
-		"sockmapctl": ctlCommand(t, n), "exits": exitsCommand(t, n), "golden": goldenCommand(t),
+		"sockmapctl": ctlCommand(n), "exits": exitsCommand(n), "golden": goldenCommand(t),
 		"cgroup": cgroupCommand(t), "rmcgroup": rmcgroupCommand(), "kernel": kernelCommand(n),
 		"otherprograms": otherProgramsCommand(n), "oldpod": oldPodCommand(t), "conflist": conflistCommand(),
 		"cripod": new(runtimeOf).podCommand(t),
@@ -67,21 +66,17 @@ func waiting(r result, err error) (script.WaitFunc, error) {
 }
 
 // sockmapctl ARG...: run it; an exit code other than 0 is a failure.
-func ctlCommand(t *testing.T, n *testNode) script.Cmd {
+func ctlCommand(n *node) script.Cmd {
 	usage := script.CmdUsage{Summary: "run sockmapctl", Args: "arg..."}
-	return script.Command(usage, func(_ *script.State, args ...string) (script.WaitFunc, error) {
-		r := n.run(t, args...)
-		if r.code != exitOK {
-			return waiting(r, fmt.Errorf("exit code %d", r.code))
-		}
-		return waiting(r, nil)
+	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
+		return n.expect(s, 0, args)
 	})
 }
 
 // exits CODE ARG...: run sockmapctl, which must end with this exit code.
-func exitsCommand(t *testing.T, n *testNode) script.Cmd {
+func exitsCommand(n *node) script.Cmd {
 	usage := script.CmdUsage{Summary: "run sockmapctl and expect an exit code", Args: "code arg..."}
-	return script.Command(usage, func(_ *script.State, args ...string) (script.WaitFunc, error) {
+	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
 		if len(args) == 0 {
 			return nil, script.ErrUsage
 		}
@@ -89,12 +84,16 @@ func exitsCommand(t *testing.T, n *testNode) script.Cmd {
 		if err != nil {
 			return nil, err
 		}
-		r := n.run(t, args[1:]...)
-		if r.code != want {
-			return waiting(r, fmt.Errorf("exit code %d, want %d", r.code, want))
-		}
-		return waiting(r, nil)
+		return n.expect(s, want, args[1:])
 	})
+}
+
+func (n *node) expect(s *script.State, code int, args []string) (script.WaitFunc, error) {
+	r, err := n.run(s.Context(), args...)
+	if err == nil && r.code != code {
+		err = fmt.Errorf("exit code %d, want %d", r.code, code)
+	}
+	return waiting(r, err)
 }
 
 // golden FILE: what the last command printed is in this file, but for what varies.
@@ -104,7 +103,7 @@ func goldenCommand(t *testing.T) script.Cmd {
 		if len(args) != 1 {
 			return nil, script.ErrUsage
 		}
-		golden.Check(t, filepath.Join("testdata", args[0]), steady(s.Stdout()))
+		compare(t, filepath.Join("testdata", args[0]), steady(s.Stdout()))
 		return nil, nil
 	})
 }
@@ -116,37 +115,39 @@ func cgroupCommand(t *testing.T) script.Cmd {
 		if len(args) != 1 {
 			return nil, script.ErrUsage
 		}
-		g := newGroup(t)
+		path, err := os.MkdirTemp(fixture.CgroupMount(t), "sockmapctl-test-")
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("remove cgroup: %v", err)
+			}
+		})
+		dir, id, err := cgroup.Open(path)
+		if err != nil {
+			return nil, err
+		}
 		return nil, errors.Join(
-			s.Setenv(args[0], g.path), s.Setenv(args[0]+"_ID", fmt.Sprint(g.id)),
-			s.Setenv(args[0]+"_BELOW", filepath.Base(g.path)),
+			dir.Close(), s.Setenv(args[0], path), s.Setenv(args[0]+"_ID", fmt.Sprint(id)), s.Setenv(args[0]+"_BELOW", filepath.Base(path)),
 		)
 	})
 }
 
 // kernel PRESENT [GUARDED]: loads from now on find these hazards, whatever kernel the test runs on; "broken": they fail.
-func kernelCommand(n *testNode) script.Cmd {
+func kernelCommand(n *node) script.Cmd {
 	usage := script.CmdUsage{Summary: "say which hazards loads find", Args: "present [guarded]"}
 	return script.Command(usage, func(_ *script.State, args ...string) (script.WaitFunc, error) {
 		if len(args) == 0 || len(args) > 2 {
 			return nil, script.ErrUsage
 		}
-		var sets [2]hazard.Set
-		for i, names := range args {
-			sets[i] = hazard.SetOf(strings.Split(names, ",")...)
-		}
-		n.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
-			if args[0] == "broken" {
-				return 0, 0, errors.New("the probe is broken")
-			}
-			return uint32(sets[0]), uint32(sets[1]), nil
-		}
+		n.hazards = strings.Join(args, " ")
 		return nil, nil
 	})
 }
 
 // otherprograms: what is loaded is from now on taken for the programs of another version.
-func otherProgramsCommand(n *testNode) script.Cmd {
+func otherProgramsCommand(n *node) script.Cmd {
 	usage := script.CmdUsage{Summary: "take what is loaded for other programs"}
 	return script.Command(usage, func(*script.State, ...string) (script.WaitFunc, error) {
 		pin := filepath.Join(n.dir, fmt.Sprintf("v%d", datapath.ABI), "programs")

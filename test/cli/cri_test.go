@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 import (
 	"context"
@@ -59,7 +59,7 @@ func (r *runtimeOf) podCommand(t *testing.T) script.Cmd {
 		host := slices.Contains(args[2:], "host")
 		netNS, mode := "", cri.NamespaceMode_NODE
 		if !host {
-			netNS, mode = newNetNS(t).path, cri.NamespaceMode_POD
+			netNS, mode = newNetNS(t), cri.NamespaceMode_POD
 		}
 		annotations := map[string]string{}
 		for _, arg := range args[2:] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 import (
 	"crypto/sha256"
@@ -31,7 +31,7 @@ func oldPodCommand(t *testing.T) script.Cmd {
 		}
 		text, err := json.Marshal(map[string]any{
 			"kind": libcni.CNICacheV1, "networkName": args[0], "containerId": sandboxID(args[1]), "ifName": "eth0",
-			"netns": newNetNS(t).path,
+			"netns": newNetNS(t),
 			"cniArgs": [][2]string{
 				{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", namespace}, {"K8S_POD_NAME", name}, {"K8S_POD_UID", "u-" + name},
 			},

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build scripts
+
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+)
+
+// A build for the scripts of test/cli differs in this alone: loads find the hazards of a variable and not those of the
+// kernel that the tests run on, and state and flows of other tests on the machine are not looked for.
+func init() {
+	adjust = func(e *env) {
+		e.host.strays, e.host.pinned, e.host.files = nil, nil, os.Getenv("SOCKMAPCTL_TEST_FILES")
+		e.probe = nil
+		words := strings.Fields(os.Getenv("SOCKMAPCTL_TEST_HAZARDS"))
+		if len(words) == 0 {
+			return
+		}
+		var sets [2]hazard.Set // present, guarded
+		for i, names := range words {
+			sets[i] = hazard.SetOf(strings.Split(names, ",")...)
+		}
+		e.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
+			if words[0] == "broken" {
+				return 0, 0, errors.New("the probe is broken")
+			}
+			return uint32(sets[0]), uint32(sets[1]), nil
+		}
+	}
+}
