@@ -96,7 +96,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 		},
 		Next: []string{
 			"all flows are on TCP; switch on with: sockmapctl enable",
-			"clean up after containers and cgroups that are gone with: sockmapctl gc",
+			"remove the leftovers of containers and cgroups that are gone with: sockmapctl gc",
 		},
 		Node: &nodeView{
 			LoadedVersion: version.String(),
