@@ -57,7 +57,7 @@ func (p *place) facts(from, to *testPod, port uint16) *Facts {
 		p.Fatal(err)
 	}
 	for i := range avoided {
-		if avoided[i].NetNSCookie == to.cookie && avoided[i].Port == port {
+		if c := avoided[i].NetNSCookie; (c == from.cookie || c == to.cookie) && avoided[i].Port == port {
 			f.Avoided = &avoided[i]
 		}
 	}
