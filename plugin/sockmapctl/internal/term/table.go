@@ -90,7 +90,7 @@ func (t *Table) Write(w io.Writer, width int, header bool) (left []string, err e
 func (t *Table) natural() []int {
 	widths := make([]int, len(t.Columns))
 	for i, c := range t.Columns {
-		widths[i] = len(c.Title)
+		widths[i] = utf8.RuneCountInString(c.Title)
 		for _, row := range t.rows {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
@@ -109,7 +109,7 @@ func (t *Table) total(widths []int, shown []bool, least bool) int {
 			sum += len(gap)
 		}
 		if least && c.Min > 0 {
-			sum += min(widths[i], max(c.Min, len(c.Title)))
+			sum += min(widths[i], max(c.Min, utf8.RuneCountInString(c.Title)))
 		} else {
 			sum += widths[i]
 		}
@@ -139,7 +139,7 @@ func (t *Table) shrink(widths []int, shown []bool, width int) {
 	for excess := t.total(widths, shown, false) - width; excess > 0; excess-- {
 		widest := -1
 		for i, c := range t.Columns {
-			if shown[i] && c.Min > 0 && widths[i] > max(c.Min, len(c.Title)) && (widest < 0 || widths[i] >= widths[widest]) {
+			if shown[i] && c.Min > 0 && widths[i] > max(c.Min, utf8.RuneCountInString(c.Title)) && (widest < 0 || widths[i] >= widths[widest]) {
 				widest = i
 			}
 		}

@@ -105,3 +105,14 @@ func TestStatusLinesAreWrapped(t *testing.T) {
 		}
 	}
 }
+
+// A title may have letters of several bytes: it takes the columns that it shows.
+func TestTitlesTakeTheColumnsThatTheyShow(t *testing.T) {
+	tab := &Table{Columns: []Column{{Title: "SENT→", Right: true}, {Title: "←SENT", Right: true}}}
+	tab.Add("1", "2")
+	var out strings.Builder
+	left, err := tab.Write(&out, 12, true)
+	if want := "SENT→  ←SENT\n    1      2\n"; err != nil || out.String() != want || len(left) > 0 {
+		t.Errorf("%q without %q, %v, want %q", out.String(), left, err, want)
+	}
+}
