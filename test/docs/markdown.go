@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docs reads the documentation as its readers do, so that tests can hold what it shows against what there is.
+// Package docs reads the documentation as its readers do, so that tests can compare it with the project.
 package docs
 
 import (
@@ -23,16 +23,16 @@ import (
 type File struct {
 	Path    string   // relative to the root of the repository, with slashes
 	Links   []Link   // in the order of the text
-	Anchors []string // what a #fragment can name
-	Code    []string // code spans, and the lines of code blocks with continued lines joined
-	Rows    []string // of tables, as written
+	Anchors []string // the possible #fragments
+	Code    []string // code spans, and the lines of code blocks with continuation lines joined
+	Rows    []string // rows of tables, as written
 }
 
 // Link is a link or an image.
 type Link struct{ Text, Target string }
 
-// Read reads the Markdown files at the root of the repository, and those below docs, conf, test and .github. root is
-// that of the repository. Folders named testdata or results hold no documentation.
+// Read reads the Markdown files at the root of the repository, and those below docs, conf, test and .github.
+// root is the path of the repository. Folders named testdata or results contain no documentation.
 func Read(root string) (files []File, err error) {
 	paths, err := filepath.Glob(filepath.Join(root, "*.md"))
 	if err != nil {
@@ -112,7 +112,7 @@ func codeLines(block string) []string {
 	return strings.Split(strings.ReplaceAll(block, "\\\n", " "), "\n")
 }
 
-// plain is the text of a node without its marks.
+// plain is the text of a node without markup.
 func plain(n ast.Node, source []byte) string {
 	var b strings.Builder
 	for c := n.FirstChild(); c != nil; c = c.NextSibling() {
@@ -128,8 +128,8 @@ func plain(n ast.Node, source []byte) string {
 	return b.String()
 }
 
-// anchor is what GitHub makes of a heading: lower case, without punctuation, spaces as dashes, and a number behind
-// what was there before.
+// anchor is GitHub's anchor of a heading: lower case, without punctuation, with dashes for spaces, and with a
+// number if the same anchor occurred before.
 func anchor(heading string, seen map[string]int) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(heading) {
@@ -149,7 +149,8 @@ func anchor(heading string, seen map[string]int) string {
 	return slug
 }
 
-// Commands returns what the file shows of a program: the words behind its name, up to a pipe, a redirection or a comment.
+// Commands returns the command lines of a program in the file: the words after its name, up to a pipe, a
+// redirection or a comment.
 func (f File) Commands(program string) (all [][]string) {
 	for _, line := range f.Code {
 		line = strings.TrimSpace(line)
@@ -166,7 +167,7 @@ func (f File) Commands(program string) (all [][]string) {
 	return all
 }
 
-// runsNext: a program stands behind these.
+// runsNext: a program follows these words.
 func runsNext(word string) bool {
 	return slices.Contains([]string{"sudo", "nice", "--", "|", "&&", "||", ";", "then", "do", "!"}, word) ||
 		strings.Contains(word, "=")

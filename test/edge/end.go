@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 )
 
-// end is a socket whose calls do not wait, and an epoll set that it is in.
+// end is a non-blocking socket with an epoll set that contains it.
 type end struct{ fd, ep int }
 
 func newEnd(fd int) (*end, error) {
@@ -33,7 +33,7 @@ func (e *end) close() {
 	unix.Close(e.ep)
 }
 
-// abort ends each call on the connection, of either end.
+// abort makes each call on the connection return, at both ends.
 func (e *end) abort() { _ = unix.Shutdown(e.fd, unix.SHUT_RDWR) }
 
 // wait reports whether an event came in time.
@@ -47,7 +47,7 @@ func (e *end) wait(limit time.Duration) (bool, error) {
 	}
 }
 
-// poll waits for longer than a round and its rescue take.
+// poll waits for longer than a round with its rescue takes.
 func (e *end) poll(events int16) error {
 	for last := time.Now().Add(3 * patience); ; {
 		ms := max(0, int(time.Until(last)/time.Millisecond))
@@ -62,7 +62,7 @@ func (e *end) poll(events int16) error {
 	}
 }
 
-// connect makes a connection; both ends have spoken when it returns, so that what follows is redirected.
+// connect makes a connection. Both ends have sent data when it returns, so that later data is redirected.
 func connect(ends place.Place) (sender, reader *end, err error) {
 	l, addr, err := listen(ends)
 	if err != nil {
@@ -97,7 +97,7 @@ func connect(ends place.Place) (sender, reader *end, err error) {
 	return sender, reader, err
 }
 
-// listen gives a socket of the server on a port that the kernel chooses.
+// listen returns a socket of the server on a port that the kernel chooses.
 func listen(ends place.Place) (fd int, addr unix.Sockaddr, err error) {
 	if fd, err = ends.Socket(place.Server, unix.AF_INET, unix.SOCK_STREAM, 0); err != nil {
 		return 0, nil, fmt.Errorf("make listener: %w", err)
@@ -110,7 +110,7 @@ func listen(ends place.Place) (fd int, addr unix.Sockaddr, err error) {
 	return fd, addr, err
 }
 
-// dial connects a socket of the client; its calls do not wait, which guards look at.
+// dial connects a socket of the client. It is non-blocking, because guards distinguish blocking readers.
 func dial(ends place.Place, addr unix.Sockaddr) (fd int, err error) {
 	if fd, err = ends.Socket(place.Client, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0); err != nil {
 		return 0, fmt.Errorf("make socket: %w", err)
@@ -122,7 +122,7 @@ func dial(ends place.Place, addr unix.Sockaddr) (fd int, err error) {
 	return fd, (&end{fd: fd}).poll(unix.POLLOUT)
 }
 
-// counts are what the data path has counted.
+// counts are the counts of the data path.
 type counts struct {
 	place.Bytes
 	changes map[datapath.Reason]uint64
@@ -141,7 +141,8 @@ func look(ends place.Place) (c counts, err error) {
 	return c, err
 }
 
-// since gives the share of the bytes that were redirected, and how often each reason began a stretch of TCP.
+// since returns the share of the bytes that were redirected, and how often the flow fell back for each
+// reason.
 func (c counts) since(before counts) (share float64, reasons string) {
 	var all []string
 	for reason, n := range c.changes {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Edge counts how often a reader hangs that is told of new bytes by edge-triggered epoll(7), takes a read
-// that does not fill its buffer for the last one, and does not ask FIONREAD. Such a reader may be told once
-// of bytes that were redirected and of bytes that came by TCP behind them, and one receive call gives the
-// first kind only (docs/adr/0016-two-queues.md).
+// Edge counts how often a reader hangs that uses edge-triggered epoll(7), takes a read that does not fill its
+// buffer for the last one, and does not use FIONREAD. Such a reader may get one event for redirected bytes
+// and for later bytes that came over TCP, but one receive call returns only the redirected ones
+// (docs/adr/0016-two-queues.md).
 //
 //	edge                         bursts of 64 KiB to 32 MiB in messages of 10 B to 64 KiB, 1000 rounds each
 //	edge -plain                  the same on plain TCP
@@ -13,10 +13,10 @@
 // In each round the sender sends a burst, of a random size from half the named one, and waits for the
 // reader's answer, and the reader is busy elsewhere for up to 50 ms before it waits for the first event. A
 // round that takes longer than 5 s is a hang; the bytes are then read without an event, and the next round
-// begins with nothing left. The delay is the time from the later of "all is sent" and "the reader is not busy
-// any more" to the answer; late is a round where it is more than half a second. Both ends are on the loopback
-// interface of a network namespace, in a cgroup to which a data path of the program's own is attached;
-// hazards of the kernel are accepted. It needs root.
+// begins without unread bytes. The delay is the time to the answer from the moment at which all is sent and
+// the reader is not busy any more; a round with a delay of more than half a second is late. Both ends are on
+// the loopback interface of a network namespace, in a cgroup to which the program's own data path is
+// attached. Hazards of the kernel are accepted. It needs root.
 package main
 
 import (
@@ -78,7 +78,7 @@ func run(ctx context.Context, o options) (err error) {
 	return matrix(ctx, o, ends)
 }
 
-// cells are what the rows of the table measure: bursts in messages of one size.
+// cells are the rows of the table: bursts in messages of one size.
 func cells(o options) (all []cell) {
 	for _, burst := range []int{64 << 10, 1 << 20, 32 << 20} {
 		for _, message := range []int{10, 1 << 10, 64 << 10} {

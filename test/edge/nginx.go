@@ -26,19 +26,19 @@ import (
 )
 
 const (
-	stopped = 600 * time.Millisecond // the worker
+	stopped = 600 * time.Millisecond // how long the worker is stopped
 	port    = 8080
 )
 
-// posts are the bodies, the writes that they are made of, and what nginx reads them into. Where its buffer
-// takes the whole body it never asks FIONREAD; with smaller ones (16k is the default) it hangs on a kernel
-// with the hazard fionread-tcp.
+// posts are the bodies, the sizes of the writes, and nginx's buffers. If its buffer takes the whole body, it
+// never uses FIONREAD. With smaller buffers (16k is the default) it hangs on a kernel with the hazard
+// fionread-tcp.
 var posts = []struct {
 	body, write int
 	buffer      string
 }{{10_000_000, 64 << 10, "16m"}, {600_000, 100, "16m"}, {10_000_000, 64 << 10, "16k"}, {600_000, 100, "16k"}}
 
-// nginx posts to an nginx whose worker is stopped, and that hands the body to a server of ours, which tells
+// nginx posts to an nginx whose worker is stopped. nginx passes the body to our server, which replies with
 // its hash.
 func nginx(ctx context.Context, o options, ends place.Place) error {
 	upstream, err := hashes(ends)
@@ -80,7 +80,7 @@ func nginx(ctx context.Context, o options, ends place.Place) error {
 	return ctx.Err()
 }
 
-// hashes starts a server at the client's end that answers a body with its hash, until the program ends.
+// hashes starts a server at the client's end that replies to a body with its hash, until the program ends.
 func hashes(ends place.Place) (addr unix.Sockaddr, err error) {
 	fd, addr, err := listen(ends)
 	if err != nil {
@@ -135,7 +135,7 @@ func startNginx(ctx context.Context, ends place.Place, upstream unix.Sockaddr) (
 	}
 	config := fmt.Sprintf(nginxConfig, dir, port, upstream.(*unix.SockaddrInet4).Port)
 	path := filepath.Join(dir, "nginx.conf")
-	// The worker runs as somebody else.
+	// The worker runs as another user.
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, []byte(config), 0o644)); err != nil {
 		return 0, nil, err
 	}
@@ -156,7 +156,7 @@ func startNginx(ctx context.Context, ends place.Place, upstream unix.Sockaddr) (
 	return worker, stop, err
 }
 
-// workerOf waits for the worker, which the master makes once it listens.
+// workerOf waits for the worker process, which the master starts once it listens.
 func workerOf(master *exec.Cmd) (pid int, err error) {
 	path := fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", master.Process.Pid)
 	for range 500 {
@@ -172,8 +172,8 @@ func workerOf(master *exec.Cmd) (pid int, err error) {
 	return 0, errors.New("nginx has no worker")
 }
 
-// post makes a connection, on which a small body goes first, and stops the worker while the other is sent. It
-// tells how long the second took from the moment that the worker went on.
+// post makes a connection, sends a small body, and stops the worker while it sends the other one. It returns
+// the duration of the second request from the moment that the worker continued.
 func post(ends place.Place, worker int, body []byte, write int, path string) (took time.Duration, err error) {
 	fd, err := dial(ends, &unix.SockaddrInet4{Addr: ends.Addr(place.Server).As4(), Port: port})
 	if err != nil {

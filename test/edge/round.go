@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	patience = 5 * time.Second       // a round that takes longer is a hang
-	busy     = 50 * time.Millisecond // elsewhere, at most
-	buffer   = 1 << 20               // of the reader: more than it gets at once
+	patience = 5 * time.Second       // a longer round counts as a hang
+	busy     = 50 * time.Millisecond // busy elsewhere, at most
+	buffer   = 1 << 20               // receive buffer of the reader: larger than one read
 )
 
 type cell struct{ burst, message, rounds int }
 
-// size is that of one burst: a reader hangs where the last bytes come by TCP and are few enough to be there
-// at once, so not each size will do.
+// size is the size of one burst. A reader hangs if the last bytes come over TCP and are few enough to arrive
+// at once, which only some sizes cause.
 func (c cell) size() int { return c.burst/2 + sizes.IntN(c.burst/2) + 1 }
 
-// Each is of one goroutine. The same program makes the same choices each time.
+// Each is used by one goroutine. The program makes the same choices in each run.
 var (
 	sizes = rand.New(rand.NewPCG(1, 0))
 	pace  = rand.New(rand.NewPCG(2, 0))
 )
 
-// measured is what a cell has given. Delays are of rounds that did not hang.
+// measured are the results of a cell. Delays are those of rounds that did not hang.
 type measured struct {
 	delays     []time.Duration
 	hangs      int
@@ -42,7 +42,7 @@ type measured struct {
 	reasons    string
 }
 
-// quantile is in ms; NaN-free: 0 where every round has hung.
+// quantile is in ms; it is 0 if every round has hung.
 func (m measured) quantile(q float64) float64 {
 	if len(m.delays) == 0 {
 		return 0
@@ -51,7 +51,7 @@ func (m measured) quantile(q float64) float64 {
 	return float64(sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]) / float64(time.Millisecond)
 }
 
-// late counts the rounds that a rescue has ended, as the data path's takes up to a second.
+// late counts the rounds that ended late, by the data path's own recovery, which takes up to a second.
 func (m measured) late() (n int) {
 	for _, d := range m.delays {
 		if d > time.Second/2 {
@@ -82,8 +82,8 @@ func measure(ctx context.Context, ends place.Place, c cell, hangs int) (m measur
 	return m, err
 }
 
-// rounds runs the reader beside the sender. Whoever fails first ends the other by shutting the connection
-// down.
+// rounds runs the reader and the sender concurrently. The first that fails ends the other by shutting the
+// connection down.
 func rounds(ctx context.Context, c cell, hangs int, s *end, r *end, m *measured) error {
 	begin, done := make(chan int), make(chan time.Time, 1)
 	failed := make(chan error, 1)
@@ -107,7 +107,7 @@ func rounds(ctx context.Context, c cell, hangs int, s *end, r *end, m *measured)
 		answered := time.Now()
 		free := <-done
 		switch {
-		case free.IsZero(): // it hung, and is counted
+		case free.IsZero(): // it hung, and was counted
 		case free.After(sent):
 			m.delays = append(m.delays, answered.Sub(free))
 		default:
@@ -121,8 +121,8 @@ func rounds(ctx context.Context, c cell, hangs int, s *end, r *end, m *measured)
 	return errors.Join(err, <-failed)
 }
 
-// serve reads a burst each time it is told to begin, and answers. It says when it was free to read, or the
-// zero time if it hung.
+// serve reads a burst each time that the sender begins one, and replies. It sends the time when it was free
+// to read, or the zero time if it hung.
 func serve(r *end, begin <-chan int, done chan<- time.Time, m *measured) error {
 	buf, want := make([]byte, buffer), pattern(buffer+len(filler))
 	for size := range begin {
@@ -146,7 +146,7 @@ func serve(r *end, begin <-chan int, done chan<- time.Time, m *measured) error {
 }
 
 // awaitBurst waits for events and reads, until it has size bytes or hangs. After an event it reads until a
-// call gives less than it could.
+// call returns less than its buffer holds.
 func (e *end) awaitBurst(size int, buf, want []byte) (got int, err error) {
 	for last := time.Now().Add(patience); got < size; {
 		told, err := e.wait(time.Until(last))
@@ -164,7 +164,7 @@ func (e *end) awaitBurst(size int, buf, want []byte) (got int, err error) {
 	return got, nil
 }
 
-// rescue reads without being told.
+// rescue reads without an event.
 func (e *end) rescue(got, size int, buf, want []byte) error {
 	for last := time.Now().Add(patience); got < size; time.Sleep(time.Millisecond) {
 		n, err := e.read(got, buf, want)
@@ -179,7 +179,7 @@ func (e *end) rescue(got, size int, buf, want []byte) error {
 	return nil
 }
 
-// read compares what one call gives. Nothing to read is 0 bytes.
+// read checks the bytes that one call returns. It returns 0 if there is nothing to read.
 func (e *end) read(offset int, buf, want []byte) (int, error) {
 	n, err := unix.Read(e.fd, buf)
 	switch {
@@ -196,7 +196,7 @@ func (e *end) read(offset int, buf, want []byte) (int, error) {
 	return n, nil
 }
 
-// burst sends it, message by message.
+// burst sends a burst, message by message.
 func (e *end) burst(size, message int, data []byte) error {
 	for at := 0; at < size; {
 		from := at % len(filler)
@@ -226,7 +226,7 @@ func (e *end) answer() error {
 	return err
 }
 
-// filler's length is prime, so that bytes that are left out, or come twice, are seen.
+// filler's length is prime, so that missing or repeated bytes are noticed.
 var filler = func() []byte {
 	b, random := make([]byte, 65521), rand.New(rand.NewPCG(3, 0))
 	for i := range b {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package marked replaces what stands between two marked lines of a document; the rest is its author's.
+// Package marked replaces the text between two marked lines of a document, and leaves the rest unchanged.
 package marked
 
 import (
@@ -12,8 +12,8 @@ import (
 
 // Section is the part of a document that a make target writes.
 type Section struct {
-	Name   string // in the marked lines
-	Target string // of make
+	Name   string // name in the marked lines
+	Target string // target of make
 }
 
 // Begin is the line above the section.

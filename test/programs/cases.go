@@ -8,27 +8,28 @@ import (
 	"time"
 )
 
-// testCase is a client that gets the same body some times, on one connection where it can.
+// testCase is a client that gets the same body several times, on one connection if it can.
 type testCase struct {
 	name           string
 	port           int
-	slow           bool // in an emulated guest: not in every run
-	n              int  // how often, 30 if it is 0
+	slow           bool // too slow in an emulated guest for every run
+	n              int  // number of requests, 30 if it is 0
 	server, client end
 }
 
-// end is a program. Scripts are for sh. They find DIR, where the body is, SERVER and PORT, N, FILES of testdata, SELF (this
-// program) and PEER of test/bench/programs. A client prints the hash of each body.
+// end is a program. Scripts are for sh. They get DIR (the directory of the body), SERVER, PORT, N, FILES (the
+// directory testdata), SELF (this program) and PEER (of test/bench/programs). A client prints the hash of
+// each body.
 type end struct {
 	program string
 	version string // command that prints it
 	script  string
-	note    string // how it is configured, where that decides
+	note    string // its configuration, if that decides the result
 }
 
 func (c testCase) times() int { return cmp.Or(c.n, 30) }
 
-// limit of one try: an emulated processor is twenty times slower.
+// limit bounds one try: an emulated processor is twenty times slower.
 func (c testCase) limit() time.Duration {
 	if c.slow {
 		return 6 * time.Minute

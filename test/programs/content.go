@@ -12,17 +12,17 @@ import (
 	"sync"
 )
 
-// bodyBytes is the length of what is sent each time: more than a segment, less than what a connection begins with.
+// bodyBytes is the length of the body: more than a segment, less than the initial window of a connection.
 const bodyBytes = 40_000
 
-// body is one line of hexadecimal digits without its end: it passes every protocol as it is.
+// body is one line of hexadecimal digits without a line feed: every protocol carries it unchanged.
 func body() []byte {
 	half := make([]byte, bodyBytes/2)
 	rand.NewChaCha8([32]byte{7}).Read(half)
 	return []byte(hex.EncodeToString(half))
 }
 
-// checkHashes expects the hash of the body, as sha256sum prints it, as often as it was asked for, and nothing else.
+// checkHashes expects the hash of the body, as sha256sum prints it, once per request, and nothing else.
 func checkHashes(out string, times int) error {
 	sum := sha256.Sum256(body())
 	want := hex.EncodeToString(sum[:])
@@ -35,7 +35,7 @@ func checkHashes(out string, times int) error {
 		n++
 	}
 	if n != times {
-		return fmt.Errorf("%d bodies came, want %d", n, times)
+		return fmt.Errorf("got %d bodies, want %d", n, times)
 	}
 	return nil
 }

@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// goServe is a server of Go's: ADDRESS DIRECTORY.
+// goServe is a server in Go: ADDRESS DIRECTORY.
 func goServe(args []string) error {
 	return http.ListenAndServe(args[0], http.FileServer(http.Dir(args[1])))
 }
 
-// goGet gets a URL some times on one connection, and prints the hash of each body: URL TIMES.
+// goGet gets a URL several times on one connection, and prints the hash of each body: URL TIMES.
 func goGet(ctx context.Context, out io.Writer, args []string) error {
 	times, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -44,5 +44,5 @@ func goGet(ctx context.Context, out io.Writer, args []string) error {
 	return nil
 }
 
-// goVersion is the version of Go that has built this program, as others print theirs.
+// goVersion is the version of Go that built this program, in the form in which others print theirs.
 func goVersion() string { return strings.TrimPrefix(runtime.Version(), "go") }

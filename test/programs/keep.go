@@ -16,11 +16,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// kept is where the reports are of which the table is made, a file for each kernel.
+// kept is the directory of the reports from which the table is made, a file for each kernel.
 const kept = "test/programs/results"
 
-// keepCommand takes the reports of guests below directories. Cases that a later one has, too, are taken from that. A kernel
-// that has not run keeps what it had, and so does one whose run has not had all cases.
+// keepCommand copies the reports of guests below the directories. Later reports replace the cases of earlier
+// ones. It keeps the old report of a kernel that has not run, or whose run was incomplete.
 func keepCommand(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%w: a directory of results is needed", flag.ErrHelp)
@@ -69,7 +69,7 @@ func keep(from []string, into, commit string) error {
 	return failed
 }
 
-// over is the report with the cases of an earlier one that it does not have, in their order.
+// over adds the cases of an earlier report that this one does not have, in their order.
 func (r *Report) over(earlier *Report) *Report {
 	if earlier == nil {
 		return r
@@ -87,7 +87,7 @@ func (r *Report) over(earlier *Report) *Report {
 	return &all
 }
 
-// complete is an error when the run has ended before its last case, or was of a part of them.
+// complete returns an error if the run ended before its last case, or was restricted to a part of the cases.
 func (r *Report) complete() error {
 	for _, c := range cases() {
 		if !slices.ContainsFunc(r.Cases, func(is Case) bool { return is.Name == c.name }) {
@@ -97,7 +97,7 @@ func (r *Report) complete() error {
 	return nil
 }
 
-// load reads what is kept, in the order of the kernels' versions.
+// load reads the kept reports, in the order of the kernels' versions.
 func load(dir string) (all []kernelReport, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
@@ -117,10 +117,10 @@ func load(dir string) (all []kernelReport, err error) {
 	return all, nil
 }
 
-// byVersion has 6.1 before 6.12, and that before 7.
+// byVersion sorts 6.1 before 6.12, and 6.12 before 7.
 func byVersion(a, b string) int {
 	var x, y [2]int
-	_, _ = fmt.Sscanf(a, "%d.%d", &x[0], &x[1]) // what is not there is 0
+	_, _ = fmt.Sscanf(a, "%d.%d", &x[0], &x[1]) // missing parts are 0
 	_, _ = fmt.Sscanf(b, "%d.%d", &y[0], &y[1])
 	return slices.Compare(x[:], y[:])
 }

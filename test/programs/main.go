@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Programs runs clients and servers as they are shipped, each in a pod of its own, with sockmap's default configuration, and
-// tells for each end how much of what it received was redirected, and why not where it was not. What clients receive
-// is checked each time. Where something fails, it is tried on plain TCP, too: what fails there is the test's own fault.
+// Programs runs unmodified clients and servers, each in its own pod, with sockmap's default configuration. It
+// reports for each end which share of the received bytes was redirected, and why not more. It checks the data
+// that clients receive in each run. A failed case is repeated on plain TCP: a failure there is a fault of the
+// test.
 //
-//	programs build                       the plugins and a peer, for the guests' image
+//	programs build                       build the plugins and a peer for the guests' image
 //	programs run -json FILE [-all] [-run REGEXP]
-//	programs keep DIRECTORY...           what test/vm's guests have left, as test/programs/results
+//	programs keep DIRECTORY...           copy the results of test/vm's guests to test/programs/results
 //	programs table -into docs/PROGRAMS.md
 package main
 
@@ -56,10 +57,10 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return goGet(ctx, out, args[1:])
 		}
 	}
-	return errors.New("what to do? (build, run, keep, or table)")
+	return errors.New("a command is needed: build, run, keep, or table")
 }
 
-// build puts into .cache/lab what a guest, which has no compiler, finds there.
+// build puts the programs for a guest, which has no compiler, into .cache/lab.
 func build(ctx context.Context) error {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -79,8 +80,8 @@ func runCommand(ctx context.Context, out io.Writer, args []string) (err error) {
 	o := options{out: out}
 	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins (default: they are built)")
 	f.BoolVar(&o.all, "all", false, "those that take long, too")
-	f.BoolVar(&o.acceptHazards, "accept-hazards", false, "accelerate whatever hazards the kernel has: not the default, for trying out")
-	f.BoolVar(&o.verbose, "v", false, "print what programs say")
+	f.BoolVar(&o.acceptHazards, "accept-hazards", false, "accept the kernel's hazards, for experiments")
+	f.BoolVar(&o.verbose, "v", false, "print the output of programs")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

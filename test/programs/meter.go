@@ -19,21 +19,21 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// meter tells what two pods have sent each other since it was made.
+// meter counts what two pods have sent each other since it was made.
 type meter struct {
 	d              *datapath.Datapath // nil: nothing is loaded
 	client, server side
 }
 
-// side is a pod, and what it had sent before.
+// side is a pod, and its counts at the beginning.
 type side struct {
 	pod    *lab.Pod
 	peer   netip.Addr
 	before sent
-	seen   map[uint64]bool // cookie of a socket -> without O_NONBLOCK
+	seen   map[uint64]bool // socket cookie -> without O_NONBLOCK
 }
 
-// sent is what the sockets of a pod have sent.
+// sent are counts of the bytes that the sockets of a pod have sent.
 type sent struct {
 	redirected uint64
 	wire       uint64 // payload that went through the pod's interface
@@ -60,10 +60,11 @@ func newMeter(s *session) (*meter, error) {
 	return m, nil
 }
 
-// headers are those of a TCP segment with time stamps, in a packet of version 4 in a frame.
+// headers are the lengths of the headers of a TCP segment with time stamps, in an IPv4 packet in an Ethernet
+// frame.
 const headers = 14 + 20 + 32
 
-// sent reads what has been counted. Redirected bytes do not pass the interface; a packet of many segments has one header
+// sent reads the counts. Redirected bytes do not pass the interface. A packet of many segments has one header
 // there.
 func (m *meter) sent(p *lab.Pod) (s sent, err error) {
 	err = p.Do(func() error {
@@ -117,8 +118,8 @@ func (m *meter) watch() (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// look notes the sockets that are connected to the other pod. Processes and descriptors that are gone meanwhile were
-// there too shortly.
+// look records the sockets that are connected to the other pod. It may miss processes and descriptors that
+// exist only for a moment.
 func (e *side) look() {
 	list, _ := os.ReadFile(filepath.Join(e.pod.ContainerCgroup(), "cgroup.procs"))
 	for pid := range strings.FieldsSeq(string(list)) {
@@ -140,8 +141,8 @@ func (e *side) look() {
 	}
 }
 
-// result waits until the client's sockets are closed, and fills in both ends. What an end has received is what the
-// other has sent.
+// result waits until the client's sockets are closed, and fills in both ends. The bytes that an end has
+// received are those that the other has sent.
 func (m *meter) result(c *Case) error {
 	if m.d != nil {
 		defer m.d.Close()
@@ -154,8 +155,9 @@ func (m *meter) result(c *Case) error {
 	if err != nil {
 		return err
 	}
-	// This is counted at the end that connects: the server's are its connections to others, such as RabbitMQ's to epmd. The
-	// client may have such, too (pika's to itself): where all of its connections to the server have joined, it has.
+	// This is counted at the end that connects, so a server's counts are connections to others, such as
+	// RabbitMQ's to epmd. The client may have such connections, too (pika's to itself): if all of its
+	// connections to the server have joined, the client counts as joined.
 	blocking := datapath.ResultBlocking.String()
 	delete(server.results, blocking)
 	if seen := len(m.client.seen); seen > 0 && client.results[datapath.ResultJoined.String()] >= uint64(seen) {
@@ -182,7 +184,8 @@ func subtract(now, before map[string]uint64) {
 	maps.DeleteFunc(now, func(_ string, n uint64) bool { return n == 0 })
 }
 
-// fill notes what came from the peer. Results are of either end: one that does not take part keeps the other off, too.
+// fill fills in the bytes from the peer. Results may be of either end: an end that does not take part keeps
+// the other on TCP, too.
 func (e *End) fill(s *side, peer, own sent) {
 	e.Redirected, e.Received = peer.redirected, peer.redirected+peer.wire
 	e.Sockets = len(s.seen)

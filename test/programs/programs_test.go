@@ -22,11 +22,11 @@ func TestOnlyTheWholeBodyEachTimeIsContent(t *testing.T) {
 	other := fmt.Sprintf("%x", sha256.Sum256(body()[1:]))
 	for out, want := range map[string]string{
 		good + "\n" + good + "  -\n":   "",
-		good + "\n":                    "1 bodies came, want 2",
+		good + "\n":                    "got 1 bodies, want 2",
 		good + "\n" + other + "\n":     "body 2 of 2 is another one",
 		"warning\n" + good + "\n":      "body 1 of 2 is another one",
-		strings.Repeat(good+"\n", 3):   "3 bodies came, want 2",
-		"":                             "0 bodies came",
+		strings.Repeat(good+"\n", 3):   "got 3 bodies, want 2",
+		"":                             "got 0 bodies",
 		good + "\n\n" + good + "\nx\n": "body 2 of 2",
 	} {
 		err := checkHashes(out, 2)

@@ -8,21 +8,23 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// enough is the share above which nobody asks why the rest went by TCP: connections begin there.
+// enough is the share of redirected bytes above which no reason is given for the rest: each connection begins
+// on TCP.
 const enough = 0.85
 
-// lasting reasons hold for the rest of a connection: where there is one, it is why.
+// lasting reasons hold for the rest of a connection. If there is one, it is the cause.
 var lasting = []datapath.Reason{
 	datapath.ReasonBlocking, datapath.ReasonPages, datapath.ReasonCorked, datapath.ReasonSmall, datapath.ReasonULP,
 	datapath.ReasonZerocopy, datapath.ReasonWaitall, datapath.ReasonDiscard, datapath.ReasonOOB, datapath.ReasonRcvlowat,
 	datapath.ReasonInq, datapath.ReasonOption, datapath.ReasonLeaving,
 }
 
-// reasonsOf says why not all that peer has sent was redirected: what became of connections that never joined, the reasons
-// that last, and only where there are neither, those that pass.
+// reasonsOf explains why not all bytes from peer were redirected: by the results of connections that never
+// joined, by the lasting reasons, or, if there are neither, by the passing ones.
 func reasonsOf(own, peer sent) (names []string) {
 	for _, r := range datapath.Results() {
-		// Both ends are on this node: where one stays out, the other finds nobody, and is told that the peer is remote.
+		// Both ends are on this node: if one stays out, the other does not find it, and takes the peer for a
+		// remote one.
 		if r != datapath.ResultJoined && r != datapath.ResultRemote && own.results[r.String()]+peer.results[r.String()] > 0 {
 			names = append(names, "connection: "+r.String())
 		}

@@ -13,40 +13,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Report is what one kernel has shown.
+// Report has the results of one kernel.
 type Report struct {
-	Kernel string   `json:"kernel"`           // release of it
-	Date   string   `json:"date"`             // of the run, in UTC
-	Commit string   `json:"commit,omitempty"` // of the sources, where that is known
-	Off    []string `json:"off,omitempty"`    // hazards for which nothing is accelerated by default
-	Guards []string `json:"guards"`           // that run
+	Kernel string   `json:"kernel"`           // release of the kernel
+	Date   string   `json:"date"`             // date of the run, in UTC
+	Commit string   `json:"commit,omitempty"` // commit of the sources, if known
+	Off    []string `json:"off,omitempty"`    // hazards that prevent acceleration by default
+	Guards []string `json:"guards"`           // guards that ran
 	Cases  []Case   `json:"cases"`
 }
 
-// Case is a client and a server that have talked.
+// Case is the result of a client and a server.
 type Case struct {
 	Name   string        `json:"name"`
 	Took   time.Duration `json:"took"`
-	Error  string        `json:"error,omitempty"`   // what failed with sockmap
-	Plain  string        `json:"plain,omitempty"`   // what failed without, when that was tried
+	Error  string        `json:"error,omitempty"`   // the error with sockmap
+	Plain  string        `json:"plain,omitempty"`   // the error without, if that was tried
 	NotRun string        `json:"not_run,omitempty"` // why it was not run
 	Client End           `json:"client"`
 	Server End           `json:"server"`
 }
 
-// End is one of the two. Bytes are of what it has received from the other.
+// End is one of the two ends. Bytes are those that it received from the other.
 type End struct {
 	Program    string   `json:"program"`
 	Version    string   `json:"version"`
-	Received   uint64   `json:"received"` // as payload, in bytes, within some hundred
+	Received   uint64   `json:"received"` // payload in bytes, accurate to some hundred
 	Redirected uint64   `json:"redirected"`
-	Sockets    int      `json:"sockets"`  // connected ones that were seen
-	Blocking   int      `json:"blocking"` // those without O_NONBLOCK
+	Sockets    int      `json:"sockets"`  // connected sockets that were seen
+	Blocking   int      `json:"blocking"` // those of them without O_NONBLOCK
 	Reasons    []string `json:"reasons,omitempty"`
-	Note       string   `json:"note,omitempty"` // how it is configured
+	Note       string   `json:"note,omitempty"` // its configuration
 }
 
-// Share of the received bytes that were redirected, 0 to 1.
+// Share is the redirected part of the received bytes, 0 to 1.
 func (e End) Share() float64 {
 	if e.Received == 0 {
 		return 0
@@ -54,11 +54,11 @@ func (e End) Share() float64 {
 	return float64(e.Redirected) / float64(e.Received)
 }
 
-// Blocks reports whether the end waits inside receive calls. Descriptors tell, but for programs that pass MSG_DONTWAIT on
-// one without O_NONBLOCK: to those everything is redirected.
+// Blocks reports whether the end waits inside receive calls, by the flags of its descriptors. It is wrong for
+// programs that pass MSG_DONTWAIT on a descriptor without O_NONBLOCK: these get everything redirected.
 func (e End) Blocks() bool { return e.Blocking > 0 && 2*e.Blocking >= e.Sockets && e.Share() < enough }
 
-// newReport is one of this kernel, without cases.
+// newReport returns a report of this kernel, without cases.
 func newReport() (*Report, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -92,8 +92,8 @@ func readReport(file string) (*Report, error) {
 	return r, nil
 }
 
-// verdict prints a line for each case. It is an error when a program has failed, and when bytes were redirected although
-// something keeps acceleration off, or none were although nothing does.
+// verdict prints a line for each case. It returns an error if a program has failed, if bytes were redirected
+// although a hazard prevents acceleration, or if none were although no hazard does.
 func (r *Report) verdict(out io.Writer) error {
 	failed, ran, redirected := 0, 0, uint64(0)
 	for _, c := range r.Cases {

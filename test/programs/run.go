@@ -29,22 +29,22 @@ var scripts embed.FS
 type options struct {
 	out           io.Writer
 	bin           string
-	file          string // of the report
+	file          string // file of the report
 	all           bool
 	acceptHazards bool
 	verbose       bool
 	cases         []testCase
 }
 
-// runner is a node, and two networks: with sockmap in the chain, and without.
+// runner has a node and two networks: with sockmap in the chain, and without.
 type runner struct {
 	options
 	node        *lab.Node
 	fast, plain []byte
-	log         bytes.Buffer // of the plugins
+	log         bytes.Buffer // messages of the plugins
 }
 
-// subnet has room for two pods of each case: addresses are not used again at once.
+// subnet has addresses for two pods of each case, because addresses are not reused immediately.
 var subnet = netip.MustParsePrefix("10.64.0.0/20")
 
 func run(ctx context.Context, o options) (report *Report, err error) {
@@ -78,7 +78,7 @@ func run(ctx context.Context, o options) (report *Report, err error) {
 	return report, r.each(ctx, report)
 }
 
-// each runs the cases, and keeps the report after each: who stops a run has what was seen until then.
+// each runs the cases, and saves the report after each, so that an interrupted run keeps its results.
 func (r *runner) each(ctx context.Context, report *Report) error {
 	for _, c := range r.cases {
 		if ctx.Err() != nil {
@@ -102,9 +102,9 @@ func (r *runner) each(ctx context.Context, report *Report) error {
 	return nil
 }
 
-// networks makes the conflists. What is configured is the shipped default, but for -accept-hazards.
+// networks makes the conflists. Their configuration is the shipped default, except for -accept-hazards.
 func (r *runner) networks() (err error) {
-	// Servers that are not root find their files below it.
+	// Servers that do not run as root find their files below it.
 	if err := os.Chmod(r.node.Dir(), 0o711); err != nil {
 		return err
 	}
@@ -120,11 +120,11 @@ func (r *runner) networks() (err error) {
 	return err
 }
 
-// about asks the data path what of the kernel decides.
+// about reads the facts about the kernel from the data path.
 func (r *runner) about(report *Report) error {
 	d, err := datapath.Open(r.node.BPFFS())
 	if errors.Is(err, datapath.ErrNotLoaded) && !report.ran() {
-		return nil // no case needed it so far
+		return nil // no case has loaded the state yet
 	}
 	if err != nil {
 		return fmt.Errorf("nothing was loaded: %w: %s", err, r.log.Bytes())
@@ -167,7 +167,7 @@ func (r *runner) one(ctx context.Context, c testCase) Case {
 	return said
 }
 
-// session is a try: two pods and a directory.
+// session is one try: two pods and a directory.
 type session struct {
 	*runner
 	testCase
@@ -175,7 +175,7 @@ type session struct {
 	client, server *lab.Pod
 }
 
-// try runs the case on a network and fills in what became of the bytes, unless said is nil.
+// try runs the case on a network and fills in the counts of bytes, unless said is nil.
 func (r *runner) try(ctx context.Context, c testCase, conflist []byte, said *Case) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.limit(), fmt.Errorf("over the limit of %v", c.limit()))
 	defer cancel()
@@ -202,7 +202,7 @@ func (r *runner) try(ctx context.Context, c testCase, conflist []byte, said *Cas
 		err = s.measure(ctx, said)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; the server says: %s", err, tail(served.String(), 1500))
+		return fmt.Errorf("%w; output of the server: %s", err, tail(served.String(), 1500))
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (s *session) files() error {
 	return os.WriteFile(filepath.Join(s.dir, "body"), body(), 0o644)
 }
 
-// command is a script with what it needs to know in its environment.
+// command is a script with its parameters in the environment.
 func (s *session) command(ctx context.Context, where *lab.Pod, script string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -230,7 +230,7 @@ func (s *session) command(ctx context.Context, where *lab.Pod, script string) (*
 	return cmd, nil
 }
 
-// serve starts the server and waits until it takes connections. It ends with its pod.
+// serve starts the server and waits until it accepts connections. It ends with its pod.
 func (s *session) serve(ctx context.Context) (said *syncBuffer, err error) {
 	said = &syncBuffer{}
 	cmd, err := s.command(context.WithoutCancel(ctx), s.server, s.testCase.server.script)
@@ -259,7 +259,7 @@ func (s *session) serve(ctx context.Context) (said *syncBuffer, err error) {
 	}
 }
 
-// measure runs the client and compares what it received.
+// measure runs the client and checks the data that it received.
 func (s *session) measure(ctx context.Context, said *Case) error {
 	meter, err := newMeter(s)
 	if err != nil {

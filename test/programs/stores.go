@@ -4,13 +4,13 @@ package main
 
 const asPostgres = `setpriv --reuid postgres --regid postgres --clear-groups `
 
-// postgres is the server of Debian's, with a new cluster.
+// postgres is Debian's server, with a new cluster.
 var postgres = end{"PostgreSQL", "/usr/lib/postgresql/15/bin/postgres --version", `bin=/usr/lib/postgresql/15/bin
 ` + asPostgres + `$bin/initdb -D "$DIR/data" -A trust -U postgres --no-sync --no-locale -E UTF8 >&2
 echo "host all all 0.0.0.0/0 trust" >"$DIR/data/pg_hba.conf"
 exec ` + asPostgres + `$bin/postgres -D "$DIR/data" -h 0.0.0.0 -k "$DIR" -c fsync=off -c autovacuum=off`, ""}
 
-// postgresReady waits until it answers: it listens before.
+// postgresReady waits until the server answers queries, which is later than it listens.
 const postgresReady = `until /usr/lib/postgresql/15/bin/pg_isready -q -h "$SERVER"; do sleep 0.2; done
 `
 
@@ -36,7 +36,7 @@ $bench -i -q postgres >&2 && $bench -S -c 4 -t 100 postgres >&2 && $bench -c 2 -
 			"JDBC", "ls /usr/share/maven-repo/org/postgresql/postgresql",
 			postgresReady + `exec java -XX:TieredStopAtLevel=1 -cp /usr/share/java/postgresql.jar "$FILES/Jdbc.java"`, "",
 		}},
-		// Without its own tables it starts at once, and lets everybody in.
+		// Without its own tables it starts quickly, and accepts every user.
 		{name: "mariadb", port: 3306, server: end{"MariaDB", "mariadbd --version", `mkdir "$DIR/data"; chown mysql "$DIR/data"
 exec mariadbd --no-defaults --user=mysql --datadir="$DIR/data" --socket="$DIR/sock" --bind-address=0.0.0.0 --skip-name-resolve ` +
 			`--skip-grant-tables`, ""}, client: end{"mariadb", "mariadb --version | sed s/.*Distrib//", `sql="mariadb --no-defaults -h $SERVER"

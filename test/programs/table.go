@@ -14,7 +14,7 @@ import (
 
 var section = marked.Section{Name: "programs", Target: "docs"}
 
-// kernelReport is what one of test/vm's kernels has shown.
+// kernelReport is the report of one of test/vm's kernels.
 type kernelReport struct {
 	name string
 	*Report
@@ -34,7 +34,8 @@ func tableCommand(out io.Writer, args []string) error {
 	return section.Put(out, *into, table(all))
 }
 
-// table has a row for each end, and a column for each kernel. The sentence before it counts what no kernel decides.
+// table has a row for each end, and a column for each kernel. The sentence before it counts the ends that are
+// the same on all kernels.
 func table(all []kernelReport) string {
 	var b strings.Builder
 	b.WriteString(blockingLine(all))
@@ -101,10 +102,10 @@ func row(b *strings.Builder, all []kernelReport, name string, server bool) {
 		}
 		shares = append(shares, c.share(e))
 		if len(k.Off) > 0 {
-			continue // nothing is accelerated, for a reason of the kernel's
+			continue // nothing is accelerated because of the kernel
 		}
 		for _, r := range e.Reasons {
-			// The only connection was redirected to: others that stayed out were not to the peer.
+			// The only connection was redirected. Others that stayed out were not to the peer.
 			if e.Sockets == 1 && e.Redirected > 0 && strings.HasPrefix(r, "connection: ") {
 				continue
 			}
@@ -121,7 +122,7 @@ func row(b *strings.Builder, all []kernelReport, name string, server bool) {
 		strings.Join(reasons, ", "), strings.Join(changes(reasons, first.Blocks()), "; "))
 }
 
-// share in words. What few messages are cannot be told in percent of bytes that does not differ between two runs.
+// share returns the share in words. The percentage of few bytes would differ between two runs.
 func (c Case) share(e End) string {
 	switch share := e.Share(); {
 	case c.NotRun != "":
@@ -143,7 +144,7 @@ func (c Case) share(e End) string {
 	}
 }
 
-// blockingLine counts the ends that wait inside receive calls, where most kernels saw it so.
+// blockingLine counts the ends that wait inside receive calls, as most kernels saw it.
 func blockingLine(all []kernelReport) string {
 	var ends, blocking [2]int
 	for _, name := range caseNames(all) {
@@ -171,7 +172,7 @@ func blockingLine(all []kernelReport) string {
 		blocking[0], ends[0], blocking[1], ends[1])
 }
 
-// advice says what changes a reason.
+// advice describes how to avoid a reason.
 var advice = map[string]string{
 	"connection: blocking":   "a client that connects with O_NONBLOCK, or see *blocking* above",
 	"message: blocking":      "this end with O_NONBLOCK and poll, or see *blocking* above",
@@ -194,7 +195,8 @@ var advice = map[string]string{
 	"message: no-peer":       "nothing: it is so until the other end has joined",
 }
 
-// changes are in the order of the reasons. Who reads and who sends have the same reason when one of them blocks.
+// changes are in the order of the reasons. The reader and the sender have the same reason when one of them
+// blocks.
 func changes(reasons []string, blocks bool) (all []string) {
 	for _, r := range reasons {
 		text, ok := advice[r]

@@ -16,10 +16,11 @@ import (
 
 var versionText = regexp.MustCompile(`\d+\.\d+[\w.:+~-]*`)
 
-// unknown begins the version of a program that did not tell it.
+// unknown is the prefix of the version of a program that did not print it.
 const unknown = "unknown"
 
-// describe asks the program for its version. Not all programs can run on each processor: why is then said.
+// describe asks the program for its version. If a program cannot run on this processor, it returns the
+// reason.
 func (e end) describe(ctx context.Context) (d End, notRun string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -34,7 +35,7 @@ func (e end) describe(ctx context.Context) (d End, notRun string) {
 	return d, ""
 }
 
-// diedOf reports whether a signal has ended a command, or what a shell ran for it.
+// diedOf reports whether a signal has ended a command, or a program that a shell ran for it.
 func diedOf(err error, signal syscall.Signal) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -44,7 +45,7 @@ func diedOf(err error, signal syscall.Signal) bool {
 	return ok && (status.Signaled() && status.Signal() == signal || status.ExitStatus() == 128+int(signal))
 }
 
-// hasFlag reports whether a processor of /proc/cpuinfo can do what a flag names.
+// hasFlag reports whether a processor of /proc/cpuinfo has a flag.
 func hasFlag(info, flag string) bool {
 	for line := range strings.Lines(info) {
 		if name, flags, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "flags" {

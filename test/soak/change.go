@@ -19,10 +19,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// keys are those of the plugin's entry.
+// keys are keys of the plugin's entry.
 type keys map[string]any
 
-// policies are what pods are changed to, and back. The first is what they begin with. Servers listen on ports from 32768 to 60999.
+// policies are the policies between which pods are changed. The first is the one that they begin with.
+// Servers listen on ports from 32768 to 60999.
 var policies = []keys{
 	{},
 	{"enabled": false},
@@ -31,21 +32,21 @@ var policies = []keys{
 	{"ports": keys{"include": []string{"1-46000"}}},
 }
 
-// changer does to the node what happens on nodes all the time.
+// changer makes the changes to the node that happen on nodes all the time.
 type changer struct {
 	node    *lab.Node
 	pods    []*lab.Pod
 	entry   keys
 	foreign *foreign
 	every   time.Duration
-	policy  map[*lab.Pod]int // of policies; 0 is not kept
+	policy  map[*lab.Pod]int // index in policies; 0 is not kept
 
 	policies, switches, neighbours, rounds atomic.Uint32
 }
 
 func (c *changer) sockmap() *endpoint.Node { return &endpoint.Node{Dir: c.node.BPFFS()} }
 
-// run changes something until ctx ends.
+// run makes changes until ctx ends.
 func (c *changer) run(ctx context.Context, rng *rand.Rand) error {
 	for ctx.Err() == nil {
 		if !sleep(ctx, c.every/2+rand.N(c.every)) {
@@ -70,7 +71,7 @@ func (c *changer) step(ctx context.Context, rng *rand.Rand) error {
 	return c.round(ctx)
 }
 
-// changePolicy sends one pod another way, or back when a quarter of the pods are on another.
+// changePolicy gives one pod another policy, or the first one again if a quarter of the pods have another.
 func (c *changer) changePolicy(ctx context.Context, rng *rand.Rand) error {
 	pod, to := c.pods[rng.IntN(len(c.pods))], 1+rng.IntN(len(policies)-1)
 	for p := range c.policy {
@@ -88,7 +89,7 @@ func (c *changer) changePolicy(ctx context.Context, rng *rand.Rand) error {
 	return c.add(ctx, pod, policies[to])
 }
 
-// add calls the plugin as a runtime does that repeats an ADD with another configuration.
+// add calls the plugin like a runtime that repeats an ADD with another configuration.
 func (c *changer) add(ctx context.Context, pod *lab.Pod, policy keys) error {
 	conf := maps.Clone(c.entry)
 	maps.Copy(conf, policy)
@@ -109,8 +110,8 @@ func (c *changer) add(ctx context.Context, pod *lab.Pod, policy keys) error {
 	return nil
 }
 
-// turnSwitch turns acceleration off for a moment, as `sockmapctl disable` does: what is busy or idle then leaves
-// the sockhash.
+// turnSwitch turns acceleration off for a moment, as `sockmapctl disable` does. Busy or idle sockets then
+// leave the sockhash.
 func (c *changer) turnSwitch(ctx context.Context, rng *rand.Rand) error {
 	c.switches.Add(1)
 	_, err := c.sockmap().SetDisabled(ctx, true)
@@ -134,8 +135,8 @@ func (c *changer) evict() error {
 	return errors.Join(err, e.Close())
 }
 
-// changeForeign lets it come, go or behave otherwise. When it comes, an ADD finds it: from then on what it does to flags is
-// undone.
+// changeForeign attaches, detaches or changes the foreign program. An ADD notices it, and from then on its
+// changes to flags are undone.
 func (c *changer) changeForeign(ctx context.Context, rng *rand.Rand) error {
 	c.neighbours.Add(1)
 	if changed, err := c.foreign.change(rng); changed || err != nil {
@@ -152,17 +153,17 @@ func (c *changer) changeForeign(ctx context.Context, rng *rand.Rand) error {
 	return nil
 }
 
-// round is what the agent does now and then.
+// round does what the agent does periodically.
 func (c *changer) round(ctx context.Context) error {
 	c.rounds.Add(1)
 	removed, err := c.sockmap().Reap(ctx)
 	if err == nil && len(removed) > 0 {
-		err = fmt.Errorf("reap has removed what is alive: %+v", removed)
+		err = fmt.Errorf("reap has removed live attachments: %+v", removed)
 	}
 	return err
 }
 
-// sleep reports whether ctx has not ended before.
+// sleep returns false if ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

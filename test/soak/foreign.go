@@ -20,19 +20,20 @@ const (
 	cbFlagsOffset                       = 84
 )
 
-// rule says what the foreign program makes of a socket's callback flags at the end of the handshake.
+// rule describes how the foreign program changes a socket's callback flags at the end of the handshake.
 type rule struct {
-	Keep uint32 // these of the flags that are there
-	Set  uint32 // and these
+	Keep uint32 // keeps these of the socket's flags
+	Set  uint32 // and sets these
 }
 
 var (
 	beside = rule{^uint32(0), flagState | flagRTT}
-	// absolute are those of programs that think that they are alone. The last takes every flag of others away.
+	// absolute are the rules of programs that ignore others. The last one clears every flag of others.
 	absolute = []rule{{0, flagState | flagRTT}, {0, flagState}, {0, 0}}
 )
 
-// foreign is a sock_ops program of somebody else's, above all pods. It asks for callbacks of its own, and counts them.
+// foreign is a sock_ops program that belongs to another component, above all pods. It requests its own
+// callbacks, and counts them.
 type foreign struct {
 	program *ebpf.Program
 	counter *ebpf.Map
@@ -122,8 +123,8 @@ func (f *foreign) follow(r rule) error {
 	return nil
 }
 
-// attach leaves the flags of others as they are: until something of ours has looked, nothing runs after it that
-// would ask for them again.
+// attach attaches the program with a rule that keeps the flags of others: before one of our programs notices
+// it, none runs after it that could request them again.
 func (f *foreign) attach() error {
 	dir, err := os.Open(f.dir)
 	if err != nil {
@@ -151,7 +152,7 @@ func (f *foreign) detach() error {
 	return err
 }
 
-// change makes a program that is attached leave, or behave in another way. It reports whether it has.
+// change detaches an attached program or changes its rule. It reports whether it has.
 func (f *foreign) change(rng *rand.Rand) (bool, error) {
 	switch {
 	case f.link == nil:

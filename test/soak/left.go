@@ -15,10 +15,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// maxSockets is small: counts of sockets are put right when they are off by more than a 256th of it.
+// maxSockets is small: counts of sockets are corrected when they are wrong by more than a 256th of it.
 const maxSockets, toleratedDrift = 1024, maxSockets / 256
 
-// drained waits until nothing is left of the sockets, which are all closed.
+// drained waits until no state is left of the sockets, which are all closed.
 func drained(ctx context.Context, node *lab.Node, c *changer) error {
 	const patience = 30 * time.Second
 	for start := time.Now(); ; {
@@ -73,7 +73,7 @@ func whatIsLeft(node *lab.Node) (left, err error) {
 	return left, it.Err()
 }
 
-// entries counts those of a pinned map of which nobody else takes any.
+// entries counts the entries of a pinned map that no other process removes.
 func entries(path string) (n int, err error) {
 	m, err := ebpf.LoadPinnedMap(path, nil)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// longest bounds a conversation that lasts; what remains until limit is for its last messages on a busy machine.
+// longest bounds a lasting conversation. The rest until limit is for its last messages on a busy machine.
 const longest = 30 * time.Second
 
-// lasting goes on while refreshes are due, policies change and the switch is turned: small messages and big ones, one way or both
-// at once, with pauses.
+// lasting continues while refreshes are due, policies change and the switch is turned: small and large
+// messages, in one direction or both at once, with pauses.
 func lasting(ctx context.Context, rng *rand.Rand, client, server net.Conn) (total uint64, err error) {
 	end := time.Now().Add(2*time.Second + rand.N(longest))
 	there, back := newDirection(rng, client, server), newDirection(rng, server, client)
@@ -50,7 +50,7 @@ func lasting(ctx context.Context, rng *rand.Rand, client, server net.Conn) (tota
 	return total, nil
 }
 
-// direction is what one end sends to the other.
+// direction is the data that one end sends to the other.
 type direction struct {
 	from, to net.Conn
 	out, in  *traffic.Pattern

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command soak lets pods talk to each other for a while in every way that it knows, chosen at random, and checks each
-// byte: sizes, pauses, flags, half closes, resets and killed processes. Meanwhile the node changes: policies, the kill switch, a sock_ops
-// program of somebody else's, the agent's rounds; and natRefreshSeconds is 1. In the end nothing may be left of the sockets.
+// Command soak runs connections between pods for a while and checks each byte. Sizes, pauses, flags, half
+// closes, resets and killed processes are chosen at random. Meanwhile it changes policies and the kill
+// switch, does the agent's rounds, and attaches and detaches a foreign sock_ops program; natRefreshSeconds is
+// 1. At the end no state of the sockets may be left.
 //
 //	go run ./test/soak -duration 1h
 package main
@@ -57,7 +58,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	bin := filepath.Join(root, ".cache", "soak") // its own: for an hour nobody else may build into it
+	bin := filepath.Join(root, ".cache", "soak") // no other process builds into it
 	if err := lab.BuildPlugins(ctx, bin); err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 func soak(ctx context.Context, c *changer, o options) error {
-	// So that it is there from the beginning, however short this is.
+	// So that it is present from the beginning, even in a short run.
 	if err := c.changeForeign(ctx, rand.New(rand.NewPCG(o.seed, 0))); err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func makeConflist(node *lab.Node) ([]byte, error) {
 	})
 }
 
-// sockmapEntry is the plugin's own configuration out of the list, as a runtime hands it over.
+// sockmapEntry is the plugin's own configuration from the list, as a runtime passes it.
 func sockmapEntry(conflist []byte) (keys, error) {
 	var list struct {
 		CNIVersion, Name string
@@ -155,7 +156,7 @@ func makePods(ctx context.Context, node *lab.Node, conflist []byte, n int) (pods
 	return pods, nil
 }
 
-// counts are what happened, by kind of conversation.
+// counts are the numbers of conversations, by kind.
 type counts struct {
 	mu    sync.Mutex
 	done  map[string]int
@@ -163,7 +164,7 @@ type counts struct {
 	first error
 }
 
-// fail keeps the first error and ends everything.
+// fail keeps the first error and ends the run.
 func (c *counts) fail(err error, cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,7 +174,7 @@ func (c *counts) fail(err error, cancel func()) {
 	cancel()
 }
 
-// sums are all bytes and all conversations.
+// sums are the totals of bytes and conversations.
 func (c *counts) sums() (bytes uint64, talks int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,7 +184,7 @@ func (c *counts) sums() (bytes uint64, talks int) {
 	return c.bytes, talks
 }
 
-// talk runs conversations until ctx ends, or one finds a wrong byte. A quarter of them are those that last.
+// talk runs conversations until ctx ends, or one finds a wrong byte. A quarter of them are lasting ones.
 func talk(ctx context.Context, cancel func(), pods []*lab.Pod, o options, c *counts) {
 	var workers sync.WaitGroup
 	for i := range o.talks {

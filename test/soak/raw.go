@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendAll sends b with flags.
+// sendAll sends all of b with flags.
 func sendAll(raw syscall.RawConn, b []byte, flags int) error {
 	for len(b) > 0 {
 		var n int
@@ -27,7 +27,7 @@ func sendAll(raw syscall.RawConn, b []byte, flags int) error {
 	return nil
 }
 
-// peek looks at what waits without taking it.
+// peek reads the waiting bytes and leaves them in the queue.
 func peek(c net.Conn) error {
 	raw, err := c.(*net.TCPConn).SyscallConn()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// reporter tells how things go.
+// reporter prints the progress.
 type reporter struct {
 	d       *datapath.Datapath
 	changer *changer
@@ -22,7 +22,7 @@ type reporter struct {
 	start   time.Time
 }
 
-// sums are over all pods.
+// sums are totals of all pods.
 type sums struct {
 	redirected, tcp uint64 // bytes
 	fallbacks       map[datapath.Reason]uint64
@@ -68,7 +68,8 @@ func (r *reporter) line() {
 		s.fallbacks[datapath.ReasonRefresh], s.fallbacks[datapath.ReasonPolicy], s.fallbacks[datapath.ReasonDisabled])
 }
 
-// end prints the whole, and returns an error where what was to happen beside the conversations has not.
+// end prints the totals, and returns an error if an event that should accompany the conversations has not
+// happened.
 func (r *reporter) end(o options) error {
 	s, err := r.read()
 	if err != nil {
@@ -79,9 +80,11 @@ func (r *reporter) end(o options) error {
 		return err
 	}
 	c := r.changer
-	fmt.Printf("%v, %d pods, seed %d: %.1f GB checked, no byte wrong; %.1f %% of what paired sockets sent was redirected\n",
+	fmt.Printf("%v, %d pods, seed %d: %.1f GB checked, no byte wrong; "+
+		"%.1f %% of the bytes of paired sockets were redirected\n",
 		time.Since(r.start).Round(time.Second), o.pods, o.seed, float64(r.counts.bytes)/1e9, s.share())
-	fmt.Printf("%d policies, the kill switch %d times, the foreign program %d times, %d rounds; %d foreign callbacks, %d lost of ours\n",
+	fmt.Printf("%d policies, the kill switch %d times, the foreign program %d times, %d rounds; "+
+		"%d foreign callbacks, %d of ours missed\n",
 		c.policies.Load(), c.switches.Load(), c.neighbours.Load(), c.rounds.Load(), s.callbacks, events[datapath.EventFlagsLost])
 	var names, reasons []string
 	for name := range r.counts.done {
@@ -103,12 +106,12 @@ func (r *reporter) end(o options) error {
 func (s *sums) happened() error {
 	var errs []error
 	for what, n := range map[string]uint64{
-		"was redirected":                         s.redirected,
-		"went by TCP because of a refresh":       s.fallbacks[datapath.ReasonRefresh],
-		"went by TCP because of a policy":        s.fallbacks[datapath.ReasonPolicy],
-		"went by TCP because of the kill switch": s.fallbacks[datapath.ReasonDisabled],
-		"left because its other end did":         s.fallbacks[datapath.ReasonLeaving],
-		"was told to the foreign program":        s.callbacks,
+		"was redirected":                      s.redirected,
+		"used TCP because of a refresh":       s.fallbacks[datapath.ReasonRefresh],
+		"used TCP because of a policy":        s.fallbacks[datapath.ReasonPolicy],
+		"used TCP because of the kill switch": s.fallbacks[datapath.ReasonDisabled],
+		"left because its other end did":      s.fallbacks[datapath.ReasonLeaving],
+		"reached the foreign program":         s.callbacks,
 	} {
 		if n == 0 {
 			errs = append(errs, fmt.Errorf("nothing %s, so this shows nothing", what))

@@ -15,8 +15,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// tellStuck adds to the error of a conversation that has run into its limit what kernel and data path know of both ends: a hang
-// that is not explained at once is hard to find again.
+// tellStuck adds the state of both ends in kernel and data path to the error of a conversation that has
+// reached its limit: a hang that is not explained immediately is hard to reproduce.
 func tellStuck(err error, node *lab.Node, ends ...net.Conn) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err

@@ -20,14 +20,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// limit is for one conversation: longer is a hang. So that it cannot be reached by work alone, on a busy machine either, none
-// has more than mostMessages in one direction.
+// limit bounds one conversation: a longer one hangs. No conversation has more than mostMessages in one
+// direction, so that it cannot reach the limit by its work alone, even on a busy machine.
 const (
 	limit        = 60 * time.Second
 	mostMessages = 20000
 )
 
-// kind of conversation. It returns how many bytes it has checked.
+// kind is a kind of conversation. It returns the number of bytes that it has checked.
 type kind struct {
 	name string
 	talk func(ctx context.Context, rng *rand.Rand, from, to *lab.Pod) (uint64, error)
@@ -77,7 +77,7 @@ func withPair(f func(ctx context.Context, rng *rand.Rand, client, server net.Con
 	}
 }
 
-// size is between 1 and most, small ones more often.
+// size is between 1 and most; small sizes are more frequent.
 func size(rng *rand.Rand, most int) int { return 1 + rng.IntN(1+rng.IntN(most)) }
 
 func requests(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
@@ -132,7 +132,7 @@ func halfClose(ctx context.Context, rng *rand.Rand, client, server net.Conn) (ui
 	return 2 * s.Bytes, err
 }
 
-// reset ends the connection without a word. What arrives before that must be right; how much does, nobody promises.
+// reset ends the connection by RST. The bytes that arrive before must be right, but some may be missing.
 func reset(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
 	seed, total := rng.Uint32(), size(rng, 2<<20)
 	if _, err := traffic.Send(ctx, client, traffic.Stream{Seed: seed, Bytes: uint64(min(total, 64<<10)), Chunk: 1000}); err != nil {
@@ -145,7 +145,7 @@ func reset(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64
 	return checkUntilEnd(server, traffic.NewPattern(seed))
 }
 
-// checkUntilEnd reads to whatever ends the stream.
+// checkUntilEnd reads until the stream ends, in any way.
 func checkUntilEnd(c net.Conn, p *traffic.Pattern) (got uint64, err error) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -163,7 +163,7 @@ func checkUntilEnd(c net.Conn, p *traffic.Pattern) (got uint64, err error) {
 	}
 }
 
-// flags sends single bytes and small messages with the flags that programs use, and looks before it reads.
+// flags sends single bytes and small messages with the flags that programs use, and peeks before it reads.
 func flags(_ context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
 	seed, total := rng.Uint32(), 1+rng.IntN(3000)
 	out, in := traffic.NewPattern(seed), traffic.NewPattern(seed)
@@ -193,7 +193,8 @@ func flags(_ context.Context, rng *rand.Rand, client, server net.Conn) (uint64, 
 	return uint64(total), nil
 }
 
-// killed starts a stream in a process of its own and kills it: what arrived is right, and the end is seen.
+// killed starts a stream in its own process and kills it: the bytes that arrived are right, and the end is
+// noticed.
 func killed(ctx context.Context, rng *rand.Rand, from, to *lab.Pod) (uint64, error) {
 	s, err := to.Serve(ctx, netip.AddrPortFrom(to.IP4(), 0).String(), -1)
 	if err != nil {
@@ -208,7 +209,7 @@ func killed(ctx context.Context, rng *rand.Rand, from, to *lab.Pod) (uint64, err
 	time.Sleep(time.Duration(20+rng.IntN(100)) * time.Millisecond)
 	err = client.Process.Kill()
 	_ = client.Wait()
-	// The server complains of a stream that ends early; of wrong bytes it would say so.
+	// The server reports a stream that ends early. It would also report wrong bytes.
 	_ = s.Close()
 	return 0, err
 }

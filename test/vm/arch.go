@@ -8,18 +8,18 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// arch is a kind of machine that QEMU emulates.
+// arch is an architecture that QEMU emulates.
 type arch struct {
-	name     string // as Debian and Go name it
+	name     string // name in Debian and Go
 	emulator string
-	// machine are the emulator's arguments that make the board. Its first serial line is the kernel's console, and
-	// results come over frame.ResultPort.
+	// machine are QEMU's arguments for the board. Its first serial line is the kernel's console. Results come
+	// over frame.ResultPort.
 	machine []string
-	// results is the emulator's argument that connects the chardev "results" to frame.ResultPort.
+	// results is QEMU's argument that connects the chardev "results" to frame.ResultPort.
 	results []string
-	// features is what an emulated processor of the kind "max" must not have.
+	// features are the CPU features that an emulated processor of the kind "max" must not have.
 	features string
-	// parameters of the kernel: where its console is, and what the emulation makes necessary.
+	// parameters of the kernel: its console, and what the emulation makes necessary.
 	parameters []string
 }
 
@@ -30,8 +30,8 @@ var archs = []arch{
 		parameters: []string{"console=ttyS0", "no_timer_check"},
 	},
 	{
-		// The board has one serial line, so another one is plugged in. Signing each pointer, as a processor of the kind
-		// max does, costs the emulation half its time; and kernels find no use for larger vectors.
+		// The board has one serial line, so a second one is plugged in. Signing each pointer, as a processor
+		// of the kind max does, costs half of the emulation's time, and kernels do not use larger vectors.
 		name: "arm64", emulator: "qemu-system-aarch64", machine: []string{"virt,gic-version=3"},
 		results:    []string{"-device", "pci-serial,chardev=results"},
 		features:   ",pauth=off,sve=off",

@@ -11,11 +11,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// allKernels stands for every line of kernels.txt, in -kernel.
+// allKernels means every line of kernels.txt, as a value of -kernel.
 const allKernels = "all"
 
-// choose finds kernels by their names, separated by commas. Without a name they are those that run often, and this
-// machine's own.
+// choose finds kernels by their names, separated by commas. Without a name it returns the kernels that run
+// often, and this machine's own.
 func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host bool, err error) {
 	if names == "" {
 		return slices.DeleteFunc(slices.Clone(all), func(w kernel.Wanted) bool { return !w.Often }), true, nil
@@ -37,11 +37,11 @@ func choose(all []kernel.Wanted, names string) (chosen []kernel.Wanted, host boo
 	return chosen, host, nil
 }
 
-// seldomPatience is how many times as long programs may take on kernels that run seldom, which are the slow ones.
+// seldomPatience multiplies the time limits of programs on kernels that run seldom: those are the slow ones.
 const seldomPatience = 3
 
-// programsOf are those of the specs that run on a kernel. What packs executables of this machine runs on kernels for
-// this machine's processors only.
+// programsOf returns the specs that run on a kernel. A spec that packs executables of this machine runs only
+// on kernels for this machine's architecture.
 func programsOf(w kernel.Wanted, specs []spec) (chosen []spec) {
 	for _, s := range specs {
 		wanted := slices.Contains(w.Only, s.Name) || w.Only == nil && s.PartOf == ""
@@ -55,7 +55,7 @@ func programsOf(w kernel.Wanted, specs []spec) (chosen []spec) {
 	return chosen
 }
 
-// wholes gives kernels that run a part of a program all of it.
+// wholes makes kernels that run a part of a program run all of it.
 func wholes(kernels []kernel.Wanted, specs []spec) {
 	for i := range kernels {
 		only := slices.Clone(kernels[i].Only)
@@ -68,7 +68,7 @@ func wholes(kernels []kernel.Wanted, specs []spec) {
 	}
 }
 
-// without gives kernels less to run: left is KERNEL/PROGRAM, separated by commas.
+// without removes programs from kernels. left is KERNEL/PROGRAM, separated by commas.
 func without(kernels []kernel.Wanted, left string) error {
 	for pair := range strings.SplitSeq(left, ",") {
 		name, program, _ := strings.Cut(pair, "/")
@@ -81,12 +81,12 @@ func without(kernels []kernel.Wanted, left string) error {
 	return nil
 }
 
-// runsOn tells whether a spec can be packed for an architecture.
+// runsOn reports whether a spec can be packed for an architecture.
 func (s spec) runsOn(arch string) bool {
 	return arch == runtime.GOARCH || s.Path == "" && len(s.Tools) == 0
 }
 
-// checkPrograms finds kernels that would run nothing, or name a program that there is not.
+// checkPrograms finds kernels that would run nothing, or that name an unknown program.
 func checkPrograms(kernels []kernel.Wanted, specs []spec) error {
 	for _, w := range kernels {
 		for _, name := range w.Only {

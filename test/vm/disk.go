@@ -9,7 +9,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/root"
 )
 
-// setUpRoot makes the Debian root ready, and has the guests load what it takes, where a program of the run wants it.
+// setUpRoot makes the Debian root if a program of the run wants it, and adds the modules that the guests need
+// to mount it.
 func (m *matrix) setUpRoot(ctx context.Context) (err error) {
 	if len(m.kernels) == 0 || !slices.ContainsFunc(m.specs, func(s spec) bool { return s.Root }) {
 		return nil
@@ -19,7 +20,7 @@ func (m *matrix) setUpRoot(ctx context.Context) (err error) {
 	return err
 }
 
-// diskArgs give the emulated machine a disk that several machines may read at a time.
+// diskArgs give the emulated machine a disk that several machines may read at the same time.
 func diskArgs(image string) []string {
 	if image == "" {
 		return nil

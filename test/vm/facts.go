@@ -15,14 +15,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// The programs of manifest.json of which more is read than whether they were content.
+// The programs of manifest.json whose output files are read for facts, not only their exit status.
 const (
 	doctorProgram      = "doctor"      // sockmapctl doctor with every hazard accepted
 	defaultProgram     = "default"     // a part of the conformance suite with none accepted
 	conformanceProgram = "conformance" // all of it with every hazard accepted
 )
 
-// facts are what is known of a kernel after a run. Nothing in them changes from run to run.
+// facts are the facts about a kernel that a run has found. They do not change from run to run.
 type facts struct {
 	Hazards []finding `json:"hazards,omitempty"`
 	Guards  []guard   `json:"guards,omitempty"`
@@ -31,7 +31,7 @@ type facts struct {
 	Conformance *summary.Counts `json:"conformance,omitempty"`
 }
 
-// finding and guard are what sockmapctl doctor says of each.
+// finding and guard are entries of the output of sockmapctl doctor.
 type finding struct {
 	Name     string `json:"name"`
 	State    string `json:"state"`
@@ -45,8 +45,8 @@ type guard struct {
 	Why    string `json:"why"`
 }
 
-// examine reads the facts out of what the programs have left, as far as they ran. What contradicts itself, or wanted,
-// is a problem.
+// examine reads the facts from the files that the programs wrote, as far as they ran. A contradiction, with
+// each other or with wanted, is a problem.
 func (o *outcome) examine(wanted *kernel.Wanted) {
 	for _, r := range o.Programs {
 		if r.Status == nil || !slices.Contains([]string{doctorProgram, defaultProgram, conformanceProgram}, r.Name) {
@@ -64,13 +64,13 @@ func (o *outcome) examineProgram(r *result, wanted *kernel.Wanted) error {
 			return err
 		}
 		if wanted == nil {
-			return nil // nobody can tell what kernel this machine has
+			return nil // nothing is expected of this machine's kernel
 		}
 		return o.Facts.check(*wanted)
 	}
 	f, err := os.Open(filepath.Join(o.dir, r.Name, "conformance.json"))
 	if err != nil {
-		return fmt.Errorf("read what it has left: %w", err)
+		return fmt.Errorf("read its files: %w", err)
 	}
 	defer f.Close()
 	report, err := suite.ReadReport(f)
@@ -91,10 +91,10 @@ func (f *facts) readDoctor(output string) error {
 		Guards  []guard
 	}
 	if err := json.NewDecoder(strings.NewReader(output)).Decode(&said); err != nil {
-		return fmt.Errorf("parse what it says: %w", err)
+		return fmt.Errorf("parse its output: %w", err)
 	}
 	if len(said.Hazards) == 0 || len(said.Guards) == 0 {
-		return fmt.Errorf("it tells of %d hazards and %d guards", len(said.Hazards), len(said.Guards))
+		return fmt.Errorf("its output has %d hazards and %d guards", len(said.Hazards), len(said.Guards))
 	}
 	f.Hazards, f.Guards = said.Hazards, said.Guards
 	for _, h := range f.Hazards {
@@ -105,7 +105,7 @@ func (f *facts) readDoctor(output string) error {
 	return nil
 }
 
-// check compares with what kernels.txt says of the kernel.
+// check compares the facts with the kernel's line of kernels.txt.
 func (f *facts) check(wanted kernel.Wanted) error {
 	for _, name := range wanted.Guards {
 		i := slices.IndexFunc(f.Guards, func(g guard) bool { return g.Name == name })
@@ -118,13 +118,14 @@ func (f *facts) check(wanted kernel.Wanted) error {
 	}
 	got, want := slices.Sorted(slices.Values(f.Open)), slices.Sorted(slices.Values(wanted.Open))
 	if !slices.Equal(got, want) {
-		return fmt.Errorf("by default kernel %s is kept off by %s, kernels.txt says %s", wanted.Name, list(got), list(want))
+		return fmt.Errorf("by default kernel %s is kept on TCP by %s, but kernels.txt says %s",
+			wanted.Name, list(got), list(want))
 	}
 	return nil
 }
 
-// checkDefault compares what was carried when no hazard was accepted with what the probes say: nothing where a severe one
-// is open, and with that reason.
+// checkDefault compares the redirected bytes of the run without accepted hazards with the probes: nothing may
+// be redirected where a severe hazard is open, and that hazard must be the reason.
 func (f *facts) checkDefault(r *suite.Report, output string) error {
 	var redirected uint64
 	for _, c := range r.Cases {
@@ -135,7 +136,7 @@ func (f *facts) checkDefault(r *suite.Report, output string) error {
 	case len(r.Cases) == 0 || r.Accepted:
 		return fmt.Errorf("%d cases, hazards accepted: %v; that shows nothing of the default", len(r.Cases), r.Accepted)
 	case f.Hazards == nil:
-		return fmt.Errorf("%s has not told what is open", doctorProgram)
+		return fmt.Errorf("%s has not reported the open hazards", doctorProgram)
 	case len(f.Open) == 0 && redirected == 0:
 		return fmt.Errorf("nothing was redirected, although no severe hazard is open")
 	case len(f.Open) > 0 && redirected > 0:

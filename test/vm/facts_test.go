@@ -25,7 +25,7 @@ func TestDoctorIsHeldAgainstTheList(t *testing.T) {
 		{"a hazard that is new", doctorSays, "options", "", "kept off by splice, kernels.txt says nothing"},
 		{"a hazard that is gone", doctorSays, "options", "splice,ktls", "kernels.txt says ktls, splice"},
 		{"an empty answer", "{}", "", "", "0 hazards and 0 guards"},
-		{"an error", "sockmapctl: no", "", "", "parse what it says"},
+		{"an error", "sockmapctl: no", "", "", "parse its output"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &result{Name: doctorProgram, Status: &frame.Status{}}

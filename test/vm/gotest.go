@@ -13,15 +13,15 @@ import (
 	"strings"
 )
 
-// tests is what the output of a Go test binary says of its tests and subtests, each in the order in which it began.
+// tests are the results of a Go test binary's tests and subtests, each list in the order in which they began.
 type tests struct {
 	Passed     []string `json:"passed"`
 	Failed     []string `json:"failed,omitempty"`
 	Skipped    []string `json:"skipped,omitempty"`
 	Unfinished []string `json:"unfinished,omitempty"` // neither: the binary or the guest died
-	// What the failed and the unfinished ones printed, each under its name.
+	// The output of the failed and the unfinished tests, by name.
 	Output string `json:"output,omitempty"`
-	// The last line that each of them printed, by name.
+	// The last line that each of these tests printed, by name.
 	Reasons map[string]string `json:"reasons,omitempty"`
 }
 
@@ -29,7 +29,7 @@ func (t *tests) ok() bool {
 	return len(t.Failed)+len(t.Unfinished) == 0 && len(t.Passed) > 0
 }
 
-// parseTests reads what a test binary prints with -test.v=test2json. The go command itself knows how to.
+// parseTests reads the output of a test binary with -test.v=test2json. The go command parses it.
 func parseTests(name, output string) (*tests, error) {
 	cmd := exec.Command("go", "tool", "test2json", "-p", name)
 	cmd.Stdin = strings.NewReader(output)
@@ -90,7 +90,7 @@ func countTests(r io.Reader) (*tests, error) {
 	return t, nil
 }
 
-// saidLast is the last line of a test's output that the test printed itself, not the testing package.
+// saidLast is the last line of a test's output that the test printed itself, not package testing.
 func saidLast(output string) string {
 	for _, line := range slices.Backward(strings.Split(output, "\n")) {
 		line = strings.TrimSpace(line)

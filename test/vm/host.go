@@ -20,10 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostName stands for this machine's own kernel, in -kernel and in results. It runs the same programs, without a guest.
+// hostName means this machine's own kernel, as a value of -kernel and in results. It runs the same programs,
+// without a guest.
 const hostName = "host"
 
-// runHost comes before all guests, since it is the only run whose timing is real.
+// runHost runs before all guests, because its timing is the only real one.
 func (m matrix) runHost(ctx context.Context, im image) (*outcome, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {

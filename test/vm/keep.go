@@ -16,18 +16,18 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// counts are of tests.
+// counts are the numbers of tests.
 type counts struct {
 	Passed  int `json:"passed"`
 	Failed  int `json:"failed,omitempty"`
 	Skipped int `json:"skipped,omitempty"`
 }
 
-// kept is the directory of what is in the repository of kernels that run seldom: a file for each.
+// kept is the directory in the repository with the results of kernels that run seldom, one file for each.
 func (o *options) kept() string { return filepath.Join(o.root, "test", "vm", "results") }
 
-// keep is the command that takes the outcomes of kernels that run seldom out of a directory of results into the
-// repository, where the documents find them until the next such run.
+// keep is the command that copies the outcomes of kernels that run seldom from a directory of results to the
+// repository. The documents use them until the next such run.
 func keep(out io.Writer, args []string) error {
 	o := newOptions("vm keep")
 	if err := o.parse(args); err != nil {
@@ -47,7 +47,7 @@ func keep(out io.Writer, args []string) error {
 	return nil
 }
 
-// keepOne passes over a kernel that did not run, and refuses one on which something went wrong.
+// keepOne skips a kernel that did not run, and refuses one whose run has failed.
 func keepOne(out io.Writer, from, to, name string) error {
 	outcomes, err := readOutcomes(from, []string{name})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +74,7 @@ func keepOne(out io.Writer, from, to, name string) error {
 	return nil
 }
 
-// reduced has the number of the tests instead of their names.
+// reduced has the numbers of the tests instead of their names.
 func (o *outcome) reduced() *outcome {
 	r := *o
 	r.Programs = nil
@@ -87,7 +87,7 @@ func (o *outcome) reduced() *outcome {
 	return &r
 }
 
-// readKept reads what is kept of the kernels of these names. One of which nothing is kept did not run.
+// readKept reads the kept outcomes of the kernels of these names. A kernel without one counts as not run.
 func readKept(dir string, names []string) (all []*outcome, err error) {
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(dir, name+".json"))
@@ -106,7 +106,7 @@ func readKept(dir string, names []string) (all []*outcome, err error) {
 	return all, nil
 }
 
-// namesOf are the names of the kernels that run often, or of the others.
+// namesOf are the names of the kernels that run often, or of those that run seldom.
 func namesOf(kernels []kernel.Wanted, often bool) (names []string) {
 	for _, w := range kernels {
 		if w.Often == often {
@@ -116,7 +116,7 @@ func namesOf(kernels []kernel.Wanted, often bool) (names []string) {
 	return names
 }
 
-// commitOf names the commit of a repository that is checked out, and says so where files differ from it.
+// commitOf names the commit of a repository that is checked out, and notes if files differ from it.
 func commitOf(repo string) (string, error) {
 	out, err := exec.Command("git", "-C", repo, "describe", "--always", "--dirty", "--exclude=*").Output()
 	if err != nil {

@@ -23,9 +23,10 @@ import (
 // parameters of every kernel.
 var parameters = []string{
 	"quiet",
-	// The host sees the end of QEMU at once instead of a guest that hangs.
+	// At a panic QEMU exits, so that the host does not wait for a guest that hangs.
 	"panic=-1", "oops=panic",
-	// Emulated timer interrupts come late on a busy host. What is reported of lock-ups and stalls after these limits is real.
+	// Emulated timer interrupts come late on a busy host. Lock-ups and stalls that are reported after these
+	// limits are real.
 	"watchdog_thresh=30", "rcupdate.rcu_cpu_stall_timeout=60",
 }
 
@@ -35,18 +36,18 @@ type machine struct {
 	kernel  kernel.Kernel
 	initrd  string
 	disk    string // image of a Debian root, empty for none
-	results string // directory for what comes out of it
+	results string // directory for its results
 	qemu    qemu
 	icount  bool
-	boot    time.Duration // until init speaks
-	limit   time.Duration // for all of it
+	boot    time.Duration // until init sends the first frame
+	limit   time.Duration // for the whole run
 }
 
-// errNotBooted means that the guest died, or was still silent at its limit, before init said a word: nothing was tested,
-// so trying again hides nothing.
+// errNotBooted means that the guest died, or reached its limit, before init sent its first frame. No test has
+// begun then, so a second try hides no failure.
 var errNotBooted = errors.New("the guest did not boot")
 
-// run boots the guest and collects what it says. The error is errNotBooted, or that of the context or the host.
+// run boots the guest and collects its frames. The error is errNotBooted, or that of the context or the host.
 func (m machine) run(ctx context.Context, progress func(format string, args ...any)) (*outcome, error) {
 	release, err := own(ctx, m.results)
 	if err != nil {
@@ -84,11 +85,11 @@ func (m machine) run(ctx context.Context, progress func(format string, args ...a
 	return o, nil
 }
 
-// ended says why there is no guest any more.
+// ended explains why the guest has ended.
 func ended(limit, emulator, reading error, stderr string) string {
 	switch {
 	case limit != nil:
-		return limit.Error() // what the emulator says then is only that it was killed
+		return limit.Error() // QEMU's output is then only that it was killed
 	case emulator != nil:
 		return strings.TrimSpace(emulator.Error() + "\n" + stderr)
 	case reading != nil:
@@ -97,8 +98,8 @@ func ended(limit, emulator, reading error, stderr string) string {
 	return "it turned itself off"
 }
 
-// own makes a directory of results this run's alone, and empties it: another run may be under way, and what an earlier
-// one left must not pass for this one's.
+// own makes a directory of results and locks it, and empties it: another run may use it, and results of an
+// earlier run must not count for this one.
 func own(ctx context.Context, dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -136,10 +137,11 @@ func (m machine) command(ctx context.Context) *exec.Cmd {
 		"-accel", m.qemu.accel, "-cpu", m.qemu.processorOf(m.arch, m.kernel.Version),
 		"-smp", processors, "-m", "2048",
 		"-kernel", m.kernel.Image(), "-initrd", m.initrd, "-append", m.commandLine(),
-		// The kernel's messages and the frames come by lines of their own, so that neither cuts into the other.
+		// The kernel's messages and the frames use different serial lines, so that neither interrupts the
+		// other.
 		"-chardev", "file,id=console,path=" + m.console(), "-serial", "chardev:console",
 		"-chardev", "stdio,id=results,signal=off"}, m.arch.results)...)
-	// No guest outlives whoever asked for it.
+	// No guest outlives the process that started it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second
 	return cmd

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Vm runs programs, Go tests above all, under other kernels than this machine's: it boots Debian's kernels in QEMU's
-// emulation, as many at a time as there are processors, and reports for each what passed. This machine's own kernel is "host".
+// Vm runs programs, mostly Go tests, under other kernels than this machine's. It boots Debian's kernels in
+// QEMU's emulation, as many at a time as there are processors, and reports the results of each. This
+// machine's own kernel is "host".
 //
 //	vm fetch                          get the kernels of kernels.txt, or newer versions of them
 //	vm run                            run the programs of manifest.json under all of them
 //	vm run -kernel 6.1 -- ./pkg/datapath -test.run=Order
-//	vm keep .cache/vm/all             take the results of kernels that run seldom into the repository
-//	vm table -into docs/KERNELS.md    what the last runs of the manifest found, as a table
+//	vm keep .cache/vm/all             copy the results of kernels that run seldom to the repository
+//	vm table -into docs/KERNELS.md    write the results of the manifest's last runs as a table
 //
-// Time measured in an emulated guest means nothing, but with -icount, where it is the number of instructions.
+// Time measured in an emulated guest means nothing, except with -icount, where it is the number of
+// instructions.
 package main
 
 import (
@@ -37,7 +39,7 @@ var kernelList string
 //go:embed modules.txt
 var moduleList string
 
-// errFailed is for an outcome that is not OK; the report has said why.
+// errFailed is the error of an outcome that is not OK; the report has the reasons.
 var errFailed = errors.New("not everything passed")
 
 func main() {
@@ -62,10 +64,10 @@ func command(ctx context.Context, out io.Writer, args []string) error {
 			return writeTable(out, args[1:])
 		}
 	}
-	return errors.New("what to do? (fetch, run [-- PROGRAM ARGS...], keep DIRECTORY, or table)")
+	return errors.New("a command is needed: fetch, run [-- PROGRAM ARGS...], keep DIRECTORY, or table")
 }
 
-// options are the flags of all commands, and what they are about.
+// options are the flags of all commands, and the objects that they select.
 type options struct {
 	flags   *flag.FlagSet
 	root    string
@@ -73,7 +75,7 @@ type options struct {
 	names   string
 	host    bool            // this machine's own kernel is among them
 	all     []kernel.Wanted // of kernels.txt
-	kernels []kernel.Wanted // that are chosen
+	kernels []kernel.Wanted // those that are chosen
 }
 
 func newOptions(name string) *options {
@@ -101,7 +103,7 @@ func (o *options) parse(args []string) (err error) {
 	return err
 }
 
-// repository is the nearest directory above with a go.mod.
+// repository is the nearest parent directory with a go.mod.
 func repository() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
@@ -132,7 +134,7 @@ func fetch(ctx context.Context, out io.Writer, args []string) error {
 	for _, w := range o.kernels {
 		k, err := cache.Fetch(ctx, w)
 		if err != nil {
-			// Without a network, yesterday's kernel is better than none.
+			// Without a network, the cached kernel is used, although it may be outdated.
 			cached, cacheErr := cache.Cached(w)
 			if cacheErr != nil || ctx.Err() != nil {
 				return err
@@ -150,8 +152,8 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	m := matrix{say: sayTo(out)}
 	manifest := o.flags.String("manifest", "", "`file` with the programs (default test/vm/manifest.json)")
 	o.flags.StringVar(&m.results, "out", "", "`directory` for logs and files (default in the cache: results, or one for a program that is given)")
-	guests := o.flags.Bool("guests", false, "not this machine's own kernel: the other groups of make test are for that")
-	timeout := o.flags.Duration("timeout", 0, "limit of each program (default what the manifest says, or 10m)")
+	guests := o.flags.Bool("guests", false, "without this machine's kernel, which other groups of make test use")
+	timeout := o.flags.Duration("timeout", 0, "limit of each program (default: the manifest's, or 10m)")
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
 	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
 	whole := o.flags.Bool("whole", false, "all of the programs that kernels.txt names a part of")
@@ -181,7 +183,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return err
 	}
 	if given || *manifest != "" {
-		// What kernels.txt says of programs is about those of the project's manifest.
+		// kernels.txt describes the results of the project's manifest only.
 		for i := range m.kernels {
 			m.kernels[i].Only = nil
 		}
@@ -207,10 +209,10 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	return verdict(outcomes)
 }
 
-// results is where the manifest's runs leave theirs.
+// results is the directory of the results of the manifest's runs.
 func (o *options) results() string { return filepath.Join(o.cache, "results") }
 
-// programs are the one on the command line, or else those of the manifest.
+// programs are the program on the command line, or else those of the manifest.
 func programs(o *options, manifest string, limit time.Duration) (all []spec, err error) {
 	if words := o.flags.Args(); len(words) > 0 {
 		s, err := commandSpec(o.root, words)

@@ -28,7 +28,7 @@ type matrix struct {
 	modules []string
 	specs   []spec
 	jobs    int    // guests at a time
-	accel   string // instead of what suits the installed QEMU
+	accel   string // instead of the value that suits the installed QEMU
 	icount  bool   // the guests' clocks count instructions
 	qemu    qemu
 	boot    time.Duration
@@ -36,8 +36,8 @@ type matrix struct {
 	say     func(format string, args ...any)
 }
 
-// run returns the outcomes in the order of the kernels. The error says what kept the matrix from running at all; what a
-// kernel or a test did wrong is in the outcomes.
+// run returns the outcomes in the order of the kernels. The error is one that prevented the whole matrix from
+// running; failures of a kernel or a test are in the outcomes.
 func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	if err := m.setUp(ctx); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 		w := m.kernels[i]
 		group.Go(func() (err error) {
 			if outcomes[i], err = m.runKernel(ctx, images[w.Arch], w); ctx.Err() != nil && err != nil {
-				// Too late for this one: the others have something to tell all the same.
+				// The run was cancelled before this guest began. The other guests still report.
 				outcomes[i] = &outcome{Kernel: w.Name, Problems: []string{fmt.Sprintf("it did not run: %v", context.Cause(ctx))}}
 				return nil
 			}
@@ -87,7 +87,8 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 	return append(outcomes, host...), err
 }
 
-// longestFirst gives the kernels' indices in the order in which guests begin: a long one that begins last would run alone.
+// longestFirst returns the indices of the kernels in the order in which guests begin: a long one that begins
+// last would run alone.
 func (m matrix) longestFirst() []int {
 	order := make([]int, len(m.kernels))
 	for i := range order {
@@ -99,7 +100,7 @@ func (m matrix) longestFirst() []int {
 	return order
 }
 
-// makeImages makes one image for each architecture that runs anything, with what runs there.
+// makeImages makes one image, with the programs that run there, for each architecture that runs any.
 func (m matrix) makeImages(ctx context.Context, dir string) (images map[string]image, err error) {
 	images = map[string]image{}
 	for _, a := range archs {
@@ -118,7 +119,8 @@ func (m matrix) makeImages(ctx context.Context, dir string) (images map[string]i
 	return images, nil
 }
 
-// specsOf are those that run on any kernel of an architecture, in their order. This machine's own runs all.
+// specsOf returns the specs that run on any kernel of an architecture, in their order. This machine's own
+// kernel runs all.
 func (m matrix) specsOf(arch string) (specs []spec) {
 	here := m.host && arch == runtime.GOARCH
 	for _, s := range m.specs {
@@ -132,7 +134,7 @@ func (m matrix) specsOf(arch string) (specs []spec) {
 	return specs
 }
 
-// setUp checks for what is needed, and chooses how to use it.
+// setUp checks the requirements, and chooses how to use QEMU.
 func (m *matrix) setUp(ctx context.Context) (err error) {
 	if len(m.kernels) == 0 {
 		return kernel.Need("cpio")
@@ -150,7 +152,7 @@ func (m *matrix) setUp(ctx context.Context) (err error) {
 	if err := m.cache.Need(m.kernels, tools...); err != nil {
 		return err
 	}
-	// All emulators are of one build.
+	// All emulators come from the same version of QEMU.
 	if m.qemu, err = findQEMU(ctx, tools[len(tools)-1]); m.accel != "" {
 		m.qemu.accel = m.accel
 	}
@@ -169,7 +171,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	if err != nil {
 		return nil, err
 	}
-	// Both the archive and QEMU's copy of it are large; the archive is not needed later.
+	// Both the archive and QEMU's copy of it are large. The archive is not needed later.
 	defer os.Remove(initrd)
 	a, err := archOf(w.Arch)
 	if err != nil {
@@ -186,7 +188,7 @@ func (m matrix) runKernel(ctx context.Context, im image, w kernel.Wanted) (*outc
 	return o, m.finish(o, &w)
 }
 
-// finish makes of what the programs have said what is known now, and saves it.
+// finish completes the outcome with the facts, and saves it.
 func (m matrix) finish(o *outcome, wanted *kernel.Wanted) (err error) {
 	for _, r := range o.Programs {
 		if isTest(m.specs, r.Name) {
@@ -200,7 +202,8 @@ func (m matrix) finish(o *outcome, wanted *kernel.Wanted) (err error) {
 	return o.save()
 }
 
-// bootTwice boots a guest that did not boot a second time, never one whose init ran: a test that fails has failed.
+// bootTwice boots a guest a second time if it did not boot. It never repeats one whose init ran: a failed
+// test has failed.
 func (m matrix) bootTwice(ctx context.Context, vm machine) (*outcome, error) {
 	progress := func(format string, args ...any) { m.say(vm.kernel.Name+": "+format, args...) }
 	o, err := vm.run(ctx, progress)
@@ -220,7 +223,7 @@ func (m matrix) bootTwice(ctx context.Context, vm machine) (*outcome, error) {
 	return o, err
 }
 
-// guestLimit is more than the programs can take together, and what a boot does.
+// guestLimit is more than all programs and the boot can take together.
 func (m matrix) guestLimit(w kernel.Wanted) time.Duration {
 	sum := m.boot + time.Minute
 	for _, s := range programsOf(w, m.specs) {

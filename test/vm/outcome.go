@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// outcome is what one guest has said.
+// outcome is the result of one guest.
 type outcome struct {
 	Kernel   string        `json:"kernel"`  // by its name in the list
 	Version  string        `json:"version"` // of the kernel's package
@@ -22,12 +22,12 @@ type outcome struct {
 	Boot     time.Duration `json:"boot"`    // from turning on to the first word
 	Took     time.Duration `json:"took"`
 	Date     string        `json:"date"`              // of the run, YEAR-MONTH-DAY
-	Commit   string        `json:"commit"`            // of the repository
-	Passed   bool          `json:"passed"`            // nothing at all went wrong
+	Commit   string        `json:"commit"`            // commit of the repository
+	Passed   bool          `json:"passed"`            // there was no error at all
 	Retried  string        `json:"retried,omitempty"` // why it was booted a second time
 	Programs []*result     `json:"programs"`
 	Troubles []string      `json:"troubles,omitempty"` // what the kernel complained of
-	Problems []string      `json:"problems,omitempty"` // what went wrong with the guest itself, or is not as kernels.txt says
+	Problems []string      `json:"problems,omitempty"` // of the guest itself, and differences to kernels.txt
 	Facts    facts         `json:"facts"`
 
 	begin    time.Time
@@ -38,14 +38,14 @@ type outcome struct {
 	finished bool
 }
 
-// result is what one program has said.
+// result is the result of one program.
 type result struct {
 	Name   string        `json:"name"`
 	Status *frame.Status `json:"status"` // nil: it did not end
 	Tests  *tests        `json:"tests,omitempty"`
-	Counts *counts       `json:"counts,omitempty"` // of the tests, where their names are not kept
+	Counts *counts       `json:"counts,omitempty"` // numbers of tests, where their names are not kept
 	Files  []string      `json:"files,omitempty"`  // paths below the program's directory of results
-	// Summary is the program's own word on what it found.
+	// Summary is the first line of the program's summary file.
 	Summary string `json:"summary,omitempty"`
 
 	output strings.Builder
@@ -55,7 +55,7 @@ func newOutcome(m machine, progress func(format string, args ...any)) *outcome {
 	return &outcome{Kernel: m.kernel.Name, Version: m.kernel.Version, begin: time.Now(), dir: m.results, progress: progress}
 }
 
-// OK reports whether nothing at all went wrong.
+// OK reports whether there was no error at all.
 func (o *outcome) OK() bool {
 	for _, r := range o.Programs {
 		if !r.OK() {
@@ -65,7 +65,7 @@ func (o *outcome) OK() bool {
 	return o.finished && len(o.Troubles)+len(o.Problems) == 0
 }
 
-// OK reports whether the program was content, and all its tests were.
+// OK reports whether the program and all its tests succeeded.
 func (r *result) OK() bool {
 	return r.Status != nil && r.Status.OK() && (r.Tests == nil || r.Tests.ok())
 }
@@ -74,7 +74,7 @@ func (o *outcome) problem(format string, args ...any) {
 	o.Problems = append(o.Problems, strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
-// running says what the guest was at when it was last heard.
+// running describes what the guest was doing at its last frame.
 func (o *outcome) running() string {
 	if n := len(o.Programs); n > 0 && o.Programs[n-1].Status == nil {
 		return o.Programs[n-1].Name
@@ -82,7 +82,7 @@ func (o *outcome) running() string {
 	return "init"
 }
 
-// collect takes frames until the guest is off. booted is called at the first one.
+// collect reads frames until the guest is off. It calls booted at the first one.
 func (o *outcome) collect(in *frame.Reader, booted func()) error {
 	defer func() { o.Took = time.Since(o.begin) }()
 	for {
@@ -123,7 +123,7 @@ func (o *outcome) take(f frame.Frame, booted func()) error {
 	return nil
 }
 
-// takeFrom takes what belongs to the program that runs.
+// takeFrom handles a frame of the program that runs.
 func (o *outcome) takeFrom(f frame.Frame) error {
 	if o.running() != f.Program {
 		return fmt.Errorf("take frame %d (%s): %q is not running", f.Seq, f.Kind, f.Program)
@@ -168,7 +168,7 @@ func (o *outcome) summary(r *result) string {
 	return strings.TrimSpace(line)
 }
 
-// appendTo writes at once, so that a log can be watched while it grows.
+// appendTo writes immediately, so that a log can be watched while it grows.
 func appendTo(file string, data []byte) error {
 	out, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -178,7 +178,8 @@ func appendTo(file string, data []byte) error {
 	return errors.Join(err, out.Close())
 }
 
-// readConsole looks for trouble in what the kernel said, by either way: of a panic only the console knows.
+// readConsole looks for trouble in the kernel's messages, in the log and on the console: a panic is only on
+// the console.
 func (o *outcome) readConsole(path string) {
 	data, err := os.ReadFile(path)
 	if err != nil {

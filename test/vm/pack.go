@@ -18,12 +18,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// image is what the guests of one run have in common: a tree of files, and the archive made of it. The archive is not
-// compressed: an emulated processor would take longer to unpack it than the host to read it.
+// image is what all guests of one run have in common: a tree of files, and the archive of it. The archive is
+// not compressed: an emulated processor would take longer to unpack it than the host takes to read it.
 type image struct {
 	repo  string
-	arch  string // of all programs, as Go names it
-	dir   string // where everything is made; removed by whoever made it
+	arch  string // architecture of all programs, as Go names it
+	dir   string // working directory, which the caller removes
 	specs []spec
 }
 
@@ -40,7 +40,7 @@ func makeImage(ctx context.Context, repo, dir, arch string, specs []spec) (image
 	if err := im.add(filepath.Join(repo, "go.mod"), sourceRoot+"/go.mod"); err != nil {
 		return im, err
 	}
-	// For os/user, for servers that want to be nobody, and for programs that look up localhost.
+	// For os/user, for servers that run as nobody, and for programs that look up localhost.
 	if err := im.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"); err != nil {
 		return im, err
 	}
@@ -58,8 +58,9 @@ func makeImage(ctx context.Context, repo, dir, arch string, specs []spec) (image
 	return im, archiveTree(ctx, im.tree(), im.common())
 }
 
-// initrd makes a kernel's own part (modules, manifest) and returns the path of the whole: archives one after the other
-// are one archive to the kernel. The manifest has those of the image's programs that the kernel runs.
+// initrd makes the part that belongs to one kernel (modules, manifest) and returns the path of the whole: the
+// kernel reads concatenated archives as one archive. The manifest has the programs of the image that this
+// kernel runs.
 func (im image) initrd(ctx context.Context, k kernel.Kernel, modules []string) (string, error) {
 	own := filepath.Join(im.dir, k.Name)
 	dir := filepath.Join(own, "vm", "modules")
@@ -119,7 +120,7 @@ func (im image) addProgram(ctx context.Context, s spec) error {
 	return im.addTool(ctx, s.Path, program.Path)
 }
 
-// build makes a static program of a package (what "build" and "test -c" make) at the path in the guest.
+// build makes a static program of a package, by "build" or "test -c", at the path in the guest.
 func (im image) build(ctx context.Context, verb, pkg, guest string) error {
 	module, inside := moduleOf(im.repo, pkg)
 	args := []string{verb, "-C", module, "-ldflags=-s -w", "-o", filepath.Join(im.tree(), guest)}
@@ -131,15 +132,15 @@ func (im image) build(ctx context.Context, verb, pkg, guest string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
 	}
-	// "go test -c" of a package without tests says so and is content.
+	// For a package without tests "go test -c" prints a message and exits with 0.
 	if _, err := os.Stat(filepath.Join(im.tree(), guest)); err != nil {
 		return fmt.Errorf("build %s: it has no tests", pkg)
 	}
 	return nil
 }
 
-// moduleOf splits a package of the repository, such as "./test/bench", into the directory of its module and the
-// package as the module names it.
+// moduleOf splits a package of the repository, such as "./test/bench", into the directory of its module and
+// the package's name in that module.
 func moduleOf(repo, pkg string) (module, inside string) {
 	for dir := filepath.Join(repo, pkg); dir != repo; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
@@ -193,7 +194,7 @@ func (im image) addTool(ctx context.Context, name, guest string) error {
 	if err := kernel.Need("ldd"); err != nil {
 		return err
 	}
-	// ldd fails for static programs, which need nothing.
+	// ldd fails for static programs, which need no libraries.
 	out, err := exec.CommandContext(ctx, "ldd", file).Output()
 	if err != nil {
 		return nil
@@ -206,7 +207,8 @@ func (im image) addTool(ctx context.Context, name, guest string) error {
 	return nil
 }
 
-// libraries picks the paths out of what ldd says: "libc.so.6 => /lib/.../libc.so.6 (0x...)" or "/lib64/ld-... (0x...)".
+// libraries finds the paths in the output of ldd: "libc.so.6 => /lib/.../libc.so.6 (0x...)" or "/lib64/ld-...
+// (0x...)".
 func libraries(ldd string) (paths []string) {
 	for word := range strings.FieldsSeq(ldd) {
 		if strings.HasPrefix(word, "/") {
@@ -248,8 +250,8 @@ func (im image) add(file, guest string) error {
 	return err
 }
 
-// archiveTree makes the kind of archive that the kernel unpacks. cpio does it, which every distribution has for its own
-// initramfs.
+// archiveTree makes the kind of archive that the kernel unpacks, with cpio, which every distribution has for
+// its own initramfs.
 func archiveTree(ctx context.Context, dir, to string) error {
 	var names bytes.Buffer
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// report says for each kernel what passed, failed and was skipped, with the output of what failed. Its last lines name what
-// failed, and then the sum: of a long run often only the end is kept.
+// report lists for each kernel how many tests passed, failed and were skipped, with the output of the failed
+// ones. Its last lines name the failures and the sums, because often only the end of a long run's output is
+// kept.
 func report(w io.Writer, outcomes []*outcome) {
 	var passed, failed, skipped int
 	var names []string
@@ -24,7 +25,7 @@ func report(w io.Writer, outcomes []*outcome) {
 			p, f, s := r.count()
 			passed, failed, skipped = passed+p, failed+f, skipped+s
 		}
-		// A kernel that complains, or a guest that dies, has failed even where every test passed.
+		// A kernel that reports trouble, or a guest that dies, has failed even if every test passed.
 		failed += len(o.Troubles) + len(o.Problems)
 		names = append(names, o.failures()...)
 	}
@@ -34,8 +35,8 @@ func report(w io.Writer, outcomes []*outcome) {
 	fmt.Fprintf(w, "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 }
 
-// failures names what failed under one kernel, each in a line: the kernel, the program, the test, and why as far as one
-// line says it.
+// failures lists the failures under one kernel, one per line: the kernel, the program, the test, and the
+// reason if it fits on the line.
 func (o *outcome) failures() (lines []string) {
 	for _, r := range o.Programs {
 		if r.OK() {
@@ -59,9 +60,9 @@ func (o *outcome) failures() (lines []string) {
 	return lines
 }
 
-// reason is the last thing that a failed test has said.
+// reason is the last line that a failed test printed.
 func (t *tests) reason(name string) string {
-	return cmp.Or(t.Reasons[name], "it said nothing")
+	return cmp.Or(t.Reasons[name], "it printed nothing")
 }
 
 // lastLine is the last line of a text that is not empty.
@@ -96,7 +97,7 @@ func reportKernel(w io.Writer, o *outcome) {
 	}
 }
 
-// count counts tests, or the program itself where it has none.
+// count counts tests, or the program itself if it has none.
 func (r *result) count() (passed, failed, skipped int) {
 	switch {
 	case r.Counts != nil:
@@ -108,7 +109,7 @@ func (r *result) count() (passed, failed, skipped int) {
 	}
 	passed, failed, skipped = len(r.Tests.Passed), len(r.Tests.Failed)+len(r.Tests.Unfinished), len(r.Tests.Skipped)
 	if !r.OK() && failed == 0 {
-		// It exited with an error that belongs to no test, or ran none.
+		// It exited with an error that belongs to no test, or ran no test.
 		failed = 1
 	}
 	return passed, failed, skipped
@@ -149,7 +150,7 @@ func indent(text string, by int) string {
 // outcomeFile is in the directory of results of each kernel.
 const outcomeFile = "outcome.json"
 
-// save leaves the outcome for the documents.
+// save writes the outcome, for the documents.
 func (o *outcome) save() error {
 	data, err := json.MarshalIndent(o, "", "\t")
 	if err != nil {
@@ -161,12 +162,12 @@ func (o *outcome) save() error {
 	return nil
 }
 
-// readOutcomes reads what earlier runs have saved of the kernels of these names.
+// readOutcomes reads the outcomes that earlier runs have saved for the kernels of these names.
 func readOutcomes(results string, names []string) (all []*outcome, err error) {
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(results, name, outcomeFile))
 		if err != nil {
-			return nil, fmt.Errorf("find results of kernel %s: %w (make test-vm leaves them)", name, err)
+			return nil, fmt.Errorf("find results of kernel %s: %w (make test-vm writes them)", name, err)
 		}
 		o := &outcome{}
 		if err := json.Unmarshal(data, o); err != nil {

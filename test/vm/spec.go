@@ -17,45 +17,47 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// sourceRoot is where the guest has its part of the repository: programs run in the directory of their package, and what
-// they look for by a relative path is there when the spec packs it.
+// sourceRoot is the part of the repository in the guest. Programs run in the directory of their package, and
+// find by relative paths the files that the spec packs.
 const sourceRoot = frame.SourceRoot
 
-// spec is one program to run in the guest, as the manifest has it. One of Test, Main and Path says what it is.
+// spec is one program to run in the guest, as in the manifest. Exactly one of Test, Main and Path is set.
 type spec struct {
-	Name string `json:"name"` // of the program in reports, and of its directory of results
+	Name string `json:"name"` // name of the program in reports, and of its directory of results
 
-	Test string `json:"test,omitempty"` // package whose tests are built, and run with -test.v
-	Main string `json:"main,omitempty"` // package of a program that is built
-	Path string `json:"path,omitempty"` // executable of this machine, packed with its libraries
+	Test string `json:"test,omitempty"` // package whose tests are built and run with -test.v
+	Main string `json:"main,omitempty"` // package of a program that is built and run
+	Path string `json:"path,omitempty"` // executable of this machine that is packed with its libraries
 
-	// PartOf names the program that does this one's work, and more: it runs only on a kernel that names it.
+	// PartOf names a program that includes this one's work. A program with PartOf runs only on kernels that
+	// name it.
 	PartOf string `json:"part_of,omitempty"`
 
-	// Tests are those of Test that run; all where there are none.
+	// Tests are the tests of Test that run; empty: all.
 	Tests []string `json:"tests,omitempty"`
 
 	Args []string `json:"args,omitempty"`
-	// GuestArgs come behind Args in a guest, which is slow.
+	// GuestArgs are further arguments in a guest, which is slow.
 	GuestArgs []string `json:"guest_args,omitempty"`
-	Env       []string `json:"env,omitempty"` // NAME=VALUE, beside what the guest sets
+	Env       []string `json:"env,omitempty"` // NAME=VALUE, in addition to the guest's own
 	Timeout   duration `json:"timeout,omitempty"`
 
-	// Root gives it, in a guest, a Debian system as its root, with the packages of root/packages.txt. On this machine it
-	// finds what is installed.
+	// Root gives the program a Debian system with the packages of root/packages.txt as its root in a guest.
+	// On this machine it uses the installed programs.
 	Root bool `json:"root,omitempty"`
 	// Files are patterns of files and directories of the repository that the program reads.
 	Files []string `json:"files,omitempty"`
-	// Tools are other executables of this machine that it starts, by name or path; they keep their path.
+	// Tools are other executables of this machine that it starts, by name or path. They are packed at the
+	// same path.
 	Tools []string `json:"tools,omitempty"`
 	// Binaries are programs that it starts, built from the package: path in the guest -> package.
 	Binaries map[string]string `json:"binaries,omitempty"`
 }
 
-// defaultTimeout bounds a program that sets no bound itself.
+// defaultTimeout bounds a program without a timeout.
 const defaultTimeout = 10 * time.Minute
 
-// duration is a time.Duration that JSON has as "1m30s".
+// duration is a time.Duration that is "1m30s" in JSON.
 type duration time.Duration
 
 func (d *duration) UnmarshalText(text []byte) error {
@@ -95,7 +97,7 @@ func readSpecs(file string) ([]spec, error) {
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// check fills in what has a default.
+// check sets the default values.
 func (s *spec) check() error {
 	kinds := 0
 	for _, kind := range []string{s.Test, s.Main, s.Path} {
@@ -125,7 +127,8 @@ func (s *spec) check() error {
 	return nil
 }
 
-// commandSpec is the spec of "PROGRAM ARGS..." on the command line: the tests of a package ("./pkg/datapath"), or a file.
+// commandSpec is the spec of "PROGRAM ARGS..." on the command line: the tests of a package
+// ("./pkg/datapath"), or a file.
 func commandSpec(root string, words []string) (spec, error) {
 	s := spec{Args: words[1:]}
 	if info, err := os.Stat(filepath.Join(root, words[0])); strings.HasPrefix(words[0], "./") && err == nil && info.IsDir() {
@@ -136,7 +139,7 @@ func commandSpec(root string, words []string) (spec, error) {
 	return s, s.check()
 }
 
-// program is what to run, as init is told in a guest.
+// program is the entry of init's manifest for a guest.
 func (s spec) program(guest bool) frame.Program {
 	args := s.Args
 	if guest {
@@ -147,7 +150,7 @@ func (s spec) program(guest bool) frame.Program {
 		Dir: path.Join(sourceRoot, s.Test+s.Main), Root: s.Root,
 	}
 	if s.Test != "" {
-		// The tests' own limit comes first, because it tells which test hangs.
+		// The limit of the tests comes first, because then the output names the test that hangs.
 		own := p.Timeout - p.Timeout/20
 		p.Args = append([]string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + own.String()}, args...)
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// The tables of results stand between marked lines of a document: kernels that run for each change, and the others.
+// The tables of results are between marked lines of a document: kernels that run for each change, and the
+// others.
 var (
 	section       = marked.Section{Name: "vm", Target: "docs"}
 	seldomSection = marked.Section{Name: "vm-seldom", Target: "docs"}
@@ -86,7 +87,7 @@ func (o *outcome) summaryOf(program string) string {
 	return "**did not run**"
 }
 
-// present are the hazards that programs meet by default where nothing is accepted.
+// present are the hazards that programs meet by default, if no hazard is accepted.
 func (f facts) present() string {
 	var names []string
 	for _, h := range f.Hazards {
@@ -122,8 +123,8 @@ func (o *outcome) conformanceCells() []string {
 	return []string{fmt.Sprintf("%d of %d", c.Same, c.Cases), fmt.Sprintf("%s, %s, %s", bold(c.Hangs), bold(c.Loses), bold(c.Unknown))}
 }
 
-// table has a column per kernel. It holds nothing that differs between two runs with the same results, so that the
-// document changes when the results do.
+// table has a column per kernel. Two runs with the same results give the same table, so that the document
+// changes only when the results do.
 func table(outcomes []*outcome) string {
 	var b strings.Builder
 	row := func(title string, cell func(o *outcome) string) {
@@ -166,7 +167,7 @@ func table(outcomes []*outcome) string {
 	return b.String()
 }
 
-// countLines are the rows on the conformance suite.
+// countLines are the rows about the conformance suite.
 var countLines = []struct {
 	title string
 	cell  func(o *outcome) string
@@ -189,7 +190,7 @@ func bold(n int) string {
 	return fmt.Sprintf("**%d**", n)
 }
 
-// named gathers the names that any outcome knows, in their order.
+// named collects the names that any outcome has, in their order.
 func named(outcomes []*outcome, of func(facts) []string) (all []string) {
 	for _, o := range outcomes {
 		for _, name := range of(o.Facts) {
@@ -248,7 +249,7 @@ func (f facts) guardCell(name string) string {
 	return "**refused by the kernel**"
 }
 
-// dataPathCell is of all tests of the data path, or of those that a kernel runs in their place.
+// dataPathCell is the result of all tests of the data path, or of those that a kernel runs instead.
 func (o *outcome) dataPathCell() string {
 	const part = "sockets"
 	if slices.ContainsFunc(o.Programs, func(r *result) bool { return r.Name == part }) {

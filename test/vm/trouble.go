@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// complaint matches the first line of what a kernel says when it is not well. A warning counts at the beginning of a
-// message only: "Spectre V2 : WARNING: ..." and the like are advice to the administrator.
+// complaint matches the first line of a kernel message that reports trouble. A warning counts at the
+// beginning of a message only: "Spectre V2 : WARNING: ..." and the like are advice to the administrator.
 var complaint = regexp.MustCompile(strings.Join([]string{
 	`^WARNING: `,
 	`\bBUG: `, `kernel BUG at`, `^Oops\b`, `Oops: `, `general protection fault`, `^BUG\b`,
@@ -18,13 +18,13 @@ var complaint = regexp.MustCompile(strings.Join([]string{
 	`protocol .* is buggy`, `Unable to mount root`,
 }, "|"))
 
-// stamp is what printk puts before a message, and on some kernels the thread or processor.
+// stamp is what printk puts before a message: the time, and on some kernels the thread or processor.
 var stamp = regexp.MustCompile(`^\[ *\d+\.\d+\](\[ *[TC]\d+\])? ?`)
 
-// maxTrouble is how many lines are quoted of one complaint. A backtrace with registers has some 60.
+// maxTrouble is the number of lines that are quoted of one complaint. A backtrace with registers has some 60.
 const maxTrouble = 80
 
-// troubles quotes the complaints in the texts. What the second text repeats of the first is quoted once.
+// troubles quotes the complaints in the texts. Complaints that are in both texts are quoted once.
 func troubles(texts ...string) (all []string) {
 	seen := map[string]bool{}
 	for _, text := range texts {
@@ -45,8 +45,8 @@ func troubles(texts ...string) (all []string) {
 	return all
 }
 
-// lengthOf is how many of the lines belong to the complaint that they begin with. A backtrace ends with a mark of its own;
-// without a backtrace the one line is all.
+// lengthOf is the number of lines that belong to the complaint at their beginning. A backtrace has an end
+// mark; a complaint without a backtrace has one line.
 func lengthOf(lines []string) int {
 	lines = lines[:min(len(lines), maxTrouble)]
 	for n, line := range lines {
@@ -61,5 +61,5 @@ func lengthOf(lines []string) int {
 	return n
 }
 
-// continues matches the lines of a backtrace that has no end mark: indented ones, and its headings.
+// continues matches the lines of a backtrace without an end mark: indented ones, and its headings.
 var continues = regexp.MustCompile(`^( |#PF:|PGD |CPU: |Hardware name:|Call Trace:|RIP: |Code: |RSP: |R[A-Z0-9]{2}: |Modules linked in:|Workqueue: |Tainted: )`)

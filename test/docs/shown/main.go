@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/docs"
 )
 
-// Line is one command line: the file that shows it, and the words behind the program's name.
+// Line is one command line: the file that contains it, and the words after the program's name.
 type Line struct {
 	Path  string   `json:"path"`
 	Words []string `json:"words"`

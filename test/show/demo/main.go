@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo compares two pairs of containers that use the conflist of conf/, one without and one with sockmap in
-// the chain, over the pod address and over a DNAT service address.
+// Command demo compares two pairs of containers that use the conflist of conf/, one without and one with
+// sockmap in the chain, over the pod address and over a DNAT service address.
 //
-// It runs in namespaces and cgroups of its own and removes them, on Ctrl-C too.
+// It runs in its own namespaces and cgroups and removes them, on Ctrl-C too.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// limit is for everything but building on a machine that builds for the first time.
+// limit bounds everything except the build, which takes long on a machine that builds for the first time.
 const limit = 80 * time.Second
 
 func main() {
@@ -51,7 +51,7 @@ func run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	name := fmt.Sprintf("demo%d", os.Getpid())
-	var log bytes.Buffer // of the plugins: only worth reading if something fails
+	var log bytes.Buffer // messages of the plugins: printed only after an error
 	node, err := lab.NewNode(ctx, lab.Options{Name: name, BinDir: bin, Log: &log})
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// Println of lipgloss leaves colours out where the output is not a terminal.
+	// Println of lipgloss omits colours where the output is not a terminal.
 	_, err = lipgloss.Println("\n" + table(results) + "\n" + footnotes(chained))
 	return err
 }
@@ -101,7 +101,7 @@ func build(ctx context.Context) (string, error) {
 	return bin, lab.BuildPlugins(ctx, bin)
 }
 
-// residue turns what is left of this demo into an error.
+// residue returns an error if something of this demo is left.
 func residue(name string) error {
 	left, err := lab.Residue(name)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// cpu runs both ends, and the server where the client has otherCPU: as in the micro benchmarks.
+// cpu runs both ends; with otherCPU for the client, it runs the server. It is the same as in the micro
+// benchmarks.
 const (
 	cpu      = 1
 	otherCPU = 0
@@ -25,7 +26,7 @@ const (
 	each   = 150 * time.Millisecond
 )
 
-// scenario is one row of the table. What its traffic is, the package wire says.
+// scenario is one row of the table. Package wire documents its traffic.
 type scenario struct {
 	name    string
 	kind    wire.Kind
@@ -44,11 +45,11 @@ var scenarios = []scenario{
 	{"stream, writes of 64 B", wire.Stream, 64, false, false},
 }
 
-// result is what one row shows.
+// result is the content of one row.
 type result struct {
 	scenario
 	plain, chained figures
-	share          float64 // of the bytes with sockmap, how many were redirected
+	share          float64 // redirected share of the bytes with sockmap
 }
 
 // figures have one number for each round.
@@ -78,7 +79,7 @@ func measure(node *lab.Node, plain, chained *pair) ([]result, error) {
 	return results, nil
 }
 
-// round measures both pairs, one right after the other; who is first changes from round to round.
+// round measures both pairs, one right after the other. The order changes from round to round.
 func (r *result) round(round int, plain, chained *pair) error {
 	pairs, into := []*pair{plain, chained}, []*figures{&r.plain, &r.chained}
 	for i := range pairs {
@@ -112,7 +113,7 @@ func (s scenario) run(p *pair, into *figures) error {
 	return nil
 }
 
-// ratio is of p50, or of a stream's rate.
+// ratio is the ratio of p50, or of a stream's rate.
 func (r result) ratio() ratio.Ratio {
 	base, other := r.plain.bytesPerSecond, r.chained.bytesPerSecond
 	if r.kind == wire.Requests {
@@ -122,7 +123,7 @@ func (r result) ratio() ratio.Ratio {
 	return of
 }
 
-// port of a pair's server, and of what answers behind its service address.
+// Ports of a pair's server, and of the server behind its service address.
 const (
 	measuredPort = 8081
 	checkedPort  = 8080

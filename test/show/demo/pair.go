@@ -19,7 +19,7 @@ type pair struct {
 	client, server    *lab.Pod
 	asking, answering *wire.Agent
 	direct            netip.AddrPort // address of the server
-	service           netip.AddrPort // a service address that leads to it by DNAT
+	service           netip.AddrPort // a service address that is translated to it by DNAT
 	index             byte
 }
 
@@ -79,8 +79,8 @@ const (
 	checkedRequests = 2000
 )
 
-// check compares each byte of requests, answers and a stream, directly and through a service address. It is
-// apart from what is measured: making and comparing content takes longer than moving it.
+// check compares each byte of requests, answers and a stream, directly and through a service address. It does
+// not run during the measurement, because making and comparing content takes longer than moving it.
 func (p *pair) check(ctx context.Context, node *lab.Node) (err error) {
 	backend, vip := netip.AddrPortFrom(p.server.IP4(), checkedPort), service(p.index, 80)
 	running, err := p.server.Serve(ctx, backend.String(), cpu)

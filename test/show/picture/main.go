@@ -28,7 +28,7 @@ const (
 )
 
 func main() {
-	out := flag.String("o", "docs/images/top.svg", "where the picture goes")
+	out := flag.String("o", "docs/images/top.svg", "file to write")
 	watch := flag.Duration("watch", 40*time.Second, "how long traffic runs before the picture is taken")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -77,7 +77,8 @@ func draw(ctx context.Context, out string, watch time.Duration) (err error) {
 	return os.WriteFile(out, []byte(picture(capture, columns, rows)), 0o644)
 }
 
-// talk makes pods that talk until ctx ends: small requests, larger ones, and a stream whose reader is slow.
+// talk makes pods that exchange traffic until ctx ends: small requests, larger ones, and a stream whose
+// reader is slow.
 func talk(ctx context.Context, node *lab.Node) error {
 	conflist, err := node.Conflist(lab.Network{
 		Name: "shop", Bridge: "br-shop",
@@ -108,7 +109,8 @@ func talk(ctx context.Context, node *lab.Node) error {
 	return nil
 }
 
-// conversation is one connection: messages of so many bytes, each after a pause, that the reader takes with a pause.
+// conversation is one connection: messages of this size with a pause after each, and a reader that pauses
+// after each read.
 type conversation struct {
 	from, to string
 	port     uint16
@@ -168,7 +170,7 @@ func (c conversation) send(client net.Conn) {
 	}
 }
 
-// film runs top in a tmux of its own and returns its screen.
+// film runs top in its own tmux server and returns its screen.
 func film(ctx context.Context, ctl, bpffs string, watch time.Duration) (string, error) {
 	dir, err := os.MkdirTemp("", "picture")
 	if err != nil {
@@ -187,7 +189,7 @@ func film(ctx context.Context, ctl, bpffs string, watch time.Duration) (string, 
 		"env", "LC_ALL=C.UTF-8", "TERM=screen-256color", "SOCKMAP_BPFFS_PATH="+bpffs, ctl, "top"); err != nil {
 		return "", err
 	}
-	// Whatever has ended this, the terminal is not left behind.
+	// The terminal is removed in any case.
 	defer exec.CommandContext(context.WithoutCancel(ctx), "tmux", "-S", socket, "kill-server").Run()
 	select {
 	case <-ctx.Done():

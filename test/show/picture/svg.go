@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// style is what SGR sequences have set.
+// style is set by SGR sequences.
 type style struct {
 	bold, faint bool
-	colour      int // 0: the terminal's own; else 30 to 37
+	colour      int // 0: the terminal's default; else 30 to 37
 }
 
-// colours of a dark theme, for what sockmapctl uses.
+// colours of a dark theme, for the colours that sockmapctl uses.
 var colours = map[int]string{31: "#ff7b72", 32: "#7ee787", 33: "#e3b341", 36: "#79c0ff"}
 
 const (
@@ -24,7 +24,7 @@ const (
 	baseline              = 14
 )
 
-// picture draws what tmux capture-pane -e has written.
+// picture draws the output of tmux capture-pane -e.
 func picture(capture string, columns, rows int) string {
 	width, height := float64(columns)*cellWidth+2*margin, rows*lineHeight+2*margin
 	var b strings.Builder
@@ -37,7 +37,7 @@ func picture(capture string, columns, rows int) string {
 	for y, line := range strings.Split(strings.TrimRight(capture, "\n"), "\n") {
 		column := 0
 		for _, run := range runs(line, &now) {
-			// Each run says where it begins and how long it is, so that a font of another width does not matter.
+			// Each run has its position and length, so that a font of another width does not matter.
 			if strings.TrimSpace(run.text) != "" {
 				fmt.Fprintf(&b, `<text x="%.1f" y="%d" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n",
 					margin+float64(column)*cellWidth, margin+y*lineHeight+baseline, float64(len([]rune(run.text)))*cellWidth,
@@ -68,7 +68,7 @@ type run struct {
 	text  string
 }
 
-// runs cuts a line where its style changes. Styles go on in the next line.
+// runs splits a line where its style changes. Styles continue in the next line.
 func runs(line string, now *style) (all []run) {
 	for line != "" {
 		text, rest, found := strings.Cut(line, "\x1b[")

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package frame is what the guest's init and the host say to each other: a Manifest on the way in, a stream of Frames
-// over a serial line on the way out.
+// Package frame is the protocol between the guest's init and the host: a Manifest from the host, and a stream
+// of Frames over a serial line from the guest.
 //
-// A serial line is neither a file nor a socket: the kernel may print between two bytes of ours, and a guest that dies
-// stops in the middle of a word. So each frame is one line with a mark, a checksum and a sequence number, and the
-// reader tells what arrived damaged or not at all instead of guessing.
+// A serial line is neither a file nor a socket: the kernel may print between two of our bytes, and a guest
+// that dies stops in the middle of a word. Therefore each frame is one line with a mark, a checksum and a
+// sequence number, and the reader reports frames that are damaged or missing.
 package frame
 
 import (
@@ -17,35 +17,36 @@ import (
 	"time"
 )
 
-// Kind says what a frame tells.
+// Kind is the kind of a frame.
 type Kind string
 
-// The frames of a run, in the order in which they come: Hello, then for each program Start, any number of Output and
-// File, and Exit, and at last Bye. Kernel and Problem may come at any time.
+// The frames of a run, in their order: Hello, then for each program Start, any number of Output and File, and
+// Exit, and at last Bye. Kernel and Problem may come at any time.
 const (
 	Hello   Kind = "hello"   // init runs: Text is the kernel release
 	Start   Kind = "start"   // Program begins
 	Output  Kind = "output"  // Data is a piece of Program's standard output and error
 	File    Kind = "file"    // Data is a piece of the file Path that Program left in its out directory
-	Exit    Kind = "exit"    // Program is done, Status says how
+	Exit    Kind = "exit"    // Program has ended, with Status
 	Kernel  Kind = "kernel"  // Text is one record of the kernel's log
-	Problem Kind = "problem" // Text is what init itself could not do
-	Bye     Kind = "bye"     // the manifest is through; what comes next is the power off
+	Problem Kind = "problem" // Text is an error of init itself
+	Bye     Kind = "bye"     // all programs have run; the guest powers off next
 )
 
-// MaxData is how many bytes of Data one frame carries at most: small enough that damage costs little.
+// MaxData is the largest number of bytes of Data in one frame. It is small, so that little is lost with a
+// damaged frame.
 const MaxData = 8 << 10
 
-// Status is how a program ended.
+// Status is the exit of a program.
 type Status struct {
 	Code     int           `json:"code"`             // exit status, or -1 when a signal ended it
 	Signal   string        `json:"signal,omitempty"` // the signal's name
 	TimedOut bool          `json:"timed_out,omitempty"`
-	Error    string        `json:"error,omitempty"` // why it did not even start
+	Error    string        `json:"error,omitempty"` // why it could not start
 	Took     time.Duration `json:"took"`
 }
 
-// OK reports whether the program ran to its end and was content.
+// OK reports whether the program ran to its end and succeeded.
 func (s Status) OK() bool {
 	return s.Code == 0 && s.Error == "" && !s.TimedOut
 }
@@ -62,7 +63,7 @@ func (s Status) String() string {
 	return fmt.Sprintf("exit status %d", s.Code)
 }
 
-// Frame is one piece of news from the guest.
+// Frame is one message from the guest.
 type Frame struct {
 	Seq     uint64  `json:"seq"`
 	Kind    Kind    `json:"kind"`
@@ -73,7 +74,7 @@ type Frame struct {
 	Status  *Status `json:"status,omitempty"`
 }
 
-// mark begins a frame. It holds a control character so that no sane log line contains it by chance.
+// mark begins a frame. It has a control character, so that no normal line of a log contains it by chance.
 const mark = "\x01vm1 "
 
 // Writer sends frames. It is safe for use by several goroutines at once.
@@ -98,7 +99,7 @@ func (w *Writer) Send(f Frame) error {
 	if err != nil {
 		return fmt.Errorf("encode frame %d: %w", f.Seq, err)
 	}
-	// The leading line feed ends whatever the kernel had begun to print on the same line.
+	// The leading line feed ends a line of which the kernel has printed only a part.
 	line := fmt.Appendf(nil, "\n%s%08x %s\n", mark, crc32.ChecksumIEEE(body), body)
 	if _, err := w.out.Write(line); err != nil {
 		return fmt.Errorf("write frame %d: %w", f.Seq, err)
@@ -106,7 +107,7 @@ func (w *Writer) Send(f Frame) error {
 	return nil
 }
 
-// Stream is an io.Writer whose bytes become frames like f, MaxData at a time.
+// Stream is an io.Writer that sends its bytes in frames like f, with at most MaxData bytes each.
 func (w *Writer) Stream(f Frame) io.Writer {
 	return stream{w, f}
 }

@@ -4,29 +4,31 @@ package frame
 
 import "time"
 
-// Where the host puts what init needs, and where programs find and leave their things, as paths in the guest.
+// The paths in the guest at which the host puts what init needs, and at which programs find and leave their
+// files.
 const (
 	ManifestPath = "/vm/manifest.json"
 	SourceRoot   = "/src" // the packed part of the repository
 	OutRoot      = "/out" // below it one directory per program, named in the program's environment as VM_OUT
-	// GuestVariable is set in the environment of programs in a guest, not of those that the host runs itself.
+	// GuestVariable is set in the environment of programs in a guest. It is not set for programs that the
+	// host runs itself.
 	GuestVariable = "VM_GUEST"
-	SummaryFile   = "summary.txt" // in that directory: its first line is what reports say of the program beside the counts
+	SummaryFile   = "summary.txt" // in that directory: reports show its first line, and the counts
 )
 
-// resultPorts are the serial lines over which init speaks, by the architecture's name in Go.
+// resultPorts are the serial lines over which init sends frames, by the architecture's name in Go.
 var resultPorts = map[string]string{"amd64": "/dev/ttyS1", "arm64": "/dev/ttyS0"}
 
-// ResultPort is the device of the line over which init speaks to the host; empty where none is known.
+// ResultPort is the device of the serial line from init to the host. It is empty for an unknown architecture.
 func ResultPort(arch string) string { return resultPorts[arch] }
 
-// Manifest tells init what to do.
+// Manifest is the list of modules to load and programs to run, for init.
 type Manifest struct {
-	Modules  []string  `json:"modules"` // paths, each after those that it needs
+	Modules  []string  `json:"modules"` // paths, each after the modules that it needs
 	Programs []Program `json:"programs"`
 }
 
-// Program is one thing to run. Programs run one after the other.
+// Program is a program to run. Programs run one after the other.
 type Program struct {
 	Name    string        `json:"name"` // unique, and a plain file name
 	Path    string        `json:"path"`

@@ -13,19 +13,19 @@ import (
 	"strconv"
 )
 
-// Reader takes frames out of a stream that may hold anything else between them.
+// Reader reads frames from a stream that may have anything else between them.
 type Reader struct {
 	in      *bufio.Reader
 	last    uint64
 	damaged int
 }
 
-// NewReader makes a Reader of r.
+// NewReader returns a Reader that reads from r.
 func NewReader(r io.Reader) *Reader {
 	return &Reader{in: bufio.NewReaderSize(r, 4*MaxData)}
 }
 
-// Next returns the next whole frame, or io.EOF. Lines that are no frame, or no longer one, are passed over.
+// Next returns the next whole frame, or io.EOF. It skips lines that are no frame, or a damaged one.
 func (r *Reader) Next() (Frame, error) {
 	for {
 		line, err := r.in.ReadBytes('\n')
@@ -41,13 +41,14 @@ func (r *Reader) Next() (Frame, error) {
 	}
 }
 
-// Damaged is how many frames began but could not be read, or were missing between two others.
+// Damaged is the number of frames that could not be read or were missing between two others.
 func (r *Reader) Damaged() int {
 	return r.damaged
 }
 
 func (r *Reader) decode(line []byte) (f Frame, ok bool) {
-	// The last mark counts: what stands before it on the line is a frame that was cut off, or the kernel talking.
+	// The last mark counts: the text before it on the line is a frame that was cut off, or a message of the
+	// kernel.
 	at := bytes.LastIndex(line, []byte(mark))
 	if at < 0 {
 		return f, false
@@ -57,7 +58,7 @@ func (r *Reader) decode(line []byte) (f Frame, ok bool) {
 	if err != nil || uint32(want) != crc32.ChecksumIEEE(body) || json.Unmarshal(body, &f) != nil {
 		return Frame{}, false
 	}
-	// Whatever was cut off, garbled or lost shows as a gap, and is counted only here.
+	// A frame that was cut off, garbled or missing shows as a gap in the numbers, and is counted only here.
 	if f.Seq > r.last+1 {
 		r.damaged += int(f.Seq - r.last - 1)
 	}

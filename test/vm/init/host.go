@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounts is what a systemd host with cgroup v2 has, in the order in which it must be mounted.
+// mounts are the mounts of a systemd host with cgroup v2, in the order in which they must be made.
 var mounts = []struct{ kind, target, data string }{
 	{"proc", "/proc", ""},
 	{"sysfs", "/sys", ""},
@@ -36,21 +36,21 @@ func mountAll() error {
 			errs = append(errs, err)
 			continue
 		}
-		// The kernel may have mounted devtmpfs by itself.
+		// The kernel may have mounted devtmpfs itself.
 		if err := unix.Mount(m.kind, m.target, m.kind, 0, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
 			errs = append(errs, fmt.Errorf("mount %s at %s: %w", m.kind, m.target, err))
 		}
 	}
-	// As systemd leaves it: a test that forgets to make its mounts private must be found out here, too.
+	// Shared, as systemd makes it: a test that forgets to make its mounts private must fail here, too.
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		errs = append(errs, fmt.Errorf("share mounts: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
-// configure does what a host's start-up scripts do and tests rely on.
+// configure does what a host's start-up scripts do, as far as tests rely on it.
 func configure() error {
-	// 524288 is what systemd gives; the kernel's own 4096 ends tests with many connections.
+	// 524288 is systemd's value. The kernel's own 4096 is too low for tests with many connections.
 	limit := unix.Rlimit{Cur: 1024, Max: 524288}
 	var errs []error
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// streamKernelLog sends the kernel's log from boot on. The console shows errors only (it is slow, and a warning's
-// backtrace is printed below that level), so this is where the host finds warnings; a panic, on the other hand, it
-// finds only on the console. The function returned sends what is left, and ends it.
+// streamKernelLog sends the kernel's log from boot on. The console shows errors only: it is slow, and the
+// backtrace of a warning is printed below that level. So the host finds warnings in this log, but a panic
+// only on the console. The returned function sends the rest and ends the stream.
 func (g guest) streamKernelLog() (stop func()) {
-	// Not os.Open: its files go to sleep in poll, and this one must see the end.
+	// Not os.Open: its files go to sleep in poll, and this reader must notice the end.
 	log, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		g.problem(fmt.Errorf("open kernel log: %w", err))
@@ -45,7 +45,7 @@ func (g guest) streamKernelLog() (stop func()) {
 	}
 }
 
-// sendRecords sends what the log holds now. Each read returns one record.
+// sendRecords sends all records that the log has now. Each read returns one record.
 func (g guest) sendRecords(log int, buf []byte) error {
 	for {
 		n, err := unix.Read(log, buf)
@@ -53,7 +53,7 @@ func (g guest) sendRecords(log int, buf []byte) error {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
 		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR):
-			// EPIPE: records were overwritten before we came; the next read goes on after them.
+			// EPIPE: records were overwritten before they were read; the next read continues after them.
 		case err != nil:
 			g.problem(fmt.Errorf("read kernel log: %w", err))
 			return err
@@ -63,7 +63,8 @@ func (g guest) sendRecords(log int, buf []byte) error {
 	}
 }
 
-// record turns "priority,sequence,microseconds,flags;text\n KEY=value\n" into what dmesg shows, "[ seconds] text".
+// record converts "priority,sequence,microseconds,flags;text\n KEY=value\n" to the form of dmesg, "[ seconds]
+// text".
 func record(raw string) string {
 	head, text, ok := strings.Cut(raw, ";")
 	if !ok {

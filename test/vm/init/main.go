@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Init is the first and only process of the test guest: it prepares what a booted host has (file systems, modules,
-// loopback), runs the programs of the manifest one after the other, tells the host what they said and left behind, and
-// turns the guest off.
+// Init is the first and only process of the test guest. It prepares what a booted host has (file systems,
+// modules, loopback), runs the programs of the manifest one after the other, sends their output and files to
+// the host, and turns the guest off.
 //
-// It speaks over a serial line of its own, because the first is the kernel's console. Both are there without a module in
-// every kernel, which virtio is not.
+// It uses a serial line of its own, because the first is the kernel's console. Every kernel has both without
+// a module, unlike virtio.
 package main
 
 import (
@@ -24,9 +24,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "init:", enterRoot(os.Args[1:]))
 		os.Exit(127)
 	}
-	// Whatever happens, the guest must end: nobody is there to log in and look.
+	// The guest must end in any case, because nobody can log in to look.
 	defer powerOff()
-	// The port's device node comes with devtmpfs.
+	// The port's device node is created by devtmpfs.
 	mounted := mountAll()
 	port, err := openPort(frame.ResultPort(runtime.GOARCH))
 	if err != nil {
@@ -47,7 +47,7 @@ func main() {
 	}
 }
 
-// guest is this machine, seen by its only process.
+// guest is this machine, as init sees it.
 type guest struct {
 	out *frame.Writer
 }
@@ -60,7 +60,7 @@ func (g guest) hello() {
 	g.out.Send(frame.Frame{Kind: frame.Hello, Text: unix.ByteSliceToString(name.Release[:])})
 }
 
-// problem tells the host what went wrong here. A nil error is none.
+// problem sends an error of init to the host. It ignores a nil error.
 func (g guest) problem(err error) {
 	if err != nil {
 		g.out.Send(frame.Frame{Kind: frame.Problem, Text: err.Error()})
@@ -90,7 +90,7 @@ func (g guest) run() error {
 func powerOff() {
 	unix.Sync()
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	// Without ACPI there is nothing to turn off; the host notices the reboot, too.
+	// Without ACPI the machine cannot be turned off. The host notices a reboot, too.
 	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	time.Sleep(time.Hour)
 }

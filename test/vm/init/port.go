@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPort opens a serial line that passes every byte as it is.
+// openPort opens a serial line in raw mode.
 func openPort(path string) (*os.File, error) {
 	port, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -29,7 +29,8 @@ func openPort(path string) (*os.File, error) {
 	return port, nil
 }
 
-// drain waits until the last byte has left: turning the machine off throws away what the driver still holds.
+// drain waits until the driver has sent the last byte: turning the machine off discards the bytes that it
+// still holds.
 func drain(port *os.File) error {
 	if err := unix.IoctlSetInt(int(port.Fd()), unix.TCSBRK, 1); err != nil {
 		return fmt.Errorf("drain result port: %w", err)

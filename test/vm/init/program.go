@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dumpTime is how long a program that is over its time may take to say where it hangs: a Go program prints all
-// its goroutines at SIGQUIT.
+// dumpTime is how long a program that is over its time may take to print where it hangs: a Go program prints
+// all its goroutines at SIGQUIT.
 const dumpTime = 15 * time.Second
 
 func (g guest) runProgram(p frame.Program) {
@@ -33,7 +33,7 @@ func (g guest) runProgram(p frame.Program) {
 	cmd.Env = append(cmd.Env, p.Env...)
 	cmd.Stdout = g.out.Stream(frame.Frame{Kind: frame.Output, Program: p.Name})
 	cmd.Stderr = cmd.Stdout
-	// A child that the program left behind may hold its output open.
+	// A child that the program left running may hold its output open.
 	cmd.WaitDelay = time.Second
 	if p.Root {
 		inRoot(cmd)
@@ -74,14 +74,14 @@ func (g guest) wait(cmd *exec.Cmd, limit time.Duration) (s frame.Status) {
 	return s
 }
 
-// killRest ends what a program left running, so that the next one finds an idle machine. To the first process, -1 means
-// everybody else.
+// killRest kills the processes that a program left running, so that the next one finds an idle machine. For
+// the first process, -1 means all others.
 func killRest() error {
 	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill leftover processes: %w", err)
 	}
 	for {
-		// Init is the parent of every orphan. Nobody waits for a child of ours at this time.
+		// Init is the parent of every orphan. No other wait for a child is running at this time.
 		_, err := unix.Wait4(-1, nil, 0, nil)
 		if errors.Is(err, unix.ECHILD) {
 			return nil
@@ -103,7 +103,7 @@ func (g guest) sendFiles(program, dir string) error {
 			return err
 		}
 		head := frame.Frame{Kind: frame.File, Program: program, Path: name}
-		// So that an empty file arrives, too.
+		// An empty file must arrive, too.
 		if err := g.out.Send(head); err != nil {
 			return err
 		}

@@ -14,23 +14,23 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// enterName is the name by which init starts itself in order to become a program that has a Debian root.
+// enterName is the name under which init executes itself to run a program in a Debian root.
 const enterName = "enter-root"
 
-// rootDisk is the first disk of the guest, with the image of the host's cache: nothing is written to it.
+// rootDisk is the first disk of the guest, with the image from the host's cache. It is never written to.
 const rootDisk = "/dev/vda"
 
-// inRoot makes of a command one whose root is the disk, under a layer in memory that goes with the program. What init has
-// mounted is there as well, and so is what the host has packed.
+// inRoot changes a command into one whose root is the disk, under a layer in memory that is removed with the
+// program. The mounts of init and the files that the host packed are there, too.
 func inRoot(cmd *exec.Cmd) {
 	cmd.Args = append([]string{enterName, cmd.Dir, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path, cmd.Dir, cmd.Err = "/proc/self/exe", "/", nil
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 }
 
-// enterRoot does not return but with an error: words are a directory, a program, and its arguments. It moves the new root
-// over the old one, as an initramfs of a distribution does, so that the program's mount namespace has it as its root,
-// too.
+// enterRoot returns only an error. words are a directory, a program, and its arguments. It moves the new root
+// over the old one, as a distribution's initramfs does, so that it is the root of the program's mount
+// namespace, too.
 func enterRoot(words []string) error {
 	root, err := mountRoot("/mnt")
 	if err != nil {
@@ -48,7 +48,7 @@ func enterRoot(words []string) error {
 	if err := unix.Chdir(words[0]); err != nil {
 		return fmt.Errorf("enter %s: %w", words[0], err)
 	}
-	// As systemd leaves it, see mountAll.
+	// Shared, as systemd makes it; see mountAll.
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("share mounts: %w", err)
 	}
@@ -58,7 +58,7 @@ func enterRoot(words []string) error {
 	return unix.Exec(words[1], words[1:], os.Environ())
 }
 
-// mountRoot mounts all that belongs to the new root below dir, and returns its path.
+// mountRoot mounts everything that belongs to the new root below dir, and returns its path.
 func mountRoot(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -91,8 +91,8 @@ func mountRoot(dir string) (string, error) {
 	return root, nil
 }
 
-// kept are the directories of the guest that a Debian root has, too: the mounts that are not below another one, and what
-// the host has packed.
+// kept are the directories of the guest that a Debian root gets, too: the mounts that are not below another
+// one, and the files that the host packed.
 func kept() []string {
 	dirs := []string{"/vm", frame.SourceRoot}
 	below := map[string]bool{}

@@ -16,18 +16,18 @@ import (
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// MirrorVariable names the environment variable with the address of a Debian archive, for machines whose own package
-// sources have none.
+// MirrorVariable is the environment variable with the address of a Debian archive, for machines whose own
+// package sources have none.
 const MirrorVariable = "VM_DEBIAN_MIRROR"
 
-// archive is an apt of our own: other suites than the machine's, and nothing of its state.
+// archive is a separate apt: it has other suites than the machine's apt, and does not use its state.
 type archive struct {
 	dir   string
 	arch  string
-	hosts []string // which are nobody's business, so errors do not name them
+	hosts []string // errors do not name them
 }
 
-// openArchive prepares dir and fetches the indexes of the suites, for processors of this architecture.
+// openArchive prepares dir and fetches the indexes of the suites for this architecture.
 func openArchive(ctx context.Context, dir, arch string, suites []string) (*archive, error) {
 	if err := Need("apt-get", keyring); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func openArchive(ctx context.Context, dir, arch string, suites []string) (*archi
 	for _, suite := range suites {
 		uri, ok := uris[archiveOf(suite)]
 		if !ok {
-			// A machine without security updates of its own gets the kernels of the main archive.
+			// A machine without security updates gets the kernels of the main archive.
 			continue
 		}
 		fmt.Fprintf(&sources, "deb [arch=%s signed-by=%s] %s %s main\n", arch, keyring, uri, suite)
@@ -70,7 +70,7 @@ func openArchive(ctx context.Context, dir, arch string, suites []string) (*archi
 	return a, nil
 }
 
-// archiveOf is the last part of the address of the archive that has a suite.
+// archiveOf is the last part of the address of a suite's archive.
 func archiveOf(suite string) string {
 	if strings.HasSuffix(suite, "-security") {
 		return "debian-security"
@@ -87,8 +87,8 @@ func mirrors(ctx context.Context) (map[string]string, error) {
 	return pickMirrors(os.Getenv(MirrorVariable), string(out)), nil
 }
 
-// pickMirrors keeps the first address of each archive. One that is given stands in for the main archive only: no mirror
-// has to have the security archive beside it.
+// pickMirrors keeps the first address of each archive. An address that is given replaces the main archive
+// only: a mirror may lack the security archive.
 func pickMirrors(given, listed string) map[string]string {
 	uris := map[string]string{}
 	if given != "" {
@@ -137,14 +137,14 @@ func (a *archive) said(text string) error {
 	return errors.New(strings.TrimSpace(text))
 }
 
-// stanza is what an archive says about one version of a package.
+// stanza is an archive's description of one version of a package.
 type stanza struct {
 	name, version string
 	depends       []dependency
 }
 
 type dependency struct {
-	name, version string // the version is empty unless exactly one will do
+	name, version string // with an empty version if any version will do
 }
 
 // show returns all versions of a package, newest first (the order of apt's cache).
@@ -193,7 +193,8 @@ func parseDepends(value string) []dependency {
 	return all
 }
 
-// download puts the packages, each "NAME=VERSION", into dir. apt has checked their sums against the signed index.
+// download puts the packages, each "NAME=VERSION", into dir. apt has checked their checksums against the
+// signed index.
 func (a *archive) download(ctx context.Context, dir string, packages []string) error {
 	_, err := a.run(ctx, dir, "apt-get", append([]string{"download", "-qq"}, packages...)...)
 	return err

@@ -17,12 +17,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 )
 
-// Cache is a directory of kernels, by name and version. Several processes may use one at a time.
+// Cache is a directory of kernels, by name and version. Several processes may use it at the same time.
 type Cache struct {
 	Dir string
 }
 
-// Cached returns the kernel that was fetched last. It is fs.ErrNotExist when there is none.
+// Cached returns the kernel that was fetched last. The error is fs.ErrNotExist if there is none.
 func (c Cache) Cached(w Wanted) (Kernel, error) {
 	data, err := os.ReadFile(c.record(w))
 	if err != nil {
@@ -32,7 +32,7 @@ func (c Cache) Cached(w Wanted) (Kernel, error) {
 	if err := json.Unmarshal(data, &k); err != nil {
 		return k, fmt.Errorf("read %s: %w", c.record(w), err)
 	}
-	// The cache may have been moved, so the record does not hold its place.
+	// The cache may have been moved, so the record does not contain its path.
 	k.Dir = filepath.Join(c.Dir, "kernels", w.Name, k.Version)
 	if _, err := os.Stat(k.Image()); err != nil {
 		return k, fmt.Errorf("find cached kernel %s: %w", w.Name, err)
@@ -44,10 +44,11 @@ func (c Cache) record(w Wanted) string {
 	return filepath.Join(c.Dir, "kernels", w.Name, "kernel.json")
 }
 
-// fetchTools are what Fetch needs.
+// fetchTools are the tools that Fetch needs.
 var fetchTools = []string{"apt-get", "dpkg-deb", "depmod", keyring}
 
-// Need checks for tools, as the function Need does, and for those that fetch a kernel where one is not in the cache.
+// Need checks for tools, as the function Need does, and also for Fetch's tools if a kernel is not in the
+// cache.
 func (c Cache) Need(kernels []Wanted, tools ...string) error {
 	for _, w := range kernels {
 		if _, err := c.Cached(w); err != nil {
@@ -57,7 +58,7 @@ func (c Cache) Need(kernels []Wanted, tools ...string) error {
 	return Need(tools...)
 }
 
-// Get returns the cached kernel, fetching one when there is none.
+// Get returns the cached kernel, or fetches it if there is none.
 func (c Cache) Get(ctx context.Context, w Wanted) (Kernel, error) {
 	k, err := c.Cached(w)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +67,7 @@ func (c Cache) Get(ctx context.Context, w Wanted) (Kernel, error) {
 	return k, err
 }
 
-// Fetch makes sure that the cache has the newest that the archive has of it, and returns it.
+// Fetch puts the archive's newest version of the kernel into the cache, if it is not there, and returns it.
 func (c Cache) Fetch(ctx context.Context, w Wanted) (Kernel, error) {
 	if err := Need(fetchTools...); err != nil {
 		return Kernel{}, err
@@ -115,7 +116,8 @@ func (c Cache) fetchLocked(ctx context.Context, w Wanted, home string) (Kernel, 
 	return k, c.publish(&k)
 }
 
-// publish gives the kernel its place. The record comes last: without it the rest does not count.
+// publish moves the kernel to its final place. The record is written last: without it the kernel does not
+// count.
 func (c Cache) publish(k *Kernel) error {
 	place := filepath.Join(c.Dir, "kernels", k.Name, k.Version)
 	if err := os.RemoveAll(place); err != nil {
@@ -139,7 +141,7 @@ func (c Cache) publish(k *Kernel) error {
 	return c.prune(*k)
 }
 
-// prune removes what the kernel replaces. A guest that runs has read all it needs.
+// prune removes the kernels that this one replaces. A running guest has read all of its kernel.
 func (c Cache) prune(k Kernel) error {
 	others, err := filepath.Glob(filepath.Join(filepath.Dir(k.Dir), "*", "vmlinuz"))
 	for _, image := range others {
@@ -167,10 +169,10 @@ func newest(ctx context.Context, a *archive, w Wanted) (stanza, error) {
 		w.Package, w.Line, strings.Join(w.Suites, ", "), strings.Join(others, ", "))
 }
 
-// parts are the packages that hold a kernel. Newer ones are split: image -> binary, base, modules.
+// parts are the packages that contain a kernel. Newer kernels are split: image -> binary, base, modules.
 var parts = []string{"linux-image-", "linux-binary-", "linux-base-", "linux-modules-"}
 
-// closure follows a metapackage to all packages that hold parts of the kernel, as "NAME=VERSION".
+// closure follows a metapackage to all packages that contain parts of the kernel, as "NAME=VERSION".
 func closure(ctx context.Context, a *archive, meta stanza) ([]string, error) {
 	var found []string
 	seen := map[string]bool{meta.name: true}
@@ -245,7 +247,7 @@ func (k *Kernel) install(ctx context.Context, a *archive, packages []string) err
 	return errors.Join(os.RemoveAll(debs), os.RemoveAll(root))
 }
 
-// arrange moves what is kept to one place: releases differ in where they put it.
+// arrange moves the files that are kept to one place, because releases differ in their paths.
 func (k *Kernel) arrange(root string) error {
 	image, err := only(root, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
 	if err != nil {
@@ -262,7 +264,7 @@ func (k *Kernel) arrange(root string) error {
 	if err := os.MkdirAll(filepath.Join(k.Dir, "lib", "modules"), 0o755); err != nil {
 		return err
 	}
-	// depmod looks in lib or in usr/lib, as the distribution has built it.
+	// depmod looks in lib or in usr/lib, depending on its build.
 	if err := os.Symlink(".", filepath.Join(k.Dir, "usr")); err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel gets distribution kernels from a Debian archive into a cache, without touching the system's own
-// package state, and tells what modules they have.
+// Package kernel downloads distribution kernels from a Debian archive into a cache, without touching the
+// system's own package state, and reads which modules they have.
 package kernel
 
 import (
@@ -16,16 +16,16 @@ import (
 // Wanted is one line of the list of kernels.
 type Wanted struct {
 	Name    string   // unique, and a plain file name
-	Line    string   // what the version begins with, whole components: "6.1" is not "6.12"
-	Arch    string   // of its processor, as Debian and Go name it
+	Line    string   // beginning of the version, in whole components: "6.1" is not "6.12"
+	Arch    string   // architecture, as Debian and Go name it
 	Suites  []string // of the archive
 	Package string
-	Often   bool     // it runs for each change; otherwise it is too slow for that
+	Often   bool     // it runs for each change; the others are too slow for that
 	Only    []string // programs of the manifest that run on it; empty: all
-	// Guards must run on it, and nothing else than Open may keep acceleration off by default.
+	// Guards must run on it. By default, only the hazards in Open may prevent acceleration.
 	Guards []string
 	Open   []string
-	// Parameters are words of its command line beside those that every guest has.
+	// Parameters are words of its command line in addition to those that every guest has.
 	Parameters []string
 }
 
@@ -33,8 +33,8 @@ type Wanted struct {
 type Kernel struct {
 	Wanted
 	Version string // of the package: "6.1.176-1"
-	Release string // what uname -r says: "6.1.0-50-cloud-amd64"
-	Dir     string // holds vmlinuz and lib/modules/RELEASE
+	Release string // output of uname -r: "6.1.0-50-cloud-amd64"
+	Dir     string // contains vmlinuz and lib/modules/RELEASE
 }
 
 // Image is the path of the bootable file.
@@ -63,7 +63,8 @@ func ParseList(r io.Reader) ([]Wanted, error) {
 	return all, nil
 }
 
-// columns are those that each line of the list has. What comes behind is of the kernel's command line.
+// columns are the columns that each line of the list has. Words after them belong to the kernel's command
+// line.
 const columns = "name line arch suites package runs programs guards open"
 
 func parseWanted(fields []string) (Wanted, error) {
@@ -85,7 +86,7 @@ func parseWanted(fields []string) (Wanted, error) {
 	return w, nil
 }
 
-// namesOf splits at commas. A dash stands for none.
+// namesOf splits at commas. A dash means none.
 func namesOf(word string) []string {
 	if word == "-" {
 		return nil
@@ -93,7 +94,7 @@ func namesOf(word string) []string {
 	return strings.Split(word, ",")
 }
 
-// ParseNames reads a list of names, of modules or packages: one a line, # begins a comment.
+// ParseNames reads a list of names, of modules or packages: one per line; # begins a comment.
 func ParseNames(r io.Reader) (names []string, err error) {
 	for n, fields := range words(r) {
 		if len(fields) != 1 {
@@ -104,8 +105,8 @@ func ParseNames(r io.Reader) (names []string, err error) {
 	return names, nil
 }
 
-// words yields the number and the words of each line that has any, without comments. Both lists are compiled in, so
-// reading cannot fail.
+// words yields the number and the words of each non-empty line, without comments. Both lists are compiled in,
+// so reading cannot fail.
 func words(r io.Reader) func(yield func(int, []string) bool) {
 	return func(yield func(int, []string) bool) {
 		s := bufio.NewScanner(r)
@@ -118,7 +119,7 @@ func words(r io.Reader) func(yield func(int, []string) bool) {
 	}
 }
 
-// fits reports whether a package version is of the wanted line.
+// fits reports whether a package version belongs to the wanted line.
 func (w Wanted) fits(version string) bool {
 	rest, ok := strings.CutPrefix(version, w.Line)
 	return ok && (rest == "" || strings.ContainsRune(".-+~", rune(rest[0])))

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// tree is what depmod and the kernel's build say about a kernel's modules.
+// tree has the facts about a kernel's modules, from depmod and from the kernel's build.
 type tree struct {
 	path    map[string]string   // name -> path below lib/modules/RELEASE
 	needs   map[string][]string // name -> paths that must be loaded before, in that order reversed
@@ -23,7 +23,7 @@ type tree struct {
 	alias   map[string]string   // another name -> name, without patterns
 }
 
-// moduleName is the name of the module in a file: the kernel writes "_" where the file may have "-".
+// moduleName is the name of the module in a file: the kernel uses "_" where the file name may have "-".
 func moduleName(file string) string {
 	base, _, _ := strings.Cut(path.Base(file), ".ko")
 	return strings.ReplaceAll(base, "-", "_")
@@ -70,7 +70,8 @@ func (t tree) order(names []string) ([]string, error) {
 				visit(soft)
 			}
 		}
-		// modules.dep lists all that a module needs, indirectly too, but promises no order that holds for lists merged.
+		// modules.dep lists all modules that a module needs, also indirectly, but its order does not hold for
+		// merged lists.
 		for _, need := range t.needs[moduleName(file)] {
 			visit(need)
 		}
@@ -88,8 +89,8 @@ func (t tree) order(names []string) ([]string, error) {
 	return files, nil
 }
 
-// PackModules puts the named modules and what they need below dir, uncompressed, and returns their paths relative to dir
-// in the order in which they can be loaded.
+// PackModules puts the named modules and those that they need below dir, uncompressed, and returns their
+// paths relative to dir in the order in which they can be loaded.
 func (k Kernel) PackModules(names []string, dir string) ([]string, error) {
 	t, err := k.tree()
 	if err != nil {
@@ -127,7 +128,7 @@ func (k Kernel) tree() (tree, error) {
 	if err != nil {
 		return t, err
 	}
-	// A kernel asks user space for these by itself, but the guest has nobody who answers.
+	// A kernel requests these from user space, but the guest has no program that serves such requests.
 	softdep, err := os.ReadFile(filepath.Join(k.modules(), "modules.softdep"))
 	if err != nil {
 		return tree{}, fmt.Errorf("read soft dependencies: %w", err)
@@ -140,7 +141,7 @@ func (k Kernel) tree() (tree, error) {
 	return t, nil
 }
 
-// parseSoftdep reads "softdep NAME pre: NAME... post: NAME..." and keeps what comes before.
+// parseSoftdep reads "softdep NAME pre: NAME... post: NAME..." and keeps the names after pre.
 func parseSoftdep(text string) map[string][]string {
 	before := map[string][]string{}
 	for line := range strings.Lines(text) {
@@ -160,7 +161,8 @@ func parseSoftdep(text string) map[string][]string {
 	return before
 }
 
-// parseAliases reads "alias OTHER NAME". Of several with the same other name the first counts, and patterns do not.
+// parseAliases reads "alias OTHER NAME". It ignores patterns, and uses the first line of several for the same
+// OTHER.
 func parseAliases(text string) map[string]string {
 	alias := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -175,7 +177,7 @@ func parseAliases(text string) map[string]string {
 	return alias
 }
 
-// unpack copies a module, decompressing it: older kernels cannot do so themselves.
+// unpack copies a module and decompresses it, because older kernels cannot.
 func unpack(from, to string) error {
 	var tool string
 	switch filepath.Ext(from) {

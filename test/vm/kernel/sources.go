@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// Sources are lines of a sources.list, by the machine's own package sources: those of the suites whose archive the
-// machine knows.
+// Sources are the lines of a sources.list for these suites, from the machine's own package sources. Suites
+// whose archive the machine does not know are left out.
 type Sources struct {
 	Lines []string
 	hosts []string
 }
 
-// SourcesOf asks apt which archives this machine uses, as the kernels' own do. No archive at all is an error.
+// SourcesOf asks apt which archives this machine uses, as for the kernels. No archive at all is an error.
 func SourcesOf(ctx context.Context, suites ...string) (s Sources, err error) {
 	if err := Need("apt-get", keyring); err != nil {
 		return s, err
@@ -41,7 +41,7 @@ func SourcesOf(ctx context.Context, suites ...string) (s Sources, err error) {
 	return s, nil
 }
 
-// Said is what a program printed about these sources, without the names of their hosts.
+// Said returns the output of a program that used these sources, without the names of their hosts.
 func (s Sources) Said(text string) string {
 	for _, host := range s.hosts {
 		text = strings.ReplaceAll(text, host, "MIRROR")

@@ -11,10 +11,11 @@ import (
 	"strings"
 )
 
-// ErrMissing is returned when a program or a file of the distribution is not installed. Its text says what to install.
+// ErrMissing is returned when a program or a file of the distribution is not installed. Its text names the
+// packages to install.
 var ErrMissing = errors.New("not installed")
 
-// packageOf names the Debian package of each file that something here needs.
+// packageOf names the Debian package of each file that this module needs.
 var packageOf = map[string]string{
 	"apt-get":             "apt",
 	"cpio":                "cpio",
@@ -30,8 +31,8 @@ var packageOf = map[string]string{
 	keyring:               "debian-archive-keyring",
 }
 
-// Need checks that all the named programs (and files, by absolute path) are there. The error is ErrMissing and names all
-// that are not.
+// Need checks that all named programs (and files, by absolute path) exist. The error is ErrMissing and names
+// all that are missing.
 func Need(names ...string) error {
 	var missing, packages []string
 	for _, name := range names {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package root makes a disk image with a Debian system, for guests whose programs want one as their root. It is made
-// once for each list of packages, and then needs no network.
+// Package root makes a disk image with a Debian system, for guests whose programs want one as their root. The
+// image is made once for each list of packages, and using it needs no network.
 package root
 
 import (
@@ -34,22 +34,23 @@ var finishScript string
 
 const (
 	suite = "bookworm"
-	// format is raised when what is made of the same packages is something else.
+	// format is raised when the same packages result in another image.
 	format = "3"
-	// makeLimit is for a machine whose archive is slow.
+	// makeLimit is long enough for a slow archive.
 	makeLimit = 20 * time.Minute
-	// mergedUsr are hooks of mmdebstrap's: directories as Debian has them since version 12.
+	// mergedUsr are hooks of mmdebstrap that merge /usr as Debian does since version 12.
 	mergedUsr = "/usr/share/mmdebstrap/hooks/merged-usr"
 )
 
-// Modules are what a guest's kernel needs to mount the image with a layer above it, beside what it has built in.
+// Modules are the modules that a guest's kernel needs to mount the image with a layer above it, if they are
+// not built in.
 var Modules = []string{"virtio_pci", "virtio_blk", "ext4", "overlay"}
 
-// tools are what Image needs when there is none in the cache.
+// tools are the tools that Image needs when the image is not in the cache.
 var tools = []string{"mmdebstrap", "mkfs.ext4"}
 
-// Image returns the path of the image in the cache at dir, which it makes when there is none of these packages.
-// Several processes may call it at a time. Guests must not write to it.
+// Image returns the path of the image in the cache at dir, and makes it if there is none for these packages.
+// Several processes may call it at the same time. Guests must not write to it.
 func Image(ctx context.Context, dir string, say func(format string, args ...any)) (string, error) {
 	packages, err := kernel.ParseNames(strings.NewReader(packageList))
 	if err != nil {
@@ -74,7 +75,7 @@ func Image(ctx context.Context, dir string, say func(format string, args ...any)
 	}
 	defer l.Unlock()
 	if _, err := os.Stat(image); err == nil {
-		return image, nil // somebody else was faster
+		return image, nil // another process has made it meanwhile
 	}
 	begin := time.Now()
 	say("making a Debian root of %d packages and what they need", len(packages))
@@ -85,7 +86,7 @@ func Image(ctx context.Context, dir string, say func(format string, args ...any)
 	return image, nil
 }
 
-// name says what is in the image.
+// name identifies the contents of the image.
 func name(packages []string) string {
 	sum := sha256.Sum256([]byte(strings.Join(append([]string{format, suite, finishScript}, packages...), "\n")))
 	return suite + "-" + hex.EncodeToString(sum[:8]) + ".ext4"
@@ -97,7 +98,7 @@ func makeImage(ctx context.Context, home, image string, packages []string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, removeTree(work)) }()
-	// Programs of packages that are set up are not all root's.
+	// Some files of packages that are set up do not belong to root.
 	if err := os.Chmod(work, 0o755); err != nil {
 		return err
 	}
@@ -109,8 +110,8 @@ func makeImage(ctx context.Context, home, image string, packages []string) (err 
 	if err != nil {
 		return err
 	}
-	// Not compressed: an emulated processor would take longer to unpack it than the host to read it. No journal and
-	// no room to spare, as nobody writes to it.
+	// Not compressed: an emulated processor would take longer to unpack it than the host takes to read it. No
+	// journal and no free blocks, as it is never written to.
 	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-d", tree, next,
 		fmt.Sprintf("%dM", size>>20)).CombinedOutput()
 	if err != nil {
@@ -122,8 +123,8 @@ func makeImage(ctx context.Context, home, image string, packages []string) (err 
 	return prune(home, image)
 }
 
-// install makes a tree of the packages. They are extracted but not set up: scripts of some hundred packages would take a
-// quarter of an hour, and start services. finish.sh does what programs miss then.
+// install makes a tree of the packages. They are extracted but not set up: the scripts of some hundred
+// packages would take a quarter of an hour, and start services. finish.sh does what programs would miss then.
 func install(ctx context.Context, tree string, packages []string) error {
 	sources, err := kernel.SourcesOf(ctx, suite, suite+"-security")
 	if err != nil {
@@ -147,15 +148,15 @@ func install(ctx context.Context, tree string, packages []string) error {
 	return nil
 }
 
-// finish mounts in a namespace of its own, as install does.
+// finish mounts in its own mount namespace, as install does.
 func finish(ctx context.Context, tree string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "sh", "-c", finishScript, "finish.sh", tree)
 	alone(cmd)
 	return cmd.CombinedOutput()
 }
 
-// alone gives a command namespaces of its own: killed, it would leave /proc, /sys and /dev mounted below the tree, which is
-// removed then, and processes that it has started.
+// alone runs a command in its own namespaces. Otherwise a killed command would leave processes, and /proc,
+// /sys and /dev mounted below the tree, which is removed then.
 func alone(cmd *exec.Cmd) {
 	cmd.WaitDelay = 5 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -164,7 +165,8 @@ func alone(cmd *exec.Cmd) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 }
 
-// removeTree refuses while anything is mounted below it: what is mounted there belongs to somebody else.
+// removeTree refuses while anything is mounted below the tree, because it would remove files of other file
+// systems.
 func removeTree(dir string) error {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -176,13 +178,14 @@ func removeTree(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// lastOf is the last n lines of a text: the rest tells what went well.
+// lastOf is the last n lines of a text, where the errors are.
 func lastOf(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// sizeOf is what a file system with the tree in it needs, generously: it is sparse, so that room costs nothing.
+// sizeOf is a generous size for a file system with the tree in it. The file is sparse, so free space costs
+// nothing.
 func sizeOf(tree string) (size int64, err error) {
 	const block = 4096
 	err = filepath.WalkDir(tree, func(_ string, d fs.DirEntry, err error) error {
@@ -199,7 +202,7 @@ func sizeOf(tree string) (size int64, err error) {
 	return size*5/4 + 64<<20, err
 }
 
-// prune removes the images that this one replaces. A guest that runs has opened its own.
+// prune removes the images that this one replaces. A running guest has its image open.
 func prune(home, image string) error {
 	others, err := filepath.Glob(filepath.Join(home, "*.ext4"))
 	for _, other := range others {
