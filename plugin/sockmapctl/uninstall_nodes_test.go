@@ -18,7 +18,7 @@ func TestUninstallNodesSaysWhatItLacks(t *testing.T) {
 		{nil, exitUsage, "not namespace/name"},
 		{[]string{"--daemonset", "kube-system/sockmap-cni/x"}, exitUsage, "not namespace/name"},
 		{[]string{"--daemonset", "kube-system/sockmap-cni", "--timeout", "-1s"}, exitUsage, "not positive"},
-		{[]string{"--daemonset", "kube-system/sockmap-cni"}, exitError, "this is no pod"},
+		{[]string{"--daemonset", "kube-system/sockmap-cni"}, exitError, "this is not a pod"},
 	} {
 		r := n.run(t, append([]string{"uninstall-nodes"}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.stderr, c.text) {
