@@ -11,11 +11,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// ways in which a reader stops reading. The names are of the family "gone".
+// ways in which a reader stops reading. The cases are in the family "gone".
 var ways = []struct {
 	name string
 	stop func(t *T, s *Sock)
-	open bool // the reader's descriptor is still there
+	open bool // the reader's descriptor still exists
 }{
 	{"shutdown-reading", func(_ *T, s *Sock) { s.Shutdown(unix.SHUT_RD) }, true},
 	{"shutdown-writing", func(_ *T, s *Sock) { s.Shutdown(unix.SHUT_WR) }, true},
@@ -24,8 +24,8 @@ var ways = []struct {
 	{"close-linger-0", reset, false},
 }
 
-// afterwards is what a sender sees of a reader that has stopped reading, with all read before, and with
-// bytes unread.
+// afterwards has cases about the sender after its reader has stopped reading: with all bytes read before, and
+// with bytes unread.
 func afterwards() (all []Case) {
 	for _, way := range ways {
 		for _, unread := range []bool{false, true} {
@@ -56,7 +56,8 @@ func stopReading(t *T, stop func(*T, *Sock), unread bool) {
 	t.Pause()
 }
 
-// sendsToTheGone sends more than is worth a window, each time with time enough for an answer of TCP.
+// sendsToTheGone sends a few times after the reader has stopped, with enough time for a reply of TCP after
+// each.
 func sendsToTheGone(t *T, stop func(*T, *Sock), open, unread bool) {
 	stopReading(t, stop, unread)
 	taken := 0
@@ -78,8 +79,7 @@ func sendsToTheGone(t *T, stop func(*T, *Sock), open, unread bool) {
 	t.See("SO_ERROR", suite.Errno(unix.Errno(t.C.Get(unix.SOL_SOCKET, unix.SO_ERROR).N)))
 }
 
-// disconnecting is connect(2) to AF_UNSPEC with bytes of the connection unread, and another connection of
-// the socket.
+// disconnecting has cases of connect(2) to AF_UNSPEC with unread bytes, and of the socket's next connection.
 func disconnecting() []Case {
 	nothing := func(*T, *Sock, *Sock) {}
 	peerCloses := func(t *T, _, s *Sock) { s.Close(); t.Pause() }
@@ -119,8 +119,8 @@ func disconnectUnread(t *T, end func(t *T, c, s *Sock), recv bool) {
 	t.WarmUp(c, s)
 }
 
-// beforeEstablished is a receive call that begins while the handshake is still under way: the listener's
-// queue is full, so that the first SYN is dropped, and the next comes a second later.
+// beforeEstablished is a receive call that begins during the handshake: the listener's queue is full, so that
+// the first SYN is dropped, and the next comes a second later.
 func beforeEstablished() []Case {
 	return []Case{{Name: "connect/recv-before-established", Blocking: true, Alone: true, Yields: learns, Run: func(t *T) {
 		l := t.Listen()

@@ -18,15 +18,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// childEnv makes this program one of the processes of a case: its value is the
-// role and arguments.
+// childEnv makes this program one of the processes of a case. Its value is the role and the arguments.
 const childEnv = "CONFORMANCE_ROLE"
 
-// inherited is the first descriptor that a child gets.
+// inherited is the number of the first descriptor that a child inherits.
 const inherited = 3
 
-// roles are what children do with the descriptors that they inherit, or with
-// connections of their own.
+// roles are what children do with inherited descriptors, or with their own connections.
 var roles = map[string]func(args []string) error{
 	"read":     childRead,
 	"write":    childWrite,
@@ -43,8 +41,8 @@ var roles = map[string]func(args []string) error{
 	"go-proxy": goProxy,
 }
 
-// RunChild plays its role and does not return, if this process was started for
-// that. Programs that run cases call it before they do anything else.
+// RunChild runs the role and does not return, if this process was started as a child. Programs that run cases
+// must call it first.
 func RunChild() {
 	line, ok := os.LookupEnv(childEnv)
 	if !ok {
@@ -63,13 +61,13 @@ func RunChild() {
 	os.Exit(0)
 }
 
-// child starts this program in a role.
+// child returns the command that starts this program in a role.
 func child(t *T, side place.Side, files []*Sock, role string, args ...any) *suite.Process {
 	line := role + " " + strings.TrimSpace(fmt.Sprintln(args...))
 	return t.Start(side, suite.Command{Name: "/proc/self/exe", Env: []string{childEnv + "=" + line}, Files: files})
 }
 
-// childRead reads and prints: bytes, or until the end if there is no number.
+// childRead reads and prints this number of bytes, or all until the end without a number.
 func childRead(args []string) error {
 	fmt.Println("ready")
 	n := 1 << 30
@@ -96,22 +94,21 @@ func childRead(args []string) error {
 	return nil
 }
 
-// read waits as the descriptor does that was inherited. It does not hide EAGAIN
-// where that waits itself, which it must not give.
+// read waits as the inherited descriptor does. It passes EAGAIN on from a descriptor that waits in the
+// kernel, which must not return it.
 func read(fd int, b []byte) (n int, err error) {
 	return n, await(fd, unix.POLLIN, func() error { n, err = unix.Read(fd, b); return err })
 }
 
-// write is read for writing.
+// write is read's counterpart for writing.
 func write(fd int, b []byte) (n int, err error) {
 	return n, await(fd, unix.POLLOUT, func() error { n, err = unix.Write(fd, b); return err })
 }
 
-// childPatience is how long a child waits by poll(2); its parent is not that
-// patient.
+// childPatience is how long a child waits by poll(2). Its parent waits longer.
 const childPatience = 5 * time.Second
 
-// await calls again what was interrupted, and after poll(2) what would wait.
+// await repeats interrupted calls, and, after poll(2), calls that returned EAGAIN.
 func await(fd int, events int16, call func() error) (err error) {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
@@ -163,7 +160,7 @@ func echo(fd int) error {
 	}
 }
 
-// childReceived gets a socket by SCM_RIGHTS and echoes on it.
+// childReceived receives a socket by SCM_RIGHTS and echoes on it.
 func childReceived([]string) error {
 	fmt.Println("ready")
 	control := make([]byte, unix.CmsgSpace(4))
@@ -182,8 +179,7 @@ func childReceived([]string) error {
 	return echo(fds[0])
 }
 
-// childFlood writes the pattern of seed 60 over and over, until it is killed, or
-// once if there is an argument.
+// childFlood writes the pattern of seed 60 repeatedly, until it is killed, or once if there is an argument.
 func childFlood(args []string) error {
 	b := pattern(100_000, 60)
 	for {
@@ -200,7 +196,7 @@ func childFlood(args []string) error {
 	}
 }
 
-// childPipe writes without MSG_NOSIGNAL and tells whether SIGPIPE came.
+// childPipe writes without MSG_NOSIGNAL and prints whether SIGPIPE came.
 func childPipe([]string) error {
 	pipe := make(chan os.Signal, 8)
 	signal.Notify(pipe, syscall.SIGPIPE)
@@ -213,8 +209,8 @@ func childPipe([]string) error {
 	return nil
 }
 
-// childFloodPipe writes until it cannot, and tells why and whether SIGPIPE came,
-// of which most programs die.
+// childFloodPipe writes until it fails, and prints the error and whether SIGPIPE came. Most programs die of
+// SIGPIPE.
 func childFloodPipe([]string) error {
 	pipe := make(chan os.Signal, 8)
 	signal.Notify(pipe, syscall.SIGPIPE)

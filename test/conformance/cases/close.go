@@ -23,7 +23,7 @@ func halfClosing() []Case {
 		{Name: "shutdown/server-then-answer", AlsoBlocking: true, Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
 		{Name: "shutdown/first-message-then-answer", AlsoBlocking: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
 		{Name: "shutdown/answer-comes-late", AlsoBlocking: true, Run: func(t *T) {
-			// What acknowledges the end of the request wakes who waits for the
+			// The acknowledgement of the FIN after the request wakes the receive call that waits for the
 			// answer.
 			t.C.Send("request", 0)
 			t.C.Shutdown(unix.SHUT_WR)
@@ -61,7 +61,7 @@ func halfClosing() []Case {
 	}
 }
 
-// shuttingDown is shutdown(2) of reading, of both ways, and in odd moments.
+// shuttingDown has cases of shutdown(2): of reading, of both directions, and at unusual moments.
 func shuttingDown() []Case {
 	return []Case{
 		{Name: "shutdown/reading-empty", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
@@ -116,7 +116,7 @@ func shuttingDown() []Case {
 	}
 }
 
-// requestAnswer ends the request with the end of the stream, and answers after.
+// requestAnswer ends the request with the end of the stream. The answer comes after that.
 func requestAnswer(t *T, asks, answers *Sock) {
 	t.See("request", asks.Send("request", 0))
 	t.See("shutdown", asks.Shutdown(unix.SHUT_WR))
@@ -131,7 +131,7 @@ func requestAnswer(t *T, asks, answers *Sock) {
 	t.See("end", last)
 }
 
-// closing is close(2) where nobody is rude.
+// closing has cases of close(2) without unread data or a reset.
 func closing() []Case {
 	return []Case{
 		{Name: "close/after-data", Run: func(t *T) {
@@ -185,7 +185,7 @@ func closing() []Case {
 	}
 }
 
-// closingUnder is close(2) under somebody who still uses the connection.
+// closingUnder has cases of close(2) while another thread or process uses the connection.
 func closingUnder() []Case {
 	return []Case{
 		{Name: "close/then-peer-sends", Idle: "the connection is not established any more", Run: func(t *T) {
@@ -208,7 +208,7 @@ func closingUnder() []Case {
 			t.See("end", last)
 		}},
 		{Name: "close/descriptor-under-reader", Blocking: true, Run: func(t *T) {
-			// The call holds the open file: closing its number changes nothing.
+			// The call holds a reference to the open file, so closing the descriptor changes nothing.
 			r := suite.Go(t, func() suite.Ret { return t.S.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			t.S.Close()
@@ -220,7 +220,7 @@ func closingUnder() []Case {
 	}
 }
 
-// reconnect uses one socket for two connections.
+// reconnect uses one socket for two connections in turn.
 func reconnect(t *T) {
 	l := t.Listen()
 	c := t.Dial(l)
@@ -247,7 +247,7 @@ func disconnect(t *T, s *Sock) error {
 	return nil
 }
 
-// resetting is where one end is rude.
+// resetting has cases in which one end resets the connection.
 func resetting() []Case {
 	return []Case{
 		{Name: "reset/idle", AlsoBlocking: true, Idle: "nothing is sent", Run: func(t *T) {
@@ -299,7 +299,7 @@ func resetting() []Case {
 	}
 }
 
-// erring is close(2) with unread data, which TCP answers with a RST.
+// erring has cases of close(2) with unread data, to which TCP reacts with a RST.
 func erring() []Case {
 	return []Case{
 		{Name: "unread/peer-receives", Run: func(t *T) {
@@ -324,7 +324,7 @@ func erring() []Case {
 			t.See("sends", errs)
 		}},
 		{Name: "unread/answer-arrives", Run: func(t *T) {
-			// An answer, then close without reading the rest of the request.
+			// It sends an answer, then closes without reading the rest of the request.
 			t.C.Send("a request that is too long", 0)
 			t.Pause()
 			t.S.Send("413", 0)

@@ -14,10 +14,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// learns is why the first bytes of a connection go by TCP where guards run.
-const learns = "a direction that learns sends its first bytes by TCP"
+// learns is why the first bytes of a connection use TCP where guards run.
+const learns = "a direction that learns sends its first bytes over TCP"
 
-// handshakes is how connections begin.
+// handshakes has cases about the beginning of connections.
 func handshakes() []Case {
 	return []Case{
 		{Name: "connect/closed-port", AlsoBlocking: true, Alone: true, Idle: idle, Run: func(t *T) {
@@ -78,7 +78,7 @@ func handshakes() []Case {
 	}
 }
 
-// accepting is accept4(2), and connections in numbers.
+// accepting has cases of accept4(2), and of many connections.
 func accepting() []Case {
 	return []Case{
 		{Name: "connect/accept-flags", Alone: true, Run: func(t *T) {
@@ -149,7 +149,7 @@ func accepting() []Case {
 	}
 }
 
-// deferAccept has a child that is made only when data arrives.
+// deferAccept is a listener whose child socket is made only when data arrives.
 func deferAccept(t *T) {
 	l := t.Listen(func(s *Sock) {
 		t.See("TCP_DEFER_ACCEPT", s.Set(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 3))
@@ -167,7 +167,7 @@ func deferAccept(t *T) {
 	t.Receive("received", s, 5)
 }
 
-// selfConnect is a socket that is its own peer.
+// selfConnect is a socket that is connected to itself.
 func selfConnect(t *T) {
 	s := t.Socket(place.Client, 0)
 	own := netip.AddrPortFrom(t.Place.Addr(place.Client), 0)
@@ -180,7 +180,7 @@ func selfConnect(t *T) {
 	t.See("end", s.Recv(16, 0))
 }
 
-// fastOpen has data on the SYN. Places allow it without cookies.
+// fastOpen has cases with data in the SYN. Places allow that without cookies.
 func fastOpen() []Case {
 	open := func(s *Sock) { s.Set(unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16) }
 	after := func(t *T, c, s *Sock) {
@@ -221,8 +221,8 @@ func fastOpen() []Case {
 			after(t, c, s)
 		}},
 		{Name: "fastopen/connected", AlsoBlocking: true, Run: func(t *T) {
-			// After a connect(2) that did not wait, MSG_FASTOPEN is taken for the
-			// next one, which is not refused yet.
+			// After a non-blocking connect(2), MSG_FASTOPEN counts for the next connection, which is not
+			// refused yet.
 			remote, err := t.C.Remote()
 			t.Check(err, "getpeername")
 			_ = t.C.Connect(remote)
@@ -237,7 +237,7 @@ func fastOpen() []Case {
 
 const protoMPTCP = 262
 
-// multipath is MPTCP, which Go's listeners speak by default.
+// multipath has cases of MPTCP, which Go's listeners use by default.
 func multipath() []Case {
 	try := func(t *T, client, server int) {
 		ls, err := t.TrySocket(place.Server, server)
@@ -294,7 +294,7 @@ type tlsInfo struct {
 	sequence        [8]byte
 }
 
-// records is kTLS. Kernels without it answer the same on both sides.
+// records has cases of kTLS. Kernels without it return the same error on both sides.
 func records() []Case {
 	const ulp, solTLS, tx, rx = 31, 282, 1, 2
 	attach := func(t *T, s *Sock) bool {
@@ -310,7 +310,7 @@ func records() []Case {
 	}
 	exchange := func(t *T, c, s *Sock) {
 		if !attach(t, c) || !attach(t, s) || !keys(t, c, tx) || !keys(t, s, rx) {
-			// The program goes on in user space.
+			// The program continues in user space.
 			c.Send("user space", 0)
 			t.Receive("received", s, 10)
 			return

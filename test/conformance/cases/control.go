@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// controlMessages is what recvmsg(2) tells beside the bytes.
+// controlMessages has cases about the control messages of recvmsg(2).
 func controlMessages() []Case {
 	const sol, tcp = unix.SOL_SOCKET, unix.IPPROTO_TCP
 	return []Case{
@@ -60,8 +60,8 @@ func controlMessages() []Case {
 	}
 }
 
-// stamped receives with a timestamp option. The kernel begins to take times of
-// packets some time after the first socket asks, so the first may have none.
+// stamped receives with a timestamp option. The kernel begins to timestamp packets some time after the first
+// socket asks for it, so the first packets may have none.
 func stamped(name string, number, value int) Case {
 	return Case{Name: name, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
 		t.See("option", t.S.Set(unix.SOL_SOCKET, number, value))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cases is the list of conformance cases, by family: what an application
-// does with TCP sockets, and what it sees. They record and do not judge; the
-// names of observations say what was done.
+// Package cases is the list of conformance cases, by family: what an application does with TCP sockets, and
+// the results that it sees. Cases record results and do not judge them. The names of observations describe
+// the calls.
 package cases
 
 import (
@@ -13,13 +13,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// Names of other packages that stand in every line here.
+// Short names for what every case uses of other packages.
 type (
 	// T is a run of a case.
 	T = suite.T
 	// Case is one behaviour.
 	Case = suite.Case
-	// Sock is one end.
+	// Sock is one end of a connection.
 	Sock = suite.Sock
 )
 
@@ -32,7 +32,7 @@ const (
 	more     = unix.MSG_MORE
 )
 
-// Kernel lists the cases that need nothing but a kernel.
+// Kernel lists the cases that need only a kernel, and no other programs.
 func Kernel() []Case {
 	return suite.Expand(slices.Concat(
 		receiving(), receivingMany(), peeking(), peekingOddly(), truncating(), waitingForAll(), waitingForMore(), timeouts(),

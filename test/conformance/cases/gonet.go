@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// conn makes a Go connection of a socket, which it takes over.
+// conn makes a Go connection of a socket and takes ownership of it.
 func conn(t *T, s *Sock) *net.TCPConn {
 	s.Endless() // Go has deadlines of its own
 	f := os.NewFile(uintptr(s.Release()), "socket")
@@ -26,7 +26,7 @@ func conn(t *T, s *Sock) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// said is an error as a Go program tells them apart.
+// said returns the kind of an error that a Go program distinguishes.
 func said(err error) string {
 	switch {
 	case err == nil:
@@ -47,7 +47,7 @@ func said(err error) string {
 	return err.Error()
 }
 
-// gos is Go's net package on the pair.
+// gos has cases of Go's package net on the pair.
 func gos() []Case {
 	return []Case{
 		{Name: "go/echo", Run: func(t *T) {
@@ -95,7 +95,7 @@ func gos() []Case {
 	}
 }
 
-// goStreams is what programs build on it.
+// goStreams has cases of what programs build on package net.
 func goStreams() []Case {
 	return []Case{
 		{Name: "go/lines", Run: func(t *T) {
@@ -138,7 +138,7 @@ func goStreams() []Case {
 	}
 }
 
-// onlyReader and onlyWriter hide ReadFrom and WriteTo, and with them splice(2).
+// onlyReader and onlyWriter hide ReadFrom and WriteTo, and with these splice(2).
 type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{ io.Writer }
@@ -160,7 +160,7 @@ func goEcho(t *T, c *net.TCPConn) {
 	t.See("close", said(c.CloseWrite()))
 }
 
-// proxied makes client - in and out - server.
+// proxied makes the chain client - in and out - server.
 func proxied(t *T) (client, in, out, server *net.TCPConn) {
 	c, i := t.Connection()
 	o, s := t.Connection()
@@ -169,8 +169,7 @@ func proxied(t *T) (client, in, out, server *net.TCPConn) {
 	return conn(t, c), conn(t, i), conn(t, o), conn(t, s)
 }
 
-// copyProxy is what reverse proxies in Go do: io.Copy from connection to
-// connection, which is splice(2).
+// copyProxy does what reverse proxies in Go do: io.Copy from connection to connection, which uses splice(2).
 func copyProxy(t *T, before func(in *net.TCPConn) error) {
 	client, in, out, server := proxied(t)
 	sent := pattern(1<<20, 84)
@@ -200,7 +199,7 @@ func copyProxy(t *T, before func(in *net.TCPConn) error) {
 	w.Wait()
 }
 
-// copyBeforeData has the proxy wait when the first byte comes.
+// copyBeforeData has a proxy that is waiting when the first byte comes.
 func copyBeforeData(t *T) {
 	client, in, out, server := proxied(t)
 	proxy := suite.Go(t, func() string {

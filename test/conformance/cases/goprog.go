@@ -17,10 +17,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// Go programs: this one again, in a role, with connections of their own making.
+// Go programs: this program again, in a role, with its own connections.
 
-// goListen listens as a Go program does that asks for nothing special, which
-// since Go 1.24 includes MPTCP, or without MPTCP.
+// goListen listens with the defaults of Go, which since Go 1.24 include MPTCP, or without MPTCP.
 func goListen(address string, mptcp bool) (net.Listener, error) {
 	var lc net.ListenConfig
 	if !mptcp {
@@ -67,7 +66,7 @@ func goServe(args []string) error {
 	}
 }
 
-// goDial MODE ADDRESS SIZE is the client; it prints what it has received.
+// goDial MODE ADDRESS SIZE is the client. It prints the bytes that it has received.
 func goDial(args []string) error {
 	size, err := strconv.Atoi(args[2])
 	if err != nil {
@@ -109,7 +108,7 @@ func goDial(args []string) error {
 	return nil
 }
 
-// readAtPace reads to the end, in small pieces with rests if it is to be slow.
+// readAtPace reads to the end; if it must be slow, in small pieces with pauses.
 func readAtPace(r io.Reader, slow bool) (got []byte, err error) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -142,8 +141,7 @@ func httpGet(address string) error {
 	return nil
 }
 
-// goProxy MODE ADDRESS BACKEND copies both ways, as io.Copy does it; in mode
-// header it reads 16 bytes first.
+// goProxy MODE ADDRESS BACKEND copies both ways by io.Copy. In mode header it reads 16 bytes first.
 func goProxy(args []string) error {
 	l, err := goListen(args[1], false)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 const idle = "nothing is sent"
 
-// An option to set and to get back; what the kernel makes of it is the value.
+// An option to set and to get. The observation is the value that the kernel returns.
 type option struct {
 	name          string
 	level, number int
@@ -161,12 +161,12 @@ func optionsOfTCP() []Case {
 	}
 }
 
-// optionsInUse is options that do something.
+// optionsInUse has cases of options that have an effect.
 func optionsInUse() []Case {
 	const tcp = unix.IPPROTO_TCP
 	return []Case{
 		{Name: "options/user-timeout-spares-the-living", Run: func(t *T) {
-			// The timeout is for data that nobody acknowledges; this reader is slow, not dead.
+			// The timeout is for data that is not acknowledged. This reader is slow, but alive.
 			t.C.Set(tcp, unix.TCP_USER_TIMEOUT, 100)
 			t.C.Send("hello", 0)
 			t.Rest(300 * time.Millisecond)
@@ -197,7 +197,7 @@ func optionsInUse() []Case {
 			t.See("recv", s.Recv(16, 0))
 		}},
 		{Name: "options/repair", Run: func(t *T) {
-			// What a checkpointing tool does: freeze, look, thaw.
+			// What a checkpointing tool does: freeze, inspect, thaw.
 			t.See("TCP_REPAIR", t.C.Set(tcp, unix.TCP_REPAIR, 1))
 			t.See("receive queue", t.C.Set(tcp, unix.TCP_REPAIR_QUEUE, 1))
 			t.See("peek", t.C.Recv(16, peek|dontwait))

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// passing is one socket with several descriptors or in several processes.
+// passing has cases of one socket with several descriptors or in several processes.
 func passing() []Case {
 	return []Case{
 		{Name: "dup/both-read", AlsoBlocking: true, Run: func(t *T) {
@@ -44,7 +44,7 @@ func passing() []Case {
 	}
 }
 
-// inheriting is a socket in several processes.
+// inheriting has cases of a socket in several processes.
 func inheriting() []Case {
 	server := func(s *Sock) []*Sock { return []*Sock{s} }
 	return []Case{
@@ -92,7 +92,7 @@ func inheriting() []Case {
 	}
 }
 
-// passingOn is SCM_RIGHTS.
+// passingOn has cases of SCM_RIGHTS.
 func passingOn() []Case {
 	return []Case{
 		{Name: "scm/to-other-process", AlsoBlocking: true, Run: func(t *T) {
@@ -124,7 +124,7 @@ func passingOn() []Case {
 	}
 }
 
-// processes is what becomes of a socket when its process does not run.
+// processes has cases about a socket whose process is stopped or killed.
 func processes() []Case {
 	server := func(s *Sock) []*Sock { return []*Sock{s} }
 	return []Case{
@@ -175,7 +175,7 @@ func processes() []Case {
 	}
 }
 
-// echoes sends a few messages to whoever echoes at the other end.
+// echoes sends a few messages to an end that echoes.
 func echoes(t *T) {
 	for _, n := range []int{1, 100, 5000, 40000} {
 		sent := pattern(n, uint64(n))
@@ -195,7 +195,7 @@ func passOn(t *T, s *Sock) *suite.Process {
 	return p
 }
 
-// killedWriter dies amid a stream: what it has sent arrives, and then the end.
+// killedWriter is killed during a stream: the bytes that it has sent arrive, and then the end of the stream.
 func killedWriter(t *T) {
 	p := child(t, place.Server, []*Sock{t.S}, "flood")
 	t.S.Close()

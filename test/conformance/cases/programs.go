@@ -37,21 +37,20 @@ func Programs() []Case {
 	return suite.Expand(slices.Concat(goPrograms(), pythonPrograms(), nodePrograms(), servers()))
 }
 
-// programLimit is for programs that take a while to start.
+// programLimit is for programs that start slowly.
 const programLimit = 25 * time.Second
 
-// endpoint is where a program listens, and how it is reached.
+// endpoint is the address of a program's listener.
 type endpoint struct {
 	side   place.Side
 	port   uint16
 	listen string // ADDRESS:PORT to listen on
 	target netip.AddrPort
-	direct netip.AddrPort // of the listening end itself
+	direct netip.AddrPort // address of the listening end itself
 }
 
-// endpointAt finds a port that is free at side, below those that the kernel gives
-// to connections. The other end reaches it at target; for the server that may be
-// a service's address.
+// endpointAt finds a port that is free at side, below those that the kernel chooses for connections. The
+// other end reaches it at target, which for the server may be the address of a service.
 func endpointAt(t *T, side place.Side) endpoint {
 	e := endpoint{side: side, direct: netip.AddrPortFrom(t.Place.Addr(side), 0)}
 	for e.port == 0 {
@@ -81,7 +80,7 @@ func (e endpoint) any() netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
-// ready waits until something listens at e.
+// ready waits until a program listens at e.
 func (e endpoint) ready(t *T, p *suite.Process) {
 	for listening := false; !listening; {
 		if p.Exited() || t.Context.Err() != nil {
@@ -95,7 +94,7 @@ func (e endpoint) ready(t *T, p *suite.Process) {
 	}
 }
 
-// goPrograms are Go clients, servers and proxies, each a process of its own.
+// goPrograms has cases of Go clients, servers and proxies, each in its own process.
 func goPrograms() []Case {
 	limited := func(c Case, run func(t *T)) Case {
 		c.Alone, c.Limit, c.Run = true, programLimit, run
@@ -141,7 +140,7 @@ type pair struct {
 	name           string
 	server, client string // modes
 	size           int
-	waits          bool // in the kernel, at one end at least
+	waits          bool // calls wait in the kernel, at one end at least
 }
 
 func pythonPrograms() (list []Case) {
@@ -158,7 +157,7 @@ func pythonPrograms() (list []Case) {
 	return list
 }
 
-// peers has the same script at both ends.
+// peers runs the same script at both ends.
 func peers(name string, program suite.Program, script []string, p pair) Case {
 	return Case{Name: name, Alone: true, Blocking: p.waits, Limit: programLimit, Needs: []suite.Program{program}, Run: func(t *T) {
 		e := endpointAt(t, place.Server)

@@ -14,11 +14,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
-// twoQueues are changes from redirect to TCP while redirected bytes wait, one for each reason. The reader is
-// told by edge-triggered epoll(7), takes a short read for the end, and does not ask FIONREAD, as many event
-// loops do. All bytes are there before it looks for the first time, and it gets them in the time of plain TCP
-// and a second more, see docs/adr/0016-two-queues.md. They are Serial because switches and bounds are the
-// node's.
+// twoQueues has a case for each reason to change from redirect to TCP while redirected bytes wait. Like many
+// event loops, the reader uses edge-triggered epoll(7), takes a short read for the end, and does not use
+// FIONREAD. All bytes have arrived before it first waits, and it gets them in the time of plain TCP and a
+// second more, see docs/adr/0016-two-queues.md. The cases are Serial because switches and bounds apply to the
+// node.
 func twoQueues() []Case {
 	return []Case{
 		{Name: "queues/disabled", Serial: true, Run: func(t *T) { edgeAcross(t, changed(0, disable)) }},
@@ -47,10 +47,10 @@ func twoQueues() []Case {
 	}
 }
 
-// patienceOfChange is for how long a change that can wait does so at most, and a little more.
+// patienceOfChange is the longest time by which a change that may be delayed is delayed, and a little more.
 const patienceOfChange = 1200 * time.Millisecond
 
-// edgeAcross lets fill send, and reads what it has sent and not taken itself.
+// edgeAcross calls fill, which sends, and reads the bytes that fill has not read itself.
 func edgeAcross(t *T, fill func(*T) (sent, taken []byte)) {
 	const inTime = 2 * time.Second
 	t.S.Nonblock(true)
@@ -74,7 +74,7 @@ func edgeAcross(t *T, fill func(*T) (sent, taken []byte)) {
 	t.See("afterwards", t.S.Read(readerBuffer))
 }
 
-// readerBuffer is more than a read ever gives here.
+// readerBuffer is larger than the result of any read here.
 const readerBuffer = 1 << 20
 
 // writeEach sends messages of one size.
@@ -88,7 +88,7 @@ func writeEach(t *T, size, messages int) []byte {
 	return sent
 }
 
-// changed sends, turns a switch, waits, and sends more.
+// changed sends, makes a change, waits, and sends more.
 func changed(wait time.Duration, turn func(*T)) func(*T) (sent, taken []byte) {
 	return func(t *T) (sent, taken []byte) {
 		sent = writeEach(t, 100, 3)
@@ -98,16 +98,16 @@ func changed(wait time.Duration, turn func(*T)) func(*T) (sent, taken []byte) {
 	}
 }
 
-// stamp wants to know when what is received has arrived, which only TCP tells.
+// stamp asks for the arrival time of received bytes, which only TCP reports.
 func stamp(t *T) { t.See("SO_TIMESTAMP", t.S.Set(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)) }
 
-// disable turns the kill switch until the run ends.
+// disable keeps the kill switch on until the run ends.
 func disable(t *T) {
 	steer(t, func(d *datapath.Datapath, _ uint64) error { return d.SetDisabled(true) },
 		func(d *datapath.Datapath, _ uint64) error { return d.SetDisabled(false) })
 }
 
-// deny forbids every port of the server until the run ends.
+// deny excludes every port of the server until the run ends.
 func deny(t *T) {
 	var was datapath.Registered
 	steer(t, func(d *datapath.Datapath, cookie uint64) (err error) {
@@ -135,26 +135,26 @@ func live(t *T, change func(*datapath.Live)) {
 	}, func(d *datapath.Datapath, _ uint64) error { return d.SetLive(was) })
 }
 
-// bound changes what may wait for a reader.
+// bound changes how many bytes may wait for a reader.
 func bound(t *T, bytes, messages uint32) {
 	live(t, func(l *datapath.Live) { l.MaxBacklogBytes, l.MaxBacklogMessages = bytes, messages })
 }
 
-// refresh makes a message go by TCP each second.
+// refresh sends one message each second over TCP.
 func refresh(t *T) { live(t, func(l *datapath.Live) { l.NATRefreshSeconds = 1 }) }
 
-// steer does something to the data path, and undoes it when the run ends.
+// steer changes something in the data path, and undoes it when the run ends.
 func steer(t *T, do, undo func(*datapath.Datapath, uint64) error) {
 	t.Cleanup(func() { _ = t.Place.Steer(undo) })
 	t.Check(t.Place.Steer(do), "steer the data path")
 }
 
-// finds is how often a sender of small messages has to find the reader's lock held, and one more, see
-// bpf/contended.h.
+// finds is how often a sender of small messages must find the reader's lock held until it falls back, and one
+// more, see bpf/contended.h.
 const finds = 5
 
-// contend sends small messages, each while a receive call of the reader's for one byte is held in its copy,
-// and with it the socket's lock.
+// contend sends small messages, each while the reader's receive call for one byte is held in its copy, and
+// with it the socket's lock.
 func contend(t *T) (sent, taken []byte) {
 	sent = writeEach(t, 20, 1)
 	for i := range finds {
@@ -173,7 +173,7 @@ func contend(t *T) (sent, taken []byte) {
 	return sent, taken
 }
 
-// pages is a run of a case for slowpage.
+// pages makes a run of a case a slowpage.T.
 type pages struct{ *T }
 
 func (pages) Helper() {}

@@ -12,7 +12,7 @@ import (
 
 const inOut = unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP
 
-// eventLoops are new connections of programs that wait by epoll(7) from the beginning.
+// eventLoops has new connections of programs that wait by epoll(7) from the beginning.
 func eventLoops() []Case {
 	return []Case{
 		{Name: "loop/client-speaks-first", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
@@ -20,7 +20,7 @@ func eventLoops() []Case {
 	}
 }
 
-// polling is poll(2), and epoll(7) as it is by default.
+// polling has cases of poll(2), and of level-triggered epoll(7).
 func polling() []Case {
 	return []Case{
 		{Name: "poll/idle", Idle: "nothing is sent", Run: func(t *T) {
@@ -77,7 +77,7 @@ func polling() []Case {
 	}
 }
 
-// pollingErrors is poll(2) after the end, and epoll(7) as it is by default.
+// pollingErrors has cases of poll(2) and level-triggered epoll(7) after the end.
 func pollingErrors() []Case {
 	return []Case{
 		{Name: "poll/reset", Idle: "nothing is sent", Run: func(t *T) {
@@ -133,7 +133,7 @@ func pollingErrors() []Case {
 	}
 }
 
-// edges is epoll(7) where an event that is missed does not come again.
+// edges has cases of epoll(7) in which a missed event is not repeated.
 func edges() []Case {
 	return []Case{
 		{Name: "epoll/edge", Run: func(t *T) {
@@ -184,7 +184,7 @@ func edges() []Case {
 	}
 }
 
-// manyWaiters is the rest of epoll(7).
+// manyWaiters has the other cases of epoll(7).
 func manyWaiters() []Case {
 	return []Case{
 		{Name: "epoll/oneshot", Run: func(t *T) {
@@ -265,8 +265,7 @@ func edgeLoop(t *T) {
 	t.See("send", w.Wait())
 }
 
-// edgeShortRead takes a read that does not fill the buffer for the last one, as
-// nginx does without FIONREAD.
+// edgeShortRead treats a read that does not fill the buffer as the last one, as nginx does without FIONREAD.
 func edgeShortRead(t *T) {
 	sent := pattern(1<<20, 14)
 	t.S.Nonblock(true)

@@ -8,7 +8,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// receiving is what each receiving call returns for the simplest of data.
+// receiving has cases of each receiving call with the simplest data.
 func receiving() []Case {
 	return []Case{
 		{Name: "recv/after-data", AlsoBlocking: true, Run: func(t *T) {
@@ -89,7 +89,7 @@ func receiving() []Case {
 	}
 }
 
-// receivingMany is about the boundaries between messages, which TCP has not.
+// receivingMany has cases about boundaries between messages, which TCP does not have.
 func receivingMany() []Case {
 	return []Case{
 		{Name: "recv/two-messages-at-once", Run: func(t *T) {

@@ -59,7 +59,7 @@ func peeking() []Case {
 	}
 }
 
-// peekingOddly is MSG_PEEK with what else there is.
+// peekingOddly has cases of MSG_PEEK combined with other features.
 func peekingOddly() []Case {
 	return []Case{
 		{Name: "peek/waitall", AlsoAtOnce: true, Yields: "MSG_WAITALL", Run: func(t *T) {
@@ -140,8 +140,7 @@ func truncating() []Case {
 	}
 }
 
-// recvAll is recv(2) with MSG_WAITALL, which means something only where calls wait
-// in the kernel.
+// recvAll has cases of recv(2) with MSG_WAITALL, which has an effect only where calls wait in the kernel.
 func recvAll(t *T, n int) *suite.Task[suite.Ret] {
 	t.S.WaitInKernel()
 	return suite.Go(t, func() suite.Ret { return t.S.Recv(n, waitall) })
@@ -183,7 +182,7 @@ func waitingForAll() []Case {
 	}
 }
 
-// waitingForMore is MSG_WAITALL with everything else.
+// waitingForMore has cases of MSG_WAITALL combined with other features.
 func waitingForMore() []Case {
 	const yields = "MSG_WAITALL"
 	return []Case{
@@ -230,7 +229,7 @@ func waitingForMore() []Case {
 	}
 }
 
-// headerThenBody is how length-prefixed protocols read.
+// headerThenBody has cases that read as length-prefixed protocols do.
 func headerThenBody(t *T) {
 	t.S.WaitInKernel()
 	w := suite.Go(t, func() suite.Ret {

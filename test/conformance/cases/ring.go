@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// What x/sys/unix lacks of io_uring.
+// The parts of io_uring that x/sys/unix lacks.
 const (
 	sysRingSetup, sysRingEnter, sysRingRegister = 425, 426, 427
 
@@ -71,8 +71,7 @@ type ring struct {
 	pending uint32
 }
 
-// newRing makes a ring, or records why there is none, as where an administrator
-// has disabled it.
+// newRing makes a ring, or records why there is none, for example because an administrator has disabled it.
 func newRing(t *T) *ring {
 	r := &ring{t: t}
 	made := suite.Call(sysRingSetup, 16, suite.Keep(t, &r.params))
@@ -98,7 +97,7 @@ func (r *ring) mmap(offset int64, size int) []byte {
 
 func word(b []byte, at uint32) *uint32 { return (*uint32)(unsafe.Pointer(&b[at])) }
 
-// submit queues e and tells the kernel.
+// submit queues e and submits it to the kernel.
 func (r *ring) submit(e sqe) {
 	tail := word(r.sq, r.params.sq.tail)
 	i := *tail & *word(r.sq, r.params.sq.mask)
@@ -111,7 +110,7 @@ func (r *ring) submit(e sqe) {
 	}
 }
 
-// wait returns the next completion; false when there is none in time.
+// wait returns the next completion; false if none comes in time.
 func (r *ring) wait(timeout time.Duration) (cqe, bool) {
 	end := time.Now().Add(r.t.Scaled(timeout))
 	for {
@@ -130,8 +129,8 @@ func (r *ring) wait(timeout time.Duration) (cqe, bool) {
 	}
 }
 
-// completions is where they begin. The offsets of the completion queue are named
-// otherwise than those of the submission queue: "cqes" stands sixth.
+// completions is the offset of the completions. The fields of the completion queue are in another order than
+// those of the submission queue: "cqes" is the sixth.
 func (o *ringOffsets) completions() uint32 { return o.dropped }
 
 // enter waits for a completion.
@@ -162,7 +161,7 @@ func (c cqe) String() string {
 	return out
 }
 
-// unless prints the completion, if there was one in time.
+// unless returns the completion as text, if one came in time.
 func (c cqe) unless(late bool) string {
 	if late {
 		return "blocks"

@@ -22,16 +22,16 @@ const (
 	limitOfTCP = "memory.kmem.tcp.limit_in_bytes"
 	usageOfTCP = "memory.kmem.tcp.usage_in_bytes"
 	tcpMem     = "/proc/sys/net/ipv4/tcp_mem"
-	// idleConnections fill most of what is counted.
+	// idleConnections use most of the memory that is counted.
 	idleConnections = 12
-	// leftPart of a limit is less than half of what the verdict leaves free below it, see bpf/memory.h, and
-	// enough for the small messages of the case, also by TCP.
+	// leftPart is the part of a limit that remains free. It is less than half of the margin that the verdict
+	// keeps free, see bpf/memory.h, and enough for the small messages of the case, also over TCP.
 	leftPart = 24
 )
 
-// scarce lets memory for sockets run short between two messages: a limit of the memory cgroup (v1) that counts
-// it, or in a guest, which has none, tcp_mem. Most of what is counted is of other connections, which nobody
-// reads.
+// scarce has cases in which memory for sockets becomes short between two messages: by a limit of the memory
+// cgroup (v1) that counts it, or, in a guest, which has none, by tcp_mem. Most of the counted memory belongs
+// to other connections, which are never read.
 func scarce(t *T) {
 	pinch, err := pincher(t)
 	t.Check(err, "find a limit of the memory for sockets")
@@ -48,7 +48,7 @@ func scarce(t *T) {
 	})
 }
 
-// fillIdle sends on a connection of which nobody reads until a bound holds it back.
+// fillIdle sends on a connection that is never read, until a bound stops it.
 func fillIdle(t *T) {
 	idle, _ := t.Connection()
 	idle.Nonblock(true)
@@ -59,7 +59,8 @@ func fillIdle(t *T) {
 	}
 }
 
-// fellBackForMemory fails where bytes are redirected and no flow of the node has ever gone over to TCP because of memory.
+// fellBackForMemory fails if bytes are redirected although no flow of the node has ever fallen back because
+// of memory.
 func fellBackForMemory(d *datapath.Datapath, _ uint64) error {
 	all, err := d.Totals()
 	if err != nil {
@@ -75,10 +76,11 @@ func fellBackForMemory(d *datapath.Datapath, _ uint64) error {
 	if redirected == 0 {
 		return nil // acceleration is off here
 	}
-	return errors.New("no message went by TCP because of memory")
+	return errors.New("no flow fell back to TCP because of memory")
 }
 
-// pincher returns what leaves sockets only little until the run ends. Sockets made from now on count.
+// pincher returns a function that leaves only little memory to sockets until the run ends. Only sockets that
+// are made after pincher count.
 func pincher(t *T) (pinch func() error, err error) {
 	if _, err := os.Stat(filepath.Join(memoryV1, limitOfTCP)); err == nil {
 		return limitGroup(t)
@@ -100,7 +102,7 @@ func pincher(t *T) (pinch func() error, err error) {
 	}, nil
 }
 
-// limitGroup moves this process into a memory cgroup of its own until the run ends.
+// limitGroup moves this process into its own memory cgroup until the run ends.
 func limitGroup(t *T) (pinch func() error, err error) {
 	home, err := ownMemoryGroup()
 	if err != nil {
@@ -127,7 +129,7 @@ func limitGroup(t *T) (pinch func() error, err error) {
 			return err
 		}
 		return limit(used + used/leftPart)
-	}, errors.Join(limit(1<<40), move(dir)) // any limit turns the counting on
+	}, errors.Join(limit(1<<40), move(dir)) // any limit starts the accounting
 }
 
 func ownMemoryGroup() (string, error) {
@@ -159,5 +161,5 @@ func pagesOfTCP() (pages int, err error) {
 			return strconv.Atoi(fields[i+1])
 		}
 	}
-	return 0, errors.New("/proc/net/sockstat does not say how much memory TCP has")
+	return 0, errors.New("/proc/net/sockstat does not have the memory of TCP")
 }

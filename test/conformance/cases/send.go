@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// sending is what each sending call returns.
+// sending has cases of each sending call.
 func sending() []Case {
 	return []Case{
 		{Name: "send/write", AlsoBlocking: true, Run: func(t *T) {
@@ -61,7 +61,7 @@ func sending() []Case {
 	}
 }
 
-// sendingOddly is the limits of sending.
+// sendingOddly has cases at the limits of sending.
 func sendingOddly() []Case {
 	return []Case{
 		{Name: "send/bad-address", Idle: "nothing is sent", Run: func(t *T) {
@@ -91,7 +91,7 @@ func sendingOddly() []Case {
 		{Name: "send/four-megabytes", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
 			sent := pattern(4<<20, 6)
 			r := suite.Go(t, func() string { return t.S.ReadText(len(sent)) })
-			// One call where it waits itself, as many as it takes otherwise.
+			// One call if it waits in the kernel, otherwise as many as needed.
 			t.See("send", t.C.WriteAll(sent))
 			t.Received("received", r.Wait())
 		}},
@@ -111,7 +111,7 @@ func sendingOddly() []Case {
 	}
 }
 
-// holding is what keeps small segments back.
+// holding has cases of features that hold small segments back.
 func holding() []Case {
 	return []Case{
 		{Name: "hold/more-then-rest", Run: func(t *T) {
@@ -176,7 +176,7 @@ func holding() []Case {
 	}
 }
 
-// stopping is a writer whose reader does not read.
+// stopping has cases of a writer whose reader does not read.
 func stopping() []Case {
 	return []Case{
 		{Name: "backpressure/nonblocking", Run: func(t *T) {
@@ -254,7 +254,7 @@ func stopping() []Case {
 	}
 }
 
-// smallBuffers makes a pair whose ends have the smallest buffers there are.
+// smallBuffers makes a pair whose ends have the smallest possible buffers.
 func smallBuffers(t *T) (c, s *Sock) {
 	l := t.Listen(func(s *Sock) { s.Set(unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
 	c = t.Dial(l, func(s *Sock) { s.Set(unix.SOL_SOCKET, unix.SO_SNDBUF, 1) })
@@ -263,8 +263,7 @@ func smallBuffers(t *T) (c, s *Sock) {
 	return c, s
 }
 
-// magnitude is a class of sizes, far enough apart for buffers that tune
-// themselves.
+// magnitude is a class of sizes that are far enough apart for buffers that tune themselves.
 func magnitude(n int) string {
 	switch {
 	case n < 256<<10:

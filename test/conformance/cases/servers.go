@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// servers are the servers that everybody runs.
+// servers has cases of widely used servers.
 func servers() []Case {
 	return []Case{
 		{Name: "program/haproxy-splice", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy}, Run: func(t *T) {
@@ -45,7 +45,7 @@ func servers() []Case {
 	}
 }
 
-// backend is a Go server at the client's end, so that a proxy's both legs cross.
+// backend is a Go server at the client's end, so that both connections of a proxy are between the two ends.
 func backend(t *T, mode string, size int) endpoint {
 	e := endpointAt(t, place.Client)
 	child(t, place.Client, nil, "go-serve", mode, e.listen, size).Said("listening")
@@ -84,7 +84,7 @@ backend out
 	t.Received("client", child(t, place.Client, nil, "go-dial", client, e.target, size).Output())
 }
 
-// startNginx has one location, with these directives.
+// startNginx starts nginx with one location, with these directives.
 func startNginx(t *T, location string) endpoint {
 	e := endpointAt(t, place.Server)
 	listen := fmt.Sprint(e.port)
@@ -92,7 +92,7 @@ func startNginx(t *T, location string) endpoint {
 		listen = fmt.Sprintf("[::]:%d", e.port)
 	}
 	dir := t.Dir()
-	t.Check(os.Chmod(dir, 0o755), "open directory") // the worker runs as somebody else
+	t.Check(os.Chmod(dir, 0o755), "open directory") // the worker runs as another user
 	config := fmt.Sprintf(`daemon off;
 worker_processes 1;
 pid %[1]s/pid;
@@ -114,7 +114,7 @@ http {
 	return e
 }
 
-// redisCommands asks small and big things.
+// redisCommands sends requests with small and large replies.
 func redisCommands(t *T) {
 	e := endpointAt(t, place.Server)
 	p := t.Start(place.Server, suite.Command{Name: redis.Name, Args: []string{

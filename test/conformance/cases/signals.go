@@ -14,11 +14,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// Signals of the cases' own, which nothing else here uses: the first interrupts
-// calls, the second lets them be restarted, the third is for SIGIO's part.
+// Signals that only these cases use: the first interrupts calls, the second lets them be restarted, and the
+// third is for SIGIO.
 const interrupting, restarting, ioSignal = syscall.Signal(40), syscall.Signal(41), syscall.Signal(42)
 
-// signals is what happens to calls meanwhile.
+// signals has cases of calls during which a signal comes.
 func signals() []Case {
 	return []Case{
 		{Name: "signal/interrupts-recv", Blocking: true, Run: func(t *T) {
@@ -116,8 +116,8 @@ type sigaction struct {
 	mask                     uint64
 }
 
-// handle installs a handler that does nothing. The Go runtime's have SA_RESTART,
-// which is taken away where calls are to be interrupted.
+// handle installs a handler that does nothing. The Go runtime's handlers have SA_RESTART, so they are
+// replaced where calls must be interrupted.
 func handle(t *T, sig syscall.Signal) {
 	const saRestart = 0x10000000
 	c := make(chan os.Signal, 16)
@@ -138,7 +138,7 @@ func handle(t *T, sig syscall.Signal) {
 	}
 }
 
-// signalIO asks for a signal when there is something to read.
+// signalIO asks for a signal when there are bytes to read.
 func signalIO(t *T) {
 	const setSignal = 10
 	c := make(chan os.Signal, 16)

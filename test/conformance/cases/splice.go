@@ -13,8 +13,8 @@ import (
 
 const spliceNonblock = 2
 
-// splice is splice(2) without offsets. A refusal is no error of the program's:
-// all fall back to reading and writing.
+// splice is splice(2) without offsets. A refusal is not an error of the program: all programs fall back to
+// reading and writing.
 func splice(in, out *Sock, n, flags int) suite.Ret {
 	move := func() suite.Ret {
 		return suite.Call(unix.SYS_SPLICE, uintptr(in.FD), 0, uintptr(out.FD), 0, uintptr(n), uintptr(flags))
@@ -22,11 +22,11 @@ func splice(in, out *Sock, n, flags int) suite.Ret {
 	if flags&spliceNonblock != 0 {
 		return move()
 	}
-	// One of the two is a pipe, which waits itself.
+	// One of the two is a pipe, which waits in the kernel.
 	return in.Await(unix.POLLIN, func() suite.Ret { return out.Await(unix.POLLOUT, move) })
 }
 
-// splicing is splice(2) from a socket.
+// splicing has cases of splice(2) from a socket.
 func splicing() []Case {
 	return []Case{
 		{Name: "splice/after-data", Run: func(t *T) {
@@ -102,7 +102,7 @@ func splicing() []Case {
 	}
 }
 
-// splicingOtherwise is a splice from a socket by another system call.
+// splicingOtherwise has cases of other system calls that splice from a socket.
 func splicingOtherwise() []Case {
 	return []Case{
 		{Name: "splice/by-sendfile", Run: func(t *T) {
@@ -118,8 +118,8 @@ func splicingOtherwise() []Case {
 	}
 }
 
-// spliced collects what went into the pipe, and the rest by recv(2), as a program
-// does whose splice(2) was refused.
+// spliced collects the bytes that went into the pipe, and reads the rest by recv(2), as a program does whose
+// splice(2) was refused.
 func spliced(t *T, r *Sock, n, all int) (got []byte) {
 	if n > 0 {
 		b := make([]byte, n)
@@ -158,15 +158,14 @@ func spliceProxy(t *T, fallBack bool) {
 	t.See("proxy", result)
 	text := suite.Text(got)
 	if result != "end" {
-		text += ", then " + result // nothing is lost without an error
+		text += ", then " + result // no bytes are missing without an error
 	}
 	t.Received("received", text)
 	in.Close()
 	w.Wait()
 }
 
-// pump splices until the end of the stream; with fallBack it takes EINVAL for an
-// invitation to read and write.
+// pump splices until the end of the stream. With fallBack it reads and writes after EINVAL.
 func pump(t *T, in, out *Sock, fallBack bool) string {
 	r, w := t.Pipe(0)
 	for {
@@ -204,8 +203,8 @@ func pumpByCopying(in, out *Sock) string {
 	}
 }
 
-// spliceUntilEnd has everything there, and the end with it, when the proxy begins:
-// what is not seen then is lost without an error.
+// spliceUntilEnd has a proxy that begins when all bytes and the end of the stream have arrived: bytes that it
+// does not see then are missing without an error.
 func spliceUntilEnd(t *T) {
 	client, in := t.Connection()
 	out, server := t.Connection()
@@ -221,7 +220,7 @@ func spliceUntilEnd(t *T) {
 	t.Stream("received", got)
 }
 
-// splicingOut is splice(2) and vmsplice(2) to a socket.
+// splicingOut has cases of splice(2) and vmsplice(2) to a socket.
 func splicingOut() []Case {
 	return []Case{
 		{Name: "splice/to-socket", AlsoBlocking: true, Run: func(t *T) {
@@ -272,7 +271,7 @@ func splicingOut() []Case {
 			t.C.Nonblock(true)
 			moved := splice(r, t.C, 64, spliceNonblock)
 			t.See("does not wait", moved.N == 5 || moved.Errno == unix.EAGAIN)
-			if moved.N == 5 { // there was room again
+			if moved.N == 5 { // there was free space again
 				sent = append(sent, "hello"...)
 			}
 			got, _ := t.S.ReadFull(len(sent))
@@ -303,7 +302,7 @@ func fileOf(t *T, b []byte) *Sock {
 	return f
 }
 
-// sendingFiles is sendfile(2).
+// sendingFiles has cases of sendfile(2).
 func sendingFiles() []Case {
 	sendfile := func(t *T, f *Sock, offset *int64, n int) suite.Ret {
 		var at uintptr
@@ -368,8 +367,8 @@ func sendingFiles() []Case {
 			t.Receive("received", t.S, 9)
 		}},
 		{Name: "sendfile/file-changes-after", Run: func(t *T) {
-			// The kernel may send the pages themselves: what is written to the
-			// file before they are read may be seen, so only the count is.
+			// The kernel may send the pages themselves, so a later write to the file may be visible to the
+			// reader. Therefore only the count is recorded.
 			f := fileOf(t, []byte("hello"))
 			t.See("sendfile", sendfile(t, f, nil, 5))
 			_, err := unix.Pwrite(f.FD, []byte("HELLO"), 0)

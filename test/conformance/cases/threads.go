@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// threads is many threads with one socket.
+// threads has cases of many threads with one socket.
 func threads() []Case {
 	return []Case{
 		{Name: "threads/two-readers", AlsoBlocking: true, Run: func(t *T) { readers(t, 2) }},
@@ -35,14 +35,14 @@ func threads() []Case {
 				all = append(all, suite.Go(t, func() suite.Ret { return t.C.WriteAll(b) }))
 			}
 			got, _ := t.S.ReadFull(4 * each)
-			// Who comes first is nobody's promise; that nothing is missing is.
+			// The order of the threads is undefined, but no message may be missing.
 			slices.Sort(got)
 			t.Stream("received, sorted", got)
 			t.See("send", results(all))
 		}},
 		{Name: "threads/both-ways-on-one-socket", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t, 2<<20) }},
 		{Name: "threads/reader-while-other-writes", AlsoBlocking: true, Run: func(t *T) {
-			// The writer's progress wakes whoever sleeps on the socket, too.
+			// The writer's progress wakes all threads that sleep on the socket.
 			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })
 			t.See("returned early", r.Done())
 			sent := pattern(8<<20, 52)
@@ -65,7 +65,7 @@ func waitingReaders(t *T, n int) (tasks []*suite.Task[suite.Ret]) {
 	return tasks
 }
 
-// results waits for all and prints what they returned, in no order.
+// results waits for all tasks and returns their results as text, sorted.
 func results(tasks []*suite.Task[suite.Ret]) string {
 	var all []string
 	for _, task := range tasks {
@@ -94,8 +94,7 @@ func readers(t *T, n int) {
 	t.See("left over", suite.Text(left))
 }
 
-// sharedStream has n threads that read one stream to its end, no matter who gets
-// which bytes.
+// sharedStream has n threads that read one stream to its end. Any thread may get any bytes.
 func sharedStream(t *T, n int) {
 	sent := pattern(200_000, 53)
 	var mu sync.Mutex
@@ -118,14 +117,14 @@ func sharedStream(t *T, n int) {
 	t.C.Shutdown(unix.SHUT_WR)
 	t.See("ends", results(tasks))
 	for rest := t.S.Recv(1000, dontwait); rest.N > 0; rest = t.S.Recv(1000, dontwait) {
-		got = append(got, rest.Data...) // nobody was left to read it
+		got = append(got, rest.Data...) // no thread was left to read it
 	}
 	slices.Sort(got)
 	t.Stream("received, sorted", got)
 }
 
-// sharedMessages has n threads that read whole messages of one stream. A thread
-// that gets an error other than the end of the stream goes on, and tells.
+// sharedMessages has n threads that read whole messages of one stream. A thread that gets an error other than
+// the end of the stream continues, and records it.
 func sharedMessages(t *T, n int) {
 	const messages = 2000
 	var mu sync.Mutex
@@ -169,8 +168,8 @@ func mapKeys(m map[string]bool) func(func(string) bool) {
 	}
 }
 
-// writers has n threads that send messages. One may be torn where the socket's
-// buffer ends, so only the bytes are looked at.
+// writers has n threads that send messages. A message may be split where the socket's buffer is full, so only
+// the bytes are compared.
 func writers(t *T, n int) {
 	const each, size = 100, 100
 	var tasks []*suite.Task[suite.Ret]

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// traffic is streams of all shapes, every byte of which is compared.
+// traffic has streams of all shapes, every byte of which is compared.
 func traffic() []Case {
 	return []Case{
 		{Name: "traffic/ping-pong-1-to-256-kib", AlsoBlocking: true, Bulk: true, Run: func(t *T) {
@@ -77,7 +77,7 @@ func traffic() []Case {
 	}
 }
 
-// streams is one way, or both at once.
+// streams has streams in one direction, or in both at once.
 func streams() []Case {
 	return []Case{
 		stream("traffic/ten-megabytes-to-server", false, 10<<20, 64<<10),
@@ -98,7 +98,7 @@ func streams() []Case {
 		}},
 		{Name: "traffic/lowat-on-and-off", Yields: "SO_RCVLOWAT", Run: lowatOnAndOff},
 		{Name: "traffic/first-bytes-unread", Fresh: true, Run: func(t *T) {
-			// Order across the beginning: some bytes wait before anybody reads.
+			// Order at the beginning: some bytes wait before the first read.
 			var sent []byte
 			for i := range 50 {
 				b := pattern(17*i+1, uint64(i))
@@ -134,7 +134,7 @@ func pingPong(t *T, sizes ...int) {
 	}
 }
 
-// stream sends one way, in pieces.
+// stream sends in one direction, in pieces.
 func stream(name string, toClient bool, size, piece int) Case {
 	return Case{Name: name, Bulk: true, AlsoBlocking: toClient, Run: func(t *T) {
 		from, to := t.C, t.S
@@ -158,7 +158,7 @@ func stream(name string, toClient bool, size, piece int) Case {
 	}}
 }
 
-// bothWays has both ends send size bytes and receive at the same time: nobody may wait for the other for
+// bothWays has both ends send size bytes and receive at the same time: neither may wait for the other for
 // ever.
 func bothWays(t *T, size int) {
 	there, back := pattern(size, 73), pattern(size, 74)
@@ -171,9 +171,9 @@ func bothWays(t *T, size int) {
 	t.See("send back", wb.Wait())
 }
 
-// readOrQuit reads n bytes; after an error it hangs up, as a program does, so that
-// nobody waits for it. It takes in what is there already: behind a window of zero
-// the other end would not send, and so would not learn that nobody reads.
+// readOrQuit reads n bytes. After an error it shuts the connection down, as a program does, so that the other
+// end does not wait for it. Before that it reads the bytes that have arrived: with a window of zero the other
+// end would not send, and so would not notice the shutdown.
 func readOrQuit(s *Sock, n int) string {
 	text := s.ReadText(n)
 	if strings.Contains(text, ", then ") {
@@ -183,7 +183,7 @@ func readOrQuit(s *Sock, n int) string {
 	return text
 }
 
-// mixed sends and reads in random sizes with pauses, the same each time.
+// mixed sends and reads in random sizes with pauses, the same in each run.
 func mixed(t *T) {
 	sent := pattern(2<<20, 75)
 	w := suite.Go(t, func() suite.Ret {
@@ -215,7 +215,7 @@ func mixed(t *T) {
 	t.See("send", w.Wait())
 }
 
-// slowReader lets the backlog grow over every bound and empty again.
+// slowReader lets the backlog grow over every bound and become empty again.
 func slowReader(t *T) {
 	sent := pattern(24<<20, 76)
 	w := suite.Go(t, func() suite.Ret { return t.C.WriteAll(sent) })
@@ -233,8 +233,7 @@ func slowReader(t *T) {
 	t.See("send", w.Wait())
 }
 
-// lowatOnAndOff makes a direction change between redirect and TCP while it is in
-// full flow.
+// lowatOnAndOff makes a direction change between redirect and TCP during a continuous stream.
 func lowatOnAndOff(t *T) {
 	sent := pattern(4<<20, 77)
 	w := suite.Go(t, func() suite.Ret { return writeMixed(t, t.C, sent) })

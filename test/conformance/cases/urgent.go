@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// urgent is TCP's urgent byte. Guards see MSG_OOB and leave the flow to TCP.
+// urgent has cases of TCP's urgent byte. Guards see MSG_OOB and move the flow to TCP.
 func urgent() []Case {
 	const yields = "MSG_OOB"
 	return []Case{
@@ -91,7 +91,7 @@ func errorQueue() []Case {
 	}
 }
 
-// counting is FIONREAD, SIOCOUTQ and SIOCOUTQNSD.
+// counting has cases of FIONREAD, SIOCOUTQ and SIOCOUTQNSD.
 func counting() []Case {
 	return []Case{
 		{Name: "fionread/empty", Idle: "nothing is sent", Run: func(t *T) {
@@ -147,7 +147,7 @@ func counting() []Case {
 	}
 }
 
-// countingMore is FIONREAD in harder cases, and SIOCOUTQ and SIOCOUTQNSD.
+// countingMore has harder cases of FIONREAD, SIOCOUTQ and SIOCOUTQNSD.
 func countingMore() []Case {
 	return []Case{
 		{Name: "fionread/peer-closed", Run: func(t *T) {
@@ -190,7 +190,7 @@ func countingMore() []Case {
 	}
 }
 
-// sizeReads allocates what FIONREAD says, as JVMs and .NET do.
+// sizeReads allocates as many bytes as FIONREAD returns, as JVMs and .NET do.
 func sizeReads(t *T) {
 	sent := pattern(5000, 4)
 	w := suite.Go(t, func() suite.Ret {
@@ -217,8 +217,7 @@ func sizeReads(t *T) {
 	t.S.ReadFull(len(sent) - len(got))
 }
 
-// fill sends until nothing goes any more, without blocking, and returns what was
-// sent.
+// fill sends until the call would block, and returns the bytes that were sent.
 func fill(t *T, s *Sock) (sent []byte) {
 	chunk := pattern(32<<10, 5)
 	for range 4096 {
@@ -236,7 +235,7 @@ func fill(t *T, s *Sock) (sent []byte) {
 	return sent
 }
 
-// drain reads all there is until nothing comes for a while.
+// drain reads until no bytes come for a while.
 func drain(t *T, s *Sock) (got []byte) {
 	buf := 256 << 10
 	for s.Poll(unix.POLLIN, 150*time.Millisecond) != "nothing" {

@@ -10,9 +10,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// ringed is a case that has a ring, and ends early where the kernel has none. What
-// is to wait for data is Blocking: on a descriptor with O_NONBLOCK io_uring does
-// not wait, and its programs leave that off.
+// ringed is a case with a ring. It ends early where the kernel has none. Cases that wait for data are
+// Blocking: io_uring does not wait on a descriptor with O_NONBLOCK, so programs for it do not set that.
 func ringed(c Case, run func(t *T, r *ring)) Case {
 	c.Run = func(t *T) {
 		if r := newRing(t); r != nil {
@@ -27,14 +26,14 @@ func (r *ring) io(op uint8, s *Sock, b []byte, flags uint32) sqe {
 	return sqe{op: op, fd: int32(s.FD), address: uint64(suite.Address(b)), length: uint32(len(b)), opFlags: flags}
 }
 
-// bytesOf is b where the kernel can read it.
+// bytesOf copies b to memory that the kernel can use.
 func bytesOf(t *T, b string) []byte {
 	buf := t.Buffer(len(b))
 	copy(buf, b)
 	return buf
 }
 
-// rings is io_uring where it does what system calls do.
+// rings has cases in which io_uring does what system calls do.
 func rings() []Case {
 	return []Case{
 		ringed(Case{Name: "uring/send"}, func(t *T, r *ring) {
@@ -89,7 +88,7 @@ func rings() []Case {
 	}
 }
 
-// ringEnds is io_uring where the data does not come at once.
+// ringEnds has cases in which the data comes later.
 func ringEnds() []Case {
 	return []Case{
 		ringed(Case{Name: "uring/recv-waitall", Blocking: true, Yields: "MSG_WAITALL"}, func(t *T, r *ring) {
@@ -128,7 +127,7 @@ func ringEnds() []Case {
 	}
 }
 
-// ringReceive is what io_uring has of its own.
+// ringReceive has cases of features that only io_uring has.
 func ringReceive() []Case {
 	return []Case{
 		ringed(Case{Name: "uring/recv-multishot", Blocking: true}, multishot),
@@ -147,7 +146,7 @@ func ringReceive() []Case {
 			first := r.complete()
 			t.See("send", first)
 			if first != "32768 more" {
-				// The program sends by copying instead.
+				// The program then sends by copying.
 				t.C.WriteAll([]byte(sent))
 			}
 			t.Receive("received", t.S, len(sent))

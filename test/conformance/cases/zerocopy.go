@@ -13,8 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// zeroCopy is MSG_ZEROCOPY, whose buffers belong to the kernel until a completion
-// comes.
+// zeroCopy has cases of MSG_ZEROCOPY, whose buffers belong to the kernel until a completion comes.
 func zeroCopy() []Case {
 	return []Case{
 		{Name: "zerocopy/option", Idle: "nothing is sent", Run: func(t *T) {
@@ -28,7 +27,8 @@ func zeroCopy() []Case {
 			t.See("completion", t.C.Recvmsg(unix.MSG_ERRQUEUE, 256, 16))
 		}},
 		{Name: "zerocopy/completion", Run: func(t *T) {
-			// Is redirected, as nothing may be that follows: where no guard refuses the option, the sender stays on TCP from then on.
+			// This message is redirected, and no later one may be: if no guard refuses the option, the sender
+			// is on TCP from then on.
 			t.See("send before", t.C.Send("hello", 0))
 			t.Receive("received before", t.S, len("hello"))
 			zeroCopySends(t, t.C, t.S)
@@ -55,8 +55,8 @@ func zeroCopy() []Case {
 	}
 }
 
-// zeroCopySends sends as a program does that falls back to copying when it may
-// not, and awaits the completions that it is owed.
+// zeroCopySends sends as a program does that copies when zero copy is refused, and waits for the completions
+// of its sends.
 func zeroCopySends(t *T, from, to *Sock) {
 	flags := 0
 	r := from.Set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1)
@@ -97,7 +97,7 @@ func completions(t *T, s *Sock, n uint32) string {
 	return fmt.Sprintf("%d of %d", seen, n)
 }
 
-// zeroCopyArgs is the beginning of struct tcp_zerocopy_receive.
+// zeroCopyArgs is the first part of struct tcp_zerocopy_receive.
 type zeroCopyArgs struct {
 	address     uint64
 	length      uint32
@@ -106,8 +106,8 @@ type zeroCopyArgs struct {
 	err         int32
 }
 
-// zeroCopyReceive is TCP_ZEROCOPY_RECEIVE, which may always say that the bytes are
-// to be copied; both together must give all of them.
+// zeroCopyReceive has cases of TCP_ZEROCOPY_RECEIVE, which may always return that the bytes must be copied.
+// The mapped and the copied bytes together must be all bytes.
 func zeroCopyReceive(t *T) {
 	const tcpZerocopyReceive = 35
 	sent := pattern(64<<10, 12)
@@ -128,7 +128,7 @@ func zeroCopyReceive(t *T) {
 	if r.Errno == 0 {
 		t.See("says what there is", int(args.length)+int(args.copyInstead) > 0)
 	} else {
-		args.length = 0 // still what was asked for: nothing is mapped
+		args.length = 0 // not changed: nothing is mapped
 	}
 	got := append([]byte{}, area[:min(int(args.length), len(area))]...)
 	rest, _ := t.S.ReadFull(len(sent) - len(got))

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package known is the table of what is known to differ when a connection is
-// accelerated, and the judgement of a report by it: whatever is not in the table,
-// is worse than it says, or should have been cured by a guard that runs, is a
-// failure.
+// Package known has the table of known differences of accelerated connections, and judges a report by it. A
+// difference fails if it is not in the table, is worse than the table allows, or should have been cured by a
+// guard that runs.
 package known

@@ -2,9 +2,8 @@
 
 package known
 
-// expected says which cases may differ, and by which reasons, the first of which
-// is given when several would do. A case that is not here must be the same. It
-// is never written.
+// expected lists the cases that may differ, with the possible reasons. If several reasons apply, the first is
+// reported. A case that is not here must be the same. The map is never modified.
 var expected = map[string][]string{
 	"recv/zero-length":                {"receive-zero"},
 	"recv/zero-length-from-the-start": {"receive-zero"},

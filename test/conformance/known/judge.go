@@ -10,8 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// Explain writes effect and reason into the results that differ, as far as the
-// table has them.
+// Explain sets effect and reason of the results that differ, if the table has them.
 func Explain(r *suite.Report) {
 	for i := range r.Cases {
 		c := &r.Cases[i]
@@ -25,8 +24,7 @@ func Explain(r *suite.Report) {
 	}
 }
 
-// whyOf is the first reason that allows what the case shows, with these guards
-// running.
+// whyOf is the first reason that allows the differences of the case, with these guards running.
 func whyOf(c *suite.Result, guards []string) (Reason, bool) {
 	for _, name := range expected[c.Name] {
 		reason, ok := reasonOf(name)
@@ -35,7 +33,7 @@ func whyOf(c *suite.Result, guards []string) (Reason, bool) {
 		}
 		if reason.Guard != "" && slices.Contains(guards, reason.Guard) {
 			if strings.HasSuffix(c.Name, suite.AtOnce) {
-				continue // what a guard knows too late it knows in time here
+				continue // a guard that sometimes learns too late learnt in time here
 			}
 			if reason, ok = reasonOf(reason.Then); !ok {
 				continue
@@ -48,8 +46,8 @@ func whyOf(c *suite.Result, guards []string) (Reason, bool) {
 	return Reason{}, false
 }
 
-// Failures are what is wrong with a report, a sentence for each case. It is empty
-// if every case was run, and differs as known at most.
+// Failures lists the errors of a report, a sentence for each case. It is empty if every case was run, and all
+// differences are known.
 func Failures(r *suite.Report) (failures []string) {
 	if len(r.Cases) == 0 {
 		return []string{"not one case was run"}
@@ -71,7 +69,7 @@ func failure(c *suite.Result, r *suite.Report) string {
 		return fmt.Sprintf("is not even the same twice on plain TCP: %v", c.Differences)
 	case r.Control && c.Verdict == suite.Differs:
 		return fmt.Sprintf("differs on plain TCP alone: %v", c.Differences)
-	// Where hazards were not accepted, nothing may come to harm, table or not.
+	// If hazards were not accepted, no case may do harm, even if it is in the table.
 	case !r.Accepted && c.Loses:
 		return fmt.Sprintf("loses data although no hazard was accepted: %v", c.Differences)
 	case !r.Accepted && c.Hangs:
@@ -84,7 +82,7 @@ func failure(c *suite.Result, r *suite.Report) string {
 	return ""
 }
 
-// unexplained is empty for a difference that the table has.
+// unexplained is empty for a difference that is in the table.
 func unexplained(c *suite.Result, guards []string) string {
 	if _, ok := whyOf(c, guards); ok {
 		return ""
@@ -99,7 +97,7 @@ func unexplained(c *suite.Result, guards []string) string {
 	return fmt.Sprintf("is worse than known (%s): %v", names[0], c.Differences)
 }
 
-// Cases lists what the table has, for a check against the list of cases.
+// Cases lists the cases of the table, for a check against the list of cases.
 func Cases() (names []string) {
 	for name := range expected {
 		names = append(names, name)

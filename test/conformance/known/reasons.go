@@ -4,26 +4,24 @@ package known
 
 import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 
-// An Effect says what a difference can do to a program.
+// An Effect describes how a difference affects a program.
 type Effect string
 
-// From none to worst.
+// The order is from none to the worst.
 const (
-	// Harmless: a program that follows the manual pages works the same, if
-	// only because it falls back.
+	// Harmless: a program that follows the manual pages works the same, if necessary by its fallback.
 	Harmless Effect = "harmless"
-	// Visible: a program that looks sees it, and is not hindered.
+	// Visible: a program that checks can see it, but works.
 	Visible Effect = "visible"
-	// Fails: a call fails that would not, or a process gets a signal.
+	// Fails: a call fails that would not fail on TCP, or a process gets a signal.
 	Fails Effect = "fails"
-	// Hangs: a program waits in vain.
+	// Hangs: a program waits for ever.
 	Hangs Effect = "hangs"
 	// Loses: bytes are missing, without an error.
 	Loses Effect = "loses data"
 )
 
-// allows tells whether a difference of this effect may show what the suite has
-// found.
+// allows reports whether a difference with this effect may have these observations.
 func (e Effect) allows(hangs, loses bool) bool {
 	switch e {
 	case Loses:
@@ -35,25 +33,24 @@ func (e Effect) allows(hangs, loses bool) bool {
 	}
 }
 
-// A Reason is why cases differ.
+// A Reason explains why cases differ.
 type Reason struct {
-	// Name is how expected.go refers to it.
+	// Name refers to the reason in expected.go.
 	Name string
 	// Text is a sentence or two for docs/TRANSPARENCY.md.
 	Text   string
 	Effect Effect
-	// Refusal: a call fails as on a kernel that lacks the feature, and programs
-	// do without it.
+	// Refusal: a call fails as on a kernel that lacks the feature, and programs have a fallback.
 	Refusal bool
-	// Hazard is what acceptHazards calls the condition, if it is one.
+	// Hazard is the hazard's name in acceptHazards, if it is one.
 	Hazard string
-	// Guard cures it where it runs; Then is the reason of what differs after
-	// that, empty if nothing may.
+	// Guard cures it if it runs. Then is the reason of the differences that remain with the guard, empty if
+	// none may remain.
 	Guard string
 	Then  string
 }
 
-// reasons is the table. It is never written.
+// reasons is the table. It is never modified.
 var reasons = [...]Reason{
 	{
 		Name: "splice", Effect: Loses, Hazard: "splice", Guard: datapath.GuardSplice, Then: "splice-refused",
@@ -188,7 +185,7 @@ var reasons = [...]Reason{
 		Text: "recv of 0 bytes returns 0 if there is nothing to receive, as read(2) does.",
 	},
 	{
-		// With the guard observe most sockets have left the sockhash by then, but not each time.
+		// With the guard observe most sockets have left the sockhash by then, but not in every run.
 		Name: "bad-address", Effect: Harmless,
 		Text: "send from an address that is not mapped returns the bytes before it, or 0, without EFAULT.",
 	},
@@ -202,8 +199,7 @@ var reasons = [...]Reason{
 	},
 }
 
-// reasonOf finds a reason by name; there is one for every name that the tables
-// use, as a test makes sure.
+// reasonOf finds a reason by name. A test checks that every name in the tables has one.
 func reasonOf(name string) (Reason, bool) {
 	for _, r := range reasons {
 		if r.Name == name {

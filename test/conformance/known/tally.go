@@ -9,15 +9,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// A Tally is how many cases of a report differ by one reason.
+// A Tally is the number of cases of a report that differ for one reason.
 type Tally struct {
-	Reason  string // its name; empty: nobody knows
+	Reason  string // its name; empty: unknown
 	Effect  Effect
 	Refusal bool
 	Cases   int
 }
 
-// Tallies counts what Explain has explained, most cases first, refusals last.
+// Tallies counts the cases that Explain has explained, most cases first, refusals last.
 func Tallies(r *suite.Report) (all []Tally) {
 	for _, c := range r.Cases {
 		if c.Verdict != suite.Differs {
@@ -42,8 +42,7 @@ func Tallies(r *suite.Report) (all []Tally) {
 	return all
 }
 
-// Sum adds up the cases of those that are refusals, or of those that are not, and
-// counts their reasons.
+// Sum adds up the refusals, or all other cases, and counts their reasons.
 func Sum(all []Tally, refusals bool) (cases, reasons int) {
 	for _, t := range all {
 		if t.Refusal == refusals {

@@ -10,14 +10,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// counter reads what a data path has counted. A Datapath is not safe for
-// concurrent use, and the places of a site share one.
+// counter reads the counts of a data path. A Datapath is not safe for concurrent use, and all places of a
+// site share one.
 type counter struct {
 	mu sync.Mutex
 	d  *datapath.Datapath
 }
 
-// guards lists those that run. A nil data path has none.
+// guards lists the running guards. A nil data path has none.
 func (c *counter) guards() (names []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,11 +46,12 @@ func (c *counter) steer(cookie uint64, f func(*datapath.Datapath, uint64) error)
 	return f(c.d, cookie)
 }
 
-// attempts bounds how often a sum is made again because sockets have closed
-// meanwhile: such a socket is missed or counted twice.
+// attempts bounds how often a sum is repeated because sockets have closed meanwhile: such a socket is missed
+// or counted twice.
 const attempts = 10
 
-// carried sums the closed and the live sockets of network namespaces: of each cookie there is the path.
+// carried sums the closed and the live sockets of network namespaces. The map has the path for each netns
+// cookie.
 func (c *counter) carried(of map[uint64]string) (sum Bytes, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +78,7 @@ func (c *counter) carried(of map[uint64]string) (sum Bytes, err error) {
 	return sum, nil
 }
 
-// closed sums the sockets that are no more.
+// closed sums the closed sockets.
 func (c *counter) closed(of map[uint64]string) (sum Bytes, err error) {
 	totals, err := c.d.Totals()
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 )
 
-// settings are what the data path of the loopback site is loaded with: the
-// bounds are those of the shipped configuration.
+// settings are the settings of the loopback site's data path. The bounds are those of the shipped
+// configuration.
 func settings(o Options) datapath.Settings {
 	s := datapath.Settings{
 		MaxSockets: 4096, MaxBacklogBytes: cniconf.DefaultMaxBacklogBytes,
@@ -36,17 +36,16 @@ func settings(o Options) datapath.Settings {
 	return s
 }
 
-// loopbackSite needs a kernel, a cgroup2 mount and root, nothing else: it is
-// the one for a virtual machine's initramfs.
+// loopbackSite needs only a kernel, a cgroup2 mount and root, so it runs in a virtual machine's initramfs.
 type loopbackSite struct {
-	tmp     string // holds the bpffs
+	tmp     string // contains the bpffs
 	state   string
 	counter counter
 	groups  [2]*group // plain, accelerated
 }
 
-// openLoopback makes the site whose places are a network namespace each, with
-// both ends on its loopback interface.
+// openLoopback makes the site whose places are one network namespace each, with both ends on its loopback
+// interface.
 func openLoopback(_ context.Context, _ string, o Options) (_ Site, err error) {
 	s := &loopbackSite{}
 	defer func() {
@@ -76,8 +75,8 @@ func openLoopback(_ context.Context, _ string, o Options) (_ Site, err error) {
 	return s, nil
 }
 
-// refused decides as the plugin does by default: nothing is accelerated on a
-// kernel with a severe hazard that no guard cures.
+// refused decides as the plugin does by default: nothing is accelerated on a kernel with a severe hazard that
+// no guard cures.
 func (s *loopbackSite) refused(o Options) (bool, error) {
 	now, err := s.counter.d.Config()
 	if err != nil {
@@ -133,8 +132,8 @@ func (s *loopbackSite) Place(_ context.Context, accelerated bool) (_ Place, err 
 	if p.cookie, err = p.maker.cookie(); err != nil || !accelerated {
 		return p, err
 	}
-	// Registered although the link takes every namespace: so each place has
-	// sums of its own.
+	// The namespace is registered although the link accepts every namespace, so that each place has its own
+	// sums.
 	s.counter.mu.Lock()
 	defer s.counter.mu.Unlock()
 	return p, s.counter.d.SetEndpoint(p.cookie, datapath.Policy{Accelerate: true, Peers: datapath.PeersNode})
@@ -231,7 +230,7 @@ func newGroup(kind string) (*group, error) {
 	return &group{dir: dir, id: st.Ino}, nil
 }
 
-// cgroup2Mount reads where this process sees a cgroup2 file system.
+// cgroup2Mount reads where a cgroup2 file system is mounted for this process.
 func cgroup2Mount() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -245,8 +244,7 @@ func cgroup2Mount() (string, error) {
 	return "", errors.New("find cgroup2: it is not mounted (mount -t cgroup2 cgroup2 DIR)")
 }
 
-// start starts cmd as a member of the cgroup from birth: moved there later, it
-// might have made sockets already.
+// start starts cmd in the cgroup: if it were moved there later, it could have made sockets before.
 func (g *group) start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makerEnv makes this program a socket maker; its value is not looked at.
+// makerEnv makes this program a socket maker. Its value is ignored.
 const makerEnv = "CONFORMANCE_SOCKET_MAKER"
 
-// makerSocket is the first descriptor that exec.Cmd.ExtraFiles gives to a child.
+// makerSocket is the number of the first descriptor in exec.Cmd.ExtraFiles of a child.
 const makerSocket = 3
 
-// RunMaker makes sockets and does not return, if this process was started for
-// that. Programs that open a site call it before they do anything else.
+// RunMaker makes sockets and does not return, if this process was started as a maker. Programs that open a
+// site must call it first.
 func RunMaker() {
 	if _, ok := os.LookupEnv(makerEnv); !ok {
 		return
@@ -31,11 +31,11 @@ func RunMaker() {
 	os.Exit(0)
 }
 
-// request and reply are fixed arrays: there is one reader of each, the same program.
+// request and reply are fixed arrays, because both sides are the same program.
 const requestSize, replySize = 3 * 4, 4 + 8
 
-// serveMaker answers each request with an errno, the namespace's cookie and, if
-// there is one, the socket; until the parent hangs up.
+// serveMaker replies to each request with an errno, the netns cookie and, if there is one, the socket, until
+// the parent closes the connection.
 func serveMaker() {
 	if err := setUpLoopback(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -76,7 +76,7 @@ func answer(domain, typ, proto int) error {
 	return unix.Sendmsg(makerSocket, reply[:], unix.UnixRights(fd), nil, 0)
 }
 
-// A Maker is a process that makes sockets where it lives.
+// A Maker is a process that makes sockets in its network namespace and cgroup.
 type Maker struct {
 	cmd  *exec.Cmd
 	conn int
@@ -109,13 +109,13 @@ func startMaker(start func(*exec.Cmd) error) (_ *Maker, err error) {
 	return &Maker{cmd: cmd, conn: ends[0]}, nil
 }
 
-// Socket makes a socket where the maker lives. Errors are unix.Errno.
+// Socket makes a socket in the maker's network namespace and cgroup. Errors are unix.Errno.
 func (m *Maker) Socket(domain, typ, proto int) (fd int, err error) {
 	fd, _, err = m.request(domain, typ, proto)
 	return fd, err
 }
 
-// cookie is the identity of the maker's network namespace.
+// cookie is the netns cookie of the maker's network namespace.
 func (m *Maker) cookie() (uint64, error) {
 	fd, cookie, err := m.request(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {

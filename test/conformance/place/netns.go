@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUpLoopback sets lo up and allows Fast Open without cookies, which take a
-// first connection that nobody looks at.
+// setUpLoopback brings lo up and allows Fast Open without cookies, which would need an earlier connection.
 func setUpLoopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -26,68 +26,64 @@ const (
 
 func (s Side) String() string { return [...]string{"client", "server"}[s] }
 
-// Bytes are how much of what was sent in a place travelled how, retransmissions
-// not counted.
+// Bytes are the sent bytes of a place, by the way that they took, without retransmissions.
 type Bytes struct {
 	Redirected uint64 `json:"redirected"`
 	TCP        uint64 `json:"tcp"`
 }
 
-// A Place is two ends between which TCP connections can be made. Its methods may
-// be called by several goroutines.
+// A Place has two ends between which TCP connections can be made. Several goroutines may call its methods.
 type Place interface {
 	// Socket makes a socket that belongs to side, closed on exec. The caller
 	// closes it.
 	Socket(side Side, domain, typ, proto int) (fd int, err error)
-	// Addr is the address of side itself, by which the other end reaches it.
+	// Addr is the address at which the other end reaches side.
 	Addr(side Side) netip.Addr
-	// Target is where the client connects to reach what listens on this port
-	// of the server, which may be a service's address instead of the server's.
+	// Target is the address to which the client connects to reach a listener on this port of the server. It
+	// may be the address of a service.
 	Target(port uint16) (netip.AddrPort, error)
 	// Command is a command that Start can start. It is killed when ctx ends.
 	Command(ctx context.Context, name string, args ...string) *exec.Cmd
 	// Start starts a command at side. The caller waits for it.
 	Start(side Side, cmd *exec.Cmd) error
-	// Steer lets f change what the verdict goes by, or read it: with the data path, and the cookie of the
-	// server's network namespace. Node-wide switches reach the other places of the site. It does nothing on
-	// plain TCP.
+	// Steer calls f, which may read or change the state on which the verdict depends, with the data path and
+	// the netns cookie of the server. Switches of the node also affect the other places of the site. Steer
+	// does nothing on plain TCP.
 	Steer(f func(d *datapath.Datapath, cookie uint64) error) error
-	// Carried counts the bytes of all connections since the place was made.
-	// It stays zero on plain TCP, where nobody counts.
+	// Carried counts the bytes of all connections since the place was made. It stays zero on plain TCP.
 	Carried() (Bytes, error)
-	// Close removes what the place consists of. Sockets are their owners'.
+	// Close removes the parts of the place. Its sockets belong to their owners.
 	Close() error
 }
 
 // A Site makes places of one kind.
 type Site interface {
-	// Name is what the kind is called on the command line.
+	// Name is the name of the kind on the command line.
 	Name() string
 	// Place makes a place, accelerated or on plain TCP.
 	Place(ctx context.Context, accelerated bool) (Place, error)
-	// Guards are the names of the guards that run. Only places know them, so
-	// it is empty before the first accelerated one.
+	// Guards are the names of the running guards. Only places know them, so it is empty before the first
+	// accelerated place.
 	Guards() ([]string, error)
-	// Close removes what its places, which are closed before, have shared.
+	// Close removes what its places have shared. They must be closed before.
 	Close() error
 }
 
-// Options are what sites are made with.
+// Options are the options of Open.
 type Options struct {
-	// Guards are to run, as far as the kernel lets them.
+	// Guards: run guards, as far as the kernel allows.
 	Guards bool
-	// AcceptHazards accelerates whatever hazards the kernel has. Without it
-	// the shipped default decides, for which the program has to begin with
-	// probe.Main.
+	// AcceptHazards accelerates in spite of the kernel's hazards. Without it the shipped default decides, for
+	// which the program must call probe.Main first.
 	AcceptHazards bool
-	// BinDir has the CNI plugins; if it is empty, they are built. Only sites
-	// made of pods need it.
+	// BinDir is the directory of the CNI plugins. If it is empty, they are built. Only sites made of pods
+	// need it.
 	BinDir string
-	// Log gets what plugins say.
+	// Log gets the messages of plugins.
 	Log io.Writer
 }
 
-// sites are the ways to make each kind.
+// sites are the functions that make each kind of site.
 var sites = map[string]func(context.Context, string, Options) (Site, error){
 	"loopback": openLoopback,
 	"pod":      openPods,
@@ -101,10 +97,10 @@ func Names() []string { return slices.Sorted(maps.Keys(sites)) }
 
 // Open makes the site of this kind:
 //
-//	loopback  a network namespace, both ends on its loopback interface; needs nothing but a kernel
+//	loopback  a network namespace, both ends on its loopback interface; needs only a kernel
 //	pod       the same in a pod that the real plugins have made
 //	pods      two pods on a bridge
-//	pods6     the same by IPv6
+//	pods6     the same over IPv6
 //	service   the same through a service's address
 func Open(ctx context.Context, kind string, o Options) (Site, error) {
 	open := sites[kind]

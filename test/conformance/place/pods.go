@@ -16,19 +16,19 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// podSite makes its ends as production does: pods that a runtime's library ADDs
-// to a network, with and without sockmap in its list.
+// podSite makes its ends as in production: pods for which libcni calls ADD of a network, with and without
+// sockmap in its list.
 type podSite struct {
 	kind        string
 	node        *lab.Node
 	plain, fast []byte // conflists
 	counter     counter
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	places int
 }
 
-// The pods' addresses, and the services'.
+// The addresses of the pods, and of the services.
 var (
 	podSubnets  = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/20"), netip.MustParsePrefix("fd00:62::/64")}
 	serviceBase = netip.MustParseAddr("10.96.0.0")
@@ -65,7 +65,7 @@ func openPods(ctx context.Context, kind string, o Options) (_ Site, err error) {
 	return s, err
 }
 
-// sockmapKeys is what the plugin is configured with.
+// sockmapKeys is the plugin's configuration.
 func sockmapKeys(o Options) map[string]any {
 	keys := map[string]any{"logLevel": "warn"}
 	if !o.Guards {
@@ -73,7 +73,7 @@ func sockmapKeys(o Options) map[string]any {
 	}
 	if o.AcceptHazards {
 		keys["acceptHazards"] = []string{"all"}
-		// Whatever keeps a pod off the fast path is an error of the run then.
+		// With these keys, a pod that would not be accelerated is an error of the run.
 		keys["required"] = true
 	}
 	return keys
@@ -111,8 +111,7 @@ func (s *podSite) Place(ctx context.Context, accelerated bool) (_ Place, err err
 	return p, s.open()
 }
 
-// open opens what the first ADD has loaded. Where the plugin declines the
-// kernel there may be nothing.
+// open opens the state that the first ADD has loaded. If the plugin declines the kernel, there may be none.
 func (s *podSite) open() error {
 	s.counter.mu.Lock()
 	defer s.counter.mu.Unlock()
@@ -127,7 +126,7 @@ func (s *podSite) open() error {
 	return err
 }
 
-// nextService is an address that no other place has.
+// nextService returns an address that no other place uses.
 func (s *podSite) nextService() netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +144,7 @@ func (s *podSite) Close() error {
 	return errors.Join(append(errs, s.node.Close())...)
 }
 
-// pods is one pod that is both ends, or two.
+// pods is one pod with both ends, or two pods.
 type pods struct {
 	site    *podSite
 	ends    []*lab.Pod

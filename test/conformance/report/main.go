@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Report writes what the conformance suite has found as tables: a row for each case that differs, by reason.
+// Report writes the results of the conformance suite as tables: a row for each case that differs, by reason.
 //
 //	report RESULT.json...
 //	report -into docs/TRANSPARENCY.md .cache/vm/results
 //
-// A result is a file, or a directory with one below NAME/conformance for each kernel. With -into it replaces what stands
-// between two marked lines of a document.
+// A result is a file, or a directory with one below NAME/conformance for each kernel. With -into it replaces
+// the text between two marked lines of a document.
 package main
 
 import (
@@ -52,7 +52,7 @@ func run(out io.Writer, args []string) error {
 	return section.Into(*into, text)
 }
 
-// find returns the run of a file, by its kernel, or those below a directory, by theirs.
+// find returns the run of a file, named by its kernel, or the runs below a directory.
 func find(name string) (runs []Run, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -67,7 +67,7 @@ func find(name string) (runs []Run, err error) {
 	}
 	files, err := filepath.Glob(filepath.Join(name, "*", "conformance", "conformance.json"))
 	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("find results below %s: %d (make test-vm leaves them)", name, len(files))
+		return nil, fmt.Errorf("find results below %s: %d (make test-vm writes them)", name, len(files))
 	}
 	for _, file := range files {
 		r, err := read(file)

@@ -15,30 +15,30 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
-// The tables stand between the marked lines of a document.
+// The tables are between the marked lines of a document.
 var section = marked.Section{Name: "conformance", Target: "docs"}
 
-// Run is a report and what its kernel is called.
+// Run is a report and the name of its kernel.
 type Run struct {
 	Name   string
 	Report *suite.Report
 }
 
-// A row is one case as it differs for one reason, wherever it does.
+// A row is one case that differs for one reason, on any number of kernels.
 type row struct {
 	name, plain, accelerated string
 	seen                     []string // names of runs
 }
 
-// A group is what differs for one reason.
+// A group has the rows with the same reason.
 type group struct {
 	effect, reason string
 	refusal        bool
 	rows           map[string]*row
 }
 
-// Table is what was run, and below it the cases that differ: the worst first, those by one reason together, refusals at
-// the end. It holds nothing that differs between two runs with the same results.
+// Table lists the runs, and below them the cases that differ: the worst first, grouped by reason, refusals at
+// the end. Two runs with the same results give the same table.
 func Table(runs []Run) string {
 	var b strings.Builder
 	b.WriteString("| kernel | release | guards | cases | the same | refused | differ otherwise |\n|---|---|---|---|---|---|---|\n")
@@ -61,7 +61,8 @@ func Table(runs []Run) string {
 	return b.String()
 }
 
-// release leaves out what somebody has named the build of this machine's own kernel.
+// release removes the part of the release that somebody has chosen for the build of this machine's own
+// kernel.
 func release(r Run) string {
 	if r.Name != "host" {
 		return r.Report.Kernel
@@ -88,8 +89,8 @@ func where(seen []string, runs []Run) string {
 	return strings.Join(seen, ", ")
 }
 
-// groups gathers what is the same in several runs. Cases that differ by chance (as who of several threads comes first)
-// have the row of the first run.
+// groups joins rows that are the same in several runs. Cases that differ by chance (for example by the order
+// of threads) have the row of the first run.
 func groups(runs []Run) []*group {
 	found := map[string]*group{}
 	for _, r := range runs {
@@ -120,7 +121,7 @@ func groups(runs []Run) []*group {
 	return all
 }
 
-// effects are the headings, from the least to the worst.
+// effects are the headings, from the least effect to the worst.
 var effects = [...]struct {
 	effect known.Effect
 	title  string
@@ -132,7 +133,7 @@ var effects = [...]struct {
 	{known.Loses, "Loses data: bytes are missing, without an error"},
 }
 
-// severity orders the groups. What nobody can explain is the worst.
+// severity orders the groups. Unexplained differences are the worst.
 func (g *group) severity() int {
 	if g.refusal {
 		return -1
@@ -148,7 +149,7 @@ func (g *group) severity() int {
 func (g *group) title() string {
 	switch i := g.severity(); {
 	case i < 0:
-		return "Refused: the call says that the kernel cannot do it, and programs do without"
+		return "Refused: the call fails as on a kernel without the feature, and programs have a fallback"
 	case i < len(effects):
 		return effects[i].title
 	}
@@ -164,7 +165,7 @@ func (g *group) sorted() []*row {
 	return rows
 }
 
-// newRow shows the first thing that differs: what follows follows from it.
+// newRow shows the first difference, because the others follow from it.
 func newRow(c suite.Result) *row {
 	if len(c.Differences) == 0 {
 		return &row{name: c.Name}
@@ -173,11 +174,11 @@ func newRow(c suite.Result) *row {
 	return &row{name: c.Name, plain: observed(d.Name, steady(d.Plain, d.Plain)), accelerated: observed(d.Name, steady(d.Accelerated, d.Plain))}
 }
 
-// bulk is how the suite records bytes of which there are many.
+// bulk is the form in which the suite records many bytes.
 var bulk = regexp.MustCompile(`\d+ bytes [0-9a-f]{12}`)
 
-// steady leaves out of what was observed how many bytes it was, and which, unless it was as on plain TCP: where a stream
-// breaks off is never the same.
+// steady removes the number and the hash of bytes from an observation, unless they are as on plain TCP: the
+// place where a stream breaks off varies from run to run.
 func steady(value, plain string) string {
 	return bulk.ReplaceAllStringFunc(value, func(found string) string {
 		if !strings.Contains(plain, found) {
@@ -194,10 +195,10 @@ func observed(name, value string) string {
 	return name + ": " + value
 }
 
-// maxCell is how many characters of a value are shown.
+// maxCell is the number of characters of a value that are shown.
 const maxCell = 160
 
-// cell keeps a value in one cell, and short.
+// cell formats a value for one short cell of a table.
 func cell(s string) string {
 	if r := []rune(s); len(r) > maxCell {
 		s = string(r[:maxCell]) + " …"

@@ -13,43 +13,38 @@ type Case struct {
 	Name string
 	Run  func(t *T)
 
-	// Alone: the case makes its connections itself, instead of getting a pair.
+	// Alone: the case makes its own connections and gets no pair.
 	Alone bool
-	// Fresh: nothing was sent on the pair before, so that its first message
-	// is the case's. Otherwise a few bytes went both ways, which is long
-	// enough for a direction that first looks at its reader.
+	// Fresh: no bytes were sent on the pair before, so that its first message is the case's. Otherwise a few
+	// bytes were sent both ways before, enough for a direction that first observes its reader.
 	Fresh bool
-	// Blocking: its subject is a call that waits in the kernel, as most simple
-	// programs have it. Otherwise descriptors have O_NONBLOCK from their
-	// creation, and what waits is poll(2), as where events drive a program.
+	// Blocking: the case is about a call that waits in the kernel, as in most simple programs. Otherwise
+	// descriptors have O_NONBLOCK from their creation, and poll(2) waits, as in event-driven programs.
 	Blocking bool
-	// EventLoop: descriptors are in an epoll set from their creation, as event
-	// loops have them.
+	// EventLoop: descriptors are in an epoll set from their creation, as in event loops.
 	EventLoop bool
-	// AlsoBlocking and AlsoAtOnce ask [Expand] for a variant that is Blocking,
-	// and for one that is Fresh; see [AtOnce].
+	// AlsoBlocking and AlsoAtOnce ask [Expand] for a variant that is Blocking, and for one that is Fresh; see
+	// [AtOnce].
 	AlsoBlocking, AlsoAtOnce bool
-	// Serial: nothing else may run meanwhile, because it measures time, or
-	// turns a switch of the node.
+	// Serial: no other case may run meanwhile, because this one measures time, or turns a switch of the node.
 	Serial bool
-	// Bulk: its bytes count for the share that is redirected.
+	// Bulk: the bytes of the case count for the share of redirected bytes.
 	Bulk bool
-	// Idle says why not one byte is redirected; else at least one must be.
+	// Idle is why no byte is redirected. Without it at least one must be.
 	Idle string
-	// Yields says why a guard may leave this flow to TCP.
+	// Yields is why a guard may keep this flow on TCP.
 	Yields string
-	// Needs are programs that it starts.
+	// Needs are programs that the case starts.
 	Needs []Program
 	// Limit bounds the case, instead of the runner's limit.
 	Limit time.Duration
 }
 
-// A Program is a file to find in PATH, and the Debian package that has it.
+// A Program is a file to find in PATH, and the Debian package that contains it.
 type Program struct{ Name, Package string }
 
-// AtOnce is the end of the name of a case in which the program does from its first
-// call on what it does later, when redirected bytes wait already, in the case
-// without.
+// AtOnce is the suffix of the name of a variant: the program's first calls are those that the case without
+// the suffix makes later, when redirected bytes wait already.
 const AtOnce = "-from-the-start"
 
 // Expand adds the variants that the cases ask for.
@@ -57,7 +52,7 @@ func Expand(cases []Case) (all []Case) {
 	for _, c := range cases {
 		all = append(all, c)
 		if c.AlsoBlocking {
-			// A guard may leave its bytes to TCP.
+			// A guard may keep its bytes on TCP.
 			v := c
 			v.Name, v.Blocking, v.Bulk = c.Name+"-blocking", true, false
 			all = append(all, v)
@@ -77,17 +72,17 @@ func (c Case) Family() string {
 	return family
 }
 
-// An Observation is something that an application can see.
+// An Observation is a result that an application can see.
 type Observation struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
-	// Stream: the value stands for all bytes that were received, so a
-	// difference is a loss.
+	// Stream: the value represents all bytes that were received, so a difference means missing or wrong
+	// bytes.
 	Stream bool `json:"stream,omitempty"`
 }
 
-// A Difference is an observation that is not the same on both sides. What one
-// side does not have is empty.
+// A Difference is an observation that differs between the two sides. The value of a side without the
+// observation is empty.
 type Difference struct {
 	Name        string `json:"name"`
 	Plain       string `json:"plain"`
@@ -95,9 +90,8 @@ type Difference struct {
 	Stream      bool   `json:"stream,omitempty"`
 }
 
-// compare matches by name, and the n-th of a name with the n-th: a case may go
-// another way after what it has seen, and the rest must not be compared with
-// something else.
+// compare matches observations by name, and the n-th of a name with the n-th: a case may take another path
+// after a difference, and its other observations must not be compared with the wrong ones.
 func compare(plain, accelerated []Observation) (diffs []Difference) {
 	type key struct {
 		name string
@@ -123,7 +117,7 @@ func compare(plain, accelerated []Observation) (diffs []Difference) {
 	for _, k := range keys {
 		p, a := ps[k], as[k]
 		if p != a {
-			// Where one side has nothing, another difference is the reason.
+			// If one side lacks the observation, another difference is the reason.
 			both := p.Stream && a.Stream
 			diffs = append(diffs, Difference{Name: k.name, Plain: p.Value, Accelerated: a.Value, Stream: both})
 		}
@@ -131,13 +125,13 @@ func compare(plain, accelerated []Observation) (diffs []Difference) {
 	return diffs
 }
 
-// endOfStream is how the Ret of a receiving call prints that says the end.
+// endOfStream is the text of a receiving call's Ret at the end of the stream.
 const endOfStream = `0 ""`
 
-// blocks is the value of a call that waited as long as it was allowed to.
+// blocks is the value of a call that waited for as long as it was allowed to.
 const blocks = "blocks"
 
-// hangs: something waits in vain that did not on plain TCP.
+// hangs: a call waits for ever that did not on plain TCP.
 func hangs(diffs []Difference) bool {
 	for _, d := range diffs {
 		if strings.Contains(d.Accelerated, blocks) && !strings.Contains(d.Plain, blocks) {
@@ -147,8 +141,8 @@ func hangs(diffs []Difference) bool {
 	return false
 }
 
-// loses: bytes are missing or wrong, and not only late, or said to be missing by
-// an error.
+// loses: bytes are missing or wrong. It is false if they are only late, or if an error reports that they are
+// missing.
 func loses(diffs []Difference) bool {
 	for _, d := range diffs {
 		late := strings.Contains(d.Accelerated, blocks)

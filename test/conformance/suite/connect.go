@@ -15,7 +15,7 @@ import (
 type Listener struct {
 	*Sock
 	Port   uint16
-	Target netip.AddrPort // where the client connects
+	Target netip.AddrPort // address to which the client connects
 }
 
 // domain is the address family of the place.
@@ -73,7 +73,7 @@ func (t *T) Listen(before ...func(*Sock)) *Listener {
 	return t.ListenOn(t.Socket(place.Server, 0), before...)
 }
 
-// ListenOn is Listen with a socket of the caller's.
+// ListenOn is Listen with the caller's socket.
 func (t *T) ListenOn(s *Sock, before ...func(*Sock)) *Listener {
 	for _, f := range before {
 		f(s)
@@ -83,7 +83,7 @@ func (t *T) ListenOn(s *Sock, before ...func(*Sock)) *Listener {
 	return l
 }
 
-// Closed is a port that nobody listens on, nor can while the case runs.
+// Closed returns a port without a listener. No listener can use it while the case runs.
 func (t *T) Closed() *Listener { return t.bind(t.Socket(place.Server, 0)) }
 
 func (t *T) bind(s *Sock) *Listener {
@@ -105,8 +105,7 @@ func (t *T) Dial(l *Listener, before ...func(*Sock)) *Sock {
 	return s
 }
 
-// Connect is connect(2). Where that does not wait, poll(2) does, and SO_ERROR
-// tells the outcome.
+// Connect is connect(2). On a non-blocking socket poll(2) waits, and SO_ERROR has the result.
 func (s *Sock) Connect(to netip.AddrPort) error {
 	err := unix.Connect(s.FD, s.t.Address(to))
 	if err != unix.EINPROGRESS || s.waits != inPoll {
@@ -121,7 +120,7 @@ func (s *Sock) Connect(to netip.AddrPort) error {
 	return nil
 }
 
-// Accept is accept4(2); it fails the run when there is nothing.
+// Accept is accept4(2). It fails the run if there is no connection.
 func (l *Listener) Accept() *Sock {
 	s, r := l.TryAccept(unix.SOCK_CLOEXEC)
 	if s == nil {
@@ -139,8 +138,8 @@ func (l *Listener) TryAccept(flags int) (*Sock, Ret) {
 	return l.t.own(r.N), r
 }
 
-// Connection makes one more pair. Nagle's algorithm is off: whether the second of
-// two small messages has arrived would be a question of time.
+// Connection makes one more pair. Nagle's algorithm is off, because otherwise the arrival of the second of
+// two small messages would depend on time.
 func (t *T) Connection() (client, server *Sock) {
 	l := t.Listen()
 	client = t.Dial(l)

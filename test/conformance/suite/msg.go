@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Message is what recvmsg(2) returned besides the bytes.
+// A Message is what recvmsg(2) returned in addition to the bytes.
 type Message struct {
 	Ret
 	Flags   int
@@ -41,7 +41,7 @@ func total(sizes []int) (n int) {
 	return n
 }
 
-// header makes a msghdr for b in pieces, with room for control bytes.
+// header makes a msghdr for b in pieces, with space for control bytes.
 func (t *T) header(b []byte, control int, sizes ...int) *unix.Msghdr {
 	h := &unix.Msghdr{}
 	v := *t.vectors(b, sizes)
@@ -58,7 +58,7 @@ func (t *T) header(b []byte, control int, sizes ...int) *unix.Msghdr {
 	return h
 }
 
-// Recvmsg is recvmsg(2) into pieces of these sizes, with room for control bytes.
+// Recvmsg is recvmsg(2) into pieces of these sizes, with space for control bytes.
 func (s *Sock) Recvmsg(flags, control int, sizes ...int) Message {
 	b := s.t.Buffer(total(sizes))
 	h := s.t.header(b, control, sizes...)
@@ -72,7 +72,7 @@ func (s *Sock) Recvmsg(flags, control int, sizes ...int) Message {
 	return m
 }
 
-// String has the flags that the kernel set, too.
+// String includes the flags that the kernel set.
 func (m Message) String() string {
 	if m.Errno != 0 {
 		return m.Ret.String()

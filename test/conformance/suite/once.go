@@ -17,17 +17,16 @@ import (
 // An outcome is one run of a case.
 type outcome struct {
 	observations []Observation
-	carried      place.Bytes // by the case itself, without the warm-up
+	carried      place.Bytes // bytes of the case itself, without the warm-up
 	took         time.Duration
 	err          error
 }
 
-// limit bounds cases that do not say otherwise. Their calls are bounded by the
-// sockets' timeouts; this is for what has none, and far off, because making a
-// connection may have to wait for the whole machine.
+// limit bounds cases without a limit of their own. Their calls are bounded by the sockets' timeouts; this
+// bounds the rest. It is long, because making a connection may take long on a busy machine.
 const limit = 20 * time.Second
 
-// grace is how long a run may take to notice that the watchdog has fired.
+// grace is how long a run may take to react to the watchdog.
 const grace = 3 * time.Second
 
 // runOnce runs c in p. It returns even if the case does not.
@@ -56,7 +55,7 @@ func runOnce(ctx context.Context, c Case, p place.Place, scale float64) outcome 
 	t.stop()
 	select {
 	case o := <-done:
-		// Appended here: the case has ended, and its list with it.
+		// Appended here, because the case has ended, and its list is complete.
 		o.observations = append(o.observations, Observation{Name: "watchdog", Value: blocks})
 		o.err = nil
 		return o
@@ -65,8 +64,8 @@ func runOnce(ctx context.Context, c Case, p place.Place, scale float64) outcome 
 	}
 }
 
-// find makes sure that programs are there: a case that is left out silently
-// would pass for one that shows no difference.
+// find fails if programs are missing: a case that is skipped silently would look like one without a
+// difference.
 func find(programs []Program) error {
 	var errs []error
 	for _, p := range programs {
@@ -108,7 +107,7 @@ func (t *T) run(c Case) (o outcome) {
 	c.Run(t)
 	o.took = time.Since(start)
 	after := t.carried()
-	// A socket of the case before may be counted twice while it closes.
+	// A socket of the previous case may be counted twice while it closes.
 	o.carried.Redirected = max(after.Redirected, before.Redirected) - before.Redirected
 	o.carried.TCP = max(after.TCP, before.TCP) - before.TCP
 	return o

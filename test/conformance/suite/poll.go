@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Events are names of poll(2) bits, which are also epoll(7)'s.
+// Events are names of the bits of poll(2), which epoll(7) shares.
 func Events(bits uint32) string {
 	var names []string
 	for _, e := range []struct {
@@ -40,7 +40,7 @@ func (s *Sock) Poll(events int16, timeout time.Duration) string {
 	return Events(uint32(p.Revents))
 }
 
-// poll is poll(2) by the system call that every architecture has. A timeout below 0 is none.
+// poll is poll(2) by the system call that every architecture has. A timeout below 0 means none.
 func (t *T) poll(p *unix.PollFd, timeout time.Duration) Ret {
 	var until uintptr
 	if timeout >= 0 {
@@ -55,7 +55,7 @@ type Epoll struct {
 	*Sock
 }
 
-// Epoll makes one.
+// Epoll makes an epoll instance.
 func (t *T) Epoll() *Epoll {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	t.Check(err, "make epoll")

@@ -28,7 +28,7 @@ type Process struct {
 	stderr output
 }
 
-// scaleEnv tells roles of this program how slow the machine is.
+// scaleEnv passes the scale of times on this machine to roles of this program.
 const scaleEnv = "CONFORMANCE_SCALE"
 
 // ChildScaled is T.Scaled for programs that a run has started.
@@ -72,18 +72,18 @@ func (t *T) Start(side place.Side, c Command) *Process {
 	p := &Process{Cmd: t.Place.Command(t.Context, c.Name, c.Args...), t: t, done: make(chan struct{})}
 	p.Env = append(append(os.Environ(), c.Env...), fmt.Sprintf("%s=%g", scaleEnv, t.scale))
 	p.Stdin, p.Stdout, p.Stderr = bytes.NewReader(c.Stdin), &p.stdout, &p.stderr
-	// A group of its own: servers have children that would outlive them.
+	// It gets a process group of its own, because servers have children that would outlive them.
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	for _, f := range c.Files {
-		// Blocking or not is a property of the open file, which os.NewFile
-		// does not change; the duplicate is closed once the child has its own.
+		// O_NONBLOCK is a property of the open file, which os.NewFile does not change. The duplicate is
+		// closed when the child has its own.
 		fd, err := unix.FcntlInt(uintptr(f.FD), unix.F_DUPFD_CLOEXEC, 0)
 		t.Check(err, "duplicate descriptor")
 		dup := os.NewFile(uintptr(fd), "inherited")
 		defer dup.Close()
 		p.ExtraFiles = append(p.ExtraFiles, dup)
 	}
-	// Not on this thread, whose blocked signals the program would inherit.
+	// Not on this thread, because the program would inherit its blocked signals.
 	started := make(chan error)
 	go func() {
 		err := t.Place.Start(side, p.Cmd)
@@ -107,7 +107,7 @@ func (p *Process) Kill() {
 	}
 }
 
-// Exited tells whether the program has ended.
+// Exited reports whether the program has ended.
 func (p *Process) Exited() bool {
 	select {
 	case <-p.done:
@@ -117,11 +117,10 @@ func (p *Process) Exited() bool {
 	}
 }
 
-// Errors is what the program has complained about so far.
+// Errors is the program's output to standard error so far.
 func (p *Process) Errors() string { return strings.TrimSpace(p.stderr.String()) }
 
-// Output waits for the program's end and returns what it wrote. The run fails if
-// the program does.
+// Output waits for the program's end and returns its output. The run fails if the program does.
 func (p *Process) Output() string {
 	select {
 	case <-p.done:
@@ -134,7 +133,7 @@ func (p *Process) Output() string {
 	return strings.TrimSpace(p.stdout.String())
 }
 
-// End waits for the program's end and tells how it ended.
+// End waits for the program's end and describes how it ended.
 func (p *Process) End() string {
 	select {
 	case <-p.done:
@@ -144,17 +143,18 @@ func (p *Process) End() string {
 	}
 }
 
-// Said waits until the program has written this, and fails the run if it does
-// not, or ends first.
+// Said waits until the program has written this text. The run fails if the program ends first, or does not
+// write it in time.
 func (p *Process) Said(text string) {
 	said := func() bool { return strings.Contains(p.stdout.String(), text) }
 	for !said() {
 		select {
 		case <-p.t.Context.Done():
-			p.t.Fail("%s did not say %q but %q %q", p.Path, text, p.stdout.String(), p.stderr.String())
+			p.t.Fail("%s did not print %q but %q %q", p.Path, text, p.stdout.String(), p.stderr.String())
 		case <-p.done:
 			if !said() {
-				p.t.Fail("%s ended, %v, before it said %q: %q %q", p.Path, p.err, text, p.stdout.String(), p.stderr.String())
+				p.t.Fail("%s ended, %v, before it printed %q: %q %q",
+					p.Path, p.err, text, p.stdout.String(), p.stderr.String())
 			}
 		case <-time.After(2 * time.Millisecond):
 		}

@@ -11,11 +11,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 )
 
-// A Verdict is the outcome of comparing.
+// A Verdict is the outcome of a comparison.
 type Verdict string
 
-// Unsteady is a case that is not even the same twice on plain TCP; Broken one
-// that could not be run, and says nothing.
+// Unsteady is a case whose two runs on plain TCP differ. Broken is a case that could not be run.
 const (
 	Same     Verdict = "same"
 	Differs  Verdict = "differs"
@@ -27,9 +26,9 @@ const (
 type Report struct {
 	Kernel string   `json:"kernel"`
 	Site   string   `json:"place"`
-	Guards []string `json:"guards"` // that ran
-	// Accepted: hazards of the kernel were accepted; else the shipped default
-	// decided whether to accelerate.
+	Guards []string `json:"guards"` // guards that ran
+	// Accepted: hazards of the kernel were accepted. Otherwise the shipped default decided whether to
+	// accelerate.
 	Accepted bool      `json:"acceptHazards"`
 	Control  bool      `json:"control,omitempty"` // both sides were plain TCP
 	Started  time.Time `json:"started"`
@@ -37,7 +36,7 @@ type Report struct {
 	Cases    []Result  `json:"cases"`
 }
 
-// A Result is what became of one case.
+// A Result is the result of one case.
 type Result struct {
 	Name        string        `json:"name"`
 	Verdict     Verdict       `json:"verdict"`
@@ -57,12 +56,12 @@ type Result struct {
 	Unengaged bool   `json:"unengaged,omitempty"`
 	Idle      string `json:"idle,omitempty"`
 	Yields    string `json:"yields,omitempty"`
-	// Times are of the plain and of the accelerated run.
+	// Times are those of the plain and of the accelerated run.
 	PlainMillis       int64 `json:"plainMilliseconds"`
 	AcceleratedMillis int64 `json:"acceleratedMilliseconds"`
 
-	// These are filled in from the table of known differences. ReasonName is
-	// short; Refusal: a call is refused, upon which programs do without.
+	// These fields come from the table of known differences. ReasonName is short. Refusal: a call is refused,
+	// and programs have a fallback.
 	Effect     string `json:"effect,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	ReasonName string `json:"reasonName,omitempty"`

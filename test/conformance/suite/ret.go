@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Ret is what a system call returned.
+// A Ret is the result of a system call.
 type Ret struct {
 	N     int
 	Errno unix.Errno
 	Data  []byte // received; nil for calls that receive nothing
 	Took  time.Duration
-	limit time.Duration // how long it was allowed to wait
+	limit time.Duration // for how long it could wait
 }
 
-// Blocked: the call waited until its time was up.
+// Blocked: the call waited for as long as it could.
 func (r Ret) Blocked() bool {
 	return r.Errno == unix.EAGAIN && r.limit > 0 && r.Took >= r.limit*8/10
 }
 
-// String is the same however long the call took.
+// String does not depend on the time that the call took.
 func (r Ret) String() string {
 	switch {
 	case r.Blocked():
@@ -57,7 +57,7 @@ func Errno(err error) string {
 	return fmt.Sprintf("errno %d", int(errno))
 }
 
-// Call makes a system call. The wait of the calling goroutine costs a thread.
+// Call makes a system call. While it waits, the goroutine occupies a thread.
 func Call(trap uintptr, args ...uintptr) Ret {
 	var a [6]uintptr
 	copy(a[:], args)

@@ -17,26 +17,24 @@ import (
 // A Runner runs cases at a site.
 type Runner struct {
 	Site place.Site
-	// Workers is how many cases run at once; each has places of its own.
+	// Workers is the number of cases that run at once. Each worker has its own places.
 	Workers int
-	// Scale stretches every time, for slow machines.
+	// Scale multiplies every time, for slow machines.
 	Scale float64
-	// Accepted: every connection is to be accelerated, so that a case whose
-	// bytes all went by TCP shows nothing. Otherwise the site may decline.
+	// Accepted: every connection must be accelerated, so a case whose bytes all used TCP shows nothing.
+	// Otherwise the site may decline.
 	Accepted bool
-	// Control compares plain TCP with plain TCP: whatever differs then is the
-	// suite's fault.
+	// Control compares plain TCP with plain TCP: each difference is then an error of the suite.
 	Control bool
-	// Done is told each result as it comes, by one goroutine at a time.
+	// Done is called with each result, by one goroutine at a time.
 	Done func(Result)
 }
 
-// attempts is how often a case is run that could not be, or whose bytes were not
-// seen, or that differs while plain TCP does, too.
+// attempts is how often a case is run if it could not be run, if its bytes were not seen, or if it also
+// differs on plain TCP.
 const attempts = 3
 
-// Run runs the cases. The error is about the site; what is wrong with a case
-// stands in its result.
+// Run runs the cases. The error is about the site. Errors of a case are in its result.
 func (r *Runner) Run(ctx context.Context, cases []Case) (report *Report, err error) {
 	report = &Report{
 		Kernel: kernel(), Site: r.Site.Name(), Accepted: r.Accepted, Control: r.Control,
@@ -111,7 +109,7 @@ func (r *Runner) finish(result Result) Result {
 	return result
 }
 
-// A worker has one place of each kind.
+// A worker has one plain and one accelerated place.
 type worker struct {
 	plain, accelerated place.Place
 	scale              float64
@@ -144,7 +142,8 @@ func (w *worker) close() (err error) {
 	return err
 }
 
-// run compares, and asks plain TCP again before it blames acceleration.
+// run compares both sides. If they differ, it compares plain TCP with plain TCP before it reports a
+// difference.
 func (w *worker) run(ctx context.Context, c Case) (result Result) {
 	for range attempts {
 		plain := runOnce(ctx, c, w.plain, w.scale)
@@ -171,7 +170,7 @@ func (w *worker) judge(c Case, plain, accelerated outcome) Result {
 	case c.Blocking:
 		c.Yields = "readers that wait in the kernel may be left to TCP"
 	case c.Fresh:
-		c.Yields = "a direction that learns sends its first bytes by TCP"
+		c.Yields = "a direction that learns sends its first bytes over TCP"
 	}
 	result := Result{
 		Name: c.Name, Verdict: Same, Bulk: c.Bulk, Blocking: c.Blocking, Idle: c.Idle, Yields: c.Yields,
@@ -184,7 +183,7 @@ func (w *worker) judge(c Case, plain, accelerated outcome) Result {
 		return result
 	}
 	if accelerated.err != nil {
-		// Something that never goes wrong on plain TCP is a difference.
+		// A failure that never happens on plain TCP is a difference.
 		observed := Observation{Name: "run", Value: "broke off: " + accelerated.err.Error()}
 		result.Accelerated = append(result.Accelerated, observed)
 	}

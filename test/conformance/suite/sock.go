@@ -10,12 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a call waits before it is said to block.
+// patience is how long a call waits before it counts as blocked.
 const patience = time.Second
 
-// A Sock is a descriptor that a run owns. Its calls go to the kernel as they are,
-// without the Go runtime's poller, and may be made by tasks. Where they wait, see
-// [Case.Blocking].
+// A Sock is a descriptor that a run owns. Its calls are direct system calls, without the Go runtime's poller,
+// and tasks may make them. Where they wait, see [Case.Blocking].
 type Sock struct {
 	FD   int
 	t    *T
@@ -27,14 +26,14 @@ type Sock struct {
 	limit  time.Duration
 }
 
-// Patience is how long receiving and sending may wait from now on.
+// Patience sets how long receiving and sending may wait from now on.
 func (s *Sock) Patience(d time.Duration) {
 	s.limit = s.t.Scaled(d)
 	s.timeouts(s.limit)
 }
 
-// Endless lets calls wait until the watchdog ends them: a call with a timeout
-// is never restarted after a signal.
+// Endless lets calls wait until the watchdog ends them: a call with a timeout is never restarted after a
+// signal.
 func (s *Sock) Endless() {
 	s.limit = 0
 	s.timeouts(0)
@@ -59,7 +58,7 @@ func (s *Sock) Close() {
 	}
 }
 
-// Release gives the descriptor up to somebody else who closes it.
+// Release gives up ownership of the descriptor. The new owner closes it.
 func (s *Sock) Release() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +66,7 @@ func (s *Sock) Release() int {
 	return s.FD
 }
 
-// abort ends every call on the socket.
+// abort makes every call on the socket return.
 func (s *Sock) abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +82,7 @@ func (s *Sock) call(trap uintptr, args ...uintptr) Ret {
 	return r
 }
 
-// received makes r show what was received into b.
+// received adds the bytes that were received into b to r.
 func received(r Ret, b []byte) Ret {
 	r.Data = []byte{}
 	if r.N > 0 {
@@ -109,7 +108,7 @@ func (s *Sock) Read(n int) Ret {
 	return received(s.receive(0, unix.SYS_READ, Address(b), uintptr(n)), b)
 }
 
-// ReadAt is recv(2) to an address of the caller's choice.
+// ReadAt is recv(2) to an address that the caller chooses.
 func (s *Sock) ReadAt(address uintptr, n, flags int) Ret {
 	return s.receive(flags, unix.SYS_RECVFROM, address, uintptr(n), uintptr(flags), 0, 0)
 }
@@ -122,7 +121,7 @@ func (s *Sock) SendBytes(b []byte, flags int) Ret {
 	return s.transmit(flags, unix.SYS_SENDTO, s.t.held(b), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
 }
 
-// SendAt is send(2) from an address of the caller's choice.
+// SendAt is send(2) from an address that the caller chooses.
 func (s *Sock) SendAt(address uintptr, n, flags int) Ret {
 	return s.transmit(flags, unix.SYS_SENDTO, address, uintptr(n), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
 }
@@ -132,7 +131,7 @@ func (s *Sock) Write(b []byte) Ret {
 	return s.transmit(0, unix.SYS_WRITE, s.t.held(b), uintptr(len(b)))
 }
 
-// WriteAll sends all of b and returns what the last call said.
+// WriteAll sends all of b and returns the last call's result.
 func (s *Sock) WriteAll(b []byte) (r Ret) {
 	for sent := 0; sent < len(b); sent += r.N {
 		if r = s.SendBytes(b[sent:], 0); r.Errno != 0 {
@@ -143,7 +142,7 @@ func (s *Sock) WriteAll(b []byte) (r Ret) {
 	return r
 }
 
-// ReadFull reads n bytes, or fewer if something ends it, which the last Ret tells.
+// ReadFull reads n bytes, or fewer if the stream ends or a call fails. The last Ret has the reason.
 func (s *Sock) ReadFull(n int) (b []byte, last Ret) {
 	b = s.t.Buffer(n)
 	for got := 0; got < n; got += last.N {
@@ -155,8 +154,7 @@ func (s *Sock) ReadFull(n int) (b []byte, last Ret) {
 	return b, last
 }
 
-// ReadText is ReadFull as text: the bytes, and what ended them early. Tasks may
-// call it.
+// ReadText is ReadFull with the result as text: the bytes, and what ended them early. Tasks may call it.
 func (s *Sock) ReadText(n int) string {
 	got, last := s.ReadFull(n)
 	if len(got) == n {
@@ -165,10 +163,10 @@ func (s *Sock) ReadText(n int) string {
 	return Text(got) + early + last.String()
 }
 
-// early is what stands between bytes and what ended them before their time.
+// early separates bytes from what ended them early.
 const early = ", then "
 
-// ReadAll reads until the end of the stream or an error, which the last Ret tells.
+// ReadAll reads until the end of the stream or an error. The last Ret has which.
 func (s *Sock) ReadAll() (b []byte, last Ret) {
 	buf := s.t.Buffer(64 << 10)
 	for {
@@ -183,8 +181,7 @@ func (s *Sock) ReadAll() (b []byte, last Ret) {
 // Shutdown is shutdown(2).
 func (s *Sock) Shutdown(how int) Ret { return s.call(unix.SYS_SHUTDOWN, uintptr(how)) }
 
-// Nonblock makes calls return EAGAIN at once instead of waiting, or takes that
-// back.
+// Nonblock makes calls return EAGAIN instead of waiting, or undoes that.
 func (s *Sock) Nonblock(on bool) {
 	s.waits, s.limit = inKernel, 0
 	if !on {

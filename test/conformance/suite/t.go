@@ -15,8 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/place"
 )
 
-// T is one run of a case. Its methods belong to the goroutine of the case,
-// unless they say otherwise.
+// T is one run of a case. Its methods belong to the goroutine of the case, unless documented otherwise.
 type T struct {
 	Place place.Place
 	C, S  *Sock // the pair, unless the case is Alone
@@ -25,18 +24,18 @@ type T struct {
 
 	scale        float64
 	waits        waiting
-	loop         *int // an epoll set that every descriptor joins
+	loop         *int // an epoll set to which every descriptor is added
 	dir          string
 	observations []Observation
 
-	mu      sync.Mutex // guards what follows, which the watchdog uses
+	mu      sync.Mutex // guards the fields below, which the watchdog uses
 	sockets []*Sock
 	cleanup []func()
 	stopped bool
 	kept    []any
 }
 
-// See records what an application sees. Values print as fmt prints them.
+// See records an observation. Values are formatted as by fmt.Print.
 func (t *T) See(name string, value any) {
 	t.observations = append(t.observations, Observation{Name: name, Value: fmt.Sprint(value)})
 }
@@ -46,17 +45,15 @@ func (t *T) Stream(name string, got []byte) {
 	t.observations = append(t.observations, Observation{Name: name, Value: Text(got), Stream: true})
 }
 
-// Receive reads n bytes from s and records them, and what ended it if they are
-// fewer.
+// Receive reads n bytes from s and records them, and, if they are fewer, what ended them.
 func (t *T) Receive(name string, s *Sock, n int) { t.Received(name, s.ReadText(n)) }
 
-// Received records what a program says about all bytes that it has received.
+// Received records a program's description of all bytes that it has received.
 func (t *T) Received(name, value string) {
 	t.observations = append(t.observations, Observation{Name: name, Value: value, Stream: true})
 }
 
-// Text is the bytes themselves when they are few and printable, else their
-// number and hash.
+// Text is the bytes themselves if they are few and printable, else their number and hash.
 func Text(b []byte) string {
 	printable := len(b) <= 48
 	for _, c := range b {
@@ -69,11 +66,10 @@ func Text(b []byte) string {
 	return fmt.Sprintf("%d bytes %x", len(b), sum[:6])
 }
 
-// broken is panicked with when the case itself cannot go on.
+// broken is the value of the panic when the case itself cannot continue.
 type broken struct{ err error }
 
-// Fail ends the run: something that belongs to no end of the comparison went
-// wrong. It may be called in tasks.
+// Fail ends the run, for errors that are not part of the comparison. Tasks may call it.
 func (t *T) Fail(format string, args ...any) { panic(broken{fmt.Errorf(format, args...)}) }
 
 // Check is Fail if err is one.
@@ -83,22 +79,22 @@ func (t *T) Check(err error, doing string) {
 	}
 }
 
-// Scaled stretches d for slow machines. Every time in a case goes through it.
+// Scaled multiplies d for slow machines. Every time in a case must use it.
 func (t *T) Scaled(d time.Duration) time.Duration { return time.Duration(float64(d) * t.scale) }
 
-// settling is how long bytes are given to arrive: on one machine they are there
-// when send(2) returns, unless a softirq was put off.
+// settling is the time for bytes to arrive: on one machine they have arrived when send(2) returns, unless a
+// softirq was delayed.
 const settling = 15 * time.Millisecond
 
-// Pause lets what was sent arrive, and tasks fall asleep. Nothing is asked of the
-// sockets, as any question could be the one that changes them.
+// Pause waits until sent bytes have arrived and tasks are asleep. It makes no call on the sockets, because
+// any call could change them.
 func (t *T) Pause() { time.Sleep(t.Scaled(settling)) }
 
-// Rest lets the end that the case plays be slow: a reader that starts late, a pause between two sends. It is
-// stretched as Scaled is.
+// Rest delays the end that the case plays: a reader that starts late, a pause between two sends. The time is
+// scaled as by Scaled.
 func (t *T) Rest(d time.Duration) { time.Sleep(t.Scaled(d)) }
 
-// Eventually waits until ok, at most a second, and tells.
+// Eventually waits until ok returns true, for at most a second, and reports whether it did.
 func (t *T) Eventually(ok func() bool) bool {
 	for end := time.Now().Add(t.Scaled(time.Second)); ; time.Sleep(t.Scaled(2 * time.Millisecond)) {
 		if ok() {
@@ -110,15 +106,14 @@ func (t *T) Eventually(ok func() bool) bool {
 	}
 }
 
-// Cleanup calls f when the run ends, or the watchdog fires; last in, first out.
-// Tasks may call it.
+// Cleanup calls f when the run ends or the watchdog fires; last in, first out. Tasks may call it.
 func (t *T) Cleanup(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cleanup = append(t.cleanup, f)
 }
 
-// Dir is a directory that is removed after the run.
+// Dir makes a directory that is removed after the run.
 func (t *T) Dir() string {
 	if t.dir == "" {
 		dir, err := os.MkdirTemp("", "conformance-case-")
@@ -129,8 +124,8 @@ func (t *T) Dir() string {
 	return t.dir
 }
 
-// stop shuts all sockets down and kills all programs, for calls that would never
-// return. Any goroutine may call it.
+// stop shuts all sockets down and kills all programs, for calls that would never return. Any goroutine may
+// call it.
 func (t *T) stop() {
 	t.mu.Lock()
 	t.stopped = true
@@ -153,7 +148,7 @@ func (t *T) close() {
 	}
 }
 
-// own makes the run responsible for a descriptor, and bounds its calls.
+// own makes the run the owner of a descriptor, and bounds its calls.
 func (t *T) own(fd int) *Sock {
 	s := &Sock{FD: fd, t: t, waits: t.waits}
 	if t.loop != nil {
@@ -171,8 +166,7 @@ func (t *T) own(fd int) *Sock {
 	return s
 }
 
-// Own takes a descriptor over, of whatever kind, whose calls wait in the kernel
-// unless it has O_NONBLOCK.
+// Own takes ownership of a descriptor of any kind, whose calls wait in the kernel unless it has O_NONBLOCK.
 func (t *T) Own(fd int) *Sock {
 	s := &Sock{FD: fd, t: t, file: true}
 	t.mu.Lock()

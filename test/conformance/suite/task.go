@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Task is a call that may block, on a thread of its own.
+// A Task is a call that may block, on its own thread.
 type Task[V any] struct {
 	t     *T
 	done  chan struct{}
@@ -18,8 +18,8 @@ type Task[V any] struct {
 	fault any
 }
 
-// Go runs f on a thread of its own, on which no signal is delivered: the Go
-// runtime's would interrupt calls that an application's would not.
+// Go runs f on its own thread, to which no signal is delivered: the Go runtime's signals would interrupt
+// calls that an application's would not.
 func Go[V any](t *T, f func() V) *Task[V] {
 	task := &Task[V]{t: t, done: make(chan struct{})}
 	started := make(chan struct{})
@@ -35,8 +35,7 @@ func Go[V any](t *T, f func() V) *Task[V] {
 	return task
 }
 
-// isolateThread locks the goroutine to its thread, which ends with it, and blocks
-// all signals there.
+// isolateThread locks the goroutine to its thread, which ends with it, and blocks all signals there.
 func isolateThread() {
 	runtime.LockOSThread()
 	var all unix.Sigset_t
@@ -49,7 +48,7 @@ func isolateThread() {
 // Thread is the thread's id.
 func (k *Task[V]) Thread() int { return k.tid }
 
-// Done tells, a moment later, whether f has returned.
+// Done reports, after a moment, whether f has returned.
 func (k *Task[V]) Done() bool {
 	select {
 	case <-k.done:
@@ -59,13 +58,12 @@ func (k *Task[V]) Done() bool {
 	}
 }
 
-// Wait returns what f returned. The sockets' timeouts bound it, and the watchdog
-// where they do not.
+// Wait returns the result of f. It is bounded by the sockets' timeouts, and otherwise by the watchdog.
 func (k *Task[V]) Wait() V {
 	select {
 	case <-k.done:
 	case <-k.t.Context.Done():
-		// The watchdog has shut the sockets down, which wakes nearly all calls.
+		// The watchdog has shut the sockets down, which makes nearly all calls return.
 		select {
 		case <-k.done:
 		case <-time.After(time.Second):

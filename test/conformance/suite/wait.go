@@ -12,20 +12,18 @@ import (
 type waiting int
 
 const (
-	// inKernel: the call itself sleeps, as long as SO_RCVTIMEO and SO_SNDTIMEO
-	// say; or it does not, because the case has set O_NONBLOCK.
+	// inKernel: the call itself sleeps, for as long as SO_RCVTIMEO and SO_SNDTIMEO allow; or it does not,
+	// because the case has set O_NONBLOCK.
 	inKernel waiting = iota
-	// inPoll: the descriptor has O_NONBLOCK, and after EAGAIN poll(2) sleeps,
-	// as in programs that are driven by events.
+	// inPoll: the descriptor has O_NONBLOCK, and after EAGAIN poll(2) sleeps, as in event-driven programs.
 	inPoll
 )
 
-// Await makes a call that may wait for one of the events: as it is where calls
-// wait in the kernel, else again after each poll(2) until the socket's patience
-// is over. Tasks may call it.
+// Await makes a call that may wait for one of the events. It makes it once if calls wait in the kernel, and
+// otherwise again after each poll(2) until the socket's patience is over. Tasks may call it.
 func (s *Sock) Await(events int16, call func() Ret) Ret {
 	if s.file && s.waits == inKernel {
-		return call() // whatever its limit is
+		return call() // the limit does not matter
 	}
 	start := time.Now()
 	r := call()
@@ -35,7 +33,8 @@ func (s *Sock) Await(events int16, call func() Ret) Ret {
 			break
 		}
 		if tries > 3 {
-			// Ready, and not: an event loop would spin. Here it is bounded.
+			// The call returned EAGAIN although poll reported the event. An event loop would spin; here the
+			// repetition is bounded.
 			time.Sleep(time.Millisecond)
 		}
 		r = call()
@@ -44,7 +43,7 @@ func (s *Sock) Await(events int16, call func() Ret) Ret {
 	return r
 }
 
-// pollUntil waits until an event comes, which returns 0, or the time is up.
+// pollUntil waits until an event comes, and then returns 0, or until the time is over.
 func (s *Sock) pollUntil(start time.Time, events int16) unix.Errno {
 	timeout := time.Duration(-1) // the watchdog ends it by shutdown
 	if s.limit > 0 {
@@ -66,7 +65,7 @@ func (s *Sock) pollUntil(start time.Time, events int16) unix.Errno {
 
 // receive makes a receiving system call, with the flags that it has.
 func (s *Sock) receive(flags int, trap uintptr, args ...uintptr) Ret {
-	// The error queue never waits, and nor does the urgent byte.
+	// The error queue and the urgent byte never wait.
 	return s.unless(flags&(unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE|unix.MSG_OOB) != 0, unix.POLLIN, trap, args...)
 }
 
@@ -82,14 +81,14 @@ func (s *Sock) unless(never bool, events int16, trap uintptr, args ...uintptr) R
 	return s.Await(events, func() Ret { return s.call(trap, args...) })
 }
 
-// WaitInKernel clears O_NONBLOCK: from now on calls wait themselves.
+// WaitInKernel clears O_NONBLOCK: from now on calls wait in the kernel.
 func (s *Sock) WaitInKernel() {
 	s.t.Check(unix.SetNonblock(s.FD, false), "clear O_NONBLOCK")
 	s.waits = inKernel
 	s.timeouts(s.limit)
 }
 
-// Dup is dup(2). The copy waits as the original does.
+// Dup is dup(2). The copy waits like the original.
 func (s *Sock) Dup() *Sock {
 	fd, err := unix.FcntlInt(uintptr(s.FD), unix.F_DUPFD_CLOEXEC, 0)
 	s.t.Check(err, "duplicate descriptor")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Conformance shows what an application can tell of being accelerated: it runs
+// Conformance finds the differences that an accelerated application sees: it runs
 // each case of the socket API on plain TCP and accelerated, and compares.
 //
 //	conformance -list
@@ -8,7 +8,7 @@
 //	conformance -place pods -json result.json
 //
 // It needs root and a cgroup2 mount; all places but loopback also the CNI
-// plugins. It fails if a case differs that is not known to, or is worse than
+// plugins. It fails if a case has an unknown difference, or one that is worse than
 // known.
 package main
 
@@ -64,7 +64,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.list, "list", false, "print the names of the cases, and run none")
 	f.BoolVar(&o.programs, "programs", true, "run the cases that need programs, which fail where these are missing")
 	f.BoolVar(&o.Guards, "guards", true, "let guards run, as far as the kernel takes them")
-	f.BoolVar(&o.AcceptHazards, "accept-hazards", true, "accelerate whatever hazards the kernel has")
+	f.BoolVar(&o.AcceptHazards, "accept-hazards", true, "accelerate in spite of the kernel's hazards")
 	f.BoolVar(&o.control, "control", false, "compare plain TCP with plain TCP: nothing may differ")
 	f.IntVar(&o.parallel, "parallel", 4, "cases at a time")
 	f.Float64Var(&o.scale, "scale", 1, "stretch all times by this `factor`, on slow machines")
@@ -147,7 +147,7 @@ func printResult(out io.Writer, r suite.Result) {
 			notes = append(notes, n.text)
 		}
 	}
-	fmt.Fprintf(out, "%-8s %-44s %5d %5d ms %9d redirected %9d by TCP  %s\n", r.Verdict, r.Name,
+	fmt.Fprintf(out, "%-8s %-44s %5d %5d ms %9d redirected %9d over TCP  %s\n", r.Verdict, r.Name,
 		r.PlainMillis, r.AcceleratedMillis, r.Carried.Redirected, r.Carried.TCP, strings.Join(notes, ", "))
 	for _, d := range r.Differences {
 		fmt.Fprintf(out, "         %s: plain %q, accelerated %q\n", d.Name, d.Plain, d.Accelerated)
@@ -155,7 +155,7 @@ func printResult(out io.Writer, r suite.Result) {
 }
 
 // errFailed is for failures that have been printed.
-var errFailed = errors.New("an application can tell more than is known")
+var errFailed = errors.New("there are unknown differences")
 
 func summarize(out io.Writer, r *suite.Report) error {
 	bulk := r.Bulk()
@@ -182,12 +182,12 @@ func summarize(out io.Writer, r *suite.Report) error {
 	return nil
 }
 
-// printTallies prints why cases differ, refusals apart.
+// printTallies prints the reasons of differences, without refusals.
 func printTallies(out io.Writer, all []known.Tally) {
 	for _, refusals := range []bool{false, true} {
 		title := "differences besides refusals"
 		if refusals {
-			title = "refusals, upon which programs do without"
+			title = "refusals, for which programs have a fallback"
 		}
 		cases, reasons := known.Sum(all, refusals)
 		fmt.Fprintf(out, "%s: %d by %d reasons\n", title, cases, reasons)
@@ -199,7 +199,7 @@ func printTallies(out io.Writer, all []known.Tally) {
 	}
 }
 
-// effects yields how many differences there are of each, the worst last.
+// effects yields the number of differences with each effect, the worst last.
 func effects(r *suite.Report) func(func(known.Effect, int) bool) {
 	return func(yield func(known.Effect, int) bool) {
 		for _, e := range []known.Effect{known.Harmless, known.Visible, known.Fails, known.Hangs, known.Loses} {

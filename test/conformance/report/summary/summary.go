@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package summary reduces a report of the conformance suite to what stays the same from run to run.
+// Package summary reduces a report of the conformance suite to the facts that stay the same from run to run.
 package summary
 
 import (
@@ -8,22 +8,22 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/conformance/suite"
 )
 
-// Counts are numbers of cases. Each that differs is counted once: as refused, or by its effect.
+// Counts are numbers of cases. Each case that differs is counted once: as refused, or by its effect.
 type Counts struct {
 	Cases   int `json:"cases"`
 	Same    int `json:"same"`
-	Refused int `json:"refused"` // a call is refused, upon which programs fall back
+	Refused int `json:"refused"` // a call is refused, and programs fall back
 	Lesser  int `json:"lesser"`  // harmless or visible
 	Fails   int `json:"fails"`
 	Hangs   int `json:"hangs"`
 	Loses   int `json:"loses"`
-	// Unknown are those that differ without a known reason, or say nothing.
+	// Unknown are the cases that differ without a known reason, or that could not be run.
 	Unknown int `json:"unknown"`
-	// Bulk is the class that the share of redirected bulk bytes is in; see Share.
+	// Bulk is the class of the share of redirected bulk bytes; see Share.
 	Bulk string `json:"bulk"`
 }
 
-// Of counts. It fills in effects and reasons from the table of known differences.
+// Of returns the counts of a report. It also sets effects and reasons from the table of known differences.
 func Of(r *suite.Report) Counts {
 	known.Explain(r)
 	c := Counts{Cases: len(r.Cases), Bulk: Share(r)}
@@ -56,7 +56,7 @@ func (c *Counts) of(e known.Effect) *int {
 	return &c.Unknown
 }
 
-// Share is a class, as the number is never the same twice.
+// Share is a class, because the number varies from run to run.
 func Share(r *suite.Report) string {
 	bulk := r.Bulk()
 	all := bulk.Redirected + bulk.TCP
