@@ -20,8 +20,6 @@ func init() {
 	newTypes = func() *btf.Cache { return shared }
 }
 
-const unifiedMount = "/sys/fs/cgroup/unified"
-
 // defaults are without the observers: they make a direction wait for its reader, and most tests are of what
 // comes then.
 var defaults = Settings{

@@ -7,10 +7,12 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
@@ -20,17 +22,18 @@ func stream(t *testing.T, p pair, f func()) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	var sent, received uint64
+	var arrived atomic.Uint64
 	p.client.SetDeadline(time.Now().Add(30 * time.Second))
 	p.server.SetDeadline(time.Now().Add(30 * time.Second))
 	wg.Go(func() {
 		var err error
-		if sent, err = write(p.client, stop); err != nil {
+		if sent, err = write(p.client, &arrived, stop); err != nil {
 			t.Errorf("write after %d bytes: %v", sent, err)
 		}
 	})
 	wg.Go(func() {
 		var err error
-		if received, err = check(p.server); err != nil {
+		if received, err = check(p.server, &arrived); err != nil {
 			t.Errorf("read after %d bytes: %v", received, err)
 		}
 	})
@@ -44,14 +47,24 @@ func stream(t *testing.T, p pair, f func()) {
 	}
 }
 
-func write(c *net.TCPConn, stop <-chan struct{}) (uint64, error) {
+// streamAhead is how many bytes the writer may be ahead of the reader at the end of a stretch. A stream that never lets
+// its reader catch up is one that gains nothing: on a busy machine it may leave the sockhash for good.
+const streamAhead = 4 << 20
+
+// write sends until stop is closed. After each stretch of streamAhead bytes it waits until all have arrived.
+func write(c *net.TCPConn, arrived *atomic.Uint64, stop <-chan struct{}) (uint64, error) {
 	pattern := traffic.NewPattern(7)
 	buf := make([]byte, 32<<10)
+	var waited uint64
 	for i := 0; ; i++ {
 		select {
 		case <-stop:
 			return pattern.Offset(), c.CloseWrite()
 		default:
+		}
+		if pattern.Offset()-waited > streamAhead {
+			waited = pattern.Offset()
+			fixture.Within(time.Second, func() bool { return arrived.Load() == waited })
 		}
 		b := buf[:1+i*977%len(buf)]
 		pattern.Fill(b)
@@ -61,7 +74,8 @@ func write(c *net.TCPConn, stop <-chan struct{}) (uint64, error) {
 	}
 }
 
-func check(c *net.TCPConn) (uint64, error) {
+// check counts in arrived, while it reads, so that the writer can wait for it.
+func check(c *net.TCPConn, arrived *atomic.Uint64) (uint64, error) {
 	pattern := traffic.NewPattern(7)
 	buf := make([]byte, 48<<10)
 	for {
@@ -69,6 +83,7 @@ func check(c *net.TCPConn) (uint64, error) {
 		if err := pattern.Check(buf[:n]); err != nil {
 			return pattern.Offset(), err
 		}
+		arrived.Store(pattern.Offset())
 		if errors.Is(err, io.EOF) {
 			return pattern.Offset(), nil
 		}
