@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures what sockmap costs and gains, and writes the tables and pictures of the documents from
-// the results. Each subcommand is a package of the same name.
+// Command bench measures what sockmap costs and gains, and writes the tables and pictures of the documents
+// from the results. Each subcommand is a package of the same name.
 //
-// Measurements need root. They run in namespaces and cgroups of their own and remove them, on Ctrl-C too.
+// Measurements need root. They run in their own namespaces and cgroups and remove them, on Ctrl-C too.
 package main
 
 import (
@@ -47,7 +47,7 @@ var commands = []command{
 	{"report", "tables and pictures of docs/PERFORMANCE.md from the results", report.Run},
 }
 
-// children return at once, unless this process was started by a measurement to play a part of it.
+// children do not return if this process was started by a measurement as a part of it.
 var children = []func(){pods.Main, wire.Main, crowd.Main, guards.Main, tap.Main, stopped.Main}
 
 func main() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package add measures what sockmap adds to an ADD and a DEL, and what other plugins do: the chain of conf/ without and with
-// them, in turn in one run, by the real plugins through libcni.
+// Package add measures what sockmap and other plugins add to an ADD and a DEL. It calls the real plugins
+// through libcni, with the chain of conf/ without and with them, in turn in one run.
 package add
 
 import (
@@ -19,12 +19,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// Group of all cells.
+// group of all cells.
 const Group = "add"
 
-// The variants beside the chain alone, which is result.Plain, and result.Sockmap: reference plugins in the place of sockmap.
-// Tuning is told to do nothing, so it shows what a plugin costs that does nothing; portmap has nothing to do either where the
-// container has no ports.
+// The variants besides the chain alone, which is result.Plain, and result.Sockmap: reference plugins in place
+// of sockmap. Tuning is configured to do nothing, so it shows the cost of an idle plugin. Portmap has nothing
+// to do either if the container has no ports.
 const (
 	Tuning       result.Variant = "tuning"
 	Portmap      result.Variant = "portmap"
@@ -33,15 +33,15 @@ const (
 
 // Options of all measurements.
 type Options struct {
-	BinDir string    // see lab.BuildPlugins
-	Log    io.Writer // of the plugins
-	CPU    int       // where everything runs that is measured alone
+	BinDir string    // directory of the plugins, see lab.BuildPlugins
+	Log    io.Writer // messages of the plugins
+	CPU    int       // CPU on which everything runs that is measured alone
 }
 
-// chain is one list of plugins, with a bridge and addresses of its own.
+// chain is one list of plugins, with its own bridge and addresses.
 type chain struct {
 	variant result.Variant
-	plugin  string // the one that is behind the bridge; empty: none
+	plugin  string // the plugin after the bridge; empty: none
 	list    []byte
 }
 
@@ -88,7 +88,7 @@ func (b *bench) conflist(c chain, index byte) ([]byte, error) {
 	n := lab.Network{
 		Name: fmt.Sprintf("bench%d", index), Bridge: fmt.Sprintf("bench%d", index),
 		Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 62, index * 16, 0}), 20)},
-		// What a hazard spoils is not measured here.
+		// Operations that a hazard spoils are not measured here.
 		Set: map[string]map[string]any{"sockmap": {"acceptHazards": []string{"all"}}},
 	}
 	for _, p := range []string{"sockmap", "portmap"} {
@@ -102,17 +102,17 @@ func (b *bench) conflist(c chain, index byte) ([]byte, error) {
 	return b.Conflist(n)
 }
 
-// of is the chain of a variant.
+// of returns the chain of a variant.
 func (b *bench) of(v result.Variant) chain {
 	for _, c := range b.chains {
 		if c.variant == v {
 			return c
 		}
 	}
-	panic("no chain of " + string(v)) // a variant that is not in open
+	panic("no chain of " + string(v)) // a variant whose chain is not in open
 }
 
-// pod makes a container that no network was added to.
+// pod makes a container without a network.
 func (b *bench) pod(ctx context.Context, c chain) (*lab.Pod, error) {
 	spec := lab.PodSpec{Namespace: "bench"}
 	if c.variant == PortmapPorts {
@@ -121,15 +121,15 @@ func (b *bench) pod(ctx context.Context, c chain) (*lab.Pod, error) {
 	return b.NewPod(ctx, spec)
 }
 
-// add times one ADD: of the whole chain, and of the plugin behind the bridge. Making the pod's namespace and cgroup is not
-// part of it.
+// add times one ADD: of the whole chain, and of the plugin after the bridge. The time to make the pod's
+// namespace and cgroup does not count.
 func (b *bench) add(ctx context.Context, c chain, p *lab.Pod) (all, plugin time.Duration, err error) {
 	start := time.Now()
 	_, err = b.ADD(ctx, c.list, p)
 	return time.Since(start), b.last(c.plugin), err
 }
 
-// del is add's counterpart.
+// del is the counterpart of add.
 func (b *bench) del(ctx context.Context, c chain, p *lab.Pod) (all, plugin time.Duration, err error) {
 	start := time.Now()
 	err = b.DEL(ctx, c.list, p)
@@ -142,7 +142,7 @@ func (b *bench) last(plugin string) time.Duration {
 	return b.ran[plugin]
 }
 
-// warm has each chain make its bridge, and the programs loaded.
+// warm makes each chain's bridge, and loads the programs.
 func (b *bench) warm(ctx context.Context) error {
 	for _, c := range b.chains {
 		p, err := b.pod(ctx, c)
@@ -159,7 +159,8 @@ func (b *bench) warm(ctx context.Context) error {
 	return b.settle(ctx)
 }
 
-// settleTime is what the kernel takes to clean up after network namespaces, with locks held that an ADD waits for.
+// settleTime is the time in which the kernel cleans up after network namespaces, while it holds locks that an
+// ADD waits for.
 const settleTime = 300 * time.Millisecond
 
 func (b *bench) settle(ctx context.Context) error {
@@ -171,7 +172,7 @@ func (b *bench) settle(ctx context.Context) error {
 	}
 }
 
-// remove deletes pods that are not needed any more, and waits until that disturbs nobody.
+// remove deletes pods that are not needed any more, and waits until the deletion disturbs no measurement.
 func (b *bench) remove(ctx context.Context, pods []*lab.Pod) error {
 	if err := each(len(pods), func(i int) error { return pods[i].Delete(ctx) }); err != nil {
 		return err

@@ -12,17 +12,17 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// Goals: what an ADD may take beyond the chain alone.
+// Goals: the time that an ADD may add to the chain alone.
 const (
 	limitP50   = 3 * time.Millisecond
 	limitP99   = 10 * time.Millisecond
 	limitFirst = 200 * time.Millisecond
 )
 
-// perBlock is how many pods of each chain there are at a time.
+// perBlock is the number of pods of each chain that exist at the same time.
 const perBlock = 20
 
-// verbTimes are those of one verb: of the whole chain, and of the process of the plugin behind the bridge.
+// verbTimes are the times of one verb: of the whole chain, and of the process of the plugin after the bridge.
 type verbTimes struct{ chain, process times }
 
 func (v *verbTimes) note(of result.Variant, all, plugin time.Duration) {
@@ -63,7 +63,7 @@ func Alone(ctx context.Context, o Options, n int) (cells []result.Cell, err erro
 	return cells, nil
 }
 
-// block makes all pods first, and removes them last: only ADDs and DELs are in between.
+// block makes all pods first and removes them last, so that only ADDs and DELs run in between.
 func (b *bench) block(ctx context.Context, rounds int, adds, dels *verbTimes) error {
 	pods := make([]*lab.Pod, rounds*len(b.chains))
 	err := each(len(pods), func(i int) (err error) {
@@ -82,7 +82,7 @@ func (b *bench) block(ctx context.Context, rounds int, adds, dels *verbTimes) er
 	}{{b.add, adds}, {b.del, dels}} {
 		for round := range rounds {
 			for k := range b.chains {
-				k = (k + round) % len(b.chains) // none is always the one after the same other
+				k = (k + round) % len(b.chains) // no variant always follows the same other
 				all, plugin, err := verb.do(ctx, b.chains[k], pods[round*len(b.chains)+k])
 				if err != nil {
 					return fmt.Errorf("chain %s: %w", b.chains[k].variant, err)

@@ -19,7 +19,7 @@ import (
 // width is how many goroutines make and delete pods at a time.
 const width = 8
 
-// each calls f(0) to f(n-1), some at a time. It stops at errors.
+// each calls f(0) to f(n-1), several at a time. It stops at errors.
 func each(n int, f func(int) error) error {
 	var (
 		workers sync.WaitGroup
@@ -62,8 +62,8 @@ func together(n int, f func(int) error) error {
 	return errors.Join(errs...)
 }
 
-// onCPU runs f with all threads of this process on one CPU, so that whatever it starts is there, too: a wake-up on another
-// one costs more, and not always the same.
+// onCPU runs f with all threads of this process on one CPU, so that the processes that it starts run there,
+// too. A wake-up on another CPU costs more, and the cost varies.
 func onCPU(cpu int, f func() error) (err error) {
 	var before unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
@@ -77,7 +77,7 @@ func onCPU(cpu int, f func() error) (err error) {
 }
 
 func unpin(to *unix.CPUSet) error {
-	// Twice: threads may have been made meanwhile by one that was not done.
+	// Twice: a thread that was not pinned yet may have started others meanwhile.
 	for range 2 {
 		tasks, err := filepath.Glob("/proc/self/task/*")
 		if err != nil {

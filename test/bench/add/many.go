@@ -13,14 +13,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// FirstTen is the variant of the same chain while there were few pods.
+// FirstTen is the variant of the same chain while the node had few pods.
 const FirstTen result.Variant = "first ten"
 
-// edge is how many pods are added one at a time, at the beginning and at the end.
+// edge is the number of pods that are added one at a time, at the beginning and at the end.
 const edge = 10
 
-// ManyPods fills a node with n pods, without sockmap and with it, and compares the last ten ADDs with the first ten. After that
-// nothing may be left of the pods.
+// ManyPods fills a node with n pods, without sockmap and with it, and compares the last ten ADDs with the
+// first ten. At the end it checks that nothing of the pods is left.
 func ManyPods(ctx context.Context, o Options, n, rounds int) (cells []result.Cell, err error) {
 	first, last := times{}, times{}
 	for round := range rounds {
@@ -98,7 +98,7 @@ func (b *bench) timed(ctx context.Context, cpu int, c chain, pods []*lab.Pod) (t
 	return took, err
 }
 
-// empty says what is left of pods.
+// empty returns an error that lists what is left of the pods.
 func (b *bench) empty() error {
 	d, err := datapath.Open(b.BPFFS())
 	if err != nil {
@@ -113,7 +113,7 @@ func (b *bench) empty() error {
 	if err != nil {
 		return err
 	}
-	// A link goes some time after its pin.
+	// A link disappears some time after its pin.
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		links, err := d.LinkKeys()
 		if err != nil {

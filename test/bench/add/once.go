@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// AtOnce measures n ADDs, and then n DELs, of the same chain that begin at the same time; all chains in turn but the one with
-// ports, whose iptables take seconds each then.
+// AtOnce measures n ADDs of the same chain that begin at the same time, and then n DELs. It measures all
+// chains in turn, except the one with ports, whose iptables would take seconds each.
 func AtOnce(ctx context.Context, o Options, n, rounds int) (cells []result.Cell, err error) {
 	b, err := open(ctx, o)
 	if err != nil {
@@ -82,7 +82,7 @@ func (b *bench) crowd(ctx context.Context, c chain, n int) (map[string][]float64
 	return took, b.remove(ctx, pods)
 }
 
-// FirstOfABoot measures the first ADD with sockmap of each of so many nodes: it loads the programs.
+// FirstOfABoot measures the first ADD with sockmap on each of this many nodes: it loads the programs.
 func FirstOfABoot(ctx context.Context, o Options, boots int) ([]result.Cell, error) {
 	all := times{}
 	err := onCPU(o.CPU, func() error {
@@ -109,7 +109,7 @@ func boot(ctx context.Context, o Options, into times) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	plain, sockmap := b.of(result.Plain), b.of(result.Sockmap)
-	// The bridge is there already, of both: other networks' containers came first.
+	// The bridges of both chains exist already: containers of other networks came first.
 	bare := sockmap
 	if bare.list, err = b.bareSockmap(); err != nil {
 		return err

@@ -15,7 +15,7 @@ type times map[result.Variant][]float64
 
 func (t times) note(v result.Variant, d time.Duration) { t[v] = append(t[v], float64(d)) }
 
-// beyond is what each time is beyond that of the chain alone in the same round.
+// beyond returns each time minus the time of the chain alone in the same round.
 func (t times) beyond() times {
 	more := times{}
 	for v, all := range t {
@@ -29,7 +29,7 @@ func (t times) beyond() times {
 	return more
 }
 
-// at is one percentile for each variant.
+// at returns one percentile for each variant.
 func (t times) at(p float64) map[result.Variant][]float64 {
 	out := map[result.Variant][]float64{}
 	for v, all := range t {
@@ -38,7 +38,8 @@ func (t times) at(p float64) map[result.Variant][]float64 {
 	return out
 }
 
-// percentile is the smallest value that p percent of all do not exceed (nearest rank), 0 if there are none.
+// percentile returns the smallest value that is not below p percent of all (nearest rank), 0 if there are
+// none.
 func percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {
 		return 0

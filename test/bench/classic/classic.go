@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package classic attaches the design of the well-known sockmap samples to cgroups, so that benchmarks can compare with it.
-// It is no part of the product and not fit for production: nothing bounds what waits for a slow reader.
+// Package classic attaches the design of the well-known sockmap samples to cgroups, for comparison in
+// benchmarks. It is no part of the product and not fit for production: the backlog of a slow reader is not
+// bounded.
 package classic
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Classic is loaded and attached until Close. Nothing is pinned, so it ends with the process as well.
+// Classic is loaded and attached until Close. Nothing is pinned, so it also ends with the process.
 type Classic struct {
 	objects classicObjects
 	links   []link.Link
@@ -31,7 +32,7 @@ func Attach(cgroups ...string) (c *Classic, err error) {
 	if err := loadClassicObjects(&c.objects, nil); err != nil {
 		return c, fmt.Errorf("load the classic programs: %w", err)
 	}
-	// The kernel has no links for this attachment before 6.10. It goes with the map.
+	// The kernel has no links for this attachment before 6.10. The attachment ends with the map.
 	err = link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: c.objects.Tuples.FD(), Program: c.objects.ClassicVerdict, Attach: ebpf.AttachSkMsgVerdict,
 	})
@@ -61,7 +62,8 @@ func (c *Classic) attach(dir string) error {
 	return err
 }
 
-// Runs is how often the verdict has run, and for how long, while the kernel counted (ebpf.EnableStats).
+// Runs is the number of the verdict's runs and their total time, while the kernel counted them
+// (ebpf.EnableStats).
 func (c *Classic) Runs() (count uint64, total time.Duration, err error) {
 	stats, err := c.objects.ClassicVerdict.Stats()
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *Classic) Runs() (count uint64, total time.Duration, err error) {
 	return stats.RunCount, stats.Runtime, nil
 }
 
-// Close takes it away.
+// Close detaches and unloads it.
 func (c *Classic) Close() error {
 	var errs []error
 	for _, l := range c.links {

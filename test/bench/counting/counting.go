@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package counting is for guests whose clock counts instructions, a nanosecond each (test/vm run -icount): time that passes
-// there is work that is done, but for the time in which there is nothing to do. Then the clock jumps to the next timer.
+// Package counting is for guests whose clock counts instructions, a nanosecond each (test/vm run -icount).
+// Time there is work, except the time in which the processor is idle, when the clock jumps to the next timer.
 package counting
 
 import (
@@ -12,22 +12,22 @@ import (
 	"time"
 )
 
-// Unit of cells is this, followed by what a number is for: "request", say.
+// Unit is the beginning of the units of cells. It is followed by the operation: "request", for example.
 const Unit = "instructions/"
 
-// schedstat has the nanoseconds in which each processor ran a task, to the nanosecond. /proc/stat counts ticks of 10 ms,
-// which is as much as a whole sample takes.
+// schedstat has the time for which each processor ran a task, in nanoseconds. /proc/stat counts ticks of 10
+// ms, which is as long as a whole sample.
 const schedstat = "/proc/schedstat"
 
-// Work is what was done in a while.
+// Work is the work done between Begin and the call of its result.
 type Work struct {
-	Ran, Idle time.Duration // a nanosecond of the first is an instruction
+	Ran, Idle time.Duration // a nanosecond of Ran is an instruction
 }
 
-// Share of the time in which there was nothing to do.
+// Idle is the share of the time in which the processor was idle.
 func (w Work) Share() float64 { return float64(w.Idle) / max(1, float64(w.Ran+w.Idle)) }
 
-// Begin measures from now on what the one processor does.
+// Begin starts to measure the work of the one processor.
 func Begin() (since func() (Work, error), err error) {
 	before, err := ran()
 	if err != nil {
@@ -40,12 +40,13 @@ func Begin() (since func() (Work, error), err error) {
 	}, nil
 }
 
-// None is Begin for a machine that is not counted.
+// None is Begin for a machine without counting.
 func None() (since func() (Work, error), err error) {
 	return func() (Work, error) { return Work{}, nil }, nil
 }
 
-// ran is for how long tasks have run. A task's time is added when it stops: the caller sleeps a moment for that.
+// ran is the time for which tasks have run. A task's time is added when it stops, so the caller sleeps for a
+// moment.
 func ran() (time.Duration, error) {
 	time.Sleep(time.Microsecond)
 	b, err := os.ReadFile(schedstat)
@@ -69,12 +70,13 @@ func ranIn(text []byte) (time.Duration, error) {
 		found = append(found, time.Duration(nanos))
 	}
 	if len(found) != 1 {
-		return 0, fmt.Errorf("%s tells of %d processors: instructions are counted on one (test/vm run -icount)", schedstat, len(found))
+		return 0, fmt.Errorf("%s has %d processors, but counting needs one (test/vm run -icount)",
+			schedstat, len(found))
 	}
 	return found[0], nil
 }
 
-// Each is how many instructions one of count operations took, which all took that long.
+// Each is the number of instructions of one of count operations.
 func Each(took time.Duration, count float64) float64 {
 	return float64(max(0, took).Nanoseconds()) / max(1, count)
 }

@@ -67,7 +67,7 @@ func (c *client) dial(n int) error {
 
 const (
 	requestBytes = 64
-	// answerTime is longer than TCP needs to send twice what was lost.
+	// answerTime is longer than TCP needs to retransmit twice.
 	answerTime = 3 * time.Second
 )
 
@@ -78,7 +78,7 @@ func (c *client) askAll() answer {
 			if a.Failed++; a.Failed == 1 {
 				a.Why = err.Error()
 			}
-			if a.Failed > 20 { // each takes its time
+			if a.Failed > 20 { // each failure takes answerTime
 				a.Failed += len(c.fds) - i - 1
 				a.Why += "; the rest was not asked"
 				break
@@ -88,8 +88,8 @@ func (c *client) askAll() answer {
 	return a
 }
 
-// Of each hundred connections one makes some requests before it ends. Those to a destination where none was worth it would
-// stay on TCP (docs/adr/0011), and that is not what a crowd is for.
+// Of each hundred connections one makes some requests before it ends. Destinations whose connections never
+// gained anything would stay on TCP (docs/adr/0011), which is not what a crowd measures.
 const (
 	worthEvery = 100
 	worthAsks  = 5

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crowd keeps very many connections open between two containers: more than one process may have files, so by many
-// processes, each of which has a listener, and so a port, for itself.
+// Package crowd keeps very many connections open between two containers. They are more than the open files of
+// one process, so it uses many processes, each with its own listener, and so its own port.
 //
-// A program that uses it calls [Main] first: the processes are the program itself, started once more.
+// A program that uses it must call [Main] first: the processes are the same program.
 package crowd
 
 import (
@@ -15,10 +15,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// patience bounds everything that a process is asked for.
+// patience bounds each request to a process.
 const patience = 2 * time.Minute
 
-// Crowd is the processes. They hold no connection at first.
+// Crowd is a set of processes. They hold no connection at first.
 type Crowd struct {
 	couples []couple
 	stop    context.CancelFunc
@@ -30,8 +30,8 @@ type couple struct {
 	room           int
 }
 
-// Start starts as many processes in both pods as it takes to hold room connections. Those of one couple stay on the same
-// CPU.
+// Start starts as many processes in both pods as are needed for room connections. Both processes of a couple
+// stay on the same CPU.
 func Start(ctx context.Context, client, server *lab.Pod, room, cpu int) (_ *Crowd, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	c := &Crowd{stop: stop}
@@ -70,10 +70,10 @@ func Start(ctx context.Context, client, server *lab.Pod, room, cpu int) (_ *Crow
 	return c, nil
 }
 
-// Processes is how many there are.
+// Processes is the number of processes.
 func (c *Crowd) Processes() int { return 2 * len(c.couples) }
 
-// Connect makes n connections more, one after the other, and returns how long it took until the last was accepted.
+// Connect makes n further connections, one after the other, and returns the time until the last was accepted.
 func (c *Crowd) Connect(n int) (time.Duration, error) {
 	var took time.Duration
 	for _, p := range c.couples {
@@ -93,13 +93,13 @@ func (c *Crowd) Connect(n int) (time.Duration, error) {
 		took += time.Duration(max(accepted.At, dialed.At) - dialed.From)
 	}
 	if n > 0 {
-		return 0, fmt.Errorf("there is no room for %d connections", n)
+		return 0, fmt.Errorf("%d connections are more than the processes can hold", n)
 	}
 	return took, nil
 }
 
-// Ask sends 64 bytes through each connection, one after the other, and expects them back. It returns how many did not answer
-// so, and why the first did not.
+// Ask sends 64 bytes through each connection, one after the other, and expects the same bytes back. It
+// returns the number of connections that failed, and the first error.
 func (c *Crowd) Ask() (asked, failed int, why string, err error) {
 	for _, p := range c.couples {
 		a, err := p.client.ask(order{Ask: true})
@@ -115,7 +115,7 @@ func (c *Crowd) Ask() (asked, failed int, why string, err error) {
 	return asked, failed, why, nil
 }
 
-// Hangup ends all connections at once, by reset: none is left in TIME_WAIT.
+// Hangup resets all connections at once, so that none is left in TIME_WAIT.
 func (c *Crowd) Hangup() error {
 	for _, p := range c.couples {
 		if _, err := p.client.ask(order{Hangup: true}); err != nil {

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// most is how many connections one process holds at most: each has a port of the same destination.
+	// most is the maximum of connections in one process: each has its own port to the same destination.
 	most = 16_000
-	// others are files of a process that are no connections.
+	// others are open files of a process that are no connections.
 	others = 64
 )
 
-// FilesOfAProcess is how many connections one process can hold here. It asks for more than is allowed first: who may,
-// raises the limit.
+// FilesOfAProcess is the number of connections that one process can hold here. It first tries to raise the
+// limit of open files.
 func FilesOfAProcess() (int, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -36,8 +36,8 @@ func FilesOfAProcess() (int, error) {
 	return n, nil
 }
 
-// widen lets a pod's listeners queue as many connections as a client makes before they are accepted, and its clients use
-// nearly all ports.
+// widen lets a pod's listeners queue as many connections as a client makes before they are accepted, and lets
+// its clients use nearly all ports.
 func widen(p *lab.Pod) error {
 	return p.Do(func() error {
 		for name, value := range map[string]string{

@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// roleVariable in the environment makes this program one of a crowd.
+// roleVariable is the environment variable that makes this program a process of a crowd.
 const roleVariable = "BENCH_CROWD"
 
 const (
@@ -26,24 +26,24 @@ const (
 	roleDial  = "dial"
 )
 
-// order is what a process is told, a line of JSON. One of its members is set, and Room with the first.
+// order is an order to a process, one line of JSON. One of its fields is set, and Room with the first order.
 type order struct {
-	Listen  string `json:",omitempty"` // server: on this address, a port of its own
-	Connect string `json:",omitempty"` // client: to this address, from now on
-	Room    int    `json:",omitempty"` // connections that there will be
-	Dial    int    `json:",omitempty"` // client: so many connections more
-	Await   int    `json:",omitempty"` // server: until so many are there
-	Ask     bool   `json:",omitempty"` // client: on each connection
-	Hangup  bool   `json:",omitempty"` // all connections
+	Listen  string `json:",omitempty"` // server: listen on this address, on any port
+	Connect string `json:",omitempty"` // client: connect to this address
+	Room    int    `json:",omitempty"` // number of connections to expect
+	Dial    int    `json:",omitempty"` // client: make so many further connections
+	Await   int    `json:",omitempty"` // server: wait until there are so many
+	Ask     bool   `json:",omitempty"` // client: send a request on each connection
+	Hangup  bool   `json:",omitempty"` // close all connections
 }
 
-// answer is what it says then. Times are of CLOCK_MONOTONIC, which all processes share.
+// answer is the reply of a process. Times are in CLOCK_MONOTONIC, which all processes share.
 type answer struct {
 	Address  string `json:",omitempty"`
 	Open     int
 	From, At int64
 	Failed   int
-	Why      string `json:",omitempty"` // of the first that failed
+	Why      string `json:",omitempty"` // error of the first that failed
 	Error    string `json:",omitempty"`
 }
 
@@ -56,7 +56,8 @@ type member struct {
 	kill      context.CancelFunc
 }
 
-// start starts a process in place. It ends when its standard input does, and so with this process, however that ends.
+// start starts a process in place. It ends when its standard input is closed, and so with this process in any
+// case.
 func start(ctx context.Context, place *lab.Place, role string, cpu int) (*member, error) {
 	ctx, kill := context.WithCancel(ctx)
 	m := &member{kill: kill, cmd: place.Command(ctx, "/proc/self/exe")}
@@ -90,7 +91,7 @@ func (m *member) ask(o order) (a answer, err error) {
 	}
 	if err != nil {
 		m.kill()
-		_ = m.cmd.Wait() // so that all it complained about is there
+		_ = m.cmd.Wait() // so that all its messages have arrived
 		return a, fmt.Errorf("a process of the crowd has gone (%+v): %w: %s", o, err, bytes.TrimSpace(m.complaint.Bytes()))
 	}
 	if a.Error != "" {
@@ -105,7 +106,7 @@ func (m *member) end() error {
 	defer late.Stop()
 	defer m.kill()
 	if m.cmd.ProcessState != nil {
-		return nil // told already
+		return nil // reported already
 	}
 	if err := m.cmd.Wait(); err != nil {
 		return fmt.Errorf("end a process of the crowd: %w: %s", err, bytes.TrimSpace(m.complaint.Bytes()))

@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main does not return in a process of a crowd.
+// Main runs a process of a crowd and does not return, if this is one.
 func Main() {
 	role := os.Getenv(roleVariable)
 	if role == "" {
 		return
 	}
-	debug.SetGCPercent(-1) // what is held is known beforehand
+	debug.SetGCPercent(-1) // the memory that it needs is known in advance
 	if err := live(role, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "crowd:", err)
 		os.Exit(1)
@@ -29,7 +29,7 @@ func Main() {
 	os.Exit(0)
 }
 
-// live does what it is told until there is nothing more.
+// live follows orders until its input ends.
 func live(role string, in io.Reader, out io.Writer) error {
 	if _, err := FilesOfAProcess(); err != nil {
 		return err

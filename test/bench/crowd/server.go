@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is the process that accepts and sends back what comes.
+// server is the process that accepts connections and echoes.
 type server struct {
 	mu   sync.Mutex
 	fds  map[int]bool
@@ -71,7 +71,7 @@ func watch(epoll, fd int) error {
 	return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
-// serve ends with the process.
+// serve runs until the process ends.
 func (s *server) serve(epoll, listener int) error {
 	events := make([]unix.EpollEvent, 256)
 	for {
@@ -117,7 +117,7 @@ func (s *server) accept(epoll, listener int) error {
 	return nil
 }
 
-// echo sends back what has come. A connection that is at its end is closed.
+// echo sends received bytes back. It closes a connection at its end.
 func (s *server) echo(fd int) {
 	var buf [4096]byte
 	n, err := unix.Read(fd, buf[:])
@@ -125,7 +125,7 @@ func (s *server) echo(fd int) {
 		return
 	}
 	if n > 0 {
-		// So little always fits.
+		// So few bytes always fit into the send buffer.
 		if sent, err := unix.Write(fd, buf[:n]); err == nil && sent == n {
 			return
 		}
@@ -133,7 +133,7 @@ func (s *server) echo(fd int) {
 	s.close(fd)
 }
 
-// close leaves a descriptor alone that it does not know: its number may be another's by now.
+// close ignores a descriptor that it does not know: its number may belong to another file by now.
 func (s *server) close(fd int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +143,7 @@ func (s *server) close(fd int) {
 	}
 }
 
-// await waits until n connections are there.
+// await waits until there are n connections.
 func (s *server) await(n int) (answer, error) {
 	for end := time.Now().Add(patience / 2); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()
@@ -158,7 +158,7 @@ func (s *server) await(n int) (answer, error) {
 	}
 }
 
-// hangup waits until all clients' resets have come, and closes what is left.
+// hangup waits until the resets of all clients have come, and closes the rest.
 func (s *server) hangup() error {
 	for end := time.Now().Add(patience / 2); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()

@@ -17,18 +17,18 @@ import (
 )
 
 const (
-	batch = 64 // calls between two looks at the clock
+	batch = 64 // calls between two readings of the clock
 	size  = 64 // bytes of each call
 )
 
-// call is one kind of system call: before makes ready for a batch of them, after takes away what they left.
+// call is one kind of system call. before prepares a batch of them, and after removes what they left.
 type call struct {
 	name          string
 	before, after func() error
 	do            func() error
 }
 
-// callNames are those of the calls that children measure, in the order of the table.
+// callNames are the names of the calls that children measure, in the order of the table.
 var callNames = []string{
 	"tcp write", "tcp read", "tcp send", "tcp recv",
 	"redirected write", "redirected read", "redirected send", "redirected recv",
@@ -36,10 +36,10 @@ var callNames = []string{
 	"splice pipe-pipe", "splice socket-pipe", "setsockopt", "redirected setsockopt", "getsockopt", "redirected getsockopt",
 }
 
-// measure writes the nanoseconds of one call of each kind, by the median batch: what else the machine did meanwhile is in
-// a few batches only.
+// measure writes the nanoseconds of one call of each kind, by the median batch: other work of the machine
+// disturbs only a few batches.
 func measure(out io.Writer, batches int) error {
-	// No other thread of ours, no collection: what is left is the calls.
+	// No other thread and no garbage collection, so that only the calls are measured.
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
 	calls, settled, err := allCalls()
@@ -61,7 +61,7 @@ func measure(out io.Writer, batches int) error {
 		slices.Sort(times)
 		nanos[c.name] = float64(times[len(times)/2].Nanoseconds()) / batch
 	}
-	// A flow that has left the sockhash meanwhile was not measured as what its row says.
+	// If the flow has left the sockhash meanwhile, the row would have the wrong name.
 	if err := settled(); err != nil {
 		return fmt.Errorf("after all calls: %w", err)
 	}
@@ -84,7 +84,7 @@ func (c call) batch() (time.Duration, error) {
 
 var buf [batch * size]byte
 
-// raw makes a system call without telling Go's scheduler, and wants all bytes moved.
+// raw makes a system call without Go's scheduler, and expects all bytes to be moved.
 func raw(trap uintptr, fd int, a2, a3, a4, a5, a6, want uintptr) error {
 	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), a2, a3, a4, a5, a6)
 	if errno != 0 {
@@ -101,7 +101,7 @@ func move(trap uintptr, fd int, flags uintptr) func() error {
 	return func() error { return raw(trap, fd, p, size, flags, 0, 0, size) }
 }
 
-// drain reads all of a batch.
+// drain reads all bytes of a batch.
 func drain(fd int) func() error {
 	return func() error {
 		for left := batch * size; left > 0; {
@@ -120,7 +120,7 @@ func drain(fd int) func() error {
 	}
 }
 
-// fill sends a batch message by message, and for a socket waits until the last one is there.
+// fill sends a batch message by message. For a socket it waits until the last message has arrived.
 func fill(from, to int) func() error {
 	return func() error {
 		for range batch {
@@ -135,7 +135,8 @@ func fill(from, to int) func() error {
 
 func nothing() error { return nil }
 
-// answer sends a byte the other way: a stream one way leaves the sockhash, see docs/adr/0018-leaving-for-good.md.
+// answer sends a byte the other way, because a one-way stream leaves the sockhash, see
+// docs/adr/0018-leaving-for-good.md.
 func answer(from, to int) func() error {
 	return func() error {
 		if _, err := unix.Write(to, buf[:1]); err != nil {
@@ -190,7 +191,7 @@ func onFile() ([]call, error) {
 	}, nil
 }
 
-// options sets and asks TCP_NODELAY.
+// options sets and gets TCP_NODELAY.
 func options(prefix string, fd int) []call {
 	value, length := new(int32), new(uint32)
 	*value, *length = 1, 4

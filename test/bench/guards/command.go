@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guards measures what the guards cost: the time of one system call on sockets, pipes and files, without the data
-// path, with it and no guard, and with each guard alone and all together, in turn in one run. It says which guards the
-// kernel did not take.
+// Package guards measures the cost of the guards: the time of one system call on sockets, pipes and files,
+// without the data path, with it and no guard, and with each guard alone and all together, in turn in one
+// run. It lists the guards that the kernel refused.
 //
 // Where the clock counts instructions (go run ./test/vm run -icount), a nanosecond is an instruction.
 package guards
@@ -19,7 +19,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Main measures and does not return in a process that a measurement has started.
+// Main measures and does not return, in a process that a measurement has started.
 func Main() {
 	batches := os.Getenv(childVariable)
 	if batches == "" {
@@ -56,13 +56,13 @@ func Run(_ context.Context, args []string) error {
 type report struct {
 	Release  string                `json:"kernel"`
 	Rounds   int                   `json:"rounds"`
-	Refused  []datapath.GuardState `json:"refused,omitempty"` // guards that this kernel did not take
+	Refused  []datapath.GuardState `json:"refused,omitempty"` // guards that this kernel refused
 	Calls    []string              `json:"calls"`
 	Columns  []column              `json:"columns"`
 	Programs []program             `json:"programs,omitempty"`
 }
 
-// column is one setup: nanoseconds for each call, by round.
+// column is one setup: nanoseconds of each call, by round.
 type column struct {
 	Setup string               `json:"setup"`
 	Nanos map[string][]float64 `json:"nanoseconds"`

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize has a slot for each call of a batch: splice(2) does not merge what it moves.
+// pipeSize has a slot for each call of a batch, because splice(2) does not merge the bytes that it moves.
 const pipeSize = 4 * batch << 12
 
-// allCalls makes what the calls need; it lives as long as the process. settled tells whether the redirected connection still
-// is one.
+// allCalls makes what the calls need; it lives as long as the process. settled reports whether the redirected
+// connection still is one.
 func allCalls() (calls []call, settled func() error, err error) {
 	if err := loopbackUp(); err != nil {
 		return nil, nil, err
@@ -23,7 +23,7 @@ func allCalls() (calls []call, settled func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Without the data path this is plain TCP, too: the same calls to compare with.
+	// Without the data path this connection is plain TCP, too: it makes the same calls, for comparison.
 	redirected, err := connection(false)
 	if err != nil {
 		return nil, nil, err
@@ -50,8 +50,8 @@ func allCalls() (calls []call, settled func() error, err error) {
 	return calls, func() error { return settle(redirected, os.Getenv(redirectVariable) != "") }, nil
 }
 
-// splice moves what came from filler out of from, into the pipe. Out of a redirected socket nothing comes, with and without
-// a guard.
+// splice moves filler's bytes from from into the pipe. From a redirected socket it moves none, with and
+// without a guard.
 func splice(name string, filler, from int, pipe [2]int) call {
 	return call{name, fill(filler, from), drain(pipe[0]), func() error {
 		return raw(unix.SYS_SPLICE, from, 0, uintptr(pipe[1]), 0, size, unix.SPLICE_F_NONBLOCK, size)
@@ -68,8 +68,8 @@ func newPipe() (p [2]int, err error) {
 	return p, nil
 }
 
-// connection is over loopback, and redirected where the data path is loaded. One that is to stay plain has an option that
-// only TCP honours while it connects.
+// connection is a connection over loopback. It is redirected if the data path is loaded and it should be. One
+// that must stay plain has an option while it connects that only TCP honours.
 func connection(plain bool) (ends [2]int, err error) {
 	const flags = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	listener, err := unix.Socket(unix.AF_INET, flags&^unix.SOCK_NONBLOCK, 0)
@@ -113,10 +113,10 @@ func connection(plain bool) (ends [2]int, err error) {
 	return ends, settle(ends, !plain && os.Getenv(redirectVariable) != "")
 }
 
-// redirectVariable tells the child that the data path is loaded.
+// redirectVariable is the environment variable of the child that is set if the data path is loaded.
 const redirectVariable = "GUARD_BENCH_REDIRECTS"
 
-// settle exchanges messages until the pair's way is decided, and makes sure that it is the one that was wanted.
+// settle exchanges messages until it is decided how the pair sends, and checks that this is the wanted way.
 func settle(ends [2]int, redirect bool) error {
 	for range 2 {
 		if err := errors.Join(fill(ends[0], ends[1])(), drain(ends[1])()); err != nil {
@@ -135,13 +135,13 @@ func settle(ends [2]int, redirect bool) error {
 		return err
 	}
 	if byTCP := after - before; (byTCP == 0) != redirect {
-		return fmt.Errorf("%d segments went by TCP; is the connection to be redirected? %v", byTCP, redirect)
+		return fmt.Errorf("%d segments used TCP; should the connection be redirected? %v", byTCP, redirect)
 	}
 	return nil
 }
 
-// delivered counts the segments that TCP has sent and that were acknowledged. What was redirected is not among them, even where a guard adds
-// it to the bytes.
+// delivered counts the segments that TCP has sent and that were acknowledged. Redirected bytes are not among
+// them, even where a guard adds them to the number of bytes.
 func delivered(fd int) (uint64, error) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {

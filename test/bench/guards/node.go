@@ -20,14 +20,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// childVariable in the environment is the number of batches for a process that measures, inside the cgroup that
-// it was started in.
+// childVariable is the environment variable with the number of batches, for a process that measures in the
+// cgroup in which it was started.
 const childVariable = "GUARD_BENCH_MEASURE"
 
 // childLimit bounds a child on an emulated machine.
 const childLimit = 5 * time.Minute
 
-// unhookTime: the kernel takes hooks away a moment after their pins are gone.
+// unhookTime: the kernel removes hooks a moment after their pins are removed.
 const unhookTime = 200 * time.Millisecond
 
 // setup is what is loaded while calls are measured.
@@ -71,7 +71,7 @@ func allBut(name string) (others []string) {
 	return others
 }
 
-// node is what one run needs of the machine: a bpffs and a cgroup of its own.
+// node has what one run needs of the machine: its own bpffs and cgroup.
 type node struct {
 	dir     string // the bpffs is mounted here
 	state   string
@@ -125,7 +125,7 @@ func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
 	if !s.load {
 		return f(nil)
 	}
-	if err := os.MkdirAll(n.state, 0o700); err != nil { // Unload takes it away
+	if err := os.MkdirAll(n.state, 0o700); err != nil { // Unload removes it
 		return fmt.Errorf("make state directory: %w", err)
 	}
 	d, err := datapath.Load(n.state, datapath.Settings{
@@ -151,7 +151,7 @@ func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
 	return f(d)
 }
 
-// refused lists the guards that this kernel does not take.
+// refused lists the guards that this kernel refused.
 func (n *node) refused() (refused []datapath.GuardState, err error) {
 	err = n.with(setup{load: true}, func(d *datapath.Datapath) error {
 		states, err := d.GuardStates()
@@ -173,7 +173,7 @@ func (n *node) measure(s setup) (nanos map[string]float64, err error) {
 	return nanos, err
 }
 
-// child measures in a process of its own, whose sockets belong to the cgroup and to a network namespace of its own.
+// child measures in its own process, whose sockets belong to the cgroup and to its own network namespace.
 func (n *node) child(redirects bool) (nanos map[string]float64, err error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{fmt.Sprintf("%s=%d", childVariable, n.batches)}

@@ -15,14 +15,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// program is what the kernel says of one BPF program. It counts the runs of the whole node while it was loaded.
+// program has the kernel's counts of one BPF program. They include all runs on the node while it was loaded.
 type program struct {
 	Name  string  `json:"name"`
 	Runs  uint64  `json:"runs"`
 	Nanos float64 `json:"nanosecondsPerRun"`
 }
 
-// runTimes measures once more, with the kernel's clock running in each program, which costs more than most of them.
+// runTimes measures once more, with the kernel's clock in each program, which costs more than most programs.
 func (n *node) runTimes(s setup) (programs []program, err error) {
 	before, err := programIDs()
 	if err != nil {
@@ -64,7 +64,7 @@ func programIDs() (ids []ebpf.ProgramID, err error) {
 	}
 }
 
-// appendRunTime leaves out a program that never ran, and one that is gone by now.
+// appendRunTime leaves out programs that never ran, and those that are unloaded by now.
 func appendRunTime(programs []program, id ebpf.ProgramID) ([]program, error) {
 	p, err := ebpf.NewProgramFromID(id)
 	if errors.Is(err, fs.ErrNotExist) {

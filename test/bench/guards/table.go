@@ -10,8 +10,9 @@ import (
 	"text/tabwriter"
 )
 
-// print writes a table: nanoseconds of the first two setups, and of the others what they add in the same round: guards that
-// rest to the first, "nothing", the others to the second, "no guard". Behind each median is half of what lies between the lower and the upper quartile.
+// print writes a table: the nanoseconds of the first two setups, and the time that the others add in the same
+// round. Guards that rest are compared with the first setup, "nothing", and the others with the second, "no
+// guard". After each median is half of the interquartile range.
 func (r report) print(out io.Writer) {
 	fmt.Fprintf(out, "kernel %s, medians of %d rounds, ns per call of %d bytes (± half the distance of the quartiles)\n",
 		r.Release, r.Rounds, size)
@@ -61,6 +62,6 @@ func beyond(with, without []float64) (all []float64) {
 
 func summary(values []float64) (median, spread float64) {
 	s := slices.Sorted(slices.Values(values))
-	quarter := (len(s) - 1) / 4 // of few rounds, none: the spread is that of all
+	quarter := (len(s) - 1) / 4 // few rounds have none: the spread is that of all
 	return s[(len(s)-1)/2], (s[len(s)-1-quarter] - s[quarter]) / 2
 }

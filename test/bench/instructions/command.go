@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package instructions shows how many instructions a request takes on Debian's kernels, with all guards that they
-// run: plain TCP against sockmap. The packages micro and programs measure it, in guests whose clock counts
-// instructions; make bench-instructions has the whole sequence.
+// Package instructions shows how many instructions a request takes on Debian's kernels, with all guards that
+// run there: plain TCP against sockmap. The packages micro and programs measure it, in guests whose clock
+// counts instructions; make bench-instructions runs the whole sequence.
 //
-//	bench instructions build                             builds the plugins, for the guests' image
-//	bench instructions keep DIRECTORY                    copies the results that test/vm has left there into results/, a file a kernel
+//	bench instructions build                             builds the plugins for the guests' image
+//	bench instructions keep DIRECTORY                    copies results of test/vm to results/, a file per kernel
 //	bench instructions table -into docs/PERFORMANCE.md   writes the table of the files in results/
 package instructions
 
@@ -31,7 +31,7 @@ const usage = `Usage of bench instructions:
 
 var section = marked.Section{Name: "instructions", Target: "bench-instructions"}
 
-// Run does one of the three, as args ask for.
+// Run runs one of the three commands, as args say.
 func Run(ctx context.Context, args []string) error { return run(ctx, os.Stdout, args) }
 
 func run(ctx context.Context, out io.Writer, args []string) error {
@@ -72,8 +72,8 @@ func writeTable(out io.Writer, kept string, args []string) error {
 	return section.Into(*into, text)
 }
 
-// kernelFile is what one kernel's guest has measured.
+// kernelFile has the results of one kernel's guest.
 type kernelFile struct {
-	name string // of the kernel, as in test/vm/kernels.txt
+	name string // name of the kernel in test/vm/kernels.txt
 	result.File
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// programs of the manifest, each of which leaves a file of this name, twice: first on a node without sockmap.
+// programs of the manifest. Each leaves a file of this name twice: first on a node without sockmap.
 var programs = []string{"micro", "programs"}
 
 const (
@@ -22,15 +22,16 @@ const (
 	resultsFile = "results.json"
 )
 
-// Beside is plain TCP between pods without sockmap on a node where others have it: guards run in each call of the node.
+// Beside is plain TCP between pods without sockmap on a node where other pods have it: guards run in each
+// call on the node.
 const beside result.Variant = "beside"
 
-// keep takes the results of each kernel below from, in which both programs ran, into one file of its own. A kernel that has
-// not run keeps the file that it had.
+// keep copies the results of each kernel below from, in which both programs ran, into one file. It keeps the
+// file of a kernel that has not run.
 func keep(from, into string) error {
 	kernels, err := os.ReadDir(from)
 	if err != nil {
-		return fmt.Errorf("read what the guests have left: %w", err)
+		return fmt.Errorf("read the results of the guests: %w", err)
 	}
 	found := 0
 	var failed error
@@ -51,7 +52,7 @@ func keep(from, into string) error {
 	return failed
 }
 
-// merge makes cells of what a node without sockmap and one with it have given.
+// merge makes cells from the results of a node without sockmap and of one with it.
 func merge(dir string) (all result.File, err error) {
 	for i, program := range programs {
 		bare, err := result.Read(filepath.Join(dir, program+bareSuffix, resultsFile))
@@ -78,7 +79,8 @@ func merge(dir string) (all result.File, err error) {
 	return all, nil
 }
 
-// against gives a cell the base of a node without sockmap. What that node lacks is told as not measured.
+// against gives a cell the base of a node without sockmap. Cells that this node lacks are shown as not
+// measured.
 func against(c result.Cell, bare []result.Cell) result.Cell {
 	samples := map[result.Variant][]float64{result.Sockmap: c.Samples[result.Sockmap], beside: c.Samples[result.Plain]}
 	i := slices.IndexFunc(bare, func(b result.Cell) bool { return b.Group == c.Group && b.Name == c.Name && b.Measure == c.Measure })
@@ -92,7 +94,7 @@ func against(c result.Cell, bare []result.Cell) result.Cell {
 	return c
 }
 
-// load reads what is kept, in the order of the kernels' versions.
+// load reads the kept results, in the order of the kernels' versions.
 func load(kept string) (files []kernelFile, err error) {
 	paths, err := filepath.Glob(filepath.Join(kept, "*.json"))
 	if err != nil {
@@ -112,10 +114,10 @@ func load(kept string) (files []kernelFile, err error) {
 	return files, nil
 }
 
-// byVersion has 6.1 before 6.12, and that before 7.
+// byVersion sorts 6.1 before 6.12, and 6.12 before 7.
 func byVersion(a, b string) int {
 	var x, y [2]int
-	_, _ = fmt.Sscanf(a, "%d.%d", &x[0], &x[1]) // what is not there is 0
+	_, _ = fmt.Sscanf(a, "%d.%d", &x[0], &x[1]) // missing parts are 0
 	_, _ = fmt.Sscanf(b, "%d.%d", &y[0], &y[1])
 	return slices.Compare(x[:], y[:])
 }

@@ -13,12 +13,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// groups are what the cells of a group are called in the table.
+// groups are the names of the cells of a group in the table.
 var groups = map[string]string{
 	"rr": "request and answer, %s each", "stream": "stream, writes of %s", "churn": "%s", "offnode": "%s off the node", "program": "%s",
 }
 
-// table has a row for each cell and a column for each kernel. Where sockmap needs more, it says so in bold.
+// table has a row for each cell and a column for each kernel. Where sockmap needs more instructions, they are
+// in bold.
 func table(files []kernelFile) string {
 	var b strings.Builder
 	sum(&b, files)
@@ -42,7 +43,7 @@ func title(f kernelFile) string {
 	return fmt.Sprintf("%s<br>guards %s", f.Machine.Kernel, cmp.Or(guards, "none"))
 }
 
-// row is a cell of all kernels.
+// row is a cell on all kernels.
 type row struct{ group, name, title string }
 
 func rows(files []kernelFile) (all []row) {
@@ -86,8 +87,8 @@ func show(f kernelFile, key row) string {
 	return text
 }
 
-// measure is the one that is compared, worthTelling the percentage of idle time above which its cell has a line for it: one
-// processor that both ends share has something to do all the time, unless they wait for a timer.
+// measure is the one that is compared. worthTelling is the percentage of idle time above which a cell
+// mentions it: one processor that both ends share is busy all the time, unless they wait for a timer.
 const (
 	measure      = "instructions"
 	worthTelling = 5
@@ -114,10 +115,10 @@ func ratio(r result.Ratio) string {
 	return text
 }
 
-// worse means that all of the interval is on that side.
+// worse means that the whole interval is on that side.
 func worse(r result.Ratio) bool { return r.High < 1 }
 
-// sum says how many cells gain, and names those that lose.
+// sum counts the cells that gain, and names those that lose.
 func sum(b *strings.Builder, files []kernelFile) {
 	var fewer, same int
 	var more []string

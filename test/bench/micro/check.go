@@ -16,29 +16,32 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// The check makes sure that no traffic is slower than plain TCP, in two minutes: less than one for all cells, and for those that seem
-// to be slower once more, with more rounds. It fails where the whole interval of the ratio lies below the floor both times.
+// The check fails if any traffic is slower than plain TCP. It takes two minutes: less than one for all cells,
+// and the rest to measure those that seem to be slower once more, with more rounds. A cell fails if the whole
+// interval of the ratio is below the floor both times.
 //
-// Twin runs beside each cell: where two plain pairs are apart, nothing is judged. And one cell has a way whose server is slowed
-// down by a loop, which has to be found slower: what could not fail shows nothing.
+// Twin runs with each cell: if two plain pairs differ, there is no judgement. One cell has a variant whose
+// server is slowed down by a loop, which must be found slower: a check that cannot fail shows nothing.
 
-// checkPace leaves the interval of nine rounds: at least eight of them have to be below the floor for the whole of it to be.
+// checkPace has nine rounds, so the whole interval is below the floor only if at least eight rounds are.
 var (
 	checkPace = pace{rounds: 9, warm: 15 * time.Millisecond, time: 50 * time.Millisecond}
-	again     = 15 // rounds of what is measured once more
+	again     = 15 // rounds when a cell is measured once more
 )
 
-// checkLimit is for all of it, on a machine that is slow.
+// checkLimit bounds the check, on a slow machine.
 const checkLimit = 8 * time.Minute
 
-// slowedDown is Twin with a server that computes for slowedBy before each answer: a third of what a request of 64 B takes.
+// slowedDown is Twin with a server that computes for slowedBy before each answer: a third of the time of a
+// request of 64 B.
 const (
 	slowedDown result.Variant = "slowed"
 	slowedBy                  = 8 * time.Microsecond
 	slowedCell                = "rr/64 B"
 )
 
-// checkedWorks are those of the plan that the check has, with the ways that it compares and the first of their views.
+// checkedWorks are the works of the plan that the check has, with the variants that it compares and only
+// their first view.
 func checkedWorks(p pace, match *regexp.Regexp) (works []work) {
 	for _, w := range plan(p, match) {
 		if !slices.Contains(checked, w.title()) {
@@ -54,7 +57,7 @@ func checkedWorks(p pace, match *regexp.Regexp) (works []work) {
 	return works
 }
 
-// check measures works, and once more those that need it.
+// check measures all works, and those that seem to be slower once more.
 func check(ctx context.Context, w *world, works []work, out, log io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("the check is over its limit of %v", checkLimit))
 	defer cancel()
@@ -71,12 +74,13 @@ func check(ctx context.Context, w *world, works []work, out, log io.Writer) erro
 		}
 	}
 	if failed := conclude(first, second); len(failed) > 0 {
-		return fmt.Errorf("traffic is slower than plain TCP, or cannot be told from it:\n  %s", strings.Join(failed, "\n  "))
+		return fmt.Errorf("traffic is slower than plain TCP, or could not be judged:\n  %s",
+			strings.Join(failed, "\n  "))
 	}
 	return nil
 }
 
-// judged measures works, and says and shows what is to be thought of each.
+// judged measures works, and prints a finding for each.
 func judged(ctx context.Context, w *world, works []work, rounds int, out, log io.Writer) (map[string]finding, error) {
 	cells, err := measureAll(ctx, w, works, limit{rounds: rounds, started: time.Now()}, log)
 	if err != nil {

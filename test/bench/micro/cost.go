@@ -44,7 +44,7 @@ func cpuTime(p pace) []work {
 	}
 }
 
-// quietLoad is how busy the machine is without traffic: 1 is one CPU.
+// quietLoad is the load of the machine without traffic: 1 is one CPU.
 func quietLoad(d time.Duration) (float64, error) {
 	since, err := wire.Busy()
 	if err != nil {
@@ -83,14 +83,14 @@ func verdictTime(p pace) []work {
 	}}
 }
 
-// difference gives a cell samples of one variant only: what it has beyond the other.
+// difference gives a cell samples of one variant only: what it has beyond the other variant.
 func difference(of, beyond result.Variant) func(map[result.Variant]outcome) map[result.Variant]float64 {
 	return func(o map[result.Variant]outcome) map[result.Variant]float64 {
 		return map[result.Variant]float64{of: o[of].value - o[beyond].value}
 	}
 }
 
-// timed is how long each run of a verdict took while f ran, with the kernel's clock running in every program.
+// timed is the time of each run of a verdict while f ran, with the kernel's clock in every program.
 func (w *world) timed(v result.Variant, f func() error) (nanos float64, err error) {
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {

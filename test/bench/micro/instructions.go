@@ -12,21 +12,22 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// brief is enough where the clock counts instructions: a sample differs from the next by a percent, not by a third. A
-// stream needs longer: its buffers grow first, and who runs when is not the same each time.
+// brief is enough where the clock counts instructions: samples differ by a percent, not by a third. A stream
+// needs longer: its buffers grow first, and the order of its ends varies.
 var (
 	briefStream = pace{rounds: 5, warm: 40 * time.Millisecond, time: 100 * time.Millisecond}
 	brief       = pace{rounds: 5, warm: 15 * time.Millisecond, time: 40 * time.Millisecond}
 )
 
-// countedVariants on a node with sockmap; on a bare one there is plain TCP only, and Twin tells by how much two equal ways differ.
-// Guards run in each call of the whole node, so plain TCP costs more beside sockmap than where there is none.
+// countedVariants on a node with sockmap. On a bare node there is only plain TCP, and Twin shows how much two
+// equal variants differ. Guards run in each call on the whole node, so plain TCP costs more on a node with
+// sockmap than on one without.
 var (
 	countedVariants = []result.Variant{result.Plain, result.Sockmap}
 	bareVariants    = []result.Variant{result.Plain, result.Twin}
 )
 
-// works are what was asked for.
+// works are the selected ones.
 func (o options) works() []work {
 	switch {
 	case o.instructions:
@@ -42,7 +43,8 @@ func (o options) works() []work {
 	return only(plan(o.pace, o.match), o.only)
 }
 
-// countedWorks are those of the plan whose instructions are counted, each with one view: the instructions of an operation.
+// countedWorks are the works of the plan whose instructions are counted, each with one view: the instructions
+// of an operation.
 func countedWorks(p pace, match *regexp.Regexp, variants []result.Variant) (works []work) {
 	for _, n := range []int{1, 64, 1 << 10, 16 << 10, 64 << 10} {
 		works = append(works, counted(exchange(p, n, same), "request", n))
@@ -65,8 +67,9 @@ func countedWorks(p pace, match *regexp.Regexp, variants []result.Variant) (work
 	return slices.DeleteFunc(works, func(w work) bool { return !match.MatchString(w.title()) })
 }
 
-// counted has one view, of operations that send so many bytes one way. What it counts is all that the machine did for the
-// traffic, with its warm-up and the connection: where a stream stalls, nobody can tell which part of its time was idle.
+// counted has one view, of operations that send so many bytes one way. It counts all work of the machine for
+// the traffic, including its warm-up and the connection: if a stream stalls, it is unknown which part of its
+// time was idle.
 func counted(w work, each string, bytes int) work {
 	w.views = []view{{
 		measure: "instructions", unit: counting.Unit + each, better: result.Lower,
@@ -78,7 +81,7 @@ func counted(w work, each string, bytes int) work {
 	return w
 }
 
-// guards that run, none on a bare node.
+// guards that run; none on a bare node.
 func (w *world) guards() ([]string, error) {
 	if w.bare {
 		return nil, nil

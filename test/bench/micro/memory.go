@@ -40,7 +40,8 @@ func memory(p pace) []work {
 	}}
 }
 
-// settledMemory waits until the kernel has freed what it frees a moment later: half a second at most.
+// settledMemory waits, for half a second at most, until the kernel has freed the memory that it frees with a
+// delay.
 func settledMemory() (bytes int64, err error) {
 	const step, enough = 25 * time.Millisecond, 32 << 10
 	steady := 0

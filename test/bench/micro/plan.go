@@ -15,16 +15,17 @@ import (
 
 var (
 	everyVariant = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Classic, result.Kept}
-	// Nothing stops a classic writer before memory is full.
+	// Nothing stops a sender of the classic design before memory is full.
 	boundedVariants = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Kept}
-	// Where nothing is redirected, percents count: they are told from what two equal ways differ by, and from what any program would cost.
+	// Where nothing is redirected, a percent matters: these cells are compared with the difference between
+	// two equal variants, and with the cost of any program.
 	taxed = []result.Variant{result.Plain, result.Sockmap, result.Off, result.Twin}
 )
 
-// slowPause is after each read of 64 KiB: a reader that takes some 250 MB/s at most.
+// slowPause is the pause after each read of 64 KiB: the reader takes some 250 MB/s at most.
 const slowPause = 200 * time.Microsecond
 
-// plan is everything, or what matches: group/name.
+// plan returns all works, or those that match: group/name.
 func plan(p pace, match *regexp.Regexp) (works []work) {
 	all := [][]work{requests(p), streams(p), connections(p), churn(p), offNode(p), cpuTime(p), memory(p), verdictTime(p)}
 	for _, group := range all {
@@ -37,7 +38,7 @@ func plan(p pace, match *regexp.Regexp) (works []work) {
 	return works
 }
 
-// only leaves these variants in works; none are all.
+// only keeps these variants in works; none means all.
 func only(works []work, variants []string) (left []work) {
 	if len(variants) == 0 {
 		return works
@@ -60,7 +61,7 @@ func size(n int) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// talk is a work's traffic between the ends of each variant.
+// talk measures a work's traffic between the ends of each variant.
 func talk(o wire.Order, at cpus) func(*world, result.Variant) (outcome, error) {
 	return func(w *world, v result.Variant) (outcome, error) { return w.slot(w.routes[v], v, o, at, nil) }
 }
@@ -83,7 +84,7 @@ func requests(p pace) (works []work) {
 	return append(works, exchange(p, 64, two), sips(p))
 }
 
-// sips are requests of which each byte is read by a call of its own.
+// sips are requests of which each byte is read by its own call.
 func sips(p pace) work {
 	return work{
 		group: "rr", name: "4 KiB, read byte by byte", cpus: same, variants: boundedVariants,
@@ -102,7 +103,8 @@ func exchange(p pace, n int, at cpus) work {
 	}
 }
 
-// streamGoals are by size of the writes, with both ends on one CPU. On two CPUs it is enough to lose nothing.
+// streamGoals are the goals by size of the writes, with both ends on one CPU. On two CPUs it is enough not to
+// be slower.
 var streamGoals = map[int]float64{64: 1, 256: 1.1, 1 << 10: 1.2, 16 << 10: 1.3, 64 << 10: 1.15, 256 << 10: 1.15}
 
 func streams(p pace) (works []work) {
@@ -145,10 +147,12 @@ func connections(p pace) (works []work) {
 	return works
 }
 
-// churnWarm is long enough for some hundred connections: after 256 that gain nothing sockmap leaves a destination to TCP.
+// churnWarm is long enough for some hundred connections: after 256 connections without a gain, sockmap keeps
+// a destination on TCP.
 const churnWarm = 150 * time.Millisecond
 
-// churn has no variant kept, because such connections are not let in, and no share, because hardly any is redirected.
+// churn has no variant kept, because such connections do not join, and no share, because hardly any bytes are
+// redirected.
 func churn(p pace) []work {
 	v := perSecond("rate", "1/s", result.NotSlower, rate)
 	v.note = "all but one for each 50 ms stay on TCP, as the 256 before them gained nothing"
@@ -158,7 +162,7 @@ func churn(p pace) []work {
 		measure: func(w *world, v result.Variant) (outcome, error) {
 			r := w.routes[v]
 			if !w.counting {
-				r.pair = nil // what it counts takes long to find among so many sockets that have closed
+				r.pair = nil // counting is slow among so many closed sockets
 			}
 			return w.slot(r, v, wire.Order{Kind: wire.Churn, Size: 64, Warm: churnWarm, Time: p.time}, same, nil)
 		},
@@ -166,7 +170,7 @@ func churn(p pace) []work {
 	}}
 }
 
-// offNode is traffic of which nothing can be redirected: what a container pays for being an endpoint.
+// offNode is traffic of which nothing can be redirected: the cost of being an endpoint.
 func offNode(p pace) (works []work) {
 	for _, w := range []struct {
 		name  string

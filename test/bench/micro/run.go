@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// tolerated failures of one work: a third ends it. A round in which one variant fails counts for none.
+// tolerated failures of one work: a third failure ends it. A round in which one variant fails does not count.
 const tolerated = 2
 
 // progress of one work.
@@ -39,15 +39,15 @@ func begin(works []work) (all []*progress) {
 	return all
 }
 
-// limit of a run: so many rounds, and none after the first that would probably end after the budget, 0 for none. One that takes
-// longer than it promised is cut off.
+// limit bounds a run: by a number of rounds, and by a budget (0 for none). After the first, no round starts
+// that would probably end after the budget. A round that takes longer than expected is cut off.
 type limit struct {
 	rounds  int
 	started time.Time
 	budget  time.Duration
 }
 
-// reached is asked after each round, with the time that the first began.
+// reached is called after each round, with the time at which the first began.
 func (l limit) reached(done int, first time.Time) bool {
 	each := time.Since(first) / time.Duration(done)
 	return done >= l.rounds || l.over(each)
@@ -57,7 +57,7 @@ func (l limit) over(more time.Duration) bool {
 	return l.budget > 0 && time.Since(l.started)+more > l.budget
 }
 
-// measureAll goes through all works once in each round, so that what changes on the machine meanwhile meets them all.
+// measureAll measures all works once in each round, so that changes on the machine affect all of them.
 func measureAll(ctx context.Context, w *world, works []work, l limit, log io.Writer) ([]result.Cell, error) {
 	all := begin(works)
 	first := time.Now()
@@ -111,8 +111,8 @@ func (p *progress) round(w *world, round int) error {
 	return nil
 }
 
-// order is a Williams design: zigzag rows, each a step further. After as many rounds as there are variants, or twice as many
-// of an odd number, each has come directly after each other one equally often.
+// order is a Williams design: zigzag rows, each shifted by one. After as many rounds as there are variants,
+// or twice as many for an odd number, each variant has directly followed each other one equally often.
 func order(variants []result.Variant, round int) (row []result.Variant) {
 	n := len(variants)
 	for i := range n {
@@ -141,7 +141,7 @@ func (p *progress) add(outcomes map[result.Variant]outcome) {
 	}
 }
 
-// finish fills in what is known only now.
+// finish sets the fields that are known only at the end.
 func (p *progress) finish() []result.Cell {
 	shares := map[result.Variant]float64{}
 	for _, v := range p.shares {

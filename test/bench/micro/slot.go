@@ -24,16 +24,16 @@ var (
 	two  = cpus{"two", 0, 1}
 )
 
-// outcome is what one variant gave in one round.
+// outcome is the result of one variant in one round.
 type outcome struct {
 	client, server wire.Answer
 	redirected     uint64        // bytes
 	sent           uint64        // bytes by both programs
-	value          float64       // of measures that are no time or rate of the traffic
-	work           counting.Work // of the machine during the traffic, where instructions are counted
+	value          float64       // of measures that are neither a time nor a rate of the traffic
+	work           counting.Work // work of the machine during the traffic, where instructions are counted
 }
 
-// slot runs one order on one way, and finds out how many of its bytes were redirected.
+// slot runs one order on one route, and finds out how many of its bytes were redirected.
 func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
 	o.Addr, o.Kept, o.Congestion, o.Spin = r.listen, r.kept, w.congestion, r.spin
 	before, err := w.counted(r)
@@ -77,13 +77,13 @@ func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func
 		}
 		out.redirected = counted.Redirected
 	case v == result.Classic && o.Kind != wire.Churn:
-		// It counts nothing, but TCP does: what did not go there went the short way.
+		// The classic design counts nothing, but TCP does: bytes that did not use TCP were redirected.
 		out.redirected = out.sent - min(out.sent, out.client.TCP+out.server.TCP)
 	}
 	return out, err
 }
 
-// wasKept makes sure that the verdict had what was sent before it, and left it to TCP.
+// wasKept checks that the verdict saw all sent bytes, and passed them to TCP.
 func wasKept(counted pods.Sent, sent uint64) error {
 	if counted.Redirected > 0 {
 		return fmt.Errorf("%d bytes were redirected that should have been left to TCP", counted.Redirected)
@@ -101,7 +101,8 @@ func (w *world) counted(r route) (pods.Sent, error) {
 	return r.pair.Sent(w.node)
 }
 
-// settled waits until the sockets have closed, so that all they sent is counted. What is missing was not redirected.
+// settled waits until the sockets are closed, so that all their bytes are counted. Bytes that are missing
+// were not redirected.
 func (w *world) settled(r route, before pods.Sent, sent uint64) (since pods.Sent, err error) {
 	for range 20 {
 		now, err := w.counted(r)

@@ -9,10 +9,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// pace is how much of everything.
+// pace is the length of a measurement.
 type pace struct {
 	rounds   int
-	budget   time.Duration // with everything: a slow machine gets fewer rounds
+	budget   time.Duration // for everything: a slow machine gets fewer rounds
 	warm     time.Duration // of each variant in each round
 	time     time.Duration
 	busyTime time.Duration // where the kernel's clock is coarse
@@ -28,19 +28,20 @@ var (
 	}
 )
 
-// work is traffic that is measured for all its variants, one right after the other, in each round. What it gives are
-// cells: several views on the same traffic.
+// work is traffic that is measured for all its variants, one right after the other, in each round. Its
+// results are cells: several views on the same traffic.
 type work struct {
 	group, name string
 	cpus        cpus
 	variants    []result.Variant
-	shares      []result.Variant   // of which it is told how much was redirected
+	shares      []result.Variant   // variants whose share of redirected bytes is reported
 	before      func(*world) error // each round
 	measure     func(*world, result.Variant) (outcome, error)
 	views       []view
 }
 
-// view is one cell. Either value takes a sample from each variant's outcome, or derive makes samples of them all.
+// view is one cell. Either value takes a sample from each variant's outcome, or derive makes samples from all
+// of them.
 type view struct {
 	name    string // instead of the work's
 	measure string
@@ -55,7 +56,7 @@ type view struct {
 	derive  func(map[result.Variant]outcome) map[result.Variant]float64
 }
 
-// title is what -run matches.
+// title is the string that -run matches.
 func (w work) title() string {
 	if w.cpus == two {
 		return w.group + "/" + w.name + ", two CPUs"
@@ -87,13 +88,13 @@ func (v view) samples(outcomes map[result.Variant]outcome) map[result.Variant]fl
 	return all
 }
 
-// Views on the traffic's own numbers.
+// Views on the numbers of the traffic itself.
 
 func p50(o outcome) float64  { return float64(o.client.P50) }
 func p99(o outcome) float64  { return float64(o.client.P99) }
 func p999(o outcome) float64 { return float64(o.client.P999) }
 
-// rate is that of requests or connections; a stream's is its reader's.
+// rate is the rate of requests or connections. The rate of a stream is that of its reader.
 func rate(o outcome) float64   { return o.client.Rate() }
 func readAt(o outcome) float64 { return o.server.Rate() }
 func value(o outcome) float64  { return o.value }

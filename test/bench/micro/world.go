@@ -24,18 +24,18 @@ import (
 type route struct {
 	client, server *wire.Agent
 	listen         string
-	pair           *pods.Pair // whose bytes the data path counts; nil: none are redirected
+	pair           *pods.Pair // pair whose bytes the data path counts; nil: none are redirected
 	kept           bool
-	off            bool          // by the kill switch, while it is used
-	spin           time.Duration // of the server: see check.go
+	off            bool          // switched off by the kill switch during its measurement
+	spin           time.Duration // delay of the server: see check.go
 }
 
-// world is everything that is compared.
+// world has all variants that are compared.
 type world struct {
 	node    *lab.Node
 	sockmap *pods.Pair
 	old     *classic.Classic
-	verdict *ebpf.Program      // of the product
+	verdict *ebpf.Program      // the verdict of sockmap
 	data    *datapath.Datapath // of the node
 	routes  map[result.Variant]route
 	outward map[result.Variant]route // to a host off the node
@@ -43,7 +43,7 @@ type world struct {
 
 	congestion string
 	counting   bool          // the clock counts instructions
-	bare       bool          // nobody has sockmap: the way of this name is plain TCP, too
+	bare       bool          // no pod has sockmap: the route of this name is plain TCP, too
 	spin       time.Duration // of sockmap's server
 }
 
@@ -88,7 +88,8 @@ func newWorld(ctx context.Context, o options, log io.Writer) (w *world, err erro
 	return w, w.connect(ctx, plain, old, twin)
 }
 
-// connect starts the ends. Those that share a container, or serve several variants, are never asked at the same time.
+// connect starts the ends. Ends that share a container, or serve several variants, are never used at the same
+// time.
 func (w *world) connect(ctx context.Context, plain, old, twin *pods.Pair) (err error) {
 	start := func(name string, at wire.Place) *wire.Agent {
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// bench is a node, and its containers.
+// bench is a node with its containers.
 type bench struct {
 	node    *lab.Node
 	options options
@@ -32,7 +32,7 @@ func newBench(ctx context.Context, node *lab.Node, o options) (*bench, error) {
 			return nil, err
 		}
 	}
-	// Servers that are not root find their files below it.
+	// Servers that do not run as root find their files below it.
 	if err := os.Chmod(node.Dir(), 0o711); err != nil {
 		return nil, fmt.Errorf("let servers into the node's directory: %w", err)
 	}
@@ -65,8 +65,8 @@ func (b *bench) sides(ctx context.Context, p program) (sides []*side, err error)
 	return sides, nil
 }
 
-// manyPorts lets a client connect more often than the kernel's defaults are made for, which fail it after 28,000 times in a
-// minute.
+// manyPorts lets a client connect more often than the kernel's defaults allow, which fail after 28,000
+// connections in a minute.
 func manyPorts(ctx context.Context, client *lab.Pod) error {
 	_, err := client.Output(ctx, "sh", "-c",
 		"echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse && echo 16000 65000 >/proc/sys/net/ipv4/ip_local_port_range")
@@ -76,7 +76,8 @@ func manyPorts(ctx context.Context, client *lab.Pod) error {
 	return nil
 }
 
-// all measures one program after the other. The error has what could not be measured; the cells are the others.
+// all measures one program after the other. The error has the programs that could not be measured; the cells
+// are those of the others.
 func (b *bench) all(ctx context.Context, selected []selection) (cells []result.Cell, failed error) {
 	for i, s := range selected {
 		if ctx.Err() != nil {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package programs measures what sockmap gives to real programs: redis, nginx, PostgreSQL, memcached, HAProxy, gRPC, each
-// server in a container and its client in another of the same node, through the conflist of conf/, without sockmap in the
-// chain and with it, in turn. It leaves .cache/bench/programs.json.
+// Package programs measures how much sockmap speeds up real programs: redis, nginx, PostgreSQL, memcached,
+// HAProxy, gRPC. Each server is in a container and its client in another of the same node, with the conflist
+// of conf/, without sockmap in the chain and with it, in turn. It writes .cache/bench/programs.json.
 //
 // A run in which a request fails, or an answer is wrong, is an error and no sample.
 package programs
@@ -27,14 +27,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// Servers always run on serverCPU. Clients do, too, which is what is mainly compared: a wake-up on another CPU of a virtual
-// machine costs more than all that TCP does. Some cells are measured with the client on otherCPU as well.
+// Servers always run on serverCPU. In the main comparison clients run there, too, because a wake-up on
+// another CPU of a virtual machine costs more than all of TCP's work. Some cells are also measured with the
+// client on otherCPU.
 var (
 	serverCPU = 1
 	otherCPU  = 0
 )
 
-// limit is for everything but building.
+// limit bounds everything except the build.
 const limit = 30 * time.Minute
 
 type options struct {
@@ -109,7 +110,7 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
-// run writes what could be measured even if something could not.
+// run writes the results that it could measure, even if some could not be measured.
 func run(ctx context.Context, o options) (err error) {
 	selected := o.selected()
 	if len(selected) == 0 {
@@ -120,7 +121,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	var log bytes.Buffer // of the plugins: only worth reading if something fails
+	var log bytes.Buffer // messages of the plugins: printed only after an error
 	node, err := pods.NodeOf(ctx, o.bin, &log)
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, node.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// What this process does meanwhile is nothing to speak of, but not beside the servers.
+	// This process does little meanwhile, but it must not run on the CPU of the servers.
 	if err := wire.PinProcess(0, otherCPU); err != nil {
 		return err
 	}

@@ -11,13 +11,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// countedTime of a run is some thousand requests. More of them say the same again: the clock counts instructions.
+// countedTime of a run is long enough for some thousand requests. More would give the same result, because
+// the clock counts instructions.
 const countedTime = 100 * time.Millisecond
 
-// countedPrograms are those whose instructions are counted: what they need of this machine is packed into the guest.
+// countedPrograms are the programs whose instructions are counted. Their files on this machine are packed
+// into the guest.
 var countedPrograms = []string{"redis", "nginx", "proxies"}
 
-// selected are the cells that were asked for.
+// selected are the selected cells.
 func (o options) selected() []selection {
 	all := programs()
 	if !o.instructions {
@@ -33,15 +35,15 @@ func (o options) selected() []selection {
 	return selectCells(all, o)
 }
 
-// uncounted cells say the same as others do.
+// uncounted cells have the same results as others.
 var uncounted = []string{"nginx 256 keep-alive"}
 
-// instructions of one operation of a run, in which the processor had nothing to do for this long.
+// instructions of one operation of a run in which the processor was idle for this time.
 func (s sample) instructions(idle time.Duration) float64 {
 	return counting.Each(time.Duration(float64(s.count)/s.rate*1e9)-idle, float64(s.count))
 }
 
-// results are the cells of a measurement that went well.
+// results are the cells of a successful measurement.
 func (m *measurement) results(instructions bool) []result.Cell {
 	if !instructions {
 		return m.cells()
@@ -61,7 +63,7 @@ func (m *measurement) results(instructions bool) []result.Cell {
 	return []result.Cell{c, idle}
 }
 
-// guards that run, none on a bare node.
+// guards that run; none on a bare node.
 func (b *bench) guards() ([]string, error) {
 	if b.options.bare {
 		return nil, nil

@@ -18,7 +18,7 @@ const (
 	two  = "two"
 )
 
-// selection is a program, and those of its measurements that were asked for.
+// selection is a program with its selected measurements.
 type selection struct {
 	program      program
 	measurements []*measurement
@@ -36,18 +36,18 @@ type measurement struct {
 type taken struct {
 	rates, p99s []float64
 	counts      []float64
-	counted     []float64 // instructions of each operation, where they are counted
-	idle        []float64 // percent of the time, where instructions are counted
-	last        float64   // rate, with that of the warm-up
+	counted     []float64 // instructions of each operation, if they are counted
+	idle        []float64 // percent of the time, if instructions are counted
+	last        float64   // rate, including that of the warm-up
 	sent        pods.Sent
 }
 
 func (m *measurement) String() string { return m.cell.name + " (" + m.cpus + ")" }
 
-// guess is a rate that nobody is slower than by much. The first run of the warm-up finds out.
+// guess is a rate that hardly any program is below. The first run of the warm-up measures the real rate.
 const guess = 2000
 
-// warmUp also finds out how many operations clients get that are asked for a number of them.
+// warmUp also finds the number of operations for clients that need a number instead of a time.
 func (m *measurement) warmUp(ctx context.Context, sides []*side, duration time.Duration) {
 	m.taken = map[result.Variant]*taken{}
 	for _, s := range sides {
@@ -62,7 +62,7 @@ func (m *measurement) warmUp(ctx context.Context, sides []*side, duration time.D
 	}
 }
 
-// round measures all sides, one right after the other. None is always the first.
+// round measures all sides, one right after the other. Another side is first in each round.
 func (m *measurement) round(ctx context.Context, sides []*side, round int, duration time.Duration) {
 	for i := range sides {
 		if m.failed != nil {
@@ -119,7 +119,7 @@ func (m *measurement) run(ctx context.Context, s *side, duration time.Duration) 
 	if m.cpus == two {
 		l.cpu = otherCPU
 	}
-	// Clients end by themselves. This is for those that wait for an answer for ever.
+	// Clients end themselves. This bounds those that wait for an answer for ever.
 	ctx, cancel := context.WithTimeout(ctx, 10*duration+20*time.Second)
 	defer cancel()
 	got, err := m.cell.client(ctx, s, l)
@@ -133,7 +133,7 @@ func (m *measurement) run(ctx context.Context, s *side, duration time.Duration) 
 	return got, nil
 }
 
-// cells are the rate, and p99 where the tool told it.
+// cells are the rate, and p99 if the tool reports it.
 func (m *measurement) cells() []result.Cell {
 	rate := result.Cell{
 		Group: "program", Name: m.cell.name, Measure: "rate", Unit: "1/s", Better: result.Higher, CPUs: m.cpus, Note: m.cell.note,

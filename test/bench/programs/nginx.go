@@ -18,8 +18,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// nginxConfig is Debian's for one worker, with connections that are kept for as long as wrk wants them, and files below
-// %[1]s. It listens on %[2]s.
+// nginxConfig is Debian's configuration for one worker, with connections that are kept open as long as wrk
+// wants, and files below %[1]s. It listens on %[2]s.
 const nginxConfig = `daemon off;
 worker_processes 1;
 pid %[1]s/pid;
@@ -39,7 +39,7 @@ http {
 }
 `
 
-// Files that nginx has, by name.
+// Files of the server, by name.
 var nginxFiles = map[string]int{"1k": 1 << 10, "100k": 100 << 10}
 
 const httpPort = 80
@@ -83,7 +83,7 @@ func content(size int) []byte {
 	return b
 }
 
-// checkFiles gets all files, each byte of them, as wrk's clients do.
+// checkFiles gets all files as wrk's clients do, and compares each byte.
 func checkFiles(ctx context.Context, s *side) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return s.pods.Client.DialContext(ctx, network, addr)

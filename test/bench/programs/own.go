@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// What follows has a client, or a server too, of peer/. These clients check each answer themselves.
+// These programs have a client, and some also a server, in peer/. The clients check each answer themselves.
 
 const (
 	grpcPort      = 50051
@@ -71,13 +71,13 @@ func peer(mode string, port uint16, connections int) func(context.Context, *side
 			Seconds, P99 float64
 		}
 		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Seconds <= 0 {
-			return sample{}, fmt.Errorf("peer %s says %q: %w", mode, out, err)
+			return sample{}, fmt.Errorf("peer %s printed %q: %w", mode, out, err)
 		}
 		return sample{rate: float64(r.Operations) / r.Seconds, p99: time.Duration(r.P99), count: r.Operations}, nil
 	}
 }
 
-// answers tells whether a server answers at all.
+// answers reports whether a server answers at all.
 func answers(mode string, port uint16) func(context.Context, *side) error {
 	client := peer(mode, port, 1)
 	return func(ctx context.Context, s *side) error {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// parseRedis reads what redis-benchmark --csv -e prints for one test.
+// parseRedis reads the output of redis-benchmark --csv -e for one test.
 func parseRedis(out string) (sample, error) {
 	trouble := func(what string) (sample, error) {
 		return sample{}, fmt.Errorf("redis-benchmark: %s: %s", what, strings.TrimSpace(out))
@@ -49,7 +49,7 @@ var (
 	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d+) requests in `)
 )
 
-// parseWrk reads what wrk --latency prints.
+// parseWrk reads the output of wrk --latency.
 func parseWrk(out string) (s sample, err error) {
 	trouble := func(what string) (sample, error) {
 		return sample{}, fmt.Errorf("wrk: %s: %s", what, strings.TrimSpace(out))
@@ -78,7 +78,7 @@ var (
 	pgbenchFailed = regexp.MustCompile(`(?m)^number of failed transactions: (\d+) `)
 )
 
-// checkPgbench reads what pgbench -t prints, of which this many transactions were asked for.
+// checkPgbench reads the output of pgbench -t for this number of transactions.
 func checkPgbench(out string, transactions int) error {
 	done, failed := pgbenchDone.FindStringSubmatch(out), pgbenchFailed.FindStringSubmatch(out)
 	want := strconv.Itoa(transactions)

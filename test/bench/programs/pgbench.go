@@ -57,7 +57,8 @@ type transaction struct {
 	end    int64 // microseconds
 }
 
-// parseTransactions reads lines of: client, number, microseconds that it took, script, second and microsecond of its end.
+// parseTransactions reads lines of: client, number, duration in microseconds, script, second and microsecond
+// of the end.
 func parseTransactions(log string) (all []transaction, err error) {
 	for line := range strings.Lines(log) {
 		var numbers [3]int64
@@ -75,8 +76,8 @@ func parseTransactions(log string) (all []transaction, err error) {
 	return all, nil
 }
 
-// steady measures between a fifth of the time, when the server's new processes have filled their caches, which has nothing to
-// do with TCP and takes longer than many transactions, and the end of the first client.
+// steady measures from a fifth of the time to the end of the first client. Before that, the server's new
+// processes fill their caches, which is no work of TCP and takes longer than many transactions.
 func steady(all []transaction) (sample, error) {
 	if len(all) == 0 {
 		return sample{}, errors.New("the log of pgbench is empty")

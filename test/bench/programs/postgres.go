@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// postgresScale is enough for the clients of TPC-B not to wait for each other's branches all the time.
+// postgresScale is large enough that the clients of TPC-B rarely wait for each other's branches.
 const postgresScale = 5
 
 func postgres() program {
@@ -31,7 +31,7 @@ func postgres() program {
 	}
 }
 
-// postgresBin is where Debian has the programs of the newest version.
+// postgresBin is Debian's directory of the programs of the newest version.
 func postgresBin() (string, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(found) == 0 {
@@ -40,7 +40,7 @@ func postgresBin() (string, error) {
 	return found[len(found)-1], nil
 }
 
-// postgresUser is who the server insists on being instead of root.
+// postgresUser runs the server, which refuses to run as root.
 func postgresUser() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
@@ -54,7 +54,7 @@ func postgresUser() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-// postgresSettings keep what happens by itself out of the measurement, and the disk.
+// postgresSettings keep background work and the disk out of the measurement.
 var postgresSettings = []string{
 	"fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "checkpoint_timeout=1h", "max_wal_size=8GB",
 }
@@ -86,7 +86,7 @@ func startPostgres(ctx context.Context, s *side) error {
 	for _, setting := range postgresSettings {
 		args = append(args, "-c", setting)
 	}
-	// SIGQUIT: at once, since nobody needs the data.
+	// SIGQUIT stops it immediately, because the data is not needed.
 	if err := s.serve(ctx, spec{where: s.pods.Server, user: owner, end: syscall.SIGQUIT, args: args}); err != nil {
 		return err
 	}
@@ -101,13 +101,14 @@ func startPostgres(ctx context.Context, s *side) error {
 	return err
 }
 
-// postgres is a client's command line.
+// postgres is the command line of a client.
 func (s *side) postgres(name string, args ...string) []string {
 	bin, _ := postgresBin() // or the server would not run
 	return append([]string{filepath.Join(bin, name), "-h", s.pods.Server.IP4().String(), "-U", "postgres", "-d", "postgres"}, args...)
 }
 
-// checkPostgres asks for what is true of the tables as long as each transaction was done once and as a whole.
+// checkPostgres checks conditions on the tables that hold if each transaction was done exactly once and
+// completely.
 func checkPostgres(ctx context.Context, s *side) error {
 	const query = `select count(*), sum(abalance) = (select sum(tbalance) from pgbench_tellers),
 		sum(abalance) = (select sum(bbalance) from pgbench_branches),
@@ -117,7 +118,7 @@ func checkPostgres(ctx context.Context, s *side) error {
 		return err
 	}
 	if want := fmt.Sprintf("%d|t|t|t", 100_000*postgresScale); strings.TrimSpace(out) != want {
-		return fmt.Errorf("the tables say %q instead of %q", out, want)
+		return fmt.Errorf("the tables have %q instead of %q", out, want)
 	}
 	return nil
 }

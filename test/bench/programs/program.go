@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// program is servers, and what is measured with them.
+// program has its servers and their measurements.
 type program struct {
 	name string
-	// apart: it gets containers of its own, since it changes how all traffic goes there.
+	// apart: it gets its own containers, because it changes the path of all traffic there.
 	apart bool
 	// start starts the servers in the containers of a side. They are stopped after the cells of the program.
 	start func(ctx context.Context, s *side) error
-	// check tells whether the servers answer, and that they answer right. Before the measurement it is called until it
-	// succeeds, after it once.
+	// check checks that the servers answer correctly. Before the measurement it is called until it succeeds,
+	// after it once.
 	check func(ctx context.Context, s *side) error
 	cells []cell
 }
@@ -26,22 +26,22 @@ type cell struct {
 	name string
 	goal float64 // of the rate on one CPU
 	note string
-	two  bool // measured with the client on a CPU of its own as well
+	two  bool // also measured with the client on its own CPU
 	// client runs the client for about the time of the load.
 	client func(ctx context.Context, s *side, l load) (sample, error)
 }
 
-// load is what a client is asked for. Some take a time, others a number of operations.
+// load is the duration of a client's run. Some clients take a time, others a number of operations.
 type load struct {
 	cpu      int
 	duration time.Duration
-	count    int // operations that take about the duration, as far as is known
+	count    int // operations that take about the duration, as far as known
 }
 
-// sample is what a run gave.
+// sample is the result of a run.
 type sample struct {
 	rate  float64       // operations in a second
-	p99   time.Duration // of an operation, 0: the tool does not tell
+	p99   time.Duration // of an operation, 0: the tool does not report it
 	count int           // operations
 }
 
@@ -49,8 +49,8 @@ func programs() []program {
 	return []program{redis(), nginx(), postgres(), grpc(), memcached(), proxies(), batches()}
 }
 
-// selectCells leaves what matches -run, and nothing of a program that has no such cell. With -quick, all is on one CPU unless
-// -run asks for "(two)".
+// selectCells keeps the cells that match -run, and the programs that have such cells. With -quick, all run on
+// one CPU unless -run asks for "(two)".
 func selectCells(all []program, o options) (selected []selection) {
 	for _, p := range all {
 		s := selection{program: p}

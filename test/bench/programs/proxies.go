@@ -12,8 +12,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// The client means to talk to nginx at httpPort. Its container redirects that to a proxy, which connects to relayPort of the
-// server's container, where it is redirected to another proxy, which connects to nginx by loopback.
+// The client connects to nginx at httpPort. Its container redirects the connection to a proxy, which connects
+// to relayPort of the server's container. There it is redirected to another proxy, which connects to nginx
+// over loopback.
 const (
 	outgoingPort = 15001
 	relayPort    = 8000
@@ -24,7 +25,7 @@ const (
 func proxies() program {
 	return program{
 		name: "proxies",
-		// Rules make the kernel follow all connections of a container.
+		// Rules make the kernel track all connections of a container.
 		apart: true,
 		start: func(ctx context.Context, s *side) error {
 			if err := startNginx(ctx, s, fmt.Sprintf("127.0.0.1:%d", nginxPort)); err != nil {

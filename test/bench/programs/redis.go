@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// redisKey is what redis-benchmark asks for.
+// redisKey is the key that redis-benchmark gets.
 const redisKey = "key:__rand_int__"
 
 func redis() program {
@@ -43,8 +43,8 @@ func redisBenchmark(test string, connections, pipeline int) func(context.Context
 	}
 }
 
-// checkRedis looks at the server's own books, since redis-benchmark does not look at the answers: nothing was refused, and
-// every GET found its key.
+// checkRedis checks the server's own statistics, because redis-benchmark does not check the answers: no
+// command was refused, and every GET found its key.
 func checkRedis(ctx context.Context, s *side) error {
 	cli := func(args ...string) (string, error) {
 		return s.client(ctx, serverCPU, append([]string{"redis-cli", "-h", s.pods.Server.IP4().String(), "--raw"}, args...)...)

@@ -25,11 +25,11 @@ type side struct {
 	bench   *bench
 	variant result.Variant
 	pods    *pods.Pair
-	dir     string // for the servers' files
+	dir     string // directory of the servers' files
 	servers []*server
 }
 
-// server is a process of the servers' CPU.
+// server is a process on the servers' CPU.
 type server struct {
 	name  string
 	cmd   *exec.Cmd
@@ -54,7 +54,7 @@ func (s *side) serve(ctx context.Context, spec spec) error {
 		return fmt.Errorf("make log of %s: %w", name, err)
 	}
 	defer log.Close()
-	// The server's end is stop's work, which is nicer.
+	// The context does not end the server; stop does, more gently.
 	started.cmd = spec.where.Command(context.WithoutCancel(ctx), "taskset", pinned(serverCPU, spec.args)...)
 	started.cmd.Stdout, started.cmd.Stderr = log, log
 	started.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: spec.user}
@@ -104,14 +104,15 @@ func (s *server) hasEnded() bool {
 	}
 }
 
-// said is the end of what the server wrote.
+// said is the end of the server's output.
 func (s *server) said() []byte {
 	const most = 2000
 	b, _ := os.ReadFile(s.log)
 	return bytes.TrimSpace(b[max(0, len(b)-most):])
 }
 
-// stop also takes the files away, since the next program needs the room. A server that had ended before is an error.
+// stop also removes the files, to free the space for the next program. It returns an error for a server that
+// had ended before.
 func (s *side) stop() (err error) {
 	for _, server := range s.servers {
 		if server.hasEnded() {
@@ -130,7 +131,7 @@ func (s *side) stop() (err error) {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-// client runs a program in the client's container, and returns what it printed.
+// client runs a program in the client's container, and returns its output.
 func (s *side) client(ctx context.Context, cpu int, args ...string) (string, error) {
 	out, err := s.pods.Client.Output(ctx, "taskset", pinned(cpu, args)...)
 	if err != nil {

@@ -16,8 +16,9 @@ import (
 
 func wrk(connections int, file string, more ...string) func(context.Context, *side, load) (sample, error) {
 	return func(ctx context.Context, s *side, l load) (sample, error) {
-		// wrk knows whole seconds only, and prints its results as well when it is interrupted. An answer that comes late on a
-		// busy machine is late, but one that does not come at all is an error.
+		// wrk's duration is in whole seconds, and it also prints its results when it is interrupted. An
+		// answer that comes late on a busy machine is only late, but one that does not come at all is an
+		// error.
 		args := append([]string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", "100s", "--timeout", "10s", "--latency"}, more...)
 		cmd := s.pods.Client.Command(ctx, "taskset", pinned(l.cpu, append(args, s.url(file)))...)
 		var out, complaint bytes.Buffer
@@ -36,8 +37,8 @@ func wrk(connections int, file string, more ...string) func(context.Context, *si
 	}
 }
 
-// interrupt lets wrk measure for this time, and no longer. Before wrk catches the signal it would die of it, and between
-// that and its sleep a single one gets lost.
+// interrupt ends wrk's measurement after this time. Before wrk catches the signal it would die of it, and a
+// single signal between that and its sleep has no effect.
 func interrupt(wrk *os.Process, duration time.Duration, ended <-chan struct{}) error {
 	const step = 10 * time.Millisecond
 	for caught, from := false, time.Now(); ; {
@@ -48,7 +49,7 @@ func interrupt(wrk *os.Process, duration time.Duration, ended <-chan struct{}) e
 		}
 		switch {
 		case caught && time.Since(from) > duration:
-			_ = wrk.Signal(syscall.SIGINT) // gone meanwhile is as good
+			_ = wrk.Signal(syscall.SIGINT) // ended meanwhile: no error
 			duration += 10 * step
 		case !caught && time.Since(from) > patience:
 			_ = wrk.Kill()
@@ -61,7 +62,7 @@ func interrupt(wrk *os.Process, duration time.Duration, ended <-chan struct{}) e
 	}
 }
 
-// catches reads it from /proc/PID/status.
+// catches reads /proc/PID/status.
 func catches(status string, signal syscall.Signal) bool {
 	for line := range strings.Lines(status) {
 		if mask, ok := strings.CutPrefix(line, "SigCgt:"); ok {

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report writes what the benchmarks have measured as tables and pictures.
+// Package report writes the results of the benchmarks as tables and pictures.
 //
-//	bench report .cache/bench                                                        prints the tables
-//	bench report -keep test/bench/results .cache/bench                               keeps what was just measured under its kind of machine
-//	bench report -into docs/PERFORMANCE.md -images docs/images test/bench/results    replaces what stands between two marked lines of the document, and the pictures
-//	bench report -range README.md test/bench/results                                 the same for the short table there
+//	bench report .cache/bench
+//	bench report -keep test/bench/results .cache/bench
+//	bench report -into docs/PERFORMANCE.md -images docs/images test/bench/results
+//	bench report -range README.md test/bench/results
 //
-// Results are kept beside what makes them, in a directory for each kind of machine, with every sample: tables
+// The first prints the tables. -keep adds the new results to those of their kind of machine. -into and -range
+// replace the text between two marked lines of the document, with all tables or the short one, and -images the
+// pictures.
+//
+// Results are kept with the benchmarks, in a directory for each kind of machine, with every sample. Tables
 // and pictures of all machines can be made again wherever the repository is. A new run replaces those of its
 // kind. The same results give the same text and the same pictures.
 package report
@@ -29,13 +33,13 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
-// The results stand between the marked lines of the documents.
+// The results are between the marked lines of the documents.
 var (
 	section = marked.Section{Name: "performance", Target: "bench-report"}
 	short   = marked.Section{Name: "performance-range", Target: "bench-report"}
 )
 
-// Run writes what args ask for.
+// Run writes what args say.
 func Run(_ context.Context, args []string) error { return run(os.Stdout, args) }
 
 func run(out io.Writer, args []string) error {
@@ -48,7 +52,7 @@ func run(out io.Writer, args []string) error {
 		return err
 	}
 	if f.NArg() != 1 {
-		return errors.New("write report: one directory of results is needed (make bench leaves .cache/bench)")
+		return errors.New("write report: one directory of results is needed (make bench writes .cache/bench)")
 	}
 	if *keep != "" {
 		kept, err := cells.Keep(f.Arg(0), *keep)
@@ -82,7 +86,7 @@ func run(out io.Writer, args []string) error {
 	return section.Into(*into, results)
 }
 
-// draw writes the pictures and removes those that there are no results for any more.
+// draw writes the pictures and removes those without results.
 func draw(dir string, pictures []picture.Picture) error {
 	for _, name := range picture.Names {
 		if i := slices.IndexFunc(pictures, func(p picture.Picture) bool { return p.Name == name }); i >= 0 {

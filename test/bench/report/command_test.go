@@ -98,7 +98,7 @@ func TestTextAloneIsPrinted(t *testing.T) {
 
 func TestWhatCannotBecomeAReport(t *testing.T) {
 	for want, args := range map[string][]string{
-		"make bench leaves": {}, "none (make bench leaves": {"-keep", t.TempDir(), t.TempDir()}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
+		"make bench writes": {}, "none (make bench writes": {"-keep", t.TempDir(), t.TempDir()}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
 	} {
 		if err := run(&bytes.Buffer{}, args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)

@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is where it ran.
+// Machine describes where a run took place.
 type Machine struct {
 	Kernel     string        `json:"kernel"`
 	CPU        string        `json:"cpu"`
 	CPUs       int           `json:"cpus"`
 	MemoryMiB  int           `json:"memory_mib"`
 	Guards     []string      `json:"guards"`                  // that ran
-	PageTables string        `json:"page_tables,omitempty"`   // HardwarePageTables and its like; empty: nobody asked
-	Fault      time.Duration `json:"page_fault_ns,omitempty"` // the first touch of a page, which tells
+	PageTables string        `json:"page_tables,omitempty"`   // as HardwarePageTables; empty: unknown
+	Fault      time.Duration `json:"page_fault_ns,omitempty"` // the first access to a page, which shows it
 }
 
-// ThisMachine is where this program runs.
+// ThisMachine describes the machine on which this program runs.
 func ThisMachine(guards []string) (m Machine, err error) {
 	var name unix.Utsname
 	var info unix.Sysinfo_t
@@ -45,7 +45,7 @@ func ThisMachine(guards []string) (m Machine, err error) {
 	}
 	return Machine{
 		Kernel:     unix.ByteSliceToString(name.Release[:]),
-		CPU:        cmp.Or(field(string(cpus), "model name"), runtime.GOARCH), // not every architecture tells
+		CPU:        cmp.Or(field(string(cpus), "model name"), runtime.GOARCH), // or without a name
 		CPUs:       runtime.NumCPU(),
 		MemoryMiB:  int(uint64(info.Totalram) * uint64(info.Unit) >> 20),
 		Guards:     guards,
@@ -69,14 +69,14 @@ var (
 	between = regexp.MustCompile(`[^a-z0-9.+]+`)
 )
 
-// Kind is what results are kept under: machines of one kind give about the same. A new run replaces that of
-// its kind.
+// Kind is the name under which results are kept: machines of one kind have about the same results. A new run
+// replaces the old one of its kind.
 func (m Machine) Kind() string {
 	words := []string{m.shortCPU(), m.pageTables(), m.release(), cmp.Or(strings.Join(m.Guards, "+"), "no-guards")}
 	return strings.Trim(between.ReplaceAllString(strings.ToLower(strings.Join(words, " ")), "-"), "-")
 }
 
-// Title is the same for people.
+// Title is the kind for people.
 func (m Machine) Title() string {
 	return fmt.Sprintf("%s, %s page tables, Linux %s, guards: %s",
 		m.shortCPU(), m.pageTables(), m.release(), cmp.Or(strings.Join(m.Guards, ", "), "none"))
@@ -88,7 +88,7 @@ func (m Machine) shortCPU() string {
 
 func (m Machine) pageTables() string { return cmp.Or(m.PageTables, UnknownPageTables) }
 
-// release is the kernel's without what its builder added.
+// release is the kernel's release without the part that its builder added.
 func (m Machine) release() string {
 	version, _, _ := strings.Cut(m.Kernel, "-")
 	return version

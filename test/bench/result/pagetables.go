@@ -11,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who walks the page tables. Where a hypervisor without help of the CPU keeps copies of them (shadows), page
-// faults, system calls and switches between processes are dear, and all ratios are others than where the CPU
-// walks them itself.
+// Who walks the page tables. If a hypervisor keeps copies of them (shadows) without help of the CPU, page
+// faults, system calls and process switches are expensive, and all ratios differ from those where the CPU
+// walks the tables.
 const (
 	HardwarePageTables = "hardware"
 	ShadowedPageTables = "shadowed"
 	UnknownPageTables  = "unknown"
 )
 
-// The first touch of a page takes 0.1 to 1 µs where the CPU walks the page tables, in a virtual machine, too.
-// Where they are shadowed each is an exit to the hypervisor: 18 µs on the one that was measured (PVM).
-// Nothing is claimed of what lies between.
+// The first access to a page takes 0.1 to 1 µs if the CPU walks the page tables, in a virtual machine, too.
+// With shadow page tables each is an exit to the hypervisor: 18 µs on the one that was measured (PVM). Times
+// in between are not judged.
 const (
 	hardwareFault = 3 * time.Microsecond
 	shadowedFault = 6 * time.Microsecond
@@ -38,13 +38,13 @@ func judgePageTables(cpuinfo string, fault time.Duration) string {
 	return UnknownPageTables
 }
 
-// onBareMetal is known of x86 only: others list no flag of a hypervisor.
+// onBareMetal works for x86 only: other architectures list no flag of a hypervisor.
 func onBareMetal(cpuinfo string) bool {
 	flags := field(cpuinfo, "flags")
 	return flags != "" && !slices.Contains(strings.Fields(flags), "hypervisor")
 }
 
-// faultTime is the first touch of a page, by the pass that was disturbed least.
+// faultTime is the time of the first access to a page, from the least disturbed pass.
 func faultTime() (least time.Duration, err error) {
 	const pages, size, passes = 256, 4096, 12
 	b, err := unix.Mmap(-1, 0, pages*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)

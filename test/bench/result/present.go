@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// Present are the variants that have samples in any of the cells, in the order of Variants. One that is not known comes last.
+// Present returns the variants that have samples in any of the cells, in the order of Variants. An unknown
+// one comes last.
 func Present(all []Cell) (present []Variant) {
 	for _, c := range all {
 		for v, samples := range c.Samples {

@@ -11,16 +11,15 @@ import (
 // Ratio is how many times better one variant is than another. Above 1 is better.
 type Ratio = ratio.Ratio
 
-// NotSlower is the goal of traffic of which sockmap redirects nothing, or which gains nothing: as good as plain TCP, as
-// far as two ways that are the same can be told apart.
+// NotSlower is the goal of traffic that gains nothing, for example because nothing is redirected: as good as
+// plain TCP, within the difference between two equal variants.
 const NotSlower = 0.98
 
-// Against compares v with the base of the cell, round by round, and takes the median. It reports false where
+// Against compares v with the base of the cell, round by round, and returns the median. It returns false if
 // no round has both.
 func (c Cell) Against(v Variant) (Ratio, bool) { return ratio.Of(c.rounds(v)) }
 
-// rounds are the ratios of v to the base in each. A round in which a side has nothing to show compares
-// nothing.
+// rounds are the ratios of v to the base, by round. Rounds in which one of them has no sample are left out.
 func (c Cell) rounds(v Variant) []float64 {
 	return ratio.Rounds(c.Samples[c.ComparedWith()], c.Samples[v], c.Better == Lower)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package result is what the benchmarks leave and the report reads: one file of JSON, with every sample in it, so that
-// each number of docs/PERFORMANCE.md can be made again from it.
+// Package result is the format of the benchmarks' results: one JSON file with every sample in it, so that
+// each number of docs/PERFORMANCE.md can be computed again from it.
 package result
 
 import (
@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// Variant is one of the ways that are compared.
+// Variant is one of the variants that are compared.
 type Variant string
 
-// The variants. Plain is what all others are compared with unless a cell says otherwise.
+// The variants. All others are compared with Plain unless a cell has another base.
 const (
 	Plain    Variant = "plain"    // TCP over veth and bridge, the chain without sockmap
 	Loopback Variant = "loopback" // TCP over loopback, inside one container
@@ -23,35 +23,35 @@ const (
 	Sockmap  Variant = "sockmap"  // the chain with sockmap
 	Classic  Variant = "classic"  // the well-known sample: 4-tuple key, every socket inserted, no bounds
 	Kept     Variant = "kept"     // the chain with sockmap, every message left to TCP by the verdict
-	Off      Variant = "off"      // the chain with sockmap, switched off: what its programs cost that return at once
-	Twin     Variant = "twin"     // plain once more, between two other containers: what two equal ways differ by
+	Off      Variant = "off"      // the chain with sockmap, switched off: programs that return immediately
+	Twin     Variant = "twin"     // plain once more, in two other containers: how much equal variants differ
 )
 
 // Variants in the order of columns and legends.
 var Variants = []Variant{Plain, Loopback, Unix, Sockmap, Kept, Off, Twin, Classic}
 
-// Better tells which way is good.
+// Better is the direction in which a measure is better.
 type Better string
 
-// What is good of a measure.
+// The two directions.
 const (
 	Lower  Better = "lower"  // times, costs
 	Higher Better = "higher" // rates
 )
 
-// Cell is one measure of one kind of traffic. A sample is what one round gave, and sample i of all variants was taken
-// in the same round, one right after the other.
+// Cell is one measure of one kind of traffic. A sample is the result of one round. Sample i of all variants
+// was taken in the same round, one right after the other.
 type Cell struct {
 	Group   string                `json:"group"`             // rr, stream, connections, churn, offnode, cpu, memory, program, scale, add
 	Name    string                `json:"name"`              // unique within the group: "64 B", "redis GET -c 50"
 	Measure string                `json:"measure"`           // p50, p99, p99.9, throughput, rate, cpu
 	Unit    string                `json:"unit"`              // ns, B/s, 1/s, ns/request, B
 	Better  Better                `json:"better"`            //
-	CPUs    string                `json:"cpus,omitempty"`    // "same" or "two": where both ends ran
-	Base    Variant               `json:"base,omitempty"`    // what the others are compared with; plain when empty
+	CPUs    string                `json:"cpus,omitempty"`    // "same" or "two" CPUs: where both ends ran
+	Base    Variant               `json:"base,omitempty"`    // the others are compared with it; empty: plain
 	Samples map[Variant][]float64 `json:"samples"`           //
 	Share   map[Variant]float64   `json:"share,omitempty"`   // redirected bytes by application bytes, where redirecting is expected
-	Note    string                `json:"note,omitempty"`    // what a reader has to know: "-", errors met, bounds
+	Note    string                `json:"note,omitempty"`    // for the reader: "-", errors, bounds
 	Goal    float64               `json:"goal,omitempty"`    // of the ratio of Sockmap against Base, 0: none
 	Limit   float64               `json:"limit,omitempty"`   // of Sockmap's own median in Unit, where the goal is no ratio: at most, or at least, as Better says; 0: none
 	Repeats int                   `json:"repeats,omitempty"` // operations behind each sample, about
@@ -59,7 +59,7 @@ type Cell struct {
 
 // File is one run.
 type File struct {
-	Suite   string        `json:"suite"` // what was asked for: micro, programs, scale; quick or full
+	Suite   string        `json:"suite"` // the selected suite: micro, programs, scale; quick or full
 	Version string        `json:"version"`
 	Started time.Time     `json:"started"`
 	Took    time.Duration `json:"took_ns"`
@@ -67,7 +67,7 @@ type File struct {
 	Cells   []Cell        `json:"cells"`
 }
 
-// Write replaces path at once.
+// Write replaces path atomically.
 func (f File) Write(path string) error {
 	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {

@@ -18,7 +18,7 @@ var (
 	sizes = []scale{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}, {1, "B"}}
 )
 
-// Show writes a value of a cell's unit as people read it.
+// Show formats a value of a cell's unit for people.
 func Show(value float64, unit string) string {
 	first, per, _ := strings.Cut(unit, "/")
 	switch {
@@ -40,7 +40,7 @@ func Show(value float64, unit string) string {
 
 func scaled(value float64, scales []scale) string {
 	for _, s := range scales {
-		// What would be rounded up to the next unit is shown in it.
+		// A value that would be rounded up to the next unit is shown in that unit.
 		if math.Abs(value) >= s.least*0.9995 {
 			return three(value/s.least) + " " + s.name
 		}
@@ -48,7 +48,7 @@ func scaled(value float64, scales []scale) string {
 	return three(value) + " " + scales[len(scales)-1].name
 }
 
-// three significant digits, but all those before the point.
+// three significant digits, but all those before the decimal point.
 func three(value float64) string {
 	switch size := math.Abs(value); {
 	case size == 0:

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package scale measures what grows with the number of flows and of containers: latency, set-up, memory and listing among many
-// idle flows, a map that is full, a node that is full, and what ADD and DEL cost.
+// Package scale measures what grows with the number of flows and of containers: latency, set-up, memory and
+// listing among many idle flows, a full map, a full node, and the cost of ADD and DEL.
 //
-// It leaves results in .cache/bench/scale.json, see package result. Everything happens in namespaces and cgroups of its own.
-// Nothing is left behind, on Ctrl-C neither.
+// It writes results to .cache/bench/scale.json, see package result. It runs in its own namespaces and
+// cgroups, and removes them, on Ctrl-C too.
 package scale
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// limit is for a machine that is a few times slower than it should be.
+// limit is for a machine that is a few times slower than usual.
 const limit = 40 * time.Minute
 
 // Run measures as the flags in args ask for, and writes tables to standard output.
@@ -66,7 +66,7 @@ func Run(ctx context.Context, args []string) error {
 type suite struct {
 	sizes sizes
 	cpu   int
-	bin   string // of the plugins
+	bin   string // directory of the plugins
 	log   bytes.Buffer
 }
 
@@ -75,7 +75,7 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 	if err != nil {
 		return err
 	}
-	// Of a run that was killed: what is in use stays.
+	// Remove what a killed run has left. Nodes in use are kept.
 	if err := lab.Reap("bench"); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 	return errors.Join(append(errs, residue())...)
 }
 
-// tail is what the plugins said last.
+// tail is the end of the plugins' messages.
 func tail(log []byte) []byte { return log[max(0, len(log)-2000):] }
 
 func residue() error {

@@ -13,14 +13,15 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// None is the variant of sockmap with no idle flow on the node, just before the idle flows came and just after they went.
+// None is the variant of sockmap without idle flows on the node, measured just before they are made and just
+// after they are closed.
 const None result.Variant = "no idle flows"
 
 // level is a number of idle flows between two containers.
 type level struct {
 	flows, rounds int
-	requests      int  // of each measurement of latency
-	last          bool // the goals are about this one
+	requests      int  // requests of each measurement of latency
+	last          bool // the goals are for this level
 }
 
 func (l level) name() string {
@@ -30,16 +31,16 @@ func (l level) name() string {
 	return fmt.Sprintf("%d flows", l.flows)
 }
 
-// maxSockets is more than there are: the table of pairs evicts a little before it is full.
+// maxSockets is more than needed: the table of pairs evicts a little before it is full.
 func (l level) maxSockets() int { return l.flows*5/2 + 1024 }
 
-// measured is what one round gave for one variant.
+// measured is the result of one round for one variant.
 type measured struct {
 	none, among latencies
 	rate        float64 // connections/s
 	memory      float64 // B/flow
-	share       float64 // of the bytes of the requests that were redirected
-	joined      float64 // of the idle flows' ends that are paired, so would be redirected
+	share       float64 // redirected share of the bytes of the requests
+	joined      float64 // paired share of the idle flows' ends, which would be redirected
 	list, table time.Duration
 	scrape      time.Duration
 	mapsOfAll   float64 // B, with the flows
@@ -83,7 +84,7 @@ func (l level) measure(ctx context.Context, s *suite) (cells []result.Cell, err 
 	return l.cells(rounds, note), nil
 }
 
-// round fills the place with idle flows and empties it again.
+// round opens the idle flows in the side and closes them again.
 func (sd *side) round(ctx context.Context, l level) (m measured, err error) {
 	before, err := sd.ask(ctx, l.requests)
 	if err != nil {
@@ -132,7 +133,7 @@ func (sd *side) round(ctx context.Context, l level) (m measured, err error) {
 	return m, err
 }
 
-// look is about what only sockmap has.
+// look measures what only sockmap has.
 func (sd *side) look(ctx context.Context, l level, before pods.Sent, m *measured) error {
 	now, err := sd.pair.Sent(sd.node)
 	if err != nil {
@@ -156,7 +157,7 @@ func (sd *side) look(ctx context.Context, l level, before pods.Sent, m *measured
 	return nil
 }
 
-// calm is how long the kernel may take to free, or to settle, what it does not at once.
+// calm is the time in which the kernel frees, or settles, what it does with a delay.
 func calm(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -166,7 +167,7 @@ func calm(ctx context.Context) error {
 	}
 }
 
-// sockmapctl times a run of it, in the node's network namespace.
+// sockmapctl runs the program in the node's network namespace and returns the time.
 func sockmapctl(ctx context.Context, node *lab.Node, args ...string) (time.Duration, error) {
 	args = append([]string{"--bpffs-path", node.BPFFS()}, args...)
 	return timed(node.Command(ctx, node.Bin()+"/sockmapctl", args...), node.Start)

@@ -17,7 +17,7 @@ const (
 	fullConnections = 2_000
 )
 
-// mapFull makes more connections than the map has room for: all must work, and those beyond go by TCP.
+// mapFull makes more connections than the map can hold: all must work, and the excess uses TCP.
 func mapFull(ctx context.Context, s *suite, rounds int) (cells []result.Cell, err error) {
 	node, err := pods.Node(ctx, &s.log)
 	if err != nil {
@@ -84,7 +84,7 @@ func (sd *side) overfill() (took time.Duration, share float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	// What is not in the map is not counted, so the application's bytes are the measure.
+	// Sockets that are not in the map are not counted, so the application's bytes are the measure.
 	const bytes = 2 * 64 * fullConnections
 	return took, float64(now.Since(before).Redirected) / bytes, nil
 }

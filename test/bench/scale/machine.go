@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// machine also makes sure that containers are accelerated at all, before anything is measured.
+// machine also checks that containers are accelerated, before anything is measured.
 func (s *suite) machine(ctx context.Context) (m result.Machine, err error) {
 	node, err := pods.Node(ctx, &s.log)
 	if err != nil {

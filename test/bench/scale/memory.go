@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// memory is what the kernel has of it, in bytes: sockets and what belongs to them are in its slabs, maps there, per CPU or in
-// its virtual memory.
+// memory has the kernel's memory in bytes: sockets and their objects are in its slabs; maps are there, per
+// CPU, or in its virtual memory.
 type memory struct{ slab, percpu, vmalloc, available float64 }
 
 func (m memory) sum() float64 { return m.slab + m.percpu + m.vmalloc }
@@ -49,10 +49,10 @@ func parseMemory(text string) (m memory, err error) {
 	return m, nil
 }
 
-// bytesOfAFlow is more than both ends of a flow take, with all that the processes have of it.
+// bytesOfAFlow is more than both ends of a flow use, including the memory of the processes.
 const bytesOfAFlow = 16 << 10
 
-// possible makes the level as large as this machine can have it, and says what keeps it from more.
+// possible reduces the level to what this machine can hold, and returns the reason.
 func (l level) possible() (level, string, error) {
 	m, err := readMemory()
 	if err != nil {

@@ -10,26 +10,26 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// section is what -run picks.
+// section is a part of the benchmark that -run selects.
 type section struct {
 	name    string
 	measure func(ctx context.Context, s *suite) ([]result.Cell, error)
 }
 
-// sizes are how much of everything there is.
+// sizes are the numbers of everything.
 type sizes struct {
 	name       string
 	levels     []level
 	fullRounds int
 	pods       int
 	podRounds  int
-	adds       int // of each chain, alone
+	adds       int // containers of each chain, alone
 	atOnce     int
 	onceRounds int
 	boots      int
 }
 
-// Five rounds are the fewest of which an interval says anything.
+// Five rounds are the fewest whose interval allows a judgement.
 var (
 	full = sizes{
 		name: "full",

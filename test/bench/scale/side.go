@@ -23,7 +23,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/pods"
 )
 
-// side is two containers of one variant: a crowd between them, and one server whose latency is asked for.
+// side has the two containers of one variant: a crowd between them, and one server whose latency is measured.
 type side struct {
 	variant result.Variant
 	node    *lab.Node
@@ -61,7 +61,7 @@ func (sd *side) close() error {
 	return errors.Join(errs...)
 }
 
-// ask measures 64 bytes and their answer, on one connection of its own.
+// ask measures requests and answers of 64 bytes, on its own connection.
 func (sd *side) ask(ctx context.Context, n int) (l latencies, err error) {
 	r, err := sd.pair.Client.Measure(ctx, "rr", sd.server.Addr(), sd.cpu, "-size", "64", "-warmup", "2000", "-count", strconv.Itoa(n))
 	if err != nil {
@@ -88,7 +88,7 @@ func (sd *side) joined(flows int) (float64, error) {
 	return float64(n) / float64(2*flows), err
 }
 
-// maps is what the kernel says that the pinned maps take, in bytes.
+// maps is the memory of the pinned maps according to the kernel, in bytes.
 func (sd *side) maps() (sum float64, err error) {
 	pins, err := os.ReadDir(sd.state())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,10 +122,10 @@ func (sd *side) state() string {
 	return filepath.Join(sd.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI))
 }
 
-// timed is how long a process takes whose output nobody reads.
+// timed is the run time of a process whose output is discarded.
 func timed(cmd *exec.Cmd, start func(*exec.Cmd) error) (time.Duration, error) {
 	var complaint bytes.Buffer
-	cmd.Stderr = &complaint // and its output goes nowhere
+	cmd.Stderr = &complaint // and its output is discarded
 	began := time.Now()
 	err := start(cmd)
 	if err == nil {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// work is what a child is asked for, and did what it answers.
+// work is an order to a child, and did is its reply.
 type work struct {
 	Connections int
 	Bytes       int // of each message
@@ -24,15 +24,15 @@ type did struct {
 	Sent   int64  `json:"sentBytes"`
 	Sends  int64  `json:"sends"`
 	Errors int64  `json:"errors"`          // sends that failed with anything but EAGAIN
-	Held   int    `json:"held"`            // senders that were held back in the end
-	Errno  string `json:"errno,omitempty"` // of the last that failed
+	Held   int    `json:"held"`            // senders that were blocked in the end
+	Errno  string `json:"errno,omitempty"` // errno of the last that failed
 }
 
 const (
 	batch    = 64        // messages of one sendmmsg(2)
 	firstOf  = 192 << 10 // bytes of the first burst to a reader that reads
 	lastOf   = 6 << 20
-	mostOfIt = 64 << 20 // bytes: a sender that nothing holds back ends here
+	mostOfIt = 64 << 20 // bytes: a sender that nothing blocks stops here
 )
 
 // child makes the connections, fills them, and holds them until its input ends.
@@ -117,7 +117,8 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
-// pass sends a burst as far as it goes before the reader takes it, again and again until all has come.
+// pass sends a burst as far as the send buffer takes it, lets the reader read, and repeats until all bytes
+// have come.
 func pass(from, to, burst int) error {
 	buf := make([]byte, 16<<10)
 	idle := 0
@@ -152,7 +153,7 @@ func pass(from, to, burst int) error {
 	return nil
 }
 
-// fill writes to all until none takes any more, and none has for a while.
+// fill sends on all connections until no socket accepts any more bytes, and none has for a while.
 func fill(senders []int, size int) (d did) {
 	b := newBatch(size)
 	for quiet, i := 0, 0; quiet < 3 && i < 200; i++ {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stopped measures what connections cost whose reader never reads: all memory of the kernel, plain
-// and accelerated in the same run. Senders write until TCP or a bound holds them back; then the memory is
-// compared with what it was before.
+// Package stopped measures the cost of connections whose reader never reads: all memory of the kernel, plain
+// and accelerated in the same run. Senders send until TCP or a bound blocks them; then the memory is
+// compared with the memory before.
 //
 //	bench stopped                                  1,000 connections, messages of 64 B, 1 KiB and 64 KiB (root)
 //	bench stopped -read                            the readers read first, until their windows are at their largest
@@ -11,8 +11,8 @@
 // It ends with an error where accelerated connections cost more than 1.25 times as much as plain ones and
 // more than 300 MiB for a thousand beyond them (with -read: and by more than what the windows of one pod may
 // grow by, 768 MiB), or where send(2) failed with anything but EAGAIN. All connections are on the loopback of
-// a network namespace of its own; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so run
-// nothing beside it that sends much.
+// a separate network namespace; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so
+// run no other program that sends much.
 package stopped
 
 import (
@@ -38,7 +38,7 @@ const (
 	grown = 64 * (8<<20 + 4096<<10)
 )
 
-// result is one size of messages, both ways.
+// result is the result of one size of messages, for both ways.
 type result struct {
 	Bytes       int    `json:"messageBytes"`
 	ReadFirst   bool   `json:"readFirst"`
@@ -49,8 +49,8 @@ type result struct {
 	OK          bool   `json:"ok"`
 }
 
-// judge says whether the accelerated connections cost little enough, and whether every send was answered as
-// by TCP.
+// judge returns an error if the accelerated connections cost too much, or if a send returned something else
+// than on TCP.
 func (r *result) judge() {
 	allowance := int64(beyond) * int64(r.Connections) / perBeyond
 	r.MostAllowed = max(int64(factor*float64(r.Plain.Kernel)), r.Plain.Kernel+allowance)
@@ -91,7 +91,7 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
-// Main opens connections and does not return in a process that a measurement has started.
+// Main opens connections and does not return, in a process that a measurement has started.
 func Main() {
 	if os.Getenv(childVariable) == "" {
 		return
@@ -162,7 +162,7 @@ func measureAll(o options) (results []result, err error) {
 	return results, nil
 }
 
-// median is the round in the middle by Kernel, with the failed sends of all.
+// median is the middle round by Kernel, with the failed sends of all rounds.
 func median(rounds []growth) growth {
 	slices.SortFunc(rounds, func(a, b growth) int { return cmp.Compare(a.Kernel, b.Kernel) })
 	m := rounds[len(rounds)/2]

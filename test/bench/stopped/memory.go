@@ -11,20 +11,19 @@ import (
 	"time"
 )
 
-// growth is by how much memory has grown, in bytes.
+// growth is the increase of memory, in bytes.
 type growth struct {
-	// Kernel is everything that is neither free (nor in a CPU's list of free pages), nor page cache, nor of
-	// programs, nor a cache that is given up when it is needed: so what others do on this machine shows in it
-	// as little as can be.
+	// Kernel is all memory that is neither free (nor in a CPU's list of free pages), nor page cache, nor of
+	// programs, nor a cache that can be reclaimed, so that other work on this machine affects it little.
 	Kernel      int64 `json:"kernel"`
-	Unavailable int64 `json:"unavailable"` // by which MemAvailable has fallen
+	Unavailable int64 `json:"unavailable"` // decrease of MemAvailable
 	SUnreclaim  int64 `json:"slabUnreclaimable"`
 	Slab        int64 `json:"slab"`
 	Percpu      int64 `json:"percpu"`
-	Pages       int64 `json:"pages"`   // of Kernel, what stands in no other line of /proc/meminfo: pages of sockets and fragments
+	Pages       int64 `json:"pages"`   // of Kernel, in no other line of /proc/meminfo: sockets and fragments
 	TCP         int64 `json:"tcp"`     // mem of TCP in /proc/net/sockstat: what is charged to net.ipv4.tcp_mem
 	Cgroup      int64 `json:"cgroup"`  // socket memory that the cgroup of both ends is charged
-	Child       did   `json:"senders"` // what the senders met with
+	Child       did   `json:"senders"` // the results of the senders
 	Redirected  int64 `json:"redirected"`
 }
 
@@ -35,7 +34,7 @@ func (g growth) minus(b growth) growth {
 	}
 }
 
-// settled waits until the kernel has freed what it frees a moment later: two seconds at most.
+// settled waits, for two seconds at most, until the kernel has freed the memory that it frees with a delay.
 func settled(cgroup func() (int64, error)) (now growth, err error) {
 	const step, enough = 200 * time.Millisecond, 2 << 20
 	for i := range 10 {
@@ -90,7 +89,7 @@ func listed(zoneinfo string) (int64, error) {
 	return pages * int64(os.Getpagesize()), nil
 }
 
-// parseMemory reads what /proc/meminfo and /proc/zoneinfo say.
+// parseMemory reads /proc/meminfo and /proc/zoneinfo.
 func parseMemory(text, zoneinfo string) (growth, error) {
 	m := map[string]int64{}
 	for line := range strings.Lines(text) {
@@ -118,7 +117,7 @@ func parseMemory(text, zoneinfo string) (growth, error) {
 	}, nil
 }
 
-// tcpMemory is the node's, in whatever network namespace this is.
+// tcpMemory is the memory of the node, in any network namespace.
 func tcpMemory() (int64, error) {
 	b, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {

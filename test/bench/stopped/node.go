@@ -27,13 +27,13 @@ const (
 	legacyLimit   = "memory.kmem.tcp.limit_in_bytes"
 )
 
-// node is what one run needs of the machine: a bpffs, a cgroup that is accelerated and one that is not.
+// node has what one run needs of the machine: a bpffs, an accelerated cgroup and one that is not.
 type node struct {
 	undo               []func() error
 	d                  *datapath.Datapath
 	plain, accelerated string // cgroup v2
 	idle               int64  // TCP's memory, at the least
-	legacy             string // cgroup v1 that counts socket memory; empty: there is none
+	legacy             string // cgroup v1 that accounts for socket memory; empty: none
 }
 
 func (n *node) later(f func() error) { n.undo = append(n.undo, f) }
@@ -52,7 +52,7 @@ func openNode(sockets int) (*node, error) {
 	if err != nil {
 		return n, err
 	}
-	// Fails where it is on, or where the controllers are those of cgroup v1.
+	// Fails if it is enabled already, or if the controllers are those of cgroup v1.
 	_ = os.WriteFile(mount.Path+"/cgroup.subtree_control", []byte("+memory"), 0)
 	for _, dir := range []*string{&n.plain, &n.accelerated} {
 		if *dir, err = n.makeCgroup(mount.Path); err != nil {
@@ -63,7 +63,7 @@ func openNode(sockets int) (*node, error) {
 		if n.legacy, err = n.makeCgroup(legacyMount); err != nil {
 			return n, err
 		}
-		// Any limit turns the accounting on.
+		// Any limit starts the accounting.
 		if err := os.WriteFile(filepath.Join(n.legacy, legacyLimit), []byte(strconv.FormatInt(1<<50, 10)), 0); err != nil {
 			return n, fmt.Errorf("count socket memory: %w", err)
 		}
@@ -102,7 +102,7 @@ func (n *node) load(sockets uint32) error {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	// The bounds are the plugin's defaults. Without guards, because nobody would show them how it reads.
+	// The bounds are the plugin's defaults. Without guards, because they would need a reader that reads.
 	n.d, err = datapath.Load(state, datapath.Settings{
 		MaxSockets: sockets, MaxBacklogBytes: 8 << 20, MaxBacklogMessages: 4096, Version: "stopped-bench", WithoutGuards: datapath.Guards[:],
 	})
@@ -140,8 +140,7 @@ func (n *node) charged(dir string) (int64, error) {
 	return 0, err
 }
 
-// quiet waits until the sockets of the last child are freed: what of TCP's memory others use is not more than
-// at first by much.
+// quiet waits until the sockets of the last child are freed: TCP's memory is then hardly more than at first.
 func (n *node) quiet() error {
 	const enough = 8 << 20
 	for range 100 {
@@ -160,7 +159,7 @@ func (n *node) quiet() error {
 	return nil
 }
 
-// measure runs a child that does the work, and says what the kernel has more than before while the child
+// measure runs a child that does the work, and returns the growth of the kernel's memory while the child
 // holds all connections.
 func (n *node) measure(accelerated bool, w work) (g growth, err error) {
 	dir := n.plain
@@ -191,7 +190,7 @@ func (n *node) measure(accelerated bool, w work) (g growth, err error) {
 	return g, err
 }
 
-// process is a child: this program again, in a cgroup and in a network namespace of its own.
+// process is a child: this program again, in a cgroup and in its own network namespace.
 type process struct {
 	*exec.Cmd
 	ask     io.WriteCloser
@@ -223,7 +222,7 @@ func (n *node) start(dir string) (*process, error) {
 	if n.legacy == "" {
 		return p, nil
 	}
-	// It has no socket yet: it waits for its work.
+	// It has no socket yet, because it waits for its work.
 	err = os.WriteFile(filepath.Join(n.legacy, "cgroup.procs"), []byte(strconv.Itoa(p.Process.Pid)), 0)
 	if err != nil {
 		err = errors.Join(err, p.end())
@@ -236,10 +235,10 @@ func (p *process) do(w work) (said did, err error) {
 		return said, fmt.Errorf("ask the child: %w", err)
 	}
 	if err := p.answers.Decode(&said); err != nil {
-		return said, fmt.Errorf("read what the child says: %w", err)
+		return said, fmt.Errorf("read the child's reply: %w", err)
 	}
 	return said, nil
 }
 
-// end lets the child close all, and waits until it has.
+// end makes the child close all connections, and waits until it has.
 func (p *process) end() error { return errors.Join(p.ask.Close(), p.Wait()) }

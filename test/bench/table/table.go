@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package table shows on a terminal what a benchmark has just measured. The report is for reading; this is for whoever waits.
+// Package table prints the results of a benchmark on the terminal. The report is for later readers; this is
+// for the user who waits.
 package table
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// Head says on what machine it was, and how Print's tables are read.
+// Head names the machine, and explains Print's tables.
 func Head(out io.Writer, f result.File) error {
 	m := f.Machine
 	_, err := fmt.Fprintf(out, "%s, %s, %d CPUs (%s), Linux %s, guards %s, %s\n"+
@@ -61,7 +62,7 @@ func group(out io.Writer, cells []result.Cell) error {
 	return notes(out, cells)
 }
 
-// other tells whether v stands beside the base of c.
+// other reports whether v is a measured variant other than the base of c.
 func other(c result.Cell, v result.Variant) bool {
 	return v != c.ComparedWith() && len(c.Samples[v]) > 0
 }
@@ -95,7 +96,7 @@ func value(c result.Cell, v result.Variant) string {
 	return result.Show(result.Median(c.Samples[v]), c.Unit)
 }
 
-// against shows the value itself where there is nothing to compare with.
+// against shows the value itself if there is nothing to compare with.
 func against(c result.Cell, v result.Variant) string {
 	if !other(c, v) {
 		return ""

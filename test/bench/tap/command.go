@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tap measures what a tap costs each message: the verdict's own time, by the kernel's clock, while no tap listens,
-// while one listens that wants none of these messages, and while one copies them, in turn in one run. The kernel's clock has a
-// cost of its own, the same for all.
+// Package tap measures the cost of a tap for each message: the verdict's own time, by the kernel's clock,
+// while no tap listens, while one listens whose filter matches none of these messages, and while one copies
+// them, in turn in one run. The kernel's clock has its own cost, which is the same for all.
 package tap
 
 import (
@@ -24,7 +24,7 @@ type setup struct {
 	filter datapath.TapFilter
 }
 
-// Nobody connects to port 1 here.
+// No connection here uses port 1.
 var setups = []setup{
 	{"off", datapath.TapFilter{}},
 	{"filtered out", datapath.TapFilter{Snap: datapath.TapSnapMax, Port: 1}},
@@ -59,10 +59,10 @@ func Run(_ context.Context, args []string) error {
 	return run(os.Stdout, *rounds, *messages, *size)
 }
 
-// column is what one setup took: nanoseconds of the verdict for each message, by round.
+// column is the result of one setup: nanoseconds of the verdict for each message, by round.
 type column struct {
 	nanos    []float64
-	messages uint64 // that were copied
+	messages uint64 // messages that were copied
 	drops    datapath.TapDrops
 }
 
@@ -79,7 +79,7 @@ func run(out io.Writer, rounds, messages, size int) (err error) {
 	columns := make([]column, len(setups))
 	for round := range rounds {
 		for i := range setups {
-			// None is always the one after the same other.
+			// No setup always follows the same other.
 			i = (i + round) % len(setups)
 			if err := n.measure(setups[i], &columns[i], messages, size); err != nil {
 				return fmt.Errorf("%s: %w", setups[i].name, err)
@@ -91,7 +91,7 @@ func run(out io.Writer, rounds, messages, size int) (err error) {
 	return print(out, columns)
 }
 
-// print also has what each setup adds to "off" of the same round.
+// print also has the time that each setup adds to "off" of the same round.
 func print(out io.Writer, columns []column) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "tap\tns\tbeyond off\tcopied\tdropped")
@@ -109,6 +109,6 @@ func print(out io.Writer, columns []column) error {
 
 func summary(values []float64) (median, spread float64) {
 	s := slices.Sorted(slices.Values(values))
-	quarter := (len(s) - 1) / 4 // of few rounds, none: the spread is that of all
+	quarter := (len(s) - 1) / 4 // few rounds have none: the spread is that of all
 	return s[(len(s)-1)/2], (s[len(s)-1-quarter] - s[quarter]) / 2
 }

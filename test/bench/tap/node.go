@@ -23,10 +23,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/tap"
 )
 
-// ringBytes has room for what comes while the reader does not run.
+// ringBytes is large enough for the messages that come while the reader does not run.
 const ringBytes = 64 << 20
 
-// node is what one run needs of the machine: a bpffs and a cgroup of its own, and a program in it that talks.
+// node has what one run needs of the machine: its own bpffs and cgroup, and a program in the cgroup that
+// sends and receives.
 type node struct {
 	undo    []func() error
 	state   string
@@ -86,7 +87,7 @@ func (n *node) load(group *os.File, id uint64) error {
 	if err := os.Mkdir(n.state, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	// Without guards: the verdict does the same for each message then, whatever the kernel admits.
+	// Without guards, so that the verdict does the same for each message on every kernel.
 	d, err := datapath.Load(n.state, datapath.Settings{
 		MaxSockets: 64, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "tap-bench", WithoutGuards: datapath.Guards[:],
 	})
@@ -110,7 +111,8 @@ func (n *node) load(group *os.File, id uint64) error {
 	return nil
 }
 
-// startChild starts this program again as one that talks to itself, in the cgroup and a network namespace of its own.
+// startChild starts this program again as the one that sends and receives, in the cgroup and in its own
+// network namespace.
 func (n *node) startChild(group *os.File) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env, cmd.Stderr = []string{childVariable + "=1"}, os.Stderr
@@ -133,7 +135,7 @@ func (n *node) startChild(group *os.File) error {
 	return nil
 }
 
-// send has the child send messages, and waits until they have been read.
+// send makes the child send messages, and waits until they have been read.
 func (n *node) send(messages, size int) error {
 	if _, err := fmt.Fprintln(n.ask, messages, size); err != nil {
 		return fmt.Errorf("ask the child: %w", err)
@@ -171,7 +173,7 @@ func (n *node) measure(s setup, c *column, messages, size int) (err error) {
 	return nil
 }
 
-// listen reads what is copied until the function that it returns is called.
+// listen reads the copies until the returned function is called.
 func listen(state string, f datapath.TapFilter, c *column) (end func() error, err error) {
 	s, err := tap.Open(context.Background(), state, f, ringBytes)
 	if err != nil {

@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childVariable in the environment makes this program talk to itself, in the cgroup that it was started in.
+// childVariable is the environment variable that makes this program send and receive, in the cgroup in which
+// it was started.
 const childVariable = "TAP_BENCH_TALK"
 
 // talkLimit bounds one order.
 const talkLimit = 5 * time.Minute
 
-// talk makes one connection and, for each line "messages size", sends so many through it. Each is read before the next is
-// sent, so all are redirected.
+// talk makes one connection and, for each line "messages size", sends so many messages through it. Each is
+// read before the next is sent, so all are redirected.
 func talk(in io.Reader, out io.Writer) error {
 	if err := loopbackUp(); err != nil {
 		return err

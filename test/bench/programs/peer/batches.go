@@ -16,14 +16,14 @@ import (
 
 const (
 	batchBytes = 1 << 20
-	// A batch begins with its number and the checksum of the rest, an acknowledgement is the same again.
+	// A batch begins with its number and the checksum of the rest. Its acknowledgement has the same two.
 	batchHead = 16
 )
 
-// The checksum is the one that Kafka has in each batch, too.
+// Kafka has the same checksum in each batch.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// serveBatches takes batches and acknowledges each.
+// serveBatches reads batches and acknowledges each.
 func serveBatches(ctx context.Context, o options) error {
 	l, err := net.Listen("tcp", o.address)
 	if err != nil {
@@ -44,7 +44,7 @@ func serveBatches(ctx context.Context, o options) error {
 		all.Go(func() {
 			defer stop()
 			defer c.Close()
-			// The client sees that its batch is not acknowledged; what is printed says why.
+			// The client notices that its batch is not acknowledged; the output has the reason.
 			if err := takeBatches(c); err != nil && ctx.Err() == nil {
 				fmt.Println("broker:", err)
 			}
@@ -92,7 +92,7 @@ func newSend(c net.Conn, seed byte) exchange {
 	var n uint64
 	return func(context.Context) error {
 		n++
-		// As a producer does, the sum is made for each batch, and no two are the same.
+		// As in a producer, the sum is computed for each batch, and no two batches are equal.
 		binary.LittleEndian.PutUint64(b, n)
 		binary.LittleEndian.PutUint64(b[batchHead:], n)
 		binary.LittleEndian.PutUint64(b[8:], uint64(crc32.Checksum(b[batchHead:], castagnoli)))

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// messageBytes is what each message has, requests and answers alike.
+// messageBytes is the size of each request and answer.
 const messageBytes = 64
 
 const (
@@ -23,7 +23,7 @@ const (
 	streamMethod = "/bench.Echo/Stream"
 )
 
-// raw leaves messages as they are: what is measured is the transport, and no code needs to be generated.
+// raw does not encode messages, because the transport is measured, and so no code needs to be generated.
 type raw struct{}
 
 func (raw) Name() string { return "raw" }
@@ -31,11 +31,11 @@ func (raw) Name() string { return "raw" }
 func (raw) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
 
 func (raw) Unmarshal(data []byte, v any) error {
-	*v.(*[]byte) = bytes.Clone(data) // the buffer is used again
+	*v.(*[]byte) = bytes.Clone(data) // the buffer is reused
 	return nil
 }
 
-// echo is a service with one call and one stream, both of which answer with what they are asked.
+// echo is a service with one call and one stream, both of which return the request.
 var echo = grpc.ServiceDesc{
 	ServiceName: "bench.Echo",
 	HandlerType: (*any)(nil),
@@ -75,7 +75,7 @@ func dialGRPC(o options) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{}), grpc.WaitForReady(true)))
 }
 
-// callUnary has many callers on one connection, as programs that share a channel do.
+// callUnary has many callers on one connection, as programs that share a channel.
 func callUnary(ctx context.Context, o options) (report, error) {
 	c, err := dialGRPC(o)
 	if err != nil {

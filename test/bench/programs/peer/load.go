@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// report is what a client prints.
+// report is the output of a client.
 type report struct {
 	Operations int     `json:"operations"`
 	Seconds    float64 `json:"seconds"`
 	P99        float64 `json:"p99"` // nanoseconds
 }
 
-// exchange is a request and its answer, which is checked.
+// exchange is a request and its answer, which it checks.
 type exchange func(ctx context.Context) error
 
-// load calls each exchange in a loop of its own until the time is over, and measures those calls that begin after the
-// warm-up.
+// load calls each exchange in its own loop until the time is over, and measures the calls that begin after
+// the warm-up.
 func load(ctx context.Context, duration time.Duration, exchanges []exchange) (report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -33,7 +33,7 @@ func load(ctx context.Context, duration time.Duration, exchanges []exchange) (re
 	for i, once := range exchanges {
 		all.Go(func() {
 			if times[i], errs[i] = repeat(ctx, begin, end, once); errs[i] != nil {
-				cancel() // the others need not go on
+				cancel() // the others need not continue
 			}
 		})
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command peer has the clients and servers of the benchmark of programs that Debian has none of: gRPC, a client of
-// memcached, and a producer of large batches with its broker. It is a module of its own because of gRPC.
+// Command peer has the clients and servers that the benchmark of programs needs and Debian does not have:
+// gRPC, a client of memcached, and a producer of large batches with its broker. It is a module of its own
+// because of gRPC.
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// options are for clients; servers use the address only.
+// options are for clients. Servers use only the address.
 type options struct {
 	address     string
 	connections int // or callers
@@ -40,7 +41,7 @@ func main() {
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	flags.StringVar(&o.address, "address", "", "`IP:PORT` to listen on or to connect to")
 	flags.IntVar(&o.connections, "connections", 1, "connections, each with one request at a time; for grpc-unary, callers on one connection")
-	flags.DurationVar(&o.duration, "duration", time.Second, "how long to measure; a tenth of it goes before, to warm up")
+	flags.DurationVar(&o.duration, "duration", time.Second, "time to measure, after a tenth of it to warm up")
 	_ = flags.Parse(os.Args[2:])
 	if o.connections < 1 || o.connections > 1000 || o.duration <= 0 || o.duration > time.Minute {
 		exit(fmt.Errorf("-connections are 1 to 1000, -duration is up to a minute"))
@@ -59,10 +60,10 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// client prints what f measured.
+// client prints the results of f.
 func client(f func(context.Context, options) (report, error)) func(context.Context, options) error {
 	return func(ctx context.Context, o options) error {
-		// A peer that does not answer must not keep the client for ever.
+		// A peer that does not answer must not block the client for ever.
 		ctx, cancel := context.WithTimeout(ctx, o.duration+20*time.Second)
 		defer cancel()
 		r, err := f(ctx, o)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// valueBytes is what each key's value has.
+// valueBytes is the size of each key's value.
 const valueBytes = 100
 
 // getMemcached asks for one key on each connection, in the text protocol.
@@ -33,7 +33,7 @@ func getMemcached(ctx context.Context, o options) (report, error) {
 	return load(ctx, o.duration, gets)
 }
 
-// dial makes a connection that fails when ctx ends at the latest.
+// dial makes a connection whose calls fail when ctx ends.
 func dial(ctx context.Context, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 5 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", address)
@@ -49,7 +49,7 @@ func dial(ctx context.Context, address string) (net.Conn, error) {
 	return c, nil
 }
 
-// newGet sets the key before.
+// newGet sets the key first.
 func newGet(c net.Conn, i int) (exchange, error) {
 	key := fmt.Sprintf("key-%d", i)
 	value := bytes.Repeat([]byte{'a' + byte(i%26)}, valueBytes)

@@ -8,10 +8,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// Judgement is what a ratio says.
+// Judgement is the meaning of a ratio.
 type Judgement string
 
-// The judgements. Nothing is called a gain or a loss that the interval does not show to be one.
+// The judgements. A gain or a loss is only called so if the interval shows it.
 const (
 	BetterThan Judgement = "better"
 	WorseThan  Judgement = "worse"
@@ -19,10 +19,10 @@ const (
 	TooFew     Judgement = "too few rounds to tell"
 )
 
-// fewest rounds of which an interval says anything.
+// fewest rounds whose interval allows a judgement.
 const fewest = 5
 
-// Compared is a ratio of a cell and what it says.
+// Compared is a ratio of a cell with its judgement.
 type Compared struct {
 	result.Ratio
 	Says Judgement
@@ -43,7 +43,7 @@ func Compare(c result.Cell, v result.Variant) (Compared, bool) {
 	return Compared{r, judge(r)}, true
 }
 
-// judge looks at the interval, not at the value.
+// judge considers the interval, not the value.
 func judge(r result.Ratio) Judgement {
 	switch {
 	case r.Low > 1:
@@ -54,7 +54,7 @@ func judge(r result.Ratio) Judgement {
 	return Unclear
 }
 
-// Text is how the ratio is written. What is called worse is never written as 1.
+// Text is the ratio as text. A ratio that is worse is never written as 1.
 func (c Compared) Text() string {
 	if c.Says == WorseThan {
 		return Times(c.Value, 1)
@@ -62,7 +62,7 @@ func (c Compared) Text() string {
 	return Times(c.Value, 0)
 }
 
-// Times is how a ratio is written, with more digits where two would say that it is as good as the limit.
+// Times is a ratio as text, with more digits where two would make it equal to the limit.
 func Times(ratio, limit float64) string {
 	if text := fmt.Sprintf("%.2f", ratio); ratio >= limit || text != fmt.Sprintf("%.2f", limit) {
 		return text

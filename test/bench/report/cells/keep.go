@@ -14,12 +14,12 @@ import (
 
 func isQuick(f result.File) bool { return strings.Contains(f.Suite, "quick") }
 
-// Keep copies results to where those of their kind of machine are kept. What it measures anew is taken out of the files that
-// are there. A quick run replaces no other.
+// Keep copies results to the directory of their kind of machine. It removes cells that are measured again
+// from the files that are there. A quick run replaces no other.
 func Keep(from, dir string) (kept []string, err error) {
 	paths, err := filepath.Glob(filepath.Join(from, "*.json"))
 	if err == nil && len(paths) == 0 {
-		err = fmt.Errorf("results in %s: none (make bench leaves them)", from)
+		err = fmt.Errorf("results in %s: none (make bench writes them)", from)
 	}
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func Keep(from, dir string) (kept []string, err error) {
 	return kept, nil
 }
 
-// replace writes f as path after its cells are gone from all files beside it.
+// replace writes f as path after its cells are removed from all other files in the directory.
 func replace(path string, f result.File) error {
 	anew := map[string]bool{}
 	for _, c := range f.Cells {
@@ -48,7 +48,7 @@ func replace(path string, f result.File) error {
 	if err != nil {
 		return err
 	}
-	var left []func() error // nothing is touched before all is allowed
+	var left []func() error // no file is changed before all are allowed
 	for _, other := range others {
 		if filepath.Base(other) == limitsFile {
 			continue

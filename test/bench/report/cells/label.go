@@ -8,7 +8,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// Where tells on which CPUs both ends of a cell ran.
+// Where names the CPUs on which both ends of a cell ran.
 func Where(c result.Cell) string {
 	switch c.CPUs {
 	case "":

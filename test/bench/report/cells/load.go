@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cells is what the tables and the pictures of the report have in common: which cells there are, what
-// they are called, in which units they are shown, and when a ratio is a gain or a loss.
+// Package cells has what the tables and the pictures of the report share: which cells there are, their names,
+// the units in which they are shown, and when a ratio is a gain or a loss.
 package cells
 
 import (
@@ -20,17 +20,17 @@ import (
 // suites in the order of the report. A file may have a part of one.
 var suites = []string{"micro", "programs", "scale"}
 
-// Machine is all that was measured on one kind of machine.
+// Machine has all results of one kind of machine.
 type Machine struct {
 	result.Machine
 	Files  []result.File
 	Limits map[string]string // by Key of a cell: why its goal cannot be reached there
 }
 
-// limitsFile is beside the results of a machine. People write it, from profiles.
+// limitsFile is in the directory of a machine's results. It is written by people, from profiles.
 const limitsFile = "limits.json"
 
-// Load reads all results in dir and in the directories in it, and sorts them by kind of machine.
+// Load reads all results in dir and its subdirectories, and sorts them by kind of machine.
 func Load(dir string) (machines []Machine, err error) {
 	var paths []string
 	for _, pattern := range []string{"*.json", "*/*.json"} {
@@ -60,7 +60,7 @@ func Load(dir string) (machines []Machine, err error) {
 		}
 	}
 	if len(kinds) == 0 {
-		return nil, fmt.Errorf("results in %s: none (make bench leaves them)", dir)
+		return nil, fmt.Errorf("results in %s: none (make bench writes them)", dir)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		m := *kinds[kind]
@@ -92,7 +92,7 @@ func (m *Machine) readLimits(dir string) error {
 	return nil
 }
 
-// check refuses what would become a row that says nothing, or something false.
+// check refuses files that would result in a row without content, or with wrong content.
 func (m Machine) check() error {
 	seen, groups := map[string]bool{}, map[string]bool{}
 	for _, f := range m.Files {
@@ -114,14 +114,14 @@ func (m Machine) check() error {
 	}
 	for key := range m.Limits {
 		group, _, _ := strings.Cut(key, "/")
-		if groups[group] && !seen[key] { // what the suite of a whole group has not measured yet may be known
+		if groups[group] && !seen[key] { // what a suite has not measured yet may be known from its group
 			return fmt.Errorf("%s names the cell %q, which was not measured", limitsFile, key)
 		}
 	}
 	return nil
 }
 
-// Key tells cells apart, and is the same on all machines.
+// Key distinguishes cells, and is the same on all machines.
 func Key(c result.Cell) string {
 	key := c.Group + "/" + Label(c)
 	if c.ComparedWith() != result.Plain {
@@ -130,7 +130,7 @@ func Key(c result.Cell) string {
 	return key
 }
 
-// Group is the cells of one kind of traffic.
+// Group has the cells of one kind of traffic.
 type Group struct {
 	Name  string
 	Title string

@@ -14,7 +14,7 @@ var (
 	factors     = map[string]float64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1, "k": 1e3, "M": 1e6}
 )
 
-// Size finds the number of bytes in the name of a cell. The rest is what the name says besides.
+// Size finds the number of bytes in the name of a cell, and returns also the rest of the name.
 func Size(name string) (bytes float64, rest string, ok bool) { return number(sizeInName, name) }
 
 // Number finds the first count in the name of a cell: "100k flows", "1,000 flows".

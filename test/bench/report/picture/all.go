@@ -13,10 +13,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// Names are all that there can be.
+// Names are the names of all possible pictures.
 var Names = []string{"performance", "performance-ratios", "performance-streams", "performance-scale"}
 
-// All are the pictures for which there are cells, with a panel for each machine, or a bar.
+// All returns the pictures for which there are cells, with a panel, or a bar, for each machine.
 func All(machines []cells.Machine) (pictures []Picture) {
 	panels := func(group, measure string, number func(string) (float64, string, bool),
 		draw func(s *series, source string) Picture, cpus ...string) {
@@ -41,7 +41,7 @@ func All(machines []cells.Machine) (pictures []Picture) {
 	return pictures
 }
 
-// cellsOf are those on these CPUs, or all.
+// cellsOf returns the cells on these CPUs, or all.
 func cellsOf(m cells.Machine, cpus string) (all []result.Cell) {
 	for _, f := range m.Files {
 		for _, c := range f.Cells {
@@ -53,7 +53,7 @@ func cellsOf(m cells.Machine, cpus string) (all []result.Cell) {
 	return all
 }
 
-// stacked is one picture of several that show the same on different machines.
+// stacked is one picture made of several that show the same on different machines.
 func stacked(all []Picture) Picture {
 	p := all[0]
 	p.height = 0
@@ -107,12 +107,12 @@ func flows(s *series, source string) Picture {
 	}.picture("performance-scale", "Median time of a request and its answer by number of open flows, for "+named(s), "scale")
 }
 
-// source is where it was measured.
+// source describes where it was measured.
 func source(m cells.Machine) string {
 	return fmt.Sprintf("Measured on: %s; %d CPUs.", m.Title(), m.CPUs)
 }
 
-// sources has a letter for each machine where there are several.
+// sources has a letter for each machine if there are several.
 func sources(machines []cells.Machine) string {
 	if len(machines) == 1 {
 		return source(machines[0])
@@ -126,7 +126,7 @@ func sources(machines []cells.Machine) string {
 
 func machineLetter(machine int) string { return string(rune('A' + machine)) }
 
-// on tells where both ends ran.
+// on describes where both ends ran.
 func on(s *series) string {
 	if where := cells.Where(s.points[0].cell); where != "" {
 		return ", both ends on " + where

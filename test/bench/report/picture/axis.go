@@ -10,10 +10,10 @@ import (
 	"gonum.org/v1/plot"
 )
 
-// A wide range is shown in powers, since the small values would lie on the axis else.
+// A wide range has a logarithmic scale, because otherwise small values would be on the axis.
 const wide = 20
 
-// values is the axis of what was measured: its range, its marks, and whether equal distances are equal factors.
+// values is the axis of the measured values: its range, its marks, and whether it is logarithmic.
 func values(low, high float64) (from, to float64, marks []plot.Tick, powers bool) {
 	if low > 0 && high/low > wide {
 		from, to, marks = inPowers(low, high)
@@ -41,7 +41,7 @@ func niceStep(least float64) float64 {
 	return 10 * power
 }
 
-// inPowers has marks at 1, 2, 5, 10, ..., or, where those were too many, at powers of 10.
+// inPowers has marks at 1, 2, 5, 10, ..., or at powers of 10 if those were too many.
 func inPowers(low, high float64) (from, to float64, marks []plot.Tick) {
 	from, to = low*0.8, high*1.25
 	factors := []float64{1, 2, 5}

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// bar is a ratio against plain; one without a name is the heading of those that follow.
+// bar is a ratio against plain. A bar without a name is the heading of the next ones.
 type bar struct {
 	heading string
 	label   string
@@ -18,9 +18,9 @@ type bar struct {
 	goal    float64
 }
 
-// bars are all programs by what is measured of them first, and of the other groups what has a goal, one for
-// each machine. What is compared with something else than plain TCP is left out: one line at 1 cannot mean
-// two things.
+// bars has the first measure of all programs, and the cells of other groups that have a goal, with one bar
+// for each machine. Cells that are compared with something else than plain TCP are left out, because the line
+// at 1 can have only one meaning.
 func bars(machines []cells.Machine) (all []bar) {
 	rows := cells.Rows(machines)
 	leads := leading(rows)
@@ -54,7 +54,7 @@ func bars(machines []cells.Machine) (all []bar) {
 	return all
 }
 
-// leading are the measures of programs that come first, and not one more of what is there already.
+// leading are the measures of programs that come first, without measures that the picture has already.
 func leading(rows []cells.Row) map[string]bool {
 	leads, seen := map[string]bool{}, map[[2]string]bool{}
 	for _, r := range rows {
@@ -74,7 +74,7 @@ func programsFirst(r cells.Row) int {
 	return 1
 }
 
-// barLabel leaves out what is the same for nearly all.
+// barLabel leaves out the words that nearly all have.
 func barLabel(c result.Cell) string {
 	label := c.Name
 	if !slices.Contains([]string{"", "rate", "throughput"}, c.Measure) {

@@ -23,7 +23,7 @@ type entry struct {
 
 const markWidth = 26
 
-// frame is what stands around the data: all texts at the left, as wide as the picture.
+// frame is everything around the data: all texts at the left, as wide as the picture.
 type frame struct {
 	title, subtitle string
 	legend          []entry
@@ -42,7 +42,7 @@ var (
 // lineHeight of one line of text, with the gap to the next.
 func lineHeight(s text.Style) vg.Length { return s.Font.Size * 1.4 }
 
-// draw returns what is left for the data.
+// draw draws the frame and returns the area for the data.
 func (f frame) draw(c draw.Canvas) draw.Canvas {
 	c = draw.Crop(c, margin, -margin, margin*0.7, -margin*0.7)
 	y := c.Max.Y
@@ -77,7 +77,7 @@ func (f frame) draw(c draw.Canvas) draw.Canvas {
 	return draw.Crop(c, 0, 0, bottom+4, -top)
 }
 
-// height that draw needs beyond the data.
+// height is the height that draw needs in addition to the data.
 func (f frame) height() vg.Length {
 	const width = pageWidth - 2*margin
 	h := vg.Length(len(wrap(f.title, titleStyle, width)))*lineHeight(titleStyle) +
@@ -117,7 +117,7 @@ func wrap(s string, style text.Style, width vg.Length) (lines []string) {
 	return lines
 }
 
-// fit shortens a text to what fits.
+// fit shortens a text so that it fits.
 func fit(s string, style text.Style, width vg.Length) string {
 	if style.Width(s) <= width {
 		return s

@@ -20,8 +20,8 @@ const dataHeight = 250
 // lines is a chart with a line for each variant.
 type lines struct {
 	frame
-	unit   string  // of the values, as written above their axis
-	factor float64 // that makes them of what was measured
+	unit   string  // unit of the values, as written above their axis
+	factor float64 // factor from measured values to this unit
 	series *series
 	label  func(at float64) string
 }
@@ -53,14 +53,14 @@ func (l lines) drawOn(c draw.Canvas) {
 	grid.Vertical.Color = nil
 	grid.Horizontal = draw.LineStyle{Color: faint, Width: 0.8}
 	p.Add(grid)
-	// Sockmap has the widest line, and is drawn first: others that are as fast are seen on it.
+	// Sockmap has the widest line, and is drawn first, so that others that are as fast remain visible.
 	order := l.series.variants()
 	slices.SortStableFunc(order, func(a, b result.Variant) int { return rankOf(a) - rankOf(b) })
 	for _, v := range order {
 		xys := l.points(v)
 		p.Add(&plotter.Line{XYs: xys, LineStyle: looks[v].line()}, &plotter.Scatter{XYs: xys, GlyphStyle: looks[v].glyph()})
 	}
-	// Adding data widens axes: they are what they were.
+	// Adding data widens axes, so they are restored.
 	l.axes(p)
 	p.Draw(c)
 }
@@ -112,7 +112,7 @@ func (l lines) axes(p *plot.Plot) {
 	p.X.Tick.Label.YAlign = draw.YTop
 }
 
-// sizes are the marks of the cells: what it is, and below it how much better sockmap is there.
+// sizes are the marks of the cells: the size, and below it the ratio of sockmap.
 func (l lines) sizes() (marks []plot.Tick) {
 	for _, p := range l.series.points {
 		label := l.label(p.at)

@@ -24,7 +24,8 @@ var (
 	valueStyle = words(10.5, black)
 )
 
-// says has a colour and a word for each judgement. The words make losses as plain as wins without any colour.
+// says has a colour and a word for each judgement. With the words, losses are as visible as wins without any
+// colour.
 var says = map[cells.Judgement]struct {
 	color color.Color
 	word  string
@@ -35,7 +36,7 @@ var says = map[cells.Judgement]struct {
 	cells.TooFew:     {dim, " too few rounds"},
 }
 
-// ratios is a bar for each ratio, to the right from 1 where it is better, and to the left where it is worse.
+// ratios has a bar for each ratio: to the right from 1 if it is better, and to the left if it is worse.
 func ratios(all []bar, source string) Picture {
 	f := frame{
 		title: "sockmap against plain TCP",
@@ -67,7 +68,7 @@ func box(c draw.Canvas, fill color.Color, from, to, y vg.Length) {
 	c.FillPolygon(fill, []vg.Point{{X: from, Y: y - barHeight/2}, {X: to, Y: y - barHeight/2}, {X: to, Y: y + barHeight/2}, {X: from, Y: y + barHeight/2}})
 }
 
-// whisker is white around black, so that it is seen on bars of each colour.
+// whisker is white around black, so that it is visible on bars of each colour.
 func whisker(c draw.Canvas, from, to, y vg.Length) {
 	for _, style := range []draw.LineStyle{{Color: white, Width: 2.8}, {Color: black, Width: 1.2}} {
 		c.StrokeLine2(style, from, y, to, y)
@@ -77,7 +78,7 @@ func whisker(c draw.Canvas, from, to, y vg.Length) {
 	}
 }
 
-// goalMark points from above at where a bar at y has to reach.
+// goalMark points from above at the ratio that a bar at y has to reach.
 func goalMark(c draw.Canvas, x, y vg.Length) {
 	tip := y + barHeight/2
 	for _, t := range []struct {
@@ -122,7 +123,7 @@ func drawBars(c draw.Canvas, all []bar) {
 
 func valueText(b bar) string { return b.ratio.Text() + " ×" + says[b.ratio.Says].word }
 
-// columns are how wide the names and the values are.
+// columns are the widths of the names and of the values.
 func columns(all []bar, width vg.Length) (labels, texts vg.Length) {
 	for _, b := range all {
 		if b.heading == "" {
@@ -133,7 +134,7 @@ func columns(all []bar, width vg.Length) (labels, texts vg.Length) {
 	return min(labels, width*0.45), texts
 }
 
-// scaleOf places ratios in data: equal factors are equal distances, so that half as fast is as far as twice as fast.
+// scaleOf places ratios on a logarithmic scale, so that half as fast is as far from 1 as twice as fast.
 func scaleOf(all []bar, data draw.Canvas) func(ratio float64) vg.Length {
 	low, high := 0.8, 1.25
 	for _, b := range all {
@@ -150,10 +151,10 @@ func scaleOf(all []bar, data draw.Canvas) func(ratio float64) vg.Length {
 	}
 }
 
-// candidates for marks of the axis, those that matter most first.
+// candidates for marks of the axis, the most important first.
 var candidates = []float64{1, 2, 0.5, 4, 0.25, 1.5, 3, 0.75, 0.8, 8, 0.1, 16, 32, 2.5, 6, 5, 10, 20, 1.25, 0.9}
 
-// marks are those candidates that have room.
+// marks are the candidates that fit.
 func marks(x func(float64) vg.Length, data draw.Canvas) (kept []float64) {
 	const room = 28
 	for _, m := range candidates {

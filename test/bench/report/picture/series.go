@@ -15,7 +15,7 @@ type sized struct {
 	cell result.Cell
 }
 
-// series are cells that differ in nothing but the number in their names.
+// series are cells that differ only in the number in their names.
 type series struct {
 	rest, cpus string
 	base       result.Variant
@@ -63,7 +63,7 @@ func (s *series) rank() (rank int) {
 	return rank
 }
 
-// borrow takes variants that were measured with another base only.
+// borrow adds variants that were measured only with another base.
 func (s *series) borrow(others []*series) {
 	have := s.variants()
 	for i := range s.points {
@@ -92,10 +92,10 @@ func cloned(samples map[result.Variant][]float64) map[result.Variant][]float64 {
 	return c
 }
 
-// drawn are the ways that people choose between. The others explain them, and are in the tables.
+// drawn are the variants between which people choose. The others explain them, and are in the tables.
 var drawn = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap}
 
-// variants are those of drawn that were measured.
+// variants are the variants of drawn that were measured.
 func (s *series) variants() []result.Variant {
 	var all []result.Cell
 	for _, p := range s.points {

@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// The colours of Okabe and Ito, which people tell apart whatever kinds of cones their eyes have.
+// The colours of Okabe and Ito, which are distinguishable with every kind of colour vision.
 var (
 	orange     = color.RGBA{0xE6, 0x9F, 0x00, 0xFF}
 	green      = color.RGBA{0x00, 0x9E, 0x73, 0xFF}
@@ -29,7 +29,7 @@ var (
 	white = color.RGBA{0xFF, 0xFF, 0xFF, 0xFF}
 )
 
-// look tells a variant from the others, by shape as well as by colour.
+// look distinguishes a variant from the others, by shape as well as by colour.
 type look struct {
 	color color.Color
 	shape draw.GlyphDrawer
@@ -59,7 +59,7 @@ func (diamond) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
 	c.FillPolygon(s.Color, []vg.Point{{X: at.X - r, Y: at.Y}, {X: at.X, Y: at.Y - r}, {X: at.X + r, Y: at.Y}, {X: at.X, Y: at.Y + r}})
 }
 
-// legends are what the drawn variants are called where nothing else explains them.
+// legends are the names of the drawn variants where nothing else explains them.
 var legends = map[result.Variant]string{
 	result.Plain:    "plain (veth and bridge)",
 	result.Loopback: "loopback (one container)",
@@ -67,7 +67,7 @@ var legends = map[result.Variant]string{
 	result.Sockmap:  "sockmap",
 }
 
-// words is how text of a size looks, aligned at its left and to the middle of its line.
+// words is the style of a text of this size, aligned at its left and to the middle of its line.
 func words(size vg.Length, c color.Color) text.Style {
 	return text.Style{
 		Color:   c,
@@ -82,7 +82,7 @@ func bold(s text.Style) text.Style {
 	return s
 }
 
-// put writes a text so that its small letters, not its box, are in the middle of the line at y.
+// put writes a text so that the middle of its lower-case letters, not of its box, is at y.
 func put(c draw.Canvas, s text.Style, x, y vg.Length, what string) {
 	c.FillText(s, vg.Point{X: x, Y: y + s.Font.Size*0.13}, what)
 }

@@ -16,7 +16,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// SVG refers to fonts by name, as they would be ten times the rest of it.
+// The SVG refers to fonts by name, because embedded fonts would be ten times as large as the rest.
 func (p Picture) SVG() ([]byte, error) {
 	c := vgsvg.New(pageWidth, p.height)
 	p.on(draw.New(c))
@@ -25,7 +25,7 @@ func (p Picture) SVG() ([]byte, error) {
 		return nil, err
 	}
 	svg := textElement.ReplaceAllStringFunc(b.String(), held)
-	// Letters of these fonts are equally wide, and one of them is nearly everywhere.
+	// The letters of these fonts have the same widths, and one of the fonts is on nearly every machine.
 	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans;", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")
 	const root = "xmlns:xlink=\"http://www.w3.org/1999/xlink\""
 	svg = strings.Replace(svg, root+">\n", fmt.Sprintf("%s role=\"img\">\n<title>%s</title>\n", root, html.EscapeString(p.Alt)), 1)
@@ -37,7 +37,7 @@ var (
 	fontSize    = regexp.MustCompile(`font-size:([0-9.]+)px`)
 )
 
-// held gives a text the width that it was placed for: where there is another font, it would run into its neighbours.
+// held gives a text the width for which it was placed: with another font it would overlap its neighbours.
 func held(element string) string {
 	style, ok := styleOf(element)
 	if !ok {
@@ -47,7 +47,7 @@ func held(element string) string {
 	return strings.Replace(element, "<text ", fmt.Sprintf("<text textLength=\"%.5g\" lengthAdjust=\"spacingAndGlyphs\" ", style.Width(html.UnescapeString(content)).Points()), 1)
 }
 
-// styleOf reads what vgsvg has made of a style.
+// styleOf reads a style as vgsvg writes it.
 func styleOf(element string) (text.Style, bool) {
 	m := fontSize.FindStringSubmatch(element)
 	if m == nil {

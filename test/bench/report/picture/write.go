@@ -11,11 +11,11 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Picture is one of the report's.
+// Picture is one picture of the report.
 type Picture struct {
-	Name string // of its file, without .svg
-	Alt  string // what it shows
-	With string // the part of the text that it belongs to, see text.Picture
+	Name string // name of its file, without .svg
+	Alt  string // description of its content
+	With string // the part of the text to which it belongs, see text.Picture
 
 	height vg.Length
 	draw   func(c draw.Canvas)
@@ -33,7 +33,7 @@ func (p Picture) Write(dir string) error {
 	return os.WriteFile(filepath.Join(dir, p.Name+".svg"), b, 0o644)
 }
 
-// Remove removes the picture of an earlier report whose numbers are not in this one.
+// Remove removes a picture that the report does not have any more.
 func Remove(dir, name string) error {
 	if err := os.Remove(filepath.Join(dir, name+".svg")); !os.IsNotExist(err) {
 		return err
@@ -41,7 +41,7 @@ func Remove(dir, name string) error {
 	return nil
 }
 
-// on draws on white, so that dark pages do not swallow black letters.
+// on draws on white, so that black letters are visible on dark pages.
 func (p Picture) on(c draw.Canvas) {
 	c.SetColor(white)
 	c.Fill(c.Rectangle.Path())

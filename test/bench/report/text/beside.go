@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// beside has the ratios of one group with a column for each machine.
+// beside has the ratios of one group, with a column for each machine.
 func beside(machines []cells.Machine, title string) string {
 	var b strings.Builder
 	row(&b, append([]string{"sockmap", "against"}, names(machines)...)...)
@@ -44,7 +44,7 @@ func names(machines []cells.Machine) (all []string) {
 
 const missing = "–"
 
-// ratioOf is what there is to say about sockmap on one machine.
+// ratioOf is the text about sockmap on one machine.
 func ratioOf(c *result.Cell) (text string, ok bool) {
 	if c == nil {
 		return missing, false
@@ -60,7 +60,7 @@ func ratioOf(c *result.Cell) (text string, ok bool) {
 	return text, true
 }
 
-// quoted are the cells of the short table in README, and what it calls them.
+// quoted are the cells of the short table in README, with their names there.
 var quoted = []struct{ key, words string }{
 	{"rr/64 B (p50, one CPU)", "requests of 64 B"},
 	{"rr/16 KiB (p50, one CPU)", "requests of 16 KiB"},
@@ -74,7 +74,7 @@ var quoted = []struct{ key, words string }{
 	{"churn/connect, 64 B each way, close (rate, one CPU)", "a connection for each request"},
 }
 
-// Range is the short table: of each kind of traffic the least and the greatest ratio of all machines.
+// Range is the short table: the least and the greatest ratio on all machines, for each kind of traffic.
 func Range(machines []cells.Machine) string {
 	var b strings.Builder
 	of := "one machine: " + inline(machines[0].Title())

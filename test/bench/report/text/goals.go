@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// goals is a row for each cell that has one, with a column for each machine; empty if none has. What is
-// missed has its limit behind it, where one is known.
+// goals has a row for each cell with a goal, and a column for each machine. It is empty if none has. A missed
+// goal is followed by its limit, if one is known.
 func goals(machines []cells.Machine) string {
 	var b strings.Builder
 	all, met := make([]int, len(machines)), make([]int, len(machines))
@@ -67,7 +67,7 @@ func outcomeOf(c *result.Cell, kind func(result.Cell) (outcome, bool)) (outcome,
 	return kind(*c)
 }
 
-// text has the limit only behind a goal that is missed.
+// text has the limit only after a goal that is missed.
 func (o outcome) text(limit string) string {
 	text := o.measured + ": " + o.says
 	if !o.met && limit != "" {
@@ -82,7 +82,7 @@ const (
 	notThere   = "**not measured**"
 )
 
-// ratioOutcome is of the ratio of a cell.
+// ratioOutcome is the outcome of a goal for the ratio of a cell.
 func ratioOutcome(c result.Cell) (o outcome, ok bool) {
 	if c.Goal == 0 {
 		return o, false
@@ -102,12 +102,12 @@ func ratioOutcome(c result.Cell) (o outcome, ok bool) {
 	case r.Says == cells.TooFew:
 		o.says += ", of too few rounds"
 	case o.met && r.Low < c.Goal, !o.met && r.High >= c.Goal:
-		o.says += ", within the noise" // the frame says what that means
+		o.says += ", within the noise" // the document explains it
 	}
 	return o, true
 }
 
-// limitOutcome is of what was measured itself.
+// limitOutcome is the outcome of a limit of the measured value.
 func limitOutcome(c result.Cell) (o outcome, ok bool) {
 	if c.Limit == 0 {
 		return o, false
@@ -125,12 +125,12 @@ func limitOutcome(c result.Cell) (o outcome, ok bool) {
 	return o, true
 }
 
-// interval of a ratio behind its value.
+// interval of a ratio, after its value.
 func interval(value string, r result.Ratio) string {
 	return fmt.Sprintf("%s (%s to %s)", value, bound(r.Low), bound(r.High))
 }
 
-// bound of an interval that ends beside 1 is not written as 1.
+// A bound of an interval that ends near 1 is not written as 1.
 func bound(v float64) string {
 	text := fmt.Sprintf("%.2f", v)
 	if text == "1.00" && v != 1 {

@@ -27,7 +27,7 @@ func runs(machines []cells.Machine) string {
 	return b.String()
 }
 
-// pageTables are who walks them, and what a page fault took, by which that is told.
+// pageTables describes who walks the page tables, and the time of a page fault, from which that is known.
 func pageTables(m result.Machine) string {
 	text := cmp.Or(m.PageTables, result.UnknownPageTables)
 	if m.Fault > 0 {

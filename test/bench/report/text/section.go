@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package text writes the results as Markdown. It holds nothing that differs between two calls with the same
-// results.
+// Package text writes the results as Markdown. The same results always give the same text.
 package text
 
 import (
@@ -13,9 +12,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// Picture is shown above the tables, or with the group that it belongs to.
+// Picture is shown above the tables, or with its group.
 type Picture struct {
-	Path string // as the document links to it
+	Path string // link in the document
 	Alt  string
 	With string // name of a group; "" for the beginning, Goals for the table of goals
 }
@@ -23,8 +22,8 @@ type Picture struct {
 // Goals is the part of the section that has the goals, for Picture.With.
 const Goals = "goals"
 
-// Section is all that stands between the marked lines: what machines have in common side by side, and then
-// each in full.
+// Section is the text between the marked lines: the common cells of all machines side by side, and then each
+// machine in full.
 func Section(machines []cells.Machine, pictures []Picture) string {
 	var b strings.Builder
 	for _, m := range machines {
@@ -86,7 +85,8 @@ func show(b *strings.Builder, pictures []Picture, with string) {
 	}
 }
 
-// summary counts, and names what is worse and what was hardly redirected: nobody should have to look for it.
+// summary counts the judgements, and names the cells that are worse and those that were hardly redirected, so
+// that they are easy to find.
 func summary(machines []cells.Machine) string {
 	var b strings.Builder
 	for _, m := range machines {
@@ -143,7 +143,7 @@ func where(c result.Cell) string {
 	return inline(c.Name)
 }
 
-// mostlyTCP is a cell whose bytes were to be redirected, and mostly were not.
+// mostlyTCP reports whether the bytes of a cell should have been redirected, and mostly were not.
 func mostlyTCP(c result.Cell) bool {
 	share, ok := c.Share[result.Sockmap]
 	return ok && share < 0.5

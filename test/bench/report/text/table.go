@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// A column of the table of a group. One that is empty in each row is left out.
+// A column of the table of a group. A column that is empty in each row is left out.
 type column struct {
 	title string
 	cell  func(c result.Cell) string
@@ -51,7 +51,7 @@ func table(g cells.Group) string {
 	return b.String()
 }
 
-// measured is the median of a variant, and below it the ratio, its interval and what it says.
+// measured is the median of a variant, and below it the ratio, its interval and the judgement.
 func measured(c result.Cell, v result.Variant) string {
 	samples := c.Samples[v]
 	if len(samples) == 0 {
@@ -73,7 +73,7 @@ func measured(c result.Cell, v result.Variant) string {
 	return text + ": " + string(r.Says)
 }
 
-// redirected is the share for each variant that redirects. Half is where one cannot speak of acceleration any more.
+// redirected is the share for each variant that redirects. Below half, the variant is hardly accelerated.
 func redirected(c result.Cell) string {
 	var parts []string
 	for _, v := range result.Present([]result.Cell{c}) {
@@ -93,7 +93,7 @@ func redirected(c result.Cell) string {
 	return strings.Join(parts, "<br>")
 }
 
-// rounds is how many samples each variant has, and about how many operations each sample.
+// rounds is the number of samples of each variant, and about how many operations each sample has.
 func rounds(c result.Cell) string {
 	var counts []int
 	for _, samples := range c.Samples {
