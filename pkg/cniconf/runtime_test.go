@@ -5,6 +5,7 @@ package cniconf
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
@@ -65,7 +66,7 @@ func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 	var all, ofPod []string
 	for _, h := range hazard.Table {
 		all = append(all, h.Name)
-		if h.Name != "mptcp" && h.Name != "backpressure" && h.Name != "memory-charge" {
+		if h.Scope == hazard.ScopePod {
 			ofPod = append(ofPod, h.Name)
 		}
 	}
@@ -74,8 +75,8 @@ func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 			`acceptHazards can accept`
 	}
 	unknown := func(name string) string {
-		return `annotation sockmap-cni/accept-hazards: ` + name + ` is ignored, it is not one of all, splice, ` +
-			`fionread-redirected, fionread-tcp, zerocopy, ktls, fin, epoll-edge, eagain, edge-mixed`
+		return `annotation sockmap-cni/accept-hazards: ` + name + ` is ignored, it is not one of all, ` +
+			strings.Join(ofPod, ", ")
 	}
 	for _, tt := range []struct {
 		conf, annotation string

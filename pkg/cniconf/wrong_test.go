@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -18,15 +19,17 @@ func wrongValues() []wrongValue { return append(wrongWords(), wrongSettings()...
 func wrongWords() []wrongValue {
 	long := strings.Repeat("x", 5000)
 	const (
-		boolean = "the boolean true or false"
-		cgroup  = `"" or an absolute path other than "/", without ".."`
-		bpffs   = `an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`
-		port    = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
-		hazard  = "one of all, splice, fionread-redirected, fionread-tcp, zerocopy, memory-charge, ktls, mptcp, " +
-			"backpressure, fin, epoll-edge, eagain, edge-mixed"
+		boolean    = "the boolean true or false"
+		cgroup     = `"" or an absolute path other than "/", without ".."`
+		bpffs      = `an absolute path other than "/" with no dot in it (bpffs refuses names with dots)`
+		port       = `a port such as "80" or a range such as "8000-8999", from 1 to 65535`
 		guard      = "one of splice, observe, blocking, options, fionread"
 		attachment = "an object with the strings containerID and ifname"
 	)
+	hazards := "one of all"
+	for _, h := range hazard.Table {
+		hazards += ", " + h.Name
+	}
 	return []wrongValue{
 		{`{"enabled": "true"}`, "enabled", `"true"`, boolean},
 		{`{"enabled": 1}`, "enabled", `1`, boolean},
@@ -59,8 +62,8 @@ func wrongWords() []wrongValue {
 		{`{"ports": {"exclude": [" 80"]}}`, "ports.exclude[0]", `" 80"`, port},
 		{`{"ports": {"exclude": [null]}}`, "ports.exclude[0]", `null`, port},
 		{`{"acceptHazards": "all"}`, "acceptHazards", `"all"`, "a list of names of hazards"},
-		{`{"acceptHazards": ["splice", "splcie"]}`, "acceptHazards[1]", `"splcie"`, hazard},
-		{`{"acceptHazards": [null]}`, "acceptHazards[0]", `null`, hazard},
+		{`{"acceptHazards": ["splice", "splcie"]}`, "acceptHazards[1]", `"splcie"`, hazards},
+		{`{"acceptHazards": [null]}`, "acceptHazards[0]", `null`, hazards},
 		{`{"guards": "splice"}`, "guards", `"splice"`, "a list of names of guards"},
 		{`{"guards": ["splice", "all"]}`, "guards[1]", `"all"`, guard},
 		{`{"logLevel": "trace"}`, "logLevel", `"trace"`, "one of debug, info, warn, error"},

@@ -3,6 +3,8 @@
 package hazard_test
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,25 +31,42 @@ func TestSetsAndNames(t *testing.T) {
 	}
 }
 
-// pinned has the bits that released versions have written into pinned state. A row is added for a new hazard, and none is
-// ever changed.
-var pinned = map[string]uint{
-	"splice": 0, "fionread-redirected": 1, "fionread-tcp": 2, "zerocopy": 3, "memory-charge": 4, "ktls": 5, "mptcp": 6,
-	"backpressure": 7, "fin": 8, "epoll-edge": 9, "eagain": 10, "edge-mixed": 11,
-}
+// pinned has the bits that pinned state has, a line for each hazard. -update adds lines, and never changes one.
+const pinned = "testdata/bits.txt"
+
+var update = flag.Bool("update", false, "add the bits of new hazards to "+pinned)
 
 func TestBitsNeverChange(t *testing.T) {
-	bits := map[uint]string{}
-	for _, h := range hazard.Table {
-		if other, taken := bits[h.Bit]; taken {
-			t.Errorf("%s and %s have bit %d", other, h.Name, h.Bit)
+	text, err := os.ReadFile(pinned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{} // by bit
+	for line := range strings.Lines(string(text)) {
+		name, bit, _ := strings.Cut(strings.TrimSpace(line), " ")
+		names[bit] = name
+		if h, ok := hazard.Named(name); ok && strconv.Itoa(int(h.Bit)) != bit {
+			t.Errorf("%s has bit %d: pinned state has it as bit %s", name, h.Bit, bit)
 		}
-		bits[h.Bit] = h.Name
-		if bit, ok := pinned[h.Name]; ok && bit != h.Bit {
-			t.Errorf("%s has bit %d: pinned state has it as bit %d", h.Name, h.Bit, bit)
+	}
+	for _, h := range hazard.Table {
+		bit := strconv.Itoa(int(h.Bit))
+		if other, taken := names[bit]; taken && other != h.Name {
+			t.Errorf("%s and %s have bit %s", other, h.Name, bit)
 		}
 		if h.Bit >= 32 {
 			t.Errorf("%s has bit %d: config.hazards has 32 bits", h.Name, h.Bit)
+		}
+		if names[bit] == "" {
+			names[bit], text = h.Name, fmt.Appendln(text, h.Name, bit)
+			if !*update {
+				t.Errorf("%s is not in %s: run go test ./pkg/hazard -update", h.Name, pinned)
+			}
+		}
+	}
+	if *update && !t.Failed() {
+		if err := os.WriteFile(pinned, text, 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -42,7 +42,7 @@ const All = "all"
 // Table has every hazard, in the order in which probes run and documents list them. Nobody writes to it.
 //
 // For a new hazard, add a row with the next free bit and a probe of the same name in pkg/hazard/probe, then run:
-// go test ./pkg/cniconf ./pkg/metrics -update
+// go test ./pkg/hazard ./pkg/cniconf ./pkg/metrics -update
 var Table = [...]Hazard{
 	{
 		Bit: 0, Name: "splice", Severity: Severe, Scope: ScopePod, Guard: GuardSplice,
