@@ -61,7 +61,7 @@ tries again after failures, and keeps running. It is ready once nothing is left.
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9469", "`ADDRESS` of the HTTP server, without authentication; empty: none")
 	flags.StringVar(&f.readyMeans, "ready-means", string(agent.ReadyInstalled),
-		"`WHAT` /readyz and sockmap_agent_ready tell: installed, or accelerating")
+		"`WHAT` /readyz and sockmap_agent_ready report: installed, or accelerating")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
 	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between removals of the leftovers of containers that are gone")
 	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which everything is checked without an event")

@@ -31,7 +31,7 @@ type attachmentView struct {
 	NetNSCookie     uint64    `json:"netnsCookie" doc:"of the network namespace; 0: it is not registered; of a pod with hostNetwork a key of its own, beyond 2^63"`
 	CgroupID        uint64    `json:"cgroupId" doc:"0: it has no link"`
 	CgroupPath      string    `json:"cgroupPath" doc:"empty: no link, or the cgroup is gone"`
-	CgroupSource    string    `json:"cgroupSource" doc:"what told the plugin which cgroup it is"`
+	CgroupSource    string    `json:"cgroupSource" doc:"how the plugin found the cgroup"`
 	State           string    `json:"state" doc:"accelerated, opted-out, declined or left-out"`
 	Accelerated     bool      `json:"accelerated" doc:"everything is in place; sockmapctl disable does not change it"`
 	Reason          string    `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is"`

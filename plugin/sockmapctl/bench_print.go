@@ -52,7 +52,7 @@ func (a *app) printGuardCosts(costs []benchGuardView) error {
 	t := &term.Table{Columns: []term.Column{{Title: "GUARDS COST"}, {Title: "WITHOUT", Right: true}, {Title: "WITH", Right: true},
 		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "RESULT"}}}
 	for _, c := range costs {
-		result := "nothing to tell"
+		result := "no clear cost"
 		if c.Clear && c.Ratio.Value < 1 {
 			result = "cost"
 		}
@@ -90,7 +90,7 @@ func (v *benchView) places() string {
 func (c benchCaseView) result() string {
 	switch {
 	case !c.wasRedirected():
-		return "cannot be told"
+		return "unknown"
 	case c.Loss && c.Clear:
 		return "LOSS"
 	case c.Loss:

@@ -109,7 +109,7 @@ func (c benchCaseView) wasRedirected() bool {
 	return bench.Case{Kind: c.Kind, Bytes: c.Bytes, TwoCPUs: c.TwoCPUs}.WasRedirected(c.Sent, c.Redirected)
 }
 
-// benchVerdict says what one can expect of this node, losses as plainly as gains, and what cannot be told.
+// benchVerdict lists the gains, the losses and the unclear results of this node.
 func benchVerdict(v *benchView) (verdict []string) {
 	var gains, losses, unclear, unknown []string
 	for _, c := range v.Cases {
@@ -133,7 +133,7 @@ func benchVerdict(v *benchView) (verdict []string) {
 	add(gains, "gains")
 	add(losses, "LOSES, leave such traffic out by ports or annotation")
 	add(unclear, "no clear difference, measure longer on a quieter node")
-	add(unknown, "cannot be told, as it was not redirected; please report this with the kernel's version")
+	add(unknown, "unknown, as it was not redirected; please report this with the kernel's version")
 	if len(gains) == 0 {
 		verdict = append(verdict, "no kind of traffic gains here")
 	}
@@ -152,12 +152,12 @@ func (v *benchView) guardVerdict() string {
 	}
 	switch {
 	case len(v.LoadedGuards) > 0:
-		return fmt.Sprintf("what guards cost cannot be told: those of the sockmap that is loaded ran, too (%s): unload it first",
+		return fmt.Sprintf("the cost of guards is unknown: those of the loaded sockmap ran, too (%s); unload it first",
 			strings.Join(v.LoadedGuards, ", "))
 	case len(v.GuardCosts) == 0:
 		return "no guard runs on this kernel, so none costs anything"
 	case len(costs) == 0:
-		return "the guards of this node cost nothing that can be told from the spread"
+		return "the guards of this node have no cost beyond the spread of the rounds"
 	}
 	return "the guards of this node cost: " + strings.Join(costs, ", ")
 }
@@ -166,5 +166,5 @@ func (c benchGuardView) name() string {
 	if c.Accelerated {
 		return benchName(c.Kind, c.Bytes) + ", accelerated"
 	}
-	return benchName(c.Kind, c.Bytes) + ", by plain TCP"
+	return benchName(c.Kind, c.Bytes) + ", plain TCP"
 }

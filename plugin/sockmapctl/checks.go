@@ -116,7 +116,8 @@ func checkState(dir string, opened error) checkView {
 		}
 	case errors.Is(opened, datapath.ErrNotLoaded):
 		if at, ok := datapath.UnloadedByHand(dir); ok {
-			return checkView{"state", true, "unloaded by hand at " + at.Format(time.RFC3339) + ": the agent does not load", ""}
+			when := at.Format(time.RFC3339)
+			return checkView{"state", true, "unloaded with sockmapctl unload at " + when + ": the agent does not load", ""}
 		}
 		return checkView{"state", true, "nothing is pinned", ""}
 	}

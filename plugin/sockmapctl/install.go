@@ -168,7 +168,7 @@ func (a *app) forgetUnload(ctx context.Context) error {
 	if !changed {
 		return nil
 	}
-	text := "the programs were unloaded by hand; the agent, or the next container, loads them again"
+	text := "the programs were unloaded with sockmapctl unload; the agent, or the next container, loads them again"
 	if datapath.StaysDisabled(a.dir) {
 		text += ", disabled as they were (sockmapctl enable)"
 	}

@@ -116,6 +116,6 @@ func (s *screen) severeNeighbours(all []neighbourView, shares bool) {
 		}
 		s.Line("neighbour", "%s (severe for the other): %s", state, v)
 		s.Line("  meaning", "it %s", v.effect(shares))
-		s.Line("  cure", `"coexist": "yield" leaves its containers to it, "share" takes them all the same`)
+		s.Line("  cure", `"coexist": "yield" leaves its containers to it, "share" accelerates them, too`)
 	}
 }

@@ -26,7 +26,7 @@ both.
 
 --force also removes damaged state and state of other versions, and switches off
 flows that no pin leads to. If flows cannot be switched off, nothing is removed,
-and the output says so.`,
+and the command fails.`,
 		Example: `  sockmapctl unload`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also remove damaged state and state of other versions")
@@ -70,8 +70,8 @@ func (a *app) sayAll(lines []string) error {
 	return nil
 }
 
-// switchOffStrays looks for flows that no pin leads to. Without force it only tells of them, as an error: an unload has not
-// reached them. From inside a container they may be those of another node on the same kernel, and are left alone, as are
+// switchOffStrays looks for flows that no pin leads to. Without force it only reports them, as an error: the unload did not
+// reach them. From inside a container they may be those of another node on the same kernel, and are left alone, as are
 // private loads of processes that run.
 func (a *app) switchOffStrays(force bool) error {
 	if a.host.strays == nil {
@@ -79,7 +79,7 @@ func (a *app) switchOffStrays(force bool) error {
 	}
 	all, err := a.host.strays()
 	if errors.Is(err, unix.EPERM) {
-		fmt.Fprintln(a.stderr, "sockmapctl: only root can tell whether there are flows that no pin leads to (CAP_SYS_ADMIN)")
+		fmt.Fprintln(a.stderr, "sockmapctl: only root can find flows that no pin leads to (CAP_SYS_ADMIN)")
 		return nil
 	}
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *app) switchOffStrays(force bool) error {
 			continue // a bench or a probe, which ends by itself
 		}
 		if !s.Sure {
-			fmt.Fprintf(a.stderr, "sockmapctl: %s; on the node itself, sockmapctl status tells\n", strayText(s))
+			fmt.Fprintf(a.stderr, "sockmapctl: %s; to find out, run sockmapctl status on the node itself\n", strayText(s))
 			continue
 		}
 		if !force {

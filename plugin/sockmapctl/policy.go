@@ -27,7 +27,7 @@ type policyView struct {
 type policyPartView struct {
 	Key   string   `json:"key" doc:"of the plugin's entry, see CONFIGURATION.md"`
 	Value string   `json:"value" doc:"in force"`
-	From  []string `json:"from" doc:"who says so: networks' entries, annotations, or sockmapctl disable"`
+	From  []string `json:"from" doc:"its sources: networks' entries, annotations, or sockmapctl disable"`
 }
 
 func policyCommand(a *app) *cobra.Command {

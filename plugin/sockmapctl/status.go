@@ -117,7 +117,7 @@ type everView struct {
 	RedirectedMessages uint64       `json:"redirectedMessages" doc:"calls of send that made them"`
 	TCPBytes           uint64       `json:"tcpBytes" doc:"sent over TCP by sockets of the sockhash"`
 	TCPMessages        uint64       `json:"tcpMessages" doc:"calls of send that made them"`
-	Results            []resultView `json:"results" doc:"what became of connections; those that never happened are left out"`
+	Results            []resultView `json:"results" doc:"how often each result occurred; those that never did are left out"`
 	Fallbacks          []live.Count `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
 }
 

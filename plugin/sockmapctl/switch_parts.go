@@ -57,7 +57,7 @@ func podSwitches(names []string) (all []datapath.Switch) {
 	return all
 }
 
-// switchParts turns parts off or on, and tells what became of each.
+// switchParts turns parts off or on, and prints the result for each.
 func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFlags) error {
 	verb := map[bool]string{true: "disable", false: "enable"}[off]
 	n := a.node(datapath.Settings{})
@@ -72,7 +72,7 @@ func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFl
 	}
 	records, err := n.Attachments(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: look at what became of it: %w", verb, err)
+		return fmt.Errorf("%s: read attachments: %w", verb, err)
 	}
 	left, err := n.Switches(ctx)
 	if err != nil {

@@ -95,7 +95,7 @@ func (t *tapCapture) add(c *datapath.TapChunk) error {
 	})
 }
 
-// comment says who the ends are, once for each connection, and of each message that it went by TCP.
+// comment names the ends, once for each connection, and marks each message that used TCP.
 func (t *tapCapture) comment(c *datapath.TapChunk, seg *tap.Segment) string {
 	switch {
 	case seg.First:
@@ -106,7 +106,7 @@ func (t *tapCapture) comment(c *datapath.TapChunk, seg *tap.Segment) string {
 		return fmt.Sprintf("client %s (netns %d), server %s (netns %d)",
 			orUnknown(t.names.label(active)), active, orUnknown(t.names.label(passive)), passive)
 	case !c.Redirected && c.Offset == 0 && len(seg.Payload) > 0:
-		return "by TCP"
+		return "over TCP"
 	}
 	return ""
 }
