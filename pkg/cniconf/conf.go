@@ -13,92 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-
-	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
-
-// Defaults of the keys that have one.
-const (
-	DefaultBPFFSPath                 = "/sys/fs/bpf/sockmap"
-	DefaultMaxSockets         uint32 = 65536
-	DefaultMaxBacklogBytes    uint32 = 8 << 20
-	DefaultMaxBacklogMessages uint32 = 4096
-	DefaultNATRefreshSeconds  uint32 = 60
-)
-
-// Peers says with which endpoints the flows of an endpoint may form.
-type Peers string
-
-// The values of the key peers.
-const (
-	PeersNode      Peers = "node"      // any endpoint of this node
-	PeersNamespace Peers = "namespace" // endpoints with the same K8S_POD_NAMESPACE
-	PeersPod       Peers = "pod"       // this sandbox only
-)
-
-// Coexist says what happens where another program above a cgroup owns a sockhash.
-type Coexist string
-
-// The values of the key coexist.
-const (
-	CoexistYield Coexist = "yield" // the containers in that cgroup stay on TCP
-	CoexistShare Coexist = "share" // they are accelerated anyway
-)
-
-// Helpers says what happens to ports whose payload a conntrack helper of the node rewrites.
-type Helpers string
-
-// The values of the key conntrackHelpers.
-const (
-	HelpersAvoid  Helpers = "avoid"  // they stay on TCP
-	HelpersIgnore Helpers = "ignore" // they are accelerated like others
-)
-
-// Conf is one call's configuration, checked and with defaults filled in.
-type Conf struct {
-	CNIVersion, Name, Type string // as the runtime put them; their presence is not checked here
-
-	Enabled  bool // before annotations, see Accelerate
-	Required bool
-
-	// CgroupPath is a directory below the cgroup2 mount ("/kubepods/pod1") or an absolute path of the file system,
-	// cleaned; "" when the cgroup is to be discovered.
-	CgroupPath string
-	BPFFSPath  string // absolute, cleaned, no component with a dot
-
-	MaxSockets         uint32 // entries of the sockhash
-	MaxBacklogBytes    uint32 // per direction of a flow
-	MaxBacklogMessages uint32 // per direction of a flow
-	NATRefreshSeconds  uint32 // 0: off
-
-	Coexist          Coexist
-	ConntrackHelpers Helpers
-
-	Peers         Peers
-	Ports         Ports
-	AcceptHazards []string // names of hazard.Table or hazard.All, as written; see HazardsAccepted
-	Guards        []string // names of hazard.Guards that may run, as written; see GuardsOff
-
-	LogLevel slog.Level
-	LogFile  string // absolute, or "" for standard error
-
-	// RuntimeCgroupPath is runtimeConfig.cgroupPath, unchanged and unchecked: runtimes disagree on its form, and its
-	// meaning depends on the cgroup hierarchy.
-	RuntimeCgroupPath string
-	Annotations       map[string]string // of the pod, when the runtime passes them; nil otherwise
-
-	// PrevResult holds the bytes of standard input unchanged, because decoding a result into a struct drops unknown keys
-	// and rounds big numbers. nil when absent or null.
-	PrevResult json.RawMessage
-
-	// ValidAttachments lists what GC must keep. nil means that the runtime passed no list. An empty list means that
-	// nothing of this network is alive.
-	ValidAttachments *[]Attachment
-
-	Warnings []string // for the log: what was ignored, and why
-}
 
 // Attachment is one container and interface that the runtime still knows.
 type Attachment struct {
@@ -131,22 +47,6 @@ func ParseLenient(stdin []byte) (*Conf, error) {
 		p.conf.warn("ignored: %v", wrong)
 	}
 	return p.conf, nil
-}
-
-func defaults() *Conf {
-	return &Conf{
-		Enabled:            true,
-		BPFFSPath:          DefaultBPFFSPath,
-		MaxSockets:         DefaultMaxSockets,
-		MaxBacklogBytes:    DefaultMaxBacklogBytes,
-		MaxBacklogMessages: DefaultMaxBacklogMessages,
-		NATRefreshSeconds:  DefaultNATRefreshSeconds,
-		Coexist:            CoexistYield,
-		ConntrackHelpers:   HelpersAvoid,
-		Peers:              PeersNode,
-		Guards:             hazard.GuardNames(),
-		LogLevel:           slog.LevelInfo,
-	}
 }
 
 // parser collects wrong values while it fills in a Conf, so that one run reports all of them.

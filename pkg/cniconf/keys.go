@@ -5,11 +5,93 @@ package cniconf
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
+
+// Defaults of the keys that have one.
+const (
+	DefaultBPFFSPath                 = "/sys/fs/bpf/sockmap"
+	DefaultMaxSockets         uint32 = 65536
+	DefaultMaxBacklogBytes    uint32 = 8 << 20
+	DefaultMaxBacklogMessages uint32 = 4096
+	DefaultNATRefreshSeconds  uint32 = 60
+)
+
+// Peers says with which endpoints the flows of an endpoint may form.
+type Peers string
+
+// The values of the key peers.
+const (
+	PeersNode      Peers = "node"      // any endpoint of this node
+	PeersNamespace Peers = "namespace" // endpoints with the same K8S_POD_NAMESPACE
+	PeersPod       Peers = "pod"       // this sandbox only
+)
+
+// Coexist says what happens where another program above a cgroup owns a sockhash.
+type Coexist string
+
+// The values of the key coexist.
+const (
+	CoexistYield Coexist = "yield" // the containers in that cgroup stay on TCP
+	CoexistShare Coexist = "share" // they are accelerated anyway
+)
+
+// Helpers says what happens to ports whose payload a conntrack helper of the node rewrites.
+type Helpers string
+
+// The values of the key conntrackHelpers.
+const (
+	HelpersAvoid  Helpers = "avoid"  // they stay on TCP
+	HelpersIgnore Helpers = "ignore" // they are accelerated like others
+)
+
+// Conf is one call's configuration, checked and with defaults filled in.
+type Conf struct {
+	CNIVersion, Name, Type string // as the runtime put them; their presence is not checked here
+
+	Enabled  bool // before annotations, see Accelerate
+	Required bool
+
+	// CgroupPath is a directory below the cgroup2 mount ("/kubepods/pod1") or an absolute path of the file system,
+	// cleaned; "" when the cgroup is to be discovered.
+	CgroupPath string
+	BPFFSPath  string // absolute, cleaned, no component with a dot
+
+	MaxSockets         uint32 // entries of the sockhash
+	MaxBacklogBytes    uint32 // per direction of a flow
+	MaxBacklogMessages uint32 // per direction of a flow
+	NATRefreshSeconds  uint32 // 0: off
+
+	Coexist          Coexist
+	ConntrackHelpers Helpers
+
+	Peers         Peers
+	Ports         Ports
+	AcceptHazards []string // names of hazard.Table or hazard.All, as written; see HazardsAccepted
+	Guards        []string // names of hazard.Guards that may run, as written; see GuardsOff
+
+	LogLevel slog.Level
+	LogFile  string // absolute, or "" for standard error
+
+	// RuntimeCgroupPath is runtimeConfig.cgroupPath, unchanged and unchecked: runtimes disagree on its form, and its
+	// meaning depends on the cgroup hierarchy.
+	RuntimeCgroupPath string
+	Annotations       map[string]string // of the pod, when the runtime passes them; nil otherwise
+
+	// PrevResult holds the bytes of standard input unchanged, because decoding a result into a struct drops unknown keys
+	// and rounds big numbers. nil when absent or null.
+	PrevResult json.RawMessage
+
+	// ValidAttachments lists what GC must keep. nil means that the runtime passed no list. An empty list means that
+	// nothing of this network is alive.
+	ValidAttachments *[]Attachment
+
+	Warnings []string // for the log: what was ignored, and why
+}
 
 // key is one member of the configuration object. The row of docs/CONFIGURATION.md and the property in the chart's
 // values.schema.json are written from it: go test ./pkg/cniconf -update
@@ -94,6 +176,15 @@ func keys() []key {
 			set:    func(v value) { v.path(&v.conf.LogFile, true, notRoot) },
 		},
 	}
+}
+
+// defaults returns a Conf with the default of each key.
+func defaults() *Conf {
+	p := &parser{conf: &Conf{}}
+	for _, k := range keys() {
+		k.set(value{parser: p, key: k.name, allowed: k.allowed, raw: json.RawMessage(k.def)})
+	}
+	return p.conf
 }
 
 // KeyNames lists the plugin's own keys of an entry, in the order of the documentation.

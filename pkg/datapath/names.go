@@ -20,7 +20,7 @@ type Reason uint8
 // Result is the result of pairing at the handshake.
 type Result uint8
 
-// The values, as in bpf/abi.h.
+// The values, as in bpf/abi.h. Those of Reason are in reasons.go, those of Result in results.go.
 const (
 	RoleActive  = Role(bpf.SockmapRoleROLE_ACTIVE)
 	RolePassive = Role(bpf.SockmapRoleROLE_PASSIVE)
@@ -30,54 +30,6 @@ const (
 	ModeTCP      = Mode(bpf.SockmapModeMODE_TCP)
 	// ModeLeft: the socket has left the sockhash for good, and is plain TCP. Its reason says why.
 	ModeLeft = ModeTCP + 1
-
-	ReasonNone            = Reason(bpf.SockmapReasonREASON_NONE)
-	ReasonNoPeer          = Reason(bpf.SockmapReasonREASON_NO_PEER)
-	ReasonUnread          = Reason(bpf.SockmapReasonREASON_UNREAD)
-	ReasonBacklogBytes    = Reason(bpf.SockmapReasonREASON_BACKLOG_BYTES)
-	ReasonBacklogMessages = Reason(bpf.SockmapReasonREASON_BACKLOG_MESSAGES)
-	ReasonRcvlowat        = Reason(bpf.SockmapReasonREASON_RCVLOWAT)
-	ReasonState           = Reason(bpf.SockmapReasonREASON_STATE)
-	ReasonULP             = Reason(bpf.SockmapReasonREASON_ULP)
-	ReasonDisabled        = Reason(bpf.SockmapReasonREASON_DISABLED)
-	ReasonPolicy          = Reason(bpf.SockmapReasonREASON_POLICY)
-	ReasonPeerLeft        = Reason(bpf.SockmapReasonREASON_PEER_LEFT)
-	ReasonLearning        = Reason(bpf.SockmapReasonREASON_LEARNING)
-	ReasonWaitall         = Reason(bpf.SockmapReasonREASON_WAITALL)
-	ReasonOOB             = Reason(bpf.SockmapReasonREASON_OOB)
-	ReasonInq             = Reason(bpf.SockmapReasonREASON_INQ)
-	ReasonZerocopy        = Reason(bpf.SockmapReasonREASON_ZEROCOPY)
-	ReasonBlocking        = Reason(bpf.SockmapReasonREASON_BLOCKING)
-	ReasonDiscard         = Reason(bpf.SockmapReasonREASON_DISCARD)
-	ReasonOption          = Reason(bpf.SockmapReasonREASON_OPTION)
-	ReasonContended       = Reason(bpf.SockmapReasonREASON_CONTENDED)
-	ReasonRefresh         = Reason(bpf.SockmapReasonREASON_REFRESH)
-	ReasonMemory          = Reason(bpf.SockmapReasonREASON_MEMORY)
-	ReasonShutdown        = Reason(bpf.SockmapReasonREASON_SHUTDOWN)
-	ReasonEarly           = Reason(bpf.SockmapReasonREASON_EARLY)
-	ReasonLeaving         = Reason(bpf.SockmapReasonREASON_LEAVING)
-	ReasonCorked          = Reason(bpf.SockmapReasonREASON_CORKED)
-	ReasonPages           = Reason(bpf.SockmapReasonREASON_PAGES)
-	ReasonSmall           = Reason(bpf.SockmapReasonREASON_SMALL)
-	ReasonSplice          = Reason(bpf.SockmapReasonREASON_SPLICE)
-
-	ResultJoined    = Result(bpf.SockmapResultRESULT_JOINED)
-	ResultRemote    = Result(bpf.SockmapResultRESULT_REMOTE)
-	ResultDenied    = Result(bpf.SockmapResultRESULT_DENIED)
-	ResultCollision = Result(bpf.SockmapResultRESULT_COLLISION)
-	ResultMapFull   = Result(bpf.SockmapResultRESULT_MAP_FULL)
-	ResultRepair    = Result(bpf.SockmapResultRESULT_REPAIR)
-	ResultMPTCP     = Result(bpf.SockmapResultRESULT_MPTCP)
-	ResultULP       = Result(bpf.SockmapResultRESULT_ULP)
-	ResultError     = Result(bpf.SockmapResultRESULT_ERROR)
-	ResultOption    = Result(bpf.SockmapResultRESULT_OPTION)
-	ResultAvoided   = Result(bpf.SockmapResultRESULT_AVOIDED)
-	ResultBlocking  = Result(bpf.SockmapResultRESULT_BLOCKING)
-	ResultShort     = Result(bpf.SockmapResultRESULT_SHORT)
-	ResultShare     = Result(bpf.SockmapResultRESULT_SHARE)
-	ResultHelper    = Result(bpf.SockmapResultRESULT_HELPER)
-	ResultForeign   = Result(bpf.SockmapResultRESULT_FOREIGN)
-	ResultStream    = Result(bpf.SockmapResultRESULT_STREAM)
 )
 
 var (

@@ -2,6 +2,8 @@
 
 package datapath
 
+import "github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+
 // Condition is one row of ReasonTable or ResultTable: a question that the programs ask, and what it means
 // when the answer is no. Documentation, metrics and the command explain are made from these rows.
 type Condition[Number Reason | Result] struct {
@@ -11,6 +13,39 @@ type Condition[Number Reason | Result] struct {
 	Meaning  string // why it uses TCP when the answer is "no": a clause without a full stop
 	Change   string // what would change the answer
 }
+
+// The reasons, as in bpf/abi.h. Each but ReasonNone has a row in ReasonTable.
+const (
+	ReasonNone            = Reason(bpf.SockmapReasonREASON_NONE)
+	ReasonNoPeer          = Reason(bpf.SockmapReasonREASON_NO_PEER)
+	ReasonUnread          = Reason(bpf.SockmapReasonREASON_UNREAD)
+	ReasonBacklogBytes    = Reason(bpf.SockmapReasonREASON_BACKLOG_BYTES)
+	ReasonBacklogMessages = Reason(bpf.SockmapReasonREASON_BACKLOG_MESSAGES)
+	ReasonRcvlowat        = Reason(bpf.SockmapReasonREASON_RCVLOWAT)
+	ReasonState           = Reason(bpf.SockmapReasonREASON_STATE)
+	ReasonULP             = Reason(bpf.SockmapReasonREASON_ULP)
+	ReasonDisabled        = Reason(bpf.SockmapReasonREASON_DISABLED)
+	ReasonPolicy          = Reason(bpf.SockmapReasonREASON_POLICY)
+	ReasonPeerLeft        = Reason(bpf.SockmapReasonREASON_PEER_LEFT)
+	ReasonLearning        = Reason(bpf.SockmapReasonREASON_LEARNING)
+	ReasonWaitall         = Reason(bpf.SockmapReasonREASON_WAITALL)
+	ReasonOOB             = Reason(bpf.SockmapReasonREASON_OOB)
+	ReasonInq             = Reason(bpf.SockmapReasonREASON_INQ)
+	ReasonZerocopy        = Reason(bpf.SockmapReasonREASON_ZEROCOPY)
+	ReasonBlocking        = Reason(bpf.SockmapReasonREASON_BLOCKING)
+	ReasonDiscard         = Reason(bpf.SockmapReasonREASON_DISCARD)
+	ReasonOption          = Reason(bpf.SockmapReasonREASON_OPTION)
+	ReasonContended       = Reason(bpf.SockmapReasonREASON_CONTENDED)
+	ReasonRefresh         = Reason(bpf.SockmapReasonREASON_REFRESH)
+	ReasonMemory          = Reason(bpf.SockmapReasonREASON_MEMORY)
+	ReasonShutdown        = Reason(bpf.SockmapReasonREASON_SHUTDOWN)
+	ReasonEarly           = Reason(bpf.SockmapReasonREASON_EARLY)
+	ReasonLeaving         = Reason(bpf.SockmapReasonREASON_LEAVING)
+	ReasonCorked          = Reason(bpf.SockmapReasonREASON_CORKED)
+	ReasonPages           = Reason(bpf.SockmapReasonREASON_PAGES)
+	ReasonSmall           = Reason(bpf.SockmapReasonREASON_SMALL)
+	ReasonSplice          = Reason(bpf.SockmapReasonREASON_SPLICE)
+)
 
 // ReasonTable has a row for each Reason but ReasonNone. The order is that in which why_tcp of bpf/verdict.h
 // asks, which docs/DATAPATH.md has, too. Nobody writes to it.

@@ -2,6 +2,29 @@
 
 package datapath
 
+import "github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+
+// The results, as in bpf/abi.h. Each has a row in ResultTable.
+const (
+	ResultJoined    = Result(bpf.SockmapResultRESULT_JOINED)
+	ResultRemote    = Result(bpf.SockmapResultRESULT_REMOTE)
+	ResultDenied    = Result(bpf.SockmapResultRESULT_DENIED)
+	ResultCollision = Result(bpf.SockmapResultRESULT_COLLISION)
+	ResultMapFull   = Result(bpf.SockmapResultRESULT_MAP_FULL)
+	ResultRepair    = Result(bpf.SockmapResultRESULT_REPAIR)
+	ResultMPTCP     = Result(bpf.SockmapResultRESULT_MPTCP)
+	ResultULP       = Result(bpf.SockmapResultRESULT_ULP)
+	ResultError     = Result(bpf.SockmapResultRESULT_ERROR)
+	ResultOption    = Result(bpf.SockmapResultRESULT_OPTION)
+	ResultAvoided   = Result(bpf.SockmapResultRESULT_AVOIDED)
+	ResultBlocking  = Result(bpf.SockmapResultRESULT_BLOCKING)
+	ResultShort     = Result(bpf.SockmapResultRESULT_SHORT)
+	ResultShare     = Result(bpf.SockmapResultRESULT_SHARE)
+	ResultHelper    = Result(bpf.SockmapResultRESULT_HELPER)
+	ResultForeign   = Result(bpf.SockmapResultRESULT_FOREIGN)
+	ResultStream    = Result(bpf.SockmapResultRESULT_STREAM)
+)
+
 // ResultTable has a row for each Result. The order is that in which bpf/pairing.h and bpf/leaving.h ask;
 // ResultJoined is last, as it remains when every answer is yes. Nobody writes to it.
 var ResultTable = [...]Condition[Result]{

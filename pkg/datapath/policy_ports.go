@@ -8,31 +8,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
-// Narrowest returns the policy that permits only what every policy permits: it accelerates if all do, and has
-// the narrowest peers and the ports that all allow. Policies of different groups get a group of their own.
-// The order does not matter. Without policies nothing is permitted.
-//
-// The ports of several policies may need more ranges than an endpoint holds. Then the smallest ranges are
-// left out and returned: their ports stay on TCP.
-func Narrowest(policies ...Policy) (p Policy, left []PortRange) {
-	if len(policies) == 0 {
-		return Policy{}, nil
-	}
-	p = policies[0]
-	if len(policies) == 1 {
-		return p, nil
-	}
-	for _, other := range policies[1:] {
-		p.Accelerate = p.Accelerate && other.Accelerate
-		p.Peers = max(p.Peers, other.Peers) // bpf/abi.h: the greater, the narrower
-		if p.group() != other.group() {
-			p.Namespace, p.Group = "", 0
-		}
-	}
-	p.Include, p.Exclude, left = narrowestPorts(policies)
-	return p, left
-}
-
 func narrowestPorts(policies []Policy) (include, exclude, left []PortRange) {
 	allowed := everyPort()
 	for _, p := range policies {
