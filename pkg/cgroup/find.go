@@ -21,8 +21,9 @@ const (
 )
 
 // sources are the ways in which runtimes identify the cgroup of a container, in the order in which Find tries them. To
-// support another runtime, add a constant above and a row here: the part of the request that the runtime provides, and
-// a function that returns the cgroup, in a file of its own.
+// support another runtime, add a constant above and a row at the end: the part of the request that the runtime
+// provides, and a function that returns the cgroup. For a path relative to the mount that is known, that is t.use, and
+// t.firstUsable for a few; both refuse a path that leads out of the mount. A longer search has a file of its own.
 var sources = []struct {
 	name  Source
 	value func(Request) string
@@ -48,8 +49,8 @@ type Request struct {
 	Runtime  string // runtimeConfig.cgroupPath
 	PodUID   string // K8S_POD_UID of CNI_ARGS
 	NetNS    string // CNI_NETNS
-	// ContainerID is CNI_CONTAINERID. No source uses it today: podman creates the cgroups that are named after it only
-	// when its ADD is over.
+	// ContainerID is CNI_CONTAINERID, the sandbox. No source uses it today: podman creates the cgroups that are named
+	// after it only when its ADD is over.
 	ContainerID string
 }
 

@@ -4,8 +4,11 @@ package cgroup
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -218,8 +221,27 @@ func TestOrderOfSources(t *testing.T) {
 		`K8S_POD_UID: "../x" is not a pod UID`,
 		`CNI_NETNS process: "/run/netns/x" does not name a process`,
 	}
-	if diff := cmp.Diff(want, got.Notes); diff != "" {
+	// Sources of other runtimes have a note, too.
+	notes := slices.DeleteFunc(got.Notes, func(note string) bool { return strings.HasSuffix(note, ": "+errNotGiven.Error()) })
+	if diff := cmp.Diff(want, notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+}
+
+func TestEverySourceHasARowInRuntimesMD(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "RUNTIMES.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := string(text)
+	for _, s := range Sources() {
+		row := fmt.Sprintf("\n| `%s` | ", s)
+		_, after, ok := strings.Cut(rest, row)
+		if !ok {
+			t.Errorf("docs/RUNTIMES.md has no row %q after the rows of the sources that Find tries before", strings.TrimSpace(row))
+			continue
+		}
+		rest = after
 	}
 }
 

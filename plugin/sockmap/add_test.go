@@ -3,15 +3,21 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
+	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,46 +89,97 @@ func TestAddAcceleratesAndDelLeavesNothing(t *testing.T) {
 	w.expectAccelerated()
 }
 
+// cgroupCalls are the calls of ADD by which the plugin finds the pod's cgroup, one or more for each source. What a row
+// leaves out is not passed: K8S_POD_UID and a CNI_NETNS of a process, too.
+var cgroupCalls = []struct {
+	name   string
+	source cgroup.Source
+	path   func(id string) string // of the pod's cgroup, with this CNI_CONTAINERID; nil: as the kubelet names it
+	conf   func(cgroup string) keys
+	env    func(w *world, p *lab.Pod) []string
+}{
+	{name: "configuration", source: cgroup.SourceConfiguration, conf: func(cgroup string) keys { return keys{"cgroupPath": cgroup} }},
+	{name: "path", source: cgroup.SourceRuntime, conf: runtimeCgroup},
+	{
+		name: "base name of a slice", source: cgroup.SourceRuntime, conf: func(cgroup string) keys { return runtimeCgroup(path.Base(cgroup)) },
+		path: func(id string) string { return "sockmap.slice/sockmap-" + id[:8] + ".slice" },
+	},
+	{name: "pod UID", source: cgroup.SourcePodUID, env: func(_ *world, p *lab.Pod) []string {
+		return []string{"CNI_ARGS=K8S_POD_UID=" + p.Spec().UID}
+	}},
+	{name: "process", source: cgroup.SourceNetNS, env: func(w *world, p *lab.Pod) []string {
+		return []string{fmt.Sprintf("CNI_NETNS=/proc/%d/ns/net", w.process(p))}
+	}},
+	{name: "nothing", source: cgroup.SourceRoot},
+}
+
+func runtimeCgroup(cgroup string) keys {
+	return keys{"runtimeConfig": map[string]any{"cgroupPath": cgroup}}
+}
+
 func TestTheCgroupIsFoundFromEverySource(t *testing.T) {
-	w := newWorld(t)
-	for _, c := range []struct{ name, source string }{
-		{"configuration", "configuration"},
-		{"runtimeConfig", "runtimeConfig.cgroupPath"},
-		{"base name of a slice", "runtimeConfig.cgroupPath"},
-		{"pod UID", "K8S_POD_UID"},
-		{"nothing", "cgroup2 root"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := &world{t, w.node}
-			p := w.pod()
-			change := keys{"runtimeConfig": nil}
-			vars := env("ADD", p)
-			switch c.name {
-			case "configuration":
-				change["cgroupPath"] = p.CgroupPath()
-			case "runtimeConfig":
-				change = nil
-			case "base name of a slice":
-				change["runtimeConfig"] = map[string]any{"cgroupPath": w.cgroup(p) + ".slice"}
-				if err := os.Mkdir(p.CgroupPath()+".slice", 0o755); err != nil {
-					t.Fatal(err)
+	node := newWorld(t).node
+	for _, source := range cgroup.Sources() {
+		found := false
+		for _, c := range cgroupCalls {
+			if c.source != source {
+				continue
+			}
+			found = true
+			t.Run(c.name, func(t *testing.T) {
+				w := &world{t, node}
+				spec := lab.PodSpec{ContainerID: rand.Text()}
+				if c.path != nil {
+					spec.Cgroup = c.path(spec.ContainerID)
 				}
-				t.Cleanup(func() { os.Remove(p.CgroupPath() + ".slice") })
-			case "nothing":
-				vars = append(vars, "CNI_ARGS=")
-			}
-			a := run(t, vars, w.conf(p, change))
-			if a.err != nil {
-				t.Fatalf("ADD: %v\n%s", a.err, a.stderr)
-			}
-			t.Cleanup(func() { run(t, env("DEL", p), w.conf(p, change)) })
-			r := w.records()[p.ContainerID()]
-			if !r.Accelerated() || r.CgroupSource != c.source {
-				t.Errorf("record %+v, want the source %q", r, c.source)
-			}
-			expectTexts(t, "the log", a.stderr, c.source)
-		})
+				p := labtest.NewPod(t, node, spec)
+				change, vars := keys{"runtimeConfig": nil}, append(env("ADD", p), "CNI_ARGS=")
+				if c.conf != nil {
+					maps.Copy(change, c.conf(w.cgroup(p)))
+				}
+				if c.env != nil {
+					vars = append(vars, c.env(w, p)...)
+				}
+				w.expectSource(p, vars, w.conf(p, change), source)
+			})
+		}
+		if !found {
+			t.Errorf("cgroupCalls has no call for the source %q", source)
+		}
 	}
+}
+
+// expectSource expects that this ADD attaches to the cgroup of p, or to the root for SourceRoot.
+func (w *world) expectSource(p *lab.Pod, vars []string, conf []byte, source cgroup.Source) {
+	w.Helper()
+	a := run(w, vars, conf)
+	if a.err != nil {
+		w.Fatalf("ADD: %v\n%s", a.err, a.stderr)
+	}
+	w.Cleanup(func() { run(w, env("DEL", p), conf) })
+	want := p.CgroupPath()
+	if source == cgroup.SourceRoot {
+		want = filepath.Dir(w.node.CgroupPath())
+	}
+	r := w.records()[p.ContainerID()]
+	if !r.Accelerated() || r.CgroupSource != string(source) || r.CgroupPath != want {
+		w.Errorf("attachment %+v, want the cgroup %q from the source %q", r, want, source)
+	}
+	expectTexts(w, "the log", a.stderr, string(source))
+}
+
+// process starts a process in p that lives as long as the test.
+func (w *world) process(p *lab.Pod) int {
+	w.Helper()
+	cmd := p.Command(w.Context(), "sleep", "infinity")
+	if err := p.Start(cmd); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid
 }
 
 func TestOptedOutByConfigurationOrAnnotation(t *testing.T) {
