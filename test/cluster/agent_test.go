@@ -26,7 +26,7 @@ func helm(verb string, args ...string) ([]byte, error) {
 	return command("helm", append([]string{verb, release, "--namespace", namespace}, args...)...)
 }
 
-// chartValues are those that every installation here has.
+// chartValues are the values of every installation here.
 func chartValues(version string) []string {
 	return []string{
 		tools.root + "/conf/kubernetes/chart", "--wait", "--timeout", "3m",
@@ -35,7 +35,7 @@ func chartValues(version string) []string {
 	}
 }
 
-// install makes sure that a version is installed, as the chart's README says it.
+// install installs a version, if it is not installed, as the chart's README describes.
 func install(t *testing.T, version string, more ...string) {
 	t.Helper()
 	out, err := helm("upgrade", append(append(chartValues(version), "--install"), more...)...)
@@ -49,7 +49,7 @@ func install(t *testing.T, version string, more ...string) {
 	}
 }
 
-// installed makes sure that there is an installation, of whatever version.
+// installed makes sure that some version is installed.
 func installed(t *testing.T) {
 	t.Helper()
 	if _, err := helm("status"); err != nil {
@@ -62,7 +62,7 @@ func firstLines(text string, n int) string {
 	return strings.Join(lines[:min(n, len(lines))], "\n")
 }
 
-// agentReport is what helps to find out why an agent does not do its work.
+// agentReport has the facts that help to find out why an agent does not work.
 func agentReport() string {
 	var b strings.Builder
 	for _, args := range [][]string{
@@ -77,7 +77,7 @@ func agentReport() string {
 	return b.String()
 }
 
-// sockmapctl runs in the agent's pod, as docs/OPERATIONS.md shows it.
+// sockmapctl runs sockmapctl in the agent's pod, as docs/OPERATIONS.md describes.
 func sockmapctl(t *testing.T, args ...string) []byte {
 	t.Helper()
 	out, err := kubectl(append([]string{"-n", namespace, "exec", daemonSet, "--", "/usr/local/bin/sockmapctl"}, args...)...)
@@ -87,7 +87,7 @@ func sockmapctl(t *testing.T, args ...string) []byte {
 	return out
 }
 
-// nodeStatus is as much of `sockmapctl status` as the tests want to know.
+// nodeStatus has the fields of `sockmapctl status` that the tests need.
 type nodeStatus struct {
 	Loaded, Accelerating bool
 	Version              string
@@ -107,14 +107,14 @@ func statusOfNode(t *testing.T) (s nodeStatus) {
 	return s
 }
 
-// attachment is one CNI ADD as sockmapctl lists it.
+// attachment is one CNI ADD, as sockmapctl lists it.
 type attachment struct {
 	Namespace, Pod, Reason    string
 	Accelerated               bool
 	RedirectedBytes, TCPBytes uint64
 }
 
-// attachmentOf is that of a pod, nil if there is none.
+// attachmentOf is the attachment of a pod, nil if there is none.
 func attachmentOf(t *testing.T, pod string) *attachment {
 	t.Helper()
 	var all struct{ Items []attachment }
@@ -129,7 +129,7 @@ func attachmentOf(t *testing.T, pod string) *attachment {
 	return nil
 }
 
-// wantAccelerated expects that sockmapctl says so of a pod.
+// wantAccelerated expects that sockmapctl lists a pod as accelerated.
 func wantAccelerated(t *testing.T, pods ...pod) {
 	t.Helper()
 	for _, p := range pods {
@@ -139,10 +139,10 @@ func wantAccelerated(t *testing.T, pods ...pod) {
 	}
 }
 
-// standing is how a pod stands.
+// standing is the state of a pod, as adopt reports it.
 type standing struct{ State, Reason string }
 
-// standings are those of all pods of the node, by name, as `sockmapctl adopt --all` would find them.
+// standings are the states of all pods of the node, by name, as `sockmapctl adopt --all` would report them.
 func standings(t *testing.T) map[string]standing {
 	t.Helper()
 	var all struct {
@@ -161,10 +161,10 @@ func standings(t *testing.T) map[string]standing {
 	return byName
 }
 
-// samples are metrics of the agent, one a line.
+// samples are metrics of the agent, one per line.
 type samples struct{ lines []string }
 
-// metrics are read where Prometheus does.
+// metrics are read as Prometheus reads them.
 func metrics() (s samples, err error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	response, err := client.Get("http://" + nodeIP.Addr().String() + ":9469/metrics")
@@ -207,7 +207,7 @@ next:
 	return total
 }
 
-// grep is for messages.
+// grep returns the lines that contain a text, for messages.
 func (s samples) grep(part string) string {
 	var found []string
 	for _, line := range s.lines {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// testLiveAnnotations lets the agent ask the kubelet for annotations that change while pods run. Without it, a runtime
-// knows those only that the sandbox was made with.
+// testLiveAnnotations lets the agent ask the kubelet for annotations that change while pods run. Otherwise,
+// only the annotations with which the sandbox was made are known.
 func testLiveAnnotations(t *testing.T) {
 	install(t, oldVersion, "--set", "agent.liveAnnotations=true")
 	defer install(t, oldVersion)

@@ -21,10 +21,10 @@ const (
 // The parts of the cluster.
 var etcd, api, controllers, scheduler, runtimeDaemon, kubelet, proxy *daemon
 
-// atBoot is what the kernel itself puts into every bpffs.
+// atBoot are the files that the kernel itself puts into every bpffs.
 var atBoot []string
 
-// boot starts all parts in an order in which each finds the others.
+// boot starts all parts, each after those that it needs.
 func boot() error {
 	start := time.Now()
 	entries, err := os.ReadDir(bpffsMount.target)
@@ -38,7 +38,7 @@ func boot() error {
 		return err
 	}
 	etcd = &daemon{name: "etcd", path: filepath.Join(tools.bin, "server"), ready: func() error { return answers("http://127.0.0.1:2379/readyz") },
-		// The state of the cluster is not to survive this machine.
+		// The state of the cluster need not survive a crash of this machine.
 		args: []string{"--name=" + nodeName, "--data-dir=/var/lib/etcd/data", "--unsafe-no-fsync"}}
 	api = &daemon{name: "apiserver", path: filepath.Join(tools.bin, "kube-apiserver"), args: apiArgs(), ready: func() error {
 		_, err := kubectl("get", "--raw", "/readyz")
@@ -72,13 +72,13 @@ func boot() error {
 	return nil
 }
 
-// shutDown ends the parts, in the opposite order. Pods end with the namespaces.
+// shutDown stops the parts, in the opposite order. Pods end with the namespaces.
 func shutDown() error {
 	var errs []error
 	for _, d := range []*daemon{proxy, kubelet, runtimeDaemon, scheduler, controllers, api, etcd} {
 		signal := unix.SIGTERM
 		if d == controllers || d == scheduler || d == api {
-			signal = unix.SIGKILL // they would wait for requests of each other
+			signal = unix.SIGKILL // they would wait for each other's requests
 		}
 		errs = append(errs, d.stop(signal))
 	}

@@ -19,12 +19,12 @@ import (
 	"time"
 )
 
-// confDir is where the control plane has its certificates, as kubeadm does it.
+// confDir is the control plane's directory of certificates, as with kubeadm.
 const confDir = "/etc/kubernetes"
 
 const apiServer = "https://192.0.2.10:6443"
 
-// authority signs everything that the parts of the cluster know each other by.
+// authority signs the certificates by which the parts of the cluster identify each other.
 type authority struct {
 	cert   *x509.Certificate
 	key    crypto.Signer
@@ -55,7 +55,7 @@ func newAuthority() (*authority, error) {
 	return a, os.WriteFile(filepath.Join(confDir, "ca.crt"), a.pem, 0o644)
 }
 
-// issue makes a certificate for both ends of TLS, with a user's name and group, and hosts.
+// issue makes a certificate for client and server, with a user's name and group, and hosts.
 func (a *authority) issue(name, group string, hosts ...string) (cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -106,7 +106,7 @@ func (a *authority) pair(file, name, group string, hosts ...string) error {
 	return os.WriteFile(filepath.Join(confDir, file+".key"), key, 0o600)
 }
 
-// kubeconfig writes what a client of the API server needs.
+// kubeconfig writes the configuration of a client of the API server.
 func (a *authority) kubeconfig(file, name, group string) error {
 	cert, key, err := a.issue(name, group)
 	if err != nil {
@@ -129,7 +129,7 @@ func (a *authority) kubeconfig(file, name, group string) error {
 	return os.WriteFile(filepath.Join(confDir, file), b, 0o600)
 }
 
-// makeCredentials makes all of them. The names are those that Kubernetes has rights for from the start.
+// makeCredentials makes all of them. The names are those to which Kubernetes grants rights by default.
 func makeCredentials() error {
 	if err := os.MkdirAll(confDir, 0o755); err != nil {
 		return err

@@ -4,7 +4,7 @@ package cluster
 
 import "testing"
 
-// TestCluster is the life of an installation, case by case.
+// TestCluster runs the life of an installation, case by case.
 func TestCluster(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -24,7 +24,7 @@ func TestCluster(t *testing.T) {
 		{"uninstall", testUninstall},
 	} {
 		if !t.Run(c.name, c.run) {
-			t.Logf("what the daemons said is in %s", logDir())
+			t.Logf("the logs of the daemons are in %s", logDir())
 		}
 	}
 }

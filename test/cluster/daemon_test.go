@@ -15,18 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// daemon is a part of the cluster: a process that is there all the time, and that may be stopped and started again.
+// daemon is a part of the cluster: a long-running process that can be stopped and started again.
 type daemon struct {
 	name, path string
 	args       []string
-	ready      func() error // nil once it does its work
+	ready      func() error // nil once it is ready
 
 	cmd    *exec.Cmd
 	exited chan struct{}
-	err    error // that it ended with, once exited is closed
+	err    error // its error, after exited is closed
 }
 
-// start starts it and waits until it does its work.
+// start starts it and waits until it is ready.
 func (d *daemon) start() error {
 	log, err := os.OpenFile(filepath.Join(logDir(), d.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -63,7 +63,7 @@ func (d *daemon) stop(signal unix.Signal) error {
 	}
 	select {
 	case <-d.exited:
-		return fmt.Errorf("%s has ended by itself: %w\n%s", d.name, d.err, d.tail())
+		return fmt.Errorf("%s has ended unexpectedly: %w\n%s", d.name, d.err, d.tail())
 	default:
 	}
 	if err := d.cmd.Process.Signal(signal); err != nil {
@@ -84,7 +84,7 @@ func (d *daemon) stop(signal unix.Signal) error {
 // restart stops it, and starts it again.
 func (d *daemon) restart(signal unix.Signal) error { return errors.Join(d.stop(signal), d.start()) }
 
-// tail is the end of what it said.
+// tail is the end of its log.
 func (d *daemon) tail() string {
 	b, err := os.ReadFile(filepath.Join(logDir(), d.name+".log"))
 	if err != nil {
@@ -93,10 +93,10 @@ func (d *daemon) tail() string {
 	return string(b[max(0, len(b)-4000):])
 }
 
-// final is an error that waiting does not mend.
+// final is an error that waiting does not cure.
 type final struct{ error }
 
-// poll asks again and again until there is no error.
+// poll calls f repeatedly until there is no error.
 func poll(what string, limit time.Duration, f func() error) error {
 	var err error
 	if !fixture.Within(limit, func() bool {

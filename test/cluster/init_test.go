@@ -21,17 +21,17 @@ const nodeName = "node1"
 
 var nodeIP = netip.MustParsePrefix("192.0.2.10/24")
 
-// nodeDir has what the node keeps on disk.
+// nodeDir contains the files of the node.
 func nodeDir() string { return filepath.Join(tools.cache, "node") }
 
-// own are directories of the node that have nothing of this machine's. They are bound to the disk one by one: a kubelet
-// measures the file system that they are in, and layers of images cannot be on an overlay.
+// own are directories of the node without content of this machine. They are bind mounts of the disk one by
+// one: a kubelet measures the file system of these directories, and image layers cannot be on an overlay.
 var own = []string{
 	"/etc/cni", "/etc/containerd", confDir, "/opt/cni",
 	"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/lib/etcd", "/var/log/pods",
 }
 
-// overlaid are directories in which the node finds what this machine has, and writes for itself.
+// overlaid are directories with the content of this machine, to which the node writes its own files.
 var overlaid = []string{"/etc", "/opt", "/var"}
 
 func nodeDirs() (dirs []string) {
@@ -44,8 +44,8 @@ func nodeDirs() (dirs []string) {
 	return dirs
 }
 
-// asInit makes the node, and is its process 1 from then on: it waits for every process whose parent has gone, such as the
-// shims', because containerd waits until they are gone.
+// asInit makes the node, and is its process 1 from then on: it waits for every process without a parent, such
+// as the shims' children, because containerd waits until they are gone.
 func asInit() (code int, err error) {
 	if err := findTools(); err != nil {
 		return 1, err
@@ -93,9 +93,9 @@ func (m mount) make() error {
 	return nil
 }
 
-// mountNode gives the node its files. What is not mentioned is this machine's: programs, libraries, cgroups.
+// mountNode mounts the node's files. All else belongs to this machine: programs, libraries, cgroups.
 func mountNode() error {
-	// First, so that nothing of what follows is seen outside.
+	// First, so that the next mounts are not visible outside.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
@@ -116,21 +116,21 @@ func mountNode() error {
 	if err := standInSysctls(); err != nil {
 		return err
 	}
-	// As systemd does: pods see what is mounted on the node after they have started.
+	// As systemd does: pods see mounts that the node makes after they have started.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("make mounts shared: %w", err)
 	}
 	return nil
 }
 
-// What a reboot empties.
+// The directories that a reboot empties.
 var (
 	runMount   = mount{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"}
 	bpffsMount = mount{"bpf", "/sys/fs/bpf", "bpf", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=0700"}
 )
 
-// standInSysctls puts files in the place of those that the kubelet would write to for the whole machine. It finds that
-// they say already what it wants.
+// standInSysctls mounts files over the sysctls that the kubelet would write for the whole machine. They
+// contain the values that it wants.
 func standInSysctls() error {
 	dir := nodeDir() + "/sysctl"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -151,14 +151,14 @@ func standInSysctls() error {
 	return nil
 }
 
-// connectNode gives the node an address, and a default route that leads nowhere: programs connect to service addresses
-// only where there is a route to them, before they are translated.
+// connectNode gives the node an address, and a default route that leads nowhere: programs connect to service
+// addresses only if there is a route to them, before they are translated.
 func connectNode() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find loopback interface: %w", err)
 	}
-	// Its other end has no address: nobody answers. (Not every kernel has dummy interfaces.)
+	// Its other end has no address, so no packet gets a reply. (Not every kernel has dummy interfaces.)
 	eth0 := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "nowhere"}
 	if err := netlink.LinkAdd(eth0); err != nil {
 		return fmt.Errorf("make interface: %w", err)
@@ -180,7 +180,7 @@ func connectNode() error {
 	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: eth0.Index, Dst: everywhere}); err != nil {
 		return fmt.Errorf("set default route: %w", err)
 	}
-	// What kubeadm asks for before it sets up a node. These belong to the network namespace.
+	// The sysctls that kubeadm requires before it sets up a node. They belong to the network namespace.
 	for _, name := range []string{"net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables"} {
 		if err := os.WriteFile("/proc/sys/"+name, []byte("1"), 0); err != nil {
 			return fmt.Errorf("set sysctl: %w", err)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// testAdoption installs into a cluster whose pods run and talk. They keep the connection that they have, and make
-// accelerated ones from then on.
+// testAdoption installs into a cluster with pods that exchange traffic. They keep their connections, and
+// their new connections are accelerated.
 func testAdoption(t *testing.T) {
 	if _, err := helm("status"); err == nil {
 		t.Fatal("it is installed already")
@@ -45,7 +45,7 @@ func testAdoption(t *testing.T) {
 	wantSame(t, c.name, clientPod)
 }
 
-// adopted waits until the agent has taken these pods in.
+// adopted waits until the agent has adopted these pods.
 func adopted(t *testing.T, want ...pod) {
 	t.Helper()
 	eventually(t, "the agent has adopted the pods", func() error {
@@ -60,7 +60,7 @@ func adopted(t *testing.T, want ...pod) {
 	wantAccelerated(t, want...)
 }
 
-// testUpgrade installs another version while pods talk.
+// testUpgrade installs another version while pods exchange traffic.
 func testUpgrade(t *testing.T) {
 	install(t, oldVersion)
 	c, s, clientPod, serverPod := pair(t)
@@ -83,7 +83,7 @@ func testUpgrade(t *testing.T) {
 	t.Logf("%+v", goesOn(t, c.name, 0))
 }
 
-// pair is a client that talks to a server on one connection without end.
+// pair is a client that sends requests to a server over one connection without end.
 func pair(t *testing.T) (c, s workload, clientPod, serverPod pod) {
 	t.Helper()
 	s = server("server")
@@ -94,7 +94,7 @@ func pair(t *testing.T) (c, s workload, clientPod, serverPod pod) {
 	return c, s, podOf(t, c.name), serverPod
 }
 
-// wantPlugin expects the binary of a version where the runtime looks for it.
+// wantPlugin expects the binary of a version in the runtime's directory of plugins.
 func wantPlugin(t *testing.T, version string) {
 	t.Helper()
 	got, err := os.ReadFile(filepath.Join(cniBinDir, "sockmap"))

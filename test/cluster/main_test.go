@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// roleVariable tells a process of this test which of its three it is.
+// roleVariable is the environment variable with the role of a process of this test; there are three.
 const roleVariable = "SOCKMAP_CLUSTER_ROLE"
 
 const (
@@ -26,8 +26,8 @@ const (
 	roleNode = "node" // runs the cluster and the tests
 )
 
-// cgroupRoot is the cgroup, below that of each hierarchy, which the kubelet takes for the root. It keeps this node's pods
-// apart from those that other tests make below /kubepods, which the kubelet would remove.
+// cgroupRoot is the cgroup, below that of each hierarchy, that the kubelet uses as its root. It separates
+// this node's pods from those that other tests make below /kubepods, which the kubelet would remove.
 const cgroupRoot = "sockmap-cluster"
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// outside builds what is needed, starts the test over in namespaces of its own, and removes what does not go with them.
+// outside builds the programs, executes the test again in its own namespaces, and removes what remains
+// outside of them.
 func outside() (code int, err error) {
 	if err := setUpTools(); err != nil {
 		return 1, fmt.Errorf("the tests of a cluster cannot run: %w", err)
@@ -60,7 +61,7 @@ func outside() (code int, err error) {
 		return 1, err
 	}
 	defer unlock()
-	if err := cleanUp(); err != nil { // what a process has left that was killed
+	if err := cleanUp(); err != nil { // files of a killed process
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, cleanUp()) }()
@@ -70,7 +71,7 @@ func outside() (code int, err error) {
 	return again()
 }
 
-// alone keeps a second run from using the same directories.
+// alone prevents a second run from using the same directories.
 func alone() (unlock func(), err error) {
 	f, err := os.Open(tools.cache)
 	if err != nil {
@@ -82,11 +83,11 @@ func alone() (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// again runs the test in new namespaces until it ends, or somebody ends this process.
+// again runs the test in new namespaces until it ends, or until this process is told to end by a signal.
 func again() (code int, err error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-	// Pdeathsig is sent when the thread ends that has made the process.
+	// Pdeathsig is sent when the thread that made the process ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -100,7 +101,7 @@ func again() (code int, err error) {
 		return 1, fmt.Errorf("make the node's namespaces: %w", err)
 	}
 	go func() {
-		// With process 1 all others of its namespace end.
+		// When process 1 ends, all others of its namespace end.
 		<-signals
 		_ = cmd.Process.Kill()
 	}()
@@ -112,14 +113,14 @@ func again() (code int, err error) {
 }
 
 func makeDirs() error {
-	errs := []error{os.RemoveAll(logDir())} // of the run before
+	errs := []error{os.RemoveAll(logDir())} // of the previous run
 	for _, dir := range append([]string{logDir()}, nodeDirs()...) {
 		errs = append(errs, os.MkdirAll(dir, 0o755))
 	}
 	return errors.Join(errs...)
 }
 
-// logDir has what the daemons say, for who looks for the reason of a failure.
+// logDir contains the logs of the daemons, for the analysis of a failure.
 func logDir() string { return filepath.Join(tools.cache, "logs") }
 
 func makeCgroups() error {
@@ -145,7 +146,7 @@ func cleanUp() error {
 	if err != nil {
 		return err
 	}
-	// Nobody is there to kill, unless a process in the cgroups has escaped from the namespaces.
+	// There is no process to kill, unless one in the cgroups has escaped from the namespaces.
 	err = os.WriteFile(filepath.Join(unified, cgroupRoot, "cgroup.kill"), []byte("1"), 0)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -164,7 +165,7 @@ func inside(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, shutDown()) }()
 	if err := boot(); err != nil {
-		return 1, fmt.Errorf("boot the cluster: %w\nWhat the daemons said is in %s", err, logDir())
+		return 1, fmt.Errorf("boot the cluster: %w\nThe logs of the daemons are in %s", err, logDir())
 	}
 	return m.Run(), nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// testRestarts restarts what the pods do not need while they run.
+// testRestarts restarts parts that the pods do not need while they run.
 func testRestarts(t *testing.T) {
 	installed(t)
 	c, s, clientPod, serverPod := pair(t)
@@ -45,8 +45,8 @@ func testRestarts(t *testing.T) {
 	wantRedirected(t, podOf(t, late.name).Metadata.Name, serverPod.at())
 }
 
-// testReboot takes everything from the node that a reboot does: processes, /run, bpffs, the network of the pods. The
-// control plane is elsewhere, so to speak. The kubelet makes every pod anew.
+// testReboot removes everything from the node that a reboot removes: processes, /run, bpffs, the network of
+// the pods. The control plane continues, as if it were on another machine. The kubelet makes every pod again.
 func testReboot(t *testing.T) {
 	installed(t)
 	c, s, clientPod, _ := pair(t)
@@ -76,7 +76,8 @@ func testReboot(t *testing.T) {
 	if again := statusOfNode(t).Node.LoadedAt; !again.After(loaded) {
 		t.Errorf("loaded at %v, and after the reboot at %v", loaded, again)
 	}
-	// The server may have another address now, which the client was not told: both are made anew, as after a rollout.
+	// The server may have another address now, which the client does not know. So both are replaced, as by a
+	// rollout.
 	serverPod := podOf(t, s.name)
 	wantAccelerated(t, serverPod)
 	fresh := client("fresh", serverPod.at(), "-requests", "0")
@@ -85,7 +86,8 @@ func testReboot(t *testing.T) {
 	wantRedirected(t, serverPod.Metadata.Name, serverPod.at())
 }
 
-// reboot stops the node's daemons, ends all pods, empties what a reboot empties, and starts the daemons.
+// reboot stops the node's daemons, ends all pods, empties the directories that a reboot empties, and starts
+// the daemons.
 func reboot(t *testing.T) {
 	t.Helper()
 	if err := errors.Join(proxy.stop(unix.SIGTERM), kubelet.stop(unix.SIGTERM), runtimeDaemon.stop(unix.SIGTERM)); err != nil {
@@ -129,7 +131,8 @@ func reboot(t *testing.T) {
 	}
 }
 
-// killShims ends the processes that are neither in the pods' cgroups nor daemons. No other test's can be seen from here.
+// killShims ends the processes that are neither in the pods' cgroups nor daemons. Processes of other tests
+// are not visible here.
 func killShims(t *testing.T) {
 	t.Helper()
 	shims := func() (pids []int) {
@@ -154,7 +157,7 @@ func killShims(t *testing.T) {
 	})
 }
 
-// unmountAll takes away what is mounted at a directory and below it.
+// unmountAll removes the mounts at a directory and below it.
 func unmountAll(dir string) error {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

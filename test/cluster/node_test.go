@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// runtimeSocket is where sockmapctl, crictl and the kubelet look for containerd by themselves.
+// runtimeSocket is the default path at which sockmapctl, crictl and the kubelet look for containerd.
 const runtimeSocket = "/run/containerd/containerd.sock"
 
 const runtimeConfig = `version = 3
@@ -33,7 +33,7 @@ const runtimeConfig = `version = 3
   disable = true
 `
 
-// conflist is the node's network before sockmap comes into it.
+// conflist is the node's network before sockmap is chained.
 const conflist = `{
   "cniVersion": "1.0.0",
   "name": "pods",
@@ -53,10 +53,10 @@ const (
 	conflistFile = cniConfDir + "/10-pods.conflist"
 )
 
-// cniPlugins are those of the network.
+// cniPlugins are the plugins of the network.
 var cniPlugins = []string{"bridge", "host-local", "loopback", "portmap"}
 
-// prepareRuntime writes what containerd reads.
+// prepareRuntime writes containerd's configuration.
 func prepareRuntime() error {
 	for _, dir := range []string{"/etc/containerd", cniBinDir, cniConfDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -88,10 +88,10 @@ func importImages() error {
 	return err
 }
 
-// commandTime bounds a program that waits for the cluster. Those that can be told a time have less.
+// commandTime bounds a program that waits for the cluster. Programs with a flag for their time get less.
 const commandTime = 5 * time.Minute
 
-// command runs one of the programs and gives what it printed.
+// command runs one of the programs and returns its output.
 func command(name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
@@ -102,7 +102,7 @@ func command(name string, args ...string) ([]byte, error) {
 		}
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
-	// kubectl and Helm keep files at home: it is the node's.
+	// kubectl and Helm keep files in the home directory, so they get the node's.
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+confDir+"/admin.conf", "CONTAINER_RUNTIME_ENDPOINT=unix://"+runtimeSocket,
 		"CONTAINERD_ADDRESS="+runtimeSocket, "HOME=/run/home")
 	var complaint strings.Builder
@@ -118,9 +118,9 @@ func kubectl(args ...string) ([]byte, error) { return command("kubectl", args...
 
 const kubeletConfig = confDir + "/kubelet.yaml"
 
-// prepareKubelet writes what the kubelet reads.
+// prepareKubelet writes the kubelet's configuration.
 func prepareKubelet() error {
-	// Pods ask no name server.
+	// Pods use no name server.
 	if err := os.WriteFile(confDir+"/resolv.conf", []byte("nameserver 192.0.2.53\n"), 0o644); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func prepareKubelet() error {
 		// This machine may have hybrid cgroups, as older nodes do.
 		"failCgroupV1": false,
 		"failSwapOn":   false, "resolvConf": confDir + "/resolv.conf",
-		// Whatever else this machine is filled with, no pod is evicted because of it.
+		// No pod is evicted because this machine's disk is nearly full.
 		"evictionHard": map[string]any{
 			"memory.available": "10Mi", "nodefs.available": "10Mi", "nodefs.inodesFree": "100", "imagefs.available": "10Mi",
 		},
@@ -157,7 +157,8 @@ func kubeletArgs() []string {
 	}
 }
 
-// nodeReady is nil when the kubelet works and has said so. What the API server has may be from before a restart.
+// nodeReady returns nil when the kubelet works and has reported it. The API server's state may be from before
+// a restart.
 func nodeReady() error {
 	if err := answers("http://127.0.0.1:10248/healthz"); err != nil {
 		return err
@@ -172,7 +173,7 @@ func nodeReady() error {
 	return nil
 }
 
-// answers is nil when a server gives the status 200.
+// answers returns nil when a server replies with status 200.
 func answers(url string) error {
 	client := http.Client{Timeout: 5 * time.Second}
 	response, err := client.Get(url)
@@ -188,13 +189,13 @@ func answers(url string) error {
 
 const proxyConfig = confDir + "/proxy.yaml"
 
-// prepareProxy writes what kube-proxy reads.
+// prepareProxy writes kube-proxy's configuration.
 func prepareProxy(mode string) error {
 	b, err := json.Marshal(map[string]any{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
 		"clientConnection": map[string]any{"kubeconfig": confDir + "/proxy.conf"},
 		"mode":             mode, "clusterCIDR": podNetwork, "hostnameOverride": nodeName,
-		// 0: as they are. They are the machine's.
+		// 0: unchanged, because they belong to the machine.
 		"conntrack": map[string]any{
 			"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
 		},

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// testServices reaches pods through a ClusterIP, as kube-proxy makes it in either of its modes. A connection that is
-// there when the mode changes goes on.
+// testServices connects to pods through a ClusterIP, in both modes of kube-proxy. A connection continues when
+// the mode changes.
 func testServices(t *testing.T) {
 	installed(t)
 	s := server("web")
@@ -39,7 +39,7 @@ func testServices(t *testing.T) {
 	proxyIn(t, "iptables", host)
 }
 
-// proxyIn restarts kube-proxy in a mode, and waits until the address is translated by its rules, and by no others.
+// proxyIn restarts kube-proxy in a mode, and waits until its rules translate the address, and no others do.
 func proxyIn(t *testing.T, mode, address string) {
 	t.Helper()
 	if err := prepareProxy(mode); err != nil {
@@ -73,7 +73,7 @@ func proxyIn(t *testing.T, mode, address string) {
 	})
 }
 
-// testLeftOut has pods that stay on TCP: one by its own will, one because it has the node's network.
+// testLeftOut has pods that stay on TCP: one by its annotation, one because it uses the node's network.
 func testLeftOut(t *testing.T) {
 	installed(t)
 	out := server("out")
@@ -102,13 +102,14 @@ func testLeftOut(t *testing.T) {
 		inPod.Metadata.Name: {"accelerated", ""},
 	} {
 		if got := all[name]; got != want {
-			t.Errorf("sockmapctl adopt --dry-run says of %s: %+v, want %+v", name, got, want)
+			t.Errorf("sockmapctl adopt --dry-run: %s: %+v, want %+v", name, got, want)
 		}
 	}
 }
 
-// testHostNetwork has a pod on the node's network that asks for acceleration, as an ingress controller would, and beside it
-// the node itself, which shares that network and takes no part. It is forgotten with its cgroup.
+// testHostNetwork has a pod on the node's network that asks for acceleration, as an ingress controller would.
+// The node itself shares that network, and is not accelerated. The pod's attachment is removed with its
+// cgroup.
 func testHostNetwork(t *testing.T) {
 	installed(t)
 	ingress, in := server("ingress"), server("in")
@@ -133,7 +134,7 @@ func testHostNetwork(t *testing.T) {
 	})
 }
 
-// testPolicy has rules as a network policy's: one pod may not connect to the server, another may.
+// testPolicy has rules like a network policy: one pod may not connect to the server, another may.
 func testPolicy(t *testing.T) {
 	installed(t)
 	s, allowed, denied := server("server"), server("allowed"), server("denied")

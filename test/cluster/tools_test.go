@@ -15,10 +15,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/oci"
 )
 
-// buildTimeout is for a slow machine that has compiled nothing of Kubernetes yet.
+// buildTimeout is enough for a slow machine that compiles Kubernetes for the first time.
 const buildTimeout = 55 * time.Minute
 
-// toolPackages are of the module tools, which pins their versions. The program of etcd is called server.
+// toolPackages come from the module tools, which pins their versions. The program of etcd is called server.
 var toolPackages = []string{
 	"go.etcd.io/etcd/server/v3",
 	"helm.sh/helm/v4/cmd/helm",
@@ -30,26 +30,27 @@ var toolPackages = []string{
 	"k8s.io/kubernetes/cmd/kubelet",
 }
 
-// kubernetesModule is the one whose version the programs of Kubernetes are told: Helm compares it with what a chart wants.
+// kubernetesModule is the module whose version the programs of Kubernetes get: Helm compares it with the
+// requirement of the chart.
 const kubernetesModule = "k8s.io/kubernetes"
 
-// Versions of sockmap that are installed, the second after the first.
+// The versions of sockmap that are installed, in this order.
 const (
 	oldVersion = "v0.1.1"
 	newVersion = "v0.1.2"
 )
 
-// Names of the images. No registry is asked for them: they are imported.
+// Names of the images. They are imported, and no registry is used.
 const (
 	pauseImage      = "docker.io/local/pause:1"
 	loadImage       = "docker.io/local/load:1"
 	agentRepository = "docker.io/local/sockmap-cni"
 )
 
-// tools is what all tests run.
+// tools are the programs for all tests.
 var tools struct {
 	root       string // of the repository
-	cache      string // of this test
+	cache      string // directory of this test
 	bin        string // with Kubernetes, etcd and Helm
 	containerd string // with containerd, its shim, ctr, crictl and pause
 	plugins    string // with the CNI plugins
@@ -57,7 +58,7 @@ var tools struct {
 	images     string // tar file with the images
 }
 
-// findTools only says where they are.
+// findTools only finds their paths.
 func findTools() (err error) {
 	if tools.root, err = lab.RepoRoot(); err != nil {
 		return err
@@ -72,7 +73,7 @@ func findTools() (err error) {
 	return nil
 }
 
-// setUpTools finds or builds it all. What is up to date is not built again.
+// setUpTools finds or builds all of them. Those that are up to date are not built again.
 func setUpTools() error {
 	if os.Geteuid() != 0 {
 		return errors.New("root is needed")
@@ -153,7 +154,7 @@ func writeImages() error {
 	return oci.Write(tools.images, images...)
 }
 
-// agentImage is what conf/Dockerfile makes. That it makes it is tested in test/packaging/image, with buildah.
+// agentImage is the image that conf/Dockerfile makes. test/packaging/image tests with buildah that it does.
 func agentImage(version string) oci.Image {
 	dir := filepath.Join(tools.own, version)
 	return oci.Image{

@@ -10,25 +10,25 @@ import (
 	"testing"
 )
 
-// loadStatus is what a client prints: Status of test/cluster/load.
+// loadStatus is a line of output of a client: Status of test/cluster/load.
 type loadStatus struct {
 	Connections, Requests, Bytes, Failures int
 	Error                                  string
 }
 
-// statusOf is what the client of a workload has said last.
+// statusOf is the last line of the client of a workload.
 func statusOf(name string) (s loadStatus, err error) {
 	out, err := kubectl("logs", "--tail=1", "deployment/"+name)
 	if err != nil {
 		return s, err
 	}
 	if err := json.Unmarshal(out, &s); err != nil {
-		return s, fmt.Errorf("%s says %q: %w", name, out, err)
+		return s, fmt.Errorf("%s printed %q: %w", name, out, err)
 	}
 	return s, nil
 }
 
-// goesOn waits until the client has made so many more requests, and wants none to have failed so far.
+// goesOn waits until the client has made so many further requests, and expects that none has failed so far.
 func goesOn(t *testing.T, name string, requests int) loadStatus {
 	t.Helper()
 	var first, last loadStatus
@@ -50,18 +50,18 @@ func goesOn(t *testing.T, name string, requests int) loadStatus {
 	return last
 }
 
-// way is how bytes that a pod has sent went.
+// way has the bytes that a pod has sent, by their way.
 type way struct{ redirected, tcp float64 }
 
 func (w way) minus(o way) way { return way{w.redirected - o.redirected, w.tcp - o.tcp} }
 
 func (w way) String() string {
-	return fmt.Sprintf("%.0f bytes redirected, %.0f by TCP (%.2f %%)", w.redirected, w.tcp, w.percent())
+	return fmt.Sprintf("%.0f bytes redirected, %.0f over TCP (%.2f %%)", w.redirected, w.tcp, w.percent())
 }
 
 func (w way) percent() float64 { return 100 * w.redirected / max(1, w.redirected+w.tcp) }
 
-// wayOf is that of all bytes of a pod, by its record.
+// wayOf has all bytes of a pod, by its attachment.
 func wayOf(t *testing.T, pod string) way {
 	t.Helper()
 	e := attachmentOf(t, pod)
@@ -71,7 +71,7 @@ func wayOf(t *testing.T, pod string) way {
 	return way{float64(e.RedirectedBytes), float64(e.TCPBytes)}
 }
 
-// exportedWayOf is the same by the agent's metrics, which may be a second old.
+// exportedWayOf is the same from the agent's metrics, which may be a second old.
 func exportedWayOf(pod string) (way, error) {
 	m, err := metrics()
 	if err != nil {
@@ -89,8 +89,8 @@ const (
 	exchangeBytes    = exchangeConns * exchangeRequests * exchangeSize
 )
 
-// exchange makes new connections out of a pod, in which nothing else has accelerated connections meanwhile. Every byte
-// that comes back is compared. It says how those went that the pod has sent.
+// exchange makes new connections from a pod, which must have no other accelerated connections meanwhile. It
+// compares every byte that comes back, and returns by which way the pod's bytes were sent.
 func exchange(t *testing.T, pod, target string) way {
 	t.Helper()
 	before := wayOf(t, pod)
@@ -103,7 +103,7 @@ func exchange(t *testing.T, pod, target string) way {
 	return wayOf(t, pod).minus(before)
 }
 
-// wantRedirected expects that nearly every byte went from socket to socket: the first of a connection may go by TCP.
+// wantRedirected expects that nearly every byte was redirected: the first bytes of a connection may use TCP.
 func wantRedirected(t *testing.T, pod, target string) {
 	t.Helper()
 	went := exchange(t, pod, target)
@@ -113,7 +113,7 @@ func wantRedirected(t *testing.T, pod, target string) {
 	t.Logf("%s to %s: %s", pod, target, went)
 }
 
-// wantPlain expects that not a byte did, in neither direction.
+// wantPlain expects that no byte was redirected, in either direction.
 func wantPlain(t *testing.T, from, to pod) {
 	t.Helper()
 	before := wayOf(t, to.Metadata.Name)
@@ -125,7 +125,7 @@ func wantPlain(t *testing.T, from, to pod) {
 	t.Logf("%s to %s: plain TCP (%s, and back %s)", from.Metadata.Name, to.Metadata.Name, went, back)
 }
 
-// wantBlocked expects that no connection comes about.
+// wantBlocked expects that no connection can be made.
 func wantBlocked(t *testing.T, pod, target string) {
 	t.Helper()
 	out, err := kubectl("exec", pod, "--", "/load", "exchange", "-connect", target, "-conns", "1", "-requests", "10",
@@ -135,10 +135,10 @@ func wantBlocked(t *testing.T, pod, target string) {
 	}
 }
 
-// flow is a live connection as sockmapctl lists it: one end.
+// flow is a live flow as sockmapctl lists it: one end.
 type flow struct{ Pod, PeerPod, Mode, Reason, Role, Remote string }
 
-// liveFlows are those of which an end is in a pod.
+// liveFlows are those with an end in a pod.
 func liveFlows(t *testing.T, pod string) []flow {
 	t.Helper()
 	var list struct{ Items []flow }
@@ -148,7 +148,7 @@ func liveFlows(t *testing.T, pod string) []flow {
 	return list.Items
 }
 
-// redirecting expects that the client's connections are redirected while they go on, by what the agent exports.
+// redirecting expects that the agent's metrics show redirected bytes of the client's live connections.
 func redirecting(t *testing.T, name, podName string) {
 	t.Helper()
 	before, err := exportedWayOf(podName)

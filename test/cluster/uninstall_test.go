@@ -37,7 +37,7 @@ func testUninstallThatFails(t *testing.T) {
 	t.Logf("helm uninstall: %v", err)
 	log := k(t, "-n", namespace, "logs", "job/"+release+"-uninstall")
 	if !strings.Contains(log, "sockmap is uninstalled from 0 of 1 nodes") {
-		t.Errorf("the hook's Job says: %s", log)
+		t.Errorf("output of the hook's Job: %s", log)
 	}
 	if log := k(t, "-n", namespace, "logs", daemonSet); !strings.Contains(log, broken) {
 		t.Errorf("the agent does not name %s:\n%s", broken, log)
@@ -60,7 +60,7 @@ func testUninstallThatFails(t *testing.T) {
 	}
 }
 
-// keepRelease does what the chart's README says about a release whose uninstall has failed.
+// keepRelease does what the chart's README describes for a release whose uninstall has failed.
 func keepRelease(t *testing.T) {
 	t.Helper()
 	out, err := helm("history", "-o", "json")
@@ -82,7 +82,8 @@ func keepRelease(t *testing.T) {
 	}
 }
 
-// testUninstall removes the release while pods talk, and wants the node to be as it was before the installation.
+// testUninstall removes the release while pods exchange traffic, and expects the node to be as before the
+// installation.
 func testUninstall(t *testing.T) {
 	installed(t)
 	c, s, clientPod, serverPod := pair(t)
@@ -108,14 +109,14 @@ func testUninstall(t *testing.T) {
 		}
 		return err
 	})
-	// Pods that start from now on have the network as it was.
+	// Pods that start from now on have the network as before.
 	plain := server("plain")
 	deploy(t, plain)
 	k(t, "exec", podOf(t, plain.name).Metadata.Name, "--", "/load", "exchange", "-connect", serverPod.at())
 }
 
-// wantNodeClean expects that the node has nothing of sockmap any more but a stub, as long as pods run that were added with
-// the plugin.
+// wantNodeClean expects that nothing of sockmap is left on the node except a stub, which stays while pods run
+// that were added with the plugin.
 func wantNodeClean(t *testing.T) {
 	t.Helper()
 	if b, err := os.ReadFile(conflistFile); err != nil || string(b) != conflist {
@@ -135,7 +136,8 @@ func wantNodeClean(t *testing.T) {
 	}
 }
 
-// wantPluginsClean expects the plugins that were there before, and a stub with the file that installers lock, or neither.
+// wantPluginsClean expects the plugins that were there before, and a stub with the installers' lock file, or
+// neither.
 func wantPluginsClean(t *testing.T) {
 	t.Helper()
 	want := slices.Sorted(slices.Values(cniPlugins))

@@ -18,7 +18,7 @@ const patience = 2 * time.Minute
 
 const servePort = "8080"
 
-// eventually waits until there is no error.
+// eventually calls f until it returns no error.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
 	if err := poll(what, patience, f); err != nil {
@@ -43,7 +43,8 @@ type workload struct {
 	replicas    int
 	annotations map[string]string
 	hostNetwork bool
-	// graceful pods of a service go on serving until everybody knows that they are going, as every real server has to.
+	// graceful pods of a service continue to serve until all clients know that they are terminating, as every
+	// real server must.
 	graceful bool
 }
 
@@ -52,14 +53,14 @@ func server(name string) workload {
 	return workload{name: name, args: []string{"serve", "-listen", ":" + servePort}, replicas: 1}
 }
 
-// client is a workload that asks for ever.
+// client is a workload that sends requests for ever.
 func client(name, target string, args ...string) workload {
 	return workload{name: name, args: append([]string{"run", "-connect", target}, args...), replicas: 1}
 }
 
 type object map[string]any
 
-// deployment is what the API server gets.
+// deployment is the object for the API server.
 func (w workload) deployment() object {
 	labels := object{"app": w.name}
 	container := object{"name": "load", "image": loadImage, "imagePullPolicy": "Never", "args": w.args}
@@ -95,7 +96,7 @@ func (w workload) service() object {
 	}
 }
 
-// apply gives objects to the API server.
+// apply creates or changes objects at the API server.
 func apply(t *testing.T, objects ...object) {
 	t.Helper()
 	b, err := json.Marshal(object{"apiVersion": "v1", "kind": "List", "items": objects})
@@ -109,7 +110,8 @@ func apply(t *testing.T, objects ...object) {
 	k(t, "apply", "-f", file)
 }
 
-// deploy makes workloads, and waits until all of their pods are ready. They go at the end of the test.
+// deploy makes workloads, and waits until all of their pods are ready. They are deleted at the end of the
+// test.
 func deploy(t *testing.T, all ...workload) {
 	t.Helper()
 	for _, w := range all {
@@ -154,7 +156,7 @@ func answered(t *testing.T, address string) {
 	})
 }
 
-// report is what helps to find out why a workload fails.
+// report has the facts that help to find out why a workload fails.
 func report(name string) string {
 	var b strings.Builder
 	for _, args := range [][]string{
@@ -172,7 +174,7 @@ func report(name string) string {
 	return b.String()
 }
 
-// pod is as much of a pod as the tests want to know.
+// pod has the fields of a pod that the tests need.
 type pod struct {
 	Metadata struct {
 		Name, UID         string
@@ -189,7 +191,7 @@ type pod struct {
 
 func (p pod) at() string { return p.Status.PodIP + ":" + servePort }
 
-// pods are those of a workload that are not going.
+// pods are the pods of a workload that are not terminating.
 func pods(t *testing.T, name string) (found []pod) {
 	t.Helper()
 	var list struct{ Items []pod }
@@ -204,7 +206,7 @@ func pods(t *testing.T, name string) (found []pod) {
 	return found
 }
 
-// podOf is the one of a workload that has one.
+// podOf is the pod of a workload that has one.
 func podOf(t *testing.T, name string) pod {
 	t.Helper()
 	found := pods(t, name)
@@ -214,7 +216,7 @@ func podOf(t *testing.T, name string) pod {
 	return found[0]
 }
 
-// wantSame expects that a workload still has this pod, and that nothing in it was started again.
+// wantSame expects that a workload still has this pod, and that no container in it was restarted.
 func wantSame(t *testing.T, name string, before pod) {
 	t.Helper()
 	now := podOf(t, name)

@@ -23,7 +23,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-// older is a node on which pods run since before the plugin came into the list of their network.
+// older is a node on which pods have run since before the plugin was added to the list of their network.
 type older struct {
 	*world
 	before  []byte // the list without the plugin
@@ -66,7 +66,7 @@ func (o *older) oldPod(annotations map[string]string) *lab.Pod {
 
 func every(pods.Pod) bool { return true }
 
-// stand is how all pods stand, by their ids.
+// stand is the state of all pods, by their ids.
 func (o *older) stand(found []adopt.PodStatus, err error) map[string]adopt.PodStatus {
 	o.Helper()
 	if err != nil {
@@ -90,7 +90,7 @@ func (o *older) want(all map[string]adopt.PodStatus, p *lab.Pod, state adopt.Sta
 func TestPodsThatRunAreAdopted(t *testing.T) {
 	o := newOlder(t, nil)
 	a, b := o.oldPod(nil), o.oldPod(nil)
-	// Its name comes first: an opt-out is recorded where the programs are loaded, and nobody has loaded them yet.
+	// Its name comes first: an opt-out is stored where the programs are loaded, and they are not loaded yet.
 	out := o.pod(lab.PodSpec{
 		Name: "a-first", Conflist: o.before, Annotations: map[string]string{cniconf.AnnotationAccelerate: "false"},
 	})
@@ -120,7 +120,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	duplex(t, client, server, 10_000)
 	wantRedirected(t, d, 10_000, client, server)
 
-	// The runtime's DEL finds the record under its key.
+	// The runtime's DEL finds the attachment under its key.
 	if err := o.node.DEL(t.Context(), o.conflist, a); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	}
 	for _, r := range records {
 		if r.ContainerID == a.ContainerID() {
-			t.Errorf("behind DEL there is %+v", r)
+			t.Errorf("after DEL there is %+v", r)
 		}
 	}
 }
@@ -152,12 +152,13 @@ func TestAPodThatIsNotNamedIsNotAdopted(t *testing.T) {
 	o.want(o.stand(o.Status(t.Context())), other, adopt.LeftOut, adopt.ReasonOlder, false)
 }
 
-// A pod that ends between the look and its record leaves nothing, where the runtime can be asked.
+// A pod that ends between the listing and the write of its attachment leaves nothing, if the runtime can be
+// asked.
 func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	o := newOlder(t, nil)
 	p := o.oldPod(nil)
 	cached := o.Find
-	o.Find = func(ctx context.Context) ([]pods.Pod, error) { // as a runtime that can be asked has listed it
+	o.Find = func(ctx context.Context) ([]pods.Pod, error) { // from a runtime that can be asked
 		all, err := cached(ctx)
 		for i := range all {
 			all[i].From = pods.FromCRI
@@ -172,8 +173,8 @@ func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	}
 }
 
-// Adoption by two at once, while the runtime adds and removes pods: who lives is accelerated, who does not has no record once
-// it is reaped.
+// Two processes adopt at the same time, while the runtime adds and removes pods: pods that live are
+// accelerated, and the others have no attachment after they are reaped.
 func TestAdoptionBesideTheRuntime(t *testing.T) {
 	const each = 8
 	o := newOlder(t, nil)
@@ -231,7 +232,7 @@ func TestAdoptionBesideTheRuntime(t *testing.T) {
 	}
 }
 
-// TestAHundredPodsAreAdopted tells how long it takes; a connection of theirs goes on meanwhile.
+// TestAHundredPodsAreAdopted logs how long it takes. A connection of the pods continues meanwhile.
 func TestAHundredPodsAreAdopted(t *testing.T) {
 	const many = 100
 	o := newOlder(t, nil)
@@ -256,7 +257,7 @@ func TestAHundredPodsAreAdopted(t *testing.T) {
 	t.Logf("%d pods were adopted in %v", many, took)
 }
 
-// echo exchanges messages until stop is closed. No answer may take a second.
+// echo exchanges messages until stop is closed. Each answer must come within a second.
 func echo(client, server net.Conn, stop <-chan struct{}) error {
 	buf := make([]byte, 64)
 	for n := 0; ; n++ {

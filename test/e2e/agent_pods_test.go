@@ -24,10 +24,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// agentPatience bounds how long an agent may take for what it does at once, on a busy machine.
+// agentPatience bounds, on a busy machine, what an agent does immediately.
 const agentPatience = 30 * time.Second
 
-// runningAgent is sockmapctl agent as a process of its own, on a lab node.
+// runningAgent is sockmapctl agent as its own process on a lab node.
 type runningAgent struct {
 	*older
 	cmd     *exec.Cmd
@@ -86,7 +86,7 @@ func (a *runningAgent) stop() {
 	}
 }
 
-// eventually waits for what the agent does.
+// eventually waits for an effect of the agent.
 func (a *runningAgent) eventually(what string, cond func() bool) {
 	a.Helper()
 	fixture.WaitFor(a.T, agentPatience, what, cond)
@@ -112,7 +112,7 @@ func (a *runningAgent) pods(state, reason string) string {
 	return a.metric(fmt.Sprintf("sockmap_pods{reason=%q,state=%q}", reason, state))
 }
 
-// withoutEntry makes the network's list one that the plugin is not in.
+// withoutEntry removes the plugin from the network's list.
 func (o *older) withoutEntry() {
 	o.Helper()
 	if err := os.WriteFile(filepath.Join(o.confDir, "10-net.conflist"), o.before, 0o600); err != nil {
@@ -131,12 +131,12 @@ func TestTheAgentCountsWhoIsLeftOut(t *testing.T) {
 		t.Errorf("accelerated: %q", got)
 	}
 	if a.said("adopted a pod") != 0 {
-		t.Error("it adopts although it was not told to")
+		t.Error("it adopts without --adopt")
 	}
 }
 
-// An agent that adopts: pods from before, opted-out ones too; what changes in its configuration reaches them; an unload by
-// hand is respected.
+// An agent that adopts: earlier pods, and opted-out ones; changes of its configuration reach them; it does
+// not undo an unload by a person.
 func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	o := newOlder(t, nil)
 	x, y := o.oldPod(nil), o.oldPod(nil)
@@ -157,7 +157,7 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	l := o.live(x, y, 7000)
 	l.follows(true, time.Now())
 
-	// A person unloads: nobody loads again, and nobody is adopted, before somebody asks.
+	// A person unloads: the agent neither loads again nor adopts before a person asks for it.
 	l.d.Close()
 	if _, err := o.endpointNode().UnloadByHand(t.Context(), false); err != nil {
 		t.Fatal(err)
@@ -165,11 +165,11 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	a.eventually("it knows of the unload", func() bool { return a.said("unload") > 0 || a.pods("left-out", "older") == "3" })
 	fixture.Elapse(2500*time.Millisecond, "two more looks of the agent, a second apart")
 	if _, err := datapath.Open(o.node.BPFFS()); err == nil {
-		t.Error("the agent has loaded after an unload by hand")
+		t.Error("the agent has loaded after a person unloaded")
 	}
 	a.stop()
 
-	// Its successor is configured otherwise.
+	// Its successor has another configuration.
 	b := o.agent("--adopt", "--config", `{"ports": {"exclude": ["5432"]}}`)
 	if _, err := o.endpointNode().Load(t.Context()); err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	}
 }
 
-// What needs new maps or guards follows the configuration, too, and no live connection notices.
+// Settings that need new maps or guards follow the configuration, too, and no live connection notices.
 func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 	o := newOlder(t, nil)
 	o.withoutEntry()
@@ -219,7 +219,7 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 		t.Error("a new connection is not redirected")
 	}
 
-	// One more change waits for the flows of the first, and nothing else does.
+	// One more change waits for the flows of the first; nothing else waits.
 	second.stop()
 	third := o.agent("--adopt", "--config", `{"maxSockets": 8192}`, "--recheck-interval", "1s")
 	third.eventually("it tells what it waits for", func() bool { return third.said("are not in force yet; everything else continues") == 1 })
@@ -229,7 +229,7 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 	third.eventually("the size is the newest one", func() bool { return third.said("upgraded the programs") == 1 })
 }
 
-// Of two agents the newer one adopts, and the older one keeps its hands off.
+// If two agents run, the newer one adopts, and the older one does not.
 func TestOfTwoAgentsOneActs(t *testing.T) {
 	o := newOlder(t, nil)
 	o.withoutEntry()

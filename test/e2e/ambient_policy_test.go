@@ -9,8 +9,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// Which policy holds for a hop is told by the network namespaces of its two sockets: those of applications' pods. Where
-// ztunnel's own pod is says nothing.
+// The policy of a hop depends on the network namespaces of its two sockets: those of applications' pods. The
+// network namespace of ztunnel's own pod does not matter.
 func TestPoliciesOfApplicationsHoldForHopsOfZtunnel(t *testing.T) {
 	within := func(namespace string, spec lab.PodSpec) lab.PodSpec {
 		spec.Namespace = namespace
@@ -47,7 +47,7 @@ func TestPoliciesOfApplicationsHoldForHopsOfZtunnel(t *testing.T) {
 	}
 }
 
-// A ztunnel that has been there since before sockmap is in no endpoint's cgroup, until it is adopted.
+// A ztunnel that has run since before sockmap is in no endpoint's cgroup until it is adopted.
 func TestAZtunnelThatIsNotAttachedWorksByTCP(t *testing.T) {
 	o := newOlder(t, nil)
 	spec := ztunnelSpec

@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// howItEnds reads until the connection ends, and names the end.
+// howItEnds reads until the connection ends, and returns how.
 func howItEnds(t *testing.T, c net.Conn) string {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -33,8 +33,8 @@ func howItEnds(t *testing.T, c net.Conn) string {
 	return err.Error()
 }
 
-// endsOfApplications is what both applications see when ztunnel is killed, of a connection that rests, and of one on which
-// the client goes on sending.
+// endsOfApplications is what both applications see when ztunnel is killed, of an idle connection, and of one
+// on which the client continues to send.
 func (m *ambient) endsOfApplications(want string) (ends [4]string) {
 	m.Helper()
 	rests := m.join()
@@ -58,8 +58,8 @@ func (m *ambient) endsOfApplications(want string) (ends [4]string) {
 	return ends
 }
 
-// What applications see of a killed ztunnel is what they see by plain TCP. Nothing of it is left, and the next one is
-// redirected as the first.
+// Applications see the same of a killed ztunnel as on plain TCP. Nothing of it is left, and the connections
+// of the next one are redirected.
 func TestAZtunnelIsKilledAndStartedAnew(t *testing.T) {
 	var seen [2][4]string
 	for i, spec := range []lab.PodSpec{ztunnelSpec, optedOut(ztunnelSpec)} {
@@ -94,7 +94,7 @@ func TestAZtunnelPodIsReplaced(t *testing.T) {
 		m.ztunnel = next
 		m.startZtunnel()
 		old.serve(proxyOrder{Drain: true})
-		c.want(allHops) // by the old one, as long as it lives
+		c.want(allHops) // by the old one, while it lives
 		fresh := m.join()
 		fresh.want(allHops)
 
@@ -121,8 +121,9 @@ func TestAZtunnelPodIsReplaced(t *testing.T) {
 			wantNothingLeft(t, m.d)
 			continue
 		}
-		// DEL took the link of ztunnel's cgroup, and with it the callbacks that tell of the end of its four sockets. They count
-		// until user space counts anew (datapath.CountShares), which overlooks so few.
+		// DEL has removed the link of ztunnel's cgroup, and so the callbacks at the end of its four sockets.
+		// They count until user space counts again (datapath.CountShares), which ignores so small a
+		// difference.
 		eventually(t, "no socket is left", func() bool { return liveFlows(t, m.d) == 0 })
 		shares, err := m.d.SocketShares()
 		if err != nil {
@@ -136,8 +137,8 @@ func TestAZtunnelPodIsReplaced(t *testing.T) {
 	}
 }
 
-// In some installations ztunnel has hostNetwork. It takes part by its annotation, and its sockets in pods have these pods'
-// policies all the same.
+// In some installations ztunnel has hostNetwork. It is accelerated by its annotation, and its sockets in pods
+// have these pods' policies nevertheless.
 func TestAZtunnelWithHostNetwork(t *testing.T) {
 	for _, takes := range []bool{true, false} {
 		h := newHosts(t, map[string]any{"peers": "namespace"})

@@ -28,7 +28,7 @@ func (w *world) sockmapctl(into any, args ...string) {
 	}
 }
 
-// explained is what explain says of the first direction.
+// explained is the output of explain for the first direction.
 type explained struct {
 	Matches    int
 	Directions []struct {
@@ -38,7 +38,7 @@ type explained struct {
 	}
 }
 
-// The owner of a socket is the pod whose network namespace it is in, whoever made it.
+// The owner of a socket is the pod whose network namespace it is in, even if another process made it.
 func TestHopsOfZtunnelAreShownAsThoseOfApplications(t *testing.T) {
 	m := newAmbient(t, nil)
 	c := m.join()
@@ -76,8 +76,8 @@ func TestHopsOfZtunnelAreShownAsThoseOfApplications(t *testing.T) {
 	}
 }
 
-// A socket of a ztunnel that takes no part is in the network namespace of a pod that does: it is its own cgroup that has no
-// link.
+// A socket of a ztunnel that is not accelerated is in the network namespace of an accelerated pod: it is
+// ztunnel's own cgroup that has no link.
 func TestASocketOfAZtunnelThatOptedOutIsExplained(t *testing.T) {
 	w := newWorld(t, nil)
 	m := enroll(t, w, w.pod(optedOut(ztunnelSpec)), w.pod(clientSpec), w.pod(serverSpec), false)

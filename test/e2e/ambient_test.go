@@ -26,8 +26,9 @@ const (
 	insideOfPods = toZtunnel + " " + fromZtunnel
 )
 
-// What istio-cni sets in a pod of an ambient mesh, without DNS and probes. Marks: 0x539 is of ztunnel's sockets, 0x111 of
-// connections that it has made, whose answers stay in the pod though their destination is elsewhere.
+// The rules of istio-cni in a pod of an ambient mesh, without DNS and probes. Marks: 0x539 is on ztunnel's
+// sockets, and 0x111 on connections that it has made, whose replies stay in the pod although their
+// destination is elsewhere.
 const ambientMangle = `*mangle
 :ISTIO_OUTPUT - [0:0]
 :ISTIO_PRERT - [0:0]
@@ -52,7 +53,7 @@ COMMIT
 `
 }
 
-// ambient is a node with two pods of an ambient mesh and ztunnel's.
+// ambient is a node with two pods of an ambient mesh and ztunnel's pod.
 type ambient struct {
 	*world
 	d                       *datapath.Datapath
@@ -61,7 +62,7 @@ type ambient struct {
 	proxy                   *meshProxy
 }
 
-// enroll puts the pods into the mesh of a world whose ztunnel pod is there.
+// enroll adds the pods to the mesh of a world with a ztunnel pod.
 func enroll(t *testing.T, w *world, ztunnel, client, server *lab.Pod, tls bool) *ambient {
 	t.Helper()
 	m := &ambient{world: w, tls: tls, client: client, server: server, ztunnel: ztunnel}
@@ -109,7 +110,7 @@ func (m *ambient) join() *chain {
 	return join(m.T, m.d, m.client, m.server, m.server.IP4(), applicationPort)
 }
 
-// newAmbient is a mesh whose pods are of two namespaces, with keys in the sockmap entry.
+// newAmbient makes a mesh whose pods are in two namespaces, with keys in the sockmap entry.
 func newAmbient(t *testing.T, keys map[string]any) *ambient {
 	t.Helper()
 	w := newWorld(t, keys)
@@ -140,7 +141,7 @@ func TestEveryHopOfAnAmbientMeshIsRedirected(t *testing.T) {
 				for range 8 {
 					duplex(t, c.client, c.server, pairBurst)
 				}
-				// The mesh works as it should: the server sees the client, not a proxy.
+				// The mesh works correctly: the server sees the client's address, not a proxy's.
 				if from := hostOf(c.server.RemoteAddr()); from != m.client.IP4() && from != m.client.IP6() {
 					t.Errorf("the server sees %s", from)
 				}
@@ -154,8 +155,8 @@ func TestEveryHopOfAnAmbientMeshIsRedirected(t *testing.T) {
 
 func hostOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }
 
-// wantHopsOfApplications expects the sockets of one chain in the network namespaces of the applications' pods, and counted as
-// theirs: ztunnel has made four of the six.
+// wantHopsOfApplications expects that the sockets of one chain are in the network namespaces of the
+// applications' pods, and counted there: ztunnel has made four of the six.
 func (m *ambient) wantHopsOfApplications() {
 	m.Helper()
 	client, server := m.client.NetNSCookie(), m.server.NetNSCookie()
@@ -177,7 +178,7 @@ func (m *ambient) wantHopsOfApplications() {
 	}
 }
 
-// Of a connection that comes from outside of the mesh, or leaves the node, the hops inside of pods are redirected.
+// If a connection comes from outside of the mesh, or leaves the node, its hops inside of pods are redirected.
 func TestHopsThatEndOutsideOfAnAmbientMesh(t *testing.T) {
 	m := newAmbient(t, nil)
 	stranger := m.pod(lab.PodSpec{Namespace: "batch", Name: "stranger"})

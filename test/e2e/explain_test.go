@@ -16,7 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-// explains is what sockmapctl explain answers for the direction from client to server, and the text for people.
+// explains is the result of sockmapctl explain for the direction from client to server, and the text for
+// people.
 func (w *world) explains(client, server string) (answer, text string) {
 	w.Helper()
 	run := func(args ...string) []byte {
@@ -36,8 +37,9 @@ func (w *world) explains(client, server string) (answer, text string) {
 	return v.Directions[0].Answer, string(run())
 }
 
-// One connection's whole life, as explain tells it, of a pod that was adopted: before there is one, while it is redirected,
-// while its pod is switched off, afterwards, and when it has ended; beside one from before the adoption.
+// The output of explain during one connection's life, of a pod that was adopted: before the connection
+// exists, while it is redirected, while its pod is switched off, afterwards, and when it has ended; and also
+// of a connection from before the adoption.
 func TestExplainTellsTheLifeOfAFlowOfAnAdoptedPod(t *testing.T) {
 	o := newOlder(t, nil)
 	web := o.pod(lab.PodSpec{Namespace: "shop", Name: "web-0", Conflist: o.before})
@@ -49,16 +51,16 @@ func TestExplainTellsTheLifeOfAFlowOfAnAdoptedPod(t *testing.T) {
 		t.Helper()
 		answer, text := o.explains(client, server)
 		if !strings.Contains(answer, want) {
-			t.Errorf("explain %s %s answers %q, want %q\n%s", client, server, answer, want, text)
+			t.Errorf("explain %s %s: result %q, want %q\n%s", client, server, answer, want, text)
 		}
 		for _, s := range says {
 			if !strings.Contains(text, s) {
-				t.Errorf("explain %s %s does not say %q:\n%s", client, server, s, text)
+				t.Errorf("explain %s %s: the text does not have %q:\n%s", client, server, s, text)
 			}
 		}
 	}
 	own := before[0].LocalAddr().String()
-	tell(own, before[1].LocalAddr().String(), "redirected", "none between the two") // what a new one would be
+	tell(own, before[1].LocalAddr().String(), "redirected", "none between the two") // the state of a new one
 	tell("shop/web-0", "shop/db-0:5432", "redirected", "none between the two")
 
 	l := o.live(web, db, 5432)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e runs the real plugins through libcni on a node of its own, with real traffic between the pods, and asks
-// the data path what became of it.
+// Package e2e runs the real plugins through libcni on its own node, with real traffic between the pods, and
+// reads from the data path which way the bytes took.
 package e2e
 
 import (
@@ -33,15 +33,15 @@ func TestMain(m *testing.M) {
 
 var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
 
-// world is a node whose conflist has sockmap chained behind bridge and host-local.
+// world is a node whose conflist has sockmap chained after bridge and host-local.
 type world struct {
 	*testing.T
 	node     *lab.Node
 	conflist []byte
 }
 
-// newWorld makes one; keys are set in the sockmap entry. Unless they say otherwise every hazard is accepted: what this
-// kernel has of them is not what these tests are about.
+// newWorld makes a world; keys are set in the sockmap entry. Unless they change it, every hazard is accepted,
+// because this kernel's hazards are not the subject of these tests.
 func newWorld(t *testing.T, keys map[string]any) *world {
 	t.Helper()
 	node := labtest.NewNode(t, lab.Options{})
@@ -89,7 +89,7 @@ func listen(t *testing.T, p *lab.Place, address string, opts ...lab.SocketOption
 	return l
 }
 
-// connect makes one connection from a place to an address and gives both ends.
+// connect makes one connection from a place to an address and returns both ends.
 func connect(t *testing.T, from *lab.Place, to string, l net.Listener) (client, server net.Conn) {
 	t.Helper()
 	client, err := from.Dial("tcp", to)
@@ -153,8 +153,8 @@ func ends(t *testing.T, d *datapath.Datapath, conns ...net.Conn) (found []datapa
 	return found
 }
 
-// wantRedirected expects both ends among the live flows, with nearly all bytes redirected: the first burst to a
-// client may go by TCP.
+// wantRedirected expects both ends among the live flows, with nearly all bytes redirected: the first burst to
+// a client may use TCP.
 func wantRedirected(t *testing.T, d *datapath.Datapath, size uint64, conns ...net.Conn) {
 	t.Helper()
 	flows := ends(t, d, conns...)

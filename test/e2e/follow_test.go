@@ -20,11 +20,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// A container that CRI does not know (podman, nerdctl: libcni's cache has it) on a node with a CRI socket.
+// A container that CRI does not know (from podman or nerdctl, so libcni's cache has it) on a node with a CRI
+// socket.
 func TestContainersThatCRIDoesNotKnowKeepTheirRecord(t *testing.T) {
 	o := newOlder(t, nil)
 	p := o.pod(lab.PodSpec{Namespace: "blue"})
-	// As pods.CRI.Runs answers for an id that it does not know (codes.NotFound).
+	// The reply of pods.CRI.Runs for an id that it does not know (codes.NotFound).
 	o.Runs = func(context.Context, string) (bool, error) { return false, nil }
 	o.setKeys(map[string]any{"peers": "namespace"})
 	changes, err := o.Follow(t.Context(), every)
@@ -39,7 +40,7 @@ func TestContainersThatCRIDoesNotKnowKeepTheirRecord(t *testing.T) {
 	}
 }
 
-// The annotation of a pod with hostNetwork is taken back.
+// The annotation of a pod with hostNetwork is removed.
 func TestAHostPodThatOptsOutLeaves(t *testing.T) {
 	for _, annotations := range []map[string]string{{cniconf.AnnotationAccelerate: "false"}, {}} {
 		h := newHosts(t, nil)
@@ -68,7 +69,8 @@ func TestAHostPodThatOptsOutLeaves(t *testing.T) {
 	}
 }
 
-// An Add that fails while a host pod follows its configuration must leave what an earlier one made, as it does for others.
+// An Add that fails while a host pod follows its configuration must keep the result of an earlier one, as for
+// other pods.
 func TestAFailedChangeLeavesWhatIsThere(t *testing.T) {
 	h := newHosts(t, nil)
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
@@ -105,7 +107,7 @@ func TestAFailedChangeLeavesWhatIsThere(t *testing.T) {
 			t.Errorf("pod %s has lost acceleration: %q", r.PodName, r.Declined)
 		}
 	}
-	// And it comes back by itself.
+	// And it is accelerated again without an action of the operator.
 	_ = h.node.Do(func() error {
 		changes, err := h.Follow(h.Context(), every)
 		t.Logf("once more: changes %+v, %v", changes, err)
@@ -118,7 +120,7 @@ func TestAFailedChangeLeavesWhatIsThere(t *testing.T) {
 	}
 }
 
-// An opt-out that cannot be recorded is not reported as done, again and again.
+// An opt-out that cannot be stored is not reported as done repeatedly.
 func TestAnOptOutThatFailsIsNotToldAsDone(t *testing.T) {
 	o := newOlder(t, nil)
 	a, b := o.pod(lab.PodSpec{}), o.pod(lab.PodSpec{})
@@ -136,7 +138,7 @@ func TestAnOptOutThatFailsIsNotToldAsDone(t *testing.T) {
 	for range 3 {
 		changes, err := o.Follow(t.Context(), every)
 		if len(changes) > 0 && err == nil {
-			t.Errorf("told as done: %+v", changes)
+			t.Errorf("reported as done: %+v", changes)
 		}
 	}
 	if l.redirects() {
@@ -144,7 +146,7 @@ func TestAnOptOutThatFailsIsNotToldAsDone(t *testing.T) {
 	}
 }
 
-// What cannot be adopted is told once.
+// A pod that cannot be adopted is reported once.
 func TestAFailingAdoptionIsToldOnce(t *testing.T) {
 	o := newOlder(t, map[string]any{"required": true})
 	p := o.oldPod(nil)
@@ -170,7 +172,7 @@ func TestAFailingAdoptionIsToldOnce(t *testing.T) {
 	}
 }
 
-// A record of a host pod whose cgroup nobody knows goes some day.
+// The attachment of a host pod whose cgroup is unknown is removed at some time.
 func TestADeclinedHostPodLeavesNoRecordBehind(t *testing.T) {
 	h := newHosts(t, nil)
 	web := h.pod(lab.PodSpec{})
@@ -194,18 +196,20 @@ func TestADeclinedHostPodLeavesNoRecordBehind(t *testing.T) {
 	}
 	for _, r := range records {
 		if r.ContainerID == ingress.ContainerID() {
-			t.Errorf("behind the pod there is %s %q cgroup %d container cgroup %d", r.Network, r.Declined, r.CgroupID, r.ContainerCgroupID)
+			t.Errorf("after the pod there is %s %q cgroup %d container cgroup %d",
+				r.Network, r.Declined, r.CgroupID, r.ContainerCgroupID)
 		}
 	}
 }
 
-// A new sandbox of the same pod with hostNetwork: that of before keeps nothing.
+// A new sandbox of the same pod with hostNetwork: the attachment of the old one keeps nothing.
 func TestANewSandboxOfAHostPodIsByItsOwnAnnotations(t *testing.T) {
 	h := newHosts(t, map[string]any{"peers": "pod"})
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
 	web := h.pod(lab.PodSpec{})
 	h.adoptOnHost()
-	// The runtime makes the sandbox anew, in the same cgroup of the pod, and the entry is another by now.
+	// The runtime makes the sandbox again, in the same cgroup of the pod, and the entry has changed
+	// meanwhile.
 	h.known[0].ID = "anew0123456789"
 	h.setKeys(map[string]any{"peers": "node"})
 	err := h.node.Do(func() error {
@@ -234,8 +238,8 @@ func TestANewSandboxOfAHostPodIsByItsOwnAnnotations(t *testing.T) {
 
 var _ = adopt.Accelerated
 
-// A hazard that is not accepted any more: a host pod keeps its link as others do, so that what its live connections hold of
-// shares is given back when they end; and it comes back when the hazard is accepted.
+// A hazard is not accepted any more: a host pod keeps its link as others do, so that the shares of its live
+// connections are released when they end. It is accelerated again when the hazard is accepted.
 func TestAHazardTakesAHostPodAsOthers(t *testing.T) {
 	h := newHosts(t, nil)
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
@@ -263,8 +267,9 @@ func TestAHazardTakesAHostPodAsOthers(t *testing.T) {
 	}
 }
 
-// What only changes a policy does not move a pod to another cgroup, or to the root of all (where each socket of the node runs
-// the program), because it cannot be found from here (an agent without hostPID, a runtime that names no cgroup).
+// A change that affects only a policy does not move a pod to another cgroup, or to the root cgroup (where
+// each socket of the node runs the program), because its cgroup cannot be found from here (an agent without
+// hostPID, a runtime that names no cgroup).
 func TestFollowKeepsTheLinkThatThereIs(t *testing.T) {
 	o := newOlder(t, nil)
 	a := o.pod(lab.PodSpec{})

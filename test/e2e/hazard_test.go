@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// What the kernel does wrong and no guard cures keeps acceleration off, until it is accepted for the node or the pod. Those
-// of the node cannot be accepted by a pod.
+// A hazard of the kernel that no guard cures keeps acceleration off, until it is accepted for the node or the
+// pod. A pod cannot accept the node's hazards.
 func TestHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 	var ofNode []string
 	for _, h := range hazard.Table {

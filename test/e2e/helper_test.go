@@ -29,9 +29,9 @@ const ftpPort = 21
 // assignFTPHelper does what `iptables -t raw -j CT --helper ftp` or `nft ct helper set` does on the node.
 func assignFTPHelper(t *testing.T, n *lab.Node) {
 	t.Helper()
-	// Built in, loaded by the rule, or by this where the rule may not.
+	// It is built in, or loaded by the rule, or by this if the rule may not load it.
 	if _, err := os.Stat("/sys/module/nf_nat_ftp"); errors.Is(err, fs.ErrNotExist) {
-		_ = exec.Command("modprobe", "nf_nat_ftp").Run() // what is built in is no module
+		_ = exec.Command("modprobe", "nf_nat_ftp").Run() // a built-in helper is no module
 	}
 	err := n.Do(func() error {
 		c := &nftables.Conn{}
@@ -42,7 +42,7 @@ func assignFTPHelper(t *testing.T, n *lab.Node) {
 		})
 		chain := c.AddChain(&nftables.Chain{
 			Name: "prerouting", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting,
-			Priority: nftables.ChainPriorityMangle, // behind conntrack, before DNAT
+			Priority: nftables.ChainPriorityMangle, // after conntrack, before DNAT
 		})
 		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
@@ -58,7 +58,7 @@ func assignFTPHelper(t *testing.T, n *lab.Node) {
 	}
 }
 
-// beFTPServer answers PASV with its own address and a port, and all else with 200.
+// beFTPServer replies to PASV with its own address and a port, and to all else with 200.
 func beFTPServer(l net.Listener, passive string) {
 	for {
 		c, err := l.Accept()
@@ -81,7 +81,7 @@ func beFTPServer(l net.Listener, passive string) {
 	}
 }
 
-// passiveAnswer is what a client hears after some commands that go to and fro.
+// passiveAnswer is the reply that a client gets after some earlier commands and replies.
 func passiveAnswer(t *testing.T, from *lab.Place, service string) (answer string, c net.Conn) {
 	t.Helper()
 	c, err := from.Dial("tcp", service)
@@ -109,8 +109,8 @@ func numbers(address netip.Addr, port uint16) string {
 	return fmt.Sprintf("%s,%d,%d", strings.ReplaceAll(address.String(), ".", ","), port>>8, port&255)
 }
 
-// The server stands behind a service, so the helper has an address to put right. Without the ports in force
-// it sees nothing of the answer: that is what they are for.
+// The server is behind a service, so the helper has an address to replace. Without the ports in force it does
+// not see the reply: that is their purpose.
 func TestFTPHelperSeesWhatIsSaid(t *testing.T) {
 	w := newWorld(t, nil)
 	client, server := w.pod(lab.PodSpec{}), w.pod(lab.PodSpec{})

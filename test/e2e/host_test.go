@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hosts is a node with pods that use its network, which libcni's cache does not know: the runtime alone does.
+// hosts is a node with pods that use its network. libcni's cache does not know them; only the runtime does.
 type hosts struct {
 	*older
 	known []pods.Pod
@@ -39,7 +39,7 @@ func newHosts(t *testing.T, keys map[string]any) *hosts {
 	return h
 }
 
-// host makes a pod with hostNetwork, as the CRI socket would tell of it.
+// host makes a pod with hostNetwork, as on the CRI socket.
 func (h *hosts) host(spec lab.PodSpec) *lab.Pod {
 	h.Helper()
 	spec.HostNetwork = true
@@ -55,7 +55,7 @@ func (h *hosts) host(spec lab.PodSpec) *lab.Pod {
 	return p
 }
 
-// adoptOnHost is Adopt by a process that is in the node's network namespace, as the agent is.
+// adoptOnHost is Adopt by a process in the node's network namespace, as the agent is.
 func (h *hosts) adoptOnHost() map[string]adopt.PodStatus {
 	h.Helper()
 	var stood map[string]adopt.PodStatus
@@ -107,13 +107,14 @@ func TestAPodWithHostNetworkTakesPartByChoice(t *testing.T) {
 	wants("pod to ingress", h.toHost(&web.Place, ingress, 80), true)
 	wants("ingress to pod", h.live(ingress, web, 8080), true)
 	wants("ingress to proxy", h.toHost(&ingress.Place, proxy, 81), true)
-	// The host's own processes and the pod that has not asked share the network namespace, and take no part.
+	// The host's own processes, and the pod that has not asked for it, share the network namespace and are
+	// not accelerated.
 	wants("pod to the plain one", h.toHost(&web.Place, plain, 82), false)
 	wants("the plain one to ingress", h.toHost(&plain.Place, ingress, 83), false)
 	wants("a process of the host to ingress", h.toHost(&h.node.Place, ingress, 84), false)
 	wants("the plain one to pod", h.live(plain, web, 8081), false)
 
-	// Each is counted for itself.
+	// Each is counted separately.
 	shares, err := h.datapath().SocketShares()
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +161,7 @@ func TestAnUpgradeKeepsPodsWithHostNetwork(t *testing.T) {
 	}
 }
 
-// takeForOther makes what is loaded count as the programs of another version.
+// takeForOther makes the loaded programs look like those of another version.
 func (w *world) takeForOther() {
 	w.Helper()
 	pin := filepath.Join(w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI), "programs")
@@ -188,8 +189,8 @@ func (h *hosts) recordsOf(wanted ...*lab.Pod) (own []endpoint.Attachment) {
 	return own
 }
 
-// Policies hold for pods with hostNetwork as for others, and switches do; a GC of the network leaves them alone, and they go
-// with their cgroup.
+// Policies and switches apply to pods with hostNetwork as to others. A GC of the network ignores them, and
+// they are removed with their cgroup.
 func TestPoliciesHoldForPodsWithHostNetwork(t *testing.T) {
 	h := newHosts(t, map[string]any{"peers": "namespace", "ports": map[string]any{"exclude": []string{"9000"}}})
 	ingress := h.host(lab.PodSpec{Name: "ingress", Namespace: "blue", Annotations: takesPart})
@@ -235,7 +236,7 @@ func TestPoliciesHoldForPodsWithHostNetwork(t *testing.T) {
 	}
 	for _, r := range records {
 		if r.ContainerID == ingress.ContainerID() {
-			t.Errorf("behind its cgroup there is %+v", r)
+			t.Errorf("after its cgroup there is %+v", r)
 		}
 	}
 }

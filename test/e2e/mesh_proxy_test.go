@@ -26,15 +26,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxyVariable makes the test binary a proxy of a mesh instead. Its value is the user that the proxy runs as.
+// proxyVariable is the environment variable that makes the test binary a proxy of a mesh. Its value is the
+// user that the proxy runs as.
 const proxyVariable = "SOCKMAP_E2E_MESH_PROXY"
 
-// proxyOrder tells a proxy to serve one pod, as istio-cni tells ztunnel. It listens, finds by SO_ORIGINAL_DST where a
-// redirected connection was to go, and makes the next one.
+// proxyOrder makes a proxy serve one pod, as istio-cni's order to ztunnel. The proxy listens, finds the
+// original destination of a redirected connection by SO_ORIGINAL_DST, and makes the next connection.
 type proxyOrder struct {
-	Drain bool // listen no more; what is connected goes on
+	Drain bool // stop to listen; connections continue
 
-	NetNS             string // it enters this network namespace by setns(2) for each socket; "": it is there already
+	NetNS             string // entered by setns(2) for each socket; "": it is in it already
 	Outbound, Inbound int    // ports to which the pod's rules redirect
 
 	Tunnel    int          // port of connections from proxy to proxy; 0: outgoing connections go to their destination
@@ -46,7 +47,7 @@ type proxyOrder struct {
 	Rewritten bool       // connections to the application have another source than the client's
 }
 
-// beProxy obeys orders from standard input until that ends.
+// beProxy follows orders from standard input until that ends.
 func beProxy(user string) int {
 	if err := obey(user); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -74,7 +75,7 @@ func obey(user string) error {
 	for {
 		var order proxyOrder
 		if err := in.Decode(&order); err != nil {
-			return nil // the test has ended, or wants this to
+			return nil // the test has ended, or wants to end
 		}
 		var answer string
 		if order.Drain {
@@ -102,7 +103,7 @@ func selfSigned() (c tls.Certificate, err error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// proxySite is what a proxy does in one pod.
+// proxySite is the part of a proxy in one pod.
 type proxySite struct {
 	proxyOrder
 	certificate tls.Certificate
@@ -152,7 +153,7 @@ func (p *proxySite) serve() (made []net.Listener, err error) {
 	return made, nil
 }
 
-// accept gives each connection to handle, which finds the one to join it with.
+// accept passes each connection to handle, which makes the matching one.
 func accept(l net.Listener, handle func(*net.TCPConn) (from, to net.Conn, err error)) {
 	for {
 		c, err := l.Accept()
@@ -172,7 +173,7 @@ func accept(l net.Listener, handle func(*net.TCPConn) (from, to net.Conn, err er
 	}
 }
 
-// outbound is of what the application connects to.
+// outbound handles connections that the application makes.
 func (p *proxySite) outbound(c *net.TCPConn) (from, to net.Conn, err error) {
 	dst, err := originalDestination(c)
 	if err != nil {
@@ -188,7 +189,7 @@ func (p *proxySite) outbound(c *net.TCPConn) (from, to net.Conn, err error) {
 	return c, to, err
 }
 
-// openTunnel stands in for HBONE: a line says where the other proxy is to connect to.
+// openTunnel replaces HBONE: a line names the address to which the other proxy must connect.
 func (p *proxySite) openTunnel(dst netip.AddrPort) (net.Conn, error) {
 	c, err := p.dial(netip.AddrPortFrom(dst.Addr(), uint16(p.Tunnel)), netip.Addr{})
 	if err != nil {
@@ -204,7 +205,7 @@ func (p *proxySite) openTunnel(dst netip.AddrPort) (net.Conn, error) {
 	return c, nil
 }
 
-// tunnelled is of what another proxy sends.
+// tunnelled handles connections from another proxy.
 func (p *proxySite) tunnelled(c *net.TCPConn) (from, to net.Conn, err error) {
 	from = c
 	if p.TLS {
@@ -225,7 +226,7 @@ func (p *proxySite) tunnelled(c *net.TCPConn) (from, to net.Conn, err error) {
 	return from, to, err
 }
 
-// inbound is of what comes to the pod without a tunnel.
+// inbound handles connections to the pod without a tunnel.
 func (p *proxySite) inbound(c *net.TCPConn) (from, to net.Conn, err error) {
 	dst, err := originalDestination(c)
 	if err != nil {
@@ -252,7 +253,7 @@ func (p *proxySite) dial(dst netip.AddrPort, source netip.Addr) (c net.Conn, err
 	return c, err
 }
 
-// control marks a socket and, if source is valid, binds it to an address that need not be of this pod.
+// control marks a socket and, if source is valid, binds it to an address that may belong to another host.
 func (p *proxySite) control(source netip.Addr) func(string, string, syscall.RawConn) error {
 	return func(_, _ string, raw syscall.RawConn) (err error) {
 		cerr := raw.Control(func(fd uintptr) {
@@ -280,7 +281,7 @@ func (p *proxySite) control(source netip.Addr) func(string, string, syscall.RawC
 	}
 }
 
-// originalDestination is where a connection was to go before REDIRECT.
+// originalDestination is the destination of a connection before REDIRECT.
 func originalDestination(c *net.TCPConn) (dst netip.AddrPort, err error) {
 	const soOriginalDst = 80 // of both families
 	raw, err := c.SyscallConn()
@@ -297,7 +298,7 @@ func originalDestination(c *net.TCPConn) (dst netip.AddrPort, err error) {
 			}
 			return
 		}
-		var raw *unix.IPv6Mreq // has room for a sockaddr_in
+		var raw *unix.IPv6Mreq // is large enough for a sockaddr_in
 		if raw, err = unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, soOriginalDst); err == nil {
 			b := raw.Multiaddr
 			dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), binary.BigEndian.Uint16(b[2:4]))
@@ -309,8 +310,8 @@ func originalDestination(c *net.TCPConn) (dst netip.AddrPort, err error) {
 	return dst, nil
 }
 
-// relay moves bytes both ways until both have ended, by read(2) and write(2), as the proxies do that this stands in for:
-// hidden behind these types there is no splice(2).
+// relay moves bytes both ways until both have ended, by read(2) and write(2), as real proxies do: with these
+// types Go cannot use splice(2).
 func relay(a, b net.Conn) {
 	ended := make(chan struct{}, 2)
 	for from, to := range map[net.Conn]net.Conn{a: b, b: a} {

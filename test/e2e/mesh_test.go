@@ -20,7 +20,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// meshProxy is a proxy process that runs in a place: in its cgroup for life, and at first in its network namespace.
+// meshProxy is a proxy process in a place: always in its cgroup, and at first in its network namespace.
 type meshProxy struct {
 	*testing.T
 	cmd *exec.Cmd
@@ -29,7 +29,7 @@ type meshProxy struct {
 	ack *json.Decoder
 }
 
-// startProxy starts one as a user; 0 is root.
+// startProxy starts a proxy as a user; 0 is root.
 func startProxy(t *testing.T, at *lab.Place, user int) *meshProxy {
 	t.Helper()
 	self, err := os.Executable()
@@ -56,14 +56,14 @@ func startProxy(t *testing.T, at *lab.Place, user int) *meshProxy {
 	return p
 }
 
-// kill ends it as SIGKILL does; one that has ended is left alone.
+// kill ends it by SIGKILL. It does nothing if it has ended.
 func (p *meshProxy) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 	_ = p.in.Close()
 }
 
-// serve hands it a pod, and returns once it listens there.
+// serve makes the proxy serve a pod, and returns when it listens there.
 func (p *meshProxy) serve(order proxyOrder) {
 	p.Helper()
 	var problem string
@@ -71,10 +71,10 @@ func (p *meshProxy) serve(order proxyOrder) {
 		p.Fatal(err)
 	}
 	if err := p.ack.Decode(&problem); err != nil {
-		p.Fatalf("the proxy answers nothing: %v", err)
+		p.Fatalf("no reply of the proxy: %v", err)
 	}
 	if problem != "" {
-		p.Fatalf("the proxy says: %s", problem)
+		p.Fatalf("the proxy reports: %s", problem)
 	}
 }
 
@@ -84,7 +84,7 @@ func setRules(t *testing.T, p *lab.Pod, tool, rules string) {
 	output(t, p, []byte(rules), tool, "-w", "--noflush")
 }
 
-// hop is one live connection of which both ends are in the sockhash.
+// hop is one live connection whose ends are both in the sockhash.
 type hop struct{ client, server datapath.Flow }
 
 // hops are by the port of the passive end.
@@ -111,7 +111,7 @@ func redirectedBytes(at []hop) (sum uint64) {
 	return sum
 }
 
-// chain is a connection of an application through the proxies of a mesh to another: three connections.
+// chain is a connection between two applications through the proxies of a mesh: three connections.
 type chain struct {
 	*testing.T
 	d              *datapath.Datapath
@@ -130,11 +130,11 @@ func joinPlaces(t *testing.T, d *datapath.Datapath, from, to *lab.Place, address
 	defer l.Close()
 	client, server := connect(t, from, address, l)
 	c := &chain{t, d, client, server}
-	c.exchange() // what a client is sent first may go by TCP
+	c.exchange() // the first bytes to a client may use TCP
 	return c
 }
 
-// chainBytes is small enough for every first window on the way.
+// chainBytes is small enough for the first window of every hop.
 const chainBytes = 64 << 10
 
 func (c *chain) exchange() {
@@ -142,7 +142,8 @@ func (c *chain) exchange() {
 	duplex(c.T, c.client, c.server, chainBytes)
 }
 
-// redirected exchanges bytes, checks each, and tells at which ports they were redirected. Other connections must rest.
+// redirected exchanges bytes, checks each, and returns the ports at which they were redirected. Other
+// connections must be idle.
 func (c *chain) redirected() string {
 	c.Helper()
 	before := hops(c.T, c.d)
@@ -180,7 +181,7 @@ func (c *chain) want(want string) {
 	}
 }
 
-// wantNothingLeft waits until the sockhash is empty and nobody holds a share of it.
+// wantNothingLeft waits until the sockhash is empty and no endpoint has a share of it.
 func wantNothingLeft(t *testing.T, d *datapath.Datapath) {
 	t.Helper()
 	eventually(t, "no socket is left", func() bool { return liveFlows(t, d) == 0 })

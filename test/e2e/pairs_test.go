@@ -17,14 +17,14 @@ import (
 
 const megabyte = 1 << 20
 
-// What one end sends until the other has read it all. A burst fits in the smallest first window, so that a
-// reader that is late on a busy machine sends nothing to TCP.
+// The bytes that one end sends until the other has read them all. A burst fits into the smallest first
+// window, so that a reader that is late on a busy machine sends nothing to TCP.
 const (
 	pairBurst  = 128 << 10
 	pairBursts = 4 * megabyte / pairBurst
 )
 
-// Each way in which two sockets of one node can find each other. No address is looked at, so each redirects.
+// All ways in which two sockets of one node can be connected. Pairing ignores addresses, so each redirects.
 func TestEveryKindOfPairRedirects(t *testing.T) {
 	w := newWorld(t, nil)
 	client, server := w.pod(lab.PodSpec{Name: "client"}), w.pod(lab.PodSpec{Name: "server"})
@@ -130,7 +130,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	fixture.Wait(t, what, ok)
 }
 
-// The same four loopback values in two pods at the same time: a key of addresses would hand one pod's bytes to the other.
+// The same four loopback values in two pods at the same time: a key made of addresses would send one pod's
+// bytes to the other.
 func TestSameLoopbackAddressesInTwoPodsDoNotMeet(t *testing.T) {
 	w := newWorld(t, nil)
 	pods := []*lab.Pod{w.pod(lab.PodSpec{Name: "a"}), w.pod(lab.PodSpec{Name: "b"})}
@@ -178,11 +179,13 @@ func TestTenThousandShortConnectionsAcrossEightPairs(t *testing.T) {
 	sums := totals(t, d)
 	active := sums.Flows[datapath.RoleActive]
 	joined := active[datapath.ResultJoined]
-	// Of each pair the first 256, 32 to see, and one each 50 ms of those that follow: one request is not worth it, see docs/adr/0011.
+	// Of each pair the first 256, 32 for observation, and one per 50 ms of the others: a connection with one
+	// request gains nothing, see docs/adr/0011.
 	if joined < 8*256 || joined > 8*(256+32+later) || joined+active[datapath.ResultShort] != 10_000 {
 		t.Errorf("of 10000 connections %d were joined and %d left out: %+v", joined, active[datapath.ResultShort], sums)
 	}
 	if sums.RedirectedBytes+sums.TCPBytes != 2*joined*500 || sums.RedirectedBytes < sums.TCPBytes {
-		t.Errorf("counted %d bytes redirected and %d by TCP, %d connections sent %d", sums.RedirectedBytes, sums.TCPBytes, joined, 2*joined*500)
+		t.Errorf("counted %d bytes redirected and %d over TCP, %d connections sent %d",
+			sums.RedirectedBytes, sums.TCPBytes, joined, 2*joined*500)
 	}
 }

@@ -83,7 +83,7 @@ func TestAnnotationOverridesTheConfiguration(t *testing.T) {
 	}
 }
 
-// Every file of conf/ is used for real: ADD, traffic, CHECK where its version has it, DEL.
+// Every file of conf/ is used: ADD, traffic, CHECK if its version has it, DEL.
 func TestEveryFileOfConfWorks(t *testing.T) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -107,7 +107,8 @@ func TestEveryFileOfConfWorks(t *testing.T) {
 				t.Fatal(err)
 			}
 			node := labtest.NewNode(t, lab.Options{})
-			// Only what a node of the lab must have of its own is changed (directories, masquerading), and what this kernel needs.
+			// The only changes are what a node of the lab needs (directories, masquerading) and what this
+			// kernel needs.
 			conflist := labtest.Conflist(t, node, lab.Network{Base: base, Set: map[string]map[string]any{
 				"sockmap": {"acceptHazards": []string{"all"}},
 			}})
@@ -141,7 +142,7 @@ func versionOf(t *testing.T, conflist []byte) string {
 	return list.CNIVersion
 }
 
-// wantNoPins expects no link of a cgroup: what is left is the node's state, without any container.
+// wantNoPins expects no link of a cgroup: only the node's state is left, without any container.
 func wantNoPins(t *testing.T, n *lab.Node) {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(n.BPFFS(), "v*", "links", "*"))

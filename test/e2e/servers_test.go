@@ -25,7 +25,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// serverPair is a client pod, and a server pod in which a program of Debian's runs until the test ends.
+// serverPair is a client pod, and a server pod in which a program of Debian runs until the test ends.
 func serverPair(t *testing.T, cmd func(dir string, server *lab.Pod) *exec.Cmd) (w *world, client, server *lab.Pod) {
 	t.Helper()
 	w = newWorld(t, nil)
@@ -48,7 +48,7 @@ func serverPair(t *testing.T, cmd func(dir string, server *lab.Pod) *exec.Cmd) (
 		_ = c.Process.Signal(syscall.SIGTERM)
 		_ = c.Wait()
 		if t.Failed() {
-			t.Logf("server said: %s", log.Bytes())
+			t.Logf("log of the server: %s", log.Bytes())
 		}
 	})
 	return w, client, server
@@ -93,7 +93,8 @@ func (w *world) wantRedirected(share float64) {
 	eventually(w.T, "enough sockets have closed", func() bool { return totals(w.T, d).RedirectedBytes > megabyte })
 	sums := totals(w.T, d)
 	if all := sums.TCPBytes + sums.RedirectedBytes; float64(sums.RedirectedBytes) < share*float64(all) {
-		w.Errorf("%d bytes by TCP, %d redirected: less than %.0f %%", sums.TCPBytes, sums.RedirectedBytes, 100*share)
+		w.Errorf("%d bytes over TCP, %d redirected: less than %.0f %%",
+			sums.TCPBytes, sums.RedirectedBytes, 100*share)
 	}
 }
 
@@ -115,7 +116,7 @@ func TestRedis(t *testing.T) {
 			"-d", "100", "-q")
 	}
 	w.wantMostlyRedirected()
-	// More than the first window holds, so some of it goes by TCP if the reader is late.
+	// More than the first window, so some of it uses TCP if the reader is late.
 	want := []byte(fmt.Sprintf("%x", randomBytes(megabyte)))
 	output(t, client, want, "redis-cli", "-h", host, "-x", "set", "key")
 	got := output(t, client, nil, "redis-cli", "-h", host, "--raw", "get", "key")
@@ -124,7 +125,8 @@ func TestRedis(t *testing.T) {
 	}
 }
 
-// With sendfile TCP sends pages without a copy, so the connection leaves; without, it is redirected.
+// With sendfile TCP sends pages without a copy, so the flow leaves the sockhash; without sendfile, it is
+// redirected.
 func TestNginxSendsAFile(t *testing.T) {
 	t.Run("sendfile on", func(t *testing.T) {
 		nginxSendsAFile(t, "on", func(w *world) {
@@ -145,12 +147,13 @@ func TestNginxSendsAFile(t *testing.T) {
 	})
 	t.Run("sendfile off", func(t *testing.T) {
 		w := nginxSendsAFile(t, "off", func(*world) {})
-		// How often a writer that never pauses finds the reader caught up is the scheduler's affair: with sendfile, none is.
+		// How often a writer without pauses finds that the reader has read everything depends on the
+		// scheduler: with sendfile, it never does.
 		w.wantRedirected(0.05)
 	})
 }
 
-// nginxSendsAFile five times on one connection; check is called before that is closed.
+// nginxSendsAFile sends a file five times on one connection, and calls check before that is closed.
 func nginxSendsAFile(t *testing.T, sendfile string, check func(*world)) *world {
 	t.Helper()
 	content := randomBytes(20 * megabyte)
@@ -182,7 +185,7 @@ func nginxSendsAFile(t *testing.T, sendfile string, check func(*world)) *world {
 		n, err := io.Copy(sum, io.LimitReader(r.Body, 1<<30))
 		r.Body.Close()
 		if want := sha256.Sum256(content); err != nil || !bytes.Equal(sum.Sum(nil), want[:]) {
-			t.Fatalf("%d bytes came, %v, of %d", n, err, len(content))
+			t.Fatalf("got %d bytes, %v, of %d", n, err, len(content))
 		}
 	}
 	check(w)
@@ -213,7 +216,7 @@ func TestPostgreSQL(t *testing.T) {
 		return cmd
 	})
 	args := []string{"-h", server.IP4().String(), "-U", "postgres"}
-	// It listens before it answers.
+	// It listens before it answers queries.
 	eventually(t, "PostgreSQL takes connections", func() bool {
 		ready := client.Command(t.Context(), filepath.Join(bin, "pg_isready"), "-q", "-h", server.IP4().String())
 		return client.Start(ready) == nil && ready.Wait() == nil
@@ -227,7 +230,7 @@ func TestPostgreSQL(t *testing.T) {
 	w.wantMostlyRedirected()
 }
 
-// postgres is the user that the server insists on not being root for.
+// postgres is the user that runs the server, which refuses to run as root.
 func postgres(t *testing.T) *syscall.Credential {
 	t.Helper()
 	u, err := user.Lookup("postgres")

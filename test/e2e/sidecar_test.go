@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// sidecar is a mesh with a proxy in each pod, in a container's cgroup of its own, as a user of its own.
+// sidecar is a mesh with a proxy in each pod, in its own container cgroup, as its own user.
 type sidecar struct {
 	user, out, in int
 	source        netip.Addr // of the proxy's connections to its application
@@ -17,7 +17,7 @@ type sidecar struct {
 	all           string     // ports of all hops to the application at 8080, as text
 }
 
-// What istio-init sets, without ports of probes and metrics.
+// The rules of istio-init, without ports of probes and metrics.
 var istio = sidecar{
 	user: 1337, out: 15001, in: 15006, source: netip.MustParseAddr("127.0.0.6"), all: "15001 15006 8080",
 	rules: `*nat
@@ -41,7 +41,7 @@ COMMIT
 `,
 }
 
-// What linkerd-init sets.
+// The rules of linkerd-init.
 var linkerd = sidecar{
 	user: 2102, out: 4140, in: 4143, all: "4140 4143 8080",
 	rules: `*nat
@@ -90,7 +90,7 @@ func TestEveryHopBetweenSidecarsIsRedirected(t *testing.T) {
 	}
 }
 
-// The policies of the pods are those of their sidecars.
+// The policies of the pods also apply to their sidecars.
 func TestPoliciesOfPodsHoldForTheirSidecars(t *testing.T) {
 	for _, tt := range []struct {
 		name           string

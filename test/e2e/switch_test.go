@@ -21,7 +21,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// live is a connection between two pods that stays, with traffic in both directions when it is asked.
+// live is a connection between two pods that remains open, with traffic in both directions on demand.
 type live struct {
 	*world
 	d              *datapath.Datapath
@@ -35,7 +35,7 @@ func (w *world) live(client, server *lab.Pod, port uint16) *live {
 	return &live{w, w.datapath(), c, s}
 }
 
-// redirects sends once each way, and tells whether both ends' bytes were redirected.
+// redirects sends once in each direction, and reports whether both ends' bytes were redirected.
 func (l *live) redirects() bool {
 	l.Helper()
 	before := l.bytes()
@@ -50,7 +50,7 @@ func (l *live) bytes() (sum uint64) {
 	return sum
 }
 
-// follows waits until the live connection is redirected, or is not, and wants it within a second.
+// follows waits until the live connection is redirected, or is not, and expects that within a second.
 func (l *live) follows(want bool, since time.Time) {
 	l.Helper()
 	for l.redirects() != want {
@@ -85,7 +85,7 @@ func TestASwitchReachesLiveConnectionsAndPodsThatComeLater(t *testing.T) {
 	const port = 5432
 	for _, tt := range []struct {
 		part  datapath.Switch
-		later bool // a pod that comes later is on TCP, too
+		later bool // a later pod is on TCP, too
 		other bool // so is a connection of two pods that are not named
 	}{
 		{datapath.Switch{Kind: datapath.SwitchPod, Name: "shop/db-0"}, true, false},
@@ -136,7 +136,7 @@ func (w *world) wantSwitchedOff(p *lab.Pod, want bool) {
 	}
 }
 
-// A call that is killed between the switch and the endpoints is finished by the next Reap, whoever calls it.
+// A call that is killed between the switch and the endpoints is completed by the next Reap of any process.
 func TestAnInterruptedSwitchIsFinished(t *testing.T) {
 	w := newWorld(t, nil)
 	a, b := w.pod(lab.PodSpec{Namespace: "shop"}), w.pod(lab.PodSpec{Namespace: "web"})
@@ -163,7 +163,7 @@ func TestAnInterruptedSwitchIsFinished(t *testing.T) {
 	l.follows(false, begin)
 }
 
-// setKeys writes the entry of the node's network anew.
+// setKeys rewrites the entry of the node's network.
 func (o *older) setKeys(keys map[string]any) {
 	o.Helper()
 	if err := os.WriteFile(filepath.Join(o.confDir, "10-net.conflist"), o.list(keys), 0o600); err != nil {
@@ -171,7 +171,7 @@ func (o *older) setKeys(keys map[string]any) {
 	}
 }
 
-// What is written into the entry reaches live connections of pods that run, and is told.
+// Changes of the entry reach live connections of running pods, and are reported.
 func TestLiveConnectionsFollowTheEntry(t *testing.T) {
 	o := newOlder(t, nil)
 	a, b := o.pod(lab.PodSpec{Namespace: "blue"}), o.pod(lab.PodSpec{Namespace: "green"})
@@ -213,7 +213,7 @@ func TestLiveConnectionsFollowTheEntry(t *testing.T) {
 			t.Errorf("%s: once more it changes %+v, %v", tt.name, again, err)
 		}
 	}
-	// One DEL takes all away.
+	// One DEL removes all.
 	for _, p := range []*lab.Pod{a, b} {
 		if err := o.node.DEL(t.Context(), o.conflist, p); err != nil {
 			t.Error(err)
@@ -224,7 +224,7 @@ func TestLiveConnectionsFollowTheEntry(t *testing.T) {
 	}
 }
 
-// A wrong value is nobody's wish: what is in force stays, and the error names the file and the key.
+// A wrong value has no effect: the settings in force stay, and the error names the file and the key.
 func TestAWrongEntryChangesNothing(t *testing.T) {
 	o := newOlder(t, map[string]any{"ports": map[string]any{"include": []string{"80"}}})
 	a, b := o.pod(lab.PodSpec{}), o.pod(lab.PodSpec{})
@@ -240,7 +240,7 @@ func TestAWrongEntryChangesNothing(t *testing.T) {
 	}
 }
 
-// policyOf is one part of what is in force for a pod.
+// policyOf is one part of the policy in force for a pod.
 func (o *older) policyOf(p *lab.Pod, key string) (part adopt.Part, pending []string) {
 	o.Helper()
 	all, err := o.Policies(o.Context(), func(found pods.Pod) bool { return found.ID == p.ContainerID() })
@@ -254,7 +254,7 @@ func (o *older) policyOf(p *lab.Pod, key string) (part adopt.Part, pending []str
 	return all[0].Parts[i], all[0].Pending
 }
 
-// What is in force is told with who says so, and what is not yet.
+// A policy in force is listed with its origin, and one that is not in force yet is listed as such.
 func TestPoliciesTellWhereEachPartComesFrom(t *testing.T) {
 	o := newOlder(t, map[string]any{"peers": "namespace"})
 	p := o.pod(lab.PodSpec{Namespace: "shop", Name: "db-0"})

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// drop makes the pod's packet filter drop what arrives for a port, as one that enforces NetworkPolicy would.
+// drop makes the pod's packet filter drop packets to a port, as one that enforces NetworkPolicy would.
 func drop(t *testing.T, p *lab.Pod, port uint16) {
 	t.Helper()
 	if _, err := p.Output(t.Context(), "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", fmt.Sprint(port), "-j", "DROP"); err != nil {
@@ -19,8 +19,8 @@ func drop(t *testing.T, p *lab.Pod, port uint16) {
 	}
 }
 
-// Connections are made by packets, so a filter decides about them. What is redirected afterwards are no packets: a rule
-// that comes later does not end it, and the kill switch does.
+// A filter decides when a connection is made, because that takes packets. Redirected bytes are no packets: a
+// later rule does not end the connection, and the kill switch does.
 func TestPacketFiltersSeeConnectionsAndNotWhatIsRedirected(t *testing.T) {
 	w := newWorld(t, nil)
 	l := listen(t, w.other, port)
@@ -32,7 +32,7 @@ func TestPacketFiltersSeeConnectionsAndNotWhatIsRedirected(t *testing.T) {
 	if err := w.d.SetDisabled(true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Write([]byte("by TCP")); err != nil {
+	if _, err := client.Write([]byte("over TCP")); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := take(server, 1, 500*time.Millisecond); err == nil {
@@ -47,7 +47,7 @@ func TestPacketFiltersSeeConnectionsAndNotWhatIsRedirected(t *testing.T) {
 	}
 }
 
-// A rule that was there before keeps the connection from being made at all, accelerated or not.
+// A rule that existed before prevents the connection, accelerated or not.
 func TestDeniedConnectionIsNeverMade(t *testing.T) {
 	w := newWorld(t, nil)
 	l := listen(t, w.other, port)
@@ -58,7 +58,7 @@ func TestDeniedConnectionIsNeverMade(t *testing.T) {
 	}
 }
 
-// What counts or shows packets misses redirected bytes; what sockmap itself counts does not.
+// Packet counters and captures miss redirected bytes; sockmap's own counts do not.
 func TestRedirectedBytesPassNoInterface(t *testing.T) {
 	w := newWorld(t, nil)
 	client, server := connect(t, w.attacker, listen(t, w.other, port))

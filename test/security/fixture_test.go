@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package security tries what a hostile pod could do to others, and pins down what docs/SECURITY.md says comes of it:
-// real pods, made by the real plugins, on a node of the lab's.
+// Package security tests what a hostile pod could do to others, and checks the claims of docs/SECURITY.md:
+// real pods, made by the real plugins, on a node of the lab.
 package security
 
 import (
@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { labtest.Main(m) }
 
-// world is a node with two pods of different namespaces, which have nothing to do with each other.
+// world is a node with two pods in different namespaces.
 type world struct {
 	*testing.T
 	node            *lab.Node
@@ -32,7 +32,8 @@ type world struct {
 	d               *datapath.Datapath
 }
 
-// newWorld makes one; keys are set in the sockmap entry. No guard runs: what they keep away is not what is tried here.
+// newWorld makes a world; keys are set in the sockmap entry. No guard runs, because the hazards that they
+// cure are not tested here.
 func newWorld(t *testing.T, keys map[string]any) *world {
 	t.Helper()
 	all := map[string]any{"acceptHazards": []string{"all"}, "guards": []string{}}
@@ -129,7 +130,7 @@ func (w *world) flowOf(c net.Conn) (found datapath.Flow, ok bool) {
 	return found, ok
 }
 
-// counted adds up what became of connections in one network namespace.
+// counted adds up the results of connections in one network namespace.
 func (w *world) counted(p *lab.Pod, role datapath.Role, result datapath.Result) uint64 {
 	w.Helper()
 	all, err := w.d.Totals()
@@ -151,7 +152,7 @@ func control(t *testing.T, c *net.TCPConn, f func(fd int) error) {
 	}
 }
 
-// received is the kernel's count of bytes that came in at an interface of the pod.
+// received is the kernel's count of bytes received at an interface of the pod.
 func received(t *testing.T, p *lab.Pod, device string) (n uint64) {
 	t.Helper()
 	out, err := p.Output(t.Context(), "cat", "/proc/self/net/dev")
@@ -177,7 +178,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	fixture.Wait(t, what, ok)
 }
 
-// connectTo begins a connection without waiting for an answer.
+// connectTo begins a connection without waiting for the reply.
 func connectTo(fd int, to netip.AddrPort) error {
 	err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 	if err == unix.EINPROGRESS {

@@ -18,9 +18,9 @@ import (
 
 const port = 7000
 
-// forged is a pod's attempt to be the other end of a connection that is not its own. It plays the server of its own
-// socket, on a wire of its own, and chooses the server's number; an accomplice outside, who is a client of the victim,
-// uses the number of the pod's socket for its own.
+// forged is a pod's attempt to be the other end of another pod's connection. The pod plays the server of its
+// own socket, on its own wire, and chooses the server's ISN. An accomplice outside, who is a client of the
+// victim, uses the ISN of the pod's socket for its own connection.
 type forged struct {
 	thief  *net.TCPConn // of the attacking pod
 	victim *net.TCPConn // accepted by the other pod from the accomplice
@@ -71,7 +71,7 @@ func connOf(t *testing.T, fd int) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// reaches sends at the victim and reports whether the attacker reads it.
+// reaches sends from the victim and reports whether the attacker receives it.
 func (f forged) reaches(t *testing.T) bool {
 	t.Helper()
 	const secret = "for the client only"
@@ -82,15 +82,15 @@ func (f forged) reaches(t *testing.T) bool {
 	return got == secret
 }
 
-// Who has both numbers is taken for the other end, and only the policy stands in the way. It goes by the network
-// namespaces of the two sockets, which nobody can choose.
+// An attacker that knows both ISNs is taken for the other end, and only the policy prevents it. The policy
+// depends on the network namespaces of the two sockets, which a pod cannot choose.
 func TestWhoHasBothNumbersIsHeldBackByThePolicyOnly(t *testing.T) {
 	for peers, want := range map[string]bool{"node": true, "namespace": false, "pod": false} {
 		t.Run(peers, func(t *testing.T) {
 			w := newWorld(t, map[string]any{"peers": peers})
 			f := forge(w, 0)
 			if got := f.reaches(t); got != want {
-				t.Errorf("the attacker reads what was for another: %v, want %v", got, want)
+				t.Errorf("the attacker reads bytes for another: %v, want %v", got, want)
 			}
 			if n := w.counted(w.other, datapath.RolePassive, datapath.ResultDenied); (n == 1) == want {
 				t.Errorf("%d connections of the victim counted as denied", n)
@@ -99,12 +99,12 @@ func TestWhoHasBothNumbersIsHeldBackByThePolicyOnly(t *testing.T) {
 	}
 }
 
-// One number is not enough, and what the attacker left in the maps keeps nobody out.
+// One ISN is not enough, and the entries that the attacker left in the maps exclude no connection.
 func TestWhoHasOneNumberMeetsNobody(t *testing.T) {
 	w := newWorld(t, nil)
 	f := forge(w, 1)
 	if f.reaches(t) {
-		t.Error("the attacker reads what was for another")
+		t.Error("the attacker reads bytes for another")
 	}
 	if n := w.counted(w.other, datapath.RolePassive, datapath.ResultRemote); n != 1 {
 		t.Errorf("%d connections of the victim counted as remote, want 1", n)

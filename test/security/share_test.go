@@ -25,8 +25,8 @@ func timeout(t *testing.T) context.Context {
 	return ctx
 }
 
-// A pod cannot take the room that others need: once half of it is taken, who has more than a quarter gets no
-// more.
+// A pod cannot use up the capacity that others need: when half of it is used, pods with more than a quarter
+// get no more.
 func TestFloodOfConnectionsLeavesRoomForOthers(t *testing.T) {
 	const room = 64
 	w := newWorld(t, map[string]any{"maxSockets": room})
@@ -64,7 +64,8 @@ func TestFloodOfConnectionsLeavesRoomForOthers(t *testing.T) {
 	})
 }
 
-// The pins are behind directories of mode 0700. nobody stands for whoever escapes from a pod without capabilities.
+// The pins are in directories of mode 0700. The user nobody is in the role of a process that has escaped from
+// a pod without capabilities.
 func TestPinsAreRootsAlone(t *testing.T) {
 	w := newWorld(t, nil)
 	dir := w.node.BPFFS()
@@ -82,12 +83,12 @@ func TestPinsAreRootsAlone(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		if out, err := cmd.CombinedOutput(); err == nil {
-			t.Errorf("nobody sees %s", out)
+			t.Errorf("the user nobody sees %s", out)
 		}
 	}
 }
 
-// TCP_REPAIR gives numbers away for nothing, to anybody with CAP_NET_ADMIN in a pod.
+// With TCP_REPAIR anybody who has CAP_NET_ADMIN in a pod chooses ISNs freely.
 func TestRepairInAPodGetsNowhere(t *testing.T) {
 	w := newWorld(t, nil)
 	l := listen(t, w.other, port)

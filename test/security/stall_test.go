@@ -11,8 +11,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
-// A reader that is in the middle of a slow copy holds its socket, and with it whoever redirects to that, even a sender
-// that never waits. By TCP the sender does not notice. Whom that can be done to is what peers decides.
+// A reader in the middle of a slow copy holds its socket, and so blocks every sender that redirects to it,
+// even a non-blocking one. Over TCP the sender does not notice. The setting peers decides to whom a reader
+// can do that.
 func TestReaderOnASlowPageHoldsWhoRedirectsToIt(t *testing.T) {
 	for peers, want := range map[string]bool{"node": true, "namespace": false} {
 		t.Run(peers, func(t *testing.T) {

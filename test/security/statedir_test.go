@@ -23,7 +23,8 @@ import (
 
 const nobody = 65534
 
-// commons is a bpffs as mount -t bpf makes it without options: everybody may make directories there. It has room for a state directory.
+// commons is a bpffs as mount -t bpf makes it without options: everybody may make directories there. It may
+// contain a state directory.
 type commons struct {
 	*testing.T
 	mount string
@@ -55,7 +56,7 @@ func newCommons(t *testing.T) *commons {
 	}}
 }
 
-// asNobody runs a script as a user without any right, on the bpffs.
+// asNobody runs a script as the user nobody, on the bpffs.
 func (c *commons) asNobody(script string) (string, error) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
@@ -70,11 +71,11 @@ func (c *commons) asNobody(script string) (string, error) {
 func (c *commons) mustAsNobody(script string) {
 	c.Helper()
 	if out, err := c.asNobody(script); err != nil {
-		c.Fatalf("nobody: %s: %q, %v", script, out, err)
+		c.Fatalf("the user nobody: %s: %q, %v", script, out, err)
 	}
 }
 
-// refused expects that nothing is done with the directory that is there, and that the operator learns why.
+// refused expects that the existing directory is not used, and that the operator gets the reason.
 func (c *commons) refused(words ...string) {
 	c.Helper()
 	ctx := context.Background()
@@ -97,7 +98,7 @@ func (c *commons) refused(words ...string) {
 		}
 		for _, word := range append(words, c.node.Dir, "rm -r", "chmod 0700 "+c.mount) {
 			if !strings.Contains(err.Error(), word) {
-				c.Errorf("%s: %q does not say %q", name, err, word)
+				c.Errorf("%s: %q does not have %q", name, err, word)
 			}
 		}
 	}
@@ -160,7 +161,7 @@ func TestDirectoryOfSomebodyElseIsNotUsed(t *testing.T) {
 	}
 }
 
-// Root's own directory, but others may have put things there.
+// Root's own directory, into which others may have put files.
 func TestDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o777, 0o730} {
 		c := newCommons(t)
@@ -174,7 +175,7 @@ func TestDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 
 func TestNobodyCannotTouchWhatIsLoaded(t *testing.T) {
 	c := newCommons(t)
-	// As of somebody who made it by hand.
+	// As if somebody had made it with mkdir.
 	mkdirs(t, c.node.Dir)
 	if err := os.Chmod(c.node.Dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -198,7 +199,7 @@ func TestNobodyCannotTouchWhatIsLoaded(t *testing.T) {
 		"calls' lock":         "flock -n " + state + "/links true",
 	} {
 		if out, err := c.asNobody(script); err == nil {
-			t.Errorf("%s: nobody did %q: %s", what, script, out)
+			t.Errorf("%s: the user nobody did %q: %s", what, script, out)
 		}
 	}
 	if after := tree(t, c.mount); after != before {
@@ -209,7 +210,7 @@ func TestNobodyCannotTouchWhatIsLoaded(t *testing.T) {
 	}
 }
 
-// Without the sticky bit others can rename root's directory, at any moment. What is under way stays in it.
+// Without the sticky bit others can rename root's directory at any moment. Operations in progress stay in it.
 func TestRenamedDirectoryTakesNoOtherWithIt(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		c := newCommons(t)

@@ -14,13 +14,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// wire is a TUN device in a pod: whoever has CAP_NET_ADMIN there can play any machine behind it, and write its packets.
+// wire is a TUN device in a pod: a process with CAP_NET_ADMIN there can act as any machine behind it, and
+// write its packets.
 type wire struct {
 	*testing.T
 	tun *os.File
 }
 
-// beyond are the machines that wires lead to.
+// beyond are the addresses of the machines behind wires.
 var beyond = netip.MustParsePrefix("198.51.100.0/24")
 
 func newWire(t *testing.T, p *lab.Pod) *wire {

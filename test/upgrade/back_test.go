@@ -31,7 +31,7 @@ func TestTheOlderVersionLeavesThisOneAlone(t *testing.T) {
 	live.wantRedirected("the live flow, after what the older version tried")
 }
 
-// The documented way back: this version unloads, and the older one begins anew.
+// The documented downgrade: this version unloads, and the older one loads again.
 func TestBackToABI1UnderTraffic(t *testing.T) {
 	w, live := newerInUse(t)
 	w.mustCtl(newer, "unload")
@@ -40,14 +40,14 @@ func TestBackToABI1UnderTraffic(t *testing.T) {
 	w.load(older)
 	fresh := w.pump(w.pod("one"), w.pod("two"))
 	fresh.wantRedirected("a flow of pods that the older version adds")
-	live.wantTCP("the flow of before, beside it")
+	live.wantTCP("the earlier flow, at the same time")
 	fresh.stop()
 	live.stop()
 }
 
-// The older version's forced unload knows nothing of the switch of a newer ABI: it takes the pins, and live flows go on as
-// they are. They lose nothing, this version's forced unload finds them without a pin, and what the older version loads then
-// works beside them.
+// The older version's forced unload does not know the switch of a newer ABI: it removes the pins, and live
+// flows continue unchanged. They lose no bytes, this version's forced unload finds them without a pin, and
+// the programs that the older version loads then work at the same time.
 func TestAForcedUnloadByTheOlderVersionLosesNothing(t *testing.T) {
 	w, live := newerInUse(t)
 	w.mustCtl(older, "unload", "--force")

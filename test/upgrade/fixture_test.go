@@ -31,7 +31,7 @@ const patience = 60 * time.Second
 
 const megabyte = 1 << 20
 
-// world is a node whose runtime calls the plugin of the one version or of the other.
+// world is a node whose runtime calls the plugin of one of the two versions.
 type world struct {
 	*testing.T
 	node     *lab.Node
@@ -45,7 +45,7 @@ const (
 	newer = "newer"
 )
 
-// newWorld makes one that begins with a version.
+// newWorld makes a world that begins with a version.
 func newWorld(t *testing.T, version string) *world {
 	t.Helper()
 	plugins := labtest.Plugins(t)
@@ -68,7 +68,7 @@ func newWorld(t *testing.T, version string) *world {
 	return w
 }
 
-// use puts the plugin of a version where the runtime finds it, by one rename.
+// use makes the plugin of a version the one that the runtime finds, by one rename.
 func (w *world) use(version string) {
 	w.Helper()
 	beside := filepath.Join(w.bin, "new")
@@ -83,7 +83,7 @@ func (w *world) pod(name string) *lab.Pod {
 	return labtest.NewPod(w.T, w.node, lab.PodSpec{Name: name, Conflist: w.conflist})
 }
 
-// ctl runs sockmapctl of a version and returns what it says, and its exit code.
+// ctl runs sockmapctl of a version and returns its output and its exit code.
 func (w *world) ctl(version string, args ...string) (said string, code int) {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), patience)
@@ -107,7 +107,8 @@ func (w *world) mustCtl(version string, args ...string) string {
 	return said
 }
 
-// load lets a version load. The older one's probes give a busy machine little time, so it may try again.
+// load lets a version load. It repeats, because the older version's probes have short time limits for a busy
+// machine.
 func (w *world) load(version string) {
 	w.Helper()
 	var said string
@@ -125,7 +126,7 @@ func (w *world) datapath() *datapath.Datapath {
 	return labtest.Datapath(w, w.node)
 }
 
-// draining is what status says of it: sockets by ABI.
+// draining is the number of draining sockets by ABI, from status.
 func (w *world) draining() map[uint32]int {
 	w.Helper()
 	var status struct {
@@ -168,7 +169,7 @@ func (w *world) connect(from, to *lab.Pod) (client, server net.Conn) {
 	return client, server
 }
 
-// wireBytes is how many bytes have left a pod by its interface. What is redirected does not.
+// wireBytes is the number of bytes that have left a pod by its interface. Redirected bytes do not.
 func wireBytes(t *testing.T, p *lab.Pod) (sent uint64) {
 	t.Helper()
 	err := p.Do(func() error {

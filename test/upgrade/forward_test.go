@@ -31,7 +31,7 @@ func TestFromABI1UnderTraffic(t *testing.T) {
 	live := w.pump(client, server)
 	live.wantRedirected("a live flow of the older version")
 	if planned := w.mustCtl(newer, "upgrade", "--dry-run"); !strings.Contains(planned, "ABI 2") || !strings.Contains(planned, "ABI 1") {
-		t.Errorf("the dry run says %q", planned)
+		t.Errorf("the dry run prints %q", planned)
 	}
 	w.mustCtl(newer, "upgrade")
 

@@ -22,7 +22,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// versionOfABI1 is what the binaries of ABI 1 call themselves.
+// versionOfABI1 is the version that the binaries of ABI 1 print.
 const versionOfABI1 = "v0.1.0"
 
 // sourcesOfABI1 is the product (go.mod, pkg, plugin, bpf, without tests) at dc3d6ec359ab, the last commit whose ABI is 1.
@@ -41,7 +41,7 @@ func oldBinaries(t *testing.T) (dir string) {
 	return dir
 }
 
-// buildOld builds into a directory that stays, as the plugins of this version are.
+// buildOld builds into a directory that remains, like the plugins of this version.
 var buildOld = sync.OnceValues(func() (string, error) {
 	root, err := lab.RepoRoot()
 	if err != nil {

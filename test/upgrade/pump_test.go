@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// pump is traffic both ways on one connection, each byte checked, until it is stopped.
+// pump is traffic in both directions on one connection, with each byte checked, until it is stopped.
 type pump struct {
 	*testing.T
 	client, server net.Conn
@@ -23,10 +23,10 @@ type pump struct {
 	stopping       atomic.Bool
 	moved          atomic.Uint64 // bytes from the client to the server
 	both           sync.WaitGroup
-	stop           func() // once: it ends the traffic, and both connections
+	stop           func() // once: it ends the traffic, and closes both connections
 }
 
-// chunk is less than any buffer holds, so that one end after the other can be served.
+// chunk is smaller than any buffer, so that both ends can be served one after the other.
 const chunk = 16 << 10
 
 // pump makes a connection between two pods and traffic on it.
@@ -76,8 +76,8 @@ func step(from, to net.Conn, out, in []byte, received *traffic.Pattern) error {
 	return received.Check(in)
 }
 
-// more waits until this many bytes more have gone from the client to the server, and tells how many of them, and of what
-// else the client's pod sends, left the pod by its interface.
+// more waits until this many further bytes have come from the client to the server, and returns how many
+// bytes of the client's pod have left it by its interface.
 func (p *pump) more(bytes uint64) (wire uint64) {
 	p.Helper()
 	before, goal := wireBytes(p.T, p.from), p.moved.Load()+bytes
@@ -85,7 +85,7 @@ func (p *pump) more(bytes uint64) (wire uint64) {
 	return wireBytes(p.T, p.from) - before
 }
 
-// wantRedirected expects that the next bytes do not touch the interface. The first ones after a change may.
+// wantRedirected expects that the next bytes do not pass the interface. The first ones after a change may.
 func (p *pump) wantRedirected(when string) {
 	p.Helper()
 	p.more(megabyte)
@@ -98,6 +98,6 @@ func (p *pump) wantTCP(when string) {
 	p.Helper()
 	p.more(megabyte)
 	if wire := p.more(8 * megabyte); wire < 8*megabyte {
-		p.Errorf("%s: %d bytes left the pod by its interface while 8 MiB arrived; want them to go by TCP", when, wire)
+		p.Errorf("%s: %d bytes left the pod by its interface while 8 MiB arrived; want them to use TCP", when, wire)
 	}
 }

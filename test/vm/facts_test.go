@@ -22,7 +22,7 @@ func TestDoctorIsHeldAgainstTheList(t *testing.T) {
 		{"as it says", doctorSays, "options", "splice", ""},
 		{"a guard that does not load", doctorSays, "options,splice", "splice", "the guard splice does not run, although kernels.txt wants it for kernel x: EPERM"},
 		{"a guard that is not there", doctorSays, "observe", "splice", "there is no guard observe"},
-		{"a hazard that is new", doctorSays, "options", "", "kept off by splice, kernels.txt says nothing"},
+		{"a hazard that is new", doctorSays, "options", "", "kept on TCP by splice, but kernels.txt says nothing"},
 		{"a hazard that is gone", doctorSays, "options", "splice,ktls", "kernels.txt says ktls, splice"},
 		{"an empty answer", "{}", "", "", "0 hazards and 0 guards"},
 		{"an error", "sockmapctl: no", "", "", "parse its output"},
@@ -72,7 +72,7 @@ func TestTheDefaultIsWhatTheProbesDemand(t *testing.T) {
 		"open, and accelerated":      {open, carried(5), reason, "5 bytes were redirected, although splice, ktls is open"},
 		"no case":                    {open, &suite.Report{}, reason, "0 cases"},
 		"hazards accepted":           {facts{Hazards: found}, accepted, "", "hazards accepted: true"},
-		"no doctor":                  {facts{}, carried(5), "", "has not told"},
+		"no doctor":                  {facts{}, carried(5), "", "has not reported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tt.facts.checkDefault(tt.report, tt.output)

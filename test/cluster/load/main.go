@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command load is what runs in the containers of package cluster: a server that echoes, and clients that compare every
-// byte that comes back.
+// Command load runs in the containers of package cluster: a server that echoes, and clients that compare
+// every byte that comes back.
 //
 //	load serve    -listen ADDRESS
 //	load run      -connect ADDRESS [-conns N] [-requests N] [-size N] [-pause D]
 //	load exchange -connect ADDRESS [-conns N] [-requests N] [-size N] [-timeout D]
 //
-// run never ends by itself: each of its workers makes a connection, asks -requests times, closes it, and makes the next;
-// with -requests 0 it asks on one connection without end. It never tries a request again: what fails is counted. Twice a
-// second it prints a line of JSON, a Status. exchange does -requests on each of -conns connections, one after the other,
-// prints one Status, and fails with the first error.
+// run never ends: each of its workers makes a connection, sends -requests requests, closes it, and makes the
+// next. With -requests 0 it uses one connection without end. It never repeats a request, and counts failures.
+// Twice a second it prints a line of JSON, a Status. exchange sends -requests on each of -conns connections,
+// one after the other, prints one Status, and fails with the first error.
 //
 // It uses Go's package net, as most servers of a cluster do: descriptors that do not block, and epoll.
 package main
@@ -82,21 +82,21 @@ func serve(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Println("listening on", l.Addr())
-	// A context without an end would be given one, of a minute.
+	// A context without a deadline would get one, of a minute.
 	ctx, cancel := context.WithTimeout(ctx, 24*time.Hour)
 	defer cancel()
-	// What handlers return is the clients' to tell: they compare.
+	// The errors of handlers are not reported here, because the clients compare the bytes.
 	_ = traffic.Serve(ctx, l, traffic.Echo)
 	return nil
 }
 
-// Status is what the clients have done so far.
+// Status has the counts of the clients so far.
 type Status struct {
 	Connections int    `json:"connections"` // that were made
 	Requests    int    `json:"requests"`    // that came back as they were sent
 	Bytes       int    `json:"bytes"`       // of these requests, one way
 	Failures    int    `json:"failures"`
-	Error       string `json:"error,omitempty"` // the first of them
+	Error       string `json:"error,omitempty"` // the first error
 }
 
 // tally is a Status for several goroutines.
@@ -163,11 +163,11 @@ func exchange(ctx context.Context, o options) error {
 	return t.print()
 }
 
-// batch is how many requests are made between two looks at the context.
+// batch is the number of requests between two checks of the context.
 const batch = 10
 
-// connection makes one, asks on it, and closes it. No two batches have the same seed, so that a byte of another one is
-// seen to be wrong.
+// connection makes a connection, sends requests on it, and closes it. No two batches have the same seed, so
+// that bytes of another batch are noticed.
 func (o options) connection(ctx context.Context, t *tally, seed uint32) error {
 	d := net.Dialer{Timeout: o.timeout}
 	c, err := d.DialContext(ctx, "tcp", o.connect)
@@ -192,7 +192,7 @@ func (o options) connection(ctx context.Context, t *tally, seed uint32) error {
 	return nil
 }
 
-// ask does not end with the program: a batch that has begun is finished, so that the server sees no broken request.
+// ask does not end with the program: it finishes the batch, so that the server sees no broken request.
 func (o options) ask(c net.Conn, seed uint32, n int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
 	defer cancel()
@@ -200,7 +200,7 @@ func (o options) ask(c net.Conn, seed uint32, n int) error {
 	return err
 }
 
-// wait is false when the program is to end.
+// wait returns false when the program must end.
 func (o options) wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -24,7 +24,7 @@ func (w *world) sockmapctl(args ...string) []byte {
 	return out.Bytes()
 }
 
-// adopted is what sockmapctl adopt says of this node's pods, by the names of containerd's CRI socket alone.
+// adopted is the output of sockmapctl adopt for this node's pods, with only containerd's CRI socket.
 func (w *world) adopted(dryRun bool) map[string]string {
 	w.Helper()
 	args := []string{"adopt", "--all", "-o", "json", "--cri", w.socket(), "--cni-conf-dir", filepath.Join(w.dir, "net.d"),
@@ -47,8 +47,8 @@ func (w *world) adopted(dryRun bool) map[string]string {
 	return said
 }
 
-// Pods that run when the plugin comes into the list are adopted by what containerd says on its CRI socket; containerd's DEL
-// removes what was made for them.
+// Pods that ran before the plugin is added to the list are adopted by the data on containerd's CRI socket.
+// containerd's DEL removes their attachments.
 func TestPodsThatRunAreAdopted(t *testing.T) {
 	w := newWorldWith(t, func(w *world) { w.writePlugin("exec %s"); w.writeConflist(nil) })
 	client, server := w.pair()
@@ -84,7 +84,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 		}
 	}
 	if left := w.records(); len(left) > 0 {
-		t.Errorf("behind containerd's DEL there is %+v", left)
+		t.Errorf("after containerd's DEL there is %+v", left)
 	}
 	w.found("adopted while they run", "pods that run when sockmap is chained are adopted by `sockmapctl adopt`, new connections redirect %s, "+
 		"and their DEL removes them", w.share())

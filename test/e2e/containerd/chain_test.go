@@ -14,8 +14,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// The conflist of a node in use gains sockmap. Pods that run are not touched, and can be removed: containerd asks for
-// DEL with the list as it is then, so the plugin is told to remove what it has never added.
+// sockmap is added to the conflist of a node in use. Running pods are not touched, and can be removed:
+// containerd calls DEL with the current list, so the plugin gets a DEL for pods that it has never added.
 func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 	w := newWorldWith(t, func(w *world) { w.writePlugin("exec %s"); w.writeConflist(nil) })
 	client, server := w.pair()
@@ -53,7 +53,7 @@ func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 	w.found("chained while pods run", "pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.share())
 }
 
-// What the kernel does wrong keeps acceleration off, until it is accepted. The pods start.
+// The kernel's hazards keep acceleration off until they are accepted. The pods start anyway.
 func TestHazardsThatAreNotAccepted(t *testing.T) {
 	w := newWorld(t, map[string]any{"acceptHazards": []string{}})
 	client, server := w.pair()
@@ -82,7 +82,7 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 		left, w.share())
 }
 
-// wantReasonInStatus expects that sockmapctl tells of so many pods that they are not accelerated, and why.
+// wantReasonInStatus expects that sockmapctl reports so many pods as not accelerated, with the reason.
 func (w *world) wantReasonInStatus(declined int, reason string) {
 	w.Helper()
 	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"), "status", "-o", "json",
@@ -92,7 +92,7 @@ func (w *world) wantReasonInStatus(declined int, reason string) {
 	if err := w.node.Start(cmd); err != nil {
 		w.Fatal(err)
 	}
-	_ = cmd.Wait() // the exit code tells of the state, too
+	_ = cmd.Wait() // the exit code reports the state, too
 	var status struct {
 		Node struct {
 			Attachments struct {
@@ -117,7 +117,8 @@ func (w *world) wantNetworkReady() {
 	}
 }
 
-// The plugin runs where no cgroup2 is mounted, and where it cannot mount one itself, for it has nowhere to.
+// The plugin runs where no cgroup2 is mounted, and where it cannot mount one itself because it has no
+// directory for it.
 func TestNoCgroup2(t *testing.T) {
 	_, unified, err := lab.Hierarchies()
 	if err != nil {
@@ -140,7 +141,7 @@ func TestNoCgroup2(t *testing.T) {
 	}
 	b, err := os.ReadFile(log)
 	if err != nil || !strings.Contains(string(b), "not accelerated") || !strings.Contains(string(b), reason) {
-		t.Errorf("the log does not tell why: %v: %s", err, b)
+		t.Errorf("the log does not have the reason: %v: %s", err, b)
 	}
 	w.wantReasonInStatus(1, reason)
 	w.wantNetworkReady()

@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
-// exchangeBytes is the size of each request and answer of the pods that come and go.
+// exchangeBytes is the size of each request and answer of the pods that are made and removed.
 const exchangeBytes = 64
 
 func TestSixtyPodsComeAndGo(t *testing.T) {
@@ -27,9 +27,9 @@ func TestSixtyPodsComeAndGo(t *testing.T) {
 	}
 	w.wantNoEndpoints()
 	went := w.closed()
-	// Each client blocks in recv, so the first answer to it goes by TCP (REASON_EARLY).
+	// Each client blocks in recv, so the first answer to it uses TCP (REASON_EARLY).
 	if went.redirected == 0 || went.tcp > batches*atOnce*exchangeBytes {
-		t.Errorf("%d bytes redirected, %d by TCP", went.redirected, went.tcp)
+		t.Errorf("%d bytes redirected, %d over TCP", went.redirected, went.tcp)
 	}
 	calls := map[string]int{}
 	for _, call := range w.calls() {
@@ -42,11 +42,11 @@ func TestSixtyPodsComeAndGo(t *testing.T) {
 	w.found("many pods", "%d pods made and removed, %d at a time, %.4g %% redirected, leave nothing", batches*atOnce, atOnce, went.percent())
 }
 
-// comeAndGo makes pods at the same time, lets each talk to the next, and removes them at the same time.
+// comeAndGo makes pods at the same time, lets each connect to the next, and removes them at the same time.
 func (w *world) comeAndGo(batch, count int) {
 	w.Helper()
 	pods := make([]*pod, count)
-	w.Cleanup(func() { // what an error has left
+	w.Cleanup(func() { // pods that are left after an error
 		for _, p := range pods {
 			if p != nil {
 				_ = p.remove()

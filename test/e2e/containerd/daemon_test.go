@@ -21,11 +21,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// daemon is a containerd with everything of its own, in the network namespace of a node of the lab: bridges and rules
-// are made there, and go with it.
+// daemon is a containerd with its own directories, in the network namespace of a node of the lab: bridges and
+// rules are made there, and disappear with it.
 type daemon struct {
 	node   *lab.Node
-	dir    string // of all that follows, removed with the node
+	dir    string // of all files below, removed with the node
 	cmd    *exec.Cmd
 	exited chan error
 	log    *os.File
@@ -108,7 +108,7 @@ func (d *daemon) socket() string { return filepath.Join(d.dir, "c.sock") }
 // start starts it, for the first time or again, and waits until it answers.
 func (d *daemon) start(t *testing.T) {
 	t.Helper()
-	// Not of the test's context: it outlives the test's end by the time that it takes to remove the pods.
+	// Not the test's context: it outlives the test's end while the pods are removed.
 	cmd := d.node.Command(context.Background(), filepath.Join(tools.dir, "containerd"), "--config", d.configFile())
 	cmd.Env = append(os.Environ(), "PATH="+tools.dir+":"+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = d.log, d.log
@@ -132,7 +132,7 @@ func (d *daemon) start(t *testing.T) {
 	}
 }
 
-// stop sends it a signal and waits until it has ended. Shims and containers go on.
+// stop sends it a signal and waits until it has ended. Shims and containers continue.
 func (d *daemon) stop(t *testing.T, signal unix.Signal) {
 	t.Helper()
 	if err := d.cmd.Process.Signal(signal); err != nil {
@@ -148,19 +148,19 @@ func (d *daemon) stop(t *testing.T, signal unix.Signal) {
 	}
 }
 
-// end stops it for good. The node kills what is left of it.
+// end stops it for good. The node kills the rest of its processes.
 func (d *daemon) end(t *testing.T) {
 	t.Helper()
 	if d.cmd != nil {
 		d.stop(t, unix.SIGTERM)
 	}
 	if t.Failed() {
-		t.Logf("containerd said:\n%s", d.tail())
+		t.Logf("log of containerd:\n%s", d.tail())
 	}
 	d.log.Close()
 }
 
-// tail is the end of what it said.
+// tail is the end of its log.
 func (d *daemon) tail() string {
 	b, err := os.ReadFile(d.log.Name())
 	if err != nil {
@@ -172,7 +172,7 @@ func (d *daemon) tail() string {
 // patience bounds each call.
 const patience = 90 * time.Second
 
-// output runs one of the tools and gives what it printed.
+// output runs one of the tools and returns its output.
 func (d *daemon) output(tool string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -195,7 +195,7 @@ func (d *daemon) run(t *testing.T, tool string, args ...string) string {
 	return string(out)
 }
 
-// crictl runs a command of the CRI's own client.
+// crictl runs a command of the CRI's client.
 func (d *daemon) crictl(args ...string) ([]byte, error) {
 	endpoint := "unix://" + d.socket()
 	return d.output("crictl", append([]string{
@@ -216,7 +216,7 @@ func (d *daemon) inspect(into any, args ...string) error {
 	return nil
 }
 
-// runtimeInfo is as much of `crictl info` as the tests want to know.
+// runtimeInfo has the fields of `crictl info` that the tests need.
 type runtimeInfo struct {
 	Status struct {
 		Conditions []struct {

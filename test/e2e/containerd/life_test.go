@@ -33,8 +33,8 @@ func networkCalls(calls []string) []string {
 	return slices.DeleteFunc(slices.Clone(calls), func(call string) bool { return call == "STATUS" })
 }
 
-// The kubelet makes a new sandbox in the same cgroup when a pause container dies, and containerd is asked to take the
-// old one away later.
+// The kubelet makes a new sandbox in the same cgroup when a pause container dies, and asks containerd later
+// to remove the old one.
 func TestSandboxRecreatedInTheSameCgroup(t *testing.T) {
 	w := newWorld(t, map[string]any{})
 	old := w.newPod(t, podSpec{name: "server", class: burstable})
@@ -105,7 +105,7 @@ func (w *world) waitForLoad(address string) {
 	})
 }
 
-// wantLoadGoesOn expects that the flow is there, and redirects more.
+// wantLoadGoesOn expects that the flow exists, and redirects more bytes.
 func (w *world) wantLoadGoesOn(address string) {
 	w.Helper()
 	before, ok := w.load(address)
@@ -118,7 +118,7 @@ func (w *world) wantLoadGoesOn(address string) {
 	})
 }
 
-// startLoad starts a client, of requests or a stream, that goes on until wantReport.
+// startLoad starts a client, of requests or a stream, that runs until wantReport.
 func (p *pod) startLoad(t *testing.T, kind, address string) *container {
 	t.Helper()
 	return p.start(t, kind, "-connect", address, "-duration", "3m", "-timeout", "4m", "-size", "512")

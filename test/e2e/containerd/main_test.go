@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package containerd runs the real containerd, its shim and runc, and asks for pods as the kubelet does, with a network
-// that has sockmap in its chain. Real programs in the containers exchange bytes that both ends compare, and the data
-// path tells which way they went.
+// Package containerd runs the real containerd, its shim and runc, and asks for pods as the kubelet does, with
+// a network that has sockmap in its chain. Real programs in the containers exchange bytes that both ends
+// compare, and the data path counts which way they took.
 //
-// It needs root, runc and unshare (test/setup.sh containerd); containerd and the CRI's client are built from the
-// module tools the first time.
+// It needs root, runc and unshare (test/setup.sh containerd); containerd and the CRI's client are built from
+// the module tools the first time.
 package containerd
 
 import (

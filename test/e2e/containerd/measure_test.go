@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// volume is what sockets that have closed meanwhile had sent, by their way.
+// volume has the bytes of sockets that have closed meanwhile, by their way.
 type volume struct{ redirected, tcp uint64 }
 
 func (v volume) minus(o volume) volume { return volume{v.redirected - o.redirected, v.tcp - o.tcp} }
@@ -35,7 +35,7 @@ func (w *world) flows() (all []datapath.Flow) {
 	return all
 }
 
-// closed is what all closed sockets have sent.
+// closed has the bytes of all closed sockets.
 func (w *world) closed() (v volume) {
 	w.Helper()
 	totals, err := w.datapath().Totals()
@@ -56,9 +56,9 @@ const (
 	size      = 512
 )
 
-// exchange sends requests from a container to an address, from a program of their own as `kubectl exec` starts it.
-// The program compares each byte of each answer, and the server each byte of each request. It says how the bytes
-// went; there must be no other flow that ends meanwhile.
+// exchange sends requests from a container to an address, by a new process, as `kubectl exec` starts it. The
+// program compares each byte of each answer, and the server each byte of each request. It returns the bytes
+// by their way; no other flow may end meanwhile.
 func (c *container) exchange(w *world, address string) volume {
 	w.Helper()
 	before := w.closed()
@@ -96,18 +96,18 @@ func parseReport(text string) (r traffic.Report, err error) {
 	return r, nil
 }
 
-// exec runs the traffic program in the container and gives what it printed.
+// exec runs the traffic program in the container and returns its output.
 func (c *container) exec(args ...string) (string, error) {
 	out, err := c.pod.d.crictl(append([]string{"exec", "--sync", "--timeout", "70", c.id, "/traffic"}, args...)...)
 	return string(out), err
 }
 
-// wantRedirected expects an exchange of which every byte went from socket to socket, and keeps the smallest share.
+// wantRedirected expects an exchange of which every byte was redirected, and keeps the smallest share.
 func (w *world) wantRedirected(c *container, address string) {
 	w.Helper()
 	v := c.exchange(w, address)
 	if v.percent() < 99.9 {
-		w.Errorf("to %s: %d bytes redirected, %d by TCP", address, v.redirected, v.tcp)
+		w.Errorf("to %s: %d bytes redirected, %d over TCP", address, v.redirected, v.tcp)
 	}
 	if want := uint64(2*requests*size + traffic.HelloSize); v.redirected+v.tcp != want {
 		w.Errorf("to %s: counted %d bytes, %d were sent", address, v.redirected+v.tcp, want)
@@ -116,7 +116,7 @@ func (w *world) wantRedirected(c *container, address string) {
 	w.Logf("to %s: %.1f %% of %d bytes redirected", address, v.percent(), v.redirected+v.tcp)
 }
 
-// wantPlain expects an exchange of which not a byte went from socket to socket.
+// wantPlain expects an exchange of which no byte was redirected.
 func (w *world) wantPlain(c *container, address string) {
 	w.Helper()
 	if v := c.exchange(w, address); v.redirected != 0 {
@@ -124,7 +124,7 @@ func (w *world) wantPlain(c *container, address string) {
 	}
 }
 
-// share is the smallest one that wantRedirected has seen, in words.
+// share is the smallest share that wantRedirected has seen, in words.
 func (w *world) share() string {
 	w.Helper()
 	if len(w.shares) == 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
-// qos is a pod's class, by which the kubelet places it.
+// qos is a pod's QoS class, which decides the kubelet's cgroup for it.
 type qos string
 
 const (
@@ -27,14 +27,14 @@ const (
 	bestEffort qos = "besteffort"
 )
 
-// podSpec says what a pod is like. A uid that is left out is made up.
+// podSpec describes a pod. A missing uid is made up.
 type podSpec struct {
 	name        string
 	class       qos
 	uid         string
 	attempt     int // of its sandbox
 	annotations map[string]string
-	hostPort    int // leads to servePort
+	hostPort    int // is forwarded to servePort
 }
 
 // pod is a sandbox.
@@ -47,12 +47,12 @@ type pod struct {
 	ip6  netip.Addr
 }
 
-// cgroup is where the kubelet puts a pod, from the root of each hierarchy.
+// cgroup is the cgroup in which the kubelet puts a pod, relative to the root of each hierarchy.
 func (s podSpec) cgroup() string {
 	return filepath.Join("/kubepods", string(s.class), "pod"+s.uid)
 }
 
-// sandboxConfig is what the kubelet says about the pod.
+// sandboxConfig is the kubelet's configuration of the pod.
 func (p *pod) sandboxConfig() map[string]any {
 	s := p.spec
 	annotations := map[string]string{"kubernetes.io/config.source": "api"}
@@ -83,7 +83,7 @@ func (p *pod) logDir() string {
 	return filepath.Join(p.d.dir, "logs", "default_"+p.spec.name+"_"+p.spec.uid)
 }
 
-// writeJSON gives crictl something to read.
+// writeJSON writes a file for crictl.
 func (d *daemon) writeJSON(name string, v any) (string, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -93,8 +93,8 @@ func (d *daemon) writeJSON(name string, v any) (string, error) {
 	return path, os.WriteFile(path, b, 0o600)
 }
 
-// newPod makes a pod as the kubelet does: first its cgroup, unless an earlier sandbox had it, then the sandbox. The
-// pod goes at the end of the test.
+// newPod makes a pod as the kubelet does: first its cgroup, unless an earlier sandbox had it, then the
+// sandbox. The pod is removed at the end of the test.
 func (d *daemon) newPod(t *testing.T, s podSpec) *pod {
 	t.Helper()
 	p, err := d.makePod(s)
@@ -136,7 +136,7 @@ func (d *daemon) makePod(s podSpec) (_ *pod, err error) {
 	return p, p.look()
 }
 
-// look asks for addresses and process.
+// look reads the addresses and the process.
 func (p *pod) look() error {
 	var is struct {
 		Status struct {
@@ -173,13 +173,13 @@ func (p *pod) look() error {
 	return nil
 }
 
-// stop stops the containers and takes the network away.
+// stop stops the containers and removes the network.
 func (p *pod) stop() error {
 	_, err := p.d.crictl("stopp", p.id)
 	return err
 }
 
-// removeSandbox takes the sandbox away, and leaves the pod's cgroup to another one.
+// removeSandbox removes the sandbox, and leaves the pod's cgroup to another one.
 func (p *pod) removeSandbox() error {
 	if p.id == "" {
 		return nil
@@ -190,7 +190,7 @@ func (p *pod) removeSandbox() error {
 	return errors.Join(stopped, removed)
 }
 
-// remove does what the kubelet does when a pod is deleted. A pod that was removed is left alone.
+// remove does what the kubelet does when a pod is deleted. It does nothing for a pod that was removed before.
 func (p *pod) remove() error {
 	return errors.Join(p.removeSandbox(), podcgroup.Remove(p.spec.cgroup()))
 }
@@ -202,7 +202,7 @@ type container struct {
 	log string
 }
 
-// servePort is where servers listen, on every address.
+// servePort is the port of servers, on every address.
 const servePort = 8080
 
 var names struct{ next int }
@@ -272,10 +272,10 @@ func (p *pod) startServer(name string) (*container, error) {
 	return c, err
 }
 
-// output waits for the first line that the container writes to its standard output, and is an error when that does
-// not come, or when it writes to standard error.
+// output waits for the first line of the container's standard output. It returns an error if none comes, or
+// if the container writes to standard error.
 func (c *container) output(patience time.Duration) (line string, err error) {
-	err = fmt.Errorf("container says nothing within %s", patience)
+	err = fmt.Errorf("no output of the container within %s", patience)
 	fixture.Within(patience, func() (done bool) {
 		b, failed := os.ReadFile(c.log)
 		if failed != nil && !errors.Is(failed, os.ErrNotExist) {
@@ -283,13 +283,13 @@ func (c *container) output(patience time.Duration) (line string, err error) {
 			return true
 		}
 		for text := range strings.Lines(string(b)) {
-			// Time, stream, F for a full line, and the line.
+			// The fields: time, stream, F for a full line, and the line.
 			fields := strings.SplitN(strings.TrimSuffix(text, "\n"), " ", 4)
 			if len(fields) < 4 {
 				continue
 			}
 			if line, err = fields[3], nil; fields[1] == "stderr" {
-				line, err = "", fmt.Errorf("container says: %s", fields[3])
+				line, err = "", fmt.Errorf("the container reports: %s", fields[3])
 			}
 			return true
 		}
@@ -308,7 +308,7 @@ func (c *container) process(t *testing.T) int {
 	return is.Info.PID
 }
 
-// end stops and removes the container. The pod goes on.
+// end stops and removes the container. The pod continues.
 func (c *container) end(t *testing.T) {
 	t.Helper()
 	for _, args := range [][]string{{"stop", "--timeout", "5", c.id}, {"rm", c.id}} {

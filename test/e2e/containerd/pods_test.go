@@ -13,7 +13,7 @@ import (
 
 func at(ip netip.Addr) string { return netip.AddrPortFrom(ip, servePort).String() }
 
-// pair is a client and a server in pods of their own.
+// pair is a client and a server, each in its own pod.
 func (w *world) pair() (client, server *container) {
 	w.Helper()
 	c := w.newPod(w.T, podSpec{name: "client", class: burstable})
@@ -47,7 +47,8 @@ func TestPodsRedirectToEachOther(t *testing.T) {
 	w.found("between pods", "%s redirected between pods of each QoS class over IPv4 and IPv6", w.share())
 }
 
-// wantEndpoint expects the pod's own cgroup, from the capability that containerd passes, to be the accelerated one.
+// wantEndpoint expects the pod's own cgroup, from the capability that containerd passes, to be the
+// accelerated one.
 func (w *world) wantEndpoint(p *pod) {
 	w.Helper()
 	r := w.record(p)
@@ -102,7 +103,7 @@ func TestThroughAServiceAddress(t *testing.T) {
 	w.found("through a service address", "%s through a service address (DNAT), from its own backend, too", w.share())
 }
 
-// A host port is what portmap makes: the same by another program's rules.
+// A host port as portmap makes it: the same by the rules of another program.
 func TestThroughAHostPort(t *testing.T) {
 	w := newWorld(t, map[string]any{})
 	server := w.newPod(t, podSpec{name: "server", class: burstable, hostPort: 9090})

@@ -14,22 +14,22 @@ import (
 	"sync"
 )
 
-// row is what docs/RUNTIMES.md tells of a runtime.
+// row is the row of a runtime in docs/RUNTIMES.md.
 type row struct {
 	Runtime string   `json:"runtime"`
 	Version string   `json:"version"`
-	Cgroup  string   `json:"cgroup"` // what told the plugin which cgroup is the pod's, as the endpoints' records have it
-	Calls   []string `json:"calls"`  // CNI commands that the plugin has had
+	Cgroup  string   `json:"cgroup"` // the source of the pod's cgroup, as in the attachments
+	Calls   []string `json:"calls"`  // CNI commands with which the plugin was called
 	Result  string   `json:"result"`
 }
 
-// wanted are the facts that a report has, in this order. It is written when all of them were seen.
+// wanted are the facts of a report, in this order. The report is written only if all of them were seen.
 var wanted = []string{
 	"between pods", "inside a pod over loopback", "through a service address", "opt-out", "container restart",
 	"sandbox re-created", "containerd restarted", "many pods", "chained while pods run", "no cgroup2", "hazards",
 }
 
-// seen is what the tests of this process have seen.
+// seen are the facts that the tests of this process have seen.
 var seen struct {
 	sync.Mutex
 	facts   map[string]string
@@ -37,7 +37,7 @@ var seen struct {
 	calls   []string
 }
 
-// found notes a fact of a test that has passed so far, and the calls that the plugin had.
+// found stores a fact of a test that has passed so far, and the plugin's calls.
 func (w *world) found(fact, format string, args ...any) {
 	w.Helper()
 	if w.Failed() {
@@ -57,7 +57,7 @@ func (w *world) found(fact, format string, args ...any) {
 	}
 }
 
-// foundSource notes where an accelerated pod's cgroup came from.
+// foundSource stores the source of an accelerated pod's cgroup.
 func foundSource(source string) {
 	seen.Lock()
 	defer seen.Unlock()
@@ -68,10 +68,10 @@ func foundSource(source string) {
 
 func reportFile() string { return filepath.Join(tools.cache, "runtimes", "containerd.json") }
 
-// forgetReport removes an earlier run's, which says nothing of this one.
+// forgetReport removes the report of an earlier run.
 func forgetReport() { _ = os.Remove(reportFile()) }
 
-// writeReport writes what was seen, when all tests have run and passed.
+// writeReport writes the report, if all tests have run and passed.
 func writeReport(code int) error {
 	seen.Lock()
 	defer seen.Unlock()
@@ -105,7 +105,7 @@ func writeReport(code int) error {
 	return nil
 }
 
-// versions are those of containerd and runc, from their own mouths.
+// versions are the versions of containerd and runc, as they print them.
 func versions() (string, error) {
 	daemon, err := exec.Command(filepath.Join(tools.dir, "containerd"), "--version").Output()
 	fields := strings.Fields(string(daemon)) // containerd, import path, version, revision
@@ -114,7 +114,7 @@ func versions() (string, error) {
 		return "", fmt.Errorf("ask for versions: %w", err)
 	}
 	if len(fields) < 3 {
-		return "", fmt.Errorf("ask for versions: containerd says %q", daemon)
+		return "", fmt.Errorf("ask for versions: containerd printed %q", daemon)
 	}
 	version, _, _ := strings.Cut(fields[2], "+")
 	first, _, _ := strings.Cut(string(runc), "\n")

@@ -15,16 +15,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/oci"
 )
 
-// buildTimeout is for a slow machine that has compiled nothing of containerd yet.
+// buildTimeout is enough for a slow machine that compiles containerd for the first time.
 const buildTimeout = 25 * time.Minute
 
-// Names of the images. No registry is asked for them: they are imported.
+// Names of the images. They are imported, and no registry is used.
 const (
 	pauseImage   = "docker.io/local/pause:1"
 	trafficImage = "docker.io/local/traffic:1"
 )
 
-// tools is what all tests run.
+// tools are the programs for all tests.
 var tools struct {
 	dir     string // with containerd, its shim, ctr and crictl
 	plugins string // with the CNI plugins and the traffic program
@@ -33,7 +33,7 @@ var tools struct {
 	cache   string // of the repository
 }
 
-// setUpTools finds or builds it all. What is up to date is not built again.
+// setUpTools finds or builds all of them. Those that are up to date are not built again.
 func setUpTools() error {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -66,7 +66,7 @@ func setUpTools() error {
 		oci.Program(trafficImage, filepath.Join(tools.plugins, "traffic")))
 }
 
-// findPrograms gives the path of the first and wants the others to be there, too.
+// findPrograms returns the path of the first program, and an error if any is missing.
 func findPrograms(names ...string) (first string, err error) {
 	var missing []error
 	for _, name := range names {

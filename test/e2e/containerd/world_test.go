@@ -22,22 +22,22 @@ import (
 
 var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
 
-// world is a node with a containerd whose network has sockmap chained behind bridge, host-local and portmap.
+// world is a node with a containerd whose network has sockmap chained after bridge, host-local and portmap.
 type world struct {
 	*testing.T
 	*daemon
 	network string
-	opened  *datapath.Datapath // once there was something to open
+	opened  *datapath.Datapath // after there is a state to open
 	shares  []float64          // percent of the bytes that were redirected, of each exchange
 }
 
-// newWorld makes one with keys set in the sockmap entry.
+// newWorld makes a world with keys set in the sockmap entry.
 func newWorld(t *testing.T, keys map[string]any) *world {
 	t.Helper()
 	return newWorldWith(t, func(w *world) { w.writePlugin("exec %s"); w.writeConflist(keys) })
 }
 
-// newWorldWith makes one with another plugin or conflist.
+// newWorldWith makes a world with another plugin or conflist.
 func newWorldWith(t *testing.T, configure func(*world)) *world {
 	t.Helper()
 	w := &world{T: t}
@@ -55,8 +55,8 @@ func newWorldWith(t *testing.T, configure func(*world)) *world {
 	return w
 }
 
-// writePlugin puts a program in sockmap's place that notes each call and then does what text says; %s in it is the
-// path of the real one.
+// writePlugin puts a program in sockmap's place that records each call and then runs text; %s in it is the
+// path of the real plugin.
 func (w *world) writePlugin(text string) {
 	w.Helper()
 	script := "#!/bin/sh\necho \"$CNI_COMMAND $CNI_CONTAINERID\" >>" + w.callsFile() + "\n" +
@@ -64,7 +64,7 @@ func (w *world) writePlugin(text string) {
 	w.replace(filepath.Join(w.dir, "bin", "sockmap"), []byte(script), 0o755)
 }
 
-// replace puts a file in the place of one that may be in use.
+// replace replaces a file that may be in use.
 func (w *world) replace(file string, content []byte, mode os.FileMode) {
 	w.Helper()
 	if err := os.WriteFile(file+".new", content, mode); err != nil {
@@ -77,7 +77,7 @@ func (w *world) replace(file string, content []byte, mode os.FileMode) {
 
 func (w *world) callsFile() string { return filepath.Join(w.dir, "calls") }
 
-// calls are those that the plugin has had so far: command and, as far as there is one, container.
+// calls are the plugin's calls so far: command and, if there is one, container.
 func (w *world) calls() []string {
 	w.Helper()
 	b, err := os.ReadFile(w.callsFile())
@@ -95,8 +95,9 @@ func (w *world) called(command, id string) bool {
 	return slices.Contains(w.calls(), strings.TrimSpace(command+" "+id))
 }
 
-// writeConflist writes the conflist, whose version has STATUS. Unless keys say otherwise every hazard is accepted,
-// and readers that wait inside receive calls are, too: the traffic program is one. Nil keys take sockmap out.
+// writeConflist writes the conflist, in a version that has STATUS. Unless keys change it, every hazard is
+// accepted, and so are readers that wait inside receive calls, as the traffic program does. Nil keys leave
+// sockmap out.
 func (w *world) writeConflist(keys map[string]any) {
 	w.Helper()
 	network := lab.Network{CNIVersion: "1.1.0", Name: w.network, Bridge: "br0", Subnets: dualStack}
@@ -124,7 +125,7 @@ func (w *world) datapath() *datapath.Datapath {
 	return w.opened
 }
 
-// records are those of the plugin's ADDs.
+// records are the attachments of the plugin's ADDs.
 func (w *world) records() []endpoint.Attachment {
 	w.Helper()
 	all, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Attachments(w.Context())
@@ -134,7 +135,7 @@ func (w *world) records() []endpoint.Attachment {
 	return all
 }
 
-// record is that of a pod's ADD.
+// record is the attachment of a pod's ADD.
 func (w *world) record(p *pod) endpoint.Attachment {
 	w.Helper()
 	for _, r := range w.records() {

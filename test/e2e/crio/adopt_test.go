@@ -37,8 +37,8 @@ func (w *world) sockmapctl(args ...string) []byte {
 	return out.Bytes()
 }
 
-// adopt is what sockmapctl adopt says of this node's pods, by their names. It knows them from CRI-O's socket
-// alone: the directory of libcni's cache is an empty one.
+// adopt is the output of sockmapctl adopt for this node's pods, by their names. It knows them from CRI-O's
+// socket only: libcni's cache directory is empty.
 func (w *world) adopt(args ...string) map[string]string {
 	w.Helper()
 	args = append([]string{
@@ -73,7 +73,7 @@ var (
 	takesPart = map[string]string{"sockmap-cni/accelerate": "true"}
 )
 
-// older are pods that run since before sockmap came into the list of their network.
+// older are pods that have run since before sockmap was added to the list of their network.
 type older struct {
 	*world
 	client, server, out, host, ingress *pod
@@ -105,7 +105,7 @@ func newOlder(t *testing.T) *older {
 	return o
 }
 
-// What becomes of the pods of newOlder.
+// The later life of the pods of newOlder.
 var adopted = map[string]string{
 	"client": "accelerated", "server": "accelerated", "out": "opted-out opted-out",
 	"host": "left-out host-network", "ingress": "accelerated",
@@ -160,7 +160,7 @@ func (o *older) wantRecords(pods ...*pod) {
 	}
 }
 
-// CRI-O asks for GC when it starts, with what it knows: adopted pods are among that.
+// CRI-O calls GC when it starts, with its list of pods, which contains the adopted ones.
 func TestARestartOfCRIOChangesNothing(t *testing.T) {
 	o := newOlder(t)
 	o.wantSaid("adopted", o.adopt(), adopted)
@@ -185,8 +185,8 @@ func count(all []string, one string) int {
 	return len(slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s != one }))
 }
 
-// CRI-O removes a pod by the list that it had at the pod's ADD, which did not name sockmap. What was made for
-// an adopted pod goes with the next ADD of another one, or by gc; what was made at ADD goes with DEL.
+// CRI-O removes a pod by the list at the pod's ADD, which did not have sockmap. The attachment of an adopted
+// pod is removed by the next ADD of another pod, or by gc; an attachment made at ADD is removed by DEL.
 func TestThePodsAreRemoved(t *testing.T) {
 	o := newOlder(t)
 	o.wantSaid("adopted", o.adopt(), adopted)
@@ -195,7 +195,7 @@ func TestThePodsAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, left := o.records()[later.id]; left || !o.called("DEL", later.id) {
-		t.Errorf("behind DEL there is a record: %v; called: %q", left, o.calls())
+		t.Errorf("after DEL there is an attachment: %v; called: %q", left, o.calls())
 	}
 	older := []*pod{o.client, o.server, o.out}
 	for _, p := range older {
@@ -211,7 +211,7 @@ func TestThePodsAreRemoved(t *testing.T) {
 	o.newPod(t, podSpec{name: "next"})
 	for _, p := range older {
 		if r, left := o.records()[p.id]; left {
-			t.Errorf("behind the next ADD there is %+v", r)
+			t.Errorf("after the next ADD there is %+v", r)
 		}
 	}
 
@@ -221,7 +221,7 @@ func TestThePodsAreRemoved(t *testing.T) {
 	}
 	o.sockmapctl("gc")
 	if r, left := o.records()[id]; left {
-		t.Errorf("behind gc there is %+v", r)
+		t.Errorf("after gc there is %+v", r)
 	}
 	o.found("removed", "their DEL comes from the list that was cached at their ADD, without sockmap: what "+
 		"was made for them is removed by the next ADD or by gc; pods that came later are removed by their DEL")

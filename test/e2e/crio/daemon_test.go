@@ -23,11 +23,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// daemon is a CRI-O with everything of its own, in the network namespace of a node of the lab: bridges and
-// rules are made there, and go with it.
+// daemon is a CRI-O with its own directories, in the network namespace of a node of the lab: bridges and
+// rules are made there, and disappear with it.
 type daemon struct {
 	node    *lab.Node
-	dir     string // of all that follows, removed with the node
+	dir     string // of all files below, removed with the node
 	cmd     *exec.Cmd
 	exited  chan error
 	log     *os.File
@@ -81,15 +81,15 @@ plugin_dirs = ["{{.Dir}}/bin"]
 enable_nri = false
 `))
 
-// storage is read before the configuration, and would be that of the machine.
+// storage.conf is read before the configuration, and would be the machine's.
 var storageTemplate = template.Must(template.New("storage.conf").Parse(`[storage]
 driver = "vfs"
 graphroot = "{{.Dir}}/root"
 runroot = "{{.Dir}}/run"
 `))
 
-// Without CAP_SYS_RESOURCE, as inside many a virtual machine for tests, runc cannot lower the score as CRI-O
-// asks for pause containers.
+// Without CAP_SYS_RESOURCE, as inside many virtual machines for tests, runc cannot lower the OOM score as
+// CRI-O wants for pause containers.
 const runcScript = `#!/bin/sh
 before=
 for argument; do
@@ -99,7 +99,7 @@ done
 exec %s "$@"
 `
 
-// Nobody signs the images, which are ours.
+// The images are not signed.
 const policy = `{"default": [{"type": "insecureAcceptAnything"}]}`
 
 // prepareDaemon makes the directories and the configuration of a CRI-O on the node.
@@ -137,7 +137,7 @@ func prepareDaemon(t *testing.T, node *lab.Node) *daemon {
 
 func (d *daemon) socket() string { return filepath.Join(d.dir, "crio.sock") }
 
-// begin starts it for the first time, until the end of the test, and has the image of containers pulled.
+// begin starts it for the first time, until the end of the test, and makes it pull the image of containers.
 func (d *daemon) begin(t *testing.T) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(d.dir, "log"))
@@ -163,7 +163,7 @@ func (d *daemon) begin(t *testing.T) {
 // patience bounds each call.
 const patience = 90 * time.Second
 
-// within is not of the test's context: pods are removed after it has ended.
+// within does not use the test's context, because pods are removed after that has ended.
 func within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), patience)
 }
@@ -196,7 +196,7 @@ func (d *daemon) start(t *testing.T) {
 	}
 }
 
-// ready tells whether it answers, and has read the list of the network.
+// ready reports whether it answers, and has read the list of the network.
 func (d *daemon) ready() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -212,7 +212,7 @@ func (d *daemon) ready() bool {
 	return true
 }
 
-// stop sends it a signal and waits until it has ended. Containers go on.
+// stop sends it a signal and waits until it has ended. Containers continue.
 func (d *daemon) stop(t *testing.T, signal unix.Signal) {
 	t.Helper()
 	if err := d.cmd.Process.Signal(signal); err != nil {
@@ -228,20 +228,20 @@ func (d *daemon) stop(t *testing.T, signal unix.Signal) {
 	}
 }
 
-// end stops it for good. The node kills what is left of it.
+// end stops it for good. The node kills the rest of its processes.
 func (d *daemon) end(t *testing.T) {
 	t.Helper()
 	if d.cmd != nil {
 		d.stop(t, unix.SIGTERM)
 	}
 	if t.Failed() {
-		t.Logf("CRI-O said:\n%s", d.tail())
+		t.Logf("log of CRI-O:\n%s", d.tail())
 	}
 	d.conn.Close()
 	d.log.Close()
 }
 
-// tail is the end of what it said.
+// tail is the end of its log.
 func (d *daemon) tail() string {
 	b, err := os.ReadFile(d.log.Name())
 	if err != nil {

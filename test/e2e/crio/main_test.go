@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package crio runs the real CRI-O, conmon and runc, and asks for pods as the kubelet does, by the CRI. Pods
-// run before sockmap comes into the list of their network, and are adopted by what CRI-O says of them. Real
-// programs in the containers exchange bytes that both ends compare, and the data path tells which way they
-// went.
+// run before sockmap is added to the list of their network, and are adopted by the data that CRI-O has of
+// them. Real programs in the containers exchange bytes that both ends compare, and the data path counts which
+// way they took.
 //
 // It needs root, conmon, runc and gcc (test/setup.sh crio); CRI-O is built from the module tools the first
 // time. No image comes from a registry.

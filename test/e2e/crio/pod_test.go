@@ -19,7 +19,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
-// podSpec says what a pod is like.
+// podSpec describes a pod.
 type podSpec struct {
 	name        string
 	annotations map[string]string
@@ -38,7 +38,7 @@ type pod struct {
 	ip6    netip.Addr
 }
 
-// cgroup is where the kubelet puts a burstable pod, from the root of each hierarchy.
+// cgroup is the cgroup in which the kubelet puts a burstable pod, relative to the root of each hierarchy.
 func (p *pod) cgroup() string { return "/kubepods/burstable/pod" + p.uid }
 
 func (p *pod) labels() map[string]string {
@@ -48,7 +48,7 @@ func (p *pod) labels() map[string]string {
 	}
 }
 
-// sandboxConfig is what the kubelet says about the pod.
+// sandboxConfig is the kubelet's configuration of the pod.
 func (p *pod) sandboxConfig() *cri.PodSandboxConfig {
 	annotations := map[string]string{"kubernetes.io/config.source": "api"}
 	maps.Copy(annotations, p.spec.annotations)
@@ -76,7 +76,8 @@ func (p *pod) sandboxConfig() *cri.PodSandboxConfig {
 	return config
 }
 
-// newPod makes a pod as the kubelet does: first its cgroup, then the sandbox. It goes at the end of the test.
+// newPod makes a pod as the kubelet does: first its cgroup, then the sandbox. It is removed at the end of the
+// test.
 func (d *daemon) newPod(t *testing.T, s podSpec) *pod {
 	t.Helper()
 	p := &pod{d: d, spec: s, uid: podcgroup.NewUID()}
@@ -124,7 +125,7 @@ func addresses(all []*cri.PodIP) (texts []string) {
 	return texts
 }
 
-// status is what CRI-O says of the sandbox, in full.
+// status is CRI-O's full status of the sandbox.
 func (p *pod) status(t *testing.T) *cri.PodSandboxStatusResponse {
 	t.Helper()
 	ctx, cancel := within()
@@ -137,7 +138,7 @@ func (p *pod) status(t *testing.T) *cri.PodSandboxStatusResponse {
 	return status
 }
 
-// stop stops the containers and takes the network away.
+// stop stops the containers and removes the network.
 func (p *pod) stop() error {
 	ctx, cancel := within()
 	defer cancel()
@@ -145,7 +146,7 @@ func (p *pod) stop() error {
 	return err
 }
 
-// remove stops and removes the sandbox. One that was removed, or never made, is left alone.
+// remove stops and removes the sandbox. It does nothing if it was removed before, or never made.
 func (p *pod) remove() error {
 	if p.id == "" {
 		return nil
@@ -165,7 +166,7 @@ type container struct {
 	log string
 }
 
-// servePort is where servers listen, on every address.
+// servePort is the port of servers, on every address.
 const servePort = 8080
 
 // start starts the traffic program with these arguments in a new container of the pod.
@@ -219,28 +220,27 @@ func (p *pod) idle(t *testing.T) *container {
 	return c
 }
 
-// output waits for the first line that the container writes to its standard output. One to standard error
-// ends the test.
+// output waits for the first line of the container's standard output. A line on standard error ends the test.
 func (c *container) output(t *testing.T) string {
 	t.Helper()
 	var fields []string
-	fixture.WaitFor(t, time.Minute, "the container says something", func() bool {
+	fixture.WaitFor(t, time.Minute, "the container writes something", func() bool {
 		b, err := os.ReadFile(c.log)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
-		// Time, stream, F for a full line, and the line.
+		// The fields: time, stream, F for a full line, and the line.
 		line, _, full := strings.Cut(string(b), "\n")
 		fields = strings.SplitN(line, " ", 4)
 		return full && len(fields) == 4
 	})
 	if fields[1] == "stderr" {
-		t.Fatalf("container says: %s", fields[3])
+		t.Fatalf("the container reports: %s", fields[3])
 	}
 	return fields[3]
 }
 
-// exec runs the traffic program in the container, as `kubectl exec` does, and gives what it printed.
+// exec runs the traffic program in the container, as `kubectl exec` does, and returns its output.
 func (c *container) exec(args ...string) (string, error) {
 	ctx, cancel := within()
 	defer cancel()

@@ -14,19 +14,19 @@ import (
 	"sync"
 )
 
-// row is what docs/RUNTIMES.md tells of a runtime.
+// row is the row of a runtime in docs/RUNTIMES.md.
 type row struct {
 	Runtime string   `json:"runtime"`
 	Version string   `json:"version"`
-	Cgroup  string   `json:"cgroup"` // what told which cgroup is the pod's, as the endpoints' records have it
-	Calls   []string `json:"calls"`  // CNI commands that the plugin has had
+	Cgroup  string   `json:"cgroup"` // the source of the pod's cgroup, as in the attachments
+	Calls   []string `json:"calls"`  // CNI commands with which the plugin was called
 	Result  string   `json:"result"`
 }
 
-// wanted are the facts that a report has, in this order. It is written when all of them were seen.
+// wanted are the facts of a report, in this order. The report is written only if all of them were seen.
 var wanted = []string{"adopted", "annotations", "restart", "removed"}
 
-// seen is what the tests of this process have seen.
+// seen are the facts that the tests of this process have seen.
 var seen struct {
 	sync.Mutex
 	facts   map[string]string
@@ -34,7 +34,7 @@ var seen struct {
 	calls   []string
 }
 
-// found notes a fact of a test that has passed so far, and the calls that the plugin had.
+// found stores a fact of a test that has passed so far, and the plugin's calls.
 func (w *world) found(fact, format string, args ...any) {
 	w.Helper()
 	if w.Failed() {
@@ -54,7 +54,7 @@ func (w *world) found(fact, format string, args ...any) {
 	}
 }
 
-// foundSource notes where an accelerated pod's cgroup came from.
+// foundSource stores the source of an accelerated pod's cgroup.
 func foundSource(source string) {
 	seen.Lock()
 	defer seen.Unlock()
@@ -65,10 +65,10 @@ func foundSource(source string) {
 
 func reportFile() string { return filepath.Join(tools.dir, "rows", "crio.json") }
 
-// forgetReport removes an earlier run's, which says nothing of this one.
+// forgetReport removes the report of an earlier run.
 func forgetReport() { _ = os.Remove(reportFile()) }
 
-// writeReport writes what was seen, when all tests have run and passed.
+// writeReport writes the report, if all tests have run and passed.
 func writeReport(code int) error {
 	seen.Lock()
 	defer seen.Unlock()
@@ -102,7 +102,7 @@ func writeReport(code int) error {
 	return nil
 }
 
-// versions are those of CRI-O, conmon and runc, from their own mouths.
+// versions are the versions of CRI-O, conmon and runc, as they print them.
 func versions() (string, error) {
 	var said []string
 	var errs []error

@@ -14,8 +14,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// The answers are what the tests of pkg/pods read.
-var record = flag.String("record", "", "write what CRI-O says of each kind of pod into this `directory`")
+// The answers are test data of pkg/pods.
+var record = flag.String("record", "", "write CRI-O's status of each kind of pod to this `directory`")
 
 func TestWhatCRIOSaysOfPods(t *testing.T) {
 	w := newWorld(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/oci"
 )
 
-// buildTimeout is for a slow machine that has compiled nothing of CRI-O yet.
+// buildTimeout is enough for a slow machine that compiles CRI-O for the first time.
 const buildTimeout = 25 * time.Minute
 
 // The module tools pins the version of CRI-O.
@@ -26,16 +26,16 @@ const (
 	crioModule  = "github.com/cri-o/cri-o"
 )
 
-// tags leave out what needs libraries in C.
+// tags leave out the parts that need C libraries.
 var tags = []string{"containers_image_openpgp", "exclude_graphdriver_btrfs"}
 
-// Names of the images. No registry is asked for them: CRI-O pulls them from a file.
+// Names of the images. CRI-O pulls them from a file, and no registry is used.
 const (
 	pauseImage   = "docker.io/local/pause:1"
 	trafficImage = "docker.io/local/traffic:1"
 )
 
-// tools is what all tests run.
+// tools are the programs for all tests.
 var tools struct {
 	dir          string // with crio and pinns
 	plugins      string // with the CNI plugins and the traffic program
@@ -43,7 +43,7 @@ var tools struct {
 	images       string // tar file with the images
 }
 
-// setUpTools finds or builds it all. What is up to date is not built again.
+// setUpTools finds or builds all of them. Those that are up to date are not built again.
 func setUpTools() (err error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -83,8 +83,8 @@ func setUpTools() (err error) {
 		oci.Program(trafficImage, filepath.Join(tools.plugins, "traffic")))
 }
 
-// buildPinns compiles the program in C by which CRI-O makes namespaces, from the sources in its module. It
-// takes a second.
+// buildPinns compiles the C program by which CRI-O makes namespaces, from the sources in its module. It takes
+// a second.
 func buildPinns(ctx context.Context, module string) error {
 	list := exec.CommandContext(ctx, "go", "list", "-C", module, "-m", "-f", "{{.Dir}}", crioModule)
 	list.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")

@@ -26,16 +26,16 @@ var dualStack = []netip.Prefix{
 	netip.MustParsePrefix("10.63.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:63a0::/64"),
 }
 
-// world is a node with a CRI-O, whose network has bridge and host-local, and sockmap from chain on.
+// world is a node with a CRI-O, whose network has bridge and host-local, and sockmap after chain is called.
 type world struct {
 	*testing.T
 	*daemon
 	network string
-	opened  *datapath.Datapath // once there was something to open
+	opened  *datapath.Datapath // after there is a state to open
 	shares  []float64          // percent of the bytes that were redirected, of each exchange
 }
 
-// newWorld makes one without sockmap in the list of its network.
+// newWorld makes a world without sockmap in the list of its network.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{T: t}
@@ -54,7 +54,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// writePlugin puts a program in sockmap's place that notes each call.
+// writePlugin puts a program in sockmap's place that records each call.
 func (w *world) writePlugin() {
 	w.Helper()
 	script := "#!/bin/sh\necho \"$CNI_COMMAND $CNI_CONTAINERID\" >>" + w.callsFile() + "\n" +
@@ -66,7 +66,7 @@ func (w *world) writePlugin() {
 
 func (w *world) callsFile() string { return filepath.Join(w.dir, "calls") }
 
-// calls are those that the plugin has had so far: command and, as far as there is one, container.
+// calls are the plugin's calls so far: command and, if there is one, container.
 func (w *world) calls() []string {
 	w.Helper()
 	b, err := os.ReadFile(w.callsFile())
@@ -82,8 +82,8 @@ func (w *world) calls() []string {
 
 func (w *world) called(command, id string) bool { return slices.Contains(w.calls(), command+" "+id) }
 
-// chain puts sockmap into the list. Hazards, and readers that wait inside receive calls, are accepted: the
-// traffic program is one.
+// chain adds sockmap to the list. Hazards, and readers that wait inside receive calls as the traffic program
+// does, are accepted.
 func (w *world) chain() {
 	w.Helper()
 	w.writeConflist(lab.Network{Set: map[string]map[string]any{"sockmap": {
@@ -105,7 +105,7 @@ func (w *world) writeConflist(network lab.Network) {
 	}
 }
 
-// datapath opens the state that was pinned.
+// datapath opens the pinned state.
 func (w *world) datapath() *datapath.Datapath {
 	w.Helper()
 	if w.opened == nil {
@@ -114,7 +114,7 @@ func (w *world) datapath() *datapath.Datapath {
 	return w.opened
 }
 
-// records are those of ADDs and adoptions, by the sandbox.
+// records are the attachments of ADDs and adoptions, by the sandbox.
 func (w *world) records() map[string]endpoint.Attachment {
 	w.Helper()
 	all, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Attachments(w.Context())
@@ -143,7 +143,7 @@ func (w *world) wantNothingLeft() {
 	}
 }
 
-// volume is what sockets that have closed meanwhile had sent, by their way.
+// volume has the bytes of sockets that have closed meanwhile, by their way.
 type volume struct{ redirected, tcp uint64 }
 
 func (w *world) closed() (v volume) {
@@ -159,7 +159,7 @@ func (w *world) closed() (v volume) {
 	return v
 }
 
-// live tells whether a connection to an address is in the sockhash.
+// live reports whether a connection to an address is in the sockhash.
 func (w *world) live(address string) (any bool) {
 	w.Helper()
 	err := w.datapath().Flows(func(f datapath.Flow) bool {
@@ -179,8 +179,8 @@ const (
 	size      = 512
 )
 
-// exchange sends requests from a container to an address, from a program of their own. It compares each byte
-// of each answer, and the server each byte of each request. There must be no other flow that ends meanwhile.
+// exchange sends requests from a container to an address, by a new process. It compares each byte of each
+// answer, and the server each byte of each request. No other flow may end meanwhile.
 func (w *world) exchange(c *container, address string) volume {
 	w.Helper()
 	before := w.closed()
@@ -203,14 +203,13 @@ func (w *world) exchange(c *container, address string) volume {
 	return went
 }
 
-// wantRedirected expects an exchange of which nearly every byte went from socket to socket, and keeps the
-// share.
+// wantRedirected expects an exchange of which nearly every byte was redirected, and keeps the share.
 func (w *world) wantRedirected(c *container, address string) {
 	w.Helper()
 	v := w.exchange(c, address)
 	percent := 100 * float64(v.redirected) / max(1, float64(v.redirected+v.tcp))
 	if percent < 99.9 {
-		w.Errorf("to %s: %d bytes redirected, %d by TCP", address, v.redirected, v.tcp)
+		w.Errorf("to %s: %d bytes redirected, %d over TCP", address, v.redirected, v.tcp)
 	}
 	if want := uint64(2*requests*size + traffic.HelloSize); v.redirected+v.tcp != want {
 		w.Errorf("to %s: counted %d bytes, %d were sent", address, v.redirected+v.tcp, want)
@@ -219,7 +218,7 @@ func (w *world) wantRedirected(c *container, address string) {
 	w.Logf("to %s: %.2f %% of %d bytes redirected", address, percent, v.redirected+v.tcp)
 }
 
-// wantPlain expects an exchange of which not a byte went from socket to socket.
+// wantPlain expects an exchange of which no byte was redirected.
 func (w *world) wantPlain(c *container, address string) {
 	w.Helper()
 	if v := w.exchange(c, address); v.redirected != 0 {
@@ -227,7 +226,7 @@ func (w *world) wantPlain(c *container, address string) {
 	}
 }
 
-// share is the smallest one that wantRedirected has seen, in words.
+// share is the smallest share that wantRedirected has seen, in words.
 func (w *world) share() string {
 	w.Helper()
 	if len(w.shares) == 0 {

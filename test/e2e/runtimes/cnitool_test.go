@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// cnitool runs the program and returns its output. env comes on top of what says where its things are.
+// cnitool runs the program and returns its output. env is added to the variables with its paths.
 func (w *world) cnitool(prefix, env []string, args ...string) ([]byte, error) {
 	w.Helper()
 	all := append(slices.Clone(prefix), program(w.T, "cnitool"))
@@ -42,7 +42,7 @@ func TestCnitool(t *testing.T) {
 		}
 		return out
 	}
-	// One pod's cgroup is told by a capability, the other's has to be found by the pod's UID.
+	// The cgroup of one pod comes from a capability; the other's must be found by the pod's UID.
 	told := strings.TrimPrefix(client.CgroupPath(), cgroupMount(t))
 	capability, err := json.Marshal(map[string]string{"cgroupPath": told})
 	if err != nil {
@@ -50,7 +50,7 @@ func TestCnitool(t *testing.T) {
 	}
 	byCapability := []string{"CAP_ARGS=" + string(capability)}
 	byUID := []string{"CNI_ARGS=IgnoreUnknown=1;K8S_POD_UID=" + server.Spec().UID}
-	call(nil, "status", client.NetNS()) // it insists on one, for all verbs
+	call(nil, "status", client.NetNS()) // it requires one, for all verbs
 	call(byCapability, "add", client.NetNS())
 	w.wantCgroupPath(&told)
 	idA := w.last("ADD").ContainerID
@@ -66,7 +66,8 @@ func TestCnitool(t *testing.T) {
 	w.wantRedirected(size, a.NetNSCookie, b.NetNSCookie)
 	w.note("CHECK passes")
 
-	// gc has no list of what is valid. libcni calls DEL for all that it has cached, which here is one of three.
+	// gc has no list of valid attachments. libcni calls DEL for all attachments in its cache, here one of
+	// three.
 	if out, err := w.node.Output(w.bounded(), prefix[0], append(prefix[1:], "rm", "-r", "/var/lib/cni/results")...); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

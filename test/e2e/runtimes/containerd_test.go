@@ -43,7 +43,7 @@ func TestContainerd(t *testing.T) {
 			w.wantCgroupPath(&told)
 			w.wantArg("K8S_POD_UID", true)
 			if got := w.last("ADD").Conf.RuntimeConfig.Annotations["example.org/owner"]; got != "somebody" {
-				t.Errorf("ADD was told the annotation %q", got)
+				t.Errorf("ADD got the annotation %q", got)
 			}
 			a := w.wantCgroup(client.ContainerID(), client.CgroupPath(), "runtimeConfig.cgroupPath")
 			b := w.wantCgroup(server.ContainerID(), server.CgroupPath(), "runtimeConfig.cgroupPath")
@@ -72,8 +72,8 @@ func TestContainerd(t *testing.T) {
 	}
 }
 
-// unchained takes sockmap out of the conflist while a pod runs. containerd DELs from the list as it is now, so nobody
-// tells sockmap that the pod goes; what that leaves is found by the next ADD.
+// unchained removes sockmap from the conflist while a pod runs. containerd calls DEL by the current list, so
+// sockmap does not notice that the pod ends. The next ADD finds its attachment.
 func (w *world) unchained(containerd *daemon, pod *lab.Pod, gone, late ask.Request) {
 	w.Helper()
 	chained := w.conflist("1.1.0")

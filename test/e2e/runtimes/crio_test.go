@@ -15,14 +15,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// The kubelet's cgroup of a burstable pod, with either driver.
+// The kubelet's cgroup of a burstable pod, with both drivers.
 func systemdPod(uid string) string {
 	return "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + strings.ReplaceAll(uid, "-", "_") + ".slice"
 }
 
 func cgroupfsPod(uid string) string { return "/kubepods/burstable/pod" + uid }
 
-// UIDs of pods in cgroups at the root of the hierarchy, where tests of several processes meet.
+// UIDs of pods in cgroups at the root of the hierarchy, which tests of several processes share.
 var uidA, uidB, uidC, uidD = testUID('a'), testUID('b'), testUID('c'), testUID('d')
 
 const uidStem = "5ab61e35-52a4-4b5b-8c1e-"
@@ -58,7 +58,7 @@ func TestCRIO(t *testing.T) {
 
 			crio.do("status", ask.Request{})
 			crio.do("add", askClient)
-			// Its add ends with a CHECK; without an answer to that the pod would be given up.
+			// Its add ends with a CHECK; without a result of that the pod would be removed.
 			if last := w.last("CHECK"); last.ContainerID != client.ContainerID() {
 				t.Errorf("the last CHECK was of %s, want %s", last.ContainerID, client.ContainerID())
 			}
@@ -81,7 +81,7 @@ func TestCRIO(t *testing.T) {
 	}
 }
 
-// describe replaces what differs from pod to pod.
+// describe replaces the parts that differ from pod to pod.
 func (w *world) describe(driver func(string) string, told string) string {
 	uid := strings.NewReplacer(strings.ReplaceAll(uidC, "-", "_"), "UID", uidC, "UID")
 	if filepath.IsAbs(told) {
@@ -90,21 +90,21 @@ func (w *world) describe(driver func(string) string, told string) string {
 	return "`" + uid.Replace(told) + "`, the last part of `" + uid.Replace(driver(uidC)) + "`"
 }
 
-// collect lets the runtime collect garbage: one pod is not valid any more.
+// collect makes the runtime collect garbage: one pod is not valid any more.
 func (w *world) collect(crio *daemon, gone *lab.Pod, valid ...ask.Request) {
 	w.Helper()
-	// Its add cached the attachment, and GC would begin with a DEL of what is cached and not valid. To leave the work to
-	// GC itself, the cache forgets.
+	// Its add has cached the attachment, and GC would begin with a DEL of cached attachments that are not
+	// valid. The cache entry is removed, so that GC itself has to remove it.
 	w.forget(gone.ContainerID())
 	before := len(w.calls())
 	crio.do("gc", ask.Request{Valid: valid})
 	gc := w.last("GC")
 	if gc.Conf.Valid == nil || len(*gc.Conf.Valid) != len(valid) {
-		w.Fatalf("GC was told %+v, want %d attachments", gc.Conf.Valid, len(valid))
+		w.Fatalf("GC got %+v, want %d attachments", gc.Conf.Valid, len(valid))
 	}
 	for i, v := range *gc.Conf.Valid {
 		if want := (recorded.Attachment{ContainerID: valid[i].ID, IfName: "eth0"}); v != want {
-			w.Errorf("GC was told %+v, want %+v", v, want)
+			w.Errorf("GC got %+v, want %+v", v, want)
 		}
 	}
 	for _, c := range w.calls()[before:] {
@@ -121,7 +121,8 @@ func (w *world) collect(crio *daemon, gone *lab.Pod, valid ...ask.Request) {
 	w.note("GC removes what is not listed and nothing else")
 }
 
-// unchain takes sockmap out of the conflist while pods run, which CRI-O notices. It DELs from what it has cached at ADD.
+// unchain removes sockmap from the conflist while pods run, which CRI-O notices. It calls DEL by its cache of
+// the ADD.
 func (w *world) unchain(crio *daemon, client, server *lab.Pod, requests ...ask.Request) {
 	w.Helper()
 	w.writeConflist(w.conflist("1.1.0", "sockmap"))
@@ -144,7 +145,7 @@ func (w *world) unchain(crio *daemon, client, server *lab.Pod, requests ...ask.R
 	w.note("DEL from the cached list after sockmap was taken out of it")
 }
 
-// forget removes what libcni has cached of a container.
+// forget removes libcni's cache of a container.
 func (w *world) forget(containerID string) {
 	w.Helper()
 	cached, err := filepath.Glob(filepath.Join(w.setup().CacheDir, "results", "*-"+containerID+"-*"))

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package runtimes adds containers to a network as each container runtime does, with its library or the runtime itself,
-// lets them talk to each other, and asks the data path what became of it. What it finds is written down for
-// docs/RUNTIMES.md.
+// Package runtimes adds containers to a network as each container runtime does, with its library or the
+// runtime itself, lets them exchange data, and reads from the data path which way the bytes took. The results
+// are in docs/RUNTIMES.md.
 //
-// It is a module of its own, so that what these runtimes are made of stays out of the main one.
+// It is a module of its own, so that the main one does not need the modules of these runtimes.
 package runtimes
 
 import (
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// world is a node with one runtime, whose directory of plugins has the recorder in the place of sockmap.
+// world is a node with one runtime, whose directory of plugins has the recorder in place of sockmap.
 type world struct {
 	*testing.T
 	node *lab.Node
@@ -45,13 +45,14 @@ type world struct {
 	conf string // conflists
 	temp string
 	row  row.Row
-	did  []string // what the row's result says beyond redirection
+	did  []string // the row's result in addition to redirection
 }
 
-// newWorld makes one, with a conflist of this CNI version. The row file is written when the test has passed.
+// newWorld makes a world, with a conflist of this CNI version. The row file is written when the test has
+// passed.
 func newWorld(t *testing.T, file, runtime, cniVersion string) *world {
 	t.Helper()
-	temp := t.TempDir() // before the node, so that it goes after it
+	temp := t.TempDir() // before the node, so that it is removed after it
 	w := &world{T: t, temp: temp, bin: filepath.Join(temp, "bin"), conf: filepath.Join(temp, "net.d"), row: row.Row{Runtime: runtime}}
 	w.fillBin()
 	if err := os.Mkdir(w.conf, 0o755); err != nil {
@@ -113,7 +114,7 @@ func (w *world) bounded() context.Context {
 // network is the name of the node's network, which no other node has.
 func (w *world) network() string { return w.node.ID() }
 
-// conflist is the repository's with what this kernel needs.
+// conflist is the repository's, with the keys that this kernel needs.
 func (w *world) conflist(cniVersion string, without ...string) []byte {
 	w.Helper()
 	return labtest.Conflist(w.T, w.node, lab.Network{
@@ -124,7 +125,7 @@ func (w *world) conflist(cniVersion string, without ...string) []byte {
 
 func (w *world) writeConflist(conflist []byte) {
 	w.Helper()
-	// A hidden file that becomes the conflist, as no runtime may read half of one.
+	// The conflist is written to a hidden file that is renamed, because no runtime may read half of one.
 	next := filepath.Join(w.conf, ".next")
 	if err := os.WriteFile(next, conflist, 0o644); err != nil {
 		w.Fatal(err)
@@ -151,7 +152,7 @@ func (w *world) setup() ask.Setup {
 	}
 }
 
-// calls are those of sockmap so far.
+// calls are sockmap's calls so far.
 func (w *world) calls() []recorded.Call {
 	w.Helper()
 	calls, err := recorded.Calls(w.bin)
@@ -174,12 +175,12 @@ func (w *world) last(command string) recorded.Call {
 	return recorded.Call{}
 }
 
-// wantCgroupPath expects what the last ADD was told, nil for nothing.
+// wantCgroupPath expects this cgroupPath in the last ADD, nil for none.
 func (w *world) wantCgroupPath(want *string) {
 	w.Helper()
 	got := w.last("ADD").Conf.RuntimeConfig.CgroupPath
 	if (got == nil) != (want == nil) || got != nil && *got != *want {
-		w.Errorf("ADD was told cgroupPath %s, want %s", shown(got), shown(want))
+		w.Errorf("ADD got cgroupPath %s, want %s", shown(got), shown(want))
 	}
 }
 
@@ -190,12 +191,12 @@ func shown(s *string) string {
 	return fmt.Sprintf("%q", *s)
 }
 
-// wantArg expects whether CNI_ARGS of the last ADD had the key.
+// wantArg expects that CNI_ARGS of the last ADD had the key, or had not.
 func (w *world) wantArg(key string, want bool) {
 	w.Helper()
 	args := w.last("ADD").Args
 	if got := strings.Contains(";"+args, ";"+key+"="); got != want {
-		w.Errorf("ADD was told CNI_ARGS %q: %s is in it: %v, want %v", args, key, got, want)
+		w.Errorf("ADD got CNI_ARGS %q: %s is in it: %v, want %v", args, key, got, want)
 	}
 }
 
@@ -205,7 +206,7 @@ func (w *world) datapath() *datapath.Datapath {
 	return labtest.Datapath(w, w.node)
 }
 
-// record is that of a container; ok is false if there is none.
+// record is the attachment of a container; ok is false if there is none.
 func (w *world) record(containerID string) (r datapath.Attachment, ok bool) {
 	w.Helper()
 	all, err := w.datapath().Attachments()
@@ -220,7 +221,7 @@ func (w *world) record(containerID string) (r datapath.Attachment, ok bool) {
 	return r, false
 }
 
-// wantCgroup expects a record of the container that names the cgroup at dir, learnt from source.
+// wantCgroup expects an attachment of the container with the cgroup at dir, from this source.
 func (w *world) wantCgroup(containerID, dir, source string) datapath.Attachment {
 	w.Helper()
 	r, ok := w.record(containerID)
@@ -243,7 +244,7 @@ func (w *world) wantNoRecord(containerID string) {
 	}
 }
 
-// wantLinks expects as many cgroups with programs.
+// wantLinks expects this number of cgroups with programs.
 func (w *world) wantLinks(n int) {
 	w.Helper()
 	keys, err := w.datapath().LinkKeys()
@@ -255,7 +256,7 @@ func (w *world) wantLinks(n int) {
 	}
 }
 
-// sums of what the endpoint with this cookie has sent over connections that are closed.
+// sums has the bytes that the endpoint with this netns cookie has sent over closed connections.
 func (w *world) sums(cookie uint64) datapath.Totals {
 	w.Helper()
 	all, err := w.datapath().Totals()
@@ -265,8 +266,8 @@ func (w *world) sums(cookie uint64) datapath.Totals {
 	return all[cookie]
 }
 
-// wantRedirected expects that each of the two endpoints has sent size bytes by now and nearly all of them past the
-// stack: the first message, before the ends know each other, may have gone by TCP.
+// wantRedirected expects that each of the two endpoints has sent size bytes by now and that nearly all of
+// them were redirected: the first message, before the ends know each other, may have used TCP.
 func (w *world) wantRedirected(size uint64, cookies ...uint64) {
 	w.Helper()
 	for _, cookie := range cookies {
@@ -276,29 +277,29 @@ func (w *world) wantRedirected(size uint64, cookies ...uint64) {
 			return s.RedirectedBytes+s.TCPBytes >= size
 		})
 		if s.RedirectedBytes+s.TCPBytes != size || s.RedirectedBytes < size/2 {
-			w.Errorf("endpoint %d: %d bytes redirected and %d by TCP, want %d in all and nearly all redirected",
+			w.Errorf("endpoint %d: %d bytes redirected and %d over TCP, want %d in all and nearly all redirected",
 				cookie, s.RedirectedBytes, s.TCPBytes, size)
 		}
 	}
 }
 
-// retired sums up what endpoints have sent that are gone, and sockets of no endpoint.
+// retired sums up the bytes of endpoints that are gone, and of sockets without an endpoint.
 func (w *world) retired() datapath.Totals { w.Helper(); return w.sums(0) }
 
-// until waits for what must come true soon.
+// until waits for a condition that must become true soon.
 func (w *world) until(what string, ok func() bool) {
 	w.Helper()
 	fixture.Wait(w, what, ok)
 }
 
-// note adds to the row what was seen, once.
+// note adds an observation to the row, once.
 func (w *world) note(what string) {
 	if !slices.Contains(w.did, what) {
 		w.did = append(w.did, what)
 	}
 }
 
-// wantPlain expects that nothing the endpoints sent was redirected.
+// wantPlain expects that no byte of the endpoints was redirected.
 func (w *world) wantPlain(cookies ...uint64) {
 	w.Helper()
 	for _, cookie := range cookies {
@@ -308,7 +309,7 @@ func (w *world) wantPlain(cookies ...uint64) {
 	}
 }
 
-// talk lets two pods talk and returns how many bytes went each way.
+// talk lets two pods exchange data and returns the number of bytes in each direction.
 func (w *world) talk(client, server *lab.Pod, to netip.Addr) uint64 {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
@@ -330,16 +331,16 @@ func (w *world) talk(client, server *lab.Pod, to netip.Addr) uint64 {
 	return w.counted(out)
 }
 
-// counted reads what the asking end says at last.
+// counted reads the last line of the client's output.
 func (w *world) counted(out []byte) (n uint64) {
 	w.Helper()
 	if _, err := fmt.Sscanf(string(out), "ok %d", &n); err != nil || n == 0 {
-		w.Fatalf("the client says %q: %v", out, err)
+		w.Fatalf("the client printed %q: %v", out, err)
 	}
 	return n
 }
 
-// logger gets what processes complain about, until the test ends.
+// logger gets the error output of processes, until the test ends.
 type logger struct{ t *testing.T }
 
 func (l logger) Write(b []byte) (int, error) {
@@ -349,7 +350,7 @@ func (l logger) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// daemon is a runtime that runs.
+// daemon is a running runtime.
 type daemon struct {
 	w   *world
 	in  io.WriteCloser
@@ -371,7 +372,7 @@ func (d *daemon) try(r ask.Request) (ask.Reply, error) {
 	return reply, nil
 }
 
-// do is try for what must not fail; it returns the first address.
+// do is try for requests that must not fail; it returns the first address.
 func (d *daemon) do(verb string, r ask.Request) (ip netip.Addr) {
 	d.w.Helper()
 	r.Verb = verb

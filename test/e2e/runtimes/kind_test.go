@@ -13,7 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// kindPod is the pod's cgroup on a node of kind, whose kubelet has --cgroup-root=/kubelet, seen from the node.
+// kindPod is the pod's cgroup on a node of kind, whose kubelet has --cgroup-root=/kubelet, relative to the
+// node's root.
 func kindPod(uid string) string {
 	return "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" +
 		strings.ReplaceAll(uid, "-", "_") + ".slice"
@@ -21,8 +22,8 @@ func kindPod(uid string) string {
 
 func kindPodfs(uid string) string { return "/kubelet/kubepods/burstable/pod" + uid }
 
-// A node of kind is a container: the root of its cgroup namespace and of its cgroup2 mount is a cgroup of the host's,
-// somewhere. What the runtime in it says of cgroups begins there.
+// A node of kind is a container: the root of its cgroup namespace and of its cgroup2 mount is some cgroup of
+// the host. The cgroup paths of its runtime begin there.
 func TestKind(t *testing.T) {
 	for _, tt := range []struct {
 		name, file, source string
@@ -72,15 +73,15 @@ func TestKind(t *testing.T) {
 	}
 }
 
-// nested returns the command that starts others in a node of kind: in its cgroup namespace, with its cgroup2 mounted in
-// the usual place, and itself in the cgroup of a service of the node.
+// nested returns the command that starts others in a node of kind: in its cgroup namespace, with its cgroup2
+// mounted in the usual place, and itself in the cgroup of a service of the node.
 func (w *world) nested(outer string) []string {
 	w.Helper()
 	service := filepath.Join(outer, "system.slice", "containerd.service")
 	if err := os.MkdirAll(service, 0o755); err != nil {
 		w.Fatal(err)
 	}
-	// The cgroup namespace begins where the process is that makes it.
+	// The root of a cgroup namespace is the cgroup of the process that makes it.
 	more := fmt.Sprintf("echo $$ >%s/cgroup.procs\nexec unshare --cgroup sh -c 'mount -t cgroup2 none /sys/fs/cgroup && "+
 		"echo ready && exec sleep infinity'", outer)
 	prefix := append(w.confine(more), "--cgroup")

@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 )
 
-// Multus takes the place of the conflist and delegates to it. Of the capabilities that the runtime passes it knows
-// neither cgroupPath nor the annotations, so its delegates get neither.
+// Multus is configured instead of the conflist and delegates to it. It knows neither cgroupPath nor the
+// annotations among the capabilities that the runtime passes, so its delegates get neither.
 func TestMultus(t *testing.T) {
 	w := newWorld(t, "multus", "Multus, below containerd", "1.0.0")
 	w.row.Version = "multus-cni " + version(t, "multus", "gopkg.in/k8snetworkplumbingwg/multus-cni.v4") +
@@ -26,7 +26,7 @@ func TestMultus(t *testing.T) {
 	containerd := w.start("containerd", w.setup(), w.confine("")...)
 	containerd.do("add", askClient)
 	if got := w.last("ADD").Conf.RuntimeConfig.Annotations; got != nil {
-		t.Errorf("the delegate was told the annotations %v", got)
+		t.Errorf("the delegate got the annotations %v", got)
 	}
 	ip := containerd.do("add", askServer)
 	w.wantCgroupPath(nil)
@@ -42,7 +42,7 @@ func TestMultus(t *testing.T) {
 	w.wantLinks(0)
 }
 
-// putMultusFirst makes a configuration of Multus's the first one, with the world's conflist as its delegate.
+// putMultusFirst makes a configuration of Multus the first one, with the world's conflist as its delegate.
 func (w *world) putMultusFirst() {
 	w.Helper()
 	delegate := json.RawMessage(w.conflist("1.0.0"))

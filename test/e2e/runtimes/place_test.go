@@ -40,7 +40,7 @@ func program(t *testing.T, name string) string {
 
 var built sync.Map // of functions, by directory
 
-// buildPrograms builds into a directory that stays, so that the next process finds everything there.
+// buildPrograms builds into a directory that remains, so that the next process finds the programs there.
 func buildPrograms(bin string) error {
 	once, _ := built.LoadOrStore(bin, sync.OnceValue(func() error {
 		if err := build(bin, ".", "./cmd/...", "github.com/containernetworking/cni/cnitool"); err != nil {
@@ -61,7 +61,7 @@ func build(bin, module string, packages ...string) error {
 	return nil
 }
 
-// version is that of a module which a program was built from.
+// version is the version of the module from which a program was built.
 func version(t *testing.T, name, module string) string {
 	t.Helper()
 	out, err := exec.Command("go", "version", "-m", program(t, name)).Output()
@@ -96,13 +96,13 @@ func cgroupMount(t *testing.T) string {
 	return m.Path
 }
 
-// pod makes a sandbox that is in no network yet.
+// pod makes a sandbox without a network.
 func (w *world) pod(spec lab.PodSpec) *lab.Pod {
 	w.Helper()
 	return labtest.NewPod(w.T, w.node, spec)
 }
 
-// request is what the kubelet would tell the runtime of a pod.
+// request is the kubelet's request to the runtime for a pod.
 func request(p *lab.Pod, parent string) ask.Request {
 	s := p.Spec()
 	return ask.Request{
@@ -111,8 +111,9 @@ func request(p *lab.Pod, parent string) ask.Request {
 	}
 }
 
-// confines is a mount namespace of its own for what a runtime keeps at fixed places, which goes with it: /var/lib and
-// /run, of which only the node's directory is the host's, and /dev/shm. What the host mounts later is not seen there.
+// confines is a mount namespace for the files that a runtime keeps at fixed paths, and removes them with it:
+// /var/lib and /run, of which only the node's directory is the host's, and /dev/shm. Later mounts of the host
+// are not visible there.
 const confines = `set -e
 mount --rbind "$1" "$2"
 mount -t tmpfs tmpfs /run
@@ -124,8 +125,8 @@ mount -t tmpfs tmpfs /dev/shm
 echo ready
 exec sleep infinity`
 
-// confine starts what holds such a namespace and returns the command to be put before others. more is a piece of shell
-// that is run inside.
+// confine starts a process that holds such a namespace and returns the command to be put before others. more
+// is a piece of shell that runs inside.
 func (w *world) confine(more string, flags ...string) (prefix []string) {
 	w.Helper()
 	keep := filepath.Join(w.temp, "keep")
@@ -153,7 +154,7 @@ func (w *world) confine(more string, flags ...string) (prefix []string) {
 	return []string{"nsenter", "--target", fmt.Sprint(cmd.Process.Pid), "--mount"}
 }
 
-// start starts a runtime of cmd/runtime, behind what confine returned. Its pods have to be there already.
+// start starts a runtime of cmd/runtime by the command that confine returned. Its pods must exist already.
 func (w *world) start(kind string, setup ask.Setup, prefix ...string) *daemon {
 	w.Helper()
 	told, err := json.Marshal(setup)

@@ -16,8 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-// containersConf is for a machine without systemd and journal. Everything else that podman keeps is in places of which
-// confine makes private ones.
+// containersConf is for a machine without systemd and journal. confine makes private directories for all
+// other files of podman.
 const containersConf = `[containers]
 log_driver = "k8s-file"
 [engine]
@@ -61,7 +61,7 @@ func (p podman) run(args ...string) []byte {
 	return bytes.TrimSpace(out.Bytes())
 }
 
-// image imports an image with nothing but talk.
+// image imports an image that contains only talk.
 func (p podman) image() string {
 	p.w.Helper()
 	talk, err := os.ReadFile(program(p.w.T, "talk"))
@@ -92,7 +92,7 @@ func (p podman) image() string {
 func (p podman) create(name, image string, args ...string) string {
 	p.w.Helper()
 	all := []string{"create", "--name", name, "--network", p.w.network(),
-		// Its own defaults are above what a process without CAP_SYS_RESOURCE may have.
+		// Its own defaults exceed what a process without CAP_SYS_RESOURCE may set.
 		"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
 		"--cgroup-parent", "/" + p.w.node.ID() + "/podman", image, "/talk"}
 	return string(p.run(append(all, args...)...))
@@ -108,8 +108,9 @@ func (p podman) ip(id string) netip.Addr {
 	return ip
 }
 
-// The real podman. It makes the network namespace and calls CNI before there is a cgroup or a process, and says nothing
-// of either, so the programs go to the root of the hierarchy and only registered network namespaces count.
+// The real podman. It makes the network namespace and calls CNI before there is a cgroup or a process, and
+// passes neither, so the programs are attached to the root of the hierarchy and only registered network
+// namespaces are accelerated.
 func TestPodman(t *testing.T) {
 	w := newWorld(t, "podman", "podman with the CNI backend", "1.0.0")
 	p := newPodman(w)
@@ -129,7 +130,7 @@ func TestPodman(t *testing.T) {
 	p.pair(image, parent, "configuration")
 }
 
-// pair lets two containers talk, whose cgroup is found as it says.
+// pair lets two containers exchange data. how is the expected source of their cgroup.
 func (p podman) pair(image, dir, source string) {
 	w := p.w
 	w.Helper()
@@ -139,13 +140,13 @@ func (p podman) pair(image, dir, source string) {
 	w.wantCgroupPath(nil)
 	w.wantArg("K8S_POD_UID", false)
 	if add := w.last("ADD"); !strings.HasPrefix(add.NetNS, "/run/netns/netns-") || add.ContainerID != serverID {
-		w.Errorf("ADD was told CNI_NETNS %q and the container %q, want %q", add.NetNS, add.ContainerID, serverID)
+		w.Errorf("ADD got CNI_NETNS %q and the container %q, want %q", add.NetNS, add.ContainerID, serverID)
 	}
 	b := w.wantCgroup(serverID, dir, source)
 	clientID := p.create("client", image, "ask", where(p.ip(serverID)))
 	size := w.counted(p.run("start", "--attach", clientID))
 	w.wantRedirected(size, b.NetNSCookie)
-	// The client has ended, so podman has called DEL, and what it had sent is the node's sum.
+	// The client has ended, so podman has called DEL, and the client's bytes are in the node's sum.
 	w.until("the sum of the client is there", func() bool { return w.retired().RedirectedBytes > retired+size/2 })
 	w.wantNoRecord(clientID)
 	p.bystander()
@@ -154,7 +155,7 @@ func (p podman) pair(image, dir, source string) {
 	w.wantLinks(0)
 }
 
-// bystander is somebody else on the machine, who is below the root, too.
+// bystander is another process on the machine, which is also below the root.
 func (p podman) bystander() {
 	w := p.w
 	w.Helper()

@@ -17,11 +17,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// hierarchies are the directories of all hierarchies of cgroups on a hybrid machine; none on one with cgroup2 only.
+// hierarchies are the directories of all cgroup hierarchies on a hybrid machine; none on one with cgroup2
+// only.
 const hierarchies = "/sys/fs/cgroup/*"
 
-// removeControllers removes what runtimes leave in the hierarchies of cgroup v1, where there are any: they make the same
-// cgroups there as in cgroup2, below one with the node's ID.
+// removeControllers removes what runtimes leave in the hierarchies of cgroup v1, if there are any: they make
+// the same cgroups there as in cgroup2, below one with the node's ID.
 func removeControllers(id string) error {
 	roots, err := filepath.Glob(filepath.Join(hierarchies, id))
 	for _, root := range roots {
@@ -37,7 +38,7 @@ func removeTree(root string) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
-		return nil // gone meanwhile is as good
+		return nil // removed meanwhile: no error
 	})
 	for i := len(dirs) - 1; i >= 0; i-- {
 		if err := unix.Rmdir(dirs[i]); err != nil && err != unix.ENOENT {
@@ -47,8 +48,8 @@ func removeTree(root string) error {
 	return nil
 }
 
-// reap removes what processes have left that were killed, and that package lab does not know of: in the hierarchies of
-// cgroup v1, and pods at the root of cgroup2.
+// reap removes what killed processes have left and package lab does not know: in the hierarchies of cgroup
+// v1, and pods at the root of cgroup2.
 func reap() error {
 	left, err := filepath.Glob(filepath.Join(hierarchies, lab.Prefix+"test*"))
 	for _, dir := range left {
@@ -70,7 +71,7 @@ func reap() error {
 	return err
 }
 
-// reapPod removes the cgroup of a pod if the process is gone whose number is a part of the pod's UID.
+// reapPod removes the cgroup of a pod if the process whose number is a part of the pod's UID has ended.
 func reapPod(dir string) error {
 	name := strings.TrimSuffix(filepath.Base(dir), ".slice")
 	pid, err := strconv.ParseUint(name[len(name)-12:len(name)-1], 16, 32)

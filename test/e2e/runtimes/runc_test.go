@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// container is one that runc makes, on the node of a world.
+// container is a container that runc makes, on the node of a world.
 type container struct {
 	w      *world
 	id     string
@@ -25,7 +25,7 @@ type container struct {
 	pid    int
 }
 
-// A bundle says what is special about a container.
+// A bundle has the special settings of a container.
 type bundle struct {
 	args   []string // of talk
 	cgroup string   // below the node's
@@ -33,7 +33,8 @@ type bundle struct {
 	hook   []string // createRuntime
 }
 
-// create does what runtimes do first: afterwards there is a process with all namespaces and its cgroup, which waits.
+// create does the first step of runtimes: afterwards there is a process with all namespaces and its cgroup,
+// which waits.
 func (w *world) create(id string, b bundle) *container {
 	w.Helper()
 	c := &container{w: w, id: id, bundle: filepath.Join(w.temp, id), cgroup: filepath.Join("/", w.node.ID(), b.cgroup)}
@@ -56,7 +57,7 @@ func (w *world) create(id string, b bundle) *container {
 		w.Fatal(err)
 	}
 	force := exec.Command("runc", "--root", c.root(), "delete", "--force", c.id)
-	w.Cleanup(func() { _ = force.Run() }) // fails if it has gone by then
+	w.Cleanup(func() { _ = force.Run() }) // fails if it has ended before
 	c.runc("create", "--bundle", c.bundle, c.id)
 	var state struct{ PID int }
 	if err := json.Unmarshal(c.runc("state", c.id), &state); err != nil || state.PID <= 0 {
@@ -95,8 +96,8 @@ func (c *container) command(args ...string) *exec.Cmd {
 	return exec.CommandContext(c.w.bounded(), "runc", append([]string{"--root", c.root()}, args...)...)
 }
 
-// runc runs it on the node. What the container writes goes to the file output of the bundle: a pipe would be held open
-// by the container.
+// runc runs it on the node. The container's output is written to the file output of the bundle, because the
+// container would hold a pipe open.
 func (c *container) runc(args ...string) []byte {
 	c.w.Helper()
 	name := filepath.Join(c.bundle, args[0])
@@ -121,14 +122,14 @@ func (c *container) runc(args ...string) []byte {
 	return out
 }
 
-// netns is how these runtimes name the network namespace.
+// netns is the form in which these runtimes name the network namespace.
 func (c *container) netns() string { return fmt.Sprintf("/proc/%d/ns/net", c.pid) }
 
 func (c *container) cgroupDir() string { return filepath.Join(cgroupMount(c.w.T), c.cgroup) }
 
 func (c *container) begin() { c.runc("start", c.id) }
 
-// result waits until the container has said how it went.
+// result waits until the container has printed its result.
 func (c *container) result() uint64 {
 	c.w.Helper()
 	var out []byte
@@ -180,13 +181,13 @@ func TestCtr(t *testing.T) {
 		w.wantNoRecord("default-" + c.id)
 	}
 	if del := w.last("DEL"); del.NetNS != "" {
-		t.Errorf("DEL was told CNI_NETNS %q", del.NetNS)
+		t.Errorf("DEL got CNI_NETNS %q", del.NetNS)
 	}
 	w.wantLinks(0)
 	w.note("DEL after the process has gone, without `CNI_NETNS`")
 }
 
-// nerdctl: an OCI hook, createRuntime, which DELs before it ADDs.
+// nerdctl: an OCI hook, createRuntime, which calls DEL before ADD.
 func TestNerdctl(t *testing.T) {
 	w := newWorld(t, "nerdctl", "nerdctl (its OCI hook)", "1.0.0")
 	w.row.Version = "go-cni " + version(t, "runtime", "github.com/containerd/go-cni") + ", " + runcVersion(t)
@@ -218,7 +219,7 @@ func TestNerdctl(t *testing.T) {
 	w.wantCgroupPath(nil)
 	w.wantArg("K8S_POD_UID", false)
 	if got := w.last("ADD").NetNS; got != client.netns() {
-		t.Errorf("ADD was told CNI_NETNS %q, want %q", got, client.netns())
+		t.Errorf("ADD got CNI_NETNS %q, want %q", got, client.netns())
 	}
 	calls := w.calls()
 	if len(calls) != 4 || calls[0].Command != "DEL" || calls[1].Command != "ADD" {
@@ -240,7 +241,8 @@ func TestNerdctl(t *testing.T) {
 	w.wantLinks(0)
 }
 
-// cri-dockerd: the process is the pause container's, in a cgroup below the pod's. The others are its siblings.
+// cri-dockerd: the process is the pause container's, in a cgroup below the pod's. The other containers are
+// its siblings.
 func TestCRIDockerd(t *testing.T) {
 	w := newWorld(t, "cri-dockerd", "cri-dockerd", "1.0.0")
 	w.row.Version = "its call of libcni " + version(t, "runtime", "github.com/containernetworking/cni") + ", " + runcVersion(t)

@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Release and Namespace are what the committed manifests are made with.
+// Release and Namespace are those of the committed manifests.
 const (
 	Release   = "sockmap-cni"
 	Namespace = "kube-system"
@@ -31,7 +31,7 @@ const (
 
 const notes = "NOTES.txt"
 
-// Chart is a chart that is ready to be rendered, any number of times.
+// Chart is a loaded chart, which can be rendered any number of times.
 type Chart struct {
 	dir   string
 	chart *v2.Chart
@@ -75,8 +75,9 @@ func (c *Chart) Platform(name string) (map[string]any, error) {
 	return values, yaml.UnmarshalStrict(content, &values)
 }
 
-// Render returns the documents in the order in which helm installs them, after checking values, which count more than
-// values.yaml, against the schema. The last result is what helm tells after an install. Hooks are not among them.
+// Render returns the documents in the order in which helm installs them. values override values.yaml, and are
+// checked against the schema. The last result is the text that helm prints after an install. Hooks are not
+// included.
 func (c *Chart) Render(release, namespace string, values map[string]any) (documents []string, told string, err error) {
 	files, err := c.files(release, namespace, values)
 	if err != nil {
@@ -98,7 +99,7 @@ func (c *Chart) Render(release, namespace string, values map[string]any) (docume
 	return documents, told, nil
 }
 
-// Hooks returns those of the chart.
+// Hooks returns the hooks of the chart.
 func (c *Chart) Hooks(release, namespace string, values map[string]any) ([]*releasev1.Hook, error) {
 	files, err := c.files(release, namespace, values)
 	if err != nil {
@@ -119,10 +120,10 @@ func (c *Chart) files(release, namespace string, values map[string]any) (map[str
 	return (engine.Engine{Strict: true}).RenderWithContext(context.Background(), c.chart, all)
 }
 
-// Only true of what helm installs.
+// Only true of the documents that helm installs.
 var helmsOwn = regexp.MustCompile(`(?m)^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n`)
 
-// Manifest returns what conf/kubernetes/manifests has for a platform.
+// Manifest returns the file of conf/kubernetes/manifests for a platform.
 func (c *Chart) Manifest(platform string) (string, error) {
 	values, err := c.Platform(platform)
 	if err != nil {

@@ -25,7 +25,7 @@ func load(t *testing.T) *Chart {
 	return c
 }
 
-// render returns the documents, decoded, of values over those of a platform.
+// render returns the decoded documents for a platform with additional values.
 func render(t *testing.T, c *Chart, platform string, values map[string]any) objects {
 	t.Helper()
 	all, err := c.Platform(platform)
@@ -110,7 +110,7 @@ func TestManifestsAreThoseOfTheChart(t *testing.T) {
 	}
 }
 
-// Every switch of values.yaml turned the other way, on every platform, gives what the API server would take.
+// Every switch of values.yaml is inverted, on every platform; the API server would accept the result.
 func TestEverySwitchOnEveryPlatform(t *testing.T) {
 	c := load(t)
 	found := map[string]bool{}
@@ -120,7 +120,7 @@ func TestEverySwitchOnEveryPlatform(t *testing.T) {
 	}
 	for _, platform := range platforms(t, c) {
 		t.Run("platform="+platform, func(t *testing.T) {
-			// "global" has nothing in it; it stands for no change.
+			// "global" is empty, so it is no change.
 			for _, path := range append(slices.Sorted(maps.Keys(found)), "global") {
 				t.Run(path, func(t *testing.T) {
 					values := map[string]any{}
@@ -134,7 +134,7 @@ func TestEverySwitchOnEveryPlatform(t *testing.T) {
 	}
 }
 
-// full sets every value that no switch sets to something else than the default.
+// full sets every value that is not a boolean to something else than the default.
 var full = map[string]any{
 	"image":            map[string]any{"repository": "example.org/sockmap-cni", "tag": "v1", "digest": "sha256:" + strings.Repeat("a", 64), "pullPolicy": "Always"},
 	"imagePullSecrets": []any{map[string]any{"name": "secret"}},
@@ -195,7 +195,7 @@ func TestRightsComeOnlyWithLiveAnnotations(t *testing.T) {
 	}
 }
 
-// A node whose runtime nobody may ask has neither its socket nor an agent that looks for one.
+// Without access to the CRI socket, the pod has neither its mount nor an agent that looks for one.
 func TestWithoutASocketNobodyIsAsked(t *testing.T) {
 	o := render(t, load(t), "", nested("host.criSocket", ""))
 	if !slices.Contains(o.agent(t).Args, "--cri=none") {
@@ -215,7 +215,7 @@ func TestIPv6Address(t *testing.T) {
 	}
 }
 
-// Nobody but who reaches the node's own address is answered, unless values say otherwise.
+// The agent only listens on the node's own address, unless values change it.
 func TestTheServerListensAtTheNodesAddress(t *testing.T) {
 	for _, c := range []struct {
 		address string
@@ -257,7 +257,7 @@ func wantArgs(t *testing.T, got []string, want ...string) {
 
 func TestHelmLint(t *testing.T) {
 	for _, m := range lint.RunAll(dir, nil, "ns").Messages {
-		// The one thing that it would like is an icon.
+		// Its only complaint is a missing icon.
 		if !strings.Contains(m.Err.Error(), "icon is recommended") {
 			t.Errorf("%s: %v", m.Path, m.Err)
 		}

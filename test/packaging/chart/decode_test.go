@@ -33,7 +33,7 @@ func scheme(t *testing.T) *runtime.Scheme {
 	return s
 }
 
-// decode is strict: a field that the API does not have, or that stands twice, fails.
+// decode is strict: a field that the API does not have, or that is there twice, fails.
 func decode(t *testing.T, documents []string) objects {
 	t.Helper()
 	s := scheme(t)
@@ -66,7 +66,8 @@ func (o objects) agent(t *testing.T) corev1.Container {
 	return o.daemonSet(t).Spec.Template.Spec.Containers[0]
 }
 
-// admissible checks what the API server does and its types do not, and what this project promises of every rendering.
+// admissible checks rules of the API server that are not in its types, and promises of this project for every
+// rendering.
 func admissible(t *testing.T, o objects) {
 	t.Helper()
 	ds := o.daemonSet(t)
@@ -78,7 +79,7 @@ func admissible(t *testing.T, o objects) {
 	}
 	volumes := map[string]bool{}
 	for _, v := range pod.Volumes {
-		// But for the token that agent.liveAnnotations needs, and nothing else may have.
+		// Except for the token that agent.liveAnnotations needs, and no other setting may have.
 		if v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil {
 			volumes[v.Name] = true
 			continue
@@ -118,7 +119,8 @@ func agentIsConfined(t *testing.T, pod corev1.PodSpec) {
 	if !slices.Equal(s.Capabilities.Add[:3], base) {
 		t.Errorf("capabilities added: %v, want them to begin with %v", s.Capabilities.Add, base)
 	}
-	// Other processes' namespaces are of use only where the node's processes are seen, and the other way round.
+	// Namespaces of other processes are useful only if the node's processes are visible, and the other way
+	// round.
 	if pod.HostPID != slices.Contains(s.Capabilities.Add, "SYS_PTRACE") {
 		t.Errorf("hostPID %v with capabilities %v", pod.HostPID, s.Capabilities.Add)
 	}

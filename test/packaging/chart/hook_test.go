@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/daemonset"
 )
 
-// hooks renders and decodes them.
+// hooks renders and decodes the hooks.
 func hooks(t *testing.T, values map[string]any) ([]*releasev1.Hook, objects) {
 	t.Helper()
 	all, err := load(t).Hooks("r", "ns", values)
@@ -30,7 +30,8 @@ func hooks(t *testing.T, values map[string]any) ([]*releasev1.Hook, objects) {
 	return all, decode(t, documents)
 }
 
-// The hook's account exists before its Job, has the rights that the Job needs and no others, and nothing of it stays.
+// The hook's account exists before its Job and has only the rights that the Job needs, and nothing of the
+// hook remains.
 func TestTheUninstallHook(t *testing.T) {
 	for _, values := range []map[string]any{nil, full} {
 		all, o := hooks(t, values)
@@ -64,7 +65,7 @@ func TestTheUninstallHook(t *testing.T) {
 		wantHookPod(t, pod, account, "ns/"+ds.Name)
 		for k, v := range ds.Spec.Selector.MatchLabels {
 			if pod.Labels[k] != v {
-				return // the DaemonSet does not take the Job's pod for its own
+				return // the DaemonSet does not adopt the Job's pod
 			}
 		}
 		t.Errorf("the DaemonSet selects the hook's pod: %v", pod.Labels)
@@ -90,7 +91,7 @@ func TestTheUninstallHookCanBeLeftOut(t *testing.T) {
 	}
 }
 
-// The hook finds the agent by its container's name, and what is applied without Helm has no hook.
+// The hook finds the agent by its container's name, and manifests without Helm have no hook.
 func TestTheHookFindsTheAgent(t *testing.T) {
 	c := load(t)
 	if name := render(t, c, "", nil).agent(t).Name; name != daemonset.Container {

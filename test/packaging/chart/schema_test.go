@@ -105,7 +105,7 @@ func TestReadyMeansWhatTheAgentKnows(t *testing.T) {
 	}
 }
 
-// What the schema takes, the plugin takes: each value at its bounds.
+// The plugin accepts what the schema accepts: each value at its bounds.
 func TestPluginTakesWhatTheSchemaTakes(t *testing.T) {
 	c := load(t)
 	for key, values := range map[string][]any{
@@ -136,10 +136,10 @@ func TestStateElsewhereIsSeenByAll(t *testing.T) {
 	o := render(t, load(t), "", nested("host.bpffs", "/run/bpf"))
 	a := o.agent(t)
 	if !slices.Contains(a.Args, `--config={"bpffsPath":"/run/bpf/sockmap"}`) {
-		t.Errorf("the plugin is not told: %q", a.Args)
+		t.Errorf("the plugin does not get it: %q", a.Args)
 	}
 	if a.Env[0].Name != "SOCKMAP_BPFFS_PATH" || a.Env[0].Value != "/run/bpf/sockmap" {
-		t.Errorf("the agent is not told: %v", a.Env)
+		t.Errorf("the agent does not get it: %v", a.Env)
 	}
 }
 

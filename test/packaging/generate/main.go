@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command generate writes what is committed below conf/ and comes from elsewhere: the plain manifests, from the chart, and
-// the Grafana dashboard, from its description in Go.
+// Command generate writes the committed files below conf/ that have another source: the plain manifests, from
+// the chart, and the Grafana dashboard, from its description in Go.
 package main
 
 import (
@@ -36,7 +36,7 @@ func generate(conf string) error {
 	if err := write(filepath.Join(conf, "monitoring"), map[string]string{"dashboard.json": dashboard}); err != nil {
 		return err
 	}
-	// Charts cannot read what is outside of them.
+	// Charts cannot read files outside of their directory.
 	copies := map[string]string{"dashboard.json": dashboard, "alerts.yaml": string(alerts)}
 	if err := write(filepath.Join(conf, "kubernetes", "chart", "files"), copies); err != nil {
 		return err
@@ -50,7 +50,7 @@ func generate(conf string) error {
 		return err
 	}
 	dir := filepath.Join(conf, "kubernetes", "manifests")
-	// A platform that is gone must not leave its manifest.
+	// The manifest of a removed platform is removed.
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}

@@ -18,11 +18,11 @@ const (
 	unit   = "sockmap-agent.service"
 )
 
-// manager is how one kind of packages is installed and removed.
+// manager installs and removes one kind of packages.
 type manager struct {
 	format                   string
 	install, upgrade, remove []string
-	purge                    []string // also what the administrator has written; nil where there is no such thing
+	purge                    []string // also removes configuration; nil: there is none
 }
 
 var managers = []manager{
@@ -30,14 +30,14 @@ var managers = []manager{
 		"deb", []string{"dpkg", "-i"}, []string{"dpkg", "-i"},
 		[]string{"dpkg", "-r", "sockmap-cni"}, []string{"dpkg", "-P", "sockmap-cni"},
 	},
-	// Debian has no packages of rpm's that these would depend on.
+	// Debian does not have the rpm packages on which these would depend.
 	{
 		"rpm", []string{"rpm", "-i", "--nodeps"}, []string{"rpm", "-U", "--nodeps"},
 		[]string{"rpm", "-e", "--nodeps", "sockmap-cni"}, nil,
 	},
 }
 
-// containers is the configuration of podman for a machine whose kernel has no more than this one.
+// containers is podman's configuration for this machine's kernel.
 func containers(backend string) string {
 	// The cgroups of this machine may have no controllers, and its root may be an overlay.
 	return "[engine]\nruntime = \"runc\"\nevents_logger = \"file\"\n[containers]\nlog_driver = \"k8s-file\"\n" +
@@ -75,7 +75,7 @@ func (h *host) put(how []string, version string) {
 	h.run(append(how[:len(how):len(how)], path)...)
 }
 
-// begin makes the agent accelerate: what the traffic meets of this kernel's hazards is nothing.
+// begin makes the agent accelerate: the traffic here meets none of this kernel's hazards.
 func (h *host) begin() {
 	h.Helper()
 	h.write(config, strings.Replace(h.read(config), "#acceptHazards: []", "acceptHazards: [all]", 1))
@@ -95,18 +95,19 @@ func (h *host) ip(name string) string {
 	return strings.TrimSpace(h.run("podman", "inspect", "--format", address, name))
 }
 
-// ask lets a new container talk to the server, and returns what the node has redirected meanwhile.
+// ask makes a new container send requests to the server, and returns the bytes that the node has redirected
+// meanwhile.
 func (h *host) ask(server string) (redirected uint64) {
 	h.Helper()
 	before := h.redirected()
 	out := h.run("podman", "run", "--rm", "--rootfs", "/srv/talk", "/talk", "ask", h.ip(server)+":8080")
 	if !strings.Contains(out, "ok ") {
-		h.Fatalf("the client said %q", out)
+		h.Fatalf("the client printed %q", out)
 	}
 	return h.redirected() - before
 }
 
-// redirected is what all containers have sent, 0 where nothing is loaded.
+// redirected is the number of bytes of all containers, 0 if nothing is loaded.
 func (h *host) redirected() (sum uint64) {
 	h.Helper()
 	out, err := h.try("sockmapctl", "attachments", "-o", "json")
@@ -137,7 +138,7 @@ func (h *host) pid() string {
 
 func (h *host) chained() bool { return strings.Contains(h.read(list), `"sockmap"`) }
 
-// From the installation of a package to its removal, on a machine whose containers go on all the time.
+// From the installation of a package to its removal, on a machine with running containers.
 func TestLifeOfAPackage(t *testing.T) {
 	for _, with := range managers {
 		t.Run(with.format, func(t *testing.T) { life(newHost(t, with)) })
@@ -182,7 +183,7 @@ func life(h *host) {
 	h.removal()
 }
 
-// namespaces is how many network namespaces with names a process sees.
+// namespaces is the number of named network namespaces that a process sees.
 func (h *host) namespaces(pid string) int {
 	h.Helper()
 	return strings.Count(h.read("/proc/"+pid+"/mountinfo"), " /run/netns/")
@@ -198,9 +199,9 @@ func (h *host) removal() {
 	if got := h.read(list); got != h.text {
 		h.Errorf("the list is not as it was:\n%s", got)
 	}
-	// podman calls the plugin for DEL of what was added with it.
+	// podman calls the plugin for DEL of a container that was added with it.
 	if !h.exists(plugin) {
-		h.Error("a container that runs has nothing that answers its DEL")
+		h.Error("a running container has no plugin for its DEL")
 	}
 	if h.exists("/sys/fs/bpf/sockmap") {
 		h.Error("the state is left")
@@ -220,13 +221,13 @@ func (h *host) removal() {
 	}
 }
 
-// troubles fails for what the agent has logged as an error or a warning.
+// troubles fails for errors and warnings in the agent's log.
 func (h *host) troubles() {
 	h.Helper()
 	log := h.run("journalctl", "--unit", unit, "--output", "cat", "--no-pager")
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
-			h.Errorf("the agent says: %s", line)
+			h.Errorf("the agent logs: %s", line)
 		}
 	}
 	if !strings.Contains(log, "agent begins") {

@@ -21,10 +21,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootVariable makes this test binary the first process of a machine, with the machine's directory.
+// bootVariable is the environment variable that makes this test binary the first process of a machine. Its
+// value is the machine's directory.
 const bootVariable = "SOCKMAP_TEST_BOOT"
 
-// patience bounds each wait that is expected to succeed, on a machine that does much else.
+// patience bounds each wait that is expected to succeed, on a busy machine.
 const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
@@ -35,14 +36,14 @@ func TestMain(m *testing.M) {
 	fixture.Main(m)
 }
 
-// machine is systemd with a Debian tree, in namespaces and a cgroup of its own. What is written goes with it.
+// machine is systemd with a Debian tree, in its own namespaces and cgroup. Its files are removed with it.
 type machine struct {
 	*testing.T
 	root string // as the host sees it, while the machine is off
 	init int    // process that is systemd
 }
 
-// newMachine boots one.
+// newMachine boots a machine.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{T: t}
@@ -73,7 +74,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	m.init = cmd.Process.Pid
 	t.Cleanup(func() {
-		cmd.Process.Kill() // and with it all that is in its PID namespace
+		cmd.Process.Kill() // and with it all processes of its PID namespace
 		cmd.Wait()
 		if t.Failed() {
 			t.Logf("the console:\n%s", console.String())
@@ -87,7 +88,7 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
-// newCgroup makes a cgroup, which goes with the test and with all that was made in it.
+// newCgroup makes a cgroup, which is removed at the end of the test together with those that were made in it.
 func newCgroup(t *testing.T) *os.File {
 	t.Helper()
 	mount, err := cgroup.FindMount()
@@ -100,7 +101,7 @@ func newCgroup(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() {
 		var err error
-		// The kernel takes a moment to let go of killed processes.
+		// The kernel takes a moment to release killed processes.
 		if !fixture.Within(fixture.Patience, func() bool { err = removeCgroups(path); return err == nil }) {
 			t.Errorf("remove %s: %v", path, err)
 		}
@@ -127,7 +128,7 @@ func removeCgroups(path string) error {
 
 // boot becomes systemd.
 func boot(dir string) error {
-	// Not at clone, which would begin the namespace at the parent's cgroup.
+	// Not at clone, where the namespace would begin at the parent's cgroup.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func boot(dir string) error {
 	if err := errors.Join(os.Chdir(root), unix.PivotRoot(".", "mnt"), unix.Unmount("/mnt", unix.MNT_DETACH)); err != nil {
 		return err
 	}
-	// As it is on a host: systemd gives services slaves of this.
+	// As on a host: systemd makes slaves of this for services.
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		return err
 	}
@@ -180,7 +181,7 @@ func boot(dir string) error {
 	return syscall.Exec(systemd, []string{systemd, "--log-target=console", "--show-status=no"}, env)
 }
 
-// command runs a program as a service of the machine: in a cgroup of its own below system.slice.
+// command runs a program as a service of the machine, in its own cgroup below system.slice.
 func (m *machine) command(ctx context.Context, args ...string) *exec.Cmd {
 	enter := []string{"-t", fmt.Sprint(m.init), "-a", "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
 		"--property=KillMode=process", "--"} // conmon lives on
@@ -189,7 +190,7 @@ func (m *machine) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// try runs a program and returns what it printed, and all that it said if it fails.
+// try runs a program and returns its output, and its error output if it fails.
 func (m *machine) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(m.Context(), patience)
 	defer cancel()
@@ -202,7 +203,7 @@ func (m *machine) try(args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// run is try for what must succeed.
+// run is try for programs that must succeed.
 func (m *machine) run(args ...string) string {
 	m.Helper()
 	out, err := m.try(args...)
@@ -212,7 +213,7 @@ func (m *machine) run(args ...string) string {
 	return out
 }
 
-// fails is for what must not, and returns all that it said.
+// fails is for programs that must fail, and returns all of their output.
 func (m *machine) fails(args ...string) string {
 	m.Helper()
 	_, err := m.try(args...)
@@ -241,7 +242,7 @@ func (m *machine) write(name, text string) {
 	}
 }
 
-// copy brings a file of the host onto the machine and returns its path there.
+// copy copies a file of the host to the machine and returns its path there.
 func (m *machine) copy(file, to string) string {
 	m.Helper()
 	text, err := os.ReadFile(file)

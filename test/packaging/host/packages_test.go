@@ -19,7 +19,7 @@ import (
 // Two versions, of the same programs.
 const older, newer = "v0.0.1", "v0.0.2-3-gabc"
 
-// numbers are what packages call them.
+// numbers are the version numbers of the packages.
 var numbers = map[string]string{older: "0.0.1", newer: "0.0.2+3.gabc"}
 
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
@@ -81,7 +81,7 @@ func output(t *testing.T, name string, args ...string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// common is what both formats have, without the manual pages and docs, which are many.
+// common are the files of both formats, without the manual pages and docs, which are many.
 var common = []string{
 	"/etc/sockmap-cni/agent.yaml", "/usr/bin/sockmapctl", "/usr/lib/systemd/system/sockmap-agent.service",
 	"/usr/libexec/sockmap-cni/sockmap", "/usr/share/bash-completion/completions/sockmapctl",
@@ -101,7 +101,7 @@ var own = map[string][]string{
 	},
 }
 
-// checkFiles holds the files of a package against what it should have.
+// checkFiles compares the files of a package with the expected ones.
 func checkFiles(t *testing.T, format string, files []string) {
 	t.Helper()
 	var got []string
@@ -264,7 +264,7 @@ func TestVersionsAreInTheirOrder(t *testing.T) {
 	}
 }
 
-// packageVersion is what build.sh makes of a name by git.
+// packageVersion is build.sh's version number for a name by git.
 func packageVersion(t *testing.T, name string) string {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(top, "conf/packages/build.sh"), name)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What docs/hosts/PODMAN.md says of containers that ran before.
+// What docs/hosts/PODMAN.md describes for containers that ran before.
 func TestAContainerOfPodmanIsAdoptedByItsID(t *testing.T) {
 	h := newHost(t, managers[0])
 	h.put(h.install, older)
@@ -18,9 +18,9 @@ func TestAContainerOfPodmanIsAdoptedByItsID(t *testing.T) {
 	if h.ask("early") != 0 {
 		t.Error("redirected before it was adopted")
 	}
-	// Debian 12's podman keeps no network namespace in libcni's cache, so that nobody but it knows whose it is.
+	// Debian 12's podman stores no network namespace in libcni's cache, so only podman knows whose it is.
 	if out := h.run("sockmapctl", "adopt", "--all", "--cri", "none"); !strings.Contains(out, "adopted 0 of 0 pods") {
-		t.Errorf("--all says %s", out)
+		t.Errorf("--all prints %s", out)
 	}
 	id := strings.TrimSpace(h.run("podman", "ps", "--quiet", "--filter", "name=early"))
 	h.run("sockmapctl", "adopt", "--cri", "none", id)
@@ -28,19 +28,19 @@ func TestAContainerOfPodmanIsAdoptedByItsID(t *testing.T) {
 		t.Errorf("nothing was redirected\n%s", h.run("sockmapctl", "attachments"))
 	}
 	h.run("podman", "rm", "--force", "--time", "0", "early")
-	// podman's DEL knows nothing of sockmap: its own list is older.
+	// podman's DEL does not include sockmap, because its own list is older.
 	h.run("sockmapctl", "gc")
 	if out := h.run("sockmapctl", "attachments", "--no-headers"); strings.TrimSpace(out) != "" {
 		t.Errorf("left: %s", out)
 	}
 }
 
-// What docs/hosts/PODMAN.md says of podman without CNI.
+// What docs/hosts/PODMAN.md describes for podman without CNI.
 func TestPodmanWithNetavarkIsAcceleratedByItsSlice(t *testing.T) {
 	h := newHost(t, managers[0])
 	h.put(h.install, older)
 	h.write("/etc/containers/containers.conf", containers("netavark"))
-	h.start("early", "serve", "0.0.0.0:8080") // machine.slice is there from the first container on
+	h.start("early", "serve", "0.0.0.0:8080") // machine.slice exists from the first container on
 	h.run("sockmapctl", "attach", "--cgroup", "machine.slice", "--accept-hazards", "all")
 	h.start("server", "serve", "0.0.0.0:8080")
 	before := h.counted()
@@ -62,7 +62,7 @@ func TestPodmanWithNetavarkIsAcceleratedByItsSlice(t *testing.T) {
 	h.run("podman", "exec", "again", "/talk", "ask", "127.0.0.1:8080")
 }
 
-// counted is what was redirected between containers that nobody has registered.
+// counted is the number of bytes redirected between containers that are not registered.
 func (h *host) counted() float64 {
 	h.Helper()
 	for line := range strings.Lines(h.run("sockmapctl", "metrics", "--per-pod=false")) {
@@ -75,7 +75,7 @@ func (h *host) counted() float64 {
 			return n
 		}
 	}
-	h.Fatal("nobody counts what is redirected")
+	h.Fatal("redirected bytes are not counted")
 	return 0
 }
 
@@ -106,8 +106,8 @@ const nerdctlList = `{
   ]
 }`
 
-// What docs/hosts/NERDCTL.md says, as far as it can be run without nerdctl: its network, the real containerd, and ctr,
-// which calls the same library.
+// What docs/hosts/NERDCTL.md describes, as far as it works without nerdctl: its network, the real containerd,
+// and ctr, which uses the same library.
 func TestContainersOfContainerdInTheNetworkOfNerdctl(t *testing.T) {
 	const path, below = "/etc/cni/net.d/nerdctl-bridge.conflist", "/etc/cni/net.d/default/nerdctl-shop.conflist"
 	h := newHost(t, managers[0])
@@ -128,7 +128,7 @@ func TestContainersOfContainerdInTheNetworkOfNerdctl(t *testing.T) {
 	before := h.redirected()
 	out := h.ctr("--rm", "client", "ask", "10.4.0.2:8080")
 	if !strings.Contains(out, "ok ") || h.redirected() <= before {
-		t.Errorf("the client says %q\n%s", out, h.run("sockmapctl", "attachments"))
+		t.Errorf("the client printed %q\n%s", out, h.run("sockmapctl", "attachments"))
 	}
 	h.run(h.remove...)
 	if h.read(path) != nerdctlList || h.read(below) != shop {

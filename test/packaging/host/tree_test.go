@@ -25,7 +25,7 @@ import (
 const (
 	top   = "../../.."
 	suite = "bookworm"
-	// makeLimit is for a machine whose archive is slow.
+	// makeLimit is enough for a slow archive.
 	makeLimit = 10 * time.Minute
 )
 
@@ -35,7 +35,7 @@ var packages = []string{
 	"containernetworking-plugins", "netavark", "containerd", "rpm",
 }
 
-// tree returns the directory of a Debian system with these packages, which is made once. Nobody writes to it.
+// tree returns the directory of a Debian system with these packages, which is made once and never written to.
 func tree(t *testing.T) string {
 	t.Helper()
 	home, err := filepath.Abs(filepath.Join(top, ".cache", "host"))
@@ -80,7 +80,7 @@ func makeTree(ctx context.Context, home, dir string) error {
 	cmd := exec.CommandContext(ctx, "mmdebstrap", append(args, sources.Lines...)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	// Killed, it would leave mounts below the tree.
+	// A killed command would leave mounts below the tree.
 	cmd.WaitDelay = 5 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A removal that cannot be completed leaves the package, and what it needs to be completed.
+// A removal that cannot be completed keeps the package and the files that are needed to complete it.
 func TestARemovalThatFailsMayBeRepeated(t *testing.T) {
 	for _, with := range managers {
 		t.Run(with.format, func(t *testing.T) {
@@ -21,11 +21,11 @@ func TestARemovalThatFailsMayBeRepeated(t *testing.T) {
 			out := h.fails(h.remove...)
 			for _, want := range []string{config + ":1: colour: unknown key", "the package stays"} {
 				if !strings.Contains(out, want) {
-					t.Errorf("it says %s, and not %s", out, want)
+					t.Errorf("it prints %s, and not %s", out, want)
 				}
 			}
 			if !h.exists("/usr/bin/sockmapctl") || !h.chained() || !h.exists(plugin) {
-				t.Error("something went")
+				t.Error("something was removed")
 			}
 			h.start("server", "serve", "0.0.0.0:8080")
 			h.ask("server")
@@ -35,12 +35,13 @@ func TestARemovalThatFailsMayBeRepeated(t *testing.T) {
 	}
 }
 
-// Nothing of the package needs systemd or mounts to be installed and removed: images are made so.
+// Installing and removing the package needs neither systemd nor mounts, so that it also works when an image
+// is built.
 func TestAPackageInARootThatDoesNotRun(t *testing.T) {
 	m := newMachine(t)
 	const root = "/srv/root"
 	m.run("mkdir", "-p", root)
-	// Its own files again, without what is mounted.
+	// A copy of its own files, without mounts.
 	m.run("mount", "--bind", "/", root)
 	path := m.copy(file(t, older, "deb", runtime.GOARCH), "/root/package.deb")
 	m.run("dpkg", "--root", root, "-i", path)
@@ -56,7 +57,8 @@ func TestAPackageInARootThatDoesNotRun(t *testing.T) {
 	}
 }
 
-// A wrong configuration is told once, in the journal and by its exit code, and does not loop.
+// A wrong configuration is reported once, in the journal and by the exit code, and the service does not
+// restart in a loop.
 func TestAWrongConfigurationIsToldByTheUnit(t *testing.T) {
 	h := newHost(t, managers[0])
 	h.put(h.install, older)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package image builds the container image as a registry would get it, and looks at what is in it. The tests are all
-// there is.
+// Package image has tests only. They build the container image as for a registry, and check its contents.
 package image
 
 import (
@@ -46,7 +45,7 @@ func checkProgram(t *testing.T, path string, machine elf.Machine) {
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			t.Errorf("%s is dynamic: it asks for an interpreter, and the image has none", path)
+			t.Errorf("%s is dynamic: it needs an interpreter, and the image has none", path)
 		}
 	}
 	if libraries, err := f.ImportedLibraries(); err == nil && len(libraries) > 0 {
@@ -54,7 +53,7 @@ func checkProgram(t *testing.T, path string, machine elf.Machine) {
 	}
 }
 
-// buildah runs with storage of the test's own, and without a registry: where it would ask one, it fails.
+// buildah runs with the test's own storage, and without a registry: it fails where it would use one.
 type buildah struct{ dir, policy string }
 
 func newBuildah(t *testing.T) buildah {
@@ -152,7 +151,7 @@ func checkConfig(t *testing.T, inspected, arch string) {
 	}
 }
 
-// checkRuns starts both programs with nothing around them but the image.
+// checkRuns starts both programs with only the files of the image.
 func checkRuns(t *testing.T, root string) {
 	t.Helper()
 	for _, c := range []struct {

@@ -41,7 +41,7 @@ func TestAlertsAreOfWhatIsExported(t *testing.T) {
 			t.Errorf("%s: %s", name, problem)
 		}
 		if s := r.Labels["severity"]; s != "info" && s != "warning" {
-			t.Errorf("%s: severity %q: nothing that sockmap does wrong is worth waking somebody", name, s)
+			t.Errorf("%s: severity %q: no fault of sockmap is urgent enough to wake a person", name, s)
 		}
 		if r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.For == 0 {
 			t.Errorf("%s: summary, description or for is missing", name)
@@ -49,7 +49,7 @@ func TestAlertsAreOfWhatIsExported(t *testing.T) {
 	}
 }
 
-// Series of one minute each, x N being N more of the same. ok is as on a node where all is well.
+// Series of one minute each; x N means N more of the same. ok is a node without problems.
 const (
 	node = `instance="a:9469",node="a"`
 	ok   = `
@@ -84,7 +84,7 @@ const (
 `
 )
 
-// wrong has, for each alert, series that take the place of those of the same labels, or come in addition.
+// wrong has, for each alert, series that replace those with the same labels, or are added.
 var wrong = map[string]string{
 	"SockmapAgentDown":         `up{job="kube-system/sockmap-cni",NODE} 0x3000`,
 	"SockmapNotReadable":       `sockmap_collection_errors_total{NODE} 0+2x3000`,
@@ -104,7 +104,7 @@ var wrong = map[string]string{
 	"SockmapVersionsDiffer":    `sockmap_build_info{version="2",instance="b:9469",node="b"} 1x3000`,
 }
 
-// with puts series into those of a good node.
+// with adds series to those of a good node.
 func with(series string) string {
 	replaced, _, _ := strings.Cut(series, "}")
 	var b strings.Builder
@@ -154,8 +154,8 @@ func TestAlertsFireForWhatIsWrongAndNothingElse(t *testing.T) {
 	}
 }
 
-// firing tells whether one series of the rule has been there for as long as the rule waits, in the last hours of the
-// 50 that are loaded. It looks every five minutes.
+// firing reports whether one series of the rule has been present for as long as the rule's duration, in the
+// last hours of the 50 that are loaded. It checks every five minutes.
 func firing(t *testing.T, r rulefmt.Rule, query func(time.Time) promql.Vector) bool {
 	t.Helper()
 	const step = 5 * time.Minute

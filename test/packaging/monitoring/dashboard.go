@@ -10,7 +10,7 @@ type object = map[string]any
 // query is one line of a panel.
 type query struct{ expr, legend string }
 
-// panel is one of the dashboard's, in the words of this package.
+// panel describes one panel of the dashboard.
 type panel struct {
 	title, kind, unit string
 	wide, high        int // of 24 columns; in rows of 30 pixels
@@ -31,7 +31,7 @@ const (
 	ofPods = of + `,namespace=~"$namespace"`
 )
 
-// Dashboard returns it as Grafana imports it.
+// Dashboard returns it in the form that Grafana imports.
 func Dashboard() (string, error) {
 	out, err := json.MarshalIndent(object{
 		"uid":           "sockmap-cni",

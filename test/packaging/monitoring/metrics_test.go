@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/metrics"
 )
 
-// Labels that the scrape adds. up is Prometheus's own.
+// Labels that the scrape adds. up is Prometheus's own metric.
 var (
 	scrapeLabels = []string{"instance", "job", "node"}
 	foreign      = map[string][]string{"up": nil}
@@ -56,7 +56,8 @@ func exported(t *testing.T) map[string][]string {
 
 var parse = parser.NewParser(parser.Options{})
 
-// problems of an expression: what does not parse, what nobody exports, a rate of a gauge, a label that no series has.
+// problems of an expression: a syntax error, a metric that is not exported, a rate of a gauge, a label that
+// no series has.
 func problems(expr string, known map[string][]string) (all []string) {
 	e, err := parse.ParseExpr(expr)
 	if err != nil {
@@ -84,7 +85,7 @@ func problems(expr string, known map[string][]string) (all []string) {
 func selectorProblems(s *parser.VectorSelector, known map[string][]string) (all []string) {
 	has, ok := known[s.Name]
 	if _, theirs := foreign[s.Name]; !ok && !theirs {
-		return []string{fmt.Sprintf("nobody exports %s", s.Name)}
+		return []string{fmt.Sprintf("%s is not exported", s.Name)}
 	}
 	for _, m := range s.LabelMatchers {
 		if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) && !slices.Contains(scrapeLabels, m.Name) {
@@ -106,7 +107,7 @@ func callProblems(c *parser.Call) []string {
 	return nil
 }
 
-// groupingProblems looks at what is summed by: each label must be one of the metrics below.
+// groupingProblems checks the labels of a sum: each must be a label of one of its metrics.
 func groupingProblems(a *parser.AggregateExpr, known map[string][]string) (all []string) {
 	var has []string
 	parser.Inspect(a.Expr, func(n parser.Node, _ []parser.Node) error {
@@ -129,7 +130,7 @@ func TestProblemsAreFound(t *testing.T) {
 		"sockmap_enabled == 0":                            "",
 		"sum by (mode) (sockmap_active_flows)":            "",
 		"sockmap_enabled ==":                              "parse error",
-		"sockmap_is_on == 0":                              "nobody exports",
+		"sockmap_is_on == 0":                              "sockmap_is_on is not exported",
 		`sockmap_attachments{stat="declined"}`:            "no label stat",
 		"rate(sockmap_active_flows[5m])":                  "no counter",
 		"sum by (reason) (rate(sockmap_flows_total[5m]))": "by reason",

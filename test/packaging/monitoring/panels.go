@@ -47,7 +47,7 @@ func overview() []panel {
 		stat("Switched off", "short", "Nodes after sockmapctl disable.", "count(sockmap_enabled{"+of+"} == 0) or vector(0)"),
 		stat("Accelerated", "short", "Containers that take part.", `sum(sockmap_attachments{state="accelerated",`+of+"})"),
 		stat("Declined", "short", "Containers that do not.", `sum(sockmap_attachments{state="declined",`+of+"})"),
-		stat("Pods left out", "short", "That ran before the installation, and that nobody has adopted.",
+		stat("Pods left out", "short", "They ran before the installation and are not adopted.",
 			`sum(sockmap_pods{state="left-out",reason="older",`+of+"}) or vector(0)"),
 		stat("Redirected", "percentunit", "Share of the bytes between containers of one node that never saw the TCP/IP stack.",
 			share("sockmap_redirected_bytes_total", "sockmap_tcp_bytes_total", ofPods)),
@@ -101,7 +101,7 @@ func connections() []panel {
 
 func nodes() []panel {
 	return []panel{
-		graph("How full the maps are", "percentunit", "Beyond their room, connections stay on TCP.",
+		graph("How full the maps are", "percentunit", "When a map is full, new connections stay on TCP.",
 			query{"max by (instance, node, map) (sockmap_map_entries{" + of + "} / sockmap_map_max_entries{" + of + "})", "{{node}} {{instance}} {{map}}"}),
 		graph("Scrapes that could not read", "short", "The programs are not loaded, or are of another version.",
 			query{"sum by (instance, node) (increase(sockmap_collection_errors_total{" + of + "}[$__rate_interval]))", "{{node}} {{instance}}"}),

@@ -20,8 +20,9 @@ import (
 
 const conflist = `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","ipam":{"type":"host-local"}}]}`
 
-// The agent, with the arguments, rights and mounts of the chart, becomes ready on this kernel: it has installed the plugin,
-// chained it and loaded the programs. At its end, with uninstallOnExit, it takes all of it back.
+// The agent, with the arguments, rights and mounts of the chart, becomes ready on this kernel: it has
+// installed the plugin, chained it and loaded the programs. At its end, with uninstallOnExit, it undoes all
+// of that.
 func TestAgentBecomesReady(t *testing.T) {
 	program := build(t)
 	address := freeAddress(t)
@@ -67,7 +68,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// await waits until url answers 200.
+// await waits until url returns status 200.
 func await(t *testing.T, url string, why func() string) {
 	t.Helper()
 	last := "no answer"

@@ -21,7 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A container runs in a child process, which is this test's executable and finds its orders in the environment.
+// A container runs in a child process, which is this test's executable and gets its orders in the
+// environment.
 const (
 	containerVariable = "SOCKMAP_TEST_CONTAINER"
 	talkVariable      = "SOCKMAP_TEST_TALK"
@@ -50,7 +51,7 @@ type mount struct {
 	ReadOnly       bool
 }
 
-// container is what a runtime makes of one container of the pod.
+// container is one container of the pod, as a runtime makes it.
 type container struct {
 	Root         string // an empty directory
 	Cgroup       string // of its own, which its cgroup namespace begins at
@@ -62,7 +63,7 @@ type container struct {
 	Capabilities []string // all that it keeps, without CAP_
 }
 
-// running is one that has been started.
+// running is a started container.
 type running struct {
 	*exec.Cmd
 	out, err *output
@@ -122,7 +123,7 @@ func (c container) start(t *testing.T, args ...string) (r running, stop func()) 
 	})
 }
 
-// run returns the exit code of sockmapctl and what it has said.
+// run returns the exit code and the output of sockmapctl.
 func (c container) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	r, _ := c.start(t, args...)
@@ -144,7 +145,7 @@ func (c container) must(t *testing.T, codes []int, args ...string) string {
 	return out
 }
 
-// becomeContainer never returns when all goes well.
+// becomeContainer does not return unless an error occurs.
 func becomeContainer(orders string) error {
 	runtime.LockOSThread() // capabilities belong to the thread, and exec keeps those of its own
 	var c container
@@ -157,7 +158,7 @@ func becomeContainer(orders string) error {
 	if err := dropCapabilities(c.Capabilities); err != nil {
 		return err
 	}
-	// What allowPrivilegeEscalation: false does.
+	// The effect of allowPrivilegeEscalation: false.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
@@ -167,12 +168,12 @@ func becomeContainer(orders string) error {
 
 func (c container) enterRoot() error {
 	if !c.HostCgroups {
-		// Not at clone, which would begin it at the parent's cgroup.
+		// Not at clone, where it would begin at the parent's cgroup.
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 			return err
 		}
 	}
-	// The host sees nothing of what is mounted here; what it mounts is seen here.
+	// Mounts made here are not visible on the host, but mounts of the host are visible here.
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return err
 	}
@@ -210,7 +211,7 @@ func (c container) enterRoot() error {
 	return os.Chdir("/")
 }
 
-// makeNull makes the one device that Go programs use, as every runtime does.
+// makeNull makes /dev/null, the one device that Go programs use, as every runtime does.
 func makeNull(dev string) error {
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return err
@@ -233,13 +234,13 @@ func (m mount) bind(root string) error {
 	return unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
 }
 
-// numbers of the capabilities that the chart or these tests speak of, linux/capability.h.
+// numbers of the capabilities that the chart or these tests use, see linux/capability.h.
 var numbers = map[string]uintptr{
 	"NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_ADMIN": unix.CAP_SYS_ADMIN, "DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH,
 	"BPF": unix.CAP_BPF, "PERFMON": unix.CAP_PERFMON, "SYS_PTRACE": unix.CAP_SYS_PTRACE, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE,
 }
 
-// dropCapabilities bounds what root will have after exec.
+// dropCapabilities bounds the capabilities of root after exec.
 func dropCapabilities(keep []string) error {
 	kept := map[uintptr]bool{}
 	for _, name := range keep {

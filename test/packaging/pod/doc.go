@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pod runs sockmapctl on this kernel as the chart's DaemonSet would: with its capabilities, mounts and read-only root,
-// in namespaces like a container's. The tests are all there is.
+// Package pod has tests only. They run sockmapctl on this kernel as the chart's DaemonSet would: with its
+// capabilities, mounts and read-only root, in namespaces like a container's.
 package pod

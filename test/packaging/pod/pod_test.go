@@ -49,7 +49,7 @@ func rendered(t *testing.T, values map[string]any) corev1.PodSpec {
 	return corev1.PodSpec{}
 }
 
-// build makes the programs as the image has them, and returns their directory.
+// build makes the programs as in the image, and returns their directory.
 func build(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,7 +61,7 @@ func build(t *testing.T) string {
 	return dir
 }
 
-// ownBPFFS is what stands in for the node's.
+// ownBPFFS replaces the node's bpffs.
 func ownBPFFS(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,7 +76,7 @@ func ownBPFFS(t *testing.T) string {
 	return dir
 }
 
-// source is the directory of the host that the container sees at target.
+// source is the directory of the host that is mounted at target in the container.
 func (c container) source(t *testing.T, target string) string {
 	t.Helper()
 	i := slices.IndexFunc(c.Mounts, func(m mount) bool { return m.Target == target })
@@ -100,7 +100,8 @@ func newCgroup(t *testing.T) string {
 	return path
 }
 
-// removeCgroup waits a little: the kernel lets go of a process's cgroup a moment after the process is reaped.
+// removeCgroup waits for a moment: the kernel releases a process's cgroup a little later than the process is
+// reaped.
 func removeCgroup(t *testing.T, path string) {
 	t.Helper()
 	var err error
@@ -109,7 +110,8 @@ func removeCgroup(t *testing.T, path string) {
 	}
 }
 
-// agentContainer is the agent's, with bpffs and the CNI directories of the test's own in place of the node's.
+// agentContainer is the agent's container, with the test's own bpffs and CNI directories in place of the
+// node's.
 func agentContainer(t *testing.T, programs string, values map[string]any) container {
 	t.Helper()
 	pod := rendered(t, values)
@@ -151,9 +153,9 @@ func (c container) without(name string, instead ...string) container {
 func TestAgentsRightsSuffice(t *testing.T) {
 	c := agentContainer(t, build(t), nil)
 	if out := c.must(t, []int{exitDone}, "load"); !strings.Contains(out, "loaded") {
-		t.Errorf("load says %q", out)
+		t.Errorf("load prints %q", out)
 	}
-	// Nobody but root passes the checks of privileges, so that they pass counts, too.
+	// Only root passes the checks of privileges, so passing them shows something, too.
 	c.must(t, []int{exitDone, exitHazards}, "doctor")
 	c.must(t, []int{exitDone, exitHazards}, "status")
 	c.must(t, []int{exitDone}, "attachments")
@@ -163,7 +165,8 @@ func TestAgentsRightsSuffice(t *testing.T) {
 	g := newTalkers(t)
 	c.must(t, []int{exitDone}, "attach", "--cgroup", g.cgroup, "--accept-hazards", "all")
 	g.start(t)
-	// The namespace of the connection has a name in /run/netns, as a pod's has, and no process that this container sees.
+	// The namespace of the connection has a name in /run/netns, like a pod's, and no process that this
+	// container sees.
 	if out := c.must(t, []int{exitDone}, "flows", "--no-headers"); strings.Count(out, "127.0.0.1:") != 4 {
 		t.Errorf("flows lists not the two ends of one connection:\n%s", out)
 	}
@@ -176,18 +179,18 @@ func TestAgentsRightsSuffice(t *testing.T) {
 		t.Error("gc knows without DAC_READ_SEARCH that a cgroup is gone: the chart need not add it")
 	}
 	if out := c.must(t, []int{exitDone}, "gc"); !strings.Contains(out, "its cgroup is gone") {
-		t.Errorf("gc of a cgroup that is gone says %q", out)
+		t.Errorf("gc of a removed cgroup prints %q", out)
 	}
 	c.must(t, []int{exitDone}, "unload")
 }
 
-// What the chart adds beyond nothing is needed: without it, something of the above fails.
+// Each right that the chart adds is needed: without it, one of the tests above fails.
 func TestAgentsRightsAreNeeded(t *testing.T) {
 	c := agentContainer(t, build(t), nil)
 	for _, less := range []container{
 		c.without("NET_ADMIN"),
 		c.without("SYS_ADMIN"),
-		// What SYS_ADMIN was divided into is not enough for setns.
+		// The capabilities that were split from SYS_ADMIN are not enough for setns.
 		c.without("SYS_ADMIN", "BPF", "PERFMON"),
 	} {
 		code, _, complaint := less.run(t, "load")
@@ -211,8 +214,8 @@ func TestRootIsReadOnly(t *testing.T) {
 	}
 }
 
-// Where the host has cgroup v1, containers have its namespace of cgroups, and see the root of cgroup2, in which they may
-// make nothing.
+// On a host with cgroup v1, containers have its cgroup namespace, and see the root of cgroup2, in which they
+// may not create anything.
 func TestTheAgentLoadsWithTheHostsCgroupNamespace(t *testing.T) {
 	if m, err := cgroup.FindMount(); err != nil || m.Path == "/sys/fs/cgroup" {
 		t.Skipf("this host has no cgroup v1: cgroup2 is at %q (%v)", m.Path, err)

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// talkers is a process with both ends of a connection, in a cgroup and a named network namespace of its own.
+// talkers is a process with both ends of a connection, in its own cgroup and named network namespace.
 type talkers struct {
 	cgroup string
 	netns  string
@@ -64,7 +64,7 @@ func (g *talkers) start(t *testing.T) {
 	}
 }
 
-// stop removes all of it. It may be called again.
+// stop removes everything. It may be called again.
 func (g *talkers) stop(t *testing.T) {
 	t.Helper()
 	if g.cmd != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command pause keeps a pod's namespaces until it is told to end, as the pause container of a cluster does.
+// Command pause keeps a pod's namespaces until a signal ends it, as the pause container of a cluster does.
 package main
 
 import (

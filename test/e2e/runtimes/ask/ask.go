@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ask is what a test and a runtime that it has started say to each other: one line of JSON each way.
+// Package ask is the protocol between a test and a runtime that it has started: one line of JSON in each
+// direction.
 package ask
 
-// A Request is one thing to do. What a runtime does not know of a pod is left out by the runtime, not by the test.
+// A Request is one operation. The runtime omits what it does not know of a pod; the test sends everything.
 type Request struct {
 	Verb string // add, check, del, gc, status, load; not every runtime has each
 
@@ -22,11 +23,11 @@ type Reply struct {
 	IPs   []string `json:",omitempty"` // add, check
 }
 
-// Setup is how a runtime is told where its things are.
+// Setup has the paths of a runtime.
 type Setup struct {
 	ConfDir  string // of conflists
 	BinDir   string // of plugins
-	CacheDir string // of libcni, for runtimes with which that can be chosen
+	CacheDir string // of libcni's cache, for runtimes with a setting for it
 	Network  string // name of the default network
 	Systemd  bool   // the cgroup driver
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package recorded is how a runtime called a plugin, as cmd/recorder has seen it.
+// Package recorded has the calls of a plugin by a runtime, as cmd/recorder records them.
 package recorded
 
 import (
@@ -15,7 +15,7 @@ import (
 	"slices"
 )
 
-// A Call of a plugin: its environment, and what this project reads of its configuration.
+// A Call of a plugin: its environment, and the parts of its configuration that this project reads.
 type Call struct {
 	Plugin, Command, ContainerID, NetNS, IfName, Args string
 	Conf                                              Conf
@@ -32,13 +32,13 @@ type Conf struct {
 	Valid *[]Attachment `json:"cni.dev/valid-attachments"`
 }
 
-// Attachment is an element of what GC is told to keep.
+// Attachment is an element of GC's list of valid attachments.
 type Attachment struct {
 	ContainerID string `json:"containerID"`
 	IfName      string `json:"ifname"`
 }
 
-// Calls reads what the recorder in the directory bin has recorded so far.
+// Calls reads the calls that the recorder in the directory bin has recorded so far.
 func Calls(bin string) ([]Call, error) {
 	b, err := os.ReadFile(filepath.Join(bin, "calls"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Report writes what the tests of runtimes have found as a table.
+// Report writes the results of the tests of runtimes as a table.
 //
 //	report DIRECTORY...                          prints it
-//	report -into docs/RUNTIMES.md DIRECTORY...   replaces what stands between two marked lines of the document
+//	report -into docs/RUNTIMES.md DIRECTORY...   replaces the text between two marked lines of the document
 //
-// The directory seldom has rows of tests that are no part of make test.
+// The directory seldom has rows of tests that make test does not run.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
-// The table stands between the marked lines of the document.
+// The table is between the marked lines of the document.
 var section = marked.Section{Name: "runtimes", Target: "docs"}
 
 func main() {
@@ -37,7 +37,7 @@ func run(out io.Writer, args []string) error {
 		return err
 	}
 	if f.NArg() == 0 {
-		return errors.New("write table: directories of rows are needed (make test-runtimes leaves .cache/runtimes)")
+		return errors.New("write table: directories of rows needed (make test-runtimes writes .cache/runtimes)")
 	}
 	rows, err := row.ReadAll(f.Args()...)
 	if err != nil {
@@ -61,7 +61,7 @@ func table(rows []row.Row) string {
 	return b.String()
 }
 
-// cell keeps a text inside its cell.
+// cell escapes a text for a cell of the table.
 func cell(s string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s)
 }

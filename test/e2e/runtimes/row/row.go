@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package row is what the tests of runtimes leave for docs/RUNTIMES.md: one file of JSON for each runtime.
+// Package row is the format of the results of the tests of runtimes for docs/RUNTIMES.md: one JSON file for
+// each runtime.
 package row
 
 import (
@@ -14,16 +15,16 @@ import (
 	"strings"
 )
 
-// A Row says how one runtime, as far as it was run, got on with sockmap.
+// A Row is the result of one runtime with sockmap.
 type Row struct {
 	Runtime string   `json:"runtime"`
-	Version string   `json:"version"` // of what was run
-	Cgroup  string   `json:"cgroup"`  // where the cgroup came from, as the data path's record says
+	Version string   `json:"version"` // of the runtime
+	Cgroup  string   `json:"cgroup"`  // the source of the cgroup, as in the attachment
 	Calls   []string `json:"calls"`   // of the sockmap binary, in the order in which each was first seen
 	Result  string   `json:"result"`
 }
 
-// ErrIncomplete means a row in which something was left out.
+// ErrIncomplete means a row in which a field is empty.
 var ErrIncomplete = errors.New("row without one of runtime, version, cgroup, calls, result")
 
 func (r Row) check() error {
@@ -33,7 +34,7 @@ func (r Row) check() error {
 	return nil
 }
 
-// Write leaves r as the file NAME.json of dir.
+// Write writes r to the file NAME.json of dir.
 func Write(dir, name string, r Row) error {
 	if err := r.check(); err != nil {
 		return fmt.Errorf("write row %s: %w", name, err)
@@ -51,7 +52,7 @@ func Write(dir, name string, r Row) error {
 	return nil
 }
 
-// Remove takes the row of an earlier run away, so that a test that fails leaves none.
+// Remove removes the row of an earlier run, so that a test that fails leaves none.
 func Remove(dir, name string) error {
 	if err := os.Remove(file(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove row: %w", err)
@@ -67,7 +68,7 @@ func ReadAll(dirs ...string) ([]Row, error) {
 	for _, dir := range dirs {
 		more, err := filepath.Glob(filepath.Join(dir, "*.json"))
 		if err != nil || len(more) == 0 {
-			return nil, fmt.Errorf("read rows: none in %s (make test-runtimes leaves them)", dir)
+			return nil, fmt.Errorf("read rows: none in %s (make test-runtimes writes them)", dir)
 		}
 		files = append(files, more...)
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Recorder stands in a runtime's directory of plugins under the name of one. It writes down how it was called, in the
-// file calls beside it, and becomes the real one, in the directory real beside it.
+// Recorder replaces a plugin in a runtime's directory, under the plugin's name. It records how it was called,
+// in the file calls next to it, and executes the real plugin, in the directory real next to it.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 }
 
 func run() error {
-	// As it was called: /proc/self/exe would lead past links.
+	// The path by which it was called: /proc/self/exe would follow links.
 	here, name := filepath.Split(os.Args[0])
 	stdin, err := io.ReadAll(os.Stdin)
 	if err != nil {
@@ -45,7 +45,7 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("record call: %w", err)
 	}
-	if _, err := f.Write(append(line, '\n')); err != nil { // at once: other plugins may append, too
+	if _, err := f.Write(append(line, '\n')); err != nil { // in one write: other plugins may append, too
 		return fmt.Errorf("record call: %w", err)
 	}
 	if err := again(stdin); err != nil {
@@ -55,7 +55,7 @@ func run() error {
 	return fmt.Errorf("become %s: %w", real, unix.Exec(real, os.Args, os.Environ()))
 }
 
-// again makes b what the standard input begins with.
+// again makes b the beginning of the standard input.
 func again(b []byte) error {
 	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
 	if err != nil {

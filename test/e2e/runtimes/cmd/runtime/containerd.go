@@ -37,7 +37,7 @@ func (c containerd) do(ctx context.Context, r ask.Request) ([]string, error) {
 		return nil, c.cni.Remove(ctx, r.ID, r.NetNS, options(r)...)
 	case "status":
 		return nil, c.cni.Status()
-	case "load": // what it does by itself when a file of the directory changes
+	case "load": // it does this itself when a file of the directory changes
 		return nil, c.load()
 	}
 	return nil, unknown(r)
@@ -72,7 +72,7 @@ func addresses(res *gocni.Result, err error) (ips []string, _ error) {
 	return ips, nil
 }
 
-// ctr is `ctr run --cni`: the first network of the directory, and nothing said of the container.
+// ctr is `ctr run --cni`: the first network of the directory, and no data about the container.
 type ctr struct{ cni gocni.CNI }
 
 func newCtr(s ask.Setup) (runtime, error) {
@@ -91,8 +91,8 @@ func (c ctr) do(ctx context.Context, r ask.Request) ([]string, error) {
 	return nil, unknown(r)
 }
 
-// nerdctl is the hook that nerdctl enters for createRuntime in each container's OCI configuration. It removes before it
-// adds, in case the container is started again.
+// nerdctl is the hook that nerdctl adds for createRuntime to each container's OCI configuration. It removes
+// before it adds, in case the container was started before.
 func nerdctl(s ask.Setup, stdin io.Reader, file string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -25,7 +25,7 @@ func newCRIO(s ask.Setup) (runtime, error) {
 func (c crio) do(ctx context.Context, r ask.Request) ([]string, error) {
 	switch r.Verb {
 	case "add":
-		// CRI-O asks for the status of what it has just made, and gives the pod up if there is none.
+		// CRI-O asks for the status of the pod that it has just made, and removes the pod if there is none.
 		if _, err := c.cni.SetUpPodWithContext(ctx, c.pod(r)); err != nil {
 			return nil, err
 		}
@@ -64,8 +64,8 @@ func (c crio) status(ctx context.Context, r ask.Request) (ips []string, err erro
 	return ips, nil
 }
 
-// pod is what CRI-O's newPodNetwork makes of a sandbox: with the systemd driver of the cgroup's path only the last part
-// is left by then.
+// pod is the pod that CRI-O's newPodNetwork makes from a sandbox. With the systemd driver it has only the
+// last part of the cgroup's path.
 func (c crio) pod(r ask.Request) ocicni.PodNetwork {
 	cgroup := r.CgroupParent
 	if c.setup.Systemd {

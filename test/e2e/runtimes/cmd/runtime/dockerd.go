@@ -13,7 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 )
 
-// dockerd stands for cri-dockerd, which calls libcni itself. It cannot be built as a library; what it passes is here.
+// dockerd does what cri-dockerd does, which calls libcni itself. It cannot be built as a library; this passes
+// the same values.
 type dockerd struct {
 	cni  *libcni.CNIConfig
 	list *libcni.NetworkConfigList

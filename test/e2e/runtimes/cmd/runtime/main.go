@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Runtime does what a container runtime does to the network of its pods, with the library that it does it with.
+// Runtime does what a container runtime does for the network of its pods, with the same library.
 //
-//	runtime crio|containerd|cri-dockerd SETUP   answers requests, a line of JSON each, until its input ends
+//	runtime crio|containerd|cri-dockerd SETUP   handles requests, one line of JSON each, until its input ends
 //	runtime nerdctl SETUP FILE                  is the OCI hook createRuntime and leaves a reply in FILE
 //
-// SETUP is JSON, an ask.Setup. It is to be started in the network namespace and the cgroup of the node's runtime.
+// SETUP is JSON, an ask.Setup. It must be started in the network namespace and the cgroup of the node's
+// runtime.
 package main
 
 import (
@@ -20,10 +21,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 )
 
-// patience bounds what one request may take.
+// patience bounds one request.
 const patience = time.Minute
 
-// A runtime answers requests.
+// A runtime handles requests.
 type runtime interface {
 	do(ctx context.Context, r ask.Request) ([]string, error)
 }

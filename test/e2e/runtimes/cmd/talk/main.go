@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Talk is what runs in containers: two of them talk to each other, and every byte is checked.
+// Talk runs in containers: two of them exchange data, and every byte is checked.
 //
-//	talk serve ADDRESS:PORT   sends back what it gets, until it is ended
+//	talk serve ADDRESS:PORT   echoes until it is ended
 //	talk ask ADDRESS:PORT     sends requests and compares the answers; "ok N": N bytes went each way
 //	talk pause                does nothing, until it is ended
 package main
@@ -23,7 +23,7 @@ import (
 
 var requests = traffic.Requests{Seed: 7, Size: 4096, Count: 512}
 
-// patience is for a server that is not there yet.
+// patience is for a server that does not listen yet.
 const patience = 10 * time.Second
 
 func main() {
