@@ -3,7 +3,7 @@
  * TCP between containers of one node, handed from socket to socket.
  *
  *   sock_ops       per cgroup: takes the sockets of registered network namespaces into the sockhash
- *   sock_ops_any   the same for a cgroup that was attached by hand: sockets of every network namespace
+ *   sock_ops_any   the same for a cgroup attached with sockmapctl attach: sockets of every network namespace
  *   rearm          runs after a program of others that may have cleared our callbacks, and sets them again
  *   verdict        per message: redirects it to the other end, or passes it to TCP
  */

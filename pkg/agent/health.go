@@ -150,7 +150,7 @@ func (a *Agent) partStatuses() []partStatus {
 // unloadedAsWanted reports whether the programs are not loaded because a user has unloaded them. The next
 // container loads them.
 func (a *Agent) unloadedAsWanted(err error) bool {
-	_, unloaded := datapath.UnloadedByHand(a.Node.Dir)
+	_, unloaded := datapath.UnloadedOnRequest(a.Node.Dir)
 	return unloaded && errors.Is(err, datapath.ErrNotLoaded)
 }
 

@@ -38,7 +38,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	case errors.Is(err, datapath.ErrForeignState):
 		stays = err // and whoever uses it does so with the installed plugin
 	}
-	if a.unloadedByHand(err) {
+	if a.unloadedOnRequest(err) {
 		a.health.set(partPrograms, nil)
 		return nil, nil // a user wanted it so, and the next container loads the programs
 	}
@@ -134,10 +134,10 @@ func withoutAge(err error) error {
 	return err
 }
 
-// unloadedByHand logs once that a user has unloaded the programs, and once that this is over.
-func (a *Agent) unloadedByHand(err error) bool {
-	const subject = "unloaded by hand"
-	unloaded := errors.Is(err, endpoint.ErrUnloadedByHand)
+// unloadedOnRequest logs once that a user has unloaded the programs, and once that this is over.
+func (a *Agent) unloadedOnRequest(err error) bool {
+	const subject = "unloaded"
+	unloaded := errors.Is(err, endpoint.ErrUnloadedOnRequest)
 	switch {
 	case unloaded && a.reported.changed(subject, err.Error()):
 		a.log().Warn("the programs are not loaded until a container is added or somebody asks for it", "reason", err)

@@ -20,7 +20,7 @@ func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
 	if _, err := n.SetDisabled(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if unloaded, err := n.UnloadByHand(t.Context(), false); err != nil || !unloaded {
+	if unloaded, err := n.UnloadOnRequest(t.Context(), false); err != nil || !unloaded {
 		t.Fatalf("unloaded %v, %v", unloaded, err)
 	}
 	const told = "the programs are not loaded until a container is added or somebody asks for it"

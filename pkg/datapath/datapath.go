@@ -108,8 +108,8 @@ func notLoaded(dir string) error {
 		}
 		return wrong
 	}
-	if at, ok := UnloadedByHand(dir); ok {
-		return fmt.Errorf("%w below %s: it was unloaded by hand at %s", ErrNotLoaded, dir, at.Format(time.RFC3339))
+	if at, ok := UnloadedOnRequest(dir); ok {
+		return fmt.Errorf("%w below %s: it was unloaded with sockmapctl unload at %s", ErrNotLoaded, dir, at.Format(time.RFC3339))
 	}
 	return fmt.Errorf("%w below %s", ErrNotLoaded, dir)
 }

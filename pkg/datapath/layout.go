@@ -68,7 +68,7 @@ func (l layout) link(k LinkKey) string {
 // LinkKey names one link: the cgroup and whether it takes every network namespace.
 type LinkKey struct {
 	CgroupID uint64
-	Manual   bool // attached by hand: every namespace; else registered ones only
+	Manual   bool // attached with sockmapctl attach: every namespace; else registered ones only
 }
 
 // String is the name of the link's pin.

@@ -72,7 +72,7 @@ func TestOnlyRegisteredNamespacesTakePart(t *testing.T) {
 	if redirects(t, d, stranger, 8080) {
 		t.Error("a namespace that nobody registered is accelerated")
 	}
-	pods[0].group.attach(t, d) // by hand: every namespace, and both links fire for the registered one
+	pods[0].group.attach(t, d) // manual: every namespace, and both links fire for the registered one
 	if !redirects(t, d, stranger, 8080) || !redirects(t, d, pods[0], 8080) {
 		t.Error("with a link of every namespace something is not accelerated")
 	}

@@ -108,7 +108,7 @@ func (o *loaded) probedByTCP() string {
 	if len(why) == 0 {
 		return ""
 	}
-	return " (messages of all probes by TCP: " + strings.Join(why, ", ") + ")"
+	return " (messages of all probes over TCP: " + strings.Join(why, ", ") + ")"
 }
 
 // learn sets why the observers run.

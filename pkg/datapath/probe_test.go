@@ -31,7 +31,7 @@ func TestAProbeThatFailsSaysWhyMessagesWentByTCP(t *testing.T) {
 		return 0, 0, errors.New("nothing is redirected")
 	}
 	_, err := Load(dir, s)
-	if err == nil || !strings.Contains(err.Error(), "nothing is redirected (messages of all probes by TCP: ") ||
+	if err == nil || !strings.Contains(err.Error(), "nothing is redirected (messages of all probes over TCP: ") ||
 		!strings.Contains(err.Error(), "rcvlowat 1") {
 		t.Errorf("%v", err)
 	}

@@ -36,7 +36,7 @@ func (d *Datapath) Yields(cgroup *os.File) error {
 		if n.Sockmap != "" {
 			return &NeighbourError{
 				n, fmt.Sprintf("owns sockmap %q, in which a socket cannot be together with ours", n.Sockmap),
-				`to accelerate all the same, first come, first served: "coexist": "share"`,
+				`to accelerate the sockets that are not in it yet, set "coexist": "share"`,
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Stray is a config map whose flows are still redirected, though no pin on this node leads to it: its bpffs
-// was unmounted, its mount namespace ended, or its pins were removed by hand. Its flows end with their
+// was unmounted, its mount namespace ended, or its pins were removed by somebody. Its flows end with their
 // connections.
 type Stray struct {
 	Config  ebpf.MapID

@@ -27,16 +27,16 @@ func Unload(dir string, force bool) error {
 	return err
 }
 
-// UnloadByHand is Unload by a person: until the next load the directory keeps marks of that, see
-// UnloadedByHand and StaysDisabled. It reports whether anything was loaded.
-func UnloadByHand(dir string, force bool) (unloaded bool, err error) {
-	return Removal{Force: force, ByHand: true}.Do(dir)
+// UnloadOnRequest is Unload by a person: until the next load the directory keeps marks of that, see
+// UnloadedOnRequest and StaysDisabled. It reports whether anything was loaded.
+func UnloadOnRequest(dir string, force bool) (unloaded bool, err error) {
+	return Removal{Force: force, OnRequest: true}.Do(dir)
 }
 
 // Removal is an Unload with options.
 type Removal struct {
-	Force  bool
-	ByHand bool // see UnloadByHand
+	Force     bool
+	OnRequest bool // see UnloadOnRequest
 	// Step is called before each change; its error ends the unload there. The next unload continues, and also
 	// finds out whether a person had disabled. nil: no calls.
 	Step func(name string) error
@@ -73,13 +73,13 @@ func (r Removal) unload(dir string) (unloaded bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if r.ByHand {
+	if r.OnRequest {
 		if err := r.mark(dir, stood); err != nil {
 			return false, err
 		}
 	}
 	unloaded, err = r.removeStates(dir, entries)
-	if err != nil || r.ByHand {
+	if err != nil || r.OnRequest {
 		return unloaded, err
 	}
 	// Files that are not sockmap's stay, and so does the directory.
@@ -92,7 +92,7 @@ func (r Removal) unload(dir string) (unloaded bool, err error) {
 func (r Removal) removeStates(dir string, entries []os.DirEntry) (unloaded bool, err error) {
 	var errs []error
 	for _, e := range entries {
-		if !isOurs(e.Name()) || isMark(e.Name()) && r.ByHand {
+		if !isOurs(e.Name()) || isMark(e.Name()) && r.OnRequest {
 			continue
 		}
 		if err := r.step("remove " + e.Name()); err != nil {

@@ -27,8 +27,8 @@ const (
 
 func isMark(name string) bool { return name == markUnloaded || name == markDisabled }
 
-// UnloadedByHand reports whether a person has unloaded the state below dir, and when. It takes no lock.
-func UnloadedByHand(dir string) (at time.Time, ok bool) {
+// UnloadedOnRequest reports whether a person has unloaded the state below dir, and when. It takes no lock.
+func UnloadedOnRequest(dir string) (at time.Time, ok bool) {
 	text, err := os.Readlink(filepath.Join(dir, markUnloaded))
 	if err != nil {
 		return at, false
@@ -47,9 +47,9 @@ func StaysDisabled(dir string) bool {
 }
 
 // MarkDisabled decides whether the next load begins with the kill switch on. changed is false if nobody has
-// unloaded by hand: then it has no effect. The caller holds the lock on dir.
+// unloaded with sockmapctl unload: then it has no effect. The caller holds the lock on dir.
 func MarkDisabled(dir string, disabled bool) (changed bool, err error) {
-	if _, ok := UnloadedByHand(dir); !ok || StaysDisabled(dir) == disabled {
+	if _, ok := UnloadedOnRequest(dir); !ok || StaysDisabled(dir) == disabled {
 		return false, nil
 	}
 	if disabled {
@@ -60,7 +60,7 @@ func MarkDisabled(dir string, disabled bool) (changed bool, err error) {
 
 // ForgetUnload lets the plugin and the agent load again. The caller holds the lock on dir.
 func ForgetUnload(dir string) (changed bool, err error) {
-	if _, ok := UnloadedByHand(dir); !ok {
+	if _, ok := UnloadedOnRequest(dir); !ok {
 		return false, nil
 	}
 	return true, removeMark(dir, markUnloaded)

@@ -330,7 +330,7 @@ func TestPinsOfAnotherMountNamespaceAreSeen(t *testing.T) {
 	})
 }
 
-func TestMarksOutliveAnUnloadByHand(t *testing.T) {
+func TestMarksOutliveAnUnloadOnRequest(t *testing.T) {
 	dir := newStateDir(t)
 	loaded := func() Config {
 		t.Helper()
@@ -347,23 +347,23 @@ func TestMarksOutliveAnUnloadByHand(t *testing.T) {
 	}
 	unload := func(want bool) {
 		t.Helper()
-		if unloaded, err := UnloadByHand(dir, false); unloaded != want || err != nil {
+		if unloaded, err := UnloadOnRequest(dir, false); unloaded != want || err != nil {
 			t.Errorf("unloaded %v, %v; want %v", unloaded, err, want)
 		}
 	}
 	loaded()
 	unload(true)
 	unload(false)
-	if at, ok := UnloadedByHand(dir); !ok || time.Since(at) > time.Minute || StaysDisabled(dir) {
+	if at, ok := UnloadedOnRequest(dir); !ok || time.Since(at) > time.Minute || StaysDisabled(dir) {
 		t.Errorf("marked %v at %v, disabled %v", ok, at, StaysDisabled(dir))
 	}
-	if _, err := Open(dir); !errors.Is(err, ErrNotLoaded) || !strings.Contains(err.Error(), "unloaded by hand") {
+	if _, err := Open(dir); !errors.Is(err, ErrNotLoaded) || !strings.Contains(err.Error(), "unloaded with sockmapctl unload") {
 		t.Errorf("open: %v", err)
 	}
 	if cfg := loaded(); cfg.Disabled {
 		t.Error("it is disabled, and nobody wanted that")
 	}
-	if _, ok := UnloadedByHand(dir); ok {
+	if _, ok := UnloadedOnRequest(dir); ok {
 		t.Error("the mark outlived a load")
 	}
 	d, err := Open(dir)
@@ -382,6 +382,6 @@ func TestMarksOutliveAnUnloadByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("an unload that is not by hand left %v", err)
+		t.Errorf("an unload that nobody asked for left %v", err)
 	}
 }

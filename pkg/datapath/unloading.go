@@ -74,6 +74,6 @@ func (d *Datapath) Resume() (resumed bool, err error) {
 			return resumed, err
 		}
 	}
-	_, marked := UnloadedByHand(d.layout.dir)
+	_, marked := UnloadedOnRequest(d.layout.dir)
 	return resumed || marked, errors.Join(removeMark(d.layout.dir, markUnloaded), removeMark(d.layout.dir, markDisabled))
 }

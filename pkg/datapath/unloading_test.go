@@ -80,7 +80,7 @@ func TestAnInterruptedUnloadIsNoDisable(t *testing.T) {
 					}
 					tt.prepare(t, d)
 					d.Close()
-					how := Removal{Force: tt.force, ByHand: true}
+					how := Removal{Force: tt.force, OnRequest: true}
 					done = interruptedAt(t, dir, how, steps)
 					// Twice, as what the second has seen is what the first has left.
 					interruptedAt(t, dir, how, steps)
@@ -110,7 +110,7 @@ func TestAKilledRemovalKeepsWhatWasDecided(t *testing.T) {
 		if err := d.SetDisabled(want); err != nil {
 			t.Fatal(err)
 		}
-		how := Removal{ByHand: true, Step: func(name string) error {
+		how := Removal{OnRequest: true, Step: func(name string) error {
 			if name == "remove "+d.layout.name {
 				return errInterrupted
 			}
@@ -120,7 +120,7 @@ func TestAKilledRemovalKeepsWhatWasDecided(t *testing.T) {
 			t.Fatal(err)
 		}
 		renamePin(t, d.layout.state(), d.layout.building(1).state())
-		if _, err := UnloadByHand(dir, false); err != nil {
+		if _, err := UnloadOnRequest(dir, false); err != nil {
 			t.Fatal(err)
 		}
 		if is := disabledAfterLoad(t, dir); is != want {
@@ -142,7 +142,7 @@ func TestAPersonDecidesAfterAnInterruptedUnload(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for step := range mostSteps {
 				d := load(t, defaults)
-				if interruptedAt(t, d.Dir(), Removal{ByHand: true}, step) {
+				if interruptedAt(t, d.Dir(), Removal{OnRequest: true}, step) {
 					return
 				}
 				if !exists(d.layout.state()) {
@@ -154,7 +154,7 @@ func TestAPersonDecidesAfterAnInterruptedUnload(t *testing.T) {
 				if is := disabled(t, d); is != tt.want || d.Unloading() {
 					t.Errorf("interrupted before step %d: disabled %v, unloading %v, want %v", step, is, d.Unloading(), tt.want)
 				}
-				if _, err := UnloadByHand(d.Dir(), false); err != nil {
+				if _, err := UnloadOnRequest(d.Dir(), false); err != nil {
 					t.Fatal(err)
 				}
 				if is := disabledAfterLoad(t, d.Dir()); is != tt.want {
@@ -173,13 +173,13 @@ func TestResumeKeepsWhatAPersonHasDisabled(t *testing.T) {
 		if err := d.SetDisabled(true); err != nil {
 			t.Fatal(err)
 		}
-		if interruptedAt(t, d.Dir(), Removal{ByHand: true}, step) {
+		if interruptedAt(t, d.Dir(), Removal{OnRequest: true}, step) {
 			return
 		}
 		if _, err := d.Resume(); err != nil {
 			t.Fatal(err)
 		}
-		if _, unloaded := UnloadedByHand(d.Dir()); !disabled(t, d) || unloaded || StaysDisabled(d.Dir()) {
+		if _, unloaded := UnloadedOnRequest(d.Dir()); !disabled(t, d) || unloaded || StaysDisabled(d.Dir()) {
 			t.Errorf("interrupted before step %d: disabled %v, marked %v, %v", step, disabled(t, d), unloaded, StaysDisabled(d.Dir()))
 		}
 	}

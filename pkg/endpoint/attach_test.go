@@ -178,7 +178,7 @@ func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 		t.Errorf("the ADD has left something: %+v", s)
 	}
 	if _, _, err := n.AttachCgroup(t.Context(), pod.path); !errors.Is(err, datapath.ErrNeighbour) {
-		t.Errorf("by hand: error %v, want an ErrNeighbour", err)
+		t.Errorf("sockmapctl attach: error %v, want an ErrNeighbour", err)
 	}
 	detach()
 	mustAdd(t, n, sb, in(pod))

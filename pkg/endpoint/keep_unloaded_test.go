@@ -9,16 +9,16 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-func TestAnAddLoadsAfterAnUnloadByHand(t *testing.T) {
+func TestAnAddLoadsAfterAnUnloadOnRequest(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	load(t, n)
-	if unloaded, err := n.UnloadByHand(t.Context(), false); !unloaded || err != nil {
+	if unloaded, err := n.UnloadOnRequest(t.Context(), false); !unloaded || err != nil {
 		t.Fatalf("unloaded %v, %v", unloaded, err)
 	}
-	if unloaded, err := n.UnloadByHand(t.Context(), false); unloaded || err != nil {
+	if unloaded, err := n.UnloadOnRequest(t.Context(), false); unloaded || err != nil {
 		t.Errorf("the second time: unloaded %v, %v", unloaded, err)
 	}
-	if loaded, err := n.LoadUnlessUnloaded(t.Context()); loaded || !errors.Is(err, ErrUnloadedByHand) {
+	if loaded, err := n.LoadUnlessUnloaded(t.Context()); loaded || !errors.Is(err, ErrUnloadedOnRequest) {
 		t.Errorf("loaded %v, %v", loaded, err)
 	}
 	// Runtimes call STATUS all the time.
@@ -38,7 +38,7 @@ func TestAnAddLoadsAfterAnUnloadByHand(t *testing.T) {
 }
 
 // The mark is checked again under the lock, because a user may unload between the first check and the load.
-func TestAnUnloadByHandJustBeforeTheLoadCounts(t *testing.T) {
+func TestAnUnloadOnRequestJustBeforeTheLoadCounts(t *testing.T) {
 	n := newNode(t)
 	load(t, n)
 	other := *n
@@ -48,10 +48,10 @@ func TestAnUnloadByHandJustBeforeTheLoadCounts(t *testing.T) {
 			return nil
 		}
 		unloaded = true
-		_, err := other.UnloadByHand(t.Context(), false)
+		_, err := other.UnloadOnRequest(t.Context(), false)
 		return err
 	}
-	if _, err := n.LoadUnlessUnloaded(t.Context()); !unloaded || !errors.Is(err, ErrUnloadedByHand) {
+	if _, err := n.LoadUnlessUnloaded(t.Context()); !unloaded || !errors.Is(err, ErrUnloadedOnRequest) {
 		t.Errorf("unloaded %v, then %v", unloaded, err)
 	}
 }
@@ -66,7 +66,7 @@ func TestDisableOutlivesAnUnload(t *testing.T) {
 	}
 	unload := func() {
 		t.Helper()
-		if unloaded, err := n.UnloadByHand(t.Context(), false); !unloaded || err != nil {
+		if unloaded, err := n.UnloadOnRequest(t.Context(), false); !unloaded || err != nil {
 			t.Fatalf("unloaded %v, %v", unloaded, err)
 		}
 	}

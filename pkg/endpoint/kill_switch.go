@@ -13,8 +13,8 @@ import (
 // SetDisabled turns the kill switch of the node, for live flows too. It reports whether the switch was
 // changed, and returns datapath.ErrNotLoaded if there is no switch.
 //
-// After UnloadByHand it sets the position of the switch after the next load. Enabling also cancels the mark
-// of UnloadByHand.
+// After UnloadOnRequest it sets the position of the switch after the next load. Enabling also cancels the mark
+// of UnloadOnRequest.
 func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, err error) {
 	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -36,11 +36,11 @@ func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, er
 }
 
 func (n *Node) setDisabledAfterUnload(ctx context.Context, disabled bool, notLoaded error) (changed bool, err error) {
-	if _, ok := datapath.UnloadedByHand(n.Dir); !ok {
+	if _, ok := datapath.UnloadedOnRequest(n.Dir); !ok {
 		return false, notLoaded
 	}
 	return n.changeMarks(ctx, func(dir string) (bool, error) {
-		if _, ok := datapath.UnloadedByHand(dir); !ok {
+		if _, ok := datapath.UnloadedOnRequest(dir); !ok {
 			return false, fmt.Errorf("%w: the programs were loaded meanwhile (run this again)", ErrBusy)
 		}
 		changed, err := datapath.MarkDisabled(dir, disabled)

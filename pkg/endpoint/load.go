@@ -39,11 +39,11 @@ func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error
 	})
 }
 
-// UnloadByHand is Unload on behalf of a user. After it LoadUnlessUnloaded does not load until the next Load,
+// UnloadOnRequest is Unload on behalf of a user. After it LoadUnlessUnloaded does not load until the next Load,
 // Add, ForgetUnload or reboot. The next load starts with the kill switch in its current position.
-func (n *Node) UnloadByHand(ctx context.Context, force bool) (unloaded bool, err error) {
+func (n *Node) UnloadOnRequest(ctx context.Context, force bool) (unloaded bool, err error) {
 	return n.unload(ctx, func(dir string) (bool, error) {
-		return datapath.Removal{Force: force, ByHand: true, Step: n.step}.Do(dir)
+		return datapath.Removal{Force: force, OnRequest: true, Step: n.step}.Do(dir)
 	})
 }
 
@@ -91,7 +91,7 @@ func (n *Node) Ready(ctx context.Context, accepted ...string) error {
 	// If a user has unloaded the programs, a STATUS call must not load them again. Loading was possible
 	// before.
 	s, err := n.beginUnlessUnloaded(ctx)
-	if errors.Is(err, ErrUnloadedByHand) {
+	if errors.Is(err, ErrUnloadedOnRequest) {
 		return nil
 	}
 	if err != nil {

@@ -87,7 +87,7 @@ func TestReady(t *testing.T) {
 	}
 }
 
-func TestCgroupsAttachedByHand(t *testing.T) {
+func TestManuallyAttachedCgroups(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	id, made, err := n.AttachCgroup(t.Context(), g.path)
 	if err != nil || !made || id != g.id {
@@ -115,7 +115,7 @@ func TestCgroupsAttachedByHand(t *testing.T) {
 	}
 }
 
-func TestReapRemovesLinksByHandOfCgroupsThatAreGone(t *testing.T) {
+func TestReapRemovesManualLinksOfCgroupsThatAreGone(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	if _, _, err := n.AttachCgroup(t.Context(), g.path); err != nil {
 		t.Fatal(err)

@@ -32,8 +32,8 @@ var (
 type HazardError struct{ Hazards hazard.Set }
 
 func (e *HazardError) Error() string {
-	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (see: sockmapctl doctor; to accelerate all the "+
-		"same, list them under acceptHazards)", e.Hazards)
+	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (see: sockmapctl doctor; to accelerate "+
+		"nevertheless, list them under acceptHazards)", e.Hazards)
 }
 
 // ConfigError says that the configured cgroup cannot be used.

@@ -47,7 +47,7 @@ func TestADrainThatNoUnloadFollowsIsNoDisable(t *testing.T) {
 			}
 			wantSwitch(t, n, before)
 			drain()
-			if _, err := n.UnloadByHand(t.Context(), false); err != nil {
+			if _, err := n.UnloadOnRequest(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			load(t, n)
@@ -66,14 +66,14 @@ func TestDisableAfterAnInterruptedUnloadIsAPersons(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := n.UnloadByHand(t.Context(), false)
+	_, err := n.UnloadOnRequest(t.Context(), false)
 	if n.Step = nil; !errors.Is(err, interrupted) {
 		t.Fatal(err)
 	}
 	if changed, err := n.SetDisabled(t.Context(), true); changed || err != nil {
 		t.Errorf("changed %v, %v: it is off already", changed, err)
 	}
-	if _, err := n.UnloadByHand(t.Context(), false); err != nil {
+	if _, err := n.UnloadOnRequest(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	load(t, n)

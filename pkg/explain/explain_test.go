@@ -147,7 +147,7 @@ func TestADeletedEndPermitsNothing(t *testing.T) {
 	}{
 		{name: "the sender's", known: true, gone: true, decisive: true, detail: "shop/web-0 took part and was deleted"},
 		{name: "the receiver's", known: true, gone: true, peer: true, decisive: true, detail: "shop/db-0 took part and was deleted"},
-		{name: "attached by hand", gone: true},
+		{name: "attached with sockmapctl attach", gone: true},
 		{name: "registered", known: true},
 	} {
 		f := liveFacts(datapath.ModeRedirect, datapath.ReasonNone)
@@ -223,8 +223,8 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 		{"peers namespace of one", func(f *Facts) { f.Sender.Registered.Peers = datapath.PeersNamespace }, "", ""},
 		{"switched off", func(f *Facts) {
 			f.Receiver.Registered.Accelerate, f.Receiver.Why = false, decline.SwitchedOff
-			f.Receiver.Declined = "namespace shop was switched off by hand"
-		}, "registered", "shop/db-0 is kept on TCP: namespace shop was switched off by hand"},
+			f.Receiver.Declined = "namespace shop was switched off with sockmapctl disable"
+		}, "registered", "shop/db-0 is kept on TCP: namespace shop was switched off with sockmapctl disable"},
 		{"port excluded", func(f *Facts) {
 			f.Sender.Registered.Exclude = []datapath.PortRange{{First: 70, Last: 90}}
 		}, "denied", "port 80 is excluded for shop/web-0: 70-90"},

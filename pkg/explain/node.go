@@ -82,11 +82,11 @@ func registered(e *End) finding {
 		return unknown("%s is in no network namespace that is known here: another node, the outside, or a service address "+
 			"(then name the pod behind it)", e.Name)
 	case e.Linked == Passed:
-		return passed("%s is not registered, and its cgroup is attached by hand", e.Name)
+		return passed("%s is not registered, and its cgroup is attached with sockmapctl attach", e.Name)
 	case e.Linked == Decided:
 		return decided("%s is not registered: the plugin was never called for it", e.Name)
 	}
-	return unknown("%s is not registered: it takes part only where its cgroup is attached by hand", e.Name)
+	return unknown("%s is not registered: it takes part only where its cgroup is attached with sockmapctl attach", e.Name)
 }
 
 func linked(e *End) finding {

@@ -50,7 +50,7 @@ func explain(path string, err error) error {
 	failed := &fs.PathError{Op: "open", Path: path, Err: err}
 	switch {
 	case errors.Is(err, unix.ELOOP):
-		return fmt.Errorf("%w: it is a symbolic link, and whoever made it would choose the file (name the file itself)", failed)
+		return fmt.Errorf("%w: it is a symbolic link, and its owner could choose another file (name the file itself)", failed)
 	case errors.Is(err, unix.ENXIO):
 		return fmt.Errorf("%w: nobody reads this FIFO (start its reader first)", failed)
 	}

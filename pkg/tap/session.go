@@ -65,7 +65,7 @@ func (s *Session) locked(ctx context.Context, patience time.Duration, f func() e
 	if err != nil {
 		return err
 	}
-	if _, unloaded := datapath.UnloadedByHand(l.Path()); unloaded {
+	if _, unloaded := datapath.UnloadedOnRequest(l.Path()); unloaded {
 		return errors.Join(fmt.Errorf("%w any more", datapath.ErrNotLoaded), l.Unlock())
 	}
 	return errors.Join(f(), l.Unlock())

@@ -115,7 +115,7 @@ func checkState(dir string, opened error) checkView {
 			"state", false, foreign.What(), foreign.WayOut(),
 		}
 	case errors.Is(opened, datapath.ErrNotLoaded):
-		if at, ok := datapath.UnloadedByHand(dir); ok {
+		if at, ok := datapath.UnloadedOnRequest(dir); ok {
 			when := at.Format(time.RFC3339)
 			return checkView{"state", true, "unloaded with sockmapctl unload at " + when + ": the agent does not load", ""}
 		}

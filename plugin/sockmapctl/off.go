@@ -33,7 +33,7 @@ and the command fails.`,
 	return runs(cmd, func(cmd *cobra.Command) error {
 		kept, evict := a.readKept(true), a.evicting()
 		defer evict.close()
-		unloaded, err := a.node(datapath.Settings{}).UnloadByHand(cmd.Context(), force)
+		unloaded, err := a.node(datapath.Settings{}).UnloadOnRequest(cmd.Context(), force)
 		if err != nil {
 			return fmt.Errorf("unload: %w", err)
 		}

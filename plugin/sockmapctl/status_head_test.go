@@ -19,7 +19,7 @@ func TestStatusIsAboutNow(t *testing.T) {
 		{"nothing so far", nodeView{Enabled: true}, "no container has been added", []string{"nothing is attached"}},
 		{"nothing so far, with a hazard", nodeView{Enabled: true, Hazards: held}, "no container has been added",
 			[]string{"containers are accelerated only if", "nothing is attached"}},
-		{"by hand", nodeView{Enabled: true, Cgroups: []cgroupView{{Alive: true, Manual: true}}}, "no container has been added, and 1 cgroup with sockmapctl attach", nil},
+		{"sockmapctl attach", nodeView{Enabled: true, Cgroups: []cgroupView{{Alive: true, Manual: true}}}, "no container has been added, and 1 cgroup with sockmapctl attach", nil},
 		{"all declined", nodeView{
 			Enabled: true, Hazards: held, Attachments: countsView{Declined: 2, Reasons: []whyView{{Reason: "hazards", Count: 2}}},
 		}, "accelerating 0 of 2 containers", []string{"2 containers are on TCP, as they do not accept splice", "no container is accelerated"}},

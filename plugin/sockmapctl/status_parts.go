@@ -61,7 +61,7 @@ func partViews(parts []endpoint.Part) []partView {
 }
 
 // judge tells whether anything is accelerated here, or would be. Where hazards keep off what accepts no more than
-// the entries do, a container that accepts more by annotation, or a cgroup that was attached by hand, may be.
+// the entries do, a container that accepts more by annotation, or a cgroup attached with sockmapctl attach, may be.
 func (v *statusView) judge(parts []endpoint.Part) {
 	v.Parts = partViews(parts)
 	wrong := failed(parts)

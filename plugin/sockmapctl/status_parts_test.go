@@ -86,7 +86,7 @@ func TestStatusSeesWhatAcceptsMoreThanTheEntry(t *testing.T) {
 	}
 	n.ok(t, "attach", "--accept-hazards", "splice", "--cgroup", newGroup(t).path)
 	if r := n.run(t, "status"); r.code != exitOK {
-		t.Errorf("with a cgroup attached by hand: exit code %d\n%s", r.code, r.stdout)
+		t.Errorf("with a cgroup attached with sockmapctl attach: exit code %d\n%s", r.code, r.stdout)
 	}
 	n.ok(t, "disable")
 	if r := n.run(t, "status"); r.code != exitHazards {

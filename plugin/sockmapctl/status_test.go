@@ -41,7 +41,7 @@ func steady(screen string) string {
 	return strings.ReplaceAll(screen, version.String(), "VERSION")
 }
 
-// busyNode has one of everything: a pod with traffic, one that was declined, a cgroup attached by hand, and a
+// busyNode has one of everything: a pod with traffic, one that was declined, a cgroup attached with sockmapctl attach, and a
 // container whose cgroup is gone.
 func busyNode(t *testing.T) *testNode {
 	t.Helper()

@@ -159,7 +159,7 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 
 	// A person unloads: the agent neither loads again nor adopts before a person asks for it.
 	l.d.Close()
-	if _, err := o.endpointNode().UnloadByHand(t.Context(), false); err != nil {
+	if _, err := o.endpointNode().UnloadOnRequest(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	a.eventually("it knows of the unload", func() bool { return a.said("unload") > 0 || a.pods("left-out", "older") == "3" })

@@ -72,8 +72,8 @@ func TestExplainTellsTheLifeOfAFlowOfAnAdoptedPod(t *testing.T) {
 	tell(client, server, "redirected", "shop/web-0", "shop/db-0")
 	part := datapath.Switch{Kind: datapath.SwitchPod, Name: "shop/db-0"}
 	l.follows(false, o.turn(true, part))
-	tell(client, server, "TCP", "pod shop/db-0 was switched off by hand", "sockmapctl enable")
-	tell("shop/web-0", "shop/db-0:5432", "TCP", "pod shop/db-0 was switched off by hand")
+	tell(client, server, "TCP", "pod shop/db-0 was switched off with sockmapctl disable", "sockmapctl enable")
+	tell("shop/web-0", "shop/db-0:5432", "TCP", "pod shop/db-0 was switched off with sockmapctl disable")
 	l.follows(true, o.turn(false, part))
 	tell(client, server, "redirected")
 	l.client.Close()
