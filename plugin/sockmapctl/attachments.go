@@ -3,12 +3,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
@@ -48,6 +46,7 @@ func attachmentsCommand(a *app) *cobra.Command {
 		all    bool
 		f      podFlags
 		filter live.Filter
+		sort   string
 	)
 	cmd := a.withList(&cobra.Command{
 		Use:     "attachments",
@@ -66,10 +65,12 @@ socket and from libcni's cache.
 ` + filterHelp,
 		Example: `  sockmapctl attachments
   sockmapctl attachments --all -n shop
+  sockmapctl attachments --sort-by redirected
   sockmapctl attachments -o json | jq '.items[] | select(.reason != "") | {pod, reason, declined}'`,
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "also list pods that the plugin was never called for")
 	a.filterFlags(cmd, &filter, live.ByOwner)
+	sortFlag(cmd, &sort, attachmentOrder, sortPod)
 	f.flags(a, cmd)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		attachments, err := a.attachments(cmd.Context())
@@ -84,6 +85,7 @@ socket and from libcni's cache.
 			return fmt.Errorf("list attachments: %w", err)
 		}
 		attachments = slices.DeleteFunc(attachments, func(v attachmentView) bool { return !filter.Fits(v.subject()) })
+		attachmentOrder.Sort(attachments, sort)
 		return errors.Join(printList(a, listing[attachmentView]{
 			kind: "Attachment", items: attachments, table: func() *term.Table { return attachmentTable(attachments) },
 			name: (*attachmentView).name,
@@ -119,14 +121,7 @@ func (a *app) withLeftOut(ctx context.Context, f *podFlags, attachments []attach
 			})
 		}
 	}
-	sortAttachments(attachments)
 	return attachments, err
-}
-
-func sortAttachments(views []attachmentView) {
-	slices.SortStableFunc(views, func(a, b attachmentView) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
-	})
 }
 
 func (a *app) attachments(ctx context.Context) ([]attachmentView, error) {
@@ -147,7 +142,6 @@ func (a *app) attachments(ctx context.Context) ([]attachmentView, error) {
 	for _, r := range records {
 		views = append(views, newAttachmentView(r, sums[r.NetNSCookie]))
 	}
-	sortAttachments(views)
 	return views, nil
 }
 
@@ -186,39 +180,4 @@ func newAttachmentView(r endpoint.Attachment, s sum) attachmentView {
 		v.Sockets, v.RedirectedBytes, v.TCPBytes = s.sockets, s.redirectedBytes, s.tcpBytes
 	}
 	return v
-}
-
-func attachmentTable(attachments []attachmentView) *term.Table {
-	t := &term.Table{Columns: []term.Column{
-		{Title: "POD", Min: 14, KeepEnd: true},
-		{Title: "CONTAINER", Drop: 1},
-		{Title: "IF", Drop: 2},
-		{Title: "NETWORK", Min: 7, Drop: 3},
-		{Title: "CGROUP", Min: 16, KeepEnd: true, Drop: 4},
-		{Title: "NETNS", Right: true, Drop: 5},
-		{Title: "SOCKETS", Right: true},
-		{Title: "REDIRECTED", Right: true},
-		{Title: "ACCELERATED", Min: 16},
-	}}
-	for _, e := range attachments {
-		pod, state, cookie := "", "yes", ""
-		if e.Pod != "" {
-			pod = e.Namespace + "/" + e.Pod
-		}
-		if !e.Accelerated {
-			state = "no: " + e.Declined
-		}
-		if e.Dead != "" {
-			state = "no, dead: " + e.Dead
-		}
-		switch {
-		case datapath.IsHostKey(e.NetNSCookie):
-			cookie = "host"
-		case e.NetNSCookie != 0:
-			cookie = strconv.FormatUint(e.NetNSCookie, 10)
-		}
-		t.Add(pod, live.ShortID(e.Container), e.Interface, e.Network, e.CgroupPath, cookie,
-			strconv.Itoa(e.Sockets), term.CompactBytes(e.RedirectedBytes), state)
-	}
-	return t
 }

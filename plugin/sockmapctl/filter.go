@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -45,4 +46,11 @@ func (a *app) filterFlags(cmd *cobra.Command, f *live.Filter, aspects live.Aspec
 		})
 	}
 	before(cmd, f.Check)
+}
+
+// sortFlag gives cmd --sort-by, whose values are the keys of order.
+func sortFlag[T any](cmd *cobra.Command, key *string, order live.Order[T], usual string) {
+	cmd.Flags().StringVar(key, "sort-by", usual, "`KEY`: "+term.OrList(order.Names())+"; numbers: largest first")
+	before(cmd, func() error { return order.Check(*key) })
+	complete(cmd, "sort-by", order.Names())
 }

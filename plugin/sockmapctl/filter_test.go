@@ -21,7 +21,7 @@ func TestBothEndsMakeAPair(t *testing.T) {
 	flows := livetest.Flows()
 	slices.Reverse(flows)
 	pairs := live.PairUp(flows)
-	live.SortPairs(pairs, "redirected")
+	live.PairOrder.Sort(pairs, "redirected")
 	var out strings.Builder
 	if _, err := pairTable(pairs, true, false).Write(&out, 0, true); err != nil {
 		t.Fatal(err)
@@ -126,5 +126,9 @@ func TestTheShellIsGivenWhatFlagsTake(t *testing.T) {
 		if strings.TrimSpace(got) != tt.want {
 			t.Errorf("%s %q: %q, want %q", tt.flag, tt.typed, got, tt.want)
 		}
+	}
+	got := n.run(t, "__complete", "attachments", "--sort-by", "co").stdout
+	if !strings.HasPrefix(got, "container\n:4") {
+		t.Errorf("attachments --sort-by co: %q, want container", got)
 	}
 }

@@ -44,13 +44,12 @@ of that namespace.
 	})
 	flags := cmd.Flags()
 	a.filterFlags(cmd, &o.filter, live.ByOwner|live.ByAddress|live.ByPort|live.ByState)
-	flags.StringVar(&o.sort, "sort-by", live.SortAddress, "`KEY`: "+term.OrList(live.SortKeys())+"; largest first")
+	sortFlag(cmd, &o.sort, live.FlowOrder, live.SortAddress)
 	flags.DurationVarP(&o.watch, "watch", "w", 0, "refresh every `INTERVAL` and show rates")
 	flags.Lookup("watch").NoOptDefVal = "1s"
 	flags.IntVar(&o.count, "count", 0, "stop after `N` refreshes (with --watch; 0: never)")
 	flags.BoolVar(&o.pairs, "pairs", false, "one line for each pair of sockets, with what both ends sent")
 	before(cmd, func() error { return o.check(cmd.Flags().Changed("watch")) })
-	complete(cmd, "sort-by", live.SortKeys())
 	return runs(cmd, func(cmd *cobra.Command) error {
 		if o.watch > 0 {
 			return a.watchFlows(cmd.Context(), &o)
@@ -76,9 +75,6 @@ func (o *flowsOptions) check(watching bool) error {
 	if o.count > 0 && !watching {
 		return errors.New("--count: it counts the refreshes of --watch, which is not given")
 	}
-	if _, ok := live.Sorts[o.sort]; !ok {
-		return fmt.Errorf("--sort-by: %q is not %s", o.sort, term.OrList(live.SortKeys()))
-	}
 	if o.sort == live.SortRate && !watching {
 		return errors.New("--sort-by: rate needs --watch, as a rate takes two lists")
 	}
@@ -90,14 +86,14 @@ func (a *app) printFlows(o *flowsOptions, flows []live.Flow) error {
 	wide, rates := a.output == formatWide, o.watch > 0
 	if o.pairs {
 		pairs := o.filter.Pairs(live.PairUp(flows))
-		live.SortPairs(pairs, o.sort)
+		live.PairOrder.Sort(pairs, o.sort)
 		return printList(a, listing[live.Pair]{
 			kind: "FlowPair", items: pairs, table: func() *term.Table { return pairTable(pairs, wide, rates) },
 			name: func(p *live.Pair) string { return flowName(p.Ends()[0]) },
 		})
 	}
 	flows = o.filter.Flows(flows)
-	live.SortFlows(flows, o.sort)
+	live.FlowOrder.Sort(flows, o.sort)
 	return printList(a, listing[live.Flow]{
 		kind: "Flow", items: flows, table: func() *term.Table { return flowTable(flows, wide, rates) }, name: flowName,
 	})

@@ -18,12 +18,12 @@ func TestSortingPutsTheMostFirst(t *testing.T) {
 		"backlog": "[fd00::4]:8080", "age": "10.1.0.2:4001", "rate": "[fd00::2]:4002",
 	} {
 		some := slices.Clone(flows)
-		live.SortFlows(some, key)
+		live.FlowOrder.Sort(some, key)
 		if got := some[0].Local.String(); key != live.SortAddress && got != want {
-			t.Errorf("--sort %s: %s comes first, want %s", key, got, want)
+			t.Errorf("--sort-by %s: %s comes first, want %s", key, got, want)
 		}
 	}
-	if len(live.SortKeys()) != 7 {
-		t.Errorf("a key is not tested: %v", live.SortKeys())
+	if len(live.FlowOrder.Names()) != 7 {
+		t.Errorf("a key is not tested: %v", live.FlowOrder.Names())
 	}
 }
