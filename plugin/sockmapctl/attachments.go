@@ -95,7 +95,8 @@ socket and from libcni's cache.
 
 // subject is the attachment as filters see it.
 func (v *attachmentView) subject() *live.Subject {
-	return &live.Subject{Ends: [2]live.End{{Namespace: v.Namespace, Pod: v.Pod, NetNS: v.NetNSCookie}}}
+	own := live.Owner{Namespace: v.Namespace, Pod: v.Pod, Container: v.Container}
+	return &live.Subject{Ends: [2]live.End{{Owner: own, NetNS: v.NetNSCookie}}}
 }
 
 // name is what explain, policy and disable take: the pod, or the container where there is no pod.

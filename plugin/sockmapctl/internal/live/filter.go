@@ -17,9 +17,9 @@ import (
 
 // End is one end of a subject.
 type End struct {
-	Namespace, Pod string // empty: not known
-	NetNS          uint64 // cookie; 0: not known
-	Address        netip.Addr
+	Owner          // empty: not known
+	NetNS   uint64 // cookie; 0: not known
+	Address netip.Addr
 }
 
 // Subject is what a filter judges: a flow, a message, an attachment. What it does not have stays zero.
@@ -51,7 +51,7 @@ type Field struct {
 	subject func(value string) (func(*Subject) bool, error)
 }
 
-// Fields are all flags of filters. To add a flag to every command that lists or shows flows, add a line here.
+// Fields are all flags of filters. To add a flag to every command whose subjects have its aspect, add a line here.
 var Fields = []Field{
 	{Name: "pod", Usage: "`PODS` of either end: NAME or NAMESPACE/NAME", Aspect: ByOwner, accepts: "a name, or NAMESPACE/NAME", end: parsePod},
 	{Name: "namespace", Short: "n", Usage: "`NAMESPACES` of pods of either end; default: all", Aspect: ByOwner, accepts: "a name of a namespace",
@@ -288,7 +288,8 @@ func (f *Filter) String() string {
 func (f *Flow) Subject() *Subject {
 	s := &Subject{
 		Ends: [2]End{
-			{f.Namespace, f.Pod, f.NetNSCookie, f.Local.Addr()}, {f.PeerNamespace, f.PeerPod, f.PeerNetNSCookie, f.Remote.Addr()},
+			{Owner{f.Namespace, f.Pod, f.Container}, f.NetNSCookie, f.Local.Addr()},
+			{Owner{f.PeerNamespace, f.PeerPod, f.PeerContainer}, f.PeerNetNSCookie, f.Remote.Addr()},
 		},
 		Port: f.Remote.Port(), Mode: f.Mode, Reason: f.Reason, Role: f.Role,
 	}
@@ -323,6 +324,5 @@ func (f *Filter) BothEnds(all []Flow) []Flow {
 
 // End is what is known about an end in a network namespace.
 func (o Owners) End(cookie uint64) End {
-	own := o[cookie]
-	return End{Namespace: own.Namespace, Pod: own.Pod, NetNS: cookie}
+	return End{Owner: o[cookie], NetNS: cookie}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Owner is the container behind a network namespace.
-type Owner struct{ Namespace, Pod, container string }
+type Owner struct{ Namespace, Pod, Container string }
 
 // Owners finds containers by netns cookie.
 type Owners map[uint64]Owner
@@ -33,7 +33,7 @@ func ReadOwners(d *datapath.Datapath) (Owners, error) {
 }
 
 func compareOwners(a, b Owner) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.container, b.container))
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Container, b.Container))
 }
 
 // Label is what a table has for the owner of a network namespace: the best name that is known.
@@ -42,8 +42,8 @@ func (o Owners) Label(cookie uint64) string {
 	switch {
 	case own.Pod != "":
 		return own.Namespace + "/" + own.Pod
-	case own.container != "":
-		return ShortID(own.container)
+	case own.Container != "":
+		return ShortID(own.Container)
 	case cookie != 0:
 		return fmt.Sprintf("netns:%d", cookie)
 	}
