@@ -101,12 +101,13 @@ static __always_inline void remove_unpaired(struct bpf_sock *sk, struct sock_sta
 
 static __always_inline enum result enter_sockhash(struct bpf_sock_ops *ops, struct sock_state *state)
 {
-	struct share *share = choose_share(state);
+	struct share *share;
+	enum result result = ask_share(state, &share);
 	struct isn_pair self = state->self;
 	long err;
 
-	if (has_its_share(share))
-		return RESULT_SHARE;
+	if (result != RESULT_JOINED)
+		return result;
 	err = bpf_sock_hash_update(ops, &sockets, &self, BPF_NOEXIST);
 	if (!err) {
 		count_in(state, share);

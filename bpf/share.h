@@ -51,6 +51,16 @@ static __always_inline bool has_its_share(const struct share *share)
 	       half_full(sockhash);
 }
 
+/*
+ * May a new socket enter the sockhash? RESULT_JOINED: it may, and share is where to count it. Every limit of a
+ * pod's sockets is asked here.
+ */
+static __always_inline enum result ask_share(struct sock_state *state, struct share **share)
+{
+	*share = choose_share(state);
+	return has_its_share(*share) ? RESULT_SHARE : RESULT_JOINED;
+}
+
 static __always_inline void count_in(struct sock_state *state, struct share *share)
 {
 	if (!share)

@@ -110,17 +110,3 @@ func (c Call) recordDecline(ctx context.Context, sb endpoint.Sandbox, reason err
 		c.Log.Debug("record reason", "error", err)
 	}
 }
-
-// The configuration takes as many ranges of ports as the programs do: this does not compile if the two differ.
-const _ = uint(datapath.MaxPortRanges-cniconf.MaxPortRanges) + uint(cniconf.MaxPortRanges-datapath.MaxPortRanges)
-
-func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
-	peers := map[cniconf.Peers]datapath.Peers{
-		cniconf.PeersNode: datapath.PeersNode, cniconf.PeersNamespace: datapath.PeersNamespace,
-		cniconf.PeersPod: datapath.PeersPod,
-	}
-	return datapath.Policy{
-		Namespace: sb.PodNamespace, Peers: peers[conf.Peers],
-		Include: conf.Ports.Include, Exclude: conf.Ports.Exclude,
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
@@ -56,33 +55,12 @@ func (c Call) hazardError() (held, err error) {
 }
 
 func policyDifferences(was, now datapath.Policy) (all []string) {
-	differ := func(key, was, now string) {
-		if was != now {
-			all = append(all, fmt.Sprintf("%s: %s, now %s", key, was, now))
+	for _, key := range PolicyKeys {
+		if was, now := key.Text(was), key.Text(now); was != now {
+			all = append(all, fmt.Sprintf("%s: %s, now %s", key.Name, was, now))
 		}
 	}
-	differ("peers", was.Peers.String(), now.Peers.String())
-	differ("ports.include", PortsText(was.Include, AllPorts), PortsText(now.Include, AllPorts))
-	differ("ports.exclude", PortsText(was.Exclude, NoPorts), PortsText(now.Exclude, NoPorts))
 	return all
-}
-
-// What an empty list of ports means.
-const (
-	AllPorts = "all"  // for ports.include
-	NoPorts  = "none" // for ports.exclude
-)
-
-// PortsText formats a list of ports. It returns empty for an empty list.
-func PortsText(ranges []datapath.PortRange, empty string) string {
-	if len(ranges) == 0 {
-		return empty
-	}
-	var parts []string
-	for _, r := range ranges {
-		parts = append(parts, r.String())
-	}
-	return strings.Join(parts, ",")
 }
 
 // Update does for a sandbox with an attachment what Apply would do now, including ending its acceleration if

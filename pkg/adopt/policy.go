@@ -93,13 +93,14 @@ func (w policySources) parts() []Part {
 	if !w.registered {
 		return parts
 	}
-	return append(parts,
-		Part{"peers", w.is.Peers.String(), w.networks(func(p datapath.Policy) bool { return p.Peers == w.is.Peers })},
-		Part{"ports.include", admit.PortsText(w.is.Include, admit.AllPorts),
-			w.networks(func(p datapath.Policy) bool { return len(p.Include) > 0 || len(w.is.Include) == 0 })},
-		Part{"ports.exclude", admit.PortsText(w.is.Exclude, admit.NoPorts), w.whoExcludes()},
-		w.hazards(),
-	)
+	for _, key := range admit.PolicyKeys {
+		who := w.networks(func(p datapath.Policy) bool { return key.From(p, w.is) })
+		if key.Name == admit.PortsExclude {
+			who = append(who, w.disabledPorts()...)
+		}
+		parts = append(parts, Part{key.Name, key.Text(w.is), who})
+	}
+	return append(parts, w.hazards())
 }
 
 // whoEnabled returns what decided whether the pod is accelerated. Whatever keeps it on TCP comes first.
@@ -135,8 +136,7 @@ func (w policySources) networks(same func(datapath.Policy) bool) (who []string) 
 	return who
 }
 
-func (w policySources) whoExcludes() []string {
-	who := w.networks(func(p datapath.Policy) bool { return len(p.Exclude) > 0 || len(w.is.Exclude) == 0 })
+func (w policySources) disabledPorts() (who []string) {
 	for _, s := range w.switches {
 		if s.Kind == datapath.SwitchPort {
 			who = append(who, disabledBy(s.String()))

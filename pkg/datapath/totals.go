@@ -33,6 +33,28 @@ type Totals struct {
 	BacklogHigh        uint64 // bytes: the most that waited for one reader of the endpoint; a maximum, not a sum
 }
 
+// Add adds the sums of more, and keeps the greater maximum.
+func (t *Totals) Add(more Totals) {
+	t.RedirectedBytes += more.RedirectedBytes
+	t.RedirectedMessages += more.RedirectedMessages
+	t.TCPBytes += more.TCPBytes
+	t.TCPMessages += more.TCPMessages
+	t.BacklogHigh = max(t.BacklogHigh, more.BacklogHigh)
+	for role, results := range more.Flows {
+		if t.Flows[role] == nil {
+			t.Flows[role] = map[Result]uint64{}
+		}
+		addEach(t.Flows[role], results)
+	}
+	addEach(t.Fallbacks, more.Fallbacks)
+}
+
+func addEach[K comparable](sums, more map[K]uint64) {
+	for k, n := range more {
+		sums[k] += n
+	}
+}
+
 func (d *Datapath) totals() (*ebpf.Map, error) {
 	return d.mapOf(bpf.SockmapMapTotals, unsafe.Sizeof(bpf.SockmapTotals{}))
 }

@@ -7,23 +7,20 @@ import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 // podSums are the sums over the endpoints of one pod.
 type podSums struct {
 	traffic
-	flows     map[datapath.Role]map[datapath.Result]uint64
-	fallbacks map[datapath.Reason]uint64
-	active    map[datapath.Mode]uint64
-	high      uint64 // bytes, the greatest of all readers
-	sockets   uint64 // that count against shares
+	totals  datapath.Totals // of all connections that were made; its sums of bytes and messages lack live sockets
+	active  map[datapath.Mode]uint64
+	high    uint64 // bytes, the greatest of all readers
+	sockets uint64 // that count against shares
 }
 
 func newPodSums() *podSums {
-	sum := &podSums{
-		flows:     map[datapath.Role]map[datapath.Result]uint64{},
-		fallbacks: map[datapath.Reason]uint64{},
-		active:    map[datapath.Mode]uint64{},
+	return &podSums{
+		totals: datapath.Totals{
+			Flows:     map[datapath.Role]map[datapath.Result]uint64{},
+			Fallbacks: map[datapath.Reason]uint64{},
+		},
+		active: map[datapath.Mode]uint64{},
 	}
-	for _, role := range datapath.Roles() {
-		sum.flows[role] = map[datapath.Result]uint64{}
-	}
-	return sum
 }
 
 // byPod adds up what belongs to one pod. There is always an entry for noPod.
@@ -39,14 +36,7 @@ func (s *snapshot) byPod() map[pod]*podSums {
 		sum.traffic.add(t)
 		sum.high = max(sum.high, s.backlogHigh[cookie])
 		sum.sockets += uint64(max(s.shares[cookie], 0))
-		for role, results := range s.totals[cookie].Flows {
-			for result, n := range results {
-				sum.flows[role][result] += n
-			}
-		}
-		for reason, n := range s.totals[cookie].Fallbacks {
-			sum.fallbacks[reason] += n
-		}
+		sum.totals.Add(s.totals[cookie])
 		for mode, n := range s.active[cookie] {
 			sum.active[mode] += n
 		}

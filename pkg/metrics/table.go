@@ -232,7 +232,7 @@ func readResults(s *scraped, out series) {
 	for owner, sums := range s.pods {
 		for _, role := range datapath.Roles() {
 			for _, result := range datapath.Results() {
-				n := sums.flows[role][result]
+				n := sums.totals.Flows[role][result]
 				if owner == noPod || n > 0 || result == datapath.ResultJoined {
 					out.count(n, role.String(), result.String(), owner.namespace, owner.name)
 				}
@@ -244,7 +244,7 @@ func readResults(s *scraped, out series) {
 func readFallbacks(s *scraped, out series) {
 	for owner, sums := range s.pods {
 		for _, reason := range datapath.Reasons() {
-			if n := sums.fallbacks[reason]; owner == noPod || n > 0 {
+			if n := sums.totals.Fallbacks[reason]; owner == noPod || n > 0 {
 				out.count(n, reason.String(), owner.namespace, owner.name)
 			}
 		}
