@@ -3,6 +3,8 @@
 package admit
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
@@ -26,6 +28,27 @@ func TestPolicyOf(t *testing.T) {
 			Exclude: []datapath.PortRange{{First: 21, Last: 21}},
 		}, got); diff != "" {
 			t.Errorf("peers %s (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+func TestPolicyKeysCoverEveryFieldOfAPolicy(t *testing.T) {
+	ofNoKey := []string{"Accelerate", "Namespace", "Group"} // enabled, and the pod
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[datapath.Policy]()) {
+		if slices.Contains(ofNoKey, field.Name) {
+			continue
+		}
+		var p datapath.Policy
+		switch v := reflect.ValueOf(&p).Elem().FieldByIndex(field.Index); {
+		case v.CanUint():
+			v.SetUint(1)
+		case v.Type() == reflect.TypeFor[[]datapath.PortRange]():
+			v.Set(reflect.ValueOf([]datapath.PortRange{{First: 80, Last: 81}}))
+		default:
+			t.Fatalf("this test cannot set %s", field.Name)
+		}
+		if len(policyDifferences(datapath.Policy{}, p)) == 0 {
+			t.Errorf("no row of PolicyKeys shows %s", field.Name)
 		}
 	}
 }

@@ -200,3 +200,54 @@ func setUntold(t *testing.T, d *Datapath, cookie uint64, p Policy) {
 		t.Fatal(err)
 	}
 }
+
+// withEach returns a policy for each field, in which only that field is not zero.
+func withEach(t *testing.T) map[string]Policy {
+	t.Helper()
+	all := map[string]Policy{}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Policy]()) {
+		var p Policy
+		switch v := reflect.ValueOf(&p).Elem().FieldByIndex(field.Index); {
+		case v.Kind() == reflect.Bool:
+			v.SetBool(true)
+		case v.CanUint():
+			v.SetUint(1)
+		case v.Kind() == reflect.String:
+			v.SetString("shop")
+		case v.Type() == reflect.TypeFor[[]PortRange]():
+			v.Set(reflect.ValueOf([]PortRange{{First: 80, Last: 81}}))
+		default:
+			t.Errorf("this test cannot set %s", field.Name)
+		}
+		all[field.Name] = p
+	}
+	return all
+}
+
+func TestEveryFieldOfAPolicyCrossesToThePrograms(t *testing.T) {
+	for name, p := range withEach(t) {
+		ep, err := p.encode(7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := p
+		want.Namespace, want.Group = "", ep.Group // a name is not kept
+		if got := decodePolicy(&ep); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s does not cross: %+v, want %+v", name, got, want)
+		}
+		if zero, err := (Policy{}).encode(7); err != nil || zero == ep {
+			t.Errorf("%s makes no difference to the programs (%v)", name, err)
+		}
+	}
+}
+
+// A field that Narrowest does not name would be that of the first policy.
+func TestNarrowestDecidesEveryField(t *testing.T) {
+	for name, p := range withEach(t) {
+		one, _ := Narrowest(p, Policy{})
+		other, _ := Narrowest(Policy{}, p)
+		if !reflect.DeepEqual(one, other) {
+			t.Errorf("%s depends on the order: %+v and %+v", name, one, other)
+		}
+	}
+}

@@ -5,10 +5,12 @@ package metrics
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,38 @@ func TestScrapeHasAllMetricsWithTheirValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, filepath.Join("testdata", "scrape.txt"), text.String())
+}
+
+// A sum that Totals.Add does not add, or that no row of the table reads, is found here.
+func TestEverySumOfAPodIsExported(t *testing.T) {
+	exported := func(sums datapath.Totals) string {
+		src := node()
+		src.totals = map[uint64]datapath.Totals{0: {}, 21: sums}
+		families, err := src.collector().Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(families)
+	}
+	without := exported(datapath.Totals{})
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[datapath.Totals]()) {
+		var sums datapath.Totals
+		switch v := reflect.ValueOf(&sums).Elem().FieldByIndex(field.Index); {
+		case v.CanUint():
+			v.SetUint(1e9)
+		case v.CanInt(): // a duration
+			v.SetInt(1e9)
+		case field.Name == "Flows":
+			sums.Flows = map[datapath.Role]map[datapath.Result]uint64{datapath.RoleActive: {datapath.ResultShare: 1}}
+		case field.Name == "Fallbacks":
+			sums.Fallbacks = map[datapath.Reason]uint64{datapath.ReasonMemory: 1}
+		default:
+			t.Errorf("this test cannot set %s", field.Name)
+		}
+		if exported(sums) == without {
+			t.Errorf("%s of datapath.Totals is not exported, see Totals.Add and table.go", field.Name)
+		}
+	}
 }
 
 func TestNamesAndUnitsFollowPrometheusPractice(t *testing.T) {
