@@ -3,7 +3,6 @@
 package explain
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
 	"regexp"
@@ -41,11 +40,6 @@ func TestReasonsAreInTheOrderOfTheDesign(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("DATAPATH.md and this package differ: %s", diff)
-	}
-	for _, r := range datapath.Results() {
-		if !strings.Contains(string(doc), fmt.Sprintf("\n| `%v` | ", r)) {
-			t.Errorf("DATAPATH.md has no result %v", r)
-		}
 	}
 }
 
