@@ -7,7 +7,7 @@ CLANG_FORMAT ?= clang-format-14
 C_FILES      := $(wildcard bpf/*.[ch] bpf/headers/*.h test/bench/classic/bpf/*.c)
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version=$(VERSION)'
-# Builds and starts the benchmarks, which are a module of their own.
+# Builds and starts the benchmarks, which are in a module of their own.
 BENCH      := cd test/bench && $(GOBUILD) -o ../../bin/bench . && cd ../.. && bin/bench
 TOOLS      := go tool -modfile=test/tools/go.mod
 
@@ -28,7 +28,7 @@ demo: ## two containers, real traffic, with and without sockmap (root)
 	@go run ./test/show/demo
 
 .PHONY: test
-# test-host has run the same on this kernel, and the suite of two of three kernels takes 15 minutes: make test-vm has it.
+# test-host runs the same on this kernel. The conformance suite takes 15 minutes on two more kernels: make test-vm.
 test: VM_RUN := -guests -leave-out 6.12/conformance,7/conformance
 test: test-host test-bench test-speed test-race test-conformance test-packaging test-release test-runtimes test-containerd test-vm ## every test, group by group (root; installs the Debian packages that it needs)
 
@@ -41,7 +41,7 @@ test-host: ## the tests on this machine's kernel
 	go -C test/docs vet ./... && go -C test/docs test -count=1 ./...
 	go -C test/cli test -count=1 -timeout 15m ./...
 
-# Not those whose tests measure times, or load programs hundreds of times: the detector makes them too slow.
+# Without packages whose tests measure times or load programs hundreds of times: the detector makes them too slow.
 RACE := admit agent cgroup cniconf conntrack explain install lock metrics netns pods tap version
 
 .PHONY: test-race
@@ -50,7 +50,7 @@ test-race: ## the packages that run several goroutines, under the race detector 
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(RACE:%=./pkg/%) ./test/lab/traffic
 
 .PHONY: test-bench
-test-bench: ## each benchmark once with its smallest setting, and the tests of their code: 1 minute (root; installs programs)
+test-bench: ## each benchmark once with its smallest setting, and the unit tests of the benchmarks: 1 minute (root; installs programs)
 	@test/setup.sh bench
 	@# One package after the other, because some measure.
 	go -C test/bench test -p 1 -count=1 $$(go -C test/bench list ./... | grep -v '/stopped$$')
@@ -63,17 +63,17 @@ test-speed: ## no traffic is slower than plain TCP: 2 minutes (root; an idle mac
 .PHONY: test-conformance
 test-conformance: ## the socket API, plain against accelerated, on this machine's kernel (root)
 	@test/setup.sh test
-	@# Alone, because it compares times, too: everything on loopback, and the other places with the guards that the kernel takes.
+	@# Alone, because it compares times, too. On loopback with and without guards, elsewhere with guards.
 	go test -count=1 -timeout 20m ./test/conformance
 	go test -count=1 -timeout 20m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
 
 .PHONY: test-containerd
-test-containerd: ## pods of the real containerd (installs runc, builds containerd: minutes the first time)
+test-containerd: ## pods of the real containerd (root; installs runc, builds containerd: minutes the first time)
 	@test/setup.sh containerd
 	go test -count=1 -timeout 40m ./test/e2e/containerd
 
 .PHONY: test-crio
-test-crio: ## pods of the real CRI-O are adopted, and keep what was seen for docs/RUNTIMES.md (root; installs conmon and runc, builds CRI-O: minutes the first time)
+test-crio: ## adoption of pods of the real CRI-O; keeps the results for docs/RUNTIMES.md (root; installs conmon and runc, builds CRI-O: minutes the first time)
 	@test/setup.sh crio
 	go test -count=1 -timeout 40m ./test/e2e/crio
 	cp .cache/crio/rows/crio.json test/e2e/runtimes/seldom/
@@ -108,7 +108,7 @@ generate: ## rebuild the BPF objects and their Go bindings (clang 14, libbpf-dev
 	BPF_SYSTEM_INCLUDE=/usr/include/$(shell uname -m)-linux-gnu BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) go -C test/bench generate ./classic
 
 .PHONY: check-generated
-check-generated: ## the committed BPF objects are those of bpf/
+check-generated: ## the committed BPF objects are equal to a fresh build of bpf/ (installs clang 14)
 	@test/setup.sh generate
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code --stat -- '*_bpfel.go' '*_bpfel.o' || { echo "The committed objects differ from a fresh build: run 'make generate' with $(CLANG) and commit the result."; exit 1; }
@@ -120,7 +120,7 @@ cross: ## bin/linux/{amd64,arm64}: both programs, for archives and packages
 	@for arch in $(ARCHITECTURES); do GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/linux/$$arch/ ./plugin/sockmap ./plugin/sockmapctl || exit; done
 
 .PHONY: image-binaries
-image-binaries: ## bin/image/{amd64,arm64}: both programs without what only a person at a terminal needs, for conf/Dockerfile
+image-binaries: ## bin/image/{amd64,arm64}: both programs without the commands for people at a terminal, for conf/Dockerfile
 	@for arch in $(ARCHITECTURES); do \
 		GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/ ./plugin/sockmap && \
 		GOOS=linux GOARCH=$$arch $(GOBUILD) -tags lean -o bin/image/$$arch/ ./plugin/sockmapctl || exit; \
@@ -130,7 +130,7 @@ image-binaries: ## bin/image/{amd64,arm64}: both programs without what only a pe
 packages: build cross ## bin/packages: deb and rpm packages for amd64 and arm64, the same bytes for the same commit
 	@conf/packages/build.sh '$(VERSION)'
 
-# The environment of the builder changes no byte of a release. What go and git record of the commit is part of it.
+# The builder's environment changes no byte of a release. The commit that go and git record is a part of it.
 release: export GOFLAGS := -buildvcs=true
 release: export GOAMD64 := v1
 release: export GOARM64 := v8.0
@@ -162,13 +162,13 @@ test-packaging: build cross image-binaries ## chart, manifests, image, deb and r
 	go -C test/packaging test -count=1 ./...
 
 .PHONY: test-release
-test-release: ## two builds of a release in different places are equal, and each artefact is what it should be: 3 minutes (root; installs buildah, rpm)
+test-release: ## two builds of a release in different directories are equal, and the content of each artefact is right: 3 minutes (root; installs buildah, rpm)
 	@test/setup.sh packaging
 	go -C conf/release vet ./...
 	go -C conf/release test -count=1 -timeout 20m ./...
 
 .PHONY: bench-add
-bench-add: ## what ADD and DEL cost beyond the chain without sockmap (root; installs iptables)
+bench-add: ## the time that sockmap adds to ADD and DEL (root; installs iptables)
 	@test/setup.sh bench
 	$(BENCH) scale -run '^add/'
 
@@ -178,13 +178,13 @@ bench-scale: ## many flows, a full map, a full node, ADD and DEL; into .cache/be
 	$(BENCH) scale $(FLAGS)
 
 .PHONY: bench-guards
-bench-guards: ## what the guards cost each call: in ns on this kernel, in instructions on Debian's in QEMU (root)
+bench-guards: ## the cost of the guards for each system call: in ns on this kernel, in instructions on Debian's in QEMU (root)
 	$(BENCH) guards
 	go run ./test/vm run -icount -- $(CURDIR)/bin/bench guards -rounds 3 -batches 40 -stats=false -json '$$VM_OUT/guards.json'
 
 INSTRUCTIONS := .cache/bench/instructions
 .PHONY: bench-instructions
-bench-instructions: ## instructions of each request on Debian's kernels in QEMU, all guards, plain against sockmap: 20 minutes (root; installs QEMU and programs)
+bench-instructions: ## instructions per request on Debian's kernels in QEMU with all guards, plain TCP against sockmap: 20 minutes (root; installs QEMU and programs)
 	@test/setup.sh bench
 	@test/setup.sh test-vm
 	$(BENCH) instructions build
@@ -198,11 +198,11 @@ bench-programs: ## redis, nginx, PostgreSQL and others, without and with sockmap
 	$(BENCH) programs
 
 .PHONY: bench-tap
-bench-tap: ## what a tap costs each message, and what it costs when there is none (root)
+bench-tap: ## the cost of a tap for each message, with and without a listener (root)
 	$(BENCH) tap
 
 .PHONY: bench
-bench: ## every performance measurement, then docs/PERFORMANCE.md from it (root; installs programs; an idle machine, 20 minutes)
+bench: ## all performance measurements, then docs/PERFORMANCE.md with their results (root; installs programs; an idle machine, 20 minutes)
 	@test/setup.sh bench
 	$(BENCH) micro
 	bin/bench programs
@@ -215,7 +215,7 @@ bench-quick: ## the small measurements only, within two minutes and with wider i
 	$(BENCH) micro -quick -o .cache/bench-quick/micro.json
 
 .PHONY: bench-report
-bench-report: ## keep what the last measurements have left, and write docs/PERFORMANCE.md, its pictures and README's ratios
+bench-report: ## keep the results of the last measurements, and write docs/PERFORMANCE.md, its pictures and README's ratios
 	test ! -d .cache/bench || { $(BENCH) report -keep test/bench/results .cache/bench; }
 	$(BENCH) report -into docs/PERFORMANCE.md -images docs/images -range README.md test/bench/results
 
@@ -225,7 +225,7 @@ conformance: ## the socket API, plain against accelerated (root; installs the De
 	go run ./test/conformance/cmd/conformance
 
 .PHONY: test-vm
-test-vm: ## data path, probes, guards and conformance under Debian's kernels in QEMU, and this one (root; installs QEMU)
+test-vm: ## data path, probes, guards and conformance under Debian's kernels in QEMU, and under this machine's (root; installs QEMU)
 	@test/setup.sh test-vm
 	go run ./test/vm fetch
 	go run ./test/vm run $(VM_RUN)
@@ -240,25 +240,25 @@ test-vm-all: ## the same under every kernel of test/vm/kernels.txt: arm64, 16 Ki
 
 PROGRAMS_RUN := go run ./test/vm run -kernel 6.1,6.12,7 -out .cache/programs
 .PHONY: test-programs
-test-programs: ## real programs in pods, with the guards, under Debian's kernels in QEMU: those that start fast (root; installs QEMU, mmdebstrap)
+test-programs: ## real programs in pods, with the guards, under Debian's kernels in QEMU: those that start quickly (root; installs QEMU, mmdebstrap)
 	@test/setup.sh test-programs
 	go run ./test/programs build
 	$(PROGRAMS_RUN) -manifest test/programs/manifest.json
 
 .PHONY: test-programs-all
-test-programs-all: ## the same with the slow ones (Java, RabbitMQ), and keep what was seen for docs/PROGRAMS.md: 20 minutes
+test-programs-all: ## the same with the slow ones (Java, RabbitMQ); keeps the results for docs/PROGRAMS.md: 20 minutes
 	@test/setup.sh test-programs
 	go run ./test/programs build
 	$(PROGRAMS_RUN) -manifest test/programs/manifest-all.json
 	go run ./test/programs keep .cache/programs
 
 .PHONY: test-runtimes
-test-runtimes: ## how each container runtime calls sockmap, with its library or itself (root; installs podman and runc)
+test-runtimes: ## the calls of each container runtime, by its library or by the runtime itself (root; installs podman and runc)
 	@test/setup.sh runtimes
 	cd test/e2e/runtimes && go vet ./... && go test -count=1 -timeout 20m ./...
 
 .PHONY: docs
-docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md and docs/RUNTIMES.md, from what the last tests have left
+docs: ## the tables of docs/KERNELS.md, docs/TRANSPARENCY.md, docs/PROGRAMS.md and docs/RUNTIMES.md, from the results of the last tests
 	go run ./test/vm table -into docs/KERNELS.md
 	go run ./test/conformance/report -into docs/TRANSPARENCY.md .cache/vm/results
 	go run ./test/programs table -into docs/PROGRAMS.md
@@ -279,5 +279,5 @@ soak: ## an hour of random traffic between 16 pods while the node changes, each 
 	go run ./test/soak -duration 1h
 
 .PHONY: clean
-clean: ## remove what make built
+clean: ## remove everything that make built
 	rm -rf bin .cache

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|crio|cluster|packaging|lint|generate: makes sure that this machine has what the target needs.
-# Says nothing when it has.
+# setup.sh demo|bench|test|race|test-vm|test-programs|runtimes|containerd|crio|cluster|packaging|lint|generate:
+# installs the Debian packages that the target needs, if they are missing. It prints nothing if none is.
 set -euo pipefail
 
 die() {
@@ -37,7 +37,7 @@ done
 command -v apt-get >/dev/null || die "these packages are missing, and there is no apt-get to install them: ${missing[*]}"
 [[ $(id -u) == 0 ]] || die "these packages are missing: ${missing[*]} (try: apt-get install ${missing[*]})"
 echo "setup: installing ${missing[*]}"
-# Servers are started by the tests themselves, on sockets of their own: never by the package.
+# The packages must not start their servers. The tests start them, on their own sockets.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
 	printf '#!/bin/sh\nexit 101\n' >"$policy"

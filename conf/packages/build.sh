@@ -11,8 +11,8 @@ version=$1
 out=$(realpath -m "${2:-bin/packages}")
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 
-# Versions in their order: 0~git..., a commit without a tag; 1.2.3~rc1, of a tag with a name behind the
-# numbers; 1.2.3; 1.2.3+4.gabcdef, 4 commits behind it.
+# Versions in their order: 0~git... of a commit without a tag; 1.2.3~rc1 of a tag with a name after the
+# numbers; 1.2.3; 1.2.3+4.gabcdef, 4 commits after it.
 case "$version" in
 v[0-9]*)
 	[[ $version =~ ^v([0-9.]+)(-[a-z][a-z0-9.]*)?(-[0-9]+-g[0-9a-f]+)?(-dirty)?$ ]] || {
@@ -36,7 +36,7 @@ if [[ -n ${ONLY_VERSION:-} ]]; then # for the test of their order
 	exit
 fi
 
-# One source for both: nfpm.yaml says why it is this address.
+# One source for both: nfpm.yaml has the reason for this address.
 maintainer=$(sed -n 's/^maintainer: //p' conf/packages/nfpm.yaml)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT

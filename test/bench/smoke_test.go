@@ -22,8 +22,9 @@ func TestMain(m *testing.M) {
 	fixture.Main(m)
 }
 
-// smallest has the flags with which each measurement takes seconds. $OUT is the file for its results. stopped is not
-// here: its own test measures with a hundred connections, and with less its bound is within the noise.
+// smallest has the flags with which each measurement takes seconds. $OUT is the file for its results. stopped
+// is not here: its own test measures with a hundred connections, and with fewer its bound is within the
+// noise.
 var smallest = map[string][]string{
 	"micro":    {"-quick", "-rounds", "1", "-run", "^rr/64 B$", "-o", "$OUT"},
 	"programs": {"-quick", "-rounds", "1", "-duration", "100ms", "-run", "^redis GET", "-o", "$OUT"},

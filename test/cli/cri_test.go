@@ -19,8 +19,8 @@ import (
 	"rsc.io/script"
 )
 
-// runtimeOf answers on a CRI socket as containerd does, for pods that a script has. The real containerd and CRI-O are
-// asked in test/e2e: what a script needs of them is a node with pods of each kind.
+// runtimeOf serves a CRI socket as containerd does, for the pods of a script. test/e2e uses the real
+// containerd and CRI-O; a script needs only a node with pods of each kind.
 type runtimeOf struct {
 	cri.UnimplementedRuntimeServiceServer
 	mu   sync.Mutex
@@ -48,7 +48,8 @@ func (r *runtimeOf) PodSandboxStatus(_ context.Context, q *cri.PodSandboxStatusR
 	return nil, status.Error(codes.NotFound, "no such sandbox")
 }
 
-// cripod NAMESPACE/NAME CGROUP [host] [ANNOTATION=VALUE]: a pod that runs, as the runtime at $WORK/cri.sock knows it.
+// cripod NAMESPACE/NAME CGROUP [host] [ANNOTATION=VALUE]: a running pod that the runtime at $WORK/cri.sock
+// lists.
 func (r *runtimeOf) podCommand(t *testing.T) script.Cmd {
 	usage := script.CmdUsage{Summary: "have a runtime run a pod", Args: "namespace/name cgroup [host] [annotation=value]"}
 	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {

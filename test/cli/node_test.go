@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli runs scripts against the sockmapctl that people run. It is a module of its own, so that the libraries of
-// the scripts are not in the product's go.mod.
+// Package cli runs scripts against the sockmapctl that users run. It is a module of its own, so that the
+// libraries of the scripts are not in the product's go.mod.
 package cli
 
 import (
@@ -26,7 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-// programs are directories with one program each: sockmapctl looks for the plugin beside itself.
+// programs are directories with one program each: sockmapctl looks for the plugin in its own directory.
 var programs struct{ ctl, plugin string }
 
 func TestMain(m *testing.M) {
@@ -57,7 +57,7 @@ func build(dir, name string, flags ...string) error {
 	return nil
 }
 
-// node is a state directory, and sockmapctl that uses it.
+// node is a state directory, and a sockmapctl that uses it.
 type node struct {
 	dir     string
 	hazards string // that loads find: PRESENT [GUARDED], or broken; see plugin/sockmapctl/scripts.go
@@ -101,7 +101,7 @@ func (n *node) run(ctx context.Context, args ...string) (result, error) {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}, err
 }
 
-// vary matches what differs from run to run on a screen.
+// vary matches the parts of a screen that differ from run to run.
 var vary = []struct {
 	from *regexp.Regexp
 	to   string
@@ -138,7 +138,7 @@ func compare(t *testing.T, path, got string) {
 	}
 }
 
-// newNetNS is the path of a network namespace that lives as long as the test.
+// newNetNS returns the path of a network namespace that lives as long as the test.
 func newNetNS(t *testing.T) string {
 	t.Helper()
 	ready, end := make(chan error), make(chan struct{})

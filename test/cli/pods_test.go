@@ -15,8 +15,8 @@ import (
 	"rsc.io/script"
 )
 
-// oldpod NETWORK NAMESPACE/NAME CGROUP [ANNOTATION=VALUE]: a pod that runs, as libcni's cache in $WORK/cache knows it. Nobody
-// has called the plugin for it.
+// oldpod NETWORK NAMESPACE/NAME CGROUP [ANNOTATION=VALUE]: a running pod that is in libcni's cache in
+// $WORK/cache, and for which the plugin was not called.
 func oldPodCommand(t *testing.T) script.Cmd {
 	usage := script.CmdUsage{Summary: "have a pod run", Args: "network namespace/name cgroup [annotation=value]"}
 	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {

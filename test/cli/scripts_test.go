@@ -96,7 +96,7 @@ func (n *node) expect(s *script.State, code int, args []string) (script.WaitFunc
 	return waiting(r, err)
 }
 
-// golden FILE: what the last command printed is in this file, but for what varies.
+// golden FILE: the output of the last command is the content of this file, except for the parts that vary.
 func goldenCommand(t *testing.T) script.Cmd {
 	usage := script.CmdUsage{Summary: "compare the last output with a file", Args: "file"}
 	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
@@ -134,7 +134,8 @@ func cgroupCommand(t *testing.T) script.Cmd {
 	})
 }
 
-// kernel PRESENT [GUARDED]: loads from now on find these hazards, whatever kernel the test runs on; "broken": they fail.
+// kernel PRESENT [GUARDED]: later loads find these hazards, independent of the kernel of the test; "broken":
+// they fail.
 func kernelCommand(n *node) script.Cmd {
 	usage := script.CmdUsage{Summary: "say which hazards loads find", Args: "present [guarded]"}
 	return script.Command(usage, func(_ *script.State, args ...string) (script.WaitFunc, error) {
@@ -146,7 +147,7 @@ func kernelCommand(n *node) script.Cmd {
 	})
 }
 
-// otherprograms: what is loaded is from now on taken for the programs of another version.
+// otherprograms: the loaded programs count as those of another version from now on.
 func otherProgramsCommand(n *node) script.Cmd {
 	usage := script.CmdUsage{Summary: "take what is loaded for other programs"}
 	return script.Command(usage, func(*script.State, ...string) (script.WaitFunc, error) {

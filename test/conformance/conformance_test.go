@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conformance holds the tests that run the whole suite. Its parts are in
-// the directories below; cmd/conformance runs it alone.
+// Package conformance has the tests that run the whole suite. Its parts are in the directories below;
+// cmd/conformance runs it from the command line.
 package conformance
 
 import (

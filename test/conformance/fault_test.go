@@ -20,8 +20,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// A suite that finds nothing may be blind. Here the accelerated side is plain TCP
-// through a relay that does to a stream what acceleration must not do.
+// A suite that finds no difference may be unable to find any. Here the accelerated side is plain TCP through
+// a relay that does to a stream what acceleration must not do.
 
 // A fault changes the stream from client to server, from this position on.
 type fault func(b []byte) []byte
@@ -46,7 +46,7 @@ func flipBit(b []byte) []byte {
 	return b
 }
 
-// stall keeps back what follows, for ever.
+// stall holds the rest back for ever.
 func stall(b []byte) []byte { return b[:position] }
 
 type relaySite struct {
@@ -167,7 +167,7 @@ func TestSuiteFindsWhatARelayDoesToAStream(t *testing.T) {
 		fault fault
 		finds int // one of these; 0: nothing
 	}{
-		// Whether a last byte is lost or late is not to be known where no end follows.
+		// Whether a last byte is missing or late cannot be known if no end follows.
 		"drops a byte":    {dropByte, loses | hangs},
 		"repeats a byte":  {repeatByte, loses},
 		"swaps two bytes": {swapBytes, loses},

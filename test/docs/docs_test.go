@@ -72,7 +72,8 @@ var (
 	metricRow  = regexp.MustCompile("^\\| `(sockmap_[a-z_]+)` \\| (?:counter|gauge|histogram) ")
 )
 
-// What the data path exports is in METRICS.md, which is made from the code; what the agent adds is in INSTALL.md.
+// The metrics of the data path are in METRICS.md, which is made from the code; those of the agent are in
+// INSTALL.md.
 func TestEveryMetricThatIsShownExists(t *testing.T) {
 	all := files(t)
 	exported := map[string]bool{}
@@ -132,7 +133,7 @@ func TestEveryMakeTargetThatIsShownExists(t *testing.T) {
 
 var testName = regexp.MustCompile(`^Test[A-Z][A-Za-z0-9]+$`)
 
-// A test that the documentation names is linked to its file, and is there.
+// A test that the documentation names is linked to its file, and exists.
 func TestEveryTestThatIsNamedExists(t *testing.T) {
 	for _, f := range files(t) {
 		linked := map[string]bool{}
@@ -154,7 +155,7 @@ func TestEveryTestThatIsNamedExists(t *testing.T) {
 	}
 }
 
-// Each claim of SECURITY.md that stands in a table with tests has one.
+// Each claim of SECURITY.md in a table with tests has one.
 func TestEveryClaimHasATest(t *testing.T) {
 	claims := 0
 	for _, f := range files(t) {

@@ -59,7 +59,7 @@ func TestEveryPackageHasARow(t *testing.T) {
 			for _, link := range parse(page, []byte(cell)).Links {
 				dir := path.Join(path.Dir(page), strings.TrimSuffix(link.Target, "/README.md"))
 				rows[dir] = true
-				// A row for a part of a folder of test describes that folder.
+				// A row for a part of a test folder describes that folder.
 				if parts := strings.Split(dir, "/"); parts[0] == "test" && len(parts) > 1 {
 					rows[path.Join(parts[:2]...)] = true
 				}

@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// workflow is a file of .github/workflows, as far as the tests look at it.
+// workflow has the parts of a file in .github/workflows that the tests check.
 type workflow struct {
 	Permissions *map[string]string `yaml:"permissions"`
 	Jobs        map[string]struct {
@@ -49,7 +49,7 @@ func yamlFiles(t *testing.T, dir string) []string {
 
 var (
 	pinned = regexp.MustCompile(`^[a-z-]+/[a-z-]+@(v[0-9]+|[0-9a-f]{40})$`)
-	// A host with a path behind it, but for this project's pages.
+	// A host followed by a path, except this project's pages.
 	registryHost = regexp.MustCompile(`\b(docker|ghcr|quay|gcr|registry)\.[a-z.]+/`)
 )
 
@@ -96,7 +96,7 @@ func targetsOf(run string, matrix map[string][]string) (targets []string) {
 				continue
 			}
 			for _, target := range upToEnd(words[i+1:]) {
-				// ${{ matrix.NAME }}, of which split makes three words.
+				// ${{ matrix.NAME }}, which split divides into three words.
 				if name, ok := strings.CutPrefix(target, "matrix."); ok {
 					targets = append(targets, matrix[name]...)
 				} else if !strings.ContainsAny(target, "=${}") {
@@ -115,7 +115,7 @@ func TestTargetsOf(t *testing.T) {
 	}
 }
 
-// Whoever asks is asked for the file that has the answers.
+// The forms for issues ask for the file that has most of the facts.
 func TestIssueFormsAskForASupportBundle(t *testing.T) {
 	for _, path := range yamlFiles(t, ".github/ISSUE_TEMPLATE") {
 		var form struct {

@@ -32,7 +32,7 @@ func TestPodCgroupMayBeAnywhere(t *testing.T) {
 	}
 }
 
-// recorder is a plugin that writes down what it was called with.
+// recorder is a plugin that records how it was called.
 const recorder = `#!/bin/sh
 exec 3>>"$RECORD_DIR/$CNI_COMMAND"
 cat >&3
@@ -70,7 +70,7 @@ func TestPluginsAreToldWhatContainerdTells(t *testing.T) {
 		}
 		for _, w := range want {
 			if !strings.Contains(string(b), w) {
-				t.Errorf("%s was told\n%s\nwithout %s", command, b, w)
+				t.Errorf("%s got\n%s\nwithout %s", command, b, w)
 			}
 		}
 	}

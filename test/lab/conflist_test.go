@@ -45,7 +45,7 @@ func parse(t *testing.T, b []byte) (v any) {
 	return v
 }
 
-// Where nothing but Go is installed there is neither iptables nor nft.
+// A machine with only Go has neither iptables nor nft.
 func TestNetworkOfTheRepositoryNeedsNoPrograms(t *testing.T) {
 	n := labtest.NewNode(t, lab.Options{BinDir: labtest.Reference(t)})
 	conflist := labtest.Conflist(t, n, lab.Network{Without: []string{"sockmap"}, CNIVersion: "1.1.0"})

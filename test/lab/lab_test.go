@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { labtest.Main(m) }
 
-// reference is a chain of reference plugins only: what the lab does must not
-// depend on the plugin that is tested with it.
+// reference is a chain of reference plugins only: the lab must not depend on the plugin that is tested with
+// it.
 const reference = `{
   "cniVersion": "1.1.0",
   "name": "lab-net",
@@ -43,8 +43,7 @@ func newNode(t *testing.T) (*lab.Node, []byte) {
 	return n, labtest.Conflist(t, n, lab.Network{Base: []byte(reference), Subnets: dualStack})
 }
 
-// twoPods are on one bridge, and the second is served by an echo server on a
-// port of every address.
+// twoPods makes two pods on one bridge, and an echo server in the second on a port of every address.
 func twoPods(t *testing.T) (n *lab.Node, client, server *lab.Pod, port uint16) {
 	t.Helper()
 	n, conflist := newNode(t)
@@ -69,7 +68,7 @@ func echo(t *testing.T, p *lab.Place, addr string) (port uint16) {
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// ask makes sure that requests from p to addr come back.
+// ask checks that requests from p to addr come back.
 func ask(t *testing.T, p *lab.Place, addr netip.AddrPort, opts ...lab.SocketOption) {
 	t.Helper()
 	c, err := p.Dial("tcp", addr.String(), opts...)
@@ -141,7 +140,7 @@ func TestRedirectIntoAndOutOfAPod(t *testing.T) {
 
 func TestProxiesGoPastTheRedirect(t *testing.T) {
 	_, client, server, port := twoPods(t)
-	const closed = 1 // nobody listens there
+	const closed = 1 // a port without a listener
 	if err := client.Redirect(port, closed, true); err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func (n *Node) routeToService(vip netip.Addr) error {
 	return nil
 }
 
-// addOnce returns true at the first call for an address.
+// addOnce returns true at the first call for what.
 func (n *Node) addOnce(what string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -23,8 +23,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-// cgroupsOf are the IDs of the cgroups that TCP sockets of the calling thread's
-// network namespace belong to, by inode of the socket.
+// cgroupsOf returns the IDs of the cgroups of all TCP sockets in the calling thread's network namespace, by
+// inode of the socket.
 func cgroupsOf(t *testing.T) map[uint32]uint64 {
 	t.Helper()
 	const inetDiagCgroupID = 21 // INET_DIAG_CGROUP_ID
@@ -98,7 +98,7 @@ func TestSocketsBelongToTheirPod(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := c.pod.Do(func() error {
-			// Who is listed at all is in this network namespace.
+			// Every socket in the list is in this network namespace.
 			got, ok := cgroupsOf(t)[inode(t, c.conn.(syscall.Conn))]
 			if !ok || got != st.Ino {
 				t.Errorf("%s socket is in cgroup %d (%v), want %d", c.name, got, ok, st.Ino)
@@ -132,7 +132,7 @@ func TestDoComesHomeWhateverHappens(t *testing.T) {
 		t.Errorf("Do() = %v, want %v", err, broken)
 	}
 	if away == home {
-		t.Error("Do went nowhere")
+		t.Error("Do did not change the namespace")
 	}
 	for name, end := range map[string]func(){
 		"return": func() {}, "goexit": runtime.Goexit, "panic": func() { panic("of the test") },
@@ -158,7 +158,7 @@ func TestDialDoesNotKeepOthersWaiting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// An address on the cable that nobody has: ARP takes seconds to give up.
+	// An address of the link that no machine has: ARP takes seconds to give up.
 	nobody := netip.AddrPortFrom(h.IPs()[0].Next(), 80)
 	ctx, cancel := context.WithCancel(t.Context())
 	dialed := make(chan error, 1)
@@ -262,6 +262,6 @@ func TestAContainerHasACgroupOfItsOwn(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(p.CgroupPath()); !os.IsNotExist(err) {
-		t.Errorf("behind the pod there is its cgroup: %v", err)
+		t.Errorf("after the pod its cgroup remains: %v", err)
 	}
 }

@@ -90,7 +90,7 @@ func processes(t *testing.T, cgroup string) []byte {
 	return b
 }
 
-// furnish gives the node some of everything.
+// furnish makes something of every kind on the node.
 func furnish(t *testing.T, n *lab.Node) {
 	t.Helper()
 	conflist := labtest.Conflist(t, n, lab.Network{Base: []byte(reference), Subnets: dualStack})
@@ -101,14 +101,14 @@ func furnish(t *testing.T, n *lab.Node) {
 		t.Fatal(err)
 	}
 	for _, place := range []*lab.Place{&n.Place, &p.Place, &h.Place} {
-		// A child of a child, which only the cgroup knows of.
+		// A child of a child, which only its cgroup leads to.
 		if err := place.Start(exec.Command("sh", "-c", "sleep 1000 & sleep 1000")); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// childEnv makes TestKilledProcess the process that gets killed.
+// childEnv is the environment variable that makes this test the process that is killed.
 const childEnv = "LAB_TEST_NODE_NAME"
 
 func TestKilledProcessLeavesWhatReapRemoves(t *testing.T) {
@@ -119,7 +119,7 @@ func TestKilledProcessLeavesWhatReapRemoves(t *testing.T) {
 		}
 		furnish(t, n)
 		fmt.Println(n.ID())
-		fixture.Elapse(time.Minute, "lives until it is killed, and not for ever")
+		fixture.Elapse(time.Minute, "lives until it is killed, or for a minute")
 		return
 	}
 	name := labtest.Name() + "killed-"
@@ -142,7 +142,7 @@ func TestKilledProcessLeavesWhatReapRemoves(t *testing.T) {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	id := strings.TrimSpace(line)
 	if err != nil || !strings.HasPrefix(id, lab.Prefix+name) {
-		t.Fatalf("the child says %q, %v", line, err)
+		t.Fatalf("the child printed %q, %v", line, err)
 	}
 
 	before := residue(t, name)
@@ -150,7 +150,7 @@ func TestKilledProcessLeavesWhatReapRemoves(t *testing.T) {
 		t.Error(err)
 	}
 	if after := residue(t, name); !slices.Equal(before, after) {
-		t.Errorf("Reap has made\n%q\nof a node in use, which was\n%q", after, before)
+		t.Errorf("Reap has changed a node in use to\n%q\nfrom\n%q", after, before)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A program that was built in place is easily committed, and then stays in every clone: a later removal leaves it in the
-// history. BPF objects are committed on purpose.
+// A program that was built in the source tree is easily committed, and then stays in every clone: a later
+// removal leaves it in the history. BPF objects are committed on purpose.
 func TestNoProgramIsCommitted(t *testing.T) {
 	cmd := exec.Command("git", "ls-files", "-z")
 	cmd.Dir = root(t)

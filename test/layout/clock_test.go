@@ -11,10 +11,11 @@ import (
 	"testing"
 )
 
-// clockUsers may ask what time it is. Go's time.Now has a monotonic reading, too, which time.Since and comparisons of two
-// such times use: a bound in time is safe from people who set the clock. What is printed is not, and need not be.
+// clockUsers may call time.Now. Its result has a monotonic reading, too, which time.Since and comparisons of
+// two such times use, so bounds in time are safe when somebody sets the clock. Printed times are not, and
+// need not be.
 var clockUsers = map[string]string{
-	"pkg/agent/http_cache.go":       "how long an answer is good",
+	"pkg/agent/http_cache.go":       "how long an answer is valid",
 	"pkg/agent/health.go":           "a bound in time",
 	"pkg/adopt/adopt.go":            "how long to leave a failure alone",
 	"pkg/agent/load.go":             "how long to leave a failure alone",
@@ -47,8 +48,9 @@ var clockUsers = map[string]string{
 	"plugin/sockmap/main.go":        "how long a call took",
 }
 
-// TestNoDecisionByTheWallClock keeps packages from storing or comparing times of day: people set that clock, and what is kept
-// over restarts of processes would mean something else then. Stored times are CLOCK_BOOTTIME.
+// TestNoDecisionByTheWallClock keeps packages from storing or comparing times of day: somebody may set that
+// clock, and times that are kept over restarts of processes would then be wrong. Stored times are
+// CLOCK_BOOTTIME.
 func TestNoDecisionByTheWallClock(t *testing.T) {
 	used := map[string]bool{}
 	sources(t, func(path, content string) {
@@ -69,12 +71,12 @@ func TestNoDecisionByTheWallClock(t *testing.T) {
 	})
 	for rel := range clockUsers {
 		if !used[rel] {
-			t.Errorf("%s asks no clock any more: remove it from clockUsers", rel)
+			t.Errorf("%s does not read the clock any more: remove it from clockUsers", rel)
 		}
 	}
 }
 
-// clockCalls lists what in a file asks for the time.
+// clockCalls lists the calls in a file that read the time.
 func clockCalls(t *testing.T, path, content string) (found []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, content, 0)

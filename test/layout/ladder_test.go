@@ -12,7 +12,7 @@ import (
 
 var testTarget = regexp.MustCompile(`(?m)^(test(?:-[a-z]+)*):.*## `)
 
-// test/README.md is the list of what there is to run.
+// test/README.md lists all tests and measurements.
 func TestREADMEOfTestsNamesEachFolderAndTarget(t *testing.T) {
 	read := func(path string) string {
 		text, err := os.ReadFile(filepath.Join(root(t), path))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package layout checks what reviewers would otherwise have to: who may import whom, licence lines, and sizes.
+// Package layout checks rules that reviewers would otherwise have to check: who may import whom, licence
+// lines, and sizes.
 package layout
 
 import (
@@ -54,14 +55,14 @@ var forbidden = []struct{ from, to, why string }{
 	{"pkg/selinux", module, "a leaf imports nothing of ours"},
 	{"pkg/lock", module, "a leaf imports nothing of ours"},
 	{"pkg/netns", module, "a leaf imports nothing of ours"},
-	{"pkg/cgroup", module + "pkg/datapath", "a leaf knows nothing of what is built on it"},
+	{"pkg/cgroup", module + "pkg/datapath", "a leaf does not know the packages that use it"},
 	{"pkg/cniconf", module, "a leaf imports nothing of ours"},
 	{"pkg/conntrack", module, "a leaf imports nothing of ours"},
 	{"pkg/decline", module, "a leaf imports nothing of ours"},
 	{"pkg/hazard", module, "a leaf imports nothing of ours"},
 	{"pkg/portrange", module, "a leaf imports nothing of ours"},
 	{"pkg/daemonset", module, "a leaf imports nothing of ours"},
-	{"pkg/agent", module + "pkg/daemonset", "an agent asks no API server"},
+	{"pkg/agent", module + "pkg/daemonset", "an agent uses no API server"},
 }
 
 // owned are libraries that one package imports; others of its folder use them through it.
@@ -105,13 +106,13 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// dependencies lists, for each package of the module, all that it links.
+// dependencies lists, for each package of the module, all packages that it links.
 func dependencies(t *testing.T) map[string][]string {
 	t.Helper()
 	return listed(t, func(p listing) []string { return p.Deps })
 }
 
-// listing is what go list prints about a package.
+// listing has the output of go list about a package.
 type listing struct {
 	ImportPath    string
 	Imports, Deps []string
@@ -147,7 +148,7 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// sources calls f for each source file of the repository that people write.
+// sources calls f for each source file of the repository that is not generated.
 func sources(t *testing.T, f func(path string, content string)) {
 	t.Helper()
 	err := filepath.WalkDir(root(t), func(path string, d fs.DirEntry, err error) error {

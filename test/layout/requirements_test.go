@@ -18,8 +18,8 @@ var testsOnly = map[string]string{
 	"golang.org/x/tools": "archives of the same scripts",
 }
 
-// The product's go.mod is what its SBOM, its licences and its users' scanners read. Modules of tests and tools belong
-// into the go.mod of that test, see test/README.md.
+// The product's go.mod is read by its SBOM, by licence checks and by its users' scanners. Modules of tests
+// and tools belong in the go.mod of that test, see test/README.md.
 func TestGoModNamesOnlyWhatTheProductLinks(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root(t), "go.mod"))
 	if err != nil {
@@ -45,7 +45,8 @@ func TestGoModNamesOnlyWhatTheProductLinks(t *testing.T) {
 	}
 }
 
-// linkedModules are those of both programs of the release, on each of its architectures and with each of its tags.
+// linkedModules are the modules of both programs of the release, on each of its architectures and with each
+// of its tags.
 func linkedModules(t *testing.T) map[string]bool {
 	t.Helper()
 	linked := map[string]bool{}
@@ -66,7 +67,7 @@ func linkedModules(t *testing.T) map[string]bool {
 	return linked
 }
 
-// The generator of the BPF objects must be of the version whose library loads them.
+// The generator of the BPF objects must have the same version as the library that loads them.
 func TestBPF2GoIsOfTheVersionThatIsLinked(t *testing.T) {
 	version := func(path string) string {
 		text, err := os.ReadFile(filepath.Join(root(t), path))

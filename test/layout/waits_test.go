@@ -14,8 +14,9 @@ import (
 	"testing"
 )
 
-// sleepers, files or folders, may call time.Sleep, apart from the product. No _test.go file may: a test waits for an event by
-// fixture.Wait or fixture.Asleep, and where time itself is what it is about, fixture.Elapse names that time.
+// sleepers, files or folders, may call time.Sleep, apart from the product. No _test.go file may: a test waits
+// for an event by fixture.Wait or fixture.Asleep, and if it needs that time passes, fixture.Elapse names the
+// reason.
 var sleepers = map[string]string{
 	"test/fixture/wait.go": "the helpers themselves",
 
@@ -32,17 +33,17 @@ var sleepers = map[string]string{
 	"test/edge/nginx.go":                 "waits for a program",
 	"test/edge/round.go":                 "the pace of a reader",
 	"test/lab/":                          "waits for cgroups and programs",
-	"test/show/picture/main.go":          "the pace of what is shown",
+	"test/show/picture/main.go":          "the pace of the shown traffic",
 	"test/soak/talk.go":                  "the pace of connections",
 	"test/vm/init/main.go":               "a guest's first process must not end",
 }
 
-// dice may take random numbers without a seed that is printed.
+// dice may use random numbers without a printed seed.
 var dice = map[string]string{
-	"test/fixture/seed.go":               "makes the seed",
+	"test/fixture/seed.go":               "it makes the seed",
 	"test/conformance/cases/programs.go": "a port that is free; the case does not depend on it",
-	"test/soak/change.go":                "the pace of changes; what is sent has a seed",
-	"test/soak/long.go":                  "the length of connections; what is sent has a seed",
+	"test/soak/change.go":                "the pace of changes; the sent bytes have a seed",
+	"test/soak/long.go":                  "the length of connections; the sent bytes have a seed",
 }
 
 func TestTestsWaitForEventsAndPrintTheirSeeds(t *testing.T) {
@@ -78,7 +79,8 @@ func TestTestsWaitForEventsAndPrintTheirSeeds(t *testing.T) {
 	}
 }
 
-// excepted finds a file, or a folder that it is in, among the exceptions, and notes that the exception is used.
+// excepted finds a file, or a folder that contains it, among the exceptions, and records that the exception
+// is used.
 func excepted(exceptions map[string]string, rel string, used map[string]bool) bool {
 	for name := range exceptions {
 		if rel == name || strings.HasSuffix(name, "/") && strings.HasPrefix(rel, name) {
@@ -89,7 +91,7 @@ func excepted(exceptions map[string]string, rel string, used map[string]bool) bo
 	return false
 }
 
-// peer is of a module of its own, without this one.
+// peer is in a module of its own, without this one.
 const peer = "test/bench/programs/peer/peer_test.go"
 
 // seeded are the functions of math/rand/v2 that take a seed.

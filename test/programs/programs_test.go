@@ -82,7 +82,7 @@ func TestVerdicts(t *testing.T) {
 	r.Cases[0].Error = "hangs"
 	_ = r.verdict(&out)
 	if !strings.Contains(out.String(), "DOES NOT FAIL ON PLAIN TCP") {
-		t.Errorf("what fails accelerated only is not told:\n%s", out.String())
+		t.Errorf("a case that fails only accelerated is not reported:\n%s", out.String())
 	}
 }
 

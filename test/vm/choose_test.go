@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// other is an architecture that is not this machine's.
+// other is an architecture other than this machine's.
 var other = map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 
 func TestKernelsThatRunSeldomAreChosenByNameOnly(t *testing.T) {
@@ -65,7 +65,7 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 		t.Errorf("without file: %v, %v", only[0].Only, err)
 	}
 	if err := without(only, "/file"); err == nil || !strings.Contains(err.Error(), `"/file"`) {
-		t.Errorf("what does not run is left out: %v", err)
+		t.Errorf("a program that does not run was left out: %v", err)
 	}
 	for often, want := range map[bool]duration{true: 5, false: 5 * seldomPatience} {
 		if got := programsOf(kernel.Wanted{Often: often, Arch: other}, []spec{{Test: "./a", Timeout: 5}})[0].Timeout; got != want {

@@ -19,7 +19,7 @@ a line of its standard error`
 
 func TestDoctorIsHeldAgainstTheList(t *testing.T) {
 	for _, tt := range []struct{ name, says, guards, open, want string }{
-		{"as it says", doctorSays, "options", "splice", ""},
+		{"as in the list", doctorSays, "options", "splice", ""},
 		{"a guard that does not load", doctorSays, "options,splice", "splice", "the guard splice does not run, although kernels.txt wants it for kernel x: EPERM"},
 		{"a guard that is not there", doctorSays, "observe", "splice", "there is no guard observe"},
 		{"a hazard that is new", doctorSays, "options", "", "kept on TCP by splice, but kernels.txt says nothing"},

@@ -41,7 +41,7 @@ func TestOutputOfTestsIsCounted(t *testing.T) {
 	}
 	for _, text := range []string{"five is not four", "about to die", "the end of the binary", "--- FAIL: TestFails/inside"} {
 		if !strings.Contains(printed, text) {
-			t.Errorf("the output of what failed lacks %q:\n%s", text, printed)
+			t.Errorf("the output of the failed tests lacks %q:\n%s", text, printed)
 		}
 	}
 	if !strings.HasSuffix(reasons["TestFails/inside"], "five is not four") {
@@ -52,7 +52,7 @@ func TestOutputOfTestsIsCounted(t *testing.T) {
 	}
 }
 
-// The guest died in the middle: nothing came after the test had begun.
+// The guest died in the middle: no output came after the test had begun.
 func TestATestWithoutEndIsUnfinished(t *testing.T) {
 	output := outputOf(t)
 	at := strings.Index(output, "about to die")
@@ -64,7 +64,7 @@ func TestATestWithoutEndIsUnfinished(t *testing.T) {
 		t.Errorf("unfinished (ok is %v):\n%s", got.ok(), diff)
 	}
 	if !strings.Contains(got.Output, "about to die") {
-		t.Errorf("its output is lost: %q", got.Output)
+		t.Errorf("its output is missing: %q", got.Output)
 	}
 }
 

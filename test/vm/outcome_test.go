@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// said makes the outcome of a guest that sent these frames. Each is written to a line that text goes before.
+// said makes the outcome of a guest that sent these frames. text is put before each on its line.
 func said(t *testing.T, text string, all ...frame.Frame) *outcome {
 	t.Helper()
 	var line bytes.Buffer
@@ -76,7 +76,7 @@ func TestWhatAGuestMayNotSayIsAProblem(t *testing.T) {
 		want   string
 	}{
 		{"a file outside its directory", []frame.Frame{hello, start, file("../../escape", ""), exited, bye}, "outside its directory"},
-		{"output of nobody", []frame.Frame{hello, output("x"), bye}, "not running"},
+		{"output of no program", []frame.Frame{hello, output("x"), bye}, "not running"},
 		{"init's own trouble", []frame.Frame{hello, {Kind: frame.Problem, Text: "load module x: no"}, bye}, "init: load module x: no"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/kernel"
 )
 
-// good is an outcome of one package of tests in which nothing went wrong.
+// good is an outcome of one package of tests without an error.
 func good() *outcome {
 	return &outcome{
 		Kernel: "6.1", Version: "6.1.176-1", Release: "6.1.0-50", finished: true,
@@ -103,7 +103,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	if err := os.WriteFile(file, []byte(before), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// Twice, as two runs do.
+	// Twice, like two runs.
 	for range 2 {
 		if err := section.Into(file, table([]*outcome{fine, bad, dead, own})); err != nil {
 			t.Fatal(err)

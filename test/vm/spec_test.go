@@ -103,7 +103,7 @@ func TestLibrariesAreThoseWithAPath(t *testing.T) {
 	}
 }
 
-// A test that has another name by now would no longer run, and nobody would notice.
+// A test that has another name by now would no longer run, and it would not be noticed.
 func TestTheManifestNamesTestsThatThereAre(t *testing.T) {
 	specs, err := readSpecs("manifest.json")
 	if err != nil {

@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# postinst configure [OLD-VERSION]: an agent that runs is replaced by the new one. Nothing is started that did not
-# run: what it does to the network configuration is for the administrator to begin.
+# postinst configure [OLD-VERSION]: the new agent replaces one that runs. An agent that did not run is not started,
+# because it changes the network configuration, which is the administrator's decision.
 set -e
 
 [ "$1" = configure ] || exit 0
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
-	# An agent that does not start again changes nothing for containers, and is no reason to leave the
-	# package half done.
+	# Containers do not need the agent, so an agent that does not start again is no reason to leave the package
+	# half configured.
 	systemctl try-restart sockmap-agent.service || echo "sockmap-cni: see: systemctl status sockmap-agent" >&2
 fi
 if [ -z "$2" ]; then

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# prerm remove: takes back what the agent, or sockmapctl install, has done on this machine. An upgrade takes back
-# nothing. It fails where that fails, and the package stays: the rest could not be removed without sockmapctl.
+# prerm remove: undoes what the agent, or sockmapctl install, has done on this machine. An upgrade undoes nothing.
+# If the uninstall fails, this fails and the package stays, because sockmapctl is needed to remove the rest.
 set -e
 
 [ "$1" = remove ] || exit 0

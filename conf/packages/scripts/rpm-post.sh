@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# %post: $1 is how many versions are installed then. As deb-postinst.sh.
+# %post: $1 is the number of versions that are installed afterwards. As in deb-postinst.sh.
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 	systemctl try-restart sockmap-agent.service || echo "sockmap-cni: see: systemctl status sockmap-agent" >&2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# %preun: $1 is how many versions stay. As deb-prerm.sh: the package stays where the uninstall fails.
+# %preun: $1 is the number of versions that stay. As in deb-prerm.sh, the package stays if the uninstall fails.
 if [ "$1" != 0 ]; then
 	exit 0
 fi

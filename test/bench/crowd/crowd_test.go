@@ -4,7 +4,8 @@ package crowd
 
 import "testing"
 
-// The two roles in one process, over loopback. The server ends with its process, so fixture.Main would report it.
+// Both roles in one process, over loopback. The server ends with its process, so fixture.Main would report
+// it.
 func TestConnectionsAnswerAndGo(t *testing.T) {
 	s, c := &server{}, &client{}
 	do := func(f func(order) (answer, error), o order) answer {

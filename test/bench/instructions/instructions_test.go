@@ -22,7 +22,8 @@ func cellOf(name string, plain, sockmap, twin float64) result.Cell {
 	}
 }
 
-// leave writes what a program has found on a node with sockmap, whose own plain TCP is a tenth dearer, and on one without.
+// leave writes the results of a program on a node with sockmap, whose plain TCP needs a tenth more, and on
+// one without.
 func leave(t *testing.T, dir, program, kernel string, cells ...result.Cell) {
 	t.Helper()
 	write := func(name string, guards []string, of func(result.Cell) map[result.Variant][]float64) {
@@ -92,7 +93,7 @@ func TestHalfOfARunIsNotKept(t *testing.T) {
 	}
 }
 
-// The guests run what the manifest says, and keep looks for its names.
+// The guests run the programs of the manifest, and keep looks for their names.
 func TestManifestRunsThePrograms(t *testing.T) {
 	b, err := os.ReadFile("manifest.json")
 	if err != nil {

@@ -84,7 +84,7 @@ func TestMemoryIsRead(t *testing.T) {
 		t.Errorf("%d, %v", got, err)
 	}
 	if _, err := memoryIn("Slab: 20 kB\n"); err == nil {
-		t.Error("a kernel without Percpu is not told")
+		t.Error("a kernel without Percpu is not noticed")
 	}
 }
 

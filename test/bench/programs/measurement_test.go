@@ -64,7 +64,7 @@ func TestCells(t *testing.T) {
 		cells[1].Measure != "p99" || cells[1].Goal != 0 || cells[1].Better != result.Lower {
 		t.Errorf("%+v", cells)
 	}
-	// A tool that does not tell p99 has no such cell, and the goal is for one CPU.
+	// A tool that does not report p99 has no such cell, and the goal is for one CPU.
 	m.taken[result.Plain].p99s, m.cpus = nil, two
 	if cells := m.cells(); len(cells) != 1 || cells[0].Goal != 0 {
 		t.Errorf("%+v", cells)
@@ -85,6 +85,6 @@ func TestInstructionsAreCounted(t *testing.T) {
 	}
 	got := names(options{instructions: true, run: regexp.MustCompile("")}.selected())
 	if slices.ContainsFunc(got, func(name string) bool { return strings.Contains(name, "(two)") || strings.Contains(name, "pgbench") }) || len(got) != 9 {
-		t.Errorf("instructions are counted of %q: on one CPU, and of what the guest has", got)
+		t.Errorf("instructions are counted for %q; want cells on one CPU, of programs in the guest", got)
 	}
 }

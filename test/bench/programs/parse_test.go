@@ -94,7 +94,7 @@ func TestPgbench(t *testing.T) {
 }
 
 func TestOnlySteadyTransactionsCount(t *testing.T) {
-	// Both clients begin slowly, then take a millisecond each; client 1 goes on alone.
+	// Both clients begin slowly, then take a millisecond each; client 1 continues alone.
 	var log strings.Builder
 	for i := range 100 {
 		fmt.Fprintf(&log, "0 %d 1000 0 1700000000 %06d\n1 %d 1000 0 1700000000 %06d\n", i, 100_000+i*1000, i, 100_000+i*1000)

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden is what the made-up results in testdata become.
+// golden is the report of the invented results in testdata.
 const golden = "testdata/report.golden.md"
 
 func TestReportIsAsItWas(t *testing.T) {
@@ -39,7 +39,7 @@ func TestReportIsAsItWas(t *testing.T) {
 	}
 	want, err := os.ReadFile(golden)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the report differs from %s (%v): look at what go test . -update changes", golden, err)
+		t.Errorf("the report differs from %s (%v): review the changes of go test . -update", golden, err)
 	}
 	for _, name := range picture.Names {
 		if !strings.Contains(string(got), "](images/"+name+".svg)") {
@@ -69,11 +69,11 @@ func TestPicturesAreThoseOfTheResults(t *testing.T) {
 		t.Errorf("with programs only there are %q, %v", left, err)
 	}
 	if _, err := os.Stat(filepath.Join(images, "node.svg")); err != nil {
-		t.Errorf("a picture of somebody else: %v", err)
+		t.Errorf("a foreign picture: %v", err)
 	}
 }
 
-// place is a document and a directory of pictures that has one of somebody else.
+// place is a document and a directory of pictures that contains a foreign one.
 func place(t *testing.T) (document, images string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -106,7 +106,7 @@ func TestWhatCannotBecomeAReport(t *testing.T) {
 	}
 }
 
-// The document itself has its marked lines, and nothing made up between them.
+// The document itself has its marked lines, and no invented results between them.
 func TestTheDocumentHasAPlaceForTheResults(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/PERFORMANCE.md")
 	if err != nil {
@@ -120,7 +120,7 @@ func TestTheDocumentHasAPlaceForTheResults(t *testing.T) {
 	}
 }
 
-// What the documents show is what the results that are kept make of them: nobody has edited one without the other.
+// The documents are those that the kept results give: neither was edited without the other.
 func TestDocumentsAreThoseOfTheResults(t *testing.T) {
 	const repo, results = "../../../", "../results"
 	document, readme := filepath.Join(repo, "docs/PERFORMANCE.md"), filepath.Join(repo, "README.md")
@@ -146,7 +146,7 @@ func TestDocumentsAreThoseOfTheResults(t *testing.T) {
 	}
 }
 
-// A directory has the name of the kind of machine that its results are of, so that a new run replaces them.
+// The name of a directory is the kind of machine of its results, so that a new run replaces them.
 func TestResultsAreWhereThoseOfTheirMachineGo(t *testing.T) {
 	paths, err := filepath.Glob("../results/*/*.json")
 	if err != nil || len(paths) == 0 {

@@ -35,7 +35,7 @@ func TestALevelIsAsLargeAsTheMachineAllows(t *testing.T) {
 	}
 }
 
-// rounds of two variants, so that every cell has something.
+// rounds of two variants, so that every cell has samples.
 func rounds() map[result.Variant][]measured {
 	m := measured{none: latencies{10, 20}, among: latencies{11, 30}, rate: 5, memory: 4000, share: 1, joined: 1, list: 1, table: 2, scrape: 3}
 	return map[result.Variant][]measured{result.Plain: {m, m}, result.Sockmap: {m, m}}

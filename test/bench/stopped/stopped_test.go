@@ -13,7 +13,7 @@ func TestMain(m *testing.M) {
 	fixture.Main(m)
 }
 
-// The whole is a thousand connections; a hundred show the same within seconds.
+// The full measurement has a thousand connections; a hundred show the same within seconds.
 func TestReadersThatNeverReadCostAboutWhatTheyCostByTCP(t *testing.T) {
 	for _, readFirst := range []bool{false, true} {
 		sizes := []int{64, 1 << 10, 64 << 10}

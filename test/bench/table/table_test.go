@@ -45,6 +45,6 @@ func TestRatiosValuesAndGoalsAreShown(t *testing.T) {
 		}
 	}
 	if strings.Count(out.String(), "a note") != 1 {
-		t.Errorf("a note is said twice:\n%s", out.String())
+		t.Errorf("a note is printed twice:\n%s", out.String())
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ends are the two of a stream, whose calls wait as in a case of this kind.
+// ends are the two ends of a stream, whose calls wait as in a case of this kind.
 func ends(t *testing.T, waits waiting) (a, b *Sock) {
 	t.Helper()
 	run := &T{scale: 1, waits: waits, Context: t.Context()}

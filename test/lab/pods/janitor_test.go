@@ -15,7 +15,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// victimVariable makes the test's own program one that makes a node and waits to be killed.
+// victimVariable is the environment variable that makes the test's own program make a node and wait to be
+// killed.
 const victimVariable = "SOCKMAP_BENCH_VICTIM"
 
 func TestMain(m *testing.M) {
@@ -58,7 +59,7 @@ func TestNothingIsLeftOfAKilledBenchmark(t *testing.T) {
 	_ = c.Process.Kill()
 	_ = c.Wait()
 	if err != nil || line != "<nil>\n" || len(there) == 0 {
-		t.Fatalf("it said %q, %v, and made %v", line, err, there)
+		t.Fatalf("it printed %q, %v, and made %v", line, err, there)
 	}
 	if !fixture.Within(fixture.Patience, func() bool {
 		there, err = lab.Residue(name)

@@ -87,8 +87,9 @@ func (p *Page) close() error {
 	return errors.Join(errs...)
 }
 
-// Receive receives one byte of the socket fd into the page, in a system call on its own thread. The byte must
-// have arrived. Receive returns when the call is held in its copy. The result of the call comes after GoOn.
+// Receive receives one byte of the socket fd into the page, by a system call in its own goroutine. The byte
+// must have arrived. Receive returns when the call is held in its copy. The result of the call comes after
+// GoOn.
 func (p *Page) Receive(fd int) (<-chan error, error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

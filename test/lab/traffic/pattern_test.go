@@ -70,8 +70,8 @@ func TestCheckNamesTheFirstWrongByteAndItsOrigin(t *testing.T) {
 	cases := []struct {
 		name string
 		sent []byte
-		// The offset is that of the damage, or a little later where the
-		// byte that is there happens to be the right one.
+		// The offset is that of the damage, or a little later if the wrong byte happens to have the right
+		// value.
 		offset uint64
 		origin int64 // relative to the offset
 		stream uint32

@@ -18,8 +18,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// serve runs h on a loopback listener until the test ends and returns what
-// dials it.
+// serve runs h on a loopback listener until the test ends and returns a function that dials it.
 func serve(t *testing.T, h Handler) Dial {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -194,7 +193,7 @@ func TestShortConnsFindsABytePastTheEnd(t *testing.T) {
 		return err
 	})
 	if _, err := ShortConns(testContext(t), []Dial{dial}, Requests{Count: 5}); err == nil {
-		t.Error("nobody noticed the byte past the end")
+		t.Error("the byte past the end was not noticed")
 	}
 }
 
@@ -244,7 +243,7 @@ func TestServeReportsHandlers(t *testing.T) {
 	}
 	defer c.Close()
 	<-served
-	_, _ = c.Read(make([]byte, 1)) // the server closes after it has taken note
+	_, _ = c.Read(make([]byte, 1)) // the server closes after it has recorded the error
 	l.Close()
 	if err := <-done; !errors.Is(err, broken) {
 		t.Errorf("Serve() = %v, want %v", err, broken)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Prints the hash of each piece of its input that is as long as the body: N bodies, one behind the other.
+# Prints the hash of each piece of its input that is as long as the body: N bodies, one after the other.
 import hashlib, os, sys
 
 size = os.path.getsize(os.environ["DIR"] + "/body")

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// frames reads all of a stream.
+// frames reads all frames of a stream.
 func frames(t *testing.T, stream string) (all []Frame, damaged int) {
 	t.Helper()
 	r := NewReader(strings.NewReader(stream))
@@ -38,7 +38,7 @@ var conversation = []Frame{
 	{Seq: 5, Kind: Bye},
 }
 
-// written is the conversation on the line, a string per frame.
+// written are the frames on the line, a string per frame.
 func written(t *testing.T) (lines []string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -159,7 +159,7 @@ func TestStatusSaysHowAProgramEnded(t *testing.T) {
 		{Status{Code: -1, Signal: "killed"}, "ended by signal killed", false},
 		{Status{Code: -1, Signal: "killed", TimedOut: true}, "killed at its time limit", false},
 		{Status{Error: "no such file"}, "no such file", false},
-		// It ended well, but too late: the limit is part of the promise.
+		// It ended well, but too late: the limit is a part of the requirement.
 		{Status{TimedOut: true}, "killed at its time limit", false},
 	} {
 		if tt.status.String() != tt.text || tt.status.OK() != tt.ok {

@@ -31,7 +31,7 @@ func TestKernelRecordsLookAsInDmesg(t *testing.T) {
 // run runs a command as init does.
 func run(limit time.Duration, words ...string) frame.Status {
 	cmd := exec.Command(words[0], words[1:]...)
-	// No file: init's output is a stream, which a child left behind keeps open.
+	// Not a file: init's output is a stream, which a child that is left running keeps open.
 	cmd.Stdout = new(bytes.Buffer)
 	cmd.WaitDelay = 100 * time.Millisecond
 	return guest{}.wait(cmd, limit)
@@ -75,7 +75,7 @@ func TestFilesLeftBehindAreSent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What is no regular file has no bytes to send.
+	// An entry that is no regular file has no bytes to send.
 	if err := os.Symlink("a.json", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The design of the well-known samples, to compare with: the key is the 4-tuple, every socket of the cgroup
- * enters the sockhash when it is established, and each message goes to whoever has the mirrored key. There
- * are no bounds, no policy, and no regard for bytes that went by TCP before. IPv4 only, as there.
+ * The design of the well-known samples, for comparison: the key is the 4-tuple, every socket of the cgroup
+ * enters the sockhash when it is established, and each message is redirected to the socket with the mirrored
+ * key. There are no bounds and no policy, and unread bytes of TCP are ignored. IPv4 only, as in the samples.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -39,7 +39,7 @@ int classic_ops(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-/* The helper's answer is ignored, as there: a message whose peer is not found goes by TCP. */
+/* The helper's result is ignored, as in the samples: a message whose peer is not found uses TCP. */
 SEC("sk_msg")
 int classic_verdict(struct sk_msg_md *msg)
 {

@@ -62,7 +62,7 @@ func TestClientsMeasureTheirServers(t *testing.T) {
 	}
 }
 
-// answering is a connection whose other end says what it was made for, whatever it is sent.
+// answering is a connection whose other end always sends the answer it was made with.
 func answering(t *testing.T, answers string) net.Conn {
 	client, server := net.Pipe()
 	t.Cleanup(func() { client.Close(); server.Close() })
@@ -78,7 +78,7 @@ func TestWrongValuesAreErrors(t *testing.T) {
 		"VALUE key-0 0 100\r\n" + value[1:] + "b\r\nEND\r\n": false,
 		"END\r\n": false,
 	} {
-		// What follows a short answer is there, so that nobody waits for it.
+		// The bytes after a short answer have arrived, so that no call waits for them.
 		get, err := newGet(answering(t, "STORED\r\n"+answer+strings.Repeat(" ", 200)), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestChangedBatchesAreErrors(t *testing.T) {
 		}
 	}
 	if err := <-result; err == nil || !strings.Contains(err.Error(), "other bytes") {
-		t.Errorf("the broker says %v", err)
+		t.Errorf("the broker returns %v", err)
 	}
 }
 

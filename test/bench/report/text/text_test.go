@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-// cell whose rounds all gave the same.
+// cell whose rounds all gave the same result.
 func cell(better result.Better, values map[result.Variant]float64) result.Cell {
 	c := result.Cell{Group: "rr", Name: "a|b", Measure: "m", Unit: "ns", Better: better, Samples: map[result.Variant][]float64{}}
 	for v, value := range values {
@@ -53,7 +53,7 @@ func TestGoalsAreMetOrNot(t *testing.T) {
 	missing := cell(result.Lower, map[result.Variant]float64{result.Plain: 1})
 	missing.Goal = 2
 	if got := section(missing); !strings.Contains(got, "**not measured**") {
-		t.Errorf("a goal that nobody measured:\n%s", got)
+		t.Errorf("a goal without a measurement:\n%s", got)
 	}
 	if got := section(twice); strings.Contains(got, "### Goals") {
 		t.Errorf("goals where there are none:\n%s", got)

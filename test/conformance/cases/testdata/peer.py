@@ -107,7 +107,7 @@ def late_server():
 
 
 def alarmed_client(c):
-    """Blocks in recv while a timer's signals arrive, which recv goes on after (PEP 475)."""
+    """Blocks in recv while a timer's signals arrive, after which recv continues (PEP 475)."""
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
     try:

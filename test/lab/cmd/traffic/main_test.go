@@ -20,7 +20,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// The program replaces itself when it starts, so it is tested as a program.
+// The program replaces itself when it starts, so it is tested as a process.
 func build(t *testing.T) (bin string) {
 	t.Helper()
 	bin = filepath.Join(t.TempDir(), "traffic")
@@ -139,7 +139,7 @@ func TestWrongUsageIsTold(t *testing.T) {
 	}
 }
 
-// listener listens on a free port of loopback, and nobody accepts. The caller closes it.
+// listener listens on a free port of loopback, and never accepts. The caller closes it.
 func listener(t *testing.T) (l conn, addr string) {
 	t.Helper()
 	l, sa, err := socket("127.0.0.1:0")
@@ -165,8 +165,8 @@ func TestSilentServerDoesNotHoldTheClient(t *testing.T) {
 	}
 }
 
-// Where the guard of readers that block runs, connections of blocking sockets are left to TCP: the demonstration
-// would show nothing there.
+// With the guard for blocking readers, connections of blocking sockets stay on TCP: the demonstration would
+// show nothing there.
 func TestSocketsOfBothEndsAreNonBlocking(t *testing.T) {
 	l, addr := listener(t)
 	defer l.close()
@@ -189,6 +189,6 @@ func TestSocketsOfBothEndsAreNonBlocking(t *testing.T) {
 	gone, addr := listener(t)
 	gone.close()
 	if _, err := dial(addr); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("dial where nobody listens: %v", err)
+		t.Errorf("dial a port without a listener: %v", err)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package failing has a test of every outcome, for the tests of the report.
+// Package failing has a test with every outcome, for the tests of the report.
 package failing
 
 import "testing"
