@@ -60,8 +60,8 @@ func build(dir, name string, flags ...string) error {
 // node is a state directory, and a sockmapctl that uses it.
 type node struct {
 	dir     string
-	hazards string // that loads find: PRESENT [GUARDED], or broken; see plugin/sockmapctl/scripts.go
-	files   string // below which /proc and /sys are looked for conntrack helpers
+	hazards string // hazards that loads find: PRESENT [GUARDED], or broken; see plugin/sockmapctl/scripts.go
+	files   string // directory with proc and sys, where conntrack helpers are looked for
 }
 
 func newNode(t *testing.T) *node {
@@ -111,7 +111,7 @@ var vary = []struct {
 	{regexp.MustCompile(`\d+s ago`), "AGE ago"},
 	{regexp.MustCompile(`(?m)^(others +).*`), "${1}WHOEVER-ELSE"},
 	{regexp.MustCompile(`(?m)^(kernel +).*`), "${1}RELEASE"},
-	{regexp.MustCompile(`(splice|observe|blocking|options) (not active: |active at ).*`), "$1 RUNS-OR-NOT"}, // as the kernel lets it
+	{regexp.MustCompile(`(splice|observe|blocking|options) (not active: |active at ).*`), "$1 RUNS-OR-NOT"},
 	{regexp.MustCompile(regexp.QuoteMeta(version.String())), "VERSION"},
 }
 

@@ -49,12 +49,12 @@ const (
 
 // tools are the programs for all tests.
 var tools struct {
-	root       string // of the repository
+	root       string // root of the repository
 	cache      string // directory of this test
-	bin        string // with Kubernetes, etcd and Helm
-	containerd string // with containerd, its shim, ctr, crictl and pause
-	plugins    string // with the CNI plugins
-	own        string // with the load program, and a directory for each version of sockmap
+	bin        string // contains Kubernetes, etcd and Helm
+	containerd string // contains containerd, its shim, ctr, crictl and pause
+	plugins    string // contains the CNI plugins
+	own        string // contains the load program, and a directory for each version of sockmap
 	images     string // tar file with the images
 }
 

@@ -18,7 +18,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/stub"
 )
 
-// testUninstallThatFails has a node on which something is in the way. The release stays, and can be brought back.
+// testUninstallThatFails has a node on which something is in the way. The release stays, and can be brought
+// back.
 func testUninstallThatFails(t *testing.T) {
 	install(t, newVersion, "--set", "uninstallHook.timeout=15s")
 	c, _, clientPod, _ := pair(t)

@@ -39,7 +39,7 @@ func k(t *testing.T, args ...string) string {
 // workload is a Deployment of the load program.
 type workload struct {
 	name        string
-	args        []string // of the program
+	args        []string // arguments of the program
 	replicas    int
 	annotations map[string]string
 	hostNetwork bool

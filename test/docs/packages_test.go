@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// packages returns the folders that need a row in ARCHITECTURE.md: every folder with Go files below pkg and plugin,
-// and the folders directly below test.
+// packages returns the folders that need a row in ARCHITECTURE.md: every folder with Go files below pkg and
+// plugin, and the folders directly below test.
 func packages(t *testing.T) []string {
 	t.Helper()
 	found := map[string]bool{}

@@ -180,7 +180,7 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	}
 	b.stop()
 	c := o.agent("--adopt", "--config", `{"ports": {"exclude": ["6000"]}}`)
-	c.eventually("the change is told for each pod", func() bool {
+	c.eventually("the change is reported for each pod", func() bool {
 		return c.said(`change="ports.exclude: 5432, now 6000"`) == 2
 	})
 	if !o.redirects(x, y, 5432) || o.redirects(x, y, 6000) {
@@ -222,7 +222,9 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 	// One more change waits for the flows of the first; nothing else waits.
 	second.stop()
 	third := o.agent("--adopt", "--config", `{"maxSockets": 8192}`, "--recheck-interval", "1s")
-	third.eventually("it tells what it waits for", func() bool { return third.said("are not in force yet; everything else continues") == 1 })
+	third.eventually("it reports what it waits for", func() bool {
+		return third.said("are not in force yet; everything else continues") == 1
+	})
 	third.eventually("it is ready while it waits", func() bool { return third.metric("sockmap_agent_ready") == "1" })
 	l.client.Close()
 	l.server.Close()

@@ -94,11 +94,11 @@ func TestAZtunnelPodIsReplaced(t *testing.T) {
 		m.ztunnel = next
 		m.startZtunnel()
 		old.serve(proxyOrder{Drain: true})
-		c.want(allHops) // by the old one, while it lives
+		c.want(allHops) // by the old ztunnel, while it lives
 		fresh := m.join()
 		fresh.want(allHops)
 
-		if killedFirst { // as by the kubelet
+		if killedFirst { // killed as by the kubelet
 			old.kill()
 		}
 		if err := m.node.DEL(t.Context(), m.conflist, ztunnel); err != nil {

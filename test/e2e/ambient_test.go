@@ -19,7 +19,7 @@ const (
 
 // The hops of a connection, as chain.redirected names them.
 const (
-	allHops      = "15001 15008 8080" // in the order of text
+	allHops      = "15001 15008 8080" // sorted as text
 	toZtunnel    = "15001"            // application to ztunnel, inside the client's pod
 	tunnel       = "15008"            // ztunnel to ztunnel, from pod to pod
 	fromZtunnel  = "8080"             // ztunnel to application, inside the server's pod

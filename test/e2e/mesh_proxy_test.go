@@ -40,10 +40,10 @@ type proxyOrder struct {
 
 	Tunnel    int          // port of connections from proxy to proxy; 0: outgoing connections go to their destination
 	Tunnelled []netip.Addr // the pods behind a tunnel
-	TLS       bool         // of the tunnel
+	TLS       bool         // the tunnel uses TLS
 
 	Mark      int        // SO_MARK of all sockets; 0: none
-	Source    netip.Addr // of connections to the application; not valid: the client's own address
+	Source    netip.Addr // source of connections to the application; not valid: the client's own address
 	Rewritten bool       // connections to the application have another source than the client's
 }
 
@@ -283,7 +283,7 @@ func (p *proxySite) control(source netip.Addr) func(string, string, syscall.RawC
 
 // originalDestination is the destination of a connection before REDIRECT.
 func originalDestination(c *net.TCPConn) (dst netip.AddrPort, err error) {
-	const soOriginalDst = 80 // of both families
+	const soOriginalDst = 80 // the same number for both families
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return dst, err

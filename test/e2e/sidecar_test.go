@@ -12,8 +12,8 @@ import (
 // sidecar is a mesh with a proxy in each pod, in its own container cgroup, as its own user.
 type sidecar struct {
 	user, out, in int
-	source        netip.Addr // of the proxy's connections to its application
-	rules         string     // of iptables-restore
+	source        netip.Addr // source of the proxy's connections to its application
+	rules         string     // input of iptables-restore
 	all           string     // ports of all hops to the application at 8080, as text
 }
 

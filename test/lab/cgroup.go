@@ -113,7 +113,7 @@ func unescape(s string) string {
 // removeCgroup kills all processes in the cgroup at dir and below, and removes it. It is no error if dir does
 // not exist.
 func removeCgroup(dir string) error {
-	membership.RLock() // so that this process is not inside
+	membership.RLock() // this process must not be inside
 	defer membership.RUnlock()
 	if home, err := ownCgroup(); err != nil {
 		return err

@@ -52,7 +52,7 @@ type Node struct {
 	Place
 	id     string
 	dir    string
-	cgroup string // of everything on the node
+	cgroup string // contains the cgroups of the node
 	bpffs  string
 	cni    *libcni.CNIConfig
 	exec   *runtimeExec

@@ -178,7 +178,7 @@ func TestDialDoesNotKeepOthersWaiting(t *testing.T) {
 	}
 	cancel()
 	if err := <-dialed; err == nil {
-		t.Errorf("somebody answers at %s", nobody)
+		t.Errorf("%s answers, although no machine has it", nobody)
 	}
 }
 

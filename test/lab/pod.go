@@ -31,7 +31,7 @@ type PortMapping struct {
 // A PodSpec describes the pod that NewPod makes. NewPod makes up the missing fields.
 type PodSpec struct {
 	Name, Namespace, UID string
-	ContainerID          string // of the sandbox
+	ContainerID          string // id of the sandbox
 	IfName               string // eth0 if empty
 
 	Annotations  map[string]string // nil: the runtime passes none

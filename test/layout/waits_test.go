@@ -97,7 +97,8 @@ const peer = "test/bench/programs/peer/peer_test.go"
 // seeded are the functions of math/rand/v2 that take a seed.
 var seeded = []string{"rand.New", "rand.NewPCG", "rand.NewChaCha8"}
 
-// callsIn lists calls of functions of package time and of math/rand/v2 (not crypto/rand, which has the same name).
+// callsIn lists calls of functions of package time and of math/rand/v2 (not crypto/rand, which has the same
+// name).
 func callsIn(t *testing.T, path, content string) (calls []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, content, 0)
@@ -131,7 +132,8 @@ var opensNothing = []string{
 	"plugin/sockmapctl/internal/live", "plugin/sockmapctl/internal/term",
 }
 
-// TestPackagesLookForLeaks finds a TestMain which compares descriptors, in each package of the product that has tests.
+// TestPackagesLookForLeaks finds a TestMain which compares descriptors, in each package of the product that
+// has tests.
 func TestPackagesLookForLeaks(t *testing.T) {
 	looks := map[string]bool{}
 	sources(t, func(path, content string) {

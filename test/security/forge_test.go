@@ -22,7 +22,7 @@ const port = 7000
 // own socket, on its own wire, and chooses the server's ISN. An accomplice outside, who is a client of the
 // victim, uses the ISN of the pod's socket for its own connection.
 type forged struct {
-	thief  *net.TCPConn // of the attacking pod
+	thief  *net.TCPConn // the attacking pod's end
 	victim *net.TCPConn // accepted by the other pod from the accomplice
 }
 

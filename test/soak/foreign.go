@@ -22,8 +22,8 @@ const (
 
 // rule describes how the foreign program changes a socket's callback flags at the end of the handshake.
 type rule struct {
-	Keep uint32 // keeps these of the socket's flags
-	Set  uint32 // and sets these
+	Keep uint32 // flags of the socket to keep
+	Set  uint32 // flags to set
 }
 
 var (

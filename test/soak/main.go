@@ -31,8 +31,8 @@ import (
 type options struct {
 	duration time.Duration
 	pods     int
-	talks    int           // at the same time
-	change   time.Duration // on average from one change of the node to the next
+	talks    int           // conversations at the same time
+	change   time.Duration // average time between two changes of the node
 	seed     uint64
 }
 

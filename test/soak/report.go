@@ -26,7 +26,7 @@ type reporter struct {
 type sums struct {
 	redirected, tcp uint64 // bytes
 	fallbacks       map[datapath.Reason]uint64
-	callbacks       uint64 // of the foreign program
+	callbacks       uint64 // callbacks of the foreign program
 }
 
 func (s *sums) share() float64 {

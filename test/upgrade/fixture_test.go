@@ -36,7 +36,7 @@ type world struct {
 	*testing.T
 	node     *lab.Node
 	conflist []byte
-	bin      string            // where the runtime finds plugins
+	bin      string            // the runtime's directory of plugins
 	versions map[string]string // directories of binaries, by version
 }
 

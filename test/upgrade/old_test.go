@@ -25,8 +25,8 @@ import (
 // versionOfABI1 is the version that the binaries of ABI 1 print.
 const versionOfABI1 = "v0.1.0"
 
-// sourcesOfABI1 is the product (go.mod, pkg, plugin, bpf, without tests) at dc3d6ec359ab, the last commit whose ABI is 1.
-// It is kept here because a clone need not have the history.
+// sourcesOfABI1 is the product (go.mod, pkg, plugin, bpf, without tests) at dc3d6ec359ab, the last commit
+// whose ABI is 1. It is kept here because a clone need not have the history.
 //
 //go:embed testdata/abi1.tar.gz
 var sourcesOfABI1 []byte

@@ -19,7 +19,7 @@ import (
 const (
 	doctorProgram      = "doctor"      // sockmapctl doctor with every hazard accepted
 	defaultProgram     = "default"     // a part of the conformance suite with none accepted
-	conformanceProgram = "conformance" // all of it with every hazard accepted
+	conformanceProgram = "conformance" // the whole suite with every hazard accepted
 )
 
 // facts are the facts about a kernel that a run has found. They do not change from run to run.

@@ -31,7 +31,7 @@ func (m matrix) runHost(ctx context.Context, im image) (*outcome, error) {
 		return nil, fmt.Errorf("ask for the kernel's release: %w", err)
 	}
 	o := &outcome{Kernel: hostName, Release: unix.ByteSliceToString(name.Release[:]), begin: time.Now(), dir: filepath.Join(m.results, hostName)}
-	// What stands behind the numbers is the name of somebody's build.
+	// The rest of the release is a name that the builder of the kernel chose.
 	o.Version = o.Release[:len(o.Release)-len(strings.TrimLeft(o.Release, "0123456789."))]
 	release, err := own(ctx, o.dir)
 	if err != nil {
@@ -50,7 +50,8 @@ func (m matrix) runHost(ctx context.Context, im image) (*outcome, error) {
 	return o, m.finish(o, nil)
 }
 
-// runHere runs a program as the guest's init does. The error is the host's; the program's own are in the result.
+// runHere runs a program as the guest's init does. The error is the host's; the program's own are in the
+// result.
 func (o *outcome) runHere(ctx context.Context, im image, s spec) (*result, error) {
 	p := s.program(false)
 	out := filepath.Join(o.dir, s.Name)

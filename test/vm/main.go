@@ -74,8 +74,8 @@ type options struct {
 	cache   string
 	names   string
 	host    bool            // this machine's own kernel is among them
-	all     []kernel.Wanted // of kernels.txt
-	kernels []kernel.Wanted // those that are chosen
+	all     []kernel.Wanted // the kernels of kernels.txt
+	kernels []kernel.Wanted // the chosen ones
 }
 
 func newOptions(name string) *options {

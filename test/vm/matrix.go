@@ -20,7 +20,7 @@ import (
 // matrix is a run of the same programs under several kernels.
 type matrix struct {
 	repo    string
-	commit  string // of the repository
+	commit  string // commit of the repository
 	cache   kernel.Cache
 	results string
 	host    bool // this machine's own kernel, too

@@ -16,17 +16,17 @@ import (
 
 // outcome is the result of one guest.
 type outcome struct {
-	Kernel   string        `json:"kernel"`  // by its name in the list
-	Version  string        `json:"version"` // of the kernel's package
-	Release  string        `json:"release"` // as the guest says; empty when it did not boot
-	Boot     time.Duration `json:"boot"`    // from turning on to the first word
+	Kernel   string        `json:"kernel"`  // name in the list
+	Version  string        `json:"version"` // version of the kernel's package
+	Release  string        `json:"release"` // release that the guest reports; empty when it did not boot
+	Boot     time.Duration `json:"boot"`    // time from power on to the first frame
 	Took     time.Duration `json:"took"`
-	Date     string        `json:"date"`              // of the run, YEAR-MONTH-DAY
+	Date     string        `json:"date"`              // date of the run, YEAR-MONTH-DAY
 	Commit   string        `json:"commit"`            // commit of the repository
 	Passed   bool          `json:"passed"`            // there was no error at all
 	Retried  string        `json:"retried,omitempty"` // why it was booted a second time
 	Programs []*result     `json:"programs"`
-	Troubles []string      `json:"troubles,omitempty"` // what the kernel complained of
+	Troubles []string      `json:"troubles,omitempty"` // trouble in the kernel's messages
 	Problems []string      `json:"problems,omitempty"` // of the guest itself, and differences to kernels.txt
 	Facts    facts         `json:"facts"`
 

@@ -49,10 +49,10 @@ type chain struct {
 type bench struct {
 	*lab.Node
 	chains []chain
-	port   atomic.Int32 // of the node, the last that a container has
+	port   atomic.Int32 // last port of the node that a container got
 
 	mu  sync.Mutex
-	ran map[string]time.Duration // by plugin, the last
+	ran map[string]time.Duration // time of the last run, by plugin
 }
 
 func open(ctx context.Context, o Options) (b *bench, err error) {

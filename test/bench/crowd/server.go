@@ -17,7 +17,7 @@ import (
 type server struct {
 	mu   sync.Mutex
 	fds  map[int]bool
-	last int64 // when the last one was accepted
+	last int64 // time at which the last one was accepted
 }
 
 func (s *server) do(o order) (answer, error) {

@@ -102,7 +102,7 @@ func TestTheSecondTimeCounts(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		first, second map[string]finding
-		want          string // in what fails; empty: nothing
+		want          string // text of the error; empty: none
 	}{
 		{"all is well", all(good), nil, ""},
 		{"slower once", with(all(good), "rr/1 KiB", slow), map[string]finding{"rr/1 KiB": good}, ""},

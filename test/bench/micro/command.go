@@ -1,34 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package micro measures what sockmap does to the kernel's way between two sockets, with as little of programs around it as
-// possible: see the package wire. It leaves every sample in a file, for the report.
+// Package micro measures the path through the kernel between two sockets, with sockmap and without. The
+// programs at both ends do as little as possible, see package wire. It writes every sample to a file, for the
+// report.
 //
-// # What is compared
+// # Variants
 //
-// The variants are those of the package result. Plain, sockmap and classic are pairs of containers on one node, each pair of a
-// network of its own; loopback and unix are two processes in one container of the plain network.
+// The variants are those of package result. Plain, sockmap and classic are pairs of containers on one node,
+// each pair with its own network. Loopback and unix are two processes in one container of the plain network.
 //
-// Kept is the pair of sockmap again, with SO_PEEK_OFF set on both sockets before they connect. It says where MSG_PEEK begins,
-// and nobody peeks here, so the traffic is the same, whatever its size. But redirected bytes would not honour it, so the verdict
-// runs for each message, asks nearly all of its questions and leaves the message to TCP: what it costs to be in a sockmap in
-// vain. A kernel before 6.9 does not know the option for TCP, and kept is not measured there: see the notes.
+// Kept is the pair of sockmap again, with SO_PEEK_OFF set on both sockets before they connect. The option
+// sets where MSG_PEEK begins, and MSG_PEEK is not used here, so the traffic is the same. But the option would
+// not apply to redirected bytes, so the verdict runs for each message, goes through nearly all of its
+// questions and passes the message to TCP. Kept is therefore the cost of being in a sockmap without a gain.
+// Kernels before 6.9 do not know the option for TCP; kept is not measured there, see the notes.
 //
-// Off is the pair of sockmap while the kill switch is on, so that its programs are called and return at once. Twin is the pair of plain
-// once more, made as the others are. They stand beside what is not accelerated, where a percent counts.
+// Off is the pair of sockmap while the kill switch is on, so that its programs are called and return at once.
+// Twin is the pair of plain once more. These two are compared with traffic that is not accelerated, where one
+// percent matters.
 //
-// # How
+// # Rounds
 //
-// In each round every variant of a cell is measured, one right after the other, in an order that changes from round to round;
-// the samples of one round belong together. A round in which one variant fails counts for none. Of accelerated variants, the
-// share of the bytes that was redirected is measured as well.
+// In each round every variant of a cell is measured, one right after the other, in an order that changes from
+// round to round; the samples of one round belong together. A round in which one variant fails does not
+// count. For accelerated variants, the share of redirected bytes is measured as well.
 //
-// TCP uses cubic everywhere, as nodes do unless somebody changes it: a default that paces, as bbr does, makes plain TCP slower on
-// wires that have no rate, and would flatter all that avoids it.
+// TCP uses cubic everywhere, which is the default of Linux. A default that paces, as bbr does, makes plain
+// TCP slower on interfaces without a rate, and everything that avoids TCP would look better than it is.
 //
 // # Other uses
 //
-// With -check it fails where traffic is slower than plain TCP: see check.go, and floors.go for the cells. With -instructions it
-// counts them, in a guest: see the package instructions.
+// With -check it fails if traffic is slower than plain TCP: see check.go, and floors.go for the cells. With
+// -instructions it counts instructions, in a guest: see package instructions.
 package micro
 
 import (
@@ -63,7 +66,7 @@ type options struct {
 	bin          string // the plugins, built already
 
 	check bool          // see check.go
-	spin  time.Duration // of sockmap's server, to see that the check fails
+	spin  time.Duration // delay of sockmap's server, to see that the check fails
 }
 
 // Run measures as the flags in args ask for, and writes a table to standard output.
@@ -127,7 +130,7 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	var complaints bytes.Buffer // of the plugins: only worth reading if something fails
+	var complaints bytes.Buffer // messages of the plugins: printed only after an error
 	w, err := newWorld(ctx, o, &complaints)
 	if err != nil {
 		return errors.Join(err, done(), errors.New(complaints.String()))
@@ -141,7 +144,7 @@ func run(ctx context.Context, o options, out, log io.Writer) (err error) {
 		return check(ctx, w, works, out, log)
 	}
 	cells, err := measureAll(ctx, w, works, limit{o.rounds, started, o.budget}, log)
-	if ctx.Err() != nil { // what an interruption has broken is not the reason
+	if ctx.Err() != nil { // an error after an interruption is not the cause
 		err = errors.New("interrupted: no results are written")
 	}
 	if err != nil {

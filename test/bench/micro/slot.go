@@ -15,7 +15,7 @@ import (
 
 // cpus is where both ends run.
 type cpus struct {
-	name           string // as in a cell
+	name           string // name in cells
 	client, server int
 }
 
@@ -29,7 +29,7 @@ type outcome struct {
 	client, server wire.Answer
 	redirected     uint64        // bytes
 	sent           uint64        // bytes by both programs
-	value          float64       // of measures that are neither a time nor a rate of the traffic
+	value          float64       // result of measures that are neither a time nor a rate of the traffic
 	work           counting.Work // work of the machine during the traffic, where instructions are counted
 }
 

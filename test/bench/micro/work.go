@@ -12,11 +12,11 @@ import (
 // pace is the length of a measurement.
 type pace struct {
 	rounds   int
-	budget   time.Duration // for everything: a slow machine gets fewer rounds
-	warm     time.Duration // of each variant in each round
+	budget   time.Duration // bounds everything: a slow machine gets fewer rounds
+	warm     time.Duration // warm-up of each variant in each round
 	time     time.Duration
-	busyTime time.Duration // where the kernel's clock is coarse
-	flows    int           // whose memory is measured
+	busyTime time.Duration // time for measures by the kernel's clock, which is coarse
+	flows    int           // flows whose memory is measured
 }
 
 var (

@@ -36,15 +36,15 @@ type world struct {
 	sockmap *pods.Pair
 	old     *classic.Classic
 	verdict *ebpf.Program      // the verdict of sockmap
-	data    *datapath.Datapath // of the node
+	data    *datapath.Datapath // data path of the node
 	routes  map[result.Variant]route
-	outward map[result.Variant]route // to a host off the node
+	outward map[result.Variant]route // routes to a host off the node
 	agents  []*wire.Agent
 
 	congestion string
 	counting   bool          // the clock counts instructions
 	bare       bool          // no pod has sockmap: the route of this name is plain TCP, too
-	spin       time.Duration // of sockmap's server
+	spin       time.Duration // delay of sockmap's server
 }
 
 func newWorld(ctx context.Context, o options, log io.Writer) (w *world, err error) {

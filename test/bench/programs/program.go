@@ -24,7 +24,7 @@ type program struct {
 // cell is one way to use a program.
 type cell struct {
 	name string
-	goal float64 // of the rate on one CPU
+	goal float64 // goal of the rate on one CPU
 	note string
 	two  bool // also measured with the client on its own CPU
 	// client runs the client for about the time of the load.
@@ -41,7 +41,7 @@ type load struct {
 // sample is the result of a run.
 type sample struct {
 	rate  float64       // operations in a second
-	p99   time.Duration // of an operation, 0: the tool does not report it
+	p99   time.Duration // p99 of an operation, 0: the tool does not report it
 	count int           // operations
 }
 

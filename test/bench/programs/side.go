@@ -42,7 +42,7 @@ type server struct {
 type spec struct {
 	where *lab.Pod
 	user  *syscall.Credential // nil: root
-	end   syscall.Signal      // that makes it end at once, with all its processes
+	end   syscall.Signal      // signal that ends it at once, with all its processes
 	args  []string
 }
 

@@ -8,8 +8,8 @@
 //	bench report -range README.md test/bench/results
 //
 // The first prints the tables. -keep adds the new results to those of their kind of machine. -into and -range
-// replace the text between two marked lines of the document, with all tables or the short one, and -images the
-// pictures.
+// replace the text between two marked lines of the document, with all tables or the short one, and -images
+// the pictures.
 //
 // Results are kept with the benchmarks, in a directory for each kind of machine, with every sample. Tables
 // and pictures of all machines can be made again wherever the repository is. A new run replaces those of its

@@ -20,7 +20,7 @@ type Machine struct {
 	CPU        string        `json:"cpu"`
 	CPUs       int           `json:"cpus"`
 	MemoryMiB  int           `json:"memory_mib"`
-	Guards     []string      `json:"guards"`                  // that ran
+	Guards     []string      `json:"guards"`                  // guards that ran
 	PageTables string        `json:"page_tables,omitempty"`   // as HardwarePageTables; empty: unknown
 	Fault      time.Duration `json:"page_fault_ns,omitempty"` // the first access to a page, which shows it
 }
@@ -45,7 +45,7 @@ func ThisMachine(guards []string) (m Machine, err error) {
 	}
 	return Machine{
 		Kernel:     unix.ByteSliceToString(name.Release[:]),
-		CPU:        cmp.Or(field(string(cpus), "model name"), runtime.GOARCH), // or without a name
+		CPU:        cmp.Or(field(string(cpus), "model name"), runtime.GOARCH), // or no name
 		CPUs:       runtime.NumCPU(),
 		MemoryMiB:  int(uint64(info.Totalram) * uint64(info.Unit) >> 20),
 		Guards:     guards,

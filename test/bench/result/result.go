@@ -52,7 +52,7 @@ type Cell struct {
 	Samples map[Variant][]float64 `json:"samples"`           //
 	Share   map[Variant]float64   `json:"share,omitempty"`   // redirected bytes by application bytes, where redirecting is expected
 	Note    string                `json:"note,omitempty"`    // for the reader: "-", errors, bounds
-	Goal    float64               `json:"goal,omitempty"`    // of the ratio of Sockmap against Base, 0: none
+	Goal    float64               `json:"goal,omitempty"`    // for the ratio of Sockmap against Base, 0: none
 	Limit   float64               `json:"limit,omitempty"`   // of Sockmap's own median in Unit, where the goal is no ratio: at most, or at least, as Better says; 0: none
 	Repeats int                   `json:"repeats,omitempty"` // operations behind each sample, about
 }

@@ -12,8 +12,8 @@ import (
 
 const (
 	setUpFlows  = 10_000
-	setUpGoal   = 0.95    // of the rate at which so many are made
-	driftGoal   = 1 / 1.1 // of the median: 10 % at most
+	setUpGoal   = 0.95    // ratio of the rate of connections
+	driftGoal   = 1 / 1.1 // ratio of the median: 10 % more at most
 	memoryLimit = 2 << 10 // bytes of both ends of a flow
 )
 

@@ -103,7 +103,7 @@ func (s *suite) run(ctx context.Context, selected *regexp.Regexp, some bool, out
 		if err := table.Print(os.Stdout, cells); err != nil {
 			return err
 		}
-		if err != nil && ctx.Err() == nil { // what an interruption has broken is not the reason
+		if err != nil && ctx.Err() == nil { // an error after an interruption is not the cause
 			errs = append(errs, fmt.Errorf("%s: %w\n%s", sec.name, err, tail(s.log.Bytes())))
 		}
 	}

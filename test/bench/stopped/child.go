@@ -16,7 +16,7 @@ import (
 // work is an order to a child, and did is its reply.
 type work struct {
 	Connections int
-	Bytes       int // of each message
+	Bytes       int // size of each message
 	ReadFirst   bool
 }
 

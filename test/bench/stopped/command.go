@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package stopped measures the cost of connections whose reader never reads: all memory of the kernel, plain
-// and accelerated in the same run. Senders send until TCP or a bound blocks them; then the memory is
-// compared with the memory before.
+// and accelerated in the same run. Senders send until TCP or a bound blocks them; then the memory is compared
+// with the memory before.
 //
 //	bench stopped                                  1,000 connections, messages of 64 B, 1 KiB and 64 KiB (root)
 //	bench stopped -read                            the readers read first, until their windows are at their largest
@@ -11,8 +11,8 @@
 // It ends with an error where accelerated connections cost more than 1.25 times as much as plain ones and
 // more than 300 MiB for a thousand beyond them (with -read: and by more than what the windows of one pod may
 // grow by, 768 MiB), or where send(2) failed with anything but EAGAIN. All connections are on the loopback of
-// a separate network namespace; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so
-// run no other program that sends much.
+// a separate network namespace; the limits of TCP's memory (net.ipv4.tcp_mem) are the node's, so run no other
+// program that sends much.
 package stopped
 
 import (

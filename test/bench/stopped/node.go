@@ -23,7 +23,7 @@ import (
 
 const (
 	childVariable = "SOCKMAP_BENCH_STOPPED"
-	legacyMount   = "/sys/fs/cgroup/memory" // of cgroup v1
+	legacyMount   = "/sys/fs/cgroup/memory" // mount of cgroup v1
 	legacyLimit   = "memory.kmem.tcp.limit_in_bytes"
 )
 

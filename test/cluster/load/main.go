@@ -92,9 +92,9 @@ func serve(ctx context.Context, o options) error {
 
 // Status has the counts of the clients so far.
 type Status struct {
-	Connections int    `json:"connections"` // that were made
-	Requests    int    `json:"requests"`    // that came back as they were sent
-	Bytes       int    `json:"bytes"`       // of these requests, one way
+	Connections int    `json:"connections"` // number of connections made
+	Requests    int    `json:"requests"`    // requests that came back unchanged
+	Bytes       int    `json:"bytes"`       // bytes of these requests in one direction
 	Failures    int    `json:"failures"`
 	Error       string `json:"error,omitempty"` // the first error
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// shown prints the command lines of one program that the documentation shows, each as a JSON object on a line of
-// its own. The program's own tests read them, so that they need no Markdown parser in their module.
+// shown prints the command lines of one program that the documentation shows, each as a JSON object on a line
+// of its own. The program's own tests read them, so that they need no Markdown parser in their module.
 //
 //	go -C test/docs run ./shown sockmapctl
 package main

@@ -62,7 +62,7 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := hazard.Set(cfg.Hazards &^ cfg.Guarded).Severe()
-	if left == 0 { // as a kernel without any has it
+	if left == 0 { // as on a kernel without hazards
 		w.wantRedirected(client, at(server.pod.ip4))
 		w.found("hazards", "this kernel has no hazards")
 		return

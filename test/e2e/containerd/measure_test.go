@@ -52,7 +52,7 @@ func (w *world) closed() (v volume) {
 // Requests of an exchange, and their bytes. The program sends a hello first.
 const (
 	exchanged = 2000
-	requests  = exchanged + 100 // with those to warm up
+	requests  = exchanged + 100 // with those of the warm-up
 	size      = 512
 )
 

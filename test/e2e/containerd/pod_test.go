@@ -32,7 +32,7 @@ type podSpec struct {
 	name        string
 	class       qos
 	uid         string
-	attempt     int // of its sandbox
+	attempt     int // attempt of its sandbox
 	annotations map[string]string
 	hostPort    int // is forwarded to servePort
 }
@@ -42,7 +42,7 @@ type pod struct {
 	d    *daemon
 	spec podSpec
 	id   string
-	pid  int // of the pause program, in the test's PID namespace
+	pid  int // pid of the pause program, in the test's PID namespace
 	ip4  netip.Addr
 	ip6  netip.Addr
 }

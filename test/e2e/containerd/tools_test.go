@@ -26,11 +26,11 @@ const (
 
 // tools are the programs for all tests.
 var tools struct {
-	dir     string // with containerd, its shim, ctr and crictl
-	plugins string // with the CNI plugins and the traffic program
+	dir     string // contains containerd, its shim, ctr and crictl
+	plugins string // contains the CNI plugins and the traffic program
 	runc    string
 	images  string // tar file with the images
-	cache   string // of the repository
+	cache   string // cache of the repository
 }
 
 // setUpTools finds or builds all of them. Those that are up to date are not built again.

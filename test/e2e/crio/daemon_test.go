@@ -27,7 +27,7 @@ import (
 // rules are made there, and disappear with it.
 type daemon struct {
 	node    *lab.Node
-	dir     string // of all files below, removed with the node
+	dir     string // directory of all files below, removed with the node
 	cmd     *exec.Cmd
 	exited  chan error
 	log     *os.File

@@ -37,8 +37,8 @@ const (
 
 // tools are the programs for all tests.
 var tools struct {
-	dir          string // with crio and pinns
-	plugins      string // with the CNI plugins and the traffic program
+	dir          string // contains crio and pinns
+	plugins      string // contains the CNI plugins and the traffic program
 	conmon, runc string
 	images       string // tar file with the images
 }

@@ -175,7 +175,7 @@ func (w *world) live(address string) (any bool) {
 // Requests of an exchange, and their bytes.
 const (
 	exchanged = 2000
-	requests  = exchanged + 100 // with those to warm up
+	requests  = exchanged + 100 // with those of the warm-up
 	size      = 512
 )
 

@@ -38,7 +38,7 @@ func program(t *testing.T, name string) string {
 	return filepath.Join(bin, name)
 }
 
-var built sync.Map // of functions, by directory
+var built sync.Map // functions that build, by directory
 
 // buildPrograms builds into a directory that remains, so that the next process finds the programs there.
 func buildPrograms(bin string) error {

@@ -21,15 +21,15 @@ type container struct {
 	w      *world
 	id     string
 	bundle string
-	cgroup string // from the cgroup2 mount
+	cgroup string // relative to the cgroup2 mount
 	pid    int
 }
 
 // A bundle has the special settings of a container.
 type bundle struct {
-	args   []string // of talk
-	cgroup string   // below the node's
-	netns  string   // to join; its own if empty
+	args   []string // arguments of talk
+	cgroup string   // relative to the node's cgroup
+	netns  string   // namespace to join; a new one if empty
 	hook   []string // createRuntime
 }
 

@@ -18,8 +18,8 @@ func Equal(x, y any) bool { return reflect.DeepEqual(x, y) }
 // context is the number of common lines that Diff shows around a difference.
 const context = 5
 
-// Diff returns "" for equal values. Otherwise it returns the lines in which they differ, and some lines around
-// them: lines of want only begin with "-", lines of got only with "+".
+// Diff returns "" for equal values. Otherwise it returns the lines in which they differ, and some lines
+// around them: lines of want only begin with "-", lines of got only with "+".
 func Diff(want, got any) string {
 	if Equal(want, got) {
 		return ""

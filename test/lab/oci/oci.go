@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package oci makes container images of static programs, for tests that have no registry: a tar file in the OCI layout,
-// which a runtime imports.
+// Package oci makes container images of static programs, for tests that have no registry: a tar file in the
+// OCI layout, which a runtime imports.
 package oci
 
 import (

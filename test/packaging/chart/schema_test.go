@@ -19,7 +19,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 	for _, wrong := range []struct {
 		path  string
 		value any
-		named string // what the message must name
+		named string // name that the message must have
 	}{
 		{"cnl", map[string]any{}, "cnl"},
 		{"cni.bindir", "/x", "bindir"},

@@ -48,7 +48,7 @@ func containers(backend string) string {
 type host struct {
 	*machine
 	manager
-	text string // of podman's list before anything was installed
+	text string // podman's list before anything was installed
 }
 
 func newHost(t *testing.T, with manager) *host {

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // machine is systemd with a Debian tree, in its own namespaces and cgroup. Its files are removed with it.
 type machine struct {
 	*testing.T
-	root string // as the host sees it, while the machine is off
+	root string // path on the host, while the machine is off
 	init int    // process that is systemd
 }
 

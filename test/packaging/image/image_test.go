@@ -166,7 +166,7 @@ func checkRuns(t *testing.T, root string) {
 		cmd := exec.Command(c.args[0], c.args[1:]...)
 		cmd.Env, cmd.Stdin, cmd.Dir = c.env, strings.NewReader(c.in), "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}
-		cmd.Err = nil // it is not looked up on the host
+		cmd.Err = nil // the program is not looked up on the host
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), c.want) {
 			t.Errorf("%v: %v: %s", c.args, err, out)

@@ -13,7 +13,7 @@ type query struct{ expr, legend string }
 // panel describes one panel of the dashboard.
 type panel struct {
 	title, kind, unit string
-	wide, high        int // of 24 columns; in rows of 30 pixels
+	wide, high        int // wide in 24 columns, high in rows of 30 pixels
 	about             string
 	queries           []query
 }
@@ -24,8 +24,8 @@ type row struct {
 	panels []panel
 }
 
-// of selects the series of the chosen nodes, ofPods also the namespaces. Where no scrape sets the label node, its only choice is "All",
-// which is any.
+// of selects the series of the chosen nodes, ofPods also the namespaces. Where no scrape sets the label node,
+// its only choice is "All", which is any.
 const (
 	of     = `node=~"$node"`
 	ofPods = of + `,namespace=~"$namespace"`

@@ -54,13 +54,13 @@ type mount struct {
 // container is one container of the pod, as a runtime makes it.
 type container struct {
 	Root         string // an empty directory
-	Cgroup       string // of its own, which its cgroup namespace begins at
-	HostCgroups  bool   // it has the host's cgroup namespace, as containers have where the host has cgroup v1
+	Cgroup       string // its own cgroup, the root of its cgroup namespace
+	HostCgroups  bool   // use the host's cgroup namespace, as on hosts with cgroup v1
 	Programs     string // directory of the host; /usr/local/bin in the container
 	Mounts       []mount
 	Env          []string
-	Args         []string // of the chart
-	Capabilities []string // all that it keeps, without CAP_
+	Args         []string // arguments in the chart
+	Capabilities []string // all that it has, without CAP_
 }
 
 // running is a started container.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command picture draws docs/images/top.svg: sockmapctl top in a real terminal, over real traffic between containers.
+// Command picture draws docs/images/top.svg: sockmapctl top in a real terminal, over real traffic between
+// containers.
 package main
 
 import (

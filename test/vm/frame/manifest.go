@@ -9,7 +9,7 @@ import "time"
 const (
 	ManifestPath = "/vm/manifest.json"
 	SourceRoot   = "/src" // the packed part of the repository
-	OutRoot      = "/out" // below it one directory per program, named in the program's environment as VM_OUT
+	OutRoot      = "/out" // has one directory per program, which the program finds in VM_OUT
 	// GuestVariable is set in the environment of programs in a guest. It is not set for programs that the
 	// host runs itself.
 	GuestVariable = "VM_GUEST"

@@ -18,7 +18,7 @@ type Wanted struct {
 	Name    string   // unique, and a plain file name
 	Line    string   // beginning of the version, in whole components: "6.1" is not "6.12"
 	Arch    string   // architecture, as Debian and Go name it
-	Suites  []string // of the archive
+	Suites  []string // suites of the archive
 	Package string
 	Often   bool     // it runs for each change; the others are too slow for that
 	Only    []string // programs of the manifest that run on it; empty: all
@@ -32,7 +32,7 @@ type Wanted struct {
 // Kernel is a kernel in the cache.
 type Kernel struct {
 	Wanted
-	Version string // of the package: "6.1.176-1"
+	Version string // version of the package: "6.1.176-1"
 	Release string // output of uname -r: "6.1.0-50-cloud-amd64"
 	Dir     string // contains vmlinuz and lib/modules/RELEASE
 }

@@ -20,7 +20,7 @@ import (
 // options are for clients. Servers use only the address.
 type options struct {
 	address     string
-	connections int // or callers
+	connections int // number of connections, or of callers
 	duration    time.Duration
 }
 

@@ -111,7 +111,7 @@ func TestChangedBatchesAreErrors(t *testing.T) {
 		ok    bool
 	}{{b, true}, {changed, false}} {
 		if !step.ok {
-			step.batch[0]++ // its number
+			step.batch[0]++ // in the number of the batch
 		}
 		if _, err := client.Write(step.batch); err != nil {
 			t.Fatal(err)

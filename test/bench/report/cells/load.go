@@ -24,7 +24,7 @@ var suites = []string{"micro", "programs", "scale"}
 type Machine struct {
 	result.Machine
 	Files  []result.File
-	Limits map[string]string // by Key of a cell: why its goal cannot be reached there
+	Limits map[string]string // why a goal cannot be reached there, by Key of the cell
 }
 
 // limitsFile is in the directory of a machine's results. It is written by people, from profiles.
@@ -114,7 +114,7 @@ func (m Machine) check() error {
 	}
 	for key := range m.Limits {
 		group, _, _ := strings.Cut(key, "/")
-		if groups[group] && !seen[key] { // what a suite has not measured yet may be known from its group
+		if groups[group] && !seen[key] { // a group without any cell may not be measured yet
 			return fmt.Errorf("%s names the cell %q, which was not measured", limitsFile, key)
 		}
 	}
@@ -154,7 +154,7 @@ var titles = []struct{ name, title string }{
 // Row is one cell on all machines.
 type Row struct {
 	Key, Title string         // Title is that of the group
-	Cells      []*result.Cell // by machine; nil: it was not measured there
+	Cells      []*result.Cell // one for each machine; nil: not measured there
 }
 
 // First is the cell of the first machine that has one.

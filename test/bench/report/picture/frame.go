@@ -102,7 +102,8 @@ func rows(all []entry, width vg.Length) (lines [][]entry) {
 	return lines
 }
 
-// wrap breaks a text between words into lines that fit, and at ends of lines. A word that is too long has a line of its own.
+// wrap breaks a text between words into lines that fit, and at ends of lines. A word that is too long has a
+// line of its own.
 func wrap(s string, style text.Style, width vg.Length) (lines []string) {
 	for line := range strings.Lines(s) {
 		begun := len(lines)

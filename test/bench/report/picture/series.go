@@ -22,8 +22,8 @@ type series struct {
 	points     []sized
 }
 
-// find returns the longest series of a measure, with both ends on one CPU where there is a choice; nil if no series has
-// two points.
+// find returns the longest series of a measure, with both ends on one CPU where there is a choice; nil if no
+// series has two points.
 func find(all []result.Cell, group, measure string, number func(string) (float64, string, bool)) *series {
 	var found []*series
 	for _, c := range all {

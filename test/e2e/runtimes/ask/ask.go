@@ -8,10 +8,10 @@ package ask
 type Request struct {
 	Verb string // add, check, del, gc, status, load; not every runtime has each
 
-	Namespace, Name, UID string // of the pod
-	ID                   string // of the sandbox
+	Namespace, Name, UID string // the pod's
+	ID                   string // id of the sandbox
 	NetNS                string
-	CgroupParent         string            // of the pod, as the kubelet says it
+	CgroupParent         string            // the pod's cgroup, as the kubelet passes it
 	Annotations          map[string]string `json:",omitempty"`
 
 	Valid []Request // gc: the pods that are there
@@ -25,9 +25,9 @@ type Reply struct {
 
 // Setup has the paths of a runtime.
 type Setup struct {
-	ConfDir  string // of conflists
-	BinDir   string // of plugins
-	CacheDir string // of libcni's cache, for runtimes with a setting for it
+	ConfDir  string // directory of conflists
+	BinDir   string // directory of plugins
+	CacheDir string // libcni's cache, for runtimes with a setting for it
 	Network  string // name of the default network
 	Systemd  bool   // the cgroup driver
 }

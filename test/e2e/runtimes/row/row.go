@@ -18,9 +18,9 @@ import (
 // A Row is the result of one runtime with sockmap.
 type Row struct {
 	Runtime string   `json:"runtime"`
-	Version string   `json:"version"` // of the runtime
+	Version string   `json:"version"` // version of the runtime
 	Cgroup  string   `json:"cgroup"`  // the source of the cgroup, as in the attachment
-	Calls   []string `json:"calls"`   // of the sockmap binary, in the order in which each was first seen
+	Calls   []string `json:"calls"`   // calls of the sockmap binary, in the order of their first occurrence
 	Result  string   `json:"result"`
 }
 
