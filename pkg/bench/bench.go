@@ -25,14 +25,14 @@ type Case struct {
 	TwoCPUs bool      // each end has its own; else both share one
 }
 
-// WasRedirected tells whether what was measured of requests is what redirecting does: at least nine tenths of the bytes.
-// The first messages of a connection go by TCP where it is not known yet how its ends receive. Streams may be left to
-// TCP on purpose.
+// WasRedirected reports whether a measurement of requests shows the effect of redirection: at least nine
+// tenths of the bytes were redirected. The first messages of a connection use TCP, because it is not known
+// yet how its ends receive. Streams may stay on TCP by design.
 func (c Case) WasRedirected(sent, redirected uint64) bool {
 	return c.Kind == wire.Stream || redirected > 0 && redirected >= sent/10*9
 }
 
-// Cases are those that Run measures, where there are two CPUs.
+// Cases are the cases that Run measures if there are two CPUs.
 func Cases() (all []Case) {
 	for _, two := range []bool{false, true} {
 		all = append(all, Case{wire.Requests, 64, two}, Case{wire.Requests, 16 << 10, two},
@@ -41,10 +41,11 @@ func Cases() (all []Case) {
 	return all
 }
 
-// guardCases are measured without guards, too: what asks most often for what it moves, and what moves most.
+// guardCases are also measured without guards: the case with the most calls, and the case with the most
+// bytes.
 var guardCases = []Case{{Kind: wire.Requests, Bytes: 64}, {Kind: wire.Stream, Bytes: 64}, {Kind: wire.Stream, Bytes: 64 << 10}}
 
-// Rounds is how often each case is measured each way.
+// Rounds is the number of measurements of each case on each side.
 const Rounds = 7
 
 // Options of Run.
@@ -55,8 +56,8 @@ type Options struct {
 	Settings datapath.Settings
 }
 
-// Result of one case: one number for each round. Of requests it is the median time of a request and its
-// answer in nanoseconds, of streams bytes per second.
+// Result of one case: one number for each round. For requests it is the median time of a request and its
+// answer in nanoseconds, for streams bytes per second.
 type Result struct {
 	Case
 	Plain, Accelerated []float64
@@ -66,24 +67,24 @@ type Result struct {
 // Ratio is how many times better accelerated is.
 func (r Result) Ratio() ratio.Ratio { return r.compare(r.Plain, r.Accelerated) }
 
-// compare gives no ratio where there are no rounds: 0.
+// compare returns a ratio of 0 if there are no rounds.
 func (c Case) compare(base, other []float64) ratio.Ratio {
 	r, _ := ratio.Of(ratio.Rounds(base, other, c.Kind == wire.Requests))
 	return r
 }
 
-// GuardCost is what all guards together cost one case, of connections that are accelerated, or of plain ones
-// beside them.
+// GuardCost is the cost of all guards together for one case, of accelerated connections, or of plain ones on
+// the same node.
 type GuardCost struct {
 	Case
 	Accelerated   bool
 	With, Without []float64 // as in Result
 }
 
-// Ratio is how many times better it is with guards than without: below 1 is what they cost.
+// Ratio is how many times better the case is with guards than without. A value below 1 is their cost.
 func (c GuardCost) Ratio() ratio.Ratio { return c.compare(c.Without, c.With) }
 
-// Report is what Run has found out.
+// Report is the result of Run.
 type Report struct {
 	Results    []Result
 	Guards     []datapath.GuardState
@@ -93,7 +94,7 @@ type Report struct {
 	Congestion, NodeCongestion string
 }
 
-// Run measures. The process must have begun with Main.
+// Run measures. The process must have called Main at its start.
 func Run(ctx context.Context, o Options) (r Report, err error) {
 	err = withBench(ctx, o, func(b *bench) error {
 		for round := range Rounds {
@@ -104,14 +105,14 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		r = b.report
 		return nil
 	})
-	if ctx.Err() != nil { // what an interruption has broken is not the reason
+	if ctx.Err() != nil { // after an interruption, other errors are not the reason
 		err = ctx.Err()
 	}
 	return r, err
 }
 
-// round measures everything once: with the guards that this kernel takes, as the plugin loads them, and a
-// part of it without any. The order changes from round to round.
+// round measures everything once with the guards that this kernel accepts, as the plugin loads them, and
+// guardCases also without guards. The order changes from round to round.
 func (b *bench) round(round int) error {
 	phases := []func(round int) error{b.withGuards, b.withoutGuards}
 	if round%2 == 1 {
@@ -149,8 +150,8 @@ func (b *bench) withGuards(round int) error {
 	})
 }
 
-// guardCasesFirst are the results in the order of measuring: both ways to load begin with the same cases, so that what
-// is measured right after a load is compared with nothing else.
+// guardCasesFirst returns the results in the order of measuring. Both ways to load begin with the same cases,
+// so that measurements right after a load are only compared with each other.
 func (b *bench) guardCasesFirst() (first []int) {
 	var later []int
 	for i, r := range b.report.Results {
@@ -182,7 +183,7 @@ func (b *bench) withoutGuards(round int) error {
 	})
 }
 
-// begin makes room for the results, once it is known which guards run.
+// begin allocates the results, after it is known which guards run.
 func (b *bench) begin() {
 	for _, c := range b.cases() {
 		b.report.Results = append(b.report.Results, Result{Case: c})
@@ -204,7 +205,7 @@ func (r *Result) add(plain, accelerated sample) {
 	r.Redirected += accelerated.redirected
 }
 
-// addWith and addWithout take a round's value if it is of this case.
+// addWith and addWithout add the value of a round if it is of this case.
 func (c *GuardCost) addWith(of Case, plain, accelerated float64) {
 	if of == c.Case {
 		c.With = append(c.With, c.pick(plain, accelerated))

@@ -13,7 +13,8 @@ import (
 // roleVariable in the environment makes Main remove cgroups once its parent has ended.
 const roleVariable = "SOCKMAP_BENCH_ROLE"
 
-// Main does the part of a child that Run started, and ends the process. Else it returns at once.
+// Main runs the code of a child process that Run started, and then ends the process. In other processes it
+// returns at once.
 func Main() {
 	wire.Main()
 	if os.Getenv(roleVariable) == "" {

@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// bench is everything that is compared.
+// bench has both sides and their results.
 type bench struct {
 	Options
 	places     *places
@@ -36,7 +36,8 @@ type sample struct {
 	sent, redirected uint64 // bytes
 }
 
-// withBench calls f with both sides ready, on a thread that stays what it is: their processes end with it.
+// withBench calls f with both sides ready, on a locked thread, because the processes of the sides end with
+// their thread.
 func withBench(ctx context.Context, o Options, f func(*bench) error) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -61,14 +62,14 @@ func withBench(ctx context.Context, o Options, f func(*bench) error) (err error)
 	return f(b)
 }
 
-// plan shares the time out: a sixth of each measurement is its warm-up.
+// plan divides the time among the measurements; a sixth of each is its warm-up.
 func (b *bench) plan() {
 	each := b.Duration / time.Duration(2*Rounds*(len(b.cases())+len(guardCases)))
 	b.warm = each / 6
 	b.time = each - b.warm
 }
 
-// cases are those for which there are enough CPUs.
+// cases are the cases for which there are enough CPUs.
 func (b *bench) cases() (all []Case) {
 	for _, c := range Cases() {
 		if !c.TwoCPUs || b.OtherCPU >= 0 {
@@ -110,8 +111,8 @@ func (b *bench) close() (err error) {
 	return err
 }
 
-// congestion control is the same for all tools, whatever the node has: one that paces, as bbr does, makes
-// plain TCP slower on wires that have no rate, and would flatter all that avoids it.
+// congestion returns the congestion control that all tools use, and the default of the node. An algorithm
+// that paces, such as bbr, makes plain TCP slower on links without a rate limit, and so the ratio too good.
 func congestion() (used, node string, err error) {
 	const wanted = "cubic"
 	read := func(name string) []string {
@@ -128,7 +129,7 @@ func congestion() (used, node string, err error) {
 	return node, node, err
 }
 
-// both measures a case on both sides, one right after the other; who is first changes from round to round.
+// both measures a case on both sides, one directly after the other. The order changes from round to round.
 func (b *bench) both(d *datapath.Datapath, round int, c Case, add func(plain, accelerated sample)) error {
 	var samples [2]sample
 	for i := range samples {
@@ -152,8 +153,7 @@ func (b *bench) both(d *datapath.Datapath, round int, c Case, add func(plain, ac
 	return nil
 }
 
-// attempts of a measurement in which nothing came between the warm-up and the end: another program had the
-// CPU.
+// attempts bounds the repetitions of a measurement that was disturbed because another program had the CPU.
 const attempts = 3
 
 func (b *bench) measure(on side, c Case) (s sample, err error) {
@@ -191,8 +191,8 @@ func (b *bench) attempt(on side, c Case) (s sample, err error) {
 	return s, nil
 }
 
-// settled waits until the sockets of a measurement have closed, so that all they sent is in the sums: until
-// it is, or for 20 ms nothing changes any more. What is missing counts as not redirected.
+// settled waits until the sockets of a measurement have closed, so that the sums include all bytes. It stops
+// waiting after 20 ms without a change. Missing bytes count as not redirected.
 func settled(d *datapath.Datapath, before traffic, sent uint64) (redirected uint64, err error) {
 	steady, last := 0, before
 	for looks := 0; looks < 200 && steady < 4; looks++ {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaces are network namespaces without names: they go with their descriptors and processes. The
+// namespaces are network namespaces without names. They end with their descriptors and processes. The
 // goroutine that uses them is locked to its thread.
 type namespaces struct {
 	home int
@@ -36,7 +36,7 @@ func currentNamespace() (int, error) {
 	return fd, nil
 }
 
-// add makes one, and calls setup inside.
+// add creates a namespace, and calls setup in it.
 func (n *namespaces) add(setup func() error) (ns int, err error) {
 	err = n.andBack(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -51,7 +51,7 @@ func (n *namespaces) add(setup func() error) (ns int, err error) {
 	return ns, err
 }
 
-// in calls f inside of ns.
+// in calls f in the namespace ns.
 func (n *namespaces) in(ns int, f func() error) error {
 	return n.andBack(func() error {
 		if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
@@ -75,19 +75,19 @@ func (n *namespaces) close() {
 	}
 }
 
-// place is where one end runs.
+// place is the network namespace and the cgroup of one end.
 type place struct {
 	namespaces *namespaces
 	ns         int
 	cgroup     *os.File
 }
 
-// Command is killed with its context.
+// Command returns a command that is killed when ctx ends.
 func (p place) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, name, args...)
 }
 
-// Start starts cmd in the network namespace and born in the cgroup. It is killed when the calling thread
+// Start starts cmd in the network namespace and in the cgroup. The kernel kills it when the calling thread
 // ends.
 func (p place) Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(p.cgroup.Fd()), Pdeathsig: syscall.SIGKILL}

@@ -15,11 +15,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/filter"
 )
 
-// network is what the plugins bridge and host-local make for two containers, in namespaces of its own: a node
-// with a bridge, and a veth pair to each container.
+// network is a copy of what the plugins bridge and host-local create for two containers: a node with a
+// bridge, and a veth pair to each container.
 type network struct{ client, server int }
 
-// Addresses in namespaces that nobody else sees.
+// Addresses in private namespaces.
 var (
 	nodeAddr   = netip.MustParsePrefix("10.0.0.1/24")
 	clientAddr = netip.MustParsePrefix("10.0.0.2/24")
@@ -28,8 +28,8 @@ var (
 
 const bridgeName = "sockmap-bench"
 
-// makeNetwork makes one; filtered is whether packets pass the packet filter of the node, as bridgeFiltered
-// tells.
+// makeNetwork creates a network. filtered is whether packets pass the packet filter of the node, as
+// bridgeFiltered reports.
 func makeNetwork(all *namespaces, filtered bool) (n network, err error) {
 	node, err := all.add(func() error { return setUpNode(filtered) })
 	if err != nil {
@@ -80,7 +80,7 @@ func setUpContainer(node int, port string, addr netip.Prefix) error {
 	return errors.Join(bringUp("lo", nil), bringUp("eth0", &addr))
 }
 
-// joinBridge lets packets go back where they came from, as the conflist of this project does.
+// joinBridge adds port to the bridge in hairpin mode, as the conflist of this project does.
 func joinBridge(port string) error {
 	link, err := netlink.LinkByName(port)
 	if err != nil {
@@ -116,10 +116,11 @@ func bringUp(name string, addr *netip.Prefix) error {
 	return nil
 }
 
-// filterSwitch is of the network namespace of who opens it, and there only where br_netfilter is loaded.
+// filterSwitch is a setting of the network namespace of the process that opens the file. It exists only where
+// br_netfilter is loaded.
 const filterSwitch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
-// unfiltered tells why packets between containers of one bridge cannot, or do not, pass the packet filter of this
+// unfiltered is the reason why packets between containers of one bridge do not pass the packet filter of this
 // node, as Kubernetes wants it. Empty: they do.
 func unfiltered(all *namespaces) string {
 	b, err := os.ReadFile(filterSwitch)

@@ -16,8 +16,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 )
 
-// places are cgroups for the sides. A cgroup has a name in the file system, so a process of its own removes
-// them once this one closes its end of a pipe, however it ends.
+// places are cgroups for the sides. A cgroup is a directory that outlives its processes, so another process
+// removes them when this one closes its end of a pipe, however it ends.
 type places struct {
 	dirs    []*os.File
 	janitor *exec.Cmd
@@ -35,7 +35,7 @@ func makePlaces(n int) (*places, error) {
 		paths = append(paths, fmt.Sprintf("%s-%d", parent, i))
 	}
 	p := &places{}
-	// Before there is anything to remove.
+	// The janitor starts before there is anything to remove.
 	p.janitor = janitor(paths)
 	p.janitor.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if p.open, err = p.janitor.StdinPipe(); err != nil {
@@ -69,8 +69,8 @@ func (p *places) remove() error {
 	return nil
 }
 
-// sweep waits for the end of who made paths, and removes them. The kernel lets go of killed processes'
-// cgroups a moment later.
+// sweep waits for the end of the process that created paths, and removes them. The kernel releases cgroups of
+// killed processes a moment later.
 func sweep(paths []string) error {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	var errs []error

@@ -17,7 +17,7 @@ type Bounds struct {
 	Count    uint64 // messages
 }
 
-// Sums are of what a gate has let through, and has not.
+// Sums count what a gate has let through, and what it has dropped.
 type Sums struct {
 	Messages, Bytes, Captured    uint64
 	DroppedMessages, DroppedPart uint64 // by Rate: messages, and bytes of them that had been captured
@@ -43,7 +43,8 @@ type passage struct {
 	dropped   bool // by the rate
 }
 
-// NewGate is for messages that were captured up to snap bytes. wants is asked once for each message; nil: all.
+// NewGate returns a gate for messages that were captured up to snap bytes. It calls wants once for each
+// message; nil: all pass.
 func NewGate(snap uint32, b Bounds, wants func(*datapath.TapChunk) bool) *Gate {
 	lru, err := simplelru.NewLRU[datapath.EndKey, *passage](maxStreams, nil)
 	if err != nil {
@@ -51,13 +52,14 @@ func NewGate(snap uint32, b Bounds, wants func(*datapath.TapChunk) bool) *Gate {
 	}
 	g := &Gate{snap: snap, bounds: b, wants: wants, senders: lru}
 	if b.Rate > 0 {
-		// The largest message has to fit, or it never would.
+		// The burst must hold the largest message, which would otherwise never pass.
 		g.limiter = rate.NewLimiter(rate.Limit(b.Rate), int(max(b.Rate, uint64(datapath.TapSnapMax))))
 	}
 	return g
 }
 
-// Admit tells whether this part of a message goes through. Of a message whose beginning was lost nothing does.
+// Admit reports whether this part of a message passes. If the beginning of a message was missed, none of its
+// parts pass.
 func (g *Gate) Admit(c *datapath.TapChunk) bool {
 	p, ok := g.senders.Get(c.Sender)
 	if c.Offset == 0 {
@@ -116,11 +118,11 @@ func (g *Gate) leave(p *passage) {
 	*p = passage{}
 }
 
-// Full tells that no further message will be let through. Done: and that none is half through.
+// Full reports that no further message will be let through. Done also means that no message is half through.
 func (g *Gate) Full() bool { return g.full }
 
-// Done tells that nothing more will come through.
+// Done reports that nothing more will come through.
 func (g *Gate) Done() bool { return g.full && g.open == 0 }
 
-// Sums are those until now.
+// Sums returns the sums until now.
 func (g *Gate) Sums() Sums { return g.sums }

@@ -18,7 +18,8 @@ const (
 	lockTimeout = 10 * time.Second
 )
 
-// Session is a tap that stays alive until it is closed. Its methods may be called from several goroutines, Read from one.
+// Session is a tap that stays alive until it is closed. Its methods may be called from several goroutines,
+// Read only from one.
 type Session struct {
 	dir  string
 	d    *datapath.Datapath
@@ -33,7 +34,7 @@ type Session struct {
 	failed  error
 }
 
-// Open begins to copy. It returns datapath.ErrNotLoaded where there is nothing to copy from, and datapath.ErrTapped where
+// Open begins to copy. It returns datapath.ErrNotLoaded if nothing is loaded, and datapath.ErrTapped if
 // another tap is alive.
 func Open(ctx context.Context, dir string, f datapath.TapFilter, ringBytes int) (*Session, error) {
 	d, err := datapath.Open(dir)
@@ -53,8 +54,8 @@ func Open(ctx context.Context, dir string, f datapath.TapFilter, ringBytes int) 
 	return s, nil
 }
 
-// locked runs f under the lock of the state directory: the tap's words stand in a map that others read, change and write
-// back under it.
+// locked runs f under the lock of the state directory. The tap's words are in a map that other processes
+// read, change and write back under this lock.
 func (s *Session) locked(ctx context.Context, patience time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -81,7 +82,7 @@ func (s *Session) keepAlive(ctx context.Context) {
 		case <-tick.C:
 		}
 		err := s.locked(ctx, renewEvery, s.renew)
-		// Others hold the lock for a long time: the verdict may stop meanwhile, and goes on then.
+		// If another process holds the lock for too long, the verdict stops copying, and continues later.
 		if err == nil || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			continue
 		}
@@ -109,7 +110,7 @@ func (s *Session) SetFilter(f datapath.TapFilter) {
 	s.filter = f
 }
 
-// Read is datapath.Tap's, and ends when the tap could not be kept alive.
+// Read reads as datapath.Tap does, and returns an error if the tap could not be kept alive.
 func (s *Session) Read(c *datapath.TapChunk, deadline time.Time) error {
 	s.mu.Lock()
 	failed := s.failed
@@ -120,17 +121,17 @@ func (s *Session) Read(c *datapath.TapChunk, deadline time.Time) error {
 	return s.tap.Read(c, deadline)
 }
 
-// Drops is what the kernel has had no room for.
+// Drops returns the messages for which the ring had no space.
 func (s *Session) Drops() (datapath.TapDrops, error) { return s.tap.Drops() }
 
-// Lapse is for how long nothing was copied, because others had held the lock for so long.
+// Lapse is how long nothing was copied, because another process held the lock.
 func (s *Session) Lapse() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lapse
 }
 
-// Stop ends the copying. What was copied can still be read.
+// Stop ends the copying. Messages that were copied can still be read.
 func (s *Session) Stop() error {
 	s.stop()
 	s.done.Wait()
@@ -141,7 +142,7 @@ func (s *Session) Stop() error {
 	return err
 }
 
-// Close takes the tap away.
+// Close removes the tap.
 func (s *Session) Close() error {
 	s.stop()
 	s.done.Wait()

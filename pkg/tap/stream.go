@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// maxStreams are remembered. One that is forgotten goes on as one that has not been seen from its first byte.
+	// maxStreams is the number of streams that are remembered. A forgotten one continues like one that was
+	// not seen from its first byte.
 	maxStreams = 1 << 16
-	// maxSegment is the largest payload of a segment that is made of nothing but its length.
+	// maxSegment is the largest payload of a segment that only has a length.
 	maxSegment = 32 << 10
 )
 
@@ -29,16 +30,16 @@ type Segment struct {
 	First    bool   // of its stream, as far as seen
 }
 
-// stream is what has been seen of one connection, by role of the sender.
+// stream is the state of one connection, by role of the sender.
 type stream struct{ next [2]uint32 }
 
-// Streams makes segments of the parts of messages.
+// Streams turns parts of messages into segments.
 type Streams struct {
 	snap    uint32
 	streams *simplelru.LRU[datapath.EndKey, *stream]
 }
 
-// NewStreams is for messages that were captured up to snap bytes.
+// NewStreams returns Streams for messages that were captured up to snap bytes.
 func NewStreams(snap uint32) *Streams {
 	lru, err := simplelru.NewLRU[datapath.EndKey, *stream](maxStreams, nil)
 	if err != nil {
@@ -47,7 +48,7 @@ func NewStreams(snap uint32) *Streams {
 	return &Streams{snap, lru}
 }
 
-// activeKey is the name of both directions of a connection.
+// activeKey is the key of the active end, which stands for both directions of a connection.
 func activeKey(c *datapath.TapChunk) datapath.EndKey {
 	if c.Role == datapath.RoleActive {
 		return c.Sender
@@ -55,13 +56,13 @@ func activeKey(c *datapath.TapChunk) datapath.EndKey {
 	return c.Sender.Mirror()
 }
 
-// Add yields the segments of c, with a handshake before them if c is the first byte of its connection. Parts of one message
-// must come in order.
+// Add calls yield for the segments of c, after a handshake if c has the first byte of its connection. Parts
+// of one message must come in order.
 func (s *Streams) Add(c *datapath.TapChunk, yield func(*Segment) error) error {
 	key := activeKey(c)
 	st, known := s.streams.Get(key)
 	if !known {
-		// Where the other direction is, nobody knows yet. It is behind its first byte.
+		// The position of the other direction is not known yet. It is behind its first byte.
 		st = &stream{next: [2]uint32{key.Own + 1, key.Peer + 1}}
 		s.streams.Add(key, st)
 		if c.Seq == c.Sender.Own+1 && c.Offset == 0 {
@@ -95,7 +96,7 @@ func (s *Streams) payload(c *datapath.TapChunk, st *stream, first bool, yield fu
 	}
 	own, peer := &st.next[c.Role&1], st.next[1-c.Role&1]
 	end := c.Offset + uint32(len(c.Data))
-	// The last part that was captured stands for the rest of the message, too.
+	// The last captured part also has the length of the rest of the message.
 	left := uint32(0)
 	if end >= min(s.snap, c.MessageBytes) {
 		left = c.MessageBytes - end

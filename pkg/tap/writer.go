@@ -14,21 +14,21 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// What a reader of the file is told of it.
+// Descriptions in the head of the file.
 const (
 	interfaceName = "sockmap"
 	description   = "Messages as programs sent them from socket to socket (sockmapctl tap). No such packet has ever been: " +
 		"the headers are made up around true bytes, addresses, sequence numbers and times."
 )
 
-// Bytes of a packet at most, as IP can say it.
+// snapLength is the largest length of an IP packet.
 const snapLength = 1<<16 - 1
 
-// windowShift makes the window that headers show larger than what can be under way.
+// windowShift makes the window in the headers larger than the bytes in flight can be.
 const windowShift = 14
 
-// Writer writes segments as pcapng with packets of raw IP. Each network namespace of a server is an interface of its own,
-// as two of them may use the same addresses.
+// Writer writes segments as pcapng with packets of raw IP. Each network namespace of a server is an interface
+// of its own, as two of them may use the same addresses.
 type Writer struct {
 	ng         *pcapgo.NgWriter
 	filter     string
@@ -39,7 +39,8 @@ type Writer struct {
 	packets    uint64
 }
 
-// NewWriter writes the head of the file to w. filter and version are for people; zero is when CLOCK_MONOTONIC was 0.
+// NewWriter writes the head of the file to w. filter and version are for people; zero is the wall-clock time
+// at which CLOCK_MONOTONIC was 0.
 func NewWriter(w io.Writer, version, filter string, zero time.Time) (*Writer, error) {
 	out := &Writer{
 		filter: filter, zero: zero, interfaces: map[uint64]int{},
@@ -54,7 +55,8 @@ func NewWriter(w io.Writer, version, filter string, zero time.Time) (*Writer, er
 	return out, nil
 }
 
-// newInterface differs by name only: readers of the older library want one kind.
+// newInterface returns an interface that differs only by name, because old readers want one type of
+// interface.
 func (w *Writer) newInterface(name string) pcapgo.NgInterface {
 	return pcapgo.NgInterface{
 		Name: name, Description: description, Filter: w.filter, LinkType: layers.LinkTypeRaw, SnapLength: snapLength,
@@ -62,7 +64,8 @@ func (w *Writer) newInterface(name string) pcapgo.NgInterface {
 	}
 }
 
-// Interface is the number of the interface for the network namespace of a server. name is for people, and asked for once.
+// Interface returns the number of the interface for the network namespace of a server. name is for people,
+// and called once.
 func (w *Writer) Interface(netns uint64, name func() string) (int, error) {
 	if id, ok := w.interfaces[netns]; ok {
 		return id, nil
@@ -95,8 +98,8 @@ func (w *Writer) Write(seg *Segment, intf int, comment string) error {
 	return nil
 }
 
-// packet is valid until the next call. Of a payload that was not captured whole the headers know the length, and the checksum
-// stands for zeros: no reader checks it, as no reader could.
+// packet is valid until the next call. If a payload was not captured whole, the headers have its length, and
+// the checksum is that of zeros: no reader can check it.
 func (w *Writer) packet(seg *Segment) (data []byte, length int, err error) {
 	payload := seg.Payload
 	if seg.Length > len(payload) {
@@ -144,7 +147,7 @@ func network(from, to netip.Addr) (gopacket.NetworkLayer, error) {
 	return nil, fmt.Errorf("the addresses are of two families")
 }
 
-// Flush hands everything to the underlying writer.
+// Flush writes everything to the underlying writer.
 func (w *Writer) Flush() error {
 	if err := w.ng.Flush(); err != nil {
 		return fmt.Errorf("write capture: %w", err)
@@ -152,7 +155,7 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-// Finish writes how many messages are missing, and flushes.
+// Finish writes the number of missing messages, and flushes.
 func (w *Writer) Finish(began time.Time, dropped uint64) error {
 	now := time.Now()
 	err := w.ng.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{

@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// podFlags say where this node's pods are looked for.
+// podFlags name the sources of this node's pods.
 type podFlags struct {
 	cri, confDir string
 	kubelet      string
@@ -51,7 +51,7 @@ func (f *podFlags) criFlag(a *app, cmd *cobra.Command) {
 
 const noCRI = "none"
 
-// adopter looks where the flags say. The caller calls closes.
+// adopter returns an Adopter that reads the sources that the flags name. The caller calls closes.
 func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes func() error, err error) {
 	sources, closes := pods.Sources{Caches: f.cacheDirs, Named: pods.DefaultNamed}, func() error { return nil }
 	socket, ask := f.cri, f.cri != noCRI
@@ -85,7 +85,7 @@ func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes 
 	return ad, closes, nil
 }
 
-// standingView is how one pod of the node stands.
+// standingView is the status of one pod of the node.
 type standingView struct {
 	Namespace string `json:"namespace" doc:"of the pod; empty where the runtime does not say"`
 	Pod       string `json:"pod" doc:"its name"`
@@ -164,14 +164,14 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 		return err
 	}
 	errs := errors.Join(a.printStandings(found, dryRun), err, failedAdoptions(found, dryRun))
-	// An agent does so by itself, and may know more: the kubelet's annotations.
+	// An agent does so without this command, and may know more: the kubelet's annotations.
 	if !dryRun && install.ClaimHolder(f.confDir) == "" {
 		errs = errors.Join(errs, a.follow(ctx, ad, wanted))
 	}
 	return errs
 }
 
-// follow brings what has changed of the configuration of pods into force, as the agent does.
+// follow applies changes of the pods' configuration, as the agent does.
 func (a *app) follow(ctx context.Context, ad *adopt.Adopter, wanted *podNames) error {
 	changes, err := ad.Follow(ctx, wanted.has)
 	if len(wanted.names) == 0 {
@@ -201,7 +201,7 @@ func changedName(c adopt.Change) string {
 	return "pod " + c.Pod.String()
 }
 
-// failedAdoptions is an error where a pod is left out that could have been adopted.
+// failedAdoptions returns an error if a pod that can be adopted was not.
 func failedAdoptions(all []adopt.PodStatus, dryRun bool) error {
 	failed := 0
 	for _, s := range all {
@@ -251,7 +251,7 @@ func (a *app) printStandings(all []adopt.PodStatus, dryRun bool) error {
 	return a.say("adopted %d of %d pods", adopted, len(views))
 }
 
-// podNames are what a person has named; none stands for all.
+// podNames are the pods on the command line; none means all.
 type podNames struct {
 	names []string
 	found map[string]bool
@@ -269,7 +269,7 @@ func (n *podNames) has(p pods.Pod) bool {
 	return has
 }
 
-// leastID is how much of an id must be given.
+// leastID is the least number of letters of an id that must be given.
 const leastID = 6
 
 func (n *podNames) missing() error {

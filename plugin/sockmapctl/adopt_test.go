@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// What cannot be adopted is an error that names it, and the way out; nothing that looks like a result comes with it.
+// What cannot be adopted is an error that names it, and the way out; nothing that looks like a result comes
+// with it.
 func TestAdoptNamesWhatIsMissing(t *testing.T) {
 	n := newLoadedNode(t)
 	confDir, empty := t.TempDir(), t.TempDir()

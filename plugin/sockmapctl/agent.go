@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// agentFlags are those of the agent alone.
+// agentFlags are the flags that only the agent has.
 type agentFlags struct {
 	installFlags
 	removal         removalFlags
@@ -104,7 +104,7 @@ func (f *agentFlags) check() error {
 	return errors.Join(errs...)
 }
 
-// agent makes the agent. The caller calls closes once it has ended.
+// agent creates the agent. The caller calls closes after the agent has ended.
 func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	if f.format == formatJSON {
@@ -142,8 +142,8 @@ func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err err
 	return ag, closes, nil
 }
 
-// incomplete tells why scrapes are incomplete, once a minute if it is the same for long: whoever asks for metrics must not
-// fill the log. It is called by one at a time.
+// incomplete logs why scrapes are incomplete, the same reason at most once a minute, so that clients of the
+// metrics cannot fill the log. Calls must not overlap.
 func incomplete(log *slog.Logger) func(error) {
 	var (
 		told string

@@ -39,7 +39,8 @@ func compareAttachments(a, b *attachmentView) int {
 	)
 }
 
-// since is larger for older attachments. Pods that the plugin was never called for have no time, and come last.
+// since is larger for older attachments. Pods that the plugin was never called for have no time, and come
+// last.
 func (v *attachmentView) since() float64 {
 	if v.Created.IsZero() {
 		return math.Inf(-1)

@@ -99,7 +99,7 @@ func (v *attachmentView) subject() *live.Subject {
 	return &live.Subject{Ends: [2]live.End{{Owner: own, NetNS: v.NetNSCookie}}}
 }
 
-// name is what explain, policy and disable take: the pod, or the container where there is no pod.
+// name is the name that explain, policy and disable accept: the pod, or the container where there is no pod.
 func (v *attachmentView) name() string {
 	if v.Pod == "" {
 		return v.Container
@@ -107,7 +107,7 @@ func (v *attachmentView) name() string {
 	return live.PodName(v.Namespace, v.Pod)
 }
 
-// withLeftOut adds the pods that the plugin was not called for. The error says that not all are seen.
+// withLeftOut adds the pods that the plugin was not called for. An error means that some pods may be missing.
 func (a *app) withLeftOut(ctx context.Context, f *podFlags, attachments []attachmentView) ([]attachmentView, error) {
 	stood, err := a.standings(ctx, f)
 	if err != nil {
@@ -146,7 +146,7 @@ func (a *app) attachments(ctx context.Context) ([]attachmentView, error) {
 	return views, nil
 }
 
-// sum is what the sockets of one network namespace have sent, those that closed and those that live.
+// sum adds up the sockets of one network namespace, closed and live.
 type sum struct {
 	sockets                   int
 	redirectedBytes, tcpBytes uint64
@@ -176,7 +176,7 @@ func newAttachmentView(r endpoint.Attachment, s sum) attachmentView {
 		State:       string(adopt.StateOf(r)),
 		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: world.WhyNot(r), Dead: r.Dead, Created: r.Created,
 	}
-	// Cookie 0 has the sums of everything that is not registered.
+	// Key 0 has the sums of all sockets without a registered endpoint.
 	if r.NetNSCookie != 0 {
 		v.Sockets, v.RedirectedBytes, v.TCPBytes = s.sockets, s.redirectedBytes, s.tcpBytes
 	}

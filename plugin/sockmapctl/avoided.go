@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// avoidedView is why later connections of one pod, or to it, stay on TCP.
+// avoidedView is an entry that keeps later connections of one pod, or to it, on TCP.
 type avoidedView struct {
 	Namespace   string   `json:"namespace" doc:"of the pod whose program was seen; empty when there is none"`
 	Pod         string   `json:"pod" doc:"empty when there is none"`
@@ -84,7 +84,7 @@ func avoidedViews(d *datapath.Datapath, f *live.Filter) ([]avoidedView, error) {
 	return views, nil
 }
 
-// avoidedSubject is an entry as filters see it: its only end is the pod whose program was seen.
+// avoidedSubject is an entry as filters see it: its only end is the pod whose program caused the entry.
 func avoidedSubject(a datapath.Avoided, own live.Owners) *live.Subject {
 	return &live.Subject{Ends: [2]live.End{own.End(a.NetNSCookie)}, Port: a.Port}
 }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of --duration. Less measures noise.
+// Bounds of --duration. A shorter run measures noise.
 const (
 	benchLeast   = 3 * time.Second
 	benchMost    = 45 * time.Second
@@ -104,8 +104,8 @@ func checkCPU(flag string, cpu int) error {
 	return nil
 }
 
-// lastCPU is the least likely to have interrupts and housekeeping to do. -1: there is none beside the one
-// that is taken.
+// lastCPU returns the CPU with the highest number, which is the least likely to handle interrupts. It returns
+// -1 if there is no CPU beside taken.
 func lastCPU(taken int) int {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -131,7 +131,7 @@ func (a *app) measureNode(ctx context.Context, o bench.Options) (*benchView, err
 	return v, nil
 }
 
-// tracingGuards are those of the sockmap that is loaded: they run for the traffic of this measurement, too.
+// tracingGuards are the guards of the loaded state. They also run for the traffic of this measurement.
 func (a *app) tracingGuards() []string {
 	names := []string{}
 	d, err := datapath.Open(a.dir)

@@ -43,7 +43,7 @@ func (a *app) printBench(v *benchView) error {
 	return s.Flush()
 }
 
-// printGuardCosts is a table of its own: its base is not plain TCP.
+// printGuardCosts prints a separate table, because its base is not plain TCP.
 func (a *app) printGuardCosts(costs []benchGuardView) error {
 	if len(costs) == 0 {
 		return nil
@@ -62,7 +62,7 @@ func (a *app) printGuardCosts(costs []benchGuardView) error {
 	return err
 }
 
-// path is what plain TCP passes.
+// path describes the route of plain TCP.
 func (v *benchView) path() string {
 	text := "two veth pairs, a bridge, "
 	if v.Unfiltered == "" {
@@ -86,7 +86,7 @@ func (v *benchView) places() string {
 	return text + fmt.Sprintf(", or the end that begins on CPU %d", v.OtherCPU)
 }
 
-// result is the word for a ratio. What is below 1 is called a loss, whether it is clear or not.
+// result is the word for a ratio. A ratio below 1 is a loss, clear or not.
 func (c benchCaseView) result() string {
 	switch {
 	case !c.wasRedirected():
@@ -101,7 +101,7 @@ func (c benchCaseView) result() string {
 	return "no clear gain"
 }
 
-// text has more digits where two would make a loss look like none.
+// text has more digits where two digits would round a loss to 1.00.
 func (r ratioView) text() string {
 	if text := fmt.Sprintf("%.2f", r.Value); text != "1.00" || r.Value >= 1 {
 		return text

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// benchView is what a measurement says.
+// benchView is the result of a measurement.
 type benchView struct {
 	Kernel       string           `json:"kernel" doc:"release of the running kernel"`
 	Unfiltered   string           `json:"unfiltered" doc:"why packets of plain TCP did not pass the packet filter; empty: they did"`
@@ -93,7 +93,7 @@ func benchUnit(k wire.Kind) string {
 
 func isClear(r ratio.Ratio) bool { return r.Low > 1 || r.High < 1 }
 
-// benchName is what a person calls a kind of traffic.
+// benchName names a kind of traffic for people.
 func benchName(k wire.Kind, bytes int) string {
 	return fmt.Sprintf("%s of %s", k, term.Bytes(uint64(bytes)))
 }
@@ -142,7 +142,7 @@ func benchVerdict(v *benchView) (verdict []string) {
 		"for themselves less is gained or lost, and connections to other nodes are not accelerated")
 }
 
-// guardVerdict is about the guards of this node.
+// guardVerdict describes the cost of this node's guards.
 func (v *benchView) guardVerdict() string {
 	var costs []string
 	for _, c := range v.GuardCosts {

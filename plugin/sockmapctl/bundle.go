@@ -77,7 +77,7 @@ func (a *app) writeBundle(ctx context.Context, o *bundleOptions) (err error) {
 	out, path := a.stdout, toStdout
 	if o.file != toStdout {
 		path = cmp.Or(o.file, dir+".tar.gz")
-		// Before the parts are read: a file that cannot be written is known at once.
+		// The file is opened before the parts are read, so that a file that cannot be written fails at once.
 		file, err := ownfile.Open(path, os.O_WRONLY|os.O_TRUNC, ownfile.Demand{Forbidden: 0o077})
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (a *app) writeBundle(ctx context.Context, o *bundleOptions) (err error) {
 	return a.sayBundle(path, parts)
 }
 
-// sayBundle keeps off standard output what is written to it.
+// sayBundle prints to standard error if the bundle is written to standard output.
 func (a *app) sayBundle(path string, parts []bundle.Part) error {
 	var failed []string
 	for _, p := range parts {

@@ -22,15 +22,15 @@ import (
 )
 
 const (
-	// hostConfigFile is what the packages install, for the agent of the systemd unit.
+	// hostConfigFile is the file that the packages install for the agent of the systemd unit.
 	hostConfigFile = "/etc/sockmap-cni/agent.yaml"
-	// partTime bounds a part, so that one that hangs does not keep the others out.
+	// partTime bounds one part, so that a part that hangs does not hold up the others.
 	partTime = 30 * time.Second
-	// configBytes is more than anybody writes.
+	// configBytes bounds the configuration file; real ones are much smaller.
 	configBytes = 1 << 20
 )
 
-// bundleParts never fails: what cannot be read is an error of its part.
+// bundleParts never fails: an error belongs to the part that could not be read.
 func (a *app) bundleParts(ctx context.Context, o *bundleOptions) []bundle.Part {
 	entries := install.Entries(o.pods.confDir)
 	return slices.Concat(
@@ -52,7 +52,7 @@ func (a *app) bundleParts(ctx context.Context, o *bundleOptions) []bundle.Part {
 	)
 }
 
-// commandParts are what a person would run.
+// commandParts are the outputs of this program's own commands.
 func (a *app) commandParts(ctx context.Context, f *podFlags) []bundle.Part {
 	pods := []string{"--cri", f.cri, "--kubelet", f.kubelet, "--kubelet-token", f.tokenFile, "--cni-conf-dir", f.confDir,
 		"--cni-cache-dir", strings.Join(f.cacheDirs, ",")}
@@ -86,7 +86,7 @@ func (a *app) commandPart(ctx context.Context, file string, args []string) bundl
 	if out.Len() > 0 {
 		p.Content = out.Bytes()
 	}
-	// An exit code of its own is no failure of a command that has printed what it knows.
+	// An exit code is not an error if the command has printed its result.
 	if complaint.Len() > 0 || p.Content == nil && p.Exit != exitOK {
 		p.Err = fmt.Errorf("exit code %d: %s", p.Exit, strings.TrimSpace(complaint.String()))
 	}
@@ -105,7 +105,7 @@ func jsonPart(file, what string, read func() (any, error)) bundle.Part {
 	return p
 }
 
-// configPart is nothing where there is no file, as in the agent's container, unless one was named.
+// configPart is empty if the default file does not exist, as in the agent's container.
 func configPart(path string) []bundle.Part {
 	content, err := bundle.ReadFile(cmp.Or(path, hostConfigFile), configBytes)
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func configPart(path string) []bundle.Part {
 	return []bundle.Part{{Name: "agent.yaml", What: "the configuration file of the agent", Content: content, Err: err}}
 }
 
-// logParts are the ends of the files that entries name for the plugin's log.
+// logParts are the last lines of the log files that entries name.
 func logParts(entries []*cniconf.Conf, limit int64) (parts []bundle.Part) {
 	var seen []string
 	for _, e := range entries {

@@ -19,8 +19,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// bundleNode has two pods that talk by IPv4 and IPv6, one that is gone by name only, a log and a configuration, and names
-// that are as awkward as Kubernetes allows.
+// bundleNode has two pods that talk by IPv4 and IPv6, one that is gone by name only, a log and a
+// configuration, and names that are as awkward as Kubernetes allows.
 type bundleNode struct {
 	*testNode
 	flags []string // that lead to its files

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkView is one thing that loading needs.
+// checkView is one condition for loading.
 type checkView struct {
 	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs, state, load, elsewhere or strays"`
 	OK     bool   `json:"ok" doc:"loading does not fail because of it"`
@@ -26,8 +26,8 @@ type checkView struct {
 	WayOut string `json:"wayOut,omitempty" doc:"what to do, when it is not ok"`
 }
 
-// checks looks for what would keep sockmap from being loaded, and changes nothing. opened is what opening the state
-// has said.
+// checks looks for everything that prevents sockmap from being loaded, and changes nothing. opened is the
+// error of opening the state.
 func (a *app) checks(opened error) []checkView {
 	all := []checkView{
 		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir), checkState(a.dir, opened),
@@ -124,7 +124,7 @@ func checkState(dir string, opened error) checkView {
 	return checkView{"state", false, opened.Error(), "run as root"}
 }
 
-// wayOutOf is the first thing to do about what the checks have found.
+// wayOutOf is the first step that the failed checks ask for.
 func wayOutOf(checks []checkView) string {
 	i := slices.IndexFunc(checks, func(c checkView) bool { return !c.OK })
 	if i < 0 {

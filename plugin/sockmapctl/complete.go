@@ -13,12 +13,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// complete gives the shell the words that a flag takes.
+// complete offers the shell the words that a flag accepts.
 func complete(cmd *cobra.Command, flag string, words []string) {
 	completeWith(cmd, flag, func() []string { return words })
 }
 
-// completeWith asks for the words when the shell does, of lists the next one.
+// completeWith calls words when the shell asks for them. In a list it completes the last value.
 func completeWith(cmd *cobra.Command, flag string, words func() []string) {
 	err := cmd.RegisterFlagCompletionFunc(flag,
 		func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
@@ -39,7 +39,7 @@ func completeWith(cmd *cobra.Command, flag string, words func() []string) {
 	}
 }
 
-// podNames are those of recorded attachments. A shell that asks while nothing is loaded gets none.
+// podNames are the pods of all attachments. There are none while nothing is loaded.
 func (a *app) podNames() []string {
 	return a.ofOwners(func(o live.Owner) string { return live.PodName(o.Namespace, o.Pod) })
 }

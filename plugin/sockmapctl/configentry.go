@@ -26,9 +26,8 @@ type fileEntry struct {
 	values map[string]json.RawMessage
 }
 
-// newEntry reads what stands below the key entry. It is stricter than the plugin, which passes over keys
-// that it does not know: nobody's container depends on this file, and a key that is misspelt would have no
-// effect on any.
+// newEntry reads the value of the key entry. It is stricter than the plugin, which ignores keys that it does
+// not know: no container depends on this file, and a misspelt key would have no effect on any.
 func (c *configFile) newEntry(node *yaml.Node) (*fileEntry, error) {
 	for node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -77,7 +76,7 @@ func (e *fileEntry) json() string {
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-// set adds a member, or gives it another value.
+// set adds a member, or changes its value.
 func (e *fileEntry) set(key string, value json.RawMessage) {
 	if _, there := e.values[key]; !there {
 		e.order = append(e.order, key)
@@ -91,7 +90,7 @@ func (e *fileEntry) drop(key string) {
 	e.order = slices.DeleteFunc(e.order, func(name string) bool { return name == key })
 }
 
-// blameEntry names file, line and key of all that is wrong with the entry.
+// blameEntry adds file, line and key to the errors of the entry.
 func (c *configFile) blameEntry(e *fileEntry, err error) error {
 	all := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -110,7 +109,7 @@ func (c *configFile) blameEntry(e *fileEntry, err error) error {
 
 var unknownKey = regexp.MustCompile(`^unknown key "(.*)" is ignored(.*)$`)
 
-// ofWarning makes an error of what the plugin would only warn of.
+// ofWarning returns an error for a warning of the plugin.
 func (c *configFile) ofWarning(e *fileEntry, warning string) error {
 	m := unknownKey.FindStringSubmatch(warning)
 	if m == nil {
@@ -151,7 +150,7 @@ func (e *fileEntry) find(path string) *yaml.Node {
 	return at
 }
 
-// makeEntry makes the entry of the file and of the flags, which win key by key.
+// makeEntry combines the entry of the file with the flags; for each key the flag wins.
 func (f *installFlags) makeEntry(a *app, cmd *cobra.Command) (install.Entry, error) {
 	given, err := install.NewEntry(f.config, f.accepted.names)
 	if err != nil {
@@ -175,12 +174,12 @@ func (f *installFlags) makeEntry(a *app, cmd *cobra.Command) (install.Entry, err
 	return install.NewEntry(f.file.entry.json(), f.accepted.names)
 }
 
-// dirGiven tells whether the caller has said where the pinned state is.
+// dirGiven reports whether a flag or the environment names the state directory.
 func (a *app) dirGiven(cmd *cobra.Command) bool {
 	return cmd.Flags().Changed("bpffs-path") || a.getenv(pathVariable) != ""
 }
 
-// useDir takes the place of the pinned state from the file, for commands that make no entry.
+// useDir takes the state directory from the file, for commands that make no entry.
 func (c *configFile) useDir(a *app, cmd *cobra.Command) error {
 	if c.entry == nil || a.dirGiven(cmd) {
 		return nil
@@ -192,10 +191,10 @@ func (c *configFile) useDir(a *app, cmd *cobra.Command) error {
 	return err
 }
 
-// packagedPlugin is where packages have the plugin, as seen from the directory above this program's.
+// packagedPlugin is where packages install the plugin, relative to the directory above this program's.
 const packagedPlugin = "libexec/sockmap-cni/" + install.PluginType
 
-// pluginFor is the plugin that belongs to the program at self: beside it, or where packages have it.
+// pluginFor returns the plugin that belongs to the program at self: beside it, or where packages install it.
 func pluginFor(self string) string {
 	dir := filepath.Dir(self)
 	beside, packaged := filepath.Join(dir, install.PluginType), filepath.Join(filepath.Dir(dir), packagedPlugin)

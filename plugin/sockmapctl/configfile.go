@@ -20,23 +20,24 @@ import (
 const (
 	configFileFlag = "config-file"
 	entryKey       = "entry"
-	// fromFile marks a flag whose value comes from a file. The annotation says which file and line.
+	// fromFile marks a flag whose value comes from a file. The annotation names file and line.
 	fromFile = "sockmapctl-from-file"
 )
 
-// inEntry are flags of the agent that are no keys of the file, because a key of the entry says the same.
+// inEntry are flags of the agent that are no keys of the file, because the entry has a key for the same
+// setting.
 var inEntry = map[string]string{
 	"config": "the keys of the entry", "accept-hazards": "acceptHazards", "bpffs-path": "bpffsPath",
 }
 
 // configFile is the flag --config-file: a YAML file with values of the agent's flags, by their names, and
-// with the entry. install and uninstall take the same file, so that all three mean the same node.
+// with the entry. install and uninstall accept the same file.
 type configFile struct {
 	path  string
 	entry *fileEntry // nil: the file has none
 }
 
-// flag must come before all others that are checked: they see what the file says.
+// flag must be called before the other flags' checks are added, so that they see the values of the file.
 func (c *configFile) flag(a *app, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.path, configFileFlag, "",
 		"YAML `FILE` with the entry, and values for flags of agent that are not given")
@@ -58,8 +59,7 @@ func (c *configFile) read(a *app, cmd *cobra.Command) error {
 	if err != nil || top == nil {
 		return err
 	}
-	// A file that is right for the agent is right for every command, and wrong for every command if it is
-	// wrong.
+	// All commands check the whole file against the agent's flags, so that they agree on whether it is valid.
 	known := agentCommand(&app{env: a.env}).Flags()
 	var wrong []error
 	seen := map[string]bool{}
@@ -125,7 +125,7 @@ func (c *configFile) set(known, own *pflag.FlagSet, key, value *yaml.Node) error
 	if err := setFlag(flag, value); err != nil {
 		return c.at(value, "%s: %w", key.Value, err)
 	}
-	// The command line wins; what is not for this command was only looked at.
+	// The command line wins. Keys that this command has no flag for are only checked.
 	if flag = own.Lookup(key.Value); flag == nil || flag.Changed {
 		return nil
 	}
@@ -146,12 +146,12 @@ func (c *configFile) unknown(known *pflag.FlagSet, key *yaml.Node) error {
 	return c.at(key, text, key.Value, entryKey)
 }
 
-// at is an error at a place of the file.
+// at returns an error with a line of the file.
 func (c *configFile) at(node *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %w", c.path, node.Line, fmt.Errorf(format, args...))
 }
 
-// kinds are what a flag's value may be in YAML: its tag, and words that complete "is not ...".
+// kinds are the YAML types of a flag's values: the tag, and words that complete "is not ...".
 var kinds = map[string]struct{ tag, allowed string }{
 	"bool":        {"!!bool", "true or false"},
 	"int":         {"!!int", "a whole number"},
@@ -160,14 +160,14 @@ var kinds = map[string]struct{ tag, allowed string }{
 	"stringSlice": {"!!seq", "a list of texts such as [one, two]"},
 }
 
-// setFlag gives a flag a value of the type that it has.
+// setFlag sets a flag to a value of the flag's type.
 func setFlag(flag *pflag.Flag, value *yaml.Node) error {
 	for value.Kind == yaml.AliasNode {
 		value = value.Alias
 	}
 	kind, ok := kinds[flag.Value.Type()]
 	if !ok {
-		// A slip in this program, which a test finds.
+		// A mistake in this program, which a test finds.
 		return fmt.Errorf("flags of the type %s have no key", flag.Value.Type())
 	}
 	if value.ShortTag() == "!!null" {
@@ -193,7 +193,7 @@ func setFlag(flag *pflag.Flag, value *yaml.Node) error {
 	return nil
 }
 
-// shownNode is a value on one line, cut when it is long.
+// shownNode is a value on one line, shortened if it is long.
 func shownNode(value *yaml.Node) string {
 	const most = 60
 	text := value.Value
@@ -212,7 +212,7 @@ func shownNode(value *yaml.Node) string {
 	return text
 }
 
-// blame names the file and the line in errors about flags whose values came from there.
+// blame adds file and line to errors about flags whose values came from a file.
 func blame(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil

@@ -225,7 +225,8 @@ func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 	}
 }
 
-// install and uninstall take the same file, with keys that are the agent's alone, and refuse what the agent refuses.
+// install and uninstall take the same file, with keys that are the agent's alone, and refuse what the agent
+// refuses.
 func TestTheSameFileIsForInstallAndUninstall(t *testing.T) {
 	for name, command := range map[string]func(*app) *cobra.Command{"install": installCommand, "uninstall": uninstallCommand} {
 		if _, _, err := prepared(t, command, uncommented(t)); err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// docsCommand writes what packages install.
+// docsCommand prints the tree of commands, for the manual pages that packages install.
 func docsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "docs",

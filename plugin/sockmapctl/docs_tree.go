@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// treeView is the document of docs tree: what a generator of manual pages needs.
+// treeView is the document of docs tree, the input of the generator of manual pages.
 type treeView struct {
 	Program string       `json:"program" doc:"name of the program"`
 	Version string       `json:"version" doc:"of the program"`
@@ -50,7 +50,7 @@ func treeCommand(a *app) *cobra.Command {
 		Example: `  sockmapctl docs tree | jq -r '.command.commands[].name'`,
 	}
 	return runs(cmd, func(*cobra.Command) error {
-		// A root of its own has the defaults of the program, not of this environment.
+		// This root has the defaults of the program, not those of this environment.
 		root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
 		return a.printDocument("CommandTree", &treeView{Program: root.Name(), Version: version.String(), Command: newCommandView(root)})
 	})

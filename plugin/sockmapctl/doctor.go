@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// doctorView is what an examination of the kernel says.
+// doctorView is the result of an examination of the kernel.
 type doctorView struct {
 	Kernel      string          `json:"kernel" doc:"release of the running kernel"`
 	Accelerated bool            `json:"accelerated" doc:"containers would be, with the hazards that are accepted"`
@@ -96,7 +96,7 @@ func examine(ctx context.Context, accepted, withoutGuards []string) (*doctorView
 	s.WithoutGuards = withoutGuards
 	found, err := endpoint.Examine(ctx, s)
 	if err != nil {
-		// What an interruption has broken is not the reason.
+		// An interrupted probe fails; the reason is the end of ctx.
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -112,7 +112,7 @@ func examine(ctx context.Context, accepted, withoutGuards []string) (*doctorView
 	}, nil
 }
 
-// verdict is for open hazards, of which those left are not accepted.
+// verdict is the conclusion for open hazards; those in left are not accepted.
 func verdict(open, left hazard.Set) string {
 	switch {
 	case open == 0:
@@ -125,7 +125,7 @@ func verdict(open, left hazard.Set) string {
 	return fmt.Sprintf("containers are NOT accelerated with acceptHazards as given: that %s, too", needs(left))
 }
 
-// needs writes hazards as one adds them to the plugin's configuration.
+// needs formats hazards as the plugin's configuration has them.
 func needs(hazards hazard.Set) string {
 	list, _ := json.Marshal(hazards.Names()) // of strings: it cannot fail
 	return `takes "acceptHazards": ` + strings.ReplaceAll(string(list), ",", ", ")
@@ -167,7 +167,7 @@ func (a *app) printDoctor(v *doctorView) error {
 	return s.Flush()
 }
 
-// doctorLabel has room for the longest name of a hazard.
+// doctorLabel is as wide as the longest name of a hazard.
 const doctorLabel = 21
 
 func (s *screen) finding(f findingView) {
@@ -217,7 +217,7 @@ func (g guardView) String() string {
 	return "not active: " + g.Why
 }
 
-// implied says what else is accepted, where containers are accelerated.
+// implied lists what else is accepted, where containers are accelerated.
 func (s *screen) implied(all []impliedView) {
 	for _, v := range all {
 		s.Line("accepted, too", "%s, as the guard %s does not run: %s", v.Name, v.Guard, v.Meaning)

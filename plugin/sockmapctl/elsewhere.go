@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// checkElsewhere tells of what is loaded, though not at dir: a runtime in a mount namespace of its own has a bpffs of its own,
-// and flows live on when their pins are gone.
+// checkElsewhere finds state that is loaded, but not at dir: a runtime in another mount namespace has another
+// bpffs, and flows continue when their pins are gone.
 func (h host) checkElsewhere(dir string) (found []checkView) {
 	if h.pinned != nil {
 		all, err := h.pinned()
@@ -41,7 +41,7 @@ func (h host) checkElsewhere(dir string) (found []checkView) {
 	return found
 }
 
-// placeText says of a state directory how to get there.
+// placeText describes how to reach a state directory.
 func placeText(dir string) string {
 	rest, ok := strings.CutPrefix(dir, "/proc/")
 	if !ok {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The exit codes, as the help of the root command has them.
+// The exit codes. The help of the root command lists them.
 const (
 	exitOK = iota
 	exitError
@@ -25,7 +25,7 @@ const (
 	exitHazards // or whatever else keeps everything on TCP
 )
 
-// failure is an error of what a command did, in contrast to one of how it was called.
+// failure is an error of the work of a command, in contrast to one of its usage.
 type failure struct{ err error }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -43,7 +43,7 @@ func report(e env, command string, err error) int {
 		return exitOK
 	}
 	code := exitCode(err)
-	// The reader of a pipe has seen enough and is gone.
+	// The reader of the pipe has closed it.
 	if errors.Is(err, unix.EPIPE) {
 		return code
 	}
@@ -54,7 +54,7 @@ func report(e env, command string, err error) int {
 	if out := wayOut(e, command, err); out != "" && !strings.HasSuffix(text, ")") {
 		text += " (" + out + ")"
 	}
-	// It may quote what others have named: files, cgroups, containers.
+	// The error may quote names that others chose: of files, cgroups, containers.
 	fmt.Fprintf(e.stderr, "sockmapctl: %s\n", term.PrintableLines(text))
 	return code
 }
@@ -77,7 +77,7 @@ func exitCode(err error) int {
 	return exitError
 }
 
-// wayOut is what a person can do about errors that do not say it themselves.
+// wayOut is the advice for errors that do not have it in their text.
 func wayOut(e env, command string, err error) string {
 	var f *failure
 	switch {

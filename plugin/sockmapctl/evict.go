@@ -10,13 +10,14 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// eviction takes live connections out of the sockhash once the kill switch is on, so that they are plain TCP again.
+// eviction takes live connections out of the sockhash after the kill switch is on, so that they are plain TCP
+// again.
 type eviction struct {
 	run *datapath.Eviction // nil: nothing is loaded, or this kernel cannot
 	err error
 }
 
-// evicting prepares it before the pins may be gone.
+// evicting opens the programs that evict, before an unload removes the pins.
 func (a *app) evicting() *eviction {
 	d, err := datapath.Open(a.dir)
 	if err != nil {
@@ -35,7 +36,8 @@ func (e *eviction) close() error {
 	return e.run.Close()
 }
 
-// end evicts, and tells how many connections' sockets stay, and why. Where it cannot, all of them do.
+// end evicts, and records in kept how many sockets stay, and why. If this kernel cannot evict, all of them
+// stay.
 func (e *eviction) end(kept *keptView) error {
 	if e.run == nil {
 		kept.why = e.err
@@ -52,7 +54,7 @@ func (e *eviction) end(kept *keptView) error {
 	return nil
 }
 
-// stayText is nil where none stay.
+// stayText is nil if no socket stays.
 func stayText(stay map[datapath.Stay]int) (lines []string) {
 	var parts []string
 	for why, n := range stay {

@@ -14,14 +14,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// explainView is one connection, or what would become of it.
+// explainView explains a live connection, or a new one that would be made.
 type explainView struct {
 	Matches    int             `json:"matches" doc:"live flows between the two; 0: what would happen to one"`
 	Directions []directionView `json:"directions" doc:"from SRC to DST, and back"`
 	Socket     *explain.Socket `json:"socket" doc:"what --pid and --fd name; else null"`
 }
 
-// directionView is what one end sends.
+// directionView is one direction of the connection.
 type directionView struct {
 	From string `json:"from" doc:"the end that sends"`
 	To   string `json:"to" doc:"the end that reads"`
@@ -111,7 +111,7 @@ func (a *app) explain(ctx context.Context, o *explainOptions) (*explainView, err
 	return explainPolicy(w, targets[0], targets[1])
 }
 
-// explainFlow is about the live socket f, and the one that it has joined.
+// explainFlow explains the live socket f, together with its peer if it has joined.
 func explainFlow(w *world.World, f *live.Flow, matches int) (*explainView, error) {
 	facts, err := w.LiveFacts(f)
 	if err != nil {
@@ -150,7 +150,7 @@ func explainSocket(w *world.World, pid, fd int) (*explainView, error) {
 	return v, nil
 }
 
-// twoDirections explains what the sender sends and what it gets back.
+// twoDirections explains the direction of the sender, and the way back.
 func twoDirections(f *explain.Facts, matches int) *explainView {
 	v := &explainView{Matches: matches, Directions: []directionView{{f.Sender.Name, f.Receiver.Name, *explain.Explain(f)}}}
 	back := *f
@@ -163,7 +163,7 @@ func twoDirections(f *explain.Facts, matches int) *explainView {
 	case &f.Receiver:
 		back.Passive = &back.Sender
 	}
-	// Of a flow whose other end has not joined there is nothing to tell about the way back.
+	// If the other end has not joined, there are no facts about the way back.
 	if (f.Flow == nil) == (f.Peer == nil) {
 		v.Directions = append(v.Directions, directionView{back.Sender.Name, back.Receiver.Name, *explain.Explain(&back)})
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// explainLabel has room for a mark and the longest name of a condition.
+// explainLabel is as wide as a mark and the longest name of a condition.
 const explainLabel = 20
 
 var marks = map[explain.Verdict]string{

@@ -14,8 +14,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// docs/JSON.md promises that a version of the documents only gets new fields. The file has all that were ever there: -update adds to
-// it, and takes nothing away.
+// docs/JSON.md promises that a version of the documents only gets new fields. The file has all that were ever
+// there: -update adds to it, and takes nothing away.
 func TestFieldsOfDocumentsStay(t *testing.T) {
 	var now []string
 	all := documentedViews()

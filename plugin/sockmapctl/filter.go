@@ -16,8 +16,8 @@ given several times. One value of the list has to fit, and every filter. A value
 with ! in front must not fit: --port '!22', --pod '!shop/db-0'. Pods and
 addresses may be those of either end; -n and --pod are about the same end.`
 
-// filterFlags gives cmd the flags of the filter that are about the aspects which its subjects have. Errors of the values
-// come before the command runs.
+// filterFlags gives cmd the filter's flags for these aspects. Errors of the values come before the command
+// runs.
 func (a *app) filterFlags(cmd *cobra.Command, f *live.Filter, aspects live.Aspect) {
 	for i := range live.Fields {
 		field := &live.Fields[i]

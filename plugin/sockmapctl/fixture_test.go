@@ -22,8 +22,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// Variables that make the test binary something else, for tests that need another process: sockmapctl itself, or a
-// holder of connections.
+// Variables that make the test binary something else, for tests that need another process: sockmapctl itself,
+// or a holder of connections.
 const (
 	asProgram = "SOCKMAPCTL_TEST_AS_PROGRAM"
 	asClient  = "SOCKMAPCTL_TEST_AS_CLIENT"
@@ -118,7 +118,8 @@ func (n *testNode) ok(t testing.TB, args ...string) string {
 	return r.stdout
 }
 
-// told is ok for status, which has an exit code of its own where the switch or hazards keep everything on TCP.
+// told is ok for status, which has an exit code of its own where the switch or hazards keep everything on
+// TCP.
 func (n *testNode) told(t testing.TB, args ...string) string {
 	t.Helper()
 	r := n.run(t, args...)
@@ -128,7 +129,8 @@ func (n *testNode) told(t testing.TB, args ...string) string {
 	return r.stdout
 }
 
-// read runs a command with -o json into v, which must have a field for all that comes. It returns the kind of the document.
+// read runs a command with -o json into v, which must have a field for all that comes. It returns the kind of
+// the document.
 func (n *testNode) read(t testing.TB, v any, command string) string {
 	t.Helper()
 	return decode(t, n.told(t, asked(command, "-o", "json")...), v)

@@ -46,7 +46,7 @@ func flowTable(flows []live.Flow, wide, rates bool) *term.Table {
 	return t
 }
 
-// pairTable has two values in many cells: of what the client sent, and of what the server sent.
+// pairTable has two values in many cells: one for the client, and one for the server.
 func pairTable(pairs []live.Pair, wide, rates bool) *term.Table {
 	t := &term.Table{Columns: []term.Column{
 		{Title: "CLIENT", Min: 12, KeepEnd: true},
@@ -70,7 +70,7 @@ func pairTable(pairs []live.Pair, wide, rates bool) *term.Table {
 }
 
 func pairCells(p *live.Pair, wide, rates bool) []string {
-	// each tells what the function says of both ends, "" for one that is not there.
+	// each returns the values of both ends, "" for an end that is not there.
 	each := func(say func(f *live.Flow) string) (cells []string) {
 		for _, f := range []*live.Flow{p.Client, p.Server} {
 			if f == nil {
@@ -94,7 +94,7 @@ func pairCells(p *live.Pair, wide, rates bool) []string {
 		cells = append(cells, each(func(f *live.Flow) string { return term.CompactRate(f.PerSecond().Bytes()) })...)
 	}
 	if wide {
-		// What waits at one end is what the other has sent.
+		// The backlog of one end was sent by the other.
 		backlog := each(func(f *live.Flow) string { return term.CompactBytes(uint64(f.BacklogBytes)) })
 		cells = append(cells, backlog[1], backlog[0])
 	}

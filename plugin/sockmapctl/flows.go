@@ -62,7 +62,7 @@ of that namespace.
 	})
 }
 
-// shortestWatch keeps a forgotten watch from costing a node more than it is worth.
+// shortestWatch bounds the load that a forgotten watch puts on a node.
 const shortestWatch = 100 * time.Millisecond
 
 func (o *flowsOptions) check(watching bool) error {
@@ -81,7 +81,7 @@ func (o *flowsOptions) check(watching bool) error {
 	return nil
 }
 
-// printFlows picks, sorts and prints.
+// printFlows filters, sorts and prints.
 func (a *app) printFlows(o *flowsOptions, flows []live.Flow) error {
 	wide, rates := a.output == formatWide, o.watch > 0
 	if o.pairs {
@@ -99,10 +99,10 @@ func (a *app) printFlows(o *flowsOptions, flows []live.Flow) error {
 	})
 }
 
-// flowName is what explain takes.
+// flowName is the flow in the form that explain accepts.
 func flowName(f *live.Flow) string { return f.Local.String() + " " + f.Remote.String() }
 
-// watchFlows lists again and again until the context ends, which is no error: it is how one stops.
+// watchFlows lists repeatedly until the context ends. That is not an error, because Ctrl-C is the normal end.
 func (a *app) watchFlows(ctx context.Context, o *flowsOptions) error {
 	var before live.Rates
 	for n := 1; ; n++ {

@@ -110,8 +110,8 @@ func TestFlowsAreSortedByContainerAndAddress(t *testing.T) {
 	}
 }
 
-// manyFlows makes an endpoint with so many flows that one process may not have all their sockets: another one, in the
-// same place, has the active ends.
+// manyFlows makes an endpoint with so many flows that one process may not have all their sockets: another
+// one, in the same place, has the active ends.
 func manyFlows(t testing.TB, flows int) *testNode {
 	t.Helper()
 	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
@@ -181,7 +181,8 @@ func TestTenThousandFlowsAreListedInASecond(t *testing.T) {
 	n := manyFlows(t, manyCount)
 	for _, format := range []string{formatTable, formatJSON} {
 		best := time.Hour
-		// Other tests share the machine: what counts is time of the CPU, and one of several runs has to make it.
+		// Other tests share the machine: what counts is time of the CPU, and one of several runs has to make
+		// it.
 		for range 10 {
 			begin := processTime(t)
 			out := n.ok(t, "flows", "-o", format)

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// hazardsView is what the probes found when the programs were loaded.
+// hazardsView is the result of the probes at the time of loading.
 type hazardsView struct {
 	Open    []string `json:"open" doc:"severe ones without a guard: containers are declined until all of them are accepted"`
 	Guarded []string `json:"guarded" doc:"ones that a guard cures"`
@@ -86,7 +86,7 @@ func guardMeaning(name string) string {
 	return ""
 }
 
-// heldBack is a HazardError with the way out that a command line has.
+// heldBack is a HazardError whose text names the flag that accepts the hazards.
 type heldBack struct{ *endpoint.HazardError }
 
 func (h heldBack) Unwrap() error { return h.HazardError }

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// helpersView is about the conntrack helpers of this node.
+// helpersView has the conntrack helpers of this node.
 type helpersView struct {
 	Ignored bool         `json:"ignored" doc:"conntrackHelpers is ignore: their ports are accelerated like others"`
 	Ports   []string     `json:"ports" doc:"of them, as the programs have them"`

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// host is what the checks look at, for tests to replace.
+// host has the functions that read this machine. Tests replace them.
 type host struct {
 	root       bool
 	procStatus string

@@ -6,7 +6,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// impliedView is something else that whoever accepts hazards accepts: no probe looks for it, as every kernel
+// impliedView is a fault that comes with every accepted hazard. No probe looks for it, because every kernel
 // has it, and the guard that keeps such programs on TCP does not run here.
 type impliedView struct {
 	Name    string `json:"name" doc:"what a program does"`
@@ -21,7 +21,7 @@ var implied = []impliedView{
 	{"MSG_TRUNC", datapath.GuardObserve, "recv copies the bytes instead of discarding them"},
 }
 
-// impliedBy lists what goes with every accepted hazard where these guards run.
+// impliedBy lists the faults that come with every accepted hazard if these guards run.
 func impliedBy(states []datapath.GuardState) []impliedView {
 	runs := map[string]bool{}
 	for _, s := range states {

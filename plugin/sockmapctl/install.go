@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// placeFlags say where a node has its plugins and network configurations.
+// placeFlags are the directories of a node's plugins and network configurations.
 type placeFlags struct{ binDir, confDir string }
 
 func (f *placeFlags) flags(cmd *cobra.Command) {
@@ -40,7 +40,7 @@ func (f *placeFlags) installer() *install.Installer {
 	return &install.Installer{BinDir: f.binDir, ConfDir: f.confDir}
 }
 
-// installFlags say what is installed, and are those of install and agent.
+// installFlags describe the installation. install and agent have them.
 type installFlags struct {
 	placeFlags
 	plugin, confName, config string
@@ -63,7 +63,7 @@ func (f *installFlags) flags(a *app, cmd *cobra.Command) {
 	before(cmd, func() error { return f.check(a, cmd) })
 }
 
-// check makes the entry.
+// check validates the flags and creates the entry.
 func (f *installFlags) check(a *app, cmd *cobra.Command) error {
 	err := f.placeFlags.check()
 	if wrong := install.CheckConfName(f.confName); wrong != nil {
@@ -78,7 +78,7 @@ func (f *installFlags) check(a *app, cmd *cobra.Command) error {
 	return f.agree(a, cmd)
 }
 
-// agree makes the plugin and this program use the same pinned state.
+// agree sets the same state directory for the plugin and for this program.
 func (f *installFlags) agree(a *app, cmd *cobra.Command) (err error) {
 	if !f.entry.Has("bpffsPath") {
 		if a.dir != datapath.DefaultDir {
@@ -159,7 +159,7 @@ the end it prints the verdict of doctor for this kernel and that entry.`,
 	})
 }
 
-// forgetUnload: who installs wants it loaded. Whether it was disabled is another question.
+// forgetUnload lets the agent load again after an unload. The kill switch does not change.
 func (a *app) forgetUnload(ctx context.Context) error {
 	changed, err := a.node(datapath.Settings{}).ForgetUnload(ctx)
 	if err != nil {
@@ -182,13 +182,13 @@ func already(changed bool, done string) string {
 	return "already " + done
 }
 
-// removalFlags say how the plugin is removed, for uninstall and agent.
+// removalFlags describe the removal of the plugin. uninstall and agent have them.
 type removalFlags struct {
 	cacheDirs []string
 	drain     time.Duration
 }
 
-// linger is how long an ADD that has begun may take to call the plugin.
+// linger is how long an ADD that has begun may take until it calls the plugin.
 const linger = 2 * time.Second
 
 func (f *removalFlags) flags(cmd *cobra.Command) {
@@ -204,7 +204,7 @@ func (f *removalFlags) removal(a *app) install.Removal {
 	}
 }
 
-// nodeAt is this machine with another state directory; nil where it is the one of this run.
+// nodeAt is this machine with another state directory; nil if dir is the one of this run.
 func (a *app) nodeAt(dir string) install.Node {
 	if dir == a.dir {
 		return nil
@@ -270,7 +270,7 @@ and succeeds. Repeat the command to remove it.`,
 	})
 }
 
-// removed tells what was done, one line for each thing.
+// removed describes what was done, one line for each step.
 func (a *app) removed(i *install.Installer, done install.Removed) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, path := range done.Unchained {

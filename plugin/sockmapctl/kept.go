@@ -10,11 +10,12 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// keptHazards are those that a socket has because it is in the sockhash, whichever way its bytes go. A socket that cannot
-// be evicted stays there until its connection ends: to take it out would lose what its reader has not read yet.
+// keptHazards are the hazards of a socket in the sockhash, whether its bytes are redirected or use TCP. A
+// socket that cannot be evicted stays there until its connection ends: removing it would lose bytes that its
+// reader has not read yet.
 var keptHazards = hazard.SetOf("splice", "fionread-redirected", "fionread-tcp", "eagain")
 
-// keptView is what a switch to TCP does not give back to live connections.
+// keptView describes live connections that a switch to TCP could not make plain TCP.
 type keptView struct {
 	sockets   int
 	elsewhere int // of them, in states that drain: nobody evicts those
@@ -24,7 +25,7 @@ type keptView struct {
 	known     bool // what this kernel's hazards are; else hazards are those that it may have
 }
 
-// readKept reads it before or after the switch is turned. Guards go with an unload.
+// readKept may be called before or after the switch is turned. An unload also removes the guards.
 func (a *app) readKept(unload bool) keptView {
 	v := keptView{hazards: keptHazards}
 	all, err := datapath.ListDraining(a.dir)
@@ -58,7 +59,7 @@ func (a *app) readKept(unload bool) keptView {
 	return v
 }
 
-// lines are for a person; none where there is nothing to tell.
+// lines are for people. There are none if no connection is kept.
 func (v keptView) lines() []string {
 	if v.sockets == 0 {
 		return nil

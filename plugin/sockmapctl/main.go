@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// env is the world around one run, so that tests run commands in their own process.
+// env is the environment of one run, so that tests run commands in their own process.
 type env struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
-	// width is how many columns the terminal on stdout has, 0 when it is none: then nothing is cut.
+	// width is the number of columns of the terminal on stdout; 0: it is none, and nothing is cut.
 	width int
 	host  host
 	// probe looks for hazards when the programs are loaded. nil in tests that are not about hazards.
@@ -31,7 +31,7 @@ var adjust func(*env)
 func main() {
 	probe.Main()
 	bench.Main()
-	// A verb that waits for the lock, or is about to take its next step, ends in good order.
+	// A command that waits for the lock, or is between two steps, returns an error and cleans up.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	e := env{
 		stdout: os.Stdout,

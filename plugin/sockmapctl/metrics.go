@@ -27,7 +27,7 @@ type seriesView struct {
 	Count  uint64            `json:"count,omitempty" doc:"of a histogram, how many"`
 }
 
-// seriesFlags bound how many series there are.
+// seriesFlags bound the number of series.
 type seriesFlags struct {
 	perPod  bool
 	maxPods int
@@ -86,7 +86,7 @@ func (a *app) gather(f seriesFlags) ([]*dto.MetricFamily, error) {
 	return families, err
 }
 
-// collector reads what is pinned, anew each time.
+// collector reads the pinned state again for each scrape.
 func (a *app) collector(f seriesFlags, onError func(error)) *metrics.Collector {
 	node := a.node(datapath.Settings{})
 	return &metrics.Collector{
@@ -107,7 +107,7 @@ func metricViews(families []*dto.MetricFamily) []metricView {
 			for _, l := range m.Label {
 				labels[l.GetName()] = l.GetValue()
 			}
-			// One of them is there, the others' getters say 0.
+			// Only one of them is set; the getters of the others return 0.
 			value := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetHistogram().GetSampleSum()
 			v.Series = append(v.Series, seriesView{labels, value, m.GetHistogram().GetSampleCount()})
 		}

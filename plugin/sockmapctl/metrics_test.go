@@ -27,7 +27,8 @@ func (n *testNode) scrape(t *testing.T) map[string]string {
 	return series
 }
 
-// toOutside connects from the group to a server outside and sends, so that the answer shows that nobody joined.
+// toOutside connects from the group to a server outside and sends, so that the answer shows that nobody
+// joined.
 func toOutside(t *testing.T, g *group, ns *netNS) {
 	t.Helper()
 	var (

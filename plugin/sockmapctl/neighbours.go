@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// neighbourView is somebody else's sock_ops program that runs for the sockets of containers.
+// neighbourView is a sock_ops program of another project that runs for the sockets of containers.
 type neighbourView struct {
 	ID      uint32 `json:"id" doc:"of the program, as bpftool shows it"`
 	Name    string `json:"name" doc:"as its owner has called it; empty: this process may not look"`
@@ -22,7 +22,7 @@ type neighbourView struct {
 	Sockmap string `json:"sockmap" doc:"sockmap or sockhash that it uses; empty: none"`
 }
 
-// readNeighbours is nil where this process may not ask.
+// readNeighbours is nil if this process lacks the privilege.
 func readNeighbours(n *endpoint.Node) ([]neighbourView, error) {
 	all, err := n.Neighbours()
 	if errors.Is(err, fs.ErrPermission) {
@@ -50,7 +50,7 @@ func (v neighbourView) String() string {
 	return fmt.Sprintf("%s (id %d) at %s", name, v.ID, where)
 }
 
-// effect says what comes of it; empty: nothing.
+// effect is the consequence for sockmap or the other; empty: none.
 func (v neighbourView) effect(shares bool) string {
 	switch {
 	case v.Sockmap != "" && shares:
@@ -90,7 +90,7 @@ func coexistOf(cfg datapath.Config) string {
 	return coexistYield
 }
 
-// loadedCoexist is what is in force; the default where nothing is loaded.
+// loadedCoexist is the value in force, or the default if nothing is loaded.
 func loadedCoexist(dir string) string {
 	d, err := datapath.Open(dir)
 	if err != nil {
@@ -104,7 +104,7 @@ func loadedCoexist(dir string) string {
 	return coexistOf(cfg)
 }
 
-// severeNeighbours are lines of doctor: what sockmap and programs of others do to each other.
+// severeNeighbours prints lines of doctor: how sockmap and other programs affect each other.
 func (s *screen) severeNeighbours(all []neighbourView, shares bool) {
 	for _, v := range all {
 		if v.Sockmap == "" {

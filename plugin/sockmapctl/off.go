@@ -70,9 +70,9 @@ func (a *app) sayAll(lines []string) error {
 	return nil
 }
 
-// switchOffStrays looks for flows that no pin leads to. Without force it only reports them, as an error: the unload did not
-// reach them. From inside a container they may be those of another node on the same kernel, and are left alone, as are
-// private loads of processes that run.
+// switchOffStrays looks for flows that no pin leads to. Without force it only reports them, as an error: the
+// unload did not reach them. From inside a container they may belong to another node on the same kernel, and
+// are not touched. Neither are private loads of processes that run.
 func (a *app) switchOffStrays(force bool) error {
 	if a.host.strays == nil {
 		return nil

@@ -10,9 +10,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 )
 
-// sayOutlook ends an installation with what comes of it: what doctor says of this kernel with that entry, and
-// what has to be done for containers that run. That the kernel cannot be examined is no failure of the
-// installation.
+// sayOutlook prints the consequences of an installation: the verdict of doctor for this kernel and this
+// entry, and the steps for running containers. If the kernel cannot be examined, the installation has not
+// failed.
 func (a *app) sayOutlook(ctx context.Context, conf *cniconf.Conf) error {
 	v, err := examine(ctx, conf.AcceptHazards, conf.GuardsOff())
 	if err != nil {

@@ -28,15 +28,15 @@ var (
 	formatsOfList   = []string{formatTable, formatWide, formatJSON, formatYAML, formatName}
 )
 
-// apiVersion is the version of all documents of -o json and yaml. Within one version fields are added, and none is removed,
-// renamed or given another type: see docs/JSON.md.
+// apiVersion is the version of all documents of -o json and yaml. Within one version, fields are added, but
+// none is removed, renamed or given another type. See docs/JSON.md.
 const apiVersion = "sockmap-cni/v1"
 
-// escaped writes what could steer a terminal as JSON's escapes: the encoder does so for the first 32 control characters
-// only. Outside of strings, JSON has none of it.
+// escaped replaces characters that could control a terminal with JSON escapes. The encoder does so only for
+// the first 32 control characters. JSON has no such characters outside of strings.
 func escaped(text []byte) []byte { return escapedBy(jsonEscape, text) }
 
-// steers reports whether a terminal might obey the character.
+// steers reports whether the character could control a terminal.
 func steers(r rune) bool { return r >= 0x7f && !unicode.IsGraphic(r) }
 
 func escapedBy(escape func(to []byte, r rune) []byte, text []byte) []byte {
@@ -61,10 +61,10 @@ func jsonEscape(to []byte, r rune) []byte {
 	return to
 }
 
-// printTable names on stderr the columns that a narrow terminal has no room for.
+// printTable prints the table, and on stderr the names of columns that a narrow terminal has no space for.
 func (a *app) printTable(t *term.Table) error { return a.printTableIn(t, a.width) }
 
-// printTableIn prints in at most width columns; 0: as many as it takes.
+// printTableIn prints in at most width columns; 0: no limit.
 func (a *app) printTableIn(t *term.Table, width int) error {
 	left, err := t.Write(a.stdout, width, !a.noHeaders)
 	if err != nil {
@@ -77,7 +77,7 @@ func (a *app) printTableIn(t *term.Table, width int) error {
 	return nil
 }
 
-// say prints what a verb has done.
+// say prints a line on standard output.
 func (a *app) say(format string, args ...any) error {
 	if _, err := fmt.Fprintf(a.stdout, format+"\n", args...); err != nil {
 		return fmt.Errorf("write: %w", err)
@@ -85,7 +85,7 @@ func (a *app) say(format string, args ...any) error {
 	return nil
 }
 
-// screen adds to a screen what commands print in common.
+// screen adds to a term.Screen the lines that several commands print.
 type screen struct{ *term.Screen }
 
 func (a *app) screen(label int) *screen { return &screen{term.NewScreen(a.stdout, a.width, label)} }

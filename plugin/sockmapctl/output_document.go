@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// listing is the result of a command that lists things of one kind.
+// listing is the result of a command that lists items of one kind.
 type listing[T any] struct {
 	kind  string // of one item; the document's is kind + "List"
 	items []T
@@ -44,11 +44,11 @@ func printList[T any](a *app, l listing[T]) error {
 	return a.printTable(l.table())
 }
 
-// isDocument reports whether -o asks for a document, and not for a screen.
+// isDocument reports whether -o is json or yaml.
 func (a *app) isDocument() bool { return a.output == formatJSON || a.output == formatYAML }
 
-// printDocument writes v, a struct, as a document of its own, in the format of -o. Callers see to it that slices are not
-// nil: arrays are never null.
+// printDocument writes v, a struct, as one document in the format of -o. Slices in v must not be nil: arrays
+// are never null.
 func (a *app) printDocument(kind string, v any) error {
 	text, err := documentText(kind, v)
 	if err != nil {
@@ -63,7 +63,7 @@ func (a *app) printDocument(kind string, v any) error {
 	return nil
 }
 
-// head is how each document begins.
+// head is the beginning of each document.
 func head(kind string) string {
 	return fmt.Sprintf("{\n  \"apiVersion\": %q,\n  \"kind\": %q", apiVersion, kind)
 }
@@ -83,7 +83,7 @@ func documentText(kind string, v any) ([]byte, error) {
 	return append([]byte(head(kind)+","), fields...), nil
 }
 
-// writeList writes piece by piece: indenting one big text copies it again and again.
+// writeList writes item by item, because indenting one large text copies it repeatedly.
 func writeList[T any](w io.Writer, kind string, all []T) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	out.WriteString(head(kind+"List") + ",\n  \"items\": [")

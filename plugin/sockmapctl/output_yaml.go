@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// writeYAML writes a JSON document as YAML with the same names, in the same order. Each begins with a line of three dashes, so
-// that those of --watch are one stream.
+// writeYAML writes a JSON document as YAML with the same names, in the same order. Each document begins with
+// a line of three dashes, so that the documents of --watch are one stream.
 func (a *app) writeYAML(text []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
@@ -33,7 +33,8 @@ func (a *app) writeYAML(text []byte) error {
 	return nil
 }
 
-// yamlNode reads the next value. JSON is read as JSON: YAML knows no pairs of surrogates, and refuses some characters.
+// yamlNode reads the next value. The JSON decoder reads it, because YAML has no surrogate pairs and refuses
+// some characters.
 func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	token, err := dec.Token()
 	if err != nil {
@@ -59,7 +60,7 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		return n, err
 	case string:
 		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
-		// YAML knows escapes within double quotes only.
+		// YAML has escapes only in double quotes.
 		if strings.ContainsFunc(v, steers) {
 			n.Style = yaml.DoubleQuotedStyle
 		}

@@ -48,8 +48,8 @@ func (g *group) remove(t testing.TB) {
 	}
 }
 
-// in runs f while this process is in the group: sockets that f makes belong to it for life. Membership is of the
-// whole process, so no test that uses it runs in parallel.
+// in runs f while this process is in the group: sockets that f makes belong to it for life. Membership is of
+// the whole process, so no test that uses it runs in parallel.
 func (g *group) in(t testing.TB, f func()) {
 	t.Helper()
 	move(t, g.path)
@@ -65,11 +65,12 @@ func move(t testing.TB, path string) {
 	}
 }
 
-// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem inhabited, as long as the process.
+// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem inhabited,
+// as long as the process.
 func init() { runtime.LockOSThread() }
 
-// netNS is a network namespace with a thread that lives in it. Both end with the test. The zero netNS is the test's
-// own.
+// netNS is a network namespace with a thread that lives in it. Both end with the test. The zero netNS is the
+// test's own.
 type netNS struct {
 	work chan func()
 	path string

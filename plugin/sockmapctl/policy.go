@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// policyView is what is in force for one pod.
+// policyView is the policy in force for one pod.
 type policyView struct {
 	Namespace string           `json:"namespace" doc:"of the pod; empty where the runtime does not say"`
 	Pod       string           `json:"pod" doc:"its name"`
@@ -90,7 +90,7 @@ func newPolicyView(p adopt.Policy) policyView {
 	return v
 }
 
-// name is what a person calls the pod: its name, or the first letters of its sandbox's id.
+// name is the pod's name, or the first letters of its sandbox's id.
 func (v *policyView) name() string {
 	if v.Pod == "" {
 		return live.ShortID(v.Container)

@@ -21,7 +21,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// app is one run: its world, and the flags that all commands share.
+// app is one run: its environment, and the flags that all commands share.
 type app struct {
 	env
 	dir       string
@@ -119,12 +119,12 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// checkDir asks the plugin's own rule for bpffsPath.
+// checkDir applies the plugin's rule for bpffsPath.
 func checkDir(dir string) error {
 	return checkFlag("--bpffs-path", "bpffsPath", dir)
 }
 
-// checkFlag holds the value of a flag against what the plugin's configuration allows for key.
+// checkFlag checks the value of a flag against the rules of the plugin's configuration for key.
 func checkFlag(flag, key string, value any) error {
 	conf, err := json.Marshal(map[string]any{key: value})
 	if err != nil {
@@ -137,10 +137,11 @@ func checkFlag(flag, key string, value any) error {
 	return err
 }
 
-// runs makes f what cmd does. Cobra's own errors come before it and are wrong usage; f's never are, unless it says so.
+// runs makes f the work of cmd. Errors before f are wrong usage; errors of f are not, unless they are marked
+// so.
 func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
 	cmd.Args = noArguments
-	// A use line that names its flags has said all.
+	// A use line that names its flags is complete.
 	cmd.DisableFlagsInUseLine = strings.Contains(cmd.Use, " ")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f(cmd); err != nil {
@@ -153,7 +154,8 @@ func runs(cmd *cobra.Command, f func(cmd *cobra.Command) error) *cobra.Command {
 
 // withOutput gives cmd the flag -o. The first of formats is the default.
 func (a *app) withOutput(cmd *cobra.Command, formats ...string) *cobra.Command {
-	// Not a.output itself: a flag sets its variable to its default when it is made, and many commands have the flag.
+	// a.output cannot be the flag's variable: each flag sets its variable to the default when it is created,
+	// and many commands have the flag.
 	output := cmd.Flags().StringP("output", "o", formats[0], "`FORMAT`: "+term.OrList(formats))
 	complete(cmd, "output", formats)
 	before(cmd, func() error {
@@ -177,21 +179,21 @@ func (a *app) withList(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// oldNames are names that flags had. They are accepted, and not shown.
+// oldNames are former names of flags. They are accepted, but not shown.
 var oldNames = map[string]string{"no-header": "no-headers", "sort": "sort-by"}
 
 func newName(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(cmp.Or(oldNames[name], name))
 }
 
-// node is this machine as the plugin knows it. Settings count for a first load only.
+// node is this machine as the plugin sees it. The settings only matter for a first load.
 func (a *app) node(s datapath.Settings) *endpoint.Node {
 	s.Version, s.Probe, s.ProbeSet = version.String(), a.probe, probe.Digest()
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return &endpoint.Node{Dir: a.dir, Settings: s, Log: log, Mount: a.host.mount, Root: a.host.files}
 }
 
-// before adds a check of flags to those that cmd has. Errors begin with the flag, "--name: ".
+// before adds a check of flags to those of cmd. Errors begin with the flag, "--name: ".
 func before(cmd *cobra.Command, check func() error) {
 	earlier := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
@@ -204,7 +206,7 @@ func before(cmd *cobra.Command, check func() error) {
 	}
 }
 
-// defaultSettings are for a load that comes on the way.
+// defaultSettings are for commands that load as a side effect.
 func defaultSettings() datapath.Settings {
 	return datapath.Settings{
 		MaxSockets:         cniconf.DefaultMaxSockets,

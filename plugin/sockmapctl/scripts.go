@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// A build for the scripts of test/cli differs in this alone: loads find the hazards of a variable and not those of the
-// kernel that the tests run on, and state and flows of other tests on the machine are not looked for.
+// A build for the scripts of test/cli differs in one way: loads take the hazards from a variable, not from
+// the kernel of the test, and do not look for state and flows of other tests on the machine.
 func init() {
 	adjust = func(e *env) {
 		e.host.strays, e.host.pinned, e.host.files = nil, nil, os.Getenv("SOCKMAPCTL_TEST_FILES")

@@ -43,14 +43,14 @@ func runPreparations(cmd *cobra.Command) error {
 	return cmd.PreRunE(cmd, nil)
 }
 
-// synopsis are words that stand for what the reader puts there: a usage line shows forms and not a command. Neither
-// does the sentence with which the long text begins.
+// synopsis are words that stand for what the reader puts there: a usage line shows forms and not a command.
+// Neither does the sentence with which the long text begins.
 func synopsis(words []string) bool {
 	return strings.HasPrefix(rootLong, "sockmapctl "+strings.Join(words, " ")) || strings.ContainsAny(strings.Join(words, " "), "[]{}|…") && !strings.Contains(strings.Join(words, " "), `{"`)
 }
 
-// shownCommands returns every command line of sockmapctl that the documentation shows. A program of the module
-// test/docs reads the Markdown.
+// shownCommands returns every command line of sockmapctl that the documentation shows. A program of the
+// module test/docs reads the Markdown.
 func shownCommands(t *testing.T) (lines []shownLine) {
 	t.Helper()
 	cmd := exec.Command("go", "-C", "../../test/docs", "run", "./shown", "sockmapctl")

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusView is everything that the screen of status is made from. What needs loaded programs is null when they are
-// not.
+// statusView has everything that the screen of status shows. Fields that need loaded programs are null if
+// none are loaded.
 type statusView struct {
 	Loaded  bool   `json:"loaded" doc:"the programs are pinned and usable"`
 	Version string `json:"version" doc:"of this sockmapctl"`

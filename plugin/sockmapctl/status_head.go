@@ -14,7 +14,7 @@ import (
 // containers are the attachments that the plugin was called for, accelerated or not.
 func (v countsView) containers() int { return v.Accelerated + v.Declined }
 
-// accelerating is how many containers are accelerated now, of how many.
+// accelerating is the number of containers that are accelerated now, of all.
 func (v *nodeView) accelerating() string {
 	accelerated := v.Attachments.Accelerated
 	if !v.Enabled {
@@ -36,8 +36,7 @@ func (v *nodeView) accelerating() string {
 	return text
 }
 
-// declinedAdvice is about containers that run without acceleration now; empty where there is none but those
-// that have opted out.
+// declinedAdvice is about containers that are not accelerated now. It is empty if all of them have opted out.
 func (v *nodeView) declinedAdvice() string {
 	for _, r := range v.Attachments.Reasons {
 		if r.Reason == decline.Hazards.String() {
@@ -52,7 +51,7 @@ func (v *nodeView) declinedAdvice() string {
 	return ""
 }
 
-// nothingAttached says what there is to do on a node where no socket is looked at.
+// nothingAttached is the advice for a node on which no program is attached.
 func (v *nodeView) nothingAttached() string {
 	attached := func(c cgroupView) bool { return c.Alive }
 	switch {

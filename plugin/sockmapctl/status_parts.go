@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/install"
 )
 
-// partView is one of the things that it takes for containers to be accelerated.
+// partView is one of the parts of a node that acceleration needs.
 type partView struct {
 	Name   string `json:"name" doc:"programs, switch or hazards"`
 	OK     bool   `json:"ok" doc:"it is as it should be"`
@@ -25,11 +25,11 @@ type partView struct {
 
 const confDirVariable = "SOCKMAP_CNI_CONF_DIR"
 
-// confDir is where the entries are whose acceptHazards count.
+// confDir is the directory of the entries whose acceptHazards count.
 func (a *app) confDir() string { return cmp.Or(a.getenv(confDirVariable), install.DefaultConfDir) }
 
-// parts are those of the node for a container that accepts what an entry of this state accepts: the entry of those
-// in confDir that keeps the least off.
+// parts are the parts of the node for a container that accepts what an entry of this state accepts. Of the
+// entries in confDir, the one that prevents the least counts.
 func (a *app) parts(confDir string) []endpoint.Part {
 	n := a.node(datapath.Settings{})
 	best := n.Parts()
@@ -60,8 +60,9 @@ func partViews(parts []endpoint.Part) []partView {
 	return views
 }
 
-// judge tells whether anything is accelerated here, or would be. Where hazards keep off what accepts no more than
-// the entries do, a container that accepts more by annotation, or a cgroup attached with sockmapctl attach, may be.
+// judge decides whether anything is accelerated here, or would be. If hazards prevent it for containers that
+// accept no more than the entries do, a container that accepts more by annotation, or a cgroup attached with
+// sockmapctl attach, may still be accelerated.
 func (v *statusView) judge(parts []endpoint.Part) {
 	v.Parts = partViews(parts)
 	wrong := failed(parts)
@@ -80,8 +81,8 @@ func (n *nodeView) acceleratesSome() bool {
 	return n != nil && (n.Attachments.Accelerated > 0 || slices.ContainsFunc(n.Cgroups, byHand))
 }
 
-// heldOff is one line for a screen. It is empty where containers are accelerated, and where nothing but the kill
-// switch is in the way, which has a line of its own.
+// heldOff is one line for a screen. It is empty if containers are accelerated, and if only the kill switch
+// prevents it, which has another line.
 func (v *statusView) heldOff() string {
 	var why []string
 	for _, p := range v.Parts {

@@ -26,10 +26,10 @@ type podsView struct {
 	Problem     string    `json:"problem" doc:"why not all are seen; empty when they are"`
 }
 
-// podsTime bounds how long a runtime is waited for that does not answer.
+// podsTime bounds the wait for a runtime that does not respond.
 const podsTime = 2 * time.Second
 
-// readPods is empty where nobody knows of pods: neither a runtime nor libcni's cache.
+// readPods is empty without a source of pods: neither a runtime nor libcni's cache.
 func (a *app) readPods(ctx context.Context, f *podFlags) podsView {
 	stood, err := a.standings(ctx, f)
 	v := podsView{Reasons: []whyView{}}
@@ -60,7 +60,7 @@ func (a *app) readPods(ctx context.Context, f *podFlags) podsView {
 	return v
 }
 
-// standings are those of the pods that a runtime or libcni's cache knows.
+// standings are the statuses of the pods that a runtime or libcni's cache has.
 func (a *app) standings(ctx context.Context, f *podFlags) ([]adopt.PodStatus, error) {
 	ad, closes, err := a.adopter(f, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *app) standings(ctx context.Context, f *podFlags) ([]adopt.PodStatus, er
 	return ad.StatusOf(ctx, func(p pods.Pod) bool { return p.From != pods.FromProcesses })
 }
 
-// pods is nothing where nobody knows of pods.
+// pods prints nothing without a source of pods.
 func (s *screen) pods(v podsView) {
 	if v.Accelerated+v.OptedOut+v.Declined+v.LeftOut == 0 && v.Problem == "" {
 		return
@@ -86,7 +86,7 @@ func (s *screen) pods(v podsView) {
 	}
 }
 
-// advice is empty where there is nothing to do about pods that are left out.
+// advice is empty if no pod is left out that could be accelerated.
 func (v podsView) advice() string {
 	for _, r := range v.Reasons {
 		if r.Reason == adopt.ReasonOlder {

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// statusLabel is how many columns the words of status take.
+// statusLabel is the width of the labels of status.
 const statusLabel = 12
 
 func (a *app) printStatus(v *statusView) error {
@@ -88,7 +88,7 @@ func (s *screen) node(v *statusView) {
 	s.ever(n.Ever)
 }
 
-// switches tells what a person keeps on TCP.
+// switches lists what sockmapctl disable keeps on TCP.
 func (s *screen) switches(all []switchView) {
 	if len(all) == 0 {
 		return
@@ -100,7 +100,7 @@ func (s *screen) switches(all []switchView) {
 	s.Line("disabled", "%s", strings.Join(names, ", "))
 }
 
-// guards leaves out one that this kernel does not need: it changes nothing, and -o json has it.
+// guards omits guards that this kernel does not need; -o json has them.
 func (s *screen) guards(all []guardView) {
 	label := "guards"
 	for _, g := range all {
@@ -143,7 +143,7 @@ func (s *screen) cgroups(all []cgroupView) {
 	}
 }
 
-// others are in one line, however many: what matters is who they are.
+// others are in one line, because only their names matter.
 func (s *screen) others(all []otherView) {
 	if all == nil {
 		s.Line("others", "not known: seeing sock_ops and sk_msg programs, and sockmaps, of others needs root (CAP_SYS_ADMIN)")
@@ -186,7 +186,7 @@ func bytesShare(redirected, tcp uint64) string {
 		term.Bytes(redirected), term.Share(redirected, redirected+tcp), term.Bytes(tcp))
 }
 
-// topReasons is how many fallback reasons one screen has room for.
+// topReasons is the number of fallback reasons on one screen.
 const topReasons = 3
 
 func (s *screen) ever(v everView) {
@@ -194,7 +194,7 @@ func (s *screen) ever(v everView) {
 	var results []string
 	for _, r := range v.Results {
 		if r.Result == datapath.ResultJoined.String() {
-			// Both ends count it, so either number has all.
+			// Both ends count it, so either number is complete.
 			results = append(results, fmt.Sprintf("%d joined", max(r.Active, r.Passive)))
 			continue
 		}

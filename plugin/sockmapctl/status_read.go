@@ -127,7 +127,7 @@ func readDraining(dir string) ([]drainView, error) {
 	return views, err
 }
 
-// readOthers is sorted by name, and nil where this process may not ask.
+// readOthers is sorted by name, and nil if this process lacks the privilege.
 func readOthers(d *datapath.Datapath) ([]otherView, error) {
 	all, err := d.Others()
 	if errors.Is(err, fs.ErrPermission) {
@@ -253,7 +253,7 @@ func readEver(d *datapath.Datapath, now nowView) (everView, error) {
 	return v, nil
 }
 
-// count is of both ends.
+// count adds up both ends.
 func (v everView) count(result datapath.Result) (n uint64) {
 	for _, r := range v.Results {
 		if r.Result == result.String() {
@@ -263,7 +263,7 @@ func (v everView) count(result datapath.Result) (n uint64) {
 	return n
 }
 
-// advice is what a person may want to do next, the most urgent first.
+// advice is the list of next steps, the most urgent first.
 func (v *nodeView) advice() []string {
 	next := []string{}
 	if !v.Enabled {

@@ -41,8 +41,8 @@ func steady(screen string) string {
 	return strings.ReplaceAll(screen, version.String(), "VERSION")
 }
 
-// busyNode has one of everything: a pod with traffic, one that was declined, a cgroup attached with sockmapctl attach, and a
-// container whose cgroup is gone.
+// busyNode has one of everything: a pod with traffic, one that was declined, a cgroup attached with
+// sockmapctl attach, and a container whose cgroup is gone.
 func busyNode(t *testing.T) *testNode {
 	t.Helper()
 	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)

@@ -47,8 +47,9 @@ func stream(t *testing.T, p pair, f func()) {
 	}
 }
 
-// streamAhead is how many bytes the writer may be ahead of the reader at the end of a stretch. A stream that never lets
-// its reader catch up is one that gains nothing: on a busy machine it may leave the sockhash for good.
+// streamAhead is how many bytes the writer may be ahead of the reader at the end of a stretch. A stream that
+// never lets its reader catch up is one that gains nothing: on a busy machine it may leave the sockhash for
+// good.
 const streamAhead = 4 << 20
 
 // write sends until stop is closed. After each stretch of streamAhead bytes it waits until all have arrived.

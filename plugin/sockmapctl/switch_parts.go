@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// partFlags name parts of a node, beside the pods that are arguments.
+// partFlags name namespaces and ports. Pods are arguments.
 type partFlags struct{ namespaces, ports []string }
 
 func (f *partFlags) flags(cmd *cobra.Command) {
@@ -27,7 +27,7 @@ func (f *partFlags) any(cmd *cobra.Command) bool {
 	return len(f.namespaces)+len(f.ports)+len(cmd.Flags().Args()) > 0
 }
 
-// check is the Args of a command: what no switch can be made of is a wrong usage.
+// check is the Args of a command. Values that cannot be a switch are wrong usage.
 func (f *partFlags) check(_ *cobra.Command, pods []string) error {
 	var errs []error
 	for _, s := range append(f.switches(), podSwitches(pods)...) {
@@ -107,7 +107,8 @@ func (a *app) enableAllParts(ctx context.Context) error {
 	return nil
 }
 
-// podsOf finds what pods are called in switches: those that have a record, or that are switched off already.
+// podsOf finds the names that pods have in switches: pods with an attachment, and pods that are switched off
+// already.
 func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -146,10 +147,10 @@ func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, er
 	return found, errors.Join(errs...)
 }
 
-// podID is what a pod can be named by.
+// podID has the names by which a person may name a pod.
 type podID struct{ namespace, name, container string }
 
-// switchName is what the pod is called in a switch: one without a name by the id of its sandbox.
+// switchName is the pod's name in a switch; without a name it is the id of its sandbox.
 func (p podID) switchName() string {
 	if p.name != "" {
 		return p.namespace + "/" + p.name
@@ -162,7 +163,7 @@ func (p podID) is(name string) bool {
 		len(name) >= leastID && strings.HasPrefix(p.container, name)
 }
 
-// switchNames are those of all pods that a person may have meant.
+// switchNames are the switch names of all pods that name may mean.
 func switchNames(known []podID, name string) (all []string) {
 	for _, p := range known {
 		if own := p.switchName(); p.is(name) && !slices.Contains(all, own) {
@@ -172,7 +173,7 @@ func switchNames(known []podID, name string) (all []string) {
 	return all
 }
 
-// switchedText says what became of one part, by what the records say now.
+// switchedText describes the result for one part, by the state of the attachments now.
 func switchedText(part datapath.Switch, off, news bool, records []endpoint.Attachment, left []datapath.Switch) string {
 	state := map[bool]string{true: "switched off", false: "switched on"}[off]
 	if !news && off {

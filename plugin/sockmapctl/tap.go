@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// tapFlags are what a person says about a tap.
+// tapFlags are the flags of a tap.
 type tapFlags struct {
 	filter   live.Filter
 	withTCP  bool
@@ -93,7 +93,7 @@ func (f *tapFlags) check(a *app) error {
 	return nil
 }
 
-// String is the filter as flags, for people who find the capture later.
+// String is the filter as flags, as the capture file has it.
 func (f *tapFlags) String() string {
 	text := f.filter.String()
 	if f.withTCP {

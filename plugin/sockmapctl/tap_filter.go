@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// tapNames knows who the network namespaces belong to, and so which ones a tap wants.
+// tapNames maps network namespaces to their containers, and so knows which ones the tap's filter names.
 type tapNames struct {
 	flags *tapFlags
 	d     *datapath.Datapath
@@ -20,7 +20,7 @@ type tapNames struct {
 	told  time.Time // when what the kernel follows was read
 }
 
-// namesEvery is how old what is known about containers may become.
+// namesEvery is the maximum age of the list of containers.
 const namesEvery = time.Second
 
 func newTapNames(dir string, f *tapFlags) (*tapNames, error) {
@@ -42,7 +42,7 @@ func (n *tapNames) refresh() (err error) {
 	return err
 }
 
-// follow looks for containers that are new, once a second, and has the kernel follow them.
+// follow looks for new containers once a second, and updates the filter in the kernel.
 func (n *tapNames) follow(s *tap.Session) error {
 	if time.Since(n.read) >= namesEvery {
 		if err := n.refresh(); err != nil {
@@ -56,7 +56,7 @@ func (n *tapNames) follow(s *tap.Session) error {
 	return nil
 }
 
-// known looks once more at who there is, at most once in namesEvery, when somebody unknown speaks.
+// known reads the list of containers again for an unknown cookie, at most once in namesEvery.
 func (n *tapNames) known(cookies ...uint64) {
 	for _, c := range cookies {
 		if _, ok := n.own[c]; !ok && c != 0 && time.Since(n.read) >= namesEvery {
@@ -71,8 +71,8 @@ func (n *tapNames) label(cookie uint64) string {
 	return n.own.Label(cookie)
 }
 
-// kernel is the part of the filter that the verdict applies itself: one network namespace and one port. wants applies the
-// rest, to messages that were copied already.
+// kernel is the part of the filter that the verdict applies: one network namespace and one port. wants
+// applies the rest to messages that were copied already.
 func (n *tapNames) kernel() datapath.TapFilter {
 	filter := &n.flags.filter
 	f := datapath.TapFilter{
@@ -86,7 +86,7 @@ func (n *tapNames) kernel() datapath.TapFilter {
 	return f
 }
 
-// snap is 1 where nobody looks at the bytes.
+// snap is 1 if the output does not have the bytes.
 func (n *tapNames) snap() uint32 {
 	if n.flags.file == "" {
 		return 1
@@ -94,7 +94,7 @@ func (n *tapNames) snap() uint32 {
 	return n.flags.snap
 }
 
-// cookies are the known network namespaces that the filter names.
+// cookies are the netns cookies of the known containers that the filter names.
 func (n *tapNames) cookies() (found []uint64) {
 	for cookie := range n.own {
 		if end := n.own.End(cookie); n.flags.filter.OwnerFits(&end) {
@@ -104,7 +104,7 @@ func (n *tapNames) cookies() (found []uint64) {
 	return found
 }
 
-// wants applies the whole filter: the kernel learns about new containers later.
+// wants applies the whole filter, because the filter in the kernel is updated later.
 func (n *tapNames) wants(c *datapath.TapChunk) bool {
 	if n.flags.filter.NamesOwners() {
 		n.known(c.NetNSCookie, c.PeerNetNSCookie)
@@ -117,7 +117,7 @@ func (n *tapNames) wants(c *datapath.TapChunk) bool {
 	return n.flags.filter.Fits(&s)
 }
 
-// waitsFor is a line that says that none of the requested containers exists yet; empty where one does.
+// waitsFor is a notice that none of the requested containers exists yet; empty if one does.
 func (n *tapNames) waitsFor() string {
 	filter := &n.flags.filter
 	if !filter.NamesOwners() || filter.OnlyNetNS() != 0 || len(n.cookies()) > 0 {

@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// tapPause is how long a tap waits for a message before it does other things: flush, and look whether it should end.
+	// tapPause is how long a tap waits for a message before it flushes and checks whether it should end.
 	tapPause = 100 * time.Millisecond
-	// tapDrain bounds the reading of what was copied before the end.
+	// tapDrain bounds the reading of messages that were copied before the end.
 	tapDrain = 2 * time.Second
 )
 
-// tapSink gets what a tap lets through.
+// tapSink receives the messages that pass the filter.
 type tapSink interface {
 	// add is called for each part of a message.
 	add(c *datapath.TapChunk) error
@@ -34,7 +34,8 @@ type tapSink interface {
 }
 
 func (a *app) tap(ctx context.Context, f *tapFlags) (err error) {
-	// A reader that goes away is an error of write, not a death that leaves the verdict copying.
+	// With the signal caught, a reader that goes away causes an error of write. Otherwise the process would
+	// die, and the verdict would continue to copy.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE)
 	defer signal.Stop(broken)
@@ -49,7 +50,8 @@ func (a *app) tap(ctx context.Context, f *tapFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	// Only now: one that is refused must not have emptied the file of the one that runs.
+	// The file is opened after the tap, because a tap that is refused must not empty the file of the running
+	// one.
 	sink, closeSink, err := a.tapSink(f, names, began)
 	if err != nil {
 		return errors.Join(err, session.Close())
@@ -61,7 +63,7 @@ func (a *app) tap(ctx context.Context, f *tapFlags) (err error) {
 	run := tapRun{session, gate, names, sink}
 	err = run.until(ctx, began, f.duration)
 	drops, dropErr := session.Drops()
-	// After an error, too: what was captured before it is worth having.
+	// After an error, too, so that the file is valid up to the error.
 	finishErr := sink.finish(drops.Messages + gate.Sums().DroppedMessages)
 	if err == nil {
 		err = finishErr
@@ -80,7 +82,8 @@ type tapRun struct {
 	sink    tapSink
 }
 
-// until reads until the bounds are reached or ctx ends, which is how people end it and no error.
+// until reads until the bounds are reached or ctx ends. The end of ctx is not an error, because Ctrl-C is the
+// normal end.
 func (r *tapRun) until(ctx context.Context, began time.Time, limit time.Duration) error {
 	for ctx.Err() == nil && !r.gate.Full() {
 		pause := time.Now().Add(tapPause)
@@ -100,7 +103,7 @@ func (r *tapRun) until(ctx context.Context, began time.Time, limit time.Duration
 	if r.gate.Done() {
 		return nil
 	}
-	// What was sent before the end belongs to it.
+	// Messages that were sent before the end are part of the capture.
 	if err := r.session.Stop(); err != nil {
 		return err
 	}
@@ -135,7 +138,7 @@ func (r *tapRun) read(deadline time.Time) error {
 	return r.sink.add(&c)
 }
 
-// tellTap says at the end what there was. On standard error: standard output may be the capture.
+// tellTap prints the sums at the end, on standard error, because standard output may be the capture.
 func (a *app) tellTap(s tap.Sums, drops datapath.TapDrops, lapse time.Duration) {
 	fmt.Fprintf(a.stderr, "%d messages, %d bytes, %d captured; dropped: %d messages (%d bytes) without room, %d (%d bytes) by --rate\n",
 		s.Messages, s.Bytes, s.Captured, drops.Messages, drops.Bytes, s.DroppedMessages, s.DroppedPart)
@@ -151,7 +154,7 @@ func (a *app) tapSink(f *tapFlags, names *tapNames, began time.Time) (tapSink, f
 	}
 	out, closeFile := io.Writer(a.stdout), keep
 	if f.file != "-" {
-		// It gets what programs say to each other: nobody else may have prepared the file, or read it.
+		// The file has payload: nobody else may have prepared it, or be able to read it.
 		file, err := ownfile.Open(f.file, os.O_WRONLY|os.O_TRUNC, ownfile.Demand{Forbidden: 0o077})
 		if err != nil {
 			return nil, nil, err

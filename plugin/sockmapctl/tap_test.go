@@ -69,8 +69,8 @@ func TestTapFlowsMetricsAndTrafficAgreeToTheByte(t *testing.T) {
 	file := captureFile(t)
 	pairs := connect(t, g, ns, 3)
 	tapped := n.startTap(t, "--with-tcp", "-w", file, "--ring", fmt.Sprint(256<<20))
-	// Calls of 1 byte to 128 KiB, and fewer than what a sender has to wait for: after a wait the kernel sends one message
-	// without asking, and the tap misses it.
+	// Calls of 1 byte to 128 KiB, and fewer than what a sender has to wait for: after a wait the kernel sends
+	// one message without asking, and the tap misses it.
 	stream := traffic.Stream{Seed: 5, Bytes: 1 << 20, Chunk: 128 << 10, Vary: true}
 	var sent uint64
 	var all errgroup.Group

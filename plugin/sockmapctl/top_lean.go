@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// topCommand is all that a lean build has of top: the image of the agent does without the libraries of the terminal view.
+// topCommand only prints an error in a lean build: the image of the agent does not have the libraries of the
+// terminal view.
 func topCommand(*app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",

@@ -145,7 +145,8 @@ func TestTopOnATerminal(t *testing.T) {
 	}
 }
 
-// isGivenBack fails unless the shell is there again, with a cursor and without what top has drawn, and echoes.
+// isGivenBack fails unless the shell is there again, with a cursor and without what top has drawn, and
+// echoes.
 func (term terminal) isGivenBack(t *testing.T, after string) {
 	t.Helper()
 	term.until(t, "the shell is there again after "+after, "ready>")

@@ -73,7 +73,8 @@ the runtime calls. See docs/UPGRADE.md.`,
 	})
 }
 
-// wantSettings makes an upgrade change what was given of the size and the guards. What was not stays as it is loaded.
+// wantSettings makes an upgrade change the size and the guards, where a flag was given. Otherwise they stay
+// as loaded.
 func (a *app) wantSettings(n *endpoint.Node, flags *pflag.FlagSet, maxSockets uint32, guards *guardNames) error {
 	if !flags.Changed("max-sockets") && !flags.Changed("guards") {
 		return nil
@@ -167,7 +168,7 @@ func (a *app) sayUpgraded(up endpoint.UpgradePlan) error {
 	return a.sayHazards("upgrade")
 }
 
-// available is empty unless an upgrade would change something.
+// available describes the upgrade that is possible; empty: none.
 func available(ctx context.Context, n *endpoint.Node) string {
 	up, err := n.PlanUpgrade(ctx)
 	if err != nil || up.Kind == endpoint.UpgradeNone || up.Kind == endpoint.UpgradeVersion {

@@ -103,7 +103,7 @@ func (a *app) probeAgain(cmd *cobra.Command, n *endpoint.Node) error {
 	return a.sayHazards("load")
 }
 
-// sayHazards tells what the probes of a verb have found.
+// sayHazards prints what the probes of a command have found.
 func (a *app) sayHazards(verb string) error {
 	d, err := datapath.Open(a.dir)
 	if err != nil {

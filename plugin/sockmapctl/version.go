@@ -37,7 +37,7 @@ func versionCommand(a *app) *cobra.Command {
 	})
 }
 
-// loadedVersion is best effort: a version must be told to everybody, root or not.
+// loadedVersion ignores errors, because version also runs without privileges.
 func loadedVersion(dir string) string {
 	d, err := datapath.Open(dir)
 	if err != nil {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package filter is the packet filter that plain TCP between two containers passes wherever this project measures.
+// Package filter sets up the packet filter that plain TCP between two containers passes in all measurements
+// of this project.
 package filter
 
 import (
@@ -11,9 +12,9 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// Masquerade hides the addresses of containers from everybody but their own network, as ipMasq of the plugin
-// bridge does: all connections are tracked, and the first packet of each is looked at. It is for the network
-// namespace of the calling thread, whose bridges must filter; table is a name that nobody else uses there.
+// Masquerade hides the addresses of containers outside of their own network, as ipMasq of the plugin bridge
+// does: conntrack tracks all connections, and the first packet of each is evaluated. It changes the network
+// namespace of the calling thread, whose bridges must filter. No other table there may have the name table.
 func Masquerade(table string, network netip.Prefix, containers ...netip.Addr) error {
 	c, err := nftables.New()
 	if err != nil {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ratio is how every tool of this project compares two ways: round by round, above 1 is better, with
-// an interval.
+// Package ratio compares two ways for every tool of this project: round by round, above 1 is better, with an
+// interval.
 //
-// Both sides of a round had the same machine within a second or two. From round to round it changes, by a
-// third on machines that are shared with others: what was measured then must not be set against what was
-// measured now. So it is the ratios of rounds of which the median is taken, and that are resampled.
+// Both sides of a round are measured on the same machine within a second or two. Between rounds, a machine
+// that is shared with others changes by up to a third, so values of different rounds must not be compared.
+// Therefore the median is taken of the ratios of the rounds, and these are resampled.
 package ratio
 
 import (
@@ -19,8 +19,8 @@ type Ratio struct{ Value, Low, High float64 }
 
 const resamples = 2000
 
-// Rounds are the ratios of other to base in each round; lower tells that less is better. A round in which a
-// side has nothing to show compares nothing.
+// Rounds are the ratios of other to base in each round; lower means that less is better. A round in which a
+// side has no value is skipped.
 func Rounds(base, other []float64, lower bool) (ratios []float64) {
 	for i := range min(len(base), len(other)) {
 		switch {
@@ -34,7 +34,7 @@ func Rounds(base, other []float64, lower bool) (ratios []float64) {
 	return ratios
 }
 
-// Of is the ratio of these rounds. It reports false where there are none.
+// Of returns the ratio of these rounds. It reports false if there are none.
 func Of(rounds []float64) (Ratio, bool) {
 	n := len(rounds)
 	if n == 0 {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstCPU is the first that this process may use. The runtime's own threads run there.
+// firstCPU is the first CPU that this process may use. The runtime's own threads run there.
 func firstCPU() (int, error) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -34,7 +34,7 @@ func PinProcess(pid, cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
 	tasks := filepath.Join("/proc", strconv.Itoa(pid), "task")
-	// Threads made by one that is not pinned yet appear in the next round.
+	// A thread that is not pinned yet may create others; they are pinned in the next round.
 	for pinned := map[int]bool{}; ; {
 		entries, err := os.ReadDir(tasks)
 		if err != nil {

@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// Place starts commands where an end is to be: a place of the lab.
+// Place starts commands in the namespace and cgroup of an end.
 type Place interface {
 	Command(ctx context.Context, name string, args ...string) *exec.Cmd
 	Start(cmd *exec.Cmd) error
 }
 
-// Agent is a process that plays one end after the other. It ends with its context, and when this process does.
+// Agent is a process that runs one end after the other. It ends with its context, and when this process ends.
 type Agent struct {
 	name      string
 	cmd       *exec.Cmd
@@ -55,10 +55,10 @@ func Start(ctx context.Context, name string, at Place) (a *Agent, err error) {
 	return a, nil
 }
 
-// answerLimit is longer than an end may be stuck.
+// answerLimit is longer than the longest time of a stuck end.
 const answerLimit = 3 * stuck
 
-// Order gives an order.
+// Order sends an order to the process.
 func (a *Agent) Order(o Order) error {
 	if err := a.orders.Encode(o); err != nil {
 		return a.broken(err)
@@ -66,7 +66,7 @@ func (a *Agent) Order(o Order) error {
 	return nil
 }
 
-// Answer waits for the next answer. An error is either the end's own, of this order alone, or ErrBroken.
+// Answer waits for the next answer. The error is either that of the end, for this order alone, or ErrBroken.
 func (a *Agent) Answer() (answer Answer, err error) {
 	if err := a.out.SetReadDeadline(time.Now().Add(answerLimit)); err != nil {
 		return answer, a.broken(err)
@@ -80,7 +80,7 @@ func (a *Agent) Answer() (answer Answer, err error) {
 	return answer, nil
 }
 
-// ErrBroken is of an agent that takes no more orders.
+// ErrBroken is the error of an agent that accepts no more orders.
 var ErrBroken = errors.New("a process of the traffic is gone")
 
 func (a *Agent) broken(err error) error {
@@ -96,8 +96,8 @@ func (a *Agent) Stop() {
 	_ = a.cmd.Wait()
 }
 
-// Talk runs one order between two ends; client and server are the same order but for the CPU. While connections of Idle are
-// open, it calls hold.
+// Talk runs one order between two ends. client and server get the same order, except for the CPU. While
+// connections of Idle are open, it calls hold.
 func Talk(client, server *Agent, o Order, clientCPU, serverCPU int, hold func() error) (c, s Answer, err error) {
 	o.CPU, o.Listen = serverCPU, true
 	if err := server.Order(o); err != nil {
@@ -121,7 +121,7 @@ func Talk(client, server *Agent, o Order, clientCPU, serverCPU int, hold func() 
 		c, closed = client.Answer()
 		err = errors.Join(err, closed)
 	}
-	// In any case: an answer that nobody takes would be taken for that of the next order.
+	// The answer is read after an error, too. Otherwise it would be taken for that of the next order.
 	s, serverErr := server.Answer()
 	return c, s, errors.Join(err, serverErr)
 }

@@ -13,9 +13,10 @@ import (
 // tick is the unit of /proc/stat, for every architecture.
 const tick = 10 * time.Millisecond
 
-// Busy measures the CPU time of the whole machine from now on: whatever is not idle. That is coarse, a tick for each CPU, but
-// it has everything, wherever the kernel accounts it: interrupts, kernel threads, and what they do on another CPU. Clocks of
-// processes and cgroups have the network's interrupts only on kernels that do not account them apart.
+// Busy measures the CPU time of the whole machine from now on, except for idle time. Its resolution is a tick
+// for each CPU, but it includes everything, wherever the kernel accounts it: interrupts, kernel threads, and
+// their work on another CPU. Clocks of processes and cgroups include network interrupts only on kernels that
+// do not account them separately.
 func Busy() (since func() (busy, elapsed time.Duration, err error), err error) {
 	before, _, err := idle()
 	if err != nil {
@@ -29,7 +30,7 @@ func Busy() (since func() (busy, elapsed time.Duration, err error), err error) {
 	}, nil
 }
 
-// idle is the time that all CPUs together have been idle, or taken away by a hypervisor.
+// idle is the time that all CPUs together were idle, or used by the hypervisor.
 func idle() (sum time.Duration, cpus int, err error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -54,7 +55,8 @@ func idleIn(stat []byte) (sum time.Duration, cpus int, err error) {
 	return sum, bytes.Count(stat, []byte("\ncpu")), nil
 }
 
-// startBusy does nothing unless the order asks. What cannot be read counts as none: the other side will notice.
+// startBusy does nothing unless the order asks for it. An error counts as no CPU time, because the other side
+// reports it.
 func (e *end) startBusy(o Order) func() time.Duration {
 	none := func() time.Duration { return 0 }
 	if !o.Busy {

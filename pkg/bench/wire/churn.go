@@ -56,7 +56,7 @@ func (e *end) churn(o Order) (a Answer, err error) {
 	return a, nil
 }
 
-// serveChurn closes after its client, so that what a connection leaves behind stays with the client.
+// serveChurn closes after its client, so that TIME_WAIT stays with the client.
 func (e *end) serveChurn(listener int, o Order) (a Answer, err error) {
 	buf := e.buffer(o.Size)
 	for {

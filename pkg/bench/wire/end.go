@@ -17,7 +17,7 @@ import (
 // roleVariable in the environment makes Main play an end.
 const roleVariable = "SOCKMAP_BENCH_WIRE"
 
-// Main plays an end, and ends the process, if an Agent started it. Else it returns at once.
+// Main runs an end, and ends the process, if an Agent started it. Otherwise it returns at once.
 func Main() {
 	if os.Getenv(roleVariable) == "" {
 		return
@@ -29,14 +29,14 @@ func Main() {
 	os.Exit(0)
 }
 
-// end keeps what is used again by one order after the other, so that nothing is allocated while it measures.
+// end keeps buffers from order to order, so that a measurement does not allocate.
 type end struct {
 	w     waiter
 	buf   []byte
 	times []time.Duration
 }
 
-// enough for a second of requests that take a microsecond; more of them would be appended all the same.
+// expectedTimes is enough for a second of requests of one microsecond; append handles more.
 const expectedTimes = 1 << 20
 
 func (e *end) buffer(size int) []byte {
@@ -46,8 +46,8 @@ func (e *end) buffer(size int) []byte {
 	return e.buf[:size]
 }
 
-// play does one order after the other until there are no more: when whoever gave them is gone. While it waits
-// for them, the system call is an ordinary one, and the runtime sleeps deeply.
+// play runs one order after the other until the reader of orders ends. While it waits for them, its system
+// call is an ordinary one, and the runtime can sleep.
 func play(in io.Reader, out io.Writer) error {
 	runtime.LockOSThread()
 	if err := prepare(); err != nil {
@@ -73,7 +73,7 @@ func play(in io.Reader, out io.Writer) error {
 	}
 }
 
-// prepare keeps the runtime's own threads out of the way.
+// prepare keeps the runtime's own threads off the CPUs of the measurement.
 func prepare() error {
 	cpu, err := firstCPU()
 	if err != nil {

@@ -143,8 +143,8 @@ func (c *crowd) take(one conn) (bool, error) {
 	return true, nil
 }
 
-// idle holds the connections until the next order. They end by reset, so that none stays behind in TIME_WAIT, whose memory
-// would count as that of the next.
+// idle holds the connections until the next order. They end by reset, so that none stays behind in TIME_WAIT,
+// whose memory would count as that of the next.
 func (e *end) idle(o Order, answer func(Answer) error, next func() error) (a Answer, err error) {
 	c, err := e.connect(o)
 	defer c.close()

@@ -53,7 +53,7 @@ type Order struct {
 	Busy       bool   `json:"busy,omitempty"` // ask for the machine's CPU time, too
 }
 
-// Answer is what an end found out. Who listens gives one with Addr first, and one more at the end.
+// Answer is the result of an end. A listening end sends one with Addr first, and one more at the end.
 type Answer struct {
 	Addr    string        `json:"addr,omitempty"`
 	Count   uint64        `json:"count,omitempty"`   // requests, connections, or bytes of a stream, that were measured
@@ -68,7 +68,7 @@ type Answer struct {
 	Error   string        `json:"error,omitempty"`
 }
 
-// Rate of what was counted, by the second.
+// Rate is the count per second.
 func (a Answer) Rate() float64 {
 	if a.Elapsed <= 0 {
 		return 0

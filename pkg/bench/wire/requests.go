@@ -23,8 +23,8 @@ func spin(d time.Duration) {
 	}
 }
 
-// exchange sends a request and takes its answer. It polls before it reads, as event loops do: that the answer is there
-// already is the exception.
+// exchange sends a request and reads its answer. It polls before it reads, as event loops do, because the
+// answer is rarely there already.
 func (c conn) exchange(buf []byte) error {
 	if err := c.writeAll(buf); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (e *end) requests(o Order) (a Answer, err error) {
 	times := e.times[:0]
 	begin := clock.now()
 	last := begin
-	// One look at the clock for each request: where one ends, the next begins.
+	// The clock is read once for each request: the end of one is the begin of the next.
 	for end := begin + o.Time; last < end; {
 		if err := c.exchange(buf); err != nil {
 			return a, err
@@ -82,7 +82,7 @@ func (e *end) requests(o Order) (a Answer, err error) {
 	return a, nil
 }
 
-// percentiles sorts times. Each is the least that so many do not exceed.
+// percentiles sorts times. Each percentile is the least time that this share of them does not exceed.
 func (a *Answer) percentiles(times []time.Duration) {
 	slices.Sort(times)
 	a.P50, a.P99, a.P999 = rank(times, 500), rank(times, 990), rank(times, 999)

@@ -20,7 +20,7 @@ type hall struct {
 	a        Answer
 }
 
-// serveMany answers until as many connections as ordered have come and gone.
+// serveMany answers until the ordered number of connections has come and gone.
 func (e *end) serveMany(listener int, o Order) (a Answer, err error) {
 	r, err := newReady(&e.w)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn is a non-blocking stream socket, whatever is behind it.
+// conn is a non-blocking stream socket, TCP or Unix.
 type conn struct {
 	fd int
 	w  *waiter
@@ -42,7 +42,7 @@ func newSocket(o Order) (fd int, err error) {
 	return fd, nil
 }
 
-// setUpTCP leaves a stream's small writes to Nagle, as programs that write streams do.
+// setUpTCP disables Nagle's algorithm, except for streams, as programs do.
 func setUpTCP(fd int, o Order) error {
 	if o.Kind != Stream {
 		if err := setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
@@ -63,7 +63,7 @@ func setUpTCP(fd int, o Order) error {
 
 func onUnix(addr string) bool { return strings.HasPrefix(addr, "@") }
 
-// address in the kernel's form. It is kept, so that connecting again and again costs no parsing.
+// address is in the kernel's form. It is kept, so that connecting again needs no parsing.
 type address struct {
 	inet unix.RawSockaddrInet4
 	unix unix.RawSockaddrUnix
@@ -90,7 +90,7 @@ func parse(addr string) (*address, error) {
 	return a, nil
 }
 
-// pointer is for a raw system call: with the collector off, what a points to stays.
+// pointer is for a raw system call. The garbage collector is off, so the memory of a does not move.
 func (a *address) pointer() uintptr {
 	if a.unix.Family == unix.AF_UNIX {
 		return uintptr(unsafe.Pointer(&a.unix))
@@ -119,7 +119,7 @@ func dial(o Order, to *address, w *waiter) (conn, error) {
 	return conn{fd, w}, nil
 }
 
-// backlog of a listener: as many as connect before it looks.
+// backlog of a listener: the number of connections that may wait for accept.
 const backlog = 4096
 
 func listen(o Order) (fd int, addr string, err error) {
@@ -159,10 +159,10 @@ func boundTo(fd int, asked string) (string, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port)).String(), nil
 }
 
-// attempts to accept: each has been woken up.
+// attempts to accept, each after a wake-up.
 const attempts = 1000
 
-// accept waits for the next connection. Options are those of the listener: the kernel copies them.
+// accept waits for the next connection. It has the options of the listener, because the kernel copies them.
 func accept(listener int, w *waiter) (conn, error) {
 	for range attempts {
 		if err := w.await(listener, unix.POLLIN); err != nil {
@@ -184,7 +184,7 @@ func (c conn) close() { closeFD(c.fd) }
 // await waits until there is something to read.
 func (c conn) await() error { return c.w.await(c.fd, unix.POLLIN) }
 
-// writeAll bounds its rounds by b: each writes something, or waits for room.
+// writeAll needs at most len(b) rounds: each writes something, or waits for space.
 func (c conn) writeAll(b []byte) error {
 	for len(b) > 0 {
 		n, e := writeOnce(c.fd, b)
@@ -225,7 +225,7 @@ func (c conn) readSome(b []byte) (int, error) {
 // readAll returns io.EOF only where b would begin.
 func (c conn) readAll(b []byte) error { return c.readBy(len(b), b) }
 
-// readBy is readAll by reads of so many bytes at most; 0: of all that is missing.
+// readBy is readAll with reads of at most most bytes; 0: no limit.
 func (c conn) readBy(most int, b []byte) error {
 	if most <= 0 {
 		most = len(b)
@@ -243,7 +243,7 @@ func (c conn) readBy(most int, b []byte) error {
 	return nil
 }
 
-// byTCP is how many bytes TCP says to have sent.
+// byTCP is the number of bytes that TCP_INFO reports as sent.
 func (c conn) byTCP() uint64 {
 	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil { // no TCP at all

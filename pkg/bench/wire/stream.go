@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// readBuffer is what a stream's reader has room for in one call; a slow one takes less.
+// readBuffer is the size of a stream reader's buffer; a slow reader takes less.
 const (
 	readBuffer     = 256 << 10
 	slowReadBuffer = 64 << 10
 )
 
-// write writes as fast as the reader lets it. How fast that was, the reader knows.
+// write writes as fast as the reader allows. The reader measures the rate.
 func (e *end) write(o Order) (a Answer, err error) {
 	c, err := e.dial(o)
 	if err != nil {
@@ -23,7 +23,7 @@ func (e *end) write(o Order) (a Answer, err error) {
 	defer c.close()
 	buf := e.buffer(o.Size)
 	clock := clock(time.Now())
-	// Asking for the time costs as much as a good part of a small write does.
+	// Reading the clock costs a good part of a small write, so it is not read for each.
 	every := max(1, min(64, (16<<10)/o.Size))
 	for end := o.Warm + o.Time; clock.now() < end; {
 		for range every {
@@ -37,7 +37,8 @@ func (e *end) write(o Order) (a Answer, err error) {
 	return a, nil
 }
 
-// sink reads a stream to its end. What came while it warmed up does not count; what waits when the writer has ended does.
+// sink reads a stream to its end. Bytes of the warm-up do not count; bytes that are unread when the writer
+// has ended do.
 func (e *end) sink(listener int, o Order) (a Answer, err error) {
 	c, err := accept(listener, &e.w)
 	if err != nil {

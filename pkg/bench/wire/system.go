@@ -42,7 +42,7 @@ func pause(d time.Duration) {
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
-// await waits for events. ppoll rather than poll: every architecture has it.
+// await waits for events. It uses ppoll, because not every architecture has poll.
 func (w *waiter) await(fd int, events int16) error {
 	for {
 		w.fd = unix.PollFd{Fd: int32(fd), Events: events}
@@ -59,7 +59,7 @@ func (w *waiter) await(fd int, events int16) error {
 // forever, as epoll takes it: -1.
 const forever = ^uintptr(0)
 
-// ready has what epoll gives.
+// ready has the events of epoll.
 type ready struct {
 	fd     int
 	w      *waiter

@@ -9,19 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuck is how much longer than its traffic an order may take: something is broken then.
+// stuck is how much longer than its traffic an order may take before it counts as broken.
 const stuck = 10 * time.Second
 
 var errStuck = fmt.Errorf("nothing happened on a socket for %v", stuck)
 
-// waiter bounds all waits of an order at once. A timeout for each poll would be paid for each request; instead there is one
-// alarm for the order, whose signal interrupts whatever waits. It repeats, should one come just before the wait begins.
+// waiter bounds all waits of an order together. A timeout of each poll would cost time in each request.
+// Instead there is one alarm for the order, whose signal interrupts any wait. It repeats, because it may come
+// directly before the wait begins.
 type waiter struct {
 	fd  unix.PollFd // what poll needs, so that a wait allocates nothing
 	end time.Time
 }
 
-// arm begins an order that takes so long. The runtime has a handler for the signal, which does nothing.
+// arm starts the alarm of an order that takes d. The runtime has a handler for the signal, which does
+// nothing.
 func (w *waiter) arm(d time.Duration) error {
 	w.end = time.Now().Add(d + stuck)
 	return alarm(d+stuck, time.Second)
@@ -39,7 +41,7 @@ func alarm(first, again time.Duration) error {
 	return nil
 }
 
-// interrupted tells a wait that has failed whether to go on.
+// interrupted decides whether a wait that failed continues.
 func (w *waiter) interrupted(e unix.Errno) error {
 	switch {
 	case e != unix.EINTR:

@@ -41,8 +41,8 @@ type ManifestPart struct {
 // ErrorsFile has a line for each part that failed.
 const ErrorsFile = "errors.txt"
 
-// Write writes a gzipped tar of all parts below one directory, whose files are for their owner only. The parts are
-// scrubbed; m needs neither Parts nor LeftOut.
+// Write writes a gzipped tar of all parts below one directory. Only the owner may read the files. The parts
+// are scrubbed. The caller does not set Parts and LeftOut of m.
 func Write(w io.Writer, dir string, m Manifest, parts []Part, s *Scrubber) error {
 	zip := gzip.NewWriter(w)
 	out := tar.NewWriter(zip)
@@ -78,8 +78,8 @@ func Write(w io.Writer, dir string, m Manifest, parts []Part, s *Scrubber) error
 	return errors.Join(out.Close(), zip.Close())
 }
 
-// scrub learns the names of all parts before it replaces any. What should be JSON and is not is left out: nothing
-// says what is in it.
+// scrub learns the names of all parts before it replaces any. A part that should be JSON and is not is left
+// out, because its names cannot be found.
 func scrub(parts []Part, s *Scrubber) []Part {
 	for _, p := range parts {
 		if isJSON(p) {

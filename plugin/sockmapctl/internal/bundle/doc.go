@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bundle packs what a support bundle consists of: it replaces addresses and names by pseudonyms, reads what
-// the kernel is like, and writes the archive. Which parts there are is for the command to say.
+// Package bundle builds a support bundle: it replaces addresses and names with pseudonyms, reads the
+// properties of the kernel, and writes the archive. The caller selects the parts.
 package bundle

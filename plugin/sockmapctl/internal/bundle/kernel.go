@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kernel is what the kernel of this node is like, as far as it matters to the data path.
+// Kernel has the properties of this node's kernel that matter to the data path.
 type Kernel struct {
 	Release  string            `json:"release"`
 	Version  string            `json:"version"`
@@ -39,7 +39,7 @@ type Mount struct {
 	Options string `json:"options"`
 }
 
-// options of the kernel's configuration that decide what programs can be loaded, and what sockets do.
+// options of the kernel's configuration that decide which programs can be loaded, and how sockets behave.
 var options = []string{
 	"BPF_SYSCALL", "BPF_JIT", "BPF_JIT_ALWAYS_ON", "BPF_UNPRIV_DEFAULT_OFF", "BPF_STREAM_PARSER", "BPF_LSM", "BPF_EVENTS", "CGROUP_BPF",
 	"CGROUPS", "MEMCG", "DEBUG_INFO_BTF", "DEBUG_INFO_BTF_MODULES", "NET_SOCK_MSG", "SOCK_CGROUP_DATA", "TLS", "MPTCP", "INET_MPTCP_DIAG",
@@ -56,13 +56,14 @@ var sysctls = []string{
 	"net/netfilter/nf_conntrack_helper", "net/netfilter/nf_conntrack_tcp_timeout_established", "vm/overcommit_memory",
 }
 
-// ReadKernel looks below root ("/" for this machine). What cannot be read is left empty, and the error says all of it.
+// ReadKernel reads files below root ("/" for this machine). A field that cannot be read stays empty, and the
+// error joins all failures.
 func ReadKernel(root string) (*Kernel, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return nil, fmt.Errorf("uname: %w", err)
 	}
-	// Not the name of the node, which is one field of it.
+	// The whole of uname would include the name of the node.
 	k := &Kernel{
 		Release: unix.ByteSliceToString(name.Release[:]), Version: unix.ByteSliceToString(name.Version[:]),
 		Machine: unix.ByteSliceToString(name.Machine[:]), Mounts: []Mount{}, Config: map[string]string{}, Sysctls: map[string]string{},
@@ -112,7 +113,7 @@ func (k *Kernel) readMounts(path string) error {
 	return nil
 }
 
-// readConfig takes the first of the places where distributions keep it.
+// readConfig reads the first file that exists of those where distributions keep the configuration.
 func (k *Kernel) readConfig(root string) error {
 	places := []string{"boot/config-" + k.Release, "lib/modules/" + k.Release + "/config", "proc/config.gz"}
 	for _, place := range places {

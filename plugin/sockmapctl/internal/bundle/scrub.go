@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// Scrubber replaces IP addresses, and names of pods, namespaces and the node, by pseudonyms. A pseudonym is the same in
-// all parts of a bundle, so that rows can be joined. Learn all parts before the first is scrubbed: a name that one part
-// says is then found in the text of every other.
+// Scrubber replaces IP addresses, and names of pods, namespaces and the node, with pseudonyms. A pseudonym is
+// the same in all parts of a bundle, so that rows can be joined. Learn all parts before the first is
+// scrubbed: a name in one part is then found in the text of every other.
 type Scrubber struct {
 	KeepAddresses, KeepNames bool
 
@@ -28,7 +28,7 @@ type Scrubber struct {
 
 type podKey struct{ namespace, name string }
 
-// NewScrubber knows no name yet.
+// NewScrubber returns a Scrubber that has learnt no name yet.
 func NewScrubber(keepAddresses, keepNames bool) *Scrubber {
 	return &Scrubber{
 		KeepAddresses: keepAddresses, KeepNames: keepNames,
@@ -37,7 +37,7 @@ func NewScrubber(keepAddresses, keepNames bool) *Scrubber {
 	}
 }
 
-// LearnNode makes the name of this machine one that is replaced.
+// LearnNode adds the name of this machine.
 func (s *Scrubber) LearnNode(name string) {
 	if name != "" && name != "localhost" {
 		s.word(name, "node")
@@ -50,7 +50,7 @@ func (s *Scrubber) word(name, pseudonym string) {
 	}
 }
 
-// everyday is a namespace that each cluster has, and a word that text has for other reasons.
+// everyday is a namespace of every cluster, and also a common word.
 const everyday = "default"
 
 func (s *Scrubber) namespace(name string) string {
@@ -91,7 +91,8 @@ func (s *Scrubber) slashed(value string) string {
 	return s.namespace(namespace) + "/" + s.pod(namespace, name)
 }
 
-// JSON scrubs a document: values by their keys, all other strings as text. It is indented as the commands do.
+// JSON scrubs a document: some values by their keys, all other strings as text. The result is indented as the
+// commands indent.
 func (s *Scrubber) JSON(content []byte) ([]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(content))
 	dec.UseNumber() // cookies are larger than what a float keeps
@@ -109,7 +110,7 @@ func (s *Scrubber) JSON(content []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// LearnJSON takes the names of a document that JSON will scrub.
+// LearnJSON adds the names of a document that JSON will scrub.
 func (s *Scrubber) LearnJSON(content []byte) {
 	_, _ = s.JSON(content) // what is no JSON has no names
 }
@@ -159,11 +160,11 @@ func (s *Scrubber) object(all map[string]any) map[string]any {
 	return all
 }
 
-// labels are those of one series: a pod's name counts together with its namespace.
+// labels are the labels of one series: a pod's name belongs to its namespace.
 var labels = regexp.MustCompile(`(\{[^{}\n]*\bnamespace=")([^"\n]*)("[^{}\n]*\bpod=")([^"\n]*)`)
 
-// named are the places of text whose value is a name whatever it looks like: labels of metrics (pod="web-0"), attributes
-// of a log (pod=shop/web-0), and CNI_ARGS.
+// named matches values that are names whatever they look like: labels of metrics (pod="web-0"), attributes of
+// a log (pod=shop/web-0), and CNI_ARGS.
 var named = regexp.MustCompile(`\b(pod|namespace|K8S_POD_NAME|K8S_POD_NAMESPACE)=("(?:[^"\\]|\\.)*"|[^\s;,"}]+)`)
 
 // Text scrubs text that is not JSON.
@@ -189,7 +190,7 @@ func (s *Scrubber) Text(text string) string {
 	return text
 }
 
-// byKey makes no pseudonym of a pseudonym.
+// byKey leaves pseudonyms as they are.
 func (s *Scrubber) byKey(key, value string) string {
 	switch {
 	case pseudonym.MatchString(value):
@@ -205,12 +206,13 @@ func (s *Scrubber) byKey(key, value string) string {
 
 var pseudonym = regexp.MustCompile(`^(namespace-[0-9]+|(namespace-[0-9]+/)?pod-[0-9]+)$`)
 
-// long enough, and unlike a word of a language, to be replaced wherever the letters come.
+// distinctive reports whether a name is long enough, and unlike a word of a language, to be replaced anywhere
+// in the text.
 func distinctive(name string) bool {
 	return len(name) >= 6 && strings.ContainsAny(name, "-.0123456789")
 }
 
-// names replaces what is known: distinctive names anywhere, others where they are words.
+// names replaces known names: distinctive ones anywhere, others where they are words.
 func (s *Scrubber) names(text string) string {
 	if s.longest == nil {
 		var all []string
@@ -219,7 +221,7 @@ func (s *Scrubber) names(text string) string {
 				all = append(all, name)
 			}
 		}
-		// The first that fits wins: the longest.
+		// The replacer takes the first match, so the longest name comes first.
 		slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
 		var pairs []string
 		for _, name := range all {
@@ -235,15 +237,15 @@ func (s *Scrubber) names(text string) string {
 	})
 }
 
-// words are what a name can be, with what can be within it.
+// words matches possible names, with the hyphens within them.
 var words = regexp.MustCompile(`[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*`)
 
-// candidates are what an address can be, with all that may be beside it in the same run of characters.
+// candidates matches possible addresses, with the characters directly before and after.
 var candidates = regexp.MustCompile(`[0-9A-Za-z:.]*[:.][0-9A-Za-z:.]*`)
 
 func (s *Scrubber) addressesIn(text string) string {
 	return candidates.ReplaceAllStringFunc(text, func(run string) string {
-		// The end of a sentence, or of a label, is no part of it. "::" is.
+		// A dot at the end belongs to a sentence or a label, not to the address. "::" does belong to it.
 		core := strings.TrimRight(run, ".")
 		if strings.HasSuffix(core, ":") && !strings.HasSuffix(core, "::") {
 			core = strings.TrimSuffix(core, ":")

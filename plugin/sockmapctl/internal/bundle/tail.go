@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadFile returns the last limit bytes of a file, beginning with a whole line. A symbolic link, a file that is no regular
-// one, and one that somebody else owns or can write to are refused: root would hand out what they choose.
+// ReadFile returns the last limit bytes of a file, beginning with a whole line. It refuses symbolic links,
+// files that are not regular, and files that another user owns or can write to: root would otherwise disclose
+// what that user chooses.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if errors.Is(err, unix.ELOOP) {

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// Update reports whether the tests write the files.
+// Update is the flag -update: tests write the files.
 var Update = flag.Bool("update", false, "write golden files and docs/CLI.md")
 
 // Check compares got with the file, or writes it.

@@ -22,14 +22,15 @@ type End struct {
 	Address netip.Addr
 }
 
-// Subject is what a filter judges: a flow, a message, an attachment. What it does not have stays zero.
+// Subject is the input of a filter: a flow, a message, or an attachment. Fields that it does not have stay
+// zero.
 type Subject struct {
 	Ends               [2]End // an attachment has the first only
 	Port               uint16 // of the server
 	Mode, Reason, Role string
 }
 
-// Aspect is what a filter asks about. Commands offer the flags of the aspects that their subjects have.
+// Aspect is a property that a filter tests. Commands offer the flags of the aspects that their subjects have.
 type Aspect uint8
 
 // The aspects.
@@ -51,7 +52,8 @@ type Field struct {
 	subject func(value string) (func(*Subject) bool, error)
 }
 
-// Fields are all flags of filters. To add a flag to every command whose subjects have its aspect, add a line here.
+// Fields are all flags of filters. To add a flag to every command whose subjects have its aspect, add a line
+// here.
 var Fields = []Field{
 	{Name: "pod", Usage: "`PODS` of either end: NAME or NAMESPACE/NAME", Aspect: ByOwner, accepts: "a name, or NAMESPACE/NAME", end: parsePod},
 	{Name: "namespace", Short: "n", Usage: "`NAMESPACES` of pods of either end; default: all", Aspect: ByOwner, accepts: "a name of a namespace",
@@ -113,7 +115,7 @@ func parseAddress(text string) (func(*Subject) bool, error) {
 	return func(s *Subject) bool { return p.Contains(s.Ends[0].Address) || p.Contains(s.Ends[1].Address) }, nil
 }
 
-// parsePrefix takes an address for the prefix of all its bits.
+// parsePrefix accepts a prefix, or an address as the prefix of all its bits.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
@@ -145,7 +147,7 @@ func parseWord(words func() []string, of func(*Subject) string) func(string) (fu
 	}
 }
 
-// Filter picks subjects. Its zero value picks all.
+// Filter selects subjects. Its zero value selects all.
 type Filter struct {
 	values map[string]*[]string // by name of field
 
@@ -155,10 +157,10 @@ type Filter struct {
 	port, cookie   string // the only value of --port and of --netns, where there is one
 }
 
-// rule is what one flag says.
+// rule has the conditions of one flag.
 type rule[T any] struct{ any, none []func(*T) bool }
 
-// Values is where a flag puts what a person gives for the field.
+// Values returns the variable for the values of a field's flag.
 func (f *Filter) Values(field string) *[]string {
 	if f.values == nil {
 		f.values = map[string]*[]string{}
@@ -169,8 +171,8 @@ func (f *Filter) Values(field string) *[]string {
 	return f.values[field]
 }
 
-// Check reads the values. It has to be called before the filter is used. Its error names the flag, the value, and what is
-// accepted.
+// Check parses the values. Call it before the filter is used. Its error names the flag, the value, and the
+// accepted values.
 func (f *Filter) Check() error {
 	f.owners, f.rules, f.positiveOwners, f.port, f.cookie = nil, nil, false, "", ""
 	for i := range Fields {
@@ -221,7 +223,7 @@ func readRule[T any](field *Field, values []string, parse func(string) (func(*T)
 	return r, nil
 }
 
-// single is the value of a list of one; empty where it is not one, or is negative or a range.
+// single is the value of a list of one; empty if there are more, or if it is negative or a range.
 func single(values []string) string {
 	if len(values) != 1 || strings.ContainsAny(values[0], "!-/") {
 		return ""
@@ -229,13 +231,13 @@ func single(values []string) string {
 	return values[0]
 }
 
-// OnlyPort is the one port that the filter lets through; 0: it is not one.
+// OnlyPort is the only port that the filter selects; 0: there is no such port.
 func (f *Filter) OnlyPort() uint16 {
 	n, _ := strconv.ParseUint(f.port, 10, 16)
 	return uint16(n)
 }
 
-// OnlyNetNS is the cookie of the one network namespace that the filter names; 0: it is not one.
+// OnlyNetNS is the cookie of the only network namespace that the filter names; 0: there is none.
 func (f *Filter) OnlyNetNS() uint64 {
 	n, _ := strconv.ParseUint(f.cookie, 10, 64)
 	return n
@@ -244,7 +246,7 @@ func (f *Filter) OnlyNetNS() uint64 {
 // NamesOwners reports whether the filter asks for certain pods, namespaces or network namespaces.
 func (f *Filter) NamesOwners() bool { return f.positiveOwners }
 
-// Fits reports whether the filter picks the subject.
+// Fits reports whether the filter selects the subject.
 func (f *Filter) Fits(s *Subject) bool {
 	for i := range f.rules {
 		if !f.rules[i].fits(s) {
@@ -262,7 +264,7 @@ func (f *Filter) Fits(s *Subject) bool {
 	return f.OwnerFits(&s.Ends[0]) || f.OwnerFits(&s.Ends[1])
 }
 
-// OwnerFits reports whether one end is what --pod, --namespace and --netns ask for.
+// OwnerFits reports whether one end fits --pod, --namespace and --netns.
 func (f *Filter) OwnerFits(e *End) bool {
 	return !slices.ContainsFunc(f.owners, func(r rule[End]) bool { return !r.fits(e) })
 }
@@ -299,19 +301,19 @@ func (f *Flow) Subject() *Subject {
 	return s
 }
 
-// Flows picks flows. It reuses the memory of all.
+// Flows selects flows. It reuses the memory of all.
 func (f *Filter) Flows(all []Flow) []Flow {
 	return slices.DeleteFunc(all, func(v Flow) bool { return !f.Fits(v.Subject()) })
 }
 
-// Pairs picks pairs of which one end fits. It reuses the memory of all.
+// Pairs selects pairs of which one end fits. It reuses the memory of all.
 func (f *Filter) Pairs(all []Pair) []Pair {
 	return slices.DeleteFunc(all, func(p Pair) bool {
 		return !(p.Client != nil && f.Fits(p.Client.Subject())) && !(p.Server != nil && f.Fits(p.Server.Subject()))
 	})
 }
 
-// BothEnds picks flows of which one end fits, with their other ends.
+// BothEnds selects flows of which one end fits, with their other ends.
 func (f *Filter) BothEnds(all []Flow) []Flow {
 	var picked []Flow
 	for _, p := range f.Pairs(PairUp(all)) {
@@ -322,7 +324,7 @@ func (f *Filter) BothEnds(all []Flow) []Flow {
 	return picked
 }
 
-// End is what is known about an end in a network namespace.
+// End returns the known owner of an end in a network namespace.
 func (o Owners) End(cookie uint64) End {
 	return End{Owner: o[cookie], NetNS: cookie}
 }

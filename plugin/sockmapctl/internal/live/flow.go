@@ -55,7 +55,7 @@ func NewFlows(live []datapath.Flow, own Owners) []Flow {
 	label := own.labels()
 	flows := make([]Flow, 0, len(live))
 	for _, f := range live {
-		// An active end learns who joined when it first sends. The list knows already.
+		// An active end stores its peer's netns cookie when it first sends. The list has it already.
 		if f.PeerNetNSCookie == 0 {
 			f.PeerNetNSCookie = netns[f.Key.Mirror()]
 		}
@@ -75,14 +75,14 @@ func newFlow(f datapath.Flow, own Owners, label func(uint64) string) Flow {
 		TCPState: f.State, Key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.SocketCookie,
 		Labels: [2]string{label(f.NetNSCookie), label(f.PeerNetNSCookie)},
 	}
-	// What made it leave redirection is history once it is back.
+	// The reason for TCP no longer applies once the flow is redirected again.
 	if f.Mode == datapath.ModeTCP {
 		v.Reason = f.Reason.String()
 	}
 	return v
 }
 
-// List lists all live sockets.
+// List returns all live sockets.
 func List(d *datapath.Datapath) (live []datapath.Flow, err error) {
 	err = d.Flows(func(f datapath.Flow) bool {
 		live = append(live, f)
@@ -91,7 +91,7 @@ func List(d *datapath.Datapath) (live []datapath.Flow, err error) {
 	return live, err
 }
 
-// Read lists the live sockets of the state below dir, and whom they belong to.
+// Read returns the live sockets of the state below dir, with their owners.
 func Read(dir string) ([]Flow, error) {
 	d, err := datapath.Open(dir)
 	if err != nil {
@@ -109,7 +109,7 @@ func Read(dir string) ([]Flow, error) {
 	return NewFlows(live, own), nil
 }
 
-// ModeText is the mode, with the reason if there is one, as one word.
+// ModeText is the mode, with the reason if there is one, in one word.
 func (f *Flow) ModeText() string {
 	if f.Reason == "" {
 		return f.Mode

@@ -23,8 +23,8 @@ func ReadOwners(d *datapath.Datapath) (Owners, error) {
 	all := Owners{}
 	for _, a := range attachments {
 		o := Owner{a.PodNamespace, a.PodName, a.ContainerID}
-		// A container in several networks has several attachments. Which one is taken must not depend on the order
-		// of a map.
+		// A container in several networks has several attachments. The choice must not depend on the order of
+		// a map.
 		if known, ok := all[a.NetNSCookie]; a.NetNSCookie != 0 && (!ok || compareOwners(o, known) < 0) {
 			all[a.NetNSCookie] = o
 		}
@@ -36,7 +36,7 @@ func compareOwners(a, b Owner) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Container, b.Container))
 }
 
-// Label is what a table has for the owner of a network namespace: the best name that is known.
+// Label is the best known name for the owner of a network namespace.
 func (o Owners) Label(cookie uint64) string {
 	own := o[cookie]
 	switch {
@@ -50,7 +50,7 @@ func (o Owners) Label(cookie uint64) string {
 	return ""
 }
 
-// labels is label for many flows of few owners.
+// labels is Label for many flows of few owners.
 func (o Owners) labels() func(cookie uint64) string {
 	known := map[uint64]string{}
 	return func(cookie uint64) string {
@@ -63,7 +63,7 @@ func (o Owners) labels() func(cookie uint64) string {
 	}
 }
 
-// ShortID is how runtimes show container ids.
+// ShortID shortens a container id as runtimes do.
 func ShortID(id string) string {
 	if len(id) > 12 {
 		return id[:12]

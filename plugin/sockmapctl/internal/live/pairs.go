@@ -33,7 +33,7 @@ func PairUp(flows []Flow) []Pair {
 	for i := range flows {
 		f := &flows[i]
 		j, there := at[f.Key.Mirror()]
-		// Two ends of one role are no pair, whatever their numbers say.
+		// Two ends of one role are no pair, even if their keys match.
 		there = there && flows[j].Role != f.Role
 		switch {
 		case f.Role == datapath.RoleActive.String() && there:

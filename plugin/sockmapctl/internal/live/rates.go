@@ -8,7 +8,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Rates remembers what was counted at the last look. The zero value has not looked yet.
+// Rates has the counts of the last look. The zero value has no counts yet.
 type Rates struct {
 	at   time.Time
 	sent map[datapath.EndKey]counts
@@ -20,7 +20,7 @@ func countsOf(f *Flow) counts {
 	return counts{f.RedirectedBytes, f.TCPBytes, f.RedirectedMessages + f.TCPMessages}
 }
 
-// Next puts rates into flows and returns what the look after this one compares with.
+// Next sets the rates of flows and returns the counts for the next call.
 func (r Rates) Next(flows []Flow, now time.Time) Rates {
 	interval := now.Sub(r.at).Seconds()
 	sent := make(map[datapath.EndKey]counts, len(flows))
@@ -33,8 +33,8 @@ func (r Rates) Next(flows []Flow, now time.Time) Rates {
 			continue
 		}
 		was, known := r.sent[f.Key]
-		// What began since the last look sent all of it since then. What was there and was missed, or came back with
-		// the same numbers, tells no rate yet.
+		// A socket that was created since the last look has sent all its bytes since then. A socket that is
+		// older but was missed, or whose counts fell, has no rate yet.
 		if !known && f.AgeSeconds > interval || is.redirected < was.redirected || is.tcp < was.tcp || is.messages < was.messages {
 			continue
 		}

@@ -52,8 +52,8 @@ func pairOrder() Order[Pair] {
 	return Order[Pair]{func(a, b *Pair) int { return Compare(a.Ends()[0], b.Ends()[0]) }, keys}
 }
 
-// Compare puts the flows of one container together. Addresses alone are not enough, because two pods may have the
-// same loopback addresses.
+// Compare puts the flows of one container together. Addresses alone are not enough, because two pods may have
+// the same loopback addresses.
 func Compare(a, b *Flow) int {
 	return cmp.Or(
 		cmp.Compare(a.Labels[0], b.Labels[0]), a.Local.Compare(b.Local), a.Remote.Compare(b.Remote),

@@ -36,7 +36,7 @@ func RoleNames() []string { return Names(datapath.Roles()) }
 
 func ReasonNames() []string { return Names(datapath.Reasons()) }
 
-// Ranked sorts by falling count.
+// Ranked sorts by count, the largest first.
 func Ranked[K ~string](counts map[K]uint64) []Count {
 	views := []Count{}
 	for reason, n := range counts {

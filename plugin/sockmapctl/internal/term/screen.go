@@ -10,19 +10,20 @@ import (
 	"unicode/utf8"
 )
 
-// Screen prints lines of a word and a text.
+// Screen prints lines that consist of a label and a text.
 type Screen struct {
 	out   *bufio.Writer
 	width int // 0: any
 	label int // columns of the words
 }
 
-// NewScreen writes to w, in at most width columns. label is how many of them the labels take.
+// NewScreen writes to w, in at most width columns, of which the labels take label.
 func NewScreen(w io.Writer, width, label int) *Screen {
 	return &Screen{bufio.NewWriter(w), width, label}
 }
 
-// Line prints text behind a label. Long texts go on below; a label of "" goes on with the one before.
+// Line prints text behind a label. A long text continues on the next line; a label of "" continues the entry
+// before.
 func (s *Screen) Line(label, format string, args ...any) {
 	room := s.width - s.label
 	for i, part := range Wrap(Printable(fmt.Sprintf(format, args...)), room) {

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Column says how one column behaves when the terminal is too narrow for all.
+// Column defines a column, and what happens to it on a narrow terminal.
 type Column struct {
 	Title   string
 	Right   bool // numbers
@@ -23,7 +23,7 @@ type Column struct {
 type Table struct {
 	Columns []Column
 	rows    [][]string
-	// paint puts colours around a cell of row and column as it is shown; row -1 has the titles. nil: it is plain.
+	// Paint adds colours to a cell of row and column; row -1 has the titles. nil: no colours.
 	Paint func(row, column int, text string) string
 }
 
@@ -39,7 +39,8 @@ func (t *Table) Add(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
-// Printable keeps what others wrote from steering the terminal, and cells from being empty for awk and eyes.
+// Printable replaces characters that could control the terminal, and returns "-" for an empty cell, which awk
+// would miss.
 func Printable(s string) string {
 	if s == "" {
 		return "-"
@@ -52,7 +53,7 @@ func Printable(s string) string {
 	}, s)
 }
 
-// PrintableLines does the same for text of several lines, such as errors that were joined.
+// PrintableLines cleans text of several lines, such as joined errors.
 func PrintableLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
@@ -61,8 +62,7 @@ func PrintableLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Write prints the table in at most width columns, 0 for as many as it takes. It returns the titles of columns that
-// found no room.
+// Write prints the table in at most width columns; 0: no limit. It returns the titles of omitted columns.
 func (t *Table) Write(w io.Writer, width int, header bool) (left []string, err error) {
 	widths := t.natural()
 	shown := make([]bool, len(t.Columns))
@@ -98,7 +98,7 @@ func (t *Table) natural() []int {
 	return widths
 }
 
-// total adds up what is shown; least says whether columns count as cut to their minimum.
+// total adds up the widths of the columns that are shown; with least, columns count as cut to their minimum.
 func (t *Table) total(widths []int, shown []bool, least bool) int {
 	sum := 0
 	for i, c := range t.Columns {
@@ -134,7 +134,8 @@ func (t *Table) leaveOut(widths []int, shown []bool, width int) (left []string) 
 	return left
 }
 
-// shrink takes from the widest column that may be cut, until all fit. Of equal ones the last: what matters most is first.
+// shrink narrows the widest column that may be cut, until all fit. Of equal ones it narrows the last, because
+// the first columns matter most.
 func (t *Table) shrink(widths []int, shown []bool, width int) {
 	for excess := t.total(widths, shown, false) - width; excess > 0; excess-- {
 		widest := -1
@@ -194,7 +195,7 @@ func cut(s string, width int, keepEnd bool) string {
 	return string(runes[:width-1]) + ellipsis
 }
 
-// optional columns are there when wide, or while watching.
+// With adds columns if yes is true, for columns that only some formats have.
 func (t *Table) With(yes bool, columns ...Column) {
 	if yes {
 		t.Columns = append(t.Columns, columns...)

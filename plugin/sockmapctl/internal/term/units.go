@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Bytes has up to three digits that count: 999 B, 4 KiB, 12.3 MiB, 456 GiB.
+// Bytes has up to three significant digits: 999 B, 4 KiB, 12.3 MiB, 456 GiB.
 func Bytes(n uint64) string {
 	if n < 1024 {
 		return strconv.FormatUint(n, 10) + " B"
@@ -18,7 +18,7 @@ func Bytes(n uint64) string {
 	return value + " " + unit
 }
 
-// CompactBytes is humanBytes as one word, so that awk counts the columns of a table right.
+// CompactBytes is Bytes as one word, so that awk counts the columns of a table right.
 func CompactBytes(n uint64) string { return strings.ReplaceAll(Bytes(n), " ", "") }
 
 // Count is exact up to five digits: 12345, 123k, 1.2M.
@@ -57,7 +57,7 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", s/86400, s/3600%24)
 }
 
-// Share never rounds something to nothing, or almost all to all.
+// Share never rounds a part to 0 %, or an incomplete part to 100 %.
 func Share(part, whole uint64) string {
 	if whole == 0 {
 		return "-"
@@ -76,7 +76,7 @@ func Share(part, whole uint64) string {
 	return strconv.FormatFloat(p, 'f', 1, 64) + " %"
 }
 
-// Number puts a noun behind a count.
+// Number is a count with its noun in the singular or the plural.
 func Number(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// list is the titles and the rows that the screen has room for.
+// list returns the titles and the rows that fit on the screen.
 func (m *model) list() []string {
 	rows := m.rows()
 	room := m.rowsShown()
@@ -35,7 +35,7 @@ func (m *model) list() []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
-// flowList cuts names only where leaving out what matters less does not help.
+// flowList cuts names only if omitting less important columns is not enough.
 func flowList(rows []row, width int) *term.Table {
 	client, server := 18, 22
 	if width < 80 {
@@ -111,7 +111,7 @@ func podList(rows []row) *term.Table {
 	return t
 }
 
-// shareText is whole percents, so that the column does not flicker, and tells nothing that is not so.
+// shareText is in whole percents, so that the column does not flicker; it never rounds to 0 or 100.
 func shareText(r *row) string {
 	s := r.share()
 	switch {

@@ -34,7 +34,7 @@ type model struct {
 	reading                    bool
 }
 
-// point is what the node sent in a second.
+// point has the bytes that the node sent in one second.
 type point struct{ redirected, tcp float64 }
 
 func newModel(read func() Sample, plain bool) *model {
@@ -56,7 +56,7 @@ func (m *model) look() tea.Cmd {
 
 func tick() tea.Cmd { return tea.Tick(interval, func(t time.Time) tea.Msg { return tickMsg(t) }) }
 
-// Init takes the first look.
+// Init reads the first sample.
 func (m *model) Init() tea.Cmd { return tea.Batch(m.look(), tick()) }
 
 // Update is called for keys, sizes, ticks and samples.

@@ -29,7 +29,8 @@ type row struct {
 
 func (r *row) rate() float64 { return r.redirected + r.tcp }
 
-// share is the redirected part of what is sent now, or was sent ever by what is silent; -1 where there is nothing.
+// share is the redirected part of the current rate, or of all bytes if the flow is silent now; -1: nothing
+// was sent.
 func (r *row) share() float64 {
 	switch {
 	case r.rate() > 0:
@@ -40,7 +41,7 @@ func (r *row) share() float64 {
 	return -1
 }
 
-// orders are the orders. Rows that are equal are by name.
+// orders are the ways to sort. Equal rows are sorted by name.
 var orders = []struct {
 	name string
 	by   func(a, b *row) int
@@ -53,7 +54,7 @@ var orders = []struct {
 	{"name", func(a, b *row) int { return 0 }},
 }
 
-// rank puts the smallest share first, and what has sent nothing last.
+// rank puts the smallest share first, and rows that have sent nothing last.
 func (r *row) rank() float64 {
 	if s := r.share(); s >= 0 {
 		return s
@@ -167,7 +168,7 @@ func podRows(flows []live.Flow) []row {
 	return rows
 }
 
-// rankedText is "unread 3, no-peer 1": what is most first.
+// rankedText is "unread 3, no-peer 1", the most frequent first.
 func rankedText(counts map[string]uint64) string {
 	var parts []string
 	for _, c := range live.Ranked(counts) {

@@ -15,13 +15,13 @@ import (
 
 const instead = " (without one: sockmapctl flows --watch)"
 
-// Run shows what read returns, once a second, on the terminal that stdout and the standard input are, until the
+// Run shows what read returns, once a second, on the terminal of stdout and the standard input, until the
 // user quits or ctx ends.
 func Run(ctx context.Context, stdout io.Writer, getenv func(string) string, read func() Sample) error {
 	if err := checkTerminal(stdout, getenv); err != nil {
 		return err
 	}
-	// Signals end it like a key: the terminal is given back as it was.
+	// Signals end it like the key q, and the terminal is restored.
 	p := tea.NewProgram(newModel(read, plainLetters(getenv)), tea.WithOutput(stdout), tea.WithoutSignalHandler())
 	ended := make(chan struct{})
 	defer close(ended)
@@ -36,7 +36,7 @@ func Run(ctx context.Context, stdout io.Writer, getenv func(string) string, read
 	return err
 }
 
-// checkTerminal tells what top cannot draw on.
+// checkTerminal returns an error for a terminal that top cannot draw on.
 func checkTerminal(stdout io.Writer, getenv func(string) string) error {
 	out, ok := stdout.(*os.File)
 	if !ok || !term.IsTerminal(out.Fd()) || !term.IsTerminal(os.Stdin.Fd()) {
@@ -51,7 +51,7 @@ func checkTerminal(stdout io.Writer, getenv func(string) string) error {
 	return nil
 }
 
-// plainLetters reports whether the locale has nothing beyond ASCII.
+// plainLetters reports whether the locale is limited to ASCII.
 func plainLetters(getenv func(string) string) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := getenv(name); v != "" {

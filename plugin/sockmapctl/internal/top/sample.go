@@ -8,7 +8,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// Sample is one look at the node.
+// Sample is the state of the node at one time.
 type Sample struct {
 	At        time.Time
 	Err       error

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// The sixteen colours of the terminal's own theme, so that it can be read on dark and on light ones.
+// Colours of the terminal's own theme, which are legible on dark and on light backgrounds.
 var (
 	titleStyle  = lipgloss.NewStyle().Bold(true)
 	faintStyle  = lipgloss.NewStyle().Faint(true)
@@ -24,7 +24,7 @@ var (
 	cyanStyle   = lipgloss.NewStyle().Foreground(lipgloss.Color("6"))
 )
 
-// headLines and topFoot are the lines above the rows, the titles among them, and below.
+// headLines and topFoot are the numbers of lines above the rows, including the titles, and below them.
 const (
 	headLines = 6
 	footLines = 1
@@ -32,7 +32,7 @@ const (
 
 func (m *model) rowsShown() int { return max(0, m.height-headLines-footLines) }
 
-// View draws the screen, never more than it has room for.
+// View draws the screen within the size of the terminal.
 func (m *model) View() tea.View {
 	lines := m.lines()
 	if len(lines) > m.height {
@@ -51,7 +51,7 @@ func (m *model) View() tea.View {
 	return v
 }
 
-// asciiOnly has one column for one column.
+// asciiOnly replaces each character with one of the same width.
 var asciiOnly = strings.NewReplacer("█", "#", "░", ".", "→", ">", "←", "<", "…", "~", "↑", "^", "↓", "v", "·", "-", "×", "x",
 	"▁", "_", "▂", ".", "▃", "-", "▄", "=", "▅", "+", "▆", "*", "▇", "%")
 
@@ -117,7 +117,7 @@ func (m *model) headline() string {
 	return m.spread(left, right)
 }
 
-// spread puts right at the right edge, where there is room.
+// spread puts right at the right edge, if it fits.
 func (m *model) spread(left, right string) string {
 	free := m.width - ansi.StringWidth(left) - ansi.StringWidth(right)
 	if free < 1 {
@@ -133,7 +133,7 @@ func (m *model) last() point {
 	return m.history[len(m.history)-1]
 }
 
-// labelWidth has the words of the first lines and a rate behind them.
+// labelWidth is the width of the labels of the first lines, with a rate.
 const labelWidth = 24
 
 func (m *model) rateLine() string {
@@ -161,7 +161,7 @@ func (m *model) reasonLine() string {
 	return text + faintStyle.Render("to TCP in the last second: ") + yellowStyle.Render(rankedText(m.fellBack))
 }
 
-// graph has one column for a second, both graphs on one scale: the highest of what is seen.
+// graph has one column for each second. Both graphs have one scale, the maximum of what is visible.
 func (m *model) graph(of func(point) float64, style lipgloss.Style) string {
 	room := min(m.width-labelWidth-2, len(m.history))
 	if room < 1 {
@@ -210,7 +210,7 @@ var helpLines = []string{
 	"  OUT IN   bytes per second that a pod sends and receives, on flows listed here",
 }
 
-// foot tells the keys, the most needed first: a narrow terminal cuts the end.
+// foot lists the keys, the most important first, because a narrow terminal cuts the end.
 func (m *model) foot() string {
 	if m.typing {
 		return cyanStyle.Render("show only: ") + term.Clean(m.filter) + "█" + faintStyle.Render("   enter: keep   esc: show all")

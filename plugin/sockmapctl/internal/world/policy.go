@@ -18,7 +18,7 @@ import (
 	vns "github.com/vishvananda/netns"
 )
 
-// PolicyFacts are for a connection that nobody has made.
+// PolicyFacts are the facts for a connection that does not exist yet.
 func (w *World) PolicyFacts(source, destination Target) (*explain.Facts, error) {
 	f := w.facts()
 	f.Passive, f.Port = &f.Receiver, destination.port
@@ -32,7 +32,7 @@ func (w *World) PolicyFacts(source, destination Target) (*explain.Facts, error) 
 	return f, w.avoided(f, netip.AddrPortFrom(destination.addr, destination.port))
 }
 
-// resolve finds the end behind a target. A loopback address is in the namespace of the other end.
+// resolve finds the end that a target names. A loopback address is in the namespace of the other end.
 func (w *World) resolve(t Target, from *explain.End) (explain.End, error) {
 	switch {
 	case w.problem != "":
@@ -67,7 +67,7 @@ func recordName(r endpoint.Attachment) string {
 }
 
 func (w *World) resolvePod(t Target) (explain.End, error) {
-	// One that is accelerated, or at least alive, before what its predecessor of the same name has left.
+	// An attachment that is accelerated, or at least alive, wins over a dead one of the same name.
 	best := -1
 	rank := func(r endpoint.Attachment) int {
 		switch {
@@ -94,7 +94,8 @@ func (w *World) resolvePod(t Target) (explain.End, error) {
 	return w.recorded(r, cookie, t.text)
 }
 
-// recorded is the end of one record. A declined one has no cookie of its own: it comes from its namespace.
+// recorded is the end of one attachment. A declined one has no netns cookie in the map, so it is read from
+// its namespace.
 func (w *World) recorded(r endpoint.Attachment, cookie uint64, name string) (explain.End, error) {
 	if r.NetNSCookie != 0 {
 		cookie = r.NetNSCookie
@@ -108,7 +109,7 @@ func (w *World) recorded(r endpoint.Attachment, cookie uint64, name string) (exp
 	return e, err
 }
 
-// addressesOf looks into the network namespace of a container. One that is gone has none.
+// addressesOf reads the addresses in the network namespace of a container. A container that is gone has none.
 func addressesOf(r endpoint.Attachment) (addrs []netip.Addr, cookie uint64, err error) {
 	dev, inode, err := netns.Stat(r.NetNSPath)
 	if err != nil || dev != r.NetNSDev || inode != r.NetNSInode {
@@ -143,11 +144,12 @@ func addressesOf(r endpoint.Attachment) (addrs []netip.Addr, cookie uint64, err 
 	return addrs, id.Cookie, nil
 }
 
-// SocketFacts are of a socket that a process has: live ones in the sockhash, or why it is not there.
+// SocketFacts are the facts for a socket of a process: of the flow if it is in the sockhash, otherwise why it
+// is not there.
 func (w *World) SocketFacts(s *explain.Socket, pid int) (*explain.Facts, error) {
 	for i := range w.flows {
 		f := &w.flows[i]
-		// A pod with hostNetwork is known by another key than the host's cookie.
+		// A pod with hostNetwork has another key than the host's netns cookie.
 		mine := f.NetNSCookie == s.NetNSCookie || datapath.IsHostKey(f.NetNSCookie)
 		if mine && f.Local == s.Local && f.Remote == s.Remote {
 			facts, err := w.LiveFacts(f)

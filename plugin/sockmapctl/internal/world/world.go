@@ -21,7 +21,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// World is what explanations are made from. When nothing is loaded, it has nothing but the problem.
+// World has the state that explanations are made from. If nothing is loaded, it only has the error.
 type World struct {
 	problem string
 	d       *datapath.Datapath // nil when there is a problem
@@ -95,7 +95,7 @@ func (w *World) read(ctx context.Context, n *endpoint.Node) (err error) {
 	return nil
 }
 
-// Find lists the live sockets from source to destination, the youngest first.
+// Find returns the live sockets from source to destination, the youngest first.
 func (w *World) Find(source, destination Target) []*live.Flow {
 	at := make(map[datapath.EndKey]*live.Flow, len(w.flows))
 	for i := range w.flows {
@@ -105,7 +105,7 @@ func (w *World) Find(source, destination Target) []*live.Flow {
 	for i := range w.flows {
 		f := &w.flows[i]
 		peer := at[f.Key.Mirror()]
-		// Behind NAT each end has its own idea of where the other is. Either will do.
+		// Behind NAT the two ends see different addresses. Either may match.
 		from := source.isLocal(f) || peer != nil && source.isRemote(peer)
 		to := destination.isRemote(f) || peer != nil && destination.isLocal(peer)
 		if from && to {
@@ -125,7 +125,7 @@ func (w *World) facts() *explain.Facts {
 	}
 }
 
-// LiveFacts are of the socket f.
+// LiveFacts are the facts for the socket f.
 func (w *World) LiveFacts(f *live.Flow) (*explain.Facts, error) {
 	facts := w.facts()
 	own := w.raw[f.Key]
@@ -159,8 +159,8 @@ func (w *World) LiveFacts(f *live.Flow) (*explain.Facts, error) {
 	return facts, w.avoided(facts, to)
 }
 
-// avoided finds why a guard keeps such a connection on TCP: for its server's port, or for where its client
-// connects to.
+// avoided finds the entry of the map avoid that keeps such a connection on TCP: for its server's port, or for
+// the destination of its client.
 func (w *World) avoided(f *explain.Facts, to netip.AddrPort) error {
 	if w.d == nil || f.Passive == nil || f.Port == 0 {
 		return nil
@@ -182,7 +182,7 @@ func (w *World) avoided(f *explain.Facts, to netip.AddrPort) error {
 	return nil
 }
 
-// end is what is known of a network namespace. Cookie 0 is one that is not known.
+// end returns the known facts of a network namespace. Cookie 0 means that it is not known.
 func (w *World) end(cookie uint64, name string) (explain.End, error) {
 	e := explain.End{Name: name, NetNS: cookie, Linked: explain.NotKnown}
 	if cookie == 0 || w.d == nil {
@@ -204,7 +204,7 @@ func (w *World) end(cookie uint64, name string) (explain.End, error) {
 	return e, nil
 }
 
-// fill adds what a record says. Of several attachments of one namespace one that is accelerated counts.
+// fill adds the facts of an attachment. Of several attachments of one namespace, an accelerated one counts.
 func (w *World) fill(e *explain.End, r endpoint.Attachment) {
 	if e.Recorded && e.Declined == "" {
 		return
@@ -228,9 +228,9 @@ func within(path, above string) bool {
 	return path == above || path != "" && strings.HasPrefix(path, strings.TrimSuffix(above, "/")+"/")
 }
 
-// isGuest reports whether a process is in none of the cgroups of the containers of a network namespace: a mesh's proxy that
-// has entered it has its sockets there, and the link of these containers does not see them. It is none where their cgroups
-// cannot be seen from here.
+// isGuest reports whether a process is outside of all cgroups of the containers of a network namespace. A
+// mesh's proxy that has entered the namespace is such a process: the link of these containers does not see
+// its sockets. The result is false if the cgroups are not visible from here.
 func (w *World) isGuest(pid int, cookie uint64) bool {
 	path, ok := cgroupOfProcess(pid)
 	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Attachment) bool {
@@ -251,7 +251,8 @@ func cgroupOfProcess(pid int) (path string, ok bool) {
 	return path, within(path, m.Path)
 }
 
-// linkOfProcess tells whether the cgroup of a process, which need not be where its sockets were made, has a link.
+// linkOfProcess records whether the cgroup of a process has a link. The process's sockets may have been
+// created in another cgroup.
 func (w *World) linkOfProcess(a *explain.End, pid int) {
 	path, ok := cgroupOfProcess(pid)
 	if !ok {
@@ -266,7 +267,8 @@ func (w *World) linkOfProcess(a *explain.End, pid int) {
 	a.Linked, a.Link = explain.Decided, "neither cgroup "+path+" nor one above it has a link"
 }
 
-// WhyNot is the record's reason in words. What was accelerated once, and is not now, has none recorded.
+// WhyNot is the attachment's reason in words. An attachment that was accelerated and no longer is has no
+// recorded reason.
 func WhyNot(r endpoint.Attachment) string {
 	switch why := r.WhyNot(); {
 	case r.Declined != "":
@@ -283,7 +285,7 @@ func WhyNot(r endpoint.Attachment) string {
 	return ""
 }
 
-// Unusable reports whether err tells a state that status shows, rather than a failure to read it.
+// Unusable reports whether err describes a state that status shows, rather than a failure to read it.
 func Unusable(err error) bool {
 	return errors.Is(err, datapath.ErrNotLoaded) || errors.Is(err, datapath.ErrForeignState)
 }
