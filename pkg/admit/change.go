@@ -41,7 +41,8 @@ func (c Call) Differences(attachment endpoint.Attachment) ([]string, error) {
 	case attachment.Policy == nil:
 		return nil, nil // of ABI 1, which did not record policies
 	}
-	return policyDifferences(*attachment.Policy, policyOf(c.Conf, endpoint.Sandbox{PodNamespace: attachment.PodNamespace})), nil
+	return policyDifferences(*attachment.Policy,
+		policyOf(c.Conf, endpoint.Sandbox{PodNamespace: attachment.PodNamespace})), nil
 }
 
 // hazardError returns the HazardError for open hazards that the configuration does not accept.

@@ -10,8 +10,10 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// The configuration takes as many ranges of ports as the programs do: this does not compile if the two differ.
-const _ = uint(datapath.MaxPortRanges-cniconf.MaxPortRanges) + uint(cniconf.MaxPortRanges-datapath.MaxPortRanges)
+// The configuration takes as many ranges of ports as the programs do: this does not compile if the two
+// differ.
+const _ = uint(datapath.MaxPortRanges-cniconf.MaxPortRanges) +
+	uint(cniconf.MaxPortRanges-datapath.MaxPortRanges)
 
 func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
 	peers := map[cniconf.Peers]datapath.Peers{
@@ -28,13 +30,13 @@ func policyOf(conf *cniconf.Conf, sb endpoint.Sandbox) datapath.Policy {
 type PolicyKey struct {
 	Name string
 	Text func(datapath.Policy) string // of its value, for people
-	// Decides reports whether an attachment with the first policy is a reason for the value of the second, which is in
-	// force. nil: if both have the same value.
+	// Decides reports whether an attachment with the first policy is a reason for the value of the second, which
+	// is in force. nil: if both have the same value.
 	Decides func(attachment, inForce datapath.Policy) bool
 }
 
-// PolicyKeys has all of them, in the order of docs/CONFIGURATION.md: sockmapctl policy lists them, and a change of
-// their values is applied to running pods.
+// PolicyKeys has all of them, in the order of docs/CONFIGURATION.md: sockmapctl policy lists them, and a
+// change of their values is applied to running pods.
 var PolicyKeys = []PolicyKey{
 	{"peers", func(p datapath.Policy) string { return p.Peers.String() }, nil},
 	{

@@ -66,7 +66,8 @@ func isChosen(r decline.Reason) bool {
 
 // leftOutTexts say why a pod is left out, and what to do about it.
 var leftOutTexts = map[string]string{
-	ReasonOlder:       "it was started before sockmap was in the list of its network: sockmapctl adopt, or restart it",
+	ReasonOlder: "it was started before sockmap was in the list of its network: " +
+		"sockmapctl adopt, or restart it",
 	ReasonHostNetwork: `it uses the network of the host, and has no annotation sockmap-cni/accelerate: "true"`,
 	ReasonOtherList:   "no network of it has sockmap in its list",
 	ReasonNoNetNS:     "its network namespace cannot be seen from here",
@@ -150,7 +151,8 @@ func (l nodeState) statuses() []PodStatus {
 }
 
 // readAttachments reads the attachments from all state directories that entries name, by sandbox ID.
-func (a *Adopter) readAttachments(ctx context.Context, confs []*cniconf.Conf) (map[string][]endpoint.Attachment, error) {
+func (a *Adopter) readAttachments(ctx context.Context,
+	confs []*cniconf.Conf) (map[string][]endpoint.Attachment, error) {
 	all := map[string][]endpoint.Attachment{}
 	var errs []error
 	seen := map[string]bool{}
@@ -232,7 +234,8 @@ func attachmentsOf(p pods.Pod, confs []*cniconf.Conf) (all []configuredAttachmen
 		}
 	}
 	if len(p.Attachments) == 0 && len(confs) == 1 {
-		all = append(all, configuredAttachment{pods.Attachment{Network: confs[0].Name, IfName: firstInterface}, confs[0]})
+		all = append(all, configuredAttachment{pods.Attachment{Network: confs[0].Name, IfName: firstInterface},
+			confs[0]})
 	}
 	return all
 }
@@ -248,7 +251,8 @@ func hostAttachment(confs []*cniconf.Conf) []configuredAttachment {
 	if len(confs) == 0 {
 		return nil
 	}
-	return []configuredAttachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork}, confs[0]}}
+	return []configuredAttachment{{pods.Attachment{Network: endpoint.HostNetwork, IfName: endpoint.HostNetwork},
+		confs[0]}}
 }
 
 // StatusOf is Status for the pods that wanted selects.

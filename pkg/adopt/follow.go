@@ -66,7 +66,9 @@ func (a *Adopter) followPod(ctx context.Context, p pods.Pod, l nodeState) (what 
 }
 
 func findAttachment(own []endpoint.Attachment, at configuredAttachment) (r endpoint.Attachment, ok bool) {
-	i := slices.IndexFunc(own, func(r endpoint.Attachment) bool { return r.OfNetwork(at.Network) && r.IfName == at.IfName })
+	i := slices.IndexFunc(own, func(r endpoint.Attachment) bool {
+		return r.OfNetwork(at.Network) && r.IfName == at.IfName
+	})
 	if i < 0 {
 		return r, false
 	}

@@ -52,7 +52,8 @@ func (a *Adopter) Policies(ctx context.Context, wanted func(pods.Pod) bool) ([]P
 	return all, errors.Join(errs...)
 }
 
-func (a *Adopter) policyOfPod(ctx context.Context, p pods.Pod, own []endpoint.Attachment, confs []*cniconf.Conf) (Policy, error) {
+func (a *Adopter) policyOfPod(ctx context.Context, p pods.Pod, own []endpoint.Attachment,
+	confs []*cniconf.Conf) (Policy, error) {
 	policy := Policy{Pod: p}
 	w := policySources{attachments: own}
 	for _, at := range attachmentsOf(p, confs) {

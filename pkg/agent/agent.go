@@ -205,8 +205,8 @@ func (a *Agent) checkDirs() error {
 	for _, dir := range []string{a.Installer.BinDir, a.Installer.ConfDir} {
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil && st.Nlink == 0 {
-			return fmt.Errorf("%s was removed on the host, and this container still has the removed one mounted (start this "+
-				"container again)", dir)
+			return fmt.Errorf("%s was removed on the host, and this container still has the removed one mounted "+
+				"(start this container again)", dir)
 		}
 	}
 	return nil
@@ -249,7 +249,8 @@ func (a *Agent) otherHolder(ctx context.Context) string {
 		a.claim = nil
 	}
 	host, _ := os.Hostname()
-	claim, err := a.Installer.TakeClaim(ctx, fmt.Sprintf("agent %s of %s, process %d", version.String(), host, os.Getpid()))
+	claim, err := a.Installer.TakeClaim(ctx, fmt.Sprintf("agent %s of %s, process %d", version.String(), host,
+		os.Getpid()))
 	if err == nil {
 		a.claim = claim
 	}
@@ -295,7 +296,8 @@ func (a *Agent) chain(ctx context.Context, errBinary, errLoad error) error {
 	}
 	c, err := a.Installer.Chain(ctx)
 	for _, s := range c.Skipped {
-		a.report("skipped "+s.Path, s.Err, "containerd loads no network at all while this file sorts before the others")
+		a.report("skipped "+s.Path, s.Err, "containerd loads no network at all while this file sorts before the "+
+			"others")
 	}
 	if errors.Is(err, errHeld) {
 		a.health.set(partNetwork, errNotChained)

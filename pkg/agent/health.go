@@ -36,7 +36,7 @@ const (
 	partBinary   = "binary"              // the plugin is where runtimes find it
 	partPrograms = endpoint.PartPrograms // the programs are loaded
 	partNetwork  = "network"             // the entry is in the network configuration
-	partGone     = "uninstalled"         // none of them exists any more: the only part of an agent with Uninstalling
+	partGone     = "uninstalled"         // none of them exists: the only part of an agent with Uninstalling
 )
 
 // part is one condition of being ready.
@@ -133,7 +133,8 @@ func (a *Agent) partStatuses() []partStatus {
 	}
 	list := make([]partStatus, 0, len(parts()))
 	for _, p := range parts() {
-		v := partStatus{name: p.name, counts: p.means == ReadyInstalled || a.ReadyMeans == ReadyAccelerating, err: node[p.name]}
+		v := partStatus{name: p.name, counts: p.means == ReadyInstalled || a.ReadyMeans == ReadyAccelerating,
+			err: node[p.name]}
 		// What the agent has recorded says more than the state of the node: for example, that loaded programs
 		// could not be replaced.
 		if p.means == ReadyInstalled {

@@ -50,7 +50,8 @@ func (c *cachedAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer must be called by one goroutine at a time.
 func (c *cachedAnswers) answer(r *http.Request) *recordedAnswer {
 	form, asked := &c.forms[0], r.Clone(r.Context())
-	asked.Header, asked.URL = http.Header{}, &url.URL{Path: r.URL.Path} // a query would apply to the response of all clients
+	// No query, because it would apply to the response of all clients.
+	asked.Header, asked.URL = http.Header{}, &url.URL{Path: r.URL.Path}
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		form = &c.forms[1]
 		asked.Header.Set("Accept-Encoding", "gzip")

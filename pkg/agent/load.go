@@ -44,7 +44,8 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	}
 	if err == nil && !errors.Is(stays, errNoPlugin) {
 		_, errHelpers := a.Node.RefreshHelpers(ctx)
-		a.report("helpers", errHelpers, "conntrack helpers that were loaded since are not taken into account, and their ports are accelerated")
+		a.report("helpers", errHelpers, "conntrack helpers that were loaded since are not taken into account, "+
+			"and their ports are accelerated")
 	}
 	a.health.set(partPrograms, cmp.Or(err, stays))
 	a.report("load", withoutAge(err), "containers cannot be accelerated")
@@ -76,7 +77,8 @@ func (a *Agent) resize(ctx context.Context) error {
 // logUpgrade logs what an upgrade has done.
 func (a *Agent) logUpgrade(up endpoint.UpgradePlan) {
 	if up.Done {
-		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Kind), "cgroups", up.Cgroups)
+		a.log().Info("upgraded the programs", "from", up.From, "to", up.To, "change", string(up.Kind), "cgroups",
+			up.Cgroups)
 	}
 }
 
@@ -113,7 +115,8 @@ func (a *Agent) logPostponed(up endpoint.UpgradePlan) {
 // loadUnloaded loads the programs if nothing is loaded.
 func (a *Agent) loadUnloaded(ctx context.Context) (stays, err error) {
 	stays = a.tryPlugin(ctx)
-	a.report("plugin", stays, "nothing is loaded; the installed plugin stays, and loads the programs of its own version")
+	a.report("plugin", stays, "nothing is loaded; the installed plugin stays, and loads the programs of its "+
+		"own version")
 	if stays != nil {
 		return stays, nil
 	}
@@ -140,7 +143,8 @@ func (a *Agent) unloadedOnRequest(err error) bool {
 	unloaded := errors.Is(err, endpoint.ErrUnloadedOnRequest)
 	switch {
 	case unloaded && a.reported.changed(subject, err.Error()):
-		a.log().Warn("the programs are not loaded until a container is added or somebody asks for it", "reason", err)
+		a.log().Warn("the programs are not loaded until a container is added or somebody asks for it", "reason",
+			err)
 	case !unloaded && a.reported.changed(subject, ""):
 		a.log().Info("resolved", "subject", subject)
 	}
@@ -191,7 +195,8 @@ func (a *Agent) logLoaded() {
 	for _, p := range a.Node.Parts(a.Installer.Entry.Conf.HazardsAccepted()...) {
 		var open *endpoint.HazardError
 		if errors.As(p.Err, &open) {
-			a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: sockmapctl doctor",
+			a.log().Warn("containers are declined because of hazards of this kernel, unless they are accepted; see: "+
+				"sockmapctl doctor",
 				"hazards", open.Hazards.String())
 		}
 	}

@@ -27,7 +27,8 @@ var (
 	descReady = prometheus.NewDesc("sockmap_agent_ready",
 		"1 while /readyz answers 200: each part that counts is as it should be, see --ready-means.", nil, nil)
 	descPart = prometheus.NewDesc("sockmap_agent_part_ready",
-		"1 while this part is as it should be, whether it counts for sockmap_agent_ready or not.", []string{"part"}, nil)
+		"1 while this part is as it should be, whether it counts for sockmap_agent_ready or not.", []string{"part"},
+		nil)
 	descRepairs = prometheus.NewDesc("sockmap_agent_repairs_total",
 		"How often another component undid the installation.", nil, nil)
 	descFailures = prometheus.NewDesc("sockmap_agent_failures_total",
@@ -35,12 +36,14 @@ var (
 	descReaped = prometheus.NewDesc("sockmap_agent_reaped_total",
 		"Attachments, links and endpoints removed because their container was gone.", nil, nil)
 	descAdopted = prometheus.NewDesc("sockmap_agent_adopted_total",
-		"Pods that ran before the installation and were given what their ADD would have, accelerated or not.", nil, nil)
+		"Pods that ran before the installation and were given what their ADD would have, accelerated or not.", nil,
+		nil)
 	descPods = prometheus.NewDesc("sockmap_pods",
-		"Pods of this node that the container runtime knows, by state and by the reason why they are not accelerated; "+
-			"the reason is empty if they are.", []string{"state", "reason"}, nil)
+		"Pods of this node that the container runtime knows, by state and by the reason why they are not "+
+			"accelerated; the reason is empty if they are.", []string{"state", "reason"}, nil)
 	descLooked = prometheus.NewDesc("sockmap_agent_pods_looked_timestamp_seconds",
-		"When the agent last saw all pods of this node, in Unix time; 0: never, and there are no series of sockmap_pods.", nil, nil)
+		"When the agent last saw all pods of this node, in Unix time; 0: never, and there are no series of "+
+			"sockmap_pods.", nil, nil)
 	descPolling = prometheus.NewDesc("sockmap_agent_polling",
 		"1 while directories cannot be watched and are read every few seconds instead.", nil, nil)
 )
@@ -50,7 +53,8 @@ func Describe(ch chan<- *prometheus.Desc) { collector{}.Describe(ch) }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descPart, descRepairs, descFailures, descReaped, descAdopted, descPolling, descPods, descLooked} {
+	for _, d := range []*prometheus.Desc{descReady, descPart, descRepairs, descFailures, descReaped, descAdopted,
+		descPolling, descPods, descLooked} {
 		ch <- d
 	}
 }

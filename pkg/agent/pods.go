@@ -131,14 +131,16 @@ func fromRuntime(p pods.Pod) bool { return p.From != pods.FromProcesses }
 
 func (a *Agent) logFollowed(c adopt.Change) {
 	for _, what := range c.What {
-		a.log().Info("a running pod follows its configuration", "pod", c.Pod.String(), "container", c.Pod.ID, "change", what)
+		a.log().Info("a running pod follows its configuration", "pod", c.Pod.String(), "container", c.Pod.ID,
+			"change", what)
 	}
 }
 
 func (a *Agent) logAdopted(s adopt.PodStatus) {
 	if s.Adopted {
 		a.counters.adopt()
-		a.log().Info("adopted a pod that ran before", "pod", s.String(), "container", s.ID, "state", string(s.State),
+		a.log().Info("adopted a pod that ran before", "pod", s.String(), "container", s.ID, "state",
+			string(s.State),
 			"reason", s.Reason)
 	}
 }

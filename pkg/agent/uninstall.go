@@ -60,7 +60,8 @@ func (a *Agent) uninstall() error {
 	if a.Uninstalling && !done.Changed() {
 		return nil // nothing has changed since the last round
 	}
-	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded", done.Unloaded,
+	a.log().Info("uninstalled", "unchained", done.Unchained, "givenBack", done.GivenBack, "unloaded",
+		done.Unloaded,
 		"unloadedFrom", done.UnloadedFrom,
 		"undrained", done.Undrained, "binaryRemoved", done.Binary, "stubFor", len(done.Stub))
 	return nil

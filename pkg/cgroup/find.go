@@ -20,10 +20,11 @@ const (
 	SourceRoot          Source = "cgroup2 root"
 )
 
-// sources are the ways in which runtimes identify the cgroup of a container, in the order in which Find tries them. To
-// support another runtime, add a constant above and a row at the end: the part of the request that the runtime
-// provides, and a function that returns the cgroup. For a path relative to the mount that is known, that is t.use, and
-// t.firstUsable for a few; both refuse a path that leads out of the mount. A longer search has a file of its own.
+// sources are the ways in which runtimes identify the cgroup of a container, in the order in which Find tries
+// them. To support another runtime, add a constant above and a row at the end: the part of the request that
+// the runtime provides, and a function that returns the cgroup. For a path relative to the mount that is
+// known, that is t.use, and t.firstUsable for a few; both refuse a path that leads out of the mount. A longer
+// search has a file of its own.
 var sources = []struct {
 	name  Source
 	value func(Request) string
@@ -49,8 +50,8 @@ type Request struct {
 	Runtime  string // runtimeConfig.cgroupPath
 	PodUID   string // K8S_POD_UID of CNI_ARGS
 	NetNS    string // CNI_NETNS
-	// ContainerID is CNI_CONTAINERID, the sandbox. No source uses it today: podman creates the cgroups that are named
-	// after it only when its ADD is over.
+	// ContainerID is CNI_CONTAINERID, the sandbox. No source uses it today: podman creates the cgroups that are
+	// named after it only when its ADD is over.
 	ContainerID string
 }
 
@@ -66,12 +67,12 @@ type Found struct {
 // errNotGiven is the note on a source for which the runtime provides no value.
 var errNotGiven = errors.New("not given")
 
-// Find finds the cgroup of a container. For a container of a pod it is the cgroup of the pod, which contains all
-// containers of the network namespace. The sources are tried in the order of the Source constants. An error of a source
-// is added to the notes and the next source is tried; the last one is the root of m.
+// Find finds the cgroup of a container. For a container of a pod it is the cgroup of the pod, which contains
+// all containers of the network namespace. The sources are tried in the order of the Source constants. An
+// error of a source is added to the notes and the next source is tried; the last one is the root of m.
 //
-// Only a configured cgroup that cannot be used is an error: fs.ErrNotExist, ErrRoot, ErrOwn or another refusal. If m is
-// not cgroup2, Find returns ErrNotCgroup2.
+// Only a configured cgroup that cannot be used is an error: fs.ErrNotExist, ErrRoot, ErrOwn or another
+// refusal. If m is not cgroup2, Find returns ErrNotCgroup2.
 func Find(m Mount, r Request) (Found, error) {
 	t, err := openTree(m)
 	if err != nil {
@@ -81,7 +82,8 @@ func Find(m Mount, r Request) (Found, error) {
 	if r.Explicit != "" {
 		c, err := t.byPath(r.Explicit)
 		if err != nil {
-			return Found{}, fmt.Errorf("use configured cgroupPath %q: %w (correct it, or leave it out to have the cgroup found)",
+			return Found{}, fmt.Errorf("use configured cgroupPath %q: %w (correct it, or leave it out to have the "+
+				"cgroup found)",
 				r.Explicit, err)
 		}
 		return c.found(SourceConfiguration, t.notes), nil

@@ -67,7 +67,8 @@ func MountPrivate(dir string) (Mount, error) {
 	}
 	// mount(2) would follow a symbolic link.
 	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
-		return Mount{}, fmt.Errorf("mount cgroup2 on %q: is not a directory (remove it): %w", dir, errors.Join(err, unix.ENOTDIR))
+		return Mount{}, fmt.Errorf("mount cgroup2 on %q: is not a directory (remove it): %w", dir,
+			errors.Join(err, unix.ENOTDIR))
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return Mount{}, fmt.Errorf("make mount point for cgroup2: %w", err)
@@ -123,7 +124,8 @@ func OpenOwnRoot() (*os.File, error) {
 	if err := unix.FsconfigCreate(making); err != nil {
 		return nil, fmt.Errorf("mount own part of cgroup2: %w", err)
 	}
-	mounted, err := unix.Fsmount(making, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	mounted, err := unix.Fsmount(making, unix.FSMOUNT_CLOEXEC,
+		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("mount own part of cgroup2: %w", err)
 	}

@@ -25,7 +25,8 @@ func (w walk) find() (string, error) {
 	queue := []string{"."}
 	for read := 0; len(queue) > 0; read++ {
 		if read == w.dirs || time.Now().After(w.deadline) {
-			return "", fmt.Errorf("%w among the first %d cgroups with children, where the search gave up", fs.ErrNotExist, read)
+			return "", fmt.Errorf("%w among the first %d cgroups with children, where the search gave up",
+				fs.ErrNotExist, read)
 		}
 		dir := queue[0]
 		queue = queue[1:]

@@ -4,8 +4,8 @@ package cniconf
 
 import "strings"
 
-// Identity is the pod's identity by CNI_ARGS. A field is "" if the runtime passed nothing, or something that cannot be a
-// name. None of it is proof: a runtime may pass a container's name as the pod's.
+// Identity is the pod's identity by CNI_ARGS. A field is "" if the runtime passed nothing, or something that
+// cannot be a name. None of it is proof: a runtime may pass a container's name as the pod's.
 type Identity struct {
 	PodNamespace, PodName, PodUID, InfraContainerID string
 }
@@ -18,9 +18,10 @@ const (
 	MaxInfraContainerID = 127
 )
 
-// ParseArgs reads CNI_ARGS, "KEY=VALUE;KEY=VALUE". It never fails, because the variable is informal and each runtime
-// fills it in its own way; it returns warnings for the log. A value that is too long, or has characters that no name
-// has, is dropped and not cut: two namespaces must not become equal when their ends are cut off.
+// ParseArgs reads CNI_ARGS, "KEY=VALUE;KEY=VALUE". It never fails, because the variable is informal and each
+// runtime fills it in its own way; it returns warnings for the log. A value that is too long, or has
+// characters that no name has, is dropped and not cut: two namespaces must not become equal when their ends
+// are cut off.
 func ParseArgs(cniArgs string) (Identity, []string) {
 	var id Identity
 	var warnings []string
@@ -38,10 +39,12 @@ func ParseArgs(cniArgs string) (Identity, []string) {
 		switch {
 		case field == nil, val == "":
 		case len(val) > longest:
-			warnings = appendWarning(warnings, "CNI_ARGS: %s=%s is ignored: longer than %d bytes", key, quoted(val), longest)
+			warnings = appendWarning(warnings, "CNI_ARGS: %s=%s is ignored: longer than %d bytes", key, quoted(val),
+				longest)
 		case !isName(val):
 			warnings = appendWarning(warnings,
-				"CNI_ARGS: %s=%s is ignored: not letters, digits, '.', '_' and '-' after a letter or digit", key, quoted(val))
+				"CNI_ARGS: %s=%s is ignored: not letters, digits, '.', '_' and '-' after a letter or digit", key,
+				quoted(val))
 		default:
 			*field = val
 		}
@@ -64,8 +67,8 @@ func (id *Identity) field(key string) (field *string, longest int) {
 	return nil, 0
 }
 
-// isName accepts what CNI accepts as a container ID. The values are used in paths and metric labels: no slash, no quote,
-// no control character, and not "..".
+// isName accepts what CNI accepts as a container ID. The values are used in paths and metric labels: no
+// slash, no quote, no control character, and not "..".
 func isName(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

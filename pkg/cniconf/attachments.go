@@ -4,14 +4,15 @@ package cniconf
 
 import "encoding/json"
 
-// Keys of the list that GC gets. The first release of specification 1.1 printed the older name; libcni sends both.
+// Keys of the list that GC gets. The first release of specification 1.1 printed the older name; libcni sends
+// both.
 const (
 	keyValidAttachments      = "cni.dev/valid-attachments"
 	keyValidAttachmentsOlder = "cni.dev/attachments"
 )
 
-// attachments fills in ValidAttachments. If it cannot parse the list, it leaves it nil, never empty: GC removes what is
-// not listed, so a list misread as empty would decline every running container.
+// attachments fills in ValidAttachments. If it cannot parse the list, it leaves it nil, never empty: GC
+// removes what is not listed, so a list misread as empty would decline every running container.
 func (p *parser) attachments(values map[string]json.RawMessage) {
 	for _, name := range []string{keyValidAttachments, keyValidAttachmentsOlder} {
 		raw, present := values[name]

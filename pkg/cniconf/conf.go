@@ -4,9 +4,9 @@
 // and CNI_ARGS. It is pure: it reads no file, no environment and no clock, so that its
 // results depend on its input only.
 //
-// The configuration has two sources, which are treated differently. The operator's conflist is checked, and all wrong
-// values are reported together. Additions of the runtime or of a pod's author (capabilities, annotations, CNI_ARGS)
-// never fail a pod: wrong ones are dropped with a warning.
+// The configuration has two sources, which are treated differently. The operator's conflist is checked, and
+// all wrong values are reported together. Additions of the runtime or of a pod's author (capabilities,
+// annotations, CNI_ARGS) never fail a pod: wrong ones are dropped with a warning.
 package cniconf
 
 import (
@@ -22,8 +22,8 @@ type Attachment struct {
 	IfName      string `json:"ifname"`
 }
 
-// Parse reads a configuration and checks every value. The error is a *SyntaxError, or joins one *FieldError per
-// wrong value; the Conf is nil then.
+// Parse reads a configuration and checks every value. The error is a *SyntaxError, or joins one *FieldError
+// per wrong value; the Conf is nil then.
 func Parse(stdin []byte) (*Conf, error) {
 	p, err := parse(stdin)
 	if err != nil {
@@ -35,9 +35,10 @@ func Parse(stdin []byte) (*Conf, error) {
 	return p.conf, nil
 }
 
-// ParseLenient reads a configuration for the verbs that must work with any configuration: a container whose DEL fails
-// because of a typing error cannot be removed. A wrong value becomes a warning and its key keeps the default.
-// The Conf is never nil; the error is nil or a *SyntaxError, and the Conf holds only defaults then.
+// ParseLenient reads a configuration for the verbs that must work with any configuration: a container whose
+// DEL fails because of a typing error cannot be removed. A wrong value becomes a warning and its key keeps
+// the default. The Conf is never nil; the error is nil or a *SyntaxError, and the Conf holds only defaults
+// then.
 func ParseLenient(stdin []byte) (*Conf, error) {
 	p, err := parse(stdin)
 	if err != nil {
@@ -81,8 +82,8 @@ func parse(stdin []byte) (*parser, error) {
 	return p, nil
 }
 
-// unknown warns about keys that are not read. They are no error: a conflist for a newer version must not stop pods on a
-// node that has an older one.
+// unknown warns about keys that are not read. They are no error: a conflist for a newer version must not stop
+// pods on a node that has an older one.
 func (p *parser) unknown(found []member) {
 	var known, own []string
 	for _, k := range protocolKeys() {

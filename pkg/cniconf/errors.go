@@ -27,7 +27,8 @@ type SyntaxError struct {
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("decode configuration: line %d, column %d (byte %d): %v", e.Line, e.Column, e.Offset, e.Err)
+	return fmt.Sprintf("decode configuration: line %d, column %d (byte %d): %v", e.Line, e.Column, e.Offset,
+		e.Err)
 }
 
 // Unwrap returns what the decoder said.

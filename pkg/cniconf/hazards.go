@@ -34,7 +34,8 @@ func (v value) hazards() {
 
 func (v value) guards() {
 	known := hazard.GuardNames()
-	names, ok := v.names(func(name string) bool { return slices.Contains(known, name) }, "one of "+strings.Join(known, ", "))
+	names, ok := v.names(func(name string) bool { return slices.Contains(known, name) },
+		"one of "+strings.Join(known, ", "))
 	if ok {
 		v.conf.Guards = append([]string{}, names...) // unlike nil, an empty list is none at all
 	}
@@ -59,11 +60,13 @@ func (v value) names(known func(string) bool, allowed string) (names []string, o
 
 // GuardsOff returns the names of the guards that are not to run, in the order of hazard.Guards.
 func (c *Conf) GuardsOff() []string {
-	return slices.DeleteFunc(hazard.GuardNames(), func(name string) bool { return slices.Contains(c.Guards, name) })
+	return slices.DeleteFunc(hazard.GuardNames(),
+		func(name string) bool { return slices.Contains(c.Guards, name) })
 }
 
-// HazardsAccepted returns the names of the hazards that this call may meet: those of acceptHazards, and those of
-// hazard.ScopePod in the pod's annotation. Each is listed once, in the order of hazard.Table; "all" is written out.
+// HazardsAccepted returns the names of the hazards that this call may meet: those of acceptHazards, and those
+// of hazard.ScopePod in the pod's annotation. Each is listed once, in the order of hazard.Table; "all" is
+// written out.
 func (c *Conf) HazardsAccepted() []string {
 	byPod := splitList(c.Annotations[AnnotationAcceptHazards])
 	var accepted []string
@@ -86,7 +89,8 @@ func (c *Conf) checkAcceptHazards() {
 		case name == hazard.All, h.Scope == hazard.ScopePod:
 		case ok && slices.Contains(c.HazardsAccepted(), name): // by the key
 		case ok:
-			c.warn("annotation %s: %s is ignored, it is a hazard of the node, which only the key acceptHazards can accept",
+			c.warn("annotation %s: %s is ignored, it is a hazard of the node, which only the key acceptHazards can "+
+				"accept",
 				AnnotationAcceptHazards, quoted(name))
 		default:
 			c.warn("annotation %s: %s is ignored, it is not one of %s", AnnotationAcceptHazards, quoted(name),

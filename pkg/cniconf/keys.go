@@ -56,8 +56,8 @@ type Conf struct {
 	Enabled  bool // before annotations, see Accelerate
 	Required bool
 
-	// CgroupPath is a directory below the cgroup2 mount ("/kubepods/pod1") or an absolute path of the file system,
-	// cleaned; "" when the cgroup is to be discovered.
+	// CgroupPath is a directory below the cgroup2 mount ("/kubepods/pod1") or an absolute path of the file
+	// system, cleaned; "" when the cgroup is to be discovered.
 	CgroupPath string
 	BPFFSPath  string // absolute, cleaned, no component with a dot
 
@@ -77,24 +77,24 @@ type Conf struct {
 	LogLevel slog.Level
 	LogFile  string // absolute, or "" for standard error
 
-	// RuntimeCgroupPath is runtimeConfig.cgroupPath, unchanged and unchecked: runtimes disagree on its form, and its
-	// meaning depends on the cgroup hierarchy.
+	// RuntimeCgroupPath is runtimeConfig.cgroupPath, unchanged and unchecked: runtimes disagree on its form, and
+	// its meaning depends on the cgroup hierarchy.
 	RuntimeCgroupPath string
 	Annotations       map[string]string // of the pod, when the runtime passes them; nil otherwise
 
-	// PrevResult holds the bytes of standard input unchanged, because decoding a result into a struct drops unknown keys
-	// and rounds big numbers. nil when absent or null.
+	// PrevResult holds the bytes of standard input unchanged, because decoding a result into a struct drops
+	// unknown keys and rounds big numbers. nil when absent or null.
 	PrevResult json.RawMessage
 
-	// ValidAttachments lists what GC must keep. nil means that the runtime passed no list. An empty list means that
-	// nothing of this network is alive.
+	// ValidAttachments lists what GC must keep. nil means that the runtime passed no list. An empty list means
+	// that nothing of this network is alive.
 	ValidAttachments *[]Attachment
 
 	Warnings []string // for the log: what was ignored, and why
 }
 
-// key is one member of the configuration object. The row of docs/CONFIGURATION.md and the property in the chart's
-// values.schema.json are written from it: go test ./pkg/cniconf -update
+// key is one member of the configuration object. The row of docs/CONFIGURATION.md and the property in the
+// chart's values.schema.json are written from it: go test ./pkg/cniconf -update
 type key struct {
 	name    string
 	kind    string // of values, for the documentation
@@ -123,15 +123,17 @@ const (
 	schemaPorts        = `{ "type": "array", "items": { "$ref": "#/definitions/portRange" } }`
 )
 
-// keys is the plugin's own part of the configuration, in the order of the documentation, in which wrong values are reported.
+// keys is the plugin's own part of the configuration, in the order of the documentation, in which wrong
+// values are reported.
 func keys() []key {
 	return []key{
 		boolean("enabled", true, func(c *Conf) *bool { return &c.Enabled }),
 		boolean("required", false, func(c *Conf) *bool { return &c.Required }),
 		{
-			name: "cgroupPath", kind: "string", def: `""`, allowed: `"" or an absolute path other than "/", without ".."`,
-			schema: schemaOptionalPath,
-			set:    func(v value) { v.path(&v.conf.CgroupPath, true, notRoot) },
+			name: "cgroupPath", kind: "string", def: `""`,
+			allowed: `"" or an absolute path other than "/", without ".."`,
+			schema:  schemaOptionalPath,
+			set:     func(v value) { v.path(&v.conf.CgroupPath, true, notRoot) },
 		},
 		{
 			name: "bpffsPath", kind: "string", def: strconv.Quote(DefaultBPFFSPath),
@@ -148,7 +150,8 @@ func keys() []key {
 		number("natRefreshSeconds", DefaultNATRefreshSeconds, minNATRefresh, maxNATRefresh,
 			func(c *Conf) *uint32 { return &c.NATRefreshSeconds }, notes{"", "0: off"}),
 		choice("coexist", func(c *Conf) *Coexist { return &c.Coexist }, CoexistYield, CoexistShare),
-		choice("conntrackHelpers", func(c *Conf) *Helpers { return &c.ConntrackHelpers }, HelpersAvoid, HelpersIgnore),
+		choice("conntrackHelpers", func(c *Conf) *Helpers { return &c.ConntrackHelpers }, HelpersAvoid,
+			HelpersIgnore),
 		choice("peers", func(c *Conf) *Peers { return &c.Peers }, PeersNode, PeersNamespace, PeersPod),
 		{
 			name: "ports", kind: "object", def: "{}", allowed: "an object with the lists include and exclude",
@@ -161,9 +164,10 @@ func keys() []key {
 			set: value.hazards, // the chart has it as cni.acceptHazards
 		},
 		{
-			name: "guards", kind: "list of strings", def: jsonList(hazard.GuardNames()), allowed: "a list of names of guards",
-			schema: `{ "type": "array", "items": { "enum": ` + jsonList(hazard.GuardNames()) + ` } }`,
-			set:    value.guards,
+			name: "guards", kind: "list of strings", def: jsonList(hazard.GuardNames()),
+			allowed: "a list of names of guards",
+			schema:  `{ "type": "array", "items": { "enum": ` + jsonList(hazard.GuardNames()) + ` } }`,
+			set:     value.guards,
 		},
 		{
 			name: "logLevel", kind: "string", def: `"info"`, allowed: "one of debug, info, warn, error",

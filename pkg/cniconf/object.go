@@ -9,8 +9,8 @@ import (
 )
 
 // member is one name and value of a JSON object. Objects are read member by member, not into structs: names
-// count as written (encoding/json would take "Enabled" for "enabled"), unknown and repeated ones are seen, and
-// the bytes of each value are kept.
+// count as written (encoding/json would take "Enabled" for "enabled"), unknown and repeated ones are seen,
+// and the bytes of each value are kept.
 type member struct {
 	name  string
 	value json.RawMessage

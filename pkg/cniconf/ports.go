@@ -12,13 +12,14 @@ import (
 // MaxPortRanges is how many ranges each list may come to once joined; the programs walk them for each flow.
 const MaxPortRanges = 16
 
-// Ports chooses flows by the port that the passive end listens on. A port is in when Include is empty or has it,
-// and Exclude does not. Both lists are sorted and no two of their ranges overlap or adjoin.
+// Ports chooses flows by the port that the passive end listens on. A port is in when Include is empty or has
+// it, and Exclude does not. Both lists are sorted and no two of their ranges overlap or adjoin.
 type Ports struct {
 	Include, Exclude []PortRange
 }
 
-// PortRange is written as the configuration has it: "80" or "8000-8999". First is at least 1 and at most Last.
+// PortRange is written as the configuration has it: "80" or "8000-8999". First is at least 1 and at most
+// Last.
 type PortRange = portrange.Range
 
 func (v value) ports() {

@@ -18,7 +18,7 @@ const (
 // Annotations of a pod that the plugin reads.
 const (
 	AnnotationAccelerate    = "sockmap-cni/accelerate"     // "true" or "false": overrides enabled
-	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // names of hazards of hazard.ScopePod or "all", comma separated
+	AnnotationAcceptHazards = "sockmap-cni/accept-hazards" // hazards of hazard.ScopePod or "all", by commas
 
 	annotationPrefix = "sockmap-cni/"
 )
@@ -34,8 +34,9 @@ func (c *Conf) Accelerate() (on bool, source string) {
 	return c.Enabled, "configuration"
 }
 
-// ForPod is the configuration of one container as its runtime would have passed it: c without what it was passed for another,
-// and with these annotations and runtimeConfig.cgroupPath, which may be empty. c itself does not change.
+// ForPod is the configuration of one container as its runtime would have passed it: c without what it was
+// passed for another, and with these annotations and runtimeConfig.cgroupPath, which may be empty. c itself
+// does not change.
 func (c *Conf) ForPod(annotations map[string]string, cgroupPath string) *Conf {
 	own := *c
 	own.Annotations, own.RuntimeCgroupPath = maps.Clone(annotations), cgroupPath
@@ -44,8 +45,8 @@ func (c *Conf) ForPod(annotations map[string]string, cgroupPath string) *Conf {
 	return &own
 }
 
-// capabilities are read by the runtime. It silently ignores one that it does not know, so a typing error in one of ours
-// would go unnoticed: warn about near misses.
+// capabilities are read by the runtime. It silently ignores one that it does not know, so a typing error in
+// one of ours would go unnoticed: warn about near misses.
 func (v value) capabilities() {
 	asked, _ := members(v.raw)
 	ours := []string{CapabilityCgroupPath, CapabilityPodAnnotations}
@@ -56,8 +57,8 @@ func (v value) capabilities() {
 	}
 }
 
-// runtimeConfig comes from the runtime, and its annotations from the pod's author: nothing in it may keep a pod from
-// starting.
+// runtimeConfig comes from the runtime, and its annotations from the pod's author: nothing in it may keep a
+// pod from starting.
 func (v value) runtimeConfig() {
 	found, ok := members(v.raw)
 	if !ok {
@@ -79,7 +80,8 @@ func (v value) runtimeConfig() {
 	}
 }
 
-// annotations drops single values that are no strings, so that a runtime's mistake in one costs only that one.
+// annotations drops single values that are no strings, so that a runtime's mistake in one costs only that
+// one.
 func (v value) annotations(raw json.RawMessage) map[string]string {
 	found, ok := members(raw)
 	if !ok {

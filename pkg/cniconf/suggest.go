@@ -20,8 +20,8 @@ func (c *Conf) warnUnknown(kind, prefix, name string, known, candidates []string
 	c.warn("unknown %s %s is ignored%s", kind, quoted(prefix+name), hint)
 }
 
-// Nearest returns the candidate that differs from name by the fewest edits, regardless of case, or "" when none
-// is near enough to be what was meant.
+// Nearest returns the candidate that differs from name by the fewest edits, regardless of case, or "" when
+// none is near enough to be what was meant.
 func Nearest(name string, candidates []string) string {
 	best, fewest := "", 3
 	for _, candidate := range candidates {

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// value is the value of a key. Its methods either set the whole field, or reject the value and leave the field unchanged,
-// so that ParseLenient never returns half a value.
+// value is the value of a key. Its methods either set the whole field, or reject the value and leave the
+// field unchanged, so that ParseLenient never returns half a value.
 type value struct {
 	*parser
 	key     string // as a path: ports.include[2]
@@ -135,8 +135,8 @@ func (v value) path(field *string, optional bool, fits func(clean string) bool) 
 	}
 }
 
-// usablePath refuses ".." even where it stays inside, because path.Clean and the kernel disagree on it as soon
-// as a component is a symbolic link.
+// usablePath refuses ".." even where it stays inside, because path.Clean and the kernel disagree on it as
+// soon as a component is a symbolic link.
 func usablePath(s string) bool {
 	return path.IsAbs(s) && len(s) <= pathMax && !strings.ContainsRune(s, 0) &&
 		!slices.Contains(strings.Split(s, "/"), "..")

@@ -4,11 +4,11 @@
 // those of conntrack (FTP, SIP, IRC, ...) and of IPVS. A helper sees packets, and redirected bytes are in
 // none.
 //
-// A helper that is loaded, or built in, counts as in use: to find the rules that assign it, in each network namespace,
-// would cost an ADD too much. A helper that cannot be ruled out counts as in use, too.
+// A helper that is loaded, or built in, counts as in use: to find the rules that assign it, in each network
+// namespace, would cost an ADD too much. A helper that cannot be ruled out counts as in use, too.
 //
-// Only files of the kernel are read, and only those with the same content in every container, so that the plugin and the
-// agent find the same helpers.
+// Only files of the kernel are read, and only those with the same content in every container, so that the
+// plugin and the agent find the same helpers.
 package conntrack
 
 import (
@@ -45,7 +45,7 @@ var helpers = []helper{
 	{"sip", []uint16{5060}, []string{"nf_conntrack_sip", "nf_nat_sip"}, true, false},
 	{"ipvs-ftp", []uint16{21}, []string{"ip_vs_ftp"}, true, false},
 	{"rtsp", []uint16{554}, []string{"nf_conntrack_rtsp", "nf_nat_rtsp"}, false, false}, // out of tree
-	{"user-space", []uint16{111, 1521}, []string{"nfnetlink_cthelper"}, false, false},   // conntrackd: RPC and Oracle's TNS
+	{"user-space", []uint16{111, 1521}, []string{"nfnetlink_cthelper"}, false, false},   // RPC, Oracle's TNS
 }
 
 // Helper is a helper that is, or may be, in use.

@@ -29,7 +29,8 @@ const helmAnnotation = "meta.helm.sh/release-name"
 
 // ErrNotFromHelm: the DaemonSet was not installed by Helm. Somebody who applies the output of helm template,
 // with its hooks, does not want to uninstall.
-var ErrNotFromHelm = errors.New("it was not installed by Helm (delete the hook's Job, or template the chart with --no-hooks)")
+var ErrNotFromHelm = errors.New("it was not installed by Helm (delete the hook's Job, or template the " +
+	"chart with --no-hooks)")
 
 // DefaultEvery is the interval of requests.
 const DefaultEvery = time.Second
@@ -124,7 +125,8 @@ func (d *DaemonSet) waitUninstalled(ctx context.Context) error {
 		case s.ObservedGeneration < now.Metadata.Generation:
 			d.progress("waiting for the DaemonSet's controller")
 		case s.UpdatedNumberScheduled < s.DesiredNumberScheduled || s.NumberReady < s.DesiredNumberScheduled:
-			d.progress(fmt.Sprintf("sockmap is uninstalled from %d of %d nodes", min(s.UpdatedNumberScheduled, s.NumberReady),
+			d.progress(fmt.Sprintf("sockmap is uninstalled from %d of %d nodes",
+				min(s.UpdatedNumberScheduled, s.NumberReady),
 				s.DesiredNumberScheduled))
 		default:
 			d.progress(fmt.Sprintf("sockmap is uninstalled from all %d nodes", s.DesiredNumberScheduled))
@@ -132,8 +134,9 @@ func (d *DaemonSet) waitUninstalled(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s, and then: %w (the pods of DaemonSet %s/%s that are not ready say in their log what is in "+
-				"the way; to leave their nodes as they are, uninstall without hooks)", d.last, context.Cause(ctx), d.Namespace, d.Name)
+			return fmt.Errorf("%s, and then: %w (the pods of DaemonSet %s/%s that are not ready say in their log "+
+				"what is in the way; to leave their nodes as they are, uninstall without hooks)",
+				d.last, context.Cause(ctx), d.Namespace, d.Name)
 		case <-time.After(cmp.Or(d.Every, DefaultEvery)):
 		}
 	}

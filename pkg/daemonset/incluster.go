@@ -43,6 +43,7 @@ func inCluster(getenv func(string) string, dir string) (*API, error) {
 			b, err := os.ReadFile(filepath.Join(dir, "token"))
 			return strings.TrimSpace(string(b)), err
 		},
-		Client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}},
+		Client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots,
+			MinVersion: tls.VersionTLS12}}},
 	}, nil
 }

@@ -51,7 +51,8 @@ func (d *Datapath) loadHost(cgroupID, hostNetNS uint64) (prog *ebpf.Program, err
 		spec.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
 	var objs bpf.HostPrograms
-	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: pinned, Cache: newTypes()}); err != nil {
+	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: pinned,
+		Cache: newTypes()}); err != nil {
 		return nil, explainLoad(err)
 	}
 	return objs.SockOpsHost, nil

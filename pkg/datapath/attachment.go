@@ -34,7 +34,7 @@ type Attachment struct {
 	MountNS                      uint64 // inode of the mount namespace in which NetNSPath was seen
 	CgroupID                     uint64 // 0: no link
 	CgroupSource                 string
-	HostNetNSCookie              uint64         // of a pod with hostNetwork, whose NetNSCookie is a HostKey; 0: none
+	HostNetNSCookie              uint64         // of a host pod, whose NetNSCookie is a HostKey; 0: none
 	ContainerCgroupID            uint64         // declined: of the container, which has no link; 0: unknown
 	Declined                     string         // why it is not accelerated, in words; empty: it is accelerated
 	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it

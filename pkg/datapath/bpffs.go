@@ -70,18 +70,21 @@ func ensureBPFFS(ctx context.Context, parent string) error {
 	if private(parent) {
 		return noBPFFS(parent, errPrivate)
 	}
-	if err := unix.Mount("bpf", parent, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+	if err := unix.Mount("bpf", parent, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC,
+		"mode=0700"); err != nil {
 		return noBPFFS(parent, err)
 	}
 	return nil
 }
 
 // If a container mounted bpffs for itself, neither the plugin nor others on the node would see its pins.
-var errMirrored = errors.New("this container only sees the node's mounts and cannot add to them: mount it on the node")
+var errMirrored = errors.New("this container only sees the node's mounts and cannot add to them: mount it " +
+	"on the node")
 
 // A plugin of a runtime with a mount namespace of its own would mount bpffs where no command on the node sees
 // it. All pins would vanish with the namespace, while live flows continue.
-var errPrivate = errors.New("this process is in a mount namespace of its own, and the node would not see the mount: mount it on the node")
+var errPrivate = errors.New("this process is in a mount namespace of its own, and the node would not see " +
+	"the mount: mount it on the node")
 
 // firstMountNS is a variable for tests: not every sandbox lets its processes look at process 1.
 var firstMountNS = "/proc/1/ns/mnt"

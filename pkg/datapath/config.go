@@ -54,7 +54,8 @@ func (d *Datapath) config() (cfg bpf.SockmapConfig, err error) {
 		return cfg, err
 	}
 	if m.Type() != ebpf.Array {
-		return cfg, &StateError{Path: d.layout.pin(bpf.SockmapMapConfig), Found: "a " + m.Type().String(), Own: "an Array"}
+		return cfg, &StateError{Path: d.layout.pin(bpf.SockmapMapConfig), Found: "a " + m.Type().String(),
+			Own: "an Array"}
 	}
 	if err := m.Lookup(uint32(0), &cfg); err != nil {
 		return cfg, fmt.Errorf("read config map: %w", err)

@@ -76,7 +76,8 @@ func (d *Datapath) checkABI() error {
 		return err
 	}
 	if cfg.Abi != ABI {
-		return &StateError{Path: d.layout.pin(bpf.SockmapMapConfig), Found: fmt.Sprintf("ABI %d", cfg.Abi), Own: fmt.Sprintf("ABI %d", ABI)}
+		return &StateError{Path: d.layout.pin(bpf.SockmapMapConfig), Found: fmt.Sprintf("ABI %d", cfg.Abi),
+			Own: fmt.Sprintf("ABI %d", ABI)}
 	}
 	return nil
 }
@@ -97,7 +98,8 @@ func notLoaded(dir string) error {
 			return err
 		}
 		wrong := &StateError{
-			Path: filepath.Join(dir, e.Name()), Found: fmt.Sprintf("%q", e.Name()), Own: fmt.Sprintf("%q", stateName(ABI)),
+			Path: filepath.Join(dir, e.Name()), Found: fmt.Sprintf("%q", e.Name()),
+			Own: fmt.Sprintf("%q", stateName(ABI)),
 		}
 		if ok && abi > ABI {
 			wrong.Found += " of a newer version"
@@ -109,7 +111,8 @@ func notLoaded(dir string) error {
 		return wrong
 	}
 	if at, ok := UnloadedOnRequest(dir); ok {
-		return fmt.Errorf("%w below %s: it was unloaded with sockmapctl unload at %s", ErrNotLoaded, dir, at.Format(time.RFC3339))
+		return fmt.Errorf("%w below %s: it was unloaded with sockmapctl unload at %s", ErrNotLoaded, dir,
+			at.Format(time.RFC3339))
 	}
 	return fmt.Errorf("%w below %s", ErrNotLoaded, dir)
 }

@@ -13,7 +13,7 @@
 //	<dir>/v2/links/manual-<id>      the link of a cgroup of sockmapctl attach: every namespace
 //	<dir>/v2/programs               a symbolic link whose target is the digest of the programs that are loaded
 //	<dir>/v0-draining/              state of an older ABI whose place v1 has taken, until its last flow ends
-//	<dir>/new-<pid>                 being built by Load, Upgrade or Replace; a left-over one is from a killed process
+//	<dir>/new-<pid>                 being built by Load, Upgrade or Replace, or left by a killed process
 //
 // The number in v2 is the ABI of bpf/abi.h. State of another ABI is refused, never reinterpreted: Replace
 // converts it to new state by a Conversion. These names, and the first two words of config, are the same for

@@ -19,7 +19,8 @@ var (
 	// ErrTooManyPrograms: the cgroup has 64 sock_ops programs already.
 	ErrTooManyPrograms = errors.New("cgroup holds as many sock_ops programs as the kernel allows")
 	// ErrExclusiveProgram: the cgroup or one above it has a sock_ops program that admits no other.
-	ErrExclusiveProgram = errors.New("a sock_ops program that admits no other is attached to this cgroup or one above it")
+	ErrExclusiveProgram = errors.New("a sock_ops program that admits no other is attached to this cgroup or " +
+		"one above it")
 	// ErrNeighbour: a program of others keeps a cgroup from being accelerated. See NeighbourError.
 	ErrNeighbour = errors.New("another program is in the way")
 	// ErrNotListed: this kernel accepts no iterator that lists live sockets.
@@ -52,7 +53,8 @@ func missing(pin string, cause error) *StateError {
 // notOurs returns a StateError for a directory with contents that are not sockmap's.
 func notOurs(dir, entry string) *StateError {
 	return &StateError{
-		Path: filepath.Join(dir, entry), Found: fmt.Sprintf("%q", entry), Own: fmt.Sprintf("%q", stateName(ABI)), NotOurs: true,
+		Path: filepath.Join(dir, entry), Found: fmt.Sprintf("%q", entry), Own: fmt.Sprintf("%q", stateName(ABI)),
+		NotOurs: true,
 	}
 }
 
@@ -74,7 +76,8 @@ func (e *StateError) WayOut() string {
 	case e.Cure != "":
 		return e.Cure
 	case e.Damaged:
-		return "send live flows to TCP and remove the rest with: sockmapctl unload --force; the next container loads again"
+		return "send live flows to TCP and remove the rest with: sockmapctl unload --force; the next container " +
+			"loads again"
 	case e.NotOurs:
 		return "nothing there is sockmap's: choose another directory with bpffsPath or --bpffs-path"
 	case e.Older:

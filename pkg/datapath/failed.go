@@ -76,7 +76,8 @@ func LastFailure(dir string) (f Failure, ok bool) {
 	if err != nil || at > now {
 		return f, false
 	}
-	return Failure{Maker: words[1], Ago: time.Duration(now - at), Why: decline.Reason(why), Reason: words[3]}, true
+	return Failure{Maker: words[1], Ago: time.Duration(now - at), Why: decline.Reason(why), Reason: words[3]},
+		true
 }
 
 // unfinished reports whether name is that of state under construction, now or by a killed call.

@@ -36,7 +36,7 @@ type Flow struct {
 	RedirectedMessages uint64         `json:"redirectedMessages"`
 	TCPBytes           uint64         `json:"tcpBytes"`
 	TCPMessages        uint64         `json:"tcpMessages"`
-	BacklogBytes       uint32         `json:"backlogBytes"`     // received and not yet read, as the kernel charges it
+	BacklogBytes       uint32         `json:"backlogBytes"`     // not yet read, as the kernel charges it
 	BacklogHigh        uint32         `json:"backlogHighBytes"` // the most that waited for the peer
 	State              uint8          `json:"tcpState"`
 	Age                time.Duration  `json:"ageNanoseconds"`

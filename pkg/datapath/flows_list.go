@@ -79,9 +79,10 @@ func (d *Datapath) FlowsIn(paths []string, yield func(Flow) bool) error {
 		}
 		of[id.Cookie] = true
 	}
-	return d.flows(func(f Flow) bool { return !of[f.NetNSCookie] || f.over() || yield(f) }, func(do func() error) error {
-		return netns.EachOf(paths, do)
-	})
+	return d.flows(func(f Flow) bool { return !of[f.NetNSCookie] || f.over() || yield(f) },
+		func(do func() error) error {
+			return netns.EachOf(paths, do)
+		})
 }
 
 // flows calls each, which runs its argument once in each wanted namespace, only if the iterator needs that.

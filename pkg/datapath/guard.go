@@ -88,7 +88,8 @@ func tracingGuards() map[string][][]hook {
 	byFile := hook{bpf.GuardProgRefuseSpliceFile, "security_file_permission"}
 	byLSM := hook{bpf.GuardProgRefuseSpliceLsm, lsmPrefix + "file_permission"}
 	// A splice by io_uring is no system call. A kernel may have no io_uring.
-	enter, leave := hook{bpf.GuardProgEnterRingSplice, "io_splice"}, hook{bpf.GuardProgLeaveRingSplice, "io_splice"}
+	enter := hook{bpf.GuardProgEnterRingSplice, "io_splice"}
+	leave := hook{bpf.GuardProgLeaveRingSplice, "io_splice"}
 	return map[string][][]hook{
 		GuardSplice: {
 			{byLSM, enter, leave},

@@ -208,7 +208,8 @@ func (s source) loadOne(h hook) (*ebpf.Program, error) {
 		one.Maps[name], replace[name] = s.spec.Maps[name].Copy(), m
 		one.Maps[name].MaxEntries = m.MaxEntries() // of the settings, not of the source
 	}
-	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace, Cache: s.types})
+	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: replace,
+		Cache: s.types})
 	// The library guesses a memlock limit then, which Load has removed.
 	if errors.Is(err, unix.EPERM) {
 		err = unix.EPERM

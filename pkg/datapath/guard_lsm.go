@@ -12,7 +12,8 @@ import (
 )
 
 // errNoLSM: some kernels load and attach LSM programs, but never call them.
-var errNoLSM = errors.New("LSM programs do not run on this kernel: bpf is not among its security modules (lsm=)")
+var errNoLSM = errors.New("LSM programs do not run on this kernel: bpf is not among its security modules " +
+	"(lsm=)")
 
 // tryLSM attaches a program to a rare hook, causes a call of it, and checks whether the program ran.
 func (s source) tryLSM() error {

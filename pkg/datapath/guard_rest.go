@@ -126,7 +126,8 @@ func (d *Datapath) noteRest() error {
 }
 
 // ErrGuardAsleep: guards rest, and the kernel does not let them run again.
-var ErrGuardAsleep = errors.New("a resting guard cannot be attached again (to continue without it: sockmapctl unload, then load)")
+var ErrGuardAsleep = errors.New("a resting guard cannot be attached again (to continue without it: " +
+	"sockmapctl unload, then load)")
 
 // wakeGuards attaches the guards that rest. After an error, or a kill, they count as resting, and are woken
 // again.

@@ -25,7 +25,8 @@ func (d *Datapath) HelperPorts() (ports []PortRange, ignored bool, err error) {
 // their policy once more. It reports whether they changed.
 func (d *Datapath) SetHelperPorts(ports []PortRange) (changed bool, err error) {
 	if len(ports) > MaxPortRanges {
-		return false, fmt.Errorf("conntrack helpers have %d ranges of ports, at most %d are possible", len(ports), MaxPortRanges)
+		return false, fmt.Errorf("conntrack helpers have %d ranges of ports, at most %d are possible", len(ports),
+			MaxPortRanges)
 	}
 	err = d.update(func(c *bpf.SockmapConfig) {
 		was, used := c.HelperPorts, c.HelperRanges

@@ -57,8 +57,9 @@ func (l Live) write(c *bpf.SockmapConfig) {
 // decodeLive is the inverse of write.
 func decodeLive(c *bpf.SockmapConfig) Live {
 	l := Live{
-		MaxBacklogBytes: c.MaxBacklogBytes, MaxBacklogMessages: c.MaxBacklogMessages, NATRefreshSeconds: c.NatRefreshSeconds,
-		Coexist: CoexistYield, Helpers: HelpersAvoid,
+		MaxBacklogBytes: c.MaxBacklogBytes, MaxBacklogMessages: c.MaxBacklogMessages,
+		NATRefreshSeconds: c.NatRefreshSeconds,
+		Coexist:           CoexistYield, Helpers: HelpersAvoid,
 	}
 	if c.Coexist == uint32(bpf.SockmapCoexistCOEXIST_SHARE) {
 		l.Coexist = CoexistShare
@@ -77,7 +78,8 @@ func (s *Settings) Live() Live {
 }
 
 func (s *Settings) setLive(l Live) {
-	s.MaxBacklogBytes, s.MaxBacklogMessages, s.NATRefreshSeconds = l.MaxBacklogBytes, l.MaxBacklogMessages, l.NATRefreshSeconds
+	s.MaxBacklogBytes, s.MaxBacklogMessages, s.NATRefreshSeconds = l.MaxBacklogBytes, l.MaxBacklogMessages,
+		l.NATRefreshSeconds
 	s.Coexist, s.Helpers = l.Coexist, l.Helpers
 }
 

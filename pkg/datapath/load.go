@@ -241,14 +241,15 @@ func explainLoad(err error) error {
 		err = fmt.Errorf("%w: %v", unix.EPERM, err) // the library's error for some maps on old kernels
 	}
 	if errors.Is(probe, ebpf.ErrNotSupported) {
-		return fmt.Errorf("%w: no sockhash (CONFIG_NET_SOCK_MSG, CONFIG_BPF_STREAM_PARSER): %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: no sockhash (CONFIG_NET_SOCK_MSG, CONFIG_BPF_STREAM_PARSER): %w", ErrUnsupported,
+			err)
 	}
 	if errors.Is(err, btf.ErrNotFound) || errors.Is(err, ebpf.ErrNotSupported) {
 		return fmt.Errorf("%w (5.15 or newer is needed): %w", ErrUnsupported, err)
 	}
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("load programs: %w (run as root in the initial user namespace, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and "+
-			"CAP_SYS_ADMIN)", err)
+		return fmt.Errorf("load programs: %w (run as root in the initial user namespace, or with CAP_BPF, "+
+			"CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN)", err)
 	}
 	return fmt.Errorf("load programs: %w", err)
 }

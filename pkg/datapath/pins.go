@@ -151,7 +151,8 @@ func (p *pinned) addBelow(mount string) {
 			return nil
 		}
 		switch e.Name() {
-		case bpf.SockmapMapConfig, bpf.SockmapMapSockets, bpf.SockmapProgVerdict, bpf.SockmapProgSockOps, bpf.SockmapProgSockOpsAny:
+		case bpf.SockmapMapConfig, bpf.SockmapMapSockets, bpf.SockmapProgVerdict, bpf.SockmapProgSockOps,
+			bpf.SockmapProgSockOpsAny:
 			addPin(path, p.dirs)
 		}
 		return nil

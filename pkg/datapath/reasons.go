@@ -148,8 +148,8 @@ var ReasonTable = [...]Condition[Reason]{
 	},
 	{
 		ReasonLearning, "learning",
-		"is it known how the reader receives, as its descriptor has O_NONBLOCK and is in an epoll set, or by its first " +
-			"receive call?",
+		"is it known how the reader receives, as its descriptor has O_NONBLOCK and is in an epoll set, or by its " +
+			"first receive call?",
 		"the reader may wait inside receive calls and has not called one yet, so it is not known how it reads",
 		"nothing: its first receive call does",
 	},
@@ -162,28 +162,29 @@ var ReasonTable = [...]Condition[Reason]{
 	{
 		ReasonRefresh, "refresh",
 		"has this direction sent over TCP within natRefreshSeconds?",
-		"one message for each natRefreshSeconds, so that conntrack and IPVS see that the connection is in use; those " +
-			"after it are redirected again when the reader has read it",
+		"one message for each natRefreshSeconds, so that conntrack and IPVS see that the connection is in use; " +
+			"those after it are redirected again when the reader has read it",
 		"nothing needs to; the key natRefreshSeconds, if no state of conntrack or IPVS is behind the connection",
 	},
 	{
 		ReasonContended, "contended",
 		"would a small message not wait for the reader's lock?",
-		"the reader is taking bytes on another CPU, and small messages would wait for its lock: TCP is faster for the " +
-			"next 64",
+		"the reader is taking bytes on another CPU, and small messages would wait for its lock: TCP is faster " +
+			"for the next 64",
 		"larger messages: those above 512 bytes are redirected anyway, until a stream of them leaves the sockhash",
 	},
 	{
 		ReasonCorked, "corked",
 		"does the sender not use TCP_CORK?",
-		"the sender uses TCP_CORK: TCP joins the pieces that a redirect would deliver one by one, so the connection " +
-			"is plain TCP now",
+		"the sender uses TCP_CORK: TCP joins the pieces that a redirect would deliver one by one, so the " +
+			"connection is plain TCP now",
 		"the sender without TCP_CORK (nginx: tcp_nopush off), in a new connection",
 	},
 	{
 		ReasonPages, "pages",
 		"does the sender not use sendfile(2)?",
-		"the sender uses sendfile(2): TCP sends the pages that a redirect would copy, so the connection is plain TCP now",
+		"the sender uses sendfile(2): TCP sends the pages that a redirect would copy, so the connection is plain " +
+			"TCP now",
 		"nothing needs to; the sender with write(2) (nginx: sendfile off), in a new connection",
 	},
 	{
@@ -195,23 +196,24 @@ var ReasonTable = [...]Condition[Reason]{
 	{
 		ReasonEarly, "early",
 		"can no receive call of the client have begun before the handshake ended?",
-		"a receive call of the client may have begun before the handshake ended, and only bytes over TCP wake it; " +
-			"this concerns the first message of a server",
-		"nothing: once the client has read, messages are redirected; a client that polls with epoll does not need it",
+		"a receive call of the client may have begun before the handshake ended, and only bytes over TCP " +
+			"wake it; this concerns the first message of a server",
+		"nothing: once the client has read, messages are redirected; a client that polls with epoll does not " +
+			"need it",
 	},
 	{
 		ReasonMemory, "memory",
 		"is there memory for sockets, on the node and in the reader's cgroup, by a margin?",
-		"the node (tcp_mem), or the memory cgroup of the reader or one above it, is short of memory, and a send could " +
-			"fail with ENOMEM",
+		"the node (tcp_mem), or the memory cgroup of the reader or one above it, is short of memory, and a send " +
+			"could fail with ENOMEM",
 		"a higher memory limit of the reader's container, or readers that keep up; for the node, the sysctl " +
 			"net.ipv4.tcp_mem",
 	},
 	{
 		ReasonBacklogBytes, "backlog-bytes",
 		"would no more than maxBacklogBytes wait for the reader?",
-		"the reader is behind by more bytes than may wait: maxBacklogBytes, or half of what its receive buffer may " +
-			"grow to",
+		"the reader is behind by more bytes than may wait: maxBacklogBytes, or half of what its receive buffer " +
+			"may grow to",
 		"a reader that keeps up, or the key maxBacklogBytes; a sender that has set SO_SNDBUF has that bound",
 	},
 	{

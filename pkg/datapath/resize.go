@@ -72,7 +72,8 @@ func resizeIn(dir string, u Takeover) (links int, err error) {
 // CanResize returns nil, or why Resize is impossible now: ErrStillDraining or ErrUnsupported.
 func (d *Datapath) CanResize() error {
 	if !kernelIsAtLeast(5, 17) {
-		return fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)", ErrUnsupported)
+		return fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)",
+			ErrUnsupported)
 	}
 	return stillDrains(d.layout)
 }
@@ -95,7 +96,8 @@ func stillDrains(l layout) error {
 	if err != nil || n == 0 {
 		return nil // there is none, or it is about to be reaped
 	}
-	return fmt.Errorf("%w: %d sockets (see: sockmapctl status; try again once they have ended)", ErrStillDraining, n)
+	return fmt.Errorf("%w: %d sockets (see: sockmapctl status; try again once they have ended)",
+		ErrStillDraining, n)
 }
 
 // changePlaces exchanges the new state with the one of l, which drains from then on.
@@ -106,7 +108,8 @@ func changePlaces(l, building layout) error {
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, drains, unix.AT_FDCWD, l.state(), unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.EINVAL) {
-		err = fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)", ErrUnsupported)
+		err = fmt.Errorf("%w: bpffs of this kernel cannot exchange two directories (Linux 5.17 can)",
+			ErrUnsupported)
 	}
 	if err != nil {
 		// For build, which removes it.

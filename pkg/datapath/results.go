@@ -31,10 +31,10 @@ var ResultTable = [...]Condition[Result]{
 	{
 		ResultForeign, "foreign",
 		"does no other sock_ops program run last at the cgroup of either end?",
-		"a sock_ops program of somebody else runs last at the cgroup of an end and could switch sockmap's callbacks off, " +
-			"or its sockmap has the socket",
-		"that program attached in a way that lets others run after it; sockmapctl status names it. If it is gone: " +
-			"sockmapctl gc, or the next ADD",
+		"a sock_ops program of somebody else runs last at the cgroup of an end and could switch sockmap's " +
+			"callbacks off, or its sockmap has the socket",
+		"that program attached in a way that lets others run after it; sockmapctl status names it. If it is " +
+			"gone: sockmapctl gc, or the next ADD",
 	},
 	{
 		ResultRepair, "repair",
@@ -58,7 +58,8 @@ var ResultTable = [...]Condition[Result]{
 		ResultOption, "option",
 		"was no option set that only TCP honours?",
 		"an option that only TCP honours was set before it was connected: SO_ZEROCOPY, TCP_INQ or timestamps",
-		"no SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMP or SO_TIMESTAMPING on the socket when it connects, or on the listener",
+		"no SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMP or SO_TIMESTAMPING on the socket when it connects, or on the " +
+			"listener",
 	},
 	{
 		ResultHelper, "helper",
@@ -81,8 +82,8 @@ var ResultTable = [...]Condition[Result]{
 	{
 		ResultStream, "stream",
 		"did earlier connections to this destination gain by being redirected?",
-		"the last 4 connections to this destination left the sockhash, because they gained nothing; the other end " +
-			"counts remote",
+		"the last 4 connections to this destination left the sockhash, because they gained nothing; the other " +
+			"end counts remote",
 		"nothing needs to; one for each second is let in to see",
 	},
 	{
@@ -126,8 +127,8 @@ var ResultTable = [...]Condition[Result]{
 		"have earlier flows to this port done nothing that only TCP does right?",
 		"an earlier flow did what only TCP does right: its server in receiving, or its client in sending there; " +
 			"sockmapctl avoided lists them",
-		"a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or wait " +
-			"as long as sockmapctl avoided says",
+		"a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or " +
+			"wait as long as sockmapctl avoided says",
 	},
 	{
 		ResultJoined, "joined",

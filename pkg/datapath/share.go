@@ -21,7 +21,8 @@ const driftDivisor = 256
 
 // newShare adds the share of the network namespace with this cookie, unless it exists.
 func newShare(m *ebpf.Map, cookie uint64) error {
-	if err := m.Update(cookie, bpf.SockmapShare{}, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+	if err := m.Update(cookie, bpf.SockmapShare{}, ebpf.UpdateNoExist); err != nil &&
+		!errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("make share: %w", err)
 	}
 	return nil
@@ -115,7 +116,8 @@ func (d *Datapath) CountShares() (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	tolerated := held{sockets: int64(config.MaxSockets / driftDivisor), granted: config.windowBudget() / driftDivisor}
+	tolerated := held{sockets: int64(config.MaxSockets / driftDivisor),
+		granted: config.windowBudget() / driftDivisor}
 	for cookie, now := range after {
 		was, ok := before[cookie]
 		off := drifted(was, now, counted[cookie], unlisted).beyond(tolerated)

@@ -179,7 +179,8 @@ func foreignDir(path, found string) error {
 	parent := filepath.Dir(path)
 	return &StateError{
 		Path: path, Found: found, Own: ownDirectory,
-		Cure: fmt.Sprintf("find out who made it, then remove it: rm -r %s, and keep others out of its place: chmod 0700 %s", path, parent),
+		Cure: fmt.Sprintf("find out who made it, then remove it: rm -r %s, and keep others out of its place: "+
+			"chmod 0700 %s", path, parent),
 	}
 }
 

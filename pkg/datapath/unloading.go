@@ -75,5 +75,6 @@ func (d *Datapath) Resume() (resumed bool, err error) {
 		}
 	}
 	_, marked := UnloadedOnRequest(d.layout.dir)
-	return resumed || marked, errors.Join(removeMark(d.layout.dir, markUnloaded), removeMark(d.layout.dir, markDisabled))
+	return resumed || marked, errors.Join(removeMark(d.layout.dir, markUnloaded),
+		removeMark(d.layout.dir, markDisabled))
 }

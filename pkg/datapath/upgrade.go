@@ -92,7 +92,8 @@ func (d *Datapath) loadBeside(
 	for name := range pinned {
 		delete(added, name)
 	}
-	if err := errors.Join(pinAll(building.state(), added), pinAll(building.state(), objs.programs())); err != nil {
+	state := building.state()
+	if err := errors.Join(pinAll(state, added), pinAll(state, objs.programs())); err != nil {
 		return 0, err
 	}
 	before, err := d.GuardStates()

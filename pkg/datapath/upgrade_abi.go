@@ -105,7 +105,8 @@ func (d *Datapath) Settle(u Takeover) (err error) {
 	}
 	for _, abi := range found.Older {
 		if Conversions[abi] == nil {
-			return &StateError{Path: layout{d.layout.dir, stateName(abi)}.state(), Found: fmt.Sprintf("ABI %d", abi), Own: "none beside its own"}
+			return &StateError{Path: layout{d.layout.dir, stateName(abi)}.state(), Found: fmt.Sprintf("ABI %d", abi),
+				Own: "none beside its own"}
 		}
 		// Made before the kill, or by the old version after it.
 		old := layout{d.layout.dir, stateName(abi)}

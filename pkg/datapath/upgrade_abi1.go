@@ -65,12 +65,14 @@ func configFromABI1(value []byte) ([]byte, error) {
 		return nil, err
 	}
 	c := bpf.SockmapConfig{
-		Abi: old.Abi, Disabled: old.Disabled, Epoch: old.Epoch, Learn: old.Learn, Hazards: old.Hazards, Guards: old.Guards,
+		Abi: old.Abi, Disabled: old.Disabled, Epoch: old.Epoch, Learn: old.Learn, Hazards: old.Hazards,
+		Guards:   old.Guards,
 		LoadedNs: old.LoadedNs,
 	}
 	copy(c.Version[:], old.Version[:])
 	Live{
-		MaxBacklogBytes: old.MaxBacklogBytes, MaxBacklogMessages: old.MaxBacklogMessages, NATRefreshSeconds: abi1RefreshSeconds,
+		MaxBacklogBytes: old.MaxBacklogBytes, MaxBacklogMessages: old.MaxBacklogMessages,
+		NATRefreshSeconds: abi1RefreshSeconds,
 	}.write(&c)
 	return binary.Append(nil, binary.NativeEndian, &c)
 }

@@ -7,7 +7,8 @@ import "github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 // windowGrowth returns by how many bytes a window that has grown so often is larger than the first, see
 // bpf/window.h.
 func windowGrowth(times uint8) int64 {
-	const first = int64(bpf.SockmapWindowNumberFIRST_BYTES + bpf.SockmapWindowNumberFIRST_MESSAGES*bpf.SockmapWindowNumberMESSAGE_BYTES)
+	const first = int64(bpf.SockmapWindowNumberFIRST_BYTES +
+		bpf.SockmapWindowNumberFIRST_MESSAGES*bpf.SockmapWindowNumberMESSAGE_BYTES)
 	return first * (1<<(2*min(times, uint8(bpf.SockmapWindowNumberWINDOW_MAX))) - 1)
 }
 

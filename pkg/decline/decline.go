@@ -2,9 +2,9 @@
 
 // Package decline names the reasons why a container is not accelerated.
 //
-// One table gives each reason its number, which attachments keep; its name, which metrics and -o json show; and the code
-// of the CNI error that a runtime gets when acceleration is required. docs/METRICS.md is generated
-// from it.
+// One table gives each reason its number, which attachments keep; its name, which metrics and -o json show;
+// and the code of the CNI error that a runtime gets when acceleration is required. docs/METRICS.md is
+// generated from it.
 package decline
 
 import (
@@ -14,8 +14,8 @@ import (
 
 // Reason is why a container is not accelerated.
 //
-// The numbers are part of the ABI: struct attachment of bpf/abi.h keeps them, and other versions read them. A number
-// is never reused; a new reason gets the next one, which needs no new ABI.
+// The numbers are part of the ABI: struct attachment of bpf/abi.h keeps them, and other versions read them. A
+// number is never reused; a new reason gets the next one, which needs no new ABI.
 type Reason uint32
 
 // The reasons. Their meanings are in the table.
@@ -165,8 +165,8 @@ func All() []Reason {
 	return all
 }
 
-// OfContainers lists the reasons that an attachment can have, by number. The others are not recorded, or are reasons of
-// the node.
+// OfContainers lists the reasons that an attachment can have, by number. The others are not recorded, or are
+// reasons of the node.
 func OfContainers() []Reason {
 	return slices.DeleteFunc(All(), func(r Reason) bool {
 		return r == NetNS || r == Busy || r == Disabled || r == NotLoaded
@@ -175,8 +175,8 @@ func OfContainers() []Reason {
 
 func (r Reason) known() bool { return r != None && r < Reason(len(table)) }
 
-// String is the value of the label reason. It is empty for None, and number-N for a number that only a newer version
-// knows.
+// String is the value of the label reason. It is empty for None, and number-N for a number that only a newer
+// version knows.
 func (r Reason) String() string {
 	switch {
 	case r == None:
@@ -190,8 +190,8 @@ func (r Reason) String() string {
 // MarshalText writes the name into JSON.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// Code is the code of the CNI error for the reason: that of the specification if it has one, else 100 plus the number.
-// It is 0 for None.
+// Code is the code of the CNI error for the reason: that of the specification if it has one, else 100 plus
+// the number. It is 0 for None.
 func (r Reason) Code() uint {
 	switch {
 	case r == None:

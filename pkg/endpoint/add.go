@@ -23,7 +23,8 @@ import (
 func CheckNetNS(path string) error {
 	own, err := netns.SameAsOwn(path)
 	if own {
-		return fmt.Errorf("%w: %q is that of the host (containers with host networking are not passed to CNI plugins)",
+		return fmt.Errorf("%w: %q is that of the host (containers with host networking are not passed to CNI "+
+			"plugins)",
 			ErrNetNS, path)
 	}
 	return explainNetNS(err)
@@ -142,7 +143,8 @@ func newHostAttachment(sb Sandbox) (datapath.Attachment, error) {
 func (n *Node) findCgroup(mount cgroup.Mount, sb Sandbox, want Want) (cgroup.Found, *os.File, error) {
 	if want.CgroupID != 0 {
 		if dir, err := n.openCgroupID(want.CgroupID); err == nil {
-			return cgroup.Found{Path: dir.Name(), ID: want.CgroupID, Source: cgroup.Source(want.CgroupSource)}, dir, nil
+			return cgroup.Found{Path: dir.Name(), ID: want.CgroupID, Source: cgroup.Source(want.CgroupSource)}, dir,
+				nil
 		}
 	}
 	found, err := cgroup.Find(mount, cgroup.Request{
@@ -182,7 +184,8 @@ func (s *session) applySettings() (disabled bool, err error) {
 	}
 	want := s.Settings
 	if now.MaxSockets != want.MaxSockets {
-		s.log().Warn("maxSockets differs from what is loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
+		s.log().Warn("maxSockets differs from what is loaded, which stays in force until the agent, or "+
+			"sockmapctl upgrade, changes it",
 			"configured", want.MaxSockets, "loaded", now.MaxSockets)
 	}
 	if err := s.warnOfGuards(); err != nil {
@@ -191,7 +194,8 @@ func (s *session) applySettings() (disabled bool, err error) {
 	if now.Live() == want.Live() {
 		return now.Disabled, nil
 	}
-	s.log().Warn("node-wide settings are changed to those of this configuration", differenceArgs(now.Live(), want.Live())...)
+	s.log().Warn("node-wide settings are changed to those of this configuration",
+		differenceArgs(now.Live(), want.Live())...)
 	return now.Disabled, s.setLive(want.Live())
 }
 
@@ -260,7 +264,8 @@ func (s *session) warnOfGuards() error {
 	}
 	for _, g := range states {
 		if off := slices.Contains(s.Settings.WithoutGuards, g.Name); off != g.SwitchedOff() {
-			s.log().Warn("the configuration of a guard differs from what is loaded, which stays in force until the agent, or sockmapctl upgrade, changes it",
+			s.log().Warn("the configuration of a guard differs from what is loaded, which stays in force until the "+
+				"agent, or sockmapctl upgrade, changes it",
 				"guard", g.Name, "configured", !off, "loaded", !g.SwitchedOff())
 		}
 	}

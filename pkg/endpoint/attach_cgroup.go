@@ -20,7 +20,8 @@ import (
 //
 // It returns a HazardError if severe hazards are not among the accepted ones, and a datapath.NeighbourError
 // if the cgroup has to be left to a foreign program.
-func (n *Node) AttachCgroup(ctx context.Context, path string, accepted ...string) (id uint64, made bool, err error) {
+func (n *Node) AttachCgroup(ctx context.Context, path string,
+	accepted ...string) (id uint64, made bool, err error) {
 	dir, id, err := n.openCgroup(path)
 	if err != nil {
 		return 0, false, err

@@ -75,7 +75,8 @@ func (n *Node) Attachments(_ context.Context) ([]Attachment, error) {
 		}
 	}
 	slices.SortFunc(attachments, func(a, b Attachment) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.IfName, b.IfName))
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.ContainerID, b.ContainerID),
+			cmp.Compare(a.IfName, b.IfName))
 	})
 	return attachments, nil
 }

@@ -88,7 +88,8 @@ func (s *session) completeCommon() error {
 		cgroups[attachment.CgroupID]++
 	}
 	for _, attachment := range s.attachments {
-		if err := s.setCommonMarks(attachment, namespaces[attachment.NetNSCookie] > 1, cgroups[attachment.CgroupID] > 1); err != nil {
+		if err := s.setCommonMarks(attachment, namespaces[attachment.NetNSCookie] > 1,
+			cgroups[attachment.CgroupID] > 1); err != nil {
 			return err
 		}
 	}

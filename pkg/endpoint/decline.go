@@ -109,7 +109,8 @@ func (n *Node) containerCgroup(sb Sandbox) uint64 {
 	if err != nil {
 		return 0
 	}
-	found, err := cgroup.Find(mount, cgroup.Request{PodUID: sb.PodUID, NetNS: sb.NetNSPath, ContainerID: sb.ContainerID})
+	found, err := cgroup.Find(mount, cgroup.Request{PodUID: sb.PodUID, NetNS: sb.NetNSPath,
+		ContainerID: sb.ContainerID})
 	if err != nil || found.Root {
 		return 0
 	}

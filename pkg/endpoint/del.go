@@ -65,7 +65,8 @@ func (n *Node) Check(_ context.Context, sb Sandbox) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("%w: network %q, container %q, interface %q", ErrNotAdded, sb.Network, sb.ContainerID, sb.IfName)
+		return fmt.Errorf("%w: network %q, container %q, interface %q", ErrNotAdded, sb.Network, sb.ContainerID,
+			sb.IfName)
 	}
 	if attachment.Declined != "" {
 		return nil
@@ -82,7 +83,8 @@ func (n *Node) checkLink(d *datapath.Datapath, attachment datapath.Attachment) e
 		return err
 	}
 	if !alive {
-		return fmt.Errorf("%w: cgroup %d is gone or has no link (add the container again)", ErrIncomplete, attachment.CgroupID)
+		return fmt.Errorf("%w: cgroup %d is gone or has no link (add the container again)", ErrIncomplete,
+			attachment.CgroupID)
 	}
 	return nil
 }

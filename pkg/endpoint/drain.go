@@ -40,7 +40,8 @@ func (n *Node) Drain(ctx context.Context) (left int, err error) {
 		select {
 		case <-ctx.Done():
 			return left, nil
-		case <-time.After(drainInterval): // also before the first check: a send that began before the switch ends meanwhile
+		// Also before the first check: a send that began before the switch ends meanwhile.
+		case <-time.After(drainInterval):
 		}
 		left = 0
 		err := d.Flows(func(f datapath.Flow) bool {

@@ -15,8 +15,8 @@ import (
 var ErrUnloadedOnRequest = errors.New("sockmap was unloaded with sockmapctl unload")
 
 // LoadUnlessUnloaded is Load for callers that load repeatedly on their own account, like the agent. It
-// returns ErrUnloadedOnRequest after UnloadOnRequest. If loading failed less than a minute ago, it does not try
-// again and returns an ErrLoadFailed with the reason.
+// returns ErrUnloadedOnRequest after UnloadOnRequest. If loading failed less than a minute ago, it does not
+// try again and returns an ErrLoadFailed with the reason.
 func (n *Node) LoadUnlessUnloaded(ctx context.Context) (loaded bool, err error) {
 	s, err := n.beginUnlessUnloaded(ctx)
 	if err != nil {
@@ -35,7 +35,8 @@ func refuseUnloaded(dir string) error {
 	if !ok {
 		return nil
 	}
-	return fmt.Errorf("%w at %s (load again with: sockmapctl load)", ErrUnloadedOnRequest, at.Format(time.RFC3339))
+	return fmt.Errorf("%w at %s (load again with: sockmapctl load)", ErrUnloadedOnRequest,
+		at.Format(time.RFC3339))
 }
 
 // ForgetUnload allows LoadUnlessUnloaded to load again after UnloadOnRequest. It reports whether that was
@@ -45,7 +46,8 @@ func (n *Node) ForgetUnload(ctx context.Context) (changed bool, err error) {
 }
 
 // changeMarks changes marks in the state directory. If the directory does not exist, there are no marks.
-func (n *Node) changeMarks(ctx context.Context, change func(dir string) (bool, error)) (changed bool, err error) {
+func (n *Node) changeMarks(ctx context.Context,
+	change func(dir string) (bool, error)) (changed bool, err error) {
 	if _, ok := datapath.UnloadedOnRequest(n.Dir); !ok {
 		return false, nil
 	}

@@ -13,8 +13,8 @@ import (
 // SetDisabled turns the kill switch of the node, for live flows too. It reports whether the switch was
 // changed, and returns datapath.ErrNotLoaded if there is no switch.
 //
-// After UnloadOnRequest it sets the position of the switch after the next load. Enabling also cancels the mark
-// of UnloadOnRequest.
+// After UnloadOnRequest it sets the position of the switch after the next load. Enabling also cancels the
+// mark of UnloadOnRequest.
 func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, err error) {
 	s, err := n.beginLoaded(ctx)
 	if errors.Is(err, datapath.ErrNotLoaded) {
@@ -35,7 +35,8 @@ func (n *Node) SetDisabled(ctx context.Context, disabled bool) (changed bool, er
 	return now.Disabled != disabled, s.d.SetDisabled(disabled)
 }
 
-func (n *Node) setDisabledAfterUnload(ctx context.Context, disabled bool, notLoaded error) (changed bool, err error) {
+func (n *Node) setDisabledAfterUnload(ctx context.Context, disabled bool,
+	notLoaded error) (changed bool, err error) {
 	if _, ok := datapath.UnloadedOnRequest(n.Dir); !ok {
 		return false, notLoaded
 	}

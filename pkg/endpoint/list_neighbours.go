@@ -55,7 +55,8 @@ func (n *Node) Neighbours() ([]Neighbour, error) {
 // usualPlaces are the root and the cgroups that the kubelet creates below it, with either cgroup driver.
 func usualPlaces(root string) []string {
 	places := []string{root}
-	for _, pattern := range []string{"kubepods*", "kubepods*/kubepods-*.slice", "kubepods/burstable", "kubepods/besteffort"} {
+	for _, pattern := range []string{"kubepods*", "kubepods*/kubepods-*.slice", "kubepods/burstable",
+		"kubepods/besteffort"} {
 		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are valid
 		places = append(places, found...)
 	}

@@ -39,8 +39,8 @@ func (n *Node) Unload(ctx context.Context, force bool) (unloaded bool, err error
 	})
 }
 
-// UnloadOnRequest is Unload on behalf of a user. After it LoadUnlessUnloaded does not load until the next Load,
-// Add, ForgetUnload or reboot. The next load starts with the kill switch in its current position.
+// UnloadOnRequest is Unload on behalf of a user. After it LoadUnlessUnloaded does not load until the next
+// Load, Add, ForgetUnload or reboot. The next load starts with the kill switch in its current position.
 func (n *Node) UnloadOnRequest(ctx context.Context, force bool) (unloaded bool, err error) {
 	return n.unload(ctx, func(dir string) (bool, error) {
 		return datapath.Removal{Force: force, OnRequest: true, Step: n.step}.Do(dir)

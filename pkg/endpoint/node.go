@@ -22,7 +22,7 @@ var (
 	// ErrNotAdded: the sandbox was never added, or sockmap was unloaded since.
 	ErrNotAdded = errors.New("this attachment does not exist")
 	// ErrNoNetwork: GC needs the name of a network, and none was given.
-	ErrNoNetwork = errors.New(`no name of a network (the configuration has no key "name", which is written in small letters)`)
+	ErrNoNetwork = errors.New(`no name of a network (the configuration has no key "name", in small letters)`)
 	// ErrIncomplete: something that an ADD made does not exist any more.
 	ErrIncomplete = errors.New("no longer accelerated")
 )
@@ -32,8 +32,8 @@ var (
 type HazardError struct{ Hazards hazard.Set }
 
 func (e *HazardError) Error() string {
-	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (see: sockmapctl doctor; to accelerate "+
-		"nevertheless, list them under acceptHazards)", e.Hazards)
+	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (see: sockmapctl doctor; to "+
+		"accelerate nevertheless, list them under acceptHazards)", e.Hazards)
 }
 
 // ConfigError says that the configured cgroup cannot be used.

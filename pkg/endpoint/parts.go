@@ -11,7 +11,8 @@ import (
 )
 
 // ErrDisabled: the kill switch is on. Containers are registered nevertheless.
-var ErrDisabled = errors.New("the kill switch is on, and all flows use TCP (switch on with: sockmapctl enable)")
+var ErrDisabled = errors.New("the kill switch is on, and all flows use TCP (switch on with: sockmapctl " +
+	"enable)")
 
 // Part is one of the conditions for containers to be accelerated.
 type Part struct {

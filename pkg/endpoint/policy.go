@@ -41,7 +41,8 @@ func (s *session) policyOf(cookie uint64) (policy datapath.Policy, ok bool) {
 	all = append(all, s.switchPolicies(cookie, all[0])...)
 	policy, left := datapath.Narrowest(all...)
 	if len(left) > 0 {
-		s.log().Warn("some ports stay on TCP although all networks of this container allow them: together they have too many ranges",
+		s.log().Warn("some ports stay on TCP although all networks of this container allow them: together they "+
+			"have too many ranges",
 			"netnsCookie", cookie, "ports", left, "most", datapath.MaxPortRanges)
 	}
 	return policy, true

@@ -40,13 +40,15 @@ func (n *Node) ProbeAgain(ctx context.Context) (was, now hazard.Set, err error) 
 		return was, was, err
 	}
 	if same != q {
-		return was, was, fmt.Errorf("%w: the loaded programs were changed while the probes ran (run this again)", ErrBusy)
+		return was, was, fmt.Errorf("%w: the loaded programs were changed while the probes ran (run this again)",
+			ErrBusy)
 	}
 	before, err := s.d.Config()
 	if err != nil {
 		return was, was, err
 	}
-	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(before.Version, known.hazards, known.guarded)
+	return was, hazard.Set(known.hazards &^ known.guarded), s.setProbedAs(before.Version, known.hazards,
+		known.guarded)
 }
 
 // knownHazards returns the open hazards that are recorded, and the request for probing the loaded programs
@@ -57,8 +59,10 @@ func (s *session) knownHazards() (was hazard.Set, q probeRequest, err error) {
 		return 0, probeRequest{}, err
 	}
 	if s.d.Digest() != datapath.Digest() {
-		return 0, probeRequest{}, fmt.Errorf("the programs of version %s are loaded, and these probes are made for those of %s (use "+
-			"that version's program, or: sockmapctl upgrade, which asks again, too)", before.Version, s.Settings.Version)
+		return 0, probeRequest{},
+			fmt.Errorf("the programs of version %s are loaded, and these probes are made for those of %s (use "+
+				"that version's program, or: sockmapctl upgrade, which asks again, too)", before.Version,
+				s.Settings.Version)
 	}
 	q, err = s.probeRequestFor(UpgradeProbes)
 	return hazard.Set(before.Hazards &^ before.Guarded), q, err
@@ -100,7 +104,8 @@ type probeResult struct {
 
 // repeat is a probe that returns this result. If it is called with names, it returns the hazards that a
 // guard, which was loaded meanwhile, has left open.
-func (a probeResult) repeat(_ func(*os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error) {
+func (a probeResult) repeat(_ func(*os.File) (io.Closer, error),
+	names ...string) (hazards, guarded uint32, err error) {
 	if len(names) > 0 {
 		return a.hazards &^ a.guarded, 0, nil
 	}
@@ -112,7 +117,7 @@ func (n *Node) probeRequestFor(change UpgradeKind) (probeRequest, error) {
 	switch {
 	case n.Settings.Probe == nil:
 		return probeRequest{}, nil
-	case change == UpgradeMaps || change == UpgradeSettings: // with the guards of the settings, as at a first load
+	case change == UpgradeMaps || change == UpgradeSettings: // with the guards of the settings
 		return probeRequest{true, strings.Join(n.Settings.WithoutGuards, ","), ^uint32(0)}, nil
 	case change != UpgradePrograms && change != UpgradeProbes:
 		return probeRequest{}, nil
@@ -163,8 +168,8 @@ func (n *Node) runProbes(ctx context.Context, q probeRequest) (known probeResult
 		return probeResult{}, err
 	}
 	if more := hazard.Set(known.hazards &^ known.guarded &^ q.known).Severe(); more != 0 {
-		n.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated any more unless "+
-			"they are accepted", "hazards", more)
+		n.log().Warn("the new programs meet hazards that were not known before: containers are not accelerated "+
+			"any more unless they are accepted", "hazards", more)
 	}
 	return known, ctx.Err()
 }

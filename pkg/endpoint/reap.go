@@ -123,7 +123,7 @@ type reaper struct {
 	*session
 	liveness
 	covers  func(datapath.Attachment) bool  // selects the attachments of this round
-	valid   map[datapath.AttachmentKey]bool // those of them that the runtime knows; nil: the runtime did not list any
+	valid   map[datapath.AttachmentKey]bool // those that the runtime listed; nil: it passed no list
 	except  datapath.AttachmentKey
 	removed []Removed
 	errs    []error

@@ -39,7 +39,8 @@ func (s *session) dropEarlierSandboxes(key datapath.AttachmentKey, attachment da
 	return errors.Join(errs...)
 }
 
-func (s *session) replaceAttachment(key datapath.AttachmentKey, attachment datapath.Attachment, dir *os.File) error {
+func (s *session) replaceAttachment(key datapath.AttachmentKey, attachment datapath.Attachment,
+	dir *os.File) error {
 	if err := s.readSharing(attachment.NetNSCookie); err != nil {
 		return err
 	}

@@ -190,7 +190,8 @@ func (s *session) sharing() map[datapath.AttachmentKey]datapath.Attachment {
 }
 
 // attachment reads one attachment; ok is false if it does not exist.
-func (s *session) attachment(key datapath.AttachmentKey) (attachment datapath.Attachment, ok bool, err error) {
+func (s *session) attachment(key datapath.AttachmentKey) (attachment datapath.Attachment, ok bool,
+	err error) {
 	if s.attachments == nil {
 		return s.d.Attachment(key)
 	}
@@ -304,5 +305,6 @@ func (s *session) releaseLink(cgroupID uint64) error {
 	if err := s.step("release link"); err != nil {
 		return err
 	}
-	return errors.Join(s.d.Detach(datapath.LinkKey{CgroupID: cgroupID}), s.d.ClearCommon(datapath.CommonCgroup(cgroupID)))
+	return errors.Join(s.d.Detach(datapath.LinkKey{CgroupID: cgroupID}),
+		s.d.ClearCommon(datapath.CommonCgroup(cgroupID)))
 }

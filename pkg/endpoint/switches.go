@@ -14,7 +14,8 @@ import (
 // pods and connections of a part follow its switch. It returns the switches that have changed, and
 // datapath.ErrNotLoaded if nothing is loaded. After an error the next Reap, or the same call again, completes
 // the change.
-func (n *Node) Switch(ctx context.Context, off bool, parts []datapath.Switch) (changed []datapath.Switch, err error) {
+func (n *Node) Switch(ctx context.Context, off bool,
+	parts []datapath.Switch) (changed []datapath.Switch, err error) {
 	for _, part := range parts {
 		if err := part.Check(); err != nil {
 			return nil, err

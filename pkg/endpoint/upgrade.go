@@ -55,8 +55,8 @@ var ErrDowngrade = errors.New("downgrade refused")
 type DowngradeError struct{ Loaded, Own string }
 
 func (e *DowngradeError) Error() string {
-	return fmt.Sprintf("%s: version %s is loaded, this is %s (use that version's program, or downgrade nevertheless with: "+
-		"sockmapctl upgrade --force)", ErrDowngrade, e.Loaded, e.Own)
+	return fmt.Sprintf("%s: version %s is loaded, this is %s (use that version's program, or downgrade "+
+		"nevertheless with: sockmapctl upgrade --force)", ErrDowngrade, e.Loaded, e.Own)
 }
 
 // Is makes every DowngradeError an ErrDowngrade.
@@ -185,7 +185,8 @@ func (n *Node) plannedProbeRequest(force bool) probeRequest {
 
 // upgradeWith upgrades with the result of the probes. again is true if the result is for another request, so
 // that the probes have to run again.
-func (n *Node) upgradeWith(ctx context.Context, force bool, known probeResult) (up UpgradePlan, again bool, err error) {
+func (n *Node) upgradeWith(ctx context.Context, force bool,
+	known probeResult) (up UpgradePlan, again bool, err error) {
 	locked, err := n.lockDir(ctx, false)
 	if err != nil {
 		return UpgradePlan{}, false, err
@@ -218,7 +219,8 @@ func (n *Node) upgradeWith(ctx context.Context, force bool, known probeResult) (
 }
 
 // applyUpgrade does what was planned. Afterwards the session has the state in force open.
-func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool, known probeResult) (cgroups int, err error) {
+func (s *session) applyUpgrade(change UpgradeKind, old *datapath.Old, force bool,
+	known probeResult) (cgroups int, err error) {
 	how := s.upgradeSteps()
 	how.LoseGuards = force
 	if change == UpgradeMaps {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package explain says why a connection is redirected or not: each condition of docs/DATAPATH.md in the order in which
-// the programs ask, what it came to, and what would change the one that decided.
+// Package explain says why a connection is redirected or not: each condition of docs/DATAPATH.md in the order
+// in which the programs ask, what it came to, and what would change the one that decided.
 //
 // It reads nothing itself, but for ReadSocket: callers gather Facts.
 package explain
@@ -169,8 +169,8 @@ func (e *Explanation) sumUp(f *Facts, stopped *question) {
 		e.Outcome, e.Answer = ByTCP, "would be plain TCP: "+stopped.means
 	case f.Socket != nil && f.Socket.Connected:
 		e.Outcome = ByTCP
-		e.Answer = "plain TCP: it is not in the sockhash, and what is known now does not say why. It was made before its cgroup was " +
-			"attached or while sockmap was off, or its other end is not on this node"
+		e.Answer = "plain TCP: it is not in the sockhash, and what is known now does not say why. It was made " +
+			"before its cgroup was attached or while sockmap was off, or its other end is not on this node"
 	case f.Sender.Place == PlaceUnknown || f.Receiver.Place == PlaceUnknown:
 		e.Outcome, e.Answer = Unknown, unknownEnd(f)
 	default:
@@ -184,15 +184,16 @@ func unknownEnd(f *Facts) string {
 	if f.Sender.Place == PlaceUnknown {
 		name = f.Sender.Name
 	}
-	return fmt.Sprintf("unknown: %s is in no network namespace that is known here. It is plain TCP if that is another node or the "+
-		"outside; if it is a service address, name the pod behind it", name)
+	return fmt.Sprintf("unknown: %s is in no network namespace that is known here. It is plain TCP if that is "+
+		"another node or the outside; if it is a service address, name the pod behind it", name)
 }
 
 // connection is the stage of a flow that was taken.
 func (e *Explanation) connection(f *Facts) {
 	for _, q := range resultQuestions() {
 		found := passed("")
-		if !f.Flow.Joined && (q.name == datapath.ResultRemote.String() || q.name == datapath.ResultDenied.String() ||
+		if !f.Flow.Joined && (q.name == datapath.ResultRemote.String() ||
+			q.name == datapath.ResultDenied.String() ||
 			q.name == datapath.ResultAvoided.String() || q.name == datapath.ResultJoined.String()) {
 			found = unknown("the other end has not joined so far")
 		}
@@ -241,7 +242,8 @@ func (e *Explanation) conclude(f *Facts, last, next *question) {
 	case f.Flow.Mode == datapath.ModeTCP && last != nil:
 		e.Outcome, e.Answer = ByTCP, "over TCP: "+last.means
 	case f.Flow.Mode == datapath.ModeTCP:
-		e.Outcome, e.Answer = ByTCP, fmt.Sprintf("over TCP, for a reason that this program does not know: %v", f.Flow.Reason)
+		e.Outcome, e.Answer = ByTCP, fmt.Sprintf("over TCP, for a reason that this program does not know: %v",
+			f.Flow.Reason)
 	case next != nil:
 		e.Outcome, e.Answer = ByTCP, "has sent nothing yet; it would use TCP: "+next.means
 	default:

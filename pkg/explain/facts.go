@@ -22,7 +22,7 @@ type Facts struct {
 	Port     uint16            // of the passive end; 0: not known
 	Avoided  *datapath.Avoided // why a guard keeps such connections on TCP; nil: none does
 	Sockets  int               // in the sockhash
-	Shares   map[uint64]int    // of these, how many each network namespace has, by its cookie; 0: those that are not registered
+	Shares   map[uint64]int    // of these, those of each netns cookie; 0: unregistered ones
 
 	HelperPorts []datapath.PortRange // of conntrack helpers, which stay on TCP; empty where they are ignored
 
@@ -72,8 +72,10 @@ func (e *End) permits(other *End, port uint16) (why, change string, known bool) 
 		return "", "", false
 	case r.Peers == datapath.PeersPod && !same:
 		return e.Name + ` has "peers": "pod", and the other end is not in its sandbox`, keyChange("peers"), true
-	case r.Peers == datapath.PeersNamespace && !same && (other.Registered == nil || other.Registered.Group != r.Group):
-		return e.Name + ` has "peers": "namespace", and the other end is not in its namespace`, keyChange("peers"), true
+	case r.Peers == datapath.PeersNamespace && !same && (other.Registered == nil ||
+		other.Registered.Group != r.Group):
+		return e.Name + ` has "peers": "namespace", and the other end is not in its namespace`, keyChange("peers"),
+			true
 	}
 	return e.permitsPort(port)
 }
@@ -85,7 +87,8 @@ const (
 )
 
 func keyChange(key string) string {
-	return fmt.Sprintf("the key %s of its conflist, which the agent, or sockmapctl adopt, brings into force", key)
+	return fmt.Sprintf("the key %s of its conflist, which the agent, or sockmapctl adopt, brings into force",
+		key)
 }
 
 func (e *End) permitsPort(port uint16) (why, change string, known bool) {
@@ -97,7 +100,8 @@ func (e *End) permitsPort(port uint16) (why, change string, known bool) {
 	case port == 0:
 		return "", "", false
 	case len(r.Include) > 0 && !within(r.Include, port):
-		return fmt.Sprintf("port %d is not in ports.include of %s: %s", port, e.Name, rangesText(r.Include)), keyChange("ports"), true
+		return fmt.Sprintf("port %d is not in ports.include of %s: %s", port, e.Name, rangesText(r.Include)),
+			keyChange("ports"), true
 	case within(r.Exclude, port):
 		return fmt.Sprintf("port %d is excluded for %s: %s", port, e.Name, rangesText(r.Exclude)),
 			keyChange("ports") + "; or sockmapctl enable --port, if status says that it was switched off", true

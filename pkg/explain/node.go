@@ -28,9 +28,10 @@ var nodeQuestions = []*question{
 	},
 	{
 		name: "hazards", ask: "are this kernel's severe hazards guarded, or accepted?",
-		means:  "this kernel has severe hazards that the configuration does not accept",
-		change: "the key acceptHazards of its conflist, or for hazards of the pod its annotation, when it is added again; see: sockmapctl doctor",
-		now:    func(f *Facts) finding { return either(f, f.hazards) },
+		means: "this kernel has severe hazards that the configuration does not accept",
+		change: "the key acceptHazards of its conflist, or for hazards of the pod its annotation, when it is " +
+			"added again; see: sockmapctl doctor",
+		now: func(f *Facts) finding { return either(f, f.hazards) },
 	},
 	{
 		name: "registered", ask: "does each end's network namespace take part?",
@@ -39,7 +40,8 @@ var nodeQuestions = []*question{
 		now:    func(f *Facts) finding { return either(f, registered) },
 	},
 	{
-		name: "link", ask: "does each end's cgroup have its link?", means: "the cgroup of an end has no link, so no program sees its sockets",
+		name: "link", ask: "does each end's cgroup have its link?",
+		means:  "the cgroup of an end has no link, so no program sees its sockets",
 		change: "add its container again, or: sockmapctl attach --cgroup PATH",
 		now:    func(f *Facts) finding { return either(f, linked) },
 	},
@@ -57,7 +59,8 @@ func (f *Facts) hazards(e *End) finding {
 	case len(f.Severe) == 0:
 		return passed("none is open")
 	case e.Registered != nil && e.Registered.Accelerate:
-		return passed("open: %s; %s was accelerated anyway, so they are accepted", strings.Join(f.Severe, ", "), e.Name)
+		return passed("open: %s; %s was accelerated anyway, so they are accepted", strings.Join(f.Severe, ", "),
+			e.Name)
 	case e.Why == decline.Hazards:
 		return decided("%s: %s", e.Name, e.Declined)
 	}
@@ -79,14 +82,15 @@ func registered(e *End) finding {
 	case e.Declined != "" && e.Linked != Passed:
 		return decided("%s was declined: %s", e.Name, e.Declined)
 	case e.Place == PlaceUnknown:
-		return unknown("%s is in no network namespace that is known here: another node, the outside, or a service address "+
-			"(then name the pod behind it)", e.Name)
+		return unknown("%s is in no network namespace that is known here: another node, the outside, or a "+
+			"service address (then name the pod behind it)", e.Name)
 	case e.Linked == Passed:
 		return passed("%s is not registered, and its cgroup is attached with sockmapctl attach", e.Name)
 	case e.Linked == Decided:
 		return decided("%s is not registered: the plugin was never called for it", e.Name)
 	}
-	return unknown("%s is not registered: it takes part only where its cgroup is attached with sockmapctl attach", e.Name)
+	return unknown("%s is not registered: it takes part only where its cgroup is attached with "+
+		"sockmapctl attach", e.Name)
 }
 
 func linked(e *End) finding {

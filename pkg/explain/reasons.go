@@ -13,7 +13,8 @@ const (
 	closeWait   = 8
 )
 
-// reasonFacts find answers to the questions of datapath.ReasonTable. Only the programs know the answers that are missing here.
+// reasonFacts find answers to the questions of datapath.ReasonTable. Only the programs know the answers that
+// are missing here.
 var reasonFacts = map[datapath.Reason]func(*Facts) finding{
 	datapath.ReasonDisabled: killSwitch,
 	datapath.ReasonState:    openState,
@@ -89,7 +90,8 @@ func options(f *Facts) finding {
 func policyOfLiveFlow(f *Facts) finding {
 	if f.helped() {
 		return finding{
-			Decided, fmt.Sprintf("port %d is that of a conntrack helper of this node", f.Port), "the key conntrackHelpers",
+			Decided, fmt.Sprintf("port %d is that of a conntrack helper of this node", f.Port),
+			"the key conntrackHelpers",
 		}
 	}
 	if f.Flow != nil {
@@ -99,7 +101,8 @@ func policyOfLiveFlow(f *Facts) finding {
 		}{{&f.Sender, f.Flow.Known}, {&f.Receiver, f.Flow.PeerKnown}} {
 			if end.known && end.Registered == nil {
 				return finding{
-					Decided, end.Name + " took part and was deleted; what it permitted is not known any more, so it permits nothing",
+					Decided, end.Name + " took part and was deleted; what it permitted is not known any more, so it " +
+						"permits nothing",
 					"a new connection, once its container is added again",
 				}
 			}

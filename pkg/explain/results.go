@@ -10,7 +10,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// resultFacts find answers to the questions of datapath.ResultTable. Only the programs know the answers that are missing here.
+// resultFacts find answers to the questions of datapath.ResultTable. Only the programs know the answers that
+// are missing here.
 var resultFacts = map[datapath.Result]func(*Facts) finding{
 	datapath.ResultForeign: func(f *Facts) finding { return either(f, foreign) },
 	datapath.ResultRepair: func(f *Facts) finding {
@@ -21,16 +22,19 @@ var resultFacts = map[datapath.Result]func(*Facts) finding{
 	},
 	datapath.ResultULP: upperLayer,
 	datapath.ResultOption: func(f *Facts) finding {
-		return bySocket(f, func(s *Socket) bool { return s.ZeroCopy || s.Inq || s.Stamps }, "SO_ZEROCOPY, TCP_INQ or timestamps are set")
+		return bySocket(f, func(s *Socket) bool { return s.ZeroCopy || s.Inq || s.Stamps },
+			"SO_ZEROCOPY, TCP_INQ or timestamps are set")
 	},
 	datapath.ResultHelper:   helper,
 	datapath.ResultBlocking: blockingClient,
-	datapath.ResultShare:    func(f *Facts) finding { return either(f, func(e *End) finding { return share(f, e) }) },
-	datapath.ResultMapFull:  mapFull,
-	datapath.ResultRemote:   otherEnd,
-	datapath.ResultDenied:   policy,
-	datapath.ResultAvoided:  avoided,
-	datapath.ResultJoined:   func(*Facts) finding { return unknown("it has not been established yet") },
+	datapath.ResultShare: func(f *Facts) finding {
+		return either(f, func(e *End) finding { return share(f, e) })
+	},
+	datapath.ResultMapFull: mapFull,
+	datapath.ResultRemote:  otherEnd,
+	datapath.ResultDenied:  policy,
+	datapath.ResultAvoided: avoided,
+	datapath.ResultJoined:  func(*Facts) finding { return unknown("it has not been established yet") },
 }
 
 func resultQuestions() []*question { return questions(datapath.ResultTable[:], resultFacts) }

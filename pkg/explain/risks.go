@@ -30,14 +30,17 @@ func risks(f *Facts, o Outcome) []string {
 		}
 		switch {
 		case f.Reader == nil:
-			all = append(all, fmt.Sprintf("hazard %s is open: %s; a reader that polls, with O_NONBLOCK, does not meet it",
+			all = append(all, fmt.Sprintf("hazard %s is open: %s; a reader that polls, with O_NONBLOCK, does not "+
+				"meet it",
 				h.Name, h.Meaning))
 		case !f.Reader.NonBlocking:
-			all = append(all, fmt.Sprintf("hazard %s is open, and the reader's socket is blocking: %s", h.Name, h.Meaning))
+			all = append(all, fmt.Sprintf("hazard %s is open, and the reader's socket is blocking: %s", h.Name,
+				h.Meaning))
 		}
 	}
 	if !f.Config.Learn {
-		all = append(all, "no guard observes readers here: MSG_WAITALL, MSG_TRUNC and MSG_OOB do not work as with TCP")
+		all = append(all, "no guard observes readers here: MSG_WAITALL, MSG_TRUNC and MSG_OOB do not work as "+
+			"with TCP")
 	}
 	return all
 }

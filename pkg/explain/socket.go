@@ -36,7 +36,8 @@ type Socket struct {
 // ErrNotTCP is returned for descriptors that are no TCP socket.
 var ErrNotTCP = errors.New("not a TCP socket")
 
-// ReadSocket looks at descriptor fd of process pid. It changes nothing there: for a moment this process has a duplicate.
+// ReadSocket looks at descriptor fd of process pid. It changes nothing there: for a moment this process has a
+// duplicate.
 func ReadSocket(pid, fd int) (*Socket, error) {
 	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 	if err != nil {

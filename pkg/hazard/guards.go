@@ -2,8 +2,8 @@
 
 package hazard
 
-// Guard is a set of programs that make redirected sockets behave where the kernel's own code for them does not. See
-// bpf/guard.bpf.c.
+// Guard is a set of programs that make redirected sockets behave where the kernel's own code for them does
+// not. See bpf/guard.bpf.c.
 type Guard struct {
 	Name    string // as in the key guards
 	Meaning string // what it does, one clause
@@ -21,22 +21,25 @@ const (
 
 // Guards has every guard, in the order of documents. Nobody writes to it.
 var Guards = [...]Guard{
-	{GuardSplice, "splice(2) out of a redirected socket fails with EINVAL, so that its caller falls back to read and write", true},
+	{GuardSplice, "splice(2) out of a redirected socket fails with EINVAL, so that its caller falls back to " +
+		"read and write", true},
 	{
-		GuardObserve, "a flow is redirected once it is known how its reader receives; MSG_WAITALL, MSG_TRUNC and MSG_OOB keep it " +
-			"on TCP; calls whose result the kernel gets wrong on a redirected socket return that of TCP", true,
+		GuardObserve, "a flow is redirected once it is known how its reader receives; MSG_WAITALL, MSG_TRUNC and " +
+			"MSG_OOB keep it on TCP; calls whose result the kernel gets wrong on a redirected socket return that of " +
+			"TCP", true,
 	},
 	{
 		GuardBlocking,
-		"readers that wait inside receive calls stay on TCP, where a signal does not end such a call; needs observe", true,
+		"readers that wait inside receive calls stay on TCP, where a signal does not end such a call; " +
+			"needs observe", true,
 	},
 	{
-		GuardOptions, "SO_ZEROCOPY, TCP_ULP and TCP_INQ are refused on a socket that is in a flow; TCP_INFO counts redirected " +
-			"bytes, too", false,
+		GuardOptions, "SO_ZEROCOPY, TCP_ULP and TCP_INQ are refused on a socket that is in a flow; TCP_INFO " +
+			"counts redirected bytes, too", false,
 	},
 	{
-		GuardFionread, "FIONREAD counts redirected bytes and those that came over TCP; loaded only where a probe finds that the " +
-			"kernel leaves one of them out", true,
+		GuardFionread, "FIONREAD counts redirected bytes and those that came over TCP; loaded only where a probe " +
+			"finds that the kernel leaves one of them out", true,
 	},
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package hazard names the ways in which kernels treat redirected sockets wrongly, and the guards that cure them. It is data
-// only, and imports nothing of ours: package probe finds out which hazards this kernel has.
+// Package hazard names the ways in which kernels treat redirected sockets wrongly, and the guards that cure
+// them. It is data only, and imports nothing of ours: package probe finds out which hazards this kernel has.
 package hazard
 
 import (
@@ -74,8 +74,9 @@ type Finding struct {
 // Findings are those of one run of the probes.
 type Findings []Finding
 
-// After merges these findings with earlier ones, of probes that ran before a guard was loaded for a hazard that they had found.
-// If the hazard is not seen any more, the guard cures it. Findings that were not repeated stay as they were.
+// After merges these findings with earlier ones, of probes that ran before a guard was loaded for a hazard
+// that they had found. If the hazard is not seen any more, the guard cures it. Findings that were not
+// repeated stay as they were.
 func (f Findings) After(earlier Findings) Findings {
 	all := slices.Clone(earlier)
 	for _, now := range f {

@@ -19,8 +19,8 @@ type Hazard struct {
 type Severity string
 
 const (
-	// Severe hazards lose data, hang common programs or endanger the node. Acceleration stays off until a guard cures the
-	// hazard or the configuration accepts it.
+	// Severe hazards lose data, hang common programs or endanger the node. Acceleration stays off until a guard
+	// cures the hazard or the configuration accepts it.
 	Severe Severity = "severe"
 	// Minor hazards change a result of the socket API. No hazard is minor at present.
 	Minor Severity = "minor"
@@ -41,8 +41,8 @@ const All = "all"
 
 // Table has every hazard, in the order in which probes run and documents list them. Nobody writes to it.
 //
-// For a new hazard, add a row with the next free bit and a probe of the same name in pkg/hazard/probe, then run:
-// go test ./pkg/hazard ./pkg/cniconf ./pkg/metrics -update
+// For a new hazard, add a row with the next free bit and a probe of the same name in pkg/hazard/probe, then
+// run: go test ./pkg/hazard ./pkg/cniconf ./pkg/metrics -update
 var Table = [...]Hazard{
 	{
 		Bit: 0, Name: "splice", Severity: Severe, Scope: ScopePod, Guard: GuardSplice,
@@ -97,8 +97,9 @@ var Table = [...]Hazard{
 	},
 	{
 		Bit: 11, Name: "edge-mixed", Severity: Severe, Scope: ScopePod,
-		Meaning: "an edge-triggered reader that takes a short read for the end misses bytes over TCP behind redirected ones",
-		Else:    "a kernel where bpf_setsockopt can wake a reader for bytes that wait (6.1 and later)",
+		Meaning: "an edge-triggered reader that takes a short read for the end misses bytes over TCP behind " +
+			"redirected ones",
+		Else: "a kernel where bpf_setsockopt can wake a reader for bytes that wait (6.1 and later)",
 	},
 }
 

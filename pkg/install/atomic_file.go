@@ -167,7 +167,8 @@ func removeTemps(dir string) error {
 	found, err := temps(dir)
 	errs := []error{err}
 	for _, path := range found {
-		if err := removeTemp(path); !errors.Is(err, fs.ErrNotExist) { // touchConfDir of another process does not take the lock
+		// touchConfDir of another process does not take the lock.
+		if err := removeTemp(path); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -185,6 +186,7 @@ func (i *Installer) touchConfDir() {
 		err = errors.Join(f.Close(), os.Remove(f.Name()))
 	}
 	if err != nil {
-		i.log().Warn("containerd may not notice the change before it is restarted", "directory", i.ConfDir, "error", err)
+		i.log().Warn("containerd may not notice the change before it is restarted", "directory", i.ConfDir, "error",
+			err)
 	}
 }

@@ -72,7 +72,8 @@ func (i *Installer) TryBinary(ctx context.Context) error {
 
 // withSource calls f with the plugin that is to be installed, unless an identical one is installed and runs.
 // It holds the lock of BinDir meanwhile. It reports whether f has succeeded.
-func (i *Installer) withSource(ctx context.Context, f func(context.Context, *os.File) error) (done bool, err error) {
+func (i *Installer) withSource(ctx context.Context,
+	f func(context.Context, *os.File) error) (done bool, err error) {
 	locked, err := i.lock(ctx, i.BinDir)
 	if err != nil {
 		return false, err
@@ -124,8 +125,8 @@ func (i *Installer) refuseStub(src *os.File) error {
 	if err != nil || !stub.Marked(src, st.Size()) {
 		return err
 	}
-	return fmt.Errorf("%s is a stub, which uninstall left in the plugin's place, and not the plugin: put the plugin of a "+
-		"release there, or name it by --plugin", i.Source)
+	return fmt.Errorf("%s is a stub, which uninstall left in the plugin's place, and not the plugin: put the "+
+		"plugin of a release there, or name it by --plugin", i.Source)
 }
 
 // binaryAttributes: root runs the plugin, and it belongs to the user who installs it.

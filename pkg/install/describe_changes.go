@@ -37,7 +37,8 @@ func Changes(before, after []byte) string {
 		case !there:
 			changes = append(changes, fmt.Sprintf("key %q was added", m.name))
 		case !sameJSON(old.of(before), m.value.of(after)):
-			changes = append(changes, fmt.Sprintf("key %q was changed from %s to %s", m.name, shorten(old.of(before)), shorten(m.value.of(after))))
+			changes = append(changes, fmt.Sprintf("key %q was changed from %s to %s", m.name, shorten(old.of(before)),
+				shorten(m.value.of(after))))
 		}
 	}
 	for _, m := range was {

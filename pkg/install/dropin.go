@@ -24,7 +24,8 @@ func (i *Installer) planDropIn(p *plan, n *network) error {
 		return errors.New("it is no list, and only lists have a directory of plugins (chain without drop-in)")
 	}
 	if n.list.LoadOnlyInlinedPlugins {
-		return errors.New(`it says "loadOnlyInlinedPlugins", so runtimes ignore its directory (chain without drop-in)`)
+		return errors.New(`it says "loadOnlyInlinedPlugins", ` +
+			`so runtimes ignore its directory (chain without drop-in)`)
 	}
 	dir := filepath.Join(i.ConfDir, n.list.Name)
 	p.Path = filepath.Join(dir, dropInName)

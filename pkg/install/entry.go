@@ -36,11 +36,13 @@ func NewEntry(config string, acceptHazards []string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	object := []field{{"type", json.RawMessage(`"` + PluginType + `"`)}, {"capabilities", json.RawMessage(capabilities)}}
+	object := []field{{"type", json.RawMessage(`"` + PluginType + `"`)}, {"capabilities",
+		json.RawMessage(capabilities)}}
 	for _, m := range found {
 		switch m.name {
 		case "name", "cniVersion", "prevResult", "runtimeConfig", "ipam":
-			return Entry{}, fmt.Errorf("%s: it belongs to the list or to the runtime, not to the entry (leave it out)", m.name)
+			return Entry{}, fmt.Errorf("%s: it belongs to the list or to the runtime, not to the entry (leave it out)",
+				m.name)
 		}
 		object = setField(object, m.name, m.value.of(text))
 	}

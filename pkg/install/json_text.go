@@ -113,7 +113,8 @@ func readList(text []byte) (*listText, error) {
 	return &listText{text, entries}, nil
 }
 
-var errNoPlugins = errors.New(`no key "plugins": its plugins come from a directory of its own (use the drop-in there)`)
+var errNoPlugins = errors.New(`no key "plugins": ` +
+	`its plugins come from a directory of its own (use the drop-in there)`)
 
 // typeOf reads the type of an entry as libcni does.
 func typeOf(entry []byte) string {

@@ -146,7 +146,8 @@ func (n *network) pluginTypes() []string {
 // loopbackOnly reports whether a network has only the loopback plugin. Some hosts have such a file beside
 // their networks. Runtimes configure loopback themselves, and a node with nothing else has no network yet.
 func (n *network) loopbackOnly() bool {
-	return len(n.list.Plugins) > 0 && !slices.ContainsFunc(n.pluginTypes(), func(t string) bool { return t != "loopback" })
+	return len(n.list.Plugins) > 0 &&
+		!slices.ContainsFunc(n.pluginTypes(), func(t string) bool { return t != "loopback" })
 }
 
 // supported are the CNI versions that the plugin supports, see plugin/sockmap. CRI-O drops a network with
@@ -162,7 +163,8 @@ func (n *network) check() error {
 		if version == "" {
 			version = "none"
 		}
-		return fmt.Errorf("cniVersion %s: sockmap can be chained into lists of version %s", version, strings.Join(supported, ", "))
+		return fmt.Errorf("cniVersion %s: sockmap can be chained into lists of version %s", version,
+			strings.Join(supported, ", "))
 	}
 	// A list without plugins of its own has those of its directory.
 	types := slices.DeleteFunc(n.pluginTypes(), func(t string) bool { return t == PluginType })
@@ -200,8 +202,8 @@ func makesInterface(plugin string) bool {
 func (n *network) checkChosen() error {
 	types := n.pluginTypes()
 	if len(types) > 0 && strings.HasPrefix(types[0], "multus") {
-		return errors.New("it belongs to Multus, which rewrites it and passes no cgroup on; chain into the file of the " +
-			"network behind it (--cni-conf-name)")
+		return errors.New("it belongs to Multus, which rewrites it and passes no cgroup on; chain into the file " +
+			"of the network behind it (--cni-conf-name)")
 	}
 	return nil
 }
@@ -215,7 +217,8 @@ func CheckConfName(name string) error {
 		return fmt.Errorf("%q is not the name of a file in the directory of network configurations", name)
 	}
 	if ext := filepath.Ext(name); ext != extList && ext != extConf && ext != extJSON {
-		return fmt.Errorf("%q ends with none of %s, %s and %s, so no runtime loads it", name, extList, extConf, extJSON)
+		return fmt.Errorf("%q ends with none of %s, %s and %s, so no runtime loads it", name, extList, extConf,
+			extJSON)
 	}
 	return nil
 }
@@ -227,7 +230,8 @@ func verify(before *libcni.NetworkConfigList, after []byte) error {
 	if err != nil {
 		return fmt.Errorf("the result would not load: %w", err)
 	}
-	if list.Name != before.Name || list.CNIVersion != before.CNIVersion || list.DisableCheck != before.DisableCheck ||
+	if list.Name != before.Name || list.CNIVersion != before.CNIVersion ||
+		list.DisableCheck != before.DisableCheck ||
 		list.DisableGC != before.DisableGC || list.LoadOnlyInlinedPlugins != before.LoadOnlyInlinedPlugins {
 		return errors.New("the result would be another network")
 	}

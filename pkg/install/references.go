@@ -34,8 +34,8 @@ func (i *Installer) planUnnamed(n *network) error {
 	if err != nil || len(references) == 0 {
 		return err
 	}
-	return fmt.Errorf("it would be replaced by a list, %s, and is named by %s: have a list, NAME%s, written in its place, and "+
-		"name that there", file+extList, strings.Join(references, " and "), extList)
+	return fmt.Errorf("it would be replaced by a list, %s, and is named by %s: have a list, NAME%s, written "+
+		"in its place, and name that there", file+extList, strings.Join(references, " and "), extList)
 }
 
 // eachConfig calls f for each configuration in ConfDir and in its subdirectories, which belong to Multus and

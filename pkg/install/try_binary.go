@@ -61,15 +61,16 @@ func checkAnswersAs(ctx context.Context, run, path string) error {
 func whyNotRun(run, path string, err error) string {
 	switch {
 	case errors.Is(err, unix.EACCES) && noexec(run):
-		return fmt.Sprintf("the file system of %s is mounted noexec: mount it with exec, or use another directory in which "+
-			"the runtime looks for plugins", filepath.Dir(path))
+		return fmt.Sprintf("the file system of %s is mounted noexec: mount it with exec, or use another "+
+			"directory in which the runtime looks for plugins", filepath.Dir(path))
 	case errors.Is(err, unix.EACCES) && selinux.Label() != "":
-		return fmt.Sprintf("SELinux may refuse it: see \"ausearch -m avc -ts recent\", and \"restorecon -v %s\"", path)
+		return fmt.Sprintf("SELinux may refuse it: see \"ausearch -m avc -ts recent\", and \"restorecon -v %s\"",
+			path)
 	case errors.Is(err, unix.EACCES):
 		return "its mode, or a policy of the node such as IMA or AppArmor, refuses it"
 	case errors.Is(err, unix.EPERM):
-		return fmt.Sprintf("a policy of the node refuses it; where that is fapolicyd: \"fapolicyd-cli --file add %s\", then "+
-			"\"fapolicyd-cli --update\"", path)
+		return fmt.Sprintf("a policy of the node refuses it; where that is fapolicyd: \"fapolicyd-cli --file add "+
+			"%s\", then \"fapolicyd-cli --update\"", path)
 	}
 	return ""
 }

@@ -90,7 +90,8 @@ func (i *Installer) stop(ctx context.Context, r Removal, done *Removed) error {
 	return errors.Join(errs...)
 }
 
-func (i *Installer) stopOne(ctx context.Context, u stateToUnload, drainFor time.Duration, done *Removed) error {
+func (i *Installer) stopOne(ctx context.Context, u stateToUnload, drainFor time.Duration,
+	done *Removed) error {
 	if err := i.step("drain"); err != nil {
 		return err
 	}
@@ -111,7 +112,8 @@ func (i *Installer) stopOne(ctx context.Context, u stateToUnload, drainFor time.
 
 // removeBinaryWhenUnused removes the binary once no cached attachment names it, or leaves the stub when the
 // time is over.
-func (i *Installer) removeBinaryWhenUnused(ctx context.Context, r Removal, unchained time.Time, done *Removed) error {
+func (i *Installer) removeBinaryWhenUnused(ctx context.Context, r Removal, unchained time.Time,
+	done *Removed) error {
 	const look = 200 * time.Millisecond
 	for {
 		done.Stub, done.CacheError = cachedAttachmentsIn(r.CacheDirs)
@@ -225,7 +227,8 @@ func (i *Installer) unchainFile(path string, done *Removed) error {
 	done.Unchained = append(done.Unchained, path)
 	done.stateDirs = append(done.stateDirs, stateDirsOf(n.text)...)
 	if replaces {
-		i.log().Warn("the list still replaces its original file, because others have changed the list", "file", path)
+		i.log().Warn("the list still replaces its original file, because others have changed the list", "file",
+			path)
 	}
 	return nil
 }

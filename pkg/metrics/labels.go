@@ -16,8 +16,8 @@ type label struct {
 	Values []labelValue
 }
 
-// labelTable explains the labels whose values are words, in the order of docs/METRICS.md. The values of reason are those of
-// sockmap_fallback_total; package decline has those of sockmap_attachments.
+// labelTable explains the labels whose values are words, in the order of docs/METRICS.md. The values of
+// reason are those of sockmap_fallback_total; package decline has those of sockmap_attachments.
 func labelTable() []label {
 	return []label{
 		{"role", []labelValue{
@@ -38,8 +38,8 @@ func labelTable() []label {
 		}},
 		{"hazard", hazardValues()},
 		{"severity", []labelValue{
-			{string(hazard.Severe), "it loses data, hangs common programs or endangers the node: containers are declined unless it is " +
-				"guarded or accepted"},
+			{string(hazard.Severe), "it loses data, hangs common programs or endangers the node: containers are " +
+				"declined unless it is guarded or accepted"},
 			{string(hazard.Minor), "a result of the socket API differs"},
 		}},
 		{"guard", guardValues()},
@@ -99,21 +99,24 @@ type action struct {
 
 // actions are the values of the label action.
 var actions = []action{
-	{datapath.EventSpliceRefused, hazard.GuardSplice, "refuse-splice", "splice(2) out of a redirected socket failed with EINVAL"},
+	{datapath.EventSpliceRefused, hazard.GuardSplice, "refuse-splice", "splice(2) out of a redirected socket " +
+		"failed with EINVAL"},
 	{
 		datapath.EventHabitNoted, hazard.GuardObserve, "note-flags",
 		"a program used MSG_WAITALL, MSG_TRUNC, MSG_OOB or splice(2): its flow stays on TCP",
 	},
 	{
 		datapath.EventReceiveAnswered, hazard.GuardObserve, "answer-receive",
-		"a receive with MSG_OOB, of no bytes, or after the peer has closed with bytes unread returned what TCP returns",
+		"a receive with MSG_OOB, of no bytes, or after the peer has closed with bytes unread returned what TCP " +
+			"returns",
 	},
 	{
 		datapath.EventSendAnswered, hazard.GuardObserve, "answer-send",
-		"a send with MSG_FASTOPEN, from memory that is not mapped, or after the peer has closed with bytes unread returned " +
-			"what TCP returns",
+		"a send with MSG_FASTOPEN, from memory that is not mapped, or after the peer has closed with bytes " +
+			"unread returned what TCP returns",
 	},
-	{datapath.EventMappingRefused, hazard.GuardObserve, "refuse-mapping", "TCP_ZEROCOPY_RECEIVE failed with ENOPROTOOPT"},
+	{datapath.EventMappingRefused, hazard.GuardObserve, "refuse-mapping",
+		"TCP_ZEROCOPY_RECEIVE failed with ENOPROTOOPT"},
 	{
 		datapath.EventBlockingNoted, hazard.GuardBlocking, "note-blocking",
 		"a reader waited inside receive calls: its flow stays on TCP",

@@ -68,8 +68,8 @@ type Collector struct {
 
 	mu       sync.Mutex
 	failures uint64
-	// The counts of the last scrape, by netns cookie: counters must not decrease when a socket that was counted alive
-	// closes at a bad moment. See snapshot.readTraffic.
+	// The counts of the last scrape, by netns cookie: counters must not decrease when a socket that was counted
+	// alive closes at a bad moment. See snapshot.readTraffic.
 	given    map[uint64]traffic
 	loadedAt time.Time
 	shown    map[pod]bool // pods that had series at the last scrape keep them
@@ -113,8 +113,8 @@ func (c *Collector) read() (*snapshot, error) {
 	return readSnapshot(src, c.OfNode)
 }
 
-// bound removes pods beyond MaxPods, and returns how many. Pods that had series before keep them, so that no series comes and
-// goes.
+// bound removes pods beyond MaxPods, and returns how many. Pods that had series before keep them, so that no
+// series comes and goes.
 func (c *Collector) bound(all map[pod]*podSums) (removed int) {
 	order := slices.DeleteFunc(slices.Collect(maps.Keys(all)), func(p pod) bool { return p == noPod })
 	slices.SortFunc(order, func(a, b pod) int {
@@ -138,8 +138,8 @@ func (c *Collector) bound(all map[pod]*podSums) (removed int) {
 	return removed
 }
 
-// keepGrowing raises counts that are less than at the last scrape, unless the maps are new since. The time of loading is
-// computed from the clock, so it moves a little.
+// keepGrowing raises counts that are less than at the last scrape, unless the maps are new since. The time of
+// loading is computed from the clock, so it moves a little.
 func (c *Collector) keepGrowing(s *snapshot) {
 	sameMaps := s.config.LoadedAt.Sub(c.loadedAt).Abs() < time.Second
 	for cookie, now := range s.traffic {

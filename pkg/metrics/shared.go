@@ -13,9 +13,10 @@ import (
 // sharedFor is how long other callers may get the result of one scrape.
 const sharedFor = time.Second
 
-// Shared returns a gatherer whose callers share results: one reads, and those that call meanwhile wait for it. Callers within
-// a second after it, or within the time that it took, get the same result. So any number of clients costs no more than one
-// that scrapes without a pause, which keeps half a CPU busy at most. Callers must not change the result.
+// Shared returns a gatherer whose callers share results: one reads, and those that call meanwhile wait for
+// it. Callers within a second after it, or within the time that it took, get the same result. So any number
+// of clients costs no more than one that scrapes without a pause, which keeps half a CPU busy at most.
+// Callers must not change the result.
 func Shared(from prometheus.Gatherer) prometheus.Gatherer {
 	return &shared{from: from, now: time.Now}
 }

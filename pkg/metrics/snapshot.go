@@ -65,7 +65,8 @@ type snapshot struct {
 	runs        map[string]datapath.Runs
 }
 
-// readSnapshot reads everything. With ofNode, all sums belong to noPod, those of endpoints that are gone included.
+// readSnapshot reads everything. With ofNode, all sums belong to noPod, those of endpoints that are gone
+// included.
 func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 	s = &snapshot{owners: map[uint64]pod{}, whyNot: map[decline.Reason]int{}}
 	if err := s.readNode(src); err != nil {
@@ -129,9 +130,11 @@ func (s *snapshot) name(records []endpoint.Attachment, registered map[uint64]boo
 	}
 }
 
-// readTraffic adds the counts of live sockets to the totals, which have those of closed sockets. A socket that closes between
-// the two reads would count twice or not at all. So it reads again until nothing has closed meanwhile, at most attempts times.
-func (s *snapshot) readTraffic(src Source, totals func() (map[uint64]datapath.Totals, error)) (sockets int, err error) {
+// readTraffic adds the counts of live sockets to the totals, which have those of closed sockets. A socket
+// that closes between the two reads would count twice or not at all. So it reads again until nothing has
+// closed meanwhile, at most attempts times.
+func (s *snapshot) readTraffic(src Source,
+	totals func() (map[uint64]datapath.Totals, error)) (sockets int, err error) {
 	for attempt := 1; ; attempt++ {
 		if s.totals, err = totals(); err != nil {
 			return 0, err

@@ -11,7 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// metric is one row of the table: what is registered, its row in docs/METRICS.md, and how its values are read.
+// metric is one row of the table: what is registered, its row in docs/METRICS.md, and how its values are
+// read.
 type metric struct {
 	name   string
 	kind   kind
@@ -26,8 +27,8 @@ var podLabels = []string{"namespace", "pod"}
 
 func podLabelsAnd(more ...string) []string { return append(more, podLabels...) }
 
-// table has every metric, in the order of docs/METRICS.md. A new metric is a new row, and its value is in the snapshot, in
-// podSums or in something that they have read already.
+// table has every metric, in the order of docs/METRICS.md. A new metric is a new row, and its value is in the
+// snapshot, in podSums or in something that they have read already.
 var table = []metric{
 	{
 		name: "sockmap_redirected_bytes_total", kind: counter, labels: podLabels,
@@ -61,12 +62,14 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_active_flows", kind: gauge, labels: podLabelsAnd("mode"),
-		help: "Live sockets by how they send now, one for each end of a flow; left: out of the sockhash for good, plain TCP.",
+		help: "Live sockets by how they send now, one for each end of a flow; left: out of the sockhash for " +
+			"good, plain TCP.",
 		read: readActive,
 	},
 	{
 		name: "sockmap_share_sockets", kind: gauge, labels: podLabels,
-		help: "Sockets in the sockhash that count against the pod's share: those of live flows, and closed ones with unread bytes.",
+		help: "Sockets in the sockhash that count against the pod's share: those of live flows, and closed ones " +
+			"with unread bytes.",
 		read: eachPod(func(p *podSums) uint64 { return p.sockets }),
 	},
 	{
@@ -81,7 +84,8 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_attachments", kind: gauge, labels: []string{"state", "reason"},
-		help: "CNI attachments of this node: accelerated, or declined for a reason. The reason is empty for accelerated ones.",
+		help: "CNI attachments of this node: accelerated, or declined for a reason. The reason is empty for " +
+			"accelerated ones.",
 		read: readAttachments,
 	},
 	{
@@ -104,8 +108,8 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_guard_active", kind: gauge, labels: []string{"guard"},
-		help: "1 if the guard runs, or will before the first container takes part; 0 if the kernel refused it or it is " +
-			"switched off, see sockmapctl status.",
+		help: "1 if the guard runs, or will before the first container takes part; 0 if the kernel refused it or " +
+			"it is switched off, see sockmapctl status.",
 		read: func(s *scraped, out series) {
 			for _, g := range s.guards {
 				out.flag(g.Active, g.Name)
@@ -133,14 +137,14 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_readers_woken_total", kind: counter,
-		help: "Extra wake-ups of readers that may have missed one, up to a second late: redirected bytes and bytes over TCP " +
-			"waited together.",
+		help: "Extra wake-ups of readers that may have missed one, up to a second late: redirected bytes and " +
+			"bytes over TCP waited together.",
 		read: event(datapath.EventReaderWoken),
 	},
 	{
 		name: "sockmap_windows_refused_total", kind: counter,
-		help: "Flows whose window of bytes that may wait for the reader did not grow, because the windows of all flows to its " +
-			"pod had reached their bound.",
+		help: "Flows whose window of bytes that may wait for the reader did not grow, because the windows of all " +
+			"flows to its pod had reached their bound.",
 		read: event(datapath.EventWindowRefused),
 	},
 	{
@@ -163,7 +167,8 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_cni_duration_seconds", kind: histogram, labels: []string{"command"},
-		help: "Duration of the runtime's calls of the plugin, failed ones included, since the programs were loaded.",
+		help: "Duration of the runtime's calls of the plugin, failed ones included, since the programs " +
+			"were loaded.",
 		read: readDurations,
 	},
 	{
@@ -226,8 +231,9 @@ func eachPod(sum func(*podSums) uint64) func(*scraped, series) {
 	}
 }
 
-// readResults gives the series without a pod every value, so that no sum over pods lacks one. A pod's own results other than
-// "joined" begin with their first event: most never happen, and there are many pods. So do its reasons.
+// readResults gives the series without a pod every value, so that no sum over pods lacks one. A pod's own
+// results other than "joined" begin with their first event: most never happen, and there are many pods. So do
+// its reasons.
 func readResults(s *scraped, out series) {
 	for owner, sums := range s.pods {
 		for _, role := range datapath.Roles() {
@@ -259,8 +265,8 @@ func readActive(s *scraped, out series) {
 	}
 }
 
-// readAttachments gives each reason that a container can have a series, so that an alert can distinguish "none" from "not
-// exported", and in addition those that only a newer version knows.
+// readAttachments gives each reason that a container can have a series, so that an alert can distinguish
+// "none" from "not exported", and in addition those that only a newer version knows.
 func readAttachments(s *scraped, out series) {
 	out.count(uint64(s.whyNot[decline.None]), "accelerated", "")
 	for _, r := range decline.OfContainers() {

@@ -11,7 +11,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// Gather scrapes once. What the collector could not read (see Collector.OnError) is missing from the families.
+// Gather scrapes once. What the collector could not read (see Collector.OnError) is missing from the
+// families.
 func (c *Collector) Gather() ([]*dto.MetricFamily, error) {
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(c); err != nil {

@@ -25,7 +25,8 @@ type Demand struct {
 // block: a FIFO without a reader is ENXIO. The caller closes the file.
 func Open(path string, flags int, d Demand) (*os.File, error) {
 	truncate := flags&unix.O_TRUNC != 0
-	flags = flags&^unix.O_TRUNC | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	flags = flags&^unix.O_TRUNC | unix.O_CREAT | unix.O_NOFOLLOW |
+		unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	if flags&unix.O_ACCMODE == unix.O_RDONLY {
 		flags |= unix.O_WRONLY
 	}
@@ -50,7 +51,8 @@ func explain(path string, err error) error {
 	failed := &fs.PathError{Op: "open", Path: path, Err: err}
 	switch {
 	case errors.Is(err, unix.ELOOP):
-		return fmt.Errorf("%w: it is a symbolic link, and its owner could choose another file (name the file itself)", failed)
+		return fmt.Errorf("%w: it is a symbolic link, and its owner could choose another file (name the file "+
+			"itself)", failed)
 	case errors.Is(err, unix.ENXIO):
 		return fmt.Errorf("%w: nobody reads this FIFO (start its reader first)", failed)
 	}
@@ -66,16 +68,18 @@ func (d Demand) check(path string, fd int) error {
 	const wayOut = "(remove it, or name another file)"
 	switch {
 	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%s: the file belongs to uid %d, who could read or change what is written %s", path, st.Uid, wayOut)
+		return fmt.Errorf("%s: the file belongs to uid %d, who could read or change what is written %s", path,
+			st.Uid, wayOut)
 	case kind == unix.S_IFCHR && !d.Regular:
 		return nil
 	case kind != unix.S_IFREG && (d.Regular || kind != unix.S_IFIFO):
 		return fmt.Errorf("%s: not a file that can be written to %s", path, wayOut)
 	case mode&d.Forbidden != 0:
-		return fmt.Errorf("%s: the file's mode is %04o, so others could read or change what is written (chmod %04o it, or name another "+
-			"file)", path, mode, mode&^d.Forbidden)
+		return fmt.Errorf("%s: the file's mode is %04o, so others could read or change what is written (chmod "+
+			"%04o it, or name another file)", path, mode, mode&^d.Forbidden)
 	case st.Nlink > 1:
-		return fmt.Errorf("%s: the file has %d names, one of which somebody else may have chosen %s", path, st.Nlink, wayOut)
+		return fmt.Errorf("%s: the file has %d names, one of which somebody else may have chosen %s", path,
+			st.Nlink, wayOut)
 	}
 	return nil
 }

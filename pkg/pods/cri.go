@@ -23,7 +23,8 @@ import (
 )
 
 // Sockets are where containerd, k3s and CRI-O listen.
-var Sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"}
+var Sockets = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock",
+	"/run/crio/crio.sock"}
 
 // FindSocket returns the first of Sockets that exists; ok is false if none does.
 func FindSocket() (path string, ok bool) {
@@ -40,7 +41,8 @@ const criMessage = 16 << 20
 
 // reconnect applies after a restart of the runtime. By default gRPC would wait up to two minutes.
 var reconnect = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2,
+		MaxDelay: 5 * time.Second},
 	MinConnectTimeout: time.Second,
 }
 
@@ -71,9 +73,11 @@ func (c *CRI) Close() error { return c.conn.Close() }
 // those that it could read. It asks for the details of each sandbox once.
 func (c *CRI) Pods(ctx context.Context) ([]Pod, error) {
 	ready := &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}
-	list, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
+	list, err := c.runtime.ListPodSandbox(ctx,
+		&cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{State: ready}})
 	if err != nil {
-		return nil, fmt.Errorf("list pods by the CRI socket %s: %w (name the right one, or none, with --cri)", c.socket, err)
+		return nil, fmt.Errorf("list pods by the CRI socket %s: %w (name the right one, or none, with --cri)",
+			c.socket, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,7 +104,8 @@ func (c *CRI) Runs(ctx context.Context, id string) (bool, error) {
 }
 
 func (c *CRI) pod(ctx context.Context, id string) (p Pod, runs bool, err error) {
-	response, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
+	response, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id,
+		Verbose: true})
 	if status.Code(err) == codes.NotFound {
 		return Pod{}, false, nil
 	}

@@ -38,8 +38,8 @@ func NewKubelet(address, tokenFile string) (*Kubelet, error) {
 		return nil, fmt.Errorf("kubelet address: %w", err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("kubelet address %s is not a loopback address like 127.0.0.1:10250: its certificate is not "+
-			"verified, so the token must stay on the node", address)
+		return nil, fmt.Errorf("kubelet address %s is not a loopback address like 127.0.0.1:10250: its "+
+			"certificate is not verified, so the token must stay on the node", address)
 	}
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
@@ -75,8 +75,8 @@ func (k *Kubelet) Annotations(ctx context.Context) (map[string]map[string]string
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask the kubelet at %s for annotations: %s (its service account must be allowed to get nodes/pods; "+
-			"Kubernetes 1.33 or later)", k.address, response.Status)
+		return nil, fmt.Errorf("ask the kubelet at %s for annotations: %s (its service account must be allowed "+
+			"to get nodes/pods; Kubernetes 1.33 or later)", k.address, response.Status)
 	}
 	var list podList
 	if err := json.NewDecoder(io.LimitReader(response.Body, kubeletAnswer)).Decode(&list); err != nil {

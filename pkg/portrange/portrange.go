@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package portrange is about ranges of ports: of the configuration, of conntrack helpers, of policies and of filters.
+// Package portrange is about ranges of ports: of the configuration, of conntrack helpers, of policies and of
+// filters.
 package portrange
 
 import (
@@ -41,7 +42,8 @@ func Parse(text string) (r Range, ok bool) {
 	return Range{uint16(low), uint16(high)}, true
 }
 
-// Join returns the same ports, sorted; ranges that overlap or adjoin become one. Its argument is left unchanged.
+// Join returns the same ports, sorted; ranges that overlap or adjoin become one. Its argument is left
+// unchanged.
 func Join(ranges []Range) (joined []Range) {
 	ranges = slices.Clone(ranges)
 	slices.SortFunc(ranges, func(a, b Range) int { return int(a.First) - int(b.First) })

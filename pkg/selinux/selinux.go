@@ -39,13 +39,15 @@ func Label() string {
 // returns any other error as it is, and also one with more text after that of EACCES, which explains itself,
 // as the verifier's does.
 func Explain(err error) error {
-	if !errors.Is(err, unix.EACCES) || os.Geteuid() != 0 || !strings.HasSuffix(err.Error(), unix.EACCES.Error()) {
+	if !errors.Is(err, unix.EACCES) || os.Geteuid() != 0 ||
+		!strings.HasSuffix(err.Error(), unix.EACCES.Error()) {
 		return err
 	}
 	label := Label()
 	if label == "" {
 		return err
 	}
-	return fmt.Errorf("%w (SELinux is enforcing and may refuse this to %s: see \"ausearch -m avc -ts recent\"; the "+
-		"agent's container needs the type spc_t, which platforms/selinux.yaml of the chart sets)", err, label)
+	return fmt.Errorf("%w (SELinux is enforcing and may refuse this to %s: see \"ausearch -m avc -ts "+
+		"recent\"; the agent's container needs the type spc_t, which platforms/selinux.yaml of the chart "+
+		"sets)", err, label)
 }

@@ -15,7 +15,9 @@ import (
 // described matches the output of git describe for a commit that is no release: the release before it, and
 // the number of commits since. It is compiled when it is needed, because the plugin starts for each container
 // and compares no versions.
-var described = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+)-(\d+)-g[0-9a-f]{4,}$`) })
+var described = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(.+)-(\d+)-g[0-9a-f]{4,}$`)
+})
 
 // Compare orders two versions. order is -1 if a is older, 1 if it is newer, and 0 otherwise. ok is false if
 // the names have no order, such as those of commits.

@@ -21,8 +21,8 @@ const (
 // errReturned: the read has returned, so there is no sleeping thread to signal.
 var errReturned = errors.New("the read has returned")
 
-// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the beginning, as
-// programs do: a guard may have left those to TCP.
+// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the
+// beginning, as programs do: a guard may have left those to TCP.
 func probeInterruptedRead() (outcome, error) {
 	o, err := interruptedRedirected()
 	if err != nil || !o.present {
@@ -42,8 +42,8 @@ func probeInterruptedRead() (outcome, error) {
 	return guarded("readers that block are left to TCP; one that begins to later: %s", o.seen), nil
 }
 
-// interruptedRedirected interrupts a read of redirected bytes. A read that goes on proves something only if its byte was
-// redirected: a connection may fall back to TCP at any time.
+// interruptedRedirected interrupts a read of redirected bytes. A read that goes on proves something only if
+// its byte was redirected: a connection may fall back to TCP at any time.
 func interruptedRedirected() (o outcome, err error) {
 	const pairs = 5
 	for range pairs {
@@ -68,8 +68,9 @@ func interruptedRedirected() (o outcome, err error) {
 	return outcome{}, fmt.Errorf("interrupt a read: each of %d connections fell back to TCP meanwhile", pairs)
 }
 
-// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has read and answered
-// before, so that a guard knows how it reads and a packet has come since; those after it are known from their beginning.
+// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has
+// read and answered before, so that a guard knows how it reads and a packet has come since; those after it
+// are known from their beginning.
 func blockingReader(l listener, known bool) (outcome, error) {
 	p, err := l.pair(nil)
 	if err != nil {
@@ -99,8 +100,8 @@ func blockingReader(l listener, known bool) (outcome, error) {
 // interruptedRead sends signals whose handler asks for restart (Go's own of SIGURG) to a thread that sleeps
 // in a read. On a plain socket the read goes on; on a redirected one it returns without data.
 //
-// Each signal is sent when the thread is seen asleep in that very call, and the byte only when the thread has taken the signals. So the
-// kernel decides what is found, and not who runs when.
+// Each signal is sent when the thread is seen asleep in that very call, and the byte only when the thread has
+// taken the signals. So the kernel decides what is found, and not who runs when.
 func interruptedRead(p pair) (outcome, error) {
 	if err := unix.SetNonblock(p.reader, false); err != nil {
 		return outcome{}, err
@@ -151,7 +152,8 @@ func signal(thread int) error {
 	return nil
 }
 
-// awaitSleep waits until the thread sleeps in a read from p. The error is errReturned when that read has returned.
+// awaitSleep waits until the thread sleeps in a read from p. The error is errReturned when that read has
+// returned.
 func (p pair) awaitSleep(thread int, returned <-chan struct{}) error {
 	return poll("a thread that reads from an empty socket does not sleep", func() (bool, error) {
 		select {
@@ -163,8 +165,9 @@ func (p pair) awaitSleep(thread int, returned <-chan struct{}) error {
 	})
 }
 
-// awaitDelivery waits until the thread has taken the signal, which it does on its way out of the system call. Until then the kernel
-// may still show it asleep: a thread that is woken on another processor is, until that one runs it.
+// awaitDelivery waits until the thread has taken the signal, which it does on its way out of the system call.
+// Until then the kernel may still show it asleep: a thread that is woken on another processor is, until that
+// one runs it.
 func awaitDelivery(thread int) error {
 	return poll("a thread does not take a signal", func() (bool, error) {
 		pending, err := isPending(thread, unix.SIGURG)
@@ -192,7 +195,8 @@ func sleepsInRead(thread, fd int) (bool, error) {
 		return false, fmt.Errorf("ask what a thread does: %w", err)
 	}
 	call := strings.Fields(string(text))
-	return len(call) > 2 && call[0] == strconv.Itoa(unix.SYS_READ) && call[1] == "0x"+strconv.FormatInt(int64(fd), 16), nil
+	return len(call) > 2 && call[0] == strconv.Itoa(unix.SYS_READ) &&
+		call[1] == "0x"+strconv.FormatInt(int64(fd), 16), nil
 }
 
 // isPending reports whether a signal that was sent to a thread of this process waits for it still.

@@ -9,7 +9,8 @@ import (
 )
 
 // AtLoad is the probe for datapath.Settings of a program whose main function begins with Main.
-func AtLoad(attach func(cgroup *os.File) (io.Closer, error), names ...string) (hazards, guarded uint32, err error) {
+func AtLoad(attach func(cgroup *os.File) (io.Closer, error),
+	names ...string) (hazards, guarded uint32, err error) {
 	f, err := Run(context.Background(), attach, names...)
 	if err != nil {
 		return 0, 0, err

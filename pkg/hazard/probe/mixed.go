@@ -52,9 +52,10 @@ const (
 	mixedByTCP      = 20 // and in the other
 )
 
-// Redirected bytes and bytes over TCP wait together, and one read takes the redirected ones: the programs have to wake the
-// reader for the others. They do so with the next segment that the reader's socket sends, and let it send keepalive probes
-// until then. Here the reader sends a segment itself, because a probe takes a second.
+// Redirected bytes and bytes over TCP wait together, and one read takes the redirected ones: the programs
+// have to wake the reader for the others. They do so with the next segment that the reader's socket sends,
+// and let it send keepalive probes until then. Here the reader sends a segment itself, because a probe takes
+// a second.
 func probeMixedEdge() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
 		e, err := watch(p.reader)
@@ -87,7 +88,8 @@ func probeMixedEdge() (outcome, error) {
 		case !woken:
 			return bad("no event for %d bytes over TCP after a read of %d redirected ones", mixedByTCP, n), nil
 		case !probed:
-			return bad("no keepalive probe while %d redirected bytes wait before %d over TCP", mixedRedirected, mixedByTCP), nil
+			return bad("no keepalive probe while %d redirected bytes wait before %d over TCP", mixedRedirected,
+				mixedByTCP), nil
 		}
 		return fine("an event for %d bytes over TCP after a read of %d redirected ones", mixedByTCP, n), nil
 	})

@@ -10,8 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mptcpFixed is the first release of each stable line in which a sockmap refuses MPTCP subflows (fbade4bd08ba).
-var mptcpFixed = []struct{ major, minor, patch int }{{5, 15, 197}, {6, 1, 159}, {6, 6, 118}, {6, 12, 60}, {6, 18, 0}}
+// mptcpFixed is the first release of each stable line in which a sockmap refuses MPTCP subflows
+// (fbade4bd08ba).
+var mptcpFixed = []struct{ major, minor, patch int }{{5, 15, 197}, {6, 1, 159}, {6, 6, 118}, {6, 12, 60},
+	{6, 18, 0}}
 
 // The one hazard that is read off the version: a kernel that has it can crash when it is tried.
 func probeMPTCP() (outcome, error) {
@@ -30,8 +32,9 @@ func probeMPTCP() (outcome, error) {
 	return bad("%s may take MPTCP subflows (by its version)", kernel), nil
 }
 
-// stableVersion is the version of the stable line that a kernel is made from. Debian's release keeps the patch number 0
-// for as long as modules fit (6.1.0-56-amd64); the build's name then has the real one (… Debian 6.1.192-2 …).
+// stableVersion is the version of the stable line that a kernel is made from. Debian's release keeps the
+// patch number 0 for as long as modules fit (6.1.0-56-amd64); the build's name then has the real one (…
+// Debian 6.1.192-2 …).
 func stableVersion(release, build string) string {
 	if _, debian, ok := strings.Cut(build, " Debian "); ok {
 		return debian

@@ -44,7 +44,8 @@ func newListener(proto int) (l listener, err error) {
 	if err != nil {
 		return l, fmt.Errorf("make listener: %w", err)
 	}
-	if err := errors.Join(unix.Bind(l.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l.fd, 1)); err != nil {
+	if err := errors.Join(unix.Bind(l.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		unix.Listen(l.fd, 1)); err != nil {
 		l.close()
 		return l, fmt.Errorf("listen: %w", err)
 	}
@@ -80,8 +81,8 @@ func (l listener) pair(prepare func(fd int) error) (p pair, err error) {
 	return p, errors.Join(unix.SetNonblock(p.writer, true), unix.SetNonblock(p.reader, true))
 }
 
-// connect starts without waiting: a descriptor that blocks may be left to TCP. The handshake is over when the other end is
-// accepted.
+// connect starts without waiting: a descriptor that blocks may be left to TCP. The handshake is over when the
+// other end is accepted.
 func connect(fd int, to unix.Sockaddr) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("set O_NONBLOCK: %w", err)
@@ -92,7 +93,8 @@ func connect(fd int, to unix.Sockaddr) error {
 	return nil
 }
 
-// redirected is a pair on which messages went, and were read: the order rule is settled, the next one is redirected, too.
+// redirected is a pair on which messages went, and were read: the order rule is settled, the next one is
+// redirected, too.
 func redirected() (pair, error) {
 	p, err := newPair(0, nil)
 	if err != nil {
@@ -105,8 +107,8 @@ func redirected() (pair, error) {
 	return p, nil
 }
 
-// settle exchanges messages until TCP has no part in one. A pair that stays with TCP is an error: probes of it would find
-// no hazard, and miss the guards.
+// settle exchanges messages until TCP has no part in one. A pair that stays with TCP is an error: probes of
+// it would find no hazard, and miss the guards.
 func (p pair) settle() error {
 	var before uint64
 	messages := 0
@@ -126,11 +128,13 @@ func (p pair) settle() error {
 		}
 		before = sent
 	}
-	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe used TCP, for %v: nothing is accelerated "+
-		"on this kernel, or not now; please report it with the kernel's version", messages, settling)
+	return fmt.Errorf("redirect: each of %d messages between two sockets of the probe used TCP, for %v: "+
+		"nothing is accelerated on this kernel, or not now; please report it with the kernel's version",
+		messages, settling)
 }
 
-// sentByTCP is how many bytes the writer has sent so. Nothing that completes TCP_INFO runs while the probes do.
+// sentByTCP is how many bytes the writer has sent so. Nothing that completes TCP_INFO runs while the probes
+// do.
 func (p pair) sentByTCP() (uint64, error) {
 	info, err := unix.GetsockoptTCPInfo(p.writer, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {

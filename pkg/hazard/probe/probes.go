@@ -214,7 +214,8 @@ func probeULP() (outcome, error) {
 	})
 }
 
-// hasTLS asks with a socket that no guard looks at. The kernel finds the protocol before it finds no connection.
+// hasTLS asks with a socket that no guard looks at. The kernel finds the protocol before it finds no
+// connection.
 func hasTLS() bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -25,15 +25,16 @@ import (
 // starts no probe.
 const childName = "sockmap hazard probes"
 
-// timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much else; a kernel that
-// hangs one of them must not hang an ADD. A load that fails for want of time is remembered, and tried again a minute later.
+// timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much
+// else; a kernel that hangs one of them must not hang an ADD. A load that fails for want of time is
+// remembered, and tried again a minute later.
 const timeout = 20 * time.Second
 
 // Attach puts the programs under test on a cgroup until the returned Closer is closed.
 type Attach func(cgroup *os.File) (io.Closer, error)
 
-// Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside: for the hazards of
-// these names, or for all. The child is this executable: its main function must begin with Main.
+// Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside: for the
+// hazards of these names, or for all. The child is this executable: its main function must begin with Main.
 func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings, err error) {
 	path, done, err := makeCgroup()
 	if err != nil {
@@ -57,8 +58,8 @@ func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings
 	return child(ctx, dir, names)
 }
 
-// makeCgroup makes the probes' cgroup, and returns what to call after it is gone: at the root of cgroup2, or of what a
-// container, which may be allowed no other, has of it.
+// makeCgroup makes the probes' cgroup, and returns what to call after it is gone: at the root of cgroup2, or
+// of what a container, which may be allowed no other, has of it.
 func makeCgroup() (path string, done func() error, err error) {
 	// The process id is for whoever finds one that a killed process left.
 	name := fmt.Sprintf("sockmap-probe-%d-", os.Getpid())
@@ -79,8 +80,8 @@ func makeCgroup() (path string, done func() error, err error) {
 	if !errors.Is(err, fs.ErrPermission) {
 		return path, done, err
 	}
-	// Where the host has cgroup v1, containers have its namespace of cgroups. The root of cgroup2, which they see, is not
-	// writable even for root without CAP_DAC_OVERRIDE. Their own cgroup is.
+	// Where the host has cgroup v1, containers have its namespace of cgroups. The root of cgroup2, which they
+	// see, is not writable even for root without CAP_DAC_OVERRIDE. Their own cgroup is.
 	own, errOwn := mount.Own()
 	if errOwn != nil || own == mount.Path {
 		return "", done, errors.Join(err, errOwn)
@@ -89,7 +90,8 @@ func makeCgroup() (path string, done func() error, err error) {
 	return path, done, err
 }
 
-// removeCgroup waits a little: the kernel lets go of a killed child's cgroup a moment after the child is reaped.
+// removeCgroup waits a little: the kernel lets go of a killed child's cgroup a moment after the child is
+// reaped.
 func removeCgroup(path string) error {
 	var err error
 	for range 50 {
@@ -121,8 +123,8 @@ func child(ctx context.Context, dir *os.File, names []string) (hazard.Findings, 
 	return f, nil
 }
 
-// exitNotPermitted is the exit status of a child that lacks a capability. Its parent lacks it, too, and another process may
-// not: such a failure is not one of the kernel, and nobody may remember it as one.
+// exitNotPermitted is the exit status of a child that lacks a capability. Its parent lacks it, too, and
+// another process may not: such a failure is not one of the kernel, and nobody may remember it as one.
 const exitNotPermitted = 3
 
 func explainChild(err error, complaint string) error {

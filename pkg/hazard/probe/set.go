@@ -18,8 +18,8 @@ import (
 //go:embed confirm.go interrupt.go mixed.go mptcp.go pair.go probes.go run.go
 var sources embed.FS
 
-// Digest identifies these probes: others may have different results on the same kernel. It is made from their source text, so
-// nobody has to remember a number.
+// Digest identifies these probes: others may have different results on the same kernel. It is made from their
+// source text, so nobody has to remember a number.
 var Digest = sync.OnceValue(func() string {
 	h := sha256.New()
 	files, _ := fs.Glob(sources, "*.go")
