@@ -7,7 +7,7 @@ import "github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 // podSums are the sums over the endpoints of one pod.
 type podSums struct {
 	traffic
-	totals  datapath.Totals // of all connections that were made; its sums of bytes and messages lack live sockets
+	totals  datapath.Totals // of all connections; its sums of bytes and messages lack live sockets
 	active  map[datapath.Mode]uint64
 	high    uint64 // bytes, the greatest of all readers
 	sockets uint64 // that count against shares
