@@ -22,7 +22,7 @@ import (
 )
 
 // TestScripts runs testdata/*.txt, each on a bpffs of its own, with the files that follow it (txtar) in
-// $WORK. What the commands of the language do is said below.
+// $WORK. The commands of the language are described below.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
 	if err != nil || len(files) == 0 {

@@ -31,7 +31,7 @@ func keepCommand(ctx context.Context, args []string) error {
 	}
 	commit, err := exec.CommandContext(ctx, "git", "-C", root, "rev-parse", "--short=10", "HEAD").Output()
 	if err != nil {
-		return fmt.Errorf("ask git for the commit: %w", err)
+		return fmt.Errorf("read the commit by git: %w", err)
 	}
 	return keep(args, filepath.Join(root, kept), strings.TrimSpace(string(commit)))
 }

@@ -62,7 +62,7 @@ func (e End) Blocks() bool { return e.Blocking > 0 && 2*e.Blocking >= e.Sockets 
 func newReport() (*Report, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return nil, fmt.Errorf("ask the kernel for its name: %w", err)
+		return nil, fmt.Errorf("read the kernel's release: %w", err)
 	}
 	return &Report{Kernel: unix.ByteSliceToString(name.Release[:]), Date: time.Now().UTC().Format(time.DateOnly)}, nil
 }

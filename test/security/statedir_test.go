@@ -234,7 +234,7 @@ func TestRenamedDirectoryTakesNoOtherWithIt(t *testing.T) {
 			t.Errorf("unload, force %v: %v; %s became:\n%s", force, err, before, after)
 		}
 		if left, err := os.ReadDir(filepath.Join(c.mount, "old")); err != nil || len(left) > 0 {
-			t.Errorf("of what was loaded is left: %v, %v", left, err)
+			t.Errorf("left of the loaded state: %v, %v", left, err)
 		}
 	}
 }

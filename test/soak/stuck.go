@@ -15,30 +15,30 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
-// tellStuck adds the state of both ends in kernel and data path to the error of a conversation that has
+// describeStuck adds the state of both ends in kernel and data path to the error of a conversation that has
 // reached its limit: a hang that is not explained immediately is hard to reproduce.
-func tellStuck(err error, node *lab.Node, ends ...net.Conn) error {
+func describeStuck(err error, node *lab.Node, ends ...net.Conn) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	var told strings.Builder
+	var state strings.Builder
 	for _, c := range ends {
-		fmt.Fprintf(&told, "\n  %v -> %v: %s", c.LocalAddr(), c.RemoteAddr(), tcpState(c))
+		fmt.Fprintf(&state, "\n  %v -> %v: %s", c.LocalAddr(), c.RemoteAddr(), tcpState(c))
 	}
 	d, openErr := datapath.Open(node.BPFFS())
 	if openErr != nil {
-		return fmt.Errorf("%w%s\n  data path: %w", err, told.String(), openErr)
+		return fmt.Errorf("%w%s\n  data path: %w", err, state.String(), openErr)
 	}
 	defer d.Close()
 	listErr := d.Flows(func(f datapath.Flow) bool {
 		for _, c := range ends {
 			if f.Local.String() == c.LocalAddr().String() && f.Remote.String() == c.RemoteAddr().String() {
-				fmt.Fprintf(&told, "\n  %+v", f)
+				fmt.Fprintf(&state, "\n  %+v", f)
 			}
 		}
 		return true
 	})
-	return errors.Join(fmt.Errorf("%w%s", err, told.String()), listErr)
+	return errors.Join(fmt.Errorf("%w%s", err, state.String()), listErr)
 }
 
 func tcpState(c net.Conn) (text string) {

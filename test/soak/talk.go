@@ -73,7 +73,7 @@ func withPair(f func(ctx context.Context, rng *rand.Rand, client, server net.Con
 			return 0, err
 		}
 		n, err := f(ctx, rng, client, server)
-		return n, tellStuck(err, from.Node(), client, server)
+		return n, describeStuck(err, from.Node(), client, server)
 	}
 }
 

@@ -28,7 +28,7 @@ func TestTheOlderVersionLeavesThisOneAlone(t *testing.T) {
 	w.use(older)
 	declined := w.pump(w.pod("older"), live.to)
 	declined.wantTCP("a pod that the older plugin adds to this version's state")
-	live.wantRedirected("the live flow, after what the older version tried")
+	live.wantRedirected("the live flow, after the attempts of the older version")
 }
 
 // The documented downgrade: this version unloads, and the older one loads again.

@@ -28,7 +28,7 @@ const hostName = "host"
 func (m matrix) runHost(ctx context.Context, im image) (*outcome, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return nil, fmt.Errorf("ask for the kernel's release: %w", err)
+		return nil, fmt.Errorf("read the kernel's release: %w", err)
 	}
 	o := &outcome{Kernel: hostName, Release: unix.ByteSliceToString(name.Release[:]), begin: time.Now(), dir: filepath.Join(m.results, hostName)}
 	// The rest of the release is a name that the builder of the kernel chose.
@@ -71,7 +71,7 @@ func (o *outcome) runHere(ctx context.Context, im image, s spec) (*result, error
 	cmd.Env = append(append(os.Environ(), "VM_OUT="+out), s.Env...)
 	cmd.Stdout = io.MultiWriter(log, &r.output)
 	cmd.Stderr = cmd.Stdout
-	// At its limit a Go program says where it hangs.
+	// At its limit a Go program prints where it hangs.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
 	cmd.WaitDelay = 15 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -120,7 +120,7 @@ func namesOf(kernels []kernel.Wanted, often bool) (names []string) {
 func commitOf(repo string) (string, error) {
 	out, err := exec.Command("git", "-C", repo, "describe", "--always", "--dirty", "--exclude=*").Output()
 	if err != nil {
-		return "", fmt.Errorf("ask git for the commit: %w", err)
+		return "", fmt.Errorf("read the commit by git: %w", err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }

@@ -58,7 +58,7 @@ var countingUse = qemu{"tcg,thread=single", "max,-erms,-fsrm", false}
 func findQEMU(ctx context.Context, emulator string) (qemu, error) {
 	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
 	if err != nil {
-		return qemu{}, fmt.Errorf("ask %s for its version: %w", emulator, err)
+		return qemu{}, fmt.Errorf("read the version of %s: %w", emulator, err)
 	}
 	return useOf(string(out)), nil
 }

@@ -71,7 +71,7 @@ func TestReportSaysWhatFailed(t *testing.T) {
 			for _, text := range tt.want {
 				_, after, found := strings.Cut(rest, text)
 				if !found {
-					t.Fatalf("%q is not there, or not after what comes before:\n%s", text, b.String())
+					t.Fatalf("%q is missing, or not after the texts before it:\n%s", text, b.String())
 				}
 				rest = after
 			}

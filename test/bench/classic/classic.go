@@ -67,7 +67,7 @@ func (c *Classic) attach(dir string) error {
 func (c *Classic) Runs() (count uint64, total time.Duration, err error) {
 	stats, err := c.objects.ClassicVerdict.Stats()
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask the classic verdict for its run time: %w", err)
+		return 0, 0, fmt.Errorf("read the run time of the classic verdict: %w", err)
 	}
 	return stats.RunCount, stats.Runtime, nil
 }

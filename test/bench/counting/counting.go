@@ -51,7 +51,7 @@ func ran() (time.Duration, error) {
 	time.Sleep(time.Microsecond)
 	b, err := os.ReadFile(schedstat)
 	if err != nil {
-		return 0, fmt.Errorf("ask for the time that tasks ran: %w", err)
+		return 0, fmt.Errorf("read the run time of tasks: %w", err)
 	}
 	return ranIn(b)
 }

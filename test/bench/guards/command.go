@@ -52,7 +52,7 @@ func Run(_ context.Context, args []string) error {
 	return run(*rounds, *batches, *stats, *file)
 }
 
-// report is what -json writes.
+// report is the JSON of -json.
 type report struct {
 	Release  string                `json:"kernel"`
 	Rounds   int                   `json:"rounds"`

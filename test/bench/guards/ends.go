@@ -82,7 +82,7 @@ func connection(plain bool) (ends [2]int, err error) {
 	}
 	addr, err := unix.Getsockname(listener)
 	if err != nil {
-		return ends, fmt.Errorf("ask listener's address: %w", err)
+		return ends, fmt.Errorf("read the listener's address: %w", err)
 	}
 	if ends[0], err = unix.Socket(unix.AF_INET, flags, 0); err != nil {
 		return ends, fmt.Errorf("make socket: %w", err)
@@ -145,7 +145,7 @@ func settle(ends [2]int, redirect bool) error {
 func delivered(fd int) (uint64, error) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return 0, fmt.Errorf("ask for segments: %w", err)
+		return 0, fmt.Errorf("read the number of segments: %w", err)
 	}
 	return uint64(info.Delivered), nil
 }

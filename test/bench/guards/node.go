@@ -30,15 +30,16 @@ const childLimit = 5 * time.Minute
 // unhookTime: the kernel removes hooks a moment after their pins are removed.
 const unhookTime = 200 * time.Millisecond
 
-// setup is what is loaded while calls are measured.
+// setup describes the programs that are loaded while calls are measured.
 type setup struct {
 	name    string
-	load    bool     // the data path at all
+	load    bool     // load the data path
 	without []string // guards that are left out
 	rest    bool     // no cgroup has a link, so that the guards rest, and nothing is redirected
 }
 
-// restName is of the setup in which all guards rest: what it costs shows beside a node without the data path.
+// restName is the name of the setup in which all guards rest. It is compared with a node without the data
+// path.
 const restName = "all, resting"
 
 // setupsFor leaves out guards that the kernel refused: all others alone, and in the last setup together.
@@ -61,7 +62,7 @@ func isRefused(refused []datapath.GuardState, name string) bool {
 	return false
 }
 
-// allBut is every guard but this one and what it needs.
+// allBut returns every guard except this one and those that it needs.
 func allBut(name string) (others []string) {
 	for _, g := range datapath.Guards {
 		if g != name && !(name == datapath.GuardBlocking && g == datapath.GuardObserve) {
@@ -120,7 +121,7 @@ func (n *node) close() error {
 	return errors.Join(errs...)
 }
 
-// with loads what the setup says, on the cgroup, while f runs.
+// with loads the programs of the setup, on the cgroup, while f runs.
 func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
 	if !s.load {
 		return f(nil)
@@ -202,7 +203,7 @@ func (n *node) child(redirects bool) (nanos map[string]float64, err error) {
 func release() (string, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return "", fmt.Errorf("ask for the kernel's release: %w", err)
+		return "", fmt.Errorf("read the kernel's release: %w", err)
 	}
 	return unix.ByteSliceToString(name.Release[:]), nil
 }

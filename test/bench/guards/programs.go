@@ -76,11 +76,11 @@ func appendRunTime(programs []program, id ebpf.ProgramID) ([]program, error) {
 	defer p.Close()
 	info, err := p.Info()
 	if err != nil {
-		return nil, fmt.Errorf("ask program %d: %w", id, err)
+		return nil, fmt.Errorf("read the information on program %d: %w", id, err)
 	}
 	s, err := p.Stats()
 	if err != nil {
-		return nil, fmt.Errorf("ask program %s for its run time: %w", info.Name, err)
+		return nil, fmt.Errorf("read the run time of program %s: %w", info.Name, err)
 	}
 	if s.RunCount == 0 {
 		return programs, nil

@@ -117,7 +117,7 @@ func (w *world) runs(v result.Variant) (uint64, time.Duration, error) {
 	}
 	stats, err := w.verdict.Stats()
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask the verdict for its run time: %w", err)
+		return 0, 0, fmt.Errorf("read the run time of the verdict: %w", err)
 	}
 	return stats.RunCount, stats.Runtime, nil
 }

@@ -30,10 +30,10 @@ func ThisMachine(guards []string) (m Machine, err error) {
 	var name unix.Utsname
 	var info unix.Sysinfo_t
 	if err := unix.Uname(&name); err != nil {
-		return m, fmt.Errorf("ask the kernel for its name: %w", err)
+		return m, fmt.Errorf("read the kernel's release: %w", err)
 	}
 	if err := unix.Sysinfo(&info); err != nil {
-		return m, fmt.Errorf("ask the kernel for its memory: %w", err)
+		return m, fmt.Errorf("read the size of the memory: %w", err)
 	}
 	cpus, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

@@ -53,7 +53,7 @@ func faultTime() (least time.Duration, err error) {
 	}
 	defer unix.Munmap(b)
 	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL { // a kernel without huge pages
-		return 0, fmt.Errorf("ask for small pages: %w", err)
+		return 0, fmt.Errorf("turn huge pages off: %w", err)
 	}
 	for pass := range passes {
 		begin := time.Now()

@@ -112,7 +112,7 @@ func (sd *side) maps() (sum float64, err error) {
 			}
 		}
 		if err := errors.Join(err, m.Close()); err != nil {
-			return 0, fmt.Errorf("ask map %s: %w", pin.Name(), err)
+			return 0, fmt.Errorf("read the information on map %s: %w", pin.Name(), err)
 		}
 	}
 	return sum, nil

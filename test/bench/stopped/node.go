@@ -232,7 +232,7 @@ func (n *node) start(dir string) (*process, error) {
 
 func (p *process) do(w work) (said did, err error) {
 	if err := json.NewEncoder(p.ask).Encode(w); err != nil {
-		return said, fmt.Errorf("ask the child: %w", err)
+		return said, fmt.Errorf("send an order to the child: %w", err)
 	}
 	if err := p.answers.Decode(&said); err != nil {
 		return said, fmt.Errorf("read the child's reply: %w", err)

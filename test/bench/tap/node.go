@@ -138,7 +138,7 @@ func (n *node) startChild(group *os.File) error {
 // send makes the child send messages, and waits until they have been read.
 func (n *node) send(messages, size int) error {
 	if _, err := fmt.Fprintln(n.ask, messages, size); err != nil {
-		return fmt.Errorf("ask the child: %w", err)
+		return fmt.Errorf("send an order to the child: %w", err)
 	}
 	var sent int
 	if _, err := fmt.Fscanln(n.answers, &sent); err != nil || sent != messages {
@@ -157,14 +157,14 @@ func (n *node) measure(s setup, c *column, messages, size int) (err error) {
 	}
 	before, err := n.verdict.Stats()
 	if err != nil {
-		return fmt.Errorf("ask the verdict for its run time: %w", err)
+		return fmt.Errorf("read the run time of the verdict: %w", err)
 	}
 	if err := n.send(messages, size); err != nil {
 		return err
 	}
 	after, err := n.verdict.Stats()
 	if err != nil {
-		return fmt.Errorf("ask the verdict for its run time: %w", err)
+		return fmt.Errorf("read the run time of the verdict: %w", err)
 	}
 	if runs := after.RunCount - before.RunCount; runs != uint64(messages) {
 		return fmt.Errorf("the verdict ran %d times for %d messages", runs, messages)

@@ -133,7 +133,7 @@ func (m *Maker) request(args ...int) (fd int, cookie uint64, err error) {
 		request = binary.NativeEndian.AppendUint32(request, uint32(int32(arg)))
 	}
 	if err := unix.Sendmsg(m.conn, request, nil, nil, unix.MSG_NOSIGNAL); err != nil {
-		return -1, 0, fmt.Errorf("ask socket maker: %w", err)
+		return -1, 0, fmt.Errorf("send a request to the socket maker: %w", err)
 	}
 	var reply [replySize]byte
 	control := make([]byte, unix.CmsgSpace(4))

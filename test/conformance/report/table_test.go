@@ -53,7 +53,7 @@ func TestTheWorstComesFirstAndRefusalsLast(t *testing.T) {
 	} {
 		_, after, ok := strings.Cut(rest, want)
 		if !ok {
-			t.Fatalf("%q is not there, or not after what comes before:\n%s", want, Table([]Run{{"6.1", r}}))
+			t.Fatalf("%q is missing, or not after the texts before it:\n%s", want, Table([]Run{{"6.1", r}}))
 		}
 		rest = after
 	}

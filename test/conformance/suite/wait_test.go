@@ -66,7 +66,7 @@ func TestWaitingReadsTheSameInBothStyles(t *testing.T) {
 		}
 		a.Patience(50 * time.Millisecond)
 		if got := a.WriteAll(sent).String(); got != "blocks" {
-			t.Errorf("send to a reset peer: %s", got)
+			t.Errorf("send without a reader: %s", got)
 		}
 	})
 }

@@ -111,10 +111,10 @@ func versions() (string, error) {
 	fields := strings.Fields(string(daemon)) // containerd, import path, version, revision
 	runc, rerr := exec.Command(tools.runc, "--version").Output()
 	if err = errors.Join(err, rerr); err != nil {
-		return "", fmt.Errorf("ask for versions: %w", err)
+		return "", fmt.Errorf("read the versions: %w", err)
 	}
 	if len(fields) < 3 {
-		return "", fmt.Errorf("ask for versions: containerd printed %q", daemon)
+		return "", fmt.Errorf("read the versions: containerd printed %q", daemon)
 	}
 	version, _, _ := strings.Cut(fields[2], "+")
 	first, _, _ := strings.Cut(string(runc), "\n")

@@ -112,7 +112,7 @@ func versions() (string, error) {
 		said, errs = append(said, strings.Replace(first, " version ", " ", 1)), append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return "", fmt.Errorf("ask for versions: %w", err)
+		return "", fmt.Errorf("read the versions: %w", err)
 	}
 	return strings.Join(said, ", "), nil
 }

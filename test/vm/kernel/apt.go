@@ -82,7 +82,7 @@ func archiveOf(suite string) string {
 func mirrors(ctx context.Context) (map[string]string, error) {
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").Output()
 	if err != nil {
-		return nil, fmt.Errorf("ask apt for the machine's package sources: %w", err)
+		return nil, fmt.Errorf("read the machine's package sources by apt: %w", err)
 	}
 	return pickMirrors(os.Getenv(MirrorVariable), string(out)), nil
 }

@@ -15,7 +15,7 @@ const (
 	margin    = 14
 )
 
-// entry of a legend: a mark and what it means.
+// entry of a legend: a mark and its meaning.
 type entry struct {
 	label string
 	mark  func(c draw.Canvas, at vg.Point) // centred, at most markWidth wide

@@ -31,7 +31,7 @@ func twoMachines(t *testing.T) []cells.Machine {
 	return append(one, other)
 }
 
-// letter is a text of an SVG and what it covers.
+// letter is a text of an SVG and the area that it covers.
 type letter struct {
 	text                     string
 	left, right, top, bottom float64
@@ -98,7 +98,7 @@ func testTexts(t *testing.T, pictures []Picture) {
 			t.Errorf("%s has %d texts only", p.Name, len(all))
 		}
 		for i, a := range all {
-			// The origin of the drawing is below: what is above it is negative.
+			// The origin of the drawing is at the bottom, so positions above it are negative.
 			if a.left < 5 || a.right > pageWidth-5 || a.bottom > -3 || a.top < -float64(p.height)+3 {
 				t.Errorf("%s: %q is outside: %+v", p.Name, a.text, a)
 			}
