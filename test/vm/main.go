@@ -139,7 +139,7 @@ func fetch(ctx context.Context, out io.Writer, args []string) error {
 			if cacheErr != nil || ctx.Err() != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%v\nusing the one from before\n", err)
+			fmt.Fprintf(out, "%v\nusing the cached kernel\n", err)
 			k = cached
 		}
 		fmt.Fprintf(out, "kernel %s: %s, package %s\n", k.Name, k.Release, k.Version)
@@ -158,7 +158,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	o.flags.IntVar(&m.jobs, "jobs", runtime.GOMAXPROCS(0), "guests at a time, of 2 GiB each")
 	whole := o.flags.Bool("whole", false, "all of the programs that kernels.txt names a part of")
 	left := o.flags.String("leave-out", "", "`KERNEL/PROGRAM` not to run; several are separated by commas")
-	limit := o.flags.Duration("limit", 60*time.Minute, "of the whole run")
+	limit := o.flags.Duration("limit", 60*time.Minute, "limit of the whole run")
 	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
 	o.flags.BoolVar(&m.icount, "icount", false, "the guests' clocks count instructions, one for each nanosecond; one processor")
 	if err := o.parse(args); err != nil {

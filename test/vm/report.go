@@ -90,7 +90,7 @@ func reportKernel(w io.Writer, o *outcome) {
 		r.reportFailure(w)
 	}
 	for _, t := range o.Troubles {
-		fmt.Fprintf(w, "  the kernel complained:\n%s\n", indent(t, 4))
+		fmt.Fprintf(w, "  trouble in the kernel's messages:\n%s\n", indent(t, 4))
 	}
 	for _, p := range o.Problems {
 		fmt.Fprintln(w, indent(p, 2))

@@ -53,7 +53,7 @@ func TestReportSaysWhatFailed(t *testing.T) {
 			o.problem("the guest ended early")
 		}, false, []string{"2 passed, 1 failed", "it did not end", "the guest ended early"}, "2 passed, 2 failed, 1 skipped"},
 		{"the kernel only", func(o *outcome) { o.Troubles = []string{"BUG: x\n  y"} }, false,
-			[]string{"the kernel complained:\n    BUG: x\n      y", "\nfailed: kernel 6.1: BUG: x\n"}, "2 passed, 1 failed, 1 skipped"},
+			[]string{"trouble in the kernel's messages:\n    BUG: x\n      y", "\nfailed: kernel 6.1: BUG: x\n"}, "2 passed, 1 failed, 1 skipped"},
 		{"boot", func(o *outcome) {
 			*o = outcome{Kernel: "7", Version: "7.3"}
 			o.problem("the guest did not boot: silent for 1s")

@@ -17,7 +17,7 @@ func (r report) print(out io.Writer) {
 	fmt.Fprintf(out, "kernel %s, medians of %d rounds, ns per call of %d bytes (± half the distance of the quartiles)\n",
 		r.Release, r.Rounds, size)
 	for _, g := range r.Refused {
-		fmt.Fprintf(out, "not taken by this kernel: guard %s: %s\n", g.Name, g.Why)
+		fmt.Fprintf(out, "refused by this kernel: guard %s: %s\n", g.Name, g.Why)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	head := []string{"call"}

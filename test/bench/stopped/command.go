@@ -71,7 +71,7 @@ type options struct {
 func parse(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("bench stopped", flag.ContinueOnError)
 	flags.IntVar(&o.connections, "connections", 1000, "`number` of connections")
-	sizes := flags.String("sizes", "64,1024,65536", "of messages, in `bytes`")
+	sizes := flags.String("sizes", "64,1024,65536", "sizes of messages, in `bytes`")
 	flags.BoolVar(&o.readFirst, "read", false, "the readers read first, then stop")
 	flags.IntVar(&o.rounds, "rounds", 3, "`number` of rounds, of which the middle one counts, plain and accelerated in turn")
 	flags.StringVar(&o.out, "o", "", "`file` for the results as JSON")

@@ -54,8 +54,8 @@ func run(ctx context.Context, args []string) error {
 	f.IntVar(&o.conns, "conns", 1, "connections: at a time (run), or one after the other (exchange)")
 	f.IntVar(&o.requests, "requests", 1000, "requests on each connection; 0 = without end (run)")
 	f.IntVar(&o.size, "size", 512, "`bytes` of a request")
-	f.DurationVar(&o.pause, "pause", 10*time.Millisecond, "between each 10 requests (run)")
-	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "of a connect, and of each 10 requests")
+	f.DurationVar(&o.pause, "pause", 10*time.Millisecond, "pause after 10 requests (run)")
+	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "limit of a connect, and of 10 requests")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}

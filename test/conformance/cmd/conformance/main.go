@@ -58,12 +58,12 @@ type options struct {
 
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("conformance", flag.ContinueOnError)
-	f.StringVar(&o.kind, "place", "loopback", "between which `ends`: "+strings.Join(place.Names(), ", "))
+	f.StringVar(&o.kind, "place", "loopback", "kind of `ends`: "+strings.Join(place.Names(), ", "))
 	pattern := f.String("run", "", "only cases whose names this `expression` matches")
 	f.StringVar(&o.json, "json", "", "write the report to this `file`, in whose name variables of the environment are replaced")
 	f.BoolVar(&o.list, "list", false, "print the names of the cases, and run none")
 	f.BoolVar(&o.programs, "programs", true, "run the cases that need programs, which fail where these are missing")
-	f.BoolVar(&o.Guards, "guards", true, "let guards run, as far as the kernel takes them")
+	f.BoolVar(&o.Guards, "guards", true, "run guards, as far as the kernel loads them")
 	f.BoolVar(&o.AcceptHazards, "accept-hazards", true, "accelerate in spite of the kernel's hazards")
 	f.BoolVar(&o.control, "control", false, "compare plain TCP with plain TCP: nothing may differ")
 	f.IntVar(&o.parallel, "parallel", 4, "cases at a time")

@@ -93,7 +93,7 @@ type options struct {
 func parse(command string, args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("traffic "+command, flag.ContinueOnError)
-	f.IntVar(&o.cpu, "cpu", -1, "stay on this `CPU`; -1 = wherever the process may run")
+	f.IntVar(&o.cpu, "cpu", -1, "stay on this `CPU`; -1 = any that the process may use")
 	bound := time.Minute
 	if command == "serve" {
 		bound = 0
@@ -107,14 +107,14 @@ func parse(command string, args []string) (options, error) {
 	f.StringVar(&o.connect, "connect", "", "`address` of the server")
 	f.IntVar(&o.size, "size", 64, "`bytes` of a request or of a write")
 	f.UintVar(&o.seed, "seed", 1, "seed of the content")
-	f.BoolVar(&o.check, "check", true, "compare the content; costs time in a stream, none in a latency")
+	f.BoolVar(&o.check, "check", true, "compare the content; slows streams down, not requests")
 	if command == "stream" {
 		f.Uint64Var(&o.bytes, "bytes", 0, "`bytes` to send")
 		f.DurationVar(&o.duration, "duration", 0, "how long to send, instead of -bytes")
 	} else {
 		f.DurationVar(&o.duration, "duration", 0, "how long to measure, instead of -count")
 		f.IntVar(&o.count, "count", 10_000, "requests to measure")
-		f.IntVar(&o.warmup, "warmup", 1000, "requests before those")
+		f.IntVar(&o.warmup, "warmup", 1000, "requests before the measurement")
 	}
 	if err := f.Parse(args); err != nil {
 		return o, err
