@@ -21,7 +21,7 @@ import (
 
 const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/sockmap-cni"
 
-// cluster is an API server with one DaemonSet, whose agents do what they are told after some looks.
+// cluster is an API server with one DaemonSet, whose agents do what it asks after some looks.
 type cluster struct {
 	mu          sync.Mutex
 	args        []string
@@ -85,29 +85,29 @@ func (c *cluster) daemonSet() any {
 	}
 }
 
-// uninstall asks the cluster, and says what it told.
-func (c *cluster) uninstall(t *testing.T, timeout time.Duration) (told []string, err error) {
+// uninstall uninstalls from the cluster, and returns the progress that was reported.
+func (c *cluster) uninstall(t *testing.T, timeout time.Duration) (reported []string, err error) {
 	t.Helper()
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	d := &DaemonSet{
 		API:       &API{Server: server.URL, Token: func() (string, error) { return "secret", nil }, Client: server.Client()},
-		Namespace: "kube-system", Name: "sockmap-cni", Progress: func(text string) { told = append(told, text) },
+		Namespace: "kube-system", Name: "sockmap-cni", Progress: func(text string) { reported = append(reported, text) },
 		Every: time.Millisecond,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	err = d.Uninstall(ctx)
-	return told, err
+	return reported, err
 }
 
 var helms = map[string]string{"meta.helm.sh/release-name": "sockmap-cni"}
 
 func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
 	c := &cluster{args: []string{"agent"}, annotations: helms, failing: 2}
-	told, err := c.uninstall(t, time.Minute)
+	reported, err := c.uninstall(t, time.Minute)
 	if err != nil {
-		t.Fatalf("%v, told %q", err, told)
+		t.Fatalf("%v, reported %q", err, reported)
 	}
 	want := []map[string]any{
 		{"op": "test", "path": "/spec/template/spec/containers/1/name", "value": "agent"},
@@ -119,8 +119,8 @@ func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
 			t.Errorf("operation %d: %v, want %v", i, c.patched, op)
 		}
 	}
-	if last := told[len(told)-1]; last != "sockmap is uninstalled from all 3 nodes" {
-		t.Errorf("told %q", told)
+	if last := reported[len(reported)-1]; last != "sockmap is uninstalled from all 3 nodes" {
+		t.Errorf("reported %q", reported)
 	}
 	if c.looks < 5 {
 		t.Errorf("it looked %d times, and cannot have waited for the last agent", c.looks)
@@ -129,15 +129,15 @@ func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
 
 func TestACallThatWasInterruptedGoesOn(t *testing.T) {
 	c := &cluster{args: []string{"agent", Flag}, annotations: helms}
-	if told, err := c.uninstall(t, time.Minute); err != nil || len(c.patched) > 0 {
-		t.Errorf("%v, told %q, patched %v", err, told, c.patched)
+	if reported, err := c.uninstall(t, time.Minute); err != nil || len(c.patched) > 0 {
+		t.Errorf("%v, reported %q, patched %v", err, reported, c.patched)
 	}
 }
 
 func TestWithoutADaemonSetThereIsNothingToDo(t *testing.T) {
 	c := &cluster{missing: true}
-	if told, err := c.uninstall(t, time.Minute); err != nil || len(told) != 1 {
-		t.Errorf("%v, told %q", err, told)
+	if reported, err := c.uninstall(t, time.Minute); err != nil || len(reported) != 1 {
+		t.Errorf("%v, reported %q", err, reported)
 	}
 }
 
@@ -154,8 +154,8 @@ func TestItRefuses(t *testing.T) {
 		"a DaemonSet of kubectl apply": {args: []string{"agent"}},
 		"another DaemonSet":            {args: []string{"agent"}, annotations: helms, container: "other"},
 	} {
-		if told, err := c.uninstall(t, time.Minute); err == nil || len(c.patched) > 0 {
-			t.Errorf("%s: %v, told %q, patched %v", name, err, told, c.patched)
+		if reported, err := c.uninstall(t, time.Minute); err == nil || len(c.patched) > 0 {
+			t.Errorf("%s: %v, reported %q, patched %v", name, err, reported, c.patched)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func verdictOf(e *Explanation, stage Stage, name string) Verdict {
 	return ""
 }
 
-// unasked are the reasons that nobody asks for with liveFacts: no guard runs, and natRefreshSeconds is 0.
+// unasked are the reasons that cannot be found with liveFacts: no guard runs, and natRefreshSeconds is 0.
 var unasked = []datapath.Reason{
 	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonSplice, datapath.ReasonLearning,
 	datapath.ReasonRefresh,
@@ -284,7 +284,7 @@ func TestWhatIsNotKnownIsNotPassed(t *testing.T) {
 	waiting.Flow.Joined = false
 	e = Explain(waiting)
 	if verdictOf(e, StageConnection, "joined") == Passed {
-		t.Error("nobody has joined")
+		t.Error("no socket has joined")
 	}
 	if verdictOf(e, StageMessage, "no-peer") != Decided {
 		t.Errorf("no-peer is %s", verdictOf(e, StageMessage, "no-peer"))
@@ -317,7 +317,7 @@ func TestRisksOfARedirectedConnection(t *testing.T) {
 		{"a reader that polls", func(f *Facts) {
 			f.Severe, f.Reader = []string{eagain}, &Socket{RcvLowat: 1, PeekOff: -1, NonBlocking: true}
 		}, nil},
-		{"by TCP", func(f *Facts) { f.Severe, f.Flow.Mode = []string{"splice"}, datapath.ModeTCP }, nil},
+		{"over TCP", func(f *Facts) { f.Severe, f.Flow.Mode = []string{"splice"}, datapath.ModeTCP }, nil},
 	} {
 		f := liveFacts(datapath.ModeRedirect, datapath.ReasonNone)
 		f.Config.Learn = true

@@ -94,8 +94,8 @@ func (e *end) explained(reader *end) *Explanation {
 	return Explain(f)
 }
 
-// foretold is the reason for which the next message uses TCP, as explain says before it is sent; empty: explain names none.
-func (e *Explanation) foretold() string {
+// predicted is the reason for which the next message uses TCP, as explain says before it is sent; empty: explain names none.
+func (e *Explanation) predicted() string {
 	for _, row := range datapath.ReasonTable {
 		if strings.HasSuffix(e.Next, ": "+row.Meaning) || strings.HasSuffix(e.Answer, "it would use TCP: "+row.Meaning) {
 			return row.Name

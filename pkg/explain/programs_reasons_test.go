@@ -24,18 +24,18 @@ var withGuards = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, M
 
 // objection is a situation in which the programs send a message over TCP.
 type objection struct {
-	reason   datapath.Reason
-	name     string // distinguishes rows of one reason
-	guard    string // it needs this guard
-	how      how
-	cold     bool // no message is redirected before
-	foretold bool // explain knows the reason before the message, from facts
-	reverse  bool // the server sends, and the client reads
-	until    int  // messages after which the reason is there, at most; 0: the first
-	size     int  // of each; 0: 100 bytes
-	unread   bool // nobody reads them
-	leaves   bool // the flow leaves the sockhash for good
-	do       func(sender, reader *end)
+	reason    datapath.Reason
+	name      string // distinguishes rows of one reason
+	guard     string // it needs this guard
+	how       how
+	cold      bool // no message is redirected before
+	predicted bool // explain knows the reason before the message, from facts
+	reverse   bool // the server sends, and the client reads
+	until     int  // messages after which the reason is there, at most; 0: the first
+	size      int  // of each; 0: 100 bytes
+	unread    bool // nobody reads them
+	leaves    bool // the flow leaves the sockhash for good
+	do        func(sender, reader *end)
 }
 
 func readerSets(level, option, value int) func(_, reader *end) {
@@ -55,22 +55,22 @@ func receiveWith(flags int) func(sender, reader *end) {
 // objections has at least one row for each reason that can be driven here. Those without guards come first.
 func objections() []objection {
 	return []objection{
-		{reason: datapath.ReasonDisabled, foretold: true, do: func(s, _ *end) { s.disable(true) }},
-		{reason: datapath.ReasonState, foretold: true, unread: true, do: func(s, _ *end) {
+		{reason: datapath.ReasonDisabled, predicted: true, do: func(s, _ *end) { s.disable(true) }},
+		{reason: datapath.ReasonState, predicted: true, unread: true, do: func(s, _ *end) {
 			if err := unix.Shutdown(s.fd, unix.SHUT_WR); err != nil {
 				s.Fatal(err)
 			}
 		}},
-		{reason: datapath.ReasonPolicy, name: "ports", foretold: true, do: func(s, _ *end) {
+		{reason: datapath.ReasonPolicy, name: "ports", predicted: true, do: func(s, _ *end) {
 			s.policy(s.db, datapath.Policy{Accelerate: true, Exclude: []datapath.PortRange{{First: s.port, Last: s.port}}})
 		}},
-		{reason: datapath.ReasonPolicy, name: "peers", foretold: true, do: func(s, _ *end) {
+		{reason: datapath.ReasonPolicy, name: "peers", predicted: true, do: func(s, _ *end) {
 			s.policy(s.web, datapath.Policy{Accelerate: true, Peers: datapath.PeersPod})
 		}},
-		{reason: datapath.ReasonPolicy, name: "opted out", foretold: true, do: func(s, _ *end) {
+		{reason: datapath.ReasonPolicy, name: "opted out", predicted: true, do: func(s, _ *end) {
 			s.policy(s.db, datapath.Policy{})
 		}},
-		{reason: datapath.ReasonPolicy, name: "helper", foretold: true, do: func(s, _ *end) {
+		{reason: datapath.ReasonPolicy, name: "helper", predicted: true, do: func(s, _ *end) {
 			if _, err := s.d.SetHelperPorts([]datapath.PortRange{{First: s.port, Last: s.port}}); err != nil {
 				s.Fatal(err)
 			}
@@ -80,14 +80,14 @@ func objections() []objection {
 				r.Fatal(err)
 			}
 		}, unread: true},
-		{reason: datapath.ReasonZerocopy, foretold: true, do: func(s, _ *end) { s.set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) }},
-		{reason: datapath.ReasonRcvlowat, foretold: true, do: readerSets(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 50)},
-		{reason: datapath.ReasonInq, foretold: true, do: readerSets(unix.IPPROTO_TCP, unix.TCP_INQ, 1)},
-		{reason: datapath.ReasonOption, name: "timestamps", foretold: true, do: readerSets(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)},
-		{reason: datapath.ReasonOption, name: "sender", foretold: true, do: func(s, _ *end) {
+		{reason: datapath.ReasonZerocopy, predicted: true, do: func(s, _ *end) { s.set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) }},
+		{reason: datapath.ReasonRcvlowat, predicted: true, do: readerSets(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 50)},
+		{reason: datapath.ReasonInq, predicted: true, do: readerSets(unix.IPPROTO_TCP, unix.TCP_INQ, 1)},
+		{reason: datapath.ReasonOption, name: "timestamps", predicted: true, do: readerSets(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)},
+		{reason: datapath.ReasonOption, name: "sender", predicted: true, do: func(s, _ *end) {
 			s.set(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_TX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
 		}},
-		{reason: datapath.ReasonOption, name: "peek", foretold: true, do: readerSets(unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0), unread: true},
+		{reason: datapath.ReasonOption, name: "peek", predicted: true, do: readerSets(unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0), unread: true},
 		{reason: datapath.ReasonUnread, cold: true, how: how{fastOpen: true}, unread: true},
 		{reason: datapath.ReasonRefresh, until: 2000, do: func(s, _ *end) { s.live(func(l *datapath.Live) { l.NATRefreshSeconds = 1 }) }},
 		{reason: datapath.ReasonBacklogBytes, unread: true, size: 64 << 10, until: 20},
@@ -175,11 +175,11 @@ func (p *place) drive(o objection) {
 		p.Fatalf("the programs decide %v, %v; want tcp, %v", flow.Mode, flow.Reason, o.reason)
 	}
 	want := ""
-	if o.foretold {
+	if o.predicted {
 		want = o.reason.String()
 	}
-	if got := before.foretold(); got != want && !flow.Left {
-		p.Errorf("explain foretold %q, want %q: the programs decided %v (%q, next %q)", got, want, o.reason, before.Answer, before.Next)
+	if got := before.predicted(); got != want && !flow.Left {
+		p.Errorf("explain predicted %q, want %q: the programs decided %v (%q, next %q)", got, want, o.reason, before.Answer, before.Next)
 	}
 	p.compare(sender.explained(reader), flow)
 }
@@ -308,12 +308,12 @@ func (p *place) both(first, second objection) {
 	if flow == nil || flow.Mode != datapath.ModeTCP || flow.Reason != first.reason {
 		p.Fatalf("the programs ask another question first: %+v", flow)
 	}
-	got := before.foretold()
+	got := before.predicted()
 	if d := before.Decider(); got == "" && d != nil {
 		got = d.Name // the next message uses TCP for the reason of the last
 	}
-	if first.foretold && got != first.reason.String() {
-		p.Errorf("explain foretold %q, the programs decided %v", got, first.reason)
+	if first.predicted && got != first.reason.String() {
+		p.Errorf("explain predicted %q, the programs decided %v", got, first.reason)
 	}
 	p.compare(sender.explained(reader), flow)
 }

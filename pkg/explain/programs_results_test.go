@@ -19,11 +19,11 @@ type made struct {
 	guard   string // it needs this guard
 	passive bool   // the server's end has the result, and its direction is explained
 	how     how
-	tries   int                      // connections until one has the result, as some are let in to see; 0: 1
+	tries   int                      // connections until one has the result, as some enter the sockhash as samples; 0: 1
 	maximum uint32                   // entries of the sockhash; 0: that of plain
 	before  func(p *place, port int) // before the connection
 	// By explain: before the connection is made, from policies; and afterwards, from the socket too. Empty: it names nothing.
-	foretold, named string
+	predicted, named string
 }
 
 const (
@@ -54,7 +54,7 @@ func connections() []made {
 	}
 	deniedRow := func(name string, web, db datapath.Policy) made {
 		return made{
-			result: datapath.ResultDenied, name: name, passive: true, before: policies(web, db), foretold: denied, named: denied,
+			result: datapath.ResultDenied, name: name, passive: true, before: policies(web, db), predicted: denied, named: denied,
 		}
 	}
 	joinedRow := func(name string, web, db datapath.Policy) made {
@@ -86,14 +86,14 @@ func connections() []made {
 			if _, err := p.d.SetHelperPorts(ports(uint16(port), uint16(port))); err != nil {
 				p.Fatal(err)
 			}
-		}, foretold: "helper", named: "helper"},
-		{result: datapath.ResultShare, maximum: 8, before: openConnections(3), foretold: "share", named: "share"},
+		}, predicted: "helper", named: "helper"},
+		{result: datapath.ResultShare, maximum: 8, before: openConnections(3), predicted: "share", named: "share"},
 		{result: datapath.ResultShort, before: shortConnections},
 		{result: datapath.ResultStream, before: fruitlessStreams, tries: 20},
 		{result: datapath.ResultBlocking, guard: datapath.GuardBlocking, how: how{blocking: true}, named: "blocking"},
 		{
 			result: datapath.ResultAvoided, guard: datapath.GuardObserve, passive: true, before: waitingServer,
-			foretold: "avoided", named: "avoided",
+			predicted: "avoided", named: "avoided",
 		},
 	}
 }
@@ -116,7 +116,8 @@ func openConnections(n int) func(p *place, port int) {
 	}
 }
 
-// shortConnections are as many as are let in before the destination is known to be fruitless, and those let in to see.
+// shortConnections are as many as enter the sockhash before the destination counts as one of short
+// connections, and the samples.
 func shortConnections(p *place, port int) {
 	p.Helper()
 	for range 256 + 64 {
@@ -192,8 +193,8 @@ func (p *place) make(m made) {
 	if m.before != nil {
 		m.before(p, port)
 	}
-	if got := decider(Explain(p.facts(p.web, p.db, port))); got != m.foretold {
-		p.Errorf("before the connection explain names %q, want %q", got, m.foretold)
+	if got := decider(Explain(p.facts(p.web, p.db, port))); got != m.predicted {
+		p.Errorf("before the connection explain names %q, want %q", got, m.predicted)
 	}
 	role := datapath.RoleActive
 	if m.passive {
@@ -238,7 +239,7 @@ func decider(e *Explanation) string {
 	return ""
 }
 
-// A socket that TCP_REPAIR connects sends no packet, and has nobody at its other end.
+// A socket that TCP_REPAIR connects sends no packet, and has no other end.
 func TestARepairedSocketIsExplained(t *testing.T) {
 	p := newNode(t, plain).place(t)
 	e := &end{place: p, pod: p.web, fd: -1, epoll: -1, port: port}

@@ -60,7 +60,7 @@ func joined(f *Facts) finding {
 	case f.Flow == nil:
 		return unknown("")
 	case !f.Flow.Joined:
-		return decided("nobody has joined so far")
+		return decided("no socket has joined so far")
 	}
 	return passed("")
 }

@@ -116,7 +116,8 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 	}
 }
 
-// Whoever was accelerated once and has lost what it takes is told apart, as sockmapctl attachments does.
+// An attachment that was accelerated and has lost its link or its endpoint is counted apart, as sockmapctl
+// attachments lists it.
 func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 	src := node()
 	src.records[0].LinkAlive = false

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// kubelet answers like one: with TLS that nobody has signed, and only to who has the token.
+// kubelet is a fake one: it uses a self-signed certificate, and returns pods only to clients with the token.
 func kubelet(t *testing.T, body string, code int) *Kubelet {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

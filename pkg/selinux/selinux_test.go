@@ -38,7 +38,7 @@ func TestRootWithoutPermissionIsToldOfSELinux(t *testing.T) {
 	for name, c := range map[string]struct {
 		label, enforce string
 		err            error
-		told           bool
+		named          bool
 	}{
 		"in a container":      {container, "", denied, true},
 		"on the host":         {"unconfined_u:unconfined_r:unconfined_t:s0\n", "1", denied, true},
@@ -58,8 +58,8 @@ func TestRootWithoutPermissionIsToldOfSELinux(t *testing.T) {
 			if !errors.Is(got, c.err) {
 				t.Errorf("%v is not %v any more", got, c.err)
 			}
-			told := got != nil && strings.Contains(got.Error(), "spc_t")
-			if told != c.told {
+			named := got != nil && strings.Contains(got.Error(), "spc_t")
+			if named != c.named {
 				t.Errorf("got %v", got)
 			}
 			if again := Explain(got); again != got {

@@ -4,7 +4,7 @@ package probe_test
 
 import "testing"
 
-// All kernels that are tested can tell a reader again (6.1 and later), so the hazard there would be an error
+// All kernels that are tested can send a reader another event (6.1 and later), so the hazard there would be an error
 // of the programs.
 func TestAReaderIsToldOfBytesByTCPBehindRedirectedOnes(t *testing.T) {
 	_, findings := load(t)
@@ -16,5 +16,5 @@ func TestAReaderIsToldOfBytesByTCPBehindRedirectedOnes(t *testing.T) {
 			return
 		}
 	}
-	t.Error("nobody has looked")
+	t.Error("the probe did not run")
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// childName as the first argument makes Main run the probes instead of the program. It takes the place of the
-// program's name, which nobody but Run makes a text with spaces: whatever stands in a runtime's environment
-// starts no probe.
+// childName as the first argument makes Main run the probes instead of the program. It replaces the
+// program's name, and only Run passes a name with spaces, so no argument or variable of a runtime can start
+// the probes.
 const childName = "sockmap hazard probes"
 
 // timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much
@@ -61,7 +61,7 @@ func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings
 // makeCgroup makes the probes' cgroup, and returns what to call after it is gone: at the root of cgroup2, or
 // of what a container, which may be allowed no other, has of it.
 func makeCgroup() (path string, done func() error, err error) {
-	// The process id is for whoever finds one that a killed process left.
+	// The process id identifies one that a killed process left.
 	name := fmt.Sprintf("sockmap-probe-%d-", os.Getpid())
 	if own, err := cgroup.OpenOwnRoot(); err == nil {
 		path, err := os.MkdirTemp(fmt.Sprintf("/proc/self/fd/%d", own.Fd()), name)
@@ -124,7 +124,7 @@ func child(ctx context.Context, dir *os.File, names []string) (hazard.Findings, 
 }
 
 // exitNotPermitted is the exit status of a child that lacks a capability. Its parent lacks it, too, and
-// another process may not: such a failure is not one of the kernel, and nobody may remember it as one.
+// another process may not: such a failure is not one of the kernel, and must not be recorded as one.
 const exitNotPermitted = 3
 
 func explainChild(err error, complaint string) error {

@@ -19,7 +19,7 @@ import (
 var sources embed.FS
 
 // Digest identifies these probes: others may have different results on the same kernel. It is made from their
-// source text, so nobody has to remember a number.
+// source text, so no number is written twice.
 var Digest = sync.OnceValue(func() string {
 	h := sha256.New()
 	files, _ := fs.Glob(sources, "*.go")
