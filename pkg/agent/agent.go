@@ -16,7 +16,7 @@
 //
 // # What it never does
 //
-// It does not end acceleration when it exits, unless it is told to: containers continue as they are, and the
+// It does not end acceleration when it exits, unless it is asked to: containers continue as they are, and the
 // next agent finds everything in place.
 package agent
 

@@ -77,7 +77,7 @@ func (s setup) agent(log io.Writer) (*Agent, error) {
 			select {}
 		}
 		arrived := make(chan os.Signal, 1)
-		signal.Notify(arrived, unix.SIGTERM) // in addition to whoever ends the agent by it
+		signal.Notify(arrived, unix.SIGTERM) // in addition to the handler that ends the agent
 		unix.Kill(os.Getpid(), unix.SIGTERM)
 		<-arrived
 		return nil

@@ -46,7 +46,7 @@ func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 	}
 	eventually(t, "the list is put right", p.chained)
 	// It does not count for the list: the next hold is the fifth.
-	eventually(t, "that is told", func() bool { return len(repairs()) == 5 })
+	eventually(t, "that is counted", func() bool { return len(repairs()) == 5 })
 	if got := repairs()[4]["nextRepairNotBefore"]; got != "16s" {
 		t.Errorf("the list has to wait %v", got)
 	}

@@ -36,7 +36,7 @@ func (a *Agent) load(ctx context.Context) (stays, err error) {
 	case err == nil && up.Kind != endpoint.UpgradeNone:
 		stays = a.upgrade(ctx, up)
 	case errors.Is(err, datapath.ErrForeignState):
-		stays = err // and whoever uses it does so with the installed plugin
+		stays = err // the installed plugin uses that state
 	}
 	if a.unloadedOnRequest(err) {
 		a.health.set(partPrograms, nil)

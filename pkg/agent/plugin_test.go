@@ -140,7 +140,7 @@ func (p *place) expectRefused(t *testing.T, r *running, says ...string) {
 	}
 }
 
-// expectOver ends the agent and wants that it told the reason once, and left no copy.
+// expectOver ends the agent and wants that it logged the reason once, and left no copy.
 func (p *place) expectOver(t *testing.T, r *running, said string) {
 	t.Helper()
 	if err := r.stop(); err != nil {

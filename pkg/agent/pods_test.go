@@ -74,7 +74,7 @@ func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
 	runtime.answer(nil, errors.New("nobody listens at the socket"))
 	r := p.start(runtime.asking)
 	eventually(t, "it is still ready", func() bool { return r.ready(t) })
-	eventually(t, "it tells that it never saw the pods", func() bool { return r.shows(t, neverLooked) })
+	eventually(t, "it reports that it never saw the pods", func() bool { return r.shows(t, neverLooked) })
 	if r.shows(t, noHostPods) {
 		t.Error("it counts pods that it never saw")
 	}

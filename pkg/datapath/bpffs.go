@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnsureDir makes the state directory dir (mode 0700: whoever can open it can take its lock), mounting bpffs
-// at its parent when nothing is mounted there and the parent is the customary /sys/fs/bpf. Otherwise it
+// EnsureDir makes the state directory dir (mode 0700: a process that can open it can take its lock), mounting
+// bpffs at its parent when nothing is mounted there and the parent is the customary /sys/fs/bpf. Otherwise it
 // returns ErrNoBPFFS with the way out. OpenStateDir checks the owner of a directory that exists.
 func EnsureDir(ctx context.Context, dir string) error {
 	parent := filepath.Dir(dir)

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// A call that cannot be counted soon is told so, and not counted; all others are.
+// A call that cannot be counted soon gets an error, and is not counted; all others are.
 func TestCallsOfManyAtOnceAreCountedOnce(t *testing.T) {
 	d := load(t, defaults)
 	const workers, each = 4, 25

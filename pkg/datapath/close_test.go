@@ -98,7 +98,7 @@ func TestTotalsAddUpWhenSocketsClose(t *testing.T) {
 	}
 	eventually(t, "all sockets are closed", func() bool { return len(d.flowsOf(t)) == 0 })
 	if s := sums(); s.RedirectedBytes+s.TCPBytes != sent || s.RedirectedBytes == 0 {
-		t.Errorf("counted %d bytes redirected and %d by TCP, sent %d", s.RedirectedBytes, s.TCPBytes, sent)
+		t.Errorf("counted %d bytes redirected and %d over TCP, sent %d", s.RedirectedBytes, s.TCPBytes, sent)
 	}
 	wantFlows(t, d, RoleActive, ResultJoined, pairs)
 	wantFlows(t, d, RolePassive, ResultJoined, pairs)
@@ -213,7 +213,7 @@ func TestUnloadInMidStream(t *testing.T) {
 		}
 		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing. The change
 		// waits until the reader has taken all, a second at most.
-		eventually(t, "the flow goes on by TCP", func() bool {
+		eventually(t, "the flow continues over TCP", func() bool {
 			after, _ := flowOf(t, d, client)
 			return after.Mode == ModeTCP && after.TCPBytes > before.TCPBytes
 		})

@@ -88,7 +88,7 @@ func contended(t *testing.T, d *Datapath, g *group) (client, server *net.TCPConn
 	}
 	after, _ := flowOf(t, d, client)
 	if after.Mode != ModeTCP || after.Reason != ReasonContended || after.TCPMessages != before.TCPMessages+1 {
-		t.Fatalf("%+v, want one message more by TCP than in %+v", after, before)
+		t.Fatalf("%+v, want one message more over TCP than in %+v", after, before)
 	}
 	return client, server
 }
@@ -107,7 +107,7 @@ func TestSmallMessagesOneWayAreLeftToTCPWhereTheReadersLockIsHeld(t *testing.T) 
 		send(t, client, server, 100, uint64(i))
 	}
 	if f, _ = flowOf(t, d, client); f.TCPMessages != before.TCPMessages+contendedMessages-1 {
-		t.Errorf("%d messages by TCP, want %d", f.TCPMessages, before.TCPMessages+contendedMessages-1)
+		t.Errorf("%d messages over TCP, want %d", f.TCPMessages, before.TCPMessages+contendedMessages-1)
 	}
 	tcp := f.TCPMessages
 	send(t, client, server, 100, 2)
@@ -128,7 +128,7 @@ func TestAnAnswerEndsThatSmallMessagesAreLeftToTCP(t *testing.T) {
 	}
 	for i := range contendedFinds - 1 {
 		if !whileHeld(t, client, server, 100) {
-			t.Errorf("find %d after the answer: by TCP, want them counted anew", i)
+			t.Errorf("find %d after the answer: over TCP, want them counted again", i)
 		}
 	}
 }

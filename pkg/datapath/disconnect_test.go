@@ -25,7 +25,7 @@ func socketIn(t *testing.T, g *group) (fd int) {
 	return fd
 }
 
-// polled is what poll(2) tells of fd at this moment.
+// polled is the result of poll(2) for fd at this moment.
 func polled(fd int) string {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
 	_, err := unix.Poll(p, 0)
@@ -73,7 +73,7 @@ const (
 var endings = []struct {
 	name string
 	end  func(t *testing.T, client int, server *net.TCPConn)
-	told bool // on_close can tell what follows from another end of the connection
+	seen bool // on_close can tell what follows from another end of the connection
 }{
 	{"ESTABLISHED", func(*testing.T, int, *net.TCPConn) {}, true},
 	{"CLOSE_WAIT", func(t *testing.T, client int, server *net.TCPConn) {
@@ -145,7 +145,7 @@ func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.T
 	return saw, redirected
 }
 
-// warmUp sends by TCP what a fresh connection sends by TCP.
+// warmUp sends over TCP what a fresh connection sends over TCP.
 func warmUp(t *testing.T, from *net.TCPConn, to int) {
 	t.Helper()
 	for range 2 {
@@ -167,9 +167,9 @@ func TestNoByteOfAnEarlierConnectionIsRead(t *testing.T) {
 	for _, tt := range endings {
 		t.Run(tt.name, func(t *testing.T) {
 			d, g := load(t, defaults), newGroup(t)
-			plain, _ := reuse(t, d, g, tt.end, tt.told)
+			plain, _ := reuse(t, d, g, tt.end, tt.seen)
 			g.attach(t, d)
-			accelerated, redirected := reuse(t, d, g, tt.end, tt.told)
+			accelerated, redirected := reuse(t, d, g, tt.end, tt.seen)
 			if !redirected {
 				t.Fatal("the first connection was not accelerated, so this test shows nothing")
 			}

@@ -51,7 +51,7 @@ func TestAReceiveFromBeforeTheHandshakeGetsTheGreeting(t *testing.T) {
 	}
 	f, _ := flowOf(t, d, server)
 	if f.Reason != ReasonEarly || f.TCPMessages != 1 {
-		t.Errorf("want one message by TCP because of early: %+v", f)
+		t.Errorf("want one message over TCP because of early: %+v", f)
 	}
 	fixture.Asleep(t, unix.SYS_READ, func() { // in a call that began later
 		buf := make([]byte, 100)

@@ -143,7 +143,7 @@ func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
 	}
 }
 
-// putPolicy writes a policy and tells nobody.
+// putPolicy writes a policy and does not raise the epoch.
 func putPolicy(t *testing.T, d *Datapath, cookie uint64, p Policy) {
 	t.Helper()
 	ep, err := p.encode(cookie)

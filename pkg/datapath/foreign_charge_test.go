@@ -72,7 +72,7 @@ func chargeOutOfOrder(t *testing.T, d *Datapath, ns *netNS, client, server *net.
 	return nil
 }
 
-// forged is a packet from the sender of f, whose bytes begin so far behind what it has sent by TCP.
+// forged is a packet from the sender of f, whose bytes begin so far behind what it has sent over TCP.
 func forged(f Flow, gap uint32, data []byte) []byte {
 	p := make([]byte, 40, 40+len(data))
 	p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_TCP

@@ -136,11 +136,11 @@ func TestFionreadCountsBothWaysWithTheGuard(t *testing.T) {
 		waits("redirected messages count", 7000)
 		receive(t, server, sent[:2500])
 		waits("the rest of a message counts", 4500)
-		// From now on by TCP, behind what was redirected.
+		// From now on over TCP, behind what was redirected.
 		rawConn(t, server).control(t, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2) })
 		more := pattern(make([]byte, 300), 3)
 		write(t, client, more)
-		waits("what came by TCP counts, too", 4800)
+		waits("what came over TCP counts, too", 4800)
 		if err := client.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func guardLinks(t *testing.T, d *Datapath) (n int) {
 	return n
 }
 
-// wantRest also looks that nobody who asks for guards is told that there are fewer.
+// wantRest also checks that no query for guards returns fewer of them.
 func wantRest(t *testing.T, d *Datapath, want bool, links int, cured uint32) {
 	t.Helper()
 	states, err := d.GuardStates()
@@ -197,7 +197,7 @@ func TestGuardsOfEarlierVersionsDoNotRest(t *testing.T) {
 	}
 }
 
-// A version that knows of no rest has attached a cgroup beside guards that rest: whoever comes next wakes
+// A version that knows of no rest has attached a cgroup beside guards that rest: the next call wakes
 // them.
 func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
 	d := restable(t)

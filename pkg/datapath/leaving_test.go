@@ -16,7 +16,7 @@ import (
 )
 
 // A stream that loses by being redirected leaves the sockhash, both ends, and is plain TCP again: no byte is
-// lost on the way, and FIONREAD tells what TCP says. It loses where the ends run on two CPUs.
+// lost on the way, and FIONREAD returns the same as on TCP. It loses where the ends run on two CPUs.
 func TestContendedStreamLeavesForGood(t *testing.T) {
 	const size, piece, most = 64 << 10, 32 << 20, 2 << 30
 	if runtime.NumCPU() < 2 {
@@ -44,7 +44,7 @@ func TestContendedStreamLeavesForGood(t *testing.T) {
 		if !f.Left {
 			t.Errorf("the %s has not left: %+v", name, f)
 		}
-		t.Logf("%s: %d bytes redirected, %d by TCP", name, f.RedirectedBytes, f.TCPBytes)
+		t.Logf("%s: %d bytes redirected, %d over TCP", name, f.RedirectedBytes, f.TCPBytes)
 	}
 	if _, err := client.Write(buf[:1000]); err != nil {
 		t.Fatal(err)

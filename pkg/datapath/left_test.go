@@ -107,7 +107,7 @@ func spliced(t *testing.T, c *net.TCPConn, n int) []byte {
 	return got
 }
 
-// upperLayer asks for kTLS and tells the answer.
+// upperLayer asks for kTLS and returns the error.
 func upperLayer(t *testing.T, c *net.TCPConn) (answer error) {
 	t.Helper()
 	rawConn(t, c).control(t, func(fd int) error {
@@ -251,7 +251,7 @@ func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
 	}
 }
 
-// An edge-triggered reader that took a short read for the end hears of what came by TCP behind it, also where
+// An edge-triggered reader that took a short read for the end hears of what came over TCP behind it, also where
 // its socket leaves before it acknowledges that.
 func TestAReaderThatMissedAnEdgeHearsOfItWhenItLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
@@ -269,7 +269,7 @@ func TestAReaderThatMissedAnEdgeHearsOfItWhenItLeaves(t *testing.T) {
 			return unix.EpollCtl(edges, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET})
 		})
 		write(t, client, make([]byte, 1000))
-		setLowWater(t, server, 2) // what comes now goes by TCP
+		setLowWater(t, server, 2) // what comes now uses TCP
 		write(t, client, make([]byte, 500))
 		setLowWater(t, server, 1)
 		awaitEdge(t, edges)
@@ -281,7 +281,7 @@ func TestAReaderThatMissedAnEdgeHearsOfItWhenItLeaves(t *testing.T) {
 		}
 		awaitEdge(t, edges)
 		if n := readOnce(t, server); n != 500 {
-			t.Fatalf("read %d bytes then, want those that came by TCP", n)
+			t.Fatalf("read %d bytes then, want those that came over TCP", n)
 		}
 		client.Close()
 		server.Close()

@@ -129,7 +129,7 @@ func killed(t *testing.T, dir string) (n int) {
 }
 
 // As with version 1, but there the charge of a redirected message would first kill the reader's processes,
-// and then fail. Whether the kernel kills them while they read is no matter of ours: a read takes in by TCP
+// and then fail. Whether the kernel kills them while they read is no matter of ours: a read takes in over TCP
 // what came meanwhile, and that may.
 func TestReaderAtItsPodsLimitHoldsSendersBack(t *testing.T) {
 	for _, nested := range []bool{false, true} {

@@ -33,7 +33,7 @@ func legacyGroup(t testing.TB, limit int) *memoryGroup {
 	return &memoryGroup{dir: dir, home: mount + home, v1: true, usage: "memory.kmem.tcp.usage_in_bytes"}
 }
 
-// A reader's cgroup that may have no more socket memory stops its senders as it does by TCP: they wait, and
+// A reader's cgroup that may have no more socket memory stops its senders as it does over TCP: they wait, and
 // no byte is lost. When there is memory again, what comes next is redirected again.
 func TestReaderAtItsMemoryLimitHoldsSendersBack(t *testing.T) {
 	limitCases(t, []int{100, 4 << 10, 64 << 10, 512 << 10}, func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
@@ -132,7 +132,7 @@ func mixedCases(t *testing.T, place func(t *testing.T, limit int) *memoryGroup) 
 				redirected += flow.RedirectedMessages
 				tcp += flow.TCPMessages
 			}
-			t.Logf("%d sends, %d of them refused; %d redirected, %d by TCP; fallbacks for memory: %d", sends, refused, redirected, tcp, fellBack(t, d, ReasonMemory))
+			t.Logf("%d sends, %d of them refused; %d redirected, %d over TCP; fallbacks for memory: %d", sends, refused, redirected, tcp, fellBack(t, d, ReasonMemory))
 			if redirected == 0 {
 				t.Error("nothing was redirected")
 			}

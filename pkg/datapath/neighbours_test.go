@@ -331,7 +331,7 @@ func TestEndpointUnderAForeignProgramStaysOnTCP(t *testing.T) {
 	}
 }
 
-// What coexist "share" means: whoever comes first has the socket, and nobody loses a byte.
+// What coexist "share" means: the first program to insert a socket keeps it, and no byte is lost.
 func TestShareIsFirstComeFirstServed(t *testing.T) {
 	d := load(t, defaults)
 	for _, oursFirst := range []bool{true, false} {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With TCP_DEFER_ACCEPT the passive end is made by the first data, which therefore goes by TCP.
+// With TCP_DEFER_ACCEPT the passive end is made by the first data, which therefore uses TCP.
 func TestFirstDataBeforeThePeerJoinedKeepsItsPlace(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -34,7 +34,7 @@ func TestFirstDataBeforeThePeerJoinedKeepsItsPlace(t *testing.T) {
 		server := accept(t, l)
 		f, _ := flowOf(t, d, client)
 		if f.TCPBytes == 0 || f.Mode != ModeTCP {
-			t.Fatalf("the first data did not go by TCP, so this test shows nothing: %+v", f)
+			t.Fatalf("the first data did not use TCP, so this test shows nothing: %+v", f)
 		}
 		receive(t, server, want)
 		send(t, client, server, 10<<10, round+1)
@@ -204,7 +204,7 @@ func TestReaderWithLowWaterMarkGetsTCP(t *testing.T) {
 	}
 }
 
-// setLowWater sets SO_RCVLOWAT, which redirected bytes would not honour: what is sent to c goes by TCP from
+// setLowWater sets SO_RCVLOWAT, which redirected bytes would not honour: what is sent to c uses TCP from
 // then on.
 func setLowWater(t testing.TB, c *net.TCPConn, bytes int) {
 	t.Helper()
@@ -213,7 +213,7 @@ func setLowWater(t testing.TB, c *net.TCPConn, bytes int) {
 	})
 }
 
-// While a reader pauses with more unread than its receive buffer holds, its kernel drops what comes by TCP
+// While a reader pauses with more unread than its receive buffer holds, its kernel drops what comes over TCP
 // and the sender tries again, more and more rarely. Once the reader goes on it must not have to wait for the
 // next try.
 func TestReaderThatPausedIsServedAtOnce(t *testing.T) {

@@ -118,7 +118,7 @@ func TestAReaderWithRedirectedBytesStaysWhenTheObserversCome(t *testing.T) {
 		t.Fatal(err)
 	}
 	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Reader = 2 })
-	setLowWater(t, client, 150) // what comes now goes by TCP
+	setLowWater(t, client, 150) // what comes now uses TCP
 	write(t, server, want[100:])
 	awaitPacket(t, client, 1)
 	receive(t, client, want)

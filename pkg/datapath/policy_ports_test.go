@@ -182,17 +182,17 @@ func TestHasPolicyAsksForTheEpochToo(t *testing.T) {
 	p.Peers = PeersPod
 	wantHas("another policy", false)
 	epoch := rawConfigOf(t, d).Epoch
-	setUntold(t, d, 7, p)
+	setBeforeEpoch(t, d, 7, p)
 	wantHas("written by a call that was killed before the epoch", false)
 	set(t, d, 7, p)
-	wantHas("told", true)
+	wantHas("in force", true)
 	if got := rawConfigOf(t, d).Epoch; got == epoch {
 		t.Error("the epoch stays, and live sockets do not ask again")
 	}
 }
 
-// setUntold leaves what a SetEndpoint leaves that is killed before it bumps the epoch.
-func setUntold(t *testing.T, d *Datapath, cookie uint64, p Policy) {
+// setBeforeEpoch leaves the state of a SetEndpoint that was killed before it raised the epoch.
+func setBeforeEpoch(t *testing.T, d *Datapath, cookie uint64, p Policy) {
 	t.Helper()
 	epoch := rawConfigOf(t, d).Epoch
 	set(t, d, cookie, p)

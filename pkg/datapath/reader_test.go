@@ -247,7 +247,7 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 	}
 }
 
-// What goes by TCP once the server has read is kept short: the first answer to it says that the server has.
+// What uses TCP once the server has read is kept short: the first answer to it says that the server has.
 func TestTCPIsKeptShortOnceThePeerHasRead(t *testing.T) {
 	s := guarded
 	s.WithoutGuards = []string{GuardOptions} // which would hide it

@@ -40,7 +40,7 @@ func wantAllRedirected(t *testing.T, d *Datapath, c net.Conn, role Role, bytes u
 		t.Fatalf("the %s end is not among the live flows", role)
 	}
 	if f.RedirectedBytes != bytes || f.TCPBytes != 0 || f.Role != role || f.Mode != ModeRedirect || !f.Joined {
-		t.Errorf("%s end: want %d bytes redirected and none by TCP: %+v", role, bytes, f)
+		t.Errorf("%s end: want %d bytes redirected and none over TCP: %+v", role, bytes, f)
 	}
 }
 
@@ -193,12 +193,12 @@ func TestNotSentMarkIsHidden(t *testing.T) {
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	send(t, client, server, 1, 1)
 	if mark := notSentMark(t, client); mark != 0 {
-		t.Errorf("the program is told %d, and has set none", mark)
+		t.Errorf("the program reads %d, and has set none", mark)
 	}
 	rawConn(t, client).control(t, func(fd int) error {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 77)
 	})
 	if mark := notSentMark(t, client); mark != 77 {
-		t.Errorf("the program is told %d, and has set 77", mark)
+		t.Errorf("the program reads %d, and has set 77", mark)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// refreshesOf counts messages that went by TCP for the sake of state between the ends.
+// refreshesOf counts messages that used TCP for the sake of state between the ends.
 func refreshesOf(t *testing.T, d *Datapath) uint64 {
 	t.Helper()
 	all, err := d.Totals()
@@ -42,7 +42,7 @@ func testRefreshInterval(t *testing.T, d *Datapath, g *group) {
 	}
 	got, most := refreshesOf(t, d)-before, 2*uint64(time.Since(begin)/every+1)
 	if got > most || got < most/2 {
-		t.Errorf("%d of %d messages went by TCP for it in %v, want %d to %d", got, messages, lasting, most/2, most)
+		t.Errorf("%d of %d messages used TCP for it in %v, want %d to %d", got, messages, lasting, most/2, most)
 	}
 	f, _ := flowOf(t, d, client)
 	if f.Mode != ModeRedirect && f.Reason != ReasonRefresh {
@@ -74,7 +74,7 @@ func (l *lag) read(t *testing.T, which uint64) {
 	receive(t, l.to, pattern(make([]byte, 100), which))
 }
 
-// The message by TCP waits for a reader to catch up, because one with bytes in both queues may miss the
+// The message over TCP waits for a reader to catch up, because one with bytes in both queues may miss the
 // second, but not for ever.
 func testRefreshOfReaderBehind(t *testing.T, d *Datapath, g *group) {
 	const every = time.Second
@@ -82,21 +82,21 @@ func testRefreshOfReaderBehind(t *testing.T, d *Datapath, g *group) {
 	send(t, client, server, 100, 1)
 	send(t, server, client, 100, 2)
 	setRefresh(t, d, every)
-	send(t, client, server, 100, 3) // by TCP, if the first has not gone that way
+	send(t, client, server, 100, 3) // over TCP, if the first has not gone that way
 	begin := time.Now()
 	before := refreshesOf(t, d)
 	l := &lag{from: client, to: server}
 	l.write(t)
 	for refreshesOf(t, d) == before {
 		if time.Since(begin) > 5*every {
-			t.Fatal("no message has gone by TCP in five times the interval, because the reader was always behind")
+			t.Fatal("no message has used TCP in five times the interval, because the reader was always behind")
 		}
 		l.write(t)
 		l.read(t, l.sent-2)
 		fixture.Elapse(lagEvery, "the pace of the sender")
 	}
 	if took := time.Since(begin); took < 2*every-200*time.Millisecond {
-		t.Errorf("a message has gone by TCP after %v, with the reader behind; want not before %v", took, 2*every)
+		t.Errorf("a message has used TCP after %v, with the reader behind; want not before %v", took, 2*every)
 	}
 	l.read(t, l.sent-1)
 	for range 100 {
@@ -126,12 +126,12 @@ func testRefreshWhenCaughtUp(t *testing.T, d *Datapath, g *group) {
 		fixture.Elapse(lagEvery, "the pace of the sender")
 	}
 	if got := refreshesOf(t, d); got != before && time.Since(begin) < 2*every-every/4 {
-		t.Errorf("%d messages went by TCP with the reader behind, want none yet", got-before)
+		t.Errorf("%d messages used TCP with the reader behind, want none yet", got-before)
 	}
 	l.read(t, l.sent-1)
 	l.write(t)
 	if got := refreshesOf(t, d); got != before+1 {
-		t.Errorf("%d messages went by TCP when the reader had caught up, want 1", got-before)
+		t.Errorf("%d messages used TCP when the reader had caught up, want 1", got-before)
 	}
 	l.read(t, l.sent-1)
 }

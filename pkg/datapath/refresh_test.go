@@ -20,7 +20,7 @@ type road struct {
 }
 
 // Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one
-// message by TCP now and then. Without that, the fault is there.
+// message over TCP now and then. Without that, the fault is there.
 func TestConntrackKeepsBusyConnections(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -72,16 +72,16 @@ func wantStateKept(t *testing.T, d *Datapath, g *group, roads []road) {
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
 	}
-	// Whatever the machine's speed: nothing else goes by TCP but the first messages, and some behind a
+	// Whatever the machine's speed: nothing else uses TCP but the first messages, and some behind a
 	// refresh.
 	ways := uint64(directions(j.all.only(isAccelerated)))
 	if most := (j.refreshes*5/4 + 3*ways) * exchangeBytes; j.byTCP > most || j.redirected == 0 {
-		t.Errorf("%d bytes went by TCP and %d by redirect, want at most %d by TCP", j.byTCP, j.redirected, most)
+		t.Errorf("%d bytes used TCP and %d by redirect, want at most %d over TCP", j.byTCP, j.redirected, most)
 	}
 	// One in two seconds, at least, where the reader is never seen to have caught up.
 	each := float64(j.refreshes) / float64(ways)
 	if least, most := 6.0, j.lasted.Seconds()+1; each < least || each > most {
-		t.Errorf("each direction sent %.1f messages by TCP for its state's sake, want %.0f to %.0f", each, least, most)
+		t.Errorf("each direction sent %.1f messages over TCP for its state's sake, want %.0f to %.0f", each, least, most)
 	}
 }
 
@@ -102,7 +102,7 @@ func wantStateLost(t *testing.T, d *Datapath, g *group, roads []road) {
 		}
 	}
 	if j.refreshes != 0 {
-		t.Errorf("%d messages went by TCP for their state's sake, want none", j.refreshes)
+		t.Errorf("%d messages used TCP for their state's sake, want none", j.refreshes)
 	}
 }
 
@@ -148,7 +148,7 @@ func travel(t *testing.T, d *Datapath, g *group, refresh, lasting time.Duration,
 	<-ended
 	j.end(t, d)
 	_, table := j.all.faults()
-	t.Logf("refresh %v: %d bytes redirected, %d by TCP, %.1f messages by TCP for each direction; faults:\n%s",
+	t.Logf("refresh %v: %d bytes redirected, %d over TCP, %.1f messages over TCP for each direction; faults:\n%s",
 		refresh, j.redirected, j.byTCP, float64(j.refreshes)/float64(directions(j.all.only(isAccelerated))), table)
 	j.wantSilentForgotten(t)
 	return j
@@ -228,12 +228,12 @@ func (j *journey) measure(t *testing.T, d *Datapath, before map[*talk]uint64) {
 	after := tcpMessagesOf(t, d, j.all)
 	for _, k := range j.all {
 		if !isBusy(k) && after[k] != before[k] {
-			t.Errorf("a silent connection of %s sent %d messages by TCP", k.class, after[k]-before[k])
+			t.Errorf("a silent connection of %s sent %d messages over TCP", k.class, after[k]-before[k])
 		}
 	}
 }
 
-// tcpMessagesOf counts what both ends of the accelerated ones have sent by TCP.
+// tcpMessagesOf counts what both ends of the accelerated ones have sent over TCP.
 func tcpMessagesOf(t *testing.T, d *Datapath, all talks) map[*talk]uint64 {
 	t.Helper()
 	byEnd := map[string]uint64{}

@@ -13,7 +13,7 @@ import (
 )
 
 // A reader that has set SO_RCVBUF and reads nothing: redirected bytes leave TCP its part of the buffer.
-// Otherwise the kernel drops what comes by TCP, and the sender's timer doubles for as long as the reader
+// Otherwise the kernel drops what comes over TCP, and the sender's timer doubles for as long as the reader
 // rests: it then waits as long again. Plain TCP, too, sends a segment or two again when its window closes.
 func TestReaderWithASetBufferLosesNoSegments(t *testing.T) {
 	for _, size := range []int{100, 512, 1 << 10, 16 << 10, 48 << 10} {
@@ -70,7 +70,7 @@ func TestTheAnnouncedWindowIsBoundedUntilTheReaderLeaves(t *testing.T) {
 		t.Fatalf("a window of %d bytes: there is nothing to bound", before)
 	}
 	setLowWater(t, server, 2)
-	send(t, client, server, 1000, 1) // by TCP, so it is acknowledged
+	send(t, client, server, 1000, 1) // over TCP, so it is acknowledged
 	if got := tcpOption(t, server, unix.TCP_WINDOW_CLAMP); got != most/4 {
 		t.Errorf("in the sockhash the window is bounded by %d, want %d", got, most/4)
 	}

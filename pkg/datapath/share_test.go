@@ -144,7 +144,7 @@ func TestASocketLeavesTheShareThatItEntered(t *testing.T) {
 }
 
 // The connection was reset, and its redirected bytes can still be read: such sockets would fill the sockhash
-// if they did not count. Nobody tells of their end, so it is found by counting.
+// if they did not count. Nothing reports their end, so it is found by counting.
 func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -161,7 +161,7 @@ func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	client.Close()
 	eventually(t, "the client's end has left", func() bool { return socketsIn(t, d) == 1 })
 	if n, err := d.CountShares(); n != 0 || err != nil {
-		t.Errorf("counted anew: %d changed, %v", n, err)
+		t.Errorf("counted again: %d changed, %v", n, err)
 	}
 	if n := shareOf(t, d, ns.cookie); n != 1 {
 		t.Errorf("%d sockets are counted, want the one with bytes", n)
@@ -173,10 +173,10 @@ func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	server.Close()
 	eventually(t, "the server's end has left", func() bool { return socketsIn(t, d) == 0 })
 	if n := shareOf(t, d, ns.cookie); n != 1 {
-		t.Errorf("%d sockets are counted, want 1: nobody has told of the end", n)
+		t.Errorf("%d sockets are counted, want 1: nothing has reported the end", n)
 	}
 	// The kernel frees a closed socket, and what is kept with it, some time later.
-	eventually(t, "counting anew has found out", func() bool {
+	eventually(t, "a new count has found out", func() bool {
 		_, err := d.CountShares()
 		return err == nil && shareOf(t, d, ns.cookie) == 0
 	})

@@ -22,7 +22,7 @@ func (r release) newer(than release) bool {
 	return r.major > than.major || r.major == than.major && r.minor > than.minor
 }
 
-// helperSince tells since when a kernel has each helper for all types of our programs that call it.
+// helperSince is the first kernel that has each helper for all types of our programs that call it.
 var helperSince = map[asm.BuiltinFunc]release{
 	asm.FnMapLookupElem: {3, 19}, asm.FnMapUpdateElem: {3, 19}, asm.FnMapDeleteElem: {3, 19},
 	asm.FnKtimeGetNs: {5, 8}, asm.FnGetCurrentPidTgid: {5, 8}, asm.FnGetCurrentTask: {5, 8},
@@ -49,7 +49,7 @@ var needs = map[string]release{
 	bpf.GuardProgEnterRingSplice: {5, 8}, bpf.GuardProgLeaveRingSplice: {5, 8},
 }
 
-// The helpers decide which kernels take a program: whoever uses another one changes what the documents say.
+// The helpers decide which kernels take a program: another helper also needs a change of the documents.
 func TestEachProgramNeedsTheKernelThatIsSaid(t *testing.T) {
 	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadSockmap, bpf.LoadList, bpf.LoadEvict, bpf.LoadGuard} {
 		spec, err := load()

@@ -97,7 +97,7 @@ func TestAServerThatWantsNothingButSpliceMeetsOneRefusal(t *testing.T) {
 }
 
 // A program that was refused and splices on its own connection once it has read what was redirected is served
-// by TCP.
+// over TCP.
 func TestSpliceWorksOnceThePeerKnows(t *testing.T) {
 	d, g := noting(t)
 	var l net.Listener
@@ -120,7 +120,7 @@ func TestSpliceWorksOnceThePeerKnows(t *testing.T) {
 	}
 }
 
-// Whoever reads upon the refusal, as Go and HAProxy do, is accelerated as before, and so are later
+// A program that reads after the refusal, as Go and HAProxy do, is accelerated as before, and so are later
 // connections.
 func TestAProgramThatReadsInsteadIsNotNoted(t *testing.T) {
 	for name, sendfile := range map[string]bool{"splice": false, "sendfile to a pipe": true} {

@@ -62,7 +62,7 @@ func TestAnEvictedSocketKeepsTCPsLength(t *testing.T) {
 	}
 }
 
-// A stream of 64 KiB to a reader that is always behind. Its first message goes by TCP for a reason that is
+// A stream of 64 KiB to a reader that is always behind. Its first message uses TCP for a reason that is
 // soon over, or, if probed, its reader may miss an edge: both are no reasons to stay.
 func TestAStreamThatIsBehindLeavesWhateverItBeganWith(t *testing.T) {
 	for _, how := range []string{"redirected", "early", "probed"} {
@@ -127,7 +127,7 @@ func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool)
 	}
 }
 
-// Messages that are always larger than what the reader's buffer has room for go by TCP, each: nothing is
+// Messages that are always larger than what the reader's buffer has room for use TCP, each: nothing is
 // forgotten meanwhile.
 func TestAFlowThatNeverRedirectsLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)

@@ -182,8 +182,8 @@ func TestATapKeepsToItsFilter(t *testing.T) {
 		{"another port", TapFilter{Snap: 100, Port: port + 1}, false, false},
 		{"the namespace", TapFilter{Snap: 100, NetNSCookie: cookie}, false, true},
 		{"another namespace", TapFilter{Snap: 100, NetNSCookie: cookie + 1}, false, false},
-		{"by TCP, not asked for", TapFilter{Snap: 100}, true, false},
-		{"by TCP", TapFilter{Snap: 100, WithTCP: true}, true, true},
+		{"over TCP, not asked for", TapFilter{Snap: 100}, true, false},
+		{"over TCP", TapFilter{Snap: 100, WithTCP: true}, true, true},
 	} {
 		if err := errors.Join(tap.Renew(tt.f), d.SetDisabled(tt.tcp)); err != nil {
 			t.Fatal(err)

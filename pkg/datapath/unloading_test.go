@@ -27,7 +27,7 @@ func interruptedAt(t *testing.T, dir string, r Removal, n int) (done bool) {
 	return err == nil
 }
 
-// disabledAfterLoad loads anew, and tells how the kill switch stands then.
+// disabledAfterLoad loads again, and returns the position of the kill switch.
 func disabledAfterLoad(t *testing.T, dir string) bool {
 	t.Helper()
 	d, err := Load(dir, defaults)

@@ -22,7 +22,7 @@ type variant func(*ebpf.CollectionSpec)
 // sameButForATag are programs that do the same and have other tags.
 func sameButForATag(spec *ebpf.CollectionSpec) {
 	for _, prog := range spec.Programs {
-		// Second, because the first one carries what the kernel is told of the function.
+		// Second, because the first one carries the information about the function for the kernel.
 		prog.Instructions = slices.Insert(prog.Instructions, 1, asm.Mov.Reg(asm.R1, asm.R1))
 	}
 }

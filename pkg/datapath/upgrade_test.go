@@ -182,7 +182,7 @@ func TestAbortedUpgradeWorksAndConverges(t *testing.T) {
 
 func TestUpgradeLeavesHusksAlone(t *testing.T) {
 	d := loadVariant(t, newStateDir(t), "old", sameButForATag)
-	path := filepath.Join(cgroupMount(t), fmt.Sprint("sockmap-datapath-husk-", os.Getpid()))
+	path := filepath.Join(cgroupMount(t), fmt.Sprint("sockmap-datapath-draining-", os.Getpid()))
 	mkdir(t, path)
 	dir, err := os.Open(path)
 	if err != nil {

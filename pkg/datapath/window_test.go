@@ -16,7 +16,7 @@ func grantedTo(t *testing.T, d *Datapath, cookie uint64) int64 {
 	return all[cookie].GrantedBytes
 }
 
-// Its window has grown, and counting anew agrees with the programs about the bytes.
+// Its window has grown, and a new count agrees with the programs about the bytes.
 func TestCountingAnewKeepsWhatWindowsHaveGrownBy(t *testing.T) {
 	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -45,7 +45,7 @@ func TestCountingAnewReturnsTheWindowsOfSendersThatAreGone(t *testing.T) {
 	}
 	client.Close()
 	server.Close()
-	eventually(t, "counting anew has returned the window", func() bool {
+	eventually(t, "a new count has returned the window", func() bool {
 		_, err := d.CountShares()
 		return err == nil && grantedTo(t, d, ns.cookie) == 0
 	})

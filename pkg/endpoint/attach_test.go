@@ -79,7 +79,7 @@ func expectRearmed(t testing.TB, n *Node, when string, want ...uint64) {
 		t.Fatal(err)
 	}
 	if cfg.Foreign != (len(want) > 0) {
-		t.Errorf("%s: programs are told of others: %v", when, cfg.Foreign)
+		t.Errorf("%s: programs know of others: %v", when, cfg.Foreign)
 	}
 }
 

@@ -154,12 +154,12 @@ func TestBytesThatNobodyReadsInTimeAreNotLost(t *testing.T) {
 	if _, err := n.Unload(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Write([]byte("and by TCP")); err != nil {
+	if _, err := client.Write([]byte("and over TCP")); err != nil {
 		t.Fatal(err)
 	}
 	client.CloseWrite()
 	got, err := io.ReadAll(io.LimitReader(server, 1<<20))
-	if err != nil || len(got) != size+len("and by TCP") {
+	if err != nil || len(got) != size+len("and over TCP") {
 		t.Errorf("%d bytes came, %v", len(got), err)
 	}
 }

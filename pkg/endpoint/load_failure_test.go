@@ -50,7 +50,7 @@ func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
 	}
 	wg.Wait()
 	if f.asked.Load() != 1 || failed.Load() != 5 {
-		t.Errorf("loaded %d times, %d of 6 were told of an earlier failure; want 1 and 5", f.asked.Load(), failed.Load())
+		t.Errorf("loaded %d times, %d of 6 got the error of an earlier failure; want 1 and 5", f.asked.Load(), failed.Load())
 	}
 	hold(t, n.Dir) // a call that only returns the recorded failure does not need it
 	_, err := n.Add(t.Context(), container(t, "late"), in(g))
@@ -63,7 +63,7 @@ func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
 		t.Errorf("STATUS says %v", err)
 	}
 	if _, err := n.LoadUnlessUnloaded(t.Context()); !errors.Is(err, ErrLoadFailed) {
-		t.Errorf("the agent is told %v", err)
+		t.Errorf("the agent gets %v", err)
 	}
 	if f.asked.Load() != 1 {
 		t.Errorf("loaded %d times", f.asked.Load())

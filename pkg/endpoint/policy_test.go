@@ -207,12 +207,12 @@ func TestForRecordsOfABI1ThePolicyInForceCounts(t *testing.T) {
 		mustDel(t, n, a)
 		expect(t, n, "after DEL of both", state{})
 	})
-	t.Run("it is added anew", func(t *testing.T) {
+	t.Run("it is added again", func(t *testing.T) {
 		n, g, a, _ := setUp(t)
 		mustAdd(t, n, a, under(g, wide))
 		wantPolicy(t, n, "after ADD", a, wide)
 	})
-	t.Run("it is added anew and that fails", func(t *testing.T) {
+	t.Run("it is added again and that fails", func(t *testing.T) {
 		n, g, a, _ := setUp(t)
 		abortAt(n, len([]string{"directory", "record of the older", "record", "link"}))
 		if _, err := n.Add(t.Context(), a, under(g, wide)); err == nil {

@@ -103,7 +103,7 @@ func TestReapRemovesOnlyWhatIsProvablyDead(t *testing.T) {
 	}{
 		{"nothing has happened", func(*testing.T, *Node, Sandbox, group) {}, false},
 		{"its cgroup is gone", func(t *testing.T, _ *Node, _ Sandbox, g group) { removeGroup(t, g.path) }, true},
-		{"its cgroup was made anew", func(t *testing.T, _ *Node, _ Sandbox, g group) {
+		{"its cgroup was created again", func(t *testing.T, _ *Node, _ Sandbox, g group) {
 			removeGroup(t, g.path)
 			if err := os.Mkdir(g.path, 0o755); err != nil {
 				t.Fatal(err)

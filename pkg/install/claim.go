@@ -15,7 +15,7 @@ import (
 )
 
 // claimName is the file that names the agent which keeps this node. No runtime loads it. Its mode is 0600,
-// because whoever can open it can lock it and pass for an agent.
+// because a process that can open it can lock it and pass for an agent.
 const claimName = ".sockmap-agent"
 
 // Claim is one process's claim to keep a directory of network configurations. The newest claim counts: an old

@@ -33,8 +33,8 @@ func rmdir(path string) error {
 }
 
 // inWorkName is a symbolic link to the directory in which a drop-in is being made or removed. A killed call
-// may leave that directory empty. The link tells the next call that it may remove the directory; other empty
-// directories belong to somebody else.
+// may leave that directory empty. The link marks the directory, so that the next call may remove it; other
+// empty directories belong to somebody else.
 const inWorkName = tempPrefix + "drop-in" + tempSuffix
 
 // markDirInWork records that dir, a directory in ConfDir, may be left empty. done removes the record, and

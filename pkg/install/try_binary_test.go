@@ -42,7 +42,7 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 				if err := p.TryBinary(t.Context()); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("a try: got %v; want an error with %q", err, c.says)
 				} else if again := p.TryBinary(t.Context()); again == nil || again.Error() != err.Error() {
-					t.Errorf("the same is told in other words: %v, then %v", err, again)
+					t.Errorf("the same failure has another text: %v, then %v", err, again)
 				}
 				changed, err := p.InstallBinary(t.Context())
 				if changed || !errors.Is(err, c.want) || !strings.Contains(err.Error(), p.Binary()) || !strings.Contains(err.Error(), c.says) {
