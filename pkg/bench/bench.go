@@ -43,7 +43,8 @@ func Cases() (all []Case) {
 
 // guardCases are also measured without guards: the case with the most calls, and the case with the most
 // bytes.
-var guardCases = []Case{{Kind: wire.Requests, Bytes: 64}, {Kind: wire.Stream, Bytes: 64}, {Kind: wire.Stream, Bytes: 64 << 10}}
+var guardCases = []Case{{Kind: wire.Requests, Bytes: 64}, {Kind: wire.Stream, Bytes: 64},
+	{Kind: wire.Stream, Bytes: 64 << 10}}
 
 // Rounds is the number of measurements of each case on each side.
 const Rounds = 7

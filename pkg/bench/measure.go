@@ -140,7 +140,8 @@ func (b *bench) both(d *datapath.Datapath, round int, c Case, add func(plain, ac
 		}
 		s, err := b.measure(b.sides[which], c)
 		if err != nil {
-			return fmt.Errorf("measure %s of %d B, %s: %w", c.Kind, c.Bytes, [...]string{"plain", "accelerated"}[which], err)
+			return fmt.Errorf("measure %s of %d B, %s: %w", c.Kind, c.Bytes,
+				[...]string{"plain", "accelerated"}[which], err)
 		}
 		if which == 1 {
 			if s.redirected, err = settled(d, before, s.sent); err != nil {
@@ -181,7 +182,8 @@ func (b *bench) attempt(on side, c Case) (s sample, err error) {
 		return s, err
 	}
 	if server.Got != client.Sent || client.Got != server.Sent {
-		return s, fmt.Errorf("of %d bytes %d arrived, and of %d answered %d", client.Sent, server.Got, server.Sent, client.Got)
+		return s, fmt.Errorf("of %d bytes %d arrived, and of %d answered %d", client.Sent, server.Got,
+			server.Sent, client.Got)
 	}
 	s.sent = client.Sent + server.Sent
 	s.value = float64(client.P50)

@@ -90,6 +90,7 @@ func (p place) Command(ctx context.Context, name string, args ...string) *exec.C
 // Start starts cmd in the network namespace and in the cgroup. The kernel kills it when the calling thread
 // ends.
 func (p place) Start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(p.cgroup.Fd()), Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(p.cgroup.Fd()),
+		Pdeathsig: syscall.SIGKILL}
 	return p.namespaces.in(p.ns, cmd.Start)
 }

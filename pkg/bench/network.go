@@ -90,7 +90,8 @@ func joinBridge(port string) error {
 	if err != nil {
 		return fmt.Errorf("find bridge: %w", err)
 	}
-	if err := errors.Join(netlink.LinkSetMaster(link, bridge), netlink.LinkSetHairpin(link, true)); err != nil {
+	err = errors.Join(netlink.LinkSetMaster(link, bridge), netlink.LinkSetHairpin(link, true))
+	if err != nil {
 		return fmt.Errorf("join bridge: %w", err)
 	}
 	return bringUp(port, nil)

@@ -17,8 +17,9 @@ import (
 // Descriptions in the head of the file.
 const (
 	interfaceName = "sockmap"
-	description   = "Messages as programs sent them from socket to socket (sockmapctl tap). No such packet has ever been: " +
-		"the headers are made up around true bytes, addresses, sequence numbers and times."
+	description   = "Messages as programs sent them from socket to socket (sockmapctl tap). These packets " +
+		"never " +
+		"existed: the bytes, addresses, sequence numbers and times are real, the other headers are not."
 )
 
 // snapLength is the largest length of an IP packet.
@@ -59,8 +60,8 @@ func NewWriter(w io.Writer, version, filter string, zero time.Time) (*Writer, er
 // interface.
 func (w *Writer) newInterface(name string) pcapgo.NgInterface {
 	return pcapgo.NgInterface{
-		Name: name, Description: description, Filter: w.filter, LinkType: layers.LinkTypeRaw, SnapLength: snapLength,
-		TimestampResolution: 9,
+		Name: name, Description: description, Filter: w.filter,
+		LinkType: layers.LinkTypeRaw, SnapLength: snapLength, TimestampResolution: 9,
 	}
 }
 
@@ -103,7 +104,8 @@ func (w *Writer) Write(seg *Segment, intf int, comment string) error {
 func (w *Writer) packet(seg *Segment) (data []byte, length int, err error) {
 	payload := seg.Payload
 	if seg.Length > len(payload) {
-		payload = append(append(make([]byte, 0, seg.Length), seg.Payload...), w.zeros[:seg.Length-len(seg.Payload)]...)
+		payload = append(append(make([]byte, 0, seg.Length), seg.Payload...),
+			w.zeros[:seg.Length-len(seg.Payload)]...)
 	}
 	tcp := &layers.TCP{
 		SrcPort: layers.TCPPort(seg.From.Port()), DstPort: layers.TCPPort(seg.To.Port()),
@@ -123,7 +125,8 @@ func (w *Writer) packet(seg *Segment) (data []byte, length int, err error) {
 		return nil, 0, err
 	}
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	err = gopacket.SerializeLayers(w.buf, options, ip.(gopacket.SerializableLayer), tcp, gopacket.Payload(payload))
+	err = gopacket.SerializeLayers(w.buf, options, ip.(gopacket.SerializableLayer), tcp,
+		gopacket.Payload(payload))
 	if err != nil {
 		return nil, 0, err
 	}

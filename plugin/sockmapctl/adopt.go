@@ -31,7 +31,8 @@ type podFlags struct {
 func (f *podFlags) flags(a *app, cmd *cobra.Command) {
 	f.criFlag(a, cmd)
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir}, "`DIR` where runtimes keep the results of plugins")
+	flags.StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir},
+		"`DIR` where runtimes keep the results of plugins")
 	flags.StringVar(&f.confDir, "cni-conf-dir", a.confDir(), "`DIR` of network configurations")
 	before(cmd, func() error { return absolute("--cni-conf-dir", f.confDir) })
 }
@@ -45,15 +46,18 @@ func (f *podFlags) criFlag(a *app, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.cri, "cri", "",
 		"`SOCKET` of the container runtime (default: that of containerd, k3s or CRI-O; none: do not ask)")
 	cmd.Flags().StringVar(&f.kubelet, "kubelet", a.getenv(kubeletVariable),
-		"`ADDRESS` of the node's kubelet, like 127.0.0.1:10250, which knows changed annotations; empty: do not ask")
-	cmd.Flags().StringVar(&f.tokenFile, "kubelet-token", defaultToken, "`FILE` with the service account's token for it")
+		"`ADDRESS` of the node's kubelet, like 127.0.0.1:10250, which knows changed annotations; "+
+			"empty: do not ask")
+	cmd.Flags().StringVar(&f.tokenFile, "kubelet-token", defaultToken,
+		"`FILE` with the service account's token for it")
 }
 
 const noCRI = "none"
 
 // adopter returns an Adopter that reads the sources that the flags name. The caller calls closes.
 func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes func() error, err error) {
-	sources, closes := pods.Sources{Caches: f.cacheDirs, Named: pods.DefaultNamed}, func() error { return nil }
+	sources := pods.Sources{Caches: f.cacheDirs, Named: pods.DefaultNamed}
+	closes = func() error { return nil }
 	socket, ask := f.cri, f.cri != noCRI
 	if socket == "" {
 		socket, ask = pods.FindSocket() // a host without Kubernetes has none
@@ -140,7 +144,8 @@ cache. Without a CRI socket, network namespaces of processes can be named, too;
 }
 
 func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun bool) error {
-	ad, closes, err := a.adopter(f, slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	ad, closes, err := a.adopter(f,
+		slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
@@ -149,7 +154,8 @@ func (a *app) adopt(ctx context.Context, f *podFlags, names []string, dryRun boo
 		if err != nil {
 			return fmt.Errorf("adopt: %w", err)
 		}
-		return fmt.Errorf("adopt: no network in %s has sockmap in its list (see: sockmapctl install)", f.confDir)
+		return fmt.Errorf("adopt: no network in %s has sockmap in its list (see: sockmapctl install)",
+			f.confDir)
 	}
 	wanted := newPodNames(names)
 	act := ad.Adopt
@@ -223,7 +229,9 @@ func (a *app) printStandings(all []adopt.PodStatus, dryRun bool) error {
 	if a.isDocument() {
 		return printList(a, listing[standingView]{kind: "PodStatus", items: views})
 	}
-	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 20}, {Title: "SANDBOX", Drop: 1}, {Title: "STATE"}, {Title: "WHY", Min: 16}}}
+	t := &term.Table{Columns: []term.Column{
+		{Title: "POD", Min: 20}, {Title: "SANDBOX", Drop: 1}, {Title: "STATE"}, {Title: "WHY", Min: 16},
+	}}
 	adopted, could := 0, 0
 	for i, v := range views {
 		state := v.State
@@ -276,7 +284,8 @@ func (n *podNames) missing() error {
 	var errs []error
 	for _, name := range n.names {
 		if !n.found[name] {
-			errs = append(errs, fmt.Errorf("no pod %q runs on this node (see: sockmapctl adopt --all --dry-run)", name))
+			errs = append(errs,
+				fmt.Errorf("no pod %q runs on this node (see: sockmapctl adopt --all --dry-run)", name))
 		}
 	}
 	return errors.Join(errs...)

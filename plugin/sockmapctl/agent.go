@@ -59,17 +59,22 @@ tries again after failures, and keeps running. It is ready once nothing is left.
 	f.removal.flags(cmd)
 	f.series.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.listen, "listen", "127.0.0.1:9469", "`ADDRESS` of the HTTP server, without authentication; empty: none")
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9469",
+		"`ADDRESS` of the HTTP server, without authentication; empty: none")
 	flags.StringVar(&f.readyMeans, "ready-means", string(agent.ReadyInstalled),
 		"`WHAT` /readyz and sockmap_agent_ready report: installed, or accelerating")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")
-	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap, "`TIME` between removals of the leftovers of containers that are gone")
-	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck, "`TIME` after which everything is checked without an event")
-	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false, "do what uninstall does before the agent ends")
+	flags.DurationVar(&f.reap, "reap-interval", agent.DefaultReap,
+		"`TIME` between removals of the leftovers of containers that are gone")
+	flags.DurationVar(&f.recheck, "recheck-interval", agent.DefaultRecheck,
+		"`TIME` after which everything is checked without an event")
+	flags.BoolVar(&f.uninstallOnExit, "uninstall-on-exit", false,
+		"do what uninstall does before the agent ends")
 	flags.BoolVar(&f.uninstall, "uninstall", false, "remove everything at once, and be ready when it is gone")
 	f.pods.criFlag(a, cmd)
 	flags.BoolVar(&f.adopt, "adopt", false, "do what adopt --all does, periodically")
-	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery, "`TIME` between checks of the pods of this node")
+	flags.DurationVar(&f.podsEvery, "pods-interval", agent.DefaultPodsEvery,
+		"`TIME` between checks of the pods of this node")
 	before(cmd, f.check)
 	return runs(cmd, func(cmd *cobra.Command) error {
 		ag, closes, err := a.agent(f)
@@ -96,7 +101,10 @@ func (f *agentFlags) check() error {
 	if _, _, err := net.SplitHostPort(f.listen); f.listen != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--listen: %w", err))
 	}
-	for flag, interval := range map[string]time.Duration{"--reap-interval": f.reap, "--recheck-interval": f.recheck, "--pods-interval": f.podsEvery} {
+	intervals := map[string]time.Duration{
+		"--reap-interval": f.reap, "--recheck-interval": f.recheck, "--pods-interval": f.podsEvery,
+	}
+	for flag, interval := range intervals {
 		if interval < time.Second {
 			errs = append(errs, fmt.Errorf("%s: %v is less than a second", flag, interval))
 		}
@@ -122,7 +130,9 @@ func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err err
 		Metrics:    a.collector(f.series, incomplete(log)),
 	}
 	ag.Installer.Log = log
-	ag.Serving = func(address string) { log.Info("serving /metrics, /healthz and /readyz", "address", address) }
+	ag.Serving = func(address string) {
+		log.Info("serving /metrics, /healthz and /readyz", "address", address)
+	}
 	if f.uninstallOnExit || f.uninstall {
 		removal := f.removal.removal(a)
 		removal.Node = node

@@ -35,7 +35,8 @@ var attachmentOrder = live.Order[attachmentView]{
 func compareAttachments(a, b *attachmentView) int {
 	return cmp.Or(
 		cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod),
-		cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface),
+		cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container),
+		cmp.Compare(a.Interface, b.Interface),
 	)
 }
 

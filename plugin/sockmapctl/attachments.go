@@ -84,11 +84,13 @@ socket and from libcni's cache.
 		if err != nil {
 			return fmt.Errorf("list attachments: %w", err)
 		}
-		attachments = slices.DeleteFunc(attachments, func(v attachmentView) bool { return !filter.Fits(v.subject()) })
+		attachments = slices.DeleteFunc(attachments,
+			func(v attachmentView) bool { return !filter.Fits(v.subject()) })
 		attachmentOrder.Sort(attachments, sort)
 		return errors.Join(printList(a, listing[attachmentView]{
-			kind: "Attachment", items: attachments, table: func() *term.Table { return attachmentTable(attachments) },
-			name: (*attachmentView).name,
+			kind: "Attachment", items: attachments,
+			table: func() *term.Table { return attachmentTable(attachments) },
+			name:  (*attachmentView).name,
 		}), problem)
 	})
 }
@@ -108,7 +110,9 @@ func (v *attachmentView) name() string {
 }
 
 // withLeftOut adds the pods that the plugin was not called for. An error means that some pods may be missing.
-func (a *app) withLeftOut(ctx context.Context, f *podFlags, attachments []attachmentView) ([]attachmentView, error) {
+func (a *app) withLeftOut(
+	ctx context.Context, f *podFlags, attachments []attachmentView,
+) ([]attachmentView, error) {
 	stood, err := a.standings(ctx, f)
 	if err != nil {
 		err = fmt.Errorf("list attachments: not all pods are seen: %w", err)
@@ -163,18 +167,21 @@ func readSums(d *datapath.Datapath) (map[uint64]sum, error) {
 	}
 	return sums, d.Flows(func(f datapath.Flow) bool {
 		s := sums[f.NetNSCookie]
-		sums[f.NetNSCookie] = sum{s.sockets + 1, s.redirectedBytes + f.RedirectedBytes, s.tcpBytes + f.TCPBytes}
+		sums[f.NetNSCookie] = sum{s.sockets + 1, s.redirectedBytes + f.RedirectedBytes,
+			s.tcpBytes + f.TCPBytes}
 		return true
 	})
 }
 
 func newAttachmentView(r endpoint.Attachment, s sum) attachmentView {
 	v := attachmentView{
-		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName, Network: r.Network,
+		Namespace: r.PodNamespace, Pod: r.PodName, Container: r.ContainerID, Interface: r.IfName,
+		Network:   r.Network,
 		NetNSPath: r.NetNSPath, NetNSCookie: r.NetNSCookie,
 		CgroupID: r.CgroupID, CgroupPath: r.CgroupPath, CgroupSource: r.CgroupSource,
 		State:       string(adopt.StateOf(r)),
-		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: world.WhyNot(r), Dead: r.Dead, Created: r.Created,
+		Accelerated: r.Accelerated(), Reason: r.WhyNot().String(), Declined: world.WhyNot(r), Dead: r.Dead,
+		Created: r.Created,
 	}
 	// Key 0 has the sums of all sockets without a registered endpoint.
 	if r.NetNSCookie != 0 {

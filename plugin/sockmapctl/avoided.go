@@ -91,8 +91,9 @@ func avoidedSubject(a datapath.Avoided, own live.Owners) *live.Subject {
 
 func newAvoidedView(a datapath.Avoided, own live.Owners) avoidedView {
 	v := avoidedView{
-		Namespace: own[a.NetNSCookie].Namespace, Pod: own[a.NetNSCookie].Pod, NetNSCookie: a.NetNSCookie, Port: a.Port,
-		Why: live.Names(a.Why), SecondsLeft: a.Left.Seconds(), label: own.Label(a.NetNSCookie),
+		Namespace: own[a.NetNSCookie].Namespace, Pod: own[a.NetNSCookie].Pod, NetNSCookie: a.NetNSCookie,
+		Port: a.Port,
+		Why:  live.Names(a.Why), SecondsLeft: a.Left.Seconds(), label: own.Label(a.NetNSCookie),
 	}
 	if a.Destination.IsValid() {
 		v.Destination = a.Destination.String()
@@ -109,7 +110,8 @@ func avoidedTable(views []avoidedView) *term.Table {
 		{Title: "LEFT", Right: true},
 	}}
 	for _, v := range views {
-		t.Add(v.label, strconv.Itoa(int(v.Port)), v.Destination, strings.Join(v.Why, ","), term.Age(term.Seconds(v.SecondsLeft)))
+		t.Add(v.label, strconv.Itoa(int(v.Port)), v.Destination, strings.Join(v.Why, ","),
+			term.Age(term.Seconds(v.SecondsLeft)))
 	}
 	return t
 }

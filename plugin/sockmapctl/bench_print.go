@@ -13,19 +13,24 @@ func (a *app) printBench(v *benchView) error {
 	s.Line("kernel", "%s", v.Kernel)
 	s.Line("plain TCP", "%s", v.path())
 	s.guards(v.Guards)
-	s.Line("measured", "%d rounds of each, plain and accelerated in turn, %.0f s in all, %s", v.Rounds, v.Seconds, v.places())
+	s.Line("measured", "%d rounds of each, plain and accelerated in turn, %.0f s in all, %s", v.Rounds,
+		v.Seconds, v.places())
 	s.Blank()
 	if err := s.Flush(); err != nil {
 		return err
 	}
-	t := &term.Table{Columns: []term.Column{{Title: "TRAFFIC"}, {Title: "CPUS"}, {Title: "PLAIN", Right: true}, {Title: "SOCKMAP", Right: true},
-		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "REDIRECTED", Right: true, Drop: 1}, {Title: "RESULT"}}}
+	t := &term.Table{Columns: []term.Column{
+		{Title: "TRAFFIC"}, {Title: "CPUS"}, {Title: "PLAIN", Right: true}, {Title: "SOCKMAP", Right: true},
+		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "REDIRECTED", Right: true, Drop: 1},
+		{Title: "RESULT"},
+	}}
 	for _, c := range v.Cases {
 		cpus := "one"
 		if c.TwoCPUs {
 			cpus = "two"
 		}
-		t.Add(benchName(c.Kind, c.Bytes), cpus, benchValue(c.Plain, c.Unit), benchValue(c.Accelerated, c.Unit),
+		t.Add(benchName(c.Kind, c.Bytes), cpus,
+			benchValue(c.Plain, c.Unit), benchValue(c.Accelerated, c.Unit),
 			c.Ratio.text(), c.Ratio.interval(), term.Share(c.Redirected, c.Sent), c.result())
 	}
 	if _, err := t.Write(a.stdout, a.width, true); err != nil {
@@ -49,14 +54,17 @@ func (a *app) printGuardCosts(costs []benchGuardView) error {
 		return nil
 	}
 	fmt.Fprintln(a.stdout)
-	t := &term.Table{Columns: []term.Column{{Title: "GUARDS COST"}, {Title: "WITHOUT", Right: true}, {Title: "WITH", Right: true},
-		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "RESULT"}}}
+	t := &term.Table{Columns: []term.Column{
+		{Title: "GUARDS COST"}, {Title: "WITHOUT", Right: true}, {Title: "WITH", Right: true},
+		{Title: "RATIO", Right: true}, {Title: "95 %"}, {Title: "RESULT"},
+	}}
 	for _, c := range costs {
 		result := "no clear cost"
 		if c.Clear && c.Ratio.Value < 1 {
 			result = "cost"
 		}
-		t.Add(c.name(), benchValue(c.Without, c.Unit), benchValue(c.With, c.Unit), c.Ratio.text(), c.Ratio.interval(), result)
+		t.Add(c.name(), benchValue(c.Without, c.Unit), benchValue(c.With, c.Unit), c.Ratio.text(),
+			c.Ratio.interval(), result)
 	}
 	_, err := t.Write(a.stdout, a.width, true)
 	return err

@@ -62,9 +62,11 @@ type benchGuardView struct {
 
 func newBenchView(r bench.Report, o bench.Options) *benchView {
 	v := &benchView{
-		Kernel: kernelRelease(), Unfiltered: r.Unfiltered, Congestion: r.Congestion, NodeDefault: r.NodeCongestion,
-		CPU: o.CPU, OtherCPU: o.OtherCPU, Seconds: o.Duration.Seconds(), Rounds: bench.Rounds, Guards: guardViews(r.Guards), LoadedGuards: []string{},
-		Cases: []benchCaseView{}, GuardCosts: []benchGuardView{},
+		Kernel: kernelRelease(), Unfiltered: r.Unfiltered, Congestion: r.Congestion,
+		NodeDefault: r.NodeCongestion, CPU: o.CPU, OtherCPU: o.OtherCPU,
+		Seconds: o.Duration.Seconds(), Rounds: bench.Rounds, Guards: guardViews(r.Guards),
+		LoadedGuards: []string{},
+		Cases:        []benchCaseView{}, GuardCosts: []benchGuardView{},
 	}
 	for _, c := range r.Results {
 		x := c.Ratio()
@@ -78,7 +80,8 @@ func newBenchView(r bench.Report, o bench.Options) *benchView {
 		x := c.Ratio()
 		v.GuardCosts = append(v.GuardCosts, benchGuardView{
 			Kind: c.Kind, Bytes: c.Bytes, Accelerated: c.Accelerated, Unit: benchUnit(c.Kind),
-			With: ratio.Median(c.With), Without: ratio.Median(c.Without), Ratio: ratioView(x), Clear: isClear(x),
+			With: ratio.Median(c.With), Without: ratio.Median(c.Without), Ratio: ratioView(x),
+			Clear: isClear(x),
 		})
 	}
 	return v
@@ -116,7 +119,8 @@ func benchVerdict(v *benchView) (verdict []string) {
 		named := fmt.Sprintf("%s (%s)", c.name(), c.Ratio.text())
 		switch {
 		case !c.wasRedirected():
-			unknown = append(unknown, fmt.Sprintf("%s (%s redirected)", c.name(), term.Share(c.Redirected, c.Sent)))
+			unknown = append(unknown,
+				fmt.Sprintf("%s (%s redirected)", c.name(), term.Share(c.Redirected, c.Sent)))
 		case !c.Clear:
 			unclear = append(unclear, named)
 		case c.Loss:
@@ -138,8 +142,9 @@ func benchVerdict(v *benchView) (verdict []string) {
 		verdict = append(verdict, "no kind of traffic gains here")
 	}
 	verdict = append(verdict, v.guardVerdict())
-	return append(verdict, "this is of connections between containers of one node that do nothing else; where programs compute "+
-		"for themselves less is gained or lost, and connections to other nodes are not accelerated")
+	return append(verdict,
+		"this is of connections between containers of one node that do nothing else; where programs compute "+
+			"for themselves less is gained or lost, and connections to other nodes are not accelerated")
 }
 
 // guardVerdict describes the cost of this node's guards.
@@ -152,7 +157,8 @@ func (v *benchView) guardVerdict() string {
 	}
 	switch {
 	case len(v.LoadedGuards) > 0:
-		return fmt.Sprintf("the cost of guards is unknown: those of the loaded sockmap ran, too (%s); unload it first",
+		return fmt.Sprintf("the cost of guards is unknown: those of the loaded sockmap ran, too (%s); "+
+			"unload it first",
 			strings.Join(v.LoadedGuards, ", "))
 	case len(v.GuardCosts) == 0:
 		return "no guard runs on this kernel, so none costs anything"

@@ -51,10 +51,12 @@ is made with mode 0600; a symbolic link is not followed.`,
   kubectl -n kube-system exec POD -- /usr/local/bin/sockmapctl support-bundle -o - > bundle.tar.gz`,
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&o.file, "output", "o", "", "`FILE` to write; -: standard output (default: sockmap-support-TIME.tar.gz here)")
+	flags.StringVarP(&o.file, "output", "o", "",
+		"`FILE` to write; -: standard output (default: sockmap-support-TIME.tar.gz here)")
 	flags.BoolVar(&o.withAddresses, "with-addresses", false, "keep IP addresses")
 	flags.BoolVar(&o.withNames, "with-names", false, "keep names of pods, namespaces and the node")
-	flags.StringVar(&o.configFile, configFileFlag, "", "YAML `FILE` of the agent (default: "+hostConfigFile+" if it is there)")
+	flags.StringVar(&o.configFile, configFileFlag, "", "YAML `FILE` of the agent (default: "+hostConfigFile+
+		" if it is there)")
 	flags.Int64Var(&o.logBytes, "log-bytes", 256<<10, "how many `BYTES` of the end of each logFile; 0: none")
 	o.pods.flags(a, cmd)
 	before(cmd, func() error {
@@ -95,7 +97,8 @@ func (a *app) writeBundle(ctx context.Context, o *bundleOptions) (err error) {
 	if node, err := os.Hostname(); err == nil {
 		scrubber.LearnNode(node)
 	}
-	if err := bundle.Write(out, dir, bundle.Manifest{Version: version.String(), Made: made}, parts, scrubber); err != nil {
+	manifest := bundle.Manifest{Version: version.String(), Made: made}
+	if err := bundle.Write(out, dir, manifest, parts, scrubber); err != nil {
 		return err
 	}
 	return a.sayBundle(path, parts)

@@ -39,13 +39,15 @@ func (a *app) bundleParts(ctx context.Context, o *bundleOptions) []bundle.Part {
 			jsonPart("neighbours.json", "sock_ops programs of others in the cgroups", func() (any, error) {
 				return readNeighbours(a.node(datapath.Settings{}))
 			}),
-			jsonPart("kernel.json", "the kernel, its configuration, and mounts of bpffs and cgroups", func() (any, error) {
-				return bundle.ReadKernel(cmp.Or(a.host.files, "/"))
-			}),
-			jsonPart("entries.json", "the plugin's entries below "+o.pods.confDir+", with defaults", func() (any, error) {
-				_, err := install.ValidEntries(o.pods.confDir)
-				return append([]*cniconf.Conf{}, entries...), err
-			}),
+			jsonPart("kernel.json", "the kernel, its configuration, and mounts of bpffs and cgroups",
+				func() (any, error) {
+					return bundle.ReadKernel(cmp.Or(a.host.files, "/"))
+				}),
+			jsonPart("entries.json", "the plugin's entries below "+o.pods.confDir+", with defaults",
+				func() (any, error) {
+					_, err := install.ValidEntries(o.pods.confDir)
+					return append([]*cniconf.Conf{}, entries...), err
+				}),
 		},
 		configPart(o.configFile),
 		logParts(entries, o.logBytes),
@@ -54,7 +56,8 @@ func (a *app) bundleParts(ctx context.Context, o *bundleOptions) []bundle.Part {
 
 // commandParts are the outputs of this program's own commands.
 func (a *app) commandParts(ctx context.Context, f *podFlags) []bundle.Part {
-	pods := []string{"--cri", f.cri, "--kubelet", f.kubelet, "--kubelet-token", f.tokenFile, "--cni-conf-dir", f.confDir,
+	pods := []string{"--cri", f.cri, "--kubelet", f.kubelet, "--kubelet-token", f.tokenFile, "--cni-conf-dir",
+		f.confDir,
 		"--cni-cache-dir", strings.Join(f.cacheDirs, ",")}
 	var parts []bundle.Part
 	for _, c := range []struct {
@@ -111,7 +114,8 @@ func configPart(path string) []bundle.Part {
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return []bundle.Part{{Name: "agent.yaml", What: "the configuration file of the agent", Content: content, Err: err}}
+	return []bundle.Part{{Name: "agent.yaml", What: "the configuration file of the agent", Content: content,
+		Err: err}}
 }
 
 // logParts are the last lines of the log files that entries name.
@@ -127,7 +131,9 @@ func logParts(entries []*cniconf.Conf, limit int64) (parts []bundle.Part) {
 		if len(seen) > 1 {
 			name = fmt.Sprintf("plugin-%d.log", len(seen))
 		}
-		parts = append(parts, bundle.Part{Name: name, What: "the end of logFile, " + filepath.Base(e.LogFile), Content: content, Err: err})
+		parts = append(parts,
+			bundle.Part{Name: name, What: "the end of logFile, " + filepath.Base(e.LogFile), Content: content,
+				Err: err})
 	}
 	return parts
 }

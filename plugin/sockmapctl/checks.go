@@ -30,7 +30,8 @@ type checkView struct {
 // error of opening the state.
 func (a *app) checks(opened error) []checkView {
 	all := []checkView{
-		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir), checkState(a.dir, opened),
+		a.host.checkPrivileges(), a.host.checkKernel(), a.host.checkCgroup2(), checkBPFFS(a.dir),
+		checkState(a.dir, opened),
 	}
 	if f, failed := datapath.LastFailure(a.dir); failed && errors.Is(opened, datapath.ErrNotLoaded) {
 		all = append(all, checkView{
@@ -79,7 +80,8 @@ func (h host) checkKernel() checkView {
 		}
 	}
 	if why, wayOut := datapath.Unreadable(h.files); why != "" {
-		return checkView{"kernel", false, fmt.Sprintf("%s: %s, so no program may read its memory", release, why), wayOut}
+		return checkView{"kernel", false,
+			fmt.Sprintf("%s: %s, so no program may read its memory", release, why), wayOut}
 	}
 	return checkView{"kernel", true, release + " with BTF", ""}
 }
@@ -117,7 +119,8 @@ func checkState(dir string, opened error) checkView {
 	case errors.Is(opened, datapath.ErrNotLoaded):
 		if at, ok := datapath.UnloadedOnRequest(dir); ok {
 			when := at.Format(time.RFC3339)
-			return checkView{"state", true, "unloaded with sockmapctl unload at " + when + ": the agent does not load", ""}
+			return checkView{"state", true, "unloaded with sockmapctl unload at " + when +
+				": the agent does not load", ""}
 		}
 		return checkView{"state", true, "nothing is pinned", ""}
 	}

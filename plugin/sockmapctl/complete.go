@@ -35,7 +35,8 @@ func completeWith(cmd *cobra.Command, flag string, words func() []string) {
 			return found, cobra.ShellCompDirectiveNoFileComp
 		})
 	if err != nil {
-		panic(fmt.Sprintf("completion of --%s: %v", flag, err)) // there is no such flag: a slip in this program
+		// There is no such flag: a mistake in this program.
+		panic(fmt.Sprintf("completion of --%s: %v", flag, err))
 	}
 }
 

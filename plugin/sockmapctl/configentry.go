@@ -197,7 +197,8 @@ const packagedPlugin = "libexec/sockmap-cni/" + install.PluginType
 // pluginFor returns the plugin that belongs to the program at self: beside it, or where packages install it.
 func pluginFor(self string) string {
 	dir := filepath.Dir(self)
-	beside, packaged := filepath.Join(dir, install.PluginType), filepath.Join(filepath.Dir(dir), packagedPlugin)
+	beside := filepath.Join(dir, install.PluginType)
+	packaged := filepath.Join(filepath.Dir(dir), packagedPlugin)
 	if _, err := os.Stat(beside); err != nil {
 		if _, err := os.Stat(packaged); err == nil {
 			return packaged

@@ -92,7 +92,8 @@ func (c *configFile) document(r io.Reader) (*yaml.Node, error) {
 	}
 	if err == nil {
 		if next := d.Decode(&second); next == nil {
-			return nil, c.at(&second, "a second document begins (one file, one document: remove the line ---)")
+			return nil, c.at(&second,
+				"a second document begins (one file, one document: remove the line ---)")
 		} else if !errors.Is(next, io.EOF) {
 			err = next
 		}
@@ -224,7 +225,8 @@ func blame(cmd *cobra.Command, err error) error {
 		if !ok || !strings.HasPrefix(line, "--") {
 			continue
 		}
-		if flag := cmd.Flags().Lookup(name); flag != nil && !flag.Changed && len(flag.Annotations[fromFile]) > 0 {
+		if flag := cmd.Flags().Lookup(name); flag != nil && !flag.Changed &&
+			len(flag.Annotations[fromFile]) > 0 {
 			lines[i] = fmt.Sprintf("%s: %s: %s", flag.Annotations[fromFile][0], name, rest)
 			changed = true
 		}

@@ -52,14 +52,16 @@ func treeCommand(a *app) *cobra.Command {
 	return runs(cmd, func(*cobra.Command) error {
 		// This root has the defaults of the program, not those of this environment.
 		root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
-		return a.printDocument("CommandTree", &treeView{Program: root.Name(), Version: version.String(), Command: newCommandView(root)})
+		return a.printDocument("CommandTree",
+			&treeView{Program: root.Name(), Version: version.String(), Command: newCommandView(root)})
 	})
 }
 
 func newCommandView(cmd *cobra.Command) *commandView {
 	v := &commandView{
-		Name: cmd.Name(), Path: cmd.CommandPath(), Use: cmd.UseLine(), Aliases: append([]string{}, cmd.Aliases...),
-		Short: cmd.Short, Long: cmd.Long, Examples: []string{}, Commands: []*commandView{},
+		Name: cmd.Name(), Path: cmd.CommandPath(), Use: cmd.UseLine(),
+		Aliases: append([]string{}, cmd.Aliases...),
+		Short:   cmd.Short, Long: cmd.Long, Examples: []string{}, Commands: []*commandView{},
 		Flags: flagViews(cmd.LocalFlags()), Shared: flagViews(cmd.InheritedFlags()),
 	}
 	if parent := cmd.Parent(); parent != nil {

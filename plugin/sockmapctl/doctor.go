@@ -107,7 +107,8 @@ func examine(ctx context.Context, accepted, withoutGuards []string) (*doctorView
 	left := open &^ hazard.SetOf(accepted...)
 	return &doctorView{
 		Kernel: kernelRelease(), Accelerated: left == 0, MustAccept: append([]string{}, left.Names()...),
-		Verdict: verdict(open, left), Guards: guardViews(found.Guards), Hazards: findingViews(found.Findings, open, left),
+		Verdict: verdict(open, left), Guards: guardViews(found.Guards),
+		Hazards: findingViews(found.Findings, open, left),
 		Implied: impliedBy(found.Guards),
 	}, nil
 }
@@ -120,9 +121,11 @@ func verdict(open, left hazard.Set) string {
 	case left == 0:
 		return fmt.Sprintf("containers are accelerated with acceptHazards as given, which %s", needs(open))
 	case left == open:
-		return fmt.Sprintf("containers are NOT accelerated by default: that %s, which is for you to decide", needs(left))
+		return fmt.Sprintf("containers are NOT accelerated by default: that %s, which is for you to decide",
+			needs(left))
 	}
-	return fmt.Sprintf("containers are NOT accelerated with acceptHazards as given: that %s, too", needs(left))
+	return fmt.Sprintf("containers are NOT accelerated with acceptHazards as given: that %s, too",
+		needs(left))
 }
 
 // needs formats hazards as the plugin's configuration has them.
@@ -199,7 +202,8 @@ type guardView struct {
 func guardViews(states []datapath.GuardState) []guardView {
 	views := make([]guardView, 0, len(states))
 	for _, s := range states {
-		views = append(views, guardView{s.Name, s.Active, s.Hook, s.Resting, s.Why, guardMeaning(s.Name), s.Needless()})
+		views = append(views,
+			guardView{s.Name, s.Active, s.Hook, s.Resting, s.Why, guardMeaning(s.Name), s.Needless()})
 	}
 	return views
 }

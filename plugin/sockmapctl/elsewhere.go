@@ -52,6 +52,7 @@ func placeText(dir string) string {
 	if err != nil {
 		name = []byte("gone")
 	}
-	return fmt.Sprintf("sockmap is loaded at %s in the mounts of process %s (%s): nsenter -m -t %s sockmapctl --bpffs-path %s status",
+	return fmt.Sprintf("sockmap is loaded at %s in the mounts of process %s (%s): nsenter -m -t %s "+
+		"sockmapctl --bpffs-path %s status",
 		path, pid, strings.TrimSpace(string(name)), pid, path)
 }

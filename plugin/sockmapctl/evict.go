@@ -64,5 +64,6 @@ func stayText(stay map[datapath.Stay]int) (lines []string) {
 		return nil
 	}
 	slices.Sort(parts)
-	return []string{"sockets that stay in the sockhash until their connections end: " + strings.Join(parts, ", ")}
+	return []string{"sockets that stay in the sockhash until their connections end: " +
+		strings.Join(parts, ", ")}
 }

@@ -82,7 +82,9 @@ has the options that the program has set on it.`,
 		_, err := world.ParseTargets(args)
 		return err
 	}
-	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) (
+		[]string, cobra.ShellCompDirective,
+	) {
 		if len(args) >= 2 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -134,7 +136,8 @@ func explainSocket(w *world.World, pid, fd int) (*explainView, error) {
 		return nil, err
 	}
 	if !s.Connected {
-		return nil, fmt.Errorf("descriptor %d of process %d is not connected (state %s of %s): connections are what can be explained",
+		return nil, fmt.Errorf("descriptor %d of process %d is not connected (state %s of %s): connections "+
+			"are what can be explained",
 			fd, pid, live.TCPStateName(s.TCPState), s.Local)
 	}
 	matches := 0
@@ -152,7 +155,8 @@ func explainSocket(w *world.World, pid, fd int) (*explainView, error) {
 
 // twoDirections explains the direction of the sender, and the way back.
 func twoDirections(f *explain.Facts, matches int) *explainView {
-	v := &explainView{Matches: matches, Directions: []directionView{{f.Sender.Name, f.Receiver.Name, *explain.Explain(f)}}}
+	there := directionView{f.Sender.Name, f.Receiver.Name, *explain.Explain(f)}
+	v := &explainView{Matches: matches, Directions: []directionView{there}}
 	back := *f
 	back.Sender, back.Receiver = f.Receiver, f.Sender
 	back.Flow, back.Peer = f.Peer, f.Flow
@@ -165,7 +169,8 @@ func twoDirections(f *explain.Facts, matches int) *explainView {
 	}
 	// If the other end has not joined, there are no facts about the way back.
 	if (f.Flow == nil) == (f.Peer == nil) {
-		v.Directions = append(v.Directions, directionView{back.Sender.Name, back.Receiver.Name, *explain.Explain(&back)})
+		v.Directions = append(v.Directions,
+			directionView{back.Sender.Name, back.Receiver.Name, *explain.Explain(&back)})
 	}
 	return v
 }

@@ -33,7 +33,8 @@ func (a *app) printExplanation(v *explainView) error {
 	case v.Matches == 0 && v.Socket == nil:
 		s.Line("live flows", "none between the two; this is the outcome for a new one")
 	case v.Matches > 1:
-		s.Line("live flows", "%d between the two; this is the youngest; name a port to select another (see: sockmapctl flows)", v.Matches)
+		s.Line("live flows", "%d between the two; this is the youngest; name a port to select another "+
+			"(see: sockmapctl flows)", v.Matches)
 	}
 	s.answer(&first)
 	if v.Socket != nil {
@@ -89,7 +90,8 @@ func socketText(s *explain.Socket) string {
 		name string
 		set  bool
 	}{
-		{"O_NONBLOCK", s.NonBlocking}, {"SO_ZEROCOPY", s.ZeroCopy}, {"TCP_INQ", s.Inq}, {"timestamps", s.Stamps},
+		{"O_NONBLOCK", s.NonBlocking}, {"SO_ZEROCOPY", s.ZeroCopy}, {"TCP_INQ", s.Inq},
+		{"timestamps", s.Stamps},
 		{"a filter", s.Filter}, {"TCP_REPAIR", s.Repair}, {"MPTCP", s.MPTCP},
 	} {
 		if o.set {

@@ -37,7 +37,8 @@ func (a *app) filterFlags(cmd *cobra.Command, f *live.Filter, aspects live.Aspec
 		}
 	}
 	if aspects&live.ByOwner != 0 {
-		all := cmd.Flags().BoolP("all-namespaces", "A", false, "all namespaces, which is the default without -n")
+		all := cmd.Flags().BoolP("all-namespaces", "A", false,
+			"all namespaces, which is the default without -n")
 		before(cmd, func() error {
 			if *all && len(*f.Values("namespace")) > 0 {
 				return errors.New("--all-namespaces: --namespace is given, too; only one of them is accepted")
@@ -50,7 +51,8 @@ func (a *app) filterFlags(cmd *cobra.Command, f *live.Filter, aspects live.Aspec
 
 // sortFlag gives cmd --sort-by, whose values are the keys of order.
 func sortFlag[T any](cmd *cobra.Command, key *string, order live.Order[T], usual string) {
-	cmd.Flags().StringVar(key, "sort-by", usual, "`KEY`: "+term.OrList(order.Names())+"; numbers: largest first")
+	cmd.Flags().StringVar(key, "sort-by", usual, "`KEY`: "+term.OrList(order.Names())+
+		"; numbers: largest first")
 	before(cmd, func() error { return order.Check(*key) })
 	complete(cmd, "sort-by", order.Names())
 }

@@ -25,7 +25,8 @@ func flowTable(flows []live.Flow, wide, rates bool) *term.Table {
 		{Title: "AGE", Right: true, Drop: 1},
 	}}
 	t.With(rates, term.Column{Title: "REDIRECTED/S", Right: true}, term.Column{Title: "TCP/S", Right: true})
-	t.With(wide, term.Column{Title: "BACKLOG", Right: true}, term.Column{Title: "STATE"}, term.Column{Title: "NETNS", Right: true},
+	t.With(wide, term.Column{Title: "BACKLOG", Right: true}, term.Column{Title: "STATE"},
+		term.Column{Title: "NETNS", Right: true},
 		term.Column{Title: "PEER-NETNS", Right: true}, term.Column{Title: "COOKIE", Right: true})
 	for i := range flows {
 		f := &flows[i]
@@ -35,7 +36,8 @@ func flowTable(flows []live.Flow, wide, rates bool) *term.Table {
 			term.CompactBytes(f.TCPBytes), term.Count(f.TCPMessages), term.Age(term.Seconds(f.AgeSeconds)),
 		}
 		if rates {
-			cells = append(cells, term.CompactRate(f.PerSecond().RedirectedBytes), term.CompactRate(f.PerSecond().TCPBytes))
+			cells = append(cells, term.CompactRate(f.PerSecond().RedirectedBytes),
+				term.CompactRate(f.PerSecond().TCPBytes))
 		}
 		if wide {
 			cells = append(cells, term.CompactBytes(uint64(f.BacklogBytes)), live.TCPStateName(f.TCPState),
@@ -91,7 +93,8 @@ func pairCells(p *live.Pair, wide, rates bool) []string {
 	cells = append(cells, each(func(f *live.Flow) string { return term.CompactBytes(f.TCPBytes) })...)
 	cells = append(cells, term.Age(term.Seconds(first.AgeSeconds)))
 	if rates {
-		cells = append(cells, each(func(f *live.Flow) string { return term.CompactRate(f.PerSecond().Bytes()) })...)
+		cells = append(cells,
+			each(func(f *live.Flow) string { return term.CompactRate(f.PerSecond().Bytes()) })...)
 	}
 	if wide {
 		// The backlog of one end was sent by the other.

@@ -88,14 +88,16 @@ func (a *app) printFlows(o *flowsOptions, flows []live.Flow) error {
 		pairs := o.filter.Pairs(live.PairUp(flows))
 		live.PairOrder.Sort(pairs, o.sort)
 		return printList(a, listing[live.Pair]{
-			kind: "FlowPair", items: pairs, table: func() *term.Table { return pairTable(pairs, wide, rates) },
-			name: func(p *live.Pair) string { return flowName(p.Ends()[0]) },
+			kind: "FlowPair", items: pairs,
+			table: func() *term.Table { return pairTable(pairs, wide, rates) },
+			name:  func(p *live.Pair) string { return flowName(p.Ends()[0]) },
 		})
 	}
 	flows = o.filter.Flows(flows)
 	live.FlowOrder.Sort(flows, o.sort)
 	return printList(a, listing[live.Flow]{
-		kind: "Flow", items: flows, table: func() *term.Table { return flowTable(flows, wide, rates) }, name: flowName,
+		kind: "Flow", items: flows, table: func() *term.Table { return flowTable(flows, wide, rates) },
+		name: flowName,
 	})
 }
 

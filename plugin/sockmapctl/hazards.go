@@ -24,7 +24,8 @@ func newHazardsView(cfg datapath.Config) hazardsView {
 	present, guarded := hazard.Set(cfg.Hazards), hazard.Set(cfg.Guarded)
 	left := present &^ guarded
 	names := func(s hazard.Set) []string { return append([]string{}, s.Names()...) }
-	return hazardsView{Open: names(left.Severe()), Guarded: names(guarded), Minor: names(left &^ left.Severe())}
+	return hazardsView{Open: names(left.Severe()), Guarded: names(guarded),
+		Minor: names(left &^ left.Severe())}
 }
 
 // String is one line of a screen.
@@ -68,7 +69,8 @@ func (n *hazardNames) flag(cmd *cobra.Command, usage string) {
 type guardNames struct{ names []string }
 
 func (n *guardNames) flag(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&n.names, "guards", hazard.GuardNames(), "`NAMES` of the guards that may run; empty: none")
+	cmd.Flags().StringSliceVar(&n.names, "guards", hazard.GuardNames(),
+		"`NAMES` of the guards that may run; empty: none")
 	before(cmd, func() error { return checkFlag("--guards", "guards", n.names) })
 }
 
@@ -92,6 +94,6 @@ type heldBack struct{ *endpoint.HazardError }
 func (h heldBack) Unwrap() error { return h.HazardError }
 
 func (h heldBack) Error() string {
-	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (what they mean: sockmapctl doctor; to attach anyway: "+
-		"--accept-hazards %s)", h.Hazards, strings.Join(h.Hazards.Names(), ","))
+	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (what they mean: "+
+		"sockmapctl doctor; to attach anyway: --accept-hazards %s)", h.Hazards, strings.Join(h.Hazards.Names(), ","))
 }

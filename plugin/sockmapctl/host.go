@@ -18,7 +18,8 @@ type host struct {
 	mount      func() (cgroup.Mount, error)
 	strays     func() ([]datapath.Stray, error) // live flows that no pin leads to; nil: nobody looks
 	pinned     func() ([]string, error)         // state directories, wherever they are; nil: nobody looks
-	files      string                           // below which /proc and /sys are looked for conntrack helpers; empty: "/"
+	// files is the root of /proc and /sys for conntrack helpers; empty: "/".
+	files string
 }
 
 func thisHost() host {

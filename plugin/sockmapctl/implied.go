@@ -16,7 +16,8 @@ type impliedView struct {
 
 // implied are all of them.
 var implied = []impliedView{
-	{"MSG_WAITALL", datapath.GuardObserve, "recv returns what is there: a program that relies on the flag loses its place in the stream"},
+	{"MSG_WAITALL", datapath.GuardObserve,
+		"recv returns what is there: a program that relies on the flag loses its place in the stream"},
 	{"MSG_OOB", datapath.GuardObserve, "the urgent byte arrives in line, and nothing announces it"},
 	{"MSG_TRUNC", datapath.GuardObserve, "recv copies the bytes instead of discarding them"},
 }

@@ -21,8 +21,10 @@ import (
 type placeFlags struct{ binDir, confDir string }
 
 func (f *placeFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.binDir, "cni-bin-dir", install.DefaultBinDir, "`DIR` where runtimes find plugins")
-	cmd.Flags().StringVar(&f.confDir, "cni-conf-dir", install.DefaultConfDir, "`DIR` of network configurations")
+	cmd.Flags().StringVar(&f.binDir, "cni-bin-dir", install.DefaultBinDir,
+		"`DIR` where runtimes find plugins")
+	cmd.Flags().StringVar(&f.confDir, "cni-conf-dir", install.DefaultConfDir,
+		"`DIR` of network configurations")
 }
 
 func (f *placeFlags) check() error {
@@ -55,9 +57,13 @@ func (f *installFlags) flags(a *app, cmd *cobra.Command) {
 	f.file.flag(a, cmd)
 	f.placeFlags.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.plugin, "plugin", "", "`FILE` of the plugin to install (default: sockmap, beside this program or in ../libexec/sockmap-cni)")
-	flags.StringVar(&f.confName, "cni-conf-name", "", "`FILE` in that directory to chain into (default: the one that runtimes load first)")
-	flags.BoolVar(&f.dropIn, "drop-in", false, "put the entry into the network's directory, not into its list (libcni 1.3)")
+	flags.StringVar(&f.plugin, "plugin", "",
+		"`FILE` of the plugin to install (default: sockmap, beside this program or in "+
+			"../libexec/sockmap-cni)")
+	flags.StringVar(&f.confName, "cni-conf-name", "",
+		"`FILE` in that directory to chain into (default: the one that runtimes load first)")
+	flags.BoolVar(&f.dropIn, "drop-in", false,
+		"put the entry into the network's directory, not into its list (libcni 1.3)")
 	flags.StringVar(&f.config, "config", "", "`JSON` object with keys of CONFIGURATION.md for the entry")
 	f.accepted.flag(cmd, "`NAMES` of hazards that containers may meet, or all")
 	before(cmd, func() error { return f.check(a, cmd) })
@@ -141,7 +147,8 @@ the end it prints the verdict of doctor for this kernel and that entry.`,
 		}
 		c, err := i.Chain(cmd.Context())
 		for _, s := range c.Skipped {
-			fmt.Fprintf(a.stderr, "sockmapctl: %s cannot be loaded: %v (containerd loads nothing while it sorts first)\n", s.Path, s.Err)
+			fmt.Fprintf(a.stderr,
+				"sockmapctl: %s cannot be loaded: %v (containerd loads nothing while it sorts first)\n", s.Path, s.Err)
 		}
 		if errors.Is(err, install.ErrNoNetwork) {
 			err = fmt.Errorf("%w (install a network plugin first)", err)
@@ -149,7 +156,8 @@ the end it prints the verdict of doctor for this kernel and that entry.`,
 		if err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
-		if err := a.say("%s network %s, in %s", already(c.Changed, "chained into"), c.Network, c.Path); err != nil {
+		done := already(c.Changed, "chained into")
+		if err := a.say("%s network %s, in %s", done, c.Network, c.Path); err != nil {
 			return err
 		}
 		if err := a.forgetUnload(cmd.Context()); err != nil {
@@ -168,7 +176,8 @@ func (a *app) forgetUnload(ctx context.Context) error {
 	if !changed {
 		return nil
 	}
-	text := "the programs were unloaded with sockmapctl unload; the agent, or the next container, loads them again"
+	text := "the programs were unloaded with sockmapctl unload; the agent, or the next container, loads " +
+		"them again"
 	if datapath.StaysDisabled(a.dir) {
 		text += ", disabled as they were (sockmapctl enable)"
 	}
@@ -194,13 +203,15 @@ const linger = 2 * time.Second
 func (f *removalFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir},
 		"`DIRS` of the cache that runtimes run DEL from; empty: none do")
-	cmd.Flags().DurationVar(&f.drain, "drain-timeout", 30*time.Second, "`TIME` that readers have to read redirected bytes")
+	cmd.Flags().DurationVar(&f.drain, "drain-timeout", 30*time.Second,
+		"`TIME` that readers have to read redirected bytes")
 	before(cmd, func() error { return notNegative("--drain-timeout", f.drain) })
 }
 
 func (f *removalFlags) removal(a *app) install.Removal {
 	return install.Removal{
-		Node: a.node(datapath.Settings{}), NodeAt: a.nodeAt, CacheDirs: f.cacheDirs, DrainFor: f.drain, LingerFor: linger,
+		Node: a.node(datapath.Settings{}), NodeAt: a.nodeAt, CacheDirs: f.cacheDirs, DrainFor: f.drain,
+		LingerFor: linger,
 	}
 }
 

@@ -66,10 +66,13 @@ func (v keptView) lines() []string {
 	}
 	lines := stayText(v.stay)
 	if v.elsewhere > 0 {
-		lines = append(lines, fmt.Sprintf("sockets of states that drain stay there until their connections end: %d", v.elsewhere))
+		lines = append(lines,
+			fmt.Sprintf("sockets of states that drain stay there until their connections end: %d",
+				v.elsewhere))
 	}
 	if v.why != nil {
-		lines = append(lines, fmt.Sprintf("live connections cannot be taken out of the sockhash here: %v", v.why))
+		lines = append(lines,
+			fmt.Sprintf("live connections cannot be taken out of the sockhash here: %v", v.why))
 	}
 	if v.hazards == 0 {
 		return lines
@@ -85,7 +88,8 @@ func (v keptView) lines() []string {
 		verb = "may differ"
 	}
 	return append(lines,
-		fmt.Sprintf("their connections %s from plain TCP until they are closed: %s", verb, strings.Join(what, "; ")),
+		fmt.Sprintf("their connections %s from plain TCP until they are closed: %s", verb,
+			strings.Join(what, "; ")),
 		"restart the containers that cannot tolerate that",
 	)
 }

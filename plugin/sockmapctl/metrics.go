@@ -35,7 +35,8 @@ type seriesFlags struct {
 
 func (f *seriesFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.perPod, "per-pod", true, "series for each pod; false: one sum for the node")
-	cmd.Flags().IntVar(&f.maxPods, "max-pods", 1000, "`PODS` that have series of their own at most; 0: any number")
+	cmd.Flags().IntVar(&f.maxPods, "max-pods", 1000,
+		"`PODS` that have series of their own at most; 0: any number")
 }
 
 func (f *seriesFlags) check() error {

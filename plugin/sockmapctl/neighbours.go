@@ -54,10 +54,11 @@ func (v neighbourView) String() string {
 func (v neighbourView) effect(shares bool) string {
 	switch {
 	case v.Sockmap != "" && shares:
-		return fmt.Sprintf("owns sockmap %s: a socket that one has taken is refused to the other with EBUSY (coexist is share)", v.Sockmap)
+		return fmt.Sprintf("owns sockmap %s: a socket that one has taken is refused to the other with "+
+			"EBUSY (coexist is share)", v.Sockmap)
 	case v.Sockmap != "" && v.Links > 0:
-		return fmt.Sprintf("owns sockmap %s and came after containers that are accelerated: its inserts fail with EBUSY; new containers "+
-			"are left to it (coexist is yield)", v.Sockmap)
+		return fmt.Sprintf("owns sockmap %s and came after containers that are accelerated: "+
+			"its inserts fail with EBUSY; new containers are left to it (coexist is yield)", v.Sockmap)
 	case v.Sockmap != "":
 		return fmt.Sprintf("owns sockmap %s: containers below are left to it (coexist is yield)", v.Sockmap)
 	case v.Last:

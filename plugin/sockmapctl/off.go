@@ -53,8 +53,10 @@ and the command fails.`,
 }
 
 func (a *app) sayUnloaded(kept keptView) error {
-	lines := append([]string{fmt.Sprintf("unloaded from %s; live flows continue over TCP", a.dir)}, kept.lines()...)
-	lines = append(lines, "the next ADD loads again; the agent does not load before that, or before: sockmapctl load")
+	lines := append([]string{fmt.Sprintf("unloaded from %s; live flows continue over TCP", a.dir)},
+		kept.lines()...)
+	lines = append(lines,
+		"the next ADD loads again; the agent does not load before that, or before: sockmapctl load")
 	if datapath.StaysDisabled(a.dir) {
 		lines = append(lines, "it was disabled: the next load is disabled, too, until: sockmapctl enable")
 	}
@@ -91,7 +93,8 @@ func (a *app) switchOffStrays(force bool) error {
 			continue // a bench or a probe, which ends by itself
 		}
 		if !s.Sure {
-			fmt.Fprintf(a.stderr, "sockmapctl: %s; to find out, run sockmapctl status on the node itself\n", strayText(s))
+			fmt.Fprintf(a.stderr, "sockmapctl: %s; to find out, run sockmapctl status on the node itself\n",
+				strayText(s))
 			continue
 		}
 		if !force {

@@ -22,11 +22,13 @@ func (a *app) sayOutlook(ctx context.Context, conf *cniconf.Conf) error {
 	}
 	lines := []string{v.Verdict}
 	if names := impliedNames(v.Implied); v.Accelerated && names != "" {
-		lines = append(lines, fmt.Sprintf("programs that use %s see a difference, because no guard keeps them on TCP here; "+
-			"see: sockmapctl doctor", names))
+		lines = append(lines,
+			fmt.Sprintf("programs that use %s see a difference, because no guard keeps them on TCP here; "+
+				"see: sockmapctl doctor", names))
 	}
 	if !v.Accelerated {
-		lines = append(lines, "until then containers use TCP as before; what the hazards mean: sockmapctl doctor")
+		lines = append(lines,
+			"until then containers use TCP as before; what the hazards mean: sockmapctl doctor")
 	} else {
 		lines = append(lines, "running containers are not accelerated until they are recreated "+
 			"(Kubernetes: kubectl rollout restart)")

@@ -71,7 +71,8 @@ func (a *app) printTableIn(t *term.Table, width int) error {
 		return fmt.Errorf("write table: %w", err)
 	}
 	if len(left) > 0 {
-		text := fmt.Sprintf("(no room for %s: use a wider terminal, -o wide or -o json)", strings.Join(left, ", "))
+		text := fmt.Sprintf("(no room for %s: use a wider terminal, -o wide or -o json)",
+			strings.Join(left, ", "))
 		fmt.Fprintln(a.stderr, strings.Join(term.Wrap(text, width), "\n  "))
 	}
 	return nil

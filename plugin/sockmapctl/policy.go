@@ -83,7 +83,8 @@ func (a *app) policy(cmd *cobra.Command, f *podFlags, names []string) error {
 }
 
 func newPolicyView(p adopt.Policy) policyView {
-	v := policyView{p.Pod.Namespace, p.Pod.Name, p.Pod.ID, []policyPartView{}, append([]string{}, p.Pending...)}
+	v := policyView{p.Pod.Namespace, p.Pod.Name, p.Pod.ID, []policyPartView{},
+		append([]string{}, p.Pending...)}
 	for _, part := range p.Parts {
 		v.Parts = append(v.Parts, policyPartView{part.Key, part.Value, append([]string{}, part.From...)})
 	}
@@ -99,7 +100,8 @@ func (v *policyView) name() string {
 }
 
 func policyTable(views []policyView) *term.Table {
-	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 16}, {Title: "KEY"}, {Title: "IN FORCE", Min: 8}, {Title: "FROM", Min: 20}}}
+	t := &term.Table{Columns: []term.Column{{Title: "POD", Min: 16}, {Title: "KEY"},
+		{Title: "IN FORCE", Min: 8}, {Title: "FROM", Min: 20}}}
 	for _, v := range views {
 		pod := v.name()
 		for i, p := range v.Parts {

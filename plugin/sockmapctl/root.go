@@ -69,7 +69,8 @@ func rootCommand(a *app) *cobra.Command {
 	if dir == "" {
 		dir = datapath.DefaultDir
 	}
-	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir, "`DIR` of the pinned state, bpffsPath of the plugin")
+	root.PersistentFlags().StringVar(&a.dir, "bpffs-path", dir,
+		"`DIR` of the pinned state, bpffsPath of the plugin")
 	root.Flags().Bool("version", false, "print the version of sockmapctl")
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	for _, group := range []struct {
@@ -77,11 +78,13 @@ func rootCommand(a *app) *cobra.Command {
 		commands []*cobra.Command
 	}{
 		{"Look at this node:", []*cobra.Command{
-			statusCommand(a), attachmentsCommand(a), flowsCommand(a), topCommand(a), explainCommand(a), policyCommand(a),
-			avoidedCommand(a), tapCommand(a), metricsCommand(a), doctorCommand(a), benchCommand(a), bundleCommand(a), versionCommand(a),
+			statusCommand(a), attachmentsCommand(a), flowsCommand(a), topCommand(a), explainCommand(a),
+			policyCommand(a), avoidedCommand(a), tapCommand(a), metricsCommand(a), doctorCommand(a),
+			benchCommand(a), bundleCommand(a), versionCommand(a),
 		}},
 		{"Switch acceleration on and off:", []*cobra.Command{
-			enableCommand(a), disableCommand(a), forgetCommand(a), adoptCommand(a), attachCommand(a), detachCommand(a),
+			enableCommand(a), disableCommand(a), forgetCommand(a), adoptCommand(a), attachCommand(a),
+			detachCommand(a),
 		}},
 		{"Load and maintain the BPF programs:", []*cobra.Command{
 			loadCommand(a), upgradeCommand(a), unloadCommand(a), gcCommand(a),

@@ -26,7 +26,8 @@ func (v *nodeView) accelerating() string {
 			byHand++
 		}
 	}
-	text := fmt.Sprintf("accelerating %d of %s", accelerated, term.Number(v.Attachments.containers(), "container", "containers"))
+	text := fmt.Sprintf("accelerating %d of %s", accelerated,
+		term.Number(v.Attachments.containers(), "container", "containers"))
 	if v.Attachments.containers() == 0 {
 		text = "no container has been added"
 	}
@@ -40,9 +41,11 @@ func (v *nodeView) accelerating() string {
 func (v *nodeView) declinedAdvice() string {
 	for _, r := range v.Attachments.Reasons {
 		if r.Reason == decline.Hazards.String() {
-			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once acceptHazards or the pod's "+
-				"annotation accepts them, the agent, or sockmapctl adopt --all, accelerates them",
-				term.Number(int(r.Count), "container is", "containers are"), strings.Join(v.Hazards.Open, ", "))
+			return fmt.Sprintf("%s on TCP, as they do not accept %s: see sockmapctl doctor; once "+
+				"acceptHazards or the pod's annotation accepts them, the agent, or sockmapctl adopt --all, "+
+				"accelerates them",
+				term.Number(int(r.Count), "container is", "containers are"),
+				strings.Join(v.Hazards.Open, ", "))
 		}
 	}
 	if len(v.Hazards.Open) > 0 && v.Attachments.containers() == 0 {
@@ -62,5 +65,6 @@ func (v *nodeView) nothingAttached() string {
 	case len(v.Cgroups) > 0:
 		return "" // they are gone, which is told
 	}
-	return "nothing is attached: add a container with sockmap in its conflist, or: sockmapctl attach --cgroup PATH"
+	return "nothing is attached: add a container with sockmap in its conflist, or: " +
+		"sockmapctl attach --cgroup PATH"
 }

@@ -77,7 +77,8 @@ func (s *screen) pods(v podsView) {
 	if v.Accelerated+v.OptedOut+v.Declined+v.LeftOut == 0 && v.Problem == "" {
 		return
 	}
-	s.Line("pods", "%d accelerated, %d opted out, %d declined, %d left out", v.Accelerated, v.OptedOut, v.Declined, v.LeftOut)
+	s.Line("pods", "%d accelerated, %d opted out, %d declined, %d left out", v.Accelerated, v.OptedOut,
+		v.Declined, v.LeftOut)
 	for _, r := range v.Reasons {
 		s.Line("", "%d × %s", r.Count, r.Words)
 	}
@@ -90,8 +91,9 @@ func (s *screen) pods(v podsView) {
 func (v podsView) advice() string {
 	for _, r := range v.Reasons {
 		if r.Reason == adopt.ReasonOlder {
-			return fmt.Sprintf("%s without acceleration since before the installation; accelerate new connections with: "+
-				"sockmapctl adopt --all", term.Number(int(r.Count), "pod runs", "pods run"))
+			return fmt.Sprintf("%s without acceleration since before the installation; "+
+				"accelerate new connections with: sockmapctl adopt --all", term.Number(int(r.Count),
+				"pod runs", "pods run"))
 		}
 	}
 	return ""

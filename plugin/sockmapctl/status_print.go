@@ -58,11 +58,13 @@ func (s *screen) node(v *statusView) {
 	state := "on"
 	switch {
 	case v.unloading:
-		state = "OFF: an unload runs or was interrupted, all flows are on TCP (repeat it, or undo it with: sockmapctl load)"
+		state = "OFF: an unload runs or was interrupted, all flows are on TCP (repeat it, or " +
+			"undo it with: sockmapctl load)"
 	case !n.Enabled:
 		state = "OFF: disabled, all flows are on TCP"
 	}
-	s.Line("sockmap", "%s; %s; loaded %s ago, programs of %s", state, n.accelerating(), term.Age(time.Since(n.LoadedAt)), n.LoadedVersion)
+	s.Line("sockmap", "%s; %s; loaded %s ago, programs of %s", state, n.accelerating(),
+		term.Age(time.Since(n.LoadedAt)), n.LoadedVersion)
 	s.Line("", "%s, sockmapctl %s", v.Dir, v.Version)
 	if why := v.heldOff(); why != "" {
 		s.Line("accelerates", "%s", why)
@@ -146,7 +148,8 @@ func (s *screen) cgroups(all []cgroupView) {
 // others are in one line, because only their names matter.
 func (s *screen) others(all []otherView) {
 	if all == nil {
-		s.Line("others", "not known: seeing sock_ops and sk_msg programs, and sockmaps, of others needs root (CAP_SYS_ADMIN)")
+		s.Line("others", "not known: seeing sock_ops and sk_msg programs, and sockmaps, of others needs "+
+			"root (CAP_SYS_ADMIN)")
 		return
 	}
 	if len(all) == 0 {
@@ -165,9 +168,11 @@ func (s *screen) others(all []otherView) {
 }
 
 func (s *screen) now(v nowView, room uint32) {
-	text := fmt.Sprintf("%s; %s of %d", term.Number(v.Flows, "flow", "flows"), term.Number(v.Sockets, "socket", "sockets"), room)
+	text := fmt.Sprintf("%s; %s of %d", term.Number(v.Flows, "flow", "flows"),
+		term.Number(v.Sockets, "socket", "sockets"), room)
 	if v.Sockets > 0 {
-		text += fmt.Sprintf(": %d redirect, %d on TCP, %d have sent nothing yet", v.Redirecting, v.OnTCP, v.Pending)
+		text += fmt.Sprintf(": %d redirect, %d on TCP, %d have sent nothing yet", v.Redirecting, v.OnTCP,
+			v.Pending)
 	}
 	if v.Left > 0 {
 		text += fmt.Sprintf("; %d more have left the sockhash (plain TCP)", v.Left)

@@ -58,7 +58,8 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	v := &nodeView{
 		Enabled: !cfg.Disabled, LoadedVersion: cfg.Version, LoadedAt: cfg.LoadedAt,
 		Settings: settingsView{
-			cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages, cfg.NATRefreshSeconds, string(cfg.Coexist), string(cfg.Helpers),
+			cfg.MaxSockets, cfg.MaxBacklogBytes, cfg.MaxBacklogMessages, cfg.NATRefreshSeconds,
+			string(cfg.Coexist), string(cfg.Helpers),
 		},
 		Hazards: newHazardsView(cfg),
 		Kernel:  kernelRelease(),
@@ -274,16 +275,20 @@ func (v *nodeView) advice() []string {
 	}
 	husk := func(c cgroupView) bool { return !c.Alive }
 	if v.Attachments.Dead > 0 || slices.ContainsFunc(v.Cgroups, husk) {
-		next = append(next, "remove the leftovers of containers and cgroups that are gone with: sockmapctl gc")
+		next = append(next, "remove the leftovers of containers and cgroups that are gone with: "+
+			"sockmapctl gc")
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
-		next = append(next, "the sockhash is almost full: raise maxSockets, and run: sockmapctl upgrade --max-sockets ENTRIES (live flows stay)")
+		next = append(next, "the sockhash is almost full: raise maxSockets, and run: "+
+			"sockmapctl upgrade --max-sockets ENTRIES (live flows stay)")
 	}
 	if refused := v.Ever.count(datapath.ResultError); refused > 0 && len(v.Others) > 0 {
-		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may hold them in a map of its own, see others", refused))
+		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may "+
+			"hold them in a map of its own, see others", refused))
 	}
 	if v.CallbacksLost > 0 {
-		next = append(next, fmt.Sprintf("%d connections lost their callbacks to another sock_ops program, see neighbours; attach behind it with: sockmapctl gc",
+		next = append(next, fmt.Sprintf("%d connections lost their callbacks to another sock_ops program, "+
+			"see neighbours; attach behind it with: sockmapctl gc",
 			v.CallbacksLost))
 	}
 	if nothing := v.nothingAttached(); nothing != "" {

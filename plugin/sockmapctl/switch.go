@@ -110,7 +110,8 @@ func (a *app) enableNode(ctx context.Context) error {
 	case !changed:
 		return a.say("already enabled")
 	case !a.isLoaded():
-		return a.say("enabled: nothing is loaded before the next container is added, the agent looks, or: sockmapctl load")
+		return a.say("enabled: nothing is loaded before the next container is added, the agent looks, or: " +
+			"sockmapctl load")
 	}
 	return a.say("enabled: new connections are redirected")
 }

@@ -19,8 +19,10 @@ import (
 type partFlags struct{ namespaces, ports []string }
 
 func (f *partFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVarP(&f.namespaces, "namespace", "n", nil, "`NAME` of a Kubernetes namespace; may be repeated")
-	cmd.Flags().StringSliceVar(&f.ports, "port", nil, "`PORT` of servers, or a range of them; may be repeated")
+	cmd.Flags().StringSliceVarP(&f.namespaces, "namespace", "n", nil,
+		"`NAME` of a Kubernetes namespace; may be repeated")
+	cmd.Flags().StringSliceVar(&f.ports, "port", nil,
+		"`PORT` of servers, or a range of them; may be repeated")
 }
 
 func (f *partFlags) any(cmd *cobra.Command) bool {
@@ -79,7 +81,8 @@ func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFl
 		return fmt.Errorf("%s: %w", verb, err)
 	}
 	for _, part := range parts {
-		news := slices.ContainsFunc(changed, func(c datapath.Switch) bool { return c.String() == part.String() })
+		news := slices.ContainsFunc(changed,
+			func(c datapath.Switch) bool { return c.String() == part.String() })
 		if err := a.say("%s", switchedText(part, off, news, records, left)); err != nil {
 			return err
 		}
@@ -174,7 +177,9 @@ func switchNames(known []podID, name string) (all []string) {
 }
 
 // switchedText describes the result for one part, by the state of the attachments now.
-func switchedText(part datapath.Switch, off, news bool, records []endpoint.Attachment, left []datapath.Switch) string {
+func switchedText(
+	part datapath.Switch, off, news bool, records []endpoint.Attachment, left []datapath.Switch,
+) string {
 	state := map[bool]string{true: "switched off", false: "switched on"}[off]
 	if !news && off {
 		state = "was switched off already"

@@ -71,12 +71,15 @@ func (f *tapFlags) define(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.BoolVar(&f.withTCP, "with-tcp", false, "include messages that accelerated sockets send over TCP")
 	flags.StringVarP(&f.file, "write", "w", "", "write a capture (pcapng) to `FILE`, - for standard output")
-	flags.Uint32Var(&f.snap, "snap", datapath.TapSnapMax, "capture at most this many `BYTES` of each message, with -w")
-	flags.Uint64Var(&f.bounds.Rate, "rate", 0, "at most this many `BYTES` per second, further messages are dropped and counted; 0: no limit")
+	flags.Uint32Var(&f.snap, "snap", datapath.TapSnapMax,
+		"capture at most this many `BYTES` of each message, with -w")
+	flags.Uint64Var(&f.bounds.Rate, "rate", 0,
+		"at most this many `BYTES` per second, further messages are dropped and counted; 0: no limit")
 	flags.Uint64Var(&f.bounds.MaxBytes, "max-bytes", 0, "stop before more than these `BYTES` are captured")
 	flags.Uint64VarP(&f.bounds.Count, "count", "c", 0, "stop after this number of `MESSAGES`")
 	flags.DurationVar(&f.duration, "duration", 0, "stop after this `TIME`, such as 30s or 5m")
-	flags.IntVar(&f.ring, "ring", 16<<20, "`BYTES` of kernel memory for messages to be written, rounded up to a power of two")
+	flags.IntVar(&f.ring, "ring", 16<<20,
+		"`BYTES` of kernel memory for messages to be written, rounded up to a power of two")
 }
 
 func (f *tapFlags) check(a *app) error {
@@ -84,7 +87,8 @@ func (f *tapFlags) check(a *app) error {
 	case f.snap < 1 || f.snap > datapath.TapSnapMax:
 		return fmt.Errorf("--snap: %d is not a whole number from 1 to %d", f.snap, datapath.TapSnapMax)
 	case f.ring < datapath.TapRingMin || f.ring > datapath.TapRingMax:
-		return fmt.Errorf("--ring: %d is not a whole number from %d to %d", f.ring, datapath.TapRingMin, datapath.TapRingMax)
+		return fmt.Errorf("--ring: %d is not a whole number from %d to %d", f.ring, datapath.TapRingMin,
+			datapath.TapRingMax)
 	case f.duration < 0:
 		return fmt.Errorf("--duration: %v is not more than 0", f.duration)
 	case f.file == "-" && a.width > 0:

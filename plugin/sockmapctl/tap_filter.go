@@ -109,7 +109,8 @@ func (n *tapNames) wants(c *datapath.TapChunk) bool {
 	if n.flags.filter.NamesOwners() {
 		n.known(c.NetNSCookie, c.PeerNetNSCookie)
 	}
-	s := live.Subject{Ends: [2]live.End{n.own.End(c.NetNSCookie), n.own.End(c.PeerNetNSCookie)}, Port: c.Passive.Port()}
+	s := live.Subject{Ends: [2]live.End{n.own.End(c.NetNSCookie), n.own.End(c.PeerNetNSCookie)},
+		Port: c.Passive.Port()}
 	s.Ends[0].Address, s.Ends[1].Address = c.Active.Addr(), c.Passive.Addr()
 	if c.Role == datapath.RolePassive {
 		s.Ends[0].Address, s.Ends[1].Address = s.Ends[1].Address, s.Ends[0].Address

@@ -140,10 +140,13 @@ func (r *tapRun) read(deadline time.Time) error {
 
 // tellTap prints the sums at the end, on standard error, because standard output may be the capture.
 func (a *app) tellTap(s tap.Sums, drops datapath.TapDrops, lapse time.Duration) {
-	fmt.Fprintf(a.stderr, "%d messages, %d bytes, %d captured; dropped: %d messages (%d bytes) without room, %d (%d bytes) by --rate\n",
+	fmt.Fprintf(a.stderr,
+		"%d messages, %d bytes, %d captured; dropped: %d messages (%d bytes) without room, %d (%d bytes) "+
+			"by --rate\n",
 		s.Messages, s.Bytes, s.Captured, drops.Messages, drops.Bytes, s.DroppedMessages, s.DroppedPart)
 	if lapse > 0 {
-		fmt.Fprintf(a.stderr, "(nothing was seen for %v: others had held the lock)\n", lapse.Round(time.Millisecond))
+		fmt.Fprintf(a.stderr, "(nothing was seen for %v: others had held the lock)\n",
+			lapse.Round(time.Millisecond))
 	}
 }
 

@@ -49,7 +49,8 @@ func (p *tapPrinter) add(c *datapath.TapChunk) error {
 	}
 	seq := c.Seq - c.Sender.Own
 	_, err = fmt.Fprintf(p.out, "%s %s %s > %s: seq %d:%d, ack %d, length %d: %s, %s > %s\n",
-		p.zero.Add(c.Time).Format("15:04:05.000000"), family, from, to, seq, seq+c.MessageBytes, ack-c.Sender.Peer, c.MessageBytes,
+		p.zero.Add(c.Time).Format("15:04:05.000000"), family, from, to, seq, seq+c.MessageBytes,
+		ack-c.Sender.Peer, c.MessageBytes,
 		how, orUnknown(p.names.label(c.NetNSCookie)), orUnknown(p.names.label(c.PeerNetNSCookie)))
 	return err
 }

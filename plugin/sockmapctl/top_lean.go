@@ -21,6 +21,7 @@ sockmapctl on the host.`,
 		Example: `  sockmapctl flows --watch`,
 	}
 	return runs(cmd, func(*cobra.Command) error {
-		return errors.New("top: this build has no terminal view: use sockmapctl flows --watch, or the full sockmapctl on the host")
+		return errors.New("top: this build has no terminal view: use sockmapctl flows --watch, or the " +
+			"full sockmapctl on the host")
 	})
 }

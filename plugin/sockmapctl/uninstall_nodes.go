@@ -33,7 +33,8 @@ not installed.`,
 	flags.StringVar(&name, "daemonset", "", "`NAME` of the DaemonSet: namespace/name")
 	flags.DurationVar(&timeout, "timeout", 4*time.Minute, "`TIME` that all nodes have together")
 	before(cmd, func() error {
-		if namespace, of, ok := strings.Cut(name, "/"); !ok || namespace == "" || of == "" || strings.Contains(of, "/") {
+		if namespace, of, ok := strings.Cut(name, "/"); !ok || namespace == "" || of == "" ||
+			strings.Contains(of, "/") {
 			return fmt.Errorf("--daemonset: %q is not namespace/name", name)
 		}
 		if timeout <= 0 {
@@ -49,7 +50,8 @@ not installed.`,
 		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 		defer cancel()
 		namespace, of, _ := strings.Cut(name, "/")
-		d := &daemonset.DaemonSet{API: api, Namespace: namespace, Name: of, Progress: func(text string) { _ = a.say("%s", text) }}
+		d := &daemonset.DaemonSet{API: api, Namespace: namespace, Name: of,
+			Progress: func(text string) { _ = a.say("%s", text) }}
 		if err := d.Uninstall(ctx); err != nil {
 			return fmt.Errorf("uninstall-nodes: %w", err)
 		}

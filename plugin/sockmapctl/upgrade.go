@@ -40,7 +40,8 @@ the runtime calls. See docs/UPGRADE.md.`,
   sockmapctl upgrade
   sockmapctl upgrade --max-sockets 262144`,
 	}
-	cmd.Flags().Uint32Var(&maxSockets, "max-sockets", cniconf.DefaultMaxSockets, "`ENTRIES` of the sockhash from now on")
+	cmd.Flags().Uint32Var(&maxSockets, "max-sockets", cniconf.DefaultMaxSockets,
+		"`ENTRIES` of the sockhash from now on")
 	before(cmd, func() error { return checkFlag("--max-sockets", "maxSockets", maxSockets) })
 	guards.flag(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
@@ -75,7 +76,9 @@ the runtime calls. See docs/UPGRADE.md.`,
 
 // wantSettings makes an upgrade change the size and the guards, where a flag was given. Otherwise they stay
 // as loaded.
-func (a *app) wantSettings(n *endpoint.Node, flags *pflag.FlagSet, maxSockets uint32, guards *guardNames) error {
+func (a *app) wantSettings(
+	n *endpoint.Node, flags *pflag.FlagSet, maxSockets uint32, guards *guardNames,
+) error {
 	if !flags.Changed("max-sockets") && !flags.Changed("guards") {
 		return nil
 	}
@@ -112,15 +115,18 @@ func (a *app) wantSettings(n *endpoint.Node, flags *pflag.FlagSet, maxSockets ui
 func planned(up endpoint.UpgradePlan) string {
 	switch up.Kind {
 	case endpoint.UpgradeSettings:
-		return "would put maps of another size, or other guards, beside those that are loaded, which stay until their live flows end"
+		return "would put maps of another size, or other guards, beside those that are loaded, which stay " +
+			"until their live flows end"
 	case endpoint.UpgradeVersion:
 		return fmt.Sprintf("would only record version %s: the programs are those of %s", up.To, up.From)
 	case endpoint.UpgradeProbes:
-		return fmt.Sprintf("would ask the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From)
+		return fmt.Sprintf("would ask the kernel for hazards with the probes of %s: the programs are those "+
+			"of %s", up.To, up.From)
 	case endpoint.UpgradePrograms:
 		return fmt.Sprintf("would replace %s; live flows stay redirected", fromTo(up))
 	case endpoint.UpgradeMaps:
-		return fmt.Sprintf("would put new maps (ABI %d) beside those of %s (ABI %d), which stay until their live flows end",
+		return fmt.Sprintf("would put new maps (ABI %d) beside those of %s (ABI %d), which stay until "+
+			"their live flows end",
 			up.ToABI, up.From, up.FromABI)
 	}
 	return nothingToUpgrade(up)
@@ -134,7 +140,8 @@ func fromTo(up endpoint.UpgradePlan) string {
 }
 
 func nothingToUpgrade(up endpoint.UpgradePlan) string {
-	return fmt.Sprintf("nothing to upgrade: %s is loaded, which has the same programs as this %s", up.From, up.To)
+	return fmt.Sprintf("nothing to upgrade: %s is loaded, which has the same programs as this %s", up.From,
+		up.To)
 }
 
 func (a *app) sayUpgraded(up endpoint.UpgradePlan) error {
@@ -144,14 +151,16 @@ func (a *app) sayUpgraded(up endpoint.UpgradePlan) error {
 	case endpoint.UpgradeVersion:
 		return a.say("recorded version %s: the programs are those of %s", up.To, up.From)
 	case endpoint.UpgradeProbes:
-		if err := a.say("asked the kernel for hazards with the probes of %s: the programs are those of %s", up.To, up.From); err != nil {
+		if err := a.say("asked the kernel for hazards with the probes of %s: the programs are those of %s",
+			up.To, up.From); err != nil {
 			return err
 		}
 		return a.sayHazards("upgrade")
 	}
 	if up.Kind == endpoint.UpgradeSettings {
-		err := a.say("changed size or guards: new connections of %s belong to the new state; live flows end with the old one, "+
-			"see: sockmapctl status", term.Number(up.Cgroups, "cgroup", "cgroups"))
+		err := a.say("changed size or guards: new connections of %s belong to the new state; "+
+			"live flows end with the old one, see: sockmapctl status", term.Number(up.Cgroups, "cgroup",
+			"cgroups"))
 		if err != nil {
 			return err
 		}
@@ -175,7 +184,9 @@ func available(ctx context.Context, n *endpoint.Node) string {
 		return ""
 	}
 	if up.Kind == endpoint.UpgradeProbes {
-		return fmt.Sprintf("the probes of this version, %s, have not looked for hazards of this kernel; let them with: sockmapctl upgrade", up.To)
+		return fmt.Sprintf("the probes of this version, %s, have not looked for hazards of this kernel; "+
+			"let them with: sockmapctl upgrade", up.To)
 	}
-	return fmt.Sprintf("an upgrade is available: %s is loaded, this is %s; take it with: sockmapctl upgrade", up.From, up.To)
+	return fmt.Sprintf("an upgrade is available: %s is loaded, this is %s; take it with: sockmapctl upgrade",
+		up.From, up.To)
 }

@@ -35,13 +35,15 @@ if the programs are loaded. Running containers do not change.`,
   sockmapctl load --max-sockets 262144`,
 	}
 	flags := cmd.Flags()
-	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets, "`ENTRIES` of the sockhash, two for each flow")
+	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets,
+		"`ENTRIES` of the sockhash, two for each flow")
 	flags.Uint32Var(&s.MaxBacklogBytes, "max-backlog-bytes", cniconf.DefaultMaxBacklogBytes,
 		"`BYTES` that may wait for a reader before its writer goes to TCP")
 	flags.Uint32Var(&s.MaxBacklogMessages, "max-backlog-messages", cniconf.DefaultMaxBacklogMessages,
 		"`MESSAGES` that may wait")
 	flags.Uint32Var(&s.NATRefreshSeconds, "nat-refresh-seconds", cniconf.DefaultNATRefreshSeconds,
-		"`SECONDS` after which a busy flow sends one message over TCP, so that NAT does not forget it; 0: never")
+		"`SECONDS` after which a busy flow sends one message over TCP, so that NAT does not forget "+
+			"it; 0: never")
 	flags.StringVar((*string)(&s.Coexist), "coexist", string(datapath.CoexistYield),
 		"`WHAT` to do where another program owns a sockhash: yield or share")
 	flags.StringVar((*string)(&s.Helpers), "conntrack-helpers", string(datapath.HelpersAvoid),

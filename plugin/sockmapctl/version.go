@@ -25,7 +25,8 @@ func versionCommand(a *app) *cobra.Command {
 		Example: `  sockmapctl version`,
 	}, formatsOfObject...)
 	return runs(cmd, func(*cobra.Command) error {
-		v := versionView{Version: version.String(), ABI: int(datapath.ABI), Go: runtime.Version(), Loaded: loadedVersion(a.dir)}
+		v := versionView{Version: version.String(), ABI: int(datapath.ABI), Go: runtime.Version(),
+			Loaded: loadedVersion(a.dir)}
 		if a.isDocument() {
 			return a.printDocument("Version", v)
 		}

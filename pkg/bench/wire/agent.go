@@ -98,7 +98,9 @@ func (a *Agent) Stop() {
 
 // Talk runs one order between two ends. client and server get the same order, except for the CPU. While
 // connections of Idle are open, it calls hold.
-func Talk(client, server *Agent, o Order, clientCPU, serverCPU int, hold func() error) (c, s Answer, err error) {
+func Talk(
+	client, server *Agent, o Order, clientCPU, serverCPU int, hold func() error,
+) (c, s Answer, err error) {
 	o.CPU, o.Listen = serverCPU, true
 	if err := server.Order(o); err != nil {
 		return c, s, err

@@ -24,7 +24,8 @@ func newSocket(o Order) (fd int, err error) {
 	if onUnix(o.Addr) {
 		family = unix.AF_UNIX
 	}
-	n, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	n, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family),
+		unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if e != 0 {
 		return 0, fmt.Errorf("make socket: %w", e)
 	}

@@ -67,7 +67,8 @@ func Write(w io.Writer, dir string, m Manifest, parts []Part, s *Scrubber) error
 		if p.Content == nil {
 			continue
 		}
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: dir + "/" + p.Name, Mode: 0o600, Size: int64(len(p.Content)), ModTime: m.Made}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: dir + "/" + p.Name, Mode: 0o600,
+			Size: int64(len(p.Content)), ModTime: m.Made}
 		if err := out.WriteHeader(h); err != nil {
 			return err
 		}

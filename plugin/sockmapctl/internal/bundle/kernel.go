@@ -41,19 +41,27 @@ type Mount struct {
 
 // options of the kernel's configuration that decide which programs can be loaded, and how sockets behave.
 var options = []string{
-	"BPF_SYSCALL", "BPF_JIT", "BPF_JIT_ALWAYS_ON", "BPF_UNPRIV_DEFAULT_OFF", "BPF_STREAM_PARSER", "BPF_LSM", "BPF_EVENTS", "CGROUP_BPF",
-	"CGROUPS", "MEMCG", "DEBUG_INFO_BTF", "DEBUG_INFO_BTF_MODULES", "NET_SOCK_MSG", "SOCK_CGROUP_DATA", "TLS", "MPTCP", "INET_MPTCP_DIAG",
-	"FUNCTION_TRACER", "DYNAMIC_FTRACE_WITH_DIRECT_CALLS", "DYNAMIC_FTRACE_WITH_ARGS", "FPROBE", "KPROBES", "BPF_KPROBE_OVERRIDE",
-	"FUNCTION_ERROR_INJECTION", "SECURITY", "SECURITY_NETWORK", "SECURITY_LOCKDOWN_LSM", "SECURITY_SELINUX", "SECURITY_APPARMOR", "LSM",
-	"PREEMPT", "PREEMPT_DYNAMIC", "PREEMPT_RT", "PREEMPT_VOLUNTARY", "NAMESPACES", "NET_NS", "USER_NS", "NF_CONNTRACK", "IO_URING",
+	"BPF_SYSCALL", "BPF_JIT", "BPF_JIT_ALWAYS_ON", "BPF_UNPRIV_DEFAULT_OFF", "BPF_STREAM_PARSER", "BPF_LSM",
+	"BPF_EVENTS", "CGROUP_BPF",
+	"CGROUPS", "MEMCG", "DEBUG_INFO_BTF", "DEBUG_INFO_BTF_MODULES", "NET_SOCK_MSG", "SOCK_CGROUP_DATA", "TLS",
+	"MPTCP", "INET_MPTCP_DIAG",
+	"FUNCTION_TRACER", "DYNAMIC_FTRACE_WITH_DIRECT_CALLS", "DYNAMIC_FTRACE_WITH_ARGS", "FPROBE", "KPROBES",
+	"BPF_KPROBE_OVERRIDE",
+	"FUNCTION_ERROR_INJECTION", "SECURITY", "SECURITY_NETWORK", "SECURITY_LOCKDOWN_LSM", "SECURITY_SELINUX",
+	"SECURITY_APPARMOR", "LSM",
+	"PREEMPT", "PREEMPT_DYNAMIC", "PREEMPT_RT", "PREEMPT_VOLUNTARY", "NAMESPACES", "NET_NS", "USER_NS",
+	"NF_CONNTRACK", "IO_URING",
 	"PAGE_SIZE_4KB", "ARM64_16K_PAGES", "ARM64_64K_PAGES", "HZ",
 }
 
 var sysctls = []string{
-	"kernel/unprivileged_bpf_disabled", "kernel/bpf_stats_enabled", "kernel/kptr_restrict", "kernel/tainted", "net/core/bpf_jit_enable",
-	"net/core/bpf_jit_harden", "net/core/bpf_jit_limit", "net/core/rmem_max", "net/core/wmem_max", "net/ipv4/tcp_mem", "net/ipv4/tcp_rmem",
+	"kernel/unprivileged_bpf_disabled", "kernel/bpf_stats_enabled", "kernel/kptr_restrict", "kernel/tainted",
+	"net/core/bpf_jit_enable",
+	"net/core/bpf_jit_harden", "net/core/bpf_jit_limit", "net/core/rmem_max", "net/core/wmem_max",
+	"net/ipv4/tcp_mem", "net/ipv4/tcp_rmem",
 	"net/ipv4/tcp_wmem", "net/ipv4/tcp_fastopen", "net/ipv4/tcp_congestion_control", "net/mptcp/enabled",
-	"net/netfilter/nf_conntrack_helper", "net/netfilter/nf_conntrack_tcp_timeout_established", "vm/overcommit_memory",
+	"net/netfilter/nf_conntrack_helper", "net/netfilter/nf_conntrack_tcp_timeout_established",
+	"vm/overcommit_memory",
 }
 
 // ReadKernel reads files below root ("/" for this machine). A field that cannot be read stays empty, and the
@@ -66,7 +74,8 @@ func ReadKernel(root string) (*Kernel, error) {
 	// The whole of uname would include the name of the node.
 	k := &Kernel{
 		Release: unix.ByteSliceToString(name.Release[:]), Version: unix.ByteSliceToString(name.Version[:]),
-		Machine: unix.ByteSliceToString(name.Machine[:]), Mounts: []Mount{}, Config: map[string]string{}, Sysctls: map[string]string{},
+		Machine: unix.ByteSliceToString(name.Machine[:]), Mounts: []Mount{}, Config: map[string]string{},
+		Sysctls: map[string]string{},
 	}
 	k.LSM, _ = readLine(filepath.Join(root, "sys/kernel/security/lsm"))
 	k.Lockdown, _ = readLine(filepath.Join(root, "sys/kernel/security/lockdown"))

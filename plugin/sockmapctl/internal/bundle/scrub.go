@@ -32,8 +32,8 @@ type podKey struct{ namespace, name string }
 func NewScrubber(keepAddresses, keepNames bool) *Scrubber {
 	return &Scrubber{
 		KeepAddresses: keepAddresses, KeepNames: keepNames,
-		addresses: map[netip.Addr]string{}, kinds: map[string]int{}, pods: map[podKey]string{}, namespaces: map[string]string{},
-		words: map[string]string{},
+		addresses: map[netip.Addr]string{}, kinds: map[string]int{}, pods: map[podKey]string{},
+		namespaces: map[string]string{}, words: map[string]string{},
 	}
 }
 

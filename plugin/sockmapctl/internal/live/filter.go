@@ -55,8 +55,10 @@ type Field struct {
 // Fields are all flags of filters. To add a flag to every command whose subjects have its aspect, add a line
 // here.
 var Fields = []Field{
-	{Name: "pod", Usage: "`PODS` of either end: NAME or NAMESPACE/NAME", Aspect: ByOwner, accepts: "a name, or NAMESPACE/NAME", end: parsePod},
-	{Name: "namespace", Short: "n", Usage: "`NAMESPACES` of pods of either end; default: all", Aspect: ByOwner, accepts: "a name of a namespace",
+	{Name: "pod", Usage: "`PODS` of either end: NAME or NAMESPACE/NAME", Aspect: ByOwner,
+		accepts: "a name, or NAMESPACE/NAME", end: parsePod},
+	{Name: "namespace", Short: "n", Usage: "`NAMESPACES` of pods of either end; default: all",
+		Aspect: ByOwner, accepts: "a name of a namespace",
 		end: parseNamespace},
 	{Name: "netns", Usage: "`NETNS` of either end: cookies as -o wide shows them, or paths", Aspect: ByOwner,
 		accepts: "a netns cookie (see flows -o wide), or the path of a network namespace", end: parseNetNS},
@@ -112,7 +114,9 @@ func parseAddress(text string) (func(*Subject) bool, error) {
 	if err != nil {
 		return nil, errValue
 	}
-	return func(s *Subject) bool { return p.Contains(s.Ends[0].Address) || p.Contains(s.Ends[1].Address) }, nil
+	return func(s *Subject) bool {
+		return p.Contains(s.Ends[0].Address) || p.Contains(s.Ends[1].Address)
+	}, nil
 }
 
 // parsePrefix accepts a prefix, or an address as the prefix of all its bits.
@@ -200,7 +204,9 @@ func (f *Filter) Check() error {
 	return nil
 }
 
-func readRule[T any](field *Field, values []string, parse func(string) (func(*T) bool, error)) (r rule[T], err error) {
+func readRule[T any](
+	field *Field, values []string, parse func(string) (func(*T) bool, error),
+) (r rule[T], err error) {
 	for _, value := range values {
 		text, negative := strings.CutPrefix(value, "!")
 		test, err := parse(text)
@@ -309,7 +315,8 @@ func (f *Filter) Flows(all []Flow) []Flow {
 // Pairs selects pairs of which one end fits. It reuses the memory of all.
 func (f *Filter) Pairs(all []Pair) []Pair {
 	return slices.DeleteFunc(all, func(p Pair) bool {
-		return !(p.Client != nil && f.Fits(p.Client.Subject())) && !(p.Server != nil && f.Fits(p.Server.Subject()))
+		return !(p.Client != nil && f.Fits(p.Client.Subject())) &&
+			!(p.Server != nil && f.Fits(p.Server.Subject()))
 	})
 }
 

@@ -69,7 +69,8 @@ func newFlow(f datapath.Flow, own Owners, label func(uint64) string) Flow {
 	v := Flow{
 		Local: f.Local, Remote: f.Remote, Role: f.Role.String(), Joined: f.Joined, Mode: f.Now().String(),
 		Namespace: this.Namespace, Pod: this.Pod, Container: this.Container, NetNSCookie: f.NetNSCookie,
-		PeerNamespace: peer.Namespace, PeerPod: peer.Pod, PeerContainer: peer.Container, PeerNetNSCookie: f.PeerNetNSCookie,
+		PeerNamespace: peer.Namespace, PeerPod: peer.Pod, PeerContainer: peer.Container,
+		PeerNetNSCookie: f.PeerNetNSCookie,
 		RedirectedBytes: f.RedirectedBytes, RedirectedMessages: f.RedirectedMessages,
 		TCPBytes: f.TCPBytes, TCPMessages: f.TCPMessages, BacklogBytes: f.BacklogBytes,
 		TCPState: f.State, Key: f.Key, AgeSeconds: f.Age.Seconds(), SocketCookie: f.SocketCookie,

@@ -33,7 +33,8 @@ func ReadOwners(d *datapath.Datapath) (Owners, error) {
 }
 
 func compareOwners(a, b Owner) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Container, b.Container))
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod),
+		cmp.Compare(a.Container, b.Container))
 }
 
 // Label is the best known name for the owner of a network namespace.

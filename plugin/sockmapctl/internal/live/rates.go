@@ -35,7 +35,8 @@ func (r Rates) Next(flows []Flow, now time.Time) Rates {
 		was, known := r.sent[f.Key]
 		// A socket that was created since the last look has sent all its bytes since then. A socket that is
 		// older but was missed, or whose counts fell, has no rate yet.
-		if !known && f.AgeSeconds > interval || is.redirected < was.redirected || is.tcp < was.tcp || is.messages < was.messages {
+		if !known && f.AgeSeconds > interval || is.redirected < was.redirected || is.tcp < was.tcp ||
+			is.messages < was.messages {
 			continue
 		}
 		*f.Rate = Rate{

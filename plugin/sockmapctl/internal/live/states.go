@@ -13,7 +13,8 @@ import (
 )
 
 // tcpStates are the names of include/net/tcp_states.h, as ss has them.
-var tcpStates = strings.Fields("- ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT CLOSED CLOSE-WAIT LAST-ACK LISTEN CLOSING NEW-SYN")
+var tcpStates = strings.Fields("- ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT CLOSED " +
+	"CLOSE-WAIT LAST-ACK LISTEN CLOSING NEW-SYN")
 
 func TCPStateName(state uint8) string {
 	if int(state) < len(tcpStates) {

@@ -13,8 +13,10 @@ import (
 func Flows() []live.Flow {
 	end := func(local, remote, pod, peer, role string) live.Flow {
 		v := live.Flow{
-			Local: netip.MustParseAddrPort(local), Remote: netip.MustParseAddrPort(remote), Role: role, Joined: true,
-			Namespace: "shop", Pod: pod, PeerNamespace: "data", PeerPod: peer, Mode: "redirect", Labels: [2]string{"shop/" + pod, "data/" + peer},
+			Local: netip.MustParseAddrPort(local), Remote: netip.MustParseAddrPort(remote),
+			Role: role, Joined: true, Mode: "redirect",
+			Namespace: "shop", Pod: pod, PeerNamespace: "data", PeerPod: peer,
+			Labels: [2]string{"shop/" + pod, "data/" + peer},
 		}
 		if role == "passive" {
 			v.Namespace, v.PeerNamespace = "data", "shop"

@@ -140,7 +140,8 @@ func (t *Table) shrink(widths []int, shown []bool, width int) {
 	for excess := t.total(widths, shown, false) - width; excess > 0; excess-- {
 		widest := -1
 		for i, c := range t.Columns {
-			if shown[i] && c.Min > 0 && widths[i] > max(c.Min, utf8.RuneCountInString(c.Title)) && (widest < 0 || widths[i] >= widths[widest]) {
+			if shown[i] && c.Min > 0 && widths[i] > max(c.Min, utf8.RuneCountInString(c.Title)) &&
+				(widest < 0 || widths[i] >= widths[widest]) {
 				widest = i
 			}
 		}

@@ -56,7 +56,8 @@ func flowList(rows []row, width int) *term.Table {
 	}}
 	for i := range rows {
 		r := &rows[i]
-		t.Add(r.name, r.to, r.at, r.mode, r.reason, term.CompactRate(r.rate()), shareText(r), term.CompactRate(r.tcp),
+		t.Add(r.name, r.to, r.at, r.mode, r.reason, term.CompactRate(r.rate()), shareText(r),
+			term.CompactRate(r.tcp),
 			term.Count(uint64(r.messages+0.5)), term.CompactBytes(r.backlog), term.Age(term.Seconds(r.age)))
 	}
 	t.Paint = func(row, column int, text string) string {
@@ -93,7 +94,8 @@ func podList(rows []row) *term.Table {
 	}}
 	for i := range rows {
 		r := &rows[i]
-		t.Add(r.name, strconv.Itoa(r.flows), strconv.Itoa(r.onTCP), term.CompactRate(r.rate()), term.CompactRate(r.in), shareText(r),
+		t.Add(r.name, strconv.Itoa(r.flows), strconv.Itoa(r.onTCP), term.CompactRate(r.rate()),
+			term.CompactRate(r.in), shareText(r),
 			term.CompactRate(r.tcp), term.Count(uint64(r.messages+0.5)), term.CompactBytes(r.backlog), rankedText(r.reasons))
 	}
 	t.Paint = func(row, column int, text string) string {

@@ -74,7 +74,8 @@ func (m *model) rows() []row {
 		rows = slices.DeleteFunc(rows, func(r row) bool { return !r.contains(m.filter) })
 	}
 	slices.SortFunc(rows, func(a, b row) int {
-		return cmp.Or(orders[m.sort].by(&a, &b), cmp.Compare(a.name, b.name), cmp.Compare(a.to, b.to), cmp.Compare(a.at, b.at))
+		return cmp.Or(orders[m.sort].by(&a, &b), cmp.Compare(a.name, b.name), cmp.Compare(a.to, b.to),
+			cmp.Compare(a.at, b.at))
 	})
 	return rows
 }
@@ -107,8 +108,9 @@ func pairRow(p *live.Pair) row {
 		server = p.Server.Local // after DNAT
 	}
 	r := row{
-		name: cmp.Or(clientName, client.Addr().String()), to: fmt.Sprintf("%s:%d", cmp.Or(serverName, server.Addr().String()), server.Port()),
-		at: client.String(), mode: datapath.ModePending.String(), age: first.AgeSeconds,
+		name: cmp.Or(clientName, client.Addr().String()),
+		to:   fmt.Sprintf("%s:%d", cmp.Or(serverName, server.Addr().String()), server.Port()),
+		at:   client.String(), mode: datapath.ModePending.String(), age: first.AgeSeconds,
 	}
 	for i, f := range p.Ends() {
 		r.add(f)

@@ -22,7 +22,8 @@ func Run(ctx context.Context, stdout io.Writer, getenv func(string) string, read
 		return err
 	}
 	// Signals end it like the key q, and the terminal is restored.
-	p := tea.NewProgram(newModel(read, plainLetters(getenv)), tea.WithOutput(stdout), tea.WithoutSignalHandler())
+	p := tea.NewProgram(newModel(read, plainLetters(getenv)), tea.WithOutput(stdout),
+		tea.WithoutSignalHandler())
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {

@@ -52,7 +52,8 @@ func (m *model) View() tea.View {
 }
 
 // asciiOnly replaces each character with one of the same width.
-var asciiOnly = strings.NewReplacer("█", "#", "░", ".", "→", ">", "←", "<", "…", "~", "↑", "^", "↓", "v", "·", "-", "×", "x",
+var asciiOnly = strings.NewReplacer("█", "#", "░", ".", "→", ">", "←", "<", "…", "~", "↑", "^", "↓", "v", "·",
+	"-", "×", "x",
 	"▁", "_", "▂", ".", "▃", "-", "▄", "=", "▅", "+", "▆", "*", "▇", "%")
 
 func (m *model) lines() []string {
@@ -99,7 +100,8 @@ func (m *model) headline() string {
 			joined++
 		}
 	}
-	left := fmt.Sprintf("%s %s   %s   %s", titleStyle.Render("sockmap"), state, term.Number(joined, "flow", "flows"),
+	left := fmt.Sprintf("%s %s   %s   %s", titleStyle.Render("sockmap"), state,
+		term.Number(joined, "flow", "flows"),
 		term.Number(len(m.sample.Flows), "socket", "sockets"))
 	if m.sample.Max > 0 {
 		left += faintStyle.Render(fmt.Sprintf(" of %d", m.sample.Max))
@@ -213,7 +215,8 @@ var helpLines = []string{
 // foot lists the keys, the most important first, because a narrow terminal cuts the end.
 func (m *model) foot() string {
 	if m.typing {
-		return cyanStyle.Render("show only: ") + term.Clean(m.filter) + "█" + faintStyle.Render("   enter: keep   esc: show all")
+		return cyanStyle.Render("show only: ") + term.Clean(m.filter) + "█" +
+			faintStyle.Render("   enter: keep   esc: show all")
 	}
 	view := "pods"
 	if m.pods {
@@ -221,7 +224,8 @@ func (m *model) foot() string {
 	}
 	key := func(k, text string) string { return cyanStyle.Render(k) + " " + text }
 	parts := []string{
-		key("q", "quit"), key("?", "help"), key("tab", view), key("s", "sort: "+orders[m.sort].name), key("/", "filter"), key("space", "pause"),
+		key("q", "quit"), key("?", "help"), key("tab", view), key("s", "sort: "+orders[m.sort].name),
+		key("/", "filter"), key("space", "pause"),
 	}
 	if m.filter != "" {
 		parts[4] = key("esc", "show all, not only ") + yellowStyle.Render(term.Clean(m.filter))

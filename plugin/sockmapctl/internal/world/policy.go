@@ -40,7 +40,8 @@ func (w *World) resolve(t Target, from *explain.End) (explain.End, error) {
 	case !t.addr.IsValid():
 		return w.resolvePod(t)
 	case t.addr.IsLoopback() && from == nil:
-		return explain.End{}, fmt.Errorf("%s is in every network namespace, and no live flow has it: name the pod, as NAMESPACE/POD", t.addr)
+		return explain.End{}, fmt.Errorf("%s is in every network namespace, and no live flow has it: name "+
+			"the pod, as NAMESPACE/POD", t.addr)
 	case t.addr.IsLoopback():
 		e := *from
 		e.Name = t.text
@@ -79,12 +80,14 @@ func (w *World) resolvePod(t Target) (explain.End, error) {
 		return 0
 	}
 	for i, r := range w.records {
-		if r.PodNamespace == t.namespace && r.PodName == t.pod && (best < 0 || rank(r) > rank(w.records[best])) {
+		if r.PodNamespace == t.namespace && r.PodName == t.pod &&
+			(best < 0 || rank(r) > rank(w.records[best])) {
 			best = i
 		}
 	}
 	if best < 0 {
-		return explain.End{}, fmt.Errorf("no pod %s/%s is recorded on this node (see: sockmapctl attachments)", t.namespace, t.pod)
+		return explain.End{}, fmt.Errorf("no pod %s/%s is recorded on this node "+
+			"(see: sockmapctl attachments)", t.namespace, t.pod)
 	}
 	r := w.records[best]
 	_, cookie, err := addressesOf(r)
@@ -172,7 +175,8 @@ func (w *World) SocketFacts(s *explain.Socket, pid int) (*explain.Facts, error) 
 	if w.problem == "" && (facts.Sender.Linked == explain.NotKnown || w.isGuest(pid, s.NetNSCookie)) {
 		w.linkOfProcess(&facts.Sender, pid)
 	}
-	facts.Receiver, err = w.resolve(Target{text: s.Remote.String(), addr: s.Remote.Addr(), port: s.Remote.Port()}, &facts.Sender)
+	facts.Receiver, err = w.resolve(Target{text: s.Remote.String(), addr: s.Remote.Addr(),
+		port: s.Remote.Port()}, &facts.Sender)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,8 @@ func parseTarget(text string) (Target, error) {
 		t.port = uint16(n)
 	}
 	var ok bool
-	if t.namespace, t.pod, ok = strings.Cut(pod, "/"); !ok || t.namespace == "" || t.pod == "" || strings.Contains(t.pod, "/") {
+	if t.namespace, t.pod, ok = strings.Cut(pod, "/"); !ok || t.namespace == "" || t.pod == "" ||
+		strings.Contains(t.pod, "/") {
 		return t, fmt.Errorf("%q is not %s", text, targetForms)
 	}
 	return t, nil

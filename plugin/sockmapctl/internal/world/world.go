@@ -121,7 +121,8 @@ func (w *World) Find(source, destination Target) []*live.Flow {
 func (w *World) facts() *explain.Facts {
 	open := hazard.Set(w.config.Hazards &^ w.config.Guarded).Severe()
 	return &explain.Facts{
-		Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), Shares: w.shares, HelperPorts: w.helperPorts,
+		Problem: w.problem, Config: w.config, Severe: open.Names(), Sockets: len(w.flows), Shares: w.shares,
+		HelperPorts: w.helperPorts,
 	}
 }
 
@@ -175,7 +176,8 @@ func (w *World) avoided(f *explain.Facts, to netip.AddrPort) error {
 	}
 	for _, a := range all {
 		port := !a.Destination.IsValid() && a.NetNSCookie == f.Passive.NetNS && a.Port == f.Port
-		if a.NetNSCookie != 0 && (port || a.NetNSCookie == client.NetNS && a.Destination == to && to.IsValid()) {
+		if a.NetNSCookie != 0 &&
+			(port || a.NetNSCookie == client.NetNS && a.Destination == to && to.IsValid()) {
 			f.Avoided = &a
 		}
 	}
@@ -234,7 +236,8 @@ func within(path, above string) bool {
 func (w *World) isGuest(pid int, cookie uint64) bool {
 	path, ok := cgroupOfProcess(pid)
 	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Attachment) bool {
-		return r.NetNSCookie == cookie && r.CgroupID != 0 && (r.CgroupPath == "" || within(path, r.CgroupPath))
+		return r.NetNSCookie == cookie && r.CgroupID != 0 &&
+			(r.CgroupPath == "" || within(path, r.CgroupPath))
 	})
 }
 
