@@ -95,5 +95,6 @@ func (h heldBack) Unwrap() error { return h.HazardError }
 
 func (h heldBack) Error() string {
 	return fmt.Sprintf("this kernel has hazards that no guard cures here: %s (what they mean: "+
-		"sockmapctl doctor; to attach anyway: --accept-hazards %s)", h.Hazards, strings.Join(h.Hazards.Names(), ","))
+		"sockmapctl doctor; to attach anyway: --accept-hazards %s)",
+		h.Hazards, strings.Join(h.Hazards.Names(), ","))
 }

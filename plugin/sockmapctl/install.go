@@ -148,7 +148,8 @@ the end it prints the verdict of doctor for this kernel and that entry.`,
 		c, err := i.Chain(cmd.Context())
 		for _, s := range c.Skipped {
 			fmt.Fprintf(a.stderr,
-				"sockmapctl: %s cannot be loaded: %v (containerd loads nothing while it sorts first)\n", s.Path, s.Err)
+				"sockmapctl: %s cannot be loaded: %v (containerd loads nothing while it sorts first)\n",
+				s.Path, s.Err)
 		}
 		if errors.Is(err, install.ErrNoNetwork) {
 			err = fmt.Errorf("%w (install a network plugin first)", err)

@@ -98,7 +98,8 @@ func (a *app) switchOffStrays(force bool) error {
 			continue
 		}
 		if !force {
-			errs = append(errs, fmt.Errorf("%s: %w (send them to TCP with: sockmapctl unload --force)", strayText(s), datapath.ErrStillRedirected))
+			errs = append(errs, fmt.Errorf("%s: %w (send them to TCP with: sockmapctl unload --force)",
+				strayText(s), datapath.ErrStillRedirected))
 			continue
 		}
 		if err := s.SwitchOff(); err != nil {

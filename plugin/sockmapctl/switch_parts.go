@@ -140,10 +140,12 @@ func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, er
 	for _, name := range names {
 		own := switchNames(known, name)
 		if len(own) == 0 {
-			errs = append(errs, fmt.Errorf("no pod %q was added on this node (see: sockmapctl attachments)", name))
+			errs = append(errs,
+				fmt.Errorf("no pod %q was added on this node (see: sockmapctl attachments)", name))
 		}
 		if len(own) > 1 {
-			errs = append(errs, fmt.Errorf("%q is more than one pod (name one of: %s)", name, strings.Join(own, ", ")))
+			errs = append(errs,
+				fmt.Errorf("%q is more than one pod (name one of: %s)", name, strings.Join(own, ", ")))
 		}
 		found = append(found, own...)
 	}

@@ -96,7 +96,8 @@ func podList(rows []row) *term.Table {
 		r := &rows[i]
 		t.Add(r.name, strconv.Itoa(r.flows), strconv.Itoa(r.onTCP), term.CompactRate(r.rate()),
 			term.CompactRate(r.in), shareText(r),
-			term.CompactRate(r.tcp), term.Count(uint64(r.messages+0.5)), term.CompactBytes(r.backlog), rankedText(r.reasons))
+			term.CompactRate(r.tcp), term.Count(uint64(r.messages+0.5)), term.CompactBytes(r.backlog),
+			rankedText(r.reasons))
 	}
 	t.Paint = func(row, column int, text string) string {
 		if row < 0 {
