@@ -71,7 +71,8 @@ func explainVersionError(e *types.Error) *types.Error {
 	if e.Code != types.ErrIncompatibleCNIVersion || e.Msg != "incompatible CNI versions" {
 		return e
 	}
-	msg := fmt.Sprintf("incompatible cniVersion: plugin chains, and with them sockmap, begin with 0.3.0 (set cniVersion "+
+	msg := fmt.Sprintf("incompatible cniVersion: plugin chains, and with them sockmap, begin with 0.3.0 (set "+
+		"cniVersion "+
 		"in the conflist to one of %s)", strings.Join(supported.SupportedVersions(), ", "))
 	return types.NewError(e.Code, msg, e.Details)
 }

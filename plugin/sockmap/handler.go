@@ -51,7 +51,8 @@ func (h *handler) newCall(conf *cniconf.Conf, args *skel.CmdArgs) admit.Call {
 	log := h.logger(conf, args)
 	logWarnings(log, "configuration", conf.Warnings)
 	return admit.Call{Conf: conf, Log: log, Explain: explainError, Node: &endpoint.Node{
-		Dir: conf.BPFFSPath, Settings: admit.Settings(conf, h.probe), Log: log, LockTimeout: h.lockTimeout, Step: h.step,
+		Dir: conf.BPFFSPath, Settings: admit.Settings(conf, h.probe), Log: log, LockTimeout: h.lockTimeout,
+		Step: h.step,
 	}}
 }
 
@@ -178,7 +179,8 @@ func (h *handler) status(args *skel.CmdArgs) error {
 	c := h.newCall(conf, args)
 	c.Node.LockTimeout = cmp.Or(h.lockTimeout, delLockTimeout)
 	if err := c.Node.Ready(context.Background(), conf.HazardsAccepted()...); err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v", explainError(err)),
+		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("containers cannot be accelerated: %v",
+			explainError(err)),
 			"reason: "+endpoint.ReasonOf(err).String())
 	}
 	return nil

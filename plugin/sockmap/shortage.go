@@ -19,7 +19,9 @@ var shortages = []struct {
 		return fmt.Sprintf("too few file descriptors: this process may have %s "+
 			"(raise LimitNOFILE of the container runtime's service)", descriptorLimit())
 	}},
-	{unix.ENFILE, func() string { return "the node has no file descriptors left (raise the sysctl fs.file-max)" }},
+	{unix.ENFILE, func() string {
+		return "the node has no file descriptors left (raise the sysctl fs.file-max)"
+	}},
 	{unix.ENOMEM, func() string {
 		return "the kernel gave no memory (look at the memory limit of the container runtime's service)"
 	}},

@@ -60,7 +60,8 @@ func (h *handler) dispatch(verb string) *types.Error {
 	if stub.Self() { // only now, as it opens a file
 		funcs = h.stubFuncs()
 	}
-	return h.dropLateNetNSError(verb, skel.PluginMainFuncsWithError(funcs, supported, "CNI plugin sockmap "+version.String()))
+	return h.dropLateNetNSError(verb, skel.PluginMainFuncsWithError(funcs, supported,
+		"CNI plugin sockmap "+version.String()))
 }
 
 // readStdin reads standard input before skel does, because skel's own errors must carry the cniVersion of the
@@ -159,7 +160,8 @@ func (h *handler) setResult(conf *cniconf.Conf) {
 	}
 	converted, err := convert(conf.PrevResult, was, conf.CNIVersion)
 	if err != nil {
-		h.logger(nil, nil).Warn("prevResult is passed on in its own cniVersion, not in that of the request", "version", was, "error", err)
+		h.logger(nil, nil).Warn("prevResult is passed on in its own cniVersion, not in that of the request",
+			"version", was, "error", err)
 		return
 	}
 	h.result = converted
