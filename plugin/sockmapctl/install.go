@@ -257,7 +257,9 @@ and succeeds. Repeat the command to remove it.`,
 	place.flags(cmd)
 	how.flags(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", 0, "`TIME` to wait until no container needs the stub")
-	before(cmd, func() error { return errors.Join(file.useDir(a, cmd), place.check(), notNegative("--wait", wait)) })
+	before(cmd, func() error {
+		return errors.Join(file.useDir(a, cmd), place.check(), notNegative("--wait", wait))
+	})
 	return runs(cmd, func(cmd *cobra.Command) error {
 		r := how.removal(a)
 		r.WaitFor = wait

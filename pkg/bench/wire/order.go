@@ -10,9 +10,9 @@
 //
 // The subject of a measurement is the kernel, so the program does as little as possible:
 //
-//   - One thread does everything, with raw system calls: Go's scheduler does not notice that the thread waits,
+//   - One thread does everything, with raw system calls: Go's scheduler does not see that the thread waits,
 //     so it hands nothing to other threads. In return, nothing else of the process can run meanwhile, and
-//     nothing has to: there is one goroutine, the garbage collector is off, and so are preemption signals (see
+//     nothing has to: there is one goroutine, the garbage collector is off, as are preemption signals (see
 //     Agent).
 //   - Sockets are non-blocking, and the program waits with poll or epoll, as servers do. Programs that wait
 //     inside receive calls are a different case: where guards run, sockmap keeps them on TCP.
