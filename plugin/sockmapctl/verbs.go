@@ -34,6 +34,19 @@ if the programs are loaded. Running containers do not change.`,
   sockmapctl load --probe-again
   sockmapctl load --max-sockets 262144`,
 	}
+	cmd.Flags().BoolVar(&again, "probe-again", false,
+		"run the probes again, also if the programs are loaded")
+	settingsFlags(cmd, &s)
+	guards.flag(cmd)
+	return runs(cmd, func(cmd *cobra.Command) error {
+		s.WithoutGuards = guards.without()
+		return a.load(cmd, s, again)
+	})
+}
+
+// settingsFlags adds the flags of the settings that a load takes, except guards, and checks their values
+// before the command runs.
+func settingsFlags(cmd *cobra.Command, s *datapath.Settings) {
 	flags := cmd.Flags()
 	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets,
 		"`ENTRIES` of the sockhash, two for each flow")
@@ -58,30 +71,28 @@ if the programs are loaded. Running containers do not change.`,
 			checkFlag("--conntrack-helpers", "conntrackHelpers", s.Helpers),
 		)
 	}
-	flags.BoolVar(&again, "probe-again", false, "run the probes again, also if the programs are loaded")
-	guards.flag(cmd)
-	return runs(cmd, func(cmd *cobra.Command) error {
-		s.WithoutGuards = guards.without()
-		n := a.node(s)
-		loaded, err := n.Load(cmd.Context())
-		if err == nil && again && !loaded {
-			return a.probeAgain(cmd, n)
-		}
-		if err != nil {
-			return fmt.Errorf("load: %w", err)
-		}
-		if !loaded {
-			err := a.say("already loaded at %s", a.dir)
-			if news := available(cmd.Context(), n); news != "" && err == nil {
-				err = a.say("%s", news)
-			}
-			return err
-		}
+}
+
+func (a *app) load(cmd *cobra.Command, s datapath.Settings, again bool) error {
+	n := a.node(s)
+	loaded, err := n.Load(cmd.Context())
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	if loaded {
 		if err := a.say("loaded at %s, with room for %d sockets", a.dir, s.MaxSockets); err != nil {
 			return err
 		}
 		return a.sayHazards("load")
-	})
+	}
+	if again {
+		return a.probeAgain(cmd, n)
+	}
+	err = a.say("already loaded at %s", a.dir)
+	if news := available(cmd.Context(), n); news != "" && err == nil {
+		err = a.say("%s", news)
+	}
+	return err
 }
 
 func (a *app) probeAgain(cmd *cobra.Command, n *endpoint.Node) error {
