@@ -52,8 +52,8 @@ static __always_inline bool has_its_share(const struct share *share)
 }
 
 /*
- * May a new socket enter the sockhash? RESULT_JOINED: it may, and share is where to count it. Every limit of a
- * pod's sockets is asked here.
+ * May a new socket enter the sockhash? RESULT_JOINED: it may, and share is where to count it. Every limit of
+ * a pod's sockets is asked here.
  */
 static __always_inline enum result ask_share(struct sock_state *state, struct share **share)
 {
