@@ -80,22 +80,28 @@ func writeFile(out *tar.Writer, e entry, at time.Time) error {
 	return err
 }
 
-// writeTarGz writes a file. Its header has neither name nor time.
-func writeTarGz(name string, entries []entry, at time.Time) (err error) {
+// createFile creates a file with what write writes to it. Its error includes that of closing the file.
+func createFile(name string, write func(io.Writer) error) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closed := f.Close(); err == nil {
-			err = closed
-		}
-	}()
-	zip := gzip.NewWriter(f)
-	if err := writeTar(zip, entries, at); err != nil {
+	if err := write(f); err != nil {
+		f.Close()
 		return err
 	}
-	return zip.Close()
+	return f.Close()
+}
+
+// writeTarGz writes a file. Its header has neither name nor time.
+func writeTarGz(name string, entries []entry, at time.Time) error {
+	return createFile(name, func(out io.Writer) error {
+		zip := gzip.NewWriter(out)
+		if err := writeTar(zip, entries, at); err != nil {
+			return err
+		}
+		return zip.Close()
+	})
 }
 
 // below lists the regular files of a directory as entries below prefix.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -48,15 +47,9 @@ func (r *release) image() error {
 	if err != nil {
 		return err
 	}
-	out, err := os.Create(r.name("-oci.tar"))
-	if err != nil {
-		return err
-	}
-	if err := writeTar(out, entries, r.source.time); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
+	return createFile(r.name("-oci.tar"), func(out io.Writer) error {
+		return writeTar(out, entries, r.source.time)
+	})
 }
 
 func (r *release) imageOf(arch string) (v1.Image, error) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"debug/buildinfo"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -167,7 +168,7 @@ func (b *bom) library(c cdx.Component) string {
 	return c.BOMRef
 }
 
-func (b *bom) write(name string) (err error) {
+func (b *bom) write(name string) error {
 	root := cdx.Component{
 		BOMRef: "release", Type: cdx.ComponentTypeApplication, Name: project, Version: b.r.version,
 		Licenses:           &cdx.Licenses{{Expression: licences}},
@@ -198,14 +199,7 @@ func (b *bom) write(name string) (err error) {
 		dependencies = append(dependencies, cdx.Dependency{Ref: ref, Dependencies: &parts})
 	}
 	out.Dependencies = &dependencies
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closed := f.Close(); err == nil {
-			err = closed
-		}
-	}()
-	return cdx.NewBOMEncoder(f, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(out, cdx.SpecVersion1_6)
+	return createFile(name, func(w io.Writer) error {
+		return cdx.NewBOMEncoder(w, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(out, cdx.SpecVersion1_6)
+	})
 }
