@@ -130,28 +130,33 @@ var undrivenReasons = map[datapath.Reason]string{
 	datapath.ReasonPeerLeft:  "a race of close and send that no test can win at will",
 }
 
-// runs reports whether a guard does; the empty name is none.
-func (p *place) runs(guard string) bool {
+// settingsWith returns the settings of a row that needs this guard; the empty name is none.
+func settingsWith(guard string) datapath.Settings {
+	if guard == "" {
+		return plain
+	}
+	return withGuards
+}
+
+// require skips the test if the guard does not run; the empty name is none.
+func (p *place) require(guard string) {
 	p.Helper()
 	states, err := p.d.GuardStates()
 	if err != nil {
 		p.Fatal(err)
 	}
-	return guard == "" || slices.ContainsFunc(states, func(s datapath.GuardState) bool { return s.Name == guard && s.Active })
+	active := func(s datapath.GuardState) bool { return s.Name == guard && s.Active }
+	if guard != "" && !slices.ContainsFunc(states, active) {
+		p.Skipf("this kernel does not load the guard %s", guard)
+	}
 }
 
 func TestExplainAgreesWithTheProgramsOnReasons(t *testing.T) {
 	at := nodes(t)
 	for _, o := range objections() {
 		t.Run(fmt.Sprint(o.reason, " ", o.name), func(t *testing.T) {
-			settings := plain
-			if o.guard != "" {
-				settings = withGuards
-			}
-			p := at(settings).place(t)
-			if !p.runs(o.guard) {
-				t.Skipf("this kernel does not load the guard %s", o.guard)
-			}
+			p := at(settingsWith(o.guard)).place(t)
+			p.require(o.guard)
 			p.drive(o)
 		})
 	}

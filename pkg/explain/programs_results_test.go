@@ -169,17 +169,12 @@ func TestExplainAgreesWithTheProgramsOnResults(t *testing.T) {
 	at := nodes(t)
 	for _, m := range connections() {
 		t.Run(fmt.Sprint(m.result, " ", m.name), func(t *testing.T) {
-			settings := plain
-			if m.guard != "" {
-				settings = withGuards
-			}
+			settings := settingsWith(m.guard)
 			if m.maximum != 0 {
 				settings.MaxSockets = m.maximum
 			}
 			p := at(settings).place(t)
-			if !p.runs(m.guard) {
-				t.Skipf("this kernel does not load the guard %s", m.guard)
-			}
+			p.require(m.guard)
 			p.make(m)
 		})
 	}
