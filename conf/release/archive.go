@@ -26,7 +26,8 @@ const (
 	readable   = 0o644
 )
 
-// writeTar writes entries and the directories above them, ordered by name. All belong to root and have one time.
+// writeTar writes entries and the directories above them, ordered by name. All belong to root and have one
+// time.
 func writeTar(w io.Writer, entries []entry, at time.Time) error {
 	entries = slices.Clone(entries)
 	slices.SortFunc(entries, func(a, b entry) int {
@@ -59,7 +60,8 @@ func writeParents(out *tar.Writer, dir string, seen map[string]bool, at time.Tim
 	if err := writeParents(out, path.Dir(dir), seen, at); err != nil {
 		return err
 	}
-	return out.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: executable, ModTime: at, Format: tar.FormatUSTAR})
+	return out.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: executable, ModTime: at,
+		Format: tar.FormatUSTAR})
 }
 
 func writeFile(out *tar.Writer, e entry, at time.Time) error {
@@ -72,7 +74,8 @@ func writeFile(out *tar.Writer, e entry, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: info.Size(), Mode: e.mode, ModTime: at, Format: tar.FormatUSTAR}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: info.Size(), Mode: e.mode, ModTime: at,
+		Format: tar.FormatUSTAR}
 	if err := out.WriteHeader(h); err != nil {
 		return err
 	}
@@ -117,7 +120,8 @@ func below(dir, prefix string) (entries []entry, err error) {
 	return entries, err
 }
 
-// binaries writes an archive for each architecture: both programs, licences, and a network configuration to begin with.
+// binaries writes an archive for each architecture: both programs, licences, and a network configuration to
+// begin with.
 func (r *release) binaries() error {
 	for _, arch := range architectures {
 		suffix := "-linux-" + arch

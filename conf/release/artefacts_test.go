@@ -81,8 +81,10 @@ func checkHeaders(t *testing.T, out string, headers []*tar.Header) {
 	seconds := output(t, out, nil, "git", "log", "-1", "--format=%ct")
 	at := output(t, out, nil, "date", "-u", "-d", "@"+seconds, "+%FT%TZ")
 	for _, h := range headers {
-		if h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.ModTime.UTC().Format("2006-01-02T15:04:05Z") != at || h.Mode&0o022 != 0 {
-			t.Errorf("%s: owner %d:%d %q, mode %o, %v; want root's, of %s", h.Name, h.Uid, h.Gid, h.Uname, h.Mode, h.ModTime, at)
+		if h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.ModTime.UTC().Format("2006-01-02T15:04:05Z") != at ||
+			h.Mode&0o022 != 0 {
+			t.Errorf("%s: owner %d:%d %q, mode %o, %v; want root's, of %s", h.Name, h.Uid, h.Gid, h.Uname, h.Mode,
+				h.ModTime, at)
 		}
 	}
 }
@@ -118,8 +120,10 @@ func checkPrograms(t *testing.T, root, dir, arch string) {
 		env       []string
 		in, wants string
 	}{
-		{[]string{filepath.Join("/", dir, "sockmapctl"), "version", "-o", "json"}, nil, "", `"version": "` + tested + `"`},
-		{[]string{filepath.Join("/", dir, "sockmap")}, []string{"CNI_COMMAND=VERSION"}, `{"cniVersion":"1.0.0"}`, `"supportedVersions"`},
+		{[]string{filepath.Join("/", dir, "sockmapctl"), "version", "-o", "json"}, nil, "",
+			`"version": "` + tested + `"`},
+		{[]string{filepath.Join("/", dir, "sockmap")}, []string{"CNI_COMMAND=VERSION"}, `{"cniVersion":"1.0.0"}`,
+			`"supportedVersions"`},
 	} {
 		cmd := exec.Command(c.args[0], c.args[1:]...)
 		cmd.Env, cmd.Stdin, cmd.Dir = c.env, strings.NewReader(c.in), "/"
@@ -140,7 +144,8 @@ func checkArchives(t *testing.T, out string) {
 		for _, h := range headers {
 			files = append(files, strings.TrimPrefix(h.Name, name+"/"))
 		}
-		for _, want := range []string{"sockmap", "sockmapctl", "LICENSE", "10-sockmap.conflist", "LICENSES/GPL-2.0-only.txt"} {
+		for _, want := range []string{"sockmap", "sockmapctl", "LICENSE", "10-sockmap.conflist",
+			"LICENSES/GPL-2.0-only.txt"} {
 			if !slices.Contains(files, want) {
 				t.Errorf("%s has no %s: %q", arch, want, files)
 			}
@@ -174,7 +179,8 @@ func checkChart(t *testing.T, out string) {
 		t.Errorf("chart is %s for %s", c.Metadata.Version, c.Metadata.AppVersion)
 	}
 	options := common.ReleaseOptions{Name: "sockmap-cni", Namespace: "kube-system", IsInstall: true}
-	values, err := util.ToRenderValues(c, map[string]any{"image": map[string]any{"repository": "registry.example/sockmap-cni"}}, options, nil)
+	values, err := util.ToRenderValues(c,
+		map[string]any{"image": map[string]any{"repository": "registry.example/sockmap-cni"}}, options, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +188,8 @@ func checkChart(t *testing.T, out string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := files["sockmap-cni/templates/daemonset.yaml"]; !strings.Contains(d, "registry.example/sockmap-cni:"+tested) {
+	if d := files["sockmap-cni/templates/daemonset.yaml"]; !strings.Contains(d,
+		"registry.example/sockmap-cni:"+tested) {
 		t.Errorf("the DaemonSet has another image:\n%s", d)
 	}
 }
@@ -192,14 +199,16 @@ const maintainer = "sockmap-cni developers <no-address@sockmap-cni.invalid>"
 func checkPackages(t *testing.T, out string) {
 	for arch, rpmArch := range map[string]string{"amd64": "x86_64", "arm64": "aarch64"} {
 		deb := filepath.Join(out, "sockmap-cni_9.8.7_"+arch+".deb")
-		for field, want := range map[string]string{"Package": "sockmap-cni", "Version": "9.8.7", "Architecture": arch, "Maintainer": maintainer} {
+		for field, want := range map[string]string{"Package": "sockmap-cni", "Version": "9.8.7",
+			"Architecture": arch, "Maintainer": maintainer} {
 			if got := output(t, out, nil, "dpkg-deb", "-f", deb, field); got != want {
 				t.Errorf("%s: %s is %q, want %q", deb, field, got, want)
 			}
 		}
 		rpm := filepath.Join(out, "sockmap-cni-9.8.7-1."+rpmArch+".rpm")
 		query := []string{"-qp", "--nosignature", "--qf", "%{NAME} %{VERSION} %{ARCH} %{PACKAGER}", rpm}
-		if got, want := output(t, out, nil, "rpm", query...), "sockmap-cni 9.8.7 "+rpmArch; !strings.HasPrefix(got, want) {
+		if got, want := output(t, out, nil, "rpm", query...),
+			"sockmap-cni 9.8.7 "+rpmArch; !strings.HasPrefix(got, want) {
 			t.Errorf("%s is %q, want %q", rpm, got, want)
 		}
 		dir := t.TempDir()

@@ -23,8 +23,8 @@ func (r *release) chart() error {
 	return err
 }
 
-// chartVersion is a semantic version without the v, as Helm wants it: that of a commit without a tag is older than all
-// releases.
+// chartVersion is a semantic version without the v, as Helm wants it: that of a commit without a tag is older
+// than all releases.
 func chartVersion(version string) string {
 	if semver.IsValid(version) {
 		return strings.TrimPrefix(version, "v")

@@ -21,10 +21,12 @@ const (
 	home     = "https://github.com/sockmap-cni/sockmap-cni"
 	licences = "Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)"
 	label    = "org.opencontainers.image."
+	summary  = "TCP between containers of one node from socket to socket, as a chained CNI plugin"
 )
 
-// image writes an OCI layout, as a directory and as an archive of it. Its index names one image, by the version, and
-// that has a manifest for each architecture. conf/Dockerfile makes the same image; a test compares both.
+// image writes an OCI layout, as a directory and as an archive of it. Its index names one image, by the
+// version, and that has a manifest for each architecture. conf/Dockerfile makes the same image; a test
+// compares both.
 func (r *release) image() error {
 	all := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range architectures {
@@ -33,14 +35,16 @@ func (r *release) image() error {
 			return err
 		}
 		platform := &v1.Platform{OS: "linux", Architecture: arch}
-		all = mutate.AppendManifests(all, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform}})
+		all = mutate.AppendManifests(all, mutate.IndexAddendum{Add: img,
+			Descriptor: v1.Descriptor{Platform: platform}})
 	}
 	dir := r.name("-oci")
 	l, err := layout.Write(dir, mutate.IndexMediaType(empty.Index, types.OCIImageIndex))
 	if err != nil {
 		return err
 	}
-	if err := l.AppendIndex(all, layout.WithAnnotations(map[string]string{label + "ref.name": r.version})); err != nil {
+	named := layout.WithAnnotations(map[string]string{label + "ref.name": r.version})
+	if err := l.AppendIndex(all, named); err != nil {
 		return err
 	}
 	entries, err := below(dir, "")
@@ -68,7 +72,8 @@ func (r *release) imageOf(arch string) (v1.Image, error) {
 	}
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(files.Bytes())), nil
-	}, tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.DefaultCompression), tarball.WithCompressedCaching)
+	}, tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.DefaultCompression),
+		tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +91,14 @@ func (r *release) imageOf(arch string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mutate.Append(img, mutate.Addendum{Layer: layer, History: v1.History{Created: created, CreatedBy: "make release"}})
+	return mutate.Append(img, mutate.Addendum{Layer: layer,
+		History: v1.History{Created: created, CreatedBy: "make release"}})
 }
 
 func (r *release) labels() map[string]string {
 	return map[string]string{
 		label + "title":         project,
-		label + "description":   "TCP between containers of one node from socket to socket, as a chained CNI plugin",
+		label + "description":   summary,
 		label + "licenses":      licences,
 		label + "version":       r.version,
 		label + "revision":      r.source.commit,

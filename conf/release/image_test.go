@@ -84,7 +84,8 @@ func checkPlatform(t *testing.T, root string, img v1.Image, arch string) {
 	}
 	c := config.Config
 	commit := output(t, root, nil, "git", "rev-parse", "HEAD")
-	if config.OS != "linux" || config.Architecture != arch || c.Labels[label+"version"] != tested || c.Labels[label+"revision"] != commit {
+	if config.OS != "linux" || config.Architecture != arch || c.Labels[label+"version"] != tested ||
+		c.Labels[label+"revision"] != commit {
 		t.Errorf("image for %s: %+v", arch, config)
 	}
 	if arch == "amd64" {
@@ -110,14 +111,17 @@ func checkLikeDockerfile(t *testing.T, root string, got v1.Config) {
 	t.Helper()
 	dir := t.TempDir()
 	policy := filepath.Join(dir, "policy.json")
-	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	buildah := func(args ...string) string {
 		t.Helper()
-		return output(t, root, nil, "buildah", append([]string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}, args...)...)
+		return output(t, root, nil, "buildah", append([]string{"--root", dir + "/root", "--runroot", dir + "/run",
+			"--storage-driver", "vfs"}, args...)...)
 	}
-	buildah("bud", "--signature-policy", policy, "--isolation", "chroot", "--pull-never", "--platform", "linux/amd64",
+	buildah("bud", "--signature-policy", policy, "--isolation", "chroot", "--pull-never", "--platform",
+		"linux/amd64",
 		"--build-arg", "VERSION="+tested, "--build-arg", "REVISION="+got.Labels[label+"revision"],
 		"--build-arg", "CREATED="+got.Labels[label+"created"], "-f", "conf/Dockerfile", "-t", "release-test", ".")
 	var built struct{ OCIv1 v1.ConfigFile }
@@ -126,7 +130,8 @@ func checkLikeDockerfile(t *testing.T, root string, got v1.Config) {
 	}
 	want := built.OCIv1.Config
 	delete(want.Labels, "io.buildah.version")
-	if got.User != want.User || !slices.Equal(got.Entrypoint, want.Entrypoint) || !slices.Equal(got.Cmd, want.Cmd) || !maps.Equal(got.Labels, want.Labels) {
+	if got.User != want.User || !slices.Equal(got.Entrypoint, want.Entrypoint) ||
+		!slices.Equal(got.Cmd, want.Cmd) || !maps.Equal(got.Labels, want.Labels) {
 		t.Errorf("the image has %+v, that of conf/Dockerfile %+v", got, want)
 	}
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command release puts together what a release publishes, from what make has built before: see docs/RELEASE.md.
+// Command release puts together what a release publishes, from what make has built before: see
+// docs/RELEASE.md.
 //
 //	release check VERSION    prints the version to build, or says why this tree cannot be released
 //	release assemble VERSION writes bin/release
 //	release push VERSION     copies its image to the registry and repository that the variable IMAGE names
 //
-// The same commit and the same version of Go give the same bytes: no file has the time, the place, the user or the
-// umask of the build.
+// The same commit and the same version of Go give the same bytes: no file has the time, the place, the user
+// or the umask of the build.
 package main
 
 import (

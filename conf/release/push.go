@@ -38,7 +38,8 @@ func (r *release) push(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	if err := remote.WriteIndex(to, image, remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithContext(ctx)); err != nil {
+	if err := remote.WriteIndex(to, image, remote.WithAuthFromKeychain(authn.DefaultKeychain),
+		remote.WithContext(ctx)); err != nil {
 		return err
 	}
 	fmt.Printf("pushed %s@%s\n", to, m.Manifests[0].Digest)

@@ -18,7 +18,8 @@ const tested = "v9.8.7"
 
 // The second build has another directory, time, umask, time zone, language, user and settings of Go.
 var otherEnvironment = []string{
-	"TZ=Asia/Kathmandu", "LANG=de_DE.UTF-8", "LC_ALL=", "USER=somebody", "LOGNAME=somebody", "HOSTNAME=elsewhere",
+	"TZ=Asia/Kathmandu", "LANG=de_DE.UTF-8", "LC_ALL=", "USER=somebody", "LOGNAME=somebody",
+	"HOSTNAME=elsewhere",
 	"GOFLAGS=-buildvcs=false", "GOAMD64=v3", "GODEBUG=madvdontneed=1",
 }
 
@@ -48,8 +49,8 @@ func TestRelease(t *testing.T) {
 	t.Run("links", func(t *testing.T) { checkLinked(t, first) })
 }
 
-// cloneWorkTree makes a repository in dir with one commit more than this one: the work tree as it is, so that changes
-// are tested before they are committed. That commit has the tag of a release.
+// cloneWorkTree makes a repository in dir with one commit more than this one: the work tree as it is, so that
+// changes are tested before they are committed. That commit has the tag of a release.
 func cloneWorkTree(t *testing.T, dir string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -63,11 +64,13 @@ func cloneWorkTree(t *testing.T, dir string) {
 	tag(t, dir, tested)
 }
 
-var identity = []string{"-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"}
+var identity = []string{"-c", "user.name=test", "-c", "user.email=test@localhost", "-c",
+	"commit.gpgsign=false", "-c", "tag.gpgsign=false"}
 
 func commit(t *testing.T, dir string) {
 	t.Helper()
-	output(t, dir, nil, "git", slices.Concat(identity, []string{"commit", "--quiet", "--allow-empty", "--no-verify", "-m", "as tested"})...)
+	output(t, dir, nil, "git", slices.Concat(identity,
+		[]string{"commit", "--quiet", "--allow-empty", "--no-verify", "-m", "as tested"})...)
 }
 
 func tag(t *testing.T, dir, name string) {
@@ -149,7 +152,8 @@ func TestWhatCannotBeReleased(t *testing.T) {
 	expect := func(version string, allow bool, want, complaint string) {
 		t.Helper()
 		got, err := check(dir, version, allow)
-		if got != want || (err == nil) != (complaint == "") || err != nil && !strings.Contains(err.Error(), complaint) {
+		if got != want || (err == nil) != (complaint == "") || err != nil &&
+			!strings.Contains(err.Error(), complaint) {
 			t.Errorf("%s (allowed: %v): %q, %v; want %q, %q", version, allow, got, err, want, complaint)
 		}
 	}
@@ -172,7 +176,8 @@ func TestWhatCannotBeReleased(t *testing.T) {
 
 func TestChartVersion(t *testing.T) {
 	for version, want := range map[string]string{
-		"v1.2.3": "1.2.3", "v1.2.3-rc.1": "1.2.3-rc.1", "v1.2.3-4-gabcdef-dirty": "1.2.3-4-gabcdef-dirty", "0123456": "0.0.0-g0123456",
+		"v1.2.3": "1.2.3", "v1.2.3-rc.1": "1.2.3-rc.1", "v1.2.3-4-gabcdef-dirty": "1.2.3-4-gabcdef-dirty",
+		"0123456": "0.0.0-g0123456",
 	} {
 		if got := chartVersion(version); got != want {
 			t.Errorf("%s: %s, want %s", version, got, want)

@@ -171,8 +171,9 @@ func (b *bom) library(c cdx.Component) string {
 func (b *bom) write(name string) error {
 	root := cdx.Component{
 		BOMRef: "release", Type: cdx.ComponentTypeApplication, Name: project, Version: b.r.version,
-		Licenses:           &cdx.Licenses{{Expression: licences}},
-		ExternalReferences: &[]cdx.ExternalReference{{Type: cdx.ERTypeVCS, URL: home, Comment: "commit " + b.r.source.commit}},
+		Licenses: &cdx.Licenses{{Expression: licences}},
+		ExternalReferences: &[]cdx.ExternalReference{{Type: cdx.ERTypeVCS, URL: home,
+			Comment: "commit " + b.r.source.commit}},
 	}
 	b.holds[root.BOMRef] = nil
 	for ref := range b.holds {
@@ -186,7 +187,8 @@ func (b *bom) write(name string) error {
 	out.Metadata = &cdx.Metadata{
 		Timestamp: b.r.source.time.Format(time.RFC3339),
 		Component: &root,
-		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, Name: "go", Version: runtime.Version()}}},
+		Tools: &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, Name: "go",
+			Version: runtime.Version()}}},
 	}
 	var components []cdx.Component
 	for _, ref := range slices.Sorted(maps.Keys(b.components)) {

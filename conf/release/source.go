@@ -42,8 +42,8 @@ var released = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[a-z][a-z0-9.]*)?$`
 
 const dirtySuffix = "-dirty"
 
-// check returns the version to build. A version that is no tag of this commit, and a tree with changes, are refused
-// unless allow is set; then the version says that there are changes.
+// check returns the version to build. A version that is no tag of this commit, and a tree with changes, are
+// refused unless allow is set; then the version says that there are changes.
 func check(root, version string, allow bool) (string, error) {
 	changes, err := git(root, "status", "--porcelain")
 	if err != nil {
@@ -55,7 +55,9 @@ func check(root, version string, allow bool) (string, error) {
 			if more {
 				first += ", ..."
 			}
-			return "", fmt.Errorf("the tree has changes that are not committed: %s (commit them, or try with ALLOW_DIRTY=1)", first)
+			return "",
+				fmt.Errorf("the tree has changes that are not committed: %s (commit them, or try with ALLOW_DIRTY=1)",
+					first)
 		}
 		return strings.TrimSuffix(version, dirtySuffix) + dirtySuffix, nil
 	}
@@ -67,10 +69,12 @@ func check(root, version string, allow bool) (string, error) {
 		return "", err
 	}
 	if !released.MatchString(version) {
-		return "", fmt.Errorf("%q is no version such as v1.2.3 or v1.2.3-rc.1 (set the tag with: git tag -a v1.2.3, or try with ALLOW_DIRTY=1)", version)
+		return "", fmt.Errorf("%q is no version such as v1.2.3 or v1.2.3-rc.1 "+
+			"(set the tag with: git tag -a v1.2.3, or try with ALLOW_DIRTY=1)", version)
 	}
 	if !slices.Contains(strings.Fields(tags), version) {
-		return "", fmt.Errorf("this commit has no tag %s (set it with: git tag -a %s, or try with ALLOW_DIRTY=1)", version, version)
+		return "", fmt.Errorf("this commit has no tag %s (set it with: git tag -a %s, or try with ALLOW_DIRTY=1)",
+			version, version)
 	}
 	return version, nil
 }

@@ -17,7 +17,8 @@ func TestPolicyOf(t *testing.T) {
 	for text, want := range map[string]datapath.Peers{
 		"node": datapath.PeersNode, "namespace": datapath.PeersNamespace, "pod": datapath.PeersPod,
 	} {
-		conf, err := cniconf.Parse([]byte(`{"peers":"` + text + `","ports":{"include":["80","8000-8999"],"exclude":["21"]}}`))
+		conf, err := cniconf.Parse([]byte(`{"peers":"` + text +
+			`","ports":{"include":["80","8000-8999"],"exclude":["21"]}}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,8 @@ func TestItInstallsLoadsChainsAndServes(t *testing.T) {
 		t.Errorf("healthz: %d %q", code, text)
 	}
 	code, text := r.get(t, "/metrics")
-	for _, want := range []string{"sockmap_agent_ready 1", "sockmap_agent_repairs_total 0", "sockmap_agent_polling 0", `sockmap_build_info{version="test"} 1`, "sockmap_enabled 1"} {
+	for _, want := range []string{"sockmap_agent_ready 1", "sockmap_agent_repairs_total 0",
+		"sockmap_agent_polling 0", `sockmap_build_info{version="test"} 1`, "sockmap_enabled 1"} {
 		if code != http.StatusOK || !strings.Contains(text, want+"\n") {
 			t.Errorf("metrics (%d) have no %q:\n%s", code, want, text)
 		}
@@ -65,7 +66,8 @@ func TestItWaitsForANetwork(t *testing.T) {
 			return code == http.StatusServiceUnavailable && text == want+"\n"
 		})
 	}
-	notReady("network: no network configuration to chain into: stat " + p.ConfDir + ": no such file or directory")
+	notReady("network: no network configuration to chain into: stat " + p.ConfDir +
+		": no such file or directory")
 	p.mkdir(p.ConfDir)
 	notReady("network: no network configuration to chain into in " + p.ConfDir)
 	// Written in two parts, with a pause: half of it is not JSON.
@@ -98,7 +100,8 @@ func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
 		owner  bool
 	}{
 		"written in place": {
-			func(p *place) error { return os.WriteFile(path(p), []byte(list), 0o644) }, `plugin "sockmap" was removed`, path, true,
+			func(p *place) error { return os.WriteFile(path(p), []byte(list), 0o644) }, `plugin "sockmap" was removed`,
+			path, true,
 		},
 		"renamed over": {
 			func(p *place) error {
@@ -107,7 +110,8 @@ func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
 			},
 			`key "disableCheck" was added; plugin "portmap" was added; plugin "sockmap" was removed`, path, true,
 		},
-		"binary removed": {func(p *place) error { return os.Remove(binary(p)) }, "the plugin was removed or changed", binary, false},
+		"binary removed": {func(p *place) error { return os.Remove(binary(p)) },
+			"the plugin was removed or changed", binary, false},
 		"binary replaced": {func(p *place) error {
 			return errors.Join(os.Remove(binary(p)), os.WriteFile(binary(p), []byte("x"), 0o755))
 		}, "the plugin was removed or changed", binary, false},
@@ -121,7 +125,9 @@ func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
 			if err := c.undo(p); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "it is put right", func() bool { return len(r.log.records(t, message)) > 0 && p.chained() && r.ready(t) })
+			eventually(t, "it is put right", func() bool {
+				return len(r.log.records(t, message)) > 0 && p.chained() && r.ready(t)
+			})
 			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("it took %v", took)
 			}
@@ -157,7 +163,8 @@ func TestAComponentThatInsistsIsNotFoughtForEver(t *testing.T) {
 	if rewrites < 3 || rewrites > 5 {
 		t.Errorf("the file was written %d times in six seconds", rewrites)
 	}
-	if code, text := r.get(t, "/readyz"); code == http.StatusOK || !strings.Contains(text, "network: the plugin's entry is missing") {
+	if code, text := r.get(t, "/readyz"); code == http.StatusOK ||
+		!strings.Contains(text, "network: the plugin's entry is missing") {
 		t.Errorf("readyz while it waits: %d %q", code, text)
 	}
 	if code, _ := r.get(t, "/healthz"); code != http.StatusOK {
@@ -172,7 +179,8 @@ func TestAComponentThatInsistsIsNotFoughtForEver(t *testing.T) {
 func TestDirectoriesThatAreReplaced(t *testing.T) {
 	for name, replace := range map[string]func(p *place) error{
 		"removed and made again": func(p *place) error {
-			return errors.Join(os.RemoveAll(p.ConfDir), os.RemoveAll(p.BinDir), os.Mkdir(p.BinDir, 0o755), os.Mkdir(p.ConfDir, 0o755))
+			return errors.Join(os.RemoveAll(p.ConfDir), os.RemoveAll(p.BinDir), os.Mkdir(p.BinDir, 0o755),
+				os.Mkdir(p.ConfDir, 0o755))
 		},
 		"moved away": func(p *place) error {
 			return errors.Join(os.Rename(p.ConfDir, p.ConfDir+".old"), os.Rename(p.BinDir, p.BinDir+".old"),
@@ -244,7 +252,8 @@ func TestAFullDisk(t *testing.T) {
 	r := p.start()
 	eventually(t, "it says so", func() bool {
 		_, text := r.get(t, "/readyz")
-		return strings.Contains(text, filepath.Join(p.ConfDir, file)) && strings.Contains(text, "no space left on device")
+		return strings.Contains(text, filepath.Join(p.ConfDir, file)) &&
+			strings.Contains(text, "no space left on device")
 	})
 	if got := p.types(); !slices.Equal(got, []string{"cilium-cni"}) {
 		t.Errorf("plugins are %q", got)
@@ -269,7 +278,8 @@ func TestWithoutProgramsItIsChainedOnlyWhereRequired(t *testing.T) {
 		r := p.start(func(a *Agent) { a.Node.Dir = filepath.Join(p.ConfDir, "no-bpffs", "sockmap") })
 		eventually(t, "it says why", func() bool {
 			_, text := r.get(t, "/readyz")
-			return strings.Contains(text, "programs: no bpffs") && len(r.log.records(t, "containers cannot be accelerated")) > 0
+			return strings.Contains(text, "programs: no bpffs") &&
+				len(r.log.records(t, "containers cannot be accelerated")) > 0
 		})
 		fixture.Elapse(3*settle, "the agent looks settle after a change")
 		if got := p.chained(); got != want {
@@ -313,7 +323,8 @@ func TestItUninstallsWhenItEndsIfToldTo(t *testing.T) {
 	r := p.start()
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
 	i := &install.Installer{BinDir: p.BinDir, ConfDir: p.ConfDir}
-	if _, err := i.Uninstall(t.Context(), install.Removal{}); err == nil || !strings.Contains(err.Error(), "stop it first") {
+	if _, err := i.Uninstall(t.Context(), install.Removal{}); err == nil ||
+		!strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("uninstall under it: %v", err)
 	}
 	if !p.chained() {

@@ -89,11 +89,14 @@ func (s setup) agent(log io.Writer) (*Agent, error) {
 		},
 		Node: &endpoint.Node{
 			Dir: s.StateDir, Log: logger, Step: step,
-			Settings: datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024, Version: cmp.Or(s.Version, "test")},
+			Settings: datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024,
+				Version: cmp.Or(s.Version, "test")},
 		},
 		Log: logger, Recheck: 10 * time.Second, Poll: 100 * time.Millisecond,
 	}
-	a.Metrics = &metrics.Collector{Version: "test", Open: func() (metrics.Source, error) { return metrics.Open(a.Node) }}
+	a.Metrics = &metrics.Collector{Version: "test", Open: func() (metrics.Source, error) {
+		return metrics.Open(a.Node)
+	}}
 	if s.Uninstall {
 		a.Uninstall = &install.Removal{Node: a.Node, DrainFor: time.Second}
 	}

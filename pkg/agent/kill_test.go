@@ -70,7 +70,8 @@ func (p *place) killed(signal string, step int) bool {
 	for whole := 0; ; {
 		select {
 		case err := <-ended:
-			if signal == "KILL" && (err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL) ||
+			if signal == "KILL" &&
+				(err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL) ||
 				signal == "TERM" && err != nil {
 				p.Fatalf("step %d: it ended with %v\n%s", step, err, log)
 			}
@@ -167,7 +168,8 @@ func TestTwoAgentsAgree(t *testing.T) {
 	if fixture.Within(2*time.Second, func() bool { return !has("2222")() }) {
 		t.Fatal("the first fights the second")
 	}
-	if n := len(old.log.records(t, "another agent has taken over, and this one only watches from now on")); n != 1 {
+	if n := len(old.log.records(t,
+		"another agent has taken over, and this one only watches from now on")); n != 1 {
 		t.Errorf("it said so %d times", n)
 	}
 	// Only one of them repairs what a third component does.
@@ -185,11 +187,12 @@ func TestTwoAgentsAgree(t *testing.T) {
 	}
 }
 
-// Where the limit of inotify is reached, directories are looked at instead of watched. The limit is that of a user
-// namespace of its own, where no programs can be loaded: with "required" the plugin is still chained.
+// Where the limit of inotify is reached, directories are looked at instead of watched. The limit is that of a
+// user namespace of its own, where no programs can be loaded: with "required" the plugin is still chained.
 func TestTheLimitOfInotify(t *testing.T) {
 	for limit, want := range map[string]string{
-		"max_inotify_instances": "fs.inotify.max_user_instances", "max_inotify_watches": "fs.inotify.max_user_watches",
+		"max_inotify_instances": "fs.inotify.max_user_instances",
+		"max_inotify_watches":   "fs.inotify.max_user_watches",
 	} {
 		t.Run(limit, func(t *testing.T) {
 			p := newPlace(t)

@@ -73,13 +73,14 @@ func TestWhatANewerVersionLoadedStays(t *testing.T) {
 	}
 }
 
-// unfit puts a totals map of another size in the place of the one that is pinned, and other programs beside it: state of the
-// same ABI that this version's programs cannot take over. It returns how to undo that.
+// unfit puts a totals map of another size in the place of the one that is pinned, and other programs beside
+// it: state of the same ABI that this version's programs cannot take over. It returns how to undo that.
 func (p *place) unfit(t *testing.T) (undo func()) {
 	t.Helper()
 	state := filepath.Join(p.StateDir, stateName(datapath.ABI))
 	digest, pin := filepath.Join(state, "programs"), filepath.Join(state, "totals")
-	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 8, ValueSize: 408, MaxEntries: 1024, Flags: 1})
+	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 8, ValueSize: 408, MaxEntries: 1024,
+		Flags: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +90,8 @@ func (p *place) unfit(t *testing.T) (undo func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { totals.Close() })
-	err = errors.Join(os.Remove(digest), os.Symlink("sha256:of another version", digest), os.Remove(pin), other.Pin(pin))
+	err = errors.Join(os.Remove(digest), os.Symlink("sha256:of another version", digest), os.Remove(pin),
+		other.Pin(pin))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +106,8 @@ func (p *place) unfit(t *testing.T) (undo func()) {
 // putPlugin writes a file in place of the plugin of another version.
 func (p *place) putPlugin(t *testing.T) (binary string, content []byte) {
 	t.Helper()
-	binary, content = filepath.Join(p.BinDir, install.PluginType), []byte("#!/bin/sh\n# the plugin of another version\n")
+	binary, content = filepath.Join(p.BinDir, install.PluginType),
+		[]byte("#!/bin/sh\n# the plugin of another version\n")
 	if err := os.WriteFile(binary, content, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -89,13 +89,15 @@ func TestNothingIsUpgradedWhereThePluginCannotBeRun(t *testing.T) {
 			r := p.start(func(a *Agent) { a.Recheck = 100 * time.Millisecond })
 			p.expectRefused(t, r, "programs: upgrade from v1.2.9 to v1.3.0: ", c.says)
 			if v := p.config(t).Version; v != "v1.2.9" || !bytes.Equal(mustRead(t, binary), content) {
-				t.Errorf("version %s is loaded, the old plugin is there: %v", v, bytes.Equal(mustRead(t, binary), content))
+				t.Errorf("version %s is loaded, the old plugin is there: %v", v,
+					bytes.Equal(mustRead(t, binary), content))
 			}
 			allow()
 			eventually(t, "it is ready", func() bool { return r.ready(t) })
 			p.expectOver(t, r, "the loaded programs and the installed plugin stay")
 			if v := p.config(t).Version; v != "v1.3.0" || bytes.Equal(mustRead(t, binary), content) {
-				t.Errorf("version %s is loaded, the old plugin is there: %v", v, bytes.Equal(mustRead(t, binary), content))
+				t.Errorf("version %s is loaded, the old plugin is there: %v", v,
+					bytes.Equal(mustRead(t, binary), content))
 			}
 		})
 	}
@@ -117,7 +119,8 @@ func TestNothingIsLoadedBesideAPluginThatStays(t *testing.T) {
 			}
 			allow()
 			eventually(t, "it is ready", func() bool { return r.ready(t) })
-			p.expectOver(t, r, "nothing is loaded; the installed plugin stays, and loads the programs of its own version")
+			p.expectOver(t, r,
+				"nothing is loaded; the installed plugin stays, and loads the programs of its own version")
 			if !p.loaded() || bytes.Equal(mustRead(t, binary), content) {
 				t.Errorf("loaded: %v, the old plugin is there: %v", p.loaded(), bytes.Equal(mustRead(t, binary), content))
 			}

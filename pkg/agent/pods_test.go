@@ -79,7 +79,8 @@ func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
 		t.Error("it counts pods that it never saw")
 	}
 	runtime.answer([]pods.Pod{
-		{ID: "a", Name: "a", HostNetwork: true, From: pods.FromCRI}, {ID: "b", Name: "b", HostNetwork: true, From: pods.FromCRI},
+		{ID: "a", Name: "a", HostNetwork: true, From: pods.FromCRI},
+		{ID: "b", Name: "b", HostNetwork: true, From: pods.FromCRI},
 		{ID: "c", NetNS: "/nowhere", From: pods.FromProcesses},
 	}, nil)
 	eventually(t, "both are counted", func() bool { return r.shows(t, twoHostPods) })
@@ -90,7 +91,8 @@ func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
 	const lost = "not all pods of this node are seen, and running ones may not be adopted"
 	eventually(t, "the loss is logged", func() bool { return len(r.log.records(t, lost)) == 2 })
 	before := runtime.looks()
-	eventually(t, "it has looked more often, and each time might have logged", func() bool { return runtime.looks() > before+5 })
+	eventually(t, "it has looked more often, and each time might have logged",
+		func() bool { return runtime.looks() > before+5 })
 	if n := len(r.log.records(t, lost)); n != 2 {
 		t.Errorf("the same loss is logged %d times", n-1)
 	}

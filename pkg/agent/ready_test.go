@@ -42,13 +42,15 @@ func (r *running) expectParts(t *testing.T, when string, code int, parts ...stri
 		t.Errorf("%s: readyz?verbose is %d\n%s\nwant %d\n%s", when, got, text, code, strings.Join(parts, "\n"))
 	}
 	_, metrics := r.get(t, "/metrics")
-	want := map[bool]string{true: "sockmap_agent_ready 1\n", false: "sockmap_agent_ready 0\n"}[code == http.StatusOK]
+	want := map[bool]string{true: "sockmap_agent_ready 1\n",
+		false: "sockmap_agent_ready 0\n"}[code == http.StatusOK]
 	if !strings.Contains(metrics, want) {
 		t.Errorf("%s: metrics have no %q", when, want)
 	}
 	for _, p := range parts {
 		name, _, _ := strings.Cut(p[min(3, len(p)):], " ")
-		want := `sockmap_agent_part_ready{part="` + name + `"} ` + map[bool]string{true: "1", false: "0"}[p[:3] == "[+]"]
+		want := `sockmap_agent_part_ready{part="` + name + `"} ` + map[bool]string{true: "1",
+			false: "0"}[p[:3] == "[+]"]
 		if strings.HasPrefix(p, "[") && !strings.Contains(metrics, want+"\n") {
 			t.Errorf("%s: metrics have no %q", when, want)
 		}
@@ -60,7 +62,8 @@ func TestReadyInstalledTellsOfHazardsAndIsReady(t *testing.T) {
 	p.write(file, list)
 	r := p.start(hazardous("splice", "eagain"))
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
-	r.expectParts(t, "hazards are open", http.StatusOK, "[+]binary ok", "[+]programs ok", "[+]network ok", "[+]switch ok",
+	r.expectParts(t, "hazards are open", http.StatusOK, "[+]binary ok", "[+]programs ok", "[+]network ok",
+		"[+]switch ok",
 		"[-]hazards failed, which does not count here, reason hazards", "readyz check passed")
 	if code, text := r.get(t, "/readyz"); code != http.StatusOK || text != "ok\n" {
 		t.Errorf("readyz: %d %q", code, text)
@@ -76,7 +79,8 @@ func TestReadyAcceleratingFollowsHazardsAndSwitch(t *testing.T) {
 		_, text := r.get(t, "/readyz")
 		return strings.HasPrefix(text, "hazards: this kernel has hazards") && strings.Count(text, "\n") == 1
 	})
-	r.expectParts(t, "hazards are open", http.StatusServiceUnavailable, "[+]binary ok", "[+]programs ok", "[+]network ok",
+	r.expectParts(t, "hazards are open", http.StatusServiceUnavailable, "[+]binary ok", "[+]programs ok",
+		"[+]network ok",
 		"[+]switch ok", "[-]hazards failed, reason hazards", "readyz check failed")
 
 	p = newPlace(t)
@@ -88,7 +92,8 @@ func TestReadyAcceleratingFollowsHazardsAndSwitch(t *testing.T) {
 	if _, err := n.SetDisabled(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	r.expectParts(t, "switched off", http.StatusServiceUnavailable, "[+]binary ok", "[+]programs ok", "[+]network ok",
+	r.expectParts(t, "switched off", http.StatusServiceUnavailable, "[+]binary ok", "[+]programs ok",
+		"[+]network ok",
 		"[-]switch failed, reason disabled", "[+]hazards ok", "readyz check failed")
 	if _, err := n.SetDisabled(t.Context(), false); err != nil {
 		t.Fatal(err)
@@ -107,7 +112,8 @@ func TestReadySeesProgramsGo(t *testing.T) {
 	if _, err := (&endpoint.Node{Dir: p.StateDir}).Unload(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	r.expectParts(t, "unloaded", http.StatusServiceUnavailable, "[+]binary ok", "[-]programs failed, reason not-loaded",
+	r.expectParts(t, "unloaded", http.StatusServiceUnavailable, "[+]binary ok",
+		"[-]programs failed, reason not-loaded",
 		"[+]network ok", "[-]switch failed, which does not count here, reason not-loaded",
 		"[-]hazards failed, which does not count here, reason not-loaded", "readyz check failed")
 }

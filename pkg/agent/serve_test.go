@@ -55,7 +55,8 @@ func serveAlone(t *testing.T, s *slowly) (address string) {
 // from is a client with an address of its own.
 func from(address string) *http.Client {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}, Timeout: patience}
-	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dialer.DialContext,
+		DisableKeepAlives: true}}
 }
 
 func fetch(c *http.Client, url string) (int, string, error) {
@@ -117,14 +118,16 @@ func TestAnAnswerIsInTheFormThatWasAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Header.Set("Accept-Encoding", encoding) // set by the test, so the client does not decompress
-		request.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+		request.Header.Set("Accept",
+			"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(response.Body)
 		response.Body.Close()
-		if err != nil || response.Header.Get("Content-Encoding") != encoding || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") {
+		if err != nil || response.Header.Get("Content-Encoding") != encoding ||
+			!strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") {
 			t.Errorf("%q: %v, %v", encoding, response.Header, err)
 		}
 		if plain := strings.Contains(string(text), found); plain != (encoding == "") {
@@ -175,7 +178,8 @@ func (all held) ended(within time.Duration) (n int) {
 	deadline := time.Now().Add(within)
 	for _, c := range all {
 		_ = c.SetReadDeadline(deadline)
-		if _, err := c.Read(make([]byte, 1)); err == io.EOF || err != nil && strings.Contains(err.Error(), "reset") {
+		if _, err := c.Read(make([]byte, 1)); err == io.EOF || err != nil &&
+			strings.Contains(err.Error(), "reset") {
 			n++
 		}
 	}
@@ -189,7 +193,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	idle := hold(t, "127.0.0.1", address, opened)
 	// Before the server closes them after five idle seconds.
 	begin := time.Now()
-	if n := idle[:opened-maxPerAddress].ended(time.Second); n != opened-maxPerAddress || time.Since(begin) > 4*time.Second {
+	if n := idle[:opened-maxPerAddress].ended(time.Second); n != opened-maxPerAddress ||
+		time.Since(begin) > 4*time.Second {
 		t.Errorf("%d of the oldest %d connections were ended, in %v", n, opened-maxPerAddress, time.Since(begin))
 	}
 	for _, who := range []string{"127.0.0.1", "127.0.0.2"} {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Linux 5.15 and 5.16 (and a size that there is no memory for): settings that cannot come into force must keep nothing else
-// from coming: programs of this version, its plugin, what pods follow.
+// Linux 5.15 and 5.16 (and a size that there is no memory for): settings that cannot come into force must
+// keep nothing else from coming: programs of this version, its plugin, what pods follow.
 func TestASizeThatCannotBeHadKeepsNothingElseBack(t *testing.T) {
 	p := newPlace(t)
 	p.Version = "v1.3.0"
@@ -33,7 +33,9 @@ func TestASizeThatCannotBeHadKeepsNothingElseBack(t *testing.T) {
 	})
 	eventually(t, "the settings have failed", func() bool { return tries.Load() > 0 })
 	eventually(t, "the agent is ready", func() bool { return r.ready(t) })
-	eventually(t, "the programs of this version are loaded", func() bool { return p.config(t).Version == "v1.3.0" })
-	eventually(t, "the plugin of this version is installed", func() bool { return !bytes.Equal(mustRead(t, binary), content) })
+	eventually(t, "the programs of this version are loaded",
+		func() bool { return p.config(t).Version == "v1.3.0" })
+	eventually(t, "the plugin of this version is installed",
+		func() bool { return !bytes.Equal(mustRead(t, binary), content) })
 	eventually(t, "running pods follow their configuration, and are adopted", r.Agent.keeper.mayAct)
 }

@@ -30,7 +30,8 @@ func TestAnAgentThatLeavesIsReadyOnceNothingIsLeft(t *testing.T) {
 		return strings.HasPrefix(text, "uninstalled: ") && strings.Contains(text, "agent")
 	})
 	if leaves.ready(t) || !p.chained() || !p.loaded() {
-		t.Errorf("ready %v, chained %v, loaded %v while another agent keeps the node", leaves.ready(t), p.chained(), p.loaded())
+		t.Errorf("ready %v, chained %v, loaded %v while another agent keeps the node", leaves.ready(t), p.chained(),
+			p.loaded())
 	}
 	if err := keeps.stop(); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,8 @@ func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
 			t.Fatalf("%s has loaded", which)
 		}
 		if !r.ready(t) || len(r.log.records(t, told)) != 1 {
-			t.Errorf("%s is ready: %v; it says %d times that it does not load", which, r.ready(t), len(r.log.records(t, told)))
+			t.Errorf("%s is ready: %v; it says %d times that it does not load", which, r.ready(t),
+				len(r.log.records(t, told)))
 		}
 	}
 	if changed, err := n.ForgetUnload(t.Context()); err != nil || !changed {

@@ -25,7 +25,8 @@ func TestMain(m *testing.M) {
 	fixture.Main(m)
 }
 
-var settings = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
+var settings = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096,
+	Version: "test"}
 
 // cgroupsOf lists what a run of process pid has left.
 func cgroupsOf(t *testing.T, pid int) []string {
@@ -54,7 +55,8 @@ func TestBothSidesAreMeasuredAndRequestsRedirected(t *testing.T) {
 		t.Fatalf("%d results, want %d", len(r.Results), want)
 	}
 	for _, r := range r.Results {
-		if len(r.Plain) != Rounds || len(r.Accelerated) != Rounds || r.Ratio().Low <= 0 || r.Ratio().High < r.Ratio().Low {
+		if len(r.Plain) != Rounds || len(r.Accelerated) != Rounds || r.Ratio().Low <= 0 ||
+			r.Ratio().High < r.Ratio().Low {
 			t.Errorf("%+v: ratio %+v", r, r.Ratio())
 		}
 		if r.Sent == 0 || r.Redirected > r.Sent || !r.WasRedirected(r.Sent, r.Redirected) {
@@ -125,7 +127,8 @@ func TestNothingIsLeftAfterAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	within(t, "its cgroups are gone, and with them its processes", func() bool { return len(cgroupsOf(t, cmd.Process.Pid)) == 0 })
+	within(t, "its cgroups are gone, and with them its processes",
+		func() bool { return len(cgroupsOf(t, cmd.Process.Pid)) == 0 })
 }
 
 func TestInterruptionEndsInGoodOrder(t *testing.T) {

@@ -122,7 +122,9 @@ func TestIgnoranceIsNotDeath(t *testing.T) {
 			t.Errorf("Exists: %v, want %v", err, want)
 		}
 	}
-	t.Run("mount that is something else", func(t *testing.T) { expect(t, Mount{Path: t.TempDir()}, ErrNotCgroup2) })
+	t.Run("mount that is something else", func(t *testing.T) {
+		expect(t, Mount{Path: t.TempDir()}, ErrNotCgroup2)
+	})
 	t.Run("mount that is missing", func(t *testing.T) { expect(t, Mount{Path: "/nonexistent"}, nil) })
 	t.Run("no rights", func(t *testing.T) {
 		done := make(chan error)

@@ -184,7 +184,8 @@ func TestOwnCgroupIsNeverUsed(t *testing.T) {
 func TestOwnCgroupThatCannotBeNamed(t *testing.T) {
 	// In its own cgroup namespace, but with the mounts of the host.
 	m := newTree(t, "agent", "pod")
-	got := task{NewCgroupNS: true, Mount: m, Request: Request{Runtime: "/pod"}}.run(t, filepath.Join(m.Path, "agent"))
+	got := task{NewCgroupNS: true, Mount: m, Request: Request{Runtime: "/pod"}}.run(t,
+		filepath.Join(m.Path, "agent"))
 	if got.Err != "" {
 		t.Fatal(got.Err)
 	}
@@ -222,7 +223,9 @@ func TestOrderOfSources(t *testing.T) {
 		`CNI_NETNS process: "/run/netns/x" does not name a process`,
 	}
 	// Sources of other runtimes have a note, too.
-	notes := slices.DeleteFunc(got.Notes, func(note string) bool { return strings.HasSuffix(note, ": "+errNotGiven.Error()) })
+	notes := slices.DeleteFunc(got.Notes, func(note string) bool {
+		return strings.HasSuffix(note, ": "+errNotGiven.Error())
+	})
 	if diff := cmp.Diff(want, notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
 	}
@@ -238,7 +241,8 @@ func TestEverySourceHasARowInRuntimesMD(t *testing.T) {
 		row := fmt.Sprintf("\n| `%s` | ", s)
 		_, after, ok := strings.Cut(rest, row)
 		if !ok {
-			t.Errorf("docs/RUNTIMES.md has no row %q after the rows of the sources that Find tries before", strings.TrimSpace(row))
+			t.Errorf("docs/RUNTIMES.md has no row %q after the rows of the sources that Find tries before",
+				strings.TrimSpace(row))
 			continue
 		}
 		rest = after

@@ -90,7 +90,8 @@ func (job task) enterCgroupNS() error {
 	if err != nil {
 		return err
 	}
-	return syscall.Exec("/proc/self/exe", []string{"cgroup.test"}, []string{childTask + "=" + string(text), "GORACE=" + os.Getenv("GORACE")})
+	return syscall.Exec("/proc/self/exe", []string{"cgroup.test"},
+		[]string{childTask + "=" + string(text), "GORACE=" + os.Getenv("GORACE")})
 }
 
 // run does the task in a child in the cgroup dir, with its own mounts.
@@ -104,7 +105,8 @@ func (job task) run(t *testing.T, dir string) outcome {
 	// The race detector would sleep for a second at the end of each child.
 	cmd.Env = append(os.Environ(), childTask+"="+string(text), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, UseCgroupFD: true, CgroupFD: openDir(t, dir)}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, UseCgroupFD: true,
+		CgroupFD: openDir(t, dir)}
 	stdout, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("child: %v: %s", err, stdout)

@@ -146,7 +146,8 @@ func TestContainersOwnPartOfTheHierarchy(t *testing.T) {
 		t.Errorf("got cgroup %d, %q; want %d, where the namespace begins", got.Found.ID, got.Err, idOf(t, child))
 	}
 	// In the initial namespace, mounting would change the host's mount options.
-	if got := (task{Scenario: "own root"}).run(t, child); inInitialNamespace() && got.Err != ErrInitialNamespace.Error() {
+	if got := (task{Scenario: "own root"}).run(t, child); inInitialNamespace() &&
+		got.Err != ErrInitialNamespace.Error() {
 		t.Errorf("outside of containers: %q, want %q", got.Err, ErrInitialNamespace)
 	}
 }

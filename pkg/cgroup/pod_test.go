@@ -13,23 +13,28 @@ func TestPodInEveryLayout(t *testing.T) {
 	const static = "0123456789abcdef0123456789abcdef"
 	for _, c := range []struct{ name, uid, cgroup string }{
 		{"systemd, burstable", uid, systemdPod},
-		{"systemd, best effort", uid, "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + unitUID + ".slice"},
+		{"systemd, best effort", uid, "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + unitUID +
+			".slice"},
 		{"systemd, guaranteed", uid, "kubepods.slice/kubepods-pod" + unitUID + ".slice"},
 		{"cgroupfs, burstable", uid, cgroupfsPod},
 		{"cgroupfs, best effort", uid, "kubepods/besteffort/pod" + uid},
 		{"cgroupfs, guaranteed", uid, "kubepods/pod" + uid},
 		{"kind, systemd, burstable", uid, kindPod},
-		{"kind, systemd, guaranteed", uid, "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + unitUID + ".slice"},
+		{"kind, systemd, guaranteed", uid, "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + unitUID +
+			".slice"},
 		{"kind, cgroupfs, best effort", uid, "kubelet/kubepods/besteffort/pod" + uid},
-		{"static pod, systemd", static, "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + static + ".slice"},
+		{"static pod, systemd", static, "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + static +
+			".slice"},
 		{"static pod, cgroupfs", static, "kubepods/besteffort/pod" + static},
 		{"unknown cgroup root, cgroupfs", uid, "custom/root/kubepods/burstable/pod" + uid},
 		{"unknown cgroup root, systemd", uid, "my.slice/my-kubepods.slice/my-kubepods-pod" + unitUID + ".slice"},
-		{"below a service of a user", uid, "user.slice/user-1000.slice/user@1000.service/app.slice/k3s.service/kubepods/pod" + uid},
+		{"below a service of a user", uid,
+			"user.slice/user-1000.slice/user@1000.service/app.slice/k3s.service/kubepods/pod" + uid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// Containers and other pods must not be mistaken for it.
-			m := newTree(t, c.cgroup+"/container", "kubepods/burstable/pod"+otherUID+"/pod"+uid+"x", "system.slice/a.service")
+			m := newTree(t, c.cgroup+"/container", "kubepods/burstable/pod"+otherUID+"/pod"+uid+"x",
+				"system.slice/a.service")
 			got, err := Find(m, Request{PodUID: c.uid, NetNS: "/run/netns/x"})
 			expect(t, m, got, err, c.cgroup, SourcePodUID)
 			if len(got.Notes) != 1 || !strings.HasPrefix(got.Notes[0], "runtimeConfig.cgroupPath: ") {
@@ -40,7 +45,8 @@ func TestPodInEveryLayout(t *testing.T) {
 }
 
 func TestPodsThatAreNotFound(t *testing.T) {
-	m := newTree(t, "kubepods/pod"+otherUID+"/sub/pod"+uid, "a/xpod"+uid, "b/pod"+uid+"x", "c/pod"+unitUID+".slice")
+	m := newTree(t, "kubepods/pod"+otherUID+"/sub/pod"+uid, "a/xpod"+uid, "b/pod"+uid+"x",
+		"c/pod"+unitUID+".slice")
 	for _, c := range []struct{ name, uid, why string }{
 		{"none given", "", "not given"},
 		{"no cgroup, or only one inside of another pod", uid, "in the whole hierarchy"},

@@ -22,7 +22,8 @@ func TestCgroupOfTheProcess(t *testing.T) {
 		{"nerdctl and ctr, cgroupfs", "default/abc", "default/abc"},
 		{"cri-dockerd, systemd: the pod", pod + "/docker-abc.scope", pod},
 		{"cri-dockerd, cgroupfs: the pod", cgroupfsPod + "/abc", cgroupfsPod},
-		{"crun: the scope above its own cgroup", "system.slice/nerdctl-abc.scope/container", "system.slice/nerdctl-abc.scope"},
+		{"crun: the scope above its own cgroup", "system.slice/nerdctl-abc.scope/container",
+			"system.slice/nerdctl-abc.scope"},
 		{"crun in a pod", pod + "/crio-abc.scope/container", pod},
 		{"process in the pod cgroup itself", cgroupfsPod, cgroupfsPod},
 	} {
@@ -83,7 +84,8 @@ func TestProcessesThatAreRefused(t *testing.T) {
 		{"mounted namespace", "/run/netns/cni-1", m, "does not name a process"},
 		{"path that only looks like it", "/proc/1/ns/net/../mnt", m, "does not name a process"},
 		{"process that is gone", fmt.Sprintf("/proc/%d/ns/net", gone.Process.Pid), m, "no such file"},
-		{"network namespace of the host", startProcess(t, filepath.Join(m.Path, "host"), 0), m, "namespace of the host"},
+		{"network namespace of the host", startProcess(t, filepath.Join(m.Path, "host"), 0), m,
+			"namespace of the host"},
 		{"root cgroup", startProcess(t, real.Path, unix.CLONE_NEWNET), real, "is the cgroup2 root"},
 		{"cgroup outside of the mount", startProcess(t, filepath.Join(m.Path, "host"), unix.CLONE_NEWNET),
 			Mount{Path: filepath.Join(m.Path, "sub")}, "is not below the mount"},
@@ -95,12 +97,14 @@ func TestProcessesThatAreRefused(t *testing.T) {
 	}
 	t.Run("cgroup outside of the own cgroup namespace", func(t *testing.T) {
 		ns := startProcess(t, filepath.Join(m.Path, "sub"), unix.CLONE_NEWNET)
-		got := task{NewCgroupNS: true, Mount: m, Request: Request{NetNS: ns}}.run(t, filepath.Join(m.Path, "runtime"))
+		got := task{NewCgroupNS: true, Mount: m, Request: Request{NetNS: ns}}.run(t,
+			filepath.Join(m.Path, "runtime"))
 		expectRoot(t, m, got.Found, nil, SourceNetNS, "outside of this cgroup namespace")
 	})
 	t.Run("zombie", func(t *testing.T) {
 		cmd := exec.Command("sleep", "60")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, UseCgroupFD: true, CgroupFD: openDir(t, filepath.Join(m.Path, "sub"))}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, UseCgroupFD: true,
+			CgroupFD: openDir(t, filepath.Join(m.Path, "sub"))}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,8 @@ func TestShippedConflistsAreTaken(t *testing.T) {
 		"examples/dual-stack.conflist":       func(*Conf) {},
 		"examples/namespace-only.conflist":   func(c *Conf) { c.Peers = PeersNamespace },
 		"examples/port-lists.conflist": func(c *Conf) {
-			c.Ports.Include = []PortRange{{First: 80, Last: 80}, {First: 5432, Last: 5432}, {First: 6379, Last: 6379}, {First: 8000, Last: 8999}}
+			c.Ports.Include = []PortRange{{First: 80, Last: 80}, {First: 5432, Last: 5432}, {First: 6379, Last: 6379},
+				{First: 8000, Last: 8999}}
 			c.Ports.Exclude = []PortRange{{First: 8125, Last: 8125}}
 		},
 	}
@@ -89,7 +90,8 @@ func TestShippedConflistsAreTaken(t *testing.T) {
 	}
 }
 
-// TestShippedConflistsCanRunSideBySide: host-local keeps addresses by network name, and a bridge has one subnet.
+// TestShippedConflistsCanRunSideBySide: host-local keeps addresses by network name, and a bridge has one
+// subnet.
 func TestShippedConflistsCanRunSideBySide(t *testing.T) {
 	owner := make(map[string]string)
 	claim := func(what, file string) {

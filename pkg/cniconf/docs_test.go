@@ -40,7 +40,8 @@ func row(t *testing.T, doc, word string) []string {
 	return nil
 }
 
-var update = flag.Bool("update", false, "write the tables of docs/CONFIGURATION.md and the chart's values.schema.json")
+var update = flag.Bool("update", false,
+	"write the tables of docs/CONFIGURATION.md and the chart's values.schema.json")
 
 const updateCommand = "go test ./pkg/cniconf -update"
 
@@ -92,7 +93,8 @@ func noted(text, note string) string {
 func TestTablesOfTheConfigurationAreThoseOfTheCode(t *testing.T) {
 	var ofKeys, ofHazards, ofGuards []string
 	for _, k := range keys() {
-		ofKeys = append(ofKeys, fmt.Sprintf("| `%s` | %s | %s | %s |", k.name, k.kind, noted("`"+k.def+"`", k.note.def),
+		ofKeys = append(ofKeys, fmt.Sprintf("| `%s` | %s | %s | %s |", k.name, k.kind,
+			noted("`"+k.def+"`", k.note.def),
 			noted(k.allowed, k.note.allowed)))
 	}
 	for _, h := range hazard.Table {

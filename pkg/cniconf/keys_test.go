@@ -71,8 +71,9 @@ func TestEveryKeySetsItsField(t *testing.T) {
 		CgroupPath: "/kubepods/pod1", BPFFSPath: "/run/bpf/sockmap",
 		MaxSockets: 4194304, MaxBacklogBytes: 4096, MaxBacklogMessages: 1,
 		NATRefreshSeconds: 3600, Coexist: CoexistShare, ConntrackHelpers: HelpersIgnore,
-		Peers:         PeersPod,
-		Ports:         Ports{Include: []PortRange{{First: 80, Last: 80}, {First: 443, Last: 443}}, Exclude: []PortRange{{First: 1, Last: 1023}}},
+		Peers: PeersPod,
+		Ports: Ports{Include: []PortRange{{First: 80, Last: 80}, {First: 443, Last: 443}},
+			Exclude: []PortRange{{First: 1, Last: 1023}}},
 		AcceptHazards: []string{"fin", "all"},
 		Guards:        []string{"options"},
 		LogLevel:      slog.LevelDebug, LogFile: "/var/log/sockmap.log",
@@ -152,7 +153,8 @@ func TestPortRangesAreCountedAfterJoining(t *testing.T) {
 	if n := len(mustParse(t, list(MaxPortRanges, 2)).Ports.Exclude); n != MaxPortRanges {
 		t.Errorf("got %d ranges, want %d", n, MaxPortRanges)
 	}
-	if diff := cmp.Diff([]PortRange{{First: 1000, Last: 1099}}, mustParse(t, list(100, 1)).Ports.Exclude); diff != "" {
+	if diff := cmp.Diff([]PortRange{{First: 1000, Last: 1099}},
+		mustParse(t, list(100, 1)).Ports.Exclude); diff != "" {
 		t.Error(diff)
 	}
 	_, err := Parse([]byte(list(MaxPortRanges+1, 2)))
@@ -164,7 +166,8 @@ func TestPortRangesAreCountedAfterJoining(t *testing.T) {
 }
 
 func TestPortRangePrintsAsConfigured(t *testing.T) {
-	for want, r := range map[string]PortRange{"80": {First: 80, Last: 80}, "8000-8999": {First: 8000, Last: 8999}} {
+	for want, r := range map[string]PortRange{"80": {First: 80, Last: 80},
+		"8000-8999": {First: 8000, Last: 8999}} {
 		if r.String() != want {
 			t.Errorf("got %s, want %s", r, want)
 		}
@@ -173,7 +176,8 @@ func TestPortRangePrintsAsConfigured(t *testing.T) {
 
 func TestRefreshHasItsBoundsAndAnOff(t *testing.T) {
 	for _, seconds := range []uint32{0, 1, 3600} {
-		if got := mustParse(t, fmt.Sprintf(`{"natRefreshSeconds": %d}`, seconds)).NATRefreshSeconds; got != seconds {
+		if got := mustParse(t, fmt.Sprintf(`{"natRefreshSeconds": %d}`,
+			seconds)).NATRefreshSeconds; got != seconds {
 			t.Errorf("got %d seconds, want %d", got, seconds)
 		}
 	}
@@ -241,7 +245,8 @@ func TestUnknownKeysWarnAndNearMissesAreNamed(t *testing.T) {
 		{`{"Enabled": false}`, []string{`unknown key "Enabled" is ignored (did you mean "enabled"?)`}},
 		{`{"bpfPath": "/x"}`, []string{`unknown key "bpfPath" is ignored (did you mean "bpffsPath"?)`}},
 		{`{"peer": "pod"}`, []string{`unknown key "peer" is ignored (did you mean "peers"?)`}},
-		{`{"parks": 1}`, []string{`unknown key "parks" is ignored`}}, // two edits from ports, which has five letters
+		// two edits from ports, which has five letters
+		{`{"parks": 1}`, []string{`unknown key "parks" is ignored`}},
 		{`{"colour": 1, "": 2}`, []string{`unknown key "colour" is ignored`, `unknown key "" is ignored`}},
 		{`{"a\u0007\u2028": 1}`, []string{`unknown key "a\a\u2028" is ignored`}},
 		{

@@ -18,7 +18,8 @@ func withAnnotations(t *testing.T, conf string, annotations map[string]string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	return mustParse(t, fmt.Sprintf(`{%s "runtimeConfig": {"io.kubernetes.cri.pod-annotations": %s}}`, conf, encoded))
+	return mustParse(t, fmt.Sprintf(`{%s "runtimeConfig": {"io.kubernetes.cri.pod-annotations": %s}}`, conf,
+		encoded))
 }
 
 func TestAnnotationOverridesEnabled(t *testing.T) {
@@ -71,7 +72,8 @@ func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 		}
 	}
 	ofNode := func(name string) string {
-		return `annotation sockmap-cni/accept-hazards: "` + name + `" is ignored, it is a hazard of the node, which only the key ` +
+		return `annotation sockmap-cni/accept-hazards: "` + name +
+			`" is ignored, it is a hazard of the node, which only the key ` +
 			`acceptHazards can accept`
 	}
 	unknown := func(name string) string {
@@ -93,7 +95,8 @@ func TestHazardsOfConfigurationAndAnnotationAddUp(t *testing.T) {
 		{`["mptcp"]`, "splice, mptcp", []string{"splice", "mptcp"}, nil},
 		{`[]`, "Splice, fin,\x1b[31m", []string{"fin"}, []string{unknown(`"Splice"`), unknown(`"\x1b[31m"`)}},
 	} {
-		conf := withAnnotations(t, `"acceptHazards": `+tt.conf+`,`, map[string]string{AnnotationAcceptHazards: tt.annotation})
+		conf := withAnnotations(t, `"acceptHazards": `+tt.conf+`,`,
+			map[string]string{AnnotationAcceptHazards: tt.annotation})
 		if diff := cmp.Diff(tt.want, conf.HazardsAccepted()); diff != "" {
 			t.Errorf("%s and %q: %s", tt.conf, tt.annotation, diff)
 		}
@@ -124,7 +127,8 @@ func TestMalformedRuntimeConfigWarnsOnly(t *testing.T) {
 		{`[]`, "", nil, []string{`runtimeConfig is ignored: [] is not an object`}},
 		{`{"cgroupPath": "../x"}`, "../x", nil, nil},
 		{`{"cgroupPath": 1}`, "", nil, []string{`runtimeConfig.cgroupPath is ignored: 1 is not a string`}},
-		{`{"` + annotations + `": ["a"]}`, "", nil, []string{`pod annotations are ignored: ["a"] is not an object`}},
+		{`{"` + annotations + `": ["a"]}`, "", nil,
+			[]string{`pod annotations are ignored: ["a"] is not an object`}},
 		{
 			`{"` + annotations + `": {"a": "1", "b": 2, "c": null}}`, "", map[string]string{"a": "1"},
 			[]string{
@@ -157,7 +161,8 @@ func TestPrevResultKeepsItsBytes(t *testing.T) {
 		`{"twice":1,"twice":2,"":{"prevResult":null}}`,
 	} {
 		for _, around := range []string{
-			`{"prevResult":%s}`, "{\n \"name\": \"n\",\n \"prevResult\" :\n\t%s \n,\"peers\":\"pod\"}\n", `{"prevR\u0065sult": %s }`,
+			`{"prevResult":%s}`, "{\n \"name\": \"n\",\n \"prevResult\" :\n\t%s \n,\"peers\":\"pod\"}\n",
+			`{"prevR\u0065sult": %s }`,
 		} {
 			conf := mustParse(t, fmt.Sprintf(around, golden))
 			if diff := cmp.Diff(golden, string(conf.PrevResult)); diff != "" {
@@ -204,7 +209,8 @@ func TestValidAttachmentsTellAbsentFromEmpty(t *testing.T) {
 		{`{"cni.dev/attachments": null}`, &[]Attachment{}},
 		{`{"cni.dev/valid-attachments": [{"containerID": "a.b-c", "ifname": "eth0", "more": 1}]}`, &one},
 		{`{"cni.dev/attachments": [{"containerID": "a.b-c", "ifname": "eth0"}]}`, &one},
-		{`{"cni.dev/attachments": [], "cni.dev/valid-attachments": [{"containerID": "a.b-c", "ifname": "eth0"}]}`, &one},
+		{`{"cni.dev/attachments": [], "cni.dev/valid-attachments": [{"containerID": "a.b-c", "ifname": "eth0"}]}`,
+			&one},
 	} {
 		if diff := cmp.Diff(tt.want, mustParse(t, tt.in).ValidAttachments); diff != "" {
 			t.Errorf("%s: %s", tt.in, diff)

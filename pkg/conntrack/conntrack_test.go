@@ -41,36 +41,52 @@ func TestHelpersAreFound(t *testing.T) {
 		want   []Helper
 		ranges []portrange.Range
 	}{
-		"none is loaded":                      {map[string]string{"sys/module/kernel/": "", "sys/module/nf_conntrack/": "", "proc/modules": "nf_conntrack 1 0 - Live 0x0\n"}, nil, nil},
+		"none is loaded": {map[string]string{"sys/module/kernel/": "",
+			"sys/module/nf_conntrack/": "", "proc/modules": "nf_conntrack 1 0 - Live 0x0\n"}, nil, nil},
 		"no conntrack at all, and no modules": {map[string]string{"sys/module/kernel/": ""}, nil, nil},
 		"those of UDP do not count": {map[string]string{
-			"sys/module/nf_conntrack_tftp/parameters/ports": "69\n", "sys/module/nf_conntrack_amanda/": "", "sys/module/nf_conntrack_snmp/": "",
+			"sys/module/nf_conntrack_tftp/parameters/ports": "69\n", "sys/module/nf_conntrack_amanda/": "",
+			"sys/module/nf_conntrack_snmp/":       "",
 			"sys/module/nf_conntrack_netbios_ns/": "", "proc/modules": "",
 		}, nil, nil},
 		"FTP at its own ports": {map[string]string{
-			"sys/module/nf_conntrack_ftp/parameters/ports": "2121,21\n", "sys/module/nf_nat_ftp/": "", "proc/modules": modules,
-		}, []Helper{{"ftp", []string{"nf_conntrack_ftp", "nf_nat_ftp"}, []uint16{21, 2121}, ""}}, []portrange.Range{{First: 21, Last: 21}, {First: 2121, Last: 2121}}},
+			"sys/module/nf_conntrack_ftp/parameters/ports": "2121,21\n", "sys/module/nf_nat_ftp/": "",
+			"proc/modules": modules,
+		}, []Helper{{"ftp", []string{"nf_conntrack_ftp", "nf_nat_ftp"}, []uint16{21, 2121}, ""}},
+			[]portrange.Range{{First: 21, Last: 21}, {First: 2121, Last: 2121}}},
 		"a kernel whose modules have no ports": {map[string]string{
 			"sys/module/nf_conntrack_sip/parameters/sip_timeout": "3600\n", "proc/modules": "",
-		}, []Helper{{"sip", []string{"nf_conntrack_sip"}, []uint16{5060}, ""}}, []portrange.Range{{First: 5060, Last: 5060}}},
+		}, []Helper{{"sip", []string{"nf_conntrack_sip"}, []uint16{5060}, ""}},
+			[]portrange.Range{{First: 5060, Last: 5060}}},
 		"the NAT module implies it": {map[string]string{"sys/module/nf_nat_irc/": "", "proc/modules": ""},
-			[]Helper{{"irc", []string{"nf_nat_irc"}, []uint16{6667}, ""}}, []portrange.Range{{First: 6667, Last: 6667}}},
-		"parameter of zeros": {map[string]string{"sys/module/nf_conntrack_irc/parameters/ports": "0,0\n", "proc/modules": ""},
-			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, ""}}, []portrange.Range{{First: 6667, Last: 6667}}},
-		"parameter that nobody understands": {map[string]string{"sys/module/nf_conntrack_irc/parameters/ports": "many\n", "proc/modules": ""},
-			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, `its ports cannot be read: "many"`}}, []portrange.Range{{First: 6667, Last: 6667}}},
+			[]Helper{{"irc", []string{"nf_nat_irc"}, []uint16{6667}, ""}},
+			[]portrange.Range{{First: 6667, Last: 6667}}},
+		"parameter of zeros": {map[string]string{"sys/module/nf_conntrack_irc/parameters/ports": "0,0\n",
+			"proc/modules": ""},
+			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, ""}},
+			[]portrange.Range{{First: 6667, Last: 6667}}},
+		"parameter that nobody understands": {
+			map[string]string{"sys/module/nf_conntrack_irc/parameters/ports": "many\n", "proc/modules": ""},
+			[]Helper{{"irc", []string{"nf_conntrack_irc"}, []uint16{6667}, `its ports cannot be read: "many"`}},
+			[]portrange.Range{{First: 6667, Last: 6667}}},
 		"IPVS and those out of the kernel": {map[string]string{
-			"sys/module/ip_vs_ftp/parameters/ports": "21,0,0\n", "sys/module/nf_conntrack_rtsp/": "", "sys/module/nfnetlink_cthelper/": "", "proc/modules": "",
+			"sys/module/ip_vs_ftp/parameters/ports": "21,0,0\n", "sys/module/nf_conntrack_rtsp/": "",
+			"sys/module/nfnetlink_cthelper/": "", "proc/modules": "",
 		}, []Helper{
-			{"ipvs-ftp", []string{"ip_vs_ftp"}, []uint16{21}, ""}, {"rtsp", []string{"nf_conntrack_rtsp"}, []uint16{554}, ""},
+			{"ipvs-ftp", []string{"ip_vs_ftp"}, []uint16{21}, ""},
+			{"rtsp", []string{"nf_conntrack_rtsp"}, []uint16{554}, ""},
 			{"user-space", []string{"nfnetlink_cthelper"}, []uint16{111, 1521}, ""},
-		}, []portrange.Range{{First: 21, Last: 21}, {First: 111, Last: 111}, {First: 554, Last: 554}, {First: 1521, Last: 1521}}},
+		}, []portrange.Range{{First: 21, Last: 21}, {First: 111, Last: 111}, {First: 554, Last: 554},
+			{First: 1521, Last: 1521}}},
 		"all is built in": {map[string]string{
-			"sys/module/nf_conntrack/": "", "sys/module/nf_conntrack_ftp/parameters/ports": "21\n", "sys/module/nf_conntrack_h323/": "",
+			"sys/module/nf_conntrack/": "", "sys/module/nf_conntrack_ftp/parameters/ports": "21\n",
+			"sys/module/nf_conntrack_h323/": "",
 		}, []Helper{
-			{"ftp", []string{"nf_conntrack_ftp"}, []uint16{21}, ""}, {"h323", []string{"nf_conntrack_h323"}, []uint16{1720}, ""},
+			{"ftp", []string{"nf_conntrack_ftp"}, []uint16{21}, ""},
+			{"h323", []string{"nf_conntrack_h323"}, []uint16{1720}, ""},
 			{"pptp", nil, []uint16{1723}, "may be built in"}, {"sane", nil, []uint16{6566}, "may be built in"},
-		}, []portrange.Range{{First: 21, Last: 21}, {First: 1720, Last: 1720}, {First: 1723, Last: 1723}, {First: 6566, Last: 6566}}},
+		}, []portrange.Range{{First: 21, Last: 21}, {First: 1720, Last: 1720}, {First: 1723, Last: 1723},
+			{First: 6566, Last: 6566}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Find(fake(t, tt.files))
@@ -94,7 +110,8 @@ func TestWhatCannotBeReadCountsAsInUse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Find(fake(t, files))
-			want := []portrange.Range{{First: 21, Last: 21}, {First: 1720, Last: 1720}, {First: 1723, Last: 1723}, {First: 5060, Last: 5060}, {First: 6566, Last: 6566}, {First: 6667, Last: 6667}}
+			want := []portrange.Range{{First: 21, Last: 21}, {First: 1720, Last: 1720}, {First: 1723, Last: 1723},
+				{First: 5060, Last: 5060}, {First: 6566, Last: 6566}, {First: 6667, Last: 6667}}
 			if diff := cmp.Diff(want, Ranges(got, 16)); diff != "" {
 				t.Error(diff)
 			}
@@ -105,7 +122,8 @@ func TestWhatCannotBeReadCountsAsInUse(t *testing.T) {
 			}
 		})
 	}
-	unreadable := fake(t, map[string]string{"sys/module/nf_conntrack_ftp/parameters/ports/": "", "proc/modules": ""})
+	unreadable := fake(t, map[string]string{"sys/module/nf_conntrack_ftp/parameters/ports/": "",
+		"proc/modules": ""})
 	if got := Find(unreadable); len(got) != 1 || got[0].Assumed == "" || got[0].Ports[0] != 21 {
 		t.Errorf("a parameter that cannot be read: %+v", got)
 	}
@@ -120,9 +138,12 @@ func TestRangesAreFewEnough(t *testing.T) {
 	}{
 		{nil, 16, nil},
 		{helper(5, 6, 7, 9), 16, []portrange.Range{{First: 5, Last: 7}, {First: 9, Last: 9}}},
-		{helper(9, 7, 9, 65535), 16, []portrange.Range{{First: 7, Last: 7}, {First: 9, Last: 9}, {First: 65535, Last: 65535}}},
-		{append(helper(21, 2121), helper(21, 22)...), 16, []portrange.Range{{First: 21, Last: 22}, {First: 2121, Last: 2121}}},
-		{helper(10, 20, 25, 100), 3, []portrange.Range{{First: 10, Last: 10}, {First: 20, Last: 25}, {First: 100, Last: 100}}},
+		{helper(9, 7, 9, 65535), 16, []portrange.Range{{First: 7, Last: 7}, {First: 9, Last: 9},
+			{First: 65535, Last: 65535}}},
+		{append(helper(21, 2121), helper(21, 22)...), 16,
+			[]portrange.Range{{First: 21, Last: 22}, {First: 2121, Last: 2121}}},
+		{helper(10, 20, 25, 100), 3, []portrange.Range{{First: 10, Last: 10}, {First: 20, Last: 25},
+			{First: 100, Last: 100}}},
 		{helper(10, 20, 25, 100), 1, []portrange.Range{{First: 10, Last: 100}}},
 	} {
 		if diff := cmp.Diff(tt.want, Ranges(tt.found, tt.most)); diff != "" {
@@ -132,7 +153,8 @@ func TestRangesAreFewEnough(t *testing.T) {
 }
 
 func TestRangesAreWrittenAsInTheConfiguration(t *testing.T) {
-	if got := fmt.Sprint([]portrange.Range{{First: 21, Last: 21}, {First: 5060, Last: 5061}}); got != "[21 5060-5061]" {
+	if got := fmt.Sprint([]portrange.Range{{First: 21, Last: 21},
+		{First: 5060, Last: 5061}}); got != "[21 5060-5061]" {
 		t.Error(got)
 	}
 }

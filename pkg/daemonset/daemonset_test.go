@@ -44,7 +44,8 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"message":"not found"}`, http.StatusNotFound)
 	case r.Method == http.MethodPatch:
 		var ops []map[string]any
-		if err := json.NewDecoder(r.Body).Decode(&ops); err != nil || r.Header.Get("Content-Type") != "application/json-patch+json" {
+		if err := json.NewDecoder(r.Body).Decode(&ops); err != nil ||
+			r.Header.Get("Content-Type") != "application/json-patch+json" {
 			http.Error(w, `{"message":"no patch"}`, http.StatusUnsupportedMediaType)
 			return
 		}
@@ -81,7 +82,8 @@ func (c *cluster) daemonSet() any {
 		"spec": m{"template": m{"spec": m{"containers": []m{
 			{"name": "sidecar"}, {"name": container, "args": c.args},
 		}}}},
-		"status": m{"observedGeneration": observed, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated, "numberReady": ready},
+		"status": m{"observedGeneration": observed, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated,
+			"numberReady": ready},
 	}
 }
 
@@ -91,8 +93,11 @@ func (c *cluster) uninstall(t *testing.T, timeout time.Duration) (reported []str
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	d := &DaemonSet{
-		API:       &API{Server: server.URL, Token: func() (string, error) { return "secret", nil }, Client: server.Client()},
-		Namespace: "kube-system", Name: "sockmap-cni", Progress: func(text string) { reported = append(reported, text) },
+		API: &API{Server: server.URL, Token: func() (string, error) { return "secret", nil },
+			Client: server.Client()},
+		Namespace: "kube-system", Name: "sockmap-cni", Progress: func(text string) {
+			reported = append(reported, text)
+		},
 		Every: time.Millisecond,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -115,7 +120,8 @@ func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
 		{"op": "add", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
 	}
 	for i, op := range want {
-		if i >= len(c.patched) || c.patched[i]["op"] != op["op"] || c.patched[i]["path"] != op["path"] || c.patched[i]["value"] != op["value"] {
+		if i >= len(c.patched) || c.patched[i]["op"] != op["op"] || c.patched[i]["path"] != op["path"] ||
+			c.patched[i]["value"] != op["value"] {
 			t.Errorf("operation %d: %v, want %v", i, c.patched, op)
 		}
 	}
@@ -175,7 +181,8 @@ func TestThePodsAccountIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"KUBERNETES_SERVICE_HOST": where.Hostname(), "KUBERNETES_SERVICE_PORT": where.Port()}
+	env := map[string]string{"KUBERNETES_SERVICE_HOST": where.Hostname(),
+		"KUBERNETES_SERVICE_PORT": where.Port()}
 	api, err := inCluster(func(name string) string { return env[name] }, dir)
 	if err != nil {
 		t.Fatal(err)

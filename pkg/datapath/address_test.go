@@ -38,7 +38,8 @@ func TestSendFromUnmappedMemoryFails(t *testing.T) {
 	start := uintptr(unsafe.Pointer(&three[0]))
 	r := rawConn(t, client)
 	if learns(t, d) {
-		for name, address := range map[string]uintptr{"nowhere": 1, "begins in protected memory": start + 2*uintptr(page), "ends there": start + 2*uintptr(page) - 8} {
+		for name, address := range map[string]uintptr{"nowhere": 1,
+			"begins in protected memory": start + 2*uintptr(page), "ends there": start + 2*uintptr(page) - 8} {
 			if n, errno := sendAt(t, r, address, 16); errno != unix.EFAULT {
 				t.Errorf("%s: %d bytes, %v", name, n, errno)
 			}

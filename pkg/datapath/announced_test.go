@@ -20,7 +20,8 @@ func TestAnAccomplicesAnnouncementLetsNobodyIn(t *testing.T) {
 	for _, namespace := range []string{"shop", "outside"} {
 		d := load(t, defaults)
 		pods := newPods(t, d,
-			Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace}, Policy{Accelerate: true, Namespace: "shop"},
+			Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace},
+			Policy{Accelerate: true, Namespace: "shop"},
 			Policy{Accelerate: true, Namespace: namespace})
 		server, accomplice, client := pods[0], pods[1], pods[2]
 		cable(t, client.netNS, server.netNS)
@@ -34,7 +35,8 @@ func TestAnAccomplicesAnnouncementLetsNobodyIn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Put(bpf.SockmapIsnPair{Own: isn}, bpf.SockmapRendezvous{ActiveSk: 1, ActiveNetns: accomplice.cookie}); err != nil {
+		if err := m.Put(bpf.SockmapIsnPair{Own: isn}, bpf.SockmapRendezvous{ActiveSk: 1,
+			ActiveNetns: accomplice.cookie}); err != nil {
 			t.Fatal(err)
 		}
 		c := connectNumbered(t, client, isn)
@@ -69,7 +71,8 @@ func connectNumbered(t *testing.T, p pod, isn int) *net.TCPConn {
 			}
 			set := func(option, value int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, value) }
 			const sendQueue = 2
-			err = errors.Join(set(unix.TCP_REPAIR, 1), set(unix.TCP_REPAIR_QUEUE, sendQueue), set(unix.TCP_QUEUE_SEQ, isn),
+			err = errors.Join(set(unix.TCP_REPAIR, 1), set(unix.TCP_REPAIR_QUEUE, sendQueue),
+				set(unix.TCP_QUEUE_SEQ, isn),
 				set(unix.TCP_REPAIR, 0))
 			to := &unix.SockaddrInet4{Port: 8080, Addr: [4]byte{10, 79, 0, 2}}
 			if err := errors.Join(err, unix.Sendto(fd, []byte("on the SYN"), unix.MSG_FASTOPEN, to)); err != nil {

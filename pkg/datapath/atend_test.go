@@ -117,7 +117,8 @@ func TestWhatManyThreadsHaveSentAtTheEndArrives(t *testing.T) {
 
 // sendUntilTheEnd lets threads send until the stream is ended after a while, and wants each byte that was
 // taken to be read.
-func sendUntilTheEnd(t *testing.T, client *net.TCPConn, threads int, after time.Duration, server *net.TCPConn) (uint64, error) {
+func sendUntilTheEnd(t *testing.T, client *net.TCPConn, threads int, after time.Duration,
+	server *net.TCPConn) (uint64, error) {
 	t.Helper()
 	var over atomic.Bool
 	var taken atomic.Uint64

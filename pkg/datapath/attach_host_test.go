@@ -12,7 +12,8 @@ import (
 func (g *group) attachHost(t *testing.T, d *Datapath, p Policy) uint64 {
 	t.Helper()
 	key := HostKey(g.id)
-	record := Attachment{Network: "(host)", ContainerID: "one", IfName: "(host)", NetNSCookie: key, HostNetNSCookie: netnsCookie(t), CgroupID: g.id}
+	record := Attachment{Network: "(host)", ContainerID: "one", IfName: "(host)", NetNSCookie: key,
+		HostNetNSCookie: netnsCookie(t), CgroupID: g.id}
 	if err := d.PutAttachment(NewAttachmentKey("(host)", g.dir.Name(), "(host)"), record); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,8 @@ func (g *group) pairTo(t *testing.T, other *group) (client, server *net.TCPConn)
 func TestPodsWithHostNetworkAreToldByTheirCgroups(t *testing.T) {
 	d, ingress, proxy, plain := load(t, defaults), newGroup(t), newGroup(t), newGroup(t)
 	first := ingress.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode})
-	second := proxy.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode, Exclude: []PortRange{{First: 1, Last: 1}}})
+	second := proxy.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode,
+		Exclude: []PortRange{{First: 1, Last: 1}}})
 	if !IsHostKey(first) || first == second || IsHostKey(netnsCookie(t)) {
 		t.Fatalf("keys %#x and %#x", first, second)
 	}

@@ -44,7 +44,8 @@ func TestAPortThatIsSeenAgainIsAvoidedForLonger(t *testing.T) {
 		}
 		return all[0].Left.Round(time.Minute)
 	}
-	for again, want := range []time.Duration{AvoidFor, 2 * AvoidFor, 4 * AvoidFor, 8 * AvoidFor, 16 * AvoidFor, 32 * AvoidFor,
+	for again, want := range []time.Duration{AvoidFor, 2 * AvoidFor, 4 * AvoidFor, 8 * AvoidFor, 16 * AvoidFor,
+		32 * AvoidFor,
 		64 * AvoidFor, 64 * AvoidFor} {
 		if again > 0 {
 			over := AvoidFor << min(again-1, 6)

@@ -34,7 +34,8 @@ func notePort(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Dur
 func notePortAgain(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Duration, again uint32) {
 	t.Helper()
 	noted := bpf.SockmapAvoided{
-		NotedNs: uint64(monotonic() - int64(ago)), Habits: uint32(bpf.SockmapHabitHABIT_OOB | bpf.SockmapHabitHABIT_BLOCKS), Again: again,
+		NotedNs: uint64(monotonic() - int64(ago)),
+		Habits:  uint32(bpf.SockmapHabitHABIT_OOB | bpf.SockmapHabitHABIT_BLOCKS), Again: again,
 	}
 	put(t, d, bpf.SockmapMapAvoid, bpf.SockmapListeningPort{Netns: netns, Port: port}, &noted)
 }
@@ -45,7 +46,8 @@ func noteDestination(t *testing.T, d *Datapath, netns uint64, to netip.AddrPort,
 	key := bpf.SockmapDestination{Netns: netns, Port: hostOrder(to.Port()), Family: unix.AF_INET}
 	copy(key.Addr[:], to.Addr().AsSlice())
 	known := bpf.SockmapHistory{
-		Fruitless: fruitlessMax, Avoided: 1, Why: uint8(ResultAvoided), RestedNs: uint64(monotonic() + int64(AvoidFor-ago)),
+		Fruitless: fruitlessMax, Avoided: 1, Why: uint8(ResultAvoided),
+		RestedNs: uint64(monotonic() + int64(AvoidFor-ago)),
 	}
 	put(t, d, bpf.SockmapMapHistory, key, &known)
 }
@@ -67,11 +69,13 @@ func TestWhatIsAvoidedIsListedUntilItIsOver(t *testing.T) {
 	}
 	slices.SortFunc(all, func(a, b Avoided) int { return int(a.NetNSCookie) - int(b.NetNSCookie) })
 	port, there := all[0], all[1]
-	if port.NetNSCookie != 7 || port.Port != 80 || port.Destination.IsValid() || !slices.Equal(port.Why, []Reason{ReasonOOB, ReasonBlocking}) ||
+	if port.NetNSCookie != 7 || port.Port != 80 || port.Destination.IsValid() ||
+		!slices.Equal(port.Why, []Reason{ReasonOOB, ReasonBlocking}) ||
 		port.Left.Round(10*time.Second) != 6*time.Minute {
 		t.Errorf("a server's port: %+v", port)
 	}
-	if there.NetNSCookie != 8 || there.Port != 80 || there.Destination != to || !slices.Equal(there.Why, []Reason{ReasonOOB}) ||
+	if there.NetNSCookie != 8 || there.Port != 80 || there.Destination != to ||
+		!slices.Equal(there.Why, []Reason{ReasonOOB}) ||
 		there.Left.Round(10*time.Second) != 9*time.Minute {
 		t.Errorf("a client's destination: %+v", there)
 	}
@@ -199,7 +203,8 @@ func TestOneUrgentByteCostsItsSenderOnly(t *testing.T) {
 	send(t, client, at, 100, 3)
 	wantFlows(t, d, RoleActive, ResultAvoided, avoided)
 	all, err := d.ListAvoided()
-	if err != nil || uint64(len(all)) != avoided || avoided > 0 && (all[0].NetNSCookie != hostile.cookie || all[0].Destination != server) {
+	if err != nil || uint64(len(all)) != avoided || avoided > 0 &&
+		(all[0].NetNSCookie != hostile.cookie || all[0].Destination != server) {
 		t.Errorf("avoided: %+v, %v", all, err)
 	}
 }

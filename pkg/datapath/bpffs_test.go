@@ -23,7 +23,8 @@ func inMountNS(t *testing.T, f func() error) {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		err := errors.Join(unix.Unshare(unix.CLONE_NEWNS|unix.CLONE_FS), unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
+		err := errors.Join(unix.Unshare(unix.CLONE_NEWNS|unix.CLONE_FS),
+			unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
 		if err == nil {
 			err = f()
 		}
@@ -43,11 +44,13 @@ func TestContainerDoesNotMountForItselfAlone(t *testing.T) {
 	parent := filepath.Dir(DefaultDir)
 	inMountNS(t, func() error {
 		// As a runtime binds a directory of the node into a container, with HostToContainer.
-		if err := errors.Join(bindMount(dir, dir, unix.MS_SHARED), bindMount(dir, parent, unix.MS_SLAVE)); err != nil {
+		if err := errors.Join(bindMount(dir, dir, unix.MS_SHARED),
+			bindMount(dir, parent, unix.MS_SLAVE)); err != nil {
 			return err
 		}
 		if mirrored(dir) || !mirrored(parent) || !mirrored(parent+"/x") {
-			return fmt.Errorf("mirrored: %v of the node's mount, %v of the container's, %v below it", mirrored(dir), mirrored(parent), mirrored(parent+"/x"))
+			return fmt.Errorf("mirrored: %v of the node's mount, %v of the container's, %v below it", mirrored(dir),
+				mirrored(parent), mirrored(parent+"/x"))
 		}
 		err := EnsureDir(t.Context(), DefaultDir)
 		if !errors.Is(err, ErrNoBPFFS) || !strings.Contains(err.Error(), errMirrored.Error()) {
@@ -70,7 +73,8 @@ func TestContainerMayMountWhereTheNodeSeesIt(t *testing.T) {
 	parent := filepath.Dir(DefaultDir)
 	inMountNS(t, func() error {
 		// As with Bidirectional.
-		if err := errors.Join(bindMount(dir, dir, unix.MS_SHARED), bindMount(dir, parent, unix.MS_SHARED)); err != nil {
+		if err := errors.Join(bindMount(dir, dir, unix.MS_SHARED),
+			bindMount(dir, parent, unix.MS_SHARED)); err != nil {
 			return err
 		}
 		if err := EnsureDir(t.Context(), DefaultDir); err != nil {

@@ -59,7 +59,8 @@ func TestCallsOfManyAtOnceAreCountedOnce(t *testing.T) {
 }
 
 func TestCallsAreNotCountedWhileNothingIsLoaded(t *testing.T) {
-	if err := RecordCall(filepath.Join(t.TempDir(), "sockmap"), CallKey{Command: "DEL"}, time.Second); err != nil {
+	if err := RecordCall(filepath.Join(t.TempDir(), "sockmap"), CallKey{Command: "DEL"},
+		time.Second); err != nil {
 		t.Error(err)
 	}
 }

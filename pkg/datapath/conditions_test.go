@@ -22,7 +22,8 @@ func enumOf(t *testing.T, prefix string) map[string]uint64 {
 		t.Fatal(err)
 	}
 	values := map[string]uint64{}
-	for _, m := range regexp.MustCompile(`\b`+prefix+`_(\w+) =\s+(\d+),`).FindAllStringSubmatch(string(header), -1) {
+	for _, m := range regexp.MustCompile(`\b`+prefix+`_(\w+) =\s+(\d+),`).FindAllStringSubmatch(string(header),
+		-1) {
 		n, err := strconv.ParseUint(m[2], 10, 8)
 		if err != nil {
 			t.Fatal(err)
@@ -45,7 +46,8 @@ func checkRows[Number Reason | Result](t *testing.T, prefix string, rows []Condi
 		if row.Question == "" || row.Meaning == "" || row.Change == "" {
 			t.Errorf("a text is missing: %+v", row)
 		}
-		if !strings.HasSuffix(row.Question, "?") || strings.HasSuffix(row.Meaning, ".") || strings.HasSuffix(row.Change, ".") {
+		if !strings.HasSuffix(row.Question, "?") || strings.HasSuffix(row.Meaning, ".") ||
+			strings.HasSuffix(row.Change, ".") {
 			t.Errorf("a question ends in ?, the other texts are clauses without a full stop: %+v", row)
 		}
 	}

@@ -37,7 +37,8 @@ func cable(t *testing.T, a, b *netNS) {
 	})
 	defer unix.Close(fd)
 	a.do(func() {
-		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(fd)}
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0",
+			PeerNamespace: netlink.NsFd(fd)}
 		if err := netlink.LinkAdd(veth); err != nil {
 			t.Errorf("add veth: %v", err)
 		}
@@ -55,7 +56,8 @@ func cableEnd(t *testing.T, ip net.IP) {
 		t.Errorf("find veth: %v", err)
 		return
 	}
-	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: ip.To4(), Mask: net.CIDRMask(24, 32)}}); err != nil {
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: ip.To4(),
+		Mask: net.CIDRMask(24, 32)}}); err != nil {
 		t.Errorf("add address %s: %v", ip, err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {

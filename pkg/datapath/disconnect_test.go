@@ -17,7 +17,8 @@ func socketIn(t *testing.T, g *group) (fd int) {
 	t.Helper()
 	g.in(t, func() {
 		var err error
-		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+			0); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -34,7 +35,8 @@ func polled(fd int) string {
 
 // readFD reads what is there within a second.
 func readFD(fd int) string {
-	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); err != nil && !errors.Is(err, unix.EINTR) {
+	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); err != nil &&
+		!errors.Is(err, unix.EINTR) {
 		return err.Error()
 	}
 	buf := make([]byte, 100)
@@ -105,7 +107,8 @@ var endings = []struct {
 
 // reuse makes two connections of one socket and returns what a program sees after it has disconnected the
 // first, whose bytes it has not read. redirected is what went by redirect then.
-func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.TCPConn), between bool) (saw []string, redirected bool) {
+func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.TCPConn),
+	between bool) (saw []string, redirected bool) {
 	t.Helper()
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })

@@ -21,7 +21,8 @@ func TestAReceiveFromBeforeTheHandshakeGetsTheGreeting(t *testing.T) {
 	g.in(t, func() {
 		ns.do(func() {
 			var err error
-			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
+				0); err != nil {
 				t.Error(err)
 			}
 			if err := connectTo7000(fd); err != unix.EINPROGRESS {

@@ -11,7 +11,8 @@ func TestARegisteredPolicyIsReadAsItWasWritten(t *testing.T) {
 	d := load(t, bounded(64, 4096, 16))
 	want := Policy{
 		Accelerate: true, Peers: PeersNamespace,
-		Include: []PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8999}}, Exclude: []PortRange{{First: 8125, Last: 8125}},
+		Include: []PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8999}},
+		Exclude: []PortRange{{First: 8125, Last: 8125}},
 	}
 	for cookie, namespace := range map[uint64]string{1: "shop", 2: "shop", 3: "", 4: "bank"} {
 		p := want

@@ -127,7 +127,9 @@ func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
 		next func(d *Datapath, own, other uint64) error
 	}{
 		{"the same call again", func(d *Datapath, own, _ uint64) error { return d.SetEndpoint(own, without8080) }},
-		{"an ADD of another", func(d *Datapath, _, other uint64) error { return d.SetEndpoint(other, Policy{Accelerate: true}) }},
+		{"an ADD of another", func(d *Datapath, _, other uint64) error {
+			return d.SetEndpoint(other, Policy{Accelerate: true})
+		}},
 		{"a DEL of another", func(d *Datapath, _, other uint64) error { return d.DeleteEndpoint(other) }},
 		{"a DEL of one that is not there", func(d *Datapath, _, _ uint64) error { return d.DeleteEndpoint(1) }},
 	} {

@@ -68,7 +68,8 @@ func TestEvictedRendezvousIsCountedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Delete(bpf.SockmapIsnPair{Own: f.Key.Own, Peer: f.Key.Peer}); err != nil { // what the kernel does when the map is full
+	// what the kernel does when the map is full
+	if err := m.Delete(bpf.SockmapIsnPair{Own: f.Key.Own, Peer: f.Key.Peer}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint64(3) {

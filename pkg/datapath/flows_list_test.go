@@ -30,7 +30,10 @@ func TestFlowsInListsItsNamespacesOnly(t *testing.T) {
 	}
 	for i, path := range paths {
 		var ports []uint16
-		if err := d.FlowsIn([]string{path, path}, func(f Flow) bool { ports = append(ports, f.Local.Port()); return true }); err != nil {
+		if err := d.FlowsIn([]string{path, path}, func(f Flow) bool {
+			ports = append(ports, f.Local.Port())
+			return true
+		}); err != nil {
 			t.Fatal(err)
 		}
 		want := clients[i].LocalAddr().(*net.TCPAddr).Port

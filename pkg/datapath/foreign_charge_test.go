@@ -41,7 +41,8 @@ func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netNS, client, server *net.T
 	return func() {
 		rawConn(t, server).control(t, func(fd int) error {
 			for range 8 {
-				if _, _, _, _, err := unix.Recvmsg(fd, make([]byte, 64), make([]byte, 512), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); err != nil {
+				if _, _, _, _, err := unix.Recvmsg(fd, make([]byte, 64), make([]byte, 512),
+					unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); err != nil {
 					return nil
 				}
 			}
@@ -128,7 +129,8 @@ func TestMessageBoundHoldsWhateverIsCharged(t *testing.T) {
 			fill(t, client, 64, 16<<20)
 			f, _ := flowOf(t, d, client)
 			if f.RedirectedMessages > maxMessages || f.RedirectedMessages < 16 {
-				t.Errorf("%d messages were redirected, want at most %d and some: %+v", f.RedirectedMessages, maxMessages, f)
+				t.Errorf("%d messages were redirected, want at most %d and some: %+v", f.RedirectedMessages, maxMessages,
+					f)
 			}
 		})
 	}

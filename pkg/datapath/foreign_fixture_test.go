@@ -68,7 +68,8 @@ func foreignProgram(t testing.TB, flags int32, beside bool, uses ...*ebpf.Map) f
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
 		asm.Return(),
 	)
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "somebodys", Type: ebpf.SockOps, License: "GPL", Instructions: ins})
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "somebodys", Type: ebpf.SockOps, License: "GPL",
+		Instructions: ins})
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
@@ -87,7 +88,8 @@ func (f foreign) rtts(t testing.TB) (n uint64) {
 // attach returns what detaches it.
 func (f foreign) attach(t testing.TB, dir *os.File) (detach func()) {
 	t.Helper()
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: f.Program, Attach: ebpf.AttachCGroupSockOps})
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: f.Program,
+		Attach: ebpf.AttachCGroupSockOps})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +108,8 @@ func (f foreign) attach(t testing.TB, dir *os.File) (detach func()) {
 func (f foreign) attachAlone(t testing.TB, dir *os.File) {
 	t.Helper()
 	how := link.RawAttachProgramOptions{
-		Target: int(dir.Fd()), Program: f.Program, Attach: ebpf.AttachCGroupSockOps, Flags: unix.BPF_F_ALLOW_OVERRIDE,
+		Target: int(dir.Fd()), Program: f.Program, Attach: ebpf.AttachCGroupSockOps,
+		Flags: unix.BPF_F_ALLOW_OVERRIDE,
 	}
 	if err := link.RawAttachProgram(how); err != nil {
 		t.Fatal(err)
@@ -123,7 +126,8 @@ func (f foreign) attachAlone(t testing.TB, dir *os.File) {
 
 func foreignSockhash(t testing.TB) *ebpf.Map {
 	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8, MaxEntries: 8})
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,
+		MaxEntries: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +155,8 @@ func takingProgram(t testing.TB) (f foreign, answers *ebpf.Map) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: theirs.FD(), Program: verdict, Attach: ebpf.AttachSkMsgVerdict})
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: theirs.FD(), Program: verdict,
+		Attach: ebpf.AttachSkMsgVerdict})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ func TestOthersAreWhoeverElseHasPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer program.Close()
-	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_sockmap", Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_sockmap", Type: ebpf.SockMap, KeySize: 4,
+		ValueSize: 4, MaxEntries: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

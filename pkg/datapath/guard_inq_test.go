@@ -46,8 +46,9 @@ func TestTheFionreadGuardIsLoadedOnlyForItsFault(t *testing.T) {
 		asks           int // 2 where the guard loads
 		needless       bool
 	}{
-		"sound kernel":  {splice, 0, nil, 1, true},
-		"one fault":     {splice | uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_REDIRECTED), inqHazards, nil, 2, false},
+		"sound kernel": {splice, 0, nil, 1, true},
+		"one fault": {splice | uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_REDIRECTED), inqHazards, nil, 2,
+			false},
 		"another":       {uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP), inqHazards, nil, 2, false},
 		"does not help": {inqHazards, uint32(bpf.SockmapAskedHazardHAZARD_FIONREAD_TCP), nil, 2, false},
 		"switched off":  {inqHazards, inqHazards, []string{GuardFionread}, 1, false},
@@ -137,7 +138,9 @@ func TestFionreadCountsBothWaysWithTheGuard(t *testing.T) {
 		receive(t, server, sent[:2500])
 		waits("the rest of a message counts", 4500)
 		// From now on over TCP, behind what was redirected.
-		rawConn(t, server).control(t, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2) })
+		rawConn(t, server).control(t, func(fd int) error {
+			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2)
+		})
 		more := pattern(make([]byte, 300), 3)
 		write(t, client, more)
 		waits("what came over TCP counts, too", 4800)

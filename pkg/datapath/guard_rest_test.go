@@ -70,7 +70,8 @@ func wantRest(t *testing.T, d *Datapath, want bool, links int, cured uint32) {
 		links, wantRaw = 0, 0
 	}
 	if got := guardLinks(t, d); got != links || cfg.Guarded != cured || raw.Guards != wantRaw {
-		t.Errorf("%d links, guarded %#x, in the map %#x; want %d, %#x, %#x", got, cfg.Guarded, raw.Guards, links, cured, wantRaw)
+		t.Errorf("%d links, guarded %#x, in the map %#x; want %d, %#x, %#x", got, cfg.Guarded, raw.Guards, links,
+			cured, wantRaw)
 	}
 }
 
@@ -126,8 +127,12 @@ func TestGuardsWakeFromEachStep(t *testing.T) {
 	g := newGroup(t)
 	key := LinkKey{CgroupID: g.id, Manual: true}
 	for name, leave := range map[string]func() error{
-		"noted only":       d.noteRest,
-		"one link is gone": func() error { mustRest(t, d, true); tries := busyTries; return attachPinned(pins[0], &tries) },
+		"noted only": d.noteRest,
+		"one link is gone": func() error {
+			mustRest(t, d, true)
+			tries := busyTries
+			return attachPinned(pins[0], &tries)
+		},
 		"all links are back": func() error {
 			mustRest(t, d, true)
 			if err := d.wakeGuards(); err != nil {
@@ -210,7 +215,8 @@ func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
 		"the next Attach":  func() { g.attach(t, d) },
 	} {
 		mustRest(t, d, true)
-		if err := d.attach(g.dir, bpf.SockmapProgSockOpsAny, ebpf.AttachCGroupSockOps, d.layout.link(key)); err != nil {
+		if err := d.attach(g.dir, bpf.SockmapProgSockOpsAny, ebpf.AttachCGroupSockOps,
+			d.layout.link(key)); err != nil {
 			t.Fatal(err)
 		}
 		if wake(); t.Failed() {
@@ -255,7 +261,8 @@ func TestAnUnfinishedGuardIsLoadedAnew(t *testing.T) {
 	s := defaults
 	s.Probe = probeOf(0, 0, &asked)
 	d := load(t, s)
-	left := filepath.Join(d.layout.pin(guardsDir), GuardFionread+"-"+tracingGuards()[GuardFionread][0][0].pinName()+programSuffix)
+	left := filepath.Join(d.layout.pin(guardsDir),
+		GuardFionread+"-"+tracingGuards()[GuardFionread][0][0].pinName()+programSuffix)
 	if err := os.Symlink("a program", left); err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,8 @@ func TestGuardsThatAreSwitchedOffSaySo(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, g := range states {
-			if g.SwitchedOff() != (g.Name == off) && !(g.Name == GuardBlocking && off == GuardObserve) || g.Active && g.Name == off {
+			if g.SwitchedOff() != (g.Name == off) && !(g.Name == GuardBlocking && off == GuardObserve) || g.Active &&
+				g.Name == off {
 				t.Errorf("without %s: %+v", off, g)
 			}
 		}
@@ -55,7 +56,8 @@ func TestLongReasonsAreCutToOneLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if utf8.RuneCountInString(got) != maxReason || !strings.HasPrefix(got, "refused: R0 is …é") || !strings.HasSuffix(got, "é…") {
+	if utf8.RuneCountInString(got) != maxReason || !strings.HasPrefix(got, "refused: R0 is …é") ||
+		!strings.HasSuffix(got, "é…") {
 		t.Errorf("got %q", got)
 	}
 }

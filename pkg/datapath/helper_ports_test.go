@@ -22,7 +22,8 @@ func (p pod) redirectPort(t *testing.T, from, to uint16) {
 		c := &nftables.Conn{}
 		table := c.AddTable(&nftables.Table{Name: "test", Family: nftables.TableFamilyIPv4})
 		chain := c.AddChain(&nftables.Chain{
-			Name: "output", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+			Name: "output", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput,
+			Priority: nftables.ChainPriorityNATDest,
 		})
 		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
@@ -68,13 +69,15 @@ func TestPortsOfConntrackHelpersStayOnTCP(t *testing.T) {
 	for _, tt := range []struct {
 		port, listening uint16
 		want            Result
-	}{{21, 21, ResultHelper}, {5061, 5061, ResultHelper}, {2100, 21, ResultHelper}, {6667, 600, ResultHelper}, {22, 22, ResultJoined}} {
+	}{{21, 21, ResultHelper}, {5061, 5061, ResultHelper}, {2100, 21, ResultHelper}, {6667, 600, ResultHelper},
+		{22, 22, ResultJoined}} {
 		client, server := p.connectTo(t, tt.port, tt.listening)
 		send(t, client, server, 100, 1)
 		if _, ok := flowOf(t, d, client); !ok {
 			t.Errorf("port %d is not accelerated before there are helpers", tt.port)
 		}
-		setHelpers(t, d, true, PortRange{First: 21, Last: 21}, PortRange{First: 5060, Last: 5061}, PortRange{First: 6667, Last: 6667})
+		setHelpers(t, d, true, PortRange{First: 21, Last: 21}, PortRange{First: 5060, Last: 5061},
+			PortRange{First: 6667, Last: 6667})
 		before := flowsCounted(t, d, RoleActive, tt.want)
 		client, server = p.connectTo(t, tt.port, tt.listening)
 		send(t, client, server, 100, 2)
@@ -94,14 +97,17 @@ func TestPortsOfConntrackHelpersStayOnTCP(t *testing.T) {
 
 func TestHelpersCanBeIgnored(t *testing.T) {
 	d := load(t, defaults)
-	if err := d.update(func(c *bpf.SockmapConfig) { c.HelpersMode = uint8(bpf.SockmapHelpersModeHELPERS_IGNORE) }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) {
+		c.HelpersMode = uint8(bpf.SockmapHelpersModeHELPERS_IGNORE)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	setHelpers(t, d, true, PortRange{First: 8080, Last: 8080})
 	if p := newPods(t, d, Policy{Accelerate: true})[0]; !redirects(t, d, p, 8080) {
 		t.Error("a port of a helper is not accelerated although helpers are ignored")
 	}
-	if ports, ignored, err := d.HelperPorts(); err != nil || !ignored || len(ports) != 1 || ports[0] != (PortRange{First: 8080, Last: 8080}) {
+	if ports, ignored, err := d.HelperPorts(); err != nil || !ignored || len(ports) != 1 ||
+		ports[0] != (PortRange{First: 8080, Last: 8080}) {
 		t.Errorf("%v, ignored %v, %v", ports, ignored, err)
 	}
 }

@@ -15,7 +15,8 @@ import (
 
 // holdHandshake drops SYN-ACKs from port in ns until one was seen, and calls ready with both sequence
 // numbers, the client's first, before it lets the retransmission through.
-func holdHandshake(t *testing.T, ns *netNS, port uint16, ready func(own, peer uint32)) <-chan bpf.SockmapIsnPair {
+func holdHandshake(t *testing.T, ns *netNS, port uint16,
+	ready func(own, peer uint32)) <-chan bpf.SockmapIsnPair {
 	t.Helper()
 	var sniffer int
 	release := func() {}
@@ -52,7 +53,8 @@ func packetSocket(t *testing.T) int {
 		t.Error(err)
 		return -1
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO,
+		&unix.Timeval{Usec: 100_000}); err != nil {
 		t.Error(err)
 	}
 	return fd
@@ -70,7 +72,8 @@ func synAckOf(p []byte, port uint16) (pair bpf.SockmapIsnPair, ok bool) {
 	if len(tcp) < 20 || binary.BigEndian.Uint16(tcp) != port || tcp[13]&(syn|ack) != syn|ack {
 		return pair, false
 	}
-	return bpf.SockmapIsnPair{Own: binary.BigEndian.Uint32(tcp[8:]) - 1, Peer: binary.BigEndian.Uint32(tcp[4:])}, true
+	return bpf.SockmapIsnPair{Own: binary.BigEndian.Uint32(tcp[8:]) - 1, Peer: binary.BigEndian.Uint32(tcp[4:])},
+		true
 }
 
 // dropSYNACK drops what arrives from port with SYN and ACK in the namespace of this thread (a packet socket

@@ -34,7 +34,8 @@ func TestTCPInfoCountsWhatWasRedirected(t *testing.T) {
 	send(t, server, client, 100, 2) // so that each end knows the other
 	c, s := tcpInfo(t, client), tcpInfo(t, server)
 	since := uint32(time.Since(began).Milliseconds()) + 50 // the kernel's coarse clock may be some ticks behind
-	if c.Bytes_sent != size || c.Bytes_acked < size || c.Data_segs_out == 0 || c.Bytes_received != 100 || c.Last_data_sent > since {
+	if c.Bytes_sent != size || c.Bytes_acked < size || c.Data_segs_out == 0 || c.Bytes_received != 100 ||
+		c.Last_data_sent > since {
 		t.Errorf("client: %+v", c)
 	}
 	if s.Bytes_received != size || s.Bytes_sent != 100 || s.Data_segs_in == 0 || s.Last_data_recv > since {

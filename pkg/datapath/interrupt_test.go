@@ -101,7 +101,8 @@ func TestBlockingReceivesGoOnWithTheGuard(t *testing.T) {
 		}
 		signals, err := readUnderSignals(t, f, client)
 		if cfg.Blocking && err != nil || !cfg.Blocking && !errors.Is(err, unix.EAGAIN) {
-			t.Errorf("connection %d: after %d signals: %v; the guard blocking runs: %v", i+1, signals, err, cfg.Blocking)
+			t.Errorf("connection %d: after %d signals: %v; the guard blocking runs: %v", i+1, signals, err,
+				cfg.Blocking)
 		}
 		client.Close()
 		server.Close()

@@ -131,7 +131,8 @@ func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 		read <- err
 	})
 	stay := evictAll(t, d)
-	if stay[Stay(bpf.SockmapStaysSTAYS_CALL)] != 1 || stay[Stay(bpf.SockmapStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+	if stay[Stay(bpf.SockmapStaysSTAYS_CALL)] != 1 || stay[Stay(bpf.SockmapStaysSTAYS_PEER)] != 1 ||
+		len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the reader and its other end", stay)
 	}
 	want := pattern(make([]byte, 1000), 7)
@@ -202,9 +203,11 @@ func TestASocketOfAnOlderVersionNeverCommits(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := redirected(t, d, g)
-	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Habits &^= uint32(bpf.SockmapHabitHABIT_CAN_COMMIT) })
+	changeState(t, d, client,
+		func(s *bpf.SockmapSockState) { s.Habits &^= uint32(bpf.SockmapHabitHABIT_CAN_COMMIT) })
 	stay := evictAll(t, d)
-	if stay[Stay(bpf.SockmapStaysSTAYS_OLD)] != 1 || stay[Stay(bpf.SockmapStaysSTAYS_PEER)] != 1 || len(stay) != 2 {
+	if stay[Stay(bpf.SockmapStaysSTAYS_OLD)] != 1 || stay[Stay(bpf.SockmapStaysSTAYS_PEER)] != 1 ||
+		len(stay) != 2 {
 		t.Errorf("sockets stay: %v, want the older one and its other end", stay)
 	}
 	for i := range uint64(50) {
@@ -251,8 +254,8 @@ func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
 	}
 }
 
-// An edge-triggered reader that took a short read for the end hears of what came over TCP behind it, also where
-// its socket leaves before it acknowledges that.
+// An edge-triggered reader that took a short read for the end hears of what came over TCP behind it, also
+// where its socket leaves before it acknowledges that.
 func TestAReaderThatMissedAnEdgeHearsOfItWhenItLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

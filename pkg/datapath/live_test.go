@@ -61,7 +61,9 @@ func TestSwitchAndEpochHaveTheTimeOfTheirChange(t *testing.T) {
 		{"enable", func() error { return d.SetDisabled(false) }, disabledAt, true},
 		{"epoch", d.bumpEpoch, epochAt, true},
 		{"epoch, right after", d.bumpEpoch, epochAt, false},
-		{"epoch, two seconds after", func() error { return errors.Join(agedEpoch(d, 2*time.Second), d.bumpEpoch()) }, epochAt, true},
+		{"epoch, two seconds after", func() error {
+			return errors.Join(agedEpoch(d, 2*time.Second), d.bumpEpoch())
+		}, epochAt, true},
 		{"epoch, the switch", d.bumpEpoch, disabledAt, false},
 	} {
 		was := tt.at(rawConfigOf(t, d))

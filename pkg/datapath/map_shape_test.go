@@ -55,7 +55,8 @@ func TestShapesOfPinnedMapsAreThoseOfTheABI(t *testing.T) {
 	}
 	want := strings.Split(strings.TrimSpace(shapes), "\n")
 	if !slices.Equal(got, want) {
-		t.Errorf("the maps are\n%s\nand those of ABI %d\n%s", strings.Join(got, "\n"), ABI, strings.Join(want, "\n"))
+		t.Errorf("the maps are\n%s\nand those of ABI %d\n%s", strings.Join(got, "\n"), ABI,
+			strings.Join(want, "\n"))
 	}
 	if len(got) != len(pinned) {
 		t.Errorf("%d maps are pinned, %d of them are made by the programs", len(pinned), len(got))
@@ -68,7 +69,8 @@ func TestArraysHaveTheRoomOfTheABI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]uint32{bpf.SockmapMapEvents: 32, bpf.SockmapMapConfig: 1, bpf.SockmapMapTapDrops: 1, bpf.SockmapMapTapRing: 1} {
+	for name, want := range map[string]uint32{bpf.SockmapMapEvents: 32, bpf.SockmapMapConfig: 1,
+		bpf.SockmapMapTapDrops: 1, bpf.SockmapMapTapRing: 1} {
 		if got := spec.Maps[name].MaxEntries; got != want {
 			t.Errorf("%s has %d entries, that of ABI %d has %d", name, got, ABI, want)
 		}

@@ -192,7 +192,10 @@ func putFile(t testing.TB, path, value string) {
 func removeLater(t testing.TB, dir string) {
 	t.Cleanup(func() {
 		var err error
-		if !fixture.Within(fixture.Patience, func() bool { err = os.Remove(dir); return err == nil || os.IsNotExist(err) }) {
+		if !fixture.Within(fixture.Patience, func() bool {
+			err = os.Remove(dir)
+			return err == nil || os.IsNotExist(err)
+		}) {
 			t.Errorf("remove cgroup: %v", err)
 		}
 	})
@@ -238,7 +241,8 @@ func floodHere(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) *f
 	}
 	// The order of accepting is that of connecting: both queues of the listener are first in, first out.
 	for i, c := range f.readers {
-		if own, err := unix.Getsockname(f.senders[i].fd); err != nil || own.(*unix.SockaddrInet4).Port != c.RemoteAddr().(*net.TCPAddr).Port {
+		if own, err := unix.Getsockname(f.senders[i].fd); err != nil ||
+			own.(*unix.SockaddrInet4).Port != c.RemoteAddr().(*net.TCPAddr).Port {
 			t.Fatalf("connection %d is another one, %v", i, err)
 		}
 	}

@@ -52,7 +52,8 @@ const (
 func unifiedMemory(t *testing.T, nested bool) (m *memoryGroup, limited string) {
 	t.Helper()
 	mount := cgroupMount(t)
-	if b, err := os.ReadFile(mount + "/cgroup.controllers"); err != nil || !strings.Contains(string(b), "memory") {
+	if b, err := os.ReadFile(mount + "/cgroup.controllers"); err != nil ||
+		!strings.Contains(string(b), "memory") {
 		lacking(t, "cgroup v2 has no memory controller: %q, %v", b, err)
 	}
 	putFile(t, mount+"/cgroup.subtree_control", "+memory")

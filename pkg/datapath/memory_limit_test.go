@@ -36,7 +36,8 @@ func legacyGroup(t testing.TB, limit int) *memoryGroup {
 // A reader's cgroup that may have no more socket memory stops its senders as it does over TCP: they wait, and
 // no byte is lost. When there is memory again, what comes next is redirected again.
 func TestReaderAtItsMemoryLimitHoldsSendersBack(t *testing.T) {
-	limitCases(t, []int{100, 4 << 10, 64 << 10, 512 << 10}, func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
+	limitCases(t, []int{100, 4 << 10, 64 << 10, 512 << 10},
+		func(t *testing.T) *memoryGroup { return legacyGroup(t, limitedBytes) }, nil)
 }
 
 // limitCases are sizes of messages and both kinds of send, to readers of a group that place makes. check is
@@ -51,7 +52,9 @@ func limitCases(t *testing.T, sizes []int, place func(t *testing.T) *memoryGroup
 				f := newFlood(t, g, m, limitedFlows, waits)
 				defer f.close()
 				m.limitNow()
-				if err := f.all(func(s *rawSender, _ *net.TCPConn) error { return s.untilHeld(size, mostBytes) }); err != nil {
+				if err := f.all(func(s *rawSender, _ *net.TCPConn) error {
+					return s.untilHeld(size, mostBytes)
+				}); err != nil {
 					t.Fatal(err)
 				}
 				if check != nil {
@@ -132,7 +135,8 @@ func mixedCases(t *testing.T, place func(t *testing.T, limit int) *memoryGroup) 
 				redirected += flow.RedirectedMessages
 				tcp += flow.TCPMessages
 			}
-			t.Logf("%d sends, %d of them refused; %d redirected, %d over TCP; fallbacks for memory: %d", sends, refused, redirected, tcp, fellBack(t, d, ReasonMemory))
+			t.Logf("%d sends, %d of them refused; %d redirected, %d over TCP; fallbacks for memory: %d", sends,
+				refused, redirected, tcp, fellBack(t, d, ReasonMemory))
 			if redirected == 0 {
 				t.Error("nothing was redirected")
 			}

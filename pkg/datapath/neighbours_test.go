@@ -66,7 +66,8 @@ func pingPong(t testing.TB, client, server *net.TCPConn) {
 func wantAsMany(t testing.TB, with, without uint64) {
 	t.Helper()
 	if without < exchanges*9/10 {
-		t.Fatalf("the other program saw %d callbacks of %d exchanges without us: this test shows nothing", without, exchanges)
+		t.Fatalf("the other program saw %d callbacks of %d exchanges without us: this test shows nothing", without,
+			exchanges)
 	}
 	if with < without*9/10 {
 		t.Errorf("the other program saw %d RTT callbacks, %d without us", with, without)
@@ -77,24 +78,25 @@ func TestOthersGetTheirCallbacksOffTheNode(t *testing.T) {
 	d := load(t, defaults)
 	for _, placing := range placings {
 		for _, beside := range []bool{true, false} {
-			t.Run(placing.name+map[bool]string{true: ", set beside others'", false: ", set absolutely"}[beside], func(t *testing.T) {
-				seen := func(ours bool) uint64 {
-					parent, child := below(t)
-					f := foreignProgram(t, flagRTT, beside)
-					placing.attach(t, d, f, parent, child, ours)
-					if ours {
-						rearm(t, d, child)
+			t.Run(placing.name+map[bool]string{true: ", set beside others'", false: ", set absolutely"}[beside],
+				func(t *testing.T) {
+					seen := func(ours bool) uint64 {
+						parent, child := below(t)
+						f := foreignProgram(t, flagRTT, beside)
+						placing.attach(t, d, f, parent, child, ours)
+						if ours {
+							rearm(t, d, child)
+						}
+						outside := listen(t, "tcp4", "127.0.0.1:0")
+						var client *net.TCPConn
+						child.in(t, func() { client = dial(t, "tcp4", outside.Addr().String()) })
+						pingPong(t, client, accept(t, outside))
+						wantNoSockets(t, d)
+						return f.rtts(t)
 					}
-					outside := listen(t, "tcp4", "127.0.0.1:0")
-					var client *net.TCPConn
-					child.in(t, func() { client = dial(t, "tcp4", outside.Addr().String()) })
-					pingPong(t, client, accept(t, outside))
-					wantNoSockets(t, d)
-					return f.rtts(t)
-				}
-				without := seen(false)
-				wantAsMany(t, seen(true), without)
-			})
+					without := seen(false)
+					wantAsMany(t, seen(true), without)
+				})
 		}
 	}
 }
@@ -279,7 +281,9 @@ func TestOwnerOfASockhash(t *testing.T) {
 			t.Errorf("%q does not name %s", err, part)
 		}
 	}
-	if err := d.update(func(c *bpf.SockmapConfig) { c.Coexist = uint32(bpf.SockmapCoexistCOEXIST_SHARE) }); err != nil {
+	if err := d.update(func(c *bpf.SockmapConfig) {
+		c.Coexist = uint32(bpf.SockmapCoexistCOEXIST_SHARE)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Yields(child.dir); err != nil {
@@ -292,7 +296,8 @@ func TestProgramThatOursWouldDisplace(t *testing.T) {
 	parent, child := below(t)
 	d := load(t, defaults)
 	foreignProgram(t, 0, true).attachAlone(t, parent.dir)
-	if err := d.Yields(child.dir); !errors.Is(err, ErrNeighbour) || !strings.Contains(err.Error(), "BPF_F_ALLOW_OVERRIDE") {
+	if err := d.Yields(child.dir); !errors.Is(err, ErrNeighbour) ||
+		!strings.Contains(err.Error(), "BPF_F_ALLOW_OVERRIDE") {
 		t.Errorf("error %v, want an ErrNeighbour", err)
 	}
 }
@@ -354,7 +359,8 @@ func TestShareIsFirstComeFirstServed(t *testing.T) {
 		}
 		c, accelerated := flowOf(t, d, client)
 		if accelerated != oursFirst || (answer == 0) == oursFirst || accelerated && c.RedirectedBytes != 10<<10 {
-			t.Errorf("ours first %v: accelerated %v, the other's insert answered %d\n%+v", oursFirst, accelerated, answer, c)
+			t.Errorf("ours first %v: accelerated %v, the other's insert answered %d\n%+v", oursFirst, accelerated,
+				answer, c)
 		}
 		want := ResultJoined
 		if !oursFirst {

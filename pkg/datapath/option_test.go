@@ -57,7 +57,8 @@ func socketPairOf(t *testing.T, g *group, groups []uint32) (fds [2]int, err erro
 		done := make(chan struct{})
 		go func() {
 			runtime.LockOSThread() // and never unlocked
-			if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&groups[0])), 0); e != 0 {
+			if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)),
+				uintptr(unsafe.Pointer(&groups[0])), 0); e != 0 {
 				err = e
 			} else {
 				fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

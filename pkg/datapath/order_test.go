@@ -199,7 +199,8 @@ func TestReaderWithLowWaterMarkGetsTCP(t *testing.T) {
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	setLowWater(t, server, 100)
 	send(t, client, server, 1000, 1)
-	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 0 || f.Reason != Reason(bpf.SockmapReasonREASON_RCVLOWAT) {
+	if f, _ := flowOf(t, d, client); f.RedirectedBytes != 0 ||
+		f.Reason != Reason(bpf.SockmapReasonREASON_RCVLOWAT) {
 		t.Errorf("want TCP because of rcvlowat: %+v", f)
 	}
 }

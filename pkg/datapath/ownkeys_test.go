@@ -14,7 +14,8 @@ import (
 )
 
 // changeState changes what the socket c carries, as a program would.
-func changeState(t *testing.T, d *Datapath, c *net.TCPConn, change func(*bpf.SockmapSockState)) (state bpf.SockmapSockState) {
+func changeState(t *testing.T, d *Datapath, c *net.TCPConn,
+	change func(*bpf.SockmapSockState)) (state bpf.SockmapSockState) {
 	t.Helper()
 	states, err := d.mapOf(bpf.SockmapMapStates, unsafe.Sizeof(state))
 	if err != nil {
@@ -152,9 +153,11 @@ func TestTCPInfoNeverRunsBackwards(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		if now := tcpInfo(t, client); now.Bytes_sent < 5000 || now.Bytes_acked < 5000 || now.Bytes_received < 3000 ||
+		if now := tcpInfo(t, client); now.Bytes_sent < 5000 || now.Bytes_acked < 5000 ||
+			now.Bytes_received < 3000 ||
 			now.Data_segs_out < before.Data_segs_out {
-			t.Errorf("%s: %d bytes sent, %d acknowledged, %d received", when, now.Bytes_sent, now.Bytes_acked, now.Bytes_received)
+			t.Errorf("%s: %d bytes sent, %d acknowledged, %d received", when, now.Bytes_sent, now.Bytes_acked,
+				now.Bytes_received)
 		}
 	}
 	changeState(t, d, client, func(s *bpf.SockmapSockState) { s.Left = 1 })

@@ -19,7 +19,8 @@ func TestNarrowestPolicyPermitsWhatAllPermit(t *testing.T) {
 	}{
 		{"of the same", wide, Policy{Accelerate: true, Namespace: "shop"}},
 		{"who opts out wins", Policy{}, Policy{}},
-		{"pod is narrower than node", Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod}, Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod}},
+		{"pod is narrower than node", Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod},
+			Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod}},
 		{
 			"namespace is narrower than node", Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace},
 			Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace},
@@ -27,8 +28,10 @@ func TestNarrowestPolicyPermitsWhatAllPermit(t *testing.T) {
 		{"two namespaces are none", Policy{Accelerate: true, Namespace: "bank"}, Policy{Accelerate: true}},
 		{"a namespace and none is none", Policy{Accelerate: true}, Policy{Accelerate: true}},
 		{
-			"ports of one of them", Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{First: 80, Last: 80}}, Exclude: []PortRange{{First: 90, Last: 90}}},
-			Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{First: 80, Last: 80}}, Exclude: []PortRange{{First: 90, Last: 90}}},
+			"ports of one of them", Policy{Accelerate: true, Namespace: "shop",
+				Include: []PortRange{{First: 80, Last: 80}}, Exclude: []PortRange{{First: 90, Last: 90}}},
+			Policy{Accelerate: true, Namespace: "shop", Include: []PortRange{{First: 80, Last: 80}},
+				Exclude: []PortRange{{First: 90, Last: 90}}},
 		},
 	} {
 		for _, order := range [][]Policy{{wide, tt.with}, {tt.with, wide}, {wide, tt.with, wide}} {
@@ -64,7 +67,8 @@ func wantPorts(t *testing.T, p Policy, want map[uint16]bool) {
 	t.Helper()
 	for port := range 1 << 16 {
 		if got := permits(p, uint16(port)); got != want[uint16(port)] {
-			t.Fatalf("port %d is permitted: %v, want %v; include %v, exclude %v", port, got, !got, p.Include, p.Exclude)
+			t.Fatalf("port %d is permitted: %v, want %v; include %v, exclude %v", port, got, !got, p.Include,
+				p.Exclude)
 		}
 	}
 }
@@ -96,7 +100,9 @@ func TestNarrowestPortsAreThoseThatAllAllow(t *testing.T) {
 		want := map[uint16]bool{}
 		for port := range 1 << 16 {
 			all := !slices.ContainsFunc(policies, func(p Policy) bool { return !permits(p, uint16(port)) })
-			if all && !slices.ContainsFunc(left, func(r PortRange) bool { return uint16(port) >= r.First && uint16(port) <= r.Last }) {
+			if all && !slices.ContainsFunc(left, func(r PortRange) bool {
+				return uint16(port) >= r.First && uint16(port) <= r.Last
+			}) {
 				want[uint16(port)] = true
 			}
 		}
@@ -114,7 +120,8 @@ func TestPortsThatNeedTooManyRangesAreNarrower(t *testing.T) {
 	var even, odd []PortRange
 	for i := range uint16(MaxPortRanges) {
 		// Two excluded ports in each hundred, at different places: 33 ranges are left.
-		even, odd = append(even, PortRange{First: 100*i + 100, Last: 100*i + 100}), append(odd, PortRange{First: 100*i + 150, Last: 100*i + 150})
+		even, odd = append(even, PortRange{First: 100*i + 100, Last: 100*i + 100}),
+			append(odd, PortRange{First: 100*i + 150, Last: 100*i + 150})
 	}
 	p, left := Narrowest(Policy{Accelerate: true, Exclude: even}, Policy{Accelerate: true, Exclude: odd})
 	if want := []PortRange{{First: 1601, Last: 1649}}; !slices.Equal(left, want) {
@@ -123,7 +130,8 @@ func TestPortsThatNeedTooManyRangesAreNarrower(t *testing.T) {
 	if len(p.Include) != MaxPortRanges || len(p.Exclude) != MaxPortRanges {
 		t.Errorf("%d and %d ranges, want all that there are", len(p.Include), len(p.Exclude))
 	}
-	for port, want := range map[uint16]bool{1: true, 99: true, 100: false, 120: true, 150: false, 199: true, 1620: false, 1700: true, 65535: true} {
+	for port, want := range map[uint16]bool{1: true, 99: true, 100: false, 120: true, 150: false, 199: true,
+		1620: false, 1700: true, 65535: true} {
 		if got := permits(p, port); got != want {
 			t.Errorf("port %d is permitted: %v, want %v", port, got, want)
 		}
@@ -132,7 +140,8 @@ func TestPortsThatNeedTooManyRangesAreNarrower(t *testing.T) {
 
 func TestARecordKeepsItsPolicy(t *testing.T) {
 	d := load(t, defaults)
-	want := Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod, Include: []PortRange{{First: 80, Last: 81}}, Exclude: []PortRange{{First: 81, Last: 81}}}
+	want := Policy{Accelerate: true, Namespace: "shop", Peers: PeersPod,
+		Include: []PortRange{{First: 80, Last: 81}}, Exclude: []PortRange{{First: 81, Last: 81}}}
 	key := NewAttachmentKey("n", "c", "i")
 	if err := d.PutAttachment(key, Attachment{NetNSCookie: 7, Policy: &want}); err != nil {
 		t.Fatal(err)

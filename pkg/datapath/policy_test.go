@@ -88,7 +88,8 @@ func TestPortsDecide(t *testing.T) {
 		Include:    []PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8999}},
 		Exclude:    []PortRange{{First: 8500, Last: 8600}},
 	})[0]
-	for port, want := range map[int]bool{80: true, 81: false, 7999: false, 8000: true, 8499: true, 8500: false, 8600: false, 8999: true, 9000: false} {
+	for port, want := range map[int]bool{80: true, 81: false, 7999: false, 8000: true, 8499: true, 8500: false,
+		8600: false, 8999: true, 9000: false} {
 		if got := redirects(t, d, p, port); got != want {
 			t.Errorf("port %d redirects: %v, want %v", port, got, want)
 		}

@@ -24,14 +24,17 @@ func TestAProbeThatFailsSaysWhyMessagesWentByTCP(t *testing.T) {
 		defer attached.Close()
 		client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 		send(t, client, server, 100, 1)
-		rawConn(t, server).control(t, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2) })
+		rawConn(t, server).control(t, func(fd int) error {
+			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2)
+		})
 		send(t, client, server, 100, 2)
 		client.Close()
 		server.Close()
 		return 0, 0, errors.New("nothing is redirected")
 	}
 	_, err := Load(dir, s)
-	if err == nil || !strings.Contains(err.Error(), "nothing is redirected (messages of all probes over TCP: ") ||
+	if err == nil ||
+		!strings.Contains(err.Error(), "nothing is redirected (messages of all probes over TCP: ") ||
 		!strings.Contains(err.Error(), "rcvlowat 1") {
 		t.Errorf("%v", err)
 	}

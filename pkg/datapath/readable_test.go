@@ -24,7 +24,8 @@ func TestWhyAKernelLetsNoProgramRead(t *testing.T) {
 		{"nothing can be read", "", "", ""},
 	} {
 		root := t.TempDir()
-		for name, text := range map[string]string{"sys/kernel/security/lockdown": tt.lockdown, "proc/kallsyms": tt.symbols} {
+		for name, text := range map[string]string{"sys/kernel/security/lockdown": tt.lockdown,
+			"proc/kallsyms": tt.symbols} {
 			path := filepath.Join(root, name)
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				t.Fatal(err)
@@ -42,7 +43,8 @@ func TestWhyAKernelLetsNoProgramRead(t *testing.T) {
 		}
 		refused := errors.New("load program: invalid argument: program of this type cannot use helper bpf_probe_read_kernel#113")
 		err := explainRefusal(refused, root)
-		if (err != nil) != (tt.want != "") || err != nil && (!errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), wayOut)) {
+		if (err != nil) != (tt.want != "") || err != nil &&
+			(!errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), wayOut)) {
 			t.Errorf("%s: the load is explained by %v", tt.name, err)
 		}
 		if err := explainRefusal(errors.New("load program: invalid argument: R1 type=ctx"), root); err != nil {

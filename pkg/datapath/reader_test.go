@@ -160,7 +160,8 @@ func exchange(from, to int, size int) error {
 	}
 	got := make([]byte, size)
 	for n := 0; n < size; {
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(to), Events: unix.POLLIN}}, 5000); err != nil && err != unix.EINTR {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(to), Events: unix.POLLIN}}, 5000); err != nil &&
+			err != unix.EINTR {
 			return fmt.Errorf("poll: %w", err)
 		}
 		m, err := unix.Read(to, got[n:])
@@ -242,7 +243,8 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 		t.Errorf("%d ends in the sockhash, want 2", n)
 	}
 	var redirected uint64
-	if err := d.Flows(func(f Flow) bool { redirected += f.RedirectedBytes; return true }); err != nil || redirected < 1000 {
+	if err := d.Flows(func(f Flow) bool { redirected += f.RedirectedBytes; return true }); err != nil ||
+		redirected < 1000 {
 		t.Errorf("%d bytes redirected, %v", redirected, err)
 	}
 }

@@ -64,7 +64,8 @@ func TestMemoryIsWaitedForAndNotForEver(t *testing.T) {
 		t.Errorf("it waited %v, and the bound is %v", took, refillWait)
 	}
 	tries = 0
-	if err := waitForRefill(func() error { tries++; return fs.ErrExist }); tries != 1 || !errors.Is(err, fs.ErrExist) {
+	if err := waitForRefill(func() error { tries++; return fs.ErrExist }); tries != 1 ||
+		!errors.Is(err, fs.ErrExist) {
 		t.Errorf("another error: %d tries, %v", tries, err)
 	}
 }

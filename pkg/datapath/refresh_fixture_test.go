@@ -242,7 +242,8 @@ type acceptance struct {
 // openFrontend listens at both servers.
 func openFrontend(t *testing.T, r *routed, ip string, port int) *frontend {
 	t.Helper()
-	f := &frontend{net: r, address: fmt.Sprintf("%s:%d", ip, port), accepted: make(chan acceptance, connectionsMax)}
+	f := &frontend{net: r, address: fmt.Sprintf("%s:%d", ip, port),
+		accepted: make(chan acceptance, connectionsMax)}
 	for _, ns := range r.servers {
 		var l net.Listener
 		ns.do(func() { l = listen(t, "tcp4", fmt.Sprintf("0.0.0.0:%d", port)) })
@@ -275,7 +276,8 @@ func (f *frontend) connect(t *testing.T, class string, kind traffic, n int) (all
 			if err := errors.Join(client.SetKeepAlive(false), a.conn.SetKeepAlive(false)); err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, &talk{class: class, kind: kind, client: client, server: a.conn, net: f.net, serverNS: a.ns})
+			all = append(all, &talk{class: class, kind: kind, client: client, server: a.conn, net: f.net,
+				serverNS: a.ns})
 		case <-time.After(patience):
 			t.Fatalf("no server has accepted a connection to %s", f.address)
 		}

@@ -38,7 +38,9 @@ func TestIPVSKeepsBusyConnections(t *testing.T) {
 	needIPVS(t)
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
-	t.Run("with refresh", func(t *testing.T) { wantStateKept(t, d, g, []road{{"IPVS", serviceIP, balanced, 20}}) })
+	t.Run("with refresh", func(t *testing.T) {
+		wantStateKept(t, d, g, []road{{"IPVS", serviceIP, balanced, 20}})
+	})
 	t.Run("without", func(t *testing.T) { wantStateLost(t, d, g, []road{{"IPVS", serviceIP, balanced, 12}}) })
 }
 
@@ -81,14 +83,17 @@ func wantStateKept(t *testing.T, d *Datapath, g *group, roads []road) {
 	// One in two seconds, at least, where the reader is never seen to have caught up.
 	each := float64(j.refreshes) / float64(ways)
 	if least, most := 6.0, j.lasted.Seconds()+1; each < least || each > most {
-		t.Errorf("each direction sent %.1f messages over TCP for its state's sake, want %.0f to %.0f", each, least, most)
+		t.Errorf("each direction sent %.1f messages over TCP for its state's sake, want %.0f to %.0f", each, least,
+			most)
 	}
 }
 
 func wantStateLost(t *testing.T, d *Datapath, g *group, roads []road) {
 	t.Helper()
 	j := travel(t, d, g, 0, time.Duration(stateSeconds+2)*time.Second, roads)
-	if faulty, table := j.all.only(func(k *talk) bool { return isBusy(k) && !isAccelerated(k) }).faults(); faulty != 0 {
+	if faulty, table := j.all.only(func(k *talk) bool {
+		return isBusy(k) && !isAccelerated(k)
+	}).faults(); faulty != 0 {
 		t.Errorf("%d connections failed on plain TCP:\n%s", faulty, table)
 	}
 	for _, r := range roads {
@@ -97,7 +102,8 @@ func wantStateLost(t *testing.T, d *Datapath, g *group, roads []road) {
 				return k.class == r.name && isBusy(k) && k.closes == closes
 			})
 			if faulty, table := some.faults(); faulty < len(some)/4 {
-				t.Errorf("%d of %d failed, so few that the tests with refresh show nothing:\n%s", faulty, len(some), table)
+				t.Errorf("%d of %d failed, so few that the tests with refresh show nothing:\n%s", faulty, len(some),
+					table)
 			}
 		}
 	}

@@ -109,7 +109,8 @@ func restOf(t *testing.T, client, server *net.TCPConn, size int, filled func(cli
 	t.Helper()
 	taken := fill(t, client, size, 64<<20)
 	filled(client)
-	fixture.Elapse(2*time.Second, "several retransmission timeouts of the sender, 200 ms and twice as much each time")
+	fixture.Elapse(2*time.Second,
+		"several retransmission timeouts of the sender, 200 ms and twice as much each time")
 	r.sentAgain = tcpInfo(t, client).Total_retrans
 	begin := time.Now()
 	receive(t, server, taken)

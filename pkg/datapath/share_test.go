@@ -50,8 +50,14 @@ var ends = []struct {
 	name string
 	end  func(t *testing.T, client, server *net.TCPConn)
 }{
-	{"close, the client first", func(t *testing.T, client, server *net.TCPConn) { client.Close(); server.Close() }},
-	{"close, the server first", func(t *testing.T, client, server *net.TCPConn) { server.Close(); client.Close() }},
+	{"close, the client first", func(t *testing.T, client, server *net.TCPConn) {
+		client.Close()
+		server.Close()
+	}},
+	{"close, the server first", func(t *testing.T, client, server *net.TCPConn) {
+		server.Close()
+		client.Close()
+	}},
 	{"close with bytes unread", func(t *testing.T, client, server *net.TCPConn) {
 		if _, err := client.Write(make([]byte, 1000)); err != nil {
 			t.Fatal(err)
@@ -260,7 +266,8 @@ func TestRefusedFastOpensLeaveNothingBehind(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			err = unix.Sendto(fd, []byte("x"), unix.MSG_FASTOPEN, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}})
+			err = unix.Sendto(fd, []byte("x"), unix.MSG_FASTOPEN,
+				&unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}})
 			if errors.Is(err, unix.ECONNREFUSED) {
 				refused++
 			}

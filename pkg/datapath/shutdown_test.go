@@ -29,7 +29,9 @@ func TestAReaderThatHasShutDownReceivingIsLeftToTCP(t *testing.T) {
 				send(t, server, client, 100, 2)
 				rawConn(t, server).control(t, func(fd int) error { return unix.Shutdown(fd, how) })
 				if how == unix.SHUT_RDWR {
-					eventually(t, "the FIN is there", func() bool { return tcpInfo(t, client).State == unix.BPF_TCP_CLOSE_WAIT })
+					eventually(t, "the FIN is there", func() bool {
+						return tcpInfo(t, client).State == unix.BPF_TCP_CLOSE_WAIT
+					})
 				}
 				for range 5 {
 					rawConn(t, client).control(t, func(fd int) error {
@@ -54,7 +56,8 @@ func TestAReaderThatHasShutDownReceivingIsLeftToTCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			if sums := all[unregistered]; sums.RedirectedBytes != 200 || sums.Fallbacks[ReasonShutdown] != 1 {
-				t.Errorf("%d bytes redirected, want 200; back to TCP: %v, want once because of shutdown", sums.RedirectedBytes, sums.Fallbacks)
+				t.Errorf("%d bytes redirected, want 200; back to TCP: %v, want once because of shutdown",
+					sums.RedirectedBytes, sums.Fallbacks)
 			}
 		})
 	}

@@ -29,29 +29,34 @@ var helperSince = map[asm.BuiltinFunc]release{
 	asm.FnProbeWriteUser: {4, 8}, asm.FnSetsockopt: {4, 13}, asm.FnGetsockopt: {4, 15},
 	asm.FnSockOpsCbFlagsSet: {4, 16}, asm.FnMsgPullData: {4, 17}, asm.FnSockHashUpdate: {4, 18},
 	asm.FnMsgRedirectHash: {4, 18}, asm.FnSkStorageGet: {5, 11}, asm.FnSkStorageDelete: {5, 11},
-	asm.FnSendSignal: {5, 3}, asm.FnJiffies64: {5, 6}, asm.FnProbeReadUser: {5, 8}, asm.FnProbeReadKernel: {5, 8},
-	asm.FnSeqWrite: {5, 7}, asm.FnRingbufReserve: {5, 8}, asm.FnRingbufSubmit: {5, 8},
+	asm.FnSendSignal: {5, 3}, asm.FnJiffies64: {5, 6}, asm.FnProbeReadUser: {5, 8},
+	asm.FnProbeReadKernel: {5, 8},
+	asm.FnSeqWrite:        {5, 7}, asm.FnRingbufReserve: {5, 8}, asm.FnRingbufSubmit: {5, 8},
 	asm.FnRingbufDiscard: {5, 8}, asm.FnRingbufQuery: {5, 8}, asm.FnSkcToTcpSock: {5, 9},
-	asm.FnGetCurrentTaskBtf: {5, 11}, asm.FnSockFromFile: {5, 11}, asm.FnKtimeGetCoarseNs: {5, 11}, asm.FnGetNetnsCookie: {5, 15},
-	asm.FnTaskPtRegs: {5, 15}, asm.FnFindVma: {5, 17}, asm.FnLoop: {5, 17}, asm.FnSetRetval: {5, 18},
+	asm.FnGetCurrentTaskBtf: {5, 11}, asm.FnSockFromFile: {5, 11}, asm.FnKtimeGetCoarseNs: {5, 11},
+	asm.FnGetNetnsCookie: {5, 15},
+	asm.FnTaskPtRegs:     {5, 15}, asm.FnFindVma: {5, 17}, asm.FnLoop: {5, 17}, asm.FnSetRetval: {5, 18},
 }
 
 // needs are the oldest lines that have all helpers of each program. docs/KERNELS.md says what follows. A
 // program of which no line is said must do with those that every kernel in use has.
 var needs = map[string]release{
-	bpf.SockmapProgSockOps: {5, 15}, bpf.SockmapProgSockOpsAny: {5, 15}, bpf.SockmapProgVerdict: {5, 11}, bpf.SockmapProgRearm: {5, 11},
-	bpf.ListProgListTcp: {5, 11}, bpf.ListProgListFlows: {5, 9}, bpf.EvictProgEvictTcp: {5, 15},
+	bpf.SockmapProgSockOps: {5, 15}, bpf.SockmapProgSockOpsAny: {5, 15}, bpf.SockmapProgVerdict: {5, 11},
+	bpf.SockmapProgRearm: {5, 11},
+	bpf.ListProgListTcp:  {5, 11}, bpf.ListProgListFlows: {5, 9}, bpf.EvictProgEvictTcp: {5, 15},
 	bpf.GuardProgRefuseOption: {5, 18}, bpf.GuardProgCorrectAnswer: {5, 11},
 	bpf.GuardProgAnswerSend: {5, 17}, bpf.GuardProgAnswerReceive: {5, 9}, bpf.GuardProgObserveSend: {5, 11},
 	bpf.GuardProgObserveReceive: {5, 11}, bpf.GuardProgRefuseMapping: {5, 9},
-	bpf.GuardProgReceive: {5, 11}, bpf.GuardProgSend: {5, 17}, bpf.GuardProgRefuseSpliceLsm: {5, 15}, bpf.GuardProgCorrectInq: {5, 17},
+	bpf.GuardProgReceive: {5, 11}, bpf.GuardProgSend: {5, 17}, bpf.GuardProgRefuseSpliceLsm: {5, 15},
+	bpf.GuardProgCorrectInq:   {5, 17},
 	bpf.GuardProgRefuseSplice: {5, 11}, bpf.GuardProgRefuseSpliceFile: {5, 15},
 	bpf.GuardProgEnterRingSplice: {5, 8}, bpf.GuardProgLeaveRingSplice: {5, 8},
 }
 
 // The helpers decide which kernels take a program: another helper also needs a change of the documents.
 func TestEachProgramNeedsTheKernelThatIsSaid(t *testing.T) {
-	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadSockmap, bpf.LoadList, bpf.LoadEvict, bpf.LoadGuard} {
+	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadSockmap, bpf.LoadList, bpf.LoadEvict,
+		bpf.LoadGuard} {
 		spec, err := load()
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,8 @@ func TestLRUMapsHaveRoomForWhatEachCPUHoards(t *testing.T) {
 		cpus   int
 		want   uint32
 	}{
-		{1, 1, 256}, {1000, 2, 1000}, {512, 2, 512}, {1000, 64, 16384}, {65536, 128, 65536}, {65536, 512, 131072}, {4 << 20, 8192, 4 << 20},
+		{1, 1, 256}, {1000, 2, 1000}, {512, 2, 512}, {1000, 64, 16384}, {65536, 128, 65536}, {65536, 512, 131072},
+		{4 << 20, 8192, 4 << 20},
 	} {
 		if got := lruEntries(tt.wanted, tt.cpus); got != tt.want {
 			t.Errorf("%d wanted on %d CPUs: got %d entries, want %d", tt.wanted, tt.cpus, got, tt.want)

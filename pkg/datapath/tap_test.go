@@ -68,7 +68,8 @@ func tapped(t *testing.T, tap *Tap, quiet time.Duration) (streams map[EndKey][]b
 			t.Fatal(err)
 		}
 		if next := c.Sender.Own + 1 + uint32(len(streams[c.Sender])); c.Seq+c.Offset != next {
-			t.Fatalf("chunk at %d of a message of %d bytes has number %d, want %d", c.Offset, c.MessageBytes, c.Seq+c.Offset, next)
+			t.Fatalf("chunk at %d of a message of %d bytes has number %d, want %d", c.Offset, c.MessageBytes,
+				c.Seq+c.Offset, next)
 		}
 		streams[c.Sender] = append(streams[c.Sender], c.Data...)
 		c.Data = nil
@@ -109,7 +110,8 @@ func TestATapSeesEveryByteOfMessagesOfAllSizes(t *testing.T) {
 					t.Errorf("%s: %d bytes were sent, and other %d were seen", f.Role, len(want[i]), len(streams[f.Key]))
 				}
 				if uint64(len(streams[f.Key])) != f.RedirectedBytes+f.TCPBytes {
-					t.Errorf("%s: %d bytes seen, the flow counts %d and %d", f.Role, len(streams[f.Key]), f.RedirectedBytes, f.TCPBytes)
+					t.Errorf("%s: %d bytes seen, the flow counts %d and %d", f.Role, len(streams[f.Key]), f.RedirectedBytes,
+						f.TCPBytes)
 				}
 			}
 			for _, c := range chunks {
@@ -194,7 +196,8 @@ func TestATapKeepsToItsFilter(t *testing.T) {
 		if (err == nil) != tt.want {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if err == nil && (len(c.Data) != 100 || c.MessageBytes != 5000 || c.Redirected == tt.tcp || c.NetNSCookie != cookie ||
+		if err == nil && (len(c.Data) != 100 || c.MessageBytes != 5000 || c.Redirected == tt.tcp ||
+			c.NetNSCookie != cookie ||
 			c.PeerNetNSCookie != cookie || c.Role != RoleActive) {
 			t.Errorf("%s: %d bytes of %+v", tt.name, len(c.Data), c)
 		}

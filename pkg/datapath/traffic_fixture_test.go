@@ -82,7 +82,8 @@ func dialFrom(t testing.TB, from, to string) *net.TCPConn {
 		t.Error(err)
 		return nil
 	}
-	c, err := (&net.Dialer{LocalAddr: local, Timeout: 5 * time.Second}).DialContext(context.Background(), "tcp4", to)
+	c, err := (&net.Dialer{LocalAddr: local, Timeout: 5 * time.Second}).DialContext(context.Background(), "tcp4",
+		to)
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -170,7 +171,8 @@ func (r rawSocket) control(t testing.TB, f func(fd int) error) {
 
 func disconnect(fd int) error {
 	addr := unix.RawSockaddr{Family: unix.AF_UNSPEC}
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&addr)), unsafe.Sizeof(addr))
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&addr)),
+		unsafe.Sizeof(addr))
 	if errno != 0 {
 		return fmt.Errorf("disconnect: %w", errno)
 	}

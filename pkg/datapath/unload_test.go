@@ -39,7 +39,8 @@ var damages = []struct {
 	{"the config map has no pin", func(t *testing.T, d *Datapath) { removePins(t, d, bpf.SockmapMapConfig) }},
 	{"a config map of another size", func(t *testing.T, d *Datapath) {
 		removePins(t, d, bpf.SockmapMapConfig)
-		newPinned(t, d.layout, bpf.SockmapMapConfig, &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1})
+		newPinned(t, d.layout, bpf.SockmapMapConfig, &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16,
+			MaxEntries: 1})
 	}},
 	{"only sock_ops is left", func(t *testing.T, d *Datapath) {
 		removePins(t, d, bpf.SockmapMapConfig, bpf.SockmapProgVerdict, bpf.SockmapMapSockets, bpf.SockmapProgRearm)
@@ -224,7 +225,8 @@ func TestDamagedStateNamesTheWayOut(t *testing.T) {
 				fresh.Close()
 			}
 			var state *StateError
-			if !errors.As(err, &state) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "sockmapctl unload --force") ||
+			if !errors.As(err, &state) || !errors.Is(err, fs.ErrNotExist) ||
+				!strings.Contains(err.Error(), "sockmapctl unload --force") ||
 				!strings.Contains(err.Error(), name+" is missing") {
 				t.Errorf("open: %v", err)
 			}
@@ -261,11 +263,13 @@ func TestUnloadedMeanwhileIsNotLoaded(t *testing.T) {
 
 func TestADirectoryOfSomebodyElseIsLeftAlone(t *testing.T) {
 	dir := newStateDir(t)
-	newPinned(t, layout{dir, "."}, "cilium_calls", &ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	newPinned(t, layout{dir, "."}, "cilium_calls", &ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4,
+		MaxEntries: 1})
 	mkdir(t, filepath.Join(dir, "devices"))
 	for _, force := range []bool{false, true} {
 		err := Unload(dir, force)
-		if !errors.Is(err, ErrForeignState) || !strings.Contains(err.Error(), "bpffsPath") || strings.Contains(err.Error(), "--force") {
+		if !errors.Is(err, ErrForeignState) || !strings.Contains(err.Error(), "bpffsPath") ||
+			strings.Contains(err.Error(), "--force") {
 			t.Errorf("force %v: %v", force, err)
 		}
 	}
@@ -357,7 +361,8 @@ func TestMarksOutliveAnUnloadOnRequest(t *testing.T) {
 	if at, ok := UnloadedOnRequest(dir); !ok || time.Since(at) > time.Minute || StaysDisabled(dir) {
 		t.Errorf("marked %v at %v, disabled %v", ok, at, StaysDisabled(dir))
 	}
-	if _, err := Open(dir); !errors.Is(err, ErrNotLoaded) || !strings.Contains(err.Error(), "unloaded with sockmapctl unload") {
+	if _, err := Open(dir); !errors.Is(err, ErrNotLoaded) ||
+		!strings.Contains(err.Error(), "unloaded with sockmapctl unload") {
 		t.Errorf("open: %v", err)
 	}
 	if cfg := loaded(); cfg.Disabled {

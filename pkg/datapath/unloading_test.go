@@ -152,7 +152,8 @@ func TestAPersonDecidesAfterAnInterruptedUnload(t *testing.T) {
 					t.Fatal(err)
 				}
 				if is := disabled(t, d); is != tt.want || d.Unloading() {
-					t.Errorf("interrupted before step %d: disabled %v, unloading %v, want %v", step, is, d.Unloading(), tt.want)
+					t.Errorf("interrupted before step %d: disabled %v, unloading %v, want %v", step, is, d.Unloading(),
+						tt.want)
 				}
 				if _, err := UnloadOnRequest(d.Dir(), false); err != nil {
 					t.Fatal(err)
@@ -180,7 +181,8 @@ func TestResumeKeepsWhatAPersonHasDisabled(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, unloaded := UnloadedOnRequest(d.Dir()); !disabled(t, d) || unloaded || StaysDisabled(d.Dir()) {
-			t.Errorf("interrupted before step %d: disabled %v, marked %v, %v", step, disabled(t, d), unloaded, StaysDisabled(d.Dir()))
+			t.Errorf("interrupted before step %d: disabled %v, marked %v, %v", step, disabled(t, d), unloaded,
+				StaysDisabled(d.Dir()))
 		}
 	}
 	t.Errorf("an unload has more than %d steps", mostSteps)

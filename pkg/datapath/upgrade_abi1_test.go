@@ -31,7 +31,8 @@ func pinABI1(t *testing.T, dir string) {
 	old := layout{dir, stateName(1)}
 	mkdir(t, old.state())
 	mkdir(t, old.links())
-	newPinned(t, old, bpf.SockmapMapSockets, &ebpf.MapSpec{Type: ebpf.SockHash, KeySize: 8, ValueSize: 8, MaxEntries: 2048})
+	newPinned(t, old, bpf.SockmapMapSockets, &ebpf.MapSpec{Type: ebpf.SockHash, KeySize: 8, ValueSize: 8,
+		MaxEntries: 2048})
 	var m *ebpf.Map
 	for lines := bufio.NewScanner(strings.NewReader(abi1)); lines.Scan(); {
 		line := lines.Text()
@@ -41,7 +42,8 @@ func pinABI1(t *testing.T, dir string) {
 		if shape, ok := strings.CutPrefix(line, "map "); ok {
 			var name string
 			spec := ebpf.MapSpec{}
-			if _, err := fmt.Sscan(shape, &name, &spec.Type, &spec.KeySize, &spec.ValueSize, &spec.MaxEntries, &spec.Flags); err != nil {
+			if _, err := fmt.Sscan(shape, &name, &spec.Type, &spec.KeySize, &spec.ValueSize, &spec.MaxEntries,
+				&spec.Flags); err != nil {
 				t.Fatalf("%q: %v", line, err)
 			}
 			m = newPinned(t, old, name, &spec)
@@ -99,13 +101,16 @@ func TestStateOfABI1IsTakenOver(t *testing.T) {
 		}
 	}()
 	cfg, err := d.Config()
-	want := Live{MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 77, NATRefreshSeconds: 60, Coexist: CoexistYield, Helpers: HelpersAvoid}
-	if err != nil || cfg.Live() != want || cfg.MaxSockets != 2048 || !cfg.Disabled || cfg.Epoch != 1 || cfg.Version != "new" {
+	want := Live{MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 77, NATRefreshSeconds: 60, Coexist: CoexistYield,
+		Helpers: HelpersAvoid}
+	if err != nil || cfg.Live() != want || cfg.MaxSockets != 2048 || !cfg.Disabled || cfg.Epoch != 1 ||
+		cfg.Version != "new" {
 		t.Errorf("config %+v, %v", cfg, err)
 	}
 	ep, ok, err := d.Endpoint(cookieABI1)
 	if err != nil || !ok || !ep.Accelerate || ep.Peers != PeersNamespace ||
-		!slices.Equal(ep.Include, []PortRange{{First: 8000, Last: 8999}}) || !slices.Equal(ep.Exclude, []PortRange{{First: 8443, Last: 8444}}) {
+		!slices.Equal(ep.Include, []PortRange{{First: 8000, Last: 8999}}) ||
+		!slices.Equal(ep.Exclude, []PortRange{{First: 8443, Last: 8444}}) {
 		t.Errorf("endpoint %+v, %v, %v", ep, ok, err)
 	}
 	if same, err := (Policy{Namespace: "shop"}).encode(cookieABI1); err != nil || same.Group != ep.Group {
@@ -113,12 +118,14 @@ func TestStateOfABI1IsTakenOver(t *testing.T) {
 	}
 	totals, err := d.Totals()
 	if sums := totals[cookieABI1]; err != nil || sums.RedirectedBytes != 20480 || sums.RedirectedMessages != 2 ||
-		sums.Flows[RoleActive][ResultJoined] != 1 || sums.Flows[RolePassive][ResultJoined] != 1 || sums.BacklogHigh != 10240 {
+		sums.Flows[RoleActive][ResultJoined] != 1 || sums.Flows[RolePassive][ResultJoined] != 1 ||
+		sums.BacklogHigh != 10240 {
 		t.Errorf("totals %+v, %v", sums, err)
 	}
 	records, err := d.Attachments()
 	record := records[NewAttachmentKey("net", "one", "eth0")]
-	if err != nil || record.ContainerID != "one" || record.NetNSCookie != cookieABI1 || record.CgroupID != 4711 ||
+	if err != nil || record.ContainerID != "one" || record.NetNSCookie != cookieABI1 ||
+		record.CgroupID != 4711 ||
 		record.PodNamespace != "shop" || record.PodName != "till" || record.Declined != "because" {
 		t.Errorf("record %+v, %v", record, err)
 	}
@@ -156,7 +163,8 @@ func TestSumsOfABI1KeepTheirResults(t *testing.T) {
 	}
 	sums := decodeSums(&now)
 	if sums.Flows[RoleActive][ResultJoined] != 1 || sums.Flows[RoleActive][ResultShort] != 13 ||
-		sums.Flows[RolePassive][ResultJoined] != 101 || sums.Flows[RolePassive][ResultShort] != 113 || sums.Flows[RolePassive][ResultShare] != 0 {
+		sums.Flows[RolePassive][ResultJoined] != 101 || sums.Flows[RolePassive][ResultShort] != 113 ||
+		sums.Flows[RolePassive][ResultShare] != 0 {
 		t.Errorf("results %v", sums.Flows)
 	}
 	if sums.Fallbacks[ReasonContended] != 1019 || sums.Fallbacks[ReasonRefresh] != 0 || sums.BacklogHigh != 99 {
@@ -165,7 +173,8 @@ func TestSumsOfABI1KeepTheirResults(t *testing.T) {
 }
 
 func TestWhatIsNotOfABI1IsRefused(t *testing.T) {
-	for _, pin := range []string{bpf.SockmapMapConfig, bpf.SockmapMapTotals, bpf.SockmapMapEndpoints, bpf.SockmapMapAttachments, bpf.SockmapMapAvoid} {
+	for _, pin := range []string{bpf.SockmapMapConfig, bpf.SockmapMapTotals, bpf.SockmapMapEndpoints,
+		bpf.SockmapMapAttachments, bpf.SockmapMapAvoid} {
 		if _, _, err := fromABI1(pin, nil, make([]byte, 7)); err == nil {
 			t.Errorf("%s: seven bytes were converted", pin)
 		}

@@ -37,7 +37,8 @@ func makeOld(t testing.TB, d *Datapath) layout {
 		t.Fatal(err)
 	}
 	wide, err := ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.Hash, KeySize: 32, ValueSize: uint32(unsafe.Sizeof(bpf.SockmapAttachment{})) + 8, MaxEntries: 16384, Flags: 1,
+		Type: ebpf.Hash, KeySize: 32, ValueSize: uint32(unsafe.Sizeof(bpf.SockmapAttachment{})) + 8,
+		MaxEntries: 16384, Flags: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +52,8 @@ func makeOld(t testing.TB, d *Datapath) layout {
 	}
 	old := layout{d.layout.dir, stateName(0)}
 	pin := d.layout.pin(bpf.SockmapMapAttachments)
-	if err := errors.Join(os.Remove(pin), wide.Pin(pin), os.Rename(d.layout.state(), old.state()), d.Close()); err != nil {
+	if err := errors.Join(os.Remove(pin), wide.Pin(pin), os.Rename(d.layout.state(), old.state()),
+		d.Close()); err != nil {
 		t.Fatal(err)
 	}
 	old.dir = d.Dir()
@@ -152,8 +154,10 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 	loaded := load(t, bounded(2048, 1<<20, 77))
 	dir, g, byHand := loaded.Dir(), newGroup(t), newGroup(t)
 	key := NewAttachmentKey("net", "one", "eth0")
-	record := Attachment{Network: strings.Repeat("n", 300), ContainerID: "one", IfName: "eth0", NetNSCookie: 7, CgroupID: g.id}
-	policy := Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace, Exclude: []PortRange{{First: 22, Last: 22}}}
+	record := Attachment{Network: strings.Repeat("n", 300), ContainerID: "one", IfName: "eth0", NetNSCookie: 7,
+		CgroupID: g.id}
+	policy := Policy{Accelerate: true, Namespace: "shop", Peers: PeersNamespace,
+		Exclude: []PortRange{{First: 22, Last: 22}}}
 	for _, err := range []error{
 		loaded.PutAttachment(key, record), loaded.SetEndpoint(7, policy), loaded.SetDisabled(true),
 	} {
@@ -194,7 +198,8 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 
 	d := mustReplace(t, dir)
 	cfg, err := d.Config()
-	if err != nil || cfg.MaxSockets != 2048 || cfg.MaxBacklogBytes != 1<<20 || cfg.MaxBacklogMessages != 77 || !cfg.Disabled ||
+	if err != nil || cfg.MaxSockets != 2048 || cfg.MaxBacklogBytes != 1<<20 || cfg.MaxBacklogMessages != 77 ||
+		!cfg.Disabled ||
 		cfg.Version != "new" {
 		t.Errorf("config %+v, %v", cfg, err)
 	}
@@ -212,7 +217,8 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 	}
 	links, err := d.Links()
 	slices.SortFunc(links, func(a, b Link) int { return strings.Compare(a.String(), b.String()) })
-	if want := []Link{{LinkKey{g.id, false}, true}, {LinkKey{byHand.id, true}, true}}; err != nil || !slices.Equal(links, want) {
+	if want := []Link{{LinkKey{g.id, false}, true}, {LinkKey{byHand.id, true}, true}}; err != nil ||
+		!slices.Equal(links, want) {
 		t.Errorf("links %v, %v, want %v", links, err, want)
 	}
 }
@@ -268,7 +274,8 @@ func TestStateOfAnABIWithoutConversionIsRefused(t *testing.T) {
 	loaded := load(t, defaults)
 	makeOld(t, loaded)
 	delete(Conversions, 0)
-	if _, err := Open(loaded.Dir()); !errors.Is(err, ErrForeignState) || !strings.Contains(err.Error(), "unload --force") ||
+	if _, err := Open(loaded.Dir()); !errors.Is(err, ErrForeignState) ||
+		!strings.Contains(err.Error(), "unload --force") ||
 		strings.Contains(err.Error(), "upgrade") {
 		t.Errorf("open: %v", err)
 	}
@@ -276,7 +283,8 @@ func TestStateOfAnABIWithoutConversionIsRefused(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 	Conversions[0] = fromABI0
-	if _, err := Open(loaded.Dir()); !errors.Is(err, ErrForeignState) || !strings.Contains(err.Error(), "sockmapctl upgrade") {
+	if _, err := Open(loaded.Dir()); !errors.Is(err, ErrForeignState) ||
+		!strings.Contains(err.Error(), "sockmapctl upgrade") {
 		t.Errorf("open: %v", err)
 	}
 	if err := Unload(loaded.Dir(), true); err != nil {

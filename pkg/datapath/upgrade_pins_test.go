@@ -62,10 +62,12 @@ func TestExchangedPinsAreThoseOfTheNewAndWhatIsKept(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := namesIn(t, to), []string{"both", "fresh", "guard-off", "kept", "links", "other"}; !slices.Equal(got, want) {
+	if got, want := namesIn(t, to), []string{"both", "fresh", "guard-off", "kept", "links",
+		"other"}; !slices.Equal(got, want) {
 		t.Errorf("pins %q, want %q", got, want)
 	}
-	if got := append(namesIn(t, from), namesIn(t, filepath.Join(to, "links"))...); !slices.Equal(got, []string{"links", "one"}) {
+	if got := append(namesIn(t, from), namesIn(t, filepath.Join(to, "links"))...); !slices.Equal(got,
+		[]string{"links", "one"}) {
 		t.Errorf("subdirectories were touched: %q", got)
 	}
 	m, err := ebpf.LoadPinnedMap(filepath.Join(to, "both"), nil)
@@ -141,7 +143,8 @@ func TestExchangedLinkKeepsItsPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := exchangeProgram(d.layout.link(key), verdict); err == nil || !strings.Contains(err.Error(), key.String()) {
+	if err := exchangeProgram(d.layout.link(key), verdict); err == nil ||
+		!strings.Contains(err.Error(), key.String()) {
 		t.Errorf("%v, want an error that names the link", err)
 	}
 	if now := programOf(t, d.layout.link(key)); now != id {

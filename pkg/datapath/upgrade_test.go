@@ -141,11 +141,15 @@ func TestAbortedUpgradeWorksAndConverges(t *testing.T) {
 	{
 		d, g := loadVariant(t, newStateDir(t), "old", sameButForATag), newGroup(t)
 		g.attach(t, d)
-		if _, err := d.Upgrade(upgradeTo(t, "new", func(s string) error { steps = append(steps, s); return nil })); err != nil {
+		if _, err := d.Upgrade(upgradeTo(t, "new", func(s string) error {
+			steps = append(steps, s)
+			return nil
+		})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want := []string{"mark", "guards", "programs", "verdict", "link", "version", "finish"}; !slices.Equal(steps, want) {
+	if want := []string{"mark", "guards", "programs", "verdict", "link", "version",
+		"finish"}; !slices.Equal(steps, want) {
 		t.Fatalf("the steps are %q, want %q", steps, want)
 	}
 	abort := errors.New("aborted by the test")
@@ -311,7 +315,8 @@ func TestGuardsThatAreLostAreFound(t *testing.T) {
 	if err := compareGuards(states(""), building); err != nil {
 		t.Errorf("none ran: %v", err)
 	}
-	if err := compareGuards(states(GuardSplice), building); !errors.Is(err, ErrGuardLost) || !strings.Contains(err.Error(), "splice: refused") {
+	if err := compareGuards(states(GuardSplice), building); !errors.Is(err, ErrGuardLost) ||
+		!strings.Contains(err.Error(), "splice: refused") {
 		t.Errorf("%v, want an ErrGuardLost with the reason", err)
 	}
 }

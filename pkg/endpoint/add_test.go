@@ -169,7 +169,8 @@ func TestTheLastAddDecidesWhatCanChange(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
 	want := datapath.Live{
-		MaxBacklogBytes: 8192, MaxBacklogMessages: 8, NATRefreshSeconds: 1, Coexist: datapath.CoexistShare, Helpers: datapath.HelpersIgnore,
+		MaxBacklogBytes: 8192, MaxBacklogMessages: 8, NATRefreshSeconds: 1, Coexist: datapath.CoexistShare,
+		Helpers: datapath.HelpersIgnore,
 	}
 	n.Settings.MaxBacklogBytes, n.Settings.MaxBacklogMessages, n.Settings.MaxSockets = 8192, 8, 2048
 	n.Settings.NATRefreshSeconds, n.Settings.Coexist, n.Settings.Helpers = 1, want.Coexist, want.Helpers

@@ -32,7 +32,8 @@ func TestAddsDoNotWaitForTheProbesOfAnUpgrade(t *testing.T) {
 	}{
 		"other programs": {UpgradePrograms, func(t *testing.T, n *Node) { markOther(t, n) }, doUpgrade, nil},
 		"other probes":   {UpgradeProbes, func(*testing.T, *Node) {}, doUpgrade, nil},
-		"other maps":     {UpgradeMaps, func(t *testing.T, n *Node) { makeOld(t, n) }, doUpgrade, datapath.ErrForeignState},
+		"other maps": {UpgradeMaps, func(t *testing.T, n *Node) { makeOld(t, n) }, doUpgrade,
+			datapath.ErrForeignState},
 		"probe again": {UpgradeProbes, func(*testing.T, *Node) {}, func(t *testing.T, n *Node) error {
 			_, _, err := n.ProbeAgain(t.Context())
 			return err

@@ -25,7 +25,8 @@ func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()
 		ins = append(ins, asm.LoadMapPtr(asm.R1, m.FD()))
 	}
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "somebodys", Type: ebpf.SockOps, License: "GPL", Instructions: append(ins, asm.Mov.Imm(asm.R0, 1), asm.Return()),
+		Name: "somebodys", Type: ebpf.SockOps, License: "GPL",
+		Instructions: append(ins, asm.Mov.Imm(asm.R0, 1), asm.Return()),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +37,8 @@ func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps})
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p,
+		Attach: ebpf.AttachCGroupSockOps})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +52,8 @@ func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()
 
 func theirSockhash(t testing.TB) *ebpf.Map {
 	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8, MaxEntries: 8})
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,
+		MaxEntries: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +104,8 @@ func TestAddComesBehindAProgramAbove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(found) != 1 || found[0].CgroupPath != parent.path || found[0].Links != 1 || !found[0].After || found[0].Last {
+	if len(found) != 1 || found[0].CgroupPath != parent.path || found[0].Links != 1 || !found[0].After ||
+		found[0].Last {
 		t.Errorf("neighbours are %+v", found)
 	}
 	mustDel(t, n, sb)
@@ -161,7 +165,8 @@ func expectTakesPart(t testing.TB, n *Node, sb Sandbox, want bool) {
 	t.Helper()
 	r, ok, err := opened(t, n).Endpoint(cookieOf(t, sb.NetNSPath))
 	if err != nil || !ok || r.Foreign == want {
-		t.Errorf("registered %v, error %v, foreign %v; want it to take new connections: %v", ok, err, r.Foreign, want)
+		t.Errorf("registered %v, error %v, foreign %v; want it to take new connections: %v", ok, err, r.Foreign,
+			want)
 	}
 }
 
@@ -171,7 +176,8 @@ func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 	detach := foreignProgram(t, parent.path, theirSockhash(t))
 	sb := container(t, "c1")
 	_, err := n.Add(t.Context(), sb, in(pod))
-	if !errors.Is(err, datapath.ErrNeighbour) || !strings.Contains(err.Error(), "their_socks") || !strings.Contains(err.Error(), "coexist") {
+	if !errors.Is(err, datapath.ErrNeighbour) || !strings.Contains(err.Error(), "their_socks") ||
+		!strings.Contains(err.Error(), "coexist") {
 		t.Errorf("error %v, want an ErrNeighbour that names the map and the key", err)
 	}
 	if s := stateOf(t, n); len(s.Links) != 0 || len(s.Records) != 0 {
@@ -199,7 +205,8 @@ func TestShareAcceleratesBesideAnOwner(t *testing.T) {
 	expectOnly(t, n, "with coexist share", pod, sb)
 	// The configuration may change: running containers keep what they have.
 	n.Settings.Coexist = datapath.CoexistYield
-	if _, err := n.Add(t.Context(), container(t, "c2"), in(newGroupBelow(t, parent.path))); !errors.Is(err, datapath.ErrNeighbour) {
+	if _, err := n.Add(t.Context(), container(t, "c2"), in(newGroupBelow(t, parent.path))); !errors.Is(err,
+		datapath.ErrNeighbour) {
 		t.Errorf("error %v, want an ErrNeighbour", err)
 	}
 	expectOnly(t, n, "with coexist yield again", pod, sb)

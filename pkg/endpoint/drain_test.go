@@ -21,7 +21,8 @@ import (
 func connected(t *testing.T, g group) (client, server *net.TCPConn) {
 	t.Helper()
 	move := func(path string) {
-		if err := os.WriteFile(filepath.Join(path, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(path, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())),
+			0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,7 +70,10 @@ func waiting(t *testing.T, n *Node) bool {
 	}
 	defer d.Close()
 	var found bool
-	if err := d.Flows(func(f datapath.Flow) bool { found = found || f.Mode.String() == "redirect"; return true }); err != nil {
+	if err := d.Flows(func(f datapath.Flow) bool {
+		found = found || f.Mode.String() == "redirect"
+		return true
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return found

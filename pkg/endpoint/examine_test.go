@@ -20,7 +20,8 @@ import (
 // latter.
 func traces(t *testing.T) []string {
 	t.Helper()
-	groups, err := filepath.Glob(filepath.Join(cgroupMount(t).Path, fmt.Sprintf("sockmap-probe-%d-*", os.Getpid())))
+	groups, err := filepath.Glob(filepath.Join(cgroupMount(t).Path,
+		fmt.Sprintf("sockmap-probe-%d-*", os.Getpid())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,8 @@ func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
 	cfg := configOf(t, n)
 	present, guarded := found.Findings.Sets()
 	if cfg.Hazards != uint32(present) || cfg.Guarded != uint32(guarded) {
-		t.Errorf("found %v, guarded %v; the load found %v, %v", present, guarded, hazard.Set(cfg.Hazards), hazard.Set(cfg.Guarded))
+		t.Errorf("found %v, guarded %v; the load found %v, %v", present, guarded, hazard.Set(cfg.Hazards),
+			hazard.Set(cfg.Guarded))
 	}
 	guards, err := opened(t, n).GuardStates()
 	if err != nil {
@@ -65,7 +67,8 @@ func TestExaminationThatIsInterruptedLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := traces(t)
-	for _, after := range []time.Duration{0, 50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond} {
+	for _, after := range []time.Duration{0, 50 * time.Millisecond, 100 * time.Millisecond,
+		150 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		_, err := Examine(ctx, defaults)
 		cancel()

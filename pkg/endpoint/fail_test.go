@@ -132,7 +132,8 @@ func sockOps(t testing.TB) *ebpf.Program {
 func fillCgroup(t *testing.T, g group) {
 	t.Helper()
 	for range 64 {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: g.path, Attach: ebpf.AttachCGroupSockOps, Program: sockOps(t)})
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: g.path, Attach: ebpf.AttachCGroupSockOps,
+			Program: sockOps(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +202,8 @@ func obstacles() []obstacle {
 		{
 			"state of a newer version",
 			func(t *testing.T, n *Node, g group) Want { mkdir(t, n.Dir, stateName(datapath.ABI+1)); return in(g) },
-			datapath.ErrForeignState, []string{strconv.Quote(stateName(datapath.ABI + 1)), strconv.Quote(stateName(datapath.ABI)), "sockmapctl unload --force"},
+			datapath.ErrForeignState, []string{strconv.Quote(stateName(datapath.ABI + 1)),
+				strconv.Quote(stateName(datapath.ABI)), "sockmapctl unload --force"},
 		},
 		{
 			"a foreign map in our place",
@@ -311,7 +313,8 @@ func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
 		_, err := n.Add(context.Background(), sb, in(g))
 		added <- err
 	}()
-	fixture.Wait(t, "the ADD has opened the directory, for its lock", func() bool { return fixture.OpenTwice(n.Dir) })
+	fixture.Wait(t, "the ADD has opened the directory, for its lock",
+		func() bool { return fixture.OpenTwice(n.Dir) })
 	if err := datapath.Unload(n.Dir, false); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var defaults = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024, Version: "test"}
+var defaults = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024,
+	Version: "test"}
 
 // newNode returns a node whose state is on a bpffs of the test. Nothing is loaded.
 func newNode(t testing.TB) *Node {

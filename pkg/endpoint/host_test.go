@@ -26,7 +26,8 @@ func TestWhatAReapCosts(t *testing.T) {
 		for i := range many {
 			attachment.ContainerID, attachment.NetNSCookie = fmt.Sprint("other-", i), 1<<40+uint64(i)
 			attachment.Policy = &datapath.Policy{Accelerate: true}
-			if err := d.PutAttachment(datapath.NewAttachmentKey(attachment.Network, attachment.ContainerID, attachment.IfName), attachment); err != nil {
+			if err := d.PutAttachment(datapath.NewAttachmentKey(attachment.Network, attachment.ContainerID,
+				attachment.IfName), attachment); err != nil {
 				t.Fatal(err)
 			}
 			if err := d.SetEndpoint(attachment.NetNSCookie, datapath.Policy{Accelerate: true}); err != nil {

@@ -143,7 +143,8 @@ func TestKillsAtRandomMoments(t *testing.T) {
 	random := fixture.Rand(t)
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	start := time.Now()
-	if out, err := (call{Verb: "add", Dir: n.Dir, Sandbox: sb, Want: in(g)}).command(t).CombinedOutput(); err != nil {
+	if out, err := (call{Verb: "add", Dir: n.Dir, Sandbox: sb,
+		Want: in(g)}).command(t).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
 	whole := time.Since(start)
@@ -158,7 +159,8 @@ func TestKillsAtRandomMoments(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			fixture.Elapse(time.Duration(random.Int64N(int64(whole))), "a random moment of the call, at which it is killed")
+			fixture.Elapse(time.Duration(random.Int64N(int64(whole))),
+				"a random moment of the call, at which it is killed")
 			cmd.Process.Kill()
 			cmd.Wait()
 			mustAdd(t, n, sb, in(g))

@@ -95,7 +95,9 @@ func TestANetNSIsDeadThoughItsNumberIsUsedAgain(t *testing.T) {
 // If the path of the network namespace says nothing, the container's cgroup is checked.
 func TestADeclinedContainerIsJudgedFromAnotherMountNamespace(t *testing.T) {
 	for what, attachment := range map[string]func(*Node, Sandbox) error{
-		"declined":  func(n *Node, sb Sandbox) error { return n.Decline(t.Context(), sb, errors.New("for the test")) },
+		"declined": func(n *Node, sb Sandbox) error {
+			return n.Decline(t.Context(), sb, errors.New("for the test"))
+		},
 		"opted out": func(n *Node, sb Sandbox) error { return n.OptOut(t.Context(), sb, "for the test") },
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -50,7 +50,8 @@ func TestALoadThatFailsIsNotRepeatedForEachContainer(t *testing.T) {
 	}
 	wg.Wait()
 	if f.asked.Load() != 1 || failed.Load() != 5 {
-		t.Errorf("loaded %d times, %d of 6 got the error of an earlier failure; want 1 and 5", f.asked.Load(), failed.Load())
+		t.Errorf("loaded %d times, %d of 6 got the error of an earlier failure; want 1 and 5", f.asked.Load(),
+			failed.Load())
 	}
 	hold(t, n.Dir) // a call that only returns the recorded failure does not need it
 	_, err := n.Add(t.Context(), container(t, "late"), in(g))
@@ -101,7 +102,8 @@ func TestWhoTriesAFailedLoadAgain(t *testing.T) {
 			n, f := failed(t, broken)
 			c.change(t, n)
 			_, err := n.LoadUnlessUnloaded(t.Context())
-			if asked := f.asked.Load() == 2; asked != c.again || asked != errors.Is(err, broken) || asked == errors.Is(err, ErrLoadFailed) {
+			if asked := f.asked.Load() == 2; asked != c.again || asked != errors.Is(err, broken) ||
+				asked == errors.Is(err, ErrLoadFailed) {
 				t.Errorf("loaded %d times, %v", f.asked.Load(), err)
 			}
 		})

@@ -143,7 +143,8 @@ func TestRecordsAndLinksTellWhatIsThere(t *testing.T) {
 		t.Fatalf("records: %v, %v", attachments, err)
 	}
 	r := attachments[0]
-	if !r.Accelerated() || r.CgroupPath != g.path || r.Dead != "" || r.PodNamespace != "default" || r.PodName != "web-0" {
+	if !r.Accelerated() || r.CgroupPath != g.path || r.Dead != "" || r.PodNamespace != "default" ||
+		r.PodName != "web-0" {
 		t.Errorf("record of the living one: %+v", r)
 	}
 	if r := attachments[1]; r.Accelerated() || r.LinkAlive || r.CgroupPath != "" || r.Dead == "" {

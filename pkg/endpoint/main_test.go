@@ -54,16 +54,17 @@ func TestMain(m *testing.M) {
 
 func (c call) run() error {
 	datapath.Conversions[0] = fromABI0
-	n := &Node{Dir: c.Dir, Root: c.Root, Settings: versioned(cmp.Or(c.Version, defaults.Version)), Step: func(step string) error {
-		if step == c.Kill {
-			if c.Skip == 0 {
-				unix.Kill(os.Getpid(), unix.SIGKILL)
-				select {}
+	n := &Node{Dir: c.Dir, Root: c.Root, Settings: versioned(cmp.Or(c.Version, defaults.Version)),
+		Step: func(step string) error {
+			if step == c.Kill {
+				if c.Skip == 0 {
+					unix.Kill(os.Getpid(), unix.SIGKILL)
+					select {}
+				}
+				c.Skip--
 			}
-			c.Skip--
-		}
-		return nil
-	}}
+			return nil
+		}}
 	var err error
 	switch c.Verb {
 	case "add":

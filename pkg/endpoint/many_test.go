@@ -87,7 +87,8 @@ func TestNoCallOfAContainerLooksAtAllEndpoints(t *testing.T) {
 		few, most uint64
 	}{{"an ADD", few.add, most.add}, {"a CHECK", few.check, most.check}, {"a DEL", few.del, most.del}} {
 		if c.most > c.few+c.few/5 {
-			t.Errorf("%s makes %d allocations beside %d endpoints, and %d beside %d", c.verb, c.few, some, c.most, many)
+			t.Errorf("%s makes %d allocations beside %d endpoints, and %d beside %d", c.verb, c.few, some, c.most,
+				many)
 		}
 	}
 }

@@ -12,8 +12,10 @@ import (
 var (
 	strict = datapath.Policy{Accelerate: true, Namespace: "shop", Peers: datapath.PeersPod}
 	wide   = datapath.Policy{Accelerate: true, Namespace: "shop"}
-	web    = datapath.Policy{Accelerate: true, Namespace: "shop", Include: []datapath.PortRange{{First: 80, Last: 90}}}
-	no85   = datapath.Policy{Accelerate: true, Namespace: "shop", Exclude: []datapath.PortRange{{First: 85, Last: 85}}}
+	web    = datapath.Policy{Accelerate: true, Namespace: "shop",
+		Include: []datapath.PortRange{{First: 80, Last: 90}}}
+	no85 = datapath.Policy{Accelerate: true, Namespace: "shop",
+		Exclude: []datapath.PortRange{{First: 85, Last: 85}}}
 )
 
 // also returns the same container in another network.

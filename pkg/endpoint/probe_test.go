@@ -112,7 +112,8 @@ func TestProbeAgain(t *testing.T) {
 		t.Errorf("of what is not loaded: %q, %q, %v", was, now, err)
 	}
 	n.Settings.Probe, n.Settings.Version = finding("fin"), "other"
-	if was, now, err := n.ProbeAgain(t.Context()); was.String() != "splice, fin" || now.String() != "fin" || err != nil {
+	if was, now, err := n.ProbeAgain(t.Context()); was.String() != "splice, fin" || now.String() != "fin" ||
+		err != nil {
 		t.Errorf("%q, %q, %v", was, now, err)
 	}
 	expectProbed(t, n, "fin", "one")
@@ -120,7 +121,9 @@ func TestProbeAgain(t *testing.T) {
 		t.Errorf("version %q is loaded: the programs are still those of test", version)
 	}
 	broken := errors.New("broken")
-	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) { return 0, 0, broken }
+	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
+		return 0, 0, broken
+	}
 	if _, _, err := n.ProbeAgain(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("%v, want the probe's error", err)
 	}

@@ -45,7 +45,9 @@ func TestReadyIsWhatAddSays(t *testing.T) {
 		{"both are accepted", find("splice", "eagain"), []string{"eagain", "splice"}, decline.None},
 		{"all are accepted", find("splice"), []string{"all"}, decline.None},
 		{"a load fails", func(_ *testing.T, n *Node) {
-			n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) { return 0, 0, broken }
+			n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
+				return 0, 0, broken
+			}
 		}, nil, decline.Load},
 		{"the lock is held", func(t *testing.T, n *Node) {
 			load(t, n)
@@ -56,7 +58,8 @@ func TestReadyIsWhatAddSays(t *testing.T) {
 			t.Cleanup(func() { locked.Unlock() })
 			n.LockTimeout = 20 * time.Millisecond
 		}, nil, decline.Busy},
-		{"other state", func(t *testing.T, n *Node) { mkdir(t, n.Dir, stateName(datapath.ABI+1)) }, nil, decline.ForeignState},
+		{"other state", func(t *testing.T, n *Node) { mkdir(t, n.Dir, stateName(datapath.ABI+1)) }, nil,
+			decline.ForeignState},
 		{"switched off", func(t *testing.T, n *Node) {
 			load(t, n)
 			if _, err := n.SetDisabled(t.Context(), true); err != nil {

@@ -36,7 +36,8 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 	}
 	t.Run("with its key: all that is not listed, of this network only", func(t *testing.T) {
 		n, g, kept, _, foreign := setUp(t)
-		removed, err := n.GC(t.Context(), "net", &[]ValidAttachment{{kept.ContainerID, kept.IfName}, {"unheard-of", "eth0"}})
+		removed, err := n.GC(t.Context(), "net", &[]ValidAttachment{{kept.ContainerID, kept.IfName},
+			{"unheard-of", "eth0"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +90,8 @@ func TestGCRemovesWhatTheRuntimeDoesNotKnow(t *testing.T) {
 		expectOnly(t, n, "after GC", g, kept, lost, foreign)
 	})
 	t.Run("on a node that is not loaded", func(t *testing.T) {
-		if removed, err := newNode(t).GC(t.Context(), "net", &[]ValidAttachment{}); len(removed) != 0 || err != nil {
+		if removed, err := newNode(t).GC(t.Context(), "net", &[]ValidAttachment{}); len(removed) != 0 ||
+			err != nil {
 			t.Errorf("got %v, %v; want nothing", removed, err)
 		}
 	})
@@ -109,8 +111,11 @@ func TestReapRemovesOnlyWhatIsProvablyDead(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, true},
-		{"its netns file is gone", func(t *testing.T, _ *Node, sb Sandbox, _ group) { removeNetNS(t, sb.NetNSPath) }, true},
-		{"its netns is unmounted", func(t *testing.T, _ *Node, sb Sandbox, _ group) { unmountNetNS(sb.NetNSPath) }, true},
+		{"its netns file is gone", func(t *testing.T, _ *Node, sb Sandbox, _ group) {
+			removeNetNS(t, sb.NetNSPath)
+		}, true},
+		{"its netns is unmounted", func(t *testing.T, _ *Node, sb Sandbox, _ group) { unmountNetNS(sb.NetNSPath) },
+			true},
 		{"another netns stands there", func(t *testing.T, _ *Node, sb Sandbox, _ group) {
 			other := newNetNS(t) // before the first one goes, or it could get its inode number
 			unmountNetNS(sb.NetNSPath)
@@ -125,10 +130,11 @@ func TestReapRemovesOnlyWhatIsProvablyDead(t *testing.T) {
 			n.Mount = func() (cgroup.Mount, error) { return cgroup.Mount{}, cgroup.ErrNoCgroup2 }
 			removeGroup(t, g.path)
 		}, false},
-		{"its path was recorded in another mount namespace and is missing here", func(t *testing.T, n *Node, sb Sandbox, _ group) {
-			edit(t, n, sb, func(a *datapath.Attachment) { a.MountNS++ })
-			removeNetNS(t, sb.NetNSPath)
-		}, false},
+		{"its path was recorded in another mount namespace and is missing here",
+			func(t *testing.T, n *Node, sb Sandbox, _ group) {
+				edit(t, n, sb, func(a *datapath.Attachment) { a.MountNS++ })
+				removeNetNS(t, sb.NetNSPath)
+			}, false},
 		{"its path did not fit its field", func(t *testing.T, n *Node, sb Sandbox, _ group) {
 			edit(t, n, sb, func(a *datapath.Attachment) { a.NetNSPath = "/" + string(make([]byte, 300)) })
 			removeNetNS(t, sb.NetNSPath)

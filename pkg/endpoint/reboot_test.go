@@ -72,7 +72,8 @@ func TestCallsOfProcessesWithOtherClocks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd.Path, cmd.Args = unshare, []string{unshare, "--time", "--boottime", "1000000", "--monotonic", "1000000", "--fork", self}
+		cmd.Path, cmd.Args = unshare, []string{unshare, "--time", "--boottime", "1000000", "--monotonic", "1000000",
+			"--fork", self}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s in another time: %v %s", c.Verb, err, out)
 		}

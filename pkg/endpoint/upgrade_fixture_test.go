@@ -77,7 +77,8 @@ func makeOld(t testing.TB, n *Node) {
 	pin := filepath.Join(state, "attachments")
 	attachments := pinned(t, pin)
 	wide, err := ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.Hash, KeySize: 32, ValueSize: attachments.ValueSize() + 8, MaxEntries: attachments.MaxEntries(), Flags: 1,
+		Type: ebpf.Hash, KeySize: 32, ValueSize: attachments.ValueSize() + 8, MaxEntries: attachments.MaxEntries(),
+		Flags: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +90,8 @@ func makeOld(t testing.TB, n *Node) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Remove(pin), wide.Pin(pin), os.Rename(state, filepath.Join(n.Dir, "v0"))); err != nil {
+	if err := errors.Join(os.Remove(pin), wide.Pin(pin),
+		os.Rename(state, filepath.Join(n.Dir, "v0"))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,16 +13,19 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// programSteps are those of an upgrade within one ABI on a node with two links, each with how many of its name came before.
+// programSteps are those of an upgrade within one ABI on a node with two links, each with how many of its
+// name came before.
 var programSteps = []call{
-	{Kill: "mark"}, {Kill: "guards"}, {Kill: "programs"}, {Kill: "verdict"}, {Kill: "link"}, {Kill: "link", Skip: 1},
+	{Kill: "mark"}, {Kill: "guards"}, {Kill: "programs"}, {Kill: "verdict"}, {Kill: "link"},
+	{Kill: "link", Skip: 1},
 	{Kill: "version"}, {Kill: "finish"},
 }
 
-// mapSteps are those of an upgrade from another ABI on such a node. Records and links are carried over twice, see
-// datapath.Settle.
+// mapSteps are those of an upgrade from another ABI on such a node. Records and links are carried over twice,
+// see datapath.Settle.
 var mapSteps = []call{
-	{Kill: "build"}, {Kill: "carry attachments"}, {Kill: "carry totals"}, {Kill: "carry endpoints"}, {Kill: "carry avoid"},
+	{Kill: "build"}, {Kill: "carry attachments"}, {Kill: "carry totals"}, {Kill: "carry endpoints"},
+	{Kill: "carry avoid"},
 	{Kill: "carry link"}, {Kill: "carry link", Skip: 1}, {Kill: "publish"},
 	{Kill: "carry attachments", Skip: 1}, {Kill: "carry totals", Skip: 1}, {Kill: "carry endpoints", Skip: 1},
 	{Kill: "carry avoid", Skip: 1}, {Kill: "carry link", Skip: 2}, {Kill: "carry link", Skip: 3},
@@ -40,7 +43,8 @@ func killsOf(calls []call) (steps []string) {
 func TestUpgradesTakeTheDocumentedSteps(t *testing.T) {
 	n, _ := nodeWithTwo(t)
 	n.Settings = versioned("v2")
-	if got := steps(t, n, func() { mustUpgrade(t, n, UpgradePrograms) }); !slices.Equal(got, killsOf(programSteps)) {
+	if got := steps(t, n, func() { mustUpgrade(t, n, UpgradePrograms) }); !slices.Equal(got,
+		killsOf(programSteps)) {
 		t.Errorf("other programs: %q, want %q", got, killsOf(programSteps))
 	}
 	makeOld(t, n)
@@ -106,8 +110,8 @@ func TestTheOldVersionEndsAKilledUpgradeAsItsOwn(t *testing.T) {
 	both.expect(t, n, "after going back")
 }
 
-// afterReplace is what comes first after the kill of an upgrade from another ABI, one after the other for its steps. Calls
-// other than an upgrade fail, and say so, unless the new state is published already.
+// afterReplace is what comes first after the kill of an upgrade from another ABI, one after the other for its
+// steps. Calls other than an upgrade fail, and say so, unless the new state is published already.
 var afterReplace = []struct {
 	what string
 	call func(*testing.T, *Node, *two) error
@@ -201,7 +205,8 @@ func TestUpgradesKilledAtRandomMoments(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		fixture.Elapse(time.Duration(random.Int64N(int64(whole))), "a random moment of the call, at which it is killed")
+		fixture.Elapse(time.Duration(random.Int64N(int64(whole))),
+			"a random moment of the call, at which it is killed")
 		cmd.Process.Kill()
 		cmd.Wait()
 		n.Settings = versioned(fmt.Sprint("round ", i))

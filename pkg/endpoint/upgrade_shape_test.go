@@ -32,9 +32,12 @@ func TestAPlanRefusesWhatTheUpgradeWould(t *testing.T) {
 		spec ebpf.MapSpec
 		want string
 	}{
-		"size":  {"totals", ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 8, ValueSize: 408, MaxEntries: 1024, Flags: 1}, "values of 408 bytes"},
-		"type":  {"history", ebpf.MapSpec{Type: ebpf.Hash, KeySize: 32, ValueSize: 16, MaxEntries: 1024}, "a Hash with"},
-		"flags": {"calls", ebpf.MapSpec{Type: ebpf.Hash, KeySize: 12, ValueSize: 128, MaxEntries: 1024}, "flags 0x0"},
+		"size": {"totals", ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 8, ValueSize: 408, MaxEntries: 1024,
+			Flags: 1}, "values of 408 bytes"},
+		"type": {"history", ebpf.MapSpec{Type: ebpf.Hash, KeySize: 32, ValueSize: 16, MaxEntries: 1024},
+			"a Hash with"},
+		"flags": {"calls", ebpf.MapSpec{Type: ebpf.Hash, KeySize: 12, ValueSize: 128, MaxEntries: 1024},
+			"flags 0x0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := loadOther(t, "v1.2.0")
@@ -47,7 +50,8 @@ func TestAPlanRefusesWhatTheUpgradeWould(t *testing.T) {
 			_, err := n.Upgrade(t.Context())
 			_, forceErr := n.ForceUpgrade(t.Context())
 			for call, err := range map[string]error{"plan": planErr, "upgrade": err, "force": forceErr} {
-				if !errors.Is(err, datapath.ErrForeignState) || !strings.Contains(err.Error(), c.pin) || !strings.Contains(err.Error(), c.want) {
+				if !errors.Is(err, datapath.ErrForeignState) || !strings.Contains(err.Error(), c.pin) ||
+					!strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s: %v, want an ErrForeignState with %q", call, err, c.want)
 				}
 			}

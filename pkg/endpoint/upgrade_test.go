@@ -71,7 +71,8 @@ func TestADowngradeIsRefusedUnlessForced(t *testing.T) {
 	_, err := n.Upgrade(t.Context())
 	for call, err := range map[string]error{"plan": planErr, "upgrade": err} {
 		var downgrade *DowngradeError
-		if !errors.Is(err, ErrDowngrade) || !errors.As(err, &downgrade) || downgrade.Loaded != "v1.10.0" || downgrade.Own != "v1.9.0" {
+		if !errors.Is(err, ErrDowngrade) || !errors.As(err, &downgrade) || downgrade.Loaded != "v1.10.0" ||
+			downgrade.Own != "v1.9.0" {
 			t.Errorf("%s: %v, want an ErrDowngrade", call, err)
 			continue
 		}
@@ -100,7 +101,8 @@ func TestUpgradeOfNothing(t *testing.T) {
 		t.Errorf("empty directory: %v, want ErrNotLoaded", err)
 	}
 	mkdir(t, n.Dir, stateName(datapath.ABI+1))
-	if _, err := n.Upgrade(t.Context()); !errors.Is(err, datapath.ErrForeignState) || !strings.Contains(err.Error(), "newer version") {
+	if _, err := n.Upgrade(t.Context()); !errors.Is(err, datapath.ErrForeignState) ||
+		!strings.Contains(err.Error(), "newer version") {
 		t.Errorf("newer ABI: %v, want ErrForeignState", err)
 	}
 }
@@ -180,7 +182,9 @@ func TestUpgradeProbesTheNewProgramsPrivately(t *testing.T) {
 
 	markOther(t, n)
 	broken := errors.New("the probe failed")
-	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) { return 0, 0, broken }
+	n.Settings.Probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
+		return 0, 0, broken
+	}
 	if _, err := n.Upgrade(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("%v, want the probe's error", err)
 	}
@@ -221,7 +225,8 @@ func TestManyUpgradesAtOnceAreOne(t *testing.T) {
 	another := container(t, "two")
 	wg.Go(func() { mustAdd(t, n, another, in(g)) })
 	wg.Wait()
-	slices.SortFunc(done[:], func(a, b bool) int { return map[bool]int{true: -1}[a] - map[bool]int{true: -1}[b] })
+	slices.SortFunc(done[:],
+		func(a, b bool) int { return map[bool]int{true: -1}[a] - map[bool]int{true: -1}[b] })
 	if done != [count]bool{true} {
 		t.Errorf("upgraded: %v, want one of them", done)
 	}

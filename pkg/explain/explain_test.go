@@ -78,7 +78,8 @@ func verdictOf(e *Explanation, stage Stage, name string) Verdict {
 
 // unasked are the reasons that cannot be found with liveFacts: no guard runs, and natRefreshSeconds is 0.
 var unasked = []datapath.Reason{
-	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard, datapath.ReasonSplice, datapath.ReasonLearning,
+	datapath.ReasonOOB, datapath.ReasonWaitall, datapath.ReasonBlocking, datapath.ReasonDiscard,
+	datapath.ReasonSplice, datapath.ReasonLearning,
 	datapath.ReasonRefresh,
 }
 
@@ -139,8 +140,10 @@ func TestADeletedEndPermitsNothing(t *testing.T) {
 		peer, decisive bool
 		detail         string
 	}{
-		{name: "the sender's", known: true, gone: true, decisive: true, detail: "shop/web-0 took part and was deleted"},
-		{name: "the receiver's", known: true, gone: true, peer: true, decisive: true, detail: "shop/db-0 took part and was deleted"},
+		{name: "the sender's", known: true, gone: true, decisive: true,
+			detail: "shop/web-0 took part and was deleted"},
+		{name: "the receiver's", known: true, gone: true, peer: true, decisive: true,
+			detail: "shop/db-0 took part and was deleted"},
 		{name: "attached with sockmapctl attach", gone: true},
 		{name: "registered", known: true},
 	} {
@@ -158,7 +161,8 @@ func TestADeletedEndPermitsNothing(t *testing.T) {
 			t.Errorf("%s: next: %q", tt.name, e.Next)
 		}
 		f.Flow.Mode, f.Flow.Reason = datapath.ModeTCP, datapath.ReasonPolicy
-		if d := Explain(f).Decider(); d == nil || d.Name != "policy" || !strings.Contains(d.Detail, tt.detail) || d.Change == "" {
+		if d := Explain(f).Decider(); d == nil || d.Name != "policy" || !strings.Contains(d.Detail, tt.detail) ||
+			d.Change == "" {
 			t.Errorf("%s: decided by %+v, want %q", tt.name, d, tt.detail)
 		}
 	}
@@ -186,67 +190,80 @@ func TestWhatIsNotAskedIsToldSo(t *testing.T) {
 	}
 }
 
+// conditions are changes of the example's facts, and the condition that decides by each.
+var conditions = []struct {
+	name    string
+	change  func(f *Facts)
+	decider string // empty: none
+	detail  string
+}{
+	{"all is in place", func(f *Facts) {}, "", ""},
+	{"not loaded", func(f *Facts) { f.Problem = "sockmap is not loaded" }, "loaded", "not loaded"},
+	{"switched off", func(f *Facts) { f.Config.Disabled = true }, "switch", "sockmapctl disable"},
+	{"hazards", func(f *Facts) {
+		f.Severe, f.Receiver.Registered, f.Receiver.Declined = []string{"splice"}, nil, "in whatever words"
+		f.Receiver.Why = decline.Hazards
+	}, "hazards", "shop/db-0"},
+	{"accepted hazards", func(f *Facts) { f.Severe = []string{"splice"} }, "", ""},
+	{"opted out", func(f *Facts) {
+		f.Receiver.Registered.Accelerate, f.Receiver.Declined = false, "annotation sockmap-cni/accelerate is false"
+	}, "registered", "annotation"},
+	{"never added", func(f *Facts) { f.Sender.Registered, f.Sender.Linked = nil, Decided }, "registered",
+		"never called"},
+	{"link gone", func(f *Facts) { f.Sender.Linked, f.Sender.Link = Decided, "the link is gone" }, "link",
+		"the link is gone"},
+	{"sockhash full", func(f *Facts) { f.Sockets = 100 }, "map-full", "100 sockets of 100"},
+	{"peers pod", func(f *Facts) { f.Receiver.Registered.Peers = datapath.PeersPod }, "denied",
+		`"peers": "pod"`},
+	{"peers pod within one", func(f *Facts) {
+		f.Receiver.Registered.Peers, f.Receiver.NetNS = datapath.PeersPod, 1
+	}, "", ""},
+	{"peers namespace", func(f *Facts) {
+		f.Sender.Registered.Peers, f.Receiver.Registered.Group = datapath.PeersNamespace, 8
+	}, "denied", `"peers": "namespace"`},
+	{"peers namespace of one", func(f *Facts) { f.Sender.Registered.Peers = datapath.PeersNamespace }, "", ""},
+	{"switched off", func(f *Facts) {
+		f.Receiver.Registered.Accelerate, f.Receiver.Why = false, decline.SwitchedOff
+		f.Receiver.Declined = "namespace shop was switched off with sockmapctl disable"
+	}, "registered", "shop/db-0 is kept on TCP: namespace shop was switched off with sockmapctl disable"},
+	{"port excluded", func(f *Facts) {
+		f.Sender.Registered.Exclude = []datapath.PortRange{{First: 70, Last: 90}}
+	}, "denied", "port 80 is excluded for shop/web-0: 70-90"},
+	{"port not included", func(f *Facts) {
+		f.Receiver.Registered.Include = []datapath.PortRange{{First: 443, Last: 443}}
+	}, "denied", "port 80 is not in ports.include of shop/db-0: 443"},
+	{"avoided", func(f *Facts) {
+		f.Avoided = &datapath.Avoided{Port: 80, Why: []datapath.Reason{datapath.ReasonBlocking},
+			Left: 93 * time.Second}
+	}, "avoided", "port 80 is avoided for another 1m33s: blocking"},
+	{"avoided by a client", func(f *Facts) {
+		f.Avoided = &datapath.Avoided{
+			Port: 80, Destination: netip.MustParseAddrPort("10.0.0.7:80"), Why: []datapath.Reason{datapath.ReasonOOB},
+			Left: time.Minute,
+		}
+	}, "avoided", "10.0.0.7:80 from there is avoided for another 1m0s: oob"},
+	{"share", func(f *Facts) {
+		f.Sockets, f.Shares = 51, map[uint64]int{f.Sender.NetNS: 26, f.Receiver.NetNS: 25}
+	}, "share", "has 26 of 51 sockets in a sockhash of 100"},
+	{"share without an entry", func(f *Facts) { f.Sockets, f.Shares = 51, map[uint64]int{0: 26} }, "share",
+		"26 of 51"},
+	{"share while there is room", func(f *Facts) { f.Sockets, f.Shares = 50, map[uint64]int{0: 50} }, "", ""},
+	{"conntrack helper", func(f *Facts) {
+		f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}, {First: 70, Last: 90}}
+	}, "helper", "port 80 is among those of helpers: 21, 70-90"},
+	{"conntrack helper of other ports", func(f *Facts) {
+		f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}}
+	}, "", ""},
+	{"foreign", func(f *Facts) { f.Receiver.Registered.Foreign = true }, "foreign",
+		"at the cgroup of shop/db-0"},
+	{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
+	{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
+	{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking",
+		"O_NONBLOCK"},
+}
+
 func TestBeforeAConnectionPolicyTells(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		change  func(f *Facts)
-		decider string // empty: none
-		detail  string
-	}{
-		{"all is in place", func(f *Facts) {}, "", ""},
-		{"not loaded", func(f *Facts) { f.Problem = "sockmap is not loaded" }, "loaded", "not loaded"},
-		{"switched off", func(f *Facts) { f.Config.Disabled = true }, "switch", "sockmapctl disable"},
-		{"hazards", func(f *Facts) {
-			f.Severe, f.Receiver.Registered, f.Receiver.Declined = []string{"splice"}, nil, "in whatever words"
-			f.Receiver.Why = decline.Hazards
-		}, "hazards", "shop/db-0"},
-		{"accepted hazards", func(f *Facts) { f.Severe = []string{"splice"} }, "", ""},
-		{"opted out", func(f *Facts) {
-			f.Receiver.Registered.Accelerate, f.Receiver.Declined = false, "annotation sockmap-cni/accelerate is false"
-		}, "registered", "annotation"},
-		{"never added", func(f *Facts) { f.Sender.Registered, f.Sender.Linked = nil, Decided }, "registered", "never called"},
-		{"link gone", func(f *Facts) { f.Sender.Linked, f.Sender.Link = Decided, "the link is gone" }, "link", "the link is gone"},
-		{"sockhash full", func(f *Facts) { f.Sockets = 100 }, "map-full", "100 sockets of 100"},
-		{"peers pod", func(f *Facts) { f.Receiver.Registered.Peers = datapath.PeersPod }, "denied", `"peers": "pod"`},
-		{"peers pod within one", func(f *Facts) {
-			f.Receiver.Registered.Peers, f.Receiver.NetNS = datapath.PeersPod, 1
-		}, "", ""},
-		{"peers namespace", func(f *Facts) {
-			f.Sender.Registered.Peers, f.Receiver.Registered.Group = datapath.PeersNamespace, 8
-		}, "denied", `"peers": "namespace"`},
-		{"peers namespace of one", func(f *Facts) { f.Sender.Registered.Peers = datapath.PeersNamespace }, "", ""},
-		{"switched off", func(f *Facts) {
-			f.Receiver.Registered.Accelerate, f.Receiver.Why = false, decline.SwitchedOff
-			f.Receiver.Declined = "namespace shop was switched off with sockmapctl disable"
-		}, "registered", "shop/db-0 is kept on TCP: namespace shop was switched off with sockmapctl disable"},
-		{"port excluded", func(f *Facts) {
-			f.Sender.Registered.Exclude = []datapath.PortRange{{First: 70, Last: 90}}
-		}, "denied", "port 80 is excluded for shop/web-0: 70-90"},
-		{"port not included", func(f *Facts) {
-			f.Receiver.Registered.Include = []datapath.PortRange{{First: 443, Last: 443}}
-		}, "denied", "port 80 is not in ports.include of shop/db-0: 443"},
-		{"avoided", func(f *Facts) {
-			f.Avoided = &datapath.Avoided{Port: 80, Why: []datapath.Reason{datapath.ReasonBlocking}, Left: 93 * time.Second}
-		}, "avoided", "port 80 is avoided for another 1m33s: blocking"},
-		{"avoided by a client", func(f *Facts) {
-			f.Avoided = &datapath.Avoided{
-				Port: 80, Destination: netip.MustParseAddrPort("10.0.0.7:80"), Why: []datapath.Reason{datapath.ReasonOOB}, Left: time.Minute,
-			}
-		}, "avoided", "10.0.0.7:80 from there is avoided for another 1m0s: oob"},
-		{"share", func(f *Facts) {
-			f.Sockets, f.Shares = 51, map[uint64]int{f.Sender.NetNS: 26, f.Receiver.NetNS: 25}
-		}, "share", "has 26 of 51 sockets in a sockhash of 100"},
-		{"share without an entry", func(f *Facts) { f.Sockets, f.Shares = 51, map[uint64]int{0: 26} }, "share", "26 of 51"},
-		{"share while there is room", func(f *Facts) { f.Sockets, f.Shares = 50, map[uint64]int{0: 50} }, "", ""},
-		{"conntrack helper", func(f *Facts) {
-			f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}, {First: 70, Last: 90}}
-		}, "helper", "port 80 is among those of helpers: 21, 70-90"},
-		{"conntrack helper of other ports", func(f *Facts) { f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}} }, "", ""},
-		{"foreign", func(f *Facts) { f.Receiver.Registered.Foreign = true }, "foreign", "at the cgroup of shop/db-0"},
-		{"option", func(f *Facts) { f.Socket = &Socket{ZeroCopy: true} }, "option", "SO_ZEROCOPY"},
-		{"kTLS", func(f *Facts) { f.Socket = &Socket{ULP: "tls"} }, "ulp", "tls"},
-		{"blocking client", func(f *Facts) { f.Config.Blocking, f.Socket = true, &Socket{} }, "blocking", "O_NONBLOCK"},
-	} {
+	for _, tt := range conditions {
 		f := exampleFacts()
 		tt.change(f)
 		e := Explain(f)
@@ -254,7 +271,8 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 		switch {
 		case tt.decider == "" && (d != nil || e.Outcome != Open):
 			t.Errorf("%s: %s by %+v", tt.name, e.Outcome, d)
-		case tt.decider != "" && (d == nil || d.Name != tt.decider || !strings.Contains(d.Detail, tt.detail) || d.Change == "" || e.Outcome != ByTCP):
+		case tt.decider != "" && (d == nil || d.Name != tt.decider || !strings.Contains(d.Detail, tt.detail) ||
+			d.Change == "" || e.Outcome != ByTCP):
 			t.Errorf("%s: %s by %+v, want %s", tt.name, e.Outcome, d, tt.decider)
 		}
 		seen := false
@@ -309,8 +327,10 @@ func TestRisksOfARedirectedConnection(t *testing.T) {
 	}{
 		{"guards run", func(f *Facts) {}, nil},
 		{"no observer", func(f *Facts) { f.Config.Learn = false }, []string{unobserved}},
-		{"an open hazard", func(f *Facts) { f.Severe = []string{"splice"} }, []string{"hazard splice is open: splice(2)"}},
-		{"a reader of which nothing is known", func(f *Facts) { f.Severe = []string{eagain} }, []string{"hazard eagain is open: "}},
+		{"an open hazard", func(f *Facts) { f.Severe = []string{"splice"} },
+			[]string{"hazard splice is open: splice(2)"}},
+		{"a reader of which nothing is known", func(f *Facts) { f.Severe = []string{eagain} },
+			[]string{"hazard eagain is open: "}},
 		{"a blocking reader", func(f *Facts) {
 			f.Severe, f.Reader = []string{eagain}, &Socket{RcvLowat: 1, PeekOff: -1}
 		}, []string{"hazard eagain is open, and the reader's socket is blocking: "}},

@@ -34,7 +34,8 @@ func (e *end) socket() *Socket {
 	return s
 }
 
-// facts are what explain would be given of the direction from e to the reader. Without sockets, of a connection that is not made.
+// facts are what explain would be given of the direction from e to the reader. Without sockets, of a
+// connection that is not made.
 func (p *place) facts(from, to *testPod, port uint16) *Facts {
 	p.Helper()
 	f := &Facts{Sender: p.endOf(from), Receiver: p.endOf(to), Port: port}
@@ -94,10 +95,12 @@ func (e *end) explained(reader *end) *Explanation {
 	return Explain(f)
 }
 
-// predicted is the reason for which the next message uses TCP, as explain says before it is sent; empty: explain names none.
+// predicted is the reason for which the next message uses TCP, as explain says before it is sent; empty:
+// explain names none.
 func (e *Explanation) predicted() string {
 	for _, row := range datapath.ReasonTable {
-		if strings.HasSuffix(e.Next, ": "+row.Meaning) || strings.HasSuffix(e.Answer, "it would use TCP: "+row.Meaning) {
+		if strings.HasSuffix(e.Next, ": "+row.Meaning) ||
+			strings.HasSuffix(e.Answer, "it would use TCP: "+row.Meaning) {
 			return row.Name
 		}
 	}

@@ -137,7 +137,8 @@ type place struct {
 // place makes the pods; settings of the node are reset when the test ends.
 func (n *node) place(t *testing.T) *place {
 	t.Helper()
-	p := &place{T: t, node: n, web: newTestPod(t, "shop/web-0", clientAddr), db: newTestPod(t, "shop/db-0", serverAddr)}
+	p := &place{T: t, node: n, web: newTestPod(t, "shop/web-0", clientAddr),
+		db: newTestPod(t, "shop/db-0", serverAddr)}
 	p.wire()
 	var id uint64
 	p.cgroup, id = fixture.Cgroup(t, fixture.CgroupMount(t))
@@ -183,15 +184,18 @@ func (p *place) wire() {
 			return err
 		}
 		up := netlink.LinkSetUp(link)
-		return errors.Join(up, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst, Scope: unix.RT_SCOPE_LINK}))
+		return errors.Join(up, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst,
+			Scope: unix.RT_SCOPE_LINK}))
 	}
 	err = p.web.do(func() error {
 		attributes := netlink.NewLinkAttrs()
 		attributes.Name = "eth0"
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: "eth0", PeerNamespace: netlink.NsFd(other.Fd())})
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: "eth0",
+			PeerNamespace: netlink.NsFd(other.Fd())})
 	})
 	if err == nil {
-		err = errors.Join(p.web.do(func() error { return route(p.db.addr) }), p.db.do(func() error { return route(p.web.addr) }))
+		err = errors.Join(p.web.do(func() error { return route(p.db.addr) }),
+			p.db.do(func() error { return route(p.web.addr) }))
 	}
 	if err != nil {
 		p.Fatalf("connect pods: %v", err)
@@ -205,7 +209,8 @@ func (p *place) policy(pod *testPod, policy datapath.Policy) {
 	}
 }
 
-// inside runs f on the pod's thread while this process is in the cgroup: sockets that f makes belong to it for life.
+// inside runs f on the pod's thread while this process is in the cgroup: sockets that f makes belong to it
+// for life.
 func (p *place) inside(pod *testPod, f func() error) {
 	p.Helper()
 	p.move(p.cgroup)
@@ -217,7 +222,8 @@ func (p *place) inside(pod *testPod, f func() error) {
 
 func (p *place) move(group string) {
 	p.Helper()
-	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())),
+		0); err != nil {
 		p.Fatal(err)
 	}
 }
@@ -243,7 +249,8 @@ type end struct {
 	port  uint16
 }
 
-// connect makes a connection between two pods. Descriptors are non-blocking and in an epoll set, as those of event loops.
+// connect makes a connection between two pods. Descriptors are non-blocking and in an epoll set, as those of
+// event loops.
 func (p *place) connect(h how) (client, server *end) {
 	p.Helper()
 	from, to := p.web, p.db

@@ -16,11 +16,13 @@ import (
 
 // plain runs no guard: each direction is redirected from its first message.
 var plain = datapath.Settings{
-	MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test", WithoutGuards: datapath.Guards,
+	MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test",
+	WithoutGuards: datapath.Guards,
 }
 
 // observed by all guards that this kernel loads.
-var withGuards = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
+var withGuards = datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096,
+	Version: "test"}
 
 // objection is a situation in which the programs send a message over TCP.
 type objection struct {
@@ -73,7 +75,8 @@ func objections() []objection {
 			}
 		}},
 		{reason: datapath.ReasonPolicy, name: "ports", predicted: true, do: func(s, _ *end) {
-			s.policy(s.db, datapath.Policy{Accelerate: true, Exclude: []datapath.PortRange{{First: s.port, Last: s.port}}})
+			s.policy(s.db, datapath.Policy{Accelerate: true,
+				Exclude: []datapath.PortRange{{First: s.port, Last: s.port}}})
 		}},
 		{reason: datapath.ReasonPolicy, name: "peers", predicted: true, do: func(s, _ *end) {
 			s.policy(s.web, datapath.Policy{Accelerate: true, Peers: datapath.PeersPod})
@@ -91,19 +94,25 @@ func objections() []objection {
 				r.Fatal(err)
 			}
 		}, unread: true},
-		{reason: datapath.ReasonZerocopy, predicted: true, do: func(s, _ *end) { s.set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) }},
+		{reason: datapath.ReasonZerocopy, predicted: true,
+			do: func(s, _ *end) { s.set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) }},
 		{reason: datapath.ReasonRcvlowat, predicted: true, do: readerSets(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 50)},
 		{reason: datapath.ReasonInq, predicted: true, do: readerSets(unix.IPPROTO_TCP, unix.TCP_INQ, 1)},
-		{reason: datapath.ReasonOption, name: "timestamps", predicted: true, do: readerSets(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)},
+		{reason: datapath.ReasonOption, name: "timestamps", predicted: true,
+			do: readerSets(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)},
 		{reason: datapath.ReasonOption, name: "sender", predicted: true, do: func(s, _ *end) {
-			s.set(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_TX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
+			s.set(unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
+				unix.SOF_TIMESTAMPING_TX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE)
 		}},
 		{reason: datapath.ReasonOption, name: "peek", predicted: true, do: readerPeeksAt, unread: true},
 		{reason: datapath.ReasonUnread, cold: true, how: how{fastOpen: true}, unread: true},
-		{reason: datapath.ReasonRefresh, until: 2000, do: func(s, _ *end) { s.live(func(l *datapath.Live) { l.NATRefreshSeconds = 1 }) }},
+		{reason: datapath.ReasonRefresh, until: 2000, do: func(s, _ *end) {
+			s.live(func(l *datapath.Live) { l.NATRefreshSeconds = 1 })
+		}},
 		{reason: datapath.ReasonBacklogBytes, unread: true, size: 64 << 10, until: 20},
 		{reason: datapath.ReasonBacklogMessages, unread: true, size: 600, until: 400},
-		{reason: datapath.ReasonCorked, until: 200, leaves: true, do: func(s, _ *end) { s.set(unix.IPPROTO_TCP, unix.TCP_CORK, 1) }},
+		{reason: datapath.ReasonCorked, until: 200, leaves: true,
+			do: func(s, _ *end) { s.set(unix.IPPROTO_TCP, unix.TCP_CORK, 1) }},
 		{reason: datapath.ReasonSmall, until: 20000, size: 32, leaves: true},
 		{reason: datapath.ReasonPages, leaves: true, unread: true, do: sendFiles},
 		{reason: datapath.ReasonEarly, reverse: true, cold: true, how: how{noEvents: true}},
@@ -115,7 +124,8 @@ func objections() []objection {
 		{reason: datapath.ReasonWaitall, guard: datapath.GuardObserve, do: receiveAll},
 		{reason: datapath.ReasonDiscard, guard: datapath.GuardObserve, do: receiveWith(unix.MSG_TRUNC)},
 		{reason: datapath.ReasonLearning, guard: datapath.GuardObserve, cold: true, how: how{noEvents: true}},
-		{reason: datapath.ReasonBlocking, guard: datapath.GuardBlocking, cold: true, how: how{noEvents: true}, do: blockedReader},
+		{reason: datapath.ReasonBlocking, guard: datapath.GuardBlocking, cold: true, how: how{noEvents: true},
+			do: blockedReader},
 		{reason: datapath.ReasonSplice, guard: datapath.GuardSplice, do: splicingReader},
 	}
 }
@@ -162,7 +172,8 @@ func TestExplainAgreesWithTheProgramsOnReasons(t *testing.T) {
 	}
 }
 
-// drive brings the situation about, and compares what explain says before and after with what the programs decide.
+// drive brings the situation about, and compares what explain says before and after with what the programs
+// decide.
 func (p *place) drive(o objection) {
 	p.Helper()
 	sender, reader := p.connect(o.how)
@@ -195,7 +206,8 @@ func (p *place) drive(o objection) {
 		want = o.reason.String()
 	}
 	if got := before.predicted(); got != want && !flow.Left {
-		p.Errorf("explain predicted %q, want %q: the programs decided %v (%q, next %q)", got, want, o.reason, before.Answer, before.Next)
+		p.Errorf("explain predicted %q, want %q: the programs decided %v (%q, next %q)", got, want, o.reason,
+			before.Answer, before.Next)
 	}
 	p.compare(sender.explained(reader), flow)
 }
@@ -225,7 +237,8 @@ func (e *end) sendUntil(reader *end, o objection) (flow *datapath.Flow) {
 	return flow
 }
 
-// compare wants explain to name the programs' reason, with all conditions before it passed and none after it reached.
+// compare wants explain to name the programs' reason, with all conditions before it passed and none after it
+// reached.
 func (p *place) compare(e *Explanation, flow *datapath.Flow) {
 	p.Helper()
 	d := e.Decider()
@@ -263,13 +276,14 @@ func TestTheOtherEndLeavesToo(t *testing.T) {
 	p.compare(reader.explained(sender), reader.flow())
 }
 
-// TestTheOrderOfExplainIsThatOfThePrograms brings two objections about at once. The programs name the one that they ask first,
-// and so must the table, and explain where it knows.
+// TestTheOrderOfExplainIsThatOfThePrograms brings two objections about at once. The programs name the one
+// that they ask first, and so must the table, and explain where it knows.
 func TestTheOrderOfExplainIsThatOfThePrograms(t *testing.T) {
 	var together []objection
 	for _, o := range objections() {
 		switch o.reason {
-		case datapath.ReasonDisabled, datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq, datapath.ReasonShutdown:
+		case datapath.ReasonDisabled, datapath.ReasonZerocopy, datapath.ReasonRcvlowat, datapath.ReasonInq,
+			datapath.ReasonShutdown:
 			together = append(together, o)
 		case datapath.ReasonUnread:
 			together = append(together, objection{reason: o.reason, do: bytesOverTCPUnread})
@@ -280,7 +294,8 @@ func TestTheOrderOfExplainIsThatOfThePrograms(t *testing.T) {
 		}
 	}
 	rank := func(r datapath.Reason) int {
-		return slices.IndexFunc(datapath.ReasonTable[:], func(row datapath.Condition[datapath.Reason]) bool { return row.Number == r })
+		return slices.IndexFunc(datapath.ReasonTable[:],
+			func(row datapath.Condition[datapath.Reason]) bool { return row.Number == r })
 	}
 	p := newNode(t, plain).place(t)
 	for i, a := range together {

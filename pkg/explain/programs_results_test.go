@@ -19,10 +19,12 @@ type made struct {
 	guard   string // it needs this guard
 	passive bool   // the server's end has the result, and its direction is explained
 	how     how
-	tries   int                      // connections until one has the result, as some enter the sockhash as samples; 0: 1
+	// connections until one has the result, as some enter the sockhash as samples; 0: 1
+	tries   int
 	maximum uint32                   // entries of the sockhash; 0: that of plain
 	before  func(p *place, port int) // before the connection
-	// By explain: before the connection is made, from policies; and afterwards, from the socket too. Empty: it names nothing.
+	// By explain: before the connection is made, from policies; and afterwards, from the socket too. Empty: it
+	// names nothing.
 	predicted, named string
 }
 
@@ -54,7 +56,8 @@ func connections() []made {
 	}
 	deniedRow := func(name string, web, db datapath.Policy) made {
 		return made{
-			result: datapath.ResultDenied, name: name, passive: true, before: policies(web, db), predicted: denied, named: denied,
+			result: datapath.ResultDenied, name: name, passive: true, before: policies(web, db), predicted: denied,
+			named: denied,
 		}
 	}
 	joinedRow := func(name string, web, db datapath.Policy) made {
@@ -62,21 +65,30 @@ func connections() []made {
 	}
 	return []made{
 		{result: datapath.ResultJoined},
-		joinedRow("one namespace", inside(datapath.PeersNamespace, "shop"), inside(datapath.PeersNamespace, "shop")),
-		joinedRow("included", datapath.Policy{Include: ports(8000, 8999)}, datapath.Policy{Include: ports(port, port)}),
-		joinedRow("not excluded", datapath.Policy{Exclude: ports(1, port-1)}, datapath.Policy{Exclude: ports(port+1, 65535)}),
+		joinedRow("one namespace", inside(datapath.PeersNamespace, "shop"),
+			inside(datapath.PeersNamespace, "shop")),
+		joinedRow("included", datapath.Policy{Include: ports(8000, 8999)},
+			datapath.Policy{Include: ports(port, port)}),
+		joinedRow("not excluded", datapath.Policy{Exclude: ports(1, port-1)},
+			datapath.Policy{Exclude: ports(port+1, 65535)}),
 		deniedRow("another namespace", inside(datapath.PeersNamespace, "shop"), inside(datapath.PeersNode, "evil")),
-		deniedRow("another namespace of the server's", inside(datapath.PeersNode, "shop"), inside(datapath.PeersNamespace, "evil")),
+		deniedRow("another namespace of the server's", inside(datapath.PeersNode, "shop"),
+			inside(datapath.PeersNamespace, "evil")),
 		deniedRow("no namespace", inside(datapath.PeersNamespace, ""), inside(datapath.PeersNamespace, "")),
 		deniedRow("only its own pod", inside(datapath.PeersPod, "shop"), inside(datapath.PeersNode, "shop")),
 		deniedRow("not included", datapath.Policy{Include: ports(1, port-1)}, datapath.Policy{}),
 		deniedRow("not included by the server", datapath.Policy{}, datapath.Policy{Include: ports(port+1, port+1)}),
 		deniedRow("excluded", datapath.Policy{Exclude: ports(port, port)}, datapath.Policy{}),
-		deniedRow("excluded by the server", datapath.Policy{}, datapath.Policy{Include: ports(8000, 8999), Exclude: ports(8080, 8090)}),
-		{result: datapath.ResultRemote, how: how{outside: true}}, // where the other end's socket belongs is not known
-		{result: datapath.ResultOption, name: "zerocopy", how: how{client: prepare(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1)}, named: "option"},
-		{result: datapath.ResultOption, name: "inq", how: how{client: prepare(unix.IPPROTO_TCP, unix.TCP_INQ, 1)}, named: "option"},
-		{result: datapath.ResultOption, name: "stamps", how: how{client: prepare(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)}, named: "option"},
+		deniedRow("excluded by the server", datapath.Policy{},
+			datapath.Policy{Include: ports(8000, 8999), Exclude: ports(8080, 8090)}),
+		// where the other end's socket belongs is not known
+		{result: datapath.ResultRemote, how: how{outside: true}},
+		{result: datapath.ResultOption, name: "zerocopy",
+			how: how{client: prepare(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1)}, named: "option"},
+		{result: datapath.ResultOption, name: "inq", how: how{client: prepare(unix.IPPROTO_TCP, unix.TCP_INQ, 1)},
+			named: "option"},
+		{result: datapath.ResultOption, name: "stamps", how: how{client: prepare(unix.SOL_SOCKET, unix.SO_TIMESTAMP,
+			1)}, named: "option"},
 		{
 			result: datapath.ResultOption, name: "listener", passive: true, named: "option",
 			how: how{server: prepare(unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1)},
@@ -90,7 +102,8 @@ func connections() []made {
 		{result: datapath.ResultShare, maximum: 8, before: openConnections(3), predicted: "share", named: "share"},
 		{result: datapath.ResultShort, before: shortConnections},
 		{result: datapath.ResultStream, before: fruitlessStreams, tries: 20},
-		{result: datapath.ResultBlocking, guard: datapath.GuardBlocking, how: how{blocking: true}, named: "blocking"},
+		{result: datapath.ResultBlocking, guard: datapath.GuardBlocking, how: how{blocking: true},
+			named: "blocking"},
 		{
 			result: datapath.ResultAvoided, guard: datapath.GuardObserve, passive: true, before: waitingServer,
 			predicted: "avoided", named: "avoided",
@@ -212,7 +225,8 @@ func (p *place) make(m made) {
 	if got := decider(e); got != m.named {
 		p.Errorf("afterwards explain names %q, want %q: %s", got, m.named, e.Answer)
 	}
-	if joined := m.result == datapath.ResultJoined; joined != (sender.flow() != nil) || !joined && e.Outcome != ByTCP {
+	if joined := m.result == datapath.ResultJoined; joined != (sender.flow() != nil) || !joined &&
+		e.Outcome != ByTCP {
 		p.Errorf("in the sockhash: %v, and explain says %s, %q", sender.flow() != nil, e.Outcome, e.Answer)
 	}
 }

@@ -22,7 +22,8 @@ func (p *place) disable(on bool) {
 
 func (p *place) live(change func(*datapath.Live)) {
 	p.Helper()
-	l := datapath.Live{MaxBacklogBytes: p.bounds.MaxBacklogBytes, MaxBacklogMessages: p.bounds.MaxBacklogMessages}
+	l := datapath.Live{MaxBacklogBytes: p.bounds.MaxBacklogBytes,
+		MaxBacklogMessages: p.bounds.MaxBacklogMessages}
 	change(&l)
 	if err := p.d.SetLive(l); err != nil {
 		p.Fatal(err)

@@ -43,7 +43,8 @@ func TestASocketTellsWhatItHasSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Local.String() != server.RemoteAddr().String() || s.Remote.String() != server.LocalAddr().String() || !s.Connected ||
+	if s.Local.String() != server.RemoteAddr().String() || s.Remote.String() != server.LocalAddr().String() ||
+		!s.Connected ||
 		s.NetNSCookie == 0 || s.TCPState != established || s.RcvLowat != 1 || s.PeekOff != -1 ||
 		s.ZeroCopy || s.Inq || s.Stamps || s.Filter || s.Repair || s.MPTCP || s.ULP != "" {
 		t.Errorf("a plain socket: %+v", s)
@@ -56,7 +57,8 @@ func TestASocketTellsWhatItHasSet(t *testing.T) {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 3),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_INQ, 1),
-		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &accept[0]}),
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: 1, Filter: &accept[0]}),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -26,12 +26,14 @@ func TestSetsAndNames(t *testing.T) {
 			t.Errorf("%s is not severe: %v", severe, got)
 		}
 	}
-	if got := hazard.SetOf("splice", "mptcp", "fin", "backpressure").OfNode().Names(); !cmp.Equal(got, []string{"mptcp", "backpressure"}) {
+	if got := hazard.SetOf("splice", "mptcp", "fin", "backpressure").OfNode().Names(); !cmp.Equal(got,
+		[]string{"mptcp", "backpressure"}) {
 		t.Errorf("of the node are %v", got)
 	}
 }
 
-// pinned has the bits that pinned state has, a line for each hazard. -update adds lines, and never changes one.
+// pinned has the bits that pinned state has, a line for each hazard. -update adds lines, and never changes
+// one.
 const pinned = "testdata/bits.txt"
 
 var update = flag.Bool("update", false, "add the bits of new hazards to "+pinned)

@@ -60,7 +60,8 @@ func attributes(t testing.TB, path string) map[string]string {
 }
 
 func TestLabelsACLsAndNotesOfAFileStay(t *testing.T) {
-	for name, file := range map[string]string{"a list": conflists[0].text, "a file with one plugin": singles[0].text} {
+	for name, file := range map[string]string{"a list": conflists[0].text,
+		"a file with one plugin": singles[0].text} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
 			base := map[string]string{"a list": "10-a.conflist", "a file with one plugin": "10-a.conf"}[name]

@@ -189,9 +189,10 @@ func TestTheBinaryRunsWhileItIsReplaced(t *testing.T) {
 
 func TestWhatIsNoPluginIsNotInstalled(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"no program":           {"\x7fELF", "does not answer VERSION"},
-		"another program":      {"#!/bin/sh\necho hello\n", "its answer to VERSION is"},
-		"another plugin":       {"#!/bin/sh\necho '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"0.4.0\"]}'\n", "is not the plugin sockmap"},
+		"no program":      {"\x7fELF", "does not answer VERSION"},
+		"another program": {"#!/bin/sh\necho hello\n", "its answer to VERSION is"},
+		"another plugin": {"#!/bin/sh\necho '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"0.4.0\"]}'\n",
+			"is not the plugin sockmap"},
 		"a program that fails": {"#!/bin/sh\nexit 3\n", "exit status 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +203,8 @@ func TestWhatIsNoPluginIsNotInstalled(t *testing.T) {
 			if err := os.WriteFile(p.Source, []byte(c.text), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if changed, err := p.InstallBinary(t.Context()); changed || err == nil || !strings.Contains(err.Error(), c.want) {
+			if changed, err := p.InstallBinary(t.Context()); changed || err == nil ||
+				!strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, %v; want an error with %q", changed, err, c.want)
 			}
 			p.Source = good
@@ -211,7 +213,8 @@ func TestWhatIsNoPluginIsNotInstalled(t *testing.T) {
 	}
 	p := newPlace(t)
 	p.Source = "/nowhere/sockmap"
-	if _, err := p.InstallBinary(t.Context()); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "/nowhere/sockmap") {
+	if _, err := p.InstallBinary(t.Context()); !errors.Is(err, os.ErrNotExist) ||
+		!strings.Contains(err.Error(), "/nowhere/sockmap") {
 		t.Errorf("a missing source: %v", err)
 	}
 }
@@ -253,7 +256,8 @@ func fill(t testing.TB, dir string) (free func()) {
 func TestAFullDiskLosesNothing(t *testing.T) {
 	p := newPlace(t)
 	p.BinDir, p.ConfDir = smallDisk(t, "1m"), smallDisk(t, "64k")
-	if _, err := p.InstallBinary(t.Context()); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), p.Binary()) {
+	if _, err := p.InstallBinary(t.Context()); !errors.Is(err, unix.ENOSPC) ||
+		!strings.Contains(err.Error(), p.Binary()) {
 		t.Errorf("binary: %v, want ENOSPC with the file's name", err)
 	}
 	for _, c := range []struct{ file, text string }{
@@ -307,11 +311,13 @@ func TestTheStubDoesNothingButAnswer(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "sockmap") // no bpffs: the plugin would complain
 	const result = `{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"/x"}],"unknown":9007199254740993}`
-	conf := `{"cniVersion":"1.1.0","name":"n","type":"sockmap","required":true,"peers":"wrong","bpffsPath":"` + dir +
+	conf := `{"cniVersion":"1.1.0","name":"n","type":"sockmap","required":true,"peers":"wrong","bpffsPath":"` +
+		dir +
 		`","prevResult":` + result + `,"cni.dev/valid-attachments":[]}`
 	for verb, want := range map[string]string{"ADD": result, "DEL": "", "CHECK": "", "GC": "", "STATUS": ""} {
 		cmd := exec.Command(p.Binary())
-		cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_PATH=/x", "CNI_CONTAINERID=c", "CNI_IFNAME=eth0", "CNI_NETNS=/gone"}
+		cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_PATH=/x", "CNI_CONTAINERID=c", "CNI_IFNAME=eth0",
+			"CNI_NETNS=/gone"}
 		cmd.Stdin = strings.NewReader(conf)
 		out, err := cmd.CombinedOutput()
 		if err != nil || string(out) != want {

@@ -205,8 +205,10 @@ var conflists = []struct{ name, file, text string }{
     ]
 }
 `},
-	{"AWS", "10-aws.conflist", `{"cniVersion":"0.4.0","name":"aws-cni","disableCheck":true,"plugins":[{"name":"aws-cni","type":"aws-cni","vethPrefix":"eni","mtu":"9001","podSGEnforcingMode":"strict","pluginLogFile":"/var/log/aws-routed-eni/plugin.log","pluginLogLevel":"DEBUG","capabilities":{"io.kubernetes.cri.pod-annotations":true}},{"name":"egress-cni","type":"egress-cni","mtu":"9001","enabled":"false","randomizeSNAT":"prng","nodeIP":"","ipam":{"type":"host-local","ranges":[[{"subnet":"fd00::ac:00/118"}]],"routes":[{"dst":"::/0"}],"dataDir":"/run/cni/v4pd/egress-v6-ipam"},"pluginLogFile":"/var/log/aws-routed-eni/egress-v6-plugin.log","pluginLogLevel":"DEBUG"},{"type":"portmap","capabilities":{"portMappings":true},"snat":true}]}`},
-	{"Azure", "10-azure.conflist", "{\r\n   \"cniVersion\":\"0.3.0\",\r\n   \"name\":\"azure\",\r\n   \"plugins\":[\r\n      {\r\n         \"type\":\"azure-vnet\",\r\n         \"mode\":\"transparent\",\r\n         \"ipsToRouteViaHost\":[\"169.254.20.10\"],\r\n         \"ipam\":{\r\n            \"type\":\"azure-vnet-ipam\"\r\n         }\r\n      },\r\n      {\r\n         \"type\":\"portmap\",\r\n         \"capabilities\":{\r\n            \"portMappings\":true\r\n         },\r\n         \"snat\":true\r\n      }\r\n   ]\r\n}\r\n"},
+	{"AWS", "10-aws.conflist",
+		`{"cniVersion":"0.4.0","name":"aws-cni","disableCheck":true,"plugins":[{"name":"aws-cni","type":"aws-cni","vethPrefix":"eni","mtu":"9001","podSGEnforcingMode":"strict","pluginLogFile":"/var/log/aws-routed-eni/plugin.log","pluginLogLevel":"DEBUG","capabilities":{"io.kubernetes.cri.pod-annotations":true}},{"name":"egress-cni","type":"egress-cni","mtu":"9001","enabled":"false","randomizeSNAT":"prng","nodeIP":"","ipam":{"type":"host-local","ranges":[[{"subnet":"fd00::ac:00/118"}]],"routes":[{"dst":"::/0"}],"dataDir":"/run/cni/v4pd/egress-v6-ipam"},"pluginLogFile":"/var/log/aws-routed-eni/egress-v6-plugin.log","pluginLogLevel":"DEBUG"},{"type":"portmap","capabilities":{"portMappings":true},"snat":true}]}`},
+	{"Azure", "10-azure.conflist",
+		"{\r\n   \"cniVersion\":\"0.3.0\",\r\n   \"name\":\"azure\",\r\n   \"plugins\":[\r\n      {\r\n         \"type\":\"azure-vnet\",\r\n         \"mode\":\"transparent\",\r\n         \"ipsToRouteViaHost\":[\"169.254.20.10\"],\r\n         \"ipam\":{\r\n            \"type\":\"azure-vnet-ipam\"\r\n         }\r\n      },\r\n      {\r\n         \"type\":\"portmap\",\r\n         \"capabilities\":{\r\n            \"portMappings\":true\r\n         },\r\n         \"snat\":true\r\n      }\r\n   ]\r\n}\r\n"},
 	{"antrea", "10-antrea.conflist", `{
     "cniVersion":"0.3.0",
     "name": "antrea",
@@ -230,7 +232,8 @@ var conflists = []struct{ name, file, text string }{
     ]
 }
 `},
-	{"GKE ptp with numbers", "10-gke-ptp.conflist", `{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"ptp","mtu":1460,"id":9007199254740993,"ratio":1.50,"big":1E+2,"ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}`},
+	{"GKE ptp with numbers", "10-gke-ptp.conflist",
+		`{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"ptp","mtu":1460,"id":9007199254740993,"ratio":1.50,"big":1E+2,"ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}`},
 	{"istio behind it", "05-chained.conflist", `{
   "cniVersion": "1.0.0",
   "name": "k8s-pod-network",
@@ -282,5 +285,6 @@ var singles = []struct{ name, file, text string }{
 }
 `},
 	{"terway", "10-terway.conf", `{"cniVersion": "0.4.0","name": "terway","type": "terway"}`},
-	{"a .json with numbers", "20-net.json", "\n{ \"type\": \"ptp\", \"name\": \"net\", \"mtu\": 9007199254740993, \"cniVersion\": \"1.0.0\", \"ipam\": { \"type\": \"host-local\" } }\n\n"},
+	{"a .json with numbers", "20-net.json",
+		"\n{ \"type\": \"ptp\", \"name\": \"net\", \"mtu\": 9007199254740993, \"cniVersion\": \"1.0.0\", \"ipam\": { \"type\": \"host-local\" } }\n\n"},
 }

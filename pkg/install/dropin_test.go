@@ -58,18 +58,24 @@ func TestTheEntryIsInTheListOrBesideIt(t *testing.T) {
 	// If the network is renamed, the drop-in moves with it.
 	p.write("10-a.conflist", strings.Replace(conflists[0].text, "k8s-pod-network", "renamed", 1))
 	p.install()
-	if left := names(tree(t, p.ConfDir)); !slices.Equal(left, []string{".", "10-a.conflist", "renamed", "renamed/90-sockmap.conf"}) {
+	if left := names(tree(t, p.ConfDir)); !slices.Equal(left,
+		[]string{".", "10-a.conflist", "renamed", "renamed/90-sockmap.conf"}) {
 		t.Errorf("left: %q", left)
 	}
 }
 
 func TestWhereADropInIsNoUse(t *testing.T) {
 	for name, c := range map[string]struct{ file, text, other, want string }{
-		"a .conf":             {"10-a.conf", `{"cniVersion":"1.0.0","name":"a","type":"ptp"}`, "", "only lists have a directory"},
-		"inlined only":        {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a","loadOnlyInlinedPlugins":true,"plugins":[{"type":"ptp"}]}`, "", "loadOnlyInlinedPlugins"},
-		"a broken neighbour":  {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"ptp"}]}`, "{", "cannot chain into "},
-		"no plugin before it": {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a"}`, "", "has a plugin that makes the interface"},
-		"one before it":       {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a"}`, `{"type":"ptp"}`, ""},
+		"a .conf": {"10-a.conf", `{"cniVersion":"1.0.0","name":"a","type":"ptp"}`, "",
+			"only lists have a directory"},
+		"inlined only": {"10-a.conflist",
+			`{"cniVersion":"1.0.0","name":"a","loadOnlyInlinedPlugins":true,"plugins":[{"type":"ptp"}]}`, "",
+			"loadOnlyInlinedPlugins"},
+		"a broken neighbour": {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"ptp"}]}`,
+			"{", "cannot chain into "},
+		"no plugin before it": {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a"}`, "",
+			"has a plugin that makes the interface"},
+		"one before it": {"10-a.conflist", `{"cniVersion":"1.0.0","name":"a"}`, `{"type":"ptp"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
@@ -84,7 +90,8 @@ func TestWhereADropInIsNoUse(t *testing.T) {
 			before := tree(t, p.ConfDir)
 			_, err := p.Chain(t.Context())
 			if c.want == "" {
-				if _, _, types := loadedFirst(t, p.ConfDir); err != nil || !slices.Equal(types, []string{"ptp", PluginType}) {
+				if _, _, types := loadedFirst(t, p.ConfDir); err != nil ||
+					!slices.Equal(types, []string{"ptp", PluginType}) {
 					t.Errorf("%v, plugins %q", err, types)
 				}
 				return

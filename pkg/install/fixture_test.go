@@ -51,13 +51,14 @@ type call struct {
 
 func (c call) run() error {
 	n := 0
-	i := &Installer{Source: c.Source, BinDir: c.BinDir, ConfDir: c.ConfDir, DropIn: c.DropIn, Step: func(string) error {
-		if n++; n == c.Kill {
-			unix.Kill(os.Getpid(), unix.SIGKILL)
-			select {}
-		}
-		return nil
-	}}
+	i := &Installer{Source: c.Source, BinDir: c.BinDir, ConfDir: c.ConfDir, DropIn: c.DropIn,
+		Step: func(string) error {
+			if n++; n == c.Kill {
+				unix.Kill(os.Getpid(), unix.SIGKILL)
+				select {}
+			}
+			return nil
+		}}
 	var err error
 	if i.Entry, err = NewEntry("", nil); err != nil {
 		return err
@@ -112,7 +113,8 @@ func newPlace(t testing.TB) *place {
 	t.Helper()
 	root := t.TempDir()
 	p := &place{t, &Installer{
-		Source: plugin(t), BinDir: filepath.Join(root, "bin"), ConfDir: filepath.Join(root, "net.d"), Entry: newEntry(t, ""),
+		Source: plugin(t), BinDir: filepath.Join(root, "bin"), ConfDir: filepath.Join(root, "net.d"),
+		Entry: newEntry(t, ""),
 	}, filepath.Join(root, "cache")}
 	for _, dir := range []string{p.BinDir, p.ConfDir, filepath.Join(p.cache, "results")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -207,7 +209,8 @@ func (p *place) expectNoLeftovers() {
 	p.Helper()
 	for _, dir := range []string{p.ConfDir, p.BinDir} {
 		found, err := filepath.Glob(filepath.Join(dir, ".sockmap-*"))
-		found = slices.DeleteFunc(found, func(path string) bool { return filepath.Base(path) == lockName }) // stays until sockmap is uninstalled
+		// stays until sockmap is uninstalled
+		found = slices.DeleteFunc(found, func(path string) bool { return filepath.Base(path) == lockName })
 		if err != nil || len(found) > 0 {
 			p.Errorf("left behind: %v, %v", found, err)
 		}

@@ -12,7 +12,8 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// loadedFirst is the network that a runtime loads first from dir: in the order of names, as containerd and CRI-O do.
+// loadedFirst is the network that a runtime loads first from dir: in the order of names, as containerd and
+// CRI-O do.
 func loadedFirst(t testing.TB, dir string) (name, version string, types []string) {
 	t.Helper()
 	files, err := libcni.ConfFiles(dir, []string{".conf", ".conflist", ".json"})
@@ -52,10 +53,13 @@ func TestListsOfEveryShapeGetTheEntryAndGiveItBack(t *testing.T) {
 			name, version, types := loadedFirst(t, p.ConfDir)
 			c := p.install()
 			gotName, gotVersion, gotTypes := loadedFirst(t, p.ConfDir)
-			if gotName != name || gotVersion != version || strings.Join(gotTypes, " ") != strings.Join(types, " ")+" sockmap" {
-				t.Errorf("runtimes load %s %s %q, before it was %s %s %q", gotName, gotVersion, gotTypes, name, version, types)
+			if gotName != name || gotVersion != version || strings.Join(gotTypes, " ") != strings.Join(types,
+				" ")+" sockmap" {
+				t.Errorf("runtimes load %s %s %q, before it was %s %s %q", gotName, gotVersion, gotTypes, name, version,
+					types)
 			}
-			if as, err := fileAttributesOf(c.Path); err != nil || as.mode != 0o640 || as.uid != 1234 || as.gid != 2345 {
+			if as, err := fileAttributesOf(c.Path); err != nil || as.mode != 0o640 || as.uid != 1234 ||
+				as.gid != 2345 {
 				t.Errorf("mode and owner are %v, %v", as, err)
 			}
 			p.expectNoLeftovers()
@@ -87,7 +91,8 @@ func TestAChangedConfigurationIsUpdatedInPlace(t *testing.T) {
 			p.install()
 			p.Entry = newEntry(t, `{"maxSockets":4194304,"required":true}`, "splice")
 			c := p.install()
-			if !c.Changed || strings.Count(string(c.After), `"sockmap"`) != 1 || !strings.Contains(string(c.After), "4194304") {
+			if !c.Changed || strings.Count(string(c.After), `"sockmap"`) != 1 ||
+				!strings.Contains(string(c.After), "4194304") {
 				t.Errorf("got %+v:\n%s", c, c.After)
 			}
 			p.uninstall()
@@ -104,27 +109,41 @@ func TestTheFirstFileThatLoadsIsChosen(t *testing.T) {
 		conf  string
 		want  string // network, or a part of the error
 	}{
-		"by name":                  {map[string]string{"20-b.conflist": named("b"), "10-a.conflist": named("a")}, "", "a"},
-		"chosen":                   {map[string]string{"20-b.conflist": named("b"), "10-a.conflist": named("a")}, "20-b.conflist", "b"},
-		"not other extensions":     {map[string]string{"00-a.conflist.bak": named("no"), ".01-b.tmp": named("no"), "10-a.conflist": named("a")}, "", "a"},
-		"not directories":          {map[string]string{"00-a.conflist/x.conf": named("no"), "10-a.conflist": named("a")}, "", "a"},
-		"behind a broken one":      {map[string]string{"00-a.conflist": `{"cniVersion":`, "10-a.conflist": named("a")}, "", "a"},
-		"behind loopback":          {map[string]string{"00-lo.conf": `{"cniVersion":"1.0.0","name":"lo","type":"loopback"}`, "10-a.conflist": named("a")}, "", "a"},
-		"nothing":                  {nil, "", "no network configuration to chain into"},
-		"only loopback":            {map[string]string{"99-lo.conf": `{"cniVersion":"1.0.0","name":"lo","type":"loopback"}`}, "", "no network configuration to chain into"},
-		"only a broken one":        {map[string]string{"10-a.conflist": `{"cniVersion":`}, "", "10-a.conflist: error parsing configuration list: unexpected end of JSON input"},
-		"chosen and missing":       {map[string]string{"10-a.conflist": named("a")}, "20-b.conflist", "20-b.conflist"},
-		"chosen and broken":        {map[string]string{"10-a.conflist": named("a"), "20-b.conflist": "["}, "20-b.conflist", "20-b.conflist: error parsing"},
-		"Multus":                   {map[string]string{"00-multus.conf": `{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus-shim"}`, "10-a.conflist": named("a")}, "", "00-multus.conf: it belongs to Multus"},
-		"behind Multus":            {map[string]string{"00-multus.conf": `{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus-shim"}`, "10-a.conflist": named("a")}, "10-a.conflist", "a"},
-		"IPAM only":                {map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"host-local"}]}`}, "", "10-a.conflist: no plugin makes an interface (plugins: host-local)"},
-		"sockmap only":             {map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"sockmap"}]}`}, "", "10-a.conflist: no plugin but sockmap"},
-		"too old for chains":       {map[string]string{"10-a.conflist": `{"cniVersion":"0.2.0","name":"a","plugins":[{"type":"ptp"}]}`}, "", "10-a.conflist: cniVersion 0.2.0: sockmap can be chained"},
-		"no version":               {map[string]string{"10-a.conf": `{"name":"a","type":"ptp"}`}, "", "10-a.conf: cniVersion none"},
-		"newer than libcni":        {map[string]string{"10-a.conflist": `{"cniVersion":"2.0.0","name":"a","plugins":[{"type":"ptp"}]}`}, "", "cniVersion 2.0.0"},
-		"no name":                  {map[string]string{"10-a.conf": `{"cniVersion":"1.0.0","type":"ptp"}`}, "", "10-a.conf: the network has no name"},
-		"a name that is a path":    {map[string]string{"10-a.conflist": strings.ReplaceAll(good, "NAME", "../../x")}, "", `name "../../x"`},
-		"plugins in its directory": {map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a"}`}, "", `10-a.conflist: no key "plugins"`},
+		"by name": {map[string]string{"20-b.conflist": named("b"), "10-a.conflist": named("a")},
+			"", "a"},
+		"chosen": {map[string]string{"20-b.conflist": named("b"), "10-a.conflist": named("a")},
+			"20-b.conflist", "b"},
+		"not other extensions": {map[string]string{"00-a.conflist.bak": named("no"), ".01-b.tmp": named("no"),
+			"10-a.conflist": named("a")}, "", "a"},
+		"not directories": {map[string]string{"00-a.conflist/x.conf": named("no"),
+			"10-a.conflist": named("a")}, "", "a"},
+		"behind a broken one": {map[string]string{"00-a.conflist": `{"cniVersion":`,
+			"10-a.conflist": named("a")}, "", "a"},
+		"behind loopback": {map[string]string{"00-lo.conf": `{"cniVersion":"1.0.0","name":"lo","type":"loopback"}`,
+			"10-a.conflist": named("a")}, "", "a"},
+		"nothing": {nil, "", "no network configuration to chain into"},
+		"only loopback": {map[string]string{"99-lo.conf": `{"cniVersion":"1.0.0","name":"lo","type":"loopback"}`},
+			"", "no network configuration to chain into"},
+		"only a broken one": {map[string]string{"10-a.conflist": `{"cniVersion":`}, "",
+			"10-a.conflist: error parsing configuration list: unexpected end of JSON input"},
+		"chosen and missing": {map[string]string{"10-a.conflist": named("a")}, "20-b.conflist",
+			"20-b.conflist"},
+		"chosen and broken": {map[string]string{"10-a.conflist": named("a"), "20-b.conflist": "["},
+			"20-b.conflist", "20-b.conflist: error parsing"},
+		"Multus":             {map[string]string{"00-multus.conf": `{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus-shim"}`, "10-a.conflist": named("a")}, "", "00-multus.conf: it belongs to Multus"},
+		"behind Multus":      {map[string]string{"00-multus.conf": `{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus-shim"}`, "10-a.conflist": named("a")}, "10-a.conflist", "a"},
+		"IPAM only":          {map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"host-local"}]}`}, "", "10-a.conflist: no plugin makes an interface (plugins: host-local)"},
+		"sockmap only":       {map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"sockmap"}]}`}, "", "10-a.conflist: no plugin but sockmap"},
+		"too old for chains": {map[string]string{"10-a.conflist": `{"cniVersion":"0.2.0","name":"a","plugins":[{"type":"ptp"}]}`}, "", "10-a.conflist: cniVersion 0.2.0: sockmap can be chained"},
+		"no version": {map[string]string{"10-a.conf": `{"name":"a","type":"ptp"}`}, "",
+			"10-a.conf: cniVersion none"},
+		"newer than libcni": {map[string]string{"10-a.conflist": `{"cniVersion":"2.0.0","name":"a","plugins":[{"type":"ptp"}]}`}, "", "cniVersion 2.0.0"},
+		"no name": {map[string]string{"10-a.conf": `{"cniVersion":"1.0.0","type":"ptp"}`}, "",
+			"10-a.conf: the network has no name"},
+		"a name that is a path": {map[string]string{"10-a.conflist": strings.ReplaceAll(good, "NAME",
+			"../../x")}, "", `name "../../x"`},
+		"plugins in its directory": {map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a"}`}, "",
+			`10-a.conflist: no key "plugins"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
@@ -152,7 +171,8 @@ func TestTheFirstFileThatLoadsIsChosen(t *testing.T) {
 }
 
 func TestNamesOfFilesAreChecked(t *testing.T) {
-	for _, name := range []string{"../x.conflist", "/x.conflist", "x/y.conf", "..", "x.json5", "x", ".conf.bak"} {
+	for _, name := range []string{"../x.conflist", "/x.conflist", "x/y.conf", "..", "x.json5", "x",
+		".conf.bak"} {
 		if err := CheckConfName(name); err == nil {
 			t.Errorf("%q is taken", name)
 		}

@@ -76,9 +76,10 @@ func TestTheEntryIsThereOnceAndNotFirst(t *testing.T) {
 	}
 	const ptp, istio, other = `{"type":"ptp"}`, `{"type":"istio-cni"}`, `{"type":"sockmap","required":true}`
 	for name, c := range map[string]struct{ before, after string }{
-		"missing":                          {list(ptp), list(ptp, ourText)},
-		"there":                            {list(ptp, ourText), list(ptp, ourText)},
-		"there in another layout":          {list(ptp, `{"capabilities" : {"io.kubernetes.cri.pod-annotations":true,"cgroupPath":true}, "type":"sockmap"}`), ""},
+		"missing": {list(ptp), list(ptp, ourText)},
+		"there":   {list(ptp, ourText), list(ptp, ourText)},
+		"there in another layout": {list(ptp,
+			`{"capabilities" : {"io.kubernetes.cri.pod-annotations":true,"cgroupPath":true}, "type":"sockmap"}`), ""},
 		"there with another configuration": {list(ptp, other), list(ptp, ourText)},
 		"before another":                   {list(ptp, ourText, istio), list(ptp, ourText, istio)},
 		"changed before another":           {list(ptp, other, istio), list(ptp, ourText, istio)},
@@ -121,18 +122,23 @@ func TestEntries(t *testing.T) {
 		want    string // the entry, or a part of the error
 		fails   bool
 	}{
-		"nothing":            {"", nil, ourText, false},
-		"keys":               {`{"required": true, "maxSockets": 1000}`, nil, strings.TrimSuffix(ourText, "}") + `,"required":true,"maxSockets":1000}`, false},
-		"hazards":            {"", []string{"splice"}, strings.TrimSuffix(ourText, "}") + `,"acceptHazards":["splice"]}`, false},
-		"hazards of both":    {`{"acceptHazards":["mptcp","splice"]}`, []string{"splice", "fin"}, strings.TrimSuffix(ourText, "}") + `,"acceptHazards":["mptcp","splice","fin"]}`, false},
-		"other capabilities": {`{"capabilities":{"cgroupPath":true}}`, nil, `{"type":"sockmap","capabilities":{"cgroupPath":true}}`, false},
-		"wrong value":        {`{"peers":"cluster"}`, nil, `peers: "cluster" is not one of node, namespace, pod`, true},
-		"wrong hazard":       {"", []string{"splcie"}, `"splcie" is not one of`, true},
-		"other type":         {`{"type":"ptp"}`, nil, `"ptp" is not "sockmap"`, true},
-		"the list's key":     {`{"name":"n"}`, nil, "name: it belongs to the list", true},
-		"no object":          {`[]`, nil, "not a JSON object", true},
-		"no JSON":            {`{"required": yes}`, nil, "invalid character 'y'", true},
-		"trailing text":      {`{} {}`, nil, "invalid character", true},
+		"nothing": {"", nil, ourText, false},
+		"keys": {`{"required": true, "maxSockets": 1000}`, nil,
+			strings.TrimSuffix(ourText, "}") + `,"required":true,"maxSockets":1000}`, false},
+		"hazards": {"", []string{"splice"}, strings.TrimSuffix(ourText,
+			"}") + `,"acceptHazards":["splice"]}`, false},
+		"hazards of both": {`{"acceptHazards":["mptcp","splice"]}`, []string{"splice", "fin"},
+			strings.TrimSuffix(ourText, "}") + `,"acceptHazards":["mptcp","splice","fin"]}`, false},
+		"other capabilities": {`{"capabilities":{"cgroupPath":true}}`, nil,
+			`{"type":"sockmap","capabilities":{"cgroupPath":true}}`, false},
+		"wrong value": {`{"peers":"cluster"}`, nil, `peers: "cluster" is not one of node, namespace, pod`,
+			true},
+		"wrong hazard":   {"", []string{"splcie"}, `"splcie" is not one of`, true},
+		"other type":     {`{"type":"ptp"}`, nil, `"ptp" is not "sockmap"`, true},
+		"the list's key": {`{"name":"n"}`, nil, "name: it belongs to the list", true},
+		"no object":      {`[]`, nil, "not a JSON object", true},
+		"no JSON":        {`{"required": yes}`, nil, "invalid character 'y'", true},
+		"trailing text":  {`{} {}`, nil, "invalid character", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := NewEntry(c.config, c.hazards)
@@ -155,12 +161,15 @@ func TestEntries(t *testing.T) {
 func TestChangesAreTold(t *testing.T) {
 	const was = `{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":1},{"type":"sockmap"}]}`
 	for name, c := range map[string]struct{ is, want string }{
-		"entry out":   {`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":1}]}`, `plugin "sockmap" was removed`},
-		"also others": {`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":2},{"type":"istio-cni"}]}`, `plugin "ptp" was changed; plugin "istio-cni" was added; plugin "sockmap" was removed`},
-		"name":        {`{"name":"m","plugins":[{"type":"ptp","mtu":1},{"type":"sockmap"}],"x":1}`, `key "name" was changed from "n" to "m"; key "x" was added; key "cniVersion" was removed`},
-		"emptied":     {" \n", "the file was emptied"},
-		"half":        {`{"name":"n","plug`, "the file is no JSON object any more: unexpected end of JSON input"},
-		"same":        {was, "the same was written again"},
+		"entry out": {`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":1}]}`,
+			`plugin "sockmap" was removed`},
+		"also others": {`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":2},{"type":"istio-cni"}]}`,
+			`plugin "ptp" was changed; plugin "istio-cni" was added; plugin "sockmap" was removed`},
+		"name": {`{"name":"m","plugins":[{"type":"ptp","mtu":1},{"type":"sockmap"}],"x":1}`,
+			`key "name" was changed from "n" to "m"; key "x" was added; key "cniVersion" was removed`},
+		"emptied": {" \n", "the file was emptied"},
+		"half":    {`{"name":"n","plug`, "the file is no JSON object any more: unexpected end of JSON input"},
+		"same":    {was, "the same was written again"},
 	} {
 		if got := Changes([]byte(was), []byte(c.is)); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

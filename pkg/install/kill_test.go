@@ -35,7 +35,8 @@ var kinds = []struct {
 
 func (p *place) call(verb string, kill int) call {
 	return call{
-		Verb: verb, Source: p.Source, BinDir: p.BinDir, ConfDir: p.ConfDir, DropIn: p.DropIn, CacheDir: p.cache, Kill: kill,
+		Verb: verb, Source: p.Source, BinDir: p.BinDir, ConfDir: p.ConfDir, DropIn: p.DropIn, CacheDir: p.cache,
+		Kill: kill,
 	}
 }
 
@@ -181,7 +182,8 @@ func TestKillsAtRandomMoments(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		fixture.Elapse(time.Duration(n)*4*time.Millisecond, "another moment of the call each time, at which it is killed")
+		fixture.Elapse(time.Duration(n)*4*time.Millisecond,
+			"another moment of the call each time, at which it is killed")
 		cmd.Process.Kill()
 		cmd.Wait()
 		firstAlways(t, p, kind.name)

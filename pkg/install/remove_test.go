@@ -17,14 +17,20 @@ func TestUninstallRemovesNothingOfOthers(t *testing.T) {
 	)
 	named := func(name string) string { return strings.ReplaceAll(list, "NAME", name) }
 	for name, files := range map[string]map[string]string{
-		"a file that is called like the network": {"10-a.conflist": named("calico-kubeconfig"), "calico-kubeconfig": "secret"},
+		"a file that is called like the network": {"10-a.conflist": named("calico-kubeconfig"),
+			"calico-kubeconfig": "secret"},
 		"a network that is called like its file": {"10-a.conflist": named("10-a.conflist")},
-		"a network that is called like another":  {"10-a.conflist": named("20-b.conflist"), "20-b.conflist": named("b")},
-		"an empty directory":                     {"10-a.conflist": named("a"), "a/": ""},
-		"an empty directory of another network":  {"10-a.conflist": named("a"), "20-b.conflist": named("b"), "b/": ""},
-		"a list beside a file":                   {"10-a.conflist": named("a"), "20-b.conf": single, "20-b.conf.conflist": named("b")},
-		"the list of a file, without sockmap":    {"10-a.conflist": named("a"), "20-b.conf": single, "20-b.conf.conflist": wrapped(t, single)},
-		"plugins in a directory":                 {"10-a.conflist": named("a"), "a/": "", "a/10-x.conf": `{"type":"tuning"}`},
+		"a network that is called like another": {"10-a.conflist": named("20-b.conflist"),
+			"20-b.conflist": named("b")},
+		"an empty directory": {"10-a.conflist": named("a"), "a/": ""},
+		"an empty directory of another network": {"10-a.conflist": named("a"), "20-b.conflist": named("b"),
+			"b/": ""},
+		"a list beside a file": {"10-a.conflist": named("a"), "20-b.conf": single,
+			"20-b.conf.conflist": named("b")},
+		"the list of a file, without sockmap": {"10-a.conflist": named("a"), "20-b.conf": single,
+			"20-b.conf.conflist": wrapped(t, single)},
+		"plugins in a directory": {"10-a.conflist": named("a"), "a/": "",
+			"a/10-x.conf": `{"type":"tuning"}`},
 	} {
 		for _, installed := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {

@@ -75,7 +75,8 @@ func TestUninstallUnloadsWhereEachEntryHasLoaded(t *testing.T) {
 			p.install()
 			continue
 		}
-		if err := p.writeDropIn(filepath.Join(p.ConfDir, file), filepath.Join(p.ConfDir, "n2", dropInName), p.Entry.text); err != nil {
+		if err := p.writeDropIn(filepath.Join(p.ConfDir, file), filepath.Join(p.ConfDir, "n2", dropInName),
+			p.Entry.text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,7 +101,8 @@ func TestUninstallUnloadsWhereEachEntryHasLoaded(t *testing.T) {
 			t.Errorf("%s is still loaded", n.Dir)
 		}
 	}
-	if want := []string{nodes[0].Dir, nodes[1].Dir, nodes[2].Dir}; !done.Unloaded || !slices.Equal(done.UnloadedFrom, want) {
+	if want := []string{nodes[0].Dir, nodes[1].Dir, nodes[2].Dir}; !done.Unloaded ||
+		!slices.Equal(done.UnloadedFrom, want) {
 		t.Errorf("it did %+v, want to unload from %q", done, want)
 	}
 }

@@ -45,7 +45,8 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 					t.Errorf("the same failure has another text: %v, then %v", err, again)
 				}
 				changed, err := p.InstallBinary(t.Context())
-				if changed || !errors.Is(err, c.want) || !strings.Contains(err.Error(), p.Binary()) || !strings.Contains(err.Error(), c.says) {
+				if changed || !errors.Is(err, c.want) || !strings.Contains(err.Error(), p.Binary()) ||
+					!strings.Contains(err.Error(), c.says) {
 					t.Errorf("got %v, %v; want an error with %q", changed, err, c.says)
 				}
 				allow()
@@ -68,7 +69,8 @@ func TestAnIdenticalPluginThatCannotBeRunIsTold(t *testing.T) {
 	mustInstallBinary(p)
 	p.copied = [2]fileID{} // as another process
 	allow := remountNoexec(t, p.BinDir)
-	if changed, err := p.InstallBinary(t.Context()); changed || err == nil || !strings.Contains(err.Error(), "is mounted noexec") {
+	if changed, err := p.InstallBinary(t.Context()); changed || err == nil ||
+		!strings.Contains(err.Error(), "is mounted noexec") {
 		t.Errorf("got %v, %v", changed, err)
 	}
 	allow()
@@ -96,7 +98,8 @@ func TestATryLeavesWhatIsInstalled(t *testing.T) {
 		if err := p.TryBinary(t.Context()); err != nil {
 			t.Errorf("over %s: %v", before, err)
 		}
-		if diff := cmp.Diff(names(was), names(tree(t, p.BinDir))); diff != "" || was[PluginType] != tree(t, p.BinDir)[PluginType] {
+		if diff := cmp.Diff(names(was), names(tree(t, p.BinDir))); diff != "" ||
+			was[PluginType] != tree(t, p.BinDir)[PluginType] {
 			t.Errorf("over %s it changed something: %s", before, diff)
 		}
 		if before == "nothing" {
@@ -147,12 +150,14 @@ func denyExec(t *testing.T, dir string, refused func(name string) bool) (allow f
 	// no garbage collection can begin, and one that is about to begin would block the decision.
 	percent := debug.SetGCPercent(-1)
 	t.Cleanup(func() { debug.SetGCPercent(percent) })
-	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK,
+		unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		t.Fatalf("fanotify: %v", err)
 	}
 	events := os.NewFile(uintptr(fd), "fanotify")
-	err = unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM|unix.FAN_EVENT_ON_CHILD, unix.AT_FDCWD, dir)
+	err = unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM|unix.FAN_EVENT_ON_CHILD,
+		unix.AT_FDCWD, dir)
 	if err != nil {
 		t.Fatalf("fanotify: mark %s: %v", dir, err)
 	}
@@ -209,7 +214,8 @@ func TestAStubIsNotInstalledAsThePlugin(t *testing.T) {
 	refused := func(what string) {
 		t.Helper()
 		changed, err := p.InstallBinary(t.Context())
-		if changed || err == nil || !strings.Contains(err.Error(), p.Source+" is a stub") || !strings.Contains(err.Error(), "--plugin") {
+		if changed || err == nil || !strings.Contains(err.Error(), p.Source+" is a stub") ||
+			!strings.Contains(err.Error(), "--plugin") {
 			t.Errorf("%s: got %v, %v", what, changed, err)
 		}
 	}

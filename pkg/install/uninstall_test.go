@@ -45,7 +45,8 @@ func newNode(t testing.TB, p *place) *lab.Node {
 func primary(t testing.TB, n *lab.Node) string {
 	t.Helper()
 	return string(labtest.Conflist(t, n, lab.Network{
-		Name: "primary", Bridge: "br0", Without: []string{"portmap", PluginType}, Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")},
+		Name: "primary", Bridge: "br0", Without: []string{"portmap", PluginType},
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")},
 	}))
 }
 
@@ -76,7 +77,8 @@ func TestACachedAttachmentKeepsTheStubUntilItsDEL(t *testing.T) {
 	before := primary(t, n)
 	path := p.write("10-primary.conflist", before)
 	p.install()
-	node := &endpoint.Node{Dir: n.BPFFS(), Settings: datapath.Settings{MaxSockets: 1024, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024}}
+	node := &endpoint.Node{Dir: n.BPFFS(), Settings: datapath.Settings{MaxSockets: 1024,
+		MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 1024}}
 	pod := labtest.NewPod(t, n, lab.PodSpec{})
 	old := []byte(p.read(filepath.Base(path)))
 	if _, err := n.ADD(t.Context(), old, pod); err != nil {
@@ -90,7 +92,8 @@ func TestACachedAttachmentKeepsTheStubUntilItsDEL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !done.Unloaded || done.Binary || len(done.Stub) != 1 || done.Stub[0].ContainerID != pod.ContainerID() || done.Stub[0].Network != "primary" {
+	if !done.Unloaded || done.Binary || len(done.Stub) != 1 || done.Stub[0].ContainerID != pod.ContainerID() ||
+		done.Stub[0].Network != "primary" {
 		t.Errorf("uninstall did %+v", done)
 	}
 	if got := p.read(filepath.Base(path)); got != before {
@@ -119,7 +122,8 @@ func TestACachedAttachmentKeepsTheStubUntilItsDEL(t *testing.T) {
 	if err := os.Rename(p.Binary(), hidden); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.DEL(t.Context(), cached, pod); err == nil || !strings.Contains(err.Error(), `failed to find plugin "sockmap"`) {
+	if err := n.DEL(t.Context(), cached, pod); err == nil ||
+		!strings.Contains(err.Error(), `failed to find plugin "sockmap"`) {
 		t.Errorf("DEL without the stub: %v", err)
 	}
 	if err := os.Rename(hidden, p.Binary()); err != nil {
@@ -141,8 +145,9 @@ func TestUninstallWaitsForCachedAttachments(t *testing.T) {
 	p := newPlace(t)
 	p.write("10-a.conflist", conflists[0].text)
 	c := p.install()
-	file := p.cached("net-container-eth0", fmt.Sprintf(`{"kind":"cniCacheV1","containerId":"container","config":%s,"ifName":"eth0","networkName":"net"}`,
-		mustJSON(t, c.After)))
+	file := p.cached("net-container-eth0",
+		fmt.Sprintf(`{"kind":"cniCacheV1","containerId":"container","config":%s,"ifName":"eth0","networkName":"net"}`,
+			mustJSON(t, c.After)))
 	time.AfterFunc(500*time.Millisecond, func() { os.Remove(file) })
 	start := time.Now()
 	done, err := p.Uninstall(t.Context(), Removal{CacheDirs: []string{p.cache}, WaitFor: patience})
@@ -166,7 +171,8 @@ func (p *place) cached(name, text string) string {
 	if filepath.Base(name) == name {
 		path = filepath.Join(p.cache, "results", name)
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700),
+		os.WriteFile(path, []byte(text), 0o600)); err != nil {
 		p.Fatal(err)
 	}
 	return path
@@ -178,9 +184,12 @@ func TestWhatNamesThePluginInACache(t *testing.T) {
 		file, text string
 		names      bool
 	}{
-		"a list with it":       {"a", `{"kind":"cniCacheV1","config":` + config(`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"ptp"},{"type":"sockmap"}]}`) + `}`, true},
-		"a list without it":    {"a", `{"kind":"cniCacheV1","config":` + config(`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"ptp","name":"sockmap"}]}`) + `}`, false},
-		"a list that is cut":   {"a", `{"kind":"cniCacheV1","config":` + config(`{"cniVersion":"1.0.0","plugins":[{"type":"sockmap"}`) + `}`, true},
+		"a list with it": {"a", `{"kind":"cniCacheV1","config":` +
+			config(`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"ptp"},{"type":"sockmap"}]}`) + `}`, true},
+		"a list without it": {"a", `{"kind":"cniCacheV1","config":` +
+			config(`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"ptp","name":"sockmap"}]}`) + `}`, false},
+		"a list that is cut": {"a", `{"kind":"cniCacheV1","config":` +
+			config(`{"cniVersion":"1.0.0","plugins":[{"type":"sockmap"}`) + `}`, true},
 		"a legacy result":      {"a", `{"cniVersion":"0.4.0","interfaces":[]}`, false},
 		"half a file":          {"a", `{"kind":"cniCacheV1","config":"`, false},
 		"a delegate of Multus": {"multus/id", `[{"Conf":{"plugins":[{"type":"sockmap"}]}}]`, true},
@@ -202,7 +211,8 @@ func TestACacheThatCannotBeSeenKeepsTheStub(t *testing.T) {
 	p.write("10-a.conflist", conflists[0].text)
 	p.install()
 	done, err := p.Uninstall(t.Context(), Removal{CacheDirs: []string{filepath.Join(p.cache, "elsewhere")}})
-	if err != nil || done.Binary || done.CacheError == nil || !strings.Contains(done.CacheError.Error(), "elsewhere") {
+	if err != nil || done.Binary || done.CacheError == nil ||
+		!strings.Contains(done.CacheError.Error(), "elsewhere") {
 		t.Errorf("did %+v, %v", done, err)
 	}
 	if err := checkAnswers(t.Context(), p.Binary()); err != nil {

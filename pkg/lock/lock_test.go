@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println("locked")
-		fixture.Elapse(2*patience, "holds the lock until it is killed, and not for ever should the parent die first")
+		fixture.Elapse(2*patience,
+			"holds the lock until it is killed, and not for ever should the parent die first")
 		os.Exit(0)
 	}
 	fixture.Main(m)

@@ -50,7 +50,8 @@ func (s *source) Capacity() (map[string]uint32, error) {
 
 func (s *source) GuardStates() ([]datapath.GuardState, error) {
 	return []datapath.GuardState{
-		{Name: datapath.GuardSplice, Why: "operation not permitted"}, {Name: datapath.GuardObserve, Why: "operation not permitted"},
+		{Name: datapath.GuardSplice, Why: "operation not permitted"},
+		{Name: datapath.GuardObserve, Why: "operation not permitted"},
 		{Name: datapath.GuardOptions, Active: true, Hook: "cgroup/setsockopt"},
 	}, s.read()
 }
@@ -152,7 +153,8 @@ func node() *source {
 		},
 		flows: []datapath.Flow{
 			{NetNSCookie: 11, Mode: datapath.ModeRedirect, RedirectedBytes: 1, RedirectedMessages: 1},
-			{NetNSCookie: 12, PeerNetNSCookie: 21, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3, BacklogHigh: 70000},
+			{NetNSCookie: 12, PeerNetNSCookie: 21, Mode: datapath.ModeTCP, TCPBytes: 3, TCPMessages: 3,
+				BacklogHigh: 70000},
 			{NetNSCookie: 21, Mode: datapath.ModePending},
 			{NetNSCookie: 99, Mode: datapath.ModeRedirect, RedirectedBytes: 50, RedirectedMessages: 5},
 		},

@@ -230,7 +230,8 @@ func TestPodsHaveNoSeriesForWhatNeverHappened(t *testing.T) {
 	got := scrape(t, node().collector())
 	var rare []string
 	for series := range maps.Keys(got) {
-		if strings.Contains(series, "pod=db-0") && (strings.Contains(series, "fallback") || strings.Contains(series, "result=remote")) {
+		if strings.Contains(series, "pod=db-0") && (strings.Contains(series, "fallback") ||
+			strings.Contains(series, "result=remote")) {
 			rare = append(rare, series)
 		}
 	}
@@ -258,7 +259,8 @@ func TestSeriesOfPodsAreBoundedAndStayWithThoseThatHadThem(t *testing.T) {
 		t.Fatalf("series for %q, %v without", names, left)
 	}
 	src.endpoints[41] = true // sorts before all others
-	src.records = append(src.records, accelerated(datapath.Attachment{NetNSCookie: 41, PodNamespace: "shop", PodName: "a-0"}))
+	src.records = append(src.records, accelerated(datapath.Attachment{NetNSCookie: 41, PodNamespace: "shop",
+		PodName: "a-0"}))
 	src.totals[41] = datapath.Totals{}
 	if names, left := pods(); !cmp.Equal(names, []string{"pod=db-0"}) || left != 2 {
 		t.Errorf("after another pod came: series for %q, %v without", names, left)
@@ -272,7 +274,8 @@ func TestSumsOfTheNodeHaveNoPodsAndKeepThoseThatAreGone(t *testing.T) {
 	c.OfNode = true
 	got := scrape(t, c)
 	for series := range got {
-		if strings.Contains(series, "pod=") && !strings.Contains(series, "pod= ") && !strings.HasSuffix(series, "pod=") {
+		if strings.Contains(series, "pod=") && !strings.Contains(series, "pod= ") &&
+			!strings.HasSuffix(series, "pod=") {
 			t.Errorf("there is %s", series)
 		}
 	}

@@ -17,11 +17,12 @@ func TestScrapersShareASnapshotForASecond(t *testing.T) {
 	took := time.Millisecond
 	gathered := 0
 	broken := errors.New("broken")
-	s := &shared{now: func() time.Time { return now }, from: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		gathered++
-		now = now.Add(took)
-		return []*dto.MetricFamily{{}}, broken
-	})}
+	s := &shared{now: func() time.Time { return now },
+		from: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+			gathered++
+			now = now.Add(took)
+			return []*dto.MetricFamily{{}}, broken
+		})}
 	ask := func(what string, want int) {
 		t.Helper()
 		families, err := s.Gather()
@@ -45,11 +46,12 @@ func TestScrapersShareASnapshotForASecond(t *testing.T) {
 func TestScrapersAtTheSameTimeReadOnce(t *testing.T) {
 	const scrapers = 50
 	begun, proceed := make(chan struct{}, scrapers), make(chan struct{})
-	s := &shared{now: func() time.Time { return time.Unix(1000, 0) }, from: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		begun <- struct{}{}
-		<-proceed
-		return nil, nil
-	})}
+	s := &shared{now: func() time.Time { return time.Unix(1000, 0) },
+		from: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+			begun <- struct{}{}
+			<-proceed
+			return nil, nil
+		})}
 	var wg sync.WaitGroup
 	for range scrapers {
 		wg.Go(func() { s.Gather() })

@@ -212,7 +212,8 @@ func threadsIn(t *testing.T, ino uint64) int {
 
 func expectNoThreadIn(t *testing.T, ino uint64) {
 	t.Helper()
-	fixture.Wait(t, "no thread is in the namespace that was asked about", func() bool { return threadsIn(t, ino) == 0 })
+	fixture.Wait(t, "no thread is in the namespace that was asked about",
+		func() bool { return threadsIn(t, ino) == 0 })
 }
 
 func TestNoThreadStaysBehind(t *testing.T) {

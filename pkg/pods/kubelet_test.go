@@ -68,12 +68,15 @@ func TestTheKubeletKnowsWhatAnnotationsAreNow(t *testing.T) {
 }
 
 func TestWhatKeepsTheKubeletFromAnsweringIsNamed(t *testing.T) {
-	for body, want := range map[string]string{"{": "read the kubelet's reply", `{"items":[{"metadata":{}}]}`: "without UID"} {
-		if _, err := kubelet(t, body, http.StatusOK).Annotations(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+	for body, want := range map[string]string{"{": "read the kubelet's reply",
+		`{"items":[{"metadata":{}}]}`: "without UID"} {
+		if _, err := kubelet(t, body, http.StatusOK).Annotations(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
-	if _, err := kubelet(t, "", http.StatusForbidden).Annotations(t.Context()); err == nil || !strings.Contains(err.Error(), "nodes/pods") {
+	if _, err := kubelet(t, "", http.StatusForbidden).Annotations(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "nodes/pods") {
 		t.Errorf("forbidden: %v", err)
 	}
 	k := kubelet(t, "", http.StatusOK)

@@ -76,7 +76,8 @@ func TestCachedAttachmentsOfOneSandboxAreOnePod(t *testing.T) {
 	dir := cache(t,
 		map[string]any{
 			"networkName": "net", "containerId": "abc", "ifName": "eth0", "netns": own,
-			"cniArgs": [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", "web"}, {"K8S_POD_UID", "u"}},
+			"cniArgs": [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", "web"},
+				{"K8S_POD_UID", "u"}},
 			"capabilityArgs": map[string]any{
 				"cgroupPath": "/kubepods/podu", "io.kubernetes.cri.pod-annotations": map[string]any{"a": "b", "n": 1},
 			},
@@ -90,8 +91,9 @@ func TestCachedAttachmentsOfOneSandboxAreOnePod(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Pod{{
-		ID: "abc", Namespace: "shop", Name: "web", UID: "u", Annotations: map[string]string{"a": "b"}, Cgroup: "/kubepods/podu",
-		NetNS: own, From: "libcni's cache", Attachments: []Attachment{{"net", "eth0"}, {"other", "net1"}},
+		ID: "abc", Namespace: "shop", Name: "web", UID: "u", Annotations: map[string]string{"a": "b"},
+		Cgroup: "/kubepods/podu",
+		NetNS:  own, From: "libcni's cache", Attachments: []Attachment{{"net", "eth0"}, {"other", "net1"}},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -102,7 +104,8 @@ func TestCachedAttachmentsOfOneSandboxAreOnePod(t *testing.T) {
 }
 
 func TestTheFirstSourceIsBelieved(t *testing.T) {
-	cri := Pod{ID: "abc", Name: "web", NetNS: "/run/netns/1", From: "CRI", Annotations: map[string]string{"a": "cri"}}
+	cri := Pod{ID: "abc", Name: "web", NetNS: "/run/netns/1", From: "CRI",
+		Annotations: map[string]string{"a": "cri"}}
 	cached := Pod{
 		ID: "abc", Name: "other", UID: "u", NetNS: "/run/netns/2", Annotations: map[string]string{"a": "cache"},
 		Attachments: []Attachment{{"net", "eth0"}},

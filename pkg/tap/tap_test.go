@@ -77,7 +77,8 @@ const whole = datapath.TapSnapMax
 
 func TestAStreamBeginsWithItsHandshake(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 0xffff_fffe} // the server's numbers begin anew in its first message
-	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 0, "ping"), said(datapath.RolePassive, isn, 0, "pong"),
+	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 0, "ping"),
+		said(datapath.RolePassive, isn, 0, "pong"),
 		said(datapath.RoleActive, isn, 4, "bye"), said(datapath.RolePassive, isn, 4, "bye"))
 	c, s := client.String(), server.String()
 	want(t, got, []seg{
@@ -91,15 +92,18 @@ func TestAServerMaySpeakFirst(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 200}
 	got := segments(t, NewStreams(whole), said(datapath.RolePassive, isn, 0, "hello"))
 	want(t, got, []seg{
-		{client.String(), "S", 100, 0, "", 0}, {server.String(), "S.", 200, 101, "", 0}, {client.String(), ".", 101, 201, "", 0},
+		{client.String(), "S", 100, 0, "", 0}, {server.String(), "S.", 200, 101, "", 0},
+		{client.String(), ".", 101, 201, "", 0},
 		{server.String(), "P.", 201, 101, "hello", 5},
 	})
 }
 
 func TestAStreamThatIsSeenFromItsMiddleHasNoHandshake(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 200}
-	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 10, "ping"), said(datapath.RolePassive, isn, 0, "pong"))
-	want(t, got, []seg{{client.String(), "P.", 111, 201, "ping", 4}, {server.String(), "P.", 201, 115, "pong", 4}})
+	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 10, "ping"),
+		said(datapath.RolePassive, isn, 0, "pong"))
+	want(t, got, []seg{{client.String(), "P.", 111, 201, "ping", 4},
+		{server.String(), "P.", 201, 115, "pong", 4}})
 }
 
 func TestOfACutMessageTheRestIsCountedInSegments(t *testing.T) {
@@ -200,7 +204,8 @@ func TestTheCaptureIsReadBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(options.Comments) != 1 || options.Comments[0] != "who" || !info.Timestamp.Equal(zero.Add(time.Second)) {
+			if len(options.Comments) != 1 || options.Comments[0] != "who" ||
+				!info.Timestamp.Equal(zero.Add(time.Second)) {
 				t.Errorf("comments %q, time %v", options.Comments, info.Timestamp)
 			}
 			if info.Length-info.CaptureLength != 997 {
@@ -214,7 +219,8 @@ func TestTheCaptureIsReadBack(t *testing.T) {
 			if _, _, err := r.ReadPacketData(); !errors.Is(err, io.EOF) {
 				t.Errorf("behind the packet: %v", err)
 			}
-			if i, err := r.Interface(0); err != nil || i.Statistics.PacketsDropped != 9 || i.Filter != "--port 80" || i.Description == "" {
+			if i, err := r.Interface(0); err != nil || i.Statistics.PacketsDropped != 9 || i.Filter != "--port 80" ||
+				i.Description == "" {
 				t.Errorf("interface: %+v, %v", i, err)
 			}
 			if i, err := r.Interface(intf); err != nil || i.Name != "shop/web-0" {

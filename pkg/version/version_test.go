@@ -18,7 +18,8 @@ func TestFromBuild(t *testing.T) {
 	}{
 		{"installed as a module", debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}}, "v1.2.3"},
 		{"built from a clean tree", debug.BuildInfo{Settings: vcs("0123456789abcdef", "false")}, "0123456789ab"},
-		{"built from a changed tree", debug.BuildInfo{Settings: vcs("0123456789abcdef", "true")}, "0123456789ab-dirty"},
+		{"built from a changed tree", debug.BuildInfo{Settings: vcs("0123456789abcdef", "true")},
+			"0123456789ab-dirty"},
 		{"built without version control", debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "devel"},
 		{"revision that is shorter than usual", debug.BuildInfo{Settings: vcs("0123", "false")}, "0123"},
 	} {

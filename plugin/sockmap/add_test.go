@@ -73,7 +73,8 @@ func TestAddAcceleratesAndDelLeavesNothing(t *testing.T) {
 	w := newWorld(t)
 	one, two := w.pod(), w.pod()
 	a := w.mustAdd(one, nil)
-	expectTexts(t, "the log", a.stderr, "accelerated", "runtimeConfig.cgroupPath", one.ContainerID(), "loaded=true")
+	expectTexts(t, "the log", a.stderr, "accelerated", "runtimeConfig.cgroupPath", one.ContainerID(),
+		"loaded=true")
 	w.mustAdd(two, nil)
 	w.expectAccelerated(one, two)
 	if r := w.records()[one.ContainerID()]; r.PodNamespace != "default" || r.PodName != one.Spec().Name {
@@ -89,8 +90,8 @@ func TestAddAcceleratesAndDelLeavesNothing(t *testing.T) {
 	w.expectAccelerated()
 }
 
-// cgroupCalls are the calls of ADD by which the plugin finds the pod's cgroup, one or more for each source. What a row
-// leaves out is not passed: K8S_POD_UID and a CNI_NETNS of a process, too.
+// cgroupCalls are the calls of ADD by which the plugin finds the pod's cgroup, one or more for each source.
+// What a row leaves out is not passed: K8S_POD_UID and a CNI_NETNS of a process, too.
 var cgroupCalls = []struct {
 	name   string
 	source cgroup.Source
@@ -98,10 +99,12 @@ var cgroupCalls = []struct {
 	conf   func(cgroup string) keys
 	env    func(w *world, p *lab.Pod) []string
 }{
-	{name: "configuration", source: cgroup.SourceConfiguration, conf: func(cgroup string) keys { return keys{"cgroupPath": cgroup} }},
+	{name: "configuration", source: cgroup.SourceConfiguration,
+		conf: func(cgroup string) keys { return keys{"cgroupPath": cgroup} }},
 	{name: "path", source: cgroup.SourceRuntime, conf: runtimeCgroup},
 	{
-		name: "base name of a slice", source: cgroup.SourceRuntime, conf: func(cgroup string) keys { return runtimeCgroup(path.Base(cgroup)) },
+		name: "base name of a slice", source: cgroup.SourceRuntime,
+		conf: func(cgroup string) keys { return runtimeCgroup(path.Base(cgroup)) },
 		path: func(id string) string { return "sockmap.slice/sockmap-" + id[:8] + ".slice" },
 	},
 	{name: "pod UID", source: cgroup.SourcePodUID, env: func(_ *world, p *lab.Pod) []string {
@@ -223,7 +226,8 @@ func TestOptedOutByConfigurationOrAnnotation(t *testing.T) {
 func TestWhatPodsAndRuntimesGetWrongIsLoggedOnly(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
-	vars := append(env("ADD", p), "CNI_ARGS=;;K8S_POD_NAMESPACE=../../etc;K8S_POD_NAME=a=b;nonsense;IgnoreUnknown")
+	vars := append(env("ADD", p),
+		"CNI_ARGS=;;K8S_POD_NAMESPACE=../../etc;K8S_POD_NAME=a=b;nonsense;IgnoreUnknown")
 	a := run(t, vars, w.conf(p, keys{"surprise": 1, "runtimeConfig": map[string]any{
 		"cgroupPath": w.cgroup(p), "io.kubernetes.cri.pod-annotations": map[string]any{"sockmap-cni/accelerate": 7},
 	}}))
@@ -303,13 +307,16 @@ func TestLogFile(t *testing.T) {
 		dir := t.TempDir()
 		victim, link, file := filepath.Join(dir, "victim"), filepath.Join(dir, "link"), filepath.Join(dir, "file")
 		err := errors.Join(
-			os.WriteFile(victim, nil, 0o600), os.Symlink(victim, link), os.WriteFile(file, nil, 0o600), os.Chown(file, 65534, 65534),
+			os.WriteFile(victim, nil, 0o600), os.Symlink(victim, link), os.WriteFile(file, nil, 0o600),
+			os.Chown(file, 65534, 65534),
 		)
 		if err != nil {
 			t.Fatal(err)
 		}
-		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": link}).stderr, link, "symbolic link", "msg=accelerated")
-		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": file}).stderr, file, "uid 65534", "msg=accelerated")
+		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": link}).stderr, link, "symbolic link",
+			"msg=accelerated")
+		expectTexts(t, "standard error", w.mustAdd(p, keys{"logFile": file}).stderr, file, "uid 65534",
+			"msg=accelerated")
 		for _, path := range []string{victim, file} {
 			if text, err := os.ReadFile(path); err != nil || len(text) > 0 {
 				t.Errorf("%s has %q, %v", path, text, err)

@@ -25,7 +25,8 @@ import (
 
 // capabilityOf has what a call may need, by the names of capabilities(7).
 var capabilityOf = map[string]uintptr{
-	"CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN, "CAP_DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE,
+	"CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN,
+	"CAP_DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE,
 }
 
 // limited runs the plugin as a uid with these capabilities and no others.

@@ -23,13 +23,16 @@ type need struct {
 
 var needs = []need{
 	{"`VERSION`, and each call whose input is refused", "none", []string{"VERSION"}, false, nil},
-	{"`STATUS`, `DEL` and `GC`, while the programs are loaded", "none", []string{"STATUS", "DEL", "GC"}, true, nil},
+	{"`STATUS`, `DEL` and `GC`, while the programs are loaded", "none", []string{"STATUS", "DEL", "GC"}, true,
+		nil},
 	{
-		"`ADD` and `CHECK`, while the programs are loaded", "`CAP_SYS_ADMIN`, to enter the container's network namespace",
+		"`ADD` and `CHECK`, while the programs are loaded",
+		"`CAP_SYS_ADMIN`, to enter the container's network namespace",
 		[]string{"ADD", "CHECK"}, true, []string{"CAP_SYS_ADMIN"},
 	},
 	{
-		"`ADD` and `STATUS` that load the programs", "`CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, to load them and to probe",
+		"`ADD` and `STATUS` that load the programs",
+		"`CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, to load them and to probe",
 		[]string{"ADD", "STATUS"}, false, []string{"CAP_NET_ADMIN", "CAP_SYS_ADMIN"},
 	},
 }
@@ -46,9 +49,9 @@ func TestTheDocumentHasTheCapabilitiesOfEachCall(t *testing.T) {
 	}
 }
 
-// A call succeeds with exactly the capabilities of its row as root whose others are dropped. Another user, while the
-// programs that root has loaded are there, needs CAP_DAC_OVERRIDE besides: the state stays root's. Without one of them the
-// call's error names it, and nobody remembers that the call has failed.
+// A call succeeds with exactly the capabilities of its row as root whose others are dropped. Another user,
+// while the programs that root has loaded are there, needs CAP_DAC_OVERRIDE besides: the state stays root's.
+// Without one of them the call's error names it, and nobody remembers that the call has failed.
 func TestEachCallWithTheCapabilitiesThatItNeeds(t *testing.T) {
 	path := forEverybody(t)
 	for _, uid := range []int{0, 12345} {

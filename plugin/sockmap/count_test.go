@@ -34,7 +34,8 @@ func TestCallsAreCountedByTheirEnd(t *testing.T) {
 	w := newWorld(t)
 	p, other := w.pod(), w.pod()
 	w.mustAdd(p, nil)
-	w.mustAdd(other, keys{"cgroupPath": "/nowhere", "runtimeConfig": nil}) // declined, and not reported to the runtime
+	// declined, and not reported to the runtime
+	w.mustAdd(other, keys{"cgroupPath": "/nowhere", "runtimeConfig": nil})
 	if a := w.add(other, keys{"cgroupPath": "/nowhere", "required": true}); a.err == nil {
 		t.Error("ADD with a cgroup that is not there succeeds although it is required")
 	}

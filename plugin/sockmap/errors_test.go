@@ -50,9 +50,11 @@ func TestFinish(t *testing.T) {
 		stdout     string
 	}{
 		{"success", "ADD", nil, 0, ""},
-		{"ADD fails", "ADD", types.NewError(8, "no", "d"), 1, `{"cniVersion":"1.1.0","code":8,"msg":"no","details":"d"}` + "\n"},
+		{"ADD fails", "ADD", types.NewError(8, "no", "d"), 1,
+			`{"cniVersion":"1.1.0","code":8,"msg":"no","details":"d"}` + "\n"},
 		{"DEL does not", "DEL", types.NewError(8, "no", ""), 0, ""},
-		{"but for missing variables", "DEL", types.NewError(4, "no", ""), 1, `{"cniVersion":"1.1.0","code":4,"msg":"no"}` + "\n"},
+		{"but for missing variables", "DEL", types.NewError(4, "no", ""), 1,
+			`{"cniVersion":"1.1.0","code":4,"msg":"no"}` + "\n"},
 		{"other uses of code 1 keep their text", "GC", types.NewError(1, "config version does not allow GC", ""), 1,
 			`{"cniVersion":"1.1.0","code":1,"msg":"config version does not allow GC"}` + "\n"},
 	} {

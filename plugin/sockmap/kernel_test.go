@@ -86,7 +86,8 @@ func doctor(t *testing.T) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(labtest.Plugins(t), "sockmapctl"), "doctor").CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(labtest.Plugins(t), "sockmapctl"),
+		"doctor").CombinedOutput()
 	if len(out) == 0 {
 		t.Errorf("sockmapctl doctor says nothing: %v", err)
 	}

@@ -31,7 +31,8 @@ func (w *world) endpointOf(p *lab.Pod, network string) datapath.Registered {
 func TestAContainerInTwoNetworksHasTheNarrowerPolicy(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
-	a, b := keys{"name": "a", "peers": "pod"}, keys{"name": "b", "peers": "node", "ports": map[string]any{"exclude": []string{"8080"}}}
+	a, b := keys{"name": "a", "peers": "pod"}, keys{"name": "b", "peers": "node",
+		"ports": map[string]any{"exclude": []string{"8080"}}}
 	w.mustAdd(p, a)
 	w.mustAdd(p, b)
 	if r := w.endpointOf(p, "a"); r.Peers != datapath.PeersPod || len(r.Exclude) != 1 {

@@ -87,11 +87,13 @@ func TestAHostWithoutCgroup2GetsAPrivateMount(t *testing.T) {
 	mount := filepath.Dir(w.node.CgroupPath())
 	binary := inPrivateMounts(t, "umount -l "+mount)
 	for _, p := range []*lab.Pod{p, other} { // each has to find cgroup2 again, since its namespace ends with it
-		a := runBinary(t, binary, env("ADD", p, "CNI_ARGS="), w.conf(p, keys{"required": true, "runtimeConfig": nil}))
+		a := runBinary(t, binary, env("ADD", p, "CNI_ARGS="),
+			w.conf(p, keys{"required": true, "runtimeConfig": nil}))
 		if a.err != nil {
 			t.Fatalf("ADD: %v\n%s", a.err, a.stderr)
 		}
-		if r := w.records()[p.ContainerID()]; !r.Accelerated() || r.CgroupSource != "cgroup2 root" || r.CgroupPath != mount {
+		if r := w.records()[p.ContainerID()]; !r.Accelerated() || r.CgroupSource != "cgroup2 root" ||
+			r.CgroupPath != mount {
 			t.Errorf("record %+v, want the root of all cgroups", r)
 		}
 	}
@@ -130,7 +132,8 @@ func TestInARealChain(t *testing.T) {
 				t.Error(err)
 			}
 			w.expectAccelerated(again)
-			if err := w.node.DEL(t.Context(), conflist, p, func(rt *libcni.RuntimeConf) { rt.NetNS = "" }); err != nil {
+			if err := w.node.DEL(t.Context(), conflist, p,
+				func(rt *libcni.RuntimeConf) { rt.NetNS = "" }); err != nil {
 				t.Error(err)
 			}
 			w.expectAccelerated(again)

@@ -44,7 +44,8 @@ func obstacles() []obstacle {
 				w.attach(p.CgroupPath(), 2) // BPF_F_ALLOW_MULTI
 			}
 			return "", nil
-		}, decline.TooManyPrograms, []string{"as many sock_ops programs as the kernel allows", "bpftool cgroup show"}, true},
+		}, decline.TooManyPrograms, []string{"as many sock_ops programs as the kernel allows",
+			"bpftool cgroup show"}, true},
 		{"a program on the parent that admits no other", func(w *world, p *lab.Pod) (string, keys) {
 			w.mustAdd(w.podAside(), nil)
 			w.attach(filepath.Dir(p.CgroupPath()), 0)
@@ -61,11 +62,13 @@ func obstacles() []obstacle {
 			mkdir(w, w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI+1))
 			return "", nil
 		}, decline.ForeignState, []string{
-			"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI), "sockmapctl unload --force",
+			"pinned state", fmt.Sprintf("v%d", datapath.ABI+1), fmt.Sprintf("v%d", datapath.ABI),
+			"sockmapctl unload --force",
 		}, false},
 		{"damaged state", func(w *world, _ *lab.Pod) (string, keys) {
 			w.mustAdd(w.pod(), nil)
-			if err := os.Remove(filepath.Join(w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI), "config")); err != nil {
+			if err := os.Remove(filepath.Join(w.node.BPFFS(), fmt.Sprintf("v%d", datapath.ABI),
+				"config")); err != nil {
 				w.Fatal(err)
 			}
 			return "", nil
@@ -164,7 +167,8 @@ func (w *world) inProcess(h *handler, p *lab.Pod, change keys) (stdout, stderr s
 	w.Helper()
 	var out, log bytes.Buffer
 	h.stdout, h.stderr = &out, &log
-	args := &skel.CmdArgs{ContainerID: p.ContainerID(), Netns: p.NetNS(), IfName: "eth0", StdinData: w.conf(p, change)}
+	args := &skel.CmdArgs{ContainerID: p.ContainerID(), Netns: p.NetNS(), IfName: "eth0",
+		StdinData: w.conf(p, change)}
 	if err = h.add(args); err == nil {
 		out.Write(h.result)
 	}
@@ -187,7 +191,8 @@ func TestALockThatIsHeldForTooLong(t *testing.T) {
 	if !errors.As(err, &told) || told.Code != types.ErrTryAgainLater {
 		t.Errorf("ADD with required: %v, want code %d", err, types.ErrTryAgainLater)
 	}
-	if err := h.del(&skel.CmdArgs{ContainerID: p.ContainerID(), IfName: "eth0", StdinData: w.conf(p, nil)}); err != nil {
+	if err := h.del(&skel.CmdArgs{ContainerID: p.ContainerID(), IfName: "eth0",
+		StdinData: w.conf(p, nil)}); err != nil {
 		t.Errorf("DEL: %v", err)
 	}
 }

@@ -90,7 +90,8 @@ func TestAShortageOfDescriptorsIsNamedInOneDocument(t *testing.T) {
 			if a.err != nil || a.stdout != compact(prevResult) {
 				t.Errorf("ADD: %v, %q", a.err, a.stdout)
 			}
-			expectTexts(t, "the log", a.stderr, "not accelerated", "too few file descriptors", fmt.Sprintf("may have %d ", limit), "LimitNOFILE")
+			expectTexts(t, "the log", a.stderr, "not accelerated", "too few file descriptors",
+				fmt.Sprintf("may have %d ", limit), "LimitNOFILE")
 			a = w.runWith(few, "ADD", p, keys{"required": true})
 			oneDocument(t, a.stdout)
 			expectCode(t, a, decline.Resources.Code(), "too few file descriptors")
@@ -133,10 +134,12 @@ func TestThePrevResultIsInTheVersionOfTheRequest(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.stdout), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.CNIVersion != "1.1.0" || len(got.IPs) != 1 || got.IPs[0]["address"] != "10.0.0.2/24" || got.IPs[0]["version"] != nil {
+	if got.CNIVersion != "1.1.0" || len(got.IPs) != 1 || got.IPs[0]["address"] != "10.0.0.2/24" ||
+		got.IPs[0]["version"] != nil {
 		t.Errorf("the result is %s", a.stdout)
 	}
-	for _, same := range []string{`{"ips":[],"zz":1}`, `{"cniVersion":"9.9.9","x":12345678901234567890}`, `{"cniVersion":"1.1.0","x":1.0}`} {
+	for _, same := range []string{`{"ips":[],"zz":1}`, `{"cniVersion":"9.9.9","x":12345678901234567890}`,
+		`{"cniVersion":"1.1.0","x":1.0}`} {
 		if a := w.add(w.pod(), keys{"prevResult": json.RawMessage(same)}); a.err != nil || a.stdout != same {
 			t.Errorf("of %s comes %v, %s", same, a.err, a.stdout)
 		}

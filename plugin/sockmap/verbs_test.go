@@ -29,7 +29,8 @@ func TestDelSucceedsWhateverIsMissing(t *testing.T) {
 		{name: "as it should be", gone: true},
 		{name: "empty netns", vars: []string{"CNI_NETNS="}, gone: true},
 		{name: "netns that is gone", vars: []string{"CNI_NETNS=/run/netns/there-is-none"}, gone: true},
-		{name: "netns of a recycled PID, which is the host's", vars: []string{"CNI_NETNS=/proc/self/ns/net"}, gone: true},
+		{name: "netns of a recycled PID, which is the host's", vars: []string{"CNI_NETNS=/proc/self/ns/net"},
+			gone: true},
 		{name: "no prevResult", change: keys{"prevResult": nil, "runtimeConfig": nil}, gone: true},
 		{name: "no CNI_ARGS", vars: []string{"CNI_ARGS="}, gone: true},
 		{name: "wrong values", change: keys{"peers": 7, "maxSockets": "many", "prevResult": "x"}, gone: true},
@@ -106,7 +107,8 @@ func TestCheck(t *testing.T) {
 		}, 0, 0},
 		{"never added", func(w *world, p *lab.Pod) { w.mustAdd(w.pod(), nil) }, 0, 999},
 		{"never loaded", func(*world, *lab.Pod) {}, 0, decline.NotLoaded.Code()},
-		{"foreign state", func(w *world, _ *lab.Pod) { mkdir(w, w.node.BPFFS(), newerState) }, 0, decline.ForeignState.Code()},
+		{"foreign state", func(w *world, _ *lab.Pod) { mkdir(w, w.node.BPFFS(), newerState) }, 0,
+			decline.ForeignState.Code()},
 		{"unloaded since", func(w *world, p *lab.Pod) {
 			w.mustAdd(p, nil)
 			w.unload()
@@ -164,12 +166,16 @@ func TestGC(t *testing.T) {
 		change func(kept *lab.Pod) keys
 		want   []int // of kept, lost, dead
 	}{
-		{"with a list", func(p *lab.Pod) keys { return keys{"cni.dev/valid-attachments": []any{ref(p)}} }, []int{0}},
-		{"with the older key", func(p *lab.Pod) keys { return keys{"cni.dev/attachments": []any{ref(p)}} }, []int{0}},
+		{"with a list", func(p *lab.Pod) keys { return keys{"cni.dev/valid-attachments": []any{ref(p)}} },
+			[]int{0}},
+		{"with the older key", func(p *lab.Pod) keys { return keys{"cni.dev/attachments": []any{ref(p)}} },
+			[]int{0}},
 		{"with an empty list", func(*lab.Pod) keys { return keys{"cni.dev/valid-attachments": []any{}} }, nil},
-		{"with null", func(*lab.Pod) keys { return keys{"cni.dev/valid-attachments": json.RawMessage("null")} }, nil},
+		{"with null", func(*lab.Pod) keys { return keys{"cni.dev/valid-attachments": json.RawMessage("null")} },
+			nil},
 		{"without its key", func(*lab.Pod) keys { return nil }, []int{0, 1}},
-		{"with a list that makes no sense", func(*lab.Pod) keys { return keys{"cni.dev/valid-attachments": []any{7}} }, []int{0, 1}},
+		{"with a list that makes no sense",
+			func(*lab.Pod) keys { return keys{"cni.dev/valid-attachments": []any{7}} }, []int{0, 1}},
 		{"of another network", func(*lab.Pod) keys {
 			return keys{"name": "other", "cni.dev/valid-attachments": []any{}}
 		}, []int{0, 1, 2}},
@@ -201,7 +207,8 @@ func TestGC(t *testing.T) {
 		w := newWorld(t)
 		w.mustAdd(w.pod(), keys{"name": "red"})
 		w.mustAdd(w.pod(), keys{"name": "blue"})
-		a := run(t, env("GC", nil), w.conf(nil, keys{"name": nil, "Name": "green", "cni.dev/valid-attachments": []any{}}))
+		a := run(t, env("GC", nil), w.conf(nil, keys{"name": nil, "Name": "green",
+			"cni.dev/valid-attachments": []any{}}))
 		expectCode(t, a, types.ErrInvalidNetworkConfig, `"name"`)
 		if left := len(w.records()); left != 2 {
 			t.Errorf("%d records are left, want both", left)
@@ -228,8 +235,10 @@ func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 	}{
 		{"never loaded", func(*world) keys { return keys{} }, 0, nil},
 		{"loaded", func(w *world) keys { w.mustAdd(w.pod(), nil); return keys{} }, 0, nil},
-		{"foreign state", func(w *world) keys { mkdir(w, w.node.BPFFS(), newerState); return keys{} }, 50, []string{newerState}},
-		{"no bpffs", func(*world) keys { return keys{"bpffsPath": "/run/sockmap-there-is-no-bpffs"} }, 50, []string{"no bpffs"}},
+		{"foreign state", func(w *world) keys { mkdir(w, w.node.BPFFS(), newerState); return keys{} }, 50,
+			[]string{newerState}},
+		{"no bpffs", func(*world) keys { return keys{"bpffsPath": "/run/sockmap-there-is-no-bpffs"} }, 50,
+			[]string{"no bpffs"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -248,7 +257,8 @@ func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 	}
 	t.Run("hazards that nobody has accepted", func(t *testing.T) {
 		w := newWorld(t)
-		change := keys{"required": true, "guards": []string{}, "acceptHazards": nil} // every kernel has some hazards then
+		// every kernel has some hazards then
+		change := keys{"required": true, "guards": []string{}, "acceptHazards": nil}
 		for _, when := range []string{"before the first ADD", "after it"} {
 			a := run(t, env("STATUS", nil), w.conf(nil, change))
 			expectCode(t, a, 50, "hazards", "acceptHazards")

@@ -25,9 +25,12 @@ func TestAdoptNamesWhatIsMissing(t *testing.T) {
 	}{
 		{[]string{"--cni-conf-dir", confDir}, exitUsage, "name pods, or give --all"},
 		{[]string{"web", "--all"}, exitUsage, "name pods, or give --all"},
-		{[]string{"--all", "--cni-conf-dir", empty}, exitError, "no network in " + empty + " has sockmap in its list"},
-		{[]string{"web", "--cri", "none", "--cni-conf-dir", confDir, "--cni-cache-dir", empty}, exitError, `no pod "web" runs on this node`},
-		{[]string{"--all", "--cri", empty + "/sock", "--cni-conf-dir", confDir, "--cni-cache-dir", empty}, exitError, "--cri"},
+		{[]string{"--all", "--cni-conf-dir", empty}, exitError,
+			"no network in " + empty + " has sockmap in its list"},
+		{[]string{"web", "--cri", "none", "--cni-conf-dir", confDir, "--cni-cache-dir", empty}, exitError,
+			`no pod "web" runs on this node`},
+		{[]string{"--all", "--cri", empty + "/sock", "--cni-conf-dir", confDir, "--cni-cache-dir", empty},
+			exitError, "--cri"},
 	} {
 		r := n.run(t, append([]string{"adopt"}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.stderr, c.says) || r.stdout != "" {

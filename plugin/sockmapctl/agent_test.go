@@ -54,11 +54,14 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 	bin, conf := filepath.Join(root, "bin"), filepath.Join(root, "net.d")
 	list := filepath.Join(conf, "10-net.conflist")
 	const text = `{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"ptp"}]}`
-	if err := errors.Join(os.Mkdir(bin, 0o755), os.Mkdir(conf, 0o755), os.WriteFile(list, []byte(text), 0o600)); err != nil {
+	if err := errors.Join(os.Mkdir(bin, 0o755), os.Mkdir(conf, 0o755),
+		os.WriteFile(list, []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := program(n.dir, "agent", "--plugin", filepath.Join(labtest.Plugins(t), "sockmap"), "--cni-bin-dir", bin,
-		"--cni-conf-dir", conf, "--listen", "[127.0.0.1]:0", "--log-format", "json", "--config", `{"maxSockets":999}`,
+	cmd := program(n.dir, "agent", "--plugin", filepath.Join(labtest.Plugins(t), "sockmap"), "--cni-bin-dir",
+		bin,
+		"--cni-conf-dir", conf, "--listen", "[127.0.0.1]:0", "--log-format", "json", "--config",
+		`{"maxSockets":999}`,
 		"--accept-hazards", "all", "--uninstall-on-exit", "--cni-cache-dir", "", "--reap-interval", "1s")
 	var log lines
 	cmd.Stderr = &log
@@ -101,7 +104,8 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 func TestAnIncompleteScrapeIsToldOnceAMinute(t *testing.T) {
 	var log bytes.Buffer
 	tell := incomplete(slog.New(slog.NewTextHandler(&log, nil)))
-	for _, err := range []error{datapath.ErrNotLoaded, errors.New("one"), errors.New("one"), errors.New("two"), errors.New("two")} {
+	for _, err := range []error{datapath.ErrNotLoaded, errors.New("one"), errors.New("one"), errors.New("two"),
+		errors.New("two")} {
 		tell(err)
 	}
 	if n := strings.Count(log.String(), "a scrape is incomplete"); n != 2 {

@@ -24,13 +24,17 @@ func TestAttachmentsAreSortedByEachKey(t *testing.T) {
 			Namespace: "shop", Pod: "web-1", Container: "a", Interface: "eth0", Network: "pods", NetNSCookie: 9,
 			CgroupPath: "/a", State: "accelerated", RedirectedBytes: 900, Created: noon.Add(time.Hour),
 		},
-		{Namespace: "shop", Pod: "old-0", Container: "d", Interface: "eth1", Network: "x", CgroupPath: "/d", State: "x"},
+		{Namespace: "shop", Pod: "old-0", Container: "d", Interface: "eth1", Network: "x", CgroupPath: "/d",
+			State: "x"},
 	}
 	wants := map[string]string{
-		"pod": "db-0 old-0 web-0 web-1", "container": "web-1 web-0 db-0 old-0", "interface": "web-0 web-1 old-0 db-0",
-		"network": "web-0 web-1 db-0 old-0", "cgroup": "web-1 web-0 db-0 old-0", "state": "web-1 web-0 db-0 old-0",
-		"netns": "web-1 db-0 web-0 old-0", "sockets": "db-0 web-0 old-0 web-1", "redirected": "web-1 db-0 old-0 web-0",
-		"tcp": "web-0 db-0 old-0 web-1", "age": "db-0 web-0 web-1 old-0",
+		"pod": "db-0 old-0 web-0 web-1", "container": "web-1 web-0 db-0 old-0",
+		"interface": "web-0 web-1 old-0 db-0",
+		"network":   "web-0 web-1 db-0 old-0", "cgroup": "web-1 web-0 db-0 old-0",
+		"state": "web-1 web-0 db-0 old-0",
+		"netns": "web-1 db-0 web-0 old-0", "sockets": "db-0 web-0 old-0 web-1",
+		"redirected": "web-1 db-0 old-0 web-0",
+		"tcp":        "web-0 db-0 old-0 web-1", "age": "db-0 web-0 web-1 old-0",
 	}
 	for _, key := range attachmentOrder.Names() {
 		some := slices.Clone(all)

@@ -51,8 +51,10 @@ func TestWhatIsAvoidedIsListedAndForgotten(t *testing.T) {
 	}
 	var views []avoidedView
 	n.read(t, &views, "avoided")
-	if len(views) != 3 || views[1].Port != 5432 || views[1].Pod == "" || views[1].NetNSCookie != netns || views[1].Destination != "" ||
-		len(views[1].Why) != 1 || views[1].Why[0] != datapath.ReasonWaitall.String() || views[1].SecondsLeft < 500 || views[1].SecondsLeft > 600 {
+	if len(views) != 3 || views[1].Port != 5432 || views[1].Pod == "" || views[1].NetNSCookie != netns ||
+		views[1].Destination != "" ||
+		len(views[1].Why) != 1 || views[1].Why[0] != datapath.ReasonWaitall.String() ||
+		views[1].SecondsLeft < 500 || views[1].SecondsLeft > 600 {
 		t.Fatalf("%+v", views)
 	}
 	table := n.ok(t, "avoided")
@@ -66,7 +68,8 @@ func TestWhatIsAvoidedIsListedAndForgotten(t *testing.T) {
 	}{
 		{[]string{"--port", "81"}, "nothing to forget\n"},
 		{[]string{"--pod", "nobody/nothing-0"}, "nothing to forget\n"},
-		{[]string{"--pod", views[1].Pod, "--port", "5000-6000"}, "forgot 1 entry; later connections are redirected again\n"},
+		{[]string{"--pod", views[1].Pod, "--port", "5000-6000"},
+			"forgot 1 entry; later connections are redirected again\n"},
 		{nil, "forgot 2 entries; later connections are redirected again\n"},
 		{nil, "nothing to forget\n"},
 	} {

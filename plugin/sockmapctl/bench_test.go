@@ -43,7 +43,8 @@ func streamOf(bytes int, two bool) bench.Case {
 func benchReports() []bench.Report {
 	refused := datapath.GuardState{Name: datapath.GuardSplice, Why: "operation not permitted"}
 	cost := func(c bench.Case, accelerated bool, with, without float64) bench.GuardCost {
-		return bench.GuardCost{Case: c, Accelerated: accelerated, With: around(with, 0.01), Without: around(without, 0)}
+		return bench.GuardCost{Case: c, Accelerated: accelerated, With: around(with, 0.01),
+			Without: around(without, 0)}
 	}
 	return []bench.Report{
 		{
@@ -56,7 +57,8 @@ func benchReports() []bench.Report {
 				benchResult(streamOf(64<<10, false), 1.5e9, 1.8e9, 0.05, 850),
 			},
 			Congestion: "cubic", NodeCongestion: "bbr",
-			Guards: []datapath.GuardState{refused, {Name: datapath.GuardOptions, Active: true, Hook: "cgroup/setsockopt"}},
+			Guards: []datapath.GuardState{refused, {Name: datapath.GuardOptions, Active: true,
+				Hook: "cgroup/setsockopt"}},
 			Costs: []bench.GuardCost{
 				cost(requestsOf(64), false, 20000, 20000), cost(requestsOf(64), true, 9900, 9000),
 				cost(streamOf(64, false), false, 0.9e8, 1e8), cost(streamOf(64, false), true, 1.01e8, 1e8),
@@ -136,8 +138,10 @@ func TestBenchMeasuresThisNode(t *testing.T) {
 
 func TestBenchRefusesWhatItCannotMeasure(t *testing.T) {
 	n := newTestNode(t)
-	for _, args := range [][]string{{"--duration", "1s"}, {"--duration", "2m"}, {"--cpu", "9999"}, {"--cpu", "-2"}, {"--other-cpu", "9999"}} {
-		if r := n.run(t, append([]string{"bench"}, args...)...); r.code != exitUsage || !strings.Contains(r.stderr, args[0]) {
+	for _, args := range [][]string{{"--duration", "1s"}, {"--duration", "2m"}, {"--cpu", "9999"},
+		{"--cpu", "-2"}, {"--other-cpu", "9999"}} {
+		if r := n.run(t, append([]string{"bench"}, args...)...); r.code != exitUsage ||
+			!strings.Contains(r.stderr, args[0]) {
 			t.Errorf("%q: exit code %d, %q", args, r.code, r.stderr)
 		}
 	}

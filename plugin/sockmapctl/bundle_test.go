@@ -32,7 +32,8 @@ func newBundleNode(t *testing.T) *bundleNode {
 	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "0123456789abcdef", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	other, theirs := newGroup(t), newNetNS(t)
-	n.add(t, endpoint.Sandbox{ContainerID: "fedcba9876543210", PodNamespace: "team-payments", PodName: "web-0"}, theirs, other)
+	n.add(t, endpoint.Sandbox{ContainerID: "fedcba9876543210", PodNamespace: "team-payments", PodName: "web-0"},
+		theirs, other)
 	connect(t, g, ns, 1)[0].send(t, 3, 1000)
 	connect6(t, g, ns).send(t, 1, 10)
 	connect(t, other, theirs, 1)[0].send(t, 1, 10)
@@ -41,14 +42,18 @@ func newBundleNode(t *testing.T) *bundleNode {
 	dir := t.TempDir()
 	log, config, netd := dir+"/plugin.log", dir+"/agent.yaml", dir+"/net.d"
 	err := errors.Join(os.Mkdir(netd, 0o700),
-		os.WriteFile(log, []byte("level=WARN msg=\"no cgroup for shop/web-0 at 10.9.8.7\" pod=farm-9/lost-1 K8S_POD_NAME=args-9;\n"), 0o600),
+		os.WriteFile(log,
+			[]byte("level=WARN msg=\"no cgroup for shop/web-0 at 10.9.8.7\" pod=farm-9/lost-1 K8S_POD_NAME=args-9;\n"),
+			0o600),
 		os.WriteFile(config, []byte("listen: 192.0.2.7:9469\nkubelet: \"[2001:db8::7]:10250\"\n"), 0o600),
-		os.WriteFile(netd+"/10-net.conflist", []byte(`{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","ipam":{"type":"host-local","subnet":"198.51.100.0/24"}},`+
-			`{"type":"sockmap","logFile":"`+log+`"}]}`), 0o600))
+		os.WriteFile(netd+"/10-net.conflist",
+			[]byte(`{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"bridge","ipam":{"type":"host-local","subnet":"198.51.100.0/24"}},`+
+				`{"type":"sockmap","logFile":"`+log+`"}]}`), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bundleNode{n, []string{"--cri", "none", "--cni-cache-dir", dir + "/cache", "--cni-conf-dir", netd, "--config-file", config},
+	return &bundleNode{n, []string{"--cri", "none", "--cni-cache-dir", dir + "/cache", "--cni-conf-dir", netd,
+		"--config-file", config},
 		[]string{"shop", "web-0", "team-payments", "vanished", "farm-9", "lost-1", "args-9"}}
 }
 
@@ -129,7 +134,8 @@ func TestASupportBundleHasNeitherAddressesNorNames(t *testing.T) {
 	n := newBundleNode(t)
 	files := n.bundle(t)
 	for _, want := range []string{
-		"manifest.json", "errors.txt", "version.json", "status.json", "doctor.json", "attachments.json", "flows.json", "avoided.json",
+		"manifest.json", "errors.txt", "version.json", "status.json", "doctor.json", "attachments.json",
+		"flows.json", "avoided.json",
 		"policy.json", "metrics.txt", "neighbours.json", "kernel.json", "entries.json", "agent.yaml", "plugin.log",
 	} {
 		if files[want] == "" && want != "errors.txt" {
@@ -165,7 +171,8 @@ func TestASupportBundleHasNeitherAddressesNorNames(t *testing.T) {
 	if !strings.Contains(files["flows.json"], "[loopback-ipv6-1]:") {
 		t.Errorf("the flow over IPv6 is not there: %s", files["flows.json"])
 	}
-	if !strings.Contains(files["manifest.json"], "--with-addresses") || !strings.Contains(files["manifest.json"], "--with-names") {
+	if !strings.Contains(files["manifest.json"], "--with-addresses") ||
+		!strings.Contains(files["manifest.json"], "--with-names") {
 		t.Errorf("the manifest does not say what was left out: %s", files["manifest.json"])
 	}
 }
@@ -186,7 +193,8 @@ func TestASupportBundleHasThemWhenAsked(t *testing.T) {
 		t.Errorf("the manifest says that something was left out: %s", files["manifest.json"])
 	}
 	files = n.bundle(t, "--with-names")
-	if found := addressesIn(files["flows.json"]); len(found) > 0 || !strings.Contains(files["flows.json"], "shop") {
+	if found := addressesIn(files["flows.json"]); len(found) > 0 ||
+		!strings.Contains(files["flows.json"], "shop") {
 		t.Errorf("with names only: %q, %s", found, files["flows.json"])
 	}
 }
@@ -195,8 +203,10 @@ func TestAPartThatFailsDoesNotEndTheBundle(t *testing.T) {
 	n := newTestNode(t) // nothing is loaded
 	dir := t.TempDir()
 	file := dir + "/bundle.tar.gz"
-	r := n.run(t, "support-bundle", "-o", file, "--cri", "none", "--cni-conf-dir", dir, "--cni-cache-dir", dir, "--config-file", dir+"/none.yaml")
-	if r.code != exitOK || !strings.Contains(r.stdout, "flows.json") || !strings.Contains(r.stdout, "see errors.txt in it") {
+	r := n.run(t, "support-bundle", "-o", file, "--cri", "none", "--cni-conf-dir", dir, "--cni-cache-dir", dir,
+		"--config-file", dir+"/none.yaml")
+	if r.code != exitOK || !strings.Contains(r.stdout, "flows.json") ||
+		!strings.Contains(r.stdout, "see errors.txt in it") {
 		t.Fatalf("%+v", r)
 	}
 	info, err := os.Stat(file)
@@ -213,7 +223,8 @@ func TestAPartThatFailsDoesNotEndTheBundle(t *testing.T) {
 			t.Errorf("no %q in %s", want, files["errors.txt"])
 		}
 	}
-	if !strings.Contains(files["status.json"], `"loaded": false`) || !strings.Contains(files["manifest.json"], `"exitCode": 3`) {
+	if !strings.Contains(files["status.json"], `"loaded": false`) ||
+		!strings.Contains(files["manifest.json"], `"exitCode": 3`) {
 		t.Errorf("%s\n%s", files["status.json"], files["manifest.json"])
 	}
 }
@@ -222,17 +233,20 @@ func TestABundleGoesIntoNoFileThatSomebodyElseHasPrepared(t *testing.T) {
 	n := newTestNode(t)
 	dir := t.TempDir()
 	victim, link := dir+"/victim", dir+"/link"
-	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, link)); err != nil {
+	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600),
+		os.Symlink(victim, link)); err != nil {
 		t.Fatal(err)
 	}
-	if r := n.run(t, "support-bundle", "-o", link); r.code != exitError || !strings.Contains(r.stderr, "symbolic link") {
+	if r := n.run(t, "support-bundle", "-o", link); r.code != exitError ||
+		!strings.Contains(r.stderr, "symbolic link") {
 		t.Errorf("%+v", r)
 	}
 	if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
 		t.Errorf("%q, %v", text, err)
 	}
 	n.width = 80
-	if r := n.run(t, "support-bundle", "-o", "-"); r.code != exitError || !strings.Contains(r.stderr, "redirect it") || r.stdout != "" {
+	if r := n.run(t, "support-bundle", "-o", "-"); r.code != exitError ||
+		!strings.Contains(r.stderr, "redirect it") || r.stdout != "" {
 		t.Errorf("%+v", r)
 	}
 	if r := n.run(t, "support-bundle", "--log-bytes", "-1"); r.code != exitUsage {

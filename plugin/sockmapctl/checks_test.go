@@ -35,7 +35,8 @@ func lockedDown(t *testing.T) string {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lockdown"), []byte("none integrity [confidentiality]\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "lockdown"), []byte("none integrity [confidentiality]\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return root
@@ -57,26 +58,31 @@ func TestChecksFindWhatKeepsSockmapFromLoading(t *testing.T) {
 			false, "no CAP_PERFMON", "root"},
 		{"nobody", host{procStatus: writeFile(t, "CapEff:\t0000000000000000\n")}.checkPrivileges(),
 			false, "no CAP_NET_ADMIN, no CAP_PERFMON, no CAP_BPF", "root"},
-		{"no such line", host{procStatus: writeFile(t, "Name:\tx\n")}.checkPrivileges(), false, "no CapEff", "root"},
+		{"no such line", host{procStatus: writeFile(t, "Name:\tx\n")}.checkPrivileges(), false, "no CapEff",
+			"root"},
 		{"no BTF", host{btf: "/nonexistent/btf"}.checkKernel(), false, "without BTF", "CONFIG_DEBUG_INFO_BTF"},
 		{"locked down", host{btf: "/sys/kernel/btf/vmlinux", files: lockedDown(t)}.checkKernel(), false,
 			"locked down for confidentiality", "lockdown=integrity"},
 		{"BTF", host{btf: "/sys/kernel/btf/vmlinux"}.checkKernel(), true, "with BTF", ""},
 		{"cgroup2", mountOf(cgroup.Mount{Path: "/cg"}, nil).checkCgroup2(), true, "/cg", ""},
 		{"no cgroup2", mountOf(cgroup.Mount{}, cgroup.ErrNoCgroup2).checkCgroup2(), true, "not mounted", ""},
-		{"cgroup2 unknown", mountOf(cgroup.Mount{}, fs.ErrPermission).checkCgroup2(), false, "permission", "mount -t cgroup2"},
+		{"cgroup2 unknown", mountOf(cgroup.Mount{}, fs.ErrPermission).checkCgroup2(), false, "permission",
+			"mount -t cgroup2"},
 		{"no bpffs", checkBPFFS("/tmp/sockmap"), false, "none at /tmp", "mount -t bpf -o mode=0700 bpf /tmp"},
 		{"nothing pinned", checkState("/p", datapath.ErrNotLoaded), true, "nothing", ""},
 		{"foreign", checkState("/p", &datapath.StateError{Path: "/p", Found: "ABI 7", Own: "ABI 1"}), false,
 			"/p is ABI 7, this program needs ABI 1", "unload --force"},
-		{"damaged", checkState("/p", &datapath.StateError{Path: "/p/config", Found: "missing", Damaged: true}), false,
+		{"damaged", checkState("/p", &datapath.StateError{Path: "/p/config", Found: "missing", Damaged: true}),
+			false,
 			"/p/config is missing", "sockmapctl unload --force"},
-		{"somebody else's", checkState("/p", &datapath.StateError{Path: "/p/x", Found: `"x"`, Own: `"v2"`, NotOurs: true}), false,
+		{"somebody else's", checkState("/p", &datapath.StateError{Path: "/p/x", Found: `"x"`, Own: `"v2"`,
+			NotOurs: true}), false,
 			`"x"`, "bpffsPath"},
 		{"unreadable", checkState("/p", errors.New("eaten by a grue")), false, "grue", "root"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.got.OK != tt.ok || !strings.Contains(tt.got.Detail, tt.detail) || !strings.Contains(tt.got.WayOut, tt.wayOut) {
+			if tt.got.OK != tt.ok || !strings.Contains(tt.got.Detail, tt.detail) ||
+				!strings.Contains(tt.got.WayOut, tt.wayOut) {
 				t.Errorf("got %+v, want ok %v, %q, %q", tt.got, tt.ok, tt.detail, tt.wayOut)
 			}
 			if !tt.ok && tt.got.WayOut == "" {

@@ -24,7 +24,8 @@ const (
 )
 
 // prepared runs the checks of a command with a file, and returns the command.
-func prepared(t *testing.T, command func(*app) *cobra.Command, text string, args ...string) (*cobra.Command, *app, error) {
+func prepared(t *testing.T, command func(*app) *cobra.Command, text string,
+	args ...string) (*cobra.Command, *app, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -176,11 +177,14 @@ func TestTheFileSaysWhereTheStateIs(t *testing.T) {
 func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"listen: 127.0.0.1:1\nlitsen: x\n", `agent.yaml:2: litsen: unknown key (did you mean listen?)`},
-		{"colour: blue\n", `agent.yaml:1: colour: unknown key (keys are entry and the flags of: sockmapctl agent --help)`},
+		{"colour: blue\n",
+			`agent.yaml:1: colour: unknown key (keys are entry and the flags of: sockmapctl agent --help)`},
 		{"peers: pod\n", `agent.yaml:1: peers: unknown key (write it below entry)`},
 		{"bpffs-path: /x\n", `agent.yaml:1: bpffs-path: it is no key of the file (write bpffsPath below entry)`},
-		{"accept-hazards: [all]\n", `agent.yaml:1: accept-hazards: it is no key of the file (write acceptHazards below entry)`},
-		{"config: {}\n", `agent.yaml:1: config: it is no key of the file (write the keys of the entry below entry)`},
+		{"accept-hazards: [all]\n",
+			`agent.yaml:1: accept-hazards: it is no key of the file (write acceptHazards below entry)`},
+		{"config: {}\n",
+			`agent.yaml:1: config: it is no key of the file (write the keys of the entry below entry)`},
 		{"help: true\n", `agent.yaml:1: help: unknown key`},
 		{"\nper-pod: maybe\n", `agent.yaml:2: per-pod: "maybe" is not true or false`},
 		{"max-pods: 1.5\n", `agent.yaml:1: max-pods: 1.5 is not a whole number`},
@@ -188,7 +192,8 @@ func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 		{"reap-interval: soon\n", `agent.yaml:1: reap-interval: "soon" is not a time such as 30s or 5m`},
 		{"listen: 9469\n", `agent.yaml:1: listen: 9469 is not text (put it into quotes)`},
 		{"listen:\n", `agent.yaml:1: listen: it has no value (make the line a comment, to have the default)`},
-		{"cni-cache-dir: /var/lib/cni\n", `agent.yaml:1: cni-cache-dir: "/var/lib/cni" is not a list of texts such as [one, two]`},
+		{"cni-cache-dir: /var/lib/cni\n",
+			`agent.yaml:1: cni-cache-dir: "/var/lib/cni" is not a list of texts such as [one, two]`},
 		{"cni-cache-dir: [1]\n", `agent.yaml:1: cni-cache-dir: [1] is not a list of texts`},
 		{"listen: a:1\nlisten: b:1\n", `agent.yaml:2: listen: it is there twice (leave one out)`},
 		{"listen nowhere\n", `agent.yaml:1: not keys with values`},
@@ -198,7 +203,8 @@ func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 		{"\nlog-format: xml\n", `agent.yaml:2: log-format: "xml" is not text or json`},
 		{"listen: nowhere\n", `agent.yaml:1: listen: address nowhere: missing port`},
 		{"cni-conf-dir: net.d\n", `agent.yaml:1: cni-conf-dir: "net.d" is not an absolute path`},
-		{"max-pods: -1\nreap-interval: 1ms\n", "agent.yaml:1: max-pods: -1 is less than 0\nFILE:2: reap-interval: 1ms is less"},
+		{"max-pods: -1\nreap-interval: 1ms\n",
+			"agent.yaml:1: max-pods: -1 is less than 0\nFILE:2: reap-interval: 1ms is less"},
 		// The entry.
 		{"entry:\n  peers: cluster\n", `agent.yaml:2: entry.peers: "cluster" is not one of node, namespace, pod`},
 		{"entry:\n  peerz: pod\n", `agent.yaml:2: entry.peerz: unknown key (did you mean "peers"?)`},
@@ -208,7 +214,8 @@ func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 			"entry:\n  required: 1\n  maxSockets: many\n",
 			"agent.yaml:2: entry.required: 1 is not the boolean true or false\nFILE:3: entry.maxSockets: \"many\" is not",
 		},
-		{"entry:\n  name: net\n", `agent.yaml:2: entry.name: it belongs to the list or to the runtime, not to the entry (leave it out)`},
+		{"entry:\n  name: net\n",
+			`agent.yaml:2: entry.name: it belongs to the list or to the runtime, not to the entry (leave it out)`},
 		{"entry:\n  type: ptp\n", `agent.yaml:2: entry.type: "ptp" is not "sockmap"`},
 		{"entry: [peers]\n", `agent.yaml:1: entry: [peers] is not keys with values`},
 		{"entry:\n  peers: pod\n  peers: node\n", `agent.yaml:3: entry.peers: it is there twice`},
@@ -228,7 +235,8 @@ func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 // install and uninstall take the same file, with keys that are the agent's alone, and refuse what the agent
 // refuses.
 func TestTheSameFileIsForInstallAndUninstall(t *testing.T) {
-	for name, command := range map[string]func(*app) *cobra.Command{"install": installCommand, "uninstall": uninstallCommand} {
+	for name, command := range map[string]func(*app) *cobra.Command{"install": installCommand,
+		"uninstall": uninstallCommand} {
 		if _, _, err := prepared(t, command, uncommented(t)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -62,7 +62,8 @@ func commandDoc(t *testing.T, b *strings.Builder, cmd *cobra.Command) {
 		if typ.Kind() == reflect.Slice {
 			typ, of = typ.Elem(), ", in each of `items`"
 		}
-		fmt.Fprintf(b, "\nFields of `-o json` and `-o yaml`%s (see [JSON.md](JSON.md)):\n\n| field | type | meaning |\n|---|---|---|\n", of)
+		fmt.Fprintf(b,
+			"\nFields of `-o json` and `-o yaml`%s (see [JSON.md](JSON.md)):\n\n| field | type | meaning |\n|---|---|---|\n", of)
 		fieldDoc(t, b, "", typ)
 	}
 }

@@ -27,7 +27,8 @@ func TestDoctorTellsOfEveryHazardAndGuard(t *testing.T) {
 	var names []string
 	for _, h := range v.Hazards {
 		names = append(names, h.Name)
-		if h.State == "" || h.State == statePresent && h.Severity == hazard.Severe || h.Severity == "" || h.Meaning == "" ||
+		if h.State == "" || h.State == statePresent && h.Severity == hazard.Severe || h.Severity == "" ||
+			h.Meaning == "" ||
 			h.Seen == "" || h.Cure == "" || h.Milliseconds <= 0 {
 			t.Errorf("%+v", h)
 		}
@@ -69,9 +70,12 @@ func TestVerdicts(t *testing.T) {
 		want       string
 	}{
 		{0, 0, "containers are accelerated by default: no severe hazard is open"},
-		{both, 0, `containers are accelerated with acceptHazards as given, which takes "acceptHazards": ["splice", "fin"]`},
-		{both, both, `containers are NOT accelerated by default: that takes "acceptHazards": ["splice", "fin"], which is for you to decide`},
-		{both, hazard.SetOf("fin"), `containers are NOT accelerated with acceptHazards as given: that takes "acceptHazards": ["fin"], too`},
+		{both, 0,
+			`containers are accelerated with acceptHazards as given, which takes "acceptHazards": ["splice", "fin"]`},
+		{both, both,
+			`containers are NOT accelerated by default: that takes "acceptHazards": ["splice", "fin"], which is for you to decide`},
+		{both, hazard.SetOf("fin"),
+			`containers are NOT accelerated with acceptHazards as given: that takes "acceptHazards": ["fin"], too`},
 	} {
 		if got := verdict(tt.open, tt.left); got != tt.want {
 			t.Errorf("%v open, %v left: %s", tt.open, tt.left, got)
@@ -85,7 +89,8 @@ func TestFindingsHaveTheStateThatCountsForContainers(t *testing.T) {
 		{Name: "eagain", Present: true}, {Name: "ktls"},
 	}
 	want := map[string]findingState{
-		"splice": stateAccepted, "fin": statePresent, "zerocopy": stateGuarded, "eagain": statePresent, "ktls": stateAbsent,
+		"splice": stateAccepted, "fin": statePresent, "zerocopy": stateGuarded, "eagain": statePresent,
+		"ktls": stateAbsent,
 	}
 	got := map[string]findingState{}
 	for _, v := range findingViews(findings, hazard.SetOf("splice", "fin"), hazard.SetOf("fin")) {

@@ -23,7 +23,8 @@ func TestErrorsDoNotSteerTheTerminal(t *testing.T) {
 	if code := report(env{stderr: &out}, "sockmapctl", &failure{err}); code != exitError {
 		t.Errorf("code %d", code)
 	}
-	if steersTerminal(out.String()) || !strings.Contains(out.String(), "evil") || !strings.Contains(out.String(), "\nand") {
+	if steersTerminal(out.String()) || !strings.Contains(out.String(), "evil") ||
+		!strings.Contains(out.String(), "\nand") {
 		t.Errorf("it prints %q", out.String())
 	}
 }
@@ -37,7 +38,8 @@ func TestDocumentsDoNotSteerTheTerminal(t *testing.T) {
 		for _, w := range want {
 			var one, all strings.Builder
 			a, b := &app{env: env{stdout: &one}, output: format}, &app{env: env{stdout: &all}, output: format}
-			if err := errors.Join(a.printDocument("Name", w), printList(b, listing[view]{kind: "Name", items: []view{w}})); err != nil {
+			if err := errors.Join(a.printDocument("Name", w),
+				printList(b, listing[view]{kind: "Name", items: []view{w}})); err != nil {
 				t.Fatal(err)
 			}
 			var got struct{ Name string }
@@ -46,7 +48,8 @@ func TestDocumentsDoNotSteerTheTerminal(t *testing.T) {
 			if format == formatJSON {
 				decode = json.Unmarshal
 			}
-			if err := errors.Join(decode([]byte(one.String()), &got), decode([]byte(all.String()), &list)); err != nil ||
+			if err := errors.Join(decode([]byte(one.String()), &got),
+				decode([]byte(all.String()), &list)); err != nil ||
 				got.Name != w.Name || len(list.Items) != 1 || list.Items[0].Name != w.Name {
 				t.Errorf("%q and %q are read as %q and %q, %v", one.String(), all.String(), got, list, err)
 			}

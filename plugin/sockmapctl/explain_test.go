@@ -53,7 +53,8 @@ func steadyExplanation(screen string) string {
 func TestALiveFlowIsExplained(t *testing.T) {
 	n, p := podNode(t)
 	ends := []string{p.client.LocalAddr().String(), p.server.LocalAddr().String()}
-	if v := n.explain(t, ends...); v.Matches != 1 || v.Directions[0].Outcome != explain.Open || len(v.Directions) != 2 {
+	if v := n.explain(t, ends...); v.Matches != 1 || v.Directions[0].Outcome != explain.Open ||
+		len(v.Directions) != 2 {
 		t.Errorf("nothing was sent yet: %+v", v)
 	}
 	p.send(t, 2, 100)
@@ -62,12 +63,15 @@ func TestALiveFlowIsExplained(t *testing.T) {
 	}
 	n.ok(t, "disable")
 	v := n.explain(t, "shop/web-0", fmt.Sprintf("shop/web-0:%s", strings.TrimPrefix(ends[1], "127.0.0.1:")))
-	if d := v.Directions[0].Decider(); v.Directions[0].Outcome != explain.ByTCP || d == nil || d.Name != "disabled" ||
+	if d := v.Directions[0].Decider(); v.Directions[0].Outcome != explain.ByTCP || d == nil ||
+		d.Name != "disabled" ||
 		!strings.HasPrefix(d.Change, "sockmapctl enable; then a new connection") {
 		t.Errorf("the switch decided: %+v", v)
 	}
-	golden.Check(t, filepath.Join("testdata", "explain-disabled.golden"), steadyExplanation(n.ok(t, "explain", ends[0], ends[1])))
-	if v := n.explain(t, ends[1], ends[0]); v.Directions[0].Outcome != explain.ByTCP || !strings.HasPrefix(v.Directions[0].Answer, "plain TCP, ") {
+	golden.Check(t, filepath.Join("testdata", "explain-disabled.golden"),
+		steadyExplanation(n.ok(t, "explain", ends[0], ends[1])))
+	if v := n.explain(t, ends[1], ends[0]); v.Directions[0].Outcome != explain.ByTCP ||
+		!strings.HasPrefix(v.Directions[0].Answer, "plain TCP, ") {
 		t.Errorf("the other way: %+v", v)
 	}
 }
@@ -88,7 +92,8 @@ func TestASocketOfAProcessIsExplained(t *testing.T) {
 		v.Directions[0].Outcome != explain.Redirected {
 		t.Errorf("%+v", v)
 	}
-	if out := n.ok(t, append([]string{"explain"}, of(file.Fd())...)...); !strings.Contains(out, "socket              ESTAB") {
+	if out := n.ok(t, append([]string{"explain"}, of(file.Fd())...)...); !strings.Contains(out,
+		"socket              ESTAB") {
 		t.Errorf("no socket in\n%s", out)
 	}
 
@@ -100,7 +105,8 @@ func TestASocketOfAProcessIsExplained(t *testing.T) {
 	}
 	defer plain.Close()
 	v = n.explain(t, of(plain.Fd())...)
-	if d := v.Directions[0].Decider(); v.Matches != 0 || v.Directions[0].Outcome != explain.ByTCP || d == nil || d.Name != "registered" {
+	if d := v.Directions[0].Decider(); v.Matches != 0 || v.Directions[0].Outcome != explain.ByTCP || d == nil ||
+		d.Name != "registered" {
 		t.Errorf("nobody has added it: %+v", v.Directions[0])
 	}
 
@@ -109,7 +115,8 @@ func TestASocketOfAProcessIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if r := n.run(t, append([]string{"explain"}, of(null.Fd())...)...); r.code != exitError || !strings.Contains(r.stderr, "not a TCP socket") {
+	if r := n.run(t, append([]string{"explain"}, of(null.Fd())...)...); r.code != exitError ||
+		!strings.Contains(r.stderr, "not a TCP socket") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -119,7 +126,8 @@ func TestWhatWouldBecomeOfAConnection(t *testing.T) {
 	add := func(name, namespace string, p datapath.Policy) {
 		g, ns := newGroup(t), newNetNS(t)
 		sb := endpoint.Sandbox{
-			ContainerID: name, PodNamespace: namespace, PodName: name, Network: "testnet", IfName: "eth0", NetNSPath: ns.path,
+			ContainerID: name, PodNamespace: namespace, PodName: name, Network: "testnet", IfName: "eth0",
+			NetNSPath: ns.path,
 		}
 		p.Namespace = namespace
 		node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings()}
@@ -128,11 +136,13 @@ func TestWhatWouldBecomeOfAConnection(t *testing.T) {
 		}
 	}
 	add("web-0", "shop", datapath.Policy{})
-	add("db-0", "shop", datapath.Policy{Peers: datapath.PeersNamespace, Exclude: []datapath.PortRange{{First: 22, Last: 22}}})
+	add("db-0", "shop", datapath.Policy{Peers: datapath.PeersNamespace,
+		Exclude: []datapath.PortRange{{First: 22, Last: 22}}})
 	add("spy-0", "evil", datapath.Policy{})
 	node := &endpoint.Node{Dir: n.dir}
 	declined := endpoint.Sandbox{
-		Network: "testnet", ContainerID: "old", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop", PodName: "old-0",
+		Network: "testnet", ContainerID: "old", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop",
+		PodName: "old-0",
 	}
 	if err := node.OptOut(t.Context(), declined, "annotation sockmap-cni/accelerate is false"); err != nil {
 		t.Fatal(err)
@@ -151,9 +161,11 @@ func TestWhatWouldBecomeOfAConnection(t *testing.T) {
 			t.Errorf("%s to %s: %+v, want %q", tt.source, tt.destination, d, tt.decider)
 		}
 	}
-	golden.Check(t, filepath.Join("testdata", "explain-denied.golden"), steadyExplanation(n.ok(t, "explain", "evil/spy-0", "shop/db-0:5432")))
+	golden.Check(t, filepath.Join("testdata", "explain-denied.golden"),
+		steadyExplanation(n.ok(t, "explain", "evil/spy-0", "shop/db-0:5432")))
 	r := n.run(t, "explain", "shop/nobody-0", "shop/db-0")
-	if r.code != exitError || !strings.Contains(r.stderr, "no pod shop/nobody-0 is recorded on this node (see: sockmapctl attachments)") {
+	if r.code != exitError || !strings.Contains(r.stderr,
+		"no pod shop/nobody-0 is recorded on this node (see: sockmapctl attachments)") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -161,7 +173,8 @@ func TestWhatWouldBecomeOfAConnection(t *testing.T) {
 func TestExplanationsFitTheTerminal(t *testing.T) {
 	n, p := podNode(t)
 	n.width = 80
-	for line := range strings.Lines(n.ok(t, "explain", p.client.LocalAddr().String(), p.server.LocalAddr().String())) {
+	for line := range strings.Lines(n.ok(t, "explain", p.client.LocalAddr().String(),
+		p.server.LocalAddr().String())) {
 		if got := len([]rune(strings.TrimSuffix(line, "\n"))); got > 80 {
 			t.Errorf("%d columns: %q", got, line)
 		}

@@ -45,7 +45,8 @@ func TestFieldsOfDocumentsStay(t *testing.T) {
 	}
 	if *golden.Update {
 		slices.Sort(promised)
-		if err := os.WriteFile(file, []byte(strings.TrimSpace(strings.Join(promised, "\n"))+"\n"), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(strings.TrimSpace(strings.Join(promised, "\n"))+"\n"),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -53,7 +53,8 @@ func TestAListIsIndentedLikeADocument(t *testing.T) {
 		if err := writeList(&pieces, "Flow", flows); err != nil {
 			t.Fatal(err)
 		}
-		if err := (&app{env: env{stdout: &whole}}).printDocument("FlowList", map[string]any{"items": flows}); err != nil {
+		if err := (&app{env: env{stdout: &whole}}).printDocument("FlowList",
+			map[string]any{"items": flows}); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(whole.String(), pieces.String()); diff != "" {
@@ -77,7 +78,8 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 	}
 	var pairs []live.Pair
 	out := n.ok(t, "flows", "--pod", "other-0", "--pairs", "-o", "json")
-	if kind := decode(t, out, &pairs); kind != "FlowPairList" || len(pairs) != 1 || pairs[0].Client == nil || pairs[0].Server == nil {
+	if kind := decode(t, out, &pairs); kind != "FlowPairList" || len(pairs) != 1 || pairs[0].Client == nil ||
+		pairs[0].Server == nil {
 		t.Errorf("want one pair: %s", out)
 	}
 
@@ -100,7 +102,8 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 		flows = nil // what is left of the list before would count
 		decode(t, string(list), &flows)
 	}
-	if f := flows[0]; f.Local.String() != busy.client.LocalAddr().String() || f.PerSecond().RedirectedBytes < 1000 {
+	if f := flows[0]; f.Local.String() != busy.client.LocalAddr().String() ||
+		f.PerSecond().RedirectedBytes < 1000 {
 		t.Errorf("the busy socket comes first, with its rate; got %+v %+v", f, f.PerSecond())
 	}
 	if dec.More() {

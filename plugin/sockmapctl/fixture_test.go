@@ -144,7 +144,8 @@ func decode(t testing.TB, text string, v any) (kind string) {
 		t.Fatalf("%v in %s", err, text)
 	}
 	var version string
-	if err := errors.Join(json.Unmarshal(raw["apiVersion"], &version), json.Unmarshal(raw["kind"], &kind)); err != nil || version != apiVersion {
+	if err := errors.Join(json.Unmarshal(raw["apiVersion"], &version),
+		json.Unmarshal(raw["kind"], &kind)); err != nil || version != apiVersion {
 		t.Fatalf("version %q, kind %q, %v in %s", version, kind, err, text)
 	}
 	delete(raw, "apiVersion")

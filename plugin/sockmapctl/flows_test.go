@@ -62,7 +62,8 @@ func TestFlowsTellWhoSentHowMuchAndHow(t *testing.T) {
 		t.Errorf("the silent end: %+v", passive)
 	}
 
-	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(f.Local.String()) + ` +` + regexp.QuoteMeta(f.Remote.String()) +
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(f.Local.String()) + ` +` +
+		regexp.QuoteMeta(f.Remote.String()) +
 		` +shop/web-0 +shop/web-0 +active +left +disabled +2\.9KiB +3 +20B +0 +\d+s$`)
 	if out := n.ok(t, "flows"); !line.MatchString(out) {
 		t.Errorf("no line matches %s in\n%s", line, out)
@@ -101,7 +102,8 @@ func TestFlowsAreSortedByContainerAndAddress(t *testing.T) {
 			t.Errorf("%s comes before %s", flows[i-1].Local, f.Local)
 		}
 	}
-	if got := strings.Join(pods, " "); got != strings.TrimSpace(strings.Repeat("alpha ", 40)+strings.Repeat("zeta ", 40)) {
+	if got := strings.Join(pods, " "); got != strings.TrimSpace(strings.Repeat("alpha ",
+		40)+strings.Repeat("zeta ", 40)) {
 		t.Errorf("order of pods: %s", got)
 	}
 	age := regexp.MustCompile(`\d+s\n`)

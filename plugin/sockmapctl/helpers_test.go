@@ -47,7 +47,8 @@ func TestStatusNamesConntrackHelpers(t *testing.T) {
 		t.Error(got)
 	}
 	n.module(t, "nf_conntrack_sip", "all")
-	want := "ports 21, 2121 stay on TCP for " + ftp + `, sip 5060 (nf_conntrack_sip; its ports cannot be read: "all"); that is from before, ` +
+	want := "ports 21, 2121 stay on TCP for " + ftp +
+		`, sip 5060 (nf_conntrack_sip; its ports cannot be read: "all"); that is from before, ` +
 		"and the next ADD or the agent changes it"
 	if got := statusLine(t, n, "helpers"); got != want {
 		t.Error(got)
@@ -63,14 +64,16 @@ func TestStatusNamesConntrackHelpers(t *testing.T) {
 		t.Error(diff)
 	}
 	n.ok(t, "load") // as an ADD would
-	if got := statusLine(t, n, "helpers"); !strings.HasPrefix(got, "ports 21, 2121, 5060 stay on TCP for ") || strings.Contains(got, "from before") {
+	if got := statusLine(t, n, "helpers"); !strings.HasPrefix(got, "ports 21, 2121, 5060 stay on TCP for ") ||
+		strings.Contains(got, "from before") {
 		t.Error(got)
 	}
 	if err := os.RemoveAll(filepath.Join(n.files, "sys/module")); err != nil {
 		t.Fatal(err)
 	}
 	n.ok(t, "load")
-	if got := statusLine(t, n, "helpers"); !strings.Contains(got, "1720, 1723, 5060, 6566, 6667 stay on TCP for ftp 21 (cannot be read: no such file or directory)") {
+	if got := statusLine(t, n, "helpers"); !strings.Contains(got,
+		"1720, 1723, 5060, 6566, 6667 stay on TCP for ftp 21 (cannot be read: no such file or directory)") {
 		t.Error(got)
 	}
 }

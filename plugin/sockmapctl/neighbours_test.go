@@ -18,7 +18,8 @@ import (
 // ownerOfASockhash attaches a sock_ops program of somebody else.
 func ownerOfASockhash(t testing.TB, path string) {
 	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8, MaxEntries: 8})
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,
+		MaxEntries: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,8 @@ func ownerOfASockhash(t testing.TB, path string) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps})
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p,
+		Attach: ebpf.AttachCGroupSockOps})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,14 +58,16 @@ func TestOwnerOfASockhashIsTold(t *testing.T) {
 	}
 	ownerOfASockhash(t, parent.path)
 	screen := n.ok(t, "status")
-	for _, want := range []string{"\nneighbours  somebodys (id ", "at " + parent.path, "owns sockmap their_socks", "EBUSY", "coexist is yield"} {
+	for _, want := range []string{"\nneighbours  somebodys (id ", "at " + parent.path,
+		"owns sockmap their_socks", "EBUSY", "coexist is yield"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("no %q in\n%s", want, screen)
 		}
 	}
 	var s statusView
 	n.read(t, &s, "status")
-	if all := s.Node.Neighbours; len(all) != 1 || all[0].Name != "somebodys" || all[0].Cgroup != parent.path || all[0].Links != 1 ||
+	if all := s.Node.Neighbours; len(all) != 1 || all[0].Name != "somebodys" || all[0].Cgroup != parent.path ||
+		all[0].Links != 1 ||
 		!all[0].Last || all[0].Sockmap != "their_socks" || s.Node.Coexist != coexistYield {
 		t.Errorf("neighbours are %+v, coexist %q", all, s.Node.Coexist)
 	}
@@ -73,7 +77,8 @@ func TestOwnerOfASockhashIsTold(t *testing.T) {
 		t.Errorf("after gc neighbours are %+v, want none to be last", all)
 	}
 	screen = n.ok(t, asked("doctor")...)
-	for _, want := range []string{"PRESENT (severe for the other): somebodys", "owns sockmap their_socks", `"coexist"`} {
+	for _, want := range []string{"PRESENT (severe for the other): somebodys", "owns sockmap their_socks",
+		`"coexist"`} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("no %q in\n%s", want, screen)
 		}

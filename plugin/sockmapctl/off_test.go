@@ -49,7 +49,8 @@ func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 		{"unload", differ + "splice (splice(2)", []string{"mptcp"}},                     // and now it does not
 	} {
 		out := n.ok(t, tt.verb)
-		if !strings.Contains(out, stay) || !strings.Contains(out, tt.says) || !strings.Contains(out, "eagain") || !strings.Contains(out, "restart the containers") {
+		if !strings.Contains(out, stay) || !strings.Contains(out, tt.says) || !strings.Contains(out, "eagain") ||
+			!strings.Contains(out, "restart the containers") {
 			t.Errorf("%s says %q, want %q", tt.verb, out, tt.says)
 		}
 		for _, word := range tt.never {
@@ -68,9 +69,11 @@ func TestFlowsThatNoPinLeadsToAreToldOrSwitchedOff(t *testing.T) {
 		return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7, Sure: true}}, nil
 	}
 	stray := fmt.Sprintf("7 sockets of ABI 1 that no pin leads to (config is map %d)", 1<<30)
-	for _, args := range [][]string{{"unload"}, {"uninstall", "--cni-bin-dir", t.TempDir(), "--cni-conf-dir", t.TempDir(), "--cni-cache-dir", ""}} {
+	for _, args := range [][]string{{"unload"}, {"uninstall", "--cni-bin-dir", t.TempDir(), "--cni-conf-dir",
+		t.TempDir(), "--cni-cache-dir", ""}} {
 		r := n.run(t, args...)
-		if r.code != exitError || !strings.Contains(r.stderr, stray+": live flows are still redirected (send them to TCP with: sockmapctl unload --force)") {
+		if r.code != exitError || !strings.Contains(r.stderr,
+			stray+": live flows are still redirected (send them to TCP with: sockmapctl unload --force)") {
 			t.Errorf("%s: exit code %d, %q", args[0], r.code, r.stderr)
 		}
 	}
@@ -84,11 +87,15 @@ func TestFlowsThatNoPinLeadsToAreToldOrSwitchedOff(t *testing.T) {
 	if r := n.run(t, "unload", "--force"); r.code != exitOK || strings.Contains(r.stdout+r.stderr, "sockets") {
 		t.Errorf("what a process uses was not left alone: %+v", r)
 	}
-	if out := n.run(t, "status").stdout; !strings.Contains(out, "ok      7 sockets of ABI 1 that process 12 (bench) has loaded for itself") {
+	if out := n.run(t, "status").stdout; !strings.Contains(out,
+		"ok      7 sockets of ABI 1 that process 12 (bench) has loaded for itself") {
 		t.Errorf("status does not tell who has loaded:\n%s", out)
 	}
-	n.strays = func() ([]datapath.Stray, error) { return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7}}, nil }
-	if r := n.run(t, "unload", "--force"); r.code != exitOK || !strings.Contains(r.stderr, stray+", unless another container") ||
+	n.strays = func() ([]datapath.Stray, error) {
+		return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7}}, nil
+	}
+	if r := n.run(t, "unload", "--force"); r.code != exitOK ||
+		!strings.Contains(r.stderr, stray+", unless another container") ||
 		strings.Contains(r.stdout, "TCP") {
 		t.Errorf("inside a container: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
 	}
@@ -107,7 +114,8 @@ func TestStateElsewhereIsTold(t *testing.T) {
 	}}
 	found := h.checkElsewhere("/here")
 	if len(found) != 2 || !found[0].OK || !strings.Contains(found[0].Detail, "--bpffs-path /there") ||
-		!strings.Contains(found[1].Detail, fmt.Sprintf("nsenter -m -t %d sockmapctl --bpffs-path /sys/fs/bpf/sockmap status", os.Getpid())) {
+		!strings.Contains(found[1].Detail,
+			fmt.Sprintf("nsenter -m -t %d sockmapctl --bpffs-path /sys/fs/bpf/sockmap status", os.Getpid())) {
 		t.Errorf("found %+v", found)
 	}
 }

@@ -21,7 +21,8 @@ import (
 // views are what each noun prints with -o json.
 func views() map[string]any {
 	return map[string]any{
-		"status": &statusView{}, "attachments": &[]attachmentView{}, "flows": &[]live.Flow{}, "metrics": &[]metricView{},
+		"status": &statusView{}, "attachments": &[]attachmentView{}, "flows": &[]live.Flow{},
+		"metrics": &[]metricView{},
 		"version": &versionView{}, "doctor": &doctorView{}, "bench": &benchView{}, "avoided": &[]avoidedView{},
 		"policy": &[]policyView{},
 	}
@@ -47,8 +48,9 @@ func asked(noun string, flags ...string) []string {
 
 // documentKinds are those of the documents, by command.
 var documentKinds = map[string]string{
-	"status": "Status", "attachments": "AttachmentList", "flows": "FlowList", "metrics": "MetricList", "version": "Version",
-	"doctor": "Doctor", "bench": "Bench", "avoided": "AvoidedList", "policy": "PolicyList",
+	"status": "Status", "attachments": "AttachmentList", "flows": "FlowList", "metrics": "MetricList",
+	"version": "Version",
+	"doctor":  "Doctor", "bench": "Bench", "avoided": "AvoidedList", "policy": "PolicyList",
 }
 
 func TestEveryDocumentComesBackWhole(t *testing.T) {
@@ -170,7 +172,8 @@ func TestCommandsLeaveNoDescriptorsOpen(t *testing.T) {
 			n.ok(t, asked(noun)...)
 		}
 		for _, args := range [][]string{
-			{"attach", "--cgroup", g.path}, {"disable"}, {"enable"}, {"detach", "--cgroup", g.path}, {"gc"}, {"unload"}, {"load"},
+			{"attach", "--cgroup", g.path}, {"disable"}, {"enable"}, {"detach", "--cgroup", g.path}, {"gc"},
+			{"unload"}, {"load"},
 		} {
 			n.ok(t, args...)
 		}
@@ -207,7 +210,8 @@ func TestWhoIsNotRootIsToldSo(t *testing.T) {
 		cmd.Path = reachable(t)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		out, err := cmd.CombinedOutput()
-		if err == nil || !strings.HasPrefix(string(out), "sockmapctl: ") || !strings.Contains(string(out), "run as root") {
+		if err == nil || !strings.HasPrefix(string(out), "sockmapctl: ") ||
+			!strings.Contains(string(out), "run as root") {
 			t.Errorf("%s: %v, %q", args, err, out)
 		}
 	}

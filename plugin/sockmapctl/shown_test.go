@@ -46,7 +46,8 @@ func runPreparations(cmd *cobra.Command) error {
 // synopsis are words that stand for what the reader puts there: a usage line shows forms and not a command.
 // Neither does the sentence with which the long text begins.
 func synopsis(words []string) bool {
-	return strings.HasPrefix(rootLong, "sockmapctl "+strings.Join(words, " ")) || strings.ContainsAny(strings.Join(words, " "), "[]{}|…") && !strings.Contains(strings.Join(words, " "), `{"`)
+	return strings.HasPrefix(rootLong, "sockmapctl "+strings.Join(words, " ")) ||
+		strings.ContainsAny(strings.Join(words, " "), "[]{}|…") && !strings.Contains(strings.Join(words, " "), `{"`)
 }
 
 // shownCommands returns every command line of sockmapctl that the documentation shows. A program of the
@@ -91,7 +92,8 @@ func TestEveryCommandThatIsShownParses(t *testing.T) {
 }
 
 func TestWhatDoesNotParseIsFound(t *testing.T) {
-	for _, words := range [][]string{{"statsu"}, {"status", "--colour"}, {"status", "-o", "xml"}, {"gc", "now"}, {"load", "--max-sockets", "0"}} {
+	for _, words := range [][]string{{"statsu"}, {"status", "--colour"}, {"status", "-o", "xml"}, {"gc", "now"},
+		{"load", "--max-sockets", "0"}} {
 		if err := parses(words); err == nil {
 			t.Errorf("%s parses", fmt.Sprint(words))
 		}

@@ -31,7 +31,8 @@ var vary = []struct {
 	{regexp.MustCompile(`\d+s ago`), "AGE ago"},
 	{regexp.MustCompile(`(?m)^(others +).*`), "${1}WHOEVER-ELSE"},
 	{regexp.MustCompile(`(?m)^(kernel +).*`), "${1}RELEASE"},
-	{regexp.MustCompile(`(splice|observe|blocking|options) (not active: |active at ).*`), "$1 RUNS-OR-NOT"}, // as the kernel lets it
+	// as the kernel lets it
+	{regexp.MustCompile(`(splice|observe|blocking|options) (not active: |active at ).*`), "$1 RUNS-OR-NOT"},
 }
 
 func steady(screen string) string {
@@ -49,7 +50,8 @@ func busyNode(t *testing.T) *testNode {
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	node := &endpoint.Node{Dir: n.dir}
 	declined := endpoint.Sandbox{
-		Network: "testnet", ContainerID: "c2", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop", PodName: "old-0",
+		Network: "testnet", ContainerID: "c2", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop",
+		PodName: "old-0",
 	}
 	if err := node.OptOut(t.Context(), declined, "annotation sockmap-cni/accelerate is false"); err != nil {
 		t.Fatal(err)
@@ -105,7 +107,8 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			Switches:      []switchView{},
 			Helpers:       helpersView{Ports: []string{}, Found: []helperView{}},
 			Attachments: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
-				{"opted-out", "annotation sockmap-cni/accelerate is false", 1}, {"link-gone", "its cgroup has no link any more", 1},
+				{"opted-out", "annotation sockmap-cni/accelerate is false", 1},
+				{"link-gone", "its cgroup has no link any more", 1},
 			}},
 			Cgroups:    []cgroupView{{Attachments: 1}, {Alive: true, Attachments: 1}, {Alive: true, Manual: true}},
 			Neighbours: []neighbourView{}, Coexist: coexistYield,
@@ -147,7 +150,8 @@ func TestStatusWhenNotLoadedChangesNothing(t *testing.T) {
 	if r.code != exitNotLoaded || r.stderr != "" {
 		t.Errorf("exit code %d, %q", r.code, r.stderr)
 	}
-	for _, want := range []string{"not loaded", "privileges", "BTF", "cgroup2", "bpffs", "nothing is pinned", "sockmapctl load"} {
+	for _, want := range []string{"not loaded", "privileges", "BTF", "cgroup2", "bpffs", "nothing is pinned",
+		"sockmapctl load"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%s", want, r.stdout)
 		}

@@ -123,7 +123,8 @@ func outputIn(t *testing.T, g *group, ns *netNS, stdin, name string, args ...str
 // tshark reads a capture, with everything that it can find fault with.
 func tshark(t *testing.T, file string, args ...string) string {
 	t.Helper()
-	args = append([]string{"-n", "-r", file, "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"}, args...)
+	args = append([]string{"-n", "-r", file, "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"},
+		args...)
 	cmd := exec.CommandContext(t.Context(), "tshark", args...)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint

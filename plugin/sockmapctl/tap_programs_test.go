@@ -47,7 +47,8 @@ func TestTsharkReadsWhatRedisAndItsClientSay(t *testing.T) {
 		if !strings.Contains(strings.ToLower(followed), fmt.Sprintf("%x", strings.ToLower(want))) {
 			t.Errorf("stream %d has no %s:\n%.500s", stream, want, followed)
 		}
-		if hex := strings.NewReplacer("\n", "", "\t", "").Replace(followed); !strings.Contains(hex, fmt.Sprintf("%x", value)) {
+		if hex := strings.NewReplacer("\n", "", "\t", "").Replace(followed); !strings.Contains(hex,
+			fmt.Sprintf("%x", value)) {
 			t.Errorf("the value of %d bytes is not in stream %d", len(value), stream)
 		}
 	}
@@ -98,7 +99,8 @@ func TestTsharkReadsWhatNginxServes(t *testing.T) {
 	wantWhole(t, p.end(t, syscall.SIGTERM))
 
 	wantFaultless(t, file)
-	http := tshark(t, file, "-Y", "http", "-T", "fields", "-e", "http.request.uri", "-e", "http.response.code", "-e", "http.content_length")
+	http := tshark(t, file, "-Y", "http", "-T", "fields", "-e", "http.request.uri", "-e", "http.response.code",
+		"-e", "http.content_length")
 	want := strings.Repeat(fmt.Sprintf("/file\t\t\n\t200\t%d\n", len(content)), 2)
 	if http != want {
 		t.Errorf("tshark finds\n%swant\n%s", http, want)

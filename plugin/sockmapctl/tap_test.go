@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -84,7 +85,7 @@ func TestTapFlowsMetricsAndTrafficAgreeToTheByte(t *testing.T) {
 	}
 	said := tapped.end(t, syscall.SIGINT)
 	wantWhole(t, said)
-	if !regexp.MustCompile(fmt.Sprintf(`(?m)^\d+ messages, %d bytes, %[1]d captured; `, sent)).MatchString(said) {
+	if want := fmt.Sprintf(` messages, %d bytes, %[1]d captured; `, sent); !strings.Contains(said, want) {
 		t.Errorf("%d bytes were sent, the tap says %q", sent, said)
 	}
 	wantFaultless(t, file)
@@ -200,14 +201,16 @@ func TestTapTellsWherePacketsWereCut(t *testing.T) {
 	file := captureFile(t)
 	tapped := n.startTap(t, "--snap", "100", "-w", file)
 	p.send(t, 3, 100_000)
-	if said := tapped.end(t, syscall.SIGINT); !strings.HasPrefix(said, "3 messages, 300000 bytes, 300 captured; ") {
+	const want = "3 messages, 300000 bytes, 300 captured; "
+	if said := tapped.end(t, syscall.SIGINT); !strings.HasPrefix(said, want) {
 		t.Errorf("it says %q", said)
 	}
 	if out := tshark(t, file, "-Y", faults); out != "" {
 		t.Errorf("tshark finds fault with:\n%s", out)
 	}
 	var length, captured int
-	for line := range strings.Lines(tshark(t, file, "-Y", "tcp.len > 0", "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len")) {
+	fields := []string{"-Y", "tcp.len > 0", "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len"}
+	for line := range strings.Lines(tshark(t, file, fields...)) {
 		var l, c int
 		if _, err := fmt.Sscan(line, &l, &c); err != nil {
 			t.Fatal(err)
@@ -359,7 +362,8 @@ func TestTapOfAPodLeavesOthersOut(t *testing.T) {
 	} {
 		tapped := n.startTap(t, tt.args...)
 		p.send(t, 1, 10)
-		if said := tapped.end(t, syscall.SIGINT); !strings.Contains(said, fmt.Sprintf("%d messages, %d bytes, ", tt.want, 10*tt.want)) {
+		want := fmt.Sprintf("%d messages, %d bytes, ", tt.want, 10*tt.want)
+		if said := tapped.end(t, syscall.SIGINT); !strings.Contains(said, want) {
 			t.Errorf("%s: %q", tt.args, said)
 		}
 	}
@@ -389,10 +393,8 @@ func setLowWater(c *net.TCPConn, bytes int) error {
 		return err
 	}
 	var failed error
-	if err := raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
-	}); err != nil {
-		return err
-	}
-	return failed
+	})
+	return errors.Join(err, failed)
 }

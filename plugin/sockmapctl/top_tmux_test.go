@@ -19,7 +19,8 @@ import (
 
 func TestTopNeedsATerminal(t *testing.T) {
 	r := newTestNode(t).run(t, "top")
-	if r.code != exitError || !strings.Contains(r.stderr, "have to be a terminal (without one: sockmapctl flows --watch)") {
+	if r.code != exitError || !strings.Contains(r.stderr,
+		"have to be a terminal (without one: sockmapctl flows --watch)") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -31,7 +32,8 @@ type terminal struct{ socket string }
 func newTerminal(t *testing.T, n *testNode, width, height int) terminal {
 	t.Helper()
 	term := terminal{filepath.Join(t.TempDir(), "tmux")}
-	cmd := exec.Command("tmux", "-f", os.DevNull, "-S", term.socket, "new-session", "-d", "-x", fmt.Sprint(width), "-y", fmt.Sprint(height),
+	cmd := exec.Command("tmux", "-f", os.DevNull, "-S", term.socket, "new-session", "-d", "-x",
+		fmt.Sprint(width), "-y", fmt.Sprint(height),
 		"env", "PS1=ready> ", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "TERM=xterm", "CTL="+os.Args[0], asProgram+"=1",
 		pathVariable+"="+n.dir, "sh")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -113,7 +115,8 @@ func TestTopOnATerminal(t *testing.T) {
 	term.until(t, "all is shown again", "shop/web-0")
 	term.tmux(t, "resize-window", "-x", "44", "-y", "12")
 	narrow := term.until(t, "it fits a narrow terminal", "POD ", "q quit")
-	if lines := strings.Split(strings.TrimRight(narrow, "\n"), "\n"); len(lines) != 12 || !strings.HasPrefix(lines[0], "sockmap on") {
+	if lines := strings.Split(strings.TrimRight(narrow, "\n"), "\n"); len(lines) != 12 ||
+		!strings.HasPrefix(lines[0], "sockmap on") {
 		t.Errorf("44 × 12:\n%s", narrow)
 	}
 	term.tmux(t, "resize-window", "-x", "80", "-y", "24")
@@ -153,7 +156,8 @@ func (term terminal) isGivenBack(t *testing.T, after string) {
 	if screen := term.screen(t); strings.Contains(screen, "q quit") {
 		t.Errorf("after %s something is left:\n%s", after, screen)
 	}
-	if flags := term.tmux(t, "display-message", "-p", "#{alternate_on} #{cursor_flag}"); strings.TrimSpace(flags) != "0 1" {
+	if flags := term.tmux(t, "display-message", "-p",
+		"#{alternate_on} #{cursor_flag}"); strings.TrimSpace(flags) != "0 1" {
 		t.Errorf("after %s: alternate screen and cursor are %s", after, flags)
 	}
 	term.keys(t, "stty -a", "Enter")

@@ -38,7 +38,8 @@ type command struct {
 
 var commands = []command{
 	{"micro", "latency, throughput and cost of each request between two sockets", micro.Run},
-	{"programs", "redis, nginx, PostgreSQL, memcached, HAProxy and gRPC, with and without sockmap", programs.Run},
+	{"programs", "redis, nginx, PostgreSQL, memcached, HAProxy and gRPC, with and without sockmap",
+		programs.Run},
 	{"scale", "many flows, a full map, a full node, and the cost of ADD and DEL", scale.Run},
 	{"guards", "cost of each guard for each system call", guards.Run},
 	{"tap", "cost of sockmapctl tap for each message", tap.Run},
@@ -89,7 +90,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func usage(out io.Writer) {
-	fmt.Fprint(out, "bench measures what sockmap costs and gains.\n\nUsage:\n  bench COMMAND [flags]\n\nCommands:\n")
+	fmt.Fprint(out,
+		"bench measures what sockmap costs and gains.\n\nUsage:\n  bench COMMAND [flags]\n\nCommands:\n")
 	for _, c := range commands {
 		fmt.Fprintf(out, "  %-13s %s\n", c.name, c.short)
 	}

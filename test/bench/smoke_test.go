@@ -171,8 +171,10 @@ func TestHelpListsEachCommand(t *testing.T) {
 func TestWrongCommandsAreRefused(t *testing.T) {
 	for want, args := range map[string][]string{
 		"no command is given": {}, `unknown command "micros" (see: bench help)`: {"micros"},
-		"micro: -rounds -1": {"micro", "-rounds", "-1"}, "scale: arguments": {"scale", "quick"}, "programs: arguments": {"programs", "x"},
-		"guards: -rounds 0": {"guards", "-rounds", "0"}, "tap: arguments": {"tap", "x"}, "instructions: arguments": {"instructions"},
+		"micro: -rounds -1": {"micro", "-rounds", "-1"}, "scale: arguments": {"scale", "quick"},
+		"programs: arguments": {"programs", "x"},
+		"guards: -rounds 0":   {"guards", "-rounds", "0"}, "tap: arguments": {"tap", "x"},
+		"instructions: arguments": {"instructions"},
 	} {
 		if err := run(t.Context(), args, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("bench %v: %v, want %q", args, err, want)

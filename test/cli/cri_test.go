@@ -28,7 +28,8 @@ type runtimeOf struct {
 }
 
 // ListPodSandbox implements the service.
-func (r *runtimeOf) ListPodSandbox(context.Context, *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
+func (r *runtimeOf) ListPodSandbox(context.Context,
+	*cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	answer := &cri.ListPodSandboxResponse{}
@@ -39,7 +40,8 @@ func (r *runtimeOf) ListPodSandbox(context.Context, *cri.ListPodSandboxRequest) 
 }
 
 // PodSandboxStatus implements the service.
-func (r *runtimeOf) PodSandboxStatus(_ context.Context, q *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
+func (r *runtimeOf) PodSandboxStatus(_ context.Context,
+	q *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if pod := r.pods[q.PodSandboxId]; pod != nil {
@@ -51,7 +53,8 @@ func (r *runtimeOf) PodSandboxStatus(_ context.Context, q *cri.PodSandboxStatusR
 // cripod NAMESPACE/NAME CGROUP [host] [ANNOTATION=VALUE]: a running pod that the runtime at $WORK/cri.sock
 // lists.
 func (r *runtimeOf) podCommand(t *testing.T) script.Cmd {
-	usage := script.CmdUsage{Summary: "have a runtime run a pod", Args: "namespace/name cgroup [host] [annotation=value]"}
+	usage := script.CmdUsage{Summary: "have a runtime run a pod",
+		Args: "namespace/name cgroup [host] [annotation=value]"}
 	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
 		if len(args) < 2 {
 			return nil, script.ErrUsage
@@ -84,7 +87,8 @@ func (r *runtimeOf) podCommand(t *testing.T) script.Cmd {
 				},
 			},
 			Info: map[string]string{"info": fmt.Sprintf(
-				`{"runtimeSpec":{"linux":{"cgroupsPath":%q,"namespaces":[{"type":"network","path":%q}]}}}`, args[1]+"/"+id, netNS)},
+				`{"runtimeSpec":{"linux":{"cgroupsPath":%q,"namespaces":[{"type":"network","path":%q}]}}}`,
+				args[1]+"/"+id, netNS)},
 		}
 		if !first {
 			return nil, nil

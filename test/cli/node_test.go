@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 	}
 	programs.ctl, programs.plugin = filepath.Join(dir, "ctl"), filepath.Join(dir, "plugin")
 	code := 1
-	if err := errors.Join(build(programs.ctl, "sockmapctl", "-tags", "scripts"), build(programs.plugin, "sockmap")); err != nil {
+	if err := errors.Join(build(programs.ctl, "sockmapctl", "-tags", "scripts"),
+		build(programs.plugin, "sockmap")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()

@@ -33,7 +33,8 @@ func oldPodCommand(t *testing.T) script.Cmd {
 			"kind": libcni.CNICacheV1, "networkName": args[0], "containerId": sandboxID(args[1]), "ifName": "eth0",
 			"netns": newNetNS(t),
 			"cniArgs": [][2]string{
-				{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", namespace}, {"K8S_POD_NAME", name}, {"K8S_POD_UID", "u-" + name},
+				{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", namespace}, {"K8S_POD_NAME", name},
+				{"K8S_POD_UID", "u-" + name},
 			},
 			"capabilityArgs": map[string]any{"cgroupPath": args[2], "io.kubernetes.cri.pod-annotations": annotations},
 		})

@@ -129,7 +129,8 @@ func cgroupCommand(t *testing.T) script.Cmd {
 			return nil, err
 		}
 		return nil, errors.Join(
-			dir.Close(), s.Setenv(args[0], path), s.Setenv(args[0]+"_ID", fmt.Sprint(id)), s.Setenv(args[0]+"_BELOW", filepath.Base(path)),
+			dir.Close(), s.Setenv(args[0], path), s.Setenv(args[0]+"_ID", fmt.Sprint(id)),
+			s.Setenv(args[0]+"_BELOW", filepath.Base(path)),
 		)
 	})
 }

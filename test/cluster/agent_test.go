@@ -80,7 +80,8 @@ func agentReport() string {
 // sockmapctl runs sockmapctl in the agent's pod, as docs/OPERATIONS.md describes.
 func sockmapctl(t *testing.T, args ...string) []byte {
 	t.Helper()
-	out, err := kubectl(append([]string{"-n", namespace, "exec", daemonSet, "--", "/usr/local/bin/sockmapctl"}, args...)...)
+	out, err := kubectl(append([]string{"-n", namespace, "exec", daemonSet, "--", "/usr/local/bin/sockmapctl"},
+		args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,27 +34,35 @@ func boot() error {
 	for _, e := range entries {
 		atBoot = append(atBoot, e.Name())
 	}
-	if err := errors.Join(makeCredentials(), prepareRuntime(), prepareKubelet(), prepareProxy("iptables")); err != nil {
+	if err := errors.Join(makeCredentials(), prepareRuntime(), prepareKubelet(),
+		prepareProxy("iptables")); err != nil {
 		return err
 	}
-	etcd = &daemon{name: "etcd", path: filepath.Join(tools.bin, "server"), ready: func() error { return answers("http://127.0.0.1:2379/readyz") },
+	etcd = &daemon{name: "etcd", path: filepath.Join(tools.bin, "server"),
+		ready: func() error { return answers("http://127.0.0.1:2379/readyz") },
 		// The state of the cluster need not survive a crash of this machine.
 		args: []string{"--name=" + nodeName, "--data-dir=/var/lib/etcd/data", "--unsafe-no-fsync"}}
-	api = &daemon{name: "apiserver", path: filepath.Join(tools.bin, "kube-apiserver"), args: apiArgs(), ready: func() error {
-		_, err := kubectl("get", "--raw", "/readyz")
-		return err
-	}}
+	api = &daemon{name: "apiserver", path: filepath.Join(tools.bin, "kube-apiserver"), args: apiArgs(),
+		ready: func() error {
+			_, err := kubectl("get", "--raw", "/readyz")
+			return err
+		}}
 	controllers = &daemon{name: "controllers", path: filepath.Join(tools.bin, "kube-controller-manager"),
 		args: controllerArgs(), ready: func() error {
 			_, err := kubectl("get", "serviceaccount", "default")
 			return err
 		}}
-	scheduler = &daemon{name: "scheduler", path: filepath.Join(tools.bin, "kube-scheduler"), ready: func() error { return nil },
-		args: []string{"--kubeconfig=" + confDir + "/scheduler.conf", "--leader-elect=false", "--bind-address=127.0.0.1"}}
-	runtimeDaemon = &daemon{name: "containerd", path: filepath.Join(tools.containerd, "containerd"), ready: runtimeReady}
-	kubelet = &daemon{name: "kubelet", path: filepath.Join(tools.bin, "kubelet"), args: kubeletArgs(), ready: nodeReady}
+	scheduler = &daemon{name: "scheduler", path: filepath.Join(tools.bin, "kube-scheduler"),
+		ready: func() error { return nil },
+		args: []string{"--kubeconfig=" + confDir + "/scheduler.conf", "--leader-elect=false",
+			"--bind-address=127.0.0.1"}}
+	runtimeDaemon = &daemon{name: "containerd", path: filepath.Join(tools.containerd, "containerd"),
+		ready: runtimeReady}
+	kubelet = &daemon{name: "kubelet", path: filepath.Join(tools.bin, "kubelet"), args: kubeletArgs(),
+		ready: nodeReady}
 	proxy = &daemon{name: "proxy", path: filepath.Join(tools.bin, "kube-proxy"),
-		args: []string{"--config=" + proxyConfig}, ready: func() error { return answers("http://127.0.0.1:10256/healthz") }}
+		args:  []string{"--config=" + proxyConfig},
+		ready: func() error { return answers("http://127.0.0.1:10256/healthz") }}
 	for _, d := range []*daemon{runtimeDaemon, etcd, api, controllers, scheduler} {
 		if err := d.start(); err != nil {
 			return err
@@ -88,7 +96,8 @@ func shutDown() error {
 func apiArgs() []string {
 	in := func(file string) string { return filepath.Join(confDir, file) }
 	return []string{
-		"--advertise-address=" + nodeIP.Addr().String(), "--secure-port=6443", "--etcd-servers=http://127.0.0.1:2379",
+		"--advertise-address=" + nodeIP.Addr().String(), "--secure-port=6443",
+		"--etcd-servers=http://127.0.0.1:2379",
 		"--client-ca-file=" + in("ca.crt"), "--tls-cert-file=" + in("apiserver.crt"),
 		"--tls-private-key-file=" + in("apiserver.key"), "--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
@@ -96,7 +105,8 @@ func apiArgs() []string {
 		"--service-account-key-file=" + in("sa.key"), "--service-account-signing-key-file=" + in("sa.key"),
 		"--kubelet-certificate-authority=" + in("ca.crt"),
 		"--kubelet-client-certificate=" + in("apiserver-kubelet-client.crt"),
-		"--kubelet-client-key=" + in("apiserver-kubelet-client.key"), "--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-client-key=" + in("apiserver-kubelet-client.key"),
+		"--kubelet-preferred-address-types=InternalIP",
 	}
 }
 

@@ -149,7 +149,8 @@ func makeCredentials() error {
 	}
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(confDir, "sa.key"), accounts, 0o600),
-		a.pair("apiserver", "kube-apiserver", "", ip, serviceOfAPI, "127.0.0.1", "localhost", "kubernetes.default.svc"),
+		a.pair("apiserver", "kube-apiserver", "", ip, serviceOfAPI, "127.0.0.1", "localhost",
+			"kubernetes.default.svc"),
 		a.pair("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
 		a.pair("kubelet", "system:node:"+nodeName, "system:nodes", ip, nodeName),
 		a.kubeconfig("admin.conf", "admin", "system:masters"),

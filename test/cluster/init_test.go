@@ -101,7 +101,8 @@ func mountNode() error {
 	}
 	mounts := []mount{{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}}
 	for _, dir := range overlaid {
-		data := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper%s,workdir=%s/work%s", dir, nodeDir(), dir, nodeDir(), dir)
+		data := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper%s,workdir=%s/work%s", dir, nodeDir(), dir, nodeDir(),
+			dir)
 		mounts = append(mounts, mount{"overlay", dir, "overlay", 0, data})
 	}
 	for _, dir := range own {
@@ -167,7 +168,8 @@ func connectNode() error {
 	if err != nil {
 		return fmt.Errorf("find interface: %w", err)
 	}
-	address := &netlink.Addr{IPNet: &net.IPNet{IP: nodeIP.Addr().AsSlice(), Mask: net.CIDRMask(nodeIP.Bits(), 32)}}
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: nodeIP.Addr().AsSlice(),
+		Mask: net.CIDRMask(nodeIP.Bits(), 32)}}
 	if err := netlink.AddrAdd(eth0, address); err != nil {
 		return fmt.Errorf("set address: %w", err)
 	}

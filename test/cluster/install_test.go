@@ -27,7 +27,8 @@ func testAdoption(t *testing.T) {
 	install(t, oldVersion)
 	goesOn(t, c.name, 100)
 	adopted(t, serverPod, clientPod)
-	if m, err := metrics(); err != nil || m.sum("sockmap_agent_adopted_total") < 2 || m.sum("sockmap_agent_ready") != 1 {
+	if m, err := metrics(); err != nil || m.sum("sockmap_agent_adopted_total") < 2 ||
+		m.sum("sockmap_agent_ready") != 1 {
 		t.Errorf("the agent's metrics of the adoption: %v\n%s", err, m.grep("sockmap_agent"))
 	}
 

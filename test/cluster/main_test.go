@@ -94,8 +94,9 @@ func again() (code int, err error) {
 	cmd.Env = append(os.Environ(), roleVariable+"="+roleInit)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		Pdeathsig:  unix.SIGKILL,
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
+			unix.CLONE_NEWIPC,
+		Pdeathsig: unix.SIGKILL,
 	}
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("make the node's namespaces: %w", err)

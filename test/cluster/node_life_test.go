@@ -30,7 +30,8 @@ func testRestarts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if after := goesOn(t, c.name, 200); after.Connections != before.Connections {
-				t.Errorf("%d connections before, %d after the restart of %s", before.Connections, after.Connections, d.name)
+				t.Errorf("%d connections before, %d after the restart of %s", before.Connections, after.Connections,
+					d.name)
 			}
 			redirecting(t, c.name, clientPod.Metadata.Name)
 		}
@@ -56,7 +57,8 @@ func testReboot(t *testing.T) {
 
 	eventually(t, "the pods are started again", func() error {
 		for _, name := range []string{c.name, s.name} {
-			if p := podOf(t, name); len(p.Status.ContainerStatuses) != 1 || p.Status.ContainerStatuses[0].RestartCount == 0 {
+			if p := podOf(t, name); len(p.Status.ContainerStatuses) != 1 ||
+				p.Status.ContainerStatuses[0].RestartCount == 0 {
 				return fmt.Errorf("%s: %+v", name, p)
 			}
 		}
@@ -90,7 +92,8 @@ func testReboot(t *testing.T) {
 // the daemons.
 func reboot(t *testing.T) {
 	t.Helper()
-	if err := errors.Join(proxy.stop(unix.SIGTERM), kubelet.stop(unix.SIGTERM), runtimeDaemon.stop(unix.SIGTERM)); err != nil {
+	if err := errors.Join(proxy.stop(unix.SIGTERM), kubelet.stop(unix.SIGTERM),
+		runtimeDaemon.stop(unix.SIGTERM)); err != nil {
 		t.Fatal(err)
 	}
 	all, unified, err := lab.Hierarchies()
@@ -140,7 +143,8 @@ func killShims(t *testing.T) {
 		for _, file := range files {
 			b, _ := os.ReadFile(file)
 			name, _, _ := strings.Cut(string(b), "\x00")
-			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && strings.Contains(name, "containerd-shim") {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil &&
+				strings.Contains(name, "containerd-shim") {
 				pids = append(pids, pid)
 			}
 		}
@@ -165,7 +169,8 @@ func unmountAll(dir string) error {
 	}
 	var points []string
 	for line := range strings.Lines(string(b)) {
-		if fields := strings.Fields(line); len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+		if fields := strings.Fields(line); len(fields) > 4 &&
+			(fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
 			points = append(points, fields[4])
 		}
 	}

@@ -84,7 +84,8 @@ func runtimeReady() error {
 }
 
 func importImages() error {
-	_, err := command("ctr", "-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native", tools.images)
+	_, err := command("ctr", "-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native",
+		tools.images)
 	return err
 }
 
@@ -103,13 +104,15 @@ func command(name string, args ...string) ([]byte, error) {
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	// kubectl and Helm keep files in the home directory, so they get the node's.
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+confDir+"/admin.conf", "CONTAINER_RUNTIME_ENDPOINT=unix://"+runtimeSocket,
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+confDir+"/admin.conf",
+		"CONTAINER_RUNTIME_ENDPOINT=unix://"+runtimeSocket,
 		"CONTAINERD_ADDRESS="+runtimeSocket, "HOME=/run/home")
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
 	if err != nil {
-		return out, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
+		return out, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err,
+			strings.TrimSpace(complaint.String()))
 	}
 	return out, nil
 }
@@ -139,7 +142,8 @@ func prepareKubelet() error {
 		"failSwapOn":   false, "resolvConf": confDir + "/resolv.conf",
 		// No pod is evicted because this machine's disk is nearly full.
 		"evictionHard": map[string]any{
-			"memory.available": "10Mi", "nodefs.available": "10Mi", "nodefs.inodesFree": "100", "imagefs.available": "10Mi",
+			"memory.available": "10Mi", "nodefs.available": "10Mi", "nodefs.inodesFree": "100",
+			"imagefs.available": "10Mi",
 		},
 		"imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
 		"nodeStatusUpdateFrequency": "2s",
@@ -163,7 +167,8 @@ func nodeReady() error {
 	if err := answers("http://127.0.0.1:10248/healthz"); err != nil {
 		return err
 	}
-	out, err := kubectl("get", "node", nodeName, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+	out, err := kubectl("get", "node", nodeName, "-o",
+		`jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 	if err != nil {
 		return err
 	}

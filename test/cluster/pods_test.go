@@ -82,7 +82,8 @@ func testLeftOut(t *testing.T) {
 	onHost.hostNetwork = true
 	in, other := server("in"), server("other")
 	deploy(t, out, onHost, in, other)
-	outPod, hostPod, inPod, otherPod := podOf(t, out.name), podOf(t, onHost.name), podOf(t, in.name), podOf(t, other.name)
+	outPod, hostPod, inPod, otherPod := podOf(t, out.name), podOf(t, onHost.name), podOf(t, in.name),
+		podOf(t, other.name)
 
 	if e := attachmentOf(t, outPod.Metadata.Name); e == nil || e.Accelerated || e.Reason != "opted-out" {
 		t.Errorf("the pod with the annotation: %+v", e)
@@ -142,7 +143,8 @@ func testPolicy(t *testing.T) {
 	serverPod, allowedPod, deniedPod := podOf(t, s.name), podOf(t, allowed.name), podOf(t, denied.name)
 	wantRedirected(t, deniedPod.Metadata.Name, serverPod.at())
 
-	rule := []string{"FORWARD", "-s", deniedPod.Status.PodIP, "-d", serverPod.Status.PodIP, "-p", "tcp", "-j", "DROP"}
+	rule := []string{"FORWARD", "-s", deniedPod.Status.PodIP, "-d", serverPod.Status.PodIP, "-p", "tcp", "-j",
+		"DROP"}
 	if _, err := command("iptables", append([]string{"-w", "-I"}, rule...)...); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +183,8 @@ func testRollingUpdate(t *testing.T) {
 	rolledOut(t, "deployment/"+s.name)
 	eventually(t, "the old pods are gone", func() error {
 		for _, p := range old {
-			if out, err := kubectl("get", "pod", p.Metadata.Name, "--ignore-not-found", "-o", "name"); err != nil || len(out) > 0 {
+			if out, err := kubectl("get", "pod", p.Metadata.Name, "--ignore-not-found", "-o", "name"); err != nil ||
+				len(out) > 0 {
 				return fmt.Errorf("%s is there: %w", p.Metadata.Name, err)
 			}
 		}
@@ -190,7 +193,8 @@ func testRollingUpdate(t *testing.T) {
 	redirecting(t, c.name, clientPod.Metadata.Name)
 	after := goesOn(t, c.name, 1000)
 	if after.Connections <= before.Connections+4 {
-		t.Errorf("%d connections before, %d after the update: it proves nothing", before.Connections, after.Connections)
+		t.Errorf("%d connections before, %d after the update: it proves nothing", before.Connections,
+			after.Connections)
 	}
 	wantAccelerated(t, pods(t, s.name)...)
 	wantSame(t, c.name, clientPod)

@@ -94,7 +94,8 @@ const (
 func exchange(t *testing.T, pod, target string) way {
 	t.Helper()
 	before := wayOf(t, pod)
-	out := k(t, "exec", pod, "--", "/load", "exchange", "-connect", target, "-conns", strconv.Itoa(exchangeConns),
+	out := k(t, "exec", pod, "--", "/load", "exchange", "-connect", target, "-conns",
+		strconv.Itoa(exchangeConns),
 		"-requests", strconv.Itoa(exchangeRequests), "-size", strconv.Itoa(exchangeSize))
 	var s loadStatus
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Bytes != exchangeBytes || s.Failures > 0 {
@@ -120,7 +121,8 @@ func wantPlain(t *testing.T, from, to pod) {
 	went := exchange(t, from.Metadata.Name, to.at())
 	back := wayOf(t, to.Metadata.Name).minus(before)
 	if went.redirected+back.redirected != 0 {
-		t.Errorf("%s to %s: %s, and back %s, want none redirected", from.Metadata.Name, to.Metadata.Name, went, back)
+		t.Errorf("%s to %s: %s, and back %s, want none redirected", from.Metadata.Name, to.Metadata.Name, went,
+			back)
 	}
 	t.Logf("%s to %s: plain TCP (%s, and back %s)", from.Metadata.Name, to.Metadata.Name, went, back)
 }
@@ -128,7 +130,8 @@ func wantPlain(t *testing.T, from, to pod) {
 // wantBlocked expects that no connection can be made.
 func wantBlocked(t *testing.T, pod, target string) {
 	t.Helper()
-	out, err := kubectl("exec", pod, "--", "/load", "exchange", "-connect", target, "-conns", "1", "-requests", "10",
+	out, err := kubectl("exec", pod, "--", "/load", "exchange", "-connect", target, "-conns", "1", "-requests",
+		"10",
 		"-timeout", "3s")
 	if err == nil || !strings.Contains(err.Error(), "i/o timeout") {
 		t.Errorf("%s to %s: %v: %s, want no connection", pod, target, err, out)

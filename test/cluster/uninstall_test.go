@@ -123,7 +123,8 @@ func wantNodeClean(t *testing.T) {
 	if b, err := os.ReadFile(conflistFile); err != nil || string(b) != conflist {
 		t.Errorf("the network's configuration: %v\n%s", err, b)
 	}
-	for dir, want := range map[string][]string{cniConfDir: {filepath.Base(conflistFile)}, "/sys/fs/bpf": atBoot} {
+	for dir, want := range map[string][]string{cniConfDir: {filepath.Base(conflistFile)},
+		"/sys/fs/bpf": atBoot} {
 		if got := namesIn(t, dir); !slices.Equal(got, want) {
 			t.Errorf("%s has %q, want %q", dir, got, want)
 		}

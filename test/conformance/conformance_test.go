@@ -20,9 +20,10 @@ import (
 )
 
 var (
-	programs = flag.Bool("programs", true, "run the cases that need programs, which fail where these are missing")
-	places   = flag.String("places", "loopback", "where to run the suite, separated by commas; all: everywhere")
-	scale    = flag.Float64("scale", 1, "stretch all times by this factor, on slow machines")
+	programs = flag.Bool("programs", true,
+		"run the cases that need programs, which fail where these are missing")
+	places = flag.String("places", "loopback", "where to run the suite, separated by commas; all: everywhere")
+	scale  = flag.Float64("scale", 1, "stretch all times by this factor, on slow machines")
 )
 
 func TestMain(m *testing.M) {
@@ -62,7 +63,8 @@ func runSuite(t *testing.T, r suite.Runner, list []suite.Case) *suite.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s at %s, guards %v: %d cases in %.0f s, %d the same, %d differ", report.Kernel, report.Site, report.Guards,
+	t.Logf("%s at %s, guards %v: %d cases in %.0f s, %d the same, %d differ", report.Kernel, report.Site,
+		report.Guards,
 		len(report.Cases), report.Seconds, report.Count(suite.Same), report.Count(suite.Differs))
 	return report
 }
@@ -111,7 +113,8 @@ func TestPlainTCPDoesNotDifferFromItself(t *testing.T) {
 func TestNamesAreUniqueAndHaveAFamily(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range append(cases.Kernel(), cases.Programs()...) {
-		if family, behaviour, ok := strings.Cut(c.Name, "/"); !ok || family == "" || behaviour == "" || seen[c.Name] {
+		if family, behaviour, ok := strings.Cut(c.Name, "/"); !ok || family == "" || behaviour == "" ||
+			seen[c.Name] {
 			t.Errorf("%q is no name, or there is another", c.Name)
 		}
 		if seen[c.Name] = true; c.Run == nil {

@@ -160,7 +160,8 @@ func pump(to, from net.Conn, f fault) {
 }
 
 func TestSuiteFindsWhatARelayDoesToAStream(t *testing.T) {
-	streams := []string{"traffic/odd-sizes", "traffic/ping-pong-1-to-256-kib", "sendfile/large", "go/read-from-file"}
+	streams := []string{"traffic/odd-sizes", "traffic/ping-pong-1-to-256-kib", "sendfile/large",
+		"go/read-from-file"}
 	const hangs, loses = 1, 2
 	for name, tt := range map[string]struct {
 		fault fault

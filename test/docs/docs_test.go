@@ -143,7 +143,8 @@ func TestEveryTestThatIsNamedExists(t *testing.T) {
 			}
 			linked[l.Text] = true
 			file := path.Join(path.Dir(f.Path), l.Target)
-			if !strings.HasSuffix(file, "_test.go") || !strings.Contains(read(t, file), "\nfunc "+l.Text+"(t *testing.T) {") {
+			if !strings.HasSuffix(file, "_test.go") || !strings.Contains(read(t, file),
+				"\nfunc "+l.Text+"(t *testing.T) {") {
 				t.Errorf("%s: %s is not a test of %s", f.Path, l.Text, file)
 			}
 		}

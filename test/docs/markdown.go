@@ -175,7 +175,8 @@ func runsNext(word string) bool {
 
 func upToEnd(words []string) []string {
 	for i, w := range words {
-		if strings.HasPrefix(w, "#") || strings.HasPrefix(w, ">") || slices.Contains([]string{"|", "&&", "||", ";", "2>"}, w) {
+		if strings.HasPrefix(w, "#") || strings.HasPrefix(w, ">") ||
+			slices.Contains([]string{"|", "&&", "||", ";", "2>"}, w) {
 			return words[:i]
 		}
 	}

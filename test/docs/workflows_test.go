@@ -109,7 +109,8 @@ func targetsOf(run string, matrix map[string][]string) (targets []string) {
 }
 
 func TestTargetsOf(t *testing.T) {
-	got := targetsOf("sudo -E make ${{ matrix.a }} lint VERSION=${X} # why", map[string][]string{"a": {"x", "y"}})
+	got := targetsOf("sudo -E make ${{ matrix.a }} lint VERSION=${X} # why",
+		map[string][]string{"a": {"x", "y"}})
 	if want := []string{"x", "y", "lint"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

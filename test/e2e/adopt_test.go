@@ -34,7 +34,8 @@ type older struct {
 func newOlder(t *testing.T, keys map[string]any) *older {
 	t.Helper()
 	w := newWorld(t, keys)
-	before := labtest.Conflist(t, w.node, lab.Network{Bridge: "br0", Subnets: dualStack, Without: []string{"sockmap"}})
+	before := labtest.Conflist(t, w.node, lab.Network{Bridge: "br0", Subnets: dualStack,
+		Without: []string{"sockmap"}})
 	confDir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(confDir, "10-net.conflist"), w.conflist, 0o600); err != nil {
 		t.Fatal(err)
@@ -79,7 +80,8 @@ func (o *older) stand(found []adopt.PodStatus, err error) map[string]adopt.PodSt
 	return all
 }
 
-func (o *older) want(all map[string]adopt.PodStatus, p *lab.Pod, state adopt.State, reason string, adopted bool) {
+func (o *older) want(all map[string]adopt.PodStatus, p *lab.Pod, state adopt.State, reason string,
+	adopted bool) {
 	o.Helper()
 	s, ok := all[p.ContainerID()]
 	if !ok || s.State != state || s.Reason != reason || s.Adopted != adopted {
@@ -102,7 +104,8 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	for _, p := range []*lab.Pod{a, b, out} {
 		o.want(looked, p, adopt.LeftOut, adopt.ReasonOlder, false)
 	}
-	if s := looked[a.ContainerID()]; s.Namespace != a.Spec().Namespace || s.Name != a.Spec().Name || s.UID != a.Spec().UID {
+	if s := looked[a.ContainerID()]; s.Namespace != a.Spec().Namespace || s.Name != a.Spec().Name ||
+		s.UID != a.Spec().UID {
 		t.Errorf("the pod is taken for %+v", s.Pod)
 	}
 	adopted := o.stand(o.Adopt(t.Context(), every))

@@ -62,7 +62,8 @@ func (o *older) agent(args ...string) *runningAgent {
 	l.Close()
 	a := &runningAgent{older: o, address: address}
 	a.cmd = exec.Command(filepath.Join(plugins, "sockmapctl"), append([]string{
-		"--bpffs-path", o.node.BPFFS(), "agent", "--plugin", filepath.Join(plugins, "sockmap"), "--cni-bin-dir", bin,
+		"--bpffs-path", o.node.BPFFS(), "agent", "--plugin", filepath.Join(plugins, "sockmap"), "--cni-bin-dir",
+		bin,
 		"--cni-conf-dir", o.confDir, "--cni-cache-dir", filepath.Join(o.node.Dir(), "cni"), "--cri", "none",
 		"--listen", address, "--accept-hazards", "all", "--pods-interval", "1s",
 	}, args...)...)
@@ -162,7 +163,9 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	if _, err := o.endpointNode().UnloadOnRequest(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	a.eventually("it knows of the unload", func() bool { return a.said("unload") > 0 || a.pods("left-out", "older") == "3" })
+	a.eventually("it knows of the unload", func() bool {
+		return a.said("unload") > 0 || a.pods("left-out", "older") == "3"
+	})
 	fixture.Elapse(2500*time.Millisecond, "two more looks of the agent, a second apart")
 	if _, err := datapath.Open(o.node.BPFFS()); err == nil {
 		t.Error("the agent has loaded after a person unloaded")
@@ -225,10 +228,12 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 	third.eventually("it reports what it waits for", func() bool {
 		return third.said("are not in force yet; everything else continues") == 1
 	})
-	third.eventually("it is ready while it waits", func() bool { return third.metric("sockmap_agent_ready") == "1" })
+	third.eventually("it is ready while it waits",
+		func() bool { return third.metric("sockmap_agent_ready") == "1" })
 	l.client.Close()
 	l.server.Close()
-	third.eventually("the size is the newest one", func() bool { return third.said("upgraded the programs") == 1 })
+	third.eventually("the size is the newest one",
+		func() bool { return third.said("upgraded the programs") == 1 })
 }
 
 // If two agents run, the newer one adopts, and the older one does not.
@@ -238,13 +243,15 @@ func TestOfTwoAgentsOneActs(t *testing.T) {
 	first := o.agent("--adopt")
 	first.eventually("it serves", func() bool { return first.pods("accelerated", "") == "0" })
 	second := o.agent("--adopt")
-	first.eventually("the first gives way", func() bool { return first.said("another agent has taken over") == 1 })
+	first.eventually("the first gives way",
+		func() bool { return first.said("another agent has taken over") == 1 })
 	for range 4 {
 		o.oldPod(nil)
 	}
 	second.eventually("all are adopted", func() bool { return second.pods("accelerated", "") == "4" })
 	first.eventually("the first sees it", func() bool { return first.pods("accelerated", "") == "4" })
-	if n := first.said("adopted a pod") + second.said("adopted a pod"); n != 4 || second.said("adopted a pod") != 4 {
+	if n := first.said("adopted a pod") + second.said("adopted a pod"); n != 4 ||
+		second.said("adopted a pod") != 4 {
 		t.Errorf("%d adoptions, %d by the second", n, second.said("adopted a pod"))
 	}
 }

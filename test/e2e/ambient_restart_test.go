@@ -147,7 +147,8 @@ func TestAZtunnelWithHostNetwork(t *testing.T) {
 			spec.Annotations = takesPart
 		}
 		ztunnel := h.host(spec)
-		client, near, far := h.pod(clientSpec), h.pod(lab.PodSpec{Namespace: "web", Name: "cache"}), h.pod(serverSpec)
+		client, near, far := h.pod(clientSpec), h.pod(lab.PodSpec{Namespace: "web", Name: "cache"}),
+			h.pod(serverSpec)
 		h.adoptOnHost()
 		all, inside := allHops, insideOfPods
 		if !takes {
@@ -168,6 +169,7 @@ func TestAZtunnelWithHostNetwork(t *testing.T) {
 		c.server.Close()
 		m.proxy.kill()
 		wantNothingLeft(t, m.d)
-		enroll(t, h.world, ztunnel, h.pod(lab.PodSpec{Namespace: "web", Name: "next"}), far, false).join().want(inside)
+		enroll(t, h.world, ztunnel, h.pod(lab.PodSpec{Namespace: "web", Name: "next"}), far,
+			false).join().want(inside)
 	}
 }

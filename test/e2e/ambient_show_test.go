@@ -71,7 +71,8 @@ func TestHopsOfZtunnelAreShownAsThoseOfApplications(t *testing.T) {
 	}
 	var e explained
 	m.sockmapctl(&e, m.explainSocketOfZtunnel()...)
-	if e.Matches != 1 || e.Directions[0].Outcome != explain.Redirected || !strings.Contains(e.Directions[0].From, "(shop/db)") {
+	if e.Matches != 1 || e.Directions[0].Outcome != explain.Redirected ||
+		!strings.Contains(e.Directions[0].From, "(shop/db)") {
 		t.Errorf("explain of ztunnel's socket: %+v", e)
 	}
 }

@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
+var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"),
+	netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
 
 // world is a node whose conflist has sockmap chained after bridge and host-local.
 type world struct {
@@ -117,7 +118,8 @@ func duplex(t *testing.T, client, server net.Conn, size int) {
 	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
 		seed := random.Uint32()
 		both.Go(func() error {
-			_, err := traffic.Send(ctx, from, traffic.Stream{Seed: seed, Bytes: uint64(size), Chunk: 20 << 10, Vary: true})
+			_, err := traffic.Send(ctx, from, traffic.Stream{Seed: seed, Bytes: uint64(size), Chunk: 20 << 10,
+				Vary: true})
 			return err
 		})
 		both.Go(func() error {

@@ -102,7 +102,8 @@ func TestAFailedChangeLeavesWhatIsThere(t *testing.T) {
 	}
 	h.Node = of
 	for i, r := range h.recordsOf(ingress, web) {
-		t.Logf("before accelerated %v; after %v declined %q cookie %x cgroup %d link %v", before[i].Accelerated(), r.Accelerated(), r.Declined, r.NetNSCookie, r.CgroupID, r.LinkAlive)
+		t.Logf("before accelerated %v; after %v declined %q cookie %x cgroup %d link %v", before[i].Accelerated(),
+			r.Accelerated(), r.Declined, r.NetNSCookie, r.CgroupID, r.LinkAlive)
 		if !r.Accelerated() {
 			t.Errorf("pod %s has lost acceleration: %q", r.PodName, r.Declined)
 		}
@@ -260,7 +261,8 @@ func TestAHazardTakesAHostPodAsOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range h.recordsOf(ingress, web) {
-		t.Logf("%s: declined %q reason %s cookie %x cgroup %d link %v", r.PodName, r.Declined, r.Reason, r.NetNSCookie, r.CgroupID, r.LinkAlive)
+		t.Logf("%s: declined %q reason %s cookie %x cgroup %d link %v", r.PodName, r.Declined, r.Reason,
+			r.NetNSCookie, r.CgroupID, r.LinkAlive)
 		if r.CgroupID == 0 || !r.LinkAlive || r.NetNSCookie == 0 {
 			t.Errorf("pod %s has lost its link or endpoint under live connections", r.PodName)
 		}
@@ -288,6 +290,7 @@ func TestFollowKeepsTheLinkThatThereIs(t *testing.T) {
 	}
 	after, err := o.endpointNode().Attachments(t.Context())
 	if err != nil || len(after) != 1 || after[0].CgroupID != before[0].CgroupID {
-		t.Errorf("pod %s: was at %s (%s), is at %s (%s)", a, before[0].CgroupPath, before[0].CgroupSource, after[0].CgroupPath, after[0].CgroupSource)
+		t.Errorf("pod %s: was at %s (%s), is at %s (%s)", a, before[0].CgroupPath, before[0].CgroupSource,
+			after[0].CgroupPath, after[0].CgroupSource)
 	}
 }

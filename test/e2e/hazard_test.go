@@ -35,7 +35,8 @@ func TestHazardsKeepAccelerationOffUntilAccepted(t *testing.T) {
 		wantDeclined(t, d, left)
 	}
 	accept := map[string]string{"sockmap-cni/accept-hazards": left.String()}
-	c, e := w.pod(lab.PodSpec{Name: "c", Annotations: accept}), w.pod(lab.PodSpec{Name: "e", Annotations: accept})
+	c, e := w.pod(lab.PodSpec{Name: "c", Annotations: accept}),
+		w.pod(lab.PodSpec{Name: "e", Annotations: accept})
 	if !w.redirects(c, e, 80) {
 		t.Errorf("pods that accept %s are not accelerated", left)
 	}

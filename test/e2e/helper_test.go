@@ -141,7 +141,8 @@ func TestFTPHelperSeesWhatIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	if answer, _ := passiveAnswer(t, &client.Place, vip.String()); !strings.HasSuffix(answer, wrong) {
-		t.Errorf("without the ports the client hears %q, want the server's own address: is it redirected at all?", answer)
+		t.Errorf("without the ports the client hears %q, want the server's own address: is it redirected at all?",
+			answer)
 	}
 }
 

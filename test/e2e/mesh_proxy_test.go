@@ -38,7 +38,8 @@ type proxyOrder struct {
 	NetNS             string // entered by setns(2) for each socket; "": it is in it already
 	Outbound, Inbound int    // ports to which the pod's rules redirect
 
-	Tunnel    int          // port of connections from proxy to proxy; 0: outgoing connections go to their destination
+	// port of connections from proxy to proxy; 0: outgoing connections go to their destination
+	Tunnel    int
 	Tunnelled []netip.Addr // the pods behind a tunnel
 	TLS       bool         // the tunnel uses TLS
 

@@ -39,8 +39,10 @@ func TestEveryKindOfPairRedirects(t *testing.T) {
 		{"IPv4 across pods", "0.0.0.0:0", client, func(p uint16) string { return at(server.IP4(), p) }},
 		{"IPv6 across pods", "[::]:0", client, func(p uint16) string { return at(server.IP6(), p) }},
 		{"IPv4 to a dual-stack listener", "[::]:0", client, func(p uint16) string { return at(server.IP4(), p) }},
-		{"loopback inside a pod", "127.0.0.1:0", server, func(p uint16) string { return at(netip.MustParseAddr("127.0.0.1"), p) }},
-		{"IPv6 loopback inside a pod", "[::1]:0", server, func(p uint16) string { return at(netip.MustParseAddr("::1"), p) }},
+		{"loopback inside a pod", "127.0.0.1:0", server,
+			func(p uint16) string { return at(netip.MustParseAddr("127.0.0.1"), p) }},
+		{"IPv6 loopback inside a pod", "[::1]:0", server,
+			func(p uint16) string { return at(netip.MustParseAddr("::1"), p) }},
 		{"own address inside a pod", "[::]:0", server, func(p uint16) string { return at(server.IP4(), p) }},
 		{"service address (DNAT)", "[::]:0", client, func(p uint16) string {
 			return service(t, w.node, "10.96.0.1", server.IP4(), p)
@@ -182,7 +184,8 @@ func TestTenThousandShortConnectionsAcrossEightPairs(t *testing.T) {
 	// Of each pair the first 256, 32 for observation, and one per 50 ms of the others: a connection with one
 	// request gains nothing, see docs/adr/0011.
 	if joined < 8*256 || joined > 8*(256+32+later) || joined+active[datapath.ResultShort] != 10_000 {
-		t.Errorf("of 10000 connections %d were joined and %d left out: %+v", joined, active[datapath.ResultShort], sums)
+		t.Errorf("of 10000 connections %d were joined and %d left out: %+v", joined, active[datapath.ResultShort],
+			sums)
 	}
 	if sums.RedirectedBytes+sums.TCPBytes != 2*joined*500 || sums.RedirectedBytes < sums.TCPBytes {
 		t.Errorf("counted %d bytes redirected and %d over TCP, %d connections sent %d",

@@ -55,7 +55,8 @@ func TestPeersDecideWhoMeetsWhom(t *testing.T) {
 }
 
 func TestPortsAreThoseOfThePassiveEnd(t *testing.T) {
-	w := newWorld(t, map[string]any{"ports": map[string]any{"include": []string{"80", "8000-8999"}, "exclude": []string{"8021"}}})
+	w := newWorld(t, map[string]any{"ports": map[string]any{"include": []string{"80", "8000-8999"},
+		"exclude": []string{"8021"}}})
 	a, b := w.pod(lab.PodSpec{}), w.pod(lab.PodSpec{})
 	for port, want := range map[uint16]bool{80: true, 81: false, 8000: true, 8021: false, 9000: false} {
 		if got := w.redirects(a, b, port); got != want {

@@ -26,7 +26,8 @@ import (
 )
 
 // serverPair is a client pod, and a server pod in which a program of Debian runs until the test ends.
-func serverPair(t *testing.T, cmd func(dir string, server *lab.Pod) *exec.Cmd) (w *world, client, server *lab.Pod) {
+func serverPair(t *testing.T, cmd func(dir string, server *lab.Pod) *exec.Cmd) (
+	w *world, client, server *lab.Pod) {
 	t.Helper()
 	w = newWorld(t, nil)
 	client, server = w.pod(lab.PodSpec{Name: "client"}), w.pod(lab.PodSpec{Name: "server"})
@@ -90,7 +91,9 @@ func (w *world) wantMostlyRedirected() {
 func (w *world) wantRedirected(share float64) {
 	w.Helper()
 	d := w.datapath()
-	eventually(w.T, "enough sockets have closed", func() bool { return totals(w.T, d).RedirectedBytes > megabyte })
+	eventually(w.T, "enough sockets have closed", func() bool {
+		return totals(w.T, d).RedirectedBytes > megabyte
+	})
 	sums := totals(w.T, d)
 	if all := sums.TCPBytes + sums.RedirectedBytes; float64(sums.RedirectedBytes) < share*float64(all) {
 		w.Errorf("%d bytes over TCP, %d redirected: less than %.0f %%",
@@ -106,13 +109,15 @@ func randomBytes(size int) []byte {
 
 func TestRedis(t *testing.T) {
 	w, client, server := serverPair(t, func(dir string, server *lab.Pod) *exec.Cmd {
-		return server.Command(t.Context(), "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "",
+		return server.Command(t.Context(), "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save",
+			"",
 			"--dir", dir)
 	})
 	reachable(t, client, at(server.IP4(), 6379))
 	host := server.IP4().String()
 	for _, pipeline := range []string{"1", "16"} {
-		output(t, client, nil, "redis-benchmark", "-h", host, "-t", "set,get", "-n", "5000", "-c", "20", "-P", pipeline,
+		output(t, client, nil, "redis-benchmark", "-h", host, "-t", "set,get", "-n", "5000", "-c", "20", "-P",
+			pipeline,
 			"-d", "100", "-q")
 	}
 	w.wantMostlyRedirected()
@@ -201,7 +206,8 @@ func TestPostgreSQL(t *testing.T) {
 	bin := found[len(found)-1]
 	w, client, server := serverPair(t, func(dir string, server *lab.Pod) *exec.Cmd {
 		data := filepath.Join(dir, "data")
-		initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync")
+		initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres",
+			"--no-sync")
 		initdb.SysProcAttr = &syscall.SysProcAttr{Credential: postgres(t)}
 		if out, err := initdb.CombinedOutput(); err != nil {
 			t.Fatalf("initdb: %v: %s", err, out)
@@ -222,7 +228,8 @@ func TestPostgreSQL(t *testing.T) {
 		return client.Start(ready) == nil && ready.Wait() == nil
 	})
 	pgbench := func(more ...string) {
-		output(t, client, nil, filepath.Join(bin, "pgbench"), append(append(args[:len(args):len(args)], more...), "postgres")...)
+		output(t, client, nil, filepath.Join(bin, "pgbench"),
+			append(append(args[:len(args):len(args)], more...), "postgres")...)
 	}
 	pgbench("-i", "-s", "1", "-q")
 	pgbench("-S", "-M", "prepared", "-c", "8", "-t", "300")

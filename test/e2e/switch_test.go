@@ -232,7 +232,8 @@ func TestAWrongEntryChangesNothing(t *testing.T) {
 	l.follows(true, time.Now())
 	o.setKeys(map[string]any{"ports": map[string]any{"include": []string{"eighty"}}, "peers": "pod"})
 	changes, err := o.Follow(t.Context(), every)
-	if err == nil || !strings.Contains(err.Error(), "10-net.conflist") || !strings.Contains(err.Error(), "ports") {
+	if err == nil || !strings.Contains(err.Error(), "10-net.conflist") ||
+		!strings.Contains(err.Error(), "ports") {
 		t.Errorf("the error is %v", err)
 	}
 	if len(changes) != 0 || !l.redirects() {
@@ -274,7 +275,8 @@ func TestPoliciesTellWhereEachPartComesFrom(t *testing.T) {
 	want("ports.exclude", "5432", "sockmapctl disable: port 5432")
 	want("enabled", "false", "sockmapctl disable: namespace shop")
 	o.setKeys(map[string]any{"peers": "pod"})
-	if part, pending := o.policyOf(p, "peers"); part.Value != "namespace" || !slices.Equal(pending, []string{"peers: namespace, now pod"}) {
+	if part, pending := o.policyOf(p, "peers"); part.Value != "namespace" ||
+		!slices.Equal(pending, []string{"peers: namespace, now pod"}) {
 		t.Errorf("%+v, not in force yet %q", part, pending)
 	}
 }

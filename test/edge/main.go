@@ -8,7 +8,9 @@
 //	edge                         bursts of 64 KiB to 32 MiB in messages of 10 B to 64 KiB, 1000 rounds each
 //	edge -plain                  the same on plain TCP
 //	edge -burst 65536 -message 10 -rounds 100
-//	edge -nginx -rounds 20       a real nginx (Debian: nginx-light) whose worker is stopped while a body is posted to it
+//
+// edge -nginx -rounds 20 a real nginx (Debian: nginx-light) whose worker is stopped while a body is posted to
+// it
 //
 // In each round the sender sends a burst, of a random size from half the named one, and waits for the
 // reader's answer, and the reader is busy elsewhere for up to 50 ms before it waits for the first event. A
@@ -103,7 +105,8 @@ func matrix(ctx context.Context, o options, ends place.Place) error {
 			return err
 		}
 		fmt.Printf("%8d KiB %8d B | %5d | %3d | %3d | %7.2f %7.2f %8.2f | %3.0f %% | %s\n", c.burst>>10, c.message,
-			len(r.delays)+r.hangs, r.hangs, r.late(), r.quantile(0.5), r.quantile(0.99), r.quantile(1), 100*r.redirected, r.reasons)
+			len(r.delays)+r.hangs, r.hangs, r.late(), r.quantile(0.5), r.quantile(0.99), r.quantile(1),
+			100*r.redirected, r.reasons)
 	}
 	return ctx.Err()
 }

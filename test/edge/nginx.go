@@ -128,7 +128,8 @@ http {
 `
 
 // startNginx returns the process id of its worker.
-func startNginx(ctx context.Context, ends place.Place, upstream unix.Sockaddr) (worker int, stop func(), err error) {
+func startNginx(ctx context.Context, ends place.Place,
+	upstream unix.Sockaddr) (worker int, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "edge-")
 	if err != nil {
 		return 0, nil, err

@@ -19,7 +19,8 @@ import (
 const module = "github.com/sockmap-cni/sockmap-cni"
 
 // The reference plugins, of the module test/tools, which pins their version.
-var referencePlugins = []string{"ipam/host-local", "main/bridge", "main/loopback", "main/ptp", "meta/portmap", "meta/tuning"}
+var referencePlugins = []string{"ipam/host-local", "main/bridge", "main/loopback", "main/ptp", "meta/portmap",
+	"meta/tuning"}
 
 // RepoRoot is the directory of this module's go.mod, at or above the working
 // directory.
@@ -85,7 +86,8 @@ func BuildModule(ctx context.Context, dir, path string, packages ...string) erro
 
 // BuildModuleWith is BuildModule for packages that get values, such as their version, from the linker. The
 // keys of values are the names of the variables.
-func BuildModuleWith(ctx context.Context, dir, path string, values map[string]string, packages ...string) error {
+func BuildModuleWith(ctx context.Context, dir, path string, values map[string]string,
+	packages ...string) error {
 	flags := "-ldflags=-s -w"
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		flags += " -X " + name + "=" + values[name]

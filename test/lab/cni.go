@@ -27,16 +27,20 @@ const cniTimeout = time.Minute
 // An Edit changes the runtime configuration that the plugins get.
 type Edit func(*libcni.RuntimeConf)
 
+// networks is a parsed conflist.
+type networks = libcni.NetworkConfigList
+
 // ADD attaches p to the network of conflist. [Pod.Delete] undoes it, unless
 // DEL did. The error is, or wraps, the plugin's *types.Error.
 func (n *Node) ADD(ctx context.Context, conflist []byte, p *Pod, edits ...Edit) (types.Result, error) {
 	var result types.Result
-	err := n.call(ctx, conflist, p, edits, func(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (err error) {
-		// This comes before the call, because a failed ADD needs a DEL, too.
-		p.attach(list.Name, rt.IfName, conflist, edits)
-		result, err = n.cni.AddNetworkList(ctx, list, rt)
-		return err
-	})
+	err := n.call(ctx, conflist, p, edits,
+		func(ctx context.Context, list *networks, rt *libcni.RuntimeConf) (err error) {
+			// This comes before the call, because a failed ADD needs a DEL, too.
+			p.attach(list.Name, rt.IfName, conflist, edits)
+			result, err = n.cni.AddNetworkList(ctx, list, rt)
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("ADD %s: %w", p, err)
 	}
@@ -45,13 +49,14 @@ func (n *Node) ADD(ctx context.Context, conflist []byte, p *Pod, edits ...Edit) 
 
 // DEL detaches p from the network of conflist.
 func (n *Node) DEL(ctx context.Context, conflist []byte, p *Pod, edits ...Edit) error {
-	err := n.call(ctx, conflist, p, edits, func(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
-		err := n.cni.DelNetworkList(ctx, list, rt)
-		if err == nil {
-			p.detach(list.Name, rt.IfName)
-		}
-		return err
-	})
+	err := n.call(ctx, conflist, p, edits,
+		func(ctx context.Context, list *networks, rt *libcni.RuntimeConf) error {
+			err := n.cni.DelNetworkList(ctx, list, rt)
+			if err == nil {
+				p.detach(list.Name, rt.IfName)
+			}
+			return err
+		})
 	if err != nil {
 		return fmt.Errorf("DEL %s: %w", p, err)
 	}
@@ -60,9 +65,10 @@ func (n *Node) DEL(ctx context.Context, conflist []byte, p *Pod, edits ...Edit) 
 
 // CHECK checks p's attachment to the network of conflist.
 func (n *Node) CHECK(ctx context.Context, conflist []byte, p *Pod, edits ...Edit) error {
-	err := n.call(ctx, conflist, p, edits, func(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
-		return n.cni.CheckNetworkList(ctx, list, rt)
-	})
+	err := n.call(ctx, conflist, p, edits,
+		func(ctx context.Context, list *networks, rt *libcni.RuntimeConf) error {
+			return n.cni.CheckNetworkList(ctx, list, rt)
+		})
 	if err != nil {
 		return fmt.Errorf("CHECK %s: %w", p, err)
 	}
@@ -71,21 +77,23 @@ func (n *Node) CHECK(ctx context.Context, conflist []byte, p *Pod, edits ...Edit
 
 // GC passes the list of valid attachments to the plugins. Nil args send no list at all, as cnitool does.
 func (n *Node) GC(ctx context.Context, conflist []byte, args *libcni.GCArgs) error {
-	return n.call(ctx, conflist, nil, nil, func(ctx context.Context, list *libcni.NetworkConfigList, _ *libcni.RuntimeConf) error {
-		return n.cni.GCNetworkList(ctx, list, args)
-	})
+	return n.call(ctx, conflist, nil, nil,
+		func(ctx context.Context, list *networks, _ *libcni.RuntimeConf) error {
+			return n.cni.GCNetworkList(ctx, list, args)
+		})
 }
 
 // STATUS asks the plugins whether they are ready for ADD.
 func (n *Node) STATUS(ctx context.Context, conflist []byte) error {
-	return n.call(ctx, conflist, nil, nil, func(ctx context.Context, list *libcni.NetworkConfigList, _ *libcni.RuntimeConf) error {
-		return n.cni.GetStatusNetworkList(ctx, list)
-	})
+	return n.call(ctx, conflist, nil, nil,
+		func(ctx context.Context, list *networks, _ *libcni.RuntimeConf) error {
+			return n.cni.GetStatusNetworkList(ctx, list)
+		})
 }
 
 // call runs f in the node's network namespace, where plugins expect to be.
 func (n *Node) call(ctx context.Context, conflist []byte, p *Pod, edits []Edit,
-	f func(context.Context, *libcni.NetworkConfigList, *libcni.RuntimeConf) error,
+	f func(context.Context, *networks, *libcni.RuntimeConf) error,
 ) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -140,7 +148,8 @@ func (p *Pod) runtimeConf(edits []Edit) *libcni.RuntimeConf {
 // Plugin runs one plugin directly, in the node's network namespace, with conf on its standard input. CNI_PATH
 // is added to env if it is missing. Tests use it for calls that no runtime should make. The error is the
 // *types.Error that the plugin printed, if it did.
-func (n *Node) Plugin(ctx context.Context, name string, env []string, conf []byte) (stdout []byte, err error) {
+func (n *Node) Plugin(ctx context.Context, name string, env []string,
+	conf []byte) (stdout []byte, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	env = append([]string{"CNI_PATH=" + n.bin, "PATH=" + os.Getenv("PATH")}, env...)
@@ -164,7 +173,8 @@ type runtimeExec struct {
 var _ invoke.Exec = (*runtimeExec)(nil)
 
 // ExecPlugin must be called on a thread that is in the node's network namespace.
-func (e *runtimeExec) ExecPlugin(ctx context.Context, path string, conf []byte, env []string) ([]byte, error) {
+func (e *runtimeExec) ExecPlugin(ctx context.Context, path string, conf []byte,
+	env []string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, bytes.NewReader(conf), &stdout, &stderr

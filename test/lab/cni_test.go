@@ -101,13 +101,15 @@ func TestPluginsAreToldWhatContainerdTells(t *testing.T) {
 	if err := p.Delete(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if b, err := os.ReadFile(filepath.Join(record, "DEL")); err != nil || strings.Count(string(b), "CNI_ARGS") != 1 {
+	if b, err := os.ReadFile(filepath.Join(record, "DEL")); err != nil ||
+		strings.Count(string(b), "CNI_ARGS") != 1 {
 		t.Errorf("DEL was not called once: %s, %v", b, err)
 	}
 	if !strings.Contains(log.String(), "recorder: ADD\n") {
 		t.Errorf("log has %q", log.String())
 	}
-	if _, err := n.Plugin(t.Context(), "recorder", []string{"CNI_COMMAND=CHECK", "RECORD_DIR=" + record}, nil); !errors.As(err, &told) {
+	if _, err := n.Plugin(t.Context(), "recorder", []string{"CNI_COMMAND=CHECK", "RECORD_DIR=" + record},
+		nil); !errors.As(err, &told) {
 		t.Errorf("Plugin(CHECK) = %v", err)
 	}
 }

@@ -22,8 +22,9 @@ func TestConflistIsTheFileButForWhatIsAskedFor(t *testing.T) {
 			{"type": "sockmap", "maxSockets": 1, "capabilities": {"cgroupPath": true}}]}`),
 		Name: "y", CNIVersion: "1.1.0", Bridge: "c", Subnets: dualStack,
 		Without: []string{"portmap"},
-		Set:     map[string]map[string]any{"sockmap": {"required": true, "maxSockets": nil}, "bridge": {"mtu": 1400}},
-		Extra:   []map[string]any{{"type": "tuning"}},
+		Set: map[string]map[string]any{"sockmap": {"required": true, "maxSockets": nil},
+			"bridge": {"mtu": 1400}},
+		Extra: []map[string]any{{"type": "tuning"}},
 	})
 	want := `{"cniVersion": "1.1.0", "name": "y", "keep": 4294967296, "plugins": [
 		{"type": "bridge", "bridge": "c", "ipMasq": false, "mtu": 1400, "ipam": {

@@ -116,7 +116,8 @@ func TestServiceLeadsToItsBackend(t *testing.T) {
 			t.Run(fmt.Sprintf("%s from %s", vip, name), func(t *testing.T) { ask(t, p, vip) })
 		}
 	}
-	if err := n.Service(netip.MustParseAddrPort("10.96.0.3:80"), netip.AddrPortFrom(server.IP6(), port)); err == nil {
+	if err := n.Service(netip.MustParseAddrPort("10.96.0.3:80"),
+		netip.AddrPortFrom(server.IP6(), port)); err == nil {
 		t.Error("a service of two families was made")
 	}
 }

@@ -115,7 +115,8 @@ func NewNode(ctx context.Context, o Options) (_ *Node, err error) {
 	n.Place, err = newPlace(filepath.Join(dir, "netns", "node"), setUpNode)
 	n.procs = filepath.Join(n.cgroup, "host")
 	n.bin = o.BinDir
-	n.exec = &runtimeExec{cgroup: filepath.Join(n.cgroup, "runtime"), here: o.PluginsHere, ran: o.Ran, log: &syncWriter{w: o.Log}}
+	n.exec = &runtimeExec{cgroup: filepath.Join(n.cgroup, "runtime"), here: o.PluginsHere, ran: o.Ran,
+		log: &syncWriter{w: o.Log}}
 	n.cni = libcni.NewCNIConfigWithCacheDir([]string{o.BinDir}, filepath.Join(dir, "cni"), n.exec)
 	return n, err
 }

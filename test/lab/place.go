@@ -118,7 +118,8 @@ func (p *Place) Dial(network, addr string, opts ...SocketOption) (net.Conn, erro
 }
 
 // DialContext is Dial, bounded by ctx as well.
-func (p *Place) DialContext(ctx context.Context, network, addr string, opts ...SocketOption) (c net.Conn, err error) {
+func (p *Place) DialContext(ctx context.Context, network, addr string,
+	opts ...SocketOption) (c net.Conn, err error) {
 	if err := literal(addr); err != nil {
 		return nil, err
 	}

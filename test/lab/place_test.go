@@ -164,7 +164,8 @@ func TestDialDoesNotKeepOthersWaiting(t *testing.T) {
 	dialed := make(chan error, 1)
 	made := make(chan struct{})
 	go func() {
-		_, err := p.DialContext(ctx, "tcp", nobody.String(), lab.WithControl(func(int) error { close(made); return nil }))
+		_, err := p.DialContext(ctx, "tcp", nobody.String(),
+			lab.WithControl(func(int) error { close(made); return nil }))
 		dialed <- err
 	}()
 	<-made

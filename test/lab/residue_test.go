@@ -71,7 +71,9 @@ func TestCloseWaitsForPodsInTheMaking(t *testing.T) {
 		_, err := n.NewPod(ctx, lab.PodSpec{UID: "slow", Conflist: conflist})
 		made <- err
 	}()
-	fixture.Wait(t, "the plugin is started", func() bool { return len(processes(t, filepath.Join(n.CgroupPath(), "runtime"))) > 0 })
+	fixture.Wait(t, "the plugin is started", func() bool {
+		return len(processes(t, filepath.Join(n.CgroupPath(), "runtime"))) > 0
+	})
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if err := n.Close(); err != nil {
 		t.Error(err)

@@ -48,7 +48,8 @@ func processesOf(prefix string) (found []string, err error) {
 			continue // ended meanwhile
 		}
 		if strings.Contains(string(b), prefix) {
-			found = append(found, "process "+filepath.Base(filepath.Dir(file))+": "+strings.ReplaceAll(string(b), "\x00", " "))
+			found = append(found, "process "+filepath.Base(filepath.Dir(file))+": "+strings.ReplaceAll(string(b),
+				"\x00", " "))
 		}
 	}
 	return found, err

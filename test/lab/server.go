@@ -34,7 +34,8 @@ type Server struct {
 func (p *Place) Serve(ctx context.Context, listen string, cpu int) (_ *Server, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Server{cancel: cancel, stderr: new(bytes.Buffer)}
-	s.cmd = p.Command(ctx, filepath.Join(p.bin, "traffic"), "serve", "-listen", listen, "-cpu", strconv.Itoa(cpu))
+	s.cmd = p.Command(ctx, filepath.Join(p.bin, "traffic"), "serve", "-listen", listen, "-cpu",
+		strconv.Itoa(cpu))
 	s.cmd.Stderr = s.stderr
 	out, err := s.cmd.StdoutPipe()
 	if err == nil {
@@ -81,7 +82,8 @@ func (s *Server) Close() error {
 
 // Measure runs the traffic program as a client here. kind is rr, crr or stream, addr is a server's address,
 // and args are further flags, such as "-size", "64".
-func (p *Place) Measure(ctx context.Context, kind, addr string, cpu int, args ...string) (traffic.Report, error) {
+func (p *Place) Measure(ctx context.Context, kind, addr string, cpu int,
+	args ...string) (traffic.Report, error) {
 	args = append([]string{kind, "-connect", addr, "-cpu", strconv.Itoa(cpu)}, args...)
 	var r traffic.Report
 	out, err := p.Output(ctx, filepath.Join(p.bin, "traffic"), args...)

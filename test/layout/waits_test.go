@@ -114,7 +114,8 @@ func callsIn(t *testing.T, path, content string) (calls []string) {
 		if !ok {
 			return true
 		}
-		if pkg, ok := sel.X.(*ast.Ident); ok && (pkg.Name == "time" || pkg.Name == "rand" && imports(file, "math/rand/v2")) {
+		if pkg, ok := sel.X.(*ast.Ident); ok && (pkg.Name == "time" || pkg.Name == "rand" &&
+			imports(file, "math/rand/v2")) {
 			calls = append(calls, pkg.Name+"."+sel.Sel.Name)
 		}
 		return true
@@ -123,12 +124,14 @@ func callsIn(t *testing.T, path, content string) (calls []string) {
 }
 
 func imports(file *ast.File, path string) bool {
-	return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+path+`"` })
+	return slices.ContainsFunc(file.Imports,
+		func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+path+`"` })
 }
 
 // opensNothing are packages whose tests open no descriptors and start no goroutines.
 var opensNothing = []string{
-	"pkg/bench/filter", "pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/explain", "pkg/hazard", "pkg/portrange", "pkg/version",
+	"pkg/bench/filter", "pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/explain", "pkg/hazard",
+	"pkg/portrange", "pkg/version",
 	"plugin/sockmapctl/internal/live", "plugin/sockmapctl/internal/term",
 }
 
@@ -141,8 +144,10 @@ func TestPackagesLookForLeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasSuffix(path, "_test.go") && (strings.HasPrefix(rel, "pkg/") || strings.HasPrefix(rel, "plugin/")) {
-			looks[rel] = looks[rel] || strings.Contains(content, "fixture.Main(m)") || strings.Contains(content, "labtest.Main(m)")
+		if strings.HasSuffix(path, "_test.go") && (strings.HasPrefix(rel, "pkg/") ||
+			strings.HasPrefix(rel, "plugin/")) {
+			looks[rel] = looks[rel] || strings.Contains(content, "fixture.Main(m)") ||
+				strings.Contains(content, "labtest.Main(m)")
 		}
 	})
 	for rel, ok := range looks {

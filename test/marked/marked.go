@@ -29,7 +29,8 @@ func (s Section) Replace(document, text string) (string, error) {
 	before, rest, begun := strings.Cut(document, s.Begin())
 	_, after, ended := strings.Cut(rest, s.End())
 	if !begun || !ended {
-		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(s.Begin()), strings.TrimSpace(s.End()))
+		return "", fmt.Errorf("find the lines %q and %q: not there", strings.TrimSpace(s.Begin()),
+			strings.TrimSpace(s.End()))
 	}
 	return before + s.Begin() + text + s.End() + after, nil
 }

@@ -12,7 +12,8 @@ var section = Section{Name: "x", Target: "docs"}
 
 func TestTheRestOfTheDocumentIsKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d.md")
-	if err := os.WriteFile(path, []byte("above\n"+section.Begin()+"old\n"+section.End()+"below\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("above\n"+section.Begin()+"old\n"+section.End()+"below\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time nothing changes
@@ -20,7 +21,8 @@ func TestTheRestOfTheDocumentIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(path)
-		if want := "above\n" + section.Begin() + "new\n" + section.End() + "below\n"; err != nil || string(got) != want {
+		if want := "above\n" + section.Begin() + "new\n" + section.End() + "below\n"; err != nil ||
+			string(got) != want {
 			t.Errorf("the document is %q, %v; want %q", got, err, want)
 		}
 	}

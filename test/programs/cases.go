@@ -43,15 +43,18 @@ func cases() []testCase {
 
 const hashLines = ` | python3 "$FILES/hashlines.py"`
 
-var curl = end{"curl", "curl --version", `curl -sS -o "$DIR/got#1" "http://$SERVER:$PORT/body?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | ` +
-	`python3 "$FILES/pieces.py"`, ""}
+var curl = end{"curl", "curl --version",
+	`curl -sS -o "$DIR/got#1" "http://$SERVER:$PORT/body?[1-$N]"; cat $(seq -f "$DIR/got%g" 1 $N) | ` +
+		`python3 "$FILES/pieces.py"`, ""}
 
 func webCases() []testCase {
 	apache := end{
-		"apache2", "apache2 -v", `mkdir run; exec apache2 -d "$DIR" -f "$FILES/apache.conf" -DFOREGROUND`, "event MPM",
+		"apache2", "apache2 -v", `mkdir run; exec apache2 -d "$DIR" -f "$FILES/apache.conf" -DFOREGROUND`,
+		"event MPM",
 	}
 	return []testCase{
-		{name: "nginx", port: 80, server: nginx("sendfile on; tcp_nopush on;", "`sendfile on`, as Debian ships it"), client: curl},
+		{name: "nginx", port: 80, server: nginx("sendfile on; tcp_nopush on;", "`sendfile on`, as Debian ships it"),
+			client: curl},
 		{name: "nginx-write", port: 80, server: nginx("sendfile off;", "`sendfile off`"), client: curl},
 		{name: "apache", port: 80, server: apache,
 			client: python("requests", "python3 -c 'import requests; print(requests.__version__)'")},
@@ -100,29 +103,34 @@ func languageCases() []testCase {
 		{
 			name: "go", port: 8000,
 			server: end{"Go (net/http)", "echo " + goVersion(), `exec "$SELF" go-serve "0.0.0.0:$PORT" "$DIR"`, ""},
-			client: end{"Go (net/http)", "echo " + goVersion(), `exec "$SELF" go-get "http://$SERVER:$PORT/body" "$N"`, ""},
+			client: end{"Go (net/http)", "echo " + goVersion(), `exec "$SELF" go-get "http://$SERVER:$PORT/body" "$N"`,
+				""},
 		},
 		{
 			name: "grpc", port: 8000, n: 1,
 			server: end{"Go (gRPC)", "echo " + goVersion(), `exec "$PEER" grpc-serve -address "0.0.0.0:$PORT"`, ""},
 			client: end{
 				"Go (gRPC)", "echo " + goVersion(),
-				`"$PEER" grpc-unary -connections 4 -duration 2s -address "$SERVER:$PORT" >&2 && sha256sum <body`, "it compares itself",
+				`"$PEER" grpc-unary -connections 4 -duration 2s -address "$SERVER:$PORT" >&2 && sha256sum <body`,
+				"it compares itself",
 			},
 		},
 		{
 			name: "java", port: 8000, slow: true,
 			server: end{"Java (HttpServer)", java, `/usr/lib/jvm/java-17-openjdk-amd64/bin/javac -J-XX:TieredStopAtLevel=1 -d "$DIR/classes" "$FILES/Peer.java"
 exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer serve`, ""},
-			client: end{"Java (java.net.http)", java, `exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer get`, ""},
+			client: end{"Java (java.net.http)", java, `exec java -XX:TieredStopAtLevel=1 -cp "$DIR/classes" Peer get`,
+				""},
 		},
 		{name: "netty", port: 8000, slow: true, client: curl, server: end{
-			"Netty", "ls /usr/share/maven-repo/io/netty/netty-all", `exec java -XX:TieredStopAtLevel=1 -cp "/usr/share/java/*" "$FILES/Netty.java"`,
+			"Netty", "ls /usr/share/maven-repo/io/netty/netty-all",
+			`exec java -XX:TieredStopAtLevel=1 -cp "/usr/share/java/*" "$FILES/Netty.java"`,
 			"NIO",
 		}},
 		{
 			name: "puma", port: 8000,
-			server: end{"puma", "puma --version", `exec puma --bind "tcp://0.0.0.0:$PORT" --threads 1:2 "$FILES/config.ru"`, ""},
+			server: end{"puma", "puma --version",
+				`exec puma --bind "tcp://0.0.0.0:$PORT" --threads 1:2 "$FILES/config.ru"`, ""},
 			client: end{"ruby (net/http)", "ruby --version", `exec ruby "$FILES/get.rb"`, ""},
 		},
 	}

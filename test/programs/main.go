@@ -75,7 +75,8 @@ func build(ctx context.Context) error {
 
 func runCommand(ctx context.Context, out io.Writer, args []string) (err error) {
 	f := flag.NewFlagSet("programs run", flag.ContinueOnError)
-	file := f.String("json", "", "write the report to this `file`, in whose name variables of the environment are replaced")
+	file := f.String("json", "",
+		"write the report to this `file`, in whose name variables of the environment are replaced")
 	pattern := f.String("run", "", "only cases whose names this `regexp` matches")
 	o := options{out: out}
 	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins (default: they are built)")

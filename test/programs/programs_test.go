@@ -63,12 +63,16 @@ func TestVerdicts(t *testing.T) {
 		do   func(*Report)
 		want string
 	}{
-		"good":                          {func(*Report) {}, ""},
-		"no case":                       {func(r *Report) { r.Cases = nil }, "no case"},
-		"failed":                        {func(r *Report) { r.Cases[0].Error = "hangs" }, "1 of 1 failed"},
-		"accelerated against a hazard":  {func(r *Report) { r.Off = []string{"splice"} }, "99 bytes were redirected"},
-		"off and nothing is redirected": {func(r *Report) { r.Off, r.Cases[0].Server.Redirected = []string{"splice"}, 0 }, ""},
-		"on and nothing is redirected":  {func(r *Report) { r.Cases[0].Server.Redirected = 0 }, "nothing was redirected"},
+		"good":    {func(*Report) {}, ""},
+		"no case": {func(r *Report) { r.Cases = nil }, "no case"},
+		"failed":  {func(r *Report) { r.Cases[0].Error = "hangs" }, "1 of 1 failed"},
+		"accelerated against a hazard": {func(r *Report) { r.Off = []string{"splice"} },
+			"99 bytes were redirected"},
+		"off and nothing is redirected": {func(r *Report) {
+			r.Off, r.Cases[0].Server.Redirected = []string{"splice"}, 0
+		}, ""},
+		"on and nothing is redirected": {func(r *Report) { r.Cases[0].Server.Redirected = 0 },
+			"nothing was redirected"},
 	} {
 		r := report()
 		change.do(r)
@@ -127,7 +131,8 @@ func TestVersionsArePickedOutOfWhatProgramsSay(t *testing.T) {
 
 func TestAProgramThatTheProcessorCannotRunIsNotRun(t *testing.T) {
 	for script, want := range map[string]bool{
-		"kill -ILL $$": true, "sh -c 'kill -ILL $$'; exit $?": true, "kill -SEGV $$": false, "exit 1": false, "true": false,
+		"kill -ILL $$": true, "sh -c 'kill -ILL $$'; exit $?": true, "kill -SEGV $$": false, "exit 1": false,
+		"true": false,
 	} {
 		if err := exec.Command("sh", "-c", script).Run(); diedOf(err, syscall.SIGILL) != want {
 			t.Errorf("%s: %v", script, err)
@@ -142,7 +147,8 @@ func TestAProgramThatTheProcessorCannotRunIsNotRun(t *testing.T) {
 	if err := r.verdict(io.Discard); err == nil || !strings.Contains(err.Error(), "no case") {
 		t.Errorf("a run of nothing: %v", err)
 	}
-	if got := table([]kernelReport{{"7", r}}); strings.Count(got, "| not run: emulator without cmpxchg16b |") != 2 {
+	if got := table([]kernelReport{{"7", r}}); strings.Count(got,
+		"| not run: emulator without cmpxchg16b |") != 2 {
 		t.Error(got)
 	}
 }
@@ -173,7 +179,8 @@ func TestALaterRunOfACaseReplacesIt(t *testing.T) {
 	earlier := &Report{Cases: []Case{{Name: list[0].name, Error: "old"}, {Name: list[2].name}}}
 	later := &Report{Kernel: "k", Cases: []Case{{Name: list[1].name}, {Name: list[0].name, Error: "new"}}}
 	got := later.over(earlier)
-	if got.Kernel != "k" || len(got.Cases) != 3 || got.Cases[0].Error != "new" || got.Cases[1].Name != list[1].name ||
+	if got.Kernel != "k" || len(got.Cases) != 3 || got.Cases[0].Error != "new" ||
+		got.Cases[1].Name != list[1].name ||
 		got.Cases[2].Name != list[2].name {
 		t.Errorf("%+v", got)
 	}

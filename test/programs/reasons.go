@@ -14,8 +14,10 @@ const enough = 0.85
 
 // lasting reasons hold for the rest of a connection. If there is one, it is the cause.
 var lasting = []datapath.Reason{
-	datapath.ReasonBlocking, datapath.ReasonPages, datapath.ReasonCorked, datapath.ReasonSmall, datapath.ReasonULP,
-	datapath.ReasonZerocopy, datapath.ReasonWaitall, datapath.ReasonDiscard, datapath.ReasonOOB, datapath.ReasonRcvlowat,
+	datapath.ReasonBlocking, datapath.ReasonPages, datapath.ReasonCorked, datapath.ReasonSmall,
+	datapath.ReasonULP,
+	datapath.ReasonZerocopy, datapath.ReasonWaitall, datapath.ReasonDiscard, datapath.ReasonOOB,
+	datapath.ReasonRcvlowat,
 	datapath.ReasonInq, datapath.ReasonOption, datapath.ReasonLeaving,
 }
 
@@ -25,7 +27,8 @@ func reasonsOf(own, peer sent) (names []string) {
 	for _, r := range datapath.Results() {
 		// Both ends are on this node: if one stays out, the other does not find it, and takes the peer for a
 		// remote one.
-		if r != datapath.ResultJoined && r != datapath.ResultRemote && own.results[r.String()]+peer.results[r.String()] > 0 {
+		if r != datapath.ResultJoined && r != datapath.ResultRemote &&
+			own.results[r.String()]+peer.results[r.String()] > 0 {
 			names = append(names, "connection: "+r.String())
 		}
 	}

@@ -64,7 +64,8 @@ func newReport() (*Report, error) {
 	if err := unix.Uname(&name); err != nil {
 		return nil, fmt.Errorf("read the kernel's release: %w", err)
 	}
-	return &Report{Kernel: unix.ByteSliceToString(name.Release[:]), Date: time.Now().UTC().Format(time.DateOnly)}, nil
+	return &Report{Kernel: unix.ByteSliceToString(name.Release[:]),
+		Date: time.Now().UTC().Format(time.DateOnly)}, nil
 }
 
 // ran reports whether a case has begun.
@@ -128,6 +129,7 @@ func (r *Report) verdict(out io.Writer) error {
 }
 
 func (e End) String() string {
-	return fmt.Sprintf("%s %s: %.0f %% of %d bytes, %d of %d sockets block, %v", e.Program, e.Version, 100*e.Share(), e.Received,
+	return fmt.Sprintf("%s %s: %.0f %% of %d bytes, %d of %d sockets block, %v", e.Program, e.Version,
+		100*e.Share(), e.Received,
 		e.Blocking, e.Sockets, e.Reasons)
 }

@@ -86,7 +86,8 @@ func (r *runner) each(ctx context.Context, report *Report) error {
 		}
 		fmt.Fprintf(r.out, "%s: ", c.name)
 		said := r.one(ctx, c)
-		fmt.Fprintf(r.out, "%.1f s, client %.0f %%, server %.0f %% %s%s\n", said.Took.Seconds(), 100*said.Client.Share(),
+		fmt.Fprintf(r.out, "%.1f s, client %.0f %%, server %.0f %% %s%s\n", said.Took.Seconds(),
+			100*said.Client.Share(),
 			100*said.Server.Share(), said.NotRun, said.Error)
 		report.Cases = append(report.Cases, said)
 		if err := r.about(report); err != nil {
@@ -225,8 +226,10 @@ func (s *session) command(ctx context.Context, where *lab.Pod, script string) (*
 	}
 	cmd := where.Command(ctx, "sh", "-euc", script)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "DIR="+s.dir, "FILES="+s.dir+"/files/testdata", "SERVER="+s.server.IP4().String(),
-		"PORT="+strconv.Itoa(s.port), "N="+strconv.Itoa(s.times()), "SELF="+self, "PEER="+filepath.Join(s.bin, "peer"), "HOME="+s.dir)
+	cmd.Env = append(os.Environ(), "DIR="+s.dir, "FILES="+s.dir+"/files/testdata",
+		"SERVER="+s.server.IP4().String(),
+		"PORT="+strconv.Itoa(s.port), "N="+strconv.Itoa(s.times()), "SELF="+self,
+		"PEER="+filepath.Join(s.bin, "peer"), "HOME="+s.dir)
 	return cmd, nil
 }
 

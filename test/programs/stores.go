@@ -29,12 +29,14 @@ for i in $(seq "$N"); do echo "get body"; done | redis-cli -h "$SERVER" --raw` +
 		{name: "postgres-psql", port: 5432, server: postgres, client: end{"psql (libpq)", psql, postgresReady + `
 { echo "create table t (v text); insert into t values ('$(cat body)');"; for i in $(seq "$N"); do echo "select v from t;"; done; } |
 psql -q -t -A -v ON_ERROR_STOP=1 -h "$SERVER" -U postgres` + hashLines, ""}},
-		{name: "postgres-pgbench", port: 5432, n: 1, server: postgres, client: end{"pgbench (libpq)", psql, postgresReady + `
+		{name: "postgres-pgbench", port: 5432, n: 1, server: postgres, client: end{
+			"pgbench (libpq)", psql, postgresReady + `
 bench="/usr/lib/postgresql/15/bin/pgbench -h $SERVER -U postgres"
 $bench -i -q postgres >&2 && $bench -S -c 4 -t 100 postgres >&2 && $bench -c 2 -t 20 postgres >&2 && sha256sum <body`, "COPY, then short transactions"}},
 		{name: "postgres-jdbc", port: 5432, slow: true, server: postgres, client: end{
 			"JDBC", "ls /usr/share/maven-repo/org/postgresql/postgresql",
-			postgresReady + `exec java -XX:TieredStopAtLevel=1 -cp /usr/share/java/postgresql.jar "$FILES/Jdbc.java"`, "",
+			postgresReady + `exec java -XX:TieredStopAtLevel=1 -cp /usr/share/java/postgresql.jar "$FILES/Jdbc.java"`,
+			"",
 		}},
 		// Without its own tables it starts quickly, and accepts every user.
 		{name: "mariadb", port: 3306, server: end{"MariaDB", "mariadbd --version", `mkdir "$DIR/data"; chown mysql "$DIR/data"

@@ -43,7 +43,8 @@ func table(all []kernelReport) string {
 	for _, k := range all {
 		fmt.Fprintf(&b, " %s |", k.title())
 	}
-	b.WriteString(" why not all of it | what changes that |\n|---|---|---|---|" + strings.Repeat("---|", len(all)+2) + "\n")
+	b.WriteString(" why not all of it | what changes that |\n|---|---|---|---|" + strings.Repeat("---|",
+		len(all)+2) + "\n")
 	for _, name := range caseNames(all) {
 		for _, server := range []bool{false, true} {
 			row(&b, all, name, server)
@@ -118,7 +119,8 @@ func row(b *strings.Builder, all []kernelReport, name string, server bool) {
 	if first.Note != "" {
 		program += ", " + first.Note
 	}
-	fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", program, first.Version, role, peer, strings.Join(shares, " | "),
+	fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", program, first.Version, role, peer,
+		strings.Join(shares, " | "),
 		strings.Join(reasons, ", "), strings.Join(changes(reasons, first.Blocks()), "; "))
 }
 

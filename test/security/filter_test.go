@@ -14,7 +14,8 @@ import (
 // drop makes the pod's packet filter drop packets to a port, as one that enforces NetworkPolicy would.
 func drop(t *testing.T, p *lab.Pod, port uint16) {
 	t.Helper()
-	if _, err := p.Output(t.Context(), "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", fmt.Sprint(port), "-j", "DROP"); err != nil {
+	if _, err := p.Output(t.Context(), "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", fmt.Sprint(port),
+		"-j", "DROP"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -40,7 +40,8 @@ func newWorld(t *testing.T, keys map[string]any) *world {
 	maps.Copy(all, keys)
 	node := labtest.NewNode(t, lab.Options{})
 	list := labtest.Conflist(t, node, lab.Network{
-		Bridge: "br0", Subnets: []netip.Prefix{netip.MustParsePrefix("10.63.0.0/24")}, Set: map[string]map[string]any{"sockmap": all},
+		Bridge: "br0", Subnets: []netip.Prefix{netip.MustParsePrefix("10.63.0.0/24")},
+		Set: map[string]map[string]any{"sockmap": all},
 	})
 	w := &world{T: t, node: node}
 	w.attacker = labtest.NewPod(t, node, lab.PodSpec{Name: "attacker", Namespace: "evil", Conflist: list})

@@ -38,7 +38,8 @@ func forge(w *world, miss uint32) forged {
 	syn := evil.next(flagSYN)
 	outside.write(segment{from: accomplice, to: server, seq: syn.seq, flags: flagSYN})
 	answer := outside.next(flagSYN | flagACK)
-	evil.write(segment{from: syn.to, to: syn.from, seq: answer.seq + miss, ack: syn.seq + 1, flags: flagSYN | flagACK})
+	evil.write(segment{from: syn.to, to: syn.from, seq: answer.seq + miss, ack: syn.seq + 1,
+		flags: flagSYN | flagACK})
 	evil.next(flagACK)
 	outside.write(segment{from: accomplice, to: server, seq: syn.seq + 1, ack: answer.seq + 1, flags: flagACK})
 	return forged{thief: connOf(w.T, fd), victim: accept(w.T, l)}

@@ -50,8 +50,9 @@ func newCommons(t *testing.T) *commons {
 		}
 	})
 	return &commons{t, mount, &endpoint.Node{
-		Dir:         filepath.Join(mount, "sockmap"),
-		Settings:    datapath.Settings{MaxSockets: 64, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 64, Version: "test"},
+		Dir: filepath.Join(mount, "sockmap"),
+		Settings: datapath.Settings{MaxSockets: 64, MaxBacklogBytes: 1 << 20, MaxBacklogMessages: 64,
+			Version: "test"},
 		LockTimeout: time.Second,
 	}}
 }
@@ -130,7 +131,8 @@ func mkdirs(t *testing.T, dirs ...string) {
 func TestLinkInPlaceOfTheStateDirectoryLeadsNowhere(t *testing.T) {
 	c := newCommons(t)
 	for _, victim := range []string{filepath.Join(t.TempDir(), "files"), filepath.Join(c.mount, "pins")} {
-		mkdirs(t, filepath.Join(victim, "new-baby", "toys"), filepath.Join(victim, "v1"), filepath.Join(victim, "else"))
+		mkdirs(t, filepath.Join(victim, "new-baby", "toys"), filepath.Join(victim, "v1"),
+			filepath.Join(victim, "else"))
 		before := tree(t, victim)
 		c.mustAsNobody("ln -s " + victim + " sockmap")
 		c.refused("symbolic link of uid 65534")

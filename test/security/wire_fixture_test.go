@@ -43,7 +43,8 @@ func newWire(t *testing.T, p *lab.Pod) *wire {
 	}
 	w := &wire{t, os.NewFile(uintptr(fd), "tun")}
 	t.Cleanup(func() { w.tun.Close() })
-	for _, args := range [][]string{{"link", "set", "wire", "up"}, {"route", "add", beyond.String(), "dev", "wire"}} {
+	for _, args := range [][]string{{"link", "set", "wire", "up"},
+		{"route", "add", beyond.String(), "dev", "wire"}} {
 		if _, err := p.Output(t.Context(), "ip", args...); err != nil {
 			t.Fatal(err)
 		}

@@ -94,7 +94,8 @@ func (c *changer) add(ctx context.Context, pod *lab.Pod, policy keys) error {
 	conf := maps.Clone(c.entry)
 	maps.Copy(conf, policy)
 	conf["prevResult"] = pod.Result()
-	conf["runtimeConfig"] = keys{"cgroupPath": strings.TrimPrefix(pod.CgroupPath(), filepath.Dir(c.node.CgroupPath()))}
+	conf["runtimeConfig"] = keys{"cgroupPath": strings.TrimPrefix(pod.CgroupPath(),
+		filepath.Dir(c.node.CgroupPath()))}
 	stdin, err := json.Marshal(conf)
 	if err != nil {
 		return err
@@ -102,7 +103,8 @@ func (c *changer) add(ctx context.Context, pod *lab.Pod, policy keys) error {
 	s := pod.Spec()
 	vars := []string{
 		"CNI_COMMAND=ADD", "CNI_CONTAINERID=" + s.ContainerID, "CNI_NETNS=" + pod.NetNS(), "CNI_IFNAME=" + s.IfName,
-		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", s.Namespace, s.Name, s.UID),
+		fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", s.Namespace,
+			s.Name, s.UID),
 	}
 	if _, err := c.node.Plugin(ctx, "sockmap", vars, stdin); err != nil {
 		return fmt.Errorf("ADD %s with %v: %w", pod, policy, err)

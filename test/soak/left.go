@@ -67,7 +67,8 @@ func whatIsLeft(node *lab.Node) (left, err error) {
 	it := shares.Iterate()
 	for it.Next(&cookie, &s) {
 		if max(s.Sockets, -s.Sockets) > toleratedDrift || s.Granted != 0 {
-			left = errors.Join(left, fmt.Errorf("the share of %d has %d sockets and %d bytes", cookie, s.Sockets, s.Granted))
+			left = errors.Join(left, fmt.Errorf("the share of %d has %d sockets and %d bytes", cookie, s.Sockets,
+				s.Granted))
 		}
 	}
 	return left, it.Err()

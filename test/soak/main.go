@@ -84,7 +84,8 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	c := &changer{node: node, pods: pods, entry: entry, foreign: above, every: o.change, policy: map[*lab.Pod]int{}}
+	c := &changer{node: node, pods: pods, entry: entry, foreign: above, every: o.change,
+		policy: map[*lab.Pod]int{}}
 	return soak(ctx, c, o)
 }
 
@@ -119,7 +120,8 @@ func soak(ctx context.Context, c *changer, o options) error {
 
 func makeConflist(node *lab.Node) ([]byte, error) {
 	return node.Conflist(lab.Network{
-		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")},
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"),
+			netip.MustParsePrefix("fd5c:1f0e:62a0::/64")},
 		Set: map[string]map[string]any{"sockmap": {
 			"acceptHazards": []string{"all"}, "required": true, "natRefreshSeconds": 1, "maxSockets": maxSockets,
 		}},

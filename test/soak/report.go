@@ -65,7 +65,8 @@ func (r *reporter) line() {
 	bytes, talks := r.counts.sums()
 	fmt.Printf("%5v  %6.1f GB in %7d conversations, %4.1f %% redirected; to TCP: refresh %d, policy %d, disabled %d\n",
 		time.Since(r.start).Round(time.Second), float64(bytes)/1e9, talks, s.share(),
-		s.fallbacks[datapath.ReasonRefresh], s.fallbacks[datapath.ReasonPolicy], s.fallbacks[datapath.ReasonDisabled])
+		s.fallbacks[datapath.ReasonRefresh], s.fallbacks[datapath.ReasonPolicy],
+		s.fallbacks[datapath.ReasonDisabled])
 }
 
 // end prints the totals, and returns an error if an event that should accompany the conversations has not
@@ -85,7 +86,8 @@ func (r *reporter) end(o options) error {
 		time.Since(r.start).Round(time.Second), o.pods, o.seed, float64(r.counts.bytes)/1e9, s.share())
 	fmt.Printf("%d policies, the kill switch %d times, the foreign program %d times, %d rounds; "+
 		"%d foreign callbacks, %d of ours missed\n",
-		c.policies.Load(), c.switches.Load(), c.neighbours.Load(), c.rounds.Load(), s.callbacks, events[datapath.EventFlagsLost])
+		c.policies.Load(), c.switches.Load(), c.neighbours.Load(), c.rounds.Load(), s.callbacks,
+		events[datapath.EventFlagsLost])
 	var names, reasons []string
 	for name := range r.counts.done {
 		names = append(names, name)

@@ -46,7 +46,8 @@ var kinds = []kind{
 var lastingKind = kind{"messages both ways for half a minute", withPair(lasting)}
 
 // withPair makes a connection between the pods, over IPv4 or IPv6.
-func withPair(f func(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error)) func(context.Context, *rand.Rand, *lab.Pod, *lab.Pod) (uint64, error) {
+func withPair(f func(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error)) func(
+	context.Context, *rand.Rand, *lab.Pod, *lab.Pod) (uint64, error) {
 	return func(ctx context.Context, rng *rand.Rand, from, to *lab.Pod) (uint64, error) {
 		ip := to.IP4()
 		if rng.IntN(2) == 0 {
@@ -92,7 +93,8 @@ func requests(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uin
 
 func duplex(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
 	chunk := size(rng, 128<<10)
-	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, min(8<<20, mostMessages/2*chunk))), Chunk: chunk, Vary: true}
+	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, min(8<<20, mostMessages/2*chunk))),
+		Chunk: chunk, Vary: true}
 	_, _, err := traffic.Duplex(ctx, client, server, s)
 	return 2 * s.Bytes, err
 }
@@ -123,7 +125,8 @@ func slowReader(ctx context.Context, rng *rand.Rand, client, server net.Conn) (u
 
 func halfClose(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
 	chunk := size(rng, 64<<10)
-	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, min(4<<20, mostMessages*chunk))), Chunk: chunk}
+	s := traffic.Stream{Seed: rng.Uint32(), Bytes: uint64(size(rng, min(4<<20, mostMessages*chunk))),
+		Chunk: chunk}
 	if _, err := traffic.OneWay(ctx, client, server, s); err != nil {
 		return 0, err
 	}
@@ -135,7 +138,8 @@ func halfClose(ctx context.Context, rng *rand.Rand, client, server net.Conn) (ui
 // reset ends the connection by RST. The bytes that arrive before must be right, but some may be missing.
 func reset(ctx context.Context, rng *rand.Rand, client, server net.Conn) (uint64, error) {
 	seed, total := rng.Uint32(), size(rng, 2<<20)
-	if _, err := traffic.Send(ctx, client, traffic.Stream{Seed: seed, Bytes: uint64(min(total, 64<<10)), Chunk: 1000}); err != nil {
+	if _, err := traffic.Send(ctx, client, traffic.Stream{Seed: seed, Bytes: uint64(min(total, 64<<10)),
+		Chunk: 1000}); err != nil {
 		return 0, err
 	}
 	if err := client.(*net.TCPConn).SetLinger(0); err != nil {
@@ -202,7 +206,8 @@ func killed(ctx context.Context, rng *rand.Rand, from, to *lab.Pod) (uint64, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	client := from.Command(ctx, filepath.Join(from.Bin(), "traffic"), "stream", "-connect", s.Addr(), "-size", "4096", "-duration", "10s")
+	client := from.Command(ctx, filepath.Join(from.Bin(), "traffic"), "stream", "-connect", s.Addr(), "-size",
+		"4096", "-duration", "10s")
 	if err := from.Start(client); err != nil {
 		return 0, errors.Join(err, s.Close())
 	}

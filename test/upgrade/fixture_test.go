@@ -88,7 +88,8 @@ func (w *world) ctl(version string, args ...string) (said string, code int) {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(w.versions[version], "sockmapctl"), append(args, "--bpffs-path", w.node.BPFFS())...)
+	cmd := exec.CommandContext(ctx, filepath.Join(w.versions[version], "sockmapctl"),
+		append(args, "--bpffs-path", w.node.BPFFS())...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -155,7 +156,8 @@ func (w *world) connect(from, to *lab.Pod) (client, server net.Conn) {
 		w.Fatal(err)
 	}
 	defer l.Close()
-	client, err = from.Dial("tcp", netip.AddrPortFrom(to.IP4(), l.Addr().(*net.TCPAddr).AddrPort().Port()).String())
+	client, err = from.Dial("tcp", netip.AddrPortFrom(to.IP4(),
+		l.Addr().(*net.TCPAddr).AddrPort().Port()).String())
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -30,7 +30,8 @@ func TestFromABI1UnderTraffic(t *testing.T) {
 	closed.stop()
 	live := w.pump(client, server)
 	live.wantRedirected("a live flow of the older version")
-	if planned := w.mustCtl(newer, "upgrade", "--dry-run"); !strings.Contains(planned, "ABI 2") || !strings.Contains(planned, "ABI 1") {
+	if planned := w.mustCtl(newer, "upgrade", "--dry-run"); !strings.Contains(planned, "ABI 2") ||
+		!strings.Contains(planned, "ABI 1") {
 		t.Errorf("the dry run prints %q", planned)
 	}
 	w.mustCtl(newer, "upgrade")
@@ -41,7 +42,8 @@ func TestFromABI1UnderTraffic(t *testing.T) {
 	live.wantRedirected("a live flow, after the upgrade")
 	counted := w.redirectedBytes()
 	if counted < 8*megabyte {
-		t.Errorf("%d redirected bytes are counted: those of the flow that closed before the upgrade are forgotten", counted)
+		t.Errorf("%d redirected bytes are counted: those of the flow that closed before the upgrade are forgotten",
+			counted)
 	}
 	between := w.pump(client, server)
 	between.wantRedirected("a new flow of pods of the older version")
@@ -63,7 +65,8 @@ func TestFromABI1UnderTraffic(t *testing.T) {
 		w.mustCtl(newer, "gc")
 		return len(w.draining()) == 0
 	})
-	if left, err := datapath.FindLeftovers(w.node.BPFFS()); err != nil || left.Unfinished || len(left.Older)+len(left.Draining) > 0 {
+	if left, err := datapath.FindLeftovers(w.node.BPFFS()); err != nil || left.Unfinished ||
+		len(left.Older)+len(left.Draining) > 0 {
 		t.Errorf("left over: %+v, %v", left, err)
 	}
 }

@@ -59,7 +59,8 @@ var buildOld = sync.OnceValues(func() (string, error) {
 	}
 	for _, program := range []string{"sockmap", "sockmapctl"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(dir, "src"), "-trimpath",
-			"-ldflags=-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version="+versionOfABI1, "-o", binaries+"/", "./plugin/"+program)
+			"-ldflags=-s -w -X github.com/sockmap-cni/sockmap-cni/pkg/version.version="+versionOfABI1, "-o",
+			binaries+"/", "./plugin/"+program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build %s of ABI 1: %w:\n%s", program, err, bytes.TrimSpace(out))

@@ -25,7 +25,8 @@ type arch struct {
 
 var archs = []arch{
 	{
-		name: "amd64", emulator: "qemu-system-x86_64", machine: []string{"q35"}, results: []string{"-serial", "chardev:results"},
+		name: "amd64", emulator: "qemu-system-x86_64", machine: []string{"q35"},
+		results: []string{"-serial", "chardev:results"},
 		// Emulated timer interrupts come late on a busy host, and the kernel's check of them at boot panics.
 		parameters: []string{"console=ttyS0", "no_timer_check"},
 	},

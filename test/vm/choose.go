@@ -72,11 +72,14 @@ func wholes(kernels []kernel.Wanted, specs []spec) {
 func without(kernels []kernel.Wanted, left string) error {
 	for pair := range strings.SplitSeq(left, ",") {
 		name, program, _ := strings.Cut(pair, "/")
-		i := slices.IndexFunc(kernels, func(w kernel.Wanted) bool { return w.Name == name && slices.Contains(w.Only, program) })
+		i := slices.IndexFunc(kernels, func(w kernel.Wanted) bool {
+			return w.Name == name && slices.Contains(w.Only, program)
+		})
 		if i < 0 {
 			return fmt.Errorf("-leave-out: %q is not KERNEL/PROGRAM of a kernel that runs", pair)
 		}
-		kernels[i].Only = slices.DeleteFunc(slices.Clone(kernels[i].Only), func(s string) bool { return s == program })
+		kernels[i].Only = slices.DeleteFunc(slices.Clone(kernels[i].Only),
+			func(s string) bool { return s == program })
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ func TestKernelsThatRunSeldomAreChosenByNameOnly(t *testing.T) {
 		names, want string
 		host        bool
 	}{
-		{"", "a c", true}, {"all", "a b c", false}, {"b", "b", false}, {"host,b,a", "b a", true}, {"host", "", true},
+		{"", "a c", true}, {"all", "a b c", false}, {"b", "b", false}, {"host,b,a", "b a", true},
+		{"host", "", true},
 	} {
 		got, host, err := choose(all, tt.names)
 		var names []string
@@ -38,7 +39,8 @@ func TestKernelsThatRunSeldomAreChosenByNameOnly(t *testing.T) {
 }
 
 func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
-	specs := []spec{{Name: "tests", Test: "./a"}, {Name: "file", Path: "/b"}, {Name: "tools", Main: "./c", Tools: []string{"sh"}},
+	specs := []spec{{Name: "tests", Test: "./a"}, {Name: "file", Path: "/b"},
+		{Name: "tools", Main: "./c", Tools: []string{"sh"}},
 		{Name: "some", Test: "./a", PartOf: "tests"}}
 	for _, tt := range []struct {
 		wanted kernel.Wanted
@@ -68,7 +70,8 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 		t.Errorf("a program that does not run was left out: %v", err)
 	}
 	for often, want := range map[bool]duration{true: 5, false: 5 * seldomPatience} {
-		if got := programsOf(kernel.Wanted{Often: often, Arch: other}, []spec{{Test: "./a", Timeout: 5}})[0].Timeout; got != want {
+		if got := programsOf(kernel.Wanted{Often: often, Arch: other},
+			[]spec{{Test: "./a", Timeout: 5}})[0].Timeout; got != want {
 			t.Errorf("often %v: a limit of %d, want %d", often, got, want)
 		}
 	}
@@ -76,7 +79,8 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 		{Name: "x", Arch: runtime.GOARCH, Only: []string{"nothing"}},
 		{Name: "x", Arch: other, Only: []string{"file"}},
 	} {
-		if err := checkPrograms([]kernel.Wanted{w}, specs); err == nil || !strings.Contains(err.Error(), "kernel x") {
+		if err := checkPrograms([]kernel.Wanted{w}, specs); err == nil ||
+			!strings.Contains(err.Error(), "kernel x") {
 			t.Errorf("%+v: %v", w, err)
 		}
 	}
@@ -85,7 +89,8 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 func TestOnlyWhatRunsIsBuilt(t *testing.T) {
 	specs := []spec{{Name: "a", Test: "./a"}, {Name: "b", Test: "./b"}, {Name: "file", Path: "/c"}}
 	m := matrix{specs: specs, kernels: []kernel.Wanted{
-		{Arch: runtime.GOARCH, Only: []string{"b"}}, {Arch: other, Only: []string{"a"}}, {Arch: other, Only: []string{"a", "file"}},
+		{Arch: runtime.GOARCH, Only: []string{"b"}}, {Arch: other, Only: []string{"a"}},
+		{Arch: other, Only: []string{"a", "file"}},
 	}}
 	names := func(arch string) (all string) {
 		for _, s := range m.specsOf(arch) {
@@ -111,10 +116,13 @@ func TestEachArchitectureHasItsMachine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := machine{arch: a, kernel: kernel.Kernel{Wanted: kernel.Wanted{Parameters: []string{"lockdown=integrity"}}}, qemu: qemu{"tcg", "max", true}}
+		m := machine{arch: a,
+			kernel: kernel.Kernel{Wanted: kernel.Wanted{Parameters: []string{"lockdown=integrity"}}},
+			qemu:   qemu{"tcg", "max", true}}
 		args := m.command(t.Context()).Args
 		line := strings.Fields(args[slices.Index(args, "-append")+1])
-		if args[0] != tt.emulator || !slices.Contains(line, tt.console) || !slices.Contains(line, "lockdown=integrity") {
+		if args[0] != tt.emulator || !slices.Contains(line, tt.console) ||
+			!slices.Contains(line, "lockdown=integrity") {
 			t.Errorf("%s: %q", tt.arch, args)
 		}
 		if got := frame.ResultPort(tt.arch); got != tt.port {

@@ -49,7 +49,8 @@ type guard struct {
 // each other or with wanted, is a problem.
 func (o *outcome) examine(wanted *kernel.Wanted) {
 	for _, r := range o.Programs {
-		if r.Status == nil || !slices.Contains([]string{doctorProgram, defaultProgram, conformanceProgram}, r.Name) {
+		if r.Status == nil || !slices.Contains([]string{doctorProgram, defaultProgram, conformanceProgram},
+			r.Name) {
 			continue
 		}
 		if err := o.examineProgram(r, wanted); err != nil {
@@ -113,7 +114,8 @@ func (f *facts) check(wanted kernel.Wanted) error {
 			return fmt.Errorf("there is no guard %s, which kernels.txt wants for kernel %s", name, wanted.Name)
 		}
 		if g := f.Guards[i]; !g.Active {
-			return fmt.Errorf("the guard %s does not run, although kernels.txt wants it for kernel %s: %s", name, wanted.Name, g.Why)
+			return fmt.Errorf("the guard %s does not run, although kernels.txt wants it for kernel %s: %s", name,
+				wanted.Name, g.Why)
 		}
 	}
 	got, want := slices.Sorted(slices.Values(f.Open)), slices.Sorted(slices.Values(wanted.Open))
@@ -134,7 +136,8 @@ func (f *facts) checkDefault(r *suite.Report, output string) error {
 	reason := "nothing is accelerated: this kernel has " + strings.Join(f.Open, ", ")
 	switch {
 	case len(r.Cases) == 0 || r.Accepted:
-		return fmt.Errorf("%d cases, hazards accepted: %v; that shows nothing of the default", len(r.Cases), r.Accepted)
+		return fmt.Errorf("%d cases, hazards accepted: %v; that shows nothing of the default", len(r.Cases),
+			r.Accepted)
 	case f.Hazards == nil:
 		return fmt.Errorf("%s has not reported the open hazards", doctorProgram)
 	case len(f.Open) == 0 && redirected == 0:

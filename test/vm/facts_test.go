@@ -20,7 +20,8 @@ a line of its standard error`
 func TestDoctorIsHeldAgainstTheList(t *testing.T) {
 	for _, tt := range []struct{ name, says, guards, open, want string }{
 		{"as in the list", doctorSays, "options", "splice", ""},
-		{"a guard that does not load", doctorSays, "options,splice", "splice", "the guard splice does not run, although kernels.txt wants it for kernel x: EPERM"},
+		{"a guard that does not load", doctorSays, "options,splice", "splice",
+			"the guard splice does not run, although kernels.txt wants it for kernel x: EPERM"},
 		{"a guard that is not there", doctorSays, "observe", "splice", "there is no guard observe"},
 		{"a hazard that is new", doctorSays, "options", "", "kept on TCP by splice, but kernels.txt says nothing"},
 		{"a hazard that is gone", doctorSays, "options", "splice,ktls", "kernels.txt says ktls, splice"},
@@ -68,11 +69,13 @@ func TestTheDefaultIsWhatTheProbesDemand(t *testing.T) {
 		"none open":                  {facts{Hazards: found}, carried(5), "", ""},
 		"none open, and all refused": {facts{Hazards: found}, carried(0), "", "nothing was redirected"},
 		"refused":                    {open, carried(0), reason, ""},
-		"refused for no reason":      {open, carried(0), "nothing is accelerated: this kernel has splice\n", "is not given"},
-		"open, and accelerated":      {open, carried(5), reason, "5 bytes were redirected, although splice, ktls is open"},
-		"no case":                    {open, &suite.Report{}, reason, "0 cases"},
-		"hazards accepted":           {facts{Hazards: found}, accepted, "", "hazards accepted: true"},
-		"no doctor":                  {facts{}, carried(5), "", "has not reported"},
+		"refused for no reason": {open, carried(0), "nothing is accelerated: this kernel has splice\n",
+			"is not given"},
+		"open, and accelerated": {open, carried(5), reason,
+			"5 bytes were redirected, although splice, ktls is open"},
+		"no case":          {open, &suite.Report{}, reason, "0 cases"},
+		"hazards accepted": {facts{Hazards: found}, accepted, "", "hazards accepted: true"},
+		"no doctor":        {facts{}, carried(5), "", "has not reported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tt.facts.checkDefault(tt.report, tt.output)

@@ -15,7 +15,8 @@ import (
 func outputOf(t *testing.T, args ...string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "failing")
-	if out, err := exec.Command("go", "test", "-c", "-o", binary, "./testdata/failing").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-c", "-o", binary,
+		"./testdata/failing").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, _ := exec.Command(binary, append([]string{"-test.v=test2json"}, args...)...).CombinedOutput()
@@ -39,7 +40,8 @@ func TestOutputOfTestsIsCounted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	for _, text := range []string{"five is not four", "about to die", "the end of the binary", "--- FAIL: TestFails/inside"} {
+	for _, text := range []string{"five is not four", "about to die", "the end of the binary",
+		"--- FAIL: TestFails/inside"} {
 		if !strings.Contains(printed, text) {
 			t.Errorf("the output of the failed tests lacks %q:\n%s", text, printed)
 		}

@@ -30,7 +30,8 @@ func (m matrix) runHost(ctx context.Context, im image) (*outcome, error) {
 	if err := unix.Uname(&name); err != nil {
 		return nil, fmt.Errorf("read the kernel's release: %w", err)
 	}
-	o := &outcome{Kernel: hostName, Release: unix.ByteSliceToString(name.Release[:]), begin: time.Now(), dir: filepath.Join(m.results, hostName)}
+	o := &outcome{Kernel: hostName, Release: unix.ByteSliceToString(name.Release[:]), begin: time.Now(),
+		dir: filepath.Join(m.results, hostName)}
 	// The rest of the release is a name that the builder of the kernel chose.
 	o.Version = o.Release[:len(o.Release)-len(strings.TrimLeft(o.Release, "0123456789."))]
 	release, err := own(ctx, o.dir)

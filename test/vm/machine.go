@@ -129,7 +129,8 @@ func (m machine) commandLine() string {
 func (m machine) command(ctx context.Context) *exec.Cmd {
 	processors, clock := "2", []string{}
 	if m.icount {
-		processors, clock = "1", []string{"-icount", "shift=0,sleep=off"} // 1 ns for each instruction, none for waiting
+		// 1 ns for each instruction, none for waiting
+		processors, clock = "1", []string{"-icount", "shift=0,sleep=off"}
 	}
 	cmd := exec.CommandContext(ctx, m.arch.emulator, slices.Concat(clock, diskArgs(m.disk), []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",

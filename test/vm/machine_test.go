@@ -38,7 +38,8 @@ func TestOnlyKernelsThatCanDoWithoutCmpxchg16bDo(t *testing.T) {
 }
 
 func TestTheReasonOfAnEndIsTheFirstCause(t *testing.T) {
-	limit, killed, garbled := errors.New("over its limit"), errors.New("signal: killed"), errors.New("read frames: x")
+	limit, killed, garbled := errors.New("over its limit"), errors.New("signal: killed"),
+		errors.New("read frames: x")
 	for _, tt := range []struct {
 		limit, emulator, reading error
 		want                     string

@@ -80,7 +80,8 @@ type options struct {
 
 func newOptions(name string) *options {
 	o := &options{flags: flag.NewFlagSet(name, flag.ContinueOnError)}
-	o.flags.StringVar(&o.cache, "cache", "", "`directory` of kernels and results (default .cache/vm of the repository)")
+	o.flags.StringVar(&o.cache, "cache", "",
+		"`directory` of kernels and results (default .cache/vm of the repository)")
 	o.flags.StringVar(&o.names, "kernel", "", "`names` in kernels.txt, or host, separated by commas; or all "+
 		"(default host, and those that run often)")
 	return o
@@ -151,7 +152,8 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	o := newOptions("vm run")
 	m := matrix{say: sayTo(out)}
 	manifest := o.flags.String("manifest", "", "`file` with the programs (default test/vm/manifest.json)")
-	o.flags.StringVar(&m.results, "out", "", "`directory` for logs and files (default in the cache: results, or one for a program that is given)")
+	o.flags.StringVar(&m.results, "out", "",
+		"`directory` for logs and files (default in the cache: results, or one for a program that is given)")
 	guests := o.flags.Bool("guests", false, "without this machine's kernel, which other groups of make test use")
 	timeout := o.flags.Duration("timeout", 0, "limit of each program (default: the manifest's, or 10m)")
 	o.flags.DurationVar(&m.boot, "boot-timeout", 2*time.Minute, "limit of a guest's boot")
@@ -159,8 +161,10 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	whole := o.flags.Bool("whole", false, "all of the programs that kernels.txt names a part of")
 	left := o.flags.String("leave-out", "", "`KERNEL/PROGRAM` not to run; several are separated by commas")
 	limit := o.flags.Duration("limit", 60*time.Minute, "limit of the whole run")
-	o.flags.StringVar(&m.accel, "accel", "", "QEMU's `accelerator` (default emulation, by threads where QEMU can)")
-	o.flags.BoolVar(&m.icount, "icount", false, "the guests' clocks count instructions, one for each nanosecond; one processor")
+	o.flags.StringVar(&m.accel, "accel", "",
+		"QEMU's `accelerator` (default emulation, by threads where QEMU can)")
+	o.flags.BoolVar(&m.icount, "icount", false,
+		"the guests' clocks count instructions, one for each nanosecond; one processor")
 	if err := o.parse(args); err != nil {
 		return err
 	}
@@ -199,7 +203,8 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	if err := checkPrograms(m.kernels, m.specs); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("the whole run is over its limit of %v", *limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, *limit,
+		fmt.Errorf("the whole run is over its limit of %v", *limit))
 	defer cancel()
 	outcomes, err := m.run(ctx)
 	if err != nil {

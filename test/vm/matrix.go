@@ -77,7 +77,8 @@ func (m matrix) run(ctx context.Context) ([]*outcome, error) {
 		group.Go(func() (err error) {
 			if outcomes[i], err = m.runKernel(ctx, images[w.Arch], w); ctx.Err() != nil && err != nil {
 				// The run was cancelled before this guest began. The other guests still report.
-				outcomes[i] = &outcome{Kernel: w.Name, Problems: []string{fmt.Sprintf("it did not run: %v", context.Cause(ctx))}}
+				outcomes[i] = &outcome{Kernel: w.Name, Problems: []string{fmt.Sprintf("it did not run: %v",
+					context.Cause(ctx))}}
 				return nil
 			}
 			return err

@@ -52,7 +52,8 @@ type result struct {
 }
 
 func newOutcome(m machine, progress func(format string, args ...any)) *outcome {
-	return &outcome{Kernel: m.kernel.Name, Version: m.kernel.Version, begin: time.Now(), dir: m.results, progress: progress}
+	return &outcome{Kernel: m.kernel.Name, Version: m.kernel.Version, begin: time.Now(), dir: m.results,
+		progress: progress}
 }
 
 // OK reports whether there was no error at all.

@@ -59,7 +59,8 @@ func TestOutputAndFilesArriveWhole(t *testing.T) {
 	if got := r.output.String(); got != "one\ntwo\n" {
 		t.Errorf("output %q", got)
 	}
-	if diff := cmp.Diff([]string{"sub/a.json", "empty", "summary.txt"}, r.Files); diff != "" || r.Summary != "2 of 3" {
+	if diff := cmp.Diff([]string{"sub/a.json", "empty", "summary.txt"}, r.Files); diff != "" ||
+		r.Summary != "2 of 3" {
 		t.Errorf("summary %q, files:\n%s", r.Summary, diff)
 	}
 	for path, want := range map[string]string{"sub/a.json": "{}", "empty": ""} {
@@ -75,9 +76,11 @@ func TestWhatAGuestMayNotSayIsAProblem(t *testing.T) {
 		frames []frame.Frame
 		want   string
 	}{
-		{"a file outside its directory", []frame.Frame{hello, start, file("../../escape", ""), exited, bye}, "outside its directory"},
+		{"a file outside its directory", []frame.Frame{hello, start, file("../../escape", ""), exited, bye},
+			"outside its directory"},
 		{"output of no program", []frame.Frame{hello, output("x"), bye}, "not running"},
-		{"init's own trouble", []frame.Frame{hello, {Kind: frame.Problem, Text: "load module x: no"}, bye}, "init: load module x: no"},
+		{"init's own trouble", []frame.Frame{hello, {Kind: frame.Problem, Text: "load module x: no"}, bye},
+			"init: load module x: no"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := said(t, "", tt.frames...)

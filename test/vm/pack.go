@@ -41,7 +41,8 @@ func makeImage(ctx context.Context, repo, dir, arch string, specs []spec) (image
 		return im, err
 	}
 	// For os/user, for servers that run as nobody, and for programs that look up localhost.
-	if err := im.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"); err != nil {
+	if err := im.write("/etc/passwd",
+		"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"); err != nil {
 		return im, err
 	}
 	if err := im.write("/etc/group", "root:x:0:\nnogroup:x:65534:\n"); err != nil {

@@ -37,10 +37,12 @@ func (q qemu) processorFor(version string) string {
 // soundSince is the first QEMU whose emulation needs no care. In earlier versions,
 //
 //   - a processor in a thread of its own may still run code that another has just patched. Guards patch the
-//     kernel's code, and it dies of "Oops: int3", or hangs. QEMU 8.1 has the fix ("accel/tcg: Always lock pages
-//     before translation"), later versions the corrections of that fix;
-//   - cmpxchg16b leaves the flags undefined, before QEMU 8.0. The kernel's allocator uses it often, and dies
-//     of a double fault when an interrupt saves the flags at that moment.
+//
+// kernel's code, and it dies of "Oops: int3", or hangs. QEMU 8.1 has the fix ("accel/tcg: Always lock pages
+//
+//	  before translation"), later versions the corrections of that fix;
+//	- cmpxchg16b leaves the flags undefined, before QEMU 8.0. The kernel's allocator uses it often, and dies
+//	  of a double fault when an interrupt saves the flags at that moment.
 //
 // Neither is the kernel's fault, but both look like it.
 const soundSince = 9

@@ -107,7 +107,8 @@ func (r *result) count() (passed, failed, skipped int) {
 	case r.Tests == nil:
 		return 0, 1, 0
 	}
-	passed, failed, skipped = len(r.Tests.Passed), len(r.Tests.Failed)+len(r.Tests.Unfinished), len(r.Tests.Skipped)
+	passed, failed, skipped = len(r.Tests.Passed), len(r.Tests.Failed)+len(r.Tests.Unfinished),
+		len(r.Tests.Skipped)
 	if !r.OK() && failed == 0 {
 		// It exited with an error that belongs to no test, or ran no test.
 		failed = 1

@@ -36,9 +36,11 @@ func TestReportSaysWhatFailed(t *testing.T) {
 		closes string
 	}{
 		{"nothing", func(*outcome) {}, true,
-			[]string{"kernel 6.1 (6.1.0-50, package 6.1.176-1)", "2 passed, 0 failed, 1 skipped", "skipped: TestC"}, "2 passed, 0 failed, 1 skipped"},
+			[]string{"kernel 6.1 (6.1.0-50, package 6.1.176-1)", "2 passed, 0 failed, 1 skipped", "skipped: TestC"},
+			"2 passed, 0 failed, 1 skipped"},
 		{"a test", func(o *outcome) {
-			o.Programs[0].Tests.Failed, o.Programs[0].Tests.Output = []string{"TestD"}, "--- FAIL: TestD\n    five is not four\n"
+			o.Programs[0].Tests.Failed, o.Programs[0].Tests.Output = []string{"TestD"},
+				"--- FAIL: TestD\n    five is not four\n"
 			o.Programs[0].Tests.Reasons = map[string]string{"TestD": "five is not four"}
 			o.Programs[0].Status.Code = 1
 		}, false, []string{"2 passed, 1 failed", "exit status 1", "    --- FAIL: TestD\n        five is not four",
@@ -46,18 +48,23 @@ func TestReportSaysWhatFailed(t *testing.T) {
 		{"the binary, without a test", func(o *outcome) {
 			o.Programs[0].Status.Code = 66
 			o.Programs[0].output.WriteString("\x16=== RUN\nDATA RACE")
-		}, false, []string{"2 passed, 1 failed", "exit status 66", "    === RUN\n    DATA RACE", "\nfailed: kernel 6.1, datapath: DATA RACE\n"}, "2 passed, 1 failed, 1 skipped"},
-		{"no test ran", func(o *outcome) { o.Programs[0].Tests = &tests{} }, false, []string{"0 passed, 1 failed"}, "0 passed, 1 failed, 0 skipped"},
+		}, false, []string{"2 passed, 1 failed", "exit status 66", "    === RUN\n    DATA RACE",
+			"\nfailed: kernel 6.1, datapath: DATA RACE\n"}, "2 passed, 1 failed, 1 skipped"},
+		{"no test ran", func(o *outcome) { o.Programs[0].Tests = &tests{} }, false, []string{"0 passed, 1 failed"},
+			"0 passed, 1 failed, 0 skipped"},
 		{"the guest, amid a test", func(o *outcome) {
 			o.Programs[0].Status, o.Programs[0].Tests.Unfinished, o.finished = nil, []string{"TestD"}, false
 			o.problem("the guest ended early")
-		}, false, []string{"2 passed, 1 failed", "it did not end", "the guest ended early"}, "2 passed, 2 failed, 1 skipped"},
+		}, false, []string{"2 passed, 1 failed", "it did not end", "the guest ended early"},
+			"2 passed, 2 failed, 1 skipped"},
 		{"the kernel only", func(o *outcome) { o.Troubles = []string{"BUG: x\n  y"} }, false,
-			[]string{"trouble in the kernel's messages:\n    BUG: x\n      y", "\nfailed: kernel 6.1: BUG: x\n"}, "2 passed, 1 failed, 1 skipped"},
+			[]string{"trouble in the kernel's messages:\n    BUG: x\n      y", "\nfailed: kernel 6.1: BUG: x\n"},
+			"2 passed, 1 failed, 1 skipped"},
 		{"boot", func(o *outcome) {
 			*o = outcome{Kernel: "7", Version: "7.3"}
 			o.problem("the guest did not boot: silent for 1s")
-		}, false, []string{"kernel 7 (did not boot, package 7.3)", "silent for 1s"}, "0 passed, 1 failed, 0 skipped"},
+		}, false, []string{"kernel 7 (did not boot, package 7.3)", "silent for 1s"},
+			"0 passed, 1 failed, 0 skipped"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := good()
@@ -84,16 +91,19 @@ func TestReportSaysWhatFailed(t *testing.T) {
 
 func TestTableReplacesOnlyItself(t *testing.T) {
 	fine := good()
-	fine.Programs = append(fine.Programs, &result{Name: "hazard", Status: &frame.Status{}, Tests: &tests{Passed: []string{"TestP"}}})
+	fine.Programs = append(fine.Programs, &result{Name: "hazard", Status: &frame.Status{},
+		Tests: &tests{Passed: []string{"TestP"}}})
 	fine.Facts = facts{
-		Hazards: []finding{{"splice", "guarded", "severe"}, {"eagain", "present", "minor"}}, Guards: []guard{{"splice", true, "hook", ""}},
+		Hazards:     []finding{{"splice", "guarded", "severe"}, {"eagain", "present", "minor"}},
+		Guards:      []guard{{"splice", true, "hook", ""}},
 		Conformance: &summary.Counts{Cases: 9, Same: 2, Refused: 3, Lesser: 4, Bulk: "none"},
 	}
 	bad := good()
 	bad.Kernel, bad.Version, bad.Troubles = "7", "7.3-1", []string{"BUG: x"}
 	bad.Programs[0].Tests.Failed = []string{"TestD"}
 	bad.Facts = facts{
-		Hazards: []finding{{"splice", "accepted", "severe"}}, Guards: []guard{{"splice", false, "", "no"}}, Open: []string{"splice"},
+		Hazards: []finding{{"splice", "accepted", "severe"}}, Guards: []guard{{"splice", false, "", "no"}},
+		Open:        []string{"splice"},
 		Conformance: &summary.Counts{Cases: 9, Fails: 1, Hangs: 2, Loses: 6, Bulk: "at least 95 %"},
 	}
 	dead := &outcome{Kernel: "8", Version: "8.0-1"}
@@ -140,7 +150,8 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 func TestOutcomesAreReadAsTheyWereSaved(t *testing.T) {
 	o, results := good(), t.TempDir()
 	o.Facts.Open = []string{"splice"}
-	if _, err := readOutcomes(results, []string{"6.1"}); err == nil || !strings.Contains(err.Error(), "make test-vm") {
+	if _, err := readOutcomes(results, []string{"6.1"}); err == nil ||
+		!strings.Contains(err.Error(), "make test-vm") {
 		t.Errorf("without results: %v", err)
 	}
 	if o.dir = filepath.Join(results, "6.1"); os.Mkdir(o.dir, 0o755) != nil || o.save() != nil {
@@ -166,10 +177,12 @@ func TestWhatIsKeptShowsAsItRan(t *testing.T) {
 	ran.Kernel, ran.Date, ran.Commit, ran.Passed = "rt", "2026-01-02", "abc", true
 	ran.Programs = append(ran.Programs, &result{Name: "plugin", Status: &frame.Status{}, Summary: "accelerated"})
 	ran.Facts = facts{
-		Hazards: []finding{{"splice", "accepted", "severe"}, {"fin", "absent", "severe"}}, Guards: []guard{{"options", true, "hook", ""}},
-		Open: []string{"splice"}, Conformance: &summary.Counts{Cases: 9, Same: 2, Hangs: 1},
+		Hazards: []finding{{"splice", "accepted", "severe"}, {"fin", "absent", "severe"}},
+		Guards:  []guard{{"options", true, "hook", ""}},
+		Open:    []string{"splice"}, Conformance: &summary.Counts{Cases: 9, Same: 2, Hangs: 1},
 	}
-	closed := &outcome{Kernel: "closed", Release: "6", Version: "6-1", Date: "2026-01-03", Commit: "def", Passed: true,
+	closed := &outcome{Kernel: "closed", Release: "6", Version: "6-1", Date: "2026-01-03", Commit: "def",
+		Passed:   true,
 		Programs: []*result{{Name: "plugin", Status: &frame.Status{}, Summary: "declined"}}}
 	from, to := t.TempDir(), t.TempDir()
 	for _, o := range []*outcome{ran, closed} {
@@ -200,7 +213,8 @@ func TestWhatFailedIsNotKept(t *testing.T) {
 	if o.dir = filepath.Join(from, o.Kernel); os.Mkdir(o.dir, 0o755) != nil || o.save() != nil {
 		t.Fatal("it was not saved")
 	}
-	if err := keepOne(io.Discard, from, to, o.Kernel); err == nil || !strings.Contains(err.Error(), "not everything passed") {
+	if err := keepOne(io.Discard, from, to, o.Kernel); err == nil ||
+		!strings.Contains(err.Error(), "not everything passed") {
 		t.Errorf("kept: %v", err)
 	}
 	if err := keepOne(io.Discard, from, to, "another"); err != nil {

@@ -131,7 +131,8 @@ func (s *spec) check() error {
 // ("./pkg/datapath"), or a file.
 func commandSpec(root string, words []string) (spec, error) {
 	s := spec{Args: words[1:]}
-	if info, err := os.Stat(filepath.Join(root, words[0])); strings.HasPrefix(words[0], "./") && err == nil && info.IsDir() {
+	if info, err := os.Stat(filepath.Join(root, words[0])); strings.HasPrefix(words[0], "./") && err == nil &&
+		info.IsDir() {
 		s.Test = words[0]
 	} else {
 		s.Path = words[0]
@@ -152,7 +153,8 @@ func (s spec) program(guest bool) frame.Program {
 	if s.Test != "" {
 		// The limit of the tests comes first, because then the output names the test that hangs.
 		own := p.Timeout - p.Timeout/20
-		p.Args = append([]string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + own.String()}, args...)
+		p.Args = append([]string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + own.String()},
+			args...)
 	}
 	return p
 }

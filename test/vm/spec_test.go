@@ -38,8 +38,10 @@ func TestAManifestBecomesWhatInitIsTold(t *testing.T) {
 	want := []frame.Program{
 		{Name: "datapath", Path: "/vm/bin/datapath", Dir: "/src/pkg/datapath", Timeout: 100 * time.Second,
 			Args: []string{"-test.v=test2json", "-test.paniconexit0", "-test.timeout=1m35s", "-test.short"}},
-		{Name: "suite", Path: "/vm/bin/suite", Dir: "/src/test/conformance/cmd/suite", Timeout: defaultTimeout, Env: []string{"A=b"}},
-		{Name: "busybox", Path: "/vm/bin/busybox", Dir: "/src", Timeout: defaultTimeout, Args: []string{"true", "-slow"}},
+		{Name: "suite", Path: "/vm/bin/suite", Dir: "/src/test/conformance/cmd/suite", Timeout: defaultTimeout,
+			Env: []string{"A=b"}},
+		{Name: "busybox", Path: "/vm/bin/busybox", Dir: "/src", Timeout: defaultTimeout,
+			Args: []string{"true", "-slow"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -49,7 +49,8 @@ func writeTable(out io.Writer, args []string) error {
 func seldomTable(wanted []kernel.Wanted, outcomes []*outcome) string {
 	var b strings.Builder
 	b.WriteString("| kernel | run | parameters | ADD | accelerated by default | hazards present | guards that run | data path | probes | " +
-		"conformance: same, of cases | hangs, loses, unknown | kernel's complaints |\n|" + strings.Repeat("---|", 12) + "\n")
+		"conformance: same, of cases | hangs, loses, unknown | kernel's complaints |\n|" + strings.Repeat("---|",
+		12) + "\n")
 	for _, o := range outcomes {
 		i := slices.IndexFunc(wanted, func(w kernel.Wanted) bool { return w.Name == o.Kernel })
 		w := wanted[i]
@@ -58,12 +59,14 @@ func seldomTable(wanted []kernel.Wanted, outcomes []*outcome) string {
 			continue
 		}
 		cells := []string{
-			o.Kernel + ": " + o.Release + ", " + o.Version, o.Date + ", " + o.Commit, quoted(w.Parameters), o.summaryOf("plugin"),
+			o.Kernel + ": " + o.Release + ", " + o.Version, o.Date + ", " + o.Commit, quoted(w.Parameters),
+			o.summaryOf("plugin"),
 		}
 		if w.Only != nil && !slices.Contains(w.Only, doctorProgram) {
 			cells = append(cells, slices.Repeat([]string{"-"}, 7)...)
 		} else {
-			cells = append(cells, o.byDefault(), o.Facts.present(), o.Facts.active(), o.dataPathCell(), o.testsCell("hazard"))
+			cells = append(cells, o.byDefault(), o.Facts.present(), o.Facts.active(), o.dataPathCell(),
+				o.testsCell("hazard"))
 			cells = append(cells, o.conformanceCells()...)
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(cells, " | "), o.complaints())
@@ -120,7 +123,8 @@ func (o *outcome) conformanceCells() []string {
 	if c == nil {
 		return []string{"**did not run**", ""}
 	}
-	return []string{fmt.Sprintf("%d of %d", c.Same, c.Cases), fmt.Sprintf("%s, %s, %s", bold(c.Hangs), bold(c.Loses), bold(c.Unknown))}
+	return []string{fmt.Sprintf("%d of %d", c.Same, c.Cases),
+		fmt.Sprintf("%s, %s, %s", bold(c.Hangs), bold(c.Loses), bold(c.Unknown))}
 }
 
 // table has a column per kernel. Two runs with the same results give the same table, so that the document
@@ -174,8 +178,10 @@ var countLines = []struct {
 }{
 	{"conformance: cases", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Cases) }},
 	{"the same as on plain TCP", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Same) }},
-	{"refused, so that programs fall back", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Refused) }},
-	{"differ, harmless or merely visible", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Lesser) }},
+	{"refused, so that programs fall back",
+		func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Refused) }},
+	{"differ, harmless or merely visible",
+		func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Lesser) }},
 	{"a call fails", func(o *outcome) string { return fmt.Sprint(o.Facts.Conformance.Fails) }},
 	{"a program hangs", func(o *outcome) string { return bold(o.Facts.Conformance.Hangs) }},
 	{"data is lost", func(o *outcome) string { return bold(o.Facts.Conformance.Loses) }},

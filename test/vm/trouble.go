@@ -13,7 +13,8 @@ var complaint = regexp.MustCompile(strings.Join([]string{
 	`^WARNING: `,
 	`\bBUG: `, `kernel BUG at`, `^Oops\b`, `Oops: `, `general protection fault`, `^BUG\b`,
 	`Kernel panic`, `refcount_t: `, `\bKASAN: `, `\bUBSAN: `, `\bKFENCE: `,
-	`list_(add|del) corruption`, `INFO: task .* blocked for more than`, `rcu: INFO: .* stall`, `rcu: INFO: .* detected`,
+	`list_(add|del) corruption`, `INFO: task .* blocked for more than`, `rcu: INFO: .* stall`,
+	`rcu: INFO: .* detected`,
 	`Out of memory: `, `page allocation failure`, `unregister_netdevice: waiting for`,
 	`protocol .* is buggy`, `Unable to mount root`,
 }, "|"))

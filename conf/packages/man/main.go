@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command man writes a manual page of section 8 for each command of sockmapctl: man DIR, with the output of sockmapctl docs
-// tree on standard input.
+// Command man writes a manual page of section 8 for each command of sockmapctl: man DIR, with the output of
+// sockmapctl docs tree on standard input.
 package main
 
 import (
@@ -101,7 +101,8 @@ func (f flag) pflag() *pflag.Flag {
 		usage = strings.Replace(usage, f.Value, "`"+f.Value+"`", 1)
 	}
 	return &pflag.Flag{
-		Name: f.Name, Shorthand: f.Shorthand, Usage: usage, Value: text{f.Default, f.Type}, DefValue: f.Default, NoOptDefVal: f.Alone,
+		Name: f.Name, Shorthand: f.Shorthand, Usage: usage, Value: text{f.Default, f.Type}, DefValue: f.Default,
+		NoOptDefVal: f.Alone,
 	}
 }
 

@@ -25,7 +25,8 @@ func TestPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`.TH "PROG-SUB" "8" "Jan 1970" "sockmap-cni v1" "prog"`, "prog sub [POD...]", "Below it.", `\fB-a\fP, \fB--all\fP[=false]`,
+		`.TH "PROG-SUB" "8" "Jan 1970" "sockmap-cni v1" "prog"`, "prog sub [POD...]", "Below it.",
+		`\fB-a\fP, \fB--all\fP[=false]`,
 		".SH OPTIONS INHERITED FROM PARENT COMMANDS", `\fB--dir\fP="/x"`, "prog sub b", `\fBprog(8)\fP`,
 	} {
 		if !strings.Contains(string(page), want) {
@@ -38,7 +39,8 @@ func TestPages(t *testing.T) {
 }
 
 func TestWhatIsNoTreeIsRefused(t *testing.T) {
-	for in, want := range map[string]string{"": "read the commands: EOF", "{}": "there are none", "sockmapctl": "invalid character"} {
+	for in, want := range map[string]string{"": "read the commands: EOF", "{}": "there are none",
+		"sockmapctl": "invalid character"} {
 		if err := write(strings.NewReader(in), t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", in, err)
 		}

@@ -54,8 +54,10 @@ func testTraffic(t *testing.T) {
 	}
 	client, server := start(t, "client"), start(t, "server")
 	for _, o := range []Order{
-		{Kind: Requests, Size: 64}, {Kind: Requests, Size: 100, Take: 7}, {Kind: Requests, Size: 256 << 10}, {Kind: Requests, Size: 64, Addr: "@wire-test"},
-		{Kind: Stream, Size: 64}, {Kind: Stream, Size: 64 << 10, Pause: 100 * time.Microsecond}, {Kind: Stream, Size: 1024, Addr: "@wire-test", Busy: true},
+		{Kind: Requests, Size: 64}, {Kind: Requests, Size: 100, Take: 7}, {Kind: Requests, Size: 256 << 10},
+		{Kind: Requests, Size: 64, Addr: "@wire-test"},
+		{Kind: Stream, Size: 64}, {Kind: Stream, Size: 64 << 10, Pause: 100 * time.Microsecond},
+		{Kind: Stream, Size: 1024, Addr: "@wire-test", Busy: true},
 		{Kind: Many, Size: 64, Conns: 20}, {Kind: Idle, Size: 64, Conns: 20}, {Kind: Churn, Size: 64},
 		{Kind: Requests, Size: 64, Spin: 200 * time.Microsecond},
 	} {
@@ -72,7 +74,8 @@ func testTraffic(t *testing.T) {
 		if s.Got != c.Sent || c.Got != s.Sent || c.Sent == 0 || held != (o.Kind == Idle) {
 			t.Errorf("%+v: client %+v, server %+v, held %v", o, c, s, held)
 		}
-		if (o.Kind == Requests || o.Kind == Many || o.Kind == Churn) && (c.Rate() == 0 || c.P50 == 0 || c.P50 > c.P999) {
+		if (o.Kind == Requests || o.Kind == Many || o.Kind == Churn) &&
+			(c.Rate() == 0 || c.P50 == 0 || c.P50 > c.P999) {
 			t.Errorf("%+v: client %+v", o, c)
 		}
 		if c.P50 < o.Spin {
@@ -99,7 +102,8 @@ func TestAnEndThatFailsTakesTheNextOrder(t *testing.T) {
 	}
 	e := &end{}
 	answer := func(Answer) error { return nil }
-	for _, o := range []Order{{Kind: "nothing"}, {Kind: Requests, Addr: "nowhere"}, {Kind: Requests, Addr: "@nobody-listens-here"}} {
+	for _, o := range []Order{{Kind: "nothing"}, {Kind: Requests, Addr: "nowhere"},
+		{Kind: Requests, Addr: "@nobody-listens-here"}} {
 		if _, err := e.do(o, answer, nil); err == nil {
 			t.Errorf("%+v: no error", o)
 		}

@@ -16,14 +16,17 @@ import (
 // The kernel and the guards decide, and not who runs when.
 func TestInterruptedReadIsFoundTheSameEachTime(t *testing.T) {
 	const runs = 10
-	for name, without := range map[string][]string{"all guards": nil, "without blocking": {datapath.GuardBlocking}} {
+	for name, without := range map[string][]string{"all guards": nil,
+		"without blocking": {datapath.GuardBlocking}} {
 		t.Run(name, func(t *testing.T) {
 			findings, guards := probeOften(t, runs, without)
-			want := hazard.Finding{Name: "eagain", Present: !guards[datapath.GuardBlocking], Guarded: guards[datapath.GuardBlocking]}
+			want := hazard.Finding{Name: "eagain", Present: !guards[datapath.GuardBlocking],
+				Guarded: guards[datapath.GuardBlocking]}
 			for i, f := range findings {
 				t.Logf("present %v, guarded %v after %.1f ms: %s", f.Present, f.Guarded, float64(f.Nanos)/1e6, f.Seen)
 				if f.Present != want.Present || f.Guarded != want.Guarded || f.Seen != findings[0].Seen {
-					t.Errorf("run %d of %d: %+v, want present %v, guarded %v", i+1, len(findings), f, want.Present, want.Guarded)
+					t.Errorf("run %d of %d: %+v, want present %v, guarded %v", i+1, len(findings), f, want.Present,
+						want.Guarded)
 				}
 			}
 		})

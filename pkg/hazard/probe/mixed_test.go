@@ -4,8 +4,8 @@ package probe_test
 
 import "testing"
 
-// All kernels that are tested can send a reader another event (6.1 and later), so the hazard there would be an error
-// of the programs.
+// All kernels that are tested can send a reader another event (6.1 and later), so the hazard there would be
+// an error of the programs.
 func TestAReaderIsToldOfBytesByTCPBehindRedirectedOnes(t *testing.T) {
 	_, findings := load(t)
 	for _, f := range findings {

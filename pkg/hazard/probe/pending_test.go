@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A signal counts when the thread has taken it, and not when it was sent: a thread that is woken on a busy processor looks asleep.
+// A signal counts when the thread has taken it, and not when it was sent: a thread that is woken on a busy
+// processor looks asleep.
 func TestASignalIsPendingUntilItIsTaken(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -57,7 +57,8 @@ func TestProbesLookAtEveryHazardInMilliseconds(t *testing.T) {
 	var names []string
 	for _, f := range findings {
 		names = append(names, f.Name)
-		t.Logf("%-20s present %-5v guarded %-5v %7.2f ms  %s", f.Name, f.Present, f.Guarded, float64(f.Nanos)/1e6, f.Seen)
+		t.Logf("%-20s present %-5v guarded %-5v %7.2f ms  %s", f.Name, f.Present, f.Guarded, float64(f.Nanos)/1e6,
+			f.Seen)
 		if f.Seen == "" || f.Present && f.Guarded {
 			t.Errorf("%+v", f)
 		}

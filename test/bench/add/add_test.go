@@ -13,7 +13,8 @@ import (
 
 func TestBeyondIsOfTheSameRound(t *testing.T) {
 	got := times{result.Plain: {10, 20}, result.Sockmap: {13, 22}, Tuning: {9}}.beyond()
-	if !slices.Equal(got[result.Sockmap], []float64{3, 2}) || !slices.Equal(got[Tuning], []float64{-1}) || len(got) != 2 {
+	if !slices.Equal(got[result.Sockmap], []float64{3, 2}) || !slices.Equal(got[Tuning], []float64{-1}) ||
+		len(got) != 2 {
 		t.Error(got)
 	}
 }
@@ -37,7 +38,8 @@ func TestEachCallsAllAndStopsAtErrors(t *testing.T) {
 	}
 	bad := errors.New("bad")
 	calls.Store(0)
-	if err := each(10_000, func(int) error { calls.Add(1); return bad }); !errors.Is(err, bad) || calls.Load() > width {
+	if err := each(10_000, func(int) error { calls.Add(1); return bad }); !errors.Is(err, bad) ||
+		calls.Load() > width {
 		t.Error(err, calls.Load())
 	}
 	if err := together(3, func(i int) error { return []error{nil, bad, nil}[i] }); !errors.Is(err, bad) {

@@ -88,7 +88,8 @@ func unpin(to *unix.CPUSet) error {
 			if err != nil {
 				return err
 			}
-			if err := unix.SchedSetaffinity(tid, to); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, os.ErrNotExist) {
+			if err := unix.SchedSetaffinity(tid, to); err != nil && !errors.Is(err, unix.ESRCH) &&
+				!errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("let thread %d run on all CPUs again: %w", tid, err)
 			}
 		}

@@ -50,5 +50,6 @@ func percentile(values []float64, p float64) float64 {
 }
 
 func cell(name, measure string, samples map[result.Variant][]float64) result.Cell {
-	return result.Cell{Group: Group, Name: name, Measure: measure, Unit: "ns", Better: result.Lower, Samples: samples}
+	return result.Cell{Group: Group, Name: name, Measure: measure, Unit: "ns", Better: result.Lower,
+		Samples: samples}
 }

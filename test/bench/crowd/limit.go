@@ -31,7 +31,8 @@ func FilesOfAProcess() (int, error) {
 	}
 	n := min(int(limit.Max), most+others) - others
 	if n < 1 {
-		return 0, fmt.Errorf("a process may have %d open files only (raise it: ulimit -Hn %d)", limit.Max, most+others)
+		return 0, fmt.Errorf("a process may have %d open files only (raise it: ulimit -Hn %d)", limit.Max,
+			most+others)
 	}
 	return n, nil
 }

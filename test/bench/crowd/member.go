@@ -92,7 +92,8 @@ func (m *member) ask(o order) (a answer, err error) {
 	if err != nil {
 		m.kill()
 		_ = m.cmd.Wait() // so that all its messages have arrived
-		return a, fmt.Errorf("a process of the crowd has gone (%+v): %w: %s", o, err, bytes.TrimSpace(m.complaint.Bytes()))
+		return a, fmt.Errorf("a process of the crowd has gone (%+v): %w: %s", o, err,
+			bytes.TrimSpace(m.complaint.Bytes()))
 	}
 	if a.Error != "" {
 		return a, fmt.Errorf("a process of the crowd (%+v): %s", o, a.Error)

@@ -33,7 +33,8 @@ var callNames = []string{
 	"tcp write", "tcp read", "tcp send", "tcp recv",
 	"redirected write", "redirected read", "redirected send", "redirected recv",
 	"pipe write", "pipe read", "file write", "file read",
-	"splice pipe-pipe", "splice socket-pipe", "setsockopt", "redirected setsockopt", "getsockopt", "redirected getsockopt",
+	"splice pipe-pipe", "splice socket-pipe", "setsockopt", "redirected setsockopt", "getsockopt",
+	"redirected getsockopt",
 }
 
 // measure writes the nanoseconds of one call of each kind, by the median batch: other work of the machine

@@ -42,12 +42,14 @@ func Run(_ context.Context, args []string) error {
 	rounds := f.Int("rounds", 7, "`rounds`; each loads and measures every setup once")
 	batches := f.Int("batches", 200, "`batches` of 64 calls of each kind in a round")
 	file := f.String("json", "", "write the report to this `file`, too; $VM_OUT is expanded")
-	stats := f.Bool("stats", true, "the kernel's own run times of the programs, from one more round that is not compared")
+	stats := f.Bool("stats", true,
+		"the kernel's own run times of the programs, from one more round that is not compared")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	if *rounds < 1 || *batches < 1 || f.NArg() > 0 {
-		return fmt.Errorf("-rounds %d, -batches %d, arguments %q: numbers from 1 are needed, and no arguments", *rounds, *batches, f.Args())
+		return fmt.Errorf("-rounds %d, -batches %d, arguments %q: numbers from 1 are needed, and no arguments",
+			*rounds, *batches, f.Args())
 	}
 	return run(*rounds, *batches, *stats, *file)
 }

@@ -44,7 +44,8 @@ func allCalls() (calls []call, settled func() error, err error) {
 	calls = append(calls, onPair("redirected", redirected[0], redirected[1])...)
 	calls = append(calls, onPipe(one[1], one[0])...)
 	calls = append(calls, file...)
-	calls = append(calls, splice("splice pipe-pipe", one[1], one[0], two), splice("splice socket-pipe", plain[0], plain[1], two))
+	calls = append(calls, splice("splice pipe-pipe", one[1], one[0], two),
+		splice("splice socket-pipe", plain[0], plain[1], two))
 	calls = append(calls, options("", plain[0])...)
 	calls = append(calls, options("redirected ", redirected[0])...)
 	return calls, func() error { return settle(redirected, os.Getenv(redirectVariable) != "") }, nil
@@ -77,7 +78,8 @@ func connection(plain bool) (ends [2]int, err error) {
 		return ends, fmt.Errorf("make listener: %w", err)
 	}
 	defer unix.Close(listener)
-	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(listener, 1)); err != nil {
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		unix.Listen(listener, 1)); err != nil {
 		return ends, fmt.Errorf("listen: %w", err)
 	}
 	addr, err := unix.Getsockname(listener)

@@ -130,7 +130,8 @@ func (n *node) with(s setup, f func(d *datapath.Datapath) error) (err error) {
 		return fmt.Errorf("make state directory: %w", err)
 	}
 	d, err := datapath.Load(n.state, datapath.Settings{
-		MaxSockets: 4096, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "guard-bench", WithoutGuards: s.without,
+		MaxSockets: 4096, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "guard-bench",
+		WithoutGuards: s.without,
 	})
 	if err != nil {
 		return err

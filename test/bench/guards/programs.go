@@ -85,5 +85,6 @@ func appendRunTime(programs []program, id ebpf.ProgramID) ([]program, error) {
 	if s.RunCount == 0 {
 		return programs, nil
 	}
-	return append(programs, program{info.Name, s.RunCount, float64(s.Runtime.Nanoseconds()) / float64(s.RunCount)}), nil
+	return append(programs, program{info.Name, s.RunCount,
+		float64(s.Runtime.Nanoseconds()) / float64(s.RunCount)}), nil
 }

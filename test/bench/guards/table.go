@@ -14,7 +14,8 @@ import (
 // round. Guards that rest are compared with the first setup, "nothing", and the others with the second, "no
 // guard". After each median is half of the interquartile range.
 func (r report) print(out io.Writer) {
-	fmt.Fprintf(out, "kernel %s, medians of %d rounds, ns per call of %d bytes (± half the distance of the quartiles)\n",
+	fmt.Fprintf(out,
+		"kernel %s, medians of %d rounds, ns per call of %d bytes (± half the distance of the quartiles)\n",
 		r.Release, r.Rounds, size)
 	for _, g := range r.Refused {
 		fmt.Fprintf(out, "refused by this kernel: guard %s: %s\n", g.Name, g.Why)

@@ -5,7 +5,9 @@
 // counts instructions; make bench-instructions runs the whole sequence.
 //
 //	bench instructions build                             builds the plugins for the guests' image
-//	bench instructions keep DIRECTORY                    copies results of test/vm to results/, a file per kernel
+//
+// bench instructions keep DIRECTORY copies results of test/vm to results/, a file per kernel
+//
 //	bench instructions table -into docs/PERFORMANCE.md   writes the table of the files in results/
 package instructions
 

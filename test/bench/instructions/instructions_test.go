@@ -17,8 +17,9 @@ func cellOf(name string, plain, sockmap, twin float64) result.Cell {
 	five := func(v float64) []float64 { return []float64{v, v, v, v, v} }
 	return result.Cell{
 		Group: "rr", Name: name, Measure: "instructions", Unit: "instructions/request", Better: result.Lower,
-		Samples: map[result.Variant][]float64{result.Plain: five(plain), result.Sockmap: five(sockmap), result.Twin: five(twin)},
-		Share:   map[result.Variant]float64{result.Sockmap: 1},
+		Samples: map[result.Variant][]float64{result.Plain: five(plain), result.Sockmap: five(sockmap),
+			result.Twin: five(twin)},
+		Share: map[result.Variant]float64{result.Sockmap: 1},
 	}
 }
 
@@ -41,14 +42,16 @@ func leave(t *testing.T, dir, program, kernel string, cells ...result.Cell) {
 		return map[result.Variant][]float64{result.Plain: dearer, result.Sockmap: c.Samples[result.Sockmap]}
 	})
 	write(program+bareSuffix, nil, func(c result.Cell) map[result.Variant][]float64 {
-		return map[result.Variant][]float64{result.Plain: c.Samples[result.Plain], result.Twin: c.Samples[result.Twin]}
+		return map[result.Variant][]float64{result.Plain: c.Samples[result.Plain],
+			result.Twin: c.Samples[result.Twin]}
 	})
 }
 
 func TestTableTellsWhatLoses(t *testing.T) {
 	from, kept := t.TempDir(), t.TempDir()
 	for _, kernel := range []string{"6.12", "6.1"} {
-		leave(t, filepath.Join(from, kernel), "micro", kernel+".9", cellOf("64 B", 30000, 20000, 30300), cellOf("16 KiB", 30000, 40000, 30000))
+		leave(t, filepath.Join(from, kernel), "micro", kernel+".9", cellOf("64 B", 30000, 20000, 30300),
+			cellOf("16 KiB", 30000, 40000, 30000))
 		program := cellOf("redis GET", 50000, 50000, 50000)
 		program.Group = "program"
 		leave(t, filepath.Join(from, kernel), "programs", kernel+".9", program)

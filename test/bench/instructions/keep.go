@@ -47,7 +47,8 @@ func keep(from, into string) error {
 		found++
 	}
 	if found == 0 {
-		failed = errors.Join(failed, fmt.Errorf("no results below %s: run the guests first (make bench-instructions)", from))
+		failed = errors.Join(failed,
+			fmt.Errorf("no results below %s: run the guests first (make bench-instructions)", from))
 	}
 	return failed
 }
@@ -67,9 +68,11 @@ func merge(dir string) (all result.File, err error) {
 			all = f
 			all.Suite, all.Cells, all.Took = "instructions", nil, 0
 		}
-		if !slices.Equal(f.Machine.Guards, all.Machine.Guards) || f.Machine.Kernel != all.Machine.Kernel || bare.Machine.Kernel != all.Machine.Kernel {
+		if !slices.Equal(f.Machine.Guards, all.Machine.Guards) || f.Machine.Kernel != all.Machine.Kernel ||
+			bare.Machine.Kernel != all.Machine.Kernel {
 			return all, fmt.Errorf("%s ran on %s with %v, %s on %s and %s with %v: results of one run are needed",
-				programs[0], all.Machine.Kernel, all.Machine.Guards, program, bare.Machine.Kernel, f.Machine.Kernel, f.Machine.Guards)
+				programs[0], all.Machine.Kernel, all.Machine.Guards, program, bare.Machine.Kernel, f.Machine.Kernel,
+				f.Machine.Guards)
 		}
 		for _, c := range f.Cells {
 			all.Cells = append(all.Cells, against(c, bare.Cells))
@@ -82,8 +85,11 @@ func merge(dir string) (all result.File, err error) {
 // against gives a cell the base of a node without sockmap. Cells that this node lacks are shown as not
 // measured.
 func against(c result.Cell, bare []result.Cell) result.Cell {
-	samples := map[result.Variant][]float64{result.Sockmap: c.Samples[result.Sockmap], beside: c.Samples[result.Plain]}
-	i := slices.IndexFunc(bare, func(b result.Cell) bool { return b.Group == c.Group && b.Name == c.Name && b.Measure == c.Measure })
+	samples := map[result.Variant][]float64{result.Sockmap: c.Samples[result.Sockmap],
+		beside: c.Samples[result.Plain]}
+	i := slices.IndexFunc(bare, func(b result.Cell) bool {
+		return b.Group == c.Group && b.Name == c.Name && b.Measure == c.Measure
+	})
 	if i >= 0 {
 		samples[result.Plain] = bare[i].Samples[result.Plain]
 		if twin := bare[i].Samples[result.Twin]; len(twin) > 0 {

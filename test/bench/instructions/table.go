@@ -15,7 +15,8 @@ import (
 
 // groups are the names of the cells of a group in the table.
 var groups = map[string]string{
-	"rr": "request and answer, %s each", "stream": "stream, writes of %s", "churn": "%s", "offnode": "%s off the node", "program": "%s",
+	"rr": "request and answer, %s each", "stream": "stream, writes of %s", "churn": "%s",
+	"offnode": "%s off the node", "program": "%s",
 }
 
 // table has a row for each cell and a column for each kernel. Where sockmap needs more instructions, they are
@@ -74,7 +75,8 @@ func show(f kernelFile, key row) string {
 	if !ok {
 		return "not measured"
 	}
-	text := fmt.Sprintf("%s → %s<br>%s<br>beside: %s", number(*c, result.Plain), number(*c, result.Sockmap), ratio(r), number(*c, beside))
+	text := fmt.Sprintf("%s → %s<br>%s<br>beside: %s", number(*c, result.Plain), number(*c, result.Sockmap),
+		ratio(r), number(*c, beside))
 	if share, ok := c.Share[result.Sockmap]; ok {
 		text += fmt.Sprintf("<br>redirected %.0f %%", 100*share)
 	}
@@ -143,7 +145,8 @@ func sum(b *strings.Builder, files []kernelFile) {
 			}
 		}
 	}
-	fmt.Fprintf(b, "Of %d cells, sockmap needs fewer instructions than plain TCP in %d, as many in %d, and more in %d. Two plain pairs differ by %.1f %% at most.\n\n",
+	fmt.Fprintf(b,
+		"Of %d cells, sockmap needs fewer instructions than plain TCP in %d, as many in %d, and more in %d. Two plain pairs differ by %.1f %% at most.\n\n",
 		fewer+same+len(more), fewer, same, len(more), 100*noise)
 	if len(more) == 0 {
 		return

@@ -59,7 +59,8 @@ func checkedWorks(p pace, match *regexp.Regexp) (works []work) {
 
 // check measures all works, and those that seem to be slower once more.
 func check(ctx context.Context, w *world, works []work, out, log io.Writer) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("the check is over its limit of %v", checkLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit,
+		fmt.Errorf("the check is over its limit of %v", checkLimit))
 	defer cancel()
 	first, err := judged(ctx, w, works, checkPace.rounds, out, log)
 	if err != nil {
@@ -81,7 +82,8 @@ func check(ctx context.Context, w *world, works []work, out, log io.Writer) erro
 }
 
 // judged measures works, and prints a finding for each.
-func judged(ctx context.Context, w *world, works []work, rounds int, out, log io.Writer) (map[string]finding, error) {
+func judged(ctx context.Context, w *world, works []work, rounds int, out,
+	log io.Writer) (map[string]finding, error) {
 	cells, err := measureAll(ctx, w, works, limit{rounds: rounds, started: time.Now()}, log)
 	if err != nil {
 		return nil, err
@@ -99,7 +101,8 @@ func judged(ctx context.Context, w *world, works []work, rounds int, out, log io
 		if s, ok := c.Share[result.Sockmap]; ok {
 			share = fmt.Sprintf("%.0f %%", 100*s)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%s %s\n", title, interval(c, result.Sockmap), interval(c, result.Twin), interval(c, slowedDown),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%s %s\n", title, interval(c, result.Sockmap),
+			interval(c, result.Twin), interval(c, slowedDown),
 			share, floor(title), found[title], c.Note)
 	}
 	return found, t.Flush()

@@ -83,15 +83,19 @@ func parseFlags(args []string) (o options, err error) {
 	fast := f.Bool("quick", false, "fewer rounds, and shorter ones: less than 80 seconds instead of 7 minutes")
 	rounds := f.Int("rounds", 0, "`number` of rounds (default: 8, with -quick 5)")
 	match := f.String("run", "", "only what matches this regular `expression`: group/name")
-	f.StringVar(&o.congestion, "congestion", "cubic", "`name` of TCP's congestion control, for all variants; empty: the kernel's default")
+	f.StringVar(&o.congestion, "congestion", "cubic",
+		"`name` of TCP's congestion control, for all variants; empty: the kernel's default")
 	f.Func("only", "these `variants`, separated by commas: for a profile of one, say", func(v string) error {
 		o.only = strings.Split(v, ",")
 		return nil
 	})
-	f.BoolVar(&o.instructions, "instructions", false, "count instructions, in a guest whose clock counts them (test/vm run -icount)")
+	f.BoolVar(&o.instructions, "instructions", false,
+		"count instructions, in a guest whose clock counts them (test/vm run -icount)")
 	f.BoolVar(&o.check, "check", false, "fail if traffic is slower than plain TCP: two minutes")
-	f.DurationVar(&o.spin, "slow-down", 0, "compute for so `long` before each answer by sockmap, and after each read; -check must find it")
-	f.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
+	f.DurationVar(&o.spin, "slow-down", 0,
+		"compute for so `long` before each answer by sockmap, and after each read; -check must find it")
+	f.BoolVar(&o.bare, "bare", false,
+		"with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
 	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
 	f.StringVar(&o.out, "o", ".cache/bench/micro.json", "write results to this `file`")
 	if err := f.Parse(args); err != nil {

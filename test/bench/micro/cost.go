@@ -24,7 +24,8 @@ func cpuTime(p pace) []work {
 	before := func(*world) (err error) { *quiet, err = quietLoad(p.busyTime); return err }
 	spending := func(name, unit string, goal float64, o wire.Order, side func(outcome) wire.Answer) work {
 		return work{
-			group: "cpu", name: name, cpus: same, variants: variants, shares: []result.Variant{result.Sockmap}, before: before,
+			group: "cpu", name: name, cpus: same, variants: variants, shares: []result.Variant{result.Sockmap},
+			before: before,
 			measure: func(w *world, v result.Variant) (outcome, error) {
 				out, err := w.slot(w.routes[v], v, o, same, nil)
 				if err != nil {
@@ -35,7 +36,8 @@ func cpuTime(p pace) []work {
 				}
 				return out, err
 			},
-			views: []view{{measure: "cpu", unit: unit, better: result.Lower, goal: goal, note: busyNote, value: value}},
+			views: []view{{measure: "cpu", unit: unit, better: result.Lower, goal: goal, note: busyNote,
+				value: value}},
 		}
 	}
 	return []work{
@@ -66,7 +68,8 @@ func verdictTime(p pace) []work {
 		note: "of the program, for each message, by the kernel's own clock, whose cost is in it",
 	}
 	beyond := view{
-		name: "64 B, beyond a bare redirect", measure: "run time", unit: "ns", better: result.Lower, base: result.Classic, limit: 60,
+		name: "64 B, beyond a bare redirect", measure: "run time", unit: "ns", better: result.Lower,
+		base: result.Classic, limit: 60,
 		note:   "the verdict's less that of the classic sample's, which redirects and nothing else",
 		derive: difference(result.Sockmap, result.Classic),
 	}
@@ -75,7 +78,10 @@ func verdictTime(p pace) []work {
 		shares: []result.Variant{result.Sockmap, result.Classic},
 		measure: func(w *world, v result.Variant) (outcome, error) {
 			var out outcome
-			nanos, err := w.timed(v, func() (err error) { out, err = w.slot(w.routes[v], v, o, same, nil); return err })
+			nanos, err := w.timed(v, func() (err error) {
+				out, err = w.slot(w.routes[v], v, o, same, nil)
+				return err
+			})
 			out.value = nanos
 			return out, err
 		},

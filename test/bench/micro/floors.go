@@ -16,12 +16,15 @@ const leastRatio = 0.95
 // checked are the cells of the check, by their titles in the plan. Each has one measure, its first view.
 var checked = []string{
 	"rr/64 B", "rr/1 KiB", "rr/16 KiB", "rr/64 KiB", "rr/64 B, two CPUs",
-	"stream/64 B", "stream/256 B", "stream/1 KiB", "stream/16 KiB", "stream/64 KiB", "stream/256 KiB", "stream/64 KiB, slow reader",
-	"stream/64 B, two CPUs", "stream/256 B, two CPUs", "stream/1 KiB, two CPUs", "stream/16 KiB, two CPUs", "stream/64 KiB, two CPUs",
+	"stream/64 B", "stream/256 B", "stream/1 KiB", "stream/16 KiB", "stream/64 KiB", "stream/256 KiB",
+	"stream/64 KiB, slow reader",
+	"stream/64 B, two CPUs", "stream/256 B, two CPUs", "stream/1 KiB, two CPUs", "stream/16 KiB, two CPUs",
+	"stream/64 KiB, two CPUs",
 	"stream/256 KiB, two CPUs", "stream/64 KiB, slow reader, two CPUs",
 	"connections/64 connections of 64 B",
 	"churn/connect, 64 B each way, close",
-	"offnode/64 B to a host", "offnode/stream of 64 KiB to a host", "offnode/connect, 64 B each way, close, to a host",
+	"offnode/64 B to a host", "offnode/stream of 64 KiB to a host",
+	"offnode/connect, 64 B each way, close, to a host",
 }
 
 // loser is a cell that is known to be slower than plain TCP: the reason, and the lowest ratio on any machine.
@@ -33,7 +36,8 @@ type loser struct {
 // known losers. A line is removed when the check reports that its cell does not lose any more, also on
 // hardware page tables, where streams on two CPUs lose most.
 var known = map[string]loser{
-	"stream/64 B":            {0.85, "each write wakes the reader until it has left, where TCP puts many into one segment"},
+	"stream/64 B": {0.85,
+		"each write wakes the reader until it has left, where TCP puts many into one segment"},
 	"stream/64 B, two CPUs":  {0.60, "TCP in the sockhash for the first 4096 messages of a connection"},
 	"stream/256 B, two CPUs": {0.62, "TCP in the sockhash for the first 32 ms of a connection"},
 	"stream/1 KiB, two CPUs": {0.85, "each message takes the reader's lock, and wakes it on the other CPU"},
@@ -106,7 +110,9 @@ func conclude(first, second map[string]finding) (failed []string) {
 		}
 	}
 	if most := len(first) / 4; voids > most {
-		failed = append(failed, fmt.Sprintf("%d cells cannot be judged, more than %d: the machine is too busy, try again when it is not", voids, most))
+		failed = append(failed,
+			fmt.Sprintf("%d cells cannot be judged, more than %d: the machine is too busy, try again when it is not",
+				voids, most))
 	}
 	return failed
 }

@@ -53,7 +53,8 @@ func TestEverybodyComesAfterEverybodyElse(t *testing.T) {
 func TestARoundThatFailsCountsForNobody(t *testing.T) {
 	fail := false
 	w := work{
-		group: "rr", name: "x", variants: []result.Variant{result.Plain, result.Sockmap}, shares: []result.Variant{result.Sockmap},
+		group: "rr", name: "x", variants: []result.Variant{result.Plain, result.Sockmap},
+		shares: []result.Variant{result.Sockmap},
 		measure: func(_ *world, v result.Variant) (outcome, error) {
 			if fail && v == result.Sockmap {
 				return outcome{}, errors.New("no luck")
@@ -70,7 +71,8 @@ func TestARoundThatFailsCountsForNobody(t *testing.T) {
 		}
 	}
 	c := p.finish()[0]
-	if len(c.Samples[result.Plain]) != 2 || len(c.Samples[result.Sockmap]) != 2 || c.Share[result.Sockmap] != 0.5 || c.Repeats != 7 {
+	if len(c.Samples[result.Plain]) != 2 || len(c.Samples[result.Sockmap]) != 2 ||
+		c.Share[result.Sockmap] != 0.5 || c.Repeats != 7 {
 		t.Errorf("%+v", c)
 	}
 	if c.Note != "round 2, sockmap: no luck" {
@@ -98,7 +100,8 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%q is taken", args)
 		}
 	}
-	if err := run(t.Context(), options{match: regexp.MustCompile("^nothing$")}, io.Discard, io.Discard); err == nil {
+	if err := run(t.Context(), options{match: regexp.MustCompile("^nothing$")}, io.Discard,
+		io.Discard); err == nil {
 		t.Error("a run of nothing is taken")
 	}
 }

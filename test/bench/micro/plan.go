@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	everyVariant = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Classic, result.Kept}
+	everyVariant = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Classic,
+		result.Kept}
 	// Nothing stops a sender of the classic design before memory is full.
 	boundedVariants = []result.Variant{result.Plain, result.Loopback, result.Unix, result.Sockmap, result.Kept}
 	// Where nothing is redirected, a percent matters: these cells are compared with the difference between
@@ -27,7 +28,8 @@ const slowPause = 200 * time.Microsecond
 
 // plan returns all works, or those that match: group/name.
 func plan(p pace, match *regexp.Regexp) (works []work) {
-	all := [][]work{requests(p), streams(p), connections(p), churn(p), offNode(p), cpuTime(p), memory(p), verdictTime(p)}
+	all := [][]work{requests(p), streams(p), connections(p), churn(p), offNode(p), cpuTime(p), memory(p),
+		verdictTime(p)}
 	for _, group := range all {
 		for _, w := range group {
 			if match.MatchString(w.title()) {
@@ -105,7 +107,8 @@ func exchange(p pace, n int, at cpus) work {
 
 // streamGoals are the goals by size of the writes, with both ends on one CPU. On two CPUs it is enough not to
 // be slower.
-var streamGoals = map[int]float64{64: 1, 256: 1.1, 1 << 10: 1.2, 16 << 10: 1.3, 64 << 10: 1.15, 256 << 10: 1.15}
+var streamGoals = map[int]float64{64: 1, 256: 1.1, 1 << 10: 1.2, 16 << 10: 1.3, 64 << 10: 1.15,
+	256 << 10: 1.15}
 
 func streams(p pace) (works []work) {
 	for _, at := range []cpus{same, two} {
@@ -178,8 +181,10 @@ func offNode(p pace) (works []work) {
 		view  view
 	}{
 		{"64 B to a host", wire.Order{Kind: wire.Requests, Size: 64}, latency("p50", 0.99, p50)},
-		{"stream of 64 KiB to a host", wire.Order{Kind: wire.Stream, Size: 64 << 10}, perSecond("throughput", "B/s", 0.99, readAt)},
-		{"connect, 64 B each way, close, to a host", wire.Order{Kind: wire.Churn, Size: 64}, perSecond("rate", "1/s", result.NotSlower, rate)},
+		{"stream of 64 KiB to a host", wire.Order{Kind: wire.Stream, Size: 64 << 10},
+			perSecond("throughput", "B/s", 0.99, readAt)},
+		{"connect, 64 B each way, close, to a host", wire.Order{Kind: wire.Churn, Size: 64},
+			perSecond("rate", "1/s", result.NotSlower, rate)},
 	} {
 		o := w.order
 		o.Warm, o.Time = p.warm, p.time
@@ -188,8 +193,10 @@ func offNode(p pace) (works []work) {
 		}
 		works = append(works, work{
 			group: "offnode", name: w.name, cpus: same, variants: taxed,
-			measure: func(w *world, v result.Variant) (outcome, error) { return w.slot(w.outward[v], v, o, same, nil) },
-			views:   []view{w.view},
+			measure: func(w *world, v result.Variant) (outcome, error) {
+				return w.slot(w.outward[v], v, o, same, nil)
+			},
+			views: []view{w.view},
 		})
 	}
 	return works

@@ -34,7 +34,8 @@ type outcome struct {
 }
 
 // slot runs one order on one route, and finds out how many of its bytes were redirected.
-func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus, hold func() error) (out outcome, err error) {
+func (w *world) slot(r route, v result.Variant, o wire.Order, at cpus,
+	hold func() error) (out outcome, err error) {
 	o.Addr, o.Kept, o.Congestion, o.Spin = r.listen, r.kept, w.congestion, r.spin
 	before, err := w.counted(r)
 	if err != nil {
@@ -89,7 +90,8 @@ func wasKept(counted pods.Sent, sent uint64) error {
 		return fmt.Errorf("%d bytes were redirected that should have been left to TCP", counted.Redirected)
 	}
 	if counted.TCP < sent/10*9 {
-		return fmt.Errorf("of %d bytes, the data path counted %d: the sockets are not in its map", sent, counted.TCP)
+		return fmt.Errorf("of %d bytes, the data path counted %d: the sockets are not in its map", sent,
+			counted.TCP)
 	}
 	return nil
 }

@@ -21,10 +21,12 @@ type pace struct {
 
 var (
 	full = pace{
-		rounds: 8, budget: 9 * time.Minute, warm: 40 * time.Millisecond, time: 200 * time.Millisecond, busyTime: 500 * time.Millisecond, flows: 2000,
+		rounds: 8, budget: 9 * time.Minute, warm: 40 * time.Millisecond, time: 200 * time.Millisecond,
+		busyTime: 500 * time.Millisecond, flows: 2000,
 	}
 	quick = pace{
-		rounds: 5, budget: 75 * time.Second, warm: 10 * time.Millisecond, time: 35 * time.Millisecond, busyTime: 150 * time.Millisecond, flows: 1000,
+		rounds: 5, budget: 75 * time.Second, warm: 10 * time.Millisecond, time: 35 * time.Millisecond,
+		busyTime: 150 * time.Millisecond, flows: 1000,
 	}
 )
 
@@ -70,7 +72,8 @@ func (w work) cell(v view) result.Cell {
 		name = v.name
 	}
 	return result.Cell{
-		Group: w.group, Name: name, Measure: v.measure, Unit: v.unit, Better: v.better, CPUs: w.cpus.name, Base: v.base,
+		Group: w.group, Name: name, Measure: v.measure, Unit: v.unit, Better: v.better, CPUs: w.cpus.name,
+		Base:    v.base,
 		Samples: map[result.Variant][]float64{}, Goal: v.goal, Limit: v.limit, Note: v.note,
 	}
 }

@@ -113,7 +113,8 @@ func (w *world) connect(ctx context.Context, plain, old, twin *pods.Pair) (err e
 			listen: p.Server.IP4().String() + ":0",
 		}
 	}
-	viaPlain, viaSockmap, viaClassic := through("plain", plain), through("sockmap", w.sockmap), through("classic", old)
+	viaPlain, viaSockmap, viaClassic := through("plain", plain), through("sockmap", w.sockmap),
+		through("classic", old)
 	viaTwin, off := through("twin", twin), viaSockmap
 	off.off = true
 	if !w.bare {

@@ -36,7 +36,8 @@ func newBench(ctx context.Context, node *lab.Node, o options) (*bench, error) {
 	if err := os.Chmod(node.Dir(), 0o711); err != nil {
 		return nil, fmt.Errorf("let servers into the node's directory: %w", err)
 	}
-	return &bench{node: node, options: o, peer: filepath.Join(node.Bin(), "peer"), pairs: map[string]*pods.Pair{}}, nil
+	return &bench{node: node, options: o, peer: filepath.Join(node.Bin(), "peer"),
+		pairs: map[string]*pods.Pair{}}, nil
 }
 
 // sides of a program, with empty directories.

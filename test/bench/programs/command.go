@@ -61,14 +61,20 @@ func Run(ctx context.Context, args []string) error {
 
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench programs", flag.ContinueOnError)
-	f.BoolVar(&o.quick, "quick", false, "fewer and shorter runs, all on one CPU: about a minute instead of seven")
-	f.IntVar(&o.rounds, "rounds", 0, "rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
+	f.BoolVar(&o.quick, "quick", false,
+		"fewer and shorter runs, all on one CPU: about a minute instead of seven")
+	f.IntVar(&o.rounds, "rounds", 0,
+		"rounds; each measures every cell once without and once with sockmap (5, with -quick 3)")
 	f.DurationVar(&o.duration, "duration", 0, "duration of each run of a client (1.3s, with -quick 400ms)")
-	f.BoolVar(&o.instructions, "instructions", false, "count instructions, in a guest whose clock counts them (test/vm run -icount)")
-	f.BoolVar(&o.bare, "bare", false, "with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
+	f.BoolVar(&o.instructions, "instructions", false,
+		"count instructions, in a guest whose clock counts them (test/vm run -icount)")
+	f.BoolVar(&o.bare, "bare", false,
+		"with -instructions: plain TCP on a node where no pod has sockmap, and no guard runs")
 	f.StringVar(&o.bin, "bin", "", "`directory` of the plugins; empty: they are built")
-	pattern := f.String("run", "", "only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
-	f.StringVar(&o.file, "o", "", "write the results to this `file` (.cache/bench/programs.json in the repository)")
+	pattern := f.String("run", "",
+		"only cells whose name, with \" (same)\" or \" (two)\" for the CPUs, matches this `regexp`")
+	f.StringVar(&o.file, "o", "",
+		"write the results to this `file` (.cache/bench/programs.json in the repository)")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -98,7 +104,8 @@ func parse(args []string) (o options, err error) {
 		return o, errors.New("-rounds are 1 to 100, -duration is 100ms to 1m")
 	}
 	if runtime.NumCPU() <= max(serverCPU, otherCPU) {
-		return o, fmt.Errorf("CPUs %d and %d are needed, and this process may use %d only", otherCPU, serverCPU, runtime.NumCPU())
+		return o, fmt.Errorf("CPUs %d and %d are needed, and this process may use %d only", otherCPU, serverCPU,
+			runtime.NumCPU())
 	}
 	if o.file == "" {
 		root, err := lab.RepoRoot()
@@ -154,7 +161,8 @@ func (b *bench) report(cells []result.Cell, started time.Time) error {
 	if err != nil {
 		return err
 	}
-	f := result.File{Suite: "programs full", Version: version.String(), Started: started, Took: time.Since(started), Machine: machine, Cells: cells}
+	f := result.File{Suite: "programs full", Version: version.String(), Started: started,
+		Took: time.Since(started), Machine: machine, Cells: cells}
 	if b.options.quick {
 		f.Suite = "programs quick"
 	}

@@ -27,7 +27,9 @@ func (o options) selected() []selection {
 	}
 	all = slices.DeleteFunc(all, func(p program) bool { return !slices.Contains(countedPrograms, p.name) })
 	for i := range all {
-		all[i].cells = slices.DeleteFunc(all[i].cells, func(c cell) bool { return slices.Contains(uncounted, c.name) })
+		all[i].cells = slices.DeleteFunc(all[i].cells, func(c cell) bool {
+			return slices.Contains(uncounted, c.name)
+		})
 		for j := range all[i].cells {
 			all[i].cells[j].two, all[i].cells[j].goal = false, 0
 		}
@@ -49,8 +51,10 @@ func (m *measurement) results(instructions bool) []result.Cell {
 		return m.cells()
 	}
 	c := result.Cell{
-		Group: "program", Name: m.cell.name, Measure: "instructions", Unit: counting.Unit + "request", Better: result.Lower, CPUs: m.cpus,
-		Note: m.cell.note, Samples: map[result.Variant][]float64{}, Repeats: int(result.Median(m.taken[result.Plain].counts)),
+		Group: "program", Name: m.cell.name, Measure: "instructions", Unit: counting.Unit + "request",
+		Better: result.Lower, CPUs: m.cpus,
+		Note: m.cell.note, Samples: map[result.Variant][]float64{},
+		Repeats: int(result.Median(m.taken[result.Plain].counts)),
 	}
 	idle := c
 	idle.Measure, idle.Unit, idle.Samples = "idle", "%", map[result.Variant][]float64{}

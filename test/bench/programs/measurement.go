@@ -136,7 +136,8 @@ func (m *measurement) run(ctx context.Context, s *side, duration time.Duration) 
 // cells are the rate, and p99 if the tool reports it.
 func (m *measurement) cells() []result.Cell {
 	rate := result.Cell{
-		Group: "program", Name: m.cell.name, Measure: "rate", Unit: "1/s", Better: result.Higher, CPUs: m.cpus, Note: m.cell.note,
+		Group: "program", Name: m.cell.name, Measure: "rate", Unit: "1/s", Better: result.Higher, CPUs: m.cpus,
+		Note:    m.cell.note,
 		Samples: map[result.Variant][]float64{}, Share: map[result.Variant]float64{},
 	}
 	if m.cpus == same {

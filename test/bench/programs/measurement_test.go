@@ -30,7 +30,8 @@ func TestSelection(t *testing.T) {
 	}{
 		{false, `^redis GET -c 50 \(`, "redis GET -c 50 (same), redis GET -c 50 (two)"},
 		{true, `^redis GET -c 50 \(`, "redis GET -c 50 (same)"},
-		{true, `two\)`, "redis GET -c 50 (two), nginx 32 keep-alive (two), pgbench -S -c 16 (two), memcached get 32 (two)"},
+		{true, `two\)`,
+			"redis GET -c 50 (two), nginx 32 keep-alive (two), pgbench -S -c 16 (two), memcached get 32 (two)"},
 		{false, "grpc", "grpc unary 32 (same), grpc stream (same)"},
 		{false, "nothing like that", ""},
 	} {
@@ -60,7 +61,8 @@ func TestCells(t *testing.T) {
 		result.Sockmap: {rates: []float64{20, 21}, p99s: []float64{4, 4}, sent: pods.Sent{Redirected: 99, TCP: 1}},
 	}}
 	cells := m.cells()
-	if len(cells) != 2 || cells[0].Measure != "rate" || cells[0].Goal != 2 || cells[0].Share[result.Sockmap] != 0.99 || cells[0].Repeats != 101 ||
+	if len(cells) != 2 || cells[0].Measure != "rate" || cells[0].Goal != 2 ||
+		cells[0].Share[result.Sockmap] != 0.99 || cells[0].Repeats != 101 ||
 		cells[1].Measure != "p99" || cells[1].Goal != 0 || cells[1].Better != result.Lower {
 		t.Errorf("%+v", cells)
 	}
@@ -77,14 +79,18 @@ func TestInstructionsAreCounted(t *testing.T) {
 		t.Errorf("%v instructions of each request, want 10000", got)
 	}
 	m := &measurement{cell: cell{name: "x"}, cpus: same, taken: map[result.Variant]*taken{
-		result.Plain: {rates: []float64{10}, counts: []float64{7}, counted: []float64{200}}, result.Sockmap: {rates: []float64{20}, counted: []float64{100}},
+		result.Plain:   {rates: []float64{10}, counts: []float64{7}, counted: []float64{200}},
+		result.Sockmap: {rates: []float64{20}, counted: []float64{100}},
 	}}
 	cells := m.results(true)
-	if len(cells) != 2 || cells[1].Measure != "idle" || cells[0].Better != result.Lower || cells[0].Samples[result.Plain][0] != 200 || cells[0].Samples[result.Sockmap][0] != 100 {
+	if len(cells) != 2 || cells[1].Measure != "idle" || cells[0].Better != result.Lower ||
+		cells[0].Samples[result.Plain][0] != 200 || cells[0].Samples[result.Sockmap][0] != 100 {
 		t.Errorf("%+v", cells)
 	}
 	got := names(options{instructions: true, run: regexp.MustCompile("")}.selected())
-	if slices.ContainsFunc(got, func(name string) bool { return strings.Contains(name, "(two)") || strings.Contains(name, "pgbench") }) || len(got) != 9 {
+	if slices.ContainsFunc(got, func(name string) bool {
+		return strings.Contains(name, "(two)") || strings.Contains(name, "pgbench")
+	}) || len(got) != 9 {
 		t.Errorf("instructions are counted for %q; want cells on one CPU, of programs in the guest", got)
 	}
 }

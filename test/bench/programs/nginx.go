@@ -53,7 +53,8 @@ func nginx() program {
 			{name: "nginx 1 keep-alive", goal: result.NotSlower, client: wrk(1, "1k")},
 			{name: "nginx 32 keep-alive", goal: 2.0, two: true, client: wrk(32, "1k")},
 			{name: "nginx 256 keep-alive", client: wrk(256, "1k")},
-			{name: "nginx 32 close", goal: result.NotSlower, note: "a connection for each request", client: wrk(32, "1k", "-H", "Connection: close")},
+			{name: "nginx 32 close", goal: result.NotSlower, note: "a connection for each request",
+				client: wrk(32, "1k", "-H", "Connection: close")},
 			{name: "nginx 32 keep-alive 100 KiB", goal: result.NotSlower, client: wrk(32, "100k")},
 		},
 	}
@@ -73,7 +74,8 @@ func startNginx(ctx context.Context, s *side, listen string) error {
 	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, s.dir, listen), 0o644); err != nil {
 		return err
 	}
-	return s.serve(ctx, spec{where: s.pods.Server, end: syscall.SIGTERM, args: []string{"nginx", "-p", s.dir, "-c", config}})
+	return s.serve(ctx, spec{where: s.pods.Server, end: syscall.SIGTERM,
+		args: []string{"nginx", "-p", s.dir, "-c", config}})
 }
 
 // content is random, and the same for the same size.
@@ -102,7 +104,8 @@ func checkFiles(ctx context.Context, s *side) error {
 		got, err := io.ReadAll(io.LimitReader(r.Body, 2*int64(size)))
 		r.Body.Close()
 		if err != nil || r.StatusCode != http.StatusOK || !bytes.Equal(got, content(size)) {
-			return fmt.Errorf("%s: %s, %d bytes that are not those of the file: %w", request.URL, r.Status, len(got), err)
+			return fmt.Errorf("%s: %s, %d bytes that are not those of the file: %w", request.URL, r.Status, len(got),
+				err)
 		}
 	}
 	return nil

@@ -25,7 +25,8 @@ func grpc() program {
 		start: func(ctx context.Context, s *side) error { return s.servePeer(ctx, "grpc-serve", grpcPort) },
 		check: answers("grpc-unary", grpcPort),
 		cells: []cell{
-			{name: "grpc unary 32", note: "32 callers on one connection, 64 B", client: peer("grpc-unary", grpcPort, 32)},
+			{name: "grpc unary 32", note: "32 callers on one connection, 64 B",
+				client: peer("grpc-unary", grpcPort, 32)},
 			{name: "grpc stream", note: "one message of 64 B at a time", client: peer("grpc-stream", grpcPort, 1)},
 		},
 	}
@@ -36,10 +37,12 @@ func memcached() program {
 		name: "memcached",
 		start: func(ctx context.Context, s *side) error {
 			return s.serve(ctx, spec{where: s.pods.Server, end: syscall.SIGTERM, args: []string{
-				"memcached", "-u", "nobody", "-l", "0.0.0.0", "-p", strconv.Itoa(memcachedPort), "-U", "0", "-t", "1", "-m", "64"}})
+				"memcached", "-u", "nobody", "-l", "0.0.0.0", "-p", strconv.Itoa(memcachedPort), "-U", "0", "-t", "1",
+				"-m", "64"}})
 		},
 		check: answers("memcached", memcachedPort),
-		cells: []cell{{name: "memcached get 32", two: true, note: "values of 100 B", client: peer("memcached", memcachedPort, 32)}},
+		cells: []cell{{name: "memcached get 32", two: true, note: "values of 100 B",
+			client: peer("memcached", memcachedPort, 32)}},
 	}
 }
 
@@ -49,7 +52,8 @@ func batches() program {
 		start: func(ctx context.Context, s *side) error { return s.servePeer(ctx, "batches-serve", batchesPort) },
 		check: answers("batches", batchesPort),
 		cells: []cell{{
-			name: "large batches", note: "1 MiB and an acknowledgement of 16 B in turn, 4 connections", client: peer("batches", batchesPort, 4),
+			name: "large batches", note: "1 MiB and an acknowledgement of 16 B in turn, 4 connections",
+			client: peer("batches", batchesPort, 4),
 		}},
 	}
 }
@@ -61,7 +65,8 @@ func (s *side) servePeer(ctx context.Context, mode string, port int) error {
 
 func peer(mode string, port uint16, connections int) func(context.Context, *side, load) (sample, error) {
 	return func(ctx context.Context, s *side, l load) (sample, error) {
-		out, err := s.client(ctx, l.cpu, s.bench.peer, mode, "-address", s.at(port), "-connections", strconv.Itoa(connections),
+		out, err := s.client(ctx, l.cpu, s.bench.peer, mode, "-address", s.at(port), "-connections",
+			strconv.Itoa(connections),
 			"-duration", l.duration.String())
 		if err != nil {
 			return sample{}, err

@@ -57,7 +57,8 @@ func parseWrk(out string) (s sample, err error) {
 	if m := wrkTrouble.FindStringSubmatch(out); m != nil {
 		return trouble("requests failed")
 	}
-	rate, p99, requests := wrkRate.FindStringSubmatch(out), wrkP99.FindStringSubmatch(out), wrkRequests.FindStringSubmatch(out)
+	rate, p99, requests := wrkRate.FindStringSubmatch(out), wrkP99.FindStringSubmatch(out),
+		wrkRequests.FindStringSubmatch(out)
 	if rate == nil || p99 == nil || requests == nil {
 		return trouble("rate, latency and number of requests were expected")
 	}

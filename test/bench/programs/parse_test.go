@@ -53,7 +53,8 @@ func TestWrk(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", "unable to connect to 10.63.1.3:80 Connection refused\n",
-		strings.Replace(wrkOut, "Requests/sec", "  Socket errors: connect 0, read 0, write 0, timeout 1\nRequests/sec", 1),
+		strings.Replace(wrkOut, "Requests/sec",
+			"  Socket errors: connect 0, read 0, write 0, timeout 1\nRequests/sec", 1),
 		strings.Replace(wrkOut, "Requests/sec", "  Non-2xx or 3xx responses: 3\nRequests/sec", 1),
 	} {
 		if got, err := parseWrk(bad); err == nil {
@@ -82,7 +83,8 @@ func TestPgbench(t *testing.T) {
 		t.Error(err)
 	}
 	for _, bad := range []string{
-		"", strings.Replace(pgbenchOut, "1600/1600", "1599/1600", 1), strings.Replace(pgbenchOut, "transactions: 0", "transactions: 1", 1),
+		"", strings.Replace(pgbenchOut, "1600/1600", "1599/1600", 1),
+		strings.Replace(pgbenchOut, "transactions: 0", "transactions: 1", 1),
 	} {
 		if checkPgbench(bad, 1600) == nil {
 			t.Errorf("%q is taken for a success", bad)
@@ -97,7 +99,8 @@ func TestOnlySteadyTransactionsCount(t *testing.T) {
 	// Both clients begin slowly, then take a millisecond each; client 1 continues alone.
 	var log strings.Builder
 	for i := range 100 {
-		fmt.Fprintf(&log, "0 %d 1000 0 1700000000 %06d\n1 %d 1000 0 1700000000 %06d\n", i, 100_000+i*1000, i, 100_000+i*1000)
+		fmt.Fprintf(&log, "0 %d 1000 0 1700000000 %06d\n1 %d 1000 0 1700000000 %06d\n", i, 100_000+i*1000, i,
+			100_000+i*1000)
 	}
 	log.WriteString("0 0 90000 0 1700000000 090000\n1 100 700000 0 1700000001 500000\n")
 	all, err := parseTransactions(log.String())
@@ -119,7 +122,8 @@ func TestOnlySteadyTransactionsCount(t *testing.T) {
 }
 
 func TestCaughtSignals(t *testing.T) {
-	if status := "SigIgn:\t0000000000000000\nSigCgt:\t0000000000000002\n"; !catches(status, syscall.SIGINT) || catches(status, syscall.SIGTERM) {
+	if status := "SigIgn:\t0000000000000000\nSigCgt:\t0000000000000002\n"; !catches(status, syscall.SIGINT) ||
+		catches(status, syscall.SIGTERM) {
 		t.Error("SigCgt 2 is SIGINT and nothing else")
 	}
 	if catches("", syscall.SIGINT) {

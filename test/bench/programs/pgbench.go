@@ -18,7 +18,8 @@ func pgbench(connections int, more ...string) func(context.Context, *side, load)
 	return func(ctx context.Context, s *side, l load) (sample, error) {
 		each := max(20, l.count/connections)
 		logs := filepath.Join(s.dir, "pgbench")
-		args := append([]string{"-n", "-c", strconv.Itoa(connections), "-t", strconv.Itoa(each), "-l", "--log-prefix", logs}, more...)
+		args := append([]string{"-n", "-c", strconv.Itoa(connections), "-t", strconv.Itoa(each), "-l",
+			"--log-prefix", logs}, more...)
 		out, err := s.client(ctx, l.cpu, s.postgres("pgbench", args...)...)
 		if err == nil {
 			err = checkPgbench(out, each*connections)
@@ -71,7 +72,8 @@ func parseTransactions(log string) (all []transaction, err error) {
 				return nil, fmt.Errorf("the log of pgbench has the line %q: %w", line, err)
 			}
 		}
-		all = append(all, transaction{fields[0], time.Duration(numbers[0]) * time.Microsecond, numbers[1]*1e6 + numbers[2]})
+		all = append(all, transaction{fields[0], time.Duration(numbers[0]) * time.Microsecond,
+			numbers[1]*1e6 + numbers[2]})
 	}
 	return all, nil
 }
@@ -101,8 +103,10 @@ func steady(all []transaction) (sample, error) {
 		}
 	}
 	if len(took) == 0 {
-		return sample{}, fmt.Errorf("none of %d transactions of pgbench ended while all clients were at work", len(all))
+		return sample{}, fmt.Errorf("none of %d transactions of pgbench ended while all clients were at work",
+			len(all))
 	}
 	slices.Sort(took)
-	return sample{rate: float64(len(took)) / (float64(until-from) / 1e6), p99: took[len(took)*99/100], count: len(took)}, nil
+	return sample{rate: float64(len(took)) / (float64(until-from) / 1e6), p99: took[len(took)*99/100],
+		count: len(took)}, nil
 }

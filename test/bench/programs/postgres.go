@@ -56,7 +56,8 @@ func postgresUser() (*syscall.Credential, error) {
 
 // postgresSettings keep background work and the disk out of the measurement.
 var postgresSettings = []string{
-	"fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "checkpoint_timeout=1h", "max_wal_size=8GB",
+	"fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "checkpoint_timeout=1h",
+	"max_wal_size=8GB",
 }
 
 func startPostgres(ctx context.Context, s *side) error {
@@ -72,14 +73,16 @@ func startPostgres(ctx context.Context, s *side) error {
 		return err
 	}
 	data := filepath.Join(s.dir, "data")
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync",
+	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres",
+		"--no-sync",
 		"--locale", "C", "-E", "UTF8")
 	initdb.SysProcAttr = &syscall.SysProcAttr{Credential: owner, Pdeathsig: syscall.SIGKILL}
 	initdb.Dir = s.dir
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	if err := os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("host all all 0.0.0.0/0 trust\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("host all all 0.0.0.0/0 trust\n"),
+		0o644); err != nil {
 		return err
 	}
 	args := []string{filepath.Join(bin, "postgres"), "-D", data, "-h", "0.0.0.0", "-k", ""}
@@ -87,7 +90,8 @@ func startPostgres(ctx context.Context, s *side) error {
 		args = append(args, "-c", setting)
 	}
 	// SIGQUIT stops it immediately, because the data is not needed.
-	if err := s.serve(ctx, spec{where: s.pods.Server, user: owner, end: syscall.SIGQUIT, args: args}); err != nil {
+	if err := s.serve(ctx, spec{where: s.pods.Server, user: owner, end: syscall.SIGQUIT,
+		args: args}); err != nil {
 		return err
 	}
 	err = s.ready(ctx, func(ctx context.Context, s *side) error {
@@ -104,7 +108,8 @@ func startPostgres(ctx context.Context, s *side) error {
 // postgres is the command line of a client.
 func (s *side) postgres(name string, args ...string) []string {
 	bin, _ := postgresBin() // or the server would not run
-	return append([]string{filepath.Join(bin, name), "-h", s.pods.Server.IP4().String(), "-U", "postgres", "-d", "postgres"}, args...)
+	return append([]string{filepath.Join(bin, name), "-h", s.pods.Server.IP4().String(), "-U", "postgres", "-d",
+		"postgres"}, args...)
 }
 
 // checkPostgres checks conditions on the tables that hold if each transaction was done exactly once and

@@ -57,7 +57,8 @@ func selectCells(all []program, o options) (selected []selection) {
 		for _, c := range p.cells {
 			for _, cpus := range []string{same, two} {
 				m := &measurement{cell: c, cpus: cpus}
-				wanted := cpus == same || c.two && (!o.quick || o.run.String() != "" && !o.run.MatchString(c.name+" (same)"))
+				wanted := cpus == same || c.two && (!o.quick || o.run.String() != "" &&
+					!o.run.MatchString(c.name+" (same)"))
 				if wanted && o.run.MatchString(m.String()) {
 					s.measurements = append(s.measurements, m)
 				}

@@ -44,7 +44,8 @@ func proxies() program {
 		},
 		check: checkFiles,
 		cells: []cell{{
-			name: "two proxies before nginx, 32", goal: 2.2, note: "HAProxy beside the client and beside nginx, reached by REDIRECT rules", client: wrk(32, "1k"),
+			name: "two proxies before nginx, 32", goal: 2.2,
+			note: "HAProxy beside the client and beside nginx, reached by REDIRECT rules", client: wrk(32, "1k"),
 		}},
 	}
 }

@@ -18,7 +18,8 @@ func redis() program {
 		name: "redis",
 		start: func(ctx context.Context, s *side) error {
 			return s.serve(ctx, spec{where: s.pods.Server, end: syscall.SIGKILL, args: []string{
-				"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", s.dir}})
+				"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--appendonly", "no",
+				"--dir", s.dir}})
 		},
 		check: checkRedis,
 		cells: []cell{
@@ -30,9 +31,11 @@ func redis() program {
 	}
 }
 
-func redisBenchmark(test string, connections, pipeline int) func(context.Context, *side, load) (sample, error) {
+func redisBenchmark(test string, connections, pipeline int) func(
+	context.Context, *side, load) (sample, error) {
 	return func(ctx context.Context, s *side, l load) (sample, error) {
-		out, err := s.client(ctx, l.cpu, "redis-benchmark", "-h", s.pods.Server.IP4().String(), "-t", test, "-n", strconv.Itoa(l.count),
+		out, err := s.client(ctx, l.cpu, "redis-benchmark", "-h", s.pods.Server.IP4().String(), "-t", test, "-n",
+			strconv.Itoa(l.count),
 			"-c", strconv.Itoa(connections), "-P", strconv.Itoa(pipeline), "--csv", "-e")
 		if err != nil {
 			return sample{}, err
@@ -47,7 +50,8 @@ func redisBenchmark(test string, connections, pipeline int) func(context.Context
 // command was refused, and every GET found its key.
 func checkRedis(ctx context.Context, s *side) error {
 	cli := func(args ...string) (string, error) {
-		return s.client(ctx, serverCPU, append([]string{"redis-cli", "-h", s.pods.Server.IP4().String(), "--raw"}, args...)...)
+		return s.client(ctx, serverCPU, append([]string{"redis-cli", "-h", s.pods.Server.IP4().String(), "--raw"},
+			args...)...)
 	}
 	if out, err := cli("set", redisKey, "abc"); err != nil || out != "OK\n" {
 		return fmt.Errorf("set: answered %q: %w", out, err)

@@ -48,7 +48,8 @@ type spec struct {
 
 func (s *side) serve(ctx context.Context, spec spec) error {
 	name := filepath.Base(spec.args[0])
-	started := &server{name: name, end: spec.end, ended: make(chan struct{}), log: filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", name, len(s.servers)))}
+	started := &server{name: name, end: spec.end, ended: make(chan struct{}),
+		log: filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", name, len(s.servers)))}
 	log, err := os.Create(started.log)
 	if err != nil {
 		return fmt.Errorf("make log of %s: %w", name, err)

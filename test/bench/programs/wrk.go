@@ -19,7 +19,8 @@ func wrk(connections int, file string, more ...string) func(context.Context, *si
 		// wrk's duration is in whole seconds, and it also prints its results when it is interrupted. An
 		// answer that comes late on a busy machine is only late, but one that does not come at all is an
 		// error.
-		args := append([]string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", "100s", "--timeout", "10s", "--latency"}, more...)
+		args := append([]string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", "100s", "--timeout", "10s",
+			"--latency"}, more...)
 		cmd := s.pods.Client.Command(ctx, "taskset", pinned(l.cpu, append(args, s.url(file)))...)
 		var out, complaint bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &complaint
@@ -55,7 +56,8 @@ func interrupt(wrk *os.Process, duration time.Duration, ended <-chan struct{}) e
 			_ = wrk.Kill()
 			return fmt.Errorf("it does not begin within %s", patience)
 		case !caught:
-			if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", wrk.Pid)); err == nil && catches(string(status), syscall.SIGINT) {
+			if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", wrk.Pid)); err == nil &&
+				catches(string(status), syscall.SIGINT) {
 				caught, from = true, time.Now()
 			}
 		}

@@ -115,7 +115,8 @@ func links(document, dir string, pictures []picture.Picture) (all []text.Picture
 		return nil, fmt.Errorf("link pictures: %w", err)
 	}
 	for _, p := range pictures {
-		all = append(all, text.Picture{Path: filepath.ToSlash(filepath.Join(dir, p.Name+".svg")), Alt: p.Alt, With: p.With})
+		all = append(all, text.Picture{Path: filepath.ToSlash(filepath.Join(dir, p.Name+".svg")), Alt: p.Alt,
+			With: p.With})
 	}
 	return all, nil
 }

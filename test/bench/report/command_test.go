@@ -81,7 +81,8 @@ func place(t *testing.T) (document, images string) {
 	if err := os.Mkdir(images, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{document: "above\n" + section.Begin() + section.End() + "below\n", filepath.Join(images, "node.svg"): "<svg/>"} {
+	for name, text := range map[string]string{document: "above\n" + section.Begin() + section.End() + "below\n",
+		filepath.Join(images, "node.svg"): "<svg/>"} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -91,14 +92,17 @@ func place(t *testing.T) (document, images string) {
 
 func TestTextAloneIsPrinted(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(&out, []string{"testdata"}); err != nil || !strings.Contains(out.String(), "### Goals") || strings.Contains(out.String(), "![") {
+	if err := run(&out, []string{"testdata"}); err != nil || !strings.Contains(out.String(), "### Goals") ||
+		strings.Contains(out.String(), "![") {
 		t.Errorf("%v:\n%s", err, out.String())
 	}
 }
 
 func TestWhatCannotBecomeAReport(t *testing.T) {
 	for want, args := range map[string][]string{
-		"make bench writes": {}, "none (make bench writes": {"-keep", t.TempDir(), t.TempDir()}, "none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"), "testdata"},
+		"make bench writes": {}, "none (make bench writes": {"-keep", t.TempDir(), t.TempDir()},
+		"none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"),
+			"testdata"},
 	} {
 		if err := run(&bytes.Buffer{}, args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)

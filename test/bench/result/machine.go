@@ -72,7 +72,8 @@ var (
 // Kind is the name under which results are kept: machines of one kind have about the same results. A new run
 // replaces the old one of its kind.
 func (m Machine) Kind() string {
-	words := []string{m.shortCPU(), m.pageTables(), m.release(), cmp.Or(strings.Join(m.Guards, "+"), "no-guards")}
+	words := []string{m.shortCPU(), m.pageTables(), m.release(),
+		cmp.Or(strings.Join(m.Guards, "+"), "no-guards")}
 	return strings.Trim(between.ReplaceAllString(strings.ToLower(strings.Join(words, " ")), "-"), "-")
 }
 

@@ -52,7 +52,8 @@ func faultTime() (least time.Duration, err error) {
 		return 0, fmt.Errorf("map memory: %w", err)
 	}
 	defer unix.Munmap(b)
-	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL { // a kernel without huge pages
+	// a kernel without huge pages
+	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
 		return 0, fmt.Errorf("turn huge pages off: %w", err)
 	}
 	for pass := range passes {

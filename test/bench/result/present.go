@@ -17,7 +17,9 @@ func Present(all []Cell) (present []Variant) {
 			}
 		}
 	}
-	slices.SortFunc(present, func(a, b Variant) int { return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(present, func(a, b Variant) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
+	})
 	return present
 }
 

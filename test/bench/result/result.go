@@ -42,19 +42,23 @@ const (
 // Cell is one measure of one kind of traffic. A sample is the result of one round. Sample i of all variants
 // was taken in the same round, one right after the other.
 type Cell struct {
-	Group   string                `json:"group"`             // rr, stream, connections, churn, offnode, cpu, memory, program, scale, add
-	Name    string                `json:"name"`              // unique within the group: "64 B", "redis GET -c 50"
-	Measure string                `json:"measure"`           // p50, p99, p99.9, throughput, rate, cpu
-	Unit    string                `json:"unit"`              // ns, B/s, 1/s, ns/request, B
-	Better  Better                `json:"better"`            //
-	CPUs    string                `json:"cpus,omitempty"`    // "same" or "two" CPUs: where both ends ran
-	Base    Variant               `json:"base,omitempty"`    // the others are compared with it; empty: plain
-	Samples map[Variant][]float64 `json:"samples"`           //
-	Share   map[Variant]float64   `json:"share,omitempty"`   // redirected bytes by application bytes, where redirecting is expected
-	Note    string                `json:"note,omitempty"`    // for the reader: "-", errors, bounds
-	Goal    float64               `json:"goal,omitempty"`    // for the ratio of Sockmap against Base, 0: none
-	Limit   float64               `json:"limit,omitempty"`   // of Sockmap's own median in Unit, where the goal is no ratio: at most, or at least, as Better says; 0: none
-	Repeats int                   `json:"repeats,omitempty"` // operations behind each sample, about
+	// rr, stream, connections, churn, offnode, cpu, memory, program, scale, add
+	Group string `json:"group"`
+	// unique within the group: "64 B", "redis GET -c 50"
+	Name    string                `json:"name"`
+	Measure string                `json:"measure"`        // p50, p99, p99.9, throughput, rate, cpu
+	Unit    string                `json:"unit"`           // ns, B/s, 1/s, ns/request, B
+	Better  Better                `json:"better"`         //
+	CPUs    string                `json:"cpus,omitempty"` // "same" or "two" CPUs: where both ends ran
+	Base    Variant               `json:"base,omitempty"` // the others are compared with it; empty: plain
+	Samples map[Variant][]float64 `json:"samples"`        //
+	// redirected bytes by application bytes, where redirecting is expected
+	Share map[Variant]float64 `json:"share,omitempty"`
+	Note  string              `json:"note,omitempty"` // for the reader: "-", errors, bounds
+	Goal  float64             `json:"goal,omitempty"` // for the ratio of Sockmap against Base, 0: none
+	// of Sockmap's own median in Unit, where the goal is no ratio: at most, or at least, as Better says; 0: none
+	Limit   float64 `json:"limit,omitempty"`
+	Repeats int     `json:"repeats,omitempty"` // operations behind each sample, about
 }
 
 // File is one run.

@@ -21,7 +21,8 @@ func TestRatioIsAboveOneWhereBetter(t *testing.T) {
 
 func TestIntervalGrowsWithTheSpread(t *testing.T) {
 	width := func(plain ...float64) float64 {
-		r, _ := Cell{Better: Lower, Samples: map[Variant][]float64{Plain: plain, Sockmap: {10, 10, 10, 10, 10}}}.Against(Sockmap)
+		r, _ := Cell{Better: Lower, Samples: map[Variant][]float64{Plain: plain,
+			Sockmap: {10, 10, 10, 10, 10}}}.Against(Sockmap)
 		return r.High - r.Low
 	}
 	if calm, wild := width(20, 20, 21, 20, 20), width(20, 35, 12, 20, 28); calm >= wild {
@@ -31,7 +32,8 @@ func TestIntervalGrowsWithTheSpread(t *testing.T) {
 
 func TestARoundIsComparedWithItself(t *testing.T) {
 	// The machine is twice as fast in half of the rounds, for both.
-	cell := Cell{Better: Higher, Samples: map[Variant][]float64{Plain: {10, 20, 10, 20, 10, 20}, Sockmap: {11, 22, 11, 22, 11, 22}}}
+	cell := Cell{Better: Higher, Samples: map[Variant][]float64{Plain: {10, 20, 10, 20, 10, 20},
+		Sockmap: {11, 22, 11, 22, 11, 22}}}
 	r, ok := cell.Against(Sockmap)
 	if want := 1.1; !ok || r.Value != want || r.Low != want || r.High != want {
 		t.Errorf("%+v, want %v and no spread", r, want)
@@ -46,7 +48,8 @@ func TestNothingToCompareIsTold(t *testing.T) {
 	if _, ok := (Cell{Samples: map[Variant][]float64{Plain: {1}}}).Against(Sockmap); ok {
 		t.Error("a ratio of nothing")
 	}
-	if _, ok := (Cell{Base: Unix, Samples: map[Variant][]float64{Plain: {1}, Sockmap: {1}}}).Against(Sockmap); ok {
+	if _, ok := (Cell{Base: Unix, Samples: map[Variant][]float64{Plain: {1},
+		Sockmap: {1}}}).Against(Sockmap); ok {
 		t.Error("compared with something else than the base")
 	}
 }
@@ -59,7 +62,8 @@ func TestMedianOfEvenNumber(t *testing.T) {
 
 func TestFileSurvivesWriteAndRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub", "r.json")
-	f := File{Suite: "micro", Cells: []Cell{{Group: "rr", Name: "64 B", Samples: map[Variant][]float64{Plain: {1, 2}}}}}
+	f := File{Suite: "micro", Cells: []Cell{{Group: "rr", Name: "64 B",
+		Samples: map[Variant][]float64{Plain: {1, 2}}}}}
 	if err := f.Write(path); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +81,8 @@ func TestMachineIsKnown(t *testing.T) {
 	if m.Fault <= 0 || m.PageTables == "" {
 		t.Errorf("page tables %q, a fault takes %v", m.PageTables, m.Fault)
 	}
-	if got := field("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n", "model name"); got != "Some CPU @ 2 GHz" {
+	if got := field("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n",
+		"model name"); got != "Some CPU @ 2 GHz" {
 		t.Error(got)
 	}
 }
@@ -101,7 +106,8 @@ func TestPageTablesAreToldByTheCostOfAFault(t *testing.T) {
 }
 
 func TestMachinesOfOneKindHaveOneName(t *testing.T) {
-	m := Machine{Kernel: "6.12.107+deb13-amd64", CPU: "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", PageTables: HardwarePageTables}
+	m := Machine{Kernel: "6.12.107+deb13-amd64", CPU: "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+		PageTables: HardwarePageTables}
 	if got, want := m.Kind(), "intel-xeon-platinum-8481c-hardware-6.12.107+deb13-no-guards"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -111,7 +117,8 @@ func TestMachinesOfOneKindHaveOneName(t *testing.T) {
 		t.Errorf("%q and %q", other.Kind(), m.Kind())
 	}
 	other.Guards, other.PageTables = []string{"splice", "options"}, ""
-	if got, want := other.Title(), "Intel Xeon Platinum 8481C, unknown page tables, Linux 6.12.107+deb13, guards: splice, options"; got != want {
+	if got, want := other.Title(),
+		"Intel Xeon Platinum 8481C, unknown page tables, Linux 6.12.107+deb13, guards: splice, options"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

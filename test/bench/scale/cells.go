@@ -32,7 +32,9 @@ func each(rounds map[result.Variant][]measured, of func(measured) float64) byVar
 
 func (l level) cells(rounds map[result.Variant][]measured, note string) (cells []result.Cell) {
 	ours := map[result.Variant][]measured{result.Sockmap: rounds[result.Sockmap]}
-	share := map[result.Variant]float64{result.Sockmap: result.Median(each(ours, func(m measured) float64 { return m.share })[result.Sockmap])}
+	share := map[result.Variant]float64{result.Sockmap: result.Median(each(ours, func(m measured) float64 {
+		return m.share
+	})[result.Sockmap])}
 	for _, p := range []struct {
 		measure string
 		of      func(latencies) float64
@@ -40,10 +42,12 @@ func (l level) cells(rounds map[result.Variant][]measured, note string) (cells [
 		among := each(rounds, func(m measured) float64 { return p.of(m.among) })
 		none := each(rounds, func(m measured) float64 { return p.of(m.none) })
 		against := l.cell("64 B request", p.measure, "ns", result.Lower, among)
-		drift := l.cell("64 B request", p.measure, "ns", result.Lower, byVariant{None: none[result.Sockmap], result.Sockmap: among[result.Sockmap]})
+		drift := l.cell("64 B request", p.measure, "ns", result.Lower,
+			byVariant{None: none[result.Sockmap], result.Sockmap: among[result.Sockmap]})
 		drift.Base = None
 		drift.Note = fmt.Sprintf("%s is the mean of before and after; plain TCP went from %s to %s", None,
-			result.Show(result.Median(none[result.Plain]), "ns"), result.Show(result.Median(among[result.Plain]), "ns"))
+			result.Show(result.Median(none[result.Plain]), "ns"),
+			result.Show(result.Median(among[result.Plain]), "ns"))
 		if l.last && p.measure == "p50" {
 			drift.Goal = driftGoal
 		}
@@ -52,7 +56,8 @@ func (l level) cells(rounds map[result.Variant][]measured, note string) (cells [
 		against.Repeats, drift.Repeats = l.requests, l.requests
 		cells = append(cells, against, drift)
 	}
-	setUp := l.cell("set-up", "rate", "1/s", result.Higher, each(rounds, func(m measured) float64 { return m.rate }))
+	setUp := l.cell("set-up", "rate", "1/s", result.Higher,
+		each(rounds, func(m measured) float64 { return m.rate }))
 	setUp.CPUs, setUp.Repeats = "same", l.flows
 	if l.flows == setUpFlows {
 		setUp.Goal = setUpGoal
@@ -68,7 +73,8 @@ func (l level) cells(rounds map[result.Variant][]measured, note string) (cells [
 		{"sockmapctl flows", func(m measured) time.Duration { return m.table }},
 		{"sockmapctl metrics", func(m measured) time.Duration { return m.scrape }},
 	} {
-		one := l.cell(c.what, "time", "ns", result.Lower, each(ours, func(m measured) float64 { return float64(c.of(m)) }))
+		one := l.cell(c.what, "time", "ns", result.Lower,
+			each(ours, func(m measured) float64 { return float64(c.of(m)) }))
 		one.Note = "the whole process"
 		cells = append(cells, one)
 	}
@@ -81,7 +87,8 @@ func (l level) cells(rounds map[result.Variant][]measured, note string) (cells [
 
 func (l level) cell(what, measure, unit string, better result.Better, samples byVariant) result.Cell {
 	return result.Cell{
-		Group: "scale", Name: l.name() + ", " + what, Measure: measure, Unit: unit, Better: better, Samples: samples,
+		Group: "scale", Name: l.name() + ", " + what, Measure: measure, Unit: unit, Better: better,
+		Samples: samples,
 	}
 }
 
@@ -105,15 +112,18 @@ func (l level) memoryCells(rounds map[result.Variant][]measured) []result.Cell {
 	for i := range min(len(all[result.Sockmap]), len(all[result.Plain])) {
 		more = append(more, all[result.Sockmap][i]-all[result.Plain][i])
 	}
-	beyond := l.cell("kernel memory beyond plain", "memory", "B/flow", result.Lower, byVariant{result.Sockmap: more})
+	beyond := l.cell("kernel memory beyond plain", "memory", "B/flow", result.Lower,
+		byVariant{result.Sockmap: more})
 	beyond.Note = "both ends; without what the maps take from the load on"
 	if l.last {
 		beyond.Limit = memoryLimit
 	}
 	ours := map[result.Variant][]measured{result.Sockmap: rounds[result.Sockmap]}
-	empty := l.cell("maps while there is no flow", "memory", "B", result.Lower, each(ours, func(m measured) float64 { return m.mapsOfNone }))
+	empty := l.cell("maps while there is no flow", "memory", "B", result.Lower,
+		each(ours, func(m measured) float64 { return m.mapsOfNone }))
 	empty.Note = fmt.Sprintf("with maxSockets %d", l.maxSockets())
-	filled := l.cell("maps with all flows", "memory", "B", result.Lower, each(ours, func(m measured) float64 { return m.mapsOfAll }))
+	filled := l.cell("maps with all flows", "memory", "B", result.Lower,
+		each(ours, func(m measured) float64 { return m.mapsOfAll }))
 	filled.Note = empty.Note
 	return []result.Cell{taken, beyond, empty, filled}
 }

@@ -33,9 +33,11 @@ const limit = 40 * time.Minute
 // Run measures as the flags in args ask for, and writes tables to standard output.
 func Run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bench scale", flag.ContinueOnError)
-	quick := f.Bool("quick", false, "fewer, shorter rounds, and no 100k flows: a test that everything works, without meaningful numbers")
+	quick := f.Bool("quick", false,
+		"fewer, shorter rounds, and no 100k flows: a test that everything works, without meaningful numbers")
 	pick := f.String("run", "", "measure only what matches this `regexp`: "+names(full))
-	out := f.String("o", "", "write the results to this `file`; default .cache/bench/scale.json, or none with -run")
+	out := f.String("o", "",
+		"write the results to this `file`; default .cache/bench/scale.json, or none with -run")
 	cpu := f.Int("cpu", runtime.NumCPU()-1, "`number` of the CPU for everything that is measured alone")
 	rounds := f.Int("rounds", 0, "`rounds` at each number of flows; 0: the default")
 	if err := f.Parse(args); err != nil {

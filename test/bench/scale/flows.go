@@ -149,7 +149,8 @@ func (sd *side) look(ctx context.Context, l level, before pods.Sent, m *measured
 	for _, c := range []struct {
 		into *time.Duration
 		args []string
-	}{{&m.list, []string{"flows", "-o", "json"}}, {&m.table, []string{"flows"}}, {&m.scrape, []string{"metrics"}}} {
+	}{{&m.list, []string{"flows", "-o", "json"}}, {&m.table, []string{"flows"}},
+		{&m.scrape, []string{"metrics"}}} {
 		if *c.into, err = sockmapctl(ctx, sd.node, c.args...); err != nil {
 			return err
 		}

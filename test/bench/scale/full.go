@@ -26,7 +26,8 @@ func mapFull(ctx context.Context, s *suite, rounds int) (cells []result.Cell, er
 	defer func() { err = errors.Join(err, node.Close()) }()
 	var sides []*side
 	for i, v := range []result.Variant{result.Plain, result.Sockmap} {
-		sd, err := openSide(ctx, node, v, byte(i), fullConnections, s.cpu, map[string]any{"maxSockets": fullSockets})
+		sd, err := openSide(ctx, node, v, byte(i), fullConnections, s.cpu,
+			map[string]any{"maxSockets": fullSockets})
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +54,8 @@ func mapFull(ctx context.Context, s *suite, rounds int) (cells []result.Cell, er
 		err = fmt.Errorf("%.0f %% were redirected: the map was not full, or nothing is accelerated", 100*redirected)
 	}
 	cells = append(cells, result.Cell{
-		Group: "scale", Name: fmt.Sprintf("%d connections, room for %d sockets, set-up", fullConnections, fullSockets),
+		Group: "scale", Name: fmt.Sprintf("%d connections, room for %d sockets, set-up", fullConnections,
+			fullSockets),
 		Measure: "rate", Unit: "1/s", Better: result.Higher, CPUs: "same", Samples: rates, Repeats: fullConnections,
 		Note: fmt.Sprintf("each connection was asked and answered, in every round: %.0f %% of the bytes were redirected, the others "+
 			"went by TCP", 100*redirected),

@@ -25,7 +25,8 @@ func readMemory() (m memory, err error) {
 }
 
 func parseMemory(text string) (m memory, err error) {
-	want := map[string]*float64{"Slab": &m.slab, "Percpu": &m.percpu, "VmallocUsed": &m.vmalloc, "MemAvailable": &m.available}
+	want := map[string]*float64{"Slab": &m.slab, "Percpu": &m.percpu, "VmallocUsed": &m.vmalloc,
+		"MemAvailable": &m.available}
 	for line := range strings.Lines(text) {
 		name, rest, _ := strings.Cut(line, ":")
 		into := want[name]

@@ -37,7 +37,8 @@ func TestALevelIsAsLargeAsTheMachineAllows(t *testing.T) {
 
 // rounds of two variants, so that every cell has samples.
 func rounds() map[result.Variant][]measured {
-	m := measured{none: latencies{10, 20}, among: latencies{11, 30}, rate: 5, memory: 4000, share: 1, joined: 1, list: 1, table: 2, scrape: 3}
+	m := measured{none: latencies{10, 20}, among: latencies{11, 30}, rate: 5, memory: 4000, share: 1, joined: 1,
+		list: 1, table: 2, scrape: 3}
 	return map[result.Variant][]measured{result.Plain: {m, m}, result.Sockmap: {m, m}}
 }
 
@@ -46,7 +47,8 @@ func TestCellsHaveNamesOfTheirOwn(t *testing.T) {
 	cells := level{flows: 10_000, last: true}.cells(rounds(), "this machine is small")
 	for _, c := range cells {
 		key := strings.Join([]string{c.Name, c.Measure, string(c.Base)}, "|")
-		if seen[key] || c.Better == "" || !strings.HasPrefix(c.Name, "10k flows, ") || !strings.Contains(c.Note, "small") {
+		if seen[key] || c.Better == "" || !strings.HasPrefix(c.Name, "10k flows, ") ||
+			!strings.Contains(c.Note, "small") {
 			t.Errorf("%s: %+v", key, c)
 		}
 		seen[key] = true

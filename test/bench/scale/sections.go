@@ -64,9 +64,10 @@ func (z sizes) sections() (all []section) {
 		section{"add/alone", func(ctx context.Context, s *suite) ([]result.Cell, error) {
 			return add.Alone(ctx, options(s), z.adds)
 		}},
-		section{fmt.Sprintf("add/%d at once", z.atOnce), func(ctx context.Context, s *suite) ([]result.Cell, error) {
-			return add.AtOnce(ctx, options(s), z.atOnce, z.onceRounds)
-		}},
+		section{fmt.Sprintf("add/%d at once", z.atOnce),
+			func(ctx context.Context, s *suite) ([]result.Cell, error) {
+				return add.AtOnce(ctx, options(s), z.atOnce, z.onceRounds)
+			}},
 		section{"add/first of a boot", func(ctx context.Context, s *suite) ([]result.Cell, error) {
 			return add.FirstOfABoot(ctx, options(s), z.boots)
 		}},

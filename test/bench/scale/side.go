@@ -33,7 +33,8 @@ type side struct {
 	cpu     int
 }
 
-func openSide(ctx context.Context, node *lab.Node, v result.Variant, index byte, flows, cpu int, keys map[string]any) (sd *side, err error) {
+func openSide(ctx context.Context, node *lab.Node, v result.Variant, index byte, flows, cpu int,
+	keys map[string]any) (sd *side, err error) {
 	sd = &side{variant: v, node: node, cpu: cpu}
 	defer func() {
 		if err != nil {
@@ -63,7 +64,8 @@ func (sd *side) close() error {
 
 // ask measures requests and answers of 64 bytes, on its own connection.
 func (sd *side) ask(ctx context.Context, n int) (l latencies, err error) {
-	r, err := sd.pair.Client.Measure(ctx, "rr", sd.server.Addr(), sd.cpu, "-size", "64", "-warmup", "2000", "-count", strconv.Itoa(n))
+	r, err := sd.pair.Client.Measure(ctx, "rr", sd.server.Addr(), sd.cpu, "-size", "64", "-warmup", "2000",
+		"-count", strconv.Itoa(n))
 	if err != nil {
 		return l, err
 	}

@@ -125,7 +125,8 @@ func pass(from, to, burst int) error {
 	for sent, got := 0, 0; got < burst; {
 		moved := false
 		for sent < burst {
-			n, err := unix.SendmsgN(from, buf[:min(len(buf), burst-sent)], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			n, err := unix.SendmsgN(from, buf[:min(len(buf), burst-sent)], nil, nil,
+				unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 			if err != nil && err != unix.EAGAIN && err != unix.EINTR {
 				return fmt.Errorf("send to a reader that reads: %w", err)
 			}

@@ -5,7 +5,9 @@
 // with the memory before.
 //
 //	bench stopped                                  1,000 connections, messages of 64 B, 1 KiB and 64 KiB (root)
-//	bench stopped -read                            the readers read first, until their windows are at their largest
+//
+// bench stopped -read the readers read first, until their windows are at their largest
+//
 //	bench stopped -connections 100 -o result.json
 //
 // It ends with an error where accelerated connections cost more than 1.25 times as much as plain ones and
@@ -57,7 +59,8 @@ func (r *result) judge() {
 	if r.ReadFirst {
 		r.MostAllowed += grown
 	}
-	r.OK = r.Accelerated.Kernel <= r.MostAllowed && r.Accelerated.Child.Errors == 0 && r.Accelerated.Child.Held == r.Connections
+	r.OK = r.Accelerated.Kernel <= r.MostAllowed && r.Accelerated.Child.Errors == 0 &&
+		r.Accelerated.Child.Held == r.Connections
 }
 
 type options struct {
@@ -73,7 +76,8 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.connections, "connections", 1000, "`number` of connections")
 	sizes := flags.String("sizes", "64,1024,65536", "sizes of messages, in `bytes`")
 	flags.BoolVar(&o.readFirst, "read", false, "the readers read first, then stop")
-	flags.IntVar(&o.rounds, "rounds", 3, "`number` of rounds, of which the middle one counts, plain and accelerated in turn")
+	flags.IntVar(&o.rounds, "rounds", 3,
+		"`number` of rounds, of which the middle one counts, plain and accelerated in turn")
 	flags.StringVar(&o.out, "o", "", "`file` for the results as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -130,8 +134,10 @@ func run(o options) error {
 	var errs []error
 	for _, r := range results {
 		if !r.OK {
-			errs = append(errs, fmt.Errorf("messages of %d bytes: %d MiB accelerated, allowed are %d MiB; %d sends failed; %d of %d senders were held back",
-				r.Bytes, r.Accelerated.Kernel>>20, r.MostAllowed>>20, r.Accelerated.Child.Errors, r.Accelerated.Child.Held, r.Connections))
+			errs = append(errs,
+				fmt.Errorf("messages of %d bytes: %d MiB accelerated, allowed are %d MiB; %d sends failed; %d of %d senders were held back",
+					r.Bytes, r.Accelerated.Kernel>>20, r.MostAllowed>>20, r.Accelerated.Child.Errors,
+					r.Accelerated.Child.Held, r.Connections))
 		}
 	}
 	return errors.Join(errs...)
@@ -176,7 +182,8 @@ func median(rounds []growth) growth {
 
 func show(results []result) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "MiB\tkernel\tunavailable\tSUnreclaim\tPercpu\tother pages\tTCP (sockstat)\tcgroup\tsent\tredirected\tfailed\t")
+	fmt.Fprintln(w,
+		"MiB\tkernel\tunavailable\tSUnreclaim\tPercpu\tother pages\tTCP (sockstat)\tcgroup\tsent\tredirected\tfailed\t")
 	for _, r := range results {
 		for _, way := range []struct {
 			name string
@@ -184,8 +191,10 @@ func show(results []result) {
 		}{{"plain", r.Plain}, {"accelerated", r.Accelerated}} {
 			mib := func(n int64) string { return strconv.FormatFloat(float64(n)/(1<<20), 'f', 1, 64) }
 			g := way.g
-			fmt.Fprintf(w, "%d B, %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t\n", r.Bytes, way.name, mib(g.Kernel), mib(g.Unavailable),
-				mib(g.SUnreclaim), mib(g.Percpu), mib(g.Pages), mib(g.TCP), mib(g.Cgroup), mib(g.Child.Sent), mib(g.Redirected), g.Child.Errors)
+			fmt.Fprintf(w, "%d B, %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t\n", r.Bytes, way.name, mib(g.Kernel),
+				mib(g.Unavailable),
+				mib(g.SUnreclaim), mib(g.Percpu), mib(g.Pages), mib(g.TCP), mib(g.Cgroup), mib(g.Child.Sent),
+				mib(g.Redirected), g.Child.Errors)
 		}
 	}
 	w.Flush()

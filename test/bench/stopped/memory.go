@@ -29,8 +29,10 @@ type growth struct {
 
 func (g growth) minus(b growth) growth {
 	return growth{
-		Kernel: g.Kernel - b.Kernel, Unavailable: g.Unavailable - b.Unavailable, SUnreclaim: g.SUnreclaim - b.SUnreclaim,
-		Slab: g.Slab - b.Slab, Percpu: g.Percpu - b.Percpu, Pages: g.Pages - b.Pages, TCP: g.TCP - b.TCP, Cgroup: g.Cgroup - b.Cgroup,
+		Kernel: g.Kernel - b.Kernel, Unavailable: g.Unavailable - b.Unavailable,
+		SUnreclaim: g.SUnreclaim - b.SUnreclaim,
+		Slab:       g.Slab - b.Slab, Percpu: g.Percpu - b.Percpu, Pages: g.Pages - b.Pages, TCP: g.TCP - b.TCP,
+		Cgroup: g.Cgroup - b.Cgroup,
 	}
 }
 
@@ -100,7 +102,8 @@ func parseMemory(text, zoneinfo string) (growth, error) {
 		}
 		m[name] = kib << 10
 	}
-	for _, name := range []string{"MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "AnonPages", "SReclaimable", "SUnreclaim", "Slab", "Percpu"} {
+	for _, name := range []string{"MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "AnonPages",
+		"SReclaimable", "SUnreclaim", "Slab", "Percpu"} {
 		if _, ok := m[name]; !ok {
 			return growth{}, fmt.Errorf("meminfo lacks %s", name)
 		}
@@ -110,10 +113,13 @@ func parseMemory(text, zoneinfo string) (growth, error) {
 		return growth{}, err
 	}
 	free += m["MemFree"]
-	kernel := m["MemTotal"] - free - m["Buffers"] - m["Cached"] - m["SwapCached"] - m["AnonPages"] - m["SReclaimable"]
+	kernel := m["MemTotal"] - free - m["Buffers"] - m["Cached"] - m["SwapCached"] -
+		m["AnonPages"] - m["SReclaimable"]
 	return growth{
-		Kernel: kernel, Unavailable: -m["MemAvailable"], SUnreclaim: m["SUnreclaim"], Slab: m["Slab"], Percpu: m["Percpu"],
-		Pages: kernel - m["SUnreclaim"] - m["Percpu"] - m["VmallocUsed"] - m["KernelStack"] - m["PageTables"] - m["SecPageTables"],
+		Kernel: kernel, Unavailable: -m["MemAvailable"], SUnreclaim: m["SUnreclaim"], Slab: m["Slab"],
+		Percpu: m["Percpu"],
+		Pages: kernel - m["SUnreclaim"] - m["Percpu"] - m["VmallocUsed"] - m["KernelStack"] -
+			m["PageTables"] - m["SecPageTables"],
 	}, nil
 }
 

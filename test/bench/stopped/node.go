@@ -64,7 +64,8 @@ func openNode(sockets int) (*node, error) {
 			return n, err
 		}
 		// Any limit starts the accounting.
-		if err := os.WriteFile(filepath.Join(n.legacy, legacyLimit), []byte(strconv.FormatInt(1<<50, 10)), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(n.legacy, legacyLimit), []byte(strconv.FormatInt(1<<50, 10)),
+			0); err != nil {
 			return n, fmt.Errorf("count socket memory: %w", err)
 		}
 	}
@@ -104,7 +105,8 @@ func (n *node) load(sockets uint32) error {
 	}
 	// The bounds are the plugin's defaults. Without guards, because they would need a reader that reads.
 	n.d, err = datapath.Load(state, datapath.Settings{
-		MaxSockets: sockets, MaxBacklogBytes: 8 << 20, MaxBacklogMessages: 4096, Version: "stopped-bench", WithoutGuards: datapath.Guards[:],
+		MaxSockets: sockets, MaxBacklogBytes: 8 << 20, MaxBacklogMessages: 4096, Version: "stopped-bench",
+		WithoutGuards: datapath.Guards[:],
 	})
 	if err != nil {
 		return err
@@ -186,7 +188,8 @@ func (n *node) measure(accelerated bool, w work) (g growth, err error) {
 	after, err := settled(charged)
 	g = after.minus(before)
 	g.Child = said
-	err = errors.Join(err, n.d.Flows(func(f datapath.Flow) bool { g.Redirected += int64(f.RedirectedBytes); return true }))
+	err = errors.Join(err,
+		n.d.Flows(func(f datapath.Flow) bool { g.Redirected += int64(f.RedirectedBytes); return true }))
 	return g, err
 }
 

@@ -57,9 +57,11 @@ func TestJudgement(t *testing.T) {
 		errors             int64
 		want               bool
 	}{
-		{100, 400, 0, true}, {100, 401, 0, false}, {2000, 2500, 0, true}, {2000, 2501, 0, false}, {100, 100, 1, false},
+		{100, 400, 0, true}, {100, 401, 0, false}, {2000, 2500, 0, true}, {2000, 2501, 0, false},
+		{100, 100, 1, false},
 	} {
-		r := result{Connections: 1000, Plain: growth{Kernel: tt.plain << 20}, Accelerated: growth{Kernel: tt.accelerated << 20}}
+		r := result{Connections: 1000, Plain: growth{Kernel: tt.plain << 20},
+			Accelerated: growth{Kernel: tt.accelerated << 20}}
 		r.Accelerated.Child = did{Held: 1000, Errors: tt.errors}
 		if r.judge(); r.OK != tt.want {
 			t.Errorf("%d MiB plain, %d MiB accelerated, %d errors: %v", tt.plain, tt.accelerated, tt.errors, r.OK)

@@ -18,11 +18,13 @@ func TestRatiosValuesAndGoalsAreShown(t *testing.T) {
 			Share:   map[result.Variant]float64{result.Sockmap: 1},
 		},
 		{
-			Group: "rr", Name: "64 B against unix", Measure: "p50", Unit: "ns", Better: result.Lower, Base: result.Unix, Goal: 0.5,
+			Group: "rr", Name: "64 B against unix", Measure: "p50", Unit: "ns", Better: result.Lower,
+			Base: result.Unix, Goal: 0.5,
 			Samples: map[result.Variant][]float64{result.Unix: {9000}, result.Sockmap: {10000}},
 		},
 		{
-			Group: "verdict", Name: "beyond", Measure: "run time", Unit: "ns", Better: result.Lower, Base: result.Classic, Limit: 60,
+			Group: "verdict", Name: "beyond", Measure: "run time", Unit: "ns", Better: result.Lower,
+			Base: result.Classic, Limit: 60,
 			Samples: map[result.Variant][]float64{result.Sockmap: {50}}, Note: "a note",
 		},
 		{
@@ -40,7 +42,8 @@ func TestRatiosValuesAndGoalsAreShown(t *testing.T) {
 		"64 B against unix  p50  9.00 µs (unix)  0.90 [0.90, 0.90]          ≥ 0.50",
 		"50.0 ns  ≤ 60.0 ns\n", "50.0/s   ≥ 60.0/s MISSED", "  beyond: a note\n",
 	} {
-		if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), strings.Join(strings.Fields(want), " ")) {
+		if !strings.Contains(strings.Join(strings.Fields(out.String()), " "),
+			strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}

@@ -86,7 +86,8 @@ func run(out io.Writer, rounds, messages, size int) (err error) {
 			}
 		}
 	}
-	fmt.Fprintf(out, "the verdict's time for each message of %d bytes, medians of %d rounds of %d messages (± half the distance of the quartiles)\n",
+	fmt.Fprintf(out,
+		"the verdict's time for each message of %d bytes, medians of %d rounds of %d messages (± half the distance of the quartiles)\n",
 		size, rounds, messages)
 	return print(out, columns)
 }
@@ -102,7 +103,8 @@ func print(out io.Writer, columns []column) error {
 		}
 		median, spread := summary(c.nanos)
 		more, moreSpread := summary(beyond)
-		fmt.Fprintf(w, "%s\t%.0f ±%.0f\t%+.0f ±%.0f\t%d\t%d\n", setups[i].name, median, spread, more, moreSpread, c.messages, c.drops.Messages)
+		fmt.Fprintf(w, "%s\t%.0f ±%.0f\t%+.0f ±%.0f\t%d\t%d\n", setups[i].name, median, spread, more, moreSpread,
+			c.messages, c.drops.Messages)
 	}
 	return w.Flush()
 }

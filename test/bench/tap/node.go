@@ -89,7 +89,8 @@ func (n *node) load(group *os.File, id uint64) error {
 	}
 	// Without guards, so that the verdict does the same for each message on every kernel.
 	d, err := datapath.Load(n.state, datapath.Settings{
-		MaxSockets: 64, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "tap-bench", WithoutGuards: datapath.Guards[:],
+		MaxSockets: 64, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "tap-bench",
+		WithoutGuards: datapath.Guards[:],
 	})
 	if err != nil {
 		return err

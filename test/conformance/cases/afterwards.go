@@ -86,14 +86,16 @@ func disconnecting() []Case {
 	over := func(t *T, c, s *Sock) { s.Close(); t.Pause(); c.Shutdown(unix.SHUT_WR); t.Pause() }
 	return []Case{
 		{Name: "disconnect/unread", Alone: true, Run: func(t *T) { disconnectUnread(t, nothing, true) }},
-		{Name: "disconnect/unread-peer-closed", Alone: true, Run: func(t *T) { disconnectUnread(t, peerCloses, true) }},
+		{Name: "disconnect/unread-peer-closed", Alone: true,
+			Run: func(t *T) { disconnectUnread(t, peerCloses, true) }},
 		{Name: "disconnect/unread-after-shutdown", Alone: true, Run: func(t *T) {
 			disconnectUnread(t, func(t *T, c, _ *Sock) { c.Shutdown(unix.SHUT_WR); t.Pause() }, true)
 		}},
 		{Name: "disconnect/unread-after-reset", Alone: true, Run: func(t *T) {
 			disconnectUnread(t, func(t *T, _, s *Sock) { reset(t, s); t.Pause() }, false)
 		}},
-		{Name: "disconnect/unread-after-the-end", Alone: true, Run: func(t *T) { disconnectUnread(t, over, false) }},
+		{Name: "disconnect/unread-after-the-end", Alone: true,
+			Run: func(t *T) { disconnectUnread(t, over, false) }},
 		{Name: "disconnect/recv-after-the-end", Alone: true, Run: func(t *T) { disconnectUnread(t, over, true) }},
 	}
 }
@@ -122,22 +124,23 @@ func disconnectUnread(t *T, end func(t *T, c, s *Sock), recv bool) {
 // beforeEstablished is a receive call that begins during the handshake: the listener's queue is full, so that
 // the first SYN is dropped, and the next comes a second later.
 func beforeEstablished() []Case {
-	return []Case{{Name: "connect/recv-before-established", Blocking: true, Alone: true, Yields: learns, Run: func(t *T) {
-		l := t.Listen()
-		t.Check(unix.Listen(l.FD, 0), "listen")
-		first := t.Dial(l)
-		c := t.Socket(place.Client, 0)
-		c.Nonblock(true)
-		t.See("connect", suite.Errno(unix.Connect(c.FD, t.Address(l.Target))))
-		c.Nonblock(false)
-		c.Patience(5 * time.Second)
-		r := suite.Go(t, func() suite.Ret { return c.Recv(16, 0) })
-		t.See("returned early", r.Done())
-		l.Accept()
-		first.Close()
-		s := l.Accept()
-		s.Send("greeting", 0)
-		t.See("recv", r.Wait())
-		t.WarmUp(c, s)
-	}}}
+	return []Case{{Name: "connect/recv-before-established", Blocking: true, Alone: true, Yields: learns,
+		Run: func(t *T) {
+			l := t.Listen()
+			t.Check(unix.Listen(l.FD, 0), "listen")
+			first := t.Dial(l)
+			c := t.Socket(place.Client, 0)
+			c.Nonblock(true)
+			t.See("connect", suite.Errno(unix.Connect(c.FD, t.Address(l.Target))))
+			c.Nonblock(false)
+			c.Patience(5 * time.Second)
+			r := suite.Go(t, func() suite.Ret { return c.Recv(16, 0) })
+			t.See("returned early", r.Done())
+			l.Accept()
+			first.Close()
+			s := l.Accept()
+			s.Send("greeting", 0)
+			t.See("recv", r.Wait())
+			t.WarmUp(c, s)
+		}}}
 }

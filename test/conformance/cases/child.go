@@ -64,7 +64,8 @@ func RunChild() {
 // child returns the command that starts this program in a role.
 func child(t *T, side place.Side, files []*Sock, role string, args ...any) *suite.Process {
 	line := role + " " + strings.TrimSpace(fmt.Sprintln(args...))
-	return t.Start(side, suite.Command{Name: "/proc/self/exe", Env: []string{childEnv + "=" + line}, Files: files})
+	return t.Start(side, suite.Command{Name: "/proc/self/exe", Env: []string{childEnv + "=" + line},
+		Files: files})
 }
 
 // childRead reads and prints this number of bytes, or all until the end without a number.

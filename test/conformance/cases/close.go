@@ -12,7 +12,8 @@ import (
 
 // reset closes a socket so that the peer gets a RST.
 func reset(t *T, s *Sock) {
-	t.Check(unix.SetsockoptLinger(s.FD, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}), "set SO_LINGER")
+	t.Check(unix.SetsockoptLinger(s.FD, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}),
+		"set SO_LINGER")
 	s.Close()
 }
 
@@ -21,7 +22,8 @@ func halfClosing() []Case {
 	return []Case{
 		{Name: "shutdown/client-then-answer", AlsoBlocking: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
 		{Name: "shutdown/server-then-answer", AlsoBlocking: true, Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
-		{Name: "shutdown/first-message-then-answer", AlsoBlocking: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
+		{Name: "shutdown/first-message-then-answer", AlsoBlocking: true, Fresh: true,
+			Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
 		{Name: "shutdown/answer-comes-late", AlsoBlocking: true, Run: func(t *T) {
 			// The acknowledgement of the FIN after the request wakes the receive call that waits for the
 			// answer.

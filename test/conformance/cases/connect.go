@@ -195,7 +195,8 @@ func fastOpen() []Case {
 			l := t.Listen(open)
 			c := t.Socket(place.Client, 0)
 			to := t.Address(l.Target)
-			t.See("sendto", suite.Errno(unix.Sendto(c.FD, []byte("on the syn"), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL, to)))
+			t.See("sendto", suite.Errno(unix.Sendto(c.FD, []byte("on the syn"), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL,
+				to)))
 			s := l.Accept()
 			t.See("recv", s.Recv(64, 0))
 			after(t, c, s)
@@ -213,7 +214,8 @@ func fastOpen() []Case {
 		{Name: "fastopen/server-answers-first", AlsoBlocking: true, Alone: true, Run: func(t *T) {
 			l := t.Listen(open)
 			c := t.Socket(place.Client, 0)
-			t.Check(unix.Sendto(c.FD, []byte("request"), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL, t.Address(l.Target)), "sendto")
+			t.Check(unix.Sendto(c.FD, []byte("request"), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL, t.Address(l.Target)),
+				"sendto")
 			s := l.Accept()
 			t.See("answer", s.Send("answer before reading", 0))
 			t.See("recv", c.Recv(64, 0))
@@ -322,12 +324,14 @@ func records() []Case {
 		}
 	}
 	return []Case{
-		{Name: "tls/before-data", Fresh: true, Yields: "TCP_ULP", Idle: "a socket with a protocol of its own stays on TCP", Run: func(t *T) {
-			exchange(t, t.C, t.S)
-		}},
-		{Name: "tls/after-data", Yields: "TCP_ULP", Idle: "a socket with a protocol of its own stays on TCP", Run: func(t *T) {
-			exchange(t, t.C, t.S)
-		}},
+		{Name: "tls/before-data", Fresh: true, Yields: "TCP_ULP",
+			Idle: "a socket with a protocol of its own stays on TCP", Run: func(t *T) {
+				exchange(t, t.C, t.S)
+			}},
+		{Name: "tls/after-data", Yields: "TCP_ULP", Idle: "a socket with a protocol of its own stays on TCP",
+			Run: func(t *T) {
+				exchange(t, t.C, t.S)
+			}},
 		{Name: "tls/unknown-protocol", Run: func(t *T) {
 			t.See("TCP_ULP", suite.Errno(unix.SetsockoptString(t.C.FD, unix.IPPROTO_TCP, ulp, "nosuchprotocol")))
 			t.C.Send("hello", 0)

@@ -38,7 +38,8 @@ func controlMessages() []Case {
 		stamped("cmsg/timestamping-receive", unix.SO_TIMESTAMPING,
 			unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE),
 		{Name: "cmsg/timestamping-send", Idle: "the verdict leaves it to TCP", Run: func(t *T) {
-			flags := unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_TX_ACK | unix.SOF_TIMESTAMPING_SOFTWARE |
+			flags := unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_TX_ACK |
+				unix.SOF_TIMESTAMPING_SOFTWARE |
 				unix.SOF_TIMESTAMPING_OPT_ID | unix.SOF_TIMESTAMPING_OPT_TSONLY
 			t.See("SO_TIMESTAMPING", t.C.Set(sol, unix.SO_TIMESTAMPING, flags))
 			t.C.Send("hello", 0)
@@ -128,8 +129,10 @@ func information() []Case {
 			t.Rest(200 * time.Millisecond)
 			t.C.Send("hello", 0)
 			t.S.ReadFull(5)
-			t.See("last data sent just now", int64(info(t, t.C).Last_data_sent) < t.Scaled(150*time.Millisecond).Milliseconds())
-			t.See("last data received just now", int64(info(t, t.S).Last_data_recv) < t.Scaled(150*time.Millisecond).Milliseconds())
+			t.See("last data sent just now",
+				int64(info(t, t.C).Last_data_sent) < t.Scaled(150*time.Millisecond).Milliseconds())
+			t.See("last data received just now", int64(info(t,
+				t.S).Last_data_recv) < t.Scaled(150*time.Millisecond).Milliseconds())
 		}},
 		{Name: "info/unread", Run: func(t *T) {
 			t.C.WriteAll(pattern(10000, 28))
@@ -151,7 +154,8 @@ func filters() []Case {
 	attach := func(t *T, s *Sock, keep uint32) {
 		program := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: keep}}
 		fprog := unix.SockFprog{Len: 1, Filter: &program[0]}
-		t.See("SO_ATTACH_FILTER", s.SetRaw(unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, unsafe.Pointer(&fprog), unsafe.Sizeof(fprog)))
+		t.See("SO_ATTACH_FILTER", s.SetRaw(unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, unsafe.Pointer(&fprog),
+			unsafe.Sizeof(fprog)))
 	}
 	return []Case{
 		{Name: "filter/accepts", Idle: "the verdict leaves it to TCP", Run: func(t *T) {

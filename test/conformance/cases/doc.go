@@ -35,7 +35,8 @@ const (
 // Kernel lists the cases that need only a kernel, and no other programs.
 func Kernel() []Case {
 	return suite.Expand(slices.Concat(
-		receiving(), receivingMany(), peeking(), peekingOddly(), truncating(), waitingForAll(), waitingForMore(), timeouts(),
+		receiving(), receivingMany(), peeking(), peekingOddly(), truncating(), waitingForAll(), waitingForMore(),
+		timeouts(),
 		watermarks(),
 		urgent(), errorQueue(), counting(), countingMore(),
 		sending(), sendingOddly(), holding(), stopping(), zeroCopy(),

@@ -52,7 +52,11 @@ func gos() []Case {
 	return []Case{
 		{Name: "go/echo", Run: func(t *T) {
 			c, s := conn(t, t.C), conn(t, t.S)
-			done := suite.Go(t, func() string { _, err := io.Copy(onlyWriter{s}, onlyReader{s}); s.Close(); return said(err) })
+			done := suite.Go(t, func() string {
+				_, err := io.Copy(onlyWriter{s}, onlyReader{s})
+				s.Close()
+				return said(err)
+			})
 			goEcho(t, c)
 			t.See("server", done.Wait())
 		}},
@@ -120,7 +124,11 @@ func goStreams() []Case {
 		{Name: "go/buffers", Run: func(t *T) {
 			c, s := conn(t, t.C), conn(t, t.S)
 			bufs := net.Buffers{pattern(10, 81), pattern(70_000, 82), nil, pattern(3000, 83)}
-			w := suite.Go(t, func() string { n, err := bufs.WriteTo(c); c.CloseWrite(); return fmt.Sprint(n, " ", said(err)) })
+			w := suite.Go(t, func() string {
+				n, err := bufs.WriteTo(c)
+				c.CloseWrite()
+				return fmt.Sprint(n, " ", said(err))
+			})
 			got, err := io.ReadAll(onlyReader{s})
 			t.Stream("received", got)
 			t.See("end", said(err))

@@ -117,9 +117,10 @@ func goPrograms() []Case {
 		limited(Case{Name: "program/go-echo", Bulk: true}, func(t *T) {
 			dial(t, "echo", serve(t, place.Server, "echo", 0).target, 4<<20)
 		}),
-		limited(Case{Name: "program/go-default-listener", Idle: "what an MPTCP listener accepts may be left alone"}, func(t *T) {
-			dial(t, "echo", serve(t, place.Server, "echo-mptcp", 0).target, 1<<20)
-		}),
+		limited(Case{Name: "program/go-default-listener", Idle: "what an MPTCP listener accepts may be left alone"},
+			func(t *T) {
+				dial(t, "echo", serve(t, place.Server, "echo-mptcp", 0).target, 1<<20)
+			}),
 		limited(Case{Name: "program/go-http"}, func(t *T) {
 			dial(t, "http", serve(t, place.Server, "http", 300_000).target, 0)
 		}),
@@ -159,18 +160,19 @@ func pythonPrograms() (list []Case) {
 
 // peers runs the same script at both ends.
 func peers(name string, program suite.Program, script []string, p pair) Case {
-	return Case{Name: name, Alone: true, Blocking: p.waits, Limit: programLimit, Needs: []suite.Program{program}, Run: func(t *T) {
-		e := endpointAt(t, place.Server)
-		t.Start(place.Server, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
-			p.server, e.any().String(), fmt.Sprint(e.port), fmt.Sprint(p.size))}).Said("listening")
-		client := t.Start(place.Client, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
-			p.client, e.target.Addr().String(), fmt.Sprint(e.target.Port()), fmt.Sprint(p.size))})
-		if p.size > 0 {
-			t.Received("client", client.Output())
-		} else {
-			t.See("client", client.Output())
-		}
-	}}
+	return Case{Name: name, Alone: true, Blocking: p.waits, Limit: programLimit, Needs: []suite.Program{program},
+		Run: func(t *T) {
+			e := endpointAt(t, place.Server)
+			t.Start(place.Server, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
+				p.server, e.any().String(), fmt.Sprint(e.port), fmt.Sprint(p.size))}).Said("listening")
+			client := t.Start(place.Client, suite.Command{Name: program.Name, Args: append(slices.Clone(script),
+				p.client, e.target.Addr().String(), fmt.Sprint(e.target.Port()), fmt.Sprint(p.size))})
+			if p.size > 0 {
+				t.Received("client", client.Output())
+			} else {
+				t.See("client", client.Output())
+			}
+		}}
 }
 
 func nodePrograms() []Case {
@@ -188,16 +190,18 @@ func nodePrograms() []Case {
 	}
 	const size = 1 << 20
 	return []Case{
-		{Name: "program/node-pipe", Alone: true, Limit: programLimit, Needs: []suite.Program{node}, Run: func(t *T) {
-			e := endpointAt(t, place.Server)
-			start(t, place.Server, "echo-server", e.any(), e.port).Said("listening")
-			t.Received("client", start(t, place.Client, "client", e.target.Addr(), e.target.Port(), size).Output())
-		}},
-		{Name: "program/node-proxy", Alone: true, Limit: programLimit, Needs: []suite.Program{node}, Run: func(t *T) {
-			b, e := endpointAt(t, place.Client), endpointAt(t, place.Server)
-			start(t, place.Client, "echo-server", b.any(), b.port).Said("listening")
-			start(t, place.Server, "proxy", e.any(), e.port, 0, b.direct.Addr(), b.direct.Port()).Said("listening")
-			t.Received("client", start(t, place.Client, "client", e.target.Addr(), e.target.Port(), size).Output())
-		}},
+		{Name: "program/node-pipe", Alone: true, Limit: programLimit, Needs: []suite.Program{node},
+			Run: func(t *T) {
+				e := endpointAt(t, place.Server)
+				start(t, place.Server, "echo-server", e.any(), e.port).Said("listening")
+				t.Received("client", start(t, place.Client, "client", e.target.Addr(), e.target.Port(), size).Output())
+			}},
+		{Name: "program/node-proxy", Alone: true, Limit: programLimit, Needs: []suite.Program{node},
+			Run: func(t *T) {
+				b, e := endpointAt(t, place.Client), endpointAt(t, place.Server)
+				start(t, place.Client, "echo-server", b.any(), b.port).Said("listening")
+				start(t, place.Server, "proxy", e.any(), e.port, 0, b.direct.Addr(), b.direct.Port()).Said("listening")
+				t.Received("client", start(t, place.Client, "client", e.target.Addr(), e.target.Port(), size).Output())
+			}},
 	}
 }

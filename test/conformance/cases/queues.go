@@ -29,7 +29,9 @@ func twoQueues() []Case {
 		{Name: "queues/policy-and-slow-reader", Serial: true, Run: func(t *T) {
 			edgeAcross(t, changed(patienceOfChange, deny))
 		}},
-		{Name: "queues/refresh", Serial: true, Run: func(t *T) { edgeAcross(t, changed(patienceOfChange, refresh)) }},
+		{Name: "queues/refresh", Serial: true, Run: func(t *T) {
+			edgeAcross(t, changed(patienceOfChange, refresh))
+		}},
 		{Name: "queues/refresh-and-slow-reader", Serial: true, Run: func(t *T) {
 			edgeAcross(t, changed(2*patienceOfChange, refresh))
 		}},

@@ -15,8 +15,10 @@ const inOut = unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP
 // eventLoops has new connections of programs that wait by epoll(7) from the beginning.
 func eventLoops() []Case {
 	return []Case{
-		{Name: "loop/client-speaks-first", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
-		{Name: "loop/server-speaks-first", EventLoop: true, Fresh: true, Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
+		{Name: "loop/client-speaks-first", EventLoop: true, Fresh: true,
+			Run: func(t *T) { requestAnswer(t, t.C, t.S) }},
+		{Name: "loop/server-speaks-first", EventLoop: true, Fresh: true,
+			Run: func(t *T) { requestAnswer(t, t.S, t.C) }},
 	}
 }
 

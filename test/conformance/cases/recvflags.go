@@ -225,7 +225,8 @@ func waitingForMore() []Case {
 			t.C.Send("def", 0)
 			t.See("recvmsg", r.Wait())
 		}},
-		{Name: "waitall/header-then-body", AlsoBlocking: true, AlsoAtOnce: true, Yields: yields, Run: headerThenBody},
+		{Name: "waitall/header-then-body", AlsoBlocking: true, AlsoAtOnce: true, Yields: yields,
+			Run: headerThenBody},
 	}
 }
 
@@ -305,16 +306,17 @@ func watermarks() []Case {
 			t.C.Send("def", 0)
 			t.See("recv", r.Wait())
 		}},
-		{Name: "lowat/poll", AlsoBlocking: true, Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
-			lowat(t, 6)
-			t.C.Send("abc", 0)
-			t.Pause()
-			t.See("poll of half", t.S.Poll(unix.POLLIN, 0))
-			t.C.Send("def", 0)
-			t.Pause()
-			t.See("poll", t.S.Poll(unix.POLLIN, time.Second))
-			t.See("recv", t.S.Recv(64, 0))
-		}},
+		{Name: "lowat/poll", AlsoBlocking: true, Yields: yields, Idle: "the verdict leaves it to TCP",
+			Run: func(t *T) {
+				lowat(t, 6)
+				t.C.Send("abc", 0)
+				t.Pause()
+				t.See("poll of half", t.S.Poll(unix.POLLIN, 0))
+				t.C.Send("def", 0)
+				t.Pause()
+				t.See("poll", t.S.Poll(unix.POLLIN, time.Second))
+				t.See("recv", t.S.Recv(64, 0))
+			}},
 		{Name: "lowat/epoll", Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
 			lowat(t, 6)
 			e := t.Epoll()
@@ -326,14 +328,15 @@ func watermarks() []Case {
 			t.See("epoll", e.Wait(time.Second))
 			t.See("recv", t.S.Recv(64, 0))
 		}},
-		{Name: "lowat/end-of-stream", Blocking: true, Yields: yields, Idle: "the verdict leaves it to TCP", Run: func(t *T) {
-			lowat(t, 6)
-			r := suite.Go(t, func() suite.Ret { return t.S.Recv(64, 0) })
-			t.C.Send("abc", 0)
-			t.See("returned after half", r.Done())
-			t.C.Shutdown(unix.SHUT_WR)
-			t.See("recv", r.Wait())
-		}},
+		{Name: "lowat/end-of-stream", Blocking: true, Yields: yields, Idle: "the verdict leaves it to TCP",
+			Run: func(t *T) {
+				lowat(t, 6)
+				r := suite.Go(t, func() suite.Ret { return t.S.Recv(64, 0) })
+				t.C.Send("abc", 0)
+				t.See("returned after half", r.Done())
+				t.C.Shutdown(unix.SHUT_WR)
+				t.See("recv", r.Wait())
+			}},
 		{Name: "lowat/set-after-data", Run: func(t *T) {
 			t.C.Send("abc", 0)
 			t.Pause()

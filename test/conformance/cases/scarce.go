@@ -42,7 +42,9 @@ func scarce(t *T) {
 		fillIdle(t)
 	}
 	edgeAcross(t, func(t *T) (sent, taken []byte) {
-		sent, taken = changed(20*time.Millisecond, func(t *T) { t.Check(pinch(), "limit the memory for sockets") })(t)
+		sent, taken = changed(20*time.Millisecond, func(t *T) {
+			t.Check(pinch(), "limit the memory for sockets")
+		})(t)
 		t.Check(t.Place.Steer(fellBackForMemory), "find the reason")
 		return sent, taken
 	})

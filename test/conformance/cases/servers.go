@@ -14,34 +14,42 @@ import (
 // servers has cases of widely used servers.
 func servers() []Case {
 	return []Case{
-		{Name: "program/haproxy-splice", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy}, Run: func(t *T) {
-			throughHAProxy(t, "option splice-auto", "echo", "echo", 2<<20)
-		}},
-		{Name: "program/haproxy-splice-always", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy}, Run: func(t *T) {
-			throughHAProxy(t, "option splice-request\n    option splice-response", "echo", "echo", 2<<20)
-		}},
-		{Name: "program/haproxy-splice-slow-client", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy}, Run: func(t *T) {
-			throughHAProxy(t, "option splice-auto", "blob", "slow-get", 6<<20)
-		}},
-		{Name: "program/haproxy-without-splice", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy}, Run: func(t *T) {
-			throughHAProxy(t, "", "echo", "echo", 2<<20)
-		}},
-		{Name: "program/nginx-file", Alone: true, Limit: programLimit, Needs: []suite.Program{nginx}, Run: func(t *T) {
-			t.Check(os.WriteFile(t.Dir()+"/index.html", pattern(2<<20, 90), 0o644), "write file")
-			e := startNginx(t, "sendfile on; root "+t.Dir()+";")
-			get(t, "slow-http", e)
-		}},
-		{Name: "program/nginx-proxy", Alone: true, Limit: programLimit, Needs: []suite.Program{nginx}, Run: func(t *T) {
-			b := backend(t, "http", 300_000)
-			e := startNginx(t, fmt.Sprintf("proxy_pass http://%s; proxy_http_version 1.1;", b.direct))
-			get(t, "http", e)
-		}},
-		{Name: "program/nginx-proxy-slow-client", Alone: true, Limit: programLimit, Needs: []suite.Program{nginx}, Run: func(t *T) {
-			b := backend(t, "http", 6<<20)
-			e := startNginx(t, fmt.Sprintf("proxy_pass http://%s; proxy_max_temp_file_size 0;", b.direct))
-			get(t, "slow-http", e)
-		}},
-		{Name: "program/redis", Alone: true, Limit: programLimit, Needs: []suite.Program{redis, rediscl}, Run: redisCommands},
+		{Name: "program/haproxy-splice", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy},
+			Run: func(t *T) {
+				throughHAProxy(t, "option splice-auto", "echo", "echo", 2<<20)
+			}},
+		{Name: "program/haproxy-splice-always", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy},
+			Run: func(t *T) {
+				throughHAProxy(t, "option splice-request\n    option splice-response", "echo", "echo", 2<<20)
+			}},
+		{Name: "program/haproxy-splice-slow-client", Alone: true, Limit: programLimit,
+			Needs: []suite.Program{haproxy}, Run: func(t *T) {
+				throughHAProxy(t, "option splice-auto", "blob", "slow-get", 6<<20)
+			}},
+		{Name: "program/haproxy-without-splice", Alone: true, Limit: programLimit, Needs: []suite.Program{haproxy},
+			Run: func(t *T) {
+				throughHAProxy(t, "", "echo", "echo", 2<<20)
+			}},
+		{Name: "program/nginx-file", Alone: true, Limit: programLimit, Needs: []suite.Program{nginx},
+			Run: func(t *T) {
+				t.Check(os.WriteFile(t.Dir()+"/index.html", pattern(2<<20, 90), 0o644), "write file")
+				e := startNginx(t, "sendfile on; root "+t.Dir()+";")
+				get(t, "slow-http", e)
+			}},
+		{Name: "program/nginx-proxy", Alone: true, Limit: programLimit, Needs: []suite.Program{nginx},
+			Run: func(t *T) {
+				b := backend(t, "http", 300_000)
+				e := startNginx(t, fmt.Sprintf("proxy_pass http://%s; proxy_http_version 1.1;", b.direct))
+				get(t, "http", e)
+			}},
+		{Name: "program/nginx-proxy-slow-client", Alone: true, Limit: programLimit, Needs: []suite.Program{nginx},
+			Run: func(t *T) {
+				b := backend(t, "http", 6<<20)
+				e := startNginx(t, fmt.Sprintf("proxy_pass http://%s; proxy_max_temp_file_size 0;", b.direct))
+				get(t, "slow-http", e)
+			}},
+		{Name: "program/redis", Alone: true, Limit: programLimit, Needs: []suite.Program{redis, rediscl},
+			Run: redisCommands},
 	}
 }
 

@@ -96,7 +96,8 @@ func splicing() []Case {
 			t.See("tee", suite.Call(unix.SYS_TEE, uintptr(r.FD), uintptr(copies.FD), 64, spliceNonblock))
 			t.Stream("all bytes", spliced(t, r, moved.N, 5))
 		}},
-		{Name: "splice/proxy-with-fallback", AlsoBlocking: true, Alone: true, Bulk: true, Run: func(t *T) { spliceProxy(t, true) }},
+		{Name: "splice/proxy-with-fallback", AlsoBlocking: true, Alone: true, Bulk: true,
+			Run: func(t *T) { spliceProxy(t, true) }},
 		{Name: "splice/proxy", AlsoBlocking: true, Alone: true, Run: func(t *T) { spliceProxy(t, false) }},
 		{Name: "splice/proxy-stops-on-zero", AlsoBlocking: true, Alone: true, Run: spliceUntilEnd},
 	}

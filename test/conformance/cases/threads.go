@@ -40,7 +40,8 @@ func threads() []Case {
 			t.Stream("received, sorted", got)
 			t.See("send", results(all))
 		}},
-		{Name: "threads/both-ways-on-one-socket", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t, 2<<20) }},
+		{Name: "threads/both-ways-on-one-socket", AlsoBlocking: true, Bulk: true,
+			Run: func(t *T) { bothWays(t, 2<<20) }},
 		{Name: "threads/reader-while-other-writes", AlsoBlocking: true, Run: func(t *T) {
 			// The writer's progress wakes all threads that sleep on the socket.
 			r := suite.Go(t, func() suite.Ret { return t.C.Recv(16, 0) })

@@ -86,7 +86,8 @@ func streams() []Case {
 		stream("traffic/small-pieces", false, 512<<10, 100),
 		{Name: "traffic/both-ways-at-once", AlsoBlocking: true, Bulk: true, Run: func(t *T) { bothWays(t, 6<<20) }},
 		{Name: "traffic/both-ways-fresh", AlsoBlocking: true, Fresh: true, Run: func(t *T) { bothWays(t, 6<<20) }},
-		{Name: "traffic/both-ways-event-loop", EventLoop: true, Fresh: true, Bulk: true, Run: func(t *T) { bothWays(t, 6<<20) }},
+		{Name: "traffic/both-ways-event-loop", EventLoop: true, Fresh: true, Bulk: true,
+			Run: func(t *T) { bothWays(t, 6<<20) }},
 		{Name: "traffic/mixed-sizes-and-pauses", Bulk: true, Run: mixed},
 		{Name: "traffic/slow-reader", AlsoBlocking: true, Run: slowReader},
 		{Name: "traffic/reader-starts-late", Run: func(t *T) {

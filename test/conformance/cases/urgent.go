@@ -157,15 +157,16 @@ func countingMore() []Case {
 			t.See("FIONREAD", t.S.Inq())
 			t.See("recv", t.S.Recv(16, 0))
 		}},
-		{Name: "fionread/bytes-by-tcp", Idle: "SO_RCVLOWAT keeps them on TCP", Yields: "SO_RCVLOWAT", Run: func(t *T) {
-			t.S.Set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2)
-			t.C.Send("0123456789", 0)
-			t.Pause()
-			t.See("FIONREAD", t.S.Inq())
-			t.S.ReadFull(4)
-			t.See("FIONREAD", t.S.Inq())
-			t.S.ReadFull(6)
-		}},
+		{Name: "fionread/bytes-by-tcp", Idle: "SO_RCVLOWAT keeps them on TCP", Yields: "SO_RCVLOWAT",
+			Run: func(t *T) {
+				t.S.Set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2)
+				t.C.Send("0123456789", 0)
+				t.Pause()
+				t.See("FIONREAD", t.S.Inq())
+				t.S.ReadFull(4)
+				t.See("FIONREAD", t.S.Inq())
+				t.S.ReadFull(6)
+			}},
 		{Name: "fionread/large", Run: func(t *T) {
 			sent := pattern(40<<10, 3)
 			t.C.WriteAll(sent)

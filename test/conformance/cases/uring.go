@@ -23,7 +23,8 @@ func ringed(c Case, run func(t *T, r *ring)) Case {
 
 // io makes a submission of a buffer.
 func (r *ring) io(op uint8, s *Sock, b []byte, flags uint32) sqe {
-	return sqe{op: op, fd: int32(s.FD), address: uint64(suite.Address(b)), length: uint32(len(b)), opFlags: flags}
+	return sqe{op: op, fd: int32(s.FD), address: uint64(suite.Address(b)), length: uint32(len(b)),
+		opFlags: flags}
 }
 
 // bytesOf copies b to memory that the kernel can use.
@@ -104,12 +105,13 @@ func ringEnds() []Case {
 			t.See("recv", r.complete())
 			t.Stream("bytes", b)
 		}),
-		ringed(Case{Name: "uring/recv-end-of-stream", Blocking: true, Idle: "nothing is sent"}, func(t *T, r *ring) {
-			r.submit(r.io(opRecv, t.S, t.Buffer(16), 0))
-			t.Pause()
-			t.C.Shutdown(unix.SHUT_WR)
-			t.See("recv", r.complete())
-		}),
+		ringed(Case{Name: "uring/recv-end-of-stream", Blocking: true, Idle: "nothing is sent"},
+			func(t *T, r *ring) {
+				r.submit(r.io(opRecv, t.S, t.Buffer(16), 0))
+				t.Pause()
+				t.C.Shutdown(unix.SHUT_WR)
+				t.See("recv", r.complete())
+			}),
 		ringed(Case{Name: "uring/recv-reset", Blocking: true, Idle: "nothing is sent"}, func(t *T, r *ring) {
 			r.submit(r.io(opRecv, t.S, t.Buffer(16), 0))
 			t.Pause()

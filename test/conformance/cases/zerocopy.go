@@ -33,24 +33,26 @@ func zeroCopy() []Case {
 			t.Receive("received before", t.S, len("hello"))
 			zeroCopySends(t, t.C, t.S)
 		}},
-		{Name: "zerocopy/set-before-connecting", Alone: true, Yields: "SO_ZEROCOPY", Idle: "a guard keeps it on TCP", Run: func(t *T) {
-			l := t.Listen()
-			c := t.Dial(l, func(s *Sock) {
-				t.See("SO_ZEROCOPY", s.Set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
-			})
-			s := l.Accept()
-			t.WarmUp(c, s)
-			zeroCopySends(t, c, s)
-		}},
-		{Name: "zerocopy/accepted-end", Alone: true, Yields: "SO_ZEROCOPY", Idle: "a guard keeps it on TCP", Run: func(t *T) {
-			l := t.Listen(func(s *Sock) {
-				t.See("SO_ZEROCOPY", s.Set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
-			})
-			c := t.Dial(l)
-			s := l.Accept()
-			t.WarmUp(c, s)
-			zeroCopySends(t, s, c)
-		}},
+		{Name: "zerocopy/set-before-connecting", Alone: true, Yields: "SO_ZEROCOPY",
+			Idle: "a guard keeps it on TCP", Run: func(t *T) {
+				l := t.Listen()
+				c := t.Dial(l, func(s *Sock) {
+					t.See("SO_ZEROCOPY", s.Set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
+				})
+				s := l.Accept()
+				t.WarmUp(c, s)
+				zeroCopySends(t, c, s)
+			}},
+		{Name: "zerocopy/accepted-end", Alone: true, Yields: "SO_ZEROCOPY", Idle: "a guard keeps it on TCP",
+			Run: func(t *T) {
+				l := t.Listen(func(s *Sock) {
+					t.See("SO_ZEROCOPY", s.Set(unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
+				})
+				c := t.Dial(l)
+				s := l.Accept()
+				t.WarmUp(c, s)
+				zeroCopySends(t, s, c)
+			}},
 		{Name: "zerocopy/receive", Run: zeroCopyReceive},
 	}
 }

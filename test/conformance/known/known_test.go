@@ -76,25 +76,28 @@ func TestJudgement(t *testing.T) {
 		result suite.Result
 		want   string // part of the failure; empty: none
 	}{
-		"the same":                             {accepted, suite.Result{Name: "recv/read", Verdict: suite.Same}, ""},
-		"a difference that is known":           {accepted, differs("info/bytes"), ""},
-		"one that is not":                      {accepted, differs("recv/read"), "is not known to"},
-		"a hang where a look is known":         {accepted, hangs, "worse than known"},
-		"a loss where a look is known":         {accepted, loses, "worse than known"},
-		"a loss that is known":                 {accepted, splice, ""},
-		"the same loss under a guard":          {guarded, splice, "although the guard splice runs"},
-		"a refusal that the guard brings":      {guarded, differs("splice/proxy"), ""},
-		"what a guard knows too late":          {guarded, late, ""},
-		"the same where it knows in time":      {guarded, start, "although the guard observe runs"},
-		"and without the guard":                {accepted, start, ""},
-		"a loss where nothing was accepted":    {suite.Report{}, splice, "although no hazard was accepted"},
-		"a hang where nothing was accepted":    {suite.Report{}, hangs, "although no hazard was accepted"},
-		"a case that could not be run":         {accepted, suite.Result{Verdict: suite.Broken, Error: "no nginx"}, "no nginx"},
-		"a case that is not steady":            {accepted, suite.Result{Verdict: suite.Unsteady}, "same twice"},
-		"a case that did not engage":           {accepted, unengaged, "not one byte"},
-		"one that a guard keeps on TCP":        {guarded, yields, ""},
-		"the same without a guard":             {accepted, yields, "not one byte"},
-		"a difference between plain and plain": {suite.Report{Accepted: true, Control: true}, differs("info/bytes"), "plain TCP alone"},
+		"the same": {accepted, suite.Result{Name: "recv/read", Verdict: suite.Same},
+			""},
+		"a difference that is known":        {accepted, differs("info/bytes"), ""},
+		"one that is not":                   {accepted, differs("recv/read"), "is not known to"},
+		"a hang where a look is known":      {accepted, hangs, "worse than known"},
+		"a loss where a look is known":      {accepted, loses, "worse than known"},
+		"a loss that is known":              {accepted, splice, ""},
+		"the same loss under a guard":       {guarded, splice, "although the guard splice runs"},
+		"a refusal that the guard brings":   {guarded, differs("splice/proxy"), ""},
+		"what a guard knows too late":       {guarded, late, ""},
+		"the same where it knows in time":   {guarded, start, "although the guard observe runs"},
+		"and without the guard":             {accepted, start, ""},
+		"a loss where nothing was accepted": {suite.Report{}, splice, "although no hazard was accepted"},
+		"a hang where nothing was accepted": {suite.Report{}, hangs, "although no hazard was accepted"},
+		"a case that could not be run": {accepted, suite.Result{Verdict: suite.Broken, Error: "no nginx"},
+			"no nginx"},
+		"a case that is not steady":     {accepted, suite.Result{Verdict: suite.Unsteady}, "same twice"},
+		"a case that did not engage":    {accepted, unengaged, "not one byte"},
+		"one that a guard keeps on TCP": {guarded, yields, ""},
+		"the same without a guard":      {accepted, yields, "not one byte"},
+		"a difference between plain and plain": {suite.Report{Accepted: true, Control: true}, differs("info/bytes"),
+			"plain TCP alone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.report.Cases = []suite.Result{tt.result}
@@ -108,7 +111,8 @@ func TestJudgement(t *testing.T) {
 
 func TestTalliesCountByReasonAndRefusalsApart(t *testing.T) {
 	r := suite.Report{Accepted: true, Guards: []string{datapath.GuardSplice}}
-	for _, name := range []string{"info/bytes", "splice/proxy", "info/segments", "splice/partial", "recv/read", "hold/cork"} {
+	for _, name := range []string{"info/bytes", "splice/proxy", "info/segments", "splice/partial", "recv/read",
+		"hold/cork"} {
 		r.Cases = append(r.Cases, suite.Result{Name: name, Verdict: suite.Differs})
 	}
 	r.Cases = append(r.Cases, suite.Result{Name: "info/last-data", Verdict: suite.Same})

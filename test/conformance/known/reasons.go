@@ -64,7 +64,8 @@ var reasons = [...]Reason{
 			"write.",
 	},
 	{
-		Name: "splice-by-io_uring", Effect: Hangs, Hazard: "splice", Guard: datapath.GuardSplice, Then: "splice-refused",
+		Name: "splice-by-io_uring", Effect: Hangs, Hazard: "splice", Guard: datapath.GuardSplice,
+		Then: "splice-refused",
 		Text: "IORING_OP_SPLICE out of a socket reads TCP's queue only.",
 	},
 	{

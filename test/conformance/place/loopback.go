@@ -190,7 +190,8 @@ func (p *loopback) Carried() (Bytes, error) {
 	if p.counter == nil {
 		return Bytes{}, nil
 	}
-	return p.counter.carried(map[uint64]string{p.cookie: fmt.Sprintf("/proc/%d/ns/net", p.maker.cmd.Process.Pid)})
+	return p.counter.carried(map[uint64]string{p.cookie: fmt.Sprintf("/proc/%d/ns/net",
+		p.maker.cmd.Process.Pid)})
 }
 
 func (p *loopback) Close() error {

@@ -61,7 +61,8 @@ func openPods(ctx context.Context, kind string, o Options) (_ Site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fast, err = node.Conflist(lab.Network{Subnets: podSubnets, Set: map[string]map[string]any{"sockmap": sockmapKeys(o)}})
+	s.fast, err = node.Conflist(lab.Network{Subnets: podSubnets,
+		Set: map[string]map[string]any{"sockmap": sockmapKeys(o)}})
 	return s, err
 }
 

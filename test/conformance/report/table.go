@@ -171,7 +171,8 @@ func newRow(c suite.Result) *row {
 		return &row{name: c.Name}
 	}
 	d := c.Differences[0]
-	return &row{name: c.Name, plain: observed(d.Name, steady(d.Plain, d.Plain)), accelerated: observed(d.Name, steady(d.Accelerated, d.Plain))}
+	return &row{name: c.Name, plain: observed(d.Name, steady(d.Plain, d.Plain)),
+		accelerated: observed(d.Name, steady(d.Accelerated, d.Plain))}
 }
 
 // bulk is the form in which the suite records many bytes.

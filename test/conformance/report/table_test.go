@@ -19,7 +19,8 @@ func result(name, plain, accelerated string) suite.Result {
 }
 
 func TestTablesHaveARowForEachCaseThatDiffers(t *testing.T) {
-	same := suite.Result{Name: "recv/read", Verdict: suite.Same, Bulk: true, Carried: place.Bytes{Redirected: 99, TCP: 1}}
+	same := suite.Result{Name: "recv/read", Verdict: suite.Same, Bulk: true,
+		Carried: place.Bytes{Redirected: 99, TCP: 1}}
 	one := &suite.Report{Kernel: "6.1.0-1", Accepted: true, Guards: datapath.Guards[:],
 		Cases: []suite.Result{same, result("hold/cork", "5", "0"), result("zerocopy/option", "0", "EOPNOTSUPP")}}
 	two := &suite.Report{Kernel: "7.3-mine", Accepted: true,
@@ -43,7 +44,8 @@ func TestTablesHaveARowForEachCaseThatDiffers(t *testing.T) {
 
 func TestTheWorstComesFirstAndRefusalsLast(t *testing.T) {
 	r := &suite.Report{Accepted: true, Guards: datapath.Guards[:], Cases: []suite.Result{
-		result("zerocopy/option", "0", "EOPNOTSUPP"), result("hold/cork", "5", "4"), result("unread/poll", "5", "0"),
+		result("zerocopy/option", "0", "EOPNOTSUPP"), result("hold/cork", "5", "4"),
+		result("unread/poll", "5", "0"),
 		result("signal/interrupts-recv", "5", "EAGAIN"), result("recv/read", "5", "4"),
 	}}
 	rest := Table([]Run{{"6.1", r}})
@@ -91,7 +93,8 @@ func TestADirectoryOfResultsIsReadByKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := (&suite.Report{Kernel: "6.1.0-1", Cases: []suite.Result{result("unread/under-reader", "5", "0")}}).WriteReport(f); err != nil {
+	if err := (&suite.Report{Kernel: "6.1.0-1", Cases: []suite.Result{result("unread/under-reader", "5",
+		"0")}}).WriteReport(f); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(document, []byte(section.Begin()+section.End()), 0o644); err != nil {
@@ -100,7 +103,8 @@ func TestADirectoryOfResultsIsReadByKernel(t *testing.T) {
 	if err := run(os.Stdout, []string{"-into", document, dir}); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(document); err != nil || !strings.Contains(string(text), "| 6.1 | 6.1.0-1 | none; hazards not accepted | 1 |") {
+	if text, err := os.ReadFile(document); err != nil ||
+		!strings.Contains(string(text), "| 6.1 | 6.1.0-1 | none; hazards not accepted | 1 |") {
 		t.Errorf("%v, %s", err, text)
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 func TestCompareMatchesTheNthOfANameWithTheNth(t *testing.T) {
 	plain := []Observation{{Name: "send", Value: "5"}, {Name: "recv", Value: "3"}, {Name: "recv", Value: "2"}}
-	accelerated := []Observation{{Name: "recv", Value: "3"}, {Name: "recv", Value: "EAGAIN"}, {Name: "end", Value: "0"}}
+	accelerated := []Observation{{Name: "recv", Value: "3"}, {Name: "recv", Value: "EAGAIN"},
+		{Name: "end", Value: "0"}}
 	want := []Difference{
 		{Name: "send", Plain: "5"},
 		{Name: "recv", Plain: "2", Accelerated: "EAGAIN"},

@@ -122,7 +122,8 @@ func (s *Sock) Writev(b string, sizes ...int) Ret {
 func (s *Sock) Sendmsg(b string, flags int, sizes ...int) Ret {
 	data := s.t.Buffer(len(b))
 	copy(data, b)
-	return s.transmit(flags, unix.SYS_SENDMSG, keep(s.t, s.t.header(data, 0, sizes...)), uintptr(flags|unix.MSG_NOSIGNAL))
+	return s.transmit(flags, unix.SYS_SENDMSG, keep(s.t, s.t.header(data, 0, sizes...)),
+		uintptr(flags|unix.MSG_NOSIGNAL))
 }
 
 // mmsghdr is struct mmsghdr.
@@ -161,7 +162,8 @@ func (s *Sock) Sendmmsg(flags int, messages ...string) string {
 		copy(b, m)
 		headers[i].Msghdr = *s.t.header(b, 0, len(m))
 	}
-	r := s.transmit(flags, unix.SYS_SENDMMSG, keep(s.t, &headers[0]), uintptr(len(headers)), uintptr(flags|unix.MSG_NOSIGNAL))
+	r := s.transmit(flags, unix.SYS_SENDMMSG, keep(s.t, &headers[0]), uintptr(len(headers)),
+		uintptr(flags|unix.MSG_NOSIGNAL))
 	out := []string{r.String()}
 	for i := range max(r.N, 0) {
 		out = append(out, fmt.Sprint(headers[i].n))

@@ -76,7 +76,8 @@ func (e *Epoll) ctl(op int, s *Sock, events uint32) string {
 func (e *Epoll) Wait(timeout time.Duration) string {
 	events := make([]unix.EpollEvent, 8)
 	ms := int(e.t.Scaled(timeout) / time.Millisecond)
-	r := Call(unix.SYS_EPOLL_PWAIT, uintptr(e.FD), keep(e.t, &events[0]), uintptr(len(events)), uintptr(ms), 0, 0)
+	r := Call(unix.SYS_EPOLL_PWAIT, uintptr(e.FD), keep(e.t, &events[0]), uintptr(len(events)), uintptr(ms), 0,
+		0)
 	if r.Errno != 0 {
 		return Errno(r.Errno)
 	}

@@ -118,7 +118,8 @@ func (s *Sock) Send(b string, flags int) Ret { return s.SendBytes([]byte(b), fla
 
 // SendBytes is Send.
 func (s *Sock) SendBytes(b []byte, flags int) Ret {
-	return s.transmit(flags, unix.SYS_SENDTO, s.t.held(b), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
+	return s.transmit(flags, unix.SYS_SENDTO, s.t.held(b), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0,
+		0)
 }
 
 // SendAt is send(2) from an address that the caller chooses.
@@ -237,7 +238,8 @@ func (s *Sock) Get(level, option int) Ret {
 func (s *Sock) GetRaw(level, option, size int) Ret {
 	b := s.t.Buffer(size)
 	length := uint32(size)
-	r := Call(unix.SYS_GETSOCKOPT, uintptr(s.FD), uintptr(level), uintptr(option), Address(b), keep(s.t, &length))
+	r := Call(unix.SYS_GETSOCKOPT, uintptr(s.FD), uintptr(level), uintptr(option), Address(b),
+		keep(s.t, &length))
 	if r.Errno == 0 {
 		r.N = int(length)
 	}

@@ -50,7 +50,8 @@ func TestWaitingReadsTheSameInBothStyles(t *testing.T) {
 		if got := a.Recv(16, 0).String(); got != "blocks" {
 			t.Errorf("recv until patience is over: %s", got)
 		}
-		for name, r := range map[string]Ret{"MSG_DONTWAIT": a.Recv(16, unix.MSG_DONTWAIT), "O_NONBLOCK": nonblocking(a)} {
+		for name, r := range map[string]Ret{"MSG_DONTWAIT": a.Recv(16, unix.MSG_DONTWAIT),
+			"O_NONBLOCK": nonblocking(a)} {
 			if got := r.String(); got != "EAGAIN" {
 				t.Errorf("recv with %s: %s", name, got)
 			}
@@ -120,7 +121,8 @@ func TestNonblockingIsPollsWayUntilTheCaseWaitsInTheKernel(t *testing.T) {
 
 func TestExpandAddsTheVariantsThatAreAskedFor(t *testing.T) {
 	all := Expand([]Case{
-		{Name: "a/plain", Bulk: true}, {Name: "a/both", Bulk: true, AlsoBlocking: true}, {Name: "a/late", AlsoAtOnce: true},
+		{Name: "a/plain", Bulk: true}, {Name: "a/both", Bulk: true, AlsoBlocking: true},
+		{Name: "a/late", AlsoAtOnce: true},
 	})
 	want := map[string]Case{
 		"a/plain": {Bulk: true}, "a/both": {Bulk: true}, "a/both-blocking": {Blocking: true},

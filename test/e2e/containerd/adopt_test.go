@@ -12,7 +12,8 @@ import (
 // sockmapctl runs the program in the node's network namespace.
 func (w *world) sockmapctl(args ...string) []byte {
 	w.Helper()
-	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"), append(args, "--bpffs-path", w.node.BPFFS())...)
+	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"),
+		append(args, "--bpffs-path", w.node.BPFFS())...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := w.node.Start(cmd); err != nil {
@@ -27,7 +28,8 @@ func (w *world) sockmapctl(args ...string) []byte {
 // adopted is the output of sockmapctl adopt for this node's pods, with only containerd's CRI socket.
 func (w *world) adopted(dryRun bool) map[string]string {
 	w.Helper()
-	args := []string{"adopt", "--all", "-o", "json", "--cri", w.socket(), "--cni-conf-dir", filepath.Join(w.dir, "net.d"),
+	args := []string{"adopt", "--all", "-o", "json", "--cri", w.socket(), "--cni-conf-dir",
+		filepath.Join(w.dir, "net.d"),
 		"--cni-cache-dir", w.TempDir()}
 	if dryRun {
 		args = append(args, "--dry-run")
@@ -68,7 +70,8 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 		{true, "accelerated ", "opted-out opted-out"},
 	} {
 		said := w.adopted(want.dryRun)
-		if said["client"] != want.pods || said["server"] != want.pods || said["out"] != want.outs || len(said) != 3 {
+		if said["client"] != want.pods || said["server"] != want.pods || said["out"] != want.outs ||
+			len(said) != 3 {
 			t.Errorf("dry run %v: %q, want %q and %q", want.dryRun, said, want.pods, want.outs)
 		}
 	}
@@ -86,6 +89,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	if left := w.records(); len(left) > 0 {
 		t.Errorf("after containerd's DEL there is %+v", left)
 	}
-	w.found("adopted while they run", "pods that run when sockmap is chained are adopted by `sockmapctl adopt`, new connections redirect %s, "+
-		"and their DEL removes them", w.share())
+	w.found("adopted while they run",
+		"pods that run when sockmap is chained are adopted by `sockmapctl adopt`, new connections redirect %s, "+
+			"and their DEL removes them", w.share())
 }

@@ -50,7 +50,8 @@ func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 	w.wantEndpoint(newServer)
 	w.wantRedirected(newClient, at(newServer.ip4))
 	w.wantInPodCgroup(serves)
-	w.found("chained while pods run", "pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.share())
+	w.found("chained while pods run",
+		"pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.share())
 }
 
 // The kernel's hazards keep acceleration off until they are accepted. The pods start anyway.
@@ -78,7 +79,8 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 	other := w.newPod(t, podSpec{name: "other", class: burstable, annotations: accept})
 	other.serve(t)
 	w.wantRedirected(brave.idle(t), at(other.ip4))
-	w.found("hazards", "pods start on TCP, and the status has the reason, with hazards (%s) that are not accepted; by annotation, %s",
+	w.found("hazards",
+		"pods start on TCP, and the status has the reason, with hazards (%s) that are not accepted; by annotation, %s",
 		left, w.share())
 }
 

@@ -39,7 +39,8 @@ func TestSixtyPodsComeAndGo(t *testing.T) {
 	if calls["ADD"] != batches*atOnce || calls["DEL"] < batches*atOnce {
 		t.Errorf("want %d calls of ADD and as many of DEL: %v", batches*atOnce, calls)
 	}
-	w.found("many pods", "%d pods made and removed, %d at a time, %.4g %% redirected, leave nothing", batches*atOnce, atOnce, went.percent())
+	w.found("many pods", "%d pods made and removed, %d at a time, %.4g %% redirected, leave nothing",
+		batches*atOnce, atOnce, went.percent())
 }
 
 // comeAndGo makes pods at the same time, lets each connect to the next, and removes them at the same time.
@@ -64,7 +65,8 @@ func (w *world) comeAndGo(batch, count int) {
 	})
 	w.atOnce(count, func(i int) error {
 		to := at(pods[(i+1)%count].ip4)
-		out, err := servers[i].exec("rr", "-connect", to, "-count", "200", "-size", strconv.Itoa(exchangeBytes), "-warmup", "0", "-timeout", "60s")
+		out, err := servers[i].exec("rr", "-connect", to, "-count", "200", "-size", strconv.Itoa(exchangeBytes),
+			"-warmup", "0", "-timeout", "60s")
 		if err != nil {
 			return err
 		}

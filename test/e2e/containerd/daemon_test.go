@@ -98,7 +98,8 @@ func (d *daemon) begin(t *testing.T) {
 	d.log = log
 	t.Cleanup(func() { d.end(t) })
 	d.start(t)
-	d.run(t, "ctr", "-a", d.socket(), "-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native", tools.images)
+	d.run(t, "ctr", "-a", d.socket(), "-n", "k8s.io", "images", "import", "--local", "--snapshotter", "native",
+		tools.images)
 }
 
 func (d *daemon) configFile() string { return filepath.Join(d.dir, "config.toml") }
@@ -109,7 +110,8 @@ func (d *daemon) socket() string { return filepath.Join(d.dir, "c.sock") }
 func (d *daemon) start(t *testing.T) {
 	t.Helper()
 	// Not the test's context: it outlives the test's end while the pods are removed.
-	cmd := d.node.Command(context.Background(), filepath.Join(tools.dir, "containerd"), "--config", d.configFile())
+	cmd := d.node.Command(context.Background(), filepath.Join(tools.dir, "containerd"), "--config",
+		d.configFile())
 	cmd.Env = append(os.Environ(), "PATH="+tools.dir+":"+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = d.log, d.log
 	if err := d.node.Start(cmd); err != nil {
@@ -199,7 +201,8 @@ func (d *daemon) run(t *testing.T, tool string, args ...string) string {
 func (d *daemon) crictl(args ...string) ([]byte, error) {
 	endpoint := "unix://" + d.socket()
 	return d.output("crictl", append([]string{
-		"--config", filepath.Join(d.dir, "crictl.yaml"), "--runtime-endpoint", endpoint, "--image-endpoint", endpoint,
+		"--config", filepath.Join(d.dir, "crictl.yaml"), "--runtime-endpoint", endpoint, "--image-endpoint",
+		endpoint,
 		"--timeout", "60s",
 	}, args...)...)
 }

@@ -56,7 +56,8 @@ func TestSandboxRecreatedInTheSameCgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := w.calls()
-	if added, removed := slices.Index(calls, "ADD "+p.id), slices.Index(calls, "DEL "+id); added < 0 || removed < added {
+	if added, removed := slices.Index(calls, "ADD "+p.id), slices.Index(calls, "DEL "+id); added < 0 ||
+		removed < added {
 		t.Fatalf("want ADD of the new sandbox before DEL of the old one: %q", calls)
 	}
 	for _, r := range w.records() {
@@ -68,7 +69,8 @@ func TestSandboxRecreatedInTheSameCgroup(t *testing.T) {
 	w.wantLoadGoesOn(at(p.ip6))
 	wantReport(t, load)
 	w.wantRedirected(client, at(p.ip4))
-	w.found("sandbox re-created", "%s after a sandbox is made again in its pod's cgroup and the old one's DEL comes late", w.share())
+	w.found("sandbox re-created",
+		"%s after a sandbox is made again in its pod's cgroup and the old one's DEL comes late", w.share())
 }
 
 // killSandbox ends the pause program and waits until containerd knows.
@@ -169,6 +171,7 @@ func TestContainerdRestartedUnderLoad(t *testing.T) {
 	w.wantEndpoint(client.pod)
 	late := w.newPod(t, podSpec{name: "late", class: bestEffort})
 	w.wantRedirected(late.idle(t), requests)
-	w.found("containerd restarted", "%.4g %% of %d MiB redirected, none lost, while containerd is restarted and killed",
+	w.found("containerd restarted",
+		"%.4g %% of %d MiB redirected, none lost, while containerd is restarted and killed",
 		went.percent(), (went.redirected+went.tcp)>>20)
 }

@@ -62,7 +62,8 @@ const (
 func (c *container) exchange(w *world, address string) volume {
 	w.Helper()
 	before := w.closed()
-	out, err := c.exec("rr", "-connect", address, "-count", strconv.Itoa(exchanged), "-warmup", strconv.Itoa(requests-exchanged),
+	out, err := c.exec("rr", "-connect", address, "-count", strconv.Itoa(exchanged), "-warmup",
+		strconv.Itoa(requests-exchanged),
 		"-size", strconv.Itoa(size), "-timeout", "60s")
 	if err != nil {
 		w.Fatal(err)
@@ -98,7 +99,8 @@ func parseReport(text string) (r traffic.Report, err error) {
 
 // exec runs the traffic program in the container and returns its output.
 func (c *container) exec(args ...string) (string, error) {
-	out, err := c.pod.d.crictl(append([]string{"exec", "--sync", "--timeout", "70", c.id, "/traffic"}, args...)...)
+	out, err := c.pod.d.crictl(append([]string{"exec", "--sync", "--timeout", "70", c.id, "/traffic"},
+		args...)...)
 	return string(out), err
 }
 

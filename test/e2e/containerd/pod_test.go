@@ -69,8 +69,9 @@ func (p *pod) sandboxConfig() map[string]any {
 		},
 		"annotations": annotations,
 		"linux": map[string]any{
-			"cgroup_parent":    s.cgroup(),
-			"security_context": map[string]any{"namespace_options": map[string]any{"pid": 1}}, // one for each container
+			"cgroup_parent": s.cgroup(),
+			// one for each container
+			"security_context": map[string]any{"namespace_options": map[string]any{"pid": 1}},
 		},
 	}
 	if s.hostPort != 0 {
@@ -168,7 +169,8 @@ func (p *pod) look() error {
 		}
 	}
 	if p.pid == 0 || !p.ip4.IsValid() || !p.ip6.IsValid() {
-		return fmt.Errorf("pod %s has process %d and addresses %v, want one of each family", p.spec.name, p.pid, ips)
+		return fmt.Errorf("pod %s has process %d and addresses %v, want one of each family", p.spec.name, p.pid,
+			ips)
 	}
 	return nil
 }

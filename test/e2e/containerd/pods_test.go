@@ -100,7 +100,8 @@ func TestThroughAServiceAddress(t *testing.T) {
 		w.wantRedirected(client, service.String())
 		w.wantRedirected(server, service.String()) // hairpin
 	}
-	w.found("through a service address", "%s through a service address (DNAT), from its own backend, too", w.share())
+	w.found("through a service address", "%s through a service address (DNAT), from its own backend, too",
+		w.share())
 }
 
 // A host port as portmap makes it: the same by the rules of another program.
@@ -126,5 +127,6 @@ func TestAnnotatedPodStaysOnTCP(t *testing.T) {
 	w.wantPlain(serves, at(server.pod.ip4))
 	w.wantPlain(serves, at(netip.MustParseAddr("127.0.0.1")))
 	w.wantRedirected(client, at(server.pod.ip4)) // the others are not concerned
-	w.found("opt-out", "0 %% to and from a pod annotated sockmap-cni/accelerate \"false\", %s between its neighbours", w.share())
+	w.found("opt-out",
+		"0 %% to and from a pod annotated sockmap-cni/accelerate \"false\", %s between its neighbours", w.share())
 }

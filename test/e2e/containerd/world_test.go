@@ -20,7 +20,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
+var dualStack = []netip.Prefix{netip.MustParsePrefix("10.62.0.0/24"),
+	netip.MustParsePrefix("fd5c:1f0e:62a0::/64")}
 
 // world is a node with a containerd whose network has sockmap chained after bridge, host-local and portmap.
 type world struct {
@@ -108,7 +109,8 @@ func (w *world) writeConflist(keys map[string]any) {
 		maps.Copy(all, keys)
 		network.Set = map[string]map[string]any{"sockmap": all}
 	}
-	w.replace(filepath.Join(w.dir, "net.d", "10-sockmap.conflist"), labtest.Conflist(w.T, w.node, network), 0o600)
+	w.replace(filepath.Join(w.dir, "net.d", "10-sockmap.conflist"), labtest.Conflist(w.T, w.node, network),
+		0o600)
 }
 
 // datapath opens the state that the plugin has pinned.

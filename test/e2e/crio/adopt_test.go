@@ -135,7 +135,8 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	later.serve(t)
 	o.wantRedirected(o.clients, at(later.ip6))
 	o.found("adopted", "pods that run when sockmap is chained are adopted by what CRI-O says on its CRI "+
-		"socket, with and without a pause container; new connections redirect %s, to pods that came later, too", o.share())
+		"socket, with and without a pause container; new connections redirect %s, to pods that came later, too",
+		o.share())
 	o.found("annotations", "a pod annotated sockmap-cni/accelerate \"false\" opts out; a pod with hostNetwork "+
 		"is left out, annotated \"true\" it is adopted")
 }

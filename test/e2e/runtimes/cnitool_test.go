@@ -32,7 +32,8 @@ func (w *world) cnitool(prefix, env []string, args ...string) ([]byte, error) {
 func TestCnitool(t *testing.T) {
 	w := newWorld(t, "cnitool", "cnitool", "1.1.0")
 	w.row.Version = "cnitool " + version(t, "cnitool", "github.com/containernetworking/cni")
-	client, server, third := w.pod(lab.PodSpec{Name: "client"}), w.pod(lab.PodSpec{Name: "server"}), w.pod(lab.PodSpec{Name: "third"})
+	client, server, third := w.pod(lab.PodSpec{Name: "client"}), w.pod(lab.PodSpec{Name: "server"}),
+		w.pod(lab.PodSpec{Name: "third"})
 	prefix := w.confine("")
 	call := func(env []string, verb string, args ...string) []byte {
 		t.Helper()
@@ -68,14 +69,16 @@ func TestCnitool(t *testing.T) {
 
 	// gc has no list of valid attachments. libcni calls DEL for all attachments in its cache, here one of
 	// three.
-	if out, err := w.node.Output(w.bounded(), prefix[0], append(prefix[1:], "rm", "-r", "/var/lib/cni/results")...); err != nil {
+	if out, err := w.node.Output(w.bounded(), prefix[0],
+		append(prefix[1:], "rm", "-r", "/var/lib/cni/results")...); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	call(nil, "add", third.NetNS())
 	idC := w.last("ADD").ContainerID
 	before := len(w.calls())
 	call(nil, "gc", third.NetNS())
-	if calls := w.calls()[before:]; len(calls) != 2 || calls[0].Command != "DEL" || calls[0].ContainerID != idC ||
+	if calls := w.calls()[before:]; len(calls) != 2 || calls[0].Command != "DEL" ||
+		calls[0].ContainerID != idC ||
 		calls[1].Command != "GC" || calls[1].Conf.Valid != nil {
 		t.Errorf("gc has called %+v, want a DEL for %s and a GC without a list", calls, idC)
 	}

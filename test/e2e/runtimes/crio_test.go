@@ -17,7 +17,8 @@ import (
 
 // The kubelet's cgroup of a burstable pod, with both drivers.
 func systemdPod(uid string) string {
-	return "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + strings.ReplaceAll(uid, "-", "_") + ".slice"
+	return "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + strings.ReplaceAll(uid, "-",
+		"_") + ".slice"
 }
 
 func cgroupfsPod(uid string) string { return "/kubepods/burstable/pod" + uid }
@@ -30,7 +31,8 @@ const uidStem = "5ab61e35-52a4-4b5b-8c1e-"
 func testUID(last rune) string { return fmt.Sprintf("%s%011x%c", uidStem, os.Getpid(), last) }
 
 // kubePod makes a pod in the cgroup that the kubelet's driver would make.
-func (w *world) kubePod(name, uid string, driver func(string) string, annotations map[string]string) (*lab.Pod, ask.Request) {
+func (w *world) kubePod(name, uid string, driver func(string) string,
+	annotations map[string]string) (*lab.Pod, ask.Request) {
 	w.Helper()
 	parent := driver(uid)
 	p := w.pod(lab.PodSpec{Name: name, UID: uid, Cgroup: parent, Annotations: annotations})
@@ -43,7 +45,8 @@ func TestCRIO(t *testing.T) {
 		driver     func(string) string
 		told       func(string) string
 	}{
-		{"systemd driver", "crio-systemd", systemdPod, func(uid string) string { return path.Base(systemdPod(uid)) }},
+		{"systemd driver", "crio-systemd", systemdPod,
+			func(uid string) string { return path.Base(systemdPod(uid)) }},
 		{"cgroupfs driver", "crio-cgroupfs", cgroupfsPod, cgroupfsPod},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

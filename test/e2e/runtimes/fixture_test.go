@@ -53,7 +53,8 @@ type world struct {
 func newWorld(t *testing.T, file, runtime, cniVersion string) *world {
 	t.Helper()
 	temp := t.TempDir() // before the node, so that it is removed after it
-	w := &world{T: t, temp: temp, bin: filepath.Join(temp, "bin"), conf: filepath.Join(temp, "net.d"), row: row.Row{Runtime: runtime}}
+	w := &world{T: t, temp: temp, bin: filepath.Join(temp, "bin"), conf: filepath.Join(temp, "net.d"),
+		row: row.Row{Runtime: runtime}}
 	w.fillBin()
 	if err := os.Mkdir(w.conf, 0o755); err != nil {
 		t.Fatal(err)
@@ -232,7 +233,8 @@ func (w *world) wantCgroup(containerID, dir, source string) datapath.Attachment 
 		w.Fatalf("container %s was declined: %s", containerID, r.Declined)
 	}
 	if want := cgroupID(w.T, dir); r.CgroupID != want || r.CgroupSource != source {
-		w.Errorf("container %s: cgroup %d from %s, want %d (%s) from %s", containerID, r.CgroupID, r.CgroupSource, want, dir, source)
+		w.Errorf("container %s: cgroup %d from %s, want %d (%s) from %s", containerID, r.CgroupID, r.CgroupSource,
+			want, dir, source)
 	}
 	return r
 }

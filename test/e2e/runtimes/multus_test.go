@@ -21,7 +21,8 @@ func TestMultus(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.putMultusFirst()
-	client, askClient := w.kubePod("client", uidA, systemdPod, map[string]string{"example.org/owner": "somebody"})
+	client, askClient := w.kubePod("client", uidA, systemdPod,
+		map[string]string{"example.org/owner": "somebody"})
 	server, askServer := w.kubePod("server", uidB, systemdPod, nil)
 	containerd := w.start("containerd", w.setup(), w.confine("")...)
 	containerd.do("add", askClient)
@@ -48,8 +49,9 @@ func (w *world) putMultusFirst() {
 	delegate := json.RawMessage(w.conflist("1.0.0"))
 	conf, err := json.Marshal(map[string]any{
 		"cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
-		"capabilities": map[string]bool{"portMappings": true, "cgroupPath": true, "io.kubernetes.cri.pod-annotations": true},
-		"binDir":       w.bin, "confDir": w.conf, "cniDir": filepath.Join(w.node.Dir(), "multus"),
+		"capabilities": map[string]bool{"portMappings": true, "cgroupPath": true,
+			"io.kubernetes.cri.pod-annotations": true},
+		"binDir": w.bin, "confDir": w.conf, "cniDir": filepath.Join(w.node.Dir(), "multus"),
 		"delegates": []any{delegate},
 	})
 	if err != nil {

@@ -147,7 +147,8 @@ func (p podman) pair(image, dir, source string) {
 	size := w.counted(p.run("start", "--attach", clientID))
 	w.wantRedirected(size, b.NetNSCookie)
 	// The client has ended, so podman has called DEL, and the client's bytes are in the node's sum.
-	w.until("the sum of the client is there", func() bool { return w.retired().RedirectedBytes > retired+size/2 })
+	w.until("the sum of the client is there",
+		func() bool { return w.retired().RedirectedBytes > retired+size/2 })
 	w.wantNoRecord(clientID)
 	p.bystander()
 	p.run("rm", "--force", "--time", "0", clientID, serverID)
@@ -162,7 +163,8 @@ func (p podman) bystander() {
 	other := w.pod(lab.PodSpec{})
 	before := w.retired()
 	w.talk(other, other, netip.MustParseAddr("127.0.0.1"))
-	if after := w.retired(); after.RedirectedBytes != before.RedirectedBytes || after.TCPBytes != before.TCPBytes {
+	if after := w.retired(); after.RedirectedBytes != before.RedirectedBytes ||
+		after.TCPBytes != before.TCPBytes {
 		w.Errorf("a network namespace that is not registered was counted: %+v, before %+v", after, before)
 	}
 	w.wantPlain(other.NetNSCookie())

@@ -37,7 +37,8 @@ type bundle struct {
 // which waits.
 func (w *world) create(id string, b bundle) *container {
 	w.Helper()
-	c := &container{w: w, id: id, bundle: filepath.Join(w.temp, id), cgroup: filepath.Join("/", w.node.ID(), b.cgroup)}
+	c := &container{w: w, id: id, bundle: filepath.Join(w.temp, id),
+		cgroup: filepath.Join("/", w.node.ID(), b.cgroup)}
 	root := filepath.Join(c.bundle, "rootfs")
 	if err := os.MkdirAll(filepath.Join(root, "proc"), 0o755); err != nil {
 		w.Fatal(err)
@@ -74,9 +75,10 @@ func (c *container) spec(b bundle) map[string]any {
 	}
 	spec := map[string]any{
 		"ociVersion": "1.0.2",
-		"process":    map[string]any{"args": append([]string{"/talk"}, b.args...), "cwd": "/", "user": map[string]any{}},
-		"root":       map[string]any{"path": "rootfs", "readonly": true},
-		"mounts":     []any{map[string]any{"destination": "/proc", "type": "proc", "source": "proc"}},
+		"process": map[string]any{"args": append([]string{"/talk"}, b.args...), "cwd": "/",
+			"user": map[string]any{}},
+		"root":   map[string]any{"path": "rootfs", "readonly": true},
+		"mounts": []any{map[string]any{"destination": "/proc", "type": "proc", "source": "proc"}},
 		"linux": map[string]any{
 			"cgroupsPath": c.cgroup,
 			"namespaces":  []any{network, map[string]any{"type": "pid"}, map[string]any{"type": "mount"}},
@@ -202,7 +204,8 @@ func TestNerdctl(t *testing.T) {
 	}
 	run := func(id string, args ...string) (*container, netip.Addr) {
 		file := filepath.Join(w.temp, id+".json")
-		hook := append(append([]string{nsenter}, prefix[1:]...), program(t, "runtime"), "nerdctl", string(told), file)
+		hook := append(append([]string{nsenter}, prefix[1:]...), program(t, "runtime"), "nerdctl", string(told),
+			file)
 		c := w.create(id, bundle{args: args, cgroup: "default/" + id, hook: hook})
 		var reply ask.Reply
 		b, err := os.ReadFile(file)
@@ -245,13 +248,15 @@ func TestNerdctl(t *testing.T) {
 // its siblings.
 func TestCRIDockerd(t *testing.T) {
 	w := newWorld(t, "cri-dockerd", "cri-dockerd", "1.0.0")
-	w.row.Version = "its call of libcni " + version(t, "runtime", "github.com/containernetworking/cni") + ", " + runcVersion(t)
+	w.row.Version = "its call of libcni " + version(t, "runtime",
+		"github.com/containernetworking/cni") + ", " + runcVersion(t)
 	dockerd := w.start("cri-dockerd", w.setup())
 	pod := func(name, uid string) (pause *container, ip netip.Addr, dir string) {
 		dir = "kubepods/burstable/pod" + uid
 		pause = w.create("pause-"+name, bundle{args: []string{"pause"}, cgroup: dir + "/pause-" + name})
 		pause.begin() // before the network is set up
-		ip = dockerd.do("add", ask.Request{Namespace: "default", Name: name, UID: uid, ID: pause.id, NetNS: pause.netns()})
+		ip = dockerd.do("add", ask.Request{Namespace: "default", Name: name, UID: uid, ID: pause.id,
+			NetNS: pause.netns()})
 		return pause, ip, dir
 	}
 	pauseB, ip, dirB := pod("server", uidB)
@@ -264,9 +269,11 @@ func TestCRIDockerd(t *testing.T) {
 	w.row.Cgroup = "the process behind `CNI_NETNS`, the pause container's: the pod's, one above it"
 	w.wantLinks(2)
 
-	server := w.create("server", bundle{args: []string{"serve", "0.0.0.0:8080"}, cgroup: dirB + "/server", netns: pauseB.netns()})
+	server := w.create("server", bundle{args: []string{"serve", "0.0.0.0:8080"}, cgroup: dirB + "/server",
+		netns: pauseB.netns()})
 	server.begin()
-	client := w.create("client", bundle{args: []string{"ask", where(ip)}, cgroup: dirA + "/client", netns: pauseA.netns()})
+	client := w.create("client", bundle{args: []string{"ask", where(ip)}, cgroup: dirA + "/client",
+		netns: pauseA.netns()})
 	client.begin()
 	w.wantRedirected(client.result(), a.NetNSCookie, b.NetNSCookie)
 	w.note("the pod's other containers, in sibling cgroups, are covered")

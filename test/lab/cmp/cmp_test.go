@@ -19,7 +19,8 @@ type outer struct {
 }
 
 func TestDiffOfEqualValuesIsEmpty(t *testing.T) {
-	for _, v := range []any{nil, 1, "a\nb", []string{"a"}, outer{Name: "x", In: &inner{[]int{1}}}, netip.MustParseAddr("::1")} {
+	for _, v := range []any{nil, 1, "a\nb", []string{"a"}, outer{Name: "x", In: &inner{[]int{1}}},
+		netip.MustParseAddr("::1")} {
 		if diff := Diff(v, v); diff != "" {
 			t.Errorf("%#v: %s", v, diff)
 		}
@@ -55,7 +56,8 @@ func TestDiffLeavesOutWhatIsFarFromADifference(t *testing.T) {
 	got := make([]int, 30)
 	got[15] = 1
 	diff := Diff(want, got)
-	if n := strings.Count(diff, "\n"); n != 1+5+2+5+1 || !strings.HasPrefix(diff, "  ...\n") || !strings.HasSuffix(diff, "  ...\n") {
+	if n := strings.Count(diff, "\n"); n != 1+5+2+5+1 || !strings.HasPrefix(diff, "  ...\n") ||
+		!strings.HasSuffix(diff, "  ...\n") {
 		t.Errorf("%d lines:\n%s", n, diff)
 	}
 }

@@ -73,7 +73,8 @@ func subnet(index byte) netip.Prefix {
 
 // New makes the network, as Network does, and two containers in it. The lab turns masquerading by the plugin
 // bridge off, as it needs iptables; New masquerades instead.
-func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool, keys ...map[string]any) (p *Pair, err error) {
+func New(ctx context.Context, node *lab.Node, name string, index byte, chained bool,
+	keys ...map[string]any) (p *Pair, err error) {
 	p = &Pair{}
 	if p.Conflist, err = Network(node, name, index, chained, keys...); err != nil {
 		return nil, err

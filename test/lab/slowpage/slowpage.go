@@ -64,7 +64,8 @@ func open() (p *Page, err error) {
 		return p, fmt.Errorf("userfaultfd: %w", errno)
 	}
 	p.fd = int(fd)
-	p.mem, err = unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	p.mem, err = unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return p, fmt.Errorf("map a page: %w", err)
 	}
@@ -98,7 +99,8 @@ func (p *Page) Receive(fd int) (<-chan error, error) {
 	done := make(chan error, 1)
 	go func() {
 		defer unix.Close(dup)
-		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(dup), uintptr(unsafe.Pointer(&p.mem[0])), 1, 0, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(dup), uintptr(unsafe.Pointer(&p.mem[0])), 1, 0, 0,
+			0)
 		switch {
 		case errno != 0:
 			done <- fmt.Errorf("receive into the page: %w", errno)

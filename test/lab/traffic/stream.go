@@ -92,7 +92,8 @@ func ReceiveAny(ctx context.Context, c net.Conn, s Stream) (seed uint32, t Trans
 }
 
 // receive reads the first eight bytes before it calls pattern.
-func receive(ctx context.Context, c net.Conn, s Stream, pattern func([]byte) (*Pattern, error)) (Transfer, error) {
+func receive(ctx context.Context, c net.Conn, s Stream,
+	pattern func([]byte) (*Pattern, error)) (Transfer, error) {
 	ctx, release := bind(ctx, c)
 	defer release()
 	buf, size := s.chunks()

@@ -59,7 +59,8 @@ func ParseHello(b []byte) (Hello, error) {
 	}
 	const limit = 64 << 20
 	if h.Mode != ModeEcho && h.Mode != ModeSink || h.Size == 0 || h.Size > limit {
-		return Hello{}, fmt.Errorf("parse hello: mode %d with size %d (modes 1 and 2, sizes up to %d)", h.Mode, h.Size, limit)
+		return Hello{}, fmt.Errorf("parse hello: mode %d with size %d (modes 1 and 2, sizes up to %d)", h.Mode,
+			h.Size, limit)
 	}
 	return h, nil
 }

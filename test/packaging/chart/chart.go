@@ -78,7 +78,8 @@ func (c *Chart) Platform(name string) (map[string]any, error) {
 // Render returns the documents in the order in which helm installs them. values override values.yaml, and are
 // checked against the schema. The last result is the text that helm prints after an install. Hooks are not
 // included.
-func (c *Chart) Render(release, namespace string, values map[string]any) (documents []string, told string, err error) {
+func (c *Chart) Render(release, namespace string, values map[string]any) (
+	documents []string, told string, err error) {
 	files, err := c.files(release, namespace, values)
 	if err != nil {
 		return nil, "", err

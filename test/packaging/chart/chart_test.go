@@ -136,44 +136,60 @@ func TestEverySwitchOnEveryPlatform(t *testing.T) {
 
 // full sets every value that is not a boolean to something else than the default.
 var full = map[string]any{
-	"image":            map[string]any{"repository": "example.org/sockmap-cni", "tag": "v1", "digest": "sha256:" + strings.Repeat("a", 64), "pullPolicy": "Always"},
+	"image": map[string]any{"repository": "example.org/sockmap-cni", "tag": "v1",
+		"digest": "sha256:" + strings.Repeat("a", 64), "pullPolicy": "Always"},
 	"imagePullSecrets": []any{map[string]any{"name": "secret"}},
 	"nameOverride":     "sm", "fullnameOverride": "sockmap",
 	"cni": map[string]any{
-		"binDir": "/b", "confDir": "/c", "confName": "10-x.conflist", "dropIn": true, "acceptHazards": []any{"splice", "fionread-tcp"},
+		"binDir": "/b", "confDir": "/c", "confName": "10-x.conflist", "dropIn": true,
+		"acceptHazards": []any{"splice", "fionread-tcp"},
 		"config": map[string]any{
 			"peers": "namespace", "maxSockets": 1048576, "maxBacklogBytes": 1073741824, "maxBacklogMessages": 64,
 			"natRefreshSeconds": 0, "coexist": "share", "conntrackHelpers": "ignore",
-			"ports": map[string]any{"include": []any{"80", "8000-8999"}}, "guards": []any{"options"}, "bpffsPath": "/sys/fs/bpf/other",
+			"ports": map[string]any{"include": []any{"80", "8000-8999"}}, "guards": []any{"options"},
+			"bpffsPath": "/sys/fs/bpf/other",
 		},
 	},
-	"agent":          map[string]any{"adopt": false, "liveAnnotations": true, "reapInterval": "1m30s", "logFormat": "text", "readyMeans": "accelerating", "uninstallOnExit": true, "extraArgs": []any{"--x=y"}},
-	"host":           map[string]any{"mountBpffs": true, "cgroup": "/sys/fs/cgroup/unified", "netns": "/run/n", "cniCache": "/var/lib/x", "criSocket": "/run/crio/crio.sock", "mountPropagation": "None", "findByProcess": true},
-	"metrics":        map[string]any{"address": "127.0.0.1", "port": 9999, "podMonitor": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}}, "rules": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}}, "dashboard": map[string]any{"enabled": true}},
+	"agent": map[string]any{"adopt": false, "liveAnnotations": true, "reapInterval": "1m30s",
+		"logFormat": "text", "readyMeans": "accelerating", "uninstallOnExit": true, "extraArgs": []any{"--x=y"}},
+	"host": map[string]any{"mountBpffs": true, "cgroup": "/sys/fs/cgroup/unified", "netns": "/run/n",
+		"cniCache": "/var/lib/x", "criSocket": "/run/crio/crio.sock", "mountPropagation": "None",
+		"findByProcess": true},
+	"metrics": map[string]any{"address": "127.0.0.1", "port": 9999,
+		"podMonitor": map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}},
+		"rules":      map[string]any{"enabled": true, "labels": map[string]any{"a": "b"}},
+		"dashboard":  map[string]any{"enabled": true}},
 	"serviceAccount": map[string]any{"name": "account", "annotations": map[string]any{"a": "b"}},
 	"resourceQuota":  map[string]any{"enabled": true}, "priorityClassName": "p",
-	"podLabels": map[string]any{"l": "1"}, "podAnnotations": map[string]any{"a": "2"}, "nodeSelector": map[string]any{"n": "3"},
-	"tolerations": []any{}, "maxUnavailable": 1, "terminationGracePeriodSeconds": 90,
-	"securityContext": map[string]any{"appArmorProfile": nil, "seLinuxOptions": map[string]any{"type": "spc_t"}, "extraCapabilities": []any{"DAC_OVERRIDE"}},
-	"resources":       map[string]any{"limits": map[string]any{"memory": "1Gi", "cpu": 2}},
+	"podLabels": map[string]any{"l": "1"}, "podAnnotations": map[string]any{"a": "2"},
+	"nodeSelector": map[string]any{"n": "3"},
+	"tolerations":  []any{}, "maxUnavailable": 1, "terminationGracePeriodSeconds": 90,
+	"securityContext": map[string]any{"appArmorProfile": nil, "seLinuxOptions": map[string]any{"type": "spc_t"},
+		"extraCapabilities": []any{"DAC_OVERRIDE"}},
+	"resources": map[string]any{"limits": map[string]any{"memory": "1Gi", "cpu": 2}},
 }
 
 func TestEverythingSet(t *testing.T) {
 	o := render(t, load(t), "", full)
 	admissible(t, o)
-	for _, kind := range []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ResourceQuota", "ConfigMap", "PodMonitor", "PrometheusRule", "DaemonSet"} {
+	for _, kind := range []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ResourceQuota",
+		"ConfigMap", "PodMonitor", "PrometheusRule", "DaemonSet"} {
 		if o.byKind[kind] == nil {
 			t.Errorf("no %s", kind)
 		}
 	}
 	wantArgs(t, o.agent(t).Args,
-		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/b", "--cni-conf-dir=/c", "--cni-conf-name=10-x.conflist", "--drop-in",
+		"agent", "--plugin=/usr/local/bin/sockmap", "--cni-bin-dir=/b", "--cni-conf-dir=/c",
+		"--cni-conf-name=10-x.conflist", "--drop-in",
 		"--listen=[127.0.0.1]:9999",
 		`--config={"bpffsPath":"/sys/fs/bpf/other","coexist":"share","conntrackHelpers":"ignore","guards":["options"],`+
 			`"maxBacklogBytes":1073741824,"maxBacklogMessages":64,"maxSockets":1048576,"natRefreshSeconds":0,"peers":"namespace","ports":{"include":["80","8000-8999"]}}`,
-		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text", "--cri=/run/crio/crio.sock", "--ready-means=accelerating", "--uninstall-on-exit", "--cni-cache-dir=/var/lib/x", "--x=y")
+		"--accept-hazards=splice,fionread-tcp", "--reap-interval=1m30s", "--log-format=text",
+		"--cri=/run/crio/crio.sock", "--ready-means=accelerating", "--uninstall-on-exit",
+		"--cni-cache-dir=/var/lib/x", "--x=y")
 	wantArgs(t, o.daemonSet(t).Spec.Template.Spec.InitContainers[0].Args,
-		"load", "--bpffs-path=/sys/fs/bpf/other", "--max-sockets=1048576", "--max-backlog-bytes=1073741824", "--max-backlog-messages=64",
+		"load", "--bpffs-path=/sys/fs/bpf/other", "--max-sockets=1048576", "--max-backlog-bytes=1073741824",
+		"--max-backlog-messages=64",
 		"--nat-refresh-seconds=0", "--coexist=share", "--conntrack-helpers=ignore", "--guards=options")
 }
 
@@ -188,8 +204,10 @@ func TestDefaultCommand(t *testing.T) {
 func TestRightsComeOnlyWithLiveAnnotations(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		o := render(t, load(t), "", nested("agent.liveAnnotations", on))
-		token := slices.ContainsFunc(o.daemonSet(t).Spec.Template.Spec.Volumes, func(v corev1.Volume) bool { return v.Projected != nil })
-		if rights := o.byKind["ClusterRole"] != nil || o.byKind["ClusterRoleBinding"] != nil; rights != on || token != on {
+		token := slices.ContainsFunc(o.daemonSet(t).Spec.Template.Spec.Volumes,
+			func(v corev1.Volume) bool { return v.Projected != nil })
+		if rights := o.byKind["ClusterRole"] != nil || o.byKind["ClusterRoleBinding"] != nil; rights != on ||
+			token != on {
 			t.Errorf("liveAnnotations %v: rights %v, token %v", on, rights, token)
 		}
 	}

@@ -37,7 +37,8 @@ func scheme(t *testing.T) *runtime.Scheme {
 func decode(t *testing.T, documents []string) objects {
 	t.Helper()
 	s := scheme(t)
-	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, s, s, json.SerializerOptions{Yaml: true, Strict: true})
+	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, s, s,
+		json.SerializerOptions{Yaml: true, Strict: true})
 	o := objects{map[string]runtime.Object{}}
 	for _, d := range documents {
 		object, kind, err := strict.Decode([]byte(d), nil, nil)
@@ -80,7 +81,8 @@ func admissible(t *testing.T, o objects) {
 	volumes := map[string]bool{}
 	for _, v := range pod.Volumes {
 		// Except for the token that agent.liveAnnotations needs, and no other setting may have.
-		if v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil {
+		if v.Projected != nil && len(v.Projected.Sources) == 1 &&
+			v.Projected.Sources[0].ServiceAccountToken != nil {
 			volumes[v.Name] = true
 			continue
 		}
@@ -101,7 +103,8 @@ func admissible(t *testing.T, o objects) {
 		t.Error("want the node's network, and not its IPC")
 	}
 	agentIsConfined(t, pod)
-	if a := pod.Containers[0]; a.LivenessProbe == nil || a.ReadinessProbe == nil || a.StartupProbe == nil || a.Resources.Requests == nil {
+	if a := pod.Containers[0]; a.LivenessProbe == nil || a.ReadinessProbe == nil || a.StartupProbe == nil ||
+		a.Resources.Requests == nil {
 		t.Error("probes or requests are missing")
 	}
 }

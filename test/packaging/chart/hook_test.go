@@ -52,7 +52,8 @@ func TestTheUninstallHook(t *testing.T) {
 		account := o.byKind["ServiceAccount"].(*corev1.ServiceAccount).Name
 		role := o.byKind["Role"].(*rbacv1.Role)
 		want := []rbacv1.PolicyRule{{
-			APIGroups: []string{"apps"}, Resources: []string{"daemonsets"}, ResourceNames: []string{ds.Name}, Verbs: []string{"get", "patch"},
+			APIGroups: []string{"apps"}, Resources: []string{"daemonsets"}, ResourceNames: []string{ds.Name},
+			Verbs: []string{"get", "patch"},
 		}}
 		if !reflect.DeepEqual(role.Rules, want) {
 			t.Errorf("rights %+v, want %+v", role.Rules, want)
@@ -75,7 +76,8 @@ func TestTheUninstallHook(t *testing.T) {
 func wantHookPod(t *testing.T, pod corev1.PodTemplateSpec, account, daemonSet string) {
 	t.Helper()
 	c := pod.Spec.Containers[0]
-	if pod.Spec.ServiceAccountName != account || !*pod.Spec.AutomountServiceAccountToken || len(pod.Spec.Volumes) > 0 {
+	if pod.Spec.ServiceAccountName != account || !*pod.Spec.AutomountServiceAccountToken ||
+		len(pod.Spec.Volumes) > 0 {
 		t.Errorf("the hook's pod: %+v", pod.Spec)
 	}
 	if s := c.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser == 0 || *s.AllowPrivilegeEscalation ||

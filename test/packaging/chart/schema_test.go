@@ -109,11 +109,14 @@ func TestReadyMeansWhatTheAgentKnows(t *testing.T) {
 func TestPluginTakesWhatTheSchemaTakes(t *testing.T) {
 	c := load(t)
 	for key, values := range map[string][]any{
-		"enabled": {true, false}, "required": {true}, "cgroupPath": {"", "/kubepods"}, "bpffsPath": {"/sys/fs/bpf/x"},
+		"enabled": {true, false}, "required": {true}, "cgroupPath": {"", "/kubepods"},
+		"bpffsPath":  {"/sys/fs/bpf/x"},
 		"maxSockets": {1, 4194304}, "maxBacklogBytes": {4096, 1073741824}, "maxBacklogMessages": {1, 1048576},
 		"natRefreshSeconds": {0, 3600}, "coexist": {"yield", "share"}, "conntrackHelpers": {"avoid", "ignore"},
-		"peers": {"node", "namespace", "pod"}, "ports": {map[string]any{"include": []any{"1", "65535"}, "exclude": []any{"1-65535"}}},
-		"guards": {[]any{}, []any{"splice"}}, "logLevel": {"debug", "error"}, "logFile": {"", "/var/log/sockmap.log"},
+		"peers": {"node", "namespace", "pod"}, "ports": {map[string]any{"include": []any{"1", "65535"},
+			"exclude": []any{"1-65535"}}},
+		"guards": {[]any{}, []any{"splice"}}, "logLevel": {"debug", "error"},
+		"logFile": {"", "/var/log/sockmap.log"},
 	} {
 		for _, v := range values {
 			var config string

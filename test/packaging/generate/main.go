@@ -33,7 +33,8 @@ func generate(conf string) error {
 	if err != nil {
 		return err
 	}
-	if err := write(filepath.Join(conf, "monitoring"), map[string]string{"dashboard.json": dashboard}); err != nil {
+	if err := write(filepath.Join(conf, "monitoring"),
+		map[string]string{"dashboard.json": dashboard}); err != nil {
 		return err
 	}
 	// Charts cannot read files outside of their directory.

@@ -56,8 +56,9 @@ func newHost(t *testing.T, with manager) *host {
 	h := &host{machine: newMachine(t), manager: with}
 	h.text = h.read(list)
 	h.write("/etc/containers/containers.conf", containers("cni"))
-	h.write("/etc/containers/storage.conf", "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/containers/storage\"\n"+
-		"graphroot = \"/var/lib/containers/storage\"\n")
+	h.write("/etc/containers/storage.conf",
+		"[storage]\ndriver = \"vfs\"\nrunroot = \"/run/containers/storage\"\n"+
+			"graphroot = \"/var/lib/containers/storage\"\n")
 	talk := filepath.Join(t.TempDir(), "talk")
 	cmd := exec.Command("go", "build", "-C", filepath.Join(top, "test/e2e/runtimes"), "-o", talk, "./cmd/talk")
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
@@ -86,7 +87,8 @@ func (h *host) begin() {
 
 func (h *host) start(name string, args ...string) {
 	h.Helper()
-	h.run(append([]string{"podman", "run", "--detach", "--name", name, "--rootfs", "/srv/talk", "/talk"}, args...)...)
+	h.run(append([]string{"podman", "run", "--detach", "--name", name, "--rootfs", "/srv/talk", "/talk"},
+		args...)...)
 }
 
 func (h *host) ip(name string) string {
@@ -165,7 +167,9 @@ func life(h *host) {
 	h.start("short", "serve", "0.0.0.0:8080")
 	h.run("systemctl", "restart", unit)
 	h.put(h.upgrade, newer)
-	h.until("the agent of the new version runs", func() bool { return h.active() && h.pid() != before && h.pid() != "0" })
+	h.until("the agent of the new version runs", func() bool {
+		return h.active() && h.pid() != before && h.pid() != "0"
+	})
 	if h.read(config) != written {
 		h.Error("the upgrade has changed the configuration")
 	}

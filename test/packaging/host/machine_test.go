@@ -64,7 +64,8 @@ func newMachine(t *testing.T) *machine {
 	defer group.Close()
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		UseCgroupFD: true, CgroupFD: int(group.Fd()), Pdeathsig: syscall.SIGKILL, Setsid: true,
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC |
+			unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
 	}
 	cmd.WaitDelay = 5 * time.Second
 	runtime.LockOSThread() // the signal is sent when the parent's thread ends
@@ -137,10 +138,12 @@ func boot(dir string) error {
 	if err != nil {
 		return err
 	}
-	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, filepath.Join(dir, "upper"), filepath.Join(dir, "work"))
+	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, filepath.Join(dir, "upper"),
+		filepath.Join(dir, "work"))
 	mounts := []struct{ kind, target, data string }{
 		{"overlay", "", layers}, {"proc", "proc", ""}, {"sysfs", "sys", ""}, {"cgroup2", "sys/fs/cgroup", ""},
-		{"bpf", "sys/fs/bpf", "mode=0700"}, {"tmpfs", "dev", "mode=0755"}, {"devpts", "dev/pts", "newinstance,ptmxmode=0666"},
+		{"bpf", "sys/fs/bpf", "mode=0700"}, {"tmpfs", "dev", "mode=0755"},
+		{"devpts", "dev/pts", "newinstance,ptmxmode=0666"},
 		{"tmpfs", "dev/shm", ""}, {"tmpfs", "run", "mode=0755"}, {"tmpfs", "tmp", "mode=1777"},
 	}
 	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
@@ -169,7 +172,8 @@ func boot(dir string) error {
 			return err
 		}
 	}
-	if err := errors.Join(os.Chdir(root), unix.PivotRoot(".", "mnt"), unix.Unmount("/mnt", unix.MNT_DETACH)); err != nil {
+	if err := errors.Join(os.Chdir(root), unix.PivotRoot(".", "mnt"),
+		unix.Unmount("/mnt", unix.MNT_DETACH)); err != nil {
 		return err
 	}
 	// As on a host: systemd makes slaves of this for services.
@@ -198,7 +202,8 @@ func (m *machine) try(args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w: %s%s", strings.Join(args, " "), err, out.String(), complaint.String())
+		return out.String(), fmt.Errorf("%s: %w: %s%s", strings.Join(args, " "), err, out.String(),
+			complaint.String())
 	}
 	return out.String(), nil
 }

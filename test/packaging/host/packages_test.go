@@ -175,10 +175,12 @@ func TestRpm(t *testing.T) {
 	for arch, machine := range machines {
 		path := file(t, older, "rpm", arch)
 		query := func(args ...string) []string {
-			return strings.Split(output(t, "rpm", append(append([]string{"-qp", "--nosignature"}, args...), path)...), "\n")
+			return strings.Split(output(t, "rpm", append(append([]string{"-qp", "--nosignature"}, args...), path)...),
+				"\n")
 		}
 		const format = "%{NAME} %{VERSION} %{RELEASE} %{ARCH} %{LICENSE}"
-		want := "sockmap-cni " + numbers[older] + " 1 " + map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[arch] +
+		want := "sockmap-cni " + numbers[older] + " 1 " + map[string]string{"amd64": "x86_64",
+			"arm64": "aarch64"}[arch] +
 			" Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)"
 		if got := query("--qf", format); got[0] != want {
 			t.Errorf("it is %q, want %q", got[0], want)
@@ -248,7 +250,8 @@ func digest(t *testing.T, path string) string {
 }
 
 func TestVersionsAreInTheirOrder(t *testing.T) {
-	names := []string{"0123abc", "v1.0.0-rc1", "v1.0.0-rc1-2-gabc", "v1.0.0", "v1.0.0-1-gabc", "v1.0.0-10-gabc-dirty", "v1.0.1"}
+	names := []string{"0123abc", "v1.0.0-rc1", "v1.0.0-rc1-2-gabc", "v1.0.0", "v1.0.0-1-gabc",
+		"v1.0.0-10-gabc-dirty", "v1.0.1"}
 	var got []string
 	for _, name := range names {
 		got = append(got, packageVersion(t, name))

@@ -19,7 +19,8 @@ func TestAContainerOfPodmanIsAdoptedByItsID(t *testing.T) {
 		t.Error("redirected before it was adopted")
 	}
 	// Debian 12's podman stores no network namespace in libcni's cache, so only podman knows whose it is.
-	if out := h.run("sockmapctl", "adopt", "--all", "--cri", "none"); !strings.Contains(out, "adopted 0 of 0 pods") {
+	if out := h.run("sockmapctl", "adopt", "--all", "--cri", "none"); !strings.Contains(out,
+		"adopted 0 of 0 pods") {
 		t.Errorf("--all prints %s", out)
 	}
 	id := strings.TrimSpace(h.run("podman", "ps", "--quiet", "--filter", "name=early"))
@@ -116,7 +117,8 @@ func TestContainersOfContainerdInTheNetworkOfNerdctl(t *testing.T) {
 	h.write(path, nerdctlList)
 	h.run("mkdir", "-p", filepath.Dir(below), "/opt/cni")
 	h.run("cp", "-r", "/usr/lib/cni", "/opt/cni/bin")
-	shop := strings.Replace(strings.Replace(nerdctlList, `"name": "bridge"`, `"name": "shop"`, 1), "nerdctl0", "shop0", 1)
+	shop := strings.Replace(strings.Replace(nerdctlList, `"name": "bridge"`, `"name": "shop"`, 1), "nerdctl0",
+		"shop0", 1)
 	h.write(below, shop)
 	h.write(config, "cni-conf-name: nerdctl-bridge.conflist\nentry:\n  acceptHazards: [all]\n")
 	h.run("systemctl", "enable", "--now", unit)

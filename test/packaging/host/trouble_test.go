@@ -46,7 +46,8 @@ func TestAPackageInARootThatDoesNotRun(t *testing.T) {
 	path := m.copy(file(t, older, "deb", runtime.GOARCH), "/root/package.deb")
 	m.run("dpkg", "--root", root, "-i", path)
 	m.run("mkdir", "-p", root+filepath.Dir(plugin))
-	m.run("chroot", root, "sockmapctl", "install", "--config-file", config, // without /proc it cannot find itself
+	// without /proc it cannot find itself
+	m.run("chroot", root, "sockmapctl", "install", "--config-file", config,
 		"--plugin", "/usr/libexec/sockmap-cni/sockmap")
 	if !m.exists(root + plugin) {
 		t.Error("the plugin is not installed")
@@ -64,13 +65,17 @@ func TestAWrongConfigurationIsToldByTheUnit(t *testing.T) {
 	h.put(h.install, older)
 	h.write(config, "entry:\n  peers: cluster\n")
 	h.try("systemctl", "start", unit)
-	h.until("the unit has failed", func() bool { _, err := h.try("systemctl", "is-failed", unit); return err == nil })
+	h.until("the unit has failed", func() bool {
+		_, err := h.try("systemctl", "is-failed", unit)
+		return err == nil
+	})
 	got := h.run("systemctl", "show", "--property", "NRestarts,ExecMainStatus", unit)
 	if !strings.Contains(got, "NRestarts=0") || !strings.Contains(got, "ExecMainStatus=2") {
 		t.Errorf("the unit is %s", got)
 	}
 	log := h.run("journalctl", "--unit", unit, "--output", "cat", "--no-pager")
-	if want := config + `:2: entry.peers: "cluster" is not one of node, namespace, pod`; !strings.Contains(log, want) {
+	if want := config + `:2: entry.peers: "cluster" is not one of node, namespace, pod`; !strings.Contains(log,
+		want) {
 		t.Errorf("the journal has\n%s, want\n%s", log, want)
 	}
 	if h.chained() {
@@ -82,7 +87,8 @@ func TestTheUnitIsWellFormedAndConfined(t *testing.T) {
 	h := newHost(t, managers[0])
 	h.put(h.install, older)
 	// Pages of the manual are not installed on this machine.
-	if out, err := h.try("systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/"+unit); err != nil || out != "" {
+	if out, err := h.try("systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/"+unit); err != nil ||
+		out != "" {
 		t.Errorf("%v: %s", err, out)
 	}
 	out, err := h.try("systemd-analyze", "security", "--threshold=50", "--no-pager", unit)

@@ -60,7 +60,8 @@ func newBuildah(t *testing.T) buildah {
 	t.Helper()
 	b := buildah{dir: t.TempDir()}
 	b.policy = filepath.Join(b.dir, "policy.json")
-	if err := os.WriteFile(b.policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+	if err := os.WriteFile(b.policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -68,7 +69,8 @@ func newBuildah(t *testing.T) buildah {
 
 func (b buildah) run(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("buildah", append([]string{"--root", b.dir + "/root", "--runroot", b.dir + "/run", "--storage-driver", "vfs"}, args...)...)
+	cmd := exec.Command("buildah", append([]string{"--root", b.dir + "/root", "--runroot", b.dir + "/run",
+		"--storage-driver", "vfs"}, args...)...)
 	cmd.Dir = top
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
@@ -82,7 +84,8 @@ func (b buildah) run(t *testing.T, args ...string) string {
 func (b buildah) build(t *testing.T, arch string) (name, root string) {
 	t.Helper()
 	name = "sockmap-cni-test:" + arch
-	b.run(t, "bud", "--signature-policy", b.policy, "--isolation", "chroot", "--pull-never", "--platform", "linux/"+arch,
+	b.run(t, "bud", "--signature-policy", b.policy, "--isolation", "chroot", "--pull-never", "--platform",
+		"linux/"+arch,
 		"--build-arg", "VERSION=v0-test", "-f", "conf/Dockerfile", "-t", name, ".")
 	id := b.run(t, "from", "--signature-policy", b.policy, "--pull-never", name)
 	return name, b.run(t, "mount", id)
@@ -143,7 +146,8 @@ func checkConfig(t *testing.T, inspected, arch string) {
 		t.Fatal(err)
 	}
 	c := image.OCIv1
-	if c.Architecture != arch || c.OS != "linux" || c.Config.User != "0:0" || !slices.Equal(c.Config.Entrypoint, []string{"/usr/local/bin/sockmapctl"}) {
+	if c.Architecture != arch || c.OS != "linux" || c.Config.User != "0:0" ||
+		!slices.Equal(c.Config.Entrypoint, []string{"/usr/local/bin/sockmapctl"}) {
 		t.Errorf("image of %s: %+v", arch, c)
 	}
 	if v := c.Config.Labels["org.opencontainers.image.version"]; v != "v0-test" {
@@ -161,7 +165,8 @@ func checkRuns(t *testing.T, root string) {
 		want string
 	}{
 		{[]string{"/usr/local/bin/sockmapctl", "version", "-o", "json"}, nil, "", `"version"`},
-		{[]string{"/usr/local/bin/sockmap"}, []string{"CNI_COMMAND=VERSION"}, `{"cniVersion":"1.0.0"}`, `"supportedVersions"`},
+		{[]string{"/usr/local/bin/sockmap"}, []string{"CNI_COMMAND=VERSION"}, `{"cniVersion":"1.0.0"}`,
+			`"supportedVersions"`},
 	} {
 		cmd := exec.Command(c.args[0], c.args[1:]...)
 		cmd.Env, cmd.Stdin, cmd.Dir = c.env, strings.NewReader(c.in), "/"

@@ -18,7 +18,8 @@ import (
 
 func alerts(t *testing.T) map[string]rulefmt.Rule {
 	t.Helper()
-	groups, errs := rulefmt.ParseFile(filepath.Join(conf, "monitoring/alerts.yaml"), false, model.UTF8Validation, parse, slog.New(slog.DiscardHandler))
+	groups, errs := rulefmt.ParseFile(filepath.Join(conf, "monitoring/alerts.yaml"), false, model.UTF8Validation,
+		parse, slog.New(slog.DiscardHandler))
 	for _, err := range errs {
 		t.Fatal(err)
 	}

@@ -56,7 +56,8 @@ func variables() []object {
 		return object{
 			"name": name, "label": title, "type": "query", "datasource": source(), "definition": definition,
 			"query": object{"query": definition, "refId": name}, "refresh": 2, "sort": 1,
-			"multi": true, "includeAll": true, "allValue": ".*", "current": object{"text": []string{"All"}, "value": []string{"$__all"}},
+			"multi": true, "includeAll": true, "allValue": ".*",
+			"current": object{"text": []string{"All"}, "value": []string{"$__all"}},
 		}
 	}
 	return []object{
@@ -113,7 +114,8 @@ func (p panel) object() object {
 	switch p.kind {
 	case "timeseries":
 		defaults["custom"] = object{"fillOpacity": 10, "lineWidth": 1, "showPoints": "never"}
-		options = object{"legend": object{"displayMode": "list", "placement": "bottom"}, "tooltip": object{"mode": "multi", "sort": "desc"}}
+		options = object{"legend": object{"displayMode": "list", "placement": "bottom"},
+			"tooltip": object{"mode": "multi", "sort": "desc"}}
 	case "stat":
 		options = object{"colorMode": "none", "reduceOptions": object{"calcs": []string{"lastNotNull"}}}
 	}

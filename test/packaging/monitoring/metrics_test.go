@@ -34,7 +34,9 @@ func exported(t *testing.T) map[string][]string {
 	go func() {
 		defer close(ch)
 		agent.Describe(ch)
-		(&metrics.Collector{Open: func() (metrics.Source, error) { return nil, errors.New("not asked to collect") }}).Describe(ch)
+		(&metrics.Collector{Open: func() (metrics.Source, error) {
+			return nil, errors.New("not asked to collect")
+		}}).Describe(ch)
 	}()
 	// A description has no type. METRICS.md, which is written from the same table, has it.
 	documented, err := os.ReadFile(filepath.Join(conf, "../docs/METRICS.md"))
@@ -94,7 +96,8 @@ func selectorProblems(s *parser.VectorSelector, known map[string][]string) (all 
 		return []string{fmt.Sprintf("%s is not exported", s.Name)}
 	}
 	for _, m := range s.LabelMatchers {
-		if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) && !slices.Contains(scrapeLabels, m.Name) {
+		if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) &&
+			!slices.Contains(scrapeLabels, m.Name) {
 			all = append(all, fmt.Sprintf("%s has no label %s", s.Name, m.Name))
 		}
 	}

@@ -140,7 +140,8 @@ func (c container) must(t *testing.T, codes []int, args ...string) string {
 	t.Helper()
 	code, out, complaint := c.run(t, args...)
 	if !slices.Contains(codes, code) {
-		t.Fatalf("sockmapctl %s with %v: exit code %d: %s", strings.Join(args, " "), c.Capabilities, code, complaint)
+		t.Fatalf("sockmapctl %s with %v: exit code %d: %s", strings.Join(args, " "), c.Capabilities, code,
+			complaint)
 	}
 	return out
 }
@@ -188,10 +189,12 @@ func (c container) enterRoot() error {
 			return err
 		}
 	}
-	if err := unix.Mount("proc", filepath.Join(c.Root, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount("proc", filepath.Join(c.Root, "proc"), "proc",
+		unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
-	if err := unix.Mount("sysfs", filepath.Join(c.Root, "sys"), "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount("sysfs", filepath.Join(c.Root, "sys"), "sysfs",
+		unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
 	if err := makeNull(filepath.Join(c.Root, "dev")); err != nil {
@@ -236,8 +239,10 @@ func (m mount) bind(root string) error {
 
 // numbers of the capabilities that the chart or these tests use, see linux/capability.h.
 var numbers = map[string]uintptr{
-	"NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_ADMIN": unix.CAP_SYS_ADMIN, "DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH,
-	"BPF": unix.CAP_BPF, "PERFMON": unix.CAP_PERFMON, "SYS_PTRACE": unix.CAP_SYS_PTRACE, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE,
+	"NET_ADMIN": unix.CAP_NET_ADMIN, "SYS_ADMIN": unix.CAP_SYS_ADMIN,
+	"DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH,
+	"BPF":             unix.CAP_BPF, "PERFMON": unix.CAP_PERFMON, "SYS_PTRACE": unix.CAP_SYS_PTRACE,
+	"SYS_RESOURCE": unix.CAP_SYS_RESOURCE,
 }
 
 // dropCapabilities bounds the capabilities of root after exec.

@@ -105,7 +105,10 @@ func newCgroup(t *testing.T) string {
 func removeCgroup(t *testing.T, path string) {
 	t.Helper()
 	var err error
-	if !fixture.Within(fixture.Patience, func() bool { err = os.Remove(path); return err == nil || os.IsNotExist(err) }) {
+	if !fixture.Within(fixture.Patience, func() bool {
+		err = os.Remove(path)
+		return err == nil || os.IsNotExist(err)
+	}) {
 		t.Error(err)
 	}
 }
@@ -146,7 +149,8 @@ func agentContainer(t *testing.T, programs string, values map[string]any) contai
 
 // without returns the container with some capabilities replaced by others.
 func (c container) without(name string, instead ...string) container {
-	c.Capabilities = append(slices.DeleteFunc(slices.Clone(c.Capabilities), func(have string) bool { return have == name }), instead...)
+	c.Capabilities = append(slices.DeleteFunc(slices.Clone(c.Capabilities),
+		func(have string) bool { return have == name }), instead...)
 	return c
 }
 

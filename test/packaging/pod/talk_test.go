@@ -45,7 +45,8 @@ func (g *talkers) start(t *testing.T) {
 	g.cmd = exec.Command("/proc/self/exe")
 	g.cmd.Env = []string{talkVariable + "=1"}
 	g.cmd.Stderr = os.Stderr
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()),
+		Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if g.stdin, err = g.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,8 @@ func (g *talkers) start(t *testing.T) {
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("no connection: %v", err)
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", g.cmd.Process.Pid), g.netns, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", g.cmd.Process.Pid), g.netns, "", unix.MS_BIND,
+		""); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -92,7 +92,8 @@ func (r *result) round(round int, plain, chained *pair) error {
 }
 
 func (s scenario) run(p *pair, into *figures) error {
-	o := wire.Order{Kind: s.kind, Addr: p.direct.String(), Size: s.size, Warm: warm, Time: each, Congestion: "cubic"}
+	o := wire.Order{Kind: s.kind, Addr: p.direct.String(), Size: s.size, Warm: warm, Time: each,
+		Congestion: "cubic"}
 	if s.service {
 		o.Via = p.service.String()
 	}
@@ -105,7 +106,8 @@ func (s scenario) run(p *pair, into *figures) error {
 		return err
 	}
 	if server.Got != client.Sent || client.Got != server.Sent {
-		return fmt.Errorf("of %d bytes %d arrived, and of %d answered %d", client.Sent, server.Got, server.Sent, client.Got)
+		return fmt.Errorf("of %d bytes %d arrived, and of %d answered %d", client.Sent, server.Got, server.Sent,
+			client.Got)
 	}
 	into.p50 = append(into.p50, float64(client.P50))
 	into.p99 = append(into.p99, float64(client.P99))

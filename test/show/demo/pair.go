@@ -92,7 +92,8 @@ func (p *pair) check(ctx context.Context, node *lab.Node) (err error) {
 		return fmt.Errorf("service %s: %w", vip, err)
 	}
 	for _, addr := range []netip.AddrPort{backend, vip} {
-		r, err := p.client.Measure(ctx, "stream", addr.String(), cpu, "-size", "65536", "-bytes", strconv.Itoa(checkedStream))
+		r, err := p.client.Measure(ctx, "stream", addr.String(), cpu, "-size", "65536", "-bytes",
+			strconv.Itoa(checkedStream))
 		if err == nil && (r.Transfer == nil || r.Transfer.Bytes != checkedStream || !r.Checked) {
 			err = fmt.Errorf("the stream to %s did not arrive whole: %+v", addr, r)
 		}

@@ -53,11 +53,13 @@ func draw(ctx context.Context, out string, watch time.Duration) (err error) {
 		return err
 	}
 	ctl := filepath.Join(bin, "sockmapctl")
-	if text, err := exec.CommandContext(ctx, "go", "build", "-o", ctl, filepath.Join(root, "plugin", "sockmapctl")).CombinedOutput(); err != nil {
+	if text, err := exec.CommandContext(ctx, "go", "build", "-o", ctl,
+		filepath.Join(root, "plugin", "sockmapctl")).CombinedOutput(); err != nil {
 		return fmt.Errorf("build sockmapctl: %w: %s", err, text)
 	}
 	var log bytes.Buffer
-	node, err := lab.NewNode(ctx, lab.Options{Name: fmt.Sprintf("picture%d", os.Getpid()), BinDir: bin, Log: &log})
+	node, err := lab.NewNode(ctx, lab.Options{Name: fmt.Sprintf("picture%d", os.Getpid()), BinDir: bin,
+		Log: &log})
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,8 @@ func talk(ctx context.Context, node *lab.Node) error {
 	}
 	pods := map[string]*lab.Pod{}
 	for _, name := range []string{"web-0", "web-1", "cache-0", "db-0", "logs-0"} {
-		if pods[name], err = node.NewPod(ctx, lab.PodSpec{Namespace: "shop", Name: name, Conflist: conflist}); err != nil {
+		if pods[name], err = node.NewPod(ctx, lab.PodSpec{Namespace: "shop", Name: name,
+			Conflist: conflist}); err != nil {
 			return err
 		}
 	}
@@ -180,7 +183,8 @@ func film(ctx context.Context, ctl, bpffs string, watch time.Duration) (string, 
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "tmux")
 	tmux := func(args ...string) ([]byte, error) {
-		out, err := exec.CommandContext(ctx, "tmux", append([]string{"-u", "-f", os.DevNull, "-S", socket}, args...)...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, "tmux", append([]string{"-u", "-f", os.DevNull, "-S", socket},
+			args...)...).CombinedOutput()
 		if err != nil {
 			return nil, fmt.Errorf("tmux %s: %w: %s", args[0], err, out)
 		}

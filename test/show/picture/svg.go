@@ -28,7 +28,8 @@ const (
 func picture(capture string, columns, rows int) string {
 	width, height := float64(columns)*cellWidth+2*margin, rows*lineHeight+2*margin
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d" role="img">`+"\n",
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%d" viewBox="0 0 %.0f %d" role="img">`+"\n",
 		width, height, width, height)
 	b.WriteString("<title>sockmapctl top</title>\n")
 	b.WriteString(`<rect width="100%" height="100%" rx="8" fill="#0d1117"/>` + "\n")
@@ -39,7 +40,8 @@ func picture(capture string, columns, rows int) string {
 		for _, run := range runs(line, &now) {
 			// Each run has its position and length, so that a font of another width does not matter.
 			if strings.TrimSpace(run.text) != "" {
-				fmt.Fprintf(&b, `<text x="%.1f" y="%d" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n",
+				fmt.Fprintf(&b,
+					`<text x="%.1f" y="%d" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</text>`+"\n",
 					margin+float64(column)*cellWidth, margin+y*lineHeight+baseline, float64(len([]rune(run.text)))*cellWidth,
 					run.style.attributes(), html.EscapeString(run.text))
 			}

@@ -67,7 +67,8 @@ func TestReaderFindsFramesAmidOtherText(t *testing.T) {
 			return strings.ReplaceAll(strings.Join(l, ""), "\n", "\r\n")
 		}, nil, 0},
 		{"kernel messages between", func(l []string) string {
-			return "[    0.000000] Linux version\r\n" + strings.Join(l, "[   12.5] random: crng init done\r\n") + "\x1b[0m"
+			return "[    0.000000] Linux version\r\n" + strings.Join(l,
+				"[   12.5] random: crng init done\r\n") + "\x1b[0m"
 		}, nil, 0},
 		{"a message without its end before each", func(l []string) string {
 			return strings.Join(append([]string{""}, trimLeft(l)...), "[   12.5] trailing")

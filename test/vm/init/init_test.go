@@ -45,10 +45,14 @@ func TestStatusOfAProgramIsHowItEnded(t *testing.T) {
 		check func(s frame.Status) bool
 	}{
 		{"well", time.Minute, []string{"true"}, frame.Status.OK},
-		{"with an error", time.Minute, []string{"sh", "-c", "exit 3"}, func(s frame.Status) bool { return s.Code == 3 && !s.TimedOut }},
-		{"by a signal", time.Minute, []string{"sh", "-c", "kill -9 $$"}, func(s frame.Status) bool { return s.Signal == "killed" }},
-		{"at its limit", 50 * time.Millisecond, []string{"sleep", "60"}, func(s frame.Status) bool { return s.TimedOut && s.Signal == "quit" }},
-		{"never begun", time.Minute, []string{"/does/not/exist"}, func(s frame.Status) bool { return s.Error != "" && !s.OK() }},
+		{"with an error", time.Minute, []string{"sh", "-c", "exit 3"},
+			func(s frame.Status) bool { return s.Code == 3 && !s.TimedOut }},
+		{"by a signal", time.Minute, []string{"sh", "-c", "kill -9 $$"},
+			func(s frame.Status) bool { return s.Signal == "killed" }},
+		{"at its limit", 50 * time.Millisecond, []string{"sleep", "60"},
+			func(s frame.Status) bool { return s.TimedOut && s.Signal == "quit" }},
+		{"never begun", time.Minute, []string{"/does/not/exist"},
+			func(s frame.Status) bool { return s.Error != "" && !s.OK() }},
 		{"leaving a child with its output", time.Minute, []string{"sh", "-c", "sleep 2 & exit 0"}, frame.Status.OK},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

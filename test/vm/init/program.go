@@ -45,7 +45,8 @@ func (g guest) runProgram(p frame.Program) {
 }
 
 func environment() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root",
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+		"USER=root",
 		"TMPDIR=/tmp", "LANG=C.UTF-8", "TERM=dumb", "CI=true"}
 }
 
@@ -68,7 +69,8 @@ func (g guest) wait(cmd *exec.Cmd, limit time.Duration) (s frame.Status) {
 			s.Signal = ws.Signal().String()
 		}
 	}
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) &&
+		!errors.Is(err, exec.ErrWaitDelay) {
 		s.Error = err.Error()
 	}
 	return s

@@ -52,7 +52,8 @@ func enterRoot(words []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("share mounts: %w", err)
 	}
-	if err := os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost guest\n::1 localhost\n"), 0o644); err != nil {
+	if err := os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost guest\n::1 localhost\n"),
+		0o644); err != nil {
 		return err
 	}
 	return unix.Exec(words[1], words[1:], os.Environ())

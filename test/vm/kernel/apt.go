@@ -50,7 +50,8 @@ func openArchive(ctx context.Context, dir, arch string, suites []string) (*archi
 		}
 	}
 	if sources.Len() == 0 {
-		return nil, fmt.Errorf("find a Debian archive in the package sources: none (set %s=ADDRESS)", MirrorVariable)
+		return nil, fmt.Errorf("find a Debian archive in the package sources: none (set %s=ADDRESS)",
+			MirrorVariable)
 	}
 	for _, sub := range []string{"lists/partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -65,7 +66,8 @@ func openArchive(ctx context.Context, dir, arch string, suites []string) (*archi
 		return nil, fmt.Errorf("prepare apt: %w", err)
 	}
 	if _, err := a.run(ctx, dir, "apt-get", "update", "-qq", "--error-on=any"); err != nil {
-		return nil, fmt.Errorf("%w\n(the Debian archive of this machine's package sources is needed; %s=ADDRESS names another)", err, MirrorVariable)
+		return nil,
+			fmt.Errorf("%w\n(the Debian archive of this machine's package sources is needed; %s=ADDRESS names another)", err, MirrorVariable)
 	}
 	return a, nil
 }
@@ -80,7 +82,8 @@ func archiveOf(suite string) string {
 
 // mirrors asks apt which archives this machine uses.
 func mirrors(ctx context.Context) (map[string]string, error) {
-	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").Output()
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)",
+		"Created-By: Packages").Output()
 	if err != nil {
 		return nil, fmt.Errorf("read the machine's package sources by apt: %w", err)
 	}

@@ -25,7 +25,8 @@ Version: 6.12-1
 
 `)
 	want := []stanza{
-		{"linux-image-cloud", "7.3.4-1", []dependency{{"linux-image-7.3.4", "7.3.4-1"}, {"dracut", ""}, {"kmod", ""}}},
+		{"linux-image-cloud", "7.3.4-1", []dependency{{"linux-image-7.3.4", "7.3.4-1"}, {"dracut", ""},
+			{"kmod", ""}}},
 		{"linux-image-cloud", "6.12-1", nil},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -36,7 +37,8 @@ Version: 6.12-1
 func TestMirrorsAreThoseOfTheMachineUnlessOneIsGiven(t *testing.T) {
 	const listed = "http://a.invalid/debian/\nhttp://b.invalid/debian\nhttp://a.invalid/debian-security/\nhttp://c.invalid/node\n"
 	own := map[string]string{
-		"debian": "http://a.invalid/debian/", "debian-security": "http://a.invalid/debian-security/", "node": "http://c.invalid/node",
+		"debian": "http://a.invalid/debian/", "debian-security": "http://a.invalid/debian-security/",
+		"node": "http://c.invalid/node",
 	}
 	if diff := cmp.Diff(own, pickMirrors("", listed)); diff != "" {
 		t.Error(diff)
@@ -74,7 +76,8 @@ func TestACachedKernelCountsOnlyWhenItIsWhole(t *testing.T) {
 	if _, err := c.Cached(w); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("empty cache: %v", err)
 	}
-	k := Kernel{Wanted: w, Version: "6.1.9-1", Release: "6.1.0-9-cloud", Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-1")}
+	k := Kernel{Wanted: w, Version: "6.1.9-1", Release: "6.1.0-9-cloud",
+		Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-1")}
 	write(t, k.Image(), "bootable")
 	if err := c.publish(&k); err != nil {
 		t.Fatal(err)
@@ -84,12 +87,14 @@ func TestACachedKernelCountsOnlyWhenItIsWhole(t *testing.T) {
 		t.Errorf("published %+v, cached %+v, %v", k, got, err)
 	}
 	// Again, as after a fetch that was cut off before its record was written.
-	again := Kernel{Wanted: w, Version: "6.1.9-1", Release: "6.1.0-9-cloud", Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-2")}
+	again := Kernel{Wanted: w, Version: "6.1.9-1", Release: "6.1.0-9-cloud",
+		Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-2")}
 	write(t, again.Image(), "bootable")
 	if err := c.publish(&again); err != nil {
 		t.Error(err)
 	}
-	newer := Kernel{Wanted: w, Version: "6.1.10-1", Release: "6.1.0-10-cloud", Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-3")}
+	newer := Kernel{Wanted: w, Version: "6.1.10-1", Release: "6.1.0-10-cloud",
+		Dir: filepath.Join(c.Dir, "kernels", "6.1", "new-3")}
 	write(t, newer.Image(), "bootable")
 	if err := c.publish(&newer); err != nil {
 		t.Error(err)

@@ -165,8 +165,9 @@ func newest(ctx context.Context, a *archive, w Wanted) (stanza, error) {
 		}
 		others = append(others, s.version)
 	}
-	return stanza{}, fmt.Errorf("find %s %s in %s: there is only %s (the archive has moved on: change kernels.txt)",
-		w.Package, w.Line, strings.Join(w.Suites, ", "), strings.Join(others, ", "))
+	return stanza{},
+		fmt.Errorf("find %s %s in %s: there is only %s (the archive has moved on: change kernels.txt)",
+			w.Package, w.Line, strings.Join(w.Suites, ", "), strings.Join(others, ", "))
 }
 
 // parts are the packages that contain a kernel. Newer kernels are split: image -> binary, base, modules.

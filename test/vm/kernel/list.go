@@ -52,7 +52,8 @@ func ParseList(r io.Reader) ([]Wanted, error) {
 			return nil, fmt.Errorf("parse list of kernels: line %d: %w", n, err)
 		}
 		if seen[w.Name] || !filepath.IsLocal(w.Name) || filepath.Base(w.Name) != w.Name {
-			return nil, fmt.Errorf("parse list of kernels: line %d: %q is there twice, or no plain file name", n, w.Name)
+			return nil, fmt.Errorf("parse list of kernels: line %d: %q is there twice, or no plain file name", n,
+				w.Name)
 		}
 		seen[w.Name] = true
 		all = append(all, w)
@@ -73,8 +74,9 @@ func parseWanted(fields []string) (Wanted, error) {
 		return Wanted{}, fmt.Errorf("%d words, want %d or more (%s)", len(fields), want, columns)
 	}
 	w := Wanted{
-		Name: fields[0], Line: fields[1], Arch: fields[2], Suites: strings.Split(fields[3], ","), Package: fields[4],
-		Often: fields[5] == "often", Guards: namesOf(fields[7]), Open: namesOf(fields[8]),
+		Name: fields[0], Line: fields[1], Arch: fields[2], Suites: strings.Split(fields[3], ","),
+		Package: fields[4],
+		Often:   fields[5] == "often", Guards: namesOf(fields[7]), Open: namesOf(fields[8]),
 		Parameters: slices.Clone(fields[want:]),
 	}
 	if !w.Often && fields[5] != "seldom" {

@@ -17,9 +17,11 @@ func TestParseListReadsLinesSuitesAndPackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Wanted{
-		{Name: "old", Line: "6.1", Arch: "amd64", Suites: []string{"bookworm", "bookworm-security"}, Package: "linux-image",
-			Often: true, Guards: []string{"a", "b"}, Open: []string{"c"}, Parameters: []string{}},
-		{Name: "7", Line: "7", Arch: "arm64", Suites: []string{"sid"}, Package: "linux-image", Only: []string{"p", "q"},
+		{Name: "old", Line: "6.1", Arch: "amd64", Suites: []string{"bookworm", "bookworm-security"},
+			Package: "linux-image",
+			Often:   true, Guards: []string{"a", "b"}, Open: []string{"c"}, Parameters: []string{}},
+		{Name: "7", Line: "7", Arch: "arm64", Suites: []string{"sid"}, Package: "linux-image",
+			Only:       []string{"p", "q"},
 			Parameters: []string{"quiet", "x=1"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -61,7 +61,8 @@ func TestModulesComeAfterWhatTheyNeedAndOnce(t *testing.T) {
 }
 
 func TestAModuleThatTheKernelLacksIsAnError(t *testing.T) {
-	if files, err := example(t).order([]string{"veth", "wireguard"}); err == nil || !strings.Contains(err.Error(), "wireguard") {
+	if files, err := example(t).order([]string{"veth", "wireguard"}); err == nil ||
+		!strings.Contains(err.Error(), "wireguard") {
 		t.Errorf("%v, %v", files, err)
 	}
 }
@@ -87,7 +88,8 @@ func TestPackedModulesAreUncompressedAndInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := Kernel{Release: "1.0", Dir: t.TempDir()}
-	write(t, filepath.Join(k.modules(), "modules.dep"), "kernel/top.ko.xz: kernel/base-part.ko\nkernel/base-part.ko:\n")
+	write(t, filepath.Join(k.modules(), "modules.dep"),
+		"kernel/top.ko.xz: kernel/base-part.ko\nkernel/base-part.ko:\n")
 	write(t, filepath.Join(k.modules(), "modules.builtin"), "kernel/inside.ko\n")
 	write(t, filepath.Join(k.modules(), "modules.softdep"), "")
 	write(t, filepath.Join(k.modules(), "modules.alias"), "")
@@ -123,7 +125,8 @@ func write(t *testing.T, file, text string) {
 }
 
 func TestAModuleComesAfterThoseThatItAsksForByAnotherName(t *testing.T) {
-	tr, err := parseTree(strings.NewReader("a/libcrc32c.ko:\na/crc32c_generic.ko:\na/late.ko:\n"), strings.NewReader(""))
+	tr, err := parseTree(strings.NewReader("a/libcrc32c.ko:\na/crc32c_generic.ko:\na/late.ko:\n"),
+		strings.NewReader(""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,7 +112,8 @@ func makeImage(ctx context.Context, home, image string, packages []string) (err 
 	}
 	// Not compressed: an emulated processor would take longer to unpack it than the host takes to read it. No
 	// journal and no free blocks, as it is never written to.
-	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-d", tree, next,
+	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-d", tree,
+		next,
 		fmt.Sprintf("%dM", size>>20)).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, bytes.TrimSpace(out))

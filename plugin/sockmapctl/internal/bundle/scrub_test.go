@@ -36,7 +36,8 @@ func TestTextIsScrubbed(t *testing.T) {
 		{"std::string aa:bb:cc:dd:ee:ff", "std::string aa:bb:cc:dd:ee:ff"},
 		{"shop/web-0 does", "namespace-1/pod-1 does"},
 		{`sockmap_flows{namespace="default",pod="tiny"} 3`, `sockmap_flows{namespace="namespace-3",pod="pod-3"} 3`},
-		{`m{kind="a",namespace="db",node="",pod="web-0"} 1`, `m{kind="a",namespace="namespace-2",node="",pod="pod-2"} 1`},
+		{`m{kind="a",namespace="db",node="",pod="web-0"} 1`,
+			`m{kind="a",namespace="namespace-2",node="",pod="pod-2"} 1`},
 		{`m{namespace="",pod=""} 1`, `m{namespace="",pod=""} 1`},
 		{`msg=x pod=other/unknown-1`, `msg=x pod=namespace-4/pod-4`},
 		{"K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;", "K8S_POD_NAMESPACE=namespace-1;K8S_POD_NAME=pod-1;"},
@@ -66,7 +67,8 @@ func TestJSONIsScrubbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"pod": "pod-1"`, `"pod": "pod-2"`, `"namespace": "namespace-2"`, `"namespace": "namespace-3"`, `9223372036854775809`, `"pod": ""`} {
+	for _, want := range []string{`"pod": "pod-1"`, `"pod": "pod-2"`, `"namespace": "namespace-2"`,
+		`"namespace": "namespace-3"`, `9223372036854775809`, `"pod": ""`} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %s in %s", want, got)
 		}
@@ -75,7 +77,8 @@ func TestJSONIsScrubbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(got), "gone") || strings.Contains(string(got), "for-good") || !strings.Contains(string(got), `"name": "namespace-`) {
+	if strings.Contains(string(got), "gone") || strings.Contains(string(got), "for-good") ||
+		!strings.Contains(string(got), `"name": "namespace-`) {
 		t.Errorf("%s", got)
 	}
 }

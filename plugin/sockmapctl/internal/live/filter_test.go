@@ -68,7 +68,9 @@ func TestFiltersPickFlows(t *testing.T) {
 		flows[2].NetNSCookie = 7
 		var got []int
 		for _, f := range f.Flows(flows) {
-			got = append(got, slices.IndexFunc(all, func(a live.Flow) bool { return a.Key == f.Key && a.Local == f.Local }))
+			got = append(got, slices.IndexFunc(all, func(a live.Flow) bool {
+				return a.Key == f.Key && a.Local == f.Local
+			}))
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s: %s", tt.name, diff)
@@ -91,7 +93,8 @@ func TestFiltersNameTheFlagTheValueAndWhatIsAccepted(t *testing.T) {
 			t.Errorf("%s: %v, want %s", flags, err, want)
 		}
 	}
-	if _, err := filterOf(t, "netns=/nowhere"); !os.IsNotExist(err) && (err == nil || !strings.HasPrefix(err.Error(), "--netns: ")) {
+	if _, err := filterOf(t, "netns=/nowhere"); !os.IsNotExist(err) &&
+		(err == nil || !strings.HasPrefix(err.Error(), "--netns: ")) {
 		t.Errorf("a path that does not exist: %v", err)
 	}
 }
@@ -104,7 +107,8 @@ func TestOneValueOfAFilterIsForTheKernel(t *testing.T) {
 		netns uint64
 		names bool
 	}{
-		{"", 0, 0, false}, {"port=80", 80, 0, false}, {"port=80,81", 0, 0, false}, {"port=!80", 0, 0, false}, {"port=80-90", 0, 0, false},
+		{"", 0, 0, false}, {"port=80", 80, 0, false}, {"port=80,81", 0, 0, false}, {"port=!80", 0, 0, false},
+		{"port=80-90", 0, 0, false},
 		{"netns=7", 0, 7, true}, {"netns=!7", 0, 0, false}, {"pod=web-0", 0, 0, true}, {"pod=!web-0", 0, 0, false},
 	} {
 		f, err := filterOf(t, tt.flags)

@@ -27,7 +27,8 @@ func TestRatesAreOfWhatWasSentSince(t *testing.T) {
 	missed.Key.Own, missed.AgeSeconds = 99, 60 // it was there and was not seen
 	later = append(later, missed)
 	r.Next(later, began.Add(2*time.Second))
-	want := []live.Rate{{RedirectedBytes: 250}, {TCPBytes: 1000, Messages: 2}, {}, {}, {RedirectedBytes: 2000}, {}}
+	want := []live.Rate{{RedirectedBytes: 250}, {TCPBytes: 1000, Messages: 2}, {}, {}, {RedirectedBytes: 2000},
+		{}}
 	for i, w := range want {
 		if got := later[i].PerSecond(); got != w {
 			t.Errorf("flow %d: %+v, want %+v", i, got, w)

@@ -98,7 +98,8 @@ func TestStatusLinesAreWrapped(t *testing.T) {
 		{"short", 40, []string{"short"}},
 		{"one two three four five six seven", 20, []string{"one two three four", "five six seven"}},
 		{"no room for anything at all", 5, []string{"no room for anything at all"}},
-		{"a-word-that-is-much-longer-than-the-room and more", 20, []string{"a-word-that-is-much-longer-than-the-room", "and more"}},
+		{"a-word-that-is-much-longer-than-the-room and more", 20,
+			[]string{"a-word-that-is-much-longer-than-the-room", "and more"}},
 	} {
 		if diff := cmp.Diff(tt.want, Wrap(tt.text, tt.room)); diff != "" {
 			t.Errorf("%q in %d: %s", tt.text, tt.room, diff)

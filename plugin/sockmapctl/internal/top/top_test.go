@@ -65,8 +65,9 @@ func screenOf(m *model) string {
 
 func TestTopScreens(t *testing.T) {
 	for name, m := range map[string]*model{
-		"flows": exampleModel(), "pods": exampleModel().press("tab"), "filter": exampleModel().press("/", "d", "b", "x", "backspace", "enter"),
-		"help": exampleModel().press("?"),
+		"flows": exampleModel(), "pods": exampleModel().press("tab"),
+		"filter": exampleModel().press("/", "d", "b", "x", "backspace", "enter"),
+		"help":   exampleModel().press("?"),
 	} {
 		golden.Check(t, filepath.Join("testdata", "top-"+name+".golden"), screenOf(m)+"\n")
 	}
@@ -93,7 +94,8 @@ func TestTopNeverDrawsBeyondTheTerminal(t *testing.T) {
 func TestTopSorts(t *testing.T) {
 	m := exampleModel()
 	for _, want := range []string{
-		"data/cache-0:8080", "data/db-0:5432", "data/db-0:5432", "data/cache-0:8080", "data/db-0:5432", "10.9.9.9:443",
+		"data/cache-0:8080", "data/db-0:5432", "data/db-0:5432", "data/cache-0:8080", "data/db-0:5432",
+		"10.9.9.9:443",
 	} {
 		if got := m.rows()[0].to; got != want {
 			t.Errorf("by %s: %s comes first, want %s", orders[m.sort].name, got, want)
@@ -143,8 +145,10 @@ func TestTopPausesAndTellsErrors(t *testing.T) {
 		t.Errorf("while it pauses nothing changes:\n%s", s)
 	}
 	m.press("space")
-	m.Update(readMsg{At: time.Now(), Err: errors.New("sockmap is not loaded below /x"), WayOut: "load it with: sockmapctl load"})
-	if s := screenOf(m); !strings.Contains(s, "not loaded below /x") || !strings.Contains(s, "sockmapctl load") || strings.Contains(s, "CLIENT") {
+	m.Update(readMsg{At: time.Now(), Err: errors.New("sockmap is not loaded below /x"),
+		WayOut: "load it with: sockmapctl load"})
+	if s := screenOf(m); !strings.Contains(s, "not loaded below /x") ||
+		!strings.Contains(s, "sockmapctl load") || strings.Contains(s, "CLIENT") {
 		t.Errorf("an error:\n%s", s)
 	}
 	m.Update(readMsg{At: time.Now(), Flows: livetest.Flows(), Disabled: true})

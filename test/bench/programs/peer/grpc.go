@@ -39,24 +39,26 @@ func (raw) Unmarshal(data []byte, v any) error {
 var echo = grpc.ServiceDesc{
 	ServiceName: "bench.Echo",
 	HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(_ any, _ context.Context,
+		decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		var message []byte
 		err := decode(&message)
 		return &message, err
 	}}},
-	Streams: []grpc.StreamDesc{{StreamName: "Stream", ServerStreams: true, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
-		for { // until the client ends it
-			var message []byte
-			if err := s.RecvMsg(&message); errors.Is(err, io.EOF) {
-				return nil
-			} else if err != nil {
-				return err
+	Streams: []grpc.StreamDesc{{StreamName: "Stream", ServerStreams: true, ClientStreams: true,
+		Handler: func(_ any, s grpc.ServerStream) error {
+			for { // until the client ends it
+				var message []byte
+				if err := s.RecvMsg(&message); errors.Is(err, io.EOF) {
+					return nil
+				} else if err != nil {
+					return err
+				}
+				if err := s.SendMsg(&message); err != nil {
+					return err
+				}
 			}
-			if err := s.SendMsg(&message); err != nil {
-				return err
-			}
-		}
-	}}},
+		}}},
 }
 
 func serveGRPC(ctx context.Context, o options) error {

@@ -40,7 +40,8 @@ func main() {
 	var o options
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	flags.StringVar(&o.address, "address", "", "`IP:PORT` to listen on or to connect to")
-	flags.IntVar(&o.connections, "connections", 1, "connections, each with one request at a time; for grpc-unary, callers on one connection")
+	flags.IntVar(&o.connections, "connections", 1,
+		"connections, each with one request at a time; for grpc-unary, callers on one connection")
 	flags.DurationVar(&o.duration, "duration", time.Second, "time to measure, after a tenth of it to warm up")
 	_ = flags.Parse(os.Args[2:])
 	if o.connections < 1 || o.connections > 1000 || o.duration <= 0 || o.duration > time.Minute {

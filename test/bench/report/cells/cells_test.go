@@ -14,12 +14,14 @@ import (
 )
 
 func TestNumbersAreFoundInNames(t *testing.T) {
-	for name, want := range map[string]float64{"64 B": 64, "16KiB": 16384, "writes of 1 MiB, slow reader": 1 << 20, "4 Bytes": 0, "all": 0} {
+	for name, want := range map[string]float64{"64 B": 64, "16KiB": 16384,
+		"writes of 1 MiB, slow reader": 1 << 20, "4 Bytes": 0, "all": 0} {
 		if got, _, _ := Size(name); got != want {
 			t.Errorf("%q: %v, want %v", name, got, want)
 		}
 	}
-	for name, want := range map[string]float64{"100k flows": 1e5, "1,000 flows": 1000, "1M": 1e6, "1 flow": 1, "none": 0} {
+	for name, want := range map[string]float64{"100k flows": 1e5, "1,000 flows": 1000, "1M": 1e6, "1 flow": 1,
+		"none": 0} {
 		if got, _, _ := Number(name); got != want {
 			t.Errorf("%q: %v, want %v", name, got, want)
 		}
@@ -31,7 +33,8 @@ func TestNumbersAreFoundInNames(t *testing.T) {
 
 func TestOnlyWhatTheIntervalShowsIsCalledADifference(t *testing.T) {
 	for want, r := range map[Judgement]result.Ratio{
-		BetterThan: {Value: 1.1, Low: 1.01, High: 1.2}, WorseThan: {Value: 0.9, Low: 0.8, High: 0.99}, Unclear: {Value: 1.1, Low: 0.99, High: 1.2},
+		BetterThan: {Value: 1.1, Low: 1.01, High: 1.2}, WorseThan: {Value: 0.9, Low: 0.8, High: 0.99},
+		Unclear: {Value: 1.1, Low: 0.99, High: 1.2},
 	} {
 		if got := judge(r); got != want {
 			t.Errorf("%+v: %q, want %q", r, got, want)
@@ -40,7 +43,8 @@ func TestOnlyWhatTheIntervalShowsIsCalledADifference(t *testing.T) {
 }
 
 func TestFewRoundsSayNothing(t *testing.T) {
-	c := result.Cell{Better: result.Lower, Samples: map[result.Variant][]float64{result.Plain: {20, 20, 20, 20}, result.Sockmap: {10, 10, 10, 10}}}
+	c := result.Cell{Better: result.Lower, Samples: map[result.Variant][]float64{result.Plain: {20, 20, 20, 20},
+		result.Sockmap: {10, 10, 10, 10}}}
 	if got, ok := Compare(c, result.Sockmap); !ok || got.Says != TooFew || got.Value != 2 {
 		t.Errorf("%+v, %v", got, ok)
 	}
@@ -56,7 +60,8 @@ func TestFewRoundsSayNothing(t *testing.T) {
 }
 
 func TestARatioBelowItsGoalIsNotWrittenAsTheGoal(t *testing.T) {
-	for want, v := range map[string][2]float64{"2.50": {2.5, 2.5}, "2.4960": {2.496, 2.5}, "2.40": {2.4, 2.5}, "2.51": {2.511, 2.5}} {
+	for want, v := range map[string][2]float64{"2.50": {2.5, 2.5}, "2.4960": {2.496, 2.5}, "2.40": {2.4, 2.5},
+		"2.51": {2.511, 2.5}} {
 		if got := Times(v[0], v[1]); got != want {
 			t.Errorf("%v of %v: %s, want %s", v[0], v[1], got, want)
 		}
@@ -66,7 +71,8 @@ func TestARatioBelowItsGoalIsNotWrittenAsTheGoal(t *testing.T) {
 func TestGroupsComeInOneOrderAndNothingIsLeftOut(t *testing.T) {
 	cell := func(group string) result.Cell { return result.Cell{Group: group, Name: group} }
 	var names []string
-	for _, g := range Groups([]result.File{{Cells: []result.Cell{cell("mine"), cell("program")}}, {Cells: []result.Cell{cell("rr")}}}) {
+	for _, g := range Groups([]result.File{{Cells: []result.Cell{cell("mine"), cell("program")}},
+		{Cells: []result.Cell{cell("rr")}}}) {
 		names = append(names, g.Name)
 	}
 	if !slices.Equal(names, []string{"rr", "program", "mine"}) {
@@ -91,11 +97,13 @@ func TestResultsAreSortedByMachine(t *testing.T) {
 	write("b/micro", "micro full", "B", other)
 	write("a/micro", "micro quick", "A", other)
 	machines, err := Load(dir)
-	if err != nil || len(machines) != 2 || machines[0].CPU != "A" || len(machines[1].Files) != 2 || machines[1].Files[0].Suite != "micro full" {
+	if err != nil || len(machines) != 2 || machines[0].CPU != "A" || len(machines[1].Files) != 2 ||
+		machines[1].Files[0].Suite != "micro full" {
 		t.Fatalf("%+v, %v", machines, err)
 	}
 	rows := Rows(machines)
-	if len(rows) != 2 || rows[0].Key != "rr/1 KiB" || rows[0].Cells[0] == nil || rows[0].Cells[1] == nil || rows[1].Cells[0] != nil {
+	if len(rows) != 2 || rows[0].Key != "rr/1 KiB" || rows[0].Cells[0] == nil || rows[0].Cells[1] == nil ||
+		rows[1].Cells[0] != nil {
 		t.Errorf("%+v", rows)
 	}
 	for _, tt := range []struct {
@@ -122,11 +130,13 @@ func TestResultsAreSortedByMachine(t *testing.T) {
 
 func TestLimitsNameCellsThatAreThere(t *testing.T) {
 	dir := t.TempDir()
-	f := result.File{Suite: "micro full", Cells: []result.Cell{{Group: "rr", Name: "64 B", Better: result.Lower}}}
+	f := result.File{Suite: "micro full", Cells: []result.Cell{{Group: "rr", Name: "64 B",
+		Better: result.Lower}}}
 	if err := f.Write(filepath.Join(dir, "micro.json")); err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]string{`{"rr/64 B": "why", "add/x": "y"}`: "", `{"rr/65 B": "why"}`: "not measured", `{`: "limits"} {
+	for text, want := range map[string]string{`{"rr/64 B": "why", "add/x": "y"}`: "",
+		`{"rr/65 B": "why"}`: "not measured", `{`: "limits"} {
 		if err := os.WriteFile(filepath.Join(dir, "limits.json"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +160,8 @@ func TestANewRunReplacesThatOfItsKind(t *testing.T) {
 		_, err := Keep(from, to)
 		return err
 	}
-	for _, run := range [][3]string{{"micro quick", "1", "6.1.0"}, {"micro full", "2", "6.1.0"}, {"micro full", "3", "6.1.0"}, {"micro full", "4", "6.2.0"}} {
+	for _, run := range [][3]string{{"micro quick", "1", "6.1.0"}, {"micro full", "2", "6.1.0"},
+		{"micro full", "3", "6.1.0"}, {"micro full", "4", "6.2.0"}} {
 		if err := keep(run[0], run[1], run[2]); err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +170,8 @@ func TestANewRunReplacesThatOfItsKind(t *testing.T) {
 		t.Errorf("a quick run in the place of a full one: %v", err)
 	}
 	machines, err := Load(to)
-	if err != nil || len(machines) != 2 || machines[0].Files[0].Version != "3" || machines[1].Files[0].Version != "4" {
+	if err != nil || len(machines) != 2 || machines[0].Files[0].Version != "3" ||
+		machines[1].Files[0].Version != "4" {
 		t.Errorf("%+v, %v", machines, err)
 	}
 }
@@ -179,7 +191,8 @@ func TestAWholeRunReplacesItsParts(t *testing.T) {
 		_, err := Keep(from, to)
 		return errors.Join(err, os.Remove(path))
 	}
-	if err := errors.Join(keep("micro-a", "1", "a", "b"), keep("micro-b", "1", "c"), keep("micro", "2", "b", "c")); err != nil {
+	if err := errors.Join(keep("micro-a", "1", "a", "b"), keep("micro-b", "1", "c"),
+		keep("micro", "2", "b", "c")); err != nil {
 		t.Fatal(err)
 	}
 	if err := keep("micro", "3", "c"); err == nil || !strings.Contains(err.Error(), "lacks 1 cells") {

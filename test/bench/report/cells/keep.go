@@ -64,7 +64,8 @@ func replace(path string, f result.File) error {
 		case isQuick(f) && !isQuick(older):
 			return fmt.Errorf("it is a quick run, and %s is not: measure longer, or remove that", other)
 		case len(rest) > 0 && other == path:
-			return fmt.Errorf("it lacks %d cells that are in %s: give it another name, or remove that", len(rest), other)
+			return fmt.Errorf("it lacks %d cells that are in %s: give it another name, or remove that", len(rest),
+				other)
 		case len(rest) == 0:
 			left = append(left, func() error { return os.Remove(other) })
 		default:

@@ -105,7 +105,8 @@ func (m Machine) check() error {
 			case c.Group == "" || c.Name == "":
 				return fmt.Errorf("cell %q: it needs a group and a name", key)
 			case c.Better != result.Lower && c.Better != result.Higher:
-				return fmt.Errorf("cell %q: better is %q, and can be %q or %q", key, c.Better, result.Lower, result.Higher)
+				return fmt.Errorf("cell %q: better is %q, and can be %q or %q", key, c.Better, result.Lower,
+					result.Higher)
 			case seen[key]:
 				return fmt.Errorf("cell %q: it is there twice", key)
 			}

@@ -11,7 +11,8 @@ import (
 var (
 	sizeInName  = regexp.MustCompile(`(\d+(?:\.\d+)?)\s?(B|KiB|MiB|GiB)\b`)
 	countInName = regexp.MustCompile(`(\d[\d,]*(?:\.\d+)?)\s?([kM]?)\b`)
-	factors     = map[string]float64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1, "k": 1e3, "M": 1e6}
+	factors     = map[string]float64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1, "k": 1e3,
+		"M": 1e6}
 )
 
 // Size finds the number of bytes in the name of a cell, and returns also the rest of the name.

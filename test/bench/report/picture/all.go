@@ -99,12 +99,14 @@ func streams(s *series, source string) Picture {
 func flows(s *series, source string) Picture {
 	return lines{
 		frame: frame{
-			title:    "With many flows on the node",
-			subtitle: "Median time of a request and its answer" + on(s) + ", while so many flows are open. Lower is better.",
-			caption:  "Number of open flows. " + below + source,
+			title: "With many flows on the node",
+			subtitle: "Median time of a request and its answer" + on(s) +
+				", while so many flows are open. Lower is better.",
+			caption: "Number of open flows. " + below + source,
 		},
 		unit: "µs", factor: 1e-3, series: s, label: countLabel,
-	}.picture("performance-scale", "Median time of a request and its answer by number of open flows, for "+named(s), "scale")
+	}.picture("performance-scale",
+		"Median time of a request and its answer by number of open flows, for "+named(s), "scale")
 }
 
 // source describes where it was measured.

@@ -58,7 +58,8 @@ func (l lines) drawOn(c draw.Canvas) {
 	slices.SortStableFunc(order, func(a, b result.Variant) int { return rankOf(a) - rankOf(b) })
 	for _, v := range order {
 		xys := l.points(v)
-		p.Add(&plotter.Line{XYs: xys, LineStyle: looks[v].line()}, &plotter.Scatter{XYs: xys, GlyphStyle: looks[v].glyph()})
+		p.Add(&plotter.Line{XYs: xys, LineStyle: looks[v].line()},
+			&plotter.Scatter{XYs: xys, GlyphStyle: looks[v].glyph()})
 	}
 	// Adding data widens axes, so they are restored.
 	l.axes(p)

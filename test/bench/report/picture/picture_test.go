@@ -123,7 +123,8 @@ func TestPicturesAreTheSameEachTime(t *testing.T) {
 }
 
 func cell(name, cpus string, base result.Variant, variants ...result.Variant) result.Cell {
-	c := result.Cell{Group: "rr", Name: name, Measure: "p50", Better: result.Lower, CPUs: cpus, Base: base, Samples: map[result.Variant][]float64{}}
+	c := result.Cell{Group: "rr", Name: name, Measure: "p50", Better: result.Lower, CPUs: cpus, Base: base,
+		Samples: map[result.Variant][]float64{}}
 	for _, v := range variants {
 		c.Samples[v] = []float64{1, 2, 3}
 	}
@@ -132,9 +133,11 @@ func cell(name, cpus string, base result.Variant, variants ...result.Variant) re
 
 func TestTheSeriesIsTheOneOnOneCPUAgainstPlain(t *testing.T) {
 	s := find([]result.Cell{
-		cell("64 B", "two", "", result.Plain), cell("1 KiB", "two", "", result.Plain), cell("4 KiB", "two", "", result.Plain),
+		cell("64 B", "two", "", result.Plain), cell("1 KiB", "two", "", result.Plain),
+		cell("4 KiB", "two", "", result.Plain),
 		cell("64 B against unix", "same", result.Unix, result.Unix, result.Sockmap),
-		cell("1 KiB", "same", "", result.Plain, result.Sockmap), cell("64 B", "same", "", result.Plain, result.Sockmap),
+		cell("1 KiB", "same", "", result.Plain, result.Sockmap),
+		cell("64 B", "same", "", result.Plain, result.Sockmap),
 		cell("64 B, slow", "same", "", result.Plain), cell("no size", "same", "", result.Plain),
 	}, "rr", "p50", cells.Size)
 	if s == nil || s.cpus != "same" || len(s.points) != 2 || s.points[0].at != 64 {
@@ -164,7 +167,8 @@ func TestAxesHaveFewRoundMarks(t *testing.T) {
 		for _, m := range marks {
 			labels = append(labels, m.Label)
 		}
-		if got := strings.Join(labels, " "); got != tt.want || powers != tt.powers || tt.high > to || tt.low < from || math.IsNaN(to) {
+		if got := strings.Join(labels, " "); got != tt.want || powers != tt.powers || tt.high > to ||
+			tt.low < from || math.IsNaN(to) {
 			t.Errorf("%v to %v: %q from %v to %v, %v", tt.low, tt.high, got, from, to, powers)
 		}
 	}

@@ -44,14 +44,17 @@ func ratios(all []bar, source string) Picture {
 			"To the right of 1 it is better, to the left it is worse. Equal distances are equal factors.",
 		legend: []entry{
 			{"better", swatch(blue)}, {"worse", swatch(vermillion)}, {"unclear: 1 is in the interval", swatch(dim)},
-			{"95 % interval", func(c draw.Canvas, at vg.Point) { whisker(c, at.X-markWidth/2, at.X+markWidth/2, at.Y) }},
+			{"95 % interval", func(c draw.Canvas, at vg.Point) {
+				whisker(c, at.X-markWidth/2, at.X+markWidth/2, at.Y)
+			}},
 			{"goal", func(c draw.Canvas, at vg.Point) { goalMark(c, at.X, at.Y-barHeight) }},
 		},
 		caption: source,
 	}
 	height := vg.Length(len(all)*rowHeight + 2*axisHeight)
 	return Picture{
-		Name: "performance-ratios", Alt: "Ratios of sockmap against plain TCP with intervals and goals, for programs and for each kind of traffic", With: "goals",
+		Name: "performance-ratios",
+		Alt:  "Ratios of sockmap against plain TCP with intervals and goals, for programs and for each kind of traffic", With: "goals",
 		height: height + f.height(),
 		draw:   func(c draw.Canvas) { drawBars(f.draw(c), all) },
 	}
@@ -65,7 +68,8 @@ func swatch(fill color.Color) func(c draw.Canvas, at vg.Point) {
 
 // box is a bar.
 func box(c draw.Canvas, fill color.Color, from, to, y vg.Length) {
-	c.FillPolygon(fill, []vg.Point{{X: from, Y: y - barHeight/2}, {X: to, Y: y - barHeight/2}, {X: to, Y: y + barHeight/2}, {X: from, Y: y + barHeight/2}})
+	c.FillPolygon(fill, []vg.Point{{X: from, Y: y - barHeight/2}, {X: to, Y: y - barHeight/2},
+		{X: to, Y: y + barHeight/2}, {X: from, Y: y + barHeight/2}})
 }
 
 // whisker is white around black, so that it is visible on bars of each colour.
@@ -85,7 +89,8 @@ func goalMark(c draw.Canvas, x, y vg.Length) {
 		half, low, high vg.Length
 		fill            color.Color
 	}{{6, -2, 7.5, white}, {4.2, 0, 6.3, black}} {
-		c.FillPolygon(t.fill, []vg.Point{{X: x, Y: tip + t.low}, {X: x - t.half, Y: tip + t.high}, {X: x + t.half, Y: tip + t.high}})
+		c.FillPolygon(t.fill, []vg.Point{{X: x, Y: tip + t.low}, {X: x - t.half, Y: tip + t.high},
+			{X: x + t.half, Y: tip + t.high}})
 	}
 }
 
@@ -152,7 +157,8 @@ func scaleOf(all []bar, data draw.Canvas) func(ratio float64) vg.Length {
 }
 
 // candidates for marks of the axis, the most important first.
-var candidates = []float64{1, 2, 0.5, 4, 0.25, 1.5, 3, 0.75, 0.8, 8, 0.1, 16, 32, 2.5, 6, 5, 10, 20, 1.25, 0.9}
+var candidates = []float64{1, 2, 0.5, 4, 0.25, 1.5, 3, 0.75, 0.8, 8, 0.1, 16, 32, 2.5, 6, 5, 10, 20, 1.25,
+	0.9}
 
 // marks are the candidates that fit.
 func marks(x func(float64) vg.Length, data draw.Canvas) (kept []float64) {

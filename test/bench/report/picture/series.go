@@ -31,7 +31,9 @@ func find(all []result.Cell, group, measure string, number func(string) (float64
 		if c.Group != group || c.Measure != measure || !ok {
 			continue
 		}
-		i := slices.IndexFunc(found, func(s *series) bool { return s.rest == rest && s.cpus == c.CPUs && s.base == c.ComparedWith() })
+		i := slices.IndexFunc(found, func(s *series) bool {
+			return s.rest == rest && s.cpus == c.CPUs && s.base == c.ComparedWith()
+		})
 		if i < 0 {
 			i = len(found)
 			found = append(found, &series{rest: rest, cpus: c.CPUs, base: c.ComparedWith()})
@@ -101,5 +103,7 @@ func (s *series) variants() []result.Variant {
 	for _, p := range s.points {
 		all = append(all, p.cell)
 	}
-	return slices.DeleteFunc(result.Present(all), func(v result.Variant) bool { return !slices.Contains(drawn, v) })
+	return slices.DeleteFunc(result.Present(all), func(v result.Variant) bool {
+		return !slices.Contains(drawn, v)
+	})
 }

@@ -26,9 +26,11 @@ func (p Picture) SVG() ([]byte, error) {
 	}
 	svg := textElement.ReplaceAllStringFunc(b.String(), held)
 	// The letters of these fonts have the same widths, and one of the fonts is on nearly every machine.
-	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans;", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")
+	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans;",
+		"font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")
 	const root = "xmlns:xlink=\"http://www.w3.org/1999/xlink\""
-	svg = strings.Replace(svg, root+">\n", fmt.Sprintf("%s role=\"img\">\n<title>%s</title>\n", root, html.EscapeString(p.Alt)), 1)
+	svg = strings.Replace(svg, root+">\n", fmt.Sprintf("%s role=\"img\">\n<title>%s</title>\n", root,
+		html.EscapeString(p.Alt)), 1)
 	return []byte(svg), nil
 }
 
@@ -44,7 +46,9 @@ func held(element string) string {
 		return element
 	}
 	_, content, _ := strings.Cut(strings.TrimSuffix(element, "</text>"), ">")
-	return strings.Replace(element, "<text ", fmt.Sprintf("<text textLength=\"%.5g\" lengthAdjust=\"spacingAndGlyphs\" ", style.Width(html.UnescapeString(content)).Points()), 1)
+	return strings.Replace(element, "<text ",
+		fmt.Sprintf("<text textLength=\"%.5g\" lengthAdjust=\"spacingAndGlyphs\" ",
+			style.Width(html.UnescapeString(content)).Points()), 1)
 }
 
 // styleOf reads a style as vgsvg writes it.

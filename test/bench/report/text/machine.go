@@ -19,8 +19,10 @@ func runs(machines []cells.Machine) string {
 	ruler(&b, 10)
 	for _, m := range machines {
 		for _, f := range m.Files {
-			row(&b, inline(f.Machine.CPU), fmt.Sprint(f.Machine.CPUs), fmt.Sprintf("%.1f GiB", float64(f.Machine.MemoryMiB)/1024),
-				pageTables(f.Machine), inline(f.Machine.Kernel), cmp.Or(strings.Join(f.Machine.Guards, ", "), "none"), inline(f.Suite),
+			row(&b, inline(f.Machine.CPU), fmt.Sprint(f.Machine.CPUs),
+				fmt.Sprintf("%.1f GiB", float64(f.Machine.MemoryMiB)/1024),
+				pageTables(f.Machine), inline(f.Machine.Kernel), cmp.Or(strings.Join(f.Machine.Guards, ", "), "none"),
+				inline(f.Suite),
 				inline(f.Version), f.Started.UTC().Format("2006-01-02 15:04 MST"), f.Took.Round(time.Second).String())
 		}
 	}

@@ -29,7 +29,8 @@ func Section(machines []cells.Machine, pictures []Picture) string {
 	for _, m := range machines {
 		for _, f := range m.Files {
 			if strings.Contains(f.Suite, "quick") {
-				fmt.Fprintf(&b, "**The results of “%s” on %s are those of a quick run: few and short rounds, not to be quoted.**\n\n",
+				fmt.Fprintf(&b,
+					"**The results of “%s” on %s are those of a quick run: few and short rounds, not to be quoted.**\n\n",
 					inline(f.Suite), inline(m.Title()))
 			}
 		}
@@ -117,7 +118,8 @@ func summaryOf(m cells.Machine) string {
 			all++
 			count[r.Says]++
 			if r.Says == cells.WorseThan {
-				worse = append(worse, fmt.Sprintf("%s: %s against %s: %s", g.Title, inline(cells.Label(c)), c.ComparedWith(), r.Text()))
+				worse = append(worse, fmt.Sprintf("%s: %s against %s: %s", g.Title, inline(cells.Label(c)),
+					c.ComparedWith(), r.Text()))
 			}
 		}
 	}
@@ -131,7 +133,8 @@ func summaryOf(m cells.Machine) string {
 		text += "\nWorse:\n\n- " + strings.Join(worse, "\n- ") + "\n"
 	}
 	if len(onTCP) > 0 {
-		text += "\nMostly TCP, so that their ratios say little of redirecting:\n\n- " + strings.Join(onTCP, "\n- ") + "\n"
+		text += "\nMostly TCP, so that their ratios say little of redirecting:\n\n- " + strings.Join(onTCP,
+			"\n- ") + "\n"
 	}
 	return text
 }

@@ -12,7 +12,8 @@ import (
 
 // cell whose rounds all gave the same result.
 func cell(better result.Better, values map[result.Variant]float64) result.Cell {
-	c := result.Cell{Group: "rr", Name: "a|b", Measure: "m", Unit: "ns", Better: better, Samples: map[result.Variant][]float64{}}
+	c := result.Cell{Group: "rr", Name: "a|b", Measure: "m", Unit: "ns", Better: better,
+		Samples: map[result.Variant][]float64{}}
 	for v, value := range values {
 		for range 9 {
 			c.Samples[v] = append(c.Samples[v], value)
@@ -72,7 +73,8 @@ func TestAGoalInTheIntervalIsTold(t *testing.T) {
 func TestLossesAreNamedFirst(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 9.97, result.Sockmap: 10})
 	got := section(c)
-	if !strings.HasPrefix(got, "Of 1 comparisons of sockmap with its base: 0 better, 0 no clear difference, 1 worse.\n\nWorse:\n\n- Request and response: a\\|b (m) against plain: 0.9970\n") {
+	if !strings.HasPrefix(got,
+		"Of 1 comparisons of sockmap with its base: 0 better, 0 no clear difference, 1 worse.\n\nWorse:\n\n- Request and response: a\\|b (m) against plain: 0.9970\n") {
 		t.Errorf("the loss is not named:\n%s", got)
 	}
 	if !strings.Contains(got, "| 10.0 ns<br>0.9970 (0.9970 to 0.9970): worse |") {
@@ -83,7 +85,8 @@ func TestLossesAreNamedFirst(t *testing.T) {
 func TestWhatWasHardlyRedirectedIsNamedFirst(t *testing.T) {
 	c := cell(result.Higher, map[result.Variant]float64{result.Plain: 10, result.Sockmap: 10})
 	c.Share = map[result.Variant]float64{result.Sockmap: 0.4}
-	if got := section(c, c); strings.Count(got, "Mostly TCP, so that their ratios say little of redirecting:\n\n- Request and response: a\\|b\n") != 1 {
+	if got := section(c, c); strings.Count(got,
+		"Mostly TCP, so that their ratios say little of redirecting:\n\n- Request and response: a\\|b\n") != 1 {
 		t.Errorf("not named, or twice:\n%s", got)
 	}
 	c.Share[result.Sockmap] = 0.5
@@ -94,11 +97,14 @@ func TestWhatWasHardlyRedirectedIsNamedFirst(t *testing.T) {
 
 func TestColumnsThatAreEmptyAreLeftOut(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
-	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.HasPrefix(got, "|  | measure | plain | sockmap | rounds |\n|---|---|---|---|---|\n| a\\|b | m | 2.00 ns |") {
+	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.HasPrefix(got,
+		"|  | measure | plain | sockmap | rounds |\n|---|---|---|---|---|\n| a\\|b | m | 2.00 ns |") {
 		t.Error(got)
 	}
-	c.Share, c.Note, c.CPUs, c.Repeats = map[result.Variant]float64{result.Sockmap: 0.31}, "why *not*", "two", 20000
-	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.Contains(got, "| 31.0 %, mostly TCP | 9 of 20,000 | why \\*not\\* |") || !strings.Contains(got, "| two CPUs |") {
+	c.Share, c.Note, c.CPUs, c.Repeats = map[result.Variant]float64{result.Sockmap: 0.31}, "why *not*", "two",
+		20000
+	if got := table(cells.Group{Cells: []result.Cell{c}}); !strings.Contains(got,
+		"| 31.0 %, mostly TCP | 9 of 20,000 | why \\*not\\* |") || !strings.Contains(got, "| two CPUs |") {
 		t.Error(got)
 	}
 }
@@ -107,7 +113,8 @@ func TestAQuickRunIsNotToBeQuoted(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
 	m := machine("C", c)
 	m.Files[0].Suite = "micro quick"
-	if got := Section([]cells.Machine{m}, nil); !strings.HasPrefix(got, "**") || !strings.Contains(got, "not to be quoted") {
+	if got := Section([]cells.Machine{m}, nil); !strings.HasPrefix(got, "**") ||
+		!strings.Contains(got, "not to be quoted") {
 		t.Error(got)
 	}
 }

@@ -60,9 +60,11 @@ func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	f.StringVar(&o.kind, "place", "loopback", "kind of `ends`: "+strings.Join(place.Names(), ", "))
 	pattern := f.String("run", "", "only cases whose names this `expression` matches")
-	f.StringVar(&o.json, "json", "", "write the report to this `file`, in whose name variables of the environment are replaced")
+	f.StringVar(&o.json, "json", "",
+		"write the report to this `file`, in whose name variables of the environment are replaced")
 	f.BoolVar(&o.list, "list", false, "print the names of the cases, and run none")
-	f.BoolVar(&o.programs, "programs", true, "run the cases that need programs, which fail where these are missing")
+	f.BoolVar(&o.programs, "programs", true,
+		"run the cases that need programs, which fail where these are missing")
 	f.BoolVar(&o.Guards, "guards", true, "run guards, as far as the kernel loads them")
 	f.BoolVar(&o.AcceptHazards, "accept-hazards", true, "accelerate in spite of the kernel's hazards")
 	f.BoolVar(&o.control, "control", false, "compare plain TCP with plain TCP: nothing may differ")
@@ -163,10 +165,13 @@ func summarize(out io.Writer, r *suite.Report) error {
 	if len(r.Guards) > 0 {
 		guards = "guards " + strings.Join(r.Guards, ", ")
 	}
-	fmt.Fprintf(out, "%s, %s, %s: %d cases in %.0f s, %d same, %d differ, %d unsteady, %d broken\n", r.Kernel, r.Site, guards,
-		len(r.Cases), r.Seconds, r.Count(suite.Same), r.Count(suite.Differs), r.Count(suite.Unsteady), r.Count(suite.Broken))
+	fmt.Fprintf(out, "%s, %s, %s: %d cases in %.0f s, %d same, %d differ, %d unsteady, %d broken\n", r.Kernel,
+		r.Site, guards,
+		len(r.Cases), r.Seconds, r.Count(suite.Same), r.Count(suite.Differs), r.Count(suite.Unsteady),
+		r.Count(suite.Broken))
 	if all := bulk.Redirected + bulk.TCP; all > 0 {
-		fmt.Fprintf(out, "%.1f %% of %d MiB of bulk traffic was redirected\n", 100*float64(bulk.Redirected)/float64(all), all>>20)
+		fmt.Fprintf(out, "%.1f %% of %d MiB of bulk traffic was redirected\n",
+			100*float64(bulk.Redirected)/float64(all), all>>20)
 	}
 	for effect, n := range effects(r) {
 		fmt.Fprintf(out, "%4d %s\n", n, effect)

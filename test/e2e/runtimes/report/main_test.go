@@ -24,11 +24,13 @@ func TestRowsBecomeATable(t *testing.T) {
 		}
 	}
 	doc := filepath.Join(t.TempDir(), "doc.md")
-	if err := os.WriteFile(doc, []byte("before\n"+section.Begin()+"old\n"+section.End()+"after\n"), 0o644); err != nil {
+	if err := os.WriteFile(doc, []byte("before\n"+section.Begin()+"old\n"+section.End()+"after\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	seldom := t.TempDir()
-	if err := row.Write(seldom, "m", row.Row{Runtime: "b", Version: "3", Cgroup: "d", Calls: []string{"GC"}, Result: "seldom"}); err != nil {
+	if err := row.Write(seldom, "m", row.Row{Runtime: "b", Version: "3", Cgroup: "d", Calls: []string{"GC"},
+		Result: "seldom"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(&bytes.Buffer{}, []string{"-into", doc, dir, seldom}); err != nil {
@@ -45,7 +47,8 @@ func TestRowsBecomeATable(t *testing.T) {
 }
 
 func TestWhatCannotBecomeATable(t *testing.T) {
-	if err := run(&bytes.Buffer{}, []string{t.TempDir()}); err == nil || !strings.Contains(err.Error(), "make test-runtimes") {
+	if err := run(&bytes.Buffer{}, []string{t.TempDir()}); err == nil ||
+		!strings.Contains(err.Error(), "make test-runtimes") {
 		t.Errorf("a directory without rows: %v", err)
 	}
 	if err := row.Write(t.TempDir(), "x", row.Row{Runtime: "x"}); !errors.Is(err, row.ErrIncomplete) {

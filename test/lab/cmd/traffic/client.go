@@ -74,7 +74,8 @@ func (o options) measure(kind string, f func() (time.Duration, error)) (any, err
 		}
 		lat = append(lat, d)
 	}
-	r := traffic.Report{Kind: kind, Size: o.size, Checked: o.check, Elapsed: time.Since(start), CPU: cpuTime() - cpu}
+	r := traffic.Report{Kind: kind, Size: o.size, Checked: o.check, Elapsed: time.Since(start),
+		CPU: cpuTime() - cpu}
 	s := lat.Summary()
 	r.Latency = &s
 	r.PerSecond = float64(len(lat)) / r.Elapsed.Seconds()

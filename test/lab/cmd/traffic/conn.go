@@ -114,7 +114,8 @@ func (c conn) close() { _ = unix.Close(int(c)) }
 // transfer is read(2) or write(2), and waits for the event. The Go scheduler is not notified of either.
 func (c conn) transfer(call uintptr, b []byte, event int16) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall(call, uintptr(c), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, errno := unix.RawSyscall(call, uintptr(c), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+			uintptr(len(b)))
 		switch errno {
 		case 0:
 			return int(n), nil

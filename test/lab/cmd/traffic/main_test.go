@@ -75,11 +75,13 @@ func TestClientsMeasureAServer(t *testing.T) {
 	for _, listen := range []string{"127.0.0.1:0", "[::1]:0", "unix:" + filepath.Join(t.TempDir(), "s")} {
 		addr := startServer(t, bin, listen)
 		for _, kind := range []string{"rr", "crr"} {
-			r, err := client(t, bin, kind, "-connect", addr, "-size", "100", "-count", "50", "-warmup", "5", "-cpu", "0")
+			r, err := client(t, bin, kind, "-connect", addr, "-size", "100", "-count", "50", "-warmup", "5", "-cpu",
+				"0")
 			if err != nil {
 				t.Fatalf("%s on %s: %v", kind, addr, err)
 			}
-			if r.Kind != kind || r.Size != 100 || !r.Checked || r.Latency.Count != 50 || r.Latency.P50 <= 0 || r.PerSecond <= 0 {
+			if r.Kind != kind || r.Size != 100 || !r.Checked || r.Latency.Count != 50 || r.Latency.P50 <= 0 ||
+				r.PerSecond <= 0 {
 				t.Errorf("%s on %s: implausible report %+v", kind, addr, r)
 			}
 		}
@@ -160,7 +162,8 @@ func TestSilentServerDoesNotHoldTheClient(t *testing.T) {
 	l, addr := listener(t)
 	defer l.close()
 	var failed *exec.ExitError
-	if _, err := client(t, bin, "rr", "-connect", addr, "-timeout", "100ms"); !errors.As(err, &failed) || failed.ExitCode() != 3 {
+	if _, err := client(t, bin, "rr", "-connect", addr, "-timeout", "100ms"); !errors.As(err, &failed) ||
+		failed.ExitCode() != 3 {
 		t.Errorf("client: %v, want status 3", err)
 	}
 }

@@ -18,7 +18,8 @@ import (
 type containerd struct{ cni gocni.CNI }
 
 func newContainerd(s ask.Setup) (runtime, error) {
-	cni, err := gocni.New(gocni.WithMinNetworkCount(2), gocni.WithPluginConfDir(s.ConfDir), gocni.WithPluginMaxConfNum(1),
+	cni, err := gocni.New(gocni.WithMinNetworkCount(2), gocni.WithPluginConfDir(s.ConfDir),
+		gocni.WithPluginMaxConfNum(1),
 		gocni.WithPluginDir([]string{s.BinDir}))
 	if err != nil {
 		return nil, err
@@ -76,7 +77,8 @@ func addresses(res *gocni.Result, err error) (ips []string, _ error) {
 type ctr struct{ cni gocni.CNI }
 
 func newCtr(s ask.Setup) (runtime, error) {
-	cni, err := gocni.New(gocni.WithPluginDir([]string{s.BinDir}), gocni.WithPluginConfDir(s.ConfDir), gocni.WithDefaultConf)
+	cni, err := gocni.New(gocni.WithPluginDir([]string{s.BinDir}), gocni.WithPluginConfDir(s.ConfDir),
+		gocni.WithDefaultConf)
 	return ctr{cni}, err
 }
 
@@ -103,7 +105,8 @@ func nerdctl(s ask.Setup, stdin io.Reader, file string) error {
 	if err := json.NewDecoder(stdin).Decode(&state); err != nil {
 		return fmt.Errorf("read state of the container: %w", err)
 	}
-	cni, err := gocni.New(gocni.WithPluginDir([]string{s.BinDir}), gocni.WithPluginConfDir(s.ConfDir), gocni.WithDefaultConf)
+	cni, err := gocni.New(gocni.WithPluginDir([]string{s.BinDir}), gocni.WithPluginConfDir(s.ConfDir),
+		gocni.WithDefaultConf)
 	if err != nil {
 		return err
 	}
