@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func TestRelease(t *testing.T) {
 
 	out := filepath.Join(first, "bin", "release")
 	t.Run("the same bytes", func(t *testing.T) { checkEqual(t, out, filepath.Join(second, "bin", "release")) })
-	t.Run("checksums", func(t *testing.T) { checkSums(t, out) })
+	t.Run("checksums", func(t *testing.T) { checkSums(t, first) })
 	t.Run("archives", func(t *testing.T) { checkArchives(t, out) })
 	t.Run("manual pages", func(t *testing.T) { checkManuals(t, out) })
 	t.Run("image", func(t *testing.T) { checkImage(t, first, out) })
@@ -136,12 +137,40 @@ func checkEqual(t *testing.T, a, b string) {
 	}
 }
 
-func checkSums(t *testing.T, out string) {
+// publishes is the command in the workflow that lists the files of a release.
+var publishes = regexp.MustCompile(`gh release create .*\$\((find bin/release [^)]*)\)`)
+
+// documented is the command in docs/RELEASE.md that compares the digests.
+var documented = regexp.MustCompile("(?m)^sha256sum .*$")
+
+func found(t *testing.T, pattern *regexp.Regexp, file string) []string {
 	t.Helper()
-	checked := output(t, out, nil, "sha256sum", "--strict", "--check", "SHA256SUMS")
-	listed := strings.Count(checked, ": OK")
-	if all := digests(t, out); listed != len(all)-1 {
-		t.Errorf("SHA256SUMS has %d files of %d", listed, len(all)-1)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := pattern.FindStringSubmatch(string(text))
+	if match == nil {
+		t.Fatalf("%s does not have %s", file, pattern)
+	}
+	return match
+}
+
+// checkSums verifies the release as somebody who has downloaded all of its files: the files that the workflow
+// publishes, in one directory without any below it.
+func checkSums(t *testing.T, top string) {
+	t.Helper()
+	list := found(t, publishes, filepath.Join(top, ".github/workflows/release.yml"))[1]
+	published := strings.Fields(output(t, top, nil, "sh", "-c", list))
+	if len(published) < 10 {
+		t.Fatalf("the workflow publishes only %q", published)
+	}
+	downloads := t.TempDir()
+	output(t, top, nil, "cp", append(published, downloads)...)
+	checked := output(t, downloads, nil, "sh", "-ec",
+		found(t, documented, filepath.Join(top, "docs/RELEASE.md"))[0]+" --strict")
+	if listed := strings.Count(checked, ": OK"); listed != len(published)-1 {
+		t.Errorf("SHA256SUMS has %d files, and %d are published", listed, len(published)-1)
 	}
 }
 

@@ -12,19 +12,24 @@ import (
 	"path/filepath"
 )
 
-// sums writes SHA256SUMS, for sha256sum -c in the directory of the release.
+// sums writes SHA256SUMS, for sha256sum --check in a directory with the published files. These are the files
+// directly in r.out: a release of the hosting site has no directories. The directory -oci is only for push,
+// and the archive -oci.tar has the same files.
 func (r *release) sums() error {
-	files, err := below(r.out, "")
+	entries, err := os.ReadDir(r.out)
 	if err != nil {
 		return err
 	}
 	var out bytes.Buffer
-	for _, f := range files {
-		sum, err := digest(f.from)
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		sum, err := digest(filepath.Join(r.out, e.Name()))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&out, "%s  %s\n", sum, f.name)
+		fmt.Fprintf(&out, "%s  %s\n", sum, e.Name())
 	}
 	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), out.Bytes(), 0o644)
 }
