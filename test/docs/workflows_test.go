@@ -16,15 +16,19 @@ import (
 // workflow has the parts of a file in .github/workflows that the tests check.
 type workflow struct {
 	Permissions *map[string]string `yaml:"permissions"`
-	Jobs        map[string]struct {
-		Strategy struct {
-			Matrix map[string][]string `yaml:"matrix"`
-		} `yaml:"strategy"`
-		Steps []struct {
-			Uses string `yaml:"uses"`
-			Run  string `yaml:"run"`
-		} `yaml:"steps"`
-	} `yaml:"jobs"`
+	Jobs        map[string]job     `yaml:"jobs"`
+}
+
+type job struct {
+	Strategy struct {
+		Matrix map[string][]string `yaml:"matrix"`
+	} `yaml:"strategy"`
+	Steps []step `yaml:"steps"`
+}
+
+type step struct {
+	Uses string `yaml:"uses"`
+	Run  string `yaml:"run"`
 }
 
 func readYAML(t *testing.T, path string, v any) {
