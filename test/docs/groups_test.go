@@ -3,6 +3,7 @@
 package docs
 
 import (
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -100,6 +101,28 @@ func TestWorkflowsInstallPackagesAsRoot(t *testing.T) {
 				t.Errorf("%s: %s: %s installs packages: add a step before it: sudo --preserve-env=PATH test/setup.sh ...",
 					file, name, step)
 			}
+		}
+	}
+}
+
+// Whatever make test runs, the workflow for each change runs.
+func TestTheWorkflowRunsEveryGroupOfTests(t *testing.T) {
+	groups := rules(read(t, "Makefile"))["test"].needs
+	if len(groups) < 10 {
+		t.Fatalf("make test has only the groups %q", groups)
+	}
+	runs := map[string]bool{}
+	for _, job := range workflows(t)["ci.yml"].Jobs {
+		for _, step := range job.Steps {
+			for _, target := range targetsOf(step.Run, job.Strategy.Matrix) {
+				runs[target] = true
+			}
+		}
+	}
+	for _, group := range groups {
+		if !runs[group] {
+			t.Errorf("ci.yml does not run make %s, which make test runs; it runs %q", group,
+				slices.Sorted(maps.Keys(runs)))
 		}
 	}
 }
