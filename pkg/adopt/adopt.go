@@ -51,17 +51,12 @@ func Reasons() map[State][]string {
 	}
 	for _, r := range decline.OfContainers() {
 		state := Declined
-		if isChosen(r) {
+		if r.IsOptOut() {
 			state = OptedOut
 		}
 		all[state] = append(all[state], r.String())
 	}
 	return all
-}
-
-// isChosen reports whether a reason is somebody's choice.
-func isChosen(r decline.Reason) bool {
-	return r == decline.OptedOut || r == decline.OptedOutElsewhere || r == decline.SwitchedOff
 }
 
 // leftOutTexts say why a pod is left out, and what to do about it.
@@ -208,7 +203,7 @@ func StateOf(r endpoint.Attachment) State {
 	switch {
 	case r.Accelerated():
 		return Accelerated
-	case isChosen(r.WhyNot()):
+	case r.WhyNot().IsOptOut():
 		return OptedOut
 	}
 	return Declined

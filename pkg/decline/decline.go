@@ -187,6 +187,9 @@ func (r Reason) String() string {
 	return fmt.Sprintf("number-%d", uint32(r))
 }
 
+// IsOptOut reports whether the configuration, an annotation or an operator chose TCP for the container.
+func (r Reason) IsOptOut() bool { return r == OptedOut || r == OptedOutElsewhere || r == SwitchedOff }
+
 // MarshalText writes the name into JSON.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 

@@ -34,7 +34,9 @@ func labelTable() []label {
 		{"reason", conditions(datapath.ReasonTable[:])},
 		{"state", []labelValue{
 			{"accelerated", "the container takes part"},
-			{"declined", "it does not; `sockmapctl attachments` says why"},
+			{"opted-out", "the configuration, an annotation or `sockmapctl disable` keeps it on TCP"},
+			{"declined", "it could not be accelerated; `sockmapctl attachments` has the reason"},
+			{"left-out", "of `sockmap_pods` only: the plugin was never called for the pod"},
 		}},
 		{"hazard", hazardValues()},
 		{"severity", []labelValue{

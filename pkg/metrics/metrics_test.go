@@ -107,6 +107,8 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 		"sockmap_flows_total namespace= pod= result=map-full role=passive": 0,
 		"sockmap_attachments reason=cgroup state=declined":                 1,
 		"sockmap_attachments reason=hazards state=declined":                0,
+		"sockmap_attachments reason=opted-out state=opted-out":             0,
+		"sockmap_attachments reason=switched-off state=opted-out":          0,
 		"sockmap_attachments reason= state=accelerated":                    4,
 		"sockmap_map_entries map=sockets":                                  4,
 	} {
@@ -126,12 +128,12 @@ func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 	src.records[4].Reason = decline.Reason(300)
 	got := scrape(t, src.collector())
 	for series, want := range map[string]float64{
-		"reason= state=accelerated":                 1,
-		"reason=link-gone state=declined":           1,
-		"reason=endpoint-gone state=declined":       1,
-		"reason=opted-out-elsewhere state=declined": 1,
-		"reason=number-300 state=declined":          1,
-		"reason=cgroup state=declined":              0,
+		"reason= state=accelerated":                  1,
+		"reason=link-gone state=declined":            1,
+		"reason=endpoint-gone state=declined":        1,
+		"reason=opted-out-elsewhere state=opted-out": 1,
+		"reason=number-300 state=declined":           1,
+		"reason=cgroup state=declined":               0,
 	} {
 		if n, ok := got["sockmap_attachments "+series]; !ok || n != want {
 			t.Errorf("%s is %v (present: %v), want %v", series, n, ok, want)

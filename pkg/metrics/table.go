@@ -84,8 +84,8 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_attachments", kind: gauge, labels: []string{"state", "reason"},
-		help: "CNI attachments of this node: accelerated, or declined for a reason. The reason is empty for " +
-			"accelerated ones.",
+		help: "CNI attachments of this node: accelerated, opted out or declined, with the reason. The reason is " +
+			"empty for accelerated ones.",
 		read: readAttachments,
 	},
 	{
@@ -270,13 +270,21 @@ func readActive(s *scraped, out series) {
 func readAttachments(s *scraped, out series) {
 	out.count(uint64(s.whyNot[decline.None]), "accelerated", "")
 	for _, r := range decline.OfContainers() {
-		out.count(uint64(s.whyNot[r]), "declined", r.String())
+		out.count(uint64(s.whyNot[r]), stateOf(r), r.String())
 	}
 	for r, n := range s.whyNot {
 		if r != decline.None && !slices.Contains(decline.OfContainers(), r) {
 			out.count(uint64(n), "declined", r.String())
 		}
 	}
+}
+
+// stateOf is the state of an attachment that is not accelerated.
+func stateOf(r decline.Reason) string {
+	if r.IsOptOut() {
+		return "opted-out"
+	}
+	return "declined"
 }
 
 // readDurations gives every command its histogram, so that a rate has a beginning.

@@ -13,48 +13,48 @@ import (
 // statusView has everything that the screen of status shows. Fields that need loaded programs are null if
 // none are loaded.
 type statusView struct {
-	Loaded  bool   `json:"loaded" doc:"the programs are pinned and usable"`
-	Version string `json:"version" doc:"of this sockmapctl"`
-	Dir     string `json:"bpffsPath" doc:"directory of the pinned state"`
-	Problem string `json:"problem" doc:"why it is not loaded, or is unusable; empty when loaded"`
+	Loaded  bool   `json:"loaded" doc:"the programs are loaded and usable"`
+	Version string `json:"version" doc:"version of this sockmapctl"`
+	Dir     string `json:"bpffsPath" doc:"state directory"`
+	Problem string `json:"problem" doc:"why the state is not loaded or not usable; empty when loaded"`
 
-	Accelerating bool       `json:"accelerating" doc:"containers are accelerated here, or one that is added now would be"`
-	Parts        []partView `json:"parts" doc:"what that takes, for a container that accepts what the plugin's entry does"`
+	Accelerating bool       `json:"accelerating" doc:"no part prevents acceleration; open hazards do not count while a container or a cgroup is accelerated"`
+	Parts        []partView `json:"parts" doc:"whether programs, kill switch and hazards allow acceleration, for a container that accepts the hazards that its entry accepts"`
 
-	Checks   []checkView `json:"checks" doc:"what loading needs; empty when loaded"`
-	Next     []string    `json:"next" doc:"what to do about what is off"`
-	Pods     podsView    `json:"pods" doc:"of this node that the container runtime or libcni's cache knows"`
-	Node     *nodeView   `json:"node" doc:"null when not loaded"`
+	Checks   []checkView `json:"checks" doc:"requirements for loading; empty when loaded"`
+	Next     []string    `json:"next" doc:"recommended commands for the problems found, the most urgent first"`
+	Pods     podsView    `json:"pods" doc:"counts of the pods of this node that the container runtime or the cache of libcni knows"`
+	Node     *nodeView   `json:"node" doc:"null when nothing is loaded"`
 	exitWith error       // when not loaded
 
 	unloading bool // an unload has not ended: that is why Node is not enabled
 }
 
 type nodeView struct {
-	Enabled       bool            `json:"enabled" doc:"false after sockmapctl disable"`
-	LoadedVersion string          `json:"loadedVersion" doc:"of the programs, as of the last load or upgrade"`
-	LoadedAt      time.Time       `json:"loadedAt" doc:"time of loading; an upgrade within one ABI does not change it"`
+	Enabled       bool            `json:"enabled" doc:"the kill switch is off; false after sockmapctl disable"`
+	LoadedVersion string          `json:"loadedVersion" doc:"version of the programs at the last load or upgrade"`
+	LoadedAt      time.Time       `json:"loadedAt" doc:"time of the load; an upgrade within one ABI does not change it"`
 	Kernel        string          `json:"kernel" doc:"release of the running kernel"`
-	Settings      settingsView    `json:"settings" doc:"in force now"`
-	Hazards       hazardsView     `json:"hazards" doc:"what this kernel was found to do wrong, see doctor"`
-	Guards        []guardView     `json:"guards" doc:"what cures it, as far as it was loaded"`
-	Switches      []switchView    `json:"switchedOff" doc:"by sockmapctl disable with pods, namespaces or ports"`
-	Helpers       helpersView     `json:"conntrackHelpers" doc:"that read or rewrite payload on this node, and so keep their ports on TCP"`
+	Settings      settingsView    `json:"settings" doc:"settings in force"`
+	Hazards       hazardsView     `json:"hazards" doc:"hazards that the probes found on this kernel, see sockmapctl doctor"`
+	Guards        []guardView     `json:"guards" doc:"all known guards, and whether each runs"`
+	Switches      []switchView    `json:"switchedOff" doc:"pods, namespaces and ports that sockmapctl disable switched off"`
+	Helpers       helpersView     `json:"conntrackHelpers" doc:"conntrack helpers of this node, whose ports stay on TCP"`
 	Attachments   countsView      `json:"attachments" doc:"CNI attachments"`
 	Cgroups       []cgroupView    `json:"cgroups" doc:"cgroups with a link"`
-	Others        []otherView     `json:"others" doc:"programs of the same types, and maps of sockets, that are not sockmap's; null without CAP_SYS_ADMIN"`
+	Others        []otherView     `json:"others" doc:"foreign programs of the types sock_ops and sk_msg, and foreign sockmaps; null without CAP_SYS_ADMIN"`
 	Neighbours    []neighbourView `json:"neighbours" doc:"foreign sock_ops programs that run for sockets of containers; null without CAP_SYS_ADMIN"`
 	Coexist       string          `json:"coexist" doc:"yield or share, see CONFIGURATION.md"`
-	CallbacksLost uint64          `json:"callbacksLost" doc:"connections whose callbacks another sock_ops program has switched off"`
-	Draining      []drainView     `json:"draining" doc:"state of older ABIs, until its live flows end"`
-	Now           nowView         `json:"now" doc:"live sockets"`
-	Ever          everView        `json:"ever" doc:"since loading, live sockets included"`
+	CallbacksLost uint64          `json:"callbacksLost" doc:"connections whose callback flags another sock_ops program has cleared"`
+	Draining      []drainView     `json:"draining" doc:"older states that serve their live flows until these end"`
+	Now           nowView         `json:"now" doc:"live sockets and what they have sent"`
+	Ever          everView        `json:"ever" doc:"sums since the load, live sockets included"`
 }
 
 type switchView struct {
 	Kind string    `json:"kind" doc:"pod, namespace or port"`
 	Name string    `json:"name" doc:"as in sockmapctl enable"`
-	At   time.Time `json:"at" doc:"when it was switched off"`
+	At   time.Time `json:"at" doc:"time of the switch"`
 }
 
 type settingsView struct {
@@ -67,28 +67,29 @@ type settingsView struct {
 }
 
 type countsView struct {
-	Accelerated int       `json:"accelerated" doc:"CNI attachments that take part"`
-	Declined    int       `json:"declined" doc:"... and that do not"`
-	Dead        int       `json:"dead" doc:"... whose container is gone"`
-	Reasons     []whyView `json:"reasons" doc:"why not, most frequent first"`
+	Accelerated int       `json:"accelerated" doc:"CNI attachments that are accelerated"`
+	OptedOut    int       `json:"optedOut" doc:"CNI attachments that the configuration, an annotation or sockmapctl disable keeps on TCP"`
+	Declined    int       `json:"declined" doc:"CNI attachments that could not be accelerated"`
+	Dead        int       `json:"dead" doc:"CNI attachments, of any state, whose container is gone"`
+	Reasons     []whyView `json:"reasons" doc:"why attachments are not accelerated, most frequent first"`
 }
 
 type whyView struct {
 	Reason string `json:"reason" doc:"as METRICS.md names it"`
-	Words  string `json:"words" doc:"as recorded"`
+	Words  string `json:"words" doc:"the reason in words"`
 	Count  uint64 `json:"count" doc:"how many"`
 }
 
 type cgroupView struct {
-	ID          uint64 `json:"id" doc:"as in detach --id"`
-	Path        string `json:"path" doc:"empty when the cgroup is gone"`
-	Manual      bool   `json:"manual" doc:"attached with sockmapctl attach: for every network namespace"`
-	Alive       bool   `json:"alive" doc:"false: the cgroup is gone and only the pin is left"`
+	ID          uint64 `json:"id" doc:"id of the cgroup, as in sockmapctl detach --id"`
+	Path        string `json:"path" doc:"path of the cgroup; empty when the cgroup no longer exists"`
+	Manual      bool   `json:"manual" doc:"attached with sockmapctl attach, for every network namespace"`
+	Alive       bool   `json:"alive" doc:"the cgroup exists; false: only the pinned link is left"`
 	Attachments int    `json:"attachments" doc:"CNI attachments that share the link"`
 }
 
 type drainView struct {
-	ABI     uint32 `json:"abi" doc:"of the maps"`
+	ABI     uint32 `json:"abi" doc:"ABI of the older state"`
 	Sockets int    `json:"sockets" doc:"that are left"`
 }
 
@@ -100,31 +101,31 @@ type otherView struct {
 
 type nowView struct {
 	Sockets            int    `json:"sockets" doc:"in the sockhash"`
-	Flows              int    `json:"flows" doc:"of which both ends are there"`
+	Flows              int    `json:"flows" doc:"connections with both ends in the sockhash"`
 	Waiting            int    `json:"waiting" doc:"sockets whose peer has not joined"`
 	Pending            int    `json:"pending" doc:"sockets that have sent nothing yet"`
 	Redirecting        int    `json:"redirecting" doc:"sockets whose last message was redirected"`
 	OnTCP              int    `json:"onTCP" doc:"sockets whose last message used TCP"`
-	Left               int    `json:"left" doc:"sockets that are out of the sockhash for good, plain TCP"`
-	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"sent from socket to socket by live sockets"`
-	RedirectedMessages uint64 `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64 `json:"tcpBytes" doc:"sent over TCP by live sockets"`
-	TCPMessages        uint64 `json:"tcpMessages" doc:"calls of send that made them"`
+	Left               int    `json:"left" doc:"sockets that have left the sockhash and are plain TCP until they are closed"`
+	RedirectedBytes    uint64 `json:"redirectedBytes" doc:"bytes that live sockets sent and the programs redirected"`
+	RedirectedMessages uint64 `json:"redirectedMessages" doc:"calls of send for these bytes"`
+	TCPBytes           uint64 `json:"tcpBytes" doc:"bytes that live sockets sent over TCP"`
+	TCPMessages        uint64 `json:"tcpMessages" doc:"calls of send for these bytes"`
 }
 
 type everView struct {
-	RedirectedBytes    uint64       `json:"redirectedBytes" doc:"sent from socket to socket"`
-	RedirectedMessages uint64       `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64       `json:"tcpBytes" doc:"sent over TCP by sockets of the sockhash"`
-	TCPMessages        uint64       `json:"tcpMessages" doc:"calls of send that made them"`
-	Results            []resultView `json:"results" doc:"how often each result occurred; those that never did are left out"`
-	Fallbacks          []live.Count `json:"fallbacks" doc:"how often sockets went to TCP, most frequent first"`
+	RedirectedBytes    uint64       `json:"redirectedBytes" doc:"bytes that the programs redirected"`
+	RedirectedMessages uint64       `json:"redirectedMessages" doc:"calls of send for these bytes"`
+	TCPBytes           uint64       `json:"tcpBytes" doc:"bytes that sockets of the sockhash sent over TCP"`
+	TCPMessages        uint64       `json:"tcpMessages" doc:"calls of send for these bytes"`
+	Results            []resultView `json:"results" doc:"how often each result occurred at each role; results that did not occur are omitted"`
+	Fallbacks          []live.Count `json:"fallbacks" doc:"how often flows fell back to TCP for each reason, most frequent first"`
 }
 
 type resultView struct {
 	Result  string `json:"result" doc:"see METRICS.md"`
-	Active  uint64 `json:"active" doc:"counted at ends that called connect"`
-	Passive uint64 `json:"passive" doc:"counted at ends that came out of accept"`
+	Active  uint64 `json:"active" doc:"count at active ends (which called connect)"`
+	Passive uint64 `json:"passive" doc:"count at passive ends (which accept returned)"`
 }
 
 func statusCommand(a *app) *cobra.Command {

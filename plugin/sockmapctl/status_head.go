@@ -12,7 +12,7 @@ import (
 )
 
 // containers are the attachments that the plugin was called for, accelerated or not.
-func (v countsView) containers() int { return v.Accelerated + v.Declined }
+func (v countsView) containers() int { return v.Accelerated + v.OptedOut + v.Declined }
 
 // accelerating is the number of containers that are accelerated now, of all.
 func (v *nodeView) accelerating() string {

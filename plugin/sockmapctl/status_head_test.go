@@ -26,8 +26,8 @@ func TestStatusIsAboutNow(t *testing.T) {
 				Reasons: []whyView{{Reason: "hazards", Count: 2}}},
 		}, "accelerating 0 of 2 containers", []string{"2 containers are on TCP, as they do not accept splice",
 			"no container is accelerated"}},
-		{"declined for something else", nodeView{
-			Enabled: true, Hazards: held, Attachments: countsView{Declined: 1,
+		{"opted out", nodeView{
+			Enabled: true, Hazards: held, Attachments: countsView{OptedOut: 1,
 				Reasons: []whyView{{Reason: "opted-out", Count: 1}}},
 		}, "accelerating 0 of 1 container",
 			[]string{"no container is accelerated: the reasons are below attachments"}},

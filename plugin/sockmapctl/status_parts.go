@@ -18,9 +18,9 @@ import (
 // partView is one of the parts of a node that acceleration needs.
 type partView struct {
 	Name   string `json:"name" doc:"programs, switch or hazards"`
-	OK     bool   `json:"ok" doc:"it is as it should be"`
+	OK     bool   `json:"ok" doc:"the part does not prevent acceleration"`
 	Reason string `json:"reason" doc:"why not, as METRICS.md names it; empty when ok"`
-	Detail string `json:"detail" doc:"the same in words; empty when ok"`
+	Detail string `json:"detail" doc:"the reason in words; empty when ok"`
 }
 
 const confDirVariable = "SOCKMAP_CNI_CONF_DIR"

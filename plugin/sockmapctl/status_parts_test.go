@@ -111,7 +111,8 @@ func TestMetricsEndpointsAndStatusAgreeOnWhatIsAccelerated(t *testing.T) {
 	}
 	var s statusView
 	n.read(t, &s, "status")
-	if s.Node.Attachments.Accelerated != counts[""] || s.Node.Attachments.Declined != 2 {
+	if s.Node.Attachments.Accelerated != counts[""] || s.Node.Attachments.OptedOut != 1 ||
+		s.Node.Attachments.Declined != 1 {
 		t.Errorf("status has %+v", s.Node.Attachments)
 	}
 	var families []metricView

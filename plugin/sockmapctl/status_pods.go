@@ -18,12 +18,12 @@ import (
 
 // podsView counts the pods of the node, whether the plugin was called for them or not.
 type podsView struct {
-	Accelerated int       `json:"accelerated" doc:"pods whose containers take part"`
-	OptedOut    int       `json:"optedOut" doc:"by annotation, by configuration, or switched off with sockmapctl disable"`
-	Declined    int       `json:"declined" doc:"that could not be accelerated when they were added"`
-	LeftOut     int       `json:"leftOut" doc:"that the plugin was never called for"`
+	Accelerated int       `json:"accelerated" doc:"pods that are accelerated"`
+	OptedOut    int       `json:"optedOut" doc:"pods that the configuration, an annotation or sockmapctl disable keeps on TCP"`
+	Declined    int       `json:"declined" doc:"pods that could not be accelerated when they were added"`
+	LeftOut     int       `json:"leftOut" doc:"pods for which the plugin was never called"`
 	Reasons     []whyView `json:"reasons" doc:"why pods are left out, most frequent first"`
-	Problem     string    `json:"problem" doc:"why not all are seen; empty when they are"`
+	Problem     string    `json:"problem" doc:"why some pods may be missing; empty when all are counted"`
 }
 
 // podsTime bounds the wait for a runtime that does not respond.

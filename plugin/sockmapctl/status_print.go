@@ -115,7 +115,7 @@ func (s *screen) guards(all []guardView) {
 }
 
 func (s *screen) attachments(v countsView) {
-	text := fmt.Sprintf("%d accelerated, %d declined", v.Accelerated, v.Declined)
+	text := fmt.Sprintf("%d accelerated, %d opted out, %d declined", v.Accelerated, v.OptedOut, v.Declined)
 	if v.Dead > 0 {
 		text += fmt.Sprintf(", %d dead", v.Dead)
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/sockmap-cni/sockmap-cni/pkg/adopt"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
@@ -155,10 +156,15 @@ func countAttachments(records []endpoint.Attachment) countsView {
 	v := countsView{Reasons: []whyView{}}
 	counts := map[whyView]uint64{}
 	for _, r := range records {
-		if r.Accelerated() {
+		switch adopt.StateOf(r) {
+		case adopt.Accelerated:
 			v.Accelerated++
-		} else {
+		case adopt.OptedOut:
+			v.OptedOut++
+		default:
 			v.Declined++
+		}
+		if !r.Accelerated() {
 			counts[whyView{Reason: r.WhyNot().String(), Words: world.WhyNot(r)}]++
 		}
 		if r.Dead != "" {
@@ -279,8 +285,7 @@ func (v *nodeView) advice() []string {
 			"sockmapctl gc")
 	}
 	if uint64(v.Now.Sockets)*10 >= uint64(v.Settings.MaxSockets)*9 {
-		next = append(next, "the sockhash is almost full: raise maxSockets, and run: "+
-			"sockmapctl upgrade --max-sockets ENTRIES (live flows stay)")
+		next = append(next, "the sockhash is almost full: "+datapath.RaiseMaxSockets)
 	}
 	if refused := v.Ever.count(datapath.ResultError); refused > 0 && len(v.Others) > 0 {
 		next = append(next, fmt.Sprintf("%d connections could not enter the sockhash: another program may "+

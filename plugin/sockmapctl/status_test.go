@@ -106,7 +106,7 @@ func TestStatusInJSONHasTheSame(t *testing.T) {
 			Hazards:       hazardsView{[]string{}, []string{}, []string{}},
 			Switches:      []switchView{},
 			Helpers:       helpersView{Ports: []string{}, Found: []helperView{}},
-			Attachments: countsView{Accelerated: 1, Declined: 2, Dead: 1, Reasons: []whyView{
+			Attachments: countsView{Accelerated: 1, OptedOut: 1, Declined: 1, Dead: 1, Reasons: []whyView{
 				{"opted-out", "annotation sockmap-cni/accelerate is false", 1},
 				{"link-gone", "its cgroup has no link any more", 1},
 			}},

@@ -58,7 +58,7 @@ const (
   sockmap_collection_errors_total{NODE} 7x3000
   sockmap_attachments{state="accelerated",reason="",NODE} 9x3000
   sockmap_attachments{state="declined",reason="hazards",NODE} 1x3000
-  sockmap_attachments{state="declined",reason="opted-out",NODE} 1x3000
+  sockmap_attachments{state="opted-out",reason="opted-out",NODE} 1x3000
   sockmap_hazard{hazard="splice",severity="severe",NODE} 1x3000
   sockmap_hazard_guarded{hazard="splice",NODE} 1x3000
   sockmap_hazard{hazard="eagain",severity="severe",NODE} 1x3000
