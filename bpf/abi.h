@@ -172,7 +172,7 @@ struct destination {
 struct history {
 	__u32 fruitless; /* connections in a row */
 	__u8 why;	 /* enum result of the last one */
-	__u8 avoided;	 /* 1: none is let in until rested_ns, because a program sent MSG_OOB there */
+	__u8 avoided;	 /* 1: none is let in until rested_ns, after MSG_OOB or splice(2) there */
 	__u8 pad[2];
 	__u64 rested_ns; /* coarse CLOCK_MONOTONIC: when LET_IN_AT_ONCE may be let in again */
 };

@@ -52,9 +52,9 @@ const (
 var ReasonTable = [...]Condition[Reason]{
 	{
 		ReasonLeaving, "leaving",
-		"is neither end about to leave the sockhash?",
+		"do both ends stay in the sockhash?",
 		"the other end leaves the sockhash, and the connection is plain TCP from then on",
-		"a new connection; the reason of the other end says why it leaves",
+		"a new connection; the reason of the other end is why it leaves",
 	},
 	{
 		ReasonDisabled, "disabled",
@@ -66,19 +66,20 @@ var ReasonTable = [...]Condition[Reason]{
 		ReasonState, "state",
 		"is the socket ESTABLISHED or CLOSE_WAIT?",
 		"the socket is closing, and TCP returns the right error",
-		"nothing: it has called shutdown or close",
+		"nothing: its program has called shutdown or close",
 	},
 	{
 		ReasonULP, "ulp",
-		"does no upper-layer protocol own either end?",
-		"an upper-layer protocol (kTLS) owns the stream",
+		"does neither end have an upper-layer protocol (kTLS)?",
+		"one of the ends has an upper-layer protocol (kTLS)",
 		"both programs without TCP_ULP",
 	},
 	{
 		ReasonNoPeer, "no-peer",
 		"has the other end joined?",
 		"the other end has not joined, or is gone",
-		"nothing if it was the first message: the next one asks again; else see the conditions of the connection",
+		"nothing after the first message, because the next one is checked again; later, see the conditions of " +
+			"the connection",
 	},
 	{
 		ReasonPolicy, "policy",
@@ -88,122 +89,121 @@ var ReasonTable = [...]Condition[Reason]{
 	},
 	{
 		ReasonShutdown, "shutdown",
-		"has the reader not shut down its receiving side?",
+		"is the reader's receiving side open?",
 		"the reader has shut down its receiving side, and TCP returns the right error for more bytes",
-		"a reader that does not call shutdown with SHUT_RD or SHUT_RDWR while it is sent to",
+		"a reader that does not call shutdown with SHUT_RD or SHUT_RDWR while its peer sends",
 	},
 	{
 		ReasonZerocopy, "zerocopy",
-		"has the sender not set SO_ZEROCOPY?",
+		"does the sender send without SO_ZEROCOPY?",
 		"the sender has set SO_ZEROCOPY, whose completions only TCP sends",
 		"the sender without SO_ZEROCOPY",
 	},
 	{
 		ReasonRcvlowat, "rcvlowat",
-		"does the reader wait for single bytes (SO_RCVLOWAT 1)?",
-		"the reader has set SO_RCVLOWAT, which only TCP honours",
+		"does one byte wake the reader (SO_RCVLOWAT 1)?",
+		"the reader has set SO_RCVLOWAT, which works only over TCP",
 		"the reader with SO_RCVLOWAT 1",
 	},
 	{
 		ReasonInq, "inq",
-		"has the reader not set TCP_INQ?",
-		"the reader has set TCP_INQ, which only TCP supports",
+		"does the reader receive without TCP_INQ?",
+		"the reader has set TCP_INQ, which works only over TCP",
 		"the reader without TCP_INQ",
 	},
 	{
 		ReasonOption, "option",
-		"has neither end set timestamps, SO_PEEK_OFF or a socket filter?",
-		"one of the ends has set timestamps, SO_PEEK_OFF or a socket filter, which only TCP honours",
+		"does neither end use timestamps, SO_PEEK_OFF or a socket filter?",
+		"one of the ends uses timestamps, SO_PEEK_OFF or a socket filter, which work only over TCP",
 		"both programs without SO_TIMESTAMP, SO_TIMESTAMPING, SO_PEEK_OFF and SO_ATTACH_FILTER",
 	},
 	{
 		ReasonOOB, "oob",
-		"does the sender not use MSG_OOB?",
-		"the sender uses MSG_OOB, which only TCP honours",
+		"does the sender send without MSG_OOB?",
+		"the sender uses MSG_OOB, which works only over TCP",
 		"the sender without MSG_OOB",
 	},
 	{
 		ReasonWaitall, "waitall",
-		"does the reader not use MSG_WAITALL?",
-		"the reader uses MSG_WAITALL, which only TCP honours",
+		"does the reader receive without MSG_WAITALL?",
+		"the reader uses MSG_WAITALL, which works only over TCP",
 		"the reader without MSG_WAITALL, in a new connection",
 	},
 	{
 		ReasonBlocking, "blocking",
-		"does the reader not wait inside receive calls?",
-		"the reader waits inside receive calls, which only TCP does right",
+		"does the reader poll, so that it does not wait inside receive calls?",
+		"the reader waits inside receive calls, which works correctly only over TCP",
 		"a reader that polls, with O_NONBLOCK; or the key guards without blocking",
 	},
 	{
 		ReasonDiscard, "discard",
-		"does the reader not use MSG_TRUNC?",
-		"the reader uses MSG_TRUNC, which only TCP honours",
+		"does the reader receive without MSG_TRUNC?",
+		"the reader uses MSG_TRUNC, which works only over TCP",
 		"the reader without MSG_TRUNC, in a new connection",
 	},
 	{
 		ReasonSplice, "splice",
-		"does the reader not use splice(2)?",
+		"does the reader receive without splice(2)?",
 		"the reader uses splice(2), which finds only bytes that came over TCP",
 		"the reader with read(2) in place of splice(2), in a new connection",
 	},
 	{
 		ReasonLearning, "learning",
-		"is it known how the reader receives, as its descriptor has O_NONBLOCK and is in an epoll set, or by its " +
-			"first receive call?",
-		"the reader may wait inside receive calls and has not called one yet, so it is not known how it reads",
-		"nothing: its first receive call does",
+		"is it known how the reader receives: by O_NONBLOCK and an epoll set, or by its first receive call?",
+		"the reader has made no receive call yet, so it is not known whether it waits inside receive calls",
+		"nothing: the first receive call of the reader changes it",
 	},
 	{
 		ReasonUnread, "unread",
 		"has the reader read every byte that was sent over TCP?",
 		"the reader has not read all bytes that were sent over TCP; the connection is redirected again when it has",
-		"a reader that keeps up; a stream that outruns its reader stays here until it has caught up",
+		"a reader that keeps up; a stream that is faster than its reader stays on TCP until the reader has " +
+			"caught up",
 	},
 	{
 		ReasonRefresh, "refresh",
-		"has this direction sent over TCP within natRefreshSeconds?",
-		"one message for each natRefreshSeconds, so that conntrack and IPVS see that the connection is in use; " +
-			"those after it are redirected again when the reader has read it",
-		"nothing needs to; the key natRefreshSeconds, if no state of conntrack or IPVS is behind the connection",
+		"has this direction sent a message over TCP in the last natRefreshSeconds?",
+		"one message every natRefreshSeconds uses TCP, so that conntrack and IPVS see that the connection is in " +
+			"use; the next messages are redirected again when the reader has read it",
+		"no change is needed; the key natRefreshSeconds, if neither conntrack nor IPVS tracks the connection",
 	},
 	{
 		ReasonContended, "contended",
-		"would a small message not wait for the reader's lock?",
-		"the reader is taking bytes on another CPU, and small messages would wait for its lock: TCP is faster " +
-			"for the next 64",
-		"larger messages: those above 512 bytes are redirected anyway, until a stream of them leaves the sockhash",
+		"is the reader's socket lock free for a small message?",
+		"the reader receives on another CPU at this moment, and a small message would wait for its socket lock: " +
+			"the next 64 small messages use TCP, which is faster",
+		"larger messages: those above 512 bytes are still redirected, until a stream of them leaves the sockhash",
 	},
 	{
 		ReasonCorked, "corked",
-		"does the sender not use TCP_CORK?",
+		"does the sender send without TCP_CORK?",
 		"the sender uses TCP_CORK: TCP joins the pieces that a redirect would deliver one by one, so the " +
 			"connection is plain TCP now",
 		"the sender without TCP_CORK (nginx: tcp_nopush off), in a new connection",
 	},
 	{
 		ReasonPages, "pages",
-		"does the sender not use sendfile(2)?",
+		"does the sender send without sendfile(2)?",
 		"the sender uses sendfile(2): TCP sends the pages that a redirect would copy, so the connection is plain " +
 			"TCP now",
-		"nothing needs to; the sender with write(2) (nginx: sendfile off), in a new connection",
+		"no change is needed; the sender with write(2) (nginx: sendfile off), in a new connection",
 	},
 	{
 		ReasonSmall, "small",
-		"is it no stream of small messages one way?",
-		"it was a stream of small messages one way, which TCP joins, so the connection is plain TCP now",
-		"nothing needs to; larger messages, in a new connection",
+		"are the messages large, or answered by the reader?",
+		"it was a one-way stream of small messages, which TCP joins, so the connection is plain TCP now",
+		"no change is needed; larger messages, in a new connection",
 	},
 	{
 		ReasonEarly, "early",
-		"can no receive call of the client have begun before the handshake ended?",
+		"did the client call receive only after the handshake?",
 		"a receive call of the client may have begun before the handshake ended, and only bytes over TCP " +
 			"wake it; this concerns the first message of a server",
-		"nothing: once the client has read, messages are redirected; a client that polls with epoll does not " +
-			"need it",
+		"nothing: messages are redirected once the client has read one; clients that use epoll are not concerned",
 	},
 	{
 		ReasonMemory, "memory",
-		"is there memory for sockets, on the node and in the reader's cgroup, by a margin?",
+		"is there enough memory for sockets, on the node and in the reader's cgroup?",
 		"the node (tcp_mem), or the memory cgroup of the reader or one above it, is short of memory, and a send " +
 			"could fail with ENOMEM",
 		"a higher memory limit of the reader's container, or readers that keep up; for the node, the sysctl " +
@@ -211,15 +211,15 @@ var ReasonTable = [...]Condition[Reason]{
 	},
 	{
 		ReasonBacklogBytes, "backlog-bytes",
-		"would no more than maxBacklogBytes wait for the reader?",
-		"the reader is behind by more bytes than may wait: maxBacklogBytes, or half of what its receive buffer " +
-			"may grow to",
-		"a reader that keeps up, or the key maxBacklogBytes; a sender that has set SO_SNDBUF has that bound",
+		"would the backlog of the reader stay within maxBacklogBytes?",
+		"more bytes would wait for the reader than may: maxBacklogBytes, or half of the size that its receive " +
+			"buffer may grow to",
+		"a reader that keeps up, or the key maxBacklogBytes; for a sender that has set SO_SNDBUF, that option",
 	},
 	{
 		ReasonBacklogMessages, "backlog-messages",
-		"would no more than maxBacklogMessages wait for the reader?",
-		"the reader is behind by more messages than may wait: maxBacklogMessages",
+		"would the backlog of the reader stay within maxBacklogMessages?",
+		"more messages would wait for the reader than maxBacklogMessages",
 		"a reader that keeps up, larger messages, or the key maxBacklogMessages",
 	},
 	{

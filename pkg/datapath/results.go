@@ -25,84 +25,88 @@ const (
 	ResultStream    = Result(bpf.SockmapResultRESULT_STREAM)
 )
 
+// RaiseMaxSockets is the advice where the sockhash is full, or almost.
+const RaiseMaxSockets = "raise maxSockets, and run: sockmapctl upgrade --max-sockets N (live flows stay)"
+
 // ResultTable has a row for each Result. The order is that in which bpf/pairing.h and bpf/leaving.h ask;
 // ResultJoined is last, as it remains when every answer is yes. Nobody writes to it.
 var ResultTable = [...]Condition[Result]{
 	{
 		ResultForeign, "foreign",
-		"does no other sock_ops program run last at the cgroup of either end?",
-		"a sock_ops program of somebody else runs last at the cgroup of an end and could switch sockmap's " +
-			"callbacks off, or its sockmap has the socket",
-		"that program attached in a way that lets others run after it; sockmapctl status names it. If it is " +
-			"gone: sockmapctl gc, or the next ADD",
+		"does no foreign sock_ops program run last at the cgroup of either end?",
+		"a foreign sock_ops program runs last at the cgroup of an end and could switch sockmap's callbacks off, " +
+			"or has the socket in its own sockmap",
+		"that program, attached so that others can run after it; sockmapctl status names it. If it is gone: " +
+			"sockmapctl gc, or the next ADD",
 	},
 	{
 		ResultRepair, "repair",
-		"did a packet establish it?",
-		"TCP_REPAIR (CRIU) established it, so its sequence numbers prove nothing",
-		"nothing; a connection that connect(2) makes",
+		"did a handshake establish the connection?",
+		"TCP_REPAIR (CRIU) established the connection, so its sequence numbers do not identify its other end",
+		"nothing for this connection; a new one that connect(2) makes",
 	},
 	{
 		ResultMPTCP, "mptcp",
-		"is it plain TCP, and not a subflow of MPTCP?",
-		"it is a subflow of a multipath connection",
+		"is the connection plain TCP, and not a subflow of MPTCP?",
+		"the connection is a subflow of MPTCP",
 		"a socket without IPPROTO_MPTCP",
 	},
 	{
 		ResultULP, "ulp",
-		"does no upper-layer protocol own the stream?",
-		"an upper-layer protocol (kTLS) owns the stream",
+		"does the socket have no upper-layer protocol (kTLS)?",
+		"the socket has an upper-layer protocol (kTLS)",
 		"a socket without TCP_ULP (kTLS) when it connects",
 	},
 	{
 		ResultOption, "option",
-		"was no option set that only TCP honours?",
-		"an option that only TCP honours was set before it was connected: SO_ZEROCOPY, TCP_INQ or timestamps",
+		"was no option set that works only over TCP?",
+		"an option that works only over TCP was set before the socket was connected: SO_ZEROCOPY, TCP_INQ or " +
+			"timestamps",
 		"no SO_ZEROCOPY, TCP_INQ, SO_TIMESTAMP or SO_TIMESTAMPING on the socket when it connects, or on the " +
 			"listener",
 	},
 	{
 		ResultHelper, "helper",
 		"does no conntrack helper of this node read this port?",
-		"a conntrack helper of this node (FTP, SIP, IRC, ...) reads this port, and sees packets only",
+		"a conntrack helper of this node (FTP, SIP, IRC, ...) reads the bytes of this port, and sees only packets",
 		"the key conntrackHelpers, or a kernel without that helper; sockmapctl status names them",
 	},
 	{
 		ResultBlocking, "blocking",
-		"is the client's descriptor non-blocking, if the guard blocking runs?",
+		"is the client's descriptor non-blocking, or the guard blocking off?",
 		"the client's descriptor is blocking, and the guard blocking runs",
 		"O_NONBLOCK on the socket before connect, or the key guards without blocking",
 	},
 	{
 		ResultShort, "short",
-		"were earlier connections to this destination worth it?",
+		"did earlier connections to this destination send more than a few messages?",
 		"the last 256 connections to this destination ended after a few messages; the other end counts remote",
-		"a connection that is kept for more than a few messages; one for each 50 ms is let in to see",
+		"connections that are kept for more than a few messages; every 50 ms one connection is paired to find out",
 	},
 	{
 		ResultStream, "stream",
-		"did earlier connections to this destination gain by being redirected?",
+		"did earlier connections to this destination gain from redirection?",
 		"the last 4 connections to this destination left the sockhash, because they gained nothing; the other " +
 			"end counts remote",
-		"nothing needs to; one for each second is let in to see",
+		"no change is needed; every second one connection is paired to find out",
 	},
 	{
 		ResultCollision, "collision",
-		"has no other flow the same two sequence numbers?",
-		"another flow has the same two initial sequence numbers",
-		"the next connection has others",
+		"does no other connection have the same two initial sequence numbers?",
+		"another connection has the same two initial sequence numbers",
+		"a new connection, which has other numbers",
 	},
 	{
 		ResultShare, "share",
-		"has its pod less than its share, or is more than half of the sockhash free?",
+		"does its pod have at most a quarter of the sockhash, or is half of the sockhash free?",
 		"its pod has more than a quarter of the sockhash, and more than half of it is taken",
-		"fewer connections of that pod at a time; or the key maxSockets, then sockmapctl unload",
+		"fewer connections of that pod at a time; or " + RaiseMaxSockets,
 	},
 	{
 		ResultMapFull, "map-full",
-		"is there space in the sockhash?",
+		"does the sockhash have room?",
 		"the sockhash is full: maxSockets is reached",
-		"the key maxSockets, then sockmapctl unload",
+		RaiseMaxSockets,
 	},
 	{
 		ResultError, "error",
@@ -124,11 +128,11 @@ var ResultTable = [...]Condition[Result]{
 	},
 	{
 		ResultAvoided, "avoided",
-		"have earlier flows to this port done nothing that only TCP does right?",
-		"an earlier flow did what only TCP does right: its server in receiving, or its client in sending there; " +
-			"sockmapctl avoided lists them",
-		"a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB or blocking receive calls; then sockmapctl forget, or " +
-			"wait as long as sockmapctl avoided says",
+		"has no earlier connection to this port used a feature that works only over TCP?",
+		"the server's program used a feature that works only over TCP on an earlier connection, or this client's " +
+			"program did on one to the same destination; sockmapctl avoided lists them",
+		"a program without MSG_WAITALL, MSG_TRUNC, MSG_OOB, splice(2) or blocking receive calls; then " +
+			"sockmapctl forget, or wait as long as sockmapctl avoided shows",
 	},
 	{
 		ResultJoined, "joined",

@@ -48,21 +48,21 @@ const (
 
 // Condition is one question and its answer.
 type Condition struct {
-	Stage    Stage   `json:"stage" doc:"node, connection (asked once, when it is made) or message (asked for each call of send)"`
-	Name     string  `json:"name" doc:"a result of connection, a reason of message, see METRICS.md"`
-	Question string  `json:"question" doc:"what is asked; yes lets it pass"`
-	Verdict  Verdict `json:"verdict" doc:"passed, decided, not reached, not known or not asked"`
-	Detail   string  `json:"detail" doc:"what was found; may be empty"`
-	Change   string  `json:"change" doc:"what would change it; empty unless it decided"`
+	Stage    Stage   `json:"stage" doc:"node; connection (checked once, when the connection is made); or message (checked for each call of send)"`
+	Name     string  `json:"name" doc:"in the stage connection a result, in the stage message a reason, see METRICS.md"`
+	Question string  `json:"question" doc:"the condition as a question; the answer yes lets the connection, or the message, pass"`
+	Verdict  Verdict `json:"verdict" doc:"passed; decided: it sent the connection, or the message, to TCP; not reached: an earlier condition decided; not known; not asked"`
+	Detail   string  `json:"detail" doc:"the facts behind the verdict; may be empty"`
+	Change   string  `json:"change" doc:"what would change the answer; empty unless the verdict is decided"`
 }
 
 // Explanation is about one direction of a connection.
 type Explanation struct {
-	Outcome    Outcome     `json:"outcome" doc:"redirect; tcp; open: nothing speaks against it, and not all is known; unknown: an end is not known here"`
-	Answer     string      `json:"answer" doc:"the outcome and what decided, in words"`
-	Next       string      `json:"next" doc:"how the next message goes where that is another way; else empty"`
-	Risks      []string    `json:"risks" doc:"what a program may meet while it is redirected"`
-	Conditions []Condition `json:"conditions" doc:"in the order in which they are asked"`
+	Outcome    Outcome     `json:"outcome" doc:"redirect; tcp; open: no known fact prevents redirection, but not all facts are known; unknown: an end is not on this node"`
+	Answer     string      `json:"answer" doc:"the outcome and the condition that decided, in words"`
+	Next       string      `json:"next" doc:"the path of the next message, if it differs from that of the last one; otherwise empty"`
+	Risks      []string    `json:"risks" doc:"results of the socket API that may differ from TCP while the connection is redirected"`
+	Conditions []Condition `json:"conditions" doc:"in the order in which the programs check them"`
 }
 
 // finding is what facts say about one question.

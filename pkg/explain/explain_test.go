@@ -241,7 +241,7 @@ var conditions = []struct {
 			Port: 80, Destination: netip.MustParseAddrPort("10.0.0.7:80"), Why: []datapath.Reason{datapath.ReasonOOB},
 			Left: time.Minute,
 		}
-	}, "avoided", "10.0.0.7:80 from there is avoided for another 1m0s: oob"},
+	}, "avoided", "the destination 10.0.0.7:80 is avoided for another 1m0s: oob"},
 	{"share", func(f *Facts) {
 		f.Sockets, f.Shares = 51, map[uint64]int{f.Sender.NetNS: 26, f.Receiver.NetNS: 25}
 	}, "share", "has 26 of 51 sockets in a sockhash of 100"},
@@ -250,7 +250,7 @@ var conditions = []struct {
 	{"share while there is room", func(f *Facts) { f.Sockets, f.Shares = 50, map[uint64]int{0: 50} }, "", ""},
 	{"conntrack helper", func(f *Facts) {
 		f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}, {First: 70, Last: 90}}
-	}, "helper", "port 80 is among those of helpers: 21, 70-90"},
+	}, "helper", "port 80 is among the ports of helpers: 21, 70-90"},
 	{"conntrack helper of other ports", func(f *Facts) {
 		f.HelperPorts = []datapath.PortRange{{First: 21, Last: 21}}
 	}, "", ""},

@@ -27,20 +27,20 @@ var nodeQuestions = []*question{
 		now:    killSwitch,
 	},
 	{
-		name: "hazards", ask: "are this kernel's severe hazards guarded, or accepted?",
+		name: "hazards", ask: "are all severe hazards of this kernel guarded or accepted?",
 		means: "this kernel has severe hazards that the configuration does not accept",
-		change: "the key acceptHazards of its conflist, or for hazards of the pod its annotation, when it is " +
-			"added again; see: sockmapctl doctor",
+		change: "the key acceptHazards of its conflist or, for hazards that concern only the pod, its " +
+			"annotation, when it is added again; see: sockmapctl doctor",
 		now: func(f *Facts) finding { return either(f, f.hazards) },
 	},
 	{
-		name: "registered", ask: "does each end's network namespace take part?",
-		means:  "an end does not take part",
+		name: "registered", ask: "are both network namespaces registered and accelerated?",
+		means:  "the network namespace of an end is not registered or not accelerated",
 		change: "see: sockmapctl attachments; a container takes part when it is added with sockmap in its conflist",
 		now:    func(f *Facts) finding { return either(f, registered) },
 	},
 	{
-		name: "link", ask: "does each end's cgroup have its link?",
+		name: "link", ask: "do the cgroups of both ends have their links?",
 		means:  "the cgroup of an end has no link, so no program sees its sockets",
 		change: "add its container again, or: sockmapctl attach --cgroup PATH",
 		now:    func(f *Facts) finding { return either(f, linked) },
@@ -49,7 +49,7 @@ var nodeQuestions = []*question{
 
 func killSwitch(f *Facts) finding {
 	if f.Config.Disabled {
-		return decided("sockmapctl disable has turned it")
+		return decided("sockmapctl disable has turned it on")
 	}
 	return passed("")
 }
@@ -64,7 +64,7 @@ func (f *Facts) hazards(e *End) finding {
 	case e.Why == decline.Hazards:
 		return decided("%s: %s", e.Name, e.Declined)
 	}
-	return passed("open: %s; not what keeps %s off", strings.Join(f.Severe, ", "), e.Name)
+	return passed("open: %s; they are not what keeps %s on TCP", strings.Join(f.Severe, ", "), e.Name)
 }
 
 func registered(e *End) finding {

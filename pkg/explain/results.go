@@ -46,9 +46,9 @@ func helper(f *Facts) finding {
 	case f.Port == 0:
 		return unknown("the server's port is not known")
 	case f.helped():
-		return decided("port %d is among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
+		return decided("port %d is among the ports of helpers: %s", f.Port, rangesText(f.HelperPorts))
 	}
-	return passed("port %d is not among those of helpers: %s", f.Port, rangesText(f.HelperPorts))
+	return passed("port %d is not among the ports of helpers: %s", f.Port, rangesText(f.HelperPorts))
 }
 
 func mapFull(f *Facts) finding {
@@ -118,7 +118,7 @@ func avoidedNow(a *datapath.Avoided) finding {
 	}
 	what := fmt.Sprintf("port %d", a.Port)
 	if a.Destination.IsValid() {
-		what = a.Destination.String() + " from there"
+		what = "the destination " + a.Destination.String()
 	}
 	return decided("%s is avoided for another %v: %s", what, a.Left.Round(time.Second), strings.Join(why, ", "))
 }
@@ -141,7 +141,7 @@ func share(f *Facts, e *End) finding {
 
 func foreign(e *End) finding {
 	if e.Registered != nil && e.Registered.Foreign {
-		return decided("it does at the cgroup of %s", e.Name)
+		return decided("one runs last at the cgroup of %s", e.Name)
 	}
 	return passed("")
 }

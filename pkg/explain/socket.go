@@ -15,22 +15,22 @@ import (
 
 // Socket is what one TCP socket of a process is and has set.
 type Socket struct {
-	Local        netip.AddrPort `json:"local" doc:"of the socket"`
-	Remote       netip.AddrPort `json:"remote" doc:"empty when it is not connected"`
-	NetNSCookie  uint64         `json:"netnsCookie" doc:"of its network namespace, which need not be that of the process"`
+	Local        netip.AddrPort `json:"local" doc:"local address and port"`
+	Remote       netip.AddrPort `json:"remote" doc:"remote address and port; empty when the socket is not connected"`
+	NetNSCookie  uint64         `json:"netnsCookie" doc:"of the network namespace of the socket, which may differ from that of the process"`
 	SocketCookie uint64         `json:"socketCookie" doc:"SO_COOKIE"`
 	TCPState     uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
-	Connected    bool           `json:"connected" doc:"it has a peer"`
-	NonBlocking  bool           `json:"nonBlocking" doc:"O_NONBLOCK"`
-	RcvLowat     int            `json:"rcvlowat" doc:"SO_RCVLOWAT"`
-	PeekOff      int            `json:"peekOff" doc:"SO_PEEK_OFF; -1 where it is not used"`
-	ZeroCopy     bool           `json:"zerocopy" doc:"SO_ZEROCOPY"`
-	Inq          bool           `json:"inq" doc:"TCP_INQ"`
-	Stamps       bool           `json:"timestamps" doc:"SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING"`
-	Filter       bool           `json:"filter" doc:"SO_ATTACH_FILTER"`
-	Repair       bool           `json:"repair" doc:"TCP_REPAIR"`
-	MPTCP        bool           `json:"mptcp" doc:"IPPROTO_MPTCP"`
-	ULP          string         `json:"ulp" doc:"TCP_ULP; empty when there is none"`
+	Connected    bool           `json:"connected" doc:"the socket has a peer"`
+	NonBlocking  bool           `json:"nonBlocking" doc:"O_NONBLOCK is set"`
+	RcvLowat     int            `json:"rcvlowat" doc:"value of SO_RCVLOWAT"`
+	PeekOff      int            `json:"peekOff" doc:"value of SO_PEEK_OFF; -1 when it is off"`
+	ZeroCopy     bool           `json:"zerocopy" doc:"SO_ZEROCOPY is set"`
+	Inq          bool           `json:"inq" doc:"TCP_INQ is set"`
+	Stamps       bool           `json:"timestamps" doc:"SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING is set"`
+	Filter       bool           `json:"filter" doc:"a socket filter (SO_ATTACH_FILTER) is attached"`
+	Repair       bool           `json:"repair" doc:"TCP_REPAIR is on"`
+	MPTCP        bool           `json:"mptcp" doc:"the socket is an MPTCP socket"`
+	ULP          string         `json:"ulp" doc:"upper-layer protocol (TCP_ULP); empty when there is none"`
 }
 
 // ErrNotTCP is returned for descriptors that are no TCP socket.

@@ -27,8 +27,8 @@ var Guards = [...]Guard{
 	},
 	{
 		GuardObserve, "a flow is redirected only after it is known how its reader receives; MSG_WAITALL, " +
-			"MSG_TRUNC and MSG_OOB keep it on TCP; calls that have another result on a redirected socket return " +
-			"that of TCP", true,
+			"MSG_TRUNC, MSG_OOB and splice(2) keep it on TCP; calls that have another result on a redirected socket " +
+			"return that of TCP", true,
 	},
 	{
 		GuardBlocking, "programs that block in receive calls stay on TCP, because such a call can wrongly return " +

@@ -17,13 +17,13 @@ import (
 
 // avoidedView is an entry that keeps later connections of one pod, or to it, on TCP.
 type avoidedView struct {
-	Namespace   string   `json:"namespace" doc:"of the pod whose program was seen; empty when there is none"`
-	Pod         string   `json:"pod" doc:"empty when there is none"`
-	NetNSCookie uint64   `json:"netnsCookie" doc:"of its network namespace"`
-	Port        uint16   `json:"port" doc:"of the server"`
-	Destination string   `json:"destination" doc:"the pod is a client, and its own connections to there are avoided; empty: all connections to its port"`
-	Why         []string `json:"why" doc:"reasons that a live flow would have: waitall, oob, blocking, discard"`
-	SecondsLeft float64  `json:"secondsLeft" doc:"until it is forgotten, unless it is seen again"`
+	Namespace   string   `json:"namespace" doc:"namespace of the pod whose program was observed; empty when there is no pod"`
+	Pod         string   `json:"pod" doc:"name of that pod; empty when there is no pod"`
+	NetNSCookie uint64   `json:"netnsCookie" doc:"of the network namespace of that pod"`
+	Port        uint16   `json:"port" doc:"port of the server"`
+	Destination string   `json:"destination" doc:"only connections of this pod to this address are avoided; empty: all connections to its port"`
+	Why         []string `json:"why" doc:"what the program used, as reasons of a live flow: waitall, oob, blocking, discard, splice"`
+	SecondsLeft float64  `json:"secondsLeft" doc:"time until the entry expires, unless a guard observes the same again"`
 
 	label string
 }
@@ -36,9 +36,9 @@ func avoidedCommand(a *app) *cobra.Command {
 		Long: `Lists why new connections stay on TCP (result avoided): a guard saw that a
 program used a feature that works only over TCP. An entry is the listening port
 of a server, for all its clients, or the destination of a client that sent
-MSG_OOB, for this client alone. An entry expires ten minutes after the last such
-use. For a server that is seen again this time grows, up to ten hours and forty
-minutes. forget removes entries at once.
+MSG_OOB or received with splice(2), for this client alone. An entry expires ten
+minutes after the last such use. For a server that is seen again this time
+grows, up to ten hours and forty minutes. forget removes entries at once.
 
 ` + filterHelp,
 		Example: `  sockmapctl avoided
