@@ -91,14 +91,14 @@ func (a *app) adopter(f *podFlags, log *slog.Logger) (ad *adopt.Adopter, closes 
 
 // standingView is the status of one pod of the node.
 type standingView struct {
-	Namespace string `json:"namespace" doc:"of the pod; empty where the runtime does not say"`
-	Pod       string `json:"pod" doc:"its name"`
-	Container string `json:"container" doc:"id of its sandbox"`
+	Namespace string `json:"namespace" doc:"namespace of the pod; empty when the runtime does not report it"`
+	Pod       string `json:"pod" doc:"name of the pod"`
+	Container string `json:"container" doc:"id of the pod sandbox"`
 	State     string `json:"state" doc:"accelerated, declined, opted-out or left-out"`
-	Reason    string `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is"`
-	Detail    string `json:"detail" doc:"the same in words, where there are any"`
-	Adopted   bool   `json:"adopted" doc:"by this call"`
-	From      string `json:"from" doc:"who knows the pod: CRI, libcni's cache, or processes"`
+	Reason    string `json:"reason" doc:"why the pod is not accelerated, as METRICS.md names it; empty when it is accelerated"`
+	Detail    string `json:"detail" doc:"the reason in words; may be empty"`
+	Adopted   bool   `json:"adopted" doc:"this call adopted the pod"`
+	From      string `json:"from" doc:"source of the pod: CRI, the cache of libcni, or processes"`
 }
 
 func newStandingView(s adopt.PodStatus) standingView {

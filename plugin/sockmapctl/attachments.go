@@ -20,25 +20,25 @@ import (
 
 // attachmentView is one CNI attachment.
 type attachmentView struct {
-	Namespace       string    `json:"namespace" doc:"of the pod; empty when there is none"`
-	Pod             string    `json:"pod" doc:"empty when there is none"`
-	Container       string    `json:"container" doc:"id of the container sandbox"`
+	Namespace       string    `json:"namespace" doc:"namespace of the pod; empty when there is no pod"`
+	Pod             string    `json:"pod" doc:"name of the pod; empty when there is no pod"`
+	Container       string    `json:"container" doc:"id of the pod sandbox"`
 	Interface       string    `json:"interface" doc:"CNI_IFNAME"`
 	Network         string    `json:"network" doc:"name of the conflist"`
-	NetNSPath       string    `json:"netnsPath" doc:"CNI_NETNS at the time of ADD"`
-	NetNSCookie     uint64    `json:"netnsCookie" doc:"of the network namespace; 0: it is not registered; of a pod with hostNetwork a key of its own, beyond 2^63"`
-	CgroupID        uint64    `json:"cgroupId" doc:"0: it has no link"`
-	CgroupPath      string    `json:"cgroupPath" doc:"empty: no link, or the cgroup is gone"`
+	NetNSPath       string    `json:"netnsPath" doc:"CNI_NETNS at the time of the ADD"`
+	NetNSCookie     uint64    `json:"netnsCookie" doc:"of the network namespace; 0: it is not registered; for a pod with hostNetwork a key above 2^63"`
+	CgroupID        uint64    `json:"cgroupId" doc:"id of the cgroup; 0: there is no link to a cgroup"`
+	CgroupPath      string    `json:"cgroupPath" doc:"path of the cgroup; empty: there is no link, or the cgroup no longer exists"`
 	CgroupSource    string    `json:"cgroupSource" doc:"how the plugin found the cgroup"`
 	State           string    `json:"state" doc:"accelerated, opted-out, declined or left-out"`
-	Accelerated     bool      `json:"accelerated" doc:"everything is in place; sockmapctl disable does not change it"`
-	Reason          string    `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is"`
-	Declined        string    `json:"declined" doc:"the same in words"`
-	Dead            string    `json:"dead" doc:"why sockmapctl gc would remove it; empty when it would not"`
+	Accelerated     bool      `json:"accelerated" doc:"state is accelerated: endpoint and link exist; sockmapctl disable without arguments does not change it"`
+	Reason          string    `json:"reason" doc:"why it is not accelerated, as METRICS.md names it; empty when it is accelerated"`
+	Declined        string    `json:"declined" doc:"the reason in words"`
+	Dead            string    `json:"dead" doc:"why sockmapctl gc would remove the attachment; empty when it would not"`
 	Created         time.Time `json:"created" doc:"time of the ADD"`
 	Sockets         int       `json:"sockets" doc:"live sockets of the network namespace in the sockhash"`
-	RedirectedBytes uint64    `json:"redirectedBytes" doc:"sent from socket to socket since the ADD"`
-	TCPBytes        uint64    `json:"tcpBytes" doc:"sent over TCP by sockets of the sockhash"`
+	RedirectedBytes uint64    `json:"redirectedBytes" doc:"bytes redirected since the ADD, counted at the sender"`
+	TCPBytes        uint64    `json:"tcpBytes" doc:"bytes sent over TCP since the ADD by sockets of the sockhash"`
 }
 
 func attachmentsCommand(a *app) *cobra.Command {

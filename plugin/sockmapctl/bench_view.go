@@ -15,49 +15,49 @@ import (
 // benchView is the result of a measurement.
 type benchView struct {
 	Kernel       string           `json:"kernel" doc:"release of the running kernel"`
-	Unfiltered   string           `json:"unfiltered" doc:"why packets of plain TCP did not pass the packet filter; empty: they did"`
-	Congestion   string           `json:"congestion" doc:"congestion control of TCP that was used"`
-	NodeDefault  string           `json:"nodeCongestion" doc:"that of this node; one that paces makes plain TCP slower"`
-	CPU          int              `json:"cpu" doc:"of both ends, and of the end that answers or reads on two CPUs"`
-	OtherCPU     int              `json:"otherCPU" doc:"of the end that asks or writes on two CPUs; -1: there is no other"`
-	Seconds      float64          `json:"seconds" doc:"of traffic, both sides together"`
-	Rounds       int              `json:"rounds" doc:"of each case on each side, in turn"`
-	Guards       []guardView      `json:"guards" doc:"all that are known; those that are active ran"`
-	LoadedGuards []string         `json:"loadedGuards" doc:"guards of the sockmap that is loaded, which ran for this traffic as well"`
-	Cases        []benchCaseView  `json:"cases" doc:"kinds of traffic"`
-	GuardCosts   []benchGuardView `json:"guardCosts" doc:"what the active guards cost together"`
-	Verdict      []string         `json:"verdict" doc:"what that means, in words"`
+	Unfiltered   string           `json:"unfiltered" doc:"why packets of plain TCP did not pass the packet filter; empty: they passed it"`
+	Congestion   string           `json:"congestion" doc:"congestion control of TCP during the benchmark"`
+	NodeDefault  string           `json:"nodeCongestion" doc:"default congestion control of this node; one that uses pacing makes plain TCP slower"`
+	CPU          int              `json:"cpu" doc:"CPU of both ends; with twoCPUs, CPU of the end that answers or reads"`
+	OtherCPU     int              `json:"otherCPU" doc:"with twoCPUs, CPU of the end that sends requests or writes; -1: there is only one CPU"`
+	Seconds      float64          `json:"seconds" doc:"duration of the traffic on both sides together"`
+	Rounds       int              `json:"rounds" doc:"rounds of each case on each side; the sides alternate"`
+	Guards       []guardView      `json:"guards" doc:"all known guards; the active ones ran during the benchmark"`
+	LoadedGuards []string         `json:"loadedGuards" doc:"guards of the loaded sockmap, which ran during the benchmark, too"`
+	Cases        []benchCaseView  `json:"cases" doc:"results for each kind of traffic"`
+	GuardCosts   []benchGuardView `json:"guardCosts" doc:"cost of all active guards together"`
+	Verdict      []string         `json:"verdict" doc:"meaning of the results, in words"`
 }
 
 type benchCaseView struct {
-	Kind        wire.Kind `json:"kind" doc:"requests: a request and its answer in turn; stream: one way, as fast as it goes"`
-	Bytes       int       `json:"bytes" doc:"of each request and each answer, or of each write"`
-	TwoCPUs     bool      `json:"twoCPUs" doc:"each end had its own CPU"`
-	Unit        string    `json:"unit" doc:"of the medians: ns that a request and its answer took, or bytes/s"`
-	Plain       float64   `json:"plain" doc:"over plain TCP, the median of the rounds"`
-	Accelerated float64   `json:"accelerated" doc:"through sockmap, the median of the rounds"`
-	Ratio       ratioView `json:"ratio" doc:"how many times better accelerated is than plain"`
-	Loss        bool      `json:"loss" doc:"the ratio is below 1"`
-	Clear       bool      `json:"clear" doc:"1 is not in the interval"`
-	Sent        uint64    `json:"sentBytes" doc:"by both ends of the accelerated connections"`
-	Redirected  uint64    `json:"redirectedBytes" doc:"of these, as the programs counted them"`
+	Kind        wire.Kind `json:"kind" doc:"requests: requests and answers alternate; stream: bytes go one way, as fast as possible"`
+	Bytes       int       `json:"bytes" doc:"size of each request and each answer, or of each write"`
+	TwoCPUs     bool      `json:"twoCPUs" doc:"each end has its own CPU"`
+	Unit        string    `json:"unit" doc:"of the medians: ns for one request and its answer, or bytes/s"`
+	Plain       float64   `json:"plain" doc:"median of the rounds over plain TCP"`
+	Accelerated float64   `json:"accelerated" doc:"median of the rounds through sockmap"`
+	Ratio       ratioView `json:"ratio" doc:"how many times faster accelerated is than plain"`
+	Loss        bool      `json:"loss" doc:"the ratio is below 1: sockmap is slower"`
+	Clear       bool      `json:"clear" doc:"the interval of the ratio does not contain 1"`
+	Sent        uint64    `json:"sentBytes" doc:"bytes that both ends of the accelerated connections sent"`
+	Redirected  uint64    `json:"redirectedBytes" doc:"of sentBytes, the bytes that the programs redirected"`
 }
 
 type ratioView struct {
-	Value float64 `json:"value" doc:"the median of the ratios of all rounds; above 1 is better"`
-	Low   float64 `json:"low" doc:"lower end of the interval that 95 % of resampled rounds lie in"`
-	High  float64 `json:"high" doc:"its upper end"`
+	Value float64 `json:"value" doc:"median of the ratios of all rounds; above 1 is faster"`
+	Low   float64 `json:"low" doc:"lower bound of the interval that contains 95 % of the resampled rounds"`
+	High  float64 `json:"high" doc:"upper bound of that interval"`
 }
 
 type benchGuardView struct {
 	Kind        wire.Kind `json:"kind" doc:"as in cases"`
 	Bytes       int       `json:"bytes" doc:"as in cases"`
-	Accelerated bool      `json:"accelerated" doc:"of accelerated connections; else of plain ones on the same node"`
+	Accelerated bool      `json:"accelerated" doc:"the connections were accelerated; false: plain ones on the same node"`
 	Unit        string    `json:"unit" doc:"as in cases"`
-	With        float64   `json:"with" doc:"with the guards, the median of the rounds"`
-	Without     float64   `json:"without" doc:"without any guard"`
-	Ratio       ratioView `json:"ratio" doc:"how many times better it is with guards than without; below 1 is what they cost"`
-	Clear       bool      `json:"clear" doc:"1 is not in the interval"`
+	With        float64   `json:"with" doc:"median of the rounds with the guards"`
+	Without     float64   `json:"without" doc:"median of the rounds without guards"`
+	Ratio       ratioView `json:"ratio" doc:"how many times faster it is with guards than without; below 1: the guards cost time"`
+	Clear       bool      `json:"clear" doc:"the interval of the ratio does not contain 1"`
 }
 
 func newBenchView(r bench.Report, o bench.Options) *benchView {

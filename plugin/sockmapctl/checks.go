@@ -21,9 +21,9 @@ import (
 // checkView is one condition for loading.
 type checkView struct {
 	Name   string `json:"name" doc:"privileges, kernel, cgroup2, bpffs, state, load, elsewhere or strays"`
-	OK     bool   `json:"ok" doc:"loading does not fail because of it"`
-	Detail string `json:"detail" doc:"what was found"`
-	WayOut string `json:"wayOut,omitempty" doc:"what to do, when it is not ok"`
+	OK     bool   `json:"ok" doc:"the check does not prevent loading"`
+	Detail string `json:"detail" doc:"result of the check"`
+	WayOut string `json:"wayOut,omitempty" doc:"what to do when ok is false"`
 }
 
 // checks looks for everything that prevents sockmap from being loaded, and changes nothing. opened is the

@@ -13,33 +13,33 @@ import (
 // treeView is the document of docs tree, the input of the generator of manual pages.
 type treeView struct {
 	Program string       `json:"program" doc:"name of the program"`
-	Version string       `json:"version" doc:"of the program"`
+	Version string       `json:"version" doc:"version of the program"`
 	Command *commandView `json:"command" doc:"the root command"`
 }
 
 // commandView is one command with its subcommands. Hidden commands and flags are left out.
 type commandView struct {
 	Name     string         `json:"name" doc:"last word of path"`
-	Path     string         `json:"path" doc:"all words, such as sockmapctl docs tree"`
-	Use      string         `json:"use" doc:"the synopsis"`
-	Aliases  []string       `json:"aliases" doc:"other names"`
-	Group    string         `json:"group" doc:"title of the group in the help of the parent; may be empty"`
-	Short    string         `json:"short" doc:"one line"`
-	Long     string         `json:"long" doc:"the description"`
-	Examples []string       `json:"examples" doc:"one line each"`
-	Flags    []flagView     `json:"flags" doc:"of this command, sorted by name"`
-	Shared   []flagView     `json:"inheritedFlags" doc:"of the commands above it"`
+	Path     string         `json:"path" doc:"full command, such as sockmapctl docs tree"`
+	Use      string         `json:"use" doc:"synopsis of the command"`
+	Aliases  []string       `json:"aliases" doc:"other names of the command"`
+	Group    string         `json:"group" doc:"title of its group in the help of the parent command; may be empty"`
+	Short    string         `json:"short" doc:"description in one line"`
+	Long     string         `json:"long" doc:"full description"`
+	Examples []string       `json:"examples" doc:"examples, one line each"`
+	Flags    []flagView     `json:"flags" doc:"flags of this command, sorted by name"`
+	Shared   []flagView     `json:"inheritedFlags" doc:"flags that parent commands define, sorted by name"`
 	Commands []*commandView `json:"commands" doc:"subcommands, sorted by name"`
 }
 
 type flagView struct {
-	Name      string `json:"name" doc:"without dashes"`
-	Shorthand string `json:"shorthand" doc:"one letter; empty: none"`
-	Value     string `json:"value" doc:"placeholder of its value; empty: it is a switch"`
-	Type      string `json:"type" doc:"such as string, bool, duration"`
-	Default   string `json:"default" doc:"as text"`
-	Alone     string `json:"alone" doc:"the value of a flag that is given without one; empty: a value is needed"`
-	Usage     string `json:"usage" doc:"one line"`
+	Name      string `json:"name" doc:"name of the flag, without dashes"`
+	Shorthand string `json:"shorthand" doc:"one letter; empty when there is none"`
+	Value     string `json:"value" doc:"placeholder of the value; empty when the flag takes no value"`
+	Type      string `json:"type" doc:"type of the value, such as string, bool or duration"`
+	Default   string `json:"default" doc:"default value as text"`
+	Alone     string `json:"alone" doc:"value when the flag is given without one; empty when a value is required"`
+	Usage     string `json:"usage" doc:"description in one line"`
 }
 
 func treeCommand(a *app) *cobra.Command {

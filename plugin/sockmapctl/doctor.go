@@ -18,25 +18,25 @@ import (
 // doctorView is the result of an examination of the kernel.
 type doctorView struct {
 	Kernel      string          `json:"kernel" doc:"release of the running kernel"`
-	Accelerated bool            `json:"accelerated" doc:"containers would be, with the hazards that are accepted"`
-	MustAccept  []string        `json:"mustAccept" doc:"what acceptHazards has to name, too, for containers to be accelerated"`
-	Verdict     string          `json:"verdict" doc:"the same in words"`
-	Hazards     []findingView   `json:"hazards" doc:"all that are known"`
-	Guards      []guardView     `json:"guards" doc:"all that are known"`
-	Implied     []impliedView   `json:"implied" doc:"what is accepted with any hazard, as the guard against it does not run"`
+	Accelerated bool            `json:"accelerated" doc:"new containers are accelerated with the hazards that are accepted now"`
+	MustAccept  []string        `json:"mustAccept" doc:"hazards that acceptHazards does not name yet and must name before containers are accelerated"`
+	Verdict     string          `json:"verdict" doc:"accelerated and mustAccept, in words"`
+	Hazards     []findingView   `json:"hazards" doc:"all known hazards"`
+	Guards      []guardView     `json:"guards" doc:"all known guards"`
+	Implied     []impliedView   `json:"implied" doc:"differences from TCP that are accepted together with any hazard, because the guard against them does not run"`
 	Neighbours  []neighbourView `json:"neighbours" doc:"foreign sock_ops programs that run for sockets of containers; null without CAP_SYS_ADMIN"`
-	Coexist     string          `json:"coexist" doc:"yield or share, as loaded; yield where nothing is"`
+	Coexist     string          `json:"coexist" doc:"yield or share: the loaded value, or yield when nothing is loaded"`
 }
 
 // findingView is one hazard.
 type findingView struct {
 	Name         string          `json:"name" doc:"as in acceptHazards"`
-	State        findingState    `json:"state" doc:"absent, guarded (a guard answers in the kernel's place), accepted or present"`
+	State        findingState    `json:"state" doc:"absent; guarded (a guard cures it); accepted; or present"`
 	Severity     hazard.Severity `json:"severity" doc:"severe: it keeps containers from being accelerated; or minor"`
 	Meaning      string          `json:"meaning" doc:"what an application sees on a kernel that has it"`
-	Seen         string          `json:"seen" doc:"what the probe saw"`
-	Cure         string          `json:"cure" doc:"what takes it away"`
-	Milliseconds float64         `json:"milliseconds" doc:"that the probe took"`
+	Seen         string          `json:"seen" doc:"what the probe observed"`
+	Cure         string          `json:"cure" doc:"what removes the hazard"`
+	Milliseconds float64         `json:"milliseconds" doc:"duration of the probe"`
 }
 
 type findingState string
@@ -190,10 +190,10 @@ func (s *screen) finding(f findingView) {
 // guardView is one guard.
 type guardView struct {
 	Name    string `json:"name" doc:"as in the key guards"`
-	Active  bool   `json:"active" doc:"it runs"`
-	Hook    string `json:"hook" doc:"where it runs; empty when it does not"`
-	Resting bool   `json:"resting" doc:"it is active and has no link, as no container takes part; it has one before the first does"`
-	Why     string `json:"why" doc:"it does not run: what the kernel said, or that it is switched off"`
+	Active  bool   `json:"active" doc:"the guard runs"`
+	Hook    string `json:"hook" doc:"where the guard is attached; empty when it does not run"`
+	Resting bool   `json:"resting" doc:"the guard is active but not attached, because no container is accelerated; it is attached before the first one is"`
+	Why     string `json:"why" doc:"why the guard does not run: the error of the kernel, or that the configuration omits it"`
 	Meaning string `json:"meaning" doc:"what it does"`
 
 	needless bool // it is not loaded because this kernel has nothing that it cures

@@ -16,15 +16,15 @@ import (
 
 // explainView explains a live connection, or a new one that would be made.
 type explainView struct {
-	Matches    int             `json:"matches" doc:"live flows between the two; 0: what would happen to one"`
-	Directions []directionView `json:"directions" doc:"from SRC to DST, and back"`
-	Socket     *explain.Socket `json:"socket" doc:"what --pid and --fd name; else null"`
+	Matches    int             `json:"matches" doc:"number of live flows between the two ends; 0: the explanation is for a new connection"`
+	Directions []directionView `json:"directions" doc:"from SRC to DST, then from DST to SRC"`
+	Socket     *explain.Socket `json:"socket" doc:"the socket that --pid and --fd name; null without them"`
 }
 
 // directionView is one direction of the connection.
 type directionView struct {
 	From string `json:"from" doc:"the end that sends"`
-	To   string `json:"to" doc:"the end that reads"`
+	To   string `json:"to" doc:"the end that receives"`
 	explain.Explanation
 }
 

@@ -15,9 +15,9 @@ import (
 
 // hazardsView is the result of the probes at the time of loading.
 type hazardsView struct {
-	Open    []string `json:"open" doc:"severe ones without a guard: containers are declined until all of them are accepted"`
-	Guarded []string `json:"guarded" doc:"ones that a guard cures"`
-	Minor   []string `json:"minor" doc:"lesser ones, which keep nothing off"`
+	Open    []string `json:"open" doc:"severe hazards that no guard cures; containers are declined unless all of them are accepted"`
+	Guarded []string `json:"guarded" doc:"hazards that a guard cures"`
+	Minor   []string `json:"minor" doc:"minor hazards, which do not prevent acceleration"`
 }
 
 func newHazardsView(cfg datapath.Config) hazardsView {

@@ -13,17 +13,17 @@ import (
 
 // helpersView has the conntrack helpers of this node.
 type helpersView struct {
-	Ignored bool         `json:"ignored" doc:"conntrackHelpers is ignore: their ports are accelerated like others"`
-	Ports   []string     `json:"ports" doc:"of them, as the programs have them"`
-	Stale   bool         `json:"stale" doc:"others are there now: the next ADD, or the agent, brings their ports into force"`
-	Found   []helperView `json:"found" doc:"those that are loaded or built in now, or may be"`
+	Ignored bool         `json:"ignored" doc:"conntrackHelpers is ignore: the ports of helpers are accelerated like other ports"`
+	Ports   []string     `json:"ports" doc:"ports of helpers, as the programs use them"`
+	Stale   bool         `json:"stale" doc:"the helpers of the kernel have changed; the next ADD, or the agent, updates the ports"`
+	Found   []helperView `json:"found" doc:"helpers that are loaded, built in or assumed"`
 }
 
 type helperView struct {
-	Name    string   `json:"name" doc:"of the protocol"`
-	Modules []string `json:"modules" doc:"of the kernel; empty where it is assumed"`
-	Ports   []string `json:"ports" doc:"of TCP that it reads"`
-	Assumed string   `json:"assumed" doc:"why it, or its ports, are assumed; empty where they were read"`
+	Name    string   `json:"name" doc:"name of the protocol"`
+	Modules []string `json:"modules" doc:"kernel modules of the helper; empty when the helper is assumed"`
+	Ports   []string `json:"ports" doc:"TCP ports that the helper reads"`
+	Assumed string   `json:"assumed" doc:"why the helper, or its ports, are assumed; empty when they were read from the kernel"`
 }
 
 func readHelpers(n *endpoint.Node, d *datapath.Datapath) (helpersView, error) {

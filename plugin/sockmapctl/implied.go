@@ -9,9 +9,9 @@ import (
 // impliedView is a fault that comes with every accepted hazard. No probe looks for it, because every kernel
 // has it, and the guard that keeps such programs on TCP does not run here.
 type impliedView struct {
-	Name    string `json:"name" doc:"what a program does"`
-	Guard   string `json:"guard" doc:"that would keep it on TCP, and does not run"`
-	Meaning string `json:"meaning" doc:"what it sees on an accelerated connection"`
+	Name    string `json:"name" doc:"what the program does"`
+	Guard   string `json:"guard" doc:"the guard that would keep such a connection on TCP, and does not run"`
+	Meaning string `json:"meaning" doc:"what the program sees on an accelerated connection"`
 }
 
 // implied are all of them.

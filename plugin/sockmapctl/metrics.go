@@ -17,14 +17,14 @@ import (
 type metricView struct {
 	Name   string       `json:"name" doc:"see METRICS.md"`
 	Type   string       `json:"type" doc:"counter, gauge or histogram"`
-	Help   string       `json:"help" doc:"what it counts"`
+	Help   string       `json:"help" doc:"meaning of the metric"`
 	Series []seriesView `json:"series" doc:"one for each set of labels"`
 }
 
 type seriesView struct {
-	Labels map[string]string `json:"labels" doc:"by name"`
-	Value  float64           `json:"value" doc:"exact up to 2^53; of a histogram the sum"`
-	Count  uint64            `json:"count,omitempty" doc:"of a histogram, how many"`
+	Labels map[string]string `json:"labels" doc:"label values by label name"`
+	Value  float64           `json:"value" doc:"exact up to 2^53; for a histogram, the sum"`
+	Count  uint64            `json:"count,omitempty" doc:"for a histogram, the number of observations"`
 }
 
 // seriesFlags bound the number of series.

@@ -13,13 +13,13 @@ import (
 
 // neighbourView is a sock_ops program of another project that runs for the sockets of containers.
 type neighbourView struct {
-	ID      uint32 `json:"id" doc:"of the program, as bpftool shows it"`
-	Name    string `json:"name" doc:"as its owner has called it; empty: this process may not look"`
-	Cgroup  string `json:"cgroup" doc:"that it is attached to; empty: one that cannot be seen from here"`
-	Links   int    `json:"links" doc:"attached cgroups whose sockets it runs for"`
-	After   bool   `json:"after" doc:"it runs after sockmap's programs"`
-	Last    bool   `json:"last" doc:"nothing of sockmap's follows: it can take callbacks away"`
-	Sockmap string `json:"sockmap" doc:"sockmap or sockhash that it uses; empty: none"`
+	ID      uint32 `json:"id" doc:"id of the program, as bpftool shows it"`
+	Name    string `json:"name" doc:"name of the program; empty: this process may not read it"`
+	Cgroup  string `json:"cgroup" doc:"cgroup that the program is attached to; empty: it is not visible from here"`
+	Links   int    `json:"links" doc:"attached cgroups for whose sockets the program runs"`
+	After   bool   `json:"after" doc:"the program runs after the programs of sockmap"`
+	Last    bool   `json:"last" doc:"no program of sockmap runs after it, so it can clear our callback flags"`
+	Sockmap string `json:"sockmap" doc:"sockmap or sockhash that the program uses; empty when there is none"`
 }
 
 // readNeighbours is nil if this process lacks the privilege.

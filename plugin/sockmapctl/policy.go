@@ -17,17 +17,17 @@ import (
 
 // policyView is the policy in force for one pod.
 type policyView struct {
-	Namespace string           `json:"namespace" doc:"of the pod; empty where the runtime does not say"`
-	Pod       string           `json:"pod" doc:"its name"`
-	Container string           `json:"container" doc:"id of its sandbox"`
-	Parts     []policyPartView `json:"parts" doc:"what is in force"`
-	Pending   []string         `json:"pending" doc:"what its configuration says otherwise now, and the agent, or adopt, will bring into force"`
+	Namespace string           `json:"namespace" doc:"namespace of the pod; empty when the runtime does not report it"`
+	Pod       string           `json:"pod" doc:"name of the pod"`
+	Container string           `json:"container" doc:"id of the pod sandbox"`
+	Parts     []policyPartView `json:"parts" doc:"the policy in force, one element for each key"`
+	Pending   []string         `json:"pending" doc:"changes of the configuration that are not in force yet; the agent, or sockmapctl adopt, applies them"`
 }
 
 type policyPartView struct {
-	Key   string   `json:"key" doc:"of the plugin's entry, see CONFIGURATION.md"`
-	Value string   `json:"value" doc:"in force"`
-	From  []string `json:"from" doc:"its sources: networks' entries, annotations, or sockmapctl disable"`
+	Key   string   `json:"key" doc:"key of the entry, see CONFIGURATION.md"`
+	Value string   `json:"value" doc:"value in force"`
+	From  []string `json:"from" doc:"sources of the value: entries of networks, annotations, or sockmapctl disable"`
 }
 
 func policyCommand(a *app) *cobra.Command {

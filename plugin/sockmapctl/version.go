@@ -11,10 +11,10 @@ import (
 )
 
 type versionView struct {
-	Version string `json:"version" doc:"of this sockmapctl"`
-	ABI     int    `json:"abi" doc:"of the pinned state that it can use"`
+	Version string `json:"version" doc:"version of this sockmapctl"`
+	ABI     int    `json:"abi" doc:"ABI of the pinned state that this sockmapctl can use"`
 	Go      string `json:"go" doc:"version of the compiler"`
-	Loaded  string `json:"loaded" doc:"version that loaded what is pinned; empty when nothing usable is"`
+	Loaded  string `json:"loaded" doc:"version that loaded the pinned state; empty when nothing usable is loaded"`
 }
 
 func versionCommand(a *app) *cobra.Command {

@@ -12,27 +12,27 @@ import (
 type Flow struct {
 	Local              netip.AddrPort `json:"local" doc:"address and port of this end"`
 	Remote             netip.AddrPort `json:"remote" doc:"address and port of the other end, as this end sees it"`
-	Namespace          string         `json:"namespace" doc:"of the pod; empty when there is none"`
-	Pod                string         `json:"pod" doc:"empty when there is none"`
-	Container          string         `json:"container" doc:"id of the container sandbox; empty when it is not known"`
+	Namespace          string         `json:"namespace" doc:"namespace of the pod; empty when there is no pod"`
+	Pod                string         `json:"pod" doc:"name of the pod; empty when there is no pod"`
+	Container          string         `json:"container" doc:"id of the pod sandbox; empty when it is not known"`
 	NetNSCookie        uint64         `json:"netnsCookie" doc:"of the network namespace"`
-	PeerNamespace      string         `json:"peerNamespace" doc:"of the other end, once it has joined; see namespace"`
-	PeerPod            string         `json:"peerPod" doc:"see pod"`
-	PeerContainer      string         `json:"peerContainer" doc:"see container"`
-	PeerNetNSCookie    uint64         `json:"peerNetnsCookie" doc:"0: not known"`
-	Role               string         `json:"role" doc:"active (it called connect) or passive"`
-	Joined             bool           `json:"joined" doc:"the other end is in the sockhash too"`
-	Mode               string         `json:"mode" doc:"how its last message went: redirect or tcp; pending before the first; left: out of the sockhash for good, plain TCP"`
-	Reason             string         `json:"reason" doc:"why it is on TCP, or why it has left, see METRICS.md; empty in other modes"`
-	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"sent from socket to socket"`
-	RedirectedMessages uint64         `json:"redirectedMessages" doc:"calls of send that made them"`
-	TCPBytes           uint64         `json:"tcpBytes" doc:"sent over TCP, without retransmissions"`
-	TCPMessages        uint64         `json:"tcpMessages" doc:"calls of send that made them"`
-	BacklogBytes       uint32         `json:"backlogBytes" doc:"received and not yet read, as the kernel charges it"`
+	PeerNamespace      string         `json:"peerNamespace" doc:"as namespace, of the other end; empty before it has joined"`
+	PeerPod            string         `json:"peerPod" doc:"as pod, of the other end"`
+	PeerContainer      string         `json:"peerContainer" doc:"as container, of the other end"`
+	PeerNetNSCookie    uint64         `json:"peerNetnsCookie" doc:"as netnsCookie, of the other end; 0: not known"`
+	Role               string         `json:"role" doc:"active (this end called connect) or passive (accept returned it)"`
+	Joined             bool           `json:"joined" doc:"the other end is in the sockhash, too"`
+	Mode               string         `json:"mode" doc:"path of the last message: redirect or tcp; pending: this end has sent nothing; left: the flow has left the sockhash and is plain TCP until it is closed"`
+	Reason             string         `json:"reason" doc:"why the flow uses TCP or has left, see METRICS.md; empty in the other modes"`
+	RedirectedBytes    uint64         `json:"redirectedBytes" doc:"bytes that this end sent and the programs redirected"`
+	RedirectedMessages uint64         `json:"redirectedMessages" doc:"calls of send that were redirected"`
+	TCPBytes           uint64         `json:"tcpBytes" doc:"bytes that this end sent over TCP, without retransmissions"`
+	TCPMessages        uint64         `json:"tcpMessages" doc:"calls of send that used TCP"`
+	BacklogBytes       uint32         `json:"backlogBytes" doc:"bytes that this end has received and not read, as the kernel charges them"`
 	TCPState           uint8          `json:"tcpState" doc:"number of the TCP state, 1 is ESTABLISHED"`
-	AgeSeconds         float64        `json:"ageSeconds" doc:"since the connection was made"`
-	SocketCookie       uint64         `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: nobody has asked for it yet"`
-	Rate               *Rate          `json:"rate,omitempty" doc:"only with --watch: since the list before"`
+	AgeSeconds         float64        `json:"ageSeconds" doc:"time since the connection was made"`
+	SocketCookie       uint64         `json:"socketCookie" doc:"SO_COOKIE, as ss -e shows it; 0: the kernel has not assigned it yet"`
+	Rate               *Rate          `json:"rate,omitempty" doc:"rates since the previous list; only with --watch"`
 
 	Key    datapath.EndKey `json:"-"` // of this end in the sockhash
 	Labels [2]string       `json:"-"` // names of the owners of this end and of the other end, for tables
@@ -40,8 +40,8 @@ type Flow struct {
 
 // Rate is what one socket sent in a second.
 type Rate struct {
-	RedirectedBytes float64 `json:"redirectedBytesPerSecond" doc:"sent from socket to socket"`
-	TCPBytes        float64 `json:"tcpBytesPerSecond" doc:"sent over TCP"`
+	RedirectedBytes float64 `json:"redirectedBytesPerSecond" doc:"redirected bytes"`
+	TCPBytes        float64 `json:"tcpBytesPerSecond" doc:"bytes sent over TCP"`
 	Messages        float64 `json:"messagesPerSecond" doc:"calls of send"`
 }
 

@@ -9,7 +9,7 @@ import (
 // Pair is one flow: the two ends of a connection, or the one that is there.
 type Pair struct {
 	Client *Flow `json:"client" doc:"the end that called connect; null when it is not in the sockhash"`
-	Server *Flow `json:"server" doc:"the end that came out of accept; null when it is not in the sockhash"`
+	Server *Flow `json:"server" doc:"the end that accept returned; null when it is not in the sockhash"`
 }
 
 // Ends are those that are there, the client's first. There is always one.

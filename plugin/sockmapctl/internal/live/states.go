@@ -50,8 +50,8 @@ func Ranked[K ~string](counts map[K]uint64) []Count {
 }
 
 type Count struct {
-	Reason string `json:"reason" doc:"of METRICS.md"`
-	Count  uint64 `json:"count" doc:"how often"`
+	Reason string `json:"reason" doc:"reason, see METRICS.md"`
+	Count  uint64 `json:"count" doc:"how often it occurred"`
 }
 
 var rolePassive = datapath.RolePassive.String()
