@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -34,17 +33,8 @@ import (
 // patience bounds every wait that is expected to succeed.
 const patience = 20 * time.Second
 
-// agentVariable makes this test binary an agent.
-const agentVariable = "AGENT_TEST_AGENT"
-
 func TestMain(m *testing.M) {
-	if text := os.Getenv(agentVariable); text != "" {
-		if err := beAgent(text); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	fixture.Call(setup.run)
 	labtest.Main(m)
 }
 
@@ -291,14 +281,7 @@ func (b *logBuffer) records(t testing.TB, msg string) (all []map[string]any) {
 // command returns an agent in a process of its own, not started.
 func (p *place) command(log io.Writer) *exec.Cmd {
 	p.Helper()
-	text, err := json.Marshal(p.setup)
-	if err != nil {
-		p.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	p.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), agentVariable+"="+string(text))
+	cmd := fixture.Command(p, 2*patience, p.setup)
 	cmd.Stderr = log
 	return cmd
 }

@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,12 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// beAgent does what sockmapctl agent does.
-func beAgent(text string) error {
-	var s setup
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		return err
-	}
+// run does what sockmapctl agent does.
+func (s setup) run() error {
 	if path := os.Getenv(limitVariable); path != "" {
 		if err := limited(path); err != nil {
 			return err

@@ -5,7 +5,6 @@ package endpoint
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,10 +20,7 @@ import (
 // patience bounds every wait that is expected to succeed.
 const patience = 10 * time.Second
 
-// callVariable makes this test binary a process that makes one call.
-const callVariable = "ENDPOINT_TEST_CALL"
-
-// call describes such a process.
+// call describes a process of this test binary that makes one call.
 type call struct {
 	Verb    string // add, del, reap or upgrade
 	Dir     string
@@ -38,17 +34,7 @@ type call struct {
 
 func TestMain(m *testing.M) {
 	probe.Main()
-	if text := os.Getenv(callVariable); text != "" {
-		var c call
-		if err := json.Unmarshal([]byte(text), &c); err != nil {
-			panic(err)
-		}
-		if err := c.run(); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	fixture.Call(call.run)
 	fixture.Main(m)
 }
 
@@ -84,23 +70,13 @@ func (c call) run() error {
 // command returns c as a process that has not been started.
 func (c call) command(t testing.TB) *exec.Cmd {
 	t.Helper()
-	text, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), callVariable+"="+string(text))
-	return cmd
+	return fixture.Command(t, patience, c)
 }
 
 // killed runs c and fails unless it is killed at its step.
 func (c call) killed(t testing.TB) {
 	t.Helper()
-	out, err := c.command(t).CombinedOutput()
-	exit, ok := err.(*exec.ExitError)
-	if !ok || !exit.Sys().(interface{ Signaled() bool }).Signaled() {
-		t.Fatalf("%s was not killed at step %q: %v %s", c.Verb, c.Kill, err, out)
+	if killed, err := fixture.Killed(c.command(t)); !killed {
+		t.Fatalf("%s was not killed at step %q: %v", c.Verb, c.Kill, err)
 	}
 }

@@ -4,7 +4,6 @@ package install
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
@@ -22,25 +22,12 @@ import (
 // patience bounds every wait that is expected to succeed.
 const patience = 20 * time.Second
 
-// callVariable makes this test binary a process that makes one call.
-const callVariable = "INSTALL_TEST_CALL"
-
 func TestMain(m *testing.M) {
-	if text := os.Getenv(callVariable); text != "" {
-		var c call
-		if err := json.Unmarshal([]byte(text), &c); err != nil {
-			panic(err)
-		}
-		if err := c.run(); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	fixture.Call(call.run)
 	labtest.Main(m)
 }
 
-// call describes such a process.
+// call describes a process of this test binary that makes one call.
 type call struct {
 	Verb                    string // install or uninstall
 	Source, BinDir, ConfDir string
@@ -75,29 +62,17 @@ func (c call) run() error {
 
 func (c call) command(t testing.TB) *exec.Cmd {
 	t.Helper()
-	text, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), callVariable+"="+string(text))
-	return cmd
+	return fixture.Command(t, patience, c)
 }
 
 // killed reports whether the call was killed at its step. It is false if the call had ended before.
 func (c call) killed(t testing.TB) bool {
 	t.Helper()
-	out, err := c.command(t).CombinedOutput()
-	if err == nil {
-		return false
+	killed, err := fixture.Killed(c.command(t))
+	if err != nil {
+		t.Fatalf("%s was not killed at step %d: %v", c.Verb, c.Kill, err)
 	}
-	exit, ok := err.(*exec.ExitError)
-	if !ok || !exit.Sys().(interface{ Signaled() bool }).Signaled() {
-		t.Fatalf("%s was not killed at step %d: %v %s", c.Verb, c.Kill, err, out)
-	}
-	return true
+	return killed
 }
 
 // place is a node's directories.
