@@ -21,16 +21,27 @@ import (
 // mostSteps bounds the loops over steps. No call has nearly as many.
 const mostSteps = 40
 
-// kinds are the ways in which a node can be installed.
-var kinds = []struct {
+// kind is a way in which a node can be installed.
+type kind struct {
 	name   string
 	file   string
 	text   string
 	dropIn bool
-}{
+}
+
+var kinds = []kind{
 	{"list", conflists[0].file, conflists[0].text, false},
 	{"conf", singles[0].file, singles[0].text, false},
 	{"drop-in", conflists[0].file, conflists[0].text, true},
+}
+
+// place makes a node of this kind, which is not installed. before is what its networks' directory has.
+func (k kind) place(t *testing.T) (p *place, before map[string]string) {
+	t.Helper()
+	p = newPlace(t)
+	p.DropIn = k.dropIn
+	p.write(k.file, k.text)
+	return p, tree(t, p.ConfDir)
 }
 
 func (p *place) call(verb string, kill int) call {
@@ -63,29 +74,26 @@ func firstAlways(t *testing.T, p *place, what string) {
 	}
 }
 
-func TestAKilledInstallationIsFinishedByTheNextOrTakenBack(t *testing.T) {
+// eachKill kills verb at each step, on each kind of node, which it prepares before. Then it uninstalls, and
+// half of the times it installs before that, and calls installed. In the end no trace may be left.
+func eachKill(t *testing.T, verb string, prepare func(p *place), installed func(p *place, what string)) {
+	t.Helper()
 	for _, kind := range kinds {
 		for _, next := range []string{"install", "uninstall"} {
 			for step := 1; ; step++ {
 				if step > mostSteps {
 					t.Fatal("it never ends")
 				}
-				p := newPlace(t)
-				p.DropIn = kind.dropIn
-				p.write(kind.file, kind.text)
-				before := tree(t, p.ConfDir)
-				if !p.call("install", step).killed(t) {
+				p, before := kind.place(t)
+				prepare(p)
+				if !p.call(verb, step).killed(t) {
 					break // there is no such step
 				}
 				what := fmt.Sprintf("%s, killed at step %d, then %s", kind.name, step, next)
 				firstAlways(t, p, what)
 				if next == "install" {
 					p.install()
-					_, _, types := loadedFirst(t, p.ConfDir)
-					if types[len(types)-1] != PluginType {
-						t.Errorf("%s: plugins are %q", what, types)
-					}
-					p.expectNoLeftovers()
+					installed(p, what)
 				}
 				p.uninstall()
 				p.expectTree(what, before)
@@ -97,37 +105,26 @@ func TestAKilledInstallationIsFinishedByTheNextOrTakenBack(t *testing.T) {
 	}
 }
 
-func TestAKilledUninstallIsFinishedByTheNextOrTakenBack(t *testing.T) {
-	for _, kind := range kinds {
-		for _, next := range []string{"uninstall", "install"} {
-			for step := 1; ; step++ {
-				if step > mostSteps {
-					t.Fatal("it never ends")
-				}
-				p := newPlace(t)
-				p.DropIn = kind.dropIn
-				p.write(kind.file, kind.text)
-				before := tree(t, p.ConfDir)
-				p.install()
-				installed := tree(t, p.ConfDir)
-				if !p.call("uninstall", step).killed(t) {
-					break
-				}
-				what := fmt.Sprintf("%s, killed at step %d, then %s", kind.name, step, next)
-				firstAlways(t, p, what)
-				if next == "install" {
-					p.install()
-					p.expectTree(what, installed)
-					p.expectBinary()
-				}
-				p.uninstall()
-				p.expectTree(what, before)
-				if left := names(tree(t, p.BinDir)); !slices.Equal(left, []string{"."}) {
-					t.Errorf("%s: left in the directory of plugins: %q", what, left)
-				}
-			}
+func TestAKilledInstallationIsFinishedByTheNextOrTakenBack(t *testing.T) {
+	eachKill(t, "install", func(*place) {}, func(p *place, what string) {
+		_, _, types := loadedFirst(t, p.ConfDir)
+		if types[len(types)-1] != PluginType {
+			t.Errorf("%s: plugins are %q", what, types)
 		}
+		p.expectNoLeftovers()
+	})
+}
+
+func TestAKilledUninstallIsFinishedByTheNextOrTakenBack(t *testing.T) {
+	var before map[string]string
+	prepare := func(p *place) {
+		p.install()
+		before = tree(t, p.ConfDir)
 	}
+	eachKill(t, "uninstall", prepare, func(p *place, what string) {
+		p.expectTree(what, before)
+		p.expectBinary()
+	})
 }
 
 var errAbort = errors.New("aborted by the test")
@@ -138,10 +135,7 @@ func TestAFailureAtAnyStepLeavesANetworkAndNoTemporaryFiles(t *testing.T) {
 			if step > mostSteps {
 				t.Fatal("it never ends")
 			}
-			p := newPlace(t)
-			p.DropIn = kind.dropIn
-			p.write(kind.file, kind.text)
-			before := tree(t, p.ConfDir)
+			p, before := kind.place(t)
 			n := 0
 			p.Step = func(string) error {
 				if n++; n == step {
@@ -174,10 +168,7 @@ func TestAFailureAtAnyStepLeavesANetworkAndNoTemporaryFiles(t *testing.T) {
 func TestKillsAtRandomMoments(t *testing.T) {
 	for n := range 24 {
 		kind := kinds[n%len(kinds)]
-		p := newPlace(t)
-		p.DropIn = kind.dropIn
-		p.write(kind.file, kind.text)
-		before := tree(t, p.ConfDir)
+		p, before := kind.place(t)
 		cmd := p.call("install", 0).command(t)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -197,12 +188,8 @@ func TestKillsAtRandomMoments(t *testing.T) {
 func TestSeveralAtOnceAgree(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
-			p := newPlace(t)
-			p.DropIn = kind.dropIn
-			p.write(kind.file, kind.text)
-			single := newPlace(t)
-			single.DropIn = kind.dropIn
-			single.write(kind.file, kind.text)
+			p, _ := kind.place(t)
+			single, _ := kind.place(t)
 			single.install()
 			var wg sync.WaitGroup
 			for range 8 {
