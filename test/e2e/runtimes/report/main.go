@@ -16,7 +16,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/row"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/row"
 	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 

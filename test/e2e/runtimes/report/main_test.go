@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/row"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/row"
 )
 
 func TestRowsBecomeATable(t *testing.T) {

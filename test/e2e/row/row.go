@@ -20,7 +20,7 @@ type Row struct {
 	Runtime string   `json:"runtime"`
 	Version string   `json:"version"` // version of the runtime
 	Cgroup  string   `json:"cgroup"`  // the source of the cgroup, as in the attachment
-	Calls   []string `json:"calls"`   // calls of the sockmap binary, in the order of their first occurrence
+	Calls   []string `json:"calls"`   // the CNI commands with which the sockmap binary was called
 	Result  string   `json:"result"`
 }
 
