@@ -4,6 +4,8 @@
 package marked
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -55,4 +57,24 @@ func (s Section) Put(out io.Writer, path, text string) error {
 	}
 	_, err := io.WriteString(out, text)
 	return err
+}
+
+// Report is a command that makes a table of results, whose names are its arguments. It prints the table to
+// out, or puts it into the document that the flag -into names. need says what is missing if there are no
+// arguments.
+func (s Section) Report(out io.Writer, args []string, need string,
+	table func(names []string) (string, error)) error {
+	f := flag.NewFlagSet("report", flag.ContinueOnError)
+	into := f.String("into", "", "replace the table in this `document`")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() == 0 {
+		return errors.New("write table: " + need)
+	}
+	text, err := table(f.Args())
+	if err != nil {
+		return err
+	}
+	return s.Put(out, *into, text)
 }

@@ -10,8 +10,6 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -28,28 +26,18 @@ func main() {
 }
 
 func run(out io.Writer, args []string) error {
-	f := flag.NewFlagSet("report", flag.ContinueOnError)
-	into := f.String("into", "", "replace the table in this `document`")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if f.NArg() == 0 {
-		return errors.New("write table: no result given (run conformance -json FILE)")
-	}
-	var runs []Run
-	for _, name := range f.Args() {
-		found, err := find(name)
-		if err != nil {
-			return err
+	const need = "no result given (run conformance -json FILE)"
+	return section.Report(out, args, need, func(names []string) (string, error) {
+		var runs []Run
+		for _, name := range names {
+			found, err := find(name)
+			if err != nil {
+				return "", err
+			}
+			runs = append(runs, found...)
 		}
-		runs = append(runs, found...)
-	}
-	text := Table(runs)
-	if *into == "" {
-		_, err := io.WriteString(out, text)
-		return err
-	}
-	return section.Into(*into, text)
+		return Table(runs), nil
+	})
 }
 
 // find returns the run of a file, named by its kernel, or the runs below a directory.

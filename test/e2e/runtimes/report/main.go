@@ -9,8 +9,6 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -31,24 +29,14 @@ func main() {
 }
 
 func run(out io.Writer, args []string) error {
-	f := flag.NewFlagSet("report", flag.ContinueOnError)
-	into := f.String("into", "", "replace the table in this `document`")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if f.NArg() == 0 {
-		return errors.New("write table: directories of rows needed (make test-runtimes writes .cache/runtimes)")
-	}
-	rows, err := row.ReadAll(f.Args()...)
-	if err != nil {
-		return err
-	}
-	text := table(rows)
-	if *into == "" {
-		_, err := io.WriteString(out, text)
-		return err
-	}
-	return section.Into(*into, text)
+	const need = "directories of rows needed (make test-runtimes writes .cache/runtimes)"
+	return section.Report(out, args, need, func(dirs []string) (string, error) {
+		rows, err := row.ReadAll(dirs...)
+		if err != nil {
+			return "", err
+		}
+		return table(rows), nil
+	})
 }
 
 func table(rows []row.Row) string {
