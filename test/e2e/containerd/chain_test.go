@@ -3,7 +3,6 @@
 package containerd
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,20 +10,21 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
 // sockmap is added to the conflist of a node in use. Running pods are not touched, and can be removed:
 // containerd calls DEL with the current list, so the plugin gets a DEL for pods that it has never added.
 func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
-	w := newWorldWith(t, func(w *world) { w.writePlugin("exec %s"); w.writeConflist(nil) })
+	w := newWorldWith(t, func(w *world) { w.WritePlugin("exec %s"); w.WriteConflist(nil) })
 	client, server := w.pair()
-	load := client.pod.startLoad(t, "rr", at(server.pod.ip4))
-	if calls := w.calls(); len(calls) > 0 {
+	load := client.pod.startLoad(t, "rr", crinode.At(server.pod.ip4))
+	if calls := w.Calls(); len(calls) > 0 {
 		t.Fatalf("the plugin is not in the chain, and was called: %q", calls)
 	}
-	w.writeConflist(map[string]any{})
-	w.eventually("containerd has read the conflist", func() bool {
+	w.WriteConflist(map[string]any{})
+	w.Eventually("containerd has read the conflist", func() bool {
 		info, err := w.info()
 		return err == nil && strings.Contains(info.source(), `"sockmap"`)
 	})
@@ -32,10 +32,10 @@ func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 	newServer := w.newPod(t, podSpec{name: "new-server", class: burstable})
 	serves := newServer.serve(t)
 	newClient := w.newPod(t, podSpec{name: "new-client", class: burstable}).idle(t)
-	w.wantRedirected(newClient, at(newServer.ip4))
-	w.wantPlain(client, at(newServer.ip4))
-	w.wantPlain(newClient, at(server.pod.ip4))
-	w.wantPlain(client, at(server.pod.ip4))
+	w.WantRedirected(newClient, crinode.At(newServer.ip4))
+	w.WantPlain(client, crinode.At(newServer.ip4))
+	w.WantPlain(newClient, crinode.At(server.pod.ip4))
+	w.WantPlain(client, crinode.At(server.pod.ip4))
 	wantReport(t, load)
 
 	for _, old := range []*pod{client.pod, server.pod} {
@@ -43,32 +43,32 @@ func TestConflistGainsSockmapWhilePodsRun(t *testing.T) {
 		if err := old.remove(); err != nil {
 			t.Error(err)
 		}
-		if w.called("ADD", id) || !w.called("DEL", id) {
-			t.Errorf("want DEL without ADD for %s: %q", id, w.calls())
+		if w.Called("ADD", id) || !w.Called("DEL", id) {
+			t.Errorf("want DEL without ADD for %s: %q", id, w.Calls())
 		}
 	}
 	w.wantEndpoint(newServer)
-	w.wantRedirected(newClient, at(newServer.ip4))
+	w.WantRedirected(newClient, crinode.At(newServer.ip4))
 	w.wantInPodCgroup(serves)
-	w.found("chained while pods run",
-		"pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.share())
+	w.Found("chained while pods run",
+		"pods that run when sockmap is chained stay on TCP and their DEL succeeds, new ones redirect %s", w.Share())
 }
 
 // The kernel's hazards keep acceleration off until they are accepted. The pods start anyway.
 func TestHazardsThatAreNotAccepted(t *testing.T) {
 	w := newWorld(t, map[string]any{"acceptHazards": []string{}})
 	client, server := w.pair()
-	cfg, err := w.datapath().Config()
+	cfg, err := w.Datapath().Config()
 	if err != nil {
 		t.Fatal(err)
 	}
 	left := hazard.Set(cfg.Hazards &^ cfg.Guarded).Severe()
 	if left == 0 { // as on a kernel without hazards
-		w.wantRedirected(client, at(server.pod.ip4))
-		w.found("hazards", "this kernel has no hazards")
+		w.WantRedirected(client, crinode.At(server.pod.ip4))
+		w.Found("hazards", "this kernel has no hazards")
 		return
 	}
-	w.wantPlain(client, at(server.pod.ip4))
+	w.WantPlain(client, crinode.At(server.pod.ip4))
 	for _, name := range left.Names() {
 		w.wantReasonInStatus(2, name)
 	}
@@ -78,23 +78,16 @@ func TestHazardsThatAreNotAccepted(t *testing.T) {
 	brave := w.newPod(t, podSpec{name: "brave", class: burstable, annotations: accept})
 	other := w.newPod(t, podSpec{name: "other", class: burstable, annotations: accept})
 	other.serve(t)
-	w.wantRedirected(brave.idle(t), at(other.ip4))
-	w.found("hazards",
+	w.WantRedirected(brave.idle(t), crinode.At(other.ip4))
+	w.Found("hazards",
 		"pods start on TCP, and the status has the reason, with hazards (%s) that are not accepted; by annotation, %s",
-		left, w.share())
+		left, w.Share())
 }
 
 // wantReasonInStatus expects that sockmapctl reports so many pods as not accelerated, with the reason.
 func (w *world) wantReasonInStatus(declined int, reason string) {
 	w.Helper()
-	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"), "status", "-o", "json",
-		"--bpffs-path", w.node.BPFFS())
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	if err := w.node.Start(cmd); err != nil {
-		w.Fatal(err)
-	}
-	_ = cmd.Wait() // the exit code reports the state, too
+	text := w.Status()
 	var status struct {
 		Node struct {
 			Attachments struct {
@@ -103,8 +96,8 @@ func (w *world) wantReasonInStatus(declined int, reason string) {
 			}
 		}
 	}
-	if err := json.Unmarshal(out.Bytes(), &status); err != nil {
-		w.Fatalf("status: %v: %s", err, out.Bytes())
+	if err := json.Unmarshal(text, &status); err != nil {
+		w.Fatalf("status: %v: %s", err, text)
 	}
 	is := status.Node.Attachments
 	if is.Declined != declined || len(is.Reasons) != 1 || !strings.Contains(is.Reasons[0].Words, reason) {
@@ -132,10 +125,10 @@ func TestNoCgroup2(t *testing.T) {
 	w := newWorld(t, map[string]any{"logFile": log})
 	client := w.newPod(t, podSpec{name: "client", class: burstable}).idle(t)
 	w.wantEndpoint(client.pod)
-	w.writePlugin(without)
+	w.WritePlugin(without)
 	server := w.newPod(t, podSpec{name: "server", class: burstable})
 	server.serve(t)
-	w.wantPlain(client, at(server.ip4))
+	w.WantPlain(client, crinode.At(server.ip4))
 
 	reason := w.record(server).Declined
 	if !strings.Contains(reason, "cgroup2") {
@@ -147,5 +140,5 @@ func TestNoCgroup2(t *testing.T) {
 	}
 	w.wantReasonInStatus(1, reason)
 	w.wantNetworkReady()
-	w.found("no cgroup2", "a pod starts on TCP, and the status has the reason, where there is no cgroup2")
+	w.Found("no cgroup2", "a pod starts on TCP, and the status has the reason, where there is no cgroup2")
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
@@ -26,21 +27,21 @@ func TestSixtyPodsComeAndGo(t *testing.T) {
 		w.comeAndGo(batch, atOnce)
 	}
 	w.wantNoEndpoints()
-	went := w.closed()
+	went := w.Closed()
 	// Each client blocks in recv, so the first answer to it uses TCP (REASON_EARLY).
-	if went.redirected == 0 || went.tcp > batches*atOnce*exchangeBytes {
-		t.Errorf("%d bytes redirected, %d over TCP", went.redirected, went.tcp)
+	if went.Redirected == 0 || went.TCP > batches*atOnce*exchangeBytes {
+		t.Errorf("%d bytes redirected, %d over TCP", went.Redirected, went.TCP)
 	}
 	calls := map[string]int{}
-	for _, call := range w.calls() {
+	for _, call := range w.Calls() {
 		command, _, _ := strings.Cut(call, " ")
 		calls[command]++
 	}
 	if calls["ADD"] != batches*atOnce || calls["DEL"] < batches*atOnce {
 		t.Errorf("want %d calls of ADD and as many of DEL: %v", batches*atOnce, calls)
 	}
-	w.found("many pods", "%d pods made and removed, %d at a time, %.4g %% redirected, leave nothing",
-		batches*atOnce, atOnce, went.percent())
+	w.Found("many pods", "%d pods made and removed, %d at a time, %.4g %% redirected, leave nothing",
+		batches*atOnce, atOnce, went.Percent())
 }
 
 // comeAndGo makes pods at the same time, lets each connect to the next, and removes them at the same time.
@@ -64,13 +65,13 @@ func (w *world) comeAndGo(batch, count int) {
 		return err
 	})
 	w.atOnce(count, func(i int) error {
-		to := at(pods[(i+1)%count].ip4)
-		out, err := servers[i].exec("rr", "-connect", to, "-count", "200", "-size", strconv.Itoa(exchangeBytes),
+		to := crinode.At(pods[(i+1)%count].ip4)
+		out, err := servers[i].Exec("rr", "-connect", to, "-count", "200", "-size", strconv.Itoa(exchangeBytes),
 			"-warmup", "0", "-timeout", "60s")
 		if err != nil {
 			return err
 		}
-		_, err = parseReport(out)
+		_, err = crinode.ParseReport(out)
 		return err
 	})
 	w.atOnce(count, func(i int) error { return pods[i].remove() })
@@ -90,15 +91,15 @@ func (w *world) atOnce(count int, f func(i int) error) {
 // wantNoEndpoints expects no trace of a pod in the data path, at IPAM, in the cgroups and in the runtime.
 func (w *world) wantNoEndpoints() {
 	w.Helper()
-	if records := w.records(); len(records) > 0 {
+	if records := w.Records(); len(records) > 0 {
 		w.Errorf("%d records are left: %+v", len(records), records)
 	}
-	links, err := (&endpoint.Node{Dir: w.node.BPFFS()}).Links(w.Context())
+	links, err := (&endpoint.Node{Dir: w.Node.BPFFS()}).Links(w.Context())
 	if err != nil || len(links) > 0 {
 		w.Errorf("links are left: %v, %+v", err, links)
 	}
-	w.eventually("no socket is left", func() bool { return len(w.flows()) == 0 })
-	endpoints, err := w.datapath().Endpoints()
+	w.Eventually("no socket is left", func() bool { return len(w.Flows()) == 0 })
+	endpoints, err := w.Datapath().Endpoints()
 	if err != nil || len(endpoints) > 0 {
 		w.Errorf("endpoints are left: %v, %v", err, endpoints)
 	}
@@ -107,11 +108,11 @@ func (w *world) wantNoEndpoints() {
 		w.Errorf("cgroups are left: %v, %q", err, cgroups)
 	}
 	for _, pattern := range []string{
-		filepath.Join(w.node.Dir(), "ipam", w.network, "10.*"), // leases
-		filepath.Join(w.dir, "state", "io.containerd.grpc.v1.cri", "netns", "*"),
-		filepath.Join(w.dir, "state", "netns", "*"),
-		filepath.Join(w.dir, "state", "io.containerd.runtime.v2.task", "k8s.io", "*"),
-		"/var/lib/cni/results/" + w.network + "*",
+		filepath.Join(w.Node.Dir(), "ipam", w.Network, "10.*"), // leases
+		filepath.Join(w.Dir, "state", "io.containerd.grpc.v1.cri", "netns", "*"),
+		filepath.Join(w.Dir, "state", "netns", "*"),
+		filepath.Join(w.Dir, "state", "io.containerd.runtime.v2.task", "k8s.io", "*"),
+		"/var/lib/cni/results/" + w.Network + "*",
 	} {
 		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
 			w.Errorf("left: %v, %q", err, left)
@@ -123,7 +124,7 @@ func (w *world) wantNoEndpoints() {
 func (w *world) wantNoVeths() {
 	w.Helper()
 	var links []netlink.Link
-	err := w.node.Do(func() (err error) {
+	err := w.Node.Do(func() (err error) {
 		links, err = netlink.LinkList()
 		return err
 	})

@@ -5,28 +5,28 @@ package containerd
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 )
 
 func TestContainerRestartInALivingPod(t *testing.T) {
 	w := newWorld(t, map[string]any{})
 	client, server := w.pair()
-	w.wantRedirected(client, at(server.pod.ip4))
-	calls := networkCalls(w.calls())
+	w.WantRedirected(client, crinode.At(server.pod.ip4))
+	calls := networkCalls(w.Calls())
 	for range 2 {
 		server.end(t)
 		server = server.pod.serve(t)
 		w.wantInPodCgroup(server)
-		w.wantRedirected(client, at(server.pod.ip4))
+		w.WantRedirected(client, crinode.At(server.pod.ip4))
 	}
-	if now := networkCalls(w.calls()); !slices.Equal(calls, now) {
+	if now := networkCalls(w.Calls()); !slices.Equal(calls, now) {
 		t.Errorf("the plugin was called for a container: %q, before %q", now, calls)
 	}
-	w.found("container restart", "%s after a container restart, without a call of the plugin", w.share())
+	w.Found("container restart", "%s after a container restart, without a call of the plugin", w.Share())
 }
 
 func networkCalls(calls []string) []string {
@@ -40,37 +40,35 @@ func TestSandboxRecreatedInTheSameCgroup(t *testing.T) {
 	old := w.newPod(t, podSpec{name: "server", class: burstable})
 	old.serve(t)
 	client := w.newPod(t, podSpec{name: "client", class: burstable}).idle(t)
-	w.wantRedirected(client, at(old.ip4))
+	w.WantRedirected(client, crinode.At(old.ip4))
 	w.killSandbox(old)
 
 	again := old.spec
 	again.attempt++
 	p := w.newPod(t, again)
 	p.serve(t)
-	w.wantRedirected(client, at(p.ip4))
-	load := client.pod.startLoad(t, "rr", at(p.ip6))
-	w.waitForLoad(at(p.ip6))
+	w.WantRedirected(client, crinode.At(p.ip4))
+	load := client.pod.startLoad(t, "rr", crinode.At(p.ip6))
+	w.waitForLoad(crinode.At(p.ip6))
 
 	id := old.id
 	if err := old.removeSandbox(); err != nil {
 		t.Fatal(err)
 	}
-	calls := w.calls()
+	calls := w.Calls()
 	if added, removed := slices.Index(calls, "ADD "+p.id), slices.Index(calls, "DEL "+id); added < 0 ||
 		removed < added {
 		t.Fatalf("want ADD of the new sandbox before DEL of the old one: %q", calls)
 	}
-	for _, r := range w.records() {
-		if r.ContainerID == id {
-			t.Errorf("the old sandbox is still recorded: %+v", r)
-		}
+	if r, left := w.Records()[id]; left {
+		t.Errorf("the old sandbox is still recorded: %+v", r)
 	}
 	w.wantEndpoint(p)
-	w.wantLoadGoesOn(at(p.ip6))
+	w.wantLoadGoesOn(crinode.At(p.ip6))
 	wantReport(t, load)
-	w.wantRedirected(client, at(p.ip4))
-	w.found("sandbox re-created",
-		"%s after a sandbox is made again in its pod's cgroup and the old one's DEL comes late", w.share())
+	w.WantRedirected(client, crinode.At(p.ip4))
+	w.Found("sandbox re-created",
+		"%s after a sandbox is made again in its pod's cgroup and the old one's DEL comes late", w.Share())
 }
 
 // killSandbox ends the pause program and waits until containerd knows.
@@ -79,7 +77,7 @@ func (w *world) killSandbox(p *pod) {
 	if err := unix.Kill(p.pid, unix.SIGKILL); err != nil {
 		w.Fatal(err)
 	}
-	w.eventually("containerd knows that the sandbox is dead", func() bool {
+	w.Eventually("containerd knows that the sandbox is dead", func() bool {
 		var is struct{ Status struct{ State string } }
 		if err := w.inspect(&is, "inspectp", "-o", "json", p.id); err != nil {
 			w.Fatal(err)
@@ -91,7 +89,7 @@ func (w *world) killSandbox(p *pod) {
 // load is the client's end of the one flow to an address.
 func (w *world) load(address string) (datapath.Flow, bool) {
 	w.Helper()
-	for _, f := range w.flowsTo(address) {
+	for _, f := range w.FlowsTo(address) {
 		if f.Role == datapath.RoleActive {
 			return f, true
 		}
@@ -101,7 +99,7 @@ func (w *world) load(address string) (datapath.Flow, bool) {
 
 func (w *world) waitForLoad(address string) {
 	w.Helper()
-	w.eventually("there is load to "+address, func() bool {
+	w.Eventually("there is load to "+address, func() bool {
 		f, ok := w.load(address)
 		return ok && f.RedirectedBytes > 100_000
 	})
@@ -114,7 +112,7 @@ func (w *world) wantLoadGoesOn(address string) {
 	if !ok {
 		w.Fatalf("the load to %s has ended", address)
 	}
-	w.eventually("more is redirected to "+address, func() bool {
+	w.Eventually("more is redirected to "+address, func() bool {
 		f, ok := w.load(address)
 		return ok && f.RedirectedBytes > before.RedirectedBytes
 	})
@@ -132,11 +130,11 @@ func wantReport(t *testing.T, load *container) {
 	if err := unix.Kill(load.process(t), unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	out, err := load.output(time.Minute)
+	out, err := crinode.FirstLine(load.log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parseReport(out); err != nil {
+	if _, err := crinode.ParseReport(out); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 }
@@ -144,13 +142,13 @@ func wantReport(t *testing.T, load *container) {
 func TestContainerdRestartedUnderLoad(t *testing.T) {
 	w := newWorld(t, map[string]any{})
 	client, server := w.pair()
-	before := w.closed()
-	requests, stream := at(server.pod.ip4), at(server.pod.ip6)
+	before := w.Closed()
+	requests, stream := crinode.At(server.pod.ip4), crinode.At(server.pod.ip6)
 	loads := []*container{client.pod.startLoad(t, "rr", requests), client.pod.startLoad(t, "stream", stream)}
 	w.waitForLoad(requests)
 	w.waitForLoad(stream)
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		w.stop(t, signal)
+		w.Stop(t, signal)
 		w.wantLoadGoesOn(requests)
 		w.wantLoadGoesOn(stream)
 		w.daemon.start(t)
@@ -164,14 +162,14 @@ func TestContainerdRestartedUnderLoad(t *testing.T) {
 	for _, load := range loads {
 		wantReport(t, load)
 	}
-	went := w.closed().minus(before)
-	t.Logf("%.1f %% of %d MB redirected", went.percent(), (went.redirected+went.tcp)>>20)
+	went := w.Closed().Minus(before)
+	t.Logf("%.1f %% of %d MB redirected", went.Percent(), (went.Redirected+went.TCP)>>20)
 
-	w.wantRedirected(client, requests)
+	w.WantRedirected(client, requests)
 	w.wantEndpoint(client.pod)
 	late := w.newPod(t, podSpec{name: "late", class: bestEffort})
-	w.wantRedirected(late.idle(t), requests)
-	w.found("containerd restarted",
+	w.WantRedirected(late.idle(t), requests)
+	w.Found("containerd restarted",
 		"%.4g %% of %d MiB redirected, none lost, while containerd is restarted and killed",
-		went.percent(), (went.redirected+went.tcp)>>20)
+		went.Percent(), (went.Redirected+went.TCP)>>20)
 }

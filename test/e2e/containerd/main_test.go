@@ -9,37 +9,54 @@
 package containerd
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
+	"github.com/sockmap-cni/sockmap-cni/test/lab/oci"
 )
 
-func TestMain(m *testing.M) {
-	if err := setUpTools(); err != nil {
-		fmt.Fprintln(os.Stderr, "The tests of containerd cannot run:", err)
-		os.Exit(1)
+var containerd = &crinode.Runtime{
+	Name:     "containerd",
+	Daemon:   "containerd",
+	Programs: []string{"runc", "unshare"},
+	Subnets: []netip.Prefix{
+		netip.MustParsePrefix("10.62.0.0/24"), netip.MustParsePrefix("fd5c:1f0e:62a0::/64"),
+	},
+	Build:       lab.BuildContainerd,
+	WriteImages: oci.Write,
+	Row: crinode.Row{
+		Dir:     "runtimes",
+		Runtime: "containerd",
+		Facts: []string{
+			"between pods", "inside a pod over loopback", "through a service address", "opt-out",
+			"container restart", "sandbox re-created", "containerd restarted", "many pods",
+			"chained while pods run", "no cgroup2", "hazards",
+		},
+		Version: version,
+	},
+}
+
+func TestMain(m *testing.M) { containerd.Main(m) }
+
+// version has the versions of containerd and runc, as they print them.
+func version(r *crinode.Runtime) (string, error) {
+	daemon, err := exec.Command(filepath.Join(r.Dir, "containerd"), "--version").Output()
+	fields := strings.Fields(string(daemon)) // containerd, import path, version, revision
+	runc, rerr := exec.Command(r.Paths["runc"], "--version").Output()
+	if err = errors.Join(err, rerr); err != nil {
+		return "", err
 	}
-	forgetReport()
-	if err := podcgroup.Reap(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	if len(fields) < 3 {
+		return "", fmt.Errorf("containerd printed %q", daemon)
 	}
-	podcgroup.RemoveMadeParents()
-	code := labtest.Run(m)
-	podcgroup.RemoveMadeParents()
-	left := lab.RuntimeResidue(lab.Prefix + labtest.Name())
-	cgroups, err := podcgroup.OfPods(podcgroup.OwnUIDs())
-	if left = append(left, cgroups...); err != nil || len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "left behind: %v\n%s\n", err, strings.Join(left, "\n"))
-		code = max(code, 1)
-	}
-	if err := writeReport(code); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
+	version, _, _ := strings.Cut(fields[2], "+")
+	first, _, _ := strings.Cut(string(runc), "\n")
+	return "v" + strings.TrimPrefix(version, "v") + ", " + first, nil
 }

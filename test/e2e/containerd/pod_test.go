@@ -12,9 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
@@ -34,7 +33,7 @@ type podSpec struct {
 	uid         string
 	attempt     int // attempt of its sandbox
 	annotations map[string]string
-	hostPort    int // is forwarded to servePort
+	hostPort    int // is forwarded to the port of servers
 }
 
 // pod is a sandbox.
@@ -64,10 +63,8 @@ func (p *pod) sandboxConfig() map[string]any {
 		"hostname":      s.name,
 		"log_directory": p.logDir(),
 		"dns_config":    map[string]any{"servers": []string{"192.0.2.53"}},
-		"labels": map[string]string{
-			"io.kubernetes.pod.name": s.name, "io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": s.uid,
-		},
-		"annotations": annotations,
+		"labels":        crinode.Labels(s.name, s.uid),
+		"annotations":   annotations,
 		"linux": map[string]any{
 			"cgroup_parent": s.cgroup(),
 			// one for each container
@@ -75,13 +72,15 @@ func (p *pod) sandboxConfig() map[string]any {
 		},
 	}
 	if s.hostPort != 0 {
-		config["port_mappings"] = []any{map[string]any{"host_port": s.hostPort, "container_port": servePort}}
+		config["port_mappings"] = []any{
+			map[string]any{"host_port": s.hostPort, "container_port": crinode.ServePort},
+		}
 	}
 	return config
 }
 
 func (p *pod) logDir() string {
-	return filepath.Join(p.d.dir, "logs", "default_"+p.spec.name+"_"+p.spec.uid)
+	return filepath.Join(p.d.Dir, "logs", "default_"+p.spec.name+"_"+p.spec.uid)
 }
 
 // writeJSON writes a file for crictl.
@@ -90,7 +89,7 @@ func (d *daemon) writeJSON(name string, v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(d.dir, name+".json")
+	path := filepath.Join(d.Dir, name+".json")
 	return path, os.WriteFile(path, b, 0o600)
 }
 
@@ -157,20 +156,12 @@ func (p *pod) look() error {
 	for _, more := range is.Status.Network.AdditionalIPs {
 		ips = append(ips, more.IP)
 	}
-	for _, text := range ips {
-		ip, err := netip.ParseAddr(text)
-		if err != nil {
-			return fmt.Errorf("address of pod %s: %w", p.spec.name, err)
-		}
-		if ip.Is4() {
-			p.ip4 = ip
-		} else {
-			p.ip6 = ip
-		}
+	var err error
+	if p.ip4, p.ip6, err = crinode.Addresses(ips); err == nil && p.pid == 0 {
+		err = errors.New("it has no process")
 	}
-	if p.pid == 0 || !p.ip4.IsValid() || !p.ip6.IsValid() {
-		return fmt.Errorf("pod %s has process %d and addresses %v, want one of each family", p.spec.name, p.pid,
-			ips)
+	if err != nil {
+		return fmt.Errorf("pod %s: %w", p.spec.name, err)
 	}
 	return nil
 }
@@ -204,9 +195,6 @@ type container struct {
 	log string
 }
 
-// servePort is the port of servers, on every address.
-const servePort = 8080
-
 var names struct{ next int }
 
 // start starts the traffic program with these arguments in a new container of the pod.
@@ -227,17 +215,16 @@ func (p *pod) startContainer(name string, args ...string) (*container, error) {
 	if err := os.MkdirAll(p.logDir(), 0o755); err != nil {
 		return nil, err
 	}
+	labels := crinode.Labels(p.spec.name, p.spec.uid)
+	labels["io.kubernetes.container.name"] = name
 	config, err := p.d.writeJSON("container-"+p.id+"-"+name, map[string]any{
 		"metadata": map[string]any{"name": name},
-		"image":    map[string]any{"image": trafficImage},
+		"image":    map[string]any{"image": crinode.TrafficImage},
 		"command":  []string{"/traffic"},
 		"args":     args,
 		"log_path": log,
-		"labels": map[string]string{
-			"io.kubernetes.container.name": name, "io.kubernetes.pod.name": p.spec.name,
-			"io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": p.spec.uid,
-		},
-		"linux": map[string]any{"resources": map[string]any{"cpu_shares": 102, "oom_score_adj": 1000}},
+		"labels":   labels,
+		"linux":    map[string]any{"resources": map[string]any{"cpu_shares": 102, "oom_score_adj": 1000}},
 	})
 	if err != nil {
 		return nil, err
@@ -255,7 +242,7 @@ func (p *pod) startContainer(name string, args ...string) (*container, error) {
 	return c, err
 }
 
-// serve starts a server on servePort and waits until it listens.
+// serve starts a server and waits until it listens.
 func (p *pod) serve(t *testing.T) *container {
 	t.Helper()
 	names.next++
@@ -267,37 +254,18 @@ func (p *pod) serve(t *testing.T) *container {
 }
 
 func (p *pod) startServer(name string) (*container, error) {
-	c, err := p.startContainer(name, "serve", "-listen", fmt.Sprintf("[::]:%d", servePort))
+	c, err := p.startContainer(name, "serve", "-listen", fmt.Sprintf("[::]:%d", crinode.ServePort))
 	if err == nil {
-		_, err = c.output(time.Minute)
+		_, err = crinode.FirstLine(c.log)
 	}
 	return c, err
 }
 
-// output waits for the first line of the container's standard output. It returns an error if none comes, or
-// if the container writes to standard error.
-func (c *container) output(patience time.Duration) (line string, err error) {
-	err = fmt.Errorf("no output of the container within %s", patience)
-	fixture.Within(patience, func() (done bool) {
-		b, failed := os.ReadFile(c.log)
-		if failed != nil && !errors.Is(failed, os.ErrNotExist) {
-			err = failed
-			return true
-		}
-		for text := range strings.Lines(string(b)) {
-			// The fields: time, stream, F for a full line, and the line.
-			fields := strings.SplitN(strings.TrimSuffix(text, "\n"), " ", 4)
-			if len(fields) < 4 {
-				continue
-			}
-			if line, err = fields[3], nil; fields[1] == "stderr" {
-				line, err = "", fmt.Errorf("the container reports: %s", fields[3])
-			}
-			return true
-		}
-		return false
-	})
-	return line, err
+// Exec runs the traffic program in the container and returns its output.
+func (c *container) Exec(args ...string) (string, error) {
+	command := []string{"exec", "--sync", "--timeout", "70", c.id, "/traffic"}
+	out, err := c.pod.d.crictl(append(command, args...)...)
+	return string(out), err
 }
 
 // process is the container's first process.

@@ -7,11 +7,9 @@ import (
 	"path"
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
-
-func at(ip netip.Addr) string { return netip.AddrPortFrom(ip, servePort).String() }
 
 // pair is a client and a server, each in its own pod.
 func (w *world) pair() (client, server *container) {
@@ -38,31 +36,20 @@ func TestPodsRedirectToEachOther(t *testing.T) {
 		w.wantEndpoint(p)
 		c := p.idle(t)
 		w.wantInPodCgroup(c)
-		w.wantRedirected(c, at(server.ip4))
-		w.wantRedirected(c, at(server.ip6))
+		w.WantRedirected(c, crinode.At(server.ip4))
+		w.WantRedirected(c, crinode.At(server.ip6))
 	}
-	if !w.called("STATUS", "") {
-		t.Errorf("containerd did not ask for the STATUS, only %q", w.calls())
+	if !w.Called("STATUS", "") {
+		t.Errorf("containerd did not ask for the STATUS, only %q", w.Calls())
 	}
-	w.found("between pods", "%s redirected between pods of each QoS class over IPv4 and IPv6", w.share())
+	w.Found("between pods", "%s redirected between pods of each QoS class over IPv4 and IPv6", w.Share())
 }
 
 // wantEndpoint expects the pod's own cgroup, from the capability that containerd passes, to be the
 // accelerated one.
 func (w *world) wantEndpoint(p *pod) {
 	w.Helper()
-	r := w.record(p)
-	_, unified, err := lab.Hierarchies()
-	if err != nil {
-		w.Fatal(err)
-	}
-	if !r.Accelerated() || r.CgroupPath != path.Join(unified, p.spec.cgroup()) {
-		w.Errorf("%s: want %s accelerated: %+v", p.spec.name, p.spec.cgroup(), r)
-	}
-	if r.PodNamespace != "default" || r.PodName != p.spec.name {
-		w.Errorf("recorded as %s/%s, want default/%s", r.PodNamespace, r.PodName, p.spec.name)
-	}
-	foundSource(r.CgroupSource)
+	w.WantAccelerated(p.id, p.spec.name, p.spec.cgroup())
 }
 
 // wantInPodCgroup expects that runc has put the container below its pod's cgroup.
@@ -83,10 +70,10 @@ func TestInsideAPodOverLoopback(t *testing.T) {
 		p := w.newPod(t, podSpec{name: name, class: burstable})
 		p.serve(t)
 		sidecar := p.idle(t)
-		w.wantRedirected(sidecar, at(netip.MustParseAddr("127.0.0.1")))
-		w.wantRedirected(sidecar, at(netip.IPv6Loopback()))
+		w.WantRedirected(sidecar, crinode.At(netip.MustParseAddr("127.0.0.1")))
+		w.WantRedirected(sidecar, crinode.At(netip.IPv6Loopback()))
 	}
-	w.found("inside a pod over loopback", "%s between containers of a pod over loopback", w.share())
+	w.Found("inside a pod over loopback", "%s between containers of a pod over loopback", w.Share())
 }
 
 func TestThroughAServiceAddress(t *testing.T) {
@@ -94,14 +81,14 @@ func TestThroughAServiceAddress(t *testing.T) {
 	client, server := w.pair()
 	for vip, backend := range map[string]netip.Addr{"10.96.0.1": server.pod.ip4, "fd96::1": server.pod.ip6} {
 		service := netip.AddrPortFrom(netip.MustParseAddr(vip), 80)
-		if err := w.node.Service(service, netip.AddrPortFrom(backend, servePort)); err != nil {
+		if err := w.Node.Service(service, netip.AddrPortFrom(backend, crinode.ServePort)); err != nil {
 			t.Fatal(err)
 		}
-		w.wantRedirected(client, service.String())
-		w.wantRedirected(server, service.String()) // hairpin
+		w.WantRedirected(client, service.String())
+		w.WantRedirected(server, service.String()) // hairpin
 	}
-	w.found("through a service address", "%s through a service address (DNAT), from its own backend, too",
-		w.share())
+	w.Found("through a service address", "%s through a service address (DNAT), from its own backend, too",
+		w.Share())
 }
 
 // A host port as portmap makes it: the same by the rules of another program.
@@ -110,7 +97,7 @@ func TestThroughAHostPort(t *testing.T) {
 	server := w.newPod(t, podSpec{name: "server", class: burstable, hostPort: 9090})
 	server.serve(t)
 	client := w.newPod(t, podSpec{name: "client", class: burstable}).idle(t)
-	w.wantRedirected(client, netip.AddrPortFrom(w.node.IPs()[0], 9090).String())
+	w.WantRedirected(client, netip.AddrPortFrom(w.Node.IPs()[0], 9090).String())
 }
 
 func TestAnnotatedPodStaysOnTCP(t *testing.T) {
@@ -123,10 +110,10 @@ func TestAnnotatedPodStaysOnTCP(t *testing.T) {
 	if r := w.record(out); r.Accelerated() || r.Declined == "" {
 		t.Errorf("want it declined: %+v", r)
 	}
-	w.wantPlain(client, at(out.ip4))
-	w.wantPlain(serves, at(server.pod.ip4))
-	w.wantPlain(serves, at(netip.MustParseAddr("127.0.0.1")))
-	w.wantRedirected(client, at(server.pod.ip4)) // the others are not concerned
-	w.found("opt-out",
-		"0 %% to and from a pod annotated sockmap-cni/accelerate \"false\", %s between its neighbours", w.share())
+	w.WantPlain(client, crinode.At(out.ip4))
+	w.WantPlain(serves, crinode.At(server.pod.ip4))
+	w.WantPlain(serves, crinode.At(netip.MustParseAddr("127.0.0.1")))
+	w.WantRedirected(client, crinode.At(server.pod.ip4)) // the others are not concerned
+	w.Found("opt-out",
+		"0 %% to and from a pod annotated sockmap-cni/accelerate \"false\", %s between its neighbours", w.Share())
 }

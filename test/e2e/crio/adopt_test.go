@@ -3,63 +3,18 @@
 package crio
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/netip"
-	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
-
-// sockmapctl runs the program in the node's network namespace.
-func (w *world) sockmapctl(args ...string) []byte {
-	w.Helper()
-	args = append(args, "--bpffs-path", w.node.BPFFS())
-	cmd := w.node.Command(w.Context(), filepath.Join(tools.plugins, "sockmapctl"), args...)
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := w.node.Start(cmd); err != nil {
-		w.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		w.Fatalf("sockmapctl %q: %v: %s", args, err, complaint.Bytes())
-	}
-	return out.Bytes()
-}
-
-// adopt is the output of sockmapctl adopt for this node's pods, by their names. It knows them from CRI-O's
-// socket only: libcni's cache directory is empty.
-func (w *world) adopt(args ...string) map[string]string {
-	w.Helper()
-	args = append([]string{
-		"adopt", "--all", "-o", "json", "--cri", w.socket(), "--cni-conf-dir", w.confDir(),
-		"--cni-cache-dir", w.TempDir(),
-	}, args...)
-	var pods struct {
-		Items []struct{ Pod, State, Reason, From string }
-	}
-	if err := json.Unmarshal(w.sockmapctl(args...), &pods); err != nil {
-		w.Fatal(err)
-	}
-	said := map[string]string{}
-	for _, p := range pods.Items {
-		if p.From != "CRI" {
-			w.Errorf("pod %s is known from %s", p.Pod, p.From)
-		}
-		said[p.Pod] = strings.TrimSpace(p.State + " " + p.Reason)
-	}
-	return said
-}
 
 func (w *world) wantSaid(when string, said, want map[string]string) {
 	w.Helper()
@@ -92,13 +47,13 @@ func newOlder(t *testing.T) *older {
 		host:    w.newPod(t, podSpec{name: "host", hostNetwork: true}),
 		ingress: w.newPod(t, podSpec{name: "ingress", hostNetwork: true, annotations: takesPart}),
 	}
-	o.toIngress = netip.AddrPortFrom(w.node.IPs()[0], servePort).String()
+	o.toIngress = netip.AddrPortFrom(w.Node.IPs()[0], crinode.ServePort).String()
 	for _, p := range []*pod{o.server, o.out, o.ingress} {
 		p.serve(t)
 	}
 	o.clients, o.ingressClients = o.client.idle(t), o.ingress.start(t, "idle", "serve", "-listen", "127.0.0.1:1")
 	o.ingressClients.output(t)
-	if calls := w.calls(); len(calls) > 0 {
+	if calls := w.Calls(); len(calls) > 0 {
 		t.Fatalf("the plugin is not in the chain, and was called: %q", calls)
 	}
 	w.chain()
@@ -117,69 +72,57 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 		"client": "left-out older", "server": "left-out older", "out": "left-out older",
 		"host": "left-out host-network", "ingress": "left-out older",
 	}
-	o.wantSaid("before", o.adopt("--dry-run"), before)
-	o.wantSaid("adopted", o.adopt(), adopted)
-	o.wantSaid("after", o.adopt("--dry-run"), adopted)
+	o.wantSaid("before", o.Adopt("--dry-run"), before)
+	o.wantSaid("adopted", o.Adopt(), adopted)
+	o.wantSaid("after", o.Adopt("--dry-run"), adopted)
 	o.wantRecords(o.client, o.server, o.ingress)
 
-	o.wantRedirected(o.clients, at(o.server.ip4))
-	o.wantRedirected(o.clients, at(o.server.ip6))
-	o.wantPlain(o.clients, at(o.out.ip4))
-	o.wantRedirected(o.clients, o.toIngress)
-	o.wantRedirected(o.ingressClients, at(o.server.ip4))
+	o.WantRedirected(o.clients, crinode.At(o.server.ip4))
+	o.WantRedirected(o.clients, crinode.At(o.server.ip6))
+	o.WantPlain(o.clients, crinode.At(o.out.ip4))
+	o.WantRedirected(o.clients, o.toIngress)
+	o.WantRedirected(o.ingressClients, crinode.At(o.server.ip4))
 
 	later := o.newPod(t, podSpec{name: "later"})
-	if !o.called("ADD", later.id) {
-		t.Errorf("the plugin was not called for a pod that came later: %q", o.calls())
+	if !o.Called("ADD", later.id) {
+		t.Errorf("the plugin was not called for a pod that came later: %q", o.Calls())
 	}
 	later.serve(t)
-	o.wantRedirected(o.clients, at(later.ip6))
-	o.found("adopted", "pods that run when sockmap is chained are adopted by what CRI-O says on its CRI "+
+	o.WantRedirected(o.clients, crinode.At(later.ip6))
+	o.Found("adopted", "pods that run when sockmap is chained are adopted by what CRI-O says on its CRI "+
 		"socket, with and without a pause container; new connections redirect %s, to pods that came later, too",
-		o.share())
-	o.found("annotations", "a pod annotated sockmap-cni/accelerate \"false\" opts out; a pod with hostNetwork "+
+		o.Share())
+	o.Found("annotations", "a pod annotated sockmap-cni/accelerate \"false\" opts out; a pod with hostNetwork "+
 		"is left out, annotated \"true\" it is adopted")
 }
 
 // wantRecords expects the pods' own cgroups to be the accelerated ones.
 func (o *older) wantRecords(pods ...*pod) {
 	o.Helper()
-	_, unified, err := lab.Hierarchies()
-	if err != nil {
-		o.Fatal(err)
-	}
-	records := o.records()
 	for _, p := range pods {
-		r, ok := records[p.id]
-		if !ok || !r.Accelerated() || r.CgroupPath != path.Join(unified, p.cgroup()) {
-			o.Errorf("%s: want %s accelerated: %+v", p.spec.name, p.cgroup(), r)
-		}
-		if r.PodNamespace != "default" || r.PodName != p.spec.name {
-			o.Errorf("recorded as %s/%s, want default/%s", r.PodNamespace, r.PodName, p.spec.name)
-		}
-		foundSource(r.CgroupSource)
+		o.WantAccelerated(p.id, p.spec.name, p.cgroup())
 	}
 }
 
 // CRI-O calls GC when it starts, with its list of pods, which contains the adopted ones.
 func TestARestartOfCRIOChangesNothing(t *testing.T) {
 	o := newOlder(t)
-	o.wantSaid("adopted", o.adopt(), adopted)
-	records := o.records()
+	o.wantSaid("adopted", o.Adopt(), adopted)
+	records := o.Records()
 	for i, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		o.stop(t, signal)
+		o.Stop(t, signal)
 		o.daemon.start(t)
-		o.eventually("CRI-O has asked for GC", func() bool { return count(o.calls(), "GC") == i+1 })
-		if diff := cmp.Diff(records, o.records()); diff != "" {
+		o.Eventually("CRI-O has asked for GC", func() bool { return count(o.Calls(), "GC") == i+1 })
+		if diff := cmp.Diff(records, o.Records()); diff != "" {
 			t.Errorf("after %s:\n%s", signal, diff)
 		}
-		o.wantSaid("after "+signal.String(), o.adopt(), adopted)
-		o.wantRedirected(o.clients, at(o.server.ip4))
-		o.wantRedirected(o.clients, o.toIngress)
-		o.wantPlain(o.clients, at(o.out.ip4))
+		o.wantSaid("after "+signal.String(), o.Adopt(), adopted)
+		o.WantRedirected(o.clients, crinode.At(o.server.ip4))
+		o.WantRedirected(o.clients, o.toIngress)
+		o.WantPlain(o.clients, crinode.At(o.out.ip4))
 	}
-	o.found("restart", "CRI-O restarted and killed: its GC leaves adopted pods alone, new connections "+
-		"redirect %s", o.share())
+	o.Found("restart", "CRI-O restarted and killed: its GC leaves adopted pods alone, new connections "+
+		"redirect %s", o.Share())
 }
 
 func count(all []string, one string) int {
@@ -190,28 +133,28 @@ func count(all []string, one string) int {
 // pod is removed by the next ADD of another pod, or by gc; an attachment made at ADD is removed by DEL.
 func TestThePodsAreRemoved(t *testing.T) {
 	o := newOlder(t)
-	o.wantSaid("adopted", o.adopt(), adopted)
+	o.wantSaid("adopted", o.Adopt(), adopted)
 	later := o.newPod(t, podSpec{name: "later"})
 	if err := later.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, left := o.records()[later.id]; left || !o.called("DEL", later.id) {
-		t.Errorf("after DEL there is an attachment: %v; called: %q", left, o.calls())
+	if _, left := o.Records()[later.id]; left || !o.Called("DEL", later.id) {
+		t.Errorf("after DEL there is an attachment: %v; called: %q", left, o.Calls())
 	}
 	older := []*pod{o.client, o.server, o.out}
 	for _, p := range older {
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
-		r, ok := o.records()[p.id]
-		if !ok || r.Dead == "" || o.called("DEL", p.id) {
+		r, ok := o.Records()[p.id]
+		if !ok || r.Dead == "" || o.Called("DEL", p.id) {
 			t.Errorf("%s: want no call, and a record that is known to be dead: %+v; called: %q",
-				p.spec.name, r, o.calls())
+				p.spec.name, r, o.Calls())
 		}
 	}
 	o.newPod(t, podSpec{name: "next"})
 	for _, p := range older {
-		if r, left := o.records()[p.id]; left {
+		if r, left := o.Records()[p.id]; left {
 			t.Errorf("after the next ADD there is %+v", r)
 		}
 	}
@@ -220,10 +163,10 @@ func TestThePodsAreRemoved(t *testing.T) {
 	if err := errors.Join(o.ingress.remove(), podcgroup.Remove(o.ingress.cgroup())); err != nil {
 		t.Fatal(err)
 	}
-	o.sockmapctl("gc")
-	if r, left := o.records()[id]; left {
+	o.Sockmapctl("gc")
+	if r, left := o.Records()[id]; left {
 		t.Errorf("after gc there is %+v", r)
 	}
-	o.found("removed", "their DEL comes from the list that was cached at their ADD, without sockmap: what "+
+	o.Found("removed", "their DEL comes from the list that was cached at their ADD, without sockmap: what "+
 		"was made for them is removed by the next ADD or by gc; pods that came later are removed by their DEL")
 }

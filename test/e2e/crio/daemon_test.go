@@ -8,30 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"text/template"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/sockmap-cni/sockmap-cni/test/fixture"
-	"github.com/sockmap-cni/sockmap-cni/test/lab"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 )
 
-// daemon is a CRI-O with its own directories, in the network namespace of a node of the lab: bridges and
-// rules are made there, and disappear with it.
+// daemon is a CRI-O, with its client.
 type daemon struct {
-	node    *lab.Node
-	dir     string // directory of all files below, removed with the node
-	cmd     *exec.Cmd
-	exited  chan error
-	log     *os.File
-	conn    *grpc.ClientConn
+	*crinode.Daemon
 	runtime cri.RuntimeServiceClient
 }
 
@@ -43,7 +34,7 @@ clean_shutdown_file = "{{.Dir}}/clean"
 internal_wipe = false
 
 [crio.api]
-listen = "{{.Dir}}/crio.sock"
+listen = "{{.Socket}}"
 stream_address = "127.0.0.1"
 stream_port = "0"
 
@@ -102,60 +93,45 @@ exec %s "$@"
 // The images are not signed.
 const policy = `{"default": [{"type": "insecureAcceptAnything"}]}`
 
-// prepareDaemon makes the directories and the configuration of a CRI-O on the node.
-func prepareDaemon(t *testing.T, node *lab.Node) *daemon {
+// prepareDaemon writes the configuration of a CRI-O.
+func prepareDaemon(t *testing.T, made *crinode.Daemon) *daemon {
 	t.Helper()
-	d := &daemon{node: node, dir: filepath.Join(node.Dir(), "c")}
-	for _, sub := range []string{"bin", "net.d", "logs", "crio.conf.d", "registries.conf.d"} {
-		if err := os.MkdirAll(filepath.Join(d.dir, sub), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d := &daemon{Daemon: made}
 	values := map[string]string{
-		"Dir": d.dir, "Pause": pauseImage, "Conmon": tools.conmon, "Images": tools.images,
-		"Pinns": filepath.Join(tools.dir, "pinns"),
+		"Dir": d.Dir, "Socket": d.Socket(), "Pause": crinode.PauseImage, "Conmon": crio.Paths["conmon"],
+		"Images": crio.Images, "Pinns": filepath.Join(crio.Dir, "pinns"),
 	}
 	var config, storage bytes.Buffer
 	err := errors.Join(configTemplate.Execute(&config, values), storageTemplate.Execute(&storage, values))
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Appendf(nil, runcScript, tools.runc)
-	if err := os.WriteFile(filepath.Join(d.dir, "bin", "runc"), script, 0o755); err != nil {
+	script := fmt.Appendf(nil, runcScript, crio.Paths["runc"])
+	if err := os.WriteFile(filepath.Join(d.Dir, "bin", "runc"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{
+	d.WriteFiles(t, map[string][]byte{
 		"crio.conf": config.Bytes(), "policy.json": []byte(policy), "registries.conf": nil,
 		"storage.conf": storage.Bytes(),
-	} {
-		if err := os.WriteFile(filepath.Join(d.dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	return d
 }
-
-func (d *daemon) socket() string { return filepath.Join(d.dir, "crio.sock") }
 
 // begin starts it for the first time, until the end of the test, and makes it pull the image of containers.
 func (d *daemon) begin(t *testing.T) {
 	t.Helper()
-	log, err := os.Create(filepath.Join(d.dir, "log"))
+	conn, err := grpc.NewClient("unix://"+d.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.log = log
-	d.conn, err = grpc.NewClient("unix://"+d.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.runtime = cri.NewRuntimeServiceClient(d.conn)
-	t.Cleanup(func() { d.end(t) })
+	t.Cleanup(func() { conn.Close() })
+	d.runtime = cri.NewRuntimeServiceClient(conn)
+	d.Begin(t)
 	d.start(t)
 	ctx, cancel := within()
 	defer cancel()
-	pull := &cri.PullImageRequest{Image: &cri.ImageSpec{Image: trafficImage}}
-	if _, err := cri.NewImageServiceClient(d.conn).PullImage(ctx, pull); err != nil {
+	pull := &cri.PullImageRequest{Image: &cri.ImageSpec{Image: crinode.TrafficImage}}
+	if _, err := cri.NewImageServiceClient(conn).PullImage(ctx, pull); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -171,29 +147,10 @@ func within() (context.Context, context.CancelFunc) {
 // start starts it, for the first time or again, and waits until it answers.
 func (d *daemon) start(t *testing.T) {
 	t.Helper()
-	in := func(name string) string { return filepath.Join(d.dir, name) }
-	cmd := d.node.Command(context.Background(), filepath.Join(tools.dir, "crio"), "--config", in("crio.conf"),
+	in := func(name string) string { return filepath.Join(d.Dir, name) }
+	d.Start(t, d.ready, "CONTAINERS_STORAGE_CONF="+in("storage.conf"), "--config", in("crio.conf"),
 		"--config-dir", in("crio.conf.d"), "--registries-conf", in("registries.conf"),
 		"--registries-conf-dir", in("registries.conf.d"))
-	cmd.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+in("storage.conf"))
-	cmd.Stdout, cmd.Stderr = d.log, d.log
-	if err := d.node.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	d.cmd, d.exited = cmd, exited
-	if !fixture.Within(time.Minute, func() bool {
-		select {
-		case err := <-exited:
-			exited <- err
-			t.Fatalf("CRI-O has ended: %v\n%s", err, d.tail())
-		default:
-		}
-		return d.ready()
-	}) {
-		t.Fatalf("CRI-O is not ready\n%s", d.tail())
-	}
 }
 
 // ready reports whether it answers, and has read the list of the network.
@@ -210,42 +167,4 @@ func (d *daemon) ready() bool {
 		}
 	}
 	return true
-}
-
-// stop sends it a signal and waits until it has ended. Containers continue.
-func (d *daemon) stop(t *testing.T, signal unix.Signal) {
-	t.Helper()
-	if err := d.cmd.Process.Signal(signal); err != nil {
-		t.Errorf("stop CRI-O: %v", err)
-	}
-	select {
-	case err := <-d.exited:
-		d.exited <- err
-	case <-time.After(20 * time.Second):
-		t.Errorf("CRI-O does not end after a signal\n%s", d.tail())
-		_ = d.cmd.Process.Kill()
-		d.exited <- <-d.exited
-	}
-}
-
-// end stops it for good. The node kills the rest of its processes.
-func (d *daemon) end(t *testing.T) {
-	t.Helper()
-	if d.cmd != nil {
-		d.stop(t, unix.SIGTERM)
-	}
-	if t.Failed() {
-		t.Logf("log of CRI-O:\n%s", d.tail())
-	}
-	d.conn.Close()
-	d.log.Close()
-}
-
-// tail is the end of its log.
-func (d *daemon) tail() string {
-	b, err := os.ReadFile(d.log.Name())
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-8000):])
 }

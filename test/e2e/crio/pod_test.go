@@ -9,13 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/crinode"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/podcgroup"
 )
 
@@ -41,13 +39,6 @@ type pod struct {
 // cgroup is the cgroup in which the kubelet puts a burstable pod, relative to the root of each hierarchy.
 func (p *pod) cgroup() string { return "/kubepods/burstable/pod" + p.uid }
 
-func (p *pod) labels() map[string]string {
-	return map[string]string{
-		"io.kubernetes.pod.name": p.spec.name, "io.kubernetes.pod.namespace": "default",
-		"io.kubernetes.pod.uid": p.uid,
-	}
-}
-
 // sandboxConfig is the kubelet's configuration of the pod.
 func (p *pod) sandboxConfig() *cri.PodSandboxConfig {
 	annotations := map[string]string{"kubernetes.io/config.source": "api"}
@@ -61,9 +52,9 @@ func (p *pod) sandboxConfig() *cri.PodSandboxConfig {
 	}
 	config := &cri.PodSandboxConfig{
 		Metadata:     &cri.PodSandboxMetadata{Name: p.spec.name, Namespace: "default", Uid: p.uid},
-		LogDirectory: filepath.Join(p.d.dir, "pods", p.uid),
+		LogDirectory: filepath.Join(p.d.Dir, "pods", p.uid),
 		DnsConfig:    &cri.DNSConfig{Servers: []string{"192.0.2.53"}},
-		Labels:       p.labels(),
+		Labels:       crinode.Labels(p.spec.name, p.uid),
 		Annotations:  annotations,
 		Linux: &cri.LinuxPodSandboxConfig{
 			CgroupParent:    p.cgroup(),
@@ -101,28 +92,14 @@ func (d *daemon) newPod(t *testing.T, s podSpec) *pod {
 		return p
 	}
 	network := p.status(t).Status.Network
-	for _, text := range append([]string{network.Ip}, addresses(network.AdditionalIps)...) {
-		ip, err := netip.ParseAddr(text)
-		if err != nil {
-			t.Fatalf("address of pod %s: %v", s.name, err)
-		}
-		if ip.Is4() {
-			p.ip4 = ip
-		} else {
-			p.ip6 = ip
-		}
+	ips := []string{network.Ip}
+	for _, more := range network.AdditionalIps {
+		ips = append(ips, more.Ip)
 	}
-	if !p.ip4.IsValid() || !p.ip6.IsValid() {
-		t.Fatalf("pod %s has no address of each family: %v", s.name, network)
+	if p.ip4, p.ip6, err = crinode.Addresses(ips); err != nil {
+		t.Fatalf("pod %s: %v", s.name, err)
 	}
 	return p
-}
-
-func addresses(all []*cri.PodIP) (texts []string) {
-	for _, a := range all {
-		texts = append(texts, a.Ip)
-	}
-	return texts
 }
 
 // status is CRI-O's full status of the sandbox.
@@ -166,18 +143,15 @@ type container struct {
 	log string
 }
 
-// servePort is the port of servers, on every address.
-const servePort = 8080
-
 // start starts the traffic program with these arguments in a new container of the pod.
 func (p *pod) start(t *testing.T, name string, args ...string) *container {
 	t.Helper()
 	c := &container{pod: p, log: filepath.Join(p.config.LogDirectory, name+".log")}
-	labels := p.labels()
+	labels := crinode.Labels(p.spec.name, p.uid)
 	labels["io.kubernetes.container.name"] = name
 	config := &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: name},
-		Image:    &cri.ImageSpec{Image: trafficImage, UserSpecifiedImage: trafficImage},
+		Image:    &cri.ImageSpec{Image: crinode.TrafficImage, UserSpecifiedImage: crinode.TrafficImage},
 		Command:  []string{"/traffic"},
 		Args:     args,
 		LogPath:  name + ".log",
@@ -204,10 +178,10 @@ func (p *pod) start(t *testing.T, name string, args ...string) *container {
 	return c
 }
 
-// serve starts a server on servePort and waits until it listens.
+// serve starts a server and waits until it listens.
 func (p *pod) serve(t *testing.T) *container {
 	t.Helper()
-	c := p.start(t, "server", "serve", "-listen", fmt.Sprintf("[::]:%d", servePort))
+	c := p.start(t, "server", "serve", "-listen", fmt.Sprintf("[::]:%d", crinode.ServePort))
 	c.output(t)
 	return c
 }
@@ -220,28 +194,18 @@ func (p *pod) idle(t *testing.T) *container {
 	return c
 }
 
-// output waits for the first line of the container's standard output. A line on standard error ends the test.
+// output is the first line of the container's standard output. A line on standard error ends the test.
 func (c *container) output(t *testing.T) string {
 	t.Helper()
-	var fields []string
-	fixture.WaitFor(t, time.Minute, "the container writes something", func() bool {
-		b, err := os.ReadFile(c.log)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
-		}
-		// The fields: time, stream, F for a full line, and the line.
-		line, _, full := strings.Cut(string(b), "\n")
-		fields = strings.SplitN(line, " ", 4)
-		return full && len(fields) == 4
-	})
-	if fields[1] == "stderr" {
-		t.Fatalf("the container reports: %s", fields[3])
+	line, err := crinode.FirstLine(c.log)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return fields[3]
+	return line
 }
 
-// exec runs the traffic program in the container, as `kubectl exec` does, and returns its output.
-func (c *container) exec(args ...string) (string, error) {
+// Exec runs the traffic program in the container and returns its output.
+func (c *container) Exec(args ...string) (string, error) {
 	ctx, cancel := within()
 	defer cancel()
 	done, err := c.pod.d.runtime.ExecSync(ctx, &cri.ExecSyncRequest{

@@ -20,7 +20,7 @@ var record = flag.String("record", "", "write CRI-O's status of each kind of pod
 func TestWhatCRIOSaysOfPods(t *testing.T) {
 	w := newWorld(t)
 	annotations := map[string]string{"sockmap-cni/accelerate": "true"}
-	asked, err := pods.DialCRI(w.socket())
+	asked, err := pods.DialCRI(w.Socket())
 	if err != nil {
 		t.Fatal(err)
 	}
