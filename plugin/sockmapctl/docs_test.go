@@ -4,8 +4,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,18 +59,34 @@ func commandDoc(t *testing.T, b *strings.Builder, cmd *cobra.Command) {
 	fmt.Fprintf(b, "\n## %s\n\n```text\n%s\n```\n\n%s\n", cmd.CommandPath(), cmd.UseLine(), text)
 	section(b, "Flags", cmd.LocalNonPersistentFlags().FlagUsages())
 	section(b, "Examples", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
-	if view, ok := documentedViews()[cmd.Name()]; ok {
-		typ, of := reflect.TypeOf(view).Elem(), ""
+	all := documentedViews()
+	for _, words := range slices.Sorted(maps.Keys(all)) {
+		if name, _, _ := strings.Cut(words, " "); cmd.CommandPath() != cmd.Root().Name()+" "+name {
+			continue
+		}
+		typ, of := reflect.TypeOf(all[words]).Elem(), ""
 		if typ.Kind() == reflect.Slice {
 			typ, of = typ.Elem(), ", in each of `items`"
 		}
-		fmt.Fprintf(b,
-			"\nFields of `-o json` and `-o yaml`%s (see [JSON.md](JSON.md)):\n\n| field | type | meaning |\n|---|---|---|\n", of)
+		fmt.Fprintf(b, "\nFields of `%s -o json` and `-o yaml`, kind `%s`%s (see [JSON.md](JSON.md)):\n\n"+
+			"| field | type | meaning |\n|---|---|---|\n", words, documentKinds[words], of)
 		fieldDoc(t, b, "", typ)
 	}
 }
 
-// fieldDoc writes one line for each field, those of nested objects behind their names.
+// itemKinds are the kinds of the lists that have a table of fields, by the type of their items.
+func itemKinds() map[reflect.Type]string {
+	all := map[reflect.Type]string{}
+	for words, view := range documentedViews() {
+		if typ := reflect.TypeOf(view).Elem(); typ.Kind() == reflect.Slice {
+			all[typ.Elem()] = documentKinds[words]
+		}
+	}
+	return all
+}
+
+// fieldDoc writes one line for each field, those of nested objects behind their names. An object that is an
+// item of another kind refers to its table.
 func fieldDoc(t *testing.T, b *strings.Builder, prefix string, typ reflect.Type) {
 	if typ.Kind() == reflect.Slice {
 		fieldDoc(t, b, prefix+"[]", typ.Elem())
@@ -91,6 +109,10 @@ func fieldDoc(t *testing.T, b *strings.Builder, prefix string, typ reflect.Type)
 			inner = inner.Elem()
 		}
 		kind = jsonType(inner)
+		if list := itemKinds()[inner]; list != "" {
+			fmt.Fprintf(b, "| `%s%s` | %s, as in `items` of `%s` | %s |\n", prefix, name, kind, list, doc)
+			continue
+		}
 		fmt.Fprintf(b, "| `%s%s` | %s | %s |\n", prefix, name, kind, doc)
 		switch {
 		case kind == "object" && inner.Kind() == reflect.Struct:

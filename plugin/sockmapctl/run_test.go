@@ -28,10 +28,10 @@ func views() map[string]any {
 	}
 }
 
-// documentedViews are those of nouns that need arguments, too.
+// documentedViews are those of nouns that need arguments, too, and of flags that print another kind.
 func documentedViews() map[string]any {
 	all := views()
-	all["explain"] = &explainView{}
+	all["explain"], all["adopt"], all["flows --pairs"] = &explainView{}, &[]standingView{}, &[]live.Pair{}
 	return all
 }
 
@@ -51,6 +51,7 @@ var documentKinds = map[string]string{
 	"status": "Status", "attachments": "AttachmentList", "flows": "FlowList", "metrics": "MetricList",
 	"version": "Version",
 	"doctor":  "Doctor", "bench": "Bench", "avoided": "AvoidedList", "policy": "PolicyList",
+	"explain": "Explanation", "adopt": "PodStatusList", "flows --pairs": "FlowPairList",
 }
 
 func TestEveryDocumentComesBackWhole(t *testing.T) {
