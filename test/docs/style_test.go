@@ -208,6 +208,18 @@ func literals(name string) (lines []textLine, err error) {
 	return lines, nil
 }
 
+func TestAllowedTicsAreThere(t *testing.T) {
+	for _, a := range allowedTics {
+		used := slices.ContainsFunc(strings.Split(read(t, a.file), "\n"), func(line string) bool {
+			// The line as one of a file without exceptions.
+			return strings.Contains(line, a.part) && len(ticsIn(textLine{"", 0, line})) > 0
+		})
+		if !used {
+			t.Errorf("%s: no line needs the exception %q any more (%s)", a.file, a.part, a.why)
+		}
+	}
+}
+
 func TestMessagesArePlain(t *testing.T) {
 	lines := messages(t)
 	if len(lines) < 3000 {

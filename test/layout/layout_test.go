@@ -75,17 +75,27 @@ var owned = []struct{ folder, library, owner string }{
 }
 
 func TestLibrariesHaveOneOwner(t *testing.T) {
+	used := map[string]bool{}
 	for pkg, imports := range listed(t, func(p listing) []string { return p.Imports }) {
 		pkg = strings.TrimPrefix(pkg, module)
 		for _, rule := range owned {
-			if pkg != rule.folder && !strings.HasPrefix(pkg, rule.folder+"/") || pkg == rule.owner {
+			if pkg != rule.folder && !strings.HasPrefix(pkg, rule.folder+"/") {
 				continue
 			}
 			for _, imported := range imports {
-				if strings.HasPrefix(imported, rule.library) {
+				switch {
+				case !strings.HasPrefix(imported, rule.library):
+				case pkg == rule.owner:
+					used[rule.owner+" "+rule.library] = true
+				default:
 					t.Errorf("%s imports %s, which %s owns", pkg, imported, rule.owner)
 				}
 			}
+		}
+	}
+	for _, rule := range owned {
+		if !used[rule.owner+" "+rule.library] {
+			t.Errorf("%s owns %s, and does not import it any more", rule.owner, rule.library)
 		}
 	}
 }

@@ -12,12 +12,6 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// testsOnly are requirements of go.mod that no product package links, each with the reason.
-var testsOnly = map[string]string{
-	"rsc.io/script":      "scripts of plugin/sockmapctl's tests",
-	"golang.org/x/tools": "archives of the same scripts",
-}
-
 // The product's go.mod is read by its SBOM, by licence checks and by its users' scanners. Modules of tests
 // and tools belong in the go.mod of that test, see test/README.md.
 func TestGoModNamesOnlyWhatTheProductLinks(t *testing.T) {
@@ -31,13 +25,9 @@ func TestGoModNamesOnlyWhatTheProductLinks(t *testing.T) {
 	}
 	linked := linkedModules(t)
 	for _, r := range file.Require {
-		path := r.Mod.Path
-		switch reason, allowed := testsOnly[path]; {
-		case r.Indirect:
-		case linked[path] && allowed:
-			t.Errorf("%s is linked: it is not %s only", path, reason)
-		case !linked[path] && !allowed:
-			t.Errorf("go.mod requires %s, which no program of the release links: use it in a module of its own below test/", path)
+		if !r.Indirect && !linked[r.Mod.Path] {
+			t.Errorf("go.mod requires %s, which no program of the release links: use it in a module of its own below test/",
+				r.Mod.Path)
 		}
 	}
 	for _, tool := range file.Tool {

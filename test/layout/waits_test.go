@@ -7,7 +7,6 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -130,15 +129,17 @@ func imports(file *ast.File, path string) bool {
 
 // opensNothing are packages whose tests open no descriptors and start no goroutines.
 var opensNothing = []string{
-	"pkg/bench/filter", "pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/explain", "pkg/hazard",
-	"pkg/portrange", "pkg/version",
+	"pkg/bench/ratio", "pkg/cniconf", "pkg/decline", "pkg/hazard", "pkg/portrange", "pkg/version",
 	"plugin/sockmapctl/internal/live", "plugin/sockmapctl/internal/term",
 }
+
+// openers are packages of the standard library and others that open descriptors and start goroutines.
+var openers = []string{"net", "net/http", "os/exec", "syscall", "golang.org/x/sys/unix"}
 
 // TestPackagesLookForLeaks finds a TestMain which compares descriptors, in each package of the product that
 // has tests.
 func TestPackagesLookForLeaks(t *testing.T) {
-	looks := map[string]bool{}
+	looks, opens := map[string]bool{}, map[string]string{}
 	sources(t, func(path, content string) {
 		rel, err := filepath.Rel(root(t), filepath.Dir(path))
 		if err != nil {
@@ -148,16 +149,77 @@ func TestPackagesLookForLeaks(t *testing.T) {
 			strings.HasPrefix(rel, "plugin/")) {
 			looks[rel] = looks[rel] || strings.Contains(content, "fixture.Main(m)") ||
 				strings.Contains(content, "labtest.Main(m)")
+			if with := opener(t, path, content); with != "" {
+				opens[rel] = filepath.Base(path) + " has " + with
+			}
 		}
 	})
+	for _, wrong := range leakFaults(looks, opens, opensNothing) {
+		t.Error(wrong)
+	}
+}
+
+// leakFaults compares packages with the exempted ones: whether they look for leaks, and what opens something.
+func leakFaults(looks map[string]bool, opens map[string]string, exempted []string) (wrong []string) {
 	for rel, ok := range looks {
-		if !ok && !slices.Contains(opensNothing, rel) {
-			t.Errorf("%s has no TestMain that calls fixture.Main (for tests of pure functions: name it in opensNothing)", rel)
+		if !ok && !slices.Contains(exempted, rel) {
+			wrong = append(wrong, rel+
+				" has no TestMain that calls fixture.Main (for tests of pure functions: name it in opensNothing)")
 		}
 	}
-	for _, rel := range opensNothing {
-		if _, err := os.Stat(filepath.Join(root(t), rel)); err != nil {
-			t.Errorf("%s: %v", rel, err)
+	for _, rel := range exempted {
+		looking, tested := looks[rel]
+		switch {
+		case !tested:
+			wrong = append(wrong, rel+" has no tests: remove it from opensNothing")
+		case looking:
+			wrong = append(wrong, rel+" has a TestMain that looks for leaks: remove it from opensNothing")
+		case opens[rel] != "":
+			wrong = append(wrong, rel+": "+opens[rel]+": it needs a TestMain, and no place in opensNothing")
+		}
+	}
+	return wrong
+}
+
+// opener returns what in a file opens descriptors or starts goroutines.
+func opener(t *testing.T, path, content string) (with string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, content, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, imported := range openers {
+		if imports(file, imported) {
+			return imported
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if _, ok := n.(*ast.GoStmt); ok {
+			with = "a go statement"
+		}
+		return with == ""
+	})
+	return with
+}
+
+func TestUnusedExemptionsFromTheSearchForLeaksAreFound(t *testing.T) {
+	looks := map[string]bool{"looks": true, "pure": false, "opens": false, "new": false}
+	opens := map[string]string{"looks": "net", "opens": "net"}
+	for exempted, want := range map[string]int{"pure opens new": 1, "pure": 2, "pure new": 1,
+		"pure new opens looks": 2, "pure new gone": 2} {
+		if got := leakFaults(looks, opens, strings.Fields(exempted)); len(got) != want {
+			t.Errorf("%s: %q, want %d", exempted, got, want)
+		}
+	}
+	for content, want := range map[string]string{
+		"package x":                                   "",
+		"package x\nimport \"net\"":                   "net",
+		"package x\nimport \"net/netip\"":             "",
+		"package x\nfunc f() { go f() }":              "a go statement",
+		"package x\nimport \"golang.org/x/sys/unix\"": "golang.org/x/sys/unix",
+	} {
+		if got := opener(t, "x_test.go", content); got != want {
+			t.Errorf("%q: %q, want %q", content, got, want)
 		}
 	}
 }

@@ -10,8 +10,11 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
+
+func TestMain(m *testing.M) { fixture.Main(m) }
 
 func TestEachContainerIsMasqueraded(t *testing.T) {
 	if os.Getuid() != 0 {
