@@ -65,7 +65,7 @@ test-conformance: ## the socket API, plain against accelerated, on this machine'
 	@test/setup.sh test
 	@# Alone, because it compares times, too. On loopback with and without guards, elsewhere with guards.
 	go test -count=1 -timeout 20m ./test/conformance
-	go test -count=1 -timeout 20m ./test/conformance -run '^TestAcceleratedAsKnownWithGuards$$' -places pod,pods,pods6,service
+	go test -count=1 -timeout 20m ./test/conformance -run '^TestDifferencesAreKnownWithGuards$$' -places pod,pods,pods6,service
 
 .PHONY: test-containerd
 test-containerd: ## pods of the real containerd (root; installs runc, builds containerd: minutes the first time)

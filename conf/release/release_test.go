@@ -174,7 +174,7 @@ func checkSums(t *testing.T, top string) {
 	}
 }
 
-func TestWhatCannotBeReleased(t *testing.T) {
+func TestOnlyTaggedCleanCommitsAreReleased(t *testing.T) {
 	dir := t.TempDir()
 	output(t, dir, nil, "git", "init", "--quiet")
 	commit(t, dir)

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestItInstallsLoadsChainsAndServes(t *testing.T) {
+func TestAgentInstallsLoadsChainsAndServes(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	r := p.start()
@@ -53,7 +53,7 @@ func TestItInstallsLoadsChainsAndServes(t *testing.T) {
 	}
 }
 
-func TestItWaitsForANetwork(t *testing.T) {
+func TestAgentWaitsForANetwork(t *testing.T) {
 	p := newPlace(t)
 	if err := os.Remove(p.ConfDir); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestItWaitsForANetwork(t *testing.T) {
 	}
 }
 
-func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
+func TestUndoneInstallationIsRepairedAtOnceAndLogged(t *testing.T) {
 	const message = "another component undid the installation; it is repaired"
 	path := func(p *place) string { return filepath.Join(p.ConfDir, file) }
 	binary := func(p *place) string { return filepath.Join(p.BinDir, "sockmap") }
@@ -146,7 +146,7 @@ func TestWhatOthersUndoIsPutRightAtOnceAndTold(t *testing.T) {
 }
 
 // Without a throttle, the agent and a component that rewrites its file after each change would never stop.
-func TestAComponentThatInsistsIsNotFoughtForEver(t *testing.T) {
+func TestRepeatedRepairsAreThrottled(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	r := p.start()
@@ -237,7 +237,7 @@ func TestADirectoryThatIsRemovedUnderItsMountEndsTheAgent(t *testing.T) {
 	}
 }
 
-func TestAFullDisk(t *testing.T) {
+func TestAgentReportsAFullDiskAndRecovers(t *testing.T) {
 	p := newPlace(t)
 	p.ConfDir = t.TempDir()
 	if err := unix.Mount("tmpfs", p.ConfDir, "tmpfs", 0, "size=64k"); err != nil {
@@ -270,7 +270,7 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
-func TestWithoutProgramsItIsChainedOnlyWhereRequired(t *testing.T) {
+func TestPluginIsChainedWithoutProgramsOnlyIfRequired(t *testing.T) {
 	for config, want := range map[string]bool{`{}`: false, `{"required":true}`: true} {
 		p := newPlace(t)
 		p.write(file, list)
@@ -289,7 +289,7 @@ func TestWithoutProgramsItIsChainedOnlyWhereRequired(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatIsTakenKeepsNothingElseFromBeingDone(t *testing.T) {
+func TestListenAddressInUseDoesNotStopTheAgent(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ func TestAnAddressThatIsTakenKeepsNothingElseFromBeingDone(t *testing.T) {
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
 }
 
-func TestItUninstallsWhenItEndsIfToldTo(t *testing.T) {
+func TestAgentUninstallsAtItsEndIfConfigured(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	p.Uninstall = true

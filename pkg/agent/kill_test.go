@@ -100,7 +100,7 @@ func (p *place) whole(what string) {
 	}
 }
 
-func TestASignalAtAnyStepIsMadeGoodByTheNextAgent(t *testing.T) {
+func TestAgentEndedAtAnyStepIsRepairedByNextAgent(t *testing.T) {
 	for _, signal := range []string{"KILL", "TERM"} {
 		steps := 0
 		for step := 1; ; step++ {
@@ -134,7 +134,7 @@ func TestASignalAtAnyStepIsMadeGoodByTheNextAgent(t *testing.T) {
 
 // The newest agent is in charge of the node. Its predecessor does not fight it, but takes over again when it
 // dies.
-func TestTwoAgentsAgree(t *testing.T) {
+func TestOlderAgentYieldsAndTakesOverWhenNewerDies(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	p.Config = `{"maxSockets":1111}`
@@ -280,7 +280,7 @@ func TestAnAgentLeavesNothingOpen(t *testing.T) {
 	})
 }
 
-func TestTheThrottleGrowsAndForgets(t *testing.T) {
+func TestThrottleGrowsAndIsReset(t *testing.T) {
 	var th throttle
 	now := time.Now()
 	for n, want := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
@@ -297,7 +297,7 @@ func TestTheThrottleGrowsAndForgets(t *testing.T) {
 	}
 }
 
-func TestALoopThatIsStuckIsNotHealthy(t *testing.T) {
+func TestStuckLoopIsNotHealthy(t *testing.T) {
 	var h health
 	h.init(time.Second)
 	if err := h.healthy(); err != nil {

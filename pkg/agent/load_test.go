@@ -43,7 +43,7 @@ func (p *place) config(t *testing.T) datapath.Config {
 	return cfg
 }
 
-func TestWhatAnOlderVersionLoadedIsUpgraded(t *testing.T) {
+func TestProgramsOfAnOlderVersionAreUpgraded(t *testing.T) {
 	p := newPlace(t)
 	p.Version = "v1.3.0"
 	p.loadAs(t, "v1.2.9")
@@ -58,7 +58,7 @@ func TestWhatAnOlderVersionLoadedIsUpgraded(t *testing.T) {
 }
 
 // The same programs need no exchange, so only the versions show that this is a downgrade.
-func TestWhatANewerVersionLoadedStays(t *testing.T) {
+func TestProgramsOfANewerVersionAreKept(t *testing.T) {
 	p := newPlace(t)
 	p.Version = "v1.3.0"
 	p.loadAs(t, "v1.4.0")

@@ -75,7 +75,7 @@ var refusals = map[string]struct {
 	}, "exit status 3"},
 }
 
-func TestNothingIsUpgradedWhereThePluginCannotBeRun(t *testing.T) {
+func TestProgramsAreNotUpgradedIfThePluginCannotRun(t *testing.T) {
 	for name, c := range refusals {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
@@ -104,7 +104,7 @@ func TestNothingIsUpgradedWhereThePluginCannotBeRun(t *testing.T) {
 }
 
 // The installed plugin may be of another ABI, and loads its own programs.
-func TestNothingIsLoadedBesideAPluginThatStays(t *testing.T) {
+func TestProgramsAreNotLoadedIfThePluginCannotBeReplaced(t *testing.T) {
 	for name, c := range refusals {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)

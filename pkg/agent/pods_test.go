@@ -68,7 +68,7 @@ func (r *running) shows(t *testing.T, line string) bool {
 }
 
 // If the runtime does not reply, the last result stays, its age is exported, and the reason is logged once.
-func TestARuntimeThatDoesNotAnswerIsTold(t *testing.T) {
+func TestRuntimeWithoutReplyIsLoggedOnce(t *testing.T) {
 	p, runtime := newPlace(t), &runtimeOf{}
 	p.write(file, list)
 	runtime.answer(nil, errors.New("nobody listens at the socket"))

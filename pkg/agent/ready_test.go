@@ -57,7 +57,7 @@ func (r *running) expectParts(t *testing.T, when string, code int, parts ...stri
 	}
 }
 
-func TestReadyInstalledTellsOfHazardsAndIsReady(t *testing.T) {
+func TestReadyInstalledListsHazardsAndIsReady(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	r := p.start(hazardous("splice", "eagain"))
@@ -104,7 +104,7 @@ func TestReadyAcceleratingFollowsHazardsAndSwitch(t *testing.T) {
 }
 
 // A removal by somebody else is reported at once, not at the next round.
-func TestReadySeesProgramsGo(t *testing.T) {
+func TestReadyReportsRemovedPrograms(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	r := p.start()

@@ -69,7 +69,7 @@ func fetch(c *http.Client, url string) (int, string, error) {
 	return response.StatusCode, string(text), err
 }
 
-func TestClientsThatAskWithoutAPauseStarveNobody(t *testing.T) {
+func TestConstantScrapersDoNotStarveOthers(t *testing.T) {
 	s := &slowly{takes: 300 * time.Millisecond}
 	url := "http://" + serveAlone(t, s) + "/metrics"
 	const loops = 8
@@ -110,7 +110,7 @@ func TestClientsThatAskWithoutAPauseStarveNobody(t *testing.T) {
 	}
 }
 
-func TestAnAnswerIsInTheFormThatWasAskedFor(t *testing.T) {
+func TestMetricsResponseHonoursTheAcceptHeaders(t *testing.T) {
 	address := serveAlone(t, &slowly{})
 	for _, encoding := range []string{"", "gzip", "gzip", ""} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
@@ -136,7 +136,7 @@ func TestAnAnswerIsInTheFormThatWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNotTheOneForASecondIsMadeAnew(t *testing.T) {
+func TestErrorResponseIsCachedForASecond(t *testing.T) {
 	made := 0
 	c := cacheAnswers(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		made++
@@ -204,7 +204,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-func TestTheOldestConnectionOfAllGoesFirst(t *testing.T) {
+func TestOldestConnectionIsClosedFirst(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 // Linux 5.15 and 5.16 (and a size that there is no memory for): settings that cannot come into force must
 // keep nothing else from coming: programs of this version, its plugin, what pods follow.
-func TestASizeThatCannotBeHadKeepsNothingElseBack(t *testing.T) {
+func TestFailedResizeDoesNotDelayOtherChanges(t *testing.T) {
 	p := newPlace(t)
 	p.Version = "v1.3.0"
 	p.loadAs(t, "v1.2.9")

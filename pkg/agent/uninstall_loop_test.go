@@ -18,7 +18,7 @@ func leaving(a *Agent) {
 }
 
 // A DaemonSet replaces its agent: while the old one lives, the new one can do nothing, and reports that.
-func TestAnAgentThatLeavesIsReadyOnceNothingIsLeft(t *testing.T) {
+func TestUninstallingAgentIsReadyOnceNothingIsLeft(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)
 	keeps := p.start()

@@ -42,7 +42,7 @@ func cgroupsOf(t *testing.T, pid int) []string {
 	return left
 }
 
-func TestBothSidesAreMeasuredAndRequestsRedirected(t *testing.T) {
+func TestPlainAndAcceleratedAreMeasuredAndRequestsRedirected(t *testing.T) {
 	r, err := Run(t.Context(), Options{Duration: 3 * time.Second, OtherCPU: otherCPU(), Settings: settings})
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func otherCPU() int {
 	return 1
 }
 
-func TestRequestsThatWentByTCPAreNotCalledRedirected(t *testing.T) {
+func TestRequestsOverTCPDoNotCountAsRedirected(t *testing.T) {
 	requests := Case{Kind: wire.Requests, Bytes: 64}
 	for redirected, want := range map[uint64]bool{1000 * 64: true, 900 * 64: true, 899 * 64: false, 0: false} {
 		if got := requests.WasRedirected(1000*64, redirected); got != want {
@@ -131,7 +131,7 @@ func TestNothingIsLeftAfterAKill(t *testing.T) {
 		func() bool { return len(cgroupsOf(t, cmd.Process.Pid)) == 0 })
 }
 
-func TestInterruptionEndsInGoodOrder(t *testing.T) {
+func TestInterruptedRunRemovesItsCgroups(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if _, err := Run(ctx, Options{Duration: time.Minute, OtherCPU: -1, Settings: settings}); err == nil {

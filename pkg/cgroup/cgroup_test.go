@@ -35,7 +35,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-func TestOpenOfWhatIsNoCgroup(t *testing.T) {
+func TestOpenRefusesPathsThatAreNoCgroup(t *testing.T) {
 	m := newTree(t)
 	for name, c := range map[string]struct {
 		path string
@@ -68,7 +68,7 @@ func expectLife(t *testing.T, m Mount, id uint64, path string) {
 	}
 }
 
-func TestLifeOfACgroup(t *testing.T) {
+func TestCgroupIsFoundByItsIDUntilItIsRemoved(t *testing.T) {
 	real, m := realMount(t), newTree(t, "a/b")
 	path := filepath.Join(m.Path, "a/b")
 	first := idOf(t, path)
@@ -111,7 +111,7 @@ func TestIDsThatAreNoCgroups(t *testing.T) {
 }
 
 // If a cgroup is reported as gone, the caller cleans up. So "not known" must be an error.
-func TestIgnoranceIsNotDeath(t *testing.T) {
+func TestUnknownCgroupIsNotReportedAsGone(t *testing.T) {
 	m := newTree(t, "a")
 	id := idOf(t, filepath.Join(m.Path, "a"))
 	expect := func(t *testing.T, m Mount, want error) {

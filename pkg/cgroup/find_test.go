@@ -249,7 +249,7 @@ func TestEverySourceHasARowInRuntimesMD(t *testing.T) {
 	}
 }
 
-func TestNothingKnownYieldsTheRoot(t *testing.T) {
+func TestFindWithoutAnySourceYieldsTheRoot(t *testing.T) {
 	m := newTree(t)
 	got, err := Find(m, Request{ContainerID: "c1"})
 	expectRoot(t, m, got, err, SourceRuntime, "not given")

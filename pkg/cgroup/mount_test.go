@@ -256,7 +256,7 @@ func TestPrivateMountWithoutRights(t *testing.T) {
 	}
 }
 
-func TestPrivateMountOnWhatIsNoDirectory(t *testing.T) {
+func TestPrivateMountRefusesFilesAndLinks(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -290,7 +290,7 @@ func TestPrivateMountNarrowsTheDirectory(t *testing.T) {
 	}
 }
 
-func TestUnmountKeepsOffTheMountsOfOthers(t *testing.T) {
+func TestUnmountLeavesForeignMounts(t *testing.T) {
 	m := realMount(t)
 	if err := m.Unmount(); err != nil {
 		t.Fatal(err)

@@ -120,7 +120,7 @@ func TestProcessesThatAreRefused(t *testing.T) {
 	})
 }
 
-func TestPIDThatPassesOnIsNoticed(t *testing.T) {
+func TestReusedPIDIsDetected(t *testing.T) {
 	m := newTree(t, "a")
 	dir := filepath.Join(m.Path, "a")
 	first, second := startProcess(t, dir, unix.CLONE_NEWNET), startProcess(t, dir, unix.CLONE_NEWNET)

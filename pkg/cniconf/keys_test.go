@@ -105,7 +105,7 @@ func TestAllWrongValuesAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestOneWrongPortLeavesTheOthersOutToo(t *testing.T) {
+func TestLenientParseDropsAllPortsIfOneIsWrong(t *testing.T) {
 	conf, err := ParseLenient([]byte(`{"ports": {"include": ["80"], "exclude": ["x"]}, "peers": "pod"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestPortRangePrintsAsConfigured(t *testing.T) {
 	}
 }
 
-func TestRefreshHasItsBoundsAndAnOff(t *testing.T) {
+func TestNATRefreshSecondsAcceptsZeroAndItsBounds(t *testing.T) {
 	for _, seconds := range []uint32{0, 1, 3600} {
 		if got := mustParse(t, fmt.Sprintf(`{"natRefreshSeconds": %d}`,
 			seconds)).NATRefreshSeconds; got != seconds {
@@ -183,7 +183,7 @@ func TestRefreshHasItsBoundsAndAnOff(t *testing.T) {
 	}
 }
 
-func TestGuardsThatAreLeftOutAreOff(t *testing.T) {
+func TestGuardsThatAreNotListedAreOff(t *testing.T) {
 	for in, want := range map[string][]string{
 		`{}`:                                 {},
 		`{"guards": null}`:                   {},
@@ -196,7 +196,7 @@ func TestGuardsThatAreLeftOutAreOff(t *testing.T) {
 	}
 }
 
-func TestSyntaxErrorsSayWhere(t *testing.T) {
+func TestSyntaxErrorsNameLineAndColumn(t *testing.T) {
 	for _, tt := range []struct {
 		in           string
 		line, column int

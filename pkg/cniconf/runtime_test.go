@@ -197,7 +197,7 @@ func TestPrevResultIsACopy(t *testing.T) {
 	}
 }
 
-func TestValidAttachmentsTellAbsentFromEmpty(t *testing.T) {
+func TestValidAttachmentsDistinguishAbsentFromEmpty(t *testing.T) {
 	one := []Attachment{{"a.b-c", "eth0"}}
 	for _, tt := range []struct {
 		in   string

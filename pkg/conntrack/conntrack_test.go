@@ -101,7 +101,7 @@ func TestHelpersAreFound(t *testing.T) {
 }
 
 // Without sysfs what is built in cannot be seen, whatever /proc/modules says.
-func TestWhatCannotBeReadCountsAsInUse(t *testing.T) {
+func TestHelpersThatCannotBeReadCountAsLoaded(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"nothing":               {},
 		"sysfs is hidden":       {"sys/module/": "", "proc/modules": "nf_conntrack 1 0 - Live 0x0\n"},

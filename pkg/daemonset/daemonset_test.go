@@ -108,7 +108,7 @@ func (c *cluster) uninstall(t *testing.T, timeout time.Duration) (reported []str
 
 var helms = map[string]string{"meta.helm.sh/release-name": "sockmap-cni"}
 
-func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
+func TestDaemonSetIsPatchedAndAllNodesAreAwaited(t *testing.T) {
 	c := &cluster{args: []string{"agent"}, annotations: helms, failing: 2}
 	reported, err := c.uninstall(t, time.Minute)
 	if err != nil {
@@ -133,21 +133,21 @@ func TestAllAgentsAreToldAndWaitedFor(t *testing.T) {
 	}
 }
 
-func TestACallThatWasInterruptedGoesOn(t *testing.T) {
+func TestInterruptedUninstallIsContinued(t *testing.T) {
 	c := &cluster{args: []string{"agent", Flag}, annotations: helms}
 	if reported, err := c.uninstall(t, time.Minute); err != nil || len(c.patched) > 0 {
 		t.Errorf("%v, reported %q, patched %v", err, reported, c.patched)
 	}
 }
 
-func TestWithoutADaemonSetThereIsNothingToDo(t *testing.T) {
+func TestMissingDaemonSetIsNoError(t *testing.T) {
 	c := &cluster{missing: true}
 	if reported, err := c.uninstall(t, time.Minute); err != nil || len(reported) != 1 {
 		t.Errorf("%v, reported %q", err, reported)
 	}
 }
 
-func TestANodeThatIsNeverCleanFailsInTime(t *testing.T) {
+func TestUninstallTimesOutIfNodesAreNotClean(t *testing.T) {
 	c := &cluster{args: []string{"agent"}, annotations: helms, never: true}
 	_, err := c.uninstall(t, 500*time.Millisecond)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "2 of 3 nodes") {
@@ -155,7 +155,7 @@ func TestANodeThatIsNeverCleanFailsInTime(t *testing.T) {
 	}
 }
 
-func TestItRefuses(t *testing.T) {
+func TestForeignDaemonSetIsRefused(t *testing.T) {
 	for name, c := range map[string]*cluster{
 		"a DaemonSet of kubectl apply": {args: []string{"agent"}},
 		"another DaemonSet":            {args: []string{"agent"}, annotations: helms, container: "other"},
@@ -166,7 +166,7 @@ func TestItRefuses(t *testing.T) {
 	}
 }
 
-func TestThePodsAccountIsFound(t *testing.T) {
+func TestServiceAccountOfThePodIsRead(t *testing.T) {
 	c := &cluster{args: []string{"agent"}, annotations: helms}
 	server := httptest.NewTLSServer(c)
 	defer server.Close()

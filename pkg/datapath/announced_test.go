@@ -15,7 +15,7 @@ import (
 // With Fast Open the passive end asks the policies for the namespace that has announced the connection. A
 // program that may use TCP_REPAIR chooses its number, so an accomplice can announce that of a client whom the
 // policy would refuse.
-func TestAnAccomplicesAnnouncementLetsNobodyIn(t *testing.T) {
+func TestFastOpenAnnouncementOfAnAccompliceDoesNotBypassPolicy(t *testing.T) {
 	const isn = 0x10203040
 	for _, namespace := range []string{"shop", "outside"} {
 		d := load(t, defaults)

@@ -85,7 +85,7 @@ func sendMany(fd int, over *atomic.Bool) (taken int, tooEarly error) {
 	}
 }
 
-func TestWhatManyThreadsHaveSentAtTheEndArrives(t *testing.T) {
+func TestBytesThatManyThreadsSendUntilShutdownArrive(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	const threads, rounds = 4, 100

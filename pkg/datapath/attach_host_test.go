@@ -37,7 +37,7 @@ func (g *group) pairTo(t *testing.T, other *group) (client, server *net.TCPConn)
 }
 
 // Two pods in the host's network namespace are two endpoints, and its other processes none.
-func TestPodsWithHostNetworkAreToldByTheirCgroups(t *testing.T) {
+func TestHostPodsAreIdentifiedByTheirCgroups(t *testing.T) {
 	d, ingress, proxy, plain := load(t, defaults), newGroup(t), newGroup(t), newGroup(t)
 	first := ingress.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode})
 	second := proxy.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode,

@@ -52,7 +52,7 @@ func noteDestination(t *testing.T, d *Datapath, netns uint64, to netip.AddrPort,
 	put(t, d, bpf.SockmapMapHistory, key, &known)
 }
 
-func TestWhatIsAvoidedIsListedUntilItIsOver(t *testing.T) {
+func TestAvoidedEntriesAreListedUntilTheyExpire(t *testing.T) {
 	d := load(t, bounded(64, 4096, 16))
 	if all, err := d.ListAvoided(); len(all) != 0 || err != nil {
 		t.Errorf("nothing was seen yet: %v, %v", all, err)
@@ -81,7 +81,7 @@ func TestWhatIsAvoidedIsListedUntilItIsOver(t *testing.T) {
 	}
 }
 
-func TestWhatIsAvoidedCanBeForgotten(t *testing.T) {
+func TestForgetAvoidedRemovesMatchingEntries(t *testing.T) {
 	d := load(t, bounded(64, 4096, 16))
 	to := netip.MustParseAddrPort("10.0.0.7:80")
 	notePort(t, d, 7, 80, 0)
@@ -170,7 +170,7 @@ func sendOOB(t *testing.T, c *net.TCPConn) {
 
 // One client's MSG_OOB keeps its own later connections to that server on TCP, and nobody else's. Without
 // observers nobody sees it.
-func TestOneUrgentByteCostsItsSenderOnly(t *testing.T) {
+func TestUrgentByteKeepsOnlyItsSenderOnTCP(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	hostile, honest, place := newNetNS(t), newNetNS(t), newNetNS(t)

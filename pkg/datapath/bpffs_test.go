@@ -68,7 +68,7 @@ func TestContainerDoesNotMountForItselfAlone(t *testing.T) {
 	})
 }
 
-func TestContainerMayMountWhereTheNodeSeesIt(t *testing.T) {
+func TestContainerMountsBPFFSWhereTheNodeSeesIt(t *testing.T) {
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
 	inMountNS(t, func() error {
@@ -86,7 +86,7 @@ func TestContainerMayMountWhereTheNodeSeesIt(t *testing.T) {
 }
 
 // Everybody can open /sys/fs, and lock it.
-func TestNobodyKeepsTheFirstMountWaiting(t *testing.T) {
+func TestLockOfAnotherUserDoesNotDelayTheFirstMount(t *testing.T) {
 	nobody.HoldLock(t, "/sys/fs")
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
@@ -112,7 +112,7 @@ func TestNobodyKeepsTheFirstMountWaiting(t *testing.T) {
 }
 
 // As where a runtime has mounts of its own, and the node has no bpffs.
-func TestNothingIsMountedWhereTheNodeDoesNotSeeIt(t *testing.T) {
+func TestBPFFSIsNotMountedWhereTheNodeDoesNotSeeIt(t *testing.T) {
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
 	defer func(was string) { firstMountNS = was }(firstMountNS)

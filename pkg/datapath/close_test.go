@@ -56,7 +56,7 @@ func TestCloseWithDataInFlightLosesNothing(t *testing.T) {
 	eventually(t, "the sockhash is empty", func() bool { return socketsIn(t, d) == 0 })
 }
 
-func TestResetDeliversWhatCameBefore(t *testing.T) {
+func TestBytesBeforeAResetAreDelivered(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")

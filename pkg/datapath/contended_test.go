@@ -93,7 +93,7 @@ func contended(t *testing.T, d *Datapath, g *group) (client, server *net.TCPConn
 	return client, server
 }
 
-func TestSmallMessagesOneWayAreLeftToTCPWhereTheReadersLockIsHeld(t *testing.T) {
+func TestSmallOneWayMessagesUseTCPWhileTheReaderHoldsItsLock(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := contended(t, d, g)
@@ -116,7 +116,7 @@ func TestSmallMessagesOneWayAreLeftToTCPWhereTheReadersLockIsHeld(t *testing.T) 
 	}
 }
 
-func TestAnAnswerEndsThatSmallMessagesAreLeftToTCP(t *testing.T) {
+func TestSmallMessagesAreRedirectedAgainAfterAReply(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := contended(t, d, g)

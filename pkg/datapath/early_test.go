@@ -11,7 +11,7 @@ import (
 )
 
 // A receive call that began before the handshake ended sleeps where only TCP's bytes wake it.
-func TestAReceiveFromBeforeTheHandshakeGetsTheGreeting(t *testing.T) {
+func TestReceiveCalledBeforeTheHandshakeGetsTheFirstMessage(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
 	var l net.Listener

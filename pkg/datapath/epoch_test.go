@@ -121,7 +121,7 @@ func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
 
 // A call that is killed between the policy and the epoch leaves flows on the old policy. Whatever comes next
 // tells them.
-func TestAKillBeforeTheEpochIsHealedByTheNextChange(t *testing.T) {
+func TestCallKilledBeforeTheEpochIsRepairedByNextChange(t *testing.T) {
 	for _, tt := range []struct {
 		what string
 		next func(d *Datapath, own, other uint64) error

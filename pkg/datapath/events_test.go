@@ -31,7 +31,7 @@ func backlogHigh(t *testing.T, d *Datapath) (high uint64) {
 	return high
 }
 
-func TestBacklogHighIsTheMostThatWaited(t *testing.T) {
+func TestBacklogHighIsTheLargestBacklog(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -80,7 +80,7 @@ func TestEvictedRendezvousIsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestFlowsThatEndWellLoseNoRendezvous(t *testing.T) {
+func TestClosedFlowsLoseNoRendezvous(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	for i := range uint64(20) {

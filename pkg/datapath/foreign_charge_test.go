@@ -117,7 +117,7 @@ func charged(t *testing.T, d *Datapath, c charge) (client, server *net.TCPConn, 
 
 // However much else is charged to the reader, no more messages wait than may: each costs a kibibyte that
 // nobody is charged for.
-func TestMessageBoundHoldsWhateverIsCharged(t *testing.T) {
+func TestMessageBoundHoldsWithForeignCharges(t *testing.T) {
 	const maxMessages = 512
 	for _, c := range charges {
 		t.Run(c.name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-func TestOthersAreWhoeverElseHasPrograms(t *testing.T) {
+func TestOthersListsForeignProgramsAndSockmaps(t *testing.T) {
 	d := load(t, defaults)
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "their_sockops", Type: ebpf.SockOps, License: "MIT",

@@ -82,7 +82,7 @@ func mustRest(t *testing.T, d *Datapath, want bool) {
 	}
 }
 
-func TestGuardsRestWhereNobodyNeedsThem(t *testing.T) {
+func TestUnneededGuardsRest(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
 	_, cured := inqGuard(t, d)
@@ -116,7 +116,7 @@ func TestGuardsRestWhereNobodyNeedsThem(t *testing.T) {
 }
 
 // What a kill leaves of the steps of going to rest, or of waking, the next container puts right.
-func TestGuardsWakeFromEachStep(t *testing.T) {
+func TestGuardsWakeAfterAKillAtAnyStep(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
 	_, cured := inqGuard(t, d)
@@ -163,7 +163,7 @@ func TestGuardsWakeFromEachStep(t *testing.T) {
 
 // An upgrade and the probes' word about guards that rest: they are as loaded, until somebody lets them rest
 // again.
-func TestChangesWakeTheGuards(t *testing.T) {
+func TestProbesAndUpgradesWakeRestingGuards(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
 	mustRest(t, d, true)
@@ -204,7 +204,7 @@ func TestGuardsOfEarlierVersionsDoNotRest(t *testing.T) {
 
 // A version that knows of no rest has attached a cgroup beside guards that rest: the next call wakes
 // them.
-func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
+func TestNeededGuardsAreWokenByNextCall(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
 	_, cured := inqGuard(t, d)
@@ -230,7 +230,7 @@ func TestGuardsThatRestAndAreNeededAreWoken(t *testing.T) {
 }
 
 // Nothing enters the sockhash behind Detach: guards that rest then would not see it.
-func TestACgroupThatIsDetachedIsSoAtOnce(t *testing.T) {
+func TestDetachTakesEffectAtOnce(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	l := listen(t, "tcp4", "127.0.0.1:0")
 	to := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: l.Addr().(*net.TCPAddr).Port}
@@ -256,7 +256,7 @@ func TestACgroupThatIsDetachedIsSoAtOnce(t *testing.T) {
 }
 
 // What a kill leaves of loading the guard of FIONREAD does not keep the next call from loading it.
-func TestAnUnfinishedGuardIsLoadedAnew(t *testing.T) {
+func TestUnfinishedGuardIsLoadedAgain(t *testing.T) {
 	var asked [][]string
 	s := defaults
 	s.Probe = probeOf(0, 0, &asked)

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestEveryGuardRunsOrSaysWhyNot(t *testing.T) {
+func TestEveryGuardIsActiveOrHasAReason(t *testing.T) {
 	states, err := load(t, guarded).GuardStates()
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestEveryGuardRunsOrSaysWhyNot(t *testing.T) {
 	}
 }
 
-func TestGuardsThatAreSwitchedOffSaySo(t *testing.T) {
+func TestDisabledGuardsAreReportedAsSwitchedOff(t *testing.T) {
 	for _, off := range Guards {
 		s := guarded
 		s.WithoutGuards = []string{off}

@@ -140,7 +140,7 @@ func synDataAcked(t *testing.T, c *net.TCPConn) (acked bool) {
 
 // A process may set any sequence numbers with TCP_REPAIR and then connects without a packet: such a socket
 // must not be able to take the place of another.
-func TestRepairedSocketNeverEnters(t *testing.T) {
+func TestRepairedSocketDoesNotEnterTheSockhash(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
 	fd := -1
@@ -164,7 +164,7 @@ func TestRepairedSocketNeverEnters(t *testing.T) {
 	wantFlows(t, d, RoleActive, Result(bpf.SockmapResultRESULT_REPAIR), 1)
 }
 
-func TestMPTCPIsLeftAlone(t *testing.T) {
+func TestMPTCPIsNotRedirected(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
 		client, server bool

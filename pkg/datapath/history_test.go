@@ -83,7 +83,7 @@ func TestShortConnectionsStayOnTCPAfterAWhile(t *testing.T) {
 // one.
 func letInSince(t time.Time) uint64 { return letInAtOnce + uint64(time.Since(t)/(letInEvery*4/5)) + 1 }
 
-func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
+func TestGainfulConnectionEndsTheShortHistory(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	var l net.Listener
@@ -112,7 +112,7 @@ func TestAConnectionThatIsWorthItLetsOthersIn(t *testing.T) {
 	}
 }
 
-func TestDestinationsOffTheNodeAreLeftAlone(t *testing.T) {
+func TestOffNodeDestinationsStartAsTCP(t *testing.T) {
 	const more = 4 * letInAtOnce
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -20,7 +20,7 @@ func tcpInfo(t *testing.T, c *net.TCPConn) (info *unix.TCPInfo) {
 	return info
 }
 
-func TestTCPInfoCountsWhatWasRedirected(t *testing.T) {
+func TestTCPInfoCountsRedirectedBytes(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")

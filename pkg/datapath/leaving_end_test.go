@@ -15,7 +15,7 @@ import (
 
 // The connection ends while it leaves: all that was sent before shutdown(2) or close(2) arrives, and before a
 // reset what does arrive is right.
-func TestTheEndOfAConnectionThatLeaves(t *testing.T) {
+func TestConnectionClosedWhileItLeavesLosesNothing(t *testing.T) {
 	const total = 1 << 20
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -20,7 +20,7 @@ const (
 
 // Both ends are made to leave at a random moment, while several threads send at each: no byte is lost or out
 // of its thread's order, no send fails, and both are plain TCP in the end.
-func TestLeavingUnderFire(t *testing.T) {
+func TestLeavingDuringConcurrentSendsLosesNothing(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	left, random := 0, fixture.Rand(t)

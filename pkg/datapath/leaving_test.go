@@ -128,7 +128,7 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 
 // A message is between its verdict and its delivery, because the reader holds its lock, when both ends are to
 // leave: the sender does not commit to TCP before it has arrived.
-func TestAMessageOnItsWayArrivesBeforeItsReaderLeaves(t *testing.T) {
+func TestMessageInFlightArrivesBeforeItsReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	for range 3 {

@@ -256,7 +256,7 @@ func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
 
 // An edge-triggered reader that took a short read for the end hears of what came over TCP behind it, also
 // where its socket leaves before it acknowledges that.
-func TestAReaderThatMissedAnEdgeHearsOfItWhenItLeaves(t *testing.T) {
+func TestLeavingReaderGetsTheEdgeThatItMissed(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	left := 0

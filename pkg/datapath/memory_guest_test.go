@@ -172,7 +172,7 @@ func tcpMem(page, above int) string {
 	return fmt.Sprint(pressure-of(900), pressure, pressure+of(above))
 }
 
-func TestTCPMemIsTheSameMemoryWhateverAPageIs(t *testing.T) {
+func TestTCPMemIsScaledToThePageSize(t *testing.T) {
 	for page, want := range map[int]string{4096: "2000 2900 3156", 16384: "2036 2261 2325"} {
 		if got := tcpMem(page, 256); got != want {
 			t.Errorf("pages of %d: %s, want %s", page, got, want)

@@ -74,7 +74,7 @@ func wantAsMany(t testing.TB, with, without uint64) {
 	}
 }
 
-func TestOthersGetTheirCallbacksOffTheNode(t *testing.T) {
+func TestForeignProgramsGetCallbacksOfOffNodeSockets(t *testing.T) {
 	d := load(t, defaults)
 	for _, placing := range placings {
 		for _, beside := range []bool{true, false} {
@@ -101,7 +101,7 @@ func TestOthersGetTheirCallbacksOffTheNode(t *testing.T) {
 	}
 }
 
-func TestOthersGetTheirCallbacksOnOurSockets(t *testing.T) {
+func TestForeignProgramsGetCallbacksOfOurSockets(t *testing.T) {
 	d := load(t, defaults)
 	for _, placing := range placings {
 		t.Run(placing.name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func wantEvents(t testing.TB, d *Datapath, e Event, want uint64) {
 	}
 }
 
-func TestFlagsThatWereTakenAwayAreCounted(t *testing.T) {
+func TestClearedCallbackFlagsAreCounted(t *testing.T) {
 	parent, child := below(t)
 	d := load(t, defaults)
 	child.attach(t, d)

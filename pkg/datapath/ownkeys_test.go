@@ -46,7 +46,7 @@ func resetBy(t *testing.T, c *net.TCPConn) {
 
 // A socket that has left deletes nothing by its key when its connection ends: the key may be another's by
 // now.
-func TestASocketThatHasLeftDeletesNobodyElse(t *testing.T) {
+func TestSocketThatHasLeftDeletesNoOtherSocket(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -173,7 +173,7 @@ func TestTCPInfoNeverRunsBackwards(t *testing.T) {
 // An end's address is written last and read first, each by an instruction that is a full barrier: half an
 // entry is never taken for a whole one. The time between is too short to be hit, so this looks at the
 // programs.
-func TestEndsMeetBehindFullBarriers(t *testing.T) {
+func TestRendezvousIsAccessedWithFullBarriers(t *testing.T) {
 	spec, err := bpf.LoadSockmap()
 	if err != nil {
 		t.Fatal(err)

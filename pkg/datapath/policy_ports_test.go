@@ -45,7 +45,7 @@ func TestNarrowestPolicyPermitsWhatAllPermit(t *testing.T) {
 	}
 }
 
-func TestPortsThatNobodyAllowsAreNotEveryPort(t *testing.T) {
+func TestDisjointPortsAllowNoPort(t *testing.T) {
 	a := Policy{Accelerate: true, Include: []PortRange{{First: 80, Last: 80}}}
 	b := Policy{Accelerate: true, Include: []PortRange{{First: 443, Last: 443}}}
 	p, left := Narrowest(a, b)
@@ -172,7 +172,7 @@ func TestARecordKeepsItsPolicy(t *testing.T) {
 	}
 }
 
-func TestHasPolicyAsksForTheEpochToo(t *testing.T) {
+func TestHasPolicyComparesTheEpoch(t *testing.T) {
 	d := load(t, defaults)
 	p := Policy{Accelerate: true}
 	wantHas := func(when string, want bool) {

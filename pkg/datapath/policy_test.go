@@ -81,7 +81,7 @@ func TestOnlyRegisteredNamespacesTakePart(t *testing.T) {
 	}
 }
 
-func TestPortsDecide(t *testing.T) {
+func TestPortsDecideAboutRedirection(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{
 		Accelerate: true,

@@ -13,7 +13,7 @@ import (
 )
 
 // A probe that fails because nothing is redirected cannot say why: the totals can.
-func TestAProbeThatFailsSaysWhyMessagesWentByTCP(t *testing.T) {
+func TestFailedProbeNamesTheReasonForTCP(t *testing.T) {
 	g, dir := newGroup(t), newStateDir(t)
 	s := defaults
 	s.Probe = func(attach func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {

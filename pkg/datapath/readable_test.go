@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestWhyAKernelLetsNoProgramRead(t *testing.T) {
+func TestUnreadableKernelMemoryIsExplained(t *testing.T) {
 	const symbols = "ffffffff81000000 T _stext\nffffffff814c9f50 T bpf_trace_run1\n"
 	for _, tt := range []struct {
 		name, lockdown, symbols string

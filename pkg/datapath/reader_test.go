@@ -30,7 +30,7 @@ func setBlocking(t testing.TB, c *net.TCPConn, blocking bool) {
 	rawConn(t, c).control(t, func(fd int) error { return unix.SetNonblock(fd, !blocking) })
 }
 
-func TestADirectionWaitsForAReaderThatMayWait(t *testing.T) {
+func TestFirstMessageUsesTCPIfTheReaderMayBlock(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -51,7 +51,7 @@ func TestADirectionWaitsForAReaderThatMayWait(t *testing.T) {
 	}
 }
 
-func TestADirectionNeedNotWaitForAReaderThatNeverWaits(t *testing.T) {
+func TestFirstMessageToANonblockingReaderIsRedirected(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -63,7 +63,7 @@ func TestADirectionNeedNotWaitForAReaderThatNeverWaits(t *testing.T) {
 
 // A reader that was redirected to before its first receive call, and waits in that call after all, may not
 // leave: bytes wait for it.
-func TestAReaderThatWasTrustedStays(t *testing.T) {
+func TestBlockingReaderWithRedirectedBytesDoesNotLeave(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -106,7 +106,7 @@ func TestAReaderThatWasTrustedStays(t *testing.T) {
 }
 
 // Until somebody reads, a connection takes what TCP takes.
-func TestTCPKeepsItsLengthUntilSomebodyReads(t *testing.T) {
+func TestSendQueueIsNotLimitedUntilThePeerReads(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -250,7 +250,7 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 }
 
 // What uses TCP once the server has read is kept short: the first answer to it says that the server has.
-func TestTCPIsKeptShortOnceThePeerHasRead(t *testing.T) {
+func TestSendQueueIsLimitedOnceThePeerHasRead(t *testing.T) {
 	s := guarded
 	s.WithoutGuards = []string{GuardOptions} // which would hide it
 	d, g := load(t, s), newGroup(t)

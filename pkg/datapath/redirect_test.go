@@ -155,7 +155,7 @@ func notSentMark(t *testing.T, c *net.TCPConn) (value int) {
 	return value
 }
 
-func TestNotSentMark(t *testing.T) {
+func TestNotSentMarkIsSetOnPairsOnly(t *testing.T) {
 	s := defaults
 	s.WithoutGuards = []string{GuardObserve, GuardOptions} // which would hide it
 	d, g := load(t, s), newGroup(t)
@@ -187,7 +187,7 @@ func TestNotSentMark(t *testing.T) {
 }
 
 // A program sees the mark that it has set, and none that it has not.
-func TestNotSentMarkIsHidden(t *testing.T) {
+func TestNotSentMarkIsHiddenFromTheProgram(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")

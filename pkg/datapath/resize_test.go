@@ -101,7 +101,7 @@ func TestTheSizeChangesUnderLiveFlows(t *testing.T) {
 }
 
 // A kill at any step leaves one state in force, and the next call brings the rest in order.
-func TestAResizeThatIsKilledIsPutRight(t *testing.T) {
+func TestKilledResizeIsRepairedByNextCall(t *testing.T) {
 	var steps []string
 	for at := 0; at == 0 || at <= len(steps); at++ {
 		g, loaded := newGroup(t), load(t, defaults)

@@ -85,7 +85,7 @@ var ends = []struct {
 	}},
 }
 
-func TestWhatEndsIsNoLongerCounted(t *testing.T) {
+func TestClosedSocketsDoNotCountInTheShare(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
 	register(t, d, ns)
@@ -112,7 +112,7 @@ func TestWhatEndsIsNoLongerCounted(t *testing.T) {
 	eventually(t, "none of those is counted", func() bool { return shareOf(t, d, unregistered) == 0 })
 }
 
-func TestWhoLeavesIsNoLongerCounted(t *testing.T) {
+func TestSocketsThatLeftDoNotCountInTheShare(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
@@ -188,7 +188,7 @@ func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	})
 }
 
-func TestCountingAnewPutsSharesRight(t *testing.T) {
+func TestCountSharesCorrectsWrongCounts(t *testing.T) {
 	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), newNetNS(t)
 	g.attach(t, d)
 	register(t, d, ns)
@@ -209,7 +209,7 @@ func TestCountingAnewPutsSharesRight(t *testing.T) {
 	}
 }
 
-func TestDriftIsWhatIsOutsideOfAllCounts(t *testing.T) {
+func TestDriftIsTheDistanceFromBothCounts(t *testing.T) {
 	for _, tt := range []struct{ before, after, counted, unlisted, want int64 }{
 		{5, 5, 5, 0, 0}, {5, 9, 7, 0, 0}, {9, 5, 7, 0, 0}, {5, 9, 4, 0, -1}, {5, 9, 12, 0, 3}, {3, 3, 0, 0, -3},
 		{5, 5, 4, 1, 0}, {5, 5, 0, 2, -3}, {5, 5, 7, 9, 2},

@@ -54,7 +54,7 @@ var needs = map[string]release{
 }
 
 // The helpers decide which kernels take a program: another helper also needs a change of the documents.
-func TestEachProgramNeedsTheKernelThatIsSaid(t *testing.T) {
+func TestProgramsNeedTheDocumentedKernels(t *testing.T) {
 	for _, load := range []func() (*ebpf.CollectionSpec, error){bpf.LoadSockmap, bpf.LoadList, bpf.LoadEvict,
 		bpf.LoadGuard} {
 		spec, err := load()

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-func TestLRUMapsHaveRoomForWhatEachCPUHoards(t *testing.T) {
+func TestLRUMapsHaveRoomForTheFreeListsOfAllCPUs(t *testing.T) {
 	for _, tt := range []struct {
 		wanted uint32
 		cpus   int
@@ -44,7 +44,7 @@ func TestEveryLRUMapIsSized(t *testing.T) {
 	}
 }
 
-func TestRingsAreWholePagesWhateverTheirSizeIs(t *testing.T) {
+func TestRingSizesAreWholePages(t *testing.T) {
 	for _, tt := range []struct {
 		wanted, page int
 		want         uint32

@@ -66,7 +66,7 @@ func connected(t *testing.T, g *group, l net.Listener) (client, server *net.TCPC
 
 // One connection of a server that closes upon the refusal meets it; those that follow are left to TCP, where
 // it splices.
-func TestAServerThatWantsNothingButSpliceMeetsOneRefusal(t *testing.T) {
+func TestServerThatOnlySplicesIsRefusedOnce(t *testing.T) {
 	for name, again := range map[string]bool{"closes": false, "splices again": true} {
 		t.Run(name, func(t *testing.T) {
 			d, g := noting(t)
@@ -98,7 +98,7 @@ func TestAServerThatWantsNothingButSpliceMeetsOneRefusal(t *testing.T) {
 
 // A program that was refused and splices on its own connection once it has read what was redirected is served
 // over TCP.
-func TestSpliceWorksOnceThePeerKnows(t *testing.T) {
+func TestSpliceAfterARefusalIsServedOverTCP(t *testing.T) {
 	d, g := noting(t)
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
@@ -122,7 +122,7 @@ func TestSpliceWorksOnceThePeerKnows(t *testing.T) {
 
 // A program that reads after the refusal, as Go and HAProxy do, is accelerated as before, and so are later
 // connections.
-func TestAProgramThatReadsInsteadIsNotNoted(t *testing.T) {
+func TestProgramThatReadsAfterARefusedSpliceStaysAccelerated(t *testing.T) {
 	for name, sendfile := range map[string]bool{"splice": false, "sendfile to a pipe": true} {
 		t.Run(name, func(t *testing.T) {
 			d, g := noting(t)

@@ -126,7 +126,7 @@ func mkdir(t *testing.T, path string) {
 	}
 }
 
-func TestNotLoaded(t *testing.T) {
+func TestOpenOfMissingStateIsErrNotLoaded(t *testing.T) {
 	if _, err := Open(filepath.Join(newStateDir(t), "nothing")); !errors.Is(err, ErrNotLoaded) {
 		t.Errorf("open: %v", err)
 	}

@@ -37,7 +37,7 @@ func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
 }
 
 // A socket that was evicted before both readers were known: TCP has its length back, and keeps it.
-func TestAnEvictedSocketKeepsTCPsLength(t *testing.T) {
+func TestSendQueueOfAnEvictedSocketIsNotLimited(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	if err := d.update(func(c *bpf.SockmapConfig) {
@@ -64,7 +64,7 @@ func TestAnEvictedSocketKeepsTCPsLength(t *testing.T) {
 
 // A stream of 64 KiB to a reader that is always behind. Its first message uses TCP for a reason that is
 // soon over, or, if probed, its reader may miss an edge: both are no reasons to stay.
-func TestAStreamThatIsBehindLeavesWhateverItBeganWith(t *testing.T) {
+func TestStreamToASlowReaderLeavesAfterAnyFirstMessage(t *testing.T) {
 	for _, how := range []string{"redirected", "early", "probed"} {
 		t.Run(how, func(t *testing.T) {
 			d, g := load(t, defaults), newGroup(t)

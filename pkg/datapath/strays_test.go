@@ -81,7 +81,7 @@ func idle(dir string) *exec.Cmd {
 }
 
 // A bench and a probe load where nobody has pins, and hold the maps open while they run.
-func TestALoadOfAProcessThatRunsIsNoStray(t *testing.T) {
+func TestLoadOfARunningProcessIsNoStray(t *testing.T) {
 	w := newWatched(t)
 	if err := os.RemoveAll(w.layout.state()); err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func withoutPtrace(t *testing.T, f func()) {
 }
 
 // Pins of a process that cannot be looked at are not taken for pins that are not there.
-func TestNobodyIsSureOfWhatHeCannotSee(t *testing.T) {
+func TestStrayIsNotSureIfPinsCannotBeSeen(t *testing.T) {
 	w := newWatched(t)
 	elsewhere(t, w.maps[bpf.SockmapMapConfig])
 	if err := os.RemoveAll(w.layout.state()); err != nil {
@@ -184,7 +184,7 @@ func TestNobodyIsSureOfWhatHeCannotSee(t *testing.T) {
 }
 
 // A namespace that cannot be entered hides nothing where its bpffs is seen elsewhere.
-func TestAClosedNamespaceHidesWhatNobodyElseHas(t *testing.T) {
+func TestInaccessibleNamespaceHidesOnlyBPFFSNotSeenElsewhere(t *testing.T) {
 	closed := mountNS{path: "/proc/self/root", mountinfo: "/proc/self/mountinfo", closed: true}
 	newStateDir(t)
 	all, err := bpffsMounts(closed)

@@ -63,7 +63,7 @@ func TestShortConnectionsAreNoStreams(t *testing.T) {
 }
 
 // Flows that gain, and are evicted while the last message happens to have gone over TCP.
-func TestEvictionMakesNoStreams(t *testing.T) {
+func TestEvictedFlowsAreNotRecordedAsStreams(t *testing.T) {
 	const message = 1 << 20 // more than may wait, and less than TCP takes
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

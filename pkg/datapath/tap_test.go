@@ -123,7 +123,7 @@ func TestATapSeesEveryByteOfMessagesOfAllSizes(t *testing.T) {
 	}
 }
 
-func TestATapSeesSeveralFlowsAtOnceWhole(t *testing.T) {
+func TestTapSeesAllBytesOfConcurrentFlows(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	const flows, messages = 4, 100
@@ -205,7 +205,7 @@ func TestATapKeepsToItsFilter(t *testing.T) {
 	wantNoDrops(t, tap)
 }
 
-func TestATapWithoutRoomCountsAndHarmsNobody(t *testing.T) {
+func TestFullTapRingCountsDropsAndDelaysNoFlow(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	tap := openTap(t, d, TapFilter{Snap: TapSnapMax, WithTCP: true}, TapRingMin)
@@ -299,7 +299,7 @@ func TestNothingIsLeftOfAClosedTap(t *testing.T) {
 	}
 }
 
-func TestWhatATapCannotDoIsRefused(t *testing.T) {
+func TestTapRefusesSizesOutOfBounds(t *testing.T) {
 	d := load(t, defaults)
 	for _, tt := range []struct {
 		snap uint32

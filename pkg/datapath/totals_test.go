@@ -65,7 +65,7 @@ func TestTotalsOfAnEndpointThatGoesStayInTheSumOnly(t *testing.T) {
 	}
 }
 
-func TestCapacityIsWhatTheMapsWereMadeWith(t *testing.T) {
+func TestCapacityIsTheSizeOfTheMaps(t *testing.T) {
 	d := load(t, Settings{MaxSockets: 77, MaxBacklogBytes: 1, MaxBacklogMessages: 1})
 	got, err := d.Capacity()
 	if err != nil {

@@ -261,7 +261,7 @@ func TestUnloadedMeanwhileIsNotLoaded(t *testing.T) {
 	}
 }
 
-func TestADirectoryOfSomebodyElseIsLeftAlone(t *testing.T) {
+func TestUnloadLeavesAForeignDirectoryAlone(t *testing.T) {
 	dir := newStateDir(t)
 	newPinned(t, layout{dir, "."}, "cilium_calls", &ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4,
 		MaxEntries: 1})

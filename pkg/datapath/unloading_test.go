@@ -51,7 +51,7 @@ func disabled(t *testing.T, d *Datapath) bool {
 const mostSteps = 20
 
 // What an unload has switched off is not what a person has disabled, wherever it was interrupted.
-func TestAnInterruptedUnloadIsNoDisable(t *testing.T) {
+func TestInterruptedUnloadIsNotRecordedAsDisable(t *testing.T) {
 	states := []struct {
 		name    string
 		force   bool
@@ -103,7 +103,7 @@ func TestAnInterruptedUnloadIsNoDisable(t *testing.T) {
 }
 
 // The rest of a removal that was killed says nothing of a person either.
-func TestAKilledRemovalKeepsWhatWasDecided(t *testing.T) {
+func TestKilledRemovalKeepsTheDisabledState(t *testing.T) {
 	for _, want := range []bool{false, true} {
 		d := load(t, defaults)
 		dir := d.Dir()
@@ -129,7 +129,7 @@ func TestAKilledRemovalKeepsWhatWasDecided(t *testing.T) {
 	}
 }
 
-func TestAPersonDecidesAfterAnInterruptedUnload(t *testing.T) {
+func TestDisableEnableAndLoadCountAfterAnInterruptedUnload(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		decide func(d *Datapath) error
@@ -168,7 +168,7 @@ func TestAPersonDecidesAfterAnInterruptedUnload(t *testing.T) {
 }
 
 // A person who had disabled before finds it so after a load that takes an unload back.
-func TestResumeKeepsWhatAPersonHasDisabled(t *testing.T) {
+func TestResumeKeepsAnEarlierDisable(t *testing.T) {
 	for step := range mostSteps {
 		d := load(t, defaults)
 		if err := d.SetDisabled(true); err != nil {

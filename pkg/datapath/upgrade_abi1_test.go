@@ -172,7 +172,7 @@ func TestSumsOfABI1KeepTheirResults(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOfABI1IsRefused(t *testing.T) {
+func TestMalformedValuesOfABI1AreRefused(t *testing.T) {
 	for _, pin := range []string{bpf.SockmapMapConfig, bpf.SockmapMapTotals, bpf.SockmapMapEndpoints,
 		bpf.SockmapMapAttachments, bpf.SockmapMapAvoid} {
 		if _, _, err := fromABI1(pin, nil, make([]byte, 7)); err == nil {

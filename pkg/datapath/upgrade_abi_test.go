@@ -95,7 +95,7 @@ func drainAs(t testing.TB, old layout, current *Datapath) *Datapath {
 
 func noStep(string) error { return nil }
 
-func TestOldStateDrainsWhileNewConnectionsBelongToTheNew(t *testing.T) {
+func TestOldStateDrainsWhileNewConnectionsUseTheNewState(t *testing.T) {
 	g := newGroup(t)
 	loaded := load(t, defaults)
 	dir := loaded.Dir()
@@ -257,7 +257,7 @@ func TestKillSwitchAndUnloadReachDrainingFlows(t *testing.T) {
 	send(t, server, client, 5000, 5)
 }
 
-func TestAFullCgroupChangesItsLinkAllTheSame(t *testing.T) {
+func TestLinkIsReplacedInAFullCgroup(t *testing.T) {
 	loaded, g := load(t, defaults), newGroup(t)
 	key := g.attach(t, loaded)
 	crowd(t, g, 63)
@@ -293,7 +293,7 @@ func TestStateOfAnABIWithoutConversionIsRefused(t *testing.T) {
 }
 
 // A connection may be made at any moment of an upgrade, and wherever its ends land, it loses nothing.
-func TestConnectionsMadeAtEachStepOfAnUpgrade(t *testing.T) {
+func TestConnectionsMadeAtAnyStepOfAnUpgradeLoseNothing(t *testing.T) {
 	type ends struct {
 		at             string
 		client, server net.Conn

@@ -41,7 +41,7 @@ func namesIn(t testing.TB, dir string) []string {
 	return names
 }
 
-func TestExchangedPinsAreThoseOfTheNewAndWhatIsKept(t *testing.T) {
+func TestExchangedPinsAreTheNewOnesAndTheKeptOnes(t *testing.T) {
 	dir := newStateDir(t)
 	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
 	for _, path := range []string{from, to, filepath.Join(from, "links"), filepath.Join(to, "links")} {

@@ -184,7 +184,7 @@ func TestAbortedUpgradeWorksAndConverges(t *testing.T) {
 	}
 }
 
-func TestUpgradeLeavesHusksAlone(t *testing.T) {
+func TestUpgradeSkipsLinksOfRemovedCgroups(t *testing.T) {
 	d := loadVariant(t, newStateDir(t), "old", sameButForATag)
 	path := filepath.Join(cgroupMount(t), fmt.Sprint("sockmap-datapath-draining-", os.Getpid()))
 	mkdir(t, path)
@@ -299,7 +299,7 @@ func wantGuardExchanged(t *testing.T, d *Datapath, before GuardState) {
 	}
 }
 
-func TestGuardsThatAreLostAreFound(t *testing.T) {
+func TestLostGuardsAreReported(t *testing.T) {
 	building := layout{newStateDir(t), "new-1"}
 	mkdir(t, building.state())
 	mkdir(t, building.pin(guardsDir))

@@ -17,7 +17,7 @@ func grantedTo(t *testing.T, d *Datapath, cookie uint64) int64 {
 }
 
 // Its window has grown, and a new count agrees with the programs about the bytes.
-func TestCountingAnewKeepsWhatWindowsHaveGrownBy(t *testing.T) {
+func TestCountSharesKeepsGrantedWindows(t *testing.T) {
 	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
 	g.attach(t, d)
 	register(t, d, ns)
@@ -34,7 +34,7 @@ func TestCountingAnewKeepsWhatWindowsHaveGrownBy(t *testing.T) {
 
 // The sender's pod is deleted while its processes live, so no callback gives back by how much its window had
 // grown: the reader's pod would have less and less to grant.
-func TestCountingAnewReturnsTheWindowsOfSendersThatAreGone(t *testing.T) {
+func TestCountSharesReturnsWindowsOfSendersThatAreGone(t *testing.T) {
 	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
 	link := g.attach(t, d)
 	register(t, d, ns)

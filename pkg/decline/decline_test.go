@@ -34,7 +34,7 @@ func TestNumbersNamesAndCodesAreAnABI(t *testing.T) {
 	}
 }
 
-func TestEachReasonHasAllOfItsOwn(t *testing.T) {
+func TestReasonsHaveUniqueNamesAndCodes(t *testing.T) {
 	names, codes := map[string]Reason{}, map[uint]Reason{}
 	for _, r := range All() {
 		if r.String() == "" || r.Meaning() == "" {
@@ -50,7 +50,7 @@ func TestEachReasonHasAllOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestNumbersOfOtherVersions(t *testing.T) {
+func TestUnknownReasonsHaveANameAndACode(t *testing.T) {
 	if None.String() != "" || None.Code() != 0 || None.Meaning() != "" {
 		t.Errorf("no reason is %q, code %d, %q", None.String(), None.Code(), None.Meaning())
 	}

@@ -165,7 +165,7 @@ func TestDelOfStrangersIsNoError(t *testing.T) {
 	expectOnly(t, n, "after a stranger's DEL", g, sb)
 }
 
-func TestTheLastAddDecidesWhatCanChange(t *testing.T) {
+func TestLastAddSetsTheLiveSettings(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
 	want := datapath.Live{
@@ -209,7 +209,7 @@ func TestGuardsThatDifferFromWhatIsLoadedAreLogged(t *testing.T) {
 	}
 }
 
-func TestAddWhileDisabledSaysSo(t *testing.T) {
+func TestAddReportsThatTheNodeIsDisabled(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
 	d, err := datapath.Open(n.Dir)

@@ -86,7 +86,7 @@ func doUpgrade(t *testing.T, n *Node) error {
 }
 
 // The loaded state may have changed by the time the result is there.
-func TestAnAnswerCountsForWhatWasAskedOnly(t *testing.T) {
+func TestProbeResultCountsOnlyForTheProbedState(t *testing.T) {
 	for name, c := range map[string]struct {
 		changes int // number of probe runs during which the loaded state is changed
 		asked   int

@@ -93,7 +93,7 @@ func mustReap(t testing.TB, n *Node) {
 	}
 }
 
-func TestAddComesBehindAProgramAbove(t *testing.T) {
+func TestAddRearmsAfterAProgramOfTheParentCgroup(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	pod := newGroupBelow(t, parent.path)
 	foreignProgram(t, parent.path)
@@ -113,7 +113,7 @@ func TestAddComesBehindAProgramAbove(t *testing.T) {
 	expectRearmed(t, n, "after DEL and reaping")
 }
 
-func TestReapComesBehindProgramsThatCameLater(t *testing.T) {
+func TestReapRearmsAfterLaterPrograms(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	pod := newGroupBelow(t, parent.path)
 	mustAdd(t, n, container(t, "c1"), in(pod))
@@ -195,7 +195,7 @@ func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 	expectOnly(t, n, "after the owner has come back", pod, sb)
 }
 
-func TestShareAcceleratesBesideAnOwner(t *testing.T) {
+func TestCoexistShareAcceleratesNextToASockhashOwner(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	n.Settings.Coexist = datapath.CoexistShare
 	pod := newGroupBelow(t, parent.path)

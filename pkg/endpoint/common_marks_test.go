@@ -53,7 +53,7 @@ func second(sb Sandbox) Sandbox {
 	return sb
 }
 
-func TestDelKeepsWhatAnotherRecordNames(t *testing.T) {
+func TestDelKeepsNetNSAndCgroupOfOtherAttachments(t *testing.T) {
 	for name, other := range map[string]func(t *testing.T, sb Sandbox) Sandbox{
 		"the network namespace": func(_ *testing.T, sb Sandbox) Sandbox { return second(sb) },
 		"the cgroup":            func(t *testing.T, _ Sandbox) Sandbox { return container(t, "two") },
@@ -81,7 +81,7 @@ func TestDelKeepsWhatAnotherRecordNames(t *testing.T) {
 }
 
 // Attachments of a version that set no marks are all read once.
-func TestDelKeepsWhatAnotherRecordNamesInStateWithoutMarks(t *testing.T) {
+func TestDelKeepsCgroupOfOtherAttachmentsInStateWithoutMarks(t *testing.T) {
 	n, g, one, two := newNode(t), newGroup(t), container(t, "one"), container(t, "two")
 	mustAdd(t, n, one, in(g))
 	mustAdd(t, n, two, in(g))

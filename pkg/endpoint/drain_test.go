@@ -129,7 +129,7 @@ func TestDrainWaitsForReaders(t *testing.T) {
 	}
 }
 
-func TestDrainOfNothing(t *testing.T) {
+func TestDrainWithoutFlowsIsNoError(t *testing.T) {
 	n := newNode(t)
 	if left, err := n.Drain(t.Context()); left != 0 || err != nil {
 		t.Errorf("not loaded: %d, %v", left, err)
@@ -142,7 +142,7 @@ func TestDrainOfNothing(t *testing.T) {
 	}
 }
 
-func TestBytesThatNobodyReadsInTimeAreNotLost(t *testing.T) {
+func TestUnreadBytesSurviveADrainThatTimesOut(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	if _, _, err := n.AttachCgroup(t.Context(), g.path); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func traces(t *testing.T) []string {
 	return groups
 }
 
-func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
+func TestExamineFindsTheHazardsOfALoadAndLeavesNothing(t *testing.T) {
 	n := newNode(t)
 	n.Settings.Probe = probe.AtLoad
 	load(t, n)
@@ -62,7 +62,7 @@ func TestExaminationFindsWhatALoadFindsAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestExaminationThatIsInterruptedLeavesNothing(t *testing.T) {
+func TestInterruptedExamineLeavesNothing(t *testing.T) {
 	if _, err := Examine(t.Context(), defaults); err != nil { // whatever a process opens once is open now
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestExaminationThatIsInterruptedLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestExaminationSeesWhatItsGuardsCure(t *testing.T) {
+func TestExamineWithoutGuardsReportsCuredHazards(t *testing.T) {
 	s := defaults
 	s.WithoutGuards = hazard.GuardNames()
 	found, err := Examine(t.Context(), s)

@@ -62,7 +62,7 @@ func TestAFailedAddIsUndone(t *testing.T) {
 	}
 }
 
-func TestAFailedAddLeavesOthersAlone(t *testing.T) {
+func TestFailedAddKeepsOtherContainers(t *testing.T) {
 	g, sb, neighbour := newGroup(t), container(t, "one"), container(t, "two")
 	for i, step := range []string{"directory", "record", "link", "endpoint"} {
 		t.Run(step, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestAFailedAddLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-func TestAFailedAddLeavesAnEarlierOneOfItsKeyAlone(t *testing.T) {
+func TestFailedAddKeepsAnEarlierAddOfItsKey(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *Sandbox, *Want){
 		"same again":    func(*testing.T, *Sandbox, *Want) {},
 		"another netns": func(t *testing.T, sb *Sandbox, _ *Want) { sb.NetNSPath = newNetNS(t) },
@@ -227,7 +227,7 @@ func obstacles() []obstacle {
 	}
 }
 
-func TestWhatPreventsAccelerationIsTold(t *testing.T) {
+func TestErrorOfAddNamesTheObstacle(t *testing.T) {
 	for _, c := range obstacles() {
 		t.Run(c.name, func(t *testing.T) {
 			n, sb := newNode(t), container(t, "one")

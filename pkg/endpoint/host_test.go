@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-func TestWhatAReapCosts(t *testing.T) {
+func TestMeasureReapOfManyAttachments(t *testing.T) {
 	for _, many := range []int{250, 1000} {
 		n, g := newNode(t), newGroup(t)
 		mustAdd(t, n, container(t, "first"), in(g))

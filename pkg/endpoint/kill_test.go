@@ -48,7 +48,7 @@ var after = map[string]func(*testing.T, *Node, Sandbox, group){
 	},
 }
 
-func TestAKilledAddIsRepairedByWhateverComesNext(t *testing.T) {
+func TestKilledAddIsRepairedByNextCall(t *testing.T) {
 	for _, step := range []string{"directory", "load", "helpers", "record", "link", "endpoint"} {
 		for what, repair := range after {
 			t.Run(step+", "+what, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestAKilledAddIsRepairedByWhateverComesNext(t *testing.T) {
 	}
 }
 
-func TestAKilledDelIsRepairedByWhateverComesNext(t *testing.T) {
+func TestKilledDelIsRepairedByNextCall(t *testing.T) {
 	for _, step := range []string{"release endpoint", "release link", "record"} {
 		for what, repair := range after {
 			t.Run(step+", "+what, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestAKilledDelIsRepairedByWhateverComesNext(t *testing.T) {
 }
 
 // Once the new attachment is written, no attachment names the older netns and cgroup of the key.
-func TestAKilledReplacementLeavesNothingUnnamed(t *testing.T) {
+func TestKilledReplacementLeavesNoOrphans(t *testing.T) {
 	for _, step := range []string{"record", "link", "endpoint", "release endpoint", "release link"} {
 		for _, what := range []string{"the same ADD again", "a reap"} {
 			t.Run(step+", "+what, func(t *testing.T) {

@@ -82,7 +82,7 @@ func failed(t *testing.T, err error) (*Node, *failing) {
 	return n, f
 }
 
-func TestWhoTriesAFailedLoadAgain(t *testing.T) {
+func TestFailedLoadIsRetriedAfterAMinuteOrAChange(t *testing.T) {
 	broken := errors.New("broken")
 	for name, c := range map[string]struct {
 		change func(t *testing.T, n *Node)
@@ -145,7 +145,7 @@ func TestLoadTriesAtOnceAndItsSuccessIsRemembered(t *testing.T) {
 	mustAdd(t, n, container(t, "one"), in(newGroup(t)))
 }
 
-func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
+func TestRetryOfAFailedLoadDoesNotBlockOtherCalls(t *testing.T) {
 	n, f := failed(t, errors.New("broken"))
 	age(t, n, retryAfter)
 	f.takes = time.Second
@@ -168,7 +168,7 @@ func TestWhileOneTriesAgainOthersDoNotWait(t *testing.T) {
 }
 
 // A process without rights, or with too few descriptors, fails where the next one may succeed.
-func TestWhatIsTheCallersFaultIsNotRemembered(t *testing.T) {
+func TestLoadThatFailsForTheCallerIsNotRemembered(t *testing.T) {
 	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		n, f := failed(t, fmt.Errorf("make a map: %w", errno))
 		f.err = nil

@@ -127,7 +127,7 @@ func TestReapRemovesManualLinksOfCgroupsThatAreGone(t *testing.T) {
 	expect(t, n, "after reap", state{})
 }
 
-func TestRecordsAndLinksTellWhatIsThere(t *testing.T) {
+func TestAttachmentsAndLinksReportWhatIsAlive(t *testing.T) {
 	n, g, gone := newNode(t), newGroup(t), newGroup(t)
 	if _, err := n.Attachments(t.Context()); !errors.Is(err, datapath.ErrNotLoaded) {
 		t.Errorf("records before load: %v, want ErrNotLoaded", err)

@@ -73,7 +73,7 @@ func cost(f func()) uint64 {
 	return after.Mallocs - before.Mallocs
 }
 
-func TestNoCallOfAContainerLooksAtAllEndpoints(t *testing.T) {
+func TestCostOfACallDoesNotGrowWithTheEndpoints(t *testing.T) {
 	// Enough of the few to use up the time that an ADD spends on other containers.
 	const some, many = 100, 5000
 	n, g := newNode(t), newGroup(t)
@@ -94,7 +94,7 @@ func TestNoCallOfAContainerLooksAtAllEndpoints(t *testing.T) {
 }
 
 // The next ADD finds what a call has left without an attachment, although it does not read all links.
-func TestAddSweepsWhatACallBeforeItLeft(t *testing.T) {
+func TestAddRemovesLeftoversOfEarlierCalls(t *testing.T) {
 	t.Run("a replacement that was killed", func(t *testing.T) {
 		n, g, sb, other := newNode(t), newGroup(t), container(t, "one"), container(t, "other")
 		mustAdd(t, n, sb, in(newGroup(t)))
@@ -123,7 +123,7 @@ func TestAddSweepsWhatACallBeforeItLeft(t *testing.T) {
 	})
 }
 
-func TestAddMakesRoomWhereLeftoversFillTheRecords(t *testing.T) {
+func TestAddReapsIfLeftoversFillTheAttachments(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	mustAdd(t, n, container(t, "loads"), in(g))
 	d, err := datapath.Open(n.Dir)

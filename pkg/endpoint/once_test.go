@@ -11,7 +11,7 @@ import (
 
 // An ADD delays the start of a container, so it looks each thing up once: the mount of cgroup2 and the
 // configuration of the node.
-func TestAddLooksEachThingUpOnce(t *testing.T) {
+func TestAddLooksUpMountAndConfigurationOnce(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g)) // the first ADD loads the programs
 	mount := cgroupMount(t)

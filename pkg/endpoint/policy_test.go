@@ -182,7 +182,7 @@ func asOfABI1(t *testing.T, n *Node, sb Sandbox) {
 	edit(t, n, sb, func(a *datapath.Attachment) { a.Policy = nil })
 }
 
-func TestForRecordsOfABI1ThePolicyInForceCounts(t *testing.T) {
+func TestAttachmentsOfABI1HaveThePolicyInForce(t *testing.T) {
 	setUp := func(t *testing.T) (n *Node, g group, a, b Sandbox) {
 		n, g = newNode(t), newGroup(t)
 		a = container(t, "one")

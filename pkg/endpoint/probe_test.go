@@ -32,7 +32,7 @@ func expectProbed(t *testing.T, n *Node, hazards, set string) {
 	}
 }
 
-func TestAVersionWithOtherProbesAsksAgain(t *testing.T) {
+func TestVersionWithOtherProbesRunsThem(t *testing.T) {
 	for name, c := range map[string]struct {
 		version, set string
 		want         UpgradeKind
@@ -70,7 +70,7 @@ func TestAVersionWithOtherProbesAsksAgain(t *testing.T) {
 	}
 }
 
-func TestAnUpgradeOfProgramsRecordsWhoHasProbed(t *testing.T) {
+func TestUpgradeOfProgramsRecordsTheProbeSet(t *testing.T) {
 	n := loadOther(t, "v1")
 	n.Settings = versioned("v2")
 	n.Settings.Probe, n.Settings.ProbeSet = finding("fin"), "two"
@@ -85,7 +85,7 @@ func TestAnUpgradeOfProgramsRecordsWhoHasProbed(t *testing.T) {
 	expectProbed(t, n, "fin", "two")
 }
 
-func TestAKilledChangeOfProbesIsDoneAgain(t *testing.T) {
+func TestKilledChangeOfProbesIsRepeated(t *testing.T) {
 	n := newNode(t)
 	n.Settings.Probe, n.Settings.ProbeSet = finding(), "one"
 	load(t, n)

@@ -30,8 +30,8 @@ func hazardous(t testing.TB, names ...string) *Node {
 	return n
 }
 
-// TestReadyIsWhatAddSays compares Ready with Add, on nodes with and without obstacles.
-func TestReadyIsWhatAddSays(t *testing.T) {
+// TestReadyAgreesWithAdd compares Ready with Add, on nodes with and without obstacles.
+func TestReadyAgreesWithAdd(t *testing.T) {
 	broken := errors.New("the probes did not end")
 	for _, c := range []struct {
 		name     string
@@ -94,7 +94,7 @@ func find(names ...string) func(*testing.T, *Node) {
 	}
 }
 
-func TestPartsTellWhatIsOff(t *testing.T) {
+func TestPartsNameTheReasonOfEachFailure(t *testing.T) {
 	n := hazardous(t, "splice")
 	off := func(accepted ...string) (list []string) {
 		for i, p := range n.Parts(accepted...) {
@@ -199,7 +199,7 @@ func TestRecordsHaveTheNumberOfTheReason(t *testing.T) {
 	}
 }
 
-func TestWhyNotKnowsWhatBecameOfARecord(t *testing.T) {
+func TestWhyNotReportsAMissingEndpointOrLink(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
 	if r := recorded(t, n); !r.Accelerated() || r.WhyNot() != decline.None {
@@ -225,7 +225,7 @@ func TestWhyNotKnowsWhatBecameOfARecord(t *testing.T) {
 }
 
 // A shortage is the recorded reason, whatever the call was about to do.
-func TestAShortageIsRecordedAsOne(t *testing.T) {
+func TestShortageIsTheRecordedReason(t *testing.T) {
 	n, sb := newNode(t), container(t, "one")
 	load(t, n)
 	if err := n.Decline(t.Context(), sb, &ConfigError{fmt.Errorf("open cgroup: %w", unix.EMFILE)}); err != nil {

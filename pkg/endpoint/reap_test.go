@@ -191,7 +191,7 @@ func TestReapSparesTheRootLink(t *testing.T) {
 	expectOnly(t, n, "after reap", root, sb)
 }
 
-func TestReapRemovesWhatNoRecordNames(t *testing.T) {
+func TestReapRemovesOrphans(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	mustAdd(t, n, sb, in(g))
 	makeOrphans(t, n)
@@ -205,7 +205,7 @@ func TestReapRemovesWhatNoRecordNames(t *testing.T) {
 	expectOnly(t, n, "after reap", g, sb)
 }
 
-func TestAddReapsForOthers(t *testing.T) {
+func TestAddReapsDeadSandboxes(t *testing.T) {
 	n, g, sb := newNode(t), newGroup(t), container(t, "one")
 	dead := []Sandbox{container(t, "a"), container(t, "b"), container(t, "c")}
 	for _, other := range dead {

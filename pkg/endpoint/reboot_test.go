@@ -24,7 +24,7 @@ func reboot(t *testing.T, n *Node, g group, sb Sandbox) {
 	removeGroup(t, g.path)
 }
 
-func TestAfterARebootEverythingIsMadeAnew(t *testing.T) {
+func TestStateIsRebuiltAfterAReboot(t *testing.T) {
 	for name, begin := range map[string]func(*testing.T, *Node){
 		"by the first ADD": func(*testing.T, *Node) {},
 		"by a load and an upgrade, as the agent does": func(t *testing.T, n *Node) {

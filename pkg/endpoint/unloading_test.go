@@ -24,7 +24,7 @@ func wantSwitch(t *testing.T, n *Node, disabled bool) {
 }
 
 // Uninstall drains and then unloads. If it ends in between, nobody has disabled the node.
-func TestADrainThatNoUnloadFollowsIsNoDisable(t *testing.T) {
+func TestInterruptedDrainIsNotRecordedAsDisable(t *testing.T) {
 	for _, before := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disabled %v", before), func(t *testing.T) {
 			n := newNode(t)
@@ -56,7 +56,7 @@ func TestADrainThatNoUnloadFollowsIsNoDisable(t *testing.T) {
 	}
 }
 
-func TestDisableAfterAnInterruptedUnloadIsAPersons(t *testing.T) {
+func TestDisableAfterAnInterruptedUnloadCounts(t *testing.T) {
 	n := newNode(t)
 	load(t, n)
 	interrupted := errors.New("interrupted")

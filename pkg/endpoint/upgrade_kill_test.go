@@ -102,7 +102,7 @@ func TestAKilledUpgradeWorksAndTheNextEndsIt(t *testing.T) {
 	}
 }
 
-func TestTheOldVersionEndsAKilledUpgradeAsItsOwn(t *testing.T) {
+func TestOldVersionRevertsAKilledUpgrade(t *testing.T) {
 	n, both := nodeWithTwo(t)
 	call{Verb: "upgrade", Dir: n.Dir, Version: "v2", Kill: "link", Skip: 1}.killed(t)
 	mustUpgrade(t, n, UpgradePrograms) // by v1, whose digest is gone
@@ -139,7 +139,7 @@ var afterReplace = []struct {
 	{"the upgrade again", func(*testing.T, *Node, *two) error { return nil }},
 }
 
-func TestAKilledReplacementIsEndedByWhateverComesNext(t *testing.T) {
+func TestKilledUpgradeOfMapsIsCompletedByNextCalls(t *testing.T) {
 	for i, at := range mapSteps {
 		published := i > slices.Index(killsOf(mapSteps), "publish")
 		next := afterReplace[i%len(afterReplace)]

@@ -26,7 +26,7 @@ func repin(t *testing.T, pin string, spec *ebpf.MapSpec) {
 	}
 }
 
-func TestAPlanRefusesWhatTheUpgradeWould(t *testing.T) {
+func TestPlanRefusesWhatTheUpgradeRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		pin  string
 		spec ebpf.MapSpec

@@ -29,7 +29,7 @@ func mustUpgrade(t testing.TB, n *Node, want UpgradeKind) UpgradePlan {
 	return up
 }
 
-func TestWhatAnUpgradeDoes(t *testing.T) {
+func TestKindOfUpgradeDependsOnVersionsAndPrograms(t *testing.T) {
 	for _, c := range []struct {
 		name, loaded, own string
 		same              bool // the programs are
@@ -91,7 +91,7 @@ func TestADowngradeIsRefusedUnlessForced(t *testing.T) {
 	expectLoaded(t, n, "v1.9.0")
 }
 
-func TestUpgradeOfNothing(t *testing.T) {
+func TestUpgradeWithoutStateIsAnError(t *testing.T) {
 	n := newNode(t)
 	if _, err := n.Upgrade(t.Context()); !errors.Is(err, datapath.ErrNotLoaded) {
 		t.Errorf("no directory: %v, want ErrNotLoaded", err)

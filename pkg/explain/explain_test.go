@@ -83,7 +83,7 @@ var unasked = []datapath.Reason{
 	datapath.ReasonRefresh,
 }
 
-func TestEachReasonDecidesWhereItStands(t *testing.T) {
+func TestEachReasonDecidesInTheOrderOfTheTable(t *testing.T) {
 	for i, row := range datapath.ReasonTable {
 		r := row.Number
 		e := Explain(liveFacts(datapath.ModeTCP, r))
@@ -123,7 +123,7 @@ func TestRedirectedFlowsHavePassedAll(t *testing.T) {
 	}
 }
 
-func TestALiveFlowOfANewHelperIsByPolicy(t *testing.T) {
+func TestLiveFlowOnAHelperPortIsDecidedByPolicy(t *testing.T) {
 	f := liveFacts(datapath.ModeTCP, datapath.ReasonPolicy)
 	f.HelperPorts = []datapath.PortRange{{First: 80, Last: 80}}
 	d := Explain(f).Decider()
@@ -168,7 +168,7 @@ func TestADeletedEndPermitsNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotAskedIsToldSo(t *testing.T) {
+func TestConditionsThatDoNotApplyAreNotAsked(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*Facts)
@@ -262,7 +262,7 @@ var conditions = []struct {
 		"O_NONBLOCK"},
 }
 
-func TestBeforeAConnectionPolicyTells(t *testing.T) {
+func TestPolicyDecidesBeforeTheConnectionExists(t *testing.T) {
 	for _, tt := range conditions {
 		f := exampleFacts()
 		tt.change(f)
@@ -285,7 +285,7 @@ func TestBeforeAConnectionPolicyTells(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKnownIsNotPassed(t *testing.T) {
+func TestUnknownConditionsAreNotPassed(t *testing.T) {
 	f := exampleFacts()
 	f.Receiver = End{Name: "10.9.9.9", Linked: NotKnown}
 	f.Port = 0
@@ -309,7 +309,7 @@ func TestWhatIsNotKnownIsNotPassed(t *testing.T) {
 	}
 }
 
-func TestAnEndThatIsNotKnownGivesNoAnswer(t *testing.T) {
+func TestOutcomeIsUnknownIfAnEndIsUnknown(t *testing.T) {
 	f := exampleFacts()
 	f.Receiver = End{Name: "10.9.9.9", Linked: NotKnown}
 	e := Explain(f)

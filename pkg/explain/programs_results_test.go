@@ -113,7 +113,7 @@ func connections() []made {
 
 // undrivenResults are driven elsewhere, as they need more than two pods and a socket.
 var undrivenResults = map[datapath.Result]string{
-	datapath.ResultForeign:   "a sock_ops program of somebody else: pkg/datapath, TestAProgramThatRunsLastKeepsContainersOnTCP",
+	datapath.ResultForeign:   "a sock_ops program of somebody else: pkg/datapath, TestEndpointUnderAForeignProgramStaysOnTCP",
 	datapath.ResultError:     "a sockmap of somebody else: pkg/datapath, neighbours_test.go",
 	datapath.ResultRepair:    "a socket without a connection, driven by TestARepairedSocketIsExplained",
 	datapath.ResultCollision: "a handshake that is held up: pkg/datapath, TestCollisionStaysOnTCP",

@@ -36,7 +36,7 @@ func newPair(t *testing.T) (client *os.File, server net.Conn) {
 	return client, server
 }
 
-func TestASocketTellsWhatItHasSet(t *testing.T) {
+func TestReadSocketReportsOptionsOfASocket(t *testing.T) {
 	client, server := newPair(t)
 	fd := int(client.Fd())
 	s, err := ReadSocket(os.Getpid(), fd)

@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-func TestSetsAndNames(t *testing.T) {
+func TestSetsConvertToAndFromNames(t *testing.T) {
 	if got := hazard.SetOf("splice", "fin", "nonsense").Names(); !cmp.Equal(got, []string{"splice", "fin"}) {
 		t.Errorf("%v", got)
 	}
@@ -73,7 +73,7 @@ func TestBitsNeverChange(t *testing.T) {
 	}
 }
 
-func TestRowsAreWhole(t *testing.T) {
+func TestRowsAreComplete(t *testing.T) {
 	for _, h := range hazard.Table {
 		if h.Severity == "" || h.Scope == "" || h.Meaning == "" || h.Cure() == "" {
 			t.Errorf("%+v", h)

@@ -102,7 +102,7 @@ func TestAFileWithoutACLGetsNoneOfItsDirectory(t *testing.T) {
 }
 
 // User attributes of the list do not apply to another file; its permissions do.
-func TestADropInHasTheACLOfTheListAndNotItsNotes(t *testing.T) {
+func TestDropInHasTheACLOfTheListAndNotItsUserAttributes(t *testing.T) {
 	p := newPlace(t)
 	p.DropIn = true
 	path := p.write("10-a.conflist", conflists[0].text)
@@ -116,7 +116,7 @@ func TestADropInHasTheACLOfTheListAndNotItsNotes(t *testing.T) {
 	}
 }
 
-func TestAFileSystemWithoutAttributesIsWrittenTo(t *testing.T) {
+func TestInstallWorksWithoutExtendedAttributes(t *testing.T) {
 	p := newPlace(t)
 	p.ConfDir = t.TempDir()
 	if err := unix.Mount("ramfs", p.ConfDir, "ramfs", 0, ""); err != nil {

@@ -10,7 +10,7 @@ import (
 
 // nerdctl keeps the networks of each namespace in a directory. They all use the same plugin, so it must stay
 // while one of these lists names it.
-func TestListsInDirectoriesBelowAreGivenBackBeforeThePluginGoes(t *testing.T) {
+func TestListsInSubdirectoriesAreRestoredBeforeThePluginIsRemoved(t *testing.T) {
 	p := newPlace(t)
 	const text = `{"cniVersion":"1.0.0","name":"shop","plugins":[{"type":"bridge"}]}`
 	below := filepath.Join(p.ConfDir, "default")

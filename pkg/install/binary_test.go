@@ -66,7 +66,7 @@ func TestTheBinaryIsCopiedOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithTheBinaryIsPutRight(t *testing.T) {
+func TestDamagedBinaryIsRepaired(t *testing.T) {
 	for name, harm := range map[string]func(path string) error{
 		"mode":    func(path string) error { return os.Chmod(path, 0o644) },
 		"content": func(path string) error { return os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755) },
@@ -187,7 +187,7 @@ func TestTheBinaryRunsWhileItIsReplaced(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPluginIsNotInstalled(t *testing.T) {
+func TestSourceThatIsNoPluginIsNotInstalled(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"no program":      {"\x7fELF", "does not answer VERSION"},
 		"another program": {"#!/bin/sh\necho hello\n", "its answer to VERSION is"},
@@ -290,7 +290,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	}
 }
 
-func TestTheStubDoesNothingButAnswer(t *testing.T) {
+func TestStubOnlyPassesTheResultOn(t *testing.T) {
 	p := newPlace(t)
 	mustInstallBinary(p)
 	if err := p.installStub(t.Context()); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-func TestListsOfEveryShapeTakeADropIn(t *testing.T) {
+func TestDropInWorksForListsOfEveryShape(t *testing.T) {
 	for _, c := range conflists {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t)
@@ -41,7 +41,7 @@ func TestListsOfEveryShapeTakeADropIn(t *testing.T) {
 	}
 }
 
-func TestTheEntryIsInTheListOrBesideIt(t *testing.T) {
+func TestEntryIsInTheListOrInItsDropIn(t *testing.T) {
 	p := newPlace(t)
 	p.write("10-a.conflist", conflists[0].text)
 	for _, dropIn := range []bool{false, true, false, true} {
@@ -64,7 +64,7 @@ func TestTheEntryIsInTheListOrBesideIt(t *testing.T) {
 	}
 }
 
-func TestWhereADropInIsNoUse(t *testing.T) {
+func TestDropInIsRefusedWhereItHasNoEffect(t *testing.T) {
 	for name, c := range map[string]struct{ file, text, other, want string }{
 		"a .conf": {"10-a.conf", `{"cniVersion":"1.0.0","name":"a","type":"ptp"}`, "",
 			"only lists have a directory"},
@@ -106,7 +106,7 @@ func TestWhereADropInIsNoUse(t *testing.T) {
 }
 
 // The plugin accepts the entry of the drop-in.
-func TestADropInIsCalled(t *testing.T) {
+func TestPluginOfADropInIsCalled(t *testing.T) {
 	p := newPlace(t)
 	n := newNode(t, p)
 	p.DropIn = true

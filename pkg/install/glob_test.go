@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestGlobTakesTheDirectoryAsItIsNamed(t *testing.T) {
+func TestGlobTakesTheDirectoryLiterally(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, `net[a]*.d\`)
 	for _, d := range []string{filepath.Join(dir, "sub"), filepath.Join(parent, "neta.d", "sub")} {

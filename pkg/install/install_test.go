@@ -41,7 +41,7 @@ func loadedFirst(t testing.TB, dir string) (name, version string, types []string
 	return list.Name, list.CNIVersion, types
 }
 
-func TestListsOfEveryShapeGetTheEntryAndGiveItBack(t *testing.T) {
+func TestListsOfEveryShapeAreChainedAndRestored(t *testing.T) {
 	for _, c := range append(conflists, singles...) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t)
@@ -184,7 +184,7 @@ func TestNamesOfFilesAreChecked(t *testing.T) {
 	}
 }
 
-func TestAFileBehindASymbolicLinkIsWrittenWhereItIs(t *testing.T) {
+func TestFileBehindASymbolicLinkIsWrittenAtItsTarget(t *testing.T) {
 	p := newPlace(t)
 	elsewhere := filepath.Join(t.TempDir(), "real.conflist")
 	if err := errors.Join(os.WriteFile(elsewhere, []byte(conflists[0].text), 0o600),

@@ -31,7 +31,7 @@ func mustRead(t testing.TB, text string) *listText {
 
 const ourText = `{"type":"sockmap","capabilities":{"cgroupPath":true,"io.kubernetes.cri.pod-annotations":true}}`
 
-func TestTheEntryIsLaidOutLikeItsNeighbours(t *testing.T) {
+func TestEntryIsFormattedLikeItsNeighbours(t *testing.T) {
 	for name, c := range map[string]struct{ before, after string }{
 		"one line": {
 			`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp"}]}`,
@@ -70,7 +70,7 @@ func TestTheEntryIsLaidOutLikeItsNeighbours(t *testing.T) {
 	}
 }
 
-func TestTheEntryIsThereOnceAndNotFirst(t *testing.T) {
+func TestEntryOccursOnceAndNotFirst(t *testing.T) {
 	list := func(plugins ...string) string {
 		return `{"name":"n","cniVersion":"1.0.0","plugins":[` + strings.Join(plugins, ",") + `]}`
 	}
@@ -115,7 +115,7 @@ func TestTheLastOfRepeatedKeysCounts(t *testing.T) {
 	}
 }
 
-func TestEntries(t *testing.T) {
+func TestEntryHasTheConfigurationAndTheHazards(t *testing.T) {
 	for name, c := range map[string]struct {
 		config  string
 		hazards []string
@@ -158,7 +158,7 @@ func TestEntries(t *testing.T) {
 	}
 }
 
-func TestChangesAreTold(t *testing.T) {
+func TestChangesAreDescribed(t *testing.T) {
 	const was = `{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":1},{"type":"sockmap"}]}`
 	for name, c := range map[string]struct{ is, want string }{
 		"entry out": {`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"ptp","mtu":1}]}`,

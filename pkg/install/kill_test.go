@@ -105,7 +105,7 @@ func eachKill(t *testing.T, verb string, prepare func(p *place), installed func(
 	}
 }
 
-func TestAKilledInstallationIsFinishedByTheNextOrTakenBack(t *testing.T) {
+func TestKilledInstallIsCompletedOrUndoneByNextCall(t *testing.T) {
 	eachKill(t, "install", func(*place) {}, func(p *place, what string) {
 		_, _, types := loadedFirst(t, p.ConfDir)
 		if types[len(types)-1] != PluginType {
@@ -115,7 +115,7 @@ func TestAKilledInstallationIsFinishedByTheNextOrTakenBack(t *testing.T) {
 	})
 }
 
-func TestAKilledUninstallIsFinishedByTheNextOrTakenBack(t *testing.T) {
+func TestKilledUninstallIsCompletedOrUndoneByNextCall(t *testing.T) {
 	var before map[string]string
 	prepare := func(p *place) {
 		p.install()
@@ -185,7 +185,7 @@ func TestKillsAtRandomMoments(t *testing.T) {
 	}
 }
 
-func TestSeveralAtOnceAgree(t *testing.T) {
+func TestConcurrentInstallsHaveOneResult(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
 			p, _ := kind.place(t)
@@ -207,7 +207,7 @@ func TestSeveralAtOnceAgree(t *testing.T) {
 }
 
 // A .conf that its owner writes again replaces the one that was kept.
-func TestAConfThatComesBackIsConvertedAgain(t *testing.T) {
+func TestConfThatIsWrittenAgainIsConvertedAgain(t *testing.T) {
 	p := newPlace(t)
 	p.write(singles[1].file, singles[1].text)
 	p.install()
@@ -227,7 +227,7 @@ func TestAConfThatComesBackIsConvertedAgain(t *testing.T) {
 	}
 }
 
-func TestAListThatOthersChangedSinceStays(t *testing.T) {
+func TestConvertedListThatOthersChangedIsKept(t *testing.T) {
 	p := newPlace(t)
 	p.write(singles[1].file, singles[1].text)
 	c := p.install()

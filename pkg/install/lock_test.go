@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/nobody"
 )
 
-func TestNobodyKeepsInstallersWaiting(t *testing.T) {
+func TestLockOfAnotherUserDoesNotDelayInstallers(t *testing.T) {
 	p := newPlace(t)
 	if err := os.Chmod(filepath.Dir(filepath.Dir(p.ConfDir)), 0o755); err != nil { // testing makes it 0700
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 )
 
 // Others choose the names of networks and of their files.
-func TestUninstallRemovesNothingOfOthers(t *testing.T) {
+func TestUninstallKeepsForeignFiles(t *testing.T) {
 	const (
 		list   = `{"cniVersion":"1.0.0","name":"NAME","plugins":[{"type":"ptp"}]}`
 		single = `{"cniVersion":"1.0.0","name":"other","type":"ptp"}`
@@ -80,7 +80,7 @@ func wrapped(t testing.TB, single string) string {
 }
 
 // A directory that existed before belongs to somebody, and a drop-in that cannot be written makes none.
-func TestAPlaceThatIsTakenTakesNoDropIn(t *testing.T) {
+func TestDropInIsRefusedIfAFileHasItsName(t *testing.T) {
 	p := newPlace(t)
 	p.DropIn = true
 	p.write("10-a.conflist", `{"cniVersion":"1.0.0","name":"taken","plugins":[{"type":"ptp"}]}`)

@@ -53,7 +53,7 @@ func isLoaded(t *testing.T, n *endpoint.Node) bool {
 }
 
 // An entry in a list, one in a list that replaces a file, and a drop-in, each with its own directory.
-func TestUninstallUnloadsWhereEachEntryHasLoaded(t *testing.T) {
+func TestUninstallUnloadsTheStateOfEachEntry(t *testing.T) {
 	nodes := loadedNodes(t, 4)
 	p := newPlace(t)
 	with := func(n *endpoint.Node) Entry {

@@ -63,7 +63,7 @@ func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
 }
 
 // If the node begins to refuse an installed plugin, that must be reported as well.
-func TestAnIdenticalPluginThatCannotBeRunIsTold(t *testing.T) {
+func TestIdenticalPluginThatCannotRunIsReported(t *testing.T) {
 	p := newPlace(t)
 	p.BinDir = smallDisk(t, "200m")
 	mustInstallBinary(p)
@@ -91,7 +91,7 @@ func remountNoexec(t *testing.T, dir string) (allow func()) {
 	return func() { remount(0) }
 }
 
-func TestATryLeavesWhatIsInstalled(t *testing.T) {
+func TestTryBinaryChangesNothing(t *testing.T) {
 	p := newPlace(t)
 	for _, before := range []string{"nothing", "an older plugin", "the same"} {
 		was := tree(t, p.BinDir)
@@ -113,7 +113,7 @@ func TestATryLeavesWhatIsInstalled(t *testing.T) {
 }
 
 // fapolicyd trusts files by their paths, unless it is configured to compare their content.
-func TestAPolicyMayKnowThePluginByItsNameOnly(t *testing.T) {
+func TestTryBinaryPassesAPolicyThatTrustsPaths(t *testing.T) {
 	for _, before := range []string{"nothing", "an older plugin"} {
 		t.Run("over "+before, func(t *testing.T) {
 			p := newPlace(t)

@@ -178,7 +178,7 @@ func (p *place) cached(name, text string) string {
 	return path
 }
 
-func TestWhatNamesThePluginInACache(t *testing.T) {
+func TestCacheFilesThatNameThePluginAreFound(t *testing.T) {
 	config := func(text string) string { return string(mustJSON(t, []byte(text))) }
 	for name, c := range map[string]struct {
 		file, text string
@@ -206,7 +206,7 @@ func TestWhatNamesThePluginInACache(t *testing.T) {
 	}
 }
 
-func TestACacheThatCannotBeSeenKeepsTheStub(t *testing.T) {
+func TestUnreadableCacheKeepsTheStub(t *testing.T) {
 	p := newPlace(t)
 	p.write("10-a.conflist", conflists[0].text)
 	p.install()

@@ -150,7 +150,7 @@ func TestUnlockTwiceLeavesTheNextHolderAlone(t *testing.T) {
 	expectHeld(t, dir)
 }
 
-func TestContendersTakeTurns(t *testing.T) {
+func TestOneContenderAtATimeHasTheLock(t *testing.T) {
 	dir := t.TempDir()
 	ctx := within(t, patience)
 	var inside, worst, turns int
@@ -199,7 +199,7 @@ func TestWaiterGetsTheLockWhenItIsFree(t *testing.T) {
 	}
 }
 
-func TestKilledHolderLetsGo(t *testing.T) {
+func TestKilledHolderReleasesTheLock(t *testing.T) {
 	dir := t.TempDir()
 	child := startHolder(t, dir)
 	expectHeld(t, dir)
@@ -249,7 +249,7 @@ func TestEndOfContext(t *testing.T) {
 	})
 }
 
-func TestReplacedDirectoryIsLockedAnew(t *testing.T) {
+func TestReplacedDirectoryIsLockedAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -296,7 +296,7 @@ func TestDirectoryRemovedDuringTheWait(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoDirectoryIsRefused(t *testing.T) {
+func TestLockRefusesPathsThatAreNoDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -141,7 +141,7 @@ func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 	}
 }
 
-func TestEveryFailureIsCountedAndHidesTheRest(t *testing.T) {
+func TestFailedReadIsCountedAndNothingElseIsExported(t *testing.T) {
 	whole := node()
 	scrape(t, whole.collector())
 	for failAt := 1; failAt <= whole.reads; failAt++ {
@@ -212,7 +212,7 @@ func TestCountersNeverGoBackWhileSocketsClose(t *testing.T) {
 	}
 }
 
-func TestCountersBeginAnewWithTheMaps(t *testing.T) {
+func TestCountersRestartWithNewMaps(t *testing.T) {
 	src := node()
 	c := src.collector()
 	before := scrape(t, c)
@@ -228,7 +228,7 @@ func TestCountersBeginAnewWithTheMaps(t *testing.T) {
 	}
 }
 
-func TestPodsHaveNoSeriesForWhatNeverHappened(t *testing.T) {
+func TestPodsHaveNoSeriesForEventsThatNeverHappened(t *testing.T) {
 	got := scrape(t, node().collector())
 	var rare []string
 	for series := range maps.Keys(got) {

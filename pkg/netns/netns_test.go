@@ -96,7 +96,7 @@ func TestEachNamespaceHasAnIdentityOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestSuccessorAtTheSamePathHasAnotherCookie(t *testing.T) {
+func TestNewNetNSAtTheSamePathHasAnotherCookie(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
 	newNS(t, path)
 	first := mustIdentify(t, path)
@@ -125,7 +125,7 @@ func TestProcessPathAndMountedPathAgree(t *testing.T) {
 	}
 }
 
-func TestOwn(t *testing.T) {
+func TestOwnNetNSIsRecognised(t *testing.T) {
 	own, err := OwnID()
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestNoThreadStaysBehind(t *testing.T) {
 	expectNoThreadIn(t, id.Inode)
 }
 
-func TestThreadThatCannotComeBackIsThrownAway(t *testing.T) {
+func TestThreadThatCannotReturnIsDiscarded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
 	newNS(t, path)
 	want := mustIdentify(t, path)
@@ -328,7 +328,7 @@ func BenchmarkSameAsOwn(b *testing.B) {
 }
 
 // Each namespace is visited once, whichever path leads to it, and one that is gone is skipped.
-func TestEach(t *testing.T) {
+func TestEachVisitsEveryNetNSOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
 	newNS(t, path)
 	named, running := mustIdentify(t, path), sleeper(t)

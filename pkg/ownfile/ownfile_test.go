@@ -26,7 +26,7 @@ func check(t *testing.T, errs ...error) {
 	}
 }
 
-func TestOthersCannotPrepareTheFile(t *testing.T) {
+func TestFileThatOthersPreparedIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(path string) error
 		says    string
@@ -85,7 +85,7 @@ func TestOwnFileIsWritten(t *testing.T) {
 	check(t, null.Close())
 }
 
-func TestLockFileIsRootsAlone(t *testing.T) {
+func TestLockFileIsOnlyForRoot(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)) // like /etc/cni/net.d
 	path := filepath.Join(dir, "lock")
@@ -117,7 +117,7 @@ func TestLockFileIsRootsAlone(t *testing.T) {
 	}
 }
 
-func TestWaiterMakesTheLockFileAnew(t *testing.T) {
+func TestWaiterCreatesTheRemovedLockFileAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	first, err := Lock(t.Context(), path)
 	check(t, err)

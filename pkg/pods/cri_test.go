@@ -32,7 +32,7 @@ func (r recorded) PodSandboxStatus(
 }
 
 // The answers are CRI-O 1.34's: go test ./test/e2e/crio -record $PWD/pkg/pods/testdata
-func TestWhatCRIOSays(t *testing.T) {
+func TestStatusRepliesOfCRIOAreParsed(t *testing.T) {
 	for kind, want := range map[string]Pod{
 		// CRI-O drops the pause container: the answer has neither its process nor an image.
 		"without-pause": {},

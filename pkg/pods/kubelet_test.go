@@ -37,7 +37,7 @@ func kubelet(t *testing.T, body string, code int) *Kubelet {
 	return k
 }
 
-func TestTheKubeletKnowsWhatAnnotationsAreNow(t *testing.T) {
+func TestCurrentAnnotationsComeFromTheKubelet(t *testing.T) {
 	const list = `{"kind":"PodList","items":[
 		{"metadata":{"name":"web","uid":"u1","annotations":{"sockmap-cni/accelerate":"false"}}},
 		{"metadata":{"name":"db","uid":"u2"}}]}`
@@ -67,7 +67,7 @@ func TestTheKubeletKnowsWhatAnnotationsAreNow(t *testing.T) {
 	}
 }
 
-func TestWhatKeepsTheKubeletFromAnsweringIsNamed(t *testing.T) {
+func TestErrorsOfTheKubeletNameTheirCause(t *testing.T) {
 	for body, want := range map[string]string{"{": "read the kubelet's reply",
 		`{"items":[{"metadata":{}}]}`: "without UID"} {
 		if _, err := kubelet(t, body, http.StatusOK).Annotations(t.Context()); err == nil ||

@@ -26,7 +26,7 @@ func TestTheCgroupOfAPodIsAboveThatOfItsSandbox(t *testing.T) {
 	}
 }
 
-func TestWhatRuntimesSayOfASandbox(t *testing.T) {
+func TestSandboxInfoOfRuntimesIsParsed(t *testing.T) {
 	const containerd = `{"pid":42,"runtimeSpec":{"linux":{"cgroupsPath":"/kubepods/pod1/abc",
 		"namespaces":[{"type":"pid"},{"type":"network","path":"/run/netns/cni-1"}]}},"other":[1]}`
 	const crio = `{"image":"x","pid":42,"runtimeSpec":{"linux":{"cgroupsPath":"kubepods-pod1.slice:crio:abc",
@@ -103,7 +103,7 @@ func TestCachedAttachmentsOfOneSandboxAreOnePod(t *testing.T) {
 	}
 }
 
-func TestTheFirstSourceIsBelieved(t *testing.T) {
+func TestFirstSourceTakesPrecedence(t *testing.T) {
 	cri := Pod{ID: "abc", Name: "web", NetNS: "/run/netns/1", From: "CRI",
 		Annotations: map[string]string{"a": "cri"}}
 	cached := Pod{

@@ -31,7 +31,7 @@ func kernel(t *testing.T, label, enforce string) {
 	}
 }
 
-func TestRootWithoutPermissionIsToldOfSELinux(t *testing.T) {
+func TestPermissionErrorOfRootNamesSELinux(t *testing.T) {
 	const container = "system_u:system_r:container_t:s0:c1,c2\x00"
 	denied := fmt.Errorf("install: %w", &fs.PathError{Op: "open", Path: "/x", Err: unix.EACCES})
 	verifier := fmt.Errorf("load program: %w: R1 invalid mem access", unix.EACCES)

@@ -106,7 +106,7 @@ func TestAStreamThatIsSeenFromItsMiddleHasNoHandshake(t *testing.T) {
 		{server.String(), "P.", 201, 115, "pong", 4}})
 }
 
-func TestOfACutMessageTheRestIsCountedInSegments(t *testing.T) {
+func TestRestOfACutMessageIsCountedInSegments(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 200}
 	s := NewStreams(3)
 	segments(t, s, said(datapath.RolePassive, isn, 0, ""))
@@ -119,7 +119,7 @@ func TestOfACutMessageTheRestIsCountedInSegments(t *testing.T) {
 	})
 }
 
-func TestPartsOfAMessageFollowOneAnother(t *testing.T) {
+func TestPartsOfAMessageHaveConsecutiveSequenceNumbers(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 200}
 	one, two := said(datapath.RoleActive, isn, 0, "abcd"), said(datapath.RoleActive, isn, 0, "abcd")
 	one.Data, two.Data, two.Offset = one.Data[:3], two.Data[3:], 3
@@ -127,7 +127,7 @@ func TestPartsOfAMessageFollowOneAnother(t *testing.T) {
 	want(t, got, []seg{{client.String(), ".", 101, 201, "abc", 3}, {client.String(), "P.", 104, 201, "d", 1}})
 }
 
-func TestAGateLetsWholeMessagesThroughOrNothing(t *testing.T) {
+func TestGateAdmitsWholeMessagesOnly(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 200}
 	part := func(at uint32, offset, end int) *datapath.TapChunk {
 		c := said(datapath.RoleActive, isn, at, "abcdefgh")
@@ -159,7 +159,7 @@ func TestAGateLetsWholeMessagesThroughOrNothing(t *testing.T) {
 	}
 }
 
-func TestAGateOfMaxBytesEndsBeforeIt(t *testing.T) {
+func TestGateEndsBeforeMaxBytes(t *testing.T) {
 	isn := datapath.EndKey{Own: 100, Peer: 200}
 	g := NewGate(2, Bounds{MaxBytes: 5}, nil)
 	for i, want := range []bool{true, true, false, false} {

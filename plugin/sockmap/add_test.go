@@ -223,7 +223,7 @@ func TestOptedOutByConfigurationOrAnnotation(t *testing.T) {
 	}
 }
 
-func TestWhatPodsAndRuntimesGetWrongIsLoggedOnly(t *testing.T) {
+func TestWrongInputOfPodsAndRuntimesIsOnlyLogged(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
 	vars := append(env("ADD", p),

@@ -18,7 +18,7 @@ func mkfifo(tb testing.TB, path string) {
 	}
 }
 
-func TestWrongConfigurationIsToldBeforeAnySideEffect(t *testing.T) {
+func TestWrongConfigurationIsRefusedBeforeAnySideEffect(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change keys
@@ -57,7 +57,7 @@ func TestWrongConfigurationIsToldBeforeAnySideEffect(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoJSONIsADecodingError(t *testing.T) {
+func TestMalformedJSONIsADecodingError(t *testing.T) {
 	w := newWorld(t)
 	for name, stdin := range map[string]string{"nothing": "", "half an object": `{"name":`, "a list": "[]"} {
 		t.Run(name, func(t *testing.T) {

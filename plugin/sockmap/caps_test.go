@@ -74,7 +74,7 @@ func TestTheDocumentHasTheCapabilitiesOfEachCall(t *testing.T) {
 // A call succeeds with exactly the capabilities of its row as root whose others are dropped. Another user,
 // while the programs that root has loaded are there, needs CAP_DAC_OVERRIDE besides: the state stays root's.
 // Without one of them the call's error names it, and nobody remembers that the call has failed.
-func TestEachCallWithTheCapabilitiesThatItNeeds(t *testing.T) {
+func TestEachCallNeedsExactlyTheDocumentedCapabilities(t *testing.T) {
 	path := forEverybody(t)
 	for _, uid := range []int{0, 12345} {
 		for _, n := range needs {

@@ -106,7 +106,7 @@ func TestAHostWithoutCgroup2GetsAPrivateMount(t *testing.T) {
 }
 
 // As a runtime does: with libcni, after bridge, host-local and portmap.
-func TestInARealChain(t *testing.T) {
+func TestPluginWorksInARealChain(t *testing.T) {
 	for _, version := range supported.SupportedVersions() {
 		t.Run(version, func(t *testing.T) {
 			w := newWorld(t)
@@ -162,7 +162,7 @@ func gcAndStatus(w *world, conflist []byte, pods ...*lab.Pod) {
 	}
 }
 
-func TestAKilledPluginLeavesNothingForGood(t *testing.T) {
+func TestLeftoversOfAKilledPluginAreRemoved(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
 	for i := range 30 {

@@ -82,7 +82,7 @@ func obstacles() []obstacle {
 	}
 }
 
-func TestNoContainerIsRefusedForWhatPreventsAcceleration(t *testing.T) {
+func TestObstaclesToAccelerationDoNotFailAdd(t *testing.T) {
 	for _, o := range obstacles() {
 		t.Run(o.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -175,7 +175,7 @@ func (w *world) inProcess(h *handler, p *lab.Pod, change keys) (stdout, stderr s
 	return out.String(), log.String(), err
 }
 
-func TestALockThatIsHeldForTooLong(t *testing.T) {
+func TestAddDoesNotAccelerateIfTheLockIsHeld(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
 	w.mustAdd(w.pod(), nil)

@@ -107,7 +107,7 @@ func TestAShortageOfDescriptorsIsNamedInOneDocument(t *testing.T) {
 	w.expectAccelerated(p)
 }
 
-func TestWithoutProcTheNetworkNamespaceIsNotToBlame(t *testing.T) {
+func TestErrorNamesTheMissingProc(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
 	w.mustAdd(w.pod(), nil)

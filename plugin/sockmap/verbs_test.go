@@ -18,7 +18,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-func TestDelSucceedsWhateverIsMissing(t *testing.T) {
+func TestDelSucceedsWithMissingInput(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		vars   []string
@@ -73,7 +73,7 @@ func TestDelOnANodeThatWasNeverLoaded(t *testing.T) {
 }
 
 // The ADD of another container reaps what a DEL leaves that timed out.
-func TestADelThatCannotHaveTheLockIsMadeUpFor(t *testing.T) {
+func TestDelWithoutTheLockIsRepairedByNextAdd(t *testing.T) {
 	w := newWorld(t)
 	p, other := w.pod(), w.pod()
 	w.mustAdd(p, nil)
@@ -288,7 +288,7 @@ func TestStatusFailsOnlyWhereAccelerationIsRequired(t *testing.T) {
 	})
 }
 
-func TestVersionTellsWhatChainsNeedAndTouchesNothing(t *testing.T) {
+func TestVersionListsSupportedVersionsAndChangesNothing(t *testing.T) {
 	a := run(t, []string{"CNI_COMMAND=VERSION"}, nil)
 	if a.err != nil {
 		t.Fatal(a.err)
@@ -299,7 +299,7 @@ func TestVersionTellsWhatChainsNeedAndTouchesNothing(t *testing.T) {
 	}
 }
 
-func TestWithoutACommandItIntroducesItself(t *testing.T) {
+func TestPluginWithoutCommandPrintsItsVersions(t *testing.T) {
 	a := run(t, nil, nil)
 	if a.err != nil || a.stdout != "" {
 		t.Errorf("got %q, %v", a.stdout, a.err)

@@ -101,7 +101,7 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 	}
 }
 
-func TestAnIncompleteScrapeIsToldOnceAMinute(t *testing.T) {
+func TestIncompleteScrapeIsLoggedOnceAMinute(t *testing.T) {
 	var log bytes.Buffer
 	tell := incomplete(slog.New(slog.NewTextHandler(&log, nil)))
 	for _, err := range []error{datapath.ErrNotLoaded, errors.New("one"), errors.New("one"), errors.New("two"),

@@ -41,7 +41,7 @@ func noteAvoided(t *testing.T, n *testNode, netns uint64, port uint16) {
 	}
 }
 
-func TestWhatIsAvoidedIsListedAndForgotten(t *testing.T) {
+func TestAvoidedEntriesAreListedAndForgotten(t *testing.T) {
 	n, _ := podNode(t)
 	var attachments []attachmentView
 	n.read(t, &attachments, "attachments")

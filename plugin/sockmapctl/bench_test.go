@@ -76,7 +76,7 @@ func benchReports() []bench.Report {
 	}
 }
 
-func TestBenchTellsWhatToExpect(t *testing.T) {
+func TestBenchPrintsItsVerdict(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{env: env{stdout: &out}}
 	for i, report := range benchReports() {
@@ -91,7 +91,7 @@ func TestBenchTellsWhatToExpect(t *testing.T) {
 	golden.Check(t, filepath.Join("testdata", "bench.golden"), out.String())
 }
 
-func TestALossIsMarkedInJSON(t *testing.T) {
+func TestSlowerCasesAreMarkedInJSON(t *testing.T) {
 	v := newBenchView(benchReports()[0], bench.Options{})
 	var lost, unclear []int
 	for i, c := range v.Cases {
@@ -110,7 +110,7 @@ func TestALossIsMarkedInJSON(t *testing.T) {
 	}
 }
 
-func TestGuardsOfALoadedSockmapAreTold(t *testing.T) {
+func TestBenchNamesGuardsOfALoadedSockmap(t *testing.T) {
 	v := newBenchView(benchReports()[0], bench.Options{})
 	v.LoadedGuards = []string{"observe"}
 	if said := v.guardVerdict(); !strings.Contains(said, "is unknown") || !strings.Contains(said, "observe") {

@@ -199,7 +199,7 @@ func TestASupportBundleHasThemWhenAsked(t *testing.T) {
 	}
 }
 
-func TestAPartThatFailsDoesNotEndTheBundle(t *testing.T) {
+func TestFailedPartDoesNotEndTheBundle(t *testing.T) {
 	n := newTestNode(t) // nothing is loaded
 	dir := t.TempDir()
 	file := dir + "/bundle.tar.gz"
@@ -229,7 +229,7 @@ func TestAPartThatFailsDoesNotEndTheBundle(t *testing.T) {
 	}
 }
 
-func TestABundleGoesIntoNoFileThatSomebodyElseHasPrepared(t *testing.T) {
+func TestBundleRefusesAFileThatOthersPrepared(t *testing.T) {
 	n := newTestNode(t)
 	dir := t.TempDir()
 	victim, link := dir+"/victim", dir+"/link"

@@ -92,7 +92,7 @@ func TestChecksFindWhatKeepsSockmapFromLoading(t *testing.T) {
 	}
 }
 
-func TestTheFirstProblemIsTheNextThingToDo(t *testing.T) {
+func TestWayOutIsThatOfTheFirstFailedCheck(t *testing.T) {
 	checks := []checkView{{Name: "a", OK: true}, {Name: "b", WayOut: "mend b"}, {Name: "c", WayOut: "mend c"}}
 	if got := wayOutOf(checks); got != "mend b" {
 		t.Errorf("got %q", got)
@@ -102,7 +102,7 @@ func TestTheFirstProblemIsTheNextThingToDo(t *testing.T) {
 	}
 }
 
-func TestAdviceNamesWhatIsOff(t *testing.T) {
+func TestAdviceNamesEachProblem(t *testing.T) {
 	fine := nodeView{
 		Enabled: true, Settings: settingsView{MaxSockets: 100}, Cgroups: []cgroupView{{Alive: true}},
 	}

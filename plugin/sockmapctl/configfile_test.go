@@ -154,7 +154,7 @@ func entryOf(t *testing.T, f *installFlags, text string, args ...string) *app {
 	return a
 }
 
-func TestTheFileSaysWhereTheStateIs(t *testing.T) {
+func TestConfigurationFileNamesTheStateDirectory(t *testing.T) {
 	const text = "entry:\n  bpffsPath: /sys/fs/bpf/of-file\n"
 	var f installFlags
 	if a := entryOf(t, &f, text); a.dir != "/sys/fs/bpf/of-file" {
@@ -174,7 +174,7 @@ func TestTheFileSaysWhereTheStateIs(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
+func TestErrorsInTheConfigurationFileNameTheLine(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"listen: 127.0.0.1:1\nlitsen: x\n", `agent.yaml:2: litsen: unknown key (did you mean listen?)`},
 		{"colour: blue\n",
@@ -234,7 +234,7 @@ func TestWhatIsWrongInTheFileIsNamedWithItsLine(t *testing.T) {
 
 // install and uninstall take the same file, with keys that are the agent's alone, and refuse what the agent
 // refuses.
-func TestTheSameFileIsForInstallAndUninstall(t *testing.T) {
+func TestInstallAndUninstallAcceptTheFileOfTheAgent(t *testing.T) {
 	for name, command := range map[string]func(*app) *cobra.Command{"install": installCommand,
 		"uninstall": uninstallCommand} {
 		if _, _, err := prepared(t, command, uncommented(t)); err != nil {

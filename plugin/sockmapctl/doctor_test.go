@@ -21,7 +21,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-func TestDoctorTellsOfEveryHazardAndGuard(t *testing.T) {
+func TestDoctorListsEveryHazardAndGuard(t *testing.T) {
 	var v doctorView
 	newTestNode(t).read(t, &v, "doctor")
 	var names []string

@@ -121,7 +121,7 @@ func TestASocketOfAProcessIsExplained(t *testing.T) {
 	}
 }
 
-func TestWhatWouldBecomeOfAConnection(t *testing.T) {
+func TestExplainPredictsConnectionsBetweenPods(t *testing.T) {
 	n := newLoadedNode(t)
 	add := func(name, namespace string, p datapath.Policy) {
 		g, ns := newGroup(t), newNetNS(t)

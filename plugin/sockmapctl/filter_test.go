@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-func TestBothEndsMakeAPair(t *testing.T) {
+func TestBothEndsOfAConnectionAreOnePair(t *testing.T) {
 	flows := livetest.Flows()
 	slices.Reverse(flows)
 	pairs := live.PairUp(flows)
@@ -111,7 +111,7 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 	}
 }
 
-func TestTheShellIsGivenWhatFlagsTake(t *testing.T) {
+func TestShellCompletesTheValuesOfFlags(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, newNetNS(t), g)
 	for _, tt := range []struct{ flag, typed, want string }{

@@ -30,7 +30,7 @@ func findFlow(t testing.TB, flows []live.Flow, local string) live.Flow {
 	return live.Flow{}
 }
 
-func TestFlowsTellWhoSentHowMuchAndHow(t *testing.T) {
+func TestFlowsListTheBytesAndModeOfEachEnd(t *testing.T) {
 	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "0123456789abcdef", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	p := connect(t, g, ns, 1)[0]

@@ -45,7 +45,7 @@ func ownerOfASockhash(t testing.TB, path string) {
 	t.Cleanup(func() { l.Close() })
 }
 
-func TestOwnerOfASockhashIsTold(t *testing.T) {
+func TestStatusNamesTheOwnerOfASockhash(t *testing.T) {
 	n, parent, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
 	path := filepath.Join(parent.path, "pod")
 	if err := os.Mkdir(path, 0o755); err != nil {
@@ -85,7 +85,7 @@ func TestOwnerOfASockhashIsTold(t *testing.T) {
 	}
 }
 
-func TestEffectOfANeighbour(t *testing.T) {
+func TestEffectOfANeighbourIsDescribed(t *testing.T) {
 	for _, tt := range []struct {
 		v      neighbourView
 		shares bool

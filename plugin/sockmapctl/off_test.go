@@ -15,7 +15,7 @@ import (
 )
 
 // What a switch to TCP does not give back is said where there are connections that miss it, and only then.
-func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
+func TestDisableReportsDifferencesThatRemain(t *testing.T) {
 	n, g := newTestNode(t), newGroup(t)
 	n.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
 		return uint32(hazard.SetOf("eagain", "splice", "mptcp")), uint32(hazard.SetOf("splice")), nil
@@ -62,7 +62,7 @@ func TestWhatIsNotGivenBackIsSaid(t *testing.T) {
 }
 
 // An unload does not claim what it has not reached.
-func TestFlowsThatNoPinLeadsToAreToldOrSwitchedOff(t *testing.T) {
+func TestUnpinnedFlowsAreReportedOrSwitchedOff(t *testing.T) {
 	n := newTestNode(t)
 	// A map that is not there: its last flow has ended when it is to be switched off.
 	n.strays = func() ([]datapath.Stray, error) {
@@ -108,7 +108,7 @@ func TestFlowsThatNoPinLeadsToAreToldOrSwitchedOff(t *testing.T) {
 }
 
 // A bpffs of another mount namespace is where the state may be.
-func TestStateElsewhereIsTold(t *testing.T) {
+func TestStateInOtherDirectoriesAndMountNamespacesIsReported(t *testing.T) {
 	h := host{pinned: func() ([]string, error) {
 		return []string{"/here", "/there", fmt.Sprintf("/proc/%d/root/sys/fs/bpf/sockmap", os.Getpid())}, nil
 	}}
@@ -120,7 +120,7 @@ func TestStateElsewhereIsTold(t *testing.T) {
 	}
 }
 
-func TestStatusTellsAnInterruptedUnloadFromADisable(t *testing.T) {
+func TestStatusDistinguishesUnloadFromDisable(t *testing.T) {
 	n := newTestNode(t)
 	n.ok(t, "load")
 	d, err := datapath.Open(n.dir)

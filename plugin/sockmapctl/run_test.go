@@ -54,7 +54,7 @@ var documentKinds = map[string]string{
 	"explain": "Explanation", "adopt": "PodStatusList", "flows --pairs": "FlowPairList",
 }
 
-func TestEveryDocumentComesBackWhole(t *testing.T) {
+func TestEveryJSONDocumentRoundTrips(t *testing.T) {
 	for name, n := range map[string]*testNode{"a busy node": busyNode(t), "an empty node": newLoadedNode(t)} {
 		for command, v := range views() {
 			text := n.told(t, asked(command, "-o", "json")...)
@@ -124,7 +124,7 @@ func program(dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func TestAReaderThatHasSeenEnoughIsNoError(t *testing.T) {
+func TestClosedOutputIsNoError(t *testing.T) {
 	n := manyFlows(t, 200)
 	cmd := program(n.dir, "flows", "-o", "json")
 	var stderr bytes.Buffer
@@ -198,7 +198,7 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-func TestWhoIsNotRootIsToldSo(t *testing.T) {
+func TestErrorForOtherUsersSaysRunAsRoot(t *testing.T) {
 	n := newLoadedNode(t)
 	// Somebody else must be able to reach the bpffs, or the answer is about a directory on the way.
 	for dir := n.dir; dir != os.TempDir(); dir = dir[:strings.LastIndexByte(dir, '/')] {

@@ -91,7 +91,7 @@ func TestEveryCommandThatIsShownParses(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotParseIsFound(t *testing.T) {
+func TestCommandsThatDoNotParseAreFound(t *testing.T) {
 	for _, words := range [][]string{{"statsu"}, {"status", "--colour"}, {"status", "-o", "xml"}, {"gc", "now"},
 		{"load", "--max-sockets", "0"}} {
 		if err := parses(words); err == nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestStatusIsAboutNow(t *testing.T) {
+func TestStatusDescribesTheCurrentState(t *testing.T) {
 	held := hazardsView{Open: []string{"splice"}}
 	attached := []cgroupView{{Alive: true}}
 	for _, tt := range []struct {

@@ -67,7 +67,7 @@ func TestStatusFailsWhereNothingCanBeAccelerated(t *testing.T) {
 }
 
 // What a pod has accepted for itself, or an operator for a cgroup, is accelerated: it is not "nothing".
-func TestStatusSeesWhatAcceptsMoreThanTheEntry(t *testing.T) {
+func TestStatusCountsHazardsThatPodsAndCgroupsAccept(t *testing.T) {
 	n := hazardousNode(t, "splice")
 	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings(), Root: n.files}
 	sb := endpoint.Sandbox{Network: "testnet", IfName: "eth0", ContainerID: "c1", NetNSPath: newNetNS(t).path}

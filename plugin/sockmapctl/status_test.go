@@ -86,7 +86,7 @@ func TestStatusHasEverythingOnOneScreen(t *testing.T) {
 	}
 }
 
-func TestStatusInJSONHasTheSame(t *testing.T) {
+func TestStatusInJSONIsComplete(t *testing.T) {
 	var s statusView
 	busyNode(t).read(t, &s, "status")
 	want := statusView{
@@ -161,7 +161,7 @@ func TestStatusWhenNotLoadedChangesNothing(t *testing.T) {
 	}
 }
 
-func TestForeignStateIsRefusedWithTheRepair(t *testing.T) {
+func TestErrorOfForeignStateNamesUnloadForce(t *testing.T) {
 	n := newTestNode(t)
 	if err := os.MkdirAll(filepath.Join(n.dir, "v99"), 0o700); err != nil {
 		t.Fatal(err)

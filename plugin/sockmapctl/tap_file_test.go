@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestTapWritesNoFileThatSomebodyElseHasPrepared(t *testing.T) {
+func TestTapRefusesAFileThatOthersPrepared(t *testing.T) {
 	n := newLoadedNode(t)
 	dir := t.TempDir()
 	victim, link, theirs, wide := dir+"/victim", dir+"/link", dir+"/theirs", dir+"/wide"

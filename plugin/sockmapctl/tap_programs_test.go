@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-func TestTsharkReadsWhatRedisAndItsClientSay(t *testing.T) {
+func TestTsharkDecodesACaptureOfRedis(t *testing.T) {
 	n := newLoadedNode(t)
 	g, ns := n.shop(t)
 	serve(t, g, ns, "redis-server", "--bind", "127.0.0.1", "--port", "6379", "--save", "", "--dir", t.TempDir())
@@ -62,7 +62,7 @@ func TestTsharkReadsWhatRedisAndItsClientSay(t *testing.T) {
 	}
 }
 
-func TestTsharkReadsWhatNginxServes(t *testing.T) {
+func TestTsharkDecodesACaptureOfNginx(t *testing.T) {
 	dir, err := os.MkdirTemp("", "sockmapctl-tap-") // nginx's workers can enter it, unlike t.TempDir's
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func (n *testNode) counted(t *testing.T) (sum way) {
 	return sum
 }
 
-func TestTheFirstMessageByTCPHasItsAddresses(t *testing.T) {
+func TestFirstMessageOverTCPHasItsAddresses(t *testing.T) {
 	n := newLoadedNode(t)
 	g, ns := n.shop(t)
 	p := connect(t, g, ns, 1)[0]
@@ -194,7 +194,7 @@ $`)
 	}
 }
 
-func TestTapTellsWherePacketsWereCut(t *testing.T) {
+func TestTapMarksPacketsThatWereCut(t *testing.T) {
 	n := newLoadedNode(t)
 	g, ns := n.shop(t)
 	p := connect(t, g, ns, 1)[0]
@@ -243,7 +243,7 @@ func TestTapEndsAtItsBounds(t *testing.T) {
 	}
 }
 
-func TestTapCountsWhatIsBeyondItsRate(t *testing.T) {
+func TestTapCountsMessagesBeyondItsRate(t *testing.T) {
 	n := newLoadedNode(t)
 	g, ns := n.shop(t)
 	p := connect(t, g, ns, 1)[0]
@@ -369,7 +369,7 @@ func TestTapOfAPodLeavesOthersOut(t *testing.T) {
 	}
 }
 
-func TestTapFollowsAPodThatIsMadeMeanwhile(t *testing.T) {
+func TestTapFollowsAPodThatIsAddedLater(t *testing.T) {
 	n := newLoadedNode(t)
 	other, elsewhere := n.shop(t)
 	g, ns := newGroup(t), newNetNS(t)

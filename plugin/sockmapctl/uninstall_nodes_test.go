@@ -8,7 +8,7 @@ import (
 )
 
 // What it does in a cluster is tested in pkg/daemonset, and with a real one in test/cluster.
-func TestUninstallNodesSaysWhatItLacks(t *testing.T) {
+func TestUninstallNodesNamesWhatIsMissing(t *testing.T) {
 	n := newTestNode(t)
 	for _, c := range []struct {
 		args []string

@@ -83,9 +83,9 @@ func everywhere() []string {
 	return strings.Split(*places, ",")
 }
 
-func TestAcceleratedAsKnownWithoutGuards(t *testing.T) { accepted(t, false) }
+func TestDifferencesAreKnownWithoutGuards(t *testing.T) { accepted(t, false) }
 
-func TestAcceleratedAsKnownWithGuards(t *testing.T) { accepted(t, true) }
+func TestDifferencesAreKnownWithGuards(t *testing.T) { accepted(t, true) }
 
 func accepted(t *testing.T, guards bool) {
 	for _, kind := range everywhere() {

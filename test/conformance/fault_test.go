@@ -159,7 +159,7 @@ func pump(to, from net.Conn, f fault) {
 	}
 }
 
-func TestSuiteFindsWhatARelayDoesToAStream(t *testing.T) {
+func TestSuiteFindsTheFaultsOfARelay(t *testing.T) {
 	streams := []string{"traffic/odd-sizes", "traffic/ping-pong-1-to-256-kib", "sendfile/large",
 		"go/read-from-file"}
 	const hangs, loses = 1, 2

@@ -157,7 +157,7 @@ func TestAPodThatIsNotNamedIsNotAdopted(t *testing.T) {
 
 // A pod that ends between the listing and the write of its attachment leaves nothing, if the runtime can be
 // asked.
-func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
+func TestPodThatEndsDuringAdoptionLeavesNothing(t *testing.T) {
 	o := newOlder(t, nil)
 	p := o.oldPod(nil)
 	cached := o.Find
@@ -178,7 +178,7 @@ func TestAPodThatEndsMeanwhileLeavesNothing(t *testing.T) {
 
 // Two processes adopt at the same time, while the runtime adds and removes pods: pods that live are
 // accelerated, and the others have no attachment after they are reaped.
-func TestAdoptionBesideTheRuntime(t *testing.T) {
+func TestAdoptionDuringAddAndDelOfTheRuntime(t *testing.T) {
 	const each = 8
 	o := newOlder(t, nil)
 	var stay, gone []*lab.Pod

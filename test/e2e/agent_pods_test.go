@@ -121,7 +121,7 @@ func (o *older) withoutEntry() {
 	}
 }
 
-func TestTheAgentCountsWhoIsLeftOut(t *testing.T) {
+func TestAgentCountsPodsThatAreLeftOut(t *testing.T) {
 	o := newOlder(t, nil)
 	o.oldPod(nil)
 	o.oldPod(nil)
@@ -237,7 +237,7 @@ func TestTheAgentChangesTheSizeUnderLiveConnections(t *testing.T) {
 }
 
 // If two agents run, the newer one adopts, and the older one does not.
-func TestOfTwoAgentsOneActs(t *testing.T) {
+func TestOnlyTheNewerOfTwoAgentsAdopts(t *testing.T) {
 	o := newOlder(t, nil)
 	o.withoutEntry()
 	first := o.agent("--adopt")

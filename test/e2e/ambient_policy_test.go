@@ -54,7 +54,7 @@ func TestPoliciesOfApplicationsHoldForHopsOfZtunnel(t *testing.T) {
 }
 
 // A ztunnel that has run since before sockmap is in no endpoint's cgroup until it is adopted.
-func TestAZtunnelThatIsNotAttachedWorksByTCP(t *testing.T) {
+func TestZtunnelThatIsNotAttachedUsesTCP(t *testing.T) {
 	o := newOlder(t, nil)
 	spec := ztunnelSpec
 	spec.Conflist = o.before

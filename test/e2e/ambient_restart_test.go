@@ -60,7 +60,7 @@ func (m *ambient) endsOfApplications(want string) (ends [4]string) {
 
 // Applications see the same of a killed ztunnel as on plain TCP. Nothing of it is left, and the connections
 // of the next one are redirected.
-func TestAZtunnelIsKilledAndStartedAnew(t *testing.T) {
+func TestZtunnelIsKilledAndStartedAgain(t *testing.T) {
 	var seen [2][4]string
 	for i, spec := range []lab.PodSpec{ztunnelSpec, optedOut(ztunnelSpec)} {
 		w := newWorld(t, nil)
@@ -139,7 +139,7 @@ func TestAZtunnelPodIsReplaced(t *testing.T) {
 
 // In some installations ztunnel has hostNetwork. It is accelerated by its annotation, and its sockets in pods
 // have these pods' policies nevertheless.
-func TestAZtunnelWithHostNetwork(t *testing.T) {
+func TestZtunnelWithHostNetworkIsAcceleratedByAnnotation(t *testing.T) {
 	for _, takes := range []bool{true, false} {
 		h := newHosts(t, map[string]any{"peers": "namespace"})
 		spec := ztunnelSpec

@@ -40,7 +40,7 @@ func (w *world) explains(client, server string) (answer, text string) {
 // The output of explain during one connection's life, of a pod that was adopted: before the connection
 // exists, while it is redirected, while its pod is switched off, afterwards, and when it has ended; and also
 // of a connection from before the adoption.
-func TestExplainTellsTheLifeOfAFlowOfAnAdoptedPod(t *testing.T) {
+func TestExplainFollowsAFlowOfAnAdoptedPod(t *testing.T) {
 	o := newOlder(t, nil)
 	web := o.pod(lab.PodSpec{Namespace: "shop", Name: "web-0", Conflist: o.before})
 	db := o.pod(lab.PodSpec{Namespace: "shop", Name: "db-0", Conflist: o.before})

@@ -71,7 +71,7 @@ func TestAHostPodThatOptsOutLeaves(t *testing.T) {
 
 // An Add that fails while a host pod follows its configuration must keep the result of an earlier one, as for
 // other pods.
-func TestAFailedChangeLeavesWhatIsThere(t *testing.T) {
+func TestFailedFollowKeepsTheEarlierResult(t *testing.T) {
 	h := newHosts(t, nil)
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
 	web := h.pod(lab.PodSpec{})
@@ -122,7 +122,7 @@ func TestAFailedChangeLeavesWhatIsThere(t *testing.T) {
 }
 
 // An opt-out that cannot be stored is not reported as done repeatedly.
-func TestAnOptOutThatFailsIsNotToldAsDone(t *testing.T) {
+func TestFailedOptOutIsNotReportedAsDone(t *testing.T) {
 	o := newOlder(t, nil)
 	a, b := o.pod(lab.PodSpec{}), o.pod(lab.PodSpec{})
 	l := o.live(a, b, 80)
@@ -148,7 +148,7 @@ func TestAnOptOutThatFailsIsNotToldAsDone(t *testing.T) {
 }
 
 // A pod that cannot be adopted is reported once.
-func TestAFailingAdoptionIsToldOnce(t *testing.T) {
+func TestFailedAdoptionIsReportedOnce(t *testing.T) {
 	o := newOlder(t, map[string]any{"required": true})
 	p := o.oldPod(nil)
 	var log bytes.Buffer
@@ -204,7 +204,7 @@ func TestADeclinedHostPodLeavesNoRecordBehind(t *testing.T) {
 }
 
 // A new sandbox of the same pod with hostNetwork: the attachment of the old one keeps nothing.
-func TestANewSandboxOfAHostPodIsByItsOwnAnnotations(t *testing.T) {
+func TestNewSandboxOfAHostPodUsesItsOwnAnnotations(t *testing.T) {
 	h := newHosts(t, map[string]any{"peers": "pod"})
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
 	web := h.pod(lab.PodSpec{})
@@ -241,7 +241,7 @@ var _ = adopt.Accelerated
 
 // A hazard is not accepted any more: a host pod keeps its link as others do, so that the shares of its live
 // connections are released when they end. It is accelerated again when the hazard is accepted.
-func TestAHazardTakesAHostPodAsOthers(t *testing.T) {
+func TestOpenHazardDeclinesAHostPodLikeOthers(t *testing.T) {
 	h := newHosts(t, nil)
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
 	web := h.pod(lab.PodSpec{Name: "web"})
@@ -272,7 +272,7 @@ func TestAHazardTakesAHostPodAsOthers(t *testing.T) {
 // A change that affects only a policy does not move a pod to another cgroup, or to the root cgroup (where
 // each socket of the node runs the program), because its cgroup cannot be found from here (an agent without
 // hostPID, a runtime that names no cgroup).
-func TestFollowKeepsTheLinkThatThereIs(t *testing.T) {
+func TestFollowKeepsTheExistingLink(t *testing.T) {
 	o := newOlder(t, nil)
 	a := o.pod(lab.PodSpec{})
 	find := o.Find

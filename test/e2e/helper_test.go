@@ -111,7 +111,7 @@ func numbers(address netip.Addr, port uint16) string {
 
 // The server is behind a service, so the helper has an address to replace. Without the ports in force it does
 // not see the reply: that is their purpose.
-func TestFTPHelperSeesWhatIsSaid(t *testing.T) {
+func TestFTPHelperSeesTheControlConnection(t *testing.T) {
 	w := newWorld(t, nil)
 	client, server := w.pod(lab.PodSpec{}), w.pod(lab.PodSpec{})
 	vip := netip.AddrPortFrom(netip.MustParseAddr("10.96.0.21"), ftpPort)

@@ -84,7 +84,7 @@ func (h *hosts) toHost(client *lab.Place, server *lab.Pod, port uint16) *live {
 	return &live{h.world, h.datapath(), c, s}
 }
 
-func TestAPodWithHostNetworkTakesPartByChoice(t *testing.T) {
+func TestHostPodIsAcceleratedOnlyByAnnotation(t *testing.T) {
 	h := newHosts(t, nil)
 	ingress := h.host(lab.PodSpec{Name: "ingress", Annotations: takesPart})
 	proxy := h.host(lab.PodSpec{Name: "proxy", Annotations: takesPart})

@@ -28,7 +28,7 @@ func (w *world) redirects(client, server *lab.Pod, port uint16) bool {
 	return false
 }
 
-func TestPeersDecideWhoMeetsWhom(t *testing.T) {
+func TestPeersDecideWhichPodsRedirect(t *testing.T) {
 	for _, tt := range []struct {
 		peers                     string
 		otherNamespace, other, me bool

@@ -256,7 +256,7 @@ func (o *older) policyOf(p *lab.Pod, key string) (part adopt.Part, pending []str
 }
 
 // A policy in force is listed with its origin, and one that is not in force yet is listed as such.
-func TestPoliciesTellWhereEachPartComesFrom(t *testing.T) {
+func TestPoliciesNameTheOriginOfEachPart(t *testing.T) {
 	o := newOlder(t, map[string]any{"peers": "namespace"})
 	p := o.pod(lab.PodSpec{Namespace: "shop", Name: "db-0"})
 	want := func(key, value string, from ...string) {

@@ -44,7 +44,7 @@ echo "recorder: $CNI_COMMAND" >&2
 [ "$CNI_COMMAND" != CHECK ] || { echo '{"code": 7, "msg": "wrong"}'; exit 1; }
 `
 
-func TestPluginsAreToldWhatContainerdTells(t *testing.T) {
+func TestPluginsGetTheInputThatContainerdGives(t *testing.T) {
 	bin, record := t.TempDir(), t.TempDir()
 	t.Setenv("RECORD_DIR", record)
 	if err := os.WriteFile(filepath.Join(bin, "recorder"), []byte(recorder), 0o755); err != nil {

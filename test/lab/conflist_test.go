@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
 
-func TestConflistIsTheFileButForWhatIsAskedFor(t *testing.T) {
+func TestConflistDiffersFromItsFileOnlyAsRequested(t *testing.T) {
 	n := labtest.NewNode(t, lab.Options{BinDir: labtest.Reference(t)})
 	got := labtest.Conflist(t, n, lab.Network{
 		Base: []byte(`{"cniVersion": "1.0.0", "name": "x", "keep": 4294967296, "plugins": [

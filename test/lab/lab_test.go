@@ -139,7 +139,7 @@ func TestRedirectIntoAndOutOfAPod(t *testing.T) {
 	}
 }
 
-func TestProxiesGoPastTheRedirect(t *testing.T) {
+func TestMarkedConnectionsBypassTheRedirect(t *testing.T) {
 	_, client, server, port := twoPods(t)
 	const closed = 1 // a port without a listener
 	if err := client.Redirect(port, closed, true); err != nil {
@@ -157,7 +157,7 @@ func TestProxiesGoPastTheRedirect(t *testing.T) {
 	}
 }
 
-func TestExternalHostIsReachedAndReaches(t *testing.T) {
+func TestExternalHostIsReachableInBothDirections(t *testing.T) {
 	n, client, server, port := twoPods(t)
 	var hosts []*lab.Host
 	for _, name := range []string{"one", "two"} {

@@ -111,7 +111,7 @@ func TestSocketsBelongToTheirPod(t *testing.T) {
 	}
 }
 
-func TestDoComesHomeWhateverHappens(t *testing.T) {
+func TestDoReturnsToItsNamespaceAndCgroup(t *testing.T) {
 	n, _ := newNode(t)
 	p := labtest.NewPod(t, n, lab.PodSpec{})
 	whereabouts := func() string {
@@ -151,7 +151,7 @@ func TestDoComesHomeWhateverHappens(t *testing.T) {
 	}
 }
 
-func TestDialDoesNotKeepOthersWaiting(t *testing.T) {
+func TestPendingDialDoesNotBlockOthers(t *testing.T) {
 	n, conflist := newNode(t)
 	p := labtest.NewPod(t, n, lab.PodSpec{Conflist: conflist})
 	h, err := n.External(t.Context(), "silent")
@@ -193,7 +193,7 @@ func TestNamesAreNotLookedUp(t *testing.T) {
 	}
 }
 
-func TestProcessesOfAPodGoWithIt(t *testing.T) {
+func TestProcessesOfAPodEndWithIt(t *testing.T) {
 	n, conflist := newNode(t)
 	p := labtest.NewPod(t, n, lab.PodSpec{Conflist: conflist})
 	out, err := p.Output(t.Context(), "sh", "-c", "cat /proc/self/cgroup; readlink /proc/self/ns/net")

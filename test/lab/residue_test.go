@@ -57,7 +57,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForPodsInTheMaking(t *testing.T) {
+func TestCloseWaitsForPodsBeingCreated(t *testing.T) {
 	bin := t.TempDir()
 	slow := "#!/bin/sh\n[ $CNI_COMMAND = DEL ] || exec sleep 1000\n"
 	if err := os.WriteFile(filepath.Join(bin, "slow"), []byte(slow), 0o755); err != nil {

@@ -38,7 +38,7 @@ func TestMeasureBetweenProcessesOfPods(t *testing.T) {
 	}
 }
 
-func TestServeTellsWhyItCannot(t *testing.T) {
+func TestServeFailsIfItCannotListen(t *testing.T) {
 	n, _ := newNode(t)
 	if s, err := n.Serve(t.Context(), "203.0.113.1:1", -1); err == nil {
 		t.Errorf("a server listens on %s, which is not here", s.Addr())

@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-func TestOnlyTheWholeBodyEachTimeIsContent(t *testing.T) {
+func TestCheckHashesAcceptsWholeBodiesOnly(t *testing.T) {
 	good := fmt.Sprintf("%x", sha256.Sum256(body()))
 	other := fmt.Sprintf("%x", sha256.Sum256(body()[1:]))
 	for out, want := range map[string]string{
@@ -90,7 +90,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func TestTableOfAReportThatWasWritten(t *testing.T) {
+func TestTableOfAReportFromAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "programs.json")
 	if err := report().write(file); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestTableOfAReportThatWasWritten(t *testing.T) {
 	}
 }
 
-func TestVersionsArePickedOutOfWhatProgramsSay(t *testing.T) {
+func TestVersionsAreParsedFromOutputOfPrograms(t *testing.T) {
 	for said, want := range map[string]string{
 		"Redis server v=7.0.15 sha=00000000":           "7.0.15",
 		"OpenSSH_9.2p1 Debian-2, OpenSSL 3.0.17":       "9.2p1",

@@ -22,7 +22,7 @@ func drop(t *testing.T, p *lab.Pod, port uint16) {
 
 // A filter decides when a connection is made, because that takes packets. Redirected bytes are no packets: a
 // later rule does not end the connection, and the kill switch does.
-func TestPacketFiltersSeeConnectionsAndNotWhatIsRedirected(t *testing.T) {
+func TestPacketFiltersSeeHandshakesAndNotRedirectedBytes(t *testing.T) {
 	w := newWorld(t, nil)
 	l := listen(t, w.other, port)
 	client, server := connect(t, w.attacker, l)

@@ -85,7 +85,7 @@ func (f forged) reaches(t *testing.T) bool {
 
 // An attacker that knows both ISNs is taken for the other end, and only the policy prevents it. The policy
 // depends on the network namespaces of the two sockets, which a pod cannot choose.
-func TestWhoHasBothNumbersIsHeldBackByThePolicyOnly(t *testing.T) {
+func TestOnlyPolicyStopsAnAttackerThatKnowsBothISNs(t *testing.T) {
 	for peers, want := range map[string]bool{"node": true, "namespace": false, "pod": false} {
 		t.Run(peers, func(t *testing.T) {
 			w := newWorld(t, map[string]any{"peers": peers})
@@ -101,7 +101,7 @@ func TestWhoHasBothNumbersIsHeldBackByThePolicyOnly(t *testing.T) {
 }
 
 // One ISN is not enough, and the entries that the attacker left in the maps exclude no connection.
-func TestWhoHasOneNumberMeetsNobody(t *testing.T) {
+func TestAttackerThatKnowsOneISNJoinsNoFlow(t *testing.T) {
 	w := newWorld(t, nil)
 	f := forge(w, 1)
 	if f.reaches(t) {

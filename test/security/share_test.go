@@ -66,7 +66,7 @@ func TestFloodOfConnectionsLeavesRoomForOthers(t *testing.T) {
 
 // The pins are in directories of mode 0700. The user nobody is in the role of a process that has escaped from
 // a pod without capabilities.
-func TestPinsAreRootsAlone(t *testing.T) {
+func TestPinsAreOnlyForRoot(t *testing.T) {
 	w := newWorld(t, nil)
 	dir := w.node.BPFFS()
 	state := filepath.Join(dir, fmt.Sprintf("v%d", datapath.ABI))
@@ -89,7 +89,7 @@ func TestPinsAreRootsAlone(t *testing.T) {
 }
 
 // With TCP_REPAIR anybody who has CAP_NET_ADMIN in a pod chooses ISNs freely.
-func TestRepairInAPodGetsNowhere(t *testing.T) {
+func TestRepairedSocketOfAPodJoinsNoFlow(t *testing.T) {
 	w := newWorld(t, nil)
 	l := listen(t, w.other, port)
 	address := l.Addr().(*net.TCPAddr).AddrPort()

@@ -14,7 +14,7 @@ import (
 // A reader in the middle of a slow copy holds its socket, and so blocks every sender that redirects to it,
 // even a non-blocking one. Over TCP the sender does not notice. The setting peers decides to whom a reader
 // can do that.
-func TestReaderOnASlowPageHoldsWhoRedirectsToIt(t *testing.T) {
+func TestReaderOnASlowPageBlocksItsSenders(t *testing.T) {
 	for peers, want := range map[string]bool{"node": true, "namespace": false} {
 		t.Run(peers, func(t *testing.T) {
 			w := newWorld(t, map[string]any{"peers": peers})

@@ -128,7 +128,7 @@ func mkdirs(t *testing.T, dirs ...string) {
 	}
 }
 
-func TestLinkInPlaceOfTheStateDirectoryLeadsNowhere(t *testing.T) {
+func TestLinkInPlaceOfTheStateDirectoryIsRefused(t *testing.T) {
 	c := newCommons(t)
 	for _, victim := range []string{filepath.Join(t.TempDir(), "files"), filepath.Join(c.mount, "pins")} {
 		mkdirs(t, filepath.Join(victim, "new-baby", "toys"), filepath.Join(victim, "v1"),
@@ -145,7 +145,7 @@ func TestLinkInPlaceOfTheStateDirectoryLeadsNowhere(t *testing.T) {
 	c.refused("symbolic link of uid 65534")
 }
 
-func TestDirectoryOfSomebodyElseIsNotUsed(t *testing.T) {
+func TestDirectoryOfAnotherUserIsRefused(t *testing.T) {
 	for _, mode := range []string{"777", "700", "755"} {
 		t.Run(mode, func(t *testing.T) {
 			c := newCommons(t)
@@ -164,7 +164,7 @@ func TestDirectoryOfSomebodyElseIsNotUsed(t *testing.T) {
 }
 
 // Root's own directory, into which others may have put files.
-func TestDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
+func TestDirectoryThatOthersCanWriteToIsRefused(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o777, 0o730} {
 		c := newCommons(t)
 		mkdirs(t, c.node.Dir)
@@ -175,7 +175,7 @@ func TestDirectoryThatOthersCanWriteToIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestNobodyCannotTouchWhatIsLoaded(t *testing.T) {
+func TestOtherUsersCannotChangeTheLoadedState(t *testing.T) {
 	c := newCommons(t)
 	// As if somebody had made it with mkdir.
 	mkdirs(t, c.node.Dir)
@@ -213,7 +213,7 @@ func TestNobodyCannotTouchWhatIsLoaded(t *testing.T) {
 }
 
 // Without the sticky bit others can rename root's directory at any moment. Operations in progress stay in it.
-func TestRenamedDirectoryTakesNoOtherWithIt(t *testing.T) {
+func TestUnloadStaysInADirectoryThatIsRenamed(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		c := newCommons(t)
 		if err := os.Chmod(c.mount, 0o777); err != nil {

@@ -17,7 +17,7 @@ func newerInUse(t *testing.T) (w *world, live *pump) {
 	return w, live
 }
 
-func TestTheOlderVersionLeavesThisOneAlone(t *testing.T) {
+func TestOlderVersionDoesNotChangeNewerState(t *testing.T) {
 	w, live := newerInUse(t)
 	for _, verb := range []string{"status", "load", "upgrade", "upgrade --force", "unload"} {
 		said, code := w.ctl(older, strings.Fields(verb)...)

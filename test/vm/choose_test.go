@@ -38,7 +38,7 @@ func TestKernelsThatRunSeldomAreChosenByNameOnly(t *testing.T) {
 	}
 }
 
-func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
+func TestProgramsAreSelectedForEachKernel(t *testing.T) {
 	specs := []spec{{Name: "tests", Test: "./a"}, {Name: "file", Path: "/b"},
 		{Name: "tools", Main: "./c", Tools: []string{"sh"}},
 		{Name: "some", Test: "./a", PartOf: "tests"}}
@@ -86,7 +86,7 @@ func TestAKernelRunsTheProgramsThatItCan(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatRunsIsBuilt(t *testing.T) {
+func TestOnlyProgramsThatRunAreBuilt(t *testing.T) {
 	specs := []spec{{Name: "a", Test: "./a"}, {Name: "b", Test: "./b"}, {Name: "file", Path: "/c"}}
 	m := matrix{specs: specs, kernels: []kernel.Wanted{
 		{Arch: runtime.GOARCH, Only: []string{"b"}}, {Arch: other, Only: []string{"a"}},

@@ -17,7 +17,7 @@ const doctorSays = `{"hazards": [{"name": "splice", "state": "accepted", "severi
 	"guards": [{"name": "splice", "active": false, "hook": "", "why": "EPERM"}, {"name": "options", "active": true, "hook": "cgroup/setsockopt"}]}
 a line of its standard error`
 
-func TestDoctorIsHeldAgainstTheList(t *testing.T) {
+func TestDoctorIsComparedWithTheListOfKernels(t *testing.T) {
 	for _, tt := range []struct{ name, says, guards, open, want string }{
 		{"as in the list", doctorSays, "options", "splice", ""},
 		{"a guard that does not load", doctorSays, "options,splice", "splice",
@@ -42,7 +42,7 @@ func TestDoctorIsHeldAgainstTheList(t *testing.T) {
 	}
 }
 
-func TestWhatIsOpenWasAccepted(t *testing.T) {
+func TestAcceptedHazardsAreOpen(t *testing.T) {
 	var f facts
 	if err := f.readDoctor(doctorSays); err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestWhatIsOpenWasAccepted(t *testing.T) {
 	}
 }
 
-func TestTheDefaultIsWhatTheProbesDemand(t *testing.T) {
+func TestDefaultRunAgreesWithTheOpenHazards(t *testing.T) {
 	carried := func(n uint64) *suite.Report {
 		return &suite.Report{Cases: []suite.Result{{Carried: place.Bytes{Redirected: n}}}}
 	}

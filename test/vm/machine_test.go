@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAnEmulatorThatIsNotSoundIsUsedWithCare(t *testing.T) {
+func TestEmulatorWithFaultsRunsOneThread(t *testing.T) {
 	careful, plain := qemu{"tcg,thread=single", "max", true}, qemu{"tcg,thread=multi", "max", false}
 	for version, want := range map[string]qemu{
 		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n":    careful,
@@ -21,7 +21,7 @@ func TestAnEmulatorThatIsNotSoundIsUsedWithCare(t *testing.T) {
 	}
 }
 
-func TestOnlyKernelsThatCanDoWithoutCmpxchg16bDo(t *testing.T) {
+func TestCmpxchg16bIsHiddenOnlyFromKernelsThatBootWithoutIt(t *testing.T) {
 	for _, tt := range []struct {
 		careful       bool
 		version, want string
@@ -37,7 +37,7 @@ func TestOnlyKernelsThatCanDoWithoutCmpxchg16bDo(t *testing.T) {
 	}
 }
 
-func TestTheReasonOfAnEndIsTheFirstCause(t *testing.T) {
+func TestEndOfAGuestNamesTheFirstCause(t *testing.T) {
 	limit, killed, garbled := errors.New("over its limit"), errors.New("signal: killed"),
 		errors.New("read frames: x")
 	for _, tt := range []struct {

@@ -70,7 +70,7 @@ func TestOutputAndFilesArriveWhole(t *testing.T) {
 	}
 }
 
-func TestWhatAGuestMayNotSayIsAProblem(t *testing.T) {
+func TestForbiddenFramesAreProblems(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		frames []frame.Frame

@@ -147,7 +147,7 @@ func TestTableReplacesOnlyItself(t *testing.T) {
 	}
 }
 
-func TestOutcomesAreReadAsTheyWereSaved(t *testing.T) {
+func TestSavedOutcomesAreReadBack(t *testing.T) {
 	o, results := good(), t.TempDir()
 	o.Facts.Open = []string{"splice"}
 	if _, err := readOutcomes(results, []string{"6.1"}); err == nil ||
@@ -166,7 +166,7 @@ func TestOutcomesAreReadAsTheyWereSaved(t *testing.T) {
 	}
 }
 
-func TestWhatIsKeptShowsAsItRan(t *testing.T) {
+func TestKeptOutcomesAreInTheTable(t *testing.T) {
 	w := []kernel.Wanted{
 		{Name: "6.1", Often: true},
 		{Name: "rt", Parameters: []string{"a=1", "b"}},
@@ -207,7 +207,7 @@ func TestWhatIsKeptShowsAsItRan(t *testing.T) {
 	}
 }
 
-func TestWhatFailedIsNotKept(t *testing.T) {
+func TestFailedRunIsNotKept(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	o := good()
 	if o.dir = filepath.Join(from, o.Kernel); os.Mkdir(o.dir, 0o755) != nil || o.save() != nil {
@@ -225,7 +225,7 @@ func TestWhatFailedIsNotKept(t *testing.T) {
 	}
 }
 
-func TestTableNeedsItsPlace(t *testing.T) {
+func TestTableNeedsItsMarkers(t *testing.T) {
 	for _, document := range []string{"", section.Begin(), section.End() + section.Begin()} {
 		if text, err := section.Replace(document, "x"); err == nil {
 			t.Errorf("%q became %q", document, text)

@@ -22,7 +22,7 @@ func readText(t *testing.T, text string) ([]spec, error) {
 	return readSpecs(file)
 }
 
-func TestAManifestBecomesWhatInitIsTold(t *testing.T) {
+func TestManifestBecomesTheProgramsOfInit(t *testing.T) {
 	specs, err := readText(t, `[
 		{"test": "./pkg/datapath", "args": ["-test.short"], "timeout": "100s"},
 		{"name": "suite", "main": "./test/conformance/cmd/suite", "env": ["A=b"]},

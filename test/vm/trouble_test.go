@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-func TestTroublesAreQuotedWhole(t *testing.T) {
+func TestTroublesAreQuotedCompletely(t *testing.T) {
 	const warning = `[   10.1] ------------[ cut here ]------------
 [   10.1] WARNING: CPU: 1 PID: 77 at net/core/stream.c:212 sk_stream_kill_queues+0x1/0x2
 [   10.1] Modules linked in: tls

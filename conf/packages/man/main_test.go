@@ -38,7 +38,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTreeIsRefused(t *testing.T) {
+func TestInvalidCommandTreeIsRefused(t *testing.T) {
 	for in, want := range map[string]string{"": "read the commands: EOF", "{}": "there are none",
 		"sockmapctl": "invalid character"} {
 		if err := write(strings.NewReader(in), t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {

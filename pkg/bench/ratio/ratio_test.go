@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAboveOneIsBetterWhicheverWay(t *testing.T) {
+func TestRatioAboveOneIsBetterForRatesAndTimes(t *testing.T) {
 	base, other := []float64{10, 20, 0, 10}, []float64{20, 40, 5}
 	if got := Rounds(base, other, false); !slices.Equal(got, []float64{2, 2}) {
 		t.Errorf("rates: %v", got)
@@ -17,7 +17,7 @@ func TestAboveOneIsBetterWhicheverWay(t *testing.T) {
 	}
 }
 
-func TestOneWildRoundMovesTheIntervalNotTheValue(t *testing.T) {
+func TestOutlierWidensTheIntervalAndKeepsTheValue(t *testing.T) {
 	r, ok := Of([]float64{1.1, 1.1, 1.1, 1.1, 9})
 	if !ok || r.Value != 1.1 || r.Low != 1.1 || r.High <= 1.1 {
 		t.Errorf("%+v, %v", r, ok)

@@ -96,7 +96,7 @@ func start(t *testing.T, name string) *Agent {
 	return a
 }
 
-func TestAnEndThatFailsTakesTheNextOrder(t *testing.T) {
+func TestEndTakesTheNextOrderAfterAnError(t *testing.T) {
 	if os.Getenv(aloneVariable) != "" {
 		t.Skip("not alone")
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestAHazardIsConfirmedWithMoreTime(t *testing.T) {
+func TestHazardIsConfirmedByASecondProbe(t *testing.T) {
 	broken := errors.New("broken")
 	for name, c := range map[string]struct {
 		answers  []outcome

@@ -14,7 +14,7 @@ import (
 )
 
 // The kernel and the guards decide, and not who runs when.
-func TestInterruptedReadIsFoundTheSameEachTime(t *testing.T) {
+func TestProbeOfInterruptedReadIsDeterministic(t *testing.T) {
 	const runs = 10
 	for name, without := range map[string][]string{"all guards": nil,
 		"without blocking": {datapath.GuardBlocking}} {

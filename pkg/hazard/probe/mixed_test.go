@@ -6,7 +6,7 @@ import "testing"
 
 // All kernels that are tested can send a reader another event (6.1 and later), so the hazard there would be
 // an error of the programs.
-func TestAReaderIsToldOfBytesByTCPBehindRedirectedOnes(t *testing.T) {
+func TestReaderGetsAnEventForBytesOverTCPAfterRedirectedOnes(t *testing.T) {
 	_, findings := load(t)
 	for _, f := range findings {
 		if f.Name == "edge-mixed" {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestPairThatStaysWithTCPIsNotProbed(t *testing.T) {
+func TestProbePairOnPlainTCPIsAnError(t *testing.T) {
 	p, err := newPair(0, nil)
 	if err != nil {
 		t.Fatal(err)

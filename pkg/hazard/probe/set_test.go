@@ -13,7 +13,7 @@ import (
 // Of these files nothing decides what is found.
 var noProbes = []string{"hazard.go", "load.go", "set.go"}
 
-func TestEveryFileOfTheProbesIsInTheirName(t *testing.T) {
+func TestDigestOfProbesCoversEveryFile(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %v", files, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-func TestBeyondIsOfTheSameRound(t *testing.T) {
+func TestBeyondIsTheDifferenceWithinARound(t *testing.T) {
 	got := times{result.Plain: {10, 20}, result.Sockmap: {13, 22}, Tuning: {9}}.beyond()
 	if !slices.Equal(got[result.Sockmap], []float64{3, 2}) || !slices.Equal(got[Tuning], []float64{-1}) ||
 		len(got) != 2 {

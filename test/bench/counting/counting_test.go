@@ -30,7 +30,7 @@ func TestTimeOfTasksIsRead(t *testing.T) {
 	}
 }
 
-func TestIdleTimeIsNoWork(t *testing.T) {
+func TestIdleTimeDoesNotCountAsWork(t *testing.T) {
 	if got := (Work{Ran: 3 * time.Second, Idle: time.Second}).Share(); got != 0.25 {
 		t.Error(got)
 	}

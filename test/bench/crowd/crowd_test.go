@@ -6,7 +6,7 @@ import "testing"
 
 // Both roles in one process, over loopback. The server ends with its process, so fixture.Main would report
 // it.
-func TestConnectionsAnswerAndGo(t *testing.T) {
+func TestConnectionsOpenReplyAndHangUp(t *testing.T) {
 	s, c := &server{}, &client{}
 	do := func(f func(order) (answer, error), o order) answer {
 		t.Helper()

@@ -47,7 +47,7 @@ func leave(t *testing.T, dir, program, kernel string, cells ...result.Cell) {
 	})
 }
 
-func TestTableTellsWhatLoses(t *testing.T) {
+func TestTableNamesCellsThatLose(t *testing.T) {
 	from, kept := t.TempDir(), t.TempDir()
 	for _, kernel := range []string{"6.12", "6.1"} {
 		leave(t, filepath.Join(from, kernel), "micro", kernel+".9", cellOf("64 B", 30000, 20000, 30300),
@@ -78,7 +78,7 @@ func TestTableTellsWhatLoses(t *testing.T) {
 	}
 }
 
-func TestHalfOfARunIsNotKept(t *testing.T) {
+func TestIncompleteRunIsNotKept(t *testing.T) {
 	from, kept := t.TempDir(), t.TempDir()
 	leave(t, filepath.Join(from, "6.1"), "micro", "6.1.9", cellOf("64 B", 3, 2, 3))
 	if err := keep(from, kept); err == nil || !strings.Contains(err.Error(), "kernel 6.1") {
@@ -97,7 +97,7 @@ func TestHalfOfARunIsNotKept(t *testing.T) {
 }
 
 // The guests run the programs of the manifest, and keep looks for their names.
-func TestManifestRunsThePrograms(t *testing.T) {
+func TestManifestRunsTheExpectedPrograms(t *testing.T) {
 	b, err := os.ReadFile("manifest.json")
 	if err != nil {
 		t.Fatal(err)

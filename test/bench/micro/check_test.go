@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-func TestWhatIsCheckedIsInThePlan(t *testing.T) {
+func TestCheckedCellsAreInThePlan(t *testing.T) {
 	works := checkedWorks(checkPace, regexp.MustCompile(""))
 	var titles []string
 	for _, w := range works {
@@ -53,7 +53,7 @@ func cellWith(sockmap, twin, slowed float64) result.Cell {
 	return c
 }
 
-func TestACellIsJudgedByItsWholeInterval(t *testing.T) {
+func TestCellIsJudgedByItsWholeInterval(t *testing.T) {
 	const loses = "stream/64 B" // known to
 	for _, c := range []struct {
 		name, title string
@@ -87,7 +87,7 @@ func TestACellIsJudgedByItsWholeInterval(t *testing.T) {
 	}
 }
 
-func TestTheSecondTimeCounts(t *testing.T) {
+func TestSecondMeasurementDecides(t *testing.T) {
 	all := func(f finding) map[string]finding {
 		m := map[string]finding{}
 		for _, title := range checked {

@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
 )
 
-func TestCellsAreToldApart(t *testing.T) {
+func TestCellsHaveUniqueKeys(t *testing.T) {
 	seen := map[string]bool{}
 	for _, w := range plan(full, regexp.MustCompile("")) {
 		for _, v := range w.views {
@@ -31,7 +31,7 @@ func TestCellsAreToldApart(t *testing.T) {
 	}
 }
 
-func TestEverybodyComesAfterEverybodyElse(t *testing.T) {
+func TestEveryVariantFollowsEveryOther(t *testing.T) {
 	for n := 2; n <= len(everyVariant); n++ {
 		variants := everyVariant[:n]
 		after := map[[2]result.Variant]bool{}
@@ -50,7 +50,7 @@ func TestEverybodyComesAfterEverybodyElse(t *testing.T) {
 	}
 }
 
-func TestARoundThatFailsCountsForNobody(t *testing.T) {
+func TestFailedRoundCountsForNoVariant(t *testing.T) {
 	fail := false
 	w := work{
 		group: "rr", name: "x", variants: []result.Variant{result.Plain, result.Sockmap},

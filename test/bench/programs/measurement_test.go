@@ -55,7 +55,7 @@ func TestNamesAreUnique(t *testing.T) {
 	}
 }
 
-func TestCells(t *testing.T) {
+func TestMeasurementHasACellForEachMeasure(t *testing.T) {
 	m := &measurement{cell: cell{name: "x", goal: 2}, cpus: same, taken: map[result.Variant]*taken{
 		result.Plain:   {rates: []float64{10, 11}, p99s: []float64{5, 6}, counts: []float64{100, 102}},
 		result.Sockmap: {rates: []float64{20, 21}, p99s: []float64{4, 4}, sent: pods.Sent{Redirected: 99, TCP: 1}},

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // golden is the report of the invented results in testdata.
 const golden = "testdata/report.golden.md"
 
-func TestReportIsAsItWas(t *testing.T) {
+func TestReportMatchesTheGoldenFile(t *testing.T) {
 	document, images := place(t)
 	for range 2 { // the second time over the first
 		if err := run(&bytes.Buffer{}, []string{"-into", document, "-images", images, "testdata"}); err != nil {
@@ -90,7 +90,7 @@ func place(t *testing.T) (document, images string) {
 	return document, images
 }
 
-func TestTextAloneIsPrinted(t *testing.T) {
+func TestReportWithoutADocumentIsPrintedWithoutPictures(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(&out, []string{"testdata"}); err != nil || !strings.Contains(out.String(), "### Goals") ||
 		strings.Contains(out.String(), "![") {
@@ -98,7 +98,7 @@ func TestTextAloneIsPrinted(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBecomeAReport(t *testing.T) {
+func TestErrorsOfTheReportNameTheCause(t *testing.T) {
 	for want, args := range map[string][]string{
 		"make bench writes": {}, "none (make bench writes": {"-keep", t.TempDir(), t.TempDir()},
 		"none (make bench": {t.TempDir()}, "read document": {"-into", filepath.Join(t.TempDir(), "none.md"),
@@ -151,7 +151,7 @@ func TestDocumentsAreThoseOfTheResults(t *testing.T) {
 }
 
 // The name of a directory is the kind of machine of its results, so that a new run replaces them.
-func TestResultsAreWhereThoseOfTheirMachineGo(t *testing.T) {
+func TestResultsAreInTheDirectoryOfTheirMachine(t *testing.T) {
 	paths, err := filepath.Glob("../results/*/*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("%q, %v", paths, err)

@@ -30,7 +30,7 @@ func TestIntervalGrowsWithTheSpread(t *testing.T) {
 	}
 }
 
-func TestARoundIsComparedWithItself(t *testing.T) {
+func TestRatioIsTakenWithinEachRound(t *testing.T) {
 	// The machine is twice as fast in half of the rounds, for both.
 	cell := Cell{Better: Higher, Samples: map[Variant][]float64{Plain: {10, 20, 10, 20, 10, 20},
 		Sockmap: {11, 22, 11, 22, 11, 22}}}
@@ -44,7 +44,7 @@ func TestARoundIsComparedWithItself(t *testing.T) {
 	}
 }
 
-func TestNothingToCompareIsTold(t *testing.T) {
+func TestRatioNeedsSamplesOfItsBase(t *testing.T) {
 	if _, ok := (Cell{Samples: map[Variant][]float64{Plain: {1}}}).Against(Sockmap); ok {
 		t.Error("a ratio of nothing")
 	}
@@ -87,7 +87,7 @@ func TestMachineIsKnown(t *testing.T) {
 	}
 }
 
-func TestPageTablesAreToldByTheCostOfAFault(t *testing.T) {
+func TestPageTablesAreDetectedByTheCostOfAFault(t *testing.T) {
 	const guest, metal, arm = "flags\t: fpu hypervisor pti\n", "flags\t: fpu pti\n", "Features\t: fp\n"
 	for _, tt := range []struct {
 		cpuinfo string

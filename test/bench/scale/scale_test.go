@@ -22,7 +22,7 @@ func TestMemoryIsRead(t *testing.T) {
 	}
 }
 
-func TestALevelIsAsLargeAsTheMachineAllows(t *testing.T) {
+func TestLevelIsLimitedByMemoryAndFiles(t *testing.T) {
 	l := level{flows: 100_000}
 	for _, c := range []struct {
 		memory, files, want int
@@ -42,7 +42,7 @@ func rounds() map[result.Variant][]measured {
 	return map[result.Variant][]measured{result.Plain: {m, m}, result.Sockmap: {m, m}}
 }
 
-func TestCellsHaveNamesOfTheirOwn(t *testing.T) {
+func TestCellsHaveUniqueNames(t *testing.T) {
 	seen := map[string]bool{}
 	cells := level{flows: 10_000, last: true}.cells(rounds(), "this machine is small")
 	for _, c := range cells {

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 }
 
 // The full measurement has a thousand connections; a hundred show the same within seconds.
-func TestReadersThatNeverReadCostAboutWhatTheyCostByTCP(t *testing.T) {
+func TestStoppedReadersCostAboutAsMuchAsOverTCP(t *testing.T) {
 	for _, readFirst := range []bool{false, true} {
 		sizes := []int{64, 1 << 10, 64 << 10}
 		if readFirst {
@@ -34,7 +34,7 @@ func TestReadersThatNeverReadCostAboutWhatTheyCostByTCP(t *testing.T) {
 	}
 }
 
-func TestKernelMemoryIsWhatIsNeitherFreeNorOfPrograms(t *testing.T) {
+func TestKernelMemoryExcludesFreeAndProgramMemory(t *testing.T) {
 	const zones = "  pagesets\n    cpu: 0\n              count:    1\n              high:     9\n    cpu: 1\n              count:    2\n"
 	g, err := parseMemory("MemTotal: 1000 kB\nMemFree: 300 kB\nMemAvailable: 400 kB\nBuffers: 10 kB\nCached: 90 kB\nAnonPages: 100 kB\n"+
 		"Slab: 150 kB\nSReclaimable: 50 kB\nSUnreclaim: 100 kB\nPercpu: 20 kB\nVmallocUsed: 30 kB\nKernelStack: 5 kB\nPageTables: 5 kB\n"+
@@ -51,7 +51,7 @@ func TestKernelMemoryIsWhatIsNeitherFreeNorOfPrograms(t *testing.T) {
 	}
 }
 
-func TestJudgement(t *testing.T) {
+func TestResultIsJudgedByMemoryAndErrors(t *testing.T) {
 	for _, tt := range []struct {
 		plain, accelerated int64
 		errors             int64

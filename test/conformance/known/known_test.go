@@ -56,7 +56,7 @@ func TestReasonsNameGuardsAndHazardsThatExist(t *testing.T) {
 	}
 }
 
-func TestJudgement(t *testing.T) {
+func TestReportIsJudgedByTheKnownDifferences(t *testing.T) {
 	differs := func(name string) suite.Result {
 		d := []suite.Difference{{Name: "recv", Plain: "5", Accelerated: "4"}}
 		return suite.Result{Name: name, Verdict: suite.Differs, Differences: d}

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-func TestCompareMatchesTheNthOfANameWithTheNth(t *testing.T) {
+func TestCompareMatchesRepeatedNamesInOrder(t *testing.T) {
 	plain := []Observation{{Name: "send", Value: "5"}, {Name: "recv", Value: "3"}, {Name: "recv", Value: "2"}}
 	accelerated := []Observation{{Name: "recv", Value: "3"}, {Name: "recv", Value: "EAGAIN"},
 		{Name: "end", Value: "0"}}
@@ -28,7 +28,7 @@ func TestCompareMatchesTheNthOfANameWithTheNth(t *testing.T) {
 	}
 }
 
-func TestWhatADifferenceDoes(t *testing.T) {
+func TestDifferencesAreClassifiedAsHangsAndLosses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		plain, accelerated Observation
 		hangs, loses       bool

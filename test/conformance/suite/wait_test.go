@@ -36,7 +36,7 @@ func styles(t *testing.T, f func(t *testing.T, a, b *Sock)) {
 	}
 }
 
-func TestWaitingReadsTheSameInBothStyles(t *testing.T) {
+func TestBothStylesOfWaitingGiveTheSameResults(t *testing.T) {
 	styles(t, func(t *testing.T, a, b *Sock) {
 		task := Go(a.t, func() Ret { return a.Recv(16, 0) })
 		if task.Done() {
@@ -94,7 +94,7 @@ func TestWatchdogEndsACallWithoutLimit(t *testing.T) {
 	})
 }
 
-func TestNonblockingIsPollsWayUntilTheCaseWaitsInTheKernel(t *testing.T) {
+func TestPollStyleKeepsNonblockUntilTheCaseWaitsInTheKernel(t *testing.T) {
 	a, _ := ends(t, inPoll)
 	isSet := func() bool {
 		flags, err := unix.FcntlInt(uintptr(a.FD), unix.F_GETFL, 0)

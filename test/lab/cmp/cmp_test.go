@@ -51,7 +51,7 @@ func TestDiffShowsTheLinesThatDiffer(t *testing.T) {
 	}
 }
 
-func TestDiffLeavesOutWhatIsFarFromADifference(t *testing.T) {
+func TestDiffOmitsLinesFarFromADifference(t *testing.T) {
 	want := make([]int, 30)
 	got := make([]int, 30)
 	got[15] = 1

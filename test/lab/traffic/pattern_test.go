@@ -19,7 +19,7 @@ func stream(seed uint32, off uint64, n int) []byte {
 	return b
 }
 
-func TestFillDoesNotDependOnHowItIsCutUp(t *testing.T) {
+func TestFillDoesNotDependOnTheSizeOfItsParts(t *testing.T) {
 	want := stream(7, 0, 10_000)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 50 {
@@ -42,7 +42,7 @@ func TestFillDoesNotDependOnHowItIsCutUp(t *testing.T) {
 	}
 }
 
-func TestWordsCanBeTracedBack(t *testing.T) {
+func TestSeedAndPositionOfAWordAreRecovered(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 10_000 {
 		seed, k := rng.Uint32(), rng.Uint32()

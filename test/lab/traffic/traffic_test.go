@@ -55,7 +55,7 @@ func pair(t *testing.T) (a, b net.Conn) {
 	return a, <-accepted
 }
 
-func TestRequestsComeBack(t *testing.T) {
+func TestRequestsAreEchoed(t *testing.T) {
 	dial := serve(t, Echo)
 	for _, size := range []int{1, 64, 1000, 100_000} {
 		c, err := dial(testContext(t))
@@ -99,7 +99,7 @@ func TestReplyThatComesTwiceIsFound(t *testing.T) {
 	}
 }
 
-func TestStreamsArriveWhicheverWayTheyAreCut(t *testing.T) {
+func TestStreamsArriveWithAnySizeOfChunks(t *testing.T) {
 	for _, s := range []Stream{
 		{Seed: 1, Bytes: 0},
 		{Seed: 2, Bytes: 5},

@@ -111,7 +111,7 @@ func TestManifestsAreThoseOfTheChart(t *testing.T) {
 }
 
 // Every switch of values.yaml is inverted, on every platform; the API server would accept the result.
-func TestEverySwitchOnEveryPlatform(t *testing.T) {
+func TestChartIsValidForEverySwitchAndPlatform(t *testing.T) {
 	c := load(t)
 	found := map[string]bool{}
 	switches(c.Defaults(), "", found)
@@ -169,7 +169,7 @@ var full = map[string]any{
 	"resources": map[string]any{"limits": map[string]any{"memory": "1Gi", "cpu": 2}},
 }
 
-func TestEverythingSet(t *testing.T) {
+func TestChartIsValidWithAllValuesSet(t *testing.T) {
 	o := render(t, load(t), "", full)
 	admissible(t, o)
 	for _, kind := range []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ResourceQuota",
@@ -201,7 +201,7 @@ func TestDefaultCommand(t *testing.T) {
 }
 
 // Without agent.liveAnnotations there is neither a right in the cluster nor a token.
-func TestRightsComeOnlyWithLiveAnnotations(t *testing.T) {
+func TestOnlyLiveAnnotationsNeedRightsInTheCluster(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		o := render(t, load(t), "", nested("agent.liveAnnotations", on))
 		token := slices.ContainsFunc(o.daemonSet(t).Spec.Template.Spec.Volumes,
@@ -214,7 +214,7 @@ func TestRightsComeOnlyWithLiveAnnotations(t *testing.T) {
 }
 
 // Without access to the CRI socket, the pod has neither its mount nor an agent that looks for one.
-func TestWithoutASocketNobodyIsAsked(t *testing.T) {
+func TestChartWithoutCRISocketDoesNotAskTheRuntime(t *testing.T) {
 	o := render(t, load(t), "", nested("host.criSocket", ""))
 	if !slices.Contains(o.agent(t).Args, "--cri=none") {
 		t.Errorf("arguments %q", o.agent(t).Args)
@@ -251,7 +251,7 @@ func TestTheServerListensAtTheNodesAddress(t *testing.T) {
 	}
 }
 
-func TestSELinuxGoesWithEveryPlatform(t *testing.T) {
+func TestValuesOfSELinuxCombineWithEveryPlatform(t *testing.T) {
 	c := load(t)
 	selinux, err := c.Platform("selinux")
 	if err != nil {
@@ -282,7 +282,7 @@ func TestHelmLint(t *testing.T) {
 	}
 }
 
-func TestNotesTellHowToRemoveIt(t *testing.T) {
+func TestNotesNameTheCommandsOfUninstall(t *testing.T) {
 	c := load(t)
 	for _, hook := range []bool{false, true} {
 		for _, on := range []bool{false, true} {

@@ -32,7 +32,7 @@ func hooks(t *testing.T, values map[string]any) ([]*releasev1.Hook, objects) {
 
 // The hook's account exists before its Job and has only the rights that the Job needs, and nothing of the
 // hook remains.
-func TestTheUninstallHook(t *testing.T) {
+func TestUninstallHookHasOnlyItsRightsAndIsDeleted(t *testing.T) {
 	for _, values := range []map[string]any{nil, full} {
 		all, o := hooks(t, values)
 		if len(all) != 4 {
@@ -87,14 +87,14 @@ func wantHookPod(t *testing.T, pod corev1.PodTemplateSpec, account, daemonSet st
 	wantArgs(t, c.Args, "uninstall-nodes", "--daemonset="+daemonSet, "--timeout=4m")
 }
 
-func TestTheUninstallHookCanBeLeftOut(t *testing.T) {
+func TestUninstallHookCanBeDisabled(t *testing.T) {
 	if all, _ := hooks(t, nested("uninstallHook.enabled", false)); len(all) > 0 {
 		t.Errorf("%d hooks", len(all))
 	}
 }
 
 // The hook finds the agent by its container's name, and manifests without Helm have no hook.
-func TestTheHookFindsTheAgent(t *testing.T) {
+func TestUninstallHookFindsTheContainerOfTheAgent(t *testing.T) {
 	c := load(t)
 	if name := render(t, c, "", nil).agent(t).Name; name != daemonset.Container {
 		t.Errorf("the container is called %q, the hook looks for %q", name, daemonset.Container)

@@ -87,7 +87,7 @@ func texts(t *testing.T, list any) (out []string) {
 	return out
 }
 
-func TestReadyMeansWhatTheAgentKnows(t *testing.T) {
+func TestValuesOfReadyMeansAreThoseOfTheAgent(t *testing.T) {
 	var want []string
 	for _, r := range agent.Readinesses() {
 		want = append(want, string(r))
@@ -106,7 +106,7 @@ func TestReadyMeansWhatTheAgentKnows(t *testing.T) {
 }
 
 // The plugin accepts what the schema accepts: each value at its bounds.
-func TestPluginTakesWhatTheSchemaTakes(t *testing.T) {
+func TestPluginAcceptsWhatTheSchemaAccepts(t *testing.T) {
 	c := load(t)
 	for key, values := range map[string][]any{
 		"enabled": {true, false}, "required": {true}, "cgroupPath": {"", "/kubepods"},
@@ -135,7 +135,7 @@ func TestPluginTakesWhatTheSchemaTakes(t *testing.T) {
 	}
 }
 
-func TestStateElsewhereIsSeenByAll(t *testing.T) {
+func TestOtherBPFFSIsPassedToPluginAndAgent(t *testing.T) {
 	o := render(t, load(t), "", nested("host.bpffs", "/run/bpf"))
 	a := o.agent(t)
 	if !slices.Contains(a.Args, `--config={"bpffsPath":"/run/bpf/sockmap"}`) {

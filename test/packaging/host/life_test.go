@@ -141,7 +141,7 @@ func (h *host) pid() string {
 func (h *host) chained() bool { return strings.Contains(h.read(list), `"sockmap"`) }
 
 // From the installation of a package to its removal, on a machine with running containers.
-func TestLifeOfAPackage(t *testing.T) {
+func TestPackageFromInstallationToRemoval(t *testing.T) {
 	for _, with := range managers {
 		t.Run(with.format, func(t *testing.T) { life(newHost(t, with)) })
 	}

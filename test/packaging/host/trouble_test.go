@@ -37,7 +37,7 @@ func TestARemovalThatFailsMayBeRepeated(t *testing.T) {
 
 // Installing and removing the package needs neither systemd nor mounts, so that it also works when an image
 // is built.
-func TestAPackageInARootThatDoesNotRun(t *testing.T) {
+func TestPackageInstallsIntoARootWithoutSystemd(t *testing.T) {
 	m := newMachine(t)
 	const root = "/srv/root"
 	m.run("mkdir", "-p", root)
@@ -60,7 +60,7 @@ func TestAPackageInARootThatDoesNotRun(t *testing.T) {
 
 // A wrong configuration is reported once, in the journal and by the exit code, and the service does not
 // restart in a loop.
-func TestAWrongConfigurationIsToldByTheUnit(t *testing.T) {
+func TestUnitReportsAWrongConfigurationOnce(t *testing.T) {
 	h := newHost(t, managers[0])
 	h.put(h.install, older)
 	h.write(config, "entry:\n  peers: cluster\n")

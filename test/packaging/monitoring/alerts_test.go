@@ -35,7 +35,7 @@ func alerts(t *testing.T) map[string]rulefmt.Rule {
 	return all
 }
 
-func TestAlertsAreOfWhatIsExported(t *testing.T) {
+func TestAlertsUseExportedMetrics(t *testing.T) {
 	known := exported(t)
 	for name, r := range alerts(t) {
 		for _, problem := range problems(r.Expr, known) {
@@ -119,7 +119,7 @@ func with(series string) string {
 	return strings.ReplaceAll(b.String(), "NODE", node)
 }
 
-func TestAlertsFireForWhatIsWrongAndNothingElse(t *testing.T) {
+func TestAlertsFireForTheirFaultOnly(t *testing.T) {
 	all := alerts(t)
 	for name := range all {
 		if wrong[name] == "" {

@@ -67,7 +67,7 @@ func TestCommittedFilesAreFresh(t *testing.T) {
 // grafana replaces variables with values that parse.
 var grafana = strings.NewReplacer("$__rate_interval", "5m", "$node", ".*", "$namespace", ".*")
 
-func TestEveryQueryIsOfWhatIsExported(t *testing.T) {
+func TestQueriesUseExportedMetrics(t *testing.T) {
 	known := exported(t)
 	used := map[string]bool{}
 	for _, p := range committed(t).Panels {
@@ -118,7 +118,7 @@ func TestPanelsHaveIDsAndPlacesOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestVariables(t *testing.T) {
+func TestVariablesUseExportedMetrics(t *testing.T) {
 	var names []string
 	known := exported(t)
 	labelValues := regexp.MustCompile(`^label_values\((.+), ([a-z]+)\)$`)

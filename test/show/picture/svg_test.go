@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAPictureHasTextPlaceAndStyle(t *testing.T) {
+func TestPictureHasTextPositionAndStyle(t *testing.T) {
 	svg := picture("a \x1b[1mb<\x1b[0m\n\x1b[32m█\x1b[39m", 10, 2)
 	for _, want := range []string{
 		`x="18.0" y="32" textLength="16.8" lengthAdjust="spacingAndGlyphs">a </text>`,

@@ -114,7 +114,7 @@ func trimLeft(lines []string) (trimmed []string) {
 	return trimmed
 }
 
-func TestStreamSplitsWhatIsTooLong(t *testing.T) {
+func TestStreamSplitsLongData(t *testing.T) {
 	var out bytes.Buffer
 	want := bytes.Repeat([]byte("0123456789"), MaxData/4)
 	n, err := NewWriter(&out).Stream(Frame{Kind: File, Path: "a"}).Write(want)
@@ -134,7 +134,7 @@ func TestStreamSplitsWhatIsTooLong(t *testing.T) {
 	}
 }
 
-func TestWriterTellsWhenTheLineIsGone(t *testing.T) {
+func TestWriterReportsABrokenLine(t *testing.T) {
 	gone := errors.New("gone")
 	w := NewWriter(writerFunc(func([]byte) (int, error) { return 0, gone }))
 	if err := w.Send(Frame{Kind: Bye}); !errors.Is(err, gone) {

@@ -67,7 +67,7 @@ func TestStatusOfAProgramIsHowItEnded(t *testing.T) {
 	}
 }
 
-func TestFilesLeftBehindAreSent(t *testing.T) {
+func TestResultFilesAreSent(t *testing.T) {
 	dir := t.TempDir()
 	big := strings.Repeat("x", 3*frame.MaxData)
 	want := map[string]string{"a.json": "{}", "sub/big": big, "empty": ""}

@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-func TestStanzasTellVersionsAndWhatTheyNeed(t *testing.T) {
+func TestStanzasHaveVersionsAndDependencies(t *testing.T) {
 	got := parseStanzas(`Package: linux-image-cloud
 Version: 7.3.4-1
 Depends: linux-image-7.3.4 (= 7.3.4-1), dracut | initramfs-tools (>= 0.120), kmod
@@ -71,7 +71,7 @@ func TestNeedNamesWhatToInstall(t *testing.T) {
 	}
 }
 
-func TestACachedKernelCountsOnlyWhenItIsWhole(t *testing.T) {
+func TestIncompleteKernelInTheCacheIsIgnored(t *testing.T) {
 	c, w := Cache{t.TempDir()}, Wanted{Name: "6.1", Arch: "amd64"}
 	if _, err := c.Cached(w); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("empty cache: %v", err)

@@ -29,7 +29,7 @@ func TestParseListReadsLinesSuitesAndPackages(t *testing.T) {
 	}
 }
 
-func TestParseListRefusesWhatItDoesNotUnderstand(t *testing.T) {
+func TestParseListRefusesMalformedLines(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":       "# nothing\n",
 		"three words": "6.1 6.1 bookworm\n",
@@ -65,7 +65,7 @@ func TestTheListsOfTheProjectAreValid(t *testing.T) {
 	}
 }
 
-func TestALineIsWholeComponentsOfAVersion(t *testing.T) {
+func TestLineMatchesWholeComponentsOfAVersion(t *testing.T) {
 	for _, tt := range []struct {
 		line, version string
 		fits          bool

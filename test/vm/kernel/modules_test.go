@@ -32,7 +32,7 @@ func example(t *testing.T) tree {
 	return tr
 }
 
-func TestModulesComeAfterWhatTheyNeedAndOnce(t *testing.T) {
+func TestModulesComeOnceAndAfterTheirDependencies(t *testing.T) {
 	const defrag, conntrack = "kernel/net/defrag-v6.ko.xz", "kernel/net/conntrack.ko.xz"
 	const nat, chain, tables = "kernel/net/nat.ko.xz", "kernel/net/chain-nat.ko.xz", "kernel/net/tables.ko.xz"
 	for _, tt := range []struct {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestAnImageIsNamedByWhatIsInIt(t *testing.T) {
+func TestNameOfAnImageDependsOnItsPackages(t *testing.T) {
 	one, other := name([]string{"a", "b"}), name([]string{"a", "c"})
 	if one == other || one != name([]string{"a", "b"}) || !strings.HasPrefix(one, suite+"-") {
 		t.Errorf("%q, %q", one, other)
@@ -63,7 +63,7 @@ func TestATreeWithMountsBelowItIsNotRemoved(t *testing.T) {
 	}
 }
 
-func TestWhatIsDoneAfterwardsStopsAtTheFirstError(t *testing.T) {
+func TestFinishScriptStopsAtTheFirstError(t *testing.T) {
 	out, err := exec.Command("sh", "-c", finishScript, "finish.sh", t.TempDir()).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "etc/passwd") {
 		t.Errorf("%v: %s", err, out)

@@ -55,7 +55,7 @@ func TestTextIsScrubbed(t *testing.T) {
 	}
 }
 
-func TestAZoneIsNoSecondName(t *testing.T) {
+func TestAddressWithAZoneHasTheSamePseudonym(t *testing.T) {
 	got := learned().Text("[fd00::5%eth0]:80 fd00::5")
 	if strings.Contains(got, "fd00") || strings.Count(got, "ipv6-1") != 2 {
 		t.Errorf("%q", got)
@@ -83,7 +83,7 @@ func TestJSONIsScrubbed(t *testing.T) {
 	}
 }
 
-func TestWhatIsKept(t *testing.T) {
+func TestScrubberKeepsNamesAndAddressesOnRequest(t *testing.T) {
 	const text = "shop/web-0 at 10.0.0.5 and fd00::5 on worker-17"
 	s := NewScrubber(true, true)
 	s.LearnJSON([]byte(attachments))

@@ -78,7 +78,7 @@ func TestFiltersPickFlows(t *testing.T) {
 	}
 }
 
-func TestFiltersNameTheFlagTheValueAndWhatIsAccepted(t *testing.T) {
+func TestErrorsOfFiltersNameFlagValueAndAcceptedValues(t *testing.T) {
 	for flags, want := range map[string]string{
 		"port=80,http": `--port: "http" is not a port, or a range of ports, from 1 to 65535`,
 		"port=!0":      `--port: "!0" is not a port, or a range of ports, from 1 to 65535`,
@@ -100,7 +100,7 @@ func TestFiltersNameTheFlagTheValueAndWhatIsAccepted(t *testing.T) {
 }
 
 // A tap leaves to the kernel what the kernel can do.
-func TestOneValueOfAFilterIsForTheKernel(t *testing.T) {
+func TestSingleValueOfAFilterIsAppliedByTheKernel(t *testing.T) {
 	for _, tt := range []struct {
 		flags string
 		port  uint16

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
 )
 
-func TestRatesAreOfWhatWasSentSince(t *testing.T) {
+func TestRatesCountBytesSinceTheLastReading(t *testing.T) {
 	began := time.Now()
 	flows := livetest.Flows()[:4]
 	r := live.Rates{}.Next(flows, began)

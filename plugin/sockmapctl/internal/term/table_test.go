@@ -63,7 +63,7 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
-func TestEveryWidthIsKeptWhenItCanBe(t *testing.T) {
+func TestTableFitsEveryWidth(t *testing.T) {
 	for width := 24; width < 60; width++ {
 		var out strings.Builder
 		if _, err := exampleTable().Write(&out, width, true); err != nil {
@@ -108,7 +108,7 @@ func TestStatusLinesAreWrapped(t *testing.T) {
 }
 
 // A title may have letters of several bytes: it takes the columns that it shows.
-func TestTitlesTakeTheColumnsThatTheyShow(t *testing.T) {
+func TestWidthOfATitleIsCountedInRunes(t *testing.T) {
 	tab := &Table{Columns: []Column{{Title: "SENT→", Right: true}, {Title: "←SENT", Right: true}}}
 	tab.Add("1", "2")
 	var out strings.Builder

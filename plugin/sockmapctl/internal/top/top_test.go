@@ -137,7 +137,7 @@ func TestTopScrollsAndStaysWithinTheRows(t *testing.T) {
 	}
 }
 
-func TestTopPausesAndTellsErrors(t *testing.T) {
+func TestTopPausesAndShowsErrors(t *testing.T) {
 	m := exampleModel().press("space")
 	before := screenOf(m)
 	m.Update(readMsg{At: time.Now().Add(time.Hour)})

@@ -31,7 +31,7 @@ func TestNumbersAreFoundInNames(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatTheIntervalShowsIsCalledADifference(t *testing.T) {
+func TestDifferenceIsClearOnlyIfTheIntervalExcludesOne(t *testing.T) {
 	for want, r := range map[Judgement]result.Ratio{
 		BetterThan: {Value: 1.1, Low: 1.01, High: 1.2}, WorseThan: {Value: 0.9, Low: 0.8, High: 0.99},
 		Unclear: {Value: 1.1, Low: 0.99, High: 1.2},
@@ -42,7 +42,7 @@ func TestOnlyWhatTheIntervalShowsIsCalledADifference(t *testing.T) {
 	}
 }
 
-func TestFewRoundsSayNothing(t *testing.T) {
+func TestTooFewRoundsHaveNoVerdict(t *testing.T) {
 	c := result.Cell{Better: result.Lower, Samples: map[result.Variant][]float64{result.Plain: {20, 20, 20, 20},
 		result.Sockmap: {10, 10, 10, 10}}}
 	if got, ok := Compare(c, result.Sockmap); !ok || got.Says != TooFew || got.Value != 2 {
@@ -68,7 +68,7 @@ func TestARatioBelowItsGoalIsNotWrittenAsTheGoal(t *testing.T) {
 	}
 }
 
-func TestGroupsComeInOneOrderAndNothingIsLeftOut(t *testing.T) {
+func TestGroupsAreOrderedAndComplete(t *testing.T) {
 	cell := func(group string) result.Cell { return result.Cell{Group: group, Name: group} }
 	var names []string
 	for _, g := range Groups([]result.File{{Cells: []result.Cell{cell("mine"), cell("program")}},
@@ -150,7 +150,7 @@ func TestLimitsNameCellsThatAreThere(t *testing.T) {
 	}
 }
 
-func TestANewRunReplacesThatOfItsKind(t *testing.T) {
+func TestNewRunReplacesTheEarlierRunOfItsKind(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	keep := func(suite, version, kernel string) error {
 		f := result.File{Suite: suite, Version: version, Machine: result.Machine{CPU: "C", Kernel: kernel}}
@@ -176,7 +176,7 @@ func TestANewRunReplacesThatOfItsKind(t *testing.T) {
 	}
 }
 
-func TestAWholeRunReplacesItsParts(t *testing.T) {
+func TestWholeRunReplacesPartialRuns(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	keep := func(name, version string, names ...string) error {
 		t.Helper()

@@ -131,7 +131,7 @@ func cell(name, cpus string, base result.Variant, variants ...result.Variant) re
 	return c
 }
 
-func TestTheSeriesIsTheOneOnOneCPUAgainstPlain(t *testing.T) {
+func TestSeriesIsTheOneOnOneCPUAgainstPlain(t *testing.T) {
 	s := find([]result.Cell{
 		cell("64 B", "two", "", result.Plain), cell("1 KiB", "two", "", result.Plain),
 		cell("4 KiB", "two", "", result.Plain),

@@ -31,7 +31,7 @@ func section(all ...result.Cell) string {
 	return Section([]cells.Machine{machine("C", all...)}, nil)
 }
 
-func TestGoalsAreMetOrNot(t *testing.T) {
+func TestGoalsAreReportedAsMetOrNotMet(t *testing.T) {
 	twice := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
 	for _, tt := range []struct {
 		goal, limit float64
@@ -61,7 +61,7 @@ func TestGoalsAreMetOrNot(t *testing.T) {
 	}
 }
 
-func TestAGoalInTheIntervalIsTold(t *testing.T) {
+func TestGoalWithinTheIntervalIsMarked(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
 	c.Samples[result.Plain] = []float64{18, 19, 19, 20, 20, 20, 21, 21, 22}
 	c.Goal = 1.99
@@ -82,7 +82,7 @@ func TestLossesAreNamedFirst(t *testing.T) {
 	}
 }
 
-func TestWhatWasHardlyRedirectedIsNamedFirst(t *testing.T) {
+func TestComparisonsMostlyOverTCPAreNamedFirst(t *testing.T) {
 	c := cell(result.Higher, map[result.Variant]float64{result.Plain: 10, result.Sockmap: 10})
 	c.Share = map[result.Variant]float64{result.Sockmap: 0.4}
 	if got := section(c, c); strings.Count(got,
@@ -109,7 +109,7 @@ func TestColumnsThatAreEmptyAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestAQuickRunIsNotToBeQuoted(t *testing.T) {
+func TestQuickRunIsMarkedAsNotToBeQuoted(t *testing.T) {
 	c := cell(result.Lower, map[result.Variant]float64{result.Plain: 2, result.Sockmap: 1})
 	m := machine("C", c)
 	m.Files[0].Suite = "micro quick"
@@ -119,7 +119,7 @@ func TestAQuickRunIsNotToBeQuoted(t *testing.T) {
 	}
 }
 
-func TestMachinesStandSideBySide(t *testing.T) {
+func TestMachinesAreColumnsOfOneTable(t *testing.T) {
 	good := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: 10})
 	bad := cell(result.Lower, map[result.Variant]float64{result.Plain: 10, result.Sockmap: 20})
 	good.Goal, bad.Goal = 1.5, 1.5
@@ -139,7 +139,7 @@ func TestMachinesStandSideBySide(t *testing.T) {
 	}
 }
 
-func TestTheRangeHasTheLeastAndTheGreatest(t *testing.T) {
+func TestRangeHasTheLowestAndTheHighestRatio(t *testing.T) {
 	one := func(sockmap float64) cells.Machine {
 		c := cell(result.Lower, map[result.Variant]float64{result.Plain: 20, result.Sockmap: sockmap})
 		c.Name, c.Measure, c.CPUs = "64 B", "p50", "same"

@@ -34,7 +34,7 @@ func TestEachCaseIsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestSharesAreClasses(t *testing.T) {
+func TestShareIsReportedInClasses(t *testing.T) {
 	for want, carried := range map[string]place.Bytes{
 		"none": {TCP: 5}, "less than half": {Redirected: 49, TCP: 51}, "more than half": {Redirected: 94, TCP: 6},
 		"at least 95 %": {Redirected: 95, TCP: 5},

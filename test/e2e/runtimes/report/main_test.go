@@ -46,7 +46,7 @@ func TestRowsBecomeATable(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBecomeATable(t *testing.T) {
+func TestMissingAndIncompleteRowsAreErrors(t *testing.T) {
 	if err := run(&bytes.Buffer{}, []string{t.TempDir()}); err == nil ||
 		!strings.Contains(err.Error(), "make test-runtimes") {
 		t.Errorf("a directory without rows: %v", err)

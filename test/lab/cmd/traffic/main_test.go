@@ -121,7 +121,7 @@ func TestDurationEndsByTimeOrBySignal(t *testing.T) {
 	}
 }
 
-func TestWrongUsageIsTold(t *testing.T) {
+func TestWrongUsageIsReported(t *testing.T) {
 	bin := build(t)
 	addr := startServer(t, bin, "127.0.0.1:0")
 	for _, c := range []struct{ args, want string }{
