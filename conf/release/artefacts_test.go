@@ -75,7 +75,7 @@ func unpackFrom(t *testing.T, in io.Reader) (dir string, headers []*tar.Header) 
 
 func fsMode(h *tar.Header) os.FileMode { return os.FileMode(h.Mode).Perm() }
 
-// checkHeaders: nothing of the machine that built is left.
+// checkHeaders fails for a header with traces of the machine that built the archive.
 func checkHeaders(t *testing.T, out string, headers []*tar.Header) {
 	t.Helper()
 	seconds := output(t, out, nil, "git", "log", "-1", "--format=%ct")

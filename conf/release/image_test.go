@@ -106,7 +106,7 @@ func checkPlatform(t *testing.T, root string, img v1.Image, arch string) {
 	t.Logf("image for %s: %.1f MB compressed", arch, float64(compressed)/1e6)
 }
 
-// checkLikeDockerfile holds the image against that which conf/Dockerfile makes of the same commit.
+// checkLikeDockerfile compares the image with the one that conf/Dockerfile makes of the same commit.
 func checkLikeDockerfile(t *testing.T, root string, got v1.Config) {
 	t.Helper()
 	dir := t.TempDir()

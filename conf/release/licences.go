@@ -57,10 +57,10 @@ func newLicenceBook(root string) (*licenceBook, error) {
 
 var licenceFile = regexp.MustCompile(`(?i)^(LICEN[CS]E|COPYING|UNLICENSE)([.-].*)?$`)
 
-// sure is how much of a text has to be that of the licence.
+// sure is the share of a text that has to match a licence.
 const sure = 0.9
 
-// of is nil where nothing is known, which a bill of materials says by leaving it out.
+// of returns nil if the licence is not known. The bill of materials then leaves it out.
 func (b *licenceBook) of(module string) *cdx.Licenses {
 	names, ok := b.known[module]
 	if !ok {

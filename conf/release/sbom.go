@@ -182,7 +182,7 @@ func (b *bom) write(name string) error {
 		}
 	}
 	out := cdx.NewBOM()
-	// The same release has the same number, which is no other's.
+	// The same release always has the same number, and no other release has it.
 	out.SerialNumber = uuid.NewSHA1(uuid.NameSpaceURL, []byte(home+"@"+b.r.version+"@"+b.r.source.commit)).URN()
 	out.Metadata = &cdx.Metadata{
 		Timestamp: b.r.source.time.Format(time.RFC3339),

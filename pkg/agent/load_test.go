@@ -73,8 +73,8 @@ func TestProgramsOfANewerVersionAreKept(t *testing.T) {
 	}
 }
 
-// unfit puts a totals map of another size in the place of the one that is pinned, and other programs beside
-// it: state of the same ABI that this version's programs cannot take over. It returns how to undo that.
+// unfit replaces the pinned totals map by one of another size, and the programs by others. The result is
+// state of the same ABI that this version's programs cannot take over. It returns how to undo that.
 func (p *place) unfit(t *testing.T) (undo func()) {
 	t.Helper()
 	state := filepath.Join(p.StateDir, stateName(datapath.ABI))

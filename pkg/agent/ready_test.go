@@ -103,7 +103,7 @@ func TestReadyAcceleratingFollowsHazardsAndSwitch(t *testing.T) {
 	}
 }
 
-// A removal by somebody else is reported at once, not at the next round.
+// A removal by another process is reported at once, not at the next round.
 func TestReadyReportsRemovedPrograms(t *testing.T) {
 	p := newPlace(t)
 	p.write(file, list)

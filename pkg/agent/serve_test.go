@@ -186,7 +186,8 @@ func (all held) ended(within time.Duration) (n int) {
 	return n
 }
 
-// A client that opens connections and sends nothing shuts out nobody, not even at the same address.
+// A client that opens connections and sends nothing does not shut out other clients, not even those at the
+// same address.
 func TestConnectionsAreBounded(t *testing.T) {
 	address := serveAlone(t, &slowly{})
 	const opened = 3 * maxPerAddress

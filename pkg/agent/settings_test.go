@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Linux 5.15 and 5.16 (and a size that there is no memory for): settings that cannot come into force must
-// keep nothing else from coming: programs of this version, its plugin, what pods follow.
+// On Linux 5.15 and 5.16, or with too little memory for the size, settings cannot come into force. That must
+// not delay anything else: the programs of this version, its plugin, and changes that pods follow.
 func TestFailedResizeDoesNotDelayOtherChanges(t *testing.T) {
 	p := newPlace(t)
 	p.Version = "v1.3.0"

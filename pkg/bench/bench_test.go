@@ -69,7 +69,7 @@ func TestPlainAndAcceleratedAreMeasuredAndRequestsRedirected(t *testing.T) {
 	}
 }
 
-// testGuardCosts: where a guard runs there are costs, and of each guard it is told whether it does.
+// testGuardCosts expects costs if a guard runs, and for each guard whether it runs.
 func testGuardCosts(t *testing.T, r Report) {
 	t.Helper()
 	active := slices.ContainsFunc(r.Guards, func(g datapath.GuardState) bool { return g.Active })
@@ -106,7 +106,7 @@ func TestRequestsOverTCPDoNotCountAsRedirected(t *testing.T) {
 
 const runVariable = "BENCH_TEST_RUN"
 
-// TestRunForKill is what the next test kills.
+// TestRunForKill is the process that the next test kills.
 func TestRunForKill(t *testing.T) {
 	if os.Getenv(runVariable) == "" {
 		return

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// FuzzParse holds Parse against encoding/json, which finds the previous result by another road.
+// FuzzParse compares Parse with encoding/json, which finds the previous result in another way.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `[]`, `null`, `{"a`, `{"prevResult":{"x": 1e400}}`, `{"prevResult":null,"prevResult":{}}`,
@@ -55,7 +55,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkBounds asserts what everybody who gets a Conf relies on.
+// checkBounds checks the bounds that every user of a Conf relies on.
 func checkBounds(t *testing.T, c *Conf) {
 	t.Helper()
 	if c.MaxSockets < 1 || c.MaxBacklogBytes < 4096 || c.MaxBacklogMessages < 1 {

@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// wrongValue is a configuration, and what its one error says.
+// wrongValue is a configuration, and the content of its one error.
 type wrongValue struct{ in, key, value, allowed string }
 
 func wrongValues() []wrongValue { return append(wrongWords(), wrongSettings()...) }
@@ -85,7 +85,7 @@ func wrongWords() []wrongValue {
 	}
 }
 
-// wrongSettings are of the keys that concern the whole node.
+// wrongSettings are wrong values of the keys that concern the whole node.
 func wrongSettings() []wrongValue {
 	const (
 		sockets  = "a whole number from 1 to 4194304"

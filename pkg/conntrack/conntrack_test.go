@@ -100,7 +100,7 @@ func TestHelpersAreFound(t *testing.T) {
 	}
 }
 
-// Without sysfs what is built in cannot be seen, whatever /proc/modules says.
+// Without sysfs, built-in helpers cannot be seen, whatever is in /proc/modules.
 func TestHelpersThatCannotBeReadCountAsLoaded(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"nothing":               {},

@@ -21,7 +21,8 @@ import (
 
 const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/sockmap-cni"
 
-// cluster is an API server with one DaemonSet, whose agents do what it asks after some looks.
+// cluster is an API server with one DaemonSet, whose agents follow a patch after some requests for its
+// status.
 type cluster struct {
 	mu          sync.Mutex
 	args        []string

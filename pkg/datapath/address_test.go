@@ -45,7 +45,7 @@ func TestSendFromUnmappedMemoryFails(t *testing.T) {
 			}
 		}
 	}
-	// Mapped, and nobody has touched it: nothing is there yet.
+	// Mapped and never accessed, so it has no page yet.
 	if n, errno := sendAt(t, r, start, page); n != page {
 		t.Errorf("untouched memory: %d bytes, %v", n, errno)
 	}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With Fast Open the passive end asks the policies for the namespace that has announced the connection. A
-// program that may use TCP_REPAIR chooses its number, so an accomplice can announce that of a client whom the
+// With Fast Open, the passive end checks the policies of the namespace that has announced the connection. A
+// program that may use TCP_REPAIR chooses its ISN, so an accomplice can announce the ISN of a client that the
 // policy would refuse.
 func TestFastOpenAnnouncementOfAnAccompliceDoesNotBypassPolicy(t *testing.T) {
 	const isn = 0x10203040
@@ -58,7 +58,7 @@ func TestFastOpenAnnouncementOfAnAccompliceDoesNotBypassPolicy(t *testing.T) {
 	}
 }
 
-// connectNumbered connects with data on the SYN, and with the number that the program has chosen.
+// connectNumbered connects with data on the SYN, and with an ISN that the program has chosen.
 func connectNumbered(t *testing.T, p pod, isn int) *net.TCPConn {
 	t.Helper()
 	fd := -1

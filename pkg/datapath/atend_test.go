@@ -17,8 +17,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
-// One thread sends, and waits for the reader's lock; another ends the stream. On TCP the bytes are before
-// the end.
+// One thread sends and waits for the reader's lock, and another ends the stream. As on TCP, the bytes come
+// before the end.
 func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 	for _, accelerated := range []bool{false, true} {
 		d, g := load(t, defaults), newGroup(t)
@@ -51,7 +51,7 @@ func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 		if err := client.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		// Nothing can ask a socket for its backlog while a call has it locked.
+		// The backlog of a socket cannot be read while a call holds its lock.
 		fixture.Elapse(50*time.Millisecond, "a softirq of loopback, which puts the FIN into the reader's backlog")
 		if err := errors.Join(page.GoOn(), <-received, <-sent); err != nil {
 			t.Fatal(err)
@@ -115,8 +115,8 @@ func TestBytesThatManyThreadsSendUntilShutdownArrive(t *testing.T) {
 	}
 }
 
-// sendUntilTheEnd lets threads send until the stream is ended after a while, and wants each byte that was
-// taken to be read.
+// sendUntilTheEnd lets threads send until the stream is ended after a while, and expects that each byte that
+// was taken is read.
 func sendUntilTheEnd(t *testing.T, client *net.TCPConn, threads int, after time.Duration,
 	server *net.TCPConn) (uint64, error) {
 	t.Helper()
@@ -145,7 +145,7 @@ func sendUntilTheEnd(t *testing.T, client *net.TCPConn, threads int, after time.
 	deadline(t, server)
 	read, err := io.Copy(io.Discard, struct{ io.Reader }{server})
 	senders.Wait()
-	// What a thread sends while another ends the stream may come after the end, but it comes.
+	// Bytes that a thread sends while another ends the stream may come after the end, but they come.
 	late, lateErr := io.Copy(io.Discard, struct{ io.Reader }{server})
 	err = errors.Join(err, lateErr)
 	select {

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// attachHost makes a group one pod with hostNetwork, whose policy this is; the host's namespace is that of
-// the test.
+// attachHost makes the group a host pod with this policy. The host's network namespace is that of the test.
 func (g *group) attachHost(t *testing.T, d *Datapath, p Policy) uint64 {
 	t.Helper()
 	key := HostKey(g.id)
@@ -36,7 +35,7 @@ func (g *group) pairTo(t *testing.T, other *group) (client, server *net.TCPConn)
 	return client, accept(t, l)
 }
 
-// Two pods in the host's network namespace are two endpoints, and its other processes none.
+// Two pods in the host's network namespace are two endpoints, and its other processes are none.
 func TestHostPodsAreIdentifiedByTheirCgroups(t *testing.T) {
 	d, ingress, proxy, plain := load(t, defaults), newGroup(t), newGroup(t), newGroup(t)
 	first := ingress.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode})
@@ -66,7 +65,7 @@ func TestHostPodsAreIdentifiedByTheirCgroups(t *testing.T) {
 		}
 	}
 
-	// Policies are asked by these keys, too.
+	// Policies are looked up by these keys, too.
 	if err := d.SetEndpoint(second, Policy{Accelerate: true, Peers: PeersPod}); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A server whose program blocks costs one connection a change of ways each time that it is tried again: at
-// longer and longer intervals. Without observers nobody sees it.
+// If the program of a server blocks, each new attempt moves one connection from redirect to TCP. The
+// intervals between the attempts grow. Without observers this cannot be seen.
 func TestAPortThatIsSeenAgainIsAvoidedForLonger(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
@@ -19,8 +19,8 @@ func TestAPortThatIsSeenAgainIsAvoidedForLonger(t *testing.T) {
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
 	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-	// block lets programs block in connections that are taken, several at a time, and returns for how long
-	// the port is avoided now.
+	// block lets programs block in accelerated connections, several at a time, and returns for how long the port
+	// is avoided now.
 	block := func() time.Duration {
 		t.Helper()
 		var clients, servers [3]*net.TCPConn

@@ -25,7 +25,7 @@ func put[V any](t *testing.T, d *Datapath, pin string, key any, value *V) {
 	}
 }
 
-// notePort is what an observer writes of a server, at a time ago.
+// notePort writes what an observer records of a server, as if it were so long ago.
 func notePort(t *testing.T, d *Datapath, netns uint64, port uint16, ago time.Duration) {
 	t.Helper()
 	notePortAgain(t, d, netns, port, ago, 0)
@@ -40,7 +40,7 @@ func notePortAgain(t *testing.T, d *Datapath, netns uint64, port uint16, ago tim
 	put(t, d, bpf.SockmapMapAvoid, bpf.SockmapListeningPort{Netns: netns, Port: port}, &noted)
 }
 
-// noteDestination is what an observer writes of a client.
+// noteDestination writes what an observer records of a client.
 func noteDestination(t *testing.T, d *Datapath, netns uint64, to netip.AddrPort, ago time.Duration) {
 	t.Helper()
 	key := bpf.SockmapDestination{Netns: netns, Port: hostOrder(to.Port()), Family: unix.AF_INET}
@@ -102,7 +102,7 @@ func TestForgetAvoidedRemovesMatchingEntries(t *testing.T) {
 	forget(func(Avoided) bool { return true }, 2, 0)
 }
 
-// What guards have seen keeps later connections out for ten minutes.
+// Habits that guards have seen keep later connections on TCP for ten minutes.
 func TestAvoidedConnectionsAreTakenAgainAfterAWhile(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -138,7 +138,7 @@ func TestAvoidedConnectionsAreTakenAgainAfterAWhile(t *testing.T) {
 	joins("and stays over", ResultJoined)
 }
 
-// A live connection that ends, good or bad, does not make its destination forget.
+// The end of a live connection, good or bad, does not end the avoidance of its destination.
 func TestAGoodConnectionDoesNotEndAvoidance(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -168,8 +168,8 @@ func sendOOB(t *testing.T, c *net.TCPConn) {
 	rawConn(t, c).control(t, func(fd int) error { return unix.Sendto(fd, []byte("!"), unix.MSG_OOB, nil) })
 }
 
-// One client's MSG_OOB keeps its own later connections to that server on TCP, and nobody else's. Without
-// observers nobody sees it.
+// One client's MSG_OOB keeps only its own later connections to that server on TCP. Without observers this
+// cannot be seen.
 func TestUrgentByteKeepsOnlyItsSenderOnTCP(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)

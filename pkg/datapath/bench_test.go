@@ -4,7 +4,7 @@ package datapath
 
 import "testing"
 
-// What the first ADD of a boot pays.
+// The time of the first ADD after a boot.
 func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
@@ -23,7 +23,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// What each later ADD pays.
+// The time of each later ADD.
 func BenchmarkOpen(b *testing.B) {
 	dir := load(b, defaults).Dir()
 	for b.Loop() {

@@ -85,7 +85,7 @@ func TestContainerMountsBPFFSWhereTheNodeSeesIt(t *testing.T) {
 	})
 }
 
-// Everybody can open /sys/fs, and lock it.
+// Every user can open /sys/fs and lock it.
 func TestLockOfAnotherUserDoesNotDelayTheFirstMount(t *testing.T) {
 	nobody.HoldLock(t, "/sys/fs")
 	dir := t.TempDir()
@@ -111,12 +111,13 @@ func TestLockOfAnotherUserDoesNotDelayTheFirstMount(t *testing.T) {
 	})
 }
 
-// As where a runtime has mounts of its own, and the node has no bpffs.
+// As if the runtime had mounts of its own and the node had no bpffs.
 func TestBPFFSIsNotMountedWhereTheNodeDoesNotSeeIt(t *testing.T) {
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
 	defer func(was string) { firstMountNS = was }(firstMountNS)
-	// Of this thread, and opened: the one that gets a namespace of its own may be the process's first.
+	// The mount namespace of this thread, kept open: the thread that gets a namespace of its own may be the
+	// first of the process.
 	first, err := os.Open("/proc/thread-self/ns/mnt")
 	if err != nil {
 		t.Fatal(err)

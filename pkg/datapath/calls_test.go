@@ -65,7 +65,7 @@ func TestCallsAreNotCountedWhileNothingIsLoaded(t *testing.T) {
 	}
 }
 
-// BenchmarkRecordCall is what the plugin's end costs a container.
+// BenchmarkRecordCall is the time by which counting a call delays a container.
 func BenchmarkRecordCall(b *testing.B) {
 	dir := newStateDir(b)
 	d, err := Load(dir, defaults)

@@ -75,7 +75,7 @@ func TestBytesBeforeAResetAreDelivered(t *testing.T) {
 	}
 }
 
-// The sums of closed sockets are what was sent, whichever way it went.
+// The sums of closed sockets equal the bytes sent, by redirect and over TCP.
 func TestTotalsAddUpWhenSocketsClose(t *testing.T) {
 	d, g := load(t, bounded(1024, 64<<10, 4096)), newGroup(t)
 	g.attach(t, d)
@@ -166,7 +166,7 @@ func readBlock(c net.Conn, buf []byte) bool {
 	return true
 }
 
-// The kill switch makes a live flow plain TCP for good, in mid-stream; enabling is for new ones.
+// The kill switch makes a live flow plain TCP for good, in mid-stream. Enabling is for new flows.
 func TestDisableAndEnableInMidStream(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -211,8 +211,8 @@ func TestUnloadInMidStream(t *testing.T) {
 		if err := Unload(dir, false); err != nil {
 			t.Error(err)
 		}
-		// The handle outlives the pins: it shows that the flow went to TCP, and kept flowing. The change
-		// waits until the reader has taken all, a second at most.
+		// The handle outlives the pins: it shows that the flow changed to TCP and continued. The change waits until
+		// the reader has read everything, a second at most.
 		eventually(t, "the flow continues over TCP", func() bool {
 			after, _ := flowOf(t, d, client)
 			return after.Mode == ModeTCP && after.TCPBytes > before.TCPBytes

@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// enumOf returns the values of an enum of bpf/abi.h by their names without the prefix, lower case and with
-// dashes: what this package calls them.
+// enumOf returns the values of an enum of bpf/abi.h by their names without the prefix, in lower case and with
+// dashes, as this package names them.
 func enumOf(t *testing.T, prefix string) map[string]uint64 {
 	t.Helper()
 	header, err := os.ReadFile(filepath.Join("..", "..", "bpf", "abi.h"))
@@ -33,7 +33,7 @@ func enumOf(t *testing.T, prefix string) map[string]uint64 {
 	return values
 }
 
-// checkRows compares a table with its enum, and wants every text.
+// checkRows compares a table with its enum, and expects every text.
 func checkRows[Number Reason | Result](t *testing.T, prefix string, rows []Condition[Number]) {
 	t.Helper()
 	want, got := enumOf(t, prefix), map[string]uint64{}

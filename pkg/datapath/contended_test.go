@@ -23,7 +23,7 @@ func whileHeld(t *testing.T, from, to *net.TCPConn, size int) (waited bool) {
 	return whileHeldDo(t, from, to, size, func() {})
 }
 
-// whileHeldDo is whileHeld with something else that is done while the sender waits.
+// whileHeldDo is whileHeld, and calls a function while the sender waits.
 func whileHeldDo(t *testing.T, from, to *net.TCPConn, size int, meanwhile func()) (waited bool) {
 	t.Helper()
 	page := slowpage.New(t)
@@ -71,8 +71,8 @@ func write(t *testing.T, c *net.TCPConn, b []byte) {
 	}
 }
 
-// contended is a pair of which the client sends small messages one way, and has found the reader's lock held
-// often enough.
+// contended makes a pair whose client sends small messages one way and has found the reader's lock held often
+// enough.
 func contended(t *testing.T, d *Datapath, g *group) (client, server *net.TCPConn) {
 	t.Helper()
 	client, server = g.pair(t, "tcp4", "127.0.0.1:0")

@@ -71,11 +71,11 @@ const (
 	stateCloseWait   = 8
 )
 
-// endings lead the client of a connection, with bytes for it unread, to where it disconnects.
+// endings bring the client of a connection, with unread bytes, to a state in which it then disconnects.
 var endings = []struct {
 	name string
 	end  func(t *testing.T, client int, server *net.TCPConn)
-	seen bool // on_close can tell what follows from another end of the connection
+	seen bool // on_close can distinguish what follows from another end of the connection
 }{
 	{"ESTABLISHED", func(*testing.T, int, *net.TCPConn) {}, true},
 	{"CLOSE_WAIT", func(t *testing.T, client int, server *net.TCPConn) {
@@ -106,7 +106,7 @@ var endings = []struct {
 }
 
 // reuse makes two connections of one socket and returns what a program sees after it has disconnected the
-// first, whose bytes it has not read. redirected is what went by redirect then.
+// first, whose bytes it has not read. redirected is whether those bytes were redirected.
 func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.TCPConn),
 	between bool) (saw []string, redirected bool) {
 	t.Helper()
@@ -148,7 +148,7 @@ func reuse(t *testing.T, d *Datapath, g *group, end func(*testing.T, int, *net.T
 	return saw, redirected
 }
 
-// warmUp sends over TCP what a fresh connection sends over TCP.
+// warmUp sends the messages that a fresh connection sends over TCP.
 func warmUp(t *testing.T, from *net.TCPConn, to int) {
 	t.Helper()
 	for range 2 {
@@ -185,7 +185,7 @@ func TestNoByteOfAnEarlierConnectionIsRead(t *testing.T) {
 }
 
 // Bytes that came before a reset are read after it, with the socket still in the sockhash; the connection is
-// counted once, and listed no more.
+// counted once, and no longer listed.
 func TestAConnectionIsCountedOnceThoughItsSocketStays(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A receive call that began before the handshake ended sleeps where only TCP's bytes wake it.
+// A receive call that began before the handshake ended sleeps, and only bytes over TCP wake it.
 func TestReceiveCalledBeforeTheHandshakeGetsTheFirstMessage(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -73,8 +73,8 @@ func connectTo7000(fd int) error {
 	return unix.Connect(fd, &unix.SockaddrInet4{Port: 7000, Addr: [4]byte{127, 0, 0, 1}})
 }
 
-// A client that sleeps in epoll_wait is not asleep in a receive call; the first message is redirected, and
-// those after it.
+// A client that sleeps in epoll_wait is not asleep in a receive call, so the first message and those after it
+// are redirected.
 func TestTheFirstMessageToAnEventLoopIsRedirected(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

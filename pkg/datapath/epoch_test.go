@@ -13,7 +13,7 @@ import (
 
 var without8080 = Policy{Accelerate: true, Exclude: []PortRange{{First: 8080, Last: 8080}}}
 
-// wantWay sends once each way and compares the way that the messages took.
+// wantWay sends one message in each direction, and expects both to be redirected, or both on TCP by policy.
 func wantWay(t *testing.T, d *Datapath, a, b *net.TCPConn, what string, redirected bool) {
 	t.Helper()
 	for _, way := range []struct{ from, to *net.TCPConn }{{a, b}, {b, a}} {
@@ -81,14 +81,14 @@ func TestPolicyReachesFlowsOfANamespaceThatWasNotRegistered(t *testing.T) {
 	}
 }
 
-// A policy that was deleted may have forbidden this very flow.
+// The deleted policy may have forbidden this flow.
 func TestADeletedEndpointPermitsNothing(t *testing.T) {
 	d := load(t, defaults)
 	g := newGroup(t)
 	g.attach(t, d) // every namespace: also those that are not registered any more
 	for _, tt := range []struct {
 		what   string
-		client bool // is the one that is registered
+		client bool // the client is the registered one
 	}{{"client's", true}, {"server's", false}} {
 		a, b := pod{newNetNS(t), g}, pod{newNetNS(t), g}
 		gone := b.cookie
@@ -109,8 +109,7 @@ func TestADeletedEndpointPermitsNothing(t *testing.T) {
 	}
 }
 
-// The active end asks no policy at the handshake; what it knows of the other end it has from the entry where
-// they meet.
+// The active end checks no policy at the handshake. It knows the other end only from their rendezvous.
 func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{Accelerate: true})[0]
@@ -119,8 +118,8 @@ func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
 	wantWay(t, d, client, server, "deleted before the first message", false)
 }
 
-// A call that is killed between the policy and the epoch leaves flows on the old policy. Whatever comes next
-// tells them.
+// A call that is killed after it wrote the policy and before it raised the epoch leaves flows on the old
+// policy. The next call raises the epoch.
 func TestCallKilledBeforeTheEpochIsRepairedByNextChange(t *testing.T) {
 	for _, tt := range []struct {
 		what string

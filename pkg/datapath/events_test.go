@@ -18,7 +18,7 @@ func eventCount(t *testing.T, d *Datapath, e Event) uint64 {
 	return all[e]
 }
 
-// backlogHigh is the greatest of what closed senders have left.
+// backlogHigh is the largest backlog that closed senders have recorded.
 func backlogHigh(t *testing.T, d *Datapath) (high uint64) {
 	t.Helper()
 	all, err := d.Totals()

@@ -20,14 +20,14 @@ func init() {
 	newTypes = func() *btf.Cache { return shared }
 }
 
-// defaults are without the observers: they make a direction wait for its reader, and most tests are of what
-// comes then.
+// defaults are settings without the observers: with them a direction first waits for its reader, and most
+// tests are about what comes after that.
 var defaults = Settings{
 	MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test",
 	WithoutGuards: []string{GuardObserve},
 }
 
-// guarded are with all guards that the kernel takes.
+// guarded are settings with all guards that the kernel takes.
 var guarded = Settings{MaxSockets: 1024, MaxBacklogBytes: 4 << 20, MaxBacklogMessages: 4096, Version: "test"}
 
 // newStateDir is fixture.StateDir.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// charge makes the kernel charge something to the reader that was not redirected and that no read takes away,
-// and returns what takes it away; nil: nothing does.
+// charge makes the kernel charge memory to the reader that is not of redirected bytes and that no read
+// releases. It returns a function that releases it, nil if there is none.
 type charge struct {
 	name string
 	make func(t *testing.T, d *Datapath, ns *netNS, client, server *net.TCPConn) (end func())
@@ -51,8 +51,8 @@ func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netNS, client, server *net.T
 	}
 }
 
-// chargeOutOfOrder forges a segment of the client's that leaves a gap before it. Who has CAP_NET_RAW in the
-// pod can.
+// chargeOutOfOrder forges a segment of the client that leaves a gap before it. A process with CAP_NET_RAW in
+// the pod can do that.
 func chargeOutOfOrder(t *testing.T, d *Datapath, ns *netNS, client, server *net.TCPConn) func() {
 	f, ok := flowOf(t, d, client)
 	if !ok {
@@ -73,7 +73,8 @@ func chargeOutOfOrder(t *testing.T, d *Datapath, ns *netNS, client, server *net.
 	return nil
 }
 
-// forged is a packet from the sender of f, whose bytes begin so far behind what it has sent over TCP.
+// forged is a packet from the sender of f. Its bytes begin this far after the last byte that f has sent over
+// TCP.
 func forged(f Flow, gap uint32, data []byte) []byte {
 	p := make([]byte, 40, 40+len(data))
 	p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_TCP
@@ -115,8 +116,8 @@ func charged(t *testing.T, d *Datapath, c charge) (client, server *net.TCPConn, 
 	return client, server, end
 }
 
-// However much else is charged to the reader, no more messages wait than may: each costs a kibibyte that
-// nobody is charged for.
+// However much else is charged to the reader, the bound of messages holds: each message costs a kibibyte that
+// is charged to nobody.
 func TestMessageBoundHoldsWithForeignCharges(t *testing.T) {
 	const maxMessages = 512
 	for _, c := range charges {
@@ -136,7 +137,7 @@ func TestMessageBoundHoldsWithForeignCharges(t *testing.T) {
 	}
 }
 
-// A charge that stays must not be taken for messages that wait: the reader has read all of them.
+// A charge that stays must not be counted as messages that wait: the reader has read all of them.
 func TestFlowWithAForeignChargeGoesOnBeingRedirected(t *testing.T) {
 	const maxMessages, rounds = 64, 4 * 64
 	for _, c := range charges {
@@ -184,7 +185,7 @@ func waiting(t *testing.T, d *Datapath, client, server *net.TCPConn, message int
 	return after.RedirectedBytes - before.RedirectedBytes, after.RedirectedMessages - before.RedirectedMessages
 }
 
-// What may wait for a reader begins small, and grows as long as the reader takes it.
+// The window of a reader begins small, and grows while the reader keeps up.
 func TestWindowGrowsForAReaderThatReads(t *testing.T) {
 	const first, messages, bound = 256 << 10, 256, 8 << 20
 	most := min(bound, rcvbufLimit(t)/2)

@@ -19,14 +19,14 @@ const (
 	cbFlagsOffset              = 84
 )
 
-// foreign is a sock_ops program of somebody else.
+// foreign is a sock_ops program of another component.
 type foreign struct {
 	*ebpf.Program
 	counter *ebpf.Map
 }
 
-// foreignProgram sets flags at the end of each handshake, beside those that are set or instead, and counts
-// RTT callbacks. It may refer to another map.
+// foreignProgram sets flags at the end of each handshake, in addition to those that are set or instead of
+// them, and counts RTT callbacks. It may refer to another map.
 func foreignProgram(t testing.TB, flags int32, beside bool, uses ...*ebpf.Map) foreign {
 	t.Helper()
 	counter, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
@@ -85,7 +85,7 @@ func (f foreign) rtts(t testing.TB) (n uint64) {
 	return n
 }
 
-// attach returns what detaches it.
+// attach returns a function that detaches it.
 func (f foreign) attach(t testing.TB, dir *os.File) (detach func()) {
 	t.Helper()
 	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: f.Program,
@@ -144,8 +144,8 @@ func bytesWaiting(t testing.TB, fd int) (n int) {
 	return n
 }
 
-// takingProgram puts client sockets into a sockhash of its own, which has a verdict program, and keeps what
-// the kernel said.
+// takingProgram puts client sockets into a sockhash of its own, which has a verdict program, and keeps the
+// kernel's result.
 func takingProgram(t testing.TB) (f foreign, answers *ebpf.Map) {
 	t.Helper()
 	theirs := foreignSockhash(t)

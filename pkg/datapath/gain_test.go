@@ -86,7 +86,7 @@ func lowWater(t *testing.T, _ *Datapath, client, server *net.TCPConn, messages i
 	}
 }
 
-// The server is the end that decides. Each does a little less at first, and is still redirected.
+// The server is the end that decides. Each row first does a little less, and is still redirected.
 func TestFlowsThatGainNothingLeave(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -154,8 +154,8 @@ func TestMessagesOfAProgramThatUsedSendfileAreRedirected(t *testing.T) {
 	}
 }
 
-// The fifth connection to a destination whose last four have left is plain TCP from the start; one that gains
-// lets others in again.
+// If the last four connections to a destination have left, the fifth is plain TCP from the start. After one
+// that gains, others enter the sockhash again.
 func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
 	const streamsMax = 4 // STREAMS_MAX of bpf/history.h
 	d, g := load(t, defaults), newGroup(t)
@@ -165,7 +165,7 @@ func TestDestinationsOfFlowsThatLeftStartAsTCP(t *testing.T) {
 	for range streamsMax {
 		g.streamLeaves(t, d, l)
 	}
-	// Some are let in to see.
+	// Some enter the sockhash as samples.
 	const streamLetIn = 4 // STREAM_LET_IN_AT_ONCE of bpf/history.h
 	kept := g.keptOut(t, d, l, 4*streamLetIn)
 	if n := results(t, d)[ResultStream]; kept == 0 || n != uint64(kept) {

@@ -10,7 +10,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// A kernel that lets no tracing program load cannot tell. One that does refuses the guard.
+// A kernel that loads no tracing programs cannot show such a call. One that loads them refuses the guard.
 func TestObserversCallNoHelperOfOtherPrograms(t *testing.T) {
 	spec, err := bpf.LoadGuard()
 	if err != nil {

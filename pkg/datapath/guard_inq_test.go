@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probeOf is a probe that finds the hazards, each time that it is asked, but for those in cured once a guard
-// may run.
+// probeOf is a probe that finds the hazards each time that it runs, except those in cured once a guard may
+// run.
 func probeOf(hazards, cured uint32, asked *[][]string) Probe {
 	return func(_ func(*os.File) (io.Closer, error), names ...string) (uint32, uint32, error) {
 		*asked = append(*asked, names)
@@ -78,8 +78,8 @@ func TestTheFionreadGuardIsLoadedOnlyForItsFault(t *testing.T) {
 	}
 }
 
-// State whose guard was not needed gets it when other probes find the fault, those of the same programs or of
-// others, and never claims a cure that does not run.
+// State without the guard, because it was not needed, gets the guard when later probes find the fault, with
+// the same programs or with others. It never reports a hazard as cured while the guard does not run.
 func TestProbesThatComeLaterBringTheFionreadGuard(t *testing.T) {
 	for name, later := range map[string]func(d *Datapath) error{
 		"probes": func(d *Datapath) error { return d.SetProbed("v1", "later", inqHazards, inqHazards) },
@@ -109,7 +109,7 @@ func TestProbesThatComeLaterBringTheFionreadGuard(t *testing.T) {
 	}
 }
 
-// Wherever the guard loads, also on a kernel without the fault: what waits by either way counts, to the byte.
+// If the guard loads, also on a kernel without the fault, FIONREAD counts waiting bytes of both ways exactly.
 func TestFionreadCountsBothWaysWithTheGuard(t *testing.T) {
 	var asked [][]string
 	s := defaults

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// restable is state with guards that this kernel has taken.
+// restable is state with guards that this kernel has loaded.
 func restable(t *testing.T) *Datapath {
 	t.Helper()
 	var asked [][]string
@@ -34,7 +34,7 @@ func restable(t *testing.T) *Datapath {
 	return d
 }
 
-// guardLinks counts what is attached.
+// guardLinks counts the links of guards.
 func guardLinks(t *testing.T, d *Datapath) (n int) {
 	t.Helper()
 	for _, name := range namesIn(t, d.layout.pin(guardsDir)) {
@@ -115,7 +115,7 @@ func TestUnneededGuardsRest(t *testing.T) {
 	wantRest(t, d, true, links, cured)
 }
 
-// What a kill leaves of the steps of going to rest, or of waking, the next container puts right.
+// If a call is killed while guards go to rest or wake up, the next container repairs the state.
 func TestGuardsWakeAfterAKillAtAnyStep(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
@@ -161,8 +161,7 @@ func TestGuardsWakeAfterAKillAtAnyStep(t *testing.T) {
 	}
 }
 
-// An upgrade and the probes' word about guards that rest: they are as loaded, until somebody lets them rest
-// again.
+// An upgrade, and new results of probes, wake resting guards: they run until a call lets them rest again.
 func TestProbesAndUpgradesWakeRestingGuards(t *testing.T) {
 	d := restable(t)
 	links := guardLinks(t, d)
@@ -202,7 +201,7 @@ func TestGuardsOfEarlierVersionsDoNotRest(t *testing.T) {
 	}
 }
 
-// A version that knows of no rest has attached a cgroup beside guards that rest: the next call wakes
+// An older version, in which guards do not rest, has attached a cgroup while guards rest. The next call wakes
 // them.
 func TestNeededGuardsAreWokenByNextCall(t *testing.T) {
 	d := restable(t)
@@ -229,7 +228,7 @@ func TestNeededGuardsAreWokenByNextCall(t *testing.T) {
 	}
 }
 
-// Nothing enters the sockhash behind Detach: guards that rest then would not see it.
+// No socket enters the sockhash after Detach, because guards that rest would not see it.
 func TestDetachTakesEffectAtOnce(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	l := listen(t, "tcp4", "127.0.0.1:0")
@@ -255,7 +254,7 @@ func TestDetachTakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-// What a kill leaves of loading the guard of FIONREAD does not keep the next call from loading it.
+// Leftovers of a killed load of the guard of FIONREAD do not keep the next call from loading it.
 func TestUnfinishedGuardIsLoadedAgain(t *testing.T) {
 	var asked [][]string
 	s := defaults

@@ -8,6 +8,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 )
 
-// inGuest says whether the tests run in a guest of test/vm. There every facility must be found, a sysctl of
-// the whole kernel may be set, and everything takes longer.
+// inGuest reports whether the tests run in a guest of test/vm. There every facility must be found, a sysctl
+// of the whole kernel may be set, and everything takes longer.
 func inGuest() bool { return os.Getenv(frame.GuestVariable) != "" }

@@ -138,8 +138,8 @@ func synDataAcked(t *testing.T, c *net.TCPConn) (acked bool) {
 	return acked
 }
 
-// A process may set any sequence numbers with TCP_REPAIR and then connects without a packet: such a socket
-// must not be able to take the place of another.
+// With TCP_REPAIR a process sets any sequence numbers and connects without a packet. Such a socket must not
+// replace another.
 func TestRepairedSocketDoesNotEnterTheSockhash(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -229,7 +229,7 @@ func TestFullMapLeavesConnectionsOnTCP(t *testing.T) {
 	wantFlows(t, d, RolePassive, ResultJoined, 2)
 }
 
-// The active end has room, the passive end has not: the active one must leave again.
+// There is room for the active end and none for the passive end: the active one must leave again.
 func TestMapFullForThePassiveEndOnly(t *testing.T) {
 	for _, tt := range []struct {
 		room   uint32

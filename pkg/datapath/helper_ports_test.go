@@ -112,7 +112,7 @@ func TestHelpersCanBeIgnored(t *testing.T) {
 	}
 }
 
-// Both ends go to TCP: the answers of a server are what a helper rewrites.
+// Both ends change to TCP, because a helper rewrites the replies of a server.
 func TestLiveFlowsOfANewHelperGoToTCP(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{Accelerate: true})[0]

@@ -79,8 +79,8 @@ func TestShortConnectionsStayOnTCPAfterAWhile(t *testing.T) {
 	wantNoSockets(t, d)
 }
 
-// letInSince is how many connections may have been let in to see, at most: the clock that tells is a coarse
-// one.
+// letInSince is the most connections that may have entered as samples since t. The programs' clock is a
+// coarse one.
 func letInSince(t time.Time) uint64 { return letInAtOnce + uint64(time.Since(t)/(letInEvery*4/5)) + 1 }
 
 func TestGainfulConnectionEndsTheShortHistory(t *testing.T) {
@@ -117,8 +117,8 @@ func TestOffNodeDestinationsStartAsTCP(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	l := listen(t, "tcp4", "127.0.0.1:0") // not in the group
-	// Until the other end answers, a client is in the sockhash if it has been let in. To look takes a while,
-	// in which others would be: all n are there before the first look.
+	// Until the other end replies, a client that was let in is in the sockhash. Each look takes a while, in
+	// which more would be let in, so all n connect before the first look.
 	connect := func(n int, look bool) (letIn int) {
 		clients, servers := make([]*net.TCPConn, n), make([]*net.TCPConn, n)
 		for i := range n {

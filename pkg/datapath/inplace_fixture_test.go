@@ -15,9 +15,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// ofEachState is an iterator over the TCP sockets that have a state: what runs finds its address in R6, that
-// of the tcp_sock in R7 and that of the seq_file in R8, and jumps to "out" or comes to its end. Reports what
-// it has written.
+// ofEachState runs instructions for each TCP socket that has a state. They find the address of the state in
+// R6, of the tcp_sock in R7 and of the seq_file in R8, and jump to "out" or run to their end. It returns the
+// text that they have written.
 func ofEachState(t *testing.T, d *Datapath, what ...asm.Instruction) []byte {
 	t.Helper()
 	states, err := d.mapOf(bpf.SockmapMapStates, unsafe.Sizeof(bpf.SockmapSockState{}))
@@ -65,8 +65,8 @@ func ofEachState(t *testing.T, d *Datapath, what ...asm.Instruction) []byte {
 	return written
 }
 
-// observed writes what a guard would have seen of all passive ends. In place: changeState makes new storage,
-// which the other end does not know.
+// observed writes what a guard would record of all passive ends. It writes in place, because changeState
+// makes new storage, which the other end does not know.
 func observed(t *testing.T, d *Datapath, reader, habits int32) {
 	t.Helper()
 	var s bpf.SockmapSockState
@@ -80,7 +80,7 @@ func observed(t *testing.T, d *Datapath, reader, habits int32) {
 	)
 }
 
-// greatestMark is the greatest TCP_NOTSENT_LOWAT of all ends, as the kernel has it: getsockopt does not tell
+// greatestMark is the greatest TCP_NOTSENT_LOWAT of all ends, read from the kernel, because getsockopt hides
 // ours.
 func greatestMark(t *testing.T, d *Datapath) (mark uint32) {
 	t.Helper()

@@ -26,7 +26,7 @@ func blockingFile(t *testing.T, c *net.TCPConn) *os.File {
 }
 
 // readUnderSignals reads one byte on a thread that gets a signal with SA_RESTART (Go's own, of preemption)
-// every few milliseconds. The byte is sent when none of many has ended the call.
+// every few milliseconds. The byte is sent after many signals if none of them has ended the call.
 func readUnderSignals(t *testing.T, f *os.File, from net.Conn) (signals int, err error) {
 	t.Helper()
 	const most = 100
@@ -63,8 +63,7 @@ func readUnderSignals(t *testing.T, f *os.File, from net.Conn) (signals int, err
 	}
 }
 
-// Why the hazard eagain is severe: a program need not do anything unusual to meet it, and plain TCP shows
-// nothing of it.
+// The hazard eagain is severe because ordinary programs meet it, and never on plain TCP.
 func TestASignalEndsABlockingReceiveWithoutTheGuard(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
@@ -79,7 +78,7 @@ func TestASignalEndsABlockingReceiveWithoutTheGuard(t *testing.T) {
 	}
 }
 
-// A port whose programs block is known from the first of them on.
+// A port whose programs block is avoided after the first of them.
 func TestBlockingReceivesGoOnWithTheGuard(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	cfg, err := d.Config()

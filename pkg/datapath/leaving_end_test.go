@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// The connection ends while it leaves: all that was sent before shutdown(2) or close(2) arrives, and before a
-// reset what does arrive is right.
+// The connection ends while it leaves. All bytes sent before shutdown(2) or close(2) arrive; before a reset,
+// the bytes that do arrive are right.
 func TestConnectionClosedWhileItLeavesLosesNothing(t *testing.T) {
 	const total = 1 << 20
 	d, g := load(t, defaults), newGroup(t)

@@ -68,7 +68,7 @@ func TestLeavingDuringConcurrentSendsLosesNothing(t *testing.T) {
 	t.Logf("%d connections left after redirected bytes", left)
 }
 
-// fire sends bytes that say whose they are and count up.
+// fire sends bytes with the number of their thread and a counter.
 func fire(t *testing.T, c net.Conn, thread byte, random *rand.Rand) {
 	buf := make([]byte, 16<<10)
 	for sent := 0; sent < fireBytes; {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stream that loses by being redirected leaves the sockhash, both ends, and is plain TCP again: no byte is
-// lost on the way, and FIONREAD returns the same as on TCP. It loses where the ends run on two CPUs.
+// Both ends of a stream that is slower when redirected leave the sockhash and are plain TCP again. No byte is
+// lost meanwhile, and FIONREAD returns the same as on TCP. Redirecting is slower if the ends run on two CPUs.
 func TestContendedStreamLeavesForGood(t *testing.T) {
 	const size, piece, most = 64 << 10, 32 << 20, 2 << 30
 	if runtime.NumCPU() < 2 {
@@ -93,7 +93,7 @@ func readPattern(c net.Conn, total int) error {
 	return nil
 }
 
-// Idle flows leave, too, without a word of either end.
+// Idle flows leave, too, without a message of either end.
 func TestIdleFlowsAreEvicted(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -126,8 +126,8 @@ func TestIdleFlowsAreEvicted(t *testing.T) {
 	send(t, unread, reader, 1000, 5)
 }
 
-// A message is between its verdict and its delivery, because the reader holds its lock, when both ends are to
-// leave: the sender does not commit to TCP before it has arrived.
+// Both ends have to leave while a message is between its verdict and its delivery, because the reader holds
+// its lock. The sender does not commit to TCP before the message has arrived.
 func TestMessageInFlightArrivesBeforeItsReaderLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -148,8 +148,8 @@ func TestMessageInFlightArrivesBeforeItsReaderLeaves(t *testing.T) {
 			// It waits for the reader's lock, too. And a change to TCP waits for the reader, a second at
 			// most.
 			fixture.Elapse(settled, "a second, for which the change waits for the reader")
-			// By TCP: it is in the reader's backlog, and its acknowledgement is when the reader may leave.
-			// Not by Write, which waits for the other one.
+			// Over TCP: it is in the reader's backlog, and the reader may leave when it acknowledges it. Not by Write,
+			// which waits for the other one.
 			rawConn(t, client).control(t, func(fd int) error {
 				_, err := unix.Write(fd, behind)
 				return err

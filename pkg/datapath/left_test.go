@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// evictAll turns the kill switch, and makes all sockets leave that can.
+// evictAll turns the kill switch on, and makes all sockets leave that can.
 func evictAll(t *testing.T, d *Datapath) map[Stay]int {
 	t.Helper()
 	if err := d.SetDisabled(true); err != nil {
@@ -32,7 +32,7 @@ func evictAll(t *testing.T, d *Datapath) map[Stay]int {
 	return stay
 }
 
-// redirected is a connection both ends of which have redirected.
+// redirected makes a connection whose ends have both redirected.
 func redirected(t *testing.T, d *Datapath, g *group) (client, server *net.TCPConn) {
 	t.Helper()
 	client, server = g.pair(t, "tcp4", "127.0.0.1:0")
@@ -47,7 +47,7 @@ func redirected(t *testing.T, d *Datapath, g *group) (client, server *net.TCPCon
 	return client, server
 }
 
-// What only TCP does right works again on a live connection.
+// Features that only TCP does right work again on a live connection.
 func TestASocketThatHasLeftIsPlainTCP(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -117,8 +117,8 @@ func upperLayer(t *testing.T, c *net.TCPConn) (answer error) {
 	return answer
 }
 
-// A receive call that sleeps keeps its socket, and the other end, in the sockhash: TCP's bytes wake it, and
-// both leave after it.
+// A receive call that sleeps keeps its socket, and the other end, in the sockhash. Bytes over TCP wake it,
+// and both leave after that.
 func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -151,7 +151,7 @@ func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 	wantNoSockets(t, d)
 }
 
-// fdReader reads a blocking descriptor, of which Go's poller knows nothing.
+// fdReader reads a blocking descriptor that Go's poller does not know.
 type fdReader int
 
 func (f fdReader) Read(b []byte) (int, error) {
@@ -248,14 +248,14 @@ func TestASocketThatHasLeftCanConnectAgain(t *testing.T) {
 	send(t, client, again, 1000, 1)
 	send(t, again, client, 1000, 2)
 	send(t, client, again, 1000, 3)
-	// Go goes on telling its first address, by which flowOf would look for it.
+	// Go still returns its first address, by which flowOf would look for it.
 	if s := changeState(t, d, client, func(*bpf.SockmapSockState) {}); s.RedirectedBytes == 0 || s.Left != 0 {
 		t.Errorf("the second connection: %+v", s)
 	}
 }
 
-// An edge-triggered reader that took a short read for the end hears of what came over TCP behind it, also
-// where its socket leaves before it acknowledges that.
+// An edge-triggered reader that took a short read for the last one gets an event for the bytes that came over
+// TCP after it, also if its socket leaves before it acknowledges them.
 func TestLeavingReaderGetsTheEdgeThatItMissed(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

@@ -13,8 +13,8 @@ import (
 )
 
 // shapes are the pinned maps of ABI 2: type, bytes of a key and of a value, flags. Another version of the
-// same ABI uses the maps that it finds, and so do its programs with those that still run. Whoever changes a
-// line here raises ABI and adds a Conversion; a map that is new has a line of its own and needs neither.
+// same ABI uses the maps that it finds, together with programs that still run. A change of a line here needs
+// a new ABI and a Conversion. A new map gets a line of its own and needs neither.
 const shapes = `
 answers     LRUHash        8    16    0
 attachments Hash          32  1440    1

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lacking ends the test: where the place need not have what is missing, as skipped.
+// lacking ends the test: as failed in a guest, which must have what is missing, and otherwise as skipped.
 func lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if inGuest() {
@@ -30,8 +30,8 @@ func lacking(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// content is what one connection carries: each byte is a function of its position, so that nothing need be
-// kept to compare it.
+// content is the data of one connection. Each byte is a function of its position, so it is compared without a
+// copy.
 type content struct{ seed uint64 }
 
 func (s content) fill(b []byte, at int) {
@@ -41,8 +41,8 @@ func (s content) fill(b []byte, at int) {
 	}
 }
 
-// rawSender is the sending end of a connection, with a descriptor that blocks: send(2) answers what the
-// kernel answers.
+// rawSender is the sending end of a connection, with a descriptor that blocks, so that send(2) returns what
+// the kernel returns.
 type rawSender struct {
 	fd   int
 	flag int // MSG_DONTWAIT, or 0 with a time limit
@@ -103,7 +103,7 @@ func (s *rawSender) send(buf []byte) error {
 	}
 }
 
-// untilHeld sends messages until one is held back. Anything else that send answers is an error.
+// untilHeld sends messages until one is held back. Any other error of send is an error.
 func (s *rawSender) untilHeld(size, most int) error {
 	buf := make([]byte, size)
 	for s.sent < most {
@@ -116,7 +116,7 @@ func (s *rawSender) untilHeld(size, most int) error {
 	return fmt.Errorf("nothing held the sender back: %d bytes taken", s.sent)
 }
 
-// writable waits until TCP says that there is room, a while at most: what is redirected makes no such event.
+// writable waits for a while until TCP reports that there is room. Redirected bytes make no such event.
 func (s *rawSender) writable() {
 	unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}, 100)
 }
@@ -207,8 +207,8 @@ type flood struct {
 	readers []*net.TCPConn
 }
 
-// newFlood makes them in a network namespace of their own, where TCP's own buffers are small: what it holds
-// is not what is tried here.
+// newFlood makes them in a network namespace of their own, where TCP's own buffers are small, because this is
+// not about bytes that TCP holds.
 func newFlood(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) (f *flood) {
 	t.Helper()
 	ns := newNetNS(t)
@@ -322,7 +322,7 @@ func (s *rawSender) sendMixed(each int, sizes []int, sent *atomic.Int64) error {
 	return nil
 }
 
-// slowReader takes what there is, then rests: the more often it finds the sender's memory at its limit.
+// slowReader reads what there is and then pauses, so that senders are at the limit of memory more often.
 func slowReader(s content, c net.Conn, sent *atomic.Int64, ended <-chan struct{}) error {
 	at := 0
 	for {

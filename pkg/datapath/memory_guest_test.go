@@ -43,7 +43,7 @@ func init() {
 }
 
 const (
-	memoryOfReaders = 4 << 20 // beside their sockets; nothing of it can be reclaimed
+	memoryOfReaders = 4 << 20 // in addition to their sockets; nothing of it can be reclaimed
 	roomForSockets  = 5 << 19 // less than twenty first windows and what the verdict leaves free
 )
 
@@ -129,9 +129,9 @@ func killed(t *testing.T, dir string) (n int) {
 	return 0
 }
 
-// As with version 1, but there the charge of a redirected message would first kill the reader's processes,
-// and then fail. Whether the kernel kills them while they read is no matter of ours: a read takes in over TCP
-// what came meanwhile, and that may.
+// As with version 1. But with version 2 the charge of a redirected message would first kill the reader's
+// processes, and then fail. The kernel may kill them while they read, which is no fault of the programs: a
+// read accepts bytes that came over TCP meanwhile, and their charge may do that.
 func TestReaderAtItsPodsLimitHoldsSendersBack(t *testing.T) {
 	for _, nested := range []bool{false, true} {
 		t.Run(fmt.Sprintf("nested %v", nested), func(t *testing.T) {
@@ -163,9 +163,9 @@ func TestManySendersToOnePodsLimitSeeHardlyAnError(t *testing.T) {
 	})
 }
 
-// tcpMem are three numbers of which the second leaves room for some 3.4 MB beside the 2048 pages that
-// bpf/memory.h keeps: first windows are more, what two CPUs have not given back yet is less. The third is
-// above it by as much as so many pages of 4 KiB hold.
+// tcpMem returns three numbers. The second leaves some 3.4 MB in addition to the 2048 pages that bpf/memory.h
+// keeps free: less than the first windows, and more than the memory that two CPUs have not given back yet.
+// The third is larger than the second by the size of so many pages of 4 KiB.
 func tcpMem(page, above int) string {
 	of := func(small int) int { return small * 4096 / page }
 	pressure := 2048 + of(852)

@@ -95,9 +95,9 @@ type mirror struct{ net.Conn }
 func (m mirror) LocalAddr() net.Addr  { return m.Conn.RemoteAddr() }
 func (m mirror) RemoteAddr() net.Addr { return m.Conn.LocalAddr() }
 
-// Many senders at once look at one limit, and each message may be the one that takes the rest of it. A sender
-// that loses its CPU between the look and the charge may still be refused, docs/TRANSPARENCY.md: so rarely
-// that a few are the bound here.
+// Many senders check one limit at once, and each message may use up the rest of it. A sender that loses its
+// CPU between the check and the charge may still be refused (docs/TRANSPARENCY.md). That is rare, so the
+// bound here is a few.
 func TestManySendersToOneMemoryLimitSeeHardlyAnError(t *testing.T) {
 	mixedCases(t, func(t *testing.T, limit int) *memoryGroup { return legacyGroup(t, limit) })
 }

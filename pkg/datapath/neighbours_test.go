@@ -26,7 +26,7 @@ func rearm(t testing.TB, d *Datapath, g *group) (at uint64) {
 	return at
 }
 
-// placings are where a program of somebody else can be attached, seen from ours.
+// placings are the places of another component's program, relative to ours.
 var placings = []struct {
 	name   string
 	attach func(t testing.TB, d *Datapath, f foreign, parent, child *group, ours bool)
@@ -61,8 +61,7 @@ func pingPong(t testing.TB, client, server *net.TCPConn) {
 	}
 }
 
-// wantAsMany compares counts of callbacks for each exchange, of which an acknowledgement that is late may
-// cost one or two.
+// wantAsMany compares counts of callbacks for each exchange. A late acknowledgement may cost one or two.
 func wantAsMany(t testing.TB, with, without uint64) {
 	t.Helper()
 	if without < exchanges*9/10 {
@@ -129,7 +128,7 @@ func TestForeignProgramsGetCallbacksOfOurSockets(t *testing.T) {
 	}
 }
 
-// A program above ours that wants nothing but its own flags, as many do.
+// A program above ours that sets its own flags only, as many do.
 func TestOffNodeSocketLeavesUnderAProgramThatSetsFlagsAbsolutely(t *testing.T) {
 	d := load(t, defaults)
 	for i, flags := range []int32{flagState, 0} {
@@ -291,7 +290,7 @@ func TestOwnerOfASockhash(t *testing.T) {
 	}
 }
 
-// What the kernel would take away from somebody else without a word.
+// The kernel would silently replace the program of another component.
 func TestProgramThatOursWouldDisplace(t *testing.T) {
 	parent, child := below(t)
 	d := load(t, defaults)

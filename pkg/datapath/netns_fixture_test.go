@@ -16,8 +16,8 @@ type netNS struct {
 	cookie uint64
 }
 
-// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem inhabited,
-// as long as the process.
+// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem to be in
+// use, as long as the process.
 func init() { runtime.LockOSThread() }
 
 func newNetNS(t testing.TB) *netNS {

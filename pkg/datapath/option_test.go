@@ -13,7 +13,7 @@ import (
 // page is how much of an option the kernel shows to programs of a cgroup.
 const page = 4096
 
-// iptables in a container, say, sets and reads its whole table at once.
+// For example, iptables in a container sets and reads its whole table at once.
 func TestOptionsLargerThanAPageAreLeftAlone(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

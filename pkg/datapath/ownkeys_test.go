@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changeState changes what the socket c carries, as a program would.
+// changeState changes the state that socket c carries, as a program would.
 func changeState(t *testing.T, d *Datapath, c *net.TCPConn,
 	change func(*bpf.SockmapSockState)) (state bpf.SockmapSockState) {
 	t.Helper()
@@ -44,8 +44,8 @@ func resetBy(t *testing.T, c *net.TCPConn) {
 	c.Close()
 }
 
-// A socket that has left deletes nothing by its key when its connection ends: the key may be another's by
-// now.
+// A socket that has left deletes nothing by its key when its connection ends: the key may belong to another
+// socket by now.
 func TestSocketThatHasLeftDeletesNoOtherSocket(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -60,7 +60,7 @@ func TestSocketThatHasLeftDeletesNoOtherSocket(t *testing.T) {
 	if err := sockets.Delete(key); err != nil {
 		t.Fatal(err)
 	}
-	// Its key goes to another socket, and itself into another program's sockhash.
+	// Another socket gets its key, and the socket itself enters another program's sockhash.
 	otherClient, _ := newGroup(t).pair(t, "tcp4", "127.0.0.1:0")
 	putSocket(t, sockets, key, otherClient)
 	foreign, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.SockHash, KeySize: 8, ValueSize: 8, MaxEntries: 4})
@@ -76,7 +76,7 @@ func TestSocketThatHasLeftDeletesNoOtherSocket(t *testing.T) {
 	}
 }
 
-// The entry where two ends meet goes with them only while it is theirs.
+// Two ends delete their rendezvous only if it is still theirs.
 func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -104,8 +104,8 @@ func TestAnEndDeletesOnlyItsOwnRendezvous(t *testing.T) {
 	}
 }
 
-// Observers that come with an upgrade find a flow that was redirected without them: its reader may not
-// leave, although it waits inside calls and nobody has said that it is trusted.
+// An upgrade brings observers to a flow that was redirected without them. Its reader must not leave, although
+// it waits inside calls and is not marked as trusted.
 func TestAReaderWithRedirectedBytesStaysWhenTheObserversCome(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -170,9 +170,9 @@ func TestTCPInfoNeverRunsBackwards(t *testing.T) {
 	}
 }
 
-// An end's address is written last and read first, each by an instruction that is a full barrier: half an
-// entry is never taken for a whole one. The time between is too short to be hit, so this looks at the
-// programs.
+// The address of an end is written last and read first, each by an instruction that is a full barrier, so
+// half an entry is never taken for a whole one. The time between is too short for a test to hit, so this test
+// inspects the programs.
 func TestRendezvousIsAccessedWithFullBarriers(t *testing.T) {
 	spec, err := bpf.LoadSockmap()
 	if err != nil {

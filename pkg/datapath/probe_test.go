@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probe that fails because nothing is redirected cannot say why: the totals can.
+// A probe that fails because nothing is redirected does not know the reason. The totals have it.
 func TestFailedProbeNamesTheReasonForTCP(t *testing.T) {
 	g, dir := newGroup(t), newStateDir(t)
 	s := defaults

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the observers make of readers. Where the kernel takes no tracing programs these tests hold the data
-// path to the opposite: that nothing waits for a reader's first call.
+// How the observers classify readers. If the kernel loads no tracing programs, these tests expect the
+// opposite: no message waits for the first call of a reader.
 
 func learns(t *testing.T, d *Datapath) bool {
 	t.Helper()
@@ -61,8 +61,8 @@ func TestFirstMessageToANonblockingReaderIsRedirected(t *testing.T) {
 	}
 }
 
-// A reader that was redirected to before its first receive call, and waits in that call after all, may not
-// leave: bytes wait for it.
+// A reader got redirected bytes before its first receive call, and then blocks in that call. It must not
+// leave, because bytes wait for it.
 func TestBlockingReaderWithRedirectedBytesDoesNotLeave(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
@@ -105,7 +105,7 @@ func TestBlockingReaderWithRedirectedBytesDoesNotLeave(t *testing.T) {
 	}
 }
 
-// Until somebody reads, a connection takes what TCP takes.
+// Until the peer reads, a connection takes as many bytes as TCP does.
 func TestSendQueueIsNotLimitedUntilThePeerReads(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
@@ -210,7 +210,7 @@ func TestReadersThatBlockAreLeftToTCP(t *testing.T) {
 	}
 }
 
-// wantAvoided: a second connection to a server that blocked is never taken in.
+// wantAvoided expects that a second connection to a server that blocked stays on TCP.
 func (g *group) wantAvoided(t *testing.T, d *Datapath, l net.Listener) {
 	t.Helper()
 	before := socketsIn(t, d)
@@ -249,7 +249,8 @@ func TestBlockingReadersAreRedirectedWithoutTheirGuard(t *testing.T) {
 	}
 }
 
-// What uses TCP once the server has read is kept short: the first answer to it says that the server has.
+// Once the server has read, the client's send queue over TCP is limited. The first reply shows that the
+// server has read.
 func TestSendQueueIsLimitedOnceThePeerHasRead(t *testing.T) {
 	s := guarded
 	s.WithoutGuards = []string{GuardOptions} // which would hide it

@@ -120,8 +120,8 @@ func TestSameLoopbackAddressesInTwoNamespacesDoNotMeet(t *testing.T) {
 	}
 }
 
-// A socket leaves the sockhash with its connection and may enter it with another, of which nothing is taken
-// for the first.
+// A socket leaves the sockhash with its connection and may enter it again with another one. Nothing of that
+// one counts for the first.
 func TestDisconnectedSocketIsAcceleratedAgain(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -145,7 +145,8 @@ func TestDisconnectedSocketIsAcceleratedAgain(t *testing.T) {
 	wantFlows(t, d, RoleActive, ResultJoined, 2)
 }
 
-// A pair's TCP part is kept short; who leaves gets its own length back, and who chose one keeps it.
+// The send queue of a pair over TCP is limited by TCP_NOTSENT_LOWAT, the mark. A socket that leaves gets its
+// own mark back, and a mark that the program has set stays.
 func notSentMark(t *testing.T, c *net.TCPConn) (value int) {
 	t.Helper()
 	rawConn(t, c).control(t, func(fd int) (err error) {

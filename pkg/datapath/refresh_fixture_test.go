@@ -36,7 +36,7 @@ const (
 	connectionsMax = 200
 )
 
-// traffic is who sends on a connection.
+// traffic is the ends that send on a connection.
 type traffic int
 
 const (
@@ -131,7 +131,7 @@ func (k *talk) busy(stop <-chan struct{}) {
 	}
 }
 
-// oneMore sends one message each way. The server begins where it alone has sent.
+// oneMore sends one message each way. The server begins if only the server has sent.
 func (k *talk) oneMore() {
 	first, second := k.client, k.server
 	if k.kind == serverSends || k.kind == silent {
@@ -143,7 +143,7 @@ func (k *talk) oneMore() {
 	}
 }
 
-// wantEnd looks whether the other end and both kernels learn that the program at the client has closed its
+// wantEnd checks whether the other end and both kernels learn that the program at the client has closed its
 // end.
 func (k *talk) wantEnd(t *testing.T) {
 	port := uint16(k.client.LocalAddr().(*net.TCPAddr).Port)
@@ -164,7 +164,7 @@ func (k *talk) wantEnd(t *testing.T) {
 	k.server.Close()
 }
 
-// hangs says which end's kernel does not know that the client has closed.
+// hangs names the end whose kernel does not know that the client has closed.
 func (k *talk) hangs(t *testing.T, port uint16) error {
 	if slices.Contains(k.serverNS.tcpStates(t, 2, port), stateEstablished) {
 		return errors.New("server stays established")
@@ -187,7 +187,7 @@ func (all talks) each(f func(*talk)) {
 	wg.Wait()
 }
 
-// only are those whose class and traffic fit.
+// only returns those with this class and traffic.
 func (all talks) only(fits func(*talk) bool) (some talks) {
 	for _, k := range all {
 		if fits(k) {

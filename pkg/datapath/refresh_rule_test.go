@@ -74,8 +74,8 @@ func (l *lag) read(t *testing.T, which uint64) {
 	receive(t, l.to, pattern(make([]byte, 100), which))
 }
 
-// The message over TCP waits for a reader to catch up, because one with bytes in both queues may miss the
-// second, but not for ever.
+// The message over TCP waits until the reader has caught up, because a reader with bytes in both queues may
+// miss the second queue. It does not wait for ever.
 func testRefreshOfReaderBehind(t *testing.T, d *Datapath, g *group) {
 	const every = time.Second
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")

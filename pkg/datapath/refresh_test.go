@@ -11,7 +11,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// road is a way over a router that forgets connections.
+// road is a path through a router that forgets connections.
 type road struct {
 	name  string
 	ip    string // that clients connect to
@@ -19,8 +19,8 @@ type road struct {
 	many  int // accelerated connections on it
 }
 
-// Conntrack forgets what it sees no packet of. Redirected bytes are none, so a busy connection sends one
-// message over TCP now and then. Without that, the fault is there.
+// Conntrack forgets a connection without packets. Redirected bytes are no packets, so a busy connection sends
+// one message over TCP now and then. Without that message the connection breaks.
 func TestConntrackKeepsBusyConnections(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -74,8 +74,7 @@ func wantStateKept(t *testing.T, d *Datapath, g *group, roads []road) {
 	if faulty != 0 {
 		t.Errorf("%d connections failed that were never silent:\n%s", faulty, table)
 	}
-	// Whatever the machine's speed: nothing else uses TCP but the first messages, and some behind a
-	// refresh.
+	// On a machine of any speed, only the first messages and some after a refresh use TCP.
 	ways := uint64(directions(j.all.only(isAccelerated)))
 	if most := (j.refreshes*5/4 + 3*ways) * exchangeBytes; j.byTCP > most || j.redirected == 0 {
 		t.Errorf("%d bytes used TCP and %d by redirect, want at most %d over TCP", j.byTCP, j.redirected, most)
@@ -160,8 +159,8 @@ func travel(t *testing.T, d *Datapath, g *group, refresh, lasting time.Duration,
 	return j
 }
 
-// end closes one half of the connections and at once, before the others are forgotten for that, turns the
-// kill switch.
+// end closes one half of the connections, and turns the kill switch on at once, before the router forgets the
+// others.
 func (j *journey) end(t *testing.T, d *Datapath) {
 	t.Helper()
 	for _, k := range j.all {
@@ -183,7 +182,7 @@ func (j *journey) end(t *testing.T, d *Datapath) {
 	})
 }
 
-// wantSilentForgotten: who says nothing is forgotten, accelerated or not.
+// wantSilentForgotten expects that silent connections are forgotten, accelerated or not.
 func (j *journey) wantSilentForgotten(t *testing.T) {
 	t.Helper()
 	quiet := j.all.only(func(k *talk) bool { return !isBusy(k) })
@@ -200,8 +199,8 @@ func setRefresh(t *testing.T, d *Datapath, every time.Duration) {
 	}
 }
 
-// connect makes the connections of a road: half of them send both ways, a quarter each one way. Beside them
-// are some that say nothing, and a fifth as many on plain TCP.
+// connect makes the connections of a road: half of them send both ways, a quarter each one way. In addition
+// there are some silent ones, and a fifth as many on plain TCP.
 func (r road) connect(t *testing.T, g *group) (all talks) {
 	t.Helper()
 	net := newRouted(t)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What TCP does when a program closes with bytes unread: it resets. Without observers a redirected connection
-// ends in order.
+// If a program closes a connection with unread bytes, TCP resets it. Without observers a redirected
+// connection ends in order.
 func TestCloseWithUnreadBytesResets(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)

@@ -26,7 +26,7 @@ func TestAKilledSetEndpointReachesTheDrainingState(t *testing.T) {
 	old, _ := d.draining()
 	t.Cleanup(func() { old.Close() })
 
-	// As a kill would leave it: what stands beside is out of sight while the policy is set.
+	// As after a kill: the other state is hidden while the policy is set.
 	there := d.layout.draining().state()
 	if err := os.Rename(there, there+"x"); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestAKilledSetEndpointReachesTheDrainingState(t *testing.T) {
 	if err := os.Rename(there+"x", there); err != nil {
 		t.Fatal(err)
 	}
-	// What every later call does: applyPolicies asks HasPolicy, and writes only where it is not so.
+	// Every later call does this: applyPolicies asks HasPolicy, and writes only the policies that differ.
 	has, err := d.HasPolicy(cookie, Policy{Accelerate: false})
 	if err != nil {
 		t.Fatal(err)

@@ -28,8 +28,8 @@ func mustResize(t *testing.T, dir string, u Takeover) *Datapath {
 	return d
 }
 
-// Live flows stay redirected under the old size, new ones belong to the new one, and what is decided reaches
-// both.
+// Live flows stay redirected in the state of the old size, new flows belong to the state of the new size, and
+// decisions reach both.
 func TestTheSizeChangesUnderLiveFlows(t *testing.T) {
 	g := newGroup(t)
 	loaded := load(t, defaults)
@@ -100,7 +100,7 @@ func TestTheSizeChangesUnderLiveFlows(t *testing.T) {
 	mustResize(t, dir, sizedTo(t, 2048))
 }
 
-// A kill at any step leaves one state in force, and the next call brings the rest in order.
+// A kill at any step leaves one state in force, and the next call completes the rest.
 func TestKilledResizeIsRepairedByNextCall(t *testing.T) {
 	var steps []string
 	for at := 0; at == 0 || at <= len(steps); at++ {
@@ -151,7 +151,7 @@ func TestKilledResizeIsRepairedByNextCall(t *testing.T) {
 	}
 }
 
-// Guards change with the size of nothing: flows that began with a guard keep it.
+// Guards change although no size does. Flows that began with a guard keep it.
 func TestGuardsChangeUnderLiveFlows(t *testing.T) {
 	g, loaded := newGroup(t), load(t, defaults)
 	g.attach(t, loaded)

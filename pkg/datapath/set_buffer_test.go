@@ -34,7 +34,7 @@ func TestReaderWithASetBufferLosesNoSegments(t *testing.T) {
 	}
 }
 
-// The same of a buffer that the kernel lets grow, but not as far as the window.
+// The same with a buffer that the kernel lets grow, but not as far as the window.
 func TestReaderWhoseBufferGrowsLosesNoSegments(t *testing.T) {
 	const most = 1 << 20
 	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
@@ -59,7 +59,7 @@ func TestReaderWhoseBufferGrowsLosesNoSegments(t *testing.T) {
 	}
 }
 
-// What TCP announces of such a buffer is bounded while the reader is in the sockhash, and no longer.
+// The window that TCP announces for such a buffer is bounded only while the reader is in the sockhash.
 func TestTheAnnouncedWindowIsBoundedUntilTheReaderLeaves(t *testing.T) {
 	const most = 2 << 20
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
@@ -89,7 +89,7 @@ func tcpOption(t *testing.T, c *net.TCPConn, option int) (value int) {
 	return value
 }
 
-// rest is what a reader that rested for a while finds.
+// rest has the facts after a reader has paused for a while.
 type rest struct {
 	sentAgain uint32        // segments
 	drained   time.Duration // for all that waited

@@ -128,7 +128,7 @@ func TestSocketsThatLeftDoNotCountInTheShare(t *testing.T) {
 	}
 }
 
-// What was counted for no namespace goes on to be, also when its namespace is registered meanwhile.
+// A socket that was counted as unregistered stays so, also when its namespace is registered meanwhile.
 func TestASocketLeavesTheShareThatItEntered(t *testing.T) {
 	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -251,7 +251,7 @@ func wantAtLeast(t *testing.T, d *Datapath, role Role, result Result, want uint6
 	}
 }
 
-// Connections by Fast Open that nobody accepts: what they announce is taken back.
+// Fast Open connections that no server accepts: their announcements are removed.
 func TestRefusedFastOpensLeaveNothingBehind(t *testing.T) {
 	const attempts = 4000
 	d, g := load(t, bounded(1024, 8<<20, 4096)), newGroup(t)

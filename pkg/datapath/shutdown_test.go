@@ -18,7 +18,8 @@ func answered(t *testing.T, c *net.TCPConn) bool {
 	return info.State == unix.BPF_TCP_CLOSE || info.Unacked == 0 && info.Notsent_bytes == 0
 }
 
-// A sender learns from TCP what a reader that has shut down its receiving side makes of what comes.
+// If a reader has shut down its receiving side, the sender uses TCP, and learns from it how the reader treats
+// later bytes.
 func TestAReaderThatHasShutDownReceivingIsLeftToTCP(t *testing.T) {
 	for name, how := range map[string]int{"SHUT_RD": unix.SHUT_RD, "SHUT_RDWR": unix.SHUT_RDWR} {
 		t.Run(name, func(t *testing.T) {

@@ -38,8 +38,8 @@ var helperSince = map[asm.BuiltinFunc]release{
 	asm.FnTaskPtRegs:     {5, 15}, asm.FnFindVma: {5, 17}, asm.FnLoop: {5, 17}, asm.FnSetRetval: {5, 18},
 }
 
-// needs are the oldest lines that have all helpers of each program. docs/KERNELS.md says what follows. A
-// program of which no line is said must do with those that every kernel in use has.
+// needs has, for each program, the oldest line of kernels with all of its helpers; docs/KERNELS.md has the
+// consequences. A program that is not listed must use only helpers that every kernel in use has.
 var needs = map[string]release{
 	bpf.SockmapProgSockOps: {5, 15}, bpf.SockmapProgSockOpsAny: {5, 15}, bpf.SockmapProgVerdict: {5, 11},
 	bpf.SockmapProgRearm: {5, 11},

@@ -64,8 +64,8 @@ func connected(t *testing.T, g *group, l net.Listener) (client, server *net.TCPC
 	return client, server, waits
 }
 
-// One connection of a server that closes upon the refusal meets it; those that follow are left to TCP, where
-// it splices.
+// A server that closes its connection after a refusal meets one refusal. Its later connections stay on TCP,
+// where splice works.
 func TestServerThatOnlySplicesIsRefusedOnce(t *testing.T) {
 	for name, again := range map[string]bool{"closes": false, "splices again": true} {
 		t.Run(name, func(t *testing.T) {

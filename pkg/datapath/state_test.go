@@ -218,7 +218,7 @@ func sockOpsProgram(t *testing.T) *ebpf.Program {
 	return p
 }
 
-// crowd attaches programs of somebody else until the test ends.
+// crowd attaches programs of another component until the test ends.
 func crowd(t *testing.T, g *group, count int) {
 	t.Helper()
 	p := sockOpsProgram(t)
@@ -273,8 +273,8 @@ func TestEveryValueHasAName(t *testing.T) {
 	}
 }
 
-// The embedded programs are those of bpf/: CI compares with a fresh build, this test that nothing was
-// forgotten.
+// The embedded programs are those of bpf/: CI compares them with a fresh build. This test checks that all of
+// them are pinned.
 func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	d := load(t, defaults)
 	spec, err := bpf.LoadSockmap()
@@ -296,8 +296,8 @@ func TestEveryMapAndProgramIsPinned(t *testing.T) {
 	}
 }
 
-// People set the clock between the reading of a record and its being written back: what is kept is of another
-// clock.
+// The clock may be set between the reading of a record and its writing back, so stored times are those of
+// another clock.
 func TestTimesInRecordsOutliveAClockThatJumps(t *testing.T) {
 	d := load(t, defaults)
 	key := NewAttachmentKey("net", "one", "eth0")

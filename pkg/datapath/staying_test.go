@@ -36,7 +36,7 @@ func TestThePeerOfAPlainReaderLeaves(t *testing.T) {
 	}
 }
 
-// A socket that was evicted before both readers were known: TCP has its length back, and keeps it.
+// A socket is evicted before both readers are known. The send queue has its own limit again, and keeps it.
 func TestSendQueueOfAnEvictedSocketIsNotLimited(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
@@ -62,8 +62,8 @@ func TestSendQueueOfAnEvictedSocketIsNotLimited(t *testing.T) {
 	}
 }
 
-// A stream of 64 KiB to a reader that is always behind. Its first message uses TCP for a reason that is
-// soon over, or, if probed, its reader may miss an edge: both are no reasons to stay.
+// A stream of 64 KiB to a reader that is always behind. Its first message uses TCP for a reason that is soon
+// over, or, if probed, its reader may miss an edge: neither is a reason to stay.
 func TestStreamToASlowReaderLeavesAfterAnyFirstMessage(t *testing.T) {
 	for _, how := range []string{"redirected", "early", "probed"} {
 		t.Run(how, func(t *testing.T) {
@@ -90,8 +90,8 @@ func TestStreamToASlowReaderLeavesAfterAnyFirstMessage(t *testing.T) {
 	}
 }
 
-// streamBehind streams from the server to the client, which reads in a blocking call what takes the server
-// longer to write than to read, until it is enough, 10 s at most.
+// streamBehind streams from the server to the client, which reads in blocking calls and is always behind,
+// until enough returns true, 10 s at most.
 func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool) {
 	t.Helper()
 	f := blockingFile(t, client)
@@ -127,8 +127,8 @@ func streamBehind(t *testing.T, client, server *net.TCPConn, enough func() bool)
 	}
 }
 
-// Messages that are always larger than what the reader's buffer has room for use TCP, each: nothing is
-// forgotten meanwhile.
+// Messages that are always larger than the free part of the reader's buffer all use TCP. Nothing is forgotten
+// meanwhile.
 func TestAFlowThatNeverRedirectsLeaves(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

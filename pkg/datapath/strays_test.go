@@ -80,7 +80,7 @@ func idle(dir string) *exec.Cmd {
 	return cmd
 }
 
-// A bench and a probe load where nobody has pins, and hold the maps open while they run.
+// A benchmark and a probe load without pins, and hold the maps open while they run.
 func TestLoadOfARunningProcessIsNoStray(t *testing.T) {
 	w := newWatched(t)
 	if err := os.RemoveAll(w.layout.state()); err != nil {

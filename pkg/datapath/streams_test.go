@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// keptOut counts those of so many new connections that are TCP from the start.
+// keptOut makes this many connections, and counts those that are TCP from the start.
 func (g *group) keptOut(t *testing.T, d *Datapath, l net.Listener, connections int) (out int) {
 	t.Helper()
 	for range connections {
@@ -42,7 +42,7 @@ func (g *group) streamLeaves(t *testing.T, d *Datapath, l net.Listener) {
 	wantNoSockets(t, d)
 }
 
-// Four streams keep later connections on TCP. Short connections before the first of them are none.
+// Four streams keep later connections on TCP. Short connections before them do not count as streams.
 func TestShortConnectionsAreNoStreams(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)

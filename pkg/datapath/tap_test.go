@@ -234,7 +234,7 @@ func TestThereIsOneTapAtATime(t *testing.T) {
 	if _, err := OpenTap(d, TapFilter{Snap: 1}, TapRingMin); !errors.Is(err, ErrTapped) {
 		t.Fatalf("a second tap: %v", err)
 	}
-	// A first that is late, as if its process had been stopped.
+	// The first is late, as if its process had been stopped.
 	if err := d.update(func(c *bpf.SockmapConfig) { c.TapUntilNs = uint64(monotonic()) }); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestATapThatIsNotRenewedEnds(t *testing.T) {
 	if left := leaseOf(t, d); left < TapLease/2 || left > TapLease {
 		t.Errorf("the lease ends in %v, want %v", left, TapLease)
 	}
-	// It ends now. The message after that is not in front of the one after the renewal.
+	// It ends now. The tap does not see the next message, and sees the one after the renewal.
 	if err := d.update(func(c *bpf.SockmapConfig) { c.TapUntilNs = uint64(monotonic()) }); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestATapThatIsNotRenewedEnds(t *testing.T) {
 	}
 }
 
-// leaseOf is how long the tap goes on without being renewed.
+// leaseOf is the time after which the tap ends if it is not renewed.
 func leaseOf(t *testing.T, d *Datapath) time.Duration {
 	t.Helper()
 	return time.Duration(rawConfigOf(t, d).TapUntilNs) - time.Duration(monotonic())

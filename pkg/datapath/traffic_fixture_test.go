@@ -68,7 +68,7 @@ func wantEOF(t testing.TB, c net.Conn) {
 	}
 }
 
-// deadline is for what must happen, however slow the machine is: TCP alone may stand still for seconds.
+// deadline bounds calls that must succeed, also on a slow machine: TCP alone may pause for seconds.
 func deadline(t testing.TB, c net.Conn) {
 	t.Helper()
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {

@@ -19,8 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// damages are what a forced unload may find in the place of the state that it knows. Each keeps flows
-// redirected.
+// damages are states other than its own that a forced unload may find. In each of them flows stay redirected.
 var damages = []struct {
 	name   string
 	damage func(t *testing.T, d *Datapath)
@@ -86,7 +85,7 @@ func keepPins(t *testing.T, d *Datapath, kept string) {
 	}
 }
 
-// watched is loaded state with a flow, whose maps stay open whatever becomes of the pins.
+// watched is loaded state with a flow. Its maps stay open, also when the pins are removed.
 type watched struct {
 	*Datapath
 	client, server *net.TCPConn
@@ -123,11 +122,11 @@ func (w watched) redirected(t *testing.T) uint64 {
 	return f.RedirectedBytes
 }
 
-// settled is a little longer than a socket with unread bytes before its reader may stay redirected, see
+// settled is a little longer than the time for which a flow with unread bytes may stay redirected, see
 // bpf/change.h.
 const settled = 1200 * time.Millisecond
 
-// wantNothingRedirected looks while somebody sends.
+// wantNothingRedirected expects that no byte is redirected while the stream runs.
 func (w watched) wantNothingRedirected(t *testing.T, when string) {
 	t.Helper()
 	fixture.Elapse(settled, "a second, by which the change to TCP is done")
@@ -158,7 +157,7 @@ func TestAForcedUnloadLeavesNothingRedirected(t *testing.T) {
 	}
 }
 
-// A writer whose reader is always behind changes to TCP by the time at which the switch was turned.
+// A writer whose reader is always behind changes to TCP a certain time after the switch was turned.
 func TestAForcedUnloadReachesFlowsWithUnreadBytes(t *testing.T) {
 	for _, i := range []int{0, 1, 5} {
 		tt := damages[i]
@@ -189,7 +188,7 @@ func TestAForcedUnloadReachesFlowsWithUnreadBytes(t *testing.T) {
 	}
 }
 
-// A switch that does not turn keeps the pins: they are all that leads to the flows.
+// If the kill switch cannot be turned, the pins stay, because only they lead to the flows.
 func TestAnUnloadThatCannotSwitchOffRemovesNothing(t *testing.T) {
 	w := newWatched(t)
 	m, err := w.mapOf(bpf.SockmapMapConfig, unsafe.Sizeof(bpf.SockmapConfig{}))

@@ -10,7 +10,7 @@ import (
 
 var errInterrupted = errors.New("interrupted")
 
-// interruptedAt is an unload that ends before its step n, counted from 0; done: it has fewer.
+// interruptedAt interrupts an unload before its step n, counted from 0. done reports that it has fewer steps.
 func interruptedAt(t *testing.T, dir string, r Removal, n int) (done bool) {
 	t.Helper()
 	at := 0
@@ -50,7 +50,8 @@ func disabled(t *testing.T, d *Datapath) bool {
 // mostSteps is more than an unload of one state has.
 const mostSteps = 20
 
-// What an unload has switched off is not what a person has disabled, wherever it was interrupted.
+// A node that an interrupted unload has switched off does not count as disabled by a person, whatever the
+// step was.
 func TestInterruptedUnloadIsNotRecordedAsDisable(t *testing.T) {
 	states := []struct {
 		name    string
@@ -82,7 +83,7 @@ func TestInterruptedUnloadIsNotRecordedAsDisable(t *testing.T) {
 					d.Close()
 					how := Removal{Force: tt.force, OnRequest: true}
 					done = interruptedAt(t, dir, how, steps)
-					// Twice, as what the second has seen is what the first has left.
+					// Twice, because the second finds the state that the first has left.
 					interruptedAt(t, dir, how, steps)
 					if _, err := how.Do(dir); err != nil {
 						t.Fatal(err)
@@ -102,7 +103,7 @@ func TestInterruptedUnloadIsNotRecordedAsDisable(t *testing.T) {
 	}
 }
 
-// The rest of a removal that was killed says nothing of a person either.
+// The rest of a killed removal does not count as disabled by a person either.
 func TestKilledRemovalKeepsTheDisabledState(t *testing.T) {
 	for _, want := range []bool{false, true} {
 		d := load(t, defaults)
@@ -167,7 +168,7 @@ func TestDisableEnableAndLoadCountAfterAnInterruptedUnload(t *testing.T) {
 	}
 }
 
-// A person who had disabled before finds it so after a load that takes an unload back.
+// A node that a person has disabled before an unload is still disabled after a load that reverts the unload.
 func TestResumeKeepsAnEarlierDisable(t *testing.T) {
 	for step := range mostSteps {
 		d := load(t, defaults)

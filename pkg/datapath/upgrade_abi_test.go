@@ -77,8 +77,7 @@ func mustReplace(t testing.TB, dir string) *Datapath {
 	return d
 }
 
-// drainAs opens the draining state, which differs from this ABI in nothing but the records. Those are looked
-// for in d.
+// drainAs opens the draining state, which differs from this ABI in the records only. Those are read from d.
 func drainAs(t testing.TB, old layout, current *Datapath) *Datapath {
 	t.Helper()
 	d := open(old.draining())
@@ -292,7 +291,8 @@ func TestStateOfAnABIWithoutConversionIsRefused(t *testing.T) {
 	}
 }
 
-// A connection may be made at any moment of an upgrade, and wherever its ends land, it loses nothing.
+// A connection may be made at any moment of an upgrade, and loses nothing, whichever state its ends belong
+// to.
 func TestConnectionsMadeAtAnyStepOfAnUpgradeLoseNothing(t *testing.T) {
 	type ends struct {
 		at             string

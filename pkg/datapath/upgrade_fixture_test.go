@@ -35,7 +35,7 @@ func neverRedirects(spec *ebpf.CollectionSpec) {
 	}
 }
 
-// loadVariant loads what another version would, and marks it so.
+// loadVariant loads as another version would, and records that version.
 func loadVariant(t testing.TB, dir, version string, change variant) *Datapath {
 	t.Helper()
 	spec, err := bpf.LoadSockmap()
@@ -96,7 +96,7 @@ func mustUpgrade(t testing.TB, d *Datapath, version string) (links int) {
 	return links
 }
 
-// programOf is the id of what a pinned link runs.
+// programOf is the id of the program of a pinned link.
 func programOf(t testing.TB, pin string) ebpf.ProgramID {
 	t.Helper()
 	l, err := link.LoadPinnedLink(pin, nil)
@@ -127,7 +127,7 @@ func pinnedProgram(t testing.TB, d *Datapath, name string) (ebpf.ProgramID, stri
 	return id, info.Tag
 }
 
-// attachedVerdict is the program that sockets get which enter the sockhash now.
+// attachedVerdict is the verdict of sockets that enter the sockhash now.
 func attachedVerdict(t testing.TB, d *Datapath) ebpf.ProgramID {
 	t.Helper()
 	m, err := d.mapOf(bpf.SockmapMapSockets, 8)

@@ -80,8 +80,8 @@ func TestExchangedPinsAreTheNewOnesAndTheKeptOnes(t *testing.T) {
 	}
 }
 
-// What the exchange of pins rests on: rename(2) over a pin leaves no moment in which the name is missing.
-// It renames until the pin has been opened often enough, however the machine shares its time between the two.
+// The exchange of pins relies on this: during a rename(2) over a pin, the name is never missing. It renames
+// until the pin has been opened often enough, however the machine shares its time between the two.
 func TestRenamingOverAPinIsAtomic(t *testing.T) {
 	const rounds = 500
 	dir := newStateDir(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// wantRedirect looks whether the next message of c goes past TCP.
+// wantRedirect checks whether the next message of c is redirected.
 func wantRedirect(t testing.TB, c, peer net.Conn, d *Datapath, want bool) {
 	t.Helper()
 	send(t, c, peer, 100, 1) // what came before has been read now
@@ -273,8 +273,8 @@ func TestUpgradeRefusesToLoseAGuard(t *testing.T) {
 	wantOneVersion(t, d, "new")
 }
 
-// wantGuardExchanged is for kernels that take tracing guards: after an upgrade, other links run in the place
-// of the old.
+// wantGuardExchanged is for kernels that take tracing guards: after an upgrade, new links have replaced the
+// old ones.
 func wantGuardExchanged(t *testing.T, d *Datapath, before GuardState) {
 	t.Helper()
 	pins := func() map[string]ebpf.ProgramID {

@@ -16,7 +16,7 @@ func grantedTo(t *testing.T, d *Datapath, cookie uint64) int64 {
 	return all[cookie].GrantedBytes
 }
 
-// Its window has grown, and a new count agrees with the programs about the bytes.
+// After a window has grown, a new count has the same bytes as the programs.
 func TestCountSharesKeepsGrantedWindows(t *testing.T) {
 	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
 	g.attach(t, d)
@@ -32,8 +32,8 @@ func TestCountSharesKeepsGrantedWindows(t *testing.T) {
 	}
 }
 
-// The sender's pod is deleted while its processes live, so no callback gives back by how much its window had
-// grown: the reader's pod would have less and less to grant.
+// The sender's pod is deleted while its processes live, so no callback returns the growth of its window.
+// Without a new count, the reader's pod could grant less and less.
 func TestCountSharesReturnsWindowsOfSendersThatAreGone(t *testing.T) {
 	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
 	link := g.attach(t, d)

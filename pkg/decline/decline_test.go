@@ -8,8 +8,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// TestNumbersNamesAndCodesAreAnABI: pinned records have the numbers, dashboards the names, and whoever reads
-// the errors of a runtime the codes. None of them may change, so they are written here a second time.
+// TestNumbersNamesAndCodesAreAnABI: pinned records have the numbers, dashboards have the names, and errors of
+// a runtime have the codes. None of them may change, so they are written here a second time.
 func TestNumbersNamesAndCodesAreAnABI(t *testing.T) {
 	type row struct {
 		Number uint32

@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// programSteps are those of an upgrade within one ABI on a node with two links, each with how many of its
-// name came before.
+// programSteps are those of an upgrade within one ABI on a node with two links, each with the number of steps
+// of its name before it.
 var programSteps = []call{
 	{Kill: "mark"}, {Kill: "guards"}, {Kill: "programs"}, {Kill: "verdict"}, {Kill: "link"},
 	{Kill: "link", Skip: 1},
@@ -110,8 +110,8 @@ func TestOldVersionRevertsAKilledUpgrade(t *testing.T) {
 	both.expect(t, n, "after going back")
 }
 
-// afterReplace is what comes first after the kill of an upgrade from another ABI, one after the other for its
-// steps. Calls other than an upgrade fail, and say so, unless the new state is published already.
+// afterReplace are the calls that come first after a killed upgrade from another ABI, in turn for its steps.
+// Calls other than an upgrade fail with an error, unless the new state is published already.
 var afterReplace = []struct {
 	what string
 	call func(*testing.T, *Node, *two) error

@@ -32,7 +32,7 @@ func mustUpgrade(t testing.TB, n *Node, want UpgradeKind) UpgradePlan {
 func TestKindOfUpgradeDependsOnVersionsAndPrograms(t *testing.T) {
 	for _, c := range []struct {
 		name, loaded, own string
-		same              bool // the programs are
+		same              bool // the programs are the same
 		want              UpgradeKind
 	}{
 		{"the same", "v1.2.0", "v1.2.0", true, UpgradeNone},
@@ -107,7 +107,7 @@ func TestUpgradeWithoutStateIsAnError(t *testing.T) {
 	}
 }
 
-// Binaries of several versions lie around on a node, and whichever the runtime calls, it uses what is loaded.
+// A node may have binaries of several versions. The one that the runtime calls uses the loaded programs.
 func TestOtherCallsNeverUpgrade(t *testing.T) {
 	for _, own := range []string{"v1.1.0", "v1.3.0"} {
 		t.Run(own, func(t *testing.T) {

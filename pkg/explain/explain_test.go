@@ -190,7 +190,7 @@ func TestConditionsThatDoNotApplyAreNotAsked(t *testing.T) {
 	}
 }
 
-// conditions are changes of the example's facts, and the condition that decides by each.
+// conditions are changes of exampleFacts, each with the condition that then decides.
 var conditions = []struct {
 	name    string
 	change  func(f *Facts)

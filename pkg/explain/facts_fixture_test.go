@@ -34,8 +34,8 @@ func (e *end) socket() *Socket {
 	return s
 }
 
-// facts are what explain would be given of the direction from e to the reader. Without sockets, of a
-// connection that is not made.
+// facts are the input of explain for the direction from e to the reader; without sockets, for a connection
+// that does not exist yet.
 func (p *place) facts(from, to *testPod, port uint16) *Facts {
 	p.Helper()
 	f := &Facts{Sender: p.endOf(from), Receiver: p.endOf(to), Port: port}
@@ -84,7 +84,7 @@ func (p *place) endOf(pod *testPod) End {
 	return e
 }
 
-// explained is what explain says about what e sends.
+// explained is the explanation of the direction in which e sends.
 func (e *end) explained(reader *end) *Explanation {
 	e.Helper()
 	f := e.facts(e.pod, reader.pod, e.port)
@@ -95,8 +95,8 @@ func (e *end) explained(reader *end) *Explanation {
 	return Explain(f)
 }
 
-// predicted is the reason for which the next message uses TCP, as explain says before it is sent; empty:
-// explain names none.
+// predicted is the reason for which the next message uses TCP, according to explain, before it is sent;
+// empty: explain names none.
 func (e *Explanation) predicted() string {
 	for _, row := range datapath.ReasonTable {
 		if strings.HasSuffix(e.Next, ": "+row.Meaning) ||

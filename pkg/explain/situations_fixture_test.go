@@ -37,7 +37,7 @@ func bytesOverTCPUnread(s, r *end) {
 	r.set(unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
 }
 
-// sendFiles sends more files than a flow may that stays in the sockhash.
+// sendFiles sends so many files that the flow leaves the sockhash.
 func sendFiles(s, r *end) {
 	s.Helper()
 	path := filepath.Join(s.TempDir(), "page")
@@ -58,7 +58,7 @@ func sendFiles(s, r *end) {
 	}
 }
 
-// blockedReader waits inside a receive call, and is seen to.
+// blockedReader waits inside a receive call, and an observer sees that.
 func blockedReader(s, r *end) {
 	s.Helper()
 	if err := unix.SetNonblock(r.fd, false); err != nil {
@@ -75,7 +75,7 @@ func blockedReader(s, r *end) {
 	}
 }
 
-// splicingReader is refused once, as the guard does, and is known from then on.
+// splicingReader calls splice(2), which the guard refuses once, and is noted from then on.
 func splicingReader(s, r *end) {
 	s.Helper()
 	var pipe [2]int

@@ -79,7 +79,8 @@ func wrapped(t testing.TB, single string) string {
 	return string(list)
 }
 
-// A directory that existed before belongs to somebody, and a drop-in that cannot be written makes none.
+// A file or directory that existed before belongs to another component. A drop-in that cannot be written
+// makes no directory.
 func TestDropInIsRefusedIfAFileHasItsName(t *testing.T) {
 	p := newPlace(t)
 	p.DropIn = true

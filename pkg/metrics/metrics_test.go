@@ -118,8 +118,8 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 	}
 }
 
-// An attachment that was accelerated and has lost its link or its endpoint is counted apart, as sockmapctl
-// attachments lists it.
+// An attachment that was accelerated and has lost its link or its endpoint is counted separately, as
+// sockmapctl attachments lists it.
 func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 	src := node()
 	src.records[0].LinkAlive = false

@@ -16,7 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
-// recorded is a runtime that has one sandbox, of which it says what another has said.
+// recorded is a runtime with one sandbox, whose replies are the recorded ones of a real runtime.
 type recorded struct {
 	cri.RuntimeServiceClient
 	answer *cri.PodSandboxStatusResponse

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel makes files with these contents stand for those of the kernel; "" is none.
+// kernel replaces files of the kernel by files with these contents; "" means no file.
 func kernel(t *testing.T, label, enforce string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -76,7 +76,7 @@ func want(t *testing.T, got, want []seg) {
 const whole = datapath.TapSnapMax
 
 func TestAStreamBeginsWithItsHandshake(t *testing.T) {
-	isn := datapath.EndKey{Own: 100, Peer: 0xffff_fffe} // the server's numbers begin anew in its first message
+	isn := datapath.EndKey{Own: 100, Peer: 0xffff_fffe} // the server's numbers wrap around in its first message
 	got := segments(t, NewStreams(whole), said(datapath.RoleActive, isn, 0, "ping"),
 		said(datapath.RolePassive, isn, 0, "pong"),
 		said(datapath.RoleActive, isn, 4, "bye"), said(datapath.RolePassive, isn, 4, "bye"))

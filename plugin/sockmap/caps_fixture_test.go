@@ -43,7 +43,7 @@ func (l limited) String() string {
 // by commas, and become the program of its first argument.
 const dropVariable = "SOCKMAP_TEST_KEEP_CAPABILITIES"
 
-// drop does so. What root gets at execve(2) is its bounding set.
+// drop does so. Root gets its bounding set at execve(2).
 func drop(keep string) error {
 	runtime.LockOSThread() // sets of capabilities are those of a thread, and execve(2) keeps those of its own
 	var kept []uintptr

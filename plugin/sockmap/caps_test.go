@@ -71,9 +71,9 @@ func TestTheDocumentHasTheCapabilitiesOfEachCall(t *testing.T) {
 	}
 }
 
-// A call succeeds with exactly the capabilities of its row as root whose others are dropped. Another user,
-// while the programs that root has loaded are there, needs CAP_DAC_OVERRIDE besides: the state stays root's.
-// Without one of them the call's error names it, and nobody remembers that the call has failed.
+// A call by root succeeds with exactly the capabilities of its row. Another user also needs CAP_DAC_OVERRIDE
+// if root has loaded the programs, because the state belongs to root. Without one of them the error of the
+// call names it, and the failure is not remembered.
 func TestEachCallNeedsExactlyTheDocumentedCapabilities(t *testing.T) {
 	path := forEverybody(t)
 	for _, uid := range []int{0, 12345} {

@@ -27,8 +27,8 @@ func reads(t *testing.T) bool {
 	return !slices.Contains(strings.Fields(string(line)), "lockdown=confidentiality")
 }
 
-// On a hardened kernel, too, a container is accelerated, or starts and the log tells what the kernel forbids.
-// Kernels of test/vm are locked down, or have sysctls that limit programs.
+// On a hardened kernel, too, a container is accelerated, or it starts without acceleration and the log names
+// what the kernel forbids. Kernels of test/vm are locked down, or have sysctls that limit programs.
 func TestThisKernelAcceleratesOrTheReasonIsTrue(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()

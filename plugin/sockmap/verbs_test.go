@@ -72,7 +72,7 @@ func TestDelOnANodeThatWasNeverLoaded(t *testing.T) {
 	w.expectUntouched()
 }
 
-// The ADD of another container reaps what a DEL leaves that timed out.
+// The ADD of another container reaps what a DEL that timed out has left.
 func TestDelWithoutTheLockIsRepairedByNextAdd(t *testing.T) {
 	w := newWorld(t)
 	p, other := w.pod(), w.pod()

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What cannot be adopted is an error that names it, and the way out; nothing that looks like a result comes
-// with it.
+// If nothing can be adopted, the error names the cause and the way out, and there is no output that looks
+// like a result.
 func TestAdoptNamesWhatIsMissing(t *testing.T) {
 	n := newLoadedNode(t)
 	confDir, empty := t.TempDir(), t.TempDir()

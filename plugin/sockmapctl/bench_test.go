@@ -49,10 +49,10 @@ func benchReports() []bench.Report {
 	return []bench.Report{
 		{
 			Results: []bench.Result{
-				benchResult(requestsOf(64), 20000, 9000, 0.02, 993),        // the first answers went by TCP
+				benchResult(requestsOf(64), 20000, 9000, 0.02, 993),        // the first replies came over TCP
 				benchResult(requestsOf(16<<10), 30000, 29900, 0.01, 1000),  // gains next to nothing
 				benchResult(streamOf(64, false), 1e8, 0.9e8, 0.02, 1000),   // loses
-				benchResult(streamOf(64, true), 1e8, 0.999e8, 0.02, 0),     // loses within the noise, by TCP
+				benchResult(streamOf(64, true), 1e8, 0.999e8, 0.02, 0),     // loses within the noise, over TCP
 				benchResult(streamOf(64<<10, true), 2e9, 1.2e9, 0.05, 850), // loses
 				benchResult(streamOf(64<<10, false), 1.5e9, 1.8e9, 0.05, 850),
 			},

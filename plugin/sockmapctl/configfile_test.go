@@ -199,7 +199,7 @@ func TestErrorsInTheConfigurationFileNameTheLine(t *testing.T) {
 		{"listen nowhere\n", `agent.yaml:1: not keys with values`},
 		{"listen: a:1\na: b: c\n", `agent.yaml:2: mapping values are not allowed in this context`},
 		{"per-pod: true\n---\nper-pod: false\n", `a second document begins`},
-		// What the values of flags may be is for the commands to say, of the file as of the command line.
+		// The commands check the values of flags, from the file as from the command line.
 		{"\nlog-format: xml\n", `agent.yaml:2: log-format: "xml" is not text or json`},
 		{"listen: nowhere\n", `agent.yaml:1: listen: address nowhere: missing port`},
 		{"cni-conf-dir: net.d\n", `agent.yaml:1: cni-conf-dir: "net.d" is not an absolute path`},
@@ -232,8 +232,7 @@ func TestErrorsInTheConfigurationFileNameTheLine(t *testing.T) {
 	}
 }
 
-// install and uninstall take the same file, with keys that are the agent's alone, and refuse what the agent
-// refuses.
+// install and uninstall accept the same file, with keys of the agent only, and refuse what the agent refuses.
 func TestInstallAndUninstallAcceptTheFileOfTheAgent(t *testing.T) {
 	for name, command := range map[string]func(*app) *cobra.Command{"install": installCommand,
 		"uninstall": uninstallCommand} {

@@ -20,7 +20,7 @@ const cliPreamble = `<!-- Generated from plugin/sockmapctl: go test ./plugin/soc
 
 `
 
-// cliDoc is docs/CLI.md: what the help says, and the fields of the JSON.
+// cliDoc is docs/CLI.md: the texts of the help, and the fields of the JSON.
 func cliDoc(t *testing.T) string {
 	root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
 	var b strings.Builder

@@ -46,7 +46,7 @@ func TestTheTreeHasEveryCommandAndTheShellCompletesIt(t *testing.T) {
 	}
 }
 
-// The image of the agent is built with the tag lean: what only people at a terminal need costs it nothing.
+// The image of the agent is built with the tag lean, without the parts that only people at a terminal need.
 func TestALeanBuildLinksNoTerminalView(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-tags", "lean", ".").CombinedOutput()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// steering is what a terminal obeys: to clear the screen, by one byte and by two, to write backwards, to
-// ring.
+// steering are control sequences that a terminal obeys: to clear the screen (one byte, and two), to write
+// backwards, to ring.
 const steering = "\x1b[2J\u009b2J\u202eevil\a\x7f"
 
 func steersTerminal(text string) bool { return strings.ContainsAny(text, "\x1b\u009b\u202e\a\x7f\r") }

@@ -13,8 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
 )
 
-// docs/JSON.md promises that a version of the documents only gets new fields. The file has all that were ever
-// there: -update adds to it, and takes nothing away.
+// docs/JSON.md promises that a version of the documents only gets new fields. The file has all fields that
+// there have ever been: -update only adds to it.
 func TestFieldsOfDocumentsStay(t *testing.T) {
 	var now []string
 	all := documentedViews()

@@ -118,8 +118,7 @@ func (n *testNode) ok(t testing.TB, args ...string) string {
 	return r.stdout
 }
 
-// told is ok for status, which has an exit code of its own where the switch or hazards keep everything on
-// TCP.
+// told is ok, and accepts the exit code that status has if the switch or hazards keep everything on TCP.
 func (n *testNode) told(t testing.TB, args ...string) string {
 	t.Helper()
 	r := n.run(t, args...)
@@ -178,7 +177,7 @@ func (n *testNode) add(t testing.TB, sb endpoint.Sandbox, ns *netNS, g *group) {
 	sb.Network, sb.IfName, sb.NetNSPath = "testnet", "eth0", ns.path
 	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings(), Root: n.files}
 	var err error
-	// Tests of other packages run beside these, and attach above the cgroups of all for a moment.
+	// Tests of other packages run at the same time, and attach programs above all cgroups for a moment.
 	eventually(t, "no program of another test owns a sockmap above", func() bool {
 		_, err = node.Add(t.Context(), sb, endpoint.Want{CgroupPath: g.path})
 		return !errors.Is(err, datapath.ErrNeighbour)

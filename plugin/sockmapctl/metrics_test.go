@@ -27,7 +27,7 @@ func (n *testNode) scrape(t *testing.T) map[string]string {
 	return series
 }
 
-// toOutside connects from the group to a server outside and sends, so that the answer shows that nobody
+// toOutside connects from the group to a server outside and sends, so that the reply shows that no peer
 // joined.
 func toOutside(t *testing.T, g *group, ns *netNS) {
 	t.Helper()
@@ -57,7 +57,7 @@ func toOutside(t *testing.T, g *group, ns *netNS) {
 func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
 	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
-	n.ok(t, "attach", "--cgroup", g.path) // for the namespace below, which nobody registers
+	n.ok(t, "attach", "--cgroup", g.path) // for the namespace below, which is not registered
 
 	stays := connect(t, g, ns, 1)[0]
 	stays.send(t, 3, 1000)
@@ -85,7 +85,7 @@ func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
 		"sockmap_flows_total{" + web + `,result="remote",role="active"}`:      "1",
 		"sockmap_flows_total{" + unknown + `,result="joined",role="active"}`:  "1",
 		"sockmap_flows_total{" + unknown + `,result="joined",role="passive"}`: "1",
-		// To the outside: what is sent before the answer goes by TCP, and the socket leaves.
+		// To the outside: bytes before the reply use TCP, and the socket leaves.
 		"sockmap_fallback_total{" + web + `,reason="no-peer"}`:      "1",
 		"sockmap_fallback_total{" + web + `,reason="disabled"}`:     "2",
 		"sockmap_fallback_total{" + unknown + `,reason="disabled"}`: "2",

@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 )
 
-// ownerOfASockhash attaches a sock_ops program of somebody else.
+// ownerOfASockhash attaches a sock_ops program of another component that owns a sockhash.
 func ownerOfASockhash(t testing.TB, path string) {
 	t.Helper()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,

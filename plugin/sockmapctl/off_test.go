@@ -14,7 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
 )
 
-// What a switch to TCP does not give back is said where there are connections that miss it, and only then.
+// Differences that remain after a switch to TCP are reported only if there are connections with them.
 func TestDisableReportsDifferencesThatRemain(t *testing.T) {
 	n, g := newTestNode(t), newGroup(t)
 	n.probe = func(func(*os.File) (io.Closer, error), ...string) (uint32, uint32, error) {
@@ -61,7 +61,7 @@ func TestDisableReportsDifferencesThatRemain(t *testing.T) {
 	}
 }
 
-// An unload does not claim what it has not reached.
+// An unload reports flows that it has not reached.
 func TestUnpinnedFlowsAreReportedOrSwitchedOff(t *testing.T) {
 	n := newTestNode(t)
 	// A map that is not there: its last flow has ended when it is to be switched off.
@@ -107,7 +107,7 @@ func TestUnpinnedFlowsAreReportedOrSwitchedOff(t *testing.T) {
 	}
 }
 
-// A bpffs of another mount namespace is where the state may be.
+// The state may be on a bpffs of another mount namespace.
 func TestStateInOtherDirectoriesAndMountNamespacesIsReported(t *testing.T) {
 	h := host{pinned: func() ([]string, error) {
 		return []string{"/here", "/there", fmt.Sprintf("/proc/%d/root/sys/fs/bpf/sockmap", os.Getpid())}, nil

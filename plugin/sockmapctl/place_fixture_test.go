@@ -65,8 +65,8 @@ func move(t testing.TB, path string) {
 	}
 }
 
-// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem inhabited,
-// as long as the process.
+// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem to be in
+// use, as long as the process.
 func init() { runtime.LockOSThread() }
 
 // netNS is a network namespace with a thread that lives in it. Both end with the test. The zero netNS is the

@@ -200,7 +200,7 @@ func openFiles(t *testing.T) int {
 
 func TestErrorForOtherUsersSaysRunAsRoot(t *testing.T) {
 	n := newLoadedNode(t)
-	// Somebody else must be able to reach the bpffs, or the answer is about a directory on the way.
+	// Other users must be able to reach the bpffs, or the error is about a directory above it.
 	for dir := n.dir; dir != os.TempDir(); dir = dir[:strings.LastIndexByte(dir, '/')] {
 		if err := os.Chmod(dir, 0o711); err != nil {
 			t.Fatal(err)

@@ -35,7 +35,7 @@ func parses(words []string) error {
 	return runPreparations(cmd)
 }
 
-// runPreparations holds the values of flags against what is allowed.
+// runPreparations checks the values of flags.
 func runPreparations(cmd *cobra.Command) error {
 	if cmd.PreRunE == nil {
 		return nil
@@ -43,8 +43,8 @@ func runPreparations(cmd *cobra.Command) error {
 	return cmd.PreRunE(cmd, nil)
 }
 
-// synopsis are words that stand for what the reader puts there: a usage line shows forms and not a command.
-// Neither does the sentence with which the long text begins.
+// synopsis reports whether words are no command line: a usage line has placeholders, and the first sentence
+// of the long text begins with the name of the program.
 func synopsis(words []string) bool {
 	return strings.HasPrefix(rootLong, "sockmapctl "+strings.Join(words, " ")) ||
 		strings.ContainsAny(strings.Join(words, " "), "[]{}|…") && !strings.Contains(strings.Join(words, " "), `{"`)

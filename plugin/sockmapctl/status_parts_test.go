@@ -66,7 +66,8 @@ func TestStatusFailsWhereNothingCanBeAccelerated(t *testing.T) {
 	}
 }
 
-// What a pod has accepted for itself, or an operator for a cgroup, is accelerated: it is not "nothing".
+// If a pod has accepted hazards for itself, or an operator for a cgroup, something is accelerated, so status
+// does not fail.
 func TestStatusCountsHazardsThatPodsAndCgroupsAccept(t *testing.T) {
 	n := hazardousNode(t, "splice")
 	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings(), Root: n.files}
@@ -94,7 +95,7 @@ func TestStatusCountsHazardsThatPodsAndCgroupsAccept(t *testing.T) {
 	}
 }
 
-// One function says what is accelerated, for all that tell it.
+// One function decides what is accelerated, for all that report it.
 func TestMetricsEndpointsAndStatusAgreeOnWhatIsAccelerated(t *testing.T) {
 	n := busyNode(t) // with a container whose cgroup is gone
 	counts := map[string]int{}

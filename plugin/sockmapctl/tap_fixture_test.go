@@ -50,7 +50,7 @@ func (n *testNode) tapped(t *testing.T) bool {
 	return cfg.Tapped
 }
 
-// end interrupts the tap, which must end well, and returns what it says at the end.
+// end interrupts the tap, which must end well, and returns its last message.
 func (p *tapProcess) end(t *testing.T, signal syscall.Signal) string {
 	t.Helper()
 	if err := p.cmd.Process.Signal(signal); err != nil {
@@ -69,7 +69,7 @@ func (p *tapProcess) wait(t *testing.T) string {
 	return p.stderr.String()
 }
 
-// wantWhole is that the tap has missed nothing.
+// wantWhole expects that the tap has missed nothing.
 func wantWhole(t *testing.T, said string) {
 	t.Helper()
 	if !strings.Contains(said, "dropped: 0 messages (0 bytes) without room, 0 (0 bytes) by --rate\n") {
@@ -135,7 +135,7 @@ func tshark(t *testing.T, file string, args ...string) string {
 	return string(out)
 }
 
-// faults are what Wireshark marks in a stream that is not as it should be.
+// faults selects the packets in which Wireshark marks an error of the stream.
 const faults = "tcp.analysis.lost_segment or tcp.analysis.ack_lost_segment or tcp.analysis.retransmission or " +
 	"tcp.analysis.out_of_order or tcp.analysis.duplicate_ack or tcp.analysis.window_full or tcp.analysis.reused_ports or " +
 	"tcp.checksum.status == 0 or ip.checksum.status == 0 or _ws.malformed"

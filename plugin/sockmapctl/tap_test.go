@@ -26,7 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// followed is what tshark puts together of one stream, the client's half and the server's.
+// followed is one stream as tshark reassembles it, the client's half and the server's.
 func followed(t *testing.T, file string, stream int) (client, server []byte) {
 	t.Helper()
 	out := tshark(t, file, "-q", "-z", fmt.Sprintf("follow,tcp,raw,%d", stream))
@@ -98,7 +98,7 @@ func TestTapFlowsMetricsAndTrafficAgreeToTheByte(t *testing.T) {
 			}
 		}
 	}
-	n.ok(t, "disable") // what comes now goes by TCP
+	n.ok(t, "disable") // what comes now uses TCP
 	for _, p := range pairs {
 		p.send(t, 3, 1000)
 		sent += 3000
@@ -130,10 +130,10 @@ func (n *testNode) liveFlows(t *testing.T) (flows []live.Flow) {
 	return flows
 }
 
-// way is how many bytes went which way.
+// way has the bytes that were redirected and those that used TCP.
 type way struct{ redirected, tcp uint64 }
 
-// counted is what the metrics say of all pods.
+// counted is the sum of all pods in the metrics.
 func (n *testNode) counted(t *testing.T) (sum way) {
 	t.Helper()
 	for name, value := range n.scrape(t) {
@@ -177,7 +177,7 @@ func TestTapPrintsALineForEachMessage(t *testing.T) {
 	p.send(t, 2, 1000)
 	pair{p.server, p.client}.send(t, 1, 300_000)
 	n.ok(t, "disable")
-	p.send(t, 1, 10) // by TCP: not asked for
+	p.send(t, 1, 10) // over TCP: not asked for
 	said := tapped.end(t, syscall.SIGINT)
 	wantWhole(t, said)
 	if !strings.HasPrefix(said, "3 messages, 302000 bytes, ") {

@@ -83,7 +83,7 @@ func alone() (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// again runs the test in new namespaces until it ends, or until this process is told to end by a signal.
+// again runs the test in new namespaces until it ends, or until a signal ends this process.
 func again() (code int, err error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)

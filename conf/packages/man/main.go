@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// tree is what docs tree prints, as far as pages need it.
+// tree is the part of the output of docs tree that the pages need.
 type tree struct {
 	Program, Version string
 	Command          *command
@@ -56,14 +56,14 @@ func write(in io.Reader, dir string) error {
 		return err
 	}
 	root := t.Command.cobra("")
-	// Neither the day nor the place of a build: equal sources make equal pages.
+	// Neither the date nor the path of the build: the same sources give the same pages.
 	root.DisableAutoGenTag = true
 	date := time.Unix(0, 0).UTC()
 	header := &doc.GenManHeader{Section: "8", Date: &date, Source: "sockmap-cni " + t.Version, Manual: t.Program}
 	return doc.GenManTree(root, header, dir)
 }
 
-// cobra makes the command again that the program has, below one whose words are parent.
+// cobra rebuilds a command of the program, below a command with the words of parent.
 func (c *command) cobra(parent string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     strings.TrimPrefix(strings.TrimPrefix(c.Use, parent), " "),
@@ -106,7 +106,7 @@ func (f flag) pflag() *pflag.Flag {
 	}
 }
 
-// text is a value that nobody sets.
+// text is a flag's value that is never set.
 type text struct{ value, kind string }
 
 func (t text) String() string   { return t.value }

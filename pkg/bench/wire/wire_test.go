@@ -30,7 +30,7 @@ func (here) Command(ctx context.Context, name string, args ...string) *exec.Cmd 
 }
 func (here) Start(cmd *exec.Cmd) error { return cmd.Start() }
 
-// TestTraffic runs itself again in a network namespace of its own: ends change sysctls of theirs.
+// TestTraffic runs itself again in a network namespace of its own: ends change its sysctls.
 func TestTraffic(t *testing.T) {
 	if os.Getenv(aloneVariable) != "" {
 		testTraffic(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 )
 
-// The kernel and the guards decide, and not who runs when.
+// The result depends on the kernel and the guards, and not on scheduling.
 func TestProbeOfInterruptedReadIsDeterministic(t *testing.T) {
 	const runs = 10
 	for name, without := range map[string][]string{"all guards": nil,

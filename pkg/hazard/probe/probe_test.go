@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	fixture.Main(m)
 }
 
-// load loads with the probes on a bpffs of the test's own, and gives what they found.
+// load loads with the probes on a bpffs of the test's own, and returns their findings.
 func load(t *testing.T, without ...string) (*datapath.Datapath, hazard.Findings) {
 	t.Helper()
 	dir := fixture.StateDir(t)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Of these files nothing decides what is found.
+// These files have no influence on what the probes find.
 var noProbes = []string{"hazard.go", "load.go", "set.go"}
 
 func TestDigestOfProbesCoversEveryFile(t *testing.T) {

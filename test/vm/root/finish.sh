@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What is done in the tree whose packages are extracted: what their scripts would have done, as far as programs need it.
+# This does in the tree of extracted packages what their scripts would have done, as far as programs need it.
 set -eu
 cd "$1"
 cat usr/share/base-passwd/passwd.master >etc/passwd
@@ -20,7 +20,7 @@ chmod 1777 tmp var/tmp
 mount -t proc proc proc
 trap 'umount proc' EXIT
 chroot . ldconfig
-# Both would be done anew at each start in a guest, whose processor is twenty times slower.
+# Both would be done again at each start in a guest, whose processor is twenty times slower.
 chroot . python3 -m compileall -q usr/lib/python3 usr/lib/python3.11 >&2 || true
 chroot . java -Xshare:dump >&2
 # As they are called, a program that is not there is found here and not in a guest.

@@ -24,7 +24,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
-{{- /* Not those that the DaemonSet selects its pods by. */ -}}
+{{- /* The DaemonSet must not select the hook's pods, so these labels are not those of its selector. */ -}}
 {{- define "sockmap-cni.hookLabels" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" }}-uninstall
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -58,7 +58,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $path -}}
 {{- end -}}
 
-{{- /* The plugin must be told where the state is when it is not where it looks by itself. */ -}}
+{{- /* The plugin needs the path of the state if it is not the default. */ -}}
 {{- define "sockmap-cni.config" -}}
 {{- $config := .Values.cni.config -}}
 {{- $path := include "sockmap-cni.bpffsPath" . -}}

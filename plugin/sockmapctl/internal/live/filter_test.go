@@ -99,7 +99,7 @@ func TestErrorsOfFiltersNameFlagValueAndAcceptedValues(t *testing.T) {
 	}
 }
 
-// A tap leaves to the kernel what the kernel can do.
+// A tap lets the kernel apply the filters that the kernel can apply.
 func TestSingleValueOfAFilterIsAppliedByTheKernel(t *testing.T) {
 	for _, tt := range []struct {
 		flags string

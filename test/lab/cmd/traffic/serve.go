@@ -15,7 +15,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
-// serve accepts connections until the process is told to end by a signal.
+// serve accepts connections until a signal ends the process.
 func serve(o options, out io.Writer) error {
 	l, sa, err := socket(o.listen)
 	if err != nil {
