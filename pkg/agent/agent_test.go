@@ -176,7 +176,7 @@ func TestRepeatedRepairsAreThrottled(t *testing.T) {
 	}
 }
 
-func TestDirectoriesThatAreReplaced(t *testing.T) {
+func TestAgentFollowsReplacedDirectories(t *testing.T) {
 	for name, replace := range map[string]func(p *place) error{
 		"removed and made again": func(p *place) error {
 			return errors.Join(os.RemoveAll(p.ConfDir), os.RemoveAll(p.BinDir), os.Mkdir(p.BinDir, 0o755),

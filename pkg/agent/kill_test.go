@@ -184,7 +184,7 @@ func TestOlderAgentYieldsAndTakesOverWhenNewerDies(t *testing.T) {
 
 // Where the limit of inotify is reached, directories are looked at instead of watched. The limit is that of a
 // user namespace of its own, where no programs can be loaded: with "required" the plugin is still chained.
-func TestTheLimitOfInotify(t *testing.T) {
+func TestAgentPollsDirectoriesAtTheLimitOfInotify(t *testing.T) {
 	for limit, want := range map[string]string{
 		"max_inotify_instances": "fs.inotify.max_user_instances",
 		"max_inotify_watches":   "fs.inotify.max_user_watches",

@@ -39,7 +39,7 @@ func bindMount(from, to string, propagation uintptr) error {
 	return errors.Join(unix.Mount(from, to, "", unix.MS_BIND, ""), unix.Mount("", to, "", propagation, ""))
 }
 
-func TestContainerDoesNotMountForItselfAlone(t *testing.T) {
+func TestContainerDoesNotMountBPFFSThatTheNodeDoesNotSee(t *testing.T) {
 	dir := t.TempDir()
 	parent := filepath.Dir(DefaultDir)
 	inMountNS(t, func() error {

@@ -41,7 +41,7 @@ func TestSettingsThatChangeLiveAreReadBack(t *testing.T) {
 	}
 }
 
-func TestSettingsThatWereLeftEmptyHaveAWord(t *testing.T) {
+func TestEmptySettingsHaveDefaults(t *testing.T) {
 	want := Live{MaxBacklogBytes: 7, Coexist: CoexistYield, Helpers: HelpersAvoid}
 	if got := (&Settings{MaxBacklogBytes: 7}).Live(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -72,7 +72,7 @@ func TestClientOfAnOutsideServerLeavesAtTheFirstAnswer(t *testing.T) {
 	}
 }
 
-func TestServerOfAnOutsideClientNeverEnters(t *testing.T) {
+func TestServerOfAnOutsideClientNeverEntersTheSockhash(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	g.attach(t, d)
 	var l net.Listener

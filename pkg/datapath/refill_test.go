@@ -44,7 +44,7 @@ func TestABurstOfTotalsWaitsForMemory(t *testing.T) {
 	}
 }
 
-func TestMemoryIsWaitedForAndNotForEver(t *testing.T) {
+func TestWaitForMemoryIsBounded(t *testing.T) {
 	short := fmt.Errorf("put: %w", unix.ENOMEM)
 	tries := 0
 	err := waitForRefill(func() error {

@@ -279,7 +279,7 @@ func leaseOf(t *testing.T, d *Datapath) time.Duration {
 	return time.Duration(rawConfigOf(t, d).TapUntilNs) - time.Duration(monotonic())
 }
 
-func TestNothingIsLeftOfAClosedTap(t *testing.T) {
+func TestClosedTapLeavesNothing(t *testing.T) {
 	d := load(t, defaults)
 	for range 3 {
 		tap, err := OpenTap(d, TapFilter{Snap: 1}, TapRingMin)

@@ -39,7 +39,7 @@ func redirectedBytes(t *testing.T, read func() (map[uint64]Totals, error)) map[u
 	return bytes
 }
 
-func TestTotalsOfAnEndpointThatGoesStayInTheSumOnly(t *testing.T) {
+func TestTotalsOfADeletedEndpointStayInTheSumOnly(t *testing.T) {
 	const stays, goes = 11, 12
 	d := load(t, defaults)
 	for cookie, n := range map[uint64]uint64{stays: 100, goes: 20} {

@@ -151,7 +151,7 @@ func TestNoContainersNetNSIsRefusedBeforeAnythingIsDone(t *testing.T) {
 	}
 }
 
-func TestDelOfStrangersIsNoError(t *testing.T) {
+func TestDelOfUnknownContainersIsNoError(t *testing.T) {
 	n := newNode(t)
 	stranger := Sandbox{Network: "net", ContainerID: "stranger", IfName: "eth0"}
 	mustDel(t, n, stranger)

@@ -137,7 +137,7 @@ func TestReapRearmsAfterLaterPrograms(t *testing.T) {
 }
 
 // Nothing can be attached behind the 64 programs that a cgroup holds.
-func TestProgramThatCannotBeFollowed(t *testing.T) {
+func TestFullParentCgroupKeepsContainersOnTCP(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	pod := newGroupBelow(t, parent.path)
 	running := container(t, "running")

@@ -26,7 +26,7 @@ func TestOptOutNeverLoads(t *testing.T) {
 	}
 }
 
-func TestOptOutKeepsEveryLinkFromTakingTheSandbox(t *testing.T) {
+func TestOptOutRegistersAnEndpointThatIsNotAccelerated(t *testing.T) {
 	n, sb := newNode(t), container(t, "one")
 	load(t, n)
 	if err := n.OptOut(t.Context(), sb, "annotation"); err != nil {

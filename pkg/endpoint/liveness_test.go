@@ -93,7 +93,7 @@ func TestANetNSIsDeadThoughItsNumberIsUsedAgain(t *testing.T) {
 }
 
 // If the path of the network namespace says nothing, the container's cgroup is checked.
-func TestADeclinedContainerIsJudgedFromAnotherMountNamespace(t *testing.T) {
+func TestDeclinedContainerOfAnotherMountNamespaceIsReapedByItsCgroup(t *testing.T) {
 	for what, attachment := range map[string]func(*Node, Sandbox) error{
 		"declined": func(n *Node, sb Sandbox) error {
 			return n.Decline(t.Context(), sb, errors.New("for the test"))

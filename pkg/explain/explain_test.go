@@ -106,7 +106,7 @@ func TestEachReasonDecidesInTheOrderOfTheTable(t *testing.T) {
 	}
 }
 
-func TestRedirectedFlowsHavePassedAll(t *testing.T) {
+func TestRedirectedFlowsHavePassedAllConditions(t *testing.T) {
 	e := Explain(liveFacts(datapath.ModeRedirect, datapath.ReasonNone))
 	for _, c := range e.Conditions {
 		if c.Verdict != Passed && c.Verdict != NotAsked || c.Change != "" {

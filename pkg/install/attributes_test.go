@@ -59,7 +59,7 @@ func attributes(t testing.TB, path string) map[string]string {
 	return all
 }
 
-func TestLabelsACLsAndNotesOfAFileStay(t *testing.T) {
+func TestAttributesOfAFileAreKept(t *testing.T) {
 	for name, file := range map[string]string{"a list": conflists[0].text,
 		"a file with one plugin": singles[0].text} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 )
 
 // A runtime may have several directories of plugins, and may be unable to execute anything in this one.
-func TestAPluginThatTheNodeRefusesToRunIsTakenBack(t *testing.T) {
+func TestPluginThatTheNodeRefusesToRunIsRemovedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		refuse func(t *testing.T, dir string) (allow func())
 		want   error

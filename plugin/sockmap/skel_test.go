@@ -159,7 +159,7 @@ func TestCNIPathIsOptional(t *testing.T) {
 }
 
 // No variable in the environment of a runtime makes the plugin do anything but the call.
-func TestNoVariableMakesTheProbeOfTheplugin(t *testing.T) {
+func TestNoEnvironmentVariableMakesThePluginProbe(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod()
 	a := run(t, env("ADD", p, "SOCKMAP_HAZARD_PROBE=1"), w.conf(p, nil))

@@ -36,7 +36,7 @@ func TestCheckHashesAcceptsWholeBodiesOnly(t *testing.T) {
 	}
 }
 
-func TestReasonsThatLastHideThoseThatPass(t *testing.T) {
+func TestLastingReasonsHidePassingReasons(t *testing.T) {
 	peer := sent{reasons: map[string]uint64{"unread": 9, "early": 1}, results: map[string]uint64{"joined": 1}}
 	if got := reasonsOf(sent{}, peer); !slices.Equal(got, []string{"message: unread", "message: early"}) {
 		t.Error(got)

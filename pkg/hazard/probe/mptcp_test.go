@@ -4,7 +4,7 @@ package probe
 
 import "testing"
 
-func TestVersionsThatRefuseMPTCPSubflows(t *testing.T) {
+func TestKernelVersionsThatRefuseMPTCPSubflows(t *testing.T) {
 	for _, tt := range []struct {
 		release, build string
 		safe           bool

@@ -111,7 +111,7 @@ func TestErrorsOfTheReportNameTheCause(t *testing.T) {
 }
 
 // The document itself has its marked lines, and no invented results between them.
-func TestTheDocumentHasAPlaceForTheResults(t *testing.T) {
+func TestDocumentHasMarkersForTheResults(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/PERFORMANCE.md")
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
-func TestAModuleComesAfterThoseThatItAsksForByAnotherName(t *testing.T) {
+func TestModuleComesAfterSoftDependenciesWithAliases(t *testing.T) {
 	tr, err := parseTree(strings.NewReader("a/libcrc32c.ko:\na/crc32c_generic.ko:\na/late.ko:\n"),
 		strings.NewReader(""))
 	if err != nil {

@@ -19,7 +19,7 @@ func TestNameOfAnImageDependsOnItsPackages(t *testing.T) {
 	}
 }
 
-func TestImagesThatAreReplacedGo(t *testing.T) {
+func TestReplacedImagesAreRemoved(t *testing.T) {
 	home := t.TempDir()
 	for _, f := range []string{"old.ext4", "new.ext4", "lock"} {
 		if err := os.WriteFile(filepath.Join(home, f), nil, 0o600); err != nil {
