@@ -21,7 +21,7 @@ func TestAddThenDelLeavesNothing(t *testing.T) {
 	out := mustAdd(t, n, sb, in(g))
 	if !out.Loaded || out.Disabled || out.NetNSCookie != cookieOf(t, sb.NetNSPath) ||
 		out.Cgroup.ID != g.id || out.Cgroup.Source != cgroup.SourceConfiguration {
-		t.Errorf("outcome %+v does not tell what was made", out)
+		t.Errorf("outcome %+v does not have what was made", out)
 	}
 	expectOnly(t, n, "after ADD", g, sb)
 	mustDel(t, n, sb)

@@ -40,7 +40,7 @@ func TestKindOfUpgradeDependsOnVersionsAndPrograms(t *testing.T) {
 		{"a newer version of the same programs", "v1.2.0", "v1.3.0", true, UpgradeVersion},
 		{"an older version of the same programs", "v1.3.0", "v1.2.0", true, UpgradeNone},
 		{"other programs of the same version", "v1.2.0", "v1.2.0", false, UpgradePrograms},
-		{"commits, whose names tell no order", "0123456789ab", "ba9876543210", false, UpgradePrograms},
+		{"commits, whose names have no order", "0123456789ab", "ba9876543210", false, UpgradePrograms},
 		{"commits with the same programs", "0123456789ab", "ba9876543210", true, UpgradeVersion},
 	} {
 		t.Run(c.name, func(t *testing.T) {

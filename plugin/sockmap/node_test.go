@@ -117,7 +117,7 @@ func TestPluginWorksInARealChain(t *testing.T) {
 			again := labtest.NewPod(t, w.node, lab.PodSpec{Conflist: conflist, Cgroup: w.cgroup(p)[1:]})
 			w.expectAccelerated(p, again)
 			if len(p.IPs()) == 0 || len(p.Result().Interfaces) == 0 {
-				t.Errorf("the chain's result %+v does not tell of the bridge's work", p.Result())
+				t.Errorf("the chain's result %+v lacks the bridge's work", p.Result())
 			}
 			for _, q := range []*lab.Pod{p, again} {
 				if err := w.node.CHECK(t.Context(), conflist, q); err != nil && version >= "0.4.0" {

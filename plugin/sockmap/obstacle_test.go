@@ -95,7 +95,7 @@ func TestObstaclesToAccelerationDoNotFailAdd(t *testing.T) {
 			expectTexts(t, "the log", a.stderr, append(o.texts, "not accelerated")...)
 			r, ok := w.recordOf(p, o.told)
 			if ok && (r.Reason != o.why || r.Declined == "" || !strings.Contains(a.stderr, r.Declined[:20])) {
-				t.Errorf("the record does not tell why: %+v", r)
+				t.Errorf("the record lacks the reason: %+v", r)
 			}
 			if a := w.runWith(binary, "CHECK", p, change); a.err != nil {
 				t.Errorf("CHECK: %v", a.err)

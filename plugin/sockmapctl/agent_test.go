@@ -109,6 +109,6 @@ func TestIncompleteScrapeIsLoggedOnceAMinute(t *testing.T) {
 		tell(err)
 	}
 	if n := strings.Count(log.String(), "a scrape is incomplete"); n != 2 {
-		t.Errorf("it was told %d times:\n%s", n, log.String())
+		t.Errorf("it was logged %d times:\n%s", n, log.String())
 	}
 }

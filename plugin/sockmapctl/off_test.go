@@ -89,7 +89,7 @@ func TestUnpinnedFlowsAreReportedOrSwitchedOff(t *testing.T) {
 	}
 	if out := n.run(t, "status").stdout; !strings.Contains(out,
 		"ok      7 sockets of ABI 1 that process 12 (bench) has loaded for itself") {
-		t.Errorf("status does not tell who has loaded:\n%s", out)
+		t.Errorf("status does not name the process that has loaded:\n%s", out)
 	}
 	n.strays = func() ([]datapath.Stray, error) {
 		return []datapath.Stray{{Config: 1 << 30, ABI: 1, Sockets: 7}}, nil

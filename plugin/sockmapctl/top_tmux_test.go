@@ -122,7 +122,7 @@ func TestTopOnATerminal(t *testing.T) {
 	term.tmux(t, "resize-window", "-x", "80", "-y", "24")
 	term.until(t, "it fits again", "space pause")
 	n.ok(t, "unload")
-	term.until(t, "the error is told", "sockmap is not loaded", "load it with: sockmapctl load")
+	term.until(t, "the error is shown", "sockmap is not loaded", "load it with: sockmapctl load")
 	n.ok(t, "load")
 	term.until(t, "it is loaded again", "sockmap on")
 

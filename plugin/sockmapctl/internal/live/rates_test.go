@@ -15,7 +15,7 @@ func TestRatesCountBytesSinceTheLastReading(t *testing.T) {
 	flows := livetest.Flows()[:4]
 	r := live.Rates{}.Next(flows, began)
 	if flows[0].PerSecond() != (live.Rate{}) {
-		t.Errorf("one look tells no rate, it says %+v", flows[0].PerSecond())
+		t.Errorf("one look has no rate, it says %+v", flows[0].PerSecond())
 	}
 	later := livetest.Flows()
 	later[0].RedirectedBytes += 500
