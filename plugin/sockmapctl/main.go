@@ -63,6 +63,7 @@ func run(ctx context.Context, e env, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
+	strictBuiltins(root) // they keep the streams that are set
 	cmd, err := root.ExecuteContextC(ctx)
 	return report(e, cmd.CommandPath(), err)
 }

@@ -101,18 +101,8 @@ func rootCommand(a *app) *cobra.Command {
 	}
 	root.AddCommand(docsCommand(a))
 	root.SetGlobalNormalizationFunc(newName)
+	root.SetFlagErrorFunc(unknownFlag)
 	return root
-}
-
-func unknownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	err := fmt.Errorf("unknown command %q", args[0])
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return fmt.Errorf("%w, did you mean %s?", err, strings.Join(near, " or "))
-	}
-	return err
 }
 
 func noArguments(_ *cobra.Command, args []string) error {
