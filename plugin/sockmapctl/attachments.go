@@ -60,9 +60,7 @@ their lines has the sums of all.
 With --all the list also has the pods that the plugin was never called for:
 those that ran before the installation, and those that use the network of the
 host or a network without sockmap. They come from the container runtime's CRI
-socket and from libcni's cache.
-
-` + filterHelp,
+socket and from libcni's cache.`,
 		Example: `  sockmapctl attachments
   sockmapctl attachments --all -n shop
   sockmapctl attachments --sort-by redirected

@@ -38,9 +38,7 @@ program used a feature that works only over TCP. An entry is the listening port
 of a server, for all its clients, or the destination of a client that sent
 MSG_OOB or received with splice(2), for this client alone. An entry expires ten
 minutes after the last such use. For a server that is seen again this time
-grows, up to ten hours and forty minutes. forget removes entries at once.
-
-` + filterHelp,
+grows, up to ten hours and forty minutes. forget removes entries at once.`,
 		Example: `  sockmapctl avoided
   sockmapctl avoided -o json | jq '.items[] | select(.why[] == "blocking") | {pod, port}'`,
 	})
@@ -123,9 +121,7 @@ func forgetCommand(a *app) *cobra.Command {
 		Short: "Remove entries of avoided",
 		Long: `Removes the entries that avoided lists, or those that the filters pick. New
 connections may be redirected again, until a guard sees the same once more. Live
-ones stay as they are.
-
-` + filterHelp,
+ones stay as they are.`,
 		Example: `  sockmapctl forget
   sockmapctl forget --pod shop/db-0 --port 5432`,
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -159,6 +160,50 @@ func TestEveryCommandHelpsWithAnExampleInEightyColumns(t *testing.T) {
 		for line := range strings.Lines(cmd.Long + "\n" + cmd.Example) {
 			if len(line) > 100 || len(line) > 81 && !strings.HasPrefix(line, "  ") {
 				t.Errorf("%s: %d columns: %s", cmd.CommandPath(), len(line)-1, line)
+			}
+		}
+	}
+}
+
+var flagWord = regexp.MustCompile(`^--?[a-z][a-z-]*$`)
+
+// flagsOfOthers are flags of other programs and commands, by the command whose description names them.
+var flagsOfOthers = map[string]string{
+	"detach": "-o", "tap": "-r", "top": "--watch", "uninstall-nodes": "--uninstall",
+}
+
+func TestDescriptionsNameFlagsThatTheCommandHas(t *testing.T) {
+	root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
+	for _, cmd := range root.Commands() {
+		for word := range strings.FieldsSeq(cmd.Long) {
+			word = strings.Trim(word, ".,:;()'")
+			if !flagWord.MatchString(word) || word == flagsOfOthers[cmd.Name()] {
+				continue
+			}
+			name := strings.TrimLeft(word, "-")
+			if root.PersistentFlags().Lookup(name) == nil && cmd.Flags().Lookup(name) == nil &&
+				(len(name) > 1 || cmd.Flags().ShorthandLookup(name) == nil) {
+				t.Errorf("%s has no flag %s", cmd.CommandPath(), word)
+			}
+		}
+	}
+}
+
+// Attachments and entries of avoided have one end, and no address.
+func TestFiltersAreDescribedForWhatTheCommandLists(t *testing.T) {
+	root := rootCommand(&app{env: env{getenv: func(string) string { return "" }}})
+	for _, cmd := range root.Commands() {
+		_, text, filters := strings.Cut(cmd.Long, "A filter takes")
+		if !filters {
+			continue
+		}
+		want := cmd.Flags().Lookup("address") != nil
+		for what, got := range map[string]string{
+			"description": text, "pod": cmd.Flags().Lookup("pod").Usage, "netns": cmd.Flags().Lookup("netns").Usage,
+			"namespace": cmd.Flags().Lookup("namespace").Usage,
+		} {
+			if strings.Contains(got, "either end") != want {
+				t.Errorf("%s, %s: speaks of two ends: %v, want %v: %s", cmd.CommandPath(), what, !want, want, got)
 			}
 		}
 	}

@@ -4,27 +4,48 @@ package main
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
-// filterHelp is part of the description of every command with filters.
-const filterHelp = `A filter takes a list with commas, such as --port 80,443,8000-8100, and may be
-given several times. One value of the list has to fit, and every filter. A value
-with ! in front must not fit: --port '!22', --pod '!shop/db-0'. Pods and
-addresses may be those of either end; -n and --pod are about the same end.`
+// filterHelp describes the filters of a command with these aspects.
+func filterHelp(aspects live.Aspect) string {
+	list, not := "--pod shop/web-0,shop/db-0", "--pod '!shop/db-0'"
+	if aspects&live.ByPort != 0 {
+		list, not = "--port 80,443,8000-8100", "--port '!22', "+not
+	}
+	text := "A filter takes a list with commas, such as " + list + ", and may be given several times. One " +
+		"value of the list has to fit, and every filter. A value with ! in front must not fit: " + not + "."
+	if aspects.TwoEnds() {
+		text += " Pods and addresses may be those of either end; -n and --pod are about the same end."
+	}
+	const columns = 80
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > columns {
+			lines = append(lines, line)
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, line), "\n")
+}
 
-// filterFlags gives cmd the filter's flags for these aspects. Errors of the values come before the command
-// runs.
+// filterFlags gives cmd the filter's flags for these aspects, and its description a paragraph about them.
+// Errors of the values come before the command runs.
 func (a *app) filterFlags(cmd *cobra.Command, f *live.Filter, aspects live.Aspect) {
+	cmd.Long += "\n\n" + filterHelp(aspects)
 	for i := range live.Fields {
 		field := &live.Fields[i]
 		if field.Aspect&aspects == 0 {
 			continue
 		}
-		cmd.Flags().StringSliceVarP(f.Values(field.Name), field.Name, field.Short, nil, field.Usage)
+		cmd.Flags().StringSliceVarP(f.Values(field.Name), field.Name, field.Short, nil,
+			field.UsageFor(aspects))
 		words := field.Words
 		switch field.Name {
 		case "pod":

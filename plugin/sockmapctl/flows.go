@@ -33,9 +33,7 @@ The list also has sockets whose peer has not joined. They leave the sockhash
 when the first reply shows that the peer is elsewhere.
 
 A socket whose network namespace belongs to no known container shows the cookie
-of that namespace.
-
-` + filterHelp,
+of that namespace.`,
 		Example: `  sockmapctl flows
   sockmapctl flows --pod shop/web-0 --mode tcp
   sockmapctl flows --port 8080 --sort-by rate --watch=2s

@@ -40,9 +40,10 @@ One tap runs at a time on a node. Senders never wait for it: messages without
 room in the buffer are dropped from the capture and counted. If tap is killed,
 copying ends after three seconds. The capture has the payload of applications,
 with their passwords. A file that tap creates is readable for its owner only. A
-file that exists must be yours, with mode 0600, and no symbolic link.
+file that exists must be yours, with mode 0600, and no symbolic link.`
 
-` + filterHelp + `
+// tapFilterLong is the end of the description, after that of filters.
+const tapFilterLong = `
 One port, and pods that are one network namespace, are filtered in the kernel.
 Other filters copy the messages of the whole node first, which costs CPU time.`
 
@@ -58,6 +59,7 @@ func tapCommand(a *app) *cobra.Command {
 	}
 	f.define(cmd)
 	a.filterFlags(cmd, &f.filter, live.ByOwner|live.ByAddress|live.ByPort)
+	cmd.Long += tapFilterLong
 	before(cmd, func() error { return f.check(a) })
 	return runs(cmd, func(cmd *cobra.Command) error {
 		if err := a.tap(cmd.Context(), &f); err != nil {

@@ -41,11 +41,16 @@ const (
 	ByState                      // mode, reason and role of a socket
 )
 
+// TwoEnds reports whether the subjects have a peer: flows and messages have one, and only these have
+// addresses.
+func (a Aspect) TwoEnds() bool { return a&ByAddress != 0 }
+
 // Field is one flag of a filter.
 type Field struct {
-	Name, Short, Usage string
-	Aspect             Aspect
-	Words              func() []string // values for completion; nil: depends on the node
+	Name, Short string
+	Usage       string // for subjects with two ends
+	Aspect      Aspect
+	Words       func() []string // values for completion; nil: depends on the node
 
 	accepts string // for errors; empty: one of Words
 	end     func(value string) (func(*End) bool, error)
@@ -60,7 +65,8 @@ var Fields = []Field{
 	{Name: "namespace", Short: "n", Usage: "`NAMESPACES` of pods of either end; default: all",
 		Aspect: ByOwner, accepts: "a name of a namespace",
 		end: parseNamespace},
-	{Name: "netns", Usage: "`NETNS` of either end: cookies as -o wide shows them, or paths", Aspect: ByOwner,
+	{Name: "netns", Usage: "`NETNS` of either end: cookies as flows -o wide shows them, or paths",
+		Aspect:  ByOwner,
 		accepts: "a netns cookie (see flows -o wide), or the path of a network namespace", end: parseNetNS},
 	{Name: "address", Usage: "`ADDRESSES` of either end, or prefixes such as 10.1.0.0/16", Aspect: ByAddress,
 		accepts: "an IP address, or a prefix such as 10.1.0.0/16", subject: parseAddress},
@@ -72,6 +78,16 @@ var Fields = []Field{
 		subject: parseWord(ReasonNames, func(s *Subject) string { return s.Reason })},
 	{Name: "role", Usage: "`ROLES`: " + term.OrList(RoleNames()), Aspect: ByState, Words: RoleNames,
 		subject: parseWord(RoleNames, func(s *Subject) string { return s.Role })},
+}
+
+const ofEitherEnd = " of either end"
+
+// UsageFor is the usage for subjects with these aspects.
+func (f *Field) UsageFor(aspects Aspect) string {
+	if aspects.TwoEnds() {
+		return f.Usage
+	}
+	return strings.Replace(f.Usage, ofEitherEnd, "", 1)
 }
 
 var errValue = errors.New("not accepted")
