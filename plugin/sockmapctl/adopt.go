@@ -48,6 +48,7 @@ func (f *podFlags) criFlag(a *app, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.kubelet, "kubelet", a.getenv(kubeletVariable),
 		"`ADDRESS` of the node's kubelet, like 127.0.0.1:10250, which knows changed annotations; "+
 			"empty: do not ask")
+	mayBeEmpty(cmd, "kubelet")
 	cmd.Flags().StringVar(&f.tokenFile, "kubelet-token", defaultToken,
 		"`FILE` with the service account's token for it")
 }

@@ -61,6 +61,7 @@ tries again after failures, and keeps running. It is ready once nothing is left.
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9469",
 		"`ADDRESS` of the HTTP server, without authentication; empty: none")
+	mayBeEmpty(cmd, "listen")
 	flags.StringVar(&f.readyMeans, "ready-means", string(agent.ReadyInstalled),
 		"`WHAT` /readyz and sockmap_agent_ready report: installed, or accelerating")
 	flags.StringVar(&f.format, "log-format", formatText, "`FORMAT`: text or json")

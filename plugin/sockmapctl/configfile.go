@@ -174,21 +174,25 @@ func setFlag(flag *pflag.Flag, value *yaml.Node) error {
 	if value.ShortTag() == "!!null" {
 		return errors.New("it has no value (make the line a comment, to have the default)")
 	}
+	of := flag.Value
+	if given, ok := of.(*givenValue); ok {
+		of = given.Value // the file may have the default of a text, which may be empty
+	}
 	mismatch := fmt.Errorf("%s is not %s", shownNode(value), kind.allowed)
 	if value.ShortTag() != kind.tag {
 		return mismatch
 	}
-	if list, ok := flag.Value.(pflag.SliceValue); ok {
+	if list, ok := of.(pflag.SliceValue); ok {
 		var words []string
 		for _, item := range value.Content {
-			if item.ShortTag() != "!!str" {
+			if item.ShortTag() != "!!str" || isBlank(item.Value) {
 				return mismatch
 			}
 			words = append(words, item.Value)
 		}
 		return list.Replace(words)
 	}
-	if flag.Value.Set(value.Value) != nil {
+	if of.Set(value.Value) != nil {
 		return mismatch
 	}
 	return nil

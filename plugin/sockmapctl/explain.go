@@ -58,6 +58,12 @@ has the options that the program has set on it.`,
 	cmd.Flags().IntVar(&o.pid, "pid", 0, "`PID` of a process")
 	cmd.Flags().IntVar(&o.fd, "fd", 0, "`FD`, a descriptor of it")
 	cmd.MarkFlagsRequiredTogether("pid", "fd")
+	before(cmd, func() error {
+		if cmd.Flags().Changed("pid") && o.pid < 1 {
+			return fmt.Errorf("--pid: %d is not the number of a process", o.pid)
+		}
+		return nil
+	})
 	runs(cmd, func(cmd *cobra.Command) error {
 		v, err := a.explain(cmd.Context(), &o)
 		if err != nil {

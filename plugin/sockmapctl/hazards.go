@@ -71,6 +71,7 @@ type guardNames struct{ names []string }
 func (n *guardNames) flag(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&n.names, "guards", hazard.GuardNames(),
 		"`NAMES` of the guards that may run; empty: none")
+	mayBeEmpty(cmd, "guards")
 	before(cmd, func() error { return checkFlag("--guards", "guards", n.names) })
 }
 

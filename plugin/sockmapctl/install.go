@@ -204,6 +204,7 @@ const linger = 2 * time.Second
 func (f *removalFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.cacheDirs, "cni-cache-dir", []string{install.DefaultCacheDir},
 		"`DIRS` of the cache that runtimes run DEL from; empty: none do")
+	mayBeEmpty(cmd, "cni-cache-dir")
 	cmd.Flags().DurationVar(&f.drain, "drain-timeout", 30*time.Second,
 		"`TIME` that readers have to read redirected bytes")
 	before(cmd, func() error { return notNegative("--drain-timeout", f.drain) })

@@ -102,6 +102,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.AddCommand(docsCommand(a))
 	root.SetGlobalNormalizationFunc(newName)
 	root.SetFlagErrorFunc(unknownFlag)
+	refuseEmpty(root)
 	return root
 }
 

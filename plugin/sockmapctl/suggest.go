@@ -19,6 +19,9 @@ const mostEdits = 2
 // suggestions are the commands below cmd that typed may mean: the nearest one, if it is near enough to be
 // meant for sure.
 func suggestions(cmd *cobra.Command, typed string) []string {
+	if isBlank(typed) {
+		return nil // it is the beginning of all
+	}
 	cmd.SuggestionsMinimumDistance = mostEdits
 	names := slices.DeleteFunc(cmd.SuggestionsFor(typed), func(name string) bool {
 		// Two edits turn any two letters into any others.
