@@ -110,7 +110,7 @@ func TestTopOnATerminal(t *testing.T) {
 	term.keys(t, "Tab")
 	term.until(t, "pods are listed", "POD ", "OUT", "tab flows")
 	term.keys(t, "/", "nobody")
-	term.until(t, "nothing fits", "nobody", "esc shows all")
+	term.until(t, "nothing fits", "nobody", "esc ends it")
 	term.keys(t, "Escape")
 	term.until(t, "all is shown again", "shop/web-0")
 	term.tmux(t, "resize-window", "-x", "44", "-y", "12")

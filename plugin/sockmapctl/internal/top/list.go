@@ -18,8 +18,11 @@ func (m *model) list() []string {
 	m.offset = max(0, min(m.offset, len(rows)-room))
 	if len(rows) == 0 {
 		text := "no flow is open between containers of this node"
-		if m.filter != "" {
-			text = "no row contains the text; esc shows all"
+		switch {
+		case m.search != "":
+			text = "no row contains the text of the search; esc ends it"
+		case m.sample.Filter != "":
+			text = "no open flow fits the filter " + term.Printable(m.sample.Filter)
 		}
 		return []string{faintStyle.Render(text)}
 	}

@@ -29,7 +29,7 @@ type model struct {
 
 	pods, paused, help, typing bool
 	sort                       int
-	filter                     string
+	search                     string // text that shown rows contain; empty: all are shown
 	offset                     int
 	reading                    bool
 }
@@ -76,7 +76,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 	case tea.PasteMsg:
 		if m.typing {
-			m.filter += strings.Join(strings.Fields(msg.Content), "")
+			m.search += strings.Join(strings.Fields(msg.Content), "")
 		}
 	case tea.KeyPressMsg:
 		if msg.String() == "ctrl+c" {
@@ -86,7 +86,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			return m, tea.Suspend
 		}
 		if m.typing {
-			m.typeFilter(msg)
+			m.typeSearch(msg)
 			return m, nil
 		}
 		return m, m.key(msg.String())
@@ -123,21 +123,21 @@ func (m *model) take(s Sample) {
 	}
 }
 
-func (m *model) typeFilter(msg tea.KeyPressMsg) {
+func (m *model) typeSearch(msg tea.KeyPressMsg) {
 	switch msg.String() {
 	case "enter":
 		m.typing = false
 	case "esc":
-		m.typing, m.filter = false, ""
+		m.typing, m.search = false, ""
 	case "backspace":
-		if r := []rune(m.filter); len(r) > 0 {
-			m.filter = string(r[:len(r)-1])
+		if r := []rune(m.search); len(r) > 0 {
+			m.search = string(r[:len(r)-1])
 		}
 	case "ctrl+u":
-		m.filter = ""
+		m.search = ""
 	default:
 		if msg.Text != " " {
-			m.filter += msg.Text
+			m.search += msg.Text
 		}
 	}
 	m.offset = 0
@@ -154,7 +154,7 @@ func (m *model) key(name string) tea.Cmd {
 		if m.help {
 			m.help = false
 		} else {
-			m.filter, m.offset = "", 0
+			m.search, m.offset = "", 0
 		}
 	case "tab", "v":
 		m.pods, m.offset = !m.pods, 0

@@ -62,7 +62,7 @@ func (r *row) rank() float64 {
 	return 2
 }
 
-// rows are those of the view, filtered and sorted.
+// rows are those of the view, those that contain the text of the search, sorted.
 func (m *model) rows() []row {
 	var rows []row
 	if m.pods {
@@ -70,8 +70,8 @@ func (m *model) rows() []row {
 	} else {
 		rows = flowRows(m.sample.Flows)
 	}
-	if m.filter != "" {
-		rows = slices.DeleteFunc(rows, func(r row) bool { return !r.contains(m.filter) })
+	if m.search != "" {
+		rows = slices.DeleteFunc(rows, func(r row) bool { return !r.contains(m.search) })
 	}
 	slices.SortFunc(rows, func(a, b row) int {
 		return cmp.Or(orders[m.sort].by(&a, &b), cmp.Compare(a.name, b.name), cmp.Compare(a.to, b.to),

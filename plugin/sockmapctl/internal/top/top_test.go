@@ -66,7 +66,7 @@ func screenOf(m *model) string {
 func TestTopScreens(t *testing.T) {
 	for name, m := range map[string]*model{
 		"flows": exampleModel(), "pods": exampleModel().press("tab"),
-		"filter": exampleModel().press("/", "d", "b", "x", "backspace", "enter"),
+		"search": exampleModel().press("/", "d", "b", "x", "backspace", "enter"),
 		"help":   exampleModel().press("?"),
 	} {
 		golden.Check(t, filepath.Join("testdata", "top-"+name+".golden"), screenOf(m)+"\n")
@@ -164,5 +164,23 @@ func TestTopWithoutLettersBeyondASCII(t *testing.T) {
 		if r > 126 {
 			t.Errorf("%q in\n%s", r, screenOf(m))
 		}
+	}
+}
+
+// Filters are the flags of the command; what / does is a search, on the screen and in the help.
+func TestTopCallsOnlyTheFlagsAFilter(t *testing.T) {
+	for name, m := range map[string]*model{
+		"flows": exampleModel(), "help": exampleModel().press("?"), "typing": exampleModel().press("/", "d"),
+		"kept": exampleModel().press("/", "d", "enter"), "nothing": exampleModel().press("/", "xyz"),
+	} {
+		s := screenOf(m)
+		if strings.Contains(s, "filter") || !strings.Contains(s, "search") {
+			t.Errorf("%s:\n%s", name, s)
+		}
+	}
+	m := exampleModel()
+	m.Update(readMsg{At: time.Now(), Filter: "--pod shop/web-9"})
+	if s := screenOf(m); !strings.Contains(s, "no open flow fits the filter --pod shop/web-9") {
+		t.Errorf("a filter that nothing fits:\n%s", s)
 	}
 }

@@ -200,8 +200,8 @@ func (m *model) errorLines() []string {
 var helpLines = []string{
 	titleStyle.Render("keys"),
 	"  tab      flows or pods            space    pause and resume",
-	"  s  S     next, previous order     /        show only what contains a text",
-	"  ↑ ↓      scroll                   esc      show all again",
+	"  s  S     next, previous order     /        search: rows that contain a text",
+	"  ↑ ↓      scroll                   esc      end the search",
 	"  PgUp PgDn Home End                q        quit",
 	"",
 	titleStyle.Render("columns"),
@@ -215,8 +215,8 @@ var helpLines = []string{
 // foot lists the keys, the most important first, because a narrow terminal cuts the end.
 func (m *model) foot() string {
 	if m.typing {
-		return cyanStyle.Render("show only: ") + term.Clean(m.filter) + "█" +
-			faintStyle.Render("   enter: keep   esc: show all")
+		return cyanStyle.Render("search: ") + term.Clean(m.search) + "█" +
+			faintStyle.Render("   enter: keep   esc: end the search")
 	}
 	view := "pods"
 	if m.pods {
@@ -225,10 +225,10 @@ func (m *model) foot() string {
 	key := func(k, text string) string { return cyanStyle.Render(k) + " " + text }
 	parts := []string{
 		key("q", "quit"), key("?", "help"), key("tab", view), key("s", "sort: "+orders[m.sort].name),
-		key("/", "filter"), key("space", "pause"),
+		key("/", "search"), key("space", "pause"),
 	}
-	if m.filter != "" {
-		parts[4] = key("esc", "show all, not only ") + yellowStyle.Render(term.Clean(m.filter))
+	if m.search != "" {
+		parts[4] = key("esc", "end the search for ") + yellowStyle.Render(term.Clean(m.search))
 	}
 	return strings.Join(parts, "   ")
 }
