@@ -281,9 +281,17 @@ func TestPluginIsChainedWithoutProgramsOnlyIfRequired(t *testing.T) {
 			return strings.Contains(text, "programs: no bpffs") &&
 				len(r.log.records(t, "containers cannot be accelerated")) > 0
 		})
-		fixture.Elapse(3*settle, "the agent looks settle after a change")
-		if got := p.chained(); got != want {
-			t.Errorf("%s: chained is %v", config, got)
+		if want {
+			eventually(t, "it is chained", p.chained)
+		} else {
+			// The round reports this after it has decided about the network.
+			eventually(t, "it says that it has not chained", func() bool {
+				_, text := r.get(t, "/readyz")
+				return strings.Contains(text, partNetwork+": "+errNotChained.Error())
+			})
+			if p.chained() {
+				t.Errorf("%s: it is chained", config)
+			}
 		}
 		r.stop()
 	}

@@ -194,9 +194,8 @@ func (p *place) start(f ...func(*Agent)) *running {
 	r.stop = func() (err error) {
 		once.Do(func() {
 			cancel()
-			select {
-			case err = <-ended:
-			case <-time.After(patience):
+			var ok bool
+			if err, ok = fixture.ReceiveWithin(patience, ended); !ok {
 				p.Errorf("the agent does not end\n%s", r.log)
 			}
 		})
@@ -209,11 +208,7 @@ func (p *place) start(f ...func(*Agent)) *running {
 		}
 	})
 	if r.Listen == "127.0.0.1:0" {
-		select {
-		case r.address = <-serving:
-		case <-time.After(patience):
-			p.Fatal("the agent does not serve")
-		}
+		r.address = fixture.Receive(p, "the agent serves", serving)
 	}
 	return r
 }

@@ -40,13 +40,12 @@ func TestASendOnItsWayArrivesAlthoughAnotherThreadEndsTheStream(t *testing.T) {
 		})
 		want := pattern(make([]byte, 1000), 2)
 		sent := make(chan error, 1)
-		go func() { _, err := client.Write(want); sent <- err }()
-		select {
-		case err := <-sent:
-			if sent <- err; accelerated {
-				t.Fatal("the send does not wait for the reader's lock, so this test shows nothing")
-			}
-		case <-time.After(300 * time.Millisecond):
+		held, _ := fixture.SleepsOrReturns(t, unix.SYS_WRITE, func() {
+			_, err := client.Write(want)
+			sent <- err
+		})
+		if held != accelerated {
+			t.Fatalf("the send waits for the reader's lock: %v, accelerated: %v", held, accelerated)
 		}
 		if err := client.CloseWrite(); err != nil {
 			t.Fatal(err)

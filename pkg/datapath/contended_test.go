@@ -5,9 +5,10 @@ package datapath
 import (
 	"net"
 	"testing"
-	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -35,25 +36,17 @@ func whileHeldDo(t *testing.T, from, to *net.TCPConn, size int, meanwhile func()
 	})
 	want := pattern(make([]byte, size), 7)
 	sent := make(chan error, 1)
-	go func() { _, err := from.Write(want); sent <- err }()
-	select {
-	case err := <-sent:
+	waited, _ = fixture.SleepsOrReturns(t, unix.SYS_WRITE, func() {
+		_, err := from.Write(want)
 		sent <- err
-	case <-time.After(500 * time.Millisecond):
-		waited = true
-	}
+	})
 	meanwhile()
 	if err := page.GoOn(); err != nil {
 		t.Fatal(err)
 	}
 	for name, done := range map[string]<-chan error{"the held call": received, "the sender": sent} {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-		case <-time.After(20 * time.Second):
-			t.Fatalf("%s does not return", name)
+		if err := fixture.Receive(t, name+" returns", done); err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
 	}
 	if page.Byte() != 1 {

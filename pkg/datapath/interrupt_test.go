@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,13 +55,7 @@ func readUnderSignals(t *testing.T, f *os.File, from net.Conn) (signals int, err
 	if _, err := from.Write([]byte{1}); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-results:
-		return most, err
-	case <-time.After(10 * time.Second):
-		t.Fatal("the byte was not read")
-		return most, nil
-	}
+	return most, fixture.Receive(t, "the byte is read", results)
 }
 
 // The hazard eagain is severe because ordinary programs meet it, and never on plain TCP.

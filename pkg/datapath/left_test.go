@@ -137,13 +137,9 @@ func TestAReaderThatSleepsIsServedAndLeavesAfterwards(t *testing.T) {
 	}
 	want := pattern(make([]byte, 1000), 7)
 	write(t, client, want)
-	select {
-	case err := <-read:
-		if err != nil || string(got) != string(want) {
-			t.Errorf("the reader that slept: %v", err)
-		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("the reader sleeps on")
+	if err := fixture.Receive(t, "the reader that slept has all", read); err != nil ||
+		string(got) != string(want) {
+		t.Errorf("the reader that slept: %v", err)
 	}
 	if stay := evictAll(t, d); len(stay) != 0 {
 		t.Errorf("sockets stay: %v", stay)

@@ -269,18 +269,14 @@ func (f *frontend) connect(t *testing.T, class string, kind traffic, n int) (all
 		if client == nil {
 			t.FailNow()
 		}
-		select {
-		case a := <-f.accepted:
-			t.Cleanup(func() { a.conn.Close() })
-			// Go's keepalive would keep the state, too, but every 15 s only.
-			if err := errors.Join(client.SetKeepAlive(false), a.conn.SetKeepAlive(false)); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, &talk{class: class, kind: kind, client: client, server: a.conn, net: f.net,
-				serverNS: a.ns})
-		case <-time.After(patience):
-			t.Fatalf("no server has accepted a connection to %s", f.address)
+		a := fixture.Receive(t, "a server accepts a connection to "+f.address, f.accepted)
+		t.Cleanup(func() { a.conn.Close() })
+		// Go's keepalive would keep the state, too, but every 15 s only.
+		if err := errors.Join(client.SetKeepAlive(false), a.conn.SetKeepAlive(false)); err != nil {
+			t.Fatal(err)
 		}
+		all = append(all, &talk{class: class, kind: kind, client: client, server: a.conn, net: f.net,
+			serverNS: a.ns})
 	}
 	return all
 }

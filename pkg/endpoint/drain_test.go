@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,6 +80,17 @@ func waiting(t *testing.T, n *Node) bool {
 	return found
 }
 
+// countedWaits counts how often somebody begins to wait with it.
+type countedWaits struct {
+	context.Context
+	n atomic.Int64
+}
+
+func (c *countedWaits) Done() <-chan struct{} {
+	c.n.Add(1)
+	return c.Context.Done()
+}
+
 func TestDrainWaitsForReaders(t *testing.T) {
 	n, g := newNode(t), newGroup(t)
 	if _, _, err := n.AttachCgroup(t.Context(), g.path); err != nil {
@@ -94,16 +106,17 @@ func TestDrainWaitsForReaders(t *testing.T) {
 		t.Errorf("with a reader that does not read: %d left, %v; want 1", left, err)
 	}
 	drained := make(chan error, 1)
+	waits := &countedWaits{Context: context.Background()}
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		left, err := n.Drain(ctx)
+		left, err := n.Drain(waits)
 		if left != 0 {
 			err = errors.Join(err, context.DeadlineExceeded)
 		}
 		drained <- err
 	}()
-	fixture.Elapse(3*drainInterval, "Drain looks each drainInterval")
+	// The kill switch, which Drain turns on, may take a wait for the lock; each further one follows a check
+	// that has found unread bytes.
+	fixture.Wait(t, "Drain has checked and waits again", func() bool { return waits.n.Load() >= 5 })
 	select {
 	case err := <-drained:
 		t.Fatalf("it has not waited: %v", err)
@@ -113,7 +126,7 @@ func TestDrainWaitsForReaders(t *testing.T) {
 	if _, err := io.ReadFull(server, buf); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-drained; err != nil {
+	if err := fixture.Receive(t, "Drain ends", drained); err != nil {
 		t.Fatal(err)
 	}
 	// The connection continues over TCP after an unload, and bytes that wait then do not hold up another

@@ -319,13 +319,8 @@ func TestUnloadWhileAnAddWaitsForTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	locked.Unlock()
-	select {
-	case err := <-added:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the ADD hangs")
+	if err := fixture.Receive(t, "the ADD ends", added); err != nil {
+		t.Fatal(err)
 	}
 	expectOnly(t, n, "after ADD", g, sb)
 }

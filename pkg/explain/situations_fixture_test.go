@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
@@ -66,8 +65,7 @@ func blockedReader(s, r *end) {
 	}
 	done := make(chan error, 1)
 	for range 3 {
-		go func() { _, err := unix.Read(r.fd, make([]byte, 1)); done <- err }()
-		fixture.Elapse(20*time.Millisecond, "the reader is to wait inside its call")
+		fixture.Asleep(s, unix.SYS_READ, func() { _, err := unix.Read(r.fd, make([]byte, 1)); done <- err })
 		s.send(1)
 		if err := <-done; err != nil {
 			s.Fatal(err)

@@ -70,9 +70,7 @@ func (d *daemon) stop(signal unix.Signal) error {
 		return fmt.Errorf("stop %s: %w", d.name, err)
 	}
 	var late error
-	select {
-	case <-d.exited:
-	case <-time.After(30 * time.Second):
+	if _, ok := fixture.ReceiveWithin(30*time.Second, d.exited); !ok {
 		late = fmt.Errorf("%s does not end after a signal\n%s", d.name, d.tail())
 		_ = d.cmd.Process.Kill()
 		<-d.exited

@@ -113,6 +113,17 @@ func (a *runningAgent) pods(state, reason string) string {
 	return a.metric(fmt.Sprintf("sockmap_pods{reason=%q,state=%q}", reason, state))
 }
 
+// looksAgain waits until the agent has looked at all pods once more.
+func (a *runningAgent) looksAgain() {
+	a.Helper()
+	const looked = "sockmap_agent_pods_looked_timestamp_seconds"
+	before := a.metric(looked)
+	a.eventually("it looks at the pods again", func() bool {
+		now := a.metric(looked)
+		return now != "" && now != before
+	})
+}
+
 // withoutEntry removes the plugin from the network's list.
 func (o *older) withoutEntry() {
 	o.Helper()
@@ -166,7 +177,9 @@ func TestTheAgentAdoptsAndFollows(t *testing.T) {
 	a.eventually("it knows of the unload", func() bool {
 		return a.said("unload") > 0 || a.pods("left-out", "older") == "3"
 	})
-	fixture.Elapse(2500*time.Millisecond, "two more looks of the agent, a second apart")
+	for range 2 { // the first of these looks may have begun before the unload
+		a.looksAgain()
+	}
 	if _, err := datapath.Open(o.node.BPFFS()); err == nil {
 		t.Error("the agent has loaded after a person unloaded")
 	}

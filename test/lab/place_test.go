@@ -14,11 +14,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 )
@@ -212,13 +212,8 @@ func TestProcessesOfAPodEndWithIt(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- sleep.Wait() }()
-	select {
-	case err := <-waited:
-		if err == nil {
-			t.Error("sleep ended well")
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("a process outlives its pod")
+	if err := fixture.Receive(t, "a process of the pod has ended", waited); err == nil {
+		t.Error("sleep ended well")
 	}
 	for _, path := range []string{p.NetNS(), p.CgroupPath()} {
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {

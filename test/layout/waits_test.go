@@ -37,6 +37,16 @@ var sleepers = map[string]string{
 	"test/vm/init/main.go":               "a guest's first process must not end",
 }
 
+// timers, tests, may wait by a timer of package time. Others receive from a channel with fixture.Receive,
+// which has a bound, and show by an event that something does not happen.
+var timers = map[string]string{
+	"pkg/agent/kill_test.go":               "bounds a loop that looks at the place of a process at each tick",
+	"pkg/datapath/interrupt_test.go":       "the pace of signals",
+	"pkg/datapath/memory_fixture_test.go":  "the pace of a slow reader",
+	"pkg/datapath/refresh_fixture_test.go": "the pace of exchanges",
+	"pkg/datapath/tap_test.go":             "the pace of renewals",
+}
+
 // dice may use random numbers without a printed seed.
 var dice = map[string]string{
 	"test/fixture/seed.go":               "it makes the seed",
@@ -46,7 +56,7 @@ var dice = map[string]string{
 }
 
 func TestTestsWaitForEventsAndPrintTheirSeeds(t *testing.T) {
-	slept, threw := map[string]bool{}, map[string]bool{}
+	slept, timed, threw := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	sources(t, func(path, content string) {
 		rel, err := filepath.Rel(root(t), path)
 		if err != nil {
@@ -62,6 +72,10 @@ func TestTestsWaitForEventsAndPrintTheirSeeds(t *testing.T) {
 				if !excepted(sleepers, rel, slept) || isTest && rel != peer {
 					t.Errorf("%s calls time.Sleep: wait for the event (fixture.Wait, fixture.Asleep), or name the time (fixture.Elapse)", rel)
 				}
+			case isTest && slices.Contains(timerCalls, call):
+				if !excepted(timers, rel, timed) {
+					t.Errorf("%s calls %s: receive with fixture.Receive, or show by an event that nothing comes", rel, call)
+				}
 			case strings.HasPrefix(call, "rand.") && !slices.Contains(seeded, call):
 				if !excepted(dice, rel, threw) {
 					t.Errorf("%s calls %s, and its seed is not printed: use fixture.Rand", rel, call)
@@ -69,7 +83,9 @@ func TestTestsWaitForEventsAndPrintTheirSeeds(t *testing.T) {
 			}
 		}
 	})
-	for list, used := range map[*map[string]string]map[string]bool{&sleepers: slept, &dice: threw} {
+	for list, used := range map[*map[string]string]map[string]bool{
+		&sleepers: slept, &timers: timed, &dice: threw,
+	} {
 		for _, rel := range slices.Sorted(maps.Keys(*list)) {
 			if !used[rel] {
 				t.Errorf("%s needs no exception any more", rel)
@@ -92,6 +108,8 @@ func excepted(exceptions map[string]string, rel string, used map[string]bool) bo
 
 // peer is in a module of its own, without this one.
 const peer = "test/bench/programs/peer/peer_test.go"
+
+var timerCalls = []string{"time.After", "time.NewTimer", "time.NewTicker", "time.Tick"}
 
 // seeded are the functions of math/rand/v2 that take a seed.
 var seeded = []string{"rand.New", "rand.NewPCG", "rand.NewChaCha8"}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/slowpage"
 )
 
@@ -33,42 +34,24 @@ func TestReaderOnASlowPageBlocksItsSenders(t *testing.T) {
 				return err
 			})
 			sent := make(chan error, 1)
-			go func() { _, err := sender.Write([]byte("b")); sent <- err }()
-			held := false
-			select {
-			case err := <-sent:
-				if err != nil {
-					t.Error(err)
-				}
-			case <-time.After(time.Second):
-				held = true
-			}
+			held, _ := fixture.SleepsOrReturns(t, unix.SYS_WRITE, func() {
+				_, err := sender.Write([]byte("b"))
+				sent <- err
+			})
 			if held != want {
 				t.Errorf("the sender is held: %v, want %v", held, want)
 			}
 			if err := page.GoOn(); err != nil {
 				t.Fatal(err)
 			}
-			if err := within(received); err != nil {
-				t.Fatal(err)
-			}
-			if held {
-				if err := within(sent); err != nil {
-					t.Fatal(err)
+			for what, done := range map[string]<-chan error{"the reader": received, "the sender": sent} {
+				if err := fixture.Receive(t, what+" goes on", done); err != nil {
+					t.Fatalf("%s: %v", what, err)
 				}
 			}
 			if got, err := take(reader, 1, 5*time.Second); page.Byte() != 'a' || got != "b" {
 				t.Errorf("received %q and %q, %v", page.Byte(), got, err)
 			}
 		})
-	}
-}
-
-func within(done <-chan error) error {
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(5 * time.Second):
-		return unix.ETIMEDOUT
 	}
 }
