@@ -22,9 +22,9 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/e2e/row"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/ask"
 	"github.com/sockmap-cni/sockmap-cni/test/e2e/runtimes/recorded"
-	"github.com/sockmap-cni/sockmap-cni/test/e2e/row"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
