@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/jsonobject"
 )
 
 // Attachment is one container and interface that the runtime still knows.
@@ -64,10 +66,10 @@ func parse(stdin []byte) (*parser, error) {
 	p := &parser{conf: defaults()}
 	values := make(map[string]json.RawMessage, len(found))
 	for _, m := range found {
-		if _, again := values[m.name]; again {
-			p.conf.warn("key %s is given more than once, the last one counts", quoted(m.name))
+		if _, again := values[m.Name]; again {
+			p.conf.warn("key %s is given more than once, the last one counts", quoted(m.Name))
 		}
-		values[m.name] = m.value
+		values[m.Name] = m.Raw
 	}
 	for _, k := range append(protocolKeys(), keys()...) {
 		raw, present := values[k.name]
@@ -84,7 +86,7 @@ func parse(stdin []byte) (*parser, error) {
 
 // unknown warns about keys that are not read. They are no error: a conflist for a newer version must not stop
 // pods on a node that has an older one.
-func (p *parser) unknown(found []member) {
+func (p *parser) unknown(found []jsonobject.Member) {
 	var known, own []string
 	for _, k := range protocolKeys() {
 		known = append(known, k.name)
@@ -95,8 +97,8 @@ func (p *parser) unknown(found []member) {
 	known = append(known, own...)
 	known = append(known, "ipam", "dns", "args")
 	for _, m := range found {
-		if !strings.HasPrefix(m.name, "cni.dev/") {
-			p.conf.warnUnknown("key", "", m.name, known, own)
+		if !strings.HasPrefix(m.Name, "cni.dev/") {
+			p.conf.warnUnknown("key", "", m.Name, known, own)
 		}
 	}
 }

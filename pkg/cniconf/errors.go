@@ -4,7 +4,6 @@ package cniconf
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
@@ -33,8 +32,6 @@ func (e *SyntaxError) Error() string {
 
 // Unwrap returns what the decoder said.
 func (e *SyntaxError) Unwrap() error { return e.Err }
-
-var errNotObject = errors.New("not a JSON object")
 
 func syntaxError(stdin []byte, offset int64, err error) *SyntaxError {
 	before := stdin[:min(offset, int64(len(stdin)))]

@@ -31,15 +31,15 @@ func (v value) ports() {
 	before := len(v.wrong)
 	var ports Ports
 	for _, m := range found {
-		sub := value{v.parser, v.key + "." + m.name, "a list of ports", m.value}
+		sub := value{v.parser, v.key + "." + m.Name, "a list of ports", m.Raw}
 		switch {
-		case m.name == "include":
+		case m.Name == "include":
 			ports.Include = sub.portRanges()
-		case m.name == "exclude":
+		case m.Name == "exclude":
 			ports.Exclude = sub.portRanges()
 		default:
 			names := []string{"include", "exclude"}
-			v.conf.warnUnknown("key", v.key+".", m.name, names, names)
+			v.conf.warnUnknown("key", v.key+".", m.Name, names, names)
 		}
 	}
 	if len(v.wrong) == before {

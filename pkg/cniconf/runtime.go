@@ -51,8 +51,8 @@ func (v value) capabilities() {
 	asked, _ := members(v.raw)
 	ours := []string{CapabilityCgroupPath, CapabilityPodAnnotations}
 	for _, m := range asked {
-		if near := Nearest(m.name, ours); near != "" && near != m.name {
-			v.conf.warn("capability %s is unknown (did you mean %q?)", quoted(m.name), near)
+		if near := Nearest(m.Name, ours); near != "" && near != m.Name {
+			v.conf.warn("capability %s is unknown (did you mean %q?)", quoted(m.Name), near)
 		}
 	}
 }
@@ -67,15 +67,15 @@ func (v value) runtimeConfig() {
 	}
 	for _, m := range found {
 		switch {
-		case isNull(m.value):
-		case m.name == CapabilityCgroupPath:
-			path, ok := str(m.value)
+		case isNull(m.Raw):
+		case m.Name == CapabilityCgroupPath:
+			path, ok := str(m.Raw)
 			if !ok {
-				v.conf.warn("runtimeConfig.cgroupPath is ignored: %s is not a string", shown(m.value))
+				v.conf.warn("runtimeConfig.cgroupPath is ignored: %s is not a string", shown(m.Raw))
 			}
 			v.conf.RuntimeCgroupPath = path
-		case m.name == CapabilityPodAnnotations:
-			v.conf.Annotations = v.annotations(m.value)
+		case m.Name == CapabilityPodAnnotations:
+			v.conf.Annotations = v.annotations(m.Raw)
 		}
 	}
 }
@@ -90,12 +90,12 @@ func (v value) annotations(raw json.RawMessage) map[string]string {
 	}
 	annotations := make(map[string]string, len(found))
 	for _, m := range found {
-		s, ok := str(m.value)
+		s, ok := str(m.Raw)
 		if !ok {
-			v.conf.warn("annotation %s is ignored: %s is not a string", quoted(m.name), shown(m.value))
+			v.conf.warn("annotation %s is ignored: %s is not a string", quoted(m.Name), shown(m.Raw))
 			continue
 		}
-		annotations[m.name] = s
+		annotations[m.Name] = s
 	}
 	return annotations
 }

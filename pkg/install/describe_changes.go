@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/jsonobject"
 )
 
 // Changes describes for a log how another component has changed a configuration: before is the content that
@@ -19,8 +21,8 @@ func Changes(before, after []byte) string {
 	if len(bytes.TrimSpace(after)) == 0 {
 		return "the file was emptied"
 	}
-	was, errWas := members(before)
-	is, errIs := members(after)
+	was, errWas := jsonobject.Members(before)
+	is, errIs := jsonobject.Members(after)
 	if errIs != nil {
 		return fmt.Sprintf("the file is no JSON object any more: %v", errIs)
 	}
@@ -29,21 +31,21 @@ func Changes(before, after []byte) string {
 	}
 	var changes []string
 	for _, m := range is {
-		if m.name == "plugins" {
+		if m.Name == "plugins" {
 			continue
 		}
-		old, there := last(was, m.name)
+		old, there := last(was, m.Name)
 		switch {
 		case !there:
-			changes = append(changes, fmt.Sprintf("key %q was added", m.name))
-		case !sameJSON(old.of(before), m.value.of(after)):
-			changes = append(changes, fmt.Sprintf("key %q was changed from %s to %s", m.name, shorten(old.of(before)),
-				shorten(m.value.of(after))))
+			changes = append(changes, fmt.Sprintf("key %q was added", m.Name))
+		case !sameJSON(old.Raw, m.Raw):
+			changes = append(changes, fmt.Sprintf("key %q was changed from %s to %s", m.Name, shorten(old.Raw),
+				shorten(m.Raw)))
 		}
 	}
 	for _, m := range was {
-		if _, there := last(is, m.name); !there {
-			changes = append(changes, fmt.Sprintf("key %q was removed", m.name))
+		if _, there := last(is, m.Name); !there {
+			changes = append(changes, fmt.Sprintf("key %q was removed", m.Name))
 		}
 	}
 	changes = append(changes, pluginChanges(before, after)...)

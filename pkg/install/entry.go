@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
+	"github.com/sockmap-cni/sockmap-cni/pkg/jsonobject"
 )
 
 // PluginType is the plugin's type in network configurations, and the name of its binary.
@@ -32,19 +33,19 @@ func NewEntry(config string, acceptHazards []string) (Entry, error) {
 		config = "{}"
 	}
 	text := []byte(config)
-	found, err := members(text)
+	found, err := jsonobject.Members(text)
 	if err != nil {
 		return Entry{}, err
 	}
 	object := []field{{"type", json.RawMessage(`"` + PluginType + `"`)}, {"capabilities",
 		json.RawMessage(capabilities)}}
 	for _, m := range found {
-		switch m.name {
+		switch m.Name {
 		case "name", "cniVersion", "prevResult", "runtimeConfig", "ipam":
 			return Entry{}, fmt.Errorf("%s: it belongs to the list or to the runtime, not to the entry (leave it out)",
-				m.name)
+				m.Name)
 		}
-		object = setField(object, m.name, m.value.of(text))
+		object = setField(object, m.Name, m.Raw)
 	}
 	if object, err = withAcceptedHazards(object, acceptHazards); err != nil {
 		return Entry{}, err
@@ -113,13 +114,13 @@ func (e Entry) With(name string, value any) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	found, err := members(e.text)
+	found, err := jsonobject.Members(e.text)
 	if err != nil {
 		return Entry{}, err
 	}
 	var object []field
 	for _, m := range found {
-		object = append(object, field{m.name, m.value.of(e.text)})
+		object = append(object, field{m.Name, m.Raw})
 	}
 	e.text = encode(setField(object, name, raw))
 	e.Conf, err = cniconf.Parse(e.text)
@@ -128,7 +129,7 @@ func (e Entry) With(name string, value any) (Entry, error) {
 
 // Has reports whether the entry has a key.
 func (e Entry) Has(name string) bool {
-	found, err := members(e.text)
+	found, err := jsonobject.Members(e.text)
 	_, ok := last(found, name)
 	return err == nil && ok
 }

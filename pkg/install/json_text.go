@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/sockmap-cni/sockmap-cni/pkg/jsonobject"
 )
 
 // span is a part of a text, in bytes.
@@ -15,79 +17,32 @@ type span struct{ from, to int }
 
 func (s span) of(text []byte) []byte { return text[s.from:s.to] }
 
-// member is a name of a JSON object and the position of its value.
-type member struct {
-	name  string
-	value span
-}
-
-var errNotObject = errors.New("not a JSON object")
-
-// members lists the members of the object in text, in their order and including repeated names.
-func members(text []byte) ([]member, error) {
-	if !json.Valid(text) {
-		var v any
-		return nil, json.Unmarshal(text, &v) // the error contains the position
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
-		return nil, errNotObject
-	}
-	var found []member
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, ok := token.(string)
-		if !ok {
-			return nil, errNotObject
-		}
-		value, err := next(dec)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, member{name, value})
-	}
-	return found, nil
-}
-
-// elements lists the positions of the elements of an array, which is the part s of text.
-func elements(text []byte, s span) ([]span, error) {
-	dec := json.NewDecoder(bytes.NewReader(s.of(text)))
+// elements lists the positions of the elements of an array in the text.
+func elements(array jsonobject.Value) ([]span, error) {
+	dec := json.NewDecoder(bytes.NewReader(array.Raw))
 	if open, err := dec.Token(); err != nil || open != json.Delim('[') {
 		return nil, errors.New("not a JSON array")
 	}
 	var found []span
 	for dec.More() {
-		e, err := next(dec)
+		e, err := jsonobject.Next(dec)
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, span{s.from + e.from, s.from + e.to})
+		from := array.At + e.At
+		found = append(found, span{from, from + len(e.Raw)})
 	}
 	return found, nil
 }
 
-// next reads one value and returns its position. The decoder keeps the bytes of the value, so its start
-// follows from its end.
-func next(dec *json.Decoder) (span, error) {
-	var raw json.RawMessage
-	if err := dec.Decode(&raw); err != nil {
-		return span{}, err
-	}
-	end := int(dec.InputOffset())
-	return span{end - len(raw), end}, nil
-}
-
 // last finds the value of a name as Go decodes maps: names match exactly, and the last one counts.
-func last(found []member, name string) (span, bool) {
+func last(found []jsonobject.Member, name string) (value jsonobject.Value, ok bool) {
 	for i := len(found) - 1; i >= 0; i-- {
-		if found[i].name == name {
-			return found[i].value, true
+		if found[i].Name == name {
+			return found[i].Value, true
 		}
 	}
-	return span{}, false
+	return value, false
 }
 
 // listText is a network configuration list as text.
@@ -98,7 +53,7 @@ type listText struct {
 
 // readList finds the entries of a list. It returns errNoPlugins for a list without a key "plugins".
 func readList(text []byte) (*listText, error) {
-	found, err := members(text)
+	found, err := jsonobject.Members(text)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +61,7 @@ func readList(text []byte) (*listText, error) {
 	if !ok {
 		return nil, errNoPlugins
 	}
-	entries, err := elements(text, plugins)
+	entries, err := elements(plugins)
 	if err != nil {
 		return nil, fmt.Errorf("plugins: %w", err)
 	}
