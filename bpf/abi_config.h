@@ -6,7 +6,7 @@
 
 /* Enums instead of macros: BTF has them, so bpf2go exports them to Go. */
 enum abi {
-	ABI_VERSION = 2,
+	ABI_VERSION = 3,
 	MAX_PORT_RANGES = 16,
 	ATTACHMENT_KEY = 32, /* bytes: SHA-256 of network, container and interface */
 	/*
@@ -67,7 +67,7 @@ struct tap_filter {
 	__u8 pad;
 };
 
-/* The bits of config.hazards that the programs test. All are in pkg/cniconf/hazards.go. */
+/* The bits of config.hazards that the programs test. All are in pkg/hazard/table.go. */
 enum asked_hazard {
 	HAZARD_FIONREAD_REDIRECTED = 1 << 1,
 	HAZARD_FIONREAD_TCP = 1 << 2,

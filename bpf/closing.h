@@ -67,9 +67,9 @@ static __always_inline void record_outcome(struct tcp_sock *tp, const struct soc
 static __always_inline void delete_rendezvous(const struct sock_state *state, struct tcp_sock *tp)
 {
 	struct isn_pair key = rendezvous_key(state);
-	const struct rendezvous *flow = bpf_map_lookup_elem(&flows, &key);
+	const struct rendezvous *rv = bpf_map_lookup_elem(&flows, &key);
 
-	if (flow && (state->role == ROLE_ACTIVE ? flow->active_sk : flow->passive_sk) == (__u64)tp)
+	if (rv && (state->role == ROLE_ACTIVE ? rv->active_sk : rv->passive_sk) == (__u64)tp)
 		bpf_map_delete_elem(&flows, &key);
 }
 

@@ -41,7 +41,7 @@ SEC("fmod_ret/splice")
 long refuse_splice(unsigned long long *ctx)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
-	struct file *file = file_of(BPF_CORE_READ(regs, SPLICE_IN_REGISTER));
+	struct file *file = file_of(BPF_CORE_READ(regs, PARM1_REG));
 
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
@@ -63,11 +63,11 @@ static __always_inline bool splices(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	long call = regs->SYSCALL_REGISTER;
+	long call = regs->SYSCALL_NR_REG;
 
-	if (call == READ_SYSCALL)
+	if (call == __NR_read)
 		return false;
-	return call == SPLICE_SYSCALL || call == SENDFILE_SYSCALL || in_ring_splice();
+	return call == __NR_splice || call == __NR_sendfile || in_ring_splice();
 }
 
 /* The socket behind a file; NULL: it is none, or in no sockmap. */

@@ -21,14 +21,14 @@ static __always_inline bool leave_if_alone(struct bpf_sock_ops *ops, struct bpf_
 	struct isn_pair self = state->self;
 	__u64 netns = state->netns;
 	enum result result;
-	struct rendezvous *flow;
+	struct rendezvous *rv;
 
-	flow = bpf_map_lookup_elem(&flows, &self);
-	if (!flow || flow->active_sk != (__u64)tp)
+	rv = bpf_map_lookup_elem(&flows, &self);
+	if (!rv || rv->active_sk != (__u64)tp)
 		return false;
-	if (meet_passive(state, flow))
+	if (meet_passive(state, rv))
 		return false;
-	result = flow->kept_out ? flow->kept_out : RESULT_REMOTE;
+	result = rv->kept_out ? rv->kept_out : RESULT_REMOTE;
 	record_history(tp, netns, result);
 	bpf_map_delete_elem(&flows, &self);
 	leave_callbacks(ops, state);

@@ -4,9 +4,7 @@
  * The loader uses the first that the kernel accepts.
  *
  *   list_flows   over the sockets' storage: all of the node's in one pass
- *   list_tcp     over TCP sockets, of one network namespace a pass: for kernels that admit no iterator over
- *
- * maps
+ *   list_tcp     over TCP sockets, of one network namespace a pass: for kernels without iterators over maps
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>

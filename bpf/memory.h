@@ -18,8 +18,8 @@
 
 #define PAGE_BYTES	 4096 /* if the kernel's pages are larger, so are the margins */
 #define MEMCG_LEVELS	 8    /* of the hierarchy that are examined: Kubernetes makes five */
-#define MEMCG_ZONES	 4
-#define LRU_LISTS	 5 /* enum lru_list: anonymous, file (inactive, active), unevictable */
+#define SK_MEMCG_FLAGS	 3UL  /* bits of sk_memcg that newer kernels keep flags in */
+#define MAX_NR_ZONES	 4    /* of the most common configuration; more are left out */
 #define LONG_LEAST	 (-(1L << 62))
 #define MARGIN_PAGES	 1024
 #define UNSEEN_PAGES	 1024 /* SK_MEMORY_PCPU_RESERVE of four CPUs, which each counts late */
@@ -86,11 +86,11 @@ static __always_inline long reclaimable(__u64 memcg)
 		return 0;
 	node = load_long(memcg + bpf_core_field_offset(group->nodeinfo));
 	list = node + bpf_core_field_offset(none->lru_zone_size);
-	for (int zone = 0; zone < MEMCG_ZONES; zone++) {
-		if ((zone + 1) * LRU_LISTS * sizeof(long) > bpf_core_field_size(none->lru_zone_size))
+	for (int zone = 0; zone < MAX_NR_ZONES; zone++) {
+		if ((zone + 1) * NR_LRU_LISTS * sizeof(long) > bpf_core_field_size(none->lru_zone_size))
 			break;
-		pages += load_long(list + (zone * LRU_LISTS + 2) * sizeof(long)) +
-			 load_long(list + (zone * LRU_LISTS + 3) * sizeof(long));
+		pages += load_long(list + (zone * NR_LRU_LISTS + LRU_INACTIVE_FILE) * sizeof(long)) +
+			 load_long(list + (zone * NR_LRU_LISTS + LRU_ACTIVE_FILE) * sizeof(long));
 	}
 	return pages >> 1;
 }
@@ -133,8 +133,7 @@ static __always_inline enum memory cgroup_memory(__u64 peer_sk, long pages)
 
 	if (!bpf_core_field_exists(sk->sk_memcg))
 		return MEMORY_PLENTY;
-	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) &
-		~3UL; /* newer kernels keep flags there */
+	memcg = load_long(peer_sk + bpf_core_field_offset(sk->sk_memcg)) & ~SK_MEMCG_FLAGS;
 	if (!memcg)
 		return MEMORY_PLENTY;
 	apart = counts_sockets_apart(memcg);

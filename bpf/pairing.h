@@ -131,20 +131,20 @@ static __always_inline void announce_fast_open(struct bpf_sock_ops *ops, struct 
 					       __u8 ends)
 {
 	struct isn_pair key = fast_open_key(tp->write_seq);
-	struct rendezvous flow = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
+	struct rendezvous rv = { .active_sk = (__u64)tp, .active_netns = netns, .ends = ends };
 
 	if (bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
 		return; /* nothing would remove the entry */
-	bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
+	bpf_map_update_elem(&flows, &key, &rv, BPF_NOEXIST);
 }
 
 /* Whatever the result of the SYN: the passive end has found the announcement by now, or never will. */
 static __always_inline void withdraw_announcement(struct tcp_sock *tp, __u32 client_isn)
 {
 	struct isn_pair key = fast_open_key(client_isn);
-	const struct rendezvous *flow = bpf_map_lookup_elem(&flows, &key);
+	const struct rendezvous *rv = bpf_map_lookup_elem(&flows, &key);
 
-	if (flow && flow->active_sk == (__u64)tp)
+	if (rv && rv->active_sk == (__u64)tp)
 		bpf_map_delete_elem(&flows, &key);
 }
 
@@ -164,28 +164,28 @@ static __always_inline void on_answer_to_syn(struct bpf_sock_ops *ops, struct bp
  */
 static __always_inline enum result meet_waiting_passive(struct sock_state *state, struct tcp_sock *tp)
 {
-	struct rendezvous *flow = bpf_map_lookup_elem(&flows, &state->self);
+	struct rendezvous *rv = bpf_map_lookup_elem(&flows, &state->self);
 
-	if (!flow || flow->active_sk || !meet_passive(state, flow))
+	if (!rv || rv->active_sk || !meet_passive(state, rv))
 		return RESULT_COLLISION;
 	epoch_before_policies();
 	if (!flow_permitted(state->netns, state->peer_netns, state->port, &state->ends))
 		return RESULT_DENIED;
-	flow->active_netns = state->netns;
-	flow->ends = state->ends & (END_OWN | END_PEER);
-	flow->active_state = (__u64)state;
-	publish_address(&flow->active_sk, (__u64)tp);
+	rv->active_netns = state->netns;
+	rv->ends = state->ends & (END_OWN | END_PEER);
+	rv->active_state = (__u64)state;
+	publish_address(&rv->active_sk, (__u64)tp);
 	return RESULT_JOINED;
 }
 
 static __always_inline enum result open_rendezvous(struct sock_state *state, struct tcp_sock *tp)
 {
-	struct rendezvous flow = { .active_sk = (__u64)tp,
-				   .active_state = (__u64)state,
-				   .active_netns = state->netns,
-				   .ends = state->ends };
+	struct rendezvous rv = { .active_sk = (__u64)tp,
+				 .active_state = (__u64)state,
+				 .active_netns = state->netns,
+				 .ends = state->ends };
 
-	if (!bpf_map_update_elem(&flows, &state->self, &flow, BPF_NOEXIST))
+	if (!bpf_map_update_elem(&flows, &state->self, &rv, BPF_NOEXIST))
 		return RESULT_JOINED;
 	return meet_waiting_passive(state, tp);
 }
@@ -243,15 +243,15 @@ static __always_inline void on_active(struct bpf_sock_ops *ops, struct bpf_sock 
 static __always_inline struct rendezvous *find_active(struct tcp_sock *tp, struct isn_pair key)
 {
 	struct isn_pair announced = fast_open_key(key.own);
-	struct rendezvous *flow = bpf_map_lookup_elem(&flows, &key);
+	struct rendezvous *rv = bpf_map_lookup_elem(&flows, &key);
 	struct rendezvous copy;
 
-	if (flow || !tp->fastopen_rsk)
-		return flow;
-	flow = bpf_map_lookup_elem(&flows, &announced);
-	if (!flow)
+	if (rv || !tp->fastopen_rsk)
+		return rv;
+	rv = bpf_map_lookup_elem(&flows, &announced);
+	if (!rv)
 		return NULL;
-	copy = *flow;
+	copy = *rv;
 	copy.active_sk = 0; /* the active end fills it in when the SYN-ACK arrives */
 	if (bpf_map_update_elem(&flows, &key, &copy, BPF_NOEXIST))
 		return NULL;
@@ -264,31 +264,31 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	struct isn_pair self = passive_pair(ops);
 	struct sock_state *state;
 	enum result result;
-	struct rendezvous *flow;
+	struct rendezvous *rv;
 	__u32 epoch;
 
 	if (!tp)
 		return;
-	flow = find_active(tp, mirrored(self));
-	if (!flow)
+	rv = find_active(tp, mirrored(self));
+	if (!rv)
 		return count_flow(netns, ROLE_PASSIVE, RESULT_REMOTE);
 	/*
 	 * Another socket has joined: through the link of a parent cgroup, or a collision. This socket stays
 	 * out.
 	 */
-	if (flow->passive_sk)
+	if (rv->passive_sk)
 		return;
 	result = objection(tp);
 	epoch = epoch_now();
-	ends |= mirrored_ends(flow->ends);
-	if (result == RESULT_JOINED && !flow_permitted(netns, flow->active_netns, ops->local_port, &ends))
+	ends |= mirrored_ends(rv->ends);
+	if (result == RESULT_JOINED && !flow_permitted(netns, rv->active_netns, ops->local_port, &ends))
 		result = RESULT_DENIED;
 	if (result == RESULT_JOINED && helper_reads_port(ops->local_port))
 		result = RESULT_HELPER;
 	if (result == RESULT_JOINED && avoided(netns, ops->local_port))
 		result = RESULT_AVOIDED;
 	if (result != RESULT_JOINED) {
-		flow->kept_out = result;
+		rv->kept_out = result;
 		return count_flow(netns, ROLE_PASSIVE, result);
 	}
 	state = new_state(sk, self, ROLE_PASSIVE);
@@ -297,8 +297,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	state->epoch = epoch; /* as of when the policies were asked */
 	state->ends = ends;
 	state->netns = netns;
-	state->peer_netns = flow->active_netns;
-	meet_late_active(state, flow); /* except with Fast Open, it is there already */
+	state->peer_netns = rv->active_netns;
+	meet_late_active(state, rv); /* except with Fast Open, it is there already */
 	state->port = ops->local_port;
 	result = enter_sockhash(ops, state);
 	if (result != RESULT_JOINED) {
@@ -307,12 +307,12 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops, struct bpf_sock
 	}
 	set_first_mark(ops, tp);
 	ask_at_handshake(ops, state, learning());
-	flow->passive_netns = netns;
-	flow->passive_state = (__u64)state;
-	flow->port = ops->local_port;
-	flow->ends = mirrored_ends(ends);
+	rv->passive_netns = netns;
+	rv->passive_state = (__u64)state;
+	rv->port = ops->local_port;
+	rv->ends = mirrored_ends(ends);
 	/* Last: from here on the active end may redirect to this socket, which is in the sockhash. */
-	publish_address(&flow->passive_sk, (__u64)tp);
+	publish_address(&rv->passive_sk, (__u64)tp);
 	count_flow(netns, ROLE_PASSIVE, RESULT_JOINED);
 	count_flow(state->peer_netns, ROLE_ACTIVE, RESULT_JOINED);
 }

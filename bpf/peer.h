@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The other end of a connection. This file and peer_socket.h are the only places where it is read.
+ * The other end of a connection. No other file reads its struct sock_state. Its socket is read in
+ * peer_socket.h, in memory.h (protocol and memory cgroup), in helpers.h and tap.h (addresses), and by
+ * functions of socket.h and window.h that take any socket.
  *
  * Each end knows the kernel addresses of the other end's socket (peer_sk) and of its struct sock_state
  * (peer_state). Both addresses are HINTS. The other end is not locked, and nothing keeps it alive: its memory
  * may have been freed, or belong to another socket by now. Therefore:
  *
- *   - a hint is only read by bpf_probe_read_kernel, BPF_CORE_READ or load_long, which survive any address;
- *   - what was read decides nothing that could cost a byte. The redirect goes by key into the sockhash, which
- * a closed peer has left. A wrong value costs acceleration, or one wrong number in a statistic;
- *   - where that is not enough, peer_state_is_current is called AFTER the read: it compares the keys of both
+ * A hint is only read by bpf_probe_read_kernel, BPF_CORE_READ or load_long, which survive any address.
+ *
+ * A value that was read decides nothing that could cost a byte. The redirect goes by key into the sockhash,
+ * which a closed peer has left. A wrong value costs acceleration, or one wrong number in a statistic.
+ *
+ * Where that is not enough, peer_state_is_current is called AFTER the read: it compares the keys of both
  * ends.
  *
  * Fields of the other end's struct sock_state that are read: self, redirected_bytes, redirected_messages,
@@ -165,30 +169,30 @@ static __always_inline bool peer_has_committed(const struct sock_state *state)
 }
 
 /* The active end learns who has joined. False: nobody has joined yet. */
-static __always_inline bool meet_passive(struct sock_state *state, struct rendezvous *flow)
+static __always_inline bool meet_passive(struct sock_state *state, struct rendezvous *rv)
 {
-	__u64 passive_sk = published_address(&flow->passive_sk);
+	__u64 passive_sk = published_address(&rv->passive_sk);
 
 	if (!passive_sk)
 		return false;
-	state->peer_netns = flow->passive_netns;
-	state->port = flow->port;
-	state->ends |= flow->ends;
-	state->peer_state = flow->passive_state;
+	state->peer_netns = rv->passive_netns;
+	state->port = rv->port;
+	state->ends |= rv->ends;
+	state->peer_state = rv->passive_state;
 	state->peer_sk = passive_sk;
 	return true;
 }
 
 /* Fast Open: the active end came second. */
-static __always_inline bool meet_late_active(struct sock_state *state, struct rendezvous *flow)
+static __always_inline bool meet_late_active(struct sock_state *state, struct rendezvous *rv)
 {
-	__u64 active_sk = published_address(&flow->active_sk);
+	__u64 active_sk = published_address(&rv->active_sk);
 
 	if (!active_sk)
 		return false;
-	state->peer_netns = flow->active_netns; /* it may be another one than the one that announced itself */
-	state->ends |= mirrored_ends(flow->ends);
-	state->peer_state = flow->active_state;
+	state->peer_netns = rv->active_netns; /* it may be another one than the one that announced itself */
+	state->ends |= mirrored_ends(rv->ends);
+	state->peer_state = rv->active_state;
 	state->peer_sk = active_sk;
 	return true;
 }
@@ -200,15 +204,15 @@ static __always_inline bool meet_late_active(struct sock_state *state, struct re
 static __always_inline bool know_peer(struct sock_state *state)
 {
 	struct isn_pair key;
-	struct rendezvous *flow;
+	struct rendezvous *rv;
 
 	if (state->peer_sk)
 		return true;
 	key = rendezvous_key(state);
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow)
+	rv = bpf_map_lookup_elem(&flows, &key);
+	if (!rv)
 		return false;
-	return state->role == ROLE_ACTIVE ? meet_passive(state, flow) : meet_late_active(state, flow);
+	return state->role == ROLE_ACTIVE ? meet_passive(state, rv) : meet_late_active(state, rv);
 }
 
 /*

@@ -29,50 +29,52 @@ struct rendezvous {
 /*
  * What a socket carries while it lives. The kernel frees it with the socket.
  *
- * Who writes a field stands in front of its comment:
- *
- *   H   sock_ops at the handshake, when the state is new
- *   C   sock_ops at a later callback, or the iterator that evicts sockets
- *   V   the verdict
- *   G   the guards: observe_receive, observe_send, receive, send, refuse_splice_lsm
- *
- * H, C and V hold the socket's lock, so they see each other's writes. G does not, so the fields that it
- * writes, habits and reader, are only written by atomic instructions, by everybody. Two kinds of programs
- * read the state without the lock: those of the other end (peer.h), and list_flows.
- *
- * Fields are in the order in which they were added, not by writer: the map is pinned and an upgrade goes on
- * with what is in it, so another order would be a new ABI_VERSION.
+ * Fields are grouped by who writes them. The programs of the first four groups run under the socket's lock,
+ * so they see each other's writes. Two kinds of programs read the state without the lock: those of the other
+ * end (peer.h), and list_flows.
  */
 struct sock_state {
-	struct isn_pair self;	/* H: own key in the sockhash; mirrored, it is the other end's */
-	__u64 peer_sk;		/* HCV: address of the other end's socket, a hint, see peer.h; 0: unknown */
-	__u64 peer_state;	/* HCV: address of the other end's struct sock_state, a hint, too */
-	__u64 netns;		/* H: netns cookie, or the key of a pod with hostNetwork */
-	__u64 peer_netns;	/* HCV: the same of the other end */
-	__u64 redirected_bytes; /* V: read by the other end together with the next field */
-	__u64 redirected_messages; /* V */
-	__u64 tcp_messages;	   /* V */
-	__u64 established_ns;	   /* H: CLOCK_MONOTONIC */
-	__u32 epoch;		   /* HV: config.epoch when the policies were last asked */
-	__u32 burst_messages;	   /* V: redirected since the peer's queue was last seen empty */
-	__u32 redirected_at;	   /* V: TICKs when it last sent by redirect */
-	__u32 sent_by_tcp_at;	   /* HV: TICKs when it last sent by TCP, or was established */
-	__u16 port;		   /* HCV: of the passive end, host byte order */
-	__u8 role;		   /* H: enum role */
-	__u8 mode;		   /* CV: enum mode */
-	__u8 reason;		   /* CV: enum reason, while mode is MODE_TCP */
-	__u8 denied;		   /* V: the policy of this epoch says no */
-	__u8 left;	     /* C: it has left the sockhash for good and is a TCP socket like any other */
-	__u8 window;	     /* HCV: how often the window has grown, see window.h */
-	__u32 habits;	     /* HCVG: enum habit; read by the other end together with the next field */
-	__u32 reader;	     /* G: enum reader */
-	__u32 backlog_high;  /* V: bytes: the most that waited for the peer, with what it was sent then */
-	__u32 last_progress; /* V: peer_progress when the peer's lock was last found held */
-	__u8 losses;	     /* V: messages that lost by being redirected, see contended.h and gain.h */
-	__u8 left_to_tcp;    /* V: small messages that are still to use TCP, see contended.h */
-	__u8 callbacks;	     /* HC: callback flags that we have set and nobody else, see callbacks.h */
-	__u8 ends;	     /* HCV: enum end_flag */
-	__u32 mixed_seq;     /* V: TCP sequence number of a change to TCP, see wake.h; 0: none */
+	/* Written once, by sock_ops at the handshake. Lock: the socket's. */
+	struct isn_pair self; /* own key in the sockhash; mirrored, it is the other end's */
+	__u64 netns;	      /* netns cookie, or the key of a pod with hostNetwork */
+	__u64 established_ns; /* CLOCK_MONOTONIC */
+	__u8 role;	      /* enum role */
+
+	/* Written by sock_ops, and by the iterator that evicts sockets. Lock: the socket's. */
+	__u8 left;	/* it has left the sockhash for good and is a TCP socket like any other */
+	__u8 callbacks; /* callback flags that we have set and nobody else, see callbacks.h */
+
+	/* Written by sock_ops and by the verdict. Lock: the socket's. */
+	__u8 mode;	      /* enum mode */
+	__u8 reason;	      /* enum reason, while mode is MODE_TCP */
+	__u8 ends;	      /* enum end_flag */
+	__u16 port;	      /* of the passive end, host byte order */
+	__u64 peer_sk;	      /* address of the other end's socket, a hint, see peer.h; 0: unknown */
+	__u64 peer_state;     /* address of the other end's struct sock_state, a hint, too */
+	__u64 peer_netns;     /* netns of the other end */
+	__u32 epoch;	      /* config.epoch when the policies were last asked */
+	__u32 sent_by_tcp_at; /* TICKs when it last sent over TCP, or was established */
+	__u8 window;	      /* how often the window has grown, see window.h */
+
+	/* Written by the verdict. Lock: the socket's. */
+	__u8 denied;		   /* the policy of this epoch says no */
+	__u8 losses;		   /* messages that lost by being redirected, see contended.h and gain.h */
+	__u8 left_to_tcp;	   /* small messages that are still to use TCP, see contended.h */
+	__u32 burst_messages;	   /* redirected since the peer's queue was last seen empty */
+	__u64 redirected_bytes;	   /* read by the other end together with the next field */
+	__u64 redirected_messages; /* ditto */
+	__u64 tcp_messages;
+	__u32 redirected_at; /* TICKs when it last sent by redirect */
+	__u32 backlog_high;  /* bytes: the most that waited for the peer, with what it was sent then */
+	__u32 last_progress; /* peer_progress when the peer's lock was last found held */
+	__u32 mixed_seq;     /* TCP sequence number of a change to TCP, see wake.h; 0: none */
+
+	/*
+	 * Written by the guards observe_receive, observe_send, receive, send and refuse_splice_lsm. Lock:
+	 * none, so everybody writes them by atomic instructions only.
+	 */
+	__u32 habits; /* enum habit, by sock_ops and the verdict, too; read together with the next field */
+	__u32 reader; /* enum reader */
 };
 
 /* keepalives[socket]: the program's settings, while keepalive probes of ours run, see wake.h. */

@@ -284,22 +284,32 @@ struct pt_regs {
 	__u64 regs[31];
 	__s32 syscallno;
 };
-#define SPLICE_IN_REGISTER regs[0]
-#define SYSCALL_REGISTER   syscallno
-#define SPLICE_SYSCALL	   76
-#define SENDFILE_SYSCALL   71
-#define READ_SYSCALL	   63
+#define PARM1_REG      regs[0]
+#define SYSCALL_NR_REG syscallno
+#define __NR_splice    76
+#define __NR_sendfile  71
+#define __NR_read      63
 #else
 struct pt_regs {
 	unsigned long di;
 	unsigned long orig_ax;
 };
-#define SPLICE_IN_REGISTER di
-#define SYSCALL_REGISTER   orig_ax
-#define SPLICE_SYSCALL	   275
-#define SENDFILE_SYSCALL   40
-#define READ_SYSCALL	   0
+#define PARM1_REG      di
+#define SYSCALL_NR_REG orig_ax
+#define __NR_splice    275
+#define __NR_sendfile  40
+#define __NR_read      0
 #endif
+
+/* From include/linux/mmzone.h. */
+enum lru_list {
+	LRU_INACTIVE_ANON = 0,
+	LRU_ACTIVE_ANON = 1,
+	LRU_INACTIVE_FILE = 2,
+	LRU_ACTIVE_FILE = 3,
+	LRU_UNEVICTABLE = 4,
+	NR_LRU_LISTS,
+};
 
 #pragma clang attribute pop
 

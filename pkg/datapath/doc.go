@@ -7,11 +7,11 @@
 //
 // Everything lives below one directory on bpffs, by default /sys/fs/bpf/sockmap, and dies with the node:
 //
-//	<dir>/v2/config ... sockets     one pin for each map and program, named as in bpf/maps.h
-//	<dir>/v2/guards/                links of tracing guards, and why others do not run
-//	<dir>/v2/links/cgroup-<id>      the link of one cgroup, for registered network namespaces only
-//	<dir>/v2/links/manual-<id>      the link of a cgroup of sockmapctl attach: every namespace
-//	<dir>/v2/programs               a symbolic link whose target is the digest of the programs that are loaded
+//	<dir>/v3/config ... sockets     one pin for each map and program, named as in bpf/maps.h
+//	<dir>/v3/guards/                links of tracing guards, and why others do not run
+//	<dir>/v3/links/cgroup-<id>      the link of one cgroup, for registered network namespaces only
+//	<dir>/v3/links/manual-<id>      the link of a cgroup of sockmapctl attach: every namespace
+//	<dir>/v3/programs               a symbolic link whose target is the digest of the programs that are loaded
 //	<dir>/v0-draining/              state of an older ABI whose place v1 has taken, until its last flow ends
 //	<dir>/new-<pid>                 being built by Load, Upgrade or Replace, or left by a killed process
 //

@@ -12,7 +12,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// shapes are the pinned maps of ABI 2: type, bytes of a key and of a value, flags. Another version of the
+// shapes are the pinned maps of ABI 3: type, bytes of a key and of a value, flags. Another version of the
 // same ABI uses the maps that it finds, together with programs that still run. A change of a line here needs
 // a new ABI and a Conversion. A new map gets a line of its own and needs neither.
 const shapes = `
@@ -37,8 +37,8 @@ totals      PerCPUHash     8   832    1
 `
 
 func TestShapesOfPinnedMapsAreThoseOfTheABI(t *testing.T) {
-	if ABI != 2 {
-		t.Fatalf("shapes are of ABI 2, this is ABI %d", ABI)
+	if ABI != 3 {
+		t.Fatalf("shapes are of ABI 3, this is ABI %d", ABI)
 	}
 	spec, err := bpf.LoadSockmap()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// Sizes of values in ABI 1 that differ from ABI 2 only at their end.
+// Sizes of values in ABI 1 that differ from later ABIs only at their end.
 const (
 	abi1EndpointSize   = 144
 	abi1AttachmentSize = 1216

@@ -60,6 +60,17 @@ func makeOld(t testing.TB, d *Datapath) layout {
 	return old
 }
 
+// makeABI2 turns what is loaded into state of ABI 2, whose maps have the same shapes.
+func makeABI2(t testing.TB, d *Datapath) layout {
+	t.Helper()
+	old := layout{d.layout.dir, stateName(2)}
+	if err := errors.Join(d.update(func(c *bpf.SockmapConfig) { c.Abi = 2 }),
+		os.Rename(d.layout.state(), old.state()), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return old
+}
+
 func mustReplace(t testing.TB, dir string) *Datapath {
 	t.Helper()
 	old, ok, err := ReadOld(dir)
@@ -150,6 +161,13 @@ func TestOldStateDrainsWhileNewConnectionsUseTheNewState(t *testing.T) {
 }
 
 func TestReplaceCarriesEverythingOver(t *testing.T) {
+	for name, age := range map[string]func(testing.TB, *Datapath) layout{"other maps": makeOld, "ABI 2": makeABI2} {
+		t.Run(name, func(t *testing.T) { wantCarriedOver(t, age) })
+	}
+}
+
+// wantCarriedOver wants Replace to keep what age has made old.
+func wantCarriedOver(t *testing.T, age func(testing.TB, *Datapath) layout) {
 	loaded := load(t, bounded(2048, 1<<20, 77))
 	dir, g, byHand := loaded.Dir(), newGroup(t), newGroup(t)
 	key := NewAttachmentKey("net", "one", "eth0")
@@ -193,13 +211,12 @@ func TestReplaceCarriesEverythingOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	makeOld(t, loaded)
+	age(t, loaded)
 
 	d := mustReplace(t, dir)
 	cfg, err := d.Config()
 	if err != nil || cfg.MaxSockets != 2048 || cfg.MaxBacklogBytes != 1<<20 || cfg.MaxBacklogMessages != 77 ||
-		!cfg.Disabled ||
-		cfg.Version != "new" {
+		!cfg.Disabled || cfg.Version != "new" {
 		t.Errorf("config %+v, %v", cfg, err)
 	}
 	after, err := d.Attachments()

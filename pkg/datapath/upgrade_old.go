@@ -21,7 +21,13 @@ type Conversion func(pin string, key, value []byte) (newKey, newValue []byte, er
 
 // Conversions are those from older ABIs. A change that raises ABI adds one here, or state of the old ABI can
 // only be unloaded.
-var Conversions = map[uint32]Conversion{1: fromABI1}
+var Conversions = map[uint32]Conversion{1: fromABI1, 2: fromABI2}
+
+// fromABI2 is the Conversion from ABI 2. Only the state of a socket had another order there, which Replace
+// does not carry over.
+func fromABI2(_ string, key, value []byte) (newKey, newValue []byte, err error) {
+	return key, value, nil
+}
 
 // In every ABI the config map begins with the ABI and the kill switch.
 const (

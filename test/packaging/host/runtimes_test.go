@@ -47,20 +47,29 @@ func TestPodmanWithNetavarkIsAcceleratedByItsSlice(t *testing.T) {
 	before := h.counted()
 	h.ask("server")
 	if after := h.counted(); after <= before {
-		t.Errorf("redirected are %v, before %v\n%s", after, before, h.run("sockmapctl", "status"))
+		t.Errorf("redirected are %v, before %v\n%s", after, before, h.slices())
 	}
 	h.run("podman", "rm", "--force", "--time", "0", "--all")
 	h.start("again", "serve", "0.0.0.0:8080")
 	before = h.counted()
 	h.ask("again")
 	if h.counted() <= before {
-		t.Error("nothing was redirected after all containers had gone once")
+		t.Errorf("nothing was redirected after all containers had gone once\n%s", h.slices())
 	}
 	h.run(h.remove...)
 	if h.exists("/sys/fs/bpf/sockmap") {
 		t.Error("the programs are left after the removal")
 	}
 	h.run("podman", "exec", "again", "/talk", "ask", "127.0.0.1:8080")
+}
+
+// slices shows the cgroups of the machine's processes, those that sockmap has a link at, and what became of
+// the connections there.
+func (h *host) slices() string {
+	h.Helper()
+	return h.run("systemd-cgls", "--no-pager") + h.run("sh", "-c", "ls /sys/fs/bpf/sockmap/v*/links") +
+		h.run("find", "/sys/fs/cgroup", "-name", "machine.slice", "-printf", "%i %p\n") +
+		h.run("sockmapctl", "metrics", "--per-pod=false") + h.run("sockmapctl", "status")
 }
 
 // counted is the number of bytes redirected between containers that are not registered.

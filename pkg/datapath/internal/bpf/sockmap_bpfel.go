@@ -16,7 +16,7 @@ import (
 type SockmapAbi uint32
 
 const (
-	SockmapAbiABI_VERSION     SockmapAbi = 2
+	SockmapAbiABI_VERSION     SockmapAbi = 3
 	SockmapAbiMAX_PORT_RANGES SockmapAbi = 16
 	SockmapAbiATTACHMENT_KEY  SockmapAbi = 32
 	SockmapAbiREASON_ROOM     SockmapAbi = 48
@@ -399,34 +399,34 @@ type SockmapShare struct {
 type SockmapSockState struct {
 	_                  structs.HostLayout
 	Self               SockmapIsnPair
+	Netns              uint64
+	EstablishedNs      uint64
+	Role               uint8
+	Left               uint8
+	Callbacks          uint8
+	Mode               uint8
+	Reason             uint8
+	Ends               uint8
+	Port               uint16
 	PeerSk             uint64
 	PeerState          uint64
-	Netns              uint64
 	PeerNetns          uint64
+	Epoch              uint32
+	SentByTcpAt        uint32
+	Window             uint8
+	Denied             uint8
+	Losses             uint8
+	LeftToTcp          uint8
+	BurstMessages      uint32
 	RedirectedBytes    uint64
 	RedirectedMessages uint64
 	TcpMessages        uint64
-	EstablishedNs      uint64
-	Epoch              uint32
-	BurstMessages      uint32
 	RedirectedAt       uint32
-	SentByTcpAt        uint32
-	Port               uint16
-	Role               uint8
-	Mode               uint8
-	Reason             uint8
-	Denied             uint8
-	Left               uint8
-	Window             uint8
-	Habits             uint32
-	Reader             uint32
 	BacklogHigh        uint32
 	LastProgress       uint32
-	Losses             uint8
-	LeftToTcp          uint8
-	Callbacks          uint8
-	Ends               uint8
 	MixedSeq           uint32
+	Habits             uint32
+	Reader             uint32
 }
 
 type SockmapStays uint32
