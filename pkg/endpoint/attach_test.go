@@ -217,9 +217,10 @@ func TestUpgradeExchangesRearm(t *testing.T) {
 	pod := newGroupBelow(t, parent.path)
 	foreignProgram(t, parent.path)
 	mustAdd(t, n, container(t, "c1"), in(pod))
-	pin := filepath.Join(n.Dir, stateName(datapath.ABI), "links", "rearm-*")
+	state := filepath.Join(n.Dir, stateName(datapath.ABI))
+	pin := filepath.Join(state, "links", "rearm-*")
 	before := programOfPin(t, pin)
-	if err := os.Remove(filepath.Join(n.Dir, stateName(datapath.ABI), "programs")); err != nil { // an unfinished upgrade
+	if err := os.Remove(filepath.Join(state, "programs")); err != nil { // an unfinished upgrade
 		t.Fatal(err)
 	}
 	if up, err := n.Upgrade(t.Context()); err != nil || up.Kind != UpgradePrograms || up.Cgroups != 1 {
