@@ -99,3 +99,26 @@ func (h heldBack) Error() string {
 		"sockmapctl doctor; to attach anyway: --accept-hazards %s)",
 		h.Hazards, strings.Join(h.Hazards.Names(), ","))
 }
+
+// sayHazards prints what the probes of a command have found.
+func (a *app) sayHazards(verb string) error {
+	d, err := datapath.Open(a.dir)
+	if err != nil {
+		return fmt.Errorf("%s: read hazards: %w", verb, err)
+	}
+	defer d.Close()
+	cfg, err := d.Config()
+	if err != nil {
+		return fmt.Errorf("%s: read hazards: %w", verb, err)
+	}
+	if cfg.Disabled {
+		if err := a.say("still disabled: all flows use TCP until: sockmapctl enable"); err != nil {
+			return err
+		}
+	}
+	v := newHazardsView(cfg)
+	if err := a.say("hazards: %s", v); err != nil || len(v.Open) == 0 {
+		return err
+	}
+	return a.say("%s", v.advice())
+}

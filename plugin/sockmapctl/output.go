@@ -90,3 +90,12 @@ func (a *app) say(format string, args ...any) error {
 type screen struct{ *term.Screen }
 
 func (a *app) screen(label int) *screen { return &screen{term.NewScreen(a.stdout, a.width, label)} }
+
+func (a *app) sayAll(lines []string) error {
+	for _, line := range lines {
+		if err := a.say("%s", line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

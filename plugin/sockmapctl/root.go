@@ -209,3 +209,14 @@ func defaultSettings() datapath.Settings {
 		NATRefreshSeconds:  cniconf.DefaultNATRefreshSeconds,
 	}
 }
+
+func (a *app) isLoaded() bool {
+	d, err := datapath.Open(a.dir)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return false
+	}
+	if err == nil {
+		d.Close()
+	}
+	return true
+}

@@ -90,26 +90,6 @@ func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFl
 	return nil
 }
 
-func (a *app) enableAllParts(ctx context.Context) error {
-	n := a.node(datapath.Settings{})
-	all, err := n.Switches(ctx)
-	if errors.Is(err, datapath.ErrNotLoaded) {
-		return nil
-	}
-	if err == nil && len(all) > 0 {
-		_, err = n.Switch(ctx, false, all)
-	}
-	if err != nil {
-		return fmt.Errorf("enable: %w", err)
-	}
-	for _, s := range all {
-		if err := a.say("switched on: %s", s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // podsOf finds the names that pods have in switches: pods with an attachment, and pods that are switched off
 // already.
 func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, error) {

@@ -9,7 +9,6 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cniconf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 	"github.com/spf13/cobra"
 )
 
@@ -114,53 +113,4 @@ func (a *app) probeAgain(cmd *cobra.Command, n *endpoint.Node) error {
 		}
 	}
 	return a.sayHazards("load")
-}
-
-// sayHazards prints what the probes of a command have found.
-func (a *app) sayHazards(verb string) error {
-	d, err := datapath.Open(a.dir)
-	if err != nil {
-		return fmt.Errorf("%s: read hazards: %w", verb, err)
-	}
-	defer d.Close()
-	cfg, err := d.Config()
-	if err != nil {
-		return fmt.Errorf("%s: read hazards: %w", verb, err)
-	}
-	if cfg.Disabled {
-		if err := a.say("still disabled: all flows use TCP until: sockmapctl enable"); err != nil {
-			return err
-		}
-	}
-	v := newHazardsView(cfg)
-	if err := a.say("hazards: %s", v); err != nil || len(v.Open) == 0 {
-		return err
-	}
-	return a.say("%s", v.advice())
-}
-
-func gcCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "gc",
-		Short: "Remove attachments, links and endpoints of containers that are gone",
-		Long: `Removes attachments whose cgroup or network namespace is gone, and links and
-endpoints without an attachment. The plugin does the same at each ADD, in small
-steps.`,
-		Example: `  sockmapctl gc`,
-	}
-	return runs(cmd, func(cmd *cobra.Command) error {
-		removed, err := a.node(datapath.Settings{}).Reap(cmd.Context())
-		for _, r := range removed {
-			if err := a.say("removed %s %s: %s", r.Kind, term.Printable(r.Name), r.Why); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("collect garbage: %w", err)
-		}
-		if len(removed) == 0 {
-			return a.say("nothing to remove")
-		}
-		return nil
-	})
 }
