@@ -3,8 +3,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -206,5 +208,38 @@ func TestFiltersAreDescribedForWhatTheCommandLists(t *testing.T) {
 				t.Errorf("%s, %s: speaks of two ends: %v, want %v: %s", cmd.CommandPath(), what, !want, want, got)
 			}
 		}
+	}
+}
+
+var commandUse = regexp.MustCompile(`(?m)^\t+Use: +"([a-z-]+)`)
+
+// A command is looked for in the file of its name: that of docs tree is docs_tree.go, that of sockmapctl
+// root.go.
+func TestEachCommandHasAFileOfItsName(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := map[string]string{"sockmapctl": "root.go", "tree": "docs_tree.go"}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, use := range commandUse.FindAllSubmatch(text, -1) {
+			found++
+			name := string(use[1])
+			want := cmp.Or(of[name], strings.ReplaceAll(name, "-", "_")+".go")
+			if strings.Replace(file, "_lean.go", ".go", 1) != want { // what a build without it has
+				t.Errorf("the command %s is in %s, want %s", name, file, want)
+			}
+		}
+	}
+	if found < 25 {
+		t.Errorf("only %d commands were found", found)
 	}
 }
