@@ -4,7 +4,6 @@ package endpoint
 
 import (
 	"context"
-	"errors"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
@@ -20,16 +19,8 @@ func (n *Node) OptOut(ctx context.Context, sb Sandbox, reason string) error {
 		return err
 	}
 	attachment.ContainerCgroupID = n.containerCgroup(sb)
-	s, err := n.beginLoaded(ctx)
-	if errors.Is(err, datapath.ErrNotLoaded) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer s.end()
 	attachment.Declined, attachment.Reason = reason, decline.OptedOut
-	return s.registerOnTCP(sb, attachment)
+	return n.ifLoaded(ctx, func(s *session) error { return s.registerOnTCP(sb, attachment) })
 }
 
 // Withdraw ends the acceleration of a sandbox and records the reason. Its live connections continue over TCP.
@@ -78,14 +69,12 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 		return err
 	}
 	attachment.ContainerCgroupID = n.containerCgroup(sb)
-	s, err := n.beginLoaded(ctx)
-	if errors.Is(err, datapath.ErrNotLoaded) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer s.end()
+	attachment.Declined, attachment.Reason = cause.Error(), ReasonOf(cause)
+	return n.ifLoaded(ctx, func(s *session) error { return s.registerDeclined(sb, attachment) })
+}
+
+// registerDeclined registers a sandbox that could not be accelerated.
+func (s *session) registerDeclined(sb Sandbox, attachment datapath.Attachment) error {
 	earlier, ok, err := s.attachment(sb.key())
 	if err != nil {
 		return err
@@ -96,7 +85,6 @@ func (n *Node) Decline(ctx context.Context, sb Sandbox, cause error) error {
 	if sb.HostNetwork && attachment.ContainerCgroupID == 0 {
 		return nil // nobody could find out when it has ended
 	}
-	attachment.Declined, attachment.Reason = cause.Error(), ReasonOf(cause)
 	// A declined sandbox has no endpoint, unlike one that opted out, so AttachCgroup can still accelerate it.
 	attachment.NetNSCookie = 0
 	return s.register(sb.key(), attachment, nil)

@@ -19,18 +19,12 @@ func (n *Node) Del(ctx context.Context, network, containerID, ifName string) err
 	if known, err := n.hasAttachment(key); !known || err != nil {
 		return err
 	}
-	s, err := n.beginLoaded(ctx)
-	if errors.Is(err, datapath.ErrNotLoaded) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer s.end()
-	if _, ok, err := s.attachment(key); !ok || err != nil {
-		return err
-	}
-	return s.remove(key)
+	return n.ifLoaded(ctx, func(s *session) error {
+		if _, ok, err := s.attachment(key); !ok || err != nil {
+			return err
+		}
+		return s.remove(key)
+	})
 }
 
 // hasAttachment looks for an attachment without taking the lock, so that the holder of the lock does not

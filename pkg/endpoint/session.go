@@ -34,6 +34,19 @@ func (n *Node) beginLoaded(ctx context.Context) (*session, error) {
 	return n.beginSession(ctx, false)
 }
 
+// ifLoaded runs f in a session on loaded state. If nothing is loaded, it does nothing.
+func (n *Node) ifLoaded(ctx context.Context, f func(*session) error) error {
+	s, err := n.beginLoaded(ctx)
+	if errors.Is(err, datapath.ErrNotLoaded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	return f(s)
+}
+
 // beginOrLoad begins a session, and loads the programs if necessary, unless NeverLoad is set. It returns an
 // ErrLoadFailed if the same load has just failed.
 func (n *Node) beginOrLoad(ctx context.Context) (*session, error) {
