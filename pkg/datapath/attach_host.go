@@ -72,3 +72,12 @@ func (d *Datapath) hostLinks() (map[uint64]uint64, error) {
 	}
 	return hosts, nil
 }
+
+// linksOf lists the links of a state, which may be another one. hosts are the hostLinks of this one.
+func (d *Datapath) linksOf(state *Datapath) (keys []LinkKey, hosts map[uint64]uint64, err error) {
+	if keys, err = state.LinkKeys(); err != nil {
+		return nil, nil, err
+	}
+	hosts, err = d.hostLinks()
+	return keys, hosts, err
+}

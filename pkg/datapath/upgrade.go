@@ -166,11 +166,7 @@ func (d *Datapath) exchange(
 	if err := objs.attachVerdict(); err != nil {
 		return 0, err
 	}
-	keys, err := d.LinkKeys()
-	if err != nil {
-		return 0, err
-	}
-	hosts, err := d.hostLinks()
+	keys, hosts, err := d.linksOf(d)
 	if err != nil {
 		return 0, err
 	}
@@ -269,7 +265,12 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 	if open == nil {
 		return nil
 	}
-	cgroup, err := open(key.CgroupID)
+	return ifExists(key.CgroupID, open, func(cgroup *os.File) error { return d.attachOptionsGuard(cgroup, key) })
+}
+
+// ifExists opens a cgroup and calls f with it. It is no error if the cgroup is gone.
+func ifExists(id uint64, open func(uint64) (*os.File, error), f func(cgroup *os.File) error) error {
+	cgroup, err := open(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -277,7 +278,7 @@ func (d *Datapath) completeGuard(key LinkKey, open func(uint64) (*os.File, error
 		return err
 	}
 	defer cgroup.Close()
-	return d.attachOptionsGuard(cgroup, key)
+	return f(cgroup)
 }
 
 // SetProbed records the findings of a set of probes about the loaded programs, and their version. The caller

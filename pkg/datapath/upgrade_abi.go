@@ -158,11 +158,7 @@ func (d *Datapath) carry(old layout, abi uint32, how ebpf.MapUpdateFlags, u *Tak
 	if err := d.makeShares(); err != nil {
 		return err
 	}
-	keys, err := open(old).LinkKeys()
-	if err != nil {
-		return err
-	}
-	hosts, err := d.hostLinks()
+	keys, hosts, err := d.linksOf(open(old))
 	if err != nil {
 		return err
 	}
@@ -192,20 +188,14 @@ func (d *Datapath) carryLink(
 	if alive, err := d.linkAlive(key); alive || err != nil {
 		return err
 	}
-	cgroup, err := open(key.CgroupID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	return ifExists(key.CgroupID, open, func(cgroup *os.File) (err error) {
+		if hostNetNS := hosts[key.CgroupID]; hostNetNS != 0 && !key.Manual {
+			_, err = d.AttachHost(cgroup, key, hostNetNS)
+		} else {
+			_, err = d.Attach(cgroup, key)
+		}
 		return err
-	}
-	defer cgroup.Close()
-	if hostNetNS := hosts[key.CgroupID]; hostNetNS != 0 && !key.Manual {
-		_, err = d.AttachHost(cgroup, key, hostNetNS)
-		return err
-	}
-	_, err = d.Attach(cgroup, key)
-	return err
+	})
 }
 
 func carryMap(old layout, to *ebpf.Map, pin string, convert Conversion, how ebpf.MapUpdateFlags) error {
@@ -268,11 +258,7 @@ func carryEntry(
 // retire removes the sock_ops links of a state that this one replaces, cgroup by cgroup. The guards of its
 // live sockets stay.
 func (d *Datapath) retire(old layout, u *Takeover) error {
-	keys, err := open(old).LinkKeys()
-	if err != nil {
-		return err
-	}
-	hosts, err := d.hostLinks()
+	keys, hosts, err := d.linksOf(open(old))
 	if err != nil {
 		return err
 	}
