@@ -72,10 +72,10 @@ type column struct {
 
 func run(rounds, batches int, stats bool, file string) (err error) {
 	n, err := openNode(batches)
+	defer func() { err = errors.Join(err, n.Close()) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.close()) }()
 	r := report{Rounds: rounds, Calls: callNames}
 	if r.Release, err = release(); err != nil {
 		return err

@@ -8,16 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/place"
 )
 
 // childVariable is the environment variable with the number of batches, for a process that measures in the
@@ -74,51 +72,30 @@ func allBut(name string) (others []string) {
 
 // node has what one run needs of the machine: its own bpffs and cgroup.
 type node struct {
-	dir     string // the bpffs is mounted here
+	place.Place
 	state   string
 	cgroup  *os.File
 	id      uint64
 	batches int
 }
 
-func openNode(batches int) (n *node, err error) {
-	n = &node{batches: batches}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.close())
-		}
-	}()
+// openNode makes a node. The caller closes it, after an error, too.
+func openNode(batches int) (*node, error) {
+	n := &node{batches: batches}
 	mount, err := cgroup.FindMount()
 	if err != nil {
 		return n, err
 	}
-	path, err := os.MkdirTemp(mount.Path, "guard-bench-")
+	path, err := n.Cgroup(mount.Path, "guard-bench-")
 	if err != nil {
-		return n, fmt.Errorf("make cgroup: %w", err)
+		return n, err
 	}
 	if n.cgroup, n.id, err = cgroup.Open(path); err != nil {
-		return n, errors.Join(err, os.Remove(path))
+		return n, err
 	}
-	dir, err := os.MkdirTemp("", "guard-bench-")
-	if err != nil {
-		return n, fmt.Errorf("make directory: %w", err)
-	}
-	if err := unix.Mount("guard-bench", dir, "bpf", 0, ""); err != nil {
-		return n, errors.Join(fmt.Errorf("mount bpffs: %w", err), os.Remove(dir))
-	}
-	n.dir, n.state = dir, filepath.Join(dir, "sockmap")
-	return n, nil
-}
-
-func (n *node) close() error {
-	var errs []error
-	if n.dir != "" {
-		errs = append(errs, unix.Unmount(n.dir, unix.MNT_DETACH), os.Remove(n.dir))
-	}
-	if n.cgroup != nil {
-		errs = append(errs, n.cgroup.Close(), os.Remove(n.cgroup.Name()))
-	}
-	return errors.Join(errs...)
+	n.Later(n.cgroup.Close)
+	n.state, err = n.StateDir("guard-bench-")
+	return n, err
 }
 
 // with loads the programs of the setup, on the cgroup, while f runs.
@@ -177,13 +154,9 @@ func (n *node) measure(s setup) (nanos map[string]float64, err error) {
 
 // child measures in its own process, whose sockets belong to the cgroup and to its own network namespace.
 func (n *node) child(redirects bool) (nanos map[string]float64, err error) {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{fmt.Sprintf("%s=%d", childVariable, n.batches)}
+	cmd := place.Child(n.cgroup, fmt.Sprintf("%s=%d", childVariable, n.batches))
 	if redirects {
 		cmd.Env = append(cmd.Env, redirectVariable+"=1")
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		UseCgroupFD: true, CgroupFD: int(n.cgroup.Fd()), Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
 	}
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint

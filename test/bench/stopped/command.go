@@ -145,7 +145,7 @@ func run(o options) error {
 
 func measureAll(o options) (results []result, err error) {
 	n, err := openNode(2*o.connections + 64)
-	defer func() { err = errors.Join(err, n.close()) }()
+	defer func() { err = errors.Join(err, n.Close()) }()
 	if err != nil {
 		return nil, err
 	}

@@ -12,13 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/place"
 )
 
 const (
@@ -29,23 +27,14 @@ const (
 
 // node has what one run needs of the machine: a bpffs, an accelerated cgroup and one that is not.
 type node struct {
-	undo               []func() error
+	place.Place
 	d                  *datapath.Datapath
 	plain, accelerated string // cgroup v2
 	idle               int64  // TCP's memory, at the least
 	legacy             string // cgroup v1 that accounts for socket memory; empty: none
 }
 
-func (n *node) later(f func() error) { n.undo = append(n.undo, f) }
-
-func (n *node) close() error {
-	var errs []error
-	for i := len(n.undo) - 1; i >= 0; i-- {
-		errs = append(errs, n.undo[i]())
-	}
-	return errors.Join(errs...)
-}
-
+// openNode makes a node. The caller closes it, after an error, too.
 func openNode(sockets int) (*node, error) {
 	n := &node{}
 	mount, err := cgroup.FindMount()
@@ -55,12 +44,12 @@ func openNode(sockets int) (*node, error) {
 	// Fails if it is enabled already, or if the controllers are those of cgroup v1.
 	_ = os.WriteFile(mount.Path+"/cgroup.subtree_control", []byte("+memory"), 0)
 	for _, dir := range []*string{&n.plain, &n.accelerated} {
-		if *dir, err = n.makeCgroup(mount.Path); err != nil {
+		if *dir, err = n.Cgroup(mount.Path, "stopped-bench-"); err != nil {
 			return n, err
 		}
 	}
 	if _, err := os.Stat(filepath.Join(legacyMount, legacyLimit)); err == nil {
-		if n.legacy, err = n.makeCgroup(legacyMount); err != nil {
+		if n.legacy, err = n.Cgroup(legacyMount, "stopped-bench-"); err != nil {
 			return n, err
 		}
 		// Any limit starts the accounting.
@@ -72,36 +61,10 @@ func openNode(sockets int) (*node, error) {
 	return n, n.load(uint32(sockets))
 }
 
-func (n *node) makeCgroup(in string) (string, error) {
-	dir, err := os.MkdirTemp(in, "stopped-bench-")
-	if err != nil {
-		return "", fmt.Errorf("make cgroup: %w", err)
-	}
-	n.later(func() (err error) {
-		for range 100 { // the last process has just ended
-			if err = os.Remove(dir); err == nil {
-				return nil
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		return err
-	})
-	return dir, nil
-}
-
 func (n *node) load(sockets uint32) error {
-	dir, err := os.MkdirTemp("", "stopped-bench-")
+	state, err := n.StateDir("stopped-bench-")
 	if err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	n.later(func() error { return os.Remove(dir) })
-	if err := unix.Mount("stopped-bench", dir, "bpf", 0, ""); err != nil {
-		return fmt.Errorf("mount bpffs: %w", err)
-	}
-	n.later(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
-	state := filepath.Join(dir, "sockmap")
-	if err := os.Mkdir(state, 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+		return err
 	}
 	// The bounds are the plugin's defaults. Without guards, because they would need a reader that reads.
 	n.d, err = datapath.Load(state, datapath.Settings{
@@ -111,7 +74,7 @@ func (n *node) load(sockets uint32) error {
 	if err != nil {
 		return err
 	}
-	n.later(func() error { return errors.Join(n.d.Close(), datapath.Unload(state, true)) })
+	n.Later(func() error { return errors.Join(n.d.Close(), datapath.Unload(state, true)) })
 	group, id, err := cgroup.Open(n.accelerated)
 	if err != nil {
 		return err
@@ -206,11 +169,8 @@ func (n *node) start(dir string) (*process, error) {
 		return nil, err
 	}
 	defer group.Close()
-	p := &process{Cmd: exec.Command("/proc/self/exe")}
-	p.Env, p.Stderr = []string{childVariable + "=1"}, os.Stderr
-	p.SysProcAttr = &syscall.SysProcAttr{
-		UseCgroupFD: true, CgroupFD: int(group.Fd()), Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
-	}
+	p := &process{Cmd: place.Child(group, childVariable+"=1")}
+	p.Stderr = os.Stderr
 	if p.ask, err = p.StdinPipe(); err != nil {
 		return nil, err
 	}

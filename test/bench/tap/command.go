@@ -72,10 +72,10 @@ func run(out io.Writer, rounds, messages, size int) (err error) {
 			rounds, messages, size, datapath.TapSnapMax)
 	}
 	n, err := openNode()
+	defer func() { err = errors.Join(err, n.Close()) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.close()) }()
 	columns := make([]column, len(setups))
 	for round := range rounds {
 		for i := range setups {

@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -21,6 +19,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/tap"
+	"github.com/sockmap-cni/sockmap-cni/test/bench/place"
 )
 
 // ringBytes is large enough for the messages that come while the reader does not run.
@@ -29,63 +28,38 @@ const ringBytes = 64 << 20
 // node has what one run needs of the machine: its own bpffs and cgroup, and a program in the cgroup that
 // sends and receives.
 type node struct {
-	undo    []func() error
+	place.Place
 	state   string
 	verdict *ebpf.Program
 	ask     io.Writer
 	answers *bufio.Reader
 }
 
-func (n *node) later(f func() error) { n.undo = append(n.undo, f) }
-
-func (n *node) close() error {
-	var errs []error
-	for i := len(n.undo) - 1; i >= 0; i-- {
-		errs = append(errs, n.undo[i]())
-	}
-	return errors.Join(errs...)
-}
-
-func openNode() (n *node, err error) {
-	n = &node{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.close())
-		}
-	}()
+// openNode makes a node. The caller closes it, after an error, too.
+func openNode() (*node, error) {
+	n := &node{}
 	mount, err := cgroup.FindMount()
 	if err != nil {
 		return n, err
 	}
-	path, err := os.MkdirTemp(mount.Path, "tap-bench-")
+	path, err := n.Cgroup(mount.Path, "tap-bench-")
 	if err != nil {
-		return n, fmt.Errorf("make cgroup: %w", err)
+		return n, err
 	}
-	n.later(func() error { return os.Remove(path) })
 	group, id, err := cgroup.Open(path)
 	if err != nil {
 		return n, err
 	}
-	n.later(group.Close)
+	n.Later(group.Close)
 	if err := n.load(group, id); err != nil {
 		return n, err
 	}
 	return n, n.startChild(group)
 }
 
-func (n *node) load(group *os.File, id uint64) error {
-	dir, err := os.MkdirTemp("", "tap-bench-")
-	if err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	n.later(func() error { return os.Remove(dir) })
-	if err := unix.Mount("tap-bench", dir, "bpf", 0, ""); err != nil {
-		return fmt.Errorf("mount bpffs: %w", err)
-	}
-	n.later(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
-	n.state = filepath.Join(dir, "sockmap")
-	if err := os.Mkdir(n.state, 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+func (n *node) load(group *os.File, id uint64) (err error) {
+	if n.state, err = n.StateDir("tap-bench-"); err != nil {
+		return err
 	}
 	// Without guards, so that the verdict does the same for each message on every kernel.
 	d, err := datapath.Load(n.state, datapath.Settings{
@@ -95,7 +69,7 @@ func (n *node) load(group *os.File, id uint64) error {
 	if err != nil {
 		return err
 	}
-	n.later(func() error { return errors.Join(d.Close(), datapath.Unload(n.state, true)) })
+	n.Later(func() error { return errors.Join(d.Close(), datapath.Unload(n.state, true)) })
 	if _, err := d.Attach(group, datapath.LinkKey{CgroupID: id, Manual: true}); err != nil {
 		return err
 	}
@@ -103,23 +77,20 @@ func (n *node) load(group *os.File, id uint64) error {
 	if n.verdict, err = ebpf.LoadPinnedProgram(pin, nil); err != nil {
 		return fmt.Errorf("open %s: %w", pin, err)
 	}
-	n.later(n.verdict.Close)
+	n.Later(n.verdict.Close)
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
 		return fmt.Errorf("turn on run times: %w", err)
 	}
-	n.later(stats.Close)
+	n.Later(stats.Close)
 	return nil
 }
 
 // startChild starts this program again as the one that sends and receives, in the cgroup and in its own
 // network namespace.
 func (n *node) startChild(group *os.File) error {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env, cmd.Stderr = []string{childVariable + "=1"}, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		UseCgroupFD: true, CgroupFD: int(group.Fd()), Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
-	}
+	cmd := place.Child(group, childVariable+"=1")
+	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -132,7 +103,7 @@ func (n *node) startChild(group *os.File) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	n.ask, n.answers = in, bufio.NewReader(out)
-	n.later(func() error { return errors.Join(in.Close(), cmd.Wait()) })
+	n.Later(func() error { return errors.Join(in.Close(), cmd.Wait()) })
 	return nil
 }
 
