@@ -48,7 +48,7 @@ func TestAgentInstallsLoadsChainsAndServes(t *testing.T) {
 	if !p.chained() || !p.loaded() || len(p.leftovers()) > 0 {
 		t.Errorf("after its end chained: %v, loaded: %v, left: %q", p.chained(), p.loaded(), p.leftovers())
 	}
-	if n := len(r.log.records(t, "another component undid the installation; it is repaired")); n != 0 {
+	if n := len(r.log.Records(t, "another component undid the installation; it is repaired")); n != 0 {
 		t.Errorf("it fought itself %d times", n)
 	}
 }
@@ -84,7 +84,7 @@ func TestAgentWaitsForANetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
-	if n := len(r.log.records(t, "waiting for a network configuration")); n < 1 || n > 4 {
+	if n := len(r.log.Records(t, "waiting for a network configuration")); n < 1 || n > 4 {
 		t.Errorf("it said %d times that it waits", n)
 	}
 }
@@ -126,12 +126,12 @@ func TestUndoneInstallationIsRepairedAtOnceAndLogged(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "it is put right", func() bool {
-				return len(r.log.records(t, message)) > 0 && p.chained() && r.ready(t)
+				return len(r.log.Records(t, message)) > 0 && p.chained() && r.ready(t)
 			})
 			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			record := r.log.records(t, message)[0]
+			record := r.log.Records(t, message)[0]
 			if record["file"] != c.file(p) || record["change"] != c.change || record["level"] != "WARN" {
 				t.Errorf("it says %v", record)
 			}
@@ -279,7 +279,7 @@ func TestPluginIsChainedWithoutProgramsOnlyIfRequired(t *testing.T) {
 		eventually(t, "it says why", func() bool {
 			_, text := r.get(t, "/readyz")
 			return strings.Contains(text, "programs: no bpffs") &&
-				len(r.log.records(t, "containers cannot be accelerated")) > 0
+				len(r.log.Records(t, "containers cannot be accelerated")) > 0
 		})
 		if want {
 			eventually(t, "it is chained", p.chained)
@@ -311,7 +311,7 @@ func TestListenAddressInUseDoesNotStopTheAgent(t *testing.T) {
 	r.address = l.Addr().String()
 	eventually(t, "it is chained", p.chained)
 	eventually(t, "it says so", func() bool {
-		return len(r.log.records(t, "metrics, /healthz and /readyz are not served")) > 0
+		return len(r.log.Records(t, "metrics, /healthz and /readyz are not served")) > 0
 	})
 	l.Close()
 	eventually(t, "it serves", func() bool {

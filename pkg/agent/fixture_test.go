@@ -3,10 +3,8 @@
 package agent
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,7 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -169,7 +166,7 @@ func (p *place) loaded() bool {
 // running is an agent in this process.
 type running struct {
 	*Agent
-	log     *logBuffer
+	log     *fixture.Output
 	address string
 	stop    func() error // ends it, once, and returns the result of Run
 }
@@ -177,7 +174,7 @@ type running struct {
 // start runs an agent, after f has changed it.
 func (p *place) start(f ...func(*Agent)) *running {
 	p.Helper()
-	r := &running{log: &logBuffer{}}
+	r := &running{log: &fixture.Output{}}
 	var err error
 	if r.Agent, err = p.agent(r.log); err != nil {
 		p.Fatal(err)
@@ -238,39 +235,6 @@ func (r *running) ready(t testing.TB) bool {
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	fixture.Wait(t, what, cond)
-}
-
-// logBuffer collects a log.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// records are the log records with this message.
-func (b *logBuffer) records(t testing.TB, msg string) (all []map[string]any) {
-	t.Helper()
-	for line := range strings.Lines(b.String()) {
-		var r map[string]any
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			t.Fatalf("log has %q: %v", line, err)
-		}
-		if r["msg"] == msg {
-			all = append(all, r)
-		}
-	}
-	return all
 }
 
 // command returns an agent in a process of its own, not started.

@@ -19,7 +19,7 @@ func TestTheBinaryIsRepairedAtOnceWhileTheListHasToWait(t *testing.T) {
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
 	// Repairs of the list only: the plugin may be rebuilt while the test runs.
 	repairs := func() (all []map[string]any) {
-		for _, record := range r.log.records(t, message) {
+		for _, record := range r.log.Records(t, message) {
 			if record["file"] == filepath.Join(p.ConfDir, file) {
 				all = append(all, record)
 			}

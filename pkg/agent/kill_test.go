@@ -53,7 +53,7 @@ func (p *place) killed(signal string, step int) bool {
 	p.Helper()
 	one := *p
 	one.Step, one.Signal = step, signal
-	log := &logBuffer{}
+	log := &fixture.Output{}
 	cmd := one.command(log)
 	if err := cmd.Start(); err != nil {
 		p.Fatal(err)
@@ -148,7 +148,7 @@ func TestOlderAgentYieldsAndTakesOverWhenNewerDies(t *testing.T) {
 	}
 	newer := *p
 	newer.Config = `{"maxSockets":2222}`
-	log := &logBuffer{}
+	log := &fixture.Output{}
 	cmd := newer.command(log)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestOlderAgentYieldsAndTakesOverWhenNewerDies(t *testing.T) {
 	if fixture.Within(2*time.Second, func() bool { return !has("2222")() }) {
 		t.Fatal("the first fights the second")
 	}
-	if n := len(old.log.records(t,
+	if n := len(old.log.Records(t,
 		"another agent has taken over, and this one only watches from now on")); n != 1 {
 		t.Errorf("it said so %d times", n)
 	}
@@ -193,7 +193,7 @@ func TestAgentPollsDirectoriesAtTheLimitOfInotify(t *testing.T) {
 			p := newPlace(t)
 			p.write(file, list)
 			p.Config = `{"required":true}`
-			log := &logBuffer{}
+			log := &fixture.Output{}
 			cmd := p.command(log)
 			cmd.Env = append(cmd.Env, limitVariable+"=/proc/sys/user/"+limit)
 			release, err := cmd.StdinPipe()
@@ -213,7 +213,7 @@ func TestAgentPollsDirectoriesAtTheLimitOfInotify(t *testing.T) {
 			defer cmd.Process.Kill()
 			eventually(t, "it is chained", p.chained)
 			const message = "directories cannot be watched and are read every 100ms instead"
-			records := log.records(t, message)
+			records := log.Records(t, message)
 			if len(records) != 1 || !strings.Contains(fmt.Sprint(records[0]["error"]), want) {
 				t.Errorf("it says %v, want once, with %s\n%s", records, want, log)
 			}
@@ -222,7 +222,7 @@ func TestAgentPollsDirectoriesAtTheLimitOfInotify(t *testing.T) {
 			// With a higher limit it watches again.
 			release.Close()
 			eventually(t, "it says that it watches again", func() bool {
-				for _, r := range log.records(t, "resolved") {
+				for _, r := range log.Records(t, "resolved") {
 					if r["subject"] == "watch" {
 						return true
 					}

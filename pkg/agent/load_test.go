@@ -51,7 +51,7 @@ func TestProgramsOfAnOlderVersionAreUpgraded(t *testing.T) {
 	r := p.start()
 	eventually(t, "it is upgraded", func() bool { return p.config(t).Version == "v1.3.0" })
 	eventually(t, "it is ready", func() bool { return r.ready(t) })
-	said := r.log.records(t, "upgraded the programs")
+	said := r.log.Records(t, "upgraded the programs")
 	if len(said) != 1 || said[0]["from"] != "v1.2.9" || said[0]["to"] != "v1.3.0" {
 		t.Errorf("it says %v", said)
 	}
@@ -68,7 +68,7 @@ func TestProgramsOfANewerVersionAreKept(t *testing.T) {
 	if v := p.config(t).Version; v != "v1.4.0" {
 		t.Errorf("version %s is loaded", v)
 	}
-	if said := r.log.records(t, "upgraded the programs"); len(said) != 0 {
+	if said := r.log.Records(t, "upgraded the programs"); len(said) != 0 {
 		t.Errorf("it says %v", said)
 	}
 }

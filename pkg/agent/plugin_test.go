@@ -149,7 +149,7 @@ func (p *place) expectOver(t *testing.T, r *running, said string) {
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
-	if records := r.log.records(t, said); len(records) != 1 {
+	if records := r.log.Records(t, said); len(records) != 1 {
 		t.Errorf("it says %d times: %s", len(records), said)
 	}
 	if left := p.leftovers(); len(left) > 0 {

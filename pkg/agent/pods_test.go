@@ -89,11 +89,11 @@ func TestRuntimeWithoutReplyIsLoggedOnce(t *testing.T) {
 	}
 	runtime.answer(nil, errors.New("it hangs"))
 	const lost = "not all pods of this node are seen, and running ones may not be adopted"
-	eventually(t, "the loss is logged", func() bool { return len(r.log.records(t, lost)) == 2 })
+	eventually(t, "the loss is logged", func() bool { return len(r.log.Records(t, lost)) == 2 })
 	before := runtime.looks()
 	eventually(t, "it has looked more often, and each time might have logged",
 		func() bool { return runtime.looks() > before+5 })
-	if n := len(r.log.records(t, lost)); n != 2 {
+	if n := len(r.log.Records(t, lost)); n != 2 {
 		t.Errorf("the same loss is logged %d times", n-1)
 	}
 	if !r.shows(t, twoHostPods) {

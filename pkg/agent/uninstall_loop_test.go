@@ -48,7 +48,7 @@ func TestUninstallingAgentIsReadyOnceNothingIsLeft(t *testing.T) {
 	if found := p.leftovers(); len(found) > 0 {
 		t.Errorf("left behind: %q", found)
 	}
-	if n := len(leaves.log.records(t, "uninstalled")); n != 1 {
+	if n := len(leaves.log.Records(t, "uninstalled")); n != 1 {
 		t.Errorf("it said %d times that it has uninstalled", n)
 	}
 }

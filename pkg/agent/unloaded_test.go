@@ -32,15 +32,15 @@ func TestAnAgentDoesNotUndoDisableAndUnload(t *testing.T) {
 			}
 			r = p.start(often)
 		}
-		eventually(t, which+" says that it does not load", func() bool { return len(r.log.records(t, told)) > 0 })
+		eventually(t, which+" says that it does not load", func() bool { return len(r.log.Records(t, told)) > 0 })
 		rounds := r.health.rounds()
 		eventually(t, "it has looked again", func() bool { return r.health.rounds().After(rounds) })
 		if p.loaded() {
 			t.Fatalf("%s has loaded", which)
 		}
-		if !r.ready(t) || len(r.log.records(t, told)) != 1 {
+		if !r.ready(t) || len(r.log.Records(t, told)) != 1 {
 			t.Errorf("%s is ready: %v; it says %d times that it does not load", which, r.ready(t),
-				len(r.log.records(t, told)))
+				len(r.log.Records(t, told)))
 		}
 	}
 	if changed, err := n.ForgetUnload(t.Context()); err != nil || !changed {

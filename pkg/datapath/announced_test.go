@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,19 +25,19 @@ func TestFastOpenAnnouncementOfAnAccompliceDoesNotBypassPolicy(t *testing.T) {
 			Policy{Accelerate: true, Namespace: "shop"},
 			Policy{Accelerate: true, Namespace: namespace})
 		server, accomplice, client := pods[0], pods[1], pods[2]
-		cable(t, client.netNS, server.netNS)
+		cable(t, client.NetNS, server.NetNS)
 		const anyTime = "1543" // with data on each SYN, without a cookie
-		client.sysctl(t, "ipv4/tcp_fastopen", anyTime)
-		server.sysctl(t, "ipv4/tcp_fastopen", anyTime)
+		client.Sysctl(t, "ipv4/tcp_fastopen", anyTime)
+		server.Sysctl(t, "ipv4/tcp_fastopen", anyTime)
 		var l net.Listener
-		server.group.in(t, func() { server.do(func() { l = listen(t, "tcp4", serverIP8080) }) })
+		server.group.in(t, func() { server.Do(func() { l = listen(t, "tcp4", serverIP8080) }) })
 		allowFastOpen(t, l)
 		m, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapRendezvous{}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := m.Put(bpf.SockmapIsnPair{Own: isn}, bpf.SockmapRendezvous{ActiveSk: 1,
-			ActiveNetns: accomplice.cookie}); err != nil {
+			ActiveNetns: accomplice.Cookie}); err != nil {
 			t.Fatal(err)
 		}
 		c := connectNumbered(t, client, isn)
@@ -63,7 +64,7 @@ func connectNumbered(t *testing.T, p pod, isn int) *net.TCPConn {
 	t.Helper()
 	fd := -1
 	p.group.in(t, func() {
-		p.do(func() {
+		p.Do(func() {
 			var err error
 			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 				t.Error(err)
@@ -84,5 +85,5 @@ func connectNumbered(t *testing.T, p pod, isn int) *net.TCPConn {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		return err == nil && info.State == unix.BPF_TCP_ESTABLISHED
 	})
-	return connOf(t, fd)
+	return fixture.ConnOf(t, fd)
 }

@@ -5,6 +5,8 @@ package datapath
 import (
 	"net"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // attachHost makes the group a host pod with this policy. The host's network namespace is that of the test.
@@ -12,11 +14,11 @@ func (g *group) attachHost(t *testing.T, d *Datapath, p Policy) uint64 {
 	t.Helper()
 	key := HostKey(g.id)
 	record := Attachment{Network: "(host)", ContainerID: "one", IfName: "(host)", NetNSCookie: key,
-		HostNetNSCookie: netnsCookie(t), CgroupID: g.id}
+		HostNetNSCookie: netnstest.Cookie(t), CgroupID: g.id}
 	if err := d.PutAttachment(NewAttachmentKey("(host)", g.dir.Name(), "(host)"), record); err != nil {
 		t.Fatal(err)
 	}
-	if made, err := d.AttachHost(g.dir, LinkKey{CgroupID: g.id}, netnsCookie(t)); err != nil || !made {
+	if made, err := d.AttachHost(g.dir, LinkKey{CgroupID: g.id}, netnstest.Cookie(t)); err != nil || !made {
 		t.Fatalf("attach: %v, %v", made, err)
 	}
 	if err := d.SetEndpoint(key, p); err != nil {
@@ -41,7 +43,7 @@ func TestHostPodsAreIdentifiedByTheirCgroups(t *testing.T) {
 	first := ingress.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode})
 	second := proxy.attachHost(t, d, Policy{Accelerate: true, Peers: PeersNode,
 		Exclude: []PortRange{{First: 1, Last: 1}}})
-	if !IsHostKey(first) || first == second || IsHostKey(netnsCookie(t)) {
+	if !IsHostKey(first) || first == second || IsHostKey(netnstest.Cookie(t)) {
 		t.Fatalf("keys %#x and %#x", first, second)
 	}
 	client, server := ingress.pairTo(t, proxy)

@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // If the program of a server blocks, each new attempt moves one connection from redirect to TCP. The
@@ -49,7 +51,7 @@ func TestAPortThatIsSeenAgainIsAvoidedForLonger(t *testing.T) {
 		64 * AvoidFor, 64 * AvoidFor} {
 		if again > 0 {
 			over := AvoidFor << min(again-1, 6)
-			notePortAgain(t, d, netnsCookie(t), port, over+time.Second, uint32(min(again-1, 6)))
+			notePortAgain(t, d, netnstest.Cookie(t), port, over+time.Second, uint32(min(again-1, 6)))
 		}
 		if !learns(t, d) {
 			want = 0

@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,7 +110,7 @@ func TestAvoidedConnectionsAreTakenAgainAfterAWhile(t *testing.T) {
 	var l net.Listener
 	g.in(t, func() { l = listen(t, "tcp4", "127.0.0.1:0") })
 	to := l.Addr().(*net.TCPAddr).AddrPort()
-	host := netnsCookie(t)
+	host := netnstest.Cookie(t)
 	joins := func(when string, want Result) {
 		t.Helper()
 		before := results(t, d)
@@ -152,7 +153,7 @@ func TestAGoodConnectionDoesNotEndAvoidance(t *testing.T) {
 	for i := range uint64(10) {
 		send(t, client, server, 100, i)
 	}
-	noteDestination(t, d, netnsCookie(t), l.Addr().(*net.TCPAddr).AddrPort(), 0)
+	noteDestination(t, d, netnstest.Cookie(t), l.Addr().(*net.TCPAddr).AddrPort(), 0)
 	client.Close()
 	server.Close()
 	eventually(t, "it has ended", func() bool { return socketsIn(t, d) == 0 })
@@ -173,13 +174,13 @@ func sendOOB(t *testing.T, c *net.TCPConn) {
 func TestUrgentByteKeepsOnlyItsSenderOnTCP(t *testing.T) {
 	d, g := load(t, guarded), newGroup(t)
 	g.attach(t, d)
-	hostile, honest, place := newNetNS(t), newNetNS(t), newNetNS(t)
+	hostile, honest, place := netnstest.New(t), netnstest.New(t), netnstest.New(t)
 	server := joinNamespaces(t, place, hostile, honest)
 	var l net.Listener
-	g.in(t, func() { place.do(func() { l = listen(t, "tcp4", server.String()) }) })
-	connect := func(from *netNS) (client, at *net.TCPConn) {
+	g.in(t, func() { place.Do(func() { l = listen(t, "tcp4", server.String()) }) })
+	connect := func(from *netnstest.NetNS) (client, at *net.TCPConn) {
 		t.Helper()
-		g.in(t, func() { from.do(func() { client = dial(t, "tcp4", l.Addr().String()) }) })
+		g.in(t, func() { from.Do(func() { client = dial(t, "tcp4", l.Addr().String()) }) })
 		if client == nil {
 			t.FailNow() // dial has said why, on another goroutine
 		}
@@ -204,7 +205,7 @@ func TestUrgentByteKeepsOnlyItsSenderOnTCP(t *testing.T) {
 	wantFlows(t, d, RoleActive, ResultAvoided, avoided)
 	all, err := d.ListAvoided()
 	if err != nil || uint64(len(all)) != avoided || avoided > 0 &&
-		(all[0].NetNSCookie != hostile.cookie || all[0].Destination != server) {
+		(all[0].NetNSCookie != hostile.Cookie || all[0].Destination != server) {
 		t.Errorf("avoided: %+v, %v", all, err)
 	}
 }

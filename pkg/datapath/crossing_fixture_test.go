@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -17,26 +18,26 @@ const (
 // crossing connects a client in one namespace to port 8080 in another, over a veth pair.
 func crossing(t *testing.T, a, b pod) (client, server *net.TCPConn) {
 	t.Helper()
-	cable(t, a.netNS, b.netNS)
+	cable(t, a.NetNS, b.NetNS)
 	var l net.Listener
-	b.group.in(t, func() { b.do(func() { l = listen(t, "tcp4", serverIP8080) }) })
+	b.group.in(t, func() { b.Do(func() { l = listen(t, "tcp4", serverIP8080) }) })
 	defer l.Close()
-	a.group.in(t, func() { a.do(func() { client = dial(t, "tcp4", serverIP8080) }) })
+	a.group.in(t, func() { a.Do(func() { client = dial(t, "tcp4", serverIP8080) }) })
 	return client, accept(t, l)
 }
 
 // cable lays a veth pair between two namespaces. It goes away with them.
-func cable(t *testing.T, a, b *netNS) {
+func cable(t *testing.T, a, b *netnstest.NetNS) {
 	t.Helper()
 	fd := -1
-	b.do(func() {
+	b.Do(func() {
 		var err error
 		if fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			t.Error(err)
 		}
 	})
 	defer unix.Close(fd)
-	a.do(func() {
+	a.Do(func() {
 		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0",
 			PeerNamespace: netlink.NsFd(fd)}
 		if err := netlink.LinkAdd(veth); err != nil {
@@ -44,7 +45,7 @@ func cable(t *testing.T, a, b *netNS) {
 		}
 		cableEnd(t, net.IPv4(10, 79, 0, 1))
 	})
-	b.do(func() { cableEnd(t, net.IPv4(10, 79, 0, 2)) })
+	b.Do(func() { cableEnd(t, net.IPv4(10, 79, 0, 2)) })
 	if t.Failed() {
 		t.FailNow()
 	}

@@ -7,19 +7,20 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
 // A receive call that began before the handshake ended sleeps, and only bytes over TCP wake it.
 func TestReceiveCalledBeforeTheHandshakeGetsTheFirstMessage(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	var l net.Listener
-	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
+	g.in(t, func() { ns.Do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
 	holdHandshake(t, ns, 7000, func(uint32, uint32) {})
 	fd := -1
 	g.in(t, func() {
-		ns.do(func() {
+		ns.Do(func() {
 			var err error
 			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK,
 				0); err != nil {

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 var without8080 = Policy{Accelerate: true, Exclude: []PortRange{{First: 8080, Last: 8080}}}
@@ -51,11 +52,11 @@ func TestPolicyOfANewAddReachesLiveFlows(t *testing.T) {
 	p := newPods(t, d, Policy{Accelerate: true})[0]
 	client, server := p.connect(t, 8080)
 	wantWay(t, d, client, server, "as it was added", true)
-	forget(t, d, p.cookie)
-	set(t, d, p.cookie, without8080)
+	forget(t, d, p.Cookie)
+	set(t, d, p.Cookie, without8080)
 	wantWay(t, d, client, server, "after DEL and ADD without its port", false)
-	forget(t, d, p.cookie)
-	set(t, d, p.cookie, Policy{Accelerate: true})
+	forget(t, d, p.Cookie)
+	set(t, d, p.Cookie, Policy{Accelerate: true})
 	wantWay(t, d, client, server, "after DEL and ADD with its port", true)
 }
 
@@ -71,12 +72,12 @@ func TestPolicyReachesFlowsOfANamespaceThatWasNotRegistered(t *testing.T) {
 		{"without its port", without8080},
 		{"with its own sandbox only", Policy{Accelerate: true, Peers: PeersPod}},
 	} {
-		stranger := pod{newNetNS(t), g}
-		client, server := crossing(t, stranger, pod{newNetNS(t), g})
+		stranger := pod{netnstest.New(t), g}
+		client, server := crossing(t, stranger, pod{netnstest.New(t), g})
 		wantWay(t, d, client, server, tt.what+", before", true)
-		set(t, d, stranger.cookie, tt.policy)
+		set(t, d, stranger.Cookie, tt.policy)
 		wantWay(t, d, client, server, tt.what, false)
-		set(t, d, stranger.cookie, Policy{Accelerate: true})
+		set(t, d, stranger.Cookie, Policy{Accelerate: true})
 		wantWay(t, d, client, server, tt.what+", taken back", true)
 	}
 }
@@ -90,10 +91,10 @@ func TestADeletedEndpointPermitsNothing(t *testing.T) {
 		what   string
 		client bool // the client is the registered one
 	}{{"client's", true}, {"server's", false}} {
-		a, b := pod{newNetNS(t), g}, pod{newNetNS(t), g}
-		gone := b.cookie
+		a, b := pod{netnstest.New(t), g}, pod{netnstest.New(t), g}
+		gone := b.Cookie
 		if tt.client {
-			gone = a.cookie
+			gone = a.Cookie
 		}
 		set(t, d, gone, Policy{Accelerate: true})
 		client, server := crossing(t, a, b)
@@ -114,7 +115,7 @@ func TestAnEndpointDeletedBeforeTheFirstMessagePermitsNothing(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{Accelerate: true})[0]
 	client, server := p.connect(t, 8080)
-	forget(t, d, p.cookie)
+	forget(t, d, p.Cookie)
 	wantWay(t, d, client, server, "deleted before the first message", false)
 }
 
@@ -136,8 +137,8 @@ func TestCallKilledBeforeTheEpochIsRepairedByNextChange(t *testing.T) {
 		pods := newPods(t, d, Policy{Accelerate: true}, Policy{Accelerate: true})
 		client, server := pods[0].connect(t, 8080)
 		wantWay(t, d, client, server, tt.what+", before", true)
-		putPolicy(t, d, pods[0].cookie, without8080)
-		if err := tt.next(d, pods[0].cookie, pods[1].cookie); err != nil {
+		putPolicy(t, d, pods[0].Cookie, without8080)
+		if err := tt.next(d, pods[0].Cookie, pods[1].Cookie); err != nil {
 			t.Fatal(err)
 		}
 		wantWay(t, d, client, server, tt.what, false)

@@ -49,6 +49,17 @@ func load(t testing.TB, s Settings) *Datapath {
 	return d
 }
 
+// openState opens the state in a directory until the test ends.
+func openState(t testing.TB, dir string) *Datapath {
+	t.Helper()
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
 // group is a cgroup of the test's own. Membership is of the whole process, so tests that use it run one at a
 // time.
 type group struct {
@@ -134,18 +145,7 @@ func dial(t testing.TB, network, address string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-func accept(t testing.TB, l net.Listener) *net.TCPConn {
-	t.Helper()
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
+func accept(t testing.TB, l net.Listener) *net.TCPConn { t.Helper(); return fixture.Accept(t, l) }
 
 // flowOf finds the socket of c in the live flows; ok is false when it is not among them.
 func flowOf(t testing.TB, d *Datapath, c net.Conn) (found Flow, ok bool) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,7 @@ func TestFlowsInListsItsNamespacesOnly(t *testing.T) {
 	var clients []*net.TCPConn
 	for range 2 {
 		g.in(t, func() {
-			newNetNS(t).do(func() {
+			netnstest.New(t).Do(func() {
 				paths = append(paths, heldNetNS(t))
 				l := listen(t, "tcp4", "127.0.0.1:0")
 				clients = append(clients, dial(t, "tcp4", l.Addr().String()))

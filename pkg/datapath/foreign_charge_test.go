@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,18 +19,22 @@ import (
 // releases. It returns a function that releases it, nil if there is none.
 type charge struct {
 	name string
-	make func(t *testing.T, d *Datapath, ns *netNS, client, server *net.TCPConn) (end func())
+	make func(t *testing.T, d *Datapath, ns *netnstest.NetNS, client, server *net.TCPConn) (end func())
 }
 
 var charges = []charge{
-	{"nothing", func(*testing.T, *Datapath, *netNS, *net.TCPConn, *net.TCPConn) func() { return func() {} }},
+	{"nothing", chargeNothing},
 	{"the error queue", chargeErrorQueue},
 	{"an out-of-order segment", chargeOutOfOrder},
 }
 
+func chargeNothing(*testing.T, *Datapath, *netnstest.NetNS, *net.TCPConn, *net.TCPConn) func() {
+	return func() {}
+}
+
 // chargeErrorQueue lets a byte that the reader sends leave its time stamp in the reader's own error queue. It
 // needs no capability.
-func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netNS, client, server *net.TCPConn) func() {
+func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netnstest.NetNS, client, server *net.TCPConn) func() {
 	stamps := func(flags int) {
 		rawConn(t, server).control(t, func(fd int) error {
 			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags)
@@ -53,13 +58,13 @@ func chargeErrorQueue(t *testing.T, _ *Datapath, _ *netNS, client, server *net.T
 
 // chargeOutOfOrder forges a segment of the client that leaves a gap before it. A process with CAP_NET_RAW in
 // the pod can do that.
-func chargeOutOfOrder(t *testing.T, d *Datapath, ns *netNS, client, server *net.TCPConn) func() {
+func chargeOutOfOrder(t *testing.T, d *Datapath, ns *netnstest.NetNS, client, server *net.TCPConn) func() {
 	f, ok := flowOf(t, d, client)
 	if !ok {
 		t.Fatal("the client is no flow")
 	}
 	p := forged(f, 1000, make([]byte, 100))
-	ns.do(func() {
+	ns.Do(func() {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if err != nil {
 			t.Error(err)
@@ -106,9 +111,9 @@ func onesSum(sum uint32, b []byte) uint16 {
 // charged makes a pair in a namespace of its own whose server is charged by c.
 func charged(t *testing.T, d *Datapath, c charge) (client, server *net.TCPConn, end func()) {
 	t.Helper()
-	ns, g := newNetNS(t), newGroup(t)
+	ns, g := netnstest.New(t), newGroup(t)
 	g.attach(t, d)
-	ns.do(func() { client, server = g.pair(t, "tcp4", "127.0.0.1:0") })
+	ns.Do(func() { client, server = g.pair(t, "tcp4", "127.0.0.1:0") })
 	end = c.make(t, d, ns, client, server)
 	if c.name != "nothing" {
 		eventually(t, "the reader is charged", func() bool { return receiveMemory(t, server) > 0 })

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +69,7 @@ func foreignProgram(t testing.TB, flags int32, beside bool, uses ...*ebpf.Map) f
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
 		asm.Return(),
 	)
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "somebodys", Type: ebpf.SockOps, License: "GPL",
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: bpftest.Name, Type: ebpf.SockOps, License: "GPL",
 		Instructions: ins})
 	if err != nil {
 		t.Fatalf("%+v", err)
@@ -88,51 +89,7 @@ func (f foreign) rtts(t testing.TB) (n uint64) {
 // attach returns a function that detaches it.
 func (f foreign) attach(t testing.TB, dir *os.File) (detach func()) {
 	t.Helper()
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: f.Program,
-		Attach: ebpf.AttachCGroupSockOps})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := false
-	detach = func() {
-		if !done {
-			done = true
-			l.Close()
-		}
-	}
-	t.Cleanup(detach)
-	return detach
-}
-
-// attachAlone attaches it so that a cgroup below may have another program in its place.
-func (f foreign) attachAlone(t testing.TB, dir *os.File) {
-	t.Helper()
-	how := link.RawAttachProgramOptions{
-		Target: int(dir.Fd()), Program: f.Program, Attach: ebpf.AttachCGroupSockOps,
-		Flags: unix.BPF_F_ALLOW_OVERRIDE,
-	}
-	if err := link.RawAttachProgram(how); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		err := link.RawDetachProgram(link.RawDetachProgramOptions{
-			Target: int(dir.Fd()), Program: f.Program, Attach: ebpf.AttachCGroupSockOps,
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func foreignSockhash(t testing.TB) *ebpf.Map {
-	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,
-		MaxEntries: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m
+	return bpftest.Attach(t, f.Program, dir.Name())
 }
 
 func bytesWaiting(t testing.TB, fd int) (n int) {
@@ -148,7 +105,7 @@ func bytesWaiting(t testing.TB, fd int) (n int) {
 // kernel's result.
 func takingProgram(t testing.TB) (f foreign, answers *ebpf.Map) {
 	t.Helper()
-	theirs := foreignSockhash(t)
+	theirs := bpftest.Sockhash(t)
 	verdict, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SkMsg, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
 	})

@@ -5,33 +5,21 @@ package datapath
 import (
 	"context"
 	"net"
-	"os"
 	"testing"
 	"unsafe"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
-// connOf makes a net.Conn of a connected descriptor, which it takes over.
-func connOf(t testing.TB, fd int) *net.TCPConn {
-	t.Helper()
-	f := os.NewFile(uintptr(fd), "socket")
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
-
 // fastOpenServer listens in a namespace that allows Fast Open.
-func fastOpenServer(t *testing.T, g *group, ns *netNS) net.Listener {
+func fastOpenServer(t *testing.T, g *group, ns *netnstest.NetNS) net.Listener {
 	t.Helper()
-	ns.sysctl(t, "ipv4/tcp_fastopen", "3")
+	ns.Sysctl(t, "ipv4/tcp_fastopen", "3")
 	var l net.Listener
-	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:0") }) })
+	g.in(t, func() { ns.Do(func() { l = listen(t, "tcp4", "127.0.0.1:0") }) })
 	allowFastOpen(t, l)
 	return l
 }
@@ -48,12 +36,12 @@ func allowFastOpen(t *testing.T, l net.Listener) {
 }
 
 // fastOpen connects and sends with one call.
-func fastOpen(t *testing.T, g *group, ns *netNS, to net.Addr, data []byte) *net.TCPConn {
+func fastOpen(t *testing.T, g *group, ns *netnstest.NetNS, to net.Addr, data []byte) *net.TCPConn {
 	t.Helper()
 	port := to.(*net.TCPAddr).Port
 	fd := -1
 	g.in(t, func() {
-		ns.do(func() {
+		ns.Do(func() {
 			var err error
 			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 				t.Error(err)
@@ -76,11 +64,11 @@ func fastOpen(t *testing.T, g *group, ns *netNS, to net.Addr, data []byte) *net.
 			}
 		})
 	})
-	return connOf(t, fd)
+	return fixture.ConnOf(t, fd)
 }
 
 func TestFastOpenPairs(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	l := fastOpenServer(t, g, ns)
 	// The first connection only asks for a cookie; those after it carry data on the SYN, and the passive end
@@ -108,11 +96,11 @@ func TestFastOpenPairs(t *testing.T) {
 }
 
 func TestFastOpenToAnOutsideServerLeaves(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
-	ns.sysctl(t, "ipv4/tcp_fastopen", "3")
+	ns.Sysctl(t, "ipv4/tcp_fastopen", "3")
 	var l net.Listener
-	ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:0") })
+	ns.Do(func() { l = listen(t, "tcp4", "127.0.0.1:0") })
 	allowFastOpen(t, l)
 	for round := range uint64(3) {
 		data := pattern(make([]byte, 500), round)
@@ -141,11 +129,11 @@ func synDataAcked(t *testing.T, c *net.TCPConn) (acked bool) {
 // With TCP_REPAIR a process sets any sequence numbers and connects without a packet. Such a socket must not
 // replace another.
 func TestRepairedSocketDoesNotEnterTheSockhash(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	fd := -1
 	g.in(t, func() {
-		ns.do(func() {
+		ns.Do(func() {
 			var err error
 			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 				t.Error(err)
@@ -216,7 +204,7 @@ func TestFullMapLeavesConnectionsOnTCP(t *testing.T) {
 	d, g := load(t, bounded(4, 4<<20, 4096)), newGroup(t)
 	g.attach(t, d)
 	for i := range uint64(3) {
-		ns := newNetNS(t)
+		ns := netnstest.New(t)
 		register(t, d, ns)
 		client, server := g.pairIn(t, ns)
 		send(t, client, server, 10<<10, i)
@@ -240,11 +228,11 @@ func TestMapFullForThePassiveEndOnly(t *testing.T) {
 			d, g := load(t, bounded(tt.room, 4<<20, 4096)), newGroup(t)
 			g.attach(t, d)
 			for range tt.before {
-				ns := newNetNS(t)
+				ns := netnstest.New(t)
 				register(t, d, ns)
 				g.pairIn(t, ns)
 			}
-			ns := newNetNS(t)
+			ns := netnstest.New(t)
 			register(t, d, ns)
 			client, server := g.pairIn(t, ns)
 			send(t, client, server, 10<<10, 1)
@@ -261,10 +249,10 @@ func TestMapFullForThePassiveEndOnly(t *testing.T) {
 // Another flow has the same two numbers: stay on TCP, and leave the other's entry alone. The numbers cannot
 // be chosen, so the handshake is held up until the entry that it will ask for is there.
 func TestCollisionStaysOnTCP(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	var l net.Listener
-	g.in(t, func() { ns.do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
+	g.in(t, func() { ns.Do(func() { l = listen(t, "tcp4", "127.0.0.1:7000") }) })
 	flows, err := d.mapOf(bpf.SockmapMapFlows, unsafe.Sizeof(bpf.SockmapRendezvous{}))
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +264,7 @@ func TestCollisionStaysOnTCP(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	g.in(t, func() { ns.do(func() { client = dial(t, "tcp4", "127.0.0.1:7000") }) })
+	g.in(t, func() { ns.Do(func() { client = dial(t, "tcp4", "127.0.0.1:7000") }) })
 	key := <-held
 	server := accept(t, l)
 	send(t, client, server, 10<<10, 1)

@@ -18,7 +18,7 @@ import (
 // service does.
 func (p pod) redirectPort(t *testing.T, from, to uint16) {
 	t.Helper()
-	p.do(func() {
+	p.Do(func() {
 		c := &nftables.Conn{}
 		table := c.AddTable(&nftables.Table{Name: "test", Family: nftables.TableFamilyIPv4})
 		chain := c.AddChain(&nftables.Chain{
@@ -43,7 +43,7 @@ func (p pod) redirectPort(t *testing.T, from, to uint16) {
 func (p pod) connectTo(t *testing.T, port, listening uint16) (client, server *net.TCPConn) {
 	t.Helper()
 	p.group.in(t, func() {
-		p.do(func() {
+		p.Do(func() {
 			l := listen(t, "tcp4", fmt.Sprintf("127.0.0.1:%d", listening))
 			client = dial(t, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 			server = accept(t, l)

@@ -10,17 +10,18 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
 // holdHandshake drops SYN-ACKs from port in ns until one was seen, and calls ready with both sequence
 // numbers, the client's first, before it lets the retransmission through.
-func holdHandshake(t *testing.T, ns *netNS, port uint16,
+func holdHandshake(t *testing.T, ns *netnstest.NetNS, port uint16,
 	ready func(own, peer uint32)) <-chan bpf.SockmapIsnPair {
 	t.Helper()
 	var sniffer int
 	release := func() {}
-	ns.do(func() {
+	ns.Do(func() {
 		sniffer = packetSocket(t)
 		release = dropSYNACK(t, port)
 	})

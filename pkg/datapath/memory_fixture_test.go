@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -211,9 +212,9 @@ type flood struct {
 // not about bytes that TCP holds.
 func newFlood(t testing.TB, g *group, m *memoryGroup, flows int, waits bool) (f *flood) {
 	t.Helper()
-	ns := newNetNS(t)
-	ns.sysctl(t, "ipv4/tcp_wmem", "4096 16384 262144")
-	ns.do(func() { f = floodHere(t, g, m, flows, waits) })
+	ns := netnstest.New(t)
+	ns.Sysctl(t, "ipv4/tcp_wmem", "4096 16384 262144")
+	ns.Do(func() { f = floodHere(t, g, m, flows, waits) })
 	if t.Failed() {
 		t.FailNow()
 	}

@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
+	"golang.org/x/sys/unix"
 )
 
 // below is a cgroup in another.
@@ -194,13 +197,13 @@ func TestClearedCallbackFlagsAreCounted(t *testing.T) {
 // Without window scaling the kernel takes every packet on its fast path from the first, and a client that
 // only receives gets no RTT sample.
 func TestClientWithoutWindowScalingLeaves(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
-	ns.sysctl(t, "ipv4/tcp_window_scaling", "0")
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
+	ns.Sysctl(t, "ipv4/tcp_window_scaling", "0")
 	g.attach(t, d)
 	var outside net.Listener
-	ns.do(func() { outside = listen(t, "tcp4", "127.0.0.1:0") })
+	ns.Do(func() { outside = listen(t, "tcp4", "127.0.0.1:0") })
 	var client *net.TCPConn
-	g.in(t, func() { ns.do(func() { client = dial(t, "tcp4", outside.Addr().String()) }) })
+	g.in(t, func() { ns.Do(func() { client = dial(t, "tcp4", outside.Addr().String()) }) })
 	server := accept(t, outside)
 	if n := socketsIn(t, d); n != 1 {
 		t.Fatalf("%d sockets in the sockhash before the server has said anything, want 1", n)
@@ -264,7 +267,7 @@ func TestOwnerOfASockhash(t *testing.T) {
 	if err := d.Yields(child.dir); err != nil {
 		t.Fatal(err)
 	}
-	f := foreignProgram(t, flagState, true, foreignSockhash(t))
+	f := foreignProgram(t, flagState, true, bpftest.Sockhash(t))
 	f.attach(t, parent.dir)
 	foreignProgram(t, flagState, true).attach(t, parent.dir)
 	err := d.Yields(child.dir)
@@ -294,7 +297,8 @@ func TestOwnerOfASockhash(t *testing.T) {
 func TestProgramThatOursWouldDisplace(t *testing.T) {
 	parent, child := below(t)
 	d := load(t, defaults)
-	foreignProgram(t, 0, true).attachAlone(t, parent.dir)
+	// A cgroup below may have another program in its place.
+	bpftest.AttachAlone(t, foreignProgram(t, 0, true).Program, parent.dir.Name(), unix.BPF_F_ALLOW_OVERRIDE)
 	if err := d.Yields(child.dir); !errors.Is(err, ErrNeighbour) ||
 		!strings.Contains(err.Error(), "BPF_F_ALLOW_OVERRIDE") {
 		t.Errorf("error %v, want an ErrNeighbour", err)
@@ -317,7 +321,7 @@ func TestEndpointUnderAForeignProgramStaysOnTCP(t *testing.T) {
 	d := load(t, defaults)
 	p := newPods(t, d, Policy{Accelerate: true})[0]
 	for _, foreign := range []bool{true, false} {
-		if changed, err := d.SetForeign(p.cookie, foreign); !changed || err != nil {
+		if changed, err := d.SetForeign(p.Cookie, foreign); !changed || err != nil {
 			t.Fatalf("changed %v, error %v", changed, err)
 		}
 		client, server := p.connect(t, 8080)

@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // pod is a registered namespace whose sockets are in one group.
 type pod struct {
-	*netNS
+	*netnstest.NetNS
 	group *group
 }
 
@@ -26,8 +27,8 @@ func newPods(t *testing.T, d *Datapath, policies ...Policy) []pod {
 	}
 	pods := make([]pod, len(policies))
 	for i, p := range policies {
-		pods[i] = pod{newNetNS(t), g}
-		if err := d.SetEndpoint(pods[i].cookie, p); err != nil {
+		pods[i] = pod{netnstest.New(t), g}
+		if err := d.SetEndpoint(pods[i].Cookie, p); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,7 +39,7 @@ func newPods(t *testing.T, d *Datapath, policies ...Policy) []pod {
 func (p pod) connect(t *testing.T, port int) (client, server *net.TCPConn) {
 	t.Helper()
 	p.group.in(t, func() {
-		p.do(func() {
+		p.Do(func() {
 			l := listen(t, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 			client = dial(t, "tcp4", l.Addr().String())
 			server = accept(t, l)
@@ -62,7 +63,7 @@ func redirects(t *testing.T, d *Datapath, p pod, port int) bool {
 func TestOnlyRegisteredNamespacesTakePart(t *testing.T) {
 	d := load(t, defaults)
 	pods := newPods(t, d, Policy{Accelerate: true}, Policy{Accelerate: false})
-	stranger := pod{newNetNS(t), pods[0].group}
+	stranger := pod{netnstest.New(t), pods[0].group}
 	if !redirects(t, d, pods[0], 8080) {
 		t.Error("the registered namespace is not accelerated")
 	}
@@ -106,7 +107,7 @@ func TestChangedPolicyReachesLiveFlows(t *testing.T) {
 	send(t, client, server, 1000, 1)
 	set := func(policy Policy) {
 		t.Helper()
-		if err := d.SetEndpoint(p.cookie, policy); err != nil {
+		if err := d.SetEndpoint(p.Cookie, policy); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -141,20 +142,20 @@ func TestTotalsOfADeletedEndpointAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if before[p.cookie].RedirectedBytes != 1000 {
-		t.Errorf("totals of the endpoint: %+v", before[p.cookie])
+	if before[p.Cookie].RedirectedBytes != 1000 {
+		t.Errorf("totals of the endpoint: %+v", before[p.Cookie])
 	}
-	if err := d.DeleteEndpoint(p.cookie); err != nil {
+	if err := d.DeleteEndpoint(p.Cookie); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.DeleteEndpoint(p.cookie); err != nil {
+	if err := d.DeleteEndpoint(p.Cookie); err != nil {
 		t.Errorf("the second time: %v", err)
 	}
 	after, err := d.Totals()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := after[p.cookie]; ok || after[unregistered].RedirectedBytes != 1000 {
+	if _, ok := after[p.Cookie]; ok || after[unregistered].RedirectedBytes != 1000 {
 		t.Errorf("totals after: %+v", after)
 	}
 }

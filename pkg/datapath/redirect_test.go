@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -93,10 +94,10 @@ func TestSameLoopbackAddressesInTwoNamespacesDoNotMeet(t *testing.T) {
 	type end struct{ client, server *net.TCPConn }
 	var ends []end
 	for range 2 {
-		ns := newNetNS(t)
+		ns := netnstest.New(t)
 		var e end
 		g.in(t, func() {
-			ns.do(func() {
+			ns.Do(func() {
 				l := listen(t, "tcp4", "127.0.0.1:8080")
 				e.client = dialFrom(t, "127.0.0.1:40000", "127.0.0.1:8080")
 				e.server = accept(t, l)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // stateSeconds is after how long the routers of these tests forget a connection. In a slow guest connections
@@ -56,7 +57,7 @@ type talk struct {
 	kind           traffic
 	client, server *net.TCPConn
 	net            *routed
-	serverNS       *netNS
+	serverNS       *netnstest.NetNS
 	accelerated    bool
 	closes         bool // at the end of its use; others are sent to TCP first
 	messages       uint64
@@ -166,10 +167,10 @@ func (k *talk) wantEnd(t *testing.T) {
 
 // hangs names the end whose kernel does not know that the client has closed.
 func (k *talk) hangs(t *testing.T, port uint16) error {
-	if slices.Contains(k.serverNS.tcpStates(t, 2, port), stateEstablished) {
+	if slices.Contains(tcpStates(t, k.serverNS, 2, port), stateEstablished) {
 		return errors.New("server stays established")
 	}
-	if slices.Contains(k.net.client.tcpStates(t, 1, port), stateFinWait1) {
+	if slices.Contains(tcpStates(t, k.net.client, 1, port), stateFinWait1) {
 		return errors.New("client waits in FIN_WAIT1")
 	}
 	return nil
@@ -236,7 +237,7 @@ type frontend struct {
 
 type acceptance struct {
 	conn *net.TCPConn
-	ns   *netNS
+	ns   *netnstest.NetNS
 }
 
 // openFrontend listens at both servers.
@@ -246,7 +247,7 @@ func openFrontend(t *testing.T, r *routed, ip string, port int) *frontend {
 		accepted: make(chan acceptance, connectionsMax)}
 	for _, ns := range r.servers {
 		var l net.Listener
-		ns.do(func() { l = listen(t, "tcp4", fmt.Sprintf("0.0.0.0:%d", port)) })
+		ns.Do(func() { l = listen(t, "tcp4", fmt.Sprintf("0.0.0.0:%d", port)) })
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -265,7 +266,7 @@ func (f *frontend) connect(t *testing.T, class string, kind traffic, n int) (all
 	t.Helper()
 	for range n {
 		var client *net.TCPConn
-		f.net.client.do(func() { client = dialFrom(t, "0.0.0.0:0", f.address) })
+		f.net.client.Do(func() { client = dialFrom(t, "0.0.0.0:0", f.address) })
 		if client == nil {
 			t.FailNow()
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // A kill between the two halves of SetEndpoint: the state in force has the policy, the one that drains has
@@ -16,7 +18,7 @@ func TestAKilledSetEndpointReachesTheDrainingState(t *testing.T) {
 	g, loaded := newGroup(t), load(t, defaults)
 	dir := loaded.Dir()
 	g.attach(t, loaded)
-	cookie := netnsCookie(t)
+	cookie := netnstest.Cookie(t)
 	if err := loaded.SetEndpoint(cookie, Policy{Accelerate: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 func sizedTo(t *testing.T, maxSockets uint32, without ...string) Takeover {
@@ -20,12 +22,7 @@ func mustResize(t *testing.T, dir string, u Takeover) *Datapath {
 	if _, err := Resize(dir, u); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
+	return openState(t, dir)
 }
 
 // Live flows stay redirected in the state of the old size, new flows belong to the state of the new size, and
@@ -73,7 +70,7 @@ func TestTheSizeChangesUnderLiveFlows(t *testing.T) {
 	}
 
 	// A policy and the kill switch reach flows of both.
-	cookie := netnsCookie(t)
+	cookie := netnstest.Cookie(t)
 	if err := d.SetEndpoint(cookie, Policy{Accelerate: false}); err != nil {
 		t.Fatal(err)
 	}

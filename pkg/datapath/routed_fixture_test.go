@@ -14,6 +14,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -24,28 +25,28 @@ const serviceIP = "10.96.0.9"
 // routed is a client and two servers, each in a network namespace of its own, with a router between them that
 // keeps state of connections. The state lives as long as tests can wait for.
 type routed struct {
-	client, router *netNS
-	servers        [2]*netNS
+	client, router *netnstest.NetNS
+	servers        [2]*netnstest.NetNS
 }
 
 func newRouted(t *testing.T) *routed {
 	t.Helper()
-	r := &routed{client: newNetNS(t), router: newNetNS(t)}
-	r.servers[0], r.servers[1] = newNetNS(t), newNetNS(t)
-	for i, ns := range []*netNS{r.client, r.servers[0], r.servers[1]} {
+	r := &routed{client: netnstest.New(t), router: netnstest.New(t)}
+	r.servers[0], r.servers[1] = netnstest.New(t), netnstest.New(t)
+	for i, ns := range []*netnstest.NetNS{r.client, r.servers[0], r.servers[1]} {
 		r.plug(t, ns, i+1)
 	}
-	r.router.sysctl(t, "ipv4/ip_forward", "1")
+	r.router.Sysctl(t, "ipv4/ip_forward", "1")
 	return r
 }
 
 func serverIP(i int) string { return fmt.Sprintf("10.77.%d.2", i+2) }
 
 // plug connects ns to the router: it has 10.77.N.2, and the router, its gateway, 10.77.N.1.
-func (r *routed) plug(t *testing.T, ns *netNS, n int) {
+func (r *routed) plug(t *testing.T, ns *netnstest.NetNS, n int) {
 	t.Helper()
 	fd := -1
-	ns.do(func() {
+	ns.Do(func() {
 		var err error
 		if fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			t.Error(err)
@@ -54,7 +55,7 @@ func (r *routed) plug(t *testing.T, ns *netNS, n int) {
 	defer unix.Close(fd)
 	port := fmt.Sprintf("port%d", n)
 	gateway := net.IPv4(10, 77, byte(n), 1)
-	r.router.do(func() {
+	r.router.Do(func() {
 		veth := &netlink.Veth{
 			LinkAttrs: netlink.LinkAttrs{Name: port}, PeerName: "eth0", PeerNamespace: netlink.NsFd(fd),
 		}
@@ -63,7 +64,7 @@ func (r *routed) plug(t *testing.T, ns *netNS, n int) {
 		}
 		setAddress(t, port, gateway)
 	})
-	ns.do(func() {
+	ns.Do(func() {
 		setAddress(t, "eth0", net.IPv4(10, 77, byte(n), 2))
 		if err := netlink.RouteAdd(&netlink.Route{Gw: gateway}); err != nil {
 			t.Errorf("add route: %v", err)
@@ -154,7 +155,7 @@ func (r *routed) filter(t *testing.T) {
 // stateSeconds.
 func (r *routed) rules(t *testing.T, add func(*nftables.Conn, *nftables.Table)) {
 	t.Helper()
-	r.router.do(func() {
+	r.router.Do(func() {
 		c, err := nftables.New()
 		if err != nil {
 			t.Error(err)
@@ -165,14 +166,14 @@ func (r *routed) rules(t *testing.T, add func(*nftables.Conn, *nftables.Table)) 
 			t.Errorf("add rules: %v", err)
 		}
 	})
-	r.router.sysctl(t, "netfilter/nf_conntrack_tcp_timeout_established", fmt.Sprint(stateSeconds))
+	r.router.Sysctl(t, "netfilter/nf_conntrack_tcp_timeout_established", fmt.Sprint(stateSeconds))
 }
 
 // tcpStates are those of the sockets of a namespace that have this port as their own (column 1) or the other
 // end's (column 2).
-func (ns *netNS) tcpStates(t *testing.T, column int, port uint16) (states []int) {
+func tcpStates(t *testing.T, ns *netnstest.NetNS, column int, port uint16) (states []int) {
 	t.Helper()
-	ns.do(func() {
+	ns.Do(func() {
 		f, err := os.Open("/proc/thread-self/net/tcp")
 		if err != nil {
 			t.Error(err)
@@ -245,7 +246,7 @@ type ipvsTimeouts struct{ TCP, TCPFin, UDP int32 }
 // is the router's own.
 func (r *routed) balance(t *testing.T, ports ...uint16) {
 	t.Helper()
-	r.router.do(func() {
+	r.router.Do(func() {
 		setAddress(t, "lo", net.ParseIP(serviceIP))
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,10 +38,10 @@ func TestReaderWithASetBufferLosesNoSegments(t *testing.T) {
 // The same with a buffer that the kernel lets grow, but not as far as the window.
 func TestReaderWhoseBufferGrowsLosesNoSegments(t *testing.T) {
 	const most = 1 << 20
-	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	register(t, d, ns)
-	ns.sysctl(t, "ipv4/tcp_rmem", fmt.Sprint("4096 131072 ", most))
+	ns.Sysctl(t, "ipv4/tcp_rmem", fmt.Sprint("4096 131072 ", most))
 	plainClient, plainServer := newGroup(t).pairIn(t, ns)
 	send(t, plainClient, plainServer, 800<<10, 1)
 	plain := restOf(t, plainClient, plainServer, 16<<10, func(*net.TCPConn) {})
@@ -62,9 +63,9 @@ func TestReaderWhoseBufferGrowsLosesNoSegments(t *testing.T) {
 // The window that TCP announces for such a buffer is bounded only while the reader is in the sockhash.
 func TestTheAnnouncedWindowIsBoundedUntilTheReaderLeaves(t *testing.T) {
 	const most = 2 << 20
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
-	ns.sysctl(t, "ipv4/tcp_rmem", fmt.Sprint("4096 ", most, " ", most))
+	ns.Sysctl(t, "ipv4/tcp_rmem", fmt.Sprint("4096 ", most, " ", most))
 	client, server := g.pairIn(t, ns)
 	if before := tcpOption(t, server, unix.TCP_WINDOW_CLAMP); before <= most/4 {
 		t.Fatalf("a window of %d bytes: there is nothing to bound", before)

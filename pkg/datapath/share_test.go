@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,17 +26,17 @@ func shareOf(t *testing.T, d *Datapath, cookie uint64) int {
 }
 
 // register makes the network namespace an endpoint with a share of its own.
-func register(t *testing.T, d *Datapath, ns *netNS) {
+func register(t *testing.T, d *Datapath, ns *netnstest.NetNS) {
 	t.Helper()
-	if err := d.SetEndpoint(ns.cookie, Policy{Accelerate: true}); err != nil {
+	if err := d.SetEndpoint(ns.Cookie, Policy{Accelerate: true}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (g *group) pairIn(t *testing.T, ns *netNS) (client, server *net.TCPConn) {
+func (g *group) pairIn(t *testing.T, ns *netnstest.NetNS) (client, server *net.TCPConn) {
 	t.Helper()
 	g.in(t, func() {
-		ns.do(func() {
+		ns.Do(func() {
 			l := listen(t, "tcp4", "127.0.0.1:0")
 			defer l.Close()
 			client = dial(t, "tcp4", l.Addr().String())
@@ -86,18 +87,18 @@ var ends = []struct {
 }
 
 func TestClosedSocketsDoNotCountInTheShare(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	register(t, d, ns)
 	for _, e := range ends {
 		t.Run(e.name, func(t *testing.T) {
 			client, server := g.pairIn(t, ns)
 			send(t, client, server, 1000, 1)
-			if n := shareOf(t, d, ns.cookie); n != 2 {
+			if n := shareOf(t, d, ns.Cookie); n != 2 {
 				t.Errorf("%d sockets of the pair are counted, want 2", n)
 			}
 			e.end(t, client, server)
-			eventually(t, "none is counted", func() bool { return shareOf(t, d, ns.cookie) == 0 })
+			eventually(t, "none is counted", func() bool { return shareOf(t, d, ns.Cookie) == 0 })
 			if n := socketsIn(t, d); n != 0 {
 				t.Errorf("%d sockets are in the sockhash", n)
 			}
@@ -130,29 +131,29 @@ func TestSocketsThatLeftDoNotCountInTheShare(t *testing.T) {
 
 // A socket that was counted as unregistered stays so, also when its namespace is registered meanwhile.
 func TestASocketLeavesTheShareThatItEntered(t *testing.T) {
-	d, g, ns := load(t, defaults), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, defaults), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	early, earlyServer := g.pairIn(t, ns)
 	register(t, d, ns)
 	late, lateServer := g.pairIn(t, ns)
-	if own, others := shareOf(t, d, ns.cookie), shareOf(t, d, unregistered); own != 2 || others != 2 {
+	if own, others := shareOf(t, d, ns.Cookie), shareOf(t, d, unregistered); own != 2 || others != 2 {
 		t.Errorf("%d and %d are counted, want 2 and 2", own, others)
 	}
 	early.Close()
 	earlyServer.Close()
 	eventually(t, "the first pair is not counted", func() bool { return shareOf(t, d, unregistered) == 0 })
-	if own := shareOf(t, d, ns.cookie); own != 2 {
+	if own := shareOf(t, d, ns.Cookie); own != 2 {
 		t.Errorf("%d of the second pair are counted", own)
 	}
 	late.Close()
 	lateServer.Close()
-	eventually(t, "none is counted", func() bool { return shareOf(t, d, ns.cookie) == 0 })
+	eventually(t, "none is counted", func() bool { return shareOf(t, d, ns.Cookie) == 0 })
 }
 
 // The connection was reset, and its redirected bytes can still be read: such sockets would fill the sockhash
 // if they did not count. Nothing reports their end, so it is found by counting.
 func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
-	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	register(t, d, ns)
 	client, server := g.pairIn(t, ns)
@@ -169,7 +170,7 @@ func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	if n, err := d.CountShares(); n != 0 || err != nil {
 		t.Errorf("counted again: %d changed, %v", n, err)
 	}
-	if n := shareOf(t, d, ns.cookie); n != 1 {
+	if n := shareOf(t, d, ns.Cookie); n != 1 {
 		t.Errorf("%d sockets are counted, want the one with bytes", n)
 	}
 	if flows := d.flowsOf(t); len(flows) != 0 {
@@ -178,33 +179,33 @@ func TestADeadSocketWithBytesCountsUntilItIsClosed(t *testing.T) {
 	receive(t, server, want)
 	server.Close()
 	eventually(t, "the server's end has left", func() bool { return socketsIn(t, d) == 0 })
-	if n := shareOf(t, d, ns.cookie); n != 1 {
+	if n := shareOf(t, d, ns.Cookie); n != 1 {
 		t.Errorf("%d sockets are counted, want 1: nothing has reported the end", n)
 	}
 	// The kernel frees a closed socket, and what is kept with it, some time later.
 	eventually(t, "a new count has found out", func() bool {
 		_, err := d.CountShares()
-		return err == nil && shareOf(t, d, ns.cookie) == 0
+		return err == nil && shareOf(t, d, ns.Cookie) == 0
 	})
 }
 
 func TestCountSharesCorrectsWrongCounts(t *testing.T) {
-	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, bounded(64, 4<<20, 4096)), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	register(t, d, ns)
 	_, _ = g.pairIn(t, ns)
 	// DEL and ADD of a network while its sockets live, as for one of several networks.
-	if err := d.DeleteEndpoint(ns.cookie); err != nil {
+	if err := d.DeleteEndpoint(ns.Cookie); err != nil {
 		t.Fatal(err)
 	}
 	register(t, d, ns)
-	if n := shareOf(t, d, ns.cookie); n != 0 {
+	if n := shareOf(t, d, ns.Cookie); n != 0 {
 		t.Fatalf("%d sockets are counted, so this test shows nothing", n)
 	}
 	if n, err := d.CountShares(); n != 1 || err != nil {
 		t.Errorf("%d changed, %v", n, err)
 	}
-	if n := shareOf(t, d, ns.cookie); n != 2 {
+	if n := shareOf(t, d, ns.Cookie); n != 2 {
 		t.Errorf("%d sockets are counted, want 2", n)
 	}
 }
@@ -226,13 +227,13 @@ func TestNoPodTakesMoreThanItsShare(t *testing.T) {
 	const room = 32
 	d, g := load(t, bounded(room, 4<<20, 4096)), newGroup(t)
 	g.attach(t, d)
-	flooding, other := newNetNS(t), newNetNS(t)
+	flooding, other := netnstest.New(t), netnstest.New(t)
 	register(t, d, flooding)
 	register(t, d, other)
 	for range room {
 		g.pairIn(t, flooding)
 	}
-	if n := shareOf(t, d, flooding.cookie); n > room/2+1 {
+	if n := shareOf(t, d, flooding.Cookie); n > room/2+1 {
 		t.Errorf("it has %d of %d sockets", n, room)
 	}
 	wantAtLeast(t, d, RoleActive, ResultShare, 1)
@@ -288,15 +289,7 @@ func TestRefusedFastOpensLeaveNothingBehind(t *testing.T) {
 }
 
 // entriesOf counts the map where the ends of flows meet.
-func entriesOf(t *testing.T, d *Datapath) (n int) {
+func entriesOf(t *testing.T, d *Datapath) int {
 	t.Helper()
-	m, err := d.mapOf(bpf.SockmapMapFlows, 56)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var key, next bpf.SockmapIsnPair
-	for err = m.NextKey(nil, &next); err == nil; err = m.NextKey(&key, &next) {
-		n, key = n+1, next
-	}
-	return n
+	return entriesIn(t, d, bpf.SockmapMapFlows, 56)
 }

@@ -16,9 +16,8 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 )
 
 func TestLoadTwiceIsOneLoad(t *testing.T) {
@@ -205,37 +204,9 @@ func TestLinkOfARemovedCgroupIsNotAlive(t *testing.T) {
 	})
 }
 
-func sockOpsProgram(t *testing.T) *ebpf.Program {
-	t.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SockOps, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
-}
-
-// crowd attaches programs of another component until the test ends.
-func crowd(t *testing.T, g *group, count int) {
-	t.Helper()
-	p := sockOpsProgram(t)
-	for range count {
-		l, err := link.AttachRawLink(link.RawLinkOptions{
-			Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-	}
-}
-
 func TestFullCgroupIsExplained(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
-	crowd(t, g, 64)
+	bpftest.Crowd(t, g.dir.Name(), 64)
 	_, err := d.Attach(g.dir, LinkKey{CgroupID: g.id})
 	if !errors.Is(err, ErrTooManyPrograms) {
 		t.Errorf("%v", err)
@@ -244,14 +215,7 @@ func TestFullCgroupIsExplained(t *testing.T) {
 
 func TestExclusiveForeignProgramIsExplained(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
-	p := sockOpsProgram(t)
-	attach := link.RawAttachProgramOptions{Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps}
-	if err := link.RawAttachProgram(attach); err != nil {
-		t.Fatal(err)
-	}
-	defer link.RawDetachProgram(link.RawDetachProgramOptions{
-		Target: int(g.dir.Fd()), Program: p, Attach: ebpf.AttachCGroupSockOps,
-	})
+	bpftest.AttachAlone(t, bpftest.SockOps(t), g.dir.Name(), 0)
 	_, err := d.Attach(g.dir, LinkKey{CgroupID: g.id})
 	if !errors.Is(err, ErrExclusiveProgram) {
 		t.Errorf("%v", err)

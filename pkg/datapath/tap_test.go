@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 func openTap(t *testing.T, d *Datapath, f TapFilter, ring int) *Tap {
@@ -172,7 +173,7 @@ func TestATapKeepsToItsFilter(t *testing.T) {
 	tap := openTap(t, d, TapFilter{Snap: 100}, TapRingMin)
 	client, server := g.pair(t, "tcp4", "127.0.0.1:0")
 	port := uint16(server.LocalAddr().(*net.TCPAddr).Port)
-	cookie := netnsCookie(t)
+	cookie := netnstest.Cookie(t)
 	for _, tt := range []struct {
 		name string
 		f    TapFilter

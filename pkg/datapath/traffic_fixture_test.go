@@ -102,9 +102,15 @@ func (d *Datapath) flowsOf(t testing.TB) (all []Flow) {
 }
 
 // socketsIn counts the sockhash.
-func socketsIn(t testing.TB, d *Datapath) (n int) {
+func socketsIn(t testing.TB, d *Datapath) int {
 	t.Helper()
-	m, err := d.mapOf(bpf.SockmapMapSockets, 8)
+	return entriesIn(t, d, bpf.SockmapMapSockets, 8)
+}
+
+// entriesIn counts the entries of a map whose keys are those of ends.
+func entriesIn(t testing.TB, d *Datapath, name string, valueSize uintptr) (n int) {
+	t.Helper()
+	m, err := d.mapOf(name, valueSize)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 )
 
 // fromABI0 is the conversion from an ABI that tests invent: attachments had eight bytes more at their end.
@@ -69,12 +70,7 @@ func mustReplace(t testing.TB, dir string) *Datapath {
 	if _, err := Replace(dir, old, upgradeTo(t, "new", nil)); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
+	return openState(t, dir)
 }
 
 // drainAs opens the draining state, which differs from this ABI in the records only. Those are read from d.
@@ -186,7 +182,7 @@ func TestKillSwitchAndUnloadReachDrainingFlows(t *testing.T) {
 func TestLinkIsReplacedInAFullCgroup(t *testing.T) {
 	loaded, g := load(t, defaults), newGroup(t)
 	key := g.attach(t, loaded)
-	crowd(t, g, 63)
+	bpftest.Crowd(t, g.dir.Name(), 63)
 	makeOld(t, loaded)
 	d := mustReplace(t, loaded.Dir())
 	if alive, err := d.LinkAlive(key); !alive || err != nil {

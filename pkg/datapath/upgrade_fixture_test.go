@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 )
 
 // variant changes the programs into those of another version.
@@ -96,21 +97,6 @@ func mustUpgrade(t testing.TB, d *Datapath, version string) (links int) {
 	return links
 }
 
-// programOf is the id of the program of a pinned link.
-func programOf(t testing.TB, pin string) ebpf.ProgramID {
-	t.Helper()
-	l, err := link.LoadPinnedLink(pin, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Program
-}
-
 // pinnedProgram is the id and the tag of a pinned program.
 func pinnedProgram(t testing.TB, d *Datapath, name string) (ebpf.ProgramID, string) {
 	t.Helper()
@@ -171,8 +157,8 @@ func wantOneVersion(t testing.TB, d *Datapath, version string) {
 			pins[d.layout.link(key)+g.suffix] = g.program
 		}
 		for pin, program := range pins {
-			if want, _ := pinnedProgram(t, d, program); programOf(t, pin) != want {
-				t.Errorf("%s runs program %d, want %d", filepath.Base(pin), programOf(t, pin), want)
+			if want, _ := pinnedProgram(t, d, program); bpftest.ProgramOf(t, pin) != want {
+				t.Errorf("%s runs program %d, want %d", filepath.Base(pin), bpftest.ProgramOf(t, pin), want)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 )
 
 // pinMap pins a map whose values have this size.
@@ -125,8 +126,8 @@ func TestRenamingOverAPinIsAtomic(t *testing.T) {
 func TestExchangedLinkKeepsItsPlace(t *testing.T) {
 	d, g := load(t, defaults), newGroup(t)
 	key := g.attach(t, d)
-	other := sockOpsProgram(t)
-	before := programOf(t, d.layout.link(key))
+	other := bpftest.SockOps(t)
+	before := bpftest.ProgramOf(t, d.layout.link(key))
 	if err := exchangeProgram(d.layout.link(key), other); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestExchangedLinkKeepsItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, _ := info.ID()
-	if now := programOf(t, d.layout.link(key)); now != id || now == before {
+	if now := bpftest.ProgramOf(t, d.layout.link(key)); now != id || now == before {
 		t.Errorf("the link runs %d, want %d", now, id)
 	}
 	// A program of another kind is refused by the kernel, and the link stays as it is.
@@ -147,7 +148,7 @@ func TestExchangedLinkKeepsItsPlace(t *testing.T) {
 		!strings.Contains(err.Error(), key.String()) {
 		t.Errorf("%v, want an error that names the link", err)
 	}
-	if now := programOf(t, d.layout.link(key)); now != id {
+	if now := bpftest.ProgramOf(t, d.layout.link(key)); now != id {
 		t.Errorf("the link runs %d, want %d", now, id)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 )
 
 // wantRedirect checks whether the next message of c is redirected.
@@ -281,7 +282,7 @@ func wantGuardExchanged(t *testing.T, d *Datapath, before GuardState) {
 		ids := map[string]ebpf.ProgramID{}
 		for _, name := range namesIn(t, d.layout.pin(guardsDir)) {
 			if !strings.HasSuffix(name, reasonSuffix) && !strings.HasSuffix(name, programSuffix) {
-				ids[name] = programOf(t, filepath.Join(d.layout.pin(guardsDir), name))
+				ids[name] = bpftest.ProgramOf(t, filepath.Join(d.layout.pin(guardsDir), name))
 			}
 		}
 		return ids

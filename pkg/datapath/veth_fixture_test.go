@@ -10,18 +10,19 @@ import (
 	"os"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // joinNamespaces lets each client reach one address of the server's namespace, which it returns with a free
 // port.
-func joinNamespaces(t *testing.T, server *netNS, clients ...*netNS) netip.AddrPort {
+func joinNamespaces(t *testing.T, server *netnstest.NetNS, clients ...*netnstest.NetNS) netip.AddrPort {
 	t.Helper()
 	address := netip.MustParseAddr("10.77.0.1")
-	try := func(ns *netNS, f func() error) {
+	try := func(ns *netnstest.NetNS, f func() error) {
 		t.Helper()
-		ns.do(func() {
+		ns.Do(func() {
 			if err := f(); err != nil {
 				t.Error(err)
 			}

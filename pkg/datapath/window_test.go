@@ -5,6 +5,8 @@ package datapath
 import (
 	"net"
 	"testing"
+
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 func grantedTo(t *testing.T, d *Datapath, cookie uint64) int64 {
@@ -18,16 +20,16 @@ func grantedTo(t *testing.T, d *Datapath, cookie uint64) int64 {
 
 // After a window has grown, a new count has the same bytes as the programs.
 func TestCountSharesKeepsGrantedWindows(t *testing.T) {
-	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), netnstest.New(t)
 	g.attach(t, d)
 	register(t, d, ns)
 	client, server := g.pairIn(t, ns)
-	growWindow(t, d, ns.cookie, client, server)
-	granted := grantedTo(t, d, ns.cookie)
+	growWindow(t, d, ns.Cookie, client, server)
+	granted := grantedTo(t, d, ns.Cookie)
 	if n, err := d.CountShares(); n != 0 || err != nil {
 		t.Errorf("%d shares were changed, %v", n, err)
 	}
-	if now := grantedTo(t, d, ns.cookie); now != granted {
+	if now := grantedTo(t, d, ns.Cookie); now != granted {
 		t.Errorf("%d bytes are granted, %d were", now, granted)
 	}
 }
@@ -35,11 +37,11 @@ func TestCountSharesKeepsGrantedWindows(t *testing.T) {
 // The sender's pod is deleted while its processes live, so no callback returns the growth of its window.
 // Without a new count, the reader's pod could grant less and less.
 func TestCountSharesReturnsWindowsOfSendersThatAreGone(t *testing.T) {
-	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), newNetNS(t)
+	d, g, ns := load(t, bounded(1024, 8<<20, 4096)), newGroup(t), netnstest.New(t)
 	link := g.attach(t, d)
 	register(t, d, ns)
 	client, server := g.pairIn(t, ns)
-	growWindow(t, d, ns.cookie, client, server)
+	growWindow(t, d, ns.Cookie, client, server)
 	if err := d.Detach(link); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,7 @@ func TestCountSharesReturnsWindowsOfSendersThatAreGone(t *testing.T) {
 	server.Close()
 	eventually(t, "a new count has returned the window", func() bool {
 		_, err := d.CountShares()
-		return err == nil && grantedTo(t, d, ns.cookie) == 0
+		return err == nil && grantedTo(t, d, ns.Cookie) == 0
 	})
 }
 

@@ -10,55 +10,15 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
-	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 )
 
 // foreignProgram attaches a foreign sock_ops program, which may use a map. It returns a function that
 // detaches it.
 func foreignProgram(t testing.TB, path string, uses ...*ebpf.Map) (detach func()) {
 	t.Helper()
-	var ins asm.Instructions
-	for _, m := range uses {
-		ins = append(ins, asm.LoadMapPtr(asm.R1, m.FD()))
-	}
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "somebodys", Type: ebpf.SockOps, License: "GPL",
-		Instructions: append(ins, asm.Mov.Imm(asm.R0, 1), asm.Return()),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	dir, _, err := cgroup.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p,
-		Attach: ebpf.AttachCGroupSockOps})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return func() {
-		if err := l.Detach(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func theirSockhash(t testing.TB) *ebpf.Map {
-	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,
-		MaxEntries: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m
+	return bpftest.Attach(t, bpftest.SockOps(t, uses...), path)
 }
 
 // expectRearmed compares the cgroups that have a rearm program, and what the programs know about foreign
@@ -173,7 +133,7 @@ func expectTakesPart(t testing.TB, n *Node, sb Sandbox, want bool) {
 func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	pod := newGroupBelow(t, parent.path)
-	detach := foreignProgram(t, parent.path, theirSockhash(t))
+	detach := foreignProgram(t, parent.path, bpftest.Sockhash(t))
 	sb := container(t, "c1")
 	_, err := n.Add(t.Context(), sb, in(pod))
 	if !errors.Is(err, datapath.ErrNeighbour) || !strings.Contains(err.Error(), "their_socks") ||
@@ -189,7 +149,7 @@ func TestAddYieldsToTheOwnerOfASockhash(t *testing.T) {
 	detach()
 	mustAdd(t, n, sb, in(pod))
 	// A program that is attached later does not change what a container has.
-	foreignProgram(t, parent.path, theirSockhash(t))
+	foreignProgram(t, parent.path, bpftest.Sockhash(t))
 	mustReap(t, n)
 	mustAdd(t, n, sb, in(pod))
 	expectOnly(t, n, "after the owner has come back", pod, sb)
@@ -199,7 +159,7 @@ func TestCoexistShareAcceleratesNextToASockhashOwner(t *testing.T) {
 	n, parent := newNode(t), newGroup(t)
 	n.Settings.Coexist = datapath.CoexistShare
 	pod := newGroupBelow(t, parent.path)
-	foreignProgram(t, parent.path, theirSockhash(t))
+	foreignProgram(t, parent.path, bpftest.Sockhash(t))
 	sb := container(t, "c1")
 	mustAdd(t, n, sb, in(pod))
 	expectOnly(t, n, "with coexist share", pod, sb)
@@ -238,14 +198,5 @@ func programOfPin(t testing.TB, pattern string) ebpf.ProgramID {
 	if err != nil || len(found) != 1 {
 		t.Fatalf("pins %v, error %v", found, err)
 	}
-	l, err := link.LoadPinnedLink(found[0], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Program
+	return bpftest.ProgramOf(t, found[0])
 }

@@ -15,12 +15,11 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/lock"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 	"golang.org/x/sys/unix"
 )
 
@@ -115,48 +114,6 @@ func TestFailedAddKeepsAnEarlierAddOfItsKey(t *testing.T) {
 	}
 }
 
-// sockOps is a program that does nothing.
-func sockOps(t testing.TB) *ebpf.Program {
-	t.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SockOps, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
-}
-
-func fillCgroup(t *testing.T, g group) {
-	t.Helper()
-	for range 64 {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: g.path, Attach: ebpf.AttachCGroupSockOps,
-			Program: sockOps(t)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-	}
-}
-
-// attachExclusively does what `bpftool cgroup attach` does without "multi".
-func attachExclusively(t *testing.T, g group) {
-	t.Helper()
-	dir, err := os.Open(g.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: int(dir.Fd()), Program: sockOps(t), Attach: ebpf.AttachCGroupSockOps,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // obstacle is something that keeps a sandbox from being accelerated.
 type obstacle struct {
 	name  string
@@ -169,13 +126,13 @@ func obstacles() []obstacle {
 	return []obstacle{
 		{
 			"64 programs on the cgroup",
-			func(t *testing.T, _ *Node, g group) Want { fillCgroup(t, g); return in(g) },
+			func(t *testing.T, _ *Node, g group) Want { bpftest.Crowd(t, g.path, 64); return in(g) },
 			datapath.ErrTooManyPrograms, []string{"bpftool cgroup show"},
 		},
 		{
 			"a program on the parent that admits no other",
 			func(t *testing.T, _ *Node, g group) Want {
-				attachExclusively(t, g)
+				bpftest.AttachAlone(t, bpftest.SockOps(t), g.path, 0)
 				return in(newGroupBelow(t, g.path))
 			},
 			datapath.ErrExclusiveProgram, []string{"BPF_F_ALLOW_MULTI"},

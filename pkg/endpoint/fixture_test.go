@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/netns"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -101,54 +101,22 @@ func removeGroup(t testing.TB, path string) {
 	}
 }
 
-// newNetNS makes a network namespace and keeps it by a mount on a file, as container runtimes do.
+// newNetNS makes a network namespace for a sandbox.
 func newNetNS(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "netns")
-	makeNetNS(t, path)
+	netnstest.Mount(t, path)
 	return path
-}
-
-func makeNetNS(t testing.TB, path string) {
-	t.Helper()
-	if err := os.WriteFile(path, nil, 0o400); err != nil {
-		t.Fatal(err)
-	}
-	if err := keepNewNetNS(path); err != nil {
-		t.Fatalf("make network namespace: %v", err)
-	}
-	t.Cleanup(func() { unmountNetNS(path) })
-}
-
-// keepNewNetNS moves the calling thread to a new network namespace and back.
-func keepNewNetNS(path string) error {
-	runtime.LockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return err
-	}
-	defer home.Close()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		panic(back) // the thread is unusable, and may be the main one
-	}
-	runtime.UnlockOSThread()
-	return err
 }
 
 // removeNetNS does what a runtime does when a sandbox ends.
 func removeNetNS(t testing.TB, path string) {
 	t.Helper()
-	unmountNetNS(path)
+	netnstest.Unmount(path)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 }
-
-func unmountNetNS(path string) { unix.Unmount(path, unix.MNT_DETACH) }
 
 func cookieOf(t testing.TB, path string) uint64 {
 	t.Helper()

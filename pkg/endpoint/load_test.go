@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 func TestLoadAndUnload(t *testing.T) {
@@ -209,7 +210,7 @@ func TestCheckFindsWhatIsMissing(t *testing.T) {
 		},
 		"the network namespace": func(t *testing.T, _ *datapath.Datapath, sb Sandbox, _ group) {
 			removeNetNS(t, sb.NetNSPath)
-			makeNetNS(t, sb.NetNSPath)
+			netnstest.Mount(t, sb.NetNSPath)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -114,11 +115,12 @@ func TestReapRemovesOnlyWhatIsProvablyDead(t *testing.T) {
 		{"its netns file is gone", func(t *testing.T, _ *Node, sb Sandbox, _ group) {
 			removeNetNS(t, sb.NetNSPath)
 		}, true},
-		{"its netns is unmounted", func(t *testing.T, _ *Node, sb Sandbox, _ group) { unmountNetNS(sb.NetNSPath) },
-			true},
+		{"its netns is unmounted", func(_ *testing.T, _ *Node, sb Sandbox, _ group) {
+			netnstest.Unmount(sb.NetNSPath)
+		}, true},
 		{"another netns stands there", func(t *testing.T, _ *Node, sb Sandbox, _ group) {
 			other := newNetNS(t) // before the first one goes, or it could get its inode number
-			unmountNetNS(sb.NetNSPath)
+			netnstest.Unmount(sb.NetNSPath)
 			if err := unix.Mount(other, sb.NetNSPath, "", unix.MS_BIND, ""); err != nil {
 				t.Fatal(err)
 			}

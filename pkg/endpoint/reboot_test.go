@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +43,7 @@ func TestStateIsRebuiltAfterAReboot(t *testing.T) {
 			if err := os.Mkdir(g.path, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			makeNetNS(t, sb.NetNSPath)
+			netnstest.Mount(t, sb.NetNSPath)
 			g = openGroup(t, g.path)
 			// It has not been added since, so nothing of it is missing.
 			if err := n.Check(t.Context(), sb); !errors.Is(err, ErrNotAdded) {

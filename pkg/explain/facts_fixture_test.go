@@ -14,7 +14,7 @@ func (e *end) flow() (found *datapath.Flow) {
 	e.Helper()
 	own := e.socket()
 	err := e.d.Flows(func(f datapath.Flow) bool {
-		if f.NetNSCookie == e.pod.cookie && f.Local == own.Local && f.Remote == own.Remote {
+		if f.NetNSCookie == e.pod.Cookie && f.Local == own.Local && f.Remote == own.Remote {
 			found = &f
 		}
 		return found == nil
@@ -58,7 +58,7 @@ func (p *place) facts(from, to *testPod, port uint16) *Facts {
 		p.Fatal(err)
 	}
 	for i := range avoided {
-		if c := avoided[i].NetNSCookie; (c == from.cookie || c == to.cookie) && avoided[i].Port == port {
+		if c := avoided[i].NetNSCookie; (c == from.Cookie || c == to.Cookie) && avoided[i].Port == port {
 			f.Avoided = &avoided[i]
 		}
 	}
@@ -70,8 +70,8 @@ func (p *place) facts(from, to *testPod, port uint16) *Facts {
 
 func (p *place) endOf(pod *testPod) End {
 	p.Helper()
-	e := End{Name: pod.name, Place: PlaceHere, NetNS: pod.cookie, Linked: Passed, Link: "attached"}
-	r, ok, err := p.d.Endpoint(pod.cookie)
+	e := End{Name: pod.name, Place: PlaceHere, NetNS: pod.Cookie, Linked: Passed, Link: "attached"}
+	r, ok, err := p.d.Endpoint(pod.Cookie)
 	if err != nil {
 		p.Fatal(err)
 	}

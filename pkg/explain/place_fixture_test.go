@@ -8,19 +8,16 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// The main goroutine keeps the main thread, so that no network namespace is made on it.
-func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
@@ -30,39 +27,24 @@ const (
 	clientAddr = "10.77.1.1"
 )
 
-// testPod is a network namespace with a thread that lives in it.
+// testPod is a network namespace with a name and an address.
 type testPod struct {
-	name   string
-	addr   netip.Addr
-	cookie uint64
-	path   string
-	work   chan func()
+	*netnstest.NetNS
+	name string
+	addr netip.Addr
 }
 
 func newTestPod(t *testing.T, name, addr string) *testPod {
 	t.Helper()
-	p := &testPod{name: name, addr: netip.MustParseAddr(addr), work: make(chan func())}
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = p.setUp()
-		}
-		p.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		ready <- err
-		for f := range p.work {
-			f()
-		}
-	}()
-	if err := <-ready; err != nil {
-		t.Fatalf("make network namespace: %v", err)
+	p := &testPod{NetNS: netnstest.New(t), name: name, addr: netip.MustParseAddr(addr)}
+	p.Sysctl(t, "ipv4/tcp_fastopen", "1543") // both ways, without cookies
+	if err := p.do(p.setUp); err != nil {
+		t.Fatalf("set up network namespace: %v", err)
 	}
-	t.Cleanup(func() { close(p.work) })
 	return p
 }
 
-// setUp gives loopback the pod's address, and learns the cookie.
+// setUp gives loopback the pod's address.
 func (p *testPod) setUp() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -72,25 +54,13 @@ func (p *testPod) setUp() error {
 	if err != nil {
 		return err
 	}
-	const fastOpen = "/proc/sys/net/ipv4/tcp_fastopen" // both ways, without cookies
-	err = os.WriteFile(fastOpen, []byte("1543"), 0)
-	if err := errors.Join(err, netlink.LinkSetUp(lo), netlink.AddrAdd(lo, own)); err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	p.cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	return err
+	return netlink.AddrAdd(lo, own)
 }
 
 // do runs f on the thread of the pod.
-func (p *testPod) do(f func() error) error {
-	done := make(chan error)
-	p.work <- func() { done <- f() }
-	return <-done
+func (p *testPod) do(f func() error) (err error) {
+	p.Do(func() { err = f() })
+	return err
 }
 
 // node is loaded state. A load takes half a minute in an emulated guest, so rows share it.
@@ -154,7 +124,7 @@ func (n *node) place(t *testing.T) *place {
 	t.Cleanup(func() {
 		_, err := n.d.SetHelperPorts(nil)
 		for _, pod := range []*testPod{p.web, p.db} {
-			err = errors.Join(err, n.d.DeleteEndpoint(pod.cookie))
+			err = errors.Join(err, n.d.DeleteEndpoint(pod.Cookie))
 		}
 		if err := errors.Join(err, n.d.Detach(key), n.d.SetDisabled(false)); err != nil {
 			t.Error(err)
@@ -169,7 +139,7 @@ func (n *node) place(t *testing.T) *place {
 // wire lets the pods reach each other.
 func (p *place) wire() {
 	p.Helper()
-	other, err := os.Open(p.db.path)
+	other, err := os.Open(p.db.Path)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -204,7 +174,7 @@ func (p *place) wire() {
 
 func (p *place) policy(pod *testPod, policy datapath.Policy) {
 	p.Helper()
-	if err := p.d.SetEndpoint(pod.cookie, policy); err != nil {
+	if err := p.d.SetEndpoint(pod.Cookie, policy); err != nil {
 		p.Fatal(err)
 	}
 }

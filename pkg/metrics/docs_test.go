@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 )
 
 // documented is a row of the table in METRICS.md.
@@ -33,7 +34,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, filepath.Join("..", "..", "docs", "METRICS.md"), text.String())
+	golden.Check(t, filepath.Join("..", "..", "docs", "METRICS.md"), text.String())
 }
 
 func names[T fmt.Stringer](values []T) []string {

@@ -4,11 +4,9 @@ package metrics
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -18,27 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
-
-var update = flag.Bool("update", false, "write golden files and docs/METRICS.md")
-
-// golden compares with a file, or writes it with -update.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v (go test ./pkg/metrics -update)", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (go test ./pkg/metrics -update):\n%s", path, diff)
-	}
-}
 
 func TestScrapeHasAllMetricsWithTheirValues(t *testing.T) {
 	families, err := node().collector().Gather()
@@ -49,7 +29,7 @@ func TestScrapeHasAllMetricsWithTheirValues(t *testing.T) {
 	if err := Write(&text, families); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, filepath.Join("testdata", "scrape.txt"), text.String())
+	golden.Check(t, filepath.Join("testdata", "scrape.txt"), text.String())
 }
 
 // A sum that Totals.Add does not add, or that no row of the table reads, is found here.

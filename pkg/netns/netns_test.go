@@ -13,33 +13,9 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
-
-// init keeps the tests off the main thread: the Go runtime cannot end that one, so it would stay in a wrong
-// namespace for the rest of the process.
-func init() { runtime.LockOSThread() }
-
-// newNS makes a network namespace and mounts it on a file at path.
-func newNS(t testing.TB, path string) {
-	t.Helper()
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
-}
 
 func mustIdentify(t testing.TB, path string) ID {
 	t.Helper()
@@ -70,8 +46,8 @@ func sleeper(t *testing.T) *exec.Cmd {
 func TestEachNamespaceHasAnIdentityOfItsOwn(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	newNS(t, a)
-	newNS(t, b)
+	netnstest.Mount(t, a)
+	netnstest.Mount(t, b)
 	own, err := OwnID()
 	if err != nil {
 		t.Fatal(err)
@@ -98,12 +74,12 @@ func TestEachNamespaceHasAnIdentityOfItsOwn(t *testing.T) {
 
 func TestNewNetNSAtTheSamePathHasAnotherCookie(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
-	newNS(t, path)
+	netnstest.Mount(t, path)
 	first := mustIdentify(t, path)
 	if err := unix.Unmount(path, 0); err != nil {
 		t.Fatal(err)
 	}
-	newNS(t, path)
+	netnstest.Mount(t, path)
 	if second := mustIdentify(t, path); second.Cookie == first.Cookie {
 		t.Errorf("both have cookie %d", first.Cookie)
 	}
@@ -134,7 +110,7 @@ func TestOwnNetNSIsRecognised(t *testing.T) {
 		t.Errorf("Own is %+v, /proc/self/ns/net is %+v", own, id)
 	}
 	foreign := filepath.Join(t.TempDir(), "ns")
-	newNS(t, foreign)
+	netnstest.Mount(t, foreign)
 	for path, want := range map[string]bool{"/proc/self/ns/net": true, foreign: false} {
 		if same, err := SameAsOwn(path); err != nil || same != want {
 			t.Errorf("SameAsOwn(%s) = %v, %v; want %v", path, same, err, want)
@@ -218,7 +194,7 @@ func expectNoThreadIn(t *testing.T, ino uint64) {
 
 func TestNoThreadStaysBehind(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
-	newNS(t, path)
+	netnstest.Mount(t, path)
 	id := mustIdentify(t, path)
 	for range 100 {
 		mustIdentify(t, path)
@@ -228,7 +204,7 @@ func TestNoThreadStaysBehind(t *testing.T) {
 
 func TestThreadThatCannotReturnIsDiscarded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
-	newNS(t, path)
+	netnstest.Mount(t, path)
 	want := mustIdentify(t, path)
 	f, err := os.Open(path)
 	if err != nil {
@@ -254,7 +230,7 @@ func TestErrnoInWords(t *testing.T) {
 
 func TestEnteringNeedsRights(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
-	newNS(t, path)
+	netnstest.Mount(t, path)
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: its rights do not come back
@@ -313,7 +289,7 @@ func TestPID(t *testing.T) {
 
 func BenchmarkIdentify(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "ns")
-	newNS(b, path)
+	netnstest.Mount(b, path)
 	for b.Loop() {
 		mustIdentify(b, path)
 	}
@@ -330,7 +306,7 @@ func BenchmarkSameAsOwn(b *testing.B) {
 // Each namespace is visited once, whichever path leads to it, and one that is gone is skipped.
 func TestEachVisitsEveryNetNSOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ns")
-	newNS(t, path)
+	netnstest.Mount(t, path)
 	named, running := mustIdentify(t, path), sleeper(t)
 	process := mustIdentify(t, fmt.Sprintf("/proc/%d/ns/net", running.Process.Pid))
 	visits := map[uint64]int{}

@@ -14,14 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
@@ -40,15 +38,13 @@ func obstacles() []obstacle {
 	return []obstacle{
 		{"64 programs on the cgroup", func(w *world, p *lab.Pod) (string, keys) {
 			w.mustAdd(w.pod(), nil) // the reason can be recorded only if something is loaded
-			for range 64 {
-				w.attach(p.CgroupPath(), 2) // BPF_F_ALLOW_MULTI
-			}
+			bpftest.Crowd(w, p.CgroupPath(), 64)
 			return "", nil
 		}, decline.TooManyPrograms, []string{"as many sock_ops programs as the kernel allows",
 			"bpftool cgroup show"}, true},
 		{"a program on the parent that admits no other", func(w *world, p *lab.Pod) (string, keys) {
 			w.mustAdd(w.podAside(), nil)
-			w.attach(filepath.Dir(p.CgroupPath()), 0)
+			bpftest.AttachAlone(w, bpftest.SockOps(w), filepath.Dir(p.CgroupPath()), 0)
 			return "", nil
 		}, decline.ExclusiveProgram, []string{"admits no other", "BPF_F_ALLOW_MULTI"}, true},
 		{"a configured cgroup that is not there", func(w *world, _ *lab.Pod) (string, keys) {
@@ -134,30 +130,6 @@ func (w *world) runWith(binary, verb string, p *lab.Pod, change keys) answer {
 		return run(w.TB, env(verb, p), w.conf(p, change))
 	}
 	return runBinary(w.TB, binary, env(verb, p), w.conf(p, change))
-}
-
-// attach attaches a program that does nothing to a cgroup, until the end of the test.
-func (w *world) attach(path string, flags uint32) {
-	w.Helper()
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SockOps, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer prog.Close() // the cgroup keeps it
-	dir, err := os.Open(path)
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer dir.Close()
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: int(dir.Fd()), Program: prog, Attach: ebpf.AttachCGroupSockOps, Flags: flags,
-	})
-	if err != nil {
-		w.Fatal(err)
-	}
 }
 
 // The other obstacles cannot be created from outside of the process.

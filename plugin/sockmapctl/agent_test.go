@@ -4,49 +4,19 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/labtest"
 	"golang.org/x/sys/unix"
 )
-
-// lines is a log of JSON that is read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// value returns a key of the first record with this message, "" before there is one.
-func (l *lines) value(t *testing.T, msg, key string) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		var record map[string]any
-		if err := json.Unmarshal([]byte(line), &record); err != nil {
-			t.Fatalf("the log has %q: %v", line, err)
-		}
-		if record["msg"] == msg {
-			value, _ := record[key].(string)
-			return value
-		}
-	}
-	return ""
-}
 
 // The agent as a process, from its flags to its end by a signal.
 func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
@@ -63,16 +33,21 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 		"--cni-conf-dir", conf, "--listen", "[127.0.0.1]:0", "--log-format", "json", "--config",
 		`{"maxSockets":999}`,
 		"--accept-hazards", "all", "--uninstall-on-exit", "--cni-cache-dir", "", "--reap-interval", "1s")
-	var log lines
+	var log fixture.Output
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	const serving = "serving /metrics, /healthz and /readyz"
-	eventually(t, "it serves", func() bool { return log.value(t, serving, "address") != "" })
+	address := func() (at string) {
+		for _, record := range log.Records(t, "serving /metrics, /healthz and /readyz") {
+			at, _ = record["address"].(string)
+		}
+		return at
+	}
+	eventually(t, "it serves", func() bool { return address() != "" })
 	eventually(t, "it is ready", func() bool {
-		response, err := http.Get("http://" + log.value(t, serving, "address") + "/readyz")
+		response, err := http.Get("http://" + address() + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -91,7 +66,7 @@ func TestTheAgentRunsUntilItIsTerminated(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("it ended with %v\n%s", err, log.text.String())
+		t.Errorf("it ended with %v\n%s", err, &log)
 	}
 	if got, err := os.ReadFile(list); err != nil || string(got) != text {
 		t.Errorf("in the end the list is: %v, %s", err, got)

@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench"
 	"github.com/sockmap-cni/sockmap-cni/pkg/bench/wire"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 )
 
 // benchResult has rounds around a and b; redirected is how many of a thousand messages were.

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // bundleNode has two pods that talk by IPv4 and IPv6, one that is gone by name only, a log and a
@@ -29,9 +30,9 @@ type bundleNode struct {
 
 func newBundleNode(t *testing.T) *bundleNode {
 	t.Helper()
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "0123456789abcdef", PodNamespace: "shop", PodName: "web-0"}, ns, g)
-	other, theirs := newGroup(t), newNetNS(t)
+	other, theirs := newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "fedcba9876543210", PodNamespace: "team-payments", PodName: "web-0"},
 		theirs, other)
 	connect(t, g, ns, 1)[0].send(t, 3, 1000)
@@ -58,12 +59,12 @@ func newBundleNode(t *testing.T) *bundleNode {
 }
 
 // connect6 is connect over IPv6.
-func connect6(t *testing.T, g *group, ns *netNS) pair {
+func connect6(t *testing.T, g *group, ns *netnstest.NetNS) pair {
 	t.Helper()
 	var p pair
 	var err error
 	g.in(t, func() {
-		ns.do(func() {
+		ns.Do(func() {
 			var l *net.TCPListener
 			if l, err = net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback}); err != nil {
 				return

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 	"github.com/spf13/cobra"
 )
 

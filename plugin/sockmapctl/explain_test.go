@@ -13,7 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/explain"
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 func (n *testNode) explain(t testing.TB, args ...string) *explainView {
@@ -26,7 +27,7 @@ func (n *testNode) explain(t testing.TB, args ...string) *explainView {
 // podNode has a pod with one connection over its loopback.
 func podNode(t *testing.T) (*testNode, pair) {
 	t.Helper()
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	return n, connect(t, g, ns, 1)[0]
 }
@@ -98,7 +99,7 @@ func TestASocketOfAProcessIsExplained(t *testing.T) {
 	}
 
 	// One that was made where nothing is attached.
-	outside := connect(t, newGroup(t), &netNS{}, 1)[0]
+	outside := connect(t, newGroup(t), &netnstest.NetNS{}, 1)[0]
 	plain, err := outside.client.File()
 	if err != nil {
 		t.Fatal(err)
@@ -124,10 +125,10 @@ func TestASocketOfAProcessIsExplained(t *testing.T) {
 func TestExplainPredictsConnectionsBetweenPods(t *testing.T) {
 	n := newLoadedNode(t)
 	add := func(name, namespace string, p datapath.Policy) {
-		g, ns := newGroup(t), newNetNS(t)
+		g, ns := newGroup(t), netnstest.New(t)
 		sb := endpoint.Sandbox{
 			ContainerID: name, PodNamespace: namespace, PodName: name, Network: "testnet", IfName: "eth0",
-			NetNSPath: ns.path,
+			NetNSPath: ns.Path,
 		}
 		p.Namespace = namespace
 		node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings()}
@@ -141,8 +142,8 @@ func TestExplainPredictsConnectionsBetweenPods(t *testing.T) {
 	add("spy-0", "evil", datapath.Policy{})
 	node := &endpoint.Node{Dir: n.dir}
 	declined := endpoint.Sandbox{
-		Network: "testnet", ContainerID: "old", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop",
-		PodName: "old-0",
+		Network: "testnet", ContainerID: "old", IfName: "eth0", NetNSPath: netnstest.New(t).Path,
+		PodNamespace: "shop", PodName: "old-0",
 	}
 	if err := node.OptOut(t.Context(), declined, "annotation sockmap-cni/accelerate is false"); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 )
 
 // docs/JSON.md promises that a version of the documents only gets new fields. The file has all fields that

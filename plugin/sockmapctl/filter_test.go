@@ -14,6 +14,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -67,7 +68,7 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 	n := newLoadedNode(t)
 	var busy pair
 	for _, name := range []string{"web-0", "other-0"} {
-		g, ns := newGroup(t), newNetNS(t)
+		g, ns := newGroup(t), netnstest.New(t)
 		n.add(t, endpoint.Sandbox{ContainerID: name, PodNamespace: "shop", PodName: name}, ns, g)
 		busy = connect(t, g, ns, 1)[0]
 	}
@@ -113,7 +114,7 @@ func TestFlowsOfOnePodWithRates(t *testing.T) {
 
 func TestShellCompletesTheValuesOfFlags(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
-	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, newNetNS(t), g)
+	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, netnstest.New(t), g)
 	for _, tt := range []struct{ flag, typed, want string }{
 		{"--pod", "", "shop/web-0"},
 		{"--namespace", "", "shop"},

@@ -20,6 +20,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard/probe"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // Variables that make the test binary something else, for tests that need another process: sockmapctl itself,
@@ -172,9 +173,9 @@ func (n *testNode) open(t testing.TB) *datapath.Datapath {
 }
 
 // add does what the plugin's ADD does for a container that lives in ns and g.
-func (n *testNode) add(t testing.TB, sb endpoint.Sandbox, ns *netNS, g *group) {
+func (n *testNode) add(t testing.TB, sb endpoint.Sandbox, ns *netnstest.NetNS, g *group) {
 	t.Helper()
-	sb.Network, sb.IfName, sb.NetNSPath = "testnet", "eth0", ns.path
+	sb.Network, sb.IfName, sb.NetNSPath = "testnet", "eth0", ns.Path
 	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings(), Root: n.files}
 	var err error
 	// Tests of other packages run at the same time, and attach programs above all cgroups for a moment.

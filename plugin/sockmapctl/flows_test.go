@@ -15,6 +15,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +32,7 @@ func findFlow(t testing.TB, flows []live.Flow, local string) live.Flow {
 }
 
 func TestFlowsListTheBytesAndModeOfEachEnd(t *testing.T) {
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "0123456789abcdef", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	p := connect(t, g, ns, 1)[0]
 	p.send(t, 3, 1000)
@@ -73,7 +74,7 @@ func TestFlowsListTheBytesAndModeOfEachEnd(t *testing.T) {
 func TestFlowsOfUnknownNamespacesShowTheirCookie(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
 	n.ok(t, "attach", "--cgroup", g.path)
-	connect(t, g, &netNS{}, 1)
+	connect(t, g, &netnstest.NetNS{}, 1)
 	lines := strings.Split(strings.TrimSpace(n.ok(t, "flows", "--no-headers")), "\n")
 	if len(lines) != 2 {
 		t.Fatalf("got %d lines, want one for each end: %q", len(lines), lines)
@@ -88,7 +89,7 @@ func TestFlowsOfUnknownNamespacesShowTheirCookie(t *testing.T) {
 func TestFlowsAreSortedByContainerAndAddress(t *testing.T) {
 	n := newLoadedNode(t)
 	for _, name := range []string{"zeta", "alpha"} {
-		g, ns := newGroup(t), newNetNS(t)
+		g, ns := newGroup(t), netnstest.New(t)
 		n.add(t, endpoint.Sandbox{ContainerID: name, PodNamespace: "ns", PodName: name}, ns, g)
 		connect(t, g, ns, 20)
 	}
@@ -116,7 +117,7 @@ func TestFlowsAreSortedByContainerAndAddress(t *testing.T) {
 // one, in the same place, has the active ends.
 func manyFlows(t testing.TB, flows int) *testNode {
 	t.Helper()
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "many", PodNamespace: "ns", PodName: "many"}, ns, g)
 	cmd := exec.Command(os.Args[0])
 	cmd.Stderr = os.Stderr
@@ -126,7 +127,7 @@ func manyFlows(t testing.TB, flows int) *testNode {
 	}
 	var l *net.TCPListener
 	g.in(t, func() {
-		ns.do(func() {
+		ns.Do(func() {
 			if l, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}); err == nil {
 				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", asClient, l.Addr(), flows))
 				err = cmd.Start()

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -29,20 +30,20 @@ func (n *testNode) scrape(t *testing.T) map[string]string {
 
 // toOutside connects from the group to a server outside and sends, so that the reply shows that no peer
 // joined.
-func toOutside(t *testing.T, g *group, ns *netNS) {
+func toOutside(t *testing.T, g *group, ns *netnstest.NetNS) {
 	t.Helper()
 	var (
 		l   *net.TCPListener
 		p   pair
 		err error
 	)
-	ns.do(func() { l, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}) })
+	ns.Do(func() { l, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	g.in(t, func() {
-		ns.do(func() { p.client, err = net.DialTCP("tcp4", nil, l.Addr().(*net.TCPAddr)) })
+		ns.Do(func() { p.client, err = net.DialTCP("tcp4", nil, l.Addr().(*net.TCPAddr)) })
 	})
 	if err == nil {
 		p.server, err = l.AcceptTCP()
@@ -55,7 +56,7 @@ func toOutside(t *testing.T, g *group, ns *netNS) {
 }
 
 func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	n.ok(t, "attach", "--cgroup", g.path) // for the namespace below, which is not registered
 
@@ -65,7 +66,7 @@ func TestScrapeAgreesWithTheTrafficToTheByte(t *testing.T) {
 	goes.send(t, 5, 10)
 	goes.close()
 	toOutside(t, g, ns)
-	stranger := connect(t, g, newNetNS(t), 1)[0]
+	stranger := connect(t, g, netnstest.New(t), 1)[0]
 	stranger.send(t, 1, 64)
 	n.ok(t, "disable")
 	stays.send(t, 2, 7)

@@ -8,45 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
-	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/bpftest"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
-// ownerOfASockhash attaches a sock_ops program of another component that owns a sockhash.
-func ownerOfASockhash(t testing.TB, path string) {
-	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "their_socks", Type: ebpf.SockHash, KeySize: 4, ValueSize: 8,
-		MaxEntries: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "somebodys", Type: ebpf.SockOps, License: "GPL",
-		Instructions: asm.Instructions{asm.LoadMapPtr(asm.R1, m.FD()), asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	dir, _, err := cgroup.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(dir.Fd()), Program: p,
-		Attach: ebpf.AttachCGroupSockOps})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-}
-
 func TestStatusNamesTheOwnerOfASockhash(t *testing.T) {
-	n, parent, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, parent, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	path := filepath.Join(parent.path, "pod")
 	if err := os.Mkdir(path, 0o755); err != nil {
 		t.Fatal(err)
@@ -56,7 +24,7 @@ func TestStatusNamesTheOwnerOfASockhash(t *testing.T) {
 	if screen := n.ok(t, "status"); strings.Contains(screen, "\nneighbours ") {
 		t.Errorf("there is none:\n%s", screen)
 	}
-	ownerOfASockhash(t, parent.path)
+	bpftest.Attach(t, bpftest.SockOps(t, bpftest.Sockhash(t)), parent.path)
 	screen := n.ok(t, "status")
 	for _, want := range []string{"\nneighbours  somebodys (id ", "at " + parent.path,
 		"owns sockmap their_socks", "EBUSY", "coexist is yield"} {

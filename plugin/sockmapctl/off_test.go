@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // Differences that remain after a switch to TCP are reported only if there are connections with them.
@@ -30,8 +31,8 @@ func TestDisableReportsDifferencesThatRemain(t *testing.T) {
 	}
 	n.ok(t, "enable")
 	n.ok(t, "attach", "--cgroup", g.path, "--accept-hazards", "all")
-	connect(t, g, &netNS{}, 5) // which leave
-	unread := connect(t, g, &netNS{}, 1)[0]
+	connect(t, g, &netnstest.NetNS{}, 5) // which leave
+	unread := connect(t, g, &netnstest.NetNS{}, 1)[0]
 	for _, c := range []net.Conn{unread.client, unread.server} {
 		if _, err := c.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)

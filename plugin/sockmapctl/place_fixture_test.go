@@ -3,17 +3,15 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
-	"golang.org/x/sys/unix"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 )
 
 // group is a cgroup of the test's own.
@@ -65,77 +63,17 @@ func move(t testing.TB, path string) {
 	}
 }
 
-// The main goroutine keeps the main thread: a namespace that was made on it would live, and seem to be in
-// use, as long as the process.
-func init() { runtime.LockOSThread() }
-
-// netNS is a network namespace with a thread that lives in it. Both end with the test. The zero netNS is the
-// test's own.
-type netNS struct {
-	work chan func()
-	path string
-}
-
-func newNetNS(t testing.TB) *netNS {
-	t.Helper()
-	ns := &netNS{work: make(chan func())}
-	ready := make(chan error)
-	go func() {
-		// Never unlocked: the runtime ends the thread with the goroutine, and the namespace with it.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = loopbackUp()
-		}
-		ns.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		ready <- err
-		for f := range ns.work {
-			f()
-		}
-	}()
-	if err := <-ready; err != nil {
-		t.Fatalf("make network namespace: %v", err)
-	}
-	t.Cleanup(func() { close(ns.work) })
-	return ns
-}
-
-// do runs f on the thread of the namespace.
-func (ns *netNS) do(f func()) {
-	if ns.work == nil {
-		f()
-		return
-	}
-	done := make(chan struct{})
-	ns.work <- func() { defer close(done); f() }
-	<-done
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
-}
-
 // pair is the two ends of one connection.
 type pair struct{ client, server *net.TCPConn }
 
 // connect makes n connections over loopback whose sockets belong to the group and the namespace.
-func connect(t testing.TB, g *group, ns *netNS, n int) []pair {
+func connect(t testing.TB, g *group, ns *netnstest.NetNS, n int) []pair {
 	t.Helper()
 	var (
 		pairs = make([]pair, 0, n)
 		err   error
 	)
-	g.in(t, func() { ns.do(func() { pairs, err = dialAll(pairs, n) }) })
+	g.in(t, func() { ns.Do(func() { pairs, err = dialAll(pairs, n) }) })
 	t.Cleanup(func() {
 		for _, p := range pairs {
 			p.close()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/hazard"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -71,7 +72,8 @@ func TestStatusFailsWhereNothingCanBeAccelerated(t *testing.T) {
 func TestStatusCountsHazardsThatPodsAndCgroupsAccept(t *testing.T) {
 	n := hazardousNode(t, "splice")
 	node := &endpoint.Node{Dir: n.dir, Settings: defaultSettings(), Root: n.files}
-	sb := endpoint.Sandbox{Network: "testnet", IfName: "eth0", ContainerID: "c1", NetNSPath: newNetNS(t).path}
+	sb := endpoint.Sandbox{Network: "testnet", IfName: "eth0", ContainerID: "c1",
+		NetNSPath: netnstest.New(t).Path}
 	want := endpoint.Want{CgroupPath: newGroup(t).path, AcceptHazards: []string{"splice"}}
 	if r := n.run(t, "status"); r.code != exitHazards {
 		t.Errorf("before: exit code %d", r.code)

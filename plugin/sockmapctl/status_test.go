@@ -15,8 +15,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
 )
 
@@ -46,12 +47,12 @@ func steady(screen string) string {
 // sockmapctl attach, and a container whose cgroup is gone.
 func busyNode(t *testing.T) *testNode {
 	t.Helper()
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	node := &endpoint.Node{Dir: n.dir}
 	declined := endpoint.Sandbox{
-		Network: "testnet", ContainerID: "c2", IfName: "eth0", NetNSPath: newNetNS(t).path, PodNamespace: "shop",
-		PodName: "old-0",
+		Network: "testnet", ContainerID: "c2", IfName: "eth0", NetNSPath: netnstest.New(t).Path,
+		PodNamespace: "shop", PodName: "old-0",
 	}
 	if err := node.OptOut(t.Context(), declined, "annotation sockmap-cni/accelerate is false"); err != nil {
 		t.Fatal(err)
@@ -60,8 +61,8 @@ func busyNode(t *testing.T) *testNode {
 	p.send(t, 3, 1000)
 	toOutside(t, g, ns)
 	n.ok(t, "attach", "--cgroup", newGroup(t).path)
-	gone := newGroup(t)
-	n.add(t, endpoint.Sandbox{ContainerID: "c3", PodNamespace: "shop", PodName: "gone-0"}, newNetNS(t), gone)
+	gone, lastNS := newGroup(t), netnstest.New(t)
+	n.add(t, endpoint.Sandbox{ContainerID: "c3", PodNamespace: "shop", PodName: "gone-0"}, lastNS, gone)
 	gone.remove(t)
 	n.ok(t, "disable")
 	p.send(t, 1, 1000)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 )
 
@@ -114,7 +115,7 @@ func TestDisableAndEnableInMidStreamLoseNoByte(t *testing.T) {
 	n.ok(t, "attach", "--cgroup", g.path)
 	d := n.open(t)
 	for range 5 {
-		p := connect(t, g, &netNS{}, 1)[0]
+		p := connect(t, g, &netnstest.NetNS{}, 1)[0]
 		stream(t, p, func() {
 			eventually(t, "the flow is redirected", func() bool { return flowOf(t, d, p).RedirectedBytes > 0 })
 			n.ok(t, "disable")
@@ -127,7 +128,7 @@ func TestDisableAndEnableInMidStreamLoseNoByte(t *testing.T) {
 func TestUnloadInMidStreamLosesNoByte(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
 	n.ok(t, "attach", "--cgroup", g.path)
-	d, p := n.open(t), connect(t, g, &netNS{}, 1)[0]
+	d, p := n.open(t), connect(t, g, &netnstest.NetNS{}, 1)[0]
 	// Opened now: this handle has to read them when the pins are gone.
 	flowOf(t, d, p)
 	stream(t, p, func() {
@@ -146,7 +147,7 @@ func TestUnloadInMidStreamLosesNoByte(t *testing.T) {
 func TestDetachInMidStreamLosesNoByte(t *testing.T) {
 	n, g := newLoadedNode(t), newGroup(t)
 	n.ok(t, "attach", "--cgroup", g.path)
-	d, p := n.open(t), connect(t, g, &netNS{}, 1)[0]
+	d, p := n.open(t), connect(t, g, &netnstest.NetNS{}, 1)[0]
 	stream(t, p, func() {
 		n.ok(t, "detach", "--cgroup", g.path)
 		before := flowOf(t, d, p).RedirectedBytes
@@ -154,7 +155,7 @@ func TestDetachInMidStreamLosesNoByte(t *testing.T) {
 			return flowOf(t, d, p).RedirectedBytes > before+1<<20
 		})
 	})
-	later := connect(t, g, &netNS{}, 1)[0]
+	later := connect(t, g, &netnstest.NetNS{}, 1)[0]
 	later.send(t, 1, 100)
 	if f := flowOf(t, d, later); f.Local.IsValid() {
 		t.Errorf("a connection made after detach is taken: %+v", f)

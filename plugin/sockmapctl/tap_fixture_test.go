@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
+	"golang.org/x/sys/unix"
 )
 
 // tapProcess is sockmapctl tap in a process of its own.
@@ -78,21 +82,21 @@ func wantWhole(t *testing.T, said string) {
 }
 
 // shop is a pod in which servers and clients run.
-func (n *testNode) shop(t *testing.T) (*group, *netNS) {
+func (n *testNode) shop(t *testing.T) (*group, *netnstest.NetNS) {
 	t.Helper()
-	g, ns := newGroup(t), newNetNS(t)
+	g, ns := newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "0123456789abcdef", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	return g, ns
 }
 
 // serve runs a server in the place until the test ends.
-func serve(t *testing.T, g *group, ns *netNS, name string, args ...string) {
+func serve(t *testing.T, g *group, ns *netnstest.NetNS, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	var err error
-	g.in(t, func() { ns.do(func() { err = cmd.Start() }) })
+	g.in(t, func() { ns.Do(func() { err = cmd.Start() }) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,13 +110,15 @@ func serve(t *testing.T, g *group, ns *netNS, name string, args ...string) {
 }
 
 // outputIn runs a client in the place.
-func outputIn(t *testing.T, g *group, ns *netNS, stdin, name string, args ...string) (string, error) {
+func outputIn(
+	t *testing.T, g *group, ns *netnstest.NetNS, stdin, name string, args ...string,
+) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &out
 	var err error
-	g.in(t, func() { ns.do(func() { err = cmd.Start() }) })
+	g.in(t, func() { ns.Do(func() { err = cmd.Start() }) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,3 +161,16 @@ func wantFaultless(t *testing.T, file string) {
 func lineCount(s string) int { return strings.Count(s, "\n") }
 
 func captureFile(t *testing.T) string { return filepath.Join(t.TempDir(), "tap.pcapng") }
+
+// setLowWater sets SO_RCVLOWAT.
+func setLowWater(c *net.TCPConn, bytes int) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
+	})
+	return errors.Join(err, failed)
+}

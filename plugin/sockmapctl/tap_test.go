@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,9 +20,9 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"github.com/sockmap-cni/sockmap-cni/test/lab/traffic"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // followed is one stream as tshark reassembles it, the client's half and the server's.
@@ -357,7 +356,7 @@ func TestTapOfAPodLeavesOthersOut(t *testing.T) {
 		{[]string{"--namespace", "other"}, 0},
 		{[]string{"--address", "127.0.0.1"}, 1},
 		{[]string{"--address", "10.0.0.0/8"}, 0},
-		{[]string{"--netns", ns.path}, 1},
+		{[]string{"--netns", ns.Path}, 1},
 		{[]string{"--port", "1"}, 0},
 	} {
 		tapped := n.startTap(t, tt.args...)
@@ -372,7 +371,7 @@ func TestTapOfAPodLeavesOthersOut(t *testing.T) {
 func TestTapFollowsAPodThatIsAddedLater(t *testing.T) {
 	n := newLoadedNode(t)
 	other, elsewhere := n.shop(t)
-	g, ns := newGroup(t), newNetNS(t)
+	g, ns := newGroup(t), netnstest.New(t)
 	tapped := n.startTap(t, "--pod", "late")
 	n.add(t, endpoint.Sandbox{ContainerID: "late", PodNamespace: "shop", PodName: "late"}, ns, g)
 	fixture.Elapse(2*namesEvery, "the tap learns of containers each namesEvery")
@@ -384,17 +383,4 @@ func TestTapFollowsAPodThatIsAddedLater(t *testing.T) {
 	if out := tapped.stdout.String(); !strings.Contains(out, ", shop/late > shop/late\n") {
 		t.Errorf("it prints %q", out)
 	}
-}
-
-// setLowWater sets SO_RCVLOWAT.
-func setLowWater(c *net.TCPConn, bytes int) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
-	})
-	return errors.Join(err, failed)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/endpoint"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,7 +80,7 @@ func (term terminal) until(t *testing.T, what string, texts ...string) string {
 }
 
 func TestTopOnATerminal(t *testing.T) {
-	n, g, ns := newLoadedNode(t), newGroup(t), newNetNS(t)
+	n, g, ns := newLoadedNode(t), newGroup(t), netnstest.New(t)
 	n.add(t, endpoint.Sandbox{ContainerID: "c1", PodNamespace: "shop", PodName: "web-0"}, ns, g)
 	p := connect(t, g, ns, 1)[0]
 	term := newTerminal(t, n, 100, 24)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -63,7 +64,7 @@ func (r *runtimeOf) podCommand(t *testing.T) script.Cmd {
 		host := slices.Contains(args[2:], "host")
 		netNS, mode := "", cri.NamespaceMode_NODE
 		if !host {
-			netNS, mode = newNetNS(t), cri.NamespaceMode_POD
+			netNS, mode = netnstest.New(t).Path, cri.NamespaceMode_POD
 		}
 		annotations := map[string]string{}
 		for _, arg := range args[2:] {

@@ -14,17 +14,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/version"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
-	"golang.org/x/sys/unix"
 )
-
-var update = flag.Bool("update", false, "write golden files")
 
 // programs are directories with one program each: sockmapctl looks for the plugin in its own directory.
 var programs struct{ ctl, plugin string }
@@ -121,40 +116,4 @@ func steady(screen string) string {
 		screen = v.from.ReplaceAllString(screen, v.to)
 	}
 	return screen
-}
-
-func compare(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v (go -C test/cli test -update ./...)", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (go -C test/cli test -update ./...):\n%s", path, diff)
-	}
-}
-
-// newNetNS returns the path of a network namespace that lives as long as the test.
-func newNetNS(t *testing.T) string {
-	t.Helper()
-	ready, end := make(chan error), make(chan struct{})
-	var path string
-	go func() {
-		// Never unlocked: the runtime ends the thread with the goroutine, and the namespace with it.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		ready <- err
-		<-end
-	}()
-	if err := <-ready; err != nil {
-		t.Fatalf("make network namespace: %v", err)
-	}
-	t.Cleanup(func() { close(end) })
-	return path
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/netnstest"
 	"rsc.io/script"
 )
 
@@ -31,7 +32,7 @@ func oldPodCommand(t *testing.T) script.Cmd {
 		}
 		text, err := json.Marshal(map[string]any{
 			"kind": libcni.CNICacheV1, "networkName": args[0], "containerId": sandboxID(args[1]), "ifName": "eth0",
-			"netns": newNetNS(t),
+			"netns": netnstest.New(t).Path,
 			"cniArgs": [][2]string{
 				{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", namespace}, {"K8S_POD_NAME", name},
 				{"K8S_POD_UID", "u-" + name},

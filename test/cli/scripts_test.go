@@ -16,6 +16,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/cgroup"
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 	"golang.org/x/tools/txtar"
 	"rsc.io/script"
 	"rsc.io/script/scripttest"
@@ -103,7 +104,7 @@ func goldenCommand(t *testing.T) script.Cmd {
 		if len(args) != 1 {
 			return nil, script.ErrUsage
 		}
-		compare(t, filepath.Join("testdata", args[0]), steady(s.Stdout()))
+		golden.Check(t, filepath.Join("testdata", args[0]), steady(s.Stdout()))
 		return nil, nil
 	})
 }

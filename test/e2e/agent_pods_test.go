@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,22 +30,10 @@ type runningAgent struct {
 	*older
 	cmd     *exec.Cmd
 	address string
-
-	mu  sync.Mutex
-	log bytes.Buffer
+	log     fixture.Output
 }
 
-func (a *runningAgent) Write(p []byte) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.log.Write(p)
-}
-
-func (a *runningAgent) said(text string) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return strings.Count(a.log.String(), text)
-}
+func (a *runningAgent) said(text string) int { return strings.Count(a.log.String(), text) }
 
 // agent starts one. The network's list must be without sockmap, or be the agent's.
 func (o *older) agent(args ...string) *runningAgent {
@@ -67,7 +53,7 @@ func (o *older) agent(args ...string) *runningAgent {
 		"--cni-conf-dir", o.confDir, "--cni-cache-dir", filepath.Join(o.node.Dir(), "cni"), "--cri", "none",
 		"--listen", address, "--accept-hazards", "all", "--pods-interval", "1s",
 	}, args...)...)
-	a.cmd.Stderr, a.cmd.Stdout = a, a
+	a.cmd.Stderr, a.cmd.Stdout = &a.log, &a.log
 	if err := a.cmd.Start(); err != nil {
 		o.Fatal(err)
 	}

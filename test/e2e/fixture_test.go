@@ -97,15 +97,8 @@ func connect(t *testing.T, from *lab.Place, to string, l net.Listener) (client, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	server, err = l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
+	t.Cleanup(func() { client.Close() })
+	return client, fixture.Accept(t, l)
 }
 
 // duplex sends size bytes each way at once, checks each, and leaves the connection open.

@@ -8,7 +8,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/vishvananda/netlink"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 	"golang.org/x/sys/unix"
 )
 
@@ -112,12 +112,8 @@ func unmount(path string) error {
 // setUpLoopback brings lo up and turns duplicate address detection off: these networks have no other
 // machines, and an IPv6 address that is tentative for a second cannot be bound.
 func setUpLoopback() error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return fmt.Errorf("find loopback interface: %w", err)
-	}
-	if err := netlink.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("set loopback interface up: %w", err)
+	if err := loopback.Up(); err != nil {
+		return err
 	}
 	return sysctls(map[string]string{
 		"net/ipv6/conf/all/accept_dad":     "0",

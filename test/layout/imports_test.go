@@ -50,7 +50,7 @@ type importRule struct {
 
 var (
 	folderLink  = regexp.MustCompile(`\]\(\.\./([^)]+)\)`)
-	packageName = regexp.MustCompile("^`((?:pkg|plugin)/[a-z/]+)`$")
+	packageName = regexp.MustCompile("^`((?:pkg|plugin|test)/[a-z/]+)`$")
 	listMark    = regexp.MustCompile(`, | and `)
 )
 

@@ -67,19 +67,6 @@ func listen(t *testing.T, p *lab.Pod, port uint16) net.Listener {
 
 func at(p *lab.Pod, port uint16) string { return netip.AddrPortFrom(p.IP4(), port).String() }
 
-func accept(t *testing.T, l net.Listener) *net.TCPConn {
-	t.Helper()
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
-
 func connect(t *testing.T, from *lab.Pod, l net.Listener) (client, server *net.TCPConn) {
 	t.Helper()
 	c, err := from.Dial("tcp4", l.Addr().String())
@@ -87,7 +74,7 @@ func connect(t *testing.T, from *lab.Pod, l net.Listener) (client, server *net.T
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn), accept(t, l)
+	return c.(*net.TCPConn), fixture.Accept(t, l)
 }
 
 // pass sends what at one end and expects it at the other.

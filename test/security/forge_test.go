@@ -6,13 +6,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture"
 	"github.com/sockmap-cni/sockmap-cni/test/lab"
 )
 
@@ -42,7 +42,7 @@ func forge(w *world, miss uint32) forged {
 		flags: flagSYN | flagACK})
 	evil.next(flagACK)
 	outside.write(segment{from: accomplice, to: server, seq: syn.seq + 1, ack: answer.seq + 1, flags: flagACK})
-	return forged{thief: connOf(w.T, fd), victim: accept(w.T, l)}
+	return forged{thief: fixture.ConnOf(w.T, fd), victim: fixture.Accept(w.T, l)}
 }
 
 func beginConnecting(t *testing.T, p *lab.Pod, to netip.AddrPort) (fd int) {
@@ -58,18 +58,6 @@ func beginConnecting(t *testing.T, p *lab.Pod, to netip.AddrPort) (fd int) {
 		t.Fatal(err)
 	}
 	return fd
-}
-
-func connOf(t *testing.T, fd int) *net.TCPConn {
-	t.Helper()
-	f := os.NewFile(uintptr(fd), "socket")
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
 }
 
 // reaches sends from the victim and reports whether the attacker receives it.

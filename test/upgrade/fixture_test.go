@@ -161,14 +161,8 @@ func (w *world) connect(from, to *lab.Pod) (client, server net.Conn) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
-		w.Fatal(err)
-	}
-	if server, err = l.Accept(); err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
+	w.Cleanup(func() { client.Close() })
+	return client, fixture.Accept(w, l)
 }
 
 // wireBytes is the number of bytes that have left a pod by its interface. Redirected bytes do not.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sockmap-cni/sockmap-cni/test/fixture"
-	"github.com/vishvananda/netlink"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 )
 
 // aloneVariable is set in the process that has a network namespace of its own.
@@ -45,11 +45,7 @@ func TestTraffic(t *testing.T) {
 }
 
 func testTraffic(t *testing.T) {
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
+	if err := loopback.Up(); err != nil {
 		t.Fatal(err)
 	}
 	client, server := start(t, "client"), start(t, "server")

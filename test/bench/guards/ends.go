@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +17,7 @@ const pipeSize = 4 * batch << 12
 // allCalls makes what the calls need; it lives as long as the process. settled reports whether the redirected
 // connection still is one.
 func allCalls() (calls []call, settled func() error, err error) {
-	if err := loopbackUp(); err != nil {
+	if err := loopback.Up(); err != nil {
 		return nil, nil, err
 	}
 	plain, err := connection(true)
@@ -150,21 +151,4 @@ func delivered(fd int) (uint64, error) {
 		return 0, fmt.Errorf("read the number of segments: %w", err)
 	}
 	return uint64(info.Delivered), nil
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("bring loopback up: %w", err)
-	}
-	return nil
 }

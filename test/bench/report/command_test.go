@@ -4,7 +4,6 @@ package report
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,12 +13,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/picture"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/report/text"
 	"github.com/sockmap-cni/sockmap-cni/test/bench/result"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden is the report of the invented results in testdata.
-const golden = "testdata/report.golden.md"
 
 func TestReportMatchesTheGoldenFile(t *testing.T) {
 	document, images := place(t)
@@ -32,15 +27,7 @@ func TestReportMatchesTheGoldenFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the report differs from %s (%v): review the changes of go test . -update", golden, err)
-	}
+	golden.Check(t, "testdata/report.golden.md", string(got)) // of the invented results beside it
 	for _, name := range picture.Names {
 		if !strings.Contains(string(got), "](images/"+name+".svg)") {
 			t.Errorf("the report does not show %s", name)

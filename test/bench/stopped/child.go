@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,7 +70,7 @@ func connections(n int) (senders, readers []int, err error) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return nil, nil, fmt.Errorf("allow %d open files: %w", limit.Cur, err)
 	}
-	if err := loopbackUp(); err != nil {
+	if err := loopback.Up(); err != nil {
 		return nil, nil, err
 	}
 	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -101,20 +102,6 @@ func connections(n int) (senders, readers []int, err error) {
 		senders, readers = append(senders, c), append(readers, s)
 	}
 	return senders, readers, nil
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
 // pass sends a burst as far as the send buffer takes it, lets the reader read, and repeats until all bytes

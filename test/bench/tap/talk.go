@@ -10,7 +10,7 @@ import (
 	"net"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 )
 
 // childVariable is the environment variable that makes this program send and receive, in the cgroup in which
@@ -23,7 +23,7 @@ const talkLimit = 5 * time.Minute
 // talk makes one connection and, for each line "messages size", sends so many messages through it. Each is
 // read before the next is sent, so all are redirected.
 func talk(in io.Reader, out io.Writer) error {
-	if err := loopbackUp(); err != nil {
+	if err := loopback.Up(); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -69,23 +69,6 @@ func send(from, to net.Conn, messages, size int) error {
 		if _, err := io.ReadFull(to, buf); err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-	}
-	return nil
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("bring loopback up: %w", err)
 	}
 	return nil
 }

@@ -113,7 +113,7 @@ func (s *loopbackSite) Name() string { return "loopback" }
 func (s *loopbackSite) Guards() ([]string, error) { return s.counter.guards() }
 
 func (s *loopbackSite) Place(_ context.Context, accelerated bool) (_ Place, err error) {
-	p := &loopback{group: s.groups[0]}
+	p := &loopbackPlace{group: s.groups[0]}
 	if accelerated {
 		p.group, p.counter = s.groups[1], &s.counter
 	}
@@ -155,38 +155,38 @@ func (s *loopbackSite) Close() error {
 	return errors.Join(errs...)
 }
 
-type loopback struct {
+type loopbackPlace struct {
 	group   *group
 	maker   *Maker
 	cookie  uint64
 	counter *counter // nil on plain TCP
 }
 
-func (p *loopback) Socket(_ Side, domain, typ, proto int) (int, error) {
+func (p *loopbackPlace) Socket(_ Side, domain, typ, proto int) (int, error) {
 	return p.maker.Socket(domain, typ, proto)
 }
 
-func (p *loopback) Addr(Side) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
+func (p *loopbackPlace) Addr(Side) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
-func (p *loopback) Target(port uint16) (netip.AddrPort, error) {
+func (p *loopbackPlace) Target(port uint16) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(p.Addr(Server), port), nil
 }
 
-func (p *loopback) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+func (p *loopbackPlace) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = 5 * time.Second // for children that hold its output open
 	return cmd
 }
 
-func (p *loopback) Start(_ Side, cmd *exec.Cmd) error {
+func (p *loopbackPlace) Start(_ Side, cmd *exec.Cmd) error {
 	return inNetNSOf(p.maker.cmd.Process.Pid, func() error { return p.group.start(cmd) })
 }
 
-func (p *loopback) Steer(f func(*datapath.Datapath, uint64) error) error {
+func (p *loopbackPlace) Steer(f func(*datapath.Datapath, uint64) error) error {
 	return p.counter.steer(p.cookie, f)
 }
 
-func (p *loopback) Carried() (Bytes, error) {
+func (p *loopbackPlace) Carried() (Bytes, error) {
 	if p.counter == nil {
 		return Bytes{}, nil
 	}
@@ -194,7 +194,7 @@ func (p *loopback) Carried() (Bytes, error) {
 		p.maker.cmd.Process.Pid)})
 }
 
-func (p *loopback) Close() error {
+func (p *loopbackPlace) Close() error {
 	if p.counter != nil {
 		p.counter.mu.Lock()
 		defer p.counter.mu.Unlock()

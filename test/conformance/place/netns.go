@@ -8,23 +8,14 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 	"golang.org/x/sys/unix"
 )
 
 // setUpLoopback brings lo up and allows Fast Open without cookies, which would need an earlier connection.
 func setUpLoopback() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return fmt.Errorf("name loopback interface: %w", err)
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("set loopback interface up: %w", err)
+	if err := loopback.Up(); err != nil {
+		return err
 	}
 	const clientAndServer, withoutCookies = 3, 4 | 0x200
 	value := fmt.Sprint(clientAndServer | withoutCookies)

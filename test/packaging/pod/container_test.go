@@ -3,7 +3,6 @@
 package pod
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -66,28 +65,10 @@ type container struct {
 // running is a started container.
 type running struct {
 	*exec.Cmd
-	out, err *output
+	out, err *fixture.Output
 }
 
 func (r running) complaint() string { return r.err.String() }
-
-// output may be read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
 
 // start starts sockmapctl. stop ends it as the kubelet does, and may be called again.
 func (c container) start(t *testing.T, args ...string) (r running, stop func()) {
@@ -102,7 +83,7 @@ func (c container) start(t *testing.T, args ...string) (r running, stop func()) 
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	r = running{exec.Command("/proc/self/exe"), &output{}, &output{}}
+	r = running{exec.Command("/proc/self/exe"), &fixture.Output{}, &fixture.Output{}}
 	r.Env = []string{containerVariable + "=" + string(orders)}
 	r.SysProcAttr = &syscall.SysProcAttr{
 		UseCgroupFD: true, CgroupFD: int(dir.Fd()),

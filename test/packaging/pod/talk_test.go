@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,7 +86,7 @@ func (g *talkers) stop(t *testing.T) {
 
 // talk connects to itself over loopback, and ends with its standard input.
 func talk() error {
-	if err := loopbackUp(); err != nil {
+	if err := loopback.Up(); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -109,18 +110,4 @@ func talk() error {
 	fmt.Println("connected")
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
-}
-
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/loopback"
 	"github.com/sockmap-cni/sockmap-cni/test/vm/frame"
 	"golang.org/x/sys/unix"
 )
@@ -63,25 +64,8 @@ func configure() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, setUp("lo"), unix.Sethostname([]byte("guest")))
+	errs = append(errs, loopback.Up(), unix.Sethostname([]byte("guest")))
 	return errors.Join(errs...)
-}
-
-func setUp(link string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("set %s up: %w", link, err)
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq(link)
-	if err != nil {
-		return fmt.Errorf("set %s up: %w", link, err)
-	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		return fmt.Errorf("set %s up: %w", link, err)
-	}
-	return nil
 }
 
 func loadModule(path string) error {

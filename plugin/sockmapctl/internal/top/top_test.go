@@ -12,9 +12,9 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
-	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/golden"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/livetest"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
 )
 
 // exampleModel has seen two samples, a second apart.
