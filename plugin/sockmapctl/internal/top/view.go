@@ -158,7 +158,7 @@ func (m *model) reasonLine() string {
 	}
 	text := titleStyle.Render(fmt.Sprintf("share      %13s", share)) + "  "
 	if len(m.fellBack) == 0 {
-		return text + faintStyle.Render("nothing went to TCP in the last second")
+		return text + faintStyle.Render("no flow fell back to TCP in the last second")
 	}
 	return text + faintStyle.Render("to TCP in the last second: ") + yellowStyle.Render(rankedText(m.fellBack))
 }
