@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package explain says why a connection is redirected or not: each condition of docs/DATAPATH.md in the order
-// in which the programs ask, what it came to, and what would change the one that decided.
+// Package explain explains why a connection is redirected or not. It lists the conditions of docs/DATAPATH.md
+// in the order in which the programs check them, with the result of each, and with what would change the
+// result of the one that decided.
 //
-// It reads nothing itself, but for ReadSocket: callers gather Facts.
+// Callers gather the Facts. Only ReadSocket reads something from the system.
 package explain
 
 import (
@@ -13,37 +14,37 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Verdict says what one condition came to.
+// Verdict is the result of one condition.
 type Verdict string
 
 // The verdicts.
 const (
 	Passed     Verdict = "passed"
 	Decided    Verdict = "decided"     // it sent the connection, or the message, to TCP
-	NotReached Verdict = "not reached" // one before it had decided
+	NotReached Verdict = "not reached" // an earlier condition decided
 	NotKnown   Verdict = "not known"
-	NotAsked   Verdict = "not asked" // the programs do not ask it with this configuration
+	NotAsked   Verdict = "not asked" // the programs do not check it with this configuration
 )
 
-// Stage says when a condition is asked.
+// Stage is the time at which a condition is checked.
 type Stage string
 
 // The stages, in order.
 const (
 	StageNode       Stage = "node"       // before any connection
-	StageConnection Stage = "connection" // once, when it is made
+	StageConnection Stage = "connection" // once, when the connection is made
 	StageMessage    Stage = "message"    // for each call of send
 )
 
-// Outcome is how bytes travel, or would.
+// Outcome is the path of the bytes, or the predicted path.
 type Outcome string
 
 // The outcomes.
 const (
 	Redirected Outcome = "redirect"
 	ByTCP      Outcome = "tcp"
-	Open       Outcome = "open"    // nothing speaks against redirection, and not all is known
-	Unknown    Outcome = "unknown" // an end is nowhere that is known here
+	Open       Outcome = "open"    // no known fact prevents redirection, but not all facts are known
+	Unknown    Outcome = "unknown" // an end is in no network namespace of this node
 )
 
 // Condition is one question and its answer.
@@ -65,7 +66,7 @@ type Explanation struct {
 	Conditions []Condition `json:"conditions" doc:"in the order in which the programs check them"`
 }
 
-// finding is what facts say about one question.
+// finding is the answer to one question that follows from the facts.
 type finding struct {
 	verdict Verdict // Passed, Decided, NotKnown or NotAsked
 	detail  string
@@ -91,10 +92,10 @@ func notAsked(format string, args ...any) finding {
 // question is one row of a table.
 type question struct {
 	name   string
-	ask    string // yes lets it pass
-	means  string // what it means when it decides; goes on "over TCP: "
+	ask    string // the answer yes lets the connection, or the message, pass
+	means  string // why TCP is used when the answer is no; a clause that follows "over TCP: "
 	change string
-	now    func(*Facts) finding // nil: only the programs know
+	now    func(*Facts) finding // nil: only the BPF programs know the answer
 }
 
 func (q *question) answer(f *Facts) finding {
@@ -135,7 +136,8 @@ func explain(f *Facts) *Explanation {
 	for _, q := range nodeQuestions {
 		found := q.answer(f)
 		if found.verdict != Passed {
-			// Whether it is so now decides about later connections only; the switch is asked again for each message.
+			// The present answer concerns later connections only. The kill switch is checked for each
+			// message, too.
 			found = passed("it was when the connection was made: the socket is in the sockhash")
 		}
 		e.add(q.condition(StageNode, found))
@@ -147,7 +149,7 @@ func explain(f *Facts) *Explanation {
 
 func (e *Explanation) add(c Condition) { e.Conditions = append(e.Conditions, c) }
 
-// predict asks what would happen, and returns the first question that decides.
+// predict answers the questions for a future connection, and returns the first one that decides.
 func (e *Explanation) predict(stage Stage, f *Facts, questions []*question, stopped *question) *question {
 	for _, q := range questions {
 		if stopped != nil {
@@ -178,7 +180,7 @@ func (e *Explanation) sumUp(f *Facts, stopped *question) {
 	}
 }
 
-// unknownEnd says of which end nothing can be known here.
+// unknownEnd names the end that is in no network namespace of this node.
 func unknownEnd(f *Facts) string {
 	name := f.Receiver.Name
 	if f.Sender.Place == PlaceUnknown {
@@ -188,7 +190,7 @@ func unknownEnd(f *Facts) string {
 		"another node or the outside; if it is a service address, name the pod behind it", name)
 }
 
-// connection is the stage of a flow that was taken.
+// connection adds the stage connection for a flow: it is in the sockhash, so the conditions have passed.
 func (e *Explanation) connection(f *Facts) {
 	for _, q := range resultQuestions() {
 		found := passed("")
@@ -201,7 +203,7 @@ func (e *Explanation) connection(f *Facts) {
 	}
 }
 
-// message is the stage of a flow that has sent, or may.
+// message adds the stage message for a flow: why its last message used TCP, and what holds for the next one.
 func (e *Explanation) message(f *Facts) {
 	var last, next *question
 	questions := reasonQuestions()
@@ -254,7 +256,7 @@ func (e *Explanation) conclude(f *Facts, last, next *question) {
 	}
 }
 
-// Decider is the condition that decided; nil where none did.
+// Decider returns the condition that decided, or nil.
 func (e *Explanation) Decider() *Condition {
 	for i := range e.Conditions {
 		if e.Conditions[i].Verdict == Decided && !(e.Outcome == Redirected) {

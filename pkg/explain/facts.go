@@ -11,20 +11,20 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// Facts are all that is known of one direction of a connection, and of the node.
+// Facts are the known facts about one direction of a connection, and about the node.
 type Facts struct {
 	Problem  string // why nothing is loaded, or is unusable; empty: it is loaded
 	Config   datapath.Config
 	Severe   []string // hazards that are severe and not guarded
 	Sender   End
 	Receiver End
-	Passive  *End              // which of the two accepts; nil: not known
+	Passive  *End              // the passive end, Sender or Receiver; nil: not known
 	Port     uint16            // of the passive end; 0: not known
 	Avoided  *datapath.Avoided // why a guard keeps such connections on TCP; nil: none does
 	Sockets  int               // in the sockhash
-	Shares   map[uint64]int    // of these, those of each netns cookie; 0: unregistered ones
+	Shares   map[uint64]int    // sockets in the sockhash by netns cookie; 0: unregistered ones
 
-	HelperPorts []datapath.PortRange // of conntrack helpers, which stay on TCP; empty where they are ignored
+	HelperPorts []datapath.PortRange // ports of conntrack helpers, which stay on TCP; empty: they are ignored
 
 	Flow   *datapath.Flow // the sender's socket; nil: it is not in the sockhash
 	Peer   *datapath.Flow // the receiver's
@@ -32,7 +32,7 @@ type Facts struct {
 	Reader *Socket        // options of the receiver's; nil: not read
 }
 
-// Place says where an end is.
+// Place is where an end is.
 type Place int
 
 // The places.
@@ -47,7 +47,7 @@ type End struct {
 	Place      Place
 	NetNS      uint64               // cookie; 0: not known
 	Registered *datapath.Registered // nil: it is not
-	Recorded   bool                 // there is a record of its ADD
+	Recorded   bool                 // it has an attachment
 	Declined   string               // why it is not accelerated, in words
 	Why        decline.Reason       // the same as a number
 	Linked     Verdict              // Passed: its cgroup has its link; Decided: it has none
@@ -80,7 +80,7 @@ func (e *End) permits(other *End, port uint16) (why, change string, known bool) 
 	return e.permitsPort(port)
 }
 
-// What would let an endpoint take part.
+// How an endpoint that is kept on TCP can be accelerated.
 const (
 	optInChange  = "the annotation sockmap-cni/accelerate when the pod is created again, or the key enabled"
 	enableChange = "sockmapctl enable, with what was switched off"
@@ -113,8 +113,8 @@ func within(ranges []datapath.PortRange, port uint16) bool {
 	return slices.ContainsFunc(ranges, func(r datapath.PortRange) bool { return r.Has(port) })
 }
 
-// helped reports whether a conntrack helper reads the port that is known: that of the passive end, or what it
-// was connected to.
+// helped reports whether a conntrack helper reads f.Port: the port of the passive end, or the port that the
+// client connected to.
 func (f *Facts) helped() bool { return within(f.HelperPorts, f.Port) }
 
 func rangesText(ranges []datapath.PortRange) string {
@@ -125,7 +125,7 @@ func rangesText(ranges []datapath.PortRange) string {
 	return strings.Join(texts, ", ")
 }
 
-// policy asks both ends, as flow_permitted of bpf/policy.h.
+// policy checks the policies of both ends, as flow_permitted of bpf/policy.h does.
 func policy(f *Facts) finding {
 	allKnown := true
 	for _, ends := range [][2]*End{{&f.Sender, &f.Receiver}, {&f.Receiver, &f.Sender}} {
@@ -139,12 +139,13 @@ func policy(f *Facts) finding {
 	case !allKnown && f.Port == 0:
 		return unknown("it depends on the server's port: name it as DST:PORT")
 	case !allKnown || f.Receiver.Place == PlaceUnknown:
-		return unknown("it depends on who the other end is")
+		return unknown("it depends on the other end")
 	}
 	return passed("peers and ports of both ends allow it")
 }
 
-// either is for what both ends have to be: the first that decides, or else the first that is not known.
+// either checks a condition that both ends must meet. It returns the finding that decides, or else one that
+// is not known.
 func either(f *Facts, ask func(*End) finding) finding {
 	a, b := ask(&f.Sender), ask(&f.Receiver)
 	for _, verdict := range []Verdict{Decided, NotKnown} {

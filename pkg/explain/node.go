@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
 )
 
-// nodeQuestions are what has to be in place before a connection is made.
+// nodeQuestions are the conditions that must hold before a connection is made.
 var nodeQuestions = []*question{
 	{
 		name: "loaded", ask: "are the programs loaded?", means: "sockmap is not loaded on this node",

@@ -44,7 +44,7 @@ var reasonFacts = map[datapath.Reason]func(*Facts) finding{
 
 func reasonQuestions() []*question { return questions(datapath.ReasonTable[:], reasonFacts) }
 
-// questions joins the rows of a table, in their order, with what finds the answers.
+// questions combines the rows of a table, in their order, with the functions that find the answers.
 func questions[Number datapath.Reason | datapath.Result](
 	rows []datapath.Condition[Number], facts map[Number]func(*Facts) finding,
 ) []*question {
@@ -75,7 +75,7 @@ func backlog(f *Facts) finding {
 	return passed("%d bytes wait for the reader now, %d may", f.Peer.BacklogBytes, f.Config.MaxBacklogBytes)
 }
 
-// options asks of the reader more than of the sender, of which only timestamps count.
+// options checks timestamps at both ends, and SO_PEEK_OFF and socket filters at the reader only.
 func options(f *Facts) finding {
 	sender := has(f.Socket, func(s *Socket) bool { return s.Stamps }, "timestamps are set")
 	reader := has(f.Reader, func(s *Socket) bool { return s.Stamps || s.Filter || s.PeekOff >= 0 },
@@ -86,7 +86,7 @@ func options(f *Facts) finding {
 	return reader
 }
 
-// policyOfLiveFlow asks for helpers, too: they count as policy once a connection is made.
+// policyOfLiveFlow also checks conntrack helpers: for a live connection they count as policy.
 func policyOfLiveFlow(f *Facts) finding {
 	if f.helped() {
 		return finding{
@@ -118,7 +118,7 @@ func refresh(f *Facts) finding {
 	return unknown("")
 }
 
-// early is sleeps_since_handshake of bpf/verdict.h, as far as it can be known.
+// early is sleeps_since_handshake of bpf/verdict.h, as far as user space knows the facts.
 func early(f *Facts) finding {
 	switch {
 	case f.Problem == "" && f.Config.Blocking:
@@ -143,7 +143,7 @@ func openState(f *Facts) finding {
 	return passed("")
 }
 
-// observed is for what the guards watch.
+// observed is for habits, which only the observers know.
 func observed(f *Facts) finding {
 	if f.Problem == "" && !f.Config.Learn {
 		return notAsked("no guard observes readers here")

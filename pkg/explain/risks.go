@@ -12,9 +12,9 @@ import (
 // eagain is the hazard that only a reader with a blocking socket meets.
 const eagain = "eagain"
 
-// risks are what a program may meet on the connection while it is redirected: hazards that were accepted, and
-// what the guard observe, where it does not run, would have kept on TCP. It is empty where nothing is known
-// that is redirected.
+// risks lists the differences from TCP that a program may see while the connection is redirected: hazards
+// that were accepted, and features that the guard observe would keep on TCP if it ran. It is empty if the
+// connection uses TCP or its path is unknown.
 func risks(f *Facts, o Outcome) []string {
 	all := []string{}
 	if o == ByTCP || o == Unknown || f.Problem != "" {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is what one TCP socket of a process is and has set.
+// Socket has the addresses and the options of one TCP socket of a process.
 type Socket struct {
 	Local        netip.AddrPort `json:"local" doc:"local address and port"`
 	Remote       netip.AddrPort `json:"remote" doc:"remote address and port; empty when the socket is not connected"`
@@ -36,8 +36,8 @@ type Socket struct {
 // ErrNotTCP is returned for descriptors that are no TCP socket.
 var ErrNotTCP = errors.New("not a TCP socket")
 
-// ReadSocket looks at descriptor fd of process pid. It changes nothing there: for a moment this process has a
-// duplicate.
+// ReadSocket reads the socket at descriptor fd of process pid, through a duplicate that it closes again. It
+// changes nothing in that process.
 func ReadSocket(pid, fd int) (*Socket, error) {
 	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 	if err != nil {
@@ -89,7 +89,7 @@ func readSocket(s int) (*Socket, error) {
 	return v, nil
 }
 
-// options reads what kernels may not know: what is not there is not set.
+// options reads options that some kernels do not have. One that the kernel does not have is not set.
 func (v *Socket) options(s int) {
 	number := func(level, option, missing int) int {
 		if n, err := unix.GetsockoptInt(s, level, option); err == nil {
@@ -107,7 +107,7 @@ func (v *Socket) options(s int) {
 	for _, option := range []int{unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING} {
 		v.Stamps = v.Stamps || number(unix.SOL_SOCKET, option, 0) != 0
 	}
-	// It answers with the number of instructions in place of a length; with room for none it copies nothing.
+	// SO_GET_FILTER returns the number of instructions in length. With a length of 0 it copies none of them.
 	var length uint32
 	v.Filter = getFilter(s, &length) && length > 0
 	if info, err := unix.GetsockoptTCPInfo(s, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {

@@ -15,14 +15,15 @@ import (
 
 const (
 	signalsEach  = 3
-	longestSleep = 10 * time.Second // of what takes microseconds on a machine that is idle
+	longestSleep = 10 * time.Second // bound of each wait; on an idle machine each takes microseconds
 )
 
 // errReturned: the read has returned, so there is no sleeping thread to signal.
 var errReturned = errors.New("the read has returned")
 
-// Asked of a pair that is redirected, and where that one meets the hazard, of readers that block from the
-// beginning, as programs do: a guard may have left those to TCP.
+// probeInterruptedRead first interrupts the reader of a redirected pair. If that read shows the hazard, it
+// also interrupts readers that block from their first call, as most programs do: a guard may keep those on
+// TCP.
 func probeInterruptedRead() (outcome, error) {
 	o, err := interruptedRedirected()
 	if err != nil || !o.present {
@@ -39,11 +40,12 @@ func probeInterruptedRead() (outcome, error) {
 			return seen, err
 		}
 	}
-	return guarded("readers that block are left to TCP; one that begins to later: %s", o.seen), nil
+	return guarded("readers that block stay on TCP; one that begins to block later: %s", o.seen), nil
 }
 
-// interruptedRedirected interrupts a read of redirected bytes. A read that goes on proves something only if
-// its byte was redirected: a connection may fall back to TCP at any time.
+// interruptedRedirected interrupts a read of redirected bytes. A read that continues after the signal proves
+// that the hazard is absent only if its byte was redirected. A connection may fall back to TCP at any time,
+// so up to five pairs are tried.
 func interruptedRedirected() (o outcome, err error) {
 	const pairs = 5
 	for range pairs {
@@ -68,9 +70,9 @@ func interruptedRedirected() (o outcome, err error) {
 	return outcome{}, fmt.Errorf("interrupt a read: each of %d connections fell back to TCP meanwhile", pairs)
 }
 
-// blockingReader interrupts a reader that blocks from its first call. The first one at a listening port has
-// read and answered before, so that a guard knows how it reads and a packet has come since; those after it
-// are known from their beginning.
+// blockingReader interrupts a reader that blocks from its first call. known is false for the first connection
+// of the listener: its reader reads and answers before, so that a guard can see that it blocks, and a packet
+// arrives after that. Guards know that later connections of the same listener block.
 func blockingReader(l listener, known bool) (outcome, error) {
 	p, err := l.pair(nil)
 	if err != nil {
@@ -97,11 +99,11 @@ func blockingReader(l listener, known bool) (outcome, error) {
 	return interruptedRead(p)
 }
 
-// interruptedRead sends signals whose handler asks for restart (Go's own of SIGURG) to a thread that sleeps
-// in a read. On a plain socket the read goes on; on a redirected one it returns without data.
+// interruptedRead sends signals to a thread that sleeps in a read. Their handler, Go's own for SIGURG, has
+// SA_RESTART. On a plain socket the kernel restarts the read; with the hazard the read returns without data.
 //
-// Each signal is sent when the thread is seen asleep in that very call, and the byte only when the thread has
-// taken the signals. So the kernel decides what is found, and not who runs when.
+// Each signal is sent when the thread sleeps in this read. The byte is written when the thread has handled
+// the signals. So the result depends on the kernel only, and not on the scheduling of the two threads.
 func interruptedRead(p pair) (outcome, error) {
 	if err := unix.SetNonblock(p.reader, false); err != nil {
 		return outcome{}, err
@@ -111,7 +113,8 @@ func interruptedRead(p pair) (outcome, error) {
 	go func() { helper <- p.disturb(thread, returned) }()
 	n, readErr := unix.Read(p.reader, make([]byte, 1))
 	close(returned)
-	// Waited for, because it must neither signal nor write to what another probe has by then.
+	// The goroutine must end first: it must not send signals during the next probe, or write to its
+	// descriptors.
 	if err := <-helper; err != nil {
 		return outcome{}, err
 	}
@@ -124,8 +127,8 @@ func interruptedRead(p pair) (outcome, error) {
 	return fine("a blocking read goes on after a signal"), nil
 }
 
-// disturb signals the thread that reads from p, several times, and then gives it a byte, unless its read
-// returns before.
+// disturb sends several signals to the thread that reads from p, and then writes a byte. It ends earlier if
+// the read returns.
 func (p pair) disturb(thread int, returned <-chan struct{}) error {
 	for range signalsEach {
 		err := p.awaitSleep(thread, returned)
@@ -165,9 +168,9 @@ func (p pair) awaitSleep(thread int, returned <-chan struct{}) error {
 	})
 }
 
-// awaitDelivery waits until the thread has taken the signal, which it does on its way out of the system call.
-// Until then the kernel may still show it asleep: a thread that is woken on another processor is, until that
-// one runs it.
+// awaitDelivery waits until the signal is no longer pending. The thread handles it when it leaves the system
+// call. Before that the kernel may still report the thread as asleep, because a thread that was woken does
+// not run until its processor schedules it.
 func awaitDelivery(thread int) error {
 	return poll("a thread does not take a signal", func() (bool, error) {
 		pending, err := isPending(thread, unix.SIGURG)
@@ -175,7 +178,7 @@ func awaitDelivery(thread int) error {
 	})
 }
 
-// poll calls ask until it returns true.
+// poll calls ask until it returns true. otherwise describes the failure if that takes too long.
 func poll(otherwise string, ask func() (bool, error)) error {
 	for start := time.Now(); ; time.Sleep(50 * time.Microsecond) {
 		if yes, err := ask(); yes || err != nil {
@@ -187,8 +190,8 @@ func poll(otherwise string, ask func() (bool, error)) error {
 	}
 }
 
-// sleepsInRead reads which system call a thread of this process sleeps in: its number, its arguments; or
-// "running".
+// sleepsInRead reports whether a thread of this process sleeps in read(2) of fd. The file of /proc has the
+// number and the arguments of the system call, or "running".
 func sleepsInRead(thread, fd int) (bool, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
 	if err != nil {
@@ -199,7 +202,7 @@ func sleepsInRead(thread, fd int) (bool, error) {
 		call[1] == "0x"+strconv.FormatInt(int64(fd), 16), nil
 }
 
-// isPending reports whether a signal that was sent to a thread of this process waits for it still.
+// isPending reports whether a signal to a thread of this process is still pending.
 func isPending(thread int, signal unix.Signal) (bool, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", thread))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// AtLoad is the probe for datapath.Settings of a program whose main function begins with Main.
+// AtLoad is the probe for datapath.Settings. The main function of the program must begin with Main.
 func AtLoad(attach func(cgroup *os.File) (io.Closer, error),
 	names ...string) (hazards, guarded uint32, err error) {
 	f, err := Run(context.Background(), attach, names...)

@@ -48,14 +48,14 @@ func onlyTCP(fd int) error {
 }
 
 const (
-	mixedRedirected = 10 // bytes that wait in the one queue
-	mixedByTCP      = 20 // and in the other
+	mixedRedirected = 10 // bytes in the queue of redirected messages
+	mixedByTCP      = 20 // bytes in the queue of TCP
 )
 
-// Redirected bytes and bytes over TCP wait together, and one read takes the redirected ones: the programs
-// have to wake the reader for the others. They do so with the next segment that the reader's socket sends,
-// and let it send keepalive probes until then. Here the reader sends a segment itself, because a probe takes
-// a second.
+// probeMixedEdge has redirected bytes and bytes over TCP wait for the same reader. One read returns only the
+// redirected ones, so the BPF programs have to wake the reader again for the others. They do so when the
+// reader's socket sends its next segment, and turn keepalive on, so that it sends one. Here the reader sends
+// a segment itself, because a keepalive probe takes a second.
 func probeMixedEdge() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
 		e, err := watch(p.reader)
@@ -95,8 +95,8 @@ func probeMixedEdge() (outcome, error) {
 	})
 }
 
-// keepsAlive reports whether the reader's keepalive is on within the limit. The acknowledgement that switches
-// it on may be put off.
+// keepsAlive reports whether the reader's keepalive is turned on within the limit. An acknowledgement turns
+// it on, and the kernel may delay that one.
 func (p pair) keepsAlive(limit time.Duration) (bool, error) {
 	for end := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
 		on, err := unix.GetsockoptInt(p.reader, unix.SOL_SOCKET, unix.SO_KEEPALIVE)

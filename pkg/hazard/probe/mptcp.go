@@ -15,7 +15,7 @@ import (
 var mptcpFixed = []struct{ major, minor, patch int }{{5, 15, 197}, {6, 1, 159}, {6, 6, 118}, {6, 12, 60},
 	{6, 18, 0}}
 
-// The one hazard that is read off the version: a kernel that has it can crash when it is tried.
+// probeMPTCP only reads the version of the kernel: a test of this hazard could crash a kernel that has it.
 func probeMPTCP() (outcome, error) {
 	enabled, err := os.ReadFile("/proc/sys/net/mptcp/enabled")
 	if err != nil || strings.TrimSpace(string(enabled)) == "0" {

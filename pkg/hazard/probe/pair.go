@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settling bounds how long a pair may stay with TCP. Memory that is short passes.
+// settling bounds how long a new pair may use TCP. The most frequent cause, a lack of memory, is temporary.
 const settling = 3 * time.Second
 
 // pair is one connection over loopback: bytes go from writer to reader. Descriptors are non-blocking.
@@ -81,8 +81,8 @@ func (l listener) pair(prepare func(fd int) error) (p pair, err error) {
 	return p, errors.Join(unix.SetNonblock(p.writer, true), unix.SetNonblock(p.reader, true))
 }
 
-// connect starts without waiting: a descriptor that blocks may be left to TCP. The handshake is over when the
-// other end is accepted.
+// connect does not wait for the handshake, because a guard may keep a blocking descriptor on TCP. The
+// handshake is complete when the other end has been accepted.
 func connect(fd int, to unix.Sockaddr) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("set O_NONBLOCK: %w", err)
@@ -93,8 +93,8 @@ func connect(fd int, to unix.Sockaddr) error {
 	return nil
 }
 
-// redirected is a pair on which messages went, and were read: the order rule is settled, the next one is
-// redirected, too.
+// redirected returns a pair whose last message was redirected and read, so that the next one is redirected,
+// too.
 func redirected() (pair, error) {
 	p, err := newPair(0, nil)
 	if err != nil {
@@ -107,8 +107,8 @@ func redirected() (pair, error) {
 	return p, nil
 }
 
-// settle exchanges messages until TCP has no part in one. A pair that stays with TCP is an error: probes of
-// it would find no hazard, and miss the guards.
+// settle exchanges messages until one does not use TCP. A pair that stays on TCP is an error, because probes
+// would find neither hazards nor guards on it.
 func (p pair) settle() error {
 	var before uint64
 	messages := 0
@@ -133,8 +133,8 @@ func (p pair) settle() error {
 		messages, settling)
 }
 
-// sentByTCP is how many bytes the writer has sent so. Nothing that completes TCP_INFO runs while the probes
-// do.
+// sentByTCP returns the number of bytes that the writer has sent over TCP. No program that adds redirected
+// bytes to TCP_INFO runs during the probes.
 func (p pair) sentByTCP() (uint64, error) {
 	info, err := unix.GetsockoptTCPInfo(p.writer, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {

@@ -49,7 +49,7 @@ var probes = map[string]func() (outcome, error){
 
 // run runs the probes of these hazards, or of all.
 func run(names []string) (hazard.Findings, error) {
-	// One thread: system calls that block on purpose must not move, and signals go to a thread.
+	// Probes send signals to the thread that blocks in a system call, so it must stay the same thread.
 	runtime.LockOSThread()
 	if err := loopbackUp(); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func probeInqRedirected() (outcome, error) {
 	})
 }
 
-// inqOf compares FIONREAD with what waits.
+// inqOf writes size bytes and compares them with the answer of FIONREAD.
 func inqOf(p pair, size int) (outcome, error) {
 	if err := p.write(size); err != nil {
 		return outcome{}, err
@@ -150,7 +150,8 @@ func inqOf(p pair, size int) (outcome, error) {
 	return fine("FIONREAD says %d of %d bytes", n, size), nil
 }
 
-// SO_RCVLOWAT above one sends the bytes over TCP; the reader then asks as usual.
+// probeInqTCP is the same for bytes over TCP: the programs do not redirect to a reader with SO_RCVLOWAT above
+// 1.
 func probeInqTCP() (outcome, error) {
 	return on(func(p pair) (outcome, error) {
 		if err := unix.SetsockoptInt(p.reader, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2); err != nil {
@@ -175,7 +176,7 @@ func probeZerocopy() (outcome, error) {
 		if err := p.read(4096); err != nil {
 			return outcome{}, err
 		}
-		if !pollFor(p.writer, 0) { // POLLERR needs no asking
+		if !pollFor(p.writer, 0) { // poll reports POLLERR even if no event is requested
 			return bad("no completion of a MSG_ZEROCOPY send"), nil
 		}
 		return fine("a MSG_ZEROCOPY send is completed"), nil
@@ -214,8 +215,8 @@ func probeULP() (outcome, error) {
 	})
 }
 
-// hasTLS asks with a socket that no guard looks at. The kernel finds the protocol before it finds no
-// connection.
+// hasTLS uses a socket that is not connected, which guards ignore. The kernel looks for the protocol (ENOENT
+// if it has none) before it checks that the socket is connected.
 func hasTLS() bool {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -25,16 +25,17 @@ import (
 // the probes.
 const childName = "sockmap hazard probes"
 
-// timeout is for all probes together. They take milliseconds, and a second or two on a machine that does much
-// else; a kernel that hangs one of them must not hang an ADD. A load that fails for want of time is
-// remembered, and tried again a minute later.
+// timeout is for all probes together. They take milliseconds, and a second or two on a busy machine. A kernel
+// that hangs one of them must not hang an ADD. A load that fails because of the timeout is remembered, and
+// tried again a minute later.
 const timeout = 20 * time.Second
 
 // Attach puts the programs under test on a cgroup until the returned Closer is closed.
 type Attach func(cgroup *os.File) (io.Closer, error)
 
-// Run makes a cgroup, attaches the programs to it and lets a child process probe them from inside: for the
-// hazards of these names, or for all. The child is this executable: its main function must begin with Main.
+// Run makes a cgroup, attaches the programs to it, and starts a child process in it that runs the probes:
+// those of the named hazards, or all. The child is this executable, so its main function must begin with
+// Main.
 func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings, err error) {
 	path, done, err := makeCgroup()
 	if err != nil {
@@ -58,10 +59,10 @@ func Run(ctx context.Context, attach Attach, names ...string) (f hazard.Findings
 	return child(ctx, dir, names)
 }
 
-// makeCgroup makes the probes' cgroup, and returns what to call after it is gone: at the root of cgroup2, or
-// of what a container, which may be allowed no other, has of it.
+// makeCgroup makes the cgroup of the probes at the root of cgroup2 or, in a container that may not write
+// there, in the container's own cgroup. The caller calls done after it has removed the cgroup.
 func makeCgroup() (path string, done func() error, err error) {
-	// The process id identifies one that a killed process left.
+	// The process id in the name shows which leftovers belong to a killed process.
 	name := fmt.Sprintf("sockmap-probe-%d-", os.Getpid())
 	if own, err := cgroup.OpenOwnRoot(); err == nil {
 		path, err := os.MkdirTemp(fmt.Sprintf("/proc/self/fd/%d", own.Fd()), name)
@@ -70,7 +71,7 @@ func makeCgroup() (path string, done func() error, err error) {
 		}
 		return path, own.Close, err
 	}
-	// Whatever else went wrong, the mount may do.
+	// If the own root cannot be opened for any reason, try the mount.
 	done = func() error { return nil }
 	mount, err := cgroup.FindMount()
 	if err != nil {
@@ -123,8 +124,8 @@ func child(ctx context.Context, dir *os.File, names []string) (hazard.Findings, 
 	return f, nil
 }
 
-// exitNotPermitted is the exit status of a child that lacks a capability. Its parent lacks it, too, and
-// another process may not: such a failure is not one of the kernel, and must not be recorded as one.
+// exitNotPermitted is the exit status of a child that lacks a capability. Its parent lacks the capability,
+// too, but another process may have it. So this is no failure of the kernel, and must not be recorded as one.
 const exitNotPermitted = 3
 
 func explainChild(err error, complaint string) error {
