@@ -56,8 +56,8 @@ func overview() []panel {
 		stat("Redirected", "percentunit",
 			"Share of the bytes between containers of one node that skipped the TCP/IP stack.",
 			share("sockmap_redirected_bytes_total", "sockmap_tcp_bytes_total", ofPods)),
-		stat("Ends of live flows", "short",
-			"Two for each connection.", "sum(sockmap_active_flows{"+ofPods+"})"),
+		stat("Live sockets", "short",
+			"Two for each connection with both ends on one node.", "sum(sockmap_active_flows{"+ofPods+"})"),
 	}
 }
 
@@ -82,7 +82,7 @@ func traffic() []panel {
 
 func connections() []panel {
 	return []panel{
-		graph("Ends of live flows, by mode", "short", "",
+		graph("Live sockets, by mode", "short", "",
 			query{"sum by (mode) (sockmap_active_flows{" + ofPods + "})", "{{mode}}"}),
 		graph("New connections, by result", "cps",
 			"joined: both ends are on this node and may be redirected; remote: the other end is elsewhere, on plain TCP.",
