@@ -60,12 +60,12 @@ func (d *Datapath) loadHost(cgroupID, hostNetNS uint64) (prog *ebpf.Program, err
 
 // hostLinks maps cgroup ids of pods with hostNetwork to the netns cookie of the host.
 func (d *Datapath) hostLinks() (map[uint64]uint64, error) {
-	records, err := d.Attachments()
+	attachments, err := d.Attachments()
 	if err != nil {
 		return nil, err
 	}
 	hosts := map[uint64]uint64{}
-	for _, r := range records {
+	for _, r := range attachments {
 		if r.HostNetNSCookie != 0 && r.CgroupID != 0 {
 			hosts[r.CgroupID] = r.HostNetNSCookie
 		}

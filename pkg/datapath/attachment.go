@@ -38,14 +38,14 @@ type Attachment struct {
 	ContainerCgroupID            uint64         // declined: of the container, which has no link; 0: unknown
 	Declined                     string         // why it is not accelerated, in words; empty: it is accelerated
 	Reason                       decline.Reason // the same as a number; None where ABI 1 has recorded it
-	Created                      time.Time      // for people; PutAttachment sets it in a new record
+	Created                      time.Time      // for people; PutAttachment sets it in a new attachment
 
 	// Policy is what this ADD asked for. The policy of the endpoint follows from all its attachments. nil:
 	// there is no endpoint, or ABI 1 added it, which did not keep policies.
 	Policy *Policy
 
 	networkKey [bpf.SockmapAbiATTACHMENT_KEY]byte
-	createdNs  uint64 // CLOCK_BOOTTIME, which nobody sets; 0 in a new record
+	createdNs  uint64 // CLOCK_BOOTTIME, which nobody sets; 0 in a new attachment
 }
 
 // OfNetwork reports whether the attachment belongs to the network of this name, however long.
@@ -125,8 +125,8 @@ func (d *Datapath) PutAttachment(key AttachmentKey, a Attachment) error {
 			return err
 		}
 	}
-	record := a.encode()
-	if err := m.Put(key, &record); err != nil {
+	encoded := a.encode()
+	if err := m.Put(key, &encoded); err != nil {
 		return fmt.Errorf("record attachment: %w", err)
 	}
 	return nil
@@ -138,13 +138,13 @@ func (d *Datapath) Attachment(key AttachmentKey) (a Attachment, ok bool, err err
 	if err != nil {
 		return a, false, err
 	}
-	var record bpf.SockmapAttachment
-	if err := m.Lookup(key, &record); errors.Is(err, ebpf.ErrKeyNotExist) {
+	var encoded bpf.SockmapAttachment
+	if err := m.Lookup(key, &encoded); errors.Is(err, ebpf.ErrKeyNotExist) {
 		return a, false, nil
 	} else if err != nil {
 		return a, false, fmt.Errorf("read attachment: %w", err)
 	}
-	return decodeAttachment(&record), true, nil
+	return decodeAttachment(&encoded), true, nil
 }
 
 // DeleteAttachment removes an attachment. It is no error if there is none.
@@ -171,14 +171,14 @@ func (d *Datapath) Attachments() (map[AttachmentKey]Attachment, error) {
 	}
 	var (
 		keys    = make([]AttachmentKey, listBatch)
-		records = make([]bpf.SockmapAttachment, listBatch)
+		encoded = make([]bpf.SockmapAttachment, listBatch)
 		cursor  ebpf.MapBatchCursor
 		all     = map[AttachmentKey]Attachment{}
 	)
 	for {
-		n, err := m.BatchLookup(&cursor, keys, records, nil)
+		n, err := m.BatchLookup(&cursor, keys, encoded, nil)
 		for i := range n {
-			all[keys[i]] = decodeAttachment(&records[i])
+			all[keys[i]] = decodeAttachment(&encoded[i])
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return all, nil // that was the last batch

@@ -30,7 +30,7 @@ func (d *Datapath) commonPin(c Common) string {
 // set.
 func (d *Datapath) MarkCommon(c Common) error {
 	if err := os.MkdirAll(d.commonPin(c), 0o700); err != nil {
-		return fmt.Errorf("mark what several records name: %w", err)
+		return fmt.Errorf("mark a thing that several attachments share: %w", err)
 	}
 	return nil
 }
@@ -39,7 +39,7 @@ func (d *Datapath) MarkCommon(c Common) error {
 func (d *Datapath) IsCommon(c Common) (bool, error) {
 	there, err := isThere(d.commonPin(c))
 	if err != nil {
-		return false, fmt.Errorf("look for the mark of what several records name: %w", err)
+		return false, fmt.Errorf("look for the mark of a thing that several attachments share: %w", err)
 	}
 	return there, nil
 }
@@ -47,7 +47,7 @@ func (d *Datapath) IsCommon(c Common) (bool, error) {
 // ClearCommon removes the mark, when no attachment uses c any more. It is no error if it is not set.
 func (d *Datapath) ClearCommon(c Common) error {
 	if err := removeIfThere(d.commonPin(c)); err != nil {
-		return fmt.Errorf("clear the mark of what several records name: %w", err)
+		return fmt.Errorf("clear the mark of a thing that several attachments share: %w", err)
 	}
 	return nil
 }

@@ -54,9 +54,9 @@ func (d *Datapath) AttachmentsAfter(key AttachmentKey, f func(AttachmentKey, Att
 		at := next
 		// Before f, because after a deleted key the kernel starts again at the first.
 		more := m.NextKey(at, &next)
-		if record, ok, err := d.Attachment(at); err != nil {
+		if attachment, ok, err := d.Attachment(at); err != nil {
 			return err
-		} else if ok && !f(at, record) {
+		} else if ok && !f(at, attachment) {
 			return nil
 		}
 		if err = more; errors.Is(err, ebpf.ErrKeyNotExist) && !wrapped {

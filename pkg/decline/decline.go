@@ -140,7 +140,7 @@ var table = [...]row{
 	},
 	Unrecorded: {
 		"unrecorded", 0,
-		"the record is of ABI 1, which had no numbers; `sockmapctl attachments` has the words",
+		"the attachment was written by ABI 1, which had no numbers; `sockmapctl attachments` has the words",
 	},
 	Disabled: {
 		"disabled", 0,

@@ -21,7 +21,7 @@ var errBroken = errors.New("broken")
 type source struct {
 	config    datapath.Config
 	endpoints map[uint64]bool
-	records   []endpoint.Attachment
+	attached  []endpoint.Attachment
 	totals    map[uint64]datapath.Totals
 	flows     []datapath.Flow
 	retired   datapath.Totals // of endpoints that are gone
@@ -58,7 +58,7 @@ func (s *source) GuardStates() ([]datapath.GuardState, error) {
 
 func (s *source) Endpoints() (map[uint64]bool, error) { return s.endpoints, s.read() }
 
-func (s *source) Records() ([]endpoint.Attachment, error) { return s.records, s.read() }
+func (s *source) Attachments() ([]endpoint.Attachment, error) { return s.attached, s.read() }
 
 func (s *source) PresentTotals() (map[uint64]datapath.Totals, error) {
 	return maps.Clone(s.totals), s.read()
@@ -116,7 +116,7 @@ func (s *source) collector() *Collector {
 	return &Collector{Open: func() (Source, error) { return s, nil }, Version: "v1.2.3"}
 }
 
-// accelerated is the record of a container whose link and endpoint are there.
+// accelerated is the attachment of a container whose link and endpoint are there.
 func accelerated(a datapath.Attachment) endpoint.Attachment {
 	return endpoint.Attachment{Attachment: a, LinkAlive: true, Registered: true, Enabled: true}
 }
@@ -129,7 +129,7 @@ func node() *source {
 			Hazards: uint32(hazard.SetOf("splice", "zerocopy", "eagain")), Guarded: uint32(hazard.SetOf("zerocopy")),
 		},
 		endpoints: map[uint64]bool{11: true, 12: true, 21: true, 31: false},
-		records: []endpoint.Attachment{
+		attached: []endpoint.Attachment{
 			accelerated(datapath.Attachment{NetNSCookie: 11, PodNamespace: "shop", PodName: "web-0"}),
 			accelerated(datapath.Attachment{NetNSCookie: 12, PodNamespace: "shop", PodName: "web-0"}),
 			accelerated(datapath.Attachment{NetNSCookie: 21, PodNamespace: "shop", PodName: "db\xff-0"}),

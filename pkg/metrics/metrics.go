@@ -24,7 +24,7 @@ type Source interface {
 	Capacity() (map[string]uint32, error)
 	GuardStates() ([]datapath.GuardState, error)
 	Endpoints() (map[uint64]bool, error)
-	Records() ([]endpoint.Attachment, error)
+	Attachments() ([]endpoint.Attachment, error)
 	PresentTotals() (map[uint64]datapath.Totals, error)
 	Totals() (map[uint64]datapath.Totals, error)
 	SocketShares() (map[uint64]int, error)
@@ -41,8 +41,8 @@ type opened struct {
 	node *endpoint.Node
 }
 
-// Records asks pkg/endpoint, which knows whether an attachment is accelerated.
-func (o opened) Records() ([]endpoint.Attachment, error) { return o.node.AttachmentsOf(o.Datapath) }
+// Attachments asks pkg/endpoint, which knows whether an attachment is accelerated.
+func (o opened) Attachments() ([]endpoint.Attachment, error) { return o.node.AttachmentsOf(o.Datapath) }
 
 // Open opens what is pinned on a node, for one scrape. The caller closes it.
 func Open(node *endpoint.Node) (Source, error) {

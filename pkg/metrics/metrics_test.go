@@ -102,10 +102,10 @@ func TestEndpointsOfOnePodAreOneSeries(t *testing.T) {
 // sockmapctl attachments lists it.
 func TestEndpointsAreCountedAsTheyAreNow(t *testing.T) {
 	src := node()
-	src.records[0].LinkAlive = false
-	src.records[1].Registered = false
-	src.records[2].Enabled = false
-	src.records[4].Reason = decline.Reason(300)
+	src.attached[0].LinkAlive = false
+	src.attached[1].Registered = false
+	src.attached[2].Enabled = false
+	src.attached[4].Reason = decline.Reason(300)
 	got := scrape(t, src.collector())
 	for series, want := range map[string]float64{
 		"reason= state=accelerated":                  1,
@@ -241,7 +241,7 @@ func TestSeriesOfPodsAreBoundedAndStayWithThoseThatHadThem(t *testing.T) {
 		t.Fatalf("series for %q, %v without", names, left)
 	}
 	src.endpoints[41] = true // sorts before all others
-	src.records = append(src.records, accelerated(datapath.Attachment{NetNSCookie: 41, PodNamespace: "shop",
+	src.attached = append(src.attached, accelerated(datapath.Attachment{NetNSCookie: 41, PodNamespace: "shop",
 		PodName: "a-0"}))
 	src.totals[41] = datapath.Totals{}
 	if names, left := pods(); !cmp.Equal(names, []string{"pod=db-0"}) || left != 2 {

@@ -76,11 +76,11 @@ func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := src.Records()
+	attachments, err := src.Attachments()
 	if err != nil {
 		return nil, err
 	}
-	s.name(records, registered, ofNode)
+	s.name(attachments, registered, ofNode)
 	totals := src.PresentTotals
 	if ofNode {
 		totals = src.Totals
@@ -90,7 +90,8 @@ func readSnapshot(src Source, ofNode bool) (s *snapshot, err error) {
 		return nil, err
 	}
 	s.entries = map[string]int{
-		datapath.MapSockets: sockets, datapath.MapEndpoints: len(registered), datapath.MapAttachments: len(records),
+		datapath.MapSockets: sockets, datapath.MapEndpoints: len(registered),
+		datapath.MapAttachments: len(attachments),
 	}
 	return s, nil
 }
@@ -120,8 +121,8 @@ func (s *snapshot) readNode(src Source) (err error) {
 }
 
 // name counts attachments, and finds the pods of registered endpoints unless ofNode is set.
-func (s *snapshot) name(records []endpoint.Attachment, registered map[uint64]bool, ofNode bool) {
-	for _, r := range records {
+func (s *snapshot) name(attachments []endpoint.Attachment, registered map[uint64]bool, ofNode bool) {
+	for _, r := range attachments {
 		s.whyNot[r.WhyNot()]++
 		if _, ok := registered[r.NetNSCookie]; ok && !ofNode {
 			// A name that was cut to its field may end within a character, which Prometheus refuses.

@@ -62,8 +62,8 @@ var table = []metric{
 	},
 	{
 		name: "sockmap_active_flows", kind: gauge, labels: podLabelsAnd("mode"),
-		help: "Live sockets by how they send now, one for each end of a flow; left: out of the sockhash for " +
-			"good, plain TCP.",
+		help: "Live sockets by mode, two for each connection with both ends on this node; left: out of the " +
+			"sockhash for good, plain TCP.",
 		read: readActive,
 	},
 	{

@@ -133,7 +133,7 @@ func (a *app) attachments(ctx context.Context) ([]attachmentView, error) {
 		return nil, err
 	}
 	defer d.Close()
-	records, err := a.node(datapath.Settings{}).Attachments(ctx)
+	attachments, err := a.node(datapath.Settings{}).Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -141,8 +141,8 @@ func (a *app) attachments(ctx context.Context) ([]attachmentView, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := make([]attachmentView, 0, len(records))
-	for _, r := range records {
+	views := make([]attachmentView, 0, len(attachments))
+	for _, r := range attachments {
 		views = append(views, newAttachmentView(r, sums[r.NetNSCookie]))
 	}
 	return views, nil

@@ -72,7 +72,7 @@ func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFl
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
-	records, err := n.Attachments(ctx)
+	attachments, err := n.Attachments(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: read attachments: %w", verb, err)
 	}
@@ -83,7 +83,7 @@ func (a *app) switchParts(ctx context.Context, off bool, pods []string, f partFl
 	for _, part := range parts {
 		news := slices.ContainsFunc(changed,
 			func(c datapath.Switch) bool { return c.String() == part.String() })
-		if err := a.say("%s", switchedText(part, off, news, records, left)); err != nil {
+		if err := a.say("%s", switchedText(part, off, news, attachments, left)); err != nil {
 			return err
 		}
 	}
@@ -96,7 +96,7 @@ func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, er
 	if len(names) == 0 {
 		return nil, nil
 	}
-	records, err := n.Attachments(ctx)
+	attachments, err := n.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func podsOf(ctx context.Context, n *endpoint.Node, names []string) ([]string, er
 		return nil, err
 	}
 	var known []podID
-	for _, r := range records {
+	for _, r := range attachments {
 		known = append(known, podID{r.PodNamespace, r.PodName, r.ContainerID})
 	}
 	for _, s := range switches {
@@ -160,7 +160,7 @@ func switchNames(known []podID, name string) (all []string) {
 
 // switchedText describes the result for one part, by the state of the attachments now.
 func switchedText(
-	part datapath.Switch, off, news bool, records []endpoint.Attachment, left []datapath.Switch,
+	part datapath.Switch, off, news bool, attachments []endpoint.Attachment, left []datapath.Switch,
 ) string {
 	state := map[bool]string{true: "switched off", false: "switched on"}[off]
 	if !news && off {
@@ -173,7 +173,7 @@ func switchedText(
 		return text
 	}
 	n, held := 0, ""
-	for _, r := range records {
+	for _, r := range attachments {
 		if _, mine := endpoint.SwitchOf([]datapath.Switch{part}, r.Attachment); !mine {
 			continue
 		}

@@ -47,20 +47,20 @@ func (w *World) resolve(t Target, from *explain.End) (explain.End, error) {
 		e.Name = t.text
 		return e, nil
 	}
-	for _, r := range w.records {
+	for _, r := range w.attachments {
 		addrs, cookie, err := addressesOf(r)
 		if err != nil {
 			return explain.End{}, err
 		}
 		if slices.Contains(addrs, t.addr) {
-			name := fmt.Sprintf("%s (%s)", t.text, recordName(r))
+			name := fmt.Sprintf("%s (%s)", t.text, attachmentName(r))
 			return w.recorded(r, cookie, name)
 		}
 	}
 	return explain.End{Name: t.text, Linked: explain.NotKnown}, nil
 }
 
-func recordName(r endpoint.Attachment) string {
+func attachmentName(r endpoint.Attachment) string {
 	if r.PodName != "" {
 		return live.PodName(r.PodNamespace, r.PodName)
 	}
@@ -79,9 +79,9 @@ func (w *World) resolvePod(t Target) (explain.End, error) {
 		}
 		return 0
 	}
-	for i, r := range w.records {
+	for i, r := range w.attachments {
 		if r.PodNamespace == t.namespace && r.PodName == t.pod &&
-			(best < 0 || rank(r) > rank(w.records[best])) {
+			(best < 0 || rank(r) > rank(w.attachments[best])) {
 			best = i
 		}
 	}
@@ -89,7 +89,7 @@ func (w *World) resolvePod(t Target) (explain.End, error) {
 		return explain.End{}, fmt.Errorf("no pod %s/%s is recorded on this node "+
 			"(see: sockmapctl attachments)", t.namespace, t.pod)
 	}
-	r := w.records[best]
+	r := w.attachments[best]
 	_, cookie, err := addressesOf(r)
 	if err != nil {
 		return explain.End{}, err

@@ -30,11 +30,11 @@ type World struct {
 
 	helperPorts []datapath.PortRange // that stay on TCP
 
-	raw     map[datapath.EndKey]datapath.Flow
-	shares  map[uint64]int
-	records []endpoint.Attachment
-	links   []endpoint.Link
-	owners  live.Owners
+	raw         map[datapath.EndKey]datapath.Flow
+	shares      map[uint64]int
+	attachments []endpoint.Attachment
+	links       []endpoint.Link
+	owners      live.Owners
 }
 
 // Read reads the state below dir, on node n.
@@ -74,7 +74,7 @@ func (w *World) read(ctx context.Context, n *endpoint.Node) (err error) {
 	if !ignored {
 		w.helperPorts = ports
 	}
-	if w.records, err = n.Attachments(ctx); err != nil {
+	if w.attachments, err = n.Attachments(ctx); err != nil {
 		return err
 	}
 	if w.links, err = n.Links(ctx); err != nil {
@@ -198,9 +198,9 @@ func (w *World) end(cookie uint64, name string) (explain.End, error) {
 	if ok {
 		e.Registered = &r
 	}
-	for _, record := range w.records {
-		if record.NetNSCookie == cookie {
-			w.fill(&e, record)
+	for _, attachment := range w.attachments {
+		if attachment.NetNSCookie == cookie {
+			w.fill(&e, attachment)
 		}
 	}
 	return e, nil
@@ -235,7 +235,7 @@ func within(path, above string) bool {
 // its sockets. The result is false if the cgroups are not visible from here.
 func (w *World) isGuest(pid int, cookie uint64) bool {
 	path, ok := cgroupOfProcess(pid)
-	return ok && !slices.ContainsFunc(w.records, func(r endpoint.Attachment) bool {
+	return ok && !slices.ContainsFunc(w.attachments, func(r endpoint.Attachment) bool {
 		return r.NetNSCookie == cookie && r.CgroupID != 0 &&
 			(r.CgroupPath == "" || within(path, r.CgroupPath))
 	})
