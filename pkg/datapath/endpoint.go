@@ -11,8 +11,8 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath/internal/bpf"
 )
 
-// HasPolicy reports whether the network namespace with this cookie is registered with the policy and live
-// sockets have been told, so that SetEndpoint would change nothing.
+// HasPolicy reports whether the network namespace with this cookie is registered with the policy and its
+// epoch has been raised for live sockets, so that SetEndpoint would change nothing.
 func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 	want, err := p.encode(cookie)
 	if err != nil {
@@ -32,9 +32,9 @@ func (d *Datapath) HasPolicy(cookie uint64, p Policy) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	told := int32(cfg.Epoch-uint32(is.Epoch)) >= 0 // it wraps
+	raised := int32(cfg.Epoch-uint32(is.Epoch)) >= 0 // it wraps
 	want.Foreign, want.Epoch, want.Room = is.Foreign, is.Epoch, is.Room
-	if !told || is != want {
+	if !raised || is != want {
 		return false, nil
 	}
 	has := true

@@ -40,7 +40,7 @@ type StateError struct {
 	Older bool   // Upgrade can take it over
 	Cure  string // what the operator can do, if no version of this program can help
 
-	Damaged bool  // something that its own maker pinned is gone
+	Damaged bool  // a pin that every state has is missing
 	NotOurs bool  // nothing in the directory is sockmap's
 	Cause   error // the kernel's error; may be nil
 }
@@ -65,7 +65,7 @@ func (e *StateError) Error() string {
 // What names both sides.
 func (e *StateError) What() string {
 	if e.Damaged {
-		return fmt.Sprintf("%s is %s: what is loaded is damaged", e.Path, e.Found)
+		return fmt.Sprintf("%s is %s: the loaded state is damaged", e.Path, e.Found)
 	}
 	return fmt.Sprintf("%s is %s, this program needs %s", e.Path, e.Found, e.Own)
 }

@@ -157,14 +157,14 @@ func (a *app) agent(f agentFlags) (ag *agent.Agent, closes func() error, err err
 // metrics cannot fill the log. Calls must not overlap.
 func incomplete(log *slog.Logger) func(error) {
 	var (
-		told string
+		last string
 		next time.Time
 	)
 	return func(err error) {
-		if errors.Is(err, datapath.ErrNotLoaded) || err.Error() == told && time.Now().Before(next) {
+		if errors.Is(err, datapath.ErrNotLoaded) || err.Error() == last && time.Now().Before(next) {
 			return
 		}
-		told, next = err.Error(), time.Now().Add(time.Minute)
+		last, next = err.Error(), time.Now().Add(time.Minute)
 		log.Warn("a scrape is incomplete", "error", err)
 	}
 }

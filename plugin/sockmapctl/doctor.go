@@ -85,7 +85,7 @@ the plugin's configuration with the flags.`,
 			err = a.printDoctor(v)
 		}
 		if err == nil && !v.Accelerated {
-			err = toldError{&endpoint.HazardError{Hazards: hazard.SetOf(v.MustAccept...)}}
+			err = printedError{&endpoint.HazardError{Hazards: hazard.SetOf(v.MustAccept...)}}
 		}
 		return err
 	})

@@ -22,7 +22,7 @@ const (
 	exitUsage
 	exitNotLoaded
 	exitForeign
-	exitHazards // or whatever else keeps everything on TCP
+	exitHazards // or the kill switch, which keeps everything on TCP, too
 )
 
 // failure is an error of the work of a command, in contrast to one of its usage.
@@ -32,10 +32,10 @@ func (f *failure) Error() string { return f.err.Error() }
 
 func (f *failure) Unwrap() error { return f.err }
 
-// toldError is an error that standard output has told already: only its exit code is left to give.
-type toldError struct{ error }
+// printedError is an error that is on standard output already: only its exit code is left to return.
+type printedError struct{ error }
 
-func (t toldError) Unwrap() error { return t.error }
+func (p printedError) Unwrap() error { return p.error }
 
 // report prints err for a person and returns the exit code.
 func report(e env, command string, err error) int {
@@ -47,7 +47,7 @@ func report(e env, command string, err error) int {
 	if errors.Is(err, unix.EPIPE) {
 		return code
 	}
-	if told := (toldError{}); errors.As(err, &told) {
+	if printed := (printedError{}); errors.As(err, &printed) {
 		return code
 	}
 	text := selinux.Explain(err).Error()

@@ -63,7 +63,7 @@ func (v *nodeView) nothingAttached() string {
 	case v.Attachments.containers() > 0:
 		return "no container is accelerated: the reasons are below attachments"
 	case len(v.Cgroups) > 0:
-		return "" // they are gone, which is told
+		return "" // they are gone, which another line of the advice reports
 	}
 	return "nothing is attached: add a container with sockmap in its conflist, or: " +
 		"sockmapctl attach --cgroup PATH"

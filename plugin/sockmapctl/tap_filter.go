@@ -17,7 +17,7 @@ type tapNames struct {
 	d     *datapath.Datapath
 	own   live.Owners
 	read  time.Time
-	told  time.Time // when what the kernel follows was read
+	set   time.Time // when the list that the filter in the kernel is made from was read
 }
 
 // namesEvery is the maximum age of the list of containers.
@@ -49,9 +49,9 @@ func (n *tapNames) follow(s *tap.Session) error {
 			return err
 		}
 	}
-	if n.told != n.read {
+	if n.set != n.read {
 		s.SetFilter(n.kernel())
-		n.told = n.read
+		n.set = n.read
 	}
 	return nil
 }
