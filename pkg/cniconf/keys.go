@@ -21,7 +21,7 @@ const (
 	DefaultNATRefreshSeconds  uint32 = 60
 )
 
-// Peers says with which endpoints the flows of an endpoint may form.
+// Peers limits the endpoints with which an endpoint may have redirected connections.
 type Peers string
 
 // The values of the key peers.
@@ -62,8 +62,8 @@ type Conf struct {
 	BPFFSPath  string // absolute, cleaned, no component with a dot
 
 	MaxSockets         uint32 // entries of the sockhash
-	MaxBacklogBytes    uint32 // per direction of a flow
-	MaxBacklogMessages uint32 // per direction of a flow
+	MaxBacklogBytes    uint32 // per direction of a connection
+	MaxBacklogMessages uint32 // per direction of a connection
 	NATRefreshSeconds  uint32 // 0: off
 
 	Coexist          Coexist

@@ -9,10 +9,11 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/portrange"
 )
 
-// MaxPortRanges is how many ranges each list may come to once joined; the programs walk them for each flow.
+// MaxPortRanges is the most ranges that each list may have once joined; the programs walk them for each
+// connection.
 const MaxPortRanges = 16
 
-// Ports chooses flows by the port that the passive end listens on. A port is in when Include is empty or has
+// Ports chooses connections by the port that the passive end listens on. A port is in when Include is empty or has
 // it, and Exclude does not. Both lists are sorted and no two of their ranges overlap or adjoin.
 type Ports struct {
 	Include, Exclude []PortRange

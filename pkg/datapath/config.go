@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings are node-wide. MaxSockets counts both ends of each flow and only takes effect when the maps are
-// made; what Live has, too, can change at any time.
+// Settings are node-wide. MaxSockets counts both ends of each connection and only takes effect when the maps
+// are made; what Live has, too, can change at any time.
 type Settings struct {
 	MaxSockets         uint32
 	MaxBacklogBytes    uint32

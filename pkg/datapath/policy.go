@@ -15,7 +15,7 @@ import (
 // MaxPortRanges is how many ranges each of include and exclude can hold.
 const MaxPortRanges = int(bpf.SockmapAbiMAX_PORT_RANGES)
 
-// Peers limits the peers of an endpoint's flows. Both ends must permit a flow.
+// Peers limits the peers of an endpoint's connections. Both ends must permit a connection.
 type Peers uint8
 
 // See bpf/abi.h.

@@ -16,7 +16,7 @@ import (
 
 // explainView explains a live connection, or a new one that would be made.
 type explainView struct {
-	Matches    int             `json:"matches" doc:"number of live flows between the two ends; 0: the explanation is for a new connection"`
+	Matches    int             `json:"matches" doc:"number of live connections between the two ends; 0: the explanation is for a new connection"`
 	Directions []directionView `json:"directions" doc:"from SRC to DST, then from DST to SRC"`
 	Socket     *explain.Socket `json:"socket" doc:"the socket that --pid and --fd name; null without them"`
 }
@@ -45,8 +45,8 @@ result. A condition has passed, decided, was not reached, is not known, or is
 not asked with this configuration.
 
 SRC and DST are ADDRESS, ADDRESS:PORT, NAMESPACE/POD or NAMESPACE/POD:PORT. If
-there are several live flows between the two, the youngest is explained. If
-there is none, the result is a forecast from the configuration.
+there are several live connections between the two, the youngest is explained.
+If there is none, the result is a forecast from the configuration.
 
 With --pid and --fd the connection is that of a process's socket, and the output
 has the options that the program has set on it.`,

@@ -31,9 +31,9 @@ func (a *app) printExplanation(v *explainView) error {
 	s.Line("to", "%s", first.To)
 	switch {
 	case v.Matches == 0 && v.Socket == nil:
-		s.Line("live flows", "none between the two; this is the outcome for a new one")
+		s.Line("connections", "none between the two; this is the outcome for a new one")
 	case v.Matches > 1:
-		s.Line("live flows", "%d between the two; this is the youngest; name a port to select another "+
+		s.Line("connections", "%d between the two; this is the youngest; name a port to select another "+
 			"(see: sockmapctl flows)", v.Matches)
 	}
 	s.answer(&first)

@@ -42,7 +42,7 @@ func TestFlowsListTheBytesAndModeOfEachEnd(t *testing.T) {
 	var flows []live.Flow
 	n.read(t, &flows, "flows")
 	if len(flows) != 2 {
-		t.Fatalf("%d sockets are listed, want both ends of one flow", len(flows))
+		t.Fatalf("%d sockets are listed, want both ends of one connection", len(flows))
 	}
 	f := findFlow(t, flows, p.client.LocalAddr().String())
 	want := live.Flow{
@@ -197,7 +197,7 @@ func TestTenThousandFlowsAreListedInASecond(t *testing.T) {
 				break
 			}
 		}
-		t.Logf("-o %s: both ends of %d flows in %v of CPU", format, manyCount, best)
+		t.Logf("-o %s: both ends of %d connections in %v of CPU", format, manyCount, best)
 		if best > listingTime {
 			t.Errorf("-o %s takes %v for %d flows, want at most %v", format, best, manyCount, listingTime)
 		}

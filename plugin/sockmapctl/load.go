@@ -48,7 +48,7 @@ if the programs are loaded. Running containers do not change.`,
 func settingsFlags(cmd *cobra.Command, s *datapath.Settings) {
 	flags := cmd.Flags()
 	flags.Uint32Var(&s.MaxSockets, "max-sockets", cniconf.DefaultMaxSockets,
-		"`ENTRIES` of the sockhash, two for each flow")
+		"`ENTRIES` of the sockhash, two for each connection")
 	flags.Uint32Var(&s.MaxBacklogBytes, "max-backlog-bytes", cniconf.DefaultMaxBacklogBytes,
 		"`BYTES` that may wait for a reader before its writer goes to TCP")
 	flags.Uint32Var(&s.MaxBacklogMessages, "max-backlog-messages", cniconf.DefaultMaxBacklogMessages,

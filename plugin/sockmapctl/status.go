@@ -156,7 +156,7 @@ configuration accepts, or the kill switch is on.`,
 			err = a.printStatus(s)
 		}
 		if err == nil && s.exitWith != nil {
-			err = toldError{s.exitWith}
+			err = printedError{s.exitWith}
 		}
 		return err
 	})

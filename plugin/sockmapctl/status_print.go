@@ -126,18 +126,18 @@ func (s *screen) attachments(v countsView) {
 }
 
 func (s *screen) cgroups(all []cgroupView) {
-	var alive, manual, husks int
+	var alive, manual, gone int
 	for _, c := range all {
 		switch {
 		case !c.Alive:
-			husks++
+			gone++
 		case c.Manual:
 			manual++
 		default:
 			alive++
 		}
 	}
-	s.Line("cgroups", "%d attached for containers, %d with sockmapctl attach, %d gone", alive, manual, husks)
+	s.Line("cgroups", "%d attached for containers, %d with sockmapctl attach, %d gone", alive, manual, gone)
 	for _, c := range all {
 		if c.Manual && c.Alive {
 			s.Line("", "%s (id %d)", c.Path, c.ID)
@@ -168,7 +168,7 @@ func (s *screen) others(all []otherView) {
 }
 
 func (s *screen) now(v nowView, room uint32) {
-	text := fmt.Sprintf("%s; %s of %d", term.Number(v.Flows, "flow", "flows"),
+	text := fmt.Sprintf("%s; %s of %d", term.Number(v.Flows, "pair", "pairs"),
 		term.Number(v.Sockets, "socket", "sockets"), room)
 	if v.Sockets > 0 {
 		text += fmt.Sprintf(": %d redirect, %d on TCP, %d have sent nothing yet", v.Redirecting, v.OnTCP,

@@ -77,11 +77,11 @@ func (a *app) readNode(ctx context.Context, d *datapath.Datapath) (*nodeView, er
 	if v.Helpers, err = readHelpers(n, d); err != nil {
 		return nil, err
 	}
-	records, err := n.Attachments(ctx)
+	attachments, err := n.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v.Attachments = countAttachments(records)
+	v.Attachments = countAttachments(attachments)
 	links, err := n.Links(ctx)
 	if err != nil {
 		return nil, err
@@ -152,10 +152,10 @@ func readOthers(d *datapath.Datapath) ([]otherView, error) {
 	return views, nil
 }
 
-func countAttachments(records []endpoint.Attachment) countsView {
+func countAttachments(attachments []endpoint.Attachment) countsView {
 	v := countsView{Reasons: []whyView{}}
 	counts := map[whyView]uint64{}
-	for _, r := range records {
+	for _, r := range attachments {
 		switch adopt.StateOf(r) {
 		case adopt.Accelerated:
 			v.Accelerated++
@@ -279,8 +279,8 @@ func (v *nodeView) advice() []string {
 	if held := v.declinedAdvice(); held != "" {
 		next = append(next, held)
 	}
-	husk := func(c cgroupView) bool { return !c.Alive }
-	if v.Attachments.Dead > 0 || slices.ContainsFunc(v.Cgroups, husk) {
+	gone := func(c cgroupView) bool { return !c.Alive }
+	if v.Attachments.Dead > 0 || slices.ContainsFunc(v.Cgroups, gone) {
 		next = append(next, "remove the leftovers of containers and cgroups that are gone with: "+
 			"sockmapctl gc")
 	}

@@ -18,10 +18,10 @@ func topCommand(a *app) *cobra.Command {
 	var filter live.Filter
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Watch flows or pods on the whole terminal, the busiest first",
+		Short: "Watch connections or pods on the whole terminal, the busiest first",
 		Long: `Refreshes once a second: the redirected bytes, the bytes over TCP with the
-reasons, and the flows or pods that send them. The screen shows the keys; ?
-explains them. The key / searches the rows that the filters leave. top needs a
+reasons, and the connections or pods that send them. The screen shows the keys;
+? explains them. The key / searches the rows that the filters leave. top needs a
 terminal; scripts use sockmapctl flows --watch.`,
 		Example: `  sockmapctl top
   sockmapctl top -n shop --port '!22'`,

@@ -15,7 +15,7 @@ import (
 func topCommand(*app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Watch flows or pods on the whole terminal (not in this build)",
+		Short: "Watch connections or pods on the whole terminal (not in this build)",
 		Long: `This build has no terminal view. Use sockmapctl flows --watch, or the full
 sockmapctl on the host.`,
 		Example: `  sockmapctl flows --watch`,

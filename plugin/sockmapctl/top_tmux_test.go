@@ -85,7 +85,7 @@ func TestTopOnATerminal(t *testing.T) {
 	p := connect(t, g, ns, 1)[0]
 	term := newTerminal(t, n, 100, 24)
 	term.keys(t, "echo before; $CTL top", "Enter")
-	term.until(t, "the flow is listed", "1 flow ", "shop/web-0", "pending", "q quit")
+	term.until(t, "the pair is listed", "1 pair ", "shop/web-0", "pending", "q quit")
 	stop := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -109,7 +109,7 @@ func TestTopOnATerminal(t *testing.T) {
 	term.until(t, "it stays plain TCP", "sockmap on", " left ")
 
 	term.keys(t, "Tab")
-	term.until(t, "pods are listed", "POD ", "OUT", "tab flows")
+	term.until(t, "pods are listed", "POD ", "OUT", "tab pairs")
 	term.keys(t, "/", "nobody")
 	term.until(t, "nothing fits", "nobody", "esc ends it")
 	term.keys(t, "Escape")

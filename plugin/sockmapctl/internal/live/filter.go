@@ -336,7 +336,7 @@ func (f *Filter) Pairs(all []Pair) []Pair {
 	})
 }
 
-// BothEnds selects flows of which one end fits, with their other ends.
+// BothEnds selects flows that fit, and those of their other ends.
 func (f *Filter) BothEnds(all []Flow) []Flow {
 	var picked []Flow
 	for _, p := range f.Pairs(PairUp(all)) {

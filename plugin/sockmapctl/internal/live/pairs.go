@@ -6,7 +6,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 )
 
-// Pair is one flow: the two ends of a connection, or the one that is there.
+// Pair is the two ends of a connection, or the one end that is in the sockhash.
 type Pair struct {
 	Client *Flow `json:"client" doc:"the end that called connect; null when it is not in the sockhash"`
 	Server *Flow `json:"server" doc:"the end that accept returned; null when it is not in the sockhash"`

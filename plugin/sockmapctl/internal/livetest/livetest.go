@@ -9,7 +9,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 )
 
-// Flows are two flows, and a socket whose peer has not joined.
+// Flows are two pairs, and a socket whose peer has not joined.
 func Flows() []live.Flow {
 	end := func(local, remote, pod, peer, role string) live.Flow {
 		v := live.Flow{

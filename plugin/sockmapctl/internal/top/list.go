@@ -17,17 +17,17 @@ func (m *model) list() []string {
 	room := m.rowsShown()
 	m.offset = max(0, min(m.offset, len(rows)-room))
 	if len(rows) == 0 {
-		text := "no flow is open between containers of this node"
+		text := "no connection is open between containers of this node"
 		switch {
 		case m.search != "":
 			text = "no row contains the text of the search; esc ends it"
 		case m.sample.Filter != "":
-			text = "no open flow fits the filter " + term.Printable(m.sample.Filter)
+			text = "no open connection fits the filter " + term.Printable(m.sample.Filter)
 		}
 		return []string{faintStyle.Render(text)}
 	}
 	shown := rows[m.offset:min(len(rows), m.offset+room)]
-	t := flowList(shown, m.width)
+	t := pairList(shown, m.width)
 	if m.pods {
 		t = podList(shown)
 	}
@@ -38,8 +38,8 @@ func (m *model) list() []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
-// flowList cuts names only if omitting less important columns is not enough.
-func flowList(rows []row, width int) *term.Table {
+// pairList cuts names only if omitting less important columns is not enough.
+func pairList(rows []row, width int) *term.Table {
 	client, server := 18, 22
 	if width < 80 {
 		client, server = 10, 12

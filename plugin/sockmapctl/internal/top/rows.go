@@ -13,7 +13,7 @@ import (
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
 )
 
-// row is one line of the list: a flow, or a pod.
+// row is one line of the list: a pair, or a pod.
 type row struct {
 	name, to, at    string // to and at are empty for pods
 	mode, reason    string
@@ -68,7 +68,7 @@ func (m *model) rows() []row {
 	if m.pods {
 		rows = podRows(m.sample.Flows)
 	} else {
-		rows = flowRows(m.sample.Flows)
+		rows = pairRows(m.sample.Flows)
 	}
 	if m.search != "" {
 		rows = slices.DeleteFunc(rows, func(r row) bool { return !r.contains(m.search) })
@@ -89,7 +89,7 @@ func (r *row) contains(text string) bool {
 	return false
 }
 
-func flowRows(flows []live.Flow) []row {
+func pairRows(flows []live.Flow) []row {
 	pairs := live.PairUp(flows)
 	rows := make([]row, 0, len(pairs))
 	for i := range pairs {

@@ -101,7 +101,7 @@ func (m *model) headline() string {
 		}
 	}
 	left := fmt.Sprintf("%s %s   %s   %s", titleStyle.Render("sockmap"), state,
-		term.Number(joined, "flow", "flows"),
+		term.Number(joined, "pair", "pairs"),
 		term.Number(len(m.sample.Flows), "socket", "sockets"))
 	if m.sample.Max > 0 {
 		left += faintStyle.Render(fmt.Sprintf(" of %d", m.sample.Max))
@@ -199,7 +199,7 @@ func (m *model) errorLines() []string {
 
 var helpLines = []string{
 	titleStyle.Render("keys"),
-	"  tab      flows or pods            space    pause and resume",
+	"  tab      pairs or pods            space    pause and resume",
 	"  s  S     next, previous order     /        search: rows that contain a text",
 	"  ↑ ↓      scroll                   esc      end the search",
 	"  PgUp PgDn Home End                q        quit",
@@ -209,7 +209,7 @@ var helpLines = []string{
 	"  SHARE    redirected part of RATE; of all bytes so far while nothing is sent",
 	"  REASON   why over TCP, for the client → or the server ←; see sockmapctl explain",
 	"  BACKLOG  bytes that the reader has not read yet",
-	"  OUT IN   bytes per second that a pod sends and receives, on flows listed here",
+	"  OUT IN   bytes per second that a pod sends and receives, on sockets listed here",
 }
 
 // foot lists the keys, the most important first, because a narrow terminal cuts the end.
@@ -220,7 +220,7 @@ func (m *model) foot() string {
 	}
 	view := "pods"
 	if m.pods {
-		view = "flows"
+		view = "pairs"
 	}
 	key := func(k, text string) string { return cyanStyle.Render(k) + " " + text }
 	parts := []string{
