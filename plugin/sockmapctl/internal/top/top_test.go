@@ -180,7 +180,7 @@ func TestTopCallsOnlyTheFlagsAFilter(t *testing.T) {
 	}
 	m := exampleModel()
 	m.Update(readMsg{At: time.Now(), Filter: "--pod shop/web-9"})
-	if s := screenOf(m); !strings.Contains(s, "no open flow fits the filter --pod shop/web-9") {
+	if s := screenOf(m); !strings.Contains(s, "no open connection fits the filter --pod shop/web-9") {
 		t.Errorf("a filter that nothing fits:\n%s", s)
 	}
 }
