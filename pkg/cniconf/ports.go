@@ -13,8 +13,8 @@ import (
 // connection.
 const MaxPortRanges = 16
 
-// Ports chooses connections by the port that the passive end listens on. A port is in when Include is empty or has
-// it, and Exclude does not. Both lists are sorted and no two of their ranges overlap or adjoin.
+// Ports chooses connections by the port that the passive end listens on. A port is in when Include is empty
+// or has it, and Exclude does not. Both lists are sorted and no two of their ranges overlap or adjoin.
 type Ports struct {
 	Include, Exclude []PortRange
 }
