@@ -141,10 +141,10 @@ release: export GOWORK := off
 release: export LC_ALL := C.UTF-8
 release: export TZ := UTC
 .PHONY: release
-release: ## bin/release: archives, image, chart, packages, SBOM, manual pages, checksums (VERSION=v1.2.3, the tag of this commit; ALLOW_DIRTY=1 for a trial)
+release: ## bin/release: archives, image, chart, packages, SBOM, manual pages, checksums (VERSION=v1.2.3, the tag of this commit; IMAGE=REGISTRY/NAME for the chart; ALLOW_DIRTY=1 for a trial)
 	@version=$$(go -C conf/release run . check '$(VERSION)') && \
 	$(MAKE) --no-print-directory VERSION="$$version" packages image-binaries man && \
-	go -C conf/release run . assemble "$$version"
+	IMAGE='$(IMAGE)' go -C conf/release run . assemble "$$version"
 
 .PHONY: release-push
 release-push: ## the image of bin/release to a registry (VERSION=v1.2.3 IMAGE=REGISTRY/NAME, after docker login)

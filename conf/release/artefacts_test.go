@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 )
@@ -178,9 +179,16 @@ func checkChart(t *testing.T, out string) {
 	if c.Metadata.Version != "9.8.7" || c.Metadata.AppVersion != tested {
 		t.Errorf("chart is %s for %s", c.Metadata.Version, c.Metadata.AppVersion)
 	}
+	if want := testedImage + ":" + tested; !strings.Contains(daemonset(t, c), want) {
+		t.Errorf("the DaemonSet has another image than %s:\n%s", want, daemonset(t, c))
+	}
+}
+
+// daemonset is the manifest that the chart makes without any values.
+func daemonset(t *testing.T, c *chart.Chart) string {
+	t.Helper()
 	options := common.ReleaseOptions{Name: "sockmap-cni", Namespace: "kube-system", IsInstall: true}
-	values, err := util.ToRenderValues(c,
-		map[string]any{"image": map[string]any{"repository": "registry.example/sockmap-cni"}}, options, nil)
+	values, err := util.ToRenderValues(c, nil, options, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +196,7 @@ func checkChart(t *testing.T, out string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := files["sockmap-cni/templates/daemonset.yaml"]; !strings.Contains(d,
-		"registry.example/sockmap-cni:"+tested) {
-		t.Errorf("the DaemonSet has another image:\n%s", d)
-	}
+	return files["sockmap-cni/templates/daemonset.yaml"]
 }
 
 const maintainer = "sockmap-cni developers <no-address@sockmap-cni.invalid>"

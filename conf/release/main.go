@@ -4,7 +4,7 @@
 // docs/RELEASE.md.
 //
 //	release check VERSION    prints the version to build, or says why this tree cannot be released
-//	release assemble VERSION writes bin/release
+//	release assemble VERSION writes bin/release; its chart names the image that the variable IMAGE names
 //	release push VERSION     copies its image to the registry and repository that the variable IMAGE names
 //
 // The same commit and the same version of Go give the same bytes: no file has the time, the place, the user
@@ -46,7 +46,7 @@ func run(args []string) error {
 		}
 		return err
 	case "assemble":
-		return assemble(root, args[1])
+		return assemble(root, args[1], os.Getenv("IMAGE"))
 	case "push":
 		return at(root, args[1]).push(context.Background(), os.Getenv("IMAGE"))
 	}
@@ -71,8 +71,9 @@ func at(root, version string) *release {
 	return &release{root: root, out: filepath.Join(root, "bin", "release"), version: version}
 }
 
-// assemble replaces the directory of an earlier release.
-func assemble(root, version string) error {
+// assemble replaces the directory of an earlier release. image is where the chart finds its image by default;
+// empty: the chart names no registry.
+func assemble(root, version, image string) error {
 	src, err := readSource(root)
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func assemble(root, version string) error {
 		{"binaries", r.binaries},
 		{"manual pages", r.manuals},
 		{"packages", r.packages},
-		{"chart", r.chart},
+		{"chart", func() error { return r.chart(image) }},
 		{"image", r.image},
 		{"bill of materials", r.sbom},
 		{"checksums", r.sums}, // of everything before

@@ -15,7 +15,10 @@ import (
 	"testing"
 )
 
-const tested = "v9.8.7"
+const (
+	tested      = "v9.8.7"
+	testedImage = "registry.example/sockmap-cni"
+)
 
 // The second build has another directory, time, umask, time zone, language, user and settings of Go.
 var otherEnvironment = []string{
@@ -81,7 +84,8 @@ func tag(t *testing.T, dir, name string) {
 
 func build(t *testing.T, dir, umask string, environment []string) {
 	t.Helper()
-	output(t, dir, environment, "sh", "-c", "umask "+umask+" && make release VERSION="+tested)
+	output(t, dir, environment, "sh", "-c",
+		"umask "+umask+" && make release VERSION="+tested+" IMAGE="+testedImage)
 }
 
 // output runs a program and returns its standard output.
