@@ -20,7 +20,7 @@ runtimes) packages=(runc conmon podman containernetworking-plugins iptables util
 containerd) packages=(runc iptables util-linux) ;;
 crio) packages=(runc conmon iptables gcc libc6-dev) ;;
 cluster) packages=(runc iptables nftables mount util-linux) ;;
-packaging) packages=(buildah cpio debian-archive-keyring dpkg mmdebstrap rpm util-linux) ;;
+packaging) packages=(buildah cpio debian-archive-keyring dpkg dpkg-dev mmdebstrap rpm util-linux) ;;
 lint) packages=(clang-format-14) ;;
 generate) packages=(clang-14 llvm-14 libbpf-dev libc6-dev) ;;
 *) die "unknown target $1" ;;

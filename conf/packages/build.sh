@@ -38,6 +38,7 @@ fi
 
 # One source for both: nfpm.yaml has the reason for this address.
 maintainer=$(sed -n 's/^maintainer: //p' conf/packages/nfpm.yaml)
+homepage=$(sed -n 's/^homepage: //p' conf/packages/nfpm.yaml)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 export PACKAGE_FILES=$stage
@@ -47,20 +48,20 @@ gzip -9n "$stage"/man/*
 for shell in bash zsh fish; do
 	bin/sockmapctl completion "$shell" >"$stage/completion/$shell"
 done
-gzip -9n >"$stage/changelog.gz" <<CHANGES
-sockmap-cni ($PACKAGE_VERSION) unstable; urgency=medium
-
-  * See the history of the repository.
-
- -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
-CHANGES
+day=$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+go -C conf/packages run ./changelog "$PACKAGE_VERSION" "$maintainer" "$day" <CHANGELOG.md | gzip -9n >"$stage/changelog.gz"
+# Links to what a package does not have lead to the commit that it was built from.
+go -C conf/packages run ./documents "$PWD" "$stage/doc" "$homepage/blob/$(git rev-parse HEAD)"
 find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 nfpm=(go tool -modfile=conf/packages/go.mod nfpm)
 rm -f "$out"/*.deb "$out"/*.rpm
 for arch in amd64 arm64; do
 	for format in deb rpm; do
-		PACKAGE_ARCH=$arch "${nfpm[@]}" package -f conf/packages/nfpm.yaml -p "$format" -t "$out/" >/dev/null
+		PACKAGE_ARCH=$arch "${nfpm[@]}" package -f conf/packages/nfpm.yaml -p "$format" -t "$out/" >"$stage/log" || { # errors are there, too
+			cat "$stage/log" >&2
+			exit 1
+		}
 	done
 done
 (cd "$out" && sha256sum ./*.deb ./*.rpm)

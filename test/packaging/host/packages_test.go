@@ -85,7 +85,7 @@ func output(t *testing.T, name string, args ...string) string {
 var common = []string{
 	"/etc/sockmap-cni/agent.yaml", "/usr/bin/sockmapctl", "/usr/lib/systemd/system/sockmap-agent.service",
 	"/usr/libexec/sockmap-cni/sockmap", "/usr/share/bash-completion/completions/sockmapctl",
-	"/usr/share/doc/sockmap-cni/README.md", "/usr/share/doc/sockmap-cni/examples/10-sockmap.conflist",
+	"/usr/share/doc/sockmap-cni/examples/10-sockmap.conflist",
 	"/usr/share/fish/vendor_completions.d/sockmapctl.fish",
 }
 
@@ -110,7 +110,7 @@ func checkFiles(t *testing.T, format string, files []string) {
 		switch {
 		case strings.HasPrefix(f, "/usr/share/man/man8/sockmapctl"):
 			manuals++
-		case strings.HasPrefix(f, "/usr/share/doc/sockmap-cni/docs/"):
+		case strings.HasPrefix(f, "/usr/share/doc/sockmap-cni/docs/"), filepath.Ext(f) == ".md":
 			docs++
 		default:
 			got = append(got, f)
@@ -127,7 +127,6 @@ func checkFiles(t *testing.T, format string, files []string) {
 	}
 	for _, f := range []string{
 		"/usr/share/man/man8/sockmapctl.8.gz", "/usr/share/man/man8/sockmapctl-agent.8.gz",
-		"/usr/share/doc/sockmap-cni/docs/INSTALL.md", "/usr/share/doc/sockmap-cni/docs/hosts/PODMAN.md",
 	} {
 		if !slices.Contains(files, f) {
 			t.Errorf("%s is not there", f)
@@ -165,6 +164,8 @@ func TestDeb(t *testing.T) {
 			t.Errorf("configuration files are %q", got)
 		}
 		checkPrograms(t, dir, machine)
+		checkDocuments(t, dir)
+		checkChangelog(t, dir, numbers[older])
 		for _, script := range []string{"postinst", "prerm", "postrm"} {
 			output(t, "sh", "-n", filepath.Join(dir, "DEBIAN", script))
 		}
@@ -201,6 +202,7 @@ func TestRpm(t *testing.T) {
 		dir := t.TempDir()
 		output(t, "sh", "-c", "cd "+dir+" && rpm2cpio "+path+" | cpio -idm --quiet --no-absolute-filenames")
 		checkPrograms(t, dir, machine)
+		checkDocuments(t, dir)
 	}
 }
 
