@@ -3,9 +3,9 @@
 package explain
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +13,8 @@ import (
 
 	"github.com/sockmap-cni/sockmap-cni/pkg/datapath"
 	"github.com/sockmap-cni/sockmap-cni/pkg/decline"
-	"github.com/sockmap-cni/sockmap-cni/test/lab/cmp"
+	"github.com/sockmap-cni/sockmap-cni/test/fixture/golden"
+	"github.com/sockmap-cni/sockmap-cni/test/marked"
 )
 
 func TestEveryNodeQuestionIsExplained(t *testing.T) {
@@ -24,23 +25,22 @@ func TestEveryNodeQuestionIsExplained(t *testing.T) {
 	}
 }
 
-func TestReasonsAreInTheOrderOfTheDesign(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/DATAPATH.md")
+func TestDataPathDocumentHasTheQuestionsInTheirOrder(t *testing.T) {
+	const path = "../../docs/DATAPATH.md"
+	doc, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want, got []string
-	for _, row := range regexp.MustCompile(`(?m)^\| \d+ \| ([^|]*) \|`).FindAllStringSubmatch(string(doc), -1) {
-		for _, name := range regexp.MustCompile("`([a-z-]+)`").FindAllStringSubmatch(row[1], -1) {
-			want = append(want, name[1])
-		}
+	text := "| # | reason | question |\n|---|---|---|\n"
+	for i, q := range reasonQuestions() {
+		text += fmt.Sprintf("| %d | `%s` | %s |\n", i, q.name, q.ask)
 	}
-	for _, q := range reasonQuestions() {
-		got = append(got, q.name)
+	section := marked.Section{Name: "reasons", Command: "go test ./pkg/explain -update"}
+	whole, err := section.Replace(string(doc), text)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("DATAPATH.md and this package differ: %s", diff)
-	}
+	golden.Check(t, path, whole)
 }
 
 // exampleFacts are of two accelerated containers, before there is a connection.

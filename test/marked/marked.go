@@ -4,6 +4,7 @@
 package marked
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,13 +15,15 @@ import (
 
 // Section is the part of a document that a make target writes.
 type Section struct {
-	Name   string // name in the marked lines
-	Target string // target of make
+	Name    string // name in the marked lines
+	Target  string // target of make, or
+	Command string // another command that writes it
 }
 
 // Begin is the line above the section.
 func (s Section) Begin() string {
-	return fmt.Sprintf("<!-- %s: begin (written by make %s, do not edit) -->\n", s.Name, s.Target)
+	return fmt.Sprintf("<!-- %s: begin (written by %s, do not edit) -->\n", s.Name,
+		cmp.Or(s.Command, "make "+s.Target))
 }
 
 // End is the line below the section.
