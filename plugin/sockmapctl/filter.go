@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/live"
 	"github.com/sockmap-cni/sockmap-cni/plugin/sockmapctl/internal/term"
@@ -22,17 +21,7 @@ func filterHelp(aspects live.Aspect) string {
 	if aspects.TwoEnds() {
 		text += " Pods and addresses may be those of either end; -n and --pod are about the same end."
 	}
-	const columns = 80
-	var lines []string
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		if line != "" && len(line)+1+len(word) > columns {
-			lines = append(lines, line)
-			line = ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return strings.Join(append(lines, line), "\n")
+	return term.Fill(text, 80)
 }
 
 // filterFlags gives cmd the filter's flags for these aspects, and its description a paragraph about them.

@@ -53,12 +53,20 @@ func Wrap(text string, room int) []string {
 	if room < 20 || utf8.RuneCountInString(text) <= room {
 		return []string{text}
 	}
+	return fill(text, room, room-2)
+}
+
+// Fill breaks text at spaces into lines of at most this many columns.
+func Fill(text string, columns int) string { return strings.Join(fill(text, columns, columns), "\n") }
+
+// fill breaks text at spaces: the first part fits first columns, the others fit rest.
+func fill(text string, first, rest int) []string {
 	var parts []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {
-		limit := room
+		limit := first
 		if len(parts) > 0 {
-			limit -= 2
+			limit = rest
 		}
 		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > limit {
 			parts = append(parts, line)
