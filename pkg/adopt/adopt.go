@@ -29,10 +29,10 @@ type State string
 
 // The states.
 const (
-	Accelerated State = "accelerated"
-	Declined    State = "declined"  // an ADD or an adoption has recorded the reason
-	OptedOut    State = "opted-out" // by annotation or configuration, or switched off by a user
-	LeftOut     State = "left-out"  // the plugin was never called for it
+	Accelerated State = decline.StateAccelerated
+	Declined    State = decline.StateDeclined // an ADD or an adoption has recorded the reason
+	OptedOut    State = decline.StateOptedOut // by annotation or configuration, or switched off by a user
+	LeftOut     State = "left-out"            // the plugin was never called for it
 )
 
 // Why a pod is left out.
@@ -50,10 +50,7 @@ func Reasons() map[State][]string {
 		LeftOut:     {ReasonOlder, ReasonHostNetwork, ReasonOtherList, ReasonNoNetNS},
 	}
 	for _, r := range decline.OfContainers() {
-		state := Declined
-		if r.IsOptOut() {
-			state = OptedOut
-		}
+		state := State(r.State())
 		all[state] = append(all[state], r.String())
 	}
 	return all
@@ -199,15 +196,7 @@ func (s PodStatus) withAttachments(own []endpoint.Attachment) PodStatus {
 }
 
 // StateOf is the state of the sandbox of one attachment.
-func StateOf(r endpoint.Attachment) State {
-	switch {
-	case r.Accelerated():
-		return Accelerated
-	case r.WhyNot().IsOptOut():
-		return OptedOut
-	}
-	return Declined
-}
+func StateOf(r endpoint.Attachment) State { return State(r.WhyNot().State()) }
 
 // configuredAttachment is one interface of a pod, and the plugin's entry in the list of its network.
 type configuredAttachment struct {

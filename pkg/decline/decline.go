@@ -187,8 +187,23 @@ func (r Reason) String() string {
 	return fmt.Sprintf("number-%d", uint32(r))
 }
 
-// IsOptOut reports whether the configuration, an annotation or an operator chose TCP for the container.
-func (r Reason) IsOptOut() bool { return r == OptedOut || r == OptedOutElsewhere || r == SwitchedOff }
+// The states of a container by its Reason, as commands and metrics name them.
+const (
+	StateAccelerated = "accelerated"
+	StateOptedOut    = "opted-out" // the configuration, an annotation or an operator chose TCP
+	StateDeclined    = "declined"
+)
+
+// State is the state of a container that has this reason.
+func (r Reason) State() string {
+	switch r {
+	case None:
+		return StateAccelerated
+	case OptedOut, OptedOutElsewhere, SwitchedOff:
+		return StateOptedOut
+	}
+	return StateDeclined
+}
 
 // MarshalText writes the name into JSON.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

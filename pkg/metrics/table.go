@@ -268,23 +268,15 @@ func readActive(s *scraped, out series) {
 // readAttachments gives each reason that a container can have a series, so that an alert can distinguish
 // "none" from "not exported", and in addition those that only a newer version knows.
 func readAttachments(s *scraped, out series) {
-	out.count(uint64(s.whyNot[decline.None]), "accelerated", "")
+	out.count(uint64(s.whyNot[decline.None]), decline.None.State(), "")
 	for _, r := range decline.OfContainers() {
-		out.count(uint64(s.whyNot[r]), stateOf(r), r.String())
+		out.count(uint64(s.whyNot[r]), r.State(), r.String())
 	}
 	for r, n := range s.whyNot {
 		if r != decline.None && !slices.Contains(decline.OfContainers(), r) {
-			out.count(uint64(n), "declined", r.String())
+			out.count(uint64(n), r.State(), r.String())
 		}
 	}
-}
-
-// stateOf is the state of an attachment that is not accelerated.
-func stateOf(r decline.Reason) string {
-	if r.IsOptOut() {
-		return "opted-out"
-	}
-	return "declined"
 }
 
 // readDurations gives every command its histogram, so that a rate has a beginning.
